@@ -1,0 +1,4 @@
+//! See the crate description.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
