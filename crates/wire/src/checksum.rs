@@ -1,0 +1,144 @@
+//! The internet checksum (RFC 1071).
+//!
+//! The sum is taken over words as the machine loads them and turned into network order once, at the end: RFC 1071
+//! section 2 (B) shows that the order of octets does not matter to it. Since 2^16 is 1 modulo 2^16 - 1, words of 32
+//! bits may be added as they are and folded afterwards.
+
+/// A sum of 16-bit words in one's complement, as far as it has come.
+///
+/// Of the octet strings added one after another only the last may have an odd length.
+///
+/// ```
+/// use lastack_wire::checksum::Sum;
+/// let stored = Sum::new().add(&[0x45, 0x00, 0x00, 0x1d]).finish();
+/// assert!(Sum::new().add(&[0x45, 0x00, 0x00, 0x1d]).add_u16(stored).is_valid());
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum(u64);
+
+/// Octets that one turn of the wide loop takes.
+const WIDE: usize = 64;
+
+/// The wide loop begins to pay at this many octets.
+const SHORT: usize = 64;
+
+/// The low half of a 64-bit word.
+const LOW: u64 = 0xffff_ffff;
+
+impl Sum {
+    /// The sum of nothing.
+    #[inline]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(0)
+    }
+
+    /// Adds octets; an odd one at the end counts as if a zero octet followed it.
+    #[inline]
+    #[must_use]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "a sum plus octets is no sum plus sum"
+    )]
+    pub fn add(self, bytes: &[u8]) -> Self {
+        let sum = if bytes.len() < SHORT {
+            narrow(bytes)
+        } else {
+            wide(bytes)
+        };
+        // Each addition is below 2^33, so 2^31 of them fit before the accumulator could overflow.
+        Self(self.0 + fold32(sum))
+    }
+
+    /// Adds a number of 16 bits, as it stands in a header.
+    #[inline]
+    #[must_use]
+    pub const fn add_u16(self, v: u16) -> Self {
+        Self(self.0 + v.to_be() as u64)
+    }
+
+    /// Adds a number of 32 bits, as it stands in a header.
+    #[inline]
+    #[must_use]
+    pub const fn add_u32(self, v: u32) -> Self {
+        Self(self.0 + v.to_be() as u64)
+    }
+
+    /// The sum itself, not complemented: what a packet carries whose checksum the link is to complete.
+    #[inline]
+    #[must_use]
+    pub const fn folded(self) -> u16 {
+        u16::from_be(fold16(self.0))
+    }
+
+    /// The complement of the sum, as it is stored in a header.
+    #[inline]
+    #[must_use]
+    pub const fn finish(self) -> u16 {
+        !self.folded()
+    }
+
+    /// Whether the sum of a whole packet, its stored checksum included, is as it must be.
+    #[inline]
+    #[must_use]
+    pub const fn is_valid(self) -> bool {
+        fold16(self.0) == 0xffff
+    }
+}
+
+/// Long strings: eight independent lanes in each turn, so that the compiler can use vector registers.
+fn wide(bytes: &[u8]) -> u64 {
+    let mut low = [0u64; WIDE / 8];
+    let mut high = [0u64; WIDE / 8];
+    let (blocks, rest) = bytes.as_chunks::<WIDE>();
+    for block in blocks {
+        let (words, _) = block.as_chunks::<8>();
+        for ((low, high), word) in low.iter_mut().zip(&mut high).zip(words) {
+            let word = u64::from_ne_bytes(*word);
+            *low += word & LOW;
+            *high += word >> 32;
+        }
+    }
+    // A lane gets less than 2^32 for each 64 octets: overflow would take 2^32 turns, so fold before adding up.
+    let lanes: u64 = low.iter().chain(&high).map(|&lane| fold32(lane)).sum();
+    lanes + narrow(rest)
+}
+
+/// Short strings, and what the wide loop leaves.
+#[inline]
+fn narrow(bytes: &[u8]) -> u64 {
+    let (words, mut rest) = bytes.as_chunks::<8>();
+    let mut sum = 0u64;
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        sum += (word & LOW) + (word >> 32);
+    }
+    if let Some((word, tail)) = rest.split_first_chunk::<4>() {
+        sum += u64::from(u32::from_ne_bytes(*word));
+        rest = tail;
+    }
+    if let Some((word, tail)) = rest.split_first_chunk::<2>() {
+        sum += u64::from(u16::from_ne_bytes(*word));
+        rest = tail;
+    }
+    if let [last] = rest {
+        sum += u64::from(u16::from_ne_bytes([*last, 0]));
+    }
+    sum
+}
+
+/// Folds to less than 2^33.
+#[inline]
+const fn fold32(sum: u64) -> u64 {
+    (sum & LOW) + (sum >> 32)
+}
+
+/// Folds to 16 bits; only a sum of nothing but zeros becomes 0.
+#[inline]
+const fn fold16(sum: u64) -> u16 {
+    let sum = fold32(fold32(sum));
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}

@@ -1,0 +1,208 @@
+//! IP of both versions (RFC 791, RFC 8200): what a stack needs of the header, as one type for both.
+
+mod v4;
+mod v6;
+
+use crate::Malformed;
+use crate::checksum::Sum;
+use crate::icmp::Quoted;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+/// Protocol number of ICMP for IPv4.
+pub const ICMP: u8 = 1;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+/// Protocol number of UDP.
+pub const UDP: u8 = 17;
+/// Protocol number of ICMP for IPv6.
+pub const ICMPV6: u8 = 58;
+
+/// The fields of an IP header that carry meaning for a host. The version is that of the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpHeader {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address; of the same version as the source.
+    pub dst: IpAddr,
+    /// The protocol of the payload. For IPv6: what stands behind the extension headers.
+    pub protocol: u8,
+    /// Time to live, or hop limit.
+    pub hop_limit: u8,
+    /// Type of service, or traffic class: DSCP and ECN.
+    pub traffic_class: u8,
+    /// Flow label of 20 bits; IPv6 only, 0 for IPv4.
+    pub flow_label: u32,
+    /// Identification; IPv4 only, 0 for IPv6.
+    pub ident: u16,
+    /// The DF bit; IPv4 only. IPv6 packets are never fragmented on the way, so it is set for them.
+    pub dont_fragment: bool,
+}
+
+/// Where a fragment belongs in the packet it is a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Identification; of 16 bits for IPv4.
+    pub ident: u32,
+    /// Place of the payload's first octet; a multiple of 8.
+    pub offset: u32,
+    /// Further fragments follow this one.
+    pub more: bool,
+}
+
+/// A packet taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpPacket<'a> {
+    /// The header.
+    pub header: IpHeader,
+    /// Set if this is only a part of a packet. An IPv6 packet whose fragment header says that it is the whole
+    /// (RFC 6946) has none.
+    pub fragment: Option<Fragment>,
+    /// There are IPv4 options, or IPv6 extension headers other than the fragment header.
+    pub has_options: bool,
+    /// Place of the octet that names `header.protocol`: the pointer of an ICMPv6 parameter problem.
+    pub next_header_at: usize,
+    /// Octets before the payload.
+    pub unfragmentable: usize,
+    /// The payload, without what the link may have added behind the packet.
+    pub payload: &'a [u8],
+}
+
+impl IpHeader {
+    /// A header with hop limit 64, traffic class 0, no flow label, identification 0 and DF set.
+    #[must_use]
+    pub const fn new(src: IpAddr, dst: IpAddr, protocol: u8) -> Self {
+        Self {
+            src,
+            dst,
+            protocol,
+            hop_limit: 64,
+            traffic_class: 0,
+            flow_label: 0,
+            ident: 0,
+            dont_fragment: true,
+        }
+    }
+
+    /// Whether this is IPv6.
+    #[inline]
+    #[must_use]
+    pub const fn is_v6(&self) -> bool {
+        self.src.is_ipv6()
+    }
+
+    /// Octets that `emit` appends: 20 or 40.
+    #[inline]
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a header is never empty")]
+    pub const fn len(&self) -> usize {
+        if self.is_v6() { v6::HEADER } else { v4::HEADER }
+    }
+
+    /// Appends the header of a packet with `payload_len` octets of payload.
+    ///
+    /// # Panics
+    /// If the addresses are of different versions, or the packet would be longer than its length field can say.
+    #[inline]
+    pub fn emit(&self, payload_len: usize, out: &mut Vec<u8>) {
+        match (self.src, self.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => v4::emit(self, src, dst, None, payload_len, out),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                v6::emit(self, src, dst, self.protocol, payload_len, out)
+            }
+            _ => mixed(),
+        }
+    }
+
+    /// Appends the header of a fragment with `payload_len` octets of payload; for IPv6 with the fragment header.
+    ///
+    /// # Panics
+    /// As [`IpHeader::emit`].
+    pub fn emit_fragment(&self, fragment: Fragment, payload_len: usize, out: &mut Vec<u8>) {
+        match (self.src, self.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                v4::emit(self, src, dst, Some(fragment), payload_len, out)
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                v6::emit_fragment(self, src, dst, fragment, payload_len, out)
+            }
+            _ => mixed(),
+        }
+    }
+
+    /// The sum of the pseudo-header that the checksum of an upper layer begins with (RFC 9293 section 3.1, RFC 8200
+    /// section 8.1).
+    #[inline]
+    #[must_use]
+    pub fn pseudo(&self, payload_len: usize) -> Sum {
+        let sum = match self.src {
+            IpAddr::V4(src) => Sum::new().add(&src.octets()),
+            IpAddr::V6(src) => Sum::new().add(&src.octets()),
+        };
+        let sum = match self.dst {
+            IpAddr::V4(dst) => sum.add(&dst.octets()),
+            IpAddr::V6(dst) => sum.add(&dst.octets()),
+        };
+        sum.add_u32(payload_len as u32)
+            .add_u16(u16::from(self.protocol))
+    }
+}
+
+#[cold]
+fn mixed() -> ! {
+    panic!("source and destination of an IP header must be of the same version")
+}
+
+impl<'a> IpPacket<'a> {
+    /// Takes a packet apart. For IPv4 the header checksum is verified. For IPv6 the extension headers are passed
+    /// over: hop-by-hop options, routing, destination options, and fragment, at which the walk ends if the packet
+    /// is a part only.
+    ///
+    /// # Errors
+    /// If no host could read the packet, or must not.
+    #[inline]
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        match bytes.first().ok_or(Malformed::Truncated)? >> 4 {
+            4 => v4::parse(bytes),
+            6 => v6::parse(bytes),
+            _ => Err(Malformed::Version),
+        }
+    }
+
+    /// The packet that fragments were put together to: `header` is that of the first fragment, `payload` all of
+    /// their payloads. IPv6 extension headers at the beginning of the payload are passed over.
+    ///
+    /// # Errors
+    /// As [`IpPacket::parse`].
+    pub fn reassembled(header: IpHeader, payload: &'a [u8]) -> Result<Self, Malformed> {
+        if header.is_v6() {
+            v6::reassembled(header, payload)
+        } else {
+            Ok(v4::reassembled(header, payload))
+        }
+    }
+}
+
+/// Reads the packet that an ICMP error quotes. What may have been cut off or overwritten on the way is not verified.
+pub(crate) fn quoted(bytes: &[u8]) -> Result<Quoted<'_>, Malformed> {
+    match bytes.first().ok_or(Malformed::Truncated)? >> 4 {
+        4 => v4::quoted(bytes),
+        6 => v6::quoted(bytes),
+        _ => Err(Malformed::Version),
+    }
+}
+
+/// Whether an address can be that of one host: not unspecified, multicast, broadcast, of class E, or an IPv4
+/// address in IPv6 dress, which is not for the wire (N5). Loopback addresses can.
+#[must_use]
+pub const fn unicast(addr: IpAddr) -> bool {
+    match addr {
+        // Class E includes 255.255.255.255.
+        IpAddr::V4(addr) => {
+            !(addr.is_unspecified() || addr.is_multicast() || addr.octets()[0] >= 240)
+        }
+        IpAddr::V6(addr) => {
+            !(addr.is_unspecified() || addr.is_multicast() || addr.to_ipv4_mapped().is_some())
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The TCP header (RFC 9293 section 3.1).
+
+mod options;
+
+pub use options::{SackBlocks, TcpOptions, Timestamps};
+
+use crate::Malformed;
+use crate::ip::IpHeader;
+use alloc::vec::Vec;
+use bitflags::bitflags;
+use core::fmt;
+
+/// Octets of a header without options.
+const HEADER: usize = 20;
+/// Octets of the longest header.
+const MAX_HEADER: usize = 60;
+/// Place of the checksum.
+const CHECKSUM: core::ops::Range<usize> = 16..18;
+
+bitflags! {
+    /// The control bits. Shown as tcpdump does: `S`, `S.`, `R.`, `P.`, and `-` for none.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct TcpFlags: u16 {
+        /// No more data from the sender.
+        const FIN = 1;
+        /// Synchronize sequence numbers.
+        const SYN = 1 << 1;
+        /// Reset the connection.
+        const RST = 1 << 2;
+        /// Push function.
+        const PSH = 1 << 3;
+        /// The acknowledgment field is significant.
+        const ACK = 1 << 4;
+        /// The urgent pointer is significant.
+        const URG = 1 << 5;
+        /// ECN-Echo (RFC 3168).
+        const ECE = 1 << 6;
+        /// Congestion window reduced (RFC 3168).
+        const CWR = 1 << 7;
+        /// Accurate ECN (RFC 9768); formerly NS.
+        const AE = 1 << 8;
+    }
+}
+
+impl fmt::Display for TcpFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LETTERS: [(TcpFlags, &str); 9] = [
+            (TcpFlags::FIN, "F"),
+            (TcpFlags::SYN, "S"),
+            (TcpFlags::RST, "R"),
+            (TcpFlags::PSH, "P"),
+            (TcpFlags::ACK, "."),
+            (TcpFlags::URG, "U"),
+            (TcpFlags::ECE, "E"),
+            (TcpFlags::CWR, "W"),
+            (TcpFlags::AE, "e"),
+        ];
+        if self.is_empty() {
+            return f.write_str("-");
+        }
+        for (flag, letter) in LETTERS {
+            if self.contains(flag) {
+                f.write_str(letter)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A header: all fields but the data offset, which follows from the options, and the checksum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpHeader {
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// Sequence number (SEG.SEQ).
+    pub seq: u32,
+    /// Acknowledgment number (SEG.ACK); significant with [`TcpFlags::ACK`].
+    pub ack: u32,
+    /// Control bits. The three reserved bits are neither read nor sent (N11).
+    pub flags: TcpFlags,
+    /// Window as it stands in the header, not scaled.
+    pub window: u16,
+    /// Urgent pointer; significant with [`TcpFlags::URG`].
+    pub urgent: u16,
+    /// Options.
+    pub options: TcpOptions,
+}
+
+impl TcpHeader {
+    /// Takes a segment apart: header and text. The checksum is not verified here. Options that are unknown or of
+    /// illegal length are passed over (S57, N11).
+    ///
+    /// # Errors
+    /// If the segment is shorter than a header, or its data offset is below 5 or past its end (N3).
+    #[inline]
+    pub fn parse(segment: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+        let b: &[u8; HEADER] = segment.first_chunk().ok_or(Malformed::Truncated)?;
+        let len = usize::from(b[12] >> 4) * 4;
+        if len < HEADER || len > segment.len() {
+            return Err(Malformed::HeaderLength);
+        }
+        let (header, text) = segment.split_at(len);
+        let header = Self {
+            src_port: u16::from_be_bytes([b[0], b[1]]),
+            dst_port: u16::from_be_bytes([b[2], b[3]]),
+            seq: u32::from_be_bytes([b[4], b[5], b[6], b[7]]),
+            ack: u32::from_be_bytes([b[8], b[9], b[10], b[11]]),
+            flags: TcpFlags::from_bits_truncate(u16::from_be_bytes([b[12], b[13]])),
+            window: u16::from_be_bytes([b[14], b[15]]),
+            urgent: u16::from_be_bytes([b[18], b[19]]),
+            options: TcpOptions::parse(&header[HEADER..]),
+        };
+        Ok((header, text))
+    }
+
+    /// Octets that `emit` appends: 20, and the options with their padding.
+    #[inline]
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a header is never empty")]
+    pub const fn len(&self) -> usize {
+        HEADER + self.options.len()
+    }
+
+    /// Appends the header, its checksum field 0.
+    #[inline]
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        let mut b = [0; MAX_HEADER];
+        let len = HEADER + self.options.emit(&mut b[HEADER..]);
+        let offset_and_flags = (len as u16 / 4) << 12 | self.flags.bits() & 0x01ff;
+        b[0..2].copy_from_slice(&self.src_port.to_be_bytes());
+        b[2..4].copy_from_slice(&self.dst_port.to_be_bytes());
+        b[4..8].copy_from_slice(&self.seq.to_be_bytes());
+        b[8..12].copy_from_slice(&self.ack.to_be_bytes());
+        b[12..14].copy_from_slice(&offset_and_flags.to_be_bytes());
+        b[14..16].copy_from_slice(&self.window.to_be_bytes());
+        b[18..20].copy_from_slice(&self.urgent.to_be_bytes());
+        out.extend_from_slice(&b[..len]);
+    }
+}
+
+/// Whether the checksum of a whole segment is right.
+#[inline]
+#[must_use]
+pub fn checksum_ok(ip: &IpHeader, segment: &[u8]) -> bool {
+    ip.pseudo(segment.len()).add(segment).is_valid()
+}
+
+/// Computes the checksum of a whole segment and stores it.
+///
+/// # Panics
+/// If `segment` is shorter than a header.
+#[inline]
+pub fn fill_checksum(ip: &IpHeader, segment: &mut [u8]) {
+    segment[CHECKSUM].fill(0);
+    let checksum = ip.pseudo(segment.len()).add(segment).finish();
+    segment[CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Stores the sum of the pseudo-header, not complemented: what a device expects that sums up the rest itself.
+///
+/// # Panics
+/// If `segment` is shorter than a header.
+#[inline]
+pub fn fill_partial_checksum(ip: &IpHeader, segment: &mut [u8]) {
+    let sum = ip.pseudo(segment.len()).folded();
+    segment[CHECKSUM].copy_from_slice(&sum.to_be_bytes());
+}

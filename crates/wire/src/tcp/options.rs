@@ -1,0 +1,287 @@
+//! TCP options (RFC 9293 section 3.2, RFC 7323, RFC 2018, RFC 5482).
+
+use core::fmt;
+
+/// Octets that the options of a header have room for.
+const ROOM: usize = 40;
+
+const END: u8 = 0;
+const NOP: u8 = 1;
+const MSS: u8 = 2;
+const WINDOW_SCALE: u8 = 3;
+const SACK_PERMITTED: u8 = 4;
+const SACK: u8 = 5;
+const TIMESTAMPS: u8 = 8;
+const MD5: u8 = 19;
+const USER_TIMEOUT: u8 = 28;
+const AO: u8 = 29;
+
+/// The timestamps option (RFC 7323 section 3.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timestamps {
+    /// TSval.
+    pub val: u32,
+    /// TSecr; significant with ACK.
+    pub ecr: u32,
+}
+
+/// The options this stack knows, as they stand in the header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Maximum segment size.
+    pub mss: Option<u16>,
+    /// Shift of the window scale option. As it was received: above 14 it counts as 14 (RFC 7323 section 2.3).
+    pub window_scale: Option<u8>,
+    /// SACK permitted.
+    pub sack_permitted: bool,
+    /// Timestamps.
+    pub timestamps: Option<Timestamps>,
+    /// SACK blocks. Of those that do not fit beside the other options, `emit` leaves out the last.
+    pub sack: SackBlocks,
+    /// There was a well-formed TCP-MD5 or TCP-AO option (N7). Never emitted.
+    pub signed: bool,
+    /// User timeout with its granularity bit, as in the header (RFC 5482 section 3).
+    pub user_timeout: Option<u16>,
+}
+
+impl TcpOptions {
+    /// Octets that the options take, with padding.
+    #[inline]
+    pub(super) const fn len(&self) -> usize {
+        let others = self.len_without_sack();
+        match self.sack_that_fit(others) {
+            0 => others,
+            n => others + 4 + 8 * n,
+        }
+    }
+
+    #[inline]
+    const fn len_without_sack(&self) -> usize {
+        let timestamps_or_sack_permitted = match (self.timestamps.is_some(), self.sack_permitted) {
+            (true, _) => 12,
+            (false, true) => 4,
+            (false, false) => 0,
+        };
+        timestamps_or_sack_permitted
+            + 4 * (self.mss.is_some() as usize
+                + self.window_scale.is_some() as usize
+                + self.user_timeout.is_some() as usize)
+    }
+
+    /// How many SACK blocks there is room for beside `others` octets of options.
+    #[inline]
+    const fn sack_that_fit(&self, others: usize) -> usize {
+        let room = (ROOM - 4 - others) / 8;
+        if self.sack.len() < room {
+            self.sack.len()
+        } else {
+            room
+        }
+    }
+
+    /// Reads what stands behind the fixed header. An option of the wrong length is as if absent; one that has no
+    /// length, or reaches past the end, ends the reading.
+    #[inline]
+    pub(super) fn parse(bytes: &[u8]) -> Self {
+        match *bytes {
+            [] => Self::default(),
+            // What nearly every segment of an established connection has (RFC 7323 appendix A).
+            [NOP, NOP, TIMESTAMPS, 10, a, b, c, d, e, f, g, h] => Self {
+                timestamps: Some(Timestamps {
+                    val: u32::from_be_bytes([a, b, c, d]),
+                    ecr: u32::from_be_bytes([e, f, g, h]),
+                }),
+                ..Self::default()
+            },
+            _ => Self::parse_any(bytes),
+        }
+    }
+
+    fn parse_any(mut bytes: &[u8]) -> Self {
+        let mut options = Self::default();
+        loop {
+            match *bytes {
+                [] | [END, ..] => return options,
+                [NOP, ref rest @ ..] => bytes = rest,
+                [kind, len, ..] if len >= 2 && usize::from(len) <= bytes.len() => {
+                    let (option, rest) = bytes.split_at(usize::from(len));
+                    options.read(kind, &option[2..]);
+                    bytes = rest;
+                }
+                _ => return options,
+            }
+        }
+    }
+
+    fn read(&mut self, kind: u8, data: &[u8]) {
+        match (kind, data) {
+            (MSS, &[a, b]) => self.mss = Some(u16::from_be_bytes([a, b])),
+            (WINDOW_SCALE, &[shift]) => self.window_scale = Some(shift),
+            (SACK_PERMITTED, []) => self.sack_permitted = true,
+            (SACK, blocks) => {
+                if let Some(blocks) = SackBlocks::parse(blocks) {
+                    self.sack = blocks;
+                }
+            }
+            (TIMESTAMPS, &[a, b, c, d, e, f, g, h]) => {
+                let (val, ecr) = (
+                    u32::from_be_bytes([a, b, c, d]),
+                    u32::from_be_bytes([e, f, g, h]),
+                );
+                self.timestamps = Some(Timestamps { val, ecr });
+            }
+            (USER_TIMEOUT, &[a, b]) => self.user_timeout = Some(u16::from_be_bytes([a, b])),
+            (MD5, _) if data.len() == 16 => self.signed = true,
+            (AO, [_, _, ..]) => self.signed = true,
+            _ => {}
+        }
+    }
+
+    /// Writes the options to the beginning of `out`, which has room for 40 octets, each on a word boundary as
+    /// RFC 7323 appendix A advises; says how many octets they take.
+    #[inline]
+    pub(super) fn emit(&self, out: &mut [u8]) -> usize {
+        let mut out = Writer { out, len: 0 };
+        if let Some(mss) = self.mss {
+            let [a, b] = mss.to_be_bytes();
+            out.word([MSS, 4, a, b]);
+        }
+        match (self.sack_permitted, self.timestamps.is_some()) {
+            (true, true) => out.word([SACK_PERMITTED, 2, TIMESTAMPS, 10]),
+            (true, false) => out.word([NOP, NOP, SACK_PERMITTED, 2]),
+            (false, true) => out.word([NOP, NOP, TIMESTAMPS, 10]),
+            (false, false) => {}
+        }
+        if let Some(Timestamps { val, ecr }) = self.timestamps {
+            out.word(val.to_be_bytes());
+            out.word(ecr.to_be_bytes());
+        }
+        if let Some(shift) = self.window_scale {
+            out.word([NOP, WINDOW_SCALE, 3, shift]);
+        }
+        if let Some(timeout) = self.user_timeout {
+            let [a, b] = timeout.to_be_bytes();
+            out.word([USER_TIMEOUT, 4, a, b]);
+        }
+        if !self.sack.is_empty() {
+            self.emit_sack(&mut out);
+        }
+        out.len
+    }
+
+    fn emit_sack(&self, out: &mut Writer<'_>) {
+        let n = self.sack_that_fit(out.len);
+        if n == 0 {
+            return;
+        }
+        out.word([NOP, NOP, SACK, 2 + 8 * n as u8]);
+        for (start, end) in self.sack.iter().take(n) {
+            out.word(start.to_be_bytes());
+            out.word(end.to_be_bytes());
+        }
+    }
+}
+
+struct Writer<'a> {
+    out: &'a mut [u8],
+    len: usize,
+}
+
+impl Writer<'_> {
+    #[inline]
+    fn word(&mut self, word: [u8; 4]) {
+        self.out[self.len..self.len + 4].copy_from_slice(&word);
+        self.len += 4;
+    }
+}
+
+/// The blocks of a SACK option (RFC 2018 section 3), four at most: first octet, and the one behind the last.
+///
+/// ```
+/// let mut blocks = lastack_wire::SackBlocks::new();
+/// assert!(blocks.push((1000, 2000)));
+/// assert_eq!(blocks.iter().next(), Some((1000, 2000)));
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct SackBlocks {
+    /// Those from `len` on are (0, 0).
+    blocks: [(u32, u32); Self::MAX],
+    len: u8,
+}
+
+impl SackBlocks {
+    /// The most blocks an option can hold.
+    pub const MAX: usize = 4;
+
+    /// No blocks.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            blocks: [(0, 0); Self::MAX],
+            len: 0,
+        }
+    }
+
+    /// Adds a block behind the others; `false` if there are four already.
+    #[inline]
+    pub fn push(&mut self, block: (u32, u32)) -> bool {
+        let Some(place) = self.blocks.get_mut(usize::from(self.len)) else {
+            return false;
+        };
+        *place = block;
+        self.len += 1;
+        true
+    }
+
+    /// The blocks in the order of the option.
+    #[inline]
+    pub fn iter(&self) -> core::iter::Copied<core::slice::Iter<'_, (u32, u32)>> {
+        self.blocks[..self.len()].iter().copied()
+    }
+
+    /// How many there are.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there is none.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// One to four blocks, or the option has an illegal length.
+    fn parse(data: &[u8]) -> Option<Self> {
+        let (words, []) = data.as_chunks::<8>() else {
+            return None;
+        };
+        let mut blocks = Self::new();
+        for &[a, b, c, d, e, f, g, h] in words {
+            if !blocks.push((
+                u32::from_be_bytes([a, b, c, d]),
+                u32::from_be_bytes([e, f, g, h]),
+            )) {
+                return None;
+            }
+        }
+        (!blocks.is_empty()).then_some(blocks)
+    }
+}
+
+impl fmt::Debug for SackBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a SackBlocks {
+    type Item = (u32, u32);
+    type IntoIter = core::iter::Copied<core::slice::Iter<'a, (u32, u32)>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.blocks[..self.len()].iter().copied()
+    }
+}
