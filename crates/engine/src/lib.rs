@@ -1,4 +1,50 @@
-//! See the crate description.
+//! The TCP/IP stack of lastack: a function of calls and time.
+//!
+//! [`Stack`] takes packets in and gives packets out; it has no IO, clock, thread, lock or randomness
+//! of its own, so the same calls at the same times give the same packets, octet for octet.
+//! Data flows one way: an arrival, a timer or a call changes state and records what is *owed*; only
+//! [`Stack::poll_transmit`] makes packets.
 #![no_std]
 #![forbid(unsafe_code)]
+
 extern crate alloc;
+
+mod aging;
+mod buffer;
+mod config;
+mod counters;
+mod end;
+mod event;
+mod fragment;
+mod icmp;
+mod inbox;
+mod ingress;
+mod isn;
+mod outbox;
+mod packet;
+mod paths;
+mod reassembly;
+mod rule;
+mod seq;
+mod shared;
+mod stack;
+pub mod tcp;
+#[cfg(test)]
+mod testing;
+mod time;
+pub mod udp;
+
+pub use config::{Checksums, Config, DatagramConfig, Intercept, TcpConfig, TransmitChecksum};
+pub use counters::Counters;
+pub use end::{Cause, End, Ended, FourTuple, Header, Inference, Lost, Octets, Origin, Party, TimeLimit};
+pub use event::Event;
+pub use icmp::{EchoError, EchoReply, EchoRequest};
+pub use packet::{DropReason, Received, Transmit, Verdict};
+pub use rule::{Rule, UnknownRule};
+pub use seq::{RcvSeq, SndSeq};
+pub use stack::Stack;
+pub use tcp::{
+    Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Tcp, TcpError, TcpInfo, TcpState,
+};
+pub use time::Instant;
+pub use udp::{Datagram, Udp, UdpError, UdpId};

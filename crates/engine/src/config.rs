@@ -1,0 +1,224 @@
+//! What a stack is told once, at its start.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+/// The settings of a [`Stack`](crate::Stack).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our unicast addresses, of either family. The first of a family is the source of what we
+    /// begin ourselves.
+    pub addresses: Vec<IpAddr>,
+    /// Whether every unicast destination is taken for ours: what a proxy or a VPN needs.
+    pub any_address: bool,
+    /// What the embedder wants to decide itself.
+    pub intercept: Intercept,
+    /// The largest IP packet that the link carries, in octets.
+    pub mtu: usize,
+    /// The largest packet the link takes if told where to cut it ([`Transmit::segment_size`]);
+    /// equal to `mtu` on a link that cannot cut.
+    ///
+    /// [`Transmit::segment_size`]: crate::Transmit::segment_size
+    pub max_packet: usize,
+    /// Hop limit (TTL) of what we send.
+    pub hop_limit: u8,
+    /// Who computes and who tests checksums.
+    pub checksums: Checksums,
+    /// Settings of TCP.
+    pub tcp: TcpConfig,
+    /// Settings of UDP and ICMP.
+    pub datagrams: DatagramConfig,
+}
+
+impl Config {
+    /// A host with these addresses on a link of 1500 octets, with the defaults of a host on the
+    /// Internet.
+    pub fn new(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self {
+            addresses: addresses.into_iter().collect(),
+            any_address: false,
+            intercept: Intercept::default(),
+            mtu: 1500,
+            max_packet: 1500,
+            hop_limit: 64,
+            checksums: Checksums::default(),
+            tcp: TcpConfig::default(),
+            datagrams: DatagramConfig::default(),
+        }
+    }
+}
+
+/// What surfaces as an event for the embedder to answer, instead of being answered by the stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Intercept {
+    /// A SYN that no listener is for ([`Event::Intercepted`](crate::Event::Intercepted)).
+    pub tcp: bool,
+    /// A datagram that no socket is for; see [`Stack::udp_intercept`](crate::Stack::udp_intercept).
+    pub udp: bool,
+    /// An echo request to an address that is not in [`Config::addresses`].
+    pub echo: bool,
+}
+
+/// Who computes and who tests checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checksums {
+    /// Whether arrivals are tested here (unless [`Received::checksum_good`](crate::Received)).
+    pub verify: bool,
+    /// What is put into the packets we send.
+    pub transmit: TransmitChecksum,
+}
+
+impl Default for Checksums {
+    fn default() -> Self {
+        Self { verify: true, transmit: TransmitChecksum::Full }
+    }
+}
+
+/// What stands in the checksum field of a TCP or UDP header that we send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransmitChecksum {
+    /// The checksum.
+    Full,
+    /// The sum of the pseudo-header; the link completes it
+    /// ([`Transmit::partial_checksum`](crate::Transmit)).
+    Partial,
+    /// Nothing: the link needs none (two stacks in one memory).
+    None,
+}
+
+/// Settings of TCP. Times as in `RESETS.md` 3.3; the defaults are Linux's unless said.
+#[derive(Clone, Debug)]
+pub struct TcpConfig {
+    /// Most octets of text waiting to be sent or acknowledged, for each connection.
+    pub send_buffer: usize,
+    /// Most octets of text waiting to be read, for each connection; bounds the receive window.
+    pub receive_buffer: usize,
+    /// Offer timestamps (RFC 7323).
+    pub timestamps: bool,
+    /// Offer selective acknowledgment (RFC 2018).
+    pub sack: bool,
+    /// Offer window scaling (RFC 7323).
+    pub window_scaling: bool,
+    /// Disable the Nagle algorithm on new connections.
+    pub nodelay: bool,
+    /// Longest delay of an ACK (RFC 9293 MUST-58: under 500 ms).
+    pub ack_delay: Duration,
+    /// RTO before the first measurement (RFC 6298 2.1).
+    pub initial_rto: Duration,
+    /// Least RTO.
+    pub min_rto: Duration,
+    /// Greatest RTO, and greatest interval of window probes.
+    pub max_rto: Duration,
+    /// Retransmissions of a SYN before the attempt ends (R2 for SYN).
+    pub syn_retries: u32,
+    /// Retransmissions of a SYN|ACK.
+    pub syn_ack_retries: u32,
+    /// Retransmissions of text, turned into a time budget as Linux does (`tcp_retries2`: 15 is
+    /// 924.6 s).
+    pub retries: u32,
+    /// The same once the user has closed (`tcp_orphan_retries`).
+    pub orphan_retries: u32,
+    /// Whether giving up after retransmissions or the user timeout sends a RST (S92, S93; Linux
+    /// does not).
+    pub reset_on_give_up: bool,
+    /// How long an orphan stays in FIN-WAIT-2 (S96).
+    pub fin_wait_2: Duration,
+    /// 2 MSL: the length of TIME-WAIT.
+    pub time_wait: Duration,
+    /// Most entries in TIME-WAIT; more are forgotten at once (S101).
+    pub max_time_wait: usize,
+    /// Most embryonic connections in all; the SYNs above it are dropped (S18).
+    pub max_embryonic: usize,
+    /// Challenge ACKs and ACKs of unacceptable segments without text: at most one in this time for
+    /// each connection (`RESETS.md` 6.1).
+    pub challenge_interval: Duration,
+    /// A full accept queue answers the final ACK with RST instead of dropping it (S37).
+    pub abort_on_overflow: bool,
+    /// Resets in answer to segments of no connection, per second; `None`: as many as are asked for,
+    /// as Linux.
+    pub reset_rate: Option<u32>,
+    /// Answer a SYN in the window of an embryonic connection with RST, as Linux; else it is dropped
+    /// in silence (S32).
+    pub reset_on_embryonic_syn: bool,
+    /// Give the errno of Linux (`EPIPE`) to a writer whose connection was reset in CLOSE-WAIT; else
+    /// `ECONNRESET` (R15).
+    pub broken_pipe_in_close_wait: bool,
+    /// Most segments in the early (out-of-order) part of a receive buffer.
+    pub max_early_ranges: usize,
+    /// How long both buffers of a silent connection keep their memory.
+    pub buffer_idle: Duration,
+}
+
+impl Default for TcpConfig {
+    fn default() -> Self {
+        Self {
+            send_buffer: 1 << 20,
+            receive_buffer: 1 << 20,
+            timestamps: true,
+            sack: true,
+            window_scaling: true,
+            nodelay: false,
+            ack_delay: Duration::from_millis(40),
+            initial_rto: Duration::from_secs(1),
+            min_rto: Duration::from_millis(200),
+            max_rto: Duration::from_secs(120),
+            syn_retries: 6,
+            syn_ack_retries: 5,
+            retries: 15,
+            orphan_retries: 8,
+            reset_on_give_up: false,
+            fin_wait_2: Duration::from_secs(60),
+            time_wait: Duration::from_secs(60),
+            max_time_wait: 65_536,
+            max_embryonic: 4_096,
+            challenge_interval: Duration::from_millis(500),
+            abort_on_overflow: false,
+            reset_rate: None,
+            reset_on_embryonic_syn: true,
+            broken_pipe_in_close_wait: true,
+            max_early_ranges: 256,
+            buffer_idle: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Settings of UDP and ICMP.
+#[derive(Clone, Debug)]
+pub struct DatagramConfig {
+    /// Most datagrams waiting to be read, for each socket; the next are dropped.
+    pub receive_queue: usize,
+    /// Most datagrams waiting to be sent, for each socket.
+    pub send_queue: usize,
+    /// ICMP errors to one destination: this many at once ..
+    pub error_burst: u32,
+    /// .. and then one in this time (`RESETS.md` 4.3).
+    pub error_interval: Duration,
+    /// ICMP errors in all, per second.
+    pub error_rate: u32,
+    /// Of these as many as this at once, about: the count is blurred at random, so that nobody can
+    /// learn from it what we answered to others.
+    pub error_rate_burst: u32,
+    /// Whether the link is loopback-like and so exempt from both limits.
+    pub unlimited_errors: bool,
+    /// Most octets held for incomplete IP packets.
+    pub reassembly_octets: usize,
+    /// How long the fragments of a packet are waited for.
+    pub reassembly_time: Duration,
+}
+
+impl Default for DatagramConfig {
+    fn default() -> Self {
+        Self {
+            receive_queue: 256,
+            send_queue: 256,
+            error_burst: 6,
+            error_interval: Duration::from_secs(1),
+            error_rate: 1000,
+            error_rate_burst: 50,
+            unlimited_errors: false,
+            reassembly_octets: 4 << 20,
+            reassembly_time: Duration::from_secs(30),
+        }
+    }
+}

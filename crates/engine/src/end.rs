@@ -1,0 +1,266 @@
+//! Why connections end: the record that every connection leaves exactly once.
+
+use crate::tcp::{ConnId, TcpError, TcpState};
+use crate::{Instant, Rule};
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use lastack_wire::icmp::IcmpError;
+use lastack_wire::reset_reason::ResetReason;
+use lastack_wire::tcp::TcpFlags;
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FourTuple {
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+}
+
+impl fmt::Display for FourTuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} > {}", self.local, self.remote)
+    }
+}
+
+/// A connection that is over: who it was, and its [`End`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// Its name. It may still be read from if its user has not closed it.
+    pub id: ConnId,
+    /// Its two ends.
+    pub flow: FourTuple,
+    /// Who opened it.
+    pub origin: Origin,
+    /// When the first SYN was sent or received.
+    pub opened: Instant,
+    /// When it reached ESTABLISHED, if it did.
+    pub established: Option<Instant>,
+    /// How much text it carried.
+    pub octets: Octets,
+    /// Why it is over.
+    pub end: End,
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// This side, by connecting.
+    Active,
+    /// The peer, to a listener or an interception of ours.
+    Passive,
+}
+
+/// Octets of text: sent and acknowledged, received in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Octets {
+    /// Sent by us and acknowledged by the peer.
+    pub sent: u64,
+    /// Received from the peer, in order.
+    pub received: u64,
+}
+
+/// Why, how and by whom a connection ended. Every connection leaves exactly one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct End {
+    /// How.
+    pub cause: Cause,
+    /// Who did it.
+    pub by: Party,
+    /// The rule that ended it.
+    pub rule: Rule,
+    /// The state in which that happened.
+    pub state: TcpState,
+    /// The header of the segment that did it; `None` if it was a timer or a call.
+    pub trigger: Option<Header>,
+    /// What the peer's reset says of its reason (RST diagnostic payload).
+    pub peer_said: Option<ResetReason>,
+    /// For a peer's reset: what its shape tells.
+    pub inferred: Option<Inference>,
+    /// What was lost.
+    pub lost: Lost,
+    /// When.
+    pub at: Instant,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Both directions were finished with FIN and acknowledged.
+    Orderly,
+    /// The peer answered our SYN with a reset, or we the peer's.
+    Refused,
+    /// A reset from the peer ended it.
+    Reset,
+    /// This side gave it up.
+    Aborted,
+    /// An answer did not come in time.
+    TimedOut(TimeLimit),
+    /// The network said that the peer cannot be reached.
+    Unreachable(IcmpError),
+}
+
+/// Which time ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeLimit {
+    /// No answer to the SYN or the SYN|ACK.
+    Handshake,
+    /// No acknowledgment of text or FIN.
+    Retransmission,
+    /// The user timeout.
+    User,
+    /// No answer to keep-alive probes.
+    KeepAlive,
+    /// No FIN from the peer in FIN-WAIT-2, and no user.
+    FinWait2,
+}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// The program on this side.
+    Application,
+    /// The stack on this side, by a timer or a rule.
+    Stack,
+    /// The other end of the connection.
+    Peer,
+    /// A router or host that sent an ICMP error.
+    Network(IpAddr),
+}
+
+/// The header of the segment that ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its flags.
+    pub flags: TcpFlags,
+    /// SEG.SEQ.
+    pub seq: u32,
+    /// SEG.ACK, meaningful with the ACK flag.
+    pub ack: u32,
+    /// The window field, unscaled.
+    pub window: u16,
+    /// Octets of text.
+    pub len: u32,
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} seq={}", self.flags, self.seq)?;
+        if self.flags.contains(TcpFlags::ACK) {
+            write!(f, " ack={}", self.ack)?;
+        }
+        if self.len > 0 {
+            write!(f, " len={}", self.len)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the shape of a peer's reset tells of its reason (`RESETS.md` 1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inference {
+    /// It answers our SYN from a port where nobody listens: RST with ACK, SEQ 0, window 0.
+    NobodyListens,
+    /// It answers a segment of a connection that it does not know: RST without ACK whose SEQ is an
+    /// acknowledgment that we sent. The peer lost its state (half-open) or closed for good.
+    UnknownConnection,
+    /// The peer aborted a connection that it knew: RST with ACK.
+    AbortedByPeer,
+}
+
+/// Octets of text that a connection's end lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Given to us to send and never sent.
+    pub unsent: u64,
+    /// Sent and never acknowledged: the peer may have them or not.
+    pub unacked: u64,
+    /// Received and discarded before the user read them.
+    pub unread: u64,
+}
+
+impl Lost {
+    /// Whether nothing was lost.
+    pub const fn is_nothing(self) -> bool {
+        self.unsent == 0 && self.unacked == 0 && self.unread == 0
+    }
+}
+
+impl End {
+    /// The error that a user of the connection sees; `None` for an orderly release and for what the
+    /// user did itself.
+    pub fn error(&self) -> Option<TcpError> {
+        match self.cause {
+            Cause::Orderly => None,
+            Cause::Refused => Some(TcpError::Refused),
+            Cause::Reset => Some(TcpError::Reset),
+            Cause::Aborted => (self.by != Party::Application).then_some(TcpError::Reset),
+            Cause::TimedOut(TimeLimit::FinWait2) => None,
+            Cause::TimedOut(_) => Some(TcpError::TimedOut),
+            Cause::Unreachable(icmp) => Some(TcpError::from_icmp(icmp)),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Orderly => f.write_str("orderly"),
+            Self::Refused => f.write_str("refused"),
+            Self::Reset => f.write_str("reset"),
+            Self::Aborted => f.write_str("aborted"),
+            Self::TimedOut(TimeLimit::Handshake) => f.write_str("timed out (no answer to SYN)"),
+            Self::TimedOut(TimeLimit::Retransmission) => f.write_str("timed out (no acknowledgment)"),
+            Self::TimedOut(TimeLimit::User) => f.write_str("timed out (user timeout)"),
+            Self::TimedOut(TimeLimit::KeepAlive) => f.write_str("timed out (keep-alive)"),
+            Self::TimedOut(TimeLimit::FinWait2) => f.write_str("timed out (no FIN from the peer)"),
+            Self::Unreachable(icmp) => write!(f, "{icmp}"),
+        }
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Application => f.write_str("the local application"),
+            Self::Stack => f.write_str("the local stack"),
+            Self::Peer => f.write_str("the peer"),
+            Self::Network(from) => write!(f, "the network ({from})"),
+        }
+    }
+}
+
+impl fmt::Display for Inference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NobodyListens => "nobody listens at the peer's port",
+            Self::UnknownConnection => {
+                "the peer does not know the connection (it lost its state or has closed)"
+            }
+            Self::AbortedByPeer => "the peer aborted a connection that it knew",
+        })
+    }
+}
+
+impl fmt::Display for End {
+    /// One sentence: `reset by the peer in ESTABLISHED (R1), "S60..": 5 octets unacknowledged`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {} in {} ({}: {})", self.cause, self.by, self.state, self.rule, self.rule.text())?;
+        if let Some(said) = self.peer_said {
+            write!(f, "; the peer says: {said}")?;
+        } else if let Some(inferred) = self.inferred {
+            write!(f, "; {inferred}")?;
+        }
+        for (octets, what) in [
+            (self.lost.unsent, "unsent"),
+            (self.lost.unacked, "unacknowledged"),
+            (self.lost.unread, "unread"),
+        ] {
+            if octets > 0 {
+                write!(f, "; {octets} octets {what}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! What an outsider must not be able to guess: initial sequence numbers (RFC 6528), ephemeral ports
+//! (RFC 6056), timestamp offsets, identifications of packets, and the order of hash tables.
+
+use crate::Instant;
+use crate::end::FourTuple;
+use core::hash::{BuildHasher, Hash, Hasher};
+use core::net::IpAddr;
+use siphasher::sip::{SipHasher13, SipHasher24};
+
+/// The key of a stack, its only source of randomness.
+#[derive(Clone, Debug)]
+pub(crate) struct Secret {
+    key: [u8; 16],
+    drawn: u64,
+}
+
+impl Secret {
+    pub fn new(key: [u8; 16]) -> Self {
+        Self { key, drawn: 0 }
+    }
+
+    /// ISS = M + F(4-tuple, secret), M a clock of 4 µs (RFC 6528 section 3).
+    pub fn initial_sequence_number(&self, now: Instant, flow: &FourTuple) -> u32 {
+        let clock = (now.as_micros() / 4) as u32;
+        clock.wrapping_add(self.hash(b'i', flow) as u32)
+    }
+
+    /// What is added to the clock to give TSval, so that it tells nothing of the host's uptime or of
+    /// other connections (RFC 7323 section 5.4).
+    pub fn timestamp_offset(&self, flow: &FourTuple) -> u32 {
+        self.hash(b't', flow) as u32
+    }
+
+    /// Where the search for an ephemeral port to `flow.remote` starts (RFC 6056 algorithm 3).
+    pub fn port_offset(&self, flow: &FourTuple) -> u32 {
+        self.hash(b'p', flow) as u32
+    }
+
+    /// Which counter numbers the packets from `local` to `remote`, and from where it counts
+    /// (RFC 7739 section 5.3).
+    pub fn ident_place(&self, local: IpAddr, remote: IpAddr) -> u64 {
+        self.hash(b'f', &(local, remote))
+    }
+
+    /// The next number of a stream that depends on the key alone.
+    pub fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.hash(b'd', &self.drawn)
+    }
+
+    /// The hasher of a table whose keys come from outside.
+    pub fn table(&self) -> Seeded {
+        Seeded(self.key)
+    }
+
+    fn hash(&self, purpose: u8, value: &impl Hash) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        hasher.write_u8(purpose);
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// A hasher that an outsider cannot aim at, and that is the same on every run with one key.
+#[derive(Clone, Debug)]
+pub(crate) struct Seeded([u8; 16]);
+
+impl BuildHasher for Seeded {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_key(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::SocketAddr;
+
+    fn flow(port: u16) -> FourTuple {
+        let local: SocketAddr = "10.0.0.1:80".parse().unwrap();
+        FourTuple { local, remote: SocketAddr::new("10.0.0.2".parse().unwrap(), port) }
+    }
+
+    #[test]
+    fn the_same_flow_counts_up_with_the_clock_and_another_flow_is_unrelated() {
+        let secret = Secret::new([7; 16]);
+        let isn = |ms, port| secret.initial_sequence_number(Instant::from_millis(ms), &flow(port));
+        assert_eq!(isn(1000, 5).wrapping_sub(isn(0, 5)), 250_000);
+        assert_ne!(isn(0, 5).wrapping_sub(isn(0, 6)), isn(0, 6).wrapping_sub(isn(0, 7)));
+        assert_ne!(Secret::new([8; 16]).initial_sequence_number(Instant::ZERO, &flow(5)), isn(0, 5));
+    }
+
+    #[test]
+    fn what_is_drawn_does_not_repeat() {
+        let (mut a, mut b) = (Secret::new([7; 16]), Secret::new([7; 16]));
+        let drawn = [a.draw(), a.draw(), a.draw()];
+        assert!(drawn[0] != drawn[1] && drawn[1] != drawn[2]);
+        assert_eq!(drawn, [b.draw(), b.draw(), b.draw()]);
+    }
+}

@@ -1,0 +1,104 @@
+//! What a packet's bytes do not say, and what became of an arrival.
+
+use crate::Rule;
+use core::fmt;
+use lastack_wire::Malformed;
+
+/// What the link knows of a packet that arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// The checksum of the transport header is known to be good, or was never computed because the
+    /// packet did not leave the machine. It is not tested again.
+    pub checksum_good: bool,
+}
+
+/// What the bytes of a packet to be sent do not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transmit {
+    /// The packet is a super-segment: the link cuts its payload after each this many octets.
+    pub segment_size: Option<u16>,
+    /// Octets of the IP and the transport header together.
+    pub header_len: u16,
+    /// The checksum field of the transport header holds the sum of the pseudo-header only.
+    pub partial_checksum: bool,
+    /// The rule that made this packet, if it is a reset, a challenge ACK or an ICMP error.
+    pub rule: Option<Rule>,
+}
+
+/// What became of a packet that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// It was for somebody and was taken in.
+    Accepted,
+    /// It is answered, under this rule, and changed nothing.
+    Answered(Rule),
+    /// It ended a connection of ours.
+    Ended(Rule),
+    /// It changed nothing and is not answered.
+    Dropped(DropReason),
+}
+
+impl Verdict {
+    /// The rule behind it.
+    pub const fn rule(self) -> Option<Rule> {
+        match self {
+            Self::Answered(rule) | Self::Ended(rule) | Self::Dropped(DropReason::Rule(rule)) => Some(rule),
+            Self::Accepted | Self::Dropped(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted => f.write_str("accepted"),
+            Self::Answered(rule) => write!(f, "answered by {rule}: {}", rule.text()),
+            Self::Ended(rule) => write!(f, "ended a connection by {rule}: {}", rule.text()),
+            Self::Dropped(reason) => write!(f, "dropped: {reason}"),
+        }
+    }
+}
+
+/// Why an arrival was dropped in silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// A rule of the catalogue says so.
+    Rule(Rule),
+    /// The bytes do not form what they claim to be.
+    Malformed(Malformed),
+    /// Nobody here waits for such a message.
+    Unwanted,
+    /// The queue or buffer it is for is full.
+    NoSpace,
+    /// It is the copy of something that came before.
+    Duplicate,
+    /// It is a fragment that was kept, or waits for others.
+    Incomplete,
+}
+
+impl From<Rule> for DropReason {
+    fn from(rule: Rule) -> Self {
+        Self::Rule(rule)
+    }
+}
+
+impl From<Malformed> for DropReason {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(rule) => write!(f, "{rule}: {}", rule.text()),
+            Self::Malformed(malformed) => write!(f, "malformed: {malformed}"),
+            Self::Unwanted => f.write_str("nobody waits for it"),
+            Self::NoSpace => f.write_str("no room"),
+            Self::Duplicate => f.write_str("a copy of what came before"),
+            Self::Incomplete => f.write_str("a fragment, kept until the rest arrives"),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Values of the user's side of TCP.
+
+use core::fmt;
+use core::net::IpAddr;
+use core::time::Duration;
+use lastack_wire::icmp::IcmpError;
+
+slotmap::new_key_type! {
+    /// The name of a connection. It is never given to another.
+    pub struct ConnId;
+    /// The name of a listener. It is never given to another.
+    pub struct ListenerId;
+}
+
+/// The states of RFC 9293 section 3.3.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum TcpState {
+    Closed,
+    Listen,
+    SynSent,
+    SynReceived,
+    Established,
+    FinWait1,
+    FinWait2,
+    CloseWait,
+    Closing,
+    LastAck,
+    TimeWait,
+}
+
+impl fmt::Display for TcpState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Closed => "CLOSED",
+            Self::Listen => "LISTEN",
+            Self::SynSent => "SYN-SENT",
+            Self::SynReceived => "SYN-RECEIVED",
+            Self::Established => "ESTABLISHED",
+            Self::FinWait1 => "FIN-WAIT-1",
+            Self::FinWait2 => "FIN-WAIT-2",
+            Self::CloseWait => "CLOSE-WAIT",
+            Self::Closing => "CLOSING",
+            Self::LastAck => "LAST-ACK",
+            Self::TimeWait => "TIME-WAIT",
+        })
+    }
+}
+
+/// What a call on a connection fails with, named as the errno of Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TcpError {
+    /// ECONNREFUSED
+    Refused,
+    /// ECONNRESET
+    Reset,
+    /// ECONNABORTED
+    Aborted,
+    /// ETIMEDOUT
+    TimedOut,
+    /// EHOSTUNREACH
+    HostUnreachable,
+    /// ENETUNREACH
+    NetworkUnreachable,
+    /// ENOPROTOOPT
+    ProtocolUnreachable,
+    /// EACCES
+    Prohibited,
+    /// EPROTO
+    Protocol,
+    /// EPIPE
+    BrokenPipe,
+    /// ENOTCONN
+    NotConnected,
+}
+
+impl TcpError {
+    /// The error of an attempt to connect that this ICMP error ended (`RESETS.md` 4.5).
+    pub const fn from_icmp(icmp: IcmpError) -> Self {
+        match (icmp.v6, icmp.kind, icmp.code) {
+            (false, 3, 0 | 6 | 9 | 11) | (true, 1, 0) => Self::NetworkUnreachable,
+            (false, 3, 2) => Self::ProtocolUnreachable,
+            (false, 3, 3) | (true, 1, 4) => Self::Refused,
+            (false, 12, _) | (true, 4, _) => Self::Protocol,
+            (true, 1, 1 | 5 | 6) => Self::Prohibited,
+            (true, 1, 2 | 3) | (true, 3, _) | (false, _, _) => Self::HostUnreachable,
+            (true, _, _) => Self::Protocol,
+        }
+    }
+}
+
+impl fmt::Display for TcpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "connection refused",
+            Self::Reset => "connection reset",
+            Self::Aborted => "connection aborted",
+            Self::TimedOut => "timed out",
+            Self::HostUnreachable => "host unreachable",
+            Self::NetworkUnreachable => "network unreachable",
+            Self::ProtocolUnreachable => "protocol unreachable",
+            Self::Prohibited => "administratively prohibited",
+            Self::Protocol => "protocol error",
+            Self::BrokenPipe => "broken pipe: this direction is closed",
+            Self::NotConnected => "not connected",
+        })
+    }
+}
+
+impl core::error::Error for TcpError {}
+
+/// Why a socket cannot have the address it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindError {
+    /// Another socket has it.
+    InUse,
+    /// It is not an address of ours.
+    NotOurs,
+    /// No ephemeral port is free.
+    NoPort,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InUse => "the address is in use",
+            Self::NotOurs => "the address is not one of this host's",
+            Self::NoPort => "no ephemeral port is free",
+        })
+    }
+}
+
+impl core::error::Error for BindError {}
+
+/// Why a connection cannot be attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// The local address cannot be had.
+    Bind(BindError),
+    /// This host has no address of the remote's family.
+    NoAddress,
+    /// The remote address cannot be one host's.
+    NotUnicast,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => error.fmt(f),
+            Self::NoAddress => f.write_str("this host has no address of that family"),
+            Self::NotUnicast => f.write_str("the remote address is not the address of one host"),
+        }
+    }
+}
+
+impl core::error::Error for ConnectError {}
+
+/// What becomes of an intercepted SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// SYN|ACK: the handshake goes on.
+    Accept,
+    /// RST: refused.
+    Refuse,
+    /// An ICMP error, from this address (`None`: from the destination itself).
+    Unreachable {
+        /// What it says.
+        error: IcmpError,
+        /// Who says it.
+        from: Option<IpAddr>,
+    },
+    /// Nothing: silence.
+    Drop,
+}
+
+/// When and how often a silent peer is asked whether it is still there (RFC 9293 section 3.8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Unanswered probes after which the connection ends.
+    pub count: u32,
+}
+
+impl Default for Keepalive {
+    /// Two hours, 75 seconds, 9 probes.
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(7200), interval: Duration::from_secs(75), count: 9 }
+    }
+}
+
+/// A look at a connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TcpInfo {
+    /// Its state.
+    pub state: TcpState,
+    /// Eff.snd.MSS: the most text in a segment we send.
+    pub mss: u32,
+    /// Congestion window, octets.
+    pub cwnd: u32,
+    /// Slow start threshold, octets.
+    pub ssthresh: u32,
+    /// SND.WND, octets.
+    pub snd_wnd: u32,
+    /// RCV.WND, octets.
+    pub rcv_wnd: u32,
+    /// Smoothed round-trip time, once measured.
+    pub srtt: Option<Duration>,
+    /// Retransmission timeout, without back-off.
+    pub rto: Duration,
+    /// Octets given to us and not yet sent.
+    pub unsent: usize,
+    /// Octets sent and not yet acknowledged.
+    pub unacked: usize,
+    /// Octets received in order and not yet read.
+    pub unread: usize,
+    /// Octets received beyond a gap.
+    pub early: usize,
+    /// Segments sent again.
+    pub retransmissions: u64,
+    /// Octets of text sent, without what was sent again.
+    pub octets_sent: u64,
+    /// Octets of text received in order.
+    pub octets_received: u64,
+}

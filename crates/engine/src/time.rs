@@ -1,0 +1,93 @@
+//! Points in time, as the caller counts them.
+
+use core::ops::{Add, AddAssign, Sub};
+use core::time::Duration;
+
+/// A point in time: nanoseconds since a start of the caller's choosing.
+///
+/// The engine has no clock. Whoever drives a [`Stack`](crate::Stack) passes the time in, so that a
+/// test can run hours of protocol in a moment and twice the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The start.
+    pub const ZERO: Self = Self(0);
+
+    /// The point `nanos` nanoseconds after the start.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// The point `micros` microseconds after the start.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros * 1_000)
+    }
+
+    /// The point `millis` milliseconds after the start.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis * 1_000_000)
+    }
+
+    /// The point `elapsed` after the start, as a clock such as `std::time::Instant` reports it.
+    pub const fn since_start(elapsed: Duration) -> Self {
+        Self(elapsed.as_nanos() as u64)
+    }
+
+    /// Nanoseconds since the start.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Whole microseconds since the start.
+    pub const fn as_micros(self) -> u64 {
+        self.0 / 1_000
+    }
+
+    /// Whole milliseconds since the start.
+    pub const fn as_millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// The time since the start.
+    pub const fn elapsed(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later.as_nanos() as u64))
+    }
+}
+
+impl AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, later: Duration) {
+        *self = *self + later;
+    }
+}
+
+impl Sub for Instant {
+    type Output = Duration;
+
+    /// The time from `earlier` to `self`; zero if `earlier` is not earlier.
+    fn sub(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_do_not_go_below_zero() {
+        let (a, b) = (Instant::from_millis(5), Instant::from_micros(5_250));
+        assert_eq!(b - a, Duration::from_micros(250));
+        assert_eq!(a - b, Duration::ZERO);
+        assert_eq!(a + Duration::from_micros(250), b);
+        assert_eq!(b.as_millis(), 5);
+    }
+}
