@@ -1,0 +1,188 @@
+//! The receive buffer.
+
+use super::Ranges;
+use super::ring::Ring;
+
+/// Text in order, waiting to be read, and text that came early.
+///
+/// Early text lies where it will be read from, so it is never moved. Positions are counted in
+/// octets from the start of the stream.
+#[derive(Debug)]
+pub(crate) struct RecvRing {
+    ring: Ring,
+    /// The next octet the user will read.
+    read: u64,
+    /// The next octet expected: RCV.NXT without SYN and FIN.
+    next: u64,
+    /// What arrived beyond `next`.
+    early: Ranges,
+    most_early: usize,
+}
+
+impl RecvRing {
+    pub fn new(limit: usize, most_early: usize) -> Self {
+        Self { ring: Ring::new(limit), read: 0, next: 0, early: Ranges::default(), most_early }
+    }
+
+    /// The next octet expected.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Octets in order and unread.
+    pub fn len(&self) -> usize {
+        (self.next - self.read) as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.next == self.read
+    }
+
+    /// The room beyond `next`: the largest RCV.WND that this buffer can back.
+    pub fn room(&self) -> usize {
+        self.ring.limit().saturating_sub(self.len())
+    }
+
+    pub fn limit(&self) -> usize {
+        self.ring.limit()
+    }
+
+    /// What arrived early.
+    pub fn early(&self) -> &Ranges {
+        &self.early
+    }
+
+    /// Takes the part of `text`, whose first octet is `at`, that is new and fits, and returns by how
+    /// much `next` advanced. `None`: there was nothing new, or no room for it.
+    pub fn write(&mut self, at: u64, text: &[u8]) -> Option<u64> {
+        let start = at.max(self.next);
+        let end = (at + text.len() as u64).min(self.next + self.room() as u64);
+        if start >= end {
+            return None;
+        }
+        let text = &text[(start - at) as usize..(end - at) as usize];
+        if start == self.next && self.early.is_empty() {
+            self.store(start, text);
+            self.next = end;
+            return Some(end - start);
+        }
+        if start > self.next && self.early.len() >= self.most_early && self.early.holding(start).is_none() {
+            return None;
+        }
+        if start != self.next && self.early.holding(start).is_some_and(|r| r.end >= end) {
+            return None;
+        }
+        self.store(start, text);
+        self.early.insert(start..end);
+        let before = self.next;
+        self.next = self.early.take_front(self.next).unwrap_or(self.next);
+        Some(self.next - before)
+    }
+
+    fn store(&mut self, start: u64, text: &[u8]) {
+        let at = (start - self.read) as usize;
+        let used = self.early.end().unwrap_or(self.next) - self.read;
+        self.ring.reserve(used as usize, (at + text.len()).max(used as usize));
+        self.ring.write(at, text);
+    }
+
+    /// The unread text, in place.
+    pub fn readable(&self) -> [&[u8]; 2] {
+        self.ring.slices(0..self.len())
+    }
+
+    /// Removes `n` octets from the front.
+    pub fn consume(&mut self, n: usize) {
+        let n = n.min(self.len());
+        self.ring.advance(n);
+        self.read += n as u64;
+    }
+
+    /// Copies text into `buf` and returns how much.
+    pub fn peek(&self, buf: &mut [u8]) -> usize {
+        let n = buf.len().min(self.len());
+        let [a, b] = self.ring.slices(0..n);
+        buf[..a.len()].copy_from_slice(a);
+        buf[a.len()..n].copy_from_slice(b);
+        n
+    }
+
+    /// Discards early text, and returns how many octets that were.
+    pub fn drop_early(&mut self) -> u64 {
+        let octets = self.early.octets();
+        self.early.clear();
+        octets
+    }
+
+    /// Gives the memory back if nothing is held; `true` if none is held now.
+    pub fn shrink(&mut self) -> bool {
+        if self.is_empty() && self.early.is_empty() {
+            self.ring.release();
+        }
+        self.ring.capacity() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    /// Any arrivals, in any order, of any pieces: what is read is the stream, and each octet
+    /// offered inside the window is kept.
+    #[test]
+    fn whatever_arrives_in_whatever_order_the_stream_is_read() {
+        for seed in 1..=2000u64 {
+            let mut rng = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let mut random = |n: u64| {
+                rng ^= rng << 13;
+                rng ^= rng >> 7;
+                rng ^= rng << 17;
+                rng % n
+            };
+            let limit = 1 + random(5000) as usize;
+            let stream: Vec<u8> = (0..30_000).map(|_| random(256) as u8).collect();
+            let mut ring = RecvRing::new(limit, usize::MAX);
+            let mut kept = alloc::vec![false; stream.len()];
+            let mut got = Vec::new();
+            while got.len() < stream.len() {
+                let end_of_stream = stream.len() as u64;
+                let at = (ring.next() + random(3000)).saturating_sub(1000).min(end_of_stream - 1);
+                let end = (at + 1 + random(2500)).min(end_of_stream);
+                let room = got.len()..got.len() + limit;
+                let advanced = ring.write(at, &stream[at as usize..end as usize]);
+                for i in at as usize..end as usize {
+                    kept[i] |= room.contains(&i);
+                }
+                assert!(advanced.is_none_or(|n| n <= ring.next()));
+                while (ring.next() as usize) < stream.len() && kept[ring.next() as usize] {
+                    panic!("seed {seed}: octet {} was kept and is not counted", ring.next());
+                }
+                let mut buf = [0; 1600];
+                let n = random(1600) as usize;
+                let n = ring.peek(&mut buf[..n]);
+                ring.consume(n);
+                got.extend_from_slice(&buf[..n]);
+            }
+            assert_eq!(got, stream, "seed {seed}");
+            assert!(ring.shrink());
+        }
+    }
+
+    #[test]
+    fn a_repeated_octet_is_nothing_new() {
+        let mut ring = RecvRing::new(100, 8);
+        assert_eq!(ring.write(0, b"abc"), Some(3));
+        assert_eq!((ring.write(0, b"abc"), ring.write(5, b"fg"), ring.write(5, b"f")), (None, Some(0), None));
+        assert_eq!((ring.write(3, b"de"), ring.len()), (Some(4), 7));
+    }
+
+    #[test]
+    fn gaps_are_bounded() {
+        let mut ring = RecvRing::new(1000, 2);
+        for at in [10, 20, 30] {
+            ring.write(at, b"x");
+        }
+        assert_eq!((ring.early().len(), ring.drop_early()), (2, 2));
+    }
+}

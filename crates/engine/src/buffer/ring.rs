@@ -1,0 +1,88 @@
+//! A ring of octets that grows up to a limit.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// The least memory taken once there is something to hold.
+const LEAST: usize = 2048;
+
+/// Memory for octets at positions `0..limit`, counted from a front that moves forward.
+#[derive(Debug)]
+pub(super) struct Ring {
+    bytes: Vec<u8>,
+    /// Where position 0 lies.
+    front: usize,
+    limit: usize,
+}
+
+impl Ring {
+    pub fn new(limit: usize) -> Self {
+        Self { bytes: Vec::new(), front: 0, limit }
+    }
+
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Octets of memory held.
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Makes room for positions below `end`, of which the first `used` hold something.
+    pub fn reserve(&mut self, used: usize, end: usize) {
+        debug_assert!(used <= end);
+        if end <= self.bytes.len() {
+            return;
+        }
+        let size = end.next_power_of_two().max(LEAST).min(self.limit.max(end));
+        let mut grown = Vec::with_capacity(size);
+        let [a, b] = self.slices(0..used);
+        grown.extend_from_slice(a);
+        grown.extend_from_slice(b);
+        grown.resize(size, 0);
+        self.bytes = grown;
+        self.front = 0;
+    }
+
+    /// Moves the front forward: what was at position `n` is now at 0.
+    pub fn advance(&mut self, n: usize) {
+        self.front += n;
+        if self.front >= self.bytes.len() {
+            self.front -= self.bytes.len();
+        }
+    }
+
+    /// Gives all memory back. Only for a ring that holds nothing.
+    pub fn release(&mut self) {
+        self.bytes = Vec::new();
+        self.front = 0;
+    }
+
+    /// The octets at these positions, in two pieces where the ring wraps.
+    pub fn slices(&self, at: Range<usize>) -> [&[u8]; 2] {
+        let [a, b] = self.pieces(at);
+        [&self.bytes[a], &self.bytes[b]]
+    }
+
+    /// Puts `text` at position `at`.
+    pub fn write(&mut self, at: usize, text: &[u8]) {
+        let [a, b] = self.pieces(at..at + text.len());
+        let (left, right) = text.split_at(a.len());
+        self.bytes[a].copy_from_slice(left);
+        self.bytes[b].copy_from_slice(right);
+    }
+
+    fn pieces(&self, at: Range<usize>) -> [Range<usize>; 2] {
+        let size = self.bytes.len();
+        debug_assert!(at.end <= size);
+        let start = if self.front + at.start >= size && size > 0 {
+            self.front + at.start - size
+        } else {
+            self.front + at.start
+        };
+        let len = at.end - at.start;
+        let first = len.min(size - start);
+        [start..start + first, 0..len - first]
+    }
+}

@@ -1,0 +1,96 @@
+//! The send buffer.
+
+use super::ring::Ring;
+
+/// Text from SND.UNA on: what is in flight, then what was never sent.
+#[derive(Debug)]
+pub(crate) struct SendRing {
+    ring: Ring,
+    len: usize,
+}
+
+impl SendRing {
+    pub fn new(limit: usize) -> Self {
+        Self { ring: Ring::new(limit), len: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How much more text fits.
+    pub fn room(&self) -> usize {
+        self.ring.limit().saturating_sub(self.len)
+    }
+
+    /// Appends as much of `text` as fits, and returns how much that is.
+    pub fn push(&mut self, text: &[u8]) -> usize {
+        let n = text.len().min(self.room());
+        self.ring.reserve(self.len, self.len + n);
+        self.ring.write(self.len, &text[..n]);
+        self.len += n;
+        n
+    }
+
+    /// Removes `n` octets, now acknowledged, from the front.
+    pub fn acknowledge(&mut self, n: usize) {
+        debug_assert!(n <= self.len);
+        self.ring.advance(n);
+        self.len -= n;
+    }
+
+    /// `len` octets, the first of them `offset` after SND.UNA, in place.
+    pub fn slices(&self, offset: usize, len: usize) -> [&[u8]; 2] {
+        self.ring.slices(offset..offset + len)
+    }
+
+    /// Discards everything.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        self.ring.release();
+    }
+
+    /// Gives the memory back if nothing is held; `true` if none is held now.
+    pub fn shrink(&mut self) -> bool {
+        if self.is_empty() {
+            self.ring.release();
+        }
+        self.ring.capacity() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::VecDeque;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_send_ring_is_a_queue() {
+        let mut rng = 7u64;
+        let mut random = |n: usize| {
+            rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (rng >> 33) as usize % n
+        };
+        let (mut ring, mut model) = (SendRing::new(10_000), VecDeque::new());
+        for round in 0..5000 {
+            let text: Vec<u8> = (0..random(3000)).map(|i| (i + round) as u8).collect();
+            let n = ring.push(&text);
+            assert_eq!(n, text.len().min(10_000 - model.len()));
+            model.extend(&text[..n]);
+            let offset = random(model.len() + 1);
+            let len = random(model.len() - offset + 1);
+            let [a, b] = ring.slices(offset, len);
+            let expected: Vec<u8> = model.iter().skip(offset).take(len).copied().collect();
+            assert_eq!([a, b].concat(), expected);
+            let acked = random(model.len() + 1);
+            ring.acknowledge(acked);
+            model.drain(..acked);
+            assert_eq!(ring.len(), model.len());
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Active opens: `connect`, and the choice of an ephemeral port.
+
+use super::handshake::Handshake;
+use super::table::TcpTable;
+use super::{BindError, ConnId, ConnectError};
+use crate::Stack;
+use crate::end::FourTuple;
+use crate::shared::Shared;
+use core::net::SocketAddr;
+use lastack_wire::ip;
+
+/// The ephemeral ports (RFC 6335 section 6 and a few more, as Linux).
+const EPHEMERAL: core::ops::Range<u16> = 32_768..60_999;
+
+impl Stack {
+    /// Active OPEN: asks for a connection to `remote`, from `local` (its port 0: an ephemeral one) or
+    /// from an address and port of ours. [`Event::Connected`](crate::Event::Connected) or
+    /// [`Event::Ended`](crate::Event::Ended) follows.
+    ///
+    /// # Errors
+    ///
+    /// No address or port can be had for it.
+    pub fn tcp_connect(
+        &mut self,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+    ) -> Result<ConnId, ConnectError> {
+        if !ip::unicast(remote.ip()) || remote.port() == 0 {
+            return Err(ConnectError::NotUnicast);
+        }
+        let shared = &self.shared;
+        let source = shared.source_for(remote.ip());
+        let local = match local {
+            Some(local) if !local.ip().is_unspecified() => local,
+            Some(any) => SocketAddr::new(source.ok_or(ConnectError::NoAddress)?, any.port()),
+            None => SocketAddr::new(source.ok_or(ConnectError::NoAddress)?, 0),
+        };
+        if !shared.is_local(local.ip()) {
+            return Err(ConnectError::Bind(BindError::NotOurs));
+        }
+        if local.is_ipv4() != remote.is_ipv4() {
+            return Err(ConnectError::NoAddress);
+        }
+        let flow = self.tcp.free_flow(&mut self.shared, FourTuple { local, remote })?;
+        let shared = &self.shared;
+        Ok(self.tcp.insert(flow, |id| Handshake::connect(shared, id, flow)))
+    }
+}
+
+impl TcpTable {
+    /// The four-tuple with an ephemeral port if it names none (RFC 6056 algorithm 3).
+    fn free_flow(&self, shared: &mut Shared, flow: FourTuple) -> Result<FourTuple, ConnectError> {
+        if flow.local.port() != 0 {
+            let taken = self.demux.contains(&flow);
+            return if taken { Err(ConnectError::Bind(BindError::InUse)) } else { Ok(flow) };
+        }
+        let count = u32::from(EPHEMERAL.end - EPHEMERAL.start);
+        let start = shared.secret.port_offset(&flow).wrapping_add(shared.secret.draw() as u32 & 0x3ff);
+        (0..count)
+            .map(|n| {
+                let port = EPHEMERAL.start + (start.wrapping_add(n) % count) as u16;
+                FourTuple { local: SocketAddr::new(flow.local.ip(), port), ..flow }
+            })
+            .find(|flow| !self.demux.contains(flow) && !self.listeners.has_port(flow.local.port()))
+            .ok_or(ConnectError::Bind(BindError::NoPort))
+    }
+}

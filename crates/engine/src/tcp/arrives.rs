@@ -1,0 +1,223 @@
+//! SEGMENT ARRIVES in a synchronized state (RFC 9293 section 3.10.7.4), a function a step, in the
+//! order of the RFC. The third step (security) and the sixth (URG) are not implemented: urgent
+//! octets are ordinary text.
+
+use super::connection::{Connection, Ending};
+use super::reset;
+use super::segment::Arrival;
+use super::state::State;
+use super::timers::Timer;
+use crate::end::{Cause, Inference, Party};
+use crate::seq::RcvSeq;
+use crate::shared::Shared;
+use crate::{DropReason, Instant, Rule, Verdict};
+use lastack_wire::reset_reason::ResetReason;
+use lastack_wire::tcp::TcpFlags;
+
+/// The next step is taken, or this is what became of the segment.
+type Step = Result<(), Verdict>;
+
+impl Connection {
+    /// A segment of this connection has arrived.
+    pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        if self.fate.is_some() {
+            return Verdict::Dropped(DropReason::Unwanted);
+        }
+        self.steps(shared, now, seg).err().unwrap_or(Verdict::Accepted)
+    }
+
+    fn steps(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        self.check_sequence(shared, now, seg)?; // first
+        self.check_reset(shared, now, seg)?; // second
+        self.check_syn(shared, now, seg)?; // fourth
+        self.heard = now;
+        self.process_ack(shared, now, seg)?; // fifth
+        self.process_text(shared, now, seg)?; // seventh
+        self.process_fin(shared, now, seg); // eighth
+        Ok(())
+    }
+
+    /// First: the sequence number, and before it the timestamp (RFC 7323 section 5.3). RST and SYN
+    /// have sequence tests of their own, in the second and fourth step (RFC 5961).
+    fn check_sequence(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if seg.has(TcpFlags::RST | TcpFlags::SYN) {
+            return Ok(());
+        }
+        if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps)
+            && self.rcv.is_old(timestamps, now)
+        {
+            return Err(self.answer_unacceptable(shared, now, seg, Rule::S55));
+        }
+        if self.is_acceptable(seg) {
+            return Ok(());
+        }
+        Err(self.answer_unacceptable(shared, now, seg, Rule::S51))
+    }
+
+    /// Table 6 of RFC 9293. Two allowances: at a zero window, text at RCV.NXT is not taken but its
+    /// acknowledgment is; and an empty segment may stand at the right edge, where a sender that
+    /// filled the window is.
+    fn is_acceptable(&self, seg: &Arrival<'_>) -> bool {
+        let (seq, len) = (seg.seq(), seg.len());
+        let first_in = !seq.before(self.rcv.nxt) && !seq.after(self.rcv.edge);
+        if len == 0 || seq == self.rcv.nxt {
+            return first_in;
+        }
+        let inside = |seq: RcvSeq| seq.within(self.rcv.nxt, self.rcv.wnd());
+        inside(seq) || inside(seq + (len - 1))
+    }
+
+    /// An unacceptable segment is answered with an ACK; without text, within the limit.
+    fn answer_unacceptable(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+        rule: Rule,
+    ) -> Verdict {
+        self.heard = now;
+        if seg.text.is_empty() {
+            return self.challenge(shared, now, rule);
+        }
+        self.owed.pure_ack();
+        Verdict::Answered(rule)
+    }
+
+    /// Owes a challenge ACK, at most one in the configured time (`RESETS.md` 6.1).
+    pub fn challenge(&mut self, shared: &mut Shared, now: Instant, rule: Rule) -> Verdict {
+        let interval = shared.config.tcp.challenge_interval;
+        if self.last_challenge.is_some_and(|last| now - last < interval) {
+            shared.counters.tcp_suppressed_acks += 1;
+            return Verdict::Dropped(rule.into());
+        }
+        self.last_challenge = Some(now);
+        self.owed.challenge = Some(rule);
+        Verdict::Answered(rule)
+    }
+
+    /// Second: RST (RFC 5961 section 3.2; `RESETS.md` 2.1, 2.2). Neither its ACK nor its timestamp
+    /// nor its text counts; only its sequence number does.
+    fn check_reset(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if !seg.has(TcpFlags::RST) {
+            return Ok(());
+        }
+        let seq = seg.seq();
+        // R6: after its FIN a peer may reset with the number of that FIN.
+        let at_fin = !self.state.may_receive() && seq + 1 == self.rcv.nxt;
+        if seq == self.rcv.nxt || at_fin {
+            return Err(self.reset_by(shared, now, seg));
+        }
+        if seq.within(self.rcv.nxt, self.rcv.wnd()) {
+            return Err(self.challenge(shared, now, Rule::R2));
+        }
+        Err(Verdict::Dropped(Rule::R4.into()))
+    }
+
+    fn reset_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        let rule = match self.state {
+            State::Established | State::FinWait1 | State::FinWait2 => Rule::R1,
+            State::CloseWait => Rule::R15,
+            State::Closing | State::LastAck => Rule::R16,
+        };
+        shared.counters.tcp_established_resets += 1;
+        let said = ResetReason::from_payload(seg.text);
+        let aborted = seg.has(TcpFlags::ACK);
+        let shape = if aborted { Inference::AbortedByPeer } else { Inference::UnknownConnection };
+        let ending =
+            Ending { peer_said: said, inferred: Some(shape), ..Ending::new(Cause::Reset, Party::Peer, rule) };
+        self.finish(ending.by_segment(seg.header()), now);
+        Verdict::Ended(rule)
+    }
+
+    /// Fourth: SYN (RFC 5961 section 4.2): whatever its number, it is only challenged (S50).
+    fn check_syn(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if seg.has(TcpFlags::SYN) {
+            return Err(self.challenge(shared, now, Rule::S50));
+        }
+        Ok(())
+    }
+
+    /// Seventh: the text.
+    fn process_text(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if seg.text.is_empty() {
+            return Ok(());
+        }
+        if !self.state.may_receive() {
+            return Err(Verdict::Dropped(Rule::S84.into()));
+        }
+        let old = if seg.seq().before(self.rcv.nxt) { self.rcv.nxt - seg.seq() } else { 0 };
+        let Some(text) = seg.text.get(old as usize..).filter(|text| !text.is_empty()) else {
+            self.owed.pure_ack();
+            return Ok(());
+        };
+        if !self.owned {
+            return Err(self.refuse_text(shared, now, seg));
+        }
+        let seq = seg.seq() + old;
+        let at = self.rcv.position(&self.incoming, seq);
+        self.touch_buffers(shared, now);
+        match self.incoming.write(at, text) {
+            Some(0) => {
+                self.rcv.newest_early = at;
+                self.owed.pure_ack();
+            }
+            Some(advanced) => self.advance_rcv(shared, now, advanced as u32, text.len() as u32),
+            None => {
+                self.owed.pure_ack();
+                return Err(Verdict::Dropped(DropReason::NoSpace));
+            }
+        }
+        Ok(())
+    }
+
+    /// RCV.NXT moved over `advanced` octets, by the arrival of `len`.
+    fn advance_rcv(&mut self, shared: &mut Shared, now: Instant, advanced: u32, len: u32) {
+        self.rcv.nxt += advanced;
+        self.octets.received += u64::from(advanced);
+        self.rcv.unacked += advanced;
+        // A filled gap, or what may be its repair, is acknowledged at once (RFC 5681 section 4.2), as
+        // is every second full segment (RFC 9293 SHLD-18).
+        let gap = advanced > len || !self.incoming.early().is_empty();
+        if gap || self.rcv.unacked >= 2 * self.mss {
+            self.owed.ack = true;
+        } else if !self.timers.is_running(Timer::DelayedAck) {
+            self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);
+        }
+        self.wake_reader(shared);
+    }
+
+    /// S80: text that nobody can read any more is answered with RST, and ends the connection.
+    fn refuse_text(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        // The answer may fall to the rate limit; the connection ends all the same.
+        let _ = reset::reply(shared, now, seg, Rule::S80);
+        let ending = Ending::new(Cause::Aborted, Party::Application, Rule::S80);
+        self.finish(ending.by_segment(seg.header()), now);
+        if let Some(super::connection::Fate::Over(end)) = &mut self.fate {
+            end.lost.unread += seg.text.len() as u64;
+        }
+        Verdict::Ended(Rule::S80)
+    }
+
+    /// Eighth: FIN, in order or remembered from a segment that came early (E15).
+    fn process_fin(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) {
+        if seg.has(TcpFlags::FIN) {
+            let fin = seg.seq() + seg.text.len() as u32;
+            if !self.state.may_receive() || fin.before(self.rcv.nxt) {
+                self.owed.ack = true; // E14: the peer did not see our ACK of it
+                return;
+            }
+            if fin.after(self.rcv.nxt) {
+                self.owed.pure_ack();
+            }
+            self.rcv.fin.get_or_insert(fin);
+        }
+        if self.rcv.fin != Some(self.rcv.nxt) || !self.state.may_receive() || self.fate.is_some() {
+            return;
+        }
+        self.rcv.nxt += 1;
+        self.rcv.edge = self.rcv.edge.later(self.rcv.nxt);
+        self.owed.ack = true;
+        self.go(self.state.peer_fin(), now);
+        self.wake_reader(shared);
+    }
+}

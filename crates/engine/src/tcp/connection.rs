@@ -1,0 +1,286 @@
+//! A connection in a synchronized state: its variables, and how it ends.
+
+use super::congestion::{Control, Reno};
+use super::options::Negotiated;
+use super::owed::Owed;
+use super::rcv::Rcv;
+use super::recovery::Recovery;
+use super::rtt::Rtt;
+use super::snd::Snd;
+use super::state::{Next, State};
+use super::timers::{Timer, Timers};
+use super::user::{Settings, Waits};
+use super::{ConnId, TcpInfo};
+use crate::buffer::{RecvRing, SendRing};
+use crate::end::{Cause, End, Header, Inference, Lost, Octets, Origin, Party};
+use crate::event::Event;
+use crate::seq::SndSeq;
+use crate::shared::Shared;
+use crate::{FourTuple, Instant, Rule};
+use core::net::IpAddr;
+use lastack_wire::icmp::IcmpError;
+use lastack_wire::reset_reason::ResetReason;
+
+/// The transmission control block of RFC 9293 section 3.3.1, from ESTABLISHED to LAST-ACK.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub id: ConnId,
+    pub flow: FourTuple,
+    pub origin: Origin,
+    pub opened: Instant,
+    pub established: Instant,
+    pub state: State,
+    pub negotiated: Negotiated,
+    pub ts_offset: u32,
+    /// Eff.snd.MSS
+    pub mss: u32,
+    pub snd: Snd,
+    pub rcv: Rcv,
+    pub outgoing: SendRing,
+    pub incoming: RecvRing,
+    pub rtt: Rtt,
+    pub congestion: Reno,
+    pub recovery: Recovery,
+    pub timers: Timers,
+    pub owed: Owed,
+    pub settings: Settings,
+    pub waits: Waits,
+    /// Whether somebody holds its name. An orphan has no user.
+    pub owned: bool,
+    /// Since when what waits to be acknowledged makes no progress.
+    pub stalled_since: Option<Instant>,
+    /// When the peer was last heard, and we last sent.
+    pub heard: Instant,
+    pub sent: Instant,
+    /// Unanswered probes, of the window or of keep-alive.
+    pub probes: u32,
+    /// When the last limited ACK was sent (`RESETS.md` 6.1).
+    pub last_challenge: Option<Instant>,
+    /// An ICMP error that did not end it (`RESETS.md` 4.5).
+    pub soft_error: Option<(IcmpError, IpAddr)>,
+    pub octets: Octets,
+    pub retransmissions: u64,
+    /// How it ends, once that is decided.
+    pub fate: Option<Fate>,
+}
+
+/// What becomes of a connection whose end is decided.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// A reset goes out first.
+    Resetting(End),
+    TimeWait(End),
+    Over(End),
+}
+
+/// Why a connection ends, to be completed to an [`End`].
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub cause: Cause,
+    pub by: Party,
+    pub rule: Rule,
+    pub trigger: Option<Header>,
+    pub peer_said: Option<ResetReason>,
+    pub inferred: Option<Inference>,
+}
+
+impl Ending {
+    pub fn new(cause: Cause, by: Party, rule: Rule) -> Self {
+        Self { cause, by, rule, trigger: None, peer_said: None, inferred: None }
+    }
+
+    pub fn by_segment(self, trigger: Header) -> Self {
+        Self { trigger: Some(trigger), ..self }
+    }
+}
+
+/// What a new connection takes over from its handshake.
+pub(crate) struct Opened {
+    pub id: ConnId,
+    pub flow: FourTuple,
+    pub origin: Origin,
+    pub opened: Instant,
+    pub negotiated: Negotiated,
+    pub ts_offset: u32,
+    pub snd: Snd,
+    pub rcv: Rcv,
+    pub rtt: Rtt,
+    pub settings: Settings,
+    pub waits: Waits,
+    pub owned: bool,
+    pub last_challenge: Option<Instant>,
+}
+
+impl Connection {
+    pub fn new(shared: &Shared, now: Instant, opened: Opened) -> Self {
+        let config = &shared.config.tcp;
+        let remote = opened.flow.remote.ip();
+        let mss = opened.negotiated.text_size(shared.paths.mtu(remote, shared.config.mtu, now), remote);
+        Self {
+            id: opened.id,
+            flow: opened.flow,
+            origin: opened.origin,
+            opened: opened.opened,
+            established: now,
+            state: State::Established,
+            negotiated: opened.negotiated,
+            ts_offset: opened.ts_offset,
+            mss,
+            outgoing: SendRing::new(config.send_buffer),
+            incoming: RecvRing::new(config.receive_buffer, config.max_early_ranges),
+            rtt: opened.rtt,
+            congestion: Reno::new(mss),
+            recovery: Recovery::new(opened.snd.iss),
+            snd: opened.snd,
+            rcv: opened.rcv,
+            timers: Timers::default(),
+            owed: Owed::default(),
+            settings: opened.settings,
+            waits: opened.waits,
+            owned: opened.owned,
+            stalled_since: None,
+            heard: now,
+            sent: now,
+            probes: 0,
+            last_challenge: opened.last_challenge,
+            soft_error: None,
+            octets: Octets::default(),
+            retransmissions: 0,
+            fate: None,
+        }
+    }
+
+    /// The number after the last octet of text in the send buffer: where our FIN stands.
+    pub fn end_of_text(&self) -> SndSeq {
+        self.snd.una + self.outgoing.len() as u32
+    }
+
+    /// Whether everything given to us, FIN included, is acknowledged.
+    pub fn is_drained(&self) -> bool {
+        self.outgoing.is_empty() && !self.state.fin_pending()
+    }
+
+    /// Moves to where an event of the state machine leads.
+    pub fn go(&mut self, next: Next, now: Instant) {
+        match next {
+            Next::State(state) => self.state = state,
+            Next::TimeWait => {
+                let ending = Ending::new(Cause::Orderly, Party::Peer, Rule::E0);
+                self.fate = Some(Fate::TimeWait(self.end(ending, now)));
+            }
+            Next::Over => {
+                let ending = Ending::new(Cause::Orderly, Party::Peer, Rule::E0);
+                self.fate = Some(Fate::Over(self.end(ending, now)));
+            }
+        }
+    }
+
+    /// Ends the connection: nothing of it is sent any more.
+    pub fn finish(&mut self, ending: Ending, now: Instant) {
+        let end = self.end(ending, now);
+        self.fate = Some(Fate::Over(end));
+    }
+
+    /// Ends the connection with a reset of ours (`RESETS.md` 1.1, A-RST).
+    ///
+    /// In CLOSING and LAST-ACK both sides have finished and nothing is sent (S66).
+    pub fn abort(&mut self, ending: Ending, now: Instant) {
+        let end = self.end(ending, now);
+        self.outgoing.clear();
+        self.fate = Some(match self.state {
+            State::Closing | State::LastAck => Fate::Over(End { rule: Rule::S66, ..end }),
+            _ => Fate::Resetting(end),
+        });
+        self.owed = Owed { reset: true, ..Owed::default() };
+    }
+
+    /// Why it ended, as far as that is decided.
+    pub fn decided(&self) -> Option<&End> {
+        match self.fate.as_ref()? {
+            Fate::Resetting(end) | Fate::TimeWait(end) | Fate::Over(end) => Some(end),
+        }
+    }
+
+    /// The record of an end that happens now.
+    pub fn end(&self, ending: Ending, now: Instant) -> End {
+        let in_flight = self.snd.max.earlier(self.end_of_text());
+        let unacked = u64::from(in_flight - self.snd.una);
+        let reader_gone = !self.owned || ending.rule == Rule::S64;
+        let unread = if reader_gone { self.incoming.len() as u64 } else { 0 };
+        End {
+            cause: ending.cause,
+            by: ending.by,
+            rule: ending.rule,
+            state: self.state.public(),
+            trigger: ending.trigger,
+            peer_said: ending.peer_said,
+            inferred: ending.inferred,
+            lost: Lost {
+                unsent: self.outgoing.len() as u64 - unacked,
+                unacked,
+                unread: unread + self.incoming.early().octets(),
+            },
+            at: now,
+        }
+    }
+
+    /// Tells a waiting reader that there is something to receive.
+    pub fn wake_reader(&mut self, shared: &mut Shared) {
+        if self.owned && core::mem::take(&mut self.waits.read) {
+            shared.events.push(Event::Readable(self.id));
+        }
+    }
+
+    /// Tells a waiting writer that there is room, or nothing left to acknowledge.
+    pub fn wake_writer(&mut self, shared: &mut Shared) {
+        let drained = self.waits.drain && self.is_drained();
+        let room = self.waits.write && self.outgoing.room() > 0;
+        if self.owned && (room || drained) {
+            self.waits.write = false;
+            self.waits.drain = false;
+            shared.events.push(Event::Writable(self.id));
+        }
+    }
+
+    /// Notes that the buffers are in use.
+    pub fn touch_buffers(&mut self, shared: &Shared, now: Instant) {
+        if !self.timers.is_running(Timer::Idle) {
+            self.timers.set(Timer::Idle, now + shared.config.tcp.buffer_idle);
+        }
+    }
+
+    pub fn info(&self) -> TcpInfo {
+        let unacked = self.snd.max.earlier(self.end_of_text()) - self.snd.una;
+        TcpInfo {
+            state: self.state.public(),
+            mss: self.mss,
+            cwnd: self.congestion.window(),
+            ssthresh: self.congestion.threshold(),
+            snd_wnd: self.snd.wnd,
+            rcv_wnd: self.rcv.wnd(),
+            srtt: self.rtt.srtt(),
+            rto: self.rtt.base(),
+            unsent: self.outgoing.len() - unacked as usize,
+            unacked: unacked as usize,
+            unread: self.incoming.len(),
+            early: self.incoming.early().octets() as usize,
+            retransmissions: self.retransmissions,
+            octets_sent: self.octets.sent + u64::from(unacked),
+            octets_received: self.octets.received,
+        }
+    }
+
+    /// What must hold between any two steps.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    #[cfg(any(test, debug_assertions))]
+    pub fn check(&self) {
+        let s = &self.snd;
+        assert!(!s.una.after(s.nxt) && !s.nxt.after(s.max), "SND.UNA <= SND.NXT <= SND.MAX: {s:?}");
+        let end = self.end_of_text() + u32::from(self.state.fin_pending());
+        assert!(!s.max.after(end), "nothing was sent that was not given: {s:?}");
+        assert!(self.rcv.fin.is_none() || !self.rcv.nxt.after(self.rcv.edge + 1), "{:?}", self.rcv);
+    }
+}

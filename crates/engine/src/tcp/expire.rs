@@ -1,0 +1,170 @@
+//! The timers of a connection: when they run, and what happens when they expire.
+
+use super::congestion::Control;
+use super::connection::{Connection, Ending};
+use super::retries;
+use super::state::State;
+use super::timers::Timer;
+use crate::end::{Cause, Party, TimeLimit};
+use crate::shared::Shared;
+use crate::{Instant, Rule};
+use core::time::Duration;
+
+impl Connection {
+    /// Starts the timers that the settings and the state ask for and that do not run. Calls of the
+    /// user, which know no time, change the settings; this follows.
+    pub fn arm(&mut self, shared: &Shared, now: Instant) {
+        if let Some(keepalive) = self.settings.keepalive
+            && !self.timers.is_running(Timer::KeepAlive)
+        {
+            self.timers.set(Timer::KeepAlive, self.heard + keepalive.idle);
+        }
+        if let (Some(limit), Some(since)) = (self.settings.user_timeout, self.stalled_since)
+            && !self.timers.is_running(Timer::User)
+        {
+            self.timers.set(Timer::User, since + limit);
+        }
+        if self.state == State::FinWait2 && !self.owned && !self.timers.is_running(Timer::FinWait2) {
+            self.timers.set(Timer::FinWait2, now + shared.config.tcp.fin_wait_2);
+        }
+    }
+
+    /// Text or FIN waits, nothing is in flight, and the window does not let it go: only a probe can
+    /// find out when it opens (RFC 9293 section 3.8.6.1).
+    pub(super) fn arm_persist(&mut self, shared: &Shared, now: Instant) {
+        let waiting = self.end_of_text().after(self.snd.nxt)
+            || (self.state.fin_pending() && self.snd.nxt == self.end_of_text());
+        if waiting && self.snd.flight() == 0 && !self.timers.is_running(Timer::Persist) && !self.owed.probe {
+            self.timers.set(Timer::Persist, now + self.rtt.rto(&shared.config.tcp));
+            self.stalled_since.get_or_insert(now);
+            self.arm(shared, now);
+        }
+    }
+
+    /// Does what the timers that have expired at `now` ask for.
+    pub fn expire(&mut self, shared: &mut Shared, now: Instant) {
+        while self.fate.is_none()
+            && let Some(timer) = self.timers.take_expired(now)
+        {
+            match timer {
+                Timer::Retransmission => self.retransmit(shared, now),
+                Timer::Persist => self.persist(shared, now),
+                Timer::DelayedAck => self.owed.ack = true,
+                Timer::KeepAlive => self.keep_alive(shared, now),
+                Timer::User => self.user_timeout(shared, now),
+                Timer::FinWait2 => {
+                    self.finish(
+                        Ending::new(Cause::TimedOut(TimeLimit::FinWait2), Party::Stack, Rule::S96),
+                        now,
+                    );
+                }
+                Timer::Idle => self.let_buffers_go(shared, now),
+            }
+        }
+    }
+
+    /// RFC 6298 sections 5.4 to 5.6: send again from SND.UNA, back off; or give up at R2
+    /// (RFC 9293 section 3.8.3).
+    fn retransmit(&mut self, shared: &mut Shared, now: Instant) {
+        let config = &shared.config.tcp;
+        let retries = if self.owned { config.retries } else { config.orphan_retries };
+        if self.stalled_for(now) >= retries::budget(config, retries) {
+            return self.give_up(
+                shared,
+                now,
+                TimeLimit::Retransmission,
+                if self.owned { Rule::S92 } else { Rule::S95 },
+            );
+        }
+        let flight = self.snd.max - self.snd.una;
+        self.congestion.on_timeout(flight, self.mss);
+        self.recovery.timeout(self.snd.max);
+        self.rtt.back_off();
+        self.snd.nxt = self.snd.una;
+        self.owed.retransmission = true;
+        self.timers.set(Timer::Retransmission, now + self.rtt.rto(config));
+    }
+
+    /// The window stays shut: probe it; if it is open but small, send what fits.
+    fn persist(&mut self, shared: &mut Shared, now: Instant) {
+        let config = &shared.config.tcp;
+        if self.snd.wnd > 0 {
+            self.owed.force = true;
+            return;
+        }
+        // Unanswered probes are limited as text is (H9); answered ones are not (S98).
+        if self.probes > 0 && now - self.heard >= retries::budget(config, config.retries) {
+            return self.give_up(shared, now, TimeLimit::Retransmission, Rule::S92);
+        }
+        self.probes += 1;
+        self.owed.probe = true;
+        self.rtt.back_off();
+        self.timers.set(Timer::Persist, now + self.rtt.rto(config));
+    }
+
+    /// RFC 9293 section 3.8.4: the peer was silent for long; ask, or end (S91).
+    fn keep_alive(&mut self, shared: &mut Shared, now: Instant) {
+        let Some(keepalive) = self.settings.keepalive else { return };
+        let silence = now - self.heard;
+        if silence < keepalive.idle {
+            self.probes = 0;
+            return self.timers.set(Timer::KeepAlive, self.heard + keepalive.idle);
+        }
+        if self.snd.una != self.snd.max || !self.outgoing.is_empty() {
+            // What is in flight, or the window probe, finds out.
+            return self.timers.set(Timer::KeepAlive, now + keepalive.idle);
+        }
+        let late = self.settings.user_timeout.is_some_and(|limit| self.probes > 0 && silence >= limit);
+        let spent = self.settings.user_timeout.is_none() && self.probes >= keepalive.count;
+        if late || spent {
+            let ending = self.silent(TimeLimit::KeepAlive, Rule::S91);
+            shared.counters.tcp_established_resets += 1;
+            return self.abort(ending, now);
+        }
+        self.probes += 1;
+        self.owed.probe = true;
+        self.timers.set(Timer::KeepAlive, now + keepalive.interval);
+    }
+
+    fn user_timeout(&mut self, shared: &mut Shared, now: Instant) {
+        let Some(limit) = self.settings.user_timeout else { return };
+        if self.stalled_for(now) >= limit {
+            self.give_up(shared, now, TimeLimit::User, Rule::S93);
+        } else {
+            self.arm(shared, now);
+        }
+    }
+
+    /// The end after a time limit: silent as Linux's, or with a reset if so configured.
+    fn give_up(&mut self, shared: &mut Shared, now: Instant, limit: TimeLimit, rule: Rule) {
+        let ending = self.silent(limit, rule);
+        if shared.config.tcp.reset_on_give_up {
+            self.abort(ending, now);
+        } else {
+            self.finish(ending, now);
+        }
+    }
+
+    /// The peer was silent: because the network said why, or for no known reason.
+    fn silent(&self, limit: TimeLimit, rule: Rule) -> Ending {
+        match self.soft_error {
+            Some((icmp, from)) => Ending::new(Cause::Unreachable(icmp), Party::Network(from), rule),
+            None => Ending::new(Cause::TimedOut(limit), Party::Stack, rule),
+        }
+    }
+
+    fn stalled_for(&self, now: Instant) -> Duration {
+        self.stalled_since.map_or(Duration::ZERO, |since| now - since)
+    }
+
+    fn let_buffers_go(&mut self, shared: &Shared, now: Instant) {
+        let idle_since = self.heard.max(self.sent);
+        if now - idle_since < shared.config.tcp.buffer_idle {
+            return self.timers.set(Timer::Idle, idle_since + shared.config.tcp.buffer_idle);
+        }
+        let (sent, read) = (self.outgoing.shrink(), self.incoming.shrink());
+        if !(sent && read) {
+            self.timers.set(Timer::Idle, now + shared.config.tcp.buffer_idle);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! A connection before ESTABLISHED: SYN-SENT and SYN-RECEIVED. It has no buffers.
+
+use super::connection::{Connection, Opened};
+use super::options;
+use super::rcv::Rcv;
+use super::rtt::Rtt;
+use super::segment::{Arrival, Outgoing};
+use super::snd::Snd;
+use super::user::{Settings, Waits};
+use super::{ConnId, ListenerId, TcpState};
+use crate::end::{Cause, End, Header, Lost, Origin, Party, TimeLimit};
+use crate::seq::{RcvSeq, SndSeq};
+use crate::shared::Shared;
+use crate::{FourTuple, Instant, Rule, Transmit};
+use alloc::vec::Vec;
+use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
+
+/// How far a handshake is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A SYN has come and the embedder has not said yet what becomes of it.
+    Held,
+    SynSent,
+    SynReceived,
+}
+
+/// An embryonic connection, or one that we ask for.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    pub id: ConnId,
+    pub flow: FourTuple,
+    pub origin: Origin,
+    pub opened: Instant,
+    pub phase: Phase,
+    /// The listener it came to.
+    pub listener: Option<ListenerId>,
+    pub owned: bool,
+    pub settings: Settings,
+    pub waits: Waits,
+    pub iss: SndSeq,
+    pub irs: RcvSeq,
+    /// The peer's SYN: its options and its window.
+    pub peer: TcpOptions,
+    pub peer_window: u32,
+    /// Traffic class of the peer's SYN, for an answer outside the handshake.
+    pub traffic_class: u8,
+    ts_offset: u32,
+    /// When our SYN was first sent.
+    first_sent: Option<Instant>,
+    retransmissions: u32,
+    rtt: Rtt,
+    pub deadline: Option<Instant>,
+    pub owes_syn: bool,
+    pub owes_ack: Option<Rule>,
+    pub last_answer: Option<Instant>,
+    /// The SYN was hurried once already (S20, D34).
+    pub hurried: bool,
+    pub end: Option<End>,
+}
+
+impl Handshake {
+    /// An active open.
+    pub fn connect(shared: &Shared, id: ConnId, flow: FourTuple) -> Self {
+        Self {
+            id,
+            flow,
+            origin: Origin::Active,
+            opened: Instant::ZERO,
+            phase: Phase::SynSent,
+            listener: None,
+            owned: true,
+            settings: Settings::new(&shared.config.tcp),
+            waits: Waits::default(),
+            iss: SndSeq(0),
+            irs: RcvSeq(0),
+            peer: TcpOptions::default(),
+            peer_window: 0,
+            traffic_class: 0,
+            ts_offset: shared.secret.timestamp_offset(&flow),
+            first_sent: None,
+            retransmissions: 0,
+            rtt: Rtt::new(&shared.config.tcp),
+            deadline: None,
+            owes_syn: true,
+            owes_ack: None,
+            last_answer: None,
+            hurried: false,
+            end: None,
+        }
+    }
+
+    /// A passive open: a SYN has come.
+    pub fn passive(shared: &Shared, now: Instant, id: ConnId, seg: &Arrival<'_>, iss: SndSeq) -> Self {
+        Self {
+            origin: Origin::Passive,
+            opened: now,
+            phase: Phase::SynReceived,
+            owned: false,
+            iss,
+            irs: seg.seq(),
+            peer: seg.tcp.options,
+            peer_window: u32::from(seg.tcp.window),
+            traffic_class: seg.ip.traffic_class,
+            ..Self::connect(shared, id, seg.flow())
+        }
+    }
+
+    pub fn state(&self) -> TcpState {
+        match self.phase {
+            Phase::SynSent => TcpState::SynSent,
+            Phase::Held | Phase::SynReceived => TcpState::SynReceived,
+        }
+    }
+
+    /// The receive window of our SYN: the field is not scaled.
+    pub fn rcv_wnd(shared: &Shared) -> u32 {
+        shared.config.tcp.receive_buffer.min(usize::from(u16::MAX)) as u32
+    }
+
+    /// Writes the next segment into `packet`; `None` if there is none to send now.
+    pub fn segmentize(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        packet: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        if self.end.is_some() || self.phase == Phase::Held {
+            return None;
+        }
+        let (seq, flags, rule) = if core::mem::take(&mut self.owes_syn) {
+            self.begin(shared, now);
+            let ack = if self.phase == Phase::SynSent { TcpFlags::empty() } else { TcpFlags::ACK };
+            (self.iss, TcpFlags::SYN | ack, None)
+        } else {
+            let rule = self.owes_ack.take()?;
+            shared.counters.tcp_challenge_acks += 1;
+            (self.iss + 1, TcpFlags::ACK, Some(rule))
+        };
+        let tcp = self.header(shared, now, seq, flags);
+        shared.counters.tcp_out_segments += 1;
+        Some(
+            Outgoing { flow: &self.flow, tcp, text: [&[], &[]], segment_size: None, rule }
+                .emit(&shared.config, packet),
+        )
+    }
+
+    /// Books that the SYN goes out.
+    fn begin(&mut self, shared: &Shared, now: Instant) {
+        match self.first_sent {
+            None => {
+                self.first_sent = Some(now);
+                if self.origin == Origin::Active {
+                    self.opened = now;
+                    self.iss = SndSeq(shared.secret.initial_sequence_number(now, &self.flow));
+                }
+            }
+            Some(_) => self.retransmissions += 1,
+        }
+        self.deadline = Some(now + self.rtt.rto(&shared.config.tcp));
+    }
+
+    fn header(&self, shared: &Shared, now: Instant, seq: SndSeq, flags: TcpFlags) -> TcpHeader {
+        let answering = (self.phase == Phase::SynReceived).then_some(&self.peer);
+        let ecr = self.peer.timestamps.map_or(0, |t| t.val);
+        let timestamps = Timestamps { val: options::timestamp(now, self.ts_offset), ecr };
+        let offer = options::offer(shared, self.flow.remote.ip(), answering, timestamps);
+        let syn = flags.contains(TcpFlags::SYN);
+        let plain = TcpOptions { timestamps: offer.timestamps, ..TcpOptions::default() };
+        TcpHeader {
+            src_port: self.flow.local.port(),
+            dst_port: self.flow.remote.port(),
+            seq: seq.0,
+            ack: if flags.contains(TcpFlags::ACK) { (self.irs + 1).0 } else { 0 },
+            flags,
+            window: Self::rcv_wnd(shared) as u16,
+            urgent: 0,
+            options: if syn { offer } else { plain },
+        }
+    }
+
+    /// The header of a reset that ends the handshake from our side (S44).
+    pub fn reset_header(&self) -> TcpHeader {
+        TcpHeader {
+            src_port: self.flow.local.port(),
+            dst_port: self.flow.remote.port(),
+            seq: (self.iss + 1).0,
+            ack: (self.irs + 1).0,
+            flags: TcpFlags::RST | TcpFlags::ACK,
+            window: 0,
+            urgent: 0,
+            options: TcpOptions::default(),
+        }
+    }
+
+    /// The header of the answer "refused" to a SYN that the embedder held (X1): as S1.
+    pub fn refusal_header(&self) -> TcpHeader {
+        TcpHeader { seq: 0, ..self.reset_header() }
+    }
+
+    /// The header of the peer's SYN, as far as it is remembered, for an ICMP error to quote.
+    pub fn syn_header(&self) -> TcpHeader {
+        TcpHeader {
+            src_port: self.flow.remote.port(),
+            dst_port: self.flow.local.port(),
+            seq: self.irs.0,
+            ack: 0,
+            flags: TcpFlags::SYN,
+            window: self.peer_window as u16,
+            urgent: 0,
+            options: self.peer,
+        }
+    }
+
+    /// The deadline has come: send the SYN again, or give up (S36, S94).
+    pub fn expire(&mut self, shared: &Shared, now: Instant) {
+        if self.deadline.is_none_or(|at| at > now) || self.end.is_some() {
+            return;
+        }
+        self.deadline = None;
+        let config = &shared.config.tcp;
+        let (retries, rule) = match self.phase {
+            Phase::SynSent => (config.syn_retries, Rule::S94),
+            Phase::Held | Phase::SynReceived => (config.syn_ack_retries, Rule::S36),
+        };
+        let late = self.settings.user_timeout.is_some_and(|limit| now - self.opened >= limit);
+        if self.retransmissions >= retries || late {
+            return self.finish(Cause::TimedOut(TimeLimit::Handshake), Party::Stack, rule, None, now);
+        }
+        // A hurried SYN does not back off: nothing was lost.
+        if self.retransmissions > 0 || !self.hurried {
+            self.rtt.back_off();
+        }
+        self.owes_syn = true;
+    }
+
+    /// The handshake ends without a connection.
+    pub fn finish(&mut self, cause: Cause, by: Party, rule: Rule, trigger: Option<Header>, now: Instant) {
+        self.end = Some(End {
+            cause,
+            by,
+            rule,
+            state: self.state(),
+            trigger,
+            peer_said: None,
+            inferred: None,
+            lost: Lost::default(),
+            at: now,
+        });
+    }
+
+    /// The connection that this handshake becomes; `window` is that of the segment that completes
+    /// it, if that was a SYN|ACK.
+    pub fn establish(&mut self, shared: &Shared, now: Instant) -> Connection {
+        let config = &shared.config;
+        let negotiated = options::negotiate(config, self.flow.remote.ip(), &self.peer);
+        let una = self.iss + 1;
+        let wl1 = self.irs;
+        let snd = Snd {
+            iss: self.iss,
+            una,
+            nxt: una,
+            max: una,
+            wnd: self.peer_window,
+            wl1,
+            wl2: self.iss,
+            max_wnd: self.peer_window,
+        };
+        let nxt = self.irs + 1;
+        let rcv = Rcv {
+            nxt,
+            edge: nxt + Self::rcv_wnd(shared),
+            shift: negotiated.rcv_shift,
+            fin: None,
+            last_ack: nxt,
+            unacked: 0,
+            ts_recent: self.peer.timestamps.map_or(0, |t| t.val),
+            ts_recent_at: now,
+            newest_early: 0,
+        };
+        let mut rtt = core::mem::replace(&mut self.rtt, Rtt::new(&config.tcp));
+        rtt.progress();
+        if let Some(sent) = self.first_sent.filter(|_| self.retransmissions == 0) {
+            rtt.measure(now - sent, &config.tcp);
+        }
+        Connection::new(
+            shared,
+            now,
+            Opened {
+                id: self.id,
+                flow: self.flow,
+                origin: self.origin,
+                opened: self.opened,
+                negotiated,
+                ts_offset: self.ts_offset,
+                snd,
+                rcv,
+                rtt,
+                settings: self.settings,
+                waits: core::mem::take(&mut self.waits),
+                owned: true,
+                last_challenge: self.last_answer,
+            },
+        )
+    }
+}

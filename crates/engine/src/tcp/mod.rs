@@ -1,0 +1,43 @@
+//! TCP (RFC 9293).
+//!
+//! The life of a connection is a few types: a `Listener`; a `Handshake` without buffers (SYN-SENT,
+//! SYN-RECEIVED); a `Connection` (ESTABLISHED to LAST-ACK); a `TimeWait` of a few words; and `Over`
+//! for a user who has still something to read.
+
+mod acks;
+mod active;
+mod api;
+mod arrives;
+mod congestion;
+mod connection;
+mod demux;
+mod expire;
+mod handshake;
+mod icmp;
+mod listen;
+mod opening;
+mod options;
+mod over;
+mod owed;
+mod passive;
+mod rcv;
+mod recovery;
+mod reset;
+mod retries;
+mod rtt;
+mod segment;
+mod segmentize;
+mod snd;
+mod state;
+mod table;
+mod time_wait;
+mod timers;
+mod user;
+
+pub use api::{Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, TcpError, TcpInfo, TcpState};
+pub(crate) use reset::ResetLimit;
+pub(crate) use table::TcpTable;
+pub use user::Tcp;
+
+#[cfg(test)]
+mod tests;

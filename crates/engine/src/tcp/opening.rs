@@ -1,0 +1,187 @@
+//! SEGMENT ARRIVES in SYN-SENT (RFC 9293 section 3.10.7.3) and SYN-RECEIVED (section 3.10.7.4).
+
+use super::handshake::{Handshake, Phase};
+use super::reset;
+use super::segment::Arrival;
+use crate::end::{Cause, Inference, Origin, Party};
+use crate::shared::Shared;
+use crate::{DropReason, Instant, Rule, Verdict};
+use core::time::Duration;
+use lastack_wire::reset_reason::ResetReason;
+use lastack_wire::tcp::TcpFlags;
+
+/// How soon a SYN goes out again after the reset of an old incarnation's connection (S20).
+const HURRY: Duration = Duration::from_millis(10);
+
+/// What an arrival does to a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// This became of the segment; the handshake goes on, or has its end.
+    Goes(Verdict),
+    /// The handshake is complete. The segment, if it is not a SYN, is now the connection's.
+    Complete,
+}
+
+use Opening::{Complete, Goes};
+
+impl Handshake {
+    /// A segment of this handshake has arrived.
+    pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
+        match self.phase {
+            _ if self.end.is_some() => Goes(Verdict::Dropped(DropReason::Unwanted)),
+            Phase::SynSent => self.arrives_in_syn_sent(shared, now, seg),
+            Phase::Held => self.arrives_while_held(shared, now, seg),
+            Phase::SynReceived => self.arrives_in_syn_received(shared, now, seg),
+        }
+    }
+
+    fn arrives_in_syn_sent(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
+        let acked = seg.has(TcpFlags::ACK);
+        // First: the ACK.
+        if acked && seg.ack() != self.iss + 1 {
+            if seg.has(TcpFlags::RST) {
+                return Goes(Verdict::Dropped(Rule::S21.into()));
+            }
+            self.hurry(now, seg);
+            return Goes(reset::reply(shared, now, seg, Rule::S20));
+        }
+        // Second: RST. Its SEQ cannot be tested: there is no RCV.NXT yet (R11).
+        if seg.has(TcpFlags::RST) {
+            if !acked {
+                return Goes(Verdict::Dropped(Rule::R11a.into()));
+            }
+            self.refused(now, seg, Rule::R11);
+            return Goes(Verdict::Ended(Rule::R11));
+        }
+        // Fourth: SYN.
+        if !seg.has(TcpFlags::SYN) {
+            return Goes(Verdict::Dropped(if acked { Rule::S23 } else { Rule::S24 }.into()));
+        }
+        self.irs = seg.seq();
+        self.peer = seg.tcp.options;
+        self.peer_window = u32::from(seg.tcp.window);
+        if acked {
+            return Complete;
+        }
+        // Simultaneous open (figure 7).
+        self.phase = Phase::SynReceived;
+        self.owes_syn = true;
+        Goes(Verdict::Accepted)
+    }
+
+    /// An old incarnation of the peer answered: it is reset now, so ask again soon, once.
+    fn hurry(&mut self, now: Instant, seg: &Arrival<'_>) {
+        if !self.hurried && !seg.has(TcpFlags::SYN) {
+            self.hurried = true;
+            self.deadline = Some(now + HURRY);
+        }
+    }
+
+    fn refused(&mut self, now: Instant, seg: &Arrival<'_>, rule: Rule) {
+        self.finish(Cause::Refused, Party::Peer, rule, Some(seg.header()), now);
+        if let Some(end) = &mut self.end {
+            end.peer_said = ResetReason::from_payload(seg.text);
+            end.inferred = (rule == Rule::R11).then_some(Inference::NobodyListens);
+        }
+    }
+
+    /// The embedder has not answered yet, so the peer knows nothing of us.
+    fn arrives_while_held(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
+        if seg.has(TcpFlags::RST) {
+            return Goes(self.reset_in_syn_received(shared, now, seg));
+        }
+        if seg.has(TcpFlags::SYN) && !seg.has(TcpFlags::ACK) {
+            if seg.seq() == self.irs {
+                return Goes(Verdict::Dropped(DropReason::Duplicate));
+            }
+            return Goes(self.another_syn(shared, now, seg));
+        }
+        Goes(reset::reply(shared, now, seg, Rule::S30))
+    }
+
+    /// The order is Linux's (`tcp_check_req`): the ACK before the sequence number (S30).
+    fn arrives_in_syn_received(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
+        if seg.has(TcpFlags::RST) {
+            return Goes(self.reset_in_syn_received(shared, now, seg));
+        }
+        let (syn, acked) = (seg.has(TcpFlags::SYN), seg.has(TcpFlags::ACK));
+        let simultaneous = self.origin == Origin::Active;
+        if syn && !acked && seg.seq() == self.irs {
+            return Goes(self.repeat_syn_ack(shared, now));
+        }
+        if acked && seg.ack() != self.iss + 1 {
+            let rule = if simultaneous { Rule::S40 } else { Rule::S30 };
+            return Goes(reset::reply(shared, now, seg, rule));
+        }
+        let first = if syn && seg.seq() == self.irs { seg.seq() + 1 } else { seg.seq() };
+        if !first.within(self.irs + 1, Self::rcv_wnd(shared)) {
+            return Goes(self.answer(shared, now, Rule::S33));
+        }
+        if syn && seg.seq() != self.irs {
+            return Goes(if simultaneous {
+                self.answer(shared, now, Rule::S50)
+            } else {
+                self.another_syn(shared, now, seg)
+            });
+        }
+        if !acked {
+            return Goes(Verdict::Dropped(Rule::S34.into()));
+        }
+        Complete
+    }
+
+    /// RST (R12, R13): exact ends the handshake, in the window is challenged, else it is ignored.
+    fn reset_in_syn_received(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        let nxt = self.irs + 1;
+        if seg.seq() == nxt {
+            let rule = if self.origin == Origin::Active { Rule::R13 } else { Rule::R12 };
+            if rule == Rule::R13 {
+                self.refused(now, seg, rule);
+            } else {
+                self.finish(Cause::Reset, Party::Peer, rule, Some(seg.header()), now);
+            }
+            return Verdict::Ended(rule);
+        }
+        if seg.seq().within(nxt, Self::rcv_wnd(shared)) && self.phase == Phase::SynReceived {
+            return self.answer(shared, now, Rule::R2);
+        }
+        Verdict::Dropped(Rule::R4.into())
+    }
+
+    /// S32: the peer has forgotten its first SYN.
+    fn another_syn(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        self.finish(Cause::Refused, Party::Stack, Rule::S32, Some(seg.header()), now);
+        if shared.config.tcp.reset_on_embryonic_syn {
+            // The answer may fall to the rate limit; the handshake ends all the same.
+            let _ = reset::reply(shared, now, seg, Rule::S32);
+        }
+        Verdict::Ended(Rule::S32)
+    }
+
+    /// S31: at most one SYN|ACK in the time of the limit.
+    fn repeat_syn_ack(&mut self, shared: &mut Shared, now: Instant) -> Verdict {
+        if self.limited(shared, now) {
+            return Verdict::Dropped(DropReason::Duplicate);
+        }
+        self.owes_syn = true;
+        Verdict::Answered(Rule::S31)
+    }
+
+    fn answer(&mut self, shared: &mut Shared, now: Instant, rule: Rule) -> Verdict {
+        if self.limited(shared, now) {
+            return Verdict::Dropped(rule.into());
+        }
+        self.owes_ack = Some(rule);
+        Verdict::Answered(rule)
+    }
+
+    fn limited(&mut self, shared: &mut Shared, now: Instant) -> bool {
+        let interval = shared.config.tcp.challenge_interval;
+        if self.last_answer.is_some_and(|last| now - last < interval) {
+            shared.counters.tcp_suppressed_acks += 1;
+            return true;
+        }
+        self.last_answer = Some(now);
+        false
+    }
+}

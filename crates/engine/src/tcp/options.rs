@@ -1,0 +1,122 @@
+//! Which options a connection has (RFC 9293 section 3.2, RFC 7323, RFC 2018).
+
+use crate::shared::Shared;
+use crate::{Config, Instant};
+use core::net::IpAddr;
+use lastack_wire::tcp::{TcpOptions, Timestamps};
+
+/// The SMSS to a peer that names no MSS (RFC 9293 MUST-15: 536 for IPv4, 1220 for IPv6).
+const DEFAULT_MSS: [u16; 2] = [536, 1220];
+
+/// A smaller MSS than this is taken for this: it would turn text into headers (`RESETS.md` D19).
+const LEAST_MSS: u16 = 88;
+
+/// Greatest shift of a window (RFC 7323 section 2.3).
+const MOST_SHIFT: u8 = 14;
+
+/// What both SYNs agreed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Negotiated {
+    /// Snd.Wind.Shift: applied to windows that arrive.
+    pub snd_shift: u8,
+    /// Rcv.Wind.Shift: applied to windows that we announce.
+    pub rcv_shift: u8,
+    pub sack: bool,
+    pub timestamps: bool,
+    /// The largest segment the peer takes, options included.
+    pub peer_mss: u16,
+}
+
+/// The options of our SYN. In a SYN|ACK, `answering` holds the options of the peer's SYN: what that
+/// did not offer is not offered back.
+pub(crate) fn offer(
+    shared: &Shared,
+    remote: IpAddr,
+    answering: Option<&TcpOptions>,
+    timestamps: Timestamps,
+) -> TcpOptions {
+    let config = &shared.config.tcp;
+    let peer = |has: fn(&TcpOptions) -> bool| answering.is_none_or(has);
+    TcpOptions {
+        mss: Some(own_mss(&shared.config, remote)),
+        window_scale: (config.window_scaling && peer(|o| o.window_scale.is_some()))
+            .then(|| rcv_shift(config.receive_buffer)),
+        sack_permitted: config.sack && peer(|o| o.sack_permitted),
+        timestamps: (config.timestamps && peer(|o| o.timestamps.is_some())).then_some(timestamps),
+        ..TcpOptions::default()
+    }
+}
+
+/// What our SYN and the peer's agree on.
+pub(crate) fn negotiate(config: &Config, remote: IpAddr, peer: &TcpOptions) -> Negotiated {
+    let ours = &config.tcp;
+    let scaling = if ours.window_scaling { peer.window_scale } else { None };
+    let default = DEFAULT_MSS[usize::from(remote.is_ipv6())];
+    Negotiated {
+        snd_shift: scaling.map_or(0, |shift| shift.min(MOST_SHIFT)),
+        rcv_shift: scaling.map_or(0, |_| rcv_shift(ours.receive_buffer)),
+        sack: ours.sack && peer.sack_permitted,
+        timestamps: ours.timestamps && peer.timestamps.is_some(),
+        peer_mss: peer.mss.unwrap_or(default).max(LEAST_MSS),
+    }
+}
+
+impl Negotiated {
+    /// Eff.snd.MSS: the most text in a segment to a peer behind a path of this MTU
+    /// (RFC 9293 section 3.7.1, RFC 6691).
+    pub fn text_size(&self, path_mtu: usize, remote: IpAddr) -> u32 {
+        let options = if self.timestamps { 12 } else { 0 };
+        let headers = headers(remote);
+        let mss = usize::from(self.peer_mss).min(path_mtu.saturating_sub(headers));
+        mss.max(usize::from(LEAST_MSS)).saturating_sub(options) as u32
+    }
+}
+
+/// The octets of an IP and a TCP header without options.
+pub(crate) fn headers(remote: IpAddr) -> usize {
+    if remote.is_ipv4() { 40 } else { 60 }
+}
+
+/// The MSS we announce: what our link carries.
+fn own_mss(config: &Config, remote: IpAddr) -> u16 {
+    config.mtu.saturating_sub(headers(remote)).min(usize::from(u16::MAX)) as u16
+}
+
+/// The least shift with which the window field can say the whole receive buffer.
+fn rcv_shift(receive_buffer: usize) -> u8 {
+    (0..MOST_SHIFT).find(|shift| receive_buffer >> shift <= usize::from(u16::MAX)).unwrap_or(MOST_SHIFT)
+}
+
+/// TSval: a clock of 1 ms with an offset of its own for each connection (RFC 7323 section 5.4).
+pub(crate) fn timestamp(now: Instant, offset: u32) -> u32 {
+    (now.as_millis() as u32).wrapping_add(offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shift_covers_the_buffer() {
+        assert_eq!([65_535, 65_536, 1 << 20, 1 << 40].map(rcv_shift), [0, 1, 5, 14]);
+    }
+
+    #[test]
+    fn nothing_is_used_that_the_peer_did_not_offer() {
+        let config = Config::new([]);
+        let remote: IpAddr = "10.0.0.2".parse().unwrap();
+        let plain = negotiate(&config, remote, &TcpOptions::default());
+        assert_eq!(plain, Negotiated { peer_mss: 536, ..Negotiated::default() });
+        let tiny = TcpOptions { mss: Some(1), window_scale: Some(15), ..TcpOptions::default() };
+        let tiny = negotiate(&config, remote, &tiny);
+        assert_eq!((tiny.text_size(1500, remote), tiny.snd_shift, tiny.rcv_shift), (88, 14, 5));
+    }
+
+    #[test]
+    fn a_segment_fits_the_path() {
+        let n = Negotiated { peer_mss: 1460, timestamps: true, ..Negotiated::default() };
+        assert_eq!(n.text_size(1500, "10.0.0.2".parse().unwrap()), 1448);
+        assert_eq!(n.text_size(1300, "10.0.0.2".parse().unwrap()), 1248);
+        assert_eq!(n.text_size(1500, "fd00::2".parse().unwrap()), 1428);
+    }
+}

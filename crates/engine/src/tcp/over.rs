@@ -1,0 +1,72 @@
+//! A connection that is over for the wire and still has a user.
+
+use super::TcpError;
+use super::connection::Connection;
+use super::handshake::Handshake;
+use super::user::Settings;
+use crate::buffer::RecvRing;
+use crate::end::{Cause, End, FourTuple, Party};
+use crate::{Config, Rule};
+
+/// What is left for the user: unread text, an error to be told once, and the reason.
+#[derive(Debug)]
+pub(crate) struct Over {
+    pub flow: FourTuple,
+    pub incoming: RecvRing,
+    /// The error that the first call gets, whichever it is (`RESETS.md` 2.4).
+    pub pending: Option<TcpError>,
+    /// What the first write gets instead, if that differs.
+    pub write_error: Option<TcpError>,
+    pub settings: Settings,
+    pub end: End,
+}
+
+impl Over {
+    pub fn of_connection(config: &Config, connection: &mut Connection, end: End) -> Self {
+        let (flow, settings) = (connection.flow, connection.settings);
+        let mut incoming = core::mem::replace(&mut connection.incoming, RecvRing::new(0, 0));
+        incoming.drop_early();
+        if end.rule == Rule::S64 {
+            incoming.consume(usize::MAX);
+        }
+        // R15: after the peer's FIN the reader has its end of the stream; only a writer is told.
+        let after_fin = end.rule == Rule::R15;
+        let error = error(&end);
+        let write_error = match error {
+            Some(_) if after_fin && config.tcp.broken_pipe_in_close_wait => Some(TcpError::BrokenPipe),
+            Some(error) if after_fin => Some(error),
+            _ => None,
+        };
+        Self { flow, incoming, pending: error.filter(|_| !after_fin), write_error, settings, end }
+    }
+
+    pub fn of_handshake(handshake: &Handshake, end: End) -> Self {
+        Self {
+            flow: handshake.flow,
+            incoming: RecvRing::new(0, 0),
+            pending: error(&end),
+            write_error: None,
+            settings: handshake.settings,
+            end,
+        }
+    }
+
+    /// The error of a write: the pending one once, then EPIPE.
+    pub fn write(&mut self) -> TcpError {
+        self.pending.take().or(self.write_error.take()).unwrap_or(TcpError::BrokenPipe)
+    }
+
+    /// What a reader is told once the text is read: the pending error once, then the end of the
+    /// stream.
+    pub fn read(&mut self) -> Result<usize, TcpError> {
+        self.pending.take().map_or(Ok(0), Err)
+    }
+}
+
+/// The error of an end: a user that aborted a connection is told so if it goes on using it.
+fn error(end: &End) -> Option<TcpError> {
+    match (end.cause, end.by) {
+        (Cause::Aborted, Party::Application) => Some(TcpError::Aborted),
+        _ => end.error(),
+    }
+}

@@ -1,0 +1,30 @@
+//! What a connection owes to the wire. Arrivals, timers and calls write it; only `segmentize` pays.
+
+use crate::Rule;
+
+/// Debts of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Owed {
+    /// ACKs that must leave each as a segment of its own, without text: three duplicate ACKs must
+    /// arrive as three (RFC 5681 section 3.2).
+    pub pure_acks: u8,
+    /// An ACK, which may ride on text.
+    pub ack: bool,
+    /// A challenge ACK, and the rule that asks for it.
+    pub challenge: Option<Rule>,
+    /// The segment at SND.UNA again.
+    pub retransmission: bool,
+    /// A segment that only asks for an answer: SEQ one before what the peer expects.
+    pub probe: bool,
+    /// Text although it fills no segment: the timer of sender SWS avoidance has expired.
+    pub force: bool,
+    /// The reset that ends the connection.
+    pub reset: bool,
+}
+
+impl Owed {
+    /// Notes one more ACK that must not ride on text. As many as a window has segments is enough.
+    pub fn pure_ack(&mut self) {
+        self.pure_acks = self.pure_acks.saturating_add(1);
+    }
+}

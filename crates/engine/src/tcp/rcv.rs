@@ -1,0 +1,91 @@
+//! The receive sequence space (RFC 9293 section 3.3.1) and what of it we announce.
+
+use crate::Instant;
+use crate::buffer::RecvRing;
+use crate::seq::RcvSeq;
+use core::time::Duration;
+use lastack_wire::tcp::{SackBlocks, Timestamps};
+
+/// How long TS.Recent is believed on an idle connection (RFC 7323 section 5.5).
+const TS_RECENT_LIFE: Duration = Duration::from_secs(24 * 24 * 3600);
+
+/// The receive variables, named as in the RFC.
+#[derive(Debug)]
+pub(crate) struct Rcv {
+    /// Next number expected.
+    pub nxt: RcvSeq,
+    /// The right edge announced: RCV.NXT + RCV.WND. It never moves left.
+    pub edge: RcvSeq,
+    /// Rcv.Wind.Shift
+    pub shift: u8,
+    /// Where the peer's FIN stands, once seen; in order if before `nxt`.
+    pub fin: Option<RcvSeq>,
+    /// Last.ACK.sent of RFC 7323.
+    pub last_ack: RcvSeq,
+    /// Octets received since then.
+    pub unacked: u32,
+    pub ts_recent: u32,
+    pub ts_recent_at: Instant,
+    /// Where the newest early text lies, as a position in the stream.
+    pub newest_early: u64,
+}
+
+impl Rcv {
+    /// RCV.WND
+    pub fn wnd(&self) -> u32 {
+        if self.edge.after(self.nxt) { self.edge - self.nxt } else { 0 }
+    }
+
+    /// The position in the stream of a number at or after RCV.NXT.
+    pub fn position(&self, ring: &RecvRing, seq: RcvSeq) -> u64 {
+        ring.next() + u64::from(seq - self.nxt)
+    }
+
+    /// By how much the right edge could move if it were announced now. A step of less than a segment
+    /// or than half the buffer is none: silly window syndrome (RFC 9293 section 3.8.6.2.2).
+    pub fn growth(&self, ring: &RecvRing, mss: u32) -> u32 {
+        let to = self.nxt + ring.room().min(usize::from(u16::MAX) << self.shift) as u32;
+        if !to.after(self.edge) {
+            return 0;
+        }
+        let growth = to - self.edge;
+        if growth >= mss.min(ring.limit() as u32 / 2) { growth } else { 0 }
+    }
+
+    /// Moves the right edge as far as the buffer allows and returns the window field.
+    pub fn announce(&mut self, ring: &RecvRing, mss: u32) -> u16 {
+        self.edge += self.growth(ring, mss);
+        (self.wnd() >> self.shift).min(u32::from(u16::MAX)) as u16
+    }
+
+    /// Whether a window update is worth a segment of its own: it doubles what the peer may send.
+    pub fn update_is_due(&self, ring: &RecvRing, mss: u32) -> bool {
+        let growth = self.growth(ring, mss);
+        growth > 0 && growth >= self.wnd() && (growth >= 2 * mss || growth >= ring.limit() as u32 / 2)
+    }
+
+    /// PAWS (RFC 7323 section 5): whether this timestamp is older than the last one.
+    pub fn is_old(&self, timestamps: Timestamps, now: Instant) -> bool {
+        (timestamps.val.wrapping_sub(self.ts_recent) as i32) < 0 && now - self.ts_recent_at < TS_RECENT_LIFE
+    }
+
+    /// Takes over the timestamp of an acceptable segment (RFC 7323 section 4.3).
+    pub fn note(&mut self, timestamps: Timestamps, seq: RcvSeq, now: Instant) {
+        if !seq.after(self.last_ack) && !self.is_old(timestamps, now) {
+            self.ts_recent = timestamps.val;
+            self.ts_recent_at = now;
+        }
+    }
+
+    /// The SACK option: early text, the newest first (RFC 2018 section 4).
+    pub fn sack_blocks(&self, ring: &RecvRing, most: usize) -> SackBlocks {
+        let mut blocks = SackBlocks::new();
+        let seq = |at: u64| (self.nxt + (at - ring.next()) as u32).0;
+        let newest = ring.early().holding(self.newest_early);
+        let others = ring.early().iter().filter(|r| Some(r) != newest.as_ref());
+        for range in newest.clone().into_iter().chain(others).take(most) {
+            blocks.push((seq(range.start), seq(range.end)));
+        }
+        blocks
+    }
+}

@@ -1,0 +1,141 @@
+//! Resets in answer to segments that have no usable connection (`RESETS.md` 1.1, P-RST).
+
+use super::segment::{self, Arrival};
+use crate::isn::Secret;
+use crate::shared::Shared;
+use crate::{DropReason, FourTuple, Instant, Rule, Verdict};
+use core::time::Duration;
+use lastack_wire::ip::IpHeader;
+use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions};
+
+/// DSCP is copied from the segment that is answered; ECN is not.
+const DSCP: u8 = 0xfc;
+
+/// Answers `seg` with RST (RFC 9293 section 3.10.7.1), unless it is one itself (N1).
+pub(crate) fn reply(shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
+    if seg.has(TcpFlags::RST) {
+        return Verdict::Dropped(Rule::N1.into());
+    }
+    if !shared.resets.allows(shared.config.tcp.reset_rate, now, &mut shared.secret) {
+        shared.counters.tcp_suppressed_resets += 1;
+        return Verdict::Dropped(Rule::D9.into());
+    }
+    let tcp = header(&seg.tcp, seg.len());
+    if shared.outbox.push_segment(ip_header(shared, seg.ip), tcp, Some(rule)).is_err() {
+        shared.counters.outbox_overflows += 1;
+        return Verdict::Dropped(DropReason::NoSpace);
+    }
+    shared.counters.tcp_out_segments += 1;
+    shared.counters.tcp_out_resets += 1;
+    Verdict::Answered(rule)
+}
+
+/// `<SEQ=SEG.ACK><CTL=RST>`, or `<SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>` if there is no ACK.
+fn header(seg: &TcpHeader, len: u32) -> TcpHeader {
+    let (seq, ack, flags) = if seg.flags.contains(TcpFlags::ACK) {
+        (seg.ack, 0, TcpFlags::RST)
+    } else {
+        (0, seg.seq.wrapping_add(len), TcpFlags::RST | TcpFlags::ACK)
+    };
+    TcpHeader {
+        src_port: seg.dst_port,
+        dst_port: seg.src_port,
+        seq,
+        ack,
+        flags,
+        window: 0,
+        urgent: 0,
+        options: TcpOptions::default(),
+    }
+}
+
+/// Sends a reset that no arrival asked for, in a handshake of ours.
+pub(crate) fn push(shared: &mut Shared, flow: &FourTuple, tcp: TcpHeader, rule: Rule) {
+    match shared.outbox.push_segment(segment::ip_header(&shared.config, flow), tcp, Some(rule)) {
+        Ok(()) => {
+            shared.counters.tcp_out_segments += 1;
+            shared.counters.tcp_out_resets += 1;
+        }
+        Err(_) => shared.counters.outbox_overflows += 1,
+    }
+}
+
+/// The header back to where `ip` came from: hop limit ours, DSCP copied, ECN cleared, ID 0 with DF.
+pub(crate) fn ip_header(shared: &Shared, ip: &IpHeader) -> IpHeader {
+    let back = IpHeader::new(ip.dst, ip.src, ip.protocol);
+    IpHeader { hop_limit: shared.config.hop_limit, traffic_class: ip.traffic_class & DSCP, ..back }
+}
+
+/// The token bucket of resets that answer segments of no connection. Each refill is cut at random,
+/// so that nobody can tell from our answers what others have asked (`RESETS.md` D10).
+#[derive(Debug, Default)]
+pub(crate) struct ResetLimit {
+    tokens: u32,
+    refilled: Option<Instant>,
+}
+
+impl ResetLimit {
+    fn allows(&mut self, rate: Option<u32>, now: Instant, secret: &mut Secret) -> bool {
+        let Some(rate) = rate else { return true };
+        let due = self.refilled.is_none_or(|at| now - at >= Duration::from_secs(1));
+        if due {
+            self.refilled = Some(now);
+            self.tokens = rate - (secret.draw() % u64::from(rate / 8 + 1)) as u32;
+        }
+        let allowed = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seg(flags: TcpFlags) -> TcpHeader {
+        TcpHeader {
+            src_port: 1,
+            dst_port: 2,
+            seq: 1000,
+            ack: 7000,
+            flags,
+            window: 100,
+            urgent: 0,
+            options: TcpOptions::default(),
+        }
+    }
+
+    /// D9
+    #[test]
+    fn the_limit_holds_and_recovers() {
+        let (mut limit, mut secret) = (ResetLimit::default(), Secret::new([1; 16]));
+        let mut count = |ms| {
+            (0..10_000).filter(|_| limit.allows(Some(200), Instant::from_millis(ms), &mut secret)).count()
+        };
+        let (first, same, later) = (count(0), count(999), count(1000));
+        assert!((175..=200).contains(&first) && same == 0 && (175..=200).contains(&later));
+        assert!(limit.allows(None, Instant::ZERO, &mut secret));
+    }
+
+    /// S1 to S5.
+    #[test]
+    fn the_shape_follows_the_ack_flag() {
+        for (flags, text, expected) in [
+            (TcpFlags::SYN, 0, (0, 1001, "R.")),
+            (TcpFlags::SYN, 10, (0, 1011, "R.")),
+            (TcpFlags::SYN | TcpFlags::FIN, 0, (0, 1002, "R.")),
+            (TcpFlags::empty(), 0, (0, 1000, "R.")),
+            (TcpFlags::PSH, 5, (0, 1005, "R.")),
+            (TcpFlags::ACK, 0, (7000, 0, "R")),
+            (TcpFlags::SYN | TcpFlags::ACK, 0, (7000, 0, "R")),
+            (TcpFlags::FIN | TcpFlags::ACK, 3, (7000, 0, "R")),
+        ] {
+            let controls =
+                u32::from(flags.contains(TcpFlags::SYN)) + u32::from(flags.contains(TcpFlags::FIN));
+            let reply = header(&seg(flags), text + controls);
+            let shape = alloc::string::ToString::to_string(&reply.flags);
+            assert_eq!((reply.seq, reply.ack, shape.as_str()), expected, "{flags}");
+            assert_eq!((reply.src_port, reply.dst_port, reply.window, reply.len()), (2, 1, 0, 20));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A segment: as it arrives, and as it is written out.
+
+use crate::end::Header;
+use crate::outbox;
+use crate::seq::{RcvSeq, SndSeq};
+use crate::{Config, FourTuple, Rule, Transmit};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use lastack_wire::ip::{self, IpHeader};
+use lastack_wire::tcp::{TcpFlags, TcpHeader};
+
+/// A segment that has arrived, checksum and header tested.
+#[derive(Debug)]
+pub(crate) struct Arrival<'a> {
+    pub ip: &'a IpHeader,
+    pub tcp: TcpHeader,
+    pub text: &'a [u8],
+}
+
+impl Arrival<'_> {
+    /// The connection it belongs to, seen from here.
+    pub fn flow(&self) -> FourTuple {
+        FourTuple {
+            local: SocketAddr::new(self.ip.dst, self.tcp.dst_port),
+            remote: SocketAddr::new(self.ip.src, self.tcp.src_port),
+        }
+    }
+
+    /// SEG.SEQ
+    pub fn seq(&self) -> RcvSeq {
+        RcvSeq(self.tcp.seq)
+    }
+
+    /// SEG.ACK; meaningful with the ACK flag.
+    pub fn ack(&self) -> SndSeq {
+        SndSeq(self.tcp.ack)
+    }
+
+    /// SEG.LEN: text, SYN and FIN.
+    pub fn len(&self) -> u32 {
+        let controls = u32::from(self.has(TcpFlags::SYN)) + u32::from(self.has(TcpFlags::FIN));
+        self.text.len() as u32 + controls
+    }
+
+    pub fn has(&self, flag: TcpFlags) -> bool {
+        self.tcp.flags.intersects(flag)
+    }
+
+    /// What is recorded of it.
+    pub fn header(&self) -> Header {
+        Header {
+            flags: self.tcp.flags,
+            seq: self.tcp.seq,
+            ack: self.tcp.ack,
+            window: self.tcp.window,
+            len: self.text.len() as u32,
+        }
+    }
+}
+
+/// A segment to be sent.
+pub(crate) struct Outgoing<'a> {
+    pub flow: &'a FourTuple,
+    pub tcp: TcpHeader,
+    pub text: [&'a [u8]; 2],
+    /// Eff.snd.MSS, where the text is longer than that and the link has to cut it.
+    pub segment_size: Option<u16>,
+    pub rule: Option<Rule>,
+}
+
+impl Outgoing<'_> {
+    /// Writes it into `packet`, replacing what that held.
+    pub fn emit(&self, config: &Config, packet: &mut Vec<u8>) -> Transmit {
+        packet.clear();
+        let ip = ip_header(config, self.flow);
+        let [a, b] = self.text;
+        ip.emit(self.tcp.len() + a.len() + b.len(), packet);
+        self.tcp.emit(packet);
+        let header_len = packet.len() as u16;
+        packet.extend_from_slice(a);
+        packet.extend_from_slice(b);
+        let partial_checksum = outbox::seal(config, &ip, &mut packet[ip.len()..]);
+        Transmit { segment_size: self.segment_size, header_len, partial_checksum, rule: self.rule }
+    }
+}
+
+/// The IP header of what we send on `flow`.
+pub(crate) fn ip_header(config: &Config, flow: &FourTuple) -> IpHeader {
+    let ip = IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::TCP);
+    IpHeader { hop_limit: config.hop_limit, ..ip }
+}

@@ -1,0 +1,247 @@
+//! Makes the segments of a connection: the only place that does (RFC 9293 section 3.8).
+
+use super::congestion::Control;
+use super::connection::{Connection, Fate};
+use super::options;
+use super::segment::Outgoing;
+use super::timers::Timer;
+use crate::buffer::SendRing;
+use crate::seq::SndSeq;
+use crate::shared::Shared;
+use crate::{Instant, Rule, Transmit};
+use alloc::vec::Vec;
+use lastack_wire::tcp::{SackBlocks, TcpFlags, TcpHeader, TcpOptions, Timestamps};
+
+/// SACK blocks that fit beside a timestamp.
+const SACK_BLOCKS: [usize; 2] = [4, 3];
+
+/// What the next segment is.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    seq: SndSeq,
+    /// Octets of text.
+    len: u32,
+    flags: TcpFlags,
+    rule: Option<Rule>,
+}
+
+impl Connection {
+    /// Writes the next segment into `packet`; `None` if there is none to send now.
+    pub fn segmentize(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        packet: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        if self.owed.reset {
+            return self.send_reset(shared, now, packet);
+        }
+        if self.fate.is_some() {
+            return None;
+        }
+        self.arm(shared, now);
+        let plan = self.plan(shared, now)?;
+        let transmit = self.write(shared, now, plan, packet);
+        self.sent(shared, now, plan);
+        shared.counters.tcp_out_segments += 1;
+        if plan.rule.is_some() {
+            shared.counters.tcp_challenge_acks += 1;
+        }
+        Some(transmit)
+    }
+
+    /// The ABORT of RFC 9293 section 3.10.5 goes out, and the connection is over.
+    fn send_reset(&mut self, shared: &mut Shared, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
+        self.owed.reset = false;
+        let Some(Fate::Resetting(mut end)) = self.fate.take() else {
+            return None;
+        };
+        let seq = self.snd.acceptable_seq(self.negotiated.snd_shift);
+        let plan = Plan { seq, len: 0, flags: TcpFlags::RST | TcpFlags::ACK, rule: Some(end.rule) };
+        let transmit = self.write(shared, now, plan, packet);
+        shared.counters.tcp_out_segments += 1;
+        shared.counters.tcp_out_resets += 1;
+        end.at = now;
+        self.fate = Some(Fate::Over(end));
+        Some(transmit)
+    }
+
+    /// Decides what the next segment is.
+    fn plan(&mut self, shared: &Shared, now: Instant) -> Option<Plan> {
+        if self.owed.pure_acks > 0 || self.owed.challenge.is_some() {
+            return Some(self.plan_ack(self.owed.challenge));
+        }
+        if self.owed.retransmission
+            && let Some(plan) = self.plan_retransmission()
+        {
+            return Some(plan);
+        }
+        if let Some(plan) = self.plan_text(shared) {
+            return Some(plan);
+        }
+        self.arm_persist(shared, now);
+        if self.owed.probe {
+            // The number before SND.UNA is never acceptable, so the peer must answer with an ACK.
+            return Some(Plan { seq: self.snd.una - 1, ..self.plan_ack(None) });
+        }
+        self.owed.ack.then(|| self.plan_ack(None))
+    }
+
+    fn plan_ack(&self, rule: Option<Rule>) -> Plan {
+        let seq = self.snd.acceptable_seq(self.negotiated.snd_shift);
+        Plan { seq, len: 0, flags: TcpFlags::ACK, rule }
+    }
+
+    /// The segment at SND.UNA again, as far as it was sent before.
+    fn plan_retransmission(&self) -> Option<Plan> {
+        let una = self.snd.una;
+        let sent = self.snd.max.earlier(self.end_of_text()) - una;
+        let fin = self.state.fin_pending() && self.snd.max.after(self.end_of_text());
+        let len = sent.min(self.mss);
+        if len == 0 && !fin {
+            return None;
+        }
+        Some(Plan { seq: una, len, flags: self.flags_at(una + len, fin), rule: None })
+    }
+
+    /// Text that the windows let go, or the FIN after it.
+    fn plan_text(&self, shared: &Shared) -> Option<Plan> {
+        let (seq, end) = (self.snd.nxt, self.end_of_text());
+        let fin_wanted = self.state.fin_pending() && !seq.after(end);
+        let available = if seq.after(end) { 0 } else { end - seq };
+        if available == 0 && !fin_wanted {
+            return None;
+        }
+        let edge = self.snd.edge();
+        let peer_room = if edge.after(seq) { edge - seq } else { 0 };
+        let window = self.congestion.window().saturating_add(self.recovery.inflation());
+        let room = peer_room.min(window.saturating_sub(self.snd.flight()));
+        let len = self.sendable(available, room, fin_wanted, self.longest(shared))?;
+        let fin = fin_wanted && len == available && room > len;
+        if len == 0 && !fin {
+            return None;
+        }
+        Some(Plan { seq, len, flags: self.flags_at(seq + len, fin), rule: None })
+    }
+
+    /// How much of `available` octets goes now: whole segments; the rest only if the Nagle algorithm
+    /// (RFC 9293 section 3.7.4) and sender SWS avoidance (section 3.8.6.2.1) let it.
+    fn sendable(&self, available: u32, room: u32, fin: bool, longest: u32) -> Option<u32> {
+        let len = available.min(room).min(longest);
+        if len == available {
+            let last = len % self.mss;
+            let idle = self.snd.flight() == 0;
+            if last == 0 || fin || self.settings.nodelay || idle || self.owed.force {
+                return Some(len);
+            }
+            return (len > last).then_some(len - last);
+        }
+        if len >= self.mss {
+            return Some(len - len % self.mss);
+        }
+        (self.owed.force || (len > 0 && len >= self.snd.max_wnd / 2)).then_some(len)
+    }
+
+    /// The most text in one packet to the link: what it can cut, in whole segments.
+    fn longest(&self, shared: &Shared) -> u32 {
+        let most = shared.config.max_packet.min(usize::from(u16::MAX));
+        if most <= shared.config.mtu {
+            return self.mss;
+        }
+        let headers = options::headers(self.flow.remote.ip()) + 40;
+        let most = most.saturating_sub(headers) as u32;
+        (most - most % self.mss).max(self.mss)
+    }
+
+    /// The flags of a segment whose text ends at `end`.
+    fn flags_at(&self, end: SndSeq, fin: bool) -> TcpFlags {
+        let mut flags = TcpFlags::ACK;
+        flags.set(TcpFlags::PSH, end == self.end_of_text() && !self.outgoing.is_empty());
+        flags.set(TcpFlags::FIN, fin && end == self.end_of_text());
+        flags
+    }
+
+    /// Writes the planned segment.
+    fn write(&mut self, shared: &Shared, now: Instant, plan: Plan, packet: &mut Vec<u8>) -> Transmit {
+        let window = self.rcv.announce(&self.incoming, self.mss);
+        let text = text_at(&self.outgoing, plan.seq.offset_from(self.snd.una), plan.len);
+        let size = (plan.len > self.mss).then_some(self.mss as u16);
+        let tcp = TcpHeader {
+            src_port: self.flow.local.port(),
+            dst_port: self.flow.remote.port(),
+            seq: plan.seq.0,
+            ack: self.rcv.nxt.0,
+            flags: plan.flags,
+            window,
+            urgent: 0,
+            options: self.options(now, plan),
+        };
+        Outgoing { flow: &self.flow, tcp, text, segment_size: size, rule: plan.rule }
+            .emit(&shared.config, packet)
+    }
+
+    fn options(&self, now: Instant, plan: Plan) -> TcpOptions {
+        let timestamps = self
+            .negotiated
+            .timestamps
+            .then(|| Timestamps { val: options::timestamp(now, self.ts_offset), ecr: self.rcv.ts_recent });
+        let sack = if self.negotiated.sack && plan.len == 0 && !self.incoming.early().is_empty() {
+            self.rcv.sack_blocks(&self.incoming, SACK_BLOCKS[usize::from(timestamps.is_some())])
+        } else {
+            SackBlocks::new()
+        };
+        TcpOptions { timestamps, sack, ..TcpOptions::default() }
+    }
+
+    /// Books what was just sent: debts paid, SND.NXT, timers.
+    fn sent(&mut self, shared: &mut Shared, now: Instant, plan: Plan) {
+        self.sent = now;
+        self.settle_acks(plan);
+        let fin = plan.flags.contains(TcpFlags::FIN);
+        let end = plan.seq + plan.len + u32::from(fin);
+        if plan.len == 0 && !fin {
+            return;
+        }
+        self.owed.force = false;
+        self.timers.stop(Timer::Persist);
+        if plan.seq.before(self.snd.max) {
+            self.retransmissions += 1;
+            shared.counters.tcp_retransmitted += 1;
+            self.rtt.cancel();
+        } else {
+            self.rtt.start(end, now);
+        }
+        if plan.seq == self.snd.una {
+            self.owed.retransmission = false;
+        }
+        self.snd.nxt = self.snd.nxt.later(end);
+        self.snd.max = self.snd.max.later(end);
+        self.stalled_since.get_or_insert(now);
+        if !self.timers.is_running(Timer::Retransmission) {
+            self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+        }
+        self.arm(shared, now);
+    }
+
+    /// Every segment of ours acknowledges what has arrived.
+    fn settle_acks(&mut self, plan: Plan) {
+        if plan.len == 0 && !plan.flags.contains(TcpFlags::FIN) {
+            if plan.seq.before(self.snd.una) {
+                self.owed.probe = false;
+            } else if plan.rule.is_some() {
+                self.owed.challenge = None;
+            } else {
+                self.owed.pure_acks = self.owed.pure_acks.saturating_sub(1);
+            }
+        }
+        self.owed.ack = false;
+        self.rcv.unacked = 0;
+        self.rcv.last_ack = self.rcv.nxt;
+        self.timers.stop(Timer::DelayedAck);
+    }
+}
+
+/// `len` octets of text, the first of them `offset` after SND.UNA.
+fn text_at(outgoing: &SendRing, offset: i32, len: u32) -> [&[u8]; 2] {
+    if len == 0 { [&[], &[]] } else { outgoing.slices(offset as usize, len as usize) }
+}

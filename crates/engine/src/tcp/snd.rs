@@ -1,0 +1,59 @@
+//! The send sequence space (RFC 9293 section 3.3.1).
+
+use crate::seq::{RcvSeq, SndSeq};
+
+/// The send variables, named as in the RFC.
+#[derive(Debug)]
+pub(crate) struct Snd {
+    pub iss: SndSeq,
+    /// Oldest number not acknowledged.
+    pub una: SndSeq,
+    /// Next number to be sent.
+    pub nxt: SndSeq,
+    /// Highest SND.NXT ever; SND.NXT lies before it after a retransmission timeout.
+    pub max: SndSeq,
+    /// The window the peer announced, in octets.
+    pub wnd: u32,
+    /// SEG.SEQ of the segment that announced it.
+    pub wl1: RcvSeq,
+    /// SEG.ACK of the segment that announced it.
+    pub wl2: SndSeq,
+    /// The largest window ever announced (MAX.SND.WND of RFC 5961).
+    pub max_wnd: u32,
+}
+
+impl Snd {
+    /// Octets and FIN in flight.
+    pub fn flight(&self) -> u32 {
+        self.nxt - self.una
+    }
+
+    /// The number one past the window.
+    pub fn edge(&self) -> SndSeq {
+        self.una + self.wnd
+    }
+
+    /// The SEQ of a reset or an ACK of ours that carries nothing: SND.MAX, or the right edge if the
+    /// peer shrank its window, for else the peer sees it outside the window (`RESETS.md` 1.1). A
+    /// shortfall below the rounding of the window field is none.
+    pub fn acceptable_seq(&self, shift: u8) -> SndSeq {
+        let edge = self.edge();
+        if self.max.after(edge) && self.max - edge >= 1 << shift { edge } else { self.max }
+    }
+
+    /// The oldest acknowledgment that is believed (RFC 5961 section 5.2).
+    pub fn oldest_ack(&self) -> SndSeq {
+        self.una - self.max_wnd.min(self.una - self.iss)
+    }
+
+    /// Takes over a window, unless the segment is older than the one that told the last
+    /// (RFC 9293 section 3.10.7.4, fifth).
+    pub fn update_window(&mut self, seq: RcvSeq, ack: SndSeq, wnd: u32) {
+        if self.wl1.before(seq) || (self.wl1 == seq && !ack.before(self.wl2)) {
+            self.wnd = wnd;
+            self.wl1 = seq;
+            self.wl2 = ack;
+            self.max_wnd = self.max_wnd.max(wnd);
+        }
+    }
+}

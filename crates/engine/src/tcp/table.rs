@@ -1,0 +1,429 @@
+//! All connections of a stack: where an arrival goes, whose turn it is to send, which timer is next,
+//! and what becomes of a connection that has ended.
+
+use super::connection::{Connection, Fate};
+use super::demux::{Demux, Slot};
+use super::handshake::{Handshake, Phase};
+use super::listen::Listeners;
+use super::opening::Opening;
+use super::over::Over;
+use super::reset;
+use super::segment::Arrival;
+use super::time_wait::{TimeWait, Waiting};
+use super::{ConnId, ListenerId};
+use crate::end::{Ended, FourTuple, Octets};
+use crate::event::Event;
+use crate::seq::SndSeq;
+use crate::shared::Shared;
+use crate::{DropReason, Instant, Received, Rule, Transmit, Verdict};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use lastack_wire::ip::IpHeader;
+use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
+use slotmap::SlotMap;
+
+/// A connection in one of its lives.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Opening(Box<Handshake>),
+    Open(Box<Connection>),
+    Over(Box<Over>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    socket: Socket,
+    /// It stands in the queue of those that may have something to send.
+    queued: bool,
+    /// When it stands in the timer queue. Its own deadline may be later, never earlier.
+    scheduled: Option<Instant>,
+}
+
+/// The TCP of a stack.
+#[derive(Debug)]
+pub(crate) struct TcpTable {
+    entries: SlotMap<ConnId, Entry>,
+    pub(super) demux: Demux,
+    pub(super) listeners: Listeners,
+    ready: VecDeque<ConnId>,
+    timers: BTreeSet<(Instant, ConnId)>,
+    pub(super) embryonic: usize,
+    /// The latest time we were told, for calls that know none.
+    clock: Instant,
+}
+
+impl TcpTable {
+    pub fn new(shared: &Shared) -> Self {
+        Self {
+            entries: SlotMap::with_key(),
+            demux: Demux::new(&shared.secret),
+            listeners: Listeners::new(shared.secret.table()),
+            ready: VecDeque::new(),
+            timers: BTreeSet::new(),
+            embryonic: 0,
+            clock: Instant::ZERO,
+        }
+    }
+
+    pub fn clock(&self) -> Instant {
+        self.clock
+    }
+
+    /// A segment has arrived: tests of its form (N2, N3, N7), then to whom it is.
+    pub fn arrives(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        ip: &IpHeader,
+        segment: &[u8],
+        received: Received,
+    ) -> Verdict {
+        self.clock = now;
+        shared.counters.tcp_in_segments += 1;
+        let verify = shared.config.checksums.verify && !received.checksum_good;
+        if verify && !tcp::checksum_ok(ip, segment) {
+            shared.counters.tcp_in_errors += 1;
+            return Verdict::Dropped(Rule::N2.into());
+        }
+        let Ok((tcp, text)) = TcpHeader::parse(segment) else {
+            shared.counters.tcp_in_errors += 1;
+            return Verdict::Dropped(Rule::N3.into());
+        };
+        if tcp.options.signed {
+            return Verdict::Dropped(Rule::N7.into());
+        }
+        self.demultiplex(shared, now, &Arrival { ip, tcp, text })
+    }
+
+    fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        let flow = seg.flow();
+        match self.demux.slot(&flow) {
+            Some(Slot::Live(id)) => {
+                let id = *id;
+                self.arrives_at(shared, now, id, seg)
+            }
+            Some(Slot::TimeWait(entry)) => match entry.arrives(shared, now, seg) {
+                Waiting::Goes(verdict) => verdict,
+                Waiting::Reopen(after) => self.reopen(shared, now, seg, after),
+            },
+            None => self.arrives_for_nobody(shared, now, seg, None),
+        }
+    }
+
+    fn arrives_at(&mut self, shared: &mut Shared, now: Instant, id: ConnId, seg: &Arrival<'_>) -> Verdict {
+        let verdict = match &mut self.entries[id].socket {
+            Socket::Open(connection) => {
+                let verdict = connection.arrives(shared, now, seg);
+                #[cfg(any(test, debug_assertions))]
+                connection.check();
+                verdict
+            }
+            Socket::Opening(handshake) => match handshake.arrives(shared, now, seg) {
+                Opening::Goes(verdict) => verdict,
+                Opening::Complete => self.complete(shared, now, id, seg),
+            },
+            Socket::Over(_) => Verdict::Dropped(DropReason::Unwanted),
+        };
+        self.enqueue(id);
+        self.settle(shared, now, id);
+        verdict
+    }
+
+    /// The four-tuple is nobody's: a listener's, an interception's, or CLOSED
+    /// (RFC 9293 sections 3.10.7.1 and 3.10.7.2).
+    pub(super) fn arrives_for_nobody(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+        iss_after: Option<SndSeq>,
+    ) -> Verdict {
+        if let Some(listener) = self.listeners.find(seg.flow().local) {
+            return self.arrives_at_listener(shared, now, listener, seg, iss_after);
+        }
+        if seg.has(TcpFlags::RST) {
+            return Verdict::Dropped(Rule::R10.into());
+        }
+        let syn_only = seg.tcp.flags & (TcpFlags::SYN | TcpFlags::ACK | TcpFlags::FIN) == TcpFlags::SYN;
+        if syn_only && shared.config.intercept.tcp {
+            return self.intercept(shared, now, seg, iss_after);
+        }
+        let rule = match (seg.has(TcpFlags::ACK), seg.has(TcpFlags::SYN)) {
+            (true, _) => Rule::S4,
+            (false, true) => Rule::S1,
+            (false, false) => Rule::S5,
+        };
+        reset::reply(shared, now, seg, rule)
+    }
+
+    /// RFC 6191: a new SYN in TIME-WAIT. Without a listener it is acknowledged, not reset (Q11).
+    fn reopen(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, after: SndSeq) -> Verdict {
+        let flow = seg.flow();
+        let wanted = self.listeners.find(flow.local).is_some() || shared.config.intercept.tcp;
+        if !wanted {
+            return Verdict::Dropped(Rule::Q2.into());
+        }
+        self.demux.remove(&flow);
+        self.arrives_for_nobody(shared, now, seg, Some(after))
+    }
+
+    /// The embryonic connections of a listener. Closing one is rare enough for a walk over all.
+    pub(super) fn embryonic_of(&self, listener: ListenerId) -> Vec<ConnId> {
+        let of = |entry: &Entry| match &entry.socket {
+            Socket::Opening(handshake) => handshake.listener == Some(listener),
+            Socket::Open(_) | Socket::Over(_) => false,
+        };
+        self.entries.iter().filter(|(_, entry)| of(entry)).map(|(id, _)| id).collect()
+    }
+
+    /// Adds an entry and gives it its name.
+    pub(super) fn insert(&mut self, flow: FourTuple, make: impl FnOnce(ConnId) -> Handshake) -> ConnId {
+        let id = self.entries.insert_with_key(|id| Entry {
+            socket: Socket::Opening(Box::new(make(id))),
+            queued: false,
+            scheduled: None,
+        });
+        self.demux.insert(flow, id);
+        self.embryonic += 1;
+        self.enqueue(id);
+        id
+    }
+
+    /// The handshake is complete, and what completed it is the connection's first segment.
+    fn complete(&mut self, shared: &mut Shared, now: Instant, id: ConnId, seg: &Arrival<'_>) -> Verdict {
+        let Socket::Opening(handshake) = &mut self.entries[id].socket else {
+            return Verdict::Dropped(DropReason::Unwanted);
+        };
+        if let Some(listener) = handshake.listener
+            && let Some(verdict) = self.overflow(shared, now, id, listener, seg)
+        {
+            return verdict;
+        }
+        let Socket::Opening(handshake) = &mut self.entries[id].socket else {
+            return Verdict::Dropped(DropReason::Unwanted);
+        };
+        let (listener, active) = (handshake.listener, handshake.phase == Phase::SynSent);
+        let mut connection = Box::new(handshake.establish(shared, now));
+        let syn = seg.has(TcpFlags::SYN);
+        let verdict = if syn {
+            connection.owed.ack = true;
+            Verdict::Accepted
+        } else {
+            connection.arrives(shared, now, seg)
+        };
+        if active {
+            shared.counters.tcp_active_opens += 1;
+        } else {
+            shared.counters.tcp_passive_opens += 1;
+        }
+        self.entries[id].socket = Socket::Open(connection);
+        self.embryonic -= 1;
+        match listener {
+            Some(listener) => self.offer(shared, listener, id),
+            None => shared.events.push(Event::Connected(id)),
+        }
+        verdict
+    }
+
+    /// Puts a connection among those that may have something to send.
+    pub fn enqueue(&mut self, id: ConnId) {
+        if let Some(entry) = self.entries.get_mut(id)
+            && !core::mem::replace(&mut entry.queued, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    pub fn has_output(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Writes the next segment of a connection whose turn it is.
+    pub fn poll_transmit(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        packet: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        self.clock = self.clock.max(now);
+        while let Some(id) = self.ready.pop_front() {
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            let transmit = match &mut entry.socket {
+                Socket::Open(connection) => {
+                    let transmit = connection.segmentize(shared, now, packet);
+                    #[cfg(any(test, debug_assertions))]
+                    connection.check();
+                    transmit
+                }
+                Socket::Opening(handshake) => handshake.segmentize(shared, now, packet),
+                Socket::Over(_) => None,
+            };
+            if transmit.is_some() {
+                self.ready.push_back(id);
+            } else {
+                entry.queued = false;
+            }
+            self.settle(shared, now, id);
+            if transmit.is_some() {
+                return transmit;
+            }
+        }
+        None
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let connections = self.timers.first().map(|(at, _)| *at);
+        [connections, self.demux.next_deadline()].into_iter().flatten().min()
+    }
+
+    pub fn handle_timeout(&mut self, shared: &mut Shared, now: Instant) {
+        self.clock = now;
+        self.demux.expire(now);
+        while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, id));
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            entry.scheduled = None;
+            match &mut entry.socket {
+                Socket::Open(connection) => connection.expire(shared, now),
+                Socket::Opening(handshake) => handshake.expire(shared, now),
+                Socket::Over(_) => {}
+            }
+            self.enqueue(id);
+            self.settle(shared, now, id);
+        }
+    }
+
+    /// Follows up on what a step did to a connection: its timer, or its end.
+    pub(super) fn settle(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let deadline = match &mut entry.socket {
+            Socket::Open(connection) => match &connection.fate {
+                None => connection.timers.next(),
+                Some(Fate::Resetting(_)) => None,
+                Some(Fate::TimeWait(_) | Fate::Over(_)) => return self.bury(shared, now, id),
+            },
+            Socket::Opening(handshake) if handshake.end.is_some() => {
+                return self.bury_handshake(shared, id);
+            }
+            Socket::Opening(handshake) => handshake.deadline,
+            Socket::Over(_) => None,
+        };
+        let Some(deadline) = deadline else { return };
+        // A lazy timer: one that stands earlier finds the later deadline when it expires.
+        if entry.scheduled.is_none_or(|at| deadline < at) {
+            if let Some(at) = entry.scheduled.replace(deadline) {
+                self.timers.remove(&(at, id));
+            }
+            self.timers.insert((deadline, id));
+        }
+    }
+
+    /// The connection is over for the wire: its four-tuple is free or in TIME-WAIT, its end is told,
+    /// and what its user has not read yet is kept.
+    fn bury(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
+        self.unschedule(id);
+        let Socket::Open(connection) = &mut self.entries[id].socket else { return };
+        let flow = connection.flow;
+        let end = match connection.fate.take() {
+            Some(Fate::TimeWait(end)) => {
+                let wait = TimeWait::new(shared, now, connection);
+                if connection.owed.ack || connection.owed.pure_acks > 0 {
+                    wait.acknowledge(shared, now, &flow);
+                }
+                if self.demux.wait(&shared.config, flow, wait).is_err() {
+                    shared.counters.tcp_time_wait_overflows += 1;
+                }
+                end
+            }
+            Some(Fate::Over(end) | Fate::Resetting(end)) => {
+                self.demux.remove(&flow);
+                end
+            }
+            None => return,
+        };
+        shared.events.push(Event::Ended(Box::new(Ended {
+            id,
+            flow,
+            origin: connection.origin,
+            opened: connection.opened,
+            established: Some(connection.established),
+            octets: connection.octets,
+            end: end.clone(),
+        })));
+        let over = connection.owned.then(|| Over::of_connection(&shared.config, connection, end));
+        self.keep(id, over);
+    }
+
+    fn bury_handshake(&mut self, shared: &mut Shared, id: ConnId) {
+        self.unschedule(id);
+        self.embryonic -= 1;
+        let Socket::Opening(handshake) = &mut self.entries[id].socket else { return };
+        let Some(end) = handshake.end.take() else { return };
+        shared.counters.tcp_attempt_fails += 1;
+        shared.events.push(Event::Ended(Box::new(Ended {
+            id,
+            flow: handshake.flow,
+            origin: handshake.origin,
+            opened: handshake.opened,
+            established: None,
+            octets: Octets::default(),
+            end: end.clone(),
+        })));
+        self.demux.remove(&handshake.flow);
+        let over = handshake.owned.then(|| Over::of_handshake(handshake, end));
+        self.keep(id, over);
+    }
+
+    /// Keeps what is left for the user of a connection that is over, or forgets its name.
+    fn keep(&mut self, id: ConnId, over: Option<Over>) {
+        match over {
+            Some(over) => self.entries[id].socket = Socket::Over(Box::new(over)),
+            None => {
+                self.entries.remove(id);
+            }
+        }
+    }
+
+    fn unschedule(&mut self, id: ConnId) {
+        if let Some(at) = self.entries[id].scheduled.take() {
+            self.timers.remove(&(at, id));
+        }
+    }
+
+    /// Whether the name belongs to a user.
+    pub fn owns(&self, id: ConnId) -> bool {
+        self.entries.get(id).is_some_and(|entry| match &entry.socket {
+            Socket::Opening(handshake) => handshake.owned,
+            Socket::Open(connection) => connection.owned,
+            Socket::Over(_) => true,
+        })
+    }
+
+    /// The connection of this name, which must exist.
+    pub fn socket(&self, id: ConnId) -> &Socket {
+        &self.entries[id].socket
+    }
+
+    /// The connection of this name, which must exist.
+    pub fn socket_mut(&mut self, id: ConnId) -> &mut Socket {
+        &mut self.entries[id].socket
+    }
+
+    /// The name of the connection with this four-tuple, unless it is in TIME-WAIT.
+    pub fn live(&mut self, flow: &FourTuple) -> Option<ConnId> {
+        match self.demux.slot(flow)? {
+            Slot::Live(id) => Some(*id),
+            Slot::TimeWait(_) => None,
+        }
+    }
+
+    pub fn is_in_time_wait(&self, flow: &FourTuple) -> bool {
+        self.demux.is_in_time_wait(flow)
+    }
+
+    /// The user closed a connection that was over: its name goes.
+    pub fn remove_over(&mut self, id: ConnId) {
+        self.entries.remove(id);
+    }
+}

@@ -1,0 +1,4 @@
+//! TCP in virtual time: two stacks against each other, and one against segments made by hand.
+
+mod pair;
+mod streams;

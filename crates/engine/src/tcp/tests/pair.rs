@@ -1,0 +1,141 @@
+//! Two stacks joined by a wire without delay, in virtual time.
+
+use crate::{Config, ConnId, Ended, Event, Instant, ListenerId, Received, Stack, Tcp, Transmit, Verdict};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use core::task::Poll;
+use core::time::Duration;
+
+pub(super) const PORT: u16 = 80;
+
+/// One of the two.
+pub(super) struct Host {
+    pub stack: Stack,
+    pub addr: IpAddr,
+    pub events: Vec<Event>,
+    pub ended: Vec<Ended>,
+    pub sent: Vec<(Instant, Vec<u8>, Transmit)>,
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Host {
+    fn new(config: Config, seed: u8) -> Self {
+        let addr = config.addresses[0];
+        let stack = Stack::new(config, [seed; 16]);
+        Self { stack, addr, events: Vec::new(), ended: Vec::new(), sent: Vec::new(), verdicts: Vec::new() }
+    }
+
+    pub fn tcp(&mut self, id: ConnId) -> Tcp<'_> {
+        self.stack.tcp(id).expect("the connection has a name")
+    }
+
+    fn collect_events(&mut self) {
+        while let Some(event) = self.stack.poll_event() {
+            match event {
+                Event::Ended(ended) => self.ended.push(*ended),
+                other => self.events.push(other),
+            }
+        }
+    }
+}
+
+/// Both, and the time.
+pub(super) struct Pair {
+    pub now: Instant,
+    pub a: Host,
+    pub b: Host,
+    /// Loses the packet with this number on the wire, counted from both sides.
+    pub lose: fn(usize) -> bool,
+    carried: usize,
+}
+
+impl Pair {
+    pub fn new(v6: bool) -> Self {
+        Self::with(v6, |_| {})
+    }
+
+    pub fn with(v6: bool, change: impl Fn(&mut Config)) -> Self {
+        let config = |last: u8| {
+            let v4 = IpAddr::from([10, 0, 0, last]);
+            let mut config =
+                Config::new([if v6 { IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last.into()]) } else { v4 }]);
+            change(&mut config);
+            config
+        };
+        let now = Instant::from_millis(1000);
+        Self { now, a: Host::new(config(1), 1), b: Host::new(config(2), 2), lose: |_| false, carried: 0 }
+    }
+
+    /// Carries packets until neither has one to send.
+    pub fn settle(&mut self) {
+        let mut wire: VecDeque<(bool, Vec<u8>)> = VecDeque::new();
+        loop {
+            for from_a in [true, false] {
+                let host = if from_a { &mut self.a } else { &mut self.b };
+                let mut packet = Vec::new();
+                while let Some(transmit) = host.stack.poll_transmit(self.now, &mut packet) {
+                    host.sent.push((self.now, packet.clone(), transmit));
+                    self.carried += 1;
+                    if !(self.lose)(self.carried) {
+                        wire.push_back((from_a, packet.clone()));
+                    }
+                }
+                host.collect_events();
+            }
+            let Some((from_a, packet)) = wire.pop_front() else { return };
+            let host = if from_a { &mut self.b } else { &mut self.a };
+            let verdict = host.stack.handle_packet(self.now, &packet, Received::default());
+            host.verdicts.push(verdict);
+            host.collect_events();
+        }
+    }
+
+    /// Lets time pass, timer by timer.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            self.settle();
+            let next = [self.a.stack.poll_timeout(), self.b.stack.poll_timeout()].into_iter().flatten().min();
+            match next.filter(|at| *at <= end) {
+                Some(at) => self.now = self.now.max(at),
+                None => break,
+            }
+            self.a.stack.handle_timeout(self.now);
+            self.b.stack.handle_timeout(self.now);
+        }
+        self.now = end;
+    }
+
+    /// A listener at B.
+    pub fn listen(&mut self, backlog: usize) -> ListenerId {
+        self.b.stack.tcp_listen(SocketAddr::new(self.b.addr, PORT), backlog).unwrap()
+    }
+
+    /// A connection from A to B, accepted.
+    pub fn connect(&mut self) -> (ConnId, ConnId) {
+        let listener = self.listen(8);
+        let a = self.a.stack.tcp_connect(None, SocketAddr::new(self.b.addr, PORT)).unwrap();
+        self.settle();
+        (a, self.b.stack.tcp_accept(listener).expect("it is established"))
+    }
+
+    /// Sends all of `text` and returns what the other side received.
+    pub fn transfer(&mut self, from: ConnId, to: ConnId, text: &[u8]) -> Vec<u8> {
+        let (mut rest, mut got) = (text, Vec::new());
+        let mut buf = [0; 65_536];
+        for _ in 0..1_000_000 {
+            if let Poll::Ready(n) = self.a.tcp(from).send(rest) {
+                rest = &rest[n.expect("it can be sent")..];
+            }
+            self.run(Duration::from_millis(1));
+            while let Poll::Ready(Ok(n @ 1..)) = self.b.tcp(to).receive(&mut buf) {
+                got.extend_from_slice(&buf[..n]);
+            }
+            if got.len() >= text.len() {
+                return got;
+            }
+        }
+        panic!("{} of {} octets arrived", got.len(), text.len());
+    }
+}

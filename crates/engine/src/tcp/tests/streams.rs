@@ -1,0 +1,62 @@
+//! Text, in both directions, whatever happens to it on the way; and the orderly release.
+
+use super::pair::Pair;
+use crate::{Cause, Rule, TcpState};
+use alloc::vec::Vec;
+use core::task::Poll;
+use core::time::Duration;
+
+fn text(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
+}
+
+#[test]
+fn text_arrives() {
+    for v6 in [false, true] {
+        let mut pair = Pair::new(v6);
+        let (a, b) = pair.connect();
+        let sent = text(3_000_000);
+        assert_eq!(pair.transfer(a, b, &sent), sent);
+        assert_eq!(pair.a.tcp(a).info().retransmissions, 0);
+        assert_eq!(pair.a.tcp(a).info().mss, if v6 { 1428 } else { 1448 });
+    }
+}
+
+#[test]
+fn text_arrives_over_a_wire_that_loses() {
+    let mut pair = Pair::new(false);
+    let (a, b) = pair.connect();
+    pair.lose = |n| n % 37 == 0 || n % 41 == 3;
+    let sent = text(1_000_000);
+    assert_eq!(pair.transfer(a, b, &sent), sent);
+    assert!(pair.a.tcp(a).info().retransmissions > 5);
+}
+
+/// E1, E4 to E8, E10, E12: T130.
+#[test]
+fn an_orderly_release_ends_both_sides_in_order() {
+    for v6 in [false, true] {
+        let mut pair = Pair::new(v6);
+        let (a, b) = pair.connect();
+        assert_eq!(pair.a.tcp(a).send(b"hello"), Poll::Ready(Ok(5)));
+        pair.a.tcp(a).shutdown().unwrap();
+        pair.settle();
+        assert_eq!((pair.a.tcp(a).state(), pair.b.tcp(b).state()), (TcpState::FinWait2, TcpState::CloseWait));
+        let mut buf = [0; 10];
+        assert_eq!(pair.b.tcp(b).receive(&mut buf), Poll::Ready(Ok(5)));
+        assert_eq!(pair.b.tcp(b).receive(&mut buf), Poll::Ready(Ok(0)));
+        assert_eq!(pair.b.tcp(b).send(b"good bye"), Poll::Ready(Ok(8)));
+        pair.b.tcp(b).close();
+        pair.settle();
+        assert_eq!(pair.a.tcp(a).state(), TcpState::TimeWait);
+        assert_eq!(pair.a.tcp(a).receive(&mut buf), Poll::Ready(Ok(8)));
+        assert_eq!(pair.a.tcp(a).receive(&mut buf), Poll::Ready(Ok(0)));
+        for ended in [&pair.a.ended, &pair.b.ended] {
+            assert_eq!(ended.len(), 1);
+            assert_eq!((ended[0].end.cause, ended[0].end.rule), (Cause::Orderly, Rule::E0));
+            assert!(ended[0].end.lost.is_nothing());
+        }
+        pair.run(Duration::from_secs(61));
+        assert_eq!(pair.a.tcp(a).state(), TcpState::Closed);
+    }
+}

@@ -1,0 +1,83 @@
+//! The timers of a connection: an array of deadlines.
+
+use crate::Instant;
+
+/// A named deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// RFC 6298: something in flight is not acknowledged in time.
+    Retransmission,
+    /// RFC 9293 section 3.8.6.1: text waits and the window does not let it go.
+    Persist,
+    /// RFC 9293 section 3.8.6.3: an ACK was held back long enough.
+    DelayedAck,
+    /// RFC 9293 section 3.8.4.
+    KeepAlive,
+    /// RFC 9293 section 3.8.3: the user timeout.
+    User,
+    /// An orphan waits for the peer's FIN (S96).
+    FinWait2,
+    /// The buffers were not used for long.
+    Idle,
+}
+
+impl Timer {
+    pub const ALL: [Self; 7] = [
+        Self::Retransmission,
+        Self::Persist,
+        Self::DelayedAck,
+        Self::KeepAlive,
+        Self::User,
+        Self::FinWait2,
+        Self::Idle,
+    ];
+}
+
+/// When each timer expires. Any number of them run at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timers([Option<Instant>; Timer::ALL.len()]);
+
+impl Timers {
+    pub fn set(&mut self, timer: Timer, at: Instant) {
+        self.0[timer as usize] = Some(at);
+    }
+
+    pub fn stop(&mut self, timer: Timer) {
+        self.0[timer as usize] = None;
+    }
+
+    pub fn is_running(&self, timer: Timer) -> bool {
+        self.0[timer as usize].is_some()
+    }
+
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<Instant> {
+        self.0.iter().flatten().min().copied()
+    }
+
+    /// Stops and returns a timer that has expired at `now`.
+    pub fn take_expired(&mut self, now: Instant) -> Option<Timer> {
+        let timer = Timer::ALL.into_iter().find(|t| self.0[*t as usize].is_some_and(|at| at <= now))?;
+        self.stop(timer);
+        Some(timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_run_side_by_side() {
+        let at = Instant::from_millis;
+        let mut timers = Timers::default();
+        timers.set(Timer::Persist, at(5));
+        timers.set(Timer::Idle, at(3));
+        assert_eq!((timers.next(), timers.take_expired(at(2))), (Some(at(3)), None));
+        assert_eq!(timers.take_expired(at(5)), Some(Timer::Persist));
+        assert_eq!((timers.take_expired(at(5)), timers.next()), (Some(Timer::Idle), None));
+        for (i, timer) in Timer::ALL.into_iter().enumerate() {
+            assert_eq!(timer as usize, i);
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! The user's side of a connection: the calls of RFC 9293 section 3.9.1. They record; they send
+//! nothing.
+
+use super::connection::{Connection, Ending};
+use super::handshake::{Handshake, Phase};
+use super::reset;
+use super::table::{Socket, TcpTable};
+use super::{ConnId, Keepalive, TcpError, TcpInfo, TcpState};
+use crate::config::TcpConfig;
+use crate::end::{Cause, End, FourTuple, Party};
+use crate::shared::Shared;
+use crate::{Rule, Stack};
+use core::net::SocketAddr;
+use core::task::Poll;
+use core::time::Duration;
+
+/// What the user has set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub nodelay: bool,
+    pub linger: Option<Duration>,
+    pub keepalive: Option<Keepalive>,
+    pub user_timeout: Option<Duration>,
+}
+
+impl Settings {
+    pub fn new(config: &TcpConfig) -> Self {
+        Self { nodelay: config.nodelay, linger: None, keepalive: None, user_timeout: None }
+    }
+}
+
+/// What the user waits for, and is to be told once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    pub read: bool,
+    pub write: bool,
+    pub drain: bool,
+}
+
+impl Default for Waits {
+    /// The first text is told without being asked for.
+    fn default() -> Self {
+        Self { read: true, write: true, drain: false }
+    }
+}
+
+/// A connection, seen by its user. From [`Stack::tcp`].
+#[derive(Debug)]
+pub struct Tcp<'a> {
+    table: &'a mut TcpTable,
+    shared: &'a mut Shared,
+    id: ConnId,
+}
+
+impl Stack {
+    /// The connection with this name; `None` if it was closed.
+    pub fn tcp(&mut self, id: ConnId) -> Option<Tcp<'_>> {
+        let Self { tcp, shared, .. } = self;
+        tcp.owns(id).then_some(Tcp { table: tcp, shared, id })
+    }
+}
+
+impl Tcp<'_> {
+    fn socket(&self) -> &Socket {
+        self.table.socket(self.id)
+    }
+
+    fn socket_mut(&mut self) -> &mut Socket {
+        self.table.socket_mut(self.id)
+    }
+
+    fn flow(&self) -> FourTuple {
+        match self.socket() {
+            Socket::Opening(handshake) => handshake.flow,
+            Socket::Open(connection) => connection.flow,
+            Socket::Over(over) => over.flow,
+        }
+    }
+
+    fn settings(&self) -> &Settings {
+        match self.socket() {
+            Socket::Opening(handshake) => &handshake.settings,
+            Socket::Open(connection) => &connection.settings,
+            Socket::Over(over) => &over.settings,
+        }
+    }
+
+    fn set(&mut self, change: impl FnOnce(&mut Settings)) {
+        match self.socket_mut() {
+            Socket::Opening(handshake) => change(&mut handshake.settings),
+            Socket::Open(connection) => {
+                change(&mut connection.settings);
+                connection.rearm();
+            }
+            Socket::Over(over) => change(&mut over.settings),
+        }
+        self.table.enqueue(self.id);
+    }
+
+    /// Our end.
+    pub fn local(&self) -> SocketAddr {
+        self.flow().local
+    }
+
+    /// The peer's end.
+    pub fn remote(&self) -> SocketAddr {
+        self.flow().remote
+    }
+
+    /// STATUS: the state it is in.
+    pub fn state(&self) -> TcpState {
+        match self.socket() {
+            Socket::Opening(handshake) => handshake.state(),
+            Socket::Open(connection) => connection.state.public(),
+            Socket::Over(over) if self.table.is_in_time_wait(&over.flow) => TcpState::TimeWait,
+            Socket::Over(_) => TcpState::Closed,
+        }
+    }
+
+    /// STATUS: its numbers. After its end all but the state and the unread octets are zero.
+    pub fn info(&self) -> TcpInfo {
+        let nothing = TcpInfo {
+            state: self.state(),
+            mss: 0,
+            cwnd: 0,
+            ssthresh: 0,
+            snd_wnd: 0,
+            rcv_wnd: 0,
+            srtt: None,
+            rto: Duration::ZERO,
+            unsent: 0,
+            unacked: 0,
+            unread: 0,
+            early: 0,
+            retransmissions: 0,
+            octets_sent: 0,
+            octets_received: 0,
+        };
+        match self.socket() {
+            Socket::Opening(_) => nothing,
+            Socket::Open(connection) => connection.info(),
+            Socket::Over(over) => TcpInfo { unread: over.incoming.len(), ..nothing },
+        }
+    }
+
+    /// Why it ended, if it has.
+    pub fn end(&self) -> Option<&End> {
+        match self.socket() {
+            Socket::Opening(handshake) => handshake.end.as_ref(),
+            Socket::Open(connection) => connection.decided(),
+            Socket::Over(over) => Some(&over.end),
+        }
+    }
+
+    /// The pending error, which is told once, by whichever call comes first (`SO_ERROR`).
+    pub fn take_error(&mut self) -> Option<TcpError> {
+        match self.socket_mut() {
+            Socket::Opening(_) => None,
+            Socket::Open(connection) => {
+                connection.soft_error.take().map(|(icmp, _)| TcpError::from_icmp(icmp))
+            }
+            Socket::Over(over) => over.pending.take().or(over.write_error.take()),
+        }
+    }
+
+    /// SEND: takes as much of `text` as there is room for, and says how much. `Pending`: there is no
+    /// room, or no connection yet; [`Event::Writable`](crate::Event::Writable) follows.
+    ///
+    /// # Errors
+    ///
+    /// The pending error once, then [`TcpError::BrokenPipe`]; that also after
+    /// [`shutdown`](Self::shutdown).
+    pub fn send(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
+        match self.socket_mut() {
+            Socket::Opening(handshake) => {
+                handshake.waits.write = true;
+                Poll::Pending
+            }
+            Socket::Open(connection) => {
+                let sent = connection.send(text);
+                self.table.enqueue(self.id);
+                sent
+            }
+            Socket::Over(over) => Poll::Ready(Err(over.write())),
+        }
+    }
+
+    /// How much room there is to send into; `Pending` and errors as in [`send`](Self::send).
+    pub fn poll_writable(&mut self) -> Poll<Result<usize, TcpError>> {
+        match self.socket_mut() {
+            Socket::Open(connection) if connection.may_send() && connection.outgoing.room() > 0 => {
+                Poll::Ready(Ok(connection.outgoing.room()))
+            }
+            _ => self.send(&[]),
+        }
+    }
+
+    /// Ready once all text, and the FIN if there is one, is acknowledged; `Pending`:
+    /// [`Event::Writable`](crate::Event::Writable) follows.
+    ///
+    /// # Errors
+    ///
+    /// As in [`send`](Self::send), if the connection ended before; not if it ended orderly.
+    pub fn poll_drained(&mut self) -> Poll<Result<(), TcpError>> {
+        match self.socket_mut() {
+            Socket::Opening(handshake) => {
+                handshake.waits.drain = true;
+                Poll::Pending
+            }
+            Socket::Open(connection) if connection.is_drained() => Poll::Ready(Ok(())),
+            Socket::Open(connection) => {
+                connection.waits.drain = true;
+                Poll::Pending
+            }
+            Socket::Over(over) if over.end.cause == Cause::Orderly => Poll::Ready(Ok(())),
+            Socket::Over(over) => Poll::Ready(Err(over.write())),
+        }
+    }
+
+    /// RECEIVE: moves text into `buf` and says how much; `Ok(0)` is the end of the stream. `Pending`:
+    /// there is none yet; [`Event::Readable`](crate::Event::Readable) follows.
+    ///
+    /// # Errors
+    ///
+    /// All text comes first; then the pending error, once; then the end of the stream
+    /// (`RESETS.md` 2.4, 2.5).
+    pub fn receive(&mut self, buf: &mut [u8]) -> Poll<Result<usize, TcpError>> {
+        match self.poll_readable() {
+            Poll::Ready(Ok(n)) if n > 0 => {
+                let n = self.peek(buf);
+                self.consume(n);
+                Poll::Ready(Ok(n))
+            }
+            other => other,
+        }
+    }
+
+    /// How much text can be received; otherwise as [`receive`](Self::receive).
+    pub fn poll_readable(&mut self) -> Poll<Result<usize, TcpError>> {
+        match self.socket_mut() {
+            Socket::Opening(handshake) => {
+                handshake.waits.read = true;
+                Poll::Pending
+            }
+            Socket::Open(connection) => connection.poll_readable(),
+            Socket::Over(over) if over.incoming.is_empty() => Poll::Ready(over.read()),
+            Socket::Over(over) => Poll::Ready(Ok(over.incoming.len())),
+        }
+    }
+
+    /// Copies text into `buf` without receiving it, and says how much.
+    pub fn peek(&self, buf: &mut [u8]) -> usize {
+        match self.socket() {
+            Socket::Opening(_) => 0,
+            Socket::Open(connection) => connection.incoming.peek(buf),
+            Socket::Over(over) => over.incoming.peek(buf),
+        }
+    }
+
+    /// The text that can be received, in place: two pieces, of which the second may be empty.
+    pub fn readable(&self) -> [&[u8]; 2] {
+        match self.socket() {
+            Socket::Opening(_) => [&[], &[]],
+            Socket::Open(connection) => connection.incoming.readable(),
+            Socket::Over(over) => over.incoming.readable(),
+        }
+    }
+
+    /// Removes `n` octets of that text.
+    pub fn consume(&mut self, n: usize) {
+        let update = match self.socket_mut() {
+            Socket::Opening(_) => false,
+            Socket::Open(connection) => {
+                connection.incoming.consume(n);
+                let due = connection.state.may_receive()
+                    && connection.rcv.update_is_due(&connection.incoming, connection.mss);
+                connection.owed.ack |= due;
+                due
+            }
+            Socket::Over(over) => {
+                over.incoming.consume(n);
+                false
+            }
+        };
+        if update {
+            self.table.enqueue(self.id);
+        }
+    }
+
+    /// CLOSE of our direction: FIN after all text (E1, E10). What the peer sends can still be
+    /// received. Once is enough; again does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`TcpError::NotConnected`] after the connection's end. In SYN-SENT the attempt ends (S27).
+    pub fn shutdown(&mut self) -> Result<(), TcpError> {
+        let now = self.table.clock();
+        match self.socket_mut() {
+            Socket::Opening(handshake) => {
+                handshake.finish(Cause::Aborted, Party::Application, Rule::S27, None, now);
+            }
+            Socket::Open(connection) if connection.fate.is_some() => return Err(TcpError::NotConnected),
+            Socket::Open(connection) => connection.state = connection.state.close(),
+            Socket::Over(_) => return Err(TcpError::NotConnected),
+        }
+        self.table.enqueue(self.id);
+        Ok(())
+    }
+
+    /// ABORT: a RST now; what was not sent and not received is discarded (S64). The connection keeps
+    /// its name until [`close`](Self::close).
+    pub fn abort(&mut self) {
+        self.abort_by(Rule::S64);
+    }
+
+    fn abort_by(&mut self, rule: Rule) {
+        let now = self.table.clock();
+        let Self { table, shared, id } = self;
+        match table.socket_mut(*id) {
+            Socket::Opening(handshake) => abort_handshake(shared, handshake, now),
+            Socket::Open(connection) if connection.fate.is_none() => {
+                connection.abort(Ending::new(Cause::Aborted, Party::Application, rule), now);
+            }
+            Socket::Open(_) | Socket::Over(_) => {}
+        }
+        table.enqueue(*id);
+    }
+
+    /// The last descriptor is closed, and with it the name goes. Unread text: RST (S60). Linger zero:
+    /// RST (S64). Else an orderly release, which goes on without a user.
+    pub fn close(mut self) {
+        let rule = match self.socket_mut() {
+            Socket::Opening(_) => Some(Rule::S64),
+            Socket::Open(connection) => connection.close(),
+            Socket::Over(_) => None,
+        };
+        match self.socket_mut() {
+            Socket::Opening(handshake) => handshake.owned = false,
+            Socket::Open(connection) => connection.owned = false,
+            Socket::Over(_) => return self.table.remove_over(self.id),
+        }
+        if let Some(rule) = rule {
+            self.abort_by(rule);
+        }
+        self.table.enqueue(self.id);
+    }
+
+    /// `SO_LINGER`: `None`: off; zero: a close aborts; else how long a close waits, which is the
+    /// caller's to do ([`poll_drained`](Self::poll_drained)).
+    pub fn set_linger(&mut self, linger: Option<Duration>) {
+        self.set(|settings| settings.linger = linger);
+    }
+
+    /// See [`set_linger`](Self::set_linger).
+    pub fn linger(&self) -> Option<Duration> {
+        self.settings().linger
+    }
+
+    /// `TCP_NODELAY`: text goes at once even if it fills no segment and others are in flight.
+    pub fn set_nodelay(&mut self, nodelay: bool) {
+        self.set(|settings| settings.nodelay = nodelay);
+    }
+
+    /// See [`set_nodelay`](Self::set_nodelay).
+    pub fn nodelay(&self) -> bool {
+        self.settings().nodelay
+    }
+
+    /// `SO_KEEPALIVE` and its times; `None`: off.
+    pub fn set_keepalive(&mut self, keepalive: Option<Keepalive>) {
+        self.set(|settings| settings.keepalive = keepalive);
+    }
+
+    /// See [`set_keepalive`](Self::set_keepalive).
+    pub fn keepalive(&self) -> Option<Keepalive> {
+        self.settings().keepalive
+    }
+
+    /// `TCP_USER_TIMEOUT`: how long text may stay unacknowledged; `None`: the retry limit decides.
+    pub fn set_user_timeout(&mut self, limit: Option<Duration>) {
+        self.set(|settings| settings.user_timeout = limit);
+    }
+
+    /// See [`set_user_timeout`](Self::set_user_timeout).
+    pub fn user_timeout(&self) -> Option<Duration> {
+        self.settings().user_timeout
+    }
+}
+
+/// The user gives a handshake up: silence in SYN-SENT (S27), RST where the peer knows of us (S44) or
+/// waits for an answer.
+fn abort_handshake(shared: &mut Shared, handshake: &mut Handshake, now: crate::Instant) {
+    if handshake.end.is_some() {
+        return;
+    }
+    let rule = match handshake.phase {
+        Phase::SynSent => Rule::S27,
+        Phase::Held => Rule::X1,
+        Phase::SynReceived => Rule::S44,
+    };
+    if handshake.phase == Phase::SynReceived {
+        reset::push(shared, &handshake.flow, handshake.reset_header(), rule);
+    } else if handshake.phase == Phase::Held {
+        reset::push(shared, &handshake.flow, handshake.refusal_header(), rule);
+    }
+    handshake.finish(Cause::Aborted, Party::Application, rule, None, now);
+}
+
+impl Connection {
+    /// Whether the user may send.
+    pub fn may_send(&self) -> bool {
+        self.state.may_send() && self.fate.is_none()
+    }
+
+    fn send(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
+        if !self.may_send() {
+            return Poll::Ready(Err(TcpError::BrokenPipe));
+        }
+        if self.outgoing.room() == 0 {
+            self.waits.write = true;
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(self.outgoing.push(text)))
+    }
+
+    fn poll_readable(&mut self) -> Poll<Result<usize, TcpError>> {
+        if !self.incoming.is_empty() {
+            return Poll::Ready(Ok(self.incoming.len()));
+        }
+        if !self.state.may_receive() {
+            return Poll::Ready(Ok(0));
+        }
+        self.waits.read = true;
+        Poll::Pending
+    }
+
+    /// The settings changed: what timers they ask for is found out anew.
+    fn rearm(&mut self) {
+        self.timers.stop(super::timers::Timer::KeepAlive);
+        self.timers.stop(super::timers::Timer::User);
+        self.probes = 0;
+    }
+
+    /// CLOSE of both directions: the rule by which it is an abort, if it is one (S60 before S64).
+    fn close(&mut self) -> Option<Rule> {
+        if self.fate.is_some() {
+            return None;
+        }
+        if !self.incoming.is_empty() {
+            return Some(Rule::S60);
+        }
+        if self.settings.linger.is_some_and(|time| time.is_zero()) {
+            return Some(Rule::S64);
+        }
+        self.state = self.state.close();
+        None
+    }
+}
