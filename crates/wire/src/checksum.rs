@@ -20,7 +20,7 @@ pub struct Sum(u64);
 const WIDE: usize = 64;
 
 /// The wide loop begins to pay at this many octets.
-const SHORT: usize = 128;
+const SHORT: usize = 64;
 
 /// The low half of a 64-bit word.
 const LOW: u64 = 0xffff_ffff;

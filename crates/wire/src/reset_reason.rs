@@ -19,12 +19,12 @@ pub const MAGIC: u16 = 0x33aa;
 pub const LEN: usize = 8;
 
 macro_rules! reasons {
-    ($($name:ident = $code:literal, $text:literal, $earlier:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal, $earlier:expr;)*) => {
         /// Why a connection was reset, as the one who reset it says.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ResetReason {
-            $(#[doc = concat!($text, " (", stringify!($code), ").")] $name,)*
+            $(#[doc = concat!($text, " (", stringify!($code), ").")] $(#[$doc])* $name,)*
             /// A code of the registry that has no meaning yet.
             Unassigned(u16),
             /// A code whose meaning a vendor defines.

@@ -1,0 +1,138 @@
+//! What every packet must be before a protocol sees it.
+
+use crate::shared::Shared;
+use crate::{DropReason, Rule};
+use core::net::IpAddr;
+use lastack_wire::ip::{self, IpPacket};
+
+/// Takes a packet apart, if it is one, is for us, and can be from a peer.
+pub(crate) fn admit<'a>(shared: &mut Shared, packet: &'a [u8]) -> Result<IpPacket<'a>, DropReason> {
+    let parsed = match IpPacket::parse(packet) {
+        Ok(parsed) => parsed,
+        Err(malformed) => {
+            shared.counters.ip_in_header_errors += 1;
+            return Err(malformed.into());
+        }
+    };
+    let (local, remote) = (parsed.header.dst, parsed.header.src);
+    let broken = if !is_ours(shared, local) {
+        Rule::N4
+    } else if !is_peer(shared, remote, local) {
+        Rule::N5
+    } else {
+        return Ok(parsed);
+    };
+    shared.counters.ip_in_address_errors += 1;
+    Err(broken.into())
+}
+
+/// N4. That every unicast address is ours does not include loopback: who sends to 127.0.0.1 means
+/// itself.
+fn is_ours(shared: &Shared, local: IpAddr) -> bool {
+    shared.config.addresses.contains(&local)
+        || shared.config.any_address && is_host(local) && !local.is_loopback()
+}
+
+/// N5. Loopback speaks to loopback only. Where every address is ours, the peer's is among them.
+fn is_peer(shared: &Shared, remote: IpAddr, local: IpAddr) -> bool {
+    is_host(remote)
+        && (!remote.is_loopback() || local.is_loopback())
+        && (shared.config.any_address || !shared.config.addresses.contains(&remote))
+}
+
+/// Whether an address on the wire can be that of one host.
+pub(crate) fn is_host(addr: IpAddr) -> bool {
+    ip::unicast(addr) && !is_ipv4_compatible(addr)
+}
+
+/// An IPv4 address in the deprecated dress of IPv6, `::192.0.2.1` (RFC 4291 section 2.5.5.1).
+fn is_ipv4_compatible(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => v6.segments()[..6] == [0; 6] && !v6.is_loopback(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+    use crate::testing::{addr, packet};
+    use alloc::vec::Vec;
+    use lastack_wire::Malformed;
+
+    fn shared(addresses: &[&str], any_address: bool) -> Shared {
+        let addresses: Vec<_> = addresses.iter().map(|a| addr(a)).collect();
+        Shared::new(Config { any_address, ..Config::new(addresses) }, [0; 16])
+    }
+
+    fn verdict(shared: &mut Shared, src: &str, dst: &str) -> Result<(), DropReason> {
+        admit(shared, &packet(addr(src), addr(dst), ip::UDP, b"12345678")).map(|_| ())
+    }
+
+    const N4: Result<(), DropReason> = Err(DropReason::Rule(Rule::N4));
+    const N5: Result<(), DropReason> = Err(DropReason::Rule(Rule::N5));
+
+    #[test]
+    fn n4_what_is_not_for_us_is_dropped() {
+        let mut shared = shared(&["10.0.0.1", "fd00::1"], false);
+        for dst in ["255.255.255.255", "224.0.0.1", "10.0.0.9", "0.0.0.0", "127.0.0.1"] {
+            assert_eq!(verdict(&mut shared, "10.0.0.2", dst), N4, "{dst}");
+        }
+        for dst in ["ff02::1", "ff05::2", "fd00::9", "::", "::1", "::ffff:10.0.0.1"] {
+            assert_eq!(verdict(&mut shared, "fd00::2", dst), N4, "{dst}");
+        }
+        assert_eq!(shared.counters.ip_in_address_errors, 11);
+        assert_eq!(verdict(&mut shared, "10.0.0.2", "10.0.0.1"), Ok(()));
+        assert_eq!(verdict(&mut shared, "fd00::2", "fd00::1"), Ok(()));
+    }
+
+    #[test]
+    fn n4_with_any_address_every_unicast_destination_is_ours() {
+        let mut shared = shared(&[], true);
+        for dst in ["255.255.255.255", "224.0.0.1", "0.0.0.0", "127.0.0.1", "240.0.0.1"] {
+            assert_eq!(verdict(&mut shared, "10.0.0.2", dst), N4, "{dst}");
+        }
+        for dst in ["ff02::1", "::", "::1", "::ffff:10.0.0.1", "::10.0.0.1"] {
+            assert_eq!(verdict(&mut shared, "fd00::2", dst), N4, "{dst}");
+        }
+        assert_eq!(verdict(&mut shared, "10.0.0.2", "198.51.100.7"), Ok(()));
+        assert_eq!(verdict(&mut shared, "fd00::2", "2001:db8::7"), Ok(()));
+    }
+
+    #[test]
+    fn n5_what_cannot_be_from_a_peer_is_dropped() {
+        let mut shared = shared(&["10.0.0.1", "fd00::1"], false);
+        for src in ["127.0.0.1", "224.0.0.5", "255.255.255.255", "0.0.0.0", "240.0.0.1", "10.0.0.1"] {
+            assert_eq!(verdict(&mut shared, src, "10.0.0.1"), N5, "{src}");
+        }
+        for src in ["::1", "ff02::5", "::", "fd00::1", "::ffff:10.0.0.2", "::10.0.0.2"] {
+            assert_eq!(verdict(&mut shared, src, "fd00::1"), N5, "{src}");
+        }
+        assert_eq!(shared.counters.ip_in_address_errors, 12);
+    }
+
+    #[test]
+    fn n5_our_own_address_can_be_the_peers_where_all_are_ours() {
+        let mut any = shared(&["10.0.0.1"], true);
+        assert_eq!(verdict(&mut any, "10.0.0.1", "198.51.100.7"), Ok(()));
+        assert_eq!(verdict(&mut any, "127.0.0.1", "198.51.100.7"), N5);
+    }
+
+    #[test]
+    fn loopback_may_speak_to_loopback() {
+        let mut shared = shared(&["127.0.0.1"], false);
+        assert_eq!(verdict(&mut shared, "127.0.0.2", "127.0.0.1"), Ok(()));
+        assert_eq!(verdict(&mut shared, "127.0.0.1", "127.0.0.1"), N5);
+    }
+
+    #[test]
+    fn what_is_no_packet_is_counted() {
+        let mut shared = shared(&["10.0.0.1"], false);
+        let mut bytes = packet(addr("10.0.0.2"), addr("10.0.0.1"), ip::UDP, b"12345678");
+        bytes[8] ^= 1;
+        let error = Err(DropReason::Malformed(Malformed::Checksum));
+        assert_eq!(admit(&mut shared, &bytes).map(|_| ()), error);
+        assert_eq!((shared.counters.ip_in_header_errors, shared.counters.ip_in_address_errors), (1, 0));
+    }
+}

@@ -1,0 +1,141 @@
+//! Answers that belong to no connection, waiting to be sent: resets, SYN|ACKs, ICMP.
+
+use crate::fragment::Fragments;
+use crate::shared::Shared;
+use crate::{Config, Instant, Rule, Transmit, TransmitChecksum};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use lastack_wire::ip::IpHeader;
+use lastack_wire::tcp::{self, TcpHeader};
+
+/// Most answers that wait. A driver that polls after each arrival never comes near it.
+const MOST: usize = 4096;
+
+/// Answers waiting to be sent, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    answers: VecDeque<Answer>,
+    /// The rest of a packet of which some fragments were sent.
+    parts: Option<Fragments>,
+}
+
+/// One answer. Segments are kept as values: a flood of SYNs to closed ports allocates nothing.
+#[derive(Debug)]
+enum Answer {
+    Segment { ip: IpHeader, tcp: TcpHeader, rule: Option<Rule> },
+    Packet { ip: IpHeader, payload: Vec<u8>, rule: Option<Rule> },
+}
+
+/// There is no room.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+impl Outbox {
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty() && self.parts.is_none()
+    }
+
+    /// Adds a segment without text.
+    pub fn push_segment(&mut self, ip: IpHeader, tcp: TcpHeader, rule: Option<Rule>) -> Result<(), Full> {
+        self.push(Answer::Segment { ip, tcp, rule })
+    }
+
+    /// Adds a packet of another protocol, the checksum of its payload done. If it is larger than the
+    /// path's MTU it leaves in fragments.
+    pub fn push_packet(&mut self, ip: IpHeader, payload: Vec<u8>, rule: Option<Rule>) -> Result<(), Full> {
+        self.push(Answer::Packet { ip, payload, rule })
+    }
+
+    fn push(&mut self, answer: Answer) -> Result<(), Full> {
+        if self.answers.len() >= MOST {
+            return Err(Full);
+        }
+        self.answers.push_back(answer);
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Puts the oldest answer into `packet`.
+    pub fn pop_outbox(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
+        if let Some(transmit) = self.pop_part(packet) {
+            return Some(transmit);
+        }
+        match self.outbox.answers.pop_front()? {
+            Answer::Segment { ip, tcp, rule } => {
+                packet.clear();
+                Some(emit_segment(&self.config, &ip, &tcp, rule, packet))
+            }
+            Answer::Packet { ip, payload, rule } => self.emit_packet(now, ip, payload, rule, packet),
+        }
+    }
+
+    /// Puts a packet into `packet`, or its first fragment if the path does not carry it whole; the
+    /// others follow from the outbox, which must have sent what it had.
+    pub fn emit_packet(
+        &mut self,
+        now: Instant,
+        mut ip: IpHeader,
+        payload: Vec<u8>,
+        rule: Option<Rule>,
+        packet: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let mtu = self.paths.mtu(ip.dst, self.config.mtu, now);
+        self.number(&mut ip);
+        if ip.len() + payload.len() <= mtu {
+            packet.clear();
+            ip.emit(payload.len(), packet);
+            packet.extend_from_slice(&payload);
+            return Some(Transmit { header_len: ip.len() as u16, rule, ..Transmit::default() });
+        }
+        let ident = match ip.src {
+            IpAddr::V4(_) => u32::from(ip.ident),
+            IpAddr::V6(_) => self.idents.next(&self.secret, ip.src, ip.dst),
+        };
+        self.outbox.parts = Some(Fragments::new(ip, ident, payload, mtu, rule));
+        self.pop_part(packet)
+    }
+
+    fn pop_part(&mut self, packet: &mut Vec<u8>) -> Option<Transmit> {
+        let parts = self.outbox.parts.as_mut()?;
+        let transmit = parts.emit_next(packet)?;
+        if parts.is_done() {
+            self.outbox.parts = None;
+        }
+        self.counters.ip_out_fragments += 1;
+        Some(transmit)
+    }
+
+    /// Gives an IPv4 packet that may be fragmented its identification. One that may not needs none
+    /// (RFC 6864 section 4.1).
+    pub fn number(&mut self, ip: &mut IpHeader) {
+        if !ip.is_v6() && !ip.dont_fragment {
+            ip.ident = self.idents.next(&self.secret, ip.src, ip.dst) as u16;
+        }
+    }
+}
+
+fn emit_segment(
+    config: &Config,
+    ip: &IpHeader,
+    tcp: &TcpHeader,
+    rule: Option<Rule>,
+    packet: &mut Vec<u8>,
+) -> Transmit {
+    ip.emit(tcp.len(), packet);
+    tcp.emit(packet);
+    let header_len = packet.len() as u16;
+    let partial_checksum = seal(config, ip, &mut packet[ip.len()..]);
+    Transmit { segment_size: None, header_len, partial_checksum, rule }
+}
+
+/// Fills in the checksum of a TCP segment as the link wants it; `true` if it is partial.
+pub(crate) fn seal(config: &Config, ip: &IpHeader, segment: &mut [u8]) -> bool {
+    match config.checksums.transmit {
+        TransmitChecksum::Full => tcp::fill_checksum(ip, segment),
+        TransmitChecksum::Partial => tcp::fill_partial_checksum(ip, segment),
+        TransmitChecksum::None => {}
+    }
+    config.checksums.transmit == TransmitChecksum::Partial
+}

@@ -1,0 +1,114 @@
+//! UDP (RFC 768): sockets, who gets an arrival, and what leaves.
+//!
+//! Calls of the user record; [`Stack::poll_transmit`] sends.
+
+mod arrives;
+mod bindings;
+mod error;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod transmit;
+mod view;
+
+pub use error::UdpError;
+pub use socket::Datagram;
+pub use view::Udp;
+
+pub(crate) use arrives::arrives;
+
+use crate::shared::Shared;
+use crate::{BindError, Stack};
+use alloc::collections::VecDeque;
+use bindings::Bindings;
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+use slotmap::SlotMap;
+use socket::Socket;
+
+slotmap::new_key_type! {
+    /// The name of a UDP socket. It is never given to another.
+    pub struct UdpId;
+}
+
+/// Every UDP socket of a stack.
+#[derive(Debug)]
+pub(crate) struct UdpTable {
+    sockets: SlotMap<UdpId, Socket>,
+    bindings: Bindings,
+    /// The socket that takes what no other wants.
+    intercept: Option<UdpId>,
+    /// Sockets with something to send, each once. They take turns.
+    ready: VecDeque<UdpId>,
+}
+
+impl UdpTable {
+    pub fn new(shared: &Shared) -> Self {
+        Self {
+            sockets: SlotMap::with_key(),
+            bindings: Bindings::new(shared.secret.table()),
+            intercept: None,
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Whether `poll_transmit` may have something to send.
+    pub fn has_output(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes away a socket's addresses; what it has not sent yet still leaves.
+    fn close(&mut self, id: UdpId) {
+        let Some(socket) = self.sockets.get_mut(id) else { return };
+        self.bindings.release(socket.bound, socket.flow.as_ref());
+        if self.intercept == Some(id) {
+            self.intercept = None;
+        }
+        if socket.unsent.is_empty() {
+            self.sockets.remove(id);
+        } else {
+            socket.close();
+        }
+    }
+}
+
+impl Stack {
+    /// Opens a socket at `local`. An unspecified address means every address of ours, that of IPv6
+    /// those of both families; port 0 an ephemeral port.
+    ///
+    /// # Errors
+    /// If another socket has that very address, it is not ours, or no port is free.
+    pub fn udp_bind(&mut self, local: SocketAddr) -> Result<UdpId, BindError> {
+        let ip = local.ip().to_canonical();
+        if !ip.is_unspecified() && !self.shared.is_local(ip) {
+            return Err(BindError::NotOurs);
+        }
+        let bindings = &mut self.udp.bindings;
+        let port = match local.port() {
+            0 => bindings.ephemeral_port(self.shared.secret.draw()).ok_or(BindError::NoPort)?,
+            port => port,
+        };
+        let bound = SocketAddr::new(ip, port);
+        if bindings.is_taken(bound) {
+            return Err(BindError::InUse);
+        }
+        let id = self.udp.sockets.insert(Socket::new(bound));
+        self.udp.bindings.bind(bound, id);
+        Ok(id)
+    }
+
+    /// The socket that gets every datagram no other socket wants, to whatever address and port; opened
+    /// if it is not. What it [receives](Udp::receive) says where it was sent to, and it
+    /// [sends](Udp::send_from) from anywhere.
+    pub fn udp_intercept(&mut self) -> UdpId {
+        self.shared.config.intercept.udp = true;
+        let sockets = &mut self.udp.sockets;
+        let anywhere = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+        *self.udp.intercept.get_or_insert_with(|| sockets.insert(Socket::new(anywhere)))
+    }
+
+    /// A look at a socket; `None` if it was closed.
+    pub fn udp(&mut self, id: UdpId) -> Option<Udp<'_>> {
+        let open = self.udp.sockets.get(id).is_some_and(|socket| !socket.is_closed());
+        open.then(|| Udp::new(&mut self.udp, &mut self.shared, id))
+    }
+}

@@ -1,0 +1,101 @@
+//! Datagrams that arrive, and ICMP errors about those we sent.
+
+use super::{Datagram, UdpError, UdpTable};
+use crate::end::FourTuple;
+use crate::icmp;
+use crate::shared::Shared;
+use crate::{DropReason, Instant, Received, Rule, Stack, Verdict};
+use core::net::SocketAddr;
+use lastack_wire::icmp::IcmpError;
+use lastack_wire::ip::IpPacket;
+use lastack_wire::udp::UdpHeader;
+
+/// Takes in a datagram.
+pub(crate) fn arrives(
+    stack: &mut Stack,
+    now: Instant,
+    packet: &[u8],
+    parsed: &IpPacket<'_>,
+    received: Received,
+) -> Verdict {
+    let Stack { shared, udp, icmp, .. } = stack;
+    let header = &parsed.header;
+    let datagram = if received.checksum_good || !shared.config.checksums.verify {
+        UdpHeader::parse_unchecked(parsed.payload)
+    } else {
+        UdpHeader::parse(header, parsed.payload)
+    };
+    let Ok((ports, payload)) = datagram else {
+        shared.counters.udp_in_errors += 1;
+        return Verdict::Dropped(Rule::U8.into());
+    };
+    let flow = FourTuple {
+        local: SocketAddr::new(header.dst, ports.dst_port),
+        remote: SocketAddr::new(header.src, ports.src_port),
+    };
+    if let Some(verdict) = udp.deliver(shared, &flow, payload) {
+        return verdict;
+    }
+    shared.counters.udp_no_ports += 1;
+    let error = IcmpError::port_unreachable(header.is_v6());
+    icmp::send_error(shared, icmp, now, packet, parsed, error, Rule::U1)
+}
+
+impl UdpTable {
+    /// Gives a datagram to its socket; `None`: there is none.
+    fn deliver(&mut self, shared: &mut Shared, flow: &FourTuple, payload: &[u8]) -> Option<Verdict> {
+        let id = self.bindings.lookup(flow).or(self.intercept)?;
+        let socket = self.sockets.get_mut(id)?;
+        let most = shared.config.datagrams.receive_queue;
+        let datagram = Datagram { local: flow.local, remote: flow.remote, payload: payload.to_vec() };
+        Some(if socket.deliver(id, datagram, most, &mut shared.events) {
+            shared.counters.udp_in_datagrams += 1;
+            Verdict::Accepted
+        } else {
+            shared.counters.udp_receive_overflows += 1;
+            Verdict::Dropped(DropReason::NoSpace)
+        })
+    }
+
+    /// Takes in an ICMP error about a datagram of ours. Only a socket connected to the very peer hears
+    /// of it: the ports are all that shows that it is about something we sent.
+    pub fn icmp_error(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        flow: &FourTuple,
+        error: IcmpError,
+    ) -> Verdict {
+        let ignored = Verdict::Dropped(Rule::U9.into());
+        let Some(id) = self.bindings.connected(flow) else {
+            return if self.path_shrinks(shared, now, flow, error) { Verdict::Accepted } else { ignored };
+        };
+        let (Some(socket), Some(reported)) = (self.sockets.get_mut(id), UdpError::from_icmp(error)) else {
+            return ignored;
+        };
+        if let Some(mtu) = error.mtu() {
+            // Without DF no IPv4 router had a reason to complain.
+            if !error.v6 && !socket.dont_fragment {
+                return ignored;
+            }
+            shared.paths.lower(flow.remote.ip(), mtu as usize, now);
+        }
+        socket.fail(id, reported, &mut shared.events);
+        Verdict::Accepted
+    }
+
+    /// An unconnected socket is told nothing, but where routers do not fragment the path must be known
+    /// for it too.
+    fn path_shrinks(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        flow: &FourTuple,
+        error: IcmpError,
+    ) -> bool {
+        let Some(mtu) = error.mtu() else { return false };
+        let sender = self.bindings.unconnected(flow.local).or(self.intercept);
+        let relies = sender.and_then(|id| self.sockets.get(id)).is_some_and(|s| error.v6 || s.dont_fragment);
+        relies && shared.paths.lower(flow.remote.ip(), mtu as usize, now)
+    }
+}

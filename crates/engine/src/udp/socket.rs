@@ -1,0 +1,101 @@
+//! One socket.
+
+use super::{UdpError, UdpId};
+use crate::Event;
+use crate::end::FourTuple;
+use crate::event::Events;
+use crate::inbox::Inbox;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+/// A datagram that arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Datagram {
+    /// Where it was sent to.
+    pub local: SocketAddr,
+    /// Where it came from.
+    pub remote: SocketAddr,
+    /// What it carries.
+    pub payload: Vec<u8>,
+}
+
+/// A datagram to be sent.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub flow: FourTuple,
+    pub payload: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    /// What it was bound to.
+    pub bound: SocketAddr,
+    /// Set while it is connected. The local address is then a specific one.
+    pub flow: Option<FourTuple>,
+    pub received: Inbox<Datagram>,
+    pub unsent: VecDeque<Outgoing>,
+    /// A send found `unsent` full.
+    pub blocked: bool,
+    /// To be reported once, by the next call that can fail.
+    pub error: Option<UdpError>,
+    /// What is too large for the path is an error instead of fragmented.
+    pub dont_fragment: bool,
+    /// Instead of the stack's.
+    pub hop_limit: Option<u8>,
+    closed: bool,
+}
+
+impl Socket {
+    pub fn new(bound: SocketAddr) -> Self {
+        Self {
+            bound,
+            flow: None,
+            received: Inbox::default(),
+            unsent: VecDeque::new(),
+            blocked: false,
+            error: None,
+            dont_fragment: false,
+            hop_limit: None,
+            closed: false,
+        }
+    }
+
+    pub fn local(&self) -> SocketAddr {
+        self.flow.map_or(self.bound, |flow| flow.local)
+    }
+
+    /// Its user has closed it; it only lives to send what waits.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.received = Inbox::default();
+        self.error = None;
+    }
+
+    /// Adds a datagram to those that wait to be read; `false`: there are too many.
+    pub fn deliver(&mut self, id: UdpId, datagram: Datagram, most: usize, events: &mut Events) -> bool {
+        let delivered = self.received.push(datagram, most).is_ok();
+        if delivered {
+            self.tell(id, events);
+        }
+        delivered
+    }
+
+    /// Keeps an error for the next call that can fail.
+    pub fn fail(&mut self, id: UdpId, error: UdpError, events: &mut Events) {
+        if !self.closed {
+            self.error = Some(error);
+            self.tell(id, events);
+        }
+    }
+
+    fn tell(&mut self, id: UdpId, events: &mut Events) {
+        if self.received.tell() {
+            events.push(Event::UdpReadable(id));
+        }
+    }
+}

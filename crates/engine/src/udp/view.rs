@@ -1,0 +1,262 @@
+//! The user's side of a socket.
+
+use super::socket::{Outgoing, Socket};
+use super::{Datagram, UdpError, UdpId, UdpTable};
+use crate::end::FourTuple;
+use crate::icmp;
+use crate::ingress::is_host;
+use crate::shared::Shared;
+use crate::{DropReason, Rule};
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use core::task::Poll;
+use lastack_wire::Malformed;
+use lastack_wire::icmp::IcmpError;
+use lastack_wire::ip::{self, IpHeader};
+use lastack_wire::udp::UdpHeader;
+
+/// Most octets that UDP carries over IPv4 and over IPv6.
+const MOST_V4: usize = 65_535 - 20 - UdpHeader::LEN;
+const MOST_V6: usize = 65_535 - UdpHeader::LEN;
+
+/// A borrowed view of a UDP socket.
+///
+/// An error that the network reports about what a *connected* socket sent is given once, by whichever
+/// of [`send`](Self::send), [`receive`](Self::receive) and [`take_error`](Self::take_error) comes
+/// first; that send sends nothing.
+#[derive(Debug)]
+pub struct Udp<'a> {
+    table: &'a mut UdpTable,
+    shared: &'a mut Shared,
+    id: UdpId,
+}
+
+impl<'a> Udp<'a> {
+    /// The socket must exist.
+    pub(super) fn new(table: &'a mut UdpTable, shared: &'a mut Shared, id: UdpId) -> Self {
+        Self { table, shared, id }
+    }
+
+    /// Where it hears: the address it is bound to, or connected from.
+    pub fn local(&self) -> SocketAddr {
+        self.socket().local()
+    }
+
+    /// The peer, if it is connected.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.socket().flow.map(|flow| flow.remote)
+    }
+
+    /// Makes `remote` the only one it hears, and the destination where a send names none. What arrived
+    /// from others before stays readable.
+    ///
+    /// # Errors
+    /// If `remote` is not a port of one host, there is no address to reach it from, or another socket
+    /// is connected to it from the same address.
+    pub fn connect(&mut self, remote: SocketAddr) -> Result<(), UdpError> {
+        let remote = canonical(remote);
+        let bound = self.socket().bound;
+        if self.table.intercept == Some(self.id) {
+            return Err(UdpError::NoAddress);
+        }
+        let flow = FourTuple { local: self.source(bound, remote)?, remote };
+        let before = self.socket().flow;
+        if before != Some(flow) && self.table.bindings.is_connected(&flow) {
+            return Err(UdpError::InUse);
+        }
+        if let Some(before) = before {
+            self.table.bindings.disconnect(&before);
+        }
+        self.table.bindings.connect(bound, flow, self.id);
+        let socket = self.socket_mut();
+        socket.flow = Some(flow);
+        socket.error = None;
+        Ok(())
+    }
+
+    /// Queues a datagram to `to`, or to the peer.
+    ///
+    /// # Errors
+    /// If something is wrong with it, the queue is full ([`UdpError::Full`]), or an earlier error waits
+    /// to be reported.
+    pub fn send(&mut self, payload: &[u8], to: Option<SocketAddr>) -> Result<(), UdpError> {
+        let socket = self.socket_mut();
+        if let Some(error) = socket.error.take() {
+            return Err(error);
+        }
+        let flow = match to.map(canonical) {
+            None => socket.flow.ok_or(UdpError::NotConnected)?,
+            Some(remote) => {
+                let local = socket.local();
+                FourTuple { local: self.source(local, remote)?, remote }
+            }
+        };
+        self.push(flow, payload)
+    }
+
+    /// Queues a datagram from `from` to `to`. The intercepting socket sends from any address that is
+    /// ours or taken for ours, another only from where it hears.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_from(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Result<(), UdpError> {
+        let (from, to) = (canonical(from), canonical(to));
+        let socket = self.socket_mut();
+        if let Some(error) = socket.error.take() {
+            return Err(error);
+        }
+        let bound = socket.bound;
+        let hears = bound == from || bound.port() == from.port() && bound.ip().is_unspecified();
+        if !hears && self.table.intercept != Some(self.id) {
+            return Err(UdpError::NoAddress);
+        }
+        let local = self.source(from, to)?;
+        self.push(FourTuple { local, remote: to }, payload)
+    }
+
+    /// The oldest datagram that waits. After `None`, `Event::UdpReadable` says when there is one.
+    ///
+    /// # Errors
+    /// An error that waits to be reported. Datagrams stay readable.
+    pub fn receive(&mut self) -> Result<Option<Datagram>, UdpError> {
+        let socket = self.socket_mut();
+        match socket.error.take() {
+            Some(error) => Err(error),
+            None => Ok(socket.received.pop()),
+        }
+    }
+
+    /// What [`receive`](Self::receive) would give. An error is reported by this too.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn peek(&mut self) -> Result<Option<&Datagram>, UdpError> {
+        let socket = self.socket_mut();
+        match socket.error.take() {
+            Some(error) => Err(error),
+            None => Ok(socket.received.peek()),
+        }
+    }
+
+    /// Whether a receive would give a datagram or an error. If not, `Event::UdpReadable` follows.
+    pub fn poll_readable(&mut self) -> Poll<()> {
+        let socket = self.socket_mut();
+        let ready = socket.error.is_some() || socket.received.peek().is_some();
+        if ready { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether a send would find room, or an error. If not, `Event::UdpWritable` follows.
+    pub fn poll_writable(&mut self) -> Poll<()> {
+        let most = self.shared.config.datagrams.send_queue;
+        let socket = self.socket_mut();
+        if socket.error.is_some() || socket.unsent.len() < most {
+            return Poll::Ready(());
+        }
+        socket.blocked = true;
+        Poll::Pending
+    }
+
+    /// The error that waits to be reported, if there is one (SO_ERROR).
+    pub fn take_error(&mut self) -> Option<UdpError> {
+        self.socket_mut().error.take()
+    }
+
+    /// Whether a datagram that is too large for the path is an error ([`UdpError::MessageTooLong`])
+    /// instead of fragmented: path MTU discovery is then the user's (RFC 8899). Initially not.
+    pub fn set_dont_fragment(&mut self, dont_fragment: bool) {
+        self.socket_mut().dont_fragment = dont_fragment;
+    }
+
+    /// Sets the hop limit (TTL) of what it sends; `None`: as the stack's.
+    pub fn set_hop_limit(&mut self, hop_limit: Option<u8>) {
+        self.socket_mut().hop_limit = hop_limit;
+    }
+
+    /// The hop limit (TTL) of what it sends.
+    pub fn hop_limit(&self) -> u8 {
+        self.socket().hop_limit.unwrap_or(self.shared.config.hop_limit)
+    }
+
+    /// Answers a datagram that `remote` sent to `local` earlier with an ICMP error, as from `from`, or
+    /// from `local` itself. The embedder's errors are not limited in rate.
+    ///
+    /// # Errors
+    /// The reason why no error can be sent: it or `from` is of the other IP version, `from` is not the
+    /// address of one host (I0), there is no such datagram, or too much waits to be sent.
+    pub fn reject(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        payload: &[u8],
+        error: IcmpError,
+        from: Option<IpAddr>,
+    ) -> Result<(), DropReason> {
+        let header = IpHeader::new(remote.ip(), local.ip(), ip::UDP);
+        if local.is_ipv4() != remote.is_ipv4() || payload.len() > most(local.ip()) {
+            return Err(Malformed::Length.into());
+        }
+        let mut packet = Vec::new();
+        header.emit(UdpHeader::LEN + payload.len(), &mut packet);
+        UdpHeader { src_port: remote.port(), dst_port: local.port() }.emit(&header, payload, &mut packet);
+        icmp::order_error(self.shared, &packet, error, from, Rule::X2)
+    }
+
+    /// Closes the socket. What waits to be sent still leaves, what waits to be read is lost.
+    pub fn close(self) {
+        self.table.close(self.id);
+    }
+
+    fn socket(&self) -> &Socket {
+        &self.table.sockets[self.id]
+    }
+
+    fn socket_mut(&mut self) -> &mut Socket {
+        &mut self.table.sockets[self.id]
+    }
+
+    /// Where a datagram to `remote` comes from, if the socket is at `local`.
+    fn source(&self, local: SocketAddr, remote: SocketAddr) -> Result<SocketAddr, UdpError> {
+        if !is_host(remote.ip()) || remote.port() == 0 {
+            return Err(UdpError::NotUnicast);
+        }
+        let both = local.ip().is_unspecified() && local.is_ipv6();
+        if local.is_ipv4() != remote.is_ipv4() && !both || local.port() == 0 {
+            return Err(UdpError::NoAddress);
+        }
+        if local.ip().is_unspecified() {
+            let ip = self.shared.source_for(remote.ip()).ok_or(UdpError::NoAddress)?;
+            return Ok(SocketAddr::new(ip, local.port()));
+        }
+        let ours = self.shared.is_local(local.ip()) && is_host(local.ip());
+        if ours { Ok(local) } else { Err(UdpError::NoAddress) }
+    }
+
+    fn push(&mut self, flow: FourTuple, payload: &[u8]) -> Result<(), UdpError> {
+        let (room, link_mtu) = (self.shared.config.datagrams.send_queue, self.shared.config.mtu);
+        let socket = &mut self.table.sockets[self.id];
+        let headers = UdpHeader::LEN + if flow.remote.is_ipv4() { 20 } else { 40 };
+        let too_large_to_stay_whole = socket.dont_fragment && headers + payload.len() > link_mtu;
+        if payload.len() > most(flow.remote.ip()) || too_large_to_stay_whole {
+            return Err(UdpError::MessageTooLong);
+        }
+        if socket.unsent.len() >= room {
+            socket.blocked = true;
+            return Err(UdpError::Full);
+        }
+        if socket.unsent.is_empty() {
+            self.table.ready.push_back(self.id);
+        }
+        socket.unsent.push_back(Outgoing { flow, payload: payload.to_vec() });
+        Ok(())
+    }
+}
+
+/// Most octets that a datagram carries to this address.
+fn most(remote: IpAddr) -> usize {
+    if remote.is_ipv4() { MOST_V4 } else { MOST_V6 }
+}
+
+/// An address as it stands in our tables: IPv4 as IPv4, no scope.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
