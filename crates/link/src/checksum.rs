@@ -1,0 +1,157 @@
+//! Completing the checksum of a packet that was to be summed up further down.
+
+use crate::layout::{Layout, Protocol};
+use lastack_wire::checksum::Sum;
+use lastack_wire::{Icmp, IpPacket, ip};
+
+/// Computes the checksum of a TCP or UDP header from scratch and stores it; a packet that is something else, or
+/// a fragment, is left as it is.
+///
+/// For a packet that was sent with [`Transmit::partial_checksum`](lastack_engine::Transmit) and now goes where
+/// nobody completes it: into a capture, or through damage that must not stay unnoticed.
+pub fn complete_checksum(packet: &mut [u8]) {
+    if let Some(layout) = Layout::of(packet) {
+        complete(&layout, packet);
+    }
+}
+
+/// As [`complete_checksum`], only if what stands there is wrong: an arrival that is known to be good may carry
+/// the sum of the pseudo-header.
+pub(crate) fn complete_if_wrong(packet: &mut [u8]) {
+    if let Some(layout) = Layout::of(packet)
+        && !is_valid(&layout, packet)
+    {
+        complete(&layout, packet);
+    }
+}
+
+pub(crate) fn complete(layout: &Layout, packet: &mut [u8]) {
+    let at = layout.checksum();
+    packet[at..at + 2].fill(0);
+    let segment = &packet[layout.transport..layout.end];
+    let checksum = match (layout.ip.pseudo(segment.len()).add(segment).finish(), layout.protocol) {
+        // RFC 768: a computed 0 is sent as its other form, since 0 says that there is none.
+        (0, Protocol::Udp) => 0xffff,
+        (checksum, _) => checksum,
+    };
+    packet[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Completes the checksum of the packet that an ICMP error quotes, if what stands there is the sum of the
+/// pseudo-header: who quotes a packet whose checksum was left to others quotes that, too.
+pub(crate) fn complete_quoted(packet: &mut [u8]) {
+    if let Some((icmp, layout)) = partial_quoted(packet) {
+        let quoted = icmp + ICMP_HEADER;
+        complete(&layout, &mut packet[quoted..]);
+        complete_icmp(icmp, packet);
+    }
+}
+
+/// Octets of an ICMP header, before what it quotes.
+const ICMP_HEADER: usize = 8;
+
+/// Where the ICMP message is, and the layout of what it quotes.
+fn partial_quoted(packet: &[u8]) -> Option<(usize, Layout)> {
+    let parsed = IpPacket::parse(packet).ok().filter(|parsed| is_icmp(parsed))?;
+    let Ok(Icmp::Error { quoted, .. }) = Icmp::parse(&parsed.header, parsed.payload) else {
+        return None;
+    };
+    // A quote that was cut short cannot be summed up, by nobody.
+    let layout = Layout::of(quoted)?;
+    let sum = layout.ip.pseudo(layout.end - layout.transport).folded();
+    let partial = quoted[layout.checksum()..][..2] == sum.to_be_bytes() && !is_valid(&layout, quoted);
+    partial.then_some((parsed.unfragmentable, layout))
+}
+
+pub(crate) fn is_icmp(parsed: &IpPacket<'_>) -> bool {
+    parsed.fragment.is_none() && matches!(parsed.header.protocol, ip::ICMP | ip::ICMPV6)
+}
+
+fn complete_icmp(icmp: usize, packet: &mut [u8]) {
+    packet[icmp + 2..icmp + 4].fill(0);
+    let Ok(parsed) = IpPacket::parse(packet) else {
+        return;
+    };
+    let pseudo = match parsed.header.protocol {
+        ip::ICMPV6 => parsed.header.pseudo(parsed.payload.len()),
+        _ => Sum::new(),
+    };
+    let checksum = pseudo.add(parsed.payload).finish();
+    packet[icmp + 2..icmp + 4].copy_from_slice(&checksum.to_be_bytes());
+}
+
+fn is_valid(layout: &Layout, packet: &[u8]) -> bool {
+    let segment = &packet[layout.transport..layout.end];
+    // RFC 768: over IPv4 a datagram may do without.
+    let without = layout.protocol == Protocol::Udp && !layout.ip.is_v6() && segment[6..8] == [0, 0];
+    without || layout.ip.pseudo(segment.len()).add(segment).is_valid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{datagram, partial, segment, unreachable};
+
+    #[test]
+    fn a_partial_checksum_becomes_the_whole_one() {
+        for whole in [
+            segment("192.0.2.1", "192.0.2.2", b"odd"),
+            segment("2001:db8::1", "2001:db8::2", b"even"),
+            datagram("192.0.2.1", "192.0.2.2", b"query"),
+            datagram("2001:db8::1", "2001:db8::2", b"?"),
+        ] {
+            let mut packet = partial(&whole);
+            assert_ne!(packet, whole);
+            complete_if_wrong(&mut packet);
+            assert_eq!(packet, whole);
+            complete_if_wrong(&mut packet);
+            assert_eq!(packet, whole);
+            packet[whole.len() - 1] ^= 1;
+            complete_checksum(&mut packet);
+            assert_ne!(packet, whole);
+        }
+    }
+
+    #[test]
+    fn a_datagram_without_checksum_stays_without() {
+        let mut packet = datagram("192.0.2.1", "192.0.2.2", b"query");
+        packet[26..28].fill(0);
+        let before = packet.clone();
+        complete_if_wrong(&mut packet);
+        assert_eq!(packet, before);
+    }
+
+    #[test]
+    fn a_quoted_partial_checksum_becomes_whole_and_the_error_stays_valid() {
+        for (a, b) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")] {
+            let whole = datagram(a, b, b"query");
+            let quote = |quoted: &[u8]| unreachable(b, a, quoted);
+            let mut error = quote(&partial(&whole));
+            complete_quoted(&mut error);
+            assert_eq!(error, quote(&whole));
+            // Wrong, but not what offload leaves; and cut short.
+            let mut wrong = whole.clone();
+            wrong[whole.len() - 1] ^= 1;
+            for quoted in [&wrong[..], &partial(&whole)[..whole.len() - 1], &[]] {
+                let mut error = quote(quoted);
+                complete_quoted(&mut error);
+                assert_eq!(error, quote(quoted));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_transport_packet_is_left_alone() {
+        let whole = segment("192.0.2.1", "192.0.2.2", b"text");
+        let mut fragment = whole.clone();
+        fragment[6] = 0x20;
+        let mut short_offset = whole.clone();
+        short_offset[32] = 0x40;
+        for mut packet in [Vec::new(), vec![0x45], whole[..30].to_vec(), fragment, short_offset] {
+            let before = packet.clone();
+            complete_checksum(&mut packet);
+            complete_if_wrong(&mut packet);
+            assert_eq!(packet, before);
+        }
+    }
+}

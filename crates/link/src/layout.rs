@@ -1,0 +1,63 @@
+//! Where the headers of a packet are, for the functions that change a packet after it was built.
+
+use lastack_wire::{IpHeader, IpPacket, ip};
+
+/// A transport protocol with a checksum and a text that can be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// A whole packet of TCP or UDP, taken apart as far as is needed to cut it or to sum it up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    /// The IP header, its `protocol` that behind the extension headers.
+    pub ip: IpHeader,
+    /// Which protocol.
+    pub protocol: Protocol,
+    /// First octet of the transport header.
+    pub transport: usize,
+    /// First octet of the text.
+    pub text: usize,
+    /// Octets of the packet; what the link added behind it does not count.
+    pub end: usize,
+}
+
+const TCP_HEADER: usize = 20;
+const UDP_HEADER: usize = 8;
+
+impl Layout {
+    /// `None` if it is not TCP or UDP, or a fragment, or no header to rely on: such packets are left alone.
+    pub fn of(packet: &[u8]) -> Option<Self> {
+        let parsed = IpPacket::parse(packet).ok().filter(|parsed| parsed.fragment.is_none())?;
+        let (transport, segment) = (parsed.unfragmentable, parsed.payload);
+        let (protocol, header_len) = match parsed.header.protocol {
+            ip::TCP => (Protocol::Tcp, usize::from(segment.get(12)? >> 4) * 4),
+            ip::UDP => (Protocol::Udp, UDP_HEADER),
+            _ => return None,
+        };
+        let least = if protocol == Protocol::Tcp { TCP_HEADER } else { UDP_HEADER };
+        if header_len < least || header_len > segment.len() {
+            return None;
+        }
+        let (text, end) = (transport + header_len, transport + segment.len());
+        Some(Self { ip: parsed.header, protocol, transport, text, end })
+    }
+
+    /// Where the checksum stands in the packet.
+    pub fn checksum(&self) -> usize {
+        self.transport
+            + match self.protocol {
+                Protocol::Tcp => 16,
+                Protocol::Udp => 6,
+            }
+    }
+}
+
+/// Whether it is a datagram: several in one packet must become several again.
+pub(crate) fn is_udp(packet: &[u8]) -> bool {
+    Layout::of(packet).is_some_and(|layout| layout.protocol == Protocol::Udp)
+}
