@@ -5,6 +5,7 @@ mod capture;
 mod checksum;
 mod cut;
 mod layout;
+mod pcapng;
 mod pipe;
 
 use lastack_engine::{Checksums, Config, Instant, Received, Transmit, TransmitChecksum, Verdict};
@@ -15,6 +16,7 @@ use std::task::{Context, Poll};
 pub use capture::{Capture, Direction, Record, Sink};
 pub use checksum::complete_checksum;
 pub use cut::Cut;
+pub use pcapng::{PcapngWriter, Section};
 pub use pipe::{Pipe, PipeStats, pipe, pipe_with_queue};
 
 /// A carrier of IP packets that never blocks and is told the time.
