@@ -1,9 +1,25 @@
-//! What carries the packets of a stack: the [`Link`] trait, a link in memory, and a decorator of any link.
+//! What carries the packets of a stack: the [`Link`] trait, a link in memory, and decorators of any link.
+//!
+//! [`Impair`] makes a link lose, delay and damage packets; [`Capture`] shows them to a [`Sink`] such as
+//! [`PcapngWriter`]. Decorators are read from the inside out: this one writes down what arrives after the
+//! impairment, that is, what the stack sees:
+//!
+//! ```
+//! use lastack_link::{Capabilities, Capture, Impair, Link, PcapngWriter, Plan, pipe};
+//! use std::time::{Duration, SystemTime};
+//!
+//! let (near, _far) = pipe(Capabilities::new(1500));
+//! let plan = Plan { seed: 1, delay: Duration::from_millis(20), loss: 0.01, ..Plan::default() };
+//! let file = PcapngWriter::new(Vec::new(), SystemTime::now());
+//! let link = Capture::new(Impair::new(near, plan), file);
+//! assert_eq!(link.capabilities().mtu, 1500);
+//! ```
 #![forbid(unsafe_code)]
 
 mod capture;
 mod checksum;
 mod cut;
+mod impair;
 mod layout;
 mod pcapng;
 mod pipe;
@@ -16,6 +32,7 @@ use std::task::{Context, Poll};
 pub use capture::{Capture, Direction, Record, Sink};
 pub use checksum::complete_checksum;
 pub use cut::Cut;
+pub use impair::{Impair, ImpairStats, LaneStats, Plan};
 pub use pcapng::{PcapngWriter, Section};
 pub use pipe::{Pipe, PipeStats, pipe, pipe_with_queue};
 
@@ -76,7 +93,7 @@ impl Capabilities {
     }
 
     /// A link within one memory: it takes super-segments, and nobody sums up octets that nothing can damage.
-    /// What arrives without a checksum is marked [`Received::checksum_good`]; what a decorator such as `Impair`
+    /// What arrives without a checksum is marked [`Received::checksum_good`]; what a decorator such as [`Impair`]
     /// has damaged carries one, and is tested.
     pub const fn memory(mtu: usize) -> Self {
         let checksums = Checksums { verify: true, transmit: TransmitChecksum::Partial };
@@ -131,7 +148,7 @@ impl<L: Link + ?Sized> Link for &mut L {
     forward!();
 }
 
-/// A link that somebody else looks at meanwhile: to read what `Impair` counted, or to change its plan.
+/// A link that somebody else looks at meanwhile: to read what [`Impair`] counted, or to change its plan.
 impl<L: Link + ?Sized> Link for Arc<Mutex<L>> {
     fn capabilities(&self) -> Capabilities {
         lock(self).capabilities()

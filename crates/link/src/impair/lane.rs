@@ -1,0 +1,318 @@
+//! One direction of an impaired link: packets on their way.
+
+use super::plan::{Fate, Plan};
+use crate::{Direction, checksum};
+use lastack_engine::{Instant, Received, Transmit};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+/// Most octets on their way in one direction: a sender that does not heed congestion must not fill the memory.
+const MOST_HELD: usize = 64 << 20;
+
+/// Most buffers kept for packets to come.
+const MOST_SPARE: usize = 1024;
+
+/// What was done to the packets of one direction. While a plan is perfect, packets pass uncounted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneStats {
+    /// Packets that came, as they are on the wire.
+    pub packets: u64,
+    /// Lost by chance.
+    pub lost: u64,
+    /// Lost because too much waited already.
+    pub overflowed: u64,
+    /// Delivered twice.
+    pub duplicated: u64,
+    /// Held up so that others could overtake.
+    pub reordered: u64,
+    /// Damaged.
+    pub corrupted: u64,
+    /// Delivered, copies included.
+    pub delivered: u64,
+}
+
+/// What is known of a packet besides its octets.
+pub(super) trait Meta: Copy {
+    /// Gives the packet the whole checksum and says that it is to be tested, so that damage does not stay
+    /// unnoticed.
+    fn expose(&mut self, packet: &mut [u8]);
+}
+
+impl Meta for Transmit {
+    fn expose(&mut self, packet: &mut [u8]) {
+        if self.partial_checksum {
+            checksum::complete_checksum(packet);
+            self.partial_checksum = false;
+        }
+    }
+}
+
+impl Meta for Received {
+    fn expose(&mut self, packet: &mut [u8]) {
+        if self.checksum_good {
+            checksum::complete_if_wrong(packet);
+            self.checksum_good = false;
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Lane<M> {
+    pub plan: Plan,
+    pub stats: LaneStats,
+    direction: Direction,
+    /// The number of the next packet.
+    next: u64,
+    /// Sets apart what is due at the same time.
+    serial: u64,
+    /// When the packets before have passed the narrow part (`Plan::rate`).
+    free_at: Instant,
+    /// When the last packet that keeps its place is due.
+    last_due: Instant,
+    held: BinaryHeap<Held<M>>,
+    held_octets: usize,
+    spare: Vec<Vec<u8>>,
+}
+
+/// A packet on its way.
+#[derive(Debug)]
+pub(super) struct Held<M> {
+    due: Instant,
+    serial: u64,
+    /// Which packet of its direction it is.
+    pub number: u64,
+    /// It is as it came.
+    pub intact: bool,
+    pub packet: Vec<u8>,
+    pub meta: M,
+}
+
+impl<M: Meta> Lane<M> {
+    pub fn new(plan: Plan, direction: Direction) -> Self {
+        Self {
+            plan,
+            stats: LaneStats::default(),
+            direction,
+            next: 0,
+            serial: 0,
+            free_at: Instant::ZERO,
+            last_due: Instant::ZERO,
+            held: BinaryHeap::new(),
+            held_octets: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Whether a packet may pass at once and untouched.
+    pub fn is_transparent(&self) -> bool {
+        self.plan.is_perfect() && self.held.is_empty()
+    }
+
+    pub fn next_due(&self) -> Option<Instant> {
+        self.held.peek().map(|held| held.due)
+    }
+
+    /// The number of the packet that came last.
+    pub fn newest(&self) -> Option<u64> {
+        self.next.checked_sub(1)
+    }
+
+    /// Lets a packet in, or loses it.
+    pub fn push(&mut self, now: Instant, packet: &[u8], meta: M) {
+        let number = self.next;
+        self.next += 1;
+        self.stats.packets += 1;
+        let fate = self.plan.fate(self.direction, number);
+        // Noise hits a packet behind the narrow part, so a lost one has taken its time there.
+        let Some(departs) = self.pass_rate(now, packet.len()) else {
+            self.stats.overflowed += 1;
+            return;
+        };
+        if fate.lost {
+            self.stats.lost += 1;
+            return;
+        }
+        let (due, copy_due) = self.deadlines(departs, &fate);
+        let held = self.hold(due, number, packet, meta, &fate);
+        if let Some(due) = copy_due.filter(|_| held) {
+            self.stats.duplicated += u64::from(self.hold(due, number, packet, meta, &fate));
+        }
+        if held {
+            self.stats.reordered += u64::from(fate.held_up.is_some());
+            self.stats.corrupted += u64::from(fate.octet.is_some() && !packet.is_empty());
+        }
+    }
+
+    /// The first packet that is due.
+    pub fn pop(&mut self, now: Instant) -> Option<Held<M>> {
+        self.next_due().filter(|&due| due <= now)?;
+        let held = self.held.pop()?;
+        self.held_octets -= held.packet.len();
+        self.stats.delivered += 1;
+        Some(held)
+    }
+
+    /// Takes a buffer back for packets to come.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        if self.spare.len() < MOST_SPARE {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// When a packet has passed the narrow part of the link; `None` if too much waits there already.
+    fn pass_rate(&mut self, now: Instant, len: usize) -> Option<Instant> {
+        let Some(rate) = self.plan.rate else {
+            return Some(now);
+        };
+        let waiting = (self.free_at - now).as_nanos() * u128::from(rate) / NANOS_PER_SECOND;
+        // What finds nobody waiting passes, however short the queue; but nothing passes a rate of 0.
+        if rate == 0 || waiting > 0 && waiting + len as u128 > self.plan.queue as u128 {
+            return None;
+        }
+        let nanos = len as u128 * NANOS_PER_SECOND / u128::from(rate);
+        self.free_at = self.free_at.max(now) + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        Some(self.free_at)
+    }
+
+    /// When a packet arrives, and its copy if there is one. Jitter does not change the order of packets.
+    fn deadlines(&mut self, departs: Instant, fate: &Fate) -> (Instant, Option<Instant>) {
+        let soonest = departs + self.plan.delay;
+        let in_order = (soonest + fate.jitter).max(self.last_due);
+        let due = match fate.held_up {
+            Some(held_up) => in_order + held_up,
+            None => {
+                self.last_due = in_order;
+                in_order
+            }
+        };
+        (due, fate.copy.map(|jitter| due.max(soonest + jitter)))
+    }
+
+    fn hold(&mut self, due: Instant, number: u64, packet: &[u8], mut meta: M, fate: &Fate) -> bool {
+        if self.held_octets + packet.len() > MOST_HELD {
+            self.stats.overflowed += 1;
+            return false;
+        }
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(packet);
+        if let Some(octet) = fate.octet.filter(|_| !packet.is_empty()) {
+            meta.expose(&mut buffer);
+            let at = (octet.at % buffer.len() as u64) as usize;
+            buffer[at] ^= octet.bits;
+        }
+        self.held_octets += buffer.len();
+        let intact = fate.octet.is_none();
+        self.held.push(Held { due, serial: self.serial, number, intact, packet: buffer, meta });
+        self.serial += 1;
+        true
+    }
+}
+
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+/// The greatest is what is due first: a `BinaryHeap` gives that.
+impl<M> Ord for Held<M> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.due, other.serial).cmp(&(self.due, self.serial))
+    }
+}
+
+impl<M> PartialOrd for Held<M> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<M> PartialEq for Held<M> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<M> Eq for Held<M> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(plan: Plan) -> Lane<Transmit> {
+        Lane::new(plan, Direction::Sent)
+    }
+
+    fn popped(lane: &mut Lane<Transmit>, now: Instant) -> Vec<u8> {
+        std::iter::from_fn(|| lane.pop(now)).map(|held| held.packet[0]).collect()
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn delay_and_jitter_keep_the_order() {
+        let mut lane = lane(Plan { delay: 10 * MS, jitter: 5 * MS, ..Plan::default() });
+        for i in 0..50 {
+            lane.push(Instant::from_micros(u64::from(i) * 100), &[i; 100], Transmit::default());
+        }
+        assert_eq!(popped(&mut lane, Instant::from_micros(9_999)), []);
+        let first = lane.next_due().unwrap();
+        assert!(first >= Instant::from_millis(10) && first < Instant::from_millis(15));
+        assert_eq!(popped(&mut lane, Instant::from_millis(20)), (0..50).collect::<Vec<_>>());
+        assert_eq!((lane.next_due(), lane.stats.delivered), (None, 50));
+    }
+
+    #[test]
+    fn a_packet_held_up_is_overtaken() {
+        let mut lane = lane(Plan { seed: 3, reorder: 0.2, ..Plan::default() });
+        for i in 0..50 {
+            lane.push(Instant::ZERO, &[i], Transmit::default());
+        }
+        let at_once = popped(&mut lane, Instant::ZERO);
+        assert!(at_once.is_sorted());
+        let late = popped(&mut lane, Instant::from_millis(5));
+        assert_eq!(late.len() as u64, lane.stats.reordered);
+        assert!(late.len() > 3 && at_once.len() + late.len() == 50);
+    }
+
+    #[test]
+    fn a_rate_spaces_packets_and_its_queue_overflows() {
+        let mut lane = lane(Plan { rate: Some(1_000_000), queue: 3_000, ..Plan::default() });
+        for i in 0..5 {
+            lane.push(Instant::ZERO, &[i; 1000], Transmit::default());
+        }
+        assert_eq!(lane.stats.overflowed, 2);
+        for i in 0..3u8 {
+            assert_eq!(lane.next_due(), Some(Instant::from_millis(u64::from(i) + 1)));
+            assert_eq!(popped(&mut lane, Instant::from_millis(u64::from(i) + 1)), [i]);
+        }
+        // The line is free again; a packet larger than the queue passes it.
+        lane.push(Instant::from_millis(10), &[9; 4000], Transmit::default());
+        assert_eq!(lane.next_due(), Some(Instant::from_millis(14)));
+        lane.plan.rate = Some(0);
+        lane.push(Instant::from_millis(20), &[9; 10], Transmit::default());
+        assert_eq!(lane.stats.overflowed, 3);
+    }
+
+    #[test]
+    fn a_copy_comes_not_before_its_original() {
+        let plan = Plan { seed: 5, duplicate: 1.0, jitter: 3 * MS, ..Plan::default() };
+        let mut lane = lane(plan);
+        for i in 0..20 {
+            lane.push(Instant::ZERO, &[i], Transmit::default());
+        }
+        let all = popped(&mut lane, Instant::from_millis(3));
+        let mut firsts = all.clone();
+        firsts.sort_unstable();
+        firsts.dedup();
+        assert_eq!((all.len(), firsts.len(), lane.stats.duplicated), (40, 20, 20));
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_bounded() {
+        let mut lane = lane(Plan { delay: MS, ..Plan::default() });
+        for _ in 0..1100 {
+            lane.push(Instant::ZERO, &[0; 65_000], Transmit::default());
+        }
+        assert!(lane.stats.overflowed > 0);
+        assert!(lane.held_octets <= MOST_HELD);
+    }
+}
