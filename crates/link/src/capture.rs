@@ -315,8 +315,8 @@ mod tests {
         let (mut link, mut far, shared) = captured(Capabilities::new(1500));
         far.send(NOW, b"?", &Transmit::default());
         assert!(link.recv(NOW, &mut Vec::new()).is_some());
-        link.annotate(NOW, &Verdict::Dropped(DropReason::NotForUs));
-        assert_eq!(comments(&shared), [Some("dropped: not for an address of ours".into())]);
+        link.annotate(NOW, &Verdict::Dropped(DropReason::NoSpace));
+        assert_eq!(comments(&shared), [Some("dropped: no room".into())]);
     }
 
     #[test]

@@ -132,7 +132,7 @@ mod tests {
     /// offered inside the window is kept.
     #[test]
     fn whatever_arrives_in_whatever_order_the_stream_is_read() {
-        for seed in 1..=2000u64 {
+        for seed in 1..=300u64 {
             let mut rng = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             let mut random = |n: u64| {
                 rng ^= rng << 13;
@@ -151,13 +151,13 @@ mod tests {
                 let end = (at + 1 + random(2500)).min(end_of_stream);
                 let room = got.len()..got.len() + limit;
                 let advanced = ring.write(at, &stream[at as usize..end as usize]);
-                for i in at as usize..end as usize {
-                    kept[i] |= room.contains(&i);
+                let (first, last) = ((at as usize).max(room.start), (end as usize).min(room.end));
+                if first < last {
+                    kept[first..last].fill(true);
                 }
                 assert!(advanced.is_none_or(|n| n <= ring.next()));
-                while (ring.next() as usize) < stream.len() && kept[ring.next() as usize] {
-                    panic!("seed {seed}: octet {} was kept and is not counted", ring.next());
-                }
+                let next = ring.next() as usize;
+                assert!(kept.get(next) != Some(&true), "seed {seed}: octet {next} was kept, not counted");
                 let mut buf = [0; 1600];
                 let n = random(1600) as usize;
                 let n = ring.peek(&mut buf[..n]);
