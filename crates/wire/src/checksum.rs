@@ -36,16 +36,9 @@ impl Sum {
     /// Adds octets; an odd one at the end counts as if a zero octet followed it.
     #[inline]
     #[must_use]
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "a sum plus octets is no sum plus sum"
-    )]
+    #[allow(clippy::should_implement_trait, reason = "a sum plus octets is no sum plus sum")]
     pub fn add(self, bytes: &[u8]) -> Self {
-        let sum = if bytes.len() < SHORT {
-            narrow(bytes)
-        } else {
-            wide(bytes)
-        };
+        let sum = if bytes.len() < SHORT { narrow(bytes) } else { wide(bytes) };
         // Each addition is below 2^33, so 2^31 of them fit before the accumulator could overflow.
         Self(self.0 + fold32(sum))
     }

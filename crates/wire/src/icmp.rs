@@ -64,23 +64,10 @@ impl<'a> Icmp<'a> {
         let (request, reply) = echo_kinds(v6);
         Ok(if kind == request || kind == reply {
             let (ident, seq) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-            Self::Echo {
-                reply: kind == reply,
-                ident,
-                seq,
-                data: rest,
-            }
+            Self::Echo { reply: kind == reply, ident, seq, data: rest }
         } else if IcmpError::is_error_kind(v6, kind) {
             let info = u32::from_be_bytes([a, b, c, d]);
-            Self::Error {
-                error: IcmpError {
-                    v6,
-                    kind,
-                    code,
-                    info,
-                },
-                quoted: rest,
-            }
+            Self::Error { error: IcmpError { v6, kind, code, info }, quoted: rest }
         } else {
             Self::Other { kind, code }
         })
@@ -93,32 +80,20 @@ impl<'a> Icmp<'a> {
     /// If an error is of another IP version than `ip`.
     pub fn emit(&self, ip: &IpHeader, out: &mut Vec<u8>) {
         let (kind, code, info, rest) = match *self {
-            Self::Echo {
-                reply,
-                ident,
-                seq,
-                data,
-            } => {
+            Self::Echo { reply, ident, seq, data } => {
                 let (request_kind, reply_kind) = echo_kinds(ip.is_v6());
                 let kind = if reply { reply_kind } else { request_kind };
                 (kind, 0, u32::from(ident) << 16 | u32::from(seq), data)
             }
             Self::Error { error, quoted } => {
-                assert_eq!(
-                    error.v6,
-                    ip.is_v6(),
-                    "an ICMP error goes in a packet of its own IP version"
-                );
+                assert_eq!(error.v6, ip.is_v6(), "an ICMP error goes in a packet of its own IP version");
                 (error.kind, error.code, error.info, quoted)
             }
             Self::Other { kind, code } => (kind, code, 0, &[][..]),
         };
         let [a, b, c, d] = info.to_be_bytes();
         let mut header = [kind, code, 0, 0, a, b, c, d];
-        let checksum = begin(ip, HEADER + rest.len())
-            .add(&header)
-            .add(rest)
-            .finish();
+        let checksum = begin(ip, HEADER + rest.len()).add(&header).add(rest).finish();
         header[2..4].copy_from_slice(&checksum.to_be_bytes());
         out.extend_from_slice(&header);
         out.extend_from_slice(rest);
@@ -127,9 +102,5 @@ impl<'a> Icmp<'a> {
 
 /// What the checksum begins with: for ICMPv6 the pseudo-header (RFC 4443 section 2.3), for ICMP nothing.
 fn begin(ip: &IpHeader, len: usize) -> Sum {
-    if ip.is_v6() {
-        ip.pseudo(len)
-    } else {
-        Sum::new()
-    }
+    if ip.is_v6() { ip.pseudo(len) } else { Sum::new() }
 }

@@ -107,9 +107,7 @@ impl IpHeader {
     pub fn emit(&self, payload_len: usize, out: &mut Vec<u8>) {
         match (self.src, self.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => v4::emit(self, src, dst, None, payload_len, out),
-            (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                v6::emit(self, src, dst, self.protocol, payload_len, out)
-            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => v6::emit(self, src, dst, self.protocol, payload_len, out),
             _ => mixed(),
         }
     }
@@ -120,9 +118,7 @@ impl IpHeader {
     /// As [`IpHeader::emit`].
     pub fn emit_fragment(&self, fragment: Fragment, payload_len: usize, out: &mut Vec<u8>) {
         match (self.src, self.dst) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                v4::emit(self, src, dst, Some(fragment), payload_len, out)
-            }
+            (IpAddr::V4(src), IpAddr::V4(dst)) => v4::emit(self, src, dst, Some(fragment), payload_len, out),
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
                 v6::emit_fragment(self, src, dst, fragment, payload_len, out)
             }
@@ -143,8 +139,7 @@ impl IpHeader {
             IpAddr::V4(dst) => sum.add(&dst.octets()),
             IpAddr::V6(dst) => sum.add(&dst.octets()),
         };
-        sum.add_u32(payload_len as u32)
-            .add_u16(u16::from(self.protocol))
+        sum.add_u32(payload_len as u32).add_u16(u16::from(self.protocol))
     }
 }
 
@@ -175,11 +170,7 @@ impl<'a> IpPacket<'a> {
     /// # Errors
     /// As [`IpPacket::parse`].
     pub fn reassembled(header: IpHeader, payload: &'a [u8]) -> Result<Self, Malformed> {
-        if header.is_v6() {
-            v6::reassembled(header, payload)
-        } else {
-            Ok(v4::reassembled(header, payload))
-        }
+        if header.is_v6() { v6::reassembled(header, payload) } else { Ok(v4::reassembled(header, payload)) }
     }
 }
 
@@ -198,9 +189,7 @@ pub(crate) fn quoted(bytes: &[u8]) -> Result<Quoted<'_>, Malformed> {
 pub const fn unicast(addr: IpAddr) -> bool {
     match addr {
         // Class E includes 255.255.255.255.
-        IpAddr::V4(addr) => {
-            !(addr.is_unspecified() || addr.is_multicast() || addr.octets()[0] >= 240)
-        }
+        IpAddr::V4(addr) => !(addr.is_unspecified() || addr.is_multicast() || addr.octets()[0] >= 240),
         IpAddr::V6(addr) => {
             !(addr.is_unspecified() || addr.is_multicast() || addr.to_ipv4_mapped().is_some())
         }

@@ -26,9 +26,7 @@ impl fmt::Display for Malformed {
         f.write_str(match self {
             Self::Truncated => "the packet is cut short",
             Self::Version => "the IP version is neither 4 nor 6",
-            Self::HeaderLength => {
-                "the header length is below the minimum or past the end of the packet"
-            }
+            Self::HeaderLength => "the header length is below the minimum or past the end of the packet",
             Self::Length => "a length field contradicts its header",
             Self::Checksum => "the checksum is wrong",
             Self::Option => "an IP option is malformed or must not be skipped",

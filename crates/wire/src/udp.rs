@@ -46,11 +46,7 @@ impl UdpHeader {
                 ip.pseudo(len).add(&bytes[..len]).is_valid()
             }
         };
-        if checksum_ok {
-            Ok((header, payload))
-        } else {
-            Err(Malformed::Checksum)
-        }
+        if checksum_ok { Ok((header, payload)) } else { Err(Malformed::Checksum) }
     }
 
     /// Takes a datagram apart whose checksum somebody else has verified.
@@ -63,10 +59,8 @@ impl UdpHeader {
         let len = usize::from(u16::from_be_bytes([b[4], b[5]]));
         // What IP carries behind the datagram is not part of it.
         let payload = bytes.get(HEADER..len).ok_or(Malformed::Length)?;
-        let header = Self {
-            src_port: u16::from_be_bytes([b[0], b[1]]),
-            dst_port: u16::from_be_bytes([b[2], b[3]]),
-        };
+        let header =
+            Self { src_port: u16::from_be_bytes([b[0], b[1]]), dst_port: u16::from_be_bytes([b[2], b[3]]) };
         Ok((header, payload))
     }
 
@@ -76,12 +70,7 @@ impl UdpHeader {
     /// If the datagram would have more than 65535 octets.
     pub fn emit(&self, ip: &IpHeader, payload: &[u8], out: &mut Vec<u8>) {
         let header = self.header(payload, 0);
-        let checksum = match ip
-            .pseudo(HEADER + payload.len())
-            .add(&header)
-            .add(payload)
-            .finish()
-        {
+        let checksum = match ip.pseudo(HEADER + payload.len()).add(&header).add(payload).finish() {
             // A computed 0 is sent as its other form, since 0 says that there is none.
             0 => 0xffff,
             checksum => checksum,
@@ -102,8 +91,7 @@ impl UdpHeader {
     }
 
     fn header(&self, payload: &[u8], checksum: u16) -> [u8; HEADER] {
-        let len =
-            u16::try_from(HEADER + payload.len()).expect("a datagram has at most 65535 octets");
+        let len = u16::try_from(HEADER + payload.len()).expect("a datagram has at most 65535 octets");
         let mut b = [0; HEADER];
         b[0..2].copy_from_slice(&self.src_port.to_be_bytes());
         b[2..4].copy_from_slice(&self.dst_port.to_be_bytes());

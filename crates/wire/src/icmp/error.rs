@@ -38,17 +38,8 @@ mod v6 {
 
 impl IcmpError {
     const fn new(is_v6: bool, (kind4, code4): (u8, u8), (kind6, code6): (u8, u8)) -> Self {
-        let (kind, code) = if is_v6 {
-            (kind6, code6)
-        } else {
-            (kind4, code4)
-        };
-        Self {
-            v6: is_v6,
-            kind,
-            code,
-            info: 0,
-        }
+        let (kind, code) = if is_v6 { (kind6, code6) } else { (kind4, code4) };
+        Self { v6: is_v6, kind, code, info: 0 }
     }
 
     const fn with_info(mut self, info: u32) -> Self {
@@ -94,16 +85,8 @@ impl IcmpError {
     /// If `mtu` is above 65535 for IPv4, which has 16 bits for it.
     #[must_use]
     pub const fn packet_too_big(v6: bool, mtu: u32) -> Self {
-        assert!(
-            v6 || mtu <= 0xffff,
-            "an IPv4 packet is never larger than 65535 octets"
-        );
-        Self::new(
-            v6,
-            (v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED),
-            (v6::PACKET_TOO_BIG, 0),
-        )
-        .with_info(mtu)
+        assert!(v6 || mtu <= 0xffff, "an IPv4 packet is never larger than 65535 octets");
+        Self::new(v6, (v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED), (v6::PACKET_TOO_BIG, 0)).with_info(mtu)
     }
 
     /// The hop limit ran out on the way.
@@ -124,10 +107,7 @@ impl IcmpError {
     /// If `pointer` is above 255 for IPv4, which has 8 bits for it.
     #[must_use]
     pub const fn parameter_problem(v6: bool, pointer: u32) -> Self {
-        assert!(
-            v6 || pointer <= 0xff,
-            "an IPv4 header is never longer than 60 octets"
-        );
+        assert!(v6 || pointer <= 0xff, "an IPv4 header is never longer than 60 octets");
         let info = if v6 { pointer } else { pointer << 24 };
         Self::new(v6, (v4::PARAMETER_PROBLEM, 0), (v6::PARAMETER_PROBLEM, 0)).with_info(info)
     }
@@ -140,11 +120,7 @@ impl IcmpError {
         }
         matches!(
             kind,
-            v4::UNREACHABLE
-                | v4::SOURCE_QUENCH
-                | v4::REDIRECT
-                | v4::TIME_EXCEEDED
-                | v4::PARAMETER_PROBLEM
+            v4::UNREACHABLE | v4::SOURCE_QUENCH | v4::REDIRECT | v4::TIME_EXCEEDED | v4::PARAMETER_PROBLEM
         )
     }
 
@@ -170,11 +146,7 @@ impl IcmpError {
     /// What it says, in a few words.
     #[must_use]
     pub const fn describe(&self) -> &'static str {
-        if self.v6 {
-            self.describe_v6()
-        } else {
-            self.describe_v4()
-        }
+        if self.v6 { self.describe_v6() } else { self.describe_v4() }
     }
 
     const fn describe_v4(&self) -> &'static str {

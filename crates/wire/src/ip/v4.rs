@@ -99,12 +99,7 @@ pub(super) fn quoted(bytes: &[u8]) -> Result<Quoted<'_>, Malformed> {
         return Err(Malformed::HeaderLength);
     }
     let payload = bytes.get(fields.header_len..).ok_or(Malformed::Truncated)?;
-    Ok(Quoted {
-        header: fields.header,
-        fragment: fields.fragment,
-        total_len: fields.total_len,
-        payload,
-    })
+    Ok(Quoted { header: fields.header, fragment: fields.fragment, total_len: fields.total_len, payload })
 }
 
 pub(super) const fn reassembled(header: IpHeader, payload: &[u8]) -> IpPacket<'_> {
@@ -127,25 +122,12 @@ pub(super) fn emit(
     payload_len: usize,
     out: &mut Vec<u8>,
 ) {
-    let total_len =
-        u16::try_from(HEADER + payload_len).expect("an IPv4 packet has at most 65535 octets");
+    let total_len = u16::try_from(HEADER + payload_len).expect("an IPv4 packet has at most 65535 octets");
     let (ident, place) = match fragment {
-        None => (
-            header.ident,
-            if header.dont_fragment {
-                DONT_FRAGMENT
-            } else {
-                0
-            },
-        ),
-        Some(Fragment {
-            ident,
-            offset,
-            more,
-        }) => (
-            (ident & 0xffff) as u16,
-            (offset / 8) as u16 & OFFSET | if more { MORE_FRAGMENTS } else { 0 },
-        ),
+        None => (header.ident, if header.dont_fragment { DONT_FRAGMENT } else { 0 }),
+        Some(Fragment { ident, offset, more }) => {
+            ((ident & 0xffff) as u16, (offset / 8) as u16 & OFFSET | if more { MORE_FRAGMENTS } else { 0 })
+        }
     };
     let mut b = [0; HEADER];
     b[0] = 0x45;

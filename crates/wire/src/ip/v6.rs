@@ -70,14 +70,7 @@ pub(super) struct Walk {
 
 impl Walk {
     pub(super) const fn new(protocol: u8, named_at: usize, at: usize) -> Self {
-        Self {
-            protocol,
-            named_at,
-            at,
-            fragment: None,
-            options: false,
-            first: true,
-        }
+        Self { protocol, named_at, at, fragment: None, options: false, first: true }
     }
 
     /// Goes on to the upper layer, or to the first header that is none to be passed over. Where it fails, `self`
@@ -163,25 +156,13 @@ fn options(mut options: &[u8]) -> Result<(), Malformed> {
 
 #[inline]
 pub(super) fn parse(bytes: &[u8]) -> Result<IpPacket<'_>, Malformed> {
-    let Fields {
-        header,
-        payload_len,
-    } = Fields::read(bytes.first_chunk().ok_or(Malformed::Truncated)?);
-    let packet = bytes
-        .get(..HEADER + payload_len)
-        .ok_or(Malformed::Truncated)?;
-    finish(
-        header,
-        packet,
-        Walk::new(header.protocol, NEXT_HEADER_AT, HEADER),
-    )
+    let Fields { header, payload_len } = Fields::read(bytes.first_chunk().ok_or(Malformed::Truncated)?);
+    let packet = bytes.get(..HEADER + payload_len).ok_or(Malformed::Truncated)?;
+    finish(header, packet, Walk::new(header.protocol, NEXT_HEADER_AT, HEADER))
 }
 
 pub(super) fn quoted(bytes: &[u8]) -> Result<Quoted<'_>, Malformed> {
-    let Fields {
-        mut header,
-        payload_len,
-    } = Fields::read(bytes.first_chunk().ok_or(Malformed::Truncated)?);
+    let Fields { mut header, payload_len } = Fields::read(bytes.first_chunk().ok_or(Malformed::Truncated)?);
     let mut walk = Walk::new(header.protocol, NEXT_HEADER_AT, HEADER);
     walk.run(bytes)?;
     header.protocol = walk.protocol;
@@ -202,11 +183,8 @@ pub(super) fn reassembled(header: IpHeader, payload: &[u8]) -> Result<IpPacket<'
         return Err(Malformed::ExtensionHeader);
     }
     // Count as in the packet that `header` and `payload` make.
-    packet.next_header_at = if packet.unfragmentable == 0 {
-        NEXT_HEADER_AT
-    } else {
-        HEADER + packet.next_header_at
-    };
+    packet.next_header_at =
+        if packet.unfragmentable == 0 { NEXT_HEADER_AT } else { HEADER + packet.next_header_at };
     packet.unfragmentable += HEADER;
     Ok(packet)
 }
@@ -234,8 +212,7 @@ pub(super) fn emit(
     payload_len: usize,
     out: &mut Vec<u8>,
 ) {
-    let payload_len =
-        u16::try_from(payload_len).expect("an IPv6 packet has at most 65535 octets of payload");
+    let payload_len = u16::try_from(payload_len).expect("an IPv6 packet has at most 65535 octets of payload");
     let first = 6 << 28 | u32::from(header.traffic_class) << 20 | header.flow_label & 0x000f_ffff;
     let mut b = [0; HEADER];
     b[0..4].copy_from_slice(&first.to_be_bytes());
@@ -255,19 +232,10 @@ pub(super) fn emit_fragment(
     payload_len: usize,
     out: &mut Vec<u8>,
 ) {
-    emit(
-        header,
-        src,
-        dst,
-        FRAGMENT,
-        FRAGMENT_HEADER + payload_len,
-        out,
-    );
+    emit(header, src, dst, FRAGMENT, FRAGMENT_HEADER + payload_len, out);
     let mut b = [0; FRAGMENT_HEADER];
     b[0] = header.protocol;
-    b[2..4].copy_from_slice(
-        &((fragment.offset & 0xfff8) as u16 | u16::from(fragment.more)).to_be_bytes(),
-    );
+    b[2..4].copy_from_slice(&((fragment.offset & 0xfff8) as u16 | u16::from(fragment.more)).to_be_bytes());
     b[4..8].copy_from_slice(&fragment.ident.to_be_bytes());
     out.extend_from_slice(&b);
 }

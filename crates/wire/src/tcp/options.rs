@@ -72,11 +72,7 @@ impl TcpOptions {
     #[inline]
     const fn sack_that_fit(&self, others: usize) -> usize {
         let room = (ROOM - 4 - others) / 8;
-        if self.sack.len() < room {
-            self.sack.len()
-        } else {
-            room
-        }
+        if self.sack.len() < room { self.sack.len() } else { room }
     }
 
     /// Reads what stands behind the fixed header. An option of the wrong length is as if absent; one that has no
@@ -124,10 +120,7 @@ impl TcpOptions {
                 }
             }
             (TIMESTAMPS, &[a, b, c, d, e, f, g, h]) => {
-                let (val, ecr) = (
-                    u32::from_be_bytes([a, b, c, d]),
-                    u32::from_be_bytes([e, f, g, h]),
-                );
+                let (val, ecr) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
                 self.timestamps = Some(Timestamps { val, ecr });
             }
             (USER_TIMEOUT, &[a, b]) => self.user_timeout = Some(u16::from_be_bytes([a, b])),
@@ -216,10 +209,7 @@ impl SackBlocks {
     /// No blocks.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            blocks: [(0, 0); Self::MAX],
-            len: 0,
-        }
+        Self { blocks: [(0, 0); Self::MAX], len: 0 }
     }
 
     /// Adds a block behind the others; `false` if there are four already.
@@ -260,10 +250,7 @@ impl SackBlocks {
         };
         let mut blocks = Self::new();
         for &[a, b, c, d, e, f, g, h] in words {
-            if !blocks.push((
-                u32::from_be_bytes([a, b, c, d]),
-                u32::from_be_bytes([e, f, g, h]),
-            )) {
+            if !blocks.push((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))) {
                 return None;
             }
         }
