@@ -65,7 +65,7 @@ pub struct Octets {
 pub struct End {
     /// How.
     pub cause: Cause,
-    /// Who did it.
+    /// Who did it. In an orderly release: who sent the first FIN; this side, if both did at once.
     pub by: Party,
     /// The rule that ended it.
     pub rule: Rule,
@@ -246,7 +246,9 @@ impl fmt::Display for Inference {
 impl fmt::Display for End {
     /// One sentence: `reset by the peer in ESTABLISHED (R1), "S60..": 5 octets unacknowledged`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} by {} in {} ({}: {})", self.cause, self.by, self.state, self.rule, self.rule.text())?;
+        let how = if self.cause == Cause::Orderly { ", begun" } else { "" };
+        write!(f, "{}{how} by {} in {}", self.cause, self.by, self.state)?;
+        write!(f, " ({}: {})", self.rule, self.rule.text())?;
         if let Some(said) = self.peer_said {
             write!(f, "; the peer says: {said}")?;
         } else if let Some(inferred) = self.inferred {

@@ -162,16 +162,13 @@ impl Connection {
 
     /// Moves to where an event of the state machine leads.
     pub fn go(&mut self, next: Next, now: Instant) {
+        // The orderly release is his who sent the first FIN.
+        let by = if self.state == State::LastAck { Party::Peer } else { Party::Application };
+        let ending = Ending::new(Cause::Orderly, by, Rule::E0);
         match next {
             Next::State(state) => self.state = state,
-            Next::TimeWait => {
-                let ending = Ending::new(Cause::Orderly, Party::Peer, Rule::E0);
-                self.fate = Some(Fate::TimeWait(self.end(ending, now)));
-            }
-            Next::Over => {
-                let ending = Ending::new(Cause::Orderly, Party::Peer, Rule::E0);
-                self.fate = Some(Fate::Over(self.end(ending, now)));
-            }
+            Next::TimeWait => self.fate = Some(Fate::TimeWait(self.end(ending, now))),
+            Next::Over => self.fate = Some(Fate::Over(self.end(ending, now))),
         }
     }
 
