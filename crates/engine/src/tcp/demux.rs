@@ -44,6 +44,10 @@ impl Demux {
         self.slots.get_mut(flow)
     }
 
+    pub fn look(&self, flow: &FourTuple) -> Option<&Slot> {
+        self.slots.get(flow)
+    }
+
     pub fn contains(&self, flow: &FourTuple) -> bool {
         self.slots.contains_key(flow)
     }

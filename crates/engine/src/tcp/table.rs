@@ -10,7 +10,7 @@ use super::over::Over;
 use super::reset;
 use super::segment::Arrival;
 use super::time_wait::{TimeWait, Waiting};
-use super::{ConnId, ListenerId};
+use super::{ConnId, ListenerId, TcpState};
 use crate::end::{Ended, FourTuple, Octets};
 use crate::event::Event;
 use crate::seq::SndSeq;
@@ -29,6 +29,17 @@ pub(crate) enum Socket {
     Opening(Box<Handshake>),
     Open(Box<Connection>),
     Over(Box<Over>),
+}
+
+impl Socket {
+    /// The state that its connection is in, TIME-WAIT aside.
+    pub fn state(&self) -> TcpState {
+        match self {
+            Self::Opening(handshake) => handshake.state(),
+            Self::Open(connection) => connection.state.public(),
+            Self::Over(_) => TcpState::Closed,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -224,6 +235,14 @@ impl TcpTable {
             None => shared.events.push(Event::Connected(id)),
         }
         verdict
+    }
+
+    /// The state of what this four-tuple names.
+    pub fn state_of(&self, flow: &FourTuple) -> Option<TcpState> {
+        match self.demux.look(flow)? {
+            Slot::Live(id) => Some(self.socket(*id).state()),
+            Slot::TimeWait(_) => Some(TcpState::TimeWait),
+        }
     }
 
     /// Puts a connection among those that may have something to send.

@@ -58,6 +58,12 @@ impl Stack {
         let Self { tcp, shared, .. } = self;
         tcp.owns(id).then_some(Tcp { table: tcp, shared, id })
     }
+
+    /// The state of the connection between these two ends, whoever holds it: also of one that is
+    /// embryonic, an orphan or in TIME-WAIT. `None`: there is none.
+    pub fn tcp_state(&self, flow: &FourTuple) -> Option<TcpState> {
+        self.tcp.state_of(flow)
+    }
 }
 
 impl Tcp<'_> {
@@ -110,10 +116,8 @@ impl Tcp<'_> {
     /// STATUS: the state it is in.
     pub fn state(&self) -> TcpState {
         match self.socket() {
-            Socket::Opening(handshake) => handshake.state(),
-            Socket::Open(connection) => connection.state.public(),
             Socket::Over(over) if self.table.is_in_time_wait(&over.flow) => TcpState::TimeWait,
-            Socket::Over(_) => TcpState::Closed,
+            socket => socket.state(),
         }
     }
 

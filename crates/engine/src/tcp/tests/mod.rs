@@ -1,4 +1,5 @@
 //! TCP in virtual time: two stacks against each other, and one against segments made by hand.
 
+mod abort;
 mod pair;
 mod streams;

@@ -1,0 +1,59 @@
+//! A connection that its user gives up.
+
+use super::pair::Pair;
+use crate::{Cause, FourTuple, Lost, Party, Rule, TcpState, Transmit, Verdict};
+use core::net::SocketAddr;
+use core::task::Poll;
+use core::time::Duration;
+use lastack_wire::ip::IpPacket;
+use lastack_wire::tcp::{TcpFlags, TcpHeader};
+
+/// S64 with text in flight and text that waits behind it: both are lost, and counted.
+#[test]
+fn an_abort_discards_what_waits() {
+    let mut pair = Pair::new(false);
+    let (a, b) = pair.connect();
+    pair.a.tcp(a).set_linger(Some(Duration::ZERO));
+    assert_eq!(pair.a.tcp(a).send(b"in flight"), Poll::Ready(Ok(9)));
+    let mut packet = alloc::vec::Vec::new();
+    assert!(pair.a.stack.poll_transmit(pair.now, &mut packet).is_some());
+    assert_eq!(pair.a.tcp(a).send(b"behind"), Poll::Ready(Ok(6)));
+    pair.a.tcp(a).close();
+    pair.settle();
+    let by_rule = |(_, _, transmit): &&(_, _, Transmit)| transmit.rule == Some(Rule::S64);
+    let (_, reset, _) = pair.a.sent.iter().find(by_rule).expect("a reset by the rule");
+    let reset = TcpHeader::parse(IpPacket::parse(reset).unwrap().payload).unwrap().0;
+    let text = TcpHeader::parse(IpPacket::parse(&packet).unwrap().payload).unwrap().0;
+    assert_eq!((reset.flags, reset.seq), (TcpFlags::RST | TcpFlags::ACK, text.seq.wrapping_add(9)));
+    let end = &pair.a.ended[0].end;
+    assert_eq!((end.cause, end.by), (Cause::Aborted, Party::Application));
+    assert_eq!(end.lost, Lost { unsent: 6, unacked: 9, unread: 0 });
+    // The text was lost, so the reset is beyond RCV.NXT and only challenged (R2); the answer to the
+    // challenge is exact (S4, R1).
+    assert!(pair.b.verdicts.contains(&Verdict::Answered(Rule::R2)));
+    assert_eq!(pair.b.tcp(b).state(), TcpState::Closed);
+    assert_eq!(pair.b.ended[0].end.rule, Rule::R1);
+}
+
+/// STATUS by the two ends: embryonic, open, in TIME-WAIT, gone.
+#[test]
+fn the_state_is_known_by_the_two_ends() {
+    let mut pair = Pair::new(true);
+    let (local, remote) = (SocketAddr::new(pair.a.addr, 9), SocketAddr::new(pair.b.addr, super::pair::PORT));
+    let (at_a, at_b) = (FourTuple { local, remote }, FourTuple { local: remote, remote: local });
+    let listener = pair.listen(1);
+    assert_eq!(pair.a.stack.tcp_state(&at_a), None);
+    let a = pair.a.stack.tcp_connect(Some(local), remote).unwrap();
+    assert_eq!(pair.a.stack.tcp_state(&at_a), Some(TcpState::SynSent));
+    pair.settle();
+    // Nobody has accepted it yet.
+    assert_eq!(pair.b.stack.tcp_state(&at_b), Some(TcpState::Established));
+    let b = pair.b.stack.tcp_accept(listener).unwrap();
+    pair.a.tcp(a).close();
+    pair.settle();
+    assert_eq!(pair.a.stack.tcp_state(&at_a), Some(TcpState::FinWait2));
+    pair.b.tcp(b).close();
+    pair.settle();
+    assert_eq!(pair.a.stack.tcp_state(&at_a), Some(TcpState::TimeWait));
+    assert_eq!(pair.b.stack.tcp_state(&at_b), None);
+}
