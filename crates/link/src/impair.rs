@@ -1,5 +1,6 @@
 //! A link that loses, delays, doubles, reorders and damages packets, the same ones each time.
 
+mod course;
 mod lane;
 mod plan;
 
@@ -9,6 +10,7 @@ use lastack_engine::{Instant, Received, Transmit, TransmitChecksum, Verdict};
 use std::io;
 use std::task::{Context, Poll};
 
+pub use course::{Course, Damage, Passage};
 pub use lane::LaneStats;
 pub use plan::Plan;
 
@@ -75,12 +77,12 @@ impl<L: Link> Impair<L> {
 
     /// How packets that are sent are treated from now on. Those on their way stay as they are.
     pub fn set_up(&mut self, plan: Plan) {
-        self.up.plan = plan;
+        self.up.course.plan = plan;
     }
 
     /// How packets that arrive are treated from now on. Those on their way stay as they are.
     pub fn set_down(&mut self, plan: Plan) {
-        self.down.plan = plan;
+        self.down.course.plan = plan;
     }
 
     fn release(&mut self, now: Instant) {
@@ -115,8 +117,8 @@ impl<L: Link> Link for Impair<L> {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = self.inner.capabilities();
         let checksums = &mut capabilities.checksums;
-        checksums.verify |= self.down.plan.corrupt > 0.0;
-        if self.up.plan.corrupt > 0.0 && checksums.transmit == TransmitChecksum::None {
+        checksums.verify |= self.down.course.plan.corrupt > 0.0;
+        if self.up.course.plan.corrupt > 0.0 && checksums.transmit == TransmitChecksum::None {
             checksums.transmit = TransmitChecksum::Partial;
         }
         capabilities
@@ -147,7 +149,7 @@ impl<L: Link> Link for Impair<L> {
         }
         loop {
             if let Some(held) = self.down.pop(now) {
-                self.last_is_inners = held.intact && self.last_arrival == Some(held.number);
+                self.last_is_inners = held.intact && self.last_arrival == held.number;
                 self.down.recycle(std::mem::replace(packet, held.packet));
                 return Some(held.meta);
             }

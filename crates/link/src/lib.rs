@@ -32,7 +32,7 @@ use std::task::{Context, Poll};
 pub use capture::{Capture, Direction, Record, Sink};
 pub use checksum::complete_checksum;
 pub use cut::Cut;
-pub use impair::{Impair, ImpairStats, LaneStats, Plan};
+pub use impair::{Course, Damage, Impair, ImpairStats, LaneStats, Passage, Plan};
 pub use pcapng::{PcapngWriter, Section};
 pub use pipe::{Pipe, PipeStats, pipe, pipe_with_queue};
 

@@ -1,11 +1,11 @@
 //! One direction of an impaired link: packets on their way.
 
-use super::plan::{Fate, Plan};
+use super::course::{Course, Damage, Passage};
+use super::plan::Plan;
 use crate::{Direction, checksum};
 use lastack_engine::{Instant, Received, Transmit};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::time::Duration;
 
 /// Most octets on their way in one direction: a sender that does not heed congestion must not fill the memory.
 const MOST_HELD: usize = 64 << 20;
@@ -59,17 +59,10 @@ impl Meta for Received {
 
 #[derive(Debug)]
 pub(super) struct Lane<M> {
-    pub plan: Plan,
+    pub course: Course,
     pub stats: LaneStats,
-    direction: Direction,
-    /// The number of the next packet.
-    next: u64,
     /// Sets apart what is due at the same time.
     serial: u64,
-    /// When the packets before have passed the narrow part (`Plan::rate`).
-    free_at: Instant,
-    /// When the last packet that keeps its place is due.
-    last_due: Instant,
     held: BinaryHeap<Held<M>>,
     held_octets: usize,
     spare: Vec<Vec<u8>>,
@@ -81,7 +74,7 @@ pub(super) struct Held<M> {
     due: Instant,
     serial: u64,
     /// Which packet of its direction it is.
-    pub number: u64,
+    pub number: Option<u64>,
     /// It is as it came.
     pub intact: bool,
     pub packet: Vec<u8>,
@@ -91,13 +84,9 @@ pub(super) struct Held<M> {
 impl<M: Meta> Lane<M> {
     pub fn new(plan: Plan, direction: Direction) -> Self {
         Self {
-            plan,
+            course: Course::new(plan, direction),
             stats: LaneStats::default(),
-            direction,
-            next: 0,
             serial: 0,
-            free_at: Instant::ZERO,
-            last_due: Instant::ZERO,
             held: BinaryHeap::new(),
             held_octets: 0,
             spare: Vec::new(),
@@ -106,7 +95,7 @@ impl<M: Meta> Lane<M> {
 
     /// Whether a packet may pass at once and untouched.
     pub fn is_transparent(&self) -> bool {
-        self.plan.is_perfect() && self.held.is_empty()
+        self.course.plan.is_perfect() && self.held.is_empty()
     }
 
     pub fn next_due(&self) -> Option<Instant> {
@@ -115,32 +104,24 @@ impl<M: Meta> Lane<M> {
 
     /// The number of the packet that came last.
     pub fn newest(&self) -> Option<u64> {
-        self.next.checked_sub(1)
+        self.course.newest()
     }
 
     /// Lets a packet in, or loses it.
     pub fn push(&mut self, now: Instant, packet: &[u8], meta: M) {
-        let number = self.next;
-        self.next += 1;
         self.stats.packets += 1;
-        let fate = self.plan.fate(self.direction, number);
-        // Noise hits a packet behind the narrow part, so a lost one has taken its time there.
-        let Some(departs) = self.pass_rate(now, packet.len()) else {
-            self.stats.overflowed += 1;
-            return;
+        let (due, copy, damage, held_up) = match self.course.pass(now, packet.len()) {
+            Passage::Lost => return self.stats.lost += 1,
+            Passage::Overflowed => return self.stats.overflowed += 1,
+            Passage::Arrives { due, copy, damage, held_up } => (due, copy, damage, held_up),
         };
-        if fate.lost {
-            self.stats.lost += 1;
-            return;
-        }
-        let (due, copy_due) = self.deadlines(departs, &fate);
-        let held = self.hold(due, number, packet, meta, &fate);
-        if let Some(due) = copy_due.filter(|_| held) {
-            self.stats.duplicated += u64::from(self.hold(due, number, packet, meta, &fate));
+        let held = self.hold(due, packet, meta, damage);
+        if let Some(due) = copy.filter(|_| held) {
+            self.stats.duplicated += u64::from(self.hold(due, packet, meta, damage));
         }
         if held {
-            self.stats.reordered += u64::from(fate.held_up.is_some());
-            self.stats.corrupted += u64::from(fate.octet.is_some() && !packet.is_empty());
+            self.stats.reordered += u64::from(held_up);
+            self.stats.corrupted += u64::from(damage.is_some() && !packet.is_empty());
         }
     }
 
@@ -160,36 +141,7 @@ impl<M: Meta> Lane<M> {
         }
     }
 
-    /// When a packet has passed the narrow part of the link; `None` if too much waits there already.
-    fn pass_rate(&mut self, now: Instant, len: usize) -> Option<Instant> {
-        let Some(rate) = self.plan.rate else {
-            return Some(now);
-        };
-        let waiting = (self.free_at - now).as_nanos() * u128::from(rate) / NANOS_PER_SECOND;
-        // What finds nobody waiting passes, however short the queue; but nothing passes a rate of 0.
-        if rate == 0 || waiting > 0 && waiting + len as u128 > self.plan.queue as u128 {
-            return None;
-        }
-        let nanos = len as u128 * NANOS_PER_SECOND / u128::from(rate);
-        self.free_at = self.free_at.max(now) + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        Some(self.free_at)
-    }
-
-    /// When a packet arrives, and its copy if there is one. Jitter does not change the order of packets.
-    fn deadlines(&mut self, departs: Instant, fate: &Fate) -> (Instant, Option<Instant>) {
-        let soonest = departs + self.plan.delay;
-        let in_order = (soonest + fate.jitter).max(self.last_due);
-        let due = match fate.held_up {
-            Some(held_up) => in_order + held_up,
-            None => {
-                self.last_due = in_order;
-                in_order
-            }
-        };
-        (due, fate.copy.map(|jitter| due.max(soonest + jitter)))
-    }
-
-    fn hold(&mut self, due: Instant, number: u64, packet: &[u8], mut meta: M, fate: &Fate) -> bool {
+    fn hold(&mut self, due: Instant, packet: &[u8], mut meta: M, damage: Option<Damage>) -> bool {
         if self.held_octets + packet.len() > MOST_HELD {
             self.stats.overflowed += 1;
             return false;
@@ -197,20 +149,17 @@ impl<M: Meta> Lane<M> {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(packet);
-        if let Some(octet) = fate.octet.filter(|_| !packet.is_empty()) {
+        if let Some(damage) = damage.filter(|_| !packet.is_empty()) {
             meta.expose(&mut buffer);
-            let at = (octet.at % buffer.len() as u64) as usize;
-            buffer[at] ^= octet.bits;
+            damage.apply(&mut buffer);
         }
         self.held_octets += buffer.len();
-        let intact = fate.octet.is_none();
+        let (intact, number) = (damage.is_none(), self.newest());
         self.held.push(Held { due, serial: self.serial, number, intact, packet: buffer, meta });
         self.serial += 1;
         true
     }
 }
-
-const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// The greatest is what is due first: a `BinaryHeap` gives that.
 impl<M> Ord for Held<M> {
@@ -236,6 +185,7 @@ impl<M> Eq for Held<M> {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn lane(plan: Plan) -> Lane<Transmit> {
         Lane::new(plan, Direction::Sent)
@@ -287,7 +237,7 @@ mod tests {
         // The line is free again; a packet larger than the queue passes it.
         lane.push(Instant::from_millis(10), &[9; 4000], Transmit::default());
         assert_eq!(lane.next_due(), Some(Instant::from_millis(14)));
-        lane.plan.rate = Some(0);
+        lane.course.plan.rate = Some(0);
         lane.push(Instant::from_millis(20), &[9; 10], Transmit::default());
         assert_eq!(lane.stats.overflowed, 3);
     }

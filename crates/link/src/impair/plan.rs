@@ -1,5 +1,6 @@
 //! What a link is to do to its packets, and which packet it hits.
 
+use super::course::Damage;
 use crate::Direction;
 use std::time::Duration;
 
@@ -53,20 +54,13 @@ impl Default for Plan {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fate {
     pub lost: bool,
-    pub octet: Option<Octet>,
+    pub damage: Option<Damage>,
     /// On top of the delay.
     pub jitter: Duration,
     /// How long it is held up to let others pass.
     pub held_up: Option<Duration>,
     /// There is a copy, with this jitter.
     pub copy: Option<Duration>,
-}
-
-/// Which octet is damaged: chance, to be taken modulo the length; and the bits that change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Octet {
-    pub at: u64,
-    pub bits: u8,
 }
 
 /// What chance is asked about. The values must stay: they decide what a seed means.
@@ -92,7 +86,7 @@ impl Plan {
 
     pub(super) fn fate(&self, direction: Direction, number: u64) -> Fate {
         let chance = Chance::of(self.seed, direction, number);
-        let octet = chance.hits(Question::Corrupt, self.corrupt).then(|| Octet {
+        let damage = chance.hits(Question::Corrupt, self.corrupt).then(|| Damage {
             at: chance.draw(Question::Octet),
             bits: 1 + (chance.draw(Question::Bits) % 255) as u8,
         });
@@ -100,7 +94,7 @@ impl Plan {
         let copied = chance.hits(Question::Duplicate, self.duplicate);
         Fate {
             lost: chance.hits(Question::Loss, self.loss),
-            octet,
+            damage,
             jitter: chance.share(Question::Jitter, self.jitter),
             held_up: reordered.then(|| chance.share(Question::HeldUp, self.reorder_by)),
             copy: copied.then(|| chance.share(Question::CopyJitter, self.jitter)),
@@ -159,7 +153,7 @@ mod tests {
         let count = |test: fn(&Fate) -> bool| fates.iter().filter(|fate| test(fate)).count();
         assert!((900..1100).contains(&count(|fate| fate.lost)));
         assert!((4800..5200).contains(&count(|fate| fate.copy.is_some())));
-        assert_eq!(count(|fate| fate.octet.is_some_and(|octet| octet.bits != 0)), 10_000);
+        assert_eq!(count(|fate| fate.damage.is_some_and(|damage| damage.bits != 0)), 10_000);
         assert_eq!(count(|fate| fate.held_up.is_some()), 0);
         // Independent of each other: about 5 % are both.
         assert!((400..600).contains(&count(|fate| fate.lost && fate.copy.is_some())));
@@ -193,7 +187,7 @@ mod tests {
         for number in 0..1000 {
             let fate = plan.fate(Direction::Received, number);
             assert!(fate.lost);
-            assert_eq!((fate.copy, fate.held_up, fate.octet), (None, None, None));
+            assert_eq!((fate.copy, fate.held_up, fate.damage), (None, None, None));
         }
         assert!(Plan { seed: 9, ..Plan::default() }.is_perfect());
         assert!(!plan.is_perfect());
