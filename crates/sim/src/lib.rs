@@ -1,1 +1,17 @@
-//! See the crate description.
+//! Hosts and links of lastack in virtual time.
+//!
+//! A [`Network`] joins stacks by paths that delay, lose and damage packets. Nothing in it depends on
+//! the machine's clock or on chance: a seed fixes a run, octet for octet. Its [`Trace`] says what
+//! happened, a [`Timeline`](timeline::Timeline) shows it, and the [`lab`] plays scenarios in it.
+#![forbid(unsafe_code)]
+
+pub mod decode;
+pub mod lab;
+mod net;
+mod random;
+pub mod timeline;
+pub mod trace;
+
+pub use net::Network;
+pub use random::Random;
+pub use trace::{HostId, Trace};

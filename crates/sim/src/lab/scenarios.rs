@@ -1,0 +1,172 @@
+//! The scenarios, and what they are written with.
+
+mod abort;
+mod attack;
+mod half_open;
+mod refusal;
+mod release;
+
+use super::script::{Call, FROM, Outcome, PORT, Reset, Script, Side, Step};
+use super::{Scenario, Topic};
+use std::io::ErrorKind;
+use std::time::Duration;
+
+/// Every scenario, in the order of a reader who begins at the beginning.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "refused",
+        summary: "a SYN to port 1935, where nobody listens",
+        topic: Topic::Refusal,
+        reference: "RFC 9293 section 3.5.2 group 1 and section 3.10.7.1",
+        script: refusal::refused,
+    },
+    Scenario {
+        name: "refused-then-listening",
+        summary: "refused, and a second later accepted at the same port",
+        topic: Topic::Refusal,
+        reference: "RFC 9293 section 3.5.2 group 1 and section 3.10.7.2",
+        script: refusal::refused_then_listening,
+    },
+    Scenario {
+        name: "silent-host",
+        summary: "a SYN that nobody answers: not refused, only silence",
+        topic: Topic::Refusal,
+        reference: "RFC 9293 section 3.8.3 (MUST-23), RFC 6298",
+        script: refusal::silent_host,
+    },
+    Scenario {
+        name: "udp-unreachable",
+        summary: "a datagram to a port where nobody listens: ICMP instead of RST",
+        topic: Topic::Refusal,
+        reference: "RFC 1122 sections 3.2.2.1 and 4.1.3.1",
+        script: refusal::udp_unreachable,
+    },
+    Scenario {
+        name: "simultaneous-open",
+        summary: "both sides connect to each other at once: one connection, no listener",
+        topic: Topic::Release,
+        reference: "RFC 9293 section 3.5, figure 7",
+        script: release::simultaneous_open,
+    },
+    Scenario {
+        name: "orderly",
+        summary: "each side says that it has finished, and is told that it was heard",
+        topic: Topic::Release,
+        reference: "RFC 9293 section 3.6, figure 12",
+        script: release::orderly,
+    },
+    Scenario {
+        name: "half-close",
+        summary: "one side has finished, the other goes on sending",
+        topic: Topic::Release,
+        reference: "RFC 9293 section 3.6.1, RFC 1122 section 4.2.2.13",
+        script: release::half_close,
+    },
+    Scenario {
+        name: "simultaneous-close",
+        summary: "both sides finish at once, and both wait",
+        topic: Topic::Release,
+        reference: "RFC 9293 section 3.6, figure 13",
+        script: release::simultaneous_close,
+    },
+    Scenario {
+        name: "abort-linger",
+        summary: "close with linger zero: queued text is discarded, and the reader is told",
+        topic: Topic::Abort,
+        reference: "RFC 9293 section 3.10.5 (ABORT)",
+        script: abort::linger,
+    },
+    Scenario {
+        name: "abort-unread",
+        summary: "close with unread text: the sender learns that it was not read",
+        topic: Topic::Abort,
+        reference: "RFC 9293 section 3.6.1 (SHLD-3), RFC 2525 section 2.17",
+        script: abort::unread,
+    },
+    Scenario {
+        name: "half-open-data",
+        summary: "text for a host that has restarted and knows nothing of the connection",
+        topic: Topic::HalfOpen,
+        reference: "RFC 9293 section 3.5.1, figure 10",
+        script: half_open::data,
+    },
+    Scenario {
+        name: "half-open-keepalive",
+        summary: "a silent side finds out by keep-alive that its peer has restarted",
+        topic: Topic::HalfOpen,
+        reference: "RFC 9293 section 3.8.4",
+        script: half_open::keepalive,
+    },
+    Scenario {
+        name: "half-open-syn",
+        summary: "a restarted host connects again, from the same port",
+        topic: Topic::HalfOpen,
+        reference: "RFC 9293 section 3.5.1, figure 9, RFC 5961 section 4.2",
+        script: half_open::syn,
+    },
+    Scenario {
+        name: "half-open-silent",
+        summary: "the path is cut: a sender gives up in silence, and its peer never knows",
+        topic: Topic::HalfOpen,
+        reference: "RFC 9293 section 3.8.3 (USER TIMEOUT), section 3.5.1",
+        script: half_open::silent,
+    },
+    Scenario {
+        name: "blind-reset",
+        summary: "an attacker's reset draws a challenge ACK, unless it hits the exact number",
+        topic: Topic::Attack,
+        reference: "RFC 5961 section 3.2",
+        script: attack::blind_reset,
+    },
+];
+
+/// The listener of B is its socket 0; the first connection is socket 0 of A and socket 1 of B.
+const LISTENER: usize = 0;
+const ACCEPTED: usize = 1;
+
+/// A pause long enough for everything that is on its way, and for delayed ACKs.
+const PAUSE: Step = Step::Wait(Duration::from_millis(200));
+
+fn script(names: [&'static str; 2], steps: Vec<Step>) -> Script {
+    Script { names, steps, expected: Vec::new() }
+}
+
+/// A calls on its connection.
+fn a(call: Call, outcome: Outcome) -> Step {
+    Step::Call { side: Side::A, socket: 0, call, outcome: Some(outcome) }
+}
+
+/// B calls on the connection that it accepted first.
+fn b(call: Call, outcome: Outcome) -> Step {
+    Step::Call { side: Side::B, socket: ACCEPTED, call, outcome: Some(outcome) }
+}
+
+fn connect(outcome: Outcome) -> Step {
+    a(Call::Connect { from: FROM, to: PORT }, outcome)
+}
+
+fn listen() -> Step {
+    Step::Call { side: Side::B, socket: LISTENER, call: Call::Listen(PORT), outcome: Some(Outcome::Done) }
+}
+
+fn accept(socket: usize) -> Step {
+    Step::Call { side: Side::B, socket, call: Call::Accept(LISTENER), outcome: Some(Outcome::Done) }
+}
+
+/// B listens, A connects, B accepts.
+fn connected() -> Vec<Step> {
+    vec![listen(), connect(Outcome::Done), accept(ACCEPTED), PAUSE]
+}
+
+/// A sends five octets, and B reads them.
+fn hello() -> [Step; 3] {
+    [a(Call::Send("hello"), Outcome::Octets(5)), b(Call::Read(100), Outcome::Octets(5)), PAUSE]
+}
+
+const fn failed(kind: ErrorKind) -> Outcome {
+    Outcome::Failed(kind)
+}
+
+const fn reset(by: Side, seq: i64, ack: Option<i64>) -> Reset {
+    Reset { by, seq, ack }
+}

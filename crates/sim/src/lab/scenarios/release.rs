@@ -1,0 +1,96 @@
+//! Both sides finish with FIN, in every order.
+
+use super::{PAUSE, a, b, connected, hello, script};
+use crate::lab::script::{Call, Ending, Expected, FROM, Outcome, PORT, Script, Side, Step};
+use lastack_engine::{Cause, Party, Rule};
+use lastack_wire::tcp::TcpFlags;
+use std::time::Duration;
+
+const NAMES: [&str; 2] = ["client", "server"];
+const ORDERLY: Ending = Ending::new(Cause::Orderly, Party::Peer, Rule::E0);
+
+/// A finishes, B sees it and closes, A sees it and closes.
+pub(super) fn both_close() -> [Step; 6] {
+    [
+        a(Call::Shutdown, Outcome::Done),
+        b(Call::Read(100), Outcome::EndOfStream),
+        PAUSE,
+        b(Call::Close, Outcome::Done),
+        a(Call::Read(100), Outcome::EndOfStream),
+        a(Call::Close, Outcome::Done),
+    ]
+}
+
+/// What an orderly release looks like, whatever the order.
+fn orderly_both() -> Vec<Expected> {
+    let mut expected = vec![Expected::Resets(vec![])];
+    for side in Side::BOTH {
+        expected.extend([
+            Expected::Count { by: side, flags: TcpFlags::FIN, times: 1 },
+            Expected::Ends(side, vec![ORDERLY]),
+            Expected::Open(side, 0),
+        ]);
+    }
+    expected
+}
+
+pub(super) fn orderly() -> Script {
+    let mut steps = connected();
+    steps.extend(hello());
+    steps.extend([
+        b(Call::Send("welcome"), Outcome::Octets(7)),
+        a(Call::Read(100), Outcome::Octets(7)),
+        PAUSE,
+    ]);
+    steps.extend(both_close());
+    Script { expected: orderly_both(), ..script(NAMES, steps) }
+}
+
+pub(super) fn half_close() -> Script {
+    let mut steps = connected();
+    steps.extend([
+        a(Call::Send("question"), Outcome::Octets(8)),
+        a(Call::Shutdown, Outcome::Done),
+        b(Call::Read(100), Outcome::Octets(8)),
+        b(Call::Read(100), Outcome::EndOfStream),
+        Step::Wait(Duration::from_secs(1)),
+        b(Call::Send("late answer"), Outcome::Octets(11)),
+        a(Call::Read(100), Outcome::Octets(11)),
+        PAUSE,
+        b(Call::Close, Outcome::Done),
+        a(Call::Read(100), Outcome::EndOfStream),
+        a(Call::Close, Outcome::Done),
+    ]);
+    Script { expected: orderly_both(), ..script(NAMES, steps) }
+}
+
+pub(super) fn simultaneous_close() -> Script {
+    let mut steps = connected();
+    steps.extend([
+        a(Call::Shutdown, Outcome::Done),
+        b(Call::Shutdown, Outcome::Done),
+        a(Call::Read(100), Outcome::EndOfStream),
+        b(Call::Read(100), Outcome::EndOfStream),
+        PAUSE,
+        a(Call::Close, Outcome::Done),
+        b(Call::Close, Outcome::Done),
+    ]);
+    Script { expected: orderly_both(), ..script(["left", "right"], steps) }
+}
+
+pub(super) fn simultaneous_open() -> Script {
+    let begin = |side, from, to| {
+        let socket = usize::from(side == Side::B);
+        Step::Call { side, socket, call: Call::Connect { from, to }, outcome: None }
+    };
+    let mut steps = vec![
+        begin(Side::A, FROM, PORT),
+        begin(Side::B, PORT, FROM),
+        Step::Join { side: Side::A, socket: 0, outcome: Outcome::Done },
+        Step::Join { side: Side::B, socket: 1, outcome: Outcome::Done },
+        PAUSE,
+    ];
+    steps.extend(hello());
+    steps.extend(both_close());
+    Script { expected: orderly_both(), ..script(["left", "right"], steps) }
+}

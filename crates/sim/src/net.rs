@@ -1,0 +1,463 @@
+//! Hosts joined by paths, in virtual time.
+
+use crate::random::Random;
+use crate::trace::{Entry, Fate, HostId, HostLabel, Loss, PacketKind, PacketRecord, Trace, What};
+use lastack_engine::{Config, Event, FourTuple, Instant, Received, Stack, TcpState, Transmit};
+use lastack_link::{Course, Damage, Direction, Passage, Plan};
+use lastack_wire::ip::{IpPacket, TCP};
+use lastack_wire::tcp::TcpHeader;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Hosts, each a stack of its own, joined by paths.
+///
+/// Time passes only in [`step`](Self::step) and the calls built on it, and jumps from one
+/// occurrence to the next. What happens at the same time happens in a fixed order (arrivals in the
+/// order in which they were sent, then the timers of the hosts in theirs), so that a seed fixes a
+/// run, octet for octet.
+#[derive(Debug)]
+pub struct Network {
+    now: Instant,
+    random: Random,
+    hosts: Vec<Host>,
+    paths: BTreeMap<(HostId, HostId), Path>,
+    in_flight: BTreeMap<(Instant, u64), usize>,
+    serial: u64,
+    trace: Trace,
+    buffer: Vec<u8>,
+}
+
+/// The way from one host to another.
+#[derive(Debug)]
+struct Path {
+    course: Course,
+    /// Nothing arrives.
+    cut: bool,
+}
+
+#[derive(Debug)]
+struct Host {
+    config: Config,
+    stack: Stack,
+    events: VecDeque<Event>,
+    /// The connections whose states are logged, and the last state of each.
+    watched: Option<BTreeMap<FourTuple, TcpState>>,
+}
+
+impl Network {
+    /// A network without hosts. Everything random in it follows from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            now: Instant::ZERO,
+            random: Random::new(seed),
+            hosts: Vec::new(),
+            paths: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            serial: 0,
+            trace: Trace::default(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Adds a host, joined with nobody yet. It must have an address.
+    pub fn add_host(&mut self, name: &str, config: Config) -> HostId {
+        let id = HostId(self.hosts.len());
+        let address = *config.addresses.first().expect("a host has an address");
+        self.trace.hosts.push(HostLabel { name: name.to_owned(), address, ours: true });
+        let stack = Stack::new(config.clone(), self.random.secret());
+        self.hosts.push(Host { config, stack, events: VecDeque::new(), watched: None });
+        id
+    }
+
+    /// Joins two hosts by a path each way, both of which treat packets as `plan` says.
+    pub fn join(&mut self, a: HostId, b: HostId, plan: Plan) {
+        for (ends, direction) in [((a, b), Direction::Sent), ((b, a), Direction::Received)] {
+            self.paths.insert(ends, Path { course: Course::new(plan, direction), cut: false });
+        }
+    }
+
+    /// Treats what goes from one host to another otherwise from now on. What is on its way stays.
+    pub fn set_plan(&mut self, from: HostId, to: HostId, plan: Plan) {
+        if let Some(path) = self.paths.get_mut(&(from, to)) {
+            path.course.plan = plan;
+        }
+    }
+
+    /// Logs the states of every TCP connection of this host from now on.
+    pub fn watch(&mut self, host: HostId) {
+        self.hosts[host.0].watched.get_or_insert_default();
+    }
+
+    /// The time.
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The log so far.
+    pub const fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// The log, at the end.
+    pub fn into_trace(self) -> Trace {
+        self.trace
+    }
+
+    /// The user's side of a host's stack: performs `calls` now and sends what they owe.
+    pub fn call<R>(&mut self, host: HostId, calls: impl FnOnce(&mut Stack) -> R) -> R {
+        let result = calls(self.stack(host));
+        self.flush(host);
+        result
+    }
+
+    /// A host's stack. What is called on it takes effect with [`flush`](Self::flush).
+    pub fn stack(&mut self, host: HostId) -> &mut Stack {
+        &mut self.hosts[host.0].stack
+    }
+
+    /// The oldest event of a host that was not polled yet.
+    pub fn poll_event(&mut self, host: HostId) -> Option<Event> {
+        self.hosts[host.0].events.pop_front()
+    }
+
+    /// Logs what an application of the host does or sees.
+    pub fn say(&mut self, host: HostId, text: impl Into<String>) {
+        self.log(host, What::Application(text.into()));
+    }
+
+    /// The host loses all its state without a word to anybody and starts again: a new stack with
+    /// another secret, under the same addresses. What it sent before still arrives.
+    pub fn reboot(&mut self, host: HostId) {
+        let secret = self.random.secret();
+        let this = &mut self.hosts[host.0];
+        this.stack = Stack::new(this.config.clone(), secret);
+        this.events.clear();
+        let watched = this.watched.as_mut().map(std::mem::take).unwrap_or_default();
+        self.log(host, What::Restarted);
+        for (flow, _) in watched.into_iter().filter(|(_, state)| *state != TcpState::Closed) {
+            self.log(host, What::State { flow, state: TcpState::Closed });
+        }
+    }
+
+    /// Cuts or mends the paths between two hosts, both ways.
+    pub fn set_cut(&mut self, a: HostId, b: HostId, cut: bool) {
+        for pair in [(a, b), (b, a)] {
+            if let Some(path) = self.paths.get_mut(&pair) {
+                path.cut = cut;
+            }
+        }
+        self.log(a, What::Path { cut });
+    }
+
+    /// Somebody else sends a packet in the name of host `from`.
+    pub fn forge(&mut self, from: HostId, bytes: Vec<u8>) {
+        self.send(from, bytes, Transmit::default(), PacketKind::Forged);
+    }
+
+    /// When something happens next.
+    pub fn next(&self) -> Option<Instant> {
+        let arrival = self.in_flight.keys().next().map(|(at, _)| *at);
+        let timers = self.hosts.iter().filter_map(|host| host.stack.poll_timeout());
+        timers.chain(arrival).min().map(|at| at.max(self.now))
+    }
+
+    /// Lets the next thing happen. `false`: nothing will.
+    pub fn step(&mut self) -> bool {
+        let Some(at) = self.next() else { return false };
+        self.now = at;
+        match self.in_flight.first_entry() {
+            Some(entry) if entry.key().0 <= at => {
+                let packet = entry.remove();
+                self.arrive(packet);
+            }
+            _ => self.expire(),
+        }
+        true
+    }
+
+    /// Lets happen what happens until `end`; then it is `end`.
+    pub fn run_until(&mut self, end: Instant) {
+        while self.next().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Lets this much time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(self.now + time);
+    }
+
+    /// Lets happen what happens until nothing more will, or it is `limit`. `true`: nothing more will.
+    pub fn run_until_idle(&mut self, limit: Instant) -> bool {
+        loop {
+            match self.next() {
+                None => return true,
+                Some(at) if at > limit => return false,
+                Some(_) => self.step(),
+            };
+        }
+    }
+
+    /// The first host whose timer is due.
+    fn expire(&mut self) {
+        let due = |host: &Host| host.stack.poll_timeout().is_some_and(|at| at <= self.now);
+        if let Some(index) = self.hosts.iter().position(due) {
+            self.hosts[index].stack.handle_timeout(self.now);
+            self.flush(HostId(index));
+            let next = self.hosts[index].stack.poll_timeout();
+            assert!(
+                next.is_none_or(|at| at > self.now),
+                "a timer that was served at {:?} is due again",
+                self.now
+            );
+        }
+    }
+
+    fn arrive(&mut self, packet: usize) {
+        let record = &mut self.trace.packets[packet];
+        let Some(host) = record.to else { return };
+        // What travelled further than one stack is tested again, whatever its sender left out.
+        let received = Received::default();
+        let verdict = self.hosts[host.0].stack.handle_packet(self.now, &record.bytes, received);
+        record.fate = Fate::Delivered { at: self.now, verdict: Some(verdict) };
+        self.log(host, What::Arrived(packet));
+        self.flush(host);
+    }
+
+    /// Sends everything that a host owes now, and takes its events.
+    pub fn flush(&mut self, host: HostId) {
+        self.look_at_states(host);
+        let mut bytes = std::mem::take(&mut self.buffer);
+        while let Some(transmit) = self.hosts[host.0].stack.poll_transmit(self.now, &mut bytes) {
+            self.send(host, bytes.clone(), transmit, PacketKind::Sent);
+            self.look_at_states(host);
+        }
+        self.buffer = bytes;
+        while let Some(event) = self.hosts[host.0].stack.poll_event() {
+            if let Event::Ended(ended) = &event {
+                self.log(host, What::Ended(ended.clone()));
+            }
+            self.hosts[host.0].events.push_back(event);
+        }
+        self.look_at_states(host);
+    }
+
+    fn send(&mut self, from: HostId, bytes: Vec<u8>, transmit: Transmit, kind: PacketKind) {
+        let to = destination(&bytes).and_then(|address| self.owner(address));
+        if let Some(flow) = tcp_flow(&bytes).filter(|_| kind == PacketKind::Sent)
+            && let Some(watched) = &mut self.hosts[from.0].watched
+        {
+            watched.entry(flow).or_insert(TcpState::Closed);
+        }
+        let path = to.and_then(|to| self.paths.get_mut(&(from, to)));
+        let mut record =
+            PacketRecord { sent: self.now, from, to, bytes, transmit, kind, fate: Fate::Lost(Loss::NoRoute) };
+        let Some(path) = path else {
+            self.record(record, true);
+            return;
+        };
+        let passage = path.course.pass(self.now, record.bytes.len());
+        record.fate = match passage {
+            _ if path.cut => Fate::Lost(Loss::Cut),
+            Passage::Lost => Fate::Lost(Loss::Chance),
+            Passage::Overflowed => Fate::Lost(Loss::Queue),
+            Passage::Arrives { .. } => Fate::InFlight,
+        };
+        match (record.fate, passage) {
+            (Fate::InFlight, Passage::Arrives { due, copy, damage, .. }) => {
+                self.carry(record, due, copy, damage)
+            }
+            _ => {
+                self.record(record, true);
+            }
+        }
+    }
+
+    /// Puts a packet, and its copy if there is one, on the way.
+    fn carry(
+        &mut self,
+        mut record: PacketRecord,
+        due: Instant,
+        copy: Option<Instant>,
+        damage: Option<Damage>,
+    ) {
+        if let Some(damage) = damage {
+            damage.apply(&mut record.bytes);
+            record.kind = PacketKind::Damaged;
+        }
+        let second = copy.map(|due| (due, PacketRecord { kind: PacketKind::Copy, ..record.clone() }));
+        let index = self.record(record, true);
+        self.post(due, index);
+        if let Some((due, record)) = second {
+            let index = self.record(record, false);
+            self.post(due, index);
+        }
+    }
+
+    fn post(&mut self, at: Instant, packet: usize) {
+        self.serial += 1;
+        self.in_flight.insert((at, self.serial), packet);
+    }
+
+    fn record(&mut self, record: PacketRecord, sent: bool) -> usize {
+        let (index, from) = (self.trace.packets.len(), record.from);
+        self.trace.packets.push(record);
+        if sent {
+            self.log(from, What::Sent(index));
+        }
+        index
+    }
+
+    fn owner(&self, address: IpAddr) -> Option<HostId> {
+        self.hosts.iter().position(|host| host.config.addresses.contains(&address)).map(HostId)
+    }
+
+    fn look_at_states(&mut self, host: HostId) {
+        let Host { stack, watched, .. } = &mut self.hosts[host.0];
+        let Some(watched) = watched else { return };
+        let mut changes = Vec::new();
+        for (flow, last) in watched {
+            let state = stack.tcp_state(flow).unwrap_or(TcpState::Closed);
+            if state != *last {
+                *last = state;
+                changes.push(What::State { flow: *flow, state });
+            }
+        }
+        for change in changes {
+            self.log(host, change);
+        }
+    }
+
+    fn log(&mut self, host: HostId, what: What) {
+        self.trace.entries.push(Entry { at: self.now, host, what });
+    }
+}
+
+/// Where a packet goes, damaged or not.
+fn destination(bytes: &[u8]) -> Option<IpAddr> {
+    IpPacket::parse(bytes).ok().map(|packet| packet.header.dst)
+}
+
+/// The connection a segment belongs to, as its sender sees it.
+pub(crate) fn tcp_flow(bytes: &[u8]) -> Option<FourTuple> {
+    let packet = IpPacket::parse(bytes).ok().filter(|packet| packet.header.protocol == TCP)?;
+    let (tcp, _) = TcpHeader::parse(packet.payload).ok()?;
+    Some(FourTuple {
+        local: SocketAddr::new(packet.header.src, tcp.src_port),
+        remote: SocketAddr::new(packet.header.dst, tcp.dst_port),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lastack_engine::{DropReason, Rule, Verdict};
+    use std::task::Poll;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn two_hosts(seed: u64, plan: Plan) -> (Network, HostId, HostId) {
+        let mut net = Network::new(seed);
+        let [a, b] = [1, 2].map(|host| {
+            let config = Config::new([IpAddr::from([192, 0, 2, host])]);
+            net.add_host(&format!("host {host}"), config)
+        });
+        net.join(a, b, plan);
+        (net, a, b)
+    }
+
+    fn address(host: u8, port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, host], port))
+    }
+
+    fn echo_datagram(net: &mut Network, a: HostId, b: HostId) -> usize {
+        let server = net.call(b, |stack| stack.udp_bind(address(2, 7))).unwrap();
+        let client = net.call(a, |stack| stack.udp_bind(address(1, 9))).unwrap();
+        net.call(a, |stack| stack.udp(client).unwrap().send(b"text", Some(address(2, 7)))).unwrap();
+        net.run_for(1000 * MS);
+        net.call(b, |stack| {
+            std::iter::from_fn(|| stack.udp(server).unwrap().receive().unwrap())
+                .inspect(|datagram| assert_eq!(datagram.payload, b"text"))
+                .count()
+        })
+    }
+
+    #[test]
+    fn a_packet_takes_its_time() {
+        let (mut net, a, b) = two_hosts(1, Plan { delay: 30 * MS, ..Plan::default() });
+        assert_eq!(echo_datagram(&mut net, a, b), 1);
+        let packet = &net.trace().packets[0];
+        let fate = Fate::Delivered { at: Instant::from_millis(30), verdict: Some(Verdict::Accepted) };
+        assert_eq!((packet.sent, packet.to, packet.fate), (Instant::ZERO, Some(b), fate));
+        assert_eq!(net.now(), Instant::from_millis(1000));
+    }
+
+    #[test]
+    fn copies_arrive_twice_and_damage_is_noticed() {
+        let (mut net, a, b) = two_hosts(1, Plan { duplicate: 1.0, ..Plan::default() });
+        assert_eq!(echo_datagram(&mut net, a, b), 2);
+        assert_eq!(net.trace().packets[1].kind, PacketKind::Copy);
+        let (mut net, a, b) = two_hosts(2, Plan { corrupt: 1.0, ..Plan::default() });
+        assert_eq!(echo_datagram(&mut net, a, b), 0);
+        assert_eq!(net.trace().packets[0].kind, PacketKind::Damaged);
+    }
+
+    #[test]
+    fn what_is_lost_is_logged_with_its_reason() {
+        let (mut net, a, b) = two_hosts(1, Plan { loss: 1.0, ..Plan::default() });
+        assert_eq!(echo_datagram(&mut net, a, b), 0);
+        net.set_cut(a, b, true);
+        assert_eq!(echo_datagram_again(&mut net, a), Fate::Lost(Loss::Cut));
+        net.set_cut(a, b, false);
+        net.set_plan(a, b, Plan { rate: Some(0), ..Plan::default() });
+        assert_eq!(echo_datagram_again(&mut net, a), Fate::Lost(Loss::Queue));
+        assert_eq!(net.trace().packets[0].fate, Fate::Lost(Loss::Chance));
+        let lone = net.add_host("alone", Config::new([IpAddr::from([192, 0, 2, 3])]));
+        net.call(lone, |stack| stack.tcp_connect(None, address(2, 7))).unwrap();
+        assert_eq!(net.trace().packets.last().unwrap().fate, Fate::Lost(Loss::NoRoute));
+    }
+
+    fn echo_datagram_again(net: &mut Network, a: HostId) -> Fate {
+        let client = net.call(a, |stack| stack.udp_bind(address(1, 0))).unwrap();
+        net.call(a, |stack| stack.udp(client).unwrap().send(b"text", Some(address(2, 7)))).unwrap();
+        net.trace().packets.last().unwrap().fate
+    }
+
+    #[test]
+    fn a_restarted_host_knows_nothing() {
+        let (mut net, a, b) = two_hosts(1, Plan { delay: MS, ..Plan::default() });
+        net.watch(a);
+        let listener = net.call(b, |stack| stack.tcp_listen(address(2, 7), 1)).unwrap();
+        let client = net.call(a, |stack| stack.tcp_connect(Some(address(1, 9)), address(2, 7))).unwrap();
+        net.run_for(100 * MS);
+        assert_eq!(net.poll_event(a), Some(Event::Connected(client)));
+        let server = net.call(b, |stack| stack.tcp_accept(listener)).unwrap();
+        net.reboot(a);
+        assert!(net.call(a, |stack| stack.tcp(client).is_none()));
+        assert!(net.trace().open(a).is_empty());
+        let sent = net.call(b, |stack| stack.tcp(server).unwrap().send(b"text"));
+        assert_eq!(sent, Poll::Ready(Ok(4)));
+        assert!(net.run_until_idle(Instant::from_millis(1000)));
+        let ended: Vec<_> = net.trace().ends(b).collect();
+        assert_eq!((ended.len(), ended[0].end.rule), (1, Rule::R1));
+    }
+
+    #[test]
+    fn a_forged_packet_is_judged_by_its_receiver_only() {
+        let (mut net, a, b) = two_hosts(1, Plan::default());
+        net.forge(a, vec![0x45; 4]);
+        assert_eq!(net.trace().packets[0].to, None);
+        let header = lastack_wire::ip::IpHeader::new(address(1, 0).ip(), address(2, 0).ip(), TCP);
+        let mut packet = Vec::new();
+        header.emit(4, &mut packet);
+        packet.extend([0; 4]);
+        net.forge(a, packet);
+        assert!(net.run_until_idle(Instant::ZERO));
+        let record = net.trace().packets.last().unwrap();
+        assert_eq!((record.kind, record.to), (PacketKind::Forged, Some(b)));
+        let verdict = Verdict::Dropped(DropReason::Rule(Rule::N2));
+        assert_eq!(record.fate, Fate::Delivered { at: Instant::ZERO, verdict: Some(verdict) });
+    }
+}
