@@ -1,5 +1,6 @@
 //! Nobody listens, or nobody answers.
 
+use super::release::{FIRST, SECOND};
 use super::{ACCEPTED, a, accept, connect, failed, hello, listen, reset, script};
 use crate::lab::script::{Call, Ending, Expected, FROM, Outcome, PORT, Script, Side, Step};
 use lastack_engine::{Cause, Party, Rule, TimeLimit};
@@ -9,7 +10,6 @@ use std::time::Duration;
 
 const NAMES: [&str; 2] = ["client", "server"];
 const REFUSED: Ending = Ending::new(Cause::Refused, Party::Peer, Rule::R11);
-const ORDERLY: Ending = Ending::new(Cause::Orderly, Party::Peer, Rule::E0);
 
 pub(super) fn refused() -> Script {
     let mut script = script(NAMES, vec![connect(failed(ErrorKind::ConnectionRefused))]);
@@ -40,8 +40,8 @@ pub(super) fn refused_then_listening() -> Script {
         Expected::Resets(vec![reset(Side::B, 0, Some(1))]),
         Expected::Count { by: Side::A, flags: TcpFlags::FIN, times: 1 },
         Expected::Count { by: Side::B, flags: TcpFlags::FIN, times: 1 },
-        Expected::Ends(Side::A, vec![REFUSED, ORDERLY]),
-        Expected::Ends(Side::B, vec![ORDERLY]),
+        Expected::Ends(Side::A, vec![REFUSED, FIRST]),
+        Expected::Ends(Side::B, vec![SECOND]),
         Expected::Open(Side::A, 0),
         Expected::Open(Side::B, 0),
     ];
