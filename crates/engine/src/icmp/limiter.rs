@@ -57,6 +57,7 @@ impl Limiter {
 #[derive(Debug)]
 struct Bucket {
     credit: Duration,
+    /// Up to when it was filled; ahead of now if it gave what was still to come.
     at: Instant,
 }
 
@@ -67,13 +68,14 @@ impl Bucket {
 
     fn refill(&mut self, most: Duration, now: Instant) {
         self.credit = self.credit.saturating_add(now - self.at).min(most);
-        self.at = now;
+        self.at = self.at.max(now);
     }
 
-    /// Takes `price` if there is at least `needed`.
+    /// Takes `price` if there is at least `needed`. What is missing is taken from what is to come.
     fn take(&mut self, needed: Duration, price: Duration) -> bool {
         let enough = self.credit >= needed;
         if enough {
+            self.at += price.saturating_sub(self.credit);
             self.credit = self.credit.saturating_sub(price);
         }
         enough
