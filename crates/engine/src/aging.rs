@@ -27,10 +27,6 @@ impl<K: Ord + Copy, V> Aging<K, V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
-    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.entries.get_mut(key).map(|(_, value)| value)
-    }
-
     /// Adds the youngest entry, in the place of one that has this key.
     pub fn insert(&mut self, key: K, value: V) {
         let age = self.next;

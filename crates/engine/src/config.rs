@@ -54,7 +54,8 @@ impl Config {
 pub struct Intercept {
     /// A SYN that no listener is for ([`Event::Intercepted`](crate::Event::Intercepted)).
     pub tcp: bool,
-    /// A datagram that no socket is for; see [`Stack::udp_intercept`](crate::Stack::udp_intercept).
+    /// A datagram that no socket is for: it goes to
+    /// [`Stack::udp_intercept`](crate::Stack::udp_intercept).
     pub udp: bool,
     /// An echo request to an address that is not in [`Config::addresses`].
     pub echo: bool,

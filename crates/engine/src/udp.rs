@@ -17,6 +17,7 @@ pub use view::Udp;
 
 pub(crate) use arrives::arrives;
 
+use crate::ingress::is_host;
 use crate::shared::Shared;
 use crate::{BindError, Stack};
 use alloc::collections::VecDeque;
@@ -43,12 +44,21 @@ pub(crate) struct UdpTable {
 
 impl UdpTable {
     pub fn new(shared: &Shared) -> Self {
-        Self {
+        let mut table = Self {
             sockets: SlotMap::with_key(),
             bindings: Bindings::new(shared.secret.table()),
             intercept: None,
             ready: VecDeque::new(),
+        };
+        if shared.config.intercept.udp {
+            table.intercept();
         }
+        table
+    }
+
+    fn intercept(&mut self) -> UdpId {
+        let anywhere = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+        *self.intercept.get_or_insert_with(|| self.sockets.insert(Socket::new(anywhere)))
     }
 
     /// Whether `poll_transmit` may have something to send.
@@ -79,7 +89,8 @@ impl Stack {
     /// If another socket has that very address, it is not ours, or no port is free.
     pub fn udp_bind(&mut self, local: SocketAddr) -> Result<UdpId, BindError> {
         let ip = local.ip().to_canonical();
-        if !ip.is_unspecified() && !self.shared.is_local(ip) {
+        let ours = is_host(ip) && self.shared.is_local(ip);
+        if !ours && !ip.is_unspecified() {
             return Err(BindError::NotOurs);
         }
         let bindings = &mut self.udp.bindings;
@@ -96,14 +107,12 @@ impl Stack {
         Ok(id)
     }
 
-    /// The socket that gets every datagram no other socket wants, to whatever address and port; opened
-    /// if it is not. What it [receives](Udp::receive) says where it was sent to, and it
-    /// [sends](Udp::send_from) from anywhere.
+    /// The socket that gets every datagram no other socket wants, to whatever address and port. It is
+    /// open from the start with [`Intercept::udp`](crate::Intercept), else from the first call of this.
+    /// What it [receives](Udp::receive) says where it was sent to, and it [sends](Udp::send_from) from
+    /// anywhere.
     pub fn udp_intercept(&mut self) -> UdpId {
-        self.shared.config.intercept.udp = true;
-        let sockets = &mut self.udp.sockets;
-        let anywhere = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
-        *self.udp.intercept.get_or_insert_with(|| sockets.insert(Socket::new(anywhere)))
+        self.udp.intercept()
     }
 
     /// A look at a socket; `None` if it was closed.

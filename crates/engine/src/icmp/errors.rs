@@ -18,7 +18,7 @@ const SERVICE: u8 = 0x1c;
 const REDIRECT_V6: u8 = 137;
 
 /// Sends an ICMP error about a packet that arrived, from the address it was sent to (U3), if one may
-/// be sent (`RESETS.md` 4.2) and the rate limit lets it (4.3).
+/// be sent (I0) and the rate limits let it (D9).
 pub(crate) fn send_error(
     shared: &mut Shared,
     icmp: &mut Icmp,

@@ -4,12 +4,12 @@ use super::UdpId;
 use crate::end::FourTuple;
 use crate::isn::Seeded;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::ops::RangeInclusive;
 use hashbrown::HashMap;
 
-/// First of the ports that IANA sets aside for this (RFC 6335 section 6).
-const DYNAMIC: u16 = 49_152;
-/// Where the search goes on when all of those are taken.
-const FURTHER: u16 = 32_768;
+/// Where an ephemeral port comes from: the ports that IANA sets aside for this (RFC 6335 section 6),
+/// and when all are taken as many below.
+const EPHEMERAL: [RangeInclusive<u16>; 2] = [49_152..=65_535, 32_768..=49_151];
 
 /// Finds the socket of a datagram by three look-ups, however many sockets there are.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Bindings {
     bound: HashMap<SocketAddr, Holder, Seeded>,
     /// How many of `bound` there are at a port.
     ports: HashMap<u16, u32, Seeded>,
+    /// How many ports of each range are in `ports`.
+    taken: [usize; EPHEMERAL.len()],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,7 @@ impl Bindings {
             connected: HashMap::with_hasher(hasher.clone()),
             bound: HashMap::with_hasher(hasher.clone()),
             ports: HashMap::with_hasher(hasher),
+            taken: [0; EPHEMERAL.len()],
         }
     }
 
@@ -63,14 +66,16 @@ impl Bindings {
         keys(local).any(|key| self.bound.contains_key(&key))
     }
 
-    pub fn is_connected(&self, flow: &FourTuple) -> bool {
-        self.connected.contains_key(flow)
-    }
-
     pub fn bind(&mut self, local: SocketAddr, id: UdpId) {
         for key in keys(local) {
             self.bound.insert(key, Holder { id, connected: false });
-            *self.ports.entry(key.port()).or_default() += 1;
+            let count = self.ports.entry(key.port()).or_default();
+            *count += 1;
+            if *count == 1
+                && let Some(range) = range_of(key.port())
+            {
+                self.taken[range] += 1;
+            }
         }
     }
 
@@ -99,8 +104,12 @@ impl Bindings {
             }
             if let Some(count) = self.ports.get_mut(&key.port()) {
                 *count -= 1;
-                if *count == 0 {
-                    self.ports.remove(&key.port());
+                if *count > 0 {
+                    continue;
+                }
+                self.ports.remove(&key.port());
+                if let Some(range) = range_of(key.port()) {
+                    self.taken[range] -= 1;
                 }
             }
         }
@@ -109,14 +118,19 @@ impl Bindings {
     /// A port that no socket has at any address. The search starts at a place nobody can guess
     /// (RFC 6056 section 3.3.2).
     pub fn ephemeral_port(&self, random: u64) -> Option<u16> {
-        let ranges = [(DYNAMIC, u32::from(u16::MAX - DYNAMIC) + 1), (FURTHER, u32::from(DYNAMIC - FURTHER))];
-        ranges.into_iter().find_map(|(first, count)| {
-            let start = (random % u64::from(count)) as u32;
-            (0..count)
-                .map(|i| first + ((start + i) % count) as u16)
-                .find(|port| !self.ports.contains_key(port))
+        EPHEMERAL.iter().zip(self.taken).find_map(|(range, taken)| {
+            if taken == range.len() {
+                return None;
+            }
+            let start = range.start() + (random % range.len() as u64) as u16;
+            (start..=*range.end()).chain(*range.start()..start).find(|port| !self.ports.contains_key(port))
         })
     }
+}
+
+/// To which of the ephemeral ranges a port belongs.
+fn range_of(port: u16) -> Option<usize> {
+    EPHEMERAL.iter().position(|range| range.contains(&port))
 }
 
 /// Under which addresses a socket is to be found.

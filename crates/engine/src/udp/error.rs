@@ -39,8 +39,8 @@ pub enum UdpError {
 }
 
 impl UdpError {
-    /// What an ICMP error means to a connected socket, if it is one that does not pass (`RESETS.md`
-    /// 4.4, the rows "hard").
+    /// What an ICMP error means to a connected socket, if it is one that does not pass. As
+    /// Linux; RFC 1122 section 4.1.3.3 asks only that errors are passed up.
     pub const fn from_icmp(icmp: IcmpError) -> Option<Self> {
         if icmp.v6 {
             Self::from_icmp_v6(icmp.kind, icmp.code)

@@ -61,7 +61,7 @@ impl<'a> Udp<'a> {
         }
         let flow = FourTuple { local: self.source(bound, remote)?, remote };
         let before = self.socket().flow;
-        if before != Some(flow) && self.table.bindings.is_connected(&flow) {
+        if before != Some(flow) && self.table.bindings.connected(&flow).is_some() {
             return Err(UdpError::InUse);
         }
         if let Some(before) = before {
