@@ -33,7 +33,7 @@ pub struct Stack {
     pub(crate) tcp: TcpTable,
     pub(crate) udp: UdpTable,
     pub(crate) icmp: Icmp,
-    reassembly: Reassembly,
+    pub(crate) reassembly: Reassembly,
 }
 
 impl Stack {
