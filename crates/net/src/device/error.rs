@@ -1,0 +1,61 @@
+use std::{fmt, io};
+
+/// A request to the kernel about a network device that was refused, and which one.
+#[derive(Debug)]
+pub struct DeviceError {
+    operation: String,
+    source: io::Error,
+}
+
+impl DeviceError {
+    /// `operation` completes the sentence "cannot ...".
+    pub(crate) fn new(operation: impl Into<String>, source: io::Error) -> Self {
+        Self { operation: operation.into(), source }
+    }
+
+    /// What was asked for, as the end of a sentence that begins with "cannot".
+    pub fn operation(&self) -> &str {
+        &self.operation
+    }
+
+    /// The errno of the refusal, if it came from the kernel.
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+}
+
+impl fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.operation, self.source)
+    }
+}
+
+impl std::error::Error for DeviceError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+impl From<DeviceError> for io::Error {
+    fn from(error: DeviceError) -> Self {
+        io::Error::new(error.source.kind(), error)
+    }
+}
+
+/// Names the operation that a system call belonged to.
+pub(crate) trait Operation<T> {
+    /// Turns the failure into a [`DeviceError`]; `operation` completes "cannot ...".
+    fn operation(self, operation: impl FnOnce() -> String) -> Result<T, DeviceError>;
+}
+
+impl<T> Operation<T> for nix::Result<T> {
+    fn operation(self, operation: impl FnOnce() -> String) -> Result<T, DeviceError> {
+        self.map_err(|errno| DeviceError::new(operation(), errno.into()))
+    }
+}
+
+impl<T> Operation<T> for io::Result<T> {
+    fn operation(self, operation: impl FnOnce() -> String) -> Result<T, DeviceError> {
+        self.map_err(|error| DeviceError::new(operation(), error))
+    }
+}

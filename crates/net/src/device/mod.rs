@@ -1,0 +1,125 @@
+//! Links to the Linux kernel: [`Tun`], and [`Veth`] where there is no /dev/net/tun.
+//!
+//! Both carry super-segments and partial checksums where the kernel does. Both never block: what the kernel does not
+//! take at once is dropped and counted. A device can be made in one process and network namespace ([`tun::create`],
+//! [`veth::create`]), passed as a descriptor, and used in another ([`Device::from_fd`]).
+
+mod error;
+mod frames;
+pub mod netlink;
+mod reactor;
+mod sys;
+pub mod tun;
+pub mod veth;
+mod virtio;
+
+use std::{
+    fmt, io,
+    os::fd::OwnedFd,
+    str::FromStr,
+    task::{Context, Poll},
+};
+
+use lastack_engine::{Instant, Received, Transmit};
+use lastack_link::{Capabilities, Link};
+
+pub use error::DeviceError;
+pub use frames::Dropped;
+pub use netlink::{LinkSettings, Netlink};
+pub use tun::Tun;
+pub use veth::Veth;
+
+/// The kinds of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// [`Tun`].
+    Tun,
+    /// [`Veth`].
+    Veth,
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tun => "tun",
+            Self::Veth => "veth",
+        })
+    }
+}
+
+impl FromStr for DeviceKind {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "tun" => Ok(Self::Tun),
+            "veth" => Ok(Self::Veth),
+            other => Err(format!("unknown kind of device {other:?}: it is tun or veth")),
+        }
+    }
+}
+
+/// A device of either kind.
+#[derive(Debug)]
+pub enum Device {
+    /// A TUN interface.
+    Tun(Tun),
+    /// A veth pair.
+    Veth(Veth),
+}
+
+impl Device {
+    /// Makes a link of a descriptor, which [`tun::create`] or [`veth::create`] made, for an interface with this MTU.
+    pub fn from_fd(kind: DeviceKind, fd: OwnedFd, mtu: usize) -> Result<Self, DeviceError> {
+        match kind {
+            DeviceKind::Tun => Tun::from_fd(fd, mtu).map(Self::Tun),
+            DeviceKind::Veth => Veth::from_fd(fd, mtu).map(Self::Veth),
+        }
+    }
+
+    /// Which it is.
+    pub fn kind(&self) -> DeviceKind {
+        match self {
+            Self::Tun(_) => DeviceKind::Tun,
+            Self::Veth(_) => DeviceKind::Veth,
+        }
+    }
+
+    /// Packets lost between us and the kernel.
+    pub fn dropped(&mut self) -> Dropped {
+        match self {
+            Self::Tun(tun) => tun.dropped(),
+            Self::Veth(veth) => veth.dropped(),
+        }
+    }
+}
+
+impl Link for Device {
+    fn capabilities(&self) -> Capabilities {
+        match self {
+            Self::Tun(tun) => tun.capabilities(),
+            Self::Veth(veth) => veth.capabilities(),
+        }
+    }
+
+    fn send(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) {
+        match self {
+            Self::Tun(tun) => tun.send(now, packet, transmit),
+            Self::Veth(veth) => veth.send(now, packet, transmit),
+        }
+    }
+
+    fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
+        match self {
+            Self::Tun(tun) => tun.recv(now, packet),
+            Self::Veth(veth) => veth.recv(now, packet),
+        }
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tun(tun) => tun.poll_readable(cx),
+            Self::Veth(veth) => veth.poll_readable(cx),
+        }
+    }
+}

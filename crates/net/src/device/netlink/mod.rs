@@ -1,0 +1,310 @@
+//! The few rtnetlink requests that a device and a namespace need. They concern the network namespace of the calling
+//! thread and want CAP_NET_ADMIN there.
+
+mod message;
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsRawFd, OwnedFd},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType},
+};
+
+use super::{DeviceError, error::Operation};
+use message::{AddressBody, LinkBody, Message, RouteBody};
+
+/// VETH_INFO_PEER (linux/veth.h).
+const VETH_INFO_PEER: u16 = 1;
+/// IFLA_INET6_ADDR_GEN_MODE and its value "none" (linux/if_link.h).
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+
+/// How long to wait for an address, and how long before asking again.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
+const ADDRESS_PAUSE: Duration = Duration::from_micros(200);
+
+/// The index of the loopback interface of every network namespace.
+pub const LOOPBACK: u32 = 1;
+
+/// How a link is to be brought up. What is `None` or false stays as the kernel made it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkSettings {
+    /// The largest IP packet.
+    pub mtu: Option<u32>,
+    /// IFF_NOARP: no ARP, no neighbour discovery.
+    pub no_arp: bool,
+    /// How many packets wait for the reader.
+    pub tx_queue_len: Option<u32>,
+    /// No IPv6 link-local address is made, so no router is solicited.
+    pub no_link_local: bool,
+}
+
+/// One end of a veth pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VethEnd<'a> {
+    /// The interface's name.
+    pub name: &'a str,
+    /// Its Ethernet address.
+    pub address: [u8; 6],
+}
+
+/// A route socket.
+#[derive(Debug)]
+pub struct Netlink {
+    socket: OwnedFd,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// Opens a route socket in the calling thread's network namespace.
+    pub fn open() -> Result<Self, DeviceError> {
+        let open = || -> nix::Result<OwnedFd> {
+            let socket = nix::sys::socket::socket(
+                AddressFamily::Netlink,
+                SockType::Raw,
+                SockFlag::SOCK_CLOEXEC,
+                SockProtocol::NetlinkRoute,
+            )?;
+            nix::sys::socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+            Ok(socket)
+        };
+        let socket = open().operation(|| "open a netlink route socket".to_owned())?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Brings the link up with these settings.
+    pub fn set_up(&mut self, index: u32, settings: &LinkSettings) -> Result<(), DeviceError> {
+        if settings.no_link_local {
+            self.call(no_link_local(index), || {
+                format!("turn off IPv6 link-local addresses of interface {index}")
+            })?;
+        }
+        self.call(up(index, settings), || format!("bring interface {index} up"))
+    }
+
+    /// Makes a pair of connected Ethernet interfaces.
+    pub fn create_veth(&mut self, near: VethEnd<'_>, far: VethEnd<'_>) -> Result<(), DeviceError> {
+        self.call(veth(near, far), || format!("create the veth pair {} and {}", near.name, far.name))
+    }
+
+    /// Removes a link; of a veth pair, both ends.
+    pub fn remove(&mut self, index: u32) -> Result<(), DeviceError> {
+        let body = LinkBody { index: index as i32, ..LinkBody::default() };
+        self.call(Message::new(libc::RTM_DELLINK, 0, &body), || format!("remove interface {index}"))
+    }
+
+    /// Gives the link an address. An IPv6 address can be used at once (no duplicate address detection).
+    pub fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> Result<(), DeviceError> {
+        self.call(new_address(index, address, prefix), || format!("add the address {address}/{prefix}"))
+    }
+
+    /// Sends everything of the gateway's family that has no better route to the gateway.
+    pub fn add_default_route(&mut self, index: u32, gateway: IpAddr) -> Result<(), DeviceError> {
+        self.call(default_route(index, gateway), || format!("add the default route via {gateway}"))
+    }
+
+    /// Waits until packets for this address of ours, on a link that is up, are taken. For IPv6 that is a moment after
+    /// [`add_address`](Self::add_address), even without duplicate address detection; a packet that comes before is lost.
+    pub fn await_address(&mut self, address: IpAddr) -> Result<(), DeviceError> {
+        let operation = || format!("see the address {address} in use");
+        let deadline = Instant::now() + ADDRESS_PATIENCE;
+        while !self.is_local(address).operation(operation)? {
+            if Instant::now() > deadline {
+                return Err(DeviceError::new(operation(), io::ErrorKind::TimedOut.into()));
+            }
+            thread::sleep(ADDRESS_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Would a packet for this address be delivered to this host?
+    fn is_local(&mut self, address: IpAddr) -> nix::Result<bool> {
+        let kind = self.exchange(route_to(address), |reply, sequence| {
+            message::route_type(reply, sequence).map(Ok).or_else(|| refusal(reply, sequence).map(Err))
+        });
+        match kind {
+            Ok(kind) => Ok(kind == libc::RTN_LOCAL),
+            Err(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn call(&mut self, message: Message, operation: impl FnOnce() -> String) -> Result<(), DeviceError> {
+        let acknowledged = |reply: &[u8], sequence| match message::acknowledgement(reply, sequence)? {
+            0 => Some(Ok(())),
+            errno => Some(Err(Errno::from_raw(errno))),
+        };
+        self.exchange(message, acknowledged).operation(operation)
+    }
+
+    /// Sends the request and reads until `answer` finds what it asks for; what is left of earlier answers is passed over.
+    fn exchange<T>(
+        &mut self,
+        message: Message,
+        answer: impl Fn(&[u8], u32) -> Option<nix::Result<T>>,
+    ) -> nix::Result<T> {
+        self.sequence += 1;
+        nix::unistd::write(&self.socket, &message.finish(self.sequence))?;
+        let mut reply = [0; 4096];
+        loop {
+            let len = match nix::unistd::read(&self.socket, &mut reply) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            if let Some(answer) = answer(&reply[..len], self.sequence) {
+                return answer;
+            }
+        }
+    }
+}
+
+/// The errno, if the kernel refused this request.
+fn refusal(reply: &[u8], sequence: u32) -> Option<Errno> {
+    message::acknowledgement(reply, sequence).filter(|&errno| errno != 0).map(Errno::from_raw)
+}
+
+/// The index of the interface with this name.
+pub fn index_of(name: &str) -> Result<u32, DeviceError> {
+    nix::net::if_::if_nametoindex(name).operation(|| format!("find the interface {name}"))
+}
+
+fn up(index: u32, settings: &LinkSettings) -> Message {
+    let mut flags = libc::IFF_UP;
+    if settings.no_arp {
+        flags |= libc::IFF_NOARP;
+    }
+    let body =
+        LinkBody { index: index as i32, flags: flags as u32, change: flags as u32, ..LinkBody::default() };
+    let mut message = Message::new(libc::RTM_NEWLINK, 0, &body);
+    if let Some(mtu) = settings.mtu {
+        message.attribute(libc::IFLA_MTU, &mtu.to_ne_bytes());
+    }
+    if let Some(len) = settings.tx_queue_len {
+        message.attribute(libc::IFLA_TXQLEN, &len.to_ne_bytes());
+    }
+    message
+}
+
+fn no_link_local(index: u32) -> Message {
+    let body = LinkBody { index: index as i32, ..LinkBody::default() };
+    let mut message = Message::new(libc::RTM_NEWLINK, 0, &body);
+    message.nest(libc::IFLA_AF_SPEC, |message| {
+        message.nest(libc::AF_INET6 as u16, |message| {
+            message.attribute(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+        });
+    });
+    message
+}
+
+fn veth(near: VethEnd<'_>, far: VethEnd<'_>) -> Message {
+    let end = |message: &mut Message, end: VethEnd<'_>| {
+        message.name(libc::IFLA_IFNAME, end.name).attribute(libc::IFLA_ADDRESS, &end.address);
+    };
+    let mut message =
+        Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &LinkBody::default());
+    end(&mut message, near);
+    message.nest(libc::IFLA_LINKINFO, |message| {
+        message.name(libc::IFLA_INFO_KIND, "veth").nest(libc::IFLA_INFO_DATA, |message| {
+            message.nest(VETH_INFO_PEER, |message| {
+                end(message.body(&LinkBody::default()), far);
+            });
+        });
+    });
+    message
+}
+
+fn new_address(index: u32, address: IpAddr, prefix: u8) -> Message {
+    let body = AddressBody { family: message::family(address), prefix, flags: 0, scope: 0, index };
+    let octets = message::octets(address);
+    let mut message = Message::new(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &body);
+    message
+        .attribute(libc::IFA_LOCAL, &octets)
+        .attribute(libc::IFA_ADDRESS, &octets)
+        .attribute(libc::IFA_FLAGS, &libc::IFA_F_NODAD.to_ne_bytes());
+    message
+}
+
+fn default_route(index: u32, gateway: IpAddr) -> Message {
+    let body = RouteBody {
+        family: message::family(gateway),
+        destination_prefix: 0,
+        source_prefix: 0,
+        tos: 0,
+        table: libc::RT_TABLE_MAIN,
+        protocol: libc::RTPROT_STATIC,
+        scope: libc::RT_SCOPE_UNIVERSE,
+        kind: libc::RTN_UNICAST,
+        flags: 0,
+    };
+    let mut message = Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &body);
+    message
+        .attribute(libc::RTA_OIF, &index.to_ne_bytes())
+        .attribute(libc::RTA_GATEWAY, &message::octets(gateway));
+    message
+}
+
+fn route_to(address: IpAddr) -> Message {
+    let octets = message::octets(address);
+    let prefix = octets.len() as u8 * 8;
+    let body =
+        RouteBody { family: message::family(address), destination_prefix: prefix, ..RouteBody::default() };
+    let mut message = Message::new(libc::RTM_GETROUTE, 0, &body);
+    message.attribute(libc::RTA_DST, &octets);
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `ip link set dev IF up mtu 1500 arp off` sends: the golden octets after the header, from linux/if_link.h.
+    #[test]
+    fn up_carries_the_flags_and_the_mtu() {
+        let settings = LinkSettings { mtu: Some(1500), no_arp: true, ..LinkSettings::default() };
+        let octets = up(9, &settings).finish(1);
+        let flags = 0x81u32.to_ne_bytes();
+        assert_eq!(octets[20..24], 9i32.to_ne_bytes());
+        assert_eq!(octets[24..28], flags);
+        assert_eq!(octets[28..32], flags, "only these flags change");
+        let mut mtu = vec![];
+        mtu.extend_from_slice(&8u16.to_ne_bytes());
+        mtu.extend_from_slice(&4u16.to_ne_bytes());
+        mtu.extend_from_slice(&1500u32.to_ne_bytes());
+        assert_eq!(octets[32..], mtu);
+    }
+
+    #[test]
+    fn an_address_skips_duplicate_detection() {
+        let octets = new_address(3, "fd00::100".parse().unwrap(), 64).finish(1);
+        assert_eq!(octets[16..20], [10, 64, 0, 0]);
+        assert_eq!(octets[20..24], 3u32.to_ne_bytes());
+        assert_eq!(octets.len(), 24 + 20 + 20 + 8);
+        assert_eq!(octets[octets.len() - 4..], 2u32.to_ne_bytes(), "IFA_F_NODAD");
+    }
+
+    #[test]
+    fn a_default_route_has_no_destination() {
+        let octets = default_route(3, "10.0.2.2".parse().unwrap()).finish(1);
+        assert_eq!(octets[16..24], [2, 0, 0, 0, 254, 4, 0, 1]);
+        assert_eq!(octets[28..32], [8, 0, 4, 0], "RTA_OIF");
+        assert_eq!(octets[octets.len() - 4..], [10, 0, 2, 2]);
+    }
+
+    #[test]
+    fn a_veth_names_both_ends() {
+        let near = VethEnd { name: "tun0", address: [2, 0, 0, 0, 0, 1] };
+        let far = VethEnd { name: "far0", address: [2, 0, 0, 0, 0, 2] };
+        let octets = veth(near, far).finish(1);
+        let at = |needle: &[u8]| octets.windows(needle.len()).position(|window| window == needle);
+        let (kind, name) = (at(b"veth\0").unwrap(), at(b"far0\0").unwrap());
+        assert!(at(b"tun0\0").unwrap() < kind && kind < name);
+        assert!(at(&far.address).unwrap() > name);
+        assert_eq!(octets[0..4], (octets.len() as u32).to_ne_bytes());
+    }
+}

@@ -1,0 +1,110 @@
+//! TUN interfaces.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    task::{Context, Poll},
+};
+
+use lastack_engine::{Instant, Received, Transmit};
+use lastack_link::{Capabilities, Link};
+
+use super::{
+    DeviceError, Dropped,
+    error::Operation,
+    frames::{Format, Frames, Offload},
+    sys, virtio,
+};
+
+/// What we take from the kernel, the most first: TCP super-segments (with ECN), and UDP's since Linux 6.2.
+const OFFLOADS: [(libc::c_uint, Offload); 2] = {
+    const TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    [(TCP | libc::TUN_F_USO4 | libc::TUN_F_USO6, Offload::TcpUdp), (TCP, Offload::Tcp)]
+};
+
+/// A TUN interface: the kernel routes IP packets to us and takes ours as arrivals. Where the kernel can, packets pass as
+/// super-segments of up to 64 KiB, with checksums left to whoever puts them on a wire.
+#[derive(Debug)]
+pub struct Tun {
+    frames: Frames,
+    name: String,
+}
+
+impl Tun {
+    /// Attaches to the TUN interface `name` of this thread's network namespace, making it if there is none. The
+    /// interface is left as it is: bring it up and give it addresses with [`Netlink`](super::Netlink) or `ip`.
+    pub fn open(name: &str) -> Result<Self, DeviceError> {
+        let fd = create(name)?;
+        let name = sys::tun_attachment(fd.as_fd()).operation(|| format!("ask for the name of {name}"))?.name;
+        let mtu =
+            sys::interface_mtu(&name).operation(|| format!("ask for the MTU of {name} (SIOCGIFMTU)"))?;
+        Self::from_fd(fd, mtu)
+    }
+
+    /// Takes a descriptor that is attached to a TUN interface, of this namespace or another. `mtu` is the interface's.
+    pub fn from_fd(fd: OwnedFd, mtu: usize) -> Result<Self, DeviceError> {
+        let attachment = sys::tun_attachment(fd.as_fd()).operation(|| {
+            "use the descriptor: it is not attached to a TUN interface (TUNGETIFF)".to_owned()
+        })?;
+        let name = attachment.name;
+        if attachment.flags & libc::IFF_TUN == 0 || attachment.flags & libc::IFF_NO_PI == 0 {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "it needs IFF_TUN and IFF_NO_PI");
+            return Err(DeviceError::new(format!("use the interface {name}"), error));
+        }
+        let virtio = attachment.flags & libc::IFF_VNET_HDR != 0;
+        let offload = if virtio { negotiate(fd.as_fd(), &name)? } else { Offload::None };
+        sys::set_nonblocking(fd.as_fd()).operation(|| format!("make {name} nonblocking"))?;
+        let format = Format { virtio, ethernet: None, offload };
+        Ok(Self { frames: Frames::new(fd, format, mtu), name })
+    }
+
+    /// The interface's name in its namespace.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Packets lost between us and the kernel.
+    pub fn dropped(&self) -> Dropped {
+        Dropped { sent: self.frames.dropped(), received: 0 }
+    }
+}
+
+impl Link for Tun {
+    fn capabilities(&self) -> Capabilities {
+        self.frames.capabilities()
+    }
+
+    fn send(&mut self, _now: Instant, packet: &[u8], transmit: &Transmit) {
+        self.frames.send(packet, transmit);
+    }
+
+    fn recv(&mut self, _now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
+        self.frames.recv(packet)
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.frames.poll_readable(cx)
+    }
+}
+
+/// Opens /dev/net/tun and attaches it to the TUN interface `name`, with virtio headers if the kernel has them. The
+/// descriptor can be passed to another process, which makes a link of it by [`Tun::from_fd`].
+pub fn create(name: &str) -> Result<OwnedFd, DeviceError> {
+    let fd = sys::open_tun_device().operation(|| "open /dev/net/tun".to_owned())?;
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI;
+    let attach = |flags| sys::attach_tun(fd.as_fd(), name, flags);
+    match attach(flags | libc::IFF_VNET_HDR) {
+        // An interface that exists without virtio headers, or a kernel without them.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => attach(flags),
+        other => other,
+    }
+    .operation(|| format!("attach to the TUN interface {name} (TUNSETIFF)"))?;
+    Ok(fd)
+}
+
+fn negotiate(fd: BorrowedFd<'_>, name: &str) -> Result<Offload, DeviceError> {
+    sys::set_tun_header_len(fd, virtio::LEN)
+        .operation(|| format!("set the header length of {name} (TUNSETVNETHDRSZ)"))?;
+    let taken = OFFLOADS.iter().find(|(features, _)| sys::set_tun_offload(fd, *features).is_ok());
+    Ok(taken.map_or(Offload::None, |&(_, offload)| offload))
+}

@@ -1,0 +1,246 @@
+//! The virtio network header (virtio 1.2 section 5.1.6, linux/virtio_net.h): what the kernel tells us of a packet beside
+//! its octets, and we the kernel. Ten octets, numbers in the host's order.
+
+use lastack_engine::{Received, Transmit};
+use lastack_wire::ip;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Octets of the header.
+pub(super) const LEN: usize = size_of::<NetHeader>();
+
+const NEEDS_CSUM: u8 = 1;
+const DATA_VALID: u8 = 2;
+
+const GSO_NONE: u8 = 0;
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+const GSO_UDP_L4: u8 = 5;
+const GSO_ECN: u8 = 0x80;
+
+/// Offset of the octet with CWR in a TCP header, and the bit.
+const TCP_FLAGS_AT: usize = 13;
+const TCP_CWR: u8 = 0x80;
+
+/// `struct virtio_net_hdr`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub(super) struct NetHeader {
+    flags: u8,
+    gso_type: u8,
+    /// Octets of all headers; a hint.
+    header_len: u16,
+    /// Octets of payload in each packet that this one is to be cut into.
+    gso_size: u16,
+    /// Where the checksum begins to count, from the start of the frame.
+    csum_start: u16,
+    /// Where the checksum is stored, from `csum_start`.
+    csum_offset: u16,
+}
+
+/// Where in a packet the transport header begins, and which it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Transport {
+    at: u16,
+    protocol: u8,
+    v6: bool,
+}
+
+impl NetHeader {
+    /// The header for a packet of ours that follows `link_header` octets of another header. `None`: no header can say
+    /// what `transmit` asks for (a super-segment that is not TCP or UDP, or has a checksum of its own).
+    pub(super) fn outgoing(packet: &[u8], transmit: &Transmit, link_header: usize) -> Option<Self> {
+        let payload = packet.len().checked_sub(usize::from(transmit.header_len))?;
+        let segment_size = transmit.segment_size.filter(|&size| usize::from(size) < payload);
+        if segment_size.is_none() && !transmit.partial_checksum {
+            return Some(Self::default());
+        }
+        if !transmit.partial_checksum {
+            return None;
+        }
+        let transport = Transport::of(packet)?;
+        let link_header = u16::try_from(link_header).ok()?;
+        let mut header = Self {
+            flags: NEEDS_CSUM,
+            gso_type: GSO_NONE,
+            header_len: link_header + transmit.header_len,
+            gso_size: 0,
+            csum_start: link_header + transport.at,
+            csum_offset: transport.checksum_offset()?,
+        };
+        if let Some(size) = segment_size {
+            header.gso_type = transport.gso_type(packet)?;
+            header.gso_size = size;
+        }
+        Some(header)
+    }
+
+    /// What is known of a packet that arrived with this header. One whose checksum is still to be completed was made
+    /// on this machine and has not been damaged on any wire.
+    pub(super) fn received(&self) -> Received {
+        Received { checksum_good: self.flags & (NEEDS_CSUM | DATA_VALID) != 0 }
+    }
+
+    /// If it is several UDP datagrams in one: octets of payload of each.
+    pub(super) fn datagram_size(&self) -> Option<u16> {
+        (self.gso_type & !GSO_ECN == GSO_UDP_L4 && self.gso_size > 0).then_some(self.gso_size)
+    }
+}
+
+impl Transport {
+    fn of(packet: &[u8]) -> Option<Self> {
+        match packet.first()? >> 4 {
+            4 => Some(Self { at: u16::from(packet[0] & 0xf) * 4, protocol: *packet.get(9)?, v6: false }),
+            6 => Some(Self { at: 40, protocol: *packet.get(6)?, v6: true }),
+            _ => None,
+        }
+    }
+
+    fn checksum_offset(self) -> Option<u16> {
+        match self.protocol {
+            ip::TCP => Some(16),
+            ip::UDP => Some(6),
+            ip::ICMPV6 => Some(2),
+            _ => None,
+        }
+    }
+
+    fn gso_type(self, packet: &[u8]) -> Option<u8> {
+        match (self.protocol, self.v6) {
+            (ip::UDP, _) => Some(GSO_UDP_L4),
+            (ip::TCP, v6) => {
+                let flags = packet.get(usize::from(self.at) + TCP_FLAGS_AT)?;
+                // CWR stands in the first segment only (RFC 3168 section 6.1.2); the bit has the kernel cut it so.
+                let ecn = if flags & TCP_CWR != 0 { GSO_ECN } else { 0 };
+                Some(if v6 { GSO_TCPV6 } else { GSO_TCPV4 } | ecn)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use lastack_wire::{ip::IpHeader, tcp::TcpFlags, tcp::TcpHeader, udp::UdpHeader};
+
+    use super::*;
+
+    fn addresses(v6: bool) -> (IpAddr, IpAddr) {
+        if v6 {
+            ("fd00::100".parse().unwrap(), "fd00::2".parse().unwrap())
+        } else {
+            ("10.0.2.100".parse().unwrap(), "10.0.2.2".parse().unwrap())
+        }
+    }
+
+    fn tcp(v6: bool, flags: TcpFlags, text: usize) -> Vec<u8> {
+        let (src, dst) = addresses(v6);
+        let header = TcpHeader { src_port: 80, dst_port: 5000, flags, ..TcpHeader::default() };
+        let mut packet = Vec::new();
+        IpHeader::new(src, dst, ip::TCP).emit(header.len() + text, &mut packet);
+        header.emit(&mut packet);
+        packet.resize(packet.len() + text, 7);
+        packet
+    }
+
+    fn udp(v6: bool, payload: usize) -> Vec<u8> {
+        let (src, dst) = addresses(v6);
+        let ip = IpHeader::new(src, dst, ip::UDP);
+        let mut packet = Vec::new();
+        ip.emit(8 + payload, &mut packet);
+        UdpHeader { src_port: 53, dst_port: 5000 }.emit(&ip, &vec![7; payload], &mut packet);
+        packet
+    }
+
+    fn super_segment(header_len: u16, size: u16) -> Transmit {
+        Transmit { segment_size: Some(size), header_len, partial_checksum: true, ..Transmit::default() }
+    }
+
+    #[test]
+    fn the_octets_are_those_of_the_kernel() {
+        let header =
+            NetHeader::outgoing(&tcp(false, TcpFlags::ACK, 3000), &super_segment(40, 1400), 0).unwrap();
+        let mut octets = vec![1, 1];
+        for number in [40u16, 1400, 20, 16] {
+            octets.extend_from_slice(&number.to_ne_bytes());
+        }
+        assert_eq!(header.as_bytes(), octets);
+        assert_eq!(LEN, 10);
+    }
+
+    #[test]
+    fn super_segments_have_the_type_of_their_transport() {
+        let cases = [
+            (tcp(false, TcpFlags::ACK, 3000), 40, GSO_TCPV4, 20, 16),
+            (tcp(true, TcpFlags::ACK, 3000), 60, GSO_TCPV6, 40, 16),
+            (tcp(false, TcpFlags::ACK | TcpFlags::CWR, 3000), 40, GSO_TCPV4 | GSO_ECN, 20, 16),
+            (tcp(true, TcpFlags::ACK | TcpFlags::CWR, 3000), 60, GSO_TCPV6 | GSO_ECN, 40, 16),
+            (udp(false, 3000), 28, GSO_UDP_L4, 20, 6),
+            (udp(true, 3000), 48, GSO_UDP_L4, 40, 6),
+        ];
+        for (packet, header_len, gso_type, csum_start, csum_offset) in cases {
+            for link_header in [0, 14] {
+                let header =
+                    NetHeader::outgoing(&packet, &super_segment(header_len, 1200), link_header).unwrap();
+                let link_header = link_header as u16;
+                let expected = NetHeader {
+                    flags: NEEDS_CSUM,
+                    gso_type,
+                    header_len: header_len + link_header,
+                    gso_size: 1200,
+                    csum_start: csum_start + link_header,
+                    csum_offset,
+                };
+                assert_eq!(header, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_segment_that_fits_is_not_cut() {
+        let header =
+            NetHeader::outgoing(&tcp(false, TcpFlags::ACK, 1400), &super_segment(40, 1400), 0).unwrap();
+        assert_eq!((header.gso_type, header.gso_size, header.flags), (GSO_NONE, 0, NEEDS_CSUM));
+    }
+
+    #[test]
+    fn a_packet_with_its_own_checksum_needs_nothing() {
+        let transmit = Transmit { header_len: 40, ..Transmit::default() };
+        assert_eq!(
+            NetHeader::outgoing(&tcp(false, TcpFlags::ACK, 9), &transmit, 14),
+            Some(NetHeader::default())
+        );
+    }
+
+    #[test]
+    fn what_no_header_can_say_is_refused() {
+        let whole = Transmit { segment_size: Some(1000), header_len: 40, ..Transmit::default() };
+        assert_eq!(NetHeader::outgoing(&tcp(false, TcpFlags::ACK, 3000), &whole, 0), None);
+        let (src, dst) = addresses(false);
+        let mut icmp = Vec::new();
+        IpHeader::new(src, dst, ip::ICMP).emit(3000, &mut icmp);
+        icmp.resize(3020, 0);
+        assert_eq!(NetHeader::outgoing(&icmp, &super_segment(28, 1000), 0), None);
+        assert_eq!(NetHeader::outgoing(&[], &super_segment(0, 1000), 0), None);
+        assert_eq!(NetHeader::outgoing(&[0x45], &super_segment(40, 1000), 0), None);
+    }
+
+    #[test]
+    fn partial_and_tested_checksums_are_good() {
+        let received = |flags| NetHeader { flags, ..NetHeader::default() }.received();
+        assert!(!received(0).checksum_good);
+        assert!(received(NEEDS_CSUM).checksum_good);
+        assert!(received(DATA_VALID).checksum_good);
+    }
+
+    #[test]
+    fn only_udp_super_segments_are_datagrams() {
+        let size =
+            |gso_type, gso_size| NetHeader { gso_type, gso_size, ..NetHeader::default() }.datagram_size();
+        assert_eq!(size(GSO_UDP_L4, 1200), Some(1200));
+        assert_eq!(size(GSO_UDP_L4, 0), None);
+        assert_eq!(size(GSO_TCPV4, 1448), None);
+        assert_eq!(size(GSO_NONE, 0), None);
+    }
+}
