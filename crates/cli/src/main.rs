@@ -1,2 +1,8 @@
 //! The program.
-fn main() {}
+
+#[allow(dead_code, unused_imports, reason = "the subcommands that launch a guest come next")]
+mod namespace;
+
+fn main() {
+    namespace::intercept();
+}

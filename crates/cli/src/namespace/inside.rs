@@ -1,0 +1,257 @@
+//! The process that becomes the guest: from the hidden argument to `exec`.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs, io,
+    net::IpAddr,
+    os::{
+        fd::{AsFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+        unix::process::CommandExt,
+    },
+    process::{self, Command},
+};
+
+use lastack::device::{DeviceKind, LinkSettings, Netlink, netlink, tun, veth};
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, unshare},
+    sys::{prctl, signal::Signal},
+    unistd::{Gid, Pid, Uid, getppid},
+};
+
+use super::{
+    Failure, Plan, Step,
+    channel::{Channel, Report},
+    failure::StepResult,
+    plan::Network,
+    resolv,
+};
+
+/// The hidden first argument.
+pub(super) const HIDDEN: &str = "__namespace";
+
+/// The guest's interface, and the far end if it is a veth pair.
+const INTERFACE: &str = "lastack0";
+const FAR_END: &str = "lastack1";
+
+/// Packets that may wait in a TUN interface for us to read them.
+const QUEUE: u32 = 2000;
+
+/// Exit status of this process if it does not become the guest. The launcher does not look at it.
+const FAILED: i32 = 125;
+
+/// Becomes a guest, and does not return, if this process was started to be one. Call it first in `main`: a process
+/// with more than one thread may not enter a user namespace.
+pub fn intercept() {
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_none_or(|argument| argument != HIDDEN) {
+        return;
+    }
+    match Orders::take(arguments) {
+        Ok(orders) => {
+            let failure = orders.carry_out();
+            // If the launcher is gone there is nobody left to tell.
+            let _ = orders.channel.send(&Report::Failed(failure), None);
+        }
+        Err(error) => eprintln!("lastack: {HIDDEN} is for lastack's own use: {error}"),
+    }
+    process::exit(FAILED)
+}
+
+/// What the launcher wants.
+struct Orders {
+    channel: Channel,
+    launcher: Pid,
+    plan: Plan,
+    command: Vec<OsString>,
+}
+
+impl Orders {
+    fn take(mut arguments: impl Iterator<Item = OsString>) -> io::Result<Self> {
+        let mut number = || -> io::Result<i32> {
+            let argument = arguments.next().and_then(|argument| argument.to_str()?.parse().ok());
+            argument.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a number is missing"))
+        };
+        let (fd, launcher): (RawFd, Pid) = (number()?, Pid::from_raw(number()?));
+        let channel = Channel::inherited(fd)?;
+        let command: Vec<OsString> = arguments.collect();
+        let (plan, _) = channel.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if command.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is named"));
+        }
+        Ok(Self { channel, launcher, plan, command })
+    }
+
+    /// Returns only what prevented it.
+    fn carry_out(&self) -> Failure {
+        match self.prepare() {
+            Ok(()) => self.exec(),
+            Err(failure) => failure,
+        }
+    }
+
+    fn prepare(&self) -> Result<(), Failure> {
+        enter_namespaces()?;
+        self.end_with_launcher()?;
+        let mut inside = Inside { plan: &self.plan, netlink: open_netlink()?, warnings: Vec::new() };
+        let (fd, kind) = inside.make_device()?;
+        inside.configure(kind)?;
+        inside.show_resolv_conf();
+        let report = Report::Ready { veth: kind == DeviceKind::Veth, warnings: inside.warnings };
+        self.channel.send(&report, Some(fd.as_fd())).step(Step::Spawn, || "pass the device on".to_owned())
+    }
+
+    /// The guest has no network without its launcher, so it ends with it. Comes after the change of credentials, which
+    /// would cancel it.
+    fn end_with_launcher(&self) -> Result<(), Failure> {
+        prctl::set_pdeathsig(Signal::SIGKILL).step(Step::Spawn, || "tie the guest to lastack".to_owned())?;
+        if getppid() != self.launcher {
+            process::exit(FAILED);
+        }
+        Ok(())
+    }
+
+    fn exec(&self) -> Failure {
+        let program = &self.command[0];
+        let mut error = Command::new(program).args(&self.command[1..]).exec();
+        if error.kind() == io::ErrorKind::PermissionDenied && !exists(program) {
+            // A directory of PATH that may not be entered: to people that is "not found", as shells say.
+            error = Errno::ENOENT.into();
+        }
+        Failure::new(Step::Exec, format!("run {}", program.display()), &error)
+    }
+}
+
+/// Is there a file that the program's name can mean?
+fn exists(program: &OsStr) -> bool {
+    if program.as_bytes().contains(&b'/') {
+        return true;
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| directory.join(program).exists())
+}
+
+/// Enters new network and mount namespaces: as root directly, so that every user still exists inside; else within a new
+/// user namespace in which this process may do that, and in which the user is itself.
+fn enter_namespaces() -> Result<(), Failure> {
+    let (uid, gid) = (Uid::effective(), Gid::effective());
+    let namespaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
+    if uid.is_root() {
+        match unshare(namespaces) {
+            // Root in a container without CAP_SYS_ADMIN is as good as anybody.
+            Err(Errno::EPERM) => {}
+            other => {
+                return other
+                    .step(Step::Unshare, || "create network and mount namespaces (unshare)".to_owned());
+            }
+        }
+    }
+    unshare(namespaces | CloneFlags::CLONE_NEWUSER)
+        .step(Step::Unshare, || "create user, network and mount namespaces (unshare)".to_owned())?;
+    let write = |file: &str, text: String| {
+        let path = format!("/proc/self/{file}");
+        fs::write(&path, text).step(Step::UserMap, || format!("write {path}"))
+    };
+    // Without rights outside, a group map wants this first (user_namespaces(7)).
+    write("setgroups", "deny".to_owned())?;
+    write("uid_map", format!("{uid} {uid} 1"))?;
+    write("gid_map", format!("{gid} {gid} 1"))
+}
+
+fn open_netlink() -> Result<Netlink, Failure> {
+    Netlink::open().map_err(|error| Failure::device(Step::Network, &error))
+}
+
+/// Work inside of the namespaces.
+struct Inside<'a> {
+    plan: &'a Plan,
+    netlink: Netlink,
+    warnings: Vec<Failure>,
+}
+
+impl Inside<'_> {
+    fn make_device(&mut self) -> Result<(OwnedFd, DeviceKind), Failure> {
+        let mut before = None;
+        if self.plan.device.allows(DeviceKind::Tun) {
+            match tun::create(INTERFACE) {
+                Ok(fd) => return Ok((fd, DeviceKind::Tun)),
+                Err(error) => before = Some(Box::new(Failure::device(Step::Tun, &error))),
+            }
+        }
+        if !self.plan.device.allows(DeviceKind::Veth) {
+            return Err(*before.expect("TUN is allowed if veth is not"));
+        }
+        match veth::create(&mut self.netlink, INTERFACE, FAR_END, self.plan.mtu as usize) {
+            Ok(fd) => Ok((fd, DeviceKind::Veth)),
+            Err(error) => Err(Failure { before, ..Failure::device(Step::Veth, &error) }),
+        }
+    }
+
+    fn configure(&mut self, kind: DeviceKind) -> Result<(), Failure> {
+        self.set_sysctls();
+        self.network(|netlink, _| netlink.set_up(netlink::LOOPBACK, &LinkSettings::default()))?;
+        let settings = LinkSettings {
+            mtu: Some(self.plan.mtu),
+            no_arp: true,
+            tx_queue_len: (kind == DeviceKind::Tun).then_some(QUEUE),
+            no_link_local: true,
+        };
+        self.network(|netlink, index| netlink.set_up(index, &settings))?;
+        let plan = self.plan;
+        for network in &plan.networks {
+            match self.join(network) {
+                // A kernel without IPv6 is no reason to go without IPv4.
+                Err(failure) if network.address.is_ipv6() && plan.networks.len() > 1 => {
+                    self.warnings.push(failure)
+                }
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, network: &Network) -> Result<(), Failure> {
+        self.network(|netlink, index| netlink.add_address(index, network.address, network.prefix))?;
+        self.network(|netlink, index| netlink.add_default_route(index, network.gateway))?;
+        self.network(|netlink, _| netlink.await_address(network.address))
+    }
+
+    fn network(
+        &mut self,
+        request: impl FnOnce(&mut Netlink, u32) -> Result<(), lastack::device::DeviceError>,
+    ) -> Result<(), Failure> {
+        netlink::index_of(INTERFACE)
+            .and_then(|index| request(&mut self.netlink, index))
+            .map_err(|error| Failure::device(Step::Network, &error))
+    }
+
+    /// Settings of this namespace; the host's are untouched. Some systems let nobody write them; most programs do
+    /// without.
+    fn set_sysctls(&mut self) {
+        let gid = Gid::effective();
+        let mut settings = vec![
+            // Anybody may listen on port 80 here.
+            ("ipv4/ip_unprivileged_port_start".to_owned(), "0".to_owned()),
+            // Anybody may ping.
+            ("ipv4/ping_group_range".to_owned(), format!("{gid} {gid}")),
+        ];
+        if self.plan.networks.iter().any(|network| matches!(network.address, IpAddr::V6(_))) {
+            // Some systems turn IPv6 off on new interfaces; and nobody else is here who could have our address.
+            settings.push((format!("ipv6/conf/{INTERFACE}/disable_ipv6"), "0".to_owned()));
+            settings.push((format!("ipv6/conf/{INTERFACE}/accept_dad"), "0".to_owned()));
+        }
+        for (name, value) in settings {
+            let path = format!("/proc/sys/net/{name}");
+            let written = fs::write(&path, &value).step(Step::Sysctl, || format!("write {value} to {path}"));
+            self.warnings.extend(written.err());
+        }
+    }
+
+    fn show_resolv_conf(&mut self) {
+        let Some(text) = &self.plan.resolv_conf else { return };
+        let shown = resolv::make_mounts_private().and_then(|()| resolv::show(text));
+        self.warnings.extend(shown.err());
+    }
+}

@@ -1,0 +1,110 @@
+//! Signals that this process gets while a guest runs, and dying of the guest's.
+
+use std::{
+    io,
+    os::{
+        fd::{AsRawFd, IntoRawFd},
+        unix::{net::UnixStream, process::ExitStatusExt},
+    },
+    process::{self, ExitStatus},
+    sync::atomic::{AtomicI32, Ordering},
+};
+
+use libc::{c_int, c_void, siginfo_t};
+use nix::{
+    errno::Errno,
+    sys::{
+        resource::{Resource, setrlimit},
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction},
+    },
+};
+use tokio::io::Interest;
+
+/// The signals by which people and supervisors talk to a program.
+const TALK: [Signal; 6] =
+    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
+
+/// Where the handler writes; -1 before there is anything.
+static NOTES: AtomicI32 = AtomicI32::new(-1);
+
+/// The signals to this process that are meant for the guest.
+///
+/// While it exists, none of them ends this process, which has a report to write. One from the terminal (Ctrl-C) has
+/// reached the guest already, because both are in the terminal's foreground, and is not passed on; one from another
+/// process is. A signal that was ignored when this process began stays so, for the guest too (`nohup`).
+#[derive(Debug)]
+pub struct Signals {
+    notes: UnixStream,
+    watched: Option<tokio::net::UnixStream>,
+}
+
+impl Signals {
+    /// Catches the signals from now on, for the rest of this process' life. There can be one only.
+    pub fn catch() -> io::Result<Self> {
+        let (notes, end) = UnixStream::pair()?;
+        notes.set_nonblocking(true)?;
+        end.set_nonblocking(true)?;
+        let taken = NOTES.compare_exchange(-1, end.as_raw_fd(), Ordering::AcqRel, Ordering::Acquire);
+        taken.map_err(|_| io::Error::new(io::ErrorKind::AlreadyExists, "the signals are caught already"))?;
+        // The handler's, for ever.
+        let _ = end.into_raw_fd();
+        let action = SigAction::new(
+            SigHandler::SigAction(note),
+            SaFlags::SA_RESTART | SaFlags::SA_SIGINFO,
+            SigSet::empty(),
+        );
+        for signal in TALK {
+            // SAFETY: the handler is async-signal-safe: it writes two octets to a socket and keeps errno.
+            let before = unsafe { sigaction(signal, &action) }?;
+            if matches!(before.handler(), SigHandler::SigIgn) {
+                // SAFETY: this puts back what was there.
+                unsafe { sigaction(signal, &before) }?;
+            }
+        }
+        Ok(Self { notes, watched: None })
+    }
+
+    /// The next signal that is to be passed on.
+    pub async fn next(&mut self) -> io::Result<Signal> {
+        let watched = match &mut self.watched {
+            Some(watched) => watched,
+            empty => empty.insert(tokio::net::UnixStream::from_std(self.notes.try_clone()?)?),
+        };
+        loop {
+            watched.ready(Interest::READABLE).await?;
+            let mut note = [0; 2];
+            match watched.try_read(&mut note) {
+                Ok(2) if note[1] == 0 => return Ok(Signal::try_from(c_int::from(note[0]))?),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The handler: notes the signal, and whether it came from the kernel, which speaks for the terminal.
+extern "C" fn note(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
+    let errno = Errno::last_raw();
+    // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo.
+    let from_kernel = unsafe { (*info).si_code } == libc::SI_KERNEL;
+    let note = [signal as u8, u8::from(from_kernel)];
+    // SAFETY: write is async-signal-safe and reads two octets of the array. If the socket is full there are signals
+    // enough to pass on.
+    unsafe { libc::write(NOTES.load(Ordering::Acquire), note.as_ptr().cast(), note.len()) };
+    Errno::set_raw(errno);
+}
+
+/// Ends this process as the guest ended: with its exit status, or by its signal, without a core of our own.
+pub fn exit_as(status: ExitStatus) -> ! {
+    if let Some(signal) = status.signal().and_then(|number| Signal::try_from(number).ok()) {
+        // Whatever fails here, the exit below tells the same as a shell would.
+        let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+        let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the default action is no handler.
+        let _ = unsafe { sigaction(signal, &action) };
+        let _ = SigSet::from(signal).thread_unblock();
+        let _ = raise(signal);
+    }
+    process::exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+}
