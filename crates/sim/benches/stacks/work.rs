@@ -1,0 +1,104 @@
+//! The works that both stacks do through one interface.
+
+use crate::harness::Work;
+
+/// Packets that are carried at once: what a driver takes from a device before it turns to sending.
+pub const BATCH: usize = 64;
+
+/// Buffers of each end in bulk transfer.
+pub const BULK_BUFFER: usize = 256 * 1024;
+
+/// Connections that are opened and closed side by side.
+pub const SIDE_BY_SIDE: usize = 8;
+
+/// 2 MSL: smoltcp's is fixed.
+pub const TIME_WAIT_MS: u64 = 10_000;
+
+/// What packets look like.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// Whether both ends compute and verify checksums.
+    pub checksums: bool,
+    /// The largest packet handed over at once is as large as IP allows, not 1500 octets.
+    pub large: bool,
+}
+
+/// One of the two hosts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    A,
+    B,
+}
+
+/// Two stacks and a wire between them; A has a connection to B.
+pub trait Pair {
+    /// Gives A text to send and says how much it took.
+    fn send(&mut self, from: Side, text: &[u8]) -> usize;
+    /// Takes text that has arrived, and says how much.
+    fn receive(&mut self, at: Side, buf: &mut [u8]) -> usize;
+    /// Carries what a side has to send, at most a batch, to the other, and says how many packets.
+    fn carry(&mut self, from: Side) -> usize;
+    /// Nothing moves: lets time pass until the next timer.
+    fn wait(&mut self);
+}
+
+/// Text that tells its position.
+struct Text(Vec<u8>);
+
+impl Text {
+    /// A prime, so that no power of two hides a displacement.
+    const PERIOD: usize = 65_521;
+    const CHUNK: usize = 64 * 1024;
+
+    fn new() -> Self {
+        let octet = |i: usize| ((i % Self::PERIOD) as u32).wrapping_mul(0x9e37_79b1).to_be_bytes()[0];
+        Self((0..Self::PERIOD + Self::CHUNK).map(octet).collect())
+    }
+
+    fn at(&self, position: u64) -> &[u8] {
+        &self.0[(position % Self::PERIOD as u64) as usize..][..Self::CHUNK]
+    }
+}
+
+/// Bulk transfer from A to B. The amount is octets received.
+pub fn bulk(mut pair: impl Pair + 'static) -> Work {
+    let (text, mut buf) = (Text::new(), vec![0; Text::CHUNK]);
+    let (mut sent, mut received) = (0u64, 0u64);
+    let mut transfer = move |octets: u64, verify: bool| {
+        let end = received + octets;
+        while received < end {
+            while let n @ 1.. = pair.send(Side::A, text.at(sent)) {
+                sent += n as u64;
+            }
+            let packets = pair.carry(Side::A);
+            while let n @ 1.. = pair.receive(Side::B, &mut buf) {
+                assert!(!verify || buf[..n] == text.at(received)[..n], "the text is damaged");
+                received += n as u64;
+            }
+            if packets + pair.carry(Side::B) == 0 {
+                pair.wait();
+            }
+        }
+        octets as f64
+    };
+    transfer(8 << 20, true);
+    Box::new(move || transfer(2 << 20, false))
+}
+
+/// One octet there, one octet back.
+pub fn round_trips(mut pair: impl Pair + 'static) -> Work {
+    const TRIPS: u32 = 1000;
+    let mut trip = move |octet: u8| {
+        let mut buf = [0; 1];
+        assert_eq!(pair.send(Side::A, &[octet]), 1);
+        pair.carry(Side::A);
+        assert_eq!((pair.receive(Side::B, &mut buf), buf), (1, [octet]));
+        assert_eq!(pair.send(Side::B, &[!octet]), 1);
+        pair.carry(Side::B);
+        assert_eq!((pair.receive(Side::A, &mut buf), buf), (1, [!octet]));
+    };
+    Box::new(move || {
+        (0..TRIPS).for_each(|n| trip(n as u8));
+        f64::from(TRIPS)
+    })
+}
