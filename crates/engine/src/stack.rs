@@ -110,6 +110,12 @@ impl Stack {
         self.shared.events.pop()
     }
 
+    /// How many connections there are, held by a user or not: until they are over and their user has
+    /// closed them. TIME-WAIT is none.
+    pub fn connections(&self) -> usize {
+        self.tcp.len()
+    }
+
     /// What happened how often.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters

@@ -1,3 +1,97 @@
-//! See the crate description.
+//! A TCP/IP stack in user space, as sockets for tokio, that gives every end of a connection a
+//! reason.
+//!
+//! A [`Host`] has addresses and a [`Link`](link::Link) to the world: a TUN device, a link in memory,
+//! or packets from wherever you have them. Its sockets have the shapes of tokio's own, so what runs
+//! over those (hyper, axum, rustls, h2) runs over these. It needs no privileges and no kernel but
+//! for the link.
+//!
+//! ```
+//! use lastack::{Cause, Config, EndError, Host, TcpListener, TcpStream, link};
+//! use std::io::ErrorKind;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Two hosts on one link.
+//! let (a, b) = link::pipe(link::Capabilities::memory(1500));
+//! let client = Host::spawn(Config::new(["10.0.0.1".parse()?]), a);
+//! let server = Host::spawn(Config::new(["10.0.0.2".parse()?]), b);
+//!
+//! // Nobody listens: refused, by whom, and why we think so.
+//! let refused = TcpStream::connect(&client, ([10, 0, 0, 2], 1935)).await.unwrap_err();
+//! assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+//! println!("{}", EndError::find(&refused).unwrap());
+//!
+//! // Somebody listens: text in both directions, each ended by its FIN.
+//! let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 7))?;
+//! tokio::spawn(async move {
+//!     let (mut stream, _peer) = listener.accept().await?;
+//!     let (mut reader, mut writer) = stream.split();
+//!     tokio::io::copy(&mut reader, &mut writer).await
+//! });
+//! let mut stream = TcpStream::connect(&client, ([10, 0, 0, 2], 7)).await?;
+//! stream.write_all(b"echo").await?;
+//! stream.shutdown().await?;
+//! let mut text = String::new();
+//! stream.read_to_string(&mut text).await?;
+//! assert_eq!(text, "echo");
+//! assert_eq!(stream.closed().await?.cause, Cause::Orderly);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Reasons
+//!
+//! A connection ends exactly once, and leaves an [`End`]: how, by whom, under which [`Rule`], in which
+//! state, what the peer's reset tells of its reason, and which octets were lost. Errors are
+//! [`std::io::Error`] of the kind that the errno of Linux has, with the `End` inside ([`EndError`]);
+//! [`TcpStream::end`] gives it at any time, [`Host::ended`] for every connection of the host.
+//!
+//! # Standing for others
+//!
+//! With [`Config::any_address`] a host takes every destination for its own, and with
+//! [`Config::intercept`] it answers nothing before you do: [`Host::intercept_tcp`] gives each SYN, to
+//! be accepted, refused, called unreachable or ignored; [`Host::intercept_udp`] and
+//! [`Host::intercept_echo`] likewise. So a proxy can tell the truth about the far side.
+//!
+//! # Waiting
+//!
+//! Every future here may be dropped at any time without losing a connection, a datagram or an octet.
+//! Any number of futures may wait for the same socket; of tasks that use a `poll_*` method, the last is
+//! woken, as with tokio's sockets. The clock is `tokio::time`.
+#![deny(missing_docs)]
 
+mod driver;
+mod echo;
+mod ended;
+mod error;
+mod host;
+mod shared;
+mod tcp;
+mod udp;
+mod wakers;
+
+#[cfg(target_os = "linux")]
 pub mod device;
+
+pub use driver::Driver;
+pub use echo::{EchoInterceptor, Pong};
+pub use ended::EndedConnections;
+pub use error::EndError;
+pub use host::Host;
+pub use tcp::{
+    InterceptedTcp, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpInterceptor, TcpListener,
+    TcpStream, WriteHalf,
+};
+pub use udp::{UdpInterceptor, UdpSocket};
+
+pub use lastack_engine::{
+    Cause, Checksums, Config, ConnId, Counters, Datagram, DatagramConfig, DropReason, EchoError, EchoRequest,
+    End, Ended, FourTuple, Header, Inference, Instant, Intercept, Keepalive, Lost, Octets, Origin, Party,
+    Received, Rule, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError,
+    Verdict,
+};
+pub use lastack_link as link;
+pub use lastack_wire::icmp::IcmpError;
+pub use lastack_wire::reset_reason::ResetReason;

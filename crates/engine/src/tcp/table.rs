@@ -410,6 +410,11 @@ impl TcpTable {
         }
     }
 
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether the name belongs to a user.
     pub fn owns(&self, id: ConnId) -> bool {
         self.entries.get(id).is_some_and(|entry| match &entry.socket {

@@ -1,0 +1,159 @@
+//! The one task that moves packets between a stack and its link.
+
+use crate::shared::{DriverState, Inner, Shared};
+use lastack_engine::Instant;
+use lastack_link::Link;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use tokio::time::Sleep;
+
+/// Most arrivals taken in before anything is sent.
+const RECEIVE_BATCH: usize = 64;
+/// Most packets sent before arrivals are looked at again.
+const TRANSMIT_BATCH: usize = 256;
+
+/// The future that carries packets between a host's stack and its link. Nothing of a host moves
+/// unless it runs: give it to `tokio::spawn`, or poll it beside something else.
+///
+/// It needs a tokio runtime with its time enabled, whose clock is the stack's clock: under
+/// `tokio::time::pause` a host runs in virtual time.
+///
+/// It ends with `Ok` when the last handle and the last socket of the host are dropped and no
+/// connection has anything left to send or to hear (TIME-WAIT is not waited for), and with the
+/// link's error when the link fails. Ended or dropped, it leaves every socket an error: of the
+/// link's kind, or [`io::ErrorKind::NetworkDown`].
+#[must_use = "a host does nothing unless its driver runs"]
+#[derive(Debug)]
+pub struct Driver<L> {
+    shared: Arc<Shared>,
+    link: L,
+    packet: Vec<u8>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a driver with nothing to send does next.
+enum Next {
+    /// Another round.
+    Round,
+    /// It waits for this deadline and for what the link says.
+    Wait(Option<Instant>),
+    /// Nobody needs it any more.
+    End,
+}
+
+impl<L: Link> Driver<L> {
+    pub(crate) fn new(shared: Arc<Shared>, link: L) -> Self {
+        Self { shared, link, packet: Vec::new(), timer: None }
+    }
+
+    /// Takes in, does what is due, sends. Returns whether more of it may wait.
+    fn round(&mut self) -> bool {
+        let now = self.shared.now();
+        let more_arrived = self.receive(now);
+        self.shared.with(|inner| inner.driver_wakes(now));
+        let more_to_send = self.transmit(now);
+        self.link.flush(now);
+        more_arrived || more_to_send
+    }
+
+    fn receive(&mut self, now: Instant) -> bool {
+        for _ in 0..RECEIVE_BATCH {
+            let Some(received) = self.link.recv(now, &mut self.packet) else { return false };
+            let verdict = self.shared.with(|inner| inner.stack.handle_packet(now, &self.packet, received));
+            self.link.annotate(now, &verdict);
+        }
+        true
+    }
+
+    fn transmit(&mut self, now: Instant) -> bool {
+        for _ in 0..TRANSMIT_BATCH {
+            let packet = &mut self.packet;
+            let Some(transmit) = self.shared.with(|inner| inner.stack.poll_transmit(now, packet)) else {
+                return false;
+            };
+            self.link.send(now, packet, &transmit);
+        }
+        true
+    }
+
+    /// Waits for the link, a call that has something to send, or a deadline. Ready: another round.
+    fn poll_wait(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<io::Result<()>> {
+        if self.link.poll_readable(cx)?.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let deadline = deadline.into_iter().chain(self.link.poll_timeout()).min();
+        let Some(at) = deadline.and_then(|at| self.shared.start.checked_add(at.elapsed())) else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(cx).map(Ok)
+    }
+}
+
+impl<L: Link> Unpin for Driver<L> {}
+
+impl<L: Link> Future for Driver<L> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let more = self.round();
+        if !more {
+            let result = match self.shared.with(|inner| inner.driver_sleeps(cx.waker())) {
+                Next::Round => Poll::Ready(Ok(())),
+                Next::Wait(deadline) => self.poll_wait(cx, deadline),
+                Next::End => return Poll::Ready(Ok(())),
+            };
+            match result {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => {
+                    let kept = io::Error::new(error.kind(), error.to_string());
+                    self.shared.with(|inner| inner.stop(Some(error)));
+                    return Poll::Ready(Err(kept));
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+        // Another round, but the tasks of this thread have their turn first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<L> Drop for Driver<L> {
+    fn drop(&mut self) {
+        self.shared.with(|inner| {
+            if inner.running().is_ok() {
+                inner.stop(None);
+            }
+        });
+    }
+}
+
+impl Inner {
+    /// The driver is awake again, at this time.
+    fn driver_wakes(&mut self, now: Instant) {
+        self.driver = DriverState::Awake;
+        self.stack.handle_timeout(now);
+    }
+
+    /// The driver has sent all there is, or so it thinks: the last look, under one lock with the
+    /// registration, so that no call between the two goes unseen.
+    fn driver_sleeps(&mut self, waker: &Waker) -> Next {
+        if self.is_finished() {
+            return Next::End;
+        }
+        if self.stack.has_output() {
+            return Next::Round;
+        }
+        let until = self.stack.poll_timeout();
+        self.driver = DriverState::Asleep { until, waker: waker.clone() };
+        Next::Wait(until)
+    }
+}

@@ -1,0 +1,183 @@
+//! Ping: asking, and answering for others.
+
+use crate::Host;
+use crate::error::{echo_error, intercepted_already, not_intercepted};
+use crate::shared::{Inner, Shared};
+use crate::wakers::{Interest, Wait, Wakers};
+use lastack_engine::{EchoReply, EchoRequest, Stack};
+use lastack_wire::icmp::IcmpError;
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// The echo requests of ours that somebody waits for, by [`name`].
+#[derive(Debug, Default)]
+pub(crate) struct Pings {
+    asked: HashMap<u32, Option<EchoReply>>,
+    next: u32,
+    intercepted: bool,
+}
+
+impl Pings {
+    /// Gives each reply to whom it is for.
+    pub fn collect(&mut self, stack: &mut Stack, wakers: &mut Wakers) {
+        while let Some(reply) = stack.poll_echo_reply() {
+            let name = name(reply.ident, reply.seq);
+            // Nobody waits any more: the future was dropped.
+            let Some(place) = self.asked.get_mut(&name) else { continue };
+            *place = Some(reply);
+            wakers.wake(Interest::EchoReply(name));
+        }
+    }
+
+    fn answer(&mut self, name: u32) -> Option<EchoReply> {
+        self.asked.get_mut(&name)?.take()
+    }
+}
+
+fn name(ident: u16, seq: u16) -> u32 {
+    u32::from(ident) << 16 | u32::from(seq)
+}
+
+/// An answer to [`Host::ping`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pong {
+    /// What the reply brought back.
+    pub data: Vec<u8>,
+    /// Hop limit (TTL) with which it arrived.
+    pub hop_limit: u8,
+    /// From the request to the reply.
+    pub round_trip: Duration,
+}
+
+impl Host {
+    /// Sends an ICMP echo request with this data and waits for its reply: for ever, so put a time
+    /// limit around it.
+    ///
+    /// # Errors
+    /// If the network says that the request did not arrive: `HostUnreachable`,
+    /// `NetworkUnreachable`, `PermissionDenied`; or that the host cannot ask. [`EchoError`] inside
+    /// names who said so.
+    ///
+    /// [`EchoError`]: lastack_engine::EchoError
+    pub async fn ping(&self, remote: IpAddr, data: &[u8]) -> io::Result<Pong> {
+        let shared = self.shared();
+        let asked = shared.with(|inner| {
+            inner.running()?;
+            let name = inner.pings.next;
+            inner.pings.next = name.wrapping_add(1);
+            inner
+                .stack
+                .echo_send(None, remote, (name >> 16) as u16, name as u16, data)
+                .map_err(echo_error)?;
+            inner.pings.asked.insert(name, None);
+            io::Result::Ok(Asked { shared, name })
+        })?;
+        let start = tokio::time::Instant::now();
+        let answered =
+            |inner: &mut Inner| inner.pings.answer(asked.name).map_or(Poll::Pending, |a| Poll::Ready(Ok(a)));
+        let reply = Wait::new(shared, Interest::EchoReply(asked.name), answered).await?;
+        reply.result.map_err(echo_error)?;
+        let EchoReply { data, hop_limit, .. } = reply;
+        Ok(Pong { data, hop_limit, round_trip: start.elapsed() })
+    }
+
+    /// Every echo request to an address that is not in [`Config::addresses`](crate::Config), to be
+    /// answered one by one.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the host was made without [`Intercept::echo`](crate::Intercept::echo);
+    /// `AddrInUse` if there is an interceptor already.
+    pub fn intercept_echo(&self) -> io::Result<EchoInterceptor> {
+        self.shared().with(|inner| {
+            inner.running()?;
+            if !inner.stack.config().intercept.echo {
+                return Err(not_intercepted("echo requests", "echo"));
+            }
+            if std::mem::replace(&mut inner.pings.intercepted, true) {
+                return Err(intercepted_already("echo requests"));
+            }
+            Ok(EchoInterceptor { host: self.clone() })
+        })
+    }
+}
+
+/// An echo request of ours; when nobody waits for it any more, it is forgotten.
+struct Asked<'a> {
+    shared: &'a Shared,
+    name: u32,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.shared.with(|inner| inner.pings.asked.remove(&self.name));
+    }
+}
+
+/// Gives every echo request that is for others; see [`Host::intercept_echo`].
+///
+/// What is not answered is silence. So are all requests once this is dropped.
+#[derive(Debug)]
+pub struct EchoInterceptor {
+    host: Host,
+}
+
+impl EchoInterceptor {
+    /// Waits for the next echo request.
+    ///
+    /// # Errors
+    /// Only once the driver has stopped.
+    ///
+    /// # Cancel safety
+    /// No request is lost when the future is dropped.
+    pub async fn recv(&self) -> io::Result<EchoRequest> {
+        Wait::new(self.host.shared(), Interest::EchoRequest, next).await
+    }
+
+    /// As [`recv`](Self::recv), for a hand-written future.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<EchoRequest>> {
+        self.host.shared().poll(cx, Interest::EchoRequest, None, next)
+    }
+
+    /// Answers with a reply that brings back [`EchoRequest::data`].
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub fn reply(&self, request: &EchoRequest) -> io::Result<()> {
+        self.host.shared().with(|inner| inner.stack.echo_reply(request)).map_err(echo_error)
+    }
+
+    /// Answers with an ICMP error from this address; `None`: from whom the request was for.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub fn unreachable(
+        &self,
+        request: &EchoRequest,
+        error: IcmpError,
+        from: Option<IpAddr>,
+    ) -> io::Result<()> {
+        self.host
+            .shared()
+            .with(|inner| inner.stack.echo_unreachable(request, error, from))
+            .map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason.to_string()))
+    }
+}
+
+impl Drop for EchoInterceptor {
+    fn drop(&mut self) {
+        self.host.shared().with(|inner| {
+            inner.pings.intercepted = false;
+            inner.wakers.forget(Interest::EchoRequest);
+        });
+    }
+}
+
+fn next(inner: &mut Inner) -> Poll<io::Result<EchoRequest>> {
+    inner.stack.poll_echo_request().map_or(Poll::Pending, |request| Poll::Ready(Ok(request)))
+}

@@ -1,0 +1,84 @@
+//! A host: the way to its sockets.
+
+use crate::driver::Driver;
+use crate::ended::EndedConnections;
+use crate::shared::Shared;
+use lastack_engine::{Config, Counters, Instant, Stack};
+use lastack_link::Link;
+use std::sync::Arc;
+
+/// A host of its own on a [`Link`]: addresses, a TCP/IP stack, and the way to its sockets.
+///
+/// Cheap to clone; all clones are the same host. Every socket holds one, so a host lives as long as
+/// anything of it does.
+#[derive(Clone, Debug)]
+pub struct Host(Arc<User>);
+
+/// The users of a host, taken together.
+#[derive(Debug)]
+struct User(Arc<Shared>);
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.0.with(crate::shared::Inner::abandon);
+    }
+}
+
+impl Host {
+    /// A host on `link`, and the future that drives it.
+    ///
+    /// The link's capabilities decide on MTU, largest packet and checksums, whatever `config` says.
+    ///
+    /// # Panics
+    /// If the system has no random numbers to give; see [`with_secret`](Self::with_secret).
+    pub fn new<L: Link>(config: Config, link: L) -> (Self, Driver<L>) {
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret).expect("the system gives random numbers");
+        Self::with_secret(config, link, secret)
+    }
+
+    /// As [`new`](Self::new), with the secret from which all that outsiders must not guess derives.
+    /// For tests, where a secret fixes a run.
+    pub fn with_secret<L: Link>(mut config: Config, link: L, secret: [u8; 16]) -> (Self, Driver<L>) {
+        link.capabilities().apply(&mut config);
+        let shared = Arc::new(Shared::new(Stack::new(config, secret)));
+        (Self(Arc::new(User(shared.clone()))), Driver::new(shared, link))
+    }
+
+    /// A host on `link` whose driver is spawned on the current tokio runtime.
+    ///
+    /// It stops with the last handle or socket, as [`Driver`] says. If the link fails, every socket
+    /// says so.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new), and outside a tokio runtime.
+    pub fn spawn<L: Link + Send + 'static>(config: Config, link: L) -> Self {
+        let (host, driver) = Self::new(config, link);
+        tokio::spawn(driver);
+        host
+    }
+
+    /// The stack's time: that of an [`End`](crate::End), say, is in the past of this one.
+    pub fn now(&self) -> Instant {
+        self.shared().now()
+    }
+
+    /// The settings the stack runs with.
+    pub fn config(&self) -> Config {
+        self.shared().with(|inner| inner.stack.config().clone())
+    }
+
+    /// What happened how often since the start.
+    pub fn counters(&self) -> Counters {
+        self.shared().with(|inner| *inner.stack.counters())
+    }
+
+    /// From now on, the end of every connection of this host, whoever holds it or held it.
+    pub fn ended(&self) -> EndedConnections {
+        EndedConnections::new(&self.0.0)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.0
+    }
+}

@@ -1,0 +1,101 @@
+//! A socket that waits for connections.
+
+use crate::Host;
+use crate::error::bind_error;
+use crate::shared::Inner;
+use crate::tcp::TcpStream;
+use crate::wakers::{Interest, Wait};
+use lastack_engine::{ConnId, ListenerId};
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+/// Complete connections that may wait to be accepted, as with tokio's listeners.
+const BACKLOG: usize = 1024;
+
+/// A TCP socket that listens for connections.
+///
+/// Dropped, it resets the connections that nobody has accepted (S90); those accepted live on.
+#[derive(Debug)]
+pub struct TcpListener {
+    host: Host,
+    id: ListenerId,
+    local: SocketAddr,
+}
+
+impl TcpListener {
+    /// Listens at `local`, with up to 1024 connections waiting to be accepted. The unspecified
+    /// address stands for every address of the host, port 0 for any free port.
+    ///
+    /// # Errors
+    /// `AddrInUse` if there is such a listener, or no free port; `AddrNotAvailable` if the address
+    /// is not the host's.
+    pub fn bind(host: &Host, local: impl Into<SocketAddr>) -> io::Result<Self> {
+        Self::bind_with_backlog(host, local, BACKLOG)
+    }
+
+    /// As [`bind`](Self::bind), with a bound of one's own. Once `backlog` connections wait, further
+    /// ones are not completed until one is accepted.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_with_backlog(host: &Host, local: impl Into<SocketAddr>, backlog: usize) -> io::Result<Self> {
+        let local = local.into();
+        host.shared().with(|inner| {
+            inner.running()?;
+            let id = inner.stack.tcp_listen(local, backlog).map_err(bind_error)?;
+            let local = inner.stack.tcp_listener_addr(id).unwrap_or(local);
+            Ok(Self { host: host.clone(), id, local })
+        })
+    }
+
+    /// Waits for a connection, and gives it with the address of its peer.
+    ///
+    /// # Errors
+    /// Only once the driver has stopped. A connection that ended while it waited is given all the
+    /// same: its first read tells (R19).
+    ///
+    /// # Cancel safety
+    /// No connection is lost when the future is dropped.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let accepted = |inner: &mut Inner| self.take(inner);
+        Wait::new(self.host.shared(), Interest::Accept(self.id), accepted).await
+    }
+
+    /// As [`accept`](Self::accept), for a hand-written future. Only the task of the last call is
+    /// woken.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        self.host.shared().poll(cx, Interest::Accept(self.id), None, |inner| self.take(inner))
+    }
+
+    /// Where it listens; the port that was chosen, if none was asked for.
+    ///
+    /// # Errors
+    /// None.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+
+    fn take(&self, inner: &mut Inner) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let Some((id, local, remote)) = next_of(inner, self.id) else { return Poll::Pending };
+        Poll::Ready(Ok((TcpStream::new(self.host.clone(), id, local, remote), remote)))
+    }
+}
+
+fn next_of(inner: &mut Inner, listener: ListenerId) -> Option<(ConnId, SocketAddr, SocketAddr)> {
+    let id = inner.stack.tcp_accept(listener)?;
+    let tcp = inner.stack.tcp(id)?;
+    Some((id, tcp.local(), tcp.remote()))
+}
+
+impl Drop for TcpListener {
+    fn drop(&mut self) {
+        self.host.shared().with(|inner| {
+            inner.stack.tcp_unlisten(self.id);
+            inner.wakers.forget(Interest::Accept(self.id));
+        });
+    }
+}

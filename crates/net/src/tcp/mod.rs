@@ -1,0 +1,13 @@
+//! TCP sockets.
+
+mod intercept;
+mod listener;
+mod options;
+mod split;
+mod stream;
+
+pub(crate) use intercept::Intercepted;
+pub use intercept::{InterceptedTcp, TcpInterceptor};
+pub use listener::TcpListener;
+pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
+pub use stream::TcpStream;

@@ -1,0 +1,85 @@
+//! The options of a connection, with the names of std and tokio.
+
+use crate::tcp::TcpStream;
+use lastack_engine::Keepalive;
+use std::io;
+use std::time::Duration;
+
+/// Options. They fail only if the stack does not know the connection, which cannot be while the
+/// stream exists.
+impl TcpStream {
+    /// What closing does (`SO_LINGER`). `None`: what was written is delivered in the background, then
+    /// FIN. Zero: RST, and what was not delivered is lost (S64). Another time: as `None`, and
+    /// [`close`](Self::close) waits that long for it (S67).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn set_linger(&self, time: Option<Duration>) -> io::Result<()> {
+        self.set(|tcp| tcp.set_linger(time))
+    }
+
+    /// See [`set_linger`](Self::set_linger).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        self.call(|tcp| Ok(tcp.linger()))
+    }
+
+    /// Whether small segments are sent at once, instead of waiting for an acknowledgment (the Nagle
+    /// algorithm, RFC 9293 section 3.7.4).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.set(|tcp| tcp.set_nodelay(nodelay))
+    }
+
+    /// See [`set_nodelay`](Self::set_nodelay).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.call(|tcp| Ok(tcp.nodelay()))
+    }
+
+    /// Asks a silent peer whether it is still there (RFC 9293 section 3.8.4); `None`: never.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
+        self.set(|tcp| tcp.set_keepalive(keepalive))
+    }
+
+    /// See [`set_keepalive`](Self::set_keepalive).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn keepalive(&self) -> io::Result<Option<Keepalive>> {
+        self.call(|tcp| Ok(tcp.keepalive()))
+    }
+
+    /// Longest time that text may stay without acknowledgment (USER TIMEOUT of RFC 9293); `None`:
+    /// as long as the stack's retransmissions last.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn set_user_timeout(&self, time: Option<Duration>) -> io::Result<()> {
+        self.set(|tcp| tcp.set_user_timeout(time))
+    }
+
+    /// See [`set_user_timeout`](Self::set_user_timeout).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn user_timeout(&self) -> io::Result<Option<Duration>> {
+        self.call(|tcp| Ok(tcp.user_timeout()))
+    }
+
+    fn set(&self, set: impl FnOnce(&mut lastack_engine::Tcp<'_>)) -> io::Result<()> {
+        self.call(|tcp| {
+            set(tcp);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,276 @@
+//! The two directions of a connection, apart, as tokio has them.
+
+use crate::tcp::TcpStream;
+use lastack_engine::End;
+use std::error::Error;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The reading half of a borrowed [`TcpStream`]; see [`TcpStream::split`].
+#[derive(Debug)]
+pub struct ReadHalf<'a>(&'a TcpStream);
+
+/// The writing half of a borrowed [`TcpStream`]; see [`TcpStream::split`].
+#[derive(Debug)]
+pub struct WriteHalf<'a>(&'a TcpStream);
+
+/// The reading half of a [`TcpStream`]; see [`TcpStream::into_split`].
+#[derive(Debug)]
+pub struct OwnedReadHalf(Arc<TcpStream>);
+
+/// The writing half of a [`TcpStream`]; see [`TcpStream::into_split`].
+///
+/// Dropped, it shuts its direction down: the peer sees the end of the stream. Not so after
+/// [`forget`](Self::forget).
+#[derive(Debug)]
+pub struct OwnedWriteHalf {
+    stream: Arc<TcpStream>,
+    shutdown_on_drop: bool,
+}
+
+impl TcpStream {
+    /// Both directions, borrowed, to be used at the same time in one task.
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        (ReadHalf(self), WriteHalf(self))
+    }
+
+    /// Both directions, to be used in two tasks. The connection is closed when both halves are
+    /// dropped.
+    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        let stream = Arc::new(self);
+        (OwnedReadHalf(stream.clone()), OwnedWriteHalf { stream, shutdown_on_drop: true })
+    }
+}
+
+impl OwnedReadHalf {
+    /// The stream again, if `write` is its other half.
+    ///
+    /// # Errors
+    /// Both halves back, if they are of two streams.
+    pub fn reunite(self, write: OwnedWriteHalf) -> Result<TcpStream, ReuniteError> {
+        if !Arc::ptr_eq(&self.0, &write.stream) {
+            return Err(ReuniteError(self, write));
+        }
+        write.forget();
+        Ok(Arc::into_inner(self.0).expect("a stream has two halves"))
+    }
+}
+
+impl OwnedWriteHalf {
+    /// The stream again, if `read` is its other half.
+    ///
+    /// # Errors
+    /// Both halves back, if they are of two streams.
+    pub fn reunite(self, read: OwnedReadHalf) -> Result<TcpStream, ReuniteError> {
+        read.reunite(self)
+    }
+
+    /// Drops this half without shutting its direction down.
+    pub fn forget(mut self) {
+        self.shutdown_on_drop = false;
+    }
+}
+
+impl Drop for OwnedWriteHalf {
+    fn drop(&mut self) {
+        if self.shutdown_on_drop {
+            // It fails only on a connection that is over: then there is nothing to shut down.
+            let _over = self.stream.shutdown_write();
+        }
+    }
+}
+
+/// Two halves are of two streams; here they are back.
+#[derive(Debug)]
+pub struct ReuniteError(
+    /// The reading half.
+    pub OwnedReadHalf,
+    /// The writing half.
+    pub OwnedWriteHalf,
+);
+
+impl fmt::Display for ReuniteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the two halves are of two different streams")
+    }
+}
+
+impl Error for ReuniteError {}
+
+impl AsRef<TcpStream> for ReadHalf<'_> {
+    fn as_ref(&self) -> &TcpStream {
+        self.0
+    }
+}
+
+impl AsRef<TcpStream> for WriteHalf<'_> {
+    fn as_ref(&self) -> &TcpStream {
+        self.0
+    }
+}
+
+impl AsRef<TcpStream> for OwnedReadHalf {
+    fn as_ref(&self) -> &TcpStream {
+        &self.0
+    }
+}
+
+impl AsRef<TcpStream> for OwnedWriteHalf {
+    fn as_ref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+/// What a half can do for the whole.
+macro_rules! either {
+    ($half:ty) => {
+        impl $half {
+            /// As [`TcpStream::local_addr`].
+            ///
+            /// # Errors
+            /// None.
+            pub fn local_addr(&self) -> io::Result<SocketAddr> {
+                self.as_ref().local_addr()
+            }
+
+            /// As [`TcpStream::peer_addr`].
+            ///
+            /// # Errors
+            /// None.
+            pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+                self.as_ref().peer_addr()
+            }
+
+            /// As [`TcpStream::end`].
+            pub fn end(&self) -> Option<End> {
+                self.as_ref().end()
+            }
+        }
+    };
+}
+
+macro_rules! reading {
+    ($half:ty) => {
+        either!($half);
+
+        impl $half {
+            /// As [`TcpStream::readable`].
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn readable(&self) -> io::Result<()> {
+                self.as_ref().readable().await
+            }
+
+            /// As [`TcpStream::try_read`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+                self.as_ref().try_read(buf)
+            }
+
+            /// As [`TcpStream::peek`].
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                self.as_ref().peek(buf).await
+            }
+
+            /// As [`TcpStream::poll_read_with`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn poll_read_with(
+                &mut self,
+                cx: &mut Context<'_>,
+                read: impl FnOnce([&[u8]; 2]) -> usize,
+            ) -> Poll<io::Result<Option<usize>>> {
+                self.as_ref().poll_read_with_ref(cx, read)
+            }
+        }
+
+        impl AsyncRead for $half {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                (*self).as_ref().poll_read_ref(cx, buf)
+            }
+        }
+    };
+}
+
+macro_rules! writing {
+    ($half:ty) => {
+        either!($half);
+
+        impl $half {
+            /// As [`TcpStream::writable`].
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn writable(&self) -> io::Result<()> {
+                self.as_ref().writable().await
+            }
+
+            /// As [`TcpStream::try_write`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn try_write(&self, text: &[u8]) -> io::Result<usize> {
+                self.as_ref().try_write(text)
+            }
+
+            /// As [`TcpStream::drained`].
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn drained(&self) -> io::Result<()> {
+                self.as_ref().drained().await
+            }
+        }
+
+        impl AsyncWrite for $half {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                text: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                (*self).as_ref().poll_write_ref(cx, &[IoSlice::new(text)])
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                texts: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                (*self).as_ref().poll_write_ref(cx, texts)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready((*self).as_ref().shutdown_write())
+            }
+        }
+    };
+}
+
+reading!(ReadHalf<'_>);
+reading!(OwnedReadHalf);
+writing!(WriteHalf<'_>);
+writing!(OwnedWriteHalf);

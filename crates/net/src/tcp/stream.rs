@@ -1,0 +1,476 @@
+//! A connection.
+
+use crate::Host;
+use crate::error::{connect_error, gone, tcp_error};
+use crate::shared::Inner;
+use crate::wakers::{Interest, Wait};
+use lastack_engine::{ConnId, End, Tcp, TcpError, TcpInfo, TcpState};
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A TCP connection, with the shape of tokio's own and the reason of its end.
+///
+/// Text comes through [`AsyncRead`] and goes through [`AsyncWrite`]; `shutdown` sends FIN and leaves
+/// the other direction open for as long as the peer likes. What arrived before a reset is read
+/// first, then the reset is reported once, by whichever call comes first, then the stream is at its
+/// end (`RESETS.md` 2.4); [`end`](Self::end) says why at any time, so no call can swallow the reason.
+///
+/// Dropped, the connection closes as a program's last descriptor does: text that nobody has read
+/// resets it (S60), so does a linger time of zero (S64); else what was written is still delivered,
+/// then FIN. [`close`](Self::close) waits for that.
+///
+/// Its futures take something only when they are ready: dropped early, they lose nothing, unless
+/// they say otherwise.
+#[derive(Debug)]
+pub struct TcpStream {
+    host: Host,
+    id: ConnId,
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
+impl TcpStream {
+    pub(super) fn new(host: Host, id: ConnId, local: SocketAddr, remote: SocketAddr) -> Self {
+        Self { host, id, local, remote }
+    }
+
+    /// Opens a connection to `remote` and waits until it is established.
+    ///
+    /// # Errors
+    /// What became of the attempt: `ConnectionRefused`, `TimedOut`, `HostUnreachable`,
+    /// `NetworkUnreachable`, `PermissionDenied`, each with its [`EndError`](crate::EndError). A
+    /// connection that was established is never an error here, however soon it ended: its first
+    /// read tells.
+    ///
+    /// # Cancel safety
+    /// Dropped, the future gives up the attempt without a word to the peer (S27).
+    pub async fn connect(host: &Host, remote: impl Into<SocketAddr>) -> io::Result<Self> {
+        Self::open(host, None, remote.into())?.established().await
+    }
+
+    /// As [`connect`](Self::connect), from this address; its port may be 0 for any that is free.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), and `AddrInUse` or `AddrNotAvailable` for `local`.
+    pub async fn connect_from(
+        host: &Host,
+        local: impl Into<SocketAddr>,
+        remote: impl Into<SocketAddr>,
+    ) -> io::Result<Self> {
+        Self::open(host, Some(local.into()), remote.into())?.established().await
+    }
+
+    fn open(host: &Host, local: Option<SocketAddr>, remote: SocketAddr) -> io::Result<Self> {
+        host.shared().with(|inner| {
+            inner.running()?;
+            let id = inner.stack.tcp_connect(local, remote).map_err(connect_error)?;
+            let local = inner.stack.tcp(id).map(|tcp| tcp.local()).ok_or_else(gone)?;
+            Ok(Self::new(host.clone(), id, local, remote))
+        })
+    }
+
+    /// The connection, once its handshake is over.
+    pub(super) async fn established(self) -> io::Result<Self> {
+        self.wait(Interest::Write(self.id), poll_established).await?;
+        Ok(self)
+    }
+
+    /// The address of this side.
+    ///
+    /// # Errors
+    /// None.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+
+    /// The address of the peer, whether or not the connection still is.
+    ///
+    /// # Errors
+    /// None.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.remote)
+    }
+
+    /// The state of RFC 9293 section 3.3.2.
+    pub fn state(&self) -> TcpState {
+        self.host.shared().with(|inner| inner.stack.tcp(self.id).map_or(TcpState::Closed, |tcp| tcp.state()))
+    }
+
+    /// A look at the inside of the connection.
+    ///
+    /// # Errors
+    /// None as long as the stack knows the connection, which it does.
+    pub fn info(&self) -> io::Result<TcpInfo> {
+        self.call(|tcp| Ok(tcp.info()))
+    }
+
+    /// The pending error, which is thereby taken: no other call reports it.
+    ///
+    /// # Errors
+    /// None as long as the stack knows the connection, which it does.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.call(|tcp| Ok(tcp.take_error().map(|error| tcp_error(error, tcp.end()))))
+    }
+
+    /// Why the connection is over; `None` while it is not. Asking takes nothing.
+    pub fn end(&self) -> Option<End> {
+        self.host.shared().with(|inner| inner.stack.tcp(self.id)?.end().cloned())
+    }
+
+    /// Waits until the connection is over, and says why.
+    ///
+    /// # Errors
+    /// The link failed or the driver was dropped before that.
+    pub async fn closed(&self) -> io::Result<End> {
+        let over = |tcp: &mut Tcp<'_>| tcp.end().cloned().map_or(Poll::Pending, |end| Poll::Ready(Ok(end)));
+        self.wait(Interest::End(self.id), over).await
+    }
+
+    /// Waits until the peer has acknowledged everything written, and the FIN if the stream was shut
+    /// down.
+    ///
+    /// # Errors
+    /// The error of the connection, if it ends before.
+    pub async fn drained(&self) -> io::Result<()> {
+        self.wait(Interest::Write(self.id), |tcp| tcp.poll_drained()).await
+    }
+
+    /// Sends RST: the peer learns that the connection was given up (ABORT of RFC 9293). What was
+    /// written and not yet acknowledged is lost, as is what was not yet read.
+    pub fn abort(&self) {
+        self.host.shared().with(|inner| {
+            if let Some(mut tcp) = inner.stack.tcp(self.id) {
+                tcp.abort();
+            }
+        });
+    }
+
+    /// Closes the connection, and waits as `SO_LINGER` says: with a linger time, until the peer has
+    /// acknowledged everything or the time is over; without, not at all. Dropped early, the future
+    /// closes the connection all the same.
+    ///
+    /// # Errors
+    /// None: neither the end of the time nor a reset in it is an error of closing, as on Linux (S67);
+    /// in the first case the rest is still delivered. To know that everything arrived, shut down
+    /// and use [`drained`](Self::drained).
+    pub async fn close(self) -> io::Result<()> {
+        let linger = self.call(|tcp| {
+            // The test for unread text comes first: it resets without waiting (S60, S65).
+            let time = tcp.linger().filter(|time| !time.is_zero() && tcp.info().unread == 0);
+            if time.is_some() {
+                tcp.shutdown()?;
+            }
+            Ok(time)
+        });
+        if let Ok(Some(time)) = linger {
+            // Either outcome is an end of the waiting, see above.
+            let _over = tokio::time::timeout(time, self.drained()).await;
+        }
+        Ok(())
+    }
+
+    pub(super) fn shutdown_write(&self) -> io::Result<()> {
+        self.call(|tcp| tcp.shutdown())
+    }
+
+    /// A call on the connection that does not wait.
+    pub(super) fn call<T>(&self, call: impl FnOnce(&mut Tcp<'_>) -> Result<T, TcpError>) -> io::Result<T> {
+        self.host.shared().with(|inner| {
+            let mut tcp = inner.stack.tcp(self.id).ok_or_else(gone)?;
+            call(&mut tcp).map_err(|error| tcp_error(error, tcp.end()))
+        })
+    }
+
+    /// A call that may have to wait, as a future.
+    async fn wait<T>(
+        &self,
+        interest: Interest,
+        mut call: impl FnMut(&mut Tcp<'_>) -> Poll<Result<T, TcpError>> + Unpin,
+    ) -> io::Result<T> {
+        Wait::new(self.host.shared(), interest, |inner| poll_tcp(inner, self.id, &mut call)).await
+    }
+
+    /// A call that may have to wait, polled.
+    fn poll<T>(
+        &self,
+        cx: &mut Context<'_>,
+        interest: Interest,
+        call: impl FnOnce(&mut Tcp<'_>) -> Poll<Result<T, TcpError>>,
+    ) -> Poll<io::Result<T>> {
+        self.host.shared().poll(cx, interest, None, |inner| poll_tcp(inner, self.id, call))
+    }
+
+    /// A call that would have to wait is an error.
+    fn attempt<T>(&self, call: impl FnOnce(&mut Tcp<'_>) -> Poll<Result<T, TcpError>>) -> io::Result<T> {
+        self.host.shared().with(|inner| match poll_tcp(inner, self.id, call) {
+            Poll::Ready(result) => result,
+            Poll::Pending => inner.running().and(Err(ErrorKind::WouldBlock.into())),
+        })
+    }
+}
+
+/// Reading.
+impl TcpStream {
+    /// Waits until there is something to read: text, the end of the stream or an error. Takes
+    /// nothing.
+    ///
+    /// # Errors
+    /// The link failed or the driver was dropped.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.wait(Interest::Read(self.id), is_readable).await
+    }
+
+    /// As [`readable`](Self::readable), for a hand-written future.
+    ///
+    /// # Errors
+    /// As [`readable`](Self::readable).
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(cx, Interest::Read(self.id), is_readable)
+    }
+
+    /// Reads what is there, without waiting. `Ok(0)` is the end of the stream, unless `buf` is empty.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is nothing; that of the connection.
+    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.attempt(|tcp| tcp.receive(buf))
+    }
+
+    /// Reads and leaves what it read to be read again.
+    ///
+    /// # Errors
+    /// That of the connection, which is thereby reported (as `MSG_PEEK` does).
+    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let peek = |tcp: &mut Tcp<'_>| {
+            ready!(tcp.poll_readable())?;
+            Poll::Ready(Ok(tcp.peek(buf)))
+        };
+        self.wait(Interest::Read(self.id), peek).await
+    }
+
+    /// As [`peek`](Self::peek), for a hand-written future.
+    ///
+    /// # Errors
+    /// As [`peek`](Self::peek).
+    pub fn poll_peek(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        self.poll(cx, Interest::Read(self.id), |tcp| {
+            ready!(tcp.poll_readable())?;
+            Poll::Ready(Ok(lend(tcp, buf)))
+        })
+    }
+
+    /// Lends what is there to `read`, in place and in order, and takes from it as many octets as
+    /// `read` returns: how a relay saves a copy. Returns that number, or `None` at the end of the
+    /// stream.
+    ///
+    /// `read` runs under the lock of the host: it must be short, not wait, and not use the host or
+    /// anything of it.
+    ///
+    /// # Errors
+    /// That of the connection.
+    pub fn poll_read_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: impl FnOnce([&[u8]; 2]) -> usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        self.poll_read_with_ref(cx, read)
+    }
+
+    /// As [`poll_read_with`](Self::poll_read_with), as a future.
+    ///
+    /// # Errors
+    /// That of the connection.
+    pub async fn read_with(
+        &mut self,
+        mut read: impl FnMut([&[u8]; 2]) -> usize + Unpin,
+    ) -> io::Result<Option<usize>> {
+        self.wait(Interest::Read(self.id), |tcp| take_with(tcp, &mut read)).await
+    }
+
+    pub(super) fn poll_read_with_ref(
+        &self,
+        cx: &mut Context<'_>,
+        read: impl FnOnce([&[u8]; 2]) -> usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        self.poll(cx, Interest::Read(self.id), |tcp| take_with(tcp, read))
+    }
+
+    pub(super) fn poll_read_ref(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll(cx, Interest::Read(self.id), |tcp| {
+            ready!(tcp.poll_readable())?;
+            let taken = lend(tcp, buf);
+            tcp.consume(taken);
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+/// Writing.
+impl TcpStream {
+    /// Waits until there is room to write, or an error. Takes nothing.
+    ///
+    /// # Errors
+    /// The link failed or the driver was dropped.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.wait(Interest::Write(self.id), is_writable).await
+    }
+
+    /// As [`writable`](Self::writable), for a hand-written future.
+    ///
+    /// # Errors
+    /// As [`writable`](Self::writable).
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(cx, Interest::Write(self.id), is_writable)
+    }
+
+    /// Writes what there is room for, without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is no room; that of the connection; `BrokenPipe` after a shutdown or a
+    /// reset.
+    pub fn try_write(&self, text: &[u8]) -> io::Result<usize> {
+        self.host.shared().with(|inner| inner.running())?;
+        self.attempt(|tcp| tcp.send(text))
+    }
+
+    pub(super) fn poll_write_ref(
+        &self,
+        cx: &mut Context<'_>,
+        texts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.host.shared().poll(cx, Interest::Write(self.id), None, |inner| {
+            // Without a driver there is room, but nothing would leave.
+            inner.running()?;
+            poll_tcp(inner, self.id, |tcp| send_all(tcp, texts))
+        })
+    }
+}
+
+impl Drop for TcpStream {
+    fn drop(&mut self) {
+        self.host.shared().with(|inner| {
+            if let Some(tcp) = inner.stack.tcp(self.id) {
+                tcp.close();
+            }
+            for interest in [Interest::Read, Interest::Write, Interest::End] {
+                inner.wakers.forget(interest(self.id));
+            }
+        });
+    }
+}
+
+impl AsyncRead for TcpStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ref(cx, buf)
+    }
+}
+
+impl AsyncWrite for TcpStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, text: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_ref(cx, &[IoSlice::new(text)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        texts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_ref(cx, texts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Ready at once: what was written is on its way. [`TcpStream::drained`] waits for the peer.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends FIN after what was written, once, and is ready at once.
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown_write())
+    }
+}
+
+fn poll_tcp<T>(
+    inner: &mut Inner,
+    id: ConnId,
+    call: impl FnOnce(&mut Tcp<'_>) -> Poll<Result<T, TcpError>>,
+) -> Poll<io::Result<T>> {
+    let Some(mut tcp) = inner.stack.tcp(id) else { return Poll::Ready(Err(gone())) };
+    call(&mut tcp).map_err(|error| tcp_error(error, tcp.end()))
+}
+
+/// Whether the handshake is over. A connection that was established and is over already is no
+/// failure to connect: its text and its error are for the reader.
+fn poll_established(tcp: &mut Tcp<'_>) -> Poll<Result<(), TcpError>> {
+    const fn is_embryonic(state: TcpState) -> bool {
+        matches!(state, TcpState::SynSent | TcpState::SynReceived)
+    }
+    if is_embryonic(tcp.state()) {
+        return Poll::Pending;
+    }
+    let failure = tcp.end().filter(|end| is_embryonic(end.state)).map(|end| end.error());
+    Poll::Ready(match failure {
+        Some(error) => Err(tcp.take_error().or(error).unwrap_or(TcpError::Aborted)),
+        None => Ok(()),
+    })
+}
+
+/// Copies what is readable into `buf`, as far as it fits; returns how much.
+fn lend(tcp: &Tcp<'_>, buf: &mut ReadBuf<'_>) -> usize {
+    let before = buf.remaining();
+    for text in tcp.readable() {
+        buf.put_slice(&text[..text.len().min(buf.remaining())]);
+    }
+    before - buf.remaining()
+}
+
+fn take_with(
+    tcp: &mut Tcp<'_>,
+    read: impl FnOnce([&[u8]; 2]) -> usize,
+) -> Poll<Result<Option<usize>, TcpError>> {
+    let unread = ready!(tcp.poll_readable())?;
+    if unread == 0 {
+        return Poll::Ready(Ok(None));
+    }
+    let taken = read(tcp.readable()).min(unread);
+    tcp.consume(taken);
+    Poll::Ready(Ok(Some(taken)))
+}
+
+/// Sends as much as there is room for. Under one lock the connection does not change between the
+/// slices, so an error can only meet the first.
+fn send_all(tcp: &mut Tcp<'_>, texts: &[IoSlice<'_>]) -> Poll<Result<usize, TcpError>> {
+    let mut sent = 0;
+    for text in texts.iter().filter(|text| !text.is_empty()) {
+        match tcp.send(text) {
+            Poll::Ready(Ok(n)) => {
+                sent += n;
+                if n < text.len() {
+                    break;
+                }
+            }
+            Poll::Pending | Poll::Ready(Err(_)) if sent > 0 => break,
+            other => return other,
+        }
+    }
+    Poll::Ready(Ok(sent))
+}
+
+/// Whether a read would be ready. Does not ask a connection that is over: asked, it tells its error.
+fn is_readable(tcp: &mut Tcp<'_>) -> Poll<Result<(), TcpError>> {
+    if tcp.end().is_some() { Poll::Ready(Ok(())) } else { tcp.poll_readable().map_ok(drop) }
+}
+
+/// Whether a write would be ready, be it with an error.
+fn is_writable(tcp: &mut Tcp<'_>) -> Poll<Result<(), TcpError>> {
+    if tcp.end().is_some() { Poll::Ready(Ok(())) } else { tcp.poll_writable().map(|_room| Ok(())) }
+}

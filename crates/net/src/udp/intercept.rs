@@ -1,0 +1,103 @@
+//! Datagrams that the embedder answers for others.
+
+use super::socket::{close, poll_udp, receive};
+use crate::Host;
+use crate::error::{gone, intercepted_already, not_intercepted, udp_error};
+use crate::wakers::{Interest, Wait};
+use lastack_engine::{Datagram, UdpId};
+use lastack_wire::icmp::IcmpError;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll};
+
+impl Host {
+    /// Every datagram that no socket of this host is for.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the host was made without [`Intercept::udp`](crate::Intercept::udp);
+    /// `AddrInUse` if there is an interceptor already.
+    pub fn intercept_udp(&self) -> io::Result<UdpInterceptor> {
+        self.shared().with(|inner| {
+            inner.running()?;
+            if !inner.stack.config().intercept.udp {
+                return Err(not_intercepted("datagrams", "udp"));
+            }
+            if inner.datagrams_intercepted {
+                return Err(intercepted_already("datagrams"));
+            }
+            inner.datagrams_intercepted = true;
+            Ok(UdpInterceptor { host: self.clone(), id: inner.stack.udp_intercept() })
+        })
+    }
+}
+
+/// Gives every datagram that no socket is for; see [`Host::intercept_udp`].
+///
+/// What is not answered is silence.
+#[derive(Debug)]
+pub struct UdpInterceptor {
+    host: Host,
+    id: UdpId,
+}
+
+impl UdpInterceptor {
+    /// Waits for the next datagram.
+    ///
+    /// # Errors
+    /// Only once the driver has stopped.
+    ///
+    /// # Cancel safety
+    /// No datagram is lost when the future is dropped.
+    pub async fn recv(&self) -> io::Result<Datagram> {
+        let received = |inner: &mut _| poll_udp(inner, self.id, receive);
+        Wait::new(self.host.shared(), Interest::UdpRead(self.id), received).await
+    }
+
+    /// As [`recv`](Self::recv), for a hand-written future.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Datagram>> {
+        self.host
+            .shared()
+            .poll(cx, Interest::UdpRead(self.id), None, |inner| poll_udp(inner, self.id, receive))
+    }
+
+    /// Sends a datagram in the name of `from`, which is what an answer comes from: the
+    /// [`local`](Datagram::local) address of what is answered.
+    ///
+    /// # Errors
+    /// `WouldBlock` if too many datagrams wait to be sent; `AddrNotAvailable` if `from` is not an
+    /// address of the host, nor taken for one.
+    pub fn send_from(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> io::Result<()> {
+        self.host.shared().with(|inner| {
+            inner.running()?;
+            let mut udp = inner.stack.udp(self.id).ok_or_else(gone)?;
+            udp.send_from(from, to, payload).map_err(udp_error)
+        })
+    }
+
+    /// Answers a datagram with an ICMP error from this address; `None`: from whom it was for.
+    ///
+    /// # Errors
+    /// If such an error cannot be sent: it is of the other IP version, `from` is not the address of
+    /// one host, or too much waits to be sent.
+    pub fn reject(&self, datagram: &Datagram, error: IcmpError, from: Option<IpAddr>) -> io::Result<()> {
+        let Datagram { local, remote, payload } = datagram;
+        self.host.shared().with(|inner| {
+            inner.running()?;
+            let mut udp = inner.stack.udp(self.id).ok_or_else(gone)?;
+            udp.reject(*local, *remote, payload, error, from)
+                .map_err(|reason| io::Error::new(ErrorKind::InvalidInput, reason.to_string()))
+        })
+    }
+}
+
+impl Drop for UdpInterceptor {
+    fn drop(&mut self) {
+        self.host.shared().with(|inner| {
+            close(inner, self.id);
+            inner.datagrams_intercepted = false;
+        });
+    }
+}

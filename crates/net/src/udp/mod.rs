@@ -1,0 +1,7 @@
+//! UDP sockets.
+
+mod intercept;
+mod socket;
+
+pub use intercept::UdpInterceptor;
+pub use socket::UdpSocket;

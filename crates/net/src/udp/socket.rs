@@ -1,0 +1,333 @@
+//! A socket for datagrams.
+
+use crate::Host;
+use crate::error::{bind_error, gone, udp_error};
+use crate::shared::Inner;
+use crate::wakers::{Interest, Wait};
+use lastack_engine::{Datagram, Udp, UdpError, UdpId};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::task::{Context, Poll, ready};
+use tokio::io::ReadBuf;
+
+/// A UDP socket, with the shape of tokio's own.
+///
+/// An error that the network reports about what a *connected* socket sent, a closed port above all,
+/// is given once, by whichever of sending, receiving and [`take_error`](Self::take_error) comes
+/// first; that send sends nothing (`RESETS.md` 4.4). A socket that is not connected hears of none.
+///
+/// No future here loses a datagram when it is dropped, nor sends one.
+#[derive(Debug)]
+pub struct UdpSocket {
+    host: Host,
+    id: UdpId,
+}
+
+impl UdpSocket {
+    /// A socket at this address; the unspecified address stands for every address of the host, port
+    /// 0 for any free port.
+    ///
+    /// # Errors
+    /// `AddrInUse` if there is such a socket, or no free port; `AddrNotAvailable` if the address is
+    /// not the host's.
+    pub fn bind(host: &Host, local: impl Into<SocketAddr>) -> io::Result<Self> {
+        let local = local.into();
+        host.shared().with(|inner| {
+            inner.running()?;
+            let id = inner.stack.udp_bind(local).map_err(bind_error)?;
+            Ok(Self { host: host.clone(), id })
+        })
+    }
+
+    /// Makes `remote` the only one it hears, and the one whom [`send`](Self::send) sends to.
+    ///
+    /// # Errors
+    /// If `remote` is not a port of one host, cannot be reached from this address, or another socket
+    /// is connected to it from here.
+    pub fn connect(&self, remote: impl Into<SocketAddr>) -> io::Result<()> {
+        let remote = remote.into();
+        self.call(|udp| udp.connect(remote))
+    }
+
+    /// Where it hears.
+    ///
+    /// # Errors
+    /// None as long as the stack knows the socket, which it does.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.call(|udp| Ok(udp.local()))
+    }
+
+    /// The peer it is connected to.
+    ///
+    /// # Errors
+    /// `NotConnected`.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.call(|udp| udp.remote().ok_or(UdpError::NotConnected))
+    }
+
+    /// The pending error, which is thereby taken: no other call reports it.
+    ///
+    /// # Errors
+    /// None as long as the stack knows the socket, which it does.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.call(|udp| Ok(udp.take_error().map(udp_error)))
+    }
+
+    /// Whether a datagram that is too large for the path is an error instead of fragmented.
+    ///
+    /// # Errors
+    /// None as long as the stack knows the socket, which it does.
+    pub fn set_dont_fragment(&self, dont_fragment: bool) -> io::Result<()> {
+        self.call(|udp| {
+            udp.set_dont_fragment(dont_fragment);
+            Ok(())
+        })
+    }
+
+    /// Sets the hop limit (TTL) of what it sends.
+    ///
+    /// # Errors
+    /// None as long as the stack knows the socket, which it does.
+    pub fn set_ttl(&self, hop_limit: u8) -> io::Result<()> {
+        self.call(|udp| {
+            udp.set_hop_limit(Some(hop_limit));
+            Ok(())
+        })
+    }
+
+    /// A call that does not wait.
+    fn call<T>(&self, call: impl FnOnce(&mut Udp<'_>) -> Result<T, UdpError>) -> io::Result<T> {
+        self.host.shared().with(|inner| {
+            let mut udp = inner.stack.udp(self.id).ok_or_else(gone)?;
+            call(&mut udp).map_err(udp_error)
+        })
+    }
+
+    async fn wait<T>(
+        &self,
+        interest: Interest,
+        mut call: impl FnMut(&mut Udp<'_>) -> Poll<Result<T, UdpError>> + Unpin,
+    ) -> io::Result<T> {
+        Wait::new(self.host.shared(), interest, |inner| poll_udp(inner, self.id, &mut call)).await
+    }
+
+    fn poll<T>(
+        &self,
+        cx: &mut Context<'_>,
+        interest: Interest,
+        call: impl FnOnce(&mut Udp<'_>) -> Poll<Result<T, UdpError>>,
+    ) -> Poll<io::Result<T>> {
+        self.host.shared().poll(cx, interest, None, |inner| poll_udp(inner, self.id, call))
+    }
+
+    fn attempt<T>(&self, call: impl FnOnce(&mut Udp<'_>) -> Poll<Result<T, UdpError>>) -> io::Result<T> {
+        self.host.shared().with(|inner| match poll_udp(inner, self.id, call) {
+            Poll::Ready(result) => result,
+            Poll::Pending => inner.running().and(Err(ErrorKind::WouldBlock.into())),
+        })
+    }
+}
+
+/// Sending. A datagram is sent as a whole or not at all.
+impl UdpSocket {
+    /// Waits until a datagram may be sent, or there is an error. Takes nothing.
+    ///
+    /// # Errors
+    /// The link failed or the driver was dropped.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.wait(Interest::UdpWrite(self.id), |udp| udp.poll_writable().map(Ok)).await
+    }
+
+    /// Sends a datagram to the peer that the socket is connected to.
+    ///
+    /// # Errors
+    /// `NotConnected`; what the network said of an earlier datagram; what is wrong with this one.
+    pub async fn send(&self, payload: &[u8]) -> io::Result<usize> {
+        self.wait(Interest::UdpWrite(self.id), |udp| send(udp, payload, None)).await
+    }
+
+    /// As [`send`](Self::send), without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` if too many datagrams wait to be sent; as [`send`](Self::send).
+    pub fn try_send(&self, payload: &[u8]) -> io::Result<usize> {
+        self.attempt(|udp| send(udp, payload, None))
+    }
+
+    /// As [`send`](Self::send), for a hand-written future.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn poll_send(&self, cx: &mut Context<'_>, payload: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll(cx, Interest::UdpWrite(self.id), |udp| send(udp, payload, None))
+    }
+
+    /// Sends a datagram to `remote`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_to(&self, payload: &[u8], remote: impl Into<SocketAddr>) -> io::Result<usize> {
+        let remote = Some(remote.into());
+        self.wait(Interest::UdpWrite(self.id), |udp| send(udp, payload, remote)).await
+    }
+
+    /// As [`send_to`](Self::send_to), without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` if too many datagrams wait to be sent; as [`send`](Self::send).
+    pub fn try_send_to(&self, payload: &[u8], remote: impl Into<SocketAddr>) -> io::Result<usize> {
+        let remote = Some(remote.into());
+        self.attempt(|udp| send(udp, payload, remote))
+    }
+
+    /// As [`send_to`](Self::send_to), for a hand-written future.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn poll_send_to(
+        &self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+        remote: impl Into<SocketAddr>,
+    ) -> Poll<io::Result<usize>> {
+        let remote = Some(remote.into());
+        self.poll(cx, Interest::UdpWrite(self.id), |udp| send(udp, payload, remote))
+    }
+}
+
+/// Receiving. What does not fit into the buffer is cut off, as everywhere with UDP.
+impl UdpSocket {
+    /// Waits until there is a datagram or an error. Takes nothing.
+    ///
+    /// # Errors
+    /// The link failed or the driver was dropped.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.wait(Interest::UdpRead(self.id), |udp| udp.poll_readable().map(Ok)).await
+    }
+
+    /// Receives a datagram: how much of it is in `buf`.
+    ///
+    /// # Errors
+    /// What the network said of a datagram that was sent.
+    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.recv_from(buf).await.map(|(len, _)| len)
+    }
+
+    /// As [`recv`](Self::recv), without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock`; as [`recv`](Self::recv).
+    pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.try_recv_from(buf).map(|(len, _)| len)
+    }
+
+    /// As [`recv`](Self::recv), for a hand-written future.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_recv_from(cx, buf).map_ok(drop)
+    }
+
+    /// Receives a datagram: how much of it is in `buf`, and who sent it.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let mut buf = ReadBuf::new(buf);
+        let remote = self.wait(Interest::UdpRead(self.id), |udp| receive_into(udp, &mut buf)).await?;
+        Ok((buf.filled().len(), remote))
+    }
+
+    /// As [`recv_from`](Self::recv_from), without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock`; as [`recv`](Self::recv).
+    pub fn try_recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let mut buf = ReadBuf::new(buf);
+        let remote = self.attempt(|udp| receive_into(udp, &mut buf))?;
+        Ok((buf.filled().len(), remote))
+    }
+
+    /// As [`recv_from`](Self::recv_from), for a hand-written future.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn poll_recv_from(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<SocketAddr>> {
+        self.poll(cx, Interest::UdpRead(self.id), |udp| receive_into(udp, buf))
+    }
+
+    /// Receives a datagram whole and without a copy, with both its addresses.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub async fn recv_datagram(&self) -> io::Result<Datagram> {
+        self.wait(Interest::UdpRead(self.id), receive).await
+    }
+
+    /// As [`recv_from`](Self::recv_from), but leaves the datagram to be received again.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let mut buf = ReadBuf::new(buf);
+        let peek = |udp: &mut Udp<'_>| match udp.peek()? {
+            Some(datagram) => {
+                fill(&mut buf, &datagram.payload);
+                Poll::Ready(Ok(datagram.remote))
+            }
+            None => udp.poll_readable().map(|()| Err(UdpError::NotConnected)),
+        };
+        let remote = self.wait(Interest::UdpRead(self.id), peek).await?;
+        Ok((buf.filled().len(), remote))
+    }
+}
+
+impl Drop for UdpSocket {
+    fn drop(&mut self) {
+        self.host.shared().with(|inner| close(inner, self.id));
+    }
+}
+
+/// Closes a socket. What waits to be sent still leaves.
+pub(super) fn close(inner: &mut Inner, id: UdpId) {
+    if let Some(udp) = inner.stack.udp(id) {
+        udp.close();
+    }
+    inner.wakers.forget(Interest::UdpRead(id));
+    inner.wakers.forget(Interest::UdpWrite(id));
+}
+
+pub(super) fn poll_udp<T>(
+    inner: &mut Inner,
+    id: UdpId,
+    call: impl FnOnce(&mut Udp<'_>) -> Poll<Result<T, UdpError>>,
+) -> Poll<io::Result<T>> {
+    let Some(mut udp) = inner.stack.udp(id) else { return Poll::Ready(Err(gone())) };
+    call(&mut udp).map_err(udp_error)
+}
+
+fn send(udp: &mut Udp<'_>, payload: &[u8], to: Option<SocketAddr>) -> Poll<Result<usize, UdpError>> {
+    match udp.send(payload, to) {
+        Err(UdpError::Full) => Poll::Pending,
+        result => Poll::Ready(result.map(|()| payload.len())),
+    }
+}
+
+pub(super) fn receive(udp: &mut Udp<'_>) -> Poll<Result<Datagram, UdpError>> {
+    udp.receive()?.map_or(Poll::Pending, |datagram| Poll::Ready(Ok(datagram)))
+}
+
+fn receive_into(udp: &mut Udp<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<SocketAddr, UdpError>> {
+    let datagram = ready!(receive(udp))?;
+    fill(buf, &datagram.payload);
+    Poll::Ready(Ok(datagram.remote))
+}
+
+fn fill(buf: &mut ReadBuf<'_>, payload: &[u8]) {
+    buf.put_slice(&payload[..payload.len().min(buf.remaining())]);
+}

@@ -1,0 +1,165 @@
+//! The driver: its ends, its clock.
+
+use crate::{CLIENT, SERVER, connection, hosts};
+use lastack::link::{Capabilities, Impair, Link, Pipe, Plan, pipe};
+use lastack::{Config, Host, Instant, Received, TcpListener, TcpStream, Transmit, UdpSocket};
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time;
+
+/// A link that fails once it is told to, at the next arrival.
+struct Fragile {
+    link: Pipe,
+    broken: Arc<AtomicBool>,
+}
+
+impl Link for Fragile {
+    fn capabilities(&self) -> Capabilities {
+        self.link.capabilities()
+    }
+
+    fn send(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) {
+        self.link.send(now, packet, transmit);
+    }
+
+    fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
+        self.link.recv(now, packet)
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Poll::Ready(Err(io::Error::new(ErrorKind::NotFound, "the cable was pulled")));
+        }
+        self.link.poll_readable(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_fails_is_reported_to_every_socket() {
+    let (a, b) = pipe(Capabilities::new(1500));
+    let broken = Arc::<AtomicBool>::default();
+    let (client, driver) = Host::new(Config::new([CLIENT]), Fragile { link: a, broken: broken.clone() });
+    let driver = tokio::spawn(driver);
+    let server = Host::spawn(Config::new([SERVER]), b);
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    let listener = TcpListener::bind(&client, (CLIENT, 80)).unwrap();
+    let socket = UdpSocket::bind(&client, (CLIENT, 53)).unwrap();
+    let mut ended = client.ended();
+
+    let accept = tokio::spawn(async move { listener.accept().await.map(drop) });
+    let receive = tokio::spawn(async move { socket.recv_from(&mut [0; 1]).await.map(drop) });
+    time::sleep(Duration::from_millis(1)).await;
+    far.write_all(b"last").await.unwrap();
+    broken.store(true, Ordering::SeqCst);
+
+    assert_eq!(driver.await.unwrap().unwrap_err().kind(), ErrorKind::NotFound);
+    for error in [accept.await.unwrap().unwrap_err(), receive.await.unwrap().unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(error.to_string(), "the link of this host failed: the cable was pulled");
+    }
+    assert_eq!(near.write(b"x").await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(near.closed().await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(TcpStream::connect(&client, (SERVER, 1)).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(ended.recv().await.is_none());
+    // What arrived before is read first.
+    let mut text = Vec::new();
+    let error = near.read_to_end(&mut text).await.unwrap_err();
+    assert_eq!((error.kind(), &text[..]), (ErrorKind::NotFound, &b"last"[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_is_dropped_leaves_no_one_waiting() {
+    let (a, _b) = pipe(Capabilities::new(1500));
+    let (client, driver) = Host::new(Config::new([CLIENT]), a);
+    let driver = tokio::spawn(driver);
+    let connect = tokio::spawn({
+        let client = client.clone();
+        async move { TcpStream::connect(&client, (SERVER, 1)).await }
+    });
+    time::sleep(Duration::from_millis(1)).await;
+    driver.abort();
+    let error = connect.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NetworkDown);
+    assert!(error.to_string().contains("driver"), "{error}");
+    assert_eq!(TcpListener::bind(&client, (CLIENT, 1)).unwrap_err().kind(), ErrorKind::NetworkDown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_ends_with_the_last_user_once_all_is_said() {
+    let (a, b) = pipe(Capabilities::new(1500));
+    let (client, driver) = Host::new(Config::new([CLIENT]), a);
+    let driver = tokio::spawn(driver);
+    let server = Host::spawn(Config::new([SERVER]), b);
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    let mut ended = client.ended();
+    drop(client);
+    near.write_all(&[7; 300_000]).await.unwrap();
+    time::sleep(Duration::from_secs(1)).await;
+    assert!(!driver.is_finished(), "a socket is still there");
+    drop(near);
+    time::sleep(Duration::from_secs(1)).await;
+    assert!(!driver.is_finished(), "the FIN is not answered");
+    let mut text = Vec::new();
+    far.read_to_end(&mut text).await.unwrap();
+    assert_eq!(text.len(), 300_000);
+    drop(far);
+    driver.await.unwrap().unwrap();
+    assert_eq!(ended.recv().await.unwrap().end.cause, lastack::Cause::Orderly);
+    assert!(ended.recv().await.is_none(), "no more will end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_driver_ends_at_once() {
+    let (a, _b) = pipe(Capabilities::new(1500));
+    let (client, driver) = Host::new(Config::new([CLIENT]), a);
+    drop(client);
+    time::timeout(Duration::from_millis(1), driver).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_link_takes_its_time_and_no_more() {
+    let (a, b) = pipe(Capabilities::new(1500));
+    let plan = Plan { seed: 1, delay: Duration::from_millis(50), ..Plan::default() };
+    let client = Host::spawn(Config::new([CLIENT]), Impair::new(a, plan));
+    let server = Host::spawn(Config::new([SERVER]), b);
+    let _listener = TcpListener::bind(&server, (SERVER, 80)).unwrap();
+    let start = time::Instant::now();
+    let near = TcpStream::connect(&client, (SERVER, 80)).await.unwrap();
+    assert_eq!(start.elapsed(), Duration::from_millis(100), "there and back");
+    near.info().unwrap().srtt.expect("the handshake measures");
+}
+
+#[tokio::test(start_paused = true)]
+async fn text_arrives_whole_over_a_bad_link() {
+    for seed in 0..10 {
+        let (a, b) = pipe(Capabilities::new(1500));
+        let plan = Plan { seed, loss: 0.03, duplicate: 0.02, corrupt: 0.02, ..Plan::default() };
+        let client = Host::spawn(Config::new([CLIENT]), Impair::new(a, plan));
+        let server = Host::spawn(Config::new([SERVER]), b);
+        let (mut near, mut far, _listener) = connection(&client, &server).await;
+        let text: Vec<u8> = (0..400_000_u32).map(|i| (i ^ i >> 7) as u8).collect();
+        let sent = text.clone();
+        let write = tokio::spawn(async move {
+            near.write_all(&sent).await.unwrap();
+            near.shutdown().await.unwrap();
+            near.closed().await.unwrap()
+        });
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        drop(far);
+        assert!(got == text, "seed {seed}: {} of {} octets", got.len(), text.len());
+        assert_eq!(write.await.unwrap().cause, lastack::Cause::Orderly, "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stack_sees_tokios_clock() {
+    let (client, _server) = hosts();
+    let start = client.now();
+    time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(client.now() - start, Duration::from_secs(7));
+}

@@ -1,0 +1,209 @@
+//! How connections end, as their users see it.
+
+use crate::{SERVER, connection, hosts, hosts_with};
+use lastack::{
+    Cause, Config, EndError, Host, Inference, Keepalive, Party, TcpListener, TcpState, TcpStream, TimeLimit,
+    link,
+};
+use std::error::Error;
+use std::io::ErrorKind;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{self, Instant};
+
+#[tokio::test(start_paused = true)]
+async fn refused_says_by_whom_and_why() {
+    let (client, _server) = hosts();
+    let error = TcpStream::connect(&client, (SERVER, 1935)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    let held = error.get_ref().and_then(|held| held.downcast_ref::<EndError>()).unwrap();
+    let end = held.end();
+    assert_eq!((end.cause, end.by, end.state), (Cause::Refused, Party::Peer, TcpState::SynSent));
+    assert_eq!(end.inferred, Some(Inference::NobodyListens));
+    assert!(error.to_string().starts_with("connection refused: "), "{error}");
+
+    let wrapped: Box<dyn Error> = std::io::Error::other(error).into();
+    assert_eq!(EndError::find(&*wrapped).unwrap().cause, Cause::Refused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_times_out() {
+    let (a, _nobody) = link::pipe(link::Capabilities::new(1500));
+    let client = Host::spawn(Config::new([crate::CLIENT]), a);
+    let start = Instant::now();
+    let error = TcpStream::connect(&client, (SERVER, 80)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(EndError::find(&error).unwrap().cause, Cause::TimedOut(TimeLimit::Handshake));
+    assert!(start.elapsed() > Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn text_that_nobody_read_resets_the_peer() {
+    let (client, server) = hosts();
+    let (mut near, far, _listener) = connection(&client, &server).await;
+    near.write_all(b"never read").await.unwrap();
+    near.drained().await.unwrap();
+    drop(far);
+    let error = near.read(&mut [0; 16]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let end = EndError::find(&error).unwrap();
+    assert_eq!((end.by, end.inferred), (Party::Peer, Some(Inference::AbortedByPeer)));
+    assert_eq!(near.read(&mut [0; 16]).await.unwrap(), 0, "the error comes once");
+    assert_eq!(near.end().unwrap().cause, Cause::Reset, "the reason stays");
+    let error = near.write(b"x").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    assert_eq!(EndError::find(&error).unwrap().cause, Cause::Reset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn linger_zero_delivers_then_resets_once() {
+    let (client, server) = hosts();
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    far.write_all(b"hello").await.unwrap();
+    far.drained().await.unwrap();
+    far.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(far);
+    time::sleep(Duration::from_millis(1)).await;
+    let mut buf = [0; 16];
+    assert_eq!(near.read(&mut buf).await.unwrap(), 5);
+    assert_eq!(&buf[..5], b"hello");
+    assert_eq!(near.read(&mut buf).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(near.read(&mut buf).await.unwrap(), 0);
+    assert!(near.take_error().unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_does_not_take_the_error_and_take_error_does() {
+    let (client, server) = hosts();
+    let (mut near, far, _listener) = connection(&client, &server).await;
+    far.abort();
+    near.readable().await.unwrap();
+    near.writable().await.unwrap();
+    let error = near.take_error().unwrap().unwrap();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(EndError::find(&error).is_some());
+    assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(far.end().unwrap().by, Party::Application);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_end_is_one_on_both_sides() {
+    let (client, server) = hosts();
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    assert!(near.end().is_none());
+    near.shutdown().await.unwrap();
+    assert_eq!(far.read(&mut [0; 1]).await.unwrap(), 0);
+    far.shutdown().await.unwrap();
+    let (here, there) = tokio::join!(near.closed(), far.closed());
+    let (here, there) = (here.unwrap(), there.unwrap());
+    assert_eq!((here.cause, there.cause), (Cause::Orderly, Cause::Orderly));
+    assert!(here.lost.is_nothing() && there.lost.is_nothing());
+    assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_goes_resets_whom_nobody_accepted() {
+    let (client, server) = hosts();
+    let listener = TcpListener::bind(&server, (SERVER, 80)).unwrap();
+    let mut stream = TcpStream::connect(&client, (SERVER, 80)).await.unwrap();
+    time::sleep(Duration::from_millis(10)).await;
+    drop(listener);
+    let error = stream.read(&mut [0; 1]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_while_waiting_to_be_accepted_is_for_the_first_read() {
+    let (client, server) = hosts();
+    let listener = TcpListener::bind(&server, (SERVER, 80)).unwrap();
+    let mut stream = TcpStream::connect(&client, (SERVER, 80)).await.unwrap();
+    stream.write_all(b"bye").await.unwrap();
+    stream.drained().await.unwrap();
+    stream.abort();
+    time::sleep(Duration::from_millis(10)).await;
+    let (mut accepted, _) = listener.accept().await.unwrap();
+    let mut buf = [0; 8];
+    assert_eq!(accepted.read(&mut buf).await.unwrap(), 3);
+    assert_eq!(accepted.read(&mut buf).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_without_power_is_found_by_keep_alive() {
+    let (a, b) = link::pipe(link::Capabilities::new(1500));
+    let client = Host::spawn(Config::new([crate::CLIENT]), a);
+    let (server, driver) = Host::new(Config::new([SERVER]), b);
+    let driver = tokio::spawn(driver);
+    let (mut near, _far, _listener) = connection(&client, &server).await;
+    let keepalive = Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(5), count: 3 };
+    near.set_keepalive(Some(keepalive)).unwrap();
+    driver.abort();
+    let start = Instant::now();
+    let error = near.read(&mut [0; 1]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(EndError::find(&error).unwrap().cause, Cause::TimedOut(TimeLimit::KeepAlive));
+    let passed = start.elapsed();
+    assert!(passed >= Duration::from_secs(74) && passed < Duration::from_secs(80), "{passed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_lingers_until_all_is_acknowledged() {
+    let (client, server) = hosts();
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    let start = Instant::now();
+    near.write_all(&[1; 100_000]).await.unwrap();
+    near.set_linger(Some(Duration::from_secs(100))).unwrap();
+    near.close().await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "waited {:?}", start.elapsed());
+    let mut text = Vec::new();
+    far.read_to_end(&mut text).await.unwrap();
+    assert_eq!(text.len(), 100_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_lingers_no_longer_than_it_was_told() {
+    let (client, server) = hosts_with(|config| config.tcp.receive_buffer = 10_000);
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    near.write_all(&[1; 100_000]).await.unwrap();
+    near.set_linger(Some(Duration::from_secs(3))).unwrap();
+    let start = Instant::now();
+    near.close().await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 3);
+    // The rest is still delivered, by the orphan.
+    let mut text = Vec::new();
+    far.read_to_end(&mut text).await.unwrap();
+    assert_eq!(text.len(), 100_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_with_unread_text_does_not_linger() {
+    let (client, server) = hosts();
+    let (mut near, far, _listener) = connection(&client, &server).await;
+    near.write_all(b"unread").await.unwrap();
+    near.drained().await.unwrap();
+    far.set_linger(Some(Duration::from_secs(60))).unwrap();
+    let start = Instant::now();
+    far.close().await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(near.read(&mut [0; 1]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_end_of_a_host_is_told() {
+    let (client, server) = hosts();
+    let (mut here, mut there) = (client.ended(), server.ended());
+    assert!(here.try_recv().is_none());
+    let refused = TcpStream::connect(&client, (SERVER, 1)).await;
+    assert!(refused.is_err());
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    near.write_all(b"12345").await.unwrap();
+    near.shutdown().await.unwrap();
+    far.read_to_end(&mut Vec::new()).await.unwrap();
+    let flow = (near.local_addr().unwrap(), near.peer_addr().unwrap());
+    drop((near, far));
+    assert_eq!(here.recv().await.unwrap().end.cause, Cause::Refused);
+    let ended = here.recv().await.unwrap();
+    assert_eq!((ended.flow.local, ended.flow.remote), flow);
+    assert_eq!((ended.end.cause, ended.octets.sent), (Cause::Orderly, 5));
+    assert!(ended.opened <= ended.end.at && ended.end.at <= client.now());
+    assert_eq!(there.recv().await.unwrap().octets.received, 5);
+}
