@@ -5,9 +5,12 @@ use std::{
     ffi::OsString,
     fs,
     future::poll_fn,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::IpAddr,
-    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     thread,
@@ -324,6 +327,64 @@ fn a_process_can_end_as_the_guest_did() {
         assert!(!end.core_dumped());
         end = ExitStatus::from_raw(end.into_raw() & !0x80);
         assert_eq!(end.into_raw(), status);
+    }
+}
+
+/// Ctrl-C reaches all programs in the foreground of a terminal, so it is not passed on; and it does not end the
+/// launcher, which has a report to write.
+#[test]
+fn the_terminal_interrupts_the_guest_once() {
+    const TEST: &str = "the_terminal_interrupts_the_guest_once";
+    if env::var_os(PART).is_some() {
+        let (plan, _place) = prepare();
+        let mut signals = Signals::catch().unwrap();
+        let script = "trap 'echo caught' INT; echo ready; until read line; do :; done; exit 5";
+        let mut launched = Guest::launch(&plan, &words(&["sh", "-c", script])).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let status = runtime.block_on(launched.guest.wait(&mut signals)).unwrap();
+        println!("report {status}");
+        std::io::stdout().flush().unwrap();
+        exit_as(status);
+    }
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let stream = || Stdio::from(terminal.slave.try_clone().unwrap());
+    let mut command = play(TEST, "launcher");
+    command.stdin(stream()).stdout(stream()).stderr(stream());
+    // SAFETY: the closure makes two system calls and allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            nix::errno::Errno::result(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+            Ok(())
+        })
+    };
+    let mut launcher = command.spawn().unwrap();
+    drop((command, terminal.slave));
+    let mut screen = Screen { terminal: fs::File::from(terminal.master), text: String::new() };
+    screen.read_until("ready");
+    screen.terminal.write_all(b"\x03").unwrap();
+    screen.read_until("caught");
+    screen.terminal.write_all(b"enough\n").unwrap();
+    screen.read_until("report exit status: 5");
+    assert_eq!(screen.text.matches("caught").count(), 1, "{}", screen.text);
+    assert_eq!(launcher.wait().unwrap().code(), Some(5));
+}
+
+/// The far end of a terminal, and all that was written there.
+struct Screen {
+    terminal: fs::File,
+    text: String,
+}
+
+impl Screen {
+    fn read_until(&mut self, text: &str) {
+        let mut octets = [0; 1024];
+        while !self.text.contains(text) {
+            // At the end of all programs there, the terminal gives an error.
+            let len = self.terminal.read(&mut octets).unwrap_or(0);
+            assert_ne!(len, 0, "{text:?} is not in {:?}", self.text);
+            self.text.push_str(&String::from_utf8_lossy(&octets[..len]));
+        }
     }
 }
 

@@ -77,6 +77,8 @@ pub(super) fn explain(failure: &Failure, host: &Host) -> Option<Explanation> {
     match (failure.step, errno) {
         (Step::Unshare | Step::UserMap, _) => Some(namespaces(errno, host)),
         (Step::Network | Step::Veth, Errno::EPERM | Errno::EACCES) => Some(forbidden(host)),
+        // Opening the device is what a container forbids; what comes after wants rights in the namespace.
+        (Step::Tun, Errno::EPERM) if host.apparmor_restricts => Some(forbidden(host)),
         (Step::Tun, _) => tun(errno),
         (Step::Veth, _) => veth(errno),
         (Step::Network, Errno::EINVAL | Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Some(explanation(
@@ -227,7 +229,14 @@ mod tests {
         let clone = Host { clone_forbidden: true, ..host() };
         assert!(cause(Step::Unshare, eperm, &clone).contains("kernel.unprivileged_userns_clone is 0"));
         let apparmor = Host { apparmor_restricts: true, ..host() };
-        for (step, errno) in [(Step::UserMap, eperm), (Step::UserMap, libc::EACCES), (Step::Network, eperm)] {
+        let refusals = [
+            (Step::UserMap, eperm),
+            (Step::UserMap, libc::EACCES),
+            (Step::Tun, eperm),
+            (Step::Veth, eperm),
+            (Step::Network, eperm),
+        ];
+        for (step, errno) in refusals {
             assert!(cause(step, errno, &apparmor).contains("kernel.apparmor_restrict_unprivileged_userns"));
         }
         let none = Host { none_allowed: true, ..host() };
