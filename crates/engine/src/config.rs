@@ -1,5 +1,6 @@
 //! What a stack is told once, at its start.
 
+use crate::tcp::Algorithm;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -101,6 +102,8 @@ pub struct TcpConfig {
     pub sack: bool,
     /// Offer window scaling (RFC 7323).
     pub window_scaling: bool,
+    /// Congestion control.
+    pub congestion: Algorithm,
     /// Disable the Nagle algorithm on new connections.
     pub nodelay: bool,
     /// Longest delay of an ACK (RFC 9293 MUST-58: under 500 ms).
@@ -159,6 +162,7 @@ impl Default for TcpConfig {
             timestamps: true,
             sack: true,
             window_scaling: true,
+            congestion: Algorithm::default(),
             nodelay: false,
             ack_delay: Duration::from_millis(40),
             initial_rto: Duration::from_secs(1),

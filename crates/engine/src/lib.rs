@@ -44,7 +44,8 @@ pub use rule::{Rule, UnknownRule};
 pub use seq::{RcvSeq, SndSeq};
 pub use stack::Stack;
 pub use tcp::{
-    Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Tcp, TcpError, TcpInfo, TcpState,
+    Algorithm, Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Tcp, TcpError, TcpInfo,
+    TcpState,
 };
 pub use time::Instant;
 pub use udp::{Datagram, Udp, UdpError, UdpId};

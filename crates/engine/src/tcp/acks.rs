@@ -1,18 +1,16 @@
 //! The fifth step of SEGMENT ARRIVES: the ACK field (RFC 9293 section 3.10.7.4, RFC 5961 section 5,
 //! RFC 5681 section 3, RFC 6298 section 5).
 
-use super::congestion::Control;
 use super::connection::Connection;
 use super::options;
-use super::recovery::Progress;
+use super::recovery::Ack;
 use super::segment::Arrival;
-use super::state::State;
 use super::timers::Timer;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::{Instant, Rule, Verdict};
 use core::time::Duration;
-use lastack_wire::tcp::TcpFlags;
+use lastack_wire::tcp::{SackBlocks, TcpFlags};
 
 impl Connection {
     /// Fifth: the ACK field.
@@ -26,7 +24,7 @@ impl Connection {
             return Err(Verdict::Dropped(Rule::S54.into()));
         }
         let ack = seg.ack();
-        if ack.after(self.snd.max) {
+        if ack.after(self.snd.nxt) {
             return Err(self.challenge(shared, now, Rule::S52));
         }
         if ack.before(self.snd.oldest_ack()) {
@@ -34,10 +32,16 @@ impl Connection {
         }
         self.probes = 0;
         let wnd = u32::from(seg.tcp.window) << self.negotiated.snd_shift;
-        if ack.after(self.snd.una) {
-            self.advance_una(shared, now, ack, seg);
-        } else if self.is_duplicate(seg, wnd) {
-            self.duplicate_ack();
+        let before = self.snd.una;
+        let duplicate = self.is_duplicate(seg, wnd);
+        if ack.after(before) {
+            self.advance_una(shared, now, ack);
+        }
+        if ack.after(before) || duplicate || !seg.tcp.options.sack.is_empty() {
+            self.recover(shared, now, seg, ack.offset_from(before).max(0) as u32, duplicate);
+        }
+        if ack.after(before) {
+            self.progress(shared, now);
         }
         if !ack.before(self.snd.una) {
             self.snd.update_window(seg.seq(), ack, wnd);
@@ -51,74 +55,86 @@ impl Connection {
 
     /// RFC 5681 section 2: what counts as a duplicate ACK.
     fn is_duplicate(&self, seg: &Arrival<'_>, wnd: u32) -> bool {
-        seg.ack() == self.snd.una && self.snd.max != self.snd.una && seg.len() == 0 && wnd == self.snd.wnd
-    }
-
-    fn duplicate_ack(&mut self) {
-        let flight = self.snd.max - self.snd.una;
-        if self.recovery.duplicate_ack(self.snd.una, self.snd.max, self.mss) {
-            self.congestion.on_loss(flight, self.mss);
-            self.owed.retransmission = true;
-        }
+        seg.ack() == self.snd.una && self.snd.nxt != self.snd.una && seg.len() == 0 && wnd == self.snd.wnd
     }
 
     /// SND.UNA moves to `ack`.
-    fn advance_una(&mut self, shared: &mut Shared, now: Instant, ack: SndSeq, seg: &Arrival<'_>) {
+    fn advance_una(&mut self, shared: &mut Shared, now: Instant, ack: SndSeq) {
         let text = (ack - self.snd.una).min(self.outgoing.len() as u32);
         let fin = self.state.fin_pending() && ack == self.end_of_text() + 1;
-        let limited = self.snd.max - self.snd.una + self.mss > self.congestion.window() / 2;
         self.outgoing.acknowledge(text as usize);
         self.octets.sent += u64::from(text);
         self.snd.una = ack;
-        self.snd.nxt = self.snd.nxt.later(ack);
         self.soft_error = None;
-        self.measure(shared, now, ack, seg);
-        self.repair(ack, text, limited);
-        self.restart_retransmission(shared, now);
         if fin {
             self.go(self.state.fin_acked(), now);
-            if self.state == State::FinWait2 {
-                self.arm(shared, now);
-            }
+            self.arm(shared, now);
         }
-        self.wake_writer(shared);
     }
 
-    fn measure(&mut self, shared: &Shared, now: Instant, ack: SndSeq, seg: &Arrival<'_>) {
+    /// What the acknowledgment says of losses, of the round-trip time and of the window.
+    fn recover(&mut self, shared: &Shared, now: Instant, seg: &Arrival<'_>, advanced: u32, duplicate: bool) {
+        let mut blocks = [(SndSeq(0), SndSeq(0)); SackBlocks::MAX];
+        let mut known = 0;
+        for (start, end) in seg.tcp.options.sack.iter().filter(|_| self.negotiated.sack) {
+            blocks[known] = (SndSeq(start), SndSeq(end));
+            known += 1;
+        }
+        let echo = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps).map(|t| t.ecr);
+        let offset = self.ts_offset;
+        let echo_before = move |at: Instant| {
+            echo.is_some_and(|ecr| (ecr.wrapping_sub(options::timestamp(at, offset)) as i32) < 0)
+        };
+        let outcome = self.recovery.acknowledged(
+            &Ack {
+                now,
+                una: self.snd.una,
+                nxt: self.snd.nxt,
+                advanced,
+                duplicate,
+                blocks: &blocks[..known],
+                echo_before: &echo_before,
+                mss: self.mss,
+                srtt: self.rtt.srtt(),
+                delivered: self.octets.sent,
+            },
+            &mut self.congestion,
+        );
         let config = &shared.config.tcp;
-        self.rtt.acknowledged(ack, now, config);
-        // After a retransmission only a timestamp tells which segment is acknowledged.
-        if self.rtt.srtt().is_none()
-            && let Some(ts) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps)
-        {
-            let elapsed = options::timestamp(now, self.ts_offset).wrapping_sub(ts.ecr);
+        if let Some(rtt) = outcome.rtt {
+            self.rtt.measure(rtt, config);
+        } else if let Some(ecr) = echo.filter(|_| self.rtt.srtt().is_none() && advanced > 0) {
+            // After a retransmission only a timestamp tells which segment is acknowledged.
+            let elapsed = options::timestamp(now, offset).wrapping_sub(ecr);
             if elapsed < 1 << 31 {
                 self.rtt.measure(Duration::from_millis(u64::from(elapsed.max(1))), config);
             }
         }
-        self.rtt.progress();
+        self.wait_for_reordered(now, outcome.reorder_wait);
     }
 
-    /// What the acknowledgment means for the congestion window and the repair of losses.
-    fn repair(&mut self, ack: SndSeq, octets: u32, limited: bool) {
-        match self.recovery.acknowledged(octets, ack, self.mss) {
-            Progress::Normal if limited => self.congestion.on_ack(octets, self.mss),
-            Progress::Partial => self.owed.retransmission = true,
-            Progress::Normal | Progress::Complete => {}
+    /// Sets the reordering timer, or stops it.
+    pub(super) fn wait_for_reordered(&mut self, now: Instant, wait: Option<Duration>) {
+        match wait {
+            Some(wait) => self.timers.set(Timer::Reorder, now + wait),
+            None => self.timers.stop(Timer::Reorder),
         }
     }
 
-    /// RFC 6298 sections 5.2 and 5.3.
-    fn restart_retransmission(&mut self, shared: &Shared, now: Instant) {
-        if self.snd.una == self.snd.max {
+    /// Something new was acknowledged: the timers start anew (RFC 6298 sections 5.2 and 5.3).
+    fn progress(&mut self, shared: &mut Shared, now: Instant) {
+        self.rtt.progress();
+        self.timers.stop(Timer::User);
+        self.timers.stop(Timer::TailProbe);
+        if self.snd.una == self.snd.nxt {
             self.timers.stop(Timer::Retransmission);
             self.stalled_since = None;
-            self.timers.stop(Timer::User);
         } else {
             self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
             self.stalled_since = Some(now);
-            self.timers.stop(Timer::User);
             self.arm(shared, now);
+            self.arm_tail_probe(shared, now);
         }
+        self.wake_writer(shared);
     }
 }

@@ -79,6 +79,9 @@ impl Connection {
         if seg.text.is_empty() {
             return self.challenge(shared, now, rule);
         }
+        if rule == Rule::S51 && !self.rcv.nxt.before(seg.seq() + seg.text.len() as u32) {
+            self.rcv.duplicate = Some((seg.seq(), seg.seq() + seg.text.len() as u32));
+        }
         self.owed.pure_ack();
         Verdict::Answered(rule)
     }
@@ -153,6 +156,9 @@ impl Connection {
         if !self.owned {
             return Err(self.refuse_text(shared, now, seg));
         }
+        if old > 0 {
+            self.rcv.duplicate = Some((seg.seq(), self.rcv.nxt));
+        }
         let seq = seg.seq() + old;
         let at = self.rcv.position(&self.incoming, seq);
         self.touch_buffers(shared, now);
@@ -164,6 +170,10 @@ impl Connection {
             Some(advanced) => self.advance_rcv(shared, now, advanced as u32, text.len() as u32),
             None => {
                 self.owed.pure_ack();
+                if self.incoming.early().holding(at).is_some() {
+                    self.rcv.duplicate = Some((seq, seq + text.len() as u32));
+                    return Err(Verdict::Dropped(DropReason::Duplicate));
+                }
                 return Err(Verdict::Dropped(DropReason::NoSpace));
             }
         }

@@ -1,6 +1,6 @@
 //! A connection in a synchronized state: its variables, and how it ends.
 
-use super::congestion::{Control, Reno};
+use super::congestion::{Congestion, Control};
 use super::options::Negotiated;
 use super::owed::Owed;
 use super::rcv::Rcv;
@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     pub outgoing: SendRing,
     pub incoming: RecvRing,
     pub rtt: Rtt,
-    pub congestion: Reno,
+    pub congestion: Congestion,
     pub recovery: Recovery,
     pub timers: Timers,
     pub owed: Owed,
@@ -129,8 +129,8 @@ impl Connection {
             outgoing: SendRing::new(config.send_buffer),
             incoming: RecvRing::new(config.receive_buffer, config.max_early_ranges),
             rtt: opened.rtt,
-            congestion: Reno::new(mss),
-            recovery: Recovery::new(opened.snd.iss),
+            congestion: Congestion::new(config.congestion, mss),
+            recovery: Recovery::new(opened.snd.iss, opened.negotiated.sack),
             snd: opened.snd,
             rcv: opened.rcv,
             timers: Timers::default(),
@@ -200,7 +200,7 @@ impl Connection {
 
     /// The record of an end that happens now.
     pub fn end(&self, ending: Ending, now: Instant) -> End {
-        let in_flight = self.snd.max.earlier(self.end_of_text());
+        let in_flight = self.snd.nxt.earlier(self.end_of_text());
         let unacked = u64::from(in_flight - self.snd.una);
         let reader_gone = !self.owned || ending.rule == Rule::S64;
         let unread = if reader_gone { self.incoming.len() as u64 } else { 0 };
@@ -247,7 +247,7 @@ impl Connection {
     }
 
     pub fn info(&self) -> TcpInfo {
-        let unacked = self.snd.max.earlier(self.end_of_text()) - self.snd.una;
+        let unacked = self.snd.nxt.earlier(self.end_of_text()) - self.snd.una;
         TcpInfo {
             state: self.state.public(),
             mss: self.mss,
@@ -275,11 +275,14 @@ impl Connection {
     #[cfg(any(test, debug_assertions))]
     pub fn check(&self) {
         let s = &self.snd;
-        assert!(!s.una.after(s.nxt) && !s.nxt.after(s.max), "SND.UNA <= SND.NXT <= SND.MAX: {s:?}");
+        assert!(!s.una.after(s.nxt), "SND.UNA <= SND.NXT: {s:?}");
+        self.recovery.flight.check(s.una, s.nxt);
+        let timed = self.timers.is_running(Timer::Retransmission) || self.fate.is_some();
+        assert!(s.una == s.nxt || timed, "something is in flight and no timer runs: {s:?}");
         let end = self.end_of_text() + u32::from(self.state.fin_pending());
         // Once the end is decided the text may be discarded, sent or not.
         let decided = self.fate.is_some();
-        assert!(decided || !s.max.after(end), "nothing was sent that was not given: {s:?}");
+        assert!(decided || !s.nxt.after(end), "nothing was sent that was not given: {s:?}");
         assert!(self.rcv.fin.is_none() || !self.rcv.nxt.after(self.rcv.edge + 1), "{:?}", self.rcv);
     }
 }

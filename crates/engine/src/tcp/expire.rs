@@ -1,6 +1,5 @@
 //! The timers of a connection: when they run, and what happens when they expire.
 
-use super::congestion::Control;
 use super::connection::{Connection, Ending};
 use super::retries;
 use super::state::State;
@@ -9,6 +8,9 @@ use crate::end::{Cause, Party, TimeLimit};
 use crate::shared::Shared;
 use crate::{Instant, Rule};
 use core::time::Duration;
+
+/// How long a peer may hold back the ACK of a single segment (WCDelAckT of RFC 8985).
+const WORST_ACK_DELAY: Duration = Duration::from_millis(200);
 
 impl Connection {
     /// Starts the timers that the settings and the state ask for and that do not run. Calls of the
@@ -34,7 +36,11 @@ impl Connection {
     pub(super) fn arm_persist(&mut self, shared: &Shared, now: Instant) {
         let waiting = self.end_of_text().after(self.snd.nxt)
             || (self.state.fin_pending() && self.snd.nxt == self.end_of_text());
-        if waiting && self.snd.flight() == 0 && !self.timers.is_running(Timer::Persist) && !self.owed.probe {
+        if waiting
+            && self.snd.una == self.snd.nxt
+            && !self.timers.is_running(Timer::Persist)
+            && !self.owed.probe
+        {
             self.timers.set(Timer::Persist, now + self.rtt.rto(&shared.config.tcp));
             self.stalled_since.get_or_insert(now);
             self.arm(shared, now);
@@ -48,6 +54,8 @@ impl Connection {
         {
             match timer {
                 Timer::Retransmission => self.retransmit(shared, now),
+                Timer::Reorder => self.reorder_timeout(now),
+                Timer::TailProbe => self.owed.tail_probe = self.recovery.may_probe(),
                 Timer::Persist => self.persist(shared, now),
                 Timer::DelayedAck => self.owed.ack = true,
                 Timer::KeepAlive => self.keep_alive(shared, now),
@@ -76,13 +84,29 @@ impl Connection {
                 if self.owned { Rule::S92 } else { Rule::S95 },
             );
         }
-        let flight = self.snd.max - self.snd.una;
-        self.congestion.on_timeout(flight, self.mss);
-        self.recovery.timeout(self.snd.max);
+        self.recovery.timeout(now, self.snd.nxt, self.mss, &mut self.congestion);
         self.rtt.back_off();
-        self.snd.nxt = self.snd.una;
-        self.owed.retransmission = true;
+        self.timers.stop(Timer::Reorder);
+        self.timers.stop(Timer::TailProbe);
         self.timers.set(Timer::Retransmission, now + self.rtt.rto(config));
+    }
+
+    /// RFC 8985 section 6.2: the reordering window has passed.
+    fn reorder_timeout(&mut self, now: Instant) {
+        let srtt = self.rtt.srtt();
+        let wait = self.recovery.reorder_timeout(now, self.snd.nxt, self.mss, srtt, &mut self.congestion);
+        self.wait_for_reordered(now, wait);
+    }
+
+    /// RFC 8985 section 7.2: two round trips without an answer, and a probe goes out; but not later
+    /// than the retransmission timeout.
+    pub(super) fn arm_tail_probe(&mut self, shared: &Shared, now: Instant) {
+        let Some(srtt) = self.rtt.srtt().filter(|_| self.recovery.may_probe()) else { return };
+        let alone = self.recovery.flight.pipe() <= self.mss;
+        let pto = srtt * 2 + if alone { WORST_ACK_DELAY } else { Duration::ZERO };
+        if pto < self.rtt.rto(&shared.config.tcp) {
+            self.timers.set(Timer::TailProbe, now + pto);
+        }
     }
 
     /// The window stays shut: probe it; if it is open but small, send what fits.
@@ -110,7 +134,7 @@ impl Connection {
             self.probes = 0;
             return self.timers.set(Timer::KeepAlive, self.heard + keepalive.idle);
         }
-        if self.snd.una != self.snd.max || !self.outgoing.is_empty() {
+        if self.snd.una != self.snd.nxt || !self.outgoing.is_empty() {
             // What is in flight, or the window probe, finds out.
             return self.timers.set(Timer::KeepAlive, now + keepalive.idle);
         }

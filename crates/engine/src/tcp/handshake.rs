@@ -259,7 +259,6 @@ impl Handshake {
             iss: self.iss,
             una,
             nxt: una,
-            max: una,
             wnd: self.peer_window,
             wl1,
             wl2: self.iss,
@@ -275,6 +274,7 @@ impl Handshake {
             unacked: 0,
             ts_recent: self.peer.timestamps.map_or(0, |t| t.val),
             ts_recent_at: now,
+            duplicate: None,
             newest_early: 0,
         };
         let mut rtt = core::mem::replace(&mut self.rtt, Rtt::new(&config.tcp));

@@ -103,7 +103,7 @@ impl Connection {
         error: IcmpError,
         from: IpAddr,
     ) -> Verdict {
-        if self.fate.is_some() || seq.before(self.snd.una) || seq.after(self.snd.max) {
+        if self.fate.is_some() || seq.before(self.snd.una) || seq.after(self.snd.nxt) {
             return Verdict::Dropped(Rule::I11.into());
         }
         match meaning(error) {
@@ -128,8 +128,7 @@ impl Connection {
         let mss = self.negotiated.text_size(shared.paths.mtu(remote, shared.config.mtu, now), remote);
         if mss < self.mss {
             self.mss = mss;
-            self.snd.nxt = self.snd.una;
-            self.rtt.cancel();
+            self.recovery.resegment();
         }
     }
 }

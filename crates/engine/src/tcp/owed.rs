@@ -12,8 +12,8 @@ pub(crate) struct Owed {
     pub ack: bool,
     /// A challenge ACK, and the rule that asks for it.
     pub challenge: Option<Rule>,
-    /// The segment at SND.UNA again.
-    pub retransmission: bool,
+    /// A tail loss probe: one segment, new or again (RFC 8985 section 7).
+    pub tail_probe: bool,
     /// A segment that only asks for an answer: SEQ one before what the peer expects.
     pub probe: bool,
     /// Text although it fills no segment: the timer of sender SWS avoidance has expired.

@@ -26,6 +26,8 @@ pub(crate) struct Rcv {
     pub unacked: u32,
     pub ts_recent: u32,
     pub ts_recent_at: Instant,
+    /// What has arrived twice and the peer was not yet told of (RFC 2883).
+    pub duplicate: Option<(RcvSeq, RcvSeq)>,
     /// Where the newest early text lies, as a position in the stream.
     pub newest_early: u64,
 }
@@ -77,9 +79,14 @@ impl Rcv {
         }
     }
 
-    /// The SACK option: early text, the newest first (RFC 2018 section 4).
-    pub fn sack_blocks(&self, ring: &RecvRing, most: usize) -> SackBlocks {
+    /// The SACK option: what came twice (RFC 2883), then early text, the newest first
+    /// (RFC 2018 section 4).
+    pub fn sack_blocks(&mut self, ring: &RecvRing, most: usize) -> SackBlocks {
         let mut blocks = SackBlocks::new();
+        if let Some((start, end)) = self.duplicate.take() {
+            blocks.push((start.0, end.0));
+        }
+        let most = most - blocks.len();
         let seq = |at: u64| (self.nxt + (at - ring.next()) as u32).0;
         let newest = ring.early().holding(self.newest_early);
         let others = ring.early().iter().filter(|r| Some(r) != newest.as_ref());

@@ -1,8 +1,6 @@
 //! Round-trip time and retransmission timeout (RFC 6298).
 
-use crate::Instant;
 use crate::config::TcpConfig;
-use crate::seq::SndSeq;
 use core::time::Duration;
 
 /// Clock granularity G.
@@ -16,13 +14,11 @@ pub(crate) struct Rtt {
     rto: Duration,
     /// How often the RTO was doubled since the last acknowledgment of something new.
     backoff: u32,
-    /// The octet being timed, and when it was sent (Karn: never one that was sent again).
-    timed: Option<(SndSeq, Instant)>,
 }
 
 impl Rtt {
     pub fn new(config: &TcpConfig) -> Self {
-        Self { srtt: None, rttvar: Duration::ZERO, rto: config.initial_rto, backoff: 0, timed: None }
+        Self { srtt: None, rttvar: Duration::ZERO, rto: config.initial_rto, backoff: 0 }
     }
 
     pub fn srtt(&self) -> Option<Duration> {
@@ -42,7 +38,6 @@ impl Rtt {
     /// Section 5.5: back off the timer.
     pub fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1);
-        self.timed = None;
     }
 
     /// Something new was acknowledged: the path is alive.
@@ -50,27 +45,7 @@ impl Rtt {
         self.backoff = 0;
     }
 
-    /// Starts to time the octet before `end`, sent at `now` for the first time.
-    pub fn start(&mut self, end: SndSeq, now: Instant) {
-        self.timed.get_or_insert((end, now));
-    }
-
-    /// Forgets the octet being timed: something was sent again.
-    pub fn cancel(&mut self) {
-        self.timed = None;
-    }
-
-    /// Everything before `ack` is acknowledged: a measurement, if the timed octet is among it.
-    pub fn acknowledged(&mut self, ack: SndSeq, now: Instant, config: &TcpConfig) {
-        if let Some((end, sent)) = self.timed
-            && !ack.before(end)
-        {
-            self.timed = None;
-            self.measure(now - sent, config);
-        }
-    }
-
-    /// Section 2: one measurement R'.
+    /// Section 2: one measurement R', of a segment that was sent only once (Karn).
     pub fn measure(&mut self, r: Duration, config: &TcpConfig) {
         match self.srtt {
             None => {
@@ -118,20 +93,5 @@ mod tests {
         assert_eq!(rtt.rto(&config), config.max_rto);
         rtt.progress();
         assert_eq!(rtt.rto(&config), ms(1000));
-    }
-
-    #[test]
-    fn what_was_sent_again_is_not_measured() {
-        let config = TcpConfig::default();
-        let mut rtt = Rtt::new(&config);
-        rtt.start(SndSeq(100), Instant::from_millis(0));
-        rtt.cancel();
-        rtt.acknowledged(SndSeq(100), Instant::from_millis(700), &config);
-        assert_eq!(rtt.srtt(), None);
-        rtt.start(SndSeq(200), Instant::from_millis(1000));
-        rtt.acknowledged(SndSeq(199), Instant::from_millis(1001), &config);
-        assert_eq!(rtt.srtt(), None);
-        rtt.acknowledged(SndSeq(200), Instant::from_millis(1300), &config);
-        assert_eq!(rtt.srtt(), Some(ms(300)));
     }
 }

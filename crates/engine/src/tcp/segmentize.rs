@@ -1,6 +1,5 @@
 //! Makes the segments of a connection: the only place that does (RFC 9293 section 3.8).
 
-use super::congestion::Control;
 use super::connection::{Connection, Fate};
 use super::options;
 use super::segment::Outgoing;
@@ -71,9 +70,7 @@ impl Connection {
         if self.owed.pure_acks > 0 || self.owed.challenge.is_some() {
             return Some(self.plan_ack(self.owed.challenge));
         }
-        if self.owed.retransmission
-            && let Some(plan) = self.plan_retransmission()
-        {
+        if let Some(plan) = self.plan_tail_probe().or_else(|| self.plan_retransmission(shared)) {
             return Some(plan);
         }
         if let Some(plan) = self.plan_text(shared) {
@@ -92,16 +89,48 @@ impl Connection {
         Plan { seq, len: 0, flags: TcpFlags::ACK, rule }
     }
 
-    /// The segment at SND.UNA again, as far as it was sent before.
-    fn plan_retransmission(&self) -> Option<Plan> {
-        let una = self.snd.una;
-        let sent = self.snd.max.earlier(self.end_of_text()) - una;
-        let fin = self.state.fin_pending() && self.snd.max.after(self.end_of_text());
-        let len = sent.min(self.mss);
-        if len == 0 && !fin {
+    /// What may still be in flight by congestion control.
+    fn congestion_room(&self) -> u32 {
+        let window = self.recovery.window(&self.congestion, self.mss);
+        window.saturating_sub(self.recovery.pipe(self.mss))
+    }
+
+    /// What was lost, again: as much of it as the congestion window lets go. What the peer's window
+    /// let go once may go again.
+    fn plan_retransmission(&self, shared: &Shared) -> Option<Plan> {
+        let lost = self.recovery.flight.first_lost()?;
+        let room = self.congestion_room();
+        // After a timeout, and first in a recovery, one segment goes whatever the window says.
+        let room = if self.recovery.pipe(self.mss) == 0 { room.max(self.mss) } else { room };
+        let len = lost.len.min(self.longest(shared)).min(room / self.mss * self.mss);
+        (len > 0).then(|| self.plan_again(lost.seq, len))
+    }
+
+    /// New text if there is some, else the last segment again, whatever the congestion window says.
+    fn plan_tail_probe(&mut self) -> Option<Plan> {
+        if !self.owed.tail_probe {
             return None;
         }
-        Some(Plan { seq: una, len, flags: self.flags_at(una + len, fin), rule: None })
+        let (seq, end) = (self.snd.nxt, self.end_of_text());
+        let edge = self.snd.edge();
+        if end.after(seq) && edge.after(seq) {
+            let len = (end - seq).min(edge - seq).min(self.mss);
+            return Some(Plan { seq, len, flags: self.flags_at(seq + len, false), rule: None });
+        }
+        let Some(last) = self.recovery.flight.last().copied() else {
+            self.owed.tail_probe = false;
+            return None;
+        };
+        let len = last.len.min(self.mss);
+        Some(self.plan_again(last.end() - len, len))
+    }
+
+    /// `octets` of what was sent before, FIN included.
+    fn plan_again(&self, seq: SndSeq, octets: u32) -> Plan {
+        let (end, end_of_text) = (seq + octets, self.end_of_text());
+        let fin = end.after(end_of_text);
+        let len = octets - u32::from(fin);
+        Plan { seq, len, flags: self.flags_at(seq + len, fin), rule: None }
     }
 
     /// Text that the windows let go, or the FIN after it.
@@ -114,8 +143,7 @@ impl Connection {
         }
         let edge = self.snd.edge();
         let peer_room = if edge.after(seq) { edge - seq } else { 0 };
-        let window = self.congestion.window().saturating_add(self.recovery.inflation());
-        let room = peer_room.min(window.saturating_sub(self.snd.flight()));
+        let room = peer_room.min(self.congestion_room());
         let len = self.sendable(available, room, fin_wanted, self.longest(shared))?;
         let fin = fin_wanted && len == available && room > len;
         if len == 0 && !fin {
@@ -130,7 +158,7 @@ impl Connection {
         let len = available.min(room).min(longest);
         if len == available {
             let last = len % self.mss;
-            let idle = self.snd.flight() == 0;
+            let idle = self.snd.una == self.snd.nxt;
             if last == 0 || fin || self.settings.nodelay || idle || self.owed.force {
                 return Some(len);
             }
@@ -164,6 +192,7 @@ impl Connection {
     /// Writes the planned segment.
     fn write(&mut self, shared: &Shared, now: Instant, plan: Plan, packet: &mut Vec<u8>) -> Transmit {
         let window = self.rcv.announce(&self.incoming, self.mss);
+        let options = self.options(now, plan);
         let text = text_at(&self.outgoing, plan.seq.offset_from(self.snd.una), plan.len);
         let size = (plan.len > self.mss).then_some(self.mss as u16);
         let tcp = TcpHeader {
@@ -174,18 +203,19 @@ impl Connection {
             flags: plan.flags,
             window,
             urgent: 0,
-            options: self.options(now, plan),
+            options,
         };
         Outgoing { flow: &self.flow, tcp, text, segment_size: size, rule: plan.rule }
             .emit(&shared.config, packet)
     }
 
-    fn options(&self, now: Instant, plan: Plan) -> TcpOptions {
+    fn options(&mut self, now: Instant, plan: Plan) -> TcpOptions {
         let timestamps = self
             .negotiated
             .timestamps
             .then(|| Timestamps { val: options::timestamp(now, self.ts_offset), ecr: self.rcv.ts_recent });
-        let sack = if self.negotiated.sack && plan.len == 0 && !self.incoming.early().is_empty() {
+        let tells = !self.incoming.early().is_empty() || self.rcv.duplicate.is_some();
+        let sack = if self.negotiated.sack && plan.len == 0 && tells {
             self.rcv.sack_blocks(&self.incoming, SACK_BLOCKS[usize::from(timestamps.is_some())])
         } else {
             SackBlocks::new()
@@ -204,18 +234,23 @@ impl Connection {
         }
         self.owed.force = false;
         self.timers.stop(Timer::Persist);
-        if plan.seq.before(self.snd.max) {
+        let octets = end - plan.seq;
+        self.recovery.sent(octets);
+        let again = plan.seq.before(self.snd.nxt);
+        if again {
             self.retransmissions += 1;
             shared.counters.tcp_retransmitted += 1;
-            self.rtt.cancel();
+            self.recovery.flight.sent_again(plan.seq, octets, now);
         } else {
-            self.rtt.start(end, now);
+            self.recovery.flight.push(plan.seq, octets, now);
+            self.snd.nxt = end;
         }
-        if plan.seq == self.snd.una {
-            self.owed.retransmission = false;
+        if core::mem::take(&mut self.owed.tail_probe) {
+            self.recovery.probed(self.snd.nxt, again);
+            self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+        } else if !again {
+            self.arm_tail_probe(shared, now);
         }
-        self.snd.nxt = self.snd.nxt.later(end);
-        self.snd.max = self.snd.max.later(end);
         self.stalled_since.get_or_insert(now);
         if !self.timers.is_running(Timer::Retransmission) {
             self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));

@@ -8,10 +8,8 @@ pub(crate) struct Snd {
     pub iss: SndSeq,
     /// Oldest number not acknowledged.
     pub una: SndSeq,
-    /// Next number to be sent.
+    /// Next number to be sent. It never goes back: what is sent again is the scoreboard's to know.
     pub nxt: SndSeq,
-    /// Highest SND.NXT ever; SND.NXT lies before it after a retransmission timeout.
-    pub max: SndSeq,
     /// The window the peer announced, in octets.
     pub wnd: u32,
     /// SEG.SEQ of the segment that announced it.
@@ -23,22 +21,17 @@ pub(crate) struct Snd {
 }
 
 impl Snd {
-    /// Octets and FIN in flight.
-    pub fn flight(&self) -> u32 {
-        self.nxt - self.una
-    }
-
     /// The number one past the window.
     pub fn edge(&self) -> SndSeq {
         self.una + self.wnd
     }
 
-    /// The SEQ of a reset or an ACK of ours that carries nothing: SND.MAX, or the right edge if the
+    /// The SEQ of a reset or an ACK of ours that carries nothing: SND.NXT, or the right edge if the
     /// peer shrank its window, for else the peer sees it outside the window (`RESETS.md` 1.1). A
     /// shortfall below the rounding of the window field is none.
     pub fn acceptable_seq(&self, shift: u8) -> SndSeq {
         let edge = self.edge();
-        if self.max.after(edge) && self.max - edge >= 1 << shift { edge } else { self.max }
+        if self.nxt.after(edge) && self.nxt - edge >= 1 << shift { edge } else { self.nxt }
     }
 
     /// The oldest acknowledgment that is believed (RFC 5961 section 5.2).

@@ -32,7 +32,7 @@ pub(crate) enum Waiting {
 impl TimeWait {
     pub fn new(shared: &Shared, now: Instant, connection: &Connection) -> Self {
         Self {
-            snd_nxt: connection.snd.max,
+            snd_nxt: connection.snd.nxt,
             rcv_nxt: connection.rcv.nxt,
             rcv_wnd: connection.rcv.wnd(),
             rcv_shift: connection.rcv.shift,

@@ -7,6 +7,10 @@ use crate::Instant;
 pub(crate) enum Timer {
     /// RFC 6298: something in flight is not acknowledged in time.
     Retransmission,
+    /// RFC 8985 section 6.2: what still has not arrived is lost.
+    Reorder,
+    /// RFC 8985 section 7: the last segments may be lost, and nothing behind them can tell.
+    TailProbe,
     /// RFC 9293 section 3.8.6.1: text waits and the window does not let it go.
     Persist,
     /// RFC 9293 section 3.8.6.3: an ACK was held back long enough.
@@ -22,8 +26,10 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Retransmission,
+        Self::Reorder,
+        Self::TailProbe,
         Self::Persist,
         Self::DelayedAck,
         Self::KeepAlive,

@@ -1,19 +1,110 @@
 //! Congestion control: facts in, a window out.
 
+mod cubic;
+mod hystart;
 mod reno;
 
-pub(crate) use reno::Reno;
+use crate::Instant;
+use core::time::Duration;
+use cubic::Cubic;
+use reno::Reno;
+
+/// The initial window in segments (RFC 6928).
+const INITIAL_SEGMENTS: u32 = 10;
+
+/// Which algorithm a connection uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// CUBIC (RFC 9438) with HyStart++ (RFC 9406).
+    #[default]
+    Cubic,
+    /// Slow start and congestion avoidance of RFC 5681.
+    Reno,
+}
+
+/// An acknowledgment, as congestion control sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acked {
+    pub now: Instant,
+    /// Octets acknowledged for the first time.
+    pub octets: u32,
+    /// Eff.snd.MSS
+    pub mss: u32,
+    /// A measurement of the round-trip time, if this acknowledgment gave one.
+    pub rtt: Option<Duration>,
+    pub srtt: Option<Duration>,
+    /// Octets acknowledged in all, and sent in all: they tell rounds apart.
+    pub delivered: u64,
+    pub sent: u64,
+}
 
 /// What an algorithm is told and asked. Windows are in octets.
 pub(crate) trait Control {
-    /// `octets` were acknowledged for the first time while the window was what held us back.
-    fn on_ack(&mut self, octets: u32, mss: u32);
-    /// A loss was found by duplicate ACKs, with `flight` octets in flight.
-    fn on_loss(&mut self, flight: u32, mss: u32);
+    /// Something new was acknowledged while the window was what held us back.
+    fn on_ack(&mut self, acked: &Acked);
+    /// A loss was found, with `flight` octets in flight.
+    fn on_loss(&mut self, now: Instant, flight: u32, mss: u32);
     /// The retransmission timer expired, with `flight` octets in flight.
-    fn on_timeout(&mut self, flight: u32, mss: u32);
+    fn on_timeout(&mut self, now: Instant, flight: u32, mss: u32);
+    /// The last loss was none: back to the windows before it.
+    fn undo(&mut self);
     /// cwnd
     fn window(&self) -> u32;
     /// ssthresh
     fn threshold(&self) -> u32;
+}
+
+/// The congestion control of a connection.
+#[derive(Debug)]
+pub(crate) enum Congestion {
+    Cubic(Cubic),
+    Reno(Reno),
+}
+
+impl Congestion {
+    pub fn new(algorithm: Algorithm, mss: u32) -> Self {
+        match algorithm {
+            Algorithm::Cubic => Self::Cubic(Cubic::new(mss)),
+            Algorithm::Reno => Self::Reno(Reno::new(mss)),
+        }
+    }
+
+    fn control(&mut self) -> &mut dyn Control {
+        match self {
+            Self::Cubic(cubic) => cubic,
+            Self::Reno(reno) => reno,
+        }
+    }
+}
+
+impl Control for Congestion {
+    fn on_ack(&mut self, acked: &Acked) {
+        self.control().on_ack(acked);
+    }
+
+    fn on_loss(&mut self, now: Instant, flight: u32, mss: u32) {
+        self.control().on_loss(now, flight, mss);
+    }
+
+    fn on_timeout(&mut self, now: Instant, flight: u32, mss: u32) {
+        self.control().on_timeout(now, flight, mss);
+    }
+
+    fn undo(&mut self) {
+        self.control().undo();
+    }
+
+    fn window(&self) -> u32 {
+        match self {
+            Self::Cubic(cubic) => cubic.window(),
+            Self::Reno(reno) => reno.window(),
+        }
+    }
+
+    fn threshold(&self) -> u32 {
+        match self {
+            Self::Cubic(cubic) => cubic.threshold(),
+            Self::Reno(reno) => reno.threshold(),
+        }
+    }
 }

@@ -1,9 +1,7 @@
 //! Slow start and congestion avoidance (RFC 5681), by octets acknowledged (RFC 3465).
 
-use super::Control;
-
-/// The initial window in segments (RFC 6928).
-const INITIAL_SEGMENTS: u32 = 10;
+use super::{Acked, Control, INITIAL_SEGMENTS};
+use crate::Instant;
 
 /// cwnd and ssthresh.
 #[derive(Debug)]
@@ -12,21 +10,26 @@ pub(crate) struct Reno {
     ssthresh: u32,
     /// Octets acknowledged since cwnd last grew, in congestion avoidance.
     credit: u32,
+    /// cwnd and ssthresh before the last loss.
+    before: (u32, u32),
 }
 
 impl Reno {
     pub fn new(mss: u32) -> Self {
-        Self { cwnd: INITIAL_SEGMENTS * mss, ssthresh: u32::MAX, credit: 0 }
+        let cwnd = INITIAL_SEGMENTS * mss;
+        Self { cwnd, ssthresh: u32::MAX, credit: 0, before: (cwnd, u32::MAX) }
     }
 
-    /// RFC 5681 equation 4.
-    fn half(flight: u32, mss: u32) -> u32 {
-        (flight / 2).max(2 * mss)
+    fn reduce(&mut self, flight: u32, mss: u32) {
+        self.before = (self.cwnd, self.ssthresh);
+        self.ssthresh = (flight / 2).max(2 * mss); // RFC 5681 equation 4
+        self.credit = 0;
     }
 }
 
 impl Control for Reno {
-    fn on_ack(&mut self, octets: u32, mss: u32) {
+    fn on_ack(&mut self, acked: &Acked) {
+        let &Acked { octets, mss, .. } = acked;
         if self.cwnd < self.ssthresh {
             self.cwnd = self.cwnd.saturating_add(octets).min(self.ssthresh.max(self.cwnd + mss));
             return;
@@ -38,16 +41,19 @@ impl Control for Reno {
         }
     }
 
-    fn on_loss(&mut self, flight: u32, mss: u32) {
-        self.ssthresh = Self::half(flight, mss);
+    fn on_loss(&mut self, _: Instant, flight: u32, mss: u32) {
+        self.reduce(flight, mss);
         self.cwnd = self.ssthresh;
-        self.credit = 0;
     }
 
-    fn on_timeout(&mut self, flight: u32, mss: u32) {
-        self.ssthresh = Self::half(flight, mss);
+    fn on_timeout(&mut self, _: Instant, flight: u32, mss: u32) {
+        self.reduce(flight, mss);
         self.cwnd = mss;
-        self.credit = 0;
+    }
+
+    fn undo(&mut self) {
+        self.cwnd = self.cwnd.max(self.before.0);
+        self.ssthresh = self.ssthresh.max(self.before.1);
     }
 
     fn window(&self) -> u32 {
@@ -63,25 +69,32 @@ impl Control for Reno {
 mod tests {
     use super::*;
 
+    const MSS: u32 = 1000;
+
+    fn acked(octets: u32) -> Acked {
+        Acked { now: Instant::ZERO, octets, mss: MSS, rtt: None, srtt: None, delivered: 0, sent: 0 }
+    }
+
     #[test]
     fn slow_start_doubles_and_avoidance_adds_a_segment_each_round() {
-        let mss = 1000;
-        let mut reno = Reno::new(mss);
-        (0..10).for_each(|_| reno.on_ack(mss, mss));
+        let mut reno = Reno::new(MSS);
+        (0..10).for_each(|_| reno.on_ack(&acked(MSS)));
         assert_eq!(reno.window(), 20_000);
-        reno.on_loss(20_000, mss);
+        reno.on_loss(Instant::ZERO, 20_000, MSS);
         assert_eq!((reno.window(), reno.threshold()), (10_000, 10_000));
-        (0..10).for_each(|_| reno.on_ack(mss, mss));
+        (0..10).for_each(|_| reno.on_ack(&acked(MSS)));
         assert_eq!(reno.window(), 11_000);
-        reno.on_timeout(11_000, mss);
+        reno.on_timeout(Instant::ZERO, 11_000, MSS);
         assert_eq!((reno.window(), reno.threshold()), (1_000, 5_500));
+        reno.undo();
+        assert_eq!((reno.window(), reno.threshold()), (11_000, 10_000));
     }
 
     /// `RESETS.md` D25: many small acknowledgments are worth what they acknowledge.
     #[test]
     fn divided_acks_gain_nothing() {
-        let mut reno = Reno::new(1000);
-        (0..100).for_each(|_| reno.on_ack(10, 1000));
+        let mut reno = Reno::new(MSS);
+        (0..100).for_each(|_| reno.on_ack(&acked(10)));
         assert_eq!(reno.window(), 11_000);
     }
 }

@@ -1,0 +1,320 @@
+//! What is in flight, segment by segment: when each was sent, and what is known of its fate. This is
+//! the scoreboard of RFC 6675 with the times that RFC 8985 needs.
+
+use crate::Instant;
+use crate::seq::SndSeq;
+use alloc::collections::VecDeque;
+
+/// Most segments kept apart. Beyond it a SACK block that covers part of a segment is not noted, so
+/// that a peer cannot make the scoreboard grow without bound (`RESETS.md` D17, D18).
+const MOST: usize = 16_384;
+
+/// What is known of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// On its way, as far as we know.
+    Flying,
+    /// The peer has it, beyond a gap.
+    Sacked,
+    /// Taken for lost, and not sent again yet.
+    Lost,
+}
+
+/// A segment that was sent and is not acknowledged. FIN counts as an octet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub seq: SndSeq,
+    pub len: u32,
+    /// When it was sent last.
+    pub at: Instant,
+    /// It was sent more than once.
+    pub again: bool,
+    pub fate: Fate,
+}
+
+impl Sent {
+    pub fn end(&self) -> SndSeq {
+        self.seq + self.len
+    }
+}
+
+/// Everything between SND.UNA and SND.MAX, in order of sequence numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    segments: VecDeque<Sent>,
+    sacked: u32,
+    lost: u32,
+    total: u32,
+}
+
+/// What an acknowledgment brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Delivered {
+    /// Octets that are known to have arrived only now, by ACK or SACK.
+    pub octets: u32,
+    /// The segment among them that was sent last.
+    pub newest: Option<Sent>,
+    /// One of them was sent only once, though others beyond it were known to have arrived before:
+    /// the path reorders.
+    pub reordered: bool,
+    /// One of them was sent only once.
+    pub original: bool,
+}
+
+impl Delivered {
+    fn note(&mut self, segment: &Sent, highest_sacked: Option<SndSeq>) {
+        self.octets += segment.len;
+        let later = |known: &Sent| sent_after(segment.at, segment.end(), known.at, known.end());
+        if self.newest.as_ref().is_none_or(later) {
+            self.newest = Some(*segment);
+        }
+        if !segment.again {
+            self.original = true;
+            self.reordered |= highest_sacked.is_some_and(|highest| segment.end().before(highest));
+        }
+    }
+}
+
+/// RACK_sent_after of RFC 8985 section 6.2.
+pub(crate) fn sent_after(at: Instant, end: SndSeq, other_at: Instant, other_end: SndSeq) -> bool {
+    at > other_at || (at == other_at && end.after(other_end))
+}
+
+impl Flight {
+    /// Octets in flight: neither acknowledged, nor known to have arrived, nor taken for lost.
+    pub fn pipe(&self) -> u32 {
+        self.total - self.sacked - self.lost
+    }
+
+    /// Octets that wait to be sent again.
+    pub fn lost(&self) -> u32 {
+        self.lost
+    }
+
+    /// Octets known to have arrived beyond a gap.
+    pub fn sacked(&self) -> u32 {
+        self.sacked
+    }
+
+    pub fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Notes a segment sent for the first time.
+    pub fn push(&mut self, seq: SndSeq, len: u32, at: Instant) {
+        self.segments.push_back(Sent { seq, len, at, again: false, fate: Fate::Flying });
+        self.total += len;
+    }
+
+    /// Notes that the octets from `seq` on were sent again.
+    pub fn sent_again(&mut self, seq: SndSeq, len: u32, at: Instant) {
+        self.split(seq);
+        self.split(seq + len);
+        let end = seq + len;
+        let first = self.index(seq);
+        for segment in self.segments.iter_mut().skip(first).take_while(|s| s.seq.before(end)) {
+            if segment.fate == Fate::Lost {
+                segment.fate = Fate::Flying;
+                self.lost -= segment.len;
+            }
+            segment.at = at;
+            segment.again = true;
+        }
+    }
+
+    /// The first segment that waits to be sent again.
+    pub fn first_lost(&self) -> Option<Sent> {
+        if self.lost == 0 {
+            return None;
+        }
+        self.segments.iter().find(|s| s.fate == Fate::Lost).copied()
+    }
+
+    /// The segment with the highest number.
+    pub fn last(&self) -> Option<&Sent> {
+        self.segments.back()
+    }
+
+    /// Everything before `ack` is acknowledged.
+    pub fn acknowledge(&mut self, ack: SndSeq, delivered: &mut Delivered) {
+        self.split(ack);
+        let highest = self.highest_sacked();
+        while let Some(segment) = self.segments.front().copied().filter(|s| !s.end().after(ack)) {
+            self.segments.pop_front();
+            self.total -= segment.len;
+            match segment.fate {
+                Fate::Sacked => {
+                    self.sacked -= segment.len;
+                    continue;
+                }
+                Fate::Lost => self.lost -= segment.len,
+                Fate::Flying => {}
+            }
+            delivered.note(&segment, highest);
+        }
+    }
+
+    /// The peer has the octets of `start..end`, beyond a gap.
+    pub fn sack(&mut self, start: SndSeq, end: SndSeq, delivered: &mut Delivered) {
+        let highest = self.highest_sacked();
+        if !self.split(start) || !self.split(end) {
+            return;
+        }
+        let first = self.index(start);
+        for segment in self.segments.iter_mut().skip(first).take_while(|s| s.seq.before(end)) {
+            match segment.fate {
+                Fate::Sacked => continue,
+                Fate::Lost => self.lost -= segment.len,
+                Fate::Flying => {}
+            }
+            segment.fate = Fate::Sacked;
+            self.sacked += segment.len;
+            delivered.note(segment, highest);
+        }
+    }
+
+    /// Takes for lost what `is_lost` says of the segments that are still flying.
+    pub fn judge(&mut self, mut is_lost: impl FnMut(&Sent) -> bool) {
+        for segment in &mut self.segments {
+            if segment.fate == Fate::Flying && is_lost(segment) {
+                segment.fate = Fate::Lost;
+                self.lost += segment.len;
+            }
+        }
+    }
+
+    /// Takes the first `octets` for lost, at most one segment, if it is flying.
+    pub fn lose_front(&mut self, octets: u32) {
+        let Some(front) = self.segments.front().map(|s| s.seq) else { return };
+        self.split(front + octets);
+        if let Some(segment) = self.segments.front_mut().filter(|s| s.fate == Fate::Flying) {
+            segment.fate = Fate::Lost;
+            self.lost += segment.len;
+        }
+    }
+
+    /// Takes everything for lost that is not known to have arrived, or, with `forget_sacks`, that too
+    /// (a receiver may discard what it has reported: RFC 2018 section 8).
+    pub fn lose_all(&mut self, forget_sacks: bool) {
+        for segment in &mut self.segments {
+            if segment.fate != Fate::Sacked || forget_sacks {
+                segment.fate = Fate::Lost;
+            }
+        }
+        self.recount();
+    }
+
+    /// Nothing was lost after all.
+    pub fn find_all(&mut self) {
+        for segment in &mut self.segments {
+            if segment.fate == Fate::Lost {
+                segment.fate = Fate::Flying;
+            }
+        }
+        self.recount();
+    }
+
+    /// The peer had the first octets once, and acknowledges less: it has discarded them.
+    pub fn first_is_sacked(&self) -> bool {
+        self.segments.front().is_some_and(|s| s.fate == Fate::Sacked)
+    }
+
+    /// The end of the highest octets known to have arrived.
+    fn highest_sacked(&self) -> Option<SndSeq> {
+        if self.sacked == 0 {
+            return None;
+        }
+        self.segments.iter().rev().find(|s| s.fate == Fate::Sacked).map(Sent::end)
+    }
+
+    fn recount(&mut self) {
+        let sum = |fate| self.segments.iter().filter(|s| s.fate == fate).map(|s| s.len).sum();
+        (self.sacked, self.lost) = (sum(Fate::Sacked), sum(Fate::Lost));
+    }
+
+    /// The first segment that ends after `seq`.
+    fn index(&self, seq: SndSeq) -> usize {
+        self.segments.partition_point(|s| !s.end().after(seq))
+    }
+
+    /// Makes `seq` a border between segments. `false`: there is no room for one more.
+    fn split(&mut self, seq: SndSeq) -> bool {
+        let i = self.index(seq);
+        let Some(segment) = self.segments.get(i).copied().filter(|s| s.seq.before(seq)) else {
+            return true;
+        };
+        if self.segments.len() >= MOST {
+            return false;
+        }
+        let head = seq - segment.seq;
+        self.segments[i].len = head;
+        self.segments.insert(i + 1, Sent { seq, len: segment.len - head, ..segment });
+        true
+    }
+
+    /// The counts are those of the segments, which lie end to end.
+    #[cfg(any(test, debug_assertions))]
+    pub fn check(&self, una: SndSeq, max: SndSeq) {
+        let mut at = una;
+        for segment in &self.segments {
+            assert!(segment.seq == at && segment.len > 0, "a gap at {at:?}: {segment:?}");
+            at = segment.end();
+        }
+        assert_eq!(at, max, "the segments end before SND.MAX");
+        let sum = |fate| self.segments.iter().filter(|s| s.fate == fate).map(|s| s.len).sum::<u32>();
+        assert_eq!((self.sacked, self.lost, self.total), (sum(Fate::Sacked), sum(Fate::Lost), max - una));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    fn ten() -> Flight {
+        let mut flight = Flight::default();
+        (0..10).for_each(|i| flight.push(SndSeq(1000 + i * 100), 100, at(u64::from(i))));
+        flight
+    }
+
+    #[test]
+    fn acks_and_sacks_split_segments_where_they_end() {
+        let (mut flight, mut delivered) = (ten(), Delivered::default());
+        flight.sack(SndSeq(1350), SndSeq(1500), &mut delivered);
+        flight.check(SndSeq(1000), SndSeq(2000));
+        assert_eq!((delivered.octets, flight.sacked(), flight.pipe(), flight.len()), (150, 150, 850, 11));
+        flight.acknowledge(SndSeq(1120), &mut delivered);
+        flight.check(SndSeq(1120), SndSeq(2000));
+        assert_eq!((delivered.octets, flight.pipe()), (270, 730));
+        assert!(delivered.reordered && delivered.original);
+        assert_eq!(delivered.newest.unwrap().at, at(4));
+    }
+
+    #[test]
+    fn what_is_lost_leaves_the_pipe_until_it_is_sent_again() {
+        let mut flight = ten();
+        flight.judge(|s| s.at < at(3));
+        assert_eq!((flight.lost(), flight.pipe()), (300, 700));
+        let first = flight.first_lost().unwrap();
+        flight.sent_again(first.seq, 150, at(50));
+        flight.check(SndSeq(1000), SndSeq(2000));
+        assert_eq!((flight.lost(), flight.pipe()), (150, 850));
+        assert_eq!(flight.first_lost().unwrap().seq, SndSeq(1150));
+        flight.find_all();
+        assert_eq!(flight.lost(), 0);
+    }
+
+    #[test]
+    fn after_a_timeout_all_is_lost_but_what_has_arrived() {
+        let (mut flight, mut delivered) = (ten(), Delivered::default());
+        flight.sack(SndSeq(1500), SndSeq(1600), &mut delivered);
+        flight.lose_all(false);
+        assert_eq!((flight.lost(), flight.sacked(), flight.pipe()), (900, 100, 0));
+        flight.lose_all(true);
+        assert_eq!((flight.lost(), flight.sacked(), flight.pipe()), (1000, 0, 0));
+        flight.check(SndSeq(1000), SndSeq(2000));
+    }
+}
