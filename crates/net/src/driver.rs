@@ -108,7 +108,10 @@ impl<L: Link> Future for Driver<L> {
             let result = match self.shared.with(|inner| inner.driver_sleeps(cx.waker())) {
                 Next::Round => Poll::Ready(Ok(())),
                 Next::Wait(deadline) => self.poll_wait(cx, deadline),
-                Next::End => return Poll::Ready(Ok(())),
+                Next::End => {
+                    self.shared.with(|inner| inner.stop(None));
+                    return Poll::Ready(Ok(()));
+                }
             };
             match result {
                 Poll::Pending => return Poll::Pending,

@@ -5,17 +5,17 @@ use crate::ended::EndedConnections;
 use crate::shared::Shared;
 use lastack_engine::{Config, Counters, Instant, Stack};
 use lastack_link::Link;
+use std::fmt;
 use std::sync::Arc;
 
 /// A host of its own on a [`Link`]: addresses, a TCP/IP stack, and the way to its sockets.
 ///
 /// Cheap to clone; all clones are the same host. Every socket holds one, so a host lives as long as
 /// anything of it does.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Host(Arc<User>);
 
 /// The users of a host, taken together.
-#[derive(Debug)]
 struct User(Arc<Shared>);
 
 impl Drop for User {
@@ -80,5 +80,11 @@ impl Host {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.0
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
     }
 }

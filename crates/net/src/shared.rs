@@ -6,13 +6,13 @@ use crate::error::stopped;
 use crate::tcp::Intercepted;
 use crate::wakers::{Due, Interest, Ticket, Wakers};
 use lastack_engine::{Event, Instant, Stack};
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use tokio::task::coop;
 
 /// The stack and its lock.
-#[derive(Debug)]
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
     /// The stack's zero of time.
@@ -20,7 +20,6 @@ pub(crate) struct Shared {
 }
 
 /// What the lock protects.
-#[derive(Debug)]
 pub(crate) struct Inner {
     pub stack: Stack,
     pub wakers: Wakers,
@@ -34,7 +33,6 @@ pub(crate) struct Inner {
 }
 
 /// What the driver does just now.
-#[derive(Debug)]
 pub(crate) enum DriverState {
     /// It looks at the stack before it sleeps again.
     Awake,
@@ -47,6 +45,13 @@ pub(crate) enum DriverState {
     },
     /// It has ended: with the link's error, or because it was dropped.
     Stopped(Option<Arc<io::Error>>),
+}
+
+impl fmt::Debug for Shared {
+    /// Not the whole stack: this stands in the Debug output of every socket.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
 }
 
 impl Shared {
@@ -120,6 +125,14 @@ impl Inner {
         match &self.driver {
             DriverState::Stopped(cause) => Err(stopped(cause.as_ref())),
             DriverState::Awake | DriverState::Asleep { .. } => Ok(()),
+        }
+    }
+
+    /// The result of a call that must not wait.
+    pub fn or_would_block<T>(&self, result: Poll<io::Result<T>>) -> io::Result<T> {
+        match result {
+            Poll::Ready(result) => result,
+            Poll::Pending => self.running().and(Err(io::ErrorKind::WouldBlock.into())),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::error::{connect_error, gone, tcp_error};
 use crate::shared::Inner;
 use crate::wakers::{Interest, Wait};
 use lastack_engine::{ConnId, End, Tcp, TcpError, TcpInfo, TcpState};
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -202,14 +202,6 @@ impl TcpStream {
     ) -> Poll<io::Result<T>> {
         self.host.shared().poll(cx, interest, None, |inner| poll_tcp(inner, self.id, call))
     }
-
-    /// A call that would have to wait is an error.
-    fn attempt<T>(&self, call: impl FnOnce(&mut Tcp<'_>) -> Poll<Result<T, TcpError>>) -> io::Result<T> {
-        self.host.shared().with(|inner| match poll_tcp(inner, self.id, call) {
-            Poll::Ready(result) => result,
-            Poll::Pending => inner.running().and(Err(ErrorKind::WouldBlock.into())),
-        })
-    }
 }
 
 /// Reading.
@@ -236,7 +228,10 @@ impl TcpStream {
     /// # Errors
     /// `WouldBlock` if there is nothing; that of the connection.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.attempt(|tcp| tcp.receive(buf))
+        self.host.shared().with(|inner| {
+            let received = poll_tcp(inner, self.id, |tcp| tcp.receive(buf));
+            inner.or_would_block(received)
+        })
     }
 
     /// Reads and leaves what it read to be read again.
@@ -335,8 +330,12 @@ impl TcpStream {
     /// `WouldBlock` if there is no room; that of the connection; `BrokenPipe` after a shutdown or a
     /// reset.
     pub fn try_write(&self, text: &[u8]) -> io::Result<usize> {
-        self.host.shared().with(|inner| inner.running())?;
-        self.attempt(|tcp| tcp.send(text))
+        self.host.shared().with(|inner| {
+            // Without a driver there is room, but nothing would leave.
+            inner.running()?;
+            let sent = poll_tcp(inner, self.id, |tcp| tcp.send(text));
+            inner.or_would_block(sent)
+        })
     }
 
     pub(super) fn poll_write_ref(
@@ -345,7 +344,6 @@ impl TcpStream {
         texts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.host.shared().poll(cx, Interest::Write(self.id), None, |inner| {
-            // Without a driver there is room, but nothing would leave.
             inner.running()?;
             poll_tcp(inner, self.id, |tcp| send_all(tcp, texts))
         })

@@ -13,6 +13,10 @@ use std::task::{Context, Poll};
 impl Host {
     /// Every datagram that no socket of this host is for.
     ///
+    /// Those that arrived before this call wait for it, up to
+    /// [`receive_queue`](crate::DatagramConfig::receive_queue). Once the interceptor is dropped, they
+    /// are answered "port unreachable", as on a host that intercepts nothing.
+    ///
     /// # Errors
     /// `InvalidInput` if the host was made without [`Intercept::udp`](crate::Intercept::udp);
     /// `AddrInUse` if there is an interceptor already.

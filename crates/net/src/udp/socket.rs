@@ -5,7 +5,7 @@ use crate::error::{bind_error, gone, udp_error};
 use crate::shared::Inner;
 use crate::wakers::{Interest, Wait};
 use lastack_engine::{Datagram, Udp, UdpError, UdpId};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use tokio::io::ReadBuf;
@@ -119,13 +119,6 @@ impl UdpSocket {
     ) -> Poll<io::Result<T>> {
         self.host.shared().poll(cx, interest, None, |inner| poll_udp(inner, self.id, call))
     }
-
-    fn attempt<T>(&self, call: impl FnOnce(&mut Udp<'_>) -> Poll<Result<T, UdpError>>) -> io::Result<T> {
-        self.host.shared().with(|inner| match poll_udp(inner, self.id, call) {
-            Poll::Ready(result) => result,
-            Poll::Pending => inner.running().and(Err(ErrorKind::WouldBlock.into())),
-        })
-    }
 }
 
 /// Sending. A datagram is sent as a whole or not at all.
@@ -143,7 +136,7 @@ impl UdpSocket {
     /// # Errors
     /// `NotConnected`; what the network said of an earlier datagram; what is wrong with this one.
     pub async fn send(&self, payload: &[u8]) -> io::Result<usize> {
-        self.wait(Interest::UdpWrite(self.id), |udp| send(udp, payload, None)).await
+        self.sending(payload, None).await
     }
 
     /// As [`send`](Self::send), without waiting.
@@ -151,7 +144,7 @@ impl UdpSocket {
     /// # Errors
     /// `WouldBlock` if too many datagrams wait to be sent; as [`send`](Self::send).
     pub fn try_send(&self, payload: &[u8]) -> io::Result<usize> {
-        self.attempt(|udp| send(udp, payload, None))
+        self.try_sending(payload, None)
     }
 
     /// As [`send`](Self::send), for a hand-written future.
@@ -159,7 +152,7 @@ impl UdpSocket {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn poll_send(&self, cx: &mut Context<'_>, payload: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll(cx, Interest::UdpWrite(self.id), |udp| send(udp, payload, None))
+        self.poll_sending(cx, payload, None)
     }
 
     /// Sends a datagram to `remote`.
@@ -167,8 +160,7 @@ impl UdpSocket {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn send_to(&self, payload: &[u8], remote: impl Into<SocketAddr>) -> io::Result<usize> {
-        let remote = Some(remote.into());
-        self.wait(Interest::UdpWrite(self.id), |udp| send(udp, payload, remote)).await
+        self.sending(payload, Some(remote.into())).await
     }
 
     /// As [`send_to`](Self::send_to), without waiting.
@@ -176,8 +168,7 @@ impl UdpSocket {
     /// # Errors
     /// `WouldBlock` if too many datagrams wait to be sent; as [`send`](Self::send).
     pub fn try_send_to(&self, payload: &[u8], remote: impl Into<SocketAddr>) -> io::Result<usize> {
-        let remote = Some(remote.into());
-        self.attempt(|udp| send(udp, payload, remote))
+        self.try_sending(payload, Some(remote.into()))
     }
 
     /// As [`send_to`](Self::send_to), for a hand-written future.
@@ -190,8 +181,29 @@ impl UdpSocket {
         payload: &[u8],
         remote: impl Into<SocketAddr>,
     ) -> Poll<io::Result<usize>> {
-        let remote = Some(remote.into());
-        self.poll(cx, Interest::UdpWrite(self.id), |udp| send(udp, payload, remote))
+        self.poll_sending(cx, payload, Some(remote.into()))
+    }
+
+    async fn sending(&self, payload: &[u8], to: Option<SocketAddr>) -> io::Result<usize> {
+        let sent = |inner: &mut Inner| send(inner, self.id, payload, to);
+        Wait::new(self.host.shared(), Interest::UdpWrite(self.id), sent).await
+    }
+
+    fn try_sending(&self, payload: &[u8], to: Option<SocketAddr>) -> io::Result<usize> {
+        self.host.shared().with(|inner| {
+            let sent = send(inner, self.id, payload, to);
+            inner.or_would_block(sent)
+        })
+    }
+
+    fn poll_sending(
+        &self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+        to: Option<SocketAddr>,
+    ) -> Poll<io::Result<usize>> {
+        let interest = Interest::UdpWrite(self.id);
+        self.host.shared().poll(cx, interest, None, |inner| send(inner, self.id, payload, to))
     }
 }
 
@@ -245,7 +257,10 @@ impl UdpSocket {
     /// `WouldBlock`; as [`recv`](Self::recv).
     pub fn try_recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let mut buf = ReadBuf::new(buf);
-        let remote = self.attempt(|udp| receive_into(udp, &mut buf))?;
+        let remote = self.host.shared().with(|inner| {
+            let received = poll_udp(inner, self.id, |udp| receive_into(udp, &mut buf));
+            inner.or_would_block(received)
+        })?;
         Ok((buf.filled().len(), remote))
     }
 
@@ -311,11 +326,13 @@ pub(super) fn poll_udp<T>(
     call(&mut udp).map_err(udp_error)
 }
 
-fn send(udp: &mut Udp<'_>, payload: &[u8], to: Option<SocketAddr>) -> Poll<Result<usize, UdpError>> {
-    match udp.send(payload, to) {
+fn send(inner: &mut Inner, id: UdpId, payload: &[u8], to: Option<SocketAddr>) -> Poll<io::Result<usize>> {
+    // Without a driver there is room, but nothing would leave.
+    inner.running()?;
+    poll_udp(inner, id, |udp| match udp.send(payload, to) {
         Err(UdpError::Full) => Poll::Pending,
         result => Poll::Ready(result.map(|()| payload.len())),
-    }
+    })
 }
 
 pub(super) fn receive(udp: &mut Udp<'_>) -> Poll<Result<Datagram, UdpError>> {

@@ -5,6 +5,7 @@ mod ending;
 mod http;
 mod intercept;
 mod tcp;
+mod tls;
 mod udp;
 mod waiting;
 

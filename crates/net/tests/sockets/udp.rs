@@ -167,3 +167,53 @@ async fn intercepted_echo_requests_are_answered_for_others() {
     let inside = error.get_ref().and_then(|e| e.downcast_ref::<EchoError>());
     assert!(matches!(inside, Some(EchoError::Unreachable { from: SERVER, .. })), "{inside:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_blocks_and_a_dropped_send_sends_nothing() {
+    let (client_host, server_host) = hosts();
+    let server = UdpSocket::bind(&server_host, (SERVER, 53)).unwrap();
+    let client = UdpSocket::bind(&client_host, (CLIENT, 0)).unwrap();
+    let mut sent = 0_u32;
+    let full = loop {
+        match client.try_send_to(&sent.to_be_bytes(), (SERVER, 53)) {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    {
+        let mut waiting = std::pin::pin!(client.send_to(b"never", (SERVER, 53)));
+        let poll = std::future::poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx).is_pending()));
+        assert!(poll.await);
+    }
+    assert_eq!(client.send_to(b"last", (SERVER, 53)).await.unwrap(), 4);
+    for n in 0..sent {
+        assert_eq!(server.recv_datagram().await.unwrap().payload, n.to_be_bytes());
+    }
+    assert_eq!(server.recv_datagram().await.unwrap().payload, b"last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_ping_is_forgotten_and_a_dropped_recv_loses_no_request() {
+    let (client, server) = hosts_with(|config| {
+        config.any_address = true;
+        config.intercept.echo = true;
+        config.intercept.tcp = true;
+    });
+    let echo = server.intercept_echo().unwrap();
+    let tcp = server.intercept_tcp().unwrap();
+    assert!(time::timeout(Duration::from_millis(1), echo.recv()).await.is_err());
+    assert!(time::timeout(Duration::from_millis(1), tcp.recv()).await.is_err());
+    assert!(time::timeout(Duration::from_millis(1), client.ping(ELSEWHERE, b"one")).await.is_err());
+    let late = echo.recv().await.unwrap();
+    echo.reply(&late).unwrap();
+    let (pong, connected) = tokio::join!(client.ping(ELSEWHERE, b"two"), async {
+        let request = echo.recv().await.unwrap();
+        echo.reply(&request).unwrap();
+        tokio::join!(lastack::TcpStream::connect(&client, (ELSEWHERE, 80)), async {
+            tcp.recv().await.unwrap().accept().await
+        })
+    });
+    assert_eq!(pong.unwrap().data, b"two");
+    assert!(connected.0.is_ok() && connected.1.is_ok());
+}

@@ -183,3 +183,77 @@ async fn a_greedy_writer_yields_to_others() {
     });
     assert!(polls.await < 10_000, "tokio's budget of a task is not kept");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_close_closes_all_the_same() {
+    let (client, server) = hosts();
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    let mut ended = client.ended();
+    near.write_all(b"last words").await.unwrap();
+    near.set_linger(Some(Duration::from_secs(60))).unwrap();
+    assert!(poll_once(pin!(near.close())).0.is_pending());
+    let mut text = String::new();
+    far.read_to_string(&mut text).await.unwrap();
+    drop(far);
+    assert_eq!(text, "last words");
+    assert_eq!(ended.recv().await.unwrap().end.cause, lastack::Cause::Orderly);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_wait_for_an_end_loses_no_end() {
+    let (client, server) = hosts();
+    let (near, far, _listener) = connection(&client, &server).await;
+    let mut ended = client.ended();
+    assert!(poll_once(pin!(ended.recv())).0.is_pending());
+    assert!(poll_once(pin!(near.closed())).0.is_pending());
+    assert!(poll_once(pin!(near.drained())).0.is_ready());
+    far.abort();
+    assert_eq!(near.closed().await.unwrap(), ended.recv().await.unwrap().end);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_user_under_the_lock_leaves_the_host_whole() {
+    let (client, server) = hosts();
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    far.write_all(b"text").await.unwrap();
+    near.readable().await.unwrap();
+    let reading = tokio::spawn(async move {
+        let read = near.read_with(|_| panic!("a user's mistake"));
+        read.await
+    });
+    assert!(reading.await.unwrap_err().is_panic());
+    // Dropped with text unread: the peer is reset, and the host still works.
+    assert_eq!(far.read(&mut [0; 1]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    near.write_all(b"x").await.unwrap();
+    assert_eq!(far.read_u8().await.unwrap(), b'x');
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_wakeup_is_lost_between_threads() {
+    let (client, server) = hosts();
+    let games: Vec<_> = (0..8)
+        .map(|_| {
+            let (client, server) = (client.clone(), server.clone());
+            tokio::spawn(async move {
+                let (mut near, mut far, _listener) = connection(&client, &server).await;
+                near.set_nodelay(true).unwrap();
+                far.set_nodelay(true).unwrap();
+                let back = tokio::spawn(async move {
+                    while let Ok(ball) = far.read_u8().await {
+                        far.write_u8(ball.wrapping_add(1)).await.unwrap();
+                    }
+                });
+                for ball in 0..2000_u32 {
+                    near.write_u8(ball as u8).await.unwrap();
+                    assert_eq!(near.read_u8().await.unwrap(), (ball as u8).wrapping_add(1));
+                }
+                drop(near);
+                back.await.unwrap();
+            })
+        })
+        .collect();
+    for game in games {
+        game.await.unwrap();
+    }
+}
