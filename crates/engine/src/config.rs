@@ -89,7 +89,7 @@ pub enum TransmitChecksum {
     None,
 }
 
-/// Settings of TCP. Times as in `RESETS.md` 3.3; the defaults are Linux's unless said.
+/// Settings of TCP. Times as in RFC 9293 section 3.8.3; the defaults are Linux's unless said.
 #[derive(Clone, Debug)]
 pub struct TcpConfig {
     /// Most octets of text waiting to be sent or acknowledged, for each connection.
@@ -135,7 +135,7 @@ pub struct TcpConfig {
     /// Most embryonic connections in all; the SYNs above it are dropped (S18).
     pub max_embryonic: usize,
     /// Challenge ACKs and ACKs of unacceptable segments without text: at most one in this time for
-    /// each connection (`RESETS.md` 6.1).
+    /// each connection (RFC 5961 section 7).
     pub challenge_interval: Duration,
     /// A full accept queue answers the final ACK with RST instead of dropping it (S37).
     pub abort_on_overflow: bool,
@@ -197,7 +197,7 @@ pub struct DatagramConfig {
     pub send_queue: usize,
     /// ICMP errors to one destination: this many at once ..
     pub error_burst: u32,
-    /// .. and then one in this time (`RESETS.md` 4.3).
+    /// .. and then one in this time (RFC 4443 section 2.4).
     pub error_interval: Duration,
     /// ICMP errors in all, per second.
     pub error_rate: u32,

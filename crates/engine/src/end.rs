@@ -157,7 +157,7 @@ impl fmt::Display for Header {
     }
 }
 
-/// What the shape of a peer's reset tells of its reason (`RESETS.md` 1.1).
+/// What the shape of a peer's reset tells of its reason (RFC 9293 section 3.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inference {
     /// It answers our SYN from a port where nobody listens: RST with ACK, SEQ 0, window 0.

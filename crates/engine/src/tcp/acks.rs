@@ -46,7 +46,7 @@ impl Connection {
         if !ack.before(self.snd.una) {
             self.snd.update_window(seg.seq(), ack, wnd);
         }
-        // Only now is the segment known to be the peer's (`RESETS.md` D23).
+        // Only now is the segment known to be the peer's (RFC 7323 section 4.3).
         if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) {
             self.rcv.note(timestamps, seg.seq(), now);
         }

@@ -76,7 +76,7 @@ pub enum TcpError {
 }
 
 impl TcpError {
-    /// The error of an attempt to connect that this ICMP error ended (`RESETS.md` 4.5).
+    /// The error of an attempt to connect that this ICMP error ended (RFC 5927 section 5.2).
     pub const fn from_icmp(icmp: IcmpError) -> Self {
         match (icmp.v6, icmp.kind, icmp.code) {
             (false, 3, 0 | 6 | 9 | 11) | (true, 1, 0) => Self::NetworkUnreachable,

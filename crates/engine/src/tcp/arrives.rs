@@ -86,7 +86,7 @@ impl Connection {
         Verdict::Answered(rule)
     }
 
-    /// Owes a challenge ACK, at most one in the configured time (`RESETS.md` 6.1).
+    /// Owes a challenge ACK, at most one in the configured time (RFC 5961 section 7).
     pub fn challenge(&mut self, shared: &mut Shared, now: Instant, rule: Rule) -> Verdict {
         let interval = shared.config.tcp.challenge_interval;
         if self.last_challenge.is_some_and(|last| now - last < interval) {
@@ -98,7 +98,7 @@ impl Connection {
         Verdict::Answered(rule)
     }
 
-    /// Second: RST (RFC 5961 section 3.2; `RESETS.md` 2.1, 2.2). Neither its ACK nor its timestamp
+    /// Second: RST (RFC 5961 section 3.2; RFC 9293 section 3.10.7.4). Neither its ACK nor its timestamp
     /// nor its text counts; only its sequence number does.
     fn check_reset(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if !seg.has(TcpFlags::RST) {

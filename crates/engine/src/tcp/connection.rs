@@ -54,9 +54,9 @@ pub(crate) struct Connection {
     pub sent: Instant,
     /// Unanswered probes, of the window or of keep-alive.
     pub probes: u32,
-    /// When the last limited ACK was sent (`RESETS.md` 6.1).
+    /// When the last limited ACK was sent (RFC 5961 section 7).
     pub last_challenge: Option<Instant>,
-    /// An ICMP error that did not end it (`RESETS.md` 4.5).
+    /// An ICMP error that did not end it (RFC 5927 section 5.2).
     pub soft_error: Option<(IcmpError, IpAddr)>,
     pub octets: Octets,
     pub retransmissions: u64,
@@ -178,7 +178,7 @@ impl Connection {
         self.fate = Some(Fate::Over(end));
     }
 
-    /// Ends the connection with a reset of ours (`RESETS.md` 1.1, A-RST).
+    /// Ends the connection with a reset of ours (RFC 9293 section 3.10.5).
     ///
     /// In CLOSING and LAST-ACK both sides have finished and nothing is sent (S66).
     pub fn abort(&mut self, ending: Ending, now: Instant) {

@@ -6,7 +6,7 @@ use crate::seq::SndSeq;
 use alloc::collections::VecDeque;
 
 /// Most segments kept apart. Beyond it a SACK block that covers part of a segment is not noted, so
-/// that a peer cannot make the scoreboard grow without bound (`RESETS.md` D17, D18).
+/// that a peer cannot make the scoreboard grow without bound (CVE-2019-11477, CVE-2019-11478).
 const MOST: usize = 16_384;
 
 /// What is known of a segment.

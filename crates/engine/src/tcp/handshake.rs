@@ -105,6 +105,11 @@ impl Handshake {
         }
     }
 
+    /// Whether the peer can know of it: it sent the SYN, or ours has left.
+    pub fn is_known(&self) -> bool {
+        self.origin == Origin::Passive || self.first_sent.is_some()
+    }
+
     pub fn state(&self) -> TcpState {
         match self.phase {
             Phase::SynSent => TcpState::SynSent,

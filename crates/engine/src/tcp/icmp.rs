@@ -1,4 +1,4 @@
-//! ICMP errors about segments of ours (RFC 9293 section 3.9.2.2, RFC 5927, `RESETS.md` 4.5, 4.6).
+//! ICMP errors about segments of ours (RFC 9293 section 3.9.2.2, RFC 5927, RFC 1191).
 
 use super::connection::Connection;
 use super::handshake::{Handshake, Phase};
@@ -84,7 +84,7 @@ impl Handshake {
                 shared.paths.lower(self.flow.remote.ip(), mtu as usize, now);
                 Verdict::Accepted
             }
-            // A listener's embryonic connection goes only if the error is hard (`RESETS.md` 4.5).
+            // A listener's embryonic connection goes only if the error is hard (RFC 5927 section 5.2).
             Meaning::Soft if passive => Verdict::Accepted,
             Meaning::Soft | Meaning::Hard => {
                 self.finish(Cause::Unreachable(error), Party::Network(from), Rule::I1, None, now);

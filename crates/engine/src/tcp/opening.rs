@@ -28,7 +28,7 @@ impl Handshake {
     /// A segment of this handshake has arrived.
     pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
         match self.phase {
-            _ if self.end.is_some() => Goes(Verdict::Dropped(DropReason::Unwanted)),
+            _ if self.end.is_some() || !self.is_known() => Goes(Verdict::Dropped(DropReason::Unwanted)),
             Phase::SynSent => self.arrives_in_syn_sent(shared, now, seg),
             Phase::Held => self.arrives_while_held(shared, now, seg),
             Phase::SynReceived => self.arrives_in_syn_received(shared, now, seg),

@@ -8,7 +8,7 @@ use lastack_wire::tcp::{TcpOptions, Timestamps};
 /// The SMSS to a peer that names no MSS (RFC 9293 MUST-15: 536 for IPv4, 1220 for IPv6).
 const DEFAULT_MSS: [u16; 2] = [536, 1220];
 
-/// A smaller MSS than this is taken for this: it would turn text into headers (`RESETS.md` D19).
+/// A smaller MSS than this is taken for this: it would turn text into headers (CVE-2019-11479).
 const LEAST_MSS: u16 = 88;
 
 /// Greatest shift of a window (RFC 7323 section 2.3).

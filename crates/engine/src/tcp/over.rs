@@ -13,7 +13,7 @@ use crate::{Config, Rule};
 pub(crate) struct Over {
     pub flow: FourTuple,
     pub incoming: RecvRing,
-    /// The error that the first call gets, whichever it is (`RESETS.md` 2.4).
+    /// The error that the first call gets, whichever it is (`docs/errors.md`).
     pub pending: Option<TcpError>,
     /// What the first write gets instead, if that differs.
     pub write_error: Option<TcpError>,

@@ -138,6 +138,7 @@ impl TcpTable {
             // RFC 6191: larger than what the last connection used, by an amount nobody can guess.
             iss = last + ISS_GAP + (shared.secret.draw() as u32 >> 8);
         }
+        self.embryonic += 1;
         self.insert(flow, |id| Handshake::passive(shared, now, id, seg, iss))
     }
 

@@ -1,4 +1,4 @@
-//! Resets in answer to segments that have no usable connection (`RESETS.md` 1.1, P-RST).
+//! Resets in answer to segments that have no usable connection (RFC 9293 section 3.5.2).
 
 use super::segment::{self, Arrival};
 use crate::isn::Secret;
@@ -67,7 +67,7 @@ pub(crate) fn ip_header(shared: &Shared, ip: &IpHeader) -> IpHeader {
 }
 
 /// The token bucket of resets that answer segments of no connection. Each refill is cut at random,
-/// so that nobody can tell from our answers what others have asked (`RESETS.md` D10).
+/// so that nobody can tell from our answers what others have asked (CVE-2016-5696 was such a counter).
 #[derive(Debug, Default)]
 pub(crate) struct ResetLimit {
     tokens: u32,

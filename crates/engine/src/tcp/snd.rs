@@ -27,7 +27,7 @@ impl Snd {
     }
 
     /// The SEQ of a reset or an ACK of ours that carries nothing: SND.NXT, or the right edge if the
-    /// peer shrank its window, for else the peer sees it outside the window (`RESETS.md` 1.1). A
+    /// peer shrank its window, for else the peer sees it outside the window (RFC 9293 section 3.5.2). A
     /// shortfall below the rounding of the window field is none.
     pub fn acceptable_seq(&self, shift: u8) -> SndSeq {
         let edge = self.edge();

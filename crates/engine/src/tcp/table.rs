@@ -11,7 +11,7 @@ use super::reset;
 use super::segment::Arrival;
 use super::time_wait::{TimeWait, Waiting};
 use super::{ConnId, ListenerId, TcpState};
-use crate::end::{Ended, FourTuple, Octets};
+use crate::end::{Ended, FourTuple, Octets, Origin};
 use crate::event::Event;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
@@ -171,7 +171,8 @@ impl TcpTable {
     /// RFC 6191: a new SYN in TIME-WAIT. Without a listener it is acknowledged, not reset (Q11).
     fn reopen(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, after: SndSeq) -> Verdict {
         let flow = seg.flow();
-        let wanted = self.listeners.find(flow.local).is_some() || shared.config.intercept.tcp;
+        let listener = self.listeners.find(flow.local).and_then(|id| self.listeners.get(id));
+        let wanted = listener.map_or(shared.config.intercept.tcp, |listener| !listener.is_full());
         if !wanted {
             return Verdict::Dropped(Rule::Q2.into());
         }
@@ -196,7 +197,6 @@ impl TcpTable {
             scheduled: None,
         });
         self.demux.insert(flow, id);
-        self.embryonic += 1;
         self.enqueue(id);
         id
     }
@@ -228,8 +228,8 @@ impl TcpTable {
         } else {
             shared.counters.tcp_passive_opens += 1;
         }
+        self.embryonic -= usize::from(connection.origin == Origin::Passive);
         self.entries[id].socket = Socket::Open(connection);
-        self.embryonic -= 1;
         match listener {
             Some(listener) => self.offer(shared, listener, id),
             None => shared.events.push(Event::Connected(id)),
@@ -376,9 +376,9 @@ impl TcpTable {
 
     fn bury_handshake(&mut self, shared: &mut Shared, id: ConnId) {
         self.unschedule(id);
-        self.embryonic -= 1;
         let Socket::Opening(handshake) = &mut self.entries[id].socket else { return };
         let Some(end) = handshake.end.take() else { return };
+        self.embryonic -= usize::from(handshake.origin == Origin::Passive);
         shared.counters.tcp_attempt_fails += 1;
         shared.events.push(Event::Ended(Box::new(Ended {
             id,

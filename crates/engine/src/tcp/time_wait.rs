@@ -45,7 +45,7 @@ impl TimeWait {
         }
     }
 
-    /// A segment of the connection that was (`RESETS.md` 5.4).
+    /// A segment of the connection that was (RFC 1337, RFC 6191).
     pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Waiting {
         if seg.has(TcpFlags::RST) {
             return Waiting::Goes(Verdict::Dropped(Rule::R17.into()));

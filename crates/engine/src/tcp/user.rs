@@ -227,7 +227,7 @@ impl Tcp<'_> {
     /// # Errors
     ///
     /// All text comes first; then the pending error, once; then the end of the stream
-    /// (`RESETS.md` 2.4, 2.5).
+    /// (`docs/errors.md`).
     pub fn receive(&mut self, buf: &mut [u8]) -> Poll<Result<usize, TcpError>> {
         match self.poll_readable() {
             Poll::Ready(Ok(n)) if n > 0 => {

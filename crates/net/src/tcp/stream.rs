@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Text comes through [`AsyncRead`] and goes through [`AsyncWrite`]; `shutdown` sends FIN and leaves
 /// the other direction open for as long as the peer likes. What arrived before a reset is read
 /// first, then the reset is reported once, by whichever call comes first, then the stream is at its
-/// end (`RESETS.md` 2.4); [`end`](Self::end) says why at any time, so no call can swallow the reason.
+/// end (`docs/errors.md`); [`end`](Self::end) says why at any time, so no call can swallow the reason.
 ///
 /// Dropped, the connection closes as a program's last descriptor does: text that nobody has read
 /// resets it (S60), so does a linger time of zero (S64); else what was written is still delivered,

@@ -14,7 +14,7 @@ use tokio::io::ReadBuf;
 ///
 /// An error that the network reports about what a *connected* socket sent, a closed port above all,
 /// is given once, by whichever of sending, receiving and [`take_error`](Self::take_error) comes
-/// first; that send sends nothing (`RESETS.md` 4.4). A socket that is not connected hears of none.
+/// first; that send sends nothing (`docs/errors.md`). A socket that is not connected hears of none.
 ///
 /// No future here loses a datagram when it is dropped, nor sends one.
 #[derive(Debug)]

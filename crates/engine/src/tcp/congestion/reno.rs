@@ -90,7 +90,7 @@ mod tests {
         assert_eq!((reno.window(), reno.threshold()), (11_000, 10_000));
     }
 
-    /// `RESETS.md` D25: many small acknowledgments are worth what they acknowledge.
+    /// RFC 3465: many small acknowledgments are worth what they acknowledge.
     #[test]
     fn divided_acks_gain_nothing() {
         let mut reno = Reno::new(MSS);
