@@ -180,15 +180,19 @@ impl Connection {
 
     /// Ends the connection with a reset of ours (RFC 9293 section 3.10.5).
     ///
-    /// In CLOSING and LAST-ACK both sides have finished and nothing is sent (S66).
+    /// In CLOSING and LAST-ACK both sides have finished and nothing is sent (S66), unless something is
+    /// lost that the peer counts on: text that was not read, or ours that was not sent.
     pub fn abort(&mut self, ending: Ending, now: Instant) {
         let end = self.end(ending, now);
+        let finished = matches!(self.state, State::Closing | State::LastAck);
+        let unsent = !self.snd.nxt.after(self.end_of_text());
+        let silent = finished && !unsent && end.rule != Rule::S60;
         self.outgoing.clear();
-        self.fate = Some(match self.state {
-            State::Closing | State::LastAck => Fate::Over(End { rule: Rule::S66, ..end }),
-            _ => Fate::Resetting(end),
+        self.owed = Owed { reset: !silent, ..Owed::default() };
+        self.fate = Some(match silent {
+            true => Fate::Over(End { rule: Rule::S66, ..end }),
+            false => Fate::Resetting(end),
         });
-        self.owed = Owed { reset: true, ..Owed::default() };
     }
 
     /// Why it ended, as far as that is decided.

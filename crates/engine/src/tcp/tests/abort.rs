@@ -35,6 +35,36 @@ fn an_abort_discards_what_waits() {
     assert_eq!(pair.b.ended[0].end.rule, Rule::R1);
 }
 
+/// S66, and S60 in its place: after both FINs an abort is silent unless it discards unread text.
+#[test]
+fn an_abort_after_both_fins_is_silent_unless_text_is_unread() {
+    for unread in [false, true] {
+        let mut pair = Pair::new(false);
+        let (a, b) = pair.connect();
+        if unread {
+            assert_eq!(pair.b.tcp(b).send(b"unread"), Poll::Ready(Ok(6)));
+        }
+        pair.b.tcp(b).shutdown().unwrap();
+        pair.settle();
+        pair.a.tcp(a).set_linger(Some(Duration::ZERO));
+        pair.a.tcp(a).shutdown().unwrap();
+        let mut lost = alloc::vec::Vec::new();
+        assert!(pair.a.stack.poll_transmit(pair.now, &mut lost).is_some());
+        assert_eq!(pair.a.tcp(a).state(), TcpState::LastAck);
+        let before = pair.a.sent.len();
+        pair.a.tcp(a).close();
+        pair.settle();
+        let rule = pair.a.sent.get(before).map(|(_, _, transmit)| transmit.rule);
+        let end = &pair.a.ended[0].end;
+        if unread {
+            assert_eq!((rule, end.rule, end.lost.unread), (Some(Some(Rule::S60)), Rule::S60, 6));
+        } else {
+            assert_eq!((rule, end.rule), (None, Rule::S66));
+        }
+        assert_eq!((pair.a.ended.len(), end.cause), (1, Cause::Aborted));
+    }
+}
+
 /// STATUS by the two ends: embryonic, open, in TIME-WAIT, gone.
 #[test]
 fn the_state_is_known_by_the_two_ends() {
