@@ -199,6 +199,10 @@ impl Inside<'_> {
             no_link_local: true,
         };
         self.network(|netlink, index| netlink.set_up(index, &settings))?;
+        self.network(|netlink, index| netlink.await_running(index))?;
+        if kind == DeviceKind::Veth {
+            self.network(|netlink, _| netlink.await_running(netlink::index_of(FAR_END)?))?;
+        }
         let plan = self.plan;
         for network in &plan.networks {
             match self.join(network) {

@@ -15,8 +15,8 @@ pub(super) struct Header {
     pub(super) port: u32,
 }
 
-/// `struct ifinfomsg`: the body of RTM_NEWLINK.
-#[derive(Default, Immutable, IntoBytes)]
+/// `struct ifinfomsg`: the body of RTM_NEWLINK, RTM_GETLINK and RTM_DELLINK.
+#[derive(Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub(super) struct LinkBody {
     pub(super) family: u8,
@@ -119,11 +119,20 @@ pub(super) fn acknowledgement(reply: &[u8], sequence: u32) -> Option<i32> {
 
 /// The type of the route (RTN_*), if `reply` is the answer to the RTM_GETROUTE with this sequence number.
 pub(super) fn route_type(reply: &[u8], sequence: u32) -> Option<u8> {
+    answer::<RouteBody>(reply, libc::RTM_NEWROUTE, sequence).map(|body| body.kind)
+}
+
+/// The flags of the interface (IFF_*), if `reply` is the answer to the RTM_GETLINK with this sequence number.
+pub(super) fn link_flags(reply: &[u8], sequence: u32) -> Option<u32> {
+    answer::<LinkBody>(reply, libc::RTM_NEWLINK, sequence).map(|body| body.flags)
+}
+
+fn answer<T: FromBytes + KnownLayout + Immutable>(reply: &[u8], kind: u16, sequence: u32) -> Option<&T> {
     let (header, rest) = Header::ref_from_prefix(reply).ok()?;
-    if header.kind != libc::RTM_NEWROUTE || header.sequence != sequence {
+    if header.kind != kind || header.sequence != sequence {
         return None;
     }
-    Some(RouteBody::ref_from_prefix(rest).ok()?.0.kind)
+    Some(T::ref_from_prefix(rest).ok()?.0)
 }
 
 /// AF_INET or AF_INET6.
@@ -196,6 +205,18 @@ mod tests {
         assert_eq!(acknowledgement(&reply(libc::NLMSG_ERROR, 4, 0), 5), None);
         assert_eq!(acknowledgement(&reply(libc::NLMSG_DONE, 5, 0), 5), None);
         assert_eq!(acknowledgement(&[0; 18], 0), None);
+    }
+
+    #[test]
+    fn an_answer_is_of_its_kind_and_for_its_request() {
+        let body = RouteBody { kind: libc::RTN_LOCAL, ..RouteBody::default() };
+        let route = Message::new(libc::RTM_NEWROUTE, 0, &body).finish(9);
+        assert_eq!(route_type(&route, 9), Some(libc::RTN_LOCAL));
+        assert_eq!(route_type(&route, 8), None);
+        assert_eq!(route_type(&route[..20], 9), None);
+        assert_eq!(link_flags(&route, 9), None);
+        let body = LinkBody { flags: 0x41, ..LinkBody::default() };
+        assert_eq!(link_flags(&Message::new(libc::RTM_NEWLINK, 0, &body).finish(9), 9), Some(0x41));
     }
 
     #[test]

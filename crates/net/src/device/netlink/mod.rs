@@ -25,9 +25,9 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 
-/// How long to wait for an address, and how long before asking again.
-const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
-const ADDRESS_PAUSE: Duration = Duration::from_micros(200);
+/// How long to wait for what the kernel does by itself, and how long before asking again.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// The index of the loopback interface of every network namespace.
 pub const LOOPBACK: u32 = 1;
@@ -112,15 +112,38 @@ impl Netlink {
     /// Waits until packets for this address of ours, on a link that is up, are taken. For IPv6 that is a moment after
     /// [`add_address`](Self::add_address), even without duplicate address detection; a packet that comes before is lost.
     pub fn await_address(&mut self, address: IpAddr) -> Result<(), DeviceError> {
-        let operation = || format!("see the address {address} in use");
-        let deadline = Instant::now() + ADDRESS_PATIENCE;
-        while !self.is_local(address).operation(operation)? {
+        self.wait(|| format!("see the address {address} in use"), |netlink| netlink.is_local(address))
+    }
+
+    /// Waits until a link that is up carries packets. An end of a veth pair that was up before the other does a moment
+    /// after [`set_up`](Self::set_up) of that; what is sent before is lost.
+    pub fn await_running(&mut self, index: u32) -> Result<(), DeviceError> {
+        self.wait(|| format!("see interface {index} running"), |netlink| netlink.is_running(index))
+    }
+
+    /// The kernel does these things in threads of its own, and tells nobody when they are done.
+    fn wait(
+        &mut self,
+        operation: impl Fn() -> String,
+        mut done: impl FnMut(&mut Self) -> nix::Result<bool>,
+    ) -> Result<(), DeviceError> {
+        let deadline = Instant::now() + PATIENCE;
+        while !done(self).operation(&operation)? {
             if Instant::now() > deadline {
                 return Err(DeviceError::new(operation(), io::ErrorKind::TimedOut.into()));
             }
-            thread::sleep(ADDRESS_PAUSE);
+            thread::sleep(PAUSE);
         }
         Ok(())
+    }
+
+    /// Is the link up, and does it have a carrier and a queue?
+    fn is_running(&mut self, index: u32) -> nix::Result<bool> {
+        let body = LinkBody { index: index as i32, ..LinkBody::default() };
+        let flags = self.exchange(Message::new(libc::RTM_GETLINK, 0, &body), |reply, sequence| {
+            message::link_flags(reply, sequence).map(Ok).or_else(|| refusal(reply, sequence).map(Err))
+        })?;
+        Ok(flags & libc::IFF_RUNNING as u32 != 0)
     }
 
     /// Would a packet for this address be delivered to this host?

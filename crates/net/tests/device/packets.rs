@@ -1,7 +1,4 @@
-//! The devices against the kernel: its packets arrive whole and understood, ours are taken.
-//!
-//! Each test works in a network namespace of its own thread, which only root can make; without that it says so and
-//! ends.
+//! Packet by packet.
 
 use std::{
     fs::File,
@@ -10,11 +7,10 @@ use std::{
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
     thread,
-    time::Duration,
 };
 
-use lastack::device::{Device, DeviceKind, LinkSettings, Netlink, Tun, Veth, netlink};
-use lastack_engine::{Instant, Received, Transmit, TransmitChecksum};
+use lastack::device::{Device, DeviceKind, Netlink, Tun, Veth, netlink};
+use lastack_engine::{Instant, Transmit, TransmitChecksum};
 use lastack_link::Link;
 use lastack_wire::{
     Icmp, IpHeader, IpPacket, TcpFlags, TcpHeader, TcpOptions, UdpHeader,
@@ -22,115 +18,7 @@ use lastack_wire::{
     tcp,
 };
 
-const MTU: usize = 1500;
-const NAME: &str = "dev0";
-/// How long a test waits for what never comes.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The kernel's address and ours, of one family.
-#[derive(Clone, Copy, Debug)]
-struct Pair {
-    kernel: IpAddr,
-    ours: IpAddr,
-}
-
-fn pairs() -> [Pair; 2] {
-    let pair =
-        |kernel: &str, ours: &str| Pair { kernel: kernel.parse().unwrap(), ours: ours.parse().unwrap() };
-    [pair("10.0.2.100", "10.0.2.2"), pair("fd00::100", "fd00::2")]
-}
-
-/// A device whose kernel side is up, in the namespace of this thread.
-struct Lab {
-    device: Device,
-    runtime: tokio::runtime::Runtime,
-}
-
-/// Runs `test` with each kind of device and each family.
-fn with_devices(test: fn(&mut Lab, Pair)) {
-    for kind in [DeviceKind::Tun, DeviceKind::Veth] {
-        in_namespace(move || {
-            let Some(mut lab) = Lab::new(kind) else { return };
-            for pair in pairs() {
-                eprintln!("{kind}, {pair:?}");
-                test(&mut lab, pair);
-            }
-        });
-    }
-}
-
-/// Runs `test` in a thread with a network namespace of its own.
-fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    let thread = thread::spawn(|| match nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
-        Ok(()) => test(),
-        Err(errno) => eprintln!("skipped: needs root, for a network namespace: {errno}"),
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-impl Lab {
-    fn new(kind: DeviceKind) -> Option<Self> {
-        let device = match kind {
-            DeviceKind::Tun => Tun::open(NAME).map(Device::Tun),
-            DeviceKind::Veth => Veth::open(NAME, "far0", MTU).map(Device::Veth),
-        };
-        let device = match device {
-            Ok(device) => device,
-            Err(error) => {
-                eprintln!("skipped: needs a {kind} device: {error}");
-                return None;
-            }
-        };
-        Some(Self::over(device))
-    }
-
-    /// Brings the interface up and gives it its addresses.
-    fn over(device: Device) -> Self {
-        let mut netlink = Netlink::open().unwrap();
-        let index = netlink::index_of(NAME).unwrap();
-        netlink.set_up(netlink::LOOPBACK, &LinkSettings::default()).unwrap();
-        let settings = LinkSettings {
-            mtu: Some(MTU as u32),
-            no_arp: true,
-            tx_queue_len: Some(1000),
-            no_link_local: true,
-        };
-        netlink.set_up(index, &settings).unwrap();
-        for pair in pairs() {
-            netlink.add_address(index, pair.kernel, if pair.kernel.is_ipv4() { 24 } else { 64 }).unwrap();
-            netlink.add_default_route(index, pair.ours).unwrap();
-            netlink.await_address(pair.kernel).unwrap();
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { device, runtime }
-    }
-
-    /// The next packet of this protocol for `to`.
-    fn recv(&mut self, to: IpAddr, protocol: u8) -> (Vec<u8>, Received) {
-        let mut packet = Vec::new();
-        let device = &mut self.device;
-        self.runtime.block_on(async {
-            loop {
-                while let Some(received) = device.recv(Instant::ZERO, &mut packet) {
-                    let parsed = IpPacket::parse(&packet).expect("the kernel sends what can be read");
-                    if parsed.header.dst == to && parsed.header.protocol == protocol {
-                        return (packet, received);
-                    }
-                }
-                let readable = tokio::time::timeout(PATIENCE, poll_fn(|cx| device.poll_readable(cx))).await;
-                readable.expect("nothing arrives").unwrap();
-            }
-        })
-    }
-
-    fn send(&mut self, packet: &[u8], transmit: &Transmit) {
-        let before = self.device.dropped().sent;
-        self.device.send(Instant::ZERO, packet, transmit);
-        assert_eq!(self.device.dropped().sent, before, "the kernel took it");
-    }
-}
+use crate::lab::{Lab, MTU, NAME, PATIENCE, Pair, in_namespace, pairs, pattern, with_devices};
 
 /// TUN as other programs make it: without virtio headers.
 #[test]
@@ -191,10 +79,6 @@ fn socket(at: IpAddr) -> UdpSocket {
     socket
 }
 
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|n| (n % 251) as u8).collect()
-}
-
 /// A datagram to the kernel and what to say of it.
 fn datagram(pair: Pair, port: u16, payload: &[u8], partial: bool) -> (Vec<u8>, Transmit) {
     let ip = IpHeader::new(pair.ours, pair.kernel, UDP);
@@ -222,7 +106,7 @@ fn the_kernel_offers_super_segments() {
 
 #[test]
 fn a_datagram_of_the_kernel_arrives() {
-    with_devices(|lab, pair| {
+    with_devices(|mut lab, pair| {
         let socket = socket(pair.kernel);
         socket.send_to(&pattern(1000), (pair.ours, 9)).unwrap();
         let (packet, received) = lab.recv(pair.ours, UDP);
@@ -237,7 +121,7 @@ fn a_datagram_of_the_kernel_arrives() {
 
 #[test]
 fn the_kernel_takes_our_datagrams() {
-    with_devices(|lab, pair| {
+    with_devices(|mut lab, pair| {
         let socket = socket(pair.kernel);
         let port = socket.local_addr().unwrap().port();
         let mut buf = [0; 2000];
@@ -254,7 +138,7 @@ fn the_kernel_takes_our_datagrams() {
 /// If the header were wrong the kernel would not complete the sum, and drop the datagram at the socket.
 #[test]
 fn the_kernel_tests_what_is_not_partial() {
-    with_devices(|lab, pair| {
+    with_devices(|mut lab, pair| {
         let socket = socket(pair.kernel);
         let port = socket.local_addr().unwrap().port();
         let (mut damaged, transmit) = datagram(pair, port, b"damaged", false);
@@ -270,7 +154,7 @@ fn the_kernel_tests_what_is_not_partial() {
 
 #[test]
 fn several_datagrams_in_one_packet_arrive_one_by_one() {
-    with_devices(|lab, pair| {
+    with_devices(|mut lab, pair| {
         let socket = socket(pair.kernel);
         let size: libc::c_int = 1200;
         // SAFETY: setsockopt reads one int, which lives through the call.
@@ -301,7 +185,7 @@ fn several_datagrams_in_one_packet_arrive_one_by_one() {
 
 #[test]
 fn the_kernel_cuts_our_datagrams() {
-    with_devices(|lab, pair| {
+    with_devices(|mut lab, pair| {
         let socket = socket(pair.kernel);
         let (packet, transmit) = datagram(pair, socket.local_addr().unwrap().port(), &pattern(2500), true);
         lab.send(&packet, &Transmit { segment_size: Some(1000), ..transmit });
@@ -318,7 +202,7 @@ fn the_kernel_cuts_our_datagrams() {
 
 #[test]
 fn the_kernel_answers_our_echo_request() {
-    with_devices(|lab, pair| {
+    with_devices(|mut lab, pair| {
         let protocol = if pair.kernel.is_ipv4() { ICMP } else { ICMPV6 };
         let ip = IpHeader::new(pair.ours, pair.kernel, protocol);
         let data = pattern(100);
@@ -407,7 +291,7 @@ impl Peer {
 fn tcp_passes_as_super_segments_both_ways() {
     const DOWN: usize = 3 * 1400;
     const UP: usize = 200_000;
-    with_devices(|lab, pair| {
+    with_devices(|mut lab, pair| {
         let remote = SocketAddr::new(pair.ours, 80);
         // A thread is born into its parent's namespace.
         let program = thread::spawn(move || {
@@ -418,9 +302,9 @@ fn tcp_passes_as_super_segments_both_ways() {
             stream.write_all(&pattern(UP)).unwrap();
             (stream, down)
         });
-        let mut peer = Peer::accept(lab, pair);
-        peer.send(lab, TcpFlags::ACK | TcpFlags::PSH, &pattern(DOWN), Some(1400));
-        let (up, largest) = peer.receive(lab, UP);
+        let mut peer = Peer::accept(&mut lab, pair);
+        peer.send(&mut lab, TcpFlags::ACK | TcpFlags::PSH, &pattern(DOWN), Some(1400));
+        let (up, largest) = peer.receive(&mut lab, UP);
         assert_eq!(up, pattern(UP));
         assert!(largest > 2 * MTU, "the kernel gave {largest} octets at most");
         let (_stream, down) = program.join().unwrap();
@@ -431,8 +315,8 @@ fn tcp_passes_as_super_segments_both_ways() {
 /// Whoever has the rights may remove the interface. The next packet for it finds out.
 #[test]
 fn a_removed_interface_is_told() {
-    with_devices(|lab, pair| {
-        let Ok(index) = netlink::index_of(NAME) else { return };
+    with_devices(|mut lab, pair| {
+        let index = netlink::index_of(NAME).unwrap();
         Netlink::open().unwrap().remove(index).unwrap();
         let (packet, transmit) = datagram(pair, 9, b"to nobody", false);
         lab.device.send(Instant::ZERO, &packet, &transmit);
@@ -447,20 +331,18 @@ fn a_removed_interface_is_told() {
 /// What arrives faster than it is read is lost, and the link says how much of that it knows.
 #[test]
 fn a_veth_counts_what_was_not_read_in_time() {
-    with_devices(|lab, pair| {
+    with_devices(|mut lab, pair| {
         if lab.device.kind() == DeviceKind::Tun {
             assert_eq!(lab.device.dropped().received, 0);
             return;
         }
-        let before = lab.device.dropped().received;
         let socket = socket(pair.kernel);
         for _ in 0..50_000 {
             socket.send_to(&[0; 1000], (pair.ours, 9)).unwrap();
         }
-        let after = lab.device.dropped().received;
-        let lost = after - before;
+        let lost = lab.device.dropped().received;
         assert!(lost > 0);
-        assert_eq!(lab.device.dropped().received, after, "asking again does not lose the count");
+        assert_eq!(lab.device.dropped().received, lost, "asking again does not lose the count");
         let mut packet = Vec::new();
         let read = std::iter::from_fn(|| lab.device.recv(Instant::ZERO, &mut packet)).count() as u64;
         assert!(read > 0 && read + lost >= 50_000, "{read} read and {lost} lost");

@@ -1,0 +1,8 @@
+//! The devices against the kernel: its packets arrive whole and understood, ours are taken.
+//!
+//! Each test works in a network namespace of its own thread, which only root can make; without that it says so and
+//! ends.
+
+mod lab;
+mod packets;
+mod stack;
