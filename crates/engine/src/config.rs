@@ -92,9 +92,11 @@ pub enum TransmitChecksum {
 /// Settings of TCP. Times as in RFC 9293 section 3.8.3; the defaults are Linux's unless said.
 #[derive(Clone, Debug)]
 pub struct TcpConfig {
-    /// Most octets of text waiting to be sent or acknowledged, for each connection.
+    /// Most octets of text waiting to be sent or acknowledged, for each connection. It is used as the
+    /// congestion window asks for it.
     pub send_buffer: usize,
-    /// Most octets of text waiting to be read, for each connection; bounds the receive window.
+    /// Most octets of text waiting to be read, for each connection; bounds the receive window. It is
+    /// used as the speed of the reader and the round-trip time ask for it.
     pub receive_buffer: usize,
     /// Offer timestamps (RFC 7323).
     pub timestamps: bool,
@@ -157,8 +159,8 @@ pub struct TcpConfig {
 impl Default for TcpConfig {
     fn default() -> Self {
         Self {
-            send_buffer: 1 << 20,
-            receive_buffer: 1 << 20,
+            send_buffer: 4 << 20,
+            receive_buffer: 6 << 20,
             timestamps: true,
             sack: true,
             window_scaling: true,

@@ -47,6 +47,16 @@ impl RecvRing {
         self.ring.limit()
     }
 
+    /// Lets the ring hold more. A limit never sinks: what was announced must fit.
+    pub fn raise_limit(&mut self, limit: usize) {
+        self.ring.set_limit(limit.max(self.ring.limit()));
+    }
+
+    /// Octets ever read.
+    pub fn total_read(&self) -> u64 {
+        self.read
+    }
+
     /// What arrived early.
     pub fn early(&self) -> &Ranges {
         &self.early

@@ -24,6 +24,10 @@ impl Ring {
         self.limit
     }
 
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Octets of memory held.
     pub fn capacity(&self) -> usize {
         self.bytes.len()

@@ -185,6 +185,7 @@ impl Connection {
         self.rcv.nxt += advanced;
         self.octets.received += u64::from(advanced);
         self.rcv.unacked += advanced;
+        self.tune_receive_buffer(shared, now);
         // A filled gap, or what may be its repair, is acknowledged at once (RFC 5681 section 4.2), as
         // is every second full segment (RFC 9293 SHLD-18).
         let gap = advanced > len || !self.incoming.early().is_empty();

@@ -1,5 +1,6 @@
 //! A connection in a synchronized state: its variables, and how it ends.
 
+use super::autotune::{self, Reading};
 use super::congestion::{Congestion, Control};
 use super::options::Negotiated;
 use super::owed::Owed;
@@ -38,6 +39,7 @@ pub(crate) struct Connection {
     pub rcv: Rcv,
     pub outgoing: SendRing,
     pub incoming: RecvRing,
+    pub reading: Reading,
     pub rtt: Rtt,
     pub congestion: Congestion,
     pub recovery: Recovery,
@@ -127,7 +129,8 @@ impl Connection {
             ts_offset: opened.ts_offset,
             mss,
             outgoing: SendRing::new(config.send_buffer),
-            incoming: RecvRing::new(config.receive_buffer, config.max_early_ranges),
+            incoming: RecvRing::new(autotune::initial_receive_buffer(config), config.max_early_ranges),
+            reading: Reading::new(now),
             rtt: opened.rtt,
             congestion: Congestion::new(config.congestion, mss),
             recovery: Recovery::new(opened.snd.iss, opened.negotiated.sack),
@@ -235,7 +238,7 @@ impl Connection {
     /// Tells a waiting writer that there is room, or nothing left to acknowledge.
     pub fn wake_writer(&mut self, shared: &mut Shared) {
         let drained = self.waits.drain && self.is_drained();
-        let room = self.waits.write && self.outgoing.room() > 0;
+        let room = self.waits.write && self.send_room(&shared.config.tcp) > 0;
         if self.owned && (room || drained) {
             self.waits.write = false;
             self.waits.drain = false;

@@ -8,6 +8,7 @@ mod acks;
 mod active;
 mod api;
 mod arrives;
+mod autotune;
 mod congestion;
 mod connection;
 mod demux;

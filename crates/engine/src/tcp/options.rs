@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(plain, Negotiated { peer_mss: 536, ..Negotiated::default() });
         let tiny = TcpOptions { mss: Some(1), window_scale: Some(15), ..TcpOptions::default() };
         let tiny = negotiate(&config, remote, &tiny);
-        assert_eq!((tiny.text_size(1500, remote), tiny.snd_shift, tiny.rcv_shift), (88, 14, 5));
+        assert_eq!((tiny.text_size(1500, remote), tiny.snd_shift, tiny.rcv_shift), (88, 14, 7));
     }
 
     #[test]

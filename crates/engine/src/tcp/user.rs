@@ -175,14 +175,15 @@ impl Tcp<'_> {
     /// The pending error once, then [`TcpError::BrokenPipe`]; that also after
     /// [`shutdown`](Self::shutdown).
     pub fn send(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
-        match self.socket_mut() {
+        let Self { table, shared, id } = self;
+        match table.socket_mut(*id) {
             Socket::Opening(handshake) => {
                 handshake.waits.write = true;
                 Poll::Pending
             }
             Socket::Open(connection) => {
-                let sent = connection.send(text);
-                self.table.enqueue(self.id);
+                let sent = connection.send(&shared.config.tcp, text);
+                table.enqueue(*id);
                 sent
             }
             Socket::Over(over) => Poll::Ready(Err(over.write())),
@@ -191,12 +192,13 @@ impl Tcp<'_> {
 
     /// How much room there is to send into; `Pending` and errors as in [`send`](Self::send).
     pub fn poll_writable(&mut self) -> Poll<Result<usize, TcpError>> {
-        match self.socket_mut() {
-            Socket::Open(connection) if connection.may_send() && connection.outgoing.room() > 0 => {
-                Poll::Ready(Ok(connection.outgoing.room()))
+        let room = match self.socket() {
+            Socket::Open(connection) if connection.may_send() => {
+                connection.send_room(&self.shared.config.tcp)
             }
-            _ => self.send(&[]),
-        }
+            _ => 0,
+        };
+        if room > 0 { Poll::Ready(Ok(room)) } else { self.send(&[]) }
     }
 
     /// Ready once all text, and the FIN if there is one, is acknowledged; `Pending`:
@@ -416,15 +418,16 @@ impl Connection {
         self.state.may_send() && self.fate.is_none()
     }
 
-    fn send(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
+    fn send(&mut self, config: &TcpConfig, text: &[u8]) -> Poll<Result<usize, TcpError>> {
         if !self.may_send() {
             return Poll::Ready(Err(TcpError::BrokenPipe));
         }
-        if self.outgoing.room() == 0 {
+        let room = self.send_room(config);
+        if room == 0 {
             self.waits.write = true;
             return Poll::Pending;
         }
-        Poll::Ready(Ok(self.outgoing.push(text)))
+        Poll::Ready(Ok(self.outgoing.push(&text[..text.len().min(room)])))
     }
 
     fn poll_readable(&mut self) -> Poll<Result<usize, TcpError>> {

@@ -60,3 +60,15 @@ fn an_orderly_release_ends_both_sides_in_order() {
         assert_eq!(pair.a.tcp(a).state(), TcpState::Closed);
     }
 }
+
+/// However much is sent to it, a user that does not read holds no more than a connection starts with.
+#[test]
+fn an_idle_reader_holds_little() {
+    let mut pair = Pair::new(false);
+    let (a, b) = pair.connect();
+    while pair.a.tcp(a).send(&text(65_536)).is_ready() {
+        pair.settle();
+    }
+    let info = pair.b.tcp(b).info();
+    assert!((64 * 1024..=128 * 1024).contains(&info.unread), "{info:?}");
+}
