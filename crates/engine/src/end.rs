@@ -3,18 +3,42 @@
 use crate::tcp::{ConnId, TcpError, TcpState};
 use crate::{Instant, Rule};
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, SocketAddr};
 use lastack_wire::icmp::IcmpError;
 use lastack_wire::reset_reason::ResetReason;
 use lastack_wire::tcp::TcpFlags;
 
 /// The two ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FourTuple {
     /// Our end.
     pub local: SocketAddr,
     /// The peer's end.
     pub remote: SocketAddr,
+}
+
+impl Hash for FourTuple {
+    /// In as few words as it has: every arrival is looked up by it.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match (self.local.ip(), self.remote.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                state.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits()));
+            }
+            (local, remote) => {
+                state.write_u128(bits(local));
+                state.write_u128(bits(remote));
+            }
+        }
+        state.write_u32(u32::from(self.local.port()) << 16 | u32::from(self.remote.port()));
+    }
+}
+
+fn bits(addr: IpAddr) -> u128 {
+    match addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(addr) => addr.to_bits(),
+    }
 }
 
 impl fmt::Display for FourTuple {

@@ -50,7 +50,9 @@ impl Secret {
 
     /// The hasher of a table whose keys come from outside.
     pub fn table(&self) -> Seeded {
-        Seeded(self.key)
+        let (low, high) = self.key.split_at(8);
+        let word = |half: &[u8]| half.iter().rev().fold(0, |word, octet| word << 8 | u64::from(*octet));
+        Seeded { keys: (word(low), word(high)) }
     }
 
     fn hash(&self, purpose: u8, value: &impl Hash) -> u64 {
@@ -63,13 +65,15 @@ impl Secret {
 
 /// A hasher that an outsider cannot aim at, and that is the same on every run with one key.
 #[derive(Clone, Debug)]
-pub(crate) struct Seeded([u8; 16]);
+pub(crate) struct Seeded {
+    keys: (u64, u64),
+}
 
 impl BuildHasher for Seeded {
     type Hasher = SipHasher13;
 
     fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_key(&self.0)
+        SipHasher13::new_with_keys(self.keys.0, self.keys.1)
     }
 }
 

@@ -51,7 +51,7 @@ impl TcpTable {
     /// The four-tuple with an ephemeral port if it names none (RFC 6056 algorithm 3).
     fn free_flow(&self, shared: &mut Shared, flow: FourTuple) -> Result<FourTuple, ConnectError> {
         if flow.local.port() != 0 {
-            let taken = self.demux.contains(&flow);
+            let taken = self.is_taken(&flow);
             return if taken { Err(ConnectError::Bind(BindError::InUse)) } else { Ok(flow) };
         }
         let count = u32::from(EPHEMERAL.end - EPHEMERAL.start);
@@ -61,7 +61,7 @@ impl TcpTable {
                 let port = EPHEMERAL.start + (start.wrapping_add(n) % count) as u16;
                 FourTuple { local: SocketAddr::new(flow.local.ip(), port), ..flow }
             })
-            .find(|flow| !self.demux.contains(flow) && !self.listeners.has_port(flow.local.port()))
+            .find(|flow| !self.is_taken(flow) && !self.listeners.has_port(flow.local.port()))
             .ok_or(ConnectError::Bind(BindError::NoPort))
     }
 }

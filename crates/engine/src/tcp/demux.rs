@@ -6,23 +6,26 @@ use crate::end::FourTuple;
 use crate::isn::{Secret, Seeded};
 use crate::{Config, Instant};
 use alloc::collections::VecDeque;
-use hashbrown::HashMap;
-
-/// What a four-tuple names.
-#[derive(Debug)]
-pub(crate) enum Slot {
-    Live(ConnId),
-    TimeWait(TimeWait),
-}
+use core::hash::BuildHasher;
+use hashbrown::{HashMap, HashTable};
 
 /// Every four-tuple in use.
 #[derive(Debug)]
 pub(crate) struct Demux {
-    slots: HashMap<FourTuple, Slot, Seeded>,
+    hasher: Seeded,
+    live: HashTable<Live>,
+    waiting: HashMap<FourTuple, TimeWait, Seeded>,
     /// Entries in TIME-WAIT in the order of their deadlines. A deadline that moved is found out when
     /// the old one has come.
-    waiting: VecDeque<(Instant, FourTuple)>,
-    in_time_wait: usize,
+    deadlines: VecDeque<(Instant, FourTuple)>,
+}
+
+/// A live connection. It knows its four-tuple itself, so that a table of many stays small: what an
+/// arrival for nobody costs must not depend on how many there are.
+#[derive(Debug)]
+struct Live {
+    hash: u64,
+    id: ConnId,
 }
 
 /// The table of TIME-WAIT is full (S101).
@@ -37,62 +40,72 @@ impl From<NoRoom> for TcpError {
 
 impl Demux {
     pub fn new(secret: &Secret) -> Self {
-        Self { slots: HashMap::with_hasher(secret.table()), waiting: VecDeque::new(), in_time_wait: 0 }
+        Self {
+            hasher: secret.table(),
+            live: HashTable::new(),
+            waiting: HashMap::with_hasher(secret.table()),
+            deadlines: VecDeque::new(),
+        }
     }
 
-    pub fn slot(&mut self, flow: &FourTuple) -> Option<&mut Slot> {
-        self.slots.get_mut(flow)
+    /// The live connection with this four-tuple; `owns` says whether one has it.
+    pub fn live(&self, flow: &FourTuple, owns: impl Fn(ConnId) -> bool) -> Option<ConnId> {
+        if self.live.is_empty() {
+            return None;
+        }
+        let hash = self.hasher.hash_one(flow);
+        self.live.find(hash, |live| live.hash == hash && owns(live.id)).map(|live| live.id)
     }
 
-    pub fn look(&self, flow: &FourTuple) -> Option<&Slot> {
-        self.slots.get(flow)
-    }
-
-    pub fn contains(&self, flow: &FourTuple) -> bool {
-        self.slots.contains_key(flow)
+    /// The entry in TIME-WAIT with this four-tuple.
+    pub fn time_wait(&mut self, flow: &FourTuple) -> Option<&mut TimeWait> {
+        self.waiting.get_mut(flow)
     }
 
     pub fn is_in_time_wait(&self, flow: &FourTuple) -> bool {
-        matches!(self.slots.get(flow), Some(Slot::TimeWait(_)))
+        self.waiting.contains_key(flow)
     }
 
-    pub fn insert(&mut self, flow: FourTuple, id: ConnId) {
-        self.slots.insert(flow, Slot::Live(id));
+    /// Adds a connection, whose four-tuple is free.
+    pub fn insert(&mut self, flow: &FourTuple, id: ConnId) {
+        let hash = self.hasher.hash_one(flow);
+        self.live.insert_unique(hash, Live { hash, id }, |live| live.hash);
     }
 
-    /// Forgets a connection, or an entry in TIME-WAIT.
-    pub fn remove(&mut self, flow: &FourTuple) {
-        if let Some(Slot::TimeWait(_)) = self.slots.remove(flow) {
-            self.in_time_wait -= 1;
+    /// Forgets a connection.
+    pub fn remove(&mut self, flow: &FourTuple, id: ConnId) {
+        if let Ok(found) = self.live.find_entry(self.hasher.hash_one(flow), |live| live.id == id) {
+            found.remove();
         }
     }
 
-    /// Replaces a connection by its entry in TIME-WAIT.
+    /// Forgets an entry in TIME-WAIT.
+    pub fn remove_time_wait(&mut self, flow: &FourTuple) {
+        self.waiting.remove(flow);
+    }
+
+    /// Adds an entry in TIME-WAIT, whose four-tuple is free.
     pub fn wait(&mut self, config: &Config, flow: FourTuple, entry: TimeWait) -> Result<(), NoRoom> {
-        if self.in_time_wait >= config.tcp.max_time_wait {
-            self.remove(&flow);
+        if self.waiting.len() >= config.tcp.max_time_wait {
             return Err(NoRoom);
         }
-        self.waiting.push_back((entry.deadline, flow));
-        self.slots.insert(flow, Slot::TimeWait(entry));
-        self.in_time_wait += 1;
+        self.deadlines.push_back((entry.deadline, flow));
+        self.waiting.insert(flow, entry);
         Ok(())
     }
 
     /// When the next entry in TIME-WAIT may expire.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.waiting.front().map(|(at, _)| *at)
+        self.deadlines.front().map(|(at, _)| *at)
     }
 
     /// Forgets the entries in TIME-WAIT whose time has come.
     pub fn expire(&mut self, now: Instant) {
-        while let Some((_, flow)) = self.waiting.pop_front_if(|(at, _)| *at <= now) {
-            match self.slots.get(&flow) {
-                Some(Slot::TimeWait(entry)) if entry.deadline > now => {
-                    self.waiting.push_back((entry.deadline, flow));
-                }
-                Some(Slot::TimeWait(_)) => self.remove(&flow),
-                Some(Slot::Live(_)) | None => {} // reopened since
+        while let Some((_, flow)) = self.deadlines.pop_front_if(|(at, _)| *at <= now) {
+            match self.waiting.get(&flow) {
+                Some(entry) if entry.deadline > now => self.deadlines.push_back((entry.deadline, flow)),
+                Some(_) => self.remove_time_wait(&flow),
+                None => {} // reopened since
             }
         }
     }

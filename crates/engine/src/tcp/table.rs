@@ -2,7 +2,7 @@
 //! and what becomes of a connection that has ended.
 
 use super::connection::{Connection, Fate};
-use super::demux::{Demux, Slot};
+use super::demux::Demux;
 use super::handshake::{Handshake, Phase};
 use super::listen::Listeners;
 use super::opening::Opening;
@@ -32,6 +32,14 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
+    pub fn flow(&self) -> &FourTuple {
+        match self {
+            Self::Opening(handshake) => &handshake.flow,
+            Self::Open(connection) => &connection.flow,
+            Self::Over(over) => &over.flow,
+        }
+    }
+
     /// The state that its connection is in, TIME-WAIT aside.
     pub fn state(&self) -> TcpState {
         match self {
@@ -109,15 +117,12 @@ impl TcpTable {
 
     fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         let flow = seg.flow();
-        match self.demux.slot(&flow) {
-            Some(Slot::Live(id)) => {
-                let id = *id;
-                self.arrives_at(shared, now, id, seg)
-            }
-            Some(Slot::TimeWait(entry)) => match entry.arrives(shared, now, seg) {
-                Waiting::Goes(verdict) => verdict,
-                Waiting::Reopen(after) => self.reopen(shared, now, seg, after),
-            },
+        if let Some(id) = self.live(&flow) {
+            return self.arrives_at(shared, now, id, seg);
+        }
+        match self.demux.time_wait(&flow).map(|entry| entry.arrives(shared, now, seg)) {
+            Some(Waiting::Goes(verdict)) => verdict,
+            Some(Waiting::Reopen(after)) => self.reopen(shared, now, seg, after),
             None => self.arrives_for_nobody(shared, now, seg, None),
         }
     }
@@ -176,7 +181,7 @@ impl TcpTable {
         if !wanted {
             return Verdict::Dropped(Rule::Q2.into());
         }
-        self.demux.remove(&flow);
+        self.demux.remove_time_wait(&flow);
         self.arrives_for_nobody(shared, now, seg, Some(after))
     }
 
@@ -196,7 +201,7 @@ impl TcpTable {
             queued: false,
             scheduled: None,
         });
-        self.demux.insert(flow, id);
+        self.demux.insert(&flow, id);
         self.enqueue(id);
         id
     }
@@ -239,9 +244,9 @@ impl TcpTable {
 
     /// The state of what this four-tuple names.
     pub fn state_of(&self, flow: &FourTuple) -> Option<TcpState> {
-        match self.demux.look(flow)? {
-            Slot::Live(id) => Some(self.socket(*id).state()),
-            Slot::TimeWait(_) => Some(TcpState::TimeWait),
+        match self.live(flow) {
+            Some(id) => Some(self.socket(id).state()),
+            None => self.is_in_time_wait(flow).then_some(TcpState::TimeWait),
         }
     }
 
@@ -350,13 +355,14 @@ impl TcpTable {
                 if connection.owed.ack || connection.owed.pure_acks > 0 {
                     wait.acknowledge(shared, now, &flow);
                 }
+                self.demux.remove(&flow, id);
                 if self.demux.wait(&shared.config, flow, wait).is_err() {
                     shared.counters.tcp_time_wait_overflows += 1;
                 }
                 end
             }
             Some(Fate::Over(end) | Fate::Resetting(end)) => {
-                self.demux.remove(&flow);
+                self.demux.remove(&flow, id);
                 end
             }
             None => return,
@@ -389,7 +395,7 @@ impl TcpTable {
             octets: Octets::default(),
             end: end.clone(),
         })));
-        self.demux.remove(&handshake.flow);
+        self.demux.remove(&handshake.flow, id);
         let over = handshake.owned.then(|| Over::of_handshake(handshake, end));
         self.keep(id, over);
     }
@@ -435,11 +441,13 @@ impl TcpTable {
     }
 
     /// The name of the connection with this four-tuple, unless it is in TIME-WAIT.
-    pub fn live(&mut self, flow: &FourTuple) -> Option<ConnId> {
-        match self.demux.slot(flow)? {
-            Slot::Live(id) => Some(*id),
-            Slot::TimeWait(_) => None,
-        }
+    pub fn live(&self, flow: &FourTuple) -> Option<ConnId> {
+        self.demux.live(flow, |id| self.entries[id].socket.flow() == flow)
+    }
+
+    /// Whether the four-tuple is in use, TIME-WAIT included.
+    pub fn is_taken(&self, flow: &FourTuple) -> bool {
+        self.live(flow).is_some() || self.is_in_time_wait(flow)
     }
 
     pub fn is_in_time_wait(&self, flow: &FourTuple) -> bool {

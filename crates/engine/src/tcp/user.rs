@@ -76,11 +76,7 @@ impl Tcp<'_> {
     }
 
     fn flow(&self) -> FourTuple {
-        match self.socket() {
-            Socket::Opening(handshake) => handshake.flow,
-            Socket::Open(connection) => connection.flow,
-            Socket::Over(over) => over.flow,
-        }
+        *self.socket().flow()
     }
 
     fn settings(&self) -> &Settings {
