@@ -31,6 +31,7 @@ mod retries;
 mod rtt;
 mod segment;
 mod segmentize;
+mod settings;
 mod snd;
 mod state;
 mod table;

@@ -3,7 +3,7 @@
 use super::TcpError;
 use super::connection::Connection;
 use super::handshake::Handshake;
-use super::user::Settings;
+use super::settings::Settings;
 use crate::buffer::RecvRing;
 use crate::end::{Cause, End, FourTuple, Party};
 use crate::{Config, Rule};

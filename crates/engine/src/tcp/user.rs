@@ -4,6 +4,7 @@
 use super::connection::{Connection, Ending};
 use super::handshake::{Handshake, Phase};
 use super::reset;
+use super::settings::Settings;
 use super::table::{Socket, TcpTable};
 use super::{ConnId, Keepalive, TcpError, TcpInfo, TcpState};
 use crate::config::TcpConfig;
@@ -13,36 +14,6 @@ use crate::{Rule, Stack};
 use core::net::SocketAddr;
 use core::task::Poll;
 use core::time::Duration;
-
-/// What the user has set.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub nodelay: bool,
-    pub linger: Option<Duration>,
-    pub keepalive: Option<Keepalive>,
-    pub user_timeout: Option<Duration>,
-}
-
-impl Settings {
-    pub fn new(config: &TcpConfig) -> Self {
-        Self { nodelay: config.nodelay, linger: None, keepalive: None, user_timeout: None }
-    }
-}
-
-/// What the user waits for, and is to be told once.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waits {
-    pub read: bool,
-    pub write: bool,
-    pub drain: bool,
-}
-
-impl Default for Waits {
-    /// The first text is told without being asked for.
-    fn default() -> Self {
-        Self { read: true, write: true, drain: false }
-    }
-}
 
 /// A connection, seen by its user. From [`Stack::tcp`].
 #[derive(Debug)]
