@@ -144,6 +144,9 @@ pub struct TcpConfig {
     /// Resets in answer to segments of no connection, per second; `None`: as many as are asked for,
     /// as Linux.
     pub reset_rate: Option<u32>,
+    /// A reset that ends a connection says why, in the eight octets of
+    /// draft-ietf-tcpm-rst-diagnostic-payload. What a peer's reset says is always read.
+    pub declare_reasons: bool,
     /// Answer a SYN in the window of an embryonic connection with RST, as Linux; else it is dropped
     /// in silence (S32).
     pub reset_on_embryonic_syn: bool,
@@ -182,6 +185,7 @@ impl Default for TcpConfig {
             challenge_interval: Duration::from_millis(500),
             abort_on_overflow: false,
             reset_rate: None,
+            declare_reasons: false,
             reset_on_embryonic_syn: true,
             broken_pipe_in_close_wait: true,
             max_early_ranges: 256,

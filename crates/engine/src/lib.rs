@@ -23,6 +23,7 @@ mod isn;
 mod outbox;
 mod packet;
 mod paths;
+mod reason;
 mod reassembly;
 mod rule;
 mod seq;

@@ -4,11 +4,11 @@ use super::connection::{Connection, Fate};
 use super::options;
 use super::segment::Outgoing;
 use super::timers::Timer;
-use crate::buffer::SendRing;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::{Instant, Rule, Transmit};
 use alloc::vec::Vec;
+use lastack_wire::reset_reason;
 use lastack_wire::tcp::{SackBlocks, TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
 /// SACK blocks that fit beside a timestamp.
@@ -40,7 +40,7 @@ impl Connection {
         }
         self.arm(shared, now);
         let plan = self.plan(shared, now)?;
-        let transmit = self.write(shared, now, plan, packet);
+        let transmit = self.write(shared, now, plan, &[], packet);
         self.sent(shared, now, plan);
         shared.counters.tcp_out_segments += 1;
         if plan.rule.is_some() {
@@ -57,12 +57,21 @@ impl Connection {
         };
         let seq = self.snd.acceptable_seq(self.negotiated.snd_shift);
         let plan = Plan { seq, len: 0, flags: TcpFlags::RST | TcpFlags::ACK, rule: Some(end.rule) };
-        let transmit = self.write(shared, now, plan, packet);
+        let declared = self.declaration(shared, seq, end.rule);
+        let transmit = self.write(shared, now, plan, declared.as_ref().map_or(&[], |d| d), packet);
         shared.counters.tcp_out_segments += 1;
         shared.counters.tcp_out_resets += 1;
         end.at = now;
         self.fate = Some(Fate::Over(end));
         Some(transmit)
+    }
+
+    /// What the reset says of its reason. Nothing, unless it fits the peer's window: Linux drops a
+    /// reset whose text does not, and would stay half-open.
+    fn declaration(&self, shared: &Shared, seq: SndSeq, rule: Rule) -> Option<[u8; reset_reason::LEN]> {
+        let reason = rule.declared().filter(|_| shared.config.tcp.declare_reasons)?;
+        let fits = !(seq + reset_reason::LEN as u32).after(self.snd.edge());
+        fits.then(|| reason.to_payload())
     }
 
     /// Decides what the next segment is.
@@ -189,11 +198,21 @@ impl Connection {
         flags
     }
 
-    /// Writes the planned segment.
-    fn write(&mut self, shared: &Shared, now: Instant, plan: Plan, packet: &mut Vec<u8>) -> Transmit {
+    /// Writes the planned segment, with text from the send buffer or, in a reset, what it declares.
+    fn write(
+        &mut self,
+        shared: &Shared,
+        now: Instant,
+        plan: Plan,
+        declared: &[u8],
+        packet: &mut Vec<u8>,
+    ) -> Transmit {
         let window = self.rcv.announce(&self.incoming, self.mss);
         let options = self.options(now, plan);
-        let text = text_at(&self.outgoing, plan.seq.offset_from(self.snd.una), plan.len);
+        let text = match plan.len {
+            0 => [declared, &[]],
+            len => self.outgoing.slices((plan.seq - self.snd.una) as usize, len as usize),
+        };
         let size = (plan.len > self.mss).then_some(self.mss as u16);
         let tcp = TcpHeader {
             src_port: self.flow.local.port(),
@@ -274,9 +293,4 @@ impl Connection {
         self.rcv.last_ack = self.rcv.nxt;
         self.timers.stop(Timer::DelayedAck);
     }
-}
-
-/// `len` octets of text, the first of them `offset` after SND.UNA.
-fn text_at(outgoing: &SendRing, offset: i32, len: u32) -> [&[u8]; 2] {
-    if len == 0 { [&[], &[]] } else { outgoing.slices(offset as usize, len as usize) }
 }

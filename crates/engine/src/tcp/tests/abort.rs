@@ -1,11 +1,12 @@
 //! A connection that its user gives up.
 
-use super::pair::Pair;
+use super::pair::{PORT, Pair};
 use crate::{Cause, FourTuple, Lost, Party, Rule, TcpState, Transmit, Verdict};
 use core::net::SocketAddr;
 use core::task::Poll;
 use core::time::Duration;
 use lastack_wire::ip::IpPacket;
+use lastack_wire::reset_reason::ResetReason;
 use lastack_wire::tcp::{TcpFlags, TcpHeader};
 
 /// S64 with text in flight and text that waits behind it: both are lost, and counted.
@@ -86,4 +87,42 @@ fn the_state_is_known_by_the_two_ends() {
     pair.settle();
     assert_eq!(pair.a.stack.tcp_state(&at_a), Some(TcpState::TimeWait));
     assert_eq!(pair.b.stack.tcp_state(&at_b), None);
+}
+
+/// T200, T202, T203: a reset says why if asked to and if that fits the peer's window, and the peer
+/// reads it; the reset of a closed port says nothing.
+#[test]
+fn a_reset_declares_its_reason() {
+    for v6 in [false, true] {
+        let mut pair = Pair::with(v6, |config| config.tcp.declare_reasons = true);
+        let (a, b) = pair.connect();
+        assert!(pair.a.tcp(a).send(b"unread").is_ready());
+        pair.settle();
+        pair.b.tcp(b).close();
+        pair.settle();
+        let end = &pair.a.ended[0].end;
+        assert_eq!((end.cause, end.peer_said), (Cause::Reset, Some(ResetReason::DataUnread)));
+        let to_nobody = SocketAddr::new(pair.b.addr, PORT + 1);
+        pair.a.stack.tcp_connect(None, to_nobody).unwrap();
+        pair.settle();
+        assert_eq!((pair.a.ended[1].end.cause, pair.a.ended[1].end.peer_said), (Cause::Refused, None));
+    }
+}
+
+#[test]
+fn a_reset_declares_nothing_that_does_not_fit_or_was_not_asked_for() {
+    for (declare, buffer) in [(false, 1 << 20), (true, 10)] {
+        let mut pair = Pair::with(false, |config| {
+            config.tcp.declare_reasons = declare;
+            config.tcp.receive_buffer = buffer;
+        });
+        let (a, b) = pair.connect();
+        assert!(pair.b.tcp(b).send(b"ten octets").is_ready());
+        assert!(pair.a.tcp(a).send(b"unread").is_ready());
+        pair.settle();
+        pair.b.tcp(b).close();
+        pair.settle();
+        let end = &pair.a.ended[0].end;
+        assert_eq!((end.cause, end.peer_said), (Cause::Reset, None), "{declare} {buffer}");
+    }
 }
