@@ -3,18 +3,23 @@
 use crate::shared::Shared;
 use crate::{DropReason, Rule};
 use core::net::IpAddr;
+use lastack_wire::Malformed;
 use lastack_wire::ip::{self, IpPacket};
 
-/// Takes a packet apart, if it is one, is for us, and can be from a peer.
-pub(crate) fn admit<'a>(shared: &mut Shared, packet: &'a [u8]) -> Result<IpPacket<'a>, DropReason> {
-    let parsed = match IpPacket::parse(packet) {
+/// The packet, if it is one, is for us, and can be from a peer. What was parsed stays where it is:
+/// moving it at once after it was written would stall every arrival.
+pub(crate) fn admit<'p, 'a>(
+    shared: &mut Shared,
+    parsed: &'p Result<IpPacket<'a>, Malformed>,
+) -> Result<&'p IpPacket<'a>, DropReason> {
+    let parsed = match parsed {
         Ok(parsed) => parsed,
         Err(malformed) => {
             shared.counters.ip_in_header_errors += 1;
-            return Err(malformed.into());
+            return Err((*malformed).into());
         }
     };
-    let (local, remote) = (parsed.header.dst, parsed.header.src);
+    let (local, remote) = (&parsed.header.dst, &parsed.header.src);
     let broken = if !is_ours(shared, local) {
         Rule::N4
     } else if !is_peer(shared, remote, local) {
@@ -28,19 +33,20 @@ pub(crate) fn admit<'a>(shared: &mut Shared, packet: &'a [u8]) -> Result<IpPacke
 
 /// N4. That every unicast address is ours does not include loopback: who sends to 127.0.0.1 means
 /// itself.
-fn is_ours(shared: &Shared, local: IpAddr) -> bool {
-    shared.config.addresses.contains(&local)
-        || shared.config.any_address && is_host(local) && !local.is_loopback()
+fn is_ours(shared: &Shared, local: &IpAddr) -> bool {
+    shared.config.addresses.contains(local)
+        || shared.config.any_address && is_host(*local) && !local.is_loopback()
 }
 
 /// N5. Loopback speaks to loopback only. Where every address is ours, the peer's is among them.
-fn is_peer(shared: &Shared, remote: IpAddr, local: IpAddr) -> bool {
-    is_host(remote)
+fn is_peer(shared: &Shared, remote: &IpAddr, local: &IpAddr) -> bool {
+    is_host(*remote)
         && (!remote.is_loopback() || local.is_loopback())
-        && (shared.config.any_address || !shared.config.addresses.contains(&remote))
+        && (shared.config.any_address || !shared.config.addresses.contains(remote))
 }
 
 /// Whether an address on the wire can be that of one host.
+#[inline]
 pub(crate) fn is_host(addr: IpAddr) -> bool {
     ip::unicast(addr) && !is_ipv4_compatible(addr)
 }
@@ -59,7 +65,6 @@ mod tests {
     use crate::Config;
     use crate::testing::{addr, packet};
     use alloc::vec::Vec;
-    use lastack_wire::Malformed;
 
     fn shared(addresses: &[&str], any_address: bool) -> Shared {
         let addresses: Vec<_> = addresses.iter().map(|a| addr(a)).collect();
@@ -67,7 +72,7 @@ mod tests {
     }
 
     fn verdict(shared: &mut Shared, src: &str, dst: &str) -> Result<(), DropReason> {
-        admit(shared, &packet(addr(src), addr(dst), ip::UDP, b"12345678")).map(|_| ())
+        admit(shared, &IpPacket::parse(&packet(addr(src), addr(dst), ip::UDP, b"12345678"))).map(|_| ())
     }
 
     const N4: Result<(), DropReason> = Err(DropReason::Rule(Rule::N4));
@@ -132,7 +137,7 @@ mod tests {
         let mut bytes = packet(addr("10.0.0.2"), addr("10.0.0.1"), ip::UDP, b"12345678");
         bytes[8] ^= 1;
         let error = Err(DropReason::Malformed(Malformed::Checksum));
-        assert_eq!(admit(&mut shared, &bytes).map(|_| ()), error);
+        assert_eq!(admit(&mut shared, &IpPacket::parse(&bytes)).map(|_| ()), error);
         assert_eq!((shared.counters.ip_in_header_errors, shared.counters.ip_in_address_errors), (1, 0));
     }
 }

@@ -53,14 +53,15 @@ impl Stack {
     /// Takes in one IP packet and says what became of it.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8], received: Received) -> Verdict {
         self.shared.counters.ip_in_receives += 1;
-        let parsed = match ingress::admit(&mut self.shared, packet) {
+        let parsed = IpPacket::parse(packet);
+        let parsed = match ingress::admit(&mut self.shared, &parsed) {
             Ok(parsed) => parsed,
             Err(reason) => return Verdict::Dropped(reason),
         };
         if parsed.fragment.is_none() {
-            return self.deliver(now, packet, &parsed, received);
+            return self.deliver(now, packet, parsed, received);
         }
-        match self.reassembly.add(&mut self.shared, now, packet, &parsed) {
+        match self.reassembly.add(&mut self.shared, now, packet, parsed) {
             Ok(whole) => match IpPacket::parse(&whole) {
                 Ok(parsed) => self.deliver(now, &whole, &parsed, Received::default()),
                 Err(malformed) => Verdict::Dropped(malformed.into()),

@@ -132,11 +132,11 @@ impl IpHeader {
     #[must_use]
     pub fn pseudo(&self, payload_len: usize) -> Sum {
         let sum = match self.src {
-            IpAddr::V4(src) => Sum::new().add(&src.octets()),
+            IpAddr::V4(src) => Sum::new().add_u32(src.to_bits()),
             IpAddr::V6(src) => Sum::new().add(&src.octets()),
         };
         let sum = match self.dst {
-            IpAddr::V4(dst) => sum.add(&dst.octets()),
+            IpAddr::V4(dst) => sum.add_u32(dst.to_bits()),
             IpAddr::V6(dst) => sum.add(&dst.octets()),
         };
         sum.add_u32(payload_len as u32).add_u16(u16::from(self.protocol))
@@ -185,6 +185,7 @@ pub(crate) fn quoted(bytes: &[u8]) -> Result<Quoted<'_>, Malformed> {
 
 /// Whether an address can be that of one host: not unspecified, multicast, broadcast, of class E, or an IPv4
 /// address in IPv6 dress, which is not for the wire (N5). Loopback addresses can.
+#[inline]
 #[must_use]
 pub const fn unicast(addr: IpAddr) -> bool {
     match addr {

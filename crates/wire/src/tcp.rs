@@ -12,8 +12,6 @@ use core::fmt;
 
 /// Octets of a header without options.
 const HEADER: usize = 20;
-/// Octets of the longest header.
-const MAX_HEADER: usize = 60;
 /// Place of the checksum.
 const CHECKSUM: core::ops::Range<usize> = 16..18;
 
@@ -126,9 +124,18 @@ impl TcpHeader {
     /// Appends the header, its checksum field 0.
     #[inline]
     pub fn emit(&self, out: &mut Vec<u8>) {
-        let mut b = [0; MAX_HEADER];
-        let len = HEADER + self.options.emit(&mut b[HEADER..]);
+        let options = self.options.len();
+        out.extend_from_slice(&self.fixed(HEADER + options));
+        if options > 0 {
+            self.options.emit(out);
+        }
+    }
+
+    /// The part that every header has, of a header of `len` octets.
+    #[inline]
+    fn fixed(&self, len: usize) -> [u8; HEADER] {
         let offset_and_flags = (len as u16 / 4) << 12 | self.flags.bits() & 0x01ff;
+        let mut b = [0; HEADER];
         b[0..2].copy_from_slice(&self.src_port.to_be_bytes());
         b[2..4].copy_from_slice(&self.dst_port.to_be_bytes());
         b[4..8].copy_from_slice(&self.seq.to_be_bytes());
@@ -136,7 +143,7 @@ impl TcpHeader {
         b[12..14].copy_from_slice(&offset_and_flags.to_be_bytes());
         b[14..16].copy_from_slice(&self.window.to_be_bytes());
         b[18..20].copy_from_slice(&self.urgent.to_be_bytes());
-        out.extend_from_slice(&b[..len]);
+        b
     }
 }
 

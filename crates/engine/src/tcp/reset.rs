@@ -20,7 +20,7 @@ pub(crate) fn reply(shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: 
         shared.counters.tcp_suppressed_resets += 1;
         return Verdict::Dropped(Rule::D9.into());
     }
-    let tcp = header(&seg.tcp, seg.len());
+    let tcp = header(seg.tcp, seg.len());
     if shared.outbox.push_segment(ip_header(shared, seg.ip), tcp, Some(rule)).is_err() {
         shared.counters.outbox_overflows += 1;
         return Verdict::Dropped(DropReason::NoSpace);

@@ -5,7 +5,7 @@ use crate::outbox;
 use crate::seq::{RcvSeq, SndSeq};
 use crate::{Config, FourTuple, Rule, Transmit};
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::tcp::{TcpFlags, TcpHeader};
 
@@ -13,7 +13,7 @@ use lastack_wire::tcp::{TcpFlags, TcpHeader};
 #[derive(Debug)]
 pub(crate) struct Arrival<'a> {
     pub ip: &'a IpHeader,
-    pub tcp: TcpHeader,
+    pub tcp: &'a TcpHeader,
     pub text: &'a [u8],
 }
 
@@ -21,8 +21,8 @@ impl Arrival<'_> {
     /// The connection it belongs to, seen from here.
     pub fn flow(&self) -> FourTuple {
         FourTuple {
-            local: SocketAddr::new(self.ip.dst, self.tcp.dst_port),
-            remote: SocketAddr::new(self.ip.src, self.tcp.src_port),
+            local: socket_addr(&self.ip.dst, self.tcp.dst_port),
+            remote: socket_addr(&self.ip.src, self.tcp.src_port),
         }
     }
 
@@ -58,6 +58,15 @@ impl Arrival<'_> {
     }
 }
 
+/// [`SocketAddr::new`] without moving an address of sixteen octets where there are four.
+#[inline]
+fn socket_addr(ip: &IpAddr, port: u16) -> SocketAddr {
+    match ip {
+        IpAddr::V4(ip) => SocketAddr::V4(SocketAddrV4::new(*ip, port)),
+        IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(*ip, port, 0, 0)),
+    }
+}
+
 /// A segment to be sent.
 pub(crate) struct Outgoing<'a> {
     pub flow: &'a FourTuple,
@@ -78,7 +87,9 @@ impl Outgoing<'_> {
         self.tcp.emit(packet);
         let header_len = packet.len() as u16;
         packet.extend_from_slice(a);
-        packet.extend_from_slice(b);
+        if !b.is_empty() {
+            packet.extend_from_slice(b);
+        }
         let partial_checksum = outbox::seal(config, &ip, &mut packet[ip.len()..]);
         Transmit { segment_size: self.segment_size, header_len, partial_checksum, rule: self.rule }
     }

@@ -105,7 +105,8 @@ impl TcpTable {
             shared.counters.tcp_in_errors += 1;
             return Verdict::Dropped(Rule::N2.into());
         }
-        let Ok((tcp, text)) = TcpHeader::parse(segment) else {
+        let parsed = TcpHeader::parse(segment);
+        let Ok((tcp, text)) = &parsed else {
             shared.counters.tcp_in_errors += 1;
             return Verdict::Dropped(Rule::N3.into());
         };

@@ -129,17 +129,28 @@ pub(super) fn emit(
             ((ident & 0xffff) as u16, (offset / 8) as u16 & OFFSET | if more { MORE_FRAGMENTS } else { 0 })
         }
     };
+    let (version_and_class, hops_and_protocol) = (
+        u16::from_be_bytes([0x45, header.traffic_class]),
+        u16::from_be_bytes([header.hop_limit, header.protocol]),
+    );
+    // Summed up by value: reading back what was just written would stall.
+    let checksum = Sum::new()
+        .add_u16(version_and_class)
+        .add_u16(total_len)
+        .add_u16(ident)
+        .add_u16(place)
+        .add_u16(hops_and_protocol)
+        .add_u32(src.to_bits())
+        .add_u32(dst.to_bits())
+        .finish();
     let mut b = [0; HEADER];
-    b[0] = 0x45;
-    b[1] = header.traffic_class;
+    b[0..2].copy_from_slice(&version_and_class.to_be_bytes());
     b[2..4].copy_from_slice(&total_len.to_be_bytes());
     b[4..6].copy_from_slice(&ident.to_be_bytes());
     b[6..8].copy_from_slice(&place.to_be_bytes());
-    b[8] = header.hop_limit;
-    b[PROTOCOL_AT] = header.protocol;
+    b[8..10].copy_from_slice(&hops_and_protocol.to_be_bytes());
+    b[10..12].copy_from_slice(&checksum.to_be_bytes());
     b[12..16].copy_from_slice(&src.octets());
     b[16..20].copy_from_slice(&dst.octets());
-    let checksum = Sum::new().add(&b).finish();
-    b[10..12].copy_from_slice(&checksum.to_be_bytes());
     out.extend_from_slice(&b);
 }

@@ -1,5 +1,6 @@
 //! TCP options (RFC 9293 section 3.2, RFC 7323, RFC 2018, RFC 5482).
 
+use alloc::vec::Vec;
 use core::fmt;
 
 /// Octets that the options of a header have room for.
@@ -130,61 +131,58 @@ impl TcpOptions {
         }
     }
 
-    /// Writes the options to the beginning of `out`, which has room for 40 octets, each on a word boundary as
-    /// RFC 7323 appendix A advises; says how many octets they take.
+    /// Appends the options, each on a word boundary as RFC 7323 appendix A advises.
     #[inline]
-    pub(super) fn emit(&self, out: &mut [u8]) -> usize {
-        let mut out = Writer { out, len: 0 };
+    pub(super) fn emit(&self, out: &mut Vec<u8>) {
+        match self.timestamps {
+            // What nearly every segment of an established connection has.
+            Some(timestamps) if Self { timestamps: None, ..*self } == Self::default() => {
+                out.extend_from_slice(&timestamps.block([NOP, NOP]));
+            }
+            _ => self.emit_any(out),
+        }
+    }
+
+    fn emit_any(&self, out: &mut Vec<u8>) {
         if let Some(mss) = self.mss {
             let [a, b] = mss.to_be_bytes();
-            out.word([MSS, 4, a, b]);
+            out.extend_from_slice(&[MSS, 4, a, b]);
         }
-        match (self.sack_permitted, self.timestamps.is_some()) {
-            (true, true) => out.word([SACK_PERMITTED, 2, TIMESTAMPS, 10]),
-            (true, false) => out.word([NOP, NOP, SACK_PERMITTED, 2]),
-            (false, true) => out.word([NOP, NOP, TIMESTAMPS, 10]),
-            (false, false) => {}
-        }
-        if let Some(Timestamps { val, ecr }) = self.timestamps {
-            out.word(val.to_be_bytes());
-            out.word(ecr.to_be_bytes());
+        match (self.sack_permitted, self.timestamps) {
+            (true, Some(timestamps)) => out.extend_from_slice(&timestamps.block([SACK_PERMITTED, 2])),
+            (true, None) => out.extend_from_slice(&[NOP, NOP, SACK_PERMITTED, 2]),
+            (false, Some(timestamps)) => out.extend_from_slice(&timestamps.block([NOP, NOP])),
+            (false, None) => {}
         }
         if let Some(shift) = self.window_scale {
-            out.word([NOP, WINDOW_SCALE, 3, shift]);
+            out.extend_from_slice(&[NOP, WINDOW_SCALE, 3, shift]);
         }
         if let Some(timeout) = self.user_timeout {
             let [a, b] = timeout.to_be_bytes();
-            out.word([USER_TIMEOUT, 4, a, b]);
+            out.extend_from_slice(&[USER_TIMEOUT, 4, a, b]);
         }
-        if !self.sack.is_empty() {
-            self.emit_sack(&mut out);
-        }
-        out.len
+        self.emit_sack(out);
     }
 
-    fn emit_sack(&self, out: &mut Writer<'_>) {
-        let n = self.sack_that_fit(out.len);
+    fn emit_sack(&self, out: &mut Vec<u8>) {
+        let n = self.sack_that_fit(self.len_without_sack());
         if n == 0 {
             return;
         }
-        out.word([NOP, NOP, SACK, 2 + 8 * n as u8]);
+        out.extend_from_slice(&[NOP, NOP, SACK, 2 + 8 * n as u8]);
         for (start, end) in self.sack.iter().take(n) {
-            out.word(start.to_be_bytes());
-            out.word(end.to_be_bytes());
+            out.extend_from_slice(&start.to_be_bytes());
+            out.extend_from_slice(&end.to_be_bytes());
         }
     }
 }
 
-struct Writer<'a> {
-    out: &'a mut [u8],
-    len: usize,
-}
-
-impl Writer<'_> {
+impl Timestamps {
+    /// The option behind two octets that bring it to a word boundary.
     #[inline]
-    fn word(&mut self, word: [u8; 4]) {
-        self.out[self.len..self.len + 4].copy_from_slice(&word);
-        self.len += 4;
+    const fn block(self, [first, second]: [u8; 2]) -> [u8; 12] {
+        let ([a, b, c, d], [e, f, g, h]) = (self.val.to_be_bytes(), self.ecr.to_be_bytes());
+        [first, second, TIMESTAMPS, 10, a, b, c, d, e, f, g, h]
     }
 }
 
