@@ -134,8 +134,11 @@ pub struct TcpConfig {
     pub time_wait: Duration,
     /// Most entries in TIME-WAIT; more are forgotten at once (S101).
     pub max_time_wait: usize,
-    /// Most embryonic connections in all; the SYNs above it are dropped (S18).
+    /// Most embryonic connections in all. The SYNs above it are answered with a cookie or dropped
+    /// (S18).
     pub max_embryonic: usize,
+    /// Whether SYNs for which there is no room are answered with a SYN cookie.
+    pub syn_cookies: bool,
     /// Challenge ACKs and ACKs of unacceptable segments without text: at most one in this time for
     /// each connection (RFC 5961 section 7).
     pub challenge_interval: Duration,
@@ -182,6 +185,7 @@ impl Default for TcpConfig {
             time_wait: Duration::from_secs(60),
             max_time_wait: 65_536,
             max_embryonic: 4_096,
+            syn_cookies: true,
             challenge_interval: Duration::from_millis(500),
             abort_on_overflow: false,
             reset_rate: None,

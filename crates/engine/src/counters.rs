@@ -61,6 +61,12 @@ counters! {
     tcp_listen_overflows,
     /// SYNs dropped for any reason (TcpExtListenDrops).
     tcp_listen_drops,
+    /// SYN cookies sent (TcpExtSyncookiesSent).
+    tcp_cookies_sent,
+    /// SYN cookies that came back good (TcpExtSyncookiesRecv).
+    tcp_cookies_received,
+    /// SYN cookies that came back wrong (TcpExtSyncookiesFailed).
+    tcp_cookies_failed,
     /// TIME-WAIT entries dropped because there were too many (TcpExtTCPTimeWaitOverflow).
     tcp_time_wait_overflows,
     /// Answers not sent because too many waited to be sent.

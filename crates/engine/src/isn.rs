@@ -42,6 +42,11 @@ impl Secret {
         self.hash(b'f', &(local, remote))
     }
 
+    /// The secret part of a SYN cookie.
+    pub fn cookie(&self, flow: &FourTuple, irs: u32, minute: u64, class: u8) -> u32 {
+        self.hash(b'c', &(flow, irs, minute, class)) as u32
+    }
+
     /// The next number of a stream that depends on the key alone.
     pub fn draw(&mut self) -> u64 {
         self.drawn += 1;

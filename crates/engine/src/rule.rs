@@ -76,11 +76,12 @@ rules! {
     S4 "RFC 9293 3.10.7.1" "a segment with ACK for which there is no connection is answered with RST";
     S5 "RFC 9293 3.10.7.1" "a segment without ACK and SYN for which there is no connection is answered with RST";
     S10 "RFC 9293 3.10.7.2" "an ACK that reaches a listener is answered with RST";
+    S11 "RFC 4987" "an ACK that carries no valid SYN cookie is answered with RST";
     S12 "RFC 9293 3.10.7.2" "a reset that reaches a listener is ignored";
     S13 "RFC 9293 3.10.7.2" "a segment without SYN and ACK that reaches a listener is dropped";
     S14 "Linux" "a SYN with FIN that reaches a listener is dropped";
     S17 "RFC 3360 2.3" "a SYN that finds the accept queue full is dropped";
-    S18 "RFC 4987" "a SYN that finds the queue of embryonic connections full is dropped";
+    S18 "RFC 4987" "a SYN that finds the queue of embryonic connections full is answered with a cookie or dropped";
     S20 "RFC 9293 3.10.7.3" "an unacceptable ACK in SYN-SENT is answered with RST";
     S21 "RFC 9293 3.10.7.3" "a reset with an unacceptable ACK in SYN-SENT is dropped";
     S23 "RFC 9293 3.10.7.3" "an acceptable ACK without SYN in SYN-SENT is dropped";

@@ -105,6 +105,18 @@ impl Handshake {
         }
     }
 
+    /// A passive open of which only the last ACK is seen: the rest came back in it.
+    pub fn of_cookie(
+        shared: &Shared,
+        now: Instant,
+        id: ConnId,
+        seg: &Arrival<'_>,
+        iss: SndSeq,
+        peer: TcpOptions,
+    ) -> Self {
+        Self { irs: seg.seq() - 1, peer, ..Self::passive(shared, now, id, seg, iss) }
+    }
+
     /// Whether the peer can know of it: it sent the SYN, or ours has left.
     pub fn is_known(&self) -> bool {
         self.origin == Origin::Passive || self.first_sent.is_some()

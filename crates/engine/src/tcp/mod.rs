@@ -11,6 +11,7 @@ mod arrives;
 mod autotune;
 mod congestion;
 mod connection;
+mod cookies;
 mod demux;
 mod expire;
 mod flight;

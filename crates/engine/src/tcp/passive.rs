@@ -5,7 +5,7 @@ use super::connection::Ending;
 use super::handshake::{Handshake, Phase};
 use super::segment::Arrival;
 use super::table::{Socket, TcpTable};
-use super::{Answer, BindError, ConnId, ListenerId, reset};
+use super::{Answer, BindError, ConnId, ListenerId, cookies, reset};
 use crate::end::{Cause, FourTuple, Party};
 use crate::event::Event;
 use crate::icmp;
@@ -80,7 +80,7 @@ impl TcpTable {
             return Verdict::Dropped(Rule::S12.into()); // first
         }
         if seg.has(TcpFlags::ACK) {
-            return reset::reply(shared, now, seg, Rule::S10); // second
+            return self.ack_at_listener(shared, now, listener, seg); // second
         }
         if !seg.has(TcpFlags::SYN) {
             return Verdict::Dropped(Rule::S13.into()); // fourth
@@ -89,10 +89,17 @@ impl TcpTable {
             return Verdict::Dropped(Rule::S14.into());
         }
         let full = self.listeners.get(listener).is_none_or(super::listen::Listener::is_full);
-        if full || self.embryonic >= shared.config.tcp.max_embryonic {
+        if full {
             shared.counters.tcp_listen_drops += 1;
-            shared.counters.tcp_listen_overflows += u64::from(full);
-            return Verdict::Dropped(if full { Rule::S17 } else { Rule::S18 }.into());
+            shared.counters.tcp_listen_overflows += 1;
+            return Verdict::Dropped(Rule::S17.into());
+        }
+        if self.embryonic >= shared.config.tcp.max_embryonic {
+            if shared.config.tcp.syn_cookies {
+                return self.cookies.answer(shared, now, seg);
+            }
+            shared.counters.tcp_listen_drops += 1;
+            return Verdict::Dropped(Rule::S18.into());
         }
         let id = self.receive_syn(shared, now, seg, iss_after);
         if let Socket::Opening(handshake) = self.socket_mut(id) {
@@ -100,6 +107,30 @@ impl TcpTable {
             handshake.owes_syn = true;
         }
         Verdict::Accepted
+    }
+
+    /// An ACK at a listener: the answer to a cookie, or a stranger's (S10).
+    fn ack_at_listener(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        listener: ListenerId,
+        seg: &Arrival<'_>,
+    ) -> Verdict {
+        if !self.cookies.are_out(now) || seg.has(TcpFlags::SYN) {
+            return reset::reply(shared, now, seg, Rule::S10);
+        }
+        let Some((iss, options)) = cookies::read(shared, now, seg) else {
+            shared.counters.tcp_cookies_failed += 1;
+            return reset::reply(shared, now, seg, Rule::S11);
+        };
+        shared.counters.tcp_cookies_received += 1;
+        self.embryonic += 1;
+        let id = self.insert(seg.flow(), |id| Handshake::of_cookie(shared, now, id, seg, iss, options));
+        if let Socket::Opening(handshake) = self.socket_mut(id) {
+            handshake.listener = Some(listener);
+        }
+        self.arrives_at(shared, now, id, seg)
     }
 
     /// A SYN that the embedder answers.

@@ -2,6 +2,7 @@
 //! and what becomes of a connection that has ended.
 
 use super::connection::{Connection, Fate};
+use super::cookies::Cookies;
 use super::demux::Demux;
 use super::handshake::{Handshake, Phase};
 use super::listen::Listeners;
@@ -68,6 +69,7 @@ pub(crate) struct TcpTable {
     ready: VecDeque<ConnId>,
     timers: BTreeSet<(Instant, ConnId)>,
     pub(super) embryonic: usize,
+    pub(super) cookies: Cookies,
     /// The latest time we were told, for calls that know none.
     clock: Instant,
 }
@@ -81,6 +83,7 @@ impl TcpTable {
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             embryonic: 0,
+            cookies: Cookies::default(),
             clock: Instant::ZERO,
         }
     }
@@ -128,7 +131,13 @@ impl TcpTable {
         }
     }
 
-    fn arrives_at(&mut self, shared: &mut Shared, now: Instant, id: ConnId, seg: &Arrival<'_>) -> Verdict {
+    pub(super) fn arrives_at(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        id: ConnId,
+        seg: &Arrival<'_>,
+    ) -> Verdict {
         let verdict = match &mut self.entries[id].socket {
             Socket::Open(connection) => {
                 let verdict = connection.arrives(shared, now, seg);
