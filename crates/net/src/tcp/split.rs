@@ -192,7 +192,7 @@ macro_rules! reading {
                 cx: &mut Context<'_>,
                 read: impl FnOnce([&[u8]; 2]) -> usize,
             ) -> Poll<io::Result<Option<usize>>> {
-                self.as_ref().poll_read_with_ref(cx, read)
+                self.as_ref().poll_read_with(cx, read)
             }
         }
 

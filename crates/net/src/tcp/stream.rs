@@ -172,7 +172,11 @@ impl TcpStream {
         Ok(())
     }
 
-    pub(super) fn shutdown_write(&self) -> io::Result<()> {
+    /// Sends FIN after what was written and leaves the other direction open, as `shutdown` of [`AsyncWrite`] does.
+    ///
+    /// # Errors
+    /// If the connection is over.
+    pub fn shutdown_write(&self) -> io::Result<()> {
         self.call(|tcp| tcp.shutdown())
     }
 
@@ -267,11 +271,11 @@ impl TcpStream {
     /// # Errors
     /// That of the connection.
     pub fn poll_read_with(
-        &mut self,
+        &self,
         cx: &mut Context<'_>,
         read: impl FnOnce([&[u8]; 2]) -> usize,
     ) -> Poll<io::Result<Option<usize>>> {
-        self.poll_read_with_ref(cx, read)
+        self.poll(cx, Interest::Read(self.id), |tcp| take_with(tcp, read))
     }
 
     /// As [`poll_read_with`](Self::poll_read_with), as a future.
@@ -279,18 +283,10 @@ impl TcpStream {
     /// # Errors
     /// That of the connection.
     pub async fn read_with(
-        &mut self,
+        &self,
         mut read: impl FnMut([&[u8]; 2]) -> usize + Unpin,
     ) -> io::Result<Option<usize>> {
         self.wait(Interest::Read(self.id), |tcp| take_with(tcp, &mut read)).await
-    }
-
-    pub(super) fn poll_read_with_ref(
-        &self,
-        cx: &mut Context<'_>,
-        read: impl FnOnce([&[u8]; 2]) -> usize,
-    ) -> Poll<io::Result<Option<usize>>> {
-        self.poll(cx, Interest::Read(self.id), |tcp| take_with(tcp, read))
     }
 
     pub(super) fn poll_read_ref(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

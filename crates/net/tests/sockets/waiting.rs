@@ -214,7 +214,7 @@ async fn a_dropped_wait_for_an_end_loses_no_end() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_a_user_under_the_lock_leaves_the_host_whole() {
     let (client, server) = hosts();
-    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    let (near, mut far, _listener) = connection(&client, &server).await;
     far.write_all(b"text").await.unwrap();
     near.readable().await.unwrap();
     let reading = tokio::spawn(async move {
