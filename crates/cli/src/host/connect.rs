@@ -1,0 +1,120 @@
+//! Connecting, with the whole truth about a failure.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
+
+use super::error_queue;
+use super::failure::Failure;
+
+/// A connection of the host.
+#[derive(Debug)]
+pub struct Connected {
+    /// The socket.
+    pub stream: TcpStream,
+    /// The remote has reset the connection already; what arrived before can be read. The socket reports the error no
+    /// more.
+    pub reset: Option<io::Error>,
+}
+
+/// Connects. Dropping the future gives the attempt up.
+///
+/// The socket outlives the failure, other than in tokio's own `connect`: its error queue says whether a refusal was
+/// a reset, and which ICMP error from whom made a remote unreachable.
+pub async fn connect(remote: SocketAddr) -> Result<Connected, Failure> {
+    let socket = Socket::new(Domain::for_address(remote), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    error_queue::enable(&socket, remote.is_ipv6(), true)?;
+    match socket.connect(&remote.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(Failure::new(&error, error_queue::first(&socket))),
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    loop {
+        stream.writable().await?;
+        match stream.take_error()? {
+            // An answer to our SYN gives ECONNREFUSED; these two need a connection (`docs/resets.md` 2.4).
+            Some(error) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE)) => {
+                return connected(stream, Some(error));
+            }
+            Some(error) => return Err(Failure::new(&error, error_queue::first(&stream))),
+            None => {}
+        }
+        match stream.peer_addr() {
+            Ok(_) => return connected(stream, None),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => wait_again(&stream)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// An established connection ignores ICMP errors (`docs/resets.md` 4.5), unless it is told to queue them.
+fn connected(stream: TcpStream, reset: Option<io::Error>) -> Result<Connected, Failure> {
+    error_queue::enable(&stream, stream.local_addr()?.is_ipv6(), false)?;
+    Ok(Connected { stream, reset })
+}
+
+/// A wakeup before its time: forgets it, so that the next wait waits.
+fn wait_again(stream: &TcpStream) -> io::Result<()> {
+    match stream.try_io(tokio::io::Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into())) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::host::failure::Said;
+
+    #[tokio::test]
+    async fn open_and_refused_on_both_families() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let there = listener.local_addr().unwrap();
+            assert_eq!(connect(there).await.unwrap().stream.peer_addr().unwrap(), there);
+            drop(listener);
+            let failure = connect(there).await.unwrap_err();
+            assert_eq!(failure, Failure { errno: libc::ECONNREFUSED, said: Said::Reset });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_reset_before_we_look_is_no_refusal() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let attempt = connect(listener.local_addr().unwrap());
+        tokio::pin!(attempt);
+        // Loopback connects within the call; the future looks when it is polled again.
+        if let std::task::Poll::Ready(done) = poll_once(&mut attempt).await {
+            panic!("{done:?}");
+        }
+        let (mut far, _) = listener.accept().unwrap();
+        far.write_all(b"hello").unwrap();
+        socket2::SockRef::from(&far).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(far);
+        let Connected { mut stream, reset } = attempt.await.unwrap();
+        assert_eq!(reset.unwrap().kind(), io::ErrorKind::ConnectionReset);
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).await.unwrap();
+        assert_eq!(text, b"hello");
+    }
+
+    /// Polls once.
+    async fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+        std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx))).await
+    }
+
+    #[tokio::test]
+    async fn what_never_leaves_the_host_is_told_apart() {
+        // An address that means nothing without its interface: the host refuses by itself.
+        let failure = connect("[fe80::1]:9".parse().unwrap()).await.unwrap_err();
+        assert_eq!(failure.said, Said::NoRoute, "{failure}");
+    }
+}

@@ -1,0 +1,125 @@
+//! The error queue of a socket (`recvmsg` with `MSG_ERRQUEUE`, ip(7)): who answered with which ICMP error.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd};
+
+use lastack_wire::icmp::IcmpError;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+
+/// `SO_EE_ORIGIN_ICMP` and `SO_EE_ORIGIN_ICMP6` of linux/errqueue.h: the error came as a packet.
+const ORIGIN_ICMP: u8 = 2;
+const ORIGIN_ICMP6: u8 = 3;
+
+/// An entry of the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuedError {
+    /// What the kernel makes of it.
+    pub errno: i32,
+    /// The ICMP error and its sender; `None` if the host's own kernel is the origin.
+    pub icmp: Option<(IcmpError, Option<IpAddr>)>,
+    /// As much as came back of the payload of the packet in question. Empty for TCP.
+    pub payload: Vec<u8>,
+}
+
+/// Asks for errors to be queued, or not any more. A TCP socket of version 4 that is connecting has a queue without
+/// asking; one of version 6 has not.
+pub fn enable(socket: &impl AsFd, v6: bool, enabled: bool) -> io::Result<()> {
+    if v6 {
+        setsockopt(&socket.as_fd(), sockopt::Ipv6RecvErr, &enabled)?;
+    } else {
+        setsockopt(&socket.as_fd(), sockopt::Ipv4RecvErr, &enabled)?;
+    }
+    Ok(())
+}
+
+/// Takes one entry. [`io::ErrorKind::WouldBlock`]: the queue is empty.
+pub fn take(socket: &impl AsFd) -> io::Result<QueuedError> {
+    let mut payload = vec![0; 2048];
+    let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+    let (length, error) = {
+        let mut buffers = [IoSliceMut::new(&mut payload)];
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        let message =
+            recvmsg::<SockaddrStorage>(socket.as_fd().as_raw_fd(), &mut buffers, Some(&mut control), flags)?;
+        (message.bytes, message.cmsgs()?.find_map(read_message))
+    };
+    payload.truncate(length);
+    let Some((error, from)) = error else {
+        return Err(io::Error::other("an entry of the error queue says nothing of an error"));
+    };
+    let icmp = matches!(error.ee_origin, ORIGIN_ICMP | ORIGIN_ICMP6).then(|| (icmp_of(&error), from));
+    Ok(QueuedError { errno: error.ee_errno as i32, icmp, payload })
+}
+
+/// The first entry, if there is one.
+pub fn first(socket: &impl AsFd) -> Option<QueuedError> {
+    take(socket).ok()
+}
+
+fn read_message(message: ControlMessageOwned) -> Option<(libc::sock_extended_err, Option<IpAddr>)> {
+    match message {
+        ControlMessageOwned::Ipv4RecvErr(error, from) => {
+            let from = from.map(|from| IpAddr::V4(Ipv4Addr::from(u32::from_be(from.sin_addr.s_addr))));
+            Some((error, from.filter(|from| !from.is_unspecified())))
+        }
+        ControlMessageOwned::Ipv6RecvErr(error, from) => {
+            let from = from.map(|from| IpAddr::V6(Ipv6Addr::from(from.sin6_addr.s6_addr)));
+            Some((error, from.filter(|from| !from.is_unspecified())))
+        }
+        _ => None,
+    }
+}
+
+fn icmp_of(error: &libc::sock_extended_err) -> IcmpError {
+    let v6 = error.ee_origin == ORIGIN_ICMP6;
+    // The kernel gives the number alone; a pointer (RFC 792) stands in the first octet of the word.
+    let info = if !v6 && error.ee_type == 12 { error.ee_info << 24 } else { error.ee_info };
+    IcmpError { v6, kind: error.ee_type, code: error.ee_code, info }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Waits, for as long as a test may take, until the kernel has put something into the queue.
+    fn wait_for(socket: &UdpSocket) -> QueuedError {
+        loop {
+            match take(socket) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(Duration::from_millis(1))
+                }
+                other => return other.unwrap(),
+            }
+        }
+    }
+
+    fn refused(address: &str, error: IcmpError) {
+        // A port that is ours and where nobody receives any more.
+        let closed = UdpSocket::bind((address, 0)).unwrap().local_addr().unwrap();
+        let socket = UdpSocket::bind((address, 0)).unwrap();
+        enable(&socket, closed.is_ipv6(), true).unwrap();
+        socket.connect(closed).unwrap();
+        socket.send(b"knock").unwrap();
+        let queued = wait_for(&socket);
+        assert_eq!(queued.errno, libc::ECONNREFUSED);
+        assert_eq!(queued.icmp, Some((error, Some(address.parse().unwrap()))));
+        assert_eq!(queued.payload, b"knock");
+    }
+
+    #[test]
+    fn port_unreachable_names_type_code_sender_and_payload() {
+        refused("127.0.0.1", IcmpError::port_unreachable(false));
+        refused("::1", IcmpError::port_unreachable(true));
+    }
+
+    #[test]
+    fn an_empty_queue_would_block() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(take(&socket).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(first(&socket), None);
+    }
+}

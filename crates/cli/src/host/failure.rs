@@ -1,0 +1,139 @@
+//! Why the host could not reach somebody.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+use lastack_wire::icmp::IcmpError;
+
+use super::error_queue::QueuedError;
+use super::socket::errno_name;
+
+/// A failed attempt to reach a remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What the host's kernel returned.
+    pub errno: i32,
+    /// Who said so.
+    pub said: Said,
+}
+
+/// Who said that a remote cannot be reached, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The remote, with a reset.
+    Reset,
+    /// Somebody, with an ICMP error.
+    Icmp(IcmpError, Option<IpAddr>),
+    /// Nobody: no answer came for as long as the host's kernel tries.
+    Nothing,
+    /// The host itself, before a packet left: it has no route, or its neighbour does not answer.
+    NoRoute,
+    /// The host itself: its rules forbid it.
+    Forbidden,
+    /// The host itself, for want of something else (descriptors, ports, memory).
+    Host,
+}
+
+impl Failure {
+    /// What a failed call says, and what stands in the error queue of the socket.
+    pub fn new(error: &io::Error, queued: Option<QueuedError>) -> Self {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        if let Some(QueuedError { icmp: Some((icmp, from)), .. }) = queued {
+            return Self { errno, said: Said::Icmp(icmp, from) };
+        }
+        let said = match errno {
+            libc::ECONNREFUSED | libc::ECONNRESET => Said::Reset,
+            libc::ETIMEDOUT => Said::Nothing,
+            libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN | libc::ENONET => {
+                Said::NoRoute
+            }
+            libc::EACCES | libc::EPERM => Said::Forbidden,
+            // No address of that family, or none from which that one can be reached: no route either.
+            libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EINVAL => Said::NoRoute,
+            _ => Said::Host,
+        };
+        Self { errno, said }
+    }
+
+    /// As [`new`](Self::new) without a queue.
+    pub fn local(error: &io::Error) -> Self {
+        Self::new(error, None)
+    }
+
+    /// The ICMP error by which a router would say what the host itself says.
+    pub fn as_icmp(&self, v6: bool) -> IcmpError {
+        match (self.said, self.errno) {
+            (Said::Icmp(error, _), _) if error.v6 == v6 => error,
+            (Said::Forbidden, _) => IcmpError::admin_prohibited(v6),
+            (
+                _,
+                libc::ENETUNREACH | libc::ENETDOWN | libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EINVAL,
+            ) => IcmpError::net_unreachable(v6),
+            (_, libc::ECONNREFUSED) => IcmpError::port_unreachable(v6),
+            _ => IcmpError::host_unreachable(v6),
+        }
+    }
+
+    /// The name of the errno.
+    pub fn errno_name(&self) -> String {
+        errno_name(self.errno)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::local(&error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.said {
+            Said::Reset => f.write_str("refused (RST)"),
+            Said::Icmp(icmp, from) => {
+                let word = if self.errno == libc::ECONNREFUSED { "refused" } else { "unreachable" };
+                write!(f, "{word} (ICMP {icmp}")?;
+                from.map_or(Ok(()), |from| write!(f, " from {from}"))?;
+                f.write_str(")")
+            }
+            Said::Nothing => f.write_str("no answer"),
+            Said::NoRoute => write!(f, "unreachable ({} from the host itself, no ICMP)", self.errno_name()),
+            Said::Forbidden => write!(f, "forbidden ({} from the host itself)", self.errno_name()),
+            Said::Host => {
+                write!(f, "failed ({}: {})", self.errno_name(), io::Error::from_raw_os_error(self.errno))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errno_alone_is_told_from_one_with_a_packet() {
+        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        assert_eq!(Failure::local(&refused).to_string(), "refused (RST)");
+        let icmp = IcmpError::port_unreachable(false);
+        let queued = |icmp| Some(QueuedError { errno: libc::ECONNREFUSED, icmp, payload: vec![] });
+        let by_icmp = Failure::new(&refused, queued(Some((icmp, Some("192.0.2.1".parse().unwrap())))));
+        assert_eq!(by_icmp.to_string(), "refused (ICMP port unreachable (3/3) from 192.0.2.1)");
+        assert_eq!(Failure::new(&refused, queued(None)).said, Said::Reset);
+    }
+
+    #[test]
+    fn local_causes_are_not_blamed_on_the_network() {
+        for (errno, said) in [
+            (libc::ENETUNREACH, Said::NoRoute),
+            (libc::EHOSTUNREACH, Said::NoRoute),
+            (libc::ETIMEDOUT, Said::Nothing),
+            (libc::EACCES, Said::Forbidden),
+            (libc::EMFILE, Said::Host),
+        ] {
+            assert_eq!(Failure::local(&io::Error::from_raw_os_error(errno)).said, said);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The host's own sockets: what `run` relays to and what `probe` asks with.
+//!
+//! An errno says too little: `ECONNREFUSED` is a reset or an ICMP message, `EHOSTUNREACH` one of a dozen codes from
+//! any router on the way, or no packet at all. The kernel knows, and tells through the error queue of the socket.
+
+pub mod connect;
+pub mod error_queue;
+pub mod failure;
+pub mod ping;
+pub mod resolvers;
+pub mod socket;
+
+pub use connect::{Connected, connect};
+pub use failure::{Failure, Said};

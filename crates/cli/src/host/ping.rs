@@ -1,0 +1,187 @@
+//! Echo requests from the host: through a ping socket, which needs no privilege where `net.ipv4.ping_group_range`
+//! admits the user's group, else through a raw socket, which needs `CAP_NET_RAW`.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use lastack_wire::icmp::Icmp;
+use lastack_wire::ip::{self, IpHeader};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use super::error_queue::{self, QueuedError};
+use super::failure::Failure;
+
+/// A socket for the echoes of one remote.
+#[derive(Debug)]
+pub struct Ping {
+    /// A datagram socket in all but protocol; tokio cares for the descriptor only.
+    socket: UdpSocket,
+    remote: IpAddr,
+    /// The identifier in our requests, on a raw socket. A ping socket writes its own.
+    raw_ident: Option<u16>,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The answer to the request with this number.
+    Reply {
+        /// Its sequence number.
+        seq: u16,
+        /// What the request carried, as it comes back.
+        data: Vec<u8>,
+    },
+    /// The request with this number failed.
+    Failed {
+        /// Its sequence number, if the error quotes it.
+        seq: Option<u16>,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+const HEADER: usize = 8;
+
+impl Ping {
+    /// A socket for echoes of `remote`. [`io::ErrorKind::PermissionDenied`]: the host allows neither kind to us.
+    pub fn open(remote: IpAddr) -> io::Result<Self> {
+        let at = SocketAddr::new(remote, 0);
+        let (domain, protocol) = match remote {
+            IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
+            IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+        };
+        let (socket, raw_ident) = match Socket::new(domain, Type::DGRAM.nonblocking(), Some(protocol)) {
+            Ok(socket) => (socket, None),
+            Err(denied) => match Socket::new(domain, Type::RAW.nonblocking(), Some(protocol)) {
+                Ok(socket) => (socket, Some(next_ident())),
+                Err(_) => return Err(denied),
+            },
+        };
+        error_queue::enable(&socket, remote.is_ipv6(), true)?;
+        socket.connect(&at.into())?;
+        Ok(Self { socket: UdpSocket::from_std(socket.into())?, remote, raw_ident })
+    }
+
+    /// Sends a request that may pass so many hops. A full queue loses it, as a network does.
+    pub fn request(&self, seq: u16, data: &[u8], hops: u8) -> Result<(), Failure> {
+        let ident = self.raw_ident.unwrap_or(0);
+        let protocol = if self.remote.is_ipv6() { ip::ICMPV6 } else { ip::ICMP };
+        let mut message = Vec::with_capacity(HEADER + data.len());
+        // The checksum is right for version 4; for version 6 the kernel, which knows the source, computes it.
+        Icmp::Echo { reply: false, ident, seq, data }
+            .emit(&IpHeader::new(self.remote, self.remote, protocol), &mut message);
+        // The kernel is asked itself: tokio says "would block" until its reactor has seen the socket once.
+        let socket = SockRef::from(&self.socket);
+        match self.remote {
+            IpAddr::V4(_) => socket.set_ttl_v4(hops.into())?,
+            IpAddr::V6(_) => socket.set_unicast_hops_v6(hops.into())?,
+        }
+        // What fails first may be the error of an earlier request, which stands in the queue too.
+        match socket.send(&message).or_else(|_| socket.send(&message)) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(Failure::local(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for what comes next.
+    pub async fn hear(&self) -> io::Result<Heard> {
+        let mut packet = vec![0; 65536];
+        loop {
+            self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
+            match self.socket.try_io(Interest::ERROR, || error_queue::take(&self.socket)) {
+                Ok(queued) => match self.failed(&queued) {
+                    Some(heard) => return Ok(heard),
+                    None => continue,
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            match self.socket.try_recv(&mut packet) {
+                Ok(length) => {
+                    if let Some(heard) = self.reply(&packet[..length]) {
+                        return Ok(heard);
+                    }
+                }
+                // The errors that recv returns once stand in the queue too.
+                Err(_) => continue,
+            }
+        }
+    }
+
+    fn reply(&self, packet: &[u8]) -> Option<Heard> {
+        // Raw sockets of version 4 give the IP header too (raw(7)).
+        let skip = match (self.raw_ident, self.remote) {
+            (Some(_), IpAddr::V4(_)) => usize::from(packet.first()? & 0x0f) * 4,
+            _ => 0,
+        };
+        let echo = Echo::read(packet.get(skip..)?)?;
+        let kind = if self.remote.is_ipv6() { 129 } else { 0 };
+        (echo.kind == kind && self.is_ours(&echo))
+            .then(|| Heard::Reply { seq: echo.seq, data: echo.data.to_vec() })
+    }
+
+    /// `None`: about the request of somebody else, as raw sockets hear them too.
+    fn failed(&self, queued: &QueuedError) -> Option<Heard> {
+        let echo = Echo::read(&queued.payload);
+        if self.raw_ident.is_some() && !echo.as_ref().is_some_and(|echo| self.is_ours(echo)) {
+            return None;
+        }
+        let failure = Failure::new(&io::Error::from_raw_os_error(queued.errno), Some(queued.clone()));
+        Some(Heard::Failed { seq: echo.map(|echo| echo.seq), failure })
+    }
+
+    fn is_ours(&self, echo: &Echo<'_>) -> bool {
+        self.raw_ident.is_none_or(|ident| ident == echo.ident)
+    }
+}
+
+/// An echo message, of either version; its checksum was verified by the kernel.
+struct Echo<'a> {
+    kind: u8,
+    ident: u16,
+    seq: u16,
+    data: &'a [u8],
+}
+
+impl<'a> Echo<'a> {
+    fn read(message: &'a [u8]) -> Option<Self> {
+        let (header, data) = message.split_at_checked(HEADER)?;
+        let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        Some(Self { kind: header[0], ident: word(4), seq: word(6), data })
+    }
+}
+
+fn next_ident() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    (std::process::id() as u16).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_host_itself_answers() {
+        for remote in ["127.0.0.1", "::1"] {
+            let ping = match Ping::open(remote.parse().unwrap()) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    eprintln!("skipped: this host allows neither ping sockets nor raw sockets to this user");
+                    return;
+                }
+                other => other.unwrap(),
+            };
+            ping.request(7, b"are you there", 64).unwrap();
+            assert_eq!(ping.hear().await.unwrap(), Heard::Reply { seq: 7, data: b"are you there".to_vec() });
+        }
+    }
+
+    #[test]
+    fn short_messages_are_no_echo() {
+        assert!(Echo::read(&[0; 7]).is_none());
+        let echo = Echo::read(&[8, 0, 0, 0, 1, 2, 3, 4, 5]).unwrap();
+        assert_eq!((echo.kind, echo.ident, echo.seq, echo.data), (8, 0x0102, 0x0304, &[5][..]));
+    }
+}
