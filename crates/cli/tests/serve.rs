@@ -1,0 +1,148 @@
+//! `lastack serve` with the kernel's clients on the other side of the link.
+
+use std::process::Command;
+
+const LASTACK: &str = env!("CARGO_BIN_EXE_lastack");
+
+/// Serves in a network namespace of its own, runs a client beside it, and ends it by SIGINT. `None`: this machine does
+/// not let us.
+fn serve(options: &str, client: &str) -> Option<(String, String)> {
+    for tool in ["unshare", "ip", "python3"] {
+        if !Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap().status.success()
+        {
+            eprintln!("skipped: {tool} is missing");
+            return None;
+        }
+    }
+    let place = tempfile::tempdir().unwrap();
+    let script = format!(
+        "ip link set lo up; mkfifo \"$0/ready\"; {LASTACK} serve {options} --ready-fd 9 > \"$0/out\" 2> \"$0/err\" \
+         9> \"$0/ready\" & server=$!; test \"$(head -c 1 < \"$0/ready\")\" = 1 || exit 77; \
+         timeout 30 python3 -c \"$1\"; sleep 0.1; kill -INT $server; wait $server; echo \"status $?\" >> \"$0/out\""
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "sh", "-c", &script]).arg(place.path()).arg(client);
+    let output = command.output().unwrap();
+    let read = |name: &str| std::fs::read_to_string(place.path().join(name)).unwrap_or_default();
+    if output.status.code() == Some(77)
+        && !std::path::Path::new("/dev/net/tun").metadata().is_ok_and(|_| is_root())
+    {
+        eprintln!("skipped: {}{}", read("err"), String::from_utf8_lossy(&output.stderr));
+        return None;
+    }
+    assert!(output.status.success(), "{}{}", read("err"), String::from_utf8_lossy(&output.stderr));
+    Some((String::from_utf8(output.stdout).unwrap(), read("out")))
+}
+
+fn is_root() -> bool {
+    std::fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| line.starts_with("Uid:\t0\t"))
+}
+
+/// Connects to `host`, sends `hello`, half-closes if told, and prints what comes and how it ends.
+fn client(host: &str, close: bool) -> String {
+    let close = if close { "s.shutdown(socket.SHUT_WR)" } else { "pass" };
+    format!(
+        "import errno, socket\ns = socket.create_connection(('{host}', 7), 5)\ntry:\n s.sendall(b'hello')\n {close}\n \
+         data = b''\n while piece := s.recv(100): data += piece\n print(data.decode(), 'EOF')\n\
+         except socket.timeout: print('TIMEOUT')\nexcept OSError as e: print(errno.errorcode[e.errno])"
+    )
+}
+
+const HOSTS: [&str; 2] = ["10.0.3.1", "fd00:3::1"];
+
+fn behaves(behaviour: &str, close: bool, sees: &str, prints: &[&str]) {
+    for host in HOSTS {
+        let Some((seen, printed)) = serve(&format!("--listen 7 --behave {behaviour}"), &client(host, close))
+        else {
+            return;
+        };
+        assert_eq!(seen.trim(), sees, "{printed}");
+        assert!(printed.starts_with("listening on 10.0.3.1:7, [fd00:3::1]:7 (lastack0), "), "{printed}");
+        assert!(printed.ends_with("status 0\n"), "{printed}");
+        for words in prints {
+            assert!(printed.contains(words), "{printed:?} lacks {words:?}");
+        }
+    }
+}
+
+#[test]
+fn echo_sends_back() {
+    behaves("echo", true, "hello EOF", &["closed in order by the remote", "5 octets sent, 5 received"]);
+}
+
+#[test]
+fn discard_sends_nothing() {
+    behaves("discard", true, "EOF", &["closed in order by the remote", "0 octets sent, 5 received"]);
+}
+
+#[test]
+fn rst_after_some_octets() {
+    behaves("rst-after=5", false, "ECONNRESET", &["aborted by lastack", "[S64 "]);
+}
+
+#[test]
+fn half_open_answers_with_a_reset_only_when_it_is_spoken_to() {
+    let again = "import socket, time\ns = socket.create_connection(('10.0.3.1', 7), 5)\ntime.sleep(0.5)\n\
+                 s.send(b'are you there')\ntry: s.recv(1)\nexcept ConnectionResetError: print('reset')";
+    if let Some((seen, printed)) = serve("--listen 7 --behave half-open", again) {
+        assert_eq!(seen, "reset\n");
+        assert!(printed.contains("forgotten without a word"), "{printed}");
+    }
+}
+
+#[test]
+fn never_read_closes_its_window() {
+    let flood = "import socket\ns = socket.create_connection(('10.0.3.1', 7), 5)\ns.settimeout(1)\nn = 0\n\
+                 try:\n while True: n += s.send(bytes(65536))\n\
+                 except socket.timeout: print('full' if n > 100000 else n)";
+    if let Some((seen, _)) = serve("--listen 7 --behave never-read", flood) {
+        assert_eq!(seen, "full\n");
+    }
+}
+
+#[test]
+fn json_and_a_capture_over_a_restart() {
+    let capture = tempfile::NamedTempFile::new().unwrap();
+    let options = format!("--listen 7 --behave half-open=1 --json -w {}", capture.path().display());
+    let twice = format!("{0}\n{0}", client("10.0.3.1", false));
+    let Some((seen, printed)) = serve(&options, &twice) else { return };
+    assert_eq!(seen, "ECONNRESET\nECONNRESET\n");
+    let kinds: Vec<String> = printed
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .map(|line| line["type"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds, ["listening", "forgotten", "forgotten"]);
+    let Ok(tshark) = Command::new("tshark")
+        .args(["-T", "fields", "-e", "frame.time_epoch", "-r"])
+        .arg(capture.path())
+        .output()
+    else {
+        eprintln!("skipped: tshark is missing");
+        return;
+    };
+    let times: Vec<f64> =
+        String::from_utf8(tshark.stdout).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+    assert!(times.len() > 8 && times.is_sorted(), "{times:?}");
+}
+
+#[test]
+fn bad_input() {
+    for (options, words) in [
+        (&["--listen", "0"][..], "port 0 is no port"),
+        (&["--listen", "70000"], "70000 is not in 0..=65535"),
+        (&["--listen", "7", "--behave", "sulk"], "choose echo, discard"),
+        (&["--listen", "7", "--addr", "10.0.3.1"], "write 10.0.3.1/24"),
+        (&["--listen", "7", "--ready-fd", "77"], "no such descriptor"),
+        (&["--listen", "7", "-w", "/nowhere/x"], "choose another place for -w"),
+        (&[], "--listen"),
+    ] {
+        let output = Command::new(LASTACK).arg("serve").args(options).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(2) && said.contains(words),
+            "{options:?}: {:?} {said}",
+            output.status
+        );
+    }
+}
