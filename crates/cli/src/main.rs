@@ -1,10 +1,123 @@
-//! The program.
+//! The program lastack: `run`, `lab`, `probe`, `serve`.
 
-#[allow(dead_code, reason = "the parser of arguments comes next")]
+mod host;
 mod lab;
-#[allow(dead_code, unused_imports, reason = "the subcommands that launch a guest come next")]
+#[allow(dead_code, unused_imports, reason = "tests/namespace.rs is the other user")]
 mod namespace;
+mod probe;
+mod report;
+mod run;
+mod serve;
+mod units;
 
-fn main() {
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+
+/// A TCP/IP stack that says how every connection ended, and why.
+#[derive(Debug, Parser)]
+#[command(name = "lastack", version, propagate_version = true, disable_help_subcommand = true)]
+struct Cli {
+    /// When to colour what is printed
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Lab(lab::LabArgs),
+    Probe(probe::ProbeArgs),
+    Serve(serve::ServeArgs),
+    /// Print a script that completes the options in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Exit status of bad options, of `run` excepted.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
     namespace::intercept();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    match cli.color {
+        Color::Auto => {}
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
+    }
+    match cli.command {
+        Command::Run(args) => run::main(args),
+        Command::Lab(args) => lab::main(&args),
+        Command::Probe(args) => probe::main(&args),
+        Command::Serve(args) => serve::main(args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "lastack", &mut io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Help and version, or what is wrong with the options.
+fn explain(error: &clap::Error) -> ExitCode {
+    // If nobody reads it, nobody is to be told.
+    let _unread = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ if is_run(std::env::args_os().skip(1)) => run::OURS.into(),
+        _ => USAGE.into(),
+    }
+}
+
+/// Whether these arguments mean `run`, whose program has exit statuses of its own.
+fn is_run(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    while let Some(argument) = arguments.next() {
+        if argument == "--color" {
+            arguments.next();
+        } else if !argument.as_encoded_bytes().starts_with(b"-") {
+            return argument == "run";
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_found_behind_the_options_of_all() {
+        let is_run = |line: &str| is_run(line.split_whitespace().map(OsString::from));
+        assert!(is_run("run --nonsense") && is_run("--color never run -x") && is_run("--color=never run"));
+        assert!(!is_run("probe run") && !is_run("--nonsense") && !is_run(""));
+    }
+
+    #[test]
+    fn the_programs_options_are_its_own() {
+        let cli = Cli::try_parse_from(["lastack", "run", "-v", "curl", "-v", "--json"]).unwrap();
+        let Command::Run(args) = cli.command else { panic!("it is run") };
+        assert!(args.verbose && !args.json);
+        assert_eq!(args.command, ["curl", "-v", "--json"]);
+    }
 }

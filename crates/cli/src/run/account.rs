@@ -1,0 +1,213 @@
+//! Both sides of a connection, joined into one record.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use lastack::{Cause as EngineCause, End, Inference, Party, Rule, TcpState, TcpStream};
+
+use super::plan::Place;
+use super::relay::{Ledger, Over, Side};
+use crate::host::socket::{errno_name, outstanding};
+use crate::host::{Failure, Said};
+use crate::report::{By, Cause, IcmpSaid, Lost, Octets, Proto, Record, facing};
+
+/// The hint for who meant the host's loopback.
+pub const LOOPBACK_HINT: &str =
+    "this host's own loopback is closed to the program; --host-loopback opens it, at the gateway's addresses";
+
+/// What is known of a connection while it lives.
+#[derive(Debug)]
+pub struct Account {
+    local: SocketAddr,
+    remote: SocketAddr,
+    opened: Timestamp,
+    /// What its relay does.
+    pub ledger: Rc<Ledger>,
+}
+
+impl Account {
+    /// Of a connection that begins now.
+    pub fn new(local: SocketAddr, remote: SocketAddr) -> Self {
+        Self { local, remote, opened: Timestamp::now(), ledger: Rc::default() }
+    }
+
+    fn record(&self, cause: Cause, by: By, rule: Option<Rule>, state: TcpState) -> Record {
+        Record {
+            proto: Proto::Tcp,
+            local: self.local,
+            remote: self.remote,
+            cause,
+            by,
+            rule,
+            state: Some(state),
+            lost: Lost::default(),
+            octets: Octets::default(),
+            opened: self.opened,
+            ended: Timestamp::now(),
+            icmp: None,
+            host_errno: None,
+            note: None,
+            hint: None,
+        }
+    }
+
+    /// lastack answered by itself.
+    pub fn refused_here(&self, place: Place) -> Record {
+        let (cause, rule, note, hint) = match place {
+            Place::NobodyThere => {
+                let note = "nobody has this address in the program's own network";
+                (
+                    Cause::Unreachable,
+                    Rule::X2,
+                    note,
+                    "--net and --net6 choose another network for the program",
+                )
+            }
+            Place::ForbiddenLoopback => {
+                (Cause::Refused, Rule::X1, "the gateway has no services", LOOPBACK_HINT)
+            }
+            Place::HiddenLoopback => {
+                (Cause::Refused, Rule::X1, "the address leads to this host itself", LOOPBACK_HINT)
+            }
+            _ => (Cause::Refused, Rule::X1, "only names are answered there, at port 53", ""),
+        };
+        let mut record = self.record(cause, By::Lastack, Some(rule), TcpState::SynSent);
+        record.note = Some(note.to_owned());
+        record.hint = (!hint.is_empty()).then(|| hint.to_owned());
+        record
+    }
+
+    /// The host could not connect.
+    pub fn failed(&self, failure: &Failure) -> Record {
+        let (cause, by, rule) = match failure.said {
+            Said::Reset => (Cause::Refused, By::Remote, Rule::S1),
+            Said::Icmp(..) if failure.errno == libc::ECONNREFUSED => (Cause::Refused, By::Network, Rule::I1),
+            Said::Icmp(..) => (Cause::Unreachable, By::Network, Rule::I1),
+            Said::Nothing => (Cause::TimedOut, By::Nobody, Rule::S94),
+            Said::NoRoute | Said::Forbidden | Said::Host => (Cause::Unreachable, By::Host, Rule::X2),
+        };
+        let mut record = self.record(cause, by, Some(rule), TcpState::SynSent);
+        record.host_errno = Some(failure.errno_name());
+        match failure.said {
+            Said::Icmp(error, from) => record.icmp = Some(IcmpSaid { error, from }),
+            Said::NoRoute => record.note = Some("this host found no way, no packet said so".to_owned()),
+            Said::Forbidden => record.note = Some("this host's own rules forbid it".to_owned()),
+            Said::Host if matches!(failure.errno, libc::EMFILE | libc::ENFILE) => {
+                record.hint = Some("too many descriptors are open: raise the limit (ulimit -n)".to_owned());
+            }
+            Said::Reset | Said::Nothing | Said::Host => {}
+        }
+        record
+    }
+
+    /// The program's side ended before the remote had answered.
+    pub fn given_up(&self, end: &End) -> Record {
+        match end.cause {
+            EngineCause::TimedOut(_) => self.no_answer(),
+            _ => {
+                let mut record = self.record(Cause::Aborted, By::Program, Some(end.rule), TcpState::SynSent);
+                record.note = Some("before the remote had answered".to_owned());
+                record
+            }
+        }
+    }
+
+    /// Nothing was heard from the remote for as long as the program waited.
+    pub fn no_answer(&self) -> Record {
+        let mut record = self.record(Cause::TimedOut, By::Nobody, Some(Rule::S94), TcpState::SynSent);
+        record.note = Some("no answer to SYN, neither from the remote nor from the network".to_owned());
+        record
+    }
+
+    /// It was established, and is over; `None`: it was not over when the run was.
+    pub fn relayed(&self, over: Option<&Over>, program: &TcpStream, host: &tokio::net::TcpStream) -> Record {
+        let mut record = match over {
+            None => self.open(facing(program.state())),
+            Some(Over::Orderly) => self.orderly(),
+            Some(Over::Host(errno)) => self.host_ended(*errno, program),
+            Some(Over::Program(end)) => self.program_ended(end),
+        };
+        self.figures(&mut record, program, host);
+        record
+    }
+
+    fn orderly(&self) -> Record {
+        match self.ledger.first_fin.get() {
+            Some(Side::Program) => {
+                self.record(Cause::Orderly, By::Program, Some(Rule::E0), TcpState::TimeWait)
+            }
+            _ => self.record(Cause::Orderly, By::Remote, Some(Rule::E0), TcpState::Closed),
+        }
+    }
+
+    fn open(&self, state: TcpState) -> Record {
+        let mut record = self.record(Cause::Open, By::Nobody, None, state);
+        let (program, remote) = (self.ledger.program_fin.get(), self.ledger.remote_fin.get());
+        record.note = match (program, remote) {
+            (true, false) => Some("the program had closed, the remote had not".to_owned()),
+            (false, true) => Some("the remote had closed, the program had not".to_owned()),
+            (true, true) => Some("both had closed, and not all of it had arrived".to_owned()),
+            (false, false) => None,
+        };
+        record
+    }
+
+    fn host_ended(&self, errno: i32, program: &TcpStream) -> Record {
+        let (program_fin, remote_fin) = (self.ledger.program_fin.get(), self.ledger.remote_fin.get());
+        let (cause, by, rule) = match (errno, program_fin, remote_fin) {
+            (libc::ETIMEDOUT, ..) => (Cause::TimedOut, By::Nobody, Rule::S92),
+            (libc::ECONNRESET | libc::EPIPE, true, true) => (Cause::Reset, By::Remote, Rule::R16),
+            (libc::ECONNRESET | libc::EPIPE, false, true) => (Cause::Reset, By::Remote, Rule::R15),
+            (libc::ECONNRESET | libc::EPIPE, ..) => (Cause::Reset, By::Remote, Rule::R1),
+            // A soft error (ICMP) that the timer turned into the end (`docs/resets.md` 4.5).
+            (libc::EHOSTUNREACH | libc::ENETUNREACH, ..) => (Cause::Unreachable, By::Network, Rule::S92),
+            _ => (Cause::Aborted, By::Host, Rule::X1),
+        };
+        // The state before we passed it on.
+        let state = program.end().map_or_else(|| program.state(), |end| end.state);
+        let mut record = self.record(cause, by, Some(rule), facing(state));
+        record.host_errno = Some(errno_name(errno));
+        record
+    }
+
+    fn program_ended(&self, end: &End) -> Record {
+        let (cause, by) = match (end.cause, end.by) {
+            (EngineCause::Reset | EngineCause::Refused, _) => (Cause::Aborted, By::Program),
+            (EngineCause::TimedOut(_), _) => (Cause::TimedOut, By::Nobody),
+            (_, Party::Peer) => (Cause::Aborted, By::Program),
+            _ => (Cause::Aborted, By::Lastack),
+        };
+        let mut record = self.record(cause, by, Some(end.rule), facing(end.state));
+        record.note = match end.inferred {
+            _ if cause == Cause::TimedOut => Some("the program's side does not answer any more".to_owned()),
+            Some(Inference::UnknownConnection) => {
+                Some("the program had closed when more arrived for it".to_owned())
+            }
+            Some(Inference::AbortedByPeer) => Some("closed with linger zero, or with text unread".to_owned()),
+            _ => None,
+        };
+        record
+    }
+
+    /// What arrived and what did not, in both directions.
+    fn figures(&self, record: &mut Record, program: &TcpStream, host: &tokio::net::TcpStream) {
+        let ledger = &self.ledger;
+        let waiting = outstanding(host, ledger.program_fin.get()).unwrap_or_default();
+        // An end keeps what it lost; a connection that lives tells what is on its way.
+        let (to_program, unread) = match (program.end(), program.info()) {
+            (Some(end), _) => (end.lost.unsent + end.lost.unacked, end.lost.unread),
+            (None, Ok(info)) => ((info.unsent + info.unacked) as u64, info.unread as u64),
+            (None, Err(_)) => (0, 0),
+        };
+        record.octets = Octets {
+            sent: ledger.to_remote.get().saturating_sub(waiting.total()),
+            received: ledger.to_program.get().saturating_sub(to_program),
+        };
+        record.lost = Lost {
+            unsent: waiting.unsent + unread,
+            unacked: waiting.unacked,
+            unread: ledger.from_remote.get().saturating_sub(record.octets.received),
+        };
+    }
+}

@@ -1,0 +1,93 @@
+//! The options of `run`.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::namespace::DeviceChoice;
+
+/// Runs a program, unmodified and without root, in a network of its own that lastack carries, and says how each of its
+/// connections ended.
+///
+/// TCP, UDP and ping to anywhere work over IPv4 and IPv6, and names resolve. What the remote or the network says reaches
+/// the program as it was said: refused is refused, unreachable is unreachable, silence is silence, FIN is FIN and RST is
+/// RST.
+///
+/// Inside, the program is 10.0.2.100 and fd00::100; 10.0.2.2 and fd00::2 are its gateway, 10.0.2.3 and fd00::3 answer
+/// for names.
+///
+/// The report comes on standard error when the program has ended. The exit status is the program's, and a signal that
+/// ended it is raised again; 125 is a failure of lastack, 126 a program that cannot be run, 127 one that does not exist.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct RunArgs {
+    /// Write every packet to FILE (pcapng), each with what became of it
+    #[arg(short, long, value_name = "FILE", visible_alias = "pcap")]
+    pub write: Option<PathBuf>,
+
+    /// Write the report to FILE, line by line, instead of standard error
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Report every connection, not only those that did not end in order
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Report as JSON lines, every connection and a summary
+    #[arg(long)]
+    pub json: bool,
+
+    /// Report the summary only
+    #[arg(short = 'c', long)]
+    pub summary_only: bool,
+
+    /// No report at all
+    #[arg(short, long, visible_alias = "no-report", conflicts_with_all = ["output", "verbose", "json", "summary_only"])]
+    pub quiet: bool,
+
+    /// IPv4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+
+    /// IPv6 only
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+
+    /// Let the program reach this host's own 127.0.0.1 and ::1, at its gateway's addresses
+    #[arg(long)]
+    pub host_loopback: bool,
+
+    /// Ask this server for names instead of the host's (repeatable)
+    #[arg(short = 'D', long, value_name = "ADDRESS")]
+    pub dns: Vec<IpAddr>,
+
+    /// The program's IPv4 network: .2 is the gateway, .3 answers for names, .100 is the program
+    #[arg(long, value_name = "NETWORK/PREFIX", default_value = "10.0.2.0/24")]
+    pub net: String,
+
+    /// The program's IPv6 network: ::2 is the gateway, ::3 answers for names, ::100 is the program
+    #[arg(long, value_name = "NETWORK/PREFIX", default_value = "fd00::/64")]
+    pub net6: String,
+
+    /// The largest packet between the program and lastack; the largest is the fastest
+    #[arg(short, long, value_name = "OCTETS", default_value_t = 65520)]
+    pub mtu: u32,
+
+    /// Carry the packets by this kind of device: auto, tun or veth
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+
+    /// The program, and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lastack run curl https://example.org/      what became of curl's connections
+  lastack run -v -w out.pcapng -- make test  every connection, and a capture
+  lastack run --json -o ends.jsonl ./server  one JSON object a line
+  lastack run --host-loopback -- curl http://10.0.2.2:8080/
+                                             a server on this host's loopback";

@@ -1,0 +1,165 @@
+//! Pings of the program to others: asked again by a socket of the host, and answered as that is. The gateway's own
+//! addresses are answered by the stack.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use lastack::{EchoInterceptor, EchoRequest, Host, IcmpError};
+use tokio::time::timeout;
+
+use super::Run;
+use super::closing::Live;
+use super::plan::Place;
+use crate::host::ping::{Heard, Ping};
+use crate::host::{Failure, Said};
+
+/// Most sockets for pings at once.
+const MOST_PINGS: usize = 1024;
+/// Most requests of one ping whose answers are waited for.
+const MOST_ASKED: usize = 64;
+/// A ping is over when nothing has come for so long.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Who pings, whom, and by which identifier.
+type Key = (IpAddr, IpAddr, u16);
+
+struct Pings {
+    run: Rc<Run>,
+    program: EchoInterceptor,
+    pings: RefCell<HashMap<Key, Rc<Asking>>>,
+}
+
+/// A ping, and the requests that wait for their answers.
+struct Asking {
+    ping: Ping,
+    asked: RefCell<VecDeque<EchoRequest>>,
+}
+
+/// Answers the program's pings, until the link ends.
+pub async fn serve(run: Rc<Run>, host: &Host) -> io::Result<Infallible> {
+    let pings = Rc::new(Pings { run, program: host.intercept_echo()?, pings: RefCell::default() });
+    loop {
+        let request = pings.program.recv().await?;
+        pings.arrives(request);
+    }
+}
+
+impl Pings {
+    fn arrives(self: &Rc<Self>, request: EchoRequest) {
+        let v6 = request.local.is_ipv6();
+        self.run.report.count(|summary| summary.echo.asked += 1);
+        // A packet on its last hop ends at the gateway (RFC 1812 section 5.3.1).
+        let Some(hops) = request.hop_limit.checked_sub(1).filter(|hops| *hops > 0) else {
+            return self.unreachable(&request, IcmpError::time_exceeded(v6), None);
+        };
+        let remote = match self.run.plan.place_of_address(request.local) {
+            Place::Remote(remote) => remote.ip(),
+            Place::NobodyThere => return self.unreachable(&request, IcmpError::host_unreachable(v6), None),
+            _ => return self.unreachable(&request, IcmpError::admin_prohibited(v6), None),
+        };
+        let asking = match self.asking(&request, remote) {
+            Ok(asking) => asking,
+            Err(error) => return self.cannot_ask(&request, &error),
+        };
+        let sent = asking.ping.request(request.seq, &request.data, hops);
+        match sent {
+            Ok(()) => asking.remember(request),
+            Err(failure) => self.fail(&request, &failure),
+        }
+    }
+
+    fn asking(self: &Rc<Self>, request: &EchoRequest, remote: IpAddr) -> io::Result<Rc<Asking>> {
+        let key = (request.remote, request.local, request.ident);
+        if let Some(known) = self.pings.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        if self.pings.borrow().len() >= MOST_PINGS {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        let asking = Rc::new(Asking { ping: Ping::open(remote)?, asked: RefCell::default() });
+        self.pings.borrow_mut().insert(key, asking.clone());
+        let (pings, of_task, live) = (self.clone(), asking.clone(), self.run.live.enter_quietly());
+        tokio::task::spawn_local(async move {
+            pings.listen(&of_task, &live).await;
+            pings.pings.borrow_mut().remove(&key);
+        });
+        Ok(asking)
+    }
+
+    /// What comes back, until nothing has for long.
+    async fn listen(&self, asking: &Asking, live: &Live) {
+        loop {
+            let heard = tokio::select! {
+                heard = timeout(IDLE, asking.ping.hear()) => heard,
+                () = live.closing() => return,
+            };
+            match heard {
+                Ok(Ok(Heard::Reply { seq, data })) => {
+                    let Some(request) = asking.take(Some(seq)) else { continue };
+                    self.run.report.count(|summary| summary.echo.answered += 1);
+                    let answer = EchoRequest { data, ..request };
+                    // Too many packets wait: lost, as in a network.
+                    if self.program.reply(&answer).is_err() {
+                        self.run.report.count(|summary| summary.dropped += 1);
+                    }
+                }
+                Ok(Ok(Heard::Failed { seq, failure })) => {
+                    if let Some(request) = asking.take(seq) {
+                        self.fail(&request, &failure);
+                    }
+                }
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    fn fail(&self, request: &EchoRequest, failure: &Failure) {
+        let error = failure.as_icmp(request.local.is_ipv6());
+        let from = match failure.said {
+            Said::Icmp(_, from) => from,
+            _ => None,
+        };
+        self.unreachable(request, error, from);
+    }
+
+    fn cannot_ask(&self, request: &EchoRequest, error: &io::Error) {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            self.run.report.warn(
+                "pings to others than the gateway are answered \"prohibited\", because this host allows you no ping \
+                 sockets: sudo sysctl net.ipv4.ping_group_range='0 2147483647'",
+            );
+        }
+        self.fail(request, &Failure::local(error));
+    }
+
+    /// `from`: who says so; the gateway, if it is not known.
+    fn unreachable(&self, request: &EchoRequest, error: IcmpError, from: Option<IpAddr>) {
+        self.run.report.count(|summary| summary.echo.failed += 1);
+        let from = from.or_else(|| self.run.plan.gateway(request.local.is_ipv6()));
+        if let Err(cause) = self.program.unreachable(request, error, from) {
+            self.run.report.warn(format!("an ICMP error could not be passed on to the program: {cause}"));
+        }
+    }
+}
+
+impl Asking {
+    fn remember(&self, request: EchoRequest) {
+        let mut asked = self.asked.borrow_mut();
+        if asked.len() >= MOST_ASKED {
+            asked.pop_front();
+        }
+        asked.push_back(request);
+    }
+
+    /// The request with this number; the oldest, if it is not known which.
+    fn take(&self, seq: Option<u16>) -> Option<EchoRequest> {
+        let mut asked = self.asked.borrow_mut();
+        let at = asked.iter().position(|request| seq.is_none_or(|seq| seq == request.seq))?;
+        asked.remove(at)
+    }
+}

@@ -1,0 +1,352 @@
+//! What the options mean: a plan that can be carried out, or an error that says why not.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+
+use super::args::RunArgs;
+use crate::host::resolvers;
+use crate::namespace;
+use crate::report;
+
+/// A run, decided.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// The program's networks, at most one of each family, at least one.
+    pub networks: Vec<Network>,
+    /// Who is asked for names, in this order.
+    pub resolvers: Vec<SocketAddr>,
+    /// The gateway stands for the host's loopback.
+    pub host_loopback: bool,
+    /// The device's MTU.
+    pub mtu: u32,
+    /// The kind of device.
+    pub device: namespace::DeviceChoice,
+    /// Where the capture goes.
+    pub capture: Option<PathBuf>,
+    /// What is reported.
+    pub report: report::Settings,
+}
+
+/// One of the program's networks, with the numbers that slirp4netns made known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The network itself.
+    base: IpAddr,
+    /// Its length.
+    pub prefix: u8,
+    /// The program.
+    pub guest: IpAddr,
+    /// The way out.
+    pub gateway: IpAddr,
+    /// Who answers for names.
+    pub dns: IpAddr,
+}
+
+/// The numbers of hosts in a network.
+const GATEWAY: u128 = 2;
+const DNS: u128 = 3;
+/// The program's number is written alike in both families: `.100` and `::100`.
+const GUEST_V4: u128 = 100;
+const GUEST_V6: u128 = 0x100;
+
+/// Where a packet of the program is meant to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A host out there, or this host's loopback if that is allowed.
+    Remote(SocketAddr),
+    /// Whoever answers for names.
+    Resolver,
+    /// The gateway, which stands for the host's loopback, and that is not allowed.
+    ForbiddenLoopback,
+    /// Some other way to the host's own loopback.
+    HiddenLoopback,
+    /// The name server's address, where nobody listens but the resolver.
+    ClosedPort,
+    /// An address of the program's own network that nobody has.
+    NobodyThere,
+}
+
+impl Plan {
+    /// Decides. `Err` says what is wrong with the options, and what would be right.
+    pub fn new(args: RunArgs) -> anyhow::Result<Self> {
+        let mut networks = Vec::new();
+        if !args.ipv6 {
+            networks.push(Network::parse(&args.net, false).context("--net")?);
+        }
+        if !args.ipv4 {
+            networks.push(Network::parse(&args.net6, true).context("--net6")?);
+        }
+        let least = if args.ipv4 { 576 } else { 1280 };
+        ensure!(
+            (least..=65_535).contains(&args.mtu),
+            "--mtu {} is out of range: choose from {least} to 65535",
+            args.mtu
+        );
+        let resolvers = if args.dns.is_empty() {
+            resolvers::of_host()
+        } else {
+            args.dns.iter().map(|&address| (address, 53).into()).collect()
+        };
+        let to = match args.output {
+            _ if args.quiet => report::Destination::Nowhere,
+            Some(file) => report::Destination::File(file),
+            None => report::Destination::StandardError,
+        };
+        if let Some(capture) = &args.write {
+            ensure!(capture.as_os_str() != "-", "-w -: standard output is the program's; name a file");
+        }
+        let report =
+            report::Settings { to, json: args.json, all: args.verbose, summary_only: args.summary_only };
+        Ok(Self {
+            command: args.command,
+            networks,
+            resolvers,
+            host_loopback: args.host_loopback,
+            mtu: args.mtu,
+            device: args.device,
+            capture: args.write,
+            report,
+        })
+    }
+
+    /// What the namespace needs to know of it.
+    pub fn namespace(&self) -> namespace::Plan {
+        let networks = self.networks.iter().map(|network| namespace::Network {
+            address: network.guest,
+            prefix: network.prefix,
+            gateway: network.gateway,
+        });
+        let servers: Vec<IpAddr> = self.networks.iter().map(|network| network.dns).collect();
+        let mut plan = namespace::Plan::new(networks.collect());
+        plan.device = self.device;
+        plan.mtu = self.mtu;
+        plan.resolv_conf = Some(namespace::resolv_conf(&servers));
+        plan
+    }
+
+    /// Addresses that are lastack's own: it answers pings to them itself.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        self.networks.iter().flat_map(|network| [network.gateway, network.dns]).collect()
+    }
+
+    /// The gateway of this family, in whose name lastack speaks when it must say something itself.
+    pub fn gateway(&self, v6: bool) -> Option<IpAddr> {
+        self.networks.iter().map(|network| network.gateway).find(|gateway| gateway.is_ipv6() == v6)
+    }
+
+    /// Whether this is an address in whose place another answers.
+    pub fn stands_for(&self, to: SocketAddr) -> bool {
+        !matches!(self.place(to), Place::Remote(remote) if remote == to)
+    }
+
+    /// Where a packet to this address and port is meant to go.
+    pub fn place(&self, to: SocketAddr) -> Place {
+        let loopback: IpAddr =
+            if to.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+        let address = to.ip();
+        if let Some(network) = self.networks.iter().find(|network| network.contains(address)) {
+            return match address {
+                _ if address == network.dns && to.port() == 53 => Place::Resolver,
+                _ if address == network.dns => Place::ClosedPort,
+                _ if address == network.gateway && self.host_loopback => {
+                    Place::Remote((loopback, to.port()).into())
+                }
+                _ if address == network.gateway => Place::ForbiddenLoopback,
+                _ => Place::NobodyThere,
+            };
+        }
+        if is_the_host_itself(address) { Place::HiddenLoopback } else { Place::Remote(to) }
+    }
+
+    /// As [`place`](Self::place), of a protocol without ports.
+    pub fn place_of_address(&self, to: IpAddr) -> Place {
+        self.place((to, 0).into())
+    }
+}
+
+/// Addresses by which a socket of the host reaches the host's own loopback.
+fn is_the_host_itself(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.octets()[0] == 0,
+        IpAddr::V6(v6) => {
+            // ::/96 holds ::, ::1 and the IPv4-compatible addresses; the mapped ones reach version 4.
+            let [.., g, h] = v6.segments();
+            let embedded = Ipv4Addr::from((u32::from(g) << 16) | u32::from(h));
+            match v6.segments() {
+                [0, 0, 0, 0, 0, 0, _, _] => true,
+                [0, 0, 0, 0, 0, 0xffff, _, _] => is_the_host_itself(embedded.into()),
+                _ => false,
+            }
+        }
+    }
+}
+
+impl Network {
+    /// Reads `10.0.2.0/24`, of this family.
+    fn parse(text: &str, v6: bool) -> anyhow::Result<Self> {
+        let example = if v6 { "fd00::/64" } else { "10.0.2.0/24" };
+        let malformed =
+            || format!("{text:?} is not a network of IPv{}, such as {example}", if v6 { 6 } else { 4 });
+        let (address, prefix) = text.split_once('/').with_context(malformed)?;
+        let address: IpAddr = address.parse().ok().with_context(malformed)?;
+        let prefix: u8 = prefix.parse().ok().with_context(malformed)?;
+        ensure!(address.is_ipv6() == v6, malformed());
+        // Room for the program's number.
+        let longest = if v6 { 119 } else { 25 };
+        if prefix > longest || prefix < 8 {
+            bail!("{text}: the prefix is out of range: choose from 8 to {longest}");
+        }
+        let at = |number| host_number(address, prefix, number);
+        let network = Self {
+            base: at(0),
+            prefix,
+            guest: at(if v6 { GUEST_V6 } else { GUEST_V4 }),
+            gateway: at(GATEWAY),
+            dns: at(DNS),
+        };
+        let usable = lastack_wire::ip::unicast(network.guest) && !is_the_host_itself(network.guest);
+        ensure!(
+            usable,
+            "{text}: programs cannot have addresses there: choose a private network, such as {example}"
+        );
+        Ok(network)
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv6() == self.base.is_ipv6() && host_number(address, self.prefix, 0) == self.base
+    }
+}
+
+/// The address with this number in the network of `address`.
+fn host_number(address: IpAddr, prefix: u8, number: u128) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            Ipv4Addr::from((u32::from(v4) & mask) + number as u32).into()
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            Ipv6Addr::from((u128::from(v6) & mask) + number).into()
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    /// The plan of a command line.
+    pub fn plan(options: &str) -> anyhow::Result<Plan> {
+        let words = ["run"].into_iter().chain(options.split_whitespace()).chain(["--", "true"]);
+        Plan::new(Line::try_parse_from(words)?.run)
+    }
+
+    #[test]
+    fn the_addresses_are_the_ones_people_know() {
+        let plan = plan("").unwrap();
+        let [v4, v6] = plan.networks[..] else { panic!("{plan:?}") };
+        assert_eq!(
+            [v4.guest, v4.gateway, v4.dns].map(|a| a.to_string()),
+            ["10.0.2.100", "10.0.2.2", "10.0.2.3"]
+        );
+        assert_eq!(
+            [v6.guest, v6.gateway, v6.dns].map(|a| a.to_string()),
+            ["fd00::100", "fd00::2", "fd00::3"]
+        );
+        assert_eq!((v4.prefix, v6.prefix, plan.mtu), (24, 64, 65520));
+    }
+
+    #[test]
+    fn they_can_be_changed() {
+        let plan = plan("--net 192.168.77.9/24 -4").unwrap();
+        let [network] = plan.networks[..] else { panic!("{plan:?}") };
+        assert_eq!(
+            (network.guest.to_string(), network.gateway.to_string()),
+            ("192.168.77.100".to_owned(), "192.168.77.2".to_owned())
+        );
+        assert_eq!(plan.gateway(true), None);
+    }
+
+    #[test]
+    fn impossible_plans_name_the_cure() {
+        for (options, cure) in [
+            ("--net 10.0.2.0", "such as 10.0.2.0/24"),
+            ("--net fd00::/64", "is not a network of IPv4"),
+            ("--net 10.0.2.0/30", "choose from 8 to 25"),
+            ("--net 127.0.0.0/8", "choose a private network"),
+            ("--net6 ff02::/64", "choose a private network"),
+            ("-m 100", "choose from 1280 to 65535"),
+            ("-w -", "name a file"),
+        ] {
+            let error = format!("{:#}", plan(options).unwrap_err());
+            assert!(error.contains(cure), "{options}: {error}");
+        }
+        assert!(plan("-q -v").is_err() && plan("-4 -6").is_err());
+    }
+
+    fn places(options: &str, rows: &[(&str, Place)]) {
+        let plan = plan(options).unwrap();
+        for (to, place) in rows {
+            assert_eq!(plan.place(to.parse().unwrap()), *place, "{options} {to}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_loopback_has_one_door() {
+        let rest = [
+            ("127.0.0.1:80", Place::HiddenLoopback),
+            ("127.9.9.9:80", Place::HiddenLoopback),
+            ("0.0.0.0:80", Place::HiddenLoopback),
+            ("[::1]:80", Place::HiddenLoopback),
+            ("[::]:80", Place::HiddenLoopback),
+            ("[::ffff:127.0.0.1]:80", Place::HiddenLoopback),
+            ("[::127.0.0.1]:80", Place::HiddenLoopback),
+            ("192.0.2.7:80", Place::Remote("192.0.2.7:80".parse().unwrap())),
+        ];
+        for options in ["", "--host-loopback"] {
+            places(options, &rest);
+        }
+        places("", &[("10.0.2.2:80", Place::ForbiddenLoopback), ("[fd00::2]:80", Place::ForbiddenLoopback)]);
+        places(
+            "--host-loopback",
+            &[
+                ("10.0.2.2:80", Place::Remote("127.0.0.1:80".parse().unwrap())),
+                ("[fd00::2]:80", Place::Remote("[::1]:80".parse().unwrap())),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_programs_own_network_is_empty_but_for_us() {
+        places(
+            "",
+            &[
+                ("10.0.2.3:53", Place::Resolver),
+                ("[fd00::3]:53", Place::Resolver),
+                ("10.0.2.3:80", Place::ClosedPort),
+                ("10.0.2.99:80", Place::NobodyThere),
+                ("[fd00::99]:80", Place::NobodyThere),
+                ("[fd00:0:0:1::99]:80", Place::Remote("[fd00:0:0:1::99]:80".parse().unwrap())),
+            ],
+        );
+    }
+
+    #[test]
+    fn other_resolvers_replace_the_hosts() {
+        let plan = plan("-D 192.0.2.53 -D 2001:db8::53").unwrap();
+        assert_eq!(plan.resolvers, ["192.0.2.53:53".parse().unwrap(), "[2001:db8::53]:53".parse().unwrap()]);
+    }
+}

@@ -1,0 +1,385 @@
+//! The two directions of a connection, between the program's side (our stack) and the host's socket.
+//!
+//! What is passed on is passed on as what it was: FIN as FIN, each direction by itself, for as long as the other
+//! likes; a reset as a reset, after the octets before it have arrived. Neither side is read faster than the other
+//! takes.
+
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use lastack::{Cause, End, TcpStream};
+use tokio::io::Interest;
+use tokio::net::TcpStream as HostStream;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::host::socket::outstanding;
+
+/// How long one side, over already, waits for the other to take what came before, without anything moving.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// A reset reaches the program no sooner than this after the connection. On a network it would come a round trip later at
+/// least; here everything before it may have happened already, and a program that has not yet seen that it is connected
+/// would lose the octets before the reset.
+const GRACE: Duration = Duration::from_millis(20);
+/// The kernel does not say when the remote has acknowledged the last octet; it is asked this often, and ever less so.
+const ASK: Duration = Duration::from_millis(1);
+const ASK_AT_LEAST: Duration = Duration::from_millis(100);
+
+/// Octets read from a host's socket at once. One buffer serves all connections: what the program's side does not take
+/// at once moves to a buffer of the connection.
+const READ_AT_ONCE: usize = 256 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_AT_ONCE].into());
+}
+
+/// One of the two ends of a relayed connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The program.
+    Program,
+    /// The remote.
+    Remote,
+}
+
+/// Why a relay is over.
+#[derive(Clone, Debug)]
+pub enum Over {
+    /// Both directions ended with FIN, which arrived.
+    Orderly,
+    /// The host's connection failed, with this errno.
+    Host(i32),
+    /// The program's side ended, other than in order.
+    Program(Box<End>),
+}
+
+/// What a relay has done so far; for the report, and for whoever wants to know whether anything still moves.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Octets of the program, written to the host's socket.
+    pub to_remote: Cell<u64>,
+    /// Octets of the remote, read from the host's socket.
+    pub from_remote: Cell<u64>,
+    /// Octets of the remote, written to our stack.
+    pub to_program: Cell<u64>,
+    /// Who sent the first FIN.
+    pub first_fin: Cell<Option<Side>>,
+    /// The program's FIN was passed on.
+    pub program_fin: Cell<bool>,
+    /// The remote's FIN has come.
+    pub remote_fin: Cell<bool>,
+    /// The program's octets wait for the host's socket.
+    pub blocked: Cell<bool>,
+}
+
+impl Ledger {
+    /// A number that grows with every octet that moves.
+    pub fn moved(&self) -> u64 {
+        self.to_remote.get() + self.from_remote.get() + self.to_program.get()
+    }
+
+    fn fin(&self, side: Side) {
+        let fin = if side == Side::Program { &self.program_fin } else { &self.remote_fin };
+        fin.set(true);
+        if self.first_fin.get().is_none() {
+            self.first_fin.set(Some(side));
+        }
+    }
+}
+
+/// A relayed connection.
+#[derive(Debug)]
+pub struct Relay<'a> {
+    program: &'a TcpStream,
+    host: &'a HostStream,
+    ledger: &'a Ledger,
+    /// What the host's socket failed with; it says so once, to whoever asks first.
+    failed: Cell<Option<i32>>,
+}
+
+impl<'a> Relay<'a> {
+    /// Between these two. `reset`: the host's connection was reset before we had it.
+    pub fn new(
+        program: &'a TcpStream,
+        host: &'a HostStream,
+        ledger: &'a Ledger,
+        reset: Option<io::Error>,
+    ) -> Self {
+        let failed = Cell::new(reset.map(|error| errno(&error)));
+        Self { program, host, ledger, failed }
+    }
+
+    /// Carries everything until it is over, and passes that on.
+    pub async fn run(&self) -> Over {
+        let established = Instant::now();
+        let (mut up, mut down, mut watch) = (pin!(self.up()), pin!(self.down()), pin!(self.watch()));
+        let (mut up_done, mut down_done) = (false, false);
+        let over = loop {
+            let result = tokio::select! {
+                result = &mut up, if !up_done => { up_done = true; result }
+                result = &mut down, if !down_done => { down_done = true; result }
+                over = &mut watch => Err(over),
+            };
+            match result {
+                Err(over) => break over,
+                Ok(()) if up_done && down_done => break self.settle().await,
+                Ok(()) => {}
+            }
+        };
+        match &over {
+            Over::Orderly => {}
+            Over::Host(_) => {
+                if !down_done {
+                    self.patiently(down).await;
+                }
+                self.deliver_to_program().await;
+                sleep_until(established + GRACE).await;
+                self.program.abort();
+            }
+            Over::Program(_) => {
+                if !up_done {
+                    self.patiently(up).await;
+                }
+                self.deliver_to_remote().await;
+                self.reset_remote();
+            }
+        }
+        over
+    }
+
+    /// Closes the host's socket, once it is dropped, with RST (S64).
+    pub fn reset_remote(&self) {
+        // It fails only on what is no socket.
+        let _never = socket2::SockRef::from(self.host).set_linger(Some(Duration::ZERO));
+    }
+
+    /// From the program to the remote, up to the program's FIN.
+    async fn up(&self) -> Result<(), Over> {
+        loop {
+            match poll_fn(|cx| self.poll_up(cx)).await {
+                Ok(Some(0)) => {
+                    self.ledger.blocked.set(true);
+                    let writable = self.host.writable().await;
+                    self.ledger.blocked.set(false);
+                    writable.map_err(|error| self.host_failed(&error))?;
+                }
+                Ok(Some(octets)) => add(&self.ledger.to_remote, octets),
+                Ok(None) => {
+                    // It fails on a connection that was reset; the watch knows.
+                    let _reset = socket2::SockRef::from(self.host).shutdown(std::net::Shutdown::Write);
+                    self.ledger.fin(Side::Program);
+                    return Ok(());
+                }
+                Err(over) => return Err(over),
+            }
+        }
+    }
+
+    /// Writes what is readable to the host's socket, in place. 0: there is no room.
+    fn poll_up(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Option<usize>, Over>> {
+        let mut failed = None;
+        let read = self.program.poll_read_with(cx, |texts| {
+            match self.host.try_write_vectored(&texts.map(IoSlice::new)) {
+                Ok(octets) => octets,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+                Err(error) => {
+                    failed = Some(error);
+                    0
+                }
+            }
+        });
+        match (failed, read) {
+            (Some(error), _) => Poll::Ready(Err(self.host_failed(&error))),
+            (None, Poll::Ready(Err(error))) => Poll::Ready(Err(self.program_failed(&error))),
+            (None, Poll::Ready(Ok(octets))) => Poll::Ready(Ok(octets)),
+            (None, Poll::Pending) => Poll::Pending,
+        }
+    }
+
+    /// From the remote to the program, up to the remote's FIN.
+    async fn down(&self) -> Result<(), Over> {
+        let mut waiting = Vec::new();
+        loop {
+            self.program.writable().await.map_err(|error| self.program_failed(&error))?;
+            self.host.readable().await.map_err(|error| self.host_failed(&error))?;
+            match self.pass_down(&mut waiting) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(self.host_failed(&error)),
+            }
+            self.write_all(&mut waiting).await?;
+        }
+        // A reset whose error another call was told shows as an end.
+        if let Some(errno) = self.failed.get() {
+            return Err(Over::Host(errno));
+        }
+        self.ledger.fin(Side::Remote);
+        // It fails on a connection that is over; the watch knows.
+        let _over = self.program.shutdown_write();
+        Ok(())
+    }
+
+    /// Reads once and writes what there is room for; the rest goes to `waiting`.
+    fn pass_down(&self, waiting: &mut Vec<u8>) -> io::Result<usize> {
+        SCRATCH.with_borrow_mut(|buffer| {
+            let octets = self.host.try_read(buffer)?;
+            add(&self.ledger.from_remote, octets);
+            let mut written = 0;
+            while written < octets {
+                match self.program.try_write(&buffer[written..octets]) {
+                    Ok(n) => written += n,
+                    // Full, or over, which the next wait for room tells.
+                    Err(_) => break,
+                }
+            }
+            add(&self.ledger.to_program, written);
+            waiting.extend_from_slice(&buffer[written..octets]);
+            Ok(octets)
+        })
+    }
+
+    async fn write_all(&self, waiting: &mut Vec<u8>) -> Result<(), Over> {
+        let mut written = 0;
+        while written < waiting.len() {
+            self.program.writable().await.map_err(|error| self.program_failed(&error))?;
+            match self.program.try_write(&waiting[written..]) {
+                Ok(octets) => {
+                    written += octets;
+                    add(&self.ledger.to_program, octets);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(self.program_failed(&error)),
+            }
+        }
+        *waiting = Vec::new();
+        Ok(())
+    }
+
+    /// Waits until either side is over, other than in order.
+    async fn watch(&self) -> Over {
+        tokio::select! {
+            over = self.host_trouble() => over,
+            over = self.program_over() => over,
+        }
+    }
+
+    /// The host's connection can fail while neither direction waits for it: after the remote's FIN, or while the
+    /// program takes nothing.
+    async fn host_trouble(&self) -> Over {
+        loop {
+            if let Some(errno) = self.failed.get() {
+                return Over::Host(errno);
+            }
+            if self.host.ready(Interest::ERROR).await.is_err() {
+                return pending().await;
+            }
+            match self.host.take_error() {
+                Ok(Some(error)) => return self.host_failed(&error),
+                // Another call was told.
+                Ok(None) => match self.failed.get() {
+                    Some(errno) => return Over::Host(errno),
+                    None => self.forget_error_readiness(),
+                },
+                Err(_) => return pending().await,
+            }
+        }
+    }
+
+    fn forget_error_readiness(&self) {
+        let _forgotten = self.host.try_io(Interest::ERROR, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+    }
+
+    async fn program_over(&self) -> Over {
+        match self.program.closed().await {
+            Ok(end) if end.cause != Cause::Orderly => Over::Program(Box::new(end)),
+            // The directions find out by themselves.
+            _ => pending().await,
+        }
+    }
+
+    /// Both FINs were passed on: waits until both have arrived.
+    async fn settle(&self) -> Over {
+        let arrived = async {
+            let ended = self.program.closed().await;
+            self.acknowledged(None).await;
+            match ended {
+                Ok(end) if end.cause != Cause::Orderly => Over::Program(Box::new(end)),
+                _ => Over::Orderly,
+            }
+        };
+        tokio::select! {
+            over = arrived => over,
+            over = self.host_trouble() => over,
+        }
+    }
+
+    /// Waits until the program's side has acknowledged what it was sent.
+    async fn deliver_to_program(&self) {
+        let left = || self.program.info().map_or(0, |info| (info.unsent + info.unacked) as u64);
+        self.while_moving(pin!(async { self.program.drained().await.is_ok() }), left).await;
+    }
+
+    /// Waits until the remote has acknowledged what it was sent.
+    async fn deliver_to_remote(&self) {
+        self.acknowledged(Some(PATIENCE)).await;
+    }
+
+    /// Waits until the remote has acknowledged everything; for so long without progress, if said.
+    async fn acknowledged(&self, patience: Option<Duration>) {
+        let (mut left, mut quiet, mut pause) = (u64::MAX, Duration::ZERO, ASK);
+        while self.failed.get().is_none() && patience.is_none_or(|patience| quiet < patience) {
+            let Ok(now) = outstanding(self.host, false) else { return };
+            if now.total() == 0 {
+                return;
+            }
+            if now.total() < left {
+                (left, quiet) = (now.total(), Duration::ZERO);
+            }
+            sleep(pause).await;
+            quiet += pause;
+            pause = (pause * 2).min(ASK_AT_LEAST);
+        }
+    }
+
+    /// Lets a direction go on for as long as something moves.
+    async fn patiently<F: Future<Output = Result<(), Over>>>(&self, direction: Pin<&mut F>) {
+        self.while_moving(direction, || u64::MAX - self.ledger.moved()).await;
+    }
+
+    /// Waits for `future` for as long as `left` becomes less now and then.
+    async fn while_moving<F: Future>(&self, mut future: Pin<&mut F>, left: impl Fn() -> u64) {
+        loop {
+            let before = left();
+            tokio::select! {
+                _ = &mut future => return,
+                () = sleep(PATIENCE) => if left() >= before { return },
+            }
+        }
+    }
+
+    fn host_failed(&self, error: &io::Error) -> Over {
+        let errno = self.failed.get().unwrap_or_else(|| errno(error));
+        self.failed.set(Some(errno));
+        Over::Host(errno)
+    }
+
+    fn program_failed(&self, error: &io::Error) -> Over {
+        match self.program.end().or_else(|| lastack::EndError::find(error).cloned()) {
+            Some(end) => Over::Program(Box::new(end)),
+            // The link is gone: the program's namespace is.
+            None => Over::Host(errno(error)),
+        }
+    }
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+fn add(to: &Cell<u64>, octets: usize) {
+    to.set(to.get() + octets as u64);
+}

@@ -1,0 +1,156 @@
+//! Connections of the program: none is accepted before the remote has answered, and each gets the remote's answer.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use lastack::{End, Host, InterceptedTcp, TcpStream};
+use lastack_wire::icmp::IcmpError;
+
+use super::Run;
+use super::account::Account;
+use super::closing::Live;
+use super::plan::Place;
+use super::relay::{Over, Relay};
+use crate::host::{self, Connected, Failure, Said};
+
+/// Answers every SYN of the program, until the link ends.
+pub async fn serve(run: Rc<Run>, host: &Host) -> std::io::Result<Infallible> {
+    let syns = host.intercept_tcp()?;
+    loop {
+        let syn = syns.recv().await?;
+        let run = run.clone();
+        tokio::task::spawn_local(async move {
+            let live = run.live.enter();
+            connection(&run, syn, &live).await;
+        });
+    }
+}
+
+/// How an attempt to connect goes on.
+enum Answer {
+    Connected(Connected),
+    Failed(Failure),
+    /// The program does not wait any more.
+    GivenUp(End),
+    /// The run ends.
+    Closing,
+}
+
+async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
+    let account = Account::new(syn.peer_addr(), syn.local_addr());
+    let candidates = match run.plan.place(syn.local_addr()) {
+        Place::Remote(remote) => vec![remote],
+        Place::Resolver => run.resolvers.in_order(),
+        place => return refuse(run, syn, &account, place),
+    };
+    match ask(&syn, &candidates, live).await {
+        Answer::Connected(connected) => relay(run, syn, connected, &account, live).await,
+        Answer::Failed(failure) => pass_on(run, syn, &account, &failure),
+        Answer::GivenUp(end) => run.report.record(&account.given_up(&end)),
+        Answer::Closing => {
+            run.report.record(&account.no_answer());
+            // What of the program is left gets no answer from us either.
+            syn.ignore();
+        }
+    }
+}
+
+/// Asks one after the other until one connects.
+async fn ask(syn: &InterceptedTcp, candidates: &[SocketAddr], live: &Live) -> Answer {
+    let attempt = async {
+        let mut last = None;
+        for &candidate in candidates {
+            match host::connect(candidate).await {
+                Ok(connected) => return Answer::Connected(connected),
+                Err(failure) => last = Some(failure),
+            }
+        }
+        Answer::Failed(last.unwrap_or(Failure { errno: libc::EHOSTUNREACH, said: Said::NoRoute }))
+    };
+    tokio::select! {
+        answer = attempt => answer,
+        // An error is the end of the link, and of the run.
+        end = syn.closed() => end.map_or(Answer::Closing, Answer::GivenUp),
+        () = live.closing() => Answer::Closing,
+    }
+}
+
+/// What is decided without asking anybody.
+fn refuse(run: &Run, syn: InterceptedTcp, account: &Account, place: Place) {
+    run.report.record(&account.refused_here(place));
+    let v6 = syn.local_addr().is_ipv6();
+    match place {
+        Place::NobodyThere => syn.unreachable(IcmpError::host_unreachable(v6), run.plan.gateway(v6)),
+        _ => syn.refuse(),
+    }
+}
+
+/// Tells the program what the host was told.
+fn pass_on(run: &Run, syn: InterceptedTcp, account: &Account, failure: &Failure) {
+    run.report.record(&account.failed(failure));
+    let v6 = syn.local_addr().is_ipv6();
+    let gateway = run.plan.gateway(v6);
+    match failure.said {
+        Said::Reset => syn.refuse(),
+        Said::Nothing => syn.ignore(),
+        Said::Icmp(error, from) => syn.unreachable(error, from.or(gateway)),
+        Said::NoRoute | Said::Forbidden | Said::Host => syn.unreachable(failure.as_icmp(v6), gateway),
+    }
+}
+
+async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &Account, live: &Live) {
+    let Connected { stream: host, reset } = connected;
+    prepare(&host);
+    let program = tokio::select! {
+        accepted = syn.accept() => accepted,
+        () = live.closing() => return run.report.record(&account.no_answer()),
+    };
+    let program = match program {
+        Ok(program) => program,
+        Err(error) => {
+            // The remote has a connection that the program does not have.
+            let _never = socket2::SockRef::from(&host).set_linger(Some(std::time::Duration::ZERO));
+            let record = match lastack::EndError::find(&error) {
+                Some(end) => account.given_up(end),
+                None => account.no_answer(),
+            };
+            return run.report.record(&record);
+        }
+    };
+    // What the program sends was held back as long as it wanted; what the remote sends, likewise. It fails only on a
+    // connection that is over, which the relay sees.
+    let _over = program.set_nodelay(true);
+    let over = carry(&program, &host, reset, account, live).await;
+    let record = account.relayed(over.as_ref(), &program, &host);
+    run.report.record(&record);
+}
+
+/// `None`: the run ended before the connection did.
+async fn carry(
+    program: &TcpStream,
+    host: &tokio::net::TcpStream,
+    reset: Option<std::io::Error>,
+    account: &Account,
+    live: &Live,
+) -> Option<Over> {
+    live.watch(&account.ledger);
+    let relay = Relay::new(program, host, &account.ledger, reset);
+    tokio::select! {
+        over = relay.run() => Some(over),
+        () = live.closing() => {
+            // Without the program's FIN a FIN to the remote would be a lie. With it, the host's kernel goes on alone.
+            if !account.ledger.program_fin.get() {
+                relay.reset_remote();
+            }
+            None
+        }
+    }
+}
+
+/// Options of the host's socket. It fails only on a connection that is over, which the relay sees.
+fn prepare(host: &tokio::net::TcpStream) {
+    let _over = host.set_nodelay(true);
+    // Urgent octets are ordinary text, as in our stack.
+    let _over = socket2::SockRef::from(host).set_out_of_band_inline(true);
+}

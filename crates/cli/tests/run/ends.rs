@@ -1,0 +1,251 @@
+//! How connections end, in both directions, over IPv4 and IPv6.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::support::{
+    FAMILIES, Ran, Server, answer_after_fin, closed_port, direct, have, lastack, namespaces, read_to_end,
+    ready, relayed, reset,
+};
+
+/// The client sees the same with and without lastack, and the report says why.
+fn same(what: &str, serve: impl Fn(TcpStream) + Clone + Send + 'static, check: impl Fn(&Ran)) {
+    if !ready() {
+        return;
+    }
+    for (host, gateway) in FAMILIES {
+        let server = Server::new(host, 2, serve.clone());
+        let without = direct(what, host, server.port(), &[]);
+        let with = relayed(what, gateway, server.port(), &[]);
+        assert_eq!(
+            (with.seen().data(), with.seen().end()),
+            (without.data(), without.end()),
+            "{host}: {with:?}"
+        );
+        check(&with);
+        server.join();
+    }
+}
+
+/// Asserts fields of the report's only connection.
+fn assert_report(ran: &Ran, fields: &[(&str, &str)]) {
+    let connection = ran.connection();
+    for (name, value) in fields {
+        assert_eq!(connection[name], *value, "{name} of {connection}");
+    }
+}
+
+#[test]
+fn refused_is_refused_at_once() {
+    if !ready() {
+        return;
+    }
+    for (host, gateway) in FAMILIES {
+        let port = closed_port(host);
+        assert_eq!(direct("read", host, port, &[]).end(), "ECONNREFUSED");
+        let ran = relayed("read", gateway, port, &[]);
+        assert_eq!(ran.seen().end(), "ECONNREFUSED");
+        assert!(ran.seen().seconds() < 1.0, "{ran:?}");
+        assert_report(&ran, &[("cause", "refused"), ("by", "remote"), ("rule", "S1"), ("state", "SYN-SENT")]);
+    }
+}
+
+#[test]
+fn an_answer_ends_in_order() {
+    let serve = |mut stream: TcpStream| stream.write_all(b"hello").unwrap();
+    same("read", serve, |ran| {
+        assert_eq!(ran.seen().end(), "EOF");
+        assert_report(ran, &[("cause", "orderly"), ("by", "remote"), ("rule", "E0")]);
+        assert_eq!(ran.connection()["octets"]["received"], 5);
+    });
+}
+
+#[test]
+fn an_abort_comes_after_the_octets_before_it() {
+    let serve = |mut stream: TcpStream| {
+        // A reset that comes before the client has seen that it is connected takes the octets with it.
+        std::thread::sleep(Duration::from_millis(100));
+        stream.write_all(b"hello").unwrap();
+        reset(stream);
+    };
+    same("read", serve, |ran| {
+        assert_eq!((ran.seen().data(), ran.seen().end()), ("hello", "ECONNRESET"));
+        assert_report(ran, &[("cause", "reset"), ("by", "remote"), ("rule", "R1"), ("state", "ESTABLISHED")]);
+        assert_eq!(ran.connection()["lost"]["unread"], 0);
+    });
+}
+
+#[test]
+fn many_octets_before_an_abort_all_arrive() {
+    if !ready() {
+        return;
+    }
+    for (host, gateway) in FAMILIES {
+        let server = Server::new(host, 1, |mut stream: TcpStream| {
+            stream.write_all(&vec![b'x'; 300_000]).unwrap();
+            // They must have left before the reset would discard them here.
+            std::thread::sleep(Duration::from_millis(300));
+            reset(stream);
+        });
+        let ran = relayed("read", gateway, server.port(), &[]);
+        assert_eq!((ran.seen().data().len(), ran.seen().end()), (300_000, "ECONNRESET"));
+        server.join();
+    }
+}
+
+#[test]
+fn a_close_with_unread_octets_is_a_reset() {
+    let serve = |stream: TcpStream| {
+        // Something has come, and is never read.
+        stream.peek(&mut [0]).unwrap();
+    };
+    same("ask", serve, |ran| {
+        assert_eq!(ran.seen().end(), "ECONNRESET");
+        assert_report(ran, &[("cause", "reset"), ("by", "remote"), ("rule", "R1")]);
+    });
+}
+
+#[test]
+fn a_half_closed_connection_waits_for_its_answer() {
+    let serve = |stream: TcpStream| {
+        let heard = answer_after_fin(stream, Duration::from_millis(1500), b"answer");
+        assert_eq!(heard, (b"question".to_vec(), None));
+    };
+    same("half_close", serve, |ran| {
+        assert_eq!((ran.seen().data(), ran.seen().end()), ("answer", "EOF"));
+        assert!(ran.seen().seconds() >= 1.5);
+        assert_report(ran, &[("cause", "orderly"), ("by", "program")]);
+    });
+}
+
+#[test]
+fn a_writer_learns_that_the_remote_is_gone() {
+    // The remote closes; what comes after is answered with RST, and the write after that fails.
+    let serve = |stream: TcpStream| drop(stream);
+    same("push_until_error", serve, |ran| {
+        assert_eq!(ran.seen().end(), "EPIPE");
+        assert_report(ran, &[("cause", "reset"), ("by", "remote"), ("rule", "R15")]);
+    });
+}
+
+#[test]
+fn the_servers_see_the_programs_abort() {
+    if !ready() {
+        return;
+    }
+    for (host, gateway) in FAMILIES {
+        let server = Server::new(host, 2, |mut stream: TcpStream| read_to_end(&mut stream));
+        direct("abort", host, server.port(), &[]);
+        let ran = relayed("abort", gateway, server.port(), &[]);
+        assert_report(
+            &ran,
+            &[("cause", "aborted"), ("by", "program"), ("rule", "R1"), ("state", "ESTABLISHED")],
+        );
+        let heard = server.join();
+        assert_eq!(heard, vec![(b"hello".to_vec(), Some(ErrorKind::ConnectionReset)); 2], "without and with");
+    }
+}
+
+#[test]
+fn the_servers_see_the_programs_close_with_unread_octets() {
+    if !ready() {
+        return;
+    }
+    for (host, gateway) in FAMILIES {
+        let server = Server::new(host, 2, |mut stream: TcpStream| {
+            stream.write_all(b"never read").unwrap();
+            stream.read(&mut [0]).map_err(|error| error.kind())
+        });
+        direct("close_unread", host, server.port(), &[]);
+        let ran = relayed("close_unread", gateway, server.port(), &[]);
+        assert_report(&ran, &[("cause", "aborted"), ("by", "program")]);
+        assert_eq!(server.join(), [Err(ErrorKind::ConnectionReset), Err(ErrorKind::ConnectionReset)]);
+    }
+}
+
+#[test]
+fn what_was_sent_before_the_programs_end_still_arrives() {
+    if !ready() {
+        return;
+    }
+    let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
+        // The program has ended long before this is read.
+        std::thread::sleep(Duration::from_millis(1500));
+        read_to_end(&mut stream).0.len()
+    });
+    let script = format!(
+        "import socket; s = socket.create_connection(('10.0.2.2', {})); s.settimeout(0.2)\n\
+         try:\n while True: s.send(b'x' * 65536)\n\
+         except OSError: pass\n\
+         s.settimeout(5); s.sendall(b'end')",
+        server.port()
+    );
+    let ran = lastack(&["--host-loopback"], &["python3", "-c", &script]);
+    let heard = server.join()[0] as u64;
+    assert!(heard > 1_000_000, "{heard}");
+    assert_eq!(ran.connection()["octets"]["sent"], heard, "{ran:?}");
+    assert_report(&ran, &[("cause", "orderly"), ("by", "program")]);
+}
+
+#[test]
+fn a_remote_that_does_not_close_is_open_at_the_end() {
+    if !ready() {
+        return;
+    }
+    let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
+        let heard = read_to_end(&mut stream);
+        std::thread::sleep(Duration::from_secs(3));
+        heard
+    });
+    let ran = relayed("hold", "10.0.2.2", server.port(), &["0"]);
+    assert_report(&ran, &[("cause", "open"), ("by", "nobody"), ("state", "FIN-WAIT-2")]);
+    assert_eq!(ran.connection()["rule"], serde_json::Value::Null);
+    // The FIN stays a FIN, though lastack is gone before the remote closes.
+    assert_eq!(server.join(), [(b"hello".to_vec(), None)]);
+}
+
+#[test]
+fn curl_says_what_it_says_without_us() {
+    if !have("curl") || !namespaces() {
+        return;
+    }
+    for (host, gateway) in [("127.0.0.1", "10.0.2.2"), ("[::1]", "[fd00::2]")] {
+        let bare = host.trim_matches(['[', ']']);
+        let serve = |mut stream: TcpStream| {
+            let mut request = [0; 4096];
+            let _octets = stream.read(&mut request).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+                .unwrap();
+        };
+        let server = Server::new(bare, 1, serve);
+        let url = format!("http://{gateway}:{}/", server.port());
+        let ran = lastack(&["--host-loopback"], &["curl", "-sS", "-m", "10", &url]);
+        assert_eq!((ran.output.status.code(), &ran.output.stdout[..]), (Some(0), &b"hello"[..]), "{ran:?}");
+        assert_report(&ran, &[("cause", "orderly")]);
+        server.join();
+
+        let url = format!("http://{gateway}:{}/", closed_port(bare));
+        let ran = lastack(&["--host-loopback"], &["curl", "-sS", "-m", "10", &url]);
+        assert_eq!(ran.output.status.code(), Some(7), "curl: could not connect; {ran:?}");
+        assert_report(&ran, &[("cause", "refused"), ("by", "remote"), ("rule", "S1")]);
+    }
+}
+
+#[test]
+fn the_hosts_loopback_is_closed_unless_it_is_opened() {
+    if !ready() {
+        return;
+    }
+    for (host, gateway) in FAMILIES {
+        let listener = std::net::TcpListener::bind((host, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ran = lastack(&[], &crate::support::client("read", gateway, port, &[]));
+        assert_eq!(ran.seen().end(), "ECONNREFUSED");
+        assert_report(&ran, &[("cause", "refused"), ("by", "lastack"), ("rule", "X1")]);
+        assert!(ran.connection()["hint"].as_str().unwrap().contains("--host-loopback"), "{ran:?}");
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "nothing came through");
+    }
+}

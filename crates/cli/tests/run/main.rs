@@ -1,0 +1,12 @@
+//! `lastack run` with real programs against real servers on this host.
+//!
+//! What the program in front of lastack sees is compared with what the same program sees without it.
+
+mod bad_input;
+mod bulk;
+mod datagrams;
+mod ends;
+mod names;
+mod report;
+mod silence;
+mod support;

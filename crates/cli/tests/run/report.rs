@@ -1,0 +1,179 @@
+//! The report and the exit status.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{LASTACK, Server, closed_port, finish, have, lastack, namespaces, ready, relayed};
+
+#[test]
+fn the_exit_status_is_the_programs() {
+    if !namespaces() {
+        return;
+    }
+    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 125", 125)] {
+        let ran = lastack(&[], &["sh", "-c", script]);
+        assert_eq!(ran.output.status.code(), Some(code));
+        assert_eq!(ran.summary()["exit"], serde_json::json!({"status": code}));
+    }
+    let ran = lastack(&[], &["sh", "-c", "kill -TERM $$"]);
+    assert_eq!(ran.output.status.signal(), Some(15), "the signal is raised again");
+    assert_eq!(ran.summary()["exit"], serde_json::json!({"signal": 15}));
+}
+
+#[test]
+fn standard_output_is_the_programs_alone() {
+    if !ready() {
+        return;
+    }
+    let port = closed_port("127.0.0.1");
+    let script = format!("import socket; socket.socket().connect_ex(('10.0.2.2', {port})); print('mine')");
+    let output = finish(Command::new(LASTACK).args(["run", "--host-loopback", "python3", "-c", &script]));
+    assert_eq!(output.stdout, b"mine\n");
+    let report = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = report.lines().collect();
+    assert_eq!(lines.len(), 2, "{report}");
+    assert!(
+        lines[0].contains(": refused by the remote in SYN-SENT") && lines[0].contains("[S1 "),
+        "{report}"
+    );
+    assert!(lines[1].starts_with("lastack: 1 TCP connection: 1 refused;"), "{report}");
+    assert!(!report.contains('\x1b'), "no colours in a pipe");
+}
+
+/// Runs a program with an orderly connection and a refused one, with these options.
+fn two_ends(options: &[&str]) -> String {
+    let server = Server::new("127.0.0.1", 1, drop);
+    let (open, closed) = (server.port(), closed_port("127.0.0.1"));
+    let script = format!(
+        "import socket; s = socket.create_connection(('10.0.2.2', {open})); s.recv(1); s.close(); \
+         socket.socket().connect_ex(('10.0.2.2', {closed}))"
+    );
+    let mut command = Command::new(LASTACK);
+    command.args(["run", "--host-loopback"]).args(options).args(["--", "python3", "-c", &script]);
+    let output = finish(&mut command);
+    assert!(output.status.success(), "{output:?}");
+    server.join();
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn as_much_is_reported_as_is_asked_for() {
+    if !ready() {
+        return;
+    }
+    assert_eq!(two_ends(&[]).lines().count(), 2, "the refused one, and the summary");
+    assert_eq!(two_ends(&["-v"]).lines().count(), 3, "both, and the summary");
+    assert_eq!(two_ends(&["-c"]).lines().count(), 1, "the summary");
+    assert_eq!(two_ends(&["-q"]), "");
+    assert!(two_ends(&["--color=always"]).contains("\x1b["));
+    let json = two_ends(&["--json"]);
+    assert_eq!(json.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count(), 3, "{json}");
+}
+
+#[test]
+fn every_line_of_json_has_the_promised_fields() {
+    if !ready() {
+        return;
+    }
+    let json = two_ends(&["--json"]);
+    let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["v"] == 1));
+    for line in lines.iter().filter(|line| line["type"] == "connection") {
+        for word in ["proto", "local", "remote", "cause", "by", "rule", "state", "opened", "ended"] {
+            assert!(line[word].is_string(), "{word} of {line}");
+        }
+        for (object, numbers) in
+            [("lost", &["unsent", "unacked", "unread"][..]), ("octets", &["sent", "received"])]
+        {
+            assert!(numbers.iter().all(|number| line[object][number].is_u64()), "{object} of {line}");
+        }
+        let rule: lastack::Rule = line["rule"].as_str().unwrap().parse().unwrap();
+        assert!(!rule.text().is_empty());
+        for end in ["local", "remote"] {
+            let _address: std::net::SocketAddr = line[end].as_str().unwrap().parse().unwrap();
+        }
+        let time = |name: &str| line[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        assert!(time("opened") <= time("ended"));
+    }
+    assert_eq!(lines.last().unwrap()["type"], "summary");
+}
+
+#[test]
+fn a_connection_whose_program_is_killed_is_reported() {
+    if !ready() {
+        return;
+    }
+    let server = Server::new("127.0.0.1", 1, |mut stream| crate::support::read_to_end(&mut stream));
+    let script = format!(
+        "import os, socket; s = socket.create_connection(('10.0.2.2', {})); s.sendall(b'hello'); os.kill(os.getpid(), 9)",
+        server.port()
+    );
+    let ran = lastack(&["--host-loopback"], &["python3", "-c", &script]);
+    assert_eq!(ran.output.status.signal(), Some(9));
+    assert_eq!(ran.connection()["by"], "program", "{ran:?}");
+    assert_eq!(server.join(), [(b"hello".to_vec(), None)], "the kernel closes in order for a killed program");
+}
+
+#[test]
+fn the_capture_holds_the_packets_and_what_became_of_them() {
+    if !ready() || !have("tshark") {
+        return;
+    }
+    let capture = tempfile::NamedTempFile::new().unwrap();
+    let path = capture.path().to_str().unwrap();
+    let server = Server::new("127.0.0.1", 1, drop);
+    let port = server.port().to_string();
+    let client = crate::support::client("read", "10.0.2.2", server.port(), &[]);
+    lastack(&["--host-loopback", "-w", path], &client);
+    server.join();
+    let tshark = |filter: &str| {
+        let mut command = Command::new("tshark");
+        command.args([
+            "-r",
+            path,
+            "-o",
+            "tcp.check_checksum:TRUE",
+            "-o",
+            "ip.check_checksum:TRUE",
+            "-Y",
+            filter,
+        ]);
+        String::from_utf8(finish(&mut command).stdout).unwrap()
+    };
+    assert!(tshark(&format!("tcp.port == {port} && tcp.flags.syn == 1")).lines().count() >= 2);
+    assert!(tshark(&format!("tcp.port == {port} && tcp.flags.fin == 1")).lines().count() >= 2);
+    assert_eq!(tshark("_ws.malformed || tcp.checksum.status == 0 || ip.checksum.status == 0"), "");
+}
+
+#[test]
+fn other_addresses_can_be_chosen() {
+    if !ready() {
+        return;
+    }
+    let server =
+        Server::new("127.0.0.1", 1, |mut stream| std::io::Write::write_all(&mut stream, b"hello").unwrap());
+    let options = ["--host-loopback", "--net", "192.168.77.0/24", "-4", "--mtu", "9000"];
+    let ran = lastack(&options, &crate::support::client("read", "192.168.77.2", server.port(), &[]));
+    assert_eq!(ran.seen().data(), "hello");
+    assert!(ran.connection()["local"].as_str().unwrap().starts_with("192.168.77.100:"));
+    server.join();
+}
+
+#[test]
+fn runs_do_not_disturb_each_other() {
+    if !ready() {
+        return;
+    }
+    let server =
+        Server::new("127.0.0.1", 8, |mut stream| std::io::Write::write_all(&mut stream, b"hello").unwrap());
+    let port = server.port();
+    let runs: Vec<_> =
+        (0..8).map(|_| std::thread::spawn(move || relayed("read", "10.0.2.2", port, &[]))).collect();
+    for run in runs {
+        let ran = run.join().unwrap();
+        assert_eq!((ran.seen().data(), ran.seen().end()), ("hello", "EOF"), "{}", ran.stderr());
+    }
+    server.join();
+}
