@@ -153,6 +153,9 @@ pub struct TcpConfig {
     /// Answer a SYN in the window of an embryonic connection with RST, as Linux; else it is dropped
     /// in silence (S32).
     pub reset_on_embryonic_syn: bool,
+    /// Accept resets also at the end of the highest SACK block that we sent (R5) and with the number
+    /// of the peer's FIN (R6), as Linux.
+    pub lenient_resets: bool,
     /// Give the errno of Linux (`EPIPE`) to a writer whose connection was reset in CLOSE-WAIT; else
     /// `ECONNRESET` (R15).
     pub broken_pipe_in_close_wait: bool,
@@ -191,6 +194,7 @@ impl Default for TcpConfig {
             reset_rate: None,
             declare_reasons: false,
             reset_on_embryonic_syn: true,
+            lenient_resets: true,
             broken_pipe_in_close_wait: true,
             max_early_ranges: 256,
             buffer_idle: Duration::from_secs(10),

@@ -119,6 +119,8 @@ rules! {
     R1 "RFC 5961 3.2" "a reset exactly at RCV.NXT ends the connection";
     R2 "RFC 5961 3.2" "a reset in the window but not at RCV.NXT is answered with a challenge ACK";
     R4 "RFC 5961 3.2" "a reset outside the window is dropped";
+    R5 "RFC 5961 3.2" "a reset at the end of what was selectively acknowledged ends the connection";
+    R6 "Linux" "a reset with the number of the peer's FIN ends the connection";
     R10 "RFC 9293 3.10.7.1" "a reset for which there is no connection is ignored";
     R11 "RFC 9293 3.10.7.3" "a reset that acknowledges our SYN refuses the connection";
     R11a "RFC 9293 3.10.7.3" "a reset without ACK in SYN-SENT is dropped";
@@ -134,7 +136,7 @@ rules! {
     U9 "RFC 1122 4.1.3.3" "an ICMP error that may pass, or is about no connected socket, is not reported to a user of UDP";
     I0 "RFC 1122 3.2.2" "an ICMP error is not answered where none may be sent";
     I1 "RFC 1122 4.2.3.9" "an ICMP error ends an attempt to connect";
-    I2 "RFC 5927 5.2" "an ICMP error against a synchronized connection is noted";
+    I2 "RFC 5927 5.2" "an ICMP error does not end a synchronized connection, nor a soft one an embryonic connection";
     I4 "RFC 1191" "an ICMP error lowers the path MTU";
     I7 "RFC 6633, RFC 1122 3.2.2.2" "source quench and redirects are ignored";
     I11 "RFC 5927 4.1" "an ICMP error about a segment that is not in flight is ignored";

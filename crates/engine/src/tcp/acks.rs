@@ -27,7 +27,7 @@ impl Connection {
         if ack.after(self.snd.nxt) {
             return Err(self.challenge(shared, now, Rule::S52));
         }
-        if ack.before(self.snd.oldest_ack()) {
+        if ack.before(self.snd.oldest_ack(self.octets.sent)) {
             return Err(self.challenge(shared, now, Rule::S53));
         }
         self.probes = 0;
@@ -43,14 +43,26 @@ impl Connection {
         if ack.after(before) {
             self.progress(shared, now);
         }
-        if !ack.before(self.snd.una) {
-            self.snd.update_window(seg.seq(), ack, wnd);
+        if !ack.before(self.snd.una) && self.snd.update_window(seg.seq(), ack, wnd) {
+            self.window_opened(shared, now);
         }
         // Only now is the segment known to be the peer's (RFC 7323 section 4.3).
         if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) {
             self.rcv.note(timestamps, seg.seq(), now);
         }
         Ok(())
+    }
+
+    /// The peer's window was shut: that nothing came through was its will, not the path's. What is
+    /// sent now is not waited for as long as the last probe was, and its time limits start anew.
+    fn window_opened(&mut self, shared: &Shared, now: Instant) {
+        self.rtt.progress();
+        self.stalled_since = self.stalled_since.map(|_| now);
+        self.timers.stop(Timer::User);
+        self.arm(shared, now);
+        if self.timers.is_running(Timer::Retransmission) {
+            self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+        }
     }
 
     /// RFC 5681 section 2: what counts as a duplicate ACK.

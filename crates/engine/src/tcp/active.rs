@@ -43,7 +43,8 @@ impl Stack {
         }
         let flow = self.tcp.free_flow(&mut self.shared, FourTuple { local, remote })?;
         let shared = &self.shared;
-        Ok(self.tcp.insert(flow, |id| Handshake::connect(shared, id, flow)))
+        let now = self.tcp.clock();
+        Ok(self.tcp.insert(flow, |id| Handshake::connect(shared, now, id, flow)))
     }
 }
 

@@ -104,24 +104,36 @@ impl Connection {
         if !seg.has(TcpFlags::RST) {
             return Ok(());
         }
-        let seq = seg.seq();
-        // R6: after its FIN a peer may reset with the number of that FIN.
-        let at_fin = !self.state.may_receive() && seq + 1 == self.rcv.nxt;
-        if seq == self.rcv.nxt || at_fin {
-            return Err(self.reset_by(shared, now, seg));
+        if let Some(rule) = self.exact_reset(shared, seg.seq()) {
+            return Err(self.reset_by(shared, now, seg, rule));
         }
-        if seq.within(self.rcv.nxt, self.rcv.wnd()) {
+        if seg.seq().within(self.rcv.nxt, self.rcv.wnd()) {
             return Err(self.challenge(shared, now, Rule::R2));
         }
         Err(Verdict::Dropped(Rule::R4.into()))
     }
 
-    fn reset_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
-        let rule = match self.state {
-            State::Established | State::FinWait1 | State::FinWait2 => Rule::R1,
-            State::CloseWait => Rule::R15,
-            State::Closing | State::LastAck => Rule::R16,
-        };
+    /// The rule by which a reset with this number ends the connection. RCV.NXT counts text that is
+    /// not acknowledged yet (R1a), and a shut window lets it pass (R7).
+    fn exact_reset(&self, shared: &Shared, seq: RcvSeq) -> Option<Rule> {
+        if seq == self.rcv.nxt {
+            return Some(match self.state {
+                State::Established | State::FinWait1 | State::FinWait2 => Rule::R1,
+                State::CloseWait => Rule::R15,
+                State::Closing | State::LastAck => Rule::R16,
+            });
+        }
+        if !shared.config.tcp.lenient_resets {
+            return None;
+        }
+        if !self.state.may_receive() && seq + 1 == self.rcv.nxt {
+            return Some(Rule::R6);
+        }
+        let reported = self.negotiated.sack && self.rcv.end_of_sack(&self.incoming) == Some(seq);
+        reported.then_some(Rule::R5)
+    }
+
+    fn reset_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
         shared.counters.tcp_established_resets += 1;
         let said = ResetReason::from_payload(seg.text);
         let aborted = seg.has(TcpFlags::ACK);

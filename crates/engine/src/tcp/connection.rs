@@ -110,6 +110,8 @@ pub(crate) struct Opened {
     pub settings: Settings,
     pub waits: Waits,
     pub owned: bool,
+    /// The user has closed already (E2).
+    pub closing: bool,
     pub last_challenge: Option<Instant>,
 }
 
@@ -124,7 +126,7 @@ impl Connection {
             origin: opened.origin,
             opened: opened.opened,
             established: now,
-            state: State::Established,
+            state: if opened.closing { State::FinWait1 } else { State::Established },
             negotiated: opened.negotiated,
             ts_offset: opened.ts_offset,
             mss,

@@ -76,7 +76,11 @@ impl Connection {
     fn retransmit(&mut self, shared: &mut Shared, now: Instant) {
         let config = &shared.config.tcp;
         let retries = if self.owned { config.retries } else { config.orphan_retries };
-        if self.stalled_for(now) >= retries::budget(config, retries) {
+        let budget = retries::budget(config, retries);
+        // A peer that shut its window over what is in flight, and says so again each time, is alive
+        // (RFC 9293 section 3.8.6.1).
+        let shut = self.owned && self.snd.wnd == 0 && now - self.heard < budget;
+        if self.stalled_for(now) >= budget && !shut {
             return self.give_up(
                 shared,
                 now,
@@ -116,9 +120,13 @@ impl Connection {
             self.owed.force = true;
             return;
         }
-        // Unanswered probes are limited as text is (H9); answered ones are not (S98).
+        // Unanswered probes are limited as text is (H9); answered ones are not (S98), unless nobody
+        // owns the connection any more.
         if self.probes > 0 && now - self.heard >= retries::budget(config, config.retries) {
             return self.give_up(shared, now, TimeLimit::Retransmission, Rule::S92);
+        }
+        if !self.owned && self.stalled_for(now) >= retries::budget(config, config.orphan_retries) {
+            return self.give_up(shared, now, TimeLimit::Retransmission, Rule::S95);
         }
         self.probes += 1;
         self.owed.probe = true;

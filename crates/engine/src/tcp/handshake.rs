@@ -52,6 +52,10 @@ pub(crate) struct Handshake {
     pub deadline: Option<Instant>,
     pub owes_syn: bool,
     pub owes_ack: Option<Rule>,
+    /// The reset that ends it from our side goes out first (S44).
+    pub owes_reset: Option<Rule>,
+    /// The user has closed: FIN follows the handshake (E2).
+    pub closing: bool,
     pub last_answer: Option<Instant>,
     /// The SYN was hurried once already (S20, D34).
     pub hurried: bool,
@@ -60,12 +64,12 @@ pub(crate) struct Handshake {
 
 impl Handshake {
     /// An active open.
-    pub fn connect(shared: &Shared, id: ConnId, flow: FourTuple) -> Self {
+    pub fn connect(shared: &Shared, now: Instant, id: ConnId, flow: FourTuple) -> Self {
         Self {
             id,
             flow,
             origin: Origin::Active,
-            opened: Instant::ZERO,
+            opened: now,
             phase: Phase::SynSent,
             listener: None,
             owned: true,
@@ -83,6 +87,8 @@ impl Handshake {
             deadline: None,
             owes_syn: true,
             owes_ack: None,
+            owes_reset: None,
+            closing: false,
             last_answer: None,
             hurried: false,
             end: None,
@@ -93,7 +99,6 @@ impl Handshake {
     pub fn passive(shared: &Shared, now: Instant, id: ConnId, seg: &Arrival<'_>, iss: SndSeq) -> Self {
         Self {
             origin: Origin::Passive,
-            opened: now,
             phase: Phase::SynReceived,
             owned: false,
             iss,
@@ -101,7 +106,7 @@ impl Handshake {
             peer: seg.tcp.options,
             peer_window: u32::from(seg.tcp.window),
             traffic_class: seg.ip.traffic_class,
-            ..Self::connect(shared, id, seg.flow())
+            ..Self::connect(shared, now, id, seg.flow())
         }
     }
 
@@ -141,10 +146,13 @@ impl Handshake {
         now: Instant,
         packet: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        if self.end.is_some() || self.phase == Phase::Held {
+        self.heed_user_timeout();
+        let (seq, flags, rule) = if let Some(rule) = self.owes_reset.take() {
+            shared.counters.tcp_out_resets += 1;
+            (self.iss + 1, TcpFlags::RST | TcpFlags::ACK, Some(rule))
+        } else if self.end.is_some() || self.phase == Phase::Held {
             return None;
-        }
-        let (seq, flags, rule) = if core::mem::take(&mut self.owes_syn) {
+        } else if core::mem::take(&mut self.owes_syn) {
             self.begin(shared, now);
             let ack = if self.phase == Phase::SynSent { TcpFlags::empty() } else { TcpFlags::ACK };
             (self.iss, TcpFlags::SYN | ack, None)
@@ -174,6 +182,14 @@ impl Handshake {
             Some(_) => self.retransmissions += 1,
         }
         self.deadline = Some(now + self.rtt.rto(&shared.config.tcp));
+        self.heed_user_timeout();
+    }
+
+    /// The user timeout, which may have been set since the SYN was sent, can come before the RTO.
+    fn heed_user_timeout(&mut self) {
+        if let (Some(at), Some(limit)) = (self.deadline, self.settings.user_timeout) {
+            self.deadline = Some(at.min(self.opened + limit));
+        }
     }
 
     fn header(&self, shared: &Shared, now: Instant, seq: SndSeq, flags: TcpFlags) -> TcpHeader {
@@ -195,23 +211,18 @@ impl Handshake {
         }
     }
 
-    /// The header of a reset that ends the handshake from our side (S44).
-    pub fn reset_header(&self) -> TcpHeader {
+    /// The header of the answer "refused" to a SYN that the embedder held (X1): as S1.
+    pub fn refusal_header(&self) -> TcpHeader {
         TcpHeader {
             src_port: self.flow.local.port(),
             dst_port: self.flow.remote.port(),
-            seq: (self.iss + 1).0,
+            seq: 0,
             ack: (self.irs + 1).0,
             flags: TcpFlags::RST | TcpFlags::ACK,
             window: 0,
             urgent: 0,
             options: TcpOptions::default(),
         }
-    }
-
-    /// The header of the answer "refused" to a SYN that the embedder held (X1): as S1.
-    pub fn refusal_header(&self) -> TcpHeader {
-        TcpHeader { seq: 0, ..self.reset_header() }
     }
 
     /// The header of the peer's SYN, as far as it is remembered, for an ICMP error to quote.
@@ -314,7 +325,8 @@ impl Handshake {
                 rtt,
                 settings: self.settings,
                 waits: core::mem::take(&mut self.waits),
-                owned: true,
+                owned: self.owned || self.listener.is_some(),
+                closing: self.closing,
                 last_challenge: self.last_answer,
             },
         )

@@ -85,7 +85,7 @@ impl Handshake {
                 Verdict::Accepted
             }
             // A listener's embryonic connection goes only if the error is hard (RFC 5927 section 5.2).
-            Meaning::Soft if passive => Verdict::Accepted,
+            Meaning::Soft if passive => Verdict::Dropped(Rule::I2.into()),
             Meaning::Soft | Meaning::Hard => {
                 self.finish(Cause::Unreachable(error), Party::Network(from), Rule::I1, None, now);
                 Verdict::Ended(Rule::I1)

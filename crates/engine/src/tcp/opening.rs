@@ -96,6 +96,9 @@ impl Handshake {
             }
             return Goes(self.another_syn(shared, now, seg));
         }
+        if !seg.has(TcpFlags::ACK) {
+            return Goes(Verdict::Dropped(Rule::S34.into()));
+        }
         Goes(reset::reply(shared, now, seg, Rule::S30))
     }
 
@@ -114,7 +117,7 @@ impl Handshake {
             return Goes(reset::reply(shared, now, seg, rule));
         }
         let first = if syn && seg.seq() == self.irs { seg.seq() + 1 } else { seg.seq() };
-        if !first.within(self.irs + 1, Self::rcv_wnd(shared)) {
+        if self.is_old(shared, seg) || !first.within(self.irs + 1, Self::rcv_wnd(shared)) {
             return Goes(self.answer(shared, now, Rule::S33));
         }
         if syn && seg.seq() != self.irs {
@@ -128,6 +131,16 @@ impl Handshake {
             return Goes(Verdict::Dropped(Rule::S34.into()));
         }
         Complete
+    }
+
+    /// PAWS (RFC 7323 section 5.3): whether the segment is older than the peer's SYN.
+    fn is_old(&self, shared: &Shared, seg: &Arrival<'_>) -> bool {
+        match (self.peer.timestamps, seg.tcp.options.timestamps) {
+            (Some(syn), Some(ts)) if shared.config.tcp.timestamps => {
+                (ts.val.wrapping_sub(syn.val) as i32) < 0
+            }
+            _ => false,
+        }
     }
 
     /// RST (R12, R13): exact ends the handshake, in the window is challenged, else it is ignored.

@@ -1,9 +1,9 @@
 //! A connection that is over for the wire and still has a user.
 
-use super::TcpError;
 use super::connection::Connection;
 use super::handshake::Handshake;
 use super::settings::Settings;
+use super::{TcpError, TcpState};
 use crate::buffer::RecvRing;
 use crate::end::{Cause, End, FourTuple, Party};
 use crate::{Config, Rule};
@@ -29,15 +29,15 @@ impl Over {
         if end.rule == Rule::S64 {
             incoming.consume(usize::MAX);
         }
-        // R15: after the peer's FIN the reader has its end of the stream; only a writer is told.
-        let after_fin = end.rule == Rule::R15;
+        // After the peer's FIN the reader has its end of the stream; only a writer is told (R15).
         let error = error(&end);
-        let write_error = match error {
-            Some(_) if after_fin && config.tcp.broken_pipe_in_close_wait => Some(TcpError::BrokenPipe),
-            Some(error) if after_fin => Some(error),
-            _ => None,
+        let broken_pipe = config.tcp.broken_pipe_in_close_wait;
+        let (pending, write_error) = match (end.state, end.cause) {
+            (TcpState::CloseWait, Cause::Reset) if broken_pipe => (None, Some(TcpError::BrokenPipe)),
+            (TcpState::CloseWait | TcpState::Closing | TcpState::LastAck, _) => (None, error),
+            _ => (error, None),
         };
-        Self { flow, incoming, pending: error.filter(|_| !after_fin), write_error, settings, end }
+        Self { flow, incoming, pending, write_error, settings, end }
     }
 
     pub fn of_handshake(handshake: &Handshake, end: End) -> Self {

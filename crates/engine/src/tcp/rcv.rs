@@ -79,6 +79,11 @@ impl Rcv {
         }
     }
 
+    /// The number after the last octet that arrived early.
+    pub fn end_of_sack(&self, ring: &RecvRing) -> Option<RcvSeq> {
+        ring.early().end().map(|at| self.nxt + (at - ring.next()) as u32)
+    }
+
     /// The SACK option: what came twice (RFC 2883), then early text, the newest first
     /// (RFC 2018 section 4).
     pub fn sack_blocks(&mut self, ring: &RecvRing, most: usize) -> SackBlocks {

@@ -1,7 +1,9 @@
 //! What the user of a connection has set, and what it waits for.
 
-use super::Keepalive;
+use super::{ConnId, Keepalive};
 use crate::config::TcpConfig;
+use crate::event::Event;
+use crate::shared::Shared;
 use core::time::Duration;
 
 /// What the user has set.
@@ -25,6 +27,18 @@ pub(crate) struct Waits {
     pub read: bool,
     pub write: bool,
     pub drain: bool,
+}
+
+impl Waits {
+    /// The connection is over, and there is an error or an end to be told to who waits.
+    pub fn wake(self, shared: &mut Shared, id: ConnId) {
+        if self.read {
+            shared.events.push(Event::Readable(id));
+        }
+        if self.write || self.drain {
+            shared.events.push(Event::Writable(id));
+        }
+    }
 }
 
 impl Default for Waits {

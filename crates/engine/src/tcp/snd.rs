@@ -34,19 +34,23 @@ impl Snd {
         if self.nxt.after(edge) && self.nxt - edge >= 1 << shift { edge } else { self.nxt }
     }
 
-    /// The oldest acknowledgment that is believed (RFC 5961 section 5.2).
-    pub fn oldest_ack(&self) -> SndSeq {
-        self.una - self.max_wnd.min(self.una - self.iss)
+    /// The oldest acknowledgment that is believed once `acked` octets were acknowledged
+    /// (RFC 5961 section 5.2; before a window was used up, its size says nothing).
+    pub fn oldest_ack(&self, acked: u64) -> SndSeq {
+        self.una - u64::from(self.max_wnd).min(acked) as u32
     }
 
     /// Takes over a window, unless the segment is older than the one that told the last
-    /// (RFC 9293 section 3.10.7.4, fifth).
-    pub fn update_window(&mut self, seq: RcvSeq, ack: SndSeq, wnd: u32) {
-        if self.wl1.before(seq) || (self.wl1 == seq && !ack.before(self.wl2)) {
-            self.wnd = wnd;
-            self.wl1 = seq;
-            self.wl2 = ack;
-            self.max_wnd = self.max_wnd.max(wnd);
+    /// (RFC 9293 section 3.10.7.4, fifth). `true` if it was shut and is open now.
+    pub fn update_window(&mut self, seq: RcvSeq, ack: SndSeq, wnd: u32) -> bool {
+        if !self.wl1.before(seq) && (self.wl1 != seq || ack.before(self.wl2)) {
+            return false;
         }
+        let opens = self.wnd == 0 && wnd > 0;
+        self.wnd = wnd;
+        self.wl1 = seq;
+        self.wl2 = ack;
+        self.max_wnd = self.max_wnd.max(wnd);
+        opens
     }
 }

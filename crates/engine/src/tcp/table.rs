@@ -230,6 +230,7 @@ impl TcpTable {
             return Verdict::Dropped(DropReason::Unwanted);
         };
         let (listener, active) = (handshake.listener, handshake.phase == Phase::SynSent);
+        let owned = handshake.owned;
         let mut connection = Box::new(handshake.establish(shared, now));
         let syn = seg.has(TcpFlags::SYN);
         let verdict = if syn {
@@ -247,7 +248,8 @@ impl TcpTable {
         self.entries[id].socket = Socket::Open(connection);
         match listener {
             Some(listener) => self.offer(shared, listener, id),
-            None => shared.events.push(Event::Connected(id)),
+            None if owned => shared.events.push(Event::Connected(id)),
+            None => {}
         }
         verdict
     }
@@ -337,6 +339,7 @@ impl TcpTable {
                 Some(Fate::Resetting(_)) => None,
                 Some(Fate::TimeWait(_) | Fate::Over(_)) => return self.bury(shared, now, id),
             },
+            Socket::Opening(handshake) if handshake.owes_reset.is_some() => None,
             Socket::Opening(handshake) if handshake.end.is_some() => {
                 return self.bury_handshake(shared, id);
             }
@@ -386,6 +389,9 @@ impl TcpTable {
             octets: connection.octets,
             end: end.clone(),
         })));
+        if connection.owned {
+            connection.waits.wake(shared, id);
+        }
         let over = connection.owned.then(|| Over::of_connection(&shared.config, connection, end));
         self.keep(id, over);
     }
@@ -406,6 +412,9 @@ impl TcpTable {
             end: end.clone(),
         })));
         self.demux.remove(&handshake.flow, id);
+        if handshake.owned {
+            handshake.waits.wake(shared, id);
+        }
         let over = handshake.owned.then(|| Over::of_handshake(handshake, end));
         self.keep(id, over);
     }

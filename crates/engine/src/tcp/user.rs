@@ -15,6 +15,9 @@ use core::net::SocketAddr;
 use core::task::Poll;
 use core::time::Duration;
 
+/// A timer that were shorter would never rest.
+const LEAST_INTERVAL: Duration = Duration::from_millis(1);
+
 /// A connection, seen by its user. From [`Stack::tcp`].
 #[derive(Debug)]
 pub struct Tcp<'a> {
@@ -144,6 +147,7 @@ impl Tcp<'_> {
     pub fn send(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
         let Self { table, shared, id } = self;
         match table.socket_mut(*id) {
+            Socket::Opening(handshake) if handshake.closing => Poll::Ready(Err(TcpError::BrokenPipe)),
             Socket::Opening(handshake) => {
                 handshake.waits.write = true;
                 Poll::Pending
@@ -265,18 +269,19 @@ impl Tcp<'_> {
     ///
     /// # Errors
     ///
-    /// [`TcpError::NotConnected`] after the connection's end. In SYN-SENT the attempt ends (S27).
+    /// [`TcpError::NotConnected`] after the connection's end. In SYN-SENT the attempt ends (S27); in
+    /// SYN-RECEIVED the FIN follows the handshake (E2).
     pub fn shutdown(&mut self) -> Result<(), TcpError> {
         let now = self.table.clock();
-        match self.socket_mut() {
-            Socket::Opening(handshake) => {
-                handshake.finish(Cause::Aborted, Party::Application, Rule::S27, None, now);
-            }
+        let Self { table, shared, id } = self;
+        match table.socket_mut(*id) {
+            Socket::Opening(handshake) if handshake.phase == Phase::SynReceived => handshake.closing = true,
+            Socket::Opening(handshake) => abort_handshake(shared, handshake, now),
             Socket::Open(connection) if connection.fate.is_some() => return Err(TcpError::NotConnected),
             Socket::Open(connection) => connection.state = connection.state.close(),
             Socket::Over(_) => return Err(TcpError::NotConnected),
         }
-        self.table.enqueue(self.id);
+        table.enqueue(*id);
         Ok(())
     }
 
@@ -303,6 +308,10 @@ impl Tcp<'_> {
     /// RST (S64). Else an orderly release, which goes on without a user.
     pub fn close(mut self) {
         let rule = match self.socket_mut() {
+            Socket::Opening(handshake) if handshake.may_finish() => {
+                handshake.closing = true;
+                None
+            }
             Socket::Opening(_) => Some(Rule::S64),
             Socket::Open(connection) => connection.close(),
             Socket::Over(_) => None,
@@ -339,8 +348,13 @@ impl Tcp<'_> {
         self.settings().nodelay
     }
 
-    /// `SO_KEEPALIVE` and its times; `None`: off.
+    /// `SO_KEEPALIVE` and its times, which are a millisecond at least; `None`: off.
     pub fn set_keepalive(&mut self, keepalive: Option<Keepalive>) {
+        let keepalive = keepalive.map(|times| Keepalive {
+            idle: times.idle.max(LEAST_INTERVAL),
+            interval: times.interval.max(LEAST_INTERVAL),
+            ..times
+        });
         self.set(|settings| settings.keepalive = keepalive);
     }
 
@@ -349,9 +363,10 @@ impl Tcp<'_> {
         self.settings().keepalive
     }
 
-    /// `TCP_USER_TIMEOUT`: how long text may stay unacknowledged; `None`: the retry limit decides.
+    /// `TCP_USER_TIMEOUT`: how long text may stay unacknowledged; `None` or zero: the retry limit
+    /// decides.
     pub fn set_user_timeout(&mut self, limit: Option<Duration>) {
-        self.set(|settings| settings.user_timeout = limit);
+        self.set(|settings| settings.user_timeout = limit.filter(|limit| !limit.is_zero()));
     }
 
     /// See [`set_user_timeout`](Self::set_user_timeout).
@@ -371,12 +386,20 @@ fn abort_handshake(shared: &mut Shared, handshake: &mut Handshake, now: crate::I
         Phase::Held => Rule::X1,
         Phase::SynReceived => Rule::S44,
     };
-    if handshake.phase == Phase::SynReceived {
-        reset::push(shared, &handshake.flow, handshake.reset_header(), rule);
-    } else if handshake.phase == Phase::Held {
-        reset::push(shared, &handshake.flow, handshake.refusal_header(), rule);
+    match handshake.phase {
+        Phase::SynSent => {}
+        Phase::Held => reset::push(shared, &handshake.flow, handshake.refusal_header(), rule),
+        Phase::SynReceived => handshake.owes_reset = Some(rule),
     }
     handshake.finish(Cause::Aborted, Party::Application, rule, None, now);
+}
+
+impl Handshake {
+    /// Whether a CLOSE waits for the end of the handshake (E2), instead of ending it.
+    fn may_finish(&self) -> bool {
+        let aborts = self.settings.linger.is_some_and(|time| time.is_zero());
+        self.phase == Phase::SynReceived && self.end.is_none() && !aborts
+    }
 }
 
 impl Connection {

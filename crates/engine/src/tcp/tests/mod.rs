@@ -1,6 +1,22 @@
 //! TCP in virtual time: two stacks against each other, and one against segments made by hand.
+//!
+//! The tests by hand are grouped as the conformance list for resets is, and named after its numbers
+//! (`t1` ..) or after the rules of `docs/resets.md` (`s20` ..): A answers without a connection, B
+//! SYN-RECEIVED, C received resets, D validation, E what the user sees, F half-open connections, G close
+//! and abort, H TIME-WAIT, I orderly release, J hardening, K ICMP. Each test runs for IPv4 and IPv6.
 
+mod a_closed;
+mod a_listen;
 mod abort;
+mod b_syn_received;
+mod c_resets;
 mod cookies;
+mod d_validation;
+mod e_user;
+mod f_half_open;
+mod f_time_limits;
+mod k_icmp;
+mod notation;
 mod pair;
+mod peer;
 mod streams;

@@ -1,0 +1,172 @@
+//! A, continued: LISTEN and SYN-SENT.
+
+use super::peer::{Kind, Peer, both};
+use crate::TcpState;
+
+/// Whether a peer can still connect.
+fn still_listens(p: &mut Peer) {
+    assert_eq!(p.on("S seq=0 port=7000"), "accepted | 7000: S. seq=0 ack=1");
+    assert_eq!(p.on(". seq=1 ack=1 port=7000"), "accepted");
+    assert_eq!(p.told(), "Incoming");
+}
+
+#[test]
+fn t16_an_ack_to_a_listener_is_reset_and_the_listener_goes_on() {
+    both(|v6| {
+        for segment in [
+            ". seq=9 ack=7000",
+            "P. seq=9 ack=7000 len=5",
+            "F. seq=9 ack=7000",
+            "S. seq=9 ack=7000",
+            "SF. seq=9 ack=7000",
+        ] {
+            let mut p = Peer::listening(v6);
+            assert_eq!(p.on(segment), "answered S10 | R seq=7000", "{segment}");
+            still_listens(&mut p);
+        }
+    });
+}
+
+#[test]
+fn t17_t18_what_neither_opens_nor_acknowledges_is_dropped_by_a_listener() {
+    both(|v6| {
+        for (segment, expected) in [
+            ("F seq=9", "dropped S13"),
+            ("- seq=9", "dropped S13"),
+            ("P seq=9 len=5", "dropped S13"),
+            ("FPU seq=9", "dropped S13"),
+            // The choice of Linux; RFC 9293 would take the SYN.
+            ("SF seq=9", "dropped S14"),
+        ] {
+            let mut p = Peer::listening(v6);
+            assert_eq!(p.on(segment), expected, "{segment}");
+            still_listens(&mut p);
+        }
+    });
+}
+
+/// S15: there is no TCP Fast Open.
+#[test]
+fn t21_text_on_a_syn_is_not_acknowledged_and_taken_when_sent_again() {
+    both(|v6| {
+        let mut p = Peer::listening(v6);
+        assert_eq!(p.on("S seq=0 len=7 mss=1460"), "accepted | S. seq=0 ack=1");
+        assert_eq!(p.on("P. seq=1 ack=1 len=7"), "accepted");
+        p.accept();
+        assert_eq!(p.run(40), "40: . seq=1 ack=8");
+        assert_eq!(p.receive(), "7");
+    });
+}
+
+#[test]
+fn t22_an_unacceptable_ack_in_syn_sent_is_reset_and_the_attempt_goes_on() {
+    both(|v6| {
+        for (segment, expected) in [
+            (". seq=500 ack=0", "answered S20 | R seq=0"),
+            (". seq=500 ack=6", "answered S20 | R seq=6"),
+            ("P. seq=500 ack=6 len=3", "answered S20 | R seq=6"),
+            ("F. seq=500 ack=-9", "answered S20 | R seq=-9"),
+            ("S. seq=0 ack=10 mss=1460", "answered S20 | R seq=10"),
+            ("S. seq=0 ack=0 mss=1460", "answered S20 | R seq=0"),
+        ] {
+            let mut p = Peer::syn_sent(v6);
+            assert_eq!(p.on(segment), expected, "{segment}");
+            assert_eq!((p.state(), p.told().as_str()), (TcpState::SynSent, ""));
+            p.complete(Kind::Plain);
+        }
+    });
+}
+
+#[test]
+fn t23_t24_what_says_nothing_in_syn_sent_is_dropped() {
+    both(|v6| {
+        for (segment, expected) in [
+            (". seq=500 ack=1", "dropped S23"),
+            ("P. seq=500 ack=1 len=3", "dropped S23"),
+            ("F. seq=500 ack=1", "dropped S23"),
+            ("R seq=0", "dropped R11a"),
+            ("R seq=500", "dropped R11a"),
+            ("SR seq=500", "dropped R11a"),
+            ("F seq=500", "dropped S24"),
+            ("- seq=500", "dropped S24"),
+            ("P seq=500 len=3", "dropped S24"),
+        ] {
+            let mut p = Peer::syn_sent(v6);
+            assert_eq!(p.on(segment), expected, "{segment}");
+            assert_eq!(p.state(), TcpState::SynSent);
+            assert_eq!(p.run(1000), "1000: S seq=0");
+            p.complete(Kind::Plain);
+        }
+    });
+}
+
+/// S22 is Linux's alone (RFC 7323 does not ask for it): a TSecr that we did not send is not tested
+/// in SYN-SENT, neither on a SYN|ACK nor on a reset. The ACK number alone decides.
+#[test]
+fn t25_a_foreign_tsecr_in_syn_sent_is_not_tested() {
+    both(|v6| {
+        let mut p = Peer::syn_sent(v6);
+        p.timestamps = true;
+        let expected = "accepted | . seq=1 ack=1";
+        assert_eq!(p.on("S. seq=0 ack=1 mss=1460 sackok ecr=12345"), expected);
+        let mut p = Peer::syn_sent(v6);
+        assert_eq!(p.on("R. seq=0 ack=1 tsok ecr=12345"), "ended R11");
+    });
+}
+
+/// D34: what looks like the challenge ACK of an old incarnation is worth one hurried SYN; a SYN|ACK
+/// or a reset is worth none.
+#[test]
+fn t26_the_syn_is_hurried_once_and_not_by_a_reset() {
+    both(|v6| {
+        let mut p = Peer::syn_sent(v6);
+        assert_eq!(p.on(". seq=500 ack=6"), "answered S20 | R seq=6");
+        assert_eq!(p.run(900), "10: S seq=0");
+        assert_eq!(p.on(". seq=500 ack=6"), "answered S20 | R seq=6");
+        assert_eq!(p.run(200), "110: S seq=0", "not hurried again");
+
+        for segment in ["R. seq=500 ack=6", "R. seq=500 ack=0"] {
+            let mut p = Peer::syn_sent(v6);
+            assert_eq!(p.on(segment), "dropped S21", "{segment}");
+            assert_eq!(p.run(1000), "1000: S seq=0");
+        }
+    });
+}
+
+/// S27 by every call that gives an attempt up: nothing is sent, the end is told once.
+#[test]
+fn s27_an_attempt_is_given_up_in_silence() {
+    both(|v6| {
+        for how in ["close", "abort", "shutdown", "linger"] {
+            let mut p = Peer::syn_sent(v6);
+            match how {
+                "close" => p.tcp().close(),
+                "abort" => p.tcp().abort(),
+                "shutdown" => p.tcp().shutdown().unwrap(),
+                _ => {
+                    p.tcp().set_linger(Some(core::time::Duration::ZERO));
+                    p.tcp().close();
+                }
+            }
+            assert_eq!(p.out(), "", "{how}");
+            assert_eq!(p.ends(), "aborted by the local application in SYN-SENT (S27)", "{how}");
+            p.assert_gone();
+            assert_eq!(p.on("S. seq=0 ack=1"), "answered S4 | R seq=1");
+        }
+    });
+}
+
+/// The record of an attempt that ends before its SYN left names the time of the call.
+#[test]
+fn s27_before_the_syn_was_sent() {
+    both(|v6| {
+        let mut p = Peer::new(v6);
+        p.run(500);
+        p.open();
+        p.tcp().close();
+        assert_eq!(p.out(), "");
+        let ended = p.ended.pop().unwrap();
+        assert_eq!(ended.opened, ended.end.at);
+        p.assert_gone();
+    });
+}
