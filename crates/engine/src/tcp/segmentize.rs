@@ -124,7 +124,7 @@ impl Connection {
         let edge = self.snd.edge();
         if end.after(seq) && edge.after(seq) {
             let len = (end - seq).min(edge - seq).min(self.mss);
-            return Some(Plan { seq, len, flags: self.flags_at(seq + len, false), rule: None });
+            return Some(Plan { seq, len, flags: self.flags_at(seq, len, false), rule: None });
         }
         let Some(last) = self.recovery.flight.last().copied() else {
             self.owed.tail_probe = false;
@@ -139,7 +139,7 @@ impl Connection {
         let (end, end_of_text) = (seq + octets, self.end_of_text());
         let fin = end.after(end_of_text);
         let len = octets - u32::from(fin);
-        Plan { seq, len, flags: self.flags_at(seq + len, fin), rule: None }
+        Plan { seq, len, flags: self.flags_at(seq, len, fin), rule: None }
     }
 
     /// Text that the windows let go, or the FIN after it.
@@ -158,7 +158,7 @@ impl Connection {
         if len == 0 && !fin {
             return None;
         }
-        Some(Plan { seq, len, flags: self.flags_at(seq + len, fin), rule: None })
+        Some(Plan { seq, len, flags: self.flags_at(seq, len, fin), rule: None })
     }
 
     /// How much of `available` octets goes now: whole segments; the rest only if the Nagle algorithm
@@ -190,10 +190,11 @@ impl Connection {
         (most - most % self.mss).max(self.mss)
     }
 
-    /// The flags of a segment whose text ends at `end`.
-    fn flags_at(&self, end: SndSeq, fin: bool) -> TcpFlags {
+    /// The flags of a segment with this text: PSH with the last that we have.
+    fn flags_at(&self, seq: SndSeq, len: u32, fin: bool) -> TcpFlags {
+        let end = seq + len;
         let mut flags = TcpFlags::ACK;
-        flags.set(TcpFlags::PSH, end == self.end_of_text() && !self.outgoing.is_empty());
+        flags.set(TcpFlags::PSH, len > 0 && end == self.end_of_text());
         flags.set(TcpFlags::FIN, fin && end == self.end_of_text());
         flags
     }

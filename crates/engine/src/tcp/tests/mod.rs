@@ -15,6 +15,8 @@ mod d_validation;
 mod e_user;
 mod f_half_open;
 mod f_time_limits;
+mod g_close;
+mod g_listener;
 mod k_icmp;
 mod notation;
 mod pair;
