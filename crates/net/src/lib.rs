@@ -95,3 +95,8 @@ pub use lastack_engine::{
 pub use lastack_link as link;
 pub use lastack_wire::icmp::IcmpError;
 pub use lastack_wire::reset_reason::ResetReason;
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
