@@ -32,6 +32,9 @@ impl Connection {
         self.check_syn(shared, now, seg)?; // fourth
         self.heard = now;
         self.process_ack(shared, now, seg)?; // fifth
+        if self.fate.is_some() {
+            return Ok(()); // it acknowledged our FIN, and both directions are finished
+        }
         self.process_text(shared, now, seg)?; // seventh
         self.process_fin(shared, now, seg); // eighth
         Ok(())
@@ -160,8 +163,14 @@ impl Connection {
         if !self.state.may_receive() {
             return Err(Verdict::Dropped(Rule::S84.into()));
         }
+        // What lies beyond a FIN that came early is no text.
+        let len = self.rcv.fin.map_or(usize::MAX, |fin| fin.offset_from(seg.seq()).max(0) as usize);
+        if len == 0 {
+            return Err(Verdict::Dropped(Rule::S84.into()));
+        }
         let old = if seg.seq().before(self.rcv.nxt) { self.rcv.nxt - seg.seq() } else { 0 };
-        let Some(text) = seg.text.get(old as usize..).filter(|text| !text.is_empty()) else {
+        let text = &seg.text[..seg.text.len().min(len)];
+        let Some(text) = text.get(old as usize..).filter(|text| !text.is_empty()) else {
             self.owed.pure_ack();
             return Ok(());
         };
@@ -184,7 +193,9 @@ impl Connection {
                 self.owed.pure_ack();
                 if self.incoming.early().holding(at).is_some() {
                     self.rcv.duplicate = Some((seq, seq + text.len() as u32));
-                    return Err(Verdict::Dropped(DropReason::Duplicate));
+                    // A FIN after it may be new.
+                    let fin = seg.has(TcpFlags::FIN);
+                    return if fin { Ok(()) } else { Err(Verdict::Dropped(DropReason::Duplicate)) };
                 }
                 return Err(Verdict::Dropped(DropReason::NoSpace));
             }
@@ -229,10 +240,12 @@ impl Connection {
                 self.owed.ack = true; // E14: the peer did not see our ACK of it
                 return;
             }
-            if fin.after(self.rcv.nxt) {
+            if fin.after(self.rcv.nxt) && seg.text.is_empty() {
                 self.owed.pure_ack();
             }
-            self.rcv.fin.get_or_insert(fin);
+            let fin = *self.rcv.fin.get_or_insert(fin);
+            self.incoming.cut_early(self.rcv.position(&self.incoming, fin));
+            self.owed.ack = true;
         }
         if self.rcv.fin != Some(self.rcv.nxt) || !self.state.may_receive() || self.fate.is_some() {
             return;

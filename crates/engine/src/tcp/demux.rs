@@ -1,11 +1,11 @@
 //! From a four-tuple to what it belongs to, in constant time.
 
+use super::ConnId;
 use super::time_wait::TimeWait;
-use super::{ConnId, TcpError};
 use crate::end::FourTuple;
 use crate::isn::{Secret, Seeded};
 use crate::{Config, Instant};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use core::hash::BuildHasher;
 use hashbrown::{HashMap, HashTable};
 
@@ -15,9 +15,10 @@ pub(crate) struct Demux {
     hasher: Seeded,
     live: HashTable<Live>,
     waiting: HashMap<FourTuple, TimeWait, Seeded>,
-    /// Entries in TIME-WAIT in the order of their deadlines. A deadline that moved is found out when
-    /// the old one has come.
+    /// Entries in TIME-WAIT in the order of their deadlines, all being as long.
     deadlines: VecDeque<(Instant, FourTuple)>,
+    /// The deadlines that had moved when the first one came.
+    moved: BTreeSet<(Instant, FourTuple)>,
 }
 
 /// A live connection. It knows its four-tuple itself, so that a table of many stays small: what an
@@ -32,12 +33,6 @@ struct Live {
 #[derive(Debug)]
 pub(crate) struct NoRoom;
 
-impl From<NoRoom> for TcpError {
-    fn from(_: NoRoom) -> Self {
-        Self::Aborted
-    }
-}
-
 impl Demux {
     pub fn new(secret: &Secret) -> Self {
         Self {
@@ -45,6 +40,7 @@ impl Demux {
             live: HashTable::new(),
             waiting: HashMap::with_hasher(secret.table()),
             deadlines: VecDeque::new(),
+            moved: BTreeSet::new(),
         }
     }
 
@@ -96,17 +92,31 @@ impl Demux {
 
     /// When the next entry in TIME-WAIT may expire.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.front().map(|(at, _)| *at)
+        let (first, moved) = (self.deadlines.front(), self.moved.first());
+        first.into_iter().chain(moved).map(|(at, _)| *at).min()
     }
 
     /// Forgets the entries in TIME-WAIT whose time has come.
     pub fn expire(&mut self, now: Instant) {
         while let Some((_, flow)) = self.deadlines.pop_front_if(|(at, _)| *at <= now) {
-            match self.waiting.get(&flow) {
-                Some(entry) if entry.deadline > now => self.deadlines.push_back((entry.deadline, flow)),
-                Some(_) => self.remove_time_wait(&flow),
-                None => {} // reopened since
+            self.expire_one(now, flow);
+        }
+        while let Some((at, flow)) = self.moved.pop_first() {
+            if at > now {
+                self.moved.insert((at, flow));
+                break;
             }
+            self.expire_one(now, flow);
+        }
+    }
+
+    fn expire_one(&mut self, now: Instant, flow: FourTuple) {
+        match self.waiting.get(&flow) {
+            Some(entry) if entry.deadline > now => {
+                self.moved.insert((entry.deadline, flow));
+            }
+            Some(_) => self.remove_time_wait(&flow),
+            None => {} // reopened since
         }
     }
 }

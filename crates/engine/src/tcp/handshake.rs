@@ -54,6 +54,8 @@ pub(crate) struct Handshake {
     pub owes_ack: Option<Rule>,
     /// The reset that ends it from our side goes out first (S44).
     pub owes_reset: Option<Rule>,
+    /// The connection before it is still in TIME-WAIT.
+    pub reopens: bool,
     /// The user has closed: FIN follows the handshake (E2).
     pub closing: bool,
     pub last_answer: Option<Instant>,
@@ -88,6 +90,7 @@ impl Handshake {
             owes_syn: true,
             owes_ack: None,
             owes_reset: None,
+            reopens: false,
             closing: false,
             last_answer: None,
             hurried: false,

@@ -170,7 +170,11 @@ impl TcpTable {
             iss = last + ISS_GAP + (shared.secret.draw() as u32 >> 8);
         }
         self.embryonic += 1;
-        self.insert(flow, |id| Handshake::passive(shared, now, id, seg, iss))
+        self.insert(flow, |id| {
+            let mut handshake = Handshake::passive(shared, now, id, seg, iss);
+            handshake.reopens = iss_after.is_some();
+            handshake
+        })
     }
 
     /// S37: whether a complete handshake finds no room in the accept queue, and what becomes of the

@@ -183,16 +183,18 @@ impl TcpTable {
         reset::reply(shared, now, seg, rule)
     }
 
-    /// RFC 6191: a new SYN in TIME-WAIT. Without a listener it is acknowledged, not reset (Q11).
+    /// RFC 6191: a new SYN in TIME-WAIT. If nobody listens it is acknowledged, not reset (Q11). The
+    /// entry stays until the handshake is complete: if the SYN was an old copy, the connection is in
+    /// TIME-WAIT as before (RFC 1122 section 4.2.2.13).
     fn reopen(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, after: SndSeq) -> Verdict {
         let flow = seg.flow();
-        let listener = self.listeners.find(flow.local).and_then(|id| self.listeners.get(id));
-        let wanted = listener.map_or(shared.config.intercept.tcp, |listener| !listener.is_full());
-        if !wanted {
-            return Verdict::Dropped(Rule::Q2.into());
+        if shared.config.intercept.tcp || self.listeners.find(flow.local).is_some() {
+            return self.arrives_for_nobody(shared, now, seg, Some(after));
         }
-        self.demux.remove_time_wait(&flow);
-        self.arrives_for_nobody(shared, now, seg, Some(after))
+        match self.demux.time_wait(&flow) {
+            Some(entry) => entry.answer(shared, now, seg),
+            None => Verdict::Dropped(Rule::Q2.into()),
+        }
     }
 
     /// The embryonic connections of a listener. Closing one is rare enough for a walk over all.
@@ -230,7 +232,7 @@ impl TcpTable {
             return Verdict::Dropped(DropReason::Unwanted);
         };
         let (listener, active) = (handshake.listener, handshake.phase == Phase::SynSent);
-        let owned = handshake.owned;
+        let (owned, reopens, flow) = (handshake.owned, handshake.reopens, handshake.flow);
         let mut connection = Box::new(handshake.establish(shared, now));
         let syn = seg.has(TcpFlags::SYN);
         let verdict = if syn {
@@ -246,6 +248,9 @@ impl TcpTable {
         }
         self.embryonic -= usize::from(connection.origin == Origin::Passive);
         self.entries[id].socket = Socket::Open(connection);
+        if reopens {
+            self.demux.remove_time_wait(&flow);
+        }
         match listener {
             Some(listener) => self.offer(shared, listener, id),
             None if owned => shared.events.push(Event::Connected(id)),

@@ -51,7 +51,7 @@ impl TimeWait {
             return Waiting::Goes(Verdict::Dropped(Rule::R17.into()));
         }
         if seg.has(TcpFlags::SYN) {
-            if !seg.has(TcpFlags::ACK) && self.may_reopen(seg) {
+            if !seg.has(TcpFlags::ACK | TcpFlags::FIN) && self.may_reopen(seg) {
                 return Waiting::Reopen(self.snd_nxt);
             }
             return Waiting::Goes(self.answer(shared, now, seg)); // Q10, Q12: the time goes on
@@ -83,7 +83,8 @@ impl TimeWait {
         }
     }
 
-    fn answer(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+    /// Acknowledges what has arrived, within the limit.
+    pub fn answer(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         if self.last_ack.is_some_and(|last| now - last < shared.config.tcp.challenge_interval) {
             shared.counters.tcp_suppressed_acks += 1;
             return Verdict::Dropped(Rule::Q1.into());

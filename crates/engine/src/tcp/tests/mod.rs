@@ -17,6 +17,8 @@ mod f_half_open;
 mod f_time_limits;
 mod g_close;
 mod g_listener;
+mod h_time_wait;
+mod i_release;
 mod k_icmp;
 mod notation;
 mod pair;
