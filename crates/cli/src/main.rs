@@ -53,6 +53,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     namespace::intercept();
+    lab::intercept();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return explain(&error),

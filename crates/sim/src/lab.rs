@@ -6,10 +6,11 @@
 mod application;
 mod expect;
 mod forge;
+mod player;
 mod scenarios;
 mod script;
-mod virtual_player;
 
+pub use player::{Counterpart, Job};
 pub use scenarios::SCENARIOS;
 pub use script::{Call, Ending, Expected, FROM, Outcome, PORT, Reset, Script, Side, Step};
 
@@ -29,6 +30,8 @@ pub struct Scenario {
     pub topic: Topic,
     /// Where to read about it.
     pub reference: &'static str,
+    /// Whether the host on the right takes part. If not, it does not matter who plays it.
+    pub two_sided: bool,
     /// What is played.
     pub script: fn() -> Script,
 }
@@ -57,6 +60,10 @@ pub struct Setup {
     pub latency: Duration,
     /// What the initial sequence numbers follow from.
     pub seed: u64,
+    /// How long TIME-WAIT lasts at the left side.
+    pub time_wait: Duration,
+    /// How long the hosts are watched after the last step: longer than TIME-WAIT.
+    pub aftermath: Duration,
 }
 
 /// A scenario that was played.
@@ -77,19 +84,19 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
 
 /// Plays a scenario with two stacks in virtual time: the same on every run.
 pub fn play(scenario: &Scenario, setup: &Setup) -> Played {
+    play_with(scenario, setup, &mut player::Virtual::default())
+}
+
+/// Plays a scenario with somebody else as the host on the right side.
+pub fn play_with(scenario: &Scenario, setup: &Setup, other: &mut impl Counterpart) -> Played {
     let script = (scenario.script)();
-    let (trace, result) = virtual_player::play(&script, setup);
-    Played::new(scenario, &script, trace, result)
+    let (trace, result) = player::play(&script, setup, other);
+    let mut differences: Vec<String> = result.err().into_iter().collect();
+    differences.extend(expect::differences(&script, &trace));
+    Played { scenario: *scenario, trace, differences }
 }
 
 impl Played {
-    /// What became of a script, whoever played it; `result` is what its steps came to.
-    pub fn new(scenario: &Scenario, script: &Script, trace: Trace, result: Result<(), String>) -> Self {
-        let mut differences: Vec<String> = result.err().into_iter().collect();
-        differences.extend(expect::differences(script, &trace));
-        Self { scenario: *scenario, trace, differences }
-    }
-
     /// Whether it went as stated.
     pub fn as_stated(&self) -> bool {
         self.differences.is_empty()
@@ -106,7 +113,13 @@ impl Default for Setup {
     /// IPv4, ten milliseconds each way.
     fn default() -> Self {
         let addresses = [1, 2].map(|host| Ipv4Addr::new(192, 0, 2, host).into());
-        Self { addresses, latency: Duration::from_millis(10), seed: 9293 }
+        Self {
+            addresses,
+            latency: Duration::from_millis(10),
+            seed: 9293,
+            time_wait: Duration::from_secs(60),
+            aftermath: Duration::from_secs(150),
+        }
     }
 }
 

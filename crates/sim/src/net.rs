@@ -37,12 +37,38 @@ struct Path {
 }
 
 #[derive(Debug)]
-struct Host {
+enum Host {
+    Ours(Box<Ours>),
+    /// Somebody else's stack: what has arrived there waits to be fetched.
+    Foreign {
+        address: IpAddr,
+        arrived: VecDeque<Vec<u8>>,
+    },
+}
+
+#[derive(Debug)]
+struct Ours {
     config: Config,
     stack: Stack,
     events: VecDeque<Event>,
     /// The connections whose states are logged, and the last state of each.
     watched: Option<BTreeMap<FourTuple, TcpState>>,
+}
+
+impl Host {
+    fn has(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Ours(ours) => ours.config.addresses.contains(&address),
+            Self::Foreign { address: own, .. } => *own == address,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Ours(ours) => ours.stack.poll_timeout(),
+            Self::Foreign { .. } => None,
+        }
+    }
 }
 
 impl Network {
@@ -66,8 +92,36 @@ impl Network {
         let address = *config.addresses.first().expect("a host has an address");
         self.trace.hosts.push(HostLabel { name: name.to_owned(), address, ours: true });
         let stack = Stack::new(config.clone(), self.random.secret());
-        self.hosts.push(Host { config, stack, events: VecDeque::new(), watched: None });
+        let ours = Ours { config, stack, events: VecDeque::new(), watched: None };
+        self.hosts.push(Host::Ours(Box::new(ours)));
         id
+    }
+
+    /// Adds a host whose stack is somebody else's: what arrives there is to be fetched by
+    /// [`fetch`](Self::fetch), and what it sends is to be told by [`relay`](Self::relay).
+    pub fn add_foreign(&mut self, name: &str, address: IpAddr) -> HostId {
+        let id = HostId(self.hosts.len());
+        self.trace.hosts.push(HostLabel { name: name.to_owned(), address, ours: false });
+        self.hosts.push(Host::Foreign { address, arrived: VecDeque::new() });
+        id
+    }
+
+    /// The oldest packet that has arrived at a host that is not ours.
+    pub fn fetch(&mut self, host: HostId) -> Option<Vec<u8>> {
+        match &mut self.hosts[host.0] {
+            Host::Ours(_) => None,
+            Host::Foreign { arrived, .. } => arrived.pop_front(),
+        }
+    }
+
+    /// A host that is not ours has sent this packet.
+    pub fn relay(&mut self, host: HostId, packet: Vec<u8>) {
+        self.send(host, packet, Transmit::default(), PacketKind::Sent);
+    }
+
+    /// Logs the state of a connection at a host that is not ours, as somebody has found it out.
+    pub fn note_state(&mut self, host: HostId, flow: FourTuple, state: TcpState) {
+        self.log(host, What::State { flow, state });
     }
 
     /// Joins two hosts by a path each way, both of which treat packets as `plan` says.
@@ -86,7 +140,14 @@ impl Network {
 
     /// Logs the states of every TCP connection of this host from now on.
     pub fn watch(&mut self, host: HostId) {
-        self.hosts[host.0].watched.get_or_insert_default();
+        self.ours(host).watched.get_or_insert_default();
+    }
+
+    fn ours(&mut self, host: HostId) -> &mut Ours {
+        match &mut self.hosts[host.0] {
+            Host::Ours(ours) => ours,
+            Host::Foreign { .. } => panic!("{host:?} has no stack of ours"),
+        }
     }
 
     /// The time.
@@ -112,13 +173,17 @@ impl Network {
     }
 
     /// A host's stack. What is called on it takes effect with [`flush`](Self::flush).
+    ///
+    /// # Panics
+    ///
+    /// If the host was added by [`add_foreign`](Self::add_foreign).
     pub fn stack(&mut self, host: HostId) -> &mut Stack {
-        &mut self.hosts[host.0].stack
+        &mut self.ours(host).stack
     }
 
     /// The oldest event of a host that was not polled yet.
     pub fn poll_event(&mut self, host: HostId) -> Option<Event> {
-        self.hosts[host.0].events.pop_front()
+        self.ours(host).events.pop_front()
     }
 
     /// Logs what an application of the host does or sees.
@@ -130,7 +195,7 @@ impl Network {
     /// another secret, under the same addresses. What it sent before still arrives.
     pub fn reboot(&mut self, host: HostId) {
         let secret = self.random.secret();
-        let this = &mut self.hosts[host.0];
+        let this = self.ours(host);
         this.stack = Stack::new(this.config.clone(), secret);
         this.events.clear();
         let watched = this.watched.as_mut().map(std::mem::take).unwrap_or_default();
@@ -158,7 +223,7 @@ impl Network {
     /// When something happens next.
     pub fn next(&self) -> Option<Instant> {
         let arrival = self.in_flight.keys().next().map(|(at, _)| *at);
-        let timers = self.hosts.iter().filter_map(|host| host.stack.poll_timeout());
+        let timers = self.hosts.iter().filter_map(Host::deadline);
         timers.chain(arrival).min().map(|at| at.max(self.now))
     }
 
@@ -202,44 +267,49 @@ impl Network {
 
     /// The first host whose timer is due.
     fn expire(&mut self) {
-        let due = |host: &Host| host.stack.poll_timeout().is_some_and(|at| at <= self.now);
-        if let Some(index) = self.hosts.iter().position(due) {
-            self.hosts[index].stack.handle_timeout(self.now);
-            self.flush(HostId(index));
-            let next = self.hosts[index].stack.poll_timeout();
-            assert!(
-                next.is_none_or(|at| at > self.now),
-                "a timer that was served at {:?} is due again",
-                self.now
-            );
-        }
+        let due = |host: &Host| host.deadline().is_some_and(|at| at <= self.now);
+        let Some(host) = self.hosts.iter().position(due).map(HostId) else { return };
+        let now = self.now;
+        self.stack(host).handle_timeout(now);
+        self.flush(host);
+        let next = self.hosts[host.0].deadline();
+        assert!(next.is_none_or(|at| at > now), "a timer that was served at {now:?} is due again");
     }
 
     fn arrive(&mut self, packet: usize) {
+        let now = self.now;
         let record = &mut self.trace.packets[packet];
         let Some(host) = record.to else { return };
-        // What travelled further than one stack is tested again, whatever its sender left out.
-        let received = Received::default();
-        let verdict = self.hosts[host.0].stack.handle_packet(self.now, &record.bytes, received);
-        record.fate = Fate::Delivered { at: self.now, verdict: Some(verdict) };
+        let verdict = match &mut self.hosts[host.0] {
+            // What travelled further than one stack is tested again, whatever its sender left out.
+            Host::Ours(ours) => Some(ours.stack.handle_packet(now, &record.bytes, Received::default())),
+            Host::Foreign { arrived, .. } => {
+                arrived.push_back(record.bytes.clone());
+                None
+            }
+        };
+        record.fate = Fate::Delivered { at: now, verdict };
         self.log(host, What::Arrived(packet));
         self.flush(host);
     }
 
     /// Sends everything that a host owes now, and takes its events.
     pub fn flush(&mut self, host: HostId) {
+        if matches!(self.hosts[host.0], Host::Foreign { .. }) {
+            return;
+        }
         self.look_at_states(host);
-        let mut bytes = std::mem::take(&mut self.buffer);
-        while let Some(transmit) = self.hosts[host.0].stack.poll_transmit(self.now, &mut bytes) {
+        let (now, mut bytes) = (self.now, std::mem::take(&mut self.buffer));
+        while let Some(transmit) = self.stack(host).poll_transmit(now, &mut bytes) {
             self.send(host, bytes.clone(), transmit, PacketKind::Sent);
             self.look_at_states(host);
         }
         self.buffer = bytes;
-        while let Some(event) = self.hosts[host.0].stack.poll_event() {
+        while let Some(event) = self.stack(host).poll_event() {
             if let Event::Ended(ended) = &event {
                 self.log(host, What::Ended(ended.clone()));
             }
-            self.hosts[host.0].events.push_back(event);
+            self.ours(host).events.push_back(event);
         }
         self.look_at_states(host);
     }
@@ -247,7 +317,8 @@ impl Network {
     fn send(&mut self, from: HostId, bytes: Vec<u8>, transmit: Transmit, kind: PacketKind) {
         let to = destination(&bytes).and_then(|address| self.owner(address));
         if let Some(flow) = tcp_flow(&bytes).filter(|_| kind == PacketKind::Sent)
-            && let Some(watched) = &mut self.hosts[from.0].watched
+            && let Host::Ours(ours) = &mut self.hosts[from.0]
+            && let Some(watched) = &mut ours.watched
         {
             watched.entry(flow).or_insert(TcpState::Closed);
         }
@@ -311,11 +382,11 @@ impl Network {
     }
 
     fn owner(&self, address: IpAddr) -> Option<HostId> {
-        self.hosts.iter().position(|host| host.config.addresses.contains(&address)).map(HostId)
+        self.hosts.iter().position(|host| host.has(address)).map(HostId)
     }
 
     fn look_at_states(&mut self, host: HostId) {
-        let Host { stack, watched, .. } = &mut self.hosts[host.0];
+        let Ours { stack, watched, .. } = self.ours(host);
         let Some(watched) = watched else { return };
         let mut changes = Vec::new();
         for (flow, last) in watched {
@@ -351,113 +422,4 @@ pub(crate) fn tcp_flow(bytes: &[u8]) -> Option<FourTuple> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use lastack_engine::{DropReason, Rule, Verdict};
-    use std::task::Poll;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    fn two_hosts(seed: u64, plan: Plan) -> (Network, HostId, HostId) {
-        let mut net = Network::new(seed);
-        let [a, b] = [1, 2].map(|host| {
-            let config = Config::new([IpAddr::from([192, 0, 2, host])]);
-            net.add_host(&format!("host {host}"), config)
-        });
-        net.join(a, b, plan);
-        (net, a, b)
-    }
-
-    fn address(host: u8, port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, host], port))
-    }
-
-    fn echo_datagram(net: &mut Network, a: HostId, b: HostId) -> usize {
-        let server = net.call(b, |stack| stack.udp_bind(address(2, 7))).unwrap();
-        let client = net.call(a, |stack| stack.udp_bind(address(1, 9))).unwrap();
-        net.call(a, |stack| stack.udp(client).unwrap().send(b"text", Some(address(2, 7)))).unwrap();
-        net.run_for(1000 * MS);
-        net.call(b, |stack| {
-            std::iter::from_fn(|| stack.udp(server).unwrap().receive().unwrap())
-                .inspect(|datagram| assert_eq!(datagram.payload, b"text"))
-                .count()
-        })
-    }
-
-    #[test]
-    fn a_packet_takes_its_time() {
-        let (mut net, a, b) = two_hosts(1, Plan { delay: 30 * MS, ..Plan::default() });
-        assert_eq!(echo_datagram(&mut net, a, b), 1);
-        let packet = &net.trace().packets[0];
-        let fate = Fate::Delivered { at: Instant::from_millis(30), verdict: Some(Verdict::Accepted) };
-        assert_eq!((packet.sent, packet.to, packet.fate), (Instant::ZERO, Some(b), fate));
-        assert_eq!(net.now(), Instant::from_millis(1000));
-    }
-
-    #[test]
-    fn copies_arrive_twice_and_damage_is_noticed() {
-        let (mut net, a, b) = two_hosts(1, Plan { duplicate: 1.0, ..Plan::default() });
-        assert_eq!(echo_datagram(&mut net, a, b), 2);
-        assert_eq!(net.trace().packets[1].kind, PacketKind::Copy);
-        let (mut net, a, b) = two_hosts(2, Plan { corrupt: 1.0, ..Plan::default() });
-        assert_eq!(echo_datagram(&mut net, a, b), 0);
-        assert_eq!(net.trace().packets[0].kind, PacketKind::Damaged);
-    }
-
-    #[test]
-    fn what_is_lost_is_logged_with_its_reason() {
-        let (mut net, a, b) = two_hosts(1, Plan { loss: 1.0, ..Plan::default() });
-        assert_eq!(echo_datagram(&mut net, a, b), 0);
-        net.set_cut(a, b, true);
-        assert_eq!(echo_datagram_again(&mut net, a), Fate::Lost(Loss::Cut));
-        net.set_cut(a, b, false);
-        net.set_plan(a, b, Plan { rate: Some(0), ..Plan::default() });
-        assert_eq!(echo_datagram_again(&mut net, a), Fate::Lost(Loss::Queue));
-        assert_eq!(net.trace().packets[0].fate, Fate::Lost(Loss::Chance));
-        let lone = net.add_host("alone", Config::new([IpAddr::from([192, 0, 2, 3])]));
-        net.call(lone, |stack| stack.tcp_connect(None, address(2, 7))).unwrap();
-        assert_eq!(net.trace().packets.last().unwrap().fate, Fate::Lost(Loss::NoRoute));
-    }
-
-    fn echo_datagram_again(net: &mut Network, a: HostId) -> Fate {
-        let client = net.call(a, |stack| stack.udp_bind(address(1, 0))).unwrap();
-        net.call(a, |stack| stack.udp(client).unwrap().send(b"text", Some(address(2, 7)))).unwrap();
-        net.trace().packets.last().unwrap().fate
-    }
-
-    #[test]
-    fn a_restarted_host_knows_nothing() {
-        let (mut net, a, b) = two_hosts(1, Plan { delay: MS, ..Plan::default() });
-        net.watch(a);
-        let listener = net.call(b, |stack| stack.tcp_listen(address(2, 7), 1)).unwrap();
-        let client = net.call(a, |stack| stack.tcp_connect(Some(address(1, 9)), address(2, 7))).unwrap();
-        net.run_for(100 * MS);
-        assert_eq!(net.poll_event(a), Some(Event::Connected(client)));
-        let server = net.call(b, |stack| stack.tcp_accept(listener)).unwrap();
-        net.reboot(a);
-        assert!(net.call(a, |stack| stack.tcp(client).is_none()));
-        assert!(net.trace().open(a).is_empty());
-        let sent = net.call(b, |stack| stack.tcp(server).unwrap().send(b"text"));
-        assert_eq!(sent, Poll::Ready(Ok(4)));
-        assert!(net.run_until_idle(Instant::from_millis(1000)));
-        let ended: Vec<_> = net.trace().ends(b).collect();
-        assert_eq!((ended.len(), ended[0].end.rule), (1, Rule::R1));
-    }
-
-    #[test]
-    fn a_forged_packet_is_judged_by_its_receiver_only() {
-        let (mut net, a, b) = two_hosts(1, Plan::default());
-        net.forge(a, vec![0x45; 4]);
-        assert_eq!(net.trace().packets[0].to, None);
-        let header = lastack_wire::ip::IpHeader::new(address(1, 0).ip(), address(2, 0).ip(), TCP);
-        let mut packet = Vec::new();
-        header.emit(4, &mut packet);
-        packet.extend([0; 4]);
-        net.forge(a, packet);
-        assert!(net.run_until_idle(Instant::ZERO));
-        let record = net.trace().packets.last().unwrap();
-        assert_eq!((record.kind, record.to), (PacketKind::Forged, Some(b)));
-        let verdict = Verdict::Dropped(DropReason::Rule(Rule::N2));
-        assert_eq!(record.fate, Fate::Delivered { at: Instant::ZERO, verdict: Some(verdict) });
-    }
-}
+mod tests;

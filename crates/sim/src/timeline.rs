@@ -164,9 +164,9 @@ fn heads(trace: &Trace) -> [Line; 2] {
 }
 
 /// One row; its time only if the row before had another.
-fn row_line(row: &Row, shown: &mut Option<Instant>) -> Line {
+fn row_line(row: &Row, shown: &mut Option<u64>) -> Line {
     let mut line = Line::default();
-    if shown.replace(row.at) != Some(row.at) {
+    if shown.replace(row.at.as_millis()) != Some(row.at.as_millis()) {
         line.push(Kind::Time, format!("{:>TIME$}", seconds(row.at)));
     }
     line.pad(TIME + 1);
@@ -224,12 +224,13 @@ fn ends(trace: &Trace) -> Vec<Line> {
     let indent = 2 + trace.hosts.iter().map(|host| host.name.chars().count()).max().unwrap_or(0) + 2;
     for (index, host) in trace.hosts.iter().enumerate().take(2) {
         let id = HostId(index);
-        let mut sentences: Vec<String> = trace.ends(id).map(|ended| ended.end.to_string()).collect();
-        for (flow, state) in trace.open(id) {
-            sentences.push(format!("still {state} at the end, with {}", flow.remote));
-        }
+        let mut sentences = Vec::new();
         if trace.entries.iter().any(|entry| entry.host == id && entry.what == What::Restarted) {
             sentences.push("what it had before its restart ended without a record".to_owned());
+        }
+        sentences.extend(trace.ends(id).map(|ended| ended.end.to_string()));
+        for (flow, state) in trace.open(id) {
+            sentences.push(format!("still {state} at the end, with {}", flow.remote));
         }
         if !host.ours {
             sentences.push("not one of our stacks: what its application saw stands above".to_owned());

@@ -1,9 +1,13 @@
 //! `lastack lab`: plays the scenarios of the end of connections, and shows each as a timeline.
 
 mod json;
+mod kernel;
 mod show;
 
+pub use kernel::intercept;
+
 use clap::Args;
+use kernel::KernelTrouble;
 use lastack_link::PcapngWriter;
 use lastack_sim::lab::{self, Played, SCENARIOS, Scenario, Setup};
 use std::fs::File;
@@ -21,7 +25,7 @@ const TROUBLE: u8 = 2;
 ///
 /// Two stacks in memory play each scenario in virtual time: the same packets on every run, without
 /// privileges and without a network. Each scenario states what must happen; if something else does,
-/// the exit status is 1.
+/// the exit status is 1. With --kernel the right host is this machine's Linux instead.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "Examples:
   lastack lab                          every scenario
@@ -48,6 +52,11 @@ pub struct LabArgs {
     /// Play over IPv6
     #[arg(short = '6', long)]
     ipv6: bool,
+
+    /// Play with this machine's Linux as the host on the right, over TUN in a private namespace, in
+    /// real time
+    #[arg(long)]
+    kernel: bool,
 }
 
 /// Runs the command.
@@ -70,7 +79,14 @@ pub fn main(args: &LabArgs) -> ExitCode {
 enum Trouble {
     NoSuchScenario(String),
     Capture(PathBuf, io::Error),
+    Kernel(KernelTrouble),
     Output(io::Error),
+}
+
+impl From<KernelTrouble> for Trouble {
+    fn from(trouble: KernelTrouble) -> Self {
+        Self::Kernel(trouble)
+    }
 }
 
 impl From<io::Error> for Trouble {
@@ -96,6 +112,7 @@ impl std::fmt::Display for Trouble {
                     path.display()
                 )
             }
+            Self::Kernel(trouble) => trouble.fmt(f),
             Self::Output(error) => write!(f, "cannot write the output: {error}"),
         }
     }
@@ -107,12 +124,18 @@ fn run(args: &LabArgs, out: &mut impl Write) -> Result<bool, Trouble> {
         let listed = if args.json { json::list(out) } else { show::list(out) };
         return Ok(listed.map(|()| true)?);
     }
-    let scenarios = chosen(&args.scenarios)?;
-    let mut capture = args.write.clone().map(Capture::create).transpose()?;
+    let scenarios = chosen(args)?;
+    // Virtual times begin at the epoch, and are the same on every run.
+    let start = if args.kernel { SystemTime::now() } else { SystemTime::UNIX_EPOCH };
+    let mut capture = args.write.clone().map(|path| Capture::create(path, start)).transpose()?;
     let setup = if args.ipv6 { Setup::ipv6() } else { Setup::default() };
+    let setup = if args.kernel { kernel::setup(setup) } else { setup };
     let mut failed = 0;
     for (nth, scenario) in scenarios.iter().enumerate() {
-        let played = lab::play(scenario, &setup);
+        let played = match args.kernel {
+            true => kernel::play(scenario, &setup)?,
+            false => lab::play(scenario, &setup),
+        };
         if args.json {
             json::played(out, &played)?;
         } else {
@@ -133,12 +156,13 @@ fn run(args: &LabArgs, out: &mut impl Write) -> Result<bool, Trouble> {
     Ok(failed == 0)
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, Trouble> {
-    if names.is_empty() {
-        return Ok(SCENARIOS.iter().collect());
+/// The scenarios that are named; else all, with the kernel all in which it takes part.
+fn chosen(args: &LabArgs) -> Result<Vec<&'static Scenario>, Trouble> {
+    if args.scenarios.is_empty() {
+        return Ok(SCENARIOS.iter().filter(|scenario| scenario.two_sided || !args.kernel).collect());
     }
     let find = |name: &String| lab::find(name).ok_or_else(|| Trouble::NoSuchScenario(name.clone()));
-    names.iter().map(find).collect()
+    args.scenarios.iter().map(find).collect()
 }
 
 /// The scenario whose name shares most of its words with this one.
@@ -165,14 +189,9 @@ struct Capture {
 }
 
 impl Capture {
-    fn create(path: PathBuf) -> Result<Self, Trouble> {
+    fn create(path: PathBuf, start: SystemTime) -> Result<Self, Trouble> {
         match File::create(&path) {
-            // The times are virtual: they begin at the epoch, and are the same on every run.
-            Ok(file) => Ok(Self {
-                path,
-                writer: PcapngWriter::new(file, SystemTime::UNIX_EPOCH),
-                offset: Duration::ZERO,
-            }),
+            Ok(file) => Ok(Self { path, writer: PcapngWriter::new(file, start), offset: Duration::ZERO }),
             Err(error) => Err(Trouble::Capture(path, error)),
         }
     }

@@ -35,14 +35,6 @@ impl Application {
         self.sockets.clear();
     }
 
-    /// What is said before a call that takes time.
-    pub fn asks(call: Call) -> Option<String> {
-        match call {
-            Call::Connect { to, .. } => Some(format!("connect to port {to}")),
-            _ => None,
-        }
-    }
-
     /// Makes a call; `None`: it waits, and [`poll`](Self::poll) knows when it returns.
     pub fn begin(&mut self, stack: &mut Stack, socket: usize, call: Call) -> Option<Outcome> {
         let made = match call {

@@ -40,16 +40,21 @@ impl<'a> Seen<'a> {
         })
     }
 
+    fn resets(&self) -> impl Iterator<Item = Reset> {
+        let resets = self.segments().filter(|(_, segment)| segment.flags.contains(TcpFlags::RST));
+        resets.map(|(by, segment)| reset(by, segment))
+    }
+
     fn ours(&self, side: Side) -> bool {
         self.trace.hosts[side.index()].ours
     }
 
     fn test(&self, expected: &Expected) -> Result<(), String> {
         match expected {
-            Expected::Resets(stated) => {
-                let found = self.segments().filter(|(_, segment)| segment.flags.contains(TcpFlags::RST));
-                let found: Vec<Reset> = found.map(|(by, segment)| reset(by, segment)).collect();
-                same_list("the resets", &found, stated)
+            Expected::Resets(stated) => same_list("the resets", &self.resets().collect::<Vec<_>>(), stated),
+            Expected::FirstReset(stated) => {
+                let first: Vec<Reset> = self.resets().take(1).collect();
+                same_list("the first reset", &first, &[*stated])
             }
             Expected::Count { by, flags, times } => {
                 let matching =

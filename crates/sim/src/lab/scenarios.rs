@@ -18,6 +18,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "a SYN to port 1935, where nobody listens",
         topic: Topic::Refusal,
         reference: "RFC 9293 section 3.5.2 group 1 and section 3.10.7.1",
+        two_sided: true,
         script: refusal::refused,
     },
     Scenario {
@@ -25,6 +26,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "refused, and a second later accepted at the same port",
         topic: Topic::Refusal,
         reference: "RFC 9293 section 3.5.2 group 1 and section 3.10.7.2",
+        two_sided: true,
         script: refusal::refused_then_listening,
     },
     Scenario {
@@ -32,6 +34,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "a SYN that nobody answers: not refused, only silence",
         topic: Topic::Refusal,
         reference: "RFC 9293 section 3.8.3 (MUST-23), RFC 6298",
+        two_sided: false,
         script: refusal::silent_host,
     },
     Scenario {
@@ -39,6 +42,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "a datagram to a port where nobody listens: ICMP instead of RST",
         topic: Topic::Refusal,
         reference: "RFC 1122 sections 3.2.2.1 and 4.1.3.1",
+        two_sided: true,
         script: refusal::udp_unreachable,
     },
     Scenario {
@@ -46,6 +50,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "both sides connect to each other at once: one connection, no listener",
         topic: Topic::Release,
         reference: "RFC 9293 section 3.5, figure 7",
+        two_sided: true,
         script: release::simultaneous_open,
     },
     Scenario {
@@ -53,6 +58,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "each side says that it has finished, and is told that it was heard",
         topic: Topic::Release,
         reference: "RFC 9293 section 3.6, figure 12",
+        two_sided: true,
         script: release::orderly,
     },
     Scenario {
@@ -60,6 +66,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "one side has finished, the other goes on sending",
         topic: Topic::Release,
         reference: "RFC 9293 section 3.6.1, RFC 1122 section 4.2.2.13",
+        two_sided: true,
         script: release::half_close,
     },
     Scenario {
@@ -67,6 +74,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "both sides finish at once, and both wait",
         topic: Topic::Release,
         reference: "RFC 9293 section 3.6, figure 13",
+        two_sided: true,
         script: release::simultaneous_close,
     },
     Scenario {
@@ -74,6 +82,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "close with linger zero: queued text is discarded, and the reader is told",
         topic: Topic::Abort,
         reference: "RFC 9293 section 3.10.5 (ABORT)",
+        two_sided: true,
         script: abort::linger,
     },
     Scenario {
@@ -81,6 +90,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "close with unread text: the sender learns that it was not read",
         topic: Topic::Abort,
         reference: "RFC 9293 section 3.6.1 (SHLD-3), RFC 2525 section 2.17",
+        two_sided: true,
         script: abort::unread,
     },
     Scenario {
@@ -88,6 +98,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "text for a host that has restarted and knows nothing of the connection",
         topic: Topic::HalfOpen,
         reference: "RFC 9293 section 3.5.1, figure 10",
+        two_sided: true,
         script: half_open::data,
     },
     Scenario {
@@ -95,6 +106,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "a silent side finds out by keep-alive that its peer has restarted",
         topic: Topic::HalfOpen,
         reference: "RFC 9293 section 3.8.4",
+        two_sided: true,
         script: half_open::keepalive,
     },
     Scenario {
@@ -102,6 +114,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "a restarted host connects again, from the same port",
         topic: Topic::HalfOpen,
         reference: "RFC 9293 section 3.5.1, figure 9, RFC 5961 section 4.2",
+        two_sided: true,
         script: half_open::syn,
     },
     Scenario {
@@ -109,6 +122,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "the path is cut: a sender gives up in silence, and its peer never knows",
         topic: Topic::HalfOpen,
         reference: "RFC 9293 section 3.8.3 (USER TIMEOUT), section 3.5.1",
+        two_sided: true,
         script: half_open::silent,
     },
     Scenario {
@@ -116,6 +130,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "an attacker's reset draws a challenge ACK, unless it hits the exact number",
         topic: Topic::Attack,
         reference: "RFC 5961 section 3.2",
+        two_sided: true,
         script: attack::blind_reset,
     },
 ];

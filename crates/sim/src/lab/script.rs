@@ -158,6 +158,8 @@ pub enum Outcome {
 pub enum Expected {
     /// Exactly these resets were sent, in this order; forged ones do not count.
     Resets(Vec<Reset>),
+    /// This reset was sent before all others. One that follows it may answer what has crossed it.
+    FirstReset(Reset),
     /// So many segments with these flags were sent, beside whatever other flags.
     Count {
         /// By whom.
@@ -218,6 +220,14 @@ impl Ending {
 }
 
 impl Call {
+    /// What the timeline shows before the outcome, if that takes time.
+    pub fn asked(self) -> Option<String> {
+        match self {
+            Self::Connect { to, .. } => Some(format!("connect to port {to}")),
+            _ => None,
+        }
+    }
+
     /// What the timeline shows of its outcome.
     pub fn said(self, outcome: Outcome) -> String {
         match outcome {

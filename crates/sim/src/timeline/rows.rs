@@ -38,6 +38,13 @@ pub(super) enum Way {
     None,
 }
 
+impl From<usize> for Way {
+    /// The way of what this side sends.
+    fn from(side: usize) -> Self {
+        if side == 0 { Self::Right } else { Self::Left }
+    }
+}
+
 impl Cell {
     const EMPTY: Self = Self { kind: Kind::Plain, text: String::new(), rule: None };
 
@@ -96,9 +103,7 @@ impl Builder<'_> {
             What::Sent(packet) => self.sent(at, side, &self.trace.packets[*packet], next),
             What::Arrived(packet) => self.arrived(at, side, &self.trace.packets[*packet], next),
             What::State { state, .. } => self.state(at, side, Cell::new(Kind::State, state.to_string())),
-            What::Application(text) => {
-                self.cell(at, side, Cell::new(Kind::Application, format!("\"{text}\"")))
-            }
+            What::Application(text) => self.application(at, side, text),
             What::Restarted => {
                 self.cell(at, side, Cell::new(Kind::Note, "** restarts: all state is lost **"))
             }
@@ -117,14 +122,30 @@ impl Builder<'_> {
         self.rows.push(Row { at, sides, middle: None });
     }
 
-    /// The last row, if it is of the same moment and shows nothing but one side.
+    /// The last row, if it is of the same moment, as far as the time is shown, and shows nothing but
+    /// one side.
     fn last(&mut self, at: Instant, side: usize) -> Option<&mut Row> {
-        self.rows.last_mut().filter(|row| row.at == at && row.sides[1 - side].width() == 0)
+        let same = |row: &&mut Row| row.at.as_millis() == at.as_millis() && row.sides[1 - side].width() == 0;
+        self.rows.last_mut().filter(same)
+    }
+
+    /// A call that is told after its packet stands on its line too.
+    fn application(&mut self, at: Instant, side: usize, text: &str) {
+        let cell = Cell::new(Kind::Application, format!("\"{text}\""));
+        let own = Way::from(side);
+        let joins = |row: &&mut Row| {
+            let sent = row.middle.as_ref().is_some_and(|arrow| arrow.way == own);
+            sent && row.sides[side].width() == 0 && cell.width() <= SIDE
+        };
+        match self.last(at, side).filter(joins) {
+            Some(row) => row.sides[side] = cell,
+            None => self.cell(at, side, cell),
+        }
     }
 
     /// A state stands on the line of the packet that goes with it, and beside the rule that made it.
     fn state(&mut self, at: Instant, side: usize, cell: Cell) {
-        let own = if side == 0 { Way::Right } else { Way::Left };
+        let own = Way::from(side);
         let joins = |row: &&mut Row| {
             let with_packet = row.middle.as_ref().is_some_and(|arrow| arrow.way == own);
             row.sides[side].text.is_empty() && (with_packet || row.sides[side].rule.is_some())
@@ -138,7 +159,7 @@ impl Builder<'_> {
     /// A packet stands on the line of what made it: a state, a rule, or else a call.
     fn sent(&mut self, at: Instant, side: usize, record: &PacketRecord, next: Option<&Entry>) {
         let decoded = self.decoder.read(record);
-        let way = if side == 0 { Way::Right } else { Way::Left };
+        let way = Way::from(side);
         let kind = match (&decoded, record.fate) {
             (_, Fate::Lost(_)) => Kind::Lost,
             (Decoded::Tcp(segment), _) if segment.flags.contains(TcpFlags::RST) => Kind::Reset,
@@ -148,7 +169,9 @@ impl Builder<'_> {
         let damaged = if record.kind == PacketKind::Damaged { " damaged" } else { "" };
         let arrow = Arrow { way, kind, label: format!("{decoded}{damaged}") };
         let state_follows = next.is_some_and(|entry| {
-            entry.at == at && entry.host.0 == side && matches!(entry.what, What::State { .. })
+            entry.at.as_millis() == at.as_millis()
+                && entry.host.0 == side
+                && matches!(entry.what, What::State { .. })
         });
         let joins = |row: &&mut Row| {
             let cell = &row.sides[side];

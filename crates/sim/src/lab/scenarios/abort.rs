@@ -35,7 +35,7 @@ pub(super) fn linger() -> Script {
     let lost = Lost { unsent: 2, unacked: 6, unread: 0 };
     let aborted = Ending { lost, ..Ending::new(Cause::Aborted, Party::Application, Rule::S64) };
     let mut expected = vec![
-        Expected::Resets(vec![reset(Side::A, 12, Some(1))]),
+        Expected::FirstReset(reset(Side::A, 12, Some(1))),
         Expected::ByRule { by: Side::A, rule: Rule::S64, times: 1 },
         Expected::Ends(Side::A, vec![aborted]),
         Expected::Ends(Side::B, vec![RESET]),

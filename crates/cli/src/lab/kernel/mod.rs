@@ -1,0 +1,227 @@
+//! The host on the right side is this machine's Linux, in a namespace of its own: its packets come
+//! and go through a TUN device, its application is a process of ours there, and time is real.
+
+mod agent;
+mod message;
+mod states;
+
+pub use agent::intercept;
+
+use super::Trouble;
+use crate::namespace::{Guest, LaunchError, Network as Subnet, Plan};
+use agent::HIDDEN;
+use lastack::device::{Device, DeviceError};
+use lastack_engine::{Instant, Transmit};
+use lastack_link::{Link, complete_checksum};
+use lastack_sim::lab::{self, Counterpart, Job, Outcome, Played, Scenario, Setup};
+use lastack_sim::{HostId, Network};
+use lastack_wire::ip::IpPacket;
+use message::Message;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::IpAddr;
+use std::process::{ChildStdin, Stdio};
+use std::thread;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::time::Instant as Clock;
+
+/// The MTU of the device.
+const MTU: usize = 1500;
+/// Long enough that what two applications do at once does cross on the way.
+const LATENCY: Duration = Duration::from_millis(25);
+/// Nobody wants to watch a minute of TIME-WAIT.
+const TIME_WAIT: Duration = Duration::from_millis(500);
+
+/// How a scenario is played with the kernel.
+pub(super) fn setup(setup: Setup) -> Setup {
+    let aftermath = TIME_WAIT + 4 * LATENCY;
+    Setup { latency: LATENCY, time_wait: TIME_WAIT, aftermath, ..setup }
+}
+
+/// Plays a scenario with the kernel.
+pub(super) fn play(scenario: &Scenario, setup: &Setup) -> Result<Played, Trouble> {
+    let mut kernel = Kernel::launch(scenario, setup)?;
+    Ok(lab::play_with(scenario, setup, &mut kernel))
+}
+
+/// Why the kernel cannot take part.
+#[derive(Debug)]
+pub(super) enum KernelTrouble {
+    Launch(LaunchError),
+    Device(DeviceError),
+    Other(io::Error),
+}
+
+impl std::fmt::Display for KernelTrouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Launch(error) => write!(f, "{error}"),
+            Self::Device(error) => write!(f, "{error}"),
+            Self::Other(error) => write!(f, "cannot play with the kernel: {error}"),
+        }
+    }
+}
+
+/// The kernel as a host, the process there that makes its calls, and the clock.
+struct Kernel {
+    runtime: Runtime,
+    device: Device,
+    guest: Guest,
+    orders: ChildStdin,
+    messages: UnboundedReceiver<String>,
+    outcomes: BTreeMap<usize, Outcome>,
+    /// When the play began; it is [`Instant::ZERO`] then.
+    start: Clock,
+    host: Option<HostId>,
+    other: IpAddr,
+}
+
+impl Kernel {
+    fn launch(scenario: &Scenario, setup: &Setup) -> Result<Self, KernelTrouble> {
+        let [other, own] = setup.addresses;
+        let prefix = if own.is_ipv6() { 64 } else { 24 };
+        let plan = Plan::new(vec![Subnet { address: own, prefix, gateway: other }]);
+        let words = [HIDDEN, scenario.name, &own.to_string(), &other.to_string()];
+        let command: Vec<_> =
+            std::iter::once("/proc/self/exe").chain(words).map(std::ffi::OsString::from).collect();
+        let mut launched = Guest::launch_with(&plan, &command, |command| {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        })
+        .map_err(KernelTrouble::Launch)?;
+        let child = launched.guest.child_mut();
+        let missing = || KernelTrouble::Other(io::Error::other("the process in the namespace has no pipes"));
+        let orders = child.stdin.take().ok_or_else(missing)?;
+        let said = child.stdout.take().ok_or_else(missing)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(KernelTrouble::Other)?;
+        let context = runtime.enter();
+        let device = Device::from_fd(launched.kind, launched.device, MTU).map_err(KernelTrouble::Device)?;
+        let start = Clock::now();
+        drop(context);
+        let (told, messages) = mpsc::unbounded_channel();
+        thread::spawn(move || {
+            // The end of the channel says that the process is gone, or that nobody listens any more.
+            BufReader::new(said).lines().map_while(Result::ok).try_for_each(|line| told.send(line))
+        });
+        let outcomes = BTreeMap::new();
+        Ok(Self {
+            runtime,
+            device,
+            guest: launched.guest,
+            orders,
+            messages,
+            outcomes,
+            start,
+            host: None,
+            other,
+        })
+    }
+
+    fn now(&self) -> Instant {
+        Instant::since_start(self.start.elapsed())
+    }
+
+    /// Waits for a packet, a message or this time.
+    fn wait(&mut self, until: Instant) -> Result<Option<String>, String> {
+        let Self { runtime, device, messages, start, .. } = self;
+        let deadline = *start + until.elapsed();
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                message = messages.recv() => match message {
+                    Some(message) => Ok(Some(message)),
+                    None => Err("the process in the namespace has ended".to_owned()),
+                },
+                ready = poll_fn(|cx| device.poll_readable(cx)) => match ready {
+                    Ok(()) => Ok(None),
+                    Err(error) => Err(format!("the device is broken: {error}")),
+                },
+                () = tokio::time::sleep_until(deadline) => Ok(None),
+            }
+        })
+    }
+
+    /// Packets from the kernel, and packets that have arrived there.
+    fn exchange(&mut self, net: &mut Network, host: HostId) {
+        let now = net.now();
+        let mut packet = Vec::new();
+        while let Some(received) = self.device.recv(now, &mut packet) {
+            // What the kernel says to everybody (router solicitations ..) is not part of the play.
+            let for_us = IpPacket::parse(&packet).is_ok_and(|parsed| parsed.header.dst == self.other);
+            if !for_us {
+                continue;
+            }
+            if received.checksum_good {
+                complete_checksum(&mut packet);
+            }
+            net.relay(host, packet.clone());
+        }
+        while let Some(packet) = net.fetch(host) {
+            self.device.send(now, &packet, &Transmit::default());
+        }
+        self.device.flush(now);
+    }
+
+    fn hear(&mut self, net: &mut Network, host: HostId, line: &str) -> Result<(), String> {
+        match line.parse()? {
+            Message::Outcome { step, outcome } => {
+                self.outcomes.insert(step, outcome);
+            }
+            Message::State { flow, state } => net.note_state(host, flow, state),
+        }
+        Ok(())
+    }
+
+    fn host(&self) -> Result<HostId, String> {
+        self.host.ok_or_else(|| "the play has not begun".to_owned())
+    }
+}
+
+impl Counterpart for Kernel {
+    fn enter(&mut self, net: &mut Network, name: &str, [own, _]: [IpAddr; 2]) -> HostId {
+        let host = net.add_foreign(&format!("{name} (Linux)"), own);
+        self.host = Some(host);
+        // The play begins now, not when the namespace was made.
+        self.start = Clock::now();
+        host
+    }
+
+    fn begin(&mut self, net: &mut Network, job: Job) -> Result<Option<Outcome>, String> {
+        let sent = writeln!(self.orders, "{}", job.step).and_then(|()| self.orders.flush());
+        sent.map_err(|error| format!("the process in the namespace does not listen: {error}"))?;
+        // What returns at once has returned before the next call is made; what waits has begun.
+        let soon = self.now() + 2 * agent::SOON;
+        while !self.outcomes.contains_key(&job.step) && self.pass(net, soon)? {}
+        self.poll(net, job)
+    }
+
+    fn poll(&mut self, _net: &mut Network, job: Job) -> Result<Option<Outcome>, String> {
+        Ok(self.outcomes.remove(&job.step))
+    }
+
+    fn pass(&mut self, net: &mut Network, limit: Instant) -> Result<bool, String> {
+        let host = self.host()?;
+        let until = net.next().map_or(limit, |next| next.min(limit));
+        let message = self.wait(until)?;
+        net.run_until(self.now().min(limit));
+        self.exchange(net, host);
+        if let Some(line) = message {
+            self.hear(net, host, &line)?;
+        }
+        Ok(net.now() < limit)
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        // It ends by itself when its orders end; nothing is left to do if it is gone already.
+        let child = self.guest.child_mut();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
