@@ -20,6 +20,7 @@ pub struct FourTuple {
 
 impl Hash for FourTuple {
     /// In as few words as it has: every arrival is looked up by it.
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         match (self.local.ip(), self.remote.ip()) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {

@@ -10,13 +10,15 @@ use siphasher::sip::{SipHasher13, SipHasher24};
 /// The key of a stack, its only source of randomness.
 #[derive(Clone, Debug)]
 pub(crate) struct Secret {
-    key: [u8; 16],
+    keys: (u64, u64),
     drawn: u64,
 }
 
 impl Secret {
     pub fn new(key: [u8; 16]) -> Self {
-        Self { key, drawn: 0 }
+        let (low, high) = key.split_at(8);
+        let word = |half: &[u8]| half.iter().rev().fold(0, |word, octet| word << 8 | u64::from(*octet));
+        Self { keys: (word(low), word(high)), drawn: 0 }
     }
 
     /// ISS = M + F(4-tuple, secret), M a clock of 4 µs (RFC 6528 section 3).
@@ -55,15 +57,15 @@ impl Secret {
 
     /// The hasher of a table whose keys come from outside.
     pub fn table(&self) -> Seeded {
-        let (low, high) = self.key.split_at(8);
-        let word = |half: &[u8]| half.iter().rev().fold(0, |word, octet| word << 8 | u64::from(*octet));
-        Seeded { keys: (word(low), word(high)) }
+        Seeded { keys: self.keys }
     }
 
+    /// The purpose comes last and in 32 bits, which keeps the words of a four-tuple aligned.
+    #[inline]
     fn hash(&self, purpose: u8, value: &impl Hash) -> u64 {
-        let mut hasher = SipHasher24::new_with_key(&self.key);
-        hasher.write_u8(purpose);
+        let mut hasher = SipHasher24::new_with_keys(self.keys.0, self.keys.1);
         value.hash(&mut hasher);
+        hasher.write_u32(u32::from(purpose));
         hasher.finish()
     }
 }
@@ -77,6 +79,7 @@ pub(crate) struct Seeded {
 impl BuildHasher for Seeded {
     type Hasher = SipHasher13;
 
+    #[inline]
     fn build_hasher(&self) -> SipHasher13 {
         SipHasher13::new_with_keys(self.keys.0, self.keys.1)
     }

@@ -3,36 +3,42 @@
 use crate::config::TcpConfig;
 use core::time::Duration;
 
-/// Clock granularity G.
-const GRANULARITY: Duration = Duration::from_millis(1);
+/// Clock granularity G, in nanoseconds.
+const GRANULARITY: u64 = 1_000_000;
 
-/// The estimate.
+/// The estimate, in nanoseconds: it is computed anew with nearly every acknowledgment.
 #[derive(Debug)]
 pub(crate) struct Rtt {
-    srtt: Option<Duration>,
-    rttvar: Duration,
-    rto: Duration,
+    /// Zero until there is a measurement.
+    srtt: u64,
+    rttvar: u64,
+    rto: u64,
     /// How often the RTO was doubled since the last acknowledgment of something new.
     backoff: u32,
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Rtt {
     pub fn new(config: &TcpConfig) -> Self {
-        Self { srtt: None, rttvar: Duration::ZERO, rto: config.initial_rto, backoff: 0 }
+        Self { srtt: 0, rttvar: 0, rto: nanos(config.initial_rto), backoff: 0 }
     }
 
     pub fn srtt(&self) -> Option<Duration> {
-        self.srtt
+        (self.srtt > 0).then_some(Duration::from_nanos(self.srtt))
     }
 
     /// The RTO without back-off.
     pub fn base(&self) -> Duration {
-        self.rto
+        Duration::from_nanos(self.rto)
     }
 
     /// The RTO (section 5).
     pub fn rto(&self, config: &TcpConfig) -> Duration {
-        self.rto.saturating_mul(1 << self.backoff.min(20)).min(config.max_rto)
+        let backed_off = self.rto.saturating_mul(1 << self.backoff.min(20));
+        Duration::from_nanos(backed_off.min(nanos(config.max_rto)))
     }
 
     /// Section 5.5: back off the timer.
@@ -47,19 +53,17 @@ impl Rtt {
 
     /// Section 2: one measurement R', of a segment that was sent only once (Karn).
     pub fn measure(&mut self, r: Duration, config: &TcpConfig) {
-        match self.srtt {
-            None => {
-                self.srtt = Some(r);
-                self.rttvar = r / 2;
-            }
-            Some(srtt) => {
-                self.rttvar = self.rttvar * 3 / 4 + srtt.abs_diff(r) / 4;
-                self.srtt = Some(srtt * 7 / 8 + r / 8);
-            }
+        // A sixteenth of the range, so that the sums below cannot overflow.
+        let r = nanos(r).clamp(1, u64::MAX / 16);
+        if self.srtt == 0 {
+            self.srtt = r;
+            self.rttvar = r / 2;
+        } else {
+            self.rttvar = (self.rttvar * 3 + self.srtt.abs_diff(r)) / 4;
+            self.srtt = ((self.srtt * 7 + r) / 8).max(1);
         }
-        let srtt = self.srtt.unwrap_or(r);
-        let variation = (self.rttvar * 4).max(GRANULARITY);
-        self.rto = (srtt + variation).clamp(config.min_rto, config.max_rto);
+        let rto = self.srtt + (self.rttvar * 4).max(GRANULARITY);
+        self.rto = rto.clamp(nanos(config.min_rto), nanos(config.max_rto));
     }
 }
 

@@ -40,30 +40,40 @@ impl Timer {
 }
 
 /// When each timer expires. Any number of them run at once.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Timers([Option<Instant>; Timer::ALL.len()]);
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timers([Instant; Timer::ALL.len()]);
+
+/// The deadline of a timer that does not run.
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self([NEVER; Timer::ALL.len()])
+    }
+}
 
 impl Timers {
     pub fn set(&mut self, timer: Timer, at: Instant) {
-        self.0[timer as usize] = Some(at);
+        self.0[timer as usize] = at;
     }
 
     pub fn stop(&mut self, timer: Timer) {
-        self.0[timer as usize] = None;
+        self.0[timer as usize] = NEVER;
     }
 
     pub fn is_running(&self, timer: Timer) -> bool {
-        self.0[timer as usize].is_some()
+        self.0[timer as usize] != NEVER
     }
 
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
-        self.0.iter().flatten().min().copied()
+        let next = self.0.iter().fold(NEVER, |next, at| next.min(*at));
+        (next != NEVER).then_some(next)
     }
 
     /// Stops and returns a timer that has expired at `now`.
     pub fn take_expired(&mut self, now: Instant) -> Option<Timer> {
-        let timer = Timer::ALL.into_iter().find(|t| self.0[*t as usize].is_some_and(|at| at <= now))?;
+        let timer = Timer::ALL.into_iter().find(|t| self.is_running(*t) && self.0[*t as usize] <= now)?;
         self.stop(timer);
         Some(timer)
     }
