@@ -33,11 +33,6 @@ impl Secret {
         self.hash(b't', flow) as u32
     }
 
-    /// Where the search for an ephemeral port to `flow.remote` starts (RFC 6056 algorithm 3).
-    pub fn port_offset(&self, flow: &FourTuple) -> u32 {
-        self.hash(b'p', flow) as u32
-    }
-
     /// Which counter numbers the packets from `local` to `remote`, and from where it counts
     /// (RFC 7739 section 5.3).
     pub fn ident_place(&self, local: IpAddr, remote: IpAddr) -> u64 {

@@ -129,10 +129,17 @@ impl RecvRing {
         octets
     }
 
+    /// Octets of memory taken.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.ring.capacity()
+    }
+
     /// Gives the memory back if nothing is held; `true` if none is held now.
     pub fn shrink(&mut self) -> bool {
         if self.is_empty() && self.early.is_empty() {
             self.ring.release();
+            self.early.clear();
         }
         self.ring.capacity() == 0
     }

@@ -54,6 +54,12 @@ impl SendRing {
         self.ring.release();
     }
 
+    /// Octets of memory taken.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.ring.capacity()
+    }
+
     /// Gives the memory back if nothing is held; `true` if none is held now.
     pub fn shrink(&mut self) -> bool {
         if self.is_empty() {

@@ -49,17 +49,18 @@ impl Stack {
 }
 
 impl TcpTable {
-    /// The four-tuple with an ephemeral port if it names none (RFC 6056 algorithm 3).
+    /// The four-tuple with an ephemeral port if it names none (RFC 6056 algorithm 1, with
+    /// a secret generator: a port tells nothing of the next, to whatever peer).
     fn free_flow(&self, shared: &mut Shared, flow: FourTuple) -> Result<FourTuple, ConnectError> {
         if flow.local.port() != 0 {
             let taken = self.is_taken(&flow);
             return if taken { Err(ConnectError::Bind(BindError::InUse)) } else { Ok(flow) };
         }
         let count = u32::from(EPHEMERAL.end - EPHEMERAL.start);
-        let start = shared.secret.port_offset(&flow).wrapping_add(shared.secret.draw() as u32 & 0x3ff);
+        let start = (shared.secret.draw() % u64::from(count)) as u32;
         (0..count)
             .map(|n| {
-                let port = EPHEMERAL.start + (start.wrapping_add(n) % count) as u16;
+                let port = EPHEMERAL.start + ((start + n) % count) as u16;
                 FourTuple { local: SocketAddr::new(flow.local.ip(), port), ..flow }
             })
             .find(|flow| !self.is_taken(flow) && !self.listeners.has_port(flow.local.port()))

@@ -183,12 +183,13 @@ impl Connection {
         let seq = seg.seq() + old;
         let at = self.rcv.position(&self.incoming, seq);
         self.touch_buffers(shared, now);
+        let gap = !self.incoming.early().is_empty();
         match self.incoming.write(at, text) {
             Some(0) => {
                 self.rcv.newest_early = at;
                 self.owed.pure_ack();
             }
-            Some(advanced) => self.advance_rcv(shared, now, advanced as u32, text.len() as u32),
+            Some(advanced) => self.advance_rcv(shared, now, advanced as u32, gap),
             None => {
                 self.owed.pure_ack();
                 if self.incoming.early().holding(at).is_some() {
@@ -203,15 +204,14 @@ impl Connection {
         Ok(())
     }
 
-    /// RCV.NXT moved over `advanced` octets, by the arrival of `len`.
-    fn advance_rcv(&mut self, shared: &mut Shared, now: Instant, advanced: u32, len: u32) {
+    /// RCV.NXT moved over `advanced` octets; `gap`: there was early text beyond it.
+    fn advance_rcv(&mut self, shared: &mut Shared, now: Instant, advanced: u32, gap: bool) {
         self.rcv.nxt += advanced;
         self.octets.received += u64::from(advanced);
         self.rcv.unacked += advanced;
         self.tune_receive_buffer(shared, now);
         // A filled gap, or what may be its repair, is acknowledged at once (RFC 5681 section 4.2), as
         // is every second full segment (RFC 9293 SHLD-18).
-        let gap = advanced > len || !self.incoming.early().is_empty();
         if gap || self.rcv.unacked >= 2 * self.mss {
             self.owed.ack = true;
         } else if !self.timers.is_running(Timer::DelayedAck) {

@@ -195,6 +195,7 @@ impl Connection {
             return self.timers.set(Timer::Idle, idle_since + shared.config.tcp.buffer_idle);
         }
         let (sent, read) = (self.outgoing.shrink(), self.incoming.shrink());
+        self.recovery.flight.shrink();
         if !(sent && read) {
             self.timers.set(Timer::Idle, now + shared.config.tcp.buffer_idle);
         }

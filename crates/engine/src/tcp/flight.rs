@@ -96,6 +96,13 @@ impl Flight {
         self.sacked
     }
 
+    /// Gives the memory back if nothing is in flight.
+    pub fn shrink(&mut self) {
+        if self.segments.is_empty() {
+            self.segments = VecDeque::new();
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.segments.len()
     }

@@ -253,6 +253,7 @@ impl Connection {
             return;
         }
         self.owed.force = false;
+        self.touch_buffers(shared, now);
         self.timers.stop(Timer::Persist);
         let octets = end - plan.seq;
         self.recovery.sent(octets);

@@ -1,5 +1,6 @@
 //! A stack against a peer made by hand, in virtual time.
 
+use super::super::table::Socket;
 use super::notation::{Spec, show};
 use crate::end::Lost;
 use crate::{
@@ -409,6 +410,14 @@ impl Peer {
         let iss = self.iss.get(&header.dst_port).copied().unwrap_or(0);
         let shown = show(header, text.len(), iss, IRS);
         if header.dst_port == THEM { shown } else { format!("{}: {shown}", header.dst_port) }
+    }
+
+    /// Octets of memory that the buffers of the connection take.
+    pub fn buffers(&self) -> usize {
+        match self.stack.tcp.socket(self.id) {
+            Socket::Open(connection) => connection.incoming.capacity() + connection.outgoing.capacity(),
+            Socket::Opening(_) | Socket::Over(_) => 0,
+        }
     }
 
     /// The last segment sent.

@@ -1,0 +1,350 @@
+//! Text in both directions against a peer made by hand: when it is sent, when it is acknowledged, and
+//! what the windows say.
+
+use super::peer::{Kind, Peer, both};
+use crate::TcpState;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// MSS 1460 each way, and no options that would make it less.
+fn plain(v6: bool) -> Peer {
+    let p = Peer::established(v6, Kind::Plain);
+    assert_eq!(p.v6, v6);
+    p
+}
+
+/// The largest text in a segment of ours.
+fn mss(p: &mut Peer) -> usize {
+    p.tcp().info().mss as usize
+}
+
+/// RFC 9293 section 3.7.4.
+#[test]
+fn nagle_holds_a_small_segment_while_another_is_in_flight() {
+    both(|v6| {
+        let mut p = plain(v6);
+        let mss = mss(&mut p);
+        p.send(10);
+        assert_eq!(p.out(), "P. seq=1 ack=1 len=10");
+        p.send(20);
+        p.send(30);
+        assert_eq!(p.out(), "");
+        p.ack = 11;
+        assert_eq!(p.on("."), "accepted | P. seq=11 ack=1 len=50");
+        // Full segments do not wait, what is left does.
+        p.send(mss + 5);
+        assert_eq!(p.out(), format!(". seq=61 ack=1 len={mss}"));
+        p.ack = 61;
+        p.on(".");
+        assert_eq!(p.out(), "");
+        p.ack = 61 + mss as i64;
+        assert_eq!(p.on("."), format!("accepted | P. seq={} ack=1 len=5", 61 + mss));
+        // A FIN takes along what waits.
+        p.send(7);
+        p.tcp().shutdown().unwrap();
+        assert_eq!(p.out(), format!("FP. seq={} ack=1 len=7", 66 + mss));
+    });
+}
+
+#[test]
+fn nodelay_holds_nothing() {
+    both(|v6| {
+        let mut p = plain(v6);
+        p.send(10);
+        p.out();
+        p.send(20);
+        assert_eq!(p.out(), "");
+        p.tcp().set_nodelay(true);
+        assert_eq!(p.out(), "P. seq=11 ack=1 len=20");
+        p.send(30);
+        assert_eq!(p.out(), "P. seq=31 ack=1 len=30");
+        let mut p = Peer::with(v6, |config| config.tcp.nodelay = true).listen(1).establish(Kind::Plain);
+        p.send(1);
+        assert_eq!(p.out(), "P. seq=1 ack=1 len=1");
+        p.send(1);
+        assert_eq!(p.out(), "P. seq=2 ack=1 len=1");
+    });
+}
+
+/// RFC 9293 section 3.8.6.3: at most 40 ms, at least every second full segment.
+#[test]
+fn an_ack_is_delayed() {
+    both(|v6| {
+        let mut p = plain(v6);
+        let mss = mss(&mut p) as i64;
+        assert_eq!(p.on("P. len=10"), "accepted");
+        p.pass(20);
+        assert_eq!(p.on("P. at=10 len=10"), "accepted");
+        assert_eq!(p.run(100), "20: . seq=1 ack=21", "counted from the first");
+        p.seq = 21;
+        assert_eq!(p.on(&format!(". len={mss}")), "accepted");
+        let second = format!(". at={mss} len={mss}");
+        assert_eq!(p.on(&second), format!("accepted | . seq=1 ack={}", 21 + 2 * mss));
+        p.pass(100);
+        // It rides on text of ours.
+        p.seq += 2 * mss;
+        assert_eq!(p.on("P. len=5"), "accepted");
+        p.send(3);
+        assert_eq!(p.out(), format!("P. seq=1 ack={} len=3", p.seq + 5));
+        p.ack = 4;
+        p.on(". at=5");
+        p.pass(1000);
+    });
+}
+
+/// RFC 5681 section 4.2, RFC 2018: each segment beyond a gap is acknowledged at once, by itself, the
+/// newest block first; the repair is acknowledged at once.
+#[test]
+fn early_text_is_acknowledged_selectively() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        let out = p.on_all(&["P. at=100 len=10", "P. at=200 len=10", "P. at=110 len=10"]);
+        let last = ". seq=1 ack=1 sack=101-121 sack=201-211";
+        assert_eq!(out, [last, last, last].join(" | "), "three ACKs, whatever was known when they left");
+        assert_eq!(
+            p.on("P. at=300 len=10"),
+            "accepted | . seq=1 ack=1 sack=301-311 sack=101-121 sack=201-211"
+        );
+        // Three blocks fit beside a timestamp.
+        let out = p.on("P. at=400 len=10");
+        assert_eq!(out, "accepted | . seq=1 ack=1 sack=401-411 sack=101-121 sack=201-211");
+        assert_eq!((p.receive(), p.tcp().info().early), ("pending".into(), 50));
+        assert_eq!(p.on("P. len=100"), "accepted | . seq=1 ack=121 sack=401-411 sack=201-211 sack=301-311");
+        assert_eq!(p.receive(), "120");
+        assert_eq!(p.on("P. at=120 len=500"), "accepted | . seq=1 ack=621");
+        assert_eq!((p.receive(), p.tcp().info().early), ("500".into(), 0));
+    });
+}
+
+/// Without SACK the same, without blocks.
+#[test]
+fn early_text_without_sack() {
+    both(|v6| {
+        let mut p = plain(v6);
+        assert_eq!(
+            p.on_all(&["P. at=10 len=10", "P. at=20 len=10", "P. at=20 len=10"]),
+            [". seq=1 ack=1"; 3].join(" | ")
+        );
+        assert_eq!(p.on("P. len=10"), "accepted | . seq=1 ack=31");
+        assert_eq!(p.receive(), "30");
+    });
+}
+
+/// D20: holes are bounded; text for which there is none is dropped, the connection is not.
+#[test]
+fn a_storm_of_holes_is_bounded() {
+    let mut p = Peer::established(false, Kind::Full);
+    let mut dropped = 0;
+    for n in 0..3000 {
+        dropped += usize::from(p.on(&format!("P. at={} len=1", 2 + 2 * n)).starts_with("dropped NoSpace"));
+    }
+    assert_eq!((p.tcp().info().early, dropped), (256, 2744));
+    assert_eq!((p.state(), p.ends()), (TcpState::Established, String::new()));
+    assert!(p.on("P. len=600").starts_with("accepted"));
+    assert_eq!(p.receive(), "600");
+}
+
+/// A connection with a receive buffer of 8000 octets.
+fn small(v6: bool) -> Peer {
+    Peer::with(v6, |config| config.tcp.receive_buffer = 8000).listen(1).establish(Kind::Plain)
+}
+
+/// The right edge as the last ACK said it, relative to our RCV.NXT at the start.
+fn edge(p: &Peer) -> i64 {
+    let header = p.last().header();
+    i64::from(header.ack.wrapping_sub(super::peer::IRS)) + i64::from(header.window)
+}
+
+/// RFC 9293 section 3.8.6: the edge never moves left, and moves right in steps that are worth it.
+#[test]
+fn the_window_shuts_and_opens_in_steps() {
+    both(|v6| {
+        let mut p = small(v6);
+        for _ in 0..8 {
+            p.on("P. len=1000");
+            p.seq += 1000;
+            p.run(50);
+            assert_eq!(edge(&p), 8001);
+        }
+        assert_eq!(p.last().header().window, 0);
+        // Text that does not fit is dropped, and answered.
+        assert_eq!(p.on("P. len=1"), "dropped NoSpace | . seq=1 ack=8001");
+        assert_eq!(p.tcp().info().unread, 8000);
+        // Less than a segment and half the buffer is no step.
+        p.tcp().consume(1400);
+        assert_eq!(p.out(), "");
+        p.tcp().consume(2600);
+        assert_eq!(p.out(), ". seq=1 ack=8001");
+        assert_eq!((p.last().header().window, edge(&p)), (4000, 12_001));
+        // The window is open now: small steps are told with the next ACK only.
+        p.tcp().consume(1500);
+        assert_eq!(p.out(), "");
+        p.on("P. len=10");
+        p.run(50);
+        assert_eq!(edge(&p), 13_501);
+    });
+}
+
+/// A peer asks whether a shut window is open (RFC 9293 section 3.8.6.1): with an old octet, or with a
+/// new one, which is taken once there is room.
+#[test]
+fn window_probes_of_the_peer_are_answered() {
+    both(|v6| {
+        let mut p = small(v6);
+        p.on_all(&["P. len=4000", "P. at=4000 len=4000"]);
+        p.seq = 8001;
+        for probe in [". at=-1", ". at=-1 len=1", "P. len=1"] {
+            p.run(500);
+            let out = p.on(probe);
+            assert!(out.ends_with("| . seq=1 ack=8001"), "{out}");
+            assert_eq!(p.last().header().window, 0);
+        }
+        p.tcp().consume(1500);
+        assert_eq!(p.out(), "");
+        p.run(500);
+        p.on(". at=-1");
+        assert_eq!(p.last().header().window, 1500);
+        assert_eq!(p.on("P. len=1"), "accepted");
+    });
+}
+
+/// RFC 9293 section 3.8.6.2.1: text that fills neither a segment nor half the peer's largest window
+/// waits, but not for ever.
+#[test]
+fn a_small_window_is_not_filled_at_once() {
+    both(|v6| {
+        let mut p = plain(v6);
+        assert_eq!(p.on(". win=500"), "accepted");
+        p.send(2000);
+        assert_eq!(p.out(), "");
+        assert_eq!(p.run(300), "200: . seq=1 ack=1 len=500");
+        p.ack = 501;
+        assert!(p.on(".").starts_with("accepted | . seq=501 ack=1 len="), "open again");
+
+        // Half the largest window that this peer ever had is worth a segment.
+        let mut p = Peer::listening(v6);
+        p.on("S seq=0 win=600 mss=1460");
+        (p.seq, p.ack) = (1, 1);
+        p.on(". win=600");
+        p.accept();
+        p.send(2000);
+        assert_eq!(p.out(), ". seq=1 ack=1 len=600");
+        p.ack = 601;
+        assert_eq!(p.on(". win=299"), "accepted");
+        assert_eq!(p.on(". win=300"), "accepted | . seq=601 ack=1 len=300");
+    });
+}
+
+/// The peer's window is a limit, whatever congestion control says; and the other way round.
+#[test]
+fn both_windows_limit_what_is_in_flight() {
+    both(|v6| {
+        let mut p = plain(v6);
+        let mss = mss(&mut p);
+        p.send(100 * mss);
+        let out = p.out();
+        assert_eq!(out.split(" | ").count(), 10, "the initial window (RFC 6928)");
+        p.ack = 1 + mss as i64;
+        let out = p.on(&format!(". win={}", 11 * mss));
+        assert_eq!(out.split(" | ").count(), 1 + 2, "slow start: one acknowledged, two sent");
+        p.ack += 10 * mss as i64;
+        let out = p.on(&format!(". win={}", 3 * mss));
+        assert_eq!(out.split(" | ").count(), 1 + 3 - 1 + usize::from(!out.contains('|')), "{out}");
+    });
+}
+
+/// RFC 5681 section 3.2 without SACK: three copies of an ACK, and the segment goes again at once.
+#[test]
+fn three_duplicate_acks_repair_a_loss() {
+    both(|v6| {
+        let mut p = plain(v6);
+        let mss = mss(&mut p);
+        p.send(8 * mss);
+        p.out();
+        assert_eq!((p.on("."), p.on(".")), ("accepted".into(), "accepted".into()));
+        let out = p.on(".");
+        assert!(out.starts_with(&format!("accepted | . seq=1 ack=1 len={mss}")), "{out}");
+        assert_eq!(p.tcp().info().retransmissions, 1);
+    });
+}
+
+/// The window of a SYN is not scaled, every other is; and ours says all of the buffer.
+#[test]
+fn windows_are_scaled_but_in_a_syn() {
+    both(|v6| {
+        let mut p = Peer::listening(v6);
+        p.timestamps = true;
+        assert_eq!(p.on("S seq=0 win=2000 mss=1460 ws=7 sackok"), "accepted | S. seq=0 ack=1");
+        let syn = p.last().header();
+        let shift = syn.options.window_scale.unwrap();
+        assert_eq!(syn.window, 65_535);
+        (p.seq, p.ack) = (1, 1);
+        p.on(". win=100");
+        p.accept();
+        assert_eq!(p.tcp().info().snd_wnd, 12_800);
+        p.on("P. len=10");
+        p.run(50);
+        assert!(u32::from(p.last().header().window) << shift > 65_535);
+    });
+}
+
+/// What was read in place is what was sent; peek takes nothing away.
+#[test]
+fn text_can_be_read_in_place() {
+    both(|v6| {
+        let mut p = plain(v6);
+        p.on("P. len=300");
+        let expected: Vec<u8> = (1..=300_i64).map(|i| (i % 251) as u8).collect();
+        assert_eq!(p.tcp().readable().concat(), expected);
+        let mut buf = [0; 100];
+        assert_eq!(p.tcp().peek(&mut buf), 100);
+        assert_eq!(buf, expected[..100]);
+        p.tcp().consume(100);
+        assert_eq!(p.tcp().readable().concat(), expected[100..]);
+        assert_eq!(p.receive(), "200");
+        p.tcp().consume(5);
+        assert_eq!(p.receive(), "pending");
+    });
+}
+
+/// A connection that does nothing holds no buffer and needs no timer.
+#[test]
+fn buffers_are_let_go() {
+    both(|v6| {
+        for kind in Kind::ALL {
+            let mut p = Peer::established(v6, kind);
+            assert_eq!(p.buffers(), 0);
+            p.tcp().set_nodelay(true);
+            p.send(5000);
+            p.out();
+            p.ack = 5001;
+            p.on(".");
+            p.on("P. len=500");
+            p.on("P. at=900 len=50");
+            p.on("P. at=500 len=400");
+            assert_eq!(p.receive(), "950");
+            assert_ne!(p.buffers(), 0);
+            p.run(30_000);
+            assert_eq!((p.buffers(), p.stack.poll_timeout()), (0, None));
+            assert_eq!(p.on("P. at=950 len=5"), "accepted");
+            p.seq += 955;
+            assert_eq!(p.receive(), "5");
+        }
+        // What is unread or unacknowledged is kept.
+        let mut p = plain(v6);
+        p.on("P. len=500");
+        p.run(100_000);
+        assert_eq!(p.receive(), "500");
+        p.run(30_000);
+        assert_eq!((p.buffers(), p.stack.poll_timeout()), (0, None));
+        // Only what was sent.
+        let mut p = plain(v6);
+        p.send(500);
+        p.out();
+        p.ack = 501;
+        p.on(".");
+        p.run(30_000);
+        assert_eq!((p.buffers(), p.stack.poll_timeout()), (0, None));
+    });
+}
