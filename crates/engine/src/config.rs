@@ -1,6 +1,6 @@
 //! What a stack is told once, at its start.
 
-use crate::tcp::Algorithm;
+use crate::tcp::{Algorithm, Ecn};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -106,6 +106,8 @@ pub struct TcpConfig {
     pub window_scaling: bool,
     /// Congestion control.
     pub congestion: Algorithm,
+    /// Explicit congestion notification (RFC 3168).
+    pub ecn: Ecn,
     /// Disable the Nagle algorithm on new connections.
     pub nodelay: bool,
     /// Longest delay of an ACK (RFC 9293 MUST-58: under 500 ms).
@@ -174,6 +176,7 @@ impl Default for TcpConfig {
             sack: true,
             window_scaling: true,
             congestion: Algorithm::default(),
+            ecn: Ecn::default(),
             nodelay: false,
             ack_delay: Duration::from_millis(40),
             initial_rto: Duration::from_secs(1),

@@ -45,7 +45,7 @@ pub use rule::{Rule, UnknownRule};
 pub use seq::{RcvSeq, SndSeq};
 pub use stack::Stack;
 pub use tcp::{
-    Algorithm, Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Tcp, TcpError, TcpInfo,
+    Algorithm, Answer, BindError, ConnId, ConnectError, Ecn, Keepalive, ListenerId, Tcp, TcpError, TcpInfo,
     TcpState,
 };
 pub use time::Instant;

@@ -31,6 +31,7 @@ impl Connection {
             return Err(self.challenge(shared, now, Rule::S53));
         }
         self.probes = 0;
+        self.marks.acknowledged(now, seg, self.snd.nxt, self.mss, &mut self.congestion);
         let wnd = u32::from(seg.tcp.window) << self.negotiated.snd_shift;
         let before = self.snd.una;
         let duplicate = self.is_duplicate(seg, wnd);

@@ -32,6 +32,7 @@ impl Connection {
         self.check_syn(shared, now, seg)?; // fourth
         self.heard = now;
         self.process_ack(shared, now, seg)?; // fifth
+        self.owed.ack |= self.marks.arrived(seg);
         if self.fate.is_some() {
             return Ok(()); // it acknowledged our FIN, and both directions are finished
         }

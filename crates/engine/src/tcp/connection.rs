@@ -2,6 +2,7 @@
 
 use super::autotune::{self, Reading};
 use super::congestion::{Congestion, Control};
+use super::ecn::Marks;
 use super::options::Negotiated;
 use super::owed::Owed;
 use super::rcv::Rcv;
@@ -43,6 +44,7 @@ pub(crate) struct Connection {
     pub rtt: Rtt,
     pub congestion: Congestion,
     pub recovery: Recovery,
+    pub marks: Marks,
     pub timers: Timers,
     pub owed: Owed,
     pub settings: Settings,
@@ -112,6 +114,8 @@ pub(crate) struct Opened {
     pub owned: bool,
     /// The user has closed already (E2).
     pub closing: bool,
+    /// Both sides have ECN.
+    pub ecn: bool,
     pub last_challenge: Option<Instant>,
 }
 
@@ -135,6 +139,7 @@ impl Connection {
             reading: Reading::new(now),
             rtt: opened.rtt,
             congestion: Congestion::new(config.congestion, mss),
+            marks: Marks::new(opened.ecn, opened.snd.iss),
             recovery: Recovery::new(opened.snd.iss, opened.negotiated.sack),
             snd: opened.snd,
             rcv: opened.rcv,

@@ -1,6 +1,7 @@
 //! A connection before ESTABLISHED: SYN-SENT and SYN-RECEIVED. It has no buffers.
 
 use super::connection::{Connection, Opened};
+use super::ecn::{self, Ecn};
 use super::options;
 use super::rcv::Rcv;
 use super::rtt::Rtt;
@@ -42,6 +43,8 @@ pub(crate) struct Handshake {
     /// The peer's SYN: its options and its window.
     pub peer: TcpOptions,
     pub peer_window: u32,
+    /// Both sides have ECN.
+    pub ecn: bool,
     /// Traffic class of the peer's SYN, for an answer outside the handshake.
     pub traffic_class: u8,
     ts_offset: u32,
@@ -81,6 +84,7 @@ impl Handshake {
             irs: RcvSeq(0),
             peer: TcpOptions::default(),
             peer_window: 0,
+            ecn: false,
             traffic_class: 0,
             ts_offset: shared.secret.timestamp_offset(&flow),
             first_sent: None,
@@ -108,6 +112,7 @@ impl Handshake {
             irs: seg.seq(),
             peer: seg.tcp.options,
             peer_window: u32::from(seg.tcp.window),
+            ecn: ecn::is_agreed(shared.config.tcp.ecn, seg),
             traffic_class: seg.ip.traffic_class,
             ..Self::connect(shared, now, id, seg.flow())
         }
@@ -157,8 +162,7 @@ impl Handshake {
             return None;
         } else if core::mem::take(&mut self.owes_syn) {
             self.begin(shared, now);
-            let ack = if self.phase == Phase::SynSent { TcpFlags::empty() } else { TcpFlags::ACK };
-            (self.iss, TcpFlags::SYN | ack, None)
+            (self.iss, TcpFlags::SYN | self.syn_flags(shared.config.tcp.ecn), None)
         } else {
             let rule = self.owes_ack.take()?;
             shared.counters.tcp_challenge_acks += 1;
@@ -167,9 +171,20 @@ impl Handshake {
         let tcp = self.header(shared, now, seq, flags);
         shared.counters.tcp_out_segments += 1;
         Some(
-            Outgoing { flow: &self.flow, tcp, text: [&[], &[]], segment_size: None, rule }
+            Outgoing { flow: &self.flow, tcp, text: [&[], &[]], segment_size: None, codepoint: 0, rule }
                 .emit(&shared.config, packet),
         )
+    }
+
+    /// What goes with SYN: ACK, and what says of ECN. A SYN sent again does not ask for it, for
+    /// something on the path may drop those that do (RFC 3168 section 6.1.1.1).
+    fn syn_flags(&self, ecn: Ecn) -> TcpFlags {
+        match self.phase {
+            Phase::SynSent if ecn == Ecn::Request && self.retransmissions == 0 => ecn::SETUP,
+            Phase::SynSent => TcpFlags::empty(),
+            _ if self.ecn => TcpFlags::ACK | TcpFlags::ECE,
+            _ => TcpFlags::ACK,
+        }
     }
 
     /// Books that the SYN goes out.
@@ -330,6 +345,7 @@ impl Handshake {
                 waits: core::mem::take(&mut self.waits),
                 owned: self.owned || self.listener.is_some(),
                 closing: self.closing,
+                ecn: self.ecn,
                 last_challenge: self.last_answer,
             },
         )

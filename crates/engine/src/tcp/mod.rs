@@ -13,6 +13,7 @@ mod congestion;
 mod connection;
 mod cookies;
 mod demux;
+mod ecn;
 mod expire;
 mod flight;
 mod handshake;
@@ -42,6 +43,7 @@ mod user;
 
 pub use api::{Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, TcpError, TcpInfo, TcpState};
 pub use congestion::Algorithm;
+pub use ecn::Ecn;
 pub(crate) use reset::ResetLimit;
 pub(crate) use table::TcpTable;
 pub use user::Tcp;

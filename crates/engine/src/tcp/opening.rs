@@ -1,5 +1,6 @@
 //! SEGMENT ARRIVES in SYN-SENT (RFC 9293 section 3.10.7.3) and SYN-RECEIVED (section 3.10.7.4).
 
+use super::ecn;
 use super::handshake::{Handshake, Phase};
 use super::reset;
 use super::segment::Arrival;
@@ -60,6 +61,7 @@ impl Handshake {
         self.irs = seg.seq();
         self.peer = seg.tcp.options;
         self.peer_window = u32::from(seg.tcp.window);
+        self.ecn = ecn::is_agreed(shared.config.tcp.ecn, seg);
         if acked {
             return Complete;
         }

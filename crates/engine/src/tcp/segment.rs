@@ -74,6 +74,8 @@ pub(crate) struct Outgoing<'a> {
     pub text: [&'a [u8]; 2],
     /// Eff.snd.MSS, where the text is longer than that and the link has to cut it.
     pub segment_size: Option<u16>,
+    /// The ECN bits of the IP header.
+    pub codepoint: u8,
     pub rule: Option<Rule>,
 }
 
@@ -81,7 +83,7 @@ impl Outgoing<'_> {
     /// Writes it into `packet`, replacing what that held.
     pub fn emit(&self, config: &Config, packet: &mut Vec<u8>) -> Transmit {
         packet.clear();
-        let ip = ip_header(config, self.flow);
+        let ip = IpHeader { traffic_class: self.codepoint, ..ip_header(config, self.flow) };
         let [a, b] = self.text;
         ip.emit(self.tcp.len() + a.len() + b.len(), packet);
         self.tcp.emit(packet);

@@ -214,18 +214,19 @@ impl Connection {
             0 => [declared, &[]],
             len => self.outgoing.slices((plan.seq - self.snd.una) as usize, len as usize),
         };
+        let (ecn, codepoint) = self.marks.stamp(plan.len > 0 && plan.seq == self.snd.nxt);
         let size = (plan.len > self.mss).then_some(self.mss as u16);
         let tcp = TcpHeader {
             src_port: self.flow.local.port(),
             dst_port: self.flow.remote.port(),
             seq: plan.seq.0,
             ack: self.rcv.nxt.0,
-            flags: plan.flags,
+            flags: plan.flags | ecn,
             window,
             urgent: 0,
             options,
         };
-        Outgoing { flow: &self.flow, tcp, text, segment_size: size, rule: plan.rule }
+        Outgoing { flow: &self.flow, tcp, text, segment_size: size, codepoint, rule: plan.rule }
             .emit(&shared.config, packet)
     }
 

@@ -13,6 +13,7 @@ mod c_resets;
 mod cookies;
 mod d_validation;
 mod e_user;
+mod ecn;
 mod f_half_open;
 mod f_time_limits;
 mod flow;
