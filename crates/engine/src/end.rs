@@ -18,20 +18,33 @@ pub struct FourTuple {
     pub remote: SocketAddr,
 }
 
-impl Hash for FourTuple {
-    /// In as few words as it has: every arrival is looked up by it.
+impl FourTuple {
+    /// Hashes a four-tuple in as few words as it has: every arrival is looked up by it.
     #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        match (self.local.ip(), self.remote.ip()) {
+    pub(crate) fn hash_ends<H: Hasher>(
+        local: &IpAddr,
+        remote: &IpAddr,
+        (local_port, remote_port): (u16, u16),
+        state: &mut H,
+    ) {
+        match (local, remote) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {
                 state.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits()));
             }
             (local, remote) => {
-                state.write_u128(bits(local));
-                state.write_u128(bits(remote));
+                state.write_u128(bits(*local));
+                state.write_u128(bits(*remote));
             }
         }
-        state.write_u32(u32::from(self.local.port()) << 16 | u32::from(self.remote.port()));
+        state.write_u32(u32::from(local_port) << 16 | u32::from(remote_port));
+    }
+}
+
+impl Hash for FourTuple {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = (self.local.port(), self.remote.port());
+        Self::hash_ends(&self.local.ip(), &self.remote.ip(), ports, state);
     }
 }
 

@@ -34,15 +34,23 @@ pub(crate) fn admit<'p, 'a>(
 /// N4. That every unicast address is ours does not include loopback: who sends to 127.0.0.1 means
 /// itself.
 fn is_ours(shared: &Shared, local: &IpAddr) -> bool {
-    shared.config.addresses.contains(local)
+    is_listed(&shared.config.addresses, local)
         || shared.config.any_address && is_host(*local) && !local.is_loopback()
+}
+
+/// Family by family, so that no more octets of an address are read than were written.
+fn is_listed(list: &[IpAddr], addr: &IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(addr) => list.iter().any(|own| matches!(own, IpAddr::V4(own) if own == addr)),
+        IpAddr::V6(addr) => list.iter().any(|own| matches!(own, IpAddr::V6(own) if own == addr)),
+    }
 }
 
 /// N5. Loopback speaks to loopback only. Where every address is ours, the peer's is among them.
 fn is_peer(shared: &Shared, remote: &IpAddr, local: &IpAddr) -> bool {
     is_host(*remote)
         && (!remote.is_loopback() || local.is_loopback())
-        && (shared.config.any_address || !shared.config.addresses.contains(remote))
+        && (shared.config.any_address || !is_listed(&shared.config.addresses, remote))
 }
 
 /// Whether an address on the wire can be that of one host.

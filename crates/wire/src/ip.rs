@@ -103,7 +103,8 @@ impl IpHeader {
     ///
     /// # Panics
     /// If the addresses are of different versions, or the packet would be longer than its length field can say.
-    #[inline]
+    // Where the header is made: to read it back from memory would stall.
+    #[inline(always)]
     pub fn emit(&self, payload_len: usize, out: &mut Vec<u8>) {
         match (self.src, self.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => v4::emit(self, src, dst, None, payload_len, out),

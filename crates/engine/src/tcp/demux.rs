@@ -6,7 +6,7 @@ use crate::end::FourTuple;
 use crate::isn::{Secret, Seeded};
 use crate::{Config, Instant};
 use alloc::collections::{BTreeSet, VecDeque};
-use core::hash::BuildHasher;
+use core::hash::{BuildHasher, Hash};
 use hashbrown::{HashMap, HashTable};
 
 /// Every four-tuple in use.
@@ -44,8 +44,9 @@ impl Demux {
         }
     }
 
-    /// The live connection with this four-tuple; `owns` says whether one has it.
-    pub fn live(&self, flow: &FourTuple, owns: impl Fn(ConnId) -> bool) -> Option<ConnId> {
+    /// The live connection with the four-tuple that `flow` hashes as; `owns` says whether one has it.
+    #[inline]
+    pub fn live(&self, flow: &impl Hash, owns: impl Fn(ConnId) -> bool) -> Option<ConnId> {
         if self.live.is_empty() {
             return None;
         }

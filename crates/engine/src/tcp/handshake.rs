@@ -171,8 +171,15 @@ impl Handshake {
         let tcp = self.header(shared, now, seq, flags);
         shared.counters.tcp_out_segments += 1;
         Some(
-            Outgoing { flow: &self.flow, tcp, text: [&[], &[]], segment_size: None, codepoint: 0, rule }
-                .emit(&shared.config, packet),
+            Outgoing {
+                flow: &self.flow,
+                tcp: &tcp,
+                text: [&[], &[]],
+                segment_size: None,
+                codepoint: 0,
+                rule,
+            }
+            .emit(&shared.config, packet),
         )
     }
 

@@ -5,6 +5,7 @@ use crate::outbox;
 use crate::seq::{RcvSeq, SndSeq};
 use crate::{Config, FourTuple, Rule, Transmit};
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::tcp::{TcpFlags, TcpHeader};
@@ -17,6 +18,15 @@ pub(crate) struct Arrival<'a> {
     pub text: &'a [u8],
 }
 
+impl Hash for Arrival<'_> {
+    /// As its four-tuple.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = (self.tcp.dst_port, self.tcp.src_port);
+        FourTuple::hash_ends(&self.ip.dst, &self.ip.src, ports, state);
+    }
+}
+
 impl Arrival<'_> {
     /// The connection it belongs to, seen from here.
     pub fn flow(&self) -> FourTuple {
@@ -24,6 +34,12 @@ impl Arrival<'_> {
             local: socket_addr(&self.ip.dst, self.tcp.dst_port),
             remote: socket_addr(&self.ip.src, self.tcp.src_port),
         }
+    }
+
+    /// Whether this is its four-tuple.
+    pub fn is_of(&self, flow: &FourTuple) -> bool {
+        is_at(&flow.local, &self.ip.dst, self.tcp.dst_port)
+            && is_at(&flow.remote, &self.ip.src, self.tcp.src_port)
     }
 
     /// SEG.SEQ
@@ -58,6 +74,16 @@ impl Arrival<'_> {
     }
 }
 
+#[inline]
+fn is_at(addr: &SocketAddr, ip: &IpAddr, port: u16) -> bool {
+    let same = match (addr, ip) {
+        (SocketAddr::V4(addr), IpAddr::V4(ip)) => addr.ip() == ip,
+        (SocketAddr::V6(addr), IpAddr::V6(ip)) => addr.ip() == ip,
+        _ => false,
+    };
+    same && addr.port() == port
+}
+
 /// [`SocketAddr::new`] without moving an address of sixteen octets where there are four.
 #[inline]
 fn socket_addr(ip: &IpAddr, port: u16) -> SocketAddr {
@@ -70,7 +96,7 @@ fn socket_addr(ip: &IpAddr, port: u16) -> SocketAddr {
 /// A segment to be sent.
 pub(crate) struct Outgoing<'a> {
     pub flow: &'a FourTuple,
-    pub tcp: TcpHeader,
+    pub tcp: &'a TcpHeader,
     pub text: [&'a [u8]; 2],
     /// Eff.snd.MSS, where the text is longer than that and the link has to cut it.
     pub segment_size: Option<u16>,

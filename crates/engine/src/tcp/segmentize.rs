@@ -226,7 +226,7 @@ impl Connection {
             urgent: 0,
             options,
         };
-        Outgoing { flow: &self.flow, tcp, text, segment_size: size, codepoint, rule: plan.rule }
+        Outgoing { flow: &self.flow, tcp: &tcp, text, segment_size: size, codepoint, rule: plan.rule }
             .emit(&shared.config, packet)
     }
 

@@ -120,10 +120,10 @@ impl TcpTable {
     }
 
     fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
-        let flow = seg.flow();
-        if let Some(id) = self.live(&flow) {
+        if let Some(id) = self.demux.live(seg, |id| seg.is_of(self.entries[id].socket.flow())) {
             return self.arrives_at(shared, now, id, seg);
         }
+        let flow = seg.flow();
         match self.demux.time_wait(&flow).map(|entry| entry.arrives(shared, now, seg)) {
             Some(Waiting::Goes(verdict)) => verdict,
             Some(Waiting::Reopen(after)) => self.reopen(shared, now, seg, after),

@@ -41,41 +41,48 @@ impl Timer {
 
 /// When each timer expires. Any number of them run at once.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Timers([Instant; Timer::ALL.len()]);
+pub(crate) struct Timers {
+    at: [Instant; Timer::ALL.len()],
+    /// No timer expires before this.
+    soonest: Instant,
+}
 
 /// The deadline of a timer that does not run.
 const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
 impl Default for Timers {
     fn default() -> Self {
-        Self([NEVER; Timer::ALL.len()])
+        Self { at: [NEVER; Timer::ALL.len()], soonest: NEVER }
     }
 }
 
 impl Timers {
     pub fn set(&mut self, timer: Timer, at: Instant) {
-        self.0[timer as usize] = at;
+        self.at[timer as usize] = at;
+        self.soonest = self.soonest.min(at);
     }
 
     pub fn stop(&mut self, timer: Timer) {
-        self.0[timer as usize] = NEVER;
+        self.at[timer as usize] = NEVER;
     }
 
     pub fn is_running(&self, timer: Timer) -> bool {
-        self.0[timer as usize] != NEVER
+        self.at[timer as usize] != NEVER
     }
 
-    /// The earliest deadline.
+    /// When to look again: at the earliest deadline, or at one that was stopped or put off since.
     pub fn next(&self) -> Option<Instant> {
-        let next = self.0.iter().fold(NEVER, |next, at| next.min(*at));
-        (next != NEVER).then_some(next)
+        (self.soonest != NEVER).then_some(self.soonest)
     }
 
-    /// Stops and returns a timer that has expired at `now`.
+    /// Stops and returns a timer that has expired at `now`. To be asked until there is none.
     pub fn take_expired(&mut self, now: Instant) -> Option<Timer> {
-        let timer = Timer::ALL.into_iter().find(|t| self.is_running(*t) && self.0[*t as usize] <= now)?;
-        self.stop(timer);
-        Some(timer)
+        let expired = Timer::ALL.into_iter().find(|t| self.is_running(*t) && self.at[*t as usize] <= now);
+        match expired {
+            Some(timer) => self.stop(timer),
+            None => self.soonest = self.at.into_iter().min().unwrap_or(NEVER),
+        }
+        expired
     }
 }
 
@@ -91,7 +98,8 @@ mod tests {
         timers.set(Timer::Idle, at(3));
         assert_eq!((timers.next(), timers.take_expired(at(2))), (Some(at(3)), None));
         assert_eq!(timers.take_expired(at(5)), Some(Timer::Persist));
-        assert_eq!((timers.take_expired(at(5)), timers.next()), (Some(Timer::Idle), None));
+        assert_eq!((timers.take_expired(at(5)), timers.take_expired(at(5))), (Some(Timer::Idle), None));
+        assert_eq!(timers.next(), None);
         for (i, timer) in Timer::ALL.into_iter().enumerate() {
             assert_eq!(timer as usize, i);
         }
