@@ -170,7 +170,11 @@ impl Connection {
             return Err(Verdict::Dropped(Rule::S84.into()));
         }
         let old = if seg.seq().before(self.rcv.nxt) { self.rcv.nxt - seg.seq() } else { 0 };
-        let text = &seg.text[..seg.text.len().min(len)];
+        let text = self.fitting(seg.seq(), &seg.text[..seg.text.len().min(len)]);
+        if text.is_empty() {
+            self.owed.pure_ack();
+            return Err(Verdict::Dropped(DropReason::NoSpace));
+        }
         let Some(text) = text.get(old as usize..).filter(|text| !text.is_empty()) else {
             self.owed.pure_ack();
             return Ok(());
@@ -203,6 +207,12 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// The part of `text` that lies in the window, or before it.
+    fn fitting<'a>(&self, seq: RcvSeq, text: &'a [u8]) -> &'a [u8] {
+        let room = self.rcv.edge.offset_from(seq).max(0) as usize;
+        &text[..text.len().min(room)]
     }
 
     /// RCV.NXT moved over `advanced` octets; `gap`: there was early text beyond it.
@@ -244,9 +254,12 @@ impl Connection {
             if fin.after(self.rcv.nxt) && seg.text.is_empty() {
                 self.owed.pure_ack();
             }
-            let fin = *self.rcv.fin.get_or_insert(fin);
-            self.incoming.cut_early(self.rcv.position(&self.incoming, fin));
             self.owed.ack = true;
+            // One past the edge it still counts: it needs no room (E16).
+            if !fin.after(self.rcv.edge) {
+                let fin = *self.rcv.fin.get_or_insert(fin);
+                self.incoming.cut_early(self.rcv.position(&self.incoming, fin));
+            }
         }
         if self.rcv.fin != Some(self.rcv.nxt) || !self.state.may_receive() || self.fate.is_some() {
             return;

@@ -234,6 +234,7 @@ fn t136_a_fin_and_the_window() {
         let out = p.on("FP. at=2800 len=1400");
         assert!(out.ends_with(". seq=1 ack=4001"), "{out}");
         assert_eq!((p.state(), p.receive().as_str()), (Established, "4000"));
+        assert_eq!(p.out(), ". seq=1 ack=4001");
         assert_eq!(p.on("FP. at=4000 len=200"), "accepted | . seq=1 ack=4202");
         assert_eq!((p.state(), p.receive()), (CloseWait, "200".into()));
     });

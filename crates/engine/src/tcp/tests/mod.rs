@@ -26,4 +26,5 @@ mod k_icmp;
 mod notation;
 mod pair;
 mod peer;
+mod random;
 mod streams;
