@@ -69,7 +69,6 @@ rules! {
     N3 "RFC 9293 3.1" "a segment whose header does not fit is dropped";
     N4 "RFC 9293 MUST-57" "a packet to a broadcast, multicast or foreign address is dropped";
     N5 "RFC 9293 MUST-63" "a packet from an address that cannot be a peer is dropped";
-    N6 "RFC 791" "a fragment alone is never answered";
     N6a "RFC 5722 4" "fragments that overlap are dropped with all others of their packet";
     N7 "RFC 2385" "a signed segment without a key that validates it is dropped";
     S1 "RFC 9293 3.10.7.1" "a SYN to a port where nobody listens is answered with RST";
@@ -115,7 +114,6 @@ rules! {
     S94 "RFC 9293 MUST-23" "a SYN that stays unanswered ends the attempt";
     S95 "Linux" "a FIN that stays unacknowledged after CLOSE ends the connection";
     S96 "Linux" "FIN-WAIT-2 without a user ends after its time";
-    S101 "Linux" "a full TIME-WAIT table forgets the connection at once";
     R1 "RFC 5961 3.2" "a reset exactly at RCV.NXT ends the connection";
     R2 "RFC 5961 3.2" "a reset in the window but not at RCV.NXT is answered with a challenge ACK";
     R4 "RFC 5961 3.2" "a reset outside the window is dropped";
@@ -137,14 +135,12 @@ rules! {
     I0 "RFC 1122 3.2.2" "an ICMP error is not answered where none may be sent";
     I1 "RFC 1122 4.2.3.9" "an ICMP error ends an attempt to connect";
     I2 "RFC 5927 5.2" "an ICMP error does not end a synchronized connection, nor a soft one an embryonic connection";
-    I4 "RFC 1191" "an ICMP error lowers the path MTU";
     I7 "RFC 6633, RFC 1122 3.2.2.2" "source quench and redirects are ignored";
     I11 "RFC 5927 4.1" "an ICMP error about a segment that is not in flight is ignored";
     P2 "RFC 8201 4" "an MTU below 1280 that an IPv6 router names is not believed";
     E0 "RFC 9293 3.6" "both directions ended with FIN";
     Q1 "RFC 9293 3.10.7.4" "a segment in TIME-WAIT is answered with an ACK";
     Q2 "RFC 9293 3.10.7.4" "a segment that brings nothing new in TIME-WAIT is dropped";
-    Q6 "RFC 6191" "a new SYN in TIME-WAIT opens a new connection";
     D9 "RFC 5927" "a reset or an ICMP error beyond the rate limit is not sent";
     X1 "lastack" "the embedder refused the intercepted connection with RST";
     X2 "lastack" "the embedder answered the intercepted packet with an ICMP error";

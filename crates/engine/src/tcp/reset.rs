@@ -105,6 +105,19 @@ mod tests {
         }
     }
 
+    /// N1, whoever asks for an answer.
+    #[test]
+    fn a_reset_is_never_answered() {
+        let mut shared = Shared::new(crate::Config::new([]), [1; 16]);
+        let ip = IpHeader::new([10, 0, 0, 2].into(), [10, 0, 0, 1].into(), lastack_wire::ip::TCP);
+        for flags in [TcpFlags::RST, TcpFlags::RST | TcpFlags::ACK, TcpFlags::RST | TcpFlags::SYN] {
+            let arrival = Arrival { ip: &ip, tcp: &seg(flags), text: &[] };
+            let verdict = reply(&mut shared, Instant::ZERO, &arrival, Rule::S4);
+            assert_eq!(verdict, Verdict::Dropped(Rule::N1.into()));
+        }
+        assert!(shared.outbox.is_empty());
+    }
+
     /// D9
     #[test]
     fn the_limit_holds_and_recovers() {

@@ -115,6 +115,7 @@ fn an_error_is_reported_once_by_whatever_comes_first() {
     }
 }
 
+/// U9
 #[test]
 fn an_error_about_another_four_tuple_is_not_reported() {
     for mut bench in Bench::both() {
