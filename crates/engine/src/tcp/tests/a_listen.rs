@@ -100,6 +100,19 @@ fn t23_t24_what_says_nothing_in_syn_sent_is_dropped() {
     });
 }
 
+/// S26: what else stands on a SYN|ACK, text or FIN, is not taken with it, as on Linux: the peer sends it
+/// again.
+#[test]
+fn s26_text_and_fin_on_a_syn_ack_wait() {
+    both(|v6| {
+        let mut p = Peer::syn_sent(v6);
+        assert_eq!(p.on("SF. seq=0 ack=1 len=5 mss=1460"), "accepted | . seq=1 ack=1");
+        assert_eq!((p.state(), p.told().as_str()), (TcpState::Established, "Connected"));
+        assert_eq!(p.on("FP. seq=1 ack=1 len=5"), "accepted | . seq=1 ack=7");
+        assert_eq!((p.receive(), p.receive()), ("5".into(), "0".into()));
+    });
+}
+
 /// S22 is Linux's alone (RFC 7323 does not ask for it): a TSecr that we did not send is not tested
 /// in SYN-SENT, neither on a SYN|ACK nor on a reset. The ACK number alone decides.
 #[test]

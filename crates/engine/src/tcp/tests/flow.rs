@@ -289,6 +289,32 @@ fn windows_are_scaled_but_in_a_syn() {
     });
 }
 
+/// Where the link can cut, text leaves in packets of many segments; and arrives so.
+#[test]
+fn super_segments() {
+    both(|v6| {
+        let set = |config: &mut crate::Config| config.max_packet = 65_535;
+        let mut p = Peer::with(v6, set).listen(1).establish(Kind::Full);
+        let mss = mss(&mut p);
+        p.send(4 * mss + 100);
+        assert_eq!(p.out(), format!("P. seq=1 ack=1 len={}", 4 * mss + 100));
+        let sent = p.last().clone();
+        assert_eq!(usize::from(sent.transmit.segment_size.unwrap()), mss);
+        let headers = sent.ip.len() + sent.header().len();
+        assert_eq!(usize::from(sent.transmit.header_len), headers);
+        assert_eq!(headers + mss, 1500, "each piece fills a packet");
+        // Of what follows the Nagle algorithm holds the piece that is not full.
+        p.send(3 * mss + 7);
+        assert_eq!(p.out(), format!(". seq={} ack=1 len={}", 101 + 4 * mss, 3 * mss));
+        p.ack = 101 + 7 * mss as i64;
+        assert_eq!(p.on("."), format!("accepted | P. seq={} ack=1 len=7", p.ack));
+        assert_eq!(p.last().transmit.segment_size, None);
+        p.ack += 7;
+        assert_eq!(p.on("P. len=50000"), format!("accepted | . seq={} ack=50001", p.ack));
+        assert_eq!(p.receive(), "50000");
+    });
+}
+
 /// What was read in place is what was sent; peek takes nothing away.
 #[test]
 fn text_can_be_read_in_place() {
