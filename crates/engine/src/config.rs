@@ -110,10 +110,7 @@ pub struct TcpConfig {
     pub ecn: Ecn,
     /// Disable the Nagle algorithm on new connections.
     pub nodelay: bool,
-    /// DSCP of the segments of new connections, from the SYN or SYN|ACK on: six bits
-    /// (RFC 9293 section 3.9.1.9).
-    pub dscp: u8,
-    /// Longest delay of an ACK (RFC 9293 MUST-40: under 500 ms).
+    /// Longest delay of an ACK (RFC 9293 MUST-58: under 500 ms).
     pub ack_delay: Duration,
     /// RTO before the first measurement (RFC 6298 2.1).
     pub initial_rto: Duration,
@@ -130,11 +127,6 @@ pub struct TcpConfig {
     pub retries: u32,
     /// The same once the user has closed (`tcp_orphan_retries`).
     pub orphan_retries: u32,
-    /// After this many timeouts in a row of segments of full size the path is taken for one that
-    /// swallows large packets in silence, and smaller ones are sent (RFC 4821); `None`: never.
-    pub black_hole_timeouts: Option<u32>,
-    /// Most connections without a user; a close above it sends RST (S99).
-    pub max_orphans: usize,
     /// Whether giving up after retransmissions or the user timeout sends a RST (S92, S93; Linux
     /// does not).
     pub reset_on_give_up: bool,
@@ -186,7 +178,6 @@ impl Default for TcpConfig {
             congestion: Algorithm::default(),
             ecn: Ecn::default(),
             nodelay: false,
-            dscp: 0,
             ack_delay: Duration::from_millis(40),
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),
@@ -195,8 +186,6 @@ impl Default for TcpConfig {
             syn_ack_retries: 5,
             retries: 15,
             orphan_retries: 8,
-            black_hole_timeouts: Some(3),
-            max_orphans: 65_536,
             reset_on_give_up: false,
             fin_wait_2: Duration::from_secs(60),
             time_wait: Duration::from_secs(60),

@@ -2,7 +2,7 @@
 
 use crate::shared::Shared;
 use crate::{DropReason, Rule};
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use lastack_wire::Malformed;
 use lastack_wire::ip::{self, IpPacket};
 
@@ -35,10 +35,10 @@ pub(crate) fn admit<'p, 'a>(
 /// itself.
 fn is_ours(shared: &Shared, local: &IpAddr) -> bool {
     is_listed(&shared.config.addresses, local)
-        || shared.config.any_address && is_host(*local) && !local.is_loopback()
+        || shared.config.any_address && is_host_at(local) && !local.is_loopback()
 }
 
-/// Family by family, so that no more octets of an address are read than were written.
+/// Family by family, as in [`is_host_at`].
 fn is_listed(list: &[IpAddr], addr: &IpAddr) -> bool {
     match addr {
         IpAddr::V4(addr) => list.iter().any(|own| matches!(own, IpAddr::V4(own) if own == addr)),
@@ -48,23 +48,28 @@ fn is_listed(list: &[IpAddr], addr: &IpAddr) -> bool {
 
 /// N5. Loopback speaks to loopback only. Where every address is ours, the peer's is among them.
 fn is_peer(shared: &Shared, remote: &IpAddr, local: &IpAddr) -> bool {
-    is_host(*remote)
+    is_host_at(remote)
         && (!remote.is_loopback() || local.is_loopback())
         && (shared.config.any_address || !is_listed(&shared.config.addresses, remote))
 }
 
 /// Whether an address on the wire can be that of one host.
-#[inline]
 pub(crate) fn is_host(addr: IpAddr) -> bool {
-    ip::unicast(addr) && !is_ipv4_compatible(addr)
+    is_host_at(&addr)
+}
+
+/// The same, family by family: to read sixteen octets where four were written a moment ago would
+/// wait until all that was written before has left the store buffer.
+fn is_host_at(addr: &IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => ip::unicast(IpAddr::V4(*v4)),
+        IpAddr::V6(v6) => ip::unicast(IpAddr::V6(*v6)) && !is_ipv4_compatible(v6),
+    }
 }
 
 /// An IPv4 address in the deprecated dress of IPv6, `::192.0.2.1` (RFC 4291 section 2.5.5.1).
-fn is_ipv4_compatible(addr: IpAddr) -> bool {
-    match addr {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(v6) => v6.segments()[..6] == [0; 6] && !v6.is_loopback(),
-    }
+fn is_ipv4_compatible(v6: &Ipv6Addr) -> bool {
+    v6.segments()[..6] == [0; 6] && !v6.is_loopback()
 }
 
 #[cfg(test)]

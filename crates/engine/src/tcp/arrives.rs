@@ -222,7 +222,7 @@ impl Connection {
         self.rcv.unacked += advanced;
         self.tune_receive_buffer(shared, now);
         // A filled gap, or what may be its repair, is acknowledged at once (RFC 5681 section 4.2), as
-        // is every second full segment (RFC 9293 SHLD-19).
+        // is every second full segment (RFC 9293 SHLD-18).
         if gap || self.rcv.unacked >= 2 * self.mss {
             self.owed.ack = true;
         } else if !self.timers.is_running(Timer::DelayedAck) {

@@ -19,6 +19,7 @@ use crate::event::Event;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::{FourTuple, Instant, Rule};
+use alloc::boxed::Box;
 use core::net::IpAddr;
 use lastack_wire::icmp::IcmpError;
 use lastack_wire::reset_reason::ResetReason;
@@ -72,9 +73,9 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) enum Fate {
     /// A reset goes out first.
-    Resetting(End),
-    TimeWait(End),
-    Over(End),
+    Resetting(Box<End>),
+    TimeWait(Box<End>),
+    Over(Box<End>),
 }
 
 /// Why a connection ends, to be completed to an [`End`].
@@ -193,15 +194,17 @@ impl Connection {
     /// In CLOSING and LAST-ACK both sides have finished and nothing is sent (S66), unless something is
     /// lost that the peer counts on: text that was not read, or ours that was not sent.
     pub fn abort(&mut self, ending: Ending, now: Instant) {
-        let end = self.end(ending, now);
+        let mut end = self.end(ending, now);
         let finished = matches!(self.state, State::Closing | State::LastAck);
         let unsent = !self.snd.nxt.after(self.end_of_text());
         let silent = finished && !unsent && end.rule != Rule::S60;
         self.outgoing.clear();
         self.owed = Owed { reset: !silent, ..Owed::default() };
-        self.fate = Some(match silent {
-            true => Fate::Over(End { rule: Rule::S66, ..end }),
-            false => Fate::Resetting(end),
+        self.fate = Some(if silent {
+            end.rule = Rule::S66;
+            Fate::Over(end)
+        } else {
+            Fate::Resetting(end)
         });
     }
 
@@ -213,12 +216,12 @@ impl Connection {
     }
 
     /// The record of an end that happens now.
-    pub fn end(&self, ending: Ending, now: Instant) -> End {
+    pub fn end(&self, ending: Ending, now: Instant) -> Box<End> {
         let in_flight = self.snd.nxt.earlier(self.end_of_text());
         let unacked = u64::from(in_flight - self.snd.una);
         let reader_gone = !self.owned || ending.rule == Rule::S64;
         let unread = if reader_gone { self.incoming.len() as u64 } else { 0 };
-        End {
+        Box::new(End {
             cause: ending.cause,
             by: ending.by,
             rule: ending.rule,
@@ -232,7 +235,7 @@ impl Connection {
                 unread: unread + self.incoming.early().octets(),
             },
             at: now,
-        }
+        })
     }
 
     /// Tells a waiting reader that there is something to receive.

@@ -176,7 +176,6 @@ impl Handshake {
                 tcp: &tcp,
                 text: [&[], &[]],
                 segment_size: None,
-                dscp: self.settings.dscp,
                 codepoint: 0,
                 rule,
             }

@@ -226,8 +226,7 @@ impl Connection {
             urgent: 0,
             options,
         };
-        let dscp = self.settings.dscp;
-        Outgoing { flow: &self.flow, tcp: &tcp, text, segment_size: size, dscp, codepoint, rule: plan.rule }
+        Outgoing { flow: &self.flow, tcp: &tcp, text, segment_size: size, codepoint, rule: plan.rule }
             .emit(&shared.config, packet)
     }
 

@@ -26,10 +26,14 @@ use slotmap::SlotMap;
 
 /// A connection in one of its lives.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one piece of memory for all lives: a smaller one for the handshake would leave a hole behind"
+)]
 pub(crate) enum Socket {
-    Opening(Box<Handshake>),
-    Open(Box<Connection>),
-    Over(Box<Over>),
+    Opening(Handshake),
+    Open(Connection),
+    Over(Over),
 }
 
 impl Socket {
@@ -53,7 +57,7 @@ impl Socket {
 
 #[derive(Debug)]
 struct Entry {
-    socket: Socket,
+    socket: Box<Socket>,
     /// It stands in the queue of those that may have something to send.
     queued: bool,
     /// When it stands in the timer queue. Its own deadline may be later, never earlier.
@@ -70,8 +74,6 @@ pub(crate) struct TcpTable {
     timers: BTreeSet<(Instant, ConnId)>,
     pub(super) embryonic: usize,
     pub(super) cookies: Cookies,
-    /// Connections without a user.
-    pub(super) orphans: usize,
     /// The latest time we were told, for calls that know none.
     clock: Instant,
 }
@@ -86,7 +88,6 @@ impl TcpTable {
             timers: BTreeSet::new(),
             embryonic: 0,
             cookies: Cookies::default(),
-            orphans: 0,
             clock: Instant::ZERO,
         }
     }
@@ -141,7 +142,7 @@ impl TcpTable {
         id: ConnId,
         seg: &Arrival<'_>,
     ) -> Verdict {
-        let verdict = match &mut self.entries[id].socket {
+        let verdict = match &mut *self.entries[id].socket {
             Socket::Open(connection) => {
                 let verdict = connection.arrives(shared, now, seg);
                 #[cfg(any(test, debug_assertions))]
@@ -202,7 +203,7 @@ impl TcpTable {
 
     /// The embryonic connections of a listener. Closing one is rare enough for a walk over all.
     pub(super) fn embryonic_of(&self, listener: ListenerId) -> Vec<ConnId> {
-        let of = |entry: &Entry| match &entry.socket {
+        let of = |entry: &Entry| match &*entry.socket {
             Socket::Opening(handshake) => handshake.listener == Some(listener),
             Socket::Open(_) | Socket::Over(_) => false,
         };
@@ -212,7 +213,7 @@ impl TcpTable {
     /// Adds an entry and gives it its name.
     pub(super) fn insert(&mut self, flow: FourTuple, make: impl FnOnce(ConnId) -> Handshake) -> ConnId {
         let id = self.entries.insert_with_key(|id| Entry {
-            socket: Socket::Opening(Box::new(make(id))),
+            socket: Box::new(Socket::Opening(make(id))),
             queued: false,
             scheduled: None,
         });
@@ -223,7 +224,7 @@ impl TcpTable {
 
     /// The handshake is complete, and what completed it is the connection's first segment.
     fn complete(&mut self, shared: &mut Shared, now: Instant, id: ConnId, seg: &Arrival<'_>) -> Verdict {
-        let Socket::Opening(handshake) = &mut self.entries[id].socket else {
+        let Socket::Opening(handshake) = &mut *self.entries[id].socket else {
             return Verdict::Dropped(DropReason::Unwanted);
         };
         if let Some(listener) = handshake.listener
@@ -231,12 +232,12 @@ impl TcpTable {
         {
             return verdict;
         }
-        let Socket::Opening(handshake) = &mut self.entries[id].socket else {
+        let Socket::Opening(handshake) = &mut *self.entries[id].socket else {
             return Verdict::Dropped(DropReason::Unwanted);
         };
         let (listener, active) = (handshake.listener, handshake.phase == Phase::SynSent);
         let (owned, reopens, flow) = (handshake.owned, handshake.reopens, handshake.flow);
-        let mut connection = Box::new(handshake.establish(shared, now));
+        let mut connection = handshake.establish(shared, now);
         let syn = seg.has(TcpFlags::SYN);
         let verdict = if syn {
             connection.owed.ack = true;
@@ -250,8 +251,7 @@ impl TcpTable {
             shared.counters.tcp_passive_opens += 1;
         }
         self.embryonic -= usize::from(connection.origin == Origin::Passive);
-        self.orphans += usize::from(!connection.owned);
-        self.entries[id].socket = Socket::Open(connection);
+        *self.entries[id].socket = Socket::Open(connection);
         if reopens {
             self.demux.remove_time_wait(&flow);
         }
@@ -294,7 +294,7 @@ impl TcpTable {
         self.clock = self.clock.max(now);
         while let Some(id) = self.ready.pop_front() {
             let Some(entry) = self.entries.get_mut(id) else { continue };
-            let transmit = match &mut entry.socket {
+            let transmit = match &mut *entry.socket {
                 Socket::Open(connection) => {
                     let transmit = connection.segmentize(shared, now, packet);
                     #[cfg(any(test, debug_assertions))]
@@ -329,7 +329,7 @@ impl TcpTable {
             self.timers.remove(&(at, id));
             let Some(entry) = self.entries.get_mut(id) else { continue };
             entry.scheduled = None;
-            match &mut entry.socket {
+            match &mut *entry.socket {
                 Socket::Open(connection) => connection.expire(shared, now),
                 Socket::Opening(handshake) => handshake.expire(shared, now),
                 Socket::Over(_) => {}
@@ -342,7 +342,7 @@ impl TcpTable {
     /// Follows up on what a step did to a connection: its timer, or its end.
     pub(super) fn settle(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        let deadline = match &mut entry.socket {
+        let deadline = match &mut *entry.socket {
             Socket::Open(connection) => match &connection.fate {
                 None => connection.timers.next(),
                 Some(Fate::Resetting(_)) => None,
@@ -369,7 +369,7 @@ impl TcpTable {
     /// and what its user has not read yet is kept.
     fn bury(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         self.unschedule(id);
-        let Socket::Open(connection) = &mut self.entries[id].socket else { return };
+        let Socket::Open(connection) = &mut *self.entries[id].socket else { return };
         let flow = connection.flow;
         let end = match connection.fate.take() {
             Some(Fate::TimeWait(end)) => {
@@ -396,19 +396,18 @@ impl TcpTable {
             opened: connection.opened,
             established: Some(connection.established),
             octets: connection.octets,
-            end: end.clone(),
+            end: (*end).clone(),
         })));
         if connection.owned {
             connection.waits.wake(shared, id);
         }
-        self.orphans -= usize::from(!connection.owned);
-        let over = connection.owned.then(|| Over::of_connection(&shared.config, connection, end));
+        let over = connection.owned.then(|| Over::of_connection(&shared.config, connection, *end));
         self.keep(id, over);
     }
 
     fn bury_handshake(&mut self, shared: &mut Shared, id: ConnId) {
         self.unschedule(id);
-        let Socket::Opening(handshake) = &mut self.entries[id].socket else { return };
+        let Socket::Opening(handshake) = &mut *self.entries[id].socket else { return };
         let Some(end) = handshake.end.take() else { return };
         self.embryonic -= usize::from(handshake.origin == Origin::Passive);
         shared.counters.tcp_attempt_fails += 1;
@@ -432,7 +431,7 @@ impl TcpTable {
     /// Keeps what is left for the user of a connection that is over, or forgets its name.
     fn keep(&mut self, id: ConnId, over: Option<Over>) {
         match over {
-            Some(over) => self.entries[id].socket = Socket::Over(Box::new(over)),
+            Some(over) => *self.entries[id].socket = Socket::Over(over),
             None => {
                 self.entries.remove(id);
             }
@@ -452,7 +451,7 @@ impl TcpTable {
 
     /// Whether the name belongs to a user.
     pub fn owns(&self, id: ConnId) -> bool {
-        self.entries.get(id).is_some_and(|entry| match &entry.socket {
+        self.entries.get(id).is_some_and(|entry| match &*entry.socket {
             Socket::Opening(handshake) => handshake.owned,
             Socket::Open(connection) => connection.owned,
             Socket::Over(_) => true,

@@ -4,7 +4,7 @@
 use super::connection::{Connection, Ending};
 use super::handshake::{Handshake, Phase};
 use super::reset;
-use super::settings::{MOST_DSCP, Settings};
+use super::settings::Settings;
 use super::table::{Socket, TcpTable};
 use super::{ConnId, Keepalive, TcpError, TcpInfo, TcpState};
 use crate::config::TcpConfig;
@@ -316,21 +316,11 @@ impl Tcp<'_> {
             Socket::Open(connection) => connection.close(),
             Socket::Over(_) => None,
         };
-        let crowded = self.table.orphans >= self.shared.config.tcp.max_orphans;
-        let rule = match self.socket_mut() {
-            Socket::Opening(handshake) => {
-                handshake.owned = false;
-                rule
-            }
-            Socket::Open(connection) => {
-                connection.owned = false;
-                let alive = connection.fate.is_none();
-                self.table.orphans += 1;
-                self.shared.counters.tcp_orphan_overflows += u64::from(crowded && rule.is_none() && alive);
-                rule.or((crowded && alive).then_some(Rule::S99))
-            }
+        match self.socket_mut() {
+            Socket::Opening(handshake) => handshake.owned = false,
+            Socket::Open(connection) => connection.owned = false,
             Socket::Over(_) => return self.table.remove_over(self.id),
-        };
+        }
         if let Some(rule) = rule {
             self.abort_by(rule);
         }
@@ -371,17 +361,6 @@ impl Tcp<'_> {
     /// See [`set_keepalive`](Self::set_keepalive).
     pub fn keepalive(&self) -> Option<Keepalive> {
         self.settings().keepalive
-    }
-
-    /// DSCP of the segments that we send from now on: six bits, others are cut off
-    /// (RFC 9293 section 3.9.1.9).
-    pub fn set_dscp(&mut self, dscp: u8) {
-        self.set(|settings| settings.dscp = dscp & MOST_DSCP);
-    }
-
-    /// See [`set_dscp`](Self::set_dscp).
-    pub fn dscp(&self) -> u8 {
-        self.settings().dscp
     }
 
     /// `TCP_USER_TIMEOUT`: how long text may stay unacknowledged; `None` or zero: the retry limit

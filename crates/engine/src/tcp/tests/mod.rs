@@ -27,5 +27,4 @@ mod notation;
 mod pair;
 mod peer;
 mod random;
-mod requirements;
 mod streams;
