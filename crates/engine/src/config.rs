@@ -112,6 +112,8 @@ pub struct TcpConfig {
     pub nodelay: bool,
     /// Longest delay of an ACK (RFC 9293 MUST-58: under 500 ms).
     pub ack_delay: Duration,
+    /// Most ACKs in a row that are not delayed, while the peer may be in slow start (as Linux).
+    pub quick_acks: u32,
     /// RTO before the first measurement (RFC 6298 2.1).
     pub initial_rto: Duration,
     /// Least RTO.
@@ -179,6 +181,7 @@ impl Default for TcpConfig {
             ecn: Ecn::default(),
             nodelay: false,
             ack_delay: Duration::from_millis(40),
+            quick_acks: 16,
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),
             max_rto: Duration::from_secs(120),

@@ -6,7 +6,7 @@ use crate::reassembly::Reassembly;
 use crate::shared::Shared;
 use crate::tcp::TcpTable;
 use crate::udp::UdpTable;
-use crate::{Config, Counters, Instant, Received, Transmit, Verdict};
+use crate::{Config, Counters, Instant, Received, TcpConfig, Transmit, Verdict};
 use crate::{icmp, ingress, udp};
 use alloc::vec::Vec;
 use lastack_wire::ip::{self, IpPacket};
@@ -125,5 +125,10 @@ impl Stack {
     /// The settings the stack was made with.
     pub fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    /// The settings of TCP, to be changed. What a connection has agreed on with its peer stays.
+    pub fn tcp_config_mut(&mut self) -> &mut TcpConfig {
+        &mut self.shared.config.tcp
     }
 }

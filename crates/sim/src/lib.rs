@@ -2,13 +2,15 @@
 //!
 //! A [`Network`] joins stacks by paths that delay, lose and damage packets. Nothing in it depends on
 //! the machine's clock or on chance: a seed fixes a run, octet for octet. Its [`Trace`] says what
-//! happened, a [`Timeline`](timeline::Timeline) shows it, and the [`lab`] plays scenarios in it.
+//! happened, a [`Timeline`](timeline::Timeline) shows it, and the [`lab`] plays scenarios in it. A
+//! [`script`] drives one stack with packets made by hand.
 #![forbid(unsafe_code)]
 
 pub mod decode;
 pub mod lab;
 mod net;
 mod random;
+pub mod script;
 pub mod timeline;
 pub mod trace;
 

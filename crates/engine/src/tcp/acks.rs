@@ -32,6 +32,7 @@ impl Connection {
         }
         self.probes = 0;
         self.marks.acknowledged(now, seg, self.snd.nxt, self.mss, &mut self.congestion);
+        self.owed.more = false;
         let wnd = u32::from(seg.tcp.window) << self.negotiated.snd_shift;
         let before = self.snd.una;
         let duplicate = self.is_duplicate(seg, wnd);

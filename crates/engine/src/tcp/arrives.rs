@@ -221,9 +221,13 @@ impl Connection {
         self.octets.received += u64::from(advanced);
         self.rcv.unacked += advanced;
         self.tune_receive_buffer(shared, now);
+        let rto = self.rtt.rto(&shared.config.tcp);
+        // Each acknowledges two segments in the end, so more than the window holds are of no use.
+        let most_quick = shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * self.mss)).max(2));
+        self.promptness.text_arrived(now, rto, most_quick);
         // A filled gap, or what may be its repair, is acknowledged at once (RFC 5681 section 4.2), as
         // is every second full segment (RFC 9293 SHLD-18).
-        if gap || self.rcv.unacked >= 2 * self.mss {
+        if gap || self.promptness.is_quick() || self.rcv.unacked >= 2 * self.mss {
             self.owed.ack = true;
         } else if !self.timers.is_running(Timer::DelayedAck) {
             self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);

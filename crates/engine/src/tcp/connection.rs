@@ -5,6 +5,7 @@ use super::congestion::{Congestion, Control};
 use super::ecn::Marks;
 use super::options::Negotiated;
 use super::owed::Owed;
+use super::promptness::Promptness;
 use super::rcv::Rcv;
 use super::recovery::Recovery;
 use super::rtt::Rtt;
@@ -48,6 +49,7 @@ pub(crate) struct Connection {
     pub marks: Marks,
     pub timers: Timers,
     pub owed: Owed,
+    pub promptness: Promptness,
     pub settings: Settings,
     pub waits: Waits,
     /// Whether somebody holds its name. An orphan has no user.
@@ -146,6 +148,7 @@ impl Connection {
             rcv: opened.rcv,
             timers: Timers::default(),
             owed: Owed::default(),
+            promptness: Promptness::default(),
             settings: opened.settings,
             waits: opened.waits,
             owned: opened.owned,

@@ -24,6 +24,7 @@ mod options;
 mod over;
 mod owed;
 mod passive;
+mod promptness;
 mod prr;
 mod rack;
 mod rcv;

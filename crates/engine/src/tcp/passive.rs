@@ -52,6 +52,11 @@ impl Stack {
         next
     }
 
+    /// How many connections wait at a listener to be accepted.
+    pub fn tcp_waiting(&self, id: ListenerId) -> usize {
+        self.tcp.listeners.get(id).map_or(0, |listener| listener.queue.len())
+    }
+
     /// Closes a listener. Connections that nobody accepted are reset (S90); embryonic ones are
     /// forgotten in silence (S38).
     pub fn tcp_unlisten(&mut self, id: ListenerId) {

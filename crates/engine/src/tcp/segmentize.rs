@@ -168,7 +168,9 @@ impl Connection {
         if len == available {
             let last = len % self.mss;
             let idle = self.snd.una == self.snd.nxt;
-            if last == 0 || fin || self.settings.nodelay || idle || self.owed.force {
+            let held = self.settings.cork || self.owed.more;
+            let goes = !held && (self.settings.nodelay || idle);
+            if last == 0 || fin || goes || self.owed.force {
                 return Some(len);
             }
             return (len > last).then_some(len - last);
@@ -265,6 +267,9 @@ impl Connection {
             self.recovery.flight.sent_again(plan.seq, octets, now);
         } else {
             self.recovery.flight.push(plan.seq, octets, now);
+            if plan.len > 0 {
+                self.promptness.text_sent(now, shared.config.tcp.ack_delay);
+            }
             self.snd.nxt = end;
         }
         if core::mem::take(&mut self.owed.tail_probe) {
@@ -292,6 +297,7 @@ impl Connection {
             }
         }
         self.owed.ack = false;
+        self.promptness.acknowledged();
         self.rcv.unacked = 0;
         self.rcv.last_ack = self.rcv.nxt;
         self.timers.stop(Timer::DelayedAck);

@@ -10,6 +10,7 @@ use core::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub nodelay: bool,
+    pub cork: bool,
     pub linger: Option<Duration>,
     pub keepalive: Option<Keepalive>,
     pub user_timeout: Option<Duration>,
@@ -17,7 +18,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub fn new(config: &TcpConfig) -> Self {
-        Self { nodelay: config.nodelay, linger: None, keepalive: None, user_timeout: None }
+        Self { nodelay: config.nodelay, cork: false, linger: None, keepalive: None, user_timeout: None }
     }
 }
 

@@ -137,6 +137,15 @@ impl Tcp<'_> {
         }
     }
 
+    /// The error that the next call will be told, which stays so. What the network reports about a
+    /// connection that goes on is none: only [`take_error`](Self::take_error) tells of it.
+    pub fn pending_error(&self) -> Option<TcpError> {
+        match self.socket() {
+            Socket::Opening(_) | Socket::Open(_) => None,
+            Socket::Over(over) => over.pending.or(over.write_error),
+        }
+    }
+
     /// SEND: takes as much of `text` as there is room for, and says how much. `Pending`: there is no
     /// room, or no connection yet; [`Event::Writable`](crate::Event::Writable) follows.
     ///
@@ -159,6 +168,20 @@ impl Tcp<'_> {
             }
             Socket::Over(over) => Poll::Ready(Err(over.write())),
         }
+    }
+
+    /// [`send`](Self::send), and more follows (`MSG_MORE`): what fills no segment waits for it, until
+    /// the peer's next acknowledgment or the time of the retransmission timeout.
+    ///
+    /// # Errors
+    ///
+    /// As in [`send`](Self::send).
+    pub fn send_more(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
+        let sent = self.send(text);
+        if let Socket::Open(connection) = self.socket_mut() {
+            connection.owed.more = true;
+        }
+        sent
     }
 
     /// How much room there is to send into; `Pending` and errors as in [`send`](Self::send).
@@ -348,6 +371,17 @@ impl Tcp<'_> {
         self.settings().nodelay
     }
 
+    /// `TCP_CORK`: text that fills no segment waits, until the cork is drawn or the retransmission
+    /// timeout has passed.
+    pub fn set_cork(&mut self, cork: bool) {
+        self.set(|settings| settings.cork = cork);
+    }
+
+    /// See [`set_cork`](Self::set_cork).
+    pub fn cork(&self) -> bool {
+        self.settings().cork
+    }
+
     /// `SO_KEEPALIVE` and its times, which are a millisecond at least; `None`: off.
     pub fn set_keepalive(&mut self, keepalive: Option<Keepalive>) {
         let keepalive = keepalive.map(|times| Keepalive {
@@ -417,6 +451,7 @@ impl Connection {
             self.waits.write = true;
             return Poll::Pending;
         }
+        self.owed.more = false;
         Poll::Ready(Ok(self.outgoing.push(&text[..text.len().min(room)])))
     }
 

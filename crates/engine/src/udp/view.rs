@@ -145,6 +145,11 @@ impl<'a> Udp<'a> {
         if ready { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// Whether an error waits to be reported.
+    pub fn has_error(&self) -> bool {
+        self.socket().error.is_some()
+    }
+
     /// Whether a send would find room, or an error. If not, `Event::UdpWritable` follows.
     pub fn poll_writable(&mut self) -> Poll<()> {
         let most = self.shared.config.datagrams.send_queue;

@@ -22,6 +22,16 @@ pub enum Algorithm {
     Reno,
 }
 
+impl core::fmt::Display for Algorithm {
+    /// As Linux calls it.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Cubic => "cubic",
+            Self::Reno => "reno",
+        })
+    }
+}
+
 /// An acknowledgment, as congestion control sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acked {

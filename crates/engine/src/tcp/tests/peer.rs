@@ -110,6 +110,8 @@ impl Peer {
     pub fn with(v6: bool, change: impl FnOnce(&mut Config)) -> Self {
         let addr = |text: &str| text.parse::<IpAddr>().unwrap();
         let mut config = Config::new([addr("192.0.2.1"), addr("2001:db8::1")]);
+        // When an ACK leaves is to be seen; quick ones have tests of their own (`promptness`).
+        config.tcp.quick_acks = 0;
         change(&mut config);
         let [us, them] =
             if v6 { ["2001:db8::1", "2001:db8::2"] } else { ["192.0.2.1", "192.0.2.2"] }.map(addr);

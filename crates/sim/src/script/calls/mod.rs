@@ -1,0 +1,179 @@
+//! System calls on the stack: descriptors, blocking, errors as Linux has them.
+
+mod arguments;
+mod descriptor;
+mod epoll;
+mod opening;
+mod options;
+mod polling;
+mod transfer;
+
+pub use descriptor::{Fd, Kind, StreamState};
+
+use super::error::Problem;
+use super::host::Host;
+use super::syntax::Call;
+use arguments::Arguments;
+use epoll::EpollWait;
+use lastack_engine::{Instant, TcpError, UdpError};
+use polling::Polling;
+use transfer::Transfer;
+
+/// Error numbers of Linux.
+mod errno {
+    pub const EBADF: i64 = 9;
+    pub const EAGAIN: i64 = 11;
+    pub const EEXIST: i64 = 17;
+    pub const ENOENT: i64 = 2;
+    pub const EINVAL: i64 = 22;
+    pub const EPIPE: i64 = 32;
+    pub const ENOTSOCK: i64 = 88;
+    pub const EDESTADDRREQ: i64 = 89;
+    pub const EOPNOTSUPP: i64 = 95;
+    pub const EADDRINUSE: i64 = 98;
+    pub const EADDRNOTAVAIL: i64 = 99;
+    pub const ENETUNREACH: i64 = 101;
+    pub const ECONNABORTED: i64 = 103;
+    pub const EISCONN: i64 = 106;
+    pub const ENOTCONN: i64 = 107;
+    pub const EALREADY: i64 = 114;
+    pub const EINPROGRESS: i64 = 115;
+}
+
+/// What a call gives.
+#[derive(Debug)]
+pub enum Reply {
+    Value(i64),
+    Errno(i64),
+    /// A descriptor, whose number the script chooses.
+    Opened(Box<Fd>),
+    /// A value, and what else differs from the script.
+    Wrong(i64, String),
+}
+
+/// A call that is going on.
+#[derive(Debug)]
+pub enum Operation {
+    Done(Reply),
+    Accept {
+        fd: i64,
+        nonblock: bool,
+    },
+    Connect {
+        fd: i64,
+    },
+    Receive(Transfer),
+    Send(Transfer),
+    Poll(Polling),
+    EpollWait(EpollWait),
+    /// A close that waits for the peer.
+    Linger {
+        fd: i64,
+        deadline: Instant,
+    },
+}
+
+impl Operation {
+    fn value(value: i64) -> Self {
+        Self::Done(Reply::Value(value))
+    }
+
+    fn errno(errno: i64) -> Self {
+        Self::Done(Reply::Errno(errno))
+    }
+
+    /// When it has something to do though nothing happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Poll(polling) => polling.deadline,
+            Self::EpollWait(wait) => wait.deadline,
+            Self::Linger { deadline, .. } => Some(*deadline),
+            _ => None,
+        }
+    }
+}
+
+/// Some: the call has returned.
+type Attempt = Result<Option<Reply>, Problem>;
+
+impl Host {
+    /// Begins a call.
+    pub fn begin(&mut self, call: &Call) -> Result<Operation, Problem> {
+        let arguments = Arguments::new(call);
+        match call.name.as_str() {
+            "socket" => self.socket(&arguments),
+            "bind" => self.bind(&arguments),
+            "listen" => self.listen(&arguments),
+            "accept" | "accept4" => self.accept(&arguments),
+            "connect" => self.connect(&arguments),
+            "shutdown" => self.shutdown(&arguments),
+            "close" => self.close(&arguments),
+            "read" | "readv" | "recv" | "recvfrom" | "recvmsg" => self.receive(&arguments),
+            "write" | "writev" | "send" | "sendto" | "sendmsg" => self.send(&arguments),
+            "fcntl" => self.fcntl(&arguments),
+            "ioctl" => self.ioctl(&arguments),
+            "setsockopt" => self.set_option(&arguments),
+            "getsockopt" => self.get_option(&arguments),
+            "poll" => self.poll(&arguments),
+            "epoll_create" | "epoll_create1" => Ok(Self::epoll_create()),
+            "epoll_ctl" => self.epoll_ctl(&arguments),
+            "epoll_wait" => self.epoll_wait(&arguments),
+            other => {
+                let message = format!("the system call {other}() is not supported");
+                Err(Problem::unsupported(arguments.span(), message))
+            }
+        }
+    }
+
+    /// Goes on with a call.
+    pub fn attempt(&mut self, operation: &mut Operation) -> Attempt {
+        match operation {
+            Operation::Done(reply) => Ok(Some(std::mem::replace(reply, Reply::Value(0)))),
+            Operation::Accept { fd, nonblock } => Ok(self.attempt_accept(*fd, *nonblock)),
+            Operation::Connect { fd } => Ok(self.attempt_connect(*fd)),
+            Operation::Receive(transfer) => Ok(self.attempt_receive(transfer)),
+            Operation::Send(transfer) => Ok(self.attempt_send(transfer)),
+            Operation::Poll(polling) => Ok(self.attempt_poll(polling)),
+            Operation::EpollWait(wait) => Ok(self.attempt_epoll(wait)),
+            Operation::Linger { fd, deadline } => Ok(self.attempt_linger(*fd, *deadline)),
+        }
+    }
+}
+
+/// The number of an error of TCP.
+const fn number(error: TcpError) -> i64 {
+    match error {
+        TcpError::Refused => 111,
+        TcpError::Reset => 104,
+        TcpError::Aborted => errno::ECONNABORTED,
+        TcpError::TimedOut => 110,
+        TcpError::HostUnreachable => 113,
+        TcpError::NetworkUnreachable => errno::ENETUNREACH,
+        TcpError::ProtocolUnreachable => 92,
+        TcpError::Prohibited => 13,
+        TcpError::BrokenPipe => errno::EPIPE,
+        TcpError::NotConnected => errno::ENOTCONN,
+        // Of errors that are yet unknown, the least specific.
+        _ => 71,
+    }
+}
+
+/// The number of an error of UDP.
+const fn datagram_number(error: UdpError) -> i64 {
+    match error {
+        UdpError::Refused => 111,
+        UdpError::HostUnreachable => 113,
+        UdpError::NetworkUnreachable => errno::ENETUNREACH,
+        UdpError::ProtocolUnreachable => 92,
+        UdpError::Prohibited => 13,
+        UdpError::HostDown => 112,
+        UdpError::HostIsolated => 64,
+        UdpError::MessageTooLong => 90,
+        UdpError::NotConnected => errno::EDESTADDRREQ,
+        UdpError::NoAddress => errno::EADDRNOTAVAIL,
+        UdpError::NotUnicast => errno::EINVAL,
+        UdpError::InUse => errno::EADDRINUSE,
+        UdpError::Full => errno::EAGAIN,
+        _ => 71,
+    }
+}

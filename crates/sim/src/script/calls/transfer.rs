@@ -1,0 +1,256 @@
+//! read and write, and their like.
+
+use super::arguments::{self, Arguments};
+use super::{Fd, Kind, Operation, Reply, StreamState, datagram_number, errno, number};
+use crate::script::constants;
+use crate::script::error::Problem;
+use crate::script::host::Host;
+use crate::script::syntax::Expr;
+use lastack_engine::{ConnId, UdpId};
+use std::task::Poll;
+
+const MSG_PEEK: i64 = 0x2;
+const MSG_DONTROUTE: i64 = 0x4;
+const MSG_TRUNC: i64 = 0x20;
+const MSG_DONTWAIT: i64 = 0x40;
+const MSG_WAITALL: i64 = 0x100;
+const MSG_NOSIGNAL: i64 = 0x4000;
+const MSG_MORE: i64 = 0x8000;
+
+/// Octets that move at once.
+const CHUNK: usize = 64 * 1024;
+
+/// A read or a write that is going on.
+#[derive(Debug)]
+pub struct Transfer {
+    fd: i64,
+    len: usize,
+    flags: i64,
+    moved: usize,
+    /// A destination is named.
+    to: bool,
+    /// The flags that `recvmsg` must give.
+    expected_flags: Option<i64>,
+}
+
+/// What `sendmsg` and `recvmsg` are given.
+struct Message {
+    len: usize,
+    name: bool,
+    flags: i64,
+}
+
+impl Message {
+    fn read(expr: &Expr) -> Result<Self, Problem> {
+        let fields = arguments::fields(expr)?;
+        if let Some(control) = arguments::field(fields, "msg_control")
+            && !matches!(arguments::list(control), Ok([]))
+        {
+            let message = "control messages (msg_control) are not supported";
+            return Err(Problem::unsupported(control.span.clone(), message));
+        }
+        let iov = arguments::field(fields, "msg_iov");
+        Ok(Self {
+            len: iov.map_or(Ok(0), arguments::vector)?,
+            name: arguments::field(fields, "msg_name").is_some_and(|name| arguments::number(name) != Ok(0)),
+            flags: arguments::field_number(fields, "msg_flags")?,
+        })
+    }
+}
+
+impl Host {
+    pub(super) fn receive(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
+        let transfer = transfer(arguments)?;
+        let known = MSG_PEEK | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_TRUNC;
+        refuse_flags(arguments, transfer.flags & !known)?;
+        Ok(Operation::Receive(transfer))
+    }
+
+    pub(super) fn send(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
+        let transfer = transfer(arguments)?;
+        let known = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_DONTROUTE | MSG_MORE;
+        refuse_flags(arguments, transfer.flags & !known)?;
+        Ok(Operation::Send(transfer))
+    }
+
+    pub(super) fn attempt_receive(&mut self, transfer: &mut Transfer) -> Option<Reply> {
+        let Some(found) = self.fds.get(&transfer.fd) else { return Some(Reply::Errno(errno::EBADF)) };
+        let nonblock = found.nonblock || transfer.flags & MSG_DONTWAIT != 0;
+        match &found.kind {
+            Kind::Stream(stream) => {
+                let Some(id) = stream.connection() else { return Some(Reply::Errno(errno::ENOTCONN)) };
+                let shut = stream.no_more_reads;
+                self.receive_stream(transfer, id, nonblock, shut)
+            }
+            Kind::Datagram(None) if nonblock => Some(Reply::Errno(errno::EAGAIN)),
+            Kind::Datagram(None) => None,
+            Kind::Datagram(Some(id)) => {
+                let id = *id;
+                self.receive_datagram(transfer, id, nonblock)
+            }
+            Kind::Epoll(_) => Some(Reply::Errno(errno::EINVAL)),
+        }
+    }
+
+    fn receive_stream(
+        &mut self,
+        transfer: &mut Transfer,
+        id: ConnId,
+        nonblock: bool,
+        shut: bool,
+    ) -> Option<Reply> {
+        let Some(mut tcp) = self.stack.tcp(id) else { return Some(Reply::Errno(errno::EBADF)) };
+        loop {
+            let wanted = transfer.len - transfer.moved;
+            let n = match tcp.poll_readable() {
+                Poll::Ready(Ok(n)) => n.min(wanted),
+                Poll::Ready(Err(_)) if transfer.moved > 0 => 0,
+                Poll::Ready(Err(error)) => return Some(Reply::Errno(number(error))),
+                Poll::Pending if shut || transfer.len == 0 => 0,
+                Poll::Pending if nonblock && transfer.moved == 0 => return Some(Reply::Errno(errno::EAGAIN)),
+                Poll::Pending if nonblock => 0,
+                Poll::Pending => return None,
+            };
+            if transfer.flags & MSG_PEEK == 0 {
+                tcp.consume(n);
+            }
+            transfer.moved += n;
+            let enough = transfer.flags & MSG_WAITALL == 0 || transfer.moved == transfer.len;
+            if n == 0 || enough || transfer.flags & MSG_PEEK != 0 {
+                return Some(transfer.reply(transfer.moved, 0));
+            }
+        }
+    }
+
+    fn receive_datagram(&mut self, transfer: &mut Transfer, id: UdpId, nonblock: bool) -> Option<Reply> {
+        let Some(mut udp) = self.stack.udp(id) else { return Some(Reply::Errno(errno::EBADF)) };
+        let found = if transfer.flags & MSG_PEEK == 0 {
+            udp.receive().map(|datagram| datagram.map(|datagram| datagram.payload.len()))
+        } else {
+            udp.peek().map(|datagram| datagram.map(|datagram| datagram.payload.len()))
+        };
+        match found {
+            Ok(Some(len)) => {
+                let cut = len > transfer.len;
+                let told = if transfer.flags & MSG_TRUNC != 0 { len } else { len.min(transfer.len) };
+                Some(transfer.reply(told, if cut { MSG_TRUNC } else { 0 }))
+            }
+            Ok(None) if nonblock => Some(Reply::Errno(errno::EAGAIN)),
+            Ok(None) => None,
+            Err(error) => Some(Reply::Errno(datagram_number(error))),
+        }
+    }
+
+    pub(super) fn attempt_send(&mut self, transfer: &mut Transfer) -> Option<Reply> {
+        let Some(found) = self.fds.get(&transfer.fd) else { return Some(Reply::Errno(errno::EBADF)) };
+        let nonblock = found.nonblock || transfer.flags & MSG_DONTWAIT != 0;
+        match &found.kind {
+            Kind::Stream(stream) => match stream.state {
+                StreamState::Fresh | StreamState::Listening(_) => Some(Reply::Errno(errno::EPIPE)),
+                StreamState::Connecting(id) | StreamState::Connected(id) => {
+                    self.send_stream(transfer, id, nonblock)
+                }
+            },
+            Kind::Datagram(_) => Some(self.send_datagram(transfer)),
+            Kind::Epoll(_) => Some(Reply::Errno(errno::EINVAL)),
+        }
+    }
+
+    fn send_stream(&mut self, transfer: &mut Transfer, id: ConnId, nonblock: bool) -> Option<Reply> {
+        let Some(mut tcp) = self.stack.tcp(id) else { return Some(Reply::Errno(errno::EBADF)) };
+        let more = transfer.flags & MSG_MORE != 0;
+        loop {
+            let left = transfer.len - transfer.moved;
+            let moved = transfer.moved as i64;
+            let sent = if more {
+                tcp.send_more(&ZEROS[..left.min(CHUNK)])
+            } else {
+                tcp.send(&ZEROS[..left.min(CHUNK)])
+            };
+            match sent {
+                Poll::Ready(Ok(n)) => transfer.moved += n,
+                Poll::Ready(Err(_)) if moved > 0 => return Some(Reply::Value(moved)),
+                Poll::Ready(Err(error)) => return Some(Reply::Errno(number(error))),
+                Poll::Pending if left == 0 => return Some(Reply::Value(0)),
+                Poll::Pending if nonblock && moved > 0 => return Some(Reply::Value(moved)),
+                Poll::Pending if nonblock => return Some(Reply::Errno(errno::EAGAIN)),
+                Poll::Pending => return None,
+            }
+            if transfer.moved == transfer.len {
+                return Some(Reply::Value(transfer.moved as i64));
+            }
+        }
+    }
+
+    fn send_datagram(&mut self, transfer: &Transfer) -> Reply {
+        let to = transfer.to.then(|| self.remote());
+        let id = match self.bound_datagram(transfer.fd) {
+            Ok(id) => id,
+            Err(errno) => return Reply::Errno(errno),
+        };
+        let Some(mut udp) = self.stack.udp(id) else { return Reply::Errno(errno::EBADF) };
+        if let Err(error) = udp.send(&vec![0; transfer.len], to) {
+            return Reply::Errno(datagram_number(error));
+        }
+        if transfer.to {
+            self.note_destination(transfer.fd, id);
+        }
+        Reply::Value(transfer.len as i64)
+    }
+
+    /// The error that waits at this descriptor, told once.
+    pub(super) fn take_error(&mut self, fd: i64) -> i64 {
+        let Some(found) = self.fds.get(&fd) else { return 0 };
+        let stream = found.connection().and_then(|id| self.stack.tcp(id)?.take_error()).map(number);
+        let Some(&Fd { kind: Kind::Datagram(Some(id)), .. }) = self.fds.get(&fd) else {
+            return stream.unwrap_or(0);
+        };
+        self.stack.udp(id).and_then(|mut udp| udp.take_error()).map_or(0, datagram_number)
+    }
+}
+
+/// All that scripts write.
+static ZEROS: [u8; CHUNK] = [0; CHUNK];
+
+impl Transfer {
+    fn reply(&self, moved: usize, flags: i64) -> Reply {
+        match self.expected_flags {
+            Some(expected) if expected != flags => {
+                Reply::Wrong(moved as i64, format!("msg_flags is {flags:#x}, not {expected:#x}"))
+            }
+            _ => Reply::Value(moved as i64),
+        }
+    }
+}
+
+fn transfer(arguments: &Arguments<'_>) -> Result<Transfer, Problem> {
+    let mut transfer =
+        Transfer { fd: arguments.number(0)?, len: 0, flags: 0, moved: 0, to: false, expected_flags: None };
+    match arguments.name() {
+        "readv" | "writev" => transfer.len = arguments::vector(arguments.at(1)?)?,
+        "recvmsg" | "sendmsg" => {
+            let message = Message::read(arguments.at(1)?)?;
+            transfer.len = message.len;
+            transfer.to = message.name;
+            transfer.flags = arguments.number(2)?;
+            transfer.expected_flags = (arguments.name() == "recvmsg").then_some(message.flags);
+        }
+        "recv" | "send" | "recvfrom" | "sendto" => {
+            transfer.len = arguments.size(2)?;
+            transfer.flags = arguments.number(3)?;
+            transfer.to = arguments.name() == "sendto" && arguments::number(arguments.at(4)?) != Ok(0);
+        }
+        _ => transfer.len = arguments.size(2)?,
+    }
+    Ok(transfer)
+}
+
+fn refuse_flags(arguments: &Arguments<'_>, unknown: i64) -> Result<(), Problem> {
+    if unknown == 0 {
+        return Ok(());
+    }
+    let names = ["MSG_OOB", "MSG_ERRQUEUE", "MSG_ZEROCOPY", "MSG_FASTOPEN", "MSG_EOR"];
+    let name = names.into_iter().find(|name| constants::value(name).is_some_and(|bit| unknown & bit != 0));
+    let what = name.map_or_else(|| format!("the flags {unknown:#x} are"), |name| format!("{name} is"));
+    Err(Problem::unsupported(arguments.span(), format!("{what} not supported")))
+}

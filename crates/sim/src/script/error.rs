@@ -1,0 +1,119 @@
+//! What stops a script, drawn into its text.
+
+use super::syntax::Span;
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use std::fmt;
+
+/// What a problem means for the script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The text is not a script.
+    Syntax,
+    /// The stack did not do what the script says.
+    Mismatch,
+    /// The script asks for something that the runner or the stack does not have.
+    Unsupported,
+}
+
+/// What stopped a script, and where in its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What it means.
+    pub kind: Kind,
+    /// The octets of the text that it is about.
+    pub span: Span,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// What is to be said at the place itself.
+    pub label: String,
+    /// More lines.
+    pub notes: Vec<String>,
+}
+
+impl Problem {
+    fn new(kind: Kind, span: Span, message: impl Into<String>) -> Self {
+        Self { kind, span, message: message.into(), label: String::new(), notes: Vec::new() }
+    }
+
+    /// The text is not a script.
+    pub fn syntax(span: Span, message: impl Into<String>) -> Self {
+        Self::new(Kind::Syntax, span, message)
+    }
+
+    /// The stack did something else.
+    pub fn mismatch(span: Span, message: impl Into<String>) -> Self {
+        Self::new(Kind::Mismatch, span, message)
+    }
+
+    /// The runner or the stack does not have it.
+    pub fn unsupported(span: Span, message: impl Into<String>) -> Self {
+        Self::new(Kind::Unsupported, span, message)
+    }
+
+    /// With these words at the place itself.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// With one more line.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// The number of the line it is on, from 1.
+    pub fn line(&self, source: &str) -> usize {
+        1 + source.as_bytes()[..self.span.start.min(source.len())].iter().filter(|&&b| b == b'\n').count()
+    }
+
+    /// One line: `FILE:LINE: message`.
+    pub fn brief(&self, path: &str, source: &str) -> String {
+        format!("{path}:{}: {}", self.line(source), self.message)
+    }
+
+    /// Some lines, with carets below the place.
+    pub fn draw(&self, path: &str, source: &str, color: bool) -> String {
+        let level = match self.kind {
+            Kind::Syntax | Kind::Mismatch => Level::ERROR,
+            Kind::Unsupported => Level::NOTE,
+        };
+        let end = source.len();
+        let span = self.span.start.min(end)..self.span.end.min(end);
+        let mut place = AnnotationKind::Primary.span(span);
+        if !self.label.is_empty() {
+            place = place.label(self.label.as_str());
+        }
+        let snippet = Snippet::source(source).path(path).annotation(place);
+        let mut group = level.primary_title(self.message.as_str()).element(snippet);
+        for note in &self.notes {
+            group = group.element(Level::NOTE.message(note.as_str()));
+        }
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&[group])
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_is_shown_with_carets() {
+        let source = "0 socket(1) = 3\n+0 > R 0:0(0)\n";
+        let problem = Problem::mismatch(21..29, "SEG.SEQ is 5, not 0").label("sent was `R 5:5(0)`");
+        assert_eq!(problem.brief("t.pkt", source), "t.pkt:2: SEG.SEQ is 5, not 0");
+        let drawn = problem.draw("t.pkt", source, false);
+        assert!(drawn.contains("t.pkt:2:6") && drawn.contains("^^^^^^^^ sent was"), "{drawn}");
+    }
+}

@@ -1,0 +1,235 @@
+//! From words to a script: recursive descent, one function a rule.
+
+mod call;
+mod packet;
+
+use super::error::Problem;
+use super::lexer::{self, Lexeme, Token};
+use super::syntax::{Action, Event, Script, Setting, Span, Text, Time};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Reads a whole file. Plain words that `definitions` has are replaced.
+pub fn parse(source: &str, definitions: &HashMap<String, String>) -> Result<Script, Problem> {
+    let lexemes = lexer::lex(source, definitions)?;
+    Parser { lexemes, at: 0 }.script()
+}
+
+struct Parser {
+    lexemes: Vec<Lexeme>,
+    at: usize,
+}
+
+impl Parser {
+    fn token(&self) -> &Token {
+        &self.lexemes[self.at].token
+    }
+
+    fn after(&self, n: usize) -> &Token {
+        &self.lexemes[(self.at + n).min(self.lexemes.len() - 1)].token
+    }
+
+    fn span(&self) -> Span {
+        self.lexemes[self.at].span.clone()
+    }
+
+    /// From this place to the end of the last word read.
+    fn since(&self, start: usize) -> Span {
+        let end = self.lexemes[self.at.saturating_sub(1)].span.end;
+        start..end.max(start)
+    }
+
+    fn advance(&mut self) -> Lexeme {
+        let lexeme = self.lexemes[self.at].clone();
+        self.at = (self.at + 1).min(self.lexemes.len() - 1);
+        lexeme
+    }
+
+    /// Takes this sign if it is next.
+    fn eat(&mut self, sign: char) -> bool {
+        let is = *self.token() == Token::Sign(sign);
+        if is {
+            self.advance();
+        }
+        is
+    }
+
+    fn expect(&mut self, sign: char) -> Result<(), Problem> {
+        if self.eat(sign) { Ok(()) } else { Err(self.wanted(&format!("`{sign}`"))) }
+    }
+
+    /// Takes this word if it is next.
+    fn eat_word(&mut self, word: &str) -> bool {
+        let is = matches!(self.token(), Token::Word(found) if found == word);
+        if is {
+            self.advance();
+        }
+        is
+    }
+
+    fn word(&mut self) -> Result<String, Problem> {
+        match self.token().clone() {
+            Token::Word(word) => {
+                self.advance();
+                Ok(word)
+            }
+            _ => Err(self.wanted("a word")),
+        }
+    }
+
+    fn number(&mut self) -> Result<i64, Problem> {
+        match *self.token() {
+            Token::Number(number) => {
+                self.advance();
+                Ok(number)
+            }
+            _ => Err(self.wanted("a number")),
+        }
+    }
+
+    /// A number of that many bits; a negative one is taken modulo 2^32 where that fits.
+    fn unsigned<T: TryFrom<i64>>(&mut self, what: &str) -> Result<T, Problem> {
+        let span = self.span();
+        let number = self.number()?;
+        T::try_from(number).map_err(|_| Problem::syntax(span, format!("{what} cannot be {number}")))
+    }
+
+    fn wanted(&self, what: &str) -> Problem {
+        let found = match self.token() {
+            Token::End => "the end of the file".to_owned(),
+            Token::Sign(sign) => format!("`{sign}`"),
+            Token::Word(word) => format!("`{word}`"),
+            Token::Number(number) => format!("`{number}`"),
+            Token::Float(number) => format!("`{number}`"),
+            Token::Ellipsis => "`...`".to_owned(),
+            Token::Text(_) => "a string".to_owned(),
+            Token::Backquoted(_) => "a command".to_owned(),
+            Token::Code(_) => "code".to_owned(),
+            Token::Setting { name, .. } => format!("the option --{name}"),
+        };
+        Problem::syntax(self.span(), format!("{what} is expected, not {found}")).label(format!("no {what}"))
+    }
+
+    fn script(mut self) -> Result<Script, Problem> {
+        let mut script = Script::default();
+        while let Token::Setting { name, value } = self.token().clone() {
+            let span = self.advance().span;
+            script.options.push(Setting { span, name, value });
+        }
+        script.init = self.text();
+        while *self.token() != Token::End {
+            if let Some(text) = self.text() {
+                if *self.token() != Token::End {
+                    let message = "only the first and the last command of a script have no time";
+                    return Err(Problem::syntax(text.span, message));
+                }
+                script.cleanup = Some(text);
+                break;
+            }
+            script.events.push(self.event()?);
+        }
+        self.verify(&script)?;
+        Ok(script)
+    }
+
+    fn verify(&self, script: &Script) -> Result<(), Problem> {
+        let Some(first) = script.events.first() else {
+            return Err(Problem::syntax(self.span(), "a script without an event says nothing"));
+        };
+        if !matches!(first.time, Time::At(Duration::ZERO) | Time::After(Duration::ZERO)) {
+            return Err(Problem::syntax(first.span.clone(), "the time of the first event is 0"));
+        }
+        let mut last = Duration::ZERO;
+        for event in &script.events {
+            let (Time::At(at) | Time::AtRange(at, _)) = event.time else { continue };
+            if at < last {
+                let message = "the time of this event is before that of an earlier one";
+                return Err(Problem::syntax(event.span.clone(), message));
+            }
+            last = at;
+        }
+        Ok(())
+    }
+
+    /// A command without a time.
+    fn text(&mut self) -> Option<Text> {
+        let Token::Backquoted(text) = self.token().clone() else { return None };
+        let span = self.advance().span;
+        Some(Text { span, text })
+    }
+
+    fn event(&mut self) -> Result<Event, Problem> {
+        let start = self.span().start;
+        let time = self.time()?;
+        let time_span = self.since(start);
+        let action = self.action()?;
+        let range = matches!(time, Time::Any | Time::AtRange(..) | Time::AfterRange(..));
+        if range && !matches!(action, Action::Outbound(_)) {
+            return Err(Problem::syntax(
+                time_span,
+                "only a packet that the stack sends has a range of times",
+            ));
+        }
+        Ok(Event { span: self.since(start), time, action })
+    }
+
+    fn time(&mut self) -> Result<Time, Problem> {
+        if self.eat('*') {
+            return Ok(Time::Any);
+        }
+        let relative = self.eat('+');
+        let from = self.seconds()?;
+        if !self.eat('~') {
+            return Ok(if relative { Time::After(from) } else { Time::At(from) });
+        }
+        let start = self.span().start;
+        if self.eat('+') != relative {
+            let message = "both ends of a range are absolute, or both relative";
+            return Err(Problem::syntax(start..start + 1, message));
+        }
+        let to = self.seconds()?;
+        if to < from {
+            return Err(Problem::syntax(self.since(start), "a range of times does not go backwards"));
+        }
+        Ok(if relative { Time::AfterRange(from, to) } else { Time::AtRange(from, to) })
+    }
+
+    fn seconds(&mut self) -> Result<Duration, Problem> {
+        let seconds = match *self.token() {
+            Token::Number(seconds) => seconds as f64,
+            Token::Float(seconds) => seconds,
+            _ => return Err(self.wanted("a time in seconds")),
+        };
+        if !(0.0..1e9).contains(&seconds) {
+            return Err(Problem::syntax(self.span(), "a time is not negative"));
+        }
+        self.advance();
+        Ok(Duration::from_micros((seconds * 1e6).round() as u64))
+    }
+
+    fn action(&mut self) -> Result<Action, Problem> {
+        match self.token().clone() {
+            Token::Sign('<') => {
+                self.advance();
+                self.packet(false).map(Action::Inbound)
+            }
+            Token::Sign('>') => {
+                self.advance();
+                self.packet(true).map(Action::Outbound)
+            }
+            Token::Backquoted(text) => {
+                self.advance();
+                Ok(Action::Command(text))
+            }
+            Token::Code(text) => {
+                self.advance();
+                Ok(Action::Code(text))
+            }
+            Token::Ellipsis | Token::Word(_) => self.call().map(Action::Call),
+            _ => Err(self.wanted("a packet, a call, a command or code")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Calls, and those that block.
+
+use super::{Nominal, Operation, Runner};
+use crate::script::calls::Reply;
+use crate::script::constants;
+use crate::script::error::Problem;
+use crate::script::expect;
+use crate::script::notation;
+use crate::script::syntax::{Call, Event, Span, Time};
+use std::time::Duration;
+
+/// How long the next call waits for one that is going on.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a call may take of which the script does not say that it blocks.
+const ENDLESS: Duration = Duration::from_secs(3600);
+
+/// A call that has not returned.
+#[derive(Debug)]
+pub struct Pending {
+    pub operation: Operation,
+    span: Span,
+    call: Call,
+    began: Duration,
+    /// When it must return; `None`: whenever it likes.
+    until: Option<Duration>,
+}
+
+impl Runner<'_> {
+    pub fn call(&mut self, event: &Event, call: &Call, nominal: Nominal) -> Result<(), Problem> {
+        if self.pending.is_some() {
+            self.finish_pending(PATIENCE)?;
+            if call.until.is_some() && self.pending.is_some() {
+                let message = "a call blocks while another one does";
+                return Err(Problem::mismatch(event.span.clone(), message));
+            }
+        }
+        let operation = self.host.begin(call)?;
+        let base = nominal.from;
+        let until = call.until.map(|until| self.end_of(event, until, base));
+        let pending = Pending { operation, span: event.span.clone(), call: call.clone(), began: base, until };
+        if call.until.is_some() {
+            self.pending = Some(pending);
+            self.settle()
+        } else {
+            // A call without a time to return at is waited for.
+            let before = self.pending.replace(pending);
+            self.settle()?;
+            self.finish_pending(ENDLESS)?;
+            if let Some(pending) = &self.pending {
+                let message = format!("{} does not return", pending.call);
+                return Err(Problem::mismatch(pending.span.clone(), message));
+            }
+            self.pending = before;
+            Ok(())
+        }
+    }
+
+    /// `+A...B` counts both from the same time; `A...B` are both absolute.
+    fn end_of(&self, event: &Event, until: Duration, began: Duration) -> Duration {
+        match event.time {
+            Time::After(after) => (began + until).saturating_sub(after),
+            _ => until,
+        }
+    }
+
+    /// A call has done something: what follows from it at once.
+    fn settle(&mut self) -> Result<(), Problem> {
+        self.host.drain();
+        self.check_pending()?;
+        self.host.drain();
+        Ok(())
+    }
+
+    /// Whether the call that is going on has returned, and with what it should.
+    pub fn check_pending(&mut self) -> Result<(), Problem> {
+        let Some(mut pending) = self.pending.take() else { return Ok(()) };
+        match self.host.attempt(&mut pending.operation)? {
+            Some(reply) => {
+                let returned = self.returned(pending, reply);
+                self.host.drain();
+                returned
+            }
+            None => {
+                self.pending = Some(pending);
+                self.host.drain();
+                Ok(())
+            }
+        }
+    }
+
+    fn finish_pending(&mut self, patience: Duration) -> Result<(), Problem> {
+        let limit = self.host.clock + patience;
+        while self.pending.is_some() && self.step(limit)? {}
+        Ok(())
+    }
+
+    /// A call that is still going on at the end of the script has until its own end.
+    pub fn finish_pending_by_end(&mut self) -> Result<(), Problem> {
+        self.finish_pending(PATIENCE)?;
+        match &self.pending {
+            Some(pending) => {
+                let message = format!("{} has not returned at the end of the script", pending.call);
+                Err(Problem::mismatch(pending.span.clone(), message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn returned(&mut self, pending: Pending, reply: Reply) -> Result<(), Problem> {
+        let Pending { call, span, began, until, .. } = pending;
+        let mut wrong = None;
+        let (value, errno) = match reply {
+            Reply::Value(value) => (value, None),
+            Reply::Errno(errno) => (-1, Some(errno)),
+            Reply::Wrong(value, what) => {
+                wrong = Some(what);
+                (value, None)
+            }
+            Reply::Opened(fd) if call.result >= 0 => {
+                if self.host.fds.contains_key(&call.result) {
+                    let message = format!("the descriptor {} is open already", call.result);
+                    return Err(Problem::syntax(call.result_span, message));
+                }
+                self.host.fds.insert(call.result, *fd);
+                self.host.name_record(call.result);
+                (call.result, None)
+            }
+            Reply::Opened(_) => (i64::try_from(self.host.fds.len()).unwrap_or(0) + 3, None),
+        };
+        let got = notation::result(value, errno);
+        self.say(&format!("{call} = {got}"));
+        let expected = expected_errno(&call)?;
+        let same = value == call.result && (expected.is_none() || expected == errno);
+        if !same {
+            let stated = notation::result(call.result, expected);
+            let message = format!("{}() gives {got}, not {stated}", call.name);
+            let problem = Problem::mismatch(call.result_span, message).label(format!("it is {got}"));
+            return Err(wrong.into_iter().fold(problem, Problem::note));
+        }
+        if let Some(wrong) = wrong {
+            return Err(Problem::mismatch(span, wrong));
+        }
+        let Some(until) = until else { return Ok(()) };
+        let tolerance = self.tolerance(until, began);
+        let at = self.host.clock.elapsed();
+        expect::in_time(at, until, until, tolerance)
+            .map_err(|when| Problem::mismatch(span, format!("{}() returned: {when}", call.name)))
+    }
+}
+
+fn expected_errno(call: &Call) -> Result<Option<i64>, Problem> {
+    let Some(name) = &call.errno else { return Ok(None) };
+    let unknown = || Problem::syntax(call.result_span.clone(), format!("no error is called {name}"));
+    constants::value(name).map(Some).ok_or_else(unknown)
+}

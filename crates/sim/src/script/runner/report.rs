@@ -1,0 +1,53 @@
+//! What came of a script.
+
+use super::{Kind, Passed, Problem};
+use lastack_engine::Instant;
+use lastack_link::{Direction, Sink};
+
+/// What came of a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The stack did what the script says.
+    Passed,
+    /// It did not, or the text is no script.
+    Failed(Problem),
+    /// The script asks for something that is not to be had here.
+    Skipped(Problem),
+}
+
+/// What came of a script, and what happened on the way.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What came of it.
+    pub verdict: Verdict,
+    /// A line for each event.
+    pub log: Vec<String>,
+    passed: Vec<Passed>,
+}
+
+impl Report {
+    pub(super) fn new(result: Result<(), Problem>, log: Vec<String>, passed: Vec<Passed>) -> Self {
+        let verdict = match result {
+            Ok(()) => Verdict::Passed,
+            Err(problem) if problem.kind == Kind::Unsupported => Verdict::Skipped(problem),
+            Err(problem) => Verdict::Failed(problem),
+        };
+        Self { verdict, log, passed }
+    }
+
+    /// Shows every packet to a capture; the first with `title`.
+    pub fn capture(&self, sink: &mut impl Sink, title: &str) {
+        for (index, packet) in self.passed.iter().enumerate() {
+            let direction = if packet.outbound { Direction::Sent } else { Direction::Received };
+            let title = (index == 0).then(|| title.to_owned());
+            let comments: Vec<String> = title.into_iter().chain(packet.said.clone()).collect();
+            let comment = Some(comments.join("; ")).filter(|comment| !comment.is_empty());
+            sink.record(packet.at, direction, &packet.bytes, comment.as_deref());
+        }
+    }
+
+    /// When the last packet passed.
+    pub fn end(&self) -> Instant {
+        self.passed.last().map_or(Instant::ZERO, |packet| packet.at)
+    }
+}

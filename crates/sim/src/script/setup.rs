@@ -1,0 +1,187 @@
+//! What a run begins with: addresses, tolerances, and the stack's settings.
+
+use super::error::Problem;
+use super::lexer;
+use super::syntax::{Script, Setting};
+use lastack_engine::Config;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Which sockets and which packets a script is run with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpVersion {
+    /// Sockets and packets of IPv4.
+    #[default]
+    V4,
+    /// Sockets of IPv6 with IPv4-mapped addresses, packets of IPv4.
+    Mapped,
+    /// Sockets and packets of IPv6.
+    V6,
+}
+
+impl IpVersion {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::V4, Self::Mapped, Self::V6];
+
+    /// As the options of scripts call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::Mapped => "ipv4-mapped-ipv6",
+            Self::V6 => "ipv6",
+        }
+    }
+
+    /// By its name.
+    pub fn named(name: &str) -> Option<Self> {
+        let name = name.replace('_', "-");
+        Self::ALL.into_iter().find(|version| version.name() == name)
+    }
+
+    /// What the suites define for it.
+    fn definitions(self) -> [(&'static str, &'static str); 5] {
+        let (cookie, level, recverr) = match self {
+            Self::V4 => ("3021b9d889017eeb", "SOL_IP", "IP_RECVERR"),
+            Self::Mapped => ("3021b9d889017eeb", "SOL_IPV6", "IPV6_RECVERR"),
+            Self::V6 => ("c1d1e9742a47a9bc", "SOL_IPV6", "IPV6_RECVERR"),
+        };
+        [
+            ("TFO_COOKIE", cookie),
+            ("TFO_COOKIE_ZERO", "0000000000000000"),
+            ("CMSG_LEVEL_IP", level),
+            ("CMSG_TYPE_RECVERR", recverr),
+            ("CODE", if matches!(self, Self::V6) { "address_unreachable" } else { "host_unreachable" }),
+        ]
+    }
+}
+
+/// What whoever runs a script says about it.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Sockets and packets.
+    pub version: IpVersion,
+    /// Names and what they stand for, beside those that the suites define.
+    pub definitions: Vec<(String, String)>,
+    /// How far from its time an event may be, instead of what the script says.
+    pub tolerance: Option<Duration>,
+}
+
+impl Settings {
+    /// All definitions.
+    pub fn definitions(&self) -> HashMap<String, String> {
+        let suites = self.version.definitions().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        suites.into_iter().chain(self.definitions.iter().cloned()).collect()
+    }
+}
+
+/// What a run begins with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub version: IpVersion,
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    pub mtu: usize,
+    pub bind_port: u16,
+    pub connect_port: u16,
+    pub tolerance: Duration,
+    pub tolerance_percent: f64,
+    pub tick: Duration,
+    pub scaled_echoes: bool,
+    pub strict_segments: bool,
+}
+
+impl Setup {
+    fn new(settings: &Settings) -> Self {
+        let v6 = settings.version == IpVersion::V6;
+        let parse = |text: &str| text.parse().expect("it is an address");
+        let addresses =
+            if v6 { ["fd3d:a0b:17d6::1", "fd3d:fa7b:d17d::1"] } else { ["192.168.0.1", "192.0.2.1"] };
+        Self {
+            version: settings.version,
+            local: parse(addresses[0]),
+            remote: parse(addresses[1]),
+            mtu: if v6 { 1520 } else { 1500 },
+            bind_port: 8080,
+            connect_port: 8080,
+            tolerance: settings.tolerance.unwrap_or(Duration::from_micros(4000)),
+            tolerance_percent: 12.5,
+            tick: Duration::ZERO,
+            scaled_echoes: false,
+            strict_segments: false,
+        }
+    }
+
+    /// With what the script says of itself.
+    pub fn of(script: &Script, settings: &Settings) -> Result<Self, Problem> {
+        let mut setup = Self::new(settings);
+        for option in &script.options {
+            setup.take(option, settings)?;
+        }
+        if setup.local.is_ipv4() != setup.remote.is_ipv4() {
+            let span = script.options.first().map_or(0..0, |option| option.span.clone());
+            return Err(Problem::unsupported(span, "the script's addresses are of another IP version"));
+        }
+        Ok(setup)
+    }
+
+    fn take(&mut self, option: &Setting, settings: &Settings) -> Result<(), Problem> {
+        let value = option.value.as_deref().unwrap_or_default();
+        let bad = || Problem::syntax(option.span.clone(), format!("--{} cannot be {value:?}", option.name));
+        let number = || lexer::integer(value).ok_or_else(bad);
+        let micros = || number().map(|number| Duration::from_micros(number.unsigned_abs()));
+        let port = || number().and_then(|number| u16::try_from(number).map_err(|_| bad()));
+        match option.name.as_str() {
+            "tolerance_usecs" if settings.tolerance.is_none() => self.tolerance = micros()?,
+            "tolerance_percent" => self.tolerance_percent = value.parse().map_err(|_| bad())?,
+            "tcp_ts_tick_usecs" => self.tick = micros()?,
+            "tcp_ts_ecr_scaled" => self.scaled_echoes = true,
+            "strict_segments" => self.strict_segments = true,
+            "mtu" => self.mtu = usize::try_from(number()?).map_err(|_| bad())?,
+            "bind_port" => self.bind_port = port()?,
+            "connect_port" => self.connect_port = port()?,
+            "local_ip" => self.local = self.address(value, option)?,
+            "remote_ip" => self.remote = self.address(value, option)?,
+            "ip_version" => {
+                let version = IpVersion::named(value).ok_or_else(bad)?;
+                if version != self.version {
+                    let message = format!("the script is for {value} only");
+                    return Err(Problem::unsupported(option.span.clone(), message));
+                }
+            }
+            "mss" | "tolerance_usecs" | "define" | "send_omit_free" | "speed" | "netmask_ip"
+            | "gateway_ip" | "non_fatal" | "init_scripts" | "verbose" | "is_anyip" | "psp_udp_port" => {}
+            other => {
+                let message = format!("the option --{other} is not supported");
+                return Err(Problem::unsupported(option.span.clone(), message));
+            }
+        }
+        Ok(())
+    }
+
+    fn address(&self, text: &str, option: &Setting) -> Result<IpAddr, Problem> {
+        let bad = || Problem::syntax(option.span.clone(), format!("{text:?} is no IP address"));
+        let address: IpAddr = text.split('/').next().unwrap_or(text).parse().map_err(|_| bad())?;
+        if address.is_ipv6() != (self.version == IpVersion::V6) {
+            let message = "the script's addresses are of another IP version";
+            return Err(Problem::unsupported(option.span.clone(), message));
+        }
+        Ok(address)
+    }
+
+    /// Whether packets are of IPv6.
+    pub fn v6(&self) -> bool {
+        self.local.is_ipv6()
+    }
+
+    /// The settings of the stack: those of Linux as the suites' `defaults.sh` leaves it.
+    pub fn config(&self) -> Config {
+        let mut config = Config::new([self.local]);
+        config.mtu = self.mtu;
+        config.max_packet = self.mtu;
+        config.tcp.receive_buffer = 15 << 20;
+        config.tcp.send_buffer = 4 << 20;
+        config.tcp.syn_retries = 5;
+        config
+    }
+}
