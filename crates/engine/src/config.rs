@@ -129,6 +129,11 @@ pub struct TcpConfig {
     pub retries: u32,
     /// The same once the user has closed (`tcp_orphan_retries`).
     pub orphan_retries: u32,
+    /// After this many timeouts in a row of segments of full size the path is taken for one that
+    /// swallows large packets in silence, and smaller ones are sent (RFC 4821); `None`: never.
+    pub black_hole_timeouts: Option<u32>,
+    /// Most connections without a user; a close above it sends RST (S99).
+    pub max_orphans: usize,
     /// Whether giving up after retransmissions or the user timeout sends a RST (S92, S93; Linux
     /// does not).
     pub reset_on_give_up: bool,
@@ -189,6 +194,8 @@ impl Default for TcpConfig {
             syn_ack_retries: 5,
             retries: 15,
             orphan_retries: 8,
+            black_hole_timeouts: Some(3),
+            max_orphans: 65_536,
             reset_on_give_up: false,
             fin_wait_2: Duration::from_secs(60),
             time_wait: Duration::from_secs(60),

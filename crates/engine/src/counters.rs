@@ -61,6 +61,10 @@ counters! {
     tcp_listen_overflows,
     /// SYNs dropped for any reason (TcpExtListenDrops).
     tcp_listen_drops,
+    /// Paths that swallowed large segments in silence (TcpExtTCPMTUPFail, roughly).
+    tcp_black_holes,
+    /// Connections reset on close because too many had no user (TcpExtTCPAbortOnMemory).
+    tcp_orphan_overflows,
     /// SYN cookies sent (TcpExtSyncookiesSent).
     tcp_cookies_sent,
     /// SYN cookies that came back good (TcpExtSyncookiesRecv).

@@ -15,7 +15,7 @@ impl Rule {
             Self::S20 => ResetReason::AckInSynSent,
             Self::S30 | Self::S40 => ResetReason::AckInSynReceived,
             Self::S32 => ResetReason::SynInWindow,
-            Self::S37 => ResetReason::ResourceExceeded,
+            Self::S37 | Self::S99 => ResetReason::ResourceExceeded,
             Self::S91 | Self::S92 | Self::S93 => ResetReason::ConnectionTimeout,
             _ => return None,
         })
@@ -32,6 +32,7 @@ impl Rule {
             Self::S44 | Self::S64 | Self::S90 => "TCP_STATE",
             Self::S60 => "TCP_ABORT_ON_CLOSE",
             Self::S80 => "TCP_ABORT_ON_DATA",
+            Self::S99 => "TCP_ABORT_ON_MEMORY",
             Self::S91 => "TCP_KEEPALIVE_TIMEOUT",
             _ => return None,
         })

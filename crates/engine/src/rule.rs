@@ -114,6 +114,7 @@ rules! {
     S94 "RFC 9293 MUST-23" "a SYN that stays unanswered ends the attempt";
     S95 "Linux" "a FIN that stays unacknowledged after CLOSE ends the connection";
     S96 "Linux" "FIN-WAIT-2 without a user ends after its time";
+    S99 "Linux" "a CLOSE sends RST when too many connections have no user";
     R1 "RFC 5961 3.2" "a reset exactly at RCV.NXT ends the connection";
     R2 "RFC 5961 3.2" "a reset in the window but not at RCV.NXT is answered with a challenge ACK";
     R4 "RFC 5961 3.2" "a reset outside the window is dropped";

@@ -12,6 +12,9 @@ use core::time::Duration;
 /// How long a peer may hold back the ACK of a single segment (WCDelAckT of RFC 8985).
 const WORST_ACK_DELAY: Duration = Duration::from_millis(200);
 
+/// The packet that passes everywhere (RFC 4821 section 7.2, RFC 8200 section 5).
+const BLACK_HOLE_MTU: [usize; 2] = [1064, 1280];
+
 impl Connection {
     /// Starts the timers that the settings and the state ask for and that do not run. Calls of the
     /// user, which know no time, change the settings; this follows.
@@ -90,9 +93,24 @@ impl Connection {
         }
         self.recovery.timeout(now, self.snd.nxt, self.mss, &mut self.congestion);
         self.rtt.back_off();
+        self.doubt_path(shared, now);
+        let config = &shared.config.tcp;
         self.timers.stop(Timer::Reorder);
         self.timers.stop(Timer::TailProbe);
         self.timers.set(Timer::Retransmission, now + self.rtt.rto(config));
+    }
+
+    /// RFC 4821 section 7.7: when segments of full size are lost again and again and nothing smaller is
+    /// known to fare better, the path may swallow them without a word: fall back to a size that passes
+    /// everywhere.
+    fn doubt_path(&mut self, shared: &mut Shared, now: Instant) {
+        let remote = self.flow.remote.ip();
+        let full = self.recovery.flight.first_is_full(self.mss);
+        if shared.config.tcp.black_hole_timeouts.is_some_and(|most| self.rtt.backoffs() == most) && full {
+            let lowered = shared.paths.lower(remote, BLACK_HOLE_MTU[usize::from(remote.is_ipv6())], now);
+            shared.counters.tcp_black_holes += u64::from(lowered);
+            self.fit_path(shared, now);
+        }
     }
 
     /// RFC 8985 section 6.2: the reordering window has passed.

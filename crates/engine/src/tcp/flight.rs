@@ -221,6 +221,11 @@ impl Flight {
         self.recount();
     }
 
+    /// Whether the first segment is of this size at least.
+    pub fn first_is_full(&self, mss: u32) -> bool {
+        self.segments.front().is_some_and(|s| s.len >= mss)
+    }
+
     /// The peer had the first octets once, and acknowledges less: it has discarded them.
     pub fn first_is_sacked(&self) -> bool {
         self.segments.front().is_some_and(|s| s.fate == Fate::Sacked)

@@ -225,6 +225,7 @@ impl TcpTable {
                     if connection.fate.is_none() {
                         connection.abort(Ending::new(Cause::Aborted, Party::Application, Rule::S90), now);
                     }
+                    self.orphans += 1;
                     self.enqueue(child);
                     self.settle(shared, now, child);
                 }

@@ -41,6 +41,11 @@ impl Rtt {
         Duration::from_nanos(backed_off.min(nanos(config.max_rto)))
     }
 
+    /// How often the timer was backed off since something new was acknowledged.
+    pub fn backoffs(&self) -> u32 {
+        self.backoff
+    }
+
     /// Section 5.5: back off the timer.
     pub fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1);

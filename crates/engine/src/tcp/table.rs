@@ -74,6 +74,8 @@ pub(crate) struct TcpTable {
     timers: BTreeSet<(Instant, ConnId)>,
     pub(super) embryonic: usize,
     pub(super) cookies: Cookies,
+    /// Connections without a user.
+    pub(super) orphans: usize,
     /// The latest time we were told, for calls that know none.
     clock: Instant,
 }
@@ -88,6 +90,7 @@ impl TcpTable {
             timers: BTreeSet::new(),
             embryonic: 0,
             cookies: Cookies::default(),
+            orphans: 0,
             clock: Instant::ZERO,
         }
     }
@@ -251,6 +254,7 @@ impl TcpTable {
             shared.counters.tcp_passive_opens += 1;
         }
         self.embryonic -= usize::from(connection.origin == Origin::Passive);
+        self.orphans += usize::from(!connection.owned);
         *self.entries[id].socket = Socket::Open(connection);
         if reopens {
             self.demux.remove_time_wait(&flow);
@@ -401,6 +405,7 @@ impl TcpTable {
         if connection.owned {
             connection.waits.wake(shared, id);
         }
+        self.orphans -= usize::from(!connection.owned);
         let over = connection.owned.then(|| Over::of_connection(&shared.config, connection, *end));
         self.keep(id, over);
     }

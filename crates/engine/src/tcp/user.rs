@@ -339,11 +339,21 @@ impl Tcp<'_> {
             Socket::Open(connection) => connection.close(),
             Socket::Over(_) => None,
         };
-        match self.socket_mut() {
-            Socket::Opening(handshake) => handshake.owned = false,
-            Socket::Open(connection) => connection.owned = false,
+        let crowded = self.table.orphans >= self.shared.config.tcp.max_orphans;
+        let rule = match self.socket_mut() {
+            Socket::Opening(handshake) => {
+                handshake.owned = false;
+                rule
+            }
+            Socket::Open(connection) => {
+                connection.owned = false;
+                let alive = connection.fate.is_none();
+                self.table.orphans += 1;
+                self.shared.counters.tcp_orphan_overflows += u64::from(crowded && rule.is_none() && alive);
+                rule.or((crowded && alive).then_some(Rule::S99))
+            }
             Socket::Over(_) => return self.table.remove_over(self.id),
-        }
+        };
         if let Some(rule) = rule {
             self.abort_by(rule);
         }

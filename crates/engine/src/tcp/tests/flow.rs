@@ -374,3 +374,17 @@ fn buffers_are_let_go() {
         assert_eq!((p.buffers(), p.stack.poll_timeout()), (0, None));
     });
 }
+
+/// RFC 4821: a path that swallows large packets is found out by its timeouts, and small ones get through.
+#[test]
+fn a_path_that_swallows_large_packets_is_found_out() {
+    for v6 in [false, true] {
+        let mut pair = super::pair::Pair::new(v6);
+        let (a, b) = pair.connect();
+        pair.swallow_above = Some(1300);
+        let text = alloc::vec![7; 100_000];
+        assert_eq!(pair.transfer(a, b, &text), text);
+        assert!(pair.a.tcp(a).info().mss < 1280, "{:?}", pair.a.tcp(a).info());
+        assert_eq!(pair.a.stack.counters().tcp_black_holes, 1);
+    }
+}

@@ -361,3 +361,24 @@ fn s72_one_fin_however_often_it_is_asked_for() {
         assert_eq!(Peer::syn_sent(v6).state(), SynSent);
     });
 }
+
+/// S99, T111: above the bound a close resets, and the bound holds.
+#[test]
+fn t111_too_many_orphans() {
+    let mut pair = super::pair::Pair::with(false, |config| config.tcp.max_orphans = 3);
+    let listener = pair.listen(16);
+    let to = core::net::SocketAddr::new(pair.b.addr, super::pair::PORT);
+    for n in 0..6 {
+        pair.a.stack.tcp_connect(None, to).unwrap();
+        pair.settle();
+        let b = pair.b.stack.tcp_accept(listener).unwrap();
+        pair.b.tcp(b).close();
+        pair.settle();
+        let reset = pair.b.ended.iter().filter(|ended| ended.end.rule == crate::Rule::S99).count();
+        assert_eq!(reset, (n + 1usize).saturating_sub(3), "the peer closes none of them");
+        assert_eq!(pair.b.stack.tcp.orphans, (n + 1).min(3));
+    }
+    assert_eq!(pair.b.stack.counters().tcp_orphan_overflows, 3);
+    pair.run(core::time::Duration::from_secs(61));
+    assert_eq!(pair.b.stack.tcp.orphans, 0, "FIN-WAIT-2 has passed");
+}

@@ -47,6 +47,8 @@ pub(super) struct Pair {
     pub b: Host,
     /// Loses the packet with this number on the wire, counted from both sides.
     pub lose: fn(usize) -> bool,
+    /// Loses the packets that are larger than this.
+    pub swallow_above: Option<usize>,
     carried: usize,
 }
 
@@ -64,7 +66,14 @@ impl Pair {
             config
         };
         let now = Instant::from_millis(1000);
-        Self { now, a: Host::new(config(1), 1), b: Host::new(config(2), 2), lose: |_| false, carried: 0 }
+        Self {
+            now,
+            a: Host::new(config(1), 1),
+            b: Host::new(config(2), 2),
+            lose: |_| false,
+            swallow_above: None,
+            carried: 0,
+        }
     }
 
     /// Carries packets until neither has one to send.
@@ -77,7 +86,8 @@ impl Pair {
                 while let Some(transmit) = host.stack.poll_transmit(self.now, &mut packet) {
                     host.sent.push((self.now, packet.clone(), transmit));
                     self.carried += 1;
-                    if !(self.lose)(self.carried) {
+                    let swallowed = self.swallow_above.is_some_and(|most| packet.len() > most);
+                    if !(self.lose)(self.carried) && !swallowed {
                         wire.push_back((from_a, packet.clone()));
                     }
                 }
