@@ -110,7 +110,10 @@ pub struct TcpConfig {
     pub ecn: Ecn,
     /// Disable the Nagle algorithm on new connections.
     pub nodelay: bool,
-    /// Longest delay of an ACK (RFC 9293 MUST-58: under 500 ms).
+    /// DSCP of the segments of new connections, from the SYN or SYN|ACK on: six bits
+    /// (RFC 9293 section 3.9.1.9).
+    pub dscp: u8,
+    /// Longest delay of an ACK (RFC 9293 MUST-40: under 500 ms).
     pub ack_delay: Duration,
     /// Most ACKs in a row that are not delayed, while the peer may be in slow start (as Linux).
     pub quick_acks: u32,
@@ -185,6 +188,7 @@ impl Default for TcpConfig {
             congestion: Algorithm::default(),
             ecn: Ecn::default(),
             nodelay: false,
+            dscp: 0,
             ack_delay: Duration::from_millis(40),
             quick_acks: 16,
             initial_rto: Duration::from_secs(1),

@@ -226,7 +226,7 @@ impl Connection {
         let most_quick = shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * self.mss)).max(2));
         self.promptness.text_arrived(now, rto, most_quick);
         // A filled gap, or what may be its repair, is acknowledged at once (RFC 5681 section 4.2), as
-        // is every second full segment (RFC 9293 SHLD-18).
+        // is every second full segment (RFC 9293 SHLD-19).
         if gap || self.promptness.is_quick() || self.rcv.unacked >= 2 * self.mss {
             self.owed.ack = true;
         } else if !self.timers.is_running(Timer::DelayedAck) {

@@ -7,6 +7,7 @@
 use super::handshake::Handshake;
 use super::options;
 use super::segment::{Arrival, ip_header};
+use super::settings::MOST_DSCP;
 use crate::end::FourTuple;
 use crate::isn::Secret;
 use crate::seq::SndSeq;
@@ -66,7 +67,8 @@ impl Cookies {
             urgent: 0,
             options: offer,
         };
-        if shared.outbox.push_segment(ip_header(&shared.config, &flow), tcp, Some(Rule::S18)).is_err() {
+        let ip = ip_header(&shared.config, &flow, shared.config.tcp.dscp & MOST_DSCP);
+        if shared.outbox.push_segment(ip, tcp, Some(Rule::S18)).is_err() {
             shared.counters.outbox_overflows += 1;
             return Verdict::Dropped(DropReason::NoSpace);
         }

@@ -176,6 +176,7 @@ impl Handshake {
                 tcp: &tcp,
                 text: [&[], &[]],
                 segment_size: None,
+                dscp: self.settings.dscp,
                 codepoint: 0,
                 rule,
             }

@@ -1,6 +1,7 @@
 //! Resets in answer to segments that have no usable connection (RFC 9293 section 3.5.2).
 
 use super::segment::{self, Arrival};
+use super::settings::MOST_DSCP;
 use crate::isn::Secret;
 use crate::shared::Shared;
 use crate::{DropReason, FourTuple, Instant, Rule, Verdict};
@@ -51,7 +52,8 @@ fn header(seg: &TcpHeader, len: u32) -> TcpHeader {
 
 /// Sends a reset that no arrival asked for, in a handshake of ours.
 pub(crate) fn push(shared: &mut Shared, flow: &FourTuple, tcp: TcpHeader, rule: Rule) {
-    match shared.outbox.push_segment(segment::ip_header(&shared.config, flow), tcp, Some(rule)) {
+    let ip = segment::ip_header(&shared.config, flow, shared.config.tcp.dscp & MOST_DSCP);
+    match shared.outbox.push_segment(ip, tcp, Some(rule)) {
         Ok(()) => {
             shared.counters.tcp_out_segments += 1;
             shared.counters.tcp_out_resets += 1;

@@ -100,6 +100,7 @@ pub(crate) struct Outgoing<'a> {
     pub text: [&'a [u8]; 2],
     /// Eff.snd.MSS, where the text is longer than that and the link has to cut it.
     pub segment_size: Option<u16>,
+    pub dscp: u8,
     /// The ECN bits of the IP header.
     pub codepoint: u8,
     pub rule: Option<Rule>,
@@ -109,7 +110,8 @@ impl Outgoing<'_> {
     /// Writes it into `packet`, replacing what that held.
     pub fn emit(&self, config: &Config, packet: &mut Vec<u8>) -> Transmit {
         packet.clear();
-        let ip = IpHeader { traffic_class: self.codepoint, ..ip_header(config, self.flow) };
+        let ip = ip_header(config, self.flow, self.dscp);
+        let ip = IpHeader { traffic_class: ip.traffic_class | self.codepoint, ..ip };
         let [a, b] = self.text;
         ip.emit(self.tcp.len() + a.len() + b.len(), packet);
         self.tcp.emit(packet);
@@ -124,7 +126,7 @@ impl Outgoing<'_> {
 }
 
 /// The IP header of what we send on `flow`.
-pub(crate) fn ip_header(config: &Config, flow: &FourTuple) -> IpHeader {
+pub(crate) fn ip_header(config: &Config, flow: &FourTuple, dscp: u8) -> IpHeader {
     let ip = IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::TCP);
-    IpHeader { hop_limit: config.hop_limit, ..ip }
+    IpHeader { hop_limit: config.hop_limit, traffic_class: dscp << 2, ..ip }
 }

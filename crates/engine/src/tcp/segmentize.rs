@@ -228,7 +228,8 @@ impl Connection {
             urgent: 0,
             options,
         };
-        Outgoing { flow: &self.flow, tcp: &tcp, text, segment_size: size, codepoint, rule: plan.rule }
+        let dscp = self.settings.dscp;
+        Outgoing { flow: &self.flow, tcp: &tcp, text, segment_size: size, dscp, codepoint, rule: plan.rule }
             .emit(&shared.config, packet)
     }
 

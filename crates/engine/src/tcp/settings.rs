@@ -6,6 +6,9 @@ use crate::event::Event;
 use crate::shared::Shared;
 use core::time::Duration;
 
+/// The field has six bits (RFC 2474 section 3).
+pub(crate) const MOST_DSCP: u8 = 0x3f;
+
 /// What the user has set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
@@ -14,11 +17,20 @@ pub(crate) struct Settings {
     pub linger: Option<Duration>,
     pub keepalive: Option<Keepalive>,
     pub user_timeout: Option<Duration>,
+    /// Differentiated services codepoint: six bits.
+    pub dscp: u8,
 }
 
 impl Settings {
     pub fn new(config: &TcpConfig) -> Self {
-        Self { nodelay: config.nodelay, cork: false, linger: None, keepalive: None, user_timeout: None }
+        Self {
+            nodelay: config.nodelay,
+            cork: false,
+            linger: None,
+            keepalive: None,
+            user_timeout: None,
+            dscp: config.dscp & MOST_DSCP,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct TimeWait {
     rcv_shift: u8,
     /// TS.Recent, and the offset of our clock.
     timestamps: Option<(u32, u32)>,
+    dscp: u8,
     last_ack: Option<Instant>,
     pub deadline: Instant,
 }
@@ -40,6 +41,7 @@ impl TimeWait {
                 .negotiated
                 .timestamps
                 .then_some((connection.rcv.ts_recent, connection.ts_offset)),
+            dscp: connection.settings.dscp,
             last_ack: None,
             deadline: now + shared.config.tcp.time_wait,
         }
@@ -100,7 +102,8 @@ impl TimeWait {
     /// Sends an ACK; `false` if there is no room for it, so that the peer has to ask again.
     pub fn acknowledge(&self, shared: &mut Shared, now: Instant, flow: &FourTuple) -> bool {
         let tcp = self.ack(now, flow);
-        let sent = shared.outbox.push_segment(ip_header(&shared.config, flow), tcp, None).is_ok();
+        let ip = ip_header(&shared.config, flow, self.dscp);
+        let sent = shared.outbox.push_segment(ip, tcp, None).is_ok();
         if sent {
             shared.counters.tcp_out_segments += 1;
         } else {

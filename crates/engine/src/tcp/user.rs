@@ -4,7 +4,7 @@
 use super::connection::{Connection, Ending};
 use super::handshake::{Handshake, Phase};
 use super::reset;
-use super::settings::Settings;
+use super::settings::{MOST_DSCP, Settings};
 use super::table::{Socket, TcpTable};
 use super::{ConnId, Keepalive, TcpError, TcpInfo, TcpState};
 use crate::config::TcpConfig;
@@ -405,6 +405,17 @@ impl Tcp<'_> {
     /// See [`set_keepalive`](Self::set_keepalive).
     pub fn keepalive(&self) -> Option<Keepalive> {
         self.settings().keepalive
+    }
+
+    /// DSCP of the segments that we send from now on: six bits, others are cut off
+    /// (RFC 9293 section 3.9.1.9).
+    pub fn set_dscp(&mut self, dscp: u8) {
+        self.set(|settings| settings.dscp = dscp & MOST_DSCP);
+    }
+
+    /// See [`set_dscp`](Self::set_dscp).
+    pub fn dscp(&self) -> u8 {
+        self.settings().dscp
     }
 
     /// `TCP_USER_TIMEOUT`: how long text may stay unacknowledged; `None` or zero: the retry limit

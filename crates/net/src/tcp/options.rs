@@ -76,6 +76,23 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.user_timeout()))
     }
 
+    /// Differentiated services codepoint of what is sent from now on: six bits
+    /// (RFC 9293 section 3.9.1.9).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn set_dscp(&self, dscp: u8) -> io::Result<()> {
+        self.set(|tcp| tcp.set_dscp(dscp))
+    }
+
+    /// See [`set_dscp`](Self::set_dscp).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn dscp(&self) -> io::Result<u8> {
+        self.call(|tcp| Ok(tcp.dscp()))
+    }
+
     fn set(&self, set: impl FnOnce(&mut lastack_engine::Tcp<'_>)) -> io::Result<()> {
         self.call(|tcp| {
             set(tcp);

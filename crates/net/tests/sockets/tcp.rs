@@ -223,6 +223,8 @@ async fn options_are_kept() {
     near.set_keepalive(Some(keepalive)).unwrap();
     near.set_user_timeout(Some(Duration::from_secs(9))).unwrap();
     near.set_linger(Some(Duration::from_secs(3))).unwrap();
+    near.set_dscp(46).unwrap();
+    assert_eq!((near.dscp().unwrap(), far.dscp().unwrap()), (46, 0));
     assert!(near.nodelay().unwrap());
     assert_eq!(near.keepalive().unwrap(), Some(keepalive));
     assert_eq!(near.user_timeout().unwrap(), Some(Duration::from_secs(9)));

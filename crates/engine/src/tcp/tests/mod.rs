@@ -27,4 +27,5 @@ mod notation;
 mod pair;
 mod peer;
 mod random;
+mod requirements;
 mod streams;

@@ -1,0 +1,232 @@
+//! Requirements of RFC 9293 (`docs/rfc9293.md`) that no other test has for its subject.
+
+use super::peer::{Kind, Peer, US, both};
+use crate::{ConnectError, TcpState};
+use alloc::format;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use lastack_wire::ip::{self, IpHeader};
+
+/// MUST-48, SHLD-21, SHLD-22: from the SYN to TIME-WAIT, and from the moment it is changed.
+#[test]
+fn the_user_sets_the_differentiated_services_field() {
+    both(|v6| {
+        let mut p = Peer::new(v6);
+        p.open();
+        p.tcp().set_dscp(10);
+        assert_eq!((p.out().as_str(), p.last().ip.traffic_class), ("S seq=0", 40));
+        let mut p = p.complete(Kind::Plain);
+        assert_eq!(p.last().ip.traffic_class, 40);
+        p.send(5);
+        p.out();
+        assert_eq!(p.last().ip.traffic_class, 40);
+        p.tcp().set_dscp(0xff);
+        assert_eq!(p.tcp().dscp(), 0x3f, "six bits");
+        p.ack = 6;
+        p.on("P. len=10");
+        p.run(50);
+        assert_eq!((p.last().header().ack, p.last().ip.traffic_class), (super::peer::IRS + 11, 0xfc));
+        p.tcp().shutdown().unwrap();
+        assert_eq!(p.out(), "F. seq=6 ack=11");
+        (p.seq, p.ack) = (11, 7);
+        p.on("F.");
+        assert_eq!((p.state(), p.last().ip.traffic_class), (TcpState::TimeWait, 0xfc));
+        p.run(1000);
+        assert!(p.on("F.").starts_with("answered Q1"));
+        assert_eq!((p.sent.len(), p.last().ip.traffic_class), (7, 0xfc));
+        // What a passive open begins with.
+        let p = Peer::with(v6, |config| config.tcp.dscp = 46).listen(1).receive_syn(Kind::Full);
+        assert_eq!(p.last().ip.traffic_class, 46 << 2);
+    });
+}
+
+/// MUST-49.
+#[test]
+fn the_hop_limit_is_configured() {
+    both(|v6| {
+        let mut p = Peer::with(v6, |config| config.hop_limit = 9).listen(1).establish(Kind::Full);
+        p.send(10);
+        p.out();
+        p.on("S seq=0 port=6000");
+        p.tcp().abort();
+        p.out();
+        assert!(p.sent.len() >= 4 && p.sent.iter().all(|sent| sent.ip.hop_limit == 9));
+    });
+}
+
+/// MUST-65, MUST-67, SHLD-5, MAY-3: on each SYN, on nothing else, and as large as our link carries.
+#[test]
+fn mss_stands_on_every_syn_and_says_what_the_link_carries() {
+    both(|v6| {
+        let mut set: Vec<Peer> = [576, 1280, 1500, 9000, 70_000]
+            .map(|mtu| Peer::with(v6, |config| (config.mtu, config.max_packet) = (mtu, mtu)))
+            .into();
+        let headers = if v6 { 60 } else { 40 };
+        for mut p in set.drain(..) {
+            let mtu = p.stack.shared.config.mtu;
+            p.open();
+            p.out();
+            let mss = p.last().header().options.mss;
+            assert_eq!(mss, Some((mtu - headers).min(65_535) as u16));
+            let mut p = p.complete(Kind::Full);
+            p.send(10);
+            p.out();
+            p.tcp().abort();
+            p.out();
+            assert_eq!(p.sent.len(), 4);
+            assert!(p.sent[1..].iter().all(|sent| sent.header().options.mss.is_none()));
+        }
+        let p = Peer::syn_received(v6, Kind::Plain);
+        assert_eq!(p.last().header().options.mss, Some(1500 - headers as u16));
+    });
+}
+
+/// MUST-15.
+#[test]
+fn a_peer_that_names_no_mss_gets_small_segments() {
+    both(|v6| {
+        let mut p = Peer::listening(v6);
+        p.on("S seq=0");
+        (p.seq, p.ack) = (1, 1);
+        p.on(".");
+        p.accept();
+        let mss = if v6 { 1220 } else { 536 };
+        assert_eq!(p.tcp().info().mss, mss);
+        p.send(2 * mss as usize);
+        assert_eq!(p.out(), format!(". seq=1 ack=1 len={mss} | P. seq={} ack=1 len={mss}", 1 + mss));
+    });
+}
+
+/// MUST-1, REC-1: a window is not negative, whatever its highest bit, and has 30 bits if scaled.
+#[test]
+fn the_largest_windows_are_large() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Plain);
+        p.on(". win=65535");
+        assert_eq!(p.tcp().info().snd_wnd, 65_535);
+        let mut p = Peer::listening(v6);
+        p.on("S seq=0 mss=1460 ws=14");
+        (p.seq, p.ack) = (1, 1);
+        p.on(". win=65535");
+        p.accept();
+        assert_eq!(p.tcp().info().snd_wnd, 65_535 << 14);
+    });
+}
+
+/// MUST-41, MUST-42: a listener beside an attempt from its port, and beside embryonic connections.
+#[test]
+fn a_port_that_connects_can_listen() {
+    both(|v6| {
+        let mut p = Peer::syn_sent(v6);
+        let id = p.id;
+        p = p.listen(4);
+        assert_eq!((p.id, p.state()), (id, TcpState::SynSent));
+        assert_eq!(p.on("S seq=0 port=6000 mss=1460"), "accepted | 6000: S. seq=0 ack=1");
+        let any: IpAddr = if v6 { "::".parse().unwrap() } else { "0.0.0.0".parse().unwrap() };
+        assert!(p.stack.tcp_listen(SocketAddr::new(any, US), 1).is_ok());
+        // Both go on.
+        assert_eq!(p.on(". seq=1 ack=1 port=6000"), "accepted");
+        assert_eq!(p.told(), "Incoming");
+        let p = p.complete(Kind::Plain);
+        assert_eq!(p.state(), TcpState::Established);
+    });
+}
+
+/// MUST-43, MUST-44, MUST-45: the local address is the caller's, or the first of the family; then it
+/// stays.
+#[test]
+fn the_local_address_is_asked_for_chosen_and_kept() {
+    both(|v6| {
+        let second: IpAddr = if v6 { "2001:db8::7" } else { "192.0.2.7" }.parse().unwrap();
+        let mut p = Peer::with(v6, |config| config.addresses.push(second));
+        let remote = SocketAddr::new(p.them, 7000);
+        for (asked, expected) in [(None, p.us), (Some(second), second), (Some(p.us), p.us)] {
+            let local = asked.map(|addr| SocketAddr::new(addr, 0));
+            let id = p.stack.tcp_connect(local, remote).unwrap();
+            assert_eq!(p.stack.tcp(id).unwrap().local().ip(), expected);
+            p.out();
+            assert_eq!(p.last().ip.src, expected);
+        }
+        // An answer comes from where the SYN went to.
+        let any: IpAddr = if v6 { "::".parse().unwrap() } else { "0.0.0.0".parse().unwrap() };
+        p.stack.tcp_listen(SocketAddr::new(any, US), 1).unwrap();
+        let syn = super::notation::Spec::parse("S seq=0 mss=1460");
+        let packet = p.packet_from(IpHeader::new(p.them, second, ip::TCP), &syn);
+        assert_eq!(p.on_packet(&packet), "accepted | S. seq=0 ack=1");
+        assert_eq!(p.last().ip.src, second);
+        p.run(1000);
+        assert_eq!(p.last().ip.src, second, "sent again");
+    });
+}
+
+/// MUST-46.
+#[test]
+fn nobody_connects_to_what_is_no_host() {
+    let mut p = Peer::new(false);
+    for remote in ["224.0.0.1", "255.255.255.255", "0.0.0.0", "240.0.0.1", "ff02::1", "::"] {
+        let remote = SocketAddr::new(remote.parse().unwrap(), 80);
+        assert_eq!(p.stack.tcp_connect(None, remote), Err(ConnectError::NotUnicast), "{remote}");
+    }
+    assert_eq!(p.out(), "");
+}
+
+/// MUST-58, MUST-59: what arrived before we could answer is acknowledged at once.
+#[test]
+fn segments_that_come_together_share_an_ack() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Plain);
+        let out = p.on_all(&["P. len=1460", "P. at=1460 len=1460", "P. at=2920 len=1460", "F. at=4380"]);
+        assert_eq!(out, ". seq=1 ack=4382");
+        // With text of ours there is no ACK of its own.
+        let mut p = Peer::established(v6, Kind::Plain);
+        let packet = p.packet("P. len=100");
+        let _ = p.stack.handle_packet(p.now, &packet, crate::Received::default());
+        p.send(7);
+        assert_eq!(p.out(), "P. seq=1 ack=101 len=7");
+        p.pass(100);
+    });
+}
+
+/// MUST-34, SHLD-15, SHLD-16, MAY-7: a window that shrinks stops new text, not what is sent again.
+#[test]
+fn a_window_that_shrinks_stops_new_text_only() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Plain);
+        let mss = p.tcp().info().mss as usize;
+        p.send(4 * mss);
+        assert_eq!(p.out().split(" | ").count(), 4);
+        p.ack = 1 + mss as i64;
+        assert_eq!(p.on(&format!(". win={mss}")), "accepted");
+        p.send(mss);
+        assert_eq!(p.out(), "", "the edge is behind what is in flight");
+        let again = p.run(2000);
+        assert!(again.contains(&format!(". seq={} ack=1 len={mss}", 1 + mss)), "{again}");
+        let new = 1 + 4 * mss;
+        assert!(!again.contains(&format!("seq={new}")), "{again}");
+        assert_eq!(p.ends(), "");
+        p.ack = new as i64;
+        let out = p.on(&format!(". win={mss}"));
+        assert_eq!(out, format!("accepted | P. seq={new} ack=1 len={mss}"));
+    });
+}
+
+/// MUST-18 (Karn): without timestamps nobody knows which copy is acknowledged.
+#[test]
+fn what_was_sent_twice_is_not_measured() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Plain);
+        let measured = p.tcp().info().srtt;
+        p.send(100);
+        p.out();
+        assert!(p.run(2500).contains("seq=1"));
+        p.ack = 101;
+        p.on(".");
+        assert_eq!(p.tcp().info().srtt, measured);
+        p.send(100);
+        p.out();
+        p.run(100);
+        p.ack = 201;
+        p.on(".");
+        assert!(p.tcp().info().srtt > measured, "the next one is");
+    });
+}
