@@ -83,7 +83,7 @@ impl Connection {
         // A peer that shut its window over what is in flight, and says so again each time, is alive
         // (RFC 9293 section 3.8.6.1).
         let shut = self.owned && self.snd.wnd == 0 && now - self.heard < budget;
-        if self.stalled_for(now) >= budget && !shut {
+        if self.stalled_for(now) >= budget && !shut && !self.user_decides() {
             return self.give_up(
                 shared,
                 now,
@@ -140,7 +140,8 @@ impl Connection {
         }
         // Unanswered probes are limited as text is (H9); answered ones are not (S98), unless nobody
         // owns the connection any more.
-        if self.probes > 0 && now - self.heard >= retries::budget(config, config.retries) {
+        let spent = now - self.heard >= retries::budget(config, config.retries);
+        if self.probes > 0 && spent && !self.user_decides() {
             return self.give_up(shared, now, TimeLimit::Retransmission, Rule::S92);
         }
         if !self.owned && self.stalled_for(now) >= retries::budget(config, config.orphan_retries) {
@@ -201,6 +202,12 @@ impl Connection {
             Some((icmp, from)) => Ending::new(Cause::Unreachable(icmp), Party::Network(from), rule),
             None => Ending::new(Cause::TimedOut(limit), Party::Stack, rule),
         }
+    }
+
+    /// Whether R2 is the user's, who may wait for less and for more than the stack would
+    /// (RFC 9293 MUST-21). An orphan has no user to wait.
+    fn user_decides(&self) -> bool {
+        self.owned && self.settings.user_timeout.is_some()
     }
 
     fn stalled_for(&self, now: Instant) -> Duration {

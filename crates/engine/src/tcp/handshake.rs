@@ -333,8 +333,11 @@ impl Handshake {
         };
         let mut rtt = core::mem::replace(&mut self.rtt, Rtt::new(&config.tcp));
         rtt.progress();
-        if let Some(sent) = self.first_sent.filter(|_| self.retransmissions == 0) {
-            rtt.measure(now - sent, &config.tcp);
+        match self.first_sent.filter(|_| self.retransmissions == 0) {
+            Some(sent) => rtt.measure(now - sent, &config.tcp),
+            // A hurried SYN is no lost one.
+            None if self.retransmissions > u32::from(self.hurried) => rtt.fall_back(),
+            None => {}
         }
         Connection::new(
             shared,

@@ -3,6 +3,9 @@
 use crate::config::TcpConfig;
 use core::time::Duration;
 
+/// The RTO after a SYN that was lost (section 5.7).
+const FALLBACK: u64 = 3_000_000_000;
+
 /// Clock granularity G, in nanoseconds.
 const GRANULARITY: u64 = 1_000_000;
 
@@ -54,6 +57,13 @@ impl Rtt {
     /// Something new was acknowledged: the path is alive.
     pub fn progress(&mut self) {
         self.backoff = 0;
+    }
+
+    /// Section 5.7: the SYN was sent more than once, so nothing is known of a path that may be slow.
+    pub fn fall_back(&mut self) {
+        if self.srtt == 0 {
+            self.rto = self.rto.max(FALLBACK);
+        }
     }
 
     /// Section 2: one measurement R', of a segment that was sent only once (Karn).

@@ -5,6 +5,7 @@ use crate::{ConnectError, TcpState};
 use alloc::format;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 use lastack_wire::ip::{self, IpHeader};
 
 /// MUST-48, SHLD-21, SHLD-22: from the SYN to TIME-WAIT, and from the moment it is changed.
@@ -199,7 +200,7 @@ fn a_window_that_shrinks_stops_new_text_only() {
         assert_eq!(p.on(&format!(". win={mss}")), "accepted");
         p.send(mss);
         assert_eq!(p.out(), "", "the edge is behind what is in flight");
-        let again = p.run(2000);
+        let again = p.run(300);
         assert!(again.contains(&format!(". seq={} ack=1 len={mss}", 1 + mss)), "{again}");
         let new = 1 + 4 * mss;
         assert!(!again.contains(&format!("seq={new}")), "{again}");
@@ -228,5 +229,53 @@ fn what_was_sent_twice_is_not_measured() {
         p.ack = 201;
         p.on(".");
         assert!(p.tcp().info().srtt > measured, "the next one is");
+    });
+}
+
+/// MUST-21: the limit of the stack is for who sets none.
+#[test]
+fn the_user_may_wait_longer_than_the_stack() {
+    both(|v6| {
+        for window in [0, 65_535] {
+            let mut p = Peer::established(v6, Kind::Plain);
+            p.on(&format!(". win={window}"));
+            p.tcp().set_user_timeout(Some(Duration::from_secs(3000)));
+            p.send(100);
+            p.out();
+            p.run(2_999_000);
+            assert_eq!((p.state(), p.ends()), (TcpState::Established, "".into()));
+            p.run(1500);
+            assert!(p.ends().contains("(S93)"), "{window}");
+        }
+        // What nobody waits for has the limit of orphans.
+        let mut p = Peer::established(v6, Kind::Plain);
+        p.tcp().set_user_timeout(Some(Duration::from_secs(3000)));
+        p.send(100);
+        p.tcp().close();
+        p.out();
+        p.run(1_000_000);
+        assert!(p.ends().contains("(S95)"));
+    });
+}
+
+/// RFC 6298 section 5.7: a SYN that was lost leaves an RTO of three seconds, until there is a
+/// measurement.
+#[test]
+fn after_a_lost_syn_the_first_text_is_waited_for() {
+    both(|v6| {
+        let mut p = Peer::syn_sent(v6);
+        assert_eq!(p.run(1500), "1000: S seq=0");
+        let mut p = p.complete(Kind::Plain);
+        p.send(100);
+        p.out();
+        assert_eq!(p.run(3500), "3000: P. seq=1 ack=1 len=100");
+        p.ack = 101;
+        p.on(".");
+        p.send(100);
+        p.out();
+        p.run(10);
+        p.ack = 201;
+        p.on(".");
+        assert_eq!(p.tcp().info().rto, Duration::from_millis(200));
     });
 }
