@@ -120,6 +120,20 @@ fn order_of_options() {
     assert_eq!(parse_options(expected), TcpOptions { signed: false, ..all });
 }
 
+/// RFC 9293 MUST-64.
+#[test]
+fn options_may_begin_at_any_octet() {
+    for before in 0..4 {
+        let mut bytes = vec![1; before];
+        bytes.extend([2, 4, 5, 180, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 3, 3, 7]);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let timestamps = Some(Timestamps { val: 1, ecr: 2 });
+        let expected =
+            TcpOptions { mss: Some(1460), window_scale: Some(7), timestamps, ..TcpOptions::default() };
+        assert_eq!(parse_options(&bytes), expected, "{before}");
+    }
+}
+
 #[test]
 fn padding_of_single_options() {
     let options = TcpOptions { timestamps: Some(Timestamps { val: 1, ecr: 2 }), ..Default::default() };

@@ -279,3 +279,49 @@ fn after_a_lost_syn_the_first_text_is_waited_for() {
         assert_eq!(p.tcp().info().rto, Duration::from_millis(200));
     });
 }
+
+/// RFC 2883 section 4: what came twice is told once, before the blocks that are news.
+#[test]
+fn what_came_twice_is_told() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        p.on_all(&["P. len=10", "P. at=20 len=10"]);
+        assert_eq!(p.on("P. len=10"), "answered S51 | . seq=1 ack=11 sack=1-11 sack=21-31");
+        assert_eq!(p.on("P. at=20 len=10"), "dropped Duplicate | . seq=1 ack=11 sack=21-31 sack=21-31");
+        assert_eq!(p.on("P. at=40 len=10"), "accepted | . seq=1 ack=11 sack=41-51 sack=21-31");
+    });
+}
+
+/// RFC 7323 section 5.5: after 24 days of silence the last timestamp proves nothing.
+#[test]
+fn a_timestamp_is_believed_for_24_days() {
+    both(|v6| {
+        let day = 24 * 3_600_000;
+        for (days, taken) in [(23, false), (25, true)] {
+            let mut p = Peer::established(v6, Kind::Full);
+            p.run(days * day);
+            let out = p.on(&format!("P. len=5 ts={}", -1000 - (days * day) as i64));
+            assert_eq!(out.starts_with("accepted"), taken, "{days}: {out}");
+        }
+    });
+}
+
+/// RFC 8985 section 7: two round trips after the last segment it goes again, before the RTO.
+#[test]
+fn a_tail_that_is_lost_is_probed() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        let mss = p.tcp().info().mss as usize;
+        p.send(10);
+        p.out();
+        p.run(100);
+        p.ack = 11;
+        p.on(".");
+        let srtt = p.tcp().info().srtt.unwrap();
+        p.send(3 * mss);
+        p.out();
+        let last = format!("{}: P. seq={} ack=1 len={mss}", (srtt * 2).as_millis(), 11 + 2 * mss);
+        assert!(srtt * 2 < p.tcp().info().rto);
+        assert_eq!(p.run((srtt * 2).as_millis() as u64 + 1), last);
+    });
+}
