@@ -1,4 +1,4 @@
-//! The program lastack: `run`, `lab`, `probe`, `serve`.
+//! The program lastack: `run`, `lab`, `probe`, `serve`, `script`.
 
 mod host;
 mod lab;
@@ -7,6 +7,7 @@ mod namespace;
 mod probe;
 mod report;
 mod run;
+mod script;
 mod serve;
 mod units;
 
@@ -41,6 +42,7 @@ enum Command {
     Lab(lab::LabArgs),
     Probe(probe::ProbeArgs),
     Serve(serve::ServeArgs),
+    Script(script::ScriptArgs),
     /// Print a script that completes the options in a shell
     Completions {
         /// The shell
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Lab(args) => lab::main(&args),
         Command::Probe(args) => probe::main(&args),
         Command::Serve(args) => serve::main(args),
+        Command::Script(args) => script::main(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lastack", &mut io::stdout());
             ExitCode::SUCCESS

@@ -3,7 +3,7 @@
 use super::error::Problem;
 use super::lexer;
 use super::syntax::{Script, Setting};
-use lastack_engine::Config;
+use lastack_engine::{Config, Ecn};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -182,6 +182,7 @@ impl Setup {
         config.tcp.receive_buffer = 15 << 20;
         config.tcp.send_buffer = 4 << 20;
         config.tcp.syn_retries = 5;
+        config.tcp.ecn = Ecn::Off;
         config
     }
 }

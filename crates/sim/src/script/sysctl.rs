@@ -3,7 +3,7 @@
 use super::error::Problem;
 use super::lexer::integer;
 use super::syntax::Span;
-use lastack_engine::{Algorithm, TcpConfig};
+use lastack_engine::{Algorithm, Ecn, TcpConfig};
 use std::time::Duration;
 
 /// Does what a command would do to the kernel under test.
@@ -77,7 +77,6 @@ const WITHOUT_MEANING: &[&str] = &[
 
 /// Settings of which the stack has one value only.
 const FIXED: &[(&str, &str)] = &[
-    ("tcp_ecn", "0"),
     ("tcp_ecn_fallback", "1"),
     ("tcp_ecn_option", "2"),
     ("tcp_dsack", "1"),
@@ -127,6 +126,15 @@ fn set((path, value): (&str, &str), span: &Span, config: &mut TcpConfig) -> Resu
         "tcp_max_tw_buckets" => config.max_time_wait = number()? as usize,
         "tcp_rmem" if numbers()?.get(1) == Some(&540_000) => config.receive_buffer = most()?,
         "tcp_wmem" => config.send_buffer = most()?,
+        "tcp_ecn" => {
+            config.ecn = match value {
+                "0" => Ecn::Off,
+                "1" => Ecn::Request,
+                "2" => Ecn::Accept,
+                // Accurate ECN.
+                _ => return Err(unsupported()),
+            };
+        }
         "tcp_congestion_control" => {
             config.congestion = match value {
                 "cubic" => Algorithm::Cubic,
@@ -172,8 +180,8 @@ mod tests {
 
     #[test]
     fn what_the_stack_does_not_have_is_refused() {
-        assert!(after("sysctl net.ipv4.tcp_ecn=1").unwrap_err().contains("tcp_ecn=\"1\""));
-        assert!(after("sysctl net.ipv4.tcp_ecn=0").is_ok());
+        assert!(after("sysctl net.ipv4.tcp_ecn=3").unwrap_err().contains("tcp_ecn=\"3\""));
+        assert_eq!(after("sysctl net.ipv4.tcp_ecn=1").unwrap().ecn, Ecn::Request);
         assert!(after("tc qdisc add dev tun0").unwrap_err().contains("no meaning"));
         assert!(after("ethtool -K tun0 tso off gso off").is_ok());
         assert!(after("ethtool -K tun0 tso on").is_err());

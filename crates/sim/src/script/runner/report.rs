@@ -3,6 +3,7 @@
 use super::{Kind, Passed, Problem};
 use lastack_engine::Instant;
 use lastack_link::{Direction, Sink};
+use std::time::Duration;
 
 /// What came of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,19 +36,19 @@ impl Report {
         Self { verdict, log, passed }
     }
 
-    /// Shows every packet to a capture; the first with `title`.
-    pub fn capture(&self, sink: &mut impl Sink, title: &str) {
+    /// Shows every packet to a capture, all times later by `offset`; the first with `title`.
+    pub fn capture(&self, sink: &mut impl Sink, offset: Duration, title: &str) {
         for (index, packet) in self.passed.iter().enumerate() {
             let direction = if packet.outbound { Direction::Sent } else { Direction::Received };
             let title = (index == 0).then(|| title.to_owned());
             let comments: Vec<String> = title.into_iter().chain(packet.said.clone()).collect();
             let comment = Some(comments.join("; ")).filter(|comment| !comment.is_empty());
-            sink.record(packet.at, direction, &packet.bytes, comment.as_deref());
+            sink.record(packet.at + offset, direction, &packet.bytes, comment.as_deref());
         }
     }
 
     /// When the last packet passed.
-    pub fn end(&self) -> Instant {
-        self.passed.last().map_or(Instant::ZERO, |packet| packet.at)
+    pub fn end(&self) -> Duration {
+        self.passed.last().map_or(Instant::ZERO, |packet| packet.at).elapsed()
     }
 }
