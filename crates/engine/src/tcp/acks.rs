@@ -5,6 +5,7 @@ use super::connection::Connection;
 use super::options;
 use super::recovery::Ack;
 use super::segment::Arrival;
+use super::state::State;
 use super::timers::Timer;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
@@ -27,7 +28,8 @@ impl Connection {
         if ack.after(self.snd.nxt) {
             return Err(self.challenge(shared, now, Rule::S52));
         }
-        if ack.before(self.snd.oldest_ack(self.octets.sent)) {
+        let acked = self.octets.sent + u64::from(self.state == State::FinWait2);
+        if ack.before(self.snd.oldest_ack(acked)) {
             return Err(self.challenge(shared, now, Rule::S53));
         }
         self.probes = 0;

@@ -37,8 +37,7 @@ impl Connection {
             return Ok(()); // it acknowledged our FIN, and both directions are finished
         }
         self.process_text(shared, now, seg)?; // seventh
-        self.process_fin(shared, now, seg); // eighth
-        Ok(())
+        self.process_fin(shared, now, seg) // eighth
     }
 
     /// First: the sequence number, and before it the timestamp (RFC 7323 section 5.3). RST and SYN
@@ -71,7 +70,8 @@ impl Connection {
         inside(seq) || inside(seq + (len - 1))
     }
 
-    /// An unacceptable segment is answered with an ACK; without text, within the limit.
+    /// An unacceptable segment is answered with an ACK; if it is only an ACK itself, within the limit. (What occupies
+    /// sequence numbers comes from a sender that waits, not from an ACK loop.)
     fn answer_unacceptable(
         &mut self,
         shared: &mut Shared,
@@ -80,10 +80,13 @@ impl Connection {
         rule: Rule,
     ) -> Verdict {
         self.heard = now;
-        if seg.text.is_empty() {
+        if seg.len() == 0 {
             return self.challenge(shared, now, rule);
         }
-        if rule == Rule::S51 && !self.rcv.nxt.before(seg.seq() + seg.text.len() as u32) {
+        if rule == Rule::S51
+            && !seg.text.is_empty()
+            && !self.rcv.nxt.before(seg.seq() + seg.text.len() as u32)
+        {
             self.rcv.duplicate = Some((seg.seq(), seg.seq() + seg.text.len() as u32));
         }
         self.owed.pure_ack();
@@ -248,14 +251,18 @@ impl Connection {
     }
 
     /// Eighth: FIN, in order or remembered from a segment that came early (E15).
-    fn process_fin(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) {
+    fn process_fin(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if seg.has(TcpFlags::FIN) {
             let fin = seg.seq() + seg.text.len() as u32;
             if !self.state.may_receive() || fin.before(self.rcv.nxt) {
                 self.owed.ack = true; // E14: the peer did not see our ACK of it
-                return;
+                return Ok(());
             }
             if fin.after(self.rcv.nxt) && seg.text.is_empty() {
+                if !self.owned {
+                    // What is missing before it is text that nobody can read any more (S81).
+                    return Err(self.refuse_text(shared, now, seg));
+                }
                 self.owed.pure_ack();
             }
             self.owed.ack = true;
@@ -266,12 +273,13 @@ impl Connection {
             }
         }
         if self.rcv.fin != Some(self.rcv.nxt) || !self.state.may_receive() || self.fate.is_some() {
-            return;
+            return Ok(());
         }
         self.rcv.nxt += 1;
         self.rcv.edge = self.rcv.edge.later(self.rcv.nxt);
         self.owed.ack = true;
         self.go(self.state.peer_fin(), now);
         self.wake_reader(shared);
+        Ok(())
     }
 }

@@ -80,6 +80,8 @@ impl Handshake {
         }
         match meaning(error) {
             Meaning::Nothing => Verdict::Dropped(DropReason::Unwanted),
+            // A SYN|ACK fits any path, and only its ISS would have to be guessed.
+            Meaning::TooBig(_) if passive => Verdict::Dropped(DropReason::Unwanted),
             Meaning::TooBig(mtu) => {
                 shared.paths.lower(self.flow.remote.ip(), mtu as usize, now);
                 Verdict::Accepted

@@ -111,7 +111,7 @@ impl Handshake {
         }
         let (syn, acked) = (seg.has(TcpFlags::SYN), seg.has(TcpFlags::ACK));
         let simultaneous = self.origin == Origin::Active;
-        if syn && !acked && seg.seq() == self.irs {
+        if syn && !acked && seg.seq() == self.irs && !simultaneous {
             return Goes(self.repeat_syn_ack(shared, now));
         }
         if acked && seg.ack() != self.iss + 1 {
@@ -122,12 +122,11 @@ impl Handshake {
         if self.is_old(shared, seg) || !first.within(self.irs + 1, Self::rcv_wnd(shared)) {
             return Goes(self.answer(shared, now, Rule::S33));
         }
+        if syn && simultaneous && !(acked && seg.seq() == self.irs) {
+            return Goes(self.answer(shared, now, Rule::S50)); // S43
+        }
         if syn && seg.seq() != self.irs {
-            return Goes(if simultaneous {
-                self.answer(shared, now, Rule::S50)
-            } else {
-                self.another_syn(shared, now, seg)
-            });
+            return Goes(self.another_syn(shared, now, seg));
         }
         if !acked {
             return Goes(Verdict::Dropped(Rule::S34.into()));

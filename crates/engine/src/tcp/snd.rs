@@ -34,7 +34,7 @@ impl Snd {
         if self.nxt.after(edge) && self.nxt - edge >= 1 << shift { edge } else { self.nxt }
     }
 
-    /// The oldest acknowledgment that is believed once `acked` octets were acknowledged
+    /// The oldest acknowledgment that is believed once `acked` octets, FIN included, were acknowledged
     /// (RFC 5961 section 5.2; before a window was used up, its size says nothing).
     pub fn oldest_ack(&self, acked: u64) -> SndSeq {
         self.una - u64::from(self.max_wnd).min(acked) as u32

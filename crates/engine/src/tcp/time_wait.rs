@@ -85,13 +85,15 @@ impl TimeWait {
         }
     }
 
-    /// Acknowledges what has arrived, within the limit.
+    /// Acknowledges what has arrived; bare ACKs and SYNs, of which a loop could consist, within the limit.
     pub fn answer(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
-        if self.last_ack.is_some_and(|last| now - last < shared.config.tcp.challenge_interval) {
-            shared.counters.tcp_suppressed_acks += 1;
-            return Verdict::Dropped(Rule::Q1.into());
+        if seg.len() == 0 || seg.has(TcpFlags::SYN) {
+            if self.last_ack.is_some_and(|last| now - last < shared.config.tcp.challenge_interval) {
+                shared.counters.tcp_suppressed_acks += 1;
+                return Verdict::Dropped(Rule::Q1.into());
+            }
+            self.last_ack = Some(now);
         }
-        self.last_ack = Some(now);
         if self.acknowledge(shared, now, &seg.flow()) {
             Verdict::Answered(Rule::Q1)
         } else {
