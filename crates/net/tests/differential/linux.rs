@@ -1,0 +1,160 @@
+//! Linux as the stack under test: real sockets, real time.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::AsRawFd,
+    sync::mpsc::Receiver,
+    time::{Duration, Instant},
+};
+
+use nix::errno::Errno;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use crate::{
+    namespace::Network,
+    notation::Call,
+    packets::Ends,
+    play::{Outcome, Subject},
+};
+
+/// How long is waited for what is late.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A program with a listener and a connection, in the namespace of this thread.
+pub struct Linux<'a> {
+    network: &'a Network,
+    packets: Receiver<Vec<u8>>,
+    ends: Ends,
+    listener: Option<Socket>,
+    connection: Option<Socket>,
+    /// Connections that were accepted before, and stay open.
+    others: Vec<Socket>,
+}
+
+impl<'a> Linux<'a> {
+    pub fn new(network: &'a Network, ends: Ends) -> Self {
+        let packets = network.peer(ends.first_port..ends.first_port + Ends::PORTS);
+        Self { network, packets, ends, listener: None, connection: None, others: Vec::new() }
+    }
+
+    fn socket(&self) -> Socket {
+        let socket =
+            Socket::new(Domain::for_address(self.ends.local), Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&self.ends.local.into()).unwrap();
+        socket
+    }
+
+    fn use_connection(&mut self, call: Call) -> Outcome {
+        // On a machine that is too busy the handshake may come late; the scenario is then played again.
+        let Some(socket) = self.connection.as_ref() else {
+            return Outcome::Errno("no connection".to_owned());
+        };
+        match call {
+            Call::Send(len) => socket.send(&vec![b'x'; len]).map_or_else(failed, Outcome::Count),
+            Call::Receive(len) => text(len, |buf| socket.recv(buf)),
+            Call::Peek => text(1 << 17, |buf| socket.peek(buf)),
+            Call::Shutdown => done(socket.shutdown(std::net::Shutdown::Write)),
+            Call::Abort => done(disconnect(socket)),
+            Call::Linger => done(socket.set_linger(Some(Duration::ZERO))),
+            Call::Keepalive(idle, interval, count) => {
+                let [idle, interval] = [idle, interval].map(|s| Duration::from_secs(s.into()));
+                let keepalive =
+                    TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(count);
+                done(socket.set_tcp_keepalive(&keepalive))
+            }
+            Call::UserTimeout(millis) => {
+                done(socket.set_tcp_user_timeout(Some(Duration::from_millis(millis.into()))))
+            }
+            Call::Error => match socket.take_error().unwrap() {
+                Some(error) => failed(error),
+                None => Outcome::Errno("0".to_owned()),
+            },
+            _ => {
+                self.connection = None;
+                Outcome::Done
+            }
+        }
+    }
+}
+
+impl Subject for Linux<'_> {
+    fn call(&mut self, call: Call) -> Outcome {
+        match call {
+            Call::Listen(backlog) => {
+                let socket = self.socket();
+                socket.listen(backlog as i32).unwrap();
+                self.listener = Some(socket);
+                Outcome::Done
+            }
+            Call::Unlisten => {
+                self.listener = None;
+                Outcome::Done
+            }
+            Call::Accept => match self.listener.as_ref().unwrap().accept() {
+                Ok((socket, _)) => {
+                    socket.set_nonblocking(true).unwrap();
+                    self.others.extend(self.connection.replace(socket));
+                    Outcome::Done
+                }
+                Err(error) => failed(error),
+            },
+            Call::Connect => {
+                let socket = self.socket();
+                let outcome = done(socket.connect(&self.ends.peer_at(0).into()));
+                self.connection = Some(socket);
+                outcome
+            }
+            _ => self.use_connection(call),
+        }
+    }
+
+    fn deliver(&mut self, packet: &[u8]) {
+        self.network.send(packet);
+    }
+
+    fn collect(&mut self, time: Duration) -> Vec<Vec<u8>> {
+        let end = Instant::now() + time;
+        let mut packets = Vec::new();
+        while let Ok(packet) = self.packets.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            packets.push(packet);
+        }
+        packets
+    }
+
+    fn collect_late(&mut self) -> Vec<Vec<u8>> {
+        self.packets.recv_timeout(PATIENCE).into_iter().collect()
+    }
+}
+
+/// connect(AF_UNSPEC), which is ABORT (S68).
+fn disconnect(socket: &Socket) -> io::Result<()> {
+    // SAFETY: zeroes are a sockaddr; they say AF_UNSPEC.
+    let nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let len = size_of_val(&nobody) as libc::socklen_t;
+    // SAFETY: connect reads one sockaddr of this length, which lives through the call.
+    Errno::result(unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, len) })?;
+    Ok(())
+}
+
+fn text(len: usize, receive: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<usize>) -> Outcome {
+    let mut buf = vec![MaybeUninit::new(0); len];
+    match receive(&mut buf) {
+        Ok(n) => {
+            // SAFETY: every octet of the buffer was initialized above.
+            Outcome::Text(buf[..n].iter().map(|octet| unsafe { octet.assume_init() }).collect())
+        }
+        Err(error) => failed(error),
+    }
+}
+
+fn done(result: io::Result<()>) -> Outcome {
+    result.map_or_else(failed, |()| Outcome::Done)
+}
+
+fn failed(error: io::Error) -> Outcome {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    Outcome::Errno(errno.map_or_else(|| error.to_string(), |errno| format!("{errno:?}")))
+}
