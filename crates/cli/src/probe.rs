@@ -20,7 +20,7 @@ use crate::host::{self, Failure, Said, error_queue};
 use crate::report::IcmpSaid;
 use crate::units;
 
-/// Says whether a port is open, refused, unreachable or silent, and by whom
+/// Ask whether a port is open, refused, unreachable or silent, and who says so
 ///
 /// The exit status is 0 if it is open, 1 if it is not, and 2 if that could not be asked.
 #[derive(Args, Clone, Debug)]

@@ -27,7 +27,7 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::report::Record;
 use crate::units;
 
-/// Answers on a TUN link, well or badly as told
+/// Answer on a TUN link, well or badly as told
 ///
 /// lastack makes the interface, gives this machine's side of the link the address next to its own, and listens. Each
 /// connection's end is printed. SIGINT or SIGTERM ends it, with status 0. It needs root, or CAP_NET_ADMIN.

@@ -8,6 +8,7 @@ pub mod error_queue;
 pub mod failure;
 pub mod ping;
 pub mod resolvers;
+pub mod scratch;
 pub mod socket;
 
 pub use connect::{Connected, connect};

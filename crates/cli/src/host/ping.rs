@@ -13,6 +13,7 @@ use tokio::net::UdpSocket;
 
 use super::error_queue::{self, QueuedError};
 use super::failure::Failure;
+use super::scratch;
 
 /// A socket for the echoes of one remote.
 #[derive(Debug)]
@@ -88,7 +89,6 @@ impl Ping {
 
     /// Waits for what comes next.
     pub async fn hear(&self) -> io::Result<Heard> {
-        let mut packet = vec![0; 65536];
         loop {
             self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
             match self.socket.try_io(Interest::ERROR, || error_queue::take(&self.socket)) {
@@ -99,14 +99,13 @@ impl Ping {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            match self.socket.try_recv(&mut packet) {
-                Ok(length) => {
-                    if let Some(heard) = self.reply(&packet[..length]) {
-                        return Ok(heard);
-                    }
-                }
-                // The errors that recv returns once stand in the queue too.
-                Err(_) => continue,
+            // The errors that recv returns once stand in the queue too.
+            let reply = scratch::with(|packet| {
+                let length = self.socket.try_recv(packet).ok()?;
+                self.reply(&packet[..length])
+            });
+            if let Some(heard) = reply {
+                return Ok(heard);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Signals that this process gets while a guest runs, and dying of the guest's.
 
 use std::{
-    io,
+    io::{self, Read},
     os::{
         fd::{AsRawFd, IntoRawFd},
         unix::{net::UnixStream, process::ExitStatusExt},
@@ -66,6 +66,20 @@ impl Signals {
 
     /// The next signal that is to be passed on.
     pub async fn next(&mut self) -> io::Result<Signal> {
+        loop {
+            if let (signal, Sender::Process) = self.noted().await? {
+                return Ok(signal);
+            }
+        }
+    }
+
+    /// The next signal, whoever sends it, that has not come yet. For the time when the guest has ended.
+    pub async fn another(&mut self) -> io::Result<Signal> {
+        while (&self.notes).read(&mut [0; 64]).is_ok_and(|octets| octets > 0) {}
+        Ok(self.noted().await?.0)
+    }
+
+    async fn noted(&mut self) -> io::Result<(Signal, Sender)> {
         let watched = match &mut self.watched {
             Some(watched) => watched,
             empty => empty.insert(tokio::net::UnixStream::from_std(self.notes.try_clone()?)?),
@@ -74,13 +88,23 @@ impl Signals {
             watched.ready(Interest::READABLE).await?;
             let mut note = [0; 2];
             match watched.try_read(&mut note) {
-                Ok(2) if note[1] == 0 => return Ok(Signal::try_from(c_int::from(note[0]))?),
+                Ok(2) => {
+                    let sender = if note[1] == 0 { Sender::Process } else { Sender::Terminal };
+                    return Ok((Signal::try_from(c_int::from(note[0]))?, sender));
+                }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
     }
+}
+
+/// Who sends a signal.
+enum Sender {
+    /// The terminal, through the kernel, to all programs in its foreground.
+    Terminal,
+    Process,
 }
 
 /// The handler: notes the signal, and whether it came from the kernel, which speaks for the terminal.

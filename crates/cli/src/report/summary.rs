@@ -88,7 +88,8 @@ impl fmt::Display for Summary {
         }
         let Echo { asked, answered, failed } = self.echo;
         if asked > 0 {
-            write!(f, "; {asked} echo requests, {answered} answered, {failed} failed")?;
+            let plural = if asked == 1 { "" } else { "s" };
+            write!(f, "; {asked} echo request{plural}, {answered} answered, {failed} failed")?;
         }
         write!(f, "; {} sent, {} received", Size(self.octets.sent), Size(self.octets.received))?;
         if self.lost.total() > 0 {

@@ -194,18 +194,18 @@ impl Account {
     fn figures(&self, record: &mut Record, program: &TcpStream, host: &tokio::net::TcpStream) {
         let ledger = &self.ledger;
         let waiting = outstanding(host, ledger.program_fin.get()).unwrap_or_default();
-        // An end keeps what it lost; a connection that lives tells what is on its way.
-        let (to_program, unread) = match (program.end(), program.info()) {
-            (Some(end), _) => (end.lost.unsent + end.lost.unacked, end.lost.unread),
-            (None, Ok(info)) => ((info.unsent + info.unacked) as u64, info.unread as u64),
-            (None, Err(_)) => (0, 0),
+        let (to_program, from_program) = match (program.end(), program.info()) {
+            // An end keeps what it lost; a connection that lives tells what is on its way.
+            (Some(end), Ok(info)) => (end.lost.unsent + end.lost.unacked, info.octets_received),
+            (None, Ok(info)) => ((info.unsent + info.unacked) as u64, info.octets_received),
+            (_, Err(_)) => (0, 0),
         };
         record.octets = Octets {
             sent: ledger.to_remote.get().saturating_sub(waiting.total()),
             received: ledger.to_program.get().saturating_sub(to_program),
         };
         record.lost = Lost {
-            unsent: waiting.unsent + unread,
+            unsent: waiting.unsent + from_program.saturating_sub(ledger.to_remote.get()),
             unacked: waiting.unacked,
             unread: ledger.from_remote.get().saturating_sub(record.octets.received),
         };

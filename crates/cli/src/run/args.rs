@@ -8,8 +8,9 @@ use clap::Args;
 
 use crate::namespace::DeviceChoice;
 
-/// Runs a program, unmodified and without root, in a network of its own that lastack carries, and says how each of its
-/// connections ended.
+/// Run a program in a network of its own, and see how each of its connections ended
+///
+/// The program is unmodified and needs no root; lastack carries its packets.
 ///
 /// TCP, UDP and ping to anywhere work over IPv4 and IPv6, and names resolve. What the remote or the network says reaches
 /// the program as it was said: refused is refused, unreachable is unreachable, silence is silence, FIN is FIN and RST is
@@ -35,7 +36,7 @@ pub struct RunArgs {
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// Report as JSON lines, every connection and a summary
+    /// Report as JSON lines, every connection and a summary; docs/report.md says what they hold
     #[arg(long)]
     pub json: bool,
 

@@ -116,8 +116,8 @@ async fn attend(
     let status = guest.wait(signals).await.context("cannot wait for the program")?;
     tokio::select! {
         () = run.live.drain() => {}
-        // Whoever asks again wants no more patience.
-        _ = signals.next() => {}
+        // Whoever interrupts has no more patience.
+        _ = signals.another() => {}
     }
     run.live.close().await;
     let dropped = device.lock().unwrap_or_else(PoisonError::into_inner).dropped();

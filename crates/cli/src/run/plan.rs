@@ -139,9 +139,11 @@ impl Plan {
         self.networks.iter().map(|network| network.gateway).find(|gateway| gateway.is_ipv6() == v6)
     }
 
-    /// Whether this is an address in whose place another answers.
-    pub fn stands_for(&self, to: SocketAddr) -> bool {
-        !matches!(self.place(to), Place::Remote(remote) if remote == to)
+    /// In whose name the program is told what `from` said of a packet to this address, if that name means anything to
+    /// it: not who answers in another's place, and nobody on the host's loopback.
+    pub fn speaker(&self, to: SocketAddr, from: Option<IpAddr>) -> Option<IpAddr> {
+        let itself = matches!(self.place(to), Place::Remote(remote) if remote == to);
+        from.filter(|from| itself && !is_the_host_itself(*from))
     }
 
     /// Where a packet to this address and port is meant to go.
@@ -342,6 +344,16 @@ pub mod tests {
                 ("[fd00:0:0:1::99]:80", Place::Remote("[fd00:0:0:1::99]:80".parse().unwrap())),
             ],
         );
+    }
+
+    #[test]
+    fn who_means_nothing_to_the_program_does_not_speak() {
+        let plan = plan("--host-loopback").unwrap();
+        let speaker = |to: &str, from: &str| plan.speaker(to.parse().unwrap(), Some(from.parse().unwrap()));
+        assert_eq!(speaker("192.0.2.7:80", "192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(speaker("192.0.2.7:80", "127.0.0.1"), None);
+        assert_eq!(speaker("10.0.2.2:80", "127.0.0.1"), None);
+        assert_eq!(speaker("10.0.2.3:53", "192.0.2.53"), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! likes; a reset as a reset, after the octets before it have arrived. Neither side is read faster than the other
 //! takes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::{Pin, pin};
@@ -16,6 +16,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream as HostStream;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::host::scratch;
 use crate::host::socket::outstanding;
 
 /// How long one side, over already, waits for the other to take what came before, without anything moving.
@@ -27,14 +28,6 @@ const GRACE: Duration = Duration::from_millis(20);
 /// The kernel does not say when the remote has acknowledged the last octet; it is asked this often, and ever less so.
 const ASK: Duration = Duration::from_millis(1);
 const ASK_AT_LEAST: Duration = Duration::from_millis(100);
-
-/// Octets read from a host's socket at once. One buffer serves all connections: what the program's side does not take
-/// at once moves to a buffer of the connection.
-const READ_AT_ONCE: usize = 256 * 1024;
-
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_AT_ONCE].into());
-}
 
 /// One of the two ends of a relayed connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +218,7 @@ impl<'a> Relay<'a> {
 
     /// Reads once and writes what there is room for; the rest goes to `waiting`.
     fn pass_down(&self, waiting: &mut Vec<u8>) -> io::Result<usize> {
-        SCRATCH.with_borrow_mut(|buffer| {
+        scratch::with(|buffer| {
             let octets = self.host.try_read(buffer)?;
             add(&self.ledger.from_remote, octets);
             let mut written = 0;

@@ -21,7 +21,8 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> std::io::Result<Infallible> {
         let syn = syns.recv().await?;
         let run = run.clone();
         tokio::task::spawn_local(async move {
-            let live = run.live.enter();
+            // Whoever only asks is not waited for: the program that asked has ended.
+            let live = run.live.enter_quietly();
             connection(&run, syn, &live).await;
         });
     }
@@ -45,7 +46,10 @@ async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
         place => return refuse(run, syn, &account, place),
     };
     match ask(&syn, &candidates, live).await {
-        Answer::Connected(connected) => relay(run, syn, connected, &account, live).await,
+        Answer::Connected(connected) => {
+            let live = run.live.enter();
+            relay(run, syn, connected, &account, &live).await;
+        }
         Answer::Failed(failure) => pass_on(run, syn, &account, &failure),
         Answer::GivenUp(end) => run.report.record(&account.given_up(&end)),
         Answer::Closing => {
@@ -94,7 +98,10 @@ fn pass_on(run: &Run, syn: InterceptedTcp, account: &Account, failure: &Failure)
     match failure.said {
         Said::Reset => syn.refuse(),
         Said::Nothing => syn.ignore(),
-        Said::Icmp(error, from) => syn.unreachable(error, from.or(gateway)),
+        Said::Icmp(error, from) => {
+            let speaker = run.plan.speaker(syn.local_addr(), from);
+            syn.unreachable(error, speaker.or(gateway));
+        }
         Said::NoRoute | Said::Forbidden | Said::Host => syn.unreachable(failure.as_icmp(v6), gateway),
     }
 }

@@ -14,6 +14,7 @@ use lastack_wire::icmp::IcmpError;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::Run;
@@ -21,7 +22,7 @@ use super::closing::Live;
 use super::flow::FlowAccount;
 use super::plan::Place;
 use crate::host::error_queue::{self, QueuedError};
-use crate::host::{Failure, Said};
+use crate::host::{Failure, Said, scratch};
 
 /// Most flows at once; the one that was quiet for longest makes room.
 const MOST_FLOWS: usize = 4096;
@@ -46,8 +47,12 @@ struct Flows {
 struct Flow {
     key: Key,
     account: FlowAccount,
-    /// Where it leads; `None`: nowhere, each datagram gets the answer of the account.
+    /// Where it leads; `None`: nowhere.
+    to: Option<SocketAddr>,
+    /// The way there; `None`: there is none now, and each datagram gets the answer of the account.
     socket: RefCell<Option<Rc<UdpSocket>>>,
+    /// The task is to look at the flow again.
+    changed: Notify,
     resolver: Option<Question>,
     last: Cell<Instant>,
 }
@@ -81,7 +86,7 @@ impl Flows {
             question.ask(&datagram.payload);
         }
         let socket = flow.socket.borrow().clone();
-        match socket {
+        match socket.or_else(|| flow.connect()) {
             Some(socket) => self.pass_up(&flow, &socket, datagram),
             None => self.answer(&flow, datagram),
         }
@@ -103,17 +108,12 @@ impl Flows {
                 None
             }
         };
-        let socket = to.and_then(|to| match connected(to) {
-            Ok(socket) => Some(Rc::new(socket)),
-            Err(error) => {
-                account.failed(&Failure::local(&error));
-                None
-            }
-        });
         let flow = Rc::new(Flow {
             key,
             account,
-            socket: RefCell::new(socket),
+            to,
+            socket: RefCell::default(),
+            changed: Notify::new(),
             resolver,
             last: Cell::new(Instant::now()),
         });
@@ -130,9 +130,9 @@ impl Flows {
             && let Some(quietest) = flows.values().min_by_key(|flow| flow.last.get()).map(|flow| flow.key)
             && let Some(flow) = flows.remove(&quietest)
         {
-            // Its task sees that it has no place any more.
+            // It has been quiet for too long, as matters stand.
             flow.last.set(Instant::now() - IDLE);
-            flow.socket.take();
+            flow.changed.notify_one();
         }
     }
 
@@ -185,6 +185,7 @@ impl Flows {
                     }
                 },
                 () = sleep_until(deadline) => if self.is_over(&flow) { break },
+                () = flow.changed.notified() => {}
                 () = live.closing() => break,
             }
         }
@@ -226,9 +227,7 @@ impl Flows {
                 flow.account.failed(&failure);
                 if let Said::Icmp(error, from) = failure.said {
                     let datagram = Datagram { local: remote, remote: program, payload: queued.payload };
-                    // The host's resolver is not what the program asked.
-                    let from = from.filter(|_| flow.resolver.is_none() && !self.run.plan.stands_for(remote));
-                    self.reject(&datagram, error, from);
+                    self.reject(&datagram, error, self.run.plan.speaker(remote, from));
                 }
             }
         }
@@ -255,6 +254,23 @@ impl Flows {
 }
 
 impl Flow {
+    /// Tries to find the way, which may be there now.
+    fn connect(&self) -> Option<Rc<UdpSocket>> {
+        let to = self.resolver.as_ref().map(|question| question.server.get()).or(self.to)?;
+        match connected(to) {
+            Ok(socket) => {
+                let socket = Rc::new(socket);
+                *self.socket.borrow_mut() = Some(socket.clone());
+                self.changed.notify_one();
+                Some(socket)
+            }
+            Err(error) => {
+                self.account.failed(&Failure::local(&error));
+                None
+            }
+        }
+    }
+
     fn idle(&self) -> Duration {
         if self.resolver.is_some() { IDLE_DNS } else { IDLE }
     }
@@ -305,21 +321,19 @@ enum Heard {
 /// Waits for what comes back; for ever, if there is no socket.
 async fn hear(socket: Option<&UdpSocket>) -> io::Result<Heard> {
     let Some(socket) = socket else { return std::future::pending().await };
-    let mut payload = vec![0; 65_536];
     loop {
-        socket.ready(Interest::READABLE | Interest::ERROR).await?;
-        match socket.try_io(Interest::ERROR, || error_queue::take(socket)) {
-            Ok(queued) => return Ok(Heard::Error(queued)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-        match socket.try_recv(&mut payload) {
-            Ok(octets) => {
-                payload.truncate(octets);
-                return Ok(Heard::Datagram(payload));
+        if socket.ready(Interest::READABLE | Interest::ERROR).await?.is_error() {
+            match socket.try_io(Interest::ERROR, || error_queue::take(socket)) {
+                Ok(queued) => return Ok(Heard::Error(queued)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
-            // An error that recv returns once stands in the queue too.
-            Err(_) => continue,
+        }
+        // An error that recv returns once stands in the queue too.
+        let received =
+            scratch::with(|buffer| socket.try_recv(buffer).map(|octets| buffer[..octets].to_vec()));
+        if let Ok(payload) = received {
+            return Ok(Heard::Datagram(payload));
         }
     }
 }

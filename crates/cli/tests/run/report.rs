@@ -101,6 +101,34 @@ fn every_line_of_json_has_the_promised_fields() {
 }
 
 #[test]
+fn every_field_and_word_is_explained() {
+    if !ready() {
+        return;
+    }
+    let page = include_str!("../../../../docs/report.md");
+    let explained = |name: &str| page.contains(&format!("`{name}`"));
+    for line in two_ends(&["--json"]).lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        for (name, value) in
+            line.as_object().unwrap().iter().filter(|(name, _)| !["v", "type"].contains(&name.as_str()))
+        {
+            let parts = value
+                .as_object()
+                .filter(|_| ["lost", "octets"].contains(&name.as_str()) && line["type"] == "connection");
+            match parts {
+                Some(parts) => parts
+                    .keys()
+                    .for_each(|part| assert!(explained(&format!("{name}.{part}")), "{name}.{part}")),
+                None => assert!(explained(name), "{name}"),
+            }
+        }
+        for word in ["cause", "by"].iter().filter_map(|name| line[name].as_str()) {
+            assert!(explained(word), "{word}");
+        }
+    }
+}
+
+#[test]
 fn a_connection_whose_program_is_killed_is_reported() {
     if !ready() {
         return;
