@@ -122,7 +122,8 @@ fn tell_failure(record: &mut Record, failure: &Failure) {
     (record.by, record.rule) = match failure.said {
         Said::Icmp(error, from) => {
             record.icmp = Some(IcmpSaid { error, from });
-            (if refused { By::Remote } else { By::Network }, Some(if refused { Rule::U1 } else { Rule::I1 }))
+            // The rule of a router that finds no way is not one of ours.
+            if refused { (By::Remote, Some(Rule::U1)) } else { (By::Network, None) }
         }
         _ => (By::Host, Some(Rule::X2)),
     };

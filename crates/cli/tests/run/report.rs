@@ -176,6 +176,39 @@ fn the_capture_holds_the_packets_and_what_became_of_them() {
 }
 
 #[test]
+fn octets_are_kept_for_a_slow_remote_until_a_signal() {
+    if !ready() {
+        return;
+    }
+    let (told, go_on) = std::sync::mpsc::channel::<()>();
+    let server = Server::new("127.0.0.1", 1, move |stream| {
+        go_on.recv().unwrap();
+        drop(stream);
+    });
+    let script = format!(
+        "import socket; s = socket.create_connection(('10.0.2.2', {})); s.settimeout(0.2)\n\
+         try:\n while True: s.send(b'x' * 65536)\nexcept OSError: pass",
+        server.port()
+    );
+    let mut command = Command::new(LASTACK);
+    command.args(["run", "--host-loopback", "--json", "--", "python3", "-c", &script]);
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert!(
+        child.try_wait().unwrap().is_none(),
+        "the program has ended, and its octets are not delivered yet"
+    );
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    told.send(()).unwrap();
+    server.join();
+    assert_eq!(output.status.code(), Some(0), "the program's own status");
+    let ran = crate::support::read_report(output.clone(), std::str::from_utf8(&output.stderr).unwrap());
+    assert_eq!(ran.connection()["cause"], "open", "{}", ran.connection());
+    assert!(ran.connection()["lost"]["unsent"].as_u64().unwrap() > 0, "{}", ran.connection());
+}
+
+#[test]
 fn other_addresses_can_be_chosen() {
     if !ready() {
         return;
