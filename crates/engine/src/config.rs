@@ -119,7 +119,7 @@ pub struct TcpConfig {
     pub quick_acks: u32,
     /// RTO before the first measurement (RFC 6298 2.1).
     pub initial_rto: Duration,
-    /// Least RTO.
+    /// Least time of the RTO above the smoothed round-trip time.
     pub min_rto: Duration,
     /// Greatest RTO, and greatest interval of window probes.
     pub max_rto: Duration,

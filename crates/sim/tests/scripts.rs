@@ -49,13 +49,81 @@ scripts! {
     connect_refused_blocking
     connect_refused_nonblocking
     data_after_close
+    e1_blocked_read_is_told
+    e1_second_connect_takes_the_error
+    e1_text_before_the_error
+    e1_write_takes_the_error
+    h01_restarted_peer_connects
+    h06_keepalive_finds_a_restarted_peer
     half_open_peer_lost_state
     half_open_we_lost_state
     keepalive_timeout
     linger0_abort
     orderly_close_active
     orderly_close_passive
+    r01_exact_reset
+    r01_reset_with_other_flags
+    r01a_reset_while_an_ack_is_delayed
+    r02_reset_in_window
+    r04_reset_outside_the_window
+    r11_refused_with_any_number
+    r12_reset_in_syn_received
+    r12a_inexact_reset_in_syn_received
+    r14_reset_in_fin_wait_1
+    r14_reset_in_fin_wait_2
+    r15_reset_in_close_wait
+    r19_reset_before_accept
     rst_in_window_challenge_ack
+    s01_syn_closed_port
+    s02_syn_with_text_closed_port
+    s03_syn_fin_closed_port
+    s04_ack_closed_port
+    s05_no_ack_closed_port
+    s06_reset_closed_port
+    s10_ack_at_listener
+    s12_reset_at_listener
+    s13_no_flags_at_listener
+    s15_syn_with_text_at_listener
+    s16_syn_with_odd_flags
+    s20_old_ack_in_syn_sent
+    s23_ack_without_syn_in_syn_sent
+    s24_no_ack_in_syn_sent
+    s25_simultaneous_open
+    s27_close_in_syn_sent
+    s30_bad_ack_in_syn_received
+    s31_same_syn_in_syn_received
+    s33_outside_the_window_in_syn_received
+    s34_no_ack_in_syn_received
+    s36_syn_ack_retries
+    s38_listener_closed_in_syn_received
+    s50_challenges_are_limited
+    s50_syn_in_established
+    s51_outside_the_window
+    s52_ack_of_what_was_not_sent
+    s54_no_ack_in_established
+    s55_old_timestamp
+    s56_no_timestamp
+    s59_keepalive_probe_of_the_peer
+    s60_unread_in_close_wait
+    s60_unread_in_fin_wait_1
+    s60_unread_in_fin_wait_2
+    s61_only_early_text_unread
+    s62_everything_read
+    s64_linger_0_in_close_wait
+    s64_linger_0_in_fin_wait_2
+    s64_linger_0_with_unsent_text
+    s66_linger_0_in_last_ack
+    s67_linger_acknowledged
+    s67_linger_expires
+    s73_shutdown_read
+    s74_shutdown_both
+    s75_shutdown_of_a_listener
+    s81_ack_of_fin_with_text
+    s84_text_behind_the_fin
+    s90_listener_closed_with_a_connection
+    s92_retransmission_limit
+    s93_user_timeout
+    s96_fin_wait_2_limit
     simultaneous_close
     syn_to_closed_port
 }

@@ -182,7 +182,8 @@ impl Connection {
             self.owed.pure_ack();
             return Ok(());
         };
-        if !self.owned {
+        let unwanted = self.settings.deaf && !self.state.may_send();
+        if !self.owned || unwanted {
             return Err(self.refuse_text(shared, now, seg));
         }
         if old > 0 {

@@ -56,6 +56,13 @@ impl Connection {
             && let Some(timer) = self.timers.take_expired(now)
         {
             match timer {
+                Timer::Retransmission
+                    if self.timers.is_running(Timer::TailProbe) && self.recovery.may_probe() =>
+                {
+                    self.timers.stop(Timer::TailProbe);
+                    self.owed.tail_probe = true;
+                    self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+                }
                 Timer::Retransmission => self.retransmit(shared, now),
                 Timer::Reorder => self.reorder_timeout(now),
                 Timer::TailProbe => self.owed.tail_probe = self.recovery.may_probe(),
@@ -126,9 +133,8 @@ impl Connection {
         let Some(srtt) = self.rtt.srtt().filter(|_| self.recovery.may_probe()) else { return };
         let alone = self.recovery.flight.pipe() <= self.mss;
         let pto = srtt * 2 + if alone { WORST_ACK_DELAY } else { Duration::ZERO };
-        if pto < self.rtt.rto(&shared.config.tcp) {
-            self.timers.set(Timer::TailProbe, now + pto);
-        }
+        // At the time of the timeout at the latest: then it goes in its place.
+        self.timers.set(Timer::TailProbe, now + pto.min(self.rtt.rto(&shared.config.tcp)));
     }
 
     /// The window stays shut: probe it; if it is open but small, send what fits.

@@ -66,6 +66,8 @@ impl Over {
 /// The error of an end: a user that aborted a connection is told so if it goes on using it.
 fn error(end: &End) -> Option<TcpError> {
     match (end.cause, end.by) {
+        // It refused the peer's text, and so lost the connection.
+        _ if end.rule == Rule::S80 => Some(TcpError::Reset),
         (Cause::Aborted, Party::Application) => Some(TcpError::Aborted),
         _ => end.error(),
     }

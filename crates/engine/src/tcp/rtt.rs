@@ -77,8 +77,12 @@ impl Rtt {
             self.rttvar = (self.rttvar * 3 + self.srtt.abs_diff(r)) / 4;
             self.srtt = ((self.srtt * 7 + r) / 8).max(1);
         }
-        let rto = self.srtt + (self.rttvar * 4).max(GRANULARITY);
-        self.rto = rto.clamp(nanos(config.min_rto), nanos(config.max_rto));
+        // The least time lies above the round-trip time, as in Linux: it covers a peer that holds back its
+        // ACK, however far away.
+        let least = GRANULARITY.max(nanos(config.min_rto));
+        let rto = self.srtt + (self.rttvar * 4).max(least);
+        // In microseconds: less is not the path's.
+        self.rto = (rto / 1000 * 1000).min(nanos(config.max_rto));
     }
 }
 

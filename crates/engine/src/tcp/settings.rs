@@ -14,6 +14,7 @@ pub(crate) const MOST_DSCP: u8 = 0x3f;
 pub(crate) struct Settings {
     pub nodelay: bool,
     pub cork: bool,
+    pub deaf: bool,
     pub linger: Option<Duration>,
     pub keepalive: Option<Keepalive>,
     pub user_timeout: Option<Duration>,
@@ -26,6 +27,7 @@ impl Settings {
         Self {
             nodelay: config.nodelay,
             cork: false,
+            deaf: false,
             linger: None,
             keepalive: None,
             user_timeout: None,

@@ -308,6 +308,13 @@ impl Tcp<'_> {
         Ok(())
     }
 
+    /// The user reads no more than what has arrived (`SHUT_RD`). The peer is not told: what it sends is
+    /// taken as before (S73), until our direction is closed too; then new text is answered with RST
+    /// (S74, S80).
+    pub fn shutdown_read(&mut self) {
+        self.set(|settings| settings.deaf = true);
+    }
+
     /// ABORT: a RST now; what was not sent and not received is discarded (S64). The connection keeps
     /// its name until [`close`](Self::close).
     pub fn abort(&mut self) {

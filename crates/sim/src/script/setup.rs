@@ -183,6 +183,7 @@ impl Setup {
         config.tcp.send_buffer = 4 << 20;
         config.tcp.syn_retries = 5;
         config.tcp.ecn = Ecn::Off;
+        config.tcp.black_hole_timeouts = None;
         config
     }
 }
