@@ -1,19 +1,24 @@
 //! From a four-tuple to what it belongs to, in constant time.
 
 use super::ConnId;
+use super::index::Index;
 use super::time_wait::TimeWait;
 use crate::end::FourTuple;
 use crate::isn::{Secret, Seeded};
 use crate::{Config, Instant};
 use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hash};
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
+use slotmap::Key;
 
 /// Every four-tuple in use.
 #[derive(Debug)]
 pub(crate) struct Demux {
     hasher: Seeded,
-    live: HashTable<Live>,
+    /// Live connections by the hash of their four-tuple, as places in `names`.
+    live: Index,
+    names: Vec<Name>,
     waiting: HashMap<FourTuple, TimeWait, Seeded>,
     /// Entries in TIME-WAIT in the order of their deadlines, all being as long.
     deadlines: VecDeque<(Instant, FourTuple)>,
@@ -21,12 +26,16 @@ pub(crate) struct Demux {
     moved: BTreeSet<(Instant, FourTuple)>,
 }
 
-/// A live connection. It knows its four-tuple itself, so that a table of many stays small: what an
-/// arrival for nobody costs must not depend on how many there are.
-#[derive(Debug)]
-struct Live {
-    hash: u64,
+/// A live connection, and the hash of its four-tuple, which it knows itself; or nobody.
+#[derive(Clone, Copy, Debug, Default)]
+struct Name {
+    hash: u32,
     id: ConnId,
+}
+
+/// Where the name of a connection stands.
+fn place(id: ConnId) -> u32 {
+    id.data().as_ffi() as u32
 }
 
 /// The table of TIME-WAIT is full (S101).
@@ -37,7 +46,8 @@ impl Demux {
     pub fn new(secret: &Secret) -> Self {
         Self {
             hasher: secret.table(),
-            live: HashTable::new(),
+            live: Index::default(),
+            names: Vec::new(),
             waiting: HashMap::with_hasher(secret.table()),
             deadlines: VecDeque::new(),
             moved: BTreeSet::new(),
@@ -50,8 +60,15 @@ impl Demux {
         if self.live.is_empty() {
             return None;
         }
-        let hash = self.hasher.hash_one(flow);
-        self.live.find(hash, |live| live.hash == hash && owns(live.id)).map(|live| live.id)
+        let hash = self.hash(flow);
+        let is_it = |name: &Name| name.hash == hash && owns(name.id);
+        let place = self.live.find(hash, |place| is_it(&self.names[place as usize]))?;
+        Some(self.names[place as usize].id)
+    }
+
+    #[inline]
+    fn hash(&self, flow: &impl Hash) -> u32 {
+        self.hasher.hash_one(flow) as u32
     }
 
     /// The entry in TIME-WAIT with this four-tuple.
@@ -65,14 +82,21 @@ impl Demux {
 
     /// Adds a connection, whose four-tuple is free.
     pub fn insert(&mut self, flow: &FourTuple, id: ConnId) {
-        let hash = self.hasher.hash_one(flow);
-        self.live.insert_unique(hash, Live { hash, id }, |live| live.hash);
+        let (hash, place) = (self.hash(flow), place(id));
+        if self.names.len() <= place as usize {
+            self.names.resize(place as usize + 1, Name::default());
+        }
+        let kept = (0..).zip(&self.names).filter(|(_, name)| !name.id.is_null());
+        self.live.insert(hash, place, kept.map(|(place, name)| (name.hash, place)));
+        self.names[place as usize] = Name { hash, id };
     }
 
     /// Forgets a connection.
     pub fn remove(&mut self, flow: &FourTuple, id: ConnId) {
-        if let Ok(found) = self.live.find_entry(self.hasher.hash_one(flow), |live| live.id == id) {
-            found.remove();
+        let place = place(id);
+        self.live.remove(self.hash(flow), place);
+        if let Some(name) = self.names.get_mut(place as usize) {
+            *name = Name::default();
         }
     }
 

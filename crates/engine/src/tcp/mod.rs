@@ -18,6 +18,7 @@ mod expire;
 mod flight;
 mod handshake;
 mod icmp;
+mod index;
 mod listen;
 mod opening;
 mod options;
