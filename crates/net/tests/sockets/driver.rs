@@ -97,7 +97,7 @@ async fn a_driver_ends_with_the_last_user_once_all_is_said() {
     let (mut near, mut far, _listener) = connection(&client, &server).await;
     let mut ended = client.ended();
     drop(client);
-    near.write_all(&[7; 300_000]).await.unwrap();
+    near.write_all(&[7; 200_000]).await.unwrap();
     time::sleep(Duration::from_secs(1)).await;
     assert!(!driver.is_finished(), "a socket is still there");
     drop(near);
@@ -105,7 +105,7 @@ async fn a_driver_ends_with_the_last_user_once_all_is_said() {
     assert!(!driver.is_finished(), "the FIN is not answered");
     let mut text = Vec::new();
     far.read_to_end(&mut text).await.unwrap();
-    assert_eq!(text.len(), 300_000);
+    assert_eq!(text.len(), 200_000);
     drop(far);
     driver.await.unwrap().unwrap();
     assert_eq!(ended.recv().await.unwrap().end.cause, lastack::Cause::Orderly);

@@ -72,3 +72,34 @@ fn an_idle_reader_holds_little() {
     let info = pair.b.tcp(b).info();
     assert!((64 * 1024..=128 * 1024).contains(&info.unread), "{info:?}");
 }
+
+/// A user that closes with text behind a shut window: it arrives once the reader reads.
+#[test]
+fn text_behind_a_shut_window_outlives_its_user() {
+    let mut pair = Pair::new(false);
+    let (a, b) = pair.connect();
+    let sent = text(300_000);
+    let mut rest = &sent[..];
+    for _ in 0..1000 {
+        if let Poll::Ready(n) = pair.a.tcp(a).send(rest) {
+            rest = &rest[n.unwrap()..];
+        }
+        pair.run(Duration::from_millis(1));
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let sent_len = sent.len() - rest.len();
+    pair.a.tcp(a).close();
+    pair.run(Duration::from_secs(1));
+    let (mut got, mut buf) = (Vec::new(), [0; 4096]);
+    for _ in 0..10_000 {
+        match pair.b.tcp(b).receive(&mut buf) {
+            Poll::Ready(Ok(0)) => break,
+            Poll::Ready(n) => got.extend_from_slice(&buf[..n.unwrap()]),
+            Poll::Pending => pair.run(Duration::from_millis(1)),
+        }
+        assert!(pair.a.sent.len() < 5000, "{:?}", pair.a.sent.len());
+    }
+    assert_eq!(got.len(), sent_len);
+}
