@@ -3,6 +3,7 @@
 use super::autotune::{self, Reading};
 use super::congestion::{Congestion, Control};
 use super::ecn::Marks;
+use super::flight::Flight;
 use super::options::Negotiated;
 use super::owed::Owed;
 use super::promptness::Promptness;
@@ -209,6 +210,14 @@ impl Connection {
         } else {
             Fate::Resetting(end)
         });
+    }
+
+    /// Gives back all memory but its own.
+    pub fn release(&mut self) {
+        self.outgoing.clear();
+        self.incoming = RecvRing::new(0, 0);
+        self.recovery.flight = Flight::default();
+        self.fate = None;
     }
 
     /// Why it ended, as far as that is decided.

@@ -12,6 +12,7 @@ use super::reset;
 use super::segment::Arrival;
 use super::time_wait::{TimeWait, Waiting};
 use super::{ConnId, ListenerId, TcpState};
+use crate::buffer::RecvRing;
 use crate::end::{Ended, FourTuple, Octets, Origin};
 use crate::event::Event;
 use crate::seq::SndSeq;
@@ -23,6 +24,10 @@ use alloc::vec::Vec;
 use lastack_wire::ip::IpHeader;
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
 use slotmap::SlotMap;
+
+/// Most pieces of memory kept for connections to come. They are in the cache, which for an allocator
+/// that many connections have passed through is not sure.
+const MOST_SPARE: usize = 32;
 
 /// A connection in one of its lives.
 #[derive(Debug)]
@@ -42,6 +47,15 @@ impl Socket {
             Self::Opening(handshake) => &handshake.flow,
             Self::Open(connection) => &connection.flow,
             Self::Over(over) => &over.flow,
+        }
+    }
+
+    /// Gives back the memory that it has elsewhere.
+    fn release(&mut self) {
+        match self {
+            Self::Opening(_) => {}
+            Self::Open(connection) => connection.release(),
+            Self::Over(over) => over.incoming = RecvRing::new(0, 0),
         }
     }
 
@@ -68,6 +82,9 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct TcpTable {
     entries: SlotMap<ConnId, Entry>,
+    /// Memory of connections that are no more, for the next ones.
+    #[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
+    spare: Vec<Box<Socket>>,
     pub(super) demux: Demux,
     pub(super) listeners: Listeners,
     ready: VecDeque<ConnId>,
@@ -84,6 +101,7 @@ impl TcpTable {
     pub fn new(shared: &Shared) -> Self {
         Self {
             entries: SlotMap::with_key(),
+            spare: Vec::new(),
             demux: Demux::new(&shared.secret),
             listeners: Listeners::new(shared.secret.table()),
             ready: VecDeque::new(),
@@ -215,10 +233,17 @@ impl TcpTable {
 
     /// Adds an entry and gives it its name.
     pub(super) fn insert(&mut self, flow: FourTuple, make: impl FnOnce(ConnId) -> Handshake) -> ConnId {
-        let id = self.entries.insert_with_key(|id| Entry {
-            socket: Box::new(Socket::Opening(make(id))),
-            queued: false,
-            scheduled: None,
+        let spare = self.spare.pop();
+        let id = self.entries.insert_with_key(|id| {
+            let socket = Socket::Opening(make(id));
+            let socket = match spare {
+                Some(mut spare) => {
+                    *spare = socket;
+                    spare
+                }
+                None => Box::new(socket),
+            };
+            Entry { socket, queued: false, scheduled: None }
         });
         self.demux.insert(&flow, id);
         self.enqueue(id);
@@ -437,9 +462,16 @@ impl TcpTable {
     fn keep(&mut self, id: ConnId, over: Option<Over>) {
         match over {
             Some(over) => *self.entries[id].socket = Socket::Over(over),
-            None => {
-                self.entries.remove(id);
-            }
+            None => self.remove(id),
+        }
+    }
+
+    fn remove(&mut self, id: ConnId) {
+        if let Some(mut entry) = self.entries.remove(id)
+            && self.spare.len() < MOST_SPARE
+        {
+            entry.socket.release();
+            self.spare.push(entry.socket);
         }
     }
 
@@ -489,6 +521,6 @@ impl TcpTable {
 
     /// The user closed a connection that was over: its name goes.
     pub fn remove_over(&mut self, id: ConnId) {
-        self.entries.remove(id);
+        self.remove(id);
     }
 }
