@@ -45,22 +45,54 @@ macro_rules! scripts {
 }
 
 scripts! {
+    accept_blocking
     close_unread_rst
     connect_refused_blocking
     connect_refused_nonblocking
+    cork
     data_after_close
+    delayed_ack
+    duplicate_text_is_told
     e1_blocked_read_is_told
     e1_second_connect_takes_the_error
     e1_text_before_the_error
     e1_write_takes_the_error
+    early_text
+    ecn_echoes_marks
+    ecn_is_not_asked_for
+    ecn_request
+    epoll_level_and_edge
+    fast_retransmit_sack
+    fast_retransmit_without_sack
+    fin_behind_a_gap
+    fin_with_text
     h01_restarted_peer_connects
     h06_keepalive_finds_a_restarted_peer
+    half_close_and_data
     half_open_peer_lost_state
     half_open_we_lost_state
+    handshake_active
+    handshake_blocking
+    handshake_options
+    handshake_without_timestamps
+    initial_window
+    k_error_does_not_end_a_connection
+    k_error_outside_the_window_is_ignored
+    k_refused_by_icmp
+    k_refused_by_icmpv6
     keepalive_timeout
     linger0_abort
+    messages
+    msg_more
+    nagle
+    nodelay
+    nodelay_lets_waiting_text_go
     orderly_close_active
     orderly_close_passive
+    path_mtu
+    peer_window_limits
+    poll_of_a_listener
+    poll_tells_what_is_ready
     r01_exact_reset
     r01_reset_with_other_flags
     r01a_reset_while_an_ack_is_delayed
@@ -73,6 +105,7 @@ scripts! {
     r14_reset_in_fin_wait_2
     r15_reset_in_close_wait
     r19_reset_before_accept
+    retransmission_backs_off
     rst_in_window_challenge_ack
     s01_syn_closed_port
     s02_syn_with_text_closed_port
@@ -123,7 +156,19 @@ scripts! {
     s90_listener_closed_with_a_connection
     s92_retransmission_limit
     s93_user_timeout
+    s94_syn_retries
     s96_fin_wait_2_limit
     simultaneous_close
+    syn_sent_again_and_answered
     syn_to_closed_port
+    tail_loss_probe
+    tcp_info
+    time_wait_ends
+    udp_closed_port
+    udp_closed_port_v6
+    udp_connected
+    udp_sendto
+    vectors
+    window_scale
+    zero_window_probe
 }

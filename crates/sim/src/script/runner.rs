@@ -81,7 +81,7 @@ impl<'a> Runner<'a> {
         for event in &script.events {
             self.event(event)?;
         }
-        self.finish_pending_by_end()
+        self.finish_pending_at_end()
     }
 
     fn event(&mut self, event: &Event) -> Result<(), Problem> {

@@ -95,8 +95,8 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// A call that is still going on at the end of the script has until its own end.
-    pub fn finish_pending_by_end(&mut self) -> Result<(), Problem> {
+    /// A call that is going on at the end of the script is waited for as the next call would wait.
+    pub fn finish_pending_at_end(&mut self) -> Result<(), Problem> {
         self.finish_pending(PATIENCE)?;
         match &self.pending {
             Some(pending) => {
