@@ -11,7 +11,7 @@ use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::{Instant, Rule, Verdict};
 use core::time::Duration;
-use lastack_wire::tcp::{SackBlocks, TcpFlags};
+use lastack_wire::tcp::SackBlocks;
 
 impl Connection {
     /// Fifth: the ACK field.
@@ -21,9 +21,6 @@ impl Connection {
         now: Instant,
         seg: &Arrival<'_>,
     ) -> Result<(), Verdict> {
-        if !seg.has(TcpFlags::ACK) {
-            return Err(Verdict::Dropped(Rule::S54.into()));
-        }
         let ack = seg.ack();
         if ack.after(self.snd.nxt) {
             return Err(self.challenge(shared, now, Rule::S52));

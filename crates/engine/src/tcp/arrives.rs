@@ -46,6 +46,10 @@ impl Connection {
         if seg.has(TcpFlags::RST | TcpFlags::SYN) {
             return Ok(());
         }
+        if !seg.has(TcpFlags::ACK) {
+            // Whatever its number, no sender that could use an answer sends this; nor does Linux answer it.
+            return Err(Verdict::Dropped(Rule::S54.into()));
+        }
         if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps)
             && self.rcv.is_old(timestamps, now)
         {
@@ -255,8 +259,11 @@ impl Connection {
     fn process_fin(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if seg.has(TcpFlags::FIN) {
             let fin = seg.seq() + seg.text.len() as u32;
-            if !self.state.may_receive() || fin.before(self.rcv.nxt) {
-                self.owed.ack = true; // E14: the peer did not see our ACK of it
+            if !self.state.may_receive() {
+                return Ok(()); // beyond the FIN that we have (S84); that one again would be unacceptable (E14)
+            }
+            if fin.before(self.rcv.nxt) {
+                self.owed.ack = true;
                 return Ok(());
             }
             if fin.after(self.rcv.nxt) && seg.text.is_empty() {

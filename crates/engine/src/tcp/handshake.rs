@@ -357,7 +357,8 @@ impl Handshake {
                 owned: self.owned || self.listener.is_some(),
                 closing: self.closing,
                 ecn: self.ecn,
-                last_challenge: self.last_answer,
+                // The limit of a listener's embryonic connection is its own.
+                last_challenge: self.last_answer.filter(|_| self.origin == Origin::Active),
             },
         )
     }

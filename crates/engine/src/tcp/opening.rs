@@ -5,6 +5,7 @@ use super::handshake::{Handshake, Phase};
 use super::reset;
 use super::segment::Arrival;
 use crate::end::{Cause, Inference, Origin, Party};
+use crate::seq::RcvSeq;
 use crate::shared::Shared;
 use crate::{DropReason, Instant, Rule, Verdict};
 use core::time::Duration;
@@ -109,21 +110,18 @@ impl Handshake {
         if seg.has(TcpFlags::RST) {
             return Goes(self.reset_in_syn_received(shared, now, seg));
         }
+        if self.origin == Origin::Active {
+            return self.arrives_after_simultaneous_open(shared, now, seg);
+        }
         let (syn, acked) = (seg.has(TcpFlags::SYN), seg.has(TcpFlags::ACK));
-        let simultaneous = self.origin == Origin::Active;
-        if syn && !acked && seg.seq() == self.irs && !simultaneous {
+        if syn && !acked && seg.seq() == self.irs {
             return Goes(self.repeat_syn_ack(shared, now));
         }
         if acked && seg.ack() != self.iss + 1 {
-            let rule = if simultaneous { Rule::S40 } else { Rule::S30 };
-            return Goes(reset::reply(shared, now, seg, rule));
+            return Goes(reset::reply(shared, now, seg, Rule::S30));
         }
-        let first = if syn && seg.seq() == self.irs { seg.seq() + 1 } else { seg.seq() };
-        if self.is_old(shared, seg) || !first.within(self.irs + 1, Self::rcv_wnd(shared)) {
-            return Goes(self.answer(shared, now, Rule::S33));
-        }
-        if syn && simultaneous && !(acked && seg.seq() == self.irs) {
-            return Goes(self.answer(shared, now, Rule::S50)); // S43
+        if !self.is_acceptable(shared, seg) {
+            return Goes(self.answer_unacceptable(shared, now, seg));
         }
         if syn && seg.seq() != self.irs {
             return Goes(self.another_syn(shared, now, seg));
@@ -132,6 +130,46 @@ impl Handshake {
             return Goes(Verdict::Dropped(Rule::S34.into()));
         }
         Complete
+    }
+
+    /// The order is that of the synchronized states.
+    fn arrives_after_simultaneous_open(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+    ) -> Opening {
+        let good = seg.has(TcpFlags::ACK) && seg.ack() == self.iss + 1;
+        if !seg.has(TcpFlags::ACK | TcpFlags::SYN) {
+            return Goes(Verdict::Dropped(Rule::S34.into()));
+        }
+        if !self.is_acceptable(shared, seg) {
+            return Goes(self.answer_unacceptable(shared, now, seg));
+        }
+        if seg.has(TcpFlags::SYN) && !(good && seg.seq() == self.irs) {
+            return Goes(self.answer(shared, now, Rule::S50)); // S43
+        }
+        if !good {
+            return Goes(reset::reply(shared, now, seg, Rule::S40));
+        }
+        Complete
+    }
+
+    /// PAWS, and Table 6 of RFC 9293. The peer's SYN may come again with more.
+    fn is_acceptable(&self, shared: &Shared, seg: &Arrival<'_>) -> bool {
+        let again = u32::from(seg.has(TcpFlags::SYN) && seg.seq() == self.irs);
+        let (first, len) = (seg.seq() + again, seg.len() - again);
+        let inside = |seq: RcvSeq| seq.within(self.irs + 1, Self::rcv_wnd(shared));
+        !self.is_old(shared, seg) && (inside(first) || (len > 0 && inside(first + (len - 1))))
+    }
+
+    /// S33: with an ACK; what is only an ACK itself within the limit, as in the synchronized states.
+    fn answer_unacceptable(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        if seg.len() == 0 || seg.has(TcpFlags::SYN) {
+            return self.answer(shared, now, Rule::S33);
+        }
+        self.owes_ack = Some(Rule::S33);
+        Verdict::Answered(Rule::S33)
     }
 
     /// PAWS (RFC 7323 section 5.3): whether the segment is older than the peer's SYN.
