@@ -158,9 +158,25 @@ pub const DECISIONS: &[Decision] = &[
         &["LAST-ACK is acknowledged by the FIN again"],
     ),
     decision(
-        "E15",
-        "A FIN that came early is remembered and not reported by SACK: the blocks are about text.",
-        &["FIN before text, with SACK"],
+        "SACK",
+        "SACK blocks are about text: a FIN that came early is remembered and not reported. D-SACK reports what came \
+         twice as a whole, not the part of a segment. Segments with text of ours carry no blocks.",
+        &[
+            "FIN before text, with SACK",
+            "text that overlaps early text, with SACK",
+            "text of ours beside early text, with SACK",
+        ],
+    ),
+    decision(
+        "S53",
+        "An ACK from before the first octet is challenged on every path (RFC 5961 section 5). Linux 6.18 does not test \
+         it on its fast path, and on a connection of its own takes an ACK of ISS.",
+        &["ACK = ISS with text, after text in order", "ACK = ISS with text on a connection of ours"],
+    ),
+    decision(
+        "S84",
+        "Text beyond the peer's FIN is ignored, where it begins too. Linux resets if it begins before the FIN.",
+        &["text from before the FIN to beyond it in CLOSE-WAIT"],
     ),
     decision(
         "Q2",

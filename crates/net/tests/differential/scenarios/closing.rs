@@ -99,6 +99,8 @@ pub const AFTER_CLOSE: &[Row] = &[
     ),
     ("SYN after close, FIN not acknowledged", "S50 H14", "orphan fin-wait-1; < S 11"),
     ("text beyond the FIN in CLOSE-WAIT", "S84", "close-wait; < P. 2+3 ack 1; recv"),
+    ("another FIN beyond the FIN in CLOSE-WAIT", "S84", "close-wait; < F. 2 ack 1; recv"),
+    ("text from before the FIN to beyond it in CLOSE-WAIT", "S84", "close-wait; < P. 1+5 ack 1; recv"),
     ("text beyond the FIN in CLOSING", "S84", "closing; < P. 2+3 ack 1; recv"),
     ("text beyond the FIN in LAST-ACK", "S84", "last-ack; < P. 2+3 ack 1; recv"),
     ("text beyond the FIN, closed", "S84", "orphan closing; < P. 2+3 ack 1"),
