@@ -9,7 +9,7 @@ use crate::{Config, Instant};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hash};
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use slotmap::Key;
 
 /// Every four-tuple in use.
@@ -19,7 +19,7 @@ pub(crate) struct Demux {
     /// Live connections by the hash of their four-tuple, as places in `names`.
     live: Index,
     names: Vec<Name>,
-    waiting: HashMap<FourTuple, TimeWait, Seeded>,
+    waiting: HashTable<Waiter>,
     /// Entries in TIME-WAIT in the order of their deadlines, all being as long.
     deadlines: VecDeque<(Instant, FourTuple)>,
     /// The deadlines that had moved when the first one came.
@@ -31,6 +31,20 @@ pub(crate) struct Demux {
 struct Name {
     hash: u32,
     id: ConnId,
+}
+
+/// An entry in TIME-WAIT.
+#[derive(Debug)]
+struct Waiter {
+    hash: u32,
+    flow: FourTuple,
+    entry: TimeWait,
+}
+
+/// The hash as the table of those in TIME-WAIT wants it, which uses the highest bits and the lowest:
+/// all that is kept stands in both halves.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// Where the name of a connection stands.
@@ -48,36 +62,39 @@ impl Demux {
             hasher: secret.table(),
             live: Index::default(),
             names: Vec::new(),
-            waiting: HashMap::with_hasher(secret.table()),
+            waiting: HashTable::new(),
             deadlines: VecDeque::new(),
             moved: BTreeSet::new(),
         }
     }
 
-    /// The live connection with the four-tuple that `flow` hashes as; `owns` says whether one has it.
+    /// Whether nothing can be found.
     #[inline]
-    pub fn live(&self, flow: &impl Hash, owns: impl Fn(ConnId) -> bool) -> Option<ConnId> {
-        if self.live.is_empty() {
-            return None;
-        }
-        let hash = self.hash(flow);
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.waiting.is_empty()
+    }
+
+    /// What `live` and the others want of a four-tuple.
+    #[inline]
+    pub fn hash(&self, flow: &impl Hash) -> u32 {
+        self.hasher.hash_one(flow) as u32
+    }
+
+    /// The live connection with the four-tuple of this hash; `owns` says whether one has it.
+    #[inline]
+    pub fn live(&self, hash: u32, owns: impl Fn(ConnId) -> bool) -> Option<ConnId> {
         let is_it = |name: &Name| name.hash == hash && owns(name.id);
         let place = self.live.find(hash, |place| is_it(&self.names[place as usize]))?;
         Some(self.names[place as usize].id)
     }
 
-    #[inline]
-    fn hash(&self, flow: &impl Hash) -> u32 {
-        self.hasher.hash_one(flow) as u32
+    /// The entry in TIME-WAIT with this four-tuple and its hash.
+    pub fn time_wait(&mut self, hash: u32, flow: &FourTuple) -> Option<&mut TimeWait> {
+        self.waiting.find_mut(spread(hash), |waiter| waiter.flow == *flow).map(|waiter| &mut waiter.entry)
     }
 
-    /// The entry in TIME-WAIT with this four-tuple.
-    pub fn time_wait(&mut self, flow: &FourTuple) -> Option<&mut TimeWait> {
-        self.waiting.get_mut(flow)
-    }
-
-    pub fn is_in_time_wait(&self, flow: &FourTuple) -> bool {
-        self.waiting.contains_key(flow)
+    pub fn is_in_time_wait(&self, hash: u32, flow: &FourTuple) -> bool {
+        self.waiting.find(spread(hash), |waiter| waiter.flow == *flow).is_some()
     }
 
     /// Adds a connection, whose four-tuple is free.
@@ -92,17 +109,20 @@ impl Demux {
     }
 
     /// Forgets a connection.
-    pub fn remove(&mut self, flow: &FourTuple, id: ConnId) {
+    pub fn remove(&mut self, id: ConnId) {
         let place = place(id);
-        self.live.remove(self.hash(flow), place);
-        if let Some(name) = self.names.get_mut(place as usize) {
+        if let Some(name) = self.names.get_mut(place as usize).filter(|name| name.id == id) {
+            self.live.remove(name.hash, place);
             *name = Name::default();
         }
     }
 
     /// Forgets an entry in TIME-WAIT.
     pub fn remove_time_wait(&mut self, flow: &FourTuple) {
-        self.waiting.remove(flow);
+        let hash = spread(self.hash(flow));
+        if let Ok(found) = self.waiting.find_entry(hash, |waiter| waiter.flow == *flow) {
+            found.remove();
+        }
     }
 
     /// Adds an entry in TIME-WAIT, whose four-tuple is free.
@@ -111,7 +131,8 @@ impl Demux {
             return Err(NoRoom);
         }
         self.deadlines.push_back((entry.deadline, flow));
-        self.waiting.insert(flow, entry);
+        let hash = self.hash(&flow);
+        self.waiting.insert_unique(spread(hash), Waiter { hash, flow, entry }, |waiter| spread(waiter.hash));
         Ok(())
     }
 
@@ -136,9 +157,10 @@ impl Demux {
     }
 
     fn expire_one(&mut self, now: Instant, flow: FourTuple) {
-        match self.waiting.get(&flow) {
+        match self.time_wait(self.hash(&flow), &flow) {
             Some(entry) if entry.deadline > now => {
-                self.moved.insert((entry.deadline, flow));
+                let deadline = entry.deadline;
+                self.moved.insert((deadline, flow));
             }
             Some(_) => self.remove_time_wait(&flow),
             None => {} // reopened since

@@ -145,11 +145,14 @@ impl TcpTable {
     }
 
     fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
-        if let Some(id) = self.demux.live(seg, |id| seg.is_of(self.entries[id].socket.flow())) {
+        if self.demux.is_empty() {
+            return self.arrives_for_nobody(shared, now, seg, None);
+        }
+        let hash = self.demux.hash(seg);
+        if let Some(id) = self.demux.live(hash, |id| seg.is_of(self.entries[id].socket.flow())) {
             return self.arrives_at(shared, now, id, seg);
         }
-        let flow = seg.flow();
-        match self.demux.time_wait(&flow).map(|entry| entry.arrives(shared, now, seg)) {
+        match self.demux.time_wait(hash, &seg.flow()).map(|entry| entry.arrives(shared, now, seg)) {
             Some(Waiting::Goes(verdict)) => verdict,
             Some(Waiting::Reopen(after)) => self.reopen(shared, now, seg, after),
             None => self.arrives_for_nobody(shared, now, seg, None),
@@ -216,7 +219,7 @@ impl TcpTable {
         if shared.config.intercept.tcp || self.listeners.find(flow.local).is_some() {
             return self.arrives_for_nobody(shared, now, seg, Some(after));
         }
-        match self.demux.time_wait(&flow) {
+        match self.demux.time_wait(self.demux.hash(&flow), &flow) {
             Some(entry) => entry.answer(shared, now, seg),
             None => Verdict::Dropped(Rule::Q2.into()),
         }
@@ -406,14 +409,14 @@ impl TcpTable {
                 if connection.owed.ack || connection.owed.pure_acks > 0 {
                     wait.acknowledge(shared, now, &flow);
                 }
-                self.demux.remove(&flow, id);
+                self.demux.remove(id);
                 if self.demux.wait(&shared.config, flow, wait).is_err() {
                     shared.counters.tcp_time_wait_overflows += 1;
                 }
                 end
             }
             Some(Fate::Over(end) | Fate::Resetting(end)) => {
-                self.demux.remove(&flow, id);
+                self.demux.remove(id);
                 end
             }
             None => return,
@@ -450,7 +453,7 @@ impl TcpTable {
             octets: Octets::default(),
             end: end.clone(),
         })));
-        self.demux.remove(&handshake.flow, id);
+        self.demux.remove(id);
         if handshake.owned {
             handshake.waits.wake(shared, id);
         }
@@ -507,16 +510,21 @@ impl TcpTable {
 
     /// The name of the connection with this four-tuple, unless it is in TIME-WAIT.
     pub fn live(&self, flow: &FourTuple) -> Option<ConnId> {
-        self.demux.live(flow, |id| self.entries[id].socket.flow() == flow)
+        self.live_at(self.demux.hash(flow), flow)
     }
 
     /// Whether the four-tuple is in use, TIME-WAIT included.
     pub fn is_taken(&self, flow: &FourTuple) -> bool {
-        self.live(flow).is_some() || self.is_in_time_wait(flow)
+        let hash = self.demux.hash(flow);
+        self.live_at(hash, flow).is_some() || self.demux.is_in_time_wait(hash, flow)
+    }
+
+    fn live_at(&self, hash: u32, flow: &FourTuple) -> Option<ConnId> {
+        self.demux.live(hash, |id| self.entries[id].socket.flow() == flow)
     }
 
     pub fn is_in_time_wait(&self, flow: &FourTuple) -> bool {
-        self.demux.is_in_time_wait(flow)
+        self.demux.is_in_time_wait(self.demux.hash(flow), flow)
     }
 
     /// The user closed a connection that was over: its name goes.
