@@ -26,8 +26,8 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "N7",
-        "A segment with TCP-AO is dropped, as RFC 5925 section 7.3 asks of who has no key. The kernel that was \
-         recorded was built without TCP-AO, and does not know the option.",
+        "A segment with TCP-AO is dropped, as one with an MD5 signature: there is no key that could validate it. The \
+         kernel that was recorded was built without TCP-AO (but with MD5), and does not know the option.",
         &["SYN with an authentication option"],
     ),
     decision(
