@@ -30,7 +30,8 @@ impl Connection {
             return Err(self.challenge(shared, now, Rule::S53));
         }
         self.probes = 0;
-        self.marks.acknowledged(now, seg, self.snd.nxt, self.mss, &mut self.congestion);
+        let (recovery, congestion) = (&mut self.recovery, &mut self.congestion);
+        self.marks.acknowledged(now, seg, self.snd.nxt, self.mss, recovery, congestion);
         self.owed.more = false;
         let wnd = u32::from(seg.tcp.window) << self.negotiated.snd_shift;
         let before = self.snd.una;
@@ -143,7 +144,9 @@ impl Connection {
             self.timers.stop(Timer::Retransmission);
             self.stalled_since = None;
         } else {
-            self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+            if self.recovery.restarts_timer() {
+                self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+            }
             self.stalled_since = Some(now);
             self.arm(shared, now);
             self.arm_tail_probe(shared, now);

@@ -1,6 +1,7 @@
 //! Explicit congestion notification (RFC 3168): a router marks instead of dropping.
 
-use super::congestion::{Congestion, Control};
+use super::congestion::Congestion;
+use super::recovery::Recovery;
 use super::segment::Arrival;
 use crate::Instant;
 use crate::seq::SndSeq;
@@ -75,10 +76,11 @@ impl Marks {
         seg: &Arrival<'_>,
         nxt: SndSeq,
         mss: u32,
+        recovery: &mut Recovery,
         congestion: &mut Congestion,
     ) {
         if self.on && seg.has(TcpFlags::ECE) && seg.ack().after(self.until) {
-            congestion.on_loss(now, congestion.window(), mss);
+            recovery.marked(now, mss, congestion);
             self.until = nxt;
             self.slowed = true;
         }

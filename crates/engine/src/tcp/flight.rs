@@ -137,6 +137,16 @@ impl Flight {
         self.segments.iter().find(|s| s.fate == Fate::Lost).copied()
     }
 
+    /// Where it begins.
+    pub fn first(&self) -> Option<SndSeq> {
+        self.segments.front().map(|s| s.seq)
+    }
+
+    /// Whether a segment that was sent again, not before `at`, is still not acknowledged.
+    pub fn was_sent_again_since(&self, at: Instant) -> bool {
+        self.segments.iter().any(|s| s.again && s.at >= at)
+    }
+
     /// The segment with the highest number.
     pub fn last(&self) -> Option<&Sent> {
         self.segments.back()

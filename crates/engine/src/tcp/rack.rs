@@ -76,6 +76,11 @@ impl Rack {
         }
     }
 
+    /// The path reorders: what was taken for lost was only late.
+    pub fn reordered(&mut self) {
+        self.reordering_seen = true;
+    }
+
     /// A recovery has ended.
     pub fn recovered(&mut self) {
         self.persist = self.persist.saturating_sub(1);

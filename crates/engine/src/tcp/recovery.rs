@@ -1,8 +1,8 @@
 //! Finding and repairing losses: SACK (RFC 2018), RACK-TLP (RFC 8985), NewReno where the peer has no
-//! SACK (RFC 6582), PRR (RFC 6937), limited transmit (RFC 3042), and the Eifel detection of timeouts
-//! that were none (RFC 3522).
+//! SACK (RFC 6582), PRR (RFC 6937), limited transmit (RFC 3042), and the detection of repairs that were
+//! in vain: by timestamps (Eifel, RFC 3522) and by DSACK (RFC 3708).
 
-use super::congestion::{Acked, Congestion, Control};
+use super::congestion::{Acked, Congestion, Control, INITIAL_SEGMENTS};
 use super::flight::{Delivered, Flight};
 use super::prr::Prr;
 use super::rack::Rack;
@@ -10,8 +10,11 @@ use crate::Instant;
 use crate::seq::SndSeq;
 use core::time::Duration;
 
-/// Duplicate ACKs that show a loss where there is no SACK.
+/// Duplicate ACKs that show a loss where there is no SACK, on a path that does not reorder.
 const DUP_THRESHOLD: u32 = 3;
+
+/// On a path that does, no more than this many are waited for.
+const MOST_DUPLICATES: u32 = 300;
 
 /// Whether something is being repaired.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,15 @@ struct Probe {
     again: bool,
 }
 
+/// What was sent again since the window was reduced.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    /// SND.UNA at that time.
+    una: SndSeq,
+    /// Octets sent again of which no DSACK says that they were there twice.
+    again: u32,
+}
+
 /// The scoreboard, and where a connection stands between a loss and its repair.
 #[derive(Debug)]
 pub(crate) struct Recovery {
@@ -42,9 +54,14 @@ pub(crate) struct Recovery {
     /// cwnd while a recovery reduces it.
     window: u32,
     duplicates: u32,
-    /// SND.UNA has moved since the repair began: only the first such ACK tells whether the repair
-    /// was in vain (RFC 3522).
-    answered: bool,
+    /// As many of them show a loss.
+    dup_threshold: u32,
+    /// How often SND.UNA has moved since the repair began.
+    steps: u32,
+    /// The last reduction of the window, as long as it may turn out to have been for nothing.
+    doubt: Option<Doubt>,
+    /// This acknowledgment has shown that the repair was for nothing.
+    undone: bool,
     sack: bool,
     probe: Option<Probe>,
 }
@@ -87,7 +104,10 @@ impl Recovery {
             recover: iss,
             window: 0,
             duplicates: 0,
-            answered: false,
+            dup_threshold: DUP_THRESHOLD,
+            steps: 0,
+            doubt: None,
+            undone: false,
             sack,
             probe: None,
         }
@@ -101,9 +121,9 @@ impl Recovery {
     pub fn window(&self, congestion: &Congestion, mss: u32) -> u32 {
         match self.phase {
             Phase::Recovery(..) => self.window,
-            // Limited transmit: two segments for the first two duplicate ACKs.
+            // Limited transmit: a segment for each duplicate ACK before they show a loss.
             Phase::Open if !self.sack => {
-                congestion.window().saturating_add(self.duplicates.min(DUP_THRESHOLD - 1) * mss)
+                congestion.window().saturating_add(self.duplicates.min(self.dup_threshold - 1) * mss)
             }
             Phase::Open | Phase::Loss(_) => congestion.window(),
         }
@@ -119,8 +139,12 @@ impl Recovery {
 
     /// Takes in an acknowledgment.
     pub fn acknowledged(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Outcome {
-        let pipe_before = self.pipe(ack.mss);
+        let (pipe_before, repairing) = (self.pipe(ack.mss), !self.is_open());
+        let doubted = self.doubt.map_or(0, |doubt| doubt.again);
         let delivered = self.book(ack);
+        if doubted > 0 && self.doubt.is_some_and(|doubt| doubt.again == 0) {
+            self.undo(congestion); // all that was sent again was there twice
+        }
         let mut outcome = Outcome::default();
         if let Some(newest) = delivered.newest.filter(|s| !s.again) {
             let rtt = ack.now - newest.at;
@@ -136,7 +160,15 @@ impl Recovery {
         }
         self.end_probe(ack, &delivered, congestion);
         outcome.reorder_wait = self.find_losses(ack, congestion);
-        self.regulate(ack, &delivered, &outcome, pipe_before, congestion);
+        // What a repair acknowledges may have arrived long ago: as one leap of a slow start it would be
+        // a burst, so there counts what this ACK tells for the first time (RFC 3465 section 2.3).
+        let repaired = !core::mem::take(&mut self.undone) && repairing;
+        let octets = match repaired && congestion.window() < congestion.threshold() {
+            true if self.sack => delivered.octets,
+            true => ack.advanced.min(2 * ack.mss),
+            false => ack.advanced,
+        };
+        self.regulate(ack, octets, &delivered, &outcome, pipe_before, congestion);
         outcome
     }
 
@@ -150,6 +182,9 @@ impl Recovery {
             let inside_next = ack.blocks.get(i + 1).is_some_and(|&(s, e)| !start.before(s) && !end.after(e));
             if i == 0 && (start.before(ack.una) || inside_next) {
                 self.rack.dsack(ack.una, ack.nxt); // RFC 2883
+                if let Some(doubt) = self.doubt.as_mut().filter(|doubt| !start.before(doubt.una)) {
+                    doubt.again = doubt.again.saturating_sub(end.offset_from(start).max(0) as u32);
+                }
             } else if start.before(end) && !start.before(ack.una) && !end.after(ack.nxt) {
                 self.flight.sack(start, end, &mut delivered);
             }
@@ -157,19 +192,42 @@ impl Recovery {
         delivered
     }
 
+    /// The repair was for nothing: back to the window before it, and nothing is lost yet.
+    fn undo(&mut self, congestion: &mut Congestion) {
+        congestion.undo();
+        self.flight.find_all();
+        self.rack.reordered();
+        if !self.sack {
+            self.dup_threshold = (self.duplicates + 1).clamp(self.dup_threshold, MOST_DUPLICATES);
+        }
+        self.phase = Phase::Open;
+        self.duplicates = 0;
+        self.doubt = None;
+        self.undone = true;
+    }
+
+    /// Eifel: the first answer to a repair that began at `at` is to what was sent before.
+    fn heed_first_answer(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) {
+        let (Phase::Loss(at) | Phase::Recovery(at, _)) = self.phase else { return };
+        if self.doubt.is_none() || !(ack.echo_before)(at) {
+            return;
+        }
+        if self.flight.was_sent_again_since(at) {
+            // This segment was only late. Others may be lost; those not yet sent again are judged anew,
+            // by a path that reorders.
+            self.flight.find_all();
+            self.rack.reordered();
+        } else {
+            self.undo(congestion);
+        }
+    }
+
     /// SND.UNA moved.
     fn progress(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) {
-        if let Phase::Loss(at) | Phase::Recovery(at, _) = self.phase
-            && (ack.echo_before)(at)
-            && !core::mem::replace(&mut self.answered, true)
-        {
-            // Eifel: this answers what was sent before the repair began. Nothing was lost.
-            congestion.undo();
-            self.flight.find_all();
-            self.phase = Phase::Open;
-            self.duplicates = 0;
+        if self.steps == 0 {
+            self.heed_first_answer(ack, congestion);
         }
-        self.answered = true;
+        self.steps = self.steps.saturating_add(1);
         let complete = !ack.una.before(self.recover);
         match self.phase {
             Phase::Open => self.duplicates = 0,
@@ -177,6 +235,10 @@ impl Recovery {
                 self.phase = Phase::Open;
                 self.duplicates = 0;
                 self.rack.recovered();
+                // The ACK of a repair may let a whole window go; as one burst it would be lost again
+                // (RFC 6582 section 3.2, step 3). Half of it is a burst as slow start makes them.
+                let burst = (congestion.window() / 2).max(INITIAL_SEGMENTS * ack.mss);
+                congestion.restrain(self.flight.pipe() + burst);
             }
             Phase::Recovery(..) if !self.sack => {
                 // NewReno: a partial ACK shows the next hole.
@@ -187,10 +249,20 @@ impl Recovery {
         }
     }
 
+    /// Whether an acknowledgment of something new restarts the retransmission timer. NewReno repairs
+    /// one segment in a round trip; where many are lost it is better to let the timer expire (the
+    /// "impatient" variant of RFC 6582 section 4).
+    pub fn restarts_timer(&self) -> bool {
+        self.sack || self.steps <= 1 || !matches!(self.phase, Phase::Recovery(..))
+    }
+
     fn find_losses(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Option<Duration> {
         let mut wait = None;
         if !self.sack {
-            let shown = self.duplicates >= DUP_THRESHOLD && self.is_open() && ack.una.after(self.recover);
+            // A flight of few segments brings few duplicates.
+            let most = ((ack.nxt - ack.una) / ack.mss).saturating_sub(1).max(DUP_THRESHOLD);
+            let enough = self.duplicates >= self.dup_threshold.min(most);
+            let shown = enough && self.is_open() && ack.una.after(self.recover);
             if shown {
                 self.flight.lose_front(ack.mss);
             }
@@ -206,6 +278,15 @@ impl Recovery {
         self.rack.judge(now, &mut self.flight, mss, recovering, srtt.unwrap_or_default())
     }
 
+    /// The network says that it is congested, without a loss (RFC 3168 section 6.1.2). While a loss is
+    /// repaired the window is reduced already.
+    pub fn marked(&mut self, now: Instant, mss: u32, congestion: &mut Congestion) {
+        if self.is_open() {
+            congestion.on_loss(now, congestion.window(), mss);
+            self.doubt = None;
+        }
+    }
+
     fn begin_if_lost(&mut self, now: Instant, nxt: SndSeq, mss: u32, congestion: &mut Congestion) {
         if self.flight.lost() == 0 || !self.is_open() {
             return;
@@ -214,7 +295,8 @@ impl Recovery {
         congestion.on_loss(now, flight, mss);
         self.recover = nxt;
         self.phase = Phase::Recovery(now, Prr::begin(flight));
-        self.answered = false;
+        self.steps = 0;
+        self.doubt = self.flight.first().map(|una| Doubt { una, again: 0 });
         self.window = self.pipe(mss) + mss;
     }
 
@@ -222,6 +304,7 @@ impl Recovery {
     fn regulate(
         &mut self,
         ack: &Ack<'_>,
+        octets: u32,
         delivered: &Delivered,
         outcome: &Outcome,
         pipe_before: u32,
@@ -241,7 +324,7 @@ impl Recovery {
         if ack.advanced > 0 && limited {
             congestion.on_ack(&Acked {
                 now: ack.now,
-                octets: ack.advanced,
+                octets,
                 mss: ack.mss,
                 rtt: outcome.rtt,
                 srtt: ack.srtt,
@@ -267,11 +350,23 @@ impl Recovery {
 
     /// The retransmission timer expired: everything is lost (RFC 6298 section 5.4, RFC 8985 6.3).
     pub fn timeout(&mut self, now: Instant, nxt: SndSeq, mss: u32, congestion: &mut Congestion) {
-        // One timeout is one loss; what follows it backs off the timer, not the window again.
+        // One timeout is one loss; what follows it backs off the timer, not the window again. Nor does a
+        // timeout in a recovery mean another loss, and its repair was not all in vain.
+        match self.phase {
+            Phase::Open => {
+                let flight = self.flight.pipe() + self.flight.sacked() + self.flight.lost();
+                congestion.on_timeout(now, flight, mss);
+                self.doubt = self.flight.first().map(|una| Doubt { una, again: 0 });
+            }
+            Phase::Recovery(..) => {
+                congestion.collapse(mss);
+                self.doubt = None;
+            }
+            Phase::Loss(_) => {}
+        }
         if !matches!(self.phase, Phase::Loss(_)) {
-            congestion.on_timeout(now, self.flight.pipe() + self.flight.sacked() + self.flight.lost(), mss);
             self.phase = Phase::Loss(now);
-            self.answered = false;
+            self.steps = 0;
         }
         let reneged = self.flight.first_is_sacked();
         self.flight.lose_all(reneged);
@@ -312,13 +407,17 @@ impl Recovery {
         if repaired && self.is_open() {
             // The probe has repaired a loss without a recovery: the window pays for it all the same.
             congestion.on_loss(ack.now, delivered.octets, ack.mss);
+            self.doubt = None;
         }
     }
 
-    /// Books what was sent.
-    pub fn sent(&mut self, octets: u32) {
+    /// Books what was sent, `again` or for the first time.
+    pub fn sent(&mut self, octets: u32, again: bool) {
         if let Phase::Recovery(_, prr) = &mut self.phase {
             prr.sent(octets);
+        }
+        if let Some(doubt) = self.doubt.as_mut().filter(|_| again) {
+            doubt.again = doubt.again.saturating_add(octets);
         }
     }
 }

@@ -260,8 +260,8 @@ impl Connection {
         self.touch_buffers(shared, now);
         self.timers.stop(Timer::Persist);
         let octets = end - plan.seq;
-        self.recovery.sent(octets);
         let again = plan.seq.before(self.snd.nxt);
+        self.recovery.sent(octets, again);
         if again {
             self.retransmissions += 1;
             shared.counters.tcp_retransmitted += 1;
@@ -280,7 +280,9 @@ impl Connection {
             self.arm_tail_probe(shared, now);
         }
         self.stalled_since.get_or_insert(now);
-        if !self.timers.is_running(Timer::Retransmission) {
+        // What is repaired gets the time that any segment gets (RFC 6675 section 6).
+        let repaired = again && plan.seq == self.snd.una && self.recovery.restarts_timer();
+        if repaired || !self.timers.is_running(Timer::Retransmission) {
             self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
         }
         self.arm(shared, now);

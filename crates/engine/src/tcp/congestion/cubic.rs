@@ -52,7 +52,10 @@ impl Cubic {
     }
 
     fn slow_start(&mut self, acked: &Acked) {
-        let growth = match self.hystart.on_ack(acked) {
+        // RFC 9406 section 4.3: only the first slow start has to find out where to stop.
+        let first = self.ssthresh == u32::MAX;
+        let pace = if first { self.hystart.on_ack(acked) } else { Pace::SlowStart };
+        let growth = match pace {
             Pace::SlowStart => acked.octets,
             Pace::Conservative => acked.octets / CSS_GROWTH_DIVISOR,
             Pace::Done => {
@@ -96,7 +99,8 @@ impl Cubic {
         // Section 4.7: fast convergence leaves room for flows that come new.
         self.w_max =
             if self.cwnd < self.w_max { (u64::from(self.cwnd) * (10 + BETA) / 20) as u32 } else { self.cwnd };
-        self.ssthresh = ((u64::from(flight) * BETA / 10) as u32).max(2 * mss);
+        // In flight may be more than the window: what is SACKed counts (RFC 5681 section 3.1).
+        self.ssthresh = ((u64::from(flight.min(self.cwnd)) * BETA / 10) as u32).max(2 * mss);
         self.epoch = None;
     }
 }
@@ -139,8 +143,17 @@ impl Control for Cubic {
 
     fn on_timeout(&mut self, _: Instant, flight: u32, mss: u32) {
         self.reduce(flight, mss);
+        self.collapse(mss);
+    }
+
+    fn collapse(&mut self, mss: u32) {
         self.cwnd = mss;
+        self.epoch = None;
         self.hystart = HyStart::default();
+    }
+
+    fn restrain(&mut self, window: u32) {
+        self.cwnd = self.cwnd.min(window);
     }
 
     fn undo(&mut self) {

@@ -10,7 +10,7 @@ use cubic::Cubic;
 use reno::Reno;
 
 /// The initial window in segments (RFC 6928).
-const INITIAL_SEGMENTS: u32 = 10;
+pub(crate) const INITIAL_SEGMENTS: u32 = 10;
 
 /// Which algorithm a connection uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,10 @@ pub(crate) trait Control {
     fn on_loss(&mut self, now: Instant, flight: u32, mss: u32);
     /// The retransmission timer expired, with `flight` octets in flight.
     fn on_timeout(&mut self, now: Instant, flight: u32, mss: u32);
+    /// The repair of a loss has failed, and begins anew from one segment.
+    fn collapse(&mut self, mss: u32);
+    /// No more than this much may be in flight now; what is missing to ssthresh comes by slow start.
+    fn restrain(&mut self, window: u32);
     /// The last loss was none: back to the windows before it.
     fn undo(&mut self);
     /// cwnd
@@ -98,6 +102,14 @@ impl Control for Congestion {
 
     fn on_timeout(&mut self, now: Instant, flight: u32, mss: u32) {
         self.control().on_timeout(now, flight, mss);
+    }
+
+    fn collapse(&mut self, mss: u32) {
+        self.control().collapse(mss);
+    }
+
+    fn restrain(&mut self, window: u32) {
+        self.control().restrain(window);
     }
 
     fn undo(&mut self) {

@@ -22,7 +22,8 @@ impl Reno {
 
     fn reduce(&mut self, flight: u32, mss: u32) {
         self.before = (self.cwnd, self.ssthresh);
-        self.ssthresh = (flight / 2).max(2 * mss); // RFC 5681 equation 4
+        // RFC 5681 equation 4; in flight may be more than the window, for what is SACKed counts.
+        self.ssthresh = (flight.min(self.cwnd) / 2).max(2 * mss);
         self.credit = 0;
     }
 }
@@ -48,7 +49,15 @@ impl Control for Reno {
 
     fn on_timeout(&mut self, _: Instant, flight: u32, mss: u32) {
         self.reduce(flight, mss);
+        self.collapse(mss);
+    }
+
+    fn collapse(&mut self, mss: u32) {
         self.cwnd = mss;
+    }
+
+    fn restrain(&mut self, window: u32) {
+        self.cwnd = self.cwnd.min(window);
     }
 
     fn undo(&mut self) {
