@@ -161,9 +161,11 @@ impl Recovery {
         self.end_probe(ack, &delivered, congestion);
         outcome.reorder_wait = self.find_losses(ack, congestion);
         // What a repair acknowledges may have arrived long ago: as one leap of a slow start it would be
-        // a burst, so there counts what this ACK tells for the first time (RFC 3465 section 2.3).
+        // a burst, so there counts what this ACK tells for the first time (RFC 3465 section 2.3), and
+        // nothing in the end.
         let repaired = !core::mem::take(&mut self.undone) && repairing;
         let octets = match repaired && congestion.window() < congestion.threshold() {
+            true if self.is_open() => 0,
             true if self.sack => delivered.octets,
             true => ack.advanced.min(2 * ack.mss),
             false => ack.advanced,
@@ -315,6 +317,10 @@ impl Recovery {
             let arrived = if self.sack { delivered.octets } else { ack.mss.max(delivered.octets) };
             let progress = ack.advanced > 0 && self.flight.lost() == 0;
             self.window = prr.window(arrived, pipe, congestion.threshold(), ack.mss, progress);
+            if !self.sack && ack.advanced > 0 {
+                // The next hole is repaired whatever the window says (RFC 6582 section 3.2 step 3).
+                self.window = self.window.max(pipe + ack.mss);
+            }
             return;
         }
         // A window that was not used is not widened (RFC 7661): in slow start half of it is enough.

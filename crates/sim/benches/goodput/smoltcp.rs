@@ -110,7 +110,8 @@ fn theirs(now: Instant) -> time::Instant {
 impl Smoltcp {
     fn open(&mut self) {
         // A host needs the large buffer in its own direction only.
-        let [sending, receiving] = if self.sender { [self.buffers[0], 4096] } else { [4096, self.buffers[1]] };
+        let [sending, receiving] =
+            if self.sender { [self.buffers[0], 4096] } else { [4096, self.buffers[1]] };
         let mut socket =
             Socket::new(SocketBuffer::new(vec![0; receiving]), SocketBuffer::new(vec![0; sending]));
         socket.set_congestion_control(CongestionControl::Cubic);

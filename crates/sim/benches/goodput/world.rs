@@ -38,7 +38,7 @@ impl Text {
     const PERIOD: usize = 65_521;
 
     pub fn new() -> Self {
-        Self((0..2 * Self::PERIOD).map(|i| (i % Self::PERIOD * 197 >> 5) as u8).collect())
+        Self((0..2 * Self::PERIOD).map(|i| ((i % Self::PERIOD * 197) >> 5) as u8).collect())
     }
 
     /// Some of the text from `at` on: 64 KiB, or what is left of `octets`.

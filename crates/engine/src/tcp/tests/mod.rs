@@ -27,5 +27,6 @@ mod notation;
 mod pair;
 mod peer;
 mod random;
+mod repair;
 mod requirements;
 mod streams;

@@ -1,0 +1,191 @@
+//! Losses and their repair: what is sent again and when, what that costs, and what a repair for nothing
+//! gives back.
+
+use super::peer::{Kind, Peer, both};
+use alloc::format;
+use alloc::string::String;
+
+/// A connection that has sent `segments` full segments which are all on their way, the window wide open.
+struct Bulk {
+    p: Peer,
+    mss: u32,
+    /// Octets acknowledged.
+    acked: u32,
+}
+
+impl Bulk {
+    /// The peer has a window scale of 7 or, plain, one of 64 KiB.
+    fn new(v6: bool, kind: Kind) -> Self {
+        let mut p = Peer::established(v6, kind);
+        p.tcp().set_nodelay(true);
+        let mss = p.tcp().info().mss;
+        let mut bulk = Self { p, mss, acked: 0 };
+        bulk.p.pass(50);
+        bulk.p.send(120_000);
+        assert_eq!(bulk.sent_now(), 10);
+        bulk
+    }
+
+    /// How many segments go out now.
+    fn sent_now(&mut self) -> usize {
+        let from = self.p.sent.len();
+        self.p.out();
+        self.p.sent[from..].iter().filter(|sent| !sent.text().is_empty()).count()
+    }
+
+    /// The number of the first octet of a segment, relative to the ISS.
+    fn seq(&self, segment: u32) -> u32 {
+        1 + segment * self.mss
+    }
+
+    /// An ACK of all before `segment`, with the SACK block of these segments, its echo older than what
+    /// was heard last by `older` ms. What it sends.
+    fn on(&mut self, segment: u32, sack: Option<(u32, u32)>, older: u32) -> String {
+        self.acked = segment;
+        self.p.ack = i64::from(self.seq(segment));
+        let mut text = format!(". ecr=-{older}");
+        if let Some((from, to)) = sack {
+            text += &format!(" sack={}-{}", self.seq(from), self.seq(to));
+        }
+        let packet = self.p.packet(&text);
+        self.p.on_packet(&packet)
+    }
+
+    fn cwnd(&mut self) -> u32 {
+        self.p.tcp().info().cwnd / self.mss
+    }
+
+    fn again(&mut self) -> u64 {
+        self.p.tcp().info().retransmissions
+    }
+
+    /// A whole window is acknowledged, segment by segment, and the next goes out.
+    fn round(&mut self, segments: u32) {
+        self.p.run(20);
+        for segment in self.acked + 1..=self.acked + segments {
+            self.on(segment, None, 0);
+        }
+    }
+}
+
+/// RFC 3708: a DSACK for all that was sent again.
+#[test]
+fn a_repair_that_dsacks_show_to_be_in_vain_is_taken_back() {
+    both(|v6| {
+        let mut bulk = Bulk::new(v6, Kind::Full);
+        bulk.p.run(20);
+        for to in 3..=5 {
+            bulk.on(0, Some((2, to)), 0);
+        }
+        assert_eq!(bulk.again(), 1, "the first; the rest of what is lost follows the clock of ACKs");
+        bulk.p.run(20);
+        bulk.on(10, None, 0);
+        assert_eq!((bulk.cwnd(), bulk.again()), (7, 2));
+        bulk.on(10, Some((0, 1)), 0);
+        assert_eq!(bulk.cwnd(), 7, "one of two");
+        bulk.on(10, Some((1, 2)), 0);
+        assert!(bulk.cwnd() >= 10, "{}", bulk.cwnd());
+    });
+}
+
+/// RFC 3522: the first answer to a repair echoes a time before it.
+#[test]
+fn a_repair_that_an_echo_shows_to_be_in_vain_is_taken_back() {
+    both(|v6| {
+        let mut bulk = Bulk::new(v6, Kind::Full);
+        bulk.p.run(20);
+        for to in 2..=4 {
+            bulk.on(0, Some((1, to)), 20);
+        }
+        assert_eq!((bulk.again(), bulk.cwnd()), (1, 7));
+        bulk.on(4, None, 20);
+        assert!(bulk.cwnd() >= 10, "{}", bulk.cwnd());
+        // The path is known to reorder: three segments beyond a gap are no loss yet.
+        for to in 6..=9 {
+            bulk.on(4, Some((5, to)), 20);
+        }
+        assert_eq!(bulk.again(), 1);
+        bulk.p.run(30);
+        assert_eq!(bulk.again(), 2, "after the reordering window they are");
+    });
+}
+
+#[test]
+fn a_late_segment_among_lost_ones_takes_nothing_back() {
+    both(|v6| {
+        let mut bulk = Bulk::new(v6, Kind::Full);
+        bulk.p.run(20);
+        for to in 5..=8 {
+            bulk.on(0, Some((2, to)), 20);
+        }
+        assert_eq!((bulk.again(), bulk.cwnd()), (2, 7));
+        bulk.on(1, Some((2, 8)), 20);
+        assert_eq!(bulk.cwnd(), 7, "the second may be lost all the same");
+        bulk.on(10, None, 0);
+        assert_eq!(bulk.cwnd(), 7);
+    });
+}
+
+/// RFC 6675 section 6: what is repaired is waited for as long as anything that is sent.
+#[test]
+fn a_repair_restarts_the_timer() {
+    both(|v6| {
+        let mut bulk = Bulk::new(v6, Kind::Full);
+        let rto = bulk.p.tcp().info().rto.as_millis() as u64;
+        bulk.p.run(rto / 2);
+        for to in 2..=4 {
+            bulk.on(0, Some((1, to)), 0);
+        }
+        assert_eq!(bulk.again(), 1);
+        let late = bulk.p.tcp().info().rto.as_millis() as u64;
+        bulk.p.run(rto / 2 + 1);
+        assert_eq!((bulk.again(), bulk.cwnd()), (1, 7), "the timer of what was lost is over");
+        bulk.p.run(late - rto / 2);
+        assert_eq!(bulk.cwnd(), 1);
+    });
+}
+
+/// RFC 6582 section 4: without SACK a partial ACK repairs one segment, and where many are lost the timer
+/// must not wait for all of them.
+#[test]
+fn without_sack_many_losses_are_left_to_the_timer() {
+    both(|v6| {
+        let mut bulk = Bulk::new(v6, Kind::Plain);
+        bulk.p.run(20);
+        for _ in 0..3 {
+            bulk.on(0, None, 0);
+        }
+        assert_eq!(bulk.again(), 1);
+        let rto = bulk.p.tcp().info().rto.as_millis() as u64;
+        for segment in 1..=3 {
+            bulk.p.run(rto / 3 + 1);
+            bulk.on(segment, None, 0);
+        }
+        assert_eq!(bulk.again(), 4, "one at a time");
+        bulk.p.run(rto / 3 + 1);
+        assert_eq!(bulk.cwnd(), 1, "a timeout, one RTO after the first partial ACK");
+    });
+}
+
+/// RFC 6582 section 3.2 step 3: the ACK that ends a repair lets no whole window go at once.
+#[test]
+fn the_end_of_a_repair_is_no_burst() {
+    both(|v6| {
+        let mut bulk = Bulk::new(v6, Kind::Full);
+        bulk.round(10);
+        bulk.round(20);
+        assert_eq!(bulk.cwnd(), 40);
+        bulk.p.run(20);
+        for to in 51..=70 {
+            bulk.on(30, Some((50, to)), 0);
+        }
+        bulk.p.send(120_000);
+        bulk.p.run(20);
+        let all = 30 + bulk.p.tcp().info().unacked as u32 / bulk.mss;
+        let from = bulk.p.sent.len();
+        bulk.on(all, None, 0);
+        let burst = bulk.p.sent.len() - from;
+        let window = bulk.p.tcp().info().ssthresh / bulk.mss;
+        assert_eq!((window, burst), (28, 14));
+    });
+}
