@@ -166,7 +166,9 @@ pub fn main(args: ServeArgs) -> ExitCode {
 type Device = Arc<Mutex<Tun>>;
 type Writer = Arc<Mutex<PcapngWriter<File>>>;
 
-fn run(args: ServeArgs) -> anyhow::Result<()> {
+fn run(mut args: ServeArgs) -> anyhow::Result<()> {
+    args.listen.sort_unstable();
+    args.listen.dedup();
     ensure!(args.listen.iter().all(|port| *port > 0), "port 0 is no port: choose from 1 to 65535");
     let ready = args.ready_fd.map(take_descriptor).transpose()?;
     let writer = args.write.as_ref().map(|path| {
@@ -185,7 +187,7 @@ fn run(args: ServeArgs) -> anyhow::Result<()> {
         let mut writer = writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         writer.flush();
         if let Some(error) = writer.error() {
-            bail!("the capture lacks {} packets: {error}", writer.unwritten());
+            bail!(crate::run::incomplete(writer.unwritten(), &error));
         }
     }
     result

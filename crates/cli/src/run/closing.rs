@@ -57,6 +57,11 @@ impl Connections {
         Live { counts, ledgers: self.ledgers.clone(), closing: self.closing.subscribe() }
     }
 
+    /// How many there are whose end is waited for.
+    pub fn waited_for(&self) -> usize {
+        self.connections.get()
+    }
+
     /// Waits until none is left, or nothing moves any more.
     pub async fn drain(&self) {
         let (mut moved, mut since) = (0, Instant::now());

@@ -81,7 +81,10 @@ impl FlowAccount {
         match self.verdict.borrow().as_ref()? {
             Verdict::Ours(error, from, _) => Some((*error, *from)),
             Verdict::Failed(failure) => match failure.said {
-                Said::Icmp(error, from) => Some((error, from)),
+                Said::Icmp(error, from) if error.v6 == v6 => {
+                    Some((error, from.filter(|from| from.is_ipv6() == v6)))
+                }
+                // A resolver may be asked over the other family than the program asked over.
                 _ => Some((failure.as_icmp(v6), None)),
             },
         }

@@ -16,7 +16,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use lastack::device::Device;
@@ -31,7 +31,7 @@ use dns::Resolvers;
 use plan::Plan;
 
 use crate::namespace::{Guest, LaunchError, Launched, Signals, exit_as};
-use crate::report::{Exit, Reporter};
+use crate::report::{Destination, Exit, Reporter};
 
 /// Exit status of a failure of ours, bad options included.
 pub const OURS: u8 = 125;
@@ -116,6 +116,7 @@ async fn attend(
     let status = guest.wait(signals).await.context("cannot wait for the program")?;
     tokio::select! {
         () = run.live.drain() => {}
+        () = explain_the_wait(run) => {}
         // Whoever interrupts has no more patience.
         _ = signals.another() => {}
     }
@@ -126,6 +127,25 @@ async fn attend(
         finish(run, &writer);
     }
     Ok(status)
+}
+
+/// Says why nothing seems to happen after the program's end. Never ends.
+async fn explain_the_wait(run: &Run) {
+    tokio::time::sleep(UNEXPLAINED).await;
+    let left = run.live.waited_for();
+    // Where the report is JSON lines, there is nothing but those.
+    let heard = match run.plan.report.to {
+        Destination::Nowhere => false,
+        Destination::StandardError => !run.plan.report.json,
+        Destination::File(_) => true,
+    };
+    if left > 0 && heard {
+        anstream::eprintln!(
+            "lastack: the program has ended; {left} of its connections still have octets that the remote does not \
+             take. They are kept for it up to a minute; Ctrl-C gives them up."
+        );
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Relays what the program sends, in tasks of their own.
@@ -172,7 +192,18 @@ fn finish(run: &Run, writer: &Writer) {
     writer.flush();
     if let Some(error) = writer.error() {
         let missing = writer.unwritten();
-        run.report.warn(format!("the capture lacks {missing} packets: {error}"));
+        run.report.warn(incomplete(missing, &error));
+    }
+}
+
+/// How long a wait after the program's end goes without a word.
+const UNEXPLAINED: Duration = Duration::from_secs(2);
+
+/// What is said of a capture that could not be written to its end.
+pub fn incomplete(missing: u64, error: &dyn std::fmt::Display) -> String {
+    match missing {
+        0 => format!("the capture is cut off at its end: {error}"),
+        _ => format!("the capture lacks {missing} packets and is cut off at its end: {error}"),
     }
 }
 

@@ -92,14 +92,20 @@ impl Plan {
         } else {
             args.dns.iter().map(|&address| (address, 53).into()).collect()
         };
-        let to = match args.output {
+        let output = args.output;
+        let to = match output.clone() {
             _ if args.quiet => report::Destination::Nowhere,
             Some(file) => report::Destination::File(file),
             None => report::Destination::StandardError,
         };
-        if let Some(capture) = &args.write {
-            ensure!(capture.as_os_str() != "-", "-w -: standard output is the program's; name a file");
+        for (option, file) in [("-w", &args.write), ("-o", &output)] {
+            let taken = file.as_ref().is_some_and(|file| file.as_os_str() == "-");
+            ensure!(!taken, "{option} -: standard output is the program's; name a file");
         }
+        ensure!(
+            args.write.is_none() || args.write != output,
+            "-w and -o name the same file: the capture and the report need one each"
+        );
         let report =
             report::Settings { to, json: args.json, all: args.verbose, summary_only: args.summary_only };
         Ok(Self {

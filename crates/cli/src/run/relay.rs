@@ -161,6 +161,10 @@ impl<'a> Relay<'a> {
                 }
                 Ok(Some(octets)) => add(&self.ledger.to_remote, octets),
                 Ok(None) => {
+                    // A reset whose error another call was told shows as an end.
+                    if let Some(end) = self.program.end().filter(|end| end.cause != Cause::Orderly) {
+                        return Err(Over::Program(Box::new(end)));
+                    }
                     // It fails on a connection that was reset; the watch knows.
                     let _reset = socket2::SockRef::from(self.host).shutdown(std::net::Shutdown::Write);
                     self.ledger.fin(Side::Program);

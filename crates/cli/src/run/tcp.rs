@@ -98,11 +98,13 @@ fn pass_on(run: &Run, syn: InterceptedTcp, account: &Account, failure: &Failure)
     match failure.said {
         Said::Reset => syn.refuse(),
         Said::Nothing => syn.ignore(),
-        Said::Icmp(error, from) => {
+        Said::Icmp(error, from) if error.v6 == v6 => {
             let speaker = run.plan.speaker(syn.local_addr(), from);
             syn.unreachable(error, speaker.or(gateway));
         }
-        Said::NoRoute | Said::Forbidden | Said::Host => syn.unreachable(failure.as_icmp(v6), gateway),
+        Said::Icmp(..) | Said::NoRoute | Said::Forbidden | Said::Host => {
+            syn.unreachable(failure.as_icmp(v6), gateway)
+        }
     }
 }
 

@@ -155,7 +155,8 @@ impl Flows {
 
     /// Tells the program what is known of the flow.
     fn answer(&self, flow: &Flow, datagram: &Datagram) {
-        let v6 = flow.key.1.is_ipv6();
+        // The program's family; the host's may be another, when a resolver is asked.
+        let v6 = datagram.local.is_ipv6();
         let Some((error, from)) = flow.account.verdict(v6) else { return };
         let from = from.or(match error == IcmpError::port_unreachable(v6) {
             // As from the destination itself.
@@ -225,7 +226,9 @@ impl Flows {
                     return;
                 }
                 flow.account.failed(&failure);
-                if let Said::Icmp(error, from) = failure.said {
+                if let Said::Icmp(_, from) = failure.said {
+                    // A resolver may be asked over the other family than the program asked over.
+                    let error = failure.as_icmp(remote.is_ipv6());
                     let datagram = Datagram { local: remote, remote: program, payload: queued.payload };
                     self.reject(&datagram, error, self.run.plan.speaker(remote, from));
                 }

@@ -164,6 +164,35 @@ fn the_servers_see_the_programs_close_with_unread_octets() {
     }
 }
 
+/// The server writes and reads at once when the program goes: the reset reaches one of the two, whichever asks
+/// first, and never as an end of the stream to one and a broken pipe to the other.
+#[test]
+fn an_abort_against_octets_in_flight_is_never_an_end() {
+    if !ready() {
+        return;
+    }
+    let server = Server::new("127.0.0.1", 6, |stream: TcpStream| {
+        let mut writer = stream.try_clone().unwrap();
+        let writing = std::thread::spawn(move || {
+            loop {
+                if let Err(error) = writer.write_all(&[7; 65_536]) {
+                    return error.kind();
+                }
+            }
+        });
+        let mut reader = stream;
+        let read = read_to_end(&mut reader).1;
+        (read, writing.join().unwrap())
+    });
+    for _ in 0..6 {
+        relayed("close_unread", "10.0.2.2", server.port(), &[]);
+    }
+    for (read, written) in server.join() {
+        let told = read == Some(ErrorKind::ConnectionReset) || written == ErrorKind::ConnectionReset;
+        assert!(told, "the reader saw {read:?}, the writer {written:?}");
+    }
+}
+
 #[test]
 fn what_was_sent_before_the_programs_end_still_arrives() {
     if !ready() {

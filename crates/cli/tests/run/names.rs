@@ -73,3 +73,16 @@ fn a_resolver_that_refuses_is_passed_over() {
         assert_eq!(ask("127.0.0.1", "-D ::1 -D 127.0.0.1"), ANSWERS);
     }
 }
+
+/// A refusal reaches the program over the family it asked over, whichever the resolver was asked over.
+#[test]
+fn a_refusing_resolver_is_not_waited_for() {
+    if ready() && have("unshare") && have("ip") {
+        let question = "import socket, time\nt = time.monotonic()\ntry: socket.getaddrinfo('a.example', 80)\n\
+                        except socket.gaierror: print('at once' if time.monotonic() - t < 4 else 'late')";
+        let script = format!("ip link set lo up; {LASTACK} run -q -D 127.0.0.1 -- python3 -c \"$0\"");
+        let mut command = Command::new("unshare");
+        let output = finish(command.args(["--map-root-user", "--net", "sh", "-c", &script, question]));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "at once\n", "{output:?}");
+    }
+}
