@@ -94,23 +94,33 @@ impl TcpHeader {
     /// If the segment is shorter than a header, or its data offset is below 5 or past its end (N3).
     #[inline]
     pub fn parse(segment: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+        let mut header = Self::default();
+        let text = header.read(segment)?;
+        Ok((header, text))
+    }
+
+    /// Takes a segment apart as [`TcpHeader::parse`] does, in place: a header that is moved as soon as it was written
+    /// waits until it has left the store buffer. Returns the text.
+    ///
+    /// # Errors
+    /// As [`TcpHeader::parse`]; the header is then as it was.
+    #[inline]
+    pub fn read<'a>(&mut self, segment: &'a [u8]) -> Result<&'a [u8], Malformed> {
         let b: &[u8; HEADER] = segment.first_chunk().ok_or(Malformed::Truncated)?;
         let len = usize::from(b[12] >> 4) * 4;
         if len < HEADER || len > segment.len() {
             return Err(Malformed::HeaderLength);
         }
         let (header, text) = segment.split_at(len);
-        let header = Self {
-            src_port: u16::from_be_bytes([b[0], b[1]]),
-            dst_port: u16::from_be_bytes([b[2], b[3]]),
-            seq: u32::from_be_bytes([b[4], b[5], b[6], b[7]]),
-            ack: u32::from_be_bytes([b[8], b[9], b[10], b[11]]),
-            flags: TcpFlags::from_bits_truncate(u16::from_be_bytes([b[12], b[13]])),
-            window: u16::from_be_bytes([b[14], b[15]]),
-            urgent: u16::from_be_bytes([b[18], b[19]]),
-            options: TcpOptions::parse(&header[HEADER..]),
-        };
-        Ok((header, text))
+        self.src_port = u16::from_be_bytes([b[0], b[1]]);
+        self.dst_port = u16::from_be_bytes([b[2], b[3]]);
+        self.seq = u32::from_be_bytes([b[4], b[5], b[6], b[7]]);
+        self.ack = u32::from_be_bytes([b[8], b[9], b[10], b[11]]);
+        self.flags = TcpFlags::from_bits_truncate(u16::from_be_bytes([b[12], b[13]]));
+        self.window = u16::from_be_bytes([b[14], b[15]]);
+        self.urgent = u16::from_be_bytes([b[18], b[19]]);
+        self.options.read(&header[HEADER..]);
+        Ok(text)
     }
 
     /// Octets that `emit` appends: 20, and the options with their padding.

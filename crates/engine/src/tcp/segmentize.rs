@@ -9,7 +9,7 @@ use crate::shared::Shared;
 use crate::{Instant, Rule, Transmit};
 use alloc::vec::Vec;
 use lastack_wire::reset_reason;
-use lastack_wire::tcp::{SackBlocks, TcpFlags, TcpHeader, TcpOptions, Timestamps};
+use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
 /// SACK blocks that fit beside a timestamp.
 const SACK_BLOCKS: [usize; 2] = [4, 3];
@@ -211,14 +211,8 @@ impl Connection {
         packet: &mut Vec<u8>,
     ) -> Transmit {
         let window = self.rcv.announce(&self.incoming, self.mss);
-        let options = self.options(now, plan);
-        let text = match plan.len {
-            0 => [declared, &[]],
-            len => self.outgoing.slices((plan.seq - self.snd.una) as usize, len as usize),
-        };
         let (ecn, codepoint) = self.marks.stamp(plan.len > 0 && plan.seq == self.snd.nxt);
-        let size = (plan.len > self.mss).then_some(self.mss as u16);
-        let tcp = TcpHeader {
+        let mut tcp = TcpHeader {
             src_port: self.flow.local.port(),
             dst_port: self.flow.remote.port(),
             seq: plan.seq.0,
@@ -226,25 +220,30 @@ impl Connection {
             flags: plan.flags | ecn,
             window,
             urgent: 0,
-            options,
+            options: TcpOptions::default(),
         };
+        self.write_options(now, plan, &mut tcp.options);
+        let text = match plan.len {
+            0 => [declared, &[]],
+            len => self.outgoing.slices((plan.seq - self.snd.una) as usize, len as usize),
+        };
+        let size = (plan.len > self.mss).then_some(self.mss as u16);
         let dscp = self.settings.dscp;
         Outgoing { flow: &self.flow, tcp: &tcp, text, segment_size: size, dscp, codepoint, rule: plan.rule }
             .emit(&shared.config, packet)
     }
 
-    fn options(&mut self, now: Instant, plan: Plan) -> TcpOptions {
-        let timestamps = self
-            .negotiated
-            .timestamps
-            .then(|| Timestamps { val: options::timestamp(now, self.ts_offset), ecr: self.rcv.ts_recent });
+    /// Fills in the options of a segment, which has none yet.
+    fn write_options(&mut self, now: Instant, plan: Plan, options: &mut TcpOptions) {
+        let timestamps = self.negotiated.timestamps;
+        if timestamps {
+            let val = options::timestamp(now, self.ts_offset);
+            options.timestamps = Some(Timestamps { val, ecr: self.rcv.ts_recent });
+        }
         let tells = !self.incoming.early().is_empty() || self.rcv.duplicate.is_some();
-        let sack = if self.negotiated.sack && plan.len == 0 && tells {
-            self.rcv.sack_blocks(&self.incoming, SACK_BLOCKS[usize::from(timestamps.is_some())])
-        } else {
-            SackBlocks::new()
-        };
-        TcpOptions { timestamps, sack, ..TcpOptions::default() }
+        if self.negotiated.sack && plan.len == 0 && tells {
+            options.sack = self.rcv.sack_blocks(&self.incoming, SACK_BLOCKS[usize::from(timestamps)]);
+        }
     }
 
     /// Books what was just sent: debts paid, SND.NXT, timers.

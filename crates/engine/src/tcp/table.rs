@@ -133,15 +133,15 @@ impl TcpTable {
             shared.counters.tcp_in_errors += 1;
             return Verdict::Dropped(Rule::N2.into());
         }
-        let parsed = TcpHeader::parse(segment);
-        let Ok((tcp, text)) = &parsed else {
+        let mut tcp = TcpHeader::default();
+        let Ok(text) = tcp.read(segment) else {
             shared.counters.tcp_in_errors += 1;
             return Verdict::Dropped(Rule::N3.into());
         };
         if tcp.options.signed {
             return Verdict::Dropped(Rule::N7.into());
         }
-        self.demultiplex(shared, now, &Arrival { ip, tcp, text })
+        self.demultiplex(shared, now, &Arrival { ip, tcp: &tcp, text })
     }
 
     fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {

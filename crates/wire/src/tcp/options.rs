@@ -79,38 +79,35 @@ impl TcpOptions {
     /// Reads what stands behind the fixed header. An option of the wrong length is as if absent; one that has no
     /// length, or reaches past the end, ends the reading.
     #[inline]
-    pub(super) fn parse(bytes: &[u8]) -> Self {
+    pub(super) fn read(&mut self, bytes: &[u8]) {
+        *self = Self::default();
         match *bytes {
-            [] => Self::default(),
+            [] => {}
             // What nearly every segment of an established connection has (RFC 7323 appendix A).
-            [NOP, NOP, TIMESTAMPS, 10, a, b, c, d, e, f, g, h] => Self {
-                timestamps: Some(Timestamps {
-                    val: u32::from_be_bytes([a, b, c, d]),
-                    ecr: u32::from_be_bytes([e, f, g, h]),
-                }),
-                ..Self::default()
-            },
-            _ => Self::parse_any(bytes),
+            [NOP, NOP, TIMESTAMPS, 10, a, b, c, d, e, f, g, h] => {
+                let (val, ecr) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+                self.timestamps = Some(Timestamps { val, ecr });
+            }
+            _ => self.read_any(bytes),
         }
     }
 
-    fn parse_any(mut bytes: &[u8]) -> Self {
-        let mut options = Self::default();
+    fn read_any(&mut self, mut bytes: &[u8]) {
         loop {
             match *bytes {
-                [] | [END, ..] => return options,
+                [] | [END, ..] => return,
                 [NOP, ref rest @ ..] => bytes = rest,
                 [kind, len, ..] if len >= 2 && usize::from(len) <= bytes.len() => {
                     let (option, rest) = bytes.split_at(usize::from(len));
-                    options.read(kind, &option[2..]);
+                    self.read_one(kind, &option[2..]);
                     bytes = rest;
                 }
-                _ => return options,
+                _ => return,
             }
         }
     }
 
-    fn read(&mut self, kind: u8, data: &[u8]) {
+    fn read_one(&mut self, kind: u8, data: &[u8]) {
         match (kind, data) {
             (MSS, &[a, b]) => self.mss = Some(u16::from_be_bytes([a, b])),
             (WINDOW_SCALE, &[shift]) => self.window_scale = Some(shift),
