@@ -46,6 +46,8 @@ macro_rules! scripts {
 
 scripts! {
     accept_blocking
+    ack_of_new_text_takes_the_timer_along
+    calls_on_a_new_socket
     close_unread_rst
     connect_refused_blocking
     connect_refused_nonblocking
@@ -67,7 +69,10 @@ scripts! {
     fin_behind_a_gap
     fin_with_text
     h01_restarted_peer_connects
+    h02_restarted_peer_answers_text
     h06_keepalive_finds_a_restarted_peer
+    h08_answered_keepalives
+    h14_syn_in_close_wait
     half_close_and_data
     half_open_peer_lost_state
     half_open_we_lost_state
@@ -82,8 +87,13 @@ scripts! {
     k_refused_by_icmpv6
     keepalive_timeout
     linger0_abort
+    linger0_abort_of_a_silent_peer
+    maxseg_client
+    maxseg_server
     messages
     msg_more
+    mss_missing
+    mss_tiny
     nagle
     nodelay
     nodelay_lets_waiting_text_go
@@ -105,6 +115,7 @@ scripts! {
     r14_reset_in_fin_wait_2
     r15_reset_in_close_wait
     r19_reset_before_accept
+    recv_flags
     retransmission_backs_off
     rst_in_window_challenge_ack
     s01_syn_closed_port
@@ -127,12 +138,14 @@ scripts! {
     s31_same_syn_in_syn_received
     s33_outside_the_window_in_syn_received
     s34_no_ack_in_syn_received
+    s35_syn_ack_in_syn_received
     s36_syn_ack_retries
     s38_listener_closed_in_syn_received
     s50_challenges_are_limited
     s50_syn_in_established
     s51_outside_the_window
     s52_ack_of_what_was_not_sent
+    s53_ack_too_old
     s54_no_ack_in_established
     s55_old_timestamp
     s56_no_timestamp
@@ -157,12 +170,16 @@ scripts! {
     s92_retransmission_limit
     s93_user_timeout
     s94_syn_retries
+    s96_fin_in_fin_wait_2
     s96_fin_wait_2_limit
+    send_buffer
+    shutdown_before_text_is_sent
     simultaneous_close
     syn_sent_again_and_answered
     syn_to_closed_port
     tail_loss_probe
     tcp_info
+    tcp_info_in_recovery
     time_wait_ends
     udp_closed_port
     udp_closed_port_v6

@@ -1,5 +1,6 @@
 //! Values of the user's side of TCP.
 
+use crate::Instant;
 use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -192,6 +193,20 @@ impl Default for Keepalive {
     }
 }
 
+/// What congestion control is doing, named as Linux's `tcpi_ca_state`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Repair {
+    /// Nothing is wrong.
+    #[default]
+    Open,
+    /// Something has arrived beyond a gap, which may be reordering.
+    Disorder,
+    /// A loss is being repaired.
+    Recovery,
+    /// The retransmission timer has expired.
+    Loss,
+}
+
 /// A look at a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -202,6 +217,8 @@ pub struct TcpInfo {
     pub mss: u32,
     /// Congestion window, octets.
     pub cwnd: u32,
+    /// Octets that may be in flight: the congestion window, or what a repair makes of it.
+    pub flight_limit: u32,
     /// Slow start threshold, octets.
     pub ssthresh: u32,
     /// SND.WND, octets.
@@ -220,6 +237,16 @@ pub struct TcpInfo {
     pub unread: usize,
     /// Octets received beyond a gap.
     pub early: usize,
+    /// Octets in flight that the peer has beyond a gap.
+    pub sacked: u32,
+    /// Octets taken for lost and not sent again yet.
+    pub lost: u32,
+    /// What congestion control is doing.
+    pub repair: Repair,
+    /// Retransmission timeouts in a row.
+    pub backoffs: u32,
+    /// When text last arrived.
+    pub last_text: Option<Instant>,
     /// Segments sent again.
     pub retransmissions: u64,
     /// Octets of text sent, without what was sent again.

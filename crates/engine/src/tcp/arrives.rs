@@ -234,8 +234,8 @@ impl Connection {
         let most_quick = shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * self.mss)).max(2));
         self.promptness.text_arrived(now, rto, most_quick);
         // A filled gap, or what may be its repair, is acknowledged at once (RFC 5681 section 4.2), as
-        // is every second full segment (RFC 9293 SHLD-19).
-        if gap || self.promptness.is_quick() || self.rcv.unacked >= 2 * self.mss {
+        // is more than one full segment (SHLD-18: every second one, whatever the size of that).
+        if gap || self.promptness.is_quick() || self.rcv.unacked > self.mss {
             self.owed.ack = true;
         } else if !self.timers.is_running(Timer::DelayedAck) {
             self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);

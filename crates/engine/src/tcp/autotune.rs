@@ -52,6 +52,9 @@ impl Connection {
     /// Room for text of the user: twice the congestion window, so that there is always something to
     /// send, and at least what a connection starts with.
     pub(super) fn send_room(&self, config: &TcpConfig) -> usize {
+        if let Some(limit) = self.settings.send_buffer {
+            return limit.min(config.send_buffer).saturating_sub(self.outgoing.len());
+        }
         let wanted = (2 * self.congestion.window() as usize).max(INITIAL);
         let rtt = self.rtt.srtt().unwrap_or_default();
         let limit = wanted.min(useful(rtt)).min(config.send_buffer);

@@ -15,6 +15,9 @@ const WORST_ACK_DELAY: Duration = Duration::from_millis(200);
 /// The packet that passes everywhere (RFC 4821 section 7.2, RFC 8200 section 5).
 const BLACK_HOLE_MTU: [usize; 2] = [1064, 1280];
 
+/// What is added to two round trips if several segments are in flight: clocks are no finer.
+const LEAST_PROBE_DELAY: Duration = Duration::from_millis(2);
+
 impl Connection {
     /// Starts the timers that the settings and the state ask for and that do not run. Calls of the
     /// user, which know no time, change the settings; this follows.
@@ -132,7 +135,7 @@ impl Connection {
     pub(super) fn arm_tail_probe(&mut self, shared: &Shared, now: Instant) {
         let Some(srtt) = self.rtt.srtt().filter(|_| self.recovery.may_probe()) else { return };
         let alone = self.recovery.flight.pipe() <= self.mss;
-        let pto = srtt * 2 + if alone { WORST_ACK_DELAY } else { Duration::ZERO };
+        let pto = srtt * 2 + if alone { WORST_ACK_DELAY } else { LEAST_PROBE_DELAY };
         // At the time of the timeout at the latest: then it goes in its place.
         self.timers.set(Timer::TailProbe, now + pto.min(self.rtt.rto(&shared.config.tcp)));
     }

@@ -222,7 +222,8 @@ impl Handshake {
         let answering = (self.phase == Phase::SynReceived).then_some(&self.peer);
         let ecr = self.peer.timestamps.map_or(0, |t| t.val);
         let timestamps = Timestamps { val: options::timestamp(now, self.ts_offset), ecr };
-        let offer = options::offer(shared, self.flow.remote.ip(), answering, timestamps);
+        let mut offer = options::offer(shared, self.flow.remote.ip(), answering, timestamps);
+        offer.mss = offer.mss.map(|mss| mss.min(self.max_segment()));
         let syn = flags.contains(TcpFlags::SYN);
         let plain = TcpOptions { timestamps: offer.timestamps, ..TcpOptions::default() };
         TcpHeader {
@@ -235,6 +236,11 @@ impl Handshake {
             urgent: 0,
             options: if syn { offer } else { plain },
         }
+    }
+
+    /// What the user allows.
+    fn max_segment(&self) -> u16 {
+        self.settings.max_segment.unwrap_or(u16::MAX)
     }
 
     /// The header of the answer "refused" to a SYN that the embedder held (X1): as S1.
@@ -306,7 +312,8 @@ impl Handshake {
     /// it, if that was a SYN|ACK.
     pub fn establish(&mut self, shared: &Shared, now: Instant) -> Connection {
         let config = &shared.config;
-        let negotiated = options::negotiate(config, self.flow.remote.ip(), &self.peer);
+        let mut negotiated = options::negotiate(config, self.flow.remote.ip(), &self.peer);
+        negotiated.peer_mss = negotiated.peer_mss.min(self.max_segment());
         let una = self.iss + 1;
         let wl1 = self.irs;
         let snd = Snd {

@@ -18,6 +18,8 @@ pub(crate) struct Listener {
     pub queue: VecDeque<ConnId>,
     /// Whether somebody waits for the next one, and is to be told.
     pub waiting: bool,
+    /// Most text in a segment of its connections.
+    pub max_segment: Option<u16>,
 }
 
 impl Listener {
@@ -44,7 +46,13 @@ impl Listeners {
         if ids.iter().any(|id| overlap(self.all[*id].local.ip(), local.ip())) {
             return Err(BindError::InUse);
         }
-        let id = self.all.insert(Listener { local, backlog, queue: VecDeque::new(), waiting: true });
+        let id = self.all.insert(Listener {
+            local,
+            backlog,
+            queue: VecDeque::new(),
+            waiting: true,
+            max_segment: None,
+        });
         ids.push(id);
         Ok(id)
     }

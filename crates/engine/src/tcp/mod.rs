@@ -43,7 +43,9 @@ mod time_wait;
 mod timers;
 mod user;
 
-pub use api::{Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, TcpError, TcpInfo, TcpState};
+pub use api::{
+    Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Repair, TcpError, TcpInfo, TcpState,
+};
 pub use congestion::Algorithm;
 pub use ecn::Ecn;
 pub(crate) use reset::ResetLimit;

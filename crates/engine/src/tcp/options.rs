@@ -9,7 +9,7 @@ use lastack_wire::tcp::{TcpOptions, Timestamps};
 const DEFAULT_MSS: [u16; 2] = [536, 1220];
 
 /// A smaller MSS than this is taken for this: it would turn text into headers (CVE-2019-11479).
-const LEAST_MSS: u16 = 88;
+pub(crate) const LEAST_MSS: u16 = 88;
 
 /// Greatest shift of a window (RFC 7323 section 2.3).
 const MOST_SHIFT: u8 = 14;

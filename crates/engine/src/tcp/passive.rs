@@ -3,6 +3,7 @@
 
 use super::connection::Ending;
 use super::handshake::{Handshake, Phase};
+use super::options::LEAST_MSS;
 use super::segment::Arrival;
 use super::table::{Socket, TcpTable};
 use super::{Answer, BindError, ConnId, ListenerId, cookies, reset};
@@ -50,6 +51,14 @@ impl Stack {
         let next = listener.queue.pop_front();
         listener.waiting = next.is_none();
         next
+    }
+
+    /// Bounds the text in a segment of a listener's later connections, either way (`TCP_MAXSEG`). Those
+    /// that come by a SYN cookie are not bounded.
+    pub fn tcp_set_listener_max_segment(&mut self, id: ListenerId, octets: Option<u16>) {
+        if let Some(listener) = self.tcp.listeners.get_mut(id) {
+            listener.max_segment = octets.map(|octets| octets.max(LEAST_MSS));
+        }
     }
 
     /// How many connections wait at a listener to be accepted.
@@ -107,8 +116,10 @@ impl TcpTable {
             return Verdict::Dropped(Rule::S18.into());
         }
         let id = self.receive_syn(shared, now, seg, iss_after);
+        let max_segment = self.listeners.get(listener).and_then(|listener| listener.max_segment);
         if let Socket::Opening(handshake) = self.socket_mut(id) {
             handshake.listener = Some(listener);
+            handshake.settings.max_segment = max_segment;
             handshake.owes_syn = true;
         }
         Verdict::Accepted

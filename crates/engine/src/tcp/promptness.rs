@@ -36,6 +36,11 @@ impl Promptness {
         self.quick = self.quick.saturating_sub(1);
     }
 
+    /// When text last arrived.
+    pub fn last_text(&self) -> Option<Instant> {
+        self.last_text
+    }
+
     /// Whether an ACK goes at once.
     pub fn is_quick(&self) -> bool {
         self.quick > 0 && !self.interactive

@@ -2,6 +2,7 @@
 //! SACK (RFC 6582), PRR (RFC 6937), limited transmit (RFC 3042), and the detection of repairs that were
 //! in vain: by timestamps (Eifel, RFC 3522) and by DSACK (RFC 3708).
 
+use super::Repair;
 use super::congestion::{Acked, Congestion, Control, INITIAL_SEGMENTS};
 use super::flight::{Delivered, Flight};
 use super::prr::Prr;
@@ -115,6 +116,16 @@ impl Recovery {
 
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)
+    }
+
+    /// What is to be told of it.
+    pub fn repair(&self) -> Repair {
+        match self.phase {
+            Phase::Open if self.duplicates > 0 || self.flight.sacked() > 0 => Repair::Disorder,
+            Phase::Open => Repair::Open,
+            Phase::Recovery(..) => Repair::Recovery,
+            Phase::Loss(_) => Repair::Loss,
+        }
     }
 
     /// How much may be in flight.

@@ -167,7 +167,9 @@ impl Connection {
         let len = available.min(room).min(longest);
         if len == available {
             let last = len % self.mss;
-            let idle = self.snd.una == self.snd.nxt;
+            // Minshall's form of the Nagle algorithm, as in Linux: a small segment waits for another
+            // small one only, so the end of a long text does not wait for an ACK that is held back.
+            let idle = !self.small.after(self.snd.una) || self.small.after(self.snd.nxt);
             let held = self.settings.cork || self.owed.more;
             let goes = !held && (self.settings.nodelay || idle);
             if last == 0 || fin || goes || self.owed.force {
@@ -267,6 +269,9 @@ impl Connection {
             self.recovery.flight.sent_again(plan.seq, octets, now);
         } else {
             self.recovery.flight.push(plan.seq, octets, now);
+            if !plan.len.is_multiple_of(self.mss) {
+                self.small = plan.seq + plan.len;
+            }
             if plan.len > 0 {
                 self.promptness.text_sent(now, shared.config.tcp.ack_delay);
             }

@@ -15,6 +15,10 @@ pub(crate) struct Settings {
     pub nodelay: bool,
     pub cork: bool,
     pub deaf: bool,
+    /// Most text in a segment, either way (`TCP_MAXSEG`).
+    pub max_segment: Option<u16>,
+    /// Room for text to send, instead of what the path asks for.
+    pub send_buffer: Option<usize>,
     pub linger: Option<Duration>,
     pub keepalive: Option<Keepalive>,
     pub user_timeout: Option<Duration>,
@@ -28,6 +32,8 @@ impl Settings {
             nodelay: config.nodelay,
             cork: false,
             deaf: false,
+            max_segment: None,
+            send_buffer: None,
             linger: None,
             keepalive: None,
             user_timeout: None,

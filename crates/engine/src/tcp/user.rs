@@ -3,10 +3,11 @@
 
 use super::connection::{Connection, Ending};
 use super::handshake::{Handshake, Phase};
+use super::options::LEAST_MSS;
 use super::reset;
 use super::settings::{MOST_DSCP, Settings};
 use super::table::{Socket, TcpTable};
-use super::{ConnId, Keepalive, TcpError, TcpInfo, TcpState};
+use super::{ConnId, Keepalive, Repair, TcpError, TcpInfo, TcpState};
 use crate::config::TcpConfig;
 use crate::end::{Cause, End, FourTuple, Party};
 use crate::shared::Shared;
@@ -97,6 +98,7 @@ impl Tcp<'_> {
             state: self.state(),
             mss: 0,
             cwnd: 0,
+            flight_limit: 0,
             ssthresh: 0,
             snd_wnd: 0,
             rcv_wnd: 0,
@@ -106,6 +108,11 @@ impl Tcp<'_> {
             unacked: 0,
             unread: 0,
             early: 0,
+            sacked: 0,
+            lost: 0,
+            repair: Repair::Open,
+            backoffs: 0,
+            last_text: None,
             retransmissions: 0,
             octets_sent: 0,
             octets_received: 0,
@@ -397,6 +404,17 @@ impl Tcp<'_> {
     /// See [`set_cork`](Self::set_cork).
     pub fn cork(&self) -> bool {
         self.settings().cork
+    }
+
+    /// `TCP_MAXSEG`: the most text in a segment, either way, where the SYNs have not settled it yet.
+    pub fn set_max_segment(&mut self, octets: Option<u16>) {
+        self.set(|settings| settings.max_segment = octets.map(|octets| octets.max(LEAST_MSS)));
+    }
+
+    /// `SO_SNDBUF`: how much text may wait, sent or not, up to the stack's own limit; `None`: as much as
+    /// the path can use.
+    pub fn set_send_buffer(&mut self, octets: Option<usize>) {
+        self.set(|settings| settings.send_buffer = octets);
     }
 
     /// `SO_KEEPALIVE` and its times, which are a millisecond at least; `None`: off.

@@ -5,7 +5,7 @@ mod evaluate;
 pub use evaluate::{Failure, Variables};
 
 use super::host::Host;
-use lastack_engine::{TcpInfo, TcpState};
+use lastack_engine::{Repair, TcpInfo, TcpState};
 
 /// The number of a state in Linux.
 fn state_number(state: TcpState) -> i64 {
@@ -49,6 +49,16 @@ const CONSTANTS: [(&str, i64); 21] = [
     ("TCPI_OPT_ECN_SEEN", 16),
 ];
 
+/// `tcpi_ca_state`
+fn ca_state(repair: Repair) -> i64 {
+    match repair {
+        Repair::Open => 0,
+        Repair::Disorder => 1,
+        Repair::Recovery => 3,
+        Repair::Loss => 4,
+    }
+}
+
 /// What `tcp_info` says, as far as the stack knows it.
 fn numbers(info: &TcpInfo) -> Vec<(&'static str, i64)> {
     let segments = |octets: u32| i64::from(octets) / i64::from(info.mss.max(1));
@@ -58,13 +68,17 @@ fn numbers(info: &TcpInfo) -> Vec<(&'static str, i64)> {
     vec![
         ("tcpi_state", state_number(info.state)),
         ("tcpi_snd_mss", i64::from(info.mss)),
-        ("tcpi_snd_cwnd", segments(info.cwnd)),
+        ("tcpi_snd_cwnd", segments(info.flight_limit)),
         ("tcpi_snd_ssthresh", threshold),
         ("tcpi_snd_wnd", i64::from(info.snd_wnd)),
         ("tcpi_rcv_wnd", i64::from(info.rcv_wnd)),
         ("tcpi_rto", micros(info.rto)),
         ("tcpi_rtt", info.srtt.map_or(0, micros)),
         ("tcpi_unacked", (info.unacked as i64 + i64::from(info.mss.max(1)) - 1) / i64::from(info.mss.max(1))),
+        ("tcpi_sacked", segments(info.sacked)),
+        ("tcpi_lost", segments(info.lost)),
+        ("tcpi_ca_state", ca_state(info.repair)),
+        ("tcpi_backoff", i64::from(info.backoffs)),
         ("tcpi_notsent_bytes", info.unsent as i64),
         ("tcpi_total_retrans", info.retransmissions as i64),
         ("tcpi_bytes_acked", info.octets_sent as i64 - info.unacked as i64),
@@ -81,6 +95,13 @@ impl Host {
             variables.set(name, value);
         }
         let info = id.and_then(|id| self.stack.tcp(id)).map(|tcp| tcp.info());
+        let headers = if self.setup.v6() { 60 } else { 40 };
+        let asked = self.fds.get(&fd).and_then(|fd| super::calls::max_segment(&fd.options));
+        let advertised = (self.setup.mtu - headers).min(asked.map_or(usize::MAX, usize::from));
+        variables.set("tcpi_advmss", advertised as i64);
+        if let Some(last) = info.and_then(|info| info.last_text) {
+            variables.set("tcpi_last_data_recv", (self.clock - last).as_millis() as i64);
+        }
         match info {
             Some(info) => numbers(&info).into_iter().for_each(|(name, value)| variables.set(name, value)),
             None => variables.set("tcpi_state", state_number(TcpState::Closed)),

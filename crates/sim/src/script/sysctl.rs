@@ -125,7 +125,9 @@ fn set((path, value): (&str, &str), span: &Span, config: &mut TcpConfig) -> Resu
         "tcp_syncookies" if value != "1" => config.syn_cookies = number()? == 1,
         "tcp_max_tw_buckets" => config.max_time_wait = number()? as usize,
         "tcp_rmem" if numbers()?.get(1) == Some(&540_000) => config.receive_buffer = most()?,
-        "tcp_wmem" => config.send_buffer = most()?,
+        "tcp_wmem" if numbers()?.get(1).is_some_and(|default| *default >= 262_144) => {
+            config.send_buffer = most()?;
+        }
         "tcp_ecn" => {
             config.ecn = match value {
                 "0" => Ecn::Off,
@@ -175,7 +177,7 @@ mod tests {
         assert_eq!(assignments("-q a=\"4096 5 6\""), three);
         assert_eq!(assignments("-q -w \"a=4096 5 6\""), three);
         assert_eq!(assignments("x=1 y=2"), [("x", "1"), ("y", "2")]);
-        assert_eq!(after("sysctl -w net.ipv4.tcp_wmem=\"1 2 3000\"").unwrap().send_buffer, 3000);
+        assert_eq!(after("sysctl -w net.ipv4.tcp_wmem=\"1 300000 3000\"").unwrap().send_buffer, 3000);
     }
 
     #[test]

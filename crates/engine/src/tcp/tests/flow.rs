@@ -32,18 +32,21 @@ fn nagle_holds_a_small_segment_while_another_is_in_flight() {
         assert_eq!(p.out(), "");
         p.ack = 11;
         assert_eq!(p.on("."), "accepted | P. seq=11 ack=1 len=50");
-        // Full segments do not wait, what is left does.
+        // Full segments do not wait, and what is left waits only for another that is small.
         p.send(mss + 5);
         assert_eq!(p.out(), format!(". seq=61 ack=1 len={mss}"));
         p.ack = 61;
-        p.on(".");
-        assert_eq!(p.out(), "");
-        p.ack = 61 + mss as i64;
         assert_eq!(p.on("."), format!("accepted | P. seq={} ack=1 len=5", 61 + mss));
+        p.send(mss + 3);
+        assert_eq!(p.out(), format!(". seq={} ack=1 len={mss}", 66 + mss));
+        p.ack = 61 + mss as i64;
+        assert_eq!(p.on("."), "accepted");
+        p.ack += 5;
+        assert_eq!(p.on("."), format!("accepted | P. seq={} ack=1 len=3", 66 + 2 * mss));
         // A FIN takes along what waits.
         p.send(7);
         p.tcp().shutdown().unwrap();
-        assert_eq!(p.out(), format!("FP. seq={} ack=1 len=7", 66 + mss));
+        assert_eq!(p.out(), format!("FP. seq={} ack=1 len=7", 69 + 2 * mss));
     });
 }
 

@@ -9,6 +9,7 @@ mod polling;
 mod transfer;
 
 pub use descriptor::{Fd, Kind, StreamState};
+pub use options::max_segment;
 
 use super::error::Problem;
 use super::host::Host;

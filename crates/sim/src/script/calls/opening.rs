@@ -2,7 +2,7 @@
 
 use super::arguments::{self, Arguments};
 use super::descriptor::Stream;
-use super::options::apply;
+use super::options::{self, apply};
 use super::{Fd, Kind, Operation, Reply, StreamState, datagram_number, errno, number};
 use crate::script::error::Problem;
 use crate::script::host::Host;
@@ -76,6 +76,7 @@ impl Host {
         let (fd, backlog) = (arguments.number(0)?, arguments.number(1)?);
         let local = self.local();
         let Some(found) = self.fds.get_mut(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
+        let set_before = found.options.clone();
         let Some(stream) = found.stream_mut() else { return Ok(Operation::errno(errno::EOPNOTSUPP)) };
         if let StreamState::Listening(_) = stream.state {
             return Ok(Operation::value(0));
@@ -86,6 +87,8 @@ impl Host {
         let backlog = usize::try_from(backlog).unwrap_or(4096);
         match self.stack.tcp_listen(local, backlog) {
             Ok(listener) => {
+                let max_segment = options::max_segment(&set_before);
+                self.stack.tcp_set_listener_max_segment(listener, max_segment);
                 stream.state = StreamState::Listening(listener);
                 if let Some(record) = self.record_of(fd) {
                     record.phase = Phase::Listening;

@@ -7,6 +7,7 @@ use crate::script::error::Problem;
 use crate::script::host::Host;
 use crate::script::syntax::{Expr, Node};
 use lastack_engine::{ConnId, Keepalive, Stack, Tcp};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const SOL_SOCKET: i64 = 1;
@@ -25,6 +26,9 @@ const SO_PROTOCOL: (i64, i64) = (SOL_SOCKET, 38);
 const IPV6_V6ONLY: (i64, i64) = (SOL_IPV6, 26);
 const NODELAY: (i64, i64) = (SOL_TCP, 1);
 const MAXSEG: (i64, i64) = (SOL_TCP, 2);
+const SO_SNDBUF: (i64, i64) = (SOL_SOCKET, 7);
+const IP_TOS: (i64, i64) = (0, 1);
+const IPV6_TCLASS: (i64, i64) = (SOL_IPV6, 67);
 const CORK: (i64, i64) = (SOL_TCP, 3);
 const KEEPIDLE: (i64, i64) = (SOL_TCP, 4);
 const KEEPINTVL: (i64, i64) = (SOL_TCP, 5);
@@ -135,8 +139,14 @@ impl Host {
                 found.options.insert(option, value);
             }
         }
-        if let Some(id) = found.connection() {
-            apply(&mut self.stack, found, id);
+        match found.stream().map(|stream| stream.state) {
+            Some(StreamState::Listening(listener)) => {
+                self.stack.tcp_set_listener_max_segment(listener, max_segment(&found.options));
+            }
+            Some(StreamState::Connecting(id) | StreamState::Connected(id)) => {
+                apply(&mut self.stack, found, id);
+            }
+            _ => {}
         }
         Ok(Operation::value(0))
     }
@@ -236,6 +246,10 @@ fn can_be_set(option: (i64, i64)) -> bool {
             | SO_KEEPALIVE
             | SO_PRIORITY
             | IPV6_V6ONLY
+            | SO_SNDBUF
+            | IP_TOS
+            | IPV6_TCLASS
+            | MAXSEG
             | NODELAY
             | CORK
             | KEEPIDLE
@@ -250,6 +264,7 @@ fn is_legal(option: (i64, i64), value: i64) -> bool {
         KEEPIDLE | KEEPINTVL => (1..=32_767).contains(&value),
         KEEPCNT => (1..=127).contains(&value),
         USER_TIMEOUT => value >= 0,
+        MAXSEG => (88..=32_767).contains(&value),
         _ => true,
     }
 }
@@ -261,6 +276,11 @@ fn default_of(option: (i64, i64)) -> i64 {
         KEEPCNT => 9,
         _ => 0,
     }
+}
+
+/// `TCP_MAXSEG`, if it was set.
+pub fn max_segment(options: &BTreeMap<(i64, i64), i64>) -> Option<u16> {
+    options.get(&MAXSEG).and_then(|octets| u16::try_from(*octets).ok())
 }
 
 /// Gives a connection what its descriptor was set to.
@@ -277,6 +297,16 @@ pub fn apply(stack: &mut Stack, fd: &Fd, id: ConnId) {
         && tcp.cork() != (on != 0)
     {
         tcp.set_cork(on != 0);
+    }
+    if let Some(octets) = max_segment(&fd.options) {
+        tcp.set_max_segment(Some(octets));
+    }
+    if let Some(octets) = set(SO_SNDBUF).and_then(|octets| usize::try_from(octets).ok()) {
+        // Linux doubles it.
+        tcp.set_send_buffer(Some(octets * 2));
+    }
+    if let Some(tos) = set(IP_TOS).or(set(IPV6_TCLASS)) {
+        tcp.set_dscp((tos >> 2) as u8);
     }
     if let Some(milliseconds) = set(USER_TIMEOUT) {
         let limit = Duration::from_millis(milliseconds.unsigned_abs());
