@@ -88,9 +88,10 @@ impl Demux {
         Some(self.names[place as usize].id)
     }
 
-    /// The entry in TIME-WAIT with this four-tuple and its hash.
-    pub fn time_wait(&mut self, hash: u32, flow: &FourTuple) -> Option<&mut TimeWait> {
-        self.waiting.find_mut(spread(hash), |waiter| waiter.flow == *flow).map(|waiter| &mut waiter.entry)
+    /// The entry in TIME-WAIT with the four-tuple of this hash.
+    #[inline]
+    pub fn time_wait(&mut self, hash: u32, is_it: impl Fn(&FourTuple) -> bool) -> Option<&mut TimeWait> {
+        self.waiting.find_mut(spread(hash), |waiter| is_it(&waiter.flow)).map(|waiter| &mut waiter.entry)
     }
 
     pub fn is_in_time_wait(&self, hash: u32, flow: &FourTuple) -> bool {
@@ -157,7 +158,7 @@ impl Demux {
     }
 
     fn expire_one(&mut self, now: Instant, flow: FourTuple) {
-        match self.time_wait(self.hash(&flow), &flow) {
+        match self.time_wait(self.hash(&flow), |other| *other == flow) {
             Some(entry) if entry.deadline > now => {
                 let deadline = entry.deadline;
                 self.moved.insert((deadline, flow));

@@ -3,11 +3,10 @@
 use super::{BindError, ConnId, ListenerId};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::hash::{BuildHasher, Hasher};
 use core::net::{IpAddr, SocketAddr};
 use hashbrown::HashMap;
 use slotmap::SlotMap;
-
-use crate::isn::Seeded;
 
 /// A passive OPEN.
 #[derive(Debug)]
@@ -33,12 +32,46 @@ impl Listener {
 #[derive(Debug)]
 pub(crate) struct Listeners {
     all: SlotMap<ListenerId, Listener>,
-    by_port: HashMap<u16, Vec<ListenerId>, Seeded>,
+    by_port: HashMap<u16, Vec<ListenerId>, ByPort>,
+}
+
+/// The hash of a port of ours. Nobody outside says which ports have a listener, so it need not be
+/// secret, only quick: every SYN asks.
+#[derive(Clone, Copy, Debug, Default)]
+struct ByPort;
+
+impl BuildHasher for ByPort {
+    type Hasher = Scrambled;
+
+    fn build_hasher(&self) -> Scrambled {
+        Scrambled::default()
+    }
+}
+
+#[derive(Default)]
+struct Scrambled(u64);
+
+impl Hasher for Scrambled {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u16(u16::from(*byte));
+        }
+    }
+
+    fn write_u16(&mut self, port: u16) {
+        // 2^64 divided by the golden ratio: spreads what is near over the high bits and the low.
+        let spread = (self.0 ^ u64::from(port)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = spread ^ spread >> 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Listeners {
-    pub fn new(hasher: Seeded) -> Self {
-        Self { all: SlotMap::with_key(), by_port: HashMap::with_hasher(hasher) }
+    pub fn new() -> Self {
+        Self { all: SlotMap::with_key(), by_port: HashMap::with_hasher(ByPort) }
     }
 
     pub fn add(&mut self, local: SocketAddr, backlog: usize) -> Result<ListenerId, BindError> {

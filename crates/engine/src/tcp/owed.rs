@@ -3,7 +3,7 @@
 use crate::Rule;
 
 /// Debts of a connection.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Owed {
     /// ACKs that must leave each as a segment of its own, without text: three duplicate ACKs must
     /// arrive as three (RFC 5681 section 3.2).

@@ -30,10 +30,12 @@ impl Hash for Arrival<'_> {
 impl Arrival<'_> {
     /// The connection it belongs to, seen from here.
     pub fn flow(&self) -> FourTuple {
-        FourTuple {
-            local: socket_addr(&self.ip.dst, self.tcp.dst_port),
-            remote: socket_addr(&self.ip.src, self.tcp.src_port),
-        }
+        FourTuple { local: self.local(), remote: socket_addr(&self.ip.src, self.tcp.src_port) }
+    }
+
+    /// Where it is for.
+    pub fn local(&self) -> SocketAddr {
+        socket_addr(&self.ip.dst, self.tcp.dst_port)
     }
 
     /// Whether this is its four-tuple.

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Fate};
 use super::options;
+use super::owed::Owed;
 use super::segment::Outgoing;
 use super::timers::Timer;
 use crate::seq::SndSeq;
@@ -47,6 +48,13 @@ impl Connection {
             shared.counters.tcp_challenge_acks += 1;
         }
         Some(transmit)
+    }
+
+    /// Whether there is surely nothing to send, so that to ask is needless.
+    pub fn is_quiet(&self) -> bool {
+        let end = self.end_of_text();
+        let unsent = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
+        !unsent && self.owed == Owed::default() && self.recovery.flight.lost() == 0
     }
 
     /// The ABORT of RFC 9293 section 3.10.5 goes out, and the connection is over.

@@ -86,6 +86,8 @@ pub(crate) struct TcpTable {
     #[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
     spare: Vec<Box<Socket>>,
     pub(super) demux: Demux,
+    /// The connection that the last segment was of, and its ports.
+    last: Option<((u16, u16), ConnId)>,
     pub(super) listeners: Listeners,
     ready: VecDeque<ConnId>,
     timers: BTreeSet<(Instant, ConnId)>,
@@ -103,7 +105,8 @@ impl TcpTable {
             entries: SlotMap::with_key(),
             spare: Vec::new(),
             demux: Demux::new(&shared.secret),
-            listeners: Listeners::new(shared.secret.table()),
+            last: None,
+            listeners: Listeners::new(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             embryonic: 0,
@@ -145,18 +148,34 @@ impl TcpTable {
     }
 
     fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        // As often as not a segment is followed by another of its connection.
+        let ports = (seg.tcp.src_port, seg.tcp.dst_port);
+        if let Some((_, id)) = self.last.filter(|last| last.0 == ports && self.is_live(last.1, seg)) {
+            return self.arrives_at(shared, now, id, seg);
+        }
         if self.demux.is_empty() {
             return self.arrives_for_nobody(shared, now, seg, None);
         }
         let hash = self.demux.hash(seg);
         if let Some(id) = self.demux.live(hash, |id| seg.is_of(self.entries[id].socket.flow())) {
+            self.last = Some((ports, id));
             return self.arrives_at(shared, now, id, seg);
         }
-        match self.demux.time_wait(hash, &seg.flow()).map(|entry| entry.arrives(shared, now, seg)) {
+        match self.demux.time_wait(hash, |flow| seg.is_of(flow)).map(|entry| entry.arrives(shared, now, seg))
+        {
             Some(Waiting::Goes(verdict)) => verdict,
             Some(Waiting::Reopen(after)) => self.reopen(shared, now, seg, after),
             None => self.arrives_for_nobody(shared, now, seg, None),
         }
+    }
+
+    /// Whether this connection is there, not over, and the one that a segment is of.
+    fn is_live(&self, id: ConnId, seg: &Arrival<'_>) -> bool {
+        self.entries.get(id).is_some_and(|entry| match &*entry.socket {
+            Socket::Opening(handshake) => seg.is_of(&handshake.flow),
+            Socket::Open(connection) => seg.is_of(&connection.flow),
+            Socket::Over(_) => false,
+        })
     }
 
     pub(super) fn arrives_at(
@@ -193,7 +212,7 @@ impl TcpTable {
         seg: &Arrival<'_>,
         iss_after: Option<SndSeq>,
     ) -> Verdict {
-        if let Some(listener) = self.listeners.find(seg.flow().local) {
+        if let Some(listener) = self.listeners.find(seg.local()) {
             return self.arrives_at_listener(shared, now, listener, seg, iss_after);
         }
         if seg.has(TcpFlags::RST) {
@@ -219,7 +238,7 @@ impl TcpTable {
         if shared.config.intercept.tcp || self.listeners.find(flow.local).is_some() {
             return self.arrives_for_nobody(shared, now, seg, Some(after));
         }
-        match self.demux.time_wait(self.demux.hash(&flow), &flow) {
+        match self.demux.time_wait(self.demux.hash(&flow), |other| *other == flow) {
             Some(entry) => entry.answer(shared, now, seg),
             None => Verdict::Dropped(Rule::Q2.into()),
         }
@@ -326,20 +345,24 @@ impl TcpTable {
         self.clock = self.clock.max(now);
         while let Some(id) = self.ready.pop_front() {
             let Some(entry) = self.entries.get_mut(id) else { continue };
-            let transmit = match &mut *entry.socket {
+            let (transmit, more) = match &mut *entry.socket {
                 Socket::Open(connection) => {
                     let transmit = connection.segmentize(shared, now, packet);
                     #[cfg(any(test, debug_assertions))]
                     connection.check();
-                    transmit
+                    let more = transmit.is_some() && !connection.is_quiet();
+                    (transmit, more)
                 }
-                Socket::Opening(handshake) => handshake.segmentize(shared, now, packet),
-                Socket::Over(_) => None,
+                Socket::Opening(handshake) => {
+                    let transmit = handshake.segmentize(shared, now, packet);
+                    let more = transmit.is_some();
+                    (transmit, more)
+                }
+                Socket::Over(_) => (None, false),
             };
-            if transmit.is_some() {
+            entry.queued = more;
+            if more {
                 self.ready.push_back(id);
-            } else {
-                entry.queued = false;
             }
             self.settle(shared, now, id);
             if transmit.is_some() {
