@@ -13,10 +13,11 @@ use super::host::{Host, Passed};
 use super::packets;
 use super::parser::parse;
 use super::setup::{Settings, Setup};
-use super::syntax::{Action, Body, Event, Packet, Script, Time, Udp};
+use super::syntax::{Action, Body, Event, Packet, Script, TcpOption, Time, Udp};
 use super::translate::Echoes;
 use super::{icmp_names, sysctl};
 use lastack_engine::{FourTuple, Instant};
+use lastack_wire::tcp::TcpFlags;
 use pending::Pending;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -75,6 +76,7 @@ impl<'a> Runner<'a> {
     }
 
     fn play(&mut self, script: &Script) -> Result<(), Problem> {
+        script.events.iter().try_for_each(refuse_foreign)?;
         if let Some(init) = &script.init {
             sysctl::run(&init.text, &init.span, self.host.stack.tcp_config_mut())?;
         }
@@ -204,6 +206,24 @@ impl<'a> Runner<'a> {
     /// Notes a line of what happened.
     fn say(&mut self, what: &str) {
         self.log.push(format!("{:11.6} {what}", self.host.clock.elapsed().as_secs_f64()));
+    }
+}
+
+/// Refuses packets of extensions that the stack does not have: what it did would say nothing of them.
+fn refuse_foreign(event: &Event) -> Result<(), Problem> {
+    let (Action::Inbound(packet) | Action::Outbound(packet)) = &event.action else { return Ok(()) };
+    let Body::Tcp(segment) = &packet.body else { return Ok(()) };
+    let foreign = segment.options.iter().flatten().find_map(|option| match option {
+        TcpOption::FastOpen(_) | TcpOption::ExperimentalFastOpen(_) => Some("TCP Fast Open (RFC 7413)"),
+        TcpOption::AccurateEcn { .. } => Some("Accurate ECN (RFC 9768)"),
+        _ => None,
+    });
+    let accurate = segment.ace.is_some() || segment.flags.contains(TcpFlags::AE);
+    match foreign.or(accurate.then_some("Accurate ECN (RFC 9768)")) {
+        Some(what) => {
+            Err(Problem::unsupported(event.span.clone(), format!("{what} is not supported by this stack")))
+        }
+        None => Ok(()),
     }
 }
 
