@@ -74,10 +74,22 @@ pub struct Ended {
     pub opened: Instant,
     /// When it reached ESTABLISHED, if it did.
     pub established: Option<Instant>,
+    /// Where its sequence numbers begin: by them its segments are found in a capture.
+    pub numbers: InitialNumbers,
     /// How much text it carried.
     pub octets: Octets,
     /// Why it is over.
     pub end: End,
+}
+
+/// The initial sequence numbers of a connection. Together with its ends they tell it from those
+/// before and after it on the same ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct InitialNumbers {
+    /// ISS; `None` while no SYN was sent.
+    pub ours: Option<u32>,
+    /// IRS; `None` while no SYN has come.
+    pub peers: Option<u32>,
 }
 
 /// Who opened a connection.

@@ -37,7 +37,9 @@ pub mod udp;
 
 pub use config::{Checksums, Config, DatagramConfig, Intercept, TcpConfig, TransmitChecksum};
 pub use counters::Counters;
-pub use end::{Cause, End, Ended, FourTuple, Header, Inference, Lost, Octets, Origin, Party, TimeLimit};
+pub use end::{
+    Cause, End, Ended, FourTuple, Header, Inference, InitialNumbers, Lost, Octets, Origin, Party, TimeLimit,
+};
 pub use event::Event;
 pub use icmp::{EchoError, EchoReply, EchoRequest};
 pub use packet::{DropReason, Received, Transmit, Verdict};

@@ -117,6 +117,16 @@ impl Stack {
         self.tcp.len()
     }
 
+    /// Tests what must hold between any two steps, for simulations and fuzzing. Its cost is proportional
+    /// to what exists, so that a program that serves people does not call it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not hold: that is a defect of this stack.
+    pub fn check(&self) {
+        self.tcp.check();
+    }
+
     /// What happened how often.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters

@@ -130,7 +130,6 @@ impl RecvRing {
     }
 
     /// Octets of memory taken.
-    #[cfg(test)]
     pub fn capacity(&self) -> usize {
         self.ring.capacity()
     }

@@ -55,7 +55,6 @@ impl SendRing {
     }
 
     /// Octets of memory taken.
-    #[cfg(test)]
     pub fn capacity(&self) -> usize {
         self.ring.capacity()
     }

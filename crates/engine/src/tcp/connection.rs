@@ -16,7 +16,7 @@ use super::state::{Next, State};
 use super::timers::{Timer, Timers};
 use super::{ConnId, TcpInfo};
 use crate::buffer::{RecvRing, SendRing};
-use crate::end::{Cause, End, Header, Inference, Lost, Octets, Origin, Party};
+use crate::end::{Cause, End, Header, Inference, InitialNumbers, Lost, Octets, Origin, Party};
 use crate::event::Event;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
@@ -173,6 +173,10 @@ impl Connection {
         self.snd.una + self.outgoing.len() as u32
     }
 
+    pub fn initial_numbers(&self) -> InitialNumbers {
+        InitialNumbers { ours: Some(self.snd.iss.0), peers: Some(self.rcv.irs.0) }
+    }
+
     /// Whether everything given to us, FIN included, is acknowledged.
     pub fn is_drained(&self) -> bool {
         self.outgoing.is_empty() && !self.state.fin_pending()
@@ -303,24 +307,5 @@ impl Connection {
             octets_sent: self.octets.sent + u64::from(unacked),
             octets_received: self.octets.received,
         }
-    }
-
-    /// What must hold between any two steps.
-    ///
-    /// # Panics
-    ///
-    /// If it does not.
-    #[cfg(any(test, debug_assertions))]
-    pub fn check(&self) {
-        let s = &self.snd;
-        assert!(!s.una.after(s.nxt), "SND.UNA <= SND.NXT: {s:?}");
-        self.recovery.flight.check(s.una, s.nxt);
-        let timed = self.timers.is_running(Timer::Retransmission) || self.fate.is_some();
-        assert!(s.una == s.nxt || timed, "something is in flight and no timer runs: {s:?}");
-        let end = self.end_of_text() + u32::from(self.state.fin_pending());
-        // Once the end is decided the text may be discarded, sent or not.
-        let decided = self.fate.is_some();
-        assert!(decided || !s.nxt.after(end), "nothing was sent that was not given: {s:?}");
-        assert!(self.rcv.fin.is_none() || !self.rcv.nxt.after(self.rcv.edge + 1), "{:?}", self.rcv);
     }
 }

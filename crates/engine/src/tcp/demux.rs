@@ -74,6 +74,11 @@ impl Demux {
         self.live.is_empty() && self.waiting.is_empty()
     }
 
+    /// How many connections are live.
+    pub fn live_names(&self) -> usize {
+        self.names.iter().filter(|name| !name.id.is_null()).count()
+    }
+
     /// What `live` and the others want of a four-tuple.
     #[inline]
     pub fn hash(&self, flow: &impl Hash) -> u32 {

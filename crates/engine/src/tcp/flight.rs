@@ -275,7 +275,6 @@ impl Flight {
     }
 
     /// The counts are those of the segments, which lie end to end.
-    #[cfg(any(test, debug_assertions))]
     pub fn check(&self, una: SndSeq, max: SndSeq) {
         let mut at = una;
         for segment in &self.segments {

@@ -9,7 +9,7 @@ use super::segment::{Arrival, Outgoing};
 use super::settings::{Settings, Waits};
 use super::snd::Snd;
 use super::{ConnId, ListenerId, TcpState};
-use crate::end::{Cause, End, Header, Lost, Origin, Party, TimeLimit};
+use crate::end::{Cause, End, Header, InitialNumbers, Lost, Origin, Party, TimeLimit};
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;
 use crate::{FourTuple, Instant, Rule, Transmit};
@@ -133,6 +133,12 @@ impl Handshake {
     /// Whether the peer can know of it: it sent the SYN, or ours has left.
     pub fn is_known(&self) -> bool {
         self.origin == Origin::Passive || self.first_sent.is_some()
+    }
+
+    pub fn initial_numbers(&self) -> InitialNumbers {
+        let heard = self.phase != Phase::SynSent;
+        let chosen = self.is_known() && self.phase != Phase::Held;
+        InitialNumbers { ours: chosen.then_some(self.iss.0), peers: heard.then_some(self.irs.0) }
     }
 
     pub fn state(&self) -> TcpState {
@@ -327,6 +333,7 @@ impl Handshake {
         };
         let nxt = self.irs + 1;
         let rcv = Rcv {
+            irs: self.irs,
             nxt,
             edge: nxt + Self::rcv_wnd(shared),
             shift: negotiated.rcv_shift,

@@ -9,6 +9,7 @@ mod active;
 mod api;
 mod arrives;
 mod autotune;
+mod check;
 mod congestion;
 mod connection;
 mod cookies;

@@ -12,6 +12,7 @@ const TS_RECENT_LIFE: Duration = Duration::from_secs(24 * 24 * 3600);
 /// The receive variables, named as in the RFC.
 #[derive(Debug)]
 pub(crate) struct Rcv {
+    pub irs: RcvSeq,
     /// Next number expected.
     pub nxt: RcvSeq,
     /// The right edge announced: RCV.NXT + RCV.WND. It never moves left.

@@ -70,27 +70,27 @@ impl Socket {
 }
 
 #[derive(Debug)]
-struct Entry {
-    socket: Box<Socket>,
+pub(super) struct Entry {
+    pub socket: Box<Socket>,
     /// It stands in the queue of those that may have something to send.
-    queued: bool,
+    pub queued: bool,
     /// When it stands in the timer queue. Its own deadline may be later, never earlier.
-    scheduled: Option<Instant>,
+    pub scheduled: Option<Instant>,
 }
 
 /// The TCP of a stack.
 #[derive(Debug)]
 pub(crate) struct TcpTable {
-    entries: SlotMap<ConnId, Entry>,
+    pub(super) entries: SlotMap<ConnId, Entry>,
     /// Memory of connections that are no more, for the next ones.
     #[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
-    spare: Vec<Box<Socket>>,
+    pub(super) spare: Vec<Box<Socket>>,
     pub(super) demux: Demux,
     /// The connection that the last segment was of, and its ports.
     last: Option<((u16, u16), ConnId)>,
     pub(super) listeners: Listeners,
-    ready: VecDeque<ConnId>,
-    timers: BTreeSet<(Instant, ConnId)>,
+    pub(super) ready: VecDeque<ConnId>,
+    pub(super) timers: BTreeSet<(Instant, ConnId)>,
     pub(super) embryonic: usize,
     pub(super) cookies: Cookies,
     /// Connections without a user.
@@ -450,6 +450,7 @@ impl TcpTable {
             origin: connection.origin,
             opened: connection.opened,
             established: Some(connection.established),
+            numbers: connection.initial_numbers(),
             octets: connection.octets,
             end: (*end).clone(),
         })));
@@ -473,6 +474,7 @@ impl TcpTable {
             origin: handshake.origin,
             opened: handshake.opened,
             established: None,
+            numbers: handshake.initial_numbers(),
             octets: Octets::default(),
             end: end.clone(),
         })));

@@ -9,7 +9,7 @@ use super::settings::{MOST_DSCP, Settings};
 use super::table::{Socket, TcpTable};
 use super::{ConnId, Keepalive, Repair, TcpError, TcpInfo, TcpState};
 use crate::config::TcpConfig;
-use crate::end::{Cause, End, FourTuple, Party};
+use crate::end::{Cause, End, FourTuple, InitialNumbers, Party};
 use crate::shared::Shared;
 use crate::{Rule, Stack};
 use core::net::SocketAddr;
@@ -121,6 +121,15 @@ impl Tcp<'_> {
             Socket::Opening(_) => nothing,
             Socket::Open(connection) => connection.info(),
             Socket::Over(over) => TcpInfo { unread: over.incoming.len(), ..nothing },
+        }
+    }
+
+    /// Where its sequence numbers begin. After its end only [`Ended`](crate::Ended) tells.
+    pub fn initial_numbers(&self) -> InitialNumbers {
+        match self.socket() {
+            Socket::Opening(handshake) => handshake.initial_numbers(),
+            Socket::Open(connection) => connection.initial_numbers(),
+            Socket::Over(_) => InitialNumbers::default(),
         }
     }
 

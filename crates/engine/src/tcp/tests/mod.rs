@@ -10,6 +10,7 @@ mod a_listen;
 mod abort;
 mod b_syn_received;
 mod c_resets;
+mod check;
 mod cookies;
 mod d_validation;
 mod e_user;

@@ -134,6 +134,7 @@ impl Run {
 
     fn note(&mut self) {
         self.p.out();
+        self.p.stack.check();
         for event in core::mem::take(&mut self.p.events) {
             if let Event::Intercepted(id) = event {
                 self.name(id);
