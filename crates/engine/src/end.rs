@@ -171,6 +171,8 @@ pub enum TimeLimit {
 pub enum Party {
     /// The program on this side.
     Application,
+    /// Who runs the stack on this side, against the program ([`Stack::tcp_kill`](crate::Stack::tcp_kill)).
+    Administrator,
     /// The stack on this side, by a timer or a rule.
     Stack,
     /// The other end of the connection.
@@ -245,7 +247,11 @@ impl End {
             Cause::Orderly => None,
             Cause::Refused => Some(TcpError::Refused),
             Cause::Reset => Some(TcpError::Reset),
-            Cause::Aborted => (self.by != Party::Application).then_some(TcpError::Reset),
+            Cause::Aborted => match self.by {
+                Party::Application => None,
+                Party::Administrator => Some(TcpError::Aborted),
+                Party::Stack | Party::Peer | Party::Network(_) => Some(TcpError::Reset),
+            },
             Cause::TimedOut(TimeLimit::FinWait2) => None,
             Cause::TimedOut(_) => Some(TcpError::TimedOut),
             Cause::Unreachable(icmp) => Some(TcpError::from_icmp(icmp)),
@@ -274,6 +280,7 @@ impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Application => f.write_str("the local application"),
+            Self::Administrator => f.write_str("the local administrator"),
             Self::Stack => f.write_str("the local stack"),
             Self::Peer => f.write_str("the peer"),
             Self::Network(from) => write!(f, "the network ({from})"),

@@ -9,7 +9,7 @@ impl Rule {
     pub const fn declared(self) -> Option<ResetReason> {
         Some(match self {
             Self::S60 | Self::S80 => ResetReason::DataUnread,
-            Self::S44 | Self::S64 | Self::S90 | Self::X1 => ResetReason::Abort,
+            Self::S44 | Self::S64 | Self::S90 | Self::S103 | Self::S106 | Self::X1 => ResetReason::Abort,
             Self::S1 | Self::S4 | Self::S5 => ResetReason::Closed,
             Self::S10 => ResetReason::AckInListen,
             Self::S20 => ResetReason::AckInSynSent,
@@ -29,7 +29,7 @@ impl Rule {
             Self::S20 => "TCP_INVALID_ACK_SEQUENCE",
             Self::S32 | Self::S37 => "INVALID_SYN",
             Self::S40 => "TCP_ACK_UNSENT_DATA",
-            Self::S44 | Self::S64 | Self::S90 => "TCP_STATE",
+            Self::S44 | Self::S64 | Self::S90 | Self::S103 | Self::S106 => "TCP_STATE",
             Self::S60 => "TCP_ABORT_ON_CLOSE",
             Self::S80 => "TCP_ABORT_ON_DATA",
             Self::S99 => "TCP_ABORT_ON_MEMORY",

@@ -115,6 +115,10 @@ rules! {
     S95 "Linux" "a FIN that stays unacknowledged after CLOSE ends the connection";
     S96 "Linux" "FIN-WAIT-2 without a user ends after its time";
     S99 "Linux" "a CLOSE sends RST when too many connections have no user";
+    S103 "Linux" "an administrator's ABORT sends RST where the peer has a connection";
+    S104 "Linux" "an administrator's ABORT in SYN-SENT, or after both FINs, sends nothing";
+    S105 "Linux" "an administrator's ABORT removes an embryonic connection, or TIME-WAIT, in silence";
+    S106 "Linux" "an administrator's ABORT of a listener resets the connections that nobody accepted";
     R1 "RFC 5961 3.2" "a reset exactly at RCV.NXT ends the connection";
     R2 "RFC 5961 3.2" "a reset in the window but not at RCV.NXT is answered with a challenge ACK";
     R4 "RFC 5961 3.2" "a reset outside the window is dropped";

@@ -33,7 +33,6 @@ const TAIL: &str = "
 | TCP Fast Open | not offered; text on a SYN is sent again by the peer |
 | resets of MPTCP subflows (RFC 8684) | no MPTCP |
 | reset on close when memory is short | buffers are bounded for each connection instead |
-| reset by an administrator | the embedder's `abort` |
 | reset of a connection whose urgent octet was read | urgent octets are ordinary text |
 | a reset in TIME-WAIT ends it (RFC 793) | ignored (R17) |
 | a connection accepts a simultaneous open's ACK of nothing (Linux) | answered with RST (S40) |

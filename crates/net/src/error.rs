@@ -4,6 +4,7 @@ use lastack_engine::{BindError, ConnectError, EchoError, End, TcpError, UdpError
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The error of a connection that is over, with the reason: what an [`io::Error`] of a
@@ -156,6 +157,12 @@ pub(crate) fn echo_error(error: EchoError) -> io::Error {
         _ => ErrorKind::Other,
     };
     io::Error::new(kind, error)
+}
+
+/// A listener that is closed under its user: EINVAL, as on Linux.
+pub(crate) fn listener_killed(local: SocketAddr) -> io::Error {
+    let cure = format!("an administrator closed the listener at {local}: bind another one");
+    io::Error::new(ErrorKind::InvalidInput, cure)
 }
 
 /// An interceptor is asked of a host that intercepts nothing of the kind.

@@ -3,9 +3,10 @@
 use crate::driver::Driver;
 use crate::ended::EndedConnections;
 use crate::shared::Shared;
-use lastack_engine::{Config, Counters, Instant, Stack};
+use lastack_engine::{Config, Counters, FourTuple, Instant, Stack};
 use lastack_link::Link;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A host of its own on a [`Link`]: addresses, a TCP/IP stack, and the way to its sockets.
@@ -76,6 +77,21 @@ impl Host {
     /// From now on, the end of every connection of this host, whoever holds it or held it.
     pub fn ended(&self) -> EndedConnections {
         EndedConnections::new(&self.0.0)
+    }
+
+    /// Ends the connection between these two ends as an administrator does (`ss -K`), whoever holds it:
+    /// RST where the peer has a connection (S103), silence where it has none (S104, S105). Its user
+    /// reads what has arrived, then is told `ConnectionAborted` once. `false`: there is none.
+    pub fn kill(&self, flow: FourTuple) -> bool {
+        self.shared().with(|inner| inner.stack.tcp_kill(&flow))
+    }
+
+    /// Closes the listener that is bound to exactly this address, whoever holds it, and resets the
+    /// connections that nobody has accepted (S106). Its [`accept`](crate::TcpListener::accept) fails
+    /// with `InvalidInput`. `false`: there is none.
+    pub fn kill_listener(&self, local: impl Into<SocketAddr>) -> bool {
+        let local = local.into();
+        self.shared().with(|inner| inner.stack.tcp_kill_listener(local))
     }
 
     pub(crate) fn shared(&self) -> &Shared {

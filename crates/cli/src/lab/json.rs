@@ -200,6 +200,7 @@ fn end<'a>(time: f64, host: &'a str, ended: &Ended) -> End<'a> {
         cause: cause(end.cause),
         by: match end.by {
             Party::Application => "application",
+            Party::Administrator => "administrator",
             Party::Stack => "stack",
             Party::Peer => "peer",
             Party::Network(_) => "network",

@@ -196,7 +196,7 @@ impl Record {
             remote: flow.remote,
             cause,
             by: match end.by {
-                Party::Application | Party::Stack => By::Lastack,
+                Party::Application | Party::Administrator | Party::Stack => By::Lastack,
                 Party::Peer => By::Remote,
                 Party::Network(_) => By::Network,
             },

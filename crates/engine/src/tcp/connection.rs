@@ -208,11 +208,13 @@ impl Connection {
         let mut end = self.end(ending, now);
         let finished = matches!(self.state, State::Closing | State::LastAck);
         let unsent = !self.snd.nxt.after(self.end_of_text());
-        let silent = finished && !unsent && end.rule != Rule::S60;
+        // An administrator's ABORT is silent there whatever is lost (S104).
+        let killed = end.rule == Rule::S104;
+        let silent = finished && (killed || !unsent && end.rule != Rule::S60);
         self.outgoing.clear();
         self.owed = Owed { reset: !silent, ..Owed::default() };
         self.fate = Some(if silent {
-            end.rule = Rule::S66;
+            end.rule = if killed { end.rule } else { Rule::S66 };
             Fate::Over(end)
         } else {
             Fate::Resetting(end)

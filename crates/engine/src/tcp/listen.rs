@@ -110,6 +110,11 @@ impl Listeners {
         self.all.get_mut(id)
     }
 
+    /// The listener bound to exactly this address.
+    pub fn bound_to(&self, local: SocketAddr) -> Option<ListenerId> {
+        self.by_port.get(&local.port())?.iter().copied().find(|id| self.all[*id].local == local)
+    }
+
     pub fn has_port(&self, port: u16) -> bool {
         self.by_port.contains_key(&port)
     }

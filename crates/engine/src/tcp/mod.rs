@@ -20,6 +20,7 @@ mod flight;
 mod handshake;
 mod icmp;
 mod index;
+mod kill;
 mod listen;
 mod opening;
 mod options;

@@ -69,7 +69,7 @@ impl Stack {
     /// Closes a listener. Connections that nobody accepted are reset (S90); embryonic ones are
     /// forgotten in silence (S38).
     pub fn tcp_unlisten(&mut self, id: ListenerId) {
-        self.tcp.unlisten(&mut self.shared, id);
+        self.tcp.unlisten(&mut self.shared, id, Party::Application, [Rule::S90, Rule::S38]);
     }
 
     /// Says what becomes of a SYN that [`Event::Intercepted`] told of. Accepted, its connection is
@@ -226,7 +226,8 @@ impl TcpTable {
         }
     }
 
-    fn unlisten(&mut self, shared: &mut Shared, id: ListenerId) {
+    /// Closes a listener; `rules`: of connections that nobody accepted, and of embryonic ones.
+    pub(super) fn unlisten(&mut self, shared: &mut Shared, id: ListenerId, by: Party, rules: [Rule; 2]) {
         let Some(listener) = self.listeners.remove(id) else { return };
         let now = self.clock();
         for child in listener.queue {
@@ -234,7 +235,7 @@ impl TcpTable {
                 Socket::Open(connection) => {
                     connection.owned = false;
                     if connection.fate.is_none() {
-                        connection.abort(Ending::new(Cause::Aborted, Party::Application, Rule::S90), now);
+                        connection.abort(Ending::new(Cause::Aborted, by, rules[0]), now);
                     }
                     self.orphans += 1;
                     self.enqueue(child);
@@ -245,7 +246,7 @@ impl TcpTable {
         }
         for embryo in self.embryonic_of(id) {
             if let Socket::Opening(handshake) = self.socket_mut(embryo) {
-                handshake.finish(Cause::Aborted, Party::Application, Rule::S38, None, now);
+                handshake.finish(Cause::Aborted, by, rules[1], None, now);
             }
             self.settle(shared, now, embryo);
         }

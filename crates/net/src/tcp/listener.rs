@@ -1,7 +1,7 @@
 //! A socket that waits for connections.
 
 use crate::Host;
-use crate::error::bind_error;
+use crate::error::{bind_error, listener_killed};
 use crate::shared::Inner;
 use crate::tcp::TcpStream;
 use crate::wakers::{Interest, Wait};
@@ -52,8 +52,9 @@ impl TcpListener {
     /// Waits for a connection, and gives it with the address of its peer.
     ///
     /// # Errors
-    /// Only once the driver has stopped. A connection that ended while it waited is given all the
-    /// same: its first read tells (R19).
+    /// Once the driver has stopped; `InvalidInput` once the listener was killed
+    /// ([`Host::kill_listener`](crate::Host::kill_listener)). A connection that ended while it waited is
+    /// given all the same: its first read tells (R19).
     ///
     /// # Cancel safety
     /// No connection is lost when the future is dropped.
@@ -80,8 +81,15 @@ impl TcpListener {
     }
 
     fn take(&self, inner: &mut Inner) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let Some((id, local, remote)) = next_of(inner, self.id) else { return Poll::Pending };
-        Poll::Ready(Ok((TcpStream::new(self.host.clone(), id, local, remote), remote)))
+        match next_of(inner, self.id) {
+            Some((id, local, remote)) => {
+                Poll::Ready(Ok((TcpStream::new(self.host.clone(), id, local, remote), remote)))
+            }
+            None if inner.stack.tcp_listener_addr(self.id).is_none() => {
+                Poll::Ready(Err(listener_killed(self.local)))
+            }
+            None => Poll::Pending,
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::{SERVER, connection, hosts, hosts_with};
 use lastack::{
-    Cause, Config, EndError, Host, Inference, Keepalive, Party, TcpListener, TcpState, TcpStream, TimeLimit,
-    link,
+    Cause, Config, EndError, FourTuple, Host, Inference, Keepalive, Party, TcpListener, TcpState, TcpStream,
+    TimeLimit, link,
 };
 use std::error::Error;
 use std::io::ErrorKind;
@@ -206,4 +206,58 @@ async fn every_end_of_a_host_is_told() {
     assert_eq!((ended.end.cause, ended.octets.sent), (Cause::Orderly, 5));
     assert!(ended.opened <= ended.end.at && ended.end.at <= client.now());
     assert_eq!(there.recv().await.unwrap().octets.received, 5);
+}
+
+/// S103: what has arrived comes first, then the error, once.
+#[tokio::test(start_paused = true)]
+async fn an_administrator_ends_a_connection() {
+    let (client, server) = hosts();
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    near.write_all(b"hello").await.unwrap();
+    near.drained().await.unwrap();
+    let flow = FourTuple { local: far.local_addr().unwrap(), remote: far.peer_addr().unwrap() };
+    assert!(!client.kill(flow), "it is the other host's");
+    assert!(server.kill(flow));
+    assert!(!server.kill(flow));
+    let mut text = [0; 16];
+    assert_eq!(far.read(&mut text).await.unwrap(), 5);
+    let error = far.read(&mut text).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+    assert_eq!(EndError::find(&error).unwrap().by, Party::Administrator);
+    assert_eq!(far.read(&mut text).await.unwrap(), 0);
+    assert_eq!(near.read(&mut text).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+/// S104: a connect that waits is told.
+#[tokio::test(start_paused = true)]
+async fn an_administrator_ends_an_attempt_to_connect() {
+    let (a, _nobody) = link::pipe(link::Capabilities::new(1500));
+    let client = Host::spawn(Config::new([crate::CLIENT]), a);
+    let (local, remote) = ((crate::CLIENT, 4000).into(), (SERVER, 80).into());
+    let kill = async {
+        time::sleep(Duration::from_millis(500)).await;
+        client.kill(FourTuple { local, remote })
+    };
+    let (failed, killed) = tokio::join!(TcpStream::connect_from(&client, local, remote), kill);
+    assert!(killed);
+    assert_eq!(failed.unwrap_err().kind(), ErrorKind::ConnectionAborted);
+}
+
+/// S106: who waits to accept is told.
+#[tokio::test(start_paused = true)]
+async fn an_administrator_closes_a_listener() {
+    let (client, server) = hosts();
+    let listener = TcpListener::bind(&server, (SERVER, 80)).unwrap();
+    let kill = async {
+        time::sleep(Duration::from_millis(500)).await;
+        server.kill_listener((SERVER, 80))
+    };
+    let (accepted, killed) = tokio::join!(listener.accept(), kill);
+    assert!(killed);
+    assert_eq!(accepted.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(listener.accept().await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let error = TcpStream::connect(&client, (SERVER, 80)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    drop(listener);
+    TcpListener::bind(&server, (SERVER, 80)).unwrap();
 }

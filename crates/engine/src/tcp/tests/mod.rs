@@ -19,6 +19,7 @@ mod f_half_open;
 mod f_time_limits;
 mod flow;
 mod g_close;
+mod g_kill;
 mod g_listener;
 mod h_time_wait;
 mod i_release;
