@@ -1,0 +1,38 @@
+//! Fuzz targets: what must hold whatever octets come.
+//!
+//! A target is a function of octets that panics if something is wrong. The octets are read as
+//! decisions ([`Input`]), so that a fuzzer that changes them changes what happens. `.ci/fuzz` runs the
+//! targets under libFuzzer; `cargo test -p lastack-fuzz` replays the corpus; [`replay`] plays one
+//! input.
+#![forbid(unsafe_code)]
+
+mod input;
+mod link;
+mod repair;
+mod script;
+mod wire;
+
+pub use input::Input;
+
+/// A target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: that of its directory in `corpus`, and on the command line.
+    pub name: &'static str,
+    /// The longest input worth trying.
+    pub longest: usize,
+    /// Tries one.
+    pub run: fn(&[u8]),
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    Target { name: "wire", longest: 2048, run: wire::run },
+    Target { name: "link", longest: 4096, run: link::run },
+    Target { name: "script", longest: 4096, run: script::run },
+];
+
+/// The target of this name.
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
