@@ -80,8 +80,8 @@ impl Problem {
             Kind::Syntax | Kind::Mismatch => Level::ERROR,
             Kind::Unsupported => Level::NOTE,
         };
-        let end = source.len();
-        let span = self.span.start.min(end)..self.span.end.min(end);
+        // Whoever points at one octet may point into a character.
+        let span = source.floor_char_boundary(self.span.start)..source.ceil_char_boundary(self.span.end);
         let mut place = AnnotationKind::Primary.span(span);
         if !self.label.is_empty() {
             place = place.label(self.label.as_str());
@@ -115,5 +115,12 @@ mod tests {
         assert_eq!(problem.brief("t.pkt", source), "t.pkt:2: SEG.SEQ is 5, not 0");
         let drawn = problem.draw("t.pkt", source, false);
         assert!(drawn.contains("t.pkt:2:6") && drawn.contains("^^^^^^^^ sent was"), "{drawn}");
+    }
+
+    #[test]
+    fn a_place_inside_a_character_is_that_character() {
+        let problem = Problem::syntax(4..5, "this is no time");
+        assert!(problem.draw("t.pkt", "+0 \u{fffd}1", false).contains("t.pkt:1:4"));
+        assert!(Problem::syntax(99..100, "no event").draw("t.pkt", "+0", false).contains("t.pkt"));
     }
 }
