@@ -59,10 +59,7 @@ impl Handshake {
         if !seg.has(TcpFlags::SYN) {
             return Goes(Verdict::Dropped(if acked { Rule::S23 } else { Rule::S24 }.into()));
         }
-        self.irs = seg.seq();
-        self.peer = seg.tcp.options;
-        self.peer_window = u32::from(seg.tcp.window);
-        self.ecn = ecn::is_agreed(shared.config.tcp.ecn, seg);
+        self.take_syn(shared, seg);
         if acked {
             return Complete;
         }
@@ -70,6 +67,14 @@ impl Handshake {
         self.phase = Phase::SynReceived;
         self.owes_syn = true;
         Goes(Verdict::Accepted)
+    }
+
+    /// Takes over what the peer's SYN says.
+    fn take_syn(&mut self, shared: &Shared, seg: &Arrival<'_>) {
+        self.irs = seg.seq();
+        self.peer = seg.tcp.options;
+        self.peer_window = u32::from(seg.tcp.window);
+        self.ecn = ecn::is_agreed(shared.config.tcp.ecn, seg);
     }
 
     /// An old incarnation of the peer answered: it is reset now, so ask again soon, once.
@@ -132,7 +137,9 @@ impl Handshake {
         Complete
     }
 
-    /// The order is that of the synchronized states.
+    /// The order is that of the synchronized states, but for one segment. The SYN that opened
+    /// simultaneously proved nothing: anybody may have sent it who knows the four-tuple. A SYN|ACK that
+    /// acknowledges our SYN does prove that its sender got that, and takes the other's place.
     fn arrives_after_simultaneous_open(
         &mut self,
         shared: &mut Shared,
@@ -142,6 +149,10 @@ impl Handshake {
         let good = seg.has(TcpFlags::ACK) && seg.ack() == self.iss + 1;
         if !seg.has(TcpFlags::ACK | TcpFlags::SYN) {
             return Goes(Verdict::Dropped(Rule::S34.into()));
+        }
+        if good && seg.has(TcpFlags::SYN) && seg.seq() != self.irs {
+            self.take_syn(shared, seg);
+            return Complete;
         }
         if !self.is_acceptable(shared, seg) {
             return Goes(self.answer_unacceptable(shared, now, seg));
