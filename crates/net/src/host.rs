@@ -3,7 +3,7 @@
 use crate::driver::Driver;
 use crate::ended::EndedConnections;
 use crate::shared::Shared;
-use lastack_engine::{Config, Counters, FourTuple, Instant, Stack};
+use lastack_engine::{Config, Counters, FourTuple, Instant, OpenConnection, Stack};
 use lastack_link::Link;
 use std::fmt;
 use std::net::SocketAddr;
@@ -92,6 +92,11 @@ impl Host {
     pub fn kill_listener(&self, local: impl Into<SocketAddr>) -> bool {
         let local = local.into();
         self.shared().with(|inner| inner.stack.tcp_kill_listener(local))
+    }
+
+    /// The connections that have not ended, whoever holds them, as `ss` lists them; in no order.
+    pub fn connections(&self) -> Vec<OpenConnection> {
+        self.shared().with(|inner| inner.stack.tcp_connections().collect())
     }
 
     pub(crate) fn shared(&self) -> &Shared {

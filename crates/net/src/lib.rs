@@ -88,9 +88,9 @@ pub use udp::{UdpInterceptor, UdpSocket};
 
 pub use lastack_engine::{
     Cause, Checksums, Config, ConnId, Counters, Datagram, DatagramConfig, DropReason, EchoError, EchoRequest,
-    End, Ended, FourTuple, Header, Inference, Instant, Intercept, Keepalive, Lost, Octets, Origin, Party,
-    Received, Rule, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError,
-    Verdict,
+    End, Ended, FourTuple, Header, Inference, Instant, Intercept, Keepalive, Lost, Octets, OpenConnection,
+    Origin, Party, Received, Rule, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit, Transmit,
+    TransmitChecksum, UdpError, Verdict,
 };
 pub use lastack_link as link;
 pub use lastack_wire::icmp::IcmpError;

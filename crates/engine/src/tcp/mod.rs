@@ -22,6 +22,7 @@ mod icmp;
 mod index;
 mod kill;
 mod listen;
+mod open;
 mod opening;
 mod options;
 mod over;
@@ -50,6 +51,7 @@ pub use api::{
 };
 pub use congestion::Algorithm;
 pub use ecn::Ecn;
+pub use open::OpenConnection;
 pub(crate) use reset::ResetLimit;
 pub(crate) use table::TcpTable;
 pub use user::Tcp;

@@ -514,6 +514,11 @@ impl TcpTable {
         self.entries.len()
     }
 
+    /// All that have a name, those included that are over and not closed yet.
+    pub fn sockets(&self) -> impl Iterator<Item = (ConnId, &Socket)> {
+        self.entries.iter().map(|(id, entry)| (id, &*entry.socket))
+    }
+
     /// Whether the name belongs to a user.
     pub fn owns(&self, id: ConnId) -> bool {
         self.entries.get(id).is_some_and(|entry| match &*entry.socket {

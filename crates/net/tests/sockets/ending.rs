@@ -2,8 +2,8 @@
 
 use crate::{SERVER, connection, hosts, hosts_with};
 use lastack::{
-    Cause, Config, EndError, FourTuple, Host, Inference, Keepalive, Party, TcpListener, TcpState, TcpStream,
-    TimeLimit, link,
+    Cause, Config, EndError, FourTuple, Host, Inference, Keepalive, Origin, Party, TcpListener, TcpState,
+    TcpStream, TimeLimit, link,
 };
 use std::error::Error;
 use std::io::ErrorKind;
@@ -260,4 +260,36 @@ async fn an_administrator_closes_a_listener() {
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     drop(listener);
     TcpListener::bind(&server, (SERVER, 80)).unwrap();
+}
+
+/// Held, half-closed, waiting to be accepted, orphaned, over: what `ss` would list.
+#[tokio::test(start_paused = true)]
+async fn the_open_connections_are_listed_and_no_others() {
+    let (client, server) = hosts();
+    let (mut near, far, _listener) = connection(&client, &server).await;
+    near.write_all(b"hello").await.unwrap();
+    near.drained().await.unwrap();
+    let [seen] = client.connections()[..] else { panic!("{:?}", client.connections()) };
+    assert_eq!((seen.state, seen.origin, seen.has_user), (TcpState::Established, Origin::Active, true));
+    assert_eq!((seen.flow.local, seen.flow.remote), (near.local_addr().unwrap(), near.peer_addr().unwrap()));
+    assert_eq!((seen.octets.sent, seen.octets.received), (5, 0));
+
+    drop(near);
+    time::sleep(Duration::from_secs(1)).await;
+    let [seen] = client.connections()[..] else { panic!("{:?}", client.connections()) };
+    assert_eq!((seen.state, seen.has_user), (TcpState::FinWait2, false), "an orphan");
+    let [seen] = server.connections()[..] else { panic!("{:?}", server.connections()) };
+    assert_eq!((seen.state, seen.origin, seen.octets.received), (TcpState::CloseWait, Origin::Passive, 5));
+
+    let silent: std::net::SocketAddr = "10.0.0.9:80".parse().unwrap();
+    let attempt = tokio::spawn({
+        let client = client.clone();
+        async move { TcpStream::connect(&client, silent).await.map(drop) }
+    });
+    time::sleep(Duration::from_secs(1)).await;
+    assert!(client.connections().iter().any(|it| it.flow.remote == silent && it.state == TcpState::SynSent));
+    attempt.abort();
+    drop(far);
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((client.connections(), server.connections()), (vec![], vec![]), "TIME-WAIT is none");
 }
