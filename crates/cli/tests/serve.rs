@@ -130,6 +130,33 @@ fn json_and_a_capture_over_a_restart() {
     assert!(times.len() > 8 && times.is_sorted(), "{times:?}");
 }
 
+/// A client that says hello, is still there when the signal comes, and then does `last`.
+fn late(last: &str) -> String {
+    format!(
+        "import errno, os, socket, time\ns = socket.create_connection(('10.0.3.1', 7), 5)\ns.sendall(b'hello')\n\
+         time.sleep(0.2)\nif os.fork(): os._exit(0)\ntry:\n {last}\n\
+         except OSError as e: print(errno.errorcode[e.errno])"
+    )
+}
+
+#[test]
+fn a_signal_closes_what_is_open() {
+    let wait = "while s.recv(100): pass\n print('EOF')";
+    let leave_open = "while s.recv(100): pass\n print('EOF', flush=True); time.sleep(2)";
+    for (behaviour, last, sees, prints) in [
+        ("echo", wait, "EOF\n", "closed in order by lastack"),
+        ("never-read", wait, "ECONNRESET\n", "[S60 "),
+        ("discard", leave_open, "EOF\n", "still open when the program ended in FIN-WAIT-2"),
+    ] {
+        let Some((seen, printed)) = serve(&format!("--listen 7 --behave {behaviour}"), &late(last)) else {
+            return;
+        };
+        assert_eq!(seen, sees, "{behaviour}: {printed}");
+        let [_, line, "status 0"] = printed.lines().collect::<Vec<_>>()[..] else { panic!("{printed}") };
+        assert!(line.contains(prints), "{behaviour}: {line}");
+    }
+}
+
 #[test]
 fn bad_input() {
     for (options, words) in [

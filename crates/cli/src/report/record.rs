@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::{SignedDuration, Timestamp};
-use lastack_engine::{End, Ended, Instant, Party, Rule, TcpState};
+use lastack_engine::{End, Ended, Instant, OpenConnection, Party, Rule, TcpState};
 use lastack_wire::icmp::IcmpError;
 use serde::{Serialize, Serializer};
 
@@ -181,10 +181,6 @@ impl Record {
     /// Of a connection of a stack of our own, seen from there; `zero` is the time of the stack's zero.
     pub fn of_ours(ended: &Ended, zero: Timestamp) -> Self {
         let Ended { flow, opened, octets, end, .. } = ended;
-        let at = |instant: &Instant| {
-            SignedDuration::try_from(instant.elapsed())
-                .map_or(zero, |elapsed| zero.saturating_add(elapsed).unwrap_or(zero))
-        };
         let (cause, icmp) = Cause::of(end);
         let icmp = icmp.map(|error| {
             let from = if let Party::Network(from) = end.by { Some(from) } else { None };
@@ -204,11 +200,32 @@ impl Record {
             state: Some(end.state),
             lost: Lost { unsent: end.lost.unsent, unacked: end.lost.unacked, unread: end.lost.unread },
             octets: Octets { sent: octets.sent, received: octets.received },
-            opened: at(opened),
-            ended: at(&end.at),
+            opened: at(zero, *opened),
+            ended: at(zero, end.at),
             icmp,
             host_errno: None,
             note: end.inferred.map(|inferred| inferred.to_string()),
+            hint: None,
+        }
+    }
+
+    /// Of a connection of a stack of our own that has not ended by `now`.
+    pub fn of_open(open: &OpenConnection, now: Instant, zero: Timestamp) -> Self {
+        Self {
+            proto: Proto::Tcp,
+            local: open.flow.local,
+            remote: open.flow.remote,
+            cause: Cause::Open,
+            by: By::Nobody,
+            rule: None,
+            state: Some(open.state),
+            lost: Lost::default(),
+            octets: Octets { sent: open.octets.sent, received: open.octets.received },
+            opened: at(zero, open.opened),
+            ended: at(zero, now),
+            icmp: None,
+            host_errno: None,
+            note: None,
             hint: None,
         }
     }
@@ -217,6 +234,12 @@ impl Record {
     pub fn json(&self) -> String {
         super::writer::json("connection", self)
     }
+}
+
+/// A time of a stack whose zero was at `zero`.
+fn at(zero: Timestamp, instant: Instant) -> Timestamp {
+    SignedDuration::try_from(instant.elapsed())
+        .map_or(zero, |elapsed| zero.saturating_add(elapsed).unwrap_or(zero))
 }
 
 impl Cause {

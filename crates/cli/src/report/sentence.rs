@@ -5,6 +5,8 @@ use std::fmt;
 use anstyle::{AnsiColor, Style};
 use jiff::SignedDuration;
 
+use lastack_engine::TcpState;
+
 use super::record::{By, Cause, Proto, Record};
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -68,7 +70,9 @@ impl Record {
         } else if self.by == By::Host {
             self.host_errno.as_ref().map_or(Ok(()), |errno| write!(f, " ({errno})"))?;
         }
-        self.state.map_or(Ok(()), |state| write!(f, " in {state}"))
+        // Every orderly end leads to CLOSED: that tells nobody anything.
+        let state = self.state.filter(|state| *state != TcpState::Closed);
+        state.map_or(Ok(()), |state| write!(f, " in {state}"))
     }
 
     fn figures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,7 +144,7 @@ mod tests {
     fn an_orderly_end_names_who_closed_first() {
         assert_eq!(
             plain(&tests::orderly()),
-            "tcp 10.0.2.100:40000 > 192.0.2.7:80: closed in order by the remote in CLOSED after 500 ms; \
+            "tcp 10.0.2.100:40000 > 192.0.2.7:80: closed in order by the remote after 500 ms; \
              75 octets sent, 1200 received [E0 both directions ended with FIN]"
         );
     }

@@ -1,0 +1,171 @@
+//! What the user asks of `serve`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::units;
+
+/// Answer on a TUN link, well or badly as told
+///
+/// lastack makes the interface, gives this machine's side of the link the address next to its own, and listens. Each
+/// connection's end is printed. SIGINT or SIGTERM ends it, with status 0: what is open is closed as a kernel does it for
+/// a process that dies, and what has not ended a second later is printed as open (a second signal does not wait). It
+/// needs root, or CAP_NET_ADMIN.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = "Examples:
+  lastack serve --listen 7 --behave echo
+  lastack serve --listen 80 --behave rst-after=1k -w resets.pcapng
+  lastack serve --listen 80 --tun peer0 --addr 192.168.77.1/24
+
+Behaviours:
+  echo         sends back what comes, and closes when the peer does
+  discard      reads everything, and closes when the peer does
+  rst-after=N  aborts with RST after N octets (0: after the handshake)
+  never-read   accepts and never reads: the window closes
+  half-open=N  after N octets (without =N: after the handshake) the whole host forgets its connections without a word,
+               as if it had been switched off and on: the next segment of the peer is answered with RST")]
+pub struct ServeArgs {
+    /// Listen at these ports (repeatable)
+    #[arg(short, long, value_name = "PORT", required = true, num_args = 1.., value_delimiter = ',')]
+    pub listen: Vec<u16>,
+
+    /// What to do with a connection
+    #[arg(short, long, value_name = "BEHAVIOUR", default_value = "echo", value_parser = behaviour)]
+    pub behave: Behaviour,
+
+    /// The interface's name
+    #[arg(long, value_name = "NAME", default_value = "lastack0")]
+    pub tun: String,
+
+    /// The address that lastack listens at, with the length of its network (repeatable)
+    #[arg(long, value_name = "ADDRESS/PREFIX", default_values = ["10.0.3.1/24", "fd00:3::1/64"], value_parser = place)]
+    pub addr: Vec<Place>,
+
+    /// The largest packet
+    #[arg(short, long, value_name = "OCTETS", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(1280..=65_535))]
+    pub mtu: u32,
+
+    /// Write every packet to FILE (pcapng), each with what became of it
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write 1 to this descriptor and close it, when connections are answered
+    #[arg(long, value_name = "N")]
+    pub ready_fd: Option<RawFd>,
+}
+
+/// What to do with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    Echo,
+    Discard,
+    RstAfter(u64),
+    NeverRead,
+    HalfOpen(u64),
+}
+
+fn behaviour(text: &str) -> Result<Behaviour, String> {
+    let (name, octets) = match text.split_once('=') {
+        Some((name, octets)) => (name, Some(units::octets(octets)?)),
+        None => (text, None),
+    };
+    match (name, octets) {
+        ("echo", None) => Ok(Behaviour::Echo),
+        ("discard", None) => Ok(Behaviour::Discard),
+        ("rst-after", Some(octets)) => Ok(Behaviour::RstAfter(octets)),
+        ("never-read", None) => Ok(Behaviour::NeverRead),
+        ("half-open", octets) => Ok(Behaviour::HalfOpen(octets.unwrap_or(0))),
+        _ => Err("choose echo, discard, rst-after=N, never-read, half-open or half-open=N".to_owned()),
+    }
+}
+
+/// Our address on the link, and the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub ours: IpAddr,
+    pub kernel: IpAddr,
+    pub prefix: u8,
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    let malformed =
+        || format!("{text:?} is not an address with its network: write 10.0.3.1/24 or fd00:3::1/64");
+    let (address, prefix) = text.split_once('/').ok_or_else(malformed)?;
+    let ours: IpAddr = address.parse().map_err(|_| malformed())?;
+    let prefix: u8 = prefix.parse().map_err(|_| malformed())?;
+    let bits = if ours.is_ipv6() { 128 } else { 32 };
+    if prefix == 0 || prefix > bits - 2 {
+        return Err(format!(
+            "{text}: the network has no room for two: choose a prefix from 1 to {}",
+            bits - 2
+        ));
+    }
+    if !lastack_wire::ip::unicast(ours) || ours.is_loopback() {
+        return Err(format!("{text} cannot be the address of a host on a link"));
+    }
+    Ok(Place { ours, kernel: next_to(ours, prefix), prefix })
+}
+
+/// The address after it, or before it at the end of its network.
+fn next_to(address: IpAddr, prefix: u8) -> IpAddr {
+    let (number, bits) = match address {
+        IpAddr::V4(v4) => (u128::from(u32::from(v4)), 32),
+        IpAddr::V6(v6) => (u128::from(v6), 128),
+    };
+    let host = (1_u128 << (bits - prefix)) - 1;
+    // The last of an IPv4 network is its broadcast address.
+    let next = if (number & host) + 1 < host { number + 1 } else { number - 1 };
+    match address {
+        IpAddr::V4(_) => std::net::Ipv4Addr::from(next as u32).into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::from(next).into(),
+    }
+}
+
+impl fmt::Display for Behaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Echo => f.write_str("echo"),
+            Self::Discard => f.write_str("discard"),
+            Self::RstAfter(octets) => write!(f, "rst-after={octets}"),
+            Self::NeverRead => f.write_str("never-read"),
+            Self::HalfOpen(octets) => write!(f, "half-open={octets}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behaviours() {
+        for text in ["echo", "discard", "rst-after=5", "never-read", "half-open=0"] {
+            assert_eq!(behaviour(text).unwrap().to_string(), text);
+        }
+        assert_eq!(behaviour("half-open"), Ok(Behaviour::HalfOpen(0)));
+        assert_eq!(behaviour("rst-after=4k"), Ok(Behaviour::RstAfter(4096)));
+        for wrong in ["rst-after", "echo=5", "rst-after=x", "sulk"] {
+            assert!(behaviour(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_lives_next_door() {
+        let kernel = |text| place(text).unwrap().kernel.to_string();
+        assert_eq!(kernel("10.0.3.1/24"), "10.0.3.2");
+        assert_eq!(kernel("10.0.3.254/24"), "10.0.3.253");
+        assert_eq!(kernel("fd00:3::1/64"), "fd00:3::2");
+        assert_eq!(kernel("192.0.2.1/30"), "192.0.2.2");
+        for wrong in ["10.0.3.1", "10.0.3.1/31", "10.0.3.1/0", "224.0.0.1/4", "127.0.0.1/8", "x/8"] {
+            assert!(place(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! A capture that goes on while the host on its link starts again.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use lastack::link::{Capabilities, Link};
+use lastack::{Instant, Received, Transmit, Verdict};
+
+/// A link whose clock began before that of the host on it: a host that starts again starts at zero, a capture does not.
+pub struct Later<L> {
+    pub link: L,
+    pub by: Duration,
+}
+
+impl<L: Link> Link for Later<L> {
+    fn capabilities(&self) -> Capabilities {
+        self.link.capabilities()
+    }
+
+    fn send(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) {
+        self.link.send(now + self.by, packet, transmit);
+    }
+
+    fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
+        self.link.recv(now + self.by, packet)
+    }
+
+    fn annotate(&mut self, now: Instant, verdict: &Verdict) {
+        self.link.annotate(now + self.by, verdict);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let at = self.link.poll_timeout()?;
+        Some(Instant::since_start(at.elapsed().saturating_sub(self.by)))
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.poll_readable(cx)
+    }
+
+    fn flush(&mut self, now: Instant) {
+        self.link.flush(now + self.by);
+    }
+}
