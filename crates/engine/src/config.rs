@@ -135,10 +135,11 @@ pub struct TcpConfig {
     /// After this many timeouts in a row of segments of full size the path is taken for one that
     /// swallows large packets in silence, and smaller ones are sent (RFC 4821); `None`: never.
     pub black_hole_timeouts: Option<u32>,
-    /// Most connections without a user; a close above it sends RST (S99).
+    /// Most connections without a user; a close above it sends RST (S99), and one that gets no answer is
+    /// reset before (S100).
     pub max_orphans: usize,
-    /// Whether giving up after retransmissions or the user timeout sends a RST (S92, S93; Linux
-    /// does not).
+    /// Whether giving up after retransmissions, the user timeout or FIN-WAIT-2 sends a RST (S92, S93, S97;
+    /// Linux does not).
     pub reset_on_give_up: bool,
     /// How long an orphan stays in FIN-WAIT-2 (S96).
     pub fin_wait_2: Duration,

@@ -63,7 +63,7 @@ counters! {
     tcp_listen_drops,
     /// Paths that swallowed large segments in silence (TcpExtTCPMTUPFail, roughly).
     tcp_black_holes,
-    /// Connections reset on close because too many had no user (TcpExtTCPAbortOnMemory).
+    /// Connections reset on close, or later, because too many had no user (TcpExtTCPAbortOnMemory).
     tcp_orphan_overflows,
     /// SYN cookies sent (TcpExtSyncookiesSent).
     tcp_cookies_sent,

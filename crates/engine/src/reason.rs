@@ -9,14 +9,16 @@ impl Rule {
     pub const fn declared(self) -> Option<ResetReason> {
         Some(match self {
             Self::S60 | Self::S80 => ResetReason::DataUnread,
-            Self::S44 | Self::S64 | Self::S90 | Self::S103 | Self::S106 | Self::X1 => ResetReason::Abort,
+            Self::S44 | Self::S64 | Self::S71 | Self::S90 | Self::S103 | Self::S106 | Self::X1 => {
+                ResetReason::Abort
+            }
             Self::S1 | Self::S4 | Self::S5 => ResetReason::Closed,
             Self::S10 => ResetReason::AckInListen,
             Self::S20 => ResetReason::AckInSynSent,
             Self::S30 | Self::S40 => ResetReason::AckInSynReceived,
             Self::S32 => ResetReason::SynInWindow,
-            Self::S37 | Self::S99 => ResetReason::ResourceExceeded,
-            Self::S91 | Self::S92 | Self::S93 => ResetReason::ConnectionTimeout,
+            Self::S37 | Self::S99 | Self::S100 => ResetReason::ResourceExceeded,
+            Self::S91 | Self::S92 | Self::S93 | Self::S97 => ResetReason::ConnectionTimeout,
             _ => return None,
         })
     }
@@ -29,10 +31,11 @@ impl Rule {
             Self::S20 => "TCP_INVALID_ACK_SEQUENCE",
             Self::S32 | Self::S37 => "INVALID_SYN",
             Self::S40 => "TCP_ACK_UNSENT_DATA",
-            Self::S44 | Self::S64 | Self::S90 | Self::S103 | Self::S106 => "TCP_STATE",
+            Self::S44 | Self::S64 | Self::S90 | Self::S97 | Self::S103 | Self::S106 => "TCP_STATE",
             Self::S60 => "TCP_ABORT_ON_CLOSE",
             Self::S80 => "TCP_ABORT_ON_DATA",
-            Self::S99 => "TCP_ABORT_ON_MEMORY",
+            Self::S71 => "TCP_ABORT_ON_LINGER",
+            Self::S99 | Self::S100 => "TCP_ABORT_ON_MEMORY",
             Self::S91 => "TCP_KEEPALIVE_TIMEOUT",
             _ => return None,
         })

@@ -105,6 +105,7 @@ rules! {
     S60 "RFC 9293 3.6.1" "a CLOSE with unread text sends RST";
     S64 "RFC 9293 3.10.5" "an ABORT (a CLOSE with linger zero) sends RST";
     S66 "RFC 9293 3.10.5" "an ABORT after both FINs sends nothing";
+    S71 "Linux" "a CLOSE whose user does not wait for the peer's FIN sends RST in FIN-WAIT-2";
     S80 "RFC 1122 4.2.2.13" "text that nobody can read any more is answered with RST";
     S84 "RFC 9293 3.10.7.4" "text beyond the peer's FIN is ignored";
     S90 "RFC 9293 3.10.4" "a closing listener resets the connections that nobody accepted";
@@ -114,7 +115,9 @@ rules! {
     S94 "RFC 9293 MUST-23" "a SYN that stays unanswered ends the attempt";
     S95 "Linux" "a FIN that stays unacknowledged after CLOSE ends the connection";
     S96 "Linux" "FIN-WAIT-2 without a user ends after its time";
+    S97 "Linux" "FIN-WAIT-2 without a user ends with RST after its time, if so configured";
     S99 "Linux" "a CLOSE sends RST when too many connections have no user";
+    S100 "Linux" "a connection without a user that gets no answer is reset when there are too many";
     S103 "Linux" "an administrator's ABORT sends RST where the peer has a connection";
     S104 "Linux" "an administrator's ABORT in SYN-SENT, or after both FINs, sends nothing";
     S105 "Linux" "an administrator's ABORT removes an embryonic connection, or TIME-WAIT, in silence";

@@ -36,6 +36,7 @@ impl Connection {
         if self.fate.is_some() {
             return Ok(()); // it acknowledged our FIN, and both directions are finished
         }
+        self.check_user(shared, now, seg)?;
         self.process_text(shared, now, seg)?; // seventh
         self.process_fin(shared, now, seg) // eighth
     }
@@ -188,7 +189,7 @@ impl Connection {
         };
         let unwanted = self.settings.deaf && !self.state.may_send();
         if !self.owned || unwanted {
-            return Err(self.refuse_text(shared, now, seg));
+            return Err(self.refuse(shared, now, seg, Rule::S80));
         }
         if old > 0 {
             self.rcv.duplicate = Some((seg.seq(), self.rcv.nxt));
@@ -243,16 +244,25 @@ impl Connection {
         self.wake_reader(shared);
     }
 
-    /// S80: text that nobody can read any more is answered with RST, and ends the connection.
-    fn refuse_text(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+    /// S71: our FIN is acknowledged, and the user, who is gone, did not want to wait for the peer's.
+    fn check_user(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if self.owned || self.state != State::FinWait2 || self.waits_for_fin() {
+            return Ok(());
+        }
+        Err(self.refuse(shared, now, seg, Rule::S71))
+    }
+
+    /// Answers with RST and ends the connection: what the peer sends nobody can read any more (S80), or
+    /// nobody waits for (S71).
+    fn refuse(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
         // The answer may fall to the rate limit; the connection ends all the same.
-        let _ = reset::reply(shared, now, seg, Rule::S80);
-        let ending = Ending::new(Cause::Aborted, Party::Application, Rule::S80);
+        let _ = reset::reply(shared, now, seg, rule);
+        let ending = Ending::new(Cause::Aborted, Party::Application, rule);
         self.finish(ending.by_segment(seg.header()), now);
         if let Some(super::connection::Fate::Over(end)) = &mut self.fate {
             end.lost.unread += seg.text.len() as u64;
         }
-        Verdict::Ended(Rule::S80)
+        Verdict::Ended(rule)
     }
 
     /// Eighth: FIN, in order or remembered from a segment that came early (E15).
@@ -269,7 +279,7 @@ impl Connection {
             if fin.after(self.rcv.nxt) && seg.text.is_empty() {
                 if !self.owned {
                     // What is missing before it is text that nobody can read any more (S81).
-                    return Err(self.refuse_text(shared, now, seg));
+                    return Err(self.refuse(shared, now, seg, Rule::S80));
                 }
                 self.owed.pure_ack();
             }

@@ -33,7 +33,8 @@ impl Connection {
             self.timers.set(Timer::User, since + limit);
         }
         if self.state == State::FinWait2 && !self.owned && !self.timers.is_running(Timer::FinWait2) {
-            self.timers.set(Timer::FinWait2, now + shared.config.tcp.fin_wait_2);
+            let limit = self.settings.fin_wait_2.unwrap_or(shared.config.tcp.fin_wait_2);
+            self.timers.set(Timer::FinWait2, now + limit);
         }
     }
 
@@ -54,11 +55,16 @@ impl Connection {
     }
 
     /// Does what the timers that have expired at `now` ask for.
-    pub fn expire(&mut self, shared: &mut Shared, now: Instant) {
+    /// `orphans`: connections without a user in all.
+    pub fn expire(&mut self, shared: &mut Shared, now: Instant, orphans: usize) {
         while self.fate.is_none()
             && let Some(timer) = self.timers.take_expired(now)
         {
             match timer {
+                Timer::Retransmission | Timer::Persist if self.is_burden(shared, now, orphans) => {
+                    shared.counters.tcp_orphan_overflows += 1;
+                    self.abort(Ending::new(Cause::Aborted, Party::Stack, Rule::S100), now);
+                }
                 Timer::Retransmission
                     if self.timers.is_running(Timer::TailProbe) && self.recovery.may_probe() =>
                 {
@@ -73,12 +79,7 @@ impl Connection {
                 Timer::DelayedAck => self.owed.ack = true,
                 Timer::KeepAlive => self.keep_alive(shared, now),
                 Timer::User => self.user_timeout(shared, now),
-                Timer::FinWait2 => {
-                    self.finish(
-                        Ending::new(Cause::TimedOut(TimeLimit::FinWait2), Party::Stack, Rule::S96),
-                        now,
-                    );
-                }
+                Timer::FinWait2 => self.fin_wait_2_is_over(shared, now),
                 Timer::Idle => self.let_buffers_go(shared, now),
             }
         }
@@ -193,6 +194,25 @@ impl Connection {
         } else {
             self.arm(shared, now);
         }
+    }
+
+    /// S96, or S97: with a reset if so configured.
+    fn fin_wait_2_is_over(&mut self, shared: &Shared, now: Instant) {
+        let ending = |rule| Ending::new(Cause::TimedOut(TimeLimit::FinWait2), Party::Stack, rule);
+        if shared.config.tcp.reset_on_give_up {
+            self.abort(ending(Rule::S97), now);
+        } else {
+            self.finish(ending(Rule::S96), now);
+        }
+    }
+
+    /// S100: whether an orphan that gets no answer is one too many. What the network calls unreachable
+    /// counts twice, and so does what got none for long: those go first.
+    fn is_burden(&self, shared: &Shared, now: Instant, orphans: usize) -> bool {
+        let config = &shared.config.tcp;
+        let hopeless = [self.soft_error.is_some(), self.stalled_for(now) > config.max_rto * 2];
+        let weight = hopeless.into_iter().filter(|reason| *reason).count();
+        !self.owned && orphans << weight > config.max_orphans
     }
 
     /// The end after a time limit: silent as Linux's, or with a reset if so configured.

@@ -22,6 +22,9 @@ pub(crate) struct Settings {
     pub linger: Option<Duration>,
     pub keepalive: Option<Keepalive>,
     pub user_timeout: Option<Duration>,
+    /// How long the peer's FIN is waited for without a user, instead of as long as the stack says; zero:
+    /// not at all (S71).
+    pub fin_wait_2: Option<Duration>,
     /// Differentiated services codepoint: six bits.
     pub dscp: u8,
 }
@@ -37,6 +40,7 @@ impl Settings {
             linger: None,
             keepalive: None,
             user_timeout: None,
+            fin_wait_2: None,
             dscp: config.dscp & MOST_DSCP,
         }
     }

@@ -385,7 +385,7 @@ impl TcpTable {
             let Some(entry) = self.entries.get_mut(id) else { continue };
             entry.scheduled = None;
             match &mut *entry.socket {
-                Socket::Open(connection) => connection.expire(shared, now),
+                Socket::Open(connection) => connection.expire(shared, now, self.orphans),
                 Socket::Opening(handshake) => handshake.expire(shared, now),
                 Socket::Over(_) => {}
             }

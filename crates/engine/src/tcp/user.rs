@@ -6,6 +6,7 @@ use super::handshake::{Handshake, Phase};
 use super::options::LEAST_MSS;
 use super::reset;
 use super::settings::{MOST_DSCP, Settings};
+use super::state::State;
 use super::table::{Socket, TcpTable};
 use super::{ConnId, Keepalive, Repair, TcpError, TcpInfo, TcpState};
 use crate::config::TcpConfig;
@@ -15,6 +16,9 @@ use crate::{Rule, Stack};
 use core::net::SocketAddr;
 use core::task::Poll;
 use core::time::Duration;
+
+/// The longest time in FIN-WAIT-2 without a user that one may ask for, as on Linux.
+const MOST_FIN_WAIT_2: Duration = Duration::from_secs(120);
 
 /// A timer that were shorter would never rest.
 const LEAST_INTERVAL: Duration = Duration::from_millis(1);
@@ -441,6 +445,18 @@ impl Tcp<'_> {
         self.settings().keepalive
     }
 
+    /// `TCP_LINGER2`: how long the peer's FIN is waited for in FIN-WAIT-2 after [`close`](Self::close), two
+    /// minutes at most; `None`: as long as the stack's configuration says (S96). Zero (on Linux what is
+    /// negative): not at all: a RST as soon as our FIN is acknowledged (S71).
+    pub fn set_fin_wait_2(&mut self, limit: Option<Duration>) {
+        self.set(|settings| settings.fin_wait_2 = limit.map(|limit| limit.min(MOST_FIN_WAIT_2)));
+    }
+
+    /// See [`set_fin_wait_2`](Self::set_fin_wait_2).
+    pub fn fin_wait_2(&self) -> Option<Duration> {
+        self.settings().fin_wait_2
+    }
+
     /// DSCP of the segments that we send from now on: six bits, others are cut off
     /// (RFC 9293 section 3.9.1.9).
     pub fn set_dscp(&mut self, dscp: u8) {
@@ -528,7 +544,12 @@ impl Connection {
         self.probes = 0;
     }
 
-    /// CLOSE of both directions: the rule by which it is an abort, if it is one (S60 before S64).
+    /// Whether the peer's FIN is waited for once the user is gone (S71).
+    pub fn waits_for_fin(&self) -> bool {
+        self.settings.fin_wait_2.is_none_or(|limit| !limit.is_zero())
+    }
+
+    /// CLOSE of both directions: the rule by which it is an abort, if it is one (S60 before S64 before S71).
     fn close(&mut self) -> Option<Rule> {
         if self.fate.is_some() {
             return None;
@@ -540,6 +561,6 @@ impl Connection {
             return Some(Rule::S64);
         }
         self.state = self.state.close();
-        None
+        (self.state == State::FinWait2 && !self.waits_for_fin()).then_some(Rule::S71)
     }
 }

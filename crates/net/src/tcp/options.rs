@@ -76,6 +76,24 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.user_timeout()))
     }
 
+    /// How long the peer's FIN is waited for once this side has closed for good (`TCP_LINGER2`), two minutes
+    /// at most; `None`: as long as the stack's configuration says (S96). Zero: RST as soon as our FIN is
+    /// acknowledged (S71).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn set_fin_wait_2(&self, time: Option<Duration>) -> io::Result<()> {
+        self.set(|tcp| tcp.set_fin_wait_2(time))
+    }
+
+    /// See [`set_fin_wait_2`](Self::set_fin_wait_2).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn fin_wait_2(&self) -> io::Result<Option<Duration>> {
+        self.call(|tcp| Ok(tcp.fin_wait_2()))
+    }
+
     /// Differentiated services codepoint of what is sent from now on: six bits
     /// (RFC 9293 section 3.9.1.9).
     ///

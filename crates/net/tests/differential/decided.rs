@@ -121,6 +121,12 @@ pub const DECISIONS: &[Decision] = &[
         &["SYN in the window after close, FIN acknowledged"],
     ),
     decision(
+        "S103",
+        "An administrator's ABORT resets in FIN-WAIT-2 without a user as it does with one: the peer still has a \
+         connection. Linux has only a small socket left there, and forgets it in silence.",
+        &["killed in FIN-WAIT-2, closed"],
+    ),
+    decision(
         "R3",
         "A reset at the right edge is outside the window (RFC 5961 section 3). Linux counts the edge as inside.",
         &["RST at the right edge"],

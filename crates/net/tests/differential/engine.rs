@@ -3,7 +3,7 @@
 use std::{task::Poll, time::Duration};
 
 use lastack_engine::{
-    Config, ConnId, Instant, Keepalive, ListenerId, Received, Stack, Tcp, TcpConfig, TcpError,
+    Config, ConnId, FourTuple, Instant, Keepalive, ListenerId, Received, Stack, Tcp, TcpConfig, TcpError,
 };
 
 use crate::{
@@ -80,6 +80,9 @@ impl Engine {
                     self.connection = Some(id);
                     Outcome::Done
                 }
+                None if self.stack.tcp_listener_addr(self.listener.unwrap()).is_none() => {
+                    Outcome::Errno("EINVAL".to_owned())
+                }
                 None => Outcome::Errno("EAGAIN".to_owned()),
             },
             _ => {
@@ -88,6 +91,15 @@ impl Engine {
                 Outcome::Errno("EINPROGRESS".to_owned())
             }
         }
+    }
+
+    fn kill(&mut self, call: Call) -> Outcome {
+        let Ends { local, .. } = self.ends;
+        let killed = match call {
+            Call::KillListener => self.stack.tcp_kill_listener(local),
+            _ => self.stack.tcp_kill(&FourTuple { local, remote: self.ends.peer_at(0) }),
+        };
+        if killed { Outcome::Done } else { Outcome::Errno("ENOENT".to_owned()) }
     }
 
     fn use_connection(&mut self, call: Call) -> Outcome {
@@ -106,6 +118,10 @@ impl Engine {
             }
             Call::Linger => {
                 tcp.set_linger(Some(Duration::ZERO));
+                Outcome::Done
+            }
+            Call::Linger2(seconds) => {
+                tcp.set_fin_wait_2(Some(Duration::from_secs(seconds.max(0) as u64)));
                 Outcome::Done
             }
             Call::Keepalive(idle, interval, count) => {
@@ -131,6 +147,7 @@ impl Subject for Engine {
     fn call(&mut self, call: Call) -> Outcome {
         let outcome = match call {
             Call::Listen(_) | Call::Unlisten | Call::Accept | Call::Connect => self.open(call),
+            Call::Kill | Call::KillListener => self.kill(call),
             _ => self.use_connection(call),
         };
         self.drain();

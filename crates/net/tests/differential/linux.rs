@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::{
+    kill,
     namespace::Network,
     notation::Call,
     packets::Ends,
@@ -58,6 +59,7 @@ impl<'a> Linux<'a> {
             Call::Peek => text(1 << 17, |buf| socket.peek(buf)),
             Call::Shutdown => done(socket.shutdown(std::net::Shutdown::Write)),
             Call::Abort => done(disconnect(socket)),
+            Call::Linger2(seconds) => done(set_linger2(socket, seconds)),
             Call::Linger => done(socket.set_linger(Some(Duration::ZERO))),
             Call::Keepalive(idle, interval, count) => {
                 let [idle, interval] = [idle, interval].map(|s| Duration::from_secs(s.into()));
@@ -107,6 +109,8 @@ impl Subject for Linux<'_> {
                 self.connection = Some(socket);
                 outcome
             }
+            Call::Kill => done(kill::connection(self.ends.local, self.ends.peer_at(0))),
+            Call::KillListener => done(kill::listener(self.ends.local)),
             _ => self.use_connection(call),
         }
     }
@@ -136,6 +140,17 @@ fn disconnect(socket: &Socket) -> io::Result<()> {
     let len = size_of_val(&nobody) as libc::socklen_t;
     // SAFETY: connect reads one sockaddr of this length, which lives through the call.
     Errno::result(unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, len) })?;
+    Ok(())
+}
+
+/// The crates that know socket options do not know TCP_LINGER2.
+fn set_linger2(socket: &Socket, seconds: i32) -> io::Result<()> {
+    let len = size_of_val(&seconds) as libc::socklen_t;
+    let value = (&raw const seconds).cast();
+    // SAFETY: setsockopt reads one int of this length, which lives through the call.
+    Errno::result(unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_LINGER2, value, len)
+    })?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 
 mod decided;
 mod engine;
+mod kill;
 mod linux;
 mod namespace;
 mod notation;

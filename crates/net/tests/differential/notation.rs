@@ -54,7 +54,12 @@ pub enum Call {
     Shutdown,
     Close,
     Abort,
+    /// Not the application's, but the administrator's: the connection, or the listener, is killed.
+    Kill,
+    KillListener,
     Linger,
+    /// Seconds in FIN-WAIT-2 without a user; negative: none.
+    Linger2(i32),
     /// Seconds, seconds, and probes.
     Keepalive(u32, u32, u32),
     /// Milliseconds.
@@ -165,7 +170,10 @@ fn call(text: &str, first: &str, rest: &[&str]) -> Option<(Call, bool)> {
         "shutdown" => (Call::Shutdown, true),
         "close" => (Call::Close, true),
         "abort" => (Call::Abort, true),
+        "kill" => (Call::Kill, true),
+        "kill-listener" => (Call::KillListener, true),
         "linger0" => (Call::Linger, false),
+        "linger2" => (Call::Linger2(number(text, rest[0])), false),
         "keepalive" => (Call::Keepalive(arg(0), arg(1), arg(2)), false),
         "user-timeout" => (Call::UserTimeout(arg(0)), false),
         "error" => (Call::Error, false),

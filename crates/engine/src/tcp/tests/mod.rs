@@ -21,6 +21,7 @@ mod flow;
 mod g_close;
 mod g_kill;
 mod g_listener;
+mod g_orphans;
 mod h_time_wait;
 mod i_release;
 mod j_hardening;

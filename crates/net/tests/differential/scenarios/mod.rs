@@ -4,6 +4,7 @@ mod arrivals;
 mod closed;
 mod closing;
 mod icmp;
+mod kill;
 mod opening;
 mod release;
 mod resets;
@@ -110,6 +111,8 @@ pub fn all() -> Vec<Scenario> {
         closing::ABORT,
         closing::AFTER_CLOSE,
         closing::LISTENER,
+        kill::KILL,
+        kill::LINGER2,
         resets::ESTABLISHED,
         resets::STATES,
         resets::EXTENSIONS,
