@@ -94,6 +94,8 @@ pub(crate) struct Outcome {
     pub rtt: Option<Duration>,
     /// When to judge again what is in flight.
     pub reorder_wait: Option<Duration>,
+    /// It has shown more losses.
+    lost: bool,
 }
 
 impl Recovery {
@@ -170,7 +172,9 @@ impl Recovery {
             self.duplicates += 1;
         }
         self.end_probe(ack, &delivered, congestion);
+        let lost_before = self.flight.lost();
         outcome.reorder_wait = self.find_losses(ack, congestion);
+        outcome.lost = self.flight.lost() > lost_before;
         // What a repair acknowledges may have arrived long ago: as one leap of a slow start it would be
         // a burst, so there counts what this ACK tells for the first time (RFC 3465 section 2.3), and
         // nothing in the end.
@@ -326,7 +330,7 @@ impl Recovery {
         let pipe = self.pipe(ack.mss);
         if let Phase::Recovery(_, prr) = &mut self.phase {
             let arrived = if self.sack { delivered.octets } else { ack.mss.max(delivered.octets) };
-            let progress = ack.advanced > 0 && self.flight.lost() == 0;
+            let progress = ack.advanced > 0 && !outcome.lost;
             self.window = prr.window(arrived, pipe, congestion.threshold(), ack.mss, progress);
             if !self.sack && ack.advanced > 0 {
                 // The next hole is repaired whatever the window says (RFC 6582 section 3.2 step 3).

@@ -167,6 +167,27 @@ fn without_sack_many_losses_are_left_to_the_timer() {
     });
 }
 
+/// RFC 6937 section 3: where nearly all was lost, each repair that arrives lets two go, as in slow start, as
+/// long as nothing more turns out to be lost.
+#[test]
+fn repairs_that_arrive_let_more_go() {
+    both(|v6| {
+        let mut bulk = Bulk::new(v6, Kind::Full);
+        bulk.p.run(20);
+        for to in 8..=10 {
+            bulk.on(0, Some((7, to)), 0);
+        }
+        assert_eq!(bulk.again(), 1);
+        // What went out while nothing was known to be lost arrives as well.
+        bulk.p.run(10);
+        bulk.on(0, Some((7, 12)), 0);
+        let before = bulk.again();
+        bulk.p.run(20);
+        bulk.on(1, Some((7, 12)), 0);
+        assert_eq!(bulk.again(), before + 2);
+    });
+}
+
 /// RFC 6582 section 3.2 step 3: the ACK that ends a repair lets no whole window go at once.
 #[test]
 fn the_end_of_a_repair_is_no_burst() {
