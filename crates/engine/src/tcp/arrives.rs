@@ -200,7 +200,7 @@ impl Connection {
         let gap = !self.incoming.early().is_empty();
         match self.incoming.write(at, text) {
             Some(0) => {
-                self.rcv.newest_early = at;
+                self.rcv.note_early(&self.incoming, at);
                 self.owed.pure_ack();
             }
             Some(advanced) => self.advance_rcv(shared, now, advanced as u32, gap),

@@ -343,7 +343,7 @@ impl Handshake {
             ts_recent: self.peer.timestamps.map_or(0, |t| t.val),
             ts_recent_at: now,
             duplicate: None,
-            newest_early: 0,
+            recent: [0; 4],
         };
         let mut rtt = core::mem::replace(&mut self.rtt, Rtt::new(&config.tcp));
         rtt.progress();

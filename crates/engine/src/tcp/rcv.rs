@@ -29,8 +29,8 @@ pub(crate) struct Rcv {
     pub ts_recent_at: Instant,
     /// What has arrived twice and the peer was not yet told of (RFC 2883).
     pub duplicate: Option<(RcvSeq, RcvSeq)>,
-    /// Where the newest early text lies, as a position in the stream.
-    pub newest_early: u64,
+    /// Where the early text lies that came last, the last first, as positions in the stream.
+    pub recent: [u64; 4],
 }
 
 impl Rcv {
@@ -85,8 +85,16 @@ impl Rcv {
         ring.early().end().map(|at| self.nxt + (at - ring.next()) as u32)
     }
 
-    /// The SACK option: what came twice (RFC 2883), then early text, the newest first
-    /// (RFC 2018 section 4).
+    /// Notes that early text at this position has come.
+    pub fn note_early(&mut self, ring: &RecvRing, at: u64) {
+        let Some(range) = ring.early().holding(at) else { return };
+        let before = self.recent;
+        let mut others = before.into_iter().filter(|other| !range.contains(other));
+        self.recent = core::array::from_fn(|i| if i == 0 { at } else { others.next().unwrap_or(0) });
+    }
+
+    /// The SACK option: what came twice (RFC 2883), then early text, the newest first, so that a block
+    /// is told several times before others take its place (RFC 2018 section 4).
     pub fn sack_blocks(&mut self, ring: &RecvRing, most: usize) -> SackBlocks {
         let mut blocks = SackBlocks::new();
         if let Some((start, end)) = self.duplicate.take() {
@@ -94,9 +102,9 @@ impl Rcv {
         }
         let most = most - blocks.len();
         let seq = |at: u64| (self.nxt + (at - ring.next()) as u32).0;
-        let newest = ring.early().holding(self.newest_early);
-        let others = ring.early().iter().filter(|r| Some(r) != newest.as_ref());
-        for range in newest.clone().into_iter().chain(others).take(most) {
+        let recent = self.recent.into_iter().filter_map(|at| ring.early().holding(at));
+        let others = ring.early().iter().filter(|r| !self.recent.iter().any(|at| r.contains(at)));
+        for range in recent.chain(others).take(most) {
             blocks.push((seq(range.start), seq(range.end)));
         }
         blocks
