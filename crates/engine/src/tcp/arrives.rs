@@ -88,11 +88,10 @@ impl Connection {
         if seg.len() == 0 {
             return self.challenge(shared, now, rule);
         }
-        if rule == Rule::S51
-            && !seg.text.is_empty()
-            && !self.rcv.nxt.before(seg.seq() + seg.text.len() as u32)
-        {
-            self.rcv.duplicate = Some((seg.seq(), seg.seq() + seg.text.len() as u32));
+        // Of what is too old by its timestamp too: else who sent it again in vain would not learn it.
+        let end = (seg.seq() + seg.text.len() as u32).earlier(self.rcv.nxt);
+        if seg.seq().before(end) {
+            self.rcv.duplicate = Some((seg.seq(), end));
         }
         self.owed.pure_ack();
         Verdict::Answered(rule)
@@ -197,6 +196,7 @@ impl Connection {
         let seq = seg.seq() + old;
         let at = self.rcv.position(&self.incoming, seq);
         self.touch_buffers(shared, now);
+        self.measure_trip(now, seg);
         let gap = !self.incoming.early().is_empty();
         match self.incoming.write(at, text) {
             Some(0) => {

@@ -5,6 +5,8 @@
 
 use super::congestion::Control;
 use super::connection::Connection;
+use super::options;
+use super::segment::Arrival;
 use crate::Instant;
 use crate::config::TcpConfig;
 use crate::shared::Shared;
@@ -17,6 +19,11 @@ const INITIAL: usize = 128 * 1024;
 /// it a buffer only pushes others out of the cache.
 const OCTETS_PER_NANOSECOND: u64 = 4;
 
+/// The first limit of the send buffer.
+pub(crate) fn initial_send_buffer(config: &TcpConfig) -> usize {
+    config.send_buffer.min(INITIAL)
+}
+
 /// The first limit of the receive buffer.
 pub(crate) fn initial_receive_buffer(config: &TcpConfig) -> usize {
     config.receive_buffer.min(INITIAL)
@@ -26,38 +33,67 @@ pub(crate) fn initial_receive_buffer(config: &TcpConfig) -> usize {
 #[derive(Debug)]
 pub(crate) struct Reading {
     since: Instant,
+    /// Octets read before, and the most that was read in a round trip so far.
     read: u64,
+    copied: u64,
+    /// How long the last round trip took: from an ACK of ours to text that echoes it. Who only receives
+    /// knows no other round-trip time but that of the handshake.
+    trip: Duration,
+    /// The least of this one.
+    least: Duration,
 }
 
 impl Reading {
     pub fn new(now: Instant) -> Self {
-        Self { since: now, read: 0 }
+        Self { since: now, read: 0, copied: 0, trip: Duration::ZERO, least: Duration::MAX }
     }
 }
 
 impl Connection {
-    /// Text has arrived: once a round trip, lets the receive buffer hold twice what was read in it.
-    pub(super) fn tune_receive_buffer(&mut self, shared: &Shared, now: Instant) {
-        let Some(rtt) = self.rtt.srtt().filter(|rtt| now - self.reading.since >= *rtt) else { return };
-        let read = self.incoming.total_read();
-        let copied = (read - self.reading.read) as usize;
-        self.reading = Reading { since: now, read };
-        if copied * 2 > self.incoming.limit() {
-            let wanted = copied * 2 + 16 * self.mss as usize;
-            let most = shared.config.tcp.receive_buffer;
-            self.incoming.raise_limit(wanted.min(useful(rtt)).min(most));
+    /// Text has arrived: how old what it echoes is (RFC 7323). A sender that has paused makes it older,
+    /// so that the least counts.
+    pub(super) fn measure_trip(&mut self, now: Instant, seg: &Arrival<'_>) {
+        let Some(echoed) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) else { return };
+        let age = options::timestamp(now, self.ts_offset).wrapping_sub(echoed.ecr);
+        if age < 1 << 31 {
+            self.reading.least = self.reading.least.min(Duration::from_millis(u64::from(age)));
         }
     }
 
-    /// Room for text of the user: twice the congestion window, so that there is always something to
-    /// send, and at least what a connection starts with.
-    pub(super) fn send_room(&self, config: &TcpConfig) -> usize {
-        if let Some(limit) = self.settings.send_buffer {
-            return limit.min(config.send_buffer).saturating_sub(self.outgoing.len());
+    /// Text has arrived: once a round trip, lets the receive buffer hold twice what was read in it; while
+    /// that grows, as in slow start, as much more as the next round trip will bring.
+    pub(super) fn tune_receive_buffer(&mut self, shared: &Shared, now: Instant) {
+        let Some(rtt) = self.rtt.srtt().map(|rtt| rtt.max(self.reading.trip)) else { return };
+        if now - self.reading.since < rtt {
+            return;
         }
-        let wanted = (2 * self.congestion.window() as usize).max(INITIAL);
-        let rtt = self.rtt.srtt().unwrap_or_default();
-        let limit = wanted.min(useful(rtt)).min(config.send_buffer);
+        let read = self.incoming.total_read();
+        let copied = read - self.reading.read;
+        let before = self.reading.copied;
+        let least = self.reading.least;
+        let trip = if least == Duration::MAX { self.reading.trip } else { least };
+        self.reading = Reading { since: now, read, copied: copied.max(before), trip, least: Duration::MAX };
+        if copied > before {
+            let wanted = copied * 2 + (copied - before).min(copied / 2) * 4 + 16 * u64::from(self.mss);
+            let most = shared.config.tcp.receive_buffer;
+            self.incoming.raise_limit((wanted as usize).min(useful(rtt)).min(most));
+        }
+    }
+
+    /// Something was acknowledged: lets the send buffer hold twice the congestion window, so that there is
+    /// always something to send. The limit does not sink with the window: what the peer has beyond a gap
+    /// takes room until the gap is filled, and a window that waits for room would be sent as one burst.
+    pub(super) fn tune_send_buffer(&mut self, config: &TcpConfig) {
+        let wanted = 2 * self.congestion.window() as usize;
+        if wanted > self.send_limit {
+            let rtt = self.rtt.srtt().unwrap_or_default();
+            self.send_limit = self.send_limit.max(wanted.min(useful(rtt)).min(config.send_buffer));
+        }
+    }
+
+    /// Room for text of the user.
+    pub(super) fn send_room(&self, config: &TcpConfig) -> usize {
+        let limit = self.settings.send_buffer.map_or(self.send_limit, |limit| limit.min(config.send_buffer));
         limit.saturating_sub(self.outgoing.len())
     }
 }

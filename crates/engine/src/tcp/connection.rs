@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     pub snd: Snd,
     pub rcv: Rcv,
     pub outgoing: SendRing,
+    /// How much of it is used.
+    pub send_limit: usize,
     pub incoming: RecvRing,
     pub reading: Reading,
     pub rtt: Rtt,
@@ -141,6 +143,7 @@ impl Connection {
             ts_offset: opened.ts_offset,
             mss,
             outgoing: SendRing::new(config.send_buffer),
+            send_limit: autotune::initial_send_buffer(config),
             incoming: RecvRing::new(autotune::initial_receive_buffer(config), config.max_early_ranges),
             reading: Reading::new(now),
             rtt: opened.rtt,

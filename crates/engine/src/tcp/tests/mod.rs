@@ -8,6 +8,7 @@
 mod a_closed;
 mod a_listen;
 mod abort;
+mod autotune;
 mod b_syn_received;
 mod c_resets;
 mod check;

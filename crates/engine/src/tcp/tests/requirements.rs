@@ -289,6 +289,11 @@ fn what_came_twice_is_told() {
         assert_eq!(p.on("P. len=10"), "answered S51 | . seq=1 ack=11 sack=1-11 sack=21-31");
         assert_eq!(p.on("P. at=20 len=10"), "dropped Duplicate | . seq=1 ack=11 sack=21-31 sack=21-31");
         assert_eq!(p.on("P. at=40 len=10"), "accepted | . seq=1 ack=11 sack=41-51 sack=21-31");
+        // Late by its timestamp too, and only in part what we have.
+        p.run(20);
+        p.on("P. at=10 len=1");
+        let out = p.on("P. len=20 ts=-10");
+        assert_eq!(out, "answered S55 | . seq=1 ack=12 sack=1-12 sack=41-51 sack=21-31");
     });
 }
 

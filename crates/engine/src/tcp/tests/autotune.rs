@@ -1,0 +1,85 @@
+//! How much a connection buffers: what its path can use.
+
+use super::peer::{Kind, Peer, both};
+use alloc::format;
+
+/// The peer sends so many segments of 1000 octets a round trip of 20 ms after our last ACK, and all is read.
+fn receive_round(p: &mut Peer, segments: u32) {
+    p.run(20);
+    for _ in 0..segments {
+        let echo = if p.last().at == p.now { "P. len=1000 ecr=-20" } else { "P. len=1000" };
+        assert!(p.on(echo).starts_with("accepted"));
+        p.seq += 1000;
+        p.receive();
+    }
+}
+
+/// The handshake of this peer took no time, and we send nothing: what its text echoes tells the round trip.
+#[test]
+fn the_receive_buffer_holds_twice_what_is_read_in_a_round_trip() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        for _ in 0..8 {
+            receive_round(&mut p, 60);
+        }
+        let steady = p.tcp().info().rcv_wnd;
+        receive_round(&mut p, 60);
+        assert!(p.tcp().info().rcv_wnd <= steady && steady < 5 * 60_000, "no more comes: {steady}");
+        for n in 1..=4 {
+            receive_round(&mut p, 60 << n);
+        }
+        let grown = p.tcp().info().rcv_wnd;
+        assert!(grown > 2 * (480 + 480) * 1000, "the next round trip may bring twice as much: {grown}");
+    });
+}
+
+/// The user reads nothing: a window that nobody empties does not grow.
+#[test]
+fn the_receive_buffer_of_who_does_not_read_stays() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        let at_first = p.tcp().info().rcv_wnd;
+        for _ in 0..100 {
+            p.run(20);
+            assert!(p.on("P. len=1000").starts_with("accepted"));
+            p.seq += 1000;
+        }
+        let info = p.tcp().info();
+        assert!(info.rcv_wnd <= at_first && info.unread == 100_000, "{at_first}: {info:?}");
+    });
+}
+
+/// The send buffer follows the congestion window upwards. It does not shrink with it: what the peer has
+/// beyond a gap takes room, and the window must not wait for room.
+#[test]
+fn the_send_buffer_holds_twice_the_largest_window() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        assert_eq!(p.send(1 << 20), "131072");
+        let mss = i64::from(p.tcp().info().mss);
+        p.out();
+        for _ in 0..6 {
+            p.run(20);
+            let next = 1 + i64::from(p.tcp().info().unacked as u32) + p.tcp().info().octets_sent as i64
+                - p.tcp().info().unacked as i64;
+            while p.ack < next {
+                p.ack = (p.ack + mss).min(next);
+                p.on(".");
+                p.send(1 << 20);
+            }
+        }
+        let (cwnd, held) = (p.tcp().info().cwnd as usize, p.tcp().info());
+        let held = held.unsent + held.unacked;
+        assert!(cwnd > 200_000 && held > cwnd * 3 / 2 && held <= cwnd * 2, "{held}, window {cwnd}");
+        let (from, to) = (p.ack + mss, p.ack + 10 * mss);
+        for n in 2..=10 {
+            p.on(&format!(". sack={from}-{}", (from + (n - 1) * mss).min(to)));
+        }
+        assert!((p.tcp().info().cwnd as usize) < cwnd);
+        p.ack += 10 * mss;
+        p.on(".");
+        p.send(1 << 20);
+        let info = p.tcp().info();
+        assert!(info.unsent + info.unacked >= held, "{info:?}");
+    });
+}
