@@ -133,7 +133,11 @@ fn run(args: &LabArgs, out: &mut impl Write) -> Result<bool, Trouble> {
     let mut failed = 0;
     for (nth, scenario) in scenarios.iter().enumerate() {
         let played = match args.kernel {
-            true => kernel::play(scenario, &setup)?,
+            true => {
+                // Silence for minutes looks like a hang.
+                writeln!(anstream::stderr(), "playing {} with Linux, in real time ..", scenario.name)?;
+                kernel::play(scenario, &setup)?
+            }
             false => lab::play(scenario, &setup),
         };
         if args.json {

@@ -23,6 +23,7 @@ use super::flow::FlowAccount;
 use super::plan::Place;
 use crate::host::error_queue::{self, QueuedError};
 use crate::host::{Failure, Said, scratch};
+use crate::report::Record;
 
 /// Most flows at once; the one that was quiet for longest makes room.
 const MOST_FLOWS: usize = 4096;
@@ -194,7 +195,7 @@ impl Flows {
         if flows.get(&flow.key).is_some_and(|current| Rc::ptr_eq(current, &flow)) {
             flows.remove(&flow.key);
         }
-        self.run.report.record(&flow.account.record());
+        self.run.report.record(&flow.record());
     }
 
     /// A deadline of the flow has passed, or was moved meanwhile.
@@ -257,6 +258,18 @@ impl Flows {
 }
 
 impl Flow {
+    /// Its record; of a question, also whom it was put to.
+    fn record(&self) -> Record {
+        let mut record = self.account.record();
+        if let Some(question) = &self.resolver {
+            record.note = Some(format!("{} was asked for it", question.server.get()));
+            if !record.cause.is_fine() {
+                record.hint = Some("name a resolver that answers with --dns".to_owned());
+            }
+        }
+        record
+    }
+
     /// Tries to find the way, which may be there now.
     fn connect(&self) -> Option<Rc<UdpSocket>> {
         let to = self.resolver.as_ref().map(|question| question.server.get()).or(self.to)?;

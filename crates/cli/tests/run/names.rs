@@ -80,9 +80,12 @@ fn a_refusing_resolver_is_not_waited_for() {
     if ready() && have("unshare") && have("ip") {
         let question = "import socket, time\nt = time.monotonic()\ntry: socket.getaddrinfo('a.example', 80)\n\
                         except socket.gaierror: print('at once' if time.monotonic() - t < 4 else 'late')";
-        let script = format!("ip link set lo up; {LASTACK} run -q -D 127.0.0.1 -- python3 -c \"$0\"");
+        let script = format!("ip link set lo up; {LASTACK} run -D 127.0.0.1 -- python3 -c \"$0\"");
         let mut command = Command::new("unshare");
         let output = finish(command.args(["--map-root-user", "--net", "sh", "-c", &script, question]));
         assert_eq!(String::from_utf8_lossy(&output.stdout), "at once\n", "{output:?}");
+        let report = String::from_utf8_lossy(&output.stderr);
+        assert!(report.contains("127.0.0.1:53 was asked for it"), "{report}");
+        assert!(report.contains("name a resolver that answers with --dns"), "{report}");
     }
 }
