@@ -32,6 +32,7 @@ mod promptness;
 mod prr;
 mod rack;
 mod rcv;
+mod readiness;
 mod recovery;
 mod reset;
 mod retries;
@@ -52,6 +53,7 @@ pub use api::{
 pub use congestion::Algorithm;
 pub use ecn::Ecn;
 pub use open::OpenConnection;
+pub use readiness::Readiness;
 pub(crate) use reset::ResetLimit;
 pub(crate) use table::TcpTable;
 pub use user::Tcp;

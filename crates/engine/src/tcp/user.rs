@@ -58,7 +58,7 @@ impl Tcp<'_> {
         *self.socket().flow()
     }
 
-    fn settings(&self) -> &Settings {
+    pub(super) fn settings(&self) -> &Settings {
         match self.socket() {
             Socket::Opening(handshake) => &handshake.settings,
             Socket::Open(connection) => &connection.settings,
@@ -328,11 +328,22 @@ impl Tcp<'_> {
         Ok(())
     }
 
-    /// The user reads no more than what has arrived (`SHUT_RD`). The peer is not told: what it sends is
-    /// taken as before (S73), until our direction is closed too; then new text is answered with RST
-    /// (S74, S80).
-    pub fn shutdown_read(&mut self) {
+    /// The user waits for no more text (`SHUT_RD`): where there is none, it is told the end of the
+    /// stream. The peer is not told; what it sends is taken and can be received as before (S73), until
+    /// our direction is closed too: then new text is answered with RST (S74, S80).
+    ///
+    /// # Errors
+    ///
+    /// [`TcpError::NotConnected`] after the connection's end.
+    pub fn shutdown_read(&mut self) -> Result<(), TcpError> {
+        if self.end().is_some() {
+            return Err(TcpError::NotConnected);
+        }
         self.set(|settings| settings.deaf = true);
+        if let Socket::Open(connection) = self.table.socket_mut(self.id) {
+            connection.wake_reader(self.shared);
+        }
+        Ok(())
     }
 
     /// ABORT: a RST now; what was not sent and not received is discarded (S64). The connection keeps
@@ -530,7 +541,7 @@ impl Connection {
         if !self.incoming.is_empty() {
             return Poll::Ready(Ok(self.incoming.len()));
         }
-        if !self.state.may_receive() {
+        if !self.state.may_receive() || self.settings.deaf {
             return Poll::Ready(Ok(0));
         }
         self.waits.read = true;

@@ -3,6 +3,7 @@
 mod intercept;
 mod listener;
 mod options;
+mod ready;
 mod split;
 mod stream;
 

@@ -26,8 +26,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// they say otherwise.
 #[derive(Debug)]
 pub struct TcpStream {
-    host: Host,
-    id: ConnId,
+    pub(super) host: Host,
+    pub(super) id: ConnId,
     local: SocketAddr,
     remote: SocketAddr,
 }
@@ -180,6 +180,16 @@ impl TcpStream {
         self.call(|tcp| tcp.shutdown())
     }
 
+    /// Waits for no more text (`SHUT_RD`): where there is none, reads end. The peer is not told. What it
+    /// sends can still be read as it comes (S73), until this direction is shut down too: then new text
+    /// is answered with RST (S74, S80).
+    ///
+    /// # Errors
+    /// If the connection is over.
+    pub fn shutdown_read(&self) -> io::Result<()> {
+        self.call(|tcp| tcp.shutdown_read())
+    }
+
     /// A call on the connection that does not wait.
     pub(super) fn call<T>(&self, call: impl FnOnce(&mut Tcp<'_>) -> Result<T, TcpError>) -> io::Result<T> {
         self.host.shared().with(|inner| {
@@ -189,7 +199,7 @@ impl TcpStream {
     }
 
     /// A call that may have to wait, as a future.
-    async fn wait<T>(
+    pub(super) async fn wait<T>(
         &self,
         interest: Interest,
         mut call: impl FnMut(&mut Tcp<'_>) -> Poll<Result<T, TcpError>> + Unpin,
@@ -329,7 +339,7 @@ impl TcpStream {
         self.host.shared().with(|inner| {
             // Without a driver there is room, but nothing would leave.
             inner.running()?;
-            let sent = poll_tcp(inner, self.id, |tcp| tcp.send(text));
+            let sent = poll_tcp(inner, self.id, |tcp| send_all(tcp, &[IoSlice::new(text)]));
             inner.or_would_block(sent)
         })
     }
@@ -441,8 +451,15 @@ fn take_with(
 }
 
 /// Sends as much as there is room for. Under one lock the connection does not change between the
-/// slices, so an error can only meet the first.
+/// slices, so an error can only meet the first. Nothing to send needs no room, and is told the error
+/// all the same.
 fn send_all(tcp: &mut Tcp<'_>, texts: &[IoSlice<'_>]) -> Poll<Result<usize, TcpError>> {
+    if texts.iter().all(|text| text.is_empty()) {
+        return Poll::Ready(match tcp.send(&[]) {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(0),
+        });
+    }
     let mut sent = 0;
     for text in texts.iter().filter(|text| !text.is_empty()) {
         match tcp.send(text) {

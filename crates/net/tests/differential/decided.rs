@@ -75,6 +75,37 @@ pub const DECISIONS: &[Decision] = &[
         &["simultaneous open completed by SYN, ACK"],
     ),
     decision(
+        "S68",
+        "After an abort the connection is over, with ECONNABORTED once, and reads end. On Linux the abort is \
+         connect(AF_UNSPEC), which leaves a fresh socket: a stream of Rust is none.",
+        &["our abort"],
+    ),
+    decision(
+        "T82",
+        "Where text and then an error are there, a read that wants more (`read_to_end`, `take(n).read_to_end`) leaves \
+         the text in the buffer and gives the error at once: that is how Rust's calls say both. Linux' MSG_WAITALL gives \
+         the short count, and the error with the next call.",
+        &["reset with unread text: read more than there is"],
+    ),
+    decision(
+        "T85",
+        "A connection that was established is no failure to connect, however soon it is reset: the stream is there, its \
+         text can be read, and its first read without text tells. On Linux connect fails, and std and tokio drop the socket with \
+         its text.",
+        &["connect: reset before it was looked at"],
+    ),
+    decision(
+        "T88",
+        "The name of the peer is known as long as the stream is. Linux forgets it with the connection.",
+        &["reset: the peer's name"],
+    ),
+    decision(
+        "T177",
+        "What the network said stands in for ETIMEDOUT, and is told once. Linux tells it once as the error of the \
+         connection, and once more to SO_ERROR.",
+        &["retransmissions in vain, and host unreachable"],
+    ),
+    decision(
         "R13",
         "A reset after a simultaneous open refuses the connection (RFC 9293 section 3.10.7.4): ECONNREFUSED. Linux \
          gives ECONNRESET.",

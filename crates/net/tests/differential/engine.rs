@@ -23,26 +23,31 @@ pub struct Engine {
     connection: Option<ConnId>,
 }
 
+/// The settings of the kernel.
+pub fn config(ends: &Ends, settings: Settings) -> Config {
+    let mut config = Config::new([ends.local.ip()]);
+    config.tcp.syn_cookies = false;
+    if settings == Settings::Small {
+        config.tcp.receive_buffer = 8192;
+    }
+    if settings == Settings::Short {
+        config.tcp = TcpConfig {
+            retries: 3,
+            orphan_retries: 1,
+            syn_retries: 1,
+            syn_ack_retries: 1,
+            fin_wait_2: Duration::from_secs(2),
+            abort_on_overflow: true,
+            ..config.tcp
+        };
+    }
+    config
+}
+
 impl Engine {
     pub fn new(ends: Ends, settings: Settings) -> Self {
-        let mut config = Config::new([ends.local.ip()]);
-        config.tcp.syn_cookies = false;
-        if settings == Settings::Small {
-            config.tcp.receive_buffer = 8192;
-        }
-        if settings == Settings::Short {
-            config.tcp = TcpConfig {
-                retries: 3,
-                orphan_retries: 1,
-                syn_retries: 1,
-                syn_ack_retries: 1,
-                fin_wait_2: Duration::from_secs(2),
-                abort_on_overflow: true,
-                ..config.tcp
-            };
-        }
         Self {
-            stack: Stack::new(config, [7; 16]),
+            stack: Stack::new(config(&ends, settings), [7; 16]),
             now: Instant::from_millis(1000),
             ends,
             sent: Vec::new(),
@@ -196,21 +201,22 @@ fn text(len: usize, receive: impl FnOnce(&mut [u8]) -> Poll<Result<usize, TcpErr
 }
 
 fn failed(error: TcpError) -> Outcome {
-    Outcome::Errno(
-        match error {
-            TcpError::Refused => "ECONNREFUSED",
-            TcpError::Reset => "ECONNRESET",
-            TcpError::Aborted => "ECONNABORTED",
-            TcpError::TimedOut => "ETIMEDOUT",
-            TcpError::HostUnreachable => "EHOSTUNREACH",
-            TcpError::NetworkUnreachable => "ENETUNREACH",
-            TcpError::ProtocolUnreachable => "ENOPROTOOPT",
-            TcpError::Prohibited => "EACCES",
-            TcpError::Protocol => "EPROTO",
-            TcpError::BrokenPipe => "EPIPE",
-            TcpError::NotConnected => "ENOTCONN",
-            other => unreachable!("an error without an errno: {other}"),
-        }
-        .to_owned(),
-    )
+    Outcome::Errno(errno(error).to_owned())
+}
+
+pub fn errno(error: TcpError) -> &'static str {
+    match error {
+        TcpError::Refused => "ECONNREFUSED",
+        TcpError::Reset => "ECONNRESET",
+        TcpError::Aborted => "ECONNABORTED",
+        TcpError::TimedOut => "ETIMEDOUT",
+        TcpError::HostUnreachable => "EHOSTUNREACH",
+        TcpError::NetworkUnreachable => "ENETUNREACH",
+        TcpError::ProtocolUnreachable => "ENOPROTOOPT",
+        TcpError::Prohibited => "EACCES",
+        TcpError::Protocol => "EPROTO",
+        TcpError::BrokenPipe => "EPIPE",
+        TcpError::NotConnected => "ENOTCONN",
+        other => unreachable!("an error without an errno: {other}"),
+    }
 }

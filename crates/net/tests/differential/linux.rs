@@ -3,8 +3,9 @@
 use std::{
     io,
     mem::MaybeUninit,
+    net::Shutdown,
     os::fd::AsRawFd,
-    sync::mpsc::Receiver,
+    sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,7 @@ use crate::{
     namespace::Network,
     notation::Call,
     packets::Ends,
-    play::{Outcome, Subject},
+    play::{self, Outcome, Subject},
 };
 
 /// How long is waited for what is late.
@@ -31,12 +32,14 @@ pub struct Linux<'a> {
     connection: Option<Socket>,
     /// Connections that were accepted before, and stay open.
     others: Vec<Socket>,
+    /// What a call gives that waits in a thread of its own.
+    awaited: Option<Receiver<Outcome>>,
 }
 
 impl<'a> Linux<'a> {
     pub fn new(network: &'a Network, ends: Ends) -> Self {
         let packets = network.peer(ends.first_port..ends.first_port + Ends::PORTS);
-        Self { network, packets, ends, listener: None, connection: None, others: Vec::new() }
+        Self { network, packets, ends, listener: None, connection: None, others: Vec::new(), awaited: None }
     }
 
     fn socket(&self) -> Socket {
@@ -48,6 +51,15 @@ impl<'a> Linux<'a> {
         socket
     }
 
+    /// A call that may wait.
+    fn begin(&mut self, call: impl FnOnce() -> Outcome + Send + 'static) -> Outcome {
+        let (sender, receiver) = channel();
+        self.awaited = Some(receiver);
+        // Nobody may ask for the outcome any more.
+        std::thread::spawn(move || drop(sender.send(call())));
+        Outcome::Done
+    }
+
     fn use_connection(&mut self, call: Call) -> Outcome {
         // On a machine that is too busy the handshake may come late; the scenario is then played again.
         let Some(socket) = self.connection.as_ref() else {
@@ -57,7 +69,31 @@ impl<'a> Linux<'a> {
             Call::Send(len) => socket.send(&vec![b'x'; len]).map_or_else(failed, Outcome::Count),
             Call::Receive(len) => text(len, |buf| socket.recv(buf)),
             Call::Peek => text(1 << 17, |buf| socket.peek(buf)),
-            Call::Shutdown => done(socket.shutdown(std::net::Shutdown::Write)),
+            Call::ReceiveWhole(len) => {
+                text(len, |buf| socket.recv_with_flags(buf, libc::MSG_WAITALL | libc::MSG_DONTWAIT))
+            }
+            Call::Shutdown => done(socket.shutdown(Shutdown::Write)),
+            Call::ShutdownRead => done(socket.shutdown(Shutdown::Read)),
+            Call::ShutdownBoth => done(socket.shutdown(Shutdown::Both)),
+            Call::Ready => Outcome::Said(readiness(socket)),
+            Call::Connected => connected(socket),
+            Call::PeerName => done(socket.peer_addr().map(drop)),
+            Call::LocalName => done(socket.local_addr().map(drop)),
+            Call::LingerFor(seconds) => done(socket.set_linger(Some(Duration::from_secs(seconds.into())))),
+            Call::BeginReceive => {
+                let socket = socket.try_clone().unwrap();
+                self.begin(move || {
+                    events(&socket, libc::POLLIN, -1);
+                    text(1 << 17, |buf| socket.recv(buf))
+                })
+            }
+            Call::BeginClose => {
+                let socket = self.connection.take();
+                self.begin(move || {
+                    drop(socket);
+                    Outcome::Done
+                })
+            }
             Call::Abort => done(disconnect(socket)),
             Call::Linger2(seconds) => done(set_linger2(socket, seconds)),
             Call::Linger => done(socket.set_linger(Some(Duration::ZERO))),
@@ -111,6 +147,10 @@ impl Subject for Linux<'_> {
             }
             Call::Kill => done(kill::connection(self.ends.local, self.ends.peer_at(0))),
             Call::KillListener => done(kill::listener(self.ends.local)),
+            Call::Awaited => {
+                let begun = self.awaited.as_ref().expect("a call waits");
+                begun.try_recv().unwrap_or_else(|_| Outcome::Said("waits".to_owned()))
+            }
             _ => self.use_connection(call),
         }
     }
@@ -131,6 +171,37 @@ impl Subject for Linux<'_> {
     fn collect_late(&mut self) -> Vec<Vec<u8>> {
         self.packets.recv_timeout(PATIENCE).into_iter().collect()
     }
+}
+
+/// What poll(2) says, at most after so many milliseconds; negative: when there is something.
+fn events(socket: &Socket, wanted: i16, longest: i32) -> i16 {
+    let mut fd = libc::pollfd { fd: socket.as_raw_fd(), events: wanted, revents: 0 };
+    // SAFETY: poll reads and writes this one pollfd, which lives through the call.
+    Errno::result(unsafe { libc::poll(&raw mut fd, 1, longest) }).unwrap();
+    fd.revents
+}
+
+/// The same as tokio has it: what its epoll makes of the bits.
+fn readiness(socket: &Socket) -> String {
+    let events = events(socket, libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP, 0);
+    let [readable, writable, error, hung_up, read_closed] =
+        [libc::POLLIN, libc::POLLOUT, libc::POLLERR, libc::POLLHUP, libc::POLLRDHUP]
+            .map(|bit| events & bit != 0);
+    play::readiness([
+        readable,
+        writable,
+        hung_up || readable && read_closed,
+        hung_up || writable && error,
+        error,
+    ])
+}
+
+/// What tokio's connect does: waits until there is room, then asks for the error.
+fn connected(socket: &Socket) -> Outcome {
+    if events(socket, libc::POLLOUT, 0) & libc::POLLOUT == 0 {
+        return Outcome::Said("waits".to_owned());
+    }
+    socket.take_error().unwrap().map_or(Outcome::Done, failed)
 }
 
 /// connect(AF_UNSPEC), which is ABORT (S68).

@@ -7,9 +7,13 @@
 //! What Linux does is recorded in `linux.txt`, so that the comparison needs neither root nor time. Where there is root,
 //! the record is tested against the kernel that is there. `docs/linux.md` is the table of all scenarios and the list of
 //! differences. Both are written by `UPDATE_DOCS=1 cargo test -p lastack --test differential`.
+//!
+//! What the calls of an application give is played on the sockets of the library ([`sockets`]), not on the bare engine; the
+//! table of it in `docs/errors.md` is written too.
 
 mod decided;
 mod engine;
+mod errors_page;
 mod kill;
 mod linux;
 mod namespace;
@@ -20,6 +24,7 @@ mod play;
 mod record;
 mod run;
 mod scenarios;
+mod sockets;
 
 use std::{env, sync::LazyLock};
 
@@ -77,6 +82,11 @@ fn every_decision_is_about_scenarios() {
 #[test]
 fn the_page_is_the_table() {
     page::compare(&RECORD).check_page(updating());
+}
+
+#[test]
+fn the_matrix_of_errors_is_what_the_sockets_do() {
+    errors_page::check(&RECORD, updating());
 }
 
 /// On the kernel of the record a difference is a failure; of another kernel it is told.

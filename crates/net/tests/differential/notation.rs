@@ -65,6 +65,24 @@ pub enum Call {
     /// Milliseconds.
     UserTimeout(u32),
     Error,
+    ShutdownRead,
+    ShutdownBoth,
+    /// What poll says.
+    Ready,
+    /// What became of `connect`, without waiting.
+    Connected,
+    /// A read that goes on until it has so much, the stream ends or fails (MSG_WAITALL).
+    ReceiveWhole(usize),
+    PeerName,
+    LocalName,
+    /// SO_LINGER, in seconds.
+    LingerFor(u32),
+    /// A read that waits.
+    BeginReceive,
+    /// A close that waits.
+    BeginClose,
+    /// What the call that waits has given.
+    Awaited,
 }
 
 /// From where a SEQ of the peer is counted.
@@ -177,6 +195,17 @@ fn call(text: &str, first: &str, rest: &[&str]) -> Option<(Call, bool)> {
         "keepalive" => (Call::Keepalive(arg(0), arg(1), arg(2)), false),
         "user-timeout" => (Call::UserTimeout(arg(0)), false),
         "error" => (Call::Error, false),
+        "shutdown-read" => (Call::ShutdownRead, true),
+        "shutdown-both" => (Call::ShutdownBoth, true),
+        "ready" => (Call::Ready, false),
+        "connect-result" => (Call::Connected, false),
+        "recv-whole" => (Call::ReceiveWhole(arg(0) as usize), false),
+        "peer-name" => (Call::PeerName, false),
+        "local-name" => (Call::LocalName, false),
+        "linger" => (Call::LingerFor(arg(0)), false),
+        "begin-recv" => (Call::BeginReceive, true),
+        "begin-close" => (Call::BeginClose, true),
+        "awaited" => (Call::Awaited, false),
         _ => return None,
     })
 }

@@ -29,8 +29,19 @@ pub enum Outcome {
     Done,
     Count(usize),
     Text(Vec<u8>),
+    /// Text and an error, where one call tells both.
+    Partly(Vec<u8>, String),
+    /// A word of its own.
+    Said(String),
     /// The name of an errno; `0` from SO_ERROR if there was none.
     Errno(String),
+}
+
+/// What is ready, of `readable`, `writable`, and so on.
+pub fn readiness(bits: [bool; 5]) -> String {
+    const NAMES: [&str; 5] = ["readable", "writable", "read-closed", "write-closed", "error"];
+    let set: Vec<&str> = NAMES.into_iter().zip(bits).filter(|(_, is)| *is).map(|(name, _)| name).collect();
+    if set.is_empty() { "nothing".to_owned() } else { set.join(" ") }
 }
 
 /// What was done and seen, a line a step.
@@ -127,19 +138,25 @@ impl Player<'_> {
         }
         match self.subject.call(call) {
             Outcome::Done => "ok".to_owned(),
+            // How much there is room for is a matter of buffers.
+            Outcome::Count(n) if matches!(call, Call::Send(len) if n < len) => "part".to_owned(),
             Outcome::Count(n) => n.to_string(),
+            Outcome::Said(said) => said,
+            Outcome::Partly(text, errno) => format!("{}, then {errno}", self.text(call, &text)),
             Outcome::Errno(errno) => errno,
-            Outcome::Text(text) => {
-                let right = (self.read..).zip(&text).all(|(at, found)| octet(at) == *found);
-                if call != Call::Peek {
-                    self.read += text.len() as i64;
-                }
-                let len = match self.known.is_all(self.read) && !text.is_empty() {
-                    true => "all".to_owned(),
-                    false => text.len().to_string(),
-                };
-                len + if right { "" } else { " wrong" }
-            }
+            Outcome::Text(text) => self.text(call, &text),
         }
+    }
+
+    fn text(&mut self, call: Call, text: &[u8]) -> String {
+        let right = (self.read..).zip(text).all(|(at, found)| octet(at) == *found);
+        if call != Call::Peek {
+            self.read += text.len() as i64;
+        }
+        let len = match self.known.is_all(self.read) && !text.is_empty() {
+            true => "all".to_owned(),
+            false => text.len().to_string(),
+        };
+        len + if right { "" } else { " wrong" }
     }
 }

@@ -17,7 +17,8 @@ use crate::{
     packets::Ends,
     play::{Subject, Transcript, play},
     record::{self, Record},
-    scenarios::{self, Family, Scenario, Settings},
+    scenarios::{self, Family, Layer, Scenario, Settings},
+    sockets::Sockets,
 };
 
 /// What was seen in a scenario, over an IP version.
@@ -73,6 +74,13 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// What the sockets do in a scenario, and how their connection ended, if it has and there still is one.
+pub fn on_sockets(scenario: &Scenario, family: Family) -> (Transcript, Option<String>) {
+    let case = Case { scenario: scenario.clone(), family, place: 0 };
+    let mut sockets = Sockets::new(case.ends(), scenario.settings);
+    (case.play(&mut sockets), sockets.end())
+}
+
 /// The release of the kernel, without what its builder added.
 pub fn kernel_release() -> String {
     let name = nix::sys::utsname::uname().unwrap();
@@ -80,9 +88,12 @@ pub fn kernel_release() -> String {
     release.split(['-', '+']).next().unwrap_or_default().to_owned()
 }
 
-/// What the engine does.
+/// What the engine and the sockets do.
 pub fn all_on_engine() -> Played {
-    let play = |case: &Case| case.play(&mut Engine::new(case.ends(), case.scenario.settings));
+    let play = |case: &Case| match case.scenario.layer {
+        Layer::Engine => case.play(&mut Engine::new(case.ends(), case.scenario.settings)),
+        Layer::Sockets => case.play(&mut Sockets::new(case.ends(), case.scenario.settings)),
+    };
     cases().iter().map(|case| (case.key(), play(case))).collect()
 }
 

@@ -4,6 +4,7 @@ mod driver;
 mod ending;
 mod http;
 mod intercept;
+mod ready;
 mod tcp;
 mod tls;
 mod udp;

@@ -3,6 +3,7 @@
 mod arrivals;
 mod closed;
 mod closing;
+mod errno;
 mod icmp;
 mod kill;
 mod opening;
@@ -53,9 +54,18 @@ impl fmt::Display for Family {
     }
 }
 
+/// What is compared with Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    Engine,
+    /// The sockets over the engine.
+    Sockets,
+}
+
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub name: String,
+    pub layer: Layer,
     pub rules: String,
     pub settings: Settings,
     pub families: &'static [Family],
@@ -69,7 +79,12 @@ impl Scenario {
         (name, rules, script): (&str, &str, &str),
     ) -> Self {
         let (name, rules) = (name.to_owned(), rules.to_owned());
-        Self { name, rules, settings, families, steps: notation::parse(script) }
+        Self { name, layer: Layer::Engine, rules, settings, families, steps: notation::parse(script) }
+    }
+
+    /// The sockets play it.
+    fn at_sockets(self) -> Self {
+        Self { layer: Layer::Sockets, ..self }
     }
 
     fn both(row: &Row) -> Self {
@@ -133,5 +148,6 @@ pub fn all() -> Vec<Scenario> {
     all.extend(timers::SHORT.iter().map(Scenario::short));
     all.extend(resets::SHUT.iter().map(Scenario::small));
     all.extend(icmp::scenarios());
+    all.extend(errno::scenarios());
     all
 }

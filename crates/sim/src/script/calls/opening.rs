@@ -295,10 +295,8 @@ impl Host {
                     return Ok(Operation::errno(errno::ENOTCONN));
                 }
                 stream.no_more_reads |= read;
-                if read {
-                    tcp.shutdown_read();
-                }
-                let done = if write { tcp.shutdown() } else { Ok(()) };
+                let done = if read { tcp.shutdown_read() } else { Ok(()) };
+                let done = done.and_then(|()| if write { tcp.shutdown() } else { Ok(()) });
                 Ok(done.map_or_else(|error| Operation::errno(number(error)), |()| Operation::value(0)))
             }
         }

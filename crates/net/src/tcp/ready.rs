@@ -1,0 +1,68 @@
+//! Readiness with its reasons, in tokio's types.
+
+use crate::tcp::TcpStream;
+use crate::wakers::{self, Wait};
+use lastack_engine::Readiness;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+use tokio::io::{Interest, Ready};
+
+impl TcpStream {
+    /// Waits until something of `interest` is there, and says what: as tokio's `TcpStream::ready`, with
+    /// the meaning that its epoll gives each bit. Takes nothing.
+    ///
+    /// A pending error shows as `ERROR` as long as no call has told it.
+    ///
+    /// # Errors
+    /// The link failed or the driver was dropped.
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        let wanted = wanted(interest);
+        let look = |inner: &mut crate::shared::Inner| {
+            let Some(mut tcp) = inner.stack.tcp(self.id) else {
+                return Poll::Ready(Err(crate::error::gone()));
+            };
+            let found = bits(tcp.readiness()) & wanted;
+            if found.is_empty() { Poll::Pending } else { Poll::Ready(Ok(found)) }
+        };
+        // Which of them comes first is not known, so it is waited for each.
+        let reasons = [wakers::Interest::Read, wakers::Interest::Write, wakers::Interest::End];
+        let mut waits = reasons.map(|reason| Wait::new(self.host.shared(), reason(self.id), look));
+        poll_fn(|cx| {
+            let first = waits.iter_mut().map(|wait| Pin::new(wait).poll(cx)).find(Poll::is_ready);
+            first.unwrap_or(Poll::Pending)
+        })
+        .await
+    }
+}
+
+/// The bits that tokio tells of an interest.
+fn wanted(interest: Interest) -> Ready {
+    let mut wanted = Ready::EMPTY;
+    if interest.is_readable() {
+        wanted |= Ready::READABLE | Ready::READ_CLOSED;
+    }
+    if interest.is_writable() {
+        wanted |= Ready::WRITABLE | Ready::WRITE_CLOSED;
+    }
+    if interest.is_error() {
+        wanted |= Ready::ERROR;
+    }
+    wanted
+}
+
+/// The events of poll(2) as tokio has them from epoll.
+fn bits(readiness: Readiness) -> Ready {
+    let Readiness { readable, writable, error, read_closed, hung_up, .. } = readiness;
+    [
+        (readable, Ready::READABLE),
+        (writable, Ready::WRITABLE),
+        (error, Ready::ERROR),
+        (hung_up || readable && read_closed, Ready::READ_CLOSED),
+        (hung_up || writable && error, Ready::WRITE_CLOSED),
+    ]
+    .into_iter()
+    .filter(|(is, _)| *is)
+    .fold(Ready::EMPTY, |all, (_, bit)| all | bit)
+}
