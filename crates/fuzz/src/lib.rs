@@ -6,10 +6,16 @@
 //! input.
 #![forbid(unsafe_code)]
 
+mod forge;
+mod host;
 mod input;
 mod link;
+mod oracle;
+mod pair;
 mod repair;
 mod script;
+mod stack;
+mod user;
 mod wire;
 
 pub use input::Input;
@@ -30,6 +36,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "wire", longest: 2048, run: wire::run },
     Target { name: "link", longest: 4096, run: link::run },
     Target { name: "script", longest: 4096, run: script::run },
+    Target { name: "stack", longest: 2048, run: stack::run },
+    Target { name: "pair", longest: 2048, run: pair::run },
 ];
 
 /// The target of this name.
