@@ -2,7 +2,7 @@
 
 use crate::Input;
 use crate::host::{Host, Named, octet};
-use lastack_engine::{ConnId, Keepalive, Tcp};
+use lastack_engine::{ConnId, Keepalive, Tcp, TcpError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,8 +21,13 @@ impl Host {
         let from = self.named[&id].written;
         let text: Vec<_> = (from..from + len).map(octet).collect();
         let sent = self.tcp(id, |mut tcp| if more { tcp.send_more(&text) } else { tcp.send(&text) });
-        if let Poll::Ready(Ok(n)) = sent {
-            self.named_mut(id).written += n as u32;
+        let named = self.named_mut(id);
+        match sent {
+            Poll::Ready(Ok(n)) => named.written += n as u32,
+            // That this direction is closed says nothing about the other. Other errors are told once,
+            // by whichever call comes first.
+            Poll::Ready(Err(TcpError::BrokenPipe)) | Poll::Pending => {}
+            Poll::Ready(Err(_)) => named.failed |= !named.end_of_stream,
         }
     }
 
@@ -34,13 +39,11 @@ impl Host {
         match received {
             Poll::Ready(Ok(0)) => named.end_of_stream |= !named.failed,
             Poll::Ready(Ok(n)) => {
-                assert!(!named.end_of_stream && !named.failed, "text behind the end of the stream");
+                assert!(!named.end_of_stream, "text behind the end of the stream");
                 named.read.extend_from_slice(&buf[..n]);
             }
             Poll::Ready(Err(_)) => named.failed = true,
-            Poll::Pending => {
-                assert!(!named.end_of_stream && !named.failed, "after the end, nothing is to come")
-            }
+            Poll::Pending => assert!(!named.end_of_stream, "after the end, nothing is to come"),
         }
     }
 
