@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-/// A map whose entries are also in the order in which they were inserted or last refreshed.
+/// A map whose entries are also in the order in which they were inserted.
 ///
 /// Both orders are trees, so no key from outside can make it slow.
 #[derive(Debug)]
@@ -48,13 +48,6 @@ impl<K: Ord + Copy, V> Aging<K, V> {
         value
     }
 
-    /// Makes an entry the youngest.
-    pub fn refresh(&mut self, key: &K) {
-        if let Some(value) = self.remove(key) {
-            self.insert(*key, value);
-        }
-    }
-
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let (age, value) = self.entries.remove(key)?;
         self.ages.remove(&age);
@@ -78,12 +71,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_goes_first_and_a_refreshed_one_last() {
+    fn the_oldest_goes_first_and_one_inserted_again_last() {
         let mut aging = Aging::default();
         for key in [3, 1, 2] {
             aging.insert(key, key * 10);
         }
-        aging.refresh(&3);
+        aging.insert(3, 30);
         aging.insert(2, 21);
         assert_eq!((aging.len(), aging.oldest(), aging.get(&2)), (3, Some(&10), Some(&21)));
         assert_eq!(aging.remove(&1), Some(10));

@@ -157,8 +157,9 @@ pub struct TcpConfig {
     pub challenge_interval: Duration,
     /// A full accept queue answers the final ACK with RST instead of dropping it (S37).
     pub abort_on_overflow: bool,
-    /// Resets in answer to segments of no connection, per second; `None`: as many as are asked for,
-    /// as Linux.
+    /// How many segments a second, of those that no connection accepts, may be answered with RST for want
+    /// of one; `None`: all, as Linux. What a connection refuses or challenges counts too, and so does a SYN
+    /// to a listener: else what is left would tell others which connections exist.
     pub reset_rate: Option<u32>,
     /// A reset that ends a connection says why, in the eight octets of
     /// draft-ietf-tcpm-rst-diagnostic-payload. What a peer's reset says is always read.
@@ -231,7 +232,8 @@ pub struct DatagramConfig {
     pub error_burst: u32,
     /// .. and then one in this time (RFC 4443 section 2.4).
     pub error_interval: Duration,
-    /// ICMP errors in all, per second.
+    /// How many datagrams a second may be answered with ICMP errors, in all. Those that are delivered
+    /// count too: else what is left would tell others which ports are open (CVE-2020-25705).
     pub error_rate: u32,
     /// Of these as many as this at once, about: the count is blurred at random, so that nobody can
     /// learn from it what we answered to others.

@@ -3,9 +3,7 @@
 
 use crate::isn::Secret;
 use crate::{Rule, Transmit};
-use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::net::IpAddr;
 use lastack_wire::ip::{Fragment, IpHeader};
 
 /// Octets of the IPv6 fragment header.
@@ -53,26 +51,24 @@ impl Fragments {
     }
 }
 
-/// Counters of identification. Which of them a pair of hosts counts with, and from where, depends on
-/// the secret: a host cannot see from its own packets how many others we send (RFC 7739).
-#[derive(Debug)]
-pub(crate) struct Idents(Box<[u32; Self::COUNTERS]>);
-
-impl Default for Idents {
-    fn default() -> Self {
-        Self(Box::new([0; Self::COUNTERS]))
-    }
+/// Gives packets their identification, in a secret order that is never the same again.
+///
+/// Numbers that count, even if for each pair of hosts, are shared by some, who then see how much is sent
+/// to the others (RFC 7739 section 4): whether a guessed port is open, for one. The highest bit tells an
+/// epoch from the next, so that no number comes again within half of all.
+#[derive(Debug, Default)]
+pub(crate) struct Idents {
+    given: [u64; 2],
 }
 
 impl Idents {
-    const COUNTERS: usize = 256;
-
-    /// The next number for a packet from `local` to `remote`; IPv4 takes its lower half.
-    pub fn next(&mut self, secret: &Secret, local: IpAddr, remote: IpAddr) -> u32 {
-        let place = secret.ident_place(local, remote);
-        let counter = &mut self.0[(place >> 32) as usize % Self::COUNTERS];
-        *counter = counter.wrapping_add(1);
-        (place as u32).wrapping_add(*counter)
+    /// The next number for a packet of IPv4, which has 16 bits for it, or IPv6, which has 32.
+    pub fn next(&mut self, secret: &Secret, v6: bool) -> u32 {
+        let bits = if v6 { 31 } else { 15 };
+        let given = &mut self.given[usize::from(v6)];
+        let (epoch, n) = (*given >> bits, *given & ((1 << bits) - 1));
+        *given += 1;
+        (epoch as u32 & 1) << bits | secret.shuffled(epoch << 1 | u64::from(v6), n as u32, bits)
     }
 }
 
@@ -112,13 +108,29 @@ mod tests {
     }
 
     #[test]
-    fn idents_count_for_a_pair_and_begin_at_a_secret_place() {
-        let (secret, mut idents) = (Secret::new([1; 16]), Idents::default());
-        let [a, b, c] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|a| a.parse().unwrap());
-        let first = idents.next(&secret, a, b);
-        let other = idents.next(&secret, a, c);
-        assert_eq!(idents.next(&secret, a, b).wrapping_sub(first), 1);
-        assert!(other.abs_diff(first) > 16);
-        assert_ne!(Idents::default().next(&Secret::new([2; 16]), a, b), first);
+    fn no_ident_comes_again_soon_nor_tells_how_many_were_given() {
+        for v6 in [false, true] {
+            let (secret, mut idents) = (Secret::new([1; 16]), Idents::default());
+            let given: Vec<u32> = (0..3 << 15).map(|_| idents.next(&secret, v6)).collect();
+            for recent in [&given[..1 << 15], &given[1 << 15..2 << 15], &given[40_000..40_000 + (1 << 14)]] {
+                let mut sorted = recent.to_vec();
+                sorted.sort_unstable();
+                sorted.dedup();
+                assert_eq!(sorted.len(), recent.len());
+            }
+            // What lies between two numbers says nothing of how many were given between them.
+            for apart in [1, 2, 7] {
+                let mut steps = [0u32; 64];
+                given.windows(apart + 1).for_each(|w| {
+                    let low = w[apart].wrapping_sub(w[0]) & 0x7fff;
+                    steps[(low >> 9) as usize] += 1;
+                });
+                let expected = f64::from(steps.iter().sum::<u32>()) / 64.0;
+                let chi: f64 = steps.iter().map(|n| (f64::from(*n) - expected).powi(2) / expected).sum();
+                assert!((20.0..130.0).contains(&chi), "{apart}: {chi}");
+            }
+        }
+        let of = |key| Idents::default().next(&Secret::new([key; 16]), false);
+        assert_ne!(of(1), of(2));
     }
 }

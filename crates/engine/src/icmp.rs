@@ -11,7 +11,9 @@ mod tests;
 pub use echo::{EchoError, EchoReply, EchoRequest};
 pub(crate) use errors::{order_error, send_error};
 
+use crate::shared::Shared;
 use crate::{DropReason, Instant, Rule, Stack, Verdict};
+use core::net::IpAddr;
 use echo::Echo;
 use lastack_wire::icmp::{Icmp as Message, IcmpError};
 use lastack_wire::ip::{self, IpPacket};
@@ -25,6 +27,14 @@ const NO_NEXT_HEADER: u8 = 59;
 pub(crate) struct Icmp {
     limiter: Limiter,
     echo: Echo,
+}
+
+impl Icmp {
+    /// A packet has arrived that may have to be answered with an error. The rate limits must hear of it
+    /// whether it is answered or not.
+    pub(crate) fn arrived(&mut self, shared: &mut Shared, now: Instant, remote: IpAddr) {
+        self.limiter.arrived(&shared.config.datagrams, &mut shared.secret, remote, now);
+    }
 }
 
 /// Takes in an ICMP message.
@@ -57,6 +67,7 @@ pub(crate) fn unknown_protocol(
     packet: &[u8],
     parsed: &IpPacket<'_>,
 ) -> Verdict {
+    stack.icmp.arrived(&mut stack.shared, now, parsed.header.src);
     let v6 = parsed.header.is_v6();
     if v6 && parsed.header.protocol == NO_NEXT_HEADER {
         return Verdict::Dropped(DropReason::Unwanted);

@@ -33,10 +33,23 @@ impl Secret {
         self.hash(b't', flow) as u32
     }
 
-    /// Which counter numbers the packets from `local` to `remote`, and from where it counts
-    /// (RFC 7739 section 5.3).
-    pub fn ident_place(&self, local: IpAddr, remote: IpAddr) -> u64 {
-        self.hash(b'f', &(local, remote))
+    /// The number that takes the place of `n` among those of `bits` bits, no other number's, and another
+    /// in each `epoch`: a Feistel network of four rounds.
+    pub fn shuffled(&self, epoch: u64, n: u32, bits: u32) -> u32 {
+        let low = bits / 2;
+        let masks = [(1 << (bits - low)) - 1, (1 << low) - 1];
+        let mut halves = [n >> low & masks[0], n & masks[1]];
+        for round in 0..4u8 {
+            let to = usize::from(round % 2);
+            halves[to] ^= self.hash(b'f', &(epoch, round, halves[1 - to])) as u32 & masks[to];
+        }
+        halves[0] << low | halves[1]
+    }
+
+    /// The place of a peer among so many.
+    pub fn place(&self, remote: IpAddr, places: usize) -> (u32, usize) {
+        let hash = self.hash(b'p', &remote);
+        ((hash >> 32) as u32, hash as u32 as usize % places)
     }
 
     /// The secret part of a SYN cookie.
@@ -83,6 +96,7 @@ impl BuildHasher for Seeded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
     use core::net::SocketAddr;
 
     fn flow(port: u16) -> FourTuple {
@@ -97,6 +111,19 @@ mod tests {
         assert_eq!(isn(1000, 5).wrapping_sub(isn(0, 5)), 250_000);
         assert_ne!(isn(0, 5).wrapping_sub(isn(0, 6)), isn(0, 6).wrapping_sub(isn(0, 7)));
         assert_ne!(Secret::new([8; 16]).initial_sequence_number(Instant::ZERO, &flow(5)), isn(0, 5));
+    }
+
+    #[test]
+    fn shuffled_numbers_are_all_there_in_another_order_each_time() {
+        let secret = Secret::new([7; 16]);
+        let of = |epoch| (0..1 << 11).map(|n| secret.shuffled(epoch, n, 11)).collect::<Vec<_>>();
+        let (first, second) = (of(0), of(1));
+        assert_ne!(first, second);
+        for mut numbers in [first, second] {
+            assert!(numbers.windows(2).filter(|w| w[1] == w[0].wrapping_add(1)).count() < 10);
+            numbers.sort_unstable();
+            assert!((0..1 << 11).eq(numbers));
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Shared {
         }
         let ident = match ip.src {
             IpAddr::V4(_) => u32::from(ip.ident),
-            IpAddr::V6(_) => self.idents.next(&self.secret, ip.src, ip.dst),
+            IpAddr::V6(_) => self.idents.next(&self.secret, true),
         };
         self.outbox.parts = Some(Fragments::new(ip, ident, payload, mtu, rule));
         self.pop_part(packet)
@@ -111,7 +111,7 @@ impl Shared {
     /// (RFC 6864 section 4.1).
     pub fn number(&mut self, ip: &mut IpHeader) {
         if !ip.is_v6() && !ip.dont_fragment {
-            ip.ident = self.idents.next(&self.secret, ip.src, ip.dst) as u16;
+            ip.ident = self.idents.next(&self.secret, false) as u16;
         }
     }
 }

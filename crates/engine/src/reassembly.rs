@@ -109,6 +109,7 @@ impl Reassembly {
             shared.counters.ip_reassembly_failed += 1;
             let Some(first) = partial.first_fragment() else { continue };
             let Ok(parsed) = IpPacket::parse(&first) else { continue };
+            icmp.arrived(shared, now, parsed.header.src);
             let error = IcmpError::reassembly_timeout(parsed.header.is_v6());
             let _sent_or_limited = icmp::send_error(shared, icmp, now, &first, &parsed, error, Rule::U7);
         }

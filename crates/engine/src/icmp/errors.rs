@@ -17,7 +17,7 @@ const SERVICE: u8 = 0x1c;
 /// 2.4 (e.2)).
 const REDIRECT_V6: u8 = 137;
 
-/// Sends an ICMP error about a packet that arrived, from the address it was sent to (U3), if one may
+/// Sends an ICMP error about a packet that [arrived](Icmp::arrived), from the address it was sent to (U3), if one may
 /// be sent (I0) and the rate limits let it (D9).
 pub(crate) fn send_error(
     shared: &mut Shared,
@@ -31,7 +31,7 @@ pub(crate) fn send_error(
     if !answerable(parsed) {
         return Verdict::Dropped(Rule::I0.into());
     }
-    if !icmp.limiter.admit(&shared.config.datagrams, &mut shared.secret, parsed.header.src, now) {
+    if !icmp.limiter.admit(&shared.config.datagrams, &shared.secret, parsed.header.src, now) {
         shared.counters.icmp_suppressed_errors += 1;
         return Verdict::Dropped(Rule::D9.into());
     }

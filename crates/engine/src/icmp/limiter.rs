@@ -1,50 +1,68 @@
 //! How many ICMP errors we send (RFC 4443 section 2.4 (f), RFC 1812 section 4.3.2.8).
 
-use crate::aging::Aging;
 use crate::isn::Secret;
 use crate::{DatagramConfig, Instant};
+use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-/// Most destinations whose buckets are kept; the one that was answered longest ago goes first.
-const MOST: usize = 4096;
+/// Most destinations whose buckets are kept. Which of them share a place is a secret; the later takes it.
+const PLACES: usize = 4096;
 
 /// A token bucket for each destination, and behind them one for all. In this order no destination can
 /// use up what belongs to the others.
+///
+/// What others ask, an attacker can ask in their names, and what is left for itself it can see. So
+/// nothing that is shared may depend on whether a packet *was* answered, which says whether a port is
+/// open (CVE-2020-25705): every packet that could be answered pays into the bucket of all and takes its
+/// sender's place, delivered or not. Only a destination's own bucket knows what was answered.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
-    destinations: Aging<IpAddr, Bucket>,
+    places: Vec<Place>,
     all: Option<Bucket>,
+    /// The packet that arrived last may be answered, as far as the bucket of all goes.
+    granted: bool,
+}
+
+/// Whose bucket it is, as far as a hash says.
+#[derive(Clone, Debug)]
+struct Place {
+    owner: u32,
+    bucket: Bucket,
 }
 
 impl Limiter {
-    /// Whether an error may be sent to `remote` now. If so, it is counted.
-    pub fn admit(
-        &mut self,
-        config: &DatagramConfig,
-        secret: &mut Secret,
-        remote: IpAddr,
-        now: Instant,
-    ) -> bool {
-        config.unlimited_errors
-            || self.destination_admits(config, remote, now) && self.all_admit(config, secret, now)
-    }
-
-    fn destination_admits(&mut self, config: &DatagramConfig, remote: IpAddr, now: Instant) -> bool {
-        let price = config.error_interval;
-        let most = price.saturating_mul(config.error_burst);
-        if self.destinations.len() >= MOST && self.destinations.get(&remote).is_none() {
-            self.destinations.pop_oldest();
+    /// A packet has arrived from `remote` that may have to be answered with an error.
+    pub fn arrived(&mut self, config: &DatagramConfig, secret: &mut Secret, remote: IpAddr, now: Instant) {
+        if config.unlimited_errors {
+            return;
         }
-        self.destinations.refresh(&remote);
-        let bucket = self.destinations.get_or_insert_with(remote, || Bucket::full(most, now));
-        bucket.refill(most, now);
-        bucket.take(price, price)
+        let (owner, place) = secret.place(remote, PLACES);
+        let full = Bucket::full(most_of_one(config), now);
+        if self.places.is_empty() {
+            self.places.resize(PLACES, Place { owner: !owner, bucket: full.clone() });
+        }
+        if self.places[place].owner != owner {
+            self.places[place] = Place { owner, bucket: full };
+        }
+        self.granted = self.all_grants(config, secret, now);
     }
 
-    /// One credit on average, at random 0 to 2: a count that is exact would tell anybody who can make
-    /// us send errors how many others made us send (CVE-2020-25705).
-    fn all_admit(&mut self, config: &DatagramConfig, secret: &mut Secret, now: Instant) -> bool {
+    /// Whether that packet may be answered. If so, it is counted.
+    pub fn admit(&mut self, config: &DatagramConfig, secret: &Secret, remote: IpAddr, now: Instant) -> bool {
+        if config.unlimited_errors {
+            return true;
+        }
+        let granted = core::mem::take(&mut self.granted);
+        let (_, place) = secret.place(remote, PLACES);
+        let Some(Place { bucket, .. }) = self.places.get_mut(place).filter(|_| granted) else { return false };
+        bucket.refill(most_of_one(config), now);
+        bucket.take(config.error_interval, config.error_interval)
+    }
+
+    /// One credit on average, at random 0 to 2: a count that is exact would tell how much arrives from
+    /// others.
+    fn all_grants(&mut self, config: &DatagramConfig, secret: &mut Secret, now: Instant) -> bool {
         let Some(price) = Duration::from_secs(1).checked_div(config.error_rate) else { return false };
         let most = price.saturating_mul(config.error_rate_burst);
         let bucket = self.all.get_or_insert_with(|| Bucket::full(most, now));
@@ -53,8 +71,12 @@ impl Limiter {
     }
 }
 
+fn most_of_one(config: &DatagramConfig) -> Duration {
+    config.error_interval.saturating_mul(config.error_burst)
+}
+
 /// A token bucket that counts its tokens as the time in which they came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Bucket {
     credit: Duration,
     /// Up to when it was filled; ahead of now if it gave what was still to come.
@@ -94,22 +116,26 @@ mod tests {
     fn admitted(limiter: &mut Limiter, asks: impl Iterator<Item = (u32, u64)>, key: u8) -> usize {
         let config = DatagramConfig::default();
         let mut secret = Secret::new([key; 16]);
-        asks.filter(|&(i, ms)| limiter.admit(&config, &mut secret, host(i), Instant::from_millis(ms))).count()
+        let mut ask = |i, now| {
+            limiter.arrived(&config, &mut secret, host(i), now);
+            limiter.admit(&config, &secret, host(i), now)
+        };
+        asks.filter(|&(i, ms)| ask(i, Instant::from_millis(ms))).count()
     }
 
     #[test]
     fn d9_a_destination_gets_six_at_once_and_one_each_second() {
         let mut limiter = Limiter::default();
-        let mut fifty_at = |ms| admitted(&mut limiter, (0..50).map(|_| (1, ms)), 1);
+        let mut fifty_at = |ms| admitted(&mut limiter, (0..30).map(|_| (1, ms)), 1);
         assert_eq!([fifty_at(0), fifty_at(1_100), fifty_at(4_300)], [6, 1, 3]);
         assert_eq!(fifty_at(100_000), 6);
     }
 
     #[test]
-    fn d9_one_destination_does_not_use_up_what_belongs_to_another() {
+    fn d9_what_one_destination_used_up_is_not_anothers() {
         let mut limiter = Limiter::default();
-        assert_eq!(admitted(&mut limiter, (0..10_000).map(|_| (1, 0)), 1), 6);
-        assert_eq!(admitted(&mut limiter, (0..6).map(|_| (2, 0)), 2), 6);
+        assert_eq!(admitted(&mut limiter, (0..10_000).map(|n| (1, n / 100)), 1), 6);
+        assert_eq!(admitted(&mut limiter, (0..6).map(|_| (2, 1000)), 2), 6);
     }
 
     #[test]
@@ -125,16 +151,20 @@ mod tests {
     #[test]
     fn d9_a_loopback_like_link_is_exempt_and_rate_zero_means_none() {
         let (mut limiter, mut secret) = (Limiter::default(), Secret::new([0; 16]));
+        let all = |limiter: &mut Limiter, secret: &mut Secret, config: &DatagramConfig| {
+            limiter.arrived(config, secret, host(1), Instant::ZERO);
+            limiter.admit(config, secret, host(1), Instant::ZERO)
+        };
         let unlimited = DatagramConfig { unlimited_errors: true, ..Default::default() };
         let none = DatagramConfig { error_rate: 0, ..Default::default() };
-        assert!((0..1000).all(|_| limiter.admit(&unlimited, &mut secret, host(1), Instant::ZERO)));
-        assert!(!limiter.admit(&none, &mut secret, host(1), Instant::ZERO));
+        assert!((0..1000).all(|_| all(&mut limiter, &mut secret, &unlimited)));
+        assert!(!all(&mut limiter, &mut secret, &none));
     }
 
     #[test]
     fn the_table_is_bounded() {
         let mut limiter = Limiter::default();
-        admitted(&mut limiter, (0..MOST as u32 + 100).map(|i| (i, 0)), 1);
-        assert_eq!(limiter.destinations.len(), MOST);
+        admitted(&mut limiter, (0..3 * PLACES as u32).map(|i| (i, 0)), 1);
+        assert_eq!((limiter.places.len(), limiter.places.capacity()), (PLACES, PLACES));
     }
 }

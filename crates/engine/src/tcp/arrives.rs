@@ -256,7 +256,7 @@ impl Connection {
     /// nobody waits for (S71).
     fn refuse(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
         // The answer may fall to the rate limit; the connection ends all the same.
-        let _ = reset::reply(shared, now, seg, rule);
+        let _ = reset::reply(shared, seg, rule);
         let ending = Ending::new(Cause::Aborted, Party::Application, rule);
         self.finish(ending.by_segment(seg.header()), now);
         if let Some(super::connection::Fate::Over(end)) = &mut self.fate {

@@ -45,7 +45,7 @@ impl Handshake {
                 return Goes(Verdict::Dropped(Rule::S21.into()));
             }
             self.hurry(now, seg);
-            return Goes(reset::reply(shared, now, seg, Rule::S20));
+            return Goes(reset::reply(shared, seg, Rule::S20));
         }
         // Second: RST. Its SEQ cannot be tested: there is no RCV.NXT yet (R11).
         if seg.has(TcpFlags::RST) {
@@ -107,7 +107,7 @@ impl Handshake {
         if !seg.has(TcpFlags::ACK) {
             return Goes(Verdict::Dropped(Rule::S34.into()));
         }
-        Goes(reset::reply(shared, now, seg, Rule::S30))
+        Goes(reset::reply(shared, seg, Rule::S30))
     }
 
     /// The order is Linux's (`tcp_check_req`): the ACK before the sequence number (S30).
@@ -123,7 +123,7 @@ impl Handshake {
             return Goes(self.repeat_syn_ack(shared, now));
         }
         if acked && seg.ack() != self.iss + 1 {
-            return Goes(reset::reply(shared, now, seg, Rule::S30));
+            return Goes(reset::reply(shared, seg, Rule::S30));
         }
         if !self.is_acceptable(shared, seg) {
             return Goes(self.answer_unacceptable(shared, now, seg));
@@ -161,7 +161,7 @@ impl Handshake {
             return Goes(self.answer(shared, now, Rule::S50)); // S43
         }
         if !good {
-            return Goes(reset::reply(shared, now, seg, Rule::S40));
+            return Goes(reset::reply(shared, seg, Rule::S40));
         }
         Complete
     }
@@ -216,7 +216,7 @@ impl Handshake {
         self.finish(Cause::Refused, Party::Stack, Rule::S32, Some(seg.header()), now);
         if shared.config.tcp.reset_on_embryonic_syn {
             // The answer may fall to the rate limit; the handshake ends all the same.
-            let _ = reset::reply(shared, now, seg, Rule::S32);
+            let _ = reset::reply(shared, seg, Rule::S32);
         }
         Verdict::Ended(Rule::S32)
     }

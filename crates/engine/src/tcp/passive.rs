@@ -134,11 +134,11 @@ impl TcpTable {
         seg: &Arrival<'_>,
     ) -> Verdict {
         if !self.cookies.are_out(now) || seg.has(TcpFlags::SYN) {
-            return reset::reply(shared, now, seg, Rule::S10);
+            return reset::reply(shared, seg, Rule::S10);
         }
         let Some((iss, options)) = cookies::read(shared, now, seg) else {
             shared.counters.tcp_cookies_failed += 1;
-            return reset::reply(shared, now, seg, Rule::S11);
+            return reset::reply(shared, seg, Rule::S11);
         };
         shared.counters.tcp_cookies_received += 1;
         self.embryonic += 1;
@@ -213,7 +213,7 @@ impl TcpTable {
         if let Socket::Opening(handshake) = self.socket_mut(id) {
             handshake.finish(Cause::Refused, Party::Stack, Rule::S37, Some(seg.header()), now);
         }
-        Some(reset::reply(shared, now, seg, Rule::S37))
+        Some(reset::reply(shared, seg, Rule::S37))
     }
 
     /// A connection is complete and waits to be accepted.

@@ -13,11 +13,11 @@ use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions};
 const DSCP: u8 = 0xfc;
 
 /// Answers `seg` with RST (RFC 9293 section 3.10.7.1), unless it is one itself (N1).
-pub(crate) fn reply(shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
+pub(crate) fn reply(shared: &mut Shared, seg: &Arrival<'_>, rule: Rule) -> Verdict {
     if seg.has(TcpFlags::RST) {
         return Verdict::Dropped(Rule::N1.into());
     }
-    if !shared.resets.allows(shared.config.tcp.reset_rate, now, &mut shared.secret) {
+    if shared.config.tcp.reset_rate.is_some() && !shared.resets.granted {
         shared.counters.tcp_suppressed_resets += 1;
         return Verdict::Dropped(Rule::D9.into());
     }
@@ -68,25 +68,35 @@ pub(crate) fn ip_header(shared: &Shared, ip: &IpHeader) -> IpHeader {
     IpHeader { hop_limit: shared.config.hop_limit, traffic_class: ip.traffic_class & DSCP, ..back }
 }
 
-/// The token bucket of resets that answer segments of no connection. Each refill is cut at random,
-/// so that nobody can tell from our answers what others have asked (CVE-2016-5696 was such a counter).
+/// The token bucket of resets that answer segments of no connection. Each refill is cut at random, so that
+/// what is left does not tell exactly what others have asked.
+///
+/// Nor must it tell whether they were answered, which says whether a connection exists (CVE-2016-5696 was
+/// such a counter): every segment takes a token, and only one that its connection accepts gives it back.
 #[derive(Debug, Default)]
 pub(crate) struct ResetLimit {
     tokens: u32,
     refilled: Option<Instant>,
+    /// The segment that arrived last has one.
+    granted: bool,
 }
 
 impl ResetLimit {
-    fn allows(&mut self, rate: Option<u32>, now: Instant, secret: &mut Secret) -> bool {
-        let Some(rate) = rate else { return true };
-        let due = self.refilled.is_none_or(|at| now - at >= Duration::from_secs(1));
-        if due {
+    /// A segment has arrived. A reset is never answered, and asks for nothing.
+    pub fn arrived(&mut self, rate: Option<u32>, now: Instant, secret: &mut Secret, reset: bool) {
+        self.granted = false;
+        let Some(rate) = rate.filter(|_| !reset) else { return };
+        if self.refilled.is_none_or(|at| now - at >= Duration::from_secs(1)) {
             self.refilled = Some(now);
             self.tokens = rate - (secret.draw() % u64::from(rate / 8 + 1)) as u32;
         }
-        let allowed = self.tokens > 0;
+        self.granted = self.tokens > 0;
         self.tokens = self.tokens.saturating_sub(1);
-        allowed
+    }
+
+    /// The segment was accepted.
+    pub fn give_back(&mut self) {
+        self.tokens += u32::from(core::mem::take(&mut self.granted));
     }
 }
 
@@ -114,7 +124,7 @@ mod tests {
         let ip = IpHeader::new([10, 0, 0, 2].into(), [10, 0, 0, 1].into(), lastack_wire::ip::TCP);
         for flags in [TcpFlags::RST, TcpFlags::RST | TcpFlags::ACK, TcpFlags::RST | TcpFlags::SYN] {
             let arrival = Arrival { ip: &ip, tcp: &seg(flags), text: &[] };
-            let verdict = reply(&mut shared, Instant::ZERO, &arrival, Rule::S4);
+            let verdict = reply(&mut shared, &arrival, Rule::S4);
             assert_eq!(verdict, Verdict::Dropped(Rule::N1.into()));
         }
         assert!(shared.outbox.is_empty());
@@ -124,12 +134,21 @@ mod tests {
     #[test]
     fn the_limit_holds_and_recovers() {
         let (mut limit, mut secret) = (ResetLimit::default(), Secret::new([1; 16]));
-        let mut count = |ms| {
-            (0..10_000).filter(|_| limit.allows(Some(200), Instant::from_millis(ms), &mut secret)).count()
+        let mut count = |ms, accepted: bool| {
+            let mut grants = |_: &i32| {
+                limit.arrived(Some(200), Instant::from_millis(ms), &mut secret, false);
+                let granted = limit.granted;
+                if accepted {
+                    limit.give_back();
+                }
+                granted
+            };
+            (0..10_000).filter(&mut grants).count()
         };
-        let (first, same, later) = (count(0), count(999), count(1000));
-        assert!((175..=200).contains(&first) && same == 0 && (175..=200).contains(&later));
-        assert!(limit.allows(None, Instant::ZERO, &mut secret));
+        let (first, same) = (count(0, false), count(999, false));
+        assert!((175..=200).contains(&first) && same == 0);
+        assert_eq!(count(1000, true), 10_000, "what is accepted costs nothing");
+        assert!((175..=200).contains(&count(1001, false)));
     }
 
     /// S1 to S5.

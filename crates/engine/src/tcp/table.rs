@@ -144,6 +144,8 @@ impl TcpTable {
         if tcp.options.signed {
             return Verdict::Dropped(Rule::N7.into());
         }
+        let Shared { resets, config, secret, .. } = shared;
+        resets.arrived(config.tcp.reset_rate, now, secret, tcp.flags.contains(TcpFlags::RST));
         self.demultiplex(shared, now, &Arrival { ip, tcp: &tcp, text })
     }
 
@@ -198,6 +200,9 @@ impl TcpTable {
             },
             Socket::Over(_) => Verdict::Dropped(DropReason::Unwanted),
         };
+        if verdict == Verdict::Accepted {
+            shared.resets.give_back();
+        }
         self.enqueue(id);
         self.settle(shared, now, id);
         verdict
@@ -227,7 +232,7 @@ impl TcpTable {
             (false, true) => Rule::S1,
             (false, false) => Rule::S5,
         };
-        reset::reply(shared, now, seg, rule)
+        reset::reply(shared, seg, rule)
     }
 
     /// RFC 6191: a new SYN in TIME-WAIT. If nobody listens it is acknowledged, not reset (Q11). The

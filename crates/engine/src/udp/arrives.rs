@@ -33,6 +33,7 @@ pub(crate) fn arrives(
         local: SocketAddr::new(header.dst, ports.dst_port),
         remote: SocketAddr::new(header.src, ports.src_port),
     };
+    icmp.arrived(shared, now, header.src);
     if let Some(verdict) = udp.deliver(shared, &flow, payload) {
         return verdict;
     }

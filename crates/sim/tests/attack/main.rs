@@ -5,5 +5,6 @@
 mod blind;
 mod forge;
 mod handshake;
+mod side_channel;
 mod time_wait;
 mod world;
