@@ -45,7 +45,8 @@ impl Connection {
         if ack.after(before) {
             self.progress(shared, now);
         }
-        if !ack.before(self.snd.una) && self.snd.update_window(seg.seq(), ack, wnd) {
+        let advances = ack.after(before);
+        if !ack.before(self.snd.una) && self.snd.update_window(seg.seq(), ack, wnd, advances) {
             self.window_opened(shared, now);
         }
         // Only now is the segment known to be the peer's (RFC 7323 section 4.3).

@@ -25,8 +25,8 @@ pub(crate) fn initial_send_buffer(config: &TcpConfig) -> usize {
 }
 
 /// The first limit of the receive buffer.
-pub(crate) fn initial_receive_buffer(config: &TcpConfig) -> usize {
-    config.receive_buffer.min(INITIAL)
+pub(crate) fn initial_receive_buffer(most: usize) -> usize {
+    most.min(INITIAL)
 }
 
 /// A round trip of reading.
@@ -94,7 +94,8 @@ impl Connection {
     /// Room for text of the user.
     pub(super) fn send_room(&self, config: &TcpConfig) -> usize {
         let limit = self.settings.send_buffer.map_or(self.send_limit, |limit| limit.min(config.send_buffer));
-        limit.saturating_sub(self.outgoing.len())
+        // What the ring was made for bounds it, however the settings have grown since.
+        limit.saturating_sub(self.outgoing.len()).min(self.outgoing.room())
     }
 }
 

@@ -118,6 +118,8 @@ pub(crate) struct Opened {
     pub rcv: Rcv,
     pub rtt: Rtt,
     pub settings: Settings,
+    /// Most octets of the receive buffer, as the SYN told of it.
+    pub receive_buffer: usize,
     pub waits: Waits,
     pub owned: bool,
     /// The user has closed already (E2).
@@ -144,7 +146,10 @@ impl Connection {
             mss,
             outgoing: SendRing::new(config.send_buffer),
             send_limit: autotune::initial_send_buffer(config),
-            incoming: RecvRing::new(autotune::initial_receive_buffer(config), config.max_early_ranges),
+            incoming: RecvRing::new(
+                autotune::initial_receive_buffer(opened.receive_buffer),
+                config.max_early_ranges,
+            ),
             reading: Reading::new(now),
             rtt: opened.rtt,
             congestion: Congestion::new(config.congestion, mss),

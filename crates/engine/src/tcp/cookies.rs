@@ -4,10 +4,10 @@
 //! ISS = minute (6 bits) | class of MSS (2 bits) | MAC (24 bits). Options travel in the low bits of our
 //! TSval, which the peer echoes.
 
-use super::handshake::Handshake;
-use super::options;
+use super::options::{self, Offered};
 use super::segment::{Arrival, ip_header};
 use super::settings::MOST_DSCP;
+use crate::aging::Aging;
 use crate::end::FourTuple;
 use crate::isn::Secret;
 use crate::seq::SndSeq;
@@ -30,16 +30,45 @@ const OPTION_BITS: u32 = 0x1f;
 const NO_SCALE: u32 = 0xf;
 const SACK_BIT: u32 = 0x10;
 
-/// Whether cookies were sent of late.
+/// Most cookies of which it is remembered that they came back.
+const MOST_SPENT: usize = 1024;
+
+/// Whether cookies were sent of late, and which have come back.
 #[derive(Debug, Default)]
 pub(crate) struct Cookies {
     last: Option<Instant>,
+    /// The connections that cookies were good for, by their ends and our ISS, and how long those are
+    /// good. A late copy of the ACK would open the connection again after its end, with the same
+    /// numbers, and mix two streams.
+    spent: Aging<(FourTuple, u32), Instant>,
 }
 
 impl Cookies {
     /// Whether an ACK at a listener may be the answer to a cookie.
     pub fn are_out(&self, now: Instant) -> bool {
         self.last.is_some_and(|at| now - at < RECENT)
+    }
+
+    /// Takes a cookie: what it tells, if it is good and has not come back before.
+    pub fn redeem(
+        &mut self,
+        shared: &Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+    ) -> Option<(SndSeq, TcpOptions)> {
+        let (iss, options) = read(shared, now, seg)?;
+        let key = (seg.flow(), iss.0);
+        while self.spent.oldest().is_some_and(|until| *until <= now) {
+            self.spent.pop_oldest();
+        }
+        if self.spent.get(&key).is_some() {
+            return None;
+        }
+        if self.spent.len() >= MOST_SPENT {
+            self.spent.pop_oldest();
+        }
+        self.spent.insert(key, now + RECENT);
+        Some((iss, options))
     }
 
     /// Answers a SYN without keeping anything of it.
@@ -51,7 +80,9 @@ impl Cookies {
         let clock = options::timestamp(now, shared.secret.timestamp_offset(&flow));
         let ecr = seg.tcp.options.timestamps.map_or(0, |t| t.val);
         let timestamps = Timestamps { val: marked(clock, &seg.tcp.options), ecr };
-        let mut offer = options::offer(shared, flow.remote.ip(), Some(&seg.tcp.options), timestamps);
+        let offered = Offered::new(&shared.config.tcp);
+        let answering = Some(&seg.tcp.options);
+        let mut offer = offered.options(&shared.config, flow.remote.ip(), answering, timestamps);
         if offer.timestamps.is_none() {
             // Nothing would tell us later that we agreed to them.
             offer.window_scale = None;
@@ -63,7 +94,7 @@ impl Cookies {
             seq: iss,
             ack: seg.tcp.seq.wrapping_add(1),
             flags: TcpFlags::SYN | TcpFlags::ACK,
-            window: Handshake::rcv_wnd(shared) as u16,
+            window: offered.window() as u16,
             urgent: 0,
             options: offer,
         };
@@ -80,7 +111,7 @@ impl Cookies {
 }
 
 /// What the ACK of a cookie tells: our ISS, and the options of the SYN, as far as they were kept.
-pub(crate) fn read(shared: &Shared, now: Instant, seg: &Arrival<'_>) -> Option<(SndSeq, TcpOptions)> {
+fn read(shared: &Shared, now: Instant, seg: &Arrival<'_>) -> Option<(SndSeq, TcpOptions)> {
     let flow = seg.flow();
     let (iss, irs) = (seg.tcp.ack.wrapping_sub(1), seg.tcp.seq.wrapping_sub(1));
     let class = (iss >> 24 & 3) as usize;

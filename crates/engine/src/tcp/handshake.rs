@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, Opened};
 use super::ecn::{self, Ecn};
-use super::options;
+use super::options::{self, Offered};
 use super::rcv::Rcv;
 use super::rtt::Rtt;
 use super::segment::{Arrival, Outgoing};
@@ -37,6 +37,7 @@ pub(crate) struct Handshake {
     pub listener: Option<ListenerId>,
     pub owned: bool,
     pub settings: Settings,
+    pub offered: Offered,
     pub waits: Waits,
     pub iss: SndSeq,
     pub irs: RcvSeq,
@@ -79,6 +80,7 @@ impl Handshake {
             listener: None,
             owned: true,
             settings: Settings::new(&shared.config.tcp),
+            offered: Offered::new(&shared.config.tcp),
             waits: Waits::default(),
             iss: SndSeq(0),
             irs: RcvSeq(0),
@@ -146,11 +148,6 @@ impl Handshake {
             Phase::SynSent => TcpState::SynSent,
             Phase::Held | Phase::SynReceived => TcpState::SynReceived,
         }
-    }
-
-    /// The receive window of our SYN: the field is not scaled.
-    pub fn rcv_wnd(shared: &Shared) -> u32 {
-        shared.config.tcp.receive_buffer.min(usize::from(u16::MAX)) as u32
     }
 
     /// Writes the next segment into `packet`; `None` if there is none to send now.
@@ -228,17 +225,20 @@ impl Handshake {
         let answering = (self.phase == Phase::SynReceived).then_some(&self.peer);
         let ecr = self.peer.timestamps.map_or(0, |t| t.val);
         let timestamps = Timestamps { val: options::timestamp(now, self.ts_offset), ecr };
-        let mut offer = options::offer(shared, self.flow.remote.ip(), answering, timestamps);
+        let remote = self.flow.remote.ip();
+        let mut offer = self.offered.options(&shared.config, remote, answering, timestamps);
         offer.mss = offer.mss.map(|mss| mss.min(self.max_segment()));
         let syn = flags.contains(TcpFlags::SYN);
         let plain = TcpOptions { timestamps: offer.timestamps, ..TcpOptions::default() };
+        // Only the window of a SYN is not scaled (RFC 7323 section 2.2).
+        let shift = if syn { 0 } else { self.offered.negotiate(remote, &self.peer).rcv_shift };
         TcpHeader {
             src_port: self.flow.local.port(),
             dst_port: self.flow.remote.port(),
             seq: seq.0,
             ack: if flags.contains(TcpFlags::ACK) { (self.irs + 1).0 } else { 0 },
             flags,
-            window: Self::rcv_wnd(shared) as u16,
+            window: (self.offered.window() >> shift) as u16,
             urgent: 0,
             options: if syn { offer } else { plain },
         }
@@ -318,7 +318,7 @@ impl Handshake {
     /// it, if that was a SYN|ACK.
     pub fn establish(&mut self, shared: &Shared, now: Instant) -> Connection {
         let config = &shared.config;
-        let mut negotiated = options::negotiate(config, self.flow.remote.ip(), &self.peer);
+        let mut negotiated = self.offered.negotiate(self.flow.remote.ip(), &self.peer);
         negotiated.peer_mss = negotiated.peer_mss.min(self.max_segment());
         let una = self.iss + 1;
         let wl1 = self.irs;
@@ -335,7 +335,7 @@ impl Handshake {
         let rcv = Rcv {
             irs: self.irs,
             nxt,
-            edge: nxt + Self::rcv_wnd(shared),
+            edge: nxt + self.offered.window(),
             shift: negotiated.rcv_shift,
             fin: None,
             last_ack: nxt,
@@ -367,6 +367,7 @@ impl Handshake {
                 rcv,
                 rtt,
                 settings: self.settings,
+                receive_buffer: self.offered.receive_buffer,
                 waits: core::mem::take(&mut self.waits),
                 owned: self.owned || self.listener.is_some(),
                 closing: self.closing,

@@ -170,7 +170,7 @@ impl Handshake {
     fn is_acceptable(&self, shared: &Shared, seg: &Arrival<'_>) -> bool {
         let again = u32::from(seg.has(TcpFlags::SYN) && seg.seq() == self.irs);
         let (first, len) = (seg.seq() + again, seg.len() - again);
-        let inside = |seq: RcvSeq| seq.within(self.irs + 1, Self::rcv_wnd(shared));
+        let inside = |seq: RcvSeq| seq.within(self.irs + 1, self.offered.window());
         !self.is_old(shared, seg) && (inside(first) || (len > 0 && inside(first + (len - 1))))
     }
 
@@ -205,7 +205,7 @@ impl Handshake {
             }
             return Verdict::Ended(rule);
         }
-        if seg.seq().within(nxt, Self::rcv_wnd(shared)) && self.phase == Phase::SynReceived {
+        if seg.seq().within(nxt, self.offered.window()) && self.phase == Phase::SynReceived {
             return self.answer(shared, now, Rule::R2);
         }
         Verdict::Dropped(Rule::R4.into())

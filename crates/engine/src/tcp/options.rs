@@ -1,7 +1,6 @@
 //! Which options a connection has (RFC 9293 section 3.2, RFC 7323, RFC 2018).
 
-use crate::shared::Shared;
-use crate::{Config, Instant};
+use crate::{Config, Instant, TcpConfig};
 use core::net::IpAddr;
 use lastack_wire::tcp::{TcpOptions, Timestamps};
 
@@ -27,37 +26,62 @@ pub(crate) struct Negotiated {
     pub peer_mss: u16,
 }
 
-/// The options of our SYN. In a SYN|ACK, `answering` holds the options of the peer's SYN: what that
-/// did not offer is not offered back.
-pub(crate) fn offer(
-    shared: &Shared,
-    remote: IpAddr,
-    answering: Option<&TcpOptions>,
-    timestamps: Timestamps,
-) -> TcpOptions {
-    let config = &shared.config.tcp;
-    let peer = |has: fn(&TcpOptions) -> bool| answering.is_none_or(has);
-    TcpOptions {
-        mss: Some(own_mss(&shared.config, remote)),
-        window_scale: (config.window_scaling && peer(|o| o.window_scale.is_some()))
-            .then(|| rcv_shift(config.receive_buffer)),
-        sack_permitted: config.sack && peer(|o| o.sack_permitted),
-        timestamps: (config.timestamps && peer(|o| o.timestamps.is_some())).then_some(timestamps),
-        ..TcpOptions::default()
-    }
+/// What our SYN offers. A connection keeps what it began with, however the settings change before
+/// its handshake is complete: the peer goes by the SYN that it saw.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offered {
+    pub receive_buffer: usize,
+    timestamps: bool,
+    sack: bool,
+    window_scaling: bool,
 }
 
-/// What our SYN and the peer's agree on.
-pub(crate) fn negotiate(config: &Config, remote: IpAddr, peer: &TcpOptions) -> Negotiated {
-    let ours = &config.tcp;
-    let scaling = if ours.window_scaling { peer.window_scale } else { None };
-    let default = DEFAULT_MSS[usize::from(remote.is_ipv6())];
-    Negotiated {
-        snd_shift: scaling.map_or(0, |shift| shift.min(MOST_SHIFT)),
-        rcv_shift: scaling.map_or(0, |_| rcv_shift(ours.receive_buffer)),
-        sack: ours.sack && peer.sack_permitted,
-        timestamps: ours.timestamps && peer.timestamps.is_some(),
-        peer_mss: peer.mss.unwrap_or(default).max(LEAST_MSS),
+impl Offered {
+    pub fn new(config: &TcpConfig) -> Self {
+        Self {
+            receive_buffer: config.receive_buffer,
+            timestamps: config.timestamps,
+            sack: config.sack,
+            window_scaling: config.window_scaling,
+        }
+    }
+
+    /// The receive window of our SYN: the field is not scaled.
+    pub fn window(&self) -> u32 {
+        self.receive_buffer.min(usize::from(u16::MAX)) as u32
+    }
+
+    /// The options of our SYN. In a SYN|ACK, `answering` holds the options of the peer's SYN: what that
+    /// did not offer is not offered back.
+    pub fn options(
+        &self,
+        config: &Config,
+        remote: IpAddr,
+        answering: Option<&TcpOptions>,
+        timestamps: Timestamps,
+    ) -> TcpOptions {
+        let peer = |has: fn(&TcpOptions) -> bool| answering.is_none_or(has);
+        TcpOptions {
+            mss: Some(own_mss(config, remote)),
+            window_scale: (self.window_scaling && peer(|o| o.window_scale.is_some()))
+                .then(|| rcv_shift(self.receive_buffer)),
+            sack_permitted: self.sack && peer(|o| o.sack_permitted),
+            timestamps: (self.timestamps && peer(|o| o.timestamps.is_some())).then_some(timestamps),
+            ..TcpOptions::default()
+        }
+    }
+
+    /// What our SYN and the peer's agree on.
+    pub fn negotiate(&self, remote: IpAddr, peer: &TcpOptions) -> Negotiated {
+        let scaling = if self.window_scaling { peer.window_scale } else { None };
+        let default = DEFAULT_MSS[usize::from(remote.is_ipv6())];
+        Negotiated {
+            snd_shift: scaling.map_or(0, |shift| shift.min(MOST_SHIFT)),
+            rcv_shift: scaling.map_or(0, |_| rcv_shift(self.receive_buffer)),
+            sack: self.sack && peer.sack_permitted,
+            timestamps: self.timestamps && peer.timestamps.is_some(),
+            peer_mss: peer.mss.unwrap_or(default).max(LEAST_MSS),
+        }
     }
 }
 
@@ -103,12 +127,12 @@ mod tests {
 
     #[test]
     fn nothing_is_used_that_the_peer_did_not_offer() {
-        let config = Config::new([]);
+        let offered = Offered::new(&TcpConfig::default());
         let remote: IpAddr = "10.0.0.2".parse().unwrap();
-        let plain = negotiate(&config, remote, &TcpOptions::default());
+        let plain = offered.negotiate(remote, &TcpOptions::default());
         assert_eq!(plain, Negotiated { peer_mss: 536, ..Negotiated::default() });
         let tiny = TcpOptions { mss: Some(1), window_scale: Some(15), ..TcpOptions::default() };
-        let tiny = negotiate(&config, remote, &tiny);
+        let tiny = offered.negotiate(remote, &tiny);
         assert_eq!((tiny.text_size(1500, remote), tiny.snd_shift, tiny.rcv_shift), (88, 14, 7));
     }
 

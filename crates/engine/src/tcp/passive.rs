@@ -6,7 +6,7 @@ use super::handshake::{Handshake, Phase};
 use super::options::LEAST_MSS;
 use super::segment::Arrival;
 use super::table::{Socket, TcpTable};
-use super::{Answer, BindError, ConnId, ListenerId, cookies, reset};
+use super::{Answer, BindError, ConnId, ListenerId, reset};
 use crate::end::{Cause, FourTuple, Party};
 use crate::event::Event;
 use crate::icmp;
@@ -136,7 +136,7 @@ impl TcpTable {
         if !self.cookies.are_out(now) || seg.has(TcpFlags::SYN) {
             return reset::reply(shared, seg, Rule::S10);
         }
-        let Some((iss, options)) = cookies::read(shared, now, seg) else {
+        let Some((iss, options)) = self.cookies.redeem(shared, now, seg) else {
             shared.counters.tcp_cookies_failed += 1;
             return reset::reply(shared, seg, Rule::S11);
         };

@@ -42,8 +42,13 @@ impl Snd {
 
     /// Takes over a window, unless the segment is older than the one that told the last
     /// (RFC 9293 section 3.10.7.4, fifth). `true` if it was shut and is open now.
-    pub fn update_window(&mut self, seq: RcvSeq, ack: SndSeq, wnd: u32) -> bool {
-        if !self.wl1.before(seq) && (self.wl1 != seq || ack.before(self.wl2)) {
+    ///
+    /// What acknowledges more than anything before (`advances`) is not old, though it may be text sent
+    /// again, with an old SEQ: SND.UNA moves, and the window that was told with less would reach beyond
+    /// the right edge. (As Linux; the RFC's test passes it over.)
+    pub fn update_window(&mut self, seq: RcvSeq, ack: SndSeq, wnd: u32, advances: bool) -> bool {
+        let newer = self.wl1.before(seq) || (self.wl1 == seq && !ack.before(self.wl2));
+        if !newer && !advances {
             return false;
         }
         let opens = self.wnd == 0 && wnd > 0;

@@ -91,3 +91,24 @@ fn guessed_cookies_open_nothing() {
     }
     assert_eq!(pair.b.stack.counters().tcp_cookies_received, 0);
 }
+
+/// A late copy of the ACK that brought a cookie back does not open the connection again after its end:
+/// with the same numbers, two streams would mix.
+#[test]
+fn a_cookie_is_good_for_one_connection() {
+    for v6 in [false, true] {
+        let mut pair = Pair::with(v6, |config| config.tcp.max_embryonic = 0);
+        let listener = pair.listen(8);
+        let a = pair.a.stack.tcp_connect(None, SocketAddr::new(pair.b.addr, PORT)).unwrap();
+        pair.settle();
+        let ack = pair.a.sent.last().expect("the cookie comes back").1.clone();
+        let b = pair.b.stack.tcp_accept(listener).expect("it is good");
+        pair.b.tcp(b).abort();
+        pair.settle();
+        assert_eq!((pair.a.ended.len(), pair.b.ended.len()), (1, 1));
+        pair.a.tcp(a).close();
+        let late = pair.b.stack.handle_packet(pair.now, &ack, Received::default());
+        assert_eq!(late, Verdict::Answered(Rule::S11));
+        assert_eq!(pair.b.stack.tcp_accept(listener), None);
+    }
+}

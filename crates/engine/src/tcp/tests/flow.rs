@@ -6,6 +6,7 @@ use crate::TcpState;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::task::Poll;
 
 /// MSS 1460 each way, and no options that would make it less.
 fn plain(v6: bool) -> Peer {
@@ -289,6 +290,82 @@ fn windows_are_scaled_but_in_a_syn() {
         p.on("P. len=10");
         p.run(50);
         assert!(u32::from(p.last().header().window) << shift > 65_535);
+    });
+}
+
+/// RFC 7323 section 2.2: only the window of a SYN is not scaled. What answers in SYN-RECEIVED is no SYN.
+#[test]
+fn windows_are_scaled_in_syn_received() {
+    both(|v6| {
+        let old = ["accepted | S. seq=0 ack=1", "answered S33 | . seq=1 ack=1"];
+        let mut p = Peer::listening(v6);
+        p.timestamps = true;
+        assert_eq!(p.on("S seq=0 mss=1460 ws=7 sackok"), old[0]);
+        let shift = p.last().header().options.window_scale.unwrap();
+        (p.seq, p.ack) = (1, 1);
+        assert_eq!(p.on(". seq=-1000"), old[1]);
+        assert_eq!(p.last().header().window, 65_535 >> shift);
+        let mut p = Peer::listening(v6);
+        assert_eq!(p.on("S seq=0 mss=1460"), old[0]);
+        (p.seq, p.ack) = (1, 1);
+        assert_eq!(p.on(". seq=-1000"), old[1]);
+        assert_eq!(p.last().header().window, 65_535);
+    });
+}
+
+/// The peer goes by the SYN that it saw, whatever the settings become before its answer.
+#[test]
+fn what_a_syn_offered_stays_when_the_settings_change() {
+    both(|v6| {
+        let mut p = Peer::syn_sent(v6);
+        let offered = p.last().header();
+        let shift = offered.options.window_scale.unwrap();
+        let tcp = p.stack.tcp_config_mut();
+        (tcp.receive_buffer, tcp.timestamps, tcp.sack) = (1000, false, false);
+        tcp.window_scaling = false;
+        p.run(1100);
+        let again = p.last().header();
+        assert_eq!((again.window, again.options.window_scale), (offered.window, Some(shift)));
+        let mut p = p.complete(Kind::Full);
+        let ack = p.last().header();
+        assert!(ack.options.timestamps.is_some());
+        assert!(u32::from(ack.window) << shift >= 65_535 - (1 << shift), "{ack:?}");
+        p.on(". at=10000 len=1000");
+        assert!(!p.last().header().options.sack.is_empty());
+    });
+}
+
+/// RFC 9293 section 3.10.7.4, fifth, and where it falls short: text sent again, with an old SEQ,
+/// acknowledges more and shuts the window. What was told before is not counted from the new SND.UNA.
+#[test]
+fn text_sent_again_tells_the_newest_window() {
+    both(|v6| {
+        for kind in Kind::ALL {
+            let mut p = Peer::established(v6, kind);
+            let wide = if kind == Kind::Full { 2 } else { 256 };
+            p.on("P. len=100");
+            p.on(&format!(". seq=101 win={wide}"));
+            p.send(256);
+            p.run(50);
+            assert_eq!(p.last().text().len(), 256);
+            p.on("P. seq=1 len=200 ack=257 win=0");
+            assert_eq!(p.tcp().info().snd_wnd, 0);
+            p.send(100);
+            assert_eq!(p.out(), "", "the window is shut");
+        }
+    });
+}
+
+/// A buffer is as large as it was made, however the settings grow: what does not fit waits, and a SEND
+/// never takes nothing of something.
+#[test]
+fn a_send_takes_something_or_waits_when_the_settings_grow() {
+    both(|v6| {
+        let mut p = Peer::with(v6, |config| config.tcp.send_buffer = 1000).listen(1).establish(Kind::Full);
+        p.stack.tcp_config_mut().send_buffer = 1 << 20;
+        p.tcp().set_send_buffer(Some(5000));
+        assert_eq!(p.tcp().send(&[7; 2000]), Poll::Ready(Ok(1000)));
+        assert!(p.tcp().send(&[7; 2000]).is_pending() && p.tcp().poll_writable().is_pending());
     });
 }
 
