@@ -164,6 +164,9 @@ pub struct TcpConfig {
     /// A reset that ends a connection says why, in the eight octets of
     /// draft-ietf-tcpm-rst-diagnostic-payload. What a peer's reset says is always read.
     pub declare_reasons: bool,
+    /// A reset that says why is followed by one that does not: something on the path may drop resets with
+    /// text.
+    pub repeat_declared: bool,
     /// Answer a SYN in the window of an embryonic connection with RST, as Linux; else it is dropped
     /// in silence (S32).
     pub reset_on_embryonic_syn: bool,
@@ -212,6 +215,7 @@ impl Default for TcpConfig {
             abort_on_overflow: false,
             reset_rate: None,
             declare_reasons: false,
+            repeat_declared: false,
             reset_on_embryonic_syn: true,
             lenient_resets: true,
             broken_pipe_in_close_wait: true,

@@ -45,6 +45,12 @@ counters! {
     tcp_out_resets,
     /// Resets not sent because of the rate limit.
     tcp_suppressed_resets,
+    /// Resets sent that say why (draft-ietf-tcpm-rst-diagnostic-payload).
+    tcp_reasons_sent,
+    /// Resets that ended a connection and said why.
+    tcp_reasons_received,
+    /// Resets that ended a connection and meant to say why, in octets that say nothing.
+    tcp_reasons_invalid,
     /// Connections opened by us (TcpActiveOpens).
     tcp_active_opens,
     /// Connections opened by a peer (TcpPassiveOpens).

@@ -11,7 +11,6 @@ use crate::end::{Cause, Inference, Party};
 use crate::seq::RcvSeq;
 use crate::shared::Shared;
 use crate::{DropReason, Instant, Rule, Verdict};
-use lastack_wire::reset_reason::ResetReason;
 use lastack_wire::tcp::TcpFlags;
 
 /// The next step is taken, or this is what became of the segment.
@@ -146,7 +145,7 @@ impl Connection {
 
     fn reset_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
         shared.counters.tcp_established_resets += 1;
-        let said = ResetReason::from_payload(seg.text);
+        let said = reset::reason(shared, seg);
         let aborted = seg.has(TcpFlags::ACK);
         let shape = if aborted { Inference::AbortedByPeer } else { Inference::UnknownConnection };
         let ending =

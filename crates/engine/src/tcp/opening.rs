@@ -9,7 +9,6 @@ use crate::seq::RcvSeq;
 use crate::shared::Shared;
 use crate::{DropReason, Instant, Rule, Verdict};
 use core::time::Duration;
-use lastack_wire::reset_reason::ResetReason;
 use lastack_wire::tcp::TcpFlags;
 
 /// How soon a SYN goes out again after the reset of an old incarnation's connection (S20).
@@ -52,7 +51,7 @@ impl Handshake {
             if !acked {
                 return Goes(Verdict::Dropped(Rule::R11a.into()));
             }
-            self.refused(now, seg, Rule::R11);
+            self.ended_by(shared, now, seg, Rule::R11);
             return Goes(Verdict::Ended(Rule::R11));
         }
         // Fourth: SYN.
@@ -85,10 +84,11 @@ impl Handshake {
         }
     }
 
-    fn refused(&mut self, now: Instant, seg: &Arrival<'_>, rule: Rule) {
-        self.finish(Cause::Refused, Party::Peer, rule, Some(seg.header()), now);
+    fn ended_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) {
+        let cause = if rule == Rule::R12 { Cause::Reset } else { Cause::Refused };
+        self.finish(cause, Party::Peer, rule, Some(seg.header()), now);
         if let Some(end) = &mut self.end {
-            end.peer_said = ResetReason::from_payload(seg.text);
+            end.peer_said = reset::reason(shared, seg);
             end.inferred = (rule == Rule::R11).then_some(Inference::NobodyListens);
         }
     }
@@ -198,11 +198,7 @@ impl Handshake {
         let nxt = self.irs + 1;
         if seg.seq() == nxt {
             let rule = if self.origin == Origin::Active { Rule::R13 } else { Rule::R12 };
-            if rule == Rule::R13 {
-                self.refused(now, seg, rule);
-            } else {
-                self.finish(Cause::Reset, Party::Peer, rule, Some(seg.header()), now);
-            }
+            self.ended_by(shared, now, seg, rule);
             return Verdict::Ended(rule);
         }
         if seg.seq().within(nxt, self.offered.window()) && self.phase == Phase::SynReceived {

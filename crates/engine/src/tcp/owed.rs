@@ -22,6 +22,8 @@ pub(crate) struct Owed {
     pub more: bool,
     /// The reset that ends the connection.
     pub reset: bool,
+    /// It went out with its reason, and is to go again without.
+    pub repeat: bool,
 }
 
 impl Owed {

@@ -7,6 +7,7 @@ use crate::shared::Shared;
 use crate::{DropReason, FourTuple, Instant, Rule, Verdict};
 use core::time::Duration;
 use lastack_wire::ip::IpHeader;
+use lastack_wire::reset_reason::{self, ResetReason};
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions};
 
 /// DSCP is copied from the segment that is answered; ECN is not.
@@ -48,6 +49,15 @@ fn header(seg: &TcpHeader, len: u32) -> TcpHeader {
         urgent: 0,
         options: TcpOptions::default(),
     }
+}
+
+/// What a reset that ends a connection says of its reason. What cannot be read is counted, and the reset
+/// counts all the same (draft-ietf-tcpm-rst-diagnostic-payload section 4).
+pub(crate) fn reason(shared: &mut Shared, seg: &Arrival<'_>) -> Option<ResetReason> {
+    let said = ResetReason::from_payload(seg.text);
+    shared.counters.tcp_reasons_received += u64::from(said.is_some());
+    shared.counters.tcp_reasons_invalid += u64::from(said.is_none() && reset_reason::has_magic(seg.text));
+    said
 }
 
 /// Sends a reset that no arrival asked for, in a handshake of ours.

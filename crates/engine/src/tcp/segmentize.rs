@@ -5,6 +5,7 @@ use super::options;
 use super::owed::Owed;
 use super::segment::Outgoing;
 use super::timers::Timer;
+use crate::end::{End, Party};
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::{Instant, Rule, Transmit};
@@ -65,19 +66,23 @@ impl Connection {
         };
         let seq = self.snd.acceptable_seq(self.negotiated.snd_shift);
         let plan = Plan { seq, len: 0, flags: TcpFlags::RST | TcpFlags::ACK, rule: Some(end.rule) };
-        let declared = self.declaration(shared, seq, end.rule);
+        let declared = self.declaration(shared, seq, &end).filter(|_| !self.owed.repeat);
         let transmit = self.write(shared, now, plan, declared.as_ref().map_or(&[], |d| d), packet);
         shared.counters.tcp_out_segments += 1;
         shared.counters.tcp_out_resets += 1;
+        shared.counters.tcp_reasons_sent += u64::from(declared.is_some());
         end.at = now;
-        self.fate = Some(Fate::Over(end));
+        let again = declared.is_some() && shared.config.tcp.repeat_declared;
+        (self.owed.reset, self.owed.repeat) = (again, again);
+        self.fate = Some(if again { Fate::Resetting(end) } else { Fate::Over(end) });
         Some(transmit)
     }
 
     /// What the reset says of its reason. Nothing, unless it fits the peer's window: Linux drops a
     /// reset whose text does not, and would stay half-open.
-    fn declaration(&self, shared: &Shared, seq: SndSeq, rule: Rule) -> Option<[u8; reset_reason::LEN]> {
-        let reason = rule.declared().filter(|_| shared.config.tcp.declare_reasons)?;
+    fn declaration(&self, shared: &Shared, seq: SndSeq, end: &End) -> Option<[u8; reset_reason::LEN]> {
+        let users = self.settings.reset_reason.filter(|_| end.by == Party::Application);
+        let reason = users.or(end.rule.declared().filter(|_| shared.config.tcp.declare_reasons))?;
         let fits = !(seq + reset_reason::LEN as u32).after(self.snd.edge());
         fits.then(|| reason.to_payload())
     }

@@ -5,6 +5,7 @@ use crate::config::TcpConfig;
 use crate::event::Event;
 use crate::shared::Shared;
 use core::time::Duration;
+use lastack_wire::reset_reason::ResetReason;
 
 /// The field has six bits (RFC 2474 section 3).
 pub(crate) const MOST_DSCP: u8 = 0x3f;
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     /// How long the peer's FIN is waited for without a user, instead of as long as the stack says; zero:
     /// not at all (S71).
     pub fin_wait_2: Option<Duration>,
+    /// What a reset that the user asks for says of its reason, whatever its rule.
+    pub reset_reason: Option<ResetReason>,
     /// Differentiated services codepoint: six bits.
     pub dscp: u8,
 }
@@ -41,6 +44,7 @@ impl Settings {
             keepalive: None,
             user_timeout: None,
             fin_wait_2: None,
+            reset_reason: None,
             dscp: config.dscp & MOST_DSCP,
         }
     }

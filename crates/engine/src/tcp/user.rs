@@ -16,6 +16,7 @@ use crate::{Rule, Stack};
 use core::net::SocketAddr;
 use core::task::Poll;
 use core::time::Duration;
+use lastack_wire::reset_reason::ResetReason;
 
 /// The longest time in FIN-WAIT-2 without a user that one may ask for, as on Linux.
 const MOST_FIN_WAIT_2: Duration = Duration::from_secs(120);
@@ -466,6 +467,18 @@ impl Tcp<'_> {
     /// See [`set_fin_wait_2`](Self::set_fin_wait_2).
     pub fn fin_wait_2(&self) -> Option<Duration> {
         self.settings().fin_wait_2
+    }
+
+    /// What the reset of an [`abort`](Self::abort), or of a [`close`](Self::close) that resets, says of its
+    /// reason (draft-ietf-tcpm-rst-diagnostic-payload), whether or not the stack declares reasons: a proxy
+    /// passes on what it was told. `None`: what the rule declares, if the stack does.
+    pub fn set_reset_reason(&mut self, reason: Option<ResetReason>) {
+        self.set(|settings| settings.reset_reason = reason);
+    }
+
+    /// See [`set_reset_reason`](Self::set_reset_reason).
+    pub fn reset_reason(&self) -> Option<ResetReason> {
+        self.settings().reset_reason
     }
 
     /// DSCP of the segments that we send from now on: six bits, others are cut off

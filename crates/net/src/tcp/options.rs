@@ -2,6 +2,7 @@
 
 use crate::tcp::TcpStream;
 use lastack_engine::Keepalive;
+use lastack_wire::reset_reason::ResetReason;
 use std::io;
 use std::time::Duration;
 
@@ -92,6 +93,24 @@ impl TcpStream {
     /// See above.
     pub fn fin_wait_2(&self) -> io::Result<Option<Duration>> {
         self.call(|tcp| Ok(tcp.fin_wait_2()))
+    }
+
+    /// What a reset says of its reason if [`abort`](TcpStream::abort), or closing, sends one
+    /// (draft-ietf-tcpm-rst-diagnostic-payload), whether or not the host declares reasons; `None`: what
+    /// its rule declares, if the host does.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn set_reset_reason(&self, reason: Option<ResetReason>) -> io::Result<()> {
+        self.set(|tcp| tcp.set_reset_reason(reason))
+    }
+
+    /// See [`set_reset_reason`](Self::set_reset_reason).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn reset_reason(&self) -> io::Result<Option<ResetReason>> {
+        self.call(|tcp| Ok(tcp.reset_reason()))
     }
 
     /// Differentiated services codepoint of what is sent from now on: six bits

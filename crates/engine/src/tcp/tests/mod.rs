@@ -3,7 +3,8 @@
 //! The tests by hand are grouped as the conformance list for resets is, and named after its numbers
 //! (`t1` ..) or after the rules of `docs/resets.md` (`s20` ..): A answers without a connection, B
 //! SYN-RECEIVED, C received resets, D validation, E what the user sees, F half-open connections, G close
-//! and abort, H TIME-WAIT, I orderly release, J hardening, K ICMP. Each test runs for IPv4 and IPv6.
+//! and abort, H TIME-WAIT, I orderly release, J hardening, K ICMP, L the records of ends, M reasons in
+//! resets. Each test runs for IPv4 and IPv6.
 
 mod a_closed;
 mod a_listen;
@@ -27,6 +28,8 @@ mod h_time_wait;
 mod i_release;
 mod j_hardening;
 mod k_icmp;
+mod l_records;
+mod m_reasons;
 mod notation;
 mod pair;
 mod peer;

@@ -16,6 +16,7 @@ use core::task::Poll;
 use core::time::Duration;
 use lastack_wire::icmp::IcmpError;
 use lastack_wire::ip::{self, IpHeader, IpPacket};
+use lastack_wire::reset_reason::ResetReason;
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader, Timestamps};
 
 /// Our port.
@@ -398,8 +399,9 @@ impl Peer {
                 self.iss.insert(port, header.seq);
             }
             if header.flags.contains(TcpFlags::RST) {
-                assert!(transmit.rule.is_some(), "a reset has a rule");
-                assert!(text.is_empty());
+                let rule = transmit.rule.expect("a reset has a rule");
+                assert!(rule.declared().is_some(), "{rule} sends a reset, and has no cause (T204)");
+                assert!(text.is_empty() || ResetReason::from_payload(text).is_some());
             }
             if let Some(timestamps) = header.options.timestamps {
                 self.heard_ts = timestamps.val;
