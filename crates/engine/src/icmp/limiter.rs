@@ -138,6 +138,7 @@ mod tests {
         assert_eq!(admitted(&mut limiter, (0..6).map(|_| (2, 1000)), 2), 6);
     }
 
+    /// T183, D22.
     #[test]
     fn d9_all_together_are_limited_but_not_to_an_exact_count() {
         let count = |key| admitted(&mut Limiter::default(), (0..400).map(|i| (i / 2, 0)), key);

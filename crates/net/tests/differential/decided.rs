@@ -222,6 +222,12 @@ pub const DECISIONS: &[Decision] = &[
         &["text without flags in TIME-WAIT", "ACK with an old TSval in TIME-WAIT"],
     ),
     decision(
+        "Q13",
+        "A reset of the handshake that reopens a connection in TIME-WAIT leads back to TIME-WAIT (RFC 1122 section \
+         4.2.2.13). Linux has forgotten it by then.",
+        &["RST of the new connection in TIME-WAIT"],
+    ),
+    decision(
         "S14",
         "SYN|FIN opens nothing in TIME-WAIT, and is acknowledged. Linux ends TIME-WAIT for it, and then drops it at the \
          listener.",

@@ -41,6 +41,7 @@ async fn accepted_it_is_a_connection_with_the_address_asked_for() {
     assert_eq!((text.as_str(), far.local_addr().unwrap()), ("hello", addr(ELSEWHERE, 443)));
 }
 
+/// S107.
 #[tokio::test(start_paused = true)]
 async fn refused_and_dropped_are_refused() {
     let (client, server) = world();
@@ -59,6 +60,7 @@ async fn refused_and_dropped_are_refused() {
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }
 
+/// S107.
 #[tokio::test(start_paused = true)]
 async fn unreachable_is_what_was_said_by_whom_it_was_said() {
     let (client, server) = world();

@@ -79,6 +79,7 @@ async fn one_direction_may_be_closed_for_hours() {
     assert_eq!(near.write(b"more").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 
+/// S70: the other half still holds the stream
 #[tokio::test(start_paused = true)]
 async fn a_dropped_write_half_ends_the_peers_stream() {
     let (client, server) = hosts();

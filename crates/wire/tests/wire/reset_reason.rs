@@ -4,6 +4,7 @@ use lastack_wire::ResetReason;
 use lastack_wire::reset_reason::{LEN, has_magic};
 use proptest::prelude::*;
 
+/// T196.
 #[test]
 fn examples_of_the_draft() {
     for (payload, reason) in [
@@ -16,6 +17,7 @@ fn examples_of_the_draft() {
     }
 }
 
+/// T198.
 #[test]
 fn the_registry_has_codes_1_to_19_in_order() {
     let codes: Vec<u16> = ResetReason::REGISTERED.iter().map(|reason| reason.code()).collect();
@@ -28,6 +30,7 @@ fn the_registry_has_codes_1_to_19_in_order() {
     assert_eq!(ResetReason::registered(20), Some(ResetReason::Unassigned(20)));
 }
 
+/// T205.
 #[test]
 fn versions_before_03_had_17_codes_with_other_meanings() {
     let both: Vec<_> =
@@ -42,6 +45,7 @@ fn versions_before_03_had_17_codes_with_other_meanings() {
     assert_eq!(ResetReason::Vendor { pen: 1, code: 1 }.earlier_reading(), None);
 }
 
+/// T197.
 #[test]
 fn a_malformed_reason_is_none() {
     let good = ResetReason::Abort.to_payload();
@@ -66,6 +70,7 @@ fn magic_tells_a_malformed_reason_from_another_text() {
     assert!(!has_magic(b"reset"));
 }
 
+/// T198, D35.
 #[test]
 fn shown_with_number_and_words() {
     assert_eq!(ResetReason::NotAuthorized.to_string(), "not authorized (11)");

@@ -263,7 +263,8 @@ fn answers(v6: bool, listen: bool) -> Vec<Vec<u8>> {
 #[test]
 fn t27_both_families_answer_with_the_same_octets() {
     for listen in [false, true] {
-        assert_eq!(answers(false, listen), answers(true, listen));
+        let [v4, v6] = [false, true].map(|v6| answers(v6, listen));
+        assert_eq!(v4, v6);
     }
     assert_eq!(answers(false, false).len(), 15);
 }
@@ -279,25 +280,49 @@ fn t28_t29_t30_the_limit_of_resets() {
         }
         p.sent.iter().filter(|sent| sent.header().flags.contains(TcpFlags::RST)).count()
     };
-    let mut p = Peer::new(false);
-    assert_eq!((flood(&mut p), p.stack.counters().tcp_suppressed_resets), (2000, 0));
-
     let limited = |config: &mut Config| config.tcp.reset_rate = Some(200);
-    let mut p = Peer::with(false, limited).listen(1).establish(super::peer::Kind::Plain);
-    p.stack.tcp_unlisten(p.listener.unwrap());
-    let resets = flood(&mut p);
-    assert!((175..=200).contains(&resets), "{resets}");
-    let counters = p.stack.counters();
-    assert_eq!(
-        (counters.tcp_out_resets, counters.tcp_suppressed_resets),
-        (resets as u64, 2000 - resets as u64)
-    );
-    assert_eq!(p.on("S seq=0 port=9000"), "dropped D9");
-    p.on("P. len=4");
-    p.tcp().close();
-    assert_eq!(p.out(), "R. seq=1 ack=5");
-    p.run(1000);
-    assert_eq!(p.on("S seq=0 port=9000"), "answered S1 | 9000: R. seq=0 ack=1");
+    both(|v6| {
+        let mut p = Peer::new(v6);
+        assert_eq!((flood(&mut p), p.stack.counters().tcp_suppressed_resets), (2000, 0));
+
+        let mut p = Peer::with(v6, limited).listen(1).establish(super::peer::Kind::Plain);
+        p.stack.tcp_unlisten(p.listener.unwrap());
+        let resets = flood(&mut p);
+        assert!((175..=200).contains(&resets), "{resets}");
+        let counters = p.stack.counters();
+        assert_eq!(
+            (counters.tcp_out_resets, counters.tcp_suppressed_resets),
+            (resets as u64, 2000 - resets as u64)
+        );
+        assert_eq!(p.on("S seq=0 port=9000"), "dropped D9");
+        p.on("P. len=4");
+        p.tcp().close();
+        assert_eq!(p.out(), "R. seq=1 ack=5");
+        p.run(1000);
+        assert_eq!(p.on("S seq=0 port=9000"), "answered S1 | 9000: R. seq=0 ack=1");
+    });
+}
+
+/// D10: what the limit leaves for one asker after others have asked is not the same each time, so that
+/// nobody can count the others by it.
+#[test]
+fn t31_what_the_limit_leaves_cannot_be_foretold() {
+    both(|v6| {
+        let mut p = Peer::with(v6, |config| config.tcp.reset_rate = Some(200));
+        let mut left = alloc::collections::BTreeSet::new();
+        for _ in 0..100 {
+            for n in 0..150_u16 {
+                p.on(&alloc::format!("S seq=0 port={}", 6000 + n));
+            }
+            let answers = (0..100)
+                .filter(|n| p.on(&alloc::format!("S seq=0 port={}", 9000 + n)).contains("R."))
+                .count();
+            assert!((25..=50).contains(&answers), "{answers}");
+            left.insert(answers);
+            p.run(1000);
+        }
+        assert!(left.len() > 10, "{left:?}");
+    });
 }
 
 /// Every unicast destination is ours in any-address mode, and answered as ours.

@@ -9,7 +9,7 @@ use lastack_wire::ip::IpPacket;
 use lastack_wire::reset_reason::ResetReason;
 use lastack_wire::tcp::{TcpFlags, TcpHeader};
 
-/// S64 with text in flight and text that waits behind it: both are lost, and counted.
+/// R8, S64 with text in flight and text that waits behind it: both are lost, and counted.
 #[test]
 fn an_abort_discards_what_waits() {
     let mut pair = Pair::new(false);

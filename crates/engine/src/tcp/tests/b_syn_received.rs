@@ -235,7 +235,7 @@ fn t40_a_reset_after_a_simultaneous_open_refuses() {
     });
 }
 
-/// S36: 1, 2, 4, 8, 16 and 32 s; then silence, and the last ACK finds a listener (S10).
+/// T151, S36: 1, 2, 4, 8, 16 and 32 s; then silence, and the last ACK finds a listener (S10).
 #[test]
 fn s36_a_syn_ack_that_stays_unanswered_ends_in_silence() {
     both(|v6| {

@@ -26,6 +26,7 @@ fn numbers(state: TcpState) -> &'static str {
     }
 }
 
+/// E18.
 #[test]
 fn t41_an_exact_reset_ends_the_connection() {
     both(|v6| {
@@ -151,7 +152,7 @@ fn t47_the_extensions_of_the_sequence_test() {
     });
 }
 
-/// Of an exact reset nothing else counts, and its text is not delivered.
+/// T199: of an exact reset nothing else counts, and its text is not delivered.
 #[test]
 fn t48_nothing_but_the_number_of_a_reset_counts() {
     both(|v6| {
@@ -178,17 +179,19 @@ fn t48_nothing_but_the_number_of_a_reset_counts() {
 /// state.
 #[test]
 fn t49_a_flood_of_resets_is_bounded() {
-    let mut p = Peer::established(false, Kind::Full);
-    let mut rng = 1_u32;
-    for _ in 0..20_000 {
-        rng = rng.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let out = p.on(&format!("R at={}", i64::from(rng >> 12) - 10));
-        assert!(!out.starts_with("ended"), "{out}");
-        p.now += core::time::Duration::from_micros(100);
-    }
-    assert!(p.stack.counters().tcp_challenge_acks <= 5);
-    assert!(p.stack.counters().tcp_suppressed_acks > 0);
-    assert_eq!((p.state(), p.ends(), p.told()), (Established, "".into(), "".into()));
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        let mut rng = 1_u32;
+        for _ in 0..20_000 {
+            rng = rng.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let out = p.on(&format!("R at={}", i64::from(rng >> 12) - 10));
+            assert!(!out.starts_with("ended"), "{out}");
+            p.now += core::time::Duration::from_micros(100);
+        }
+        assert!(p.stack.counters().tcp_challenge_acks <= 5);
+        assert!(p.stack.counters().tcp_suppressed_acks > 0);
+        assert_eq!((p.state(), p.ends(), p.told()), (Established, "".into(), "".into()));
+    });
 }
 
 #[test]
@@ -272,7 +275,7 @@ fn t54_t55_a_reset_ends_an_orphan_only_if_it_is_exact() {
     });
 }
 
-/// R19: the choice is Linux's: accept succeeds, the text can be read, then the reset is told.
+/// T87, R19: the choice is Linux's: accept succeeds, the text can be read, then the reset is told.
 #[test]
 fn t56_a_connection_that_was_reset_in_the_queue_is_accepted() {
     both(|v6| {

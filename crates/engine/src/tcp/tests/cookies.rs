@@ -43,6 +43,7 @@ fn flood(pair: &mut Pair, syns: u32) -> Verdict {
     last
 }
 
+/// T150, T152, D14.
 #[test]
 fn a_flood_does_not_keep_a_client_out_nor_take_its_options() {
     for v6 in [false, true] {
@@ -66,30 +67,36 @@ fn a_flood_does_not_keep_a_client_out_nor_take_its_options() {
     }
 }
 
+/// T153, S19.
 #[test]
 fn without_cookies_the_syn_is_dropped() {
-    let mut pair = Pair::with(false, |config| {
-        config.tcp.max_embryonic = 64;
-        config.tcp.syn_cookies = false;
-    });
-    pair.listen(8);
-    assert_eq!(flood(&mut pair, 100), Verdict::Dropped(DropReason::Rule(Rule::S18)));
+    for v6 in [false, true] {
+        let mut pair = Pair::with(v6, |config| {
+            config.tcp.max_embryonic = 64;
+            config.tcp.syn_cookies = false;
+        });
+        pair.listen(8);
+        assert_eq!(flood(&mut pair, 100), Verdict::Dropped(DropReason::Rule(Rule::S18)));
+    }
 }
 
+/// T154, D15.
 #[test]
 fn guessed_cookies_open_nothing() {
-    let mut pair = Pair::with(false, |config| config.tcp.max_embryonic = 64);
-    pair.listen(8);
-    for (expected, syns) in [(Rule::S10, 0), (Rule::S11, 100)] {
-        assert_eq!(flood(&mut pair, syns) == Verdict::Answered(Rule::S18), syns > 64);
-        for n in 0..2000u32 {
-            let packet = forged(&pair, 500_000 + n, TcpFlags::ACK, n.wrapping_mul(0x9e37_79b9));
-            let verdict = pair.b.stack.handle_packet(pair.now, &packet, Received::default());
-            assert_eq!(verdict, Verdict::Answered(expected));
+    for v6 in [false, true] {
+        let mut pair = Pair::with(v6, |config| config.tcp.max_embryonic = 64);
+        pair.listen(8);
+        for (expected, syns) in [(Rule::S10, 0), (Rule::S11, 100)] {
+            assert_eq!(flood(&mut pair, syns) == Verdict::Answered(Rule::S18), syns > 64);
+            for n in 0..2000u32 {
+                let packet = forged(&pair, 500_000 + n, TcpFlags::ACK, n.wrapping_mul(0x9e37_79b9));
+                let verdict = pair.b.stack.handle_packet(pair.now, &packet, Received::default());
+                assert_eq!(verdict, Verdict::Answered(expected));
+            }
+            pair.settle();
         }
-        pair.settle();
+        assert_eq!(pair.b.stack.counters().tcp_cookies_received, 0);
     }
-    assert_eq!(pair.b.stack.counters().tcp_cookies_received, 0);
 }
 
 /// A late copy of the ACK that brought a cookie back does not open the connection again after its end:

@@ -6,6 +6,7 @@ use TcpState::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck};
 use alloc::format;
 use alloc::string::ToString;
 use core::time::Duration;
+use lastack_wire::ip::{self, IpHeader};
 
 const STATES: [TcpState; 6] = [Established, FinWait1, FinWait2, CloseWait, Closing, LastAck];
 
@@ -23,6 +24,7 @@ fn still_works(p: &mut Peer) {
     assert_eq!((p.state(), p.ends().as_str()), (state, ""));
 }
 
+/// N9: an ACK, not a reset
 #[test]
 fn t60_t61_a_syn_is_challenged_whatever_its_number() {
     both(|v6| {
@@ -309,5 +311,38 @@ fn t74_a_reset_of_ours_has_a_fresh_timestamp() {
         assert_eq!(after.ecr, (5_000_000 + heard.as_millis()) as u32);
         assert_eq!(p.last().transmit.rule.unwrap().to_string(), "S60");
         assert_eq!(p.last().text(), b"");
+    });
+}
+
+/// N12, N9: what DSCP the peer's segments have means nothing, not even where it changes.
+#[test]
+fn n12_a_changed_dscp_is_no_reason() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Plain);
+        for (traffic_class, segment, expected) in
+            [(0xb8, "P. len=3", "accepted"), (0x28, ". at=3", "accepted"), (0, "R at=3", "ended R1")]
+        {
+            let spec = super::notation::Spec::parse(segment);
+            let header = IpHeader { traffic_class, ..IpHeader::new(p.them, p.us, ip::TCP) };
+            let packet = p.packet_from(header, &spec);
+            assert_eq!(p.on_packet(&packet), expected, "{traffic_class:#x}");
+        }
+    });
+}
+
+/// S102: what finds no room is acknowledged away, never reset.
+#[test]
+fn s102_a_full_buffer_resets_nothing() {
+    both(|v6| {
+        let p = Peer::with(v6, |config| config.tcp.receive_buffer = 1000).listen(8);
+        let mut p = p.establish(Kind::Plain);
+        p.on("P. len=1000");
+        assert_eq!(p.run(100), "40: . seq=1 ack=1001");
+        for segment in ["P. at=1000 len=1", "P. at=1000 len=1400"] {
+            assert_eq!(p.on(segment), "dropped NoSpace | . seq=1 ack=1001");
+            assert_eq!(p.last().header().window, 0);
+        }
+        assert_eq!(p.receive(), "1000");
+        assert_eq!(p.ends(), "");
     });
 }

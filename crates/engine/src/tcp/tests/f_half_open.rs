@@ -1,5 +1,6 @@
 //! F: one side has lost the connection and the other has not.
 
+use super::pair::Pair;
 use super::peer::{Kind, Peer, both};
 use crate::{Inference, Keepalive, TcpState};
 use alloc::format;
@@ -119,6 +120,7 @@ fn t95_keep_alive_gives_up_with_a_reset() {
     });
 }
 
+/// H5: nothing finds out before
 #[test]
 fn t96_keep_alive_is_off_until_asked_for_and_patient_then() {
     both(|v6| {
@@ -182,5 +184,37 @@ fn h17_an_orphan_is_removed_by_the_reset_of_a_rebooted_peer() {
         assert_eq!(p.run(250), "200: F. seq=1 ack=2");
         assert_eq!(p.on("R seq=2"), "ended R16");
         p.assert_gone();
+    });
+}
+
+/// H16: a middlebox that forgot the connection gives the peer another port: what comes from there is a
+/// stranger's, and its reset leads the peer to its end. Ours goes on for as long as nobody asks.
+#[test]
+fn h16_the_peer_comes_back_from_another_port() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Plain);
+        assert_eq!(p.on("P. port=5001 ack=77 len=3"), "answered S10 | 5001: R seq=77");
+        assert_eq!((p.state(), p.ends().as_str()), (TcpState::Established, ""));
+    });
+}
+
+/// H18: nothing is left of a connection that both sides have lost: nothing is sent, and the same two ends
+/// connect again.
+#[test]
+fn h18_both_lost_their_state() {
+    both(|v6| {
+        let mut pair = Pair::new(v6);
+        let (a, _) = pair.connect();
+        let (local, remote) = (pair.a.tcp(a).local(), pair.a.tcp(a).remote());
+        for host in [&mut pair.a, &mut pair.b] {
+            host.stack = crate::Stack::new(host.stack.config().clone(), [9; 16]);
+            host.sent.clear();
+        }
+        pair.run(Duration::from_secs(10_000));
+        assert!(pair.a.sent.is_empty() && pair.b.sent.is_empty());
+        let listener = pair.listen(1);
+        pair.a.stack.tcp_connect(Some(local), remote).unwrap();
+        pair.settle();
+        assert!(pair.b.stack.tcp_accept(listener).is_some());
     });
 }

@@ -11,6 +11,7 @@ fn linger(p: &mut Peer, time: u64) {
     p.tcp().set_linger(Some(Duration::from_secs(time)));
 }
 
+/// T109a, S69: a program that ends closes what it has
 #[test]
 fn t104_a_close_with_unread_text_resets() {
     both(|v6| {
@@ -78,6 +79,7 @@ fn t105_a_close_with_all_text_read_is_orderly() {
     });
 }
 
+/// T109, S68: to disconnect is to abort
 #[test]
 fn t106_a_close_with_linger_zero_aborts() {
     both(|v6| {
@@ -365,20 +367,22 @@ fn s72_one_fin_however_often_it_is_asked_for() {
 /// S99, T111: above the bound a close resets, and the bound holds.
 #[test]
 fn t111_too_many_orphans() {
-    let mut pair = super::pair::Pair::with(false, |config| config.tcp.max_orphans = 3);
-    let listener = pair.listen(16);
-    let to = core::net::SocketAddr::new(pair.b.addr, super::pair::PORT);
-    for n in 0..6 {
-        pair.a.stack.tcp_connect(None, to).unwrap();
-        pair.settle();
-        let b = pair.b.stack.tcp_accept(listener).unwrap();
-        pair.b.tcp(b).close();
-        pair.settle();
-        let reset = pair.b.ended.iter().filter(|ended| ended.end.rule == crate::Rule::S99).count();
-        assert_eq!(reset, (n + 1usize).saturating_sub(3), "the peer closes none of them");
-        assert_eq!(pair.b.stack.tcp.orphans, (n + 1).min(3));
-    }
-    assert_eq!(pair.b.stack.counters().tcp_orphan_overflows, 3);
-    pair.run(core::time::Duration::from_secs(61));
-    assert_eq!(pair.b.stack.tcp.orphans, 0, "FIN-WAIT-2 has passed");
+    both(|v6| {
+        let mut pair = super::pair::Pair::with(v6, |config| config.tcp.max_orphans = 3);
+        let listener = pair.listen(16);
+        let to = core::net::SocketAddr::new(pair.b.addr, super::pair::PORT);
+        for n in 0..6 {
+            pair.a.stack.tcp_connect(None, to).unwrap();
+            pair.settle();
+            let b = pair.b.stack.tcp_accept(listener).unwrap();
+            pair.b.tcp(b).close();
+            pair.settle();
+            let reset = pair.b.ended.iter().filter(|ended| ended.end.rule == crate::Rule::S99).count();
+            assert_eq!(reset, (n + 1usize).saturating_sub(3), "the peer closes none of them");
+            assert_eq!(pair.b.stack.tcp.orphans, (n + 1).min(3));
+        }
+        assert_eq!(pair.b.stack.counters().tcp_orphan_overflows, 3);
+        pair.run(core::time::Duration::from_secs(61));
+        assert_eq!(pair.b.stack.tcp.orphans, 0, "FIN-WAIT-2 has passed");
+    });
 }

@@ -13,7 +13,7 @@ fn another(p: &mut Peer, port: u16) {
     assert_eq!(p.on(&format!(". seq=1 ack=1 port={port}")), "accepted");
 }
 
-/// S17: as many as the backlog and one more.
+/// D16, S17: as many as the backlog and one more.
 #[test]
 fn t100_a_full_queue_drops_syns() {
     both(|v6| {

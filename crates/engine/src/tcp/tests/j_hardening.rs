@@ -6,7 +6,7 @@ use crate::{ConnectError, FourTuple, Instant, TcpState};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use lastack_wire::icmp::IcmpError;
 
 /// Pearson's statistic of counts that should be equal, in standard deviations from its mean.
@@ -20,10 +20,17 @@ fn chi_square(counts: &[u32]) -> f64 {
 /// D11 (RFC 6528): the ISNs of different four-tuples at one time have nothing to do with each other.
 #[test]
 fn t140_t142_isns_of_different_flows_are_uniform() {
+    both(isns_are_uniform);
+}
+
+fn isns_are_uniform(v6: bool) {
     let secret = Secret::new([7; 16]);
+    let host = |n: u8| -> IpAddr {
+        if v6 { [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(n)].into() } else { [10, 0, 0, n].into() }
+    };
     let isn = |secret: &Secret, n: u32| {
-        let remote = SocketAddr::new([10, 0, (n >> 16) as u8, 2].into(), n as u16);
-        let local = SocketAddr::new([10, 0, 0, 1].into(), US);
+        let remote = SocketAddr::new(host((n >> 16) as u8 + 2), n as u16);
+        let local = SocketAddr::new(host(1), US);
         secret.initial_sequence_number(Instant::from_millis(5), &FourTuple { local, remote })
     };
     let mut counts = [[0; 256]; 3];
@@ -158,49 +165,77 @@ fn t144_dont_fragment_stands() {
 /// D17 to D19: a tiny MSS is taken for one that pays, and SACK blocks of single octets are bounded work.
 #[test]
 fn t160_t161_t162_a_tiny_mss_and_a_storm_of_sacks() {
-    for offer in ["mss=1", "mss=8", "mss=0"] {
-        let mut p = Peer::listening(false);
-        p.on(&format!("S seq=0 {offer} sackok"));
-        (p.seq, p.ack) = (1, 1);
-        p.on(".");
-        p.accept();
-        assert_eq!(p.tcp().info().mss, 88, "{offer}");
-        p.send(60_000);
-        p.out();
-        for n in 0..500 {
-            let from = 3 + (n * 2) % 800;
-            p.on(&format!(". sack={from}-{}", from + 1));
+    both(|v6| {
+        for offer in ["mss=1", "mss=8", "mss=0"] {
+            let mut p = Peer::listening(v6);
+            p.on(&format!("S seq=0 {offer} sackok"));
+            (p.seq, p.ack) = (1, 1);
+            p.on(".");
+            p.accept();
+            assert_eq!(p.tcp().info().mss, 88, "{offer}");
+            p.send(60_000);
+            p.out();
+            for n in 0..500 {
+                let from = 3 + (n * 2) % 800;
+                p.on(&format!(". sack={from}-{}", from + 1));
+            }
+            p.on(". sack=4000000000-4000000001");
+            p.on(". sack=500-400");
+            assert_eq!((p.state(), p.tcp().info().unacked > 0), (TcpState::Established, true));
+            p.run(5000);
+            assert_eq!(p.state(), TcpState::Established);
         }
-        p.on(". sack=4000000000-4000000001");
-        p.on(". sack=500-400");
-        assert_eq!((p.state(), p.tcp().info().unacked > 0), (TcpState::Established, true));
-        p.run(5000);
-        assert_eq!(p.state(), TcpState::Established);
-    }
+    });
+}
+
+/// D20: text in pieces of one octet, each behind a hole. What is kept is bounded, and the connection goes
+/// on once the holes are filled.
+#[test]
+fn t163_a_hundred_thousand_holes() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        for n in 0..100_000_i64 {
+            // Every second octet of the window, over and over.
+            let at = 1 + 2 * (n % 30_000);
+            let packet = p.packet(&format!(". at={at} len=1"));
+            let _ = p.stack.handle_packet(p.now, &packet, crate::Received::default());
+            while p.stack.poll_transmit(p.now, &mut Vec::new()).is_some() {}
+        }
+        let info = p.tcp().info();
+        assert!(info.early <= 256 && info.unread == 0, "{info:?}");
+        assert!(p.buffers() <= 1 << 17, "{}", p.buffers());
+        for n in 0..60 {
+            p.on(&format!("P. at={} len=1000", n * 1000));
+        }
+        assert_eq!(p.receive(), "60000");
+        assert_eq!(p.tcp().info().early, 0);
+    });
 }
 
 /// D26: a peer that never reads and shuts its window at once costs one probe in two minutes, and
 /// nothing at all while there is nothing to send.
 #[test]
 fn t164_t165_peers_that_stall() {
-    let mut p = Peer::new(false).listen(500);
-    for n in 0..500 {
-        let port = 6000 + n;
-        p.on(&format!("S seq=0 mss=1460 port={port}"));
-        assert_eq!(p.on(&format!(". seq=1 ack=1 win=0 port={port}")), "accepted");
-    }
-    p.run(1000);
-    assert_eq!(p.stack.poll_timeout(), None);
-    let listener = p.listener.unwrap();
-    while let Some(id) = p.stack.tcp_accept(listener) {
-        let mut tcp = p.stack.tcp(id).unwrap();
-        assert!(tcp.send(b"hello").is_ready());
-        tcp.set_user_timeout(Some(core::time::Duration::from_secs(30)));
-    }
-    p.run(29_000);
-    let probes = p.sent.len();
-    assert!(probes < 500 * 10, "{probes}");
-    p.run(1000);
-    assert_eq!(p.ends().split(" | ").count(), 500, "the user timeout counts though nothing is in flight");
-    p.assert_gone();
+    both(|v6| {
+        let mut p = Peer::new(v6).listen(500);
+        for n in 0..500 {
+            let port = 6000 + n;
+            p.on(&format!("S seq=0 mss=1460 port={port}"));
+            assert_eq!(p.on(&format!(". seq=1 ack=1 win=0 port={port}")), "accepted");
+        }
+        p.run(1000);
+        assert_eq!(p.stack.poll_timeout(), None);
+        let listener = p.listener.unwrap();
+        while let Some(id) = p.stack.tcp_accept(listener) {
+            let mut tcp = p.stack.tcp(id).unwrap();
+            assert!(tcp.send(b"hello").is_ready());
+            tcp.set_user_timeout(Some(core::time::Duration::from_secs(30)));
+        }
+        p.run(29_000);
+        let probes = p.sent.len();
+        assert!(probes < 500 * 10, "{probes}");
+        p.run(1000);
+        assert_eq!(p.ends().split(" | ").count(), 500, "the user timeout counts though nothing is in flight");
+        p.assert_gone();
+    });
 }

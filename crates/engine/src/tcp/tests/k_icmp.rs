@@ -136,6 +136,7 @@ fn t173_only_a_hard_error_ends_an_embryonic_connection() {
     });
 }
 
+/// D21.
 #[test]
 fn t174_an_error_that_does_not_fit_is_ignored() {
     both(|v6| {

@@ -59,6 +59,7 @@ fn rows(v6: bool) -> impl Iterator<Item = (IcmpError, Row)> {
     rows.iter().map(move |&(kind, code, row)| (IcmpError { v6, kind, code, info: 1300 }, row))
 }
 
+/// T188.
 #[test]
 fn i_icmp_errors_reach_a_connected_socket_as_the_table_says() {
     for v6 in [false, true] {
@@ -82,6 +83,7 @@ fn i_icmp_errors_reach_a_connected_socket_as_the_table_says() {
     }
 }
 
+/// T188.
 #[test]
 fn an_error_is_reported_once_by_whatever_comes_first() {
     for mut bench in Bench::both() {
@@ -115,7 +117,7 @@ fn an_error_is_reported_once_by_whatever_comes_first() {
     }
 }
 
-/// U9
+/// T189, U9.
 #[test]
 fn an_error_about_another_four_tuple_is_not_reported() {
     for mut bench in Bench::both() {
@@ -134,6 +136,7 @@ fn an_error_about_another_four_tuple_is_not_reported() {
     }
 }
 
+/// T189.
 #[test]
 fn an_unconnected_socket_hears_of_no_error() {
     for v6 in [false, true] {

@@ -29,6 +29,7 @@ fn u8_a_wrong_checksum_or_length_is_dropped_in_silence() {
     }
 }
 
+/// T186.
 #[test]
 fn u8_checksum_zero_means_none_for_ipv4_and_is_illegal_for_ipv6() {
     for mut bench in Bench::both() {

@@ -39,5 +39,6 @@ pub const REOPEN: &[Row] = &[
     ("SYN with a later SEQ, no listener", "Q11 S86", "time-wait; unlisten; < S 102 mss"),
     ("SYN with an older SEQ, no listener", "Q11 S86", "time-wait; unlisten; < S -98 mss"),
     ("SYN with text in TIME-WAIT", "Q6", "time-wait; < S 102+5 mss"),
+    ("RST of the new connection in TIME-WAIT", "Q13", "time-wait; < S 102 mss; < R 103; < F. 1 ack 2"),
     ("SYN, FIN with a later SEQ in TIME-WAIT", "Q6 S14", "time-wait; < SF 102 mss; < F. 1 ack 2"),
 ];

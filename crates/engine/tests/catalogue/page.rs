@@ -1,0 +1,124 @@
+//! The pages that are written of the catalogue.
+
+use crate::law::{Here, TABLES};
+use crate::list::{self, Linux};
+use crate::sources::{Index, Test};
+use lastack_engine::Rule;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+const RULES: &str = "\
+# The rules
+
+Every answer, drop and end has a rule. Its id stands in reports (`rule`), in the comments of captures, in
+`lastack lab` and in tests. This page is written by `UPDATE_DOCS=1 cargo test -p lastack-engine --test catalogue`,
+and a test fails where a rule has no test; `grep -rw S60 crates/engine/src` finds the tests of S60, and
+[tests.md](tests.md) lists what must be shown.
+
+Ids by their first letter: **N** never answered, **S** a reset or ACK is sent, **R** a reset is received, \
+**H** half-open connections, **U** UDP, **I** ICMP, **P** path MTU, **E** orderly release, **Q** TIME-WAIT, \
+**D** attacks, **X** decided by the program that uses the stack. *Declares*: what the reset says of its reason if \
+`TcpConfig::declare_reasons` is on (draft-ietf-tcpm-rst-diagnostic-payload). *Linux*: the name in its tracepoint \
+`tcp_send_reset`.
+
+| id | rule | source | declares | Linux |
+|---|---|---|---|---|
+";
+
+const ROWS: &str = "
+## Every row
+
+What is known to happen with resets, half-open connections and orderly release, and where it happens here: *own*: a rule
+above has its id; rules: it is a case of these; *so*: it is so, and nothing is answered, dropped or ended by it. A test
+fails where an id is missing, and where no test and no scenario of [linux.md](linux.md) names a row.
+";
+
+const NOT_BUILT: &str = "
+## Not built, and why
+
+| id | what | why not here |
+|---|---|---|
+";
+
+const OTHERS: &str = "\
+| | TCP-MD5, TCP-AO | no keys: what is signed is dropped (N7) |
+| | a reset in TIME-WAIT ends it (RFC 793) | ignored (R17) |
+| | a connection is aborted to make room for another's text | buffers are bounded for each connection instead |
+";
+
+/// `docs/resets.md`
+pub fn resets() -> String {
+    let mut page = String::from(RULES);
+    for rule in Rule::ALL {
+        let declares = rule.declared().map_or(String::new(), |reason| reason.to_string());
+        let (id, text, source) = (rule.id(), rule.text(), rule.section());
+        writeln!(page, "| {id} | {text} | {source} | {declares} | {} |", rule.linux().unwrap_or_default())
+            .unwrap();
+    }
+    page += ROWS;
+    for table in TABLES {
+        write!(page, "\n### {}\n\n| id | what | here |\n|---|---|---|\n", table.title).unwrap();
+        for (id, what, here) in table.rows {
+            let here = match here {
+                Here::Own => "own",
+                Here::So => "so",
+                Here::By(rules) => rules,
+                Here::Not(_) => "not built",
+            };
+            writeln!(page, "| {id} | {what} | {here} |").unwrap();
+        }
+    }
+    page += NOT_BUILT;
+    for (id, what, here) in TABLES.iter().flat_map(|table| table.rows) {
+        if let Here::Not(why) = here {
+            writeln!(page, "| {id} | {what} | {why} |").unwrap();
+        }
+    }
+    page + OTHERS
+}
+
+const ITEMS: &str = "\
+# What is shown, and by which tests
+
+The conformance list for resets: what must be shown, the tests that show it (in virtual time, over IPv4 and IPv6, unless
+said; a scenario of [linux.md](linux.md) that has the id is one, too), and the scenarios in which Linux was asked the
+same, by the id of their rule and how many there are. This page is written by
+`UPDATE_DOCS=1 cargo test -p lastack-engine --test catalogue`; a test fails where an item has neither a test nor a reason
+to have none, and where no scenario has the id.
+
+| id | what is expected | tests | Linux |
+|---|---|---|---|
+";
+
+/// `docs/tests.md`
+pub fn tests(tests: &Index, scenarios: &BTreeMap<String, usize>) -> String {
+    let mut page = String::from(ITEMS);
+    for (id, what, linux) in list::ITEMS {
+        let mut named = tests.get(*id).map(|named| names(named.iter())).unwrap_or_default();
+        if let Some(count) = scenarios.get(*id) {
+            let comma = if named.is_empty() { "" } else { ", " };
+            write!(named, "{comma}{count} scenarios").unwrap();
+        }
+        let reason = |from: &[(&str, &str)]| {
+            from.iter().find(|(absent, _)| absent == id).map(|(_, why)| (*why).to_owned())
+        };
+        let shown = match (reason(list::ABSENT), reason(list::ONE_FAMILY)) {
+            (Some(why), _) => format!("*{why}*"),
+            (None, Some(why)) => format!("{named} *({why})*"),
+            (None, None) => named,
+        };
+        let asked = match linux {
+            Linux::Not(why) => format!("*{why}*"),
+            Linux::By(ids) => {
+                let count = |id: &str| format!("{id}: {}", scenarios.get(id).copied().unwrap_or_default());
+                ids.split(' ').map(count).collect::<Vec<_>>().join(", ")
+            }
+        };
+        writeln!(page, "| {id} | {what} | {shown} | {asked} |").unwrap();
+    }
+    page
+}
+
+fn names<'a>(tests: impl Iterator<Item = &'a Test>) -> String {
+    tests.map(|test| format!("`{}`", test.name)).collect::<Vec<_>>().join(", ")
+}
