@@ -87,7 +87,7 @@ fn every_row_is_a_rule_or_has_a_test_or_a_reason() {
             let unknown: Vec<_> = rules.split(' ').filter(|rule| rule.parse::<Rule>().is_err()).collect();
             assert!(unknown.is_empty(), "{id}: these are no rules: {unknown:?}");
         }
-        let shown = tests.contains_key(*id) || scenarios.contains_key(*id);
+        let shown = tests.contains_key(*id) || scenarios.contains(*id);
         match here {
             Here::Not(why) => assert!(!why.is_empty(), "{id}"),
             _ if shown => {}
@@ -107,13 +107,9 @@ fn every_item_has_a_test_or_a_reason() {
         let one = list::ONE_FAMILY.iter().any(|(one, _)| one == id);
         match (tests.get(*id), absent) {
             (Some(_), true) => wrong.push(format!("{id} ({what}): has a test, and a reason to have none")),
-            (None, false) if !scenarios.contains_key(*id) => {
-                wrong.push(format!("{id} ({what}): has no test"))
-            }
+            (None, false) if !scenarios.contains(*id) => wrong.push(format!("{id} ({what}): has no test")),
             // A scenario is played on the engine in virtual time, over both.
-            (Some(named), false)
-                if named.iter().any(|test| test.both) == one && !scenarios.contains_key(*id) =>
-            {
+            (Some(named), false) if named.iter().any(|test| test.both) == one && !scenarios.contains(*id) => {
                 wrong.push(format!(
                     "{id} ({what}): {}",
                     if one { "is shown for both IP versions" } else { "is shown for one IP version" }
@@ -131,7 +127,7 @@ fn what_linux_can_be_asked_it_is_asked() {
     let mut wrong = Vec::new();
     for (id, what, linux) in list::ITEMS {
         if let Linux::By(ids) = linux {
-            let bare: Vec<_> = ids.split(' ').filter(|id| !scenarios.contains_key(*id)).collect();
+            let bare: Vec<_> = ids.split(' ').filter(|id| !scenarios.contains(*id)).collect();
             if !bare.is_empty() {
                 wrong.push(format!("{id} ({what}): {bare:?}"));
             }

@@ -4,7 +4,7 @@ use crate::law::{Here, TABLES};
 use crate::list::{self, Linux};
 use crate::sources::{Index, Test};
 use lastack_engine::Rule;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 const RULES: &str = "\
@@ -52,8 +52,8 @@ pub fn resets() -> String {
     for rule in Rule::ALL {
         let declares = rule.declared().map_or(String::new(), |reason| reason.to_string());
         let (id, text, source) = (rule.id(), rule.text(), rule.section());
-        writeln!(page, "| {id} | {text} | {source} | {declares} | {} |", rule.linux().unwrap_or_default())
-            .unwrap();
+        let linux = rule.linux().unwrap_or_default();
+        row(&mut page, &[id, text, source, &declares, linux]);
     }
     page += ROWS;
     for table in TABLES {
@@ -65,13 +65,13 @@ pub fn resets() -> String {
                 Here::By(rules) => rules,
                 Here::Not(_) => "not built",
             };
-            writeln!(page, "| {id} | {what} | {here} |").unwrap();
+            row(&mut page, &[id, what, here]);
         }
     }
     page += NOT_BUILT;
     for (id, what, here) in TABLES.iter().flat_map(|table| table.rows) {
         if let Here::Not(why) = here {
-            writeln!(page, "| {id} | {what} | {why} |").unwrap();
+            row(&mut page, &[id, what, why]);
         }
     }
     page + OTHERS
@@ -81,8 +81,8 @@ const ITEMS: &str = "\
 # What is shown, and by which tests
 
 The conformance list for resets: what must be shown, the tests that show it (in virtual time, over IPv4 and IPv6, unless
-said; a scenario of [linux.md](linux.md) that has the id is one, too), and the scenarios in which Linux was asked the
-same, by the id of their rule and how many there are. This page is written by
+said; the scenarios of [linux.md](linux.md) that have the id are some, too), and the scenarios in which Linux was asked
+the same, by the ids of their rules. This page is written by
 `UPDATE_DOCS=1 cargo test -p lastack-engine --test catalogue`; a test fails where an item has neither a test nor a reason
 to have none, and where no scenario has the id.
 
@@ -90,14 +90,19 @@ to have none, and where no scenario has the id.
 |---|---|---|---|
 ";
 
+/// A row of a table, in whose cells a bar is no border.
+fn row(page: &mut String, cells: &[&str]) {
+    let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+    writeln!(page, "| {} |", cells.join(" | ")).unwrap();
+}
+
 /// `docs/tests.md`
-pub fn tests(tests: &Index, scenarios: &BTreeMap<String, usize>) -> String {
+pub fn tests(tests: &Index, scenarios: &BTreeSet<String>) -> String {
     let mut page = String::from(ITEMS);
     for (id, what, linux) in list::ITEMS {
         let mut named = tests.get(*id).map(|named| names(named.iter())).unwrap_or_default();
-        if let Some(count) = scenarios.get(*id) {
-            let comma = if named.is_empty() { "" } else { ", " };
-            write!(named, "{comma}{count} scenarios").unwrap();
+        if scenarios.contains(*id) {
+            named += if named.is_empty() { "scenarios" } else { ", scenarios" };
         }
         let reason = |from: &[(&str, &str)]| {
             from.iter().find(|(absent, _)| absent == id).map(|(_, why)| (*why).to_owned())
@@ -109,12 +114,9 @@ pub fn tests(tests: &Index, scenarios: &BTreeMap<String, usize>) -> String {
         };
         let asked = match linux {
             Linux::Not(why) => format!("*{why}*"),
-            Linux::By(ids) => {
-                let count = |id: &str| format!("{id}: {}", scenarios.get(id).copied().unwrap_or_default());
-                ids.split(' ').map(count).collect::<Vec<_>>().join(", ")
-            }
+            Linux::By(ids) => (*ids).to_owned(),
         };
-        writeln!(page, "| {id} | {what} | {shown} | {asked} |").unwrap();
+        row(&mut page, &[id, what, &shown, &asked]);
     }
     page
 }

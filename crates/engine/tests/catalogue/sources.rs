@@ -142,15 +142,15 @@ pub fn range(first: &str, last: &str) -> Vec<String> {
     }
 }
 
-/// How many scenarios of `docs/linux.md` have each id.
-pub fn scenarios() -> BTreeMap<String, usize> {
+/// The ids that scenarios of `docs/linux.md` have.
+pub fn scenarios() -> BTreeSet<String> {
     let page = fs::read_to_string(root().join("docs/linux.md")).unwrap();
-    let mut count = BTreeMap::new();
+    let mut ids = BTreeSet::new();
     for line in page.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         for id in cells.get(2).into_iter().flat_map(|rules| rules.split(' ')).filter(|id| is_id(id)) {
-            *count.entry(id.to_owned()).or_default() += 1;
+            ids.insert(id.to_owned());
         }
     }
-    count
+    ids
 }
