@@ -263,9 +263,11 @@ impl World {
     /// What only a stack alone may do: these calls take away what its user is owed.
     fn set(&mut self, id: ConnId, input: &mut Input<'_>) {
         if input.once_in(3) {
+            // Who waits for no more text is told an end of the stream that is none (S73).
+            self.host.named.get_mut(&id).expect("it has a name").failed = true;
             self.host.call(|stack| {
                 let mut tcp = stack.tcp(id).expect("a user has it");
-                tcp.shutdown_read();
+                let _ = tcp.shutdown_read();
                 let _ = (tcp.take_error(), tcp.poll_drained(), tcp.poll_writable(), tcp.info());
             });
         } else {
