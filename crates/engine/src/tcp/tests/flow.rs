@@ -468,3 +468,31 @@ fn a_path_that_swallows_large_packets_is_found_out() {
         assert_eq!(pair.a.stack.counters().tcp_black_holes, 1);
     }
 }
+
+/// Table 6: a segment whose first octet lies in the window is taken as far as the window goes.
+#[test]
+fn text_that_crosses_the_right_edge_is_cut_there() {
+    both(|v6| {
+        let listening = Peer::with(v6, |config| config.tcp.receive_buffer = 1000).listen(1);
+        let mut p = listening.establish(Kind::Full);
+        assert_eq!(p.on(". at=900 len=200"), "accepted | . seq=1 ack=1 sack=901-1001");
+        assert_eq!(p.on(". at=1000 len=200"), "answered S51 | . seq=1 ack=1 sack=901-1001");
+        assert_eq!(p.on(". len=1400"), "accepted | . seq=1 ack=1001");
+        assert_eq!((p.last().header().window, p.tcp().info().early), (0, 0));
+        assert_eq!((p.receive(), p.tcp().info().rcv_wnd), ("1000".into(), 0));
+    });
+}
+
+/// RFC 9293 section 3.10.7.4, fifth: the window is that of the segment sent last, not arrived last.
+#[test]
+fn an_older_segment_does_not_change_the_send_window() {
+    both(|v6| {
+        let mut p = plain(v6);
+        p.on(". at=1000 len=10 win=500");
+        assert_eq!(p.tcp().info().snd_wnd, 500);
+        p.on(". len=10 win=100");
+        assert_eq!(p.tcp().info().snd_wnd, 500);
+        p.on(". at=1010 win=300");
+        assert_eq!(p.tcp().info().snd_wnd, 300);
+    });
+}
