@@ -4,7 +4,7 @@ use crate::oracle::{Step, may_go};
 use lastack_engine::{
     Cause, ConnId, Ended, Event, FourTuple, Instant, Received, Rule, Stack, TcpState, Transmit, Verdict,
 };
-use lastack_wire::{Icmp, IpPacket, Quoted, TcpFlags, TcpHeader, UdpHeader, ip, tcp};
+use lastack_wire::{Icmp, IcmpError, IpPacket, Quoted, TcpFlags, TcpHeader, UdpHeader, ip, tcp};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -223,9 +223,12 @@ fn look_at_message(parsed: &IpPacket<'_>, transmit: Transmit) {
     let Icmp::Error { quoted, .. } = message else { return };
     assert!(transmit.rule.is_some(), "an error without a rule: {message:?}");
     let about = Quoted::parse(quoted).expect("it quotes what arrived");
-    if matches!(about.header.protocol, ip::ICMP | ip::ICMPV6) && about.fragment.is_none() {
-        let echo = if about.header.is_v6() { [128, 129] } else { [8, 0] };
-        assert!(about.payload.first().is_none_or(|kind| echo.contains(kind)), "an error about {about:?}");
+    let v6 = about.header.is_v6();
+    // The ICMP of the other version is any unknown protocol.
+    let icmp = about.header.protocol == if v6 { ip::ICMPV6 } else { ip::ICMP };
+    if icmp && about.fragment.is_none_or(|fragment| fragment.offset == 0) {
+        let is_error = |kind: &u8| IcmpError::is_error_kind(v6, *kind);
+        assert!(!about.payload.first().is_some_and(is_error), "an error about an error: {about:?}");
     }
 }
 

@@ -115,3 +115,18 @@ fn what_is_not_to_be_had_is_skipped_with_its_reason() {
     }
     assert!(skip("--ip_version=ipv6\n0 < udp (1)").contains("for ipv6 only"));
 }
+
+/// As for Linux: a count is cut, a datagram has its limit, and nothing is set aside for the rest.
+#[test]
+fn a_call_may_ask_for_more_octets_than_there_are() {
+    let most = i64::MAX;
+    let source = format!(
+        "0 socket(..., SOCK_DGRAM, IPPROTO_UDP) = 3\n\
+         +0 connect(3, ..., ...) = 0\n\
+         +0 write(3, ..., {most}) = -1 EMSGSIZE (Message too long)\n\
+         +0 writev(3, [{{..., {most}}}, {{..., {most}}}], 2) = -1 EMSGSIZE (Message too long)\n"
+    );
+    assert_eq!(verdict(&source), Verdict::Passed);
+    let (message, place) = failure("+0 writev(4, [{..., -1}], 1) = 1");
+    assert_eq!((message.as_str(), place.as_str()), ("a length is not negative", "-1"));
+}

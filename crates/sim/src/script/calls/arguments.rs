@@ -47,8 +47,17 @@ impl<'a> Arguments<'a> {
     pub fn size(&self, index: usize) -> Result<usize, Problem> {
         let expr = self.at(index)?;
         let number = number(expr)?;
-        usize::try_from(number).map_err(|_| Problem::syntax(expr.span.clone(), "a length is not negative"))
+        octets(number, expr)
     }
+}
+
+/// No call moves more than this, whatever it is asked for (`MAX_RW_COUNT` of Linux).
+const MOST_OCTETS: usize = 0x7fff_f000;
+
+fn octets(number: i64, expr: &Expr) -> Result<usize, Problem> {
+    let octets = usize::try_from(number);
+    let octets = octets.map_err(|_| Problem::syntax(expr.span.clone(), "a length is not negative"))?;
+    Ok(octets.min(MOST_OCTETS))
 }
 
 /// A number, a constant, or several of them joined by `|`.
@@ -102,7 +111,7 @@ pub fn vector(expr: &Expr) -> Result<usize, Problem> {
     list(expr)?.iter().try_fold(0, |sum, part| {
         let fields = fields(part)?;
         let len = fields.last().ok_or_else(|| Problem::syntax(part.span.clone(), "a length is expected"))?;
-        Ok(sum + number(&len.value)?.unsigned_abs() as usize)
+        Ok(MOST_OCTETS.min(sum + octets(number(&len.value)?, &len.value)?))
     })
 }
 

@@ -189,7 +189,8 @@ impl Host {
             Err(errno) => return Reply::Errno(errno),
         };
         let Some(mut udp) = self.stack.udp(id) else { return Reply::Errno(errno::EBADF) };
-        if let Err(error) = udp.send(&vec![0; transfer.len], to) {
+        // More does not fit into a datagram, and how much more makes no difference.
+        if let Err(error) = udp.send(&ZEROS[..transfer.len.min(CHUNK)], to) {
             return Reply::Errno(datagram_number(error));
         }
         if transfer.to {
