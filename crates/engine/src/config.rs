@@ -106,6 +106,10 @@ pub struct TcpConfig {
     pub window_scaling: bool,
     /// Congestion control.
     pub congestion: Algorithm,
+    /// Spread what the congestion window lets go over the round trip: at twice the window in a smoothed
+    /// round-trip time in slow start and 1.2 times later, as Linux, in steps of a millisecond. It spares
+    /// short queues the bursts of long paths, and costs timers.
+    pub pacing: bool,
     /// Explicit congestion notification (RFC 3168).
     pub ecn: Ecn,
     /// Disable the Nagle algorithm on new connections.
@@ -192,6 +196,7 @@ impl Default for TcpConfig {
             sack: true,
             window_scaling: true,
             congestion: Algorithm::default(),
+            pacing: false,
             ecn: Ecn::default(),
             nodelay: false,
             dscp: 0,

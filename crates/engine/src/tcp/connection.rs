@@ -6,6 +6,7 @@ use super::ecn::Marks;
 use super::flight::Flight;
 use super::options::Negotiated;
 use super::owed::Owed;
+use super::pacing::Pacer;
 use super::promptness::Promptness;
 use super::rcv::Rcv;
 use super::recovery::Recovery;
@@ -51,6 +52,7 @@ pub(crate) struct Connection {
     pub recovery: Recovery,
     pub marks: Marks,
     pub timers: Timers,
+    pub pacer: Pacer,
     pub owed: Owed,
     pub promptness: Promptness,
     /// Where the last small segment ended that was sent: the Nagle algorithm.
@@ -159,6 +161,7 @@ impl Connection {
             snd: opened.snd,
             rcv: opened.rcv,
             timers: Timers::default(),
+            pacer: Pacer::default(),
             owed: Owed::default(),
             promptness: Promptness::default(),
             settings: opened.settings,

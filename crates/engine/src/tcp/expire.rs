@@ -81,6 +81,7 @@ impl Connection {
                 Timer::User => self.user_timeout(shared, now),
                 Timer::FinWait2 => self.fin_wait_2_is_over(shared, now),
                 Timer::Idle => self.let_buffers_go(shared, now),
+                Timer::Pace => {} // `segmentize` follows every timer
             }
         }
     }

@@ -27,6 +27,7 @@ mod opening;
 mod options;
 mod over;
 mod owed;
+mod pacing;
 mod passive;
 mod promptness;
 mod prr;

@@ -1,5 +1,5 @@
 //! Pacing: what the congestion window lets go is spread over the round trip, so that a queue on the path
-//! sees a stream and not bursts of half a window.
+//! sees a stream and not bursts of half a window. Off by default (`TcpConfig::pacing`).
 
 use super::congestion::{Control, INITIAL_SEGMENTS};
 use super::connection::Connection;
@@ -7,15 +7,18 @@ use crate::Instant;
 use crate::shared::Shared;
 use core::time::Duration;
 
-/// What may go at once: this long at the pace, for no timer is finer ..
+/// What may go at once is this long at the pace, for no timer need be finer, ..
 const QUANTUM: Duration = Duration::from_millis(1);
-/// .. and after a pause an initial window (RFC 6928).
+/// .. or an initial window (RFC 6928), which a path must take anyway.
 const BURST_SEGMENTS: u32 = INITIAL_SEGMENTS;
 
 /// How much faster than a window in a round trip, in percent, as on Linux: slow start doubles the window
 /// in the meantime, later it is to be used in spite of delays.
 const SLOW_START: u64 = 200;
 const AVOIDANCE: u64 = 120;
+
+/// The most segments of a super-segment.
+const MOST_SEGMENTS: u128 = 64;
 
 /// When what was sent has left, at the pace.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,12 +27,12 @@ pub(crate) struct Pacer {
 }
 
 impl Pacer {
-    /// Notes that this was sent: `time` is what it takes at the pace, `burst` what may be sent ahead.
+    /// Notes that something was sent which takes this time.
     fn sent(&mut self, now: Instant, time: Duration) {
         self.free_at = Some(self.free_at.map_or(now, |at| at.max(now)) + time);
     }
 
-    /// When the next may go: `None`: now.
+    /// Until when the next has to wait if no more than `ahead` may be sent ahead; `None`: it may go.
     fn wait(&self, now: Instant, ahead: Duration) -> Option<Instant> {
         let at = self.free_at.filter(|at| *at - now > ahead)?;
         Some(now + (at - now - ahead).max(QUANTUM))
@@ -40,14 +43,14 @@ impl Connection {
     /// How long this much takes at the pace. `None`: nothing is paced.
     fn pace(&self, shared: &Shared, octets: u32) -> Option<Duration> {
         let srtt = self.rtt.srtt().filter(|_| shared.config.tcp.pacing)?;
-        let window = u64::from(self.recovery.window(&self.congestion, self.mss)).max(1);
+        let window = u64::from(self.recovery.window(&self.congestion, self.mss)).max(u64::from(self.mss));
         let slow_start = window < u64::from(self.congestion.threshold() / 2);
         let percent = if slow_start { SLOW_START } else { AVOIDANCE };
         let nanos = u128::from(octets) * srtt.as_nanos() * 100 / u128::from(window * percent);
         Some(Duration::from_nanos(nanos as u64))
     }
 
-    /// Until when text has to wait for its turn.
+    /// Until when text has to wait for its turn; `None`: it may go.
     pub(super) fn paced_until(&self, shared: &Shared, now: Instant) -> Option<Instant> {
         let burst = self.pace(shared, BURST_SEGMENTS * self.mss)?;
         self.pacer.wait(now, burst.max(QUANTUM))
@@ -60,10 +63,10 @@ impl Connection {
         }
     }
 
-    /// The most that goes in one super-segment: as much as goes in a quantum, but two segments.
+    /// The most text in one super-segment: what leaves in a quantum, but two segments at least.
     pub(super) fn paced_len(&self, shared: &Shared, longest: u32) -> u32 {
         let Some(time) = self.pace(shared, self.mss) else { return longest };
         let segments = QUANTUM.as_nanos() / time.as_nanos().max(1);
-        longest.min((segments.clamp(2, 64) as u32) * self.mss)
+        longest.min(segments.clamp(2, MOST_SEGMENTS) as u32 * self.mss)
     }
 }

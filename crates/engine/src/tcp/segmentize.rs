@@ -92,13 +92,15 @@ impl Connection {
         if self.owed.pure_acks > 0 || self.owed.challenge.is_some() {
             return Some(self.plan_ack(self.owed.challenge));
         }
-        if let Some(plan) = self.plan_tail_probe().or_else(|| self.plan_retransmission(shared)) {
+        if let Some(plan) = self.plan_tail_probe() {
             return Some(plan);
         }
-        if let Some(plan) = self.plan_text(shared) {
-            return Some(plan);
+        if let Some(plan) = self.plan_retransmission(shared).or_else(|| self.plan_text(shared)) {
+            let Some(turn) = self.paced_until(shared, now) else { return Some(plan) };
+            self.timers.set(Timer::Pace, turn);
+        } else {
+            self.arm_persist(shared, now);
         }
-        self.arm_persist(shared, now);
         if self.owed.probe {
             // The number before SND.UNA is never acceptable, so the peer must answer with an ACK.
             return Some(Plan { seq: self.snd.una - 1, ..self.plan_ack(None) });
@@ -204,7 +206,7 @@ impl Connection {
         }
         let headers = options::headers(self.flow.remote.ip()) + 40;
         let most = most.saturating_sub(headers) as u32;
-        (most - most % self.mss).max(self.mss)
+        self.paced_len(shared, (most - most % self.mss).max(self.mss))
     }
 
     /// The flags of a segment with this text: PSH with the last that we have.
@@ -276,6 +278,7 @@ impl Connection {
         let octets = end - plan.seq;
         let again = plan.seq.before(self.snd.nxt);
         self.recovery.sent(octets, again);
+        self.book_pace(shared, now, octets);
         if again {
             self.retransmissions += 1;
             shared.counters.tcp_retransmitted += 1;

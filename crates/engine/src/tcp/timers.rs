@@ -23,10 +23,12 @@ pub(crate) enum Timer {
     FinWait2,
     /// The buffers were not used for long.
     Idle,
+    /// Text waits for its turn.
+    Pace,
 }
 
 impl Timer {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Retransmission,
         Self::Reorder,
         Self::TailProbe,
@@ -36,6 +38,7 @@ impl Timer {
         Self::User,
         Self::FinWait2,
         Self::Idle,
+        Self::Pace,
     ];
 }
 

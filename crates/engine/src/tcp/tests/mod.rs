@@ -31,6 +31,7 @@ mod k_icmp;
 mod l_records;
 mod m_reasons;
 mod notation;
+mod pacing;
 mod pair;
 mod peer;
 mod random;

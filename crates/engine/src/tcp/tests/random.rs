@@ -76,11 +76,13 @@ impl Run {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let intercept = random.below(4) == 0;
         let (buffers, v6) = (random.pick(&[3000, 20_000, 6 << 20]), random.below(2) == 0);
+        let pacing = random.below(3) == 0;
         let p = Peer::with(v6, |config| {
             config.intercept.tcp = intercept;
             config.tcp.receive_buffer = buffers;
             config.tcp.send_buffer = buffers;
             config.tcp.retries = 6;
+            config.tcp.pacing = pacing;
             config.max_packet = if buffers == 20_000 { 65_535 } else { 1500 };
         });
         let p = if intercept { p } else { p.listen(1) };
