@@ -6,18 +6,19 @@ use lastack_engine::Config;
 use lastack_link::Plan;
 use std::time::Duration;
 
-/// Octets a second of the bottleneck: 100 Mbit/s.
-pub const RATE: u64 = 12_500_000;
-/// What may wait before it: 50 ms.
-const QUEUE: usize = (RATE / 20) as usize;
 /// No transfer takes longer.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A path. What is reordered is held up by as much as the one-way delay.
+/// A path. What is reordered is held up by as much as the one-way delay; 50 ms of packets may wait before the
+/// bottleneck.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
+    /// Megabits a second of the bottleneck.
+    pub rate: u64,
     /// One way, in milliseconds.
     pub delay: u64,
+    /// How much longer the way of the second connection is.
+    pub detour: u64,
     /// The share of packets that are lost, and that are held up.
     pub loss: f64,
     pub reorder: f64,
@@ -26,6 +27,7 @@ pub struct Path {
 impl Path {
     pub fn plan(self, seed: u64) -> Plan {
         let Self { loss, reorder, .. } = self;
+        let rate = self.rate * 1_000_000 / 8;
         let delay = Duration::from_millis(self.delay);
         Plan {
             seed,
@@ -33,8 +35,8 @@ impl Path {
             loss,
             reorder,
             reorder_by: delay,
-            rate: Some(RATE),
-            queue: QUEUE,
+            rate: Some(rate),
+            queue: (rate / 20) as usize,
             ..Plan::default()
         }
     }
@@ -45,7 +47,7 @@ pub type Hosts<'a> = &'a dyn Fn(&[Flow], u64) -> [Box<dyn crate::world::Host>; 2
 
 /// One connection carries `octets`. The path decides how long that takes; an hour is too long.
 pub fn transfer(hosts: Hosts<'_>, path: Path, octets: u64, seed: u64) -> (Duration, Outcome) {
-    let world = World::new(path.plan(seed), hosts(&[Flow { start: START, octets }], seed));
+    let world = World::new(path.plan(seed), hosts(&[Flow { start: START, octets }], seed), Duration::ZERO);
     let outcome = world.run(octets, START + HOUR);
     assert!(outcome.failures.is_empty(), "{path:?}, seed {seed}: {:?}", outcome.failures);
     let took = outcome.took.unwrap_or_else(|| panic!("{path:?}, seed {seed}: an hour is not enough"));
@@ -56,7 +58,8 @@ pub fn transfer(hosts: Hosts<'_>, path: Path, octets: u64, seed: u64) -> (Durati
 /// octets that each has received in the last two thirds of the time.
 pub fn share(hosts: Hosts<'_>, path: Path, time: Duration, seed: u64) -> [f64; 2] {
     let flows = [START, START + Duration::from_secs(2)].map(|start| Flow { start, octets: u64::MAX });
-    let outcome = World::new(path.plan(seed), hosts(&flows, seed)).run(u64::MAX, START + time);
+    let detour = Duration::from_millis(path.detour);
+    let outcome = World::new(path.plan(seed), hosts(&flows, seed), detour).run(u64::MAX, START + time);
     assert!(outcome.failures.is_empty(), "{path:?}, seed {seed}: {:?}", outcome.failures);
     let history = &outcome.history;
     let (from, to) = (&history[history.len() / 3], &history[history.len() - 1]);

@@ -84,6 +84,9 @@ pub struct World {
     hosts: [Box<dyn Host>; 2],
     courses: [Course; 2],
     in_flight: BinaryHeap<InFlight>,
+    /// The first connection, by its ports. Packets of others are on their way for longer, by this.
+    first: Option<(u16, u16)>,
+    detour: Duration,
     serial: u64,
     /// Octets of text that the sender put on the wire.
     sent: u64,
@@ -94,13 +97,15 @@ pub struct World {
 pub const START: Instant = Instant::from_millis(1000);
 
 impl World {
-    pub fn new(plan: Plan, hosts: [Box<dyn Host>; 2]) -> Self {
+    pub fn new(plan: Plan, hosts: [Box<dyn Host>; 2], detour: Duration) -> Self {
         let courses = [Direction::Sent, Direction::Received].map(|direction| Course::new(plan, direction));
         Self {
             now: START,
             hosts,
             courses,
             in_flight: BinaryHeap::new(),
+            first: None,
+            detour,
             serial: 0,
             sent: 0,
             packet: Vec::new(),
@@ -143,10 +148,17 @@ impl World {
     }
 
     fn carry(&mut self, from: usize, packet: &[u8]) {
+        let ip = IpPacket::parse(packet).expect("the stack sends what it can read");
+        let (tcp, text) = TcpHeader::parse(ip.payload).expect("the stack sends segments");
+        let [mut ports, reversed] = [(tcp.src_port, tcp.dst_port), (tcp.dst_port, tcp.src_port)];
         if from == 0 {
-            self.sent += text_len(packet);
+            self.sent += text.len() as u64;
+        } else {
+            ports = reversed;
         }
+        let first = *self.first.get_or_insert(ports);
         if let Passage::Arrives { due, .. } = self.courses[from].pass(self.now, packet.len()) {
+            let due = if ports == first { due } else { due + self.detour };
             self.serial += 1;
             self.in_flight.push(Reverse((due, self.serial, 1 - from, packet.to_vec())));
         }
@@ -171,11 +183,4 @@ impl World {
             self.hosts[to].handle_packet(self.now, &packet);
         }
     }
-}
-
-/// Octets of text in a segment.
-fn text_len(packet: &[u8]) -> u64 {
-    let ip = IpPacket::parse(packet).expect("the stack sends what it can read");
-    let (_, text) = TcpHeader::parse(ip.payload).expect("the stack sends segments");
-    text.len() as u64
 }

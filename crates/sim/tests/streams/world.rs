@@ -144,6 +144,7 @@ fn config(address: IpAddr, random: &mut Random) -> Config {
     config.tcp.sack = !random.once_in(4);
     config.tcp.window_scaling = !random.once_in(4);
     config.tcp.nodelay = random.once_in(3);
+    config.tcp.pacing = random.once_in(3);
     if random.once_in(2) {
         config.tcp.send_buffer = 1 + random.below(30_000) as usize;
         config.tcp.receive_buffer = 2_000 + random.below(70_000) as usize;
