@@ -96,7 +96,8 @@ impl Connection {
         let end = self.end_of_text();
         let waits = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
         let runs = |timer| self.timers.is_running(timer);
-        assert!(!(idle && waits) || runs(Timer::Persist), "text or FIN waits for nothing: {:?}", self.snd);
+        let waited_for = runs(Timer::Persist) || runs(Timer::Pace);
+        assert!(!(idle && waits) || waited_for, "text or FIN waits for nothing: {:?}", self.snd);
         assert!(self.rcv.unacked == 0 || runs(Timer::DelayedAck), "an ACK is forgotten: {:?}", self.rcv);
         let orphan = self.state == State::FinWait2 && !self.owned;
         assert!(!orphan || runs(Timer::FinWait2), "an orphan waits for ever");
