@@ -232,39 +232,12 @@ fn look_at_message(parsed: &IpPacket<'_>, transmit: Transmit) {
     }
 }
 
-/// The rules by which a reset is sent.
+/// Whether a reset can be sent by this rule: those of other families say what becomes of an arrival,
+/// and some of this one ask for an ACK.
 fn may_reset(rule: Rule) -> bool {
-    use Rule::{
-        S1, S4, S5, S10, S11, S20, S30, S32, S37, S40, S44, S60, S64, S80, S90, S91, S92, S93, S95, S99,
-        S103, S104, S105, S106, X1,
-    };
-    matches!(
-        rule,
-        S1 | S4
-            | S5
-            | S10
-            | S11
-            | S20
-            | S30
-            | S32
-            | S37
-            | S40
-            | S44
-            | S60
-            | S64
-            | S80
-            | S90
-            | S91
-            | S92
-            | S93
-            | S95
-            | S99
-            | S103
-            | S104
-            | S105
-            | S106
-            | X1
-    )
+    use Rule::{S31, S33, S50, S51, S52, S53, S54, S55, X1};
+    let acknowledges = matches!(rule, S31 | S33 | S50 | S51 | S52 | S53 | S54 | S55);
+    rule == X1 || rule.id().starts_with('S') && !acknowledges
 }
 
 /// The four-tuple of a segment that arrives, as its receiver sees it.

@@ -74,7 +74,9 @@ impl Host {
             0 => tcp.set_linger(on.then_some(seconds)),
             1 => tcp.set_user_timeout(on.then_some(seconds)),
             2 => {
-                let keepalive = Keepalive { idle: seconds, interval: seconds, count: 2 };
+                // Less would make the hours until all is over long ones.
+                let pause = seconds + Duration::from_secs(1);
+                let keepalive = Keepalive { idle: pause, interval: pause, count: 2 };
                 tcp.set_keepalive(on.then_some(keepalive));
             }
             3 => tcp.set_nodelay(on),

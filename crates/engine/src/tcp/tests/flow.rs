@@ -496,3 +496,14 @@ fn an_older_segment_does_not_change_the_send_window() {
         assert_eq!(p.tcp().info().snd_wnd, 300);
     });
 }
+
+/// What lies beyond the right edge is not taken, though the buffer may have room for it.
+#[test]
+fn the_window_bounds_text_and_not_the_buffer() {
+    both(|v6| {
+        let mut p = plain(v6);
+        assert_eq!(p.tcp().info().rcv_wnd, 65_535);
+        assert_eq!(p.on(". at=65530 len=100"), "accepted | . seq=1 ack=1");
+        assert_eq!(p.tcp().info().early, 5);
+    });
+}
