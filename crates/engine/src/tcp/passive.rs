@@ -108,7 +108,9 @@ impl TcpTable {
             shared.counters.tcp_listen_overflows += 1;
             return Verdict::Dropped(Rule::S17.into());
         }
-        if self.embryonic >= shared.config.tcp.max_embryonic {
+        // Who comes out of TIME-WAIT is real, and is let in whatever the limit (as Linux). The answer to a
+        // cookie would meet the entry, which stays until the handshake is complete, and not the listener.
+        if iss_after.is_none() && self.embryonic >= shared.config.tcp.max_embryonic {
             if shared.config.tcp.syn_cookies {
                 return self.cookies.answer(shared, now, seg);
             }

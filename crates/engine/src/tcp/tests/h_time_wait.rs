@@ -109,6 +109,25 @@ fn t123_t124_t125_a_new_syn_in_time_wait() {
     });
 }
 
+/// S18 is not for those who come out of TIME-WAIT: their ACK would not find the listener that sent the
+/// cookie.
+#[test]
+fn s18_a_new_syn_in_time_wait_gets_no_cookie() {
+    both(|v6| {
+        for cookies in [true, false] {
+            let mut p = waiting(v6, Kind::Plain);
+            let tcp = p.stack.tcp_config_mut();
+            (tcp.max_embryonic, tcp.syn_cookies) = (0, cookies);
+            let out = p.on("S at=100 mss=1460");
+            assert!(out.starts_with("accepted | S. seq=0 ack="), "{out}");
+            p.seq = i64::from(p.last().header().ack.wrapping_sub(IRS));
+            p.ack = 1;
+            assert_eq!(p.on("."), "accepted");
+            assert_eq!(p.state(), TcpState::Established);
+        }
+    });
+}
+
 /// Q13 (RFC 1122 section 4.2.2.13): a SYN that was an old copy leaves TIME-WAIT as it was, where Linux
 /// forgets it.
 #[test]
