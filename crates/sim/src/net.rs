@@ -1,11 +1,16 @@
 //! Hosts joined by paths, in virtual time.
 
+mod path;
+
+pub use path::Word;
+
 use crate::random::Random;
 use crate::trace::{Entry, Fate, HostId, HostLabel, Loss, PacketKind, PacketRecord, Trace, What};
 use lastack_engine::{Config, Event, FourTuple, Instant, Received, Stack, TcpState, Transmit};
 use lastack_link::{Course, Damage, Direction, Passage, Plan};
 use lastack_wire::ip::{IpPacket, TCP};
 use lastack_wire::tcp::TcpHeader;
+use path::Path;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -28,13 +33,8 @@ pub struct Network {
     buffer: Vec<u8>,
 }
 
-/// The way from one host to another.
-#[derive(Debug)]
-struct Path {
-    course: Course,
-    /// Nothing arrives.
-    cut: bool,
-}
+/// No stack has so many packets to send at one moment.
+const ENDLESS: usize = 100_000;
 
 #[derive(Debug)]
 enum Host {
@@ -51,6 +51,8 @@ struct Ours {
     config: Config,
     stack: Stack,
     events: VecDeque<Event>,
+    /// It is suspended until then: no timer of it expires, and what arrives waits.
+    suspended: Instant,
     /// The connections whose states are logged, and the last state of each.
     watched: Option<BTreeMap<FourTuple, TcpState>>,
 }
@@ -65,7 +67,7 @@ impl Host {
 
     fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Ours(ours) => ours.stack.poll_timeout(),
+            Self::Ours(ours) => ours.stack.poll_timeout().map(|at| at.max(ours.suspended)),
             Self::Foreign { .. } => None,
         }
     }
@@ -92,7 +94,7 @@ impl Network {
         let address = *config.addresses.first().expect("a host has an address");
         self.trace.hosts.push(HostLabel { name: name.to_owned(), address, ours: true });
         let stack = Stack::new(config.clone(), self.random.secret());
-        let ours = Ours { config, stack, events: VecDeque::new(), watched: None };
+        let ours = Ours { config, stack, events: VecDeque::new(), suspended: Instant::ZERO, watched: None };
         self.hosts.push(Host::Ours(Box::new(ours)));
         id
     }
@@ -127,7 +129,7 @@ impl Network {
     /// Joins two hosts by a path each way, both of which treat packets as `plan` says.
     pub fn join(&mut self, a: HostId, b: HostId, plan: Plan) {
         for (ends, direction) in [((a, b), Direction::Sent), ((b, a), Direction::Received)] {
-            self.paths.insert(ends, Path { course: Course::new(plan, direction), cut: false });
+            self.paths.insert(ends, Path { course: Course::new(plan, direction), cut: None, mtu: None });
         }
     }
 
@@ -181,6 +183,18 @@ impl Network {
         &mut self.ours(host).stack
     }
 
+    /// A look at a host's stack.
+    ///
+    /// # Panics
+    ///
+    /// As [`stack`](Self::stack).
+    pub fn stack_of(&self, host: HostId) -> &Stack {
+        match &self.hosts[host.0] {
+            Host::Ours(ours) => &ours.stack,
+            Host::Foreign { .. } => panic!("{host:?} has no stack of ours"),
+        }
+    }
+
     /// The oldest event of a host that was not polled yet.
     pub fn poll_event(&mut self, host: HostId) -> Option<Event> {
         self.ours(host).events.pop_front()
@@ -205,14 +219,42 @@ impl Network {
         }
     }
 
-    /// Cuts or mends the paths between two hosts, both ways.
+    /// Cuts or mends the paths between two hosts, both ways. What is sent vanishes without a word.
     pub fn set_cut(&mut self, a: HostId, b: HostId, cut: bool) {
+        self.set_route(a, b, cut.then_some(Word::Silence));
+    }
+
+    /// Cuts the paths between two hosts, both ways, and says what their senders hear of it; or mends
+    /// them (`None`).
+    pub fn set_route(&mut self, a: HostId, b: HostId, cut: Option<Word>) {
         for pair in [(a, b), (b, a)] {
             if let Some(path) = self.paths.get_mut(&pair) {
                 path.cut = cut;
             }
         }
-        self.log(a, What::Path { cut });
+        self.log(a, What::Path { cut: cut.is_some() });
+    }
+
+    /// Lets only packets of so many octets pass from one host to another from now on, and says what
+    /// the senders of others hear. Routers do not fragment.
+    pub fn set_mtu(&mut self, from: HostId, to: HostId, mtu: Option<(usize, Word)>) {
+        if let Some(path) = self.paths.get_mut(&(from, to)) {
+            path.mtu = mtu;
+        }
+    }
+
+    /// The host stands still until then: none of its timers expires, and what arrives waits for it.
+    /// Its applications must not call.
+    pub fn suspend(&mut self, host: HostId, until: Instant) {
+        self.ours(host).suspended = until;
+        let millis = (until - self.now).as_millis();
+        self.say(host, format!("suspended for {millis} ms"));
+    }
+
+    /// The octets of a packet on its way, for whoever wants to tamper with it.
+    pub(crate) fn packet_in_flight(&mut self, index: usize) -> Option<&mut Vec<u8>> {
+        let record = self.trace.packets.get_mut(index)?;
+        (record.fate == Fate::InFlight).then_some(&mut record.bytes)
     }
 
     /// Somebody else sends a packet in the name of host `from`.
@@ -280,6 +322,12 @@ impl Network {
         let now = self.now;
         let record = &mut self.trace.packets[packet];
         let Some(host) = record.to else { return };
+        if let Host::Ours(ours) = &self.hosts[host.0]
+            && ours.suspended > now
+        {
+            let until = ours.suspended;
+            return self.post(until, packet);
+        }
         let verdict = match &mut self.hosts[host.0] {
             // What travelled further than one stack is tested again, whatever its sender left out.
             Host::Ours(ours) => Some(ours.stack.handle_packet(now, &record.bytes, Received::default())),
@@ -300,7 +348,9 @@ impl Network {
         }
         self.look_at_states(host);
         let (now, mut bytes) = (self.now, std::mem::take(&mut self.buffer));
+        let before = self.trace.packets.len();
         while let Some(transmit) = self.stack(host).poll_transmit(now, &mut bytes) {
+            assert!(self.trace.packets.len() - before < ENDLESS, "{host:?} never stops sending at {now:?}");
             self.send(host, bytes.clone(), transmit, PacketKind::Sent);
             self.look_at_states(host);
         }
@@ -329,21 +379,37 @@ impl Network {
             self.record(record, true);
             return;
         };
-        let passage = path.course.pass(self.now, record.bytes.len());
-        record.fate = match passage {
-            _ if path.cut => Fate::Lost(Loss::Cut),
-            Passage::Lost => Fate::Lost(Loss::Chance),
-            Passage::Overflowed => Fate::Lost(Loss::Queue),
-            Passage::Arrives { .. } => Fate::InFlight,
+        let outcome = path.pass(self.now, &record.bytes);
+        let back = path.course.plan.delay;
+        record.fate = match outcome.passage {
+            Err(loss) => Fate::Lost(loss),
+            Ok(Passage::Lost) => Fate::Lost(Loss::Chance),
+            Ok(Passage::Overflowed) => Fate::Lost(Loss::Queue),
+            Ok(Passage::Arrives { .. }) => Fate::InFlight,
         };
-        match (record.fate, passage) {
-            (Fate::InFlight, Passage::Arrives { due, copy, damage, .. }) => {
-                self.carry(record, due, copy, damage)
-            }
-            _ => {
-                self.record(record, true);
-            }
+        if let Ok(Passage::Arrives { due, copy, damage, .. }) = outcome.passage {
+            return self.carry(record, due, copy, damage);
         }
+        let report = outcome.error.and_then(|error| path::report(&record.bytes, error));
+        self.record(record, true);
+        if let Some(bytes) = report {
+            self.report(from, bytes, back);
+        }
+    }
+
+    /// A router tells a host that what it sent does not pass.
+    fn report(&mut self, host: HostId, bytes: Vec<u8>, delay: Duration) {
+        let index = self.trace.packets.len();
+        self.trace.packets.push(PacketRecord {
+            sent: self.now,
+            from: host,
+            to: Some(host),
+            bytes,
+            transmit: Transmit::default(),
+            kind: PacketKind::Router,
+            fate: Fate::InFlight,
+        });
+        self.post(self.now + delay, index);
     }
 
     /// Puts a packet, and its copy if there is one, on the way.
@@ -355,6 +421,7 @@ impl Network {
         damage: Option<Damage>,
     ) {
         if let Some(damage) = damage {
+            self.trace.intact.insert(self.trace.packets.len(), record.bytes.clone());
             damage.apply(&mut record.bytes);
             record.kind = PacketKind::Damaged;
         }

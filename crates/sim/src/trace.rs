@@ -39,6 +39,8 @@ pub struct Trace {
     pub packets: Vec<PacketRecord>,
     /// What happened, in order.
     pub entries: Vec<Entry>,
+    /// What was sent in the place of the packets that arrive damaged.
+    pub(crate) intact: BTreeMap<usize, Vec<u8>>,
 }
 
 /// A packet on its way.
@@ -71,6 +73,8 @@ pub enum PacketKind {
     Copy,
     /// Somebody else sent it in a host's name.
     Forged,
+    /// A router on the path answers a packet of the host's with it.
+    Router,
 }
 
 /// What became of a packet.
@@ -98,6 +102,8 @@ pub enum Loss {
     Queue,
     /// The path is cut.
     Cut,
+    /// It is larger than the path carries.
+    TooBig,
     /// No path leads to its destination.
     NoRoute,
 }
@@ -141,6 +147,11 @@ pub enum What {
 }
 
 impl Trace {
+    /// A packet as it was sent, whatever befell it later.
+    pub(crate) fn as_sent(&self, index: usize) -> &[u8] {
+        self.intact.get(&index).unwrap_or(&self.packets[index].bytes)
+    }
+
     /// A number that two runs share only if they sent the same packets at the same times.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -199,6 +210,7 @@ impl PacketRecord {
             PacketKind::Damaged => Some("damaged on the way".to_owned()),
             PacketKind::Copy => Some("copied on the way".to_owned()),
             PacketKind::Forged => Some("forged: not sent by its source".to_owned()),
+            PacketKind::Router => Some("from a router on the path".to_owned()),
         };
         let rule = self.transmit.rule;
         let rule = rule.map(|rule| format!("sent by {rule}: {} ({})", rule.text(), rule.section()));
@@ -217,6 +229,7 @@ impl fmt::Display for Loss {
             Self::Chance => "lost on the way",
             Self::Queue => "lost: too many wait already",
             Self::Cut => "lost: the path is cut",
+            Self::TooBig => "lost: larger than the path carries",
             Self::NoRoute => "lost: no path leads there",
         })
     }

@@ -170,6 +170,7 @@ fn packet<'a>(trace: &'a Trace, record: &PacketRecord, decoder: &mut Decoder) ->
             PacketKind::Damaged => "damaged",
             PacketKind::Copy => "copy",
             PacketKind::Forged => "forged",
+            PacketKind::Router => "router",
         },
         rule: record.transmit.rule.map(|rule| rule.id()),
         fate,

@@ -1,0 +1,79 @@
+//! The way from one host to another, and the routers on it.
+
+use crate::trace::Loss;
+use lastack_engine::Instant;
+use lastack_link::{Course, Passage};
+use lastack_wire::icmp::{Icmp, IcmpError};
+use lastack_wire::ip::{self, IpHeader, IpPacket};
+use std::net::IpAddr;
+
+/// A way from one host to another.
+#[derive(Debug)]
+pub(super) struct Path {
+    pub course: Course,
+    /// Nothing arrives, and whether a router says so.
+    pub cut: Option<Word>,
+    /// The largest packet that passes, and whether a router tells those who send larger ones.
+    pub mtu: Option<(usize, Word)>,
+}
+
+/// Whether a router answers what it drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// With an ICMP error.
+    Reports,
+    /// In no way: packets vanish.
+    Silence,
+}
+
+/// What becomes of a packet on a path, and the error about it.
+pub(super) struct Outcome {
+    pub passage: Result<Passage, Loss>,
+    pub error: Option<IcmpError>,
+}
+
+impl Path {
+    pub fn pass(&mut self, now: Instant, packet: &[u8]) -> Outcome {
+        let passage = self.course.pass(now, packet.len());
+        let v6 = packet.first().is_some_and(|first| first >> 4 == 6);
+        let lost = |loss, word, error| Outcome {
+            passage: Err(loss),
+            error: Some(error).filter(|_| word == Word::Reports),
+        };
+        if let Some(word) = self.cut {
+            return lost(Loss::Cut, word, IcmpError::host_unreachable(v6));
+        }
+        match self.mtu {
+            Some((mtu, word)) if packet.len() > mtu => {
+                lost(Loss::TooBig, word, IcmpError::packet_too_big(v6, mtu as u32))
+            }
+            _ => Outcome { passage: Ok(passage), error: None },
+        }
+    }
+}
+
+/// The address of the router between all hosts (of the ranges for documentation).
+fn router(v6: bool) -> IpAddr {
+    if v6 { IpAddr::from([0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1]) } else { IpAddr::from([198, 51, 100, 1]) }
+}
+
+/// The packet with which a router reports `error` about `packet`; `None` where none may be sent
+/// (RFC 1122 section 3.2.2): about an error, about a fragment behind the first, and to IPv4 senders that
+/// would let it be fragmented.
+pub(super) fn report(packet: &[u8], error: IcmpError) -> Option<Vec<u8>> {
+    let about = IpPacket::parse(packet).ok()?;
+    let header = about.header;
+    let is_error = matches!(header.protocol, ip::ICMP | ip::ICMPV6)
+        && !matches!(Icmp::parse(&header, about.payload), Ok(Icmp::Echo { .. }));
+    if is_error || about.fragment.is_some() || error.mtu().is_some() && !header.dont_fragment {
+        return None;
+    }
+    let protocol = if header.is_v6() { ip::ICMPV6 } else { ip::ICMP };
+    let back = IpHeader::new(router(header.is_v6()), header.src, protocol);
+    let mut message = Vec::new();
+    Icmp::Error { error, quoted: error.quote(packet) }.emit(&back, &mut message);
+    let mut bytes = Vec::new();
+    back.emit(message.len(), &mut bytes);
+    bytes.extend(message);
+    Some(bytes)
+}

@@ -1,0 +1,297 @@
+//! One end of a connection: what its program does, and what it has seen.
+
+use super::habits::{Finish, Habits, Reading, keepalive};
+use crate::random::Random;
+use lastack_engine::{ConnId, FourTuple, InitialNumbers, Instant, Stack, Tcp, TcpError};
+use std::task::Poll;
+use std::time::Duration;
+
+/// A program at one end.
+#[derive(Debug)]
+pub(super) struct Application {
+    pub host: usize,
+    /// Which life of the host it lives in: a reboot begins another.
+    pub life: usize,
+    pub id: ConnId,
+    pub flow: FourTuple,
+    /// What the octets that it writes are made of.
+    pub number: u64,
+    pub habits: Habits,
+    /// Whether it reads and writes to the end and parts in peace, if it is let.
+    pub means_well: bool,
+    pub opened: Instant,
+    /// As long as the connection has not ended.
+    pub numbers: InitialNumbers,
+    pub written: u64,
+    pub read: Vec<u8>,
+    /// It has finished its direction.
+    pub half_closed: bool,
+    /// It was told that the stream has ended, before any error.
+    pub end_of_stream: bool,
+    pub error: Option<TcpError>,
+    /// It waits for no more text, so that the end of the stream is where it likes.
+    pub deaf: bool,
+    /// It has closed: the name is gone.
+    pub closed: bool,
+    /// Its host lost all state while it was there.
+    pub vanished: bool,
+    /// It waits to be told of text, or of room.
+    pub waits: [bool; 2],
+    /// It closes when all is acknowledged, or at this time.
+    lingers_until: Option<Instant>,
+    /// When it does something next, if it need not be told first.
+    pub next: Option<Instant>,
+}
+
+/// The octet at this place of a stream.
+fn octet(number: u64, offset: u64) -> u8 {
+    let word = Random::new(number << 32 ^ (offset >> 3)).draw();
+    (word >> (8 * (offset & 7))) as u8
+}
+
+/// The octets of a stream.
+pub(super) fn text(number: u64, from: u64, len: u64) -> Vec<u8> {
+    (from..from + len).map(|offset| octet(number, offset)).collect()
+}
+
+impl Application {
+    pub fn new(
+        (host, life): (usize, usize),
+        (id, flow): (ConnId, FourTuple),
+        number: u64,
+        now: Instant,
+        random: &mut Random,
+    ) -> Self {
+        let habits = Habits::draw(random);
+        Self {
+            host,
+            life,
+            id,
+            flow,
+            number,
+            habits,
+            means_well: habits.means_well(),
+            opened: now,
+            numbers: InitialNumbers::default(),
+            written: 0,
+            read: Vec::new(),
+            half_closed: false,
+            end_of_stream: false,
+            error: None,
+            deaf: false,
+            closed: false,
+            vanished: false,
+            waits: [false; 2],
+            lingers_until: None,
+            next: Some(now),
+        }
+    }
+
+    pub fn is_active(&self) -> bool {
+        !self.closed && !self.vanished
+    }
+
+    /// # Panics
+    ///
+    /// If the stack has forgotten the name that this program still holds.
+    fn tcp<'a>(&self, stack: &'a mut Stack) -> Tcp<'a> {
+        stack.tcp(self.id).unwrap_or_else(|| panic!("its name is gone before it closes: {self:?}"))
+    }
+
+    /// Sets the options it has from the start.
+    pub fn set_out(&mut self, stack: &mut Stack) {
+        let mut tcp = self.tcp(stack);
+        tcp.set_linger(self.habits.linger);
+        tcp.set_keepalive(self.habits.keepalive);
+        tcp.set_user_timeout(self.habits.user_timeout);
+        tcp.set_max_segment(self.habits.max_segment);
+        tcp.set_send_buffer(self.habits.send_buffer);
+        tcp.set_nodelay(self.habits.nodelay);
+        self.note_numbers(stack);
+    }
+
+    /// Remembers the initial numbers: after the end only its record tells them.
+    pub fn note_numbers(&mut self, stack: &mut Stack) {
+        let numbers = self.tcp(stack).initial_numbers();
+        self.numbers.ours = numbers.ours.or(self.numbers.ours);
+        self.numbers.peers = numbers.peers.or(self.numbers.peers);
+    }
+
+    /// Something was told of its connection.
+    pub fn wake(&mut self, at: Instant) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    /// Does the next few things, and says when it goes on.
+    pub fn act(&mut self, stack: &mut Stack, now: Instant, random: &mut Random) {
+        self.next = None;
+        self.waits = [false; 2];
+        self.note_numbers(stack);
+        if let Some(until) = self.lingers_until {
+            return self.linger(stack, now, until);
+        }
+        let patience = self.habits.patience.map(|patience| self.opened + patience);
+        if let Some(end) = patience {
+            if end <= now {
+                return self.close(stack, now);
+            }
+            self.next = Some(end);
+        }
+        if self.habits.whims > 0 {
+            self.habits.whims -= 1;
+            self.change_mind(stack, random);
+            self.wake(now + Duration::from_millis(1 + random.below(5_000)));
+        }
+        let reads = self.read_some(stack, now);
+        let writes = self.error.is_none() && self.write_some(stack, now);
+        self.half_close(stack, now);
+        if self.is_done() {
+            self.close(stack, now);
+        } else if reads || writes {
+            self.wake(now);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let finished = self.half_closed && self.end_of_stream;
+        self.error.is_some()
+            || match self.habits.finish {
+                Finish::Orderly => finished,
+                Finish::WhenWritten => self.written == self.habits.wants,
+                Finish::AfterRead(octets) => self.read.len() as u64 >= octets || finished,
+                Finish::AbortAfter(octets) => self.written >= octets,
+                Finish::Hold => false,
+            }
+    }
+
+    /// Reads once; whether it goes on at once.
+    fn read_some(&mut self, stack: &mut Stack, now: Instant) -> bool {
+        let had = self.read.len() as u64;
+        let (most, pause) = match self.habits.reading {
+            Reading::Eager => (9_000, None),
+            Reading::Slow(octets, pause) => (octets, Some(pause)),
+            Reading::UpTo(most) => (most.saturating_sub(had).min(9_000) as usize, None),
+        };
+        if self.end_of_stream || self.error.is_some() || most == 0 {
+            return false;
+        }
+        let mut buf = vec![0; most];
+        let answer = self.tcp(stack).receive(&mut buf);
+        self.waits[0] = answer.is_pending();
+        match answer {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0)) => self.end_of_stream = true,
+            Poll::Ready(Ok(n)) => self.read.extend_from_slice(&buf[..n]),
+            Poll::Ready(Err(error)) => self.error = Some(error),
+        }
+        if self.habits.deaf_after.is_some_and(|octets| self.read.len() as u64 >= octets) {
+            self.habits.deaf_after = None;
+            // Too late, if the connection is over: a read tells.
+            self.deaf |= self.tcp(stack).shutdown_read().is_ok();
+        }
+        if let Some(pause) = pause {
+            self.wake(now + pause);
+        }
+        pause.is_none()
+    }
+
+    /// Writes once; whether it goes on at once.
+    fn write_some(&mut self, stack: &mut Stack, now: Instant) -> bool {
+        if self.half_closed || self.written >= self.habits.wants {
+            return false;
+        }
+        let chunk = self.habits.chunk.min(self.habits.wants - self.written);
+        let text = text(self.number, self.written, chunk);
+        let answer = self.tcp(stack).send(&text);
+        self.waits[1] = answer.is_pending();
+        match answer {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(n)) => self.written += n as u64,
+            Poll::Ready(Err(error)) => self.error = Some(error),
+        }
+        if !self.habits.pause.is_zero() {
+            self.wake(now + self.habits.pause);
+        }
+        self.habits.pause.is_zero()
+    }
+
+    /// Finishes its direction when all is written, if it means to.
+    fn half_close(&mut self, stack: &mut Stack, now: Instant) {
+        let means_to = matches!(self.habits.finish, Finish::Orderly | Finish::AfterRead(_));
+        if !means_to || self.half_closed || self.error.is_some() || self.written < self.habits.wants {
+            return;
+        }
+        let early = self.tcp(stack).state() == lastack_engine::TcpState::SynSent;
+        if early {
+            // It would end the attempt (S27). Its answer is told as room to write.
+            self.waits[1] = self.tcp(stack).send(&[]).is_pending();
+            return;
+        }
+        match self.tcp(stack).shutdown() {
+            Ok(()) => self.half_closed = true,
+            // The connection is over: a read tells why.
+            Err(_) => {
+                self.half_closed = true;
+                self.wake(now);
+            }
+        }
+    }
+
+    fn change_mind(&mut self, stack: &mut Stack, random: &mut Random) {
+        let mut tcp = self.tcp(stack);
+        match random.below(7) {
+            0 => tcp.set_nodelay(random.once_in(2)),
+            1 => tcp.set_cork(random.once_in(2)),
+            2 => tcp.set_keepalive(random.once_in(2).then(|| keepalive(random))),
+            3 => tcp.set_user_timeout(Some(Duration::from_millis(random.below(30_000)))),
+            4 => tcp.set_send_buffer(Some(1 + random.below(10_000) as usize)),
+            5 => tcp.set_dscp(random.below(64) as u8),
+            _ => tcp.set_linger(random.once_in(2).then(|| Duration::from_millis(random.below(3_000)))),
+        }
+        self.habits.keepalive = tcp.keepalive();
+        self.habits.linger = tcp.linger();
+    }
+
+    /// Closes, or begins to linger.
+    pub fn close(&mut self, stack: &mut Stack, now: Instant) {
+        if matches!(self.habits.finish, Finish::AbortAfter(_)) {
+            self.tcp(stack).set_linger(Some(Duration::ZERO));
+        } else if let Some(time) = self.habits.linger.filter(|time| !time.is_zero())
+            && self.lingers_until.is_none()
+            && self.tcp(stack).shutdown().is_ok()
+        {
+            self.half_closed = true;
+            self.lingers_until = Some(now + time);
+            return self.linger(stack, now, now + time);
+        }
+        self.drop(stack);
+    }
+
+    fn linger(&mut self, stack: &mut Stack, now: Instant, until: Instant) {
+        if now < until && self.tcp(stack).poll_drained().is_pending() {
+            self.wake(until);
+        } else {
+            self.drop(stack);
+        }
+    }
+
+    /// The last descriptor is closed, as by a program that dies.
+    pub fn drop(&mut self, stack: &mut Stack) {
+        self.note_numbers(stack);
+        self.tcp(stack).close();
+        self.closed = true;
+        self.next = None;
+    }
+
+    /// What it waits for although it is there and nobody has told it.
+    pub fn waits_in_vain(&self, stack: &mut Stack) -> Option<&'static str> {
+        if !self.is_active() || self.next.is_some() {
+            return None;
+        }
+        let mut tcp = self.tcp(stack);
+        if self.waits[0] && tcp.poll_readable().is_ready() {
+            return Some("text, the end of the stream or an error");
+        }
+        (self.waits[1] && tcp.poll_writable().is_ready()).then_some("room to write")
+    }
+}

@@ -1,0 +1,175 @@
+//! Hosts and paths to which anything happens, from one seed; and what must hold all the same.
+//!
+//! Programs open connections in every way, write, read slowly or never, half-close, close, abort, linger and
+//! die. Paths lose, double, reorder, damage and delay packets, take smaller ones, and break. Hosts
+//! reboot, stand still for hours, and run short of memory. After every step the stacks are tested
+//! ([`Stack::check`](lastack_engine::Stack::check)), and what they send; at the end, what every program
+//! has read and what the ends say of each other.
+
+mod application;
+mod disaster;
+mod habits;
+mod mail;
+mod settings;
+mod verdict;
+mod witness;
+mod world;
+mod wound;
+
+use crate::decode::Decoder;
+use crate::trace::{Fate, PacketKind, Trace, What};
+use lastack_engine::{Cause, Rule};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use world::World;
+
+pub use wound::Wound;
+
+/// What became of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// From which everything followed.
+    pub seed: u64,
+    /// What must never happen and has happened.
+    pub violations: Vec<String>,
+    /// Everything that happened.
+    pub trace: Trace,
+    /// What was met.
+    pub met: Met,
+}
+
+/// What was met: a simulation that never meets a reset shows nothing about resets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Met {
+    /// Runs.
+    pub runs: u64,
+    /// Packets that were sent.
+    pub packets: u64,
+    /// Octets of text that arrived in order.
+    pub octets: u64,
+    /// How often connections ended by each rule.
+    pub ends: BTreeMap<Rule, u64>,
+    /// The same, in words.
+    pub causes: BTreeMap<String, u64>,
+    /// The rules by which something was answered, dropped or sent.
+    pub rules: BTreeSet<Rule>,
+}
+
+impl Met {
+    /// Adds what others have met.
+    pub fn add(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.packets += other.packets;
+        self.octets += other.octets;
+        other.ends.into_iter().for_each(|(rule, count)| *self.ends.entry(rule).or_default() += count);
+        other.causes.into_iter().for_each(|(cause, count)| *self.causes.entry(cause).or_default() += count);
+        self.rules.extend(other.rules);
+    }
+}
+
+/// Plays a seed.
+pub fn play(seed: u64) -> Outcome {
+    play_wounded(seed, None)
+}
+
+/// Plays a seed in which something happens that must not.
+pub fn play_wounded(seed: u64, wound: Option<Wound>) -> Outcome {
+    let mut world = World::new(seed, wound);
+    let failure =
+        catch_unwind(AssertUnwindSafe(|| if world.run() { verdict::judge(&world) } else { Vec::new() }));
+    let mut violations = std::mem::take(&mut world.witness.accusations);
+    match failure {
+        Ok(wrong) => violations.extend(wrong),
+        Err(panic) => violations.push(words(&*panic)),
+    }
+    let met = met(&world);
+    Outcome { seed, violations, trace: world.net.into_trace(), met }
+}
+
+/// What a panic says.
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panics").to_owned()
+}
+
+fn met(world: &World) -> Met {
+    let mut met = Met { runs: 1, packets: world.net.trace().packets.len() as u64, ..Met::default() };
+    for end in &world.ends {
+        let end = &end.ended;
+        met.octets += end.octets.received;
+        *met.ends.entry(end.end.rule).or_default() += 1;
+        let cause = match end.end.cause {
+            Cause::Unreachable(_) => "unreachable".to_owned(),
+            cause => cause.to_string(),
+        };
+        *met.causes.entry(cause).or_default() += 1;
+    }
+    for record in &world.net.trace().packets {
+        let verdict = match record.fate {
+            Fate::Delivered { verdict, .. } => verdict.and_then(lastack_engine::Verdict::rule),
+            Fate::InFlight | Fate::Lost(_) => None,
+        };
+        met.rules.extend(verdict.into_iter().chain(record.transmit.rule));
+    }
+    met
+}
+
+impl Outcome {
+    /// What is wrong, how to see it again, and the last `lines` things that happened.
+    pub fn report(&self, lines: usize) -> String {
+        let mut report = vec![format!("seed {} fails:", self.seed)];
+        report.extend(self.violations.iter().map(|violation| format!("- {violation}")));
+        report.push(format!("again: cargo run --release -p lastack-sim -- --seed {}", self.seed));
+        let story = self.story();
+        report.extend(story[story.len().saturating_sub(lines)..].iter().cloned());
+        report.join("\n")
+    }
+
+    /// What happened, a line each.
+    pub fn story(&self) -> Vec<String> {
+        let mut decoder = Decoder::default();
+        let read: Vec<String> =
+            self.trace.packets.iter().map(|record| decoder.read(record).to_string()).collect();
+        let line = |entry: &crate::trace::Entry| {
+            let at = entry.at.as_micros() as f64 / 1e6;
+            let host = &self.trace.hosts[entry.host.index()].name;
+            format!("{at:14.6} {host}: {}", self.tell(&entry.what, &read))
+        };
+        self.trace.entries.iter().map(line).collect()
+    }
+
+    fn tell(&self, what: &What, read: &[String]) -> String {
+        let name = |index: &usize| {
+            let record = &self.trace.packets[*index];
+            let ends = crate::net::tcp_flow(&record.bytes).map(|flow| flow.to_string()).unwrap_or_default();
+            let kind =
+                if record.kind == PacketKind::Sent { String::new() } else { format!("{:?} ", record.kind) };
+            let window = witness::window(record).map(|window| format!(" win={window}")).unwrap_or_default();
+            let rule = record.transmit.rule.map(|rule| format!(" by {rule}")).unwrap_or_default();
+            (format!("{kind}{ends} {}{window}{rule}", read[*index]), record.fate)
+        };
+        match what {
+            What::Sent(index) => {
+                let (name, fate) = name(index);
+                let lost = match fate {
+                    Fate::Lost(loss) => format!(" ({loss})"),
+                    Fate::InFlight | Fate::Delivered { .. } => String::new(),
+                };
+                format!("sends {name}{lost}")
+            }
+            What::Arrived(index) => {
+                let (name, fate) = name(index);
+                let verdict = match fate {
+                    Fate::Delivered { verdict: Some(verdict), .. } => verdict.to_string(),
+                    _ => String::new(),
+                };
+                format!("gets  {name}: {verdict}")
+            }
+            What::State { flow, state } => format!("{flow} {state}"),
+            What::Application(text) => text.clone(),
+            What::Ended(ended) => format!("{} ends: {:?}", ended.flow, ended.end),
+            What::Restarted => "** restarts **".to_owned(),
+            What::Path { cut } => format!("path cut: {cut}"),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! What must be true at the end of a run: of each end, and of both ends of a connection together.
+//!
+//! | if one end says | then |
+//! |---|---|
+//! | orderly (E0) | all that it wrote was received; nothing is lost; the other end says orderly too, or was in CLOSING or LAST-ACK |
+//! | reset by the peer (R..) | that reset was sent, by a rule; see the next two |
+//! | .. by a rule that ends a connection (S44, S60, S64, S71, S80, S90 to S93, S95, S97, S99, S100, S103, S106) | the other end says so, with that rule |
+//! | .. by a rule about no connection (S1, S4, S5, S10, S11, S20, S30, S32, S37, S40) | the other end was over before, or lost its state, or never was |
+//! | aborted with a reset | that reset was sent when it says, once |
+//! | no answer to the SYN (S94) | the other end was never established |
+//! | an ICMP error ended it (I1) | that error arrived then |
+//! | anything | octets acknowledged <= octets received there <= octets sent, and those acknowledged, not acknowledged and not sent are all that were written |
+
+use super::application::{Application, text};
+use super::world::{EndOf, World};
+use crate::trace::{Fate, PacketKind, PacketRecord};
+use lastack_engine::{
+    Cause, ConnId, Ended, FourTuple, Inference, InitialNumbers, Instant, Party, Rule, TcpError, TcpState,
+    TimeLimit, Verdict,
+};
+use lastack_wire::icmp::Icmp;
+use lastack_wire::ip::{self, IpPacket};
+use lastack_wire::tcp::{TcpFlags, TcpHeader};
+use std::collections::BTreeMap;
+
+/// Rules by which a connection ends and sends a reset.
+const ENDING: [Rule; 15] = [
+    Rule::S44,
+    Rule::S60,
+    Rule::S64,
+    Rule::S71,
+    Rule::S80,
+    Rule::S90,
+    Rule::S91,
+    Rule::S92,
+    Rule::S93,
+    Rule::S95,
+    Rule::S97,
+    Rule::S99,
+    Rule::S100,
+    Rule::S103,
+    Rule::S106,
+];
+
+type Check = Result<(), String>;
+
+fn demand(holds: bool, what: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+/// A reset on the wire.
+struct Reset<'a> {
+    record: &'a PacketRecord,
+    /// As its sender sees it.
+    flow: FourTuple,
+    tcp: TcpHeader,
+}
+
+/// What is known of a run.
+pub(super) struct Court<'a> {
+    world: &'a World,
+    ends: BTreeMap<(usize, usize, ConnId), &'a EndOf>,
+    resets: Vec<Reset<'a>>,
+}
+
+/// Everything that is wrong.
+pub(super) fn judge(world: &World) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut ends = BTreeMap::new();
+    for end in &world.ends {
+        if ends.insert((end.host, end.life, end.ended.id), end).is_some() {
+            wrong.push(format!("two ends of one connection: {end:?}"));
+        }
+    }
+    let court = Court { world, ends, resets: resets(world) };
+    wrong.extend(court.leftovers().err());
+    for app in &world.applications {
+        wrong.extend(court.alone(app).err());
+        wrong.extend(court.peaceful(app).err());
+    }
+    for end in &world.ends {
+        wrong.extend(court.explained(end).err());
+        wrong.extend(court.orderly(end).err());
+        if let Some(peer) = court.peer(end) {
+            wrong.extend(court.octets(end, peer).err());
+        }
+    }
+    for reset in &court.resets {
+        wrong.extend(court.reported(reset).err());
+    }
+    wrong
+}
+
+fn resets(world: &World) -> Vec<Reset<'_>> {
+    world.net.trace().packets.iter().filter_map(reset).collect()
+}
+
+fn reset(record: &PacketRecord) -> Option<Reset<'_>> {
+    let packet = IpPacket::parse(&record.bytes).ok()?;
+    let flow = crate::net::tcp_flow(&record.bytes)?;
+    let (tcp, _) = TcpHeader::parse(packet.payload).ok()?;
+    tcp.flags.contains(TcpFlags::RST).then_some(Reset { record, flow, tcp })
+}
+
+fn back(flow: FourTuple) -> FourTuple {
+    FourTuple { local: flow.remote, remote: flow.local }
+}
+
+/// Whether these are the initial numbers of one connection, seen from its two ends.
+fn mirrored(a: InitialNumbers, b: InitialNumbers) -> bool {
+    let agree = |ours: Option<u32>, theirs: Option<u32>| theirs.is_none() || ours == theirs;
+    (a.ours.is_some() && a.ours == b.peers && agree(b.ours, a.peers))
+        || (b.ours.is_some() && b.ours == a.peers && agree(a.ours, b.peers))
+}
+
+impl Court<'_> {
+    fn end_of(&self, app: &Application) -> Option<&EndOf> {
+        self.ends.get(&(app.host, app.life, app.id)).copied()
+    }
+
+    /// The other end of a connection.
+    fn peer(&self, end: &EndOf) -> Option<&EndOf> {
+        let (flow, numbers) = (back(end.ended.flow), end.ended.numbers);
+        let is_it = |other: &&EndOf| other.ended.flow == flow && mirrored(numbers, other.ended.numbers);
+        self.world.ends.iter().find(is_it)
+    }
+
+    /// Whose program wrote what this one read.
+    fn writer(&self, app: &Application) -> Option<&Application> {
+        let numbers = self.end_of(app).map_or(app.numbers, |end| end.ended.numbers);
+        self.world.applications.iter().find(|other| {
+            let theirs = self.end_of(other).map_or(other.numbers, |end| end.ended.numbers);
+            other.flow == back(app.flow) && mirrored(numbers, theirs)
+        })
+    }
+
+    /// Nothing is left of anything.
+    fn leftovers(&self) -> Check {
+        for (index, host) in self.world.hosts.iter().enumerate() {
+            let stack = self.world.net.stack_of(host.id);
+            let left = (stack.connections(), stack.poll_timeout(), stack.has_output());
+            demand(left == (0, None, false), || {
+                format!("host{index} keeps (connections, timer, output) {left:?}")
+            })?;
+            let counters = stack.counters();
+            let begun = counters.tcp_active_opens + counters.tcp_passive_opens + counters.tcp_attempt_fails;
+            let ended =
+                self.world.ends.iter().filter(|end| (end.host, end.life) == (index, host.life)).count();
+            demand(begun == ended as u64, || {
+                format!("host{index} has begun {begun} connections, and {ended} have an end")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What one end says agrees with what its program did and saw, and with what was written to it.
+    fn alone(&self, app: &Application) -> Check {
+        let show = || format!("{app:?}\n  {:?}", self.end_of(app));
+        let read = app.read.len() as u64;
+        match self.writer(app) {
+            Some(writer) => {
+                let sent = text(writer.number, 0, read.min(writer.written));
+                demand(app.read == sent, || format!("not what was written: {}\n  {writer:?}", brief(app)))?;
+                let whole = app.deaf || !app.end_of_stream || app.error.is_some() || read == writer.written;
+                demand(whole, || {
+                    format!("a short stream that ends well: {}\n  {}", brief(app), brief(writer))
+                })?;
+            }
+            None => demand(read == 0, || format!("octets from nobody: {}", brief(app)))?,
+        }
+        let Some(end) = self.end_of(app) else {
+            return demand(app.vanished, || format!("no end: {}", brief(app)));
+        };
+        let Ended { end, octets, .. } = &*end.ended;
+        let accounted = octets.sent + end.lost.unacked + end.lost.unsent;
+        demand(app.vanished || accounted == app.written, || {
+            format!("{accounted} octets are accounted for, {} were written: {}", app.written, brief(app))
+        })?;
+        demand(octets.received >= read, || format!("read more than was received: {}", show()))?;
+        if app.end_of_stream && app.error.is_none() && !app.deaf {
+            demand(octets.received == read, || {
+                format!("an end of the stream before its octets: {}", brief(app))
+            })?;
+        }
+        let told = app.error.is_some_and(|error| error != TcpError::BrokenPipe);
+        demand(!(told && end.cause == Cause::Orderly), || {
+            format!("an error, and an orderly end: {}", brief(app))
+        })
+    }
+
+    /// An orderly end has lost nothing, and its peer knows.
+    fn orderly(&self, end: &EndOf) -> Check {
+        let Ended { end: why, octets, .. } = &*end.ended;
+        if why.cause != Cause::Orderly {
+            return Ok(());
+        }
+        let lost = why.lost.unsent + why.lost.unacked + why.lost.unread;
+        demand(lost == 0, || format!("an orderly end that loses {lost} octets: {end:?}"))?;
+        if let Some(peer) = self.peer(end) {
+            let theirs = &peer.ended.end;
+            let agrees = theirs.cause == Cause::Orderly
+                || matches!(theirs.state, TcpState::Closing | TcpState::LastAck);
+            demand(agrees, || format!("an orderly end whose peer has not finished: {end:?}\n  {peer:?}"))?;
+            let got = peer.ended.octets.received;
+            demand(got == octets.sent, || format!("an orderly end of {got} octets: {end:?}\n  {peer:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// Who both mean well part well, if nothing befalls them.
+    fn peaceful(&self, app: &Application) -> Check {
+        let Some((writer, end)) = self.writer(app).zip(self.end_of(app)) else { return Ok(()) };
+        let well = self.world.calm && app.means_well && writer.means_well;
+        let parted = end.ended.end.cause == Cause::Orderly && app.end_of_stream;
+        demand(!well || parted, || format!("they do not part well: {}\n  {end:?}", brief(app)))
+    }
+
+    /// The octets of both ends agree.
+    fn octets(&self, end: &EndOf, peer: &EndOf) -> Check {
+        let (sent, lost, got) = (end.ended.octets.sent, end.ended.end.lost, peer.ended.octets.received);
+        let show = || format!("{end:?}\n  {peer:?}");
+        demand(sent <= got, || format!("{sent} octets acknowledged, {got} received: {}", show()))?;
+        demand(got <= sent + lost.unacked, || format!("{got} octets received, not sent: {}", show()))
+    }
+
+    /// There is a reason on the wire for what an end says.
+    fn explained(&self, end: &EndOf) -> Check {
+        let Ended { end: why, opened, .. } = &*end.ended;
+        demand(*opened <= why.at, || format!("it ends before it begins: {end:?}"))?;
+        match why.cause {
+            Cause::Reset => self.reset_by_peer(end),
+            Cause::Refused if why.by == Party::Peer => self.reset_by_peer(end),
+            Cause::Unreachable(_) if why.rule == Rule::I1 => {
+                demand(self.error_arrived(end, why.at), || format!("no ICMP error arrived: {end:?}"))
+            }
+            Cause::TimedOut(TimeLimit::Handshake) if why.rule == Rule::S94 => {
+                let established = self.peer(end).and_then(|peer| peer.ended.established);
+                demand(established.is_none(), || format!("it was answered: {end:?}"))
+            }
+            // In SYN-RECEIVED the end is stamped by the call, before the reset leaves.
+            Cause::Aborted if ENDING.contains(&why.rule) && why.state != TcpState::SynReceived => {
+                let (sent, ended) = (self.sent(end), self.ended(end));
+                // Rate limits are for answers, of which S80 is one.
+                let agrees = sent == ended || why.rule == Rule::S80 && sent < ended;
+                demand(agrees, || format!("{sent} resets for {ended} ends: {end:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn error_arrived(&self, end: &EndOf, at: Instant) -> bool {
+        let host = self.world.hosts[end.host].id;
+        self.world.net.trace().packets.iter().any(|record| {
+            let then = matches!(record.fate, Fate::Delivered { at: arrived, .. } if arrived == at);
+            then && record.to == Some(host) && is_error(&record.bytes)
+        })
+    }
+
+    /// How many resets its host sent by the rule of this end when it happened, whole or damaged.
+    fn sent(&self, end: &EndOf) -> usize {
+        let (host, why) = (self.world.hosts[end.host].id, &end.ended.end);
+        let mine = |record: &&PacketRecord| {
+            let whole = matches!(record.kind, PacketKind::Sent | PacketKind::Damaged);
+            whole && (record.from, record.sent, record.transmit.rule) == (host, why.at, Some(why.rule))
+        };
+        self.world.net.trace().packets.iter().filter(mine).count()
+    }
+
+    /// How many connections of its host ended by the same rule at the same time.
+    fn ended(&self, end: &EndOf) -> usize {
+        let same = |other: &&EndOf| {
+            let (a, b) = (&other.ended.end, &end.ended.end);
+            (other.host, a.at, a.rule) == (end.host, b.at, b.rule)
+        };
+        self.world.ends.iter().filter(same).count()
+    }
+
+    /// Whether a host sent this reset in the life and with the ends of this connection.
+    fn is_of(&self, reset: &Reset<'_>, end: &EndOf) -> bool {
+        let mine = reset.record.from == self.world.hosts[end.host].id;
+        mine && reset.flow == end.ended.flow
+    }
+
+    /// The reset that ended a connection was sent by its peer, which says so or knows nothing of it.
+    fn reset_by_peer(&self, end: &EndOf) -> Check {
+        let Ended { end: why, flow, .. } = &*end.ended;
+        let arrived = |reset: &&Reset<'_>| {
+            let by = Verdict::Ended(why.rule);
+            let then = reset.record.fate == Fate::Delivered { at: why.at, verdict: Some(by) };
+            then && back(reset.flow) == *flow
+        };
+        let Some(reset) = self.resets.iter().find(arrived) else {
+            return Err(format!("no reset arrived: {end:?}"));
+        };
+        let rule = reset.record.transmit.rule.filter(|_| reset.record.kind != PacketKind::Forged);
+        let Some(rule) = rule else {
+            return Err(format!("nobody sent the reset {}: {end:?}", reset.tcp.flags));
+        };
+        let said = (why.trigger.map(|header| header.seq), why.inferred);
+        demand(said.0 == Some(reset.tcp.seq), || format!("another reset than {said:?}: {end:?}"))?;
+        let aborted = ENDING.contains(&rule);
+        let wrong = match why.inferred {
+            Some(Inference::AbortedByPeer) => !aborted,
+            Some(Inference::UnknownConnection) => aborted && rule != Rule::S80,
+            Some(Inference::NobodyListens) | None => false,
+        };
+        demand(!wrong, || format!("a reset by {rule} is taken for another: {end:?}"))?;
+        let Some(peer) = self.peer(end) else { return Ok(()) };
+        let theirs = &peer.ended.end;
+        let then = reset.record.sent;
+        let agrees =
+            if aborted { theirs.rule == rule } else { theirs.at <= then || peer.ended.opened >= then };
+        demand(agrees, || format!("reset by {rule}, and the peer says otherwise: {end:?}\n  {peer:?}"))
+    }
+
+    /// A reset that ends a connection is reported by its sender.
+    fn reported(&self, reset: &Reset<'_>) -> Check {
+        let Some(rule) = reset.record.transmit.rule.filter(|rule| ENDING.contains(rule)) else {
+            return Ok(());
+        };
+        let sent = reset.record.sent;
+        let of = |end: &EndOf| {
+            let why = &end.ended.end;
+            // In SYN-RECEIVED the end is stamped by the call, before the reset leaves.
+            let then = why.at == sent || why.state == TcpState::SynReceived && why.at <= sent;
+            self.is_of(reset, end) && why.rule == rule && then
+        };
+        let strange = matches!(reset.record.kind, PacketKind::Copy | PacketKind::Damaged);
+        let reported = self.world.ends.iter().any(of);
+        demand(reported || strange, || {
+            format!("a reset by {rule} that nobody reports: {} {}", reset.flow, reset.tcp.flags)
+        })
+    }
+}
+
+fn is_error(bytes: &[u8]) -> bool {
+    IpPacket::parse(bytes).is_ok_and(|packet| {
+        matches!(packet.header.protocol, ip::ICMP | ip::ICMPV6)
+            && matches!(Icmp::parse(&packet.header, packet.payload), Ok(Icmp::Error { .. }))
+    })
+}
+
+/// An application without the octets that it read.
+fn brief(app: &Application) -> String {
+    let Application { host, flow, written, end_of_stream, error, closed, habits, .. } = app;
+    let read = app.read.len();
+    format!(
+        "host{host} {flow}: {written} written, {read} read, end of stream {end_of_stream}, \
+         error {error:?}, closed {closed}, {habits:?}"
+    )
+}

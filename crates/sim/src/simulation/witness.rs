@@ -1,0 +1,271 @@
+//! What must hold after every step: in the stacks, and in what they send.
+
+use crate::net::Network;
+use crate::trace::{PacketKind, PacketRecord, What};
+use lastack_engine::Instant;
+use lastack_wire::ip::{IpPacket, TCP};
+use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Most bare ACKs that an arrival may bring about.
+const MOST_ACKS: usize = 4;
+/// Most bare ACKs in a row each of which answers the one before.
+const LONGEST_TALK: u32 = 4;
+/// Most steps in a minute in which nothing is sent and nothing arrives.
+const IDLEST: u32 = 3_000;
+/// Most packets of a run.
+const STORM: usize = 400_000;
+
+/// From whom to whom.
+type Way = (SocketAddr, SocketAddr);
+
+/// What one end has said to the other.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    /// The window scale it offered, if it did.
+    scale: Option<u8>,
+    /// The greatest right edge that it announced.
+    edge: Option<u32>,
+    /// The number behind everything that it sent.
+    end: Option<u32>,
+    /// The same of the connections before, of which the peer may still speak.
+    before: Vec<u32>,
+    /// The greatest right edge that it has heard of its peer.
+    heard: Option<u32>,
+}
+
+/// Looks at everything that happens.
+#[derive(Debug)]
+pub(super) struct Witness {
+    hosts: usize,
+    /// How much of the trace is known.
+    entries: usize,
+    packets: usize,
+    said: BTreeMap<Way, Said>,
+    /// How many bare ACKs in a row led to each packet.
+    talk: Vec<u32>,
+    /// Steps in a row in which nothing happened, and since when.
+    idle: (u32, Instant),
+    pub accusations: Vec<String>,
+}
+
+fn after(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b) as i32 > 0
+}
+
+fn later(a: Option<u32>, b: u32) -> Option<u32> {
+    Some(a.filter(|a| after(*a, b)).unwrap_or(b))
+}
+
+/// A segment, and from whom to whom it goes.
+struct Segment {
+    way: Way,
+    tcp: TcpHeader,
+    len: u32,
+}
+
+impl Segment {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let packet = IpPacket::parse(bytes).ok()?;
+        if packet.header.protocol != TCP || packet.fragment.is_some() {
+            return None;
+        }
+        let (tcp, text) = TcpHeader::parse(packet.payload).ok()?;
+        let src = SocketAddr::new(packet.header.src, tcp.src_port);
+        let dst = SocketAddr::new(packet.header.dst, tcp.dst_port);
+        Some(Self { way: (src, dst), tcp, len: text.len() as u32 })
+    }
+
+    fn is_bare_ack(&self) -> bool {
+        let controls = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
+        self.len == 0 && !self.tcp.flags.intersects(controls)
+    }
+
+    fn end(&self) -> u32 {
+        let controls = [TcpFlags::SYN, TcpFlags::FIN].map(|flag| u32::from(self.tcp.flags.contains(flag)));
+        self.tcp.seq.wrapping_add(self.len + controls[0] + controls[1])
+    }
+}
+
+impl Witness {
+    pub fn new(hosts: usize) -> Self {
+        Self {
+            hosts,
+            entries: 0,
+            packets: 0,
+            said: BTreeMap::new(),
+            talk: Vec::new(),
+            idle: (0, Instant::ZERO),
+            accusations: Vec::new(),
+        }
+    }
+
+    pub fn accuse(&mut self, what: String) {
+        self.accusations.push(what);
+    }
+
+    pub fn is_content(&self) -> bool {
+        self.accusations.is_empty()
+    }
+
+    /// How many packets it has seen.
+    pub fn seen_packets(&self) -> usize {
+        self.packets
+    }
+
+    /// A host has lost all its state: what it said binds nobody any more.
+    pub fn forget(&mut self, addresses: &[IpAddr]) {
+        for ((src, _), said) in &mut self.said {
+            if addresses.contains(&src.ip()) {
+                let before = said.before.iter().copied().chain(said.end).collect();
+                *said = Said { scale: said.scale, before, ..Said::default() };
+            }
+        }
+    }
+
+    /// Looks at what has happened since the last time.
+    pub fn look(&mut self, net: &mut Network) {
+        for host in 0..self.hosts {
+            net.stack(crate::HostId(host)).check();
+        }
+        let trace = net.trace();
+        self.talk.resize(trace.packets.len(), 0);
+        let (mut arrived, mut acks, mut sent) = (None, 0, false);
+        for entry in &trace.entries[self.entries..] {
+            match entry.what {
+                What::Arrived(index) => {
+                    (arrived, acks) = (Some(index), 0);
+                    self.arrived(&trace.packets[index]);
+                }
+                What::Sent(index) => {
+                    sent = true;
+                    let record = &trace.packets[index];
+                    let forged = record.kind == PacketKind::Forged;
+                    let bytes = trace.as_sent(index);
+                    let Some(segment) = Segment::of(bytes).filter(|_| !forged) else { continue };
+                    if segment.is_bare_ack() {
+                        acks += usize::from(arrived.is_some());
+                        self.talk[index] = arrived.map_or(0, |cause: usize| self.talk[cause] + 1);
+                    }
+                    if acks > MOST_ACKS || self.talk[index] > LONGEST_TALK {
+                        let what = format!("{acks} ACKs for one arrival, or {} in a row", self.talk[index]);
+                        self.accuse(format!("{what}: {}", describe(&segment)));
+                    }
+                    self.sent(&segment, bytes);
+                }
+                _ => {}
+            }
+        }
+        let new = &trace.entries[self.entries..];
+        let quiet = !sent && arrived.is_none() && new.is_empty();
+        (self.entries, self.packets) = (trace.entries.len(), trace.packets.len());
+        self.count_idle(quiet, net);
+    }
+
+    fn count_idle(&mut self, quiet: bool, net: &Network) {
+        let now = net.now();
+        self.idle = if quiet { (self.idle.0 + 1, self.idle.1) } else { (0, now) };
+        let (steps, since) = self.idle;
+        if steps > IDLEST && now - since < Duration::from_secs(60) {
+            self.accuse(format!("{steps} steps since {since:?} in which nothing happens: {now:?}"));
+        }
+        if net.trace().packets.len() > STORM {
+            self.accuse(format!("more than {STORM} packets"));
+        }
+    }
+
+    /// The shift of the windows that go this way.
+    fn shift(&self, (src, dst): Way) -> u8 {
+        let offer = |way| self.said.get(&way).and_then(|said: &Said| said.scale);
+        if offer((dst, src)).is_some() { offer((src, dst)).unwrap_or(0) } else { 0 }
+    }
+
+    fn arrived(&mut self, record: &PacketRecord) {
+        let Some(segment) = Segment::of(&record.bytes).filter(|_| !damaged(record)) else { return };
+        if segment.tcp.flags.contains(TcpFlags::ACK) && !segment.tcp.flags.contains(TcpFlags::RST) {
+            let edge = self.edge(&segment);
+            let (src, dst) = segment.way;
+            let said = self.said.entry((dst, src)).or_default();
+            said.heard = later(said.heard, edge);
+        }
+    }
+
+    /// The right edge that a segment announces.
+    fn edge(&self, segment: &Segment) -> u32 {
+        let syn = segment.tcp.flags.contains(TcpFlags::SYN);
+        let shift = if syn { 0 } else { self.shift(segment.way) };
+        segment.tcp.ack.wrapping_add(u32::from(segment.tcp.window) << shift)
+    }
+
+    /// A SYN with another number begins another connection.
+    fn syn_sent(&mut self, segment: &Segment) {
+        let (src, dst) = segment.way;
+        let said = self.said.entry(segment.way).or_default();
+        let is_new = said.end != Some(segment.end());
+        if is_new {
+            let scale = segment.tcp.options.window_scale.map(|shift| shift.min(14));
+            let before = said.before.iter().copied().chain(said.end).collect();
+            *said = Said { scale, before, end: Some(segment.end()), ..Said::default() };
+        }
+        if segment.tcp.flags.contains(TcpFlags::ACK) {
+            said.edge = later(said.edge, segment.tcp.ack.wrapping_add(u32::from(segment.tcp.window)));
+        } else if is_new && let Some(peer) = self.said.get_mut(&(dst, src)) {
+            // Its old connection may still speak, of other numbers.
+            (peer.edge, peer.heard) = (None, None);
+        }
+    }
+
+    fn sent(&mut self, segment: &Segment, bytes: &[u8]) {
+        if !checksum_ok(bytes) {
+            self.accuse(format!("a wrong checksum: {}", describe(segment)));
+        }
+        let flags = segment.tcp.flags;
+        if flags.contains(TcpFlags::RST) {
+            return;
+        }
+        let (src, dst) = segment.way;
+        if flags.contains(TcpFlags::SYN) {
+            return self.syn_sent(segment);
+        }
+        let (edge, shift) = (self.edge(segment), self.shift(segment.way));
+        let ack = segment.tcp.ack;
+        let beyond = |said: &Said| said.end.iter().chain(&said.before).all(|end| after(ack, *end));
+        let unknown = self.said.get(&(dst, src)).is_some_and(|said| said.end.is_some() && beyond(said));
+        let said = self.said.entry(segment.way).or_default();
+        let heard = said.heard;
+        let left = said.edge.filter(|before| after(*before, edge.wrapping_add((1 << shift) - 1)));
+        said.edge = later(said.edge, edge);
+        said.end = later(said.end, segment.end());
+        if let Some(before) = left {
+            let by = before.wrapping_sub(edge);
+            self.accuse(format!("the right edge moves left by {by}: {}", describe(segment)));
+        }
+        if heard.is_some_and(|heard| segment.len > 0 && after(segment.end(), heard)) {
+            self.accuse(format!("text beyond the window, which ends at {heard:?}: {}", describe(segment)));
+        }
+        if unknown {
+            self.accuse(format!("it acknowledges what was never sent: {}", describe(segment)));
+        }
+    }
+}
+
+/// The window field of a segment.
+pub(super) fn window(record: &PacketRecord) -> Option<u16> {
+    Segment::of(&record.bytes).map(|segment| segment.tcp.window)
+}
+
+fn damaged(record: &PacketRecord) -> bool {
+    record.kind == PacketKind::Damaged && !checksum_ok(&record.bytes)
+}
+
+fn checksum_ok(bytes: &[u8]) -> bool {
+    IpPacket::parse(bytes).is_ok_and(|packet| tcp::checksum_ok(&packet.header, packet.payload))
+}
+
+fn describe(segment: &Segment) -> String {
+    let (src, dst) = segment.way;
+    let TcpHeader { flags, seq, ack, window, .. } = segment.tcp;
+    format!("{src} > {dst} {flags} seq={seq} ack={ack} len={} win={window}", segment.len)
+}

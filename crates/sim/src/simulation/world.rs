@@ -1,0 +1,466 @@
+//! Hosts, paths, programs, and what befalls them.
+
+use super::application::Application;
+use super::disaster::{self, Disaster};
+use super::mail::Mail;
+use super::settings;
+use super::witness::Witness;
+use super::wound::Wound;
+use crate::net::{Network, Word};
+use crate::random::Random;
+use crate::trace::HostId;
+use lastack_engine::{Config, ConnId, Ended, Event, FourTuple, Instant, ListenerId, Stack};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Where programs listen.
+const PORTS: [u16; 2] = [80, 1935];
+/// Where nobody listens.
+const CLOSED: u16 = 9;
+/// After everybody has left, everything must be over in this time.
+const AFTERWARDS: Duration = Duration::from_secs(48 * 3600);
+
+/// A host and what is on it.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub id: HostId,
+    pub config: Config,
+    /// How often it has begun.
+    pub life: usize,
+    pub suspended: Instant,
+    pub listeners: Vec<ListenerId>,
+    pub mail: Mail,
+}
+
+/// The end of a connection, and whose it was.
+#[derive(Clone, Debug)]
+pub(super) struct EndOf {
+    pub host: usize,
+    pub life: usize,
+    pub ended: Box<Ended>,
+}
+
+/// Something that is to happen.
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    Open(Opening),
+    Strike(Disaster),
+    Listen(usize),
+    Accept(usize, ListenerId),
+    Write(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Opening {
+    /// From an ephemeral port.
+    Plain,
+    /// From a port that others used before.
+    SamePort,
+    /// To a port where nobody listens.
+    Refused,
+    /// Both ask each other at about the same time.
+    Simultaneous,
+    /// A port asks itself.
+    Oneself,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(super) struct World {
+    pub net: Network,
+    pub random: Random,
+    pub hosts: Vec<Host>,
+    pub applications: Vec<Application>,
+    pub ends: Vec<EndOf>,
+    pub witness: Witness,
+    /// Nothing befalls anybody, and no limit is short.
+    pub calm: bool,
+    pub wound: Option<Wound>,
+    tasks: BTreeMap<(Instant, u64), Task>,
+    serial: u64,
+    curfew: Instant,
+}
+
+impl World {
+    pub fn new(seed: u64, wound: Option<Wound>) -> Self {
+        let mut random = Random::new(seed ^ 0x7369_6d75_6c61_7465);
+        let calm = random.once_in(3);
+        let mut net = Network::new(seed);
+        let count = 2 + random.below(3) as usize;
+        let hosts: Vec<Host> = (0..count)
+            .map(|n| {
+                let config = settings::config(n, calm, &mut random);
+                let id = net.add_host(&format!("host{n}"), config.clone());
+                let (life, suspended) = (0, Instant::ZERO);
+                Host { id, config, life, suspended, listeners: Vec::new(), mail: Mail::default() }
+            })
+            .collect();
+        for a in 0..count {
+            for b in a..count {
+                let plan = settings::plan(random.draw(), &mut random);
+                net.join(hosts[a].id, hosts[b].id, plan);
+            }
+        }
+        let mut world = Self {
+            net,
+            random,
+            hosts,
+            applications: Vec::new(),
+            ends: Vec::new(),
+            witness: Witness::new(count),
+            calm,
+            wound,
+            tasks: BTreeMap::new(),
+            serial: 0,
+            curfew: Instant::ZERO,
+        };
+        world.plan();
+        world
+    }
+
+    /// Draws what is to happen.
+    fn plan(&mut self) {
+        let hosts = self.hosts.len();
+        (0..hosts).for_each(|host| self.listen(host));
+        let mut over = Instant::ZERO;
+        for _ in 0..1 + self.random.below(6) {
+            let at = Instant::from_millis(self.random.below(20_000));
+            let opening = match self.random.below(12) {
+                0 => Opening::Refused,
+                1 => Opening::Simultaneous,
+                2 => Opening::Oneself,
+                3..6 => Opening::SamePort,
+                _ => Opening::Plain,
+            };
+            self.task(at, Task::Open(opening));
+        }
+        for _ in 0..self.random.below(8) {
+            let at = Instant::from_millis(self.random.below(60_000));
+            let host = self.random.below(hosts as u64) as usize;
+            self.task(at, Task::Write(host));
+        }
+        if !self.calm {
+            let (disasters, all_over) = disaster::schedule(hosts as u64, &mut self.random);
+            over = all_over;
+            disasters.into_iter().for_each(|(at, disaster)| self.plan_disaster(at, disaster));
+        }
+        let time = if self.calm { 3000 } else { [30, 120, 600][self.random.below(3) as usize] };
+        self.curfew = over + Duration::from_secs(time);
+    }
+
+    fn task(&mut self, at: Instant, task: Task) {
+        self.serial += 1;
+        self.tasks.insert((at, self.serial), task);
+    }
+
+    pub fn plan_disaster(&mut self, at: Instant, disaster: Disaster) {
+        self.task(at, Task::Strike(disaster));
+    }
+
+    /// Lets everything happen, to the last timer. `false`: something is wrong.
+    pub fn run(&mut self) -> bool {
+        while let Some(at) = self.next_action() {
+            match self.net.next() {
+                Some(next) if next <= at => drop(self.net.step()),
+                _ => {
+                    self.net.run_until(at);
+                    self.act(at);
+                }
+            }
+            if !self.look() {
+                return false;
+            }
+        }
+        self.net.run_until(self.curfew);
+        self.look_for_the_forgotten();
+        self.leave();
+        let end = self.net.now() + AFTERWARDS;
+        while self.witness.is_content() && self.net.next().is_some_and(|at| at <= end) {
+            self.net.step();
+            self.look();
+        }
+        if self.net.next().is_some() {
+            self.witness.accuse("a timer runs although everybody has left long ago".to_owned());
+        }
+        self.witness.is_content()
+    }
+
+    /// When programs or tasks are next. `None`: nothing at all happens before everybody leaves.
+    fn next_action(&self) -> Option<Instant> {
+        let working = self.applications.iter().filter(|app| app.is_active());
+        let programs = working.filter_map(|app| Some(app.next?.max(self.hosts[app.host].suspended)));
+        let tasks = self.tasks.keys().map(|(at, _)| *at);
+        let first = programs.chain(tasks.take(1)).min();
+        let next = first.into_iter().chain(self.net.next()).min()?;
+        (next <= self.curfew).then(|| first.unwrap_or(self.curfew).max(self.net.now()))
+    }
+
+    /// Does what programs and tasks have to do now.
+    fn act(&mut self, now: Instant) {
+        while let Some(entry) = self.tasks.first_entry()
+            && entry.key().0 <= now
+        {
+            let task = entry.remove();
+            self.perform(task, now);
+        }
+        for index in 0..self.applications.len() {
+            let app = &mut self.applications[index];
+            let host = &self.hosts[app.host];
+            if app.is_active() && host.suspended <= now && app.next.is_some_and(|at| at <= now) {
+                let random = &mut self.random;
+                self.net.call(host.id, |stack| app.act(stack, now, random));
+            }
+        }
+    }
+
+    fn perform(&mut self, task: Task, now: Instant) {
+        let host = match task {
+            Task::Open(_) => None,
+            Task::Strike(disaster) => disaster.host(),
+            Task::Listen(host) | Task::Accept(host, _) | Task::Write(host) => Some(host),
+        };
+        if let Some(awake) = host.map(|host| self.hosts[host].suspended).filter(|at| *at > now) {
+            return self.task(awake, task);
+        }
+        match task {
+            Task::Open(opening) => self.open(opening, now),
+            Task::Strike(disaster) => disaster.strike(self),
+            Task::Listen(host) => self.listen(host),
+            Task::Accept(host, listener) => self.accept(host, listener, now),
+            Task::Write(host) => self.write(host),
+        }
+    }
+
+    fn write(&mut self, host: usize) {
+        let to = self.random.below(self.hosts.len() as u64) as usize;
+        let (random, net) = (&mut self.random, &mut self.net);
+        let Host { id, mail, .. } = &mut self.hosts[host];
+        net.call(*id, |stack| mail.send(stack, to, random));
+    }
+
+    fn listen(&mut self, host: usize) {
+        let id = self.hosts[host].id;
+        for port in PORTS {
+            let any = SocketAddr::from(([0u16; 8], port));
+            let backlog = if self.calm { 100 } else { self.random.below(4) as usize };
+            if let Ok(listener) = self.net.call(id, |stack| stack.tcp_listen(any, backlog)) {
+                self.hosts[host].listeners.push(listener);
+                self.task(self.net.now(), Task::Accept(host, listener));
+            }
+        }
+        let mail = &mut self.hosts[host].mail;
+        self.net.call(id, |stack| mail.open(stack));
+    }
+
+    fn open(&mut self, opening: Opening, now: Instant) {
+        let hosts = self.hosts.len() as u64;
+        let from = self.random.below(hosts) as usize;
+        let to = (from + 1 + self.random.below(hosts - 1) as usize) % hosts as usize;
+        let family = self.random.below(2) as usize;
+        let own = |port| SocketAddr::new(settings::addresses(from)[family], port);
+        let other = |port| SocketAddr::new(settings::addresses(to)[family], port);
+        let port = PORTS[self.random.below(2) as usize];
+        let common = 5_000 + self.random.below(2) as u16;
+        match opening {
+            Opening::Plain => self.connect(from, None, other(port), now),
+            Opening::SamePort => self.connect(from, Some(own(common)), other(PORTS[0]), now),
+            Opening::Refused => self.connect(from, None, other(CLOSED), now),
+            Opening::Simultaneous => {
+                self.connect(from, Some(own(common)), other(common), now);
+                self.connect(to, Some(other(common)), own(common), now);
+            }
+            Opening::Oneself => self.connect(from, Some(own(common)), own(common), now),
+        }
+    }
+
+    fn connect(&mut self, host: usize, local: Option<SocketAddr>, remote: SocketAddr, now: Instant) {
+        if self.hosts[host].suspended > now {
+            return;
+        }
+        let id = self.hosts[host].id;
+        // An address in use is no violation: many ask for the same.
+        let Ok(conn) = self.net.call(id, |stack| stack.tcp_connect(local, remote)) else { return };
+        self.take(host, conn, now);
+    }
+
+    /// A program takes a connection.
+    fn take(&mut self, host: usize, conn: ConnId, now: Instant) {
+        let Host { id, life, .. } = self.hosts[host];
+        let number = self.applications.len() as u64 + 1;
+        let random = &mut self.random;
+        let app = self.net.call(id, |stack| {
+            let flow = flow_of(stack, conn);
+            let mut app = Application::new((host, life), (conn, flow), number, now, random);
+            app.set_out(stack);
+            app
+        });
+        self.applications.push(app);
+    }
+
+    fn accept(&mut self, host: usize, listener: ListenerId, now: Instant) {
+        let id = self.hosts[host].id;
+        if !self.hosts[host].listeners.contains(&listener) {
+            return;
+        }
+        if let Some(conn) = self.net.call(id, |stack| stack.tcp_accept(listener)) {
+            self.take(host, conn, now);
+            let pause = if self.random.once_in(3) { self.random.below(3_000) } else { 0 };
+            self.task(now + Duration::from_millis(pause), Task::Accept(host, listener));
+        }
+    }
+
+    /// After each step: what is told, and whether everything is as it must be.
+    fn look(&mut self) -> bool {
+        let now = self.net.now();
+        for host in 0..self.hosts.len() {
+            let Host { id, life, .. } = self.hosts[host];
+            while let Some(event) = self.net.poll_event(id) {
+                self.tell(host, life, event, now);
+            }
+        }
+        if let Some(mut wound) = self.wound.take() {
+            wound.strike(self);
+            self.wound = Some(wound);
+        }
+        self.witness.look(&mut self.net);
+        self.witness.is_content()
+    }
+
+    fn tell(&mut self, host: usize, life: usize, event: Event, now: Instant) {
+        let delay = if self.random.once_in(2) { 0 } else { self.random.below(3_000) };
+        let soon = now + Duration::from_micros(delay);
+        match event {
+            Event::Incoming(listener) => self.task(soon, Task::Accept(host, listener)),
+            Event::Connected(id) | Event::Readable(id) | Event::Writable(id) => {
+                let whose = |app: &&mut Application| (app.host, app.life, app.id) == (host, life, id);
+                let apps = &mut self.applications;
+                if let Some(app) = apps.iter_mut().find(whose).filter(|app| app.is_active()) {
+                    app.wake(soon);
+                }
+            }
+            Event::Ended(ended) => self.ends.push(EndOf { host, life, ended }),
+            Event::UdpReadable(_) | Event::EchoReply => {
+                let Host { id, mail, .. } = &mut self.hosts[host];
+                let answer = self.net.call(*id, |stack| mail.receive(stack));
+                if let Err(accusation) = answer {
+                    self.witness.accuse(accusation);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_host(&mut self, host: usize) -> impl Iterator<Item = &mut Application> {
+        self.applications.iter_mut().filter(move |app| app.host == host && app.is_active())
+    }
+
+    /// All programs of a host die: everything that they have is closed.
+    pub fn drop_programs(&mut self, host: usize) {
+        let id = self.hosts[host].id;
+        let (net, apps) = (&mut self.net, &mut self.applications);
+        for app in apps.iter_mut().filter(|app| app.host == host && app.is_active()) {
+            net.call(id, |stack| app.drop(stack));
+        }
+        for listener in std::mem::take(&mut self.hosts[host].listeners) {
+            self.net.call(id, |stack| stack.tcp_unlisten(listener));
+        }
+        let mail = &mut self.hosts[host].mail;
+        self.net.call(id, |stack| mail.close(stack));
+    }
+
+    pub fn reboot(&mut self, host: usize) {
+        self.look();
+        let id = self.hosts[host].id;
+        let (net, apps) = (&mut self.net, &mut self.applications);
+        let life = self.hosts[host].life;
+        for app in apps.iter_mut().filter(|app| (app.host, app.life) == (host, life)) {
+            if app.is_active() {
+                app.note_numbers(net.stack(id));
+            }
+            app.vanished = true;
+        }
+        self.hosts[host].listeners.clear();
+        self.hosts[host].mail.lose();
+        self.hosts[host].life += 1;
+        self.net.reboot(id);
+        self.witness.forget(&settings::addresses(host));
+    }
+
+    /// The programs of a host begin again soon.
+    pub fn come_back(&mut self, host: usize, now: Instant) {
+        let pause = self.random.below(15_000);
+        self.task(now + Duration::from_millis(pause), Task::Listen(host));
+    }
+
+    pub fn suspend(&mut self, host: usize, until: Instant) {
+        self.hosts[host].suspended = until;
+        self.net.suspend(self.hosts[host].id, until);
+    }
+
+    pub fn cut(&mut self, a: usize, b: usize, word: Option<Word>) {
+        self.net.set_route(self.hosts[a].id, self.hosts[b].id, word);
+    }
+
+    pub fn change_path(&mut self, a: usize, b: usize) {
+        let plan = settings::plan(self.random.draw(), &mut self.random);
+        let [a, b] = [a, b].map(|host| self.hosts[host].id);
+        self.net.set_plan(a, b, plan);
+        self.net.set_plan(b, a, plan);
+    }
+
+    /// An administrator ends what a program has, or a listener.
+    pub fn kill(&mut self, host: usize) {
+        let id = self.hosts[host].id;
+        let flows: Vec<_> = self.on_host(host).map(|app| app.flow).collect();
+        match self.random.below(flows.len() as u64 + 1) as usize {
+            0 => {
+                let any = SocketAddr::from(([0u16; 8], PORTS[0]));
+                let _there = self.net.call(id, |stack| stack.tcp_kill_listener(any));
+            }
+            at => {
+                let _there = self.net.call(id, |stack| stack.tcp_kill(&flows[at - 1]));
+            }
+        }
+    }
+
+    /// Nobody may wait for something that is there, when everybody leaves.
+    fn look_for_the_forgotten(&mut self) {
+        let now = self.net.now();
+        for app in &self.applications {
+            let host = &self.hosts[app.host];
+            if host.suspended <= now
+                && let Some(what) = app.waits_in_vain(self.net.stack(host.id))
+            {
+                self.witness.accuse(format!("nobody tells of {what}: {app:?}"));
+            }
+        }
+        for host in 0..self.hosts.len() {
+            for listener in self.hosts[host].listeners.clone() {
+                let asked = |task: &Task| matches!(task, Task::Accept(_, other) if *other == listener);
+                let waiting = self.net.stack(self.hosts[host].id).tcp_waiting(listener);
+                if waiting > 0 && !self.tasks.values().any(asked) {
+                    self.witness.accuse(format!("nobody tells of {waiting} at a listener of host{host}"));
+                }
+            }
+        }
+    }
+
+    /// Everybody leaves.
+    fn leave(&mut self) {
+        self.tasks.clear();
+        let kept = matches!(self.wound, Some(Wound::KeepOne));
+        for host in 0..self.hosts.len() {
+            if let Some(app) = self.on_host(host).next().filter(|_| kept) {
+                app.vanished = true;
+            }
+            self.drop_programs(host);
+        }
+        self.look();
+    }
+}
+
+fn flow_of(stack: &mut Stack, id: ConnId) -> FourTuple {
+    let tcp = stack.tcp(id).expect("it was made or accepted now");
+    FourTuple { local: tcp.local(), remote: tcp.remote() }
+}

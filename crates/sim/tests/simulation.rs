@@ -1,0 +1,90 @@
+//! Random runs of hosts and paths: nothing happens that must not, and what does is noticed.
+//!
+//! `LASTACK_SEEDS=5000` plays more of them; `cargo run --release -p lastack-sim -- --seed 17` plays one
+//! and tells what happened.
+
+use lastack_engine::Rule;
+use lastack_sim::simulation::{self, Met, Wound};
+use std::env;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+const SEEDS: u64 = 400;
+
+fn seeds() -> Option<u64> {
+    let text = env::var("LASTACK_SEEDS").ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("LASTACK_SEEDS={text} is not a number")))
+}
+
+/// Plays every seed, on all processors.
+fn play_all(seeds: u64) -> Met {
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut met = Met::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return met;
+            }
+            let outcome = simulation::play(seed);
+            assert!(outcome.violations.is_empty(), "{}", outcome.report(60));
+            met.add(outcome.met);
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let mut met = Met::default();
+        for thread in threads {
+            met.add(thread.join().unwrap_or_else(|failure| std::panic::resume_unwind(failure)));
+        }
+        met
+    })
+}
+
+#[test]
+fn nothing_happens_that_must_not() {
+    let met = play_all(seeds().unwrap_or(SEEDS));
+    println!("{met:#?}");
+    assert!(met.octets > 5_000_000 && met.packets > 50_000, "{met:?}");
+    let common = [Rule::E0, Rule::R1, Rule::R11, Rule::S60, Rule::S64, Rule::S80, Rule::S91, Rule::S94];
+    assert!(common.iter().all(|rule| met.ends.contains_key(rule)), "{met:?}");
+    assert!(met.ends.len() > 20 && met.rules.len() > 35, "{met:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_packets() {
+    for seed in (0..SEEDS).step_by(20) {
+        let [first, second] = [simulation::play(seed), simulation::play(seed)];
+        assert!(!first.trace.packets.is_empty(), "seed {seed}");
+        assert_eq!(first.trace.fingerprint(), second.trace.fingerprint(), "seed {seed}");
+        assert_eq!((first.story(), first.met), (second.story(), second.met), "seed {seed}");
+    }
+}
+
+/// What must be said of each wound. Some of them do harm in few runs only, so that several are played.
+const NOTICED: [(Wound, &str); 10] = [
+    (Wound::FlipOctet, "not what was written"),
+    (Wound::EarlyFin, "a short stream that ends well"),
+    (Wound::DropEnd, "no end"),
+    (Wound::DoubleEnd, "two ends of one connection"),
+    (Wound::LieAboutOctets, "received, not sent"),
+    (Wound::ForgeReset, "nobody sent the reset"),
+    (Wound::ShrinkWindow, "the right edge moves left"),
+    (Wound::AcknowledgeTooMuch, "it acknowledges what was never sent"),
+    (Wound::KeepOne, "keeps (connections, timer, output)"),
+    (Wound::FalsePeace, "an orderly end that loses"),
+];
+
+#[test]
+fn every_wound_is_noticed() {
+    assert_eq!(NOTICED.map(|(wound, _)| wound), Wound::ALL);
+    for (wound, words) in NOTICED {
+        let noticed = (0..40).any(|seed| {
+            let outcome = simulation::play_wounded(seed, Some(wound));
+            let report = outcome.report(5);
+            report.contains(words) && report.contains(&format!("--seed {seed}"))
+        });
+        assert!(noticed, "{wound:?} is not noticed as {words:?}");
+    }
+}
