@@ -125,6 +125,9 @@ impl Connection {
                 self.rtt.measure(Duration::from_millis(u64::from(elapsed.max(1))), config);
             }
         }
+        if outcome.rtt.is_some() || echo.is_some() {
+            self.rtt.progress();
+        }
         self.wait_for_reordered(now, outcome.reorder_wait);
     }
 
@@ -138,7 +141,6 @@ impl Connection {
 
     /// Something new was acknowledged: the timers start anew (RFC 6298 sections 5.2 and 5.3).
     fn progress(&mut self, shared: &mut Shared, now: Instant) {
-        self.rtt.progress();
         self.timers.stop(Timer::User);
         self.timers.stop(Timer::TailProbe);
         if self.snd.una == self.snd.nxt {

@@ -57,6 +57,8 @@ pub(crate) struct Connection {
     pub promptness: Promptness,
     /// Where the last small segment ended that was sent: the Nagle algorithm.
     pub small: SndSeq,
+    /// Where what the user gave last ended, unless more was to follow.
+    pub pushed: SndSeq,
     pub settings: Settings,
     pub waits: Waits,
     /// Whether somebody holds its name. An orphan has no user.
@@ -158,6 +160,7 @@ impl Connection {
             marks: Marks::new(opened.ecn, opened.snd.iss),
             recovery: Recovery::new(opened.snd.iss, opened.negotiated.sack),
             small: opened.snd.iss,
+            pushed: opened.snd.iss,
             snd: opened.snd,
             rcv: opened.rcv,
             timers: Timers::default(),

@@ -29,6 +29,8 @@ pub(crate) struct Sent {
     pub at: Instant,
     /// It was sent more than once.
     pub again: bool,
+    /// What the user gave at once ends with it: PSH.
+    pub pushed: bool,
     pub fate: Fate,
 }
 
@@ -108,8 +110,8 @@ impl Flight {
     }
 
     /// Notes a segment sent for the first time.
-    pub fn push(&mut self, seq: SndSeq, len: u32, at: Instant) {
-        self.segments.push_back(Sent { seq, len, at, again: false, fate: Fate::Flying });
+    pub fn push(&mut self, seq: SndSeq, len: u32, at: Instant, pushed: bool) {
+        self.segments.push_back(Sent { seq, len, at, again: false, pushed, fate: Fate::Flying });
         self.total += len;
     }
 
@@ -270,6 +272,7 @@ impl Flight {
         }
         let head = seq - segment.seq;
         self.segments[i].len = head;
+        self.segments[i].pushed = false;
         self.segments.insert(i + 1, Sent { seq, len: segment.len - head, ..segment });
         true
     }
@@ -297,7 +300,7 @@ mod tests {
 
     fn ten() -> Flight {
         let mut flight = Flight::default();
-        (0..10).for_each(|i| flight.push(SndSeq(1000 + i * 100), 100, at(u64::from(i))));
+        (0..10).for_each(|i| flight.push(SndSeq(1000 + i * 100), 100, at(u64::from(i)), false));
         flight
     }
 

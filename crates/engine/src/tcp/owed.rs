@@ -18,6 +18,8 @@ pub(crate) struct Owed {
     pub probe: bool,
     /// Text although it fills no segment: the timer of sender SWS avoidance has expired.
     pub force: bool,
+    /// Text although it fills no segment: the user will not have it wait.
+    pub flush: bool,
     /// Not that text yet: the user has said that more follows.
     pub more: bool,
     /// The reset that ends the connection.

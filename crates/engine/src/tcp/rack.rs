@@ -134,7 +134,7 @@ mod tests {
     /// Ten segments a millisecond apart, of which those in `arrived` are SACKed at 110 ms.
     fn judged(arrived: &[u32], seen: bool) -> (u32, Option<Duration>) {
         let mut flight = Flight::default();
-        (0..10).for_each(|i| flight.push(SndSeq(i * MSS), MSS, at(u64::from(i))));
+        (0..10).for_each(|i| flight.push(SndSeq(i * MSS), MSS, at(u64::from(i)), false));
         let mut rack = Rack { reordering_seen: seen, ..Rack::new() };
         rack.measured(ms(100));
         for i in arrived {
@@ -166,6 +166,7 @@ mod tests {
             len: 1,
             at: at(200),
             again: true,
+            pushed: false,
             fate: super::super::flight::Fate::Flying,
         };
         let delivered = Delivered { newest: Some(copy), ..Delivered::default() };

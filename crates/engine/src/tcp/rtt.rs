@@ -54,7 +54,8 @@ impl Rtt {
         self.backoff = self.backoff.saturating_add(1);
     }
 
-    /// Something new was acknowledged: the path is alive.
+    /// An acknowledgment tells the round-trip time: the back-off ends (section 5.7). One of what was sent more than
+    /// once tells nothing (Karn).
     pub fn progress(&mut self) {
         self.backoff = 0;
     }

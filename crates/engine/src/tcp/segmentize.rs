@@ -1,5 +1,6 @@
 //! Makes the segments of a connection: the only place that does (RFC 9293 section 3.8).
 
+use super::congestion::Control;
 use super::connection::{Connection, Fate};
 use super::options;
 use super::owed::Owed;
@@ -127,7 +128,7 @@ impl Connection {
         // After a timeout, and first in a recovery, one segment goes whatever the window says.
         let room = if self.recovery.pipe(self.mss) == 0 { room.max(self.mss) } else { room };
         let len = lost.len.min(self.longest(shared)).min(room / self.mss * self.mss);
-        (len > 0).then(|| self.plan_again(lost.seq, len))
+        (len > 0).then(|| self.plan_again(lost.seq, len, lost.pushed && len == lost.len))
     }
 
     /// New text if there is some, else the last segment again, whatever the congestion window says.
@@ -146,15 +147,17 @@ impl Connection {
             return None;
         };
         let len = last.len.min(self.mss);
-        Some(self.plan_again(last.end() - len, len))
+        Some(self.plan_again(last.end() - len, len, last.pushed))
     }
 
     /// `octets` of what was sent before, FIN included.
-    fn plan_again(&self, seq: SndSeq, octets: u32) -> Plan {
+    fn plan_again(&self, seq: SndSeq, octets: u32, pushed: bool) -> Plan {
         let (end, end_of_text) = (seq + octets, self.end_of_text());
         let fin = end.after(end_of_text);
         let len = octets - u32::from(fin);
-        Plan { seq, len, flags: self.flags_at(seq, len, fin), rule: None }
+        let mut flags = self.flags_at(seq, len, fin);
+        flags.set(TcpFlags::PSH, len > 0 && (pushed || len > self.mss));
+        Plan { seq, len, flags, rule: None }
     }
 
     /// Text that the windows let go, or the FIN after it.
@@ -187,7 +190,7 @@ impl Connection {
             let idle = !self.small.after(self.snd.una) || self.small.after(self.snd.nxt);
             let held = self.settings.cork || self.owed.more;
             let goes = !held && (self.settings.nodelay || idle);
-            if last == 0 || fin || goes || self.owed.force {
+            if last == 0 || fin || goes || self.owed.force || self.owed.flush {
                 return Some(len);
             }
             return (len > last).then_some(len - last);
@@ -205,15 +208,30 @@ impl Connection {
             return self.mss;
         }
         let headers = options::headers(self.flow.remote.ip()) + 40;
-        let most = most.saturating_sub(headers) as u32;
+        let most = (most.saturating_sub(headers) as u32).min(self.burst());
         self.paced_len(shared, (most - most % self.mss).max(self.mss))
     }
 
-    /// The flags of a segment with this text: PSH with the last that we have.
+    /// What the link gets at once: what the path carries in a millisecond, so that no long burst waits in front of a
+    /// slow part of it; more where the peer is near; two segments at least. Linux cuts its own so ("TSO autosizing").
+    fn burst(&self) -> u32 {
+        let Some(srtt) = self.rtt.srtt() else { return u32::MAX };
+        let micros = (srtt.as_micros() as u64).max(1);
+        let cwnd = u64::from(self.congestion.window());
+        let growing = cwnd < u64::from(self.congestion.threshold()) / 2;
+        let rate = cwnd * if growing { 2000 } else { 1200 } / micros * 1000 / 1024;
+        let near = (1 << 16) >> (micros >> 9).min(17);
+        ((rate + near).min(1 << 20) as u32).max(self.mss * 2)
+    }
+
+    /// The flags of a segment with this text: PSH with the end of what the user gave us at once (RFC 9293 section
+    /// 3.9.1.2), and with what the link cuts, so that the peer's link, which puts it together again, need not wait
+    /// for more.
     fn flags_at(&self, seq: SndSeq, len: u32, fin: bool) -> TcpFlags {
         let end = seq + len;
         let mut flags = TcpFlags::ACK;
-        flags.set(TcpFlags::PSH, len > 0 && end == self.end_of_text());
+        let pushed = self.pushed.after(seq) && !self.pushed.after(end) || self.owed.force;
+        flags.set(TcpFlags::PSH, len > 0 && (pushed || len > self.mss));
         flags.set(TcpFlags::FIN, fin && end == self.end_of_text());
         flags
     }
@@ -272,7 +290,7 @@ impl Connection {
         if plan.len == 0 && !fin {
             return;
         }
-        self.owed.force = false;
+        (self.owed.force, self.owed.flush) = (false, false);
         self.touch_buffers(shared, now);
         self.timers.stop(Timer::Persist);
         let octets = end - plan.seq;
@@ -284,7 +302,9 @@ impl Connection {
             shared.counters.tcp_retransmitted += 1;
             self.recovery.flight.sent_again(plan.seq, octets, now);
         } else {
-            self.recovery.flight.push(plan.seq, octets, now);
+            let pushed = plan.flags.contains(TcpFlags::PSH) && plan.len <= self.mss;
+            let pushed = pushed || self.pushed == plan.seq + plan.len;
+            self.recovery.flight.push(plan.seq, octets, now, pushed);
             if !plan.len.is_multiple_of(self.mss) {
                 self.small = plan.seq + plan.len;
             }

@@ -175,6 +175,10 @@ impl Tcp<'_> {
     /// The pending error once, then [`TcpError::BrokenPipe`]; that also after
     /// [`shutdown`](Self::shutdown).
     pub fn send(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
+        self.give(text, false)
+    }
+
+    fn give(&mut self, text: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
         let Self { table, shared, id } = self;
         match table.socket_mut(*id) {
             Socket::Opening(handshake) if handshake.closing => Poll::Ready(Err(TcpError::BrokenPipe)),
@@ -183,7 +187,7 @@ impl Tcp<'_> {
                 Poll::Pending
             }
             Socket::Open(connection) => {
-                let sent = connection.send(&shared.config.tcp, text);
+                let sent = connection.send(&shared.config.tcp, text, more);
                 table.enqueue(*id);
                 sent
             }
@@ -198,11 +202,7 @@ impl Tcp<'_> {
     ///
     /// As in [`send`](Self::send).
     pub fn send_more(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
-        let sent = self.send(text);
-        if let Socket::Open(connection) = self.socket_mut() {
-            connection.owed.more = true;
-        }
-        sent
+        self.give(text, true)
     }
 
     /// How much room there is to send into; `Pending` and errors as in [`send`](Self::send).
@@ -410,8 +410,13 @@ impl Tcp<'_> {
         self.settings().linger
     }
 
-    /// `TCP_NODELAY`: text goes at once even if it fills no segment and others are in flight.
+    /// `TCP_NODELAY`: text goes at once even if it fills no segment and others are in flight. What waits for whatever
+    /// reason when it is set goes too.
     pub fn set_nodelay(&mut self, nodelay: bool) {
+        if let Socket::Open(connection) = self.socket_mut() {
+            let waits = connection.end_of_text().after(connection.snd.nxt);
+            connection.owed.flush = nodelay && waits;
+        }
         self.set(|settings| settings.nodelay = nodelay);
     }
 
@@ -537,7 +542,7 @@ impl Connection {
         self.state.may_send() && self.fate.is_none()
     }
 
-    fn send(&mut self, config: &TcpConfig, text: &[u8]) -> Poll<Result<usize, TcpError>> {
+    fn send(&mut self, config: &TcpConfig, text: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
         if !self.may_send() {
             return Poll::Ready(Err(TcpError::BrokenPipe));
         }
@@ -546,8 +551,12 @@ impl Connection {
             self.waits.write = true;
             return Poll::Pending;
         }
-        self.owed.more = false;
-        Poll::Ready(Ok(self.outgoing.push(&text[..text.len().min(room)])))
+        let taken = self.outgoing.push(&text[..text.len().min(room)]);
+        self.owed.more = more;
+        if !more {
+            self.pushed = self.end_of_text();
+        }
+        Poll::Ready(Ok(taken))
     }
 
     fn poll_readable(&mut self) -> Poll<Result<usize, TcpError>> {

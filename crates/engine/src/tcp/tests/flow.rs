@@ -222,7 +222,7 @@ fn a_small_window_is_not_filled_at_once() {
         assert_eq!(p.on(". win=500"), "accepted");
         p.send(2000);
         assert_eq!(p.out(), "");
-        assert_eq!(p.run(300), "200: . seq=1 ack=1 len=500");
+        assert_eq!(p.run(300), "200: P. seq=1 ack=1 len=500");
         p.ack = 501;
         assert!(p.on(".").starts_with("accepted | . seq=501 ack=1 len="), "open again");
 
@@ -385,7 +385,7 @@ fn super_segments() {
         assert_eq!(headers + mss, 1500, "each piece fills a packet");
         // Of what follows the Nagle algorithm holds the piece that is not full.
         p.send(3 * mss + 7);
-        assert_eq!(p.out(), format!(". seq={} ack=1 len={}", 101 + 4 * mss, 3 * mss));
+        assert_eq!(p.out(), format!("P. seq={} ack=1 len={}", 101 + 4 * mss, 3 * mss));
         p.ack = 101 + 7 * mss as i64;
         assert_eq!(p.on("."), format!("accepted | P. seq={} ack=1 len=7", p.ack));
         assert_eq!(p.last().transmit.segment_size, None);
