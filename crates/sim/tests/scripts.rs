@@ -30,6 +30,32 @@ fn passes(test: &str) {
     assert!(ran > 0, "{name} is for no IP version");
 }
 
+/// docs/scripts.md tells how each fares on Linux, as the scripts themselves do.
+#[test]
+fn the_page_lists_every_script() {
+    let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/scripts.md");
+    let page = fs::read_to_string(page).unwrap();
+    let mut rows: Vec<&str> = page.lines().filter(|line| line.contains(".pkt | ")).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(directory()).unwrap().map(|file| file.unwrap().path()).collect();
+    rows.sort_unstable();
+    files.sort();
+    assert_eq!(rows.len(), files.len(), "UPDATE_DOCS=1 cargo test -p lastack-cli --test kernel, as root");
+    for (row, file) in rows.iter().zip(files) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let source = fs::read_to_string(&file).unwrap();
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        assert_eq!(cells[0], name);
+        let title = source.lines().next().unwrap().trim_start_matches('/').trim().trim_end_matches('.');
+        let title = title.replace('|', "\\|");
+        assert!(row.contains(&title), "{name}: the page says something else of it");
+        let differs = source.lines().find_map(|line| line.strip_prefix("// Linux differs: "));
+        let told = cells.last().unwrap().strip_prefix("differs: ");
+        assert_eq!(told, differs, "{name}");
+        assert!(differs.is_some() || cells.last().unwrap().starts_with("OK"), "{name} is not agreed upon");
+    }
+}
+
 macro_rules! scripts {
     ($($name:ident)*) => {
         $(#[test] fn $name() { passes(stringify!($name)); })*

@@ -4,7 +4,8 @@ mod evaluate;
 
 pub use evaluate::{Failure, Variables};
 
-use super::host::Host;
+use super::calls::{Fd, max_segment};
+use super::lastack::Lastack;
 use lastack_engine::{Repair, TcpInfo, TcpState};
 
 /// The number of a state in Linux.
@@ -25,7 +26,7 @@ fn state_number(state: TcpState) -> i64 {
 }
 
 /// Names of numbers that snippets use.
-const CONSTANTS: [(&str, i64); 21] = [
+pub const CONSTANTS: [(&str, i64); 21] = [
     ("TCP_ESTABLISHED", 1),
     ("TCP_SYN_SENT", 2),
     ("TCP_SYN_RECV", 3),
@@ -86,26 +87,21 @@ fn numbers(info: &TcpInfo) -> Vec<(&'static str, i64)> {
     ]
 }
 
-impl Host {
-    /// Sets the variables of a snippet to what is true of the socket under test now.
-    pub fn snapshot(&mut self, variables: &mut Variables) -> Result<(), String> {
-        let fd = self.record().and_then(|record| record.fd).ok_or("the socket under test is not open")?;
-        let id = self.fds.get(&fd).and_then(super::calls::Fd::connection);
-        for (name, value) in CONSTANTS {
-            variables.set(name, value);
-        }
-        let info = id.and_then(|id| self.stack.tcp(id)).map(|tcp| tcp.info());
-        let headers = if self.setup.v6() { 60 } else { 40 };
-        let asked = self.fds.get(&fd).and_then(|fd| super::calls::max_segment(&fd.options));
-        let advertised = (self.setup.mtu - headers).min(asked.map_or(usize::MAX, usize::from));
-        variables.set("tcpi_advmss", advertised as i64);
-        if let Some(last) = info.and_then(|info| info.last_text) {
-            variables.set("tcpi_last_data_recv", (self.clock - last).as_millis() as i64);
-        }
-        match info {
-            Some(info) => numbers(&info).into_iter().for_each(|(name, value)| variables.set(name, value)),
-            None => variables.set("tcpi_state", state_number(TcpState::Closed)),
-        }
-        Ok(())
+/// What is true of a socket now, by the names of snippets.
+pub fn snapshot(system: &mut Lastack, fd: i64) -> Vec<(&'static str, i64)> {
+    let found = system.fds.get(&fd);
+    let id = found.and_then(Fd::connection);
+    let asked = found.and_then(|fd| max_segment(&fd.options));
+    let info = id.and_then(|id| system.stack.tcp(id)).map(|tcp| tcp.info());
+    let headers = if system.setup.v6() { 60 } else { 40 };
+    let advertised = (system.setup.mtu - headers).min(asked.map_or(usize::MAX, usize::from));
+    let mut told = vec![("tcpi_advmss", advertised as i64)];
+    if let Some(last) = info.and_then(|info| info.last_text) {
+        told.push(("tcpi_last_data_recv", (system.clock - last).as_millis() as i64));
     }
+    match info {
+        Some(info) => told.extend(numbers(&info)),
+        None => told.push(("tcpi_state", state_number(TcpState::Closed))),
+    }
+    told
 }

@@ -1,6 +1,6 @@
 //! The names of Linux's headers that scripts use, with Linux's values.
 
-/// What a name stands for.
+/// What a name of Linux's headers stands for.
 pub fn value(name: &str) -> Option<i64> {
     TABLES.iter().flat_map(|table| table.iter()).find(|(known, _)| *known == name).map(|(_, value)| *value)
 }

@@ -3,23 +3,24 @@
 mod outbound;
 mod pending;
 mod report;
+mod sockets;
 
 pub use report::{Report, Verdict};
 
-use super::assertions::{Failure, Variables};
-use super::calls::Operation;
+use super::assertions::{self, Failure, Variables};
 use super::error::{Kind, Problem};
-use super::host::{Host, Passed};
+use super::exchange::{Exchange, Passed};
+use super::icmp_names;
+use super::lastack::Lastack;
 use super::packets;
 use super::parser::parse;
 use super::setup::{Settings, Setup};
-use super::syntax::{Action, Body, Event, Packet, Script, TcpOption, Time, Udp};
+use super::syntax::{Action, Body, Event, Packet, Script, TcpOption, Time};
+use super::system::System;
 use super::translate::Echoes;
-use super::{icmp_names, sysctl};
-use lastack_engine::{FourTuple, Instant};
+use lastack_engine::Instant;
 use lastack_wire::tcp::TcpFlags;
 use pending::Pending;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Reads a script and does not run it.
@@ -30,13 +31,23 @@ pub fn check(source: &str, settings: &Settings) -> Report {
 
 /// Runs a script.
 pub fn run(source: &str, settings: &Settings) -> Report {
+    run_on(source, settings, |setup| Ok(Lastack::new(setup.clone())))
+}
+
+/// Runs a script on a system that `open` makes for it.
+pub fn run_on<S: System>(
+    source: &str,
+    settings: &Settings,
+    open: impl FnOnce(&Setup) -> Result<S, Problem>,
+) -> Report {
     let prepared = parse(source, &settings.definitions())
-        .and_then(|script| Setup::of(&script, settings).map(|setup| (script, setup)));
+        .and_then(|script| Setup::of(&script, settings).map(|setup| (script, setup)))
+        .and_then(|(script, setup)| open(&setup).map(|system| (script, setup, system)));
     match prepared {
-        Ok((script, setup)) => {
-            let mut runner = Runner::new(Host::new(setup), source);
+        Ok((script, setup, system)) => {
+            let mut runner = Runner::new(setup, system, source);
             let result = runner.play(&script);
-            Report::new(result, runner.log, runner.host.passed)
+            Report::new(result, runner.log, runner.exchange.passed)
         }
         Err(problem) => Report::new(Err(problem), Vec::new(), Vec::new()),
     }
@@ -51,10 +62,11 @@ struct Nominal {
     any: bool,
 }
 
-struct Runner<'a> {
+struct Runner<'a, S: System> {
     source: &'a str,
-    host: Host,
-    pending: Option<Pending>,
+    exchange: Exchange,
+    system: S,
+    pending: Option<Pending<S::Operation>>,
     variables: Variables,
     /// When the event before should have happened, and whether it was a packet of the peer.
     before: Duration,
@@ -62,11 +74,12 @@ struct Runner<'a> {
     log: Vec<String>,
 }
 
-impl<'a> Runner<'a> {
-    fn new(host: Host, source: &'a str) -> Self {
+impl<'a, S: System> Runner<'a, S> {
+    fn new(setup: Setup, system: S, source: &'a str) -> Self {
         Self {
             source,
-            host,
+            exchange: Exchange::new(setup),
+            system,
             pending: None,
             variables: Variables::default(),
             before: Duration::ZERO,
@@ -78,7 +91,7 @@ impl<'a> Runner<'a> {
     fn play(&mut self, script: &Script) -> Result<(), Problem> {
         script.events.iter().try_for_each(refuse_foreign)?;
         if let Some(init) = &script.init {
-            sysctl::run(&init.text, &init.span, self.host.stack.tcp_config_mut())?;
+            self.system.command(&init.text, &init.span)?;
         }
         for event in &script.events {
             self.event(event)?;
@@ -88,7 +101,7 @@ impl<'a> Runner<'a> {
 
     fn event(&mut self, event: &Event) -> Result<(), Problem> {
         let inbound = matches!(event.action, Action::Inbound(_));
-        let base = if inbound && self.after_inbound { self.before } else { self.host.clock.elapsed() };
+        let base = if inbound && self.after_inbound { self.before } else { self.now() };
         let nominal = nominal(event.time, base);
         match &event.action {
             Action::Outbound(packet) => self.outbound(event, packet, nominal)?,
@@ -103,11 +116,10 @@ impl<'a> Runner<'a> {
     }
 
     fn act(&mut self, event: &Event, action: &Action, nominal: Nominal) -> Result<(), Problem> {
-        let place = || event.span.clone();
         match action {
             Action::Inbound(packet) => self.inbound(event, packet),
             Action::Call(call) => self.call(event, call, nominal),
-            Action::Command(command) => sysctl::run(command, &place(), self.host.stack.tcp_config_mut()),
+            Action::Command(command) => self.system.command(command, &event.span),
             Action::Code(code) => self.code(event, code),
             Action::Outbound(_) => Ok(()),
         }
@@ -115,8 +127,13 @@ impl<'a> Runner<'a> {
 
     fn code(&mut self, event: &Event, code: &str) -> Result<(), Problem> {
         let place = event.span.clone();
-        let snapshot = self.host.snapshot(&mut self.variables);
-        snapshot.map_err(|message| Problem::mismatch(place.clone(), message))?;
+        let fd = self.exchange.record().and_then(|record| record.fd);
+        let told = fd.ok_or_else(|| "the socket under test is not open".to_owned());
+        let told = told.and_then(|fd| self.system.snapshot(fd));
+        let told = told.map_err(|message| Problem::mismatch(place.clone(), message))?;
+        for (name, value) in assertions::CONSTANTS.into_iter().chain(told) {
+            self.variables.set(name, value);
+        }
         self.variables.run(code).map_err(|failure| match failure {
             Failure::False { test, values } => {
                 let problem = Problem::mismatch(place, format!("this does not hold: {test}"));
@@ -135,67 +152,45 @@ impl<'a> Runner<'a> {
     fn inbound(&mut self, event: &Event, packet: &Packet) -> Result<(), Problem> {
         let bytes = match &packet.body {
             Body::Tcp(segment) => {
-                let echoes = Echoes { scaled: self.host.setup.scaled_echoes };
-                let record = self.host.record_for(segment);
-                let live = record.inbound(segment, echoes);
-                let flow = record.flow;
+                let echoes = Echoes { scaled: self.exchange.setup.scaled_echoes };
+                let live = self.exchange.record_for(segment).inbound(segment, echoes);
                 let live = live.map_err(|message| Problem::mismatch(event.span.clone(), message))?;
-                packets::write_segment(&packet.ip, &live, &flow.unwrap_or_else(|| self.nobody()))
+                packets::write_segment(&packet.ip, &live, &self.exchange.flow(&mut self.system))
             }
-            Body::Udp(udp) => self.datagram(packet, udp),
+            Body::Udp(udp) => packets::write_datagram(&packet.ip, udp, &self.exchange.flow(&mut self.system)),
             Body::Icmp(message) => {
-                let v6 = self.host.setup.v6();
+                let v6 = self.exchange.setup.v6();
                 let error = icmp_names::error(v6, message);
                 let error = error.map_err(|message| Problem::unsupported(event.span.clone(), message))?;
-                let nobody = self.nobody();
-                let (flow, mut message) = match self.host.record() {
-                    Some(record) => (record.flow.unwrap_or(nobody), record.quoted(message)),
-                    None => (nobody, message.clone()),
+                let flow = self.exchange.flow(&mut self.system);
+                let mut message = match self.exchange.record() {
+                    Some(record) => record.quoted(message),
+                    None => message.clone(),
                 };
                 message.ident = None;
                 packets::write_icmp(&packet.ip, &message, error, &flow)
             }
         };
         self.say(&format!("< {packet}"));
-        self.host.deliver(bytes);
+        self.exchange.deliver(&mut self.system, bytes);
         self.check_pending()
-    }
-
-    fn datagram(&mut self, packet: &Packet, udp: &Udp) -> Vec<u8> {
-        let nobody = self.nobody();
-        let flow = self.host.record().and_then(|record| record.flow).unwrap_or(nobody);
-        packets::write_datagram(&packet.ip, udp, &flow)
-    }
-
-    /// The ends of what no socket is concerned with.
-    fn nobody(&self) -> FourTuple {
-        let remote = SocketAddr::new(self.host.setup.remote, self.host.setup.connect_port);
-        FourTuple { local: self.host.local(), remote }
     }
 
     /// How far from its time an event may be.
     fn tolerance(&self, from: Duration, before: Duration) -> Duration {
-        let setup = &self.host.setup;
+        let setup = &self.exchange.setup;
         let part = from.saturating_sub(before).mul_f64(setup.tolerance_percent / 100.0);
         setup.tolerance.max(part)
     }
 
     /// Lets time pass up to `limit`, or until something was due. `false`: nothing was.
     fn step(&mut self, limit: Instant) -> Result<bool, Problem> {
-        let timer = self.host.stack.poll_timeout();
-        let call = self.pending.as_ref().and_then(|pending| pending.operation.deadline());
-        let next = timer.into_iter().chain(call).min().filter(|at| *at <= limit);
-        match next {
-            Some(at) => {
-                self.host.tick(at);
-                self.check_pending()?;
-                Ok(true)
-            }
-            None => {
-                self.host.clock = self.host.clock.max(limit);
-                Ok(false)
-            }
+        let going_on = self.pending.as_ref().map(|pending| &pending.operation);
+        let happened = self.system.step(limit, going_on);
+        if happened {
+            self.check_pending()?;
         }
+        Ok(happened)
     }
 
     fn run_until(&mut self, at: Instant) -> Result<(), Problem> {
@@ -203,9 +198,13 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
+    fn now(&self) -> Duration {
+        self.system.now().elapsed()
+    }
+
     /// Notes a line of what happened.
     fn say(&mut self, what: &str) {
-        self.log.push(format!("{:11.6} {what}", self.host.clock.elapsed().as_secs_f64()));
+        self.log.push(format!("{:11.6} {what}", self.now().as_secs_f64()));
     }
 }
 

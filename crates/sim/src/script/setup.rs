@@ -5,7 +5,7 @@ use super::lexer;
 use super::syntax::{Script, Setting};
 use lastack_engine::{Config, Ecn};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Which sockets and which packets a script is run with.
@@ -78,16 +78,27 @@ impl Settings {
 /// What a run begins with.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    /// Sockets and packets.
     pub version: IpVersion,
+    /// The address of the system under test.
     pub local: IpAddr,
+    /// The address of the peer.
     pub remote: IpAddr,
+    /// The largest packet that the system sends.
     pub mtu: usize,
+    /// The port that calls bind to.
     pub bind_port: u16,
+    /// The port that calls connect to.
     pub connect_port: u16,
+    /// How far from its time an event may be.
     pub tolerance: Duration,
+    /// How far, in percent of the time since the event before, if that is more.
     pub tolerance_percent: f64,
+    /// The unit of timestamps; zero: they are not compared.
     pub tick: Duration,
+    /// Timestamps that were never seen are counted from the first one.
     pub scaled_echoes: bool,
+    /// A packet of the script is one packet on the wire.
     pub strict_segments: bool,
 }
 
@@ -169,6 +180,16 @@ impl Setup {
         Ok(address)
     }
 
+    /// Where calls bind to.
+    pub fn local_end(&self) -> SocketAddr {
+        SocketAddr::new(self.local, self.bind_port)
+    }
+
+    /// Where calls connect to.
+    pub fn remote_end(&self) -> SocketAddr {
+        SocketAddr::new(self.remote, self.connect_port)
+    }
+
     /// Whether packets are of IPv6.
     pub fn v6(&self) -> bool {
         self.local.is_ipv6()
@@ -178,7 +199,8 @@ impl Setup {
     pub fn config(&self) -> Config {
         let mut config = Config::new([self.local]);
         config.mtu = self.mtu;
-        config.max_packet = self.mtu;
+        // The link cuts super-segments, as behind Linux: PSH is on the last of what was cut.
+        config.max_packet = 65_535;
         config.tcp.receive_buffer = 15 << 20;
         config.tcp.send_buffer = 4 << 20;
         config.tcp.syn_retries = 5;

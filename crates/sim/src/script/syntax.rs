@@ -185,9 +185,13 @@ pub enum Quoted {
 pub struct Call {
     /// It blocks until then, counted as the event's own time.
     pub until: Option<Duration>,
+    /// Its name.
     pub name: String,
+    /// What it is given.
     pub arguments: Vec<Expr>,
+    /// The number that it must give.
     pub result: i64,
+    /// The error that it must give.
     pub errno: Option<String>,
     /// Where the result stands.
     pub result_span: Span,
@@ -196,21 +200,30 @@ pub struct Call {
 /// An argument of a call, and where it stands.
 #[derive(Clone, Debug)]
 pub struct Expr {
+    /// Where it stands.
     pub span: Span,
+    /// What it is.
     pub node: Node,
 }
 
 /// What an argument is.
 #[derive(Clone, Debug)]
 pub enum Node {
+    /// `...`
     Ellipsis,
+    /// `17` or `0x11`
     Number(i64),
+    /// A name.
     Word(String),
+    /// `"text"`
     Text(Vec<u8>),
     /// A string of which only the beginning is told.
     TextEllipsis,
+    /// `A|B`
     Or(Vec<Expr>),
+    /// `[a, b]`
     List(Vec<Expr>),
+    /// `{a=1, b=2}`
     Struct(Vec<Field>),
     /// `htons(8080)`, `inet_addr("..")`
     Apply(String, Vec<Expr>),
@@ -221,6 +234,8 @@ pub enum Node {
 /// A member of a struct, which may have no name: `msg_iov(1)=[..]`, `fd=4`, `10`.
 #[derive(Clone, Debug)]
 pub struct Field {
+    /// Its name, or nothing.
     pub name: String,
+    /// What it is.
     pub value: Expr,
 }

@@ -57,6 +57,11 @@ impl Record {
         }
     }
 
+    /// That of a descriptor.
+    pub fn of(fd: i64, phase: Phase) -> Self {
+        Self { fd: Some(fd), ..Self::new(phase) }
+    }
+
     /// The peer begins a connection with this segment.
     pub fn passive(flow: FourTuple, segment: &Segment) -> Self {
         Self { flow: Some(flow), remote: segment.seq, ..Self::new(Phase::Passive) }

@@ -80,4 +80,11 @@ impl Fd {
     pub fn connection(&self) -> Option<ConnId> {
         self.stream().and_then(Stream::connection)
     }
+
+    pub fn datagram(&self) -> Option<UdpId> {
+        match self.kind {
+            Kind::Datagram(id) => id,
+            Kind::Stream(_) | Kind::Epoll(_) => None,
+        }
+    }
 }

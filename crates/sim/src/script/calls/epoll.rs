@@ -1,10 +1,10 @@
 //! epoll: level and edge.
 
-use super::arguments::{self, Arguments};
 use super::polling::{self, ERR, HUP};
 use super::{Fd, Kind, Operation, Reply, errno};
+use crate::script::arguments::{self, Arguments};
 use crate::script::error::Problem;
-use crate::script::host::Host;
+use crate::script::lastack::Lastack;
 use crate::script::syntax::Expr;
 use lastack_engine::Instant;
 use std::collections::BTreeMap;
@@ -66,9 +66,9 @@ fn event(expr: &Expr) -> Result<(i64, i64), Problem> {
     Ok((events, data.map_or(Ok(0), |field| arguments::number(&field.value))?))
 }
 
-impl Host {
-    pub(super) fn epoll_create() -> Operation {
-        Operation::Done(Reply::Opened(Box::new(Fd::new(Kind::Epoll(Epoll::default()), false))))
+impl Lastack {
+    pub(super) fn epoll_create(&mut self) -> Operation {
+        Operation::opened(self, Fd::new(Kind::Epoll(Epoll::default()), false))
     }
 
     pub(super) fn epoll_ctl(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {

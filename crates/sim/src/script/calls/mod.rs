@@ -1,6 +1,5 @@
 //! System calls on the stack: descriptors, blocking, errors as Linux has them.
 
-mod arguments;
 mod descriptor;
 mod epoll;
 mod opening;
@@ -11,10 +10,11 @@ mod transfer;
 pub use descriptor::{Fd, Kind, StreamState};
 pub use options::max_segment;
 
+use super::arguments::Arguments;
 use super::error::Problem;
-use super::host::Host;
+use super::lastack::Lastack;
 use super::syntax::Call;
-use arguments::Arguments;
+use super::system::Reply;
 use epoll::EpollWait;
 use lastack_engine::{Instant, TcpError, UdpError};
 use polling::Polling;
@@ -39,17 +39,6 @@ mod errno {
     pub const ENOTCONN: i64 = 107;
     pub const EALREADY: i64 = 114;
     pub const EINPROGRESS: i64 = 115;
-}
-
-/// What a call gives.
-#[derive(Debug)]
-pub enum Reply {
-    Value(i64),
-    Errno(i64),
-    /// A descriptor, whose number the script chooses.
-    Opened(Box<Fd>),
-    /// A value, and what else differs from the script.
-    Wrong(i64, String),
 }
 
 /// A call that is going on.
@@ -83,6 +72,12 @@ impl Operation {
         Self::Done(Reply::Errno(errno))
     }
 
+    /// The descriptor waits for its number.
+    fn opened(system: &mut Lastack, fd: Fd) -> Self {
+        system.opened = Some(fd);
+        Self::Done(Reply::Opened)
+    }
+
     /// When it has something to do though nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
@@ -97,9 +92,9 @@ impl Operation {
 /// Some: the call has returned.
 type Attempt = Result<Option<Reply>, Problem>;
 
-impl Host {
+impl Lastack {
     /// Begins a call.
-    pub fn begin(&mut self, call: &Call) -> Result<Operation, Problem> {
+    pub fn begin_call(&mut self, call: &Call) -> Result<Operation, Problem> {
         let arguments = Arguments::new(call);
         match call.name.as_str() {
             "socket" => self.socket(&arguments),
@@ -116,7 +111,7 @@ impl Host {
             "setsockopt" => self.set_option(&arguments),
             "getsockopt" => self.get_option(&arguments),
             "poll" => self.poll(&arguments),
-            "epoll_create" | "epoll_create1" => Ok(Self::epoll_create()),
+            "epoll_create" | "epoll_create1" => Ok(self.epoll_create()),
             "epoll_ctl" => self.epoll_ctl(&arguments),
             "epoll_wait" => self.epoll_wait(&arguments),
             other => {
@@ -127,7 +122,7 @@ impl Host {
     }
 
     /// Goes on with a call.
-    pub fn attempt(&mut self, operation: &mut Operation) -> Attempt {
+    pub fn attempt_call(&mut self, operation: &mut Operation) -> Attempt {
         match operation {
             Operation::Done(reply) => Ok(Some(std::mem::replace(reply, Reply::Value(0)))),
             Operation::Accept { fd, nonblock } => Ok(self.attempt_accept(*fd, *nonblock)),

@@ -1,13 +1,13 @@
 //! socket, bind, listen, accept, connect, shutdown, close.
 
-use super::arguments::{self, Arguments};
 use super::descriptor::Stream;
 use super::options::{self, apply};
-use super::{Fd, Kind, Operation, Reply, StreamState, datagram_number, errno, number};
+use super::{Fd, Kind, Operation, StreamState, datagram_number, errno, number};
+use crate::script::arguments::{self, Arguments};
 use crate::script::error::Problem;
-use crate::script::host::Host;
-use crate::script::translate::{Phase, Record};
-use lastack_engine::{BindError, ConnId, ConnectError, FourTuple, Instant, TcpState, UdpId};
+use crate::script::lastack::Lastack;
+use crate::script::system::Reply;
+use lastack_engine::{BindError, ConnectError, Instant, TcpState, UdpId};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const SOCK_STREAM: i64 = 1;
@@ -15,7 +15,6 @@ const SOCK_DGRAM: i64 = 2;
 const SOCK_NONBLOCK: i64 = 0o4000;
 const SOCK_TYPE: i64 = 0xf;
 const IPPROTO_MPTCP: i64 = 262;
-const AF_UNSPEC: i64 = 0;
 
 fn bind_errno(error: BindError) -> i64 {
     match error {
@@ -24,7 +23,7 @@ fn bind_errno(error: BindError) -> i64 {
     }
 }
 
-impl Host {
+impl Lastack {
     pub(super) fn socket(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
         let kind = arguments.number(1)?;
         if arguments.number(2)? == IPPROTO_MPTCP {
@@ -40,13 +39,12 @@ impl Host {
                 ));
             }
         };
-        self.add_record(Record::new(Phase::New));
-        Ok(Operation::Done(Reply::Opened(Box::new(Fd::new(kind_of, kind & SOCK_NONBLOCK != 0)))))
+        Ok(Operation::opened(self, Fd::new(kind_of, kind & SOCK_NONBLOCK != 0)))
     }
 
     pub(super) fn bind(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
         let fd = arguments.number(0)?;
-        let local = self.local();
+        let local = self.setup.local_end();
         let Some(found) = self.fds.get_mut(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
         match &mut found.kind {
             Kind::Stream(stream) if stream.bound || stream.state != StreamState::Fresh => {
@@ -60,10 +58,6 @@ impl Host {
             Kind::Datagram(bound) => match self.stack.udp_bind(local) {
                 Ok(id) => {
                     *bound = Some(id);
-                    let flow = FourTuple { local, remote: self.remote() };
-                    if let Some(record) = self.record_of(fd) {
-                        record.flow = Some(flow);
-                    }
                     Ok(Operation::value(0))
                 }
                 Err(error) => Ok(Operation::errno(bind_errno(error))),
@@ -74,7 +68,7 @@ impl Host {
 
     pub(super) fn listen(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
         let (fd, backlog) = (arguments.number(0)?, arguments.number(1)?);
-        let local = self.local();
+        let local = self.setup.local_end();
         let Some(found) = self.fds.get_mut(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
         let set_before = found.options.clone();
         let Some(stream) = found.stream_mut() else { return Ok(Operation::errno(errno::EOPNOTSUPP)) };
@@ -90,9 +84,6 @@ impl Host {
                 let max_segment = options::max_segment(&set_before);
                 self.stack.tcp_set_listener_max_segment(listener, max_segment);
                 stream.state = StreamState::Listening(listener);
-                if let Some(record) = self.record_of(fd) {
-                    record.phase = Phase::Listening;
-                }
                 Ok(Operation::value(0))
             }
             Err(error) => Ok(Operation::errno(bind_errno(error))),
@@ -114,38 +105,19 @@ impl Host {
                 let mut accepted = Fd::new(Kind::Stream(Stream::new(StreamState::Connected(id))), nonblock);
                 accepted.options.clone_from(&found.options);
                 accepted.linger = found.linger;
-                self.apply_options(&accepted, id);
-                Some(Reply::Opened(Box::new(accepted)))
+                apply(&mut self.stack, &accepted, id);
+                self.opened = Some(accepted);
+                Some(Reply::Opened)
             }
             None if found.nonblock => Some(Reply::Errno(errno::EAGAIN)),
             None => None,
         }
     }
 
-    /// A descriptor has its number: so has its record.
-    pub fn name_record(&mut self, fd: i64) {
-        let id = self.fds.get(&fd).and_then(Fd::connection);
-        let remote = id.and_then(|id| self.stack.tcp(id)).map(|tcp| tcp.remote());
-        let record =
-            match remote {
-                Some(remote) => self.records.iter_mut().rev().find(|record| {
-                    record.fd.is_none() && record.flow.is_some_and(|flow| flow.remote == remote)
-                }),
-                None => self.record(),
-            };
-        if let Some(record) = record {
-            record.fd = Some(fd);
-        }
-    }
-
     pub(super) fn connect(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
         let fd = arguments.number(0)?;
-        let address = arguments.at(1)?;
-        if let Ok(fields) = arguments::fields(address) {
-            let family = arguments::field(fields, "sa_family").map(arguments::number).transpose()?;
-            if family == Some(AF_UNSPEC) {
-                return Ok(self.disconnect(fd));
-            }
+        if arguments::is_unspecified(arguments.at(1)?) {
+            return Ok(self.disconnect(fd));
         }
         let Some(found) = self.fds.get(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
         match &found.kind {
@@ -157,7 +129,7 @@ impl Host {
     }
 
     fn connect_stream(&mut self, fd: i64) -> Operation {
-        let (local, remote) = (self.local(), self.remote());
+        let (local, remote) = (self.setup.local_end(), self.setup.remote_end());
         let Some(found) = self.fds.get_mut(&fd) else { return Operation::errno(errno::EBADF) };
         let nonblock = found.nonblock;
         let Some(stream) = found.stream_mut() else { return Operation::errno(errno::ENOTSOCK) };
@@ -169,12 +141,6 @@ impl Host {
         stream.state = StreamState::Connecting(id);
         if let Some(found) = self.fds.get(&fd) {
             apply(&mut self.stack, found, id);
-        }
-        let flow = self.stack.tcp(id).map(|tcp| FourTuple { local: tcp.local(), remote: tcp.remote() });
-        if let Some(record) = self.record_of(fd) {
-            let mut fresh = Record::new(Phase::Connecting);
-            (fresh.fd, fresh.flow) = (Some(fd), flow);
-            *record = fresh;
         }
         if nonblock { Operation::errno(errno::EINPROGRESS) } else { Operation::Connect { fd } }
     }
@@ -217,15 +183,11 @@ impl Host {
             StreamState::Fresh => {}
         }
         stream.state = StreamState::Fresh;
-        // The reset is still the old connection's: it is looked at under the record as it was.
-        if let Some(record) = self.record_of(fd) {
-            record.phase = Phase::New;
-        }
         Operation::value(0)
     }
 
     fn connect_datagram(&mut self, fd: i64) -> Reply {
-        let remote = self.remote();
+        let remote = self.setup.remote_end();
         let id = match self.bound_datagram(fd) {
             Ok(id) => id,
             Err(errno) => return Reply::Errno(errno),
@@ -234,20 +196,7 @@ impl Host {
         if let Err(error) = udp.connect(remote) {
             return Reply::Errno(datagram_number(error));
         }
-        self.note_destination(fd, id);
         Reply::Value(0)
-    }
-
-    /// A datagram socket speaks to the peer from now on.
-    pub(super) fn note_destination(&mut self, fd: i64, id: UdpId) {
-        let Some(port) = self.stack.udp(id).map(|udp| udp.local().port()) else { return };
-        let flow = FourTuple { local: SocketAddr::new(self.setup.local, port), remote: self.remote() };
-        if let Some(record) = self.record_of(fd)
-            && record.phase == Phase::New
-        {
-            record.phase = Phase::Connecting;
-            record.flow = Some(flow);
-        }
     }
 
     /// The datagram socket of this descriptor, bound to some port.
@@ -348,18 +297,10 @@ impl Host {
             }
             Kind::Datagram(None) | Kind::Epoll(_) => {}
         }
-        if let Some(record) = self.record_of(fd) {
-            record.fd = None;
-        }
         for other in self.fds.values_mut() {
             if let Kind::Epoll(epoll) = &mut other.kind {
                 epoll.forget(fd);
             }
         }
-    }
-
-    /// Gives a connection what was set before it was one.
-    fn apply_options(&mut self, fd: &Fd, id: ConnId) {
-        apply(&mut self.stack, fd, id);
     }
 }

@@ -1,10 +1,10 @@
 //! setsockopt, getsockopt, fcntl, ioctl.
 
-use super::arguments::{self, Arguments};
 use super::descriptor::Stream;
 use super::{Fd, Kind, Operation, Reply, StreamState, errno};
+use crate::script::arguments::{self, Arguments};
 use crate::script::error::Problem;
-use crate::script::host::Host;
+use crate::script::lastack::Lastack;
 use crate::script::syntax::{Expr, Node};
 use lastack_engine::{ConnId, Keepalive, Stack, Tcp};
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ const SIOCOUTQ: i64 = 0x5411;
 const SIOCOUTQNSD: i64 = 0x894b;
 const FIONBIO: i64 = 0x5421;
 
-impl Host {
+impl Lastack {
     pub(super) fn fcntl(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
         let (fd, command) = (arguments.number(0)?, arguments.number(1)?);
         let Some(found) = self.fds.get_mut(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
@@ -122,7 +122,7 @@ impl Host {
         if option == CONGESTION {
             return self.set_congestion(arguments, fd, expr);
         }
-        let linger = if option == SO_LINGER { Some(read_linger(expr)?) } else { None };
+        let linger = if option == SO_LINGER { Some(arguments::linger(expr)?) } else { None };
         let value = if linger.is_some() { 0 } else { arguments::single(expr)? };
         if linger.is_none() {
             if !can_be_set(option) {
@@ -145,6 +145,10 @@ impl Host {
             }
             Some(StreamState::Connecting(id) | StreamState::Connected(id)) => {
                 apply(&mut self.stack, found, id);
+                // What waits goes each time that this is set.
+                if let Some(mut tcp) = self.stack.tcp(id).filter(|_| option == NODELAY) {
+                    tcp.set_nodelay(value != 0);
+                }
             }
             _ => {}
         }
@@ -177,7 +181,7 @@ impl Host {
         let expr = arguments.at(3)?;
         let Some(found) = self.fds.get(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
         if option == SO_LINGER {
-            let same = read_linger(expr)? == found.linger;
+            let same = arguments::linger(expr)? == found.linger;
             let wrong = || Reply::Wrong(0, format!("SO_LINGER is {:?}", found.linger));
             return Ok(Operation::Done(if same { Reply::Value(0) } else { wrong() }));
         }
@@ -228,14 +232,6 @@ impl Host {
 fn unknown(arguments: &Arguments<'_>, _value: &Expr) -> Problem {
     let name = arguments.at(2).map(Expr::to_string).unwrap_or_default();
     Problem::unsupported(arguments.span(), format!("the socket option {name} is not supported"))
-}
-
-/// `{onoff=1, linger=0}`
-fn read_linger(expr: &Expr) -> Result<Option<Duration>, Problem> {
-    let fields = arguments::fields(expr)?;
-    let on = arguments::field_number(fields, "onoff")? != 0;
-    let seconds = arguments::field_number(fields, "linger")?.unsigned_abs();
-    Ok(on.then(|| Duration::from_secs(seconds)))
 }
 
 fn can_be_set(option: (i64, i64)) -> bool {

@@ -1,9 +1,9 @@
 //! poll: what a descriptor is ready for.
 
-use super::arguments::{self, Arguments};
 use super::{Kind, Operation, Reply, StreamState};
+use crate::script::arguments::{self, Arguments};
 use crate::script::error::Problem;
-use crate::script::host::Host;
+use crate::script::lastack::Lastack;
 use lastack_engine::{ConnId, Instant, TcpState};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub fn deadline(now: Instant, milliseconds: i64) -> Option<Instant> {
     u64::try_from(milliseconds).ok().map(|ms| now + Duration::from_millis(ms))
 }
 
-impl Host {
+impl Lastack {
     pub(super) fn poll(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
         let mut entries = Vec::new();
         for expr in arguments::list(arguments.at(0)?)? {

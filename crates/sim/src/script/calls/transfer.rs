@@ -1,11 +1,10 @@
 //! read and write, and their like.
 
-use super::arguments::{self, Arguments};
 use super::{Fd, Kind, Operation, Reply, StreamState, datagram_number, errno, number};
+use crate::script::arguments::{self, Arguments, Message};
 use crate::script::constants;
 use crate::script::error::Problem;
-use crate::script::host::Host;
-use crate::script::syntax::Expr;
+use crate::script::lastack::Lastack;
 use lastack_engine::{ConnId, UdpId};
 use std::task::Poll;
 
@@ -33,32 +32,7 @@ pub struct Transfer {
     expected_flags: Option<i64>,
 }
 
-/// What `sendmsg` and `recvmsg` are given.
-struct Message {
-    len: usize,
-    name: bool,
-    flags: i64,
-}
-
-impl Message {
-    fn read(expr: &Expr) -> Result<Self, Problem> {
-        let fields = arguments::fields(expr)?;
-        if let Some(control) = arguments::field(fields, "msg_control")
-            && !matches!(arguments::list(control), Ok([]))
-        {
-            let message = "control messages (msg_control) are not supported";
-            return Err(Problem::unsupported(control.span.clone(), message));
-        }
-        let iov = arguments::field(fields, "msg_iov");
-        Ok(Self {
-            len: iov.map_or(Ok(0), arguments::vector)?,
-            name: arguments::field(fields, "msg_name").is_some_and(|name| arguments::number(name) != Ok(0)),
-            flags: arguments::field_number(fields, "msg_flags")?,
-        })
-    }
-}
-
-impl Host {
+impl Lastack {
     pub(super) fn receive(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
         let transfer = transfer(arguments)?;
         let known = MSG_PEEK | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_TRUNC;
@@ -183,7 +157,7 @@ impl Host {
     }
 
     fn send_datagram(&mut self, transfer: &Transfer) -> Reply {
-        let to = transfer.to.then(|| self.remote());
+        let to = transfer.to.then(|| self.setup.remote_end());
         let id = match self.bound_datagram(transfer.fd) {
             Ok(id) => id,
             Err(errno) => return Reply::Errno(errno),
@@ -192,9 +166,6 @@ impl Host {
         // More does not fit into a datagram, and how much more makes no difference.
         if let Err(error) = udp.send(&ZEROS[..transfer.len.min(CHUNK)], to) {
             return Reply::Errno(datagram_number(error));
-        }
-        if transfer.to {
-            self.note_destination(transfer.fd, id);
         }
         Reply::Value(transfer.len as i64)
     }

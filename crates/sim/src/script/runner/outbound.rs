@@ -5,25 +5,25 @@ use crate::script::error::Problem;
 use crate::script::expect::{self, Ticks};
 use crate::script::packets::Live;
 use crate::script::syntax::{Body, Event, Packet};
+use crate::script::system::System;
 use lastack_engine::Instant;
-use std::time::Duration;
 
-/// How long a packet is waited for that may come at any time.
-const PATIENCE: Duration = Duration::from_secs(600);
-
-impl Runner<'_> {
+impl<S: System> Runner<'_, S> {
     /// Waits for a packet and compares it.
     pub fn outbound(&mut self, event: &Event, packet: &Packet, nominal: Nominal) -> Result<(), Problem> {
         let tolerance = self.tolerance(nominal.from, self.before);
-        let limit = if nominal.any { self.host.clock.elapsed() + PATIENCE } else { nominal.to + tolerance };
+        let limit = if nominal.any { self.now() + S::PATIENCE } else { nominal.to + tolerance };
         let live = self.collect(event, packet, Instant::ZERO + limit)?;
         let at = live.at.elapsed();
         let actual = self.in_script_numbers(packet, &live);
-        self.host.clock = self.host.clock.max(live.at);
         self.say(&format!("> {}", brief(&actual)));
         let ticks = Ticks {
-            tick: self.host.setup.tick,
-            tolerance: self.host.setup.tolerance.max(at.mul_f64(self.host.setup.tolerance_percent / 100.0)),
+            tick: self.exchange.setup.tick,
+            tolerance: self
+                .exchange
+                .setup
+                .tolerance
+                .max(at.mul_f64(self.exchange.setup.tolerance_percent / 100.0)),
         };
         let mut found = expect::differences(packet, &actual, ticks);
         found.extend(live.flaw.map(str::to_owned));
@@ -49,7 +49,7 @@ impl Runner<'_> {
             return Ok(whole);
         };
         let part_len = first.len;
-        if self.host.setup.strict_segments || part_len == 0 {
+        if self.exchange.setup.strict_segments || part_len == 0 {
             return Ok(whole);
         }
         let mut len = part_len;
@@ -71,7 +71,7 @@ impl Runner<'_> {
 
     fn next_packet(&mut self, event: &Event, limit: Instant) -> Result<Live, Problem> {
         loop {
-            match self.host.next_sent() {
+            match self.exchange.next_sent(&mut self.system) {
                 Some(Ok(live)) => return Ok(live),
                 Some(Err(what)) => {
                     return Err(Problem::mismatch(event.span.clone(), format!("the stack sent {what}")));
@@ -79,14 +79,18 @@ impl Runner<'_> {
                 None if self.step(limit)? => {}
                 // What a call or the last step led to may still wait.
                 None => {
-                    return self.host.next_sent().and_then(Result::ok).ok_or_else(|| self.silence(event));
+                    return self
+                        .exchange
+                        .next_sent(&mut self.system)
+                        .and_then(Result::ok)
+                        .ok_or_else(|| self.silence(event));
                 }
             }
         }
     }
 
     fn silence(&self, event: &Event) -> Problem {
-        let until = self.host.clock.elapsed().as_secs_f64();
+        let until = self.now().as_secs_f64();
         let problem = Problem::mismatch(event.span.clone(), "the stack sent nothing")
             .label(format!("waited for this until {until:.6} s"));
         self.with_rule(problem)
@@ -94,7 +98,7 @@ impl Runner<'_> {
 
     /// What the stack said of the last packets, if that may explain what came of them.
     fn with_rule(&self, problem: Problem) -> Problem {
-        let last = self.host.passed.iter().rev().take(2);
+        let last = self.exchange.passed.iter().rev().take(2);
         last.fold(problem, |problem, passed| match &passed.said {
             Some(said) if passed.outbound => problem.note(format!("the last packet was sent by {said}")),
             Some(said) => problem.note(format!("the last arrival was {said}")),
@@ -105,7 +109,7 @@ impl Runner<'_> {
     /// Learns from a packet what the script's numbers stand for, and tells it in them.
     fn in_script_numbers(&mut self, expected: &Packet, live: &Live) -> Packet {
         let mut packet = live.packet.clone();
-        if let (Body::Tcp(segment), Some(record)) = (&live.packet.body, self.host.record()) {
+        if let (Body::Tcp(segment), Some(record)) = (&live.packet.body, self.exchange.record()) {
             if let Body::Tcp(expected) = &expected.body {
                 record.note_syn(expected, segment);
                 record.note_timestamps(expected, segment);

@@ -1,24 +1,21 @@
 //! Calls, and those that block.
 
-use super::{Nominal, Operation, Runner};
-use crate::script::calls::Reply;
+use super::{Nominal, Runner};
 use crate::script::constants;
 use crate::script::error::Problem;
 use crate::script::expect;
 use crate::script::notation;
 use crate::script::syntax::{Call, Event, Span, Time};
+use crate::script::system::{Reply, System};
 use std::time::Duration;
 
 /// How long the next call waits for one that is going on.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a call may take of which the script does not say that it blocks.
-const ENDLESS: Duration = Duration::from_secs(3600);
-
 /// A call that has not returned.
 #[derive(Debug)]
-pub struct Pending {
-    pub operation: Operation,
+pub struct Pending<O> {
+    pub operation: O,
     span: Span,
     call: Call,
     began: Duration,
@@ -26,7 +23,7 @@ pub struct Pending {
     until: Option<Duration>,
 }
 
-impl Runner<'_> {
+impl<S: System> Runner<'_, S> {
     pub fn call(&mut self, event: &Event, call: &Call, nominal: Nominal) -> Result<(), Problem> {
         if self.pending.is_some() {
             self.finish_pending(PATIENCE)?;
@@ -35,18 +32,19 @@ impl Runner<'_> {
                 return Err(Problem::mismatch(event.span.clone(), message));
             }
         }
-        let operation = self.host.begin(call)?;
+        self.note_begun(call);
+        let operation = self.system.begin(call)?;
         let base = nominal.from;
         let until = call.until.map(|until| self.end_of(event, until, base));
         let pending = Pending { operation, span: event.span.clone(), call: call.clone(), began: base, until };
         if call.until.is_some() {
             self.pending = Some(pending);
-            self.settle()
+            self.check_pending()
         } else {
             // A call without a time to return at is waited for.
             let before = self.pending.replace(pending);
-            self.settle()?;
-            self.finish_pending(ENDLESS)?;
+            self.check_pending()?;
+            self.finish_pending(S::PATIENCE)?;
             if let Some(pending) = &self.pending {
                 let message = format!("{} does not return", pending.call);
                 return Err(Problem::mismatch(pending.span.clone(), message));
@@ -64,33 +62,20 @@ impl Runner<'_> {
         }
     }
 
-    /// A call has done something: what follows from it at once.
-    fn settle(&mut self) -> Result<(), Problem> {
-        self.host.drain();
-        self.check_pending()?;
-        self.host.drain();
-        Ok(())
-    }
-
     /// Whether the call that is going on has returned, and with what it should.
     pub fn check_pending(&mut self) -> Result<(), Problem> {
         let Some(mut pending) = self.pending.take() else { return Ok(()) };
-        match self.host.attempt(&mut pending.operation)? {
-            Some(reply) => {
-                let returned = self.returned(pending, reply);
-                self.host.drain();
-                returned
-            }
+        match self.system.attempt(&mut pending.operation)? {
+            Some(reply) => self.returned(pending, reply),
             None => {
                 self.pending = Some(pending);
-                self.host.drain();
                 Ok(())
             }
         }
     }
 
     fn finish_pending(&mut self, patience: Duration) -> Result<(), Problem> {
-        let limit = self.host.clock + patience;
+        let limit = self.system.now() + patience;
         while self.pending.is_some() && self.step(limit)? {}
         Ok(())
     }
@@ -107,7 +92,7 @@ impl Runner<'_> {
         }
     }
 
-    fn returned(&mut self, pending: Pending, reply: Reply) -> Result<(), Problem> {
+    fn returned(&mut self, pending: Pending<S::Operation>, reply: Reply) -> Result<(), Problem> {
         let Pending { call, span, began, until, .. } = pending;
         let mut wrong = None;
         let (value, errno) = match reply {
@@ -117,17 +102,21 @@ impl Runner<'_> {
                 wrong = Some(what);
                 (value, None)
             }
-            Reply::Opened(fd) if call.result >= 0 => {
-                if self.host.fds.contains_key(&call.result) {
+            Reply::Opened if call.result >= 0 => {
+                if self.system.is_open(call.result) {
                     let message = format!("the descriptor {} is open already", call.result);
                     return Err(Problem::syntax(call.result_span, message));
                 }
-                self.host.fds.insert(call.result, *fd);
-                self.host.name_record(call.result);
+                self.system.name(Some(call.result));
+                self.note_opened(&call, call.result);
                 (call.result, None)
             }
-            Reply::Opened(_) => (i64::try_from(self.host.fds.len()).unwrap_or(0) + 3, None),
+            Reply::Opened => {
+                self.system.name(None);
+                (3, None)
+            }
         };
+        self.note_returned(&call, errno);
         let got = notation::result(value, errno);
         self.say(&format!("{call} = {got}"));
         let expected = expected_errno(&call)?;
@@ -143,7 +132,7 @@ impl Runner<'_> {
         }
         let Some(until) = until else { return Ok(()) };
         let tolerance = self.tolerance(until, began);
-        let at = self.host.clock.elapsed();
+        let at = self.now();
         expect::in_time(at, until, until, tolerance)
             .map_err(|when| Problem::mismatch(span, format!("{}() returned: {when}", call.name)))
     }

@@ -1,8 +1,11 @@
 //! The arguments of a call, read as what they must be.
 
-use crate::script::constants;
-use crate::script::error::Problem;
-use crate::script::syntax::{Call, Expr, Field, Node, Span};
+use super::constants;
+use super::error::Problem;
+use super::syntax::{Call, Expr, Field, Node, Span};
+use std::time::Duration;
+
+const AF_UNSPEC: i64 = 0;
 
 /// The arguments of a call.
 #[derive(Clone, Copy, Debug)]
@@ -11,15 +14,18 @@ pub struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
+    /// Of this call.
     pub fn new(call: &'a Call) -> Self {
         Self { call }
     }
 
+    /// The name of the call.
     pub fn name(&self) -> &'a str {
         &self.call.name
     }
 
-    pub fn len(&self) -> usize {
+    /// How many there are.
+    pub fn count(&self) -> usize {
         self.call.arguments.len()
     }
 
@@ -32,13 +38,15 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    /// The one with this index.
     pub fn at(&self, index: usize) -> Result<&'a Expr, Problem> {
         self.call.arguments.get(index).ok_or_else(|| {
-            let message = format!("{}() has more arguments than {}", self.call.name, self.len());
+            let message = format!("{}() has more arguments than {}", self.call.name, self.count());
             Problem::syntax(self.call.result_span.clone(), message)
         })
     }
 
+    /// A number.
     pub fn number(&self, index: usize) -> Result<i64, Problem> {
         number(self.at(index)?)
     }
@@ -82,6 +90,7 @@ pub fn single(expr: &Expr) -> Result<i64, Problem> {
     }
 }
 
+/// The parts of a list.
 pub fn list(expr: &Expr) -> Result<&[Expr], Problem> {
     match &expr.node {
         Node::List(all) => Ok(all),
@@ -89,6 +98,7 @@ pub fn list(expr: &Expr) -> Result<&[Expr], Problem> {
     }
 }
 
+/// The members of a struct.
 pub fn fields(expr: &Expr) -> Result<&[Field], Problem> {
     match &expr.node {
         Node::Struct(fields) => Ok(fields),
@@ -115,6 +125,51 @@ pub fn vector(expr: &Expr) -> Result<usize, Problem> {
     })
 }
 
+/// The address of nobody: `{sa_family = AF_UNSPEC, ...}`.
+pub fn is_unspecified(expr: &Expr) -> bool {
+    let family = fields(expr).ok().and_then(|fields| field(fields, "sa_family"));
+    family.is_some_and(|family| number(family) == Ok(AF_UNSPEC))
+}
+
+/// Whatever the runner takes for it: `...`.
 pub fn is_ellipsis(expr: &Expr) -> bool {
     matches!(expr.node, Node::Ellipsis)
+}
+
+/// `{onoff=1, linger=0}`
+pub fn linger(expr: &Expr) -> Result<Option<Duration>, Problem> {
+    let fields = fields(expr)?;
+    let on = field_number(fields, "onoff")? != 0;
+    let seconds = field_number(fields, "linger")?.unsigned_abs();
+    Ok(on.then(|| Duration::from_secs(seconds)))
+}
+
+/// What `sendmsg` and `recvmsg` are given.
+#[derive(Clone, Copy, Debug)]
+pub struct Message {
+    /// The octets of all its parts.
+    pub len: usize,
+    /// The peer is named.
+    pub name: bool,
+    /// `msg_flags`
+    pub flags: i64,
+}
+
+impl Message {
+    /// `{msg_name(...)=..., msg_iov(1)=[{..., 10}], msg_flags=0}`
+    pub fn read(expr: &Expr) -> Result<Self, Problem> {
+        let fields = fields(expr)?;
+        if let Some(control) = field(fields, "msg_control")
+            && !matches!(list(control), Ok([]))
+        {
+            let message = "control messages (msg_control) are not supported";
+            return Err(Problem::unsupported(control.span.clone(), message));
+        }
+        let iov = field(fields, "msg_iov");
+        Ok(Self {
+            len: iov.map_or(Ok(0), vector)?,
+            name: field(fields, "msg_name").is_some_and(|name| number(name) != Ok(0)),
+            flags: field_number(fields, "msg_flags")?,
+        })
+    }
 }
