@@ -23,7 +23,6 @@ pub const ABSENT: &[(&str, &str)] = &[
         "nobody's connection ends to make room for another's: buffers are bounded for each, and the user timeout ends \
          who stalls (T165)",
     ),
-    ("T206", "by parts: Linux drops a reset whose text does not fit (R7a), and ours has none there (T200)"),
 ];
 
 /// Items shown for one IP version, and why that is enough.

@@ -86,6 +86,17 @@ the same, by the ids of their rules. This page is written by
 `UPDATE_DOCS=1 cargo test -p lastack-engine --test catalogue`; a test fails where an item has neither a test nor a reason
 to have none, and where no scenario has the id.
 
+A hand-made peer shows what each stack sends and takes. That each takes what the *other* sends is shown with both, alive,
+over TUN and veth (`crates/net/tests/device/resets.rs`):
+
+| | in ESTABLISHED, FIN-WAIT-2, CLOSE-WAIT, at a shut window of either side | elsewhere |
+|---|---|---|
+| ours, taken by Linux | S60, S64, S103, with a reason and without | S1, S4, S10, S20 (a connection that we lost), S71, S80, S97, S90, S99, S106 |
+| Linux', taken by us | S60, S64, S103 | S1, S80, S90 |
+
+What is left: S30, S32, S37, S40 and S44 answer what a Linux that is in its senses does not send, or a race; S91, S92, S93,
+S95 and S100 are sent where nobody answers any more.
+
 | id | what is expected | tests | Linux |
 |---|---|---|---|
 ";

@@ -80,9 +80,10 @@ fn tests_of(crate_name: &str, module: &str, text: &str) -> Vec<(Test, BTreeSet<S
         let mut ids = ids_in(&body);
         comment.for_each(|line| ids.append(&mut ids_in(line)));
         ids.append(&mut ids_of_name(name));
-        let both = ["both(", "v6", "V6", "fd00", "2001:db8", "FAMILIES", "Family"]
-            .iter()
-            .any(|word| body.contains(word));
+        let both =
+            ["both(", "with_stack", "with_devices", "v6", "V6", "fd00", "2001:db8", "FAMILIES", "Family"]
+                .iter()
+                .any(|word| body.contains(word));
         let in_engine = crate_name == "engine";
         found.push((Test { name: format!("{crate_name} {module}::{name}"), both, in_engine }, ids));
     }

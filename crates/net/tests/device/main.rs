@@ -3,6 +3,9 @@
 //! Each test works in a network namespace of its own thread, which only root can make; without that it says so and
 //! ends.
 
+#[path = "../differential/kill.rs"]
+mod kill;
 mod lab;
 mod packets;
+mod resets;
 mod stack;

@@ -21,18 +21,9 @@ const NO_COOKIE: [u32; 2] = [u32::MAX; 2];
 const HEADER: usize = 16;
 const REQUEST: usize = 56;
 
-/// Kills the connection between these ends. (The kernel takes a listener at `local` if there is none.)
-pub fn connection(local: SocketAddr, remote: SocketAddr) -> io::Result<()> {
-    destroy(local, remote)
-}
-
-/// Kills the listener at `local`: it is what has no peer.
-pub fn listener(local: SocketAddr) -> io::Result<()> {
-    let nobody: IpAddr = if local.is_ipv4() { [0; 4].into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
-    destroy(local, SocketAddr::new(nobody, 0))
-}
-
-fn destroy(local: SocketAddr, remote: SocketAddr) -> io::Result<()> {
+/// Kills the connection between these ends; or, if there is none or `remote` is unspecified, the listener at
+/// `local`.
+pub fn kill(local: SocketAddr, remote: SocketAddr) -> io::Result<()> {
     let netlink = socket(
         AddressFamily::Netlink,
         SockType::Datagram,

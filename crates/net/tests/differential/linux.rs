@@ -4,6 +4,7 @@ use std::{
     io,
     mem::MaybeUninit,
     net::Shutdown,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsRawFd,
     sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
@@ -145,8 +146,8 @@ impl Subject for Linux<'_> {
                 self.connection = Some(socket);
                 outcome
             }
-            Call::Kill => done(kill::connection(self.ends.local, self.ends.peer_at(0))),
-            Call::KillListener => done(kill::listener(self.ends.local)),
+            Call::Kill => done(kill::kill(self.ends.local, self.ends.peer_at(0))),
+            Call::KillListener => done(kill::kill(self.ends.local, nobody(self.ends.local))),
             Call::Awaited => {
                 let begun = self.awaited.as_ref().expect("a call waits");
                 begun.try_recv().unwrap_or_else(|_| Outcome::Said("waits".to_owned()))
@@ -223,6 +224,14 @@ fn set_linger2(socket: &Socket, seconds: i32) -> io::Result<()> {
         libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_LINGER2, value, len)
     })?;
     Ok(())
+}
+
+/// The peer of a listener.
+fn nobody(local: SocketAddr) -> SocketAddr {
+    SocketAddr::new(
+        if local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
+        0,
+    )
 }
 
 fn text(len: usize, receive: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<usize>) -> Outcome {
