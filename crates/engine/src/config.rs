@@ -98,6 +98,9 @@ pub struct TcpConfig {
     /// Most octets of text waiting to be read, for each connection; bounds the receive window. It is
     /// used as the speed of the reader and the round-trip time ask for it.
     pub receive_buffer: usize,
+    /// Most octets that the buffers of all connections hold together, beside a few KiB that each may
+    /// always have. Then none grows, and stalled connections are reset (D26).
+    pub memory: usize,
     /// Offer timestamps (RFC 7323).
     pub timestamps: bool,
     /// Offer selective acknowledgment (RFC 2018).
@@ -192,6 +195,7 @@ impl Default for TcpConfig {
         Self {
             send_buffer: 4 << 20,
             receive_buffer: 6 << 20,
+            memory: 256 << 20,
             timestamps: true,
             sack: true,
             window_scaling: true,
@@ -236,6 +240,8 @@ impl Default for TcpConfig {
 pub struct DatagramConfig {
     /// Most datagrams waiting to be read, for each socket; the next are dropped.
     pub receive_queue: usize,
+    /// Most octets of datagrams waiting to be read, for each socket; the next are dropped.
+    pub receive_octets: usize,
     /// Most datagrams waiting to be sent, for each socket.
     pub send_queue: usize,
     /// ICMP errors to one destination: this many at once ..
@@ -260,6 +266,7 @@ impl Default for DatagramConfig {
     fn default() -> Self {
         Self {
             receive_queue: 256,
+            receive_octets: 4 << 20,
             send_queue: 256,
             error_burst: 6,
             error_interval: Duration::from_secs(1),

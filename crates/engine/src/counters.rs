@@ -71,6 +71,8 @@ counters! {
     tcp_black_holes,
     /// Connections reset on close, or later, because too many had no user (TcpExtTCPAbortOnMemory).
     tcp_orphan_overflows,
+    /// Stalled connections reset because the buffers of all held too much.
+    tcp_memory_aborts,
     /// SYN cookies sent (TcpExtSyncookiesSent).
     tcp_cookies_sent,
     /// SYN cookies that came back good (TcpExtSyncookiesRecv).

@@ -7,36 +7,46 @@ use alloc::collections::VecDeque;
 /// empty.
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
-    waiting: VecDeque<T>,
+    waiting: VecDeque<(T, usize)>,
+    octets: usize,
     told: bool,
+}
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Most {
+    pub items: usize,
+    pub octets: usize,
 }
 
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), told: false }
+        Self { waiting: VecDeque::new(), octets: 0, told: false }
     }
 }
 
 impl<T> Inbox<T> {
-    /// Adds an item to at most `most - 1` others.
-    pub fn push(&mut self, item: T, most: usize) -> Result<(), Full> {
-        if self.waiting.len() >= most {
+    /// Adds an item of so many octets, if with it no more than `most` wait.
+    pub fn push(&mut self, item: T, octets: usize, most: Most) -> Result<(), Full> {
+        if self.waiting.len() >= most.items || self.octets + octets > most.octets {
             return Err(Full);
         }
-        self.waiting.push_back(item);
+        self.octets += octets;
+        self.waiting.push_back((item, octets));
         Ok(())
     }
 
     /// The oldest item. If there is none, the user will be told of the next.
     pub fn pop(&mut self) -> Option<T> {
-        let item = self.waiting.pop_front();
+        let (item, octets) = self.waiting.pop_front().unzip();
+        self.octets -= octets.unwrap_or(0);
         self.told &= item.is_some();
         item
     }
 
     /// What `pop` would give.
     pub fn peek(&mut self) -> Option<&T> {
-        let item = self.waiting.front();
+        let item = self.waiting.front().map(|(item, _)| item);
         self.told &= item.is_some();
         item
     }
@@ -53,13 +63,14 @@ mod tests {
 
     #[test]
     fn the_user_is_told_once_until_it_finds_nothing() {
-        let mut inbox = Inbox::default();
-        assert!(inbox.push(1, 2).is_ok() && inbox.tell());
-        assert!(inbox.push(2, 2).is_ok() && !inbox.tell());
-        assert!(inbox.push(3, 2).is_err());
+        let (mut inbox, most) = (Inbox::default(), Most { items: 2, octets: 10 });
+        assert!(inbox.push(1, 6, most).is_ok() && inbox.tell());
+        assert!(inbox.push(2, 5, most).is_err());
+        assert!(inbox.push(2, 4, most).is_ok() && !inbox.tell());
+        assert!(inbox.push(3, 0, most).is_err());
         assert_eq!((inbox.pop(), inbox.peek()), (Some(1), Some(&2)));
-        assert!(inbox.push(4, 2).is_ok() && !inbox.tell());
+        assert!(inbox.push(4, 6, most).is_ok() && !inbox.tell());
         assert_eq!((inbox.pop(), inbox.pop(), inbox.pop()), (Some(2), Some(4), None));
-        assert!(inbox.push(5, 2).is_ok() && inbox.tell());
+        assert!(inbox.push(5, 10, most).is_ok() && inbox.tell());
     }
 }

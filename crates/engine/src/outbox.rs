@@ -11,11 +11,15 @@ use lastack_wire::tcp::{self, TcpHeader};
 
 /// Most answers that wait. A driver that polls after each arrival never comes near it.
 const MOST: usize = 4096;
+/// Most octets of those that are not kept as values: echoes, ICMP errors.
+const MOST_OCTETS: usize = 4 << 20;
 
 /// Answers waiting to be sent, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     answers: VecDeque<Answer>,
+    /// Octets of the packets among them.
+    octets: usize,
     /// The rest of a packet of which some fragments were sent.
     parts: Option<Fragments>,
 }
@@ -25,6 +29,15 @@ pub(crate) struct Outbox {
 enum Answer {
     Segment { ip: IpHeader, tcp: TcpHeader, rule: Option<Rule> },
     Packet { ip: IpHeader, payload: Vec<u8>, rule: Option<Rule> },
+}
+
+impl Answer {
+    fn octets(&self) -> usize {
+        match self {
+            Self::Segment { .. } => 0,
+            Self::Packet { payload, .. } => payload.len(),
+        }
+    }
 }
 
 /// There is no room.
@@ -48,9 +61,11 @@ impl Outbox {
     }
 
     fn push(&mut self, answer: Answer) -> Result<(), Full> {
-        if self.answers.len() >= MOST {
+        let octets = answer.octets();
+        if self.answers.len() >= MOST || self.octets + octets > MOST_OCTETS {
             return Err(Full);
         }
+        self.octets += octets;
         self.answers.push_back(answer);
         Ok(())
     }
@@ -62,7 +77,9 @@ impl Shared {
         if let Some(transmit) = self.pop_part(packet) {
             return Some(transmit);
         }
-        match self.outbox.answers.pop_front()? {
+        let answer = self.outbox.answers.pop_front()?;
+        self.outbox.octets -= answer.octets();
+        match answer {
             Answer::Segment { ip, tcp, rule } => {
                 packet.clear();
                 Some(emit_segment(&self.config, &ip, &tcp, rule, packet))

@@ -17,7 +17,7 @@ impl Rule {
             Self::S20 => ResetReason::AckInSynSent,
             Self::S30 | Self::S40 => ResetReason::AckInSynReceived,
             Self::S32 => ResetReason::SynInWindow,
-            Self::S37 | Self::S99 | Self::S100 => ResetReason::ResourceExceeded,
+            Self::S37 | Self::S99 | Self::S100 | Self::D26 => ResetReason::ResourceExceeded,
             Self::S91 | Self::S92 | Self::S93 | Self::S95 | Self::S97 => ResetReason::ConnectionTimeout,
             _ => return None,
         })
@@ -35,7 +35,7 @@ impl Rule {
             Self::S60 => "TCP_ABORT_ON_CLOSE",
             Self::S80 => "TCP_ABORT_ON_DATA",
             Self::S71 => "TCP_ABORT_ON_LINGER",
-            Self::S99 | Self::S100 => "TCP_ABORT_ON_MEMORY",
+            Self::S99 | Self::S100 | Self::D26 => "TCP_ABORT_ON_MEMORY",
             Self::S91 => "TCP_KEEPALIVE_TIMEOUT",
             _ => return None,
         })

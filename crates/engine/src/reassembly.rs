@@ -13,7 +13,7 @@ use lastack_wire::icmp::IcmpError;
 use lastack_wire::ip::{Fragment, IpPacket};
 
 /// What an incomplete packet costs beside its octets.
-const PACKET_COST: usize = 256;
+const PACKET_COST: usize = 640;
 /// What a fragment costs beside its octets.
 const FRAGMENT_COST: usize = 64;
 /// Most octets that the length field of an IP header can count.

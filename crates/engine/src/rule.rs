@@ -150,6 +150,7 @@ rules! {
     Q1 "RFC 9293 3.10.7.4" "a segment in TIME-WAIT is answered with an ACK";
     Q2 "RFC 9293 3.10.7.4" "a segment that brings nothing new in TIME-WAIT is dropped";
     D9 "RFC 5927" "a reset or an ICMP error beyond the rate limit is not sent";
+    D26 "RFC 6429 3" "the connection that has stalled longest is reset when the buffers of all hold too much";
     X1 "lastack" "the embedder refused the intercepted connection with RST";
     X2 "lastack" "the embedder answered the intercepted packet with an ICMP error";
     X3 "lastack" "the embedder dropped the intercepted packet";

@@ -7,7 +7,7 @@ use crate::fragment::Idents;
 use crate::isn::Secret;
 use crate::outbox::Outbox;
 use crate::paths::Paths;
-use crate::tcp::ResetLimit;
+use crate::tcp::{Memory, ResetLimit};
 use core::net::IpAddr;
 
 /// The part of a stack that TCP, UDP and ICMP share.
@@ -20,6 +20,7 @@ pub(crate) struct Shared {
     pub counters: Counters,
     pub paths: Paths,
     pub resets: ResetLimit,
+    pub memory: Memory,
     pub idents: Idents,
 }
 
@@ -33,6 +34,7 @@ impl Shared {
             counters: Counters::default(),
             paths: Paths::default(),
             resets: ResetLimit::default(),
+            memory: Memory::default(),
             idents: Idents::default(),
         }
     }

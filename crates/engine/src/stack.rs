@@ -124,7 +124,7 @@ impl Stack {
     ///
     /// If it does not hold: that is a defect of this stack.
     pub fn check(&self) {
-        self.tcp.check();
+        self.tcp.check(&self.shared);
     }
 
     /// What happened how often.

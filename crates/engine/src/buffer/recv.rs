@@ -17,11 +17,20 @@ pub(crate) struct RecvRing {
     /// What arrived beyond `next`.
     early: Ranges,
     most_early: usize,
+    /// How large it may be now, for want of memory.
+    ceiling: usize,
 }
 
 impl RecvRing {
     pub fn new(limit: usize, most_early: usize) -> Self {
-        Self { ring: Ring::new(limit), read: 0, next: 0, early: Ranges::default(), most_early }
+        Self {
+            ring: Ring::new(limit),
+            read: 0,
+            next: 0,
+            early: Ranges::default(),
+            most_early,
+            ceiling: usize::MAX,
+        }
     }
 
     /// The next octet expected.
@@ -40,7 +49,7 @@ impl RecvRing {
 
     /// The room beyond `next`: the largest RCV.WND that this buffer can back.
     pub fn room(&self) -> usize {
-        self.ring.limit().saturating_sub(self.len())
+        self.ring.limit().min(self.ceiling).saturating_sub(self.len())
     }
 
     pub fn limit(&self) -> usize {
@@ -50,6 +59,11 @@ impl RecvRing {
     /// Lets the ring hold more. A limit never sinks: what was announced must fit.
     pub fn raise_limit(&mut self, limit: usize) {
         self.ring.set_limit(limit.max(self.ring.limit()));
+    }
+
+    /// Bounds it for want of memory, whatever its limit. What it holds it keeps.
+    pub fn set_ceiling(&mut self, ceiling: usize) {
+        self.ceiling = ceiling;
     }
 
     /// Octets ever read.

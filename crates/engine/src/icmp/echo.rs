@@ -1,7 +1,7 @@
 //! Echo (RFC 792, RFC 4443 section 4): we answer, or let the embedder answer, and can ask.
 
 use crate::aging::Aging;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Most};
 use crate::ingress::is_host;
 use crate::shared::Shared;
 use crate::{DropReason, Event, Instant, Rule, Stack, Verdict};
@@ -13,7 +13,7 @@ use lastack_wire::icmp::{self, Icmp as Message, IcmpError, Quoted};
 use lastack_wire::ip::{self, IpHeader};
 
 /// Most intercepted requests, and most replies, that wait for the user.
-const MOST_WAITING: usize = 256;
+const MOST_WAITING: Most = Most { items: 256, octets: 4 << 20 };
 /// Most requests of ours whose replies are waited for; the oldest is forgotten first.
 const MOST_ASKED: usize = 1024;
 /// Most octets of an IP packet.
@@ -206,10 +206,10 @@ impl Stack {
                 Err(_) => Verdict::Dropped(DropReason::NoSpace),
             };
         }
-        let (data, hop_limit) = (data.to_vec(), header.hop_limit);
-        let request = EchoRequest { local, remote, ident, seq, data, hop_limit, traffic_class };
+        let (copy, hop_limit) = (data.to_vec(), header.hop_limit);
+        let request = EchoRequest { local, remote, ident, seq, data: copy, hop_limit, traffic_class };
         let requests = &mut self.icmp.echo.requests;
-        if requests.push(request, MOST_WAITING).is_err() {
+        if requests.push(request, data.len(), MOST_WAITING).is_err() {
             return Verdict::Dropped(DropReason::NoSpace);
         }
         if requests.tell() {
@@ -269,7 +269,7 @@ impl Stack {
         }
         let Asked { local, remote, ident, seq } = asked;
         let reply = EchoReply { local, remote, ident, seq, data: data.to_vec(), hop_limit, result };
-        if echo.replies.push(reply, MOST_WAITING).is_err() {
+        if echo.replies.push(reply, data.len(), MOST_WAITING).is_err() {
             return Verdict::Dropped(DropReason::NoSpace);
         }
         if echo.replies.tell() {

@@ -197,6 +197,7 @@ impl Connection {
         self.touch_buffers(shared, now);
         self.measure_trip(now, seg);
         let gap = !self.incoming.early().is_empty();
+        self.allot(shared);
         match self.incoming.write(at, text) {
             Some(0) => {
                 self.rcv.note_early(&self.incoming, at);

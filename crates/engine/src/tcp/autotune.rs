@@ -92,10 +92,12 @@ impl Connection {
     }
 
     /// Room for text of the user.
-    pub(super) fn send_room(&self, config: &TcpConfig) -> usize {
+    pub(super) fn send_room(&self, shared: &Shared) -> usize {
+        let config = &shared.config.tcp;
         let limit = self.settings.send_buffer.map_or(self.send_limit, |limit| limit.min(config.send_buffer));
+        let most = shared.memory.most(config, self.outgoing.capacity(), self.mss);
         // What the ring was made for bounds it, however the settings have grown since.
-        limit.saturating_sub(self.outgoing.len()).min(self.outgoing.room())
+        limit.min(most).saturating_sub(self.outgoing.len()).min(self.outgoing.room())
     }
 }
 

@@ -6,12 +6,14 @@ use super::table::{Entry, Socket, TcpTable};
 use super::timers::Timer;
 use super::{ConnId, TcpState};
 use crate::end::Origin;
+use crate::shared::Shared;
 
 impl TcpTable {
     /// # Panics
     ///
     /// If something that must hold does not.
-    pub fn check(&self) {
+    pub fn check(&self, shared: &Shared) {
+        let mut weight = 0;
         let (mut embryonic, mut orphans, mut scheduled, mut live) = (0, 0, 0, 0);
         for (id, entry) in &self.entries {
             match &*entry.socket {
@@ -21,8 +23,12 @@ impl TcpTable {
             }
             live += usize::from(!matches!(*entry.socket, Socket::Over(_)));
             scheduled += usize::from(entry.scheduled.is_some());
+            weight += entry.weight;
+            let all = entry.queued || entry.weight == entry.socket.memory();
+            assert!(all, "memory that nobody has weighed: {entry:?}");
             self.check_entry(id, entry);
         }
+        assert_eq!(shared.memory.held(), weight, "memory held by nobody");
         assert_eq!((self.embryonic, self.orphans), (embryonic, orphans), "embryonic connections and orphans");
         assert_eq!(self.timers.len(), scheduled, "timers without a connection: {:?}", self.timers);
         assert_eq!(self.demux.live_names(), live, "four-tuples without a connection");
@@ -50,17 +56,6 @@ impl TcpTable {
         assert!(!entry.queued || self.ready.contains(&id), "{id:?} is passed over");
         let over = entry.socket.state() == TcpState::Closed;
         assert!(over || self.live(entry.socket.flow()) == Some(id), "{id:?} is not found");
-    }
-}
-
-impl Socket {
-    /// Octets that it holds elsewhere.
-    fn memory(&self) -> usize {
-        match self {
-            Self::Opening(_) => 0,
-            Self::Open(connection) => connection.outgoing.capacity() + connection.incoming.capacity(),
-            Self::Over(over) => over.incoming.capacity(),
-        }
     }
 }
 

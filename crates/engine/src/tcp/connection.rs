@@ -235,6 +235,11 @@ impl Connection {
         });
     }
 
+    /// Octets that it holds elsewhere.
+    pub fn memory(&self) -> usize {
+        self.outgoing.capacity() + self.incoming.capacity() + self.recovery.flight.memory()
+    }
+
     /// Gives back all memory but its own.
     pub fn release(&mut self) {
         self.outgoing.clear();
@@ -283,7 +288,7 @@ impl Connection {
     /// Tells a waiting writer that there is room, or nothing left to acknowledge.
     pub fn wake_writer(&mut self, shared: &mut Shared) {
         let drained = self.waits.drain && self.is_drained();
-        let room = self.waits.write && self.send_room(&shared.config.tcp) > 0;
+        let room = self.waits.write && self.send_room(shared) > 0;
         if self.owned && (room || drained) {
             self.waits.write = false;
             self.waits.drain = false;

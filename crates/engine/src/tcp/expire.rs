@@ -213,7 +213,7 @@ impl Connection {
         let config = &shared.config.tcp;
         let hopeless = [self.soft_error.is_some(), self.stalled_for(now) > config.max_rto * 2];
         let weight = hopeless.into_iter().filter(|reason| *reason).count();
-        !self.owned && orphans << weight > config.max_orphans
+        !self.owned && (orphans << weight > config.max_orphans || self.is_too_heavy(shared))
     }
 
     /// The end after a time limit: silent as Linux's, or with a reset if so configured.

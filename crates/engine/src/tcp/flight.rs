@@ -98,6 +98,11 @@ impl Flight {
         self.sacked
     }
 
+    /// Octets of memory taken.
+    pub fn memory(&self) -> usize {
+        self.segments.capacity() * size_of::<Sent>()
+    }
+
     /// Gives the memory back if nothing is in flight.
     pub fn shrink(&mut self) {
         if self.segments.is_empty() {

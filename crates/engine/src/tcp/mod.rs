@@ -22,6 +22,7 @@ mod icmp;
 mod index;
 mod kill;
 mod listen;
+mod memory;
 mod open;
 mod opening;
 mod options;
@@ -53,6 +54,7 @@ pub use api::{
 };
 pub use congestion::Algorithm;
 pub use ecn::Ecn;
+pub(crate) use memory::Memory;
 pub use open::OpenConnection;
 pub use readiness::Readiness;
 pub(crate) use reset::ResetLimit;

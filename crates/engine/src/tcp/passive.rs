@@ -143,6 +143,14 @@ impl TcpTable {
             return reset::reply(shared, seg, Rule::S11);
         };
         shared.counters.tcp_cookies_received += 1;
+        if self.listeners.get(listener).is_none_or(super::listen::Listener::is_full) {
+            // Nothing of it is kept: the peer sends text, or asks again, and its cookie is still good (S37).
+            shared.counters.tcp_listen_overflows += 1;
+            if shared.config.tcp.abort_on_overflow {
+                return reset::reply(shared, seg, Rule::S37);
+            }
+            return Verdict::Dropped(Rule::S37.into());
+        }
         self.embryonic += 1;
         let id = self.insert(seg.flow(), |id| Handshake::of_cookie(shared, now, id, seg, iss, options));
         if let Socket::Opening(handshake) = self.socket_mut(id) {
@@ -243,7 +251,7 @@ impl TcpTable {
                     self.enqueue(child);
                     self.settle(shared, now, child);
                 }
-                Socket::Opening(_) | Socket::Over(_) => self.remove_over(child),
+                Socket::Opening(_) | Socket::Over(_) => self.remove_over(shared, child),
             }
         }
         for embryo in self.embryonic_of(id) {

@@ -245,6 +245,7 @@ impl Connection {
         declared: &[u8],
         packet: &mut Vec<u8>,
     ) -> Transmit {
+        self.allot(shared);
         let window = self.rcv.announce(&self.incoming, self.mss);
         let (ecn, codepoint) = self.marks.stamp(plan.len > 0 && plan.seq == self.snd.nxt);
         let mut tcp = TcpHeader {

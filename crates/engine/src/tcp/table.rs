@@ -12,7 +12,6 @@ use super::reset;
 use super::segment::Arrival;
 use super::time_wait::{TimeWait, Waiting};
 use super::{ConnId, ListenerId, TcpState};
-use crate::buffer::RecvRing;
 use crate::end::{Ended, FourTuple, Octets, Origin};
 use crate::event::Event;
 use crate::seq::SndSeq;
@@ -50,15 +49,6 @@ impl Socket {
         }
     }
 
-    /// Gives back the memory that it has elsewhere.
-    fn release(&mut self) {
-        match self {
-            Self::Opening(_) => {}
-            Self::Open(connection) => connection.release(),
-            Self::Over(over) => over.incoming = RecvRing::new(0, 0),
-        }
-    }
-
     /// The state that its connection is in, TIME-WAIT aside.
     pub fn state(&self) -> TcpState {
         match self {
@@ -74,6 +64,8 @@ pub(super) struct Entry {
     pub socket: Box<Socket>,
     /// It stands in the queue of those that may have something to send.
     pub queued: bool,
+    /// The memory that was last found to be its own.
+    pub weight: usize,
     /// When it stands in the timer queue. Its own deadline may be later, never earlier.
     pub scheduled: Option<Instant>,
 }
@@ -270,7 +262,7 @@ impl TcpTable {
                 }
                 None => Box::new(socket),
             };
-            Entry { socket, queued: false, scheduled: None }
+            Entry { socket, queued: false, weight: 0, scheduled: None }
         });
         self.demux.insert(&flow, id);
         self.enqueue(id);
@@ -399,8 +391,14 @@ impl TcpTable {
         }
     }
 
-    /// Follows up on what a step did to a connection: its timer, or its end.
+    /// Follows up on what a step did to a connection: its timer or its end, and its memory.
     pub(super) fn settle(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
+        self.follow_up(shared, now, id);
+        self.weigh(shared, id);
+        self.relieve(shared, now);
+    }
+
+    pub(super) fn follow_up(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let deadline = match &mut *entry.socket {
             Socket::Open(connection) => match &connection.fate {
@@ -464,7 +462,7 @@ impl TcpTable {
         }
         self.orphans -= usize::from(!connection.owned);
         let over = connection.owned.then(|| Over::of_connection(&shared.config, connection, *end));
-        self.keep(id, over);
+        self.keep(shared, id, over);
     }
 
     fn bury_handshake(&mut self, shared: &mut Shared, id: ConnId) {
@@ -488,22 +486,25 @@ impl TcpTable {
             handshake.waits.wake(shared, id);
         }
         let over = handshake.owned.then(|| Over::of_handshake(handshake, end));
-        self.keep(id, over);
+        self.keep(shared, id, over);
     }
 
     /// Keeps what is left for the user of a connection that is over, or forgets its name.
-    fn keep(&mut self, id: ConnId, over: Option<Over>) {
+    fn keep(&mut self, shared: &mut Shared, id: ConnId, over: Option<Over>) {
         match over {
             Some(over) => *self.entries[id].socket = Socket::Over(over),
-            None => self.remove(id),
+            None => self.remove(shared, id),
         }
     }
 
-    fn remove(&mut self, id: ConnId) {
-        if let Some(mut entry) = self.entries.remove(id)
+    fn remove(&mut self, shared: &mut Shared, id: ConnId) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.socket.release();
+        }
+        self.weigh(shared, id);
+        if let Some(entry) = self.entries.remove(id)
             && self.spare.len() < MOST_SPARE
         {
-            entry.socket.release();
             self.spare.push(entry.socket);
         }
     }
@@ -563,7 +564,7 @@ impl TcpTable {
     }
 
     /// The user closed a connection that was over: its name goes.
-    pub fn remove_over(&mut self, id: ConnId) {
-        self.remove(id);
+    pub fn remove_over(&mut self, shared: &mut Shared, id: ConnId) {
+        self.remove(shared, id);
     }
 }

@@ -9,7 +9,6 @@ use super::settings::{MOST_DSCP, Settings};
 use super::state::State;
 use super::table::{Socket, TcpTable};
 use super::{ConnId, Keepalive, Repair, TcpError, TcpInfo, TcpState};
-use crate::config::TcpConfig;
 use crate::end::{Cause, End, FourTuple, InitialNumbers, Party};
 use crate::shared::Shared;
 use crate::{Rule, Stack};
@@ -187,8 +186,9 @@ impl Tcp<'_> {
                 Poll::Pending
             }
             Socket::Open(connection) => {
-                let sent = connection.send(&shared.config.tcp, text, more);
+                let sent = connection.send(shared, text, more);
                 table.enqueue(*id);
+                table.weigh(shared, *id);
                 sent
             }
             Socket::Over(over) => Poll::Ready(Err(over.write())),
@@ -208,9 +208,7 @@ impl Tcp<'_> {
     /// How much room there is to send into; `Pending` and errors as in [`send`](Self::send).
     pub fn poll_writable(&mut self) -> Poll<Result<usize, TcpError>> {
         let room = match self.socket() {
-            Socket::Open(connection) if connection.may_send() => {
-                connection.send_room(&self.shared.config.tcp)
-            }
+            Socket::Open(connection) if connection.may_send() => connection.send_room(self.shared),
             _ => 0,
         };
         if room > 0 { Poll::Ready(Ok(room)) } else { self.send(&[]) }
@@ -378,8 +376,8 @@ impl Tcp<'_> {
             Socket::Open(connection) => connection.close(),
             Socket::Over(_) => None,
         };
-        let crowded = self.table.orphans >= self.shared.config.tcp.max_orphans;
-        let rule = match self.socket_mut() {
+        let mut crowded = self.table.orphans >= self.shared.config.tcp.max_orphans;
+        let rule = match self.table.socket_mut(self.id) {
             Socket::Opening(handshake) => {
                 handshake.owned = false;
                 rule
@@ -387,11 +385,12 @@ impl Tcp<'_> {
             Socket::Open(connection) => {
                 connection.owned = false;
                 let alive = connection.fate.is_none();
+                crowded |= connection.is_too_heavy(self.shared);
                 self.table.orphans += 1;
                 self.shared.counters.tcp_orphan_overflows += u64::from(crowded && rule.is_none() && alive);
                 rule.or((crowded && alive).then_some(Rule::S99))
             }
-            Socket::Over(_) => return self.table.remove_over(self.id),
+            Socket::Over(_) => return self.table.remove_over(self.shared, self.id),
         };
         if let Some(rule) = rule {
             self.abort_by(rule);
@@ -542,11 +541,11 @@ impl Connection {
         self.state.may_send() && self.fate.is_none()
     }
 
-    fn send(&mut self, config: &TcpConfig, text: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
+    fn send(&mut self, shared: &Shared, text: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
         if !self.may_send() {
             return Poll::Ready(Err(TcpError::BrokenPipe));
         }
-        let room = self.send_room(config);
+        let room = self.send_room(shared);
         if room == 0 {
             self.waits.write = true;
             return Poll::Pending;

@@ -3,6 +3,7 @@
 use super::{Datagram, UdpError, UdpTable};
 use crate::end::FourTuple;
 use crate::icmp;
+use crate::inbox::Most;
 use crate::shared::Shared;
 use crate::{DropReason, Instant, Received, Rule, Stack, Verdict};
 use core::net::SocketAddr;
@@ -47,7 +48,8 @@ impl UdpTable {
     fn deliver(&mut self, shared: &mut Shared, flow: &FourTuple, payload: &[u8]) -> Option<Verdict> {
         let id = self.bindings.lookup(flow).or(self.intercept)?;
         let socket = self.sockets.get_mut(id)?;
-        let most = shared.config.datagrams.receive_queue;
+        let config = &shared.config.datagrams;
+        let most = Most { items: config.receive_queue, octets: config.receive_octets };
         let datagram = Datagram { local: flow.local, remote: flow.remote, payload: payload.to_vec() };
         Some(if socket.deliver(id, datagram, most, &mut shared.events) {
             shared.counters.udp_in_datagrams += 1;

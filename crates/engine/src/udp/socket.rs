@@ -4,7 +4,7 @@ use super::{UdpError, UdpId};
 use crate::Event;
 use crate::end::FourTuple;
 use crate::event::Events;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Most};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -77,8 +77,9 @@ impl Socket {
     }
 
     /// Adds a datagram to those that wait to be read; `false`: there are too many.
-    pub fn deliver(&mut self, id: UdpId, datagram: Datagram, most: usize, events: &mut Events) -> bool {
-        let delivered = self.received.push(datagram, most).is_ok();
+    pub fn deliver(&mut self, id: UdpId, datagram: Datagram, most: Most, events: &mut Events) -> bool {
+        let octets = datagram.payload.len();
+        let delivered = self.received.push(datagram, octets, most).is_ok();
         if delivered {
             self.tell(id, events);
         }

@@ -5,6 +5,10 @@
 mod blind;
 mod forge;
 mod handshake;
+mod heap;
+mod host;
+mod resources;
 mod side_channel;
+mod syn_flood;
 mod time_wait;
 mod world;

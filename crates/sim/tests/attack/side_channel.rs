@@ -4,98 +4,15 @@
 //!
 //! CVE-2016-5696 (challenge ACKs), CVE-2020-25705 (ICMP errors), and the same with limited resets.
 
-use crate::forge::{Segment, raw};
-use lastack_engine::{Config, FourTuple, Instant, Received, Stack};
-use lastack_wire::ip::{self, IpHeader, IpPacket};
-use lastack_wire::tcp::{TcpFlags, TcpHeader};
-use lastack_wire::udp::UdpHeader;
-use std::net::{IpAddr, SocketAddr};
+use crate::host::{CLOSED, Host, OPEN, address};
+use lastack_engine::{Config, FourTuple, Verdict};
+use lastack_wire::tcp::TcpFlags;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const RST: TcpFlags = TcpFlags::RST;
 const SYN: TcpFlags = TcpFlags::SYN;
 const ACK: TcpFlags = TcpFlags::ACK;
-
-/// A host, and what it sent to the attacker and when.
-struct Host {
-    stack: Stack,
-    now: Instant,
-    us: IpAddr,
-    attacker: IpAddr,
-    /// The last segment to each other than the attacker.
-    last: Option<TcpHeader>,
-    seen: Vec<(Instant, Vec<u8>)>,
-}
-
-/// The port of a connection of its own, and one where nobody listens.
-const OPEN: u16 = 1935;
-const CLOSED: u16 = 9;
-
-impl Host {
-    fn new(v6: bool, seed: u8, change: impl Fn(&mut Config)) -> Self {
-        let us = address(v6, 0, 1);
-        let mut config = Config::new([us]);
-        change(&mut config);
-        let mut stack = Stack::new(config, [seed; 16]);
-        stack.tcp_listen(SocketAddr::new(us, OPEN), 64).expect("the port is free");
-        let now = Instant::from_millis(5000);
-        Self { stack, now, us, attacker: address(v6, 0, 66), last: None, seen: Vec::new() }
-    }
-
-    fn give(&mut self, packet: &[u8]) {
-        let _ = self.stack.handle_packet(self.now, packet, Received::default());
-        let mut sent = Vec::new();
-        while self.stack.poll_transmit(self.now, &mut sent).is_some() {
-            let parsed = IpPacket::parse(&sent).expect("our packets are whole");
-            if parsed.header.protocol == ip::TCP {
-                self.last = TcpHeader::parse(parsed.payload).ok().map(|(tcp, _)| tcp);
-            }
-            if parsed.header.dst == self.attacker {
-                let mut seen = sent.clone();
-                if parsed.header.ident != 0 {
-                    // It is different each time; that it tells nothing has a test of its own.
-                    [4, 5, 10, 11].into_iter().for_each(|at| seen[at] = 0);
-                }
-                self.seen.push((self.now, seen));
-            }
-        }
-        while self.stack.poll_event().is_some() {}
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now += time;
-        self.stack.handle_timeout(self.now);
-        self.give(&[]);
-    }
-
-    fn flow(&self, from: IpAddr, port: u16, to: u16) -> FourTuple {
-        FourTuple { local: SocketAddr::new(from, port), remote: SocketAddr::new(self.us, to) }
-    }
-
-    fn segment(&mut self, flow: FourTuple, flags: TcpFlags, seq: u32, ack: u32) {
-        self.give(&Segment { flow, flags, seq, ack, text: b"" }.packet());
-    }
-
-    /// Opens a connection from there; the number that the host expects to be acknowledged.
-    fn open(&mut self, flow: FourTuple, isn: u32) -> u32 {
-        self.segment(flow, SYN, isn, 0);
-        let ack = self.last.expect("a SYN|ACK").seq.wrapping_add(1);
-        self.segment(flow, ACK, isn.wrapping_add(1), ack);
-        ack
-    }
-
-    fn datagram(&mut self, from: IpAddr, port: u16, to: u16) {
-        let header = IpHeader::new(from, self.us, ip::UDP);
-        let mut datagram = Vec::new();
-        UdpHeader { src_port: port, dst_port: to }.emit(&header, b"?", &mut datagram);
-        self.give(&raw(header, &datagram));
-    }
-}
-
-fn address(v6: bool, net: u16, host: u16) -> IpAddr {
-    let [high, low] = host.to_be_bytes();
-    if v6 { [0x2001, 0xdb8, net, 0, 0, 0, 0, host].into() } else { [20 + net as u8, 0, high, low].into() }
-}
 
 /// Plays the same against a host of which the guess is true and one of which it is not, and compares what
 /// the attacker saw. It must have seen something.
@@ -130,16 +47,16 @@ fn two_connections(host: &mut Host, victim_port: u16) -> (u32, u32) {
 
 /// The attacker sends many guesses in the victim's name, and asks on its own connection for as many
 /// challenge ACKs as it can have.
-fn count_challenges(host: &mut Host, own: u32, guess: impl Fn(&mut Host, FourTuple)) {
+fn count_challenges(host: &mut Host, own: u32, guess: impl Fn(&mut Host, FourTuple) -> Verdict) {
     let v6 = host.us.is_ipv6();
     for _ in 0..10 {
         for _ in 0..50 {
-            guess(host, host.flow(address(v6, 0, 7), VICTIM, OPEN));
+            let _ = guess(host, host.flow(address(v6, 0, 7), VICTIM, OPEN));
         }
         for _ in 0..20 {
             let flow = host.flow(host.attacker, 5, OPEN);
-            host.segment(flow, RST, ISN.wrapping_add(100), own);
-            host.segment(flow, SYN, ISN, own);
+            let _ = host.segment(flow, RST, ISN.wrapping_add(100), own);
+            let _ = host.segment(flow, SYN, ISN, own);
         }
         host.pass(Duration::from_millis(200));
     }
@@ -203,10 +120,10 @@ fn limited_resets_tell_nothing() {
             let v6 = host.us.is_ipv6();
             for _ in 0..3 {
                 for _ in 0..150 {
-                    host.segment(host.flow(address(v6, 0, 7), VICTIM, OPEN), flags, seq, 5);
+                    let _ = host.segment(host.flow(address(v6, 0, 7), VICTIM, OPEN), flags, seq, 5);
                 }
                 for port in 0..200 {
-                    host.segment(host.flow(host.attacker, port + 1, CLOSED), ACK, 5, 5);
+                    let _ = host.segment(host.flow(host.attacker, port + 1, CLOSED), ACK, 5, 5);
                 }
                 host.pass(Duration::from_secs(1));
             }
@@ -222,13 +139,13 @@ fn scan(sources: u16, port: impl Fn(u16) -> u16) -> impl Fn(&mut Host, bool) {
         host.stack.udp_bind(bound).expect("the port is free");
         for _ in 0..4 {
             for n in 0..40 {
-                host.datagram(host.attacker, 1000 + n, CLOSED);
+                let _ = host.datagram(host.attacker, 1000 + n, CLOSED);
             }
             for n in 0..sources {
-                host.datagram(address(v6, 1 + (n >> 15), n), 53, port(n));
+                let _ = host.datagram(address(v6, 1 + (n >> 15), n), 53, port(n));
             }
             for n in 0..60 {
-                host.datagram(host.attacker, 2000 + n, CLOSED);
+                let _ = host.datagram(host.attacker, 2000 + n, CLOSED);
             }
             host.pass(Duration::from_millis(1050));
         }
@@ -256,8 +173,8 @@ fn icmp_errors_to_another_tell_nothing() {
             host.stack.udp_bind(bound).expect("the port is free");
             let victim = address(host.us.is_ipv6(), 0, 7);
             for n in 0..500 {
-                host.datagram(victim, 53, 53_000);
-                host.datagram(host.attacker, n, CLOSED);
+                let _ = host.datagram(victim, 53, 53_000);
+                let _ = host.datagram(host.attacker, n, CLOSED);
                 host.pass(Duration::from_millis(20));
             }
         },

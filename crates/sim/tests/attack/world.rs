@@ -1,7 +1,7 @@
 //! Two hosts that speak with each other, and somebody beside the path who forges packets to them.
 
 use lastack_engine::{
-    Config, ConnId, Ended, Event, FourTuple, Instant, ListenerId, Received, Stack, Verdict,
+    Cause, Config, ConnId, Ended, Event, FourTuple, Instant, ListenerId, Received, Stack, Verdict,
 };
 use lastack_wire::ip::{self, IpPacket};
 use lastack_wire::tcp::{TcpFlags, TcpHeader};
@@ -44,8 +44,12 @@ pub struct World {
     pub now: Instant,
     pub ends: [End; 2],
     pub listener: ListenerId,
-    /// What the hosts sent to anybody else than each other.
-    pub elsewhere: Vec<Vec<u8>>,
+    /// How many packets the hosts sent to anybody else than each other.
+    pub elsewhere: usize,
+    /// The next segment with text to host 1 is lost.
+    pub lose: bool,
+    /// How many segments of host 1 told of text that came early.
+    pub sacks: usize,
     wire: VecDeque<(Instant, usize, Vec<u8>)>,
 }
 
@@ -72,7 +76,9 @@ impl World {
             now: Instant::from_millis(1000 + seed),
             ends,
             listener: ListenerId::default(),
-            elsewhere: Vec::new(),
+            elsewhere: 0,
+            lose: false,
+            sacks: 0,
             wire: VecDeque::new(),
         };
         let local = world.server();
@@ -161,14 +167,19 @@ impl World {
             let parsed = IpPacket::parse(&packet).expect("our packets are whole");
             if parsed.header.dst == self.ends[1 - side].addr {
                 if parsed.header.protocol == ip::TCP
-                    && let Ok((tcp, _)) = TcpHeader::parse(parsed.payload)
-                    && tcp.flags.contains(TcpFlags::SYN)
+                    && let Ok((tcp, text)) = TcpHeader::parse(parsed.payload)
                 {
-                    self.ends[side].iss = tcp.seq;
+                    if tcp.flags.contains(TcpFlags::SYN) {
+                        self.ends[side].iss = tcp.seq;
+                    }
+                    self.sacks += usize::from(side == 1 && !tcp.options.sack.is_empty());
+                    if side == 0 && !text.is_empty() && std::mem::take(&mut self.lose) {
+                        continue;
+                    }
                 }
                 self.wire.push_back((self.now + DELAY, 1 - side, packet.clone()));
             } else {
-                self.elsewhere.push(packet.clone());
+                self.elsewhere += 1;
             }
         }
         while let Some(event) = self.ends[side].stack.poll_event() {
@@ -222,6 +233,25 @@ impl World {
 
     /// Both half-close, read to the end, and close; every octet has arrived, and both ends are orderly.
     pub fn part_well(&mut self) {
+        self.part();
+        for end in &self.ends {
+            let causes: Vec<_> = end.ended.iter().map(|ended| ended.end.cause).collect();
+            assert_eq!(causes, [Cause::Orderly], "{:?}", end.ended);
+        }
+    }
+
+    /// The same where host 1 has other connections that end as well.
+    pub fn part_well_amid_others(&mut self) {
+        let flow = self.flow(1);
+        self.part();
+        for (side, end) in self.ends.iter().enumerate() {
+            let ours = end.ended.iter().filter(|ended| side == 0 || ended.flow == flow);
+            let causes: Vec<_> = ours.map(|ended| ended.end.cause).collect();
+            assert_eq!(causes, [Cause::Orderly], "{:?}", end.ended);
+        }
+    }
+
+    fn part(&mut self) {
         for side in [0, 1] {
             let end = &mut self.ends[side];
             end.stack.tcp(end.id.expect("it is open")).expect("it is held").shutdown().expect("it is open");
@@ -241,9 +271,5 @@ impl World {
             self.flush(side);
         }
         self.pass(Duration::from_secs(10));
-        for end in &self.ends {
-            let causes: Vec<_> = end.ended.iter().map(|ended| ended.end.cause).collect();
-            assert_eq!(causes, [lastack_engine::Cause::Orderly], "{:?}", end.ended);
-        }
     }
 }
