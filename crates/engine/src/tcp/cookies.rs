@@ -49,26 +49,22 @@ impl Cookies {
         self.last.is_some_and(|at| now - at < RECENT)
     }
 
-    /// Takes a cookie: what it tells, if it is good and has not come back before.
-    pub fn redeem(
-        &mut self,
-        shared: &Shared,
-        now: Instant,
-        seg: &Arrival<'_>,
-    ) -> Option<(SndSeq, TcpOptions)> {
+    /// What a cookie tells, if it is good and has not come back before.
+    pub fn check(&self, shared: &Shared, now: Instant, seg: &Arrival<'_>) -> Option<(SndSeq, TcpOptions)> {
         let (iss, options) = read(shared, now, seg)?;
-        let key = (seg.flow(), iss.0);
+        let spent = self.spent.get(&(seg.flow(), iss.0)).is_some_and(|until| *until > now);
+        (!spent).then_some((iss, options))
+    }
+
+    /// Takes a cookie, so that it is good no more.
+    pub fn spend(&mut self, now: Instant, seg: &Arrival<'_>, iss: SndSeq) {
         while self.spent.oldest().is_some_and(|until| *until <= now) {
             self.spent.pop_oldest();
-        }
-        if self.spent.get(&key).is_some() {
-            return None;
         }
         if self.spent.len() >= MOST_SPENT {
             self.spent.pop_oldest();
         }
-        self.spent.insert(key, now + RECENT);
-        Some((iss, options))
+        self.spent.insert((seg.flow(), iss.0), now + RECENT);
     }
 
     /// Answers a SYN without keeping anything of it.

@@ -138,11 +138,10 @@ impl TcpTable {
         if !self.cookies.are_out(now) || seg.has(TcpFlags::SYN) {
             return reset::reply(shared, seg, Rule::S10);
         }
-        let Some((iss, options)) = self.cookies.redeem(shared, now, seg) else {
+        let Some((iss, options)) = self.cookies.check(shared, now, seg) else {
             shared.counters.tcp_cookies_failed += 1;
             return reset::reply(shared, seg, Rule::S11);
         };
-        shared.counters.tcp_cookies_received += 1;
         if self.listeners.get(listener).is_none_or(super::listen::Listener::is_full) {
             // Nothing of it is kept: the peer sends text, or asks again, and its cookie is still good (S37).
             shared.counters.tcp_listen_overflows += 1;
@@ -151,6 +150,8 @@ impl TcpTable {
             }
             return Verdict::Dropped(Rule::S37.into());
         }
+        shared.counters.tcp_cookies_received += 1;
+        self.cookies.spend(now, seg, iss);
         self.embryonic += 1;
         let id = self.insert(seg.flow(), |id| Handshake::of_cookie(shared, now, id, seg, iss, options));
         if let Socket::Opening(handshake) = self.socket_mut(id) {

@@ -352,7 +352,7 @@ const ATTACKS: &[Row] = &[
     ("D23", "timestamps as poison", So),
     ("D24", "optimistic ACKs", By("S52")),
     ("D25", "divided ACKs", So),
-    ("D26", "peers that never open their window", By("S93 S95 S100")),
+    ("D26", "peers that never open their window", Own),
     ("D27", "peers that never acknowledge a FIN", By("S95 S96 S99")),
     ("D28", "LAND: from our own address", By("N5")),
     ("D29", "crossed SYNs", By("S40")),

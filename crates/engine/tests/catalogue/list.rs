@@ -18,11 +18,6 @@ pub type Item = (&'static str, &'static str, Linux);
 pub const ABSENT: &[(&str, &str)] = &[
     ("T109b", "one owner: there is no second descriptor of a connection"),
     ("T109c", "no TCP Fast Open"),
-    (
-        "T166",
-        "nobody's connection ends to make room for another's: buffers are bounded for each, and the user timeout ends \
-         who stalls (T165)",
-    ),
 ];
 
 /// Items shown for one IP version, and why that is enough.

@@ -27,6 +27,7 @@ mod g_orphans;
 mod h_time_wait;
 mod i_release;
 mod j_hardening;
+mod j_memory;
 mod k_icmp;
 mod l_records;
 mod m_reasons;
