@@ -109,6 +109,9 @@ pub struct TcpConfig {
     pub window_scaling: bool,
     /// Congestion control.
     pub congestion: Algorithm,
+    /// Reduce the congestion window after a silence longer than the RTO (RFC 5681 section 4.1;
+    /// `tcp_slow_start_after_idle`).
+    pub slow_start_after_idle: bool,
     /// Spread what the congestion window lets go over the round trip: at twice the window in a smoothed
     /// round-trip time in slow start and 1.2 times later, as Linux, in steps of a millisecond. It spares
     /// short queues the bursts of long paths, and costs timers.
@@ -200,6 +203,7 @@ impl Default for TcpConfig {
             sack: true,
             window_scaling: true,
             congestion: Algorithm::default(),
+            slow_start_after_idle: true,
             pacing: false,
             ecn: Ecn::default(),
             nodelay: false,

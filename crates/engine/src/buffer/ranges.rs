@@ -35,6 +35,13 @@ impl Ranges {
         self.0.get(i).filter(|r| r.start <= at).cloned()
     }
 
+    /// The first part of `range` that is in the set.
+    pub fn meeting(&self, range: Range<u64>) -> Option<Range<u64>> {
+        let i = self.0.partition_point(|r| r.end <= range.start);
+        let met = self.0.get(i).filter(|r| r.start < range.end)?;
+        Some(met.start.max(range.start)..met.end.min(range.end))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.0.iter().cloned()
     }
@@ -97,6 +104,10 @@ mod tests {
             assert!(joined.windows(2).all(|w| w[0].end < w[1].start));
             for (i, &inside) in set.iter().enumerate() {
                 assert_eq!(ranges.holding(i as u64).is_some(), inside);
+                let in_reach = |n: usize| set[n..(n + 5).min(64)].iter().any(|s| *s);
+                let met = ranges.meeting(i as u64..i as u64 + 5);
+                assert_eq!(met.is_some(), in_reach(i));
+                assert!(met.is_none_or(|met| met.clone().all(|at| set[at as usize])));
             }
             assert_eq!(ranges.octets() as usize, set.iter().filter(|s| **s).count());
         }

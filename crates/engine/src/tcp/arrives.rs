@@ -58,7 +58,20 @@ impl Connection {
         if self.is_acceptable(seg) {
             return Ok(());
         }
+        if self.is_recent(seg) {
+            self.process_ack(shared, now, seg)?;
+            if self.fate.is_some() {
+                return Err(Verdict::Accepted); // it acknowledged our FIN: nobody is left to answer
+            }
+        }
         Err(self.answer_unacceptable(shared, now, seg, Rule::S51))
+    }
+
+    /// What has come already, but does not end before what our last ACK acknowledged: a sender whose ACKs
+    /// cross ours has no newer number, so its ACK field counts as on Linux (RFC 9293 appendix A.2).
+    fn is_recent(&self, seg: &Arrival<'_>) -> bool {
+        let end = seg.seq() + seg.len();
+        seg.seq().before(self.rcv.nxt) && !end.before(self.rcv.last_ack) && !end.after(self.rcv.nxt)
     }
 
     /// Table 6 of RFC 9293. Two allowances: at a zero window, text at RCV.NXT is not taken but its
@@ -189,11 +202,13 @@ impl Connection {
         if !self.owned || unwanted {
             return Err(self.refuse(shared, now, seg, Rule::S80));
         }
-        if old > 0 {
-            self.rcv.duplicate = Some((seg.seq(), self.rcv.nxt));
-        }
         let seq = seg.seq() + old;
         let at = self.rcv.position(&self.incoming, seq);
+        if old > 0 {
+            self.rcv.duplicate = Some((seg.seq(), self.rcv.nxt));
+        } else if let Some(twice) = self.incoming.early().meeting(at..at + text.len() as u64) {
+            self.rcv.duplicate = Some((seq + (twice.start - at) as u32, seq + (twice.end - at) as u32));
+        }
         self.touch_buffers(shared, now);
         self.measure_trip(now, seg);
         let gap = !self.incoming.early().is_empty();
@@ -207,7 +222,6 @@ impl Connection {
             None => {
                 self.owed.pure_ack();
                 if self.incoming.early().holding(at).is_some() {
-                    self.rcv.duplicate = Some((seq, seq + text.len() as u32));
                     // A FIN after it may be new.
                     let fin = seg.has(TcpFlags::FIN);
                     return if fin { Ok(()) } else { Err(Verdict::Dropped(DropReason::Duplicate)) };

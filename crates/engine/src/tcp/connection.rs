@@ -68,6 +68,8 @@ pub(crate) struct Connection {
     /// When the peer was last heard, and we last sent.
     pub heard: Instant,
     pub sent: Instant,
+    /// When text was last sent; `None`: not since the congestion window was adjusted to a silence.
+    pub text_sent: Option<Instant>,
     /// Unanswered probes, of the window or of keep-alive.
     pub probes: u32,
     /// When the last limited ACK was sent (RFC 5961 section 7).
@@ -130,6 +132,8 @@ pub(crate) struct Opened {
     pub closing: bool,
     /// Both sides have ECN.
     pub ecn: bool,
+    /// The initial window.
+    pub initial_segments: u32,
     pub last_challenge: Option<Instant>,
 }
 
@@ -156,7 +160,7 @@ impl Connection {
             ),
             reading: Reading::new(now),
             rtt: opened.rtt,
-            congestion: Congestion::new(config.congestion, mss),
+            congestion: Congestion::new(config.congestion, mss, opened.initial_segments),
             marks: Marks::new(opened.ecn, opened.snd.iss),
             recovery: Recovery::new(opened.snd.iss, opened.negotiated.sack),
             small: opened.snd.iss,
@@ -173,6 +177,7 @@ impl Connection {
             stalled_since: None,
             heard: now,
             sent: now,
+            text_sent: None,
             probes: 0,
             last_challenge: opened.last_challenge,
             soft_error: None,

@@ -1,5 +1,6 @@
 //! A connection before ESTABLISHED: SYN-SENT and SYN-RECEIVED. It has no buffers.
 
+use super::congestion::INITIAL_SEGMENTS;
 use super::connection::{Connection, Opened};
 use super::ecn::{self, Ecn};
 use super::options::{self, Offered};
@@ -299,6 +300,16 @@ impl Handshake {
         self.owes_syn = true;
     }
 
+    /// The initial window: one segment if more than one SYN was lost (RFC 5681 section 3.1, RFC 6928
+    /// section 2), as on Linux; but none was if the answer is to the first.
+    fn initial_segments(&self) -> u32 {
+        let lost = self.retransmissions > 1 + u32::from(self.hurried);
+        let first = self.first_sent.map(|at| options::timestamp(at, self.ts_offset));
+        let answers_first =
+            self.origin == Origin::Active && self.peer.timestamps.is_some_and(|echo| first == Some(echo.ecr));
+        if lost && !answers_first { 1 } else { INITIAL_SEGMENTS }
+    }
+
     /// The handshake ends without a connection.
     pub fn finish(&mut self, cause: Cause, by: Party, rule: Rule, trigger: Option<Header>, now: Instant) {
         self.end = Some(End {
@@ -372,6 +383,7 @@ impl Handshake {
                 owned: self.owned || self.listener.is_some(),
                 closing: self.closing,
                 ecn: self.ecn,
+                initial_segments: self.initial_segments(),
                 // The limit of a listener's embryonic connection is its own.
                 last_challenge: self.last_answer.filter(|_| self.origin == Origin::Active),
             },

@@ -432,6 +432,11 @@ impl Recovery {
         }
     }
 
+    /// The last reduction of the window stands, whatever is heard of it.
+    pub fn trust(&mut self) {
+        self.doubt = None;
+    }
+
     /// Books what was sent, `again` or for the first time.
     pub fn sent(&mut self, octets: u32, again: bool) {
         if let Phase::Recovery(_, prr) = &mut self.phase {

@@ -96,6 +96,7 @@ impl Connection {
         if let Some(plan) = self.plan_tail_probe() {
             return Some(plan);
         }
+        self.heed_silence(shared, now);
         if let Some(plan) = self.plan_retransmission(shared).or_else(|| self.plan_text(shared)) {
             let Some(turn) = self.paced_until(shared, now) else { return Some(plan) };
             self.timers.set(Timer::Pace, turn);
@@ -112,6 +113,19 @@ impl Connection {
     fn plan_ack(&self, rule: Option<Rule>) -> Plan {
         let seq = self.snd.acceptable_seq(self.negotiated.snd_shift);
         Plan { seq, len: 0, flags: TcpFlags::ACK, rule }
+    }
+
+    /// RFC 5681 section 4.1: after a silence the congestion window is not what the path can take at once.
+    fn heed_silence(&mut self, shared: &Shared, now: Instant) {
+        let config = &shared.config.tcp;
+        let Some(silence) = self.text_sent.map(|at| now - at) else { return };
+        let rto = self.rtt.rto(config);
+        let silent = self.snd.una == self.snd.nxt && self.end_of_text().after(self.snd.nxt) && silence > rto;
+        if silent && config.slow_start_after_idle {
+            self.text_sent = None;
+            self.congestion.restart(silence, rto, self.mss);
+            self.recovery.trust();
+        }
     }
 
     /// What may still be in flight by congestion control.
@@ -277,8 +291,13 @@ impl Connection {
             options.timestamps = Some(Timestamps { val, ecr: self.rcv.ts_recent });
         }
         let tells = !self.incoming.early().is_empty() || self.rcv.duplicate.is_some();
-        if self.negotiated.sack && plan.len == 0 && tells {
-            options.sack = self.rcv.sack_blocks(&self.incoming, SACK_BLOCKS[usize::from(timestamps)]);
+        if self.negotiated.sack && tells {
+            let most = SACK_BLOCKS[usize::from(timestamps)];
+            // Beside text as many as the packet has room for; what came early was told by an ACK of its own.
+            let room = if plan.len == 0 { most } else { self.mss.saturating_sub(plan.len + 4) as usize / 8 };
+            if room > 0 {
+                options.sack = self.rcv.sack_blocks(&self.incoming, most.min(room));
+            }
         }
     }
 
@@ -292,6 +311,7 @@ impl Connection {
             return;
         }
         (self.owed.force, self.owed.flush) = (false, false);
+        self.text_sent = Some(now);
         self.touch_buffers(shared, now);
         self.timers.stop(Timer::Persist);
         let octets = end - plan.seq;

@@ -1,7 +1,7 @@
 //! CUBIC (RFC 9438), in integers: the engine has no floating point cube root.
 
 use super::hystart::{CSS_GROWTH_DIVISOR, HyStart, Pace};
-use super::{Acked, Control, INITIAL_SEGMENTS};
+use super::{Acked, Control, after_silence};
 use crate::Instant;
 use core::time::Duration;
 
@@ -39,8 +39,7 @@ struct Epoch {
 }
 
 impl Cubic {
-    pub fn new(mss: u32) -> Self {
-        let cwnd = INITIAL_SEGMENTS * mss;
+    pub fn new(cwnd: u32) -> Self {
         Self {
             cwnd,
             ssthresh: u32::MAX,
@@ -156,6 +155,13 @@ impl Control for Cubic {
         self.cwnd = self.cwnd.min(window);
     }
 
+    fn restart(&mut self, silence: Duration, rto: Duration, mss: u32) {
+        self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
+        self.cwnd = after_silence(self.cwnd, silence, rto, mss);
+        // The time of silence is none on the curve (RFC 9438 section 5.8).
+        self.epoch = None;
+    }
+
     fn undo(&mut self) {
         let (cwnd, ssthresh, w_max) = self.before;
         self.cwnd = self.cwnd.max(cwnd);
@@ -208,7 +214,7 @@ mod tests {
     /// Section 4.2: after a loss at W_max the window is back there after K, and passes it after 2 K.
     #[test]
     fn the_window_follows_the_curve() {
-        let mut cubic = Cubic::new(MSS);
+        let mut cubic = Cubic::new(10 * MSS);
         cubic.cwnd = 1_000_000;
         cubic.on_loss(Instant::ZERO, 1_000_000, MSS);
         assert_eq!((cubic.window(), cubic.w_max), (700_000, 1_000_000));
@@ -222,7 +228,7 @@ mod tests {
     /// Section 4.3: on a short path Reno grows faster, and CUBIC is not slower than it.
     #[test]
     fn on_a_short_path_it_is_as_fast_as_reno() {
-        let mut cubic = Cubic::new(MSS);
+        let mut cubic = Cubic::new(10 * MSS);
         cubic.cwnd = 20_000;
         cubic.on_loss(Instant::ZERO, 20_000, MSS);
         run(&mut cubic, 0, 1_000, 10);
@@ -231,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_second_loss_below_w_max_gives_way() {
-        let mut cubic = Cubic::new(MSS);
+        let mut cubic = Cubic::new(10 * MSS);
         cubic.cwnd = 100_000;
         cubic.on_loss(Instant::ZERO, 100_000, MSS);
         cubic.on_loss(Instant::ZERO, 70_000, MSS);

@@ -12,6 +12,13 @@ use reno::Reno;
 /// The initial window in segments (RFC 6928).
 pub(crate) const INITIAL_SEGMENTS: u32 = 10;
 
+/// What is left of a window after a silence: half for each RTO, but an initial window if it was one
+/// (RFC 5681 section 4.1, in the steps of RFC 2861).
+fn after_silence(window: u32, silence: Duration, rto: Duration, mss: u32) -> u32 {
+    let halvings = (silence.as_nanos() / rto.as_nanos().max(1)).min(31) as u32;
+    (window >> halvings).max(window.min(INITIAL_SEGMENTS * mss))
+}
+
 /// Which algorithm a connection uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Algorithm {
@@ -60,6 +67,9 @@ pub(crate) trait Control {
     fn collapse(&mut self, mss: u32);
     /// No more than this much may be in flight now; what is missing to ssthresh comes by slow start.
     fn restrain(&mut self, window: u32);
+    /// Nothing was sent for `silence`, which is longer than the RTO: what the window was tells little of
+    /// the path now.
+    fn restart(&mut self, silence: Duration, rto: Duration, mss: u32);
     /// The last loss was none: back to the windows before it.
     fn undo(&mut self);
     /// cwnd
@@ -76,10 +86,11 @@ pub(crate) enum Congestion {
 }
 
 impl Congestion {
-    pub fn new(algorithm: Algorithm, mss: u32) -> Self {
+    /// Begins with a window of so many segments.
+    pub fn new(algorithm: Algorithm, mss: u32, segments: u32) -> Self {
         match algorithm {
-            Algorithm::Cubic => Self::Cubic(Cubic::new(mss)),
-            Algorithm::Reno => Self::Reno(Reno::new(mss)),
+            Algorithm::Cubic => Self::Cubic(Cubic::new(segments * mss)),
+            Algorithm::Reno => Self::Reno(Reno::new(segments * mss)),
         }
     }
 
@@ -112,6 +123,10 @@ impl Control for Congestion {
         self.control().restrain(window);
     }
 
+    fn restart(&mut self, silence: Duration, rto: Duration, mss: u32) {
+        self.control().restart(silence, rto, mss);
+    }
+
     fn undo(&mut self) {
         self.control().undo();
     }
@@ -127,6 +142,28 @@ impl Control for Congestion {
         match self {
             Self::Cubic(cubic) => cubic.threshold(),
             Self::Reno(reno) => reno.threshold(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rto_of_silence_halves_the_window_down_to_the_initial_one() {
+        let (mss, rto) = (1000, Duration::from_millis(200));
+        for algorithm in [Algorithm::Cubic, Algorithm::Reno] {
+            for (segments, silence, left) in
+                [(80, 201, 40), (80, 401, 20), (80, 5000, 10), (5, 5000, 5), (80, 1_000_000_000, 10)]
+            {
+                let mut control = Congestion::new(algorithm, mss, segments);
+                control.on_loss(Instant::ZERO, 2 * segments * mss, mss);
+                control.undo();
+                control.restart(Duration::from_millis(silence), rto, mss);
+                assert_eq!(control.window(), left * mss, "{algorithm} {segments} {silence}");
+                assert!(control.threshold() >= segments * mss * 3 / 4, "what is missing comes by slow start");
+            }
         }
     }
 }

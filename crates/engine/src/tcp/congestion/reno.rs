@@ -1,7 +1,8 @@
 //! Slow start and congestion avoidance (RFC 5681), by octets acknowledged (RFC 3465).
 
-use super::{Acked, Control, INITIAL_SEGMENTS};
+use super::{Acked, Control, after_silence};
 use crate::Instant;
+use core::time::Duration;
 
 /// cwnd and ssthresh.
 #[derive(Debug)]
@@ -15,8 +16,7 @@ pub(crate) struct Reno {
 }
 
 impl Reno {
-    pub fn new(mss: u32) -> Self {
-        let cwnd = INITIAL_SEGMENTS * mss;
+    pub fn new(cwnd: u32) -> Self {
         Self { cwnd, ssthresh: u32::MAX, credit: 0, before: (cwnd, u32::MAX) }
     }
 
@@ -60,6 +60,12 @@ impl Control for Reno {
         self.cwnd = self.cwnd.min(window);
     }
 
+    fn restart(&mut self, silence: Duration, rto: Duration, mss: u32) {
+        self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
+        self.cwnd = after_silence(self.cwnd, silence, rto, mss);
+        self.credit = 0;
+    }
+
     fn undo(&mut self) {
         self.cwnd = self.cwnd.max(self.before.0);
         self.ssthresh = self.ssthresh.max(self.before.1);
@@ -86,7 +92,7 @@ mod tests {
 
     #[test]
     fn slow_start_doubles_and_avoidance_adds_a_segment_each_round() {
-        let mut reno = Reno::new(MSS);
+        let mut reno = Reno::new(10 * MSS);
         (0..10).for_each(|_| reno.on_ack(&acked(MSS)));
         assert_eq!(reno.window(), 20_000);
         reno.on_loss(Instant::ZERO, 20_000, MSS);
@@ -102,7 +108,7 @@ mod tests {
     /// RFC 3465: many small acknowledgments are worth what they acknowledge.
     #[test]
     fn divided_acks_gain_nothing() {
-        let mut reno = Reno::new(MSS);
+        let mut reno = Reno::new(10 * MSS);
         (0..100).for_each(|_| reno.on_ack(&acked(10)));
         assert_eq!(reno.window(), 11_000);
     }

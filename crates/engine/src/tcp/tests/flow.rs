@@ -116,7 +116,11 @@ fn early_text_is_acknowledged_selectively() {
         assert_eq!((p.receive(), p.tcp().info().early), ("pending".into(), 50));
         assert_eq!(p.on("P. len=100"), "accepted | . seq=1 ack=121 sack=401-411 sack=301-311 sack=201-211");
         assert_eq!(p.receive(), "120");
-        assert_eq!(p.on("P. at=120 len=500"), "accepted | . seq=1 ack=621");
+        assert_eq!(
+            p.on("P. at=120 len=500"),
+            "accepted | . seq=1 ack=621 sack=201-211",
+            "the first that came twice"
+        );
         assert_eq!((p.receive(), p.tcp().info().early), ("500".into(), 0));
     });
 }
@@ -255,6 +259,33 @@ fn both_windows_limit_what_is_in_flight() {
         p.ack += 10 * mss as i64;
         let out = p.on(&format!(". win={}", 3 * mss));
         assert_eq!(out.split(" | ").count(), 1 + 3 - 1 + usize::from(!out.contains('|')), "{out}");
+    });
+}
+
+/// RFC 3042: each of the first two duplicate ACKs lets a new segment go, whatever the congestion window
+/// says; it brings the third, that shows a loss. With SACK what has arrived is not in flight any more.
+#[test]
+fn the_first_duplicates_let_new_text_go() {
+    both(|v6| {
+        for kind in Kind::ALL {
+            let mut p = Peer::established(v6, kind);
+            let mss = mss(&mut p);
+            p.send(mss);
+            p.out();
+            p.run(50);
+            p.ack = 1 + mss as i64;
+            p.on(".");
+            p.send(12 * mss);
+            assert_eq!(p.out().split(" | ").count(), 10);
+            p.run(50);
+            for n in 1..=2 {
+                let sack = format!(". sack={}-{}", 1 + 2 * mss, 1 + (n + 2) * mss);
+                p.on(if kind == Kind::Full { &sack } else { "." });
+                let seq = p.last().header().seq.wrapping_sub(p.iss()) as usize;
+                assert_eq!((seq, p.last().text().len()), (1 + (10 + n) * mss, mss), "{kind:?} {n}");
+            }
+            assert_eq!(p.tcp().info().retransmissions, 0);
+        }
     });
 }
 
@@ -477,7 +508,7 @@ fn text_that_crosses_the_right_edge_is_cut_there() {
         let mut p = listening.establish(Kind::Full);
         assert_eq!(p.on(". at=900 len=200"), "accepted | . seq=1 ack=1 sack=901-1001");
         assert_eq!(p.on(". at=1000 len=200"), "answered S51 | . seq=1 ack=1 sack=901-1001");
-        assert_eq!(p.on(". len=1400"), "accepted | . seq=1 ack=1001");
+        assert_eq!(p.on(". len=1400"), "accepted | . seq=1 ack=1001 sack=901-1001");
         assert_eq!((p.last().header().window, p.tcp().info().early), (0, 0));
         assert_eq!((p.receive(), p.tcp().info().rcv_wnd), ("1000".into(), 0));
     });

@@ -30,6 +30,37 @@ fn t130_we_close_first() {
     });
 }
 
+/// E12: the peer's FIN again, with the ACK of ours that was lost before: nothing newer than the FIN will come.
+#[test]
+fn e12_the_fin_again_acknowledges_ours() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        p.on("F.");
+        p.tcp().shutdown().unwrap();
+        assert_eq!((p.out().as_str(), p.state()), ("F. seq=1 ack=2", TcpState::LastAck));
+        assert_eq!(p.on("F. seq=1 ack=2"), "accepted");
+        assert_eq!(p.state(), TcpState::Closed);
+    });
+}
+
+/// The same of text: its ACK field counts unless it ends before what we have acknowledged last.
+#[test]
+fn e12_text_again_acknowledges_ours() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        p.on_all(&["P. len=10", "P. at=10 len=10"]);
+        p.run(50);
+        p.send(100);
+        p.out();
+        assert!(p.on("P. seq=1 len=10 ack=51").starts_with("answered S51"));
+        assert_eq!(p.tcp().info().unacked, 100);
+        assert!(p.on("P. seq=11 len=10 ack=51").starts_with("answered S51"));
+        assert_eq!(p.tcp().info().unacked, 50);
+        assert!(p.on("P. seq=11 len=10 ack=1000").contains("S52"));
+        assert_eq!(p.tcp().info().unacked, 50);
+    });
+}
+
 /// E4, E10, E12: the peer closes first. LAST-ACK leads to CLOSED without TIME-WAIT; S85.
 #[test]
 fn t130_the_peer_closes_first() {

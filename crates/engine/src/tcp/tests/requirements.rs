@@ -280,6 +280,103 @@ fn after_a_lost_syn_the_first_text_is_waited_for() {
     });
 }
 
+/// RFC 5681 section 3.1: where more than one SYN was lost the path is taken for crowded; not if the answer is
+/// to the first, which was only late.
+#[test]
+fn after_two_lost_syns_the_first_window_is_one_segment() {
+    both(|v6| {
+        for (kind, late, segments) in
+            [(Kind::Plain, false, 1), (Kind::Full, false, 1), (Kind::Full, true, 10)]
+        {
+            let mut p = Peer::syn_sent(v6);
+            p.run(3500);
+            assert_eq!(p.sent.len(), 3);
+            let answer = if late { "S. seq=0 ack=1 mss=1460 sackok tsok ecr=-3000" } else { "" };
+            let mut p = if late {
+                p.timestamps = true;
+                p.on(answer);
+                (p.seq, p.ack) = (1, 1);
+                p
+            } else {
+                p.complete(kind)
+            };
+            assert_eq!(p.tcp().info().cwnd, segments * p.tcp().info().mss, "{kind:?} {late}");
+        }
+    });
+    // One SYN alone may be lost by chance; and so for the SYN|ACK.
+    both(|v6| {
+        for (silence, segments) in [(0, 10), (1500, 10), (3500, 1)] {
+            let mut p = Peer::syn_received(v6, Kind::Full);
+            p.run(silence);
+            p.on(".");
+            p.accept();
+            assert_eq!(p.tcp().info().cwnd, segments * p.tcp().info().mss, "{silence}");
+        }
+    });
+}
+
+/// RFC 5681 section 4.1: what the path could take is not known any more.
+#[test]
+fn a_silence_reduces_the_window() {
+    both(|v6| {
+        for (restart, silence, halves) in [(true, 300, 1), (true, 20_000, 9), (true, 150, 0), (false, 300, 0)]
+        {
+            let set = |config: &mut crate::Config| config.tcp.slow_start_after_idle = restart;
+            let mut p = Peer::with(v6, set).listen(1).establish(Kind::Full);
+            let mss = p.tcp().info().mss;
+            for round in [10, 20] {
+                p.send((round * mss) as usize);
+                p.out();
+                p.run(1);
+                for _ in 0..round {
+                    p.ack += i64::from(mss);
+                    p.on(".");
+                }
+            }
+            let before = p.tcp().info().cwnd;
+            assert!(before > 20 * mss);
+            p.run(silence);
+            let from = p.sent.len();
+            p.send(50 * mss as usize);
+            p.out();
+            let left = (before >> halves).max(10 * mss);
+            assert_eq!(p.tcp().info().cwnd, left, "after {silence} ms");
+            assert_eq!((p.sent.len() - from) as u32, left / mss);
+        }
+    });
+}
+
+/// RFC 2883 section 4.2.2, 4.3: of a segment that is new in part, the part that is not.
+#[test]
+fn the_part_that_came_twice_is_told() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        p.on("P. at=20 len=10");
+        assert_eq!(p.on("P. at=15 len=10"), "accepted | . seq=1 ack=1 sack=21-26 sack=16-31");
+        assert_eq!(p.on("P. at=25 len=10"), "accepted | . seq=1 ack=1 sack=26-31 sack=16-36");
+        assert_eq!(p.on("P. at=10 len=30"), "accepted | . seq=1 ack=1 sack=16-36 sack=11-41");
+        assert_eq!(p.on("P. len=20"), "accepted | . seq=1 ack=41 sack=11-21");
+    });
+}
+
+/// RFC 2018 section 4: text of ours tells of early text too, if there is room beside it.
+#[test]
+fn blocks_ride_on_text() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        let mss = p.tcp().info().mss as usize;
+        p.on_all(&["P. at=20 len=10", "P. at=40 len=10"]);
+        for (room, blocks) in [(0, ""), (11, ""), (12, " sack=41-51"), (20, " sack=41-51 sack=21-31")] {
+            let seq = 1 + p.tcp().info().octets_sent;
+            p.send(mss - room);
+            assert_eq!(p.out(), format!("P. seq={seq} ack=1 len={}{blocks}", mss - room));
+            p.ack = seq as i64 + (mss - room) as i64;
+            p.on(".");
+        }
+        assert!(p.sent.iter().all(|sent| sent.bytes.len() <= 1500));
+    });
+}
+
 /// RFC 2883 section 4: what came twice is told once, before the blocks that are news.
 #[test]
 fn what_came_twice_is_told() {
