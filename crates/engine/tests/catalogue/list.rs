@@ -15,10 +15,8 @@ use Linux::{By, Not};
 pub type Item = (&'static str, &'static str, Linux);
 
 /// Items for which there is no test, and why.
-pub const ABSENT: &[(&str, &str)] = &[
-    ("T109b", "one owner: there is no second descriptor of a connection"),
-    ("T109c", "no TCP Fast Open"),
-];
+pub const ABSENT: &[(&str, &str)] =
+    &[("T109b", "one owner: there is no second descriptor of a connection"), ("T109c", "no TCP Fast Open")];
 
 /// Items shown for one IP version, and why that is enough.
 pub const ONE_FAMILY: &[(&str, &str)] = &[

@@ -1,0 +1,431 @@
+//! `docs/bounds.md` is what the code says: its defaults are read from the code, and the rules, counters and
+//! tests that it names exist.
+
+use lastack_engine::{Config, Counters, Rule};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the default of a bound stands.
+enum Bound {
+    /// A setting of [`Config`].
+    Setting(&'static str),
+    /// A constant in this file of the engine or the program.
+    Constant(&'static str, &'static str),
+    /// An argument of the caller's.
+    Given(&'static str),
+}
+
+use Bound::{Constant, Given, Setting};
+
+/// What is bounded, by what, what happens at the bound, the counters and rules that tell of it, and a test
+/// that reaches it, if there is one.
+struct Row(&'static str, Bound, &'static str, &'static str, &'static str);
+
+const CONNECTION: &[Row] = &[
+    Row(
+        "text to be sent",
+        Setting("send_buffer"),
+        "the writer waits; before that the limit follows the path",
+        "",
+        "the_send_buffer_holds_twice_the_largest_window",
+    ),
+    Row(
+        "text to be read",
+        Setting("receive_buffer"),
+        "the window closes; text beyond it is dropped, and acknowledged as before",
+        "",
+        "text_that_crosses_the_right_edge_is_cut_there",
+    ),
+    Row(
+        "pieces of early text",
+        Setting("max_early_ranges"),
+        "more of them are dropped; the peer sends them again",
+        "",
+        "holes_of_single_octets",
+    ),
+    Row(
+        "segments in flight, as SACK cuts them",
+        Constant("tcp/flight.rs", "MOST"),
+        "a block that covers part of a segment is not noted (CVE-2019-11477, -11478)",
+        "",
+        "holes_of_single_octets",
+    ),
+    Row(
+        "least MSS",
+        Constant("tcp/options.rs", "LEAST_MSS"),
+        "a peer's smaller one is taken for this (CVE-2019-11479)",
+        "",
+        "t160_t161_t162_a_tiny_mss_and_a_storm_of_sacks",
+    ),
+    Row(
+        "challenge ACKs",
+        Setting("challenge_interval"),
+        "one in this time; the others are not sent",
+        "tcp_suppressed_acks",
+        "a_blind_attacker_breaks_nothing",
+    ),
+];
+
+const CONNECTIONS: &[Row] = &[
+    Row(
+        "octets in all buffers",
+        Setting("memory"),
+        "no buffer grows; above 7/8, early text is dropped and stalled connections are reset, the longest first",
+        "D26 S99 S100 tcp_memory_aborts",
+        "ten_thousand_zero_windows",
+    ),
+    Row(
+        "octets that a buffer may have all the same",
+        Constant("tcp/memory.rs", "LEAST"),
+        "or two segments, if they are larger",
+        "",
+        "ten_thousand_zero_windows",
+    ),
+    Row(
+        "embryonic connections",
+        Setting("max_embryonic"),
+        "a SYN is answered with a cookie; without cookies, or if the embedder answers SYNs, it is dropped",
+        "S18 tcp_cookies_sent tcp_listen_drops",
+        "a_hundred_thousand_syns_do_not_keep_a_client_out",
+    ),
+    Row(
+        "life of an embryonic connection: SYN,ACKs sent again",
+        Setting("syn_ack_retries"),
+        "it is forgotten in silence, after 63 s",
+        "S36",
+        "without_cookies_the_client_waits_until_the_flood_has_timed_out",
+    ),
+    Row(
+        "cookies known to have come back",
+        Constant("tcp/cookies.rs", "MOST_SPENT"),
+        "the oldest is forgotten",
+        "",
+        "cookies_for_a_full_accept_queue",
+    ),
+    Row(
+        "connections that wait to be accepted",
+        Given("`backlog` + 1"),
+        "a SYN is dropped, and so is an ACK that completes a handshake or brings a cookie (by option: RST)",
+        "S17 S37 tcp_listen_overflows",
+        "an_accept_queue_that_nobody_serves",
+    ),
+    Row(
+        "connections without a user",
+        Setting("max_orphans"),
+        "a close sends RST; those that get no answer are reset before",
+        "S99 S100 tcp_orphan_overflows",
+        "orphans_and_fin_wait_2",
+    ),
+    Row(
+        "FIN-WAIT-2 without a user",
+        Setting("fin_wait_2"),
+        "the connection ends",
+        "S96 S97",
+        "orphans_and_fin_wait_2",
+    ),
+    Row(
+        "entries in TIME-WAIT",
+        Setting("max_time_wait"),
+        "more are forgotten at once (S101)",
+        "tcp_time_wait_overflows",
+        "time_wait",
+    ),
+    Row(
+        "resets a second for segments that no connection accepts",
+        Setting("reset_rate"),
+        "the others are not sent",
+        "D9 tcp_suppressed_resets",
+        "limited_resets_tell_nothing",
+    ),
+    Row(
+        "pieces of memory kept for connections to come",
+        Constant("tcp/table.rs", "MOST_SPARE"),
+        "more are given back",
+        "",
+        "",
+    ),
+];
+
+const DATAGRAMS: &[Row] = &[
+    Row(
+        "datagrams to be read, a socket",
+        Setting("receive_queue"),
+        "more are dropped",
+        "udp_receive_overflows",
+        "datagrams",
+    ),
+    Row(
+        "octets of them",
+        Setting("receive_octets"),
+        "more are dropped",
+        "udp_receive_overflows",
+        "datagrams",
+    ),
+    Row(
+        "datagrams to be sent, a socket",
+        Setting("send_queue"),
+        "the writer waits",
+        "",
+        "a_full_queue_refuses_and_tells_when_there_is_room",
+    ),
+    Row(
+        "octets held for incomplete packets, with what it costs to hold them",
+        Setting("reassembly_octets"),
+        "the oldest packets are forgotten",
+        "ip_reassembly_failed",
+        "fragments",
+    ),
+    Row(
+        "wait for the rest of a packet",
+        Setting("reassembly_time"),
+        "it is forgotten, and time exceeded sent",
+        "U7 ip_reassembly_failed",
+        "fragments",
+    ),
+    Row(
+        "ICMP errors at once to a destination",
+        Setting("error_burst"),
+        "the others are not sent",
+        "D9 icmp_suppressed_errors",
+        "d9_a_destination_gets_six_at_once_and_one_each_second",
+    ),
+    Row(
+        "and then one in this time",
+        Setting("error_interval"),
+        "the others are not sent",
+        "D9 icmp_suppressed_errors",
+        "d9_a_destination_gets_six_at_once_and_one_each_second",
+    ),
+    Row(
+        "datagrams a second that may be answered with errors, delivered or not",
+        Setting("error_rate"),
+        "errors about the others are not sent",
+        "D9 icmp_suppressed_errors",
+        "icmp_errors_tell_no_open_port",
+    ),
+    Row(
+        "of these at once, about",
+        Setting("error_rate_burst"),
+        "errors about the others are not sent",
+        "D9 icmp_suppressed_errors",
+        "icmp_errors_tell_no_open_port",
+    ),
+    Row(
+        "destinations whose errors are counted",
+        Constant("icmp/limiter.rs", "PLACES"),
+        "a later one takes the place of another",
+        "",
+        "icmp_errors_tell_no_open_port",
+    ),
+    Row(
+        "intercepted echo requests, and replies, to be read",
+        Constant("icmp/echo.rs", "MOST_WAITING"),
+        "more are dropped",
+        "",
+        "the_requests_that_wait_are_bounded",
+    ),
+    Row(
+        "echo requests of ours that wait for a reply",
+        Constant("icmp/echo.rs", "MOST_ASKED"),
+        "the oldest is forgotten",
+        "",
+        "",
+    ),
+    Row(
+        "answers to be sent that belong to no connection",
+        Constant("outbox.rs", "MOST"),
+        "more are not sent",
+        "outbox_overflows",
+        "echoes",
+    ),
+    Row(
+        "octets of those that are not kept as values",
+        Constant("outbox.rs", "MOST_OCTETS"),
+        "more are not sent",
+        "outbox_overflows",
+        "echoes",
+    ),
+    Row(
+        "paths with an MTU below the link's",
+        Constant("paths.rs", "MOST"),
+        "that which would expire first is forgotten",
+        "",
+        "the_table_is_bounded",
+    ),
+];
+
+const RUN: &[Row] = &[
+    Row(
+        "octets in the buffers of all connections of the program",
+        Setting("memory"),
+        "as above; the report says so of each connection that is reset",
+        "D26",
+        "ten_thousand_zero_windows",
+    ),
+    Row(
+        "flows of UDP",
+        Constant("run/udp.rs", "MOST_FLOWS"),
+        "the one that is idle longest is closed",
+        "",
+        "",
+    ),
+    Row("pings that wait for an answer", Constant("run/icmp.rs", "MOST_PINGS"), "more are dropped", "", ""),
+];
+
+const HEAD: &str = "\
+# Bounds
+
+What a stack keeps has a bound, whatever arrives. This page is made from the code by a test, which also looks whether
+the rules ([resets.md](resets.md)), counters and tests exist: `UPDATE_DOCS=1 cargo test -p lastack-engine --test bounds`.
+
+Not bounded is what the user asks for: sockets, listeners, connections that were opened or accepted, and events that
+nobody polls. A connection with empty buffers takes about 1.3 KiB.
+";
+
+const FLOODS: &str = "
+## What floods take
+
+Measured with an allocator that counts, in `crates/sim/tests/attack/`, with the defaults unless said; the tests fail
+above the second figure.
+
+| flood | takes | at most |
+|---|---|---|
+| 100,000 SYNs from as many hosts, cookies on or off | 5.2 MiB for 4096 embryonic connections | 6 MiB |
+| 20,000 complete connections, 1000 octets in each, that nobody accepts; backlog 64 | 0.2 MiB | 1 MiB |
+| 10,000 zero windows, each before 1 MiB of text, `memory` 64 MiB | 114 MiB: 64, and 5 KiB each | 130 MiB |
+| 5000 orphans that get no answer, 900 octets in each, `max_orphans` 1000 | 3.3 MiB | 8 MiB |
+| 12,000 connections in TIME-WAIT, `max_time_wait` 10,000 | 3.6 MiB | 5 MiB |
+| 8000 SACK options of four single octets each | 0.2 MiB | 2 MiB |
+| 20,000 segments of one octet | 0.05 MiB | 0.125 MiB |
+| 60,000 fragments of as many packets, small or large | 4.3 MiB | 5 MiB |
+| 1000 datagrams of 40,000 octets to one socket | 4.2 MiB | 5 MiB |
+| 20,000 echo requests while the link takes nothing | 4.5 MiB | 6 MiB |
+| 100,000 resets, and segments to closed ports | nothing | 1 KB |
+
+## What is left to an attacker
+
+Who is beside the path and knows a four-tuple has to guess: the exact number for a reset; for text, a number in the
+window and an acknowledgment that is neither too new nor older than the largest window. No answer that it gets tells it
+whether a guess was good (`crates/sim/tests/attack/side_channel.rs`). Before a connection is established less is needed:
+another SYN in the window of 64 KiB ends an embryonic one (S32), and a bare SYN that meets our own in SYN-SENT opens
+simultaneously, after which a reset at its number refuses the attempt (R13); both are as in RFC 9293 and on Linux. Who
+sees the packets can do anything but read what TLS hides.
+";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The default of a setting, as its debug form says it.
+fn setting(name: &str) -> String {
+    let all = format!("{:?}", Config::new([]));
+    let start = all.find(&format!(" {name}: ")).unwrap_or_else(|| panic!("no setting `{name}`"));
+    let rest = &all[start + name.len() + 3..];
+    let end = rest.find([',', ' ', '}']).unwrap_or(rest.len());
+    match rest[..end].parse() {
+        Ok(number) => octets(name, number),
+        Err(_) => rest[..end].to_owned(),
+    }
+}
+
+fn octets(name: &str, number: u64) -> String {
+    let sized = ["buffer", "octets", "memory"].iter().any(|word| name.to_lowercase().contains(word));
+    match number {
+        n if sized && n.is_multiple_of(1 << 20) => format!("{} MiB", n >> 20),
+        n => n.to_string(),
+    }
+}
+
+/// The value of a constant, as its line says it.
+fn constant(file: &str, name: &str) -> String {
+    let places = ["crates/engine/src", "crates/cli/src"].map(|place| root().join(place).join(file));
+    let text = places.iter().find_map(|path| fs::read_to_string(path).ok());
+    let text = text.unwrap_or_else(|| panic!("no file {file}"));
+    let line = text.lines().find(|line| line.contains(&format!("const {name}: ")));
+    let (_, value) =
+        line.and_then(|line| line.split_once(" = ")).unwrap_or_else(|| panic!("no {name} in {file}"));
+    let value = value.trim_end_matches(';');
+    let value = value.strip_prefix("Most ").map_or(value, |fields| fields.trim_matches(['{', '}', ' ']));
+    value.replace("4 << 20", "4 MiB").replace('_', "")
+}
+
+fn row(row: &Row) -> String {
+    let Row(what, bound, then, told, test) = row;
+    let (name, default) = match bound {
+        Setting(name) => (format!("`{name}`"), setting(name)),
+        Constant(file, name) => (format!("`{file}`"), constant(file, name)),
+        Given(what) => ((*what).to_owned(), "the caller's".to_owned()),
+    };
+    let test = if test.is_empty() { String::new() } else { format!("`{test}`") };
+    format!("| {what} | {name} | {default} | {then} | {told} | {test} |\n")
+}
+
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for (title, rows) in [
+        ("One connection (`TcpConfig`)", CONNECTION),
+        ("All connections (`TcpConfig`)", CONNECTIONS),
+        ("Datagrams, packets and ICMP (`DatagramConfig`)", DATAGRAMS),
+        ("`lastack run`", RUN),
+    ] {
+        page += &format!(
+            "\n## {title}\n\n| what | set by | default | beyond it | told by | test |\n|---|---|---|---|---|---|\n"
+        );
+        page.extend(rows.iter().map(row));
+    }
+    page + FLOODS
+}
+
+fn rows() -> impl Iterator<Item = &'static Row> {
+    [CONNECTION, CONNECTIONS, DATAGRAMS, RUN].into_iter().flatten()
+}
+
+#[test]
+fn the_page_is_what_the_code_says() {
+    let path = root().join("docs/bounds.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, page()).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == page(), "not up to date: UPDATE_DOCS=1 cargo test -p lastack-engine --test bounds");
+}
+
+#[test]
+fn every_setting_that_is_a_bound_has_a_row() {
+    let all = format!("{:?}", Config::new([]));
+    let names = all.split([' ', '{']).filter_map(|word| word.strip_suffix(':'));
+    let words = ["max_", "_queue", "_octets", "_burst", "memory", "_buffer"];
+    for name in names.filter(|name| words.iter().any(|word| name.contains(word))) {
+        let listed = rows().any(|Row(_, bound, ..)| matches!(bound, Setting(listed) if *listed == name));
+        assert!(listed || ["max_packet", "max_rto"].contains(&name), "{name} is a bound without a row");
+    }
+}
+
+#[test]
+fn what_tells_of_a_bound_exists() {
+    for Row(what, _, _, told, _) in rows() {
+        for word in told.split_whitespace() {
+            let counter = Counters::default().iter().any(|(name, _)| name == word);
+            assert!(counter || word.parse::<Rule>().is_ok(), "{what}: {word} is no counter and no rule");
+        }
+    }
+}
+
+#[test]
+fn every_test_of_a_bound_exists() {
+    let mut sources = String::new();
+    let mut folders = vec![root().join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                sources += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    for Row(what, .., test) in rows().filter(|Row(.., test)| !test.is_empty()) {
+        assert!(sources.contains(&format!("fn {test}(")), "{what}: no test {test}");
+    }
+}
