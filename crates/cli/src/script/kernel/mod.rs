@@ -30,9 +30,11 @@ pub const TOLERANCE: Duration = Duration::from_millis(20);
 /// How long a call gets to fall asleep before the script goes on.
 const DROWSINESS: Duration = Duration::from_millis(20);
 
-/// The release of the kernel.
+/// The release of the kernel, without what a builder put behind it.
 pub fn release() -> io::Result<String> {
-    Ok(nix::sys::utsname::uname()?.release().to_string_lossy().into_owned())
+    let name = nix::sys::utsname::uname()?;
+    let release = name.release().to_string_lossy();
+    Ok(release.split(['-', '+', '_']).next().unwrap_or_default().to_owned())
 }
 
 /// Runs a script against the kernel; its commands run in `directory`.
