@@ -47,8 +47,8 @@ pub use rule::{Rule, UnknownRule};
 pub use seq::{RcvSeq, SndSeq};
 pub use stack::Stack;
 pub use tcp::{
-    Algorithm, Answer, BindError, ConnId, ConnectError, Ecn, Keepalive, ListenerId, OpenConnection,
-    Readiness, Repair, Tcp, TcpError, TcpInfo, TcpState,
+    Algorithm, Answer, BindError, ConnId, ConnectError, Counterpart, Ecn, Keepalive, ListenerId,
+    OpenConnection, Readiness, Repair, TCP_INFO, Tcp, TcpError, TcpInfo, TcpState,
 };
 pub use time::Instant;
 pub use udp::{Datagram, Udp, UdpError, UdpId};

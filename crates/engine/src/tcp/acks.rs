@@ -6,6 +6,7 @@ use super::options;
 use super::recovery::Ack;
 use super::segment::Arrival;
 use super::state::State;
+use super::stats::is_marked;
 use super::timers::Timer;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
@@ -115,6 +116,7 @@ impl Connection {
             },
             &mut self.congestion,
         );
+        self.stats.delivered(outcome.delivered, is_marked(seg, self.marks.is_on()));
         let config = &shared.config.tcp;
         if let Some(rtt) = outcome.rtt {
             self.rtt.measure(rtt, config);
@@ -144,6 +146,7 @@ impl Connection {
         self.timers.stop(Timer::User);
         self.timers.stop(Timer::TailProbe);
         if self.snd.una == self.snd.nxt {
+            self.note_limit(now);
             self.timers.stop(Timer::Retransmission);
             self.stalled_since = None;
         } else {

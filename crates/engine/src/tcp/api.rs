@@ -1,6 +1,5 @@
 //! Values of the user's side of TCP.
 
-use crate::Instant;
 use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -14,9 +13,10 @@ slotmap::new_key_type! {
 }
 
 /// The states of RFC 9293 section 3.3.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum TcpState {
+    #[default]
     Closed,
     Listen,
     SynSent,
@@ -205,52 +205,4 @@ pub enum Repair {
     Recovery,
     /// The retransmission timer has expired.
     Loss,
-}
-
-/// A look at a connection.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct TcpInfo {
-    /// Its state.
-    pub state: TcpState,
-    /// Eff.snd.MSS: the most text in a segment we send.
-    pub mss: u32,
-    /// Congestion window, octets.
-    pub cwnd: u32,
-    /// Octets that may be in flight: the congestion window, or what a repair makes of it.
-    pub flight_limit: u32,
-    /// Slow start threshold, octets.
-    pub ssthresh: u32,
-    /// SND.WND, octets.
-    pub snd_wnd: u32,
-    /// RCV.WND, octets.
-    pub rcv_wnd: u32,
-    /// Smoothed round-trip time, once measured.
-    pub srtt: Option<Duration>,
-    /// Retransmission timeout, without back-off.
-    pub rto: Duration,
-    /// Octets given to us and not yet sent.
-    pub unsent: usize,
-    /// Octets sent and not yet acknowledged.
-    pub unacked: usize,
-    /// Octets received in order and not yet read.
-    pub unread: usize,
-    /// Octets received beyond a gap.
-    pub early: usize,
-    /// Octets in flight that the peer has beyond a gap.
-    pub sacked: u32,
-    /// Octets taken for lost and not sent again yet.
-    pub lost: u32,
-    /// What congestion control is doing.
-    pub repair: Repair,
-    /// Retransmission timeouts in a row.
-    pub backoffs: u32,
-    /// When text last arrived.
-    pub last_text: Option<Instant>,
-    /// Segments sent again.
-    pub retransmissions: u64,
-    /// Octets of text sent, without what was sent again.
-    pub octets_sent: u64,
-    /// Octets of text received in order.
-    pub octets_received: u64,
 }

@@ -22,6 +22,7 @@ impl Connection {
         if self.fate.is_some() {
             return Verdict::Dropped(DropReason::Unwanted);
         }
+        self.stats.arrived(seg);
         self.steps(shared, now, seg).err().unwrap_or(Verdict::Accepted)
     }
 
@@ -215,6 +216,7 @@ impl Connection {
         self.allot(shared);
         match self.incoming.write(at, text) {
             Some(0) => {
+                self.stats.early_in = self.stats.early_in.wrapping_add(1);
                 self.rcv.note_early(&self.incoming, at);
                 self.owed.pure_ack();
             }

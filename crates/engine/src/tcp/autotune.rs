@@ -49,6 +49,13 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// The receiver's round-trip time, once a timestamp has shown it, and the most that was read in one.
+    pub fn seen(&self) -> (Option<Duration>, u64) {
+        ((self.trip > Duration::ZERO).then_some(self.trip), self.copied)
+    }
+}
+
 impl Connection {
     /// Text has arrived: how old what it echoes is (RFC 7323). A sender that has paused makes it older,
     /// so that the least counts.

@@ -1,7 +1,8 @@
 //! A connection in a synchronized state: its variables, and how it ends.
 
+use super::ConnId;
 use super::autotune::{self, Reading};
-use super::congestion::{Congestion, Control};
+use super::congestion::Congestion;
 use super::ecn::Marks;
 use super::flight::Flight;
 use super::options::Negotiated;
@@ -14,8 +15,8 @@ use super::rtt::Rtt;
 use super::settings::{Settings, Waits};
 use super::snd::Snd;
 use super::state::{Next, State};
+use super::stats::Stats;
 use super::timers::{Timer, Timers};
-use super::{ConnId, TcpInfo};
 use crate::buffer::{RecvRing, SendRing};
 use crate::end::{Cause, End, Header, Inference, InitialNumbers, Lost, Octets, Origin, Party};
 use crate::event::Event;
@@ -75,9 +76,9 @@ pub(crate) struct Connection {
     /// When the last limited ACK was sent (RFC 5961 section 7).
     pub last_challenge: Option<Instant>,
     /// An ICMP error that did not end it (RFC 5927 section 5.2).
-    pub soft_error: Option<(IcmpError, IpAddr)>,
+    pub soft_error: Option<Box<(IcmpError, IpAddr)>>,
     pub octets: Octets,
-    pub retransmissions: u64,
+    pub stats: Stats,
     /// How it ends, once that is decided.
     pub fate: Option<Fate>,
 }
@@ -134,6 +135,8 @@ pub(crate) struct Opened {
     pub ecn: bool,
     /// The initial window.
     pub initial_segments: u32,
+    /// How often our SYN was sent.
+    pub syns: u32,
     pub last_challenge: Option<Instant>,
 }
 
@@ -182,7 +185,7 @@ impl Connection {
             last_challenge: opened.last_challenge,
             soft_error: None,
             octets: Octets::default(),
-            retransmissions: 0,
+            stats: Stats::new(opened.origin, now, opened.syns),
             fate: None,
         }
     }
@@ -305,33 +308,6 @@ impl Connection {
     pub fn touch_buffers(&mut self, shared: &Shared, now: Instant) {
         if !self.timers.is_running(Timer::Idle) {
             self.timers.set(Timer::Idle, now + shared.config.tcp.buffer_idle);
-        }
-    }
-
-    pub fn info(&self) -> TcpInfo {
-        let unacked = self.snd.nxt.earlier(self.end_of_text()) - self.snd.una;
-        TcpInfo {
-            state: self.state.public(),
-            mss: self.mss,
-            cwnd: self.congestion.window(),
-            flight_limit: self.recovery.window(&self.congestion, self.mss),
-            ssthresh: self.congestion.threshold(),
-            snd_wnd: self.snd.wnd,
-            rcv_wnd: self.rcv.wnd(),
-            srtt: self.rtt.srtt(),
-            rto: self.rtt.base(),
-            unsent: self.outgoing.len() - unacked as usize,
-            unacked: unacked as usize,
-            unread: self.incoming.len(),
-            early: self.incoming.early().octets() as usize,
-            sacked: self.recovery.flight.sacked(),
-            lost: self.recovery.flight.lost(),
-            repair: self.recovery.repair(),
-            backoffs: self.rtt.backoffs(),
-            last_text: self.promptness.last_text(),
-            retransmissions: self.retransmissions,
-            octets_sent: self.octets.sent + u64::from(unacked),
-            octets_received: self.octets.received,
         }
     }
 }

@@ -55,6 +55,11 @@ impl Marks {
         Self { on, echo: false, slowed: false, until: iss }
     }
 
+    /// Whether both sides have ECN.
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
     /// A segment has arrived in the window (section 6.1.3). `true`: it is to be acknowledged at once.
     pub fn arrived(&mut self, seg: &Arrival<'_>) -> bool {
         if !self.on {

@@ -104,6 +104,8 @@ impl Connection {
             );
         }
         self.recovery.timeout(now, self.snd.nxt, self.mss, &mut self.congestion);
+        self.stats.timeouts = self.stats.timeouts.wrapping_add(1);
+        self.stats.timeout_recoveries += u32::from(self.rtt.backoffs() == 0);
         self.rtt.back_off();
         self.doubt_path(shared, now);
         let config = &shared.config.tcp;
@@ -228,7 +230,7 @@ impl Connection {
 
     /// The peer was silent: because the network said why, or for no known reason.
     fn silent(&self, limit: TimeLimit, rule: Rule) -> Ending {
-        match self.soft_error {
+        match self.soft_error.as_deref().copied() {
             Some((icmp, from)) => Ending::new(Cause::Unreachable(icmp), Party::Network(from), rule),
             None => Ending::new(Cause::TimedOut(limit), Party::Stack, rule),
         }

@@ -1,6 +1,7 @@
 //! What is in flight, segment by segment: when each was sent, and what is known of its fate. This is
 //! the scoreboard of RFC 6675 with the times that RFC 8985 needs.
 
+use super::stats::segments;
 use crate::Instant;
 use crate::seq::SndSeq;
 use alloc::collections::VecDeque;
@@ -31,6 +32,8 @@ pub(crate) struct Sent {
     pub again: bool,
     /// What the user gave at once ends with it: PSH.
     pub pushed: bool,
+    /// It was so because it was taken for lost.
+    pub repaired: bool,
     pub fate: Fate,
 }
 
@@ -54,6 +57,9 @@ pub(crate) struct Flight {
 pub(crate) struct Delivered {
     /// Octets that are known to have arrived only now, by ACK or SACK.
     pub octets: u32,
+    /// The same in segments of `mss`.
+    pub segments: u32,
+    pub mss: u32,
     /// The segment among them that was sent last.
     pub newest: Option<Sent>,
     /// One of them was sent only once, though others beyond it were known to have arrived before:
@@ -66,6 +72,7 @@ pub(crate) struct Delivered {
 impl Delivered {
     fn note(&mut self, segment: &Sent, highest_sacked: Option<SndSeq>) {
         self.octets += segment.len;
+        self.segments += segments(segment.len, self.mss);
         let later = |known: &Sent| sent_after(segment.at, segment.end(), known.at, known.end());
         if self.newest.as_ref().is_none_or(later) {
             self.newest = Some(*segment);
@@ -114,9 +121,34 @@ impl Flight {
         self.segments.len()
     }
 
+    /// How many segments of `mss` there are: in all; that the peer has beyond a gap; taken for lost;
+    /// on their way again.
+    pub fn count(&self, mss: u32) -> [u32; 4] {
+        let mut counts = [0; 4];
+        for segment in &self.segments {
+            let n = segments(segment.len, mss);
+            counts[0] += n;
+            match segment.fate {
+                Fate::Sacked => counts[1] += n,
+                Fate::Lost => counts[2] += n,
+                Fate::Flying if segment.repaired => counts[3] += n,
+                Fate::Flying => {}
+            }
+        }
+        counts
+    }
+
     /// Notes a segment sent for the first time.
     pub fn push(&mut self, seq: SndSeq, len: u32, at: Instant, pushed: bool) {
-        self.segments.push_back(Sent { seq, len, at, again: false, pushed, fate: Fate::Flying });
+        self.segments.push_back(Sent {
+            seq,
+            len,
+            at,
+            again: false,
+            repaired: false,
+            pushed,
+            fate: Fate::Flying,
+        });
         self.total += len;
     }
 
@@ -129,6 +161,7 @@ impl Flight {
         for segment in self.segments.iter_mut().skip(first).take_while(|s| s.seq.before(end)) {
             if segment.fate == Fate::Lost {
                 segment.fate = Fate::Flying;
+                segment.repaired = true;
                 self.lost -= segment.len;
             }
             segment.at = at;

@@ -384,6 +384,7 @@ impl Handshake {
                 closing: self.closing,
                 ecn: self.ecn,
                 initial_segments: self.initial_segments(),
+                syns: 1 + self.retransmissions,
                 // The limit of a listener's embryonic connection is its own.
                 last_challenge: self.last_answer.filter(|_| self.origin == Origin::Active),
             },

@@ -7,6 +7,7 @@ use crate::end::{Cause, FourTuple, Origin, Party};
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::{DropReason, Instant, Rule, Verdict};
+use alloc::boxed::Box;
 use core::net::IpAddr;
 use lastack_wire::icmp::IcmpError;
 
@@ -117,7 +118,7 @@ impl Connection {
             }
             // Hard errors are soft here: a forged one must not end a connection (I2).
             Meaning::Soft | Meaning::Hard => {
-                self.soft_error = Some((error, from));
+                self.soft_error = Some(Box::new((error, from)));
                 Verdict::Dropped(Rule::I2.into())
             }
         }

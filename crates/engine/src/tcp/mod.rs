@@ -20,6 +20,7 @@ mod flight;
 mod handshake;
 mod icmp;
 mod index;
+mod info;
 mod kill;
 mod listen;
 mod memory;
@@ -44,16 +45,16 @@ mod segmentize;
 mod settings;
 mod snd;
 mod state;
+mod stats;
 mod table;
 mod time_wait;
 mod timers;
 mod user;
 
-pub use api::{
-    Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Repair, TcpError, TcpInfo, TcpState,
-};
+pub use api::{Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Repair, TcpError, TcpState};
 pub use congestion::Algorithm;
 pub use ecn::Ecn;
+pub use info::{Counterpart, TCP_INFO, TcpInfo};
 pub(crate) use memory::Memory;
 pub use open::OpenConnection;
 pub use readiness::Readiness;

@@ -22,6 +22,8 @@ pub(crate) struct Negotiated {
     pub rcv_shift: u8,
     pub sack: bool,
     pub timestamps: bool,
+    /// Windows are scaled, be it by nothing.
+    pub window_scaling: bool,
     /// The largest segment the peer takes, options included.
     pub peer_mss: u16,
 }
@@ -80,6 +82,7 @@ impl Offered {
             rcv_shift: scaling.map_or(0, |_| rcv_shift(self.receive_buffer)),
             sack: self.sack && peer.sack_permitted,
             timestamps: self.timestamps && peer.timestamps.is_some(),
+            window_scaling: scaling.is_some(),
             peer_mss: peer.mss.unwrap_or(default).max(LEAST_MSS),
         }
     }
@@ -102,7 +105,7 @@ pub(crate) fn headers(remote: IpAddr) -> usize {
 }
 
 /// The MSS we announce: what our link carries.
-fn own_mss(config: &Config, remote: IpAddr) -> u16 {
+pub(crate) fn own_mss(config: &Config, remote: IpAddr) -> u16 {
     config.mtu.saturating_sub(headers(remote)).min(usize::from(u16::MAX)) as u16
 }
 

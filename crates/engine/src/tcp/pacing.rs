@@ -50,6 +50,13 @@ impl Connection {
         Some(Duration::from_nanos(nanos as u64))
     }
 
+    /// Octets in a second at the pace.
+    pub(super) fn pacing_rate(&self, shared: &Shared) -> Option<u64> {
+        const SAMPLE: u32 = 1 << 20;
+        let time = self.pace(shared, SAMPLE)?;
+        Some((u128::from(SAMPLE) * 1_000_000_000 / time.as_nanos().max(1)) as u64)
+    }
+
     /// Until when text has to wait for its turn; `None`: it may go.
     pub(super) fn paced_until(&self, shared: &Shared, now: Instant) -> Option<Instant> {
         let burst = self.pace(shared, BURST_SEGMENTS * self.mss)?;

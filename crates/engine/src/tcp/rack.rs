@@ -20,6 +20,9 @@ pub(crate) struct Rack {
     newest: Option<(Instant, SndSeq, Duration)>,
     min_rtt: Option<Duration>,
     reordering_seen: bool,
+    /// How often that was seen, and how many segments arrived twice: to be told.
+    reorderings: u32,
+    dsacks: u32,
     /// Quarters of the least round-trip time in the reordering window.
     window_steps: u32,
     persist: u8,
@@ -32,10 +35,22 @@ impl Rack {
             newest: None,
             min_rtt: None,
             reordering_seen: false,
+            reorderings: 0,
+            dsacks: 0,
             window_steps: 1,
             persist: PERSIST,
             dsack_round: None,
         }
+    }
+
+    /// The least round-trip time that was measured.
+    pub fn min_rtt(&self) -> Option<Duration> {
+        self.min_rtt
+    }
+
+    /// How many ACKs have shown that the path reorders, and how many segments have arrived twice.
+    pub fn seen(&self) -> (u32, u32) {
+        (self.reorderings, self.dsacks)
     }
 
     /// A measurement of the round-trip time, of a segment sent once.
@@ -48,6 +63,7 @@ impl Rack {
     /// echoed timestamp is not older than that copy.
     pub fn arrived(&mut self, now: Instant, delivered: &Delivered, echo_is_older: bool) {
         self.reordering_seen |= delivered.reordered;
+        self.reorderings += u32::from(delivered.reordered);
         let Some(segment) = delivered.newest else { return };
         let rtt = now - segment.at;
         if segment.again && (echo_is_older || self.min_rtt.is_some_and(|least| rtt < least)) {
@@ -68,7 +84,8 @@ impl Rack {
     }
 
     /// A DSACK: something was sent again in vain, so the window was too narrow. Once a round trip.
-    pub fn dsack(&mut self, una: SndSeq, max: SndSeq) {
+    pub fn dsack(&mut self, una: SndSeq, max: SndSeq, segments: u32) {
+        self.dsacks = self.dsacks.saturating_add(segments);
         if self.dsack_round.is_none_or(|end| !una.before(end)) {
             self.dsack_round = Some(max);
             self.window_steps = (self.window_steps + 1).min(64);
@@ -167,6 +184,7 @@ mod tests {
             at: at(200),
             again: true,
             pushed: false,
+            repaired: false,
             fate: super::super::flight::Fate::Flying,
         };
         let delivered = Delivered { newest: Some(copy), ..Delivered::default() };

@@ -7,6 +7,7 @@ use super::congestion::{Acked, Congestion, Control, INITIAL_SEGMENTS};
 use super::flight::{Delivered, Flight};
 use super::prr::Prr;
 use super::rack::Rack;
+use super::stats::segments;
 use crate::Instant;
 use crate::seq::SndSeq;
 use core::time::Duration;
@@ -94,6 +95,8 @@ pub(crate) struct Outcome {
     pub rtt: Option<Duration>,
     /// When to judge again what is in flight.
     pub reorder_wait: Option<Duration>,
+    /// Segments that are known to have arrived only now.
+    pub delivered: u32,
     /// It has shown more losses.
     lost: bool,
 }
@@ -120,10 +123,20 @@ impl Recovery {
         matches!(self.phase, Phase::Open)
     }
 
+    /// What the path is known for.
+    pub fn rack(&self) -> &Rack {
+        &self.rack
+    }
+
+    /// As many duplicates as show a loss where there is no SACK.
+    pub fn dup_threshold(&self) -> u32 {
+        self.dup_threshold
+    }
+
     /// What is to be told of it.
     pub fn repair(&self) -> Repair {
         match self.phase {
-            Phase::Open if self.duplicates > 0 || self.flight.sacked() > 0 => Repair::Disorder,
+            Phase::Open if !self.sack && self.duplicates > 0 || self.flight.sacked() > 0 => Repair::Disorder,
             Phase::Open => Repair::Open,
             Phase::Recovery(..) => Repair::Recovery,
             Phase::Loss(_) => Repair::Loss,
@@ -158,7 +171,7 @@ impl Recovery {
         if doubted > 0 && self.doubt.is_some_and(|doubt| doubt.again == 0) {
             self.undo(congestion); // all that was sent again was there twice
         }
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { delivered: delivered.segments, ..Outcome::default() };
         if let Some(newest) = delivered.newest.filter(|s| !s.again) {
             let rtt = ack.now - newest.at;
             self.rack.measured(rtt);
@@ -191,14 +204,16 @@ impl Recovery {
 
     /// Notes in the scoreboard what has arrived.
     fn book(&mut self, ack: &Ack<'_>) -> Delivered {
-        let mut delivered = Delivered::default();
+        let mut delivered = Delivered { mss: ack.mss, ..Delivered::default() };
         if ack.advanced > 0 {
             self.flight.acknowledge(ack.una, &mut delivered);
         }
         for (i, &(start, end)) in ack.blocks.iter().enumerate() {
             let inside_next = ack.blocks.get(i + 1).is_some_and(|&(s, e)| !start.before(s) && !end.after(e));
             if i == 0 && (start.before(ack.una) || inside_next) {
-                self.rack.dsack(ack.una, ack.nxt); // RFC 2883
+                let again = segments(end.offset_from(start).max(0) as u32, ack.mss);
+                delivered.segments += again; // in vain
+                self.rack.dsack(ack.una, ack.nxt, again); // RFC 2883
                 if let Some(doubt) = self.doubt.as_mut().filter(|doubt| !start.before(doubt.una)) {
                     doubt.again = doubt.again.saturating_sub(end.offset_from(start).max(0) as u32);
                 }

@@ -33,6 +33,11 @@ impl Rtt {
         (self.srtt > 0).then_some(Duration::from_nanos(self.srtt))
     }
 
+    /// RTTVAR, zero before there is a measurement.
+    pub fn rttvar(&self) -> Duration {
+        Duration::from_nanos(self.rttvar)
+    }
+
     /// The RTO without back-off.
     pub fn base(&self) -> Duration {
         Duration::from_nanos(self.rto)

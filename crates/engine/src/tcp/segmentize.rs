@@ -5,6 +5,7 @@ use super::connection::{Connection, Fate};
 use super::options;
 use super::owed::Owed;
 use super::segment::Outgoing;
+use super::stats::Limit;
 use super::timers::Timer;
 use crate::end::{End, Party};
 use crate::seq::SndSeq;
@@ -42,7 +43,10 @@ impl Connection {
             return None;
         }
         self.arm(shared, now);
-        let plan = self.plan(shared, now)?;
+        let Some(plan) = self.plan(shared, now) else {
+            self.note_limit(now);
+            return None;
+        };
         let transmit = self.write(shared, now, plan, &[], packet);
         self.sent(shared, now, plan);
         shared.counters.tcp_out_segments += 1;
@@ -304,6 +308,7 @@ impl Connection {
     /// Books what was just sent: debts paid, SND.NXT, timers.
     fn sent(&mut self, shared: &mut Shared, now: Instant, plan: Plan) {
         self.sent = now;
+        self.stats.sent(plan.len, self.mss);
         self.settle_acks(plan);
         let fin = plan.flags.contains(TcpFlags::FIN);
         let end = plan.seq + plan.len + u32::from(fin);
@@ -312,6 +317,7 @@ impl Connection {
         }
         (self.owed.force, self.owed.flush) = (false, false);
         self.text_sent = Some(now);
+        self.stats.limits.set(now, Limit::Path);
         self.touch_buffers(shared, now);
         self.timers.stop(Timer::Persist);
         let octets = end - plan.seq;
@@ -319,7 +325,7 @@ impl Connection {
         self.recovery.sent(octets, again);
         self.book_pace(shared, now, octets);
         if again {
-            self.retransmissions += 1;
+            self.stats.sent_again(plan.len, self.mss);
             shared.counters.tcp_retransmitted += 1;
             self.recovery.flight.sent_again(plan.seq, octets, now);
         } else {

@@ -8,7 +8,7 @@ use super::reset;
 use super::settings::{MOST_DSCP, Settings};
 use super::state::State;
 use super::table::{Socket, TcpTable};
-use super::{ConnId, Keepalive, Repair, TcpError, TcpInfo, TcpState};
+use super::{ConnId, Keepalive, TcpError, TcpState};
 use crate::end::{Cause, End, FourTuple, InitialNumbers, Party};
 use crate::shared::Shared;
 use crate::{Rule, Stack};
@@ -26,8 +26,8 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 /// A connection, seen by its user. From [`Stack::tcp`].
 #[derive(Debug)]
 pub struct Tcp<'a> {
-    table: &'a mut TcpTable,
-    shared: &'a mut Shared,
+    pub(super) table: &'a mut TcpTable,
+    pub(super) shared: &'a mut Shared,
     id: ConnId,
 }
 
@@ -46,7 +46,7 @@ impl Stack {
 }
 
 impl Tcp<'_> {
-    fn socket(&self) -> &Socket {
+    pub(super) fn socket(&self) -> &Socket {
         self.table.socket(self.id)
     }
 
@@ -96,38 +96,6 @@ impl Tcp<'_> {
         }
     }
 
-    /// STATUS: its numbers. After its end all but the state and the unread octets are zero.
-    pub fn info(&self) -> TcpInfo {
-        let nothing = TcpInfo {
-            state: self.state(),
-            mss: 0,
-            cwnd: 0,
-            flight_limit: 0,
-            ssthresh: 0,
-            snd_wnd: 0,
-            rcv_wnd: 0,
-            srtt: None,
-            rto: Duration::ZERO,
-            unsent: 0,
-            unacked: 0,
-            unread: 0,
-            early: 0,
-            sacked: 0,
-            lost: 0,
-            repair: Repair::Open,
-            backoffs: 0,
-            last_text: None,
-            retransmissions: 0,
-            octets_sent: 0,
-            octets_received: 0,
-        };
-        match self.socket() {
-            Socket::Opening(_) => nothing,
-            Socket::Open(connection) => connection.info(),
-            Socket::Over(over) => TcpInfo { unread: over.incoming.len(), ..nothing },
-        }
-    }
-
     /// Where its sequence numbers begin. After its end only [`Ended`](crate::Ended) tells.
     pub fn initial_numbers(&self) -> InitialNumbers {
         match self.socket() {
@@ -150,9 +118,7 @@ impl Tcp<'_> {
     pub fn take_error(&mut self) -> Option<TcpError> {
         match self.socket_mut() {
             Socket::Opening(_) => None,
-            Socket::Open(connection) => {
-                connection.soft_error.take().map(|(icmp, _)| TcpError::from_icmp(icmp))
-            }
+            Socket::Open(connection) => connection.soft_error.take().map(|soft| TcpError::from_icmp(soft.0)),
             Socket::Over(over) => over.pending.take().or(over.write_error.take()),
         }
     }

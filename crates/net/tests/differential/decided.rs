@@ -106,6 +106,18 @@ pub const DECISIONS: &[Decision] = &[
         &["retransmissions in vain, and host unreachable"],
     ),
     decision(
+        "ssthresh",
+        "After a loss it is a part of what was in flight (RFC 5681 equation 4, RFC 9438 section 4.6). Linux takes the same \
+         part of the congestion window, used or not.",
+        &["info after a timeout"],
+    ),
+    decision(
+        "info",
+        "`bytes_acked` and `bytes_received` count text. Linux counts its SYN, if it sent the first, and each FIN with \
+         it.",
+        &["info of a connection of ours", "info after FIN", "info after our FIN"],
+    ),
+    decision(
         "R13",
         "A reset after a simultaneous open refuses the connection (RFC 9293 section 3.10.7.4): ECONNREFUSED. Linux \
          gives ECONNRESET.",

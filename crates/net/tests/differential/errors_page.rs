@@ -8,7 +8,7 @@ use crate::{
     play::Transcript,
     record::Record,
     run,
-    scenarios::{self, Family, Layer, Scenario},
+    scenarios::{self, Family, Scenario},
 };
 
 const BEGIN: &str =
@@ -111,7 +111,7 @@ fn table(record: &Record) -> String {
         "{BEGIN}\n| what happened | the calls after it, and what they give | `end()` | Linux {} |\n|---|---|---|---|\n",
         record.release
     );
-    for scenario in scenarios::all().iter().filter(|scenario| scenario.layer == Layer::Sockets) {
+    for scenario in &scenarios::errno::scenarios() {
         row(&mut text, record, scenario);
     }
     text + "\n" + END
@@ -119,7 +119,7 @@ fn table(record: &Record) -> String {
 
 /// What the table shows of one IP version holds for the other.
 fn check_families() {
-    for scenario in scenarios::all().iter().filter(|scenario| scenario.layer == Layer::Sockets) {
+    for scenario in &scenarios::errno::scenarios() {
         let [one, other] = Family::ALL.map(|family| {
             let (transcript, end) = run::on_sockets(scenario, family);
             (calls(scenario, &transcript), end)

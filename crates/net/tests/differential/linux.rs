@@ -17,6 +17,7 @@ use crate::{
     kill,
     namespace::Network,
     notation::Call,
+    numbers,
     packets::Ends,
     play::{self, Outcome, Subject},
 };
@@ -48,6 +49,8 @@ impl<'a> Linux<'a> {
             Socket::new(Domain::for_address(self.ends.local), Type::STREAM, Some(Protocol::TCP)).unwrap();
         socket.set_nonblocking(true).unwrap();
         socket.set_reuse_address(true).unwrap();
+        // The default of Linux, which a machine may have changed.
+        socket.set_tcp_congestion(b"cubic").unwrap();
         socket.bind(&self.ends.local.into()).unwrap();
         socket
     }
@@ -78,6 +81,8 @@ impl<'a> Linux<'a> {
             Call::ShutdownBoth => done(socket.shutdown(Shutdown::Both)),
             Call::Ready => Outcome::Said(readiness(socket)),
             Call::Connected => connected(socket),
+            Call::Nodelay => done(socket.set_tcp_nodelay(true)),
+            Call::Info => Outcome::Said(numbers::show(&numbers::of_linux(socket))),
             Call::PeerName => done(socket.peer_addr().map(drop)),
             Call::LocalName => done(socket.local_addr().map(drop)),
             Call::LingerFor(seconds) => done(socket.set_linger(Some(Duration::from_secs(seconds.into())))),

@@ -18,6 +18,7 @@ mod kill;
 mod linux;
 mod namespace;
 mod notation;
+mod numbers;
 mod packets;
 mod page;
 mod play;

@@ -83,6 +83,9 @@ pub enum Call {
     BeginClose,
     /// What the call that waits has given.
     Awaited,
+    /// The numbers of the connection.
+    Info,
+    Nodelay,
 }
 
 /// From where a SEQ of the peer is counted.
@@ -109,6 +112,8 @@ pub struct Segment {
     pub window_scale: Option<u8>,
     /// Timestamps: TSval and TSecr, relative to what they should be.
     pub timestamps: Option<(i64, i64)>,
+    /// Blocks of ours that the peer has, relative to our ISS.
+    pub sack: Vec<(u32, u32)>,
     /// Options, octet for octet.
     pub raw_options: Vec<u8>,
     pub bad_checksum: bool,
@@ -206,6 +211,8 @@ fn call(text: &str, first: &str, rest: &[&str]) -> Option<(Call, bool)> {
         "begin-recv" => (Call::BeginReceive, true),
         "begin-close" => (Call::BeginClose, true),
         "awaited" => (Call::Awaited, false),
+        "info" => (Call::Info, false),
+        "nodelay" => (Call::Nodelay, false),
         _ => return None,
     })
 }
@@ -236,6 +243,10 @@ fn segment(text: &str, words: &[&str]) -> Segment {
             }
             "ecr" => seg.timestamps = Some((seg.timestamps.map_or(0, |(val, _)| val), number(text, value))),
             "opt" => seg.raw_options = hex(text, value),
+            "sack" => {
+                let (start, end) = value.split_once('-').unwrap_or_else(|| panic!("no block: {text:?}"));
+                seg.sack.push((number(text, start), number(text, end)));
+            }
             "badsum" => seg.bad_checksum = true,
             "doff" => seg.data_offset = Some(number(text, value)),
             "reserved" => seg.reserved = true,

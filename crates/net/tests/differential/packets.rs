@@ -137,6 +137,14 @@ impl Known {
             let heard = self.timestamp.get(&seg.port).copied().unwrap_or(0);
             options.extend(heard.wrapping_add(ecr as u32).to_be_bytes());
         }
+        if !seg.sack.is_empty() {
+            options.extend([1, 1, 5, 2 + 8 * seg.sack.len() as u8]);
+            let iss = self.iss.get(&seg.port).copied().unwrap_or(0);
+            for (start, end) in &seg.sack {
+                options.extend(iss.wrapping_add(*start).to_be_bytes());
+                options.extend(iss.wrapping_add(*end).to_be_bytes());
+            }
+        }
         options.extend(&seg.raw_options);
         options.resize(options.len().next_multiple_of(4), 0);
         options

@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     engine,
     notation::Call,
+    numbers,
     packets::Ends,
     play::{self, Outcome, Subject},
     scenarios::Settings,
@@ -179,7 +180,11 @@ impl Sockets {
             },
             Call::PeerName => done(stream.peer_addr().map(drop)),
             Call::LocalName => done(stream.local_addr().map(drop)),
+            Call::Nodelay => done(stream.set_nodelay(true)),
             Call::Ready => Outcome::Said(self.readiness(&stream)),
+            Call::Info => {
+                Outcome::Said(numbers::show(&numbers::ours(&stream.info().unwrap(), self.host.now())))
+            }
             Call::BeginReceive => self.begin(async move {
                 if let Err(error) = stream.readable().await {
                     return failed(&error);

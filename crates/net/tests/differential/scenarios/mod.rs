@@ -3,8 +3,9 @@
 mod arrivals;
 mod closed;
 mod closing;
-mod errno;
+pub mod errno;
 mod icmp;
+mod info;
 mod kill;
 mod opening;
 mod release;
@@ -149,5 +150,6 @@ pub fn all() -> Vec<Scenario> {
     all.extend(resets::SHUT.iter().map(Scenario::small));
     all.extend(icmp::scenarios());
     all.extend(errno::scenarios());
+    all.extend(info::scenarios());
     all
 }

@@ -8,7 +8,6 @@ mod polling;
 mod transfer;
 
 pub use descriptor::{Fd, Kind, StreamState};
-pub use options::max_segment;
 
 use super::arguments::Arguments;
 use super::error::Problem;
