@@ -137,7 +137,8 @@ impl Stack {
         &self.shared.config
     }
 
-    /// The settings of TCP, to be changed. What a connection has agreed on with its peer stays.
+    /// The settings of TCP, to be changed. What a connection has agreed on with its peer stays; who waits
+    /// for room is not told if there is more.
     pub fn tcp_config_mut(&mut self) -> &mut TcpConfig {
         &mut self.shared.config.tcp
     }

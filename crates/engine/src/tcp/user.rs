@@ -410,6 +410,9 @@ impl Tcp<'_> {
     /// the path can use.
     pub fn set_send_buffer(&mut self, octets: Option<usize>) {
         self.set(|settings| settings.send_buffer = octets);
+        if let Socket::Open(connection) = self.table.socket_mut(self.id) {
+            connection.wake_writer(self.shared);
+        }
     }
 
     /// `SO_KEEPALIVE` and its times, which are a millisecond at least; `None`: off.

@@ -387,6 +387,24 @@ fn text_sent_again_tells_the_newest_window() {
     });
 }
 
+/// Who waits for room is told when the user raises the limit of the send buffer (as Linux).
+#[test]
+fn a_larger_send_buffer_wakes_the_writer() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        p.tcp().set_send_buffer(Some(1000));
+        p.on(". win=0");
+        assert_eq!(p.tcp().send(&[7; 2000]), Poll::Ready(Ok(1000)));
+        assert!(p.tcp().send(&[7; 1000]).is_pending());
+        p.out();
+        p.told();
+        p.tcp().set_send_buffer(Some(3000));
+        p.out();
+        assert_eq!(p.told(), "Writable");
+        assert_eq!(p.tcp().send(&[7; 1000]), Poll::Ready(Ok(1000)));
+    });
+}
+
 /// A buffer is as large as it was made, however the settings grow: what does not fit waits, and a SEND
 /// never takes nothing of something.
 #[test]
