@@ -379,7 +379,7 @@ impl Network {
             self.record(record, true);
             return;
         };
-        let outcome = path.pass(self.now, &record.bytes);
+        let outcome = path.pass(self.now, &record.bytes, &record.transmit);
         let back = path.course.plan.delay;
         record.fate = match outcome.passage {
             Err(loss) => Fate::Lost(loss),

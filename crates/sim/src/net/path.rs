@@ -1,7 +1,7 @@
 //! The way from one host to another, and the routers on it.
 
 use crate::trace::Loss;
-use lastack_engine::Instant;
+use lastack_engine::{Instant, Transmit};
 use lastack_link::{Course, Passage};
 use lastack_wire::icmp::{Icmp, IcmpError};
 use lastack_wire::ip::{self, IpHeader, IpPacket};
@@ -33,8 +33,11 @@ pub(super) struct Outcome {
 }
 
 impl Path {
-    pub fn pass(&mut self, now: Instant, packet: &[u8]) -> Outcome {
+    /// A super-segment passes whole if the segments that it stands for would.
+    pub fn pass(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) -> Outcome {
         let passage = self.course.pass(now, packet.len());
+        let whole = |segment| usize::from(transmit.header_len) + usize::from(segment);
+        let size = transmit.segment_size.map_or(packet.len(), whole);
         let v6 = packet.first().is_some_and(|first| first >> 4 == 6);
         let lost = |loss, word, error| Outcome {
             passage: Err(loss),
@@ -44,7 +47,7 @@ impl Path {
             return lost(Loss::Cut, word, IcmpError::host_unreachable(v6));
         }
         match self.mtu {
-            Some((mtu, word)) if packet.len() > mtu => {
+            Some((mtu, word)) if size > mtu => {
                 lost(Loss::TooBig, word, IcmpError::packet_too_big(v6, mtu as u32))
             }
             _ => Outcome { passage: Ok(passage), error: None },

@@ -33,8 +33,10 @@ pub(super) struct Application {
     pub deaf: bool,
     /// It has closed: the name is gone.
     pub closed: bool,
-    /// Its host lost all state while it was there.
-    pub vanished: bool,
+    /// When its host lost all state while it was there.
+    pub vanished: Option<Instant>,
+    /// When it last changed an option.
+    pub changed: Instant,
     /// It waits to be told of text, or of room.
     pub waits: [bool; 2],
     /// It closes when all is acknowledged, or at this time.
@@ -80,7 +82,8 @@ impl Application {
             error: None,
             deaf: false,
             closed: false,
-            vanished: false,
+            vanished: None,
+            changed: now,
             waits: [false; 2],
             lingers_until: None,
             next: Some(now),
@@ -88,7 +91,7 @@ impl Application {
     }
 
     pub fn is_active(&self) -> bool {
-        !self.closed && !self.vanished
+        !self.closed && self.vanished.is_none()
     }
 
     /// # Panics
@@ -139,6 +142,7 @@ impl Application {
         }
         if self.habits.whims > 0 {
             self.habits.whims -= 1;
+            self.changed = now;
             self.change_mind(stack, random);
             self.wake(now + Duration::from_millis(1 + random.below(5_000)));
         }
@@ -293,5 +297,19 @@ impl Application {
             return Some("text, the end of the stream or an error");
         }
         (self.waits[1] && tcp.poll_writable().is_ready()).then_some("room to write")
+    }
+}
+
+impl Application {
+    /// Since `gone` its peer knows nothing of the connection, and `calm` is when the last thing befell
+    /// anybody. Whether keep-alive should have found out, and has not.
+    pub fn is_fooled(&self, stack: &mut Stack, now: Instant, gone: Instant, calm: Instant) -> bool {
+        let mut tcp = self.tcp(stack);
+        let Some(times) = tcp.keepalive().filter(|_| tcp.user_timeout().is_none()) else { return false };
+        let info = tcp.info();
+        // What waits to be acknowledged or sent finds out by itself, in its own time.
+        let asks = tcp.end().is_none() && tcp.poll_drained().is_ready() && info.unsent + info.unacked == 0;
+        let found = gone.max(calm).max(self.changed) + times.idle + times.interval * (times.count + 1);
+        asks && now > found + Duration::from_secs(5)
     }
 }

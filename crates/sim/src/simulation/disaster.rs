@@ -104,8 +104,9 @@ impl Disaster {
                 let mut tcp = config.tcp.clone();
                 settings::pressure(&mut tcp, random);
                 tcp.send_buffer = random.below(4_000) as usize + 1;
+                // Whoever answers a cookie was told of a window that nobody remembers.
+                tcp.syn_cookies = config.tcp.syn_cookies;
                 if !tcp.syn_cookies {
-                    // Whoever answers a cookie was told of a window that nobody remembers.
                     tcp.receive_buffer = random.below(4_000) as usize + 500;
                 }
                 world.net.call(id, |stack| *stack.tcp_config_mut() = tcp);
@@ -114,6 +115,7 @@ impl Disaster {
             Self::Relief(host) => {
                 let (id, tcp) = (world.hosts[host].id, world.hosts[host].config.tcp.clone());
                 world.net.call(id, |stack| *stack.tcp_config_mut() = tcp);
+                world.look_again(host);
             }
             Self::Kill(host) => world.kill(host),
         }

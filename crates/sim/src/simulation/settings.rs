@@ -16,7 +16,7 @@ pub(super) fn addresses(host: usize) -> [IpAddr; 2] {
 pub(super) fn config(host: usize, calm: bool, random: &mut Random) -> Config {
     let mut config = Config::new(addresses(host));
     config.mtu = if random.once_in(2) { 1500 } else { 1280 + random.below(3000) as usize };
-    config.max_packet = config.mtu;
+    config.max_packet = if random.once_in(4) { 65_535 } else { config.mtu };
     options(&mut config.tcp, random);
     if !calm {
         limits(&mut config.tcp, random);

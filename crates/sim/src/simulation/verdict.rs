@@ -107,7 +107,7 @@ fn back(flow: FourTuple) -> FourTuple {
 }
 
 /// Whether these are the initial numbers of one connection, seen from its two ends.
-fn mirrored(a: InitialNumbers, b: InitialNumbers) -> bool {
+pub(super) fn mirrored(a: InitialNumbers, b: InitialNumbers) -> bool {
     let agree = |ours: Option<u32>, theirs: Option<u32>| theirs.is_none() || ours == theirs;
     (a.ours.is_some() && a.ours == b.peers && agree(b.ours, a.peers))
         || (b.ours.is_some() && b.ours == a.peers && agree(a.ours, b.peers))
@@ -169,11 +169,11 @@ impl Court<'_> {
             None => demand(read == 0, || format!("octets from nobody: {}", brief(app)))?,
         }
         let Some(end) = self.end_of(app) else {
-            return demand(app.vanished, || format!("no end: {}", brief(app)));
+            return demand(app.vanished.is_some(), || format!("no end: {}", brief(app)));
         };
         let Ended { end, octets, .. } = &*end.ended;
         let accounted = octets.sent + end.lost.unacked + end.lost.unsent;
-        demand(app.vanished || accounted == app.written, || {
+        demand(app.vanished.is_some() || accounted == app.written, || {
             format!("{accounted} octets are accounted for, {} were written: {}", app.written, brief(app))
         })?;
         demand(octets.received >= read, || format!("read more than was received: {}", show()))?;
@@ -182,10 +182,13 @@ impl Court<'_> {
                 format!("an end of the stream before its octets: {}", brief(app))
             })?;
         }
-        let told = app.error.is_some_and(|error| error != TcpError::BrokenPipe);
-        demand(!(told && end.cause == Cause::Orderly), || {
-            format!("an error, and an orderly end: {}", brief(app))
-        })
+        let Some(error) = app.error.filter(|error| *error != TcpError::BrokenPipe) else { return Ok(()) };
+        let own = match (end.cause, error) {
+            (Cause::Aborted, TcpError::Aborted) => true,
+            (_, TcpError::Reset) => end.rule == Rule::S80,
+            _ => false,
+        };
+        demand(own || end.error() == Some(error), || format!("another error than its end: {}", show()))
     }
 
     /// An orderly end has lost nothing, and its peer knows.

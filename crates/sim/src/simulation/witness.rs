@@ -15,6 +15,8 @@ const MOST_ACKS: usize = 4;
 const LONGEST_TALK: u32 = 4;
 /// Most steps in a minute in which nothing is sent and nothing arrives.
 const IDLEST: u32 = 3_000;
+/// Most that follows at once from one arrival, timer or call: programs write little.
+const LARGEST_BURST: usize = 4_000;
 /// Most packets of a run.
 const STORM: usize = 400_000;
 
@@ -133,6 +135,7 @@ impl Witness {
         let trace = net.trace();
         self.talk.resize(trace.packets.len(), 0);
         let (mut arrived, mut acks, mut sent) = (None, 0, false);
+        let burst = trace.entries.len() - self.entries;
         for entry in &trace.entries[self.entries..] {
             match entry.what {
                 What::Arrived(index) => {
@@ -159,6 +162,9 @@ impl Witness {
             }
         }
         let new = &trace.entries[self.entries..];
+        if burst > LARGEST_BURST {
+            self.accusations.push(format!("{burst} things happen in one step"));
+        }
         let quiet = !sent && arrived.is_none() && new.is_empty();
         (self.entries, self.packets) = (trace.entries.len(), trace.packets.len());
         self.count_idle(quiet, net);

@@ -3,9 +3,9 @@
 use super::application::Application;
 use super::disaster::{self, Disaster};
 use super::mail::Mail;
-use super::settings;
 use super::witness::Witness;
 use super::wound::Wound;
+use super::{settings, verdict};
 use crate::net::{Network, Word};
 use crate::random::Random;
 use crate::trace::HostId;
@@ -79,6 +79,9 @@ pub(super) struct World {
     pub wound: Option<Wound>,
     tasks: BTreeMap<(Instant, u64), Task>,
     serial: u64,
+    /// When the last disaster is over.
+    over: Instant,
+    /// When everybody leaves.
     curfew: Instant,
 }
 
@@ -113,6 +116,7 @@ impl World {
             wound,
             tasks: BTreeMap::new(),
             serial: 0,
+            over: Instant::ZERO,
             curfew: Instant::ZERO,
         };
         world.plan();
@@ -124,7 +128,8 @@ impl World {
         let hosts = self.hosts.len();
         (0..hosts).for_each(|host| self.listen(host));
         let mut over = Instant::ZERO;
-        for _ in 0..1 + self.random.below(6) {
+        let most = if self.random.once_in(12) { 30 } else { 6 };
+        for _ in 0..1 + self.random.below(most) {
             let at = Instant::from_millis(self.random.below(20_000));
             let opening = match self.random.below(12) {
                 0 => Opening::Refused,
@@ -146,6 +151,7 @@ impl World {
             disasters.into_iter().for_each(|(at, disaster)| self.plan_disaster(at, disaster));
         }
         let time = if self.calm { 3000 } else { [30, 120, 600][self.random.below(3) as usize] };
+        self.over = over;
         self.curfew = over + Duration::from_secs(time);
     }
 
@@ -174,6 +180,7 @@ impl World {
         }
         self.net.run_until(self.curfew);
         self.look_for_the_forgotten();
+        self.look_for_the_fooled();
         self.leave();
         let end = self.net.now() + AFTERWARDS;
         while self.witness.is_content() && self.net.next().is_some_and(|at| at <= end) {
@@ -369,16 +376,22 @@ impl World {
         self.net.call(id, |stack| mail.close(stack));
     }
 
+    /// The settings of a host have changed, which nobody is told.
+    pub fn look_again(&mut self, host: usize) {
+        let now = self.net.now();
+        self.on_host(host).for_each(|app| app.wake(now));
+    }
+
     pub fn reboot(&mut self, host: usize) {
         self.look();
         let id = self.hosts[host].id;
         let (net, apps) = (&mut self.net, &mut self.applications);
-        let life = self.hosts[host].life;
+        let (life, now) = (self.hosts[host].life, net.now());
         for app in apps.iter_mut().filter(|app| (app.host, app.life) == (host, life)) {
             if app.is_active() {
                 app.note_numbers(net.stack(id));
             }
-            app.vanished = true;
+            app.vanished.get_or_insert(now);
         }
         self.hosts[host].listeners.clear();
         self.hosts[host].mail.lose();
@@ -446,13 +459,37 @@ impl World {
         }
     }
 
+    /// Whoever asks whether his peer is there must have found out that it is not.
+    fn look_for_the_fooled(&mut self) {
+        let now = self.net.now();
+        for app in self.applications.iter().filter(|app| app.is_active()) {
+            let host = &self.hosts[app.host];
+            if let Some(gone) = self.peer_gone(app)
+                && host.suspended <= now
+                && app.is_fooled(self.net.stack(host.id), now, gone, self.over)
+            {
+                self.witness.accuse(format!("half-open since {gone:?}, and does not find out: {app:?}"));
+            }
+        }
+    }
+
+    /// Since when the peer of this connection knows nothing of it.
+    fn peer_gone(&self, app: &Application) -> Option<Instant> {
+        let flow = FourTuple { local: app.flow.remote, remote: app.flow.local };
+        let mut vanished = self.applications.iter().filter(|other| other.flow == flow);
+        let vanished = vanished.find(|other| verdict::mirrored(app.numbers, other.numbers));
+        let mut ended = self.ends.iter().map(|end| &end.ended).filter(|ended| ended.flow == flow);
+        let ended = ended.find(|ended| verdict::mirrored(app.numbers, ended.numbers));
+        vanished.and_then(|other| other.vanished).or(ended.map(|ended| ended.end.at))
+    }
+
     /// Everybody leaves.
     fn leave(&mut self) {
         self.tasks.clear();
-        let kept = matches!(self.wound, Some(Wound::KeepOne));
+        let (kept, now) = (matches!(self.wound, Some(Wound::KeepOne)), self.net.now());
         for host in 0..self.hosts.len() {
             if let Some(app) = self.on_host(host).next().filter(|_| kept) {
-                app.vanished = true;
+                app.vanished = Some(now);
             }
             self.drop_programs(host);
         }
