@@ -99,8 +99,11 @@ pub struct TcpConfig {
     /// used as the speed of the reader and the round-trip time ask for it.
     pub receive_buffer: usize,
     /// Most octets that the buffers of all connections hold together, beside a few KiB that each may
-    /// always have. Then none grows, and stalled connections are reset (D26).
+    /// always have. Then none grows.
     pub memory: usize,
+    /// Whether connections are reset to keep to that: those that stall (D26), and at their close those that
+    /// have much to send (S99, S100). Linux resets the latter only.
+    pub reset_for_memory: bool,
     /// Offer timestamps (RFC 7323).
     pub timestamps: bool,
     /// Offer selective acknowledgment (RFC 2018).
@@ -199,6 +202,7 @@ impl Default for TcpConfig {
             send_buffer: 4 << 20,
             receive_buffer: 6 << 20,
             memory: 256 << 20,
+            reset_for_memory: true,
             timestamps: true,
             sack: true,
             window_scaling: true,

@@ -76,6 +76,10 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "OCTETS", default_value_t = 65520)]
     pub mtu: u32,
 
+    /// Hold no more MIB than this for all connections that wait for one side to read, but for a little for each
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub memory: u16,
+
     /// Carry the packets by this kind of device: auto, tun or veth
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,

@@ -173,6 +173,9 @@ fn config(plan: &Plan) -> Config {
     config.any_address = true;
     config.intercept = Intercept { tcp: true, udp: true, echo: true };
     config.mtu = plan.mtu as usize;
+    config.tcp.memory = usize::from(plan.memory) << 20;
+    // A program that does not read for long is slow, not hostile: a reset of ours would be a lie about its remote.
+    config.tcp.reset_for_memory = false;
     // The limits are there for networks. Between the program and us is none, and each error is the answer to one
     // packet of it.
     config.datagrams.unlimited_errors = true;

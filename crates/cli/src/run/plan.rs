@@ -24,6 +24,8 @@ pub struct Plan {
     pub host_loopback: bool,
     /// The device's MTU.
     pub mtu: u32,
+    /// Most MiB in the buffers of all connections.
+    pub memory: u16,
     /// The kind of device.
     pub device: namespace::DeviceChoice,
     /// Where the capture goes.
@@ -114,6 +116,7 @@ impl Plan {
             resolvers,
             host_loopback: args.host_loopback,
             mtu: args.mtu,
+            memory: args.memory,
             device: args.device,
             capture: args.write,
             report,

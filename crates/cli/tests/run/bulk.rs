@@ -86,6 +86,30 @@ fn sixty_four_mebibytes_each_way_over_veth() {
     both_ways(&["--device", "veth"]);
 }
 
+/// Connections that the program does not read: what is held for all of them has a bound, nobody is reset, and
+/// every octet comes when it reads.
+#[test]
+fn a_program_that_does_not_read() {
+    const EACH: usize = 3 << 20;
+    const CONNECTIONS: usize = 60;
+    if !ready() {
+        return;
+    }
+    for (host, gateway) in FAMILIES {
+        let server = Server::new(host, CONNECTIONS, |mut stream: TcpStream| {
+            std::thread::spawn(move || std::io::Write::write_all(&mut stream, &vec![7; EACH]).unwrap())
+        });
+        let options = ["--host-loopback", "--memory", "8"];
+        let ran = lastack(&options, &client("stalled", gateway, server.port(), &[&CONNECTIONS.to_string()]));
+        assert_eq!(ran.seen().field("ends"), &serde_json::json!(["EOF"]), "{ran:?}");
+        assert_eq!(ran.seen().field("octets"), EACH * CONNECTIONS);
+        let memory = ran.seen().field("memory").as_u64().unwrap();
+        println!("{memory} KiB");
+        assert!((1000..60_000).contains(&memory), "{memory} KiB");
+        server.join().into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
 #[test]
 fn two_hundred_connections_at_once() {
     if !ready() {

@@ -1,5 +1,5 @@
 """The client that runs in front of lastack and without it. Prints one JSON object: what it saw."""
-import errno, hashlib, json, select, socket, struct, sys, threading, time
+import errno, fcntl, hashlib, json, os, select, socket, struct, sys, termios, threading, time
 
 what, host, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 rest = sys.argv[4:]
@@ -42,6 +42,34 @@ def ask():
     s.sendall(b"12345")
     data, end = read_all(s)
     return {"data": data.decode(), "end": end}
+
+
+def grandparents():
+    """The most memory that one of those in front of us has had, in KiB: one is lastack."""
+    most, pid = 0, os.getppid()
+    while pid > 1:
+        status = dict(line.split(":", 1) for line in open(f"/proc/{pid}/status"))
+        if status["Name"].strip() == "lastack":
+            most = max(most, int(status["VmHWM"].split()[0]))
+        pid = int(status["PPid"])
+    return most
+
+
+def stalled():
+    """Many connections that nobody reads, until nothing moves; then all are read."""
+    count = int(rest[0])
+    connections = [connect() for _ in range(count)]
+    before = None
+    while (moved := sum(waiting(s) for s in connections)) != before:
+        before = moved
+        time.sleep(0.5)
+    memory = grandparents()
+    ends = [read_all(s) for s in connections]
+    return {"memory": memory, "octets": sum(len(data) for data, _ in ends), "ends": sorted({end for _, end in ends})}
+
+
+def waiting(s):
+    return struct.unpack("i", fcntl.ioctl(s, termios.FIONREAD, b"    "))[0]
 
 
 def half_close():

@@ -4,7 +4,8 @@
 //! Up to [`TcpConfig::memory`] buffers grow as their paths ask for. Then a buffer grows no further than a
 //! few octets that each connection may always have, so that all go on, if slowly: windows are not opened,
 //! text beyond what is there is dropped, writers wait. And once more than seven eighths are held, the
-//! connections go whose peers take nothing, those first that have stalled longest (RFC 6429 section 3).
+//! connections go whose peers take nothing, those first that have stalled longest (RFC 6429 section 3),
+//! unless the embedder does not want that ([`TcpConfig::reset_for_memory`]).
 
 use super::ConnId;
 use super::connection::{Connection, Ending, Fate};
@@ -72,6 +73,7 @@ impl TcpTable {
         if !shared.memory.is_short(config) || shared.memory.relieved.is_some_and(|at| now - at < INTERVAL) {
             return;
         }
+        let resets = config.reset_for_memory;
         shared.memory.relieved = Some(now);
         let mut stalled = Vec::new();
         for (id, entry) in &mut self.entries {
@@ -86,7 +88,7 @@ impl TcpTable {
         let ids: Vec<_> = self.entries.keys().collect();
         ids.into_iter().for_each(|id| self.weigh(shared, id));
         stalled.sort_unstable();
-        for (_, id) in stalled {
+        for (_, id) in stalled.into_iter().filter(|_| resets) {
             if !shared.memory.is_short(&shared.config.tcp) {
                 return;
             }
@@ -127,7 +129,8 @@ impl Connection {
     /// Whether it holds more than each may always have, while there is no memory.
     pub(super) fn is_too_heavy(&self, shared: &Shared) -> bool {
         let least = LEAST.max(2 * self.mss as usize);
-        shared.memory.is_full(&shared.config.tcp) && self.outgoing.capacity() > least
+        let config = &shared.config.tcp;
+        config.reset_for_memory && shared.memory.is_full(config) && self.outgoing.capacity() > least
     }
 }
 

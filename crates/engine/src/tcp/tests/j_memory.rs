@@ -38,6 +38,26 @@ fn t166_d26_who_stalls_longest_goes_first() {
     });
 }
 
+/// If so configured nobody is reset: each goes on with what it may always have.
+#[test]
+fn d26_nobody_has_to_go_if_so_configured() {
+    both(|v6| {
+        let set = |config: &mut Config| {
+            small(config);
+            config.tcp.reset_for_memory = false;
+        };
+        let mut p = Peer::with(v6, set).listen(8).establish(Kind::Plain);
+        p.on(". win=0");
+        assert_eq!(p.send(100_000), "65536");
+        second(&mut p);
+        assert_eq!(p.send(10_000), "4096");
+        p.run(100_000);
+        assert_eq!((p.ends().as_str(), p.stack.connections()), ("", 2));
+        p.tcp().close();
+        assert!(!p.out().contains('R'));
+    });
+}
+
 /// Text for which there is no memory is dropped, and asked for again; the window does not open for it.
 #[test]
 fn d26_no_memory_to_receive() {
