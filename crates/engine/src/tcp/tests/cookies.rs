@@ -5,6 +5,7 @@ use crate::{DropReason, Received, Rule, Verdict};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::task::Poll;
+use core::time::Duration;
 use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader, TcpOptions};
 
@@ -117,5 +118,22 @@ fn a_cookie_is_good_for_one_connection() {
         let late = pair.b.stack.handle_packet(pair.now, &ack, Received::default());
         assert_eq!(late, Verdict::Answered(Rule::S11));
         assert_eq!(pair.b.stack.tcp_accept(listener), None);
+    }
+}
+
+/// A cookie is believed for two minutes at most, though others are out.
+#[test]
+fn an_old_cookie_opens_nothing() {
+    for v6 in [false, true] {
+        let mut pair = Pair::with(v6, |config| config.tcp.max_embryonic = 0);
+        let listener = pair.listen(8);
+        pair.a.stack.tcp_connect(None, SocketAddr::new(pair.b.addr, PORT)).unwrap();
+        pair.lose = |n| n == 3;
+        pair.settle();
+        let ack = pair.a.sent.last().expect("the cookie comes back").1.clone();
+        pair.now += Duration::from_secs(300);
+        assert_eq!(flood(&mut pair, 1), Verdict::Answered(Rule::S18));
+        let late = pair.b.stack.handle_packet(pair.now, &ack, Received::default());
+        assert_eq!((late, pair.b.stack.tcp_accept(listener)), (Verdict::Answered(Rule::S11), None));
     }
 }
