@@ -210,3 +210,18 @@ fn the_end_of_a_repair_is_no_burst() {
         assert_eq!((window, burst), (28, 14));
     });
 }
+
+/// RFC 2018 section 3: a block says what has arrived. One that reaches beyond SND.NXT says nothing.
+#[test]
+fn a_block_beyond_what_was_sent_is_not_believed() {
+    both(|v6| {
+        let mut bulk = Bulk::new(v6, Kind::Full);
+        let (inside, end) = (bulk.seq(5), bulk.seq(10));
+        for beyond in [end + 1, end + 100_000] {
+            bulk.p.on(&format!(". sack={inside}-{beyond}"));
+            assert_eq!(bulk.p.tcp().info().sacked, 0, "{beyond}");
+        }
+        bulk.p.on(&format!(". sack={inside}-{end}"));
+        assert_eq!(bulk.p.tcp().info().sacked, end - inside);
+    });
+}
