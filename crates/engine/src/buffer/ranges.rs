@@ -64,14 +64,6 @@ impl Ranges {
         self.0.iter().map(|r| r.end - r.start).sum()
     }
 
-    /// Removes everything at and after `end`.
-    pub fn truncate(&mut self, end: u64) {
-        while self.0.pop_if(|last| last.start >= end).is_some() {}
-        if let Some(last) = self.0.last_mut() {
-            last.end = last.end.min(end);
-        }
-    }
-
     pub fn clear(&mut self) {
         self.0 = Vec::new();
     }
@@ -93,10 +85,6 @@ mod tests {
             for _ in 0..12 {
                 let start = random(60);
                 let end = (start + random(9)).min(64);
-                if random(20) == 0 {
-                    ranges.truncate(end);
-                    set[end as usize..].fill(false);
-                }
                 ranges.insert(start..end);
                 set[start as usize..end as usize].fill(true);
             }

@@ -131,11 +131,6 @@ impl RecvRing {
         n
     }
 
-    /// Discards early text at and after `end`, which is the end of the stream.
-    pub fn cut_early(&mut self, end: u64) {
-        self.early.truncate(end);
-    }
-
     /// Discards early text, and returns how many octets that were.
     pub fn drop_early(&mut self) -> u64 {
         let octets = self.early.octets();

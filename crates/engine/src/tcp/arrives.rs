@@ -184,13 +184,8 @@ impl Connection {
         if !self.state.may_receive() {
             return Err(Verdict::Dropped(Rule::S84.into()));
         }
-        // What lies beyond a FIN that came early is no text.
-        let len = self.rcv.fin.map_or(usize::MAX, |fin| fin.offset_from(seg.seq()).max(0) as usize);
-        if len == 0 {
-            return Err(Verdict::Dropped(Rule::S84.into()));
-        }
         let old = if seg.seq().before(self.rcv.nxt) { self.rcv.nxt - seg.seq() } else { 0 };
-        let text = self.fitting(seg.seq(), &seg.text[..seg.text.len().min(len)]);
+        let text = self.fitting(seg.seq(), seg.text);
         if text.is_empty() {
             self.owed.pure_ack();
             return Err(Verdict::Dropped(DropReason::NoSpace));
@@ -282,16 +277,16 @@ impl Connection {
     }
 
     /// Eighth: FIN, in order or remembered from a segment that came early (E15).
+    ///
+    /// Only one that is reached ends the stream: of several the first, and none that text in order has passed,
+    /// since what is in order is the peer's for sure (as on Linux).
     fn process_fin(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if !self.state.may_receive() {
+            return Ok(()); // beyond the FIN that we have (S84); that one again would be unacceptable (E14)
+        }
+        self.rcv.fin = self.rcv.fin.filter(|fin| !fin.before(self.rcv.nxt));
         if seg.has(TcpFlags::FIN) {
             let fin = seg.seq() + seg.text.len() as u32;
-            if !self.state.may_receive() {
-                return Ok(()); // beyond the FIN that we have (S84); that one again would be unacceptable (E14)
-            }
-            if fin.before(self.rcv.nxt) {
-                self.owed.ack = true;
-                return Ok(());
-            }
             if fin.after(self.rcv.nxt) && seg.text.is_empty() {
                 if !self.owned {
                     // What is missing before it is text that nobody can read any more (S81).
@@ -301,14 +296,15 @@ impl Connection {
             }
             self.owed.ack = true;
             // One past the edge it still counts: it needs no room (E16).
-            if !fin.after(self.rcv.edge) {
-                let fin = *self.rcv.fin.get_or_insert(fin);
-                self.incoming.cut_early(self.rcv.position(&self.incoming, fin));
+            if !fin.before(self.rcv.nxt) && !fin.after(self.rcv.edge) {
+                self.rcv.fin = Some(self.rcv.fin.map_or(fin, |known| known.earlier(fin)));
             }
         }
-        if self.rcv.fin != Some(self.rcv.nxt) || !self.state.may_receive() || self.fate.is_some() {
+        if self.rcv.fin != Some(self.rcv.nxt) || self.fate.is_some() {
             return Ok(());
         }
+        // Early text beyond the end of the stream was never part of it.
+        self.incoming.drop_early();
         self.rcv.nxt += 1;
         self.rcv.edge = self.rcv.edge.later(self.rcv.nxt);
         self.owed.ack = true;

@@ -33,6 +33,8 @@ pub const NEVER: &[Row] = &[
     ("SYN with an option of length 0 to a listener", "N11 S57", "listen 8; < S 0 opt=02000000"),
     ("SYN with an option past the header to a listener", "N11 S57", "listen 8; < S 0 opt=fdff0000"),
     ("SYN with an unknown option to a listener", "N11", "listen 8; < S 0 mss opt=fd04beef"),
+    ("SYN with a user timeout option to a listener", "N11 H10", "listen 8; < S 0 mss opt=1c0400c8"),
+    ("a user timeout option in ESTABLISHED", "N11 H10", "established; < P. 1+5 ack 1 opt=1c0400c8; recv"),
     ("an illegal option length in ESTABLISHED", "S57", "established; < P. 1+5 ack 1 opt=02000000; recv"),
 ];
 

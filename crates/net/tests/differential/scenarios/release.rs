@@ -76,6 +76,41 @@ pub const EARLY: &[Row] = &[
         "E15 E6",
         "fin-wait-1; < F. 6 ack 1; < P. 1+5 ack 1; < . 7 ack 2; < F. 6 ack 2",
     ),
+    (
+        "an early FIN, then one in order",
+        "E15",
+        "established; < F. 101 ack 1; < PF. 1+5 ack 1; recv; recv; < P. 7+5 ack 1",
+    ),
+    (
+        "an early FIN, then text in order beyond it",
+        "E15",
+        "established; < F. 6 ack 1; < P. 1+10 ack 1; recv; recv",
+    ),
+    (
+        "an early FIN, then one before it",
+        "E15",
+        "established; < F. 101 ack 1; < F. 51 ack 1; < P. 1+50 ack 1; recv; recv; < P. 52+49 ack 1",
+    ),
+    (
+        "an early FIN, then one after it",
+        "E15",
+        "established; < F. 51 ack 1; < F. 101 ack 1; < P. 1+50 ack 1; recv; recv; < P. 52+49 ack 1",
+    ),
+    (
+        "an early FIN, then early text beyond it",
+        "E15",
+        "established; < F. 6 ack 1; < P. 11+5 ack 1; < P. 1+5 ack 1; recv; recv",
+    ),
+    (
+        "early text, then an early FIN before it",
+        "E15",
+        "established; < P. 11+5 ack 1; < F. 6 ack 1; < P. 1+5 ack 1; recv; recv",
+    ),
+    (
+        "early text, then a FIN in order",
+        "E15",
+        "established; < P. 11+5 ack 1; < F. 1 ack 1; recv; < P. 2+9 ack 1",
+    ),
     ("FIN without ACK", "E17", "established; < F 1; < F. 1 ack 1; recv"),
     ("FIN without ACK in FIN-WAIT-1", "E17", "fin-wait-1; < F 1; < F. 1 ack 2"),
 ];
