@@ -148,6 +148,13 @@ pub struct TcpConfig {
     /// After this many timeouts in a row of segments of full size the path is taken for one that
     /// swallows large packets in silence, and smaller ones are sent (RFC 4821); `None`: never.
     pub black_hole_timeouts: Option<u32>,
+    /// USER TIMEOUT that every connection advertises (RFC 5482). `None`: the option is neither sent nor
+    /// heeded, unless the user of a connection asks for it.
+    pub advertised_user_timeout: Option<Duration>,
+    /// What a peer's advertisement cannot shorten the USER TIMEOUT below (L_LIMIT) ..
+    pub least_user_timeout: Duration,
+    /// .. nor lengthen it above (U_LIMIT).
+    pub most_user_timeout: Duration,
     /// Most connections without a user; a close above it sends RST (S99), and one that gets no answer is
     /// reset before (S100).
     pub max_orphans: usize,
@@ -222,6 +229,9 @@ impl Default for TcpConfig {
             retries: 15,
             orphan_retries: 8,
             black_hole_timeouts: Some(3),
+            advertised_user_timeout: None,
+            least_user_timeout: Duration::from_secs(100),
+            most_user_timeout: Duration::from_secs(3600),
             max_orphans: 65_536,
             reset_on_give_up: false,
             fin_wait_2: Duration::from_secs(60),

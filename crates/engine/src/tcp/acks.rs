@@ -50,6 +50,7 @@ impl Connection {
         if !ack.before(self.snd.una) && self.snd.update_window(seg.seq(), ack, wnd, advances) {
             self.window_opened(shared, now);
         }
+        self.heed_advertised(shared, now, seg);
         // Only now is the segment known to be the peer's (RFC 7323 section 4.3).
         if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) {
             self.rcv.note(timestamps, seg.seq(), now);

@@ -25,6 +25,7 @@ use crate::shared::Shared;
 use crate::{FourTuple, Instant, Rule};
 use alloc::boxed::Box;
 use core::net::IpAddr;
+use core::time::Duration;
 use lastack_wire::icmp::IcmpError;
 use lastack_wire::reset_reason::ResetReason;
 
@@ -79,6 +80,8 @@ pub(crate) struct Connection {
     pub soft_error: Option<Box<(IcmpError, IpAddr)>>,
     pub octets: Octets,
     pub stats: Stats,
+    /// USER TIMEOUT that the peer advertised (RFC 5482).
+    pub peer_user_timeout: Option<Duration>,
     /// How it ends, once that is decided.
     pub fate: Option<Fate>,
 }
@@ -138,6 +141,7 @@ pub(crate) struct Opened {
     /// How often our SYN was sent.
     pub syns: u32,
     pub last_challenge: Option<Instant>,
+    pub peer_user_timeout: Option<Duration>,
 }
 
 impl Connection {
@@ -186,6 +190,7 @@ impl Connection {
             soft_error: None,
             octets: Octets::default(),
             stats: Stats::new(opened.origin, now, opened.syns),
+            peer_user_timeout: opened.peer_user_timeout,
             fate: None,
         }
     }

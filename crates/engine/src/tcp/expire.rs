@@ -4,6 +4,7 @@ use super::connection::{Connection, Ending};
 use super::retries;
 use super::state::State;
 use super::timers::Timer;
+use crate::config::TcpConfig;
 use crate::end::{Cause, Party, TimeLimit};
 use crate::shared::Shared;
 use crate::{Instant, Rule};
@@ -27,7 +28,7 @@ impl Connection {
         {
             self.timers.set(Timer::KeepAlive, self.heard + keepalive.idle);
         }
-        if let (Some(limit), Some(since)) = (self.settings.user_timeout, self.stalled_since)
+        if let (Some(limit), Some(since)) = (self.limit_of_user(&shared.config.tcp), self.stalled_since)
             && !self.timers.is_running(Timer::User)
         {
             self.timers.set(Timer::User, since + limit);
@@ -95,7 +96,7 @@ impl Connection {
         // A peer that shut its window over what is in flight, and says so again each time, is alive
         // (RFC 9293 section 3.8.6.1).
         let shut = self.owned && self.snd.wnd == 0 && now - self.heard < budget;
-        if self.stalled_for(now) >= budget && !shut && !self.user_decides() {
+        if self.stalled_for(now) >= budget && !shut && !self.user_decides(config) {
             return self.give_up(
                 shared,
                 now,
@@ -154,7 +155,7 @@ impl Connection {
         // Unanswered probes are limited as text is (H9); answered ones are not (S98), unless nobody
         // owns the connection any more.
         let spent = now - self.heard >= retries::budget(config, config.retries);
-        if self.probes > 0 && spent && !self.user_decides() {
+        if self.probes > 0 && spent && !self.user_decides(config) {
             return self.give_up(shared, now, TimeLimit::Retransmission, Rule::S92);
         }
         if !self.owned && self.stalled_for(now) >= retries::budget(config, config.orphan_retries) {
@@ -178,8 +179,9 @@ impl Connection {
             // What is in flight, or the window probe, finds out.
             return self.timers.set(Timer::KeepAlive, now + keepalive.idle);
         }
-        let late = self.settings.user_timeout.is_some_and(|limit| self.probes > 0 && silence >= limit);
-        let spent = self.settings.user_timeout.is_none() && self.probes >= keepalive.count;
+        let limit = self.limit_of_user(&shared.config.tcp);
+        let late = limit.is_some_and(|limit| self.probes > 0 && silence >= limit);
+        let spent = limit.is_none() && self.probes >= keepalive.count;
         if late || spent {
             let ending = self.silent(TimeLimit::KeepAlive, Rule::S91);
             shared.counters.tcp_established_resets += 1;
@@ -191,7 +193,7 @@ impl Connection {
     }
 
     fn user_timeout(&mut self, shared: &mut Shared, now: Instant) {
-        let Some(limit) = self.settings.user_timeout else { return };
+        let Some(limit) = self.limit_of_user(&shared.config.tcp) else { return };
         if self.stalled_for(now) >= limit {
             self.give_up(shared, now, TimeLimit::User, Rule::S93);
         } else {
@@ -238,8 +240,8 @@ impl Connection {
 
     /// Whether R2 is the user's, who may wait for less and for more than the stack would
     /// (RFC 9293 MUST-21). An orphan has no user to wait.
-    fn user_decides(&self) -> bool {
-        self.owned && self.settings.user_timeout.is_some()
+    fn user_decides(&self, config: &TcpConfig) -> bool {
+        self.owned && self.limit_of_user(config).is_some()
     }
 
     fn stalled_for(&self, now: Instant) -> Duration {

@@ -9,7 +9,7 @@ use super::rtt::Rtt;
 use super::segment::{Arrival, Outgoing};
 use super::settings::{Settings, Waits};
 use super::snd::Snd;
-use super::{ConnId, ListenerId, TcpState};
+use super::{ConnId, ListenerId, TcpState, uto};
 use crate::end::{Cause, End, Header, InitialNumbers, Lost, Origin, Party, TimeLimit};
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;
@@ -229,6 +229,7 @@ impl Handshake {
         let remote = self.flow.remote.ip();
         let mut offer = self.offered.options(&shared.config, remote, answering, timestamps);
         offer.mss = offer.mss.map(|mss| mss.min(self.max_segment()));
+        offer.user_timeout = self.settings.advertised_user_timeout.map(uto::field);
         let syn = flags.contains(TcpFlags::SYN);
         let plain = TcpOptions { timestamps: offer.timestamps, ..TcpOptions::default() };
         // Only the window of a SYN is not scaled (RFC 7323 section 2.2).
@@ -387,6 +388,7 @@ impl Handshake {
                 syns: 1 + self.retransmissions,
                 // The limit of a listener's embryonic connection is its own.
                 last_challenge: self.last_answer.filter(|_| self.origin == Origin::Active),
+                peer_user_timeout: self.peer.user_timeout.and_then(uto::time),
             },
         )
     }

@@ -50,6 +50,7 @@ mod table;
 mod time_wait;
 mod timers;
 mod user;
+mod uto;
 
 pub use api::{Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Repair, TcpError, TcpState};
 pub use congestion::Algorithm;

@@ -22,6 +22,8 @@ pub(crate) struct Owed {
     pub flush: bool,
     /// Not that text yet: the user has said that more follows.
     pub more: bool,
+    /// The user timeout option, on a segment without text.
+    pub user_timeout: bool,
     /// The reset that ends the connection.
     pub reset: bool,
     /// It went out with its reason, and is to go again without.

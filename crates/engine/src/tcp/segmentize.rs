@@ -7,6 +7,7 @@ use super::owed::Owed;
 use super::segment::Outgoing;
 use super::stats::Limit;
 use super::timers::Timer;
+use super::uto;
 use crate::end::{End, Party};
 use crate::seq::SndSeq;
 use crate::shared::Shared;
@@ -302,6 +303,11 @@ impl Connection {
             if room > 0 {
                 options.sack = self.rcv.sack_blocks(&self.incoming, most.min(room));
             }
+        }
+        // Segments of text have no room for it, nor has one with four blocks of SACK.
+        let bare = plan.len == 0 && !plan.flags.intersects(TcpFlags::RST | TcpFlags::FIN);
+        if bare && options.sack.is_empty() && core::mem::take(&mut self.owed.user_timeout) {
+            options.user_timeout = self.settings.advertised_user_timeout.map(uto::field);
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub linger: Option<Duration>,
     pub keepalive: Option<Keepalive>,
     pub user_timeout: Option<Duration>,
+    /// What the peer is told of it (RFC 5482).
+    pub advertised_user_timeout: Option<Duration>,
     /// How long the peer's FIN is waited for without a user, instead of as long as the stack says; zero:
     /// not at all (S71).
     pub fin_wait_2: Option<Duration>,
@@ -43,6 +45,7 @@ impl Settings {
             linger: None,
             keepalive: None,
             user_timeout: None,
+            advertised_user_timeout: config.advertised_user_timeout,
             fin_wait_2: None,
             reset_reason: None,
             dscp: config.dscp & MOST_DSCP,

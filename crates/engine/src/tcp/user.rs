@@ -471,6 +471,30 @@ impl Tcp<'_> {
         self.set(|settings| settings.user_timeout = limit.filter(|limit| !limit.is_zero()));
     }
 
+    /// Advertises a USER TIMEOUT to the peer, and heeds what the peer advertises (RFC 5482): text may stay
+    /// unacknowledged for the longer of both, within the limits of
+    /// [`TcpConfig`](crate::TcpConfig::least_user_timeout). What
+    /// [`set_user_timeout`](Self::set_user_timeout) has set stands whatever is advertised. `None`: the
+    /// option is neither sent nor heeded.
+    pub fn set_advertised_user_timeout(&mut self, limit: Option<Duration>) {
+        let limit = limit.filter(|limit| !limit.is_zero());
+        let news = limit.is_some() && limit != self.settings().advertised_user_timeout;
+        self.set(|settings| settings.advertised_user_timeout = limit);
+        if let Socket::Open(connection) = self.socket_mut()
+            && connection.fate.is_none()
+        {
+            connection.owed.user_timeout = news;
+            if news {
+                connection.owed.pure_ack();
+            }
+        }
+    }
+
+    /// See [`set_advertised_user_timeout`](Self::set_advertised_user_timeout).
+    pub fn advertised_user_timeout(&self) -> Option<Duration> {
+        self.settings().advertised_user_timeout
+    }
+
     /// See [`set_user_timeout`](Self::set_user_timeout).
     pub fn user_timeout(&self) -> Option<Duration> {
         self.settings().user_timeout

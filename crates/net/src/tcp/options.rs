@@ -77,6 +77,25 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.user_timeout()))
     }
 
+    /// Tells the peer how long text may stay without acknowledgment, and heeds what the peer tells (the user
+    /// timeout option, RFC 5482): the longer of both counts, within the limits of
+    /// [`TcpConfig`](crate::TcpConfig::least_user_timeout), unless
+    /// [`set_user_timeout`](Self::set_user_timeout) says a time. `None`: neither.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn set_advertised_user_timeout(&self, time: Option<Duration>) -> io::Result<()> {
+        self.set(|tcp| tcp.set_advertised_user_timeout(time))
+    }
+
+    /// See [`set_advertised_user_timeout`](Self::set_advertised_user_timeout).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn advertised_user_timeout(&self) -> io::Result<Option<Duration>> {
+        self.call(|tcp| Ok(tcp.advertised_user_timeout()))
+    }
+
     /// How long the peer's FIN is waited for once this side has closed for good (`TCP_LINGER2`), two minutes
     /// at most; `None`: as long as the stack's configuration says (S96). Zero: RST as soon as our FIN is
     /// acknowledged (S71).

@@ -29,6 +29,8 @@ pub(super) struct Spec {
     pub ws: Option<u8>,
     pub sackok: bool,
     pub tsok: bool,
+    /// `uto=`: the field of the user timeout option.
+    pub uto: Option<u16>,
     /// `sack=from-to`, relative to our ISS.
     pub sack: Option<(u32, u32)>,
 }
@@ -52,6 +54,7 @@ impl Spec {
                 "nots" => spec.nots = true,
                 "mss" => spec.mss = Some(number as u16),
                 "ws" => spec.ws = Some(number as u8),
+                "uto" => spec.uto = Some(number as u16),
                 "sackok" => spec.sackok = true,
                 "tsok" => spec.tsok = true,
                 "sack" => {
@@ -76,6 +79,7 @@ impl Spec {
             sack_permitted: self.sackok,
             timestamps,
             sack,
+            user_timeout: self.uto,
             ..Default::default()
         }
     }
@@ -115,6 +119,9 @@ pub(super) fn show(tcp: &TcpHeader, len: usize, iss: u32, irs: u32) -> String {
     }
     for (from, to) in tcp.options.sack.iter() {
         write!(text, " sack={}-{}", from.wrapping_sub(irs) as i32, to.wrapping_sub(irs) as i32).unwrap();
+    }
+    if let Some(field) = tcp.options.user_timeout {
+        write!(text, " uto={field}").unwrap();
     }
     text
 }
