@@ -92,6 +92,21 @@ fn a_call_that_does_not_return_is_told() {
 }
 
 #[test]
+fn control_messages_count() {
+    let receive = |flags: &str, control: &str| {
+        format!(
+            "recvmsg(4, {{msg_name(...)=..., msg_iov(1)=[{{..., 9}}], msg_flags={flags}, msg_control=[{control}]}}, {flags})"
+        )
+    };
+    let arrives = "+0 setsockopt(4, SOL_TCP, TCP_INQ, [1], 4) = 0\n+.01 < P. 1:31(30) ack 1 win 9\n";
+    let control = "{cmsg_level=SOL_TCP, cmsg_type=TCP_CM_INQ, cmsg_data=20}";
+    let (message, _) = failure(&format!("{arrives}+0 {} = 9", receive("0", control)));
+    assert!(message.contains("msg_control is") && message.contains("21"), "{message}");
+    let (message, _) = failure(&format!("+0 {} = 0", receive("MSG_ERRQUEUE", control)));
+    assert!(message.contains("recvmsg() gives -1 EAGAIN, not 0"), "{message}");
+}
+
+#[test]
 fn assertions_count() {
     let (message, _) = failure("+0 %{ assert tcpi_snd_cwnd == 11 }%");
     assert!(message.contains("this does not hold: assert tcpi_snd_cwnd == 11"), "{message}");
@@ -102,7 +117,7 @@ fn assertions_count() {
 fn what_is_not_to_be_had_is_skipped_with_its_reason() {
     for (rest, reason) in [
         ("+0 splice(4, NULL, 5, NULL, 1, 0) = 1", "the system call splice()"),
-        ("+0 setsockopt(4, SOL_SOCKET, SO_ZEROCOPY, [1], 4) = 0", "the socket option SO_ZEROCOPY"),
+        ("+0 setsockopt(4, SOL_SOCKET, SO_RCVBUF, [1], 4) = 0", "the socket option SO_RCVBUF"),
         ("+0 send(4, ..., 10, MSG_OOB) = 10", "MSG_OOB is not supported"),
         ("+0 `sysctl -q net.ipv4.tcp_ecn=3`", "tcp_ecn"),
         ("+0 `nstat | grep x`", "has no meaning"),

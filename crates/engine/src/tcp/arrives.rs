@@ -307,7 +307,16 @@ impl Connection {
         self.incoming.drop_early();
         self.rcv.nxt += 1;
         self.rcv.edge = self.rcv.edge.later(self.rcv.nxt);
-        self.owed.ack = true;
+        // After text the user is likely to answer, and be it with a FIN: the ACK may ride on that, as on Linux.
+        let bare = seg.tcp.flags.contains(TcpFlags::FIN) && seg.text.is_empty();
+        let answer = bare && self.state == State::Established && self.owned;
+        let answer = answer && self.promptness.last_text().is_some() && self.owed.pure_acks == 0;
+        if answer && self.rcv.unacked <= self.mss {
+            self.owed.ack = false;
+            self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);
+        } else {
+            self.owed.ack = true;
+        }
         self.go(self.state.peer_fin(), now);
         self.wake_reader(shared);
         Ok(())

@@ -66,6 +66,8 @@ pub(crate) struct Recovery {
     undone: bool,
     sack: bool,
     probe: Option<Probe>,
+    /// The most that was in flight since the segment before this number was sent.
+    most: (u32, SndSeq),
 }
 
 /// An acknowledgment, for the recovery.
@@ -353,10 +355,12 @@ impl Recovery {
             }
             return;
         }
-        // A window that was not used is not widened (RFC 7661): in slow start half of it is enough.
+        // A window that was not used is not widened (RFC 7661): in slow start half of it at some time of the last round
+        // trip is enough.
         let slow_start = congestion.window() < congestion.threshold();
         let used = pipe_before.saturating_add(ack.mss);
-        let limited = used >= congestion.window() || (slow_start && used >= congestion.window() / 2);
+        let most = used.max(self.most.0);
+        let limited = used >= congestion.window() || (slow_start && most >= congestion.window() / 2);
         if ack.advanced > 0 && limited {
             congestion.on_ack(&Acked {
                 now: ack.now,
@@ -453,6 +457,14 @@ impl Recovery {
     }
 
     /// Books what was sent, `again` or for the first time.
+    /// Notes how much is in flight now, after something new was sent, up to `nxt`.
+    pub fn note_use(&mut self, una: SndSeq, nxt: SndSeq) {
+        let pipe = self.flight.pipe();
+        if !una.before(self.most.1) || pipe > self.most.0 {
+            self.most = (pipe, nxt);
+        }
+    }
+
     pub fn sent(&mut self, octets: u32, again: bool) {
         if let Phase::Recovery(_, prr) = &mut self.phase {
             prr.sent(octets);

@@ -338,6 +338,7 @@ impl Connection {
             let pushed = plan.flags.contains(TcpFlags::PSH) && plan.len <= self.mss;
             let pushed = pushed || self.pushed == plan.seq + plan.len;
             self.recovery.flight.push(plan.seq, octets, now, pushed);
+            self.recovery.note_use(self.snd.una, end);
             if !plan.len.is_multiple_of(self.mss) {
                 self.small = plan.seq + plan.len;
             }

@@ -145,7 +145,7 @@ pub fn linger(expr: &Expr) -> Result<Option<Duration>, Problem> {
 }
 
 /// What `sendmsg` and `recvmsg` are given.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Message {
     /// The octets of all its parts.
     pub len: usize,
@@ -153,23 +153,49 @@ pub struct Message {
     pub name: bool,
     /// `msg_flags`
     pub flags: i64,
+    /// `msg_control`
+    pub control: Vec<Control>,
+}
+
+/// A control message: `{cmsg_level=SOL_TCP, cmsg_type=TCP_CM_INQ, cmsg_data=9000}`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// `cmsg_level`
+    pub level: i64,
+    /// `cmsg_type`
+    pub kind: i64,
+    /// The numbers of its data by their names; one alone has none.
+    pub data: Vec<(String, i64)>,
+}
+
+impl Control {
+    fn read(expr: &Expr) -> Result<Self, Problem> {
+        let fields = fields(expr)?;
+        let data = field(fields, "cmsg_data").map(|data| match &data.node {
+            Node::Struct(members) => {
+                members.iter().map(|member| Ok((member.name.clone(), number(&member.value)?))).collect()
+            }
+            _ => Ok(vec![(String::new(), number(data)?)]),
+        });
+        Ok(Self {
+            level: field_number(fields, "cmsg_level")?,
+            kind: field_number(fields, "cmsg_type")?,
+            data: data.transpose()?.unwrap_or_default(),
+        })
+    }
 }
 
 impl Message {
     /// `{msg_name(...)=..., msg_iov(1)=[{..., 10}], msg_flags=0}`
     pub fn read(expr: &Expr) -> Result<Self, Problem> {
         let fields = fields(expr)?;
-        if let Some(control) = field(fields, "msg_control")
-            && !matches!(list(control), Ok([]))
-        {
-            let message = "control messages (msg_control) are not supported";
-            return Err(Problem::unsupported(control.span.clone(), message));
-        }
+        let control = field(fields, "msg_control").map_or(Ok(&[][..]), list)?;
         let iov = field(fields, "msg_iov");
         Ok(Self {
             len: iov.map_or(Ok(0), vector)?,
             name: field(fields, "msg_name").is_some_and(|name| number(name) != Ok(0)),
             flags: field_number(fields, "msg_flags")?,
+            control: control.iter().map(Control::read).collect::<Result<_, _>>()?,
         })
     }
 }

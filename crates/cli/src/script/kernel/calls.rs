@@ -112,6 +112,17 @@ impl Preparing<'_> {
         }
     }
 
+    fn message(&self) -> Result<Message, Problem> {
+        let message = Message::read(self.arguments.at(1)?)?;
+        match message.control.as_slice() {
+            [] => Ok(message),
+            _ => Err(Problem::unsupported(
+                self.arguments.span(),
+                "control messages (msg_control) are not supported against the kernel",
+            )),
+        }
+    }
+
     fn opening(&self) -> Result<Work, Problem> {
         let name = self.arguments.name();
         if name == "socket" {
@@ -162,7 +173,7 @@ impl Preparing<'_> {
                 plain(move || sys::recv(fd, len, flags))
             }
             "recvmsg" => {
-                let message = Message::read(self.arguments.at(1)?)?;
+                let message = self.message()?;
                 let flags = self.int(2)?;
                 work(move || {
                     let (n, told) = sys::recvmsg(fd, message.len, flags)?;
@@ -187,7 +198,7 @@ impl Preparing<'_> {
             "write" => (self.arguments.size(2)?, None, false),
             "writev" => (arguments::vector(self.arguments.at(1)?)?, None, false),
             "sendmsg" => {
-                let message = Message::read(self.arguments.at(1)?)?;
+                let message = self.message()?;
                 (message.len, Some(self.int(2)?), message.name)
             }
             name => {

@@ -1,6 +1,7 @@
 //! What a descriptor is.
 
 use super::epoll::Epoll;
+use super::notices::Notices;
 use lastack_engine::{ConnId, ListenerId, UdpId};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,11 +14,12 @@ pub struct Fd {
     /// Options with numbers that were set: level and name.
     pub options: BTreeMap<(i64, i64), i64>,
     pub linger: Option<Duration>,
+    pub notices: Notices,
 }
 
 impl Fd {
     pub fn new(kind: Kind, nonblock: bool) -> Self {
-        Self { kind, nonblock, options: BTreeMap::new(), linger: None }
+        Self { kind, nonblock, options: BTreeMap::new(), linger: None, notices: Notices::default() }
     }
 }
 

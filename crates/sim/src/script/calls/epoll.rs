@@ -39,6 +39,7 @@ struct Watch {
 struct Seen {
     ready: i64,
     received: u64,
+    notices: u64,
 }
 
 /// A wait that is going on.
@@ -135,7 +136,8 @@ impl Lastack {
     fn seen(&mut self, fd: i64) -> Seen {
         let id = self.fds.get(&fd).and_then(Fd::connection);
         let received = id.and_then(|id| self.stack.tcp(id)).map_or(0, |tcp| tcp.info().octets_received);
-        Seen { ready: self.readiness(fd), received }
+        let notices = self.notices_told(fd);
+        Seen { ready: self.readiness(fd), received, notices }
     }
 }
 
@@ -167,7 +169,7 @@ mod tests {
     #[test]
     fn an_edge_is_told_once_until_something_is_new() {
         let mut edge = watch(polling::IN | EDGE);
-        let seen = |ready, received| Seen { ready, received };
+        let seen = |ready, received| Seen { ready, received, notices: 0 };
         assert_eq!(edge.look(seen(polling::IN, 1)), Some(polling::IN));
         assert_eq!(edge.look(seen(polling::IN, 1)), None);
         assert_eq!(edge.look(seen(polling::IN, 2)), Some(polling::IN));
@@ -178,7 +180,7 @@ mod tests {
     #[test]
     fn one_shot_is_one() {
         let mut once = watch(polling::OUT | ONESHOT);
-        let seen = Seen { ready: polling::OUT, received: 0 };
+        let seen = Seen { ready: polling::OUT, received: 0, notices: 0 };
         assert_eq!((once.look(seen), once.look(seen)), (Some(polling::OUT), None));
         let mut level = watch(polling::OUT);
         assert_eq!((level.look(seen), level.look(seen)), (Some(polling::OUT), Some(polling::OUT)));

@@ -2,6 +2,7 @@
 
 mod descriptor;
 mod epoll;
+mod notices;
 mod opening;
 mod options;
 mod polling;

@@ -27,8 +27,16 @@ const IPV6_V6ONLY: (i64, i64) = (SOL_IPV6, 26);
 const NODELAY: (i64, i64) = (SOL_TCP, 1);
 const MAXSEG: (i64, i64) = (SOL_TCP, 2);
 const SO_SNDBUF: (i64, i64) = (SOL_SOCKET, 7);
+/// What `tcp_wmem` says that a socket begins with.
+const FIRST_SEND_BUFFER: i64 = 262_144;
 const IP_TOS: (i64, i64) = (0, 1);
 const IPV6_TCLASS: (i64, i64) = (SOL_IPV6, 67);
+const IP_FREEBIND: (i64, i64) = (0, 15);
+const SO_MARK: (i64, i64) = (SOL_SOCKET, 36);
+/// What is sent with `MSG_ZEROCOPY` is told of at the error queue.
+pub const SO_ZEROCOPY: (i64, i64) = (SOL_SOCKET, 60);
+/// Control messages tell what waits to be read.
+pub const INQ: (i64, i64) = (SOL_TCP, 36);
 const CORK: (i64, i64) = (SOL_TCP, 3);
 const KEEPIDLE: (i64, i64) = (SOL_TCP, 4);
 const KEEPINTVL: (i64, i64) = (SOL_TCP, 5);
@@ -211,6 +219,8 @@ impl Lastack {
                 i64::from(matches!(found.stream().map(|s| s.state), Some(StreamState::Listening(_))))
             }
             MAXSEG => self.segment_size(fd),
+            // Linux doubles what is asked for, and tells the double.
+            SO_SNDBUF => found.options.get(&option).copied().unwrap_or(FIRST_SEND_BUFFER / 2) * 2,
             _ if can_be_set(option) => found.options.get(&option).copied().unwrap_or(default_of(option)),
             _ => return Err(unknown(arguments, expr)),
         };
@@ -245,6 +255,10 @@ fn can_be_set(option: (i64, i64)) -> bool {
             | SO_SNDBUF
             | IP_TOS
             | IPV6_TCLASS
+            | IP_FREEBIND
+            | SO_MARK
+            | SO_ZEROCOPY
+            | INQ
             | MAXSEG
             | NODELAY
             | CORK

@@ -91,7 +91,8 @@ impl Lastack {
                 }
                 StreamState::Connecting(id) | StreamState::Connected(id) => {
                     let shut = stream.no_more_reads;
-                    self.readiness_of_stream(id, shut)
+                    let told = if self.has_notice(fd) { ERR } else { 0 };
+                    self.readiness_of_stream(id, shut) | told
                 }
             },
             Kind::Datagram(None) => OUT | WRNORM,

@@ -1,11 +1,12 @@
 //! read and write, and their like.
 
+use super::options::{INQ, SO_ZEROCOPY};
 use super::{Fd, Kind, Operation, Reply, StreamState, datagram_number, errno, number};
-use crate::script::arguments::{self, Arguments, Message};
+use crate::script::arguments::{self, Arguments, Control, Message};
 use crate::script::constants;
 use crate::script::error::Problem;
 use crate::script::lastack::Lastack;
-use lastack_engine::{ConnId, UdpId};
+use lastack_engine::{ConnId, TcpState, UdpId};
 use std::task::Poll;
 
 const MSG_PEEK: i64 = 0x2;
@@ -13,6 +14,8 @@ const MSG_DONTROUTE: i64 = 0x4;
 const MSG_TRUNC: i64 = 0x20;
 const MSG_DONTWAIT: i64 = 0x40;
 const MSG_WAITALL: i64 = 0x100;
+const MSG_ERRQUEUE: i64 = 0x2000;
+const MSG_ZEROCOPY: i64 = 0x0400_0000;
 const MSG_NOSIGNAL: i64 = 0x4000;
 const MSG_MORE: i64 = 0x8000;
 
@@ -28,21 +31,21 @@ pub struct Transfer {
     moved: usize,
     /// A destination is named.
     to: bool,
-    /// The flags that `recvmsg` must give.
-    expected_flags: Option<i64>,
+    /// The flags and the control messages that `recvmsg` must give.
+    expected: Option<(i64, Vec<Control>)>,
 }
 
 impl Lastack {
     pub(super) fn receive(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
         let transfer = transfer(arguments)?;
-        let known = MSG_PEEK | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_TRUNC;
+        let known = MSG_PEEK | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_TRUNC | MSG_ERRQUEUE;
         refuse_flags(arguments, transfer.flags & !known)?;
         Ok(Operation::Receive(transfer))
     }
 
     pub(super) fn send(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
         let transfer = transfer(arguments)?;
-        let known = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_DONTROUTE | MSG_MORE;
+        let known = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_DONTROUTE | MSG_MORE | MSG_ZEROCOPY;
         refuse_flags(arguments, transfer.flags & !known)?;
         Ok(Operation::Send(transfer))
     }
@@ -50,6 +53,12 @@ impl Lastack {
     pub(super) fn attempt_receive(&mut self, transfer: &mut Transfer) -> Option<Reply> {
         let Some(found) = self.fds.get(&transfer.fd) else { return Some(Reply::Errno(errno::EBADF)) };
         let nonblock = found.nonblock || transfer.flags & MSG_DONTWAIT != 0;
+        if transfer.flags & MSG_ERRQUEUE != 0 {
+            return Some(match self.take_notice(transfer.fd) {
+                Some(notice) => transfer.reply(0, MSG_ERRQUEUE, vec![notice]),
+                None => Reply::Errno(errno::EAGAIN),
+            });
+        }
         match &found.kind {
             Kind::Stream(stream) => {
                 let Some(id) = stream.connection() else { return Some(Reply::Errno(errno::ENOTCONN)) };
@@ -91,7 +100,13 @@ impl Lastack {
             transfer.moved += n;
             let enough = transfer.flags & MSG_WAITALL == 0 || transfer.moved == transfer.len;
             if n == 0 || enough || transfer.flags & MSG_PEEK != 0 {
-                return Some(transfer.reply(transfer.moved, 0));
+                // The FIN counts as an octet.
+                let finished =
+                    matches!(tcp.state(), TcpState::CloseWait | TcpState::LastAck | TcpState::TimeWait);
+                let waits = tcp.info().unread as i64 + i64::from(finished);
+                let told = self.fds.get(&transfer.fd).is_some_and(|fd| fd.options.get(&INQ) == Some(&1));
+                let inq = Control { level: INQ.0, kind: INQ.1, data: vec![(String::new(), waits)] };
+                return Some(transfer.reply(transfer.moved, 0, told.then_some(inq).into_iter().collect()));
             }
         }
     }
@@ -107,7 +122,7 @@ impl Lastack {
             Ok(Some(len)) => {
                 let cut = len > transfer.len;
                 let told = if transfer.flags & MSG_TRUNC != 0 { len } else { len.min(transfer.len) };
-                Some(transfer.reply(told, if cut { MSG_TRUNC } else { 0 }))
+                Some(transfer.reply(told, if cut { MSG_TRUNC } else { 0 }, Vec::new()))
             }
             Ok(None) if nonblock => Some(Reply::Errno(errno::EAGAIN)),
             Ok(None) => None,
@@ -131,8 +146,23 @@ impl Lastack {
     }
 
     fn send_stream(&mut self, transfer: &mut Transfer, id: ConnId, nonblock: bool) -> Option<Reply> {
-        let Some(mut tcp) = self.stack.tcp(id) else { return Some(Reply::Errno(errno::EBADF)) };
         let more = transfer.flags & MSG_MORE != 0;
+        let reply = self.send_text(transfer, id, nonblock, more)?;
+        let zerocopy = self.fds.get(&transfer.fd).is_some_and(|fd| fd.options.get(&SO_ZEROCOPY) == Some(&1));
+        if transfer.flags & MSG_ZEROCOPY != 0 && zerocopy && transfer.moved > 0 {
+            self.promise_notice(transfer.fd);
+        }
+        Some(reply)
+    }
+
+    fn send_text(
+        &mut self,
+        transfer: &mut Transfer,
+        id: ConnId,
+        nonblock: bool,
+        more: bool,
+    ) -> Option<Reply> {
+        let mut tcp = self.stack.tcp(id)?;
         loop {
             let left = transfer.len - transfer.moved;
             let moved = transfer.moved as i64;
@@ -185,10 +215,13 @@ impl Lastack {
 static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 impl Transfer {
-    fn reply(&self, moved: usize, flags: i64) -> Reply {
-        match self.expected_flags {
-            Some(expected) if expected != flags => {
+    fn reply(&self, moved: usize, flags: i64, control: Vec<Control>) -> Reply {
+        match &self.expected {
+            Some((expected, _)) if *expected != flags => {
                 Reply::Wrong(moved as i64, format!("msg_flags is {flags:#x}, not {expected:#x}"))
+            }
+            Some((_, expected)) if *expected != control => {
+                Reply::Wrong(moved as i64, format!("msg_control is {control:?}, not {expected:?}"))
             }
             _ => Reply::Value(moved as i64),
         }
@@ -197,7 +230,7 @@ impl Transfer {
 
 fn transfer(arguments: &Arguments<'_>) -> Result<Transfer, Problem> {
     let mut transfer =
-        Transfer { fd: arguments.number(0)?, len: 0, flags: 0, moved: 0, to: false, expected_flags: None };
+        Transfer { fd: arguments.number(0)?, len: 0, flags: 0, moved: 0, to: false, expected: None };
     match arguments.name() {
         "readv" | "writev" => transfer.len = arguments::vector(arguments.at(1)?)?,
         "recvmsg" | "sendmsg" => {
@@ -205,7 +238,12 @@ fn transfer(arguments: &Arguments<'_>) -> Result<Transfer, Problem> {
             transfer.len = message.len;
             transfer.to = message.name;
             transfer.flags = arguments.number(2)?;
-            transfer.expected_flags = (arguments.name() == "recvmsg").then_some(message.flags);
+            if arguments.name() == "recvmsg" {
+                transfer.expected = Some((message.flags, message.control));
+            } else if !message.control.is_empty() {
+                let what = "control messages to be sent (msg_control) are not supported";
+                return Err(Problem::unsupported(arguments.span(), what));
+            }
         }
         "recv" | "send" | "recvfrom" | "sendto" => {
             transfer.len = arguments.size(2)?;
@@ -221,7 +259,7 @@ fn refuse_flags(arguments: &Arguments<'_>, unknown: i64) -> Result<(), Problem> 
     if unknown == 0 {
         return Ok(());
     }
-    let names = ["MSG_OOB", "MSG_ERRQUEUE", "MSG_ZEROCOPY", "MSG_FASTOPEN", "MSG_EOR"];
+    let names = ["MSG_OOB", "MSG_FASTOPEN", "MSG_EOR"];
     let name = names.into_iter().find(|name| constants::value(name).is_some_and(|bit| unknown & bit != 0));
     let what = name.map_or_else(|| format!("the flags {unknown:#x} are"), |name| format!("{name} is"));
     Err(Problem::unsupported(arguments.span(), format!("{what} not supported")))
