@@ -78,6 +78,7 @@ scripts! {
     connect_refused_blocking
     connect_refused_nonblocking
     cork
+    d_sack
     data_after_close
     delayed_ack
     duplicate_text_is_told
@@ -93,6 +94,7 @@ scripts! {
     fast_retransmit_sack
     fast_retransmit_without_sack
     fin_behind_a_gap
+    fin_of_the_peer_is_acknowledged_by_ours
     fin_with_text
     h01_restarted_peer_connects
     h02_restarted_peer_answers_text
@@ -107,6 +109,7 @@ scripts! {
     handshake_options
     handshake_without_timestamps
     initial_window
+    inq
     k_error_does_not_end_a_connection
     k_error_outside_the_window_is_ignored
     k_refused_by_icmp
@@ -129,17 +132,27 @@ scripts! {
     peer_window_limits
     poll_of_a_listener
     poll_tells_what_is_ready
+    push
     r01_exact_reset
     r01_reset_with_other_flags
     r01a_reset_while_an_ack_is_delayed
     r02_reset_in_window
+    r03_reset_at_the_right_edge
     r04_reset_outside_the_window
+    r05_reset_at_the_end_of_what_was_reported
+    r06_reset_at_the_number_of_the_fin
+    r08_challenge_draws_an_exact_reset
     r11_refused_with_any_number
     r12_reset_in_syn_received
     r12a_inexact_reset_in_syn_received
+    r13_reset_after_simultaneous_open
     r14_reset_in_fin_wait_1
     r14_reset_in_fin_wait_2
     r15_reset_in_close_wait
+    r16_reset_in_closing
+    r16_reset_in_last_ack
+    r17_reset_in_time_wait
+    r18_reset_in_fin_wait_2_closed
     r19_reset_before_accept
     recv_flags
     retransmission_backs_off
@@ -156,9 +169,11 @@ scripts! {
     s15_syn_with_text_at_listener
     s16_syn_with_odd_flags
     s20_old_ack_in_syn_sent
+    s21_reset_with_a_bad_ack_in_syn_sent
     s23_ack_without_syn_in_syn_sent
     s24_no_ack_in_syn_sent
     s25_simultaneous_open
+    s26_syn_fin_ack_in_syn_sent
     s27_close_in_syn_sent
     s30_bad_ack_in_syn_received
     s31_same_syn_in_syn_received
@@ -167,6 +182,7 @@ scripts! {
     s35_syn_ack_in_syn_received
     s36_syn_ack_retries
     s38_listener_closed_in_syn_received
+    s42_ack_of_nothing_after_simultaneous_open
     s50_challenges_are_limited
     s50_syn_in_established
     s51_outside_the_window
@@ -184,20 +200,28 @@ scripts! {
     s64_linger_0_in_close_wait
     s64_linger_0_in_fin_wait_2
     s64_linger_0_with_unsent_text
+    s65_linger_0_with_unread_text
     s66_linger_0_in_last_ack
     s67_linger_acknowledged
     s67_linger_expires
     s73_shutdown_read
     s74_shutdown_both
     s75_shutdown_of_a_listener
+    s80_text_in_fin_wait_1_closed
     s81_ack_of_fin_with_text
+    s82_text_in_fin_wait_2_closed
+    s83_syn_in_fin_wait_2_closed
     s84_text_behind_the_fin
+    s85_after_last_ack
     s90_listener_closed_with_a_connection
     s92_retransmission_limit
     s93_user_timeout
     s94_syn_retries
+    s95_fin_without_an_answer
     s96_fin_in_fin_wait_2
     s96_fin_wait_2_limit
+    s98_answered_probes_of_a_shut_window
+    sack_blocks
     send_buffer
     shutdown_before_text_is_sent
     simultaneous_close
@@ -214,4 +238,5 @@ scripts! {
     vectors
     window_scale
     zero_window_probe
+    zerocopy_notices
 }

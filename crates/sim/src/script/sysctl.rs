@@ -94,7 +94,7 @@ const FIXED: &[(&str, &str)] = &[
     ("tcp_workaround_signed_windows", "0"),
     ("tcp_stdurg", "0"),
     ("tcp_shrink_window", "0"),
-    ("tcp_rfc1337", "0"),
+    ("tcp_rfc1337", "1"),
     ("tcp_comp_sack_nr", "0"),
     ("tcp_migrate_req", "0"),
     ("tcp_syncookies", "1"),

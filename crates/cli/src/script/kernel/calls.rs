@@ -118,7 +118,7 @@ impl Preparing<'_> {
             [] => Ok(message),
             _ => Err(Problem::unsupported(
                 self.arguments.span(),
-                "control messages (msg_control) are not supported against the kernel",
+                "control messages to be sent (msg_control) are not supported",
             )),
         }
     }
@@ -173,11 +173,16 @@ impl Preparing<'_> {
                 plain(move || sys::recv(fd, len, flags))
             }
             "recvmsg" => {
-                let message = self.message()?;
+                let message = Message::read(self.arguments.at(1)?)?;
                 let flags = self.int(2)?;
                 work(move || {
-                    let (n, told) = sys::recvmsg(fd, message.len, flags)?;
-                    Ok(Outcome::told(n, "msg_flags", &told, Some(&(message.flags as c_int))))
+                    let (n, told, control) = sys::recvmsg(fd, message.len, flags)?;
+                    match Outcome::told(n, "msg_flags", &told, Some(&(message.flags as c_int))) {
+                        Outcome::Value(n) => {
+                            Ok(Outcome::told(n, "msg_control", &control, Some(&message.control)))
+                        }
+                        wrong => Ok(wrong),
+                    }
                 })
             }
             "readv" => {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use lastack_sim::script::arguments::Control;
 use libc::{c_int, c_void};
 use nix::{
     poll::{PollFd, PollFlags},
@@ -117,16 +118,58 @@ pub fn send(fd: RawFd, len: usize, flags: c_int, to: Option<&SockAddr>) -> io::R
     checked(unsafe { libc::sendto(fd, buf.as_ptr().cast(), len, flags, address, address_len) } as i64)
 }
 
-/// `recvmsg` with one part and no control data: the number of octets and the flags.
-pub fn recvmsg(fd: RawFd, len: usize, flags: c_int) -> io::Result<(i64, c_int)> {
+/// `recvmsg` with one part: the number of octets, the flags, and the control messages.
+pub fn recvmsg(fd: RawFd, len: usize, flags: c_int) -> io::Result<(i64, c_int, Vec<Control>)> {
     let mut buf = vec![0u8; len];
+    // Of numbers, so that the headers in it are aligned.
+    let mut control = [0u64; 64];
     let mut part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: len };
     // SAFETY: zeroes are a msghdr: it is numbers and pointers, which may be null.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
-    // SAFETY: it writes into the buffer of the part, at most its length, and into the msghdr; both live through the call.
+    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control));
+    // SAFETY: it writes into the buffers of the part and of the control messages, at most their lengths, and into the
+    // msghdr; all live through the call.
     let result = checked(unsafe { libc::recvmsg(fd, &raw mut message, flags) } as i64)?;
-    Ok((result, message.msg_flags))
+    let mut told = Vec::new();
+    // SAFETY: the kernel has filled in the msghdr, whose buffer of control messages lives on.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    while !header.is_null() {
+        // SAFETY: a header that these macros give lies within the buffer, and its data behind it, to its length.
+        told.push(unsafe {
+            let data_len = (*header).cmsg_len - libc::CMSG_LEN(0) as usize;
+            let data = std::slice::from_raw_parts(libc::CMSG_DATA(header), data_len);
+            read_control((*header).cmsg_level, (*header).cmsg_type, data)
+        });
+        // SAFETY: as for the first.
+        header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+    }
+    Ok((result, message.msg_flags, told))
+}
+
+/// The numbers of a control message by the names of scripts.
+fn read_control(level: c_int, kind: c_int, data: &[u8]) -> Control {
+    let number =
+        |octets: &[u8]| octets.first_chunk().map_or(0, |octets| i64::from(u32::from_ne_bytes(*octets)));
+    let named = |name: &str, value: i64| (name.to_owned(), value);
+    // struct sock_extended_err (linux/errqueue.h)
+    let data = if is_error(level, kind) && data.len() >= 16 {
+        vec![
+            named("ee_errno", number(data)),
+            named("ee_origin", data[4].into()),
+            named("ee_type", data[5].into()),
+            named("ee_code", data[6].into()),
+            named("ee_info", number(&data[8..])),
+            named("ee_data", number(&data[12..])),
+        ]
+    } else {
+        vec![named("", number(data))]
+    };
+    Control { level: level.into(), kind: kind.into(), data }
+}
+
+fn is_error(level: c_int, kind: c_int) -> bool {
+    [(libc::SOL_IP, libc::IP_RECVERR), (libc::SOL_IPV6, libc::IPV6_RECVERR)].contains(&(level, kind))
 }
 
 /// `fcntl` with a number.
