@@ -118,6 +118,7 @@ impl Recovery {
             undone: false,
             sack,
             probe: None,
+            most: (0, iss),
         }
     }
 
@@ -456,7 +457,6 @@ impl Recovery {
         self.doubt = None;
     }
 
-    /// Books what was sent, `again` or for the first time.
     /// Notes how much is in flight now, after something new was sent, up to `nxt`.
     pub fn note_use(&mut self, una: SndSeq, nxt: SndSeq) {
         let pipe = self.flight.pipe();
@@ -465,6 +465,7 @@ impl Recovery {
         }
     }
 
+    /// Books what was sent, `again` or for the first time.
     pub fn sent(&mut self, octets: u32, again: bool) {
         if let Phase::Recovery(_, prr) = &mut self.phase {
             prr.sent(octets);
