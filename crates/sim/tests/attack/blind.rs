@@ -231,3 +231,41 @@ fn only_the_exact_numbers_do_anything() {
 fn reset_at(victim: &Victim, offset: i64) -> Vec<u8> {
     victim.segment(TcpFlags::RST, victim.seq(offset), 0, b"")
 }
+
+/// Every type and code of ICMP, with MTUs that no path has, at the edges of what is in flight and within
+/// (T172, T174, T179, T182): hard errors are soft, and a small MTU is no smaller than the floor.
+#[test]
+fn no_icmp_error_breaks_a_transfer() {
+    for v6 in [false, true] {
+        for side in [0, 1] {
+            let mut world = World::connected(v6, 3, |_| {});
+            let flow = world.flow(side);
+            let router: IpAddr =
+                if v6 { [0x2001, 0xdb8, 9, 0, 0, 0, 0, 9].into() } else { [9, 9, 9, 9].into() };
+            let (kinds, codes) = if v6 { (1..=4u8, 0..8u8) } else { (3..=12, 0..17) };
+            let kinds = kinds.filter(|kind| IcmpError::is_error_kind(v6, *kind));
+            let errors = kinds.flat_map(|kind| codes.clone().map(move |code| (kind, code)));
+            let infos = [65_535, 1280, 1279, 551, 67, 0];
+            for (info, (kind, code)) in errors.flat_map(|error| infos.map(|info| (info, error))) {
+                for place in 0..8 {
+                    let Variables { snd_una, snd_nxt, .. } = world.variables(side);
+                    let middle = snd_una.wrapping_add(snd_nxt.wrapping_sub(snd_una) / 2);
+                    let (before, far) = (snd_una.wrapping_sub(1), snd_una.wrapping_add(1 << 31));
+                    let (last, after) = (snd_nxt.wrapping_sub(1), snd_nxt.wrapping_add(1));
+                    let seq = [before, snd_una, middle, last, snd_nxt, after, far, 0][place];
+                    let verdict =
+                        world.forge(side, &icmp_error(router, flow, seq, IcmpError { v6, kind, code, info }));
+                    assert!(!matches!(verdict, Verdict::Ended(_)), "{kind}/{code}: {verdict:?}");
+                    if [0, 5, 6].contains(&place) {
+                        assert!(matches!(verdict, Verdict::Dropped(_)), "{kind}/{code}: {verdict:?}");
+                    }
+                }
+                step(&mut world);
+            }
+            let id = world.ends[side].id.expect("it is open");
+            let mss = world.ends[side].stack.tcp(id).expect("it is held").info().mss;
+            assert_eq!(mss, if v6 { 1280 - 60 - 12 } else { 552 - 40 - 12 }, "the floor, less headers");
+            world.part_well();
+        }
+    }
+}

@@ -4,6 +4,7 @@
 
 mod blind;
 mod forge;
+mod guessing;
 mod handshake;
 mod heap;
 mod host;
