@@ -296,8 +296,11 @@ impl World {
         for named in self.host.named.values() {
             let ended = named.end.as_ref().expect("it is over");
             if let Some(irs) = ended.numbers.peers {
-                let at = |i: usize| octet(irs.wrapping_add(1).wrapping_add(i as u32));
-                let expected = named.read.iter().enumerate().all(|(i, read)| at(i) == *read);
+                // What the stack wrote itself may come back to it (`Forger::reflection`).
+                let expected = named.read.iter().enumerate().all(|(i, read)| {
+                    let forged = octet(irs.wrapping_add(1).wrapping_add(i as u32));
+                    *read == forged || *read == octet(i as u32)
+                });
                 assert!(expected, "it was read and never sent: {ended:?}");
             }
         }

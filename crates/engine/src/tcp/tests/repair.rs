@@ -225,3 +225,25 @@ fn a_block_beyond_what_was_sent_is_not_believed() {
         assert_eq!(bulk.p.tcp().info().sacked, end - inside);
     });
 }
+
+/// RFC 8985 section 6.2 step 4: a repair in vain widens the reordering window by a quarter of a round
+/// trip.
+#[test]
+fn a_dsack_makes_the_next_repair_wait_longer() {
+    /// How long segments that arrived beyond a gap wait for the one before them.
+    fn patience(v6: bool, dsack: bool) -> u32 {
+        let mut bulk = Bulk::new(v6, Kind::Full);
+        [10, 20, 40].map(|segments| bulk.round(segments));
+        bulk.p.run(20);
+        let at = bulk.acked;
+        bulk.on(at, Some((at + 1, at + 2)), 0);
+        bulk.on(at + 2, None, 0); // it was late: the path reorders
+        if dsack {
+            bulk.on(at + 2, Some((0, 1)), 0);
+        }
+        bulk.on(at + 2, Some((at + 3, at + 6)), 0);
+        assert_eq!(bulk.again(), 0);
+        (0..100).find(|_| bulk.p.run(1).contains("len")).expect("it is repaired in the end")
+    }
+    both(|v6| assert_eq!(patience(v6, true), patience(v6, false) + 5));
+}
