@@ -1,6 +1,6 @@
 //! What a stack is told once, at its start.
 
-use crate::tcp::{Algorithm, Ecn};
+use crate::tcp::{Algorithm, Ecn, MtuProbing};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -155,6 +155,12 @@ pub struct TcpConfig {
     pub least_user_timeout: Duration,
     /// .. nor lengthen it above (U_LIMIT).
     pub most_user_timeout: Duration,
+    /// When the path MTU is searched for with larger and larger segments (RFC 4821;
+    /// `tcp_mtu_probing`, which is off on Linux).
+    pub mtu_probing: MtuProbing,
+    /// How long after a search has ended it begins anew, for the path may have changed
+    /// (`tcp_probe_interval`).
+    pub mtu_probe_interval: Duration,
     /// Most connections without a user; a close above it sends RST (S99), and one that gets no answer is
     /// reset before (S100).
     pub max_orphans: usize,
@@ -232,6 +238,8 @@ impl Default for TcpConfig {
             advertised_user_timeout: None,
             least_user_timeout: Duration::from_secs(100),
             most_user_timeout: Duration::from_secs(3600),
+            mtu_probing: MtuProbing::default(),
+            mtu_probe_interval: Duration::from_secs(600),
             max_orphans: 65_536,
             reset_on_give_up: false,
             fin_wait_2: Duration::from_secs(60),

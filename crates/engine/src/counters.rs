@@ -67,8 +67,12 @@ counters! {
     tcp_listen_overflows,
     /// SYNs dropped for any reason (TcpExtListenDrops).
     tcp_listen_drops,
-    /// Paths that swallowed large segments in silence (TcpExtTCPMTUPFail, roughly).
+    /// Paths that swallowed large segments in silence.
     tcp_black_holes,
+    /// Probes of the path MTU that arrived (TcpExtTCPMTUPSuccess).
+    tcp_mtu_probes_arrived,
+    /// Probes of the path MTU that were lost (TcpExtTCPMTUPFail).
+    tcp_mtu_probes_lost,
     /// Connections reset on close, or later, because too many had no user (TcpExtTCPAbortOnMemory).
     tcp_orphan_overflows,
     /// Stalled connections reset because the buffers of all held too much.

@@ -47,7 +47,7 @@ pub use rule::{Rule, UnknownRule};
 pub use seq::{RcvSeq, SndSeq};
 pub use stack::Stack;
 pub use tcp::{
-    Algorithm, Answer, BindError, ConnId, ConnectError, Counterpart, Ecn, Keepalive, ListenerId,
+    Algorithm, Answer, BindError, ConnId, ConnectError, Counterpart, Ecn, Keepalive, ListenerId, MtuProbing,
     OpenConnection, Readiness, Repair, TCP_INFO, Tcp, TcpError, TcpInfo, TcpState,
 };
 pub use time::Instant;

@@ -24,6 +24,8 @@ pub(crate) struct Paths(Aging<IpAddr, Path>);
 #[derive(Debug)]
 struct Path {
     mtu: usize,
+    /// It was found out by what was lost; what passes is searched for.
+    silent: bool,
     expires: Instant,
 }
 
@@ -39,6 +41,29 @@ impl Paths {
     /// Notes that only packets of `mtu` octets reach `remote`. `false`: it is not believed, or was
     /// known. The MTU never grows but by expiry (P3).
     pub fn lower(&mut self, remote: IpAddr, mtu: usize, now: Instant) -> bool {
+        self.note(remote, mtu, false, now)
+    }
+
+    /// Notes that larger packets than `mtu` octets are lost in silence (RFC 4821 section 7.7).
+    pub fn swallows(&mut self, remote: IpAddr, mtu: usize, now: Instant) -> bool {
+        self.note(remote, mtu, true, now)
+    }
+
+    /// Whether the path lost large packets in silence.
+    pub fn is_silent(&self, remote: IpAddr, now: Instant) -> bool {
+        self.0.get(&remote).is_some_and(|path| path.silent && path.expires > now)
+    }
+
+    /// A packet of `mtu` octets has arrived.
+    pub fn raise(&mut self, remote: IpAddr, mtu: usize, now: Instant) {
+        if self.mtu(remote, usize::MAX, now) < mtu
+            && let Some(path) = self.0.remove(&remote)
+        {
+            self.0.insert(remote, Path { mtu, expires: now + LIFETIME, ..path });
+        }
+    }
+
+    fn note(&mut self, remote: IpAddr, mtu: usize, silent: bool, now: Instant) -> bool {
         if remote.is_ipv6() && mtu < FLOOR_V6 {
             return false;
         }
@@ -51,7 +76,7 @@ impl Paths {
         while self.0.oldest().is_some_and(|path| path.expires <= now) || self.0.len() >= MOST {
             self.0.pop_oldest();
         }
-        self.0.insert(remote, Path { mtu, expires: now + LIFETIME });
+        self.0.insert(remote, Path { mtu, silent, expires: now + LIFETIME });
         mtu < known
     }
 }

@@ -90,7 +90,14 @@ impl Connection {
     }
 
     /// What the acknowledgment says of losses, of the round-trip time and of the window.
-    fn recover(&mut self, shared: &Shared, now: Instant, seg: &Arrival<'_>, advanced: u32, duplicate: bool) {
+    fn recover(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+        advanced: u32,
+        duplicate: bool,
+    ) {
         let mut blocks = [(SndSeq(0), SndSeq(0)); SackBlocks::MAX];
         let mut known = 0;
         for (start, end) in seg.tcp.options.sack.iter().filter(|_| self.negotiated.sack) {
@@ -132,6 +139,7 @@ impl Connection {
             self.rtt.progress();
         }
         self.wait_for_reordered(now, outcome.reorder_wait);
+        self.heed_size_probe(shared, now);
     }
 
     /// Sets the reordering timer, or stops it.

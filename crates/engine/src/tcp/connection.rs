@@ -12,6 +12,7 @@ use super::promptness::Promptness;
 use super::rcv::Rcv;
 use super::recovery::Recovery;
 use super::rtt::Rtt;
+use super::search::{self, Search};
 use super::settings::{Settings, Waits};
 use super::snd::Snd;
 use super::state::{Next, State};
@@ -42,6 +43,8 @@ pub(crate) struct Connection {
     pub ts_offset: u32,
     /// Eff.snd.MSS
     pub mss: u32,
+    /// The search for a larger one (RFC 4821).
+    pub search: Option<Search>,
     pub snd: Snd,
     pub rcv: Rcv,
     pub outgoing: SendRing,
@@ -148,7 +151,7 @@ impl Connection {
     pub fn new(shared: &Shared, now: Instant, opened: Opened) -> Self {
         let config = &shared.config.tcp;
         let remote = opened.flow.remote.ip();
-        let mss = opened.negotiated.text_size(shared.paths.mtu(remote, shared.config.mtu, now), remote);
+        let (mss, search) = search::first_size(shared, now, &opened.negotiated, remote);
         Self {
             id: opened.id,
             flow: opened.flow,
@@ -159,6 +162,7 @@ impl Connection {
             negotiated: opened.negotiated,
             ts_offset: opened.ts_offset,
             mss,
+            search,
             outgoing: SendRing::new(config.send_buffer),
             send_limit: autotune::initial_send_buffer(config),
             incoming: RecvRing::new(

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Ending};
 use super::retries;
+use super::search;
 use super::state::State;
 use super::timers::Timer;
 use crate::config::TcpConfig;
@@ -12,9 +13,6 @@ use core::time::Duration;
 
 /// How long a peer may hold back the ACK of a single segment (WCDelAckT of RFC 8985).
 const WORST_ACK_DELAY: Duration = Duration::from_millis(200);
-
-/// The packet that passes everywhere (RFC 4821 section 7.2, RFC 8200 section 5).
-const BLACK_HOLE_MTU: [usize; 2] = [1064, 1280];
 
 /// What is added to two round trips if several segments are in flight: clocks are no finer.
 const LEAST_PROBE_DELAY: Duration = Duration::from_millis(2);
@@ -74,7 +72,7 @@ impl Connection {
                     self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
                 }
                 Timer::Retransmission => self.retransmit(shared, now),
-                Timer::Reorder => self.reorder_timeout(now),
+                Timer::Reorder => self.reorder_timeout(shared, now),
                 Timer::TailProbe => self.owed.tail_probe = self.recovery.may_probe(),
                 Timer::Persist => self.persist(shared, now),
                 Timer::DelayedAck => self.owed.ack = true,
@@ -104,6 +102,7 @@ impl Connection {
                 if self.owned { Rule::S92 } else { Rule::S95 },
             );
         }
+        self.give_size_probe_up();
         self.recovery.timeout(now, self.snd.nxt, self.mss, &mut self.congestion);
         self.stats.timeouts = self.stats.timeouts.wrapping_add(1);
         self.stats.timeout_recoveries += u32::from(self.rtt.backoffs() == 0);
@@ -122,17 +121,19 @@ impl Connection {
         let remote = self.flow.remote.ip();
         let full = self.recovery.flight.first_is_full(self.mss);
         if shared.config.tcp.black_hole_timeouts.is_some_and(|most| self.rtt.backoffs() == most) && full {
-            let lowered = shared.paths.lower(remote, BLACK_HOLE_MTU[usize::from(remote.is_ipv6())], now);
+            let lowered = shared.paths.swallows(remote, search::base_mtu(remote), now);
             shared.counters.tcp_black_holes += u64::from(lowered);
             self.fit_path(shared, now);
+            self.search_path(shared);
         }
     }
 
     /// RFC 8985 section 6.2: the reordering window has passed.
-    fn reorder_timeout(&mut self, now: Instant) {
+    fn reorder_timeout(&mut self, shared: &mut Shared, now: Instant) {
         let srtt = self.rtt.srtt();
         let wait = self.recovery.reorder_timeout(now, self.snd.nxt, self.mss, srtt, &mut self.congestion);
         self.wait_for_reordered(now, wait);
+        self.heed_size_probe(shared, now);
     }
 
     /// RFC 8985 section 7.2: two round trips without an answer, and a probe goes out; but not later

@@ -5,6 +5,7 @@ use super::stats::segments;
 use crate::Instant;
 use crate::seq::SndSeq;
 use alloc::collections::VecDeque;
+use core::ops::Range;
 
 /// Most segments kept apart. Beyond it a SACK block that covers part of a segment is not noted, so
 /// that a peer cannot make the scoreboard grow without bound (CVE-2019-11477, CVE-2019-11478).
@@ -259,6 +260,12 @@ impl Flight {
             }
         }
         self.recount();
+    }
+
+    /// Whether all that is taken for lost lies in `octets`, and none of it was sent again before.
+    pub fn lost_only(&self, octets: &Range<SndSeq>) -> bool {
+        let mut lost = self.segments.iter().filter(|s| s.fate == Fate::Lost);
+        lost.all(|s| !s.again && !s.seq.before(octets.start) && !s.end().after(octets.end))
     }
 
     /// Nothing was lost after all.

@@ -129,6 +129,9 @@ impl Connection {
     pub(super) fn fit_path(&mut self, shared: &Shared, now: Instant) {
         let remote = self.flow.remote.ip();
         let mss = self.negotiated.text_size(shared.paths.mtu(remote, shared.config.mtu, now), remote);
+        if let Some(search) = &mut self.search {
+            search.limit(mss.max(self.mss));
+        }
         if mss < self.mss {
             self.mss = mss;
             self.recovery.resegment();

@@ -40,6 +40,7 @@ mod recovery;
 mod reset;
 mod retries;
 mod rtt;
+mod search;
 mod segment;
 mod segmentize;
 mod settings;
@@ -60,6 +61,7 @@ pub(crate) use memory::Memory;
 pub use open::OpenConnection;
 pub use readiness::Readiness;
 pub(crate) use reset::ResetLimit;
+pub use search::MtuProbing;
 pub(crate) use table::TcpTable;
 pub use user::Tcp;
 

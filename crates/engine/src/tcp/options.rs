@@ -92,10 +92,19 @@ impl Negotiated {
     /// Eff.snd.MSS: the most text in a segment to a peer behind a path of this MTU
     /// (RFC 9293 section 3.7.1, RFC 6691).
     pub fn text_size(&self, path_mtu: usize, remote: IpAddr) -> u32 {
-        let options = if self.timestamps { 12 } else { 0 };
         let headers = headers(remote);
         let mss = usize::from(self.peer_mss).min(path_mtu.saturating_sub(headers));
-        mss.max(usize::from(LEAST_MSS)).saturating_sub(options) as u32
+        mss.max(usize::from(LEAST_MSS)).saturating_sub(self.options()) as u32
+    }
+
+    /// The packet that a segment with this much text is.
+    pub fn packet_size(&self, text: u32, remote: IpAddr) -> usize {
+        headers(remote) + self.options() + text as usize
+    }
+
+    /// The octets of the options of every segment.
+    fn options(&self) -> usize {
+        if self.timestamps { 12 } else { 0 }
     }
 }
 

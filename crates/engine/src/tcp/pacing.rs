@@ -17,9 +17,6 @@ const BURST_SEGMENTS: u32 = INITIAL_SEGMENTS;
 const SLOW_START: u64 = 200;
 const AVOIDANCE: u64 = 120;
 
-/// The most segments of a super-segment.
-const MOST_SEGMENTS: u128 = 64;
-
 /// When what was sent has left, at the pace.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pacer {
@@ -68,12 +65,5 @@ impl Connection {
         if let Some(time) = self.pace(shared, octets) {
             self.pacer.sent(now, time);
         }
-    }
-
-    /// The most text in one super-segment: what leaves in a quantum, but two segments at least.
-    pub(super) fn paced_len(&self, shared: &Shared, longest: u32) -> u32 {
-        let Some(time) = self.pace(shared, self.mss) else { return longest };
-        let segments = QUANTUM.as_nanos() / time.as_nanos().max(1);
-        longest.min(segments.clamp(2, MOST_SEGMENTS) as u32 * self.mss)
     }
 }

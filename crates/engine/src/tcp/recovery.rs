@@ -10,6 +10,7 @@ use super::rack::Rack;
 use super::stats::segments;
 use crate::Instant;
 use crate::seq::SndSeq;
+use core::ops::Range;
 use core::time::Duration;
 
 /// Duplicate ACKs that show a loss where there is no SACK, on a path that does not reorder.
@@ -68,6 +69,10 @@ pub(crate) struct Recovery {
     probe: Option<Probe>,
     /// The most that was in flight since the segment before this number was sent.
     most: (u32, SndSeq),
+    /// A segment that is larger than the path was known to take: if it alone is lost, that says nothing
+    /// of congestion (RFC 4821 section 7.5).
+    size_probe: Option<Range<SndSeq>>,
+    size_probe_lost: bool,
 }
 
 /// An acknowledgment, for the recovery.
@@ -119,6 +124,8 @@ impl Recovery {
             sack,
             probe: None,
             most: (0, iss),
+            size_probe: None,
+            size_probe_lost: false,
         }
     }
 
@@ -326,6 +333,10 @@ impl Recovery {
         if self.flight.lost() == 0 || !self.is_open() {
             return;
         }
+        if self.size_probe.as_ref().is_some_and(|probe| self.flight.lost_only(probe)) {
+            self.size_probe_lost = true;
+            return;
+        }
         let flight = self.flight.pipe() + self.flight.lost() + self.flight.sacked();
         congestion.on_loss(now, flight, mss);
         self.recover = nxt;
@@ -414,6 +425,7 @@ impl Recovery {
         self.recover = nxt;
         self.duplicates = 0;
         self.probe = None;
+        self.size_probe = None;
     }
 
     /// Everything in flight is to be sent again, and nobody is to blame: the path takes smaller
@@ -450,6 +462,17 @@ impl Recovery {
             congestion.on_loss(ack.now, delivered.octets, ack.mss);
             self.doubt = None;
         }
+    }
+
+    /// These octets go out as one segment to see whether it arrives.
+    pub fn probes_size(&mut self, octets: Range<SndSeq>) {
+        self.size_probe = Some(octets);
+        self.size_probe_lost = false;
+    }
+
+    /// Whether that segment, and nothing else, was lost. Asked once for each probe.
+    pub fn take_size_probe_lost(&mut self) -> bool {
+        core::mem::take(&mut self.size_probe_lost)
     }
 
     /// The last reduction of the window stands, whatever is heard of it.

@@ -102,7 +102,9 @@ impl Connection {
             return Some(plan);
         }
         self.heed_silence(shared, now);
-        if let Some(plan) = self.plan_retransmission(shared).or_else(|| self.plan_text(shared)) {
+        let (size_probe, waits) = self.plan_size_probe(shared, now);
+        let again = self.plan_retransmission(shared).or(size_probe);
+        if let Some(plan) = again.or_else(|| if waits { None } else { self.plan_text(shared) }) {
             let Some(turn) = self.paced_until(shared, now) else { return Some(plan) };
             self.timers.set(Timer::Pace, turn);
         } else {
@@ -179,6 +181,18 @@ impl Connection {
         Plan { seq, len, flags, rule: None }
     }
 
+    /// A segment larger than the path is known to take, to see whether it arrives. The second: it waits for the
+    /// congestion window, and text with it.
+    fn plan_size_probe(&mut self, shared: &Shared, now: Instant) -> (Option<Plan>, bool) {
+        let Some(len) = self.size_to_probe(shared, now) else { return (None, false) };
+        if self.congestion_room() < len {
+            return (None, self.recovery.pipe(self.mss) > 0);
+        }
+        let seq = self.snd.nxt;
+        self.probe_size(seq, len);
+        (Some(Plan { seq, len, flags: self.flags_at(seq, len, false), rule: None }), false)
+    }
+
     /// Text that the windows let go, or the FIN after it.
     fn plan_text(&self, shared: &Shared) -> Option<Plan> {
         let (seq, end) = (self.snd.nxt, self.end_of_text());
@@ -228,7 +242,7 @@ impl Connection {
         }
         let headers = options::headers(self.flow.remote.ip()) + 40;
         let most = (most.saturating_sub(headers) as u32).min(self.burst());
-        self.paced_len(shared, (most - most % self.mss).max(self.mss))
+        (most - most % self.mss).max(self.mss)
     }
 
     /// What the link gets at once: what the path carries in a millisecond, so that no long burst waits in front of a
@@ -282,7 +296,8 @@ impl Connection {
             0 => [declared, &[]],
             len => self.outgoing.slices((plan.seq - self.snd.una) as usize, len as usize),
         };
-        let size = (plan.len > self.mss).then_some(self.mss as u16);
+        let whole = plan.len <= self.mss || self.is_size_probe(plan.seq, plan.len);
+        let size = (!whole).then_some(self.mss as u16);
         let dscp = self.settings.dscp;
         Outgoing { flow: &self.flow, tcp: &tcp, text, segment_size: size, dscp, codepoint, rule: plan.rule }
             .emit(&shared.config, packet)

@@ -1,7 +1,7 @@
 //! The settings of hosts and paths, as chance has them.
 
 use crate::random::Random;
-use lastack_engine::{Algorithm, Config, Ecn, TcpConfig};
+use lastack_engine::{Algorithm, Config, Ecn, MtuProbing, TcpConfig};
 use lastack_link::Plan;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -36,6 +36,11 @@ fn options(tcp: &mut TcpConfig, random: &mut Random) {
     tcp.ack_delay = Duration::from_millis(1 + random.below(slowest));
     tcp.quick_acks = random.below(17) as u32;
     tcp.black_hole_timeouts = (!random.once_in(4)).then(|| 1 + random.below(4) as u32);
+    tcp.mtu_probing =
+        [MtuProbing::Off, MtuProbing::AfterBlackHole, MtuProbing::Always][random.below(3) as usize];
+    tcp.mtu_probe_interval = Duration::from_millis(500 + random.below(60_000));
+    tcp.pacing = random.once_in(3);
+    tcp.slow_start_after_idle = !random.once_in(4);
     tcp.declare_reasons = random.once_in(2);
     tcp.reset_on_embryonic_syn = !random.once_in(4);
     tcp.lenient_resets = !random.once_in(4);

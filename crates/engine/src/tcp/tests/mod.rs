@@ -39,4 +39,5 @@ mod peer;
 mod random;
 mod repair;
 mod requirements;
+mod search;
 mod streams;

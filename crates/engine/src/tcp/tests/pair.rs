@@ -49,6 +49,10 @@ pub(super) struct Pair {
     pub lose: fn(usize) -> bool,
     /// Loses the packets that are larger than this.
     pub swallow_above: Option<usize>,
+    /// How long a packet is on its way.
+    pub delay: Duration,
+    /// When packets arrive, whether they are from A, and what they are.
+    wire: VecDeque<(Instant, bool, Vec<u8>)>,
     carried: usize,
 }
 
@@ -72,13 +76,14 @@ impl Pair {
             b: Host::new(config(2), 2),
             lose: |_| false,
             swallow_above: None,
+            delay: Duration::ZERO,
+            wire: VecDeque::new(),
             carried: 0,
         }
     }
 
-    /// Carries packets until neither has one to send.
+    /// Carries packets until neither has one to send, and none arrives now.
     pub fn settle(&mut self) {
-        let mut wire: VecDeque<(bool, Vec<u8>)> = VecDeque::new();
         loop {
             for from_a in [true, false] {
                 let host = if from_a { &mut self.a } else { &mut self.b };
@@ -88,12 +93,14 @@ impl Pair {
                     self.carried += 1;
                     let swallowed = self.swallow_above.is_some_and(|most| packet.len() > most);
                     if !(self.lose)(self.carried) && !swallowed {
-                        wire.push_back((from_a, packet.clone()));
+                        self.wire.push_back((self.now + self.delay, from_a, packet.clone()));
                     }
                 }
                 host.collect_events();
             }
-            let Some((from_a, packet)) = wire.pop_front() else { return };
+            let Some((_, from_a, packet)) = self.wire.pop_front_if(|(due, ..)| *due <= self.now) else {
+                return;
+            };
             let host = if from_a { &mut self.b } else { &mut self.a };
             let verdict = host.stack.handle_packet(self.now, &packet, Received::default());
             host.verdicts.push(verdict);
@@ -106,7 +113,9 @@ impl Pair {
         let end = self.now + time;
         loop {
             self.settle();
-            let next = [self.a.stack.poll_timeout(), self.b.stack.poll_timeout()].into_iter().flatten().min();
+            let arrival = self.wire.front().map(|(due, ..)| *due);
+            let next = [self.a.stack.poll_timeout(), self.b.stack.poll_timeout(), arrival];
+            let next = next.into_iter().flatten().min();
             match next.filter(|at| *at <= end) {
                 Some(at) => self.now = self.now.max(at),
                 None => break,
@@ -125,6 +134,10 @@ impl Pair {
     /// A connection from A to B, accepted.
     pub fn connect(&mut self) -> (ConnId, ConnId) {
         let listener = self.listen(8);
+        self.connect_to(listener)
+    }
+
+    pub fn connect_to(&mut self, listener: ListenerId) -> (ConnId, ConnId) {
         let a = self.a.stack.tcp_connect(None, SocketAddr::new(self.b.addr, PORT)).unwrap();
         self.settle();
         (a, self.b.stack.tcp_accept(listener).expect("it is established"))

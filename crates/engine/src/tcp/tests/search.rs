@@ -1,0 +1,110 @@
+//! The search for the path MTU with segments (RFC 4821).
+
+use super::pair::Pair;
+use crate::{ConnId, MtuProbing};
+use core::time::Duration;
+
+/// The path loses in silence what is larger.
+const MTU: usize = 1300;
+/// The search ends this close to what passes.
+const NEAR: u32 = 8;
+
+/// The largest text in a packet of this size.
+fn text(mtu: usize, v6: bool) -> u32 {
+    mtu as u32 - if v6 { 72 } else { 52 }
+}
+
+fn path(v6: bool, probing: MtuProbing, swallow_above: Option<usize>) -> Pair {
+    let mut pair = Pair::with(v6, |config| config.tcp.mtu_probing = probing);
+    pair.swallow_above = swallow_above;
+    pair
+}
+
+fn transfer(pair: &mut Pair, a: ConnId, b: ConnId) -> u32 {
+    let text = alloc::vec![7; 300_000];
+    assert_eq!(pair.transfer(a, b, &text), text);
+    pair.run(Duration::from_millis(50));
+    pair.a.tcp(a).info().mss
+}
+
+fn near(size: u32, most: u32) -> bool {
+    size <= most && size + NEAR > most
+}
+
+#[test]
+fn after_a_black_hole_larger_segments_are_tried() {
+    for v6 in [false, true] {
+        let mut pair = path(v6, MtuProbing::AfterBlackHole, Some(MTU));
+        let (a, b) = pair.connect();
+        let mss = transfer(&mut pair, a, b);
+        assert!(near(mss, text(MTU, v6)), "{mss}");
+        let counters = pair.a.stack.counters();
+        assert_eq!(counters.tcp_black_holes, 1);
+        assert!(counters.tcp_mtu_probes_lost > 0 && counters.tcp_mtu_probes_arrived > 0, "{counters:?}");
+    }
+}
+
+#[test]
+fn without_probing_segments_stay_small() {
+    for v6 in [false, true] {
+        let mut pair = path(v6, MtuProbing::Off, Some(MTU));
+        let (a, b) = pair.connect();
+        let base = text(if v6 { 1280 } else { 1064 }, v6);
+        assert_eq!(transfer(&mut pair, a, b), base);
+        assert_eq!(pair.a.stack.counters().tcp_mtu_probes_arrived, 0);
+    }
+}
+
+/// Nothing is lost but probes, which costs the window nothing; and nobody waits for a timeout.
+#[test]
+fn a_search_from_below_meets_no_black_hole() {
+    for v6 in [false, true] {
+        for (swallow_above, most) in [(Some(MTU), MTU), (None, 1500)] {
+            let mut pair = path(v6, MtuProbing::Always, swallow_above);
+            let (a, b) = pair.connect();
+            pair.delay = Duration::from_millis(5);
+            let base = text(if v6 { 1280 } else { 1064 }, v6);
+            assert_eq!(pair.a.tcp(a).info().mss, base);
+            let mss = (0..4).map(|_| transfer(&mut pair, a, b)).last().unwrap();
+            assert!(near(mss, text(most, v6)), "{mss}");
+            let info = pair.a.tcp(a).info();
+            let counters = pair.a.stack.counters();
+            assert_eq!((counters.tcp_black_holes, counters.tcp_mtu_probes_lost > 0), (0, most == MTU));
+            assert_eq!(info.ssthresh, u32::MAX, "no loss was taken for congestion: {info:?}");
+            // Each lost probe goes again as two segments; and each transfer may end in a tail loss probe.
+            assert!(info.retransmissions <= 2 * counters.tcp_mtu_probes_lost + 4, "{info:?}");
+        }
+    }
+}
+
+/// A probe is lost with others: that is congestion.
+#[test]
+fn a_probe_lost_among_others_hides_nothing() {
+    for v6 in [false, true] {
+        let mut pair = path(v6, MtuProbing::Always, Some(MTU));
+        let (a, b) = pair.connect();
+        pair.lose = |n| n % 10 == 0;
+        transfer(&mut pair, a, b);
+        assert!(pair.a.tcp(a).info().ssthresh < u32::MAX);
+    }
+}
+
+/// The path grows, and ten minutes later that is found out; the next connection begins with what was found.
+#[test]
+fn the_search_begins_anew_and_serves_the_next_connection() {
+    for v6 in [false, true] {
+        let mut pair = path(v6, MtuProbing::AfterBlackHole, Some(MTU));
+        let listener = pair.listen(8);
+        let (a, b) = pair.connect_to(listener);
+        let found = transfer(&mut pair, a, b);
+        let (next, _) = pair.connect_to(listener);
+        assert_eq!(pair.a.tcp(next).info().mss, found);
+        pair.swallow_above = None;
+        assert_eq!(transfer(&mut pair, a, b), found);
+        pair.run(Duration::from_secs(590));
+        assert_eq!(transfer(&mut pair, a, b), found);
+        pair.run(Duration::from_secs(20));
+        let mss = transfer(&mut pair, a, b);
+        assert!(near(mss, text(1500, v6)), "{mss}");
+    }
+}
