@@ -204,6 +204,7 @@ scripts! {
     s66_linger_0_in_last_ack
     s67_linger_acknowledged
     s67_linger_expires
+    s71_linger2
     s73_shutdown_read
     s74_shutdown_both
     s75_shutdown_of_a_listener

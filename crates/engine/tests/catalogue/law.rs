@@ -374,3 +374,103 @@ const ATTACKS: &[Row] = &[
     ("D35", "reasons in resets as commands or log injection: numbers, never believed", So),
     ("D36", "resets lost behind an ACK that is held back", By("R1")),
 ];
+
+/// What the catalogue says without ids: where it is from, what happens, and a test that shows it.
+pub const UNNUMBERED: &[(&str, &str, &str)] = &[
+    (
+        "what must not end a connection",
+        "a keep-alive probe that is not answered, before the last",
+        "t95_keep_alive_gives_up_with_a_reset",
+    ),
+    (
+        "what must not end a connection",
+        "a reset outside the window",
+        "t44_a_reset_outside_the_window_is_ignored",
+    ),
+    ("what must not end a connection", "a soft ICMP error", "t172_an_error_does_not_end_a_connection"),
+    ("what must not end a connection", "a window that shrinks", "t107_the_number_of_a_reset_of_ours"),
+    (
+        "timers",
+        "keep-alive: two hours, 75 s, nine probes",
+        "t96_keep_alive_is_off_until_asked_for_and_patient_then",
+    ),
+    ("timers", "SYN: 1, 1, 2, 4 s ..", "s94_a_syn_that_stays_unanswered_ends_in_silence"),
+    ("timers", "SYN|ACK: five times", "s36_a_syn_ack_that_stays_unanswered_ends_in_silence"),
+    ("timers", "text: a budget of 924.6 s", "t99_the_retransmission_limit"),
+    ("timers", "the user timeout option", "s93_the_longer_of_both_counts"),
+    (
+        "ICMP errors that may not be sent",
+        "about what is from or to no host",
+        "i0_none_is_sent_to_or_about_what_is_not_one_host",
+    ),
+    (
+        "ICMP errors that may not be sent",
+        "about an ICMP error or a later fragment",
+        "i0_none_is_sent_about_an_icmp_error_or_a_later_fragment",
+    ),
+    (
+        "limits of ICMP errors",
+        "six at once to one, then one a second",
+        "d9_fifty_datagrams_are_answered_six_times_then_once_a_second",
+    ),
+    (
+        "limits of ICMP errors",
+        "one destination does not use up another's",
+        "d9_what_one_destination_used_up_is_not_anothers",
+    ),
+    (
+        "what UDP sockets report",
+        "each code, once, if connected",
+        "i_icmp_errors_reach_a_connected_socket_as_the_table_says",
+    ),
+    (
+        "calls in an orderly release",
+        "a second shutdown: no second FIN",
+        "s72_one_fin_however_often_it_is_asked_for",
+    ),
+    (
+        "calls in an orderly release",
+        "shutdown after the end: not connected",
+        "t88_after_a_reset_the_two_ends_are_still_known",
+    ),
+    (
+        "calls in an orderly release",
+        "shutdown in SYN-SENT: the attempt ends",
+        "s27_an_attempt_is_given_up_in_silence",
+    ),
+    (
+        "calls in an orderly release",
+        "close with a linger time waits for the ACK of the FIN",
+        "closing_lingers_until_all_is_acknowledged",
+    ),
+    (
+        "calls in an orderly release",
+        "the user can tell a release from a reset (MUST-12)",
+        "t193_whose_end_it_was_is_never_confused",
+    ),
+    (
+        "connections without a user",
+        "FIN-WAIT-2: a minute, or as the user said",
+        "t112_a_user_says_how_long_the_fin_is_waited_for",
+    ),
+    (
+        "connections without a user",
+        "FIN-WAIT-2: FIN is taken, text is reset",
+        "t114_text_after_the_close_is_reset",
+    ),
+    ("connections without a user", "SEG.ACK is tested (Linux does not)", "t117_an_orphan_looks_at_the_ack"),
+    (
+        "connections without a user",
+        "other states: a limit of retransmissions",
+        "t110_a_fin_that_is_never_acknowledged",
+    ),
+    ("connections without a user", "their number", "t111_too_many_orphans"),
+    ("TIME-WAIT", "its length, for each", "t128_each_entry_has_its_own_time"),
+    ("TIME-WAIT", "the same pair of ends is not given again", "t143_a_pair_in_use_is_not_given_again"),
+    (
+        "the limit of challenge ACKs",
+        "one for each connection in 500 ms, of whatever kind",
+        "t68_t69_t70_the_limit_of_challenge_acks",
+    ),
+    ("reasons in resets", "where each rule has its cause", "t204_every_reset_has_a_cause"),
+];

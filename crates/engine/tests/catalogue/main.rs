@@ -98,6 +98,14 @@ fn every_row_is_a_rule_or_has_a_test_or_a_reason() {
 }
 
 #[test]
+fn what_has_no_id_names_a_test() {
+    let tests = sources::names();
+    for (place, what, test) in law::UNNUMBERED {
+        assert!(tests.contains(*test), "{place}, {what}: there is no test {test}");
+    }
+}
+
+#[test]
 fn every_item_has_a_test_or_a_reason() {
     same_ids("the conformance list", list::IDS, list::ITEMS.iter().map(|item| item.0));
     let (tests, scenarios) = (tests(), scenarios());

@@ -1,6 +1,6 @@
 //! The pages that are written of the catalogue.
 
-use crate::law::{Here, TABLES};
+use crate::law::{self, Here, TABLES};
 use crate::list::{self, Linux};
 use crate::sources::{Index, Test};
 use lastack_engine::Rule;
@@ -33,6 +33,13 @@ above has its id; rules: it is a case of these; *so*: it is so, and nothing is a
 fails where an id is missing, and where no test and no scenario of [linux.md](linux.md) names a row.
 ";
 
+const UNNUMBERED: &str = "
+## Without an id
+
+| place | what | test |
+|---|---|---|
+";
+
 const NOT_BUILT: &str = "
 ## Not built, and why
 
@@ -43,7 +50,6 @@ const NOT_BUILT: &str = "
 const OTHERS: &str = "\
 | | TCP-MD5, TCP-AO | no keys: what is signed is dropped (N7) |
 | | a reset in TIME-WAIT ends it (RFC 793) | ignored (R17) |
-| | a connection is aborted to make room for another's text | buffers are bounded for each connection instead |
 ";
 
 /// `docs/resets.md`
@@ -67,6 +73,10 @@ pub fn resets() -> String {
             };
             row(&mut page, &[id, what, here]);
         }
+    }
+    page += UNNUMBERED;
+    for (place, what, test) in law::UNNUMBERED {
+        row(&mut page, &[place, what, &format!("`{test}`")]);
     }
     page += NOT_BUILT;
     for (id, what, here) in TABLES.iter().flat_map(|table| table.rows) {

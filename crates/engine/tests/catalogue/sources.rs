@@ -24,22 +24,35 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Every test, by the ids in its name, its comment and its body.
-pub fn tests() -> Index {
-    let mut index = Index::new();
+/// Every test, with the ids in its name, its comment and its body.
+fn all() -> Vec<(Test, BTreeSet<String>)> {
+    let mut all = Vec::new();
     for name in CRATES {
         let mut sources = Vec::new();
         collect(&root().join("crates").join(name), &mut sources);
         for source in sources {
             let text = fs::read_to_string(&source).unwrap();
-            for (test, ids) in tests_of(name, &module(&source), &text) {
-                for id in ids {
-                    index.entry(id).or_default().insert(test.clone());
-                }
-            }
+            all.extend(tests_of(name, &module(&source), &text));
+        }
+    }
+    all
+}
+
+/// Every test by its ids.
+pub fn tests() -> Index {
+    let mut index = Index::new();
+    for (test, ids) in all() {
+        for id in ids {
+            index.entry(id).or_default().insert(test.clone());
         }
     }
     index
+}
+
+/// The names of all tests, without their places.
+pub fn names() -> BTreeSet<String> {
+    let bare = |test: &Test| test.name.rsplit("::").next().unwrap_or_default().to_owned();
+    all().iter().map(|(test, _)| bare(test)).collect()
 }
 
 fn collect(dir: &Path, into: &mut Vec<PathBuf>) {

@@ -43,6 +43,7 @@ const KEEPINTVL: (i64, i64) = (SOL_TCP, 5);
 const KEEPCNT: (i64, i64) = (SOL_TCP, 6);
 const CONGESTION: (i64, i64) = (SOL_TCP, 13);
 const USER_TIMEOUT: (i64, i64) = (SOL_TCP, 18);
+const LINGER2: (i64, i64) = (SOL_TCP, 8);
 
 const F_GETFD: i64 = 1;
 const F_SETFD: i64 = 2;
@@ -266,6 +267,7 @@ fn can_be_set(option: (i64, i64)) -> bool {
             | KEEPINTVL
             | KEEPCNT
             | USER_TIMEOUT
+            | LINGER2
     )
 }
 
@@ -284,6 +286,7 @@ fn default_of(option: (i64, i64)) -> i64 {
         KEEPIDLE => 7200,
         KEEPINTVL => 75,
         KEEPCNT => 9,
+        LINGER2 => 60,
         _ => 0,
     }
 }
@@ -322,6 +325,13 @@ pub fn apply(stack: &mut Stack, fd: &Fd, id: ConnId) {
         let limit = Duration::from_millis(milliseconds.unsigned_abs());
         if tcp.user_timeout().unwrap_or_default() != limit {
             tcp.set_user_timeout(Some(limit));
+        }
+    }
+    if let Some(seconds) = set(LINGER2) {
+        // Below zero nobody waits; zero is the default.
+        let limit = (seconds != 0).then(|| Duration::from_secs(seconds.max(0).unsigned_abs()));
+        if tcp.fin_wait_2() != limit {
+            tcp.set_fin_wait_2(limit);
         }
     }
     apply_keepalive(&mut tcp, &set);
