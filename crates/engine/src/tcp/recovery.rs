@@ -402,8 +402,9 @@ impl Recovery {
 
     /// The retransmission timer expired: everything is lost (RFC 6298 section 5.4, RFC 8985 6.3).
     pub fn timeout(&mut self, now: Instant, nxt: SndSeq, mss: u32, congestion: &mut Congestion) {
-        // One timeout is one loss; what follows it backs off the timer, not the window again. Nor does a
-        // timeout in a recovery mean another loss, and its repair was not all in vain.
+        // One timeout is one loss: ssthresh stays for what follows it. Nor does a timeout in a recovery
+        // mean another loss, and its repair was not all in vain. But each begins anew from one segment
+        // (RFC 5681 section 3.1), however far the repair before it had come.
         match self.phase {
             Phase::Open => {
                 let flight = self.flight.pipe() + self.flight.sacked() + self.flight.lost();
@@ -414,7 +415,7 @@ impl Recovery {
                 congestion.collapse(mss);
                 self.doubt = None;
             }
-            Phase::Loss(_) => {}
+            Phase::Loss(_) => congestion.collapse(mss),
         }
         if !matches!(self.phase, Phase::Loss(_)) {
             self.phase = Phase::Loss(now);

@@ -247,3 +247,25 @@ fn a_dsack_makes_the_next_repair_wait_longer() {
     }
     both(|v6| assert_eq!(patience(v6, true), patience(v6, false) + 5));
 }
+
+/// RFC 5681 section 3.1, equation 4: each timeout leaves a window of one segment, and so does one in the
+/// repair after another, though the window has grown since.
+#[test]
+fn each_timeout_begins_from_one_segment() {
+    both(|v6| {
+        for kind in Kind::ALL {
+            let mut bulk = Bulk::new(v6, kind);
+            bulk.p.run(600);
+            for segment in [1, 3, 5] {
+                bulk.p.run(10);
+                bulk.on(segment, None, 0);
+            }
+            assert!(bulk.cwnd() > 3, "it grows by slow start");
+            let again = bulk.again();
+            while bulk.again() == again {
+                bulk.p.run(10);
+            }
+            assert_eq!((bulk.again() - again, bulk.cwnd()), (1, 1), "{kind:?}");
+        }
+    });
+}
