@@ -2,7 +2,7 @@
 
 use super::habits::{Finish, Habits, Reading, keepalive};
 use crate::random::Random;
-use lastack_engine::{ConnId, FourTuple, InitialNumbers, Instant, Stack, Tcp, TcpError};
+use lastack_engine::{ConnId, FourTuple, InitialNumbers, Instant, Stack, Tcp, TcpConfig, TcpError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -292,11 +292,15 @@ impl Application {
         if !self.is_active() || self.next.is_some() {
             return None;
         }
+        let short = stack.config().tcp.memory < TcpConfig::default().memory;
         let mut tcp = self.tcp(stack);
         if self.waits[0] && tcp.poll_readable().is_ready() {
             return Some("text, the end of the stream or an error");
         }
-        (self.waits[1] && tcp.poll_writable().is_ready()).then_some("room to write")
+        // Where memory is short others make room, and it is one's own acknowledgments that tell of it.
+        let info = tcp.info();
+        let told = short && info.unsent + info.unacked > 0;
+        (self.waits[1] && !told && tcp.poll_writable().is_ready()).then_some("room to write")
     }
 }
 

@@ -42,6 +42,9 @@ fn options(tcp: &mut TcpConfig, random: &mut Random) {
     tcp.pacing = random.once_in(3);
     tcp.slow_start_after_idle = !random.once_in(4);
     tcp.declare_reasons = random.once_in(2);
+    tcp.repeat_declared = random.once_in(3);
+    tcp.slow_start_after_idle = random.once_in(2);
+    tcp.pacing = random.once_in(4);
     tcp.reset_on_embryonic_syn = !random.once_in(4);
     tcp.lenient_resets = !random.once_in(4);
     tcp.broken_pipe_in_close_wait = random.once_in(2);
@@ -78,6 +81,9 @@ pub(super) fn pressure(tcp: &mut TcpConfig, random: &mut Random) {
     tcp.max_orphans = little(tcp.max_orphans);
     tcp.max_time_wait = little(tcp.max_time_wait);
     tcp.syn_cookies = random.once_in(2);
+    if random.once_in(3) {
+        tcp.memory = random.below(100_000) as usize;
+    }
     if random.once_in(3) {
         tcp.reset_rate = Some(1 + random.below(20) as u32);
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | orderly (E0) | all that it wrote was received; nothing is lost; the other end says orderly too, or was in CLOSING or LAST-ACK |
 //! | reset by the peer (R..) | that reset was sent, by a rule; see the next two |
-//! | .. by a rule that ends a connection (S44, S60, S64, S71, S80, S90 to S93, S95, S97, S99, S100, S103, S106) | the other end says so, with that rule |
+//! | .. by a rule that ends a connection (S44, S60, S64, S71, S80, S90 to S93, S95, S97, S99, S100, S103, S106, D26) | the other end says so, with that rule |
 //! | .. by a rule about no connection (S1, S4, S5, S10, S11, S20, S30, S32, S37, S40) | the other end was over before, or lost its state, or never was |
 //! | aborted with a reset | that reset was sent when it says, once |
 //! | no answer to the SYN (S94) | the other end was never established |
@@ -24,7 +24,8 @@ use lastack_wire::tcp::{TcpFlags, TcpHeader};
 use std::collections::BTreeMap;
 
 /// Rules by which a connection ends and sends a reset.
-const ENDING: [Rule; 15] = [
+const ENDING: [Rule; 16] = [
+    Rule::D26,
     Rule::S44,
     Rule::S60,
     Rule::S64,
@@ -244,7 +245,9 @@ impl Court<'_> {
             Cause::Aborted if ENDING.contains(&why.rule) && why.state != TcpState::SynReceived => {
                 let (sent, ended) = (self.sent(end), self.ended(end));
                 // Rate limits are for answers, of which S80 is one.
-                let agrees = sent == ended || why.rule == Rule::S80 && sent < ended;
+                let most =
+                    if self.world.hosts[end.host].config.tcp.repeat_declared { 2 * ended } else { ended };
+                let agrees = (ended..=most).contains(&sent) || why.rule == Rule::S80 && sent < ended;
                 demand(agrees, || format!("{sent} resets for {ended} ends: {end:?}"))
             }
             _ => Ok(()),

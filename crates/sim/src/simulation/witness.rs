@@ -194,7 +194,10 @@ impl Witness {
             let edge = self.edge(&segment);
             let (src, dst) = segment.way;
             let said = self.said.entry((dst, src)).or_default();
-            said.heard = later(said.heard, edge);
+            // A late one of another connection is none of this.
+            if said.end.is_some_and(|end| end.wrapping_sub(segment.tcp.ack) < 1 << 24) {
+                said.heard = later(said.heard, edge);
+            }
         }
     }
 
