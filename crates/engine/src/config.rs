@@ -119,6 +119,9 @@ pub struct TcpConfig {
     /// round-trip time in slow start and 1.2 times later, as Linux, in steps of a millisecond. It spares
     /// short queues the bursts of long paths, and costs timers.
     pub pacing: bool,
+    /// The least segments that the link is given at once where it cuts super-segments and the windows let so many go
+    /// (`tcp_min_tso_segs`). More are given where the path is fast.
+    pub burst_segments: u32,
     /// Explicit congestion notification (RFC 3168).
     pub ecn: Ecn,
     /// Disable the Nagle algorithm on new connections.
@@ -222,6 +225,7 @@ impl Default for TcpConfig {
             congestion: Algorithm::default(),
             slow_start_after_idle: true,
             pacing: false,
+            burst_segments: 2,
             ecn: Ecn::default(),
             nodelay: false,
             dscp: 0,

@@ -95,6 +95,8 @@ pub struct TcpInfo {
     pub timeout_recoveries: u32,
     /// When text last arrived.
     pub last_text: Option<Instant>,
+    /// When the handshake was complete.
+    pub established: Option<Instant>,
     /// When text or a FIN was last sent.
     pub last_text_sent: Option<Instant>,
     /// When an acceptable segment last arrived: each has an ACK.
@@ -177,6 +179,7 @@ impl Connection {
             backoffs: self.rtt.backoffs(),
             probes: self.probes,
             last_text: self.promptness.last_text(),
+            established: Some(self.established),
             last_ack: Some(self.heard),
             octets_sent: self.octets.sent + u64::from(unacked),
             octets_received: self.octets.received,
@@ -286,7 +289,7 @@ counterparts! {
     fackets = "" "Linux tells none any more";
     last_data_sent = "last_text_sent" "a time of the stack's clock" |info, now| since(info.last_text_sent, now);
     last_ack_sent = "" "Linux tells none";
-    last_data_recv = "last_text" "a time of the stack's clock" |info, now| since(info.last_text, now);
+    last_data_recv = "last_text, established" "a time of the stack's clock; before text came Linux counts from the handshake" |info, now| since(info.last_text.or(info.established), now);
     last_ack_recv = "last_ack" "a time of the stack's clock" |info, now| since(info.last_ack, now);
     pmtu = "path_mtu" "" |info, _| info.path_mtu.into();
     rcv_ssthresh = "" "the window is that of the buffer: nothing else holds it back";

@@ -367,12 +367,12 @@ impl Recovery {
             }
             return;
         }
-        // A window that was not used is not widened (RFC 7661): in slow start half of it at some time of the last round
-        // trip is enough.
+        // A window that was not used is not widened (RFC 7661): in slow start more than half of it at some time of the last
+        // round trip is enough.
         let slow_start = congestion.window() < congestion.threshold();
         let used = pipe_before.saturating_add(ack.mss);
-        let most = used.max(self.most.0);
-        let limited = used >= congestion.window() || (slow_start && most >= congestion.window() / 2);
+        let most = pipe_before.max(self.most.0);
+        let limited = used >= congestion.window() || (slow_start && most > congestion.window() / 2);
         if ack.advanced > 0 && limited {
             congestion.on_ack(&Acked {
                 now: ack.now,

@@ -11,7 +11,7 @@ use super::uto;
 use crate::end::{End, Party};
 use crate::seq::SndSeq;
 use crate::shared::Shared;
-use crate::{Instant, Rule, Transmit};
+use crate::{Instant, Rule, TcpConfig, Transmit};
 use alloc::vec::Vec;
 use lastack_wire::reset_reason;
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
@@ -241,20 +241,23 @@ impl Connection {
             return self.mss;
         }
         let headers = options::headers(self.flow.remote.ip()) + 40;
-        let most = (most.saturating_sub(headers) as u32).min(self.burst());
+        let most = (most.saturating_sub(headers) as u32).min(self.burst(&shared.config.tcp));
         (most - most % self.mss).max(self.mss)
     }
 
     /// What the link gets at once: what the path carries in a millisecond, so that no long burst waits in front of a
-    /// slow part of it; more where the peer is near; two segments at least. Linux cuts its own so ("TSO autosizing").
-    fn burst(&self) -> u32 {
+    /// slow part of it; more where the peer is near; as many segments as is set at least, and half of the congestion
+    /// window at most. Linux cuts its own so ("TSO autosizing").
+    fn burst(&self, config: &TcpConfig) -> u32 {
         let Some(srtt) = self.rtt.srtt() else { return u32::MAX };
         let micros = (srtt.as_micros() as u64).max(1);
         let cwnd = u64::from(self.congestion.window());
         let growing = cwnd < u64::from(self.congestion.threshold()) / 2;
         let rate = cwnd * if growing { 2000 } else { 1200 } / micros * 1000 / 1024;
         let near = (1 << 16) >> (micros >> 9).min(17);
-        ((rate + near).min(1 << 20) as u32).max(self.mss * 2)
+        let most = (cwnd / 2).max(self.mss.into());
+        let least = u64::from(self.mss) * u64::from(config.burst_segments);
+        (rate + near).max(least).min(most) as u32
     }
 
     /// The flags of a segment with this text: PSH with the end of what the user gave us at once (RFC 9293 section

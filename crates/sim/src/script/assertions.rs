@@ -35,6 +35,8 @@ pub const CONSTANTS: [(&str, i64); 21] = [
 
 /// What is true of a socket now, by the names of snippets.
 pub fn snapshot(system: &mut Lastack, fd: i64) -> Vec<(&'static str, i64)> {
+    // What is counted up to now needs the time.
+    system.stack.handle_timeout(system.clock);
     let id = system.fds.get(&fd).and_then(Fd::connection);
     let info = id.and_then(|id| system.stack.tcp(id)).map(|tcp| tcp.info()).unwrap_or_default();
     let number = |value| i64::try_from(value).unwrap_or(i64::MAX);

@@ -205,6 +205,7 @@ impl Setup {
         config.tcp.send_buffer = 4 << 20;
         config.tcp.syn_retries = 5;
         config.tcp.ecn = Ecn::Off;
+        config.tcp.slow_start_after_idle = false;
         config.tcp.black_hole_timeouts = None;
         config
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Does what a command would do to the kernel under test.
 pub fn run(command: &str, span: &Span, config: &mut TcpConfig) -> Result<(), Problem> {
+    // A line may go on in the next.
+    let command = command.replace("\\\n", " ");
     for line in command.split(['\n', ';']).flat_map(|line| line.split("&&")) {
         let line = line.split('#').next().unwrap_or_default().trim();
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -61,7 +63,6 @@ fn assignments(text: &str) -> Vec<(&str, &str)> {
 
 /// Settings that mean nothing to a stack without offloading, pacing and a memory of its paths.
 const WITHOUT_MEANING: &[&str] = &[
-    "tcp_min_tso_segs",
     "tcp_tso_win_divisor",
     "tcp_tso_rtt_log",
     "tcp_pacing_ss_ratio",
@@ -86,7 +87,6 @@ const FIXED: &[(&str, &str)] = &[
     ("tcp_reordering", "3"),
     ("tcp_mtu_probing", "0"),
     ("tcp_base_mss", "1024"),
-    ("tcp_slow_start_after_idle", "0"),
     ("tcp_moderate_rcvbuf", "1"),
     ("tcp_thin_linear_timeouts", "0"),
     ("tcp_retrans_collapse", "0"),
@@ -110,6 +110,8 @@ fn set((path, value): (&str, &str), span: &Span, config: &mut TcpConfig) -> Resu
     };
     let most = || numbers().and_then(|numbers| numbers.get(2).copied().ok_or_else(unsupported));
     match name {
+        "tcp_slow_start_after_idle" => config.slow_start_after_idle = number()? != 0,
+        "tcp_min_tso_segs" => config.burst_segments = number()?,
         "tcp_timestamps" => config.timestamps = number()? != 0,
         "tcp_sack" => config.sack = number()? != 0,
         "tcp_window_scaling" => config.window_scaling = number()? != 0,

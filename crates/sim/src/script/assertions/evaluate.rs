@@ -13,6 +13,8 @@ impl Variables {
 
     /// Runs a snippet.
     pub fn run(&mut self, code: &str) -> Result<(), Failure> {
+        // A line may go on in the next.
+        let code = &code.replace("\\\n", " ");
         // A statement goes on over lines while a parenthesis is open.
         let mut statement = String::new();
         for line in code.lines().flat_map(|line| split(line, ';')) {

@@ -24,6 +24,7 @@ use transfer::Transfer;
 mod errno {
     pub const EBADF: i64 = 9;
     pub const EAGAIN: i64 = 11;
+    pub const EFAULT: i64 = 14;
     pub const EEXIST: i64 = 17;
     pub const ENOENT: i64 = 2;
     pub const EINVAL: i64 = 22;

@@ -38,6 +38,9 @@ pub struct Transfer {
 impl Lastack {
     pub(super) fn receive(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
         let transfer = transfer(arguments)?;
+        if gives_null(arguments) && transfer.len > 0 {
+            return Ok(Operation::errno(errno::EFAULT));
+        }
         let known = MSG_PEEK | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_TRUNC | MSG_ERRQUEUE;
         refuse_flags(arguments, transfer.flags & !known)?;
         Ok(Operation::Receive(transfer))
@@ -45,6 +48,9 @@ impl Lastack {
 
     pub(super) fn send(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
         let transfer = transfer(arguments)?;
+        if gives_null(arguments) && transfer.len > 0 {
+            return Ok(Operation::errno(errno::EFAULT));
+        }
         let known = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_DONTROUTE | MSG_MORE | MSG_ZEROCOPY;
         refuse_flags(arguments, transfer.flags & !known)?;
         Ok(Operation::Send(transfer))
@@ -226,6 +232,11 @@ impl Transfer {
             _ => Reply::Value(moved as i64),
         }
     }
+}
+
+/// A null pointer where the buffer should be.
+fn gives_null(arguments: &Arguments<'_>) -> bool {
+    arguments.at(1).is_ok_and(|buffer| arguments::number(buffer) == Ok(0))
 }
 
 fn transfer(arguments: &Arguments<'_>) -> Result<Transfer, Problem> {
