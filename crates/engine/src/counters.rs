@@ -1,21 +1,164 @@
-//! Counters, with the names of RFC 4022, RFC 4293 and `nstat` where those have one.
+//! Counters, with the names of RFC 4022, RFC 4113, RFC 4293 and `nstat` where those have one.
+
+use crate::{DropReason, Rule, Verdict};
+use core::fmt;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What happened how often since the stack was made.
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// What happened how often since the stack was made. [`NSTAT`] says what Linux calls it.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Counters {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
+            /// Arrivals that were answered, dropped, or ended a connection, by the rule that said so.
+            pub arrivals: ByRule,
+            /// Packets sent because a rule says so: resets, challenge ACKs, ICMP errors.
+            pub sent: ByRule,
+            /// Connections and attempts that ended, by the rule of their end.
+            pub ends: ByRule,
         }
 
         impl Counters {
-            /// Every counter with its name.
+            /// The name of every counter but those by rule, and what it counts.
+            pub const TEXTS: &[(&'static str, &'static str)] = &[$((stringify!($name), concat!($($doc),*)),)*];
+
+            /// Every counter with its name, but those by rule.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)*].into_iter()
             }
         }
     };
+}
+
+/// A count for each rule of the catalogue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ByRule([u64; Rule::ALL.len()]);
+
+impl ByRule {
+    /// How often it was this one.
+    pub fn of(&self, rule: Rule) -> u64 {
+        self.0[rule as usize]
+    }
+
+    /// The rules that were followed, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (Rule, u64)> + '_ {
+        Rule::ALL.iter().map(|rule| (*rule, self.of(*rule))).filter(|(_, count)| *count > 0)
+    }
+
+    pub(crate) fn count(&mut self, rule: Rule) {
+        self.0[rule as usize] += 1;
+    }
+
+    fn sum(&self, rules: &[Rule]) -> u64 {
+        rules.iter().map(|rule| self.of(*rule)).sum()
+    }
+}
+
+impl Default for ByRule {
+    fn default() -> Self {
+        Self([0; Rule::ALL.len()])
+    }
+}
+
+impl fmt::Debug for ByRule {
+    /// Those that are not zero: of most there is none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl Counters {
+    /// Books what became of an arrival.
+    pub(crate) fn arrived(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Accepted => {}
+            Verdict::Answered(rule) | Verdict::Ended(rule) | Verdict::Dropped(DropReason::Rule(rule)) => {
+                self.arrivals.count(*rule);
+            }
+            Verdict::Dropped(DropReason::Malformed(_)) => self.dropped_malformed += 1,
+            Verdict::Dropped(DropReason::Unwanted) => self.dropped_unwanted += 1,
+            Verdict::Dropped(DropReason::NoSpace) => self.dropped_no_space += 1,
+            Verdict::Dropped(DropReason::Duplicate) => self.dropped_duplicates += 1,
+            Verdict::Dropped(DropReason::Incomplete) => {}
+        }
+    }
+}
+
+/// A counter of Linux (`nstat -az`), and how ours say it.
+#[derive(Clone, Copy, Debug)]
+pub struct Nstat {
+    /// Its name there.
+    pub name: &'static str,
+    /// Our counters that say it: names, or rules.
+    pub ours: &'static str,
+    /// The number.
+    pub value: fn(&Counters) -> u64,
+}
+
+macro_rules! nstat {
+    ($($name:ident = $($of:ident)+;)*) => {
+        /// The counters of Linux that have a meaning here.
+        pub const NSTAT: &[Nstat] = &[$(Nstat {
+            name: stringify!($name),
+            ours: stringify!($($of)+),
+            value: |counters| nstat!(@ counters $($of)+),
+        },)*];
+    };
+    (@ $counters:ident $field:ident) => { $counters.$field };
+    (@ $counters:ident arrivals $($rule:ident)+) => { $counters.arrivals.sum(&[$(Rule::$rule),+]) };
+    (@ $counters:ident sent $($rule:ident)+) => { $counters.sent.sum(&[$(Rule::$rule),+]) };
+    (@ $counters:ident ends $($rule:ident)+) => { $counters.ends.sum(&[$(Rule::$rule),+]) };
+}
+
+nstat! {
+    IpInReceives = ip_in_receives;
+    IpInHdrErrors = ip_in_header_errors;
+    IpInAddrErrors = ip_in_address_errors;
+    IpInUnknownProtos = arrivals U6;
+    IpOutRequests = ip_out_requests;
+    IpReasmOKs = ip_reassembled;
+    IpReasmFails = ip_reassembly_failed;
+    IpFragCreates = ip_out_fragments;
+    TcpActiveOpens = tcp_active_opens;
+    TcpPassiveOpens = tcp_passive_opens;
+    TcpAttemptFails = tcp_attempt_fails;
+    TcpEstabResets = tcp_established_resets;
+    TcpInSegs = tcp_in_segments;
+    TcpOutSegs = tcp_out_segments;
+    TcpRetransSegs = tcp_retransmitted;
+    TcpInErrs = tcp_in_errors;
+    TcpOutRsts = tcp_out_resets;
+    TcpInCsumErrors = arrivals N2;
+    UdpInDatagrams = udp_in_datagrams;
+    UdpNoPorts = udp_no_ports;
+    UdpInErrors = udp_in_errors;
+    UdpOutDatagrams = udp_out_datagrams;
+    UdpRcvbufErrors = udp_receive_overflows;
+    IcmpInMsgs = icmp_in_messages;
+    IcmpInErrors = icmp_in_errors;
+    TcpExtEmbryonicRsts = arrivals R12;
+    TcpExtOutOfWindowIcmps = arrivals I11;
+    TcpExtPAWSEstab = arrivals S55;
+    TcpExtListenOverflows = tcp_listen_overflows;
+    TcpExtListenDrops = tcp_listen_drops;
+    TcpExtSyncookiesSent = tcp_cookies_sent;
+    TcpExtSyncookiesRecv = tcp_cookies_received;
+    TcpExtSyncookiesFailed = tcp_cookies_failed;
+    TcpExtDelayedACKs = tcp_delayed_acks;
+    TcpExtTCPTimeouts = tcp_timeouts;
+    TcpExtTCPLossProbes = tcp_loss_probes;
+    TcpExtTCPSynRetrans = tcp_syn_retransmitted;
+    TcpExtTCPOrigDataSent = tcp_text_sent;
+    TcpExtTCPOFOQueue = tcp_early_segments;
+    TcpExtTCPKeepAlive = tcp_keep_alive_probes;
+    TcpExtTCPWinProbe = tcp_window_probes;
+    TcpExtTCPAbortOnData = ends S64 S80;
+    TcpExtTCPAbortOnClose = ends S60;
+    TcpExtTCPAbortOnTimeout = ends S36 S91 S92 S93 S94 S95;
+    TcpExtTCPAbortOnMemory = tcp_orphan_overflows;
+    TcpExtTCPChallengeACK = sent R2 S50 S52 S53;
+    TcpExtTCPSYNChallenge = sent S50;
+    TcpExtTCPTimeWaitOverflow = tcp_time_wait_overflows;
 }
 
 counters! {
@@ -35,7 +178,7 @@ counters! {
     ip_out_fragments,
     /// Segments that arrived (TcpInSegs).
     tcp_in_segments,
-    /// Segments sent, super-segments counted once (TcpOutSegs).
+    /// Segments sent but for repetitions, super-segments as often as they are cut (TcpOutSegs).
     tcp_out_segments,
     /// Arrivals with a wrong checksum or header (TcpInErrs).
     tcp_in_errors,
@@ -51,13 +194,13 @@ counters! {
     tcp_reasons_received,
     /// Resets that ended a connection and meant to say why, in octets that say nothing.
     tcp_reasons_invalid,
-    /// Connections opened by us (TcpActiveOpens).
+    /// Attempts to connect: SYNs sent for the first time (TcpActiveOpens).
     tcp_active_opens,
     /// Connections opened by a peer (TcpPassiveOpens).
     tcp_passive_opens,
     /// Attempts that failed (TcpAttemptFails).
     tcp_attempt_fails,
-    /// Established connections that were reset (TcpEstabResets).
+    /// Connections that went from ESTABLISHED or CLOSE-WAIT to CLOSED, reset by whomever (TcpEstabResets).
     tcp_established_resets,
     /// Challenge ACKs sent (TcpExtTCPChallengeACK).
     tcp_challenge_acks,
@@ -87,6 +230,31 @@ counters! {
     tcp_time_wait_overflows,
     /// Answers not sent because too many waited to be sent.
     outbox_overflows,
+    /// Retransmission timeouts (TcpExtTCPTimeouts).
+    tcp_timeouts,
+    /// Tail loss probes sent (TcpExtTCPLossProbes).
+    tcp_loss_probes,
+    /// SYNs sent again, with ACK or without (TcpExtTCPSynRetrans).
+    tcp_syn_retransmitted,
+    /// Segments with text or FIN sent for the first time, super-segments as often as they are cut
+    /// (TcpExtTCPOrigDataSent).
+    tcp_text_sent,
+    /// Segments with text that came before what precedes it (TcpExtTCPOFOQueue).
+    tcp_early_segments,
+    /// ACKs that were held back until their time was over (TcpExtDelayedACKs).
+    tcp_delayed_acks,
+    /// Keep-alive probes (TcpExtTCPKeepAlive).
+    tcp_keep_alive_probes,
+    /// Probes of a shut window (TcpExtTCPWinProbe).
+    tcp_window_probes,
+    /// Arrivals that do not form what they claim to be.
+    dropped_malformed,
+    /// Arrivals for which nobody waits.
+    dropped_unwanted,
+    /// Arrivals for which there is no room.
+    dropped_no_space,
+    /// Copies of what came before.
+    dropped_duplicates,
     /// Datagrams that were delivered (UdpInDatagrams).
     udp_in_datagrams,
     /// Datagrams to a port without a socket (UdpNoPorts).

@@ -36,7 +36,7 @@ mod time;
 pub mod udp;
 
 pub use config::{Checksums, Config, DatagramConfig, Intercept, TcpConfig, TransmitChecksum};
-pub use counters::Counters;
+pub use counters::{ByRule, Counters, NSTAT, Nstat};
 pub use end::{
     Cause, End, Ended, FourTuple, Header, Inference, InitialNumbers, Lost, Octets, Origin, Party, TimeLimit,
 };

@@ -53,6 +53,12 @@ impl Stack {
     /// Takes in one IP packet and says what became of it.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8], received: Received) -> Verdict {
         self.shared.counters.ip_in_receives += 1;
+        let verdict = self.judge(now, packet, received);
+        self.shared.counters.arrived(&verdict);
+        verdict
+    }
+
+    fn judge(&mut self, now: Instant, packet: &[u8], received: Received) -> Verdict {
         let parsed = IpPacket::parse(packet);
         let parsed = match ingress::admit(&mut self.shared, &parsed) {
             Ok(parsed) => parsed,
@@ -98,6 +104,9 @@ impl Stack {
             .or_else(|| self.tcp.poll_transmit(&mut self.shared, now, packet))
             .or_else(|| self.udp.poll_transmit(&mut self.shared, now, packet))?;
         self.shared.counters.ip_out_requests += 1;
+        if let Some(rule) = transmit.rule {
+            self.shared.counters.sent.count(rule);
+        }
         Some(transmit)
     }
 

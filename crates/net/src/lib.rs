@@ -87,10 +87,11 @@ pub use tcp::{
 pub use udp::{UdpInterceptor, UdpSocket};
 
 pub use lastack_engine::{
-    Algorithm, Cause, Checksums, Config, ConnId, Counterpart, Counters, Datagram, DatagramConfig, DropReason,
-    EchoError, EchoRequest, Ecn, End, Ended, FourTuple, Header, Inference, Instant, Intercept, Keepalive,
-    Lost, MtuProbing, Octets, OpenConnection, Origin, Party, Received, Rule, TCP_INFO, TcpConfig, TcpError,
-    TcpInfo, TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError, Verdict,
+    Algorithm, ByRule, Cause, Checksums, Config, ConnId, Counterpart, Counters, Datagram, DatagramConfig,
+    DropReason, EchoError, EchoRequest, Ecn, End, Ended, FourTuple, Header, Inference, Instant, Intercept,
+    Keepalive, Lost, MtuProbing, NSTAT, Nstat, Octets, OpenConnection, Origin, Party, Received, Rule,
+    TCP_INFO, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError,
+    Verdict,
 };
 pub use lastack_link as link;
 pub use lastack_wire::icmp::IcmpError;

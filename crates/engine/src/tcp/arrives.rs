@@ -158,7 +158,6 @@ impl Connection {
     }
 
     fn reset_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
-        shared.counters.tcp_established_resets += 1;
         let said = reset::reason(shared, seg);
         let aborted = seg.has(TcpFlags::ACK);
         let shape = if aborted { Inference::AbortedByPeer } else { Inference::UnknownConnection };
@@ -212,6 +211,7 @@ impl Connection {
         match self.incoming.write(at, text) {
             Some(0) => {
                 self.stats.early_in = self.stats.early_in.wrapping_add(1);
+                shared.counters.tcp_early_segments += 1;
                 self.rcv.note_early(&self.incoming, at);
                 self.owed.pure_ack();
             }

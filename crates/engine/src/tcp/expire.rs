@@ -75,7 +75,10 @@ impl Connection {
                 Timer::Reorder => self.reorder_timeout(shared, now),
                 Timer::TailProbe => self.owed.tail_probe = self.recovery.may_probe(),
                 Timer::Persist => self.persist(shared, now),
-                Timer::DelayedAck => self.owed.ack = true,
+                Timer::DelayedAck => {
+                    self.owed.ack = true;
+                    shared.counters.tcp_delayed_acks += 1;
+                }
                 Timer::KeepAlive => self.keep_alive(shared, now),
                 Timer::User => self.user_timeout(shared, now),
                 Timer::FinWait2 => self.fin_wait_2_is_over(shared, now),
@@ -105,6 +108,7 @@ impl Connection {
         self.give_size_probe_up();
         self.recovery.timeout(now, self.snd.nxt, self.mss, &mut self.congestion);
         self.stats.timeouts = self.stats.timeouts.wrapping_add(1);
+        shared.counters.tcp_timeouts += 1;
         self.stats.timeout_recoveries += u32::from(self.rtt.backoffs() == 0);
         self.rtt.back_off();
         self.doubt_path(shared, now);
@@ -162,6 +166,7 @@ impl Connection {
         if !self.owned && self.stalled_for(now) >= retries::budget(config, config.orphan_retries) {
             return self.give_up(shared, now, TimeLimit::Retransmission, Rule::S95);
         }
+        shared.counters.tcp_window_probes += 1;
         self.probes += 1;
         self.owed.probe = true;
         self.rtt.back_off();
@@ -185,9 +190,9 @@ impl Connection {
         let spent = limit.is_none() && self.probes >= keepalive.count;
         if late || spent {
             let ending = self.silent(TimeLimit::KeepAlive, Rule::S91);
-            shared.counters.tcp_established_resets += 1;
             return self.abort(ending, now);
         }
+        shared.counters.tcp_keep_alive_probes += 1;
         self.probes += 1;
         self.owed.probe = true;
         self.timers.set(Timer::KeepAlive, now + keepalive.interval);

@@ -161,19 +161,21 @@ impl Handshake {
         self.heed_user_timeout();
         let (seq, flags, rule) = if let Some(rule) = self.owes_reset.take() {
             shared.counters.tcp_out_resets += 1;
+            shared.counters.tcp_out_segments += 1;
             (self.iss + 1, TcpFlags::RST | TcpFlags::ACK, Some(rule))
         } else if self.end.is_some() || self.phase == Phase::Held {
             return None;
         } else if core::mem::take(&mut self.owes_syn) {
+            self.count_syn(shared);
             self.begin(shared, now);
             (self.iss, TcpFlags::SYN | self.syn_flags(shared.config.tcp.ecn), None)
         } else {
             let rule = self.owes_ack.take()?;
             shared.counters.tcp_challenge_acks += 1;
+            shared.counters.tcp_out_segments += 1;
             (self.iss + 1, TcpFlags::ACK, Some(rule))
         };
         let tcp = self.header(shared, now, seq, flags);
-        shared.counters.tcp_out_segments += 1;
         Some(
             Outgoing {
                 flow: &self.flow,
@@ -186,6 +188,18 @@ impl Handshake {
             }
             .emit(&shared.config, packet),
         )
+    }
+
+    /// A SYN goes out: what is sent again is not sent, in the sense of RFC 4022.
+    fn count_syn(&self, shared: &mut Shared) {
+        let counters = &mut shared.counters;
+        if self.first_sent.is_some() {
+            counters.tcp_retransmitted += 1;
+            counters.tcp_syn_retransmitted += 1;
+        } else {
+            counters.tcp_out_segments += 1;
+            counters.tcp_active_opens += u64::from(self.origin == Origin::Active);
+        }
     }
 
     /// What goes with SYN: ACK, and what says of ECN. A SYN sent again does not ask for it, for
@@ -280,11 +294,12 @@ impl Handshake {
     }
 
     /// The deadline has come: send the SYN again, or give up (S36, S94).
-    pub fn expire(&mut self, shared: &Shared, now: Instant) {
+    pub fn expire(&mut self, shared: &mut Shared, now: Instant) {
         if self.deadline.is_none_or(|at| at > now) || self.end.is_some() {
             return;
         }
         self.deadline = None;
+        shared.counters.tcp_timeouts += 1;
         let config = &shared.config.tcp;
         let (retries, rule) = match self.phase {
             Phase::SynSent => (config.syn_retries, Rule::S94),

@@ -5,7 +5,7 @@ use super::connection::{Connection, Fate};
 use super::options;
 use super::owed::Owed;
 use super::segment::Outgoing;
-use super::stats::Limit;
+use super::stats::{Limit, segments};
 use super::timers::Timer;
 use super::uto;
 use crate::end::{End, Party};
@@ -49,8 +49,12 @@ impl Connection {
             return None;
         };
         let transmit = self.write(shared, now, plan, &[], packet);
+        let occupies = plan.len > 0 || plan.flags.contains(TcpFlags::FIN);
+        let again = occupies && plan.seq.before(self.snd.nxt);
         self.sent(shared, now, plan);
-        shared.counters.tcp_out_segments += 1;
+        if !again {
+            shared.counters.tcp_out_segments += u64::from(segments(plan.len, self.mss));
+        }
         if plan.rule.is_some() {
             shared.counters.tcp_challenge_acks += 1;
         }
@@ -350,11 +354,12 @@ impl Connection {
         self.book_pace(shared, now, octets);
         if again {
             self.stats.sent_again(plan.len, self.mss);
-            shared.counters.tcp_retransmitted += 1;
+            shared.counters.tcp_retransmitted += u64::from(segments(plan.len, self.mss));
             self.recovery.flight.sent_again(plan.seq, octets, now);
         } else {
             let pushed = plan.flags.contains(TcpFlags::PSH) && plan.len <= self.mss;
             let pushed = pushed || self.pushed == plan.seq + plan.len;
+            shared.counters.tcp_text_sent += u64::from(segments(plan.len, self.mss));
             self.recovery.flight.push(plan.seq, octets, now, pushed);
             self.recovery.note_use(self.snd.una, end);
             if !plan.len.is_multiple_of(self.mss) {
@@ -366,6 +371,7 @@ impl Connection {
             self.snd.nxt = end;
         }
         if core::mem::take(&mut self.owed.tail_probe) {
+            shared.counters.tcp_loss_probes += 1;
             self.recovery.probed(self.snd.nxt, again);
             self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
         } else if !again {

@@ -4,7 +4,7 @@
 use super::connection::{Connection, Fate};
 use super::cookies::Cookies;
 use super::demux::Demux;
-use super::handshake::{Handshake, Phase};
+use super::handshake::Handshake;
 use super::listen::Listeners;
 use super::opening::Opening;
 use super::over::Over;
@@ -282,7 +282,7 @@ impl TcpTable {
         let Socket::Opening(handshake) = &mut *self.entries[id].socket else {
             return Verdict::Dropped(DropReason::Unwanted);
         };
-        let (listener, active) = (handshake.listener, handshake.phase == Phase::SynSent);
+        let listener = handshake.listener;
         let (owned, reopens, flow) = (handshake.owned, handshake.reopens, handshake.flow);
         let mut connection = handshake.establish(shared, now);
         let syn = seg.has(TcpFlags::SYN);
@@ -292,11 +292,7 @@ impl TcpTable {
         } else {
             connection.arrives(shared, now, seg)
         };
-        if active {
-            shared.counters.tcp_active_opens += 1;
-        } else {
-            shared.counters.tcp_passive_opens += 1;
-        }
+        shared.counters.tcp_passive_opens += u64::from(connection.origin == Origin::Passive);
         self.embryonic -= usize::from(connection.origin == Origin::Passive);
         self.orphans += usize::from(!connection.owned);
         *self.entries[id].socket = Socket::Open(connection);
@@ -447,6 +443,9 @@ impl TcpTable {
             }
             None => return,
         };
+        let open = matches!(end.state, TcpState::Established | TcpState::CloseWait);
+        shared.counters.tcp_established_resets += u64::from(open);
+        shared.counters.ends.count(end.rule);
         shared.events.push(Event::Ended(Box::new(Ended {
             id,
             flow,
@@ -471,6 +470,7 @@ impl TcpTable {
         let Some(end) = handshake.end.take() else { return };
         self.embryonic -= usize::from(handshake.origin == Origin::Passive);
         shared.counters.tcp_attempt_fails += 1;
+        shared.counters.ends.count(end.rule);
         shared.events.push(Event::Ended(Box::new(Ended {
             id,
             flow: handshake.flow,

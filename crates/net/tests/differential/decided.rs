@@ -106,6 +106,17 @@ pub const DECISIONS: &[Decision] = &[
         &["retransmissions in vain, and host unreachable"],
     ),
     decision(
+        "TcpInErrs",
+        "A SYN that is challenged is no segment received in error (RFC 4022). Linux counts it as one.",
+        &["counters of challenges"],
+    ),
+    decision(
+        "TCPTimeouts",
+        "The user timeout has a timer of its own. Linux looks at it when the retransmission timer expires, and counts \
+         that.",
+        &["counters of a user timeout"],
+    ),
+    decision(
         "ssthresh",
         "After a loss it is a part of what was in flight (RFC 5681 equation 4, RFC 9438 section 4.6). Linux takes the same \
          part of the congestion window, used or not.",

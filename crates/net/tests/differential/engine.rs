@@ -7,6 +7,7 @@ use lastack_engine::{
 };
 
 use crate::{
+    counters,
     notation::Call,
     packets::Ends,
     play::{Outcome, Subject},
@@ -152,6 +153,7 @@ impl Subject for Engine {
     fn call(&mut self, call: Call) -> Outcome {
         let outcome = match call {
             Call::Listen(_) | Call::Unlisten | Call::Accept | Call::Connect => self.open(call),
+            Call::Counters => Outcome::Said(counters::show(&counters::ours(self.stack.counters()))),
             Call::Kill | Call::KillListener => self.kill(call),
             _ => self.use_connection(call),
         };

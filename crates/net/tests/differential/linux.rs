@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::{
-    kill,
+    counters, kill,
     namespace::Network,
     notation::Call,
     numbers,
@@ -153,6 +153,7 @@ impl Subject for Linux<'_> {
             }
             Call::Kill => done(kill::kill(self.ends.local, self.ends.peer_at(0))),
             Call::KillListener => done(kill::kill(self.ends.local, nobody(self.ends.local))),
+            Call::Counters => Outcome::Said(counters::show(&counters::of_linux())),
             Call::Awaited => {
                 let begun = self.awaited.as_ref().expect("a call waits");
                 begun.try_recv().unwrap_or_else(|_| Outcome::Said("waits".to_owned()))

@@ -11,6 +11,7 @@
 //! What the calls of an application give is played on the sockets of the library ([`sockets`]), not on the bare engine; the
 //! table of it in `docs/errors.md` is written too.
 
+mod counters;
 mod decided;
 mod engine;
 mod errors_page;

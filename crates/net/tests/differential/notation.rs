@@ -86,6 +86,8 @@ pub enum Call {
     /// The numbers of the connection.
     Info,
     Nodelay,
+    /// What happened how often, in the whole of the host.
+    Counters,
 }
 
 /// From where a SEQ of the peer is counted.
@@ -213,6 +215,7 @@ fn call(text: &str, first: &str, rest: &[&str]) -> Option<(Call, bool)> {
         "awaited" => (Call::Awaited, false),
         "info" => (Call::Info, false),
         "nodelay" => (Call::Nodelay, false),
+        "counters" => (Call::Counters, false),
         _ => return None,
     })
 }

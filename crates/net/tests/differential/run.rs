@@ -26,6 +26,8 @@ pub type Played = BTreeMap<(String, Family), Transcript>;
 
 /// Scenarios that are played at the same time. They mostly wait.
 const AT_ONCE: usize = 48;
+/// Namespaces that are there at the same time, besides.
+const NAMESPACES: usize = 8;
 /// How often a scenario is played again if a busy machine may have disturbed it.
 const TRIES: usize = 6;
 
@@ -145,12 +147,25 @@ pub fn differences_from(record: &Record) -> Result<Vec<String>, String> {
 fn on_linux(cases: &[Case]) -> Result<Played, String> {
     let mut played = Played::new();
     for settings in Settings::ALL {
-        let mut cases: Vec<&Case> = cases.iter().filter(|case| case.scenario.settings == settings).collect();
+        let fits = |case: &&Case| case.scenario.settings == settings && !case.scenario.alone;
+        let mut cases: Vec<&Case> = cases.iter().filter(fits).collect();
         // What takes long begins first.
         let time = |case: &Case| case.scenario.steps.iter().map(|step| step.time).max();
         cases.sort_by_key(|case| std::cmp::Reverse(time(case)));
         if !cases.is_empty() {
             played.extend(namespace::within(settings, |network| in_namespace(network, &cases))?);
+        }
+    }
+    let alone: Vec<&Case> = cases.iter().filter(|case| case.scenario.alone).collect();
+    for cases in alone.chunks(NAMESPACES) {
+        let each =
+            |case: &Case| namespace::within(case.scenario.settings, |network| in_namespace(network, &[case]));
+        let each = thread::scope(|scope| {
+            let running: Vec<_> = cases.iter().map(|case| scope.spawn(|| each(case))).collect();
+            running.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        for one in each {
+            played.extend(one?);
         }
     }
     Ok(played)

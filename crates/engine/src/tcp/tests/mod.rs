@@ -14,6 +14,7 @@ mod b_syn_received;
 mod c_resets;
 mod check;
 mod cookies;
+mod counted;
 mod d_validation;
 mod e_user;
 mod ecn;

@@ -233,7 +233,7 @@ fn a_dsack_makes_the_next_repair_wait_longer() {
     /// How long segments that arrived beyond a gap wait for the one before them.
     fn patience(v6: bool, dsack: bool) -> u32 {
         let mut bulk = Bulk::new(v6, Kind::Full);
-        [10, 20, 40].map(|segments| bulk.round(segments));
+        [10, 20, 40].into_iter().for_each(|segments| bulk.round(segments));
         bulk.p.run(20);
         let at = bulk.acked;
         bulk.on(at, Some((at + 1, at + 2)), 0);

@@ -46,6 +46,7 @@ fn what_is_larger_than_the_path_leaves_in_fragments() {
             let (_, text) = UdpHeader::parse(&parts[0].ip().header, &whole).unwrap();
             assert_eq!(text, payload);
         }
+        assert_eq!(bench.stack.counters().ip_out_fragments, 6);
     }
 }
 

@@ -3,6 +3,7 @@
 mod arrivals;
 mod closed;
 mod closing;
+mod counters;
 pub mod errno;
 mod icmp;
 mod info;
@@ -69,6 +70,8 @@ pub struct Scenario {
     pub layer: Layer,
     pub rules: String,
     pub settings: Settings,
+    /// It has a namespace of its own.
+    pub alone: bool,
     pub families: &'static [Family],
     pub steps: Vec<Step>,
 }
@@ -80,7 +83,15 @@ impl Scenario {
         (name, rules, script): (&str, &str, &str),
     ) -> Self {
         let (name, rules) = (name.to_owned(), rules.to_owned());
-        Self { name, layer: Layer::Engine, rules, settings, families, steps: notation::parse(script) }
+        Self {
+            name,
+            layer: Layer::Engine,
+            rules,
+            settings,
+            alone: false,
+            families,
+            steps: notation::parse(script),
+        }
     }
 
     /// The sockets play it.
@@ -151,5 +162,6 @@ pub fn all() -> Vec<Scenario> {
     all.extend(icmp::scenarios());
     all.extend(errno::scenarios());
     all.extend(info::scenarios());
+    all.extend(counters::scenarios());
     all
 }
