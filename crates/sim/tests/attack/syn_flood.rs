@@ -13,7 +13,7 @@ use std::time::Duration;
 const SYNS: u32 = 100_000;
 
 /// What the embryonic connections of a flood may take, with all that knows of them (docs/bounds.md).
-const MOST_MEMORY: usize = 6 << 20;
+const MOST_MEMORY: usize = 8 << 20;
 
 /// The flood within a second. Returns the most memory that the host took for it.
 fn flood(world: &mut World) -> usize {
