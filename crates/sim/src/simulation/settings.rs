@@ -45,6 +45,9 @@ fn options(tcp: &mut TcpConfig, random: &mut Random) {
     tcp.repeat_declared = random.once_in(3);
     tcp.slow_start_after_idle = random.once_in(2);
     tcp.pacing = random.once_in(4);
+    let probing = [MtuProbing::Off, MtuProbing::AfterBlackHole, MtuProbing::Always];
+    tcp.mtu_probing = probing[random.below(3) as usize];
+    tcp.mtu_probe_interval = Duration::from_secs(1 + random.below(600));
     tcp.reset_on_embryonic_syn = !random.once_in(4);
     tcp.lenient_resets = !random.once_in(4);
     tcp.broken_pipe_in_close_wait = random.once_in(2);
@@ -52,9 +55,6 @@ fn options(tcp: &mut TcpConfig, random: &mut Random) {
     if random.once_in(2) {
         tcp.send_buffer = 1 + random.below(30_000) as usize;
         tcp.receive_buffer = 1_000 + random.below(70_000) as usize;
-    }
-    if random.once_in(4) {
-        tcp.max_early_ranges = 1 + random.below(8) as usize;
     }
 }
 
@@ -70,6 +70,10 @@ fn limits(tcp: &mut TcpConfig, random: &mut Random) {
     tcp.time_wait = Duration::from_millis(random.below(60_000));
     tcp.initial_rto = Duration::from_millis(200 + random.below(1_000));
     tcp.min_rto = Duration::from_millis(1 + random.below(300));
+    // What is dropped beyond a gap is repaired by timeouts alone, for which an orphan may not have the time.
+    if random.once_in(4) {
+        tcp.max_early_ranges = 1 + random.below(8) as usize;
+    }
     tcp.challenge_interval = Duration::from_millis(random.below(1_000));
     pressure(tcp, random);
 }
