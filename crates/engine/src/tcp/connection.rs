@@ -180,7 +180,8 @@ impl Connection {
             rcv: opened.rcv,
             timers: Timers::default(),
             pacer: Pacer::default(),
-            owed: Owed::default(),
+            // A listener that answered with a cookie has forgotten what SYN said of it (RFC 5482 section 3).
+            owed: Owed { user_timeout: opened.settings.advertised_user_timeout.is_some(), ..Owed::default() },
             promptness: Promptness::default(),
             settings: opened.settings,
             waits: opened.waits,

@@ -63,7 +63,7 @@ fn s93_the_longer_of_both_counts() {
             p.open();
             assert_eq!(p.out(), "S seq=0 uto=300");
             let syn_ack = alloc::format!("S. seq=0 mss=1460{theirs}");
-            assert_eq!(p.on(&syn_ack), "accepted | . seq=1 ack=1");
+            assert_eq!(p.on(&syn_ack), "accepted | . seq=1 ack=1 uto=300", "a cookie forgot it");
             (p.seq, p.ack) = (1, 1);
             assert_eq!(dies_after(&mut p), (expected, "S93"), "{theirs}");
         });
