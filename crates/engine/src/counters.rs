@@ -198,6 +198,8 @@ counters! {
     tcp_active_opens,
     /// Connections opened by a peer (TcpPassiveOpens).
     tcp_passive_opens,
+    /// Connections that were established, whoever opened them.
+    tcp_established,
     /// Attempts that failed (TcpAttemptFails).
     tcp_attempt_fails,
     /// Connections that went from ESTABLISHED or CLOSE-WAIT to CLOSED, reset by whomever (TcpEstabResets).

@@ -292,6 +292,7 @@ impl TcpTable {
         } else {
             connection.arrives(shared, now, seg)
         };
+        shared.counters.tcp_established += 1;
         shared.counters.tcp_passive_opens += u64::from(connection.origin == Origin::Passive);
         self.embryonic -= usize::from(connection.origin == Origin::Passive);
         self.orphans += usize::from(!connection.owned);

@@ -144,7 +144,7 @@ impl Court<'_> {
                 format!("host{index} keeps (connections, timer, output) {left:?}")
             })?;
             let counters = stack.counters();
-            let begun = counters.tcp_active_opens + counters.tcp_passive_opens + counters.tcp_attempt_fails;
+            let begun = counters.tcp_established + counters.tcp_attempt_fails;
             let ended =
                 self.world.ends.iter().filter(|end| (end.host, end.life) == (index, host.life)).count();
             demand(begun == ended as u64, || {

@@ -47,6 +47,7 @@ fn every_rule_counts() {
         assert_eq!([Rule::R2, Rule::R4, Rule::R1, Rule::S10].map(|rule| counters.arrivals.of(rule)), [1; 4]);
         assert_eq!((counters.sent.of(Rule::R2), counters.sent.of(Rule::S10)), (1, 1));
         assert_eq!(counters.ends.iter().collect::<Vec<_>>(), [(Rule::R1, 1)]);
+        assert_eq!(counters.tcp_established, 1);
     });
 }
 
