@@ -102,7 +102,9 @@ async fn prepare(before: Before, ours: &mut TcpStream, linux: &mut net::TcpStrea
         Before::WeStall => {
             until(|| {
                 let _full = linux.write(&text);
-                ours.info().unwrap().rcv_wnd == 0
+                // Less than the unit of the field is a window of zero to Linux.
+                let info = ours.info().unwrap();
+                info.rcv_wnd >> info.window_scaling.map_or(0, |(_, ours)| ours) == 0
             })
             .await;
         }
