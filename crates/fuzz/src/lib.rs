@@ -2,8 +2,8 @@
 //!
 //! A target is a function of octets that panics if something is wrong. The octets are read as
 //! decisions ([`Input`]), so that a fuzzer that changes them changes what happens. `.ci/fuzz` runs the
-//! targets under libFuzzer; `cargo test -p lastack-fuzz` replays the corpus; [`replay`] plays one
-//! input.
+//! targets under libFuzzer; `cargo test -p lastack-fuzz` plays the corpus, or with `LASTACK_FUZZ=TARGET:FILE`
+//! one input.
 #![forbid(unsafe_code)]
 
 mod forge;
