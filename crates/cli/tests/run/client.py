@@ -148,7 +148,8 @@ def bulk_both():
     def send():
         left = length
         while left > 0:
-            left -= s.send(block[: min(left, len(block))])
+            s.sendall(block[: min(left, len(block))])
+            left -= len(block)
         s.shutdown(socket.SHUT_WR)
 
     thread = threading.Thread(target=send)
