@@ -15,7 +15,7 @@ use super::lastack::Lastack;
 use super::packets;
 use super::parser::parse;
 use super::setup::{Settings, Setup};
-use super::syntax::{Action, Body, Event, Packet, Script, TcpOption, Time};
+use super::syntax::{Action, Body, DEEPEST, Event, Packet, Script, TcpOption, Time};
 use super::system::System;
 use super::translate::Echoes;
 use lastack_engine::Instant;
@@ -142,6 +142,7 @@ impl<'a, S: System> Runner<'a, S> {
             Failure::Unknown(name) => {
                 Problem::unsupported(place, format!("{name} is not told by this stack"))
             }
+            Failure::Deep => Problem::syntax(place, format!("this code is nested more than {DEEPEST} deep")),
             Failure::Foreign(text) => {
                 Problem::unsupported(place, format!("this code is not understood: {text}"))
             }

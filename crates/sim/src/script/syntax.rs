@@ -4,6 +4,9 @@ use lastack_wire::tcp::TcpFlags;
 use std::ops::Range;
 use std::time::Duration;
 
+/// How deep arguments and code may be nested.
+pub const DEEPEST: usize = 100;
+
 /// A place in the text, in octets.
 pub type Span = Range<usize>;
 

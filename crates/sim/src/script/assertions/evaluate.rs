@@ -1,5 +1,6 @@
 //! `assert a == b and c < 5, message`, `x = 1`, `x += 1`, `print(..)`.
 
+use crate::script::syntax::DEEPEST;
 use std::collections::HashMap;
 
 /// What a snippet leaves behind for the next.
@@ -41,8 +42,8 @@ impl Variables {
             let value = self.evaluate(rest, text)?;
             let known = || before.ok_or_else(|| Failure::Unknown(name.clone()));
             let value = match *sign {
-                "+=" => known()? + value,
-                "-=" => known()? - value,
+                "+=" => known()?.wrapping_add(value),
+                "-=" => known()?.wrapping_sub(value),
                 _ => value,
             };
             self.0.insert(name.clone(), value);
@@ -55,16 +56,21 @@ impl Variables {
         if self.evaluate(test, text)? != 0 {
             return Ok(());
         }
-        let used = test.iter().filter_map(|token| match token {
-            Token::Word(name) => self.0.get(name).map(|value| format!("{name} is {value}")),
-            _ => None,
-        });
-        Err(Failure::False { test: text.to_owned(), values: used.collect() })
+        let mut values = Vec::new();
+        for token in test {
+            let Token::Word(name) = token else { continue };
+            let Some(value) = self.0.get(name) else { continue };
+            let told = format!("{name} is {value}");
+            if !values.contains(&told) {
+                values.push(told);
+            }
+        }
+        Err(Failure::False { test: text.to_owned(), values })
     }
 
     /// The value of an expression; what follows a comma is a message.
     fn evaluate(&self, tokens: &[Token], text: &str) -> Result<i64, Failure> {
-        let mut expression = Expression { tokens, at: 0, variables: self, text };
+        let mut expression = Expression { tokens, at: 0, depth: 0, variables: self, text };
         let value = expression.or()?;
         match expression.peek() {
             None | Some(Token::Sign(",")) => Ok(value),
@@ -82,6 +88,8 @@ pub enum Failure {
     Unknown(String),
     /// It is more of Python than is known here.
     Foreign(String),
+    /// It is nested more than [`DEEPEST`] deep.
+    Deep,
 }
 
 fn foreign(text: &str) -> Failure {
@@ -141,6 +149,8 @@ fn tokens(text: &str) -> Result<Vec<Token>, Failure> {
 struct Expression<'a> {
     tokens: &'a [Token],
     at: usize,
+    /// Expressions within expressions.
+    depth: usize,
     variables: &'a Variables,
     text: &'a str,
 }
@@ -158,6 +168,17 @@ impl Expression<'_> {
         };
         self.at += usize::from(is);
         is
+    }
+
+    /// One step further in: whoever nests without end would have the whole of our stack.
+    fn within(&mut self, part: fn(&mut Self) -> Result<i64, Failure>) -> Result<i64, Failure> {
+        if self.depth == DEEPEST {
+            return Err(Failure::Deep);
+        }
+        self.depth += 1;
+        let value = part(self);
+        self.depth -= 1;
+        value
     }
 
     fn or(&mut self) -> Result<i64, Failure> {
@@ -179,7 +200,7 @@ impl Expression<'_> {
     }
 
     fn not(&mut self) -> Result<i64, Failure> {
-        if self.eat("not") { Ok(i64::from(self.not()? == 0)) } else { self.comparison() }
+        if self.eat("not") { Ok(i64::from(self.within(Self::not)? == 0)) } else { self.comparison() }
     }
 
     /// `a < b <= c` is `a < b and b <= c`.
@@ -261,13 +282,13 @@ impl Expression<'_> {
 
     fn unary(&mut self) -> Result<i64, Failure> {
         if self.eat("-") {
-            return Ok(self.unary()?.wrapping_neg());
+            return Ok(self.within(Self::unary)?.wrapping_neg());
         }
         if self.eat("~") {
-            return Ok(!self.unary()?);
+            return Ok(!self.within(Self::unary)?);
         }
         if self.eat("(") {
-            let value = self.or()?;
+            let value = self.within(Self::or)?;
             return if self.eat(")") { Ok(value) } else { Err(foreign(self.text)) };
         }
         let value = match self.peek() {
@@ -315,7 +336,19 @@ mod tests {
         let Err(Failure::False { values, .. }) = run("assert cwnd == 11, cwnd") else {
             panic!("10 is not 11")
         };
-        assert_eq!(values[0], "cwnd is 10");
+        assert_eq!(values, ["cwnd is 10"]);
+    }
+
+    #[test]
+    fn depth_has_an_end() {
+        for (before, after) in [("(", ")"), ("not ", ""), ("-", ""), ("~", "")] {
+            let nested = |depth| format!("assert {}1{} or True", before.repeat(depth), after.repeat(depth));
+            assert_eq!(run(&nested(DEEPEST)), Ok(()), "{before}");
+            assert_eq!(run(&nested(DEEPEST + 1)), Err(Failure::Deep), "{before}");
+            assert_eq!(run(&nested(100_000)), Err(Failure::Deep), "{before}");
+        }
+        let largest = "x = 9223372036854775807\nx += 1\nassert x < 0";
+        assert_eq!(run(largest), Ok(()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::Parser;
 use crate::script::error::Problem;
 use crate::script::lexer::Token;
-use crate::script::syntax::{Call, Expr, Field, Node};
+use crate::script::syntax::{Call, DEEPEST, Expr, Field, Node};
 
 impl Parser {
     pub fn call(&mut self) -> Result<Call, Problem> {
@@ -69,7 +69,19 @@ impl Parser {
         Ok(list)
     }
 
+    /// Whoever nests without end would have the whole of our stack.
     fn expr(&mut self) -> Result<Expr, Problem> {
+        if self.depth == DEEPEST {
+            let message = format!("arguments are nested more than {DEEPEST} deep");
+            return Err(Problem::syntax(self.span(), message));
+        }
+        self.depth += 1;
+        let expr = self.alternatives();
+        self.depth -= 1;
+        expr
+    }
+
+    fn alternatives(&mut self) -> Result<Expr, Problem> {
         let start = self.span().start;
         let first = self.operand()?;
         if *self.token() != Token::Sign('|') {

@@ -12,12 +12,14 @@ use std::time::Duration;
 /// Reads a whole file. Plain words that `definitions` has are replaced.
 pub fn parse(source: &str, definitions: &HashMap<String, String>) -> Result<Script, Problem> {
     let lexemes = lexer::lex(source, definitions)?;
-    Parser { lexemes, at: 0 }.script()
+    Parser { lexemes, at: 0, depth: 0 }.script()
 }
 
 struct Parser {
     lexemes: Vec<Lexeme>,
     at: usize,
+    /// Arguments within arguments.
+    depth: usize,
 }
 
 impl Parser {

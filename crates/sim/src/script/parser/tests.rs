@@ -1,6 +1,6 @@
 use super::parse;
 use crate::script::error::{Kind, Problem};
-use crate::script::syntax::{Action, Body, Node, Packet, Script, Segment, TcpOption, Time};
+use crate::script::syntax::{Action, Body, DEEPEST, Node, Packet, Script, Segment, TcpOption, Time};
 use lastack_wire::tcp::TcpFlags;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -94,6 +94,19 @@ fn what_is_wrong_is_shown_at_its_place() {
     assert_eq!(wrong("0 > S 1:1(0) 0 > S 1:1(0) <wscale>").1, ">");
     assert_eq!(wrong("0 > ipv4 1"), (Kind::Unsupported, "ipv4".to_owned()));
     assert_eq!(wrong("2 > . 1:1(0) 1 > . 1:1(0)").1, "2 > . 1:1(0)");
+}
+
+#[test]
+fn depth_has_an_end() {
+    for (before, after) in [("[", "]"), ("{a=", "}"), ("htons(", ")"), ("a=", "")] {
+        let nested = |depth| format!("0 f({}1{}) = 0", before.repeat(depth), after.repeat(depth));
+        assert!(script(&nested(DEEPEST / 2 - 1)).is_ok(), "{before}");
+        for depth in [DEEPEST, 100_000] {
+            let problem = script(&nested(depth)).unwrap_err();
+            assert!(problem.message.contains("nested more than 100 deep"), "{before}: {}", problem.message);
+            assert!(problem.span.start < 1000, "{before}");
+        }
+    }
 }
 
 #[test]
