@@ -12,7 +12,13 @@ pub fn run(command: &str, span: &Span, config: &mut TcpConfig) -> Result<(), Pro
     let command = command.replace("\\\n", " ");
     for line in command.split(['\n', ';']).flat_map(|line| line.split("&&")) {
         let line = line.split('#').next().unwrap_or_default().trim();
-        let words: Vec<&str> = line.split_whitespace().collect();
+        let foreign = || {
+            let whole = command.trim();
+            let part = if whole == line { String::new() } else { format!(" in {whole:?}") };
+            let message = format!("the command {line:?}{part} has no meaning for this stack");
+            Problem::unsupported(span.clone(), message)
+        };
+        let words = without_redirections(line).ok_or_else(foreign)?;
         let Some((program, arguments)) = words.split_first() else { continue };
         let program = program.rsplit('/').next().unwrap_or(program);
         match program {
@@ -28,14 +34,40 @@ pub fn run(command: &str, span: &Span, config: &mut TcpConfig) -> Result<(), Pro
             restore if restore.starts_with("sysctl_restore") || restore.starts_with("restore") => {}
             // Nothing is offloaded in any case.
             "ethtool" if arguments.first() == Some(&"-K") && arguments.iter().all(|word| *word != "on") => {}
-            "true" | ":" | "set" => {}
-            _ => {
-                let message = format!("the command {line:?} has no meaning for this stack");
-                return Err(Problem::unsupported(span.clone(), message));
+            "true" | ":" | "set" | "echo" => {}
+            "exit" if arguments.first().is_none_or(|status| *status == "0") => return Ok(()),
+            "false" | "exit" => {
+                let message = format!("the command failed: {line:?} in {:?}", command.trim());
+                return Err(Problem::mismatch(span.clone(), message));
             }
+            _ => return Err(foreign()),
         }
     }
     Ok(())
+}
+
+/// The words of a line. `None`: what it says goes to a file or to another program, or comes from one.
+fn without_redirections(line: &str) -> Option<Vec<&str>> {
+    let mut words = Vec::new();
+    let mut rest = line.split_whitespace();
+    while let Some(word) = rest.next() {
+        if word.contains(['|', '<', '`', '$']) || word == "&" {
+            return None;
+        }
+        let Some((from, to)) = word.split_once('>').filter(|(from, _)| !from.contains(['"', '\''])) else {
+            words.push(word);
+            continue;
+        };
+        let to = to.strip_prefix('>').unwrap_or(to);
+        let to = if to.is_empty() { rest.next()? } else { to };
+        if !matches!(to, "/dev/null" | "&1" | "&2") {
+            return None;
+        }
+        if !matches!(from, "" | "1" | "2" | "&") {
+            words.push(from);
+        }
+    }
+    Some(words)
 }
 
 /// `-q -w a="1 2" b=3` as (a, 1 2), (b, 3).
@@ -100,8 +132,42 @@ const FIXED: &[(&str, &str)] = &[
     ("tcp_syncookies", "1"),
 ];
 
+/// What Linux takes for a setting: it refuses the rest. Most are held in an octet.
+fn range(name: &str) -> Option<(i64, i64)> {
+    Some(match name {
+        "tcp_slow_start_after_idle"
+        | "tcp_timestamps"
+        | "tcp_sack"
+        | "tcp_window_scaling"
+        | "tcp_synack_retries"
+        | "tcp_retries1"
+        | "tcp_retries2"
+        | "tcp_orphan_retries"
+        | "tcp_abort_on_overflow"
+        | "tcp_syncookies"
+        | "tcp_mtu_probing" => (0, 255),
+        "tcp_min_tso_segs" => (1, 255),
+        "tcp_syn_retries" => (1, 127),
+        "tcp_rto_max_ms" => (1000, 120_000),
+        "tcp_rto_min_us" => (1, i32::MAX.into()),
+        "tcp_fin_timeout" | "tcp_max_tw_buckets" => (i32::MIN.into(), i32::MAX.into()),
+        "tcp_invalid_ratelimit" => (0, i32::MAX.into()),
+        _ => return None,
+    })
+}
+
+fn in_range(name: &str, value: &str, span: &Span) -> Result<(), Problem> {
+    let Some((least, most)) = range(name) else { return Ok(()) };
+    if value.is_empty() || integer(value).is_some_and(|number| (least..=most).contains(&number)) {
+        return Ok(());
+    }
+    let message = format!("{name} cannot be {value:?}: Linux takes {least} to {most}");
+    Err(Problem::mismatch(span.clone(), message))
+}
+
 fn set((path, value): (&str, &str), span: &Span, config: &mut TcpConfig) -> Result<(), Problem> {
     let name = path.rsplit(['/', '.']).next().unwrap_or(path);
+    in_range(name, value, span)?;
     let unsupported =
         || Problem::unsupported(span.clone(), format!("{name}={value:?} is not supported by this stack"));
     let number = || integer(value).and_then(|number| u32::try_from(number).ok()).ok_or_else(unsupported);
@@ -118,7 +184,10 @@ fn set((path, value): (&str, &str), span: &Span, config: &mut TcpConfig) -> Resu
         "tcp_syn_retries" => config.syn_retries = number()?,
         "tcp_synack_retries" => config.syn_ack_retries = number()?,
         "tcp_retries2" => config.retries = number()?,
-        "tcp_orphan_retries" => config.orphan_retries = number()?,
+        "tcp_orphan_retries" => {
+            // Zero stands for eight.
+            config.orphan_retries = Some(number()?).filter(|&count| count != 0).unwrap_or(8);
+        }
         "tcp_fin_timeout" => config.fin_wait_2 = Duration::from_secs(number()?.into()),
         "tcp_rto_max_ms" => config.max_rto = Duration::from_millis(number()?.into()),
         "tcp_rto_min_us" => config.min_rto = Duration::from_micros(number()?.into()),
@@ -156,6 +225,7 @@ fn set((path, value): (&str, &str), span: &Span, config: &mut TcpConfig) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::script::error::Kind;
 
     fn after(command: &str) -> Result<TcpConfig, String> {
         let mut config = TcpConfig::default();
@@ -180,6 +250,46 @@ mod tests {
         assert_eq!(assignments("-q -w \"a=4096 5 6\""), three);
         assert_eq!(assignments("x=1 y=2"), [("x", "1"), ("y", "2")]);
         assert_eq!(after("sysctl -w net.ipv4.tcp_wmem=\"1 300000 3000\"").unwrap().send_buffer, 3000);
+    }
+
+    #[test]
+    fn what_linux_refuses_is_refused() {
+        for (setting, range) in [
+            ("tcp_retries2=4294967295", "0 to 255"),
+            ("tcp_retries2=256", "0 to 255"),
+            ("tcp_orphan_retries=-1", "0 to 255"),
+            ("tcp_syn_retries=0", "1 to 127"),
+            ("tcp_syn_retries=128", "1 to 127"),
+            ("tcp_rto_max_ms=999", "1000 to 120000"),
+            ("tcp_fin_timeout=2147483648", "to 2147483647"),
+            ("tcp_sack=yes", "0 to 255"),
+        ] {
+            let problem = run(&format!("sysctl -q net.ipv4.{setting}"), &(0..0), &mut TcpConfig::default());
+            let problem = problem.unwrap_err();
+            assert_eq!(problem.kind, Kind::Mismatch, "{setting}");
+            assert!(problem.message.contains(range), "{setting}: {}", problem.message);
+        }
+        assert_eq!(after("sysctl -q net.ipv4.tcp_retries2=255").unwrap().retries, 255);
+        assert_eq!(after("sysctl -q net.ipv4.tcp_orphan_retries=0").unwrap().orphan_retries, 8);
+    }
+
+    #[test]
+    fn a_line_of_the_shell_is_read_as_one() {
+        assert_eq!(after("sysctl -w net.ipv4.tcp_syn_retries=2>/dev/null").unwrap().syn_retries, 2);
+        for said in [">/dev/null 2>&1", "> /dev/null", ">>/dev/null", "&>/dev/null", "2> /dev/null"] {
+            let config = after(&format!("sysctl -w net.ipv4.tcp_syn_retries=2 {said}"));
+            assert_eq!(config.unwrap().syn_retries, 2, "{said}");
+        }
+        assert!(after("echo hi; sysctl net.ipv4.tcp_sack=1; exit 0; foreign").is_ok());
+        for fails in ["echo hi; exit 1", "false", "exit 1; true"] {
+            assert!(after(fails).unwrap_err().contains("the command failed"), "{fails}");
+        }
+        for foreign in
+            ["echo 1 > /sys/x", "sysctl net.ipv4.tcp_sack=1 || true", "true; tc qdisc", "a | b", "echo <x"]
+        {
+            let message = after(foreign).unwrap_err();
+            assert!(message.contains("no meaning") && message.contains(foreign), "{foreign}: {message}");
+        }
     }
 
     #[test]
