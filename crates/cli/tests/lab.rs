@@ -22,6 +22,20 @@ fn a_timeline_is_plain_text_and_the_same_on_every_run() {
     assert_eq!(lab(&["refused"]), first);
 }
 
+/// What the README shows is what comes, but for what it leaves out and says so.
+#[test]
+fn the_timeline_in_the_readme_is_as_it_says() {
+    let readme = include_str!("../../../README.md");
+    let (_, shown) = readme.split_once("$ lastack lab abort-linger\n").expect("the README plays it");
+    let (shown, _) = shown.split_once("```").expect("the block ends");
+    let drawn = text(&lab(&["abort-linger"]).stdout);
+    let parts: Vec<&str> = shown.split("    ..\n").collect();
+    assert!(parts.len() > 1, "{shown}");
+    for part in parts {
+        assert!(drawn.contains(part), "{part}\nis not in\n{drawn}");
+    }
+}
+
 #[test]
 fn colour_is_there_if_asked_for() {
     let output = Command::new(env!("CARGO_BIN_EXE_lastack"))

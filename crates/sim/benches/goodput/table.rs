@@ -93,7 +93,7 @@ const TAIL: &str = "
   rounds of careful growth are too many. That is the share sent again without loss; without SACK, where a
   round trip repairs one segment, it costs up to two thirds of the time.
 - Where segments are held up for half a round trip and others are lost, a repair that arrives makes the timestamps of
-  those still held up too old (PAWS, RFC 7323 section 5), and they are sent again as well. Linux does the same.
+  those still held up too old (PAWS, RFC 7323 section 5), and they are sent again as well.
 - Connections with a longer way get less, with CUBIC as with Reno. At 100 ms a minute is short for the second of two
   that are paced.
 ";
