@@ -177,3 +177,17 @@ fn bad_input() {
         );
     }
 }
+
+/// The cause stands there once, and no cure that is none.
+#[test]
+fn a_name_that_is_none() {
+    let long = "a-name-of-twenty-one";
+    let output = Command::new(LASTACK).args(["serve", "--listen", "7", "--tun", long]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    if said.contains("/dev/net/tun") {
+        eprintln!("skipped: {said}");
+        return;
+    }
+    assert_eq!(said.matches("cannot be the name of an interface").count(), 1, "{said}");
+    assert!(!said.contains("root"), "{said}");
+}

@@ -106,11 +106,11 @@ impl std::fmt::Display for Trouble {
                 f.write_str("\n'lastack lab --list' lists them")
             }
             Self::Capture(path, error) => {
-                write!(
-                    f,
-                    "cannot write the capture {}: {error}\nname a file in a directory that you may write to",
-                    path.display()
-                )
+                writeln!(f, "cannot write the capture {}: {error}", path.display())?;
+                f.write_str(match error.kind() {
+                    io::ErrorKind::StorageFull => "make room, or name a file elsewhere",
+                    _ => "name a file in a directory that you may write to",
+                })
             }
             Self::Kernel(trouble) => trouble.fmt(f),
             Self::Output(error) => write!(f, "cannot write the output: {error}"),

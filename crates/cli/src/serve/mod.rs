@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
-use lastack::device::{LinkSettings, Netlink, Tun};
+use lastack::device::{DeviceError, LinkSettings, Netlink, Tun};
 use lastack::link::PcapngWriter;
 use tokio::task::LocalSet;
 
@@ -52,7 +52,14 @@ fn run(mut args: ServeArgs) -> anyhow::Result<()> {
         anyhow::Ok(Arc::new(Mutex::new(PcapngWriter::new(file, SystemTime::now()))))
     });
     let writer = writer.transpose()?;
-    let device = open(&args).context("cannot make the link (it needs root, or CAP_NET_ADMIN: try sudo)")?;
+    let device = open(&args).map_err(|error| {
+        let refused = error.downcast_ref().and_then(DeviceError::errno);
+        let cure = match refused {
+            Some(libc::EPERM | libc::EACCES) => " (it needs root, or CAP_NET_ADMIN: try sudo)",
+            _ => "",
+        };
+        error.context(format!("cannot make the link{cure}"))
+    })?;
     let server = Server::new(args, device, writer.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = LocalSet::new().block_on(&runtime, server.serve(ready));

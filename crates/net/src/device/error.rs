@@ -31,8 +31,9 @@ impl fmt::Display for DeviceError {
 }
 
 impl std::error::Error for DeviceError {
+    /// What is behind the cause, which the words name already.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
+        self.source.source()
     }
 }
 
