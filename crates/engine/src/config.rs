@@ -15,7 +15,7 @@ pub struct Config {
     pub any_address: bool,
     /// What the embedder wants to decide itself.
     pub intercept: Intercept,
-    /// The largest IP packet that the link carries, in octets.
+    /// The largest IP packet that the link carries, in octets; 65 535 at most.
     pub mtu: usize,
     /// The largest packet the link takes if told where to cut it ([`Transmit::segment_size`]);
     /// equal to `mtu` on a link that cannot cut.
@@ -90,13 +90,15 @@ pub enum TransmitChecksum {
 }
 
 /// Settings of TCP. Times as in RFC 9293 section 3.8.3; the defaults are Linux's unless said.
+///
+/// What lies outside the bounds that are named is taken for the bound; no time is longer than 100 000 hours.
 #[derive(Clone, Debug)]
 pub struct TcpConfig {
     /// Most octets of text waiting to be sent or acknowledged, for each connection. It is used as the
-    /// congestion window asks for it.
+    /// congestion window asks for it. At least 536, at most 1 GiB.
     pub send_buffer: usize,
     /// Most octets of text waiting to be read, for each connection; bounds the receive window. It is
-    /// used as the speed of the reader and the round-trip time ask for it.
+    /// used as the speed of the reader and the round-trip time ask for it. At least 536, at most 1 GiB.
     pub receive_buffer: usize,
     /// Most octets that the buffers of all connections hold together, beside a few KiB that each may
     /// always have. Then none grows.
@@ -129,15 +131,15 @@ pub struct TcpConfig {
     /// DSCP of the segments of new connections, from the SYN or SYN|ACK on: six bits
     /// (RFC 9293 section 3.9.1.9).
     pub dscp: u8,
-    /// Longest delay of an ACK (RFC 9293 MUST-40: under 500 ms).
+    /// Longest delay of an ACK: under 500 ms (RFC 9293 MUST-40).
     pub ack_delay: Duration,
     /// Most ACKs in a row that are not delayed, while the peer may be in slow start (as Linux).
     pub quick_acks: u32,
-    /// RTO before the first measurement (RFC 6298 2.1).
+    /// RTO before the first measurement (RFC 6298 2.1), at least 1 ms.
     pub initial_rto: Duration,
-    /// Least time of the RTO above the smoothed round-trip time.
+    /// Least time of the RTO above the smoothed round-trip time, at least 1 ms.
     pub min_rto: Duration,
-    /// Greatest RTO, and greatest interval of window probes.
+    /// Greatest RTO, and greatest interval of window probes; not less than [`min_rto`](Self::min_rto).
     pub max_rto: Duration,
     /// Retransmissions of a SYN before the attempt ends (R2 for SYN).
     pub syn_retries: u32,
@@ -162,7 +164,7 @@ pub struct TcpConfig {
     /// `tcp_mtu_probing`, which is off on Linux).
     pub mtu_probing: MtuProbing,
     /// How long after a search has ended it begins anew, for the path may have changed
-    /// (`tcp_probe_interval`).
+    /// (`tcp_probe_interval`); at least 100 ms.
     pub mtu_probe_interval: Duration,
     /// Most connections without a user; a close above it sends RST (S99), and one that gets no answer is
     /// reset before (S100).
@@ -208,7 +210,7 @@ pub struct TcpConfig {
     /// Most pieces in the early (out-of-order) part of a receive buffer, 16 octets each. A path that loses
     /// every second packet makes half as many as the buffer holds segments.
     pub max_early_ranges: usize,
-    /// How long both buffers of a silent connection keep their memory.
+    /// How long both buffers of a silent connection keep their memory, at least 100 ms.
     pub buffer_idle: Duration,
 }
 

@@ -11,6 +11,7 @@ extern crate alloc;
 
 mod aging;
 mod buffer;
+mod clamp;
 mod config;
 mod counters;
 mod end;
@@ -35,6 +36,7 @@ mod testing;
 mod time;
 pub mod udp;
 
+pub use clamp::TcpConfigMut;
 pub use config::{Checksums, Config, DatagramConfig, Intercept, TcpConfig, TransmitChecksum};
 pub use counters::{ByRule, Counters, NSTAT, Nstat};
 pub use end::{

@@ -27,7 +27,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub fn new(config: Config, secret: [u8; 16]) -> Self {
         Self {
-            config,
+            config: config.clamp(),
             secret: Secret::new(secret),
             outbox: Outbox::default(),
             events: Events::default(),

@@ -1,12 +1,13 @@
 //! The stack: its two sides, and the path of a packet through it.
 
+use crate::clamp::TcpConfigMut;
 use crate::event::Event;
 use crate::icmp::Icmp;
 use crate::reassembly::Reassembly;
 use crate::shared::Shared;
 use crate::tcp::TcpTable;
 use crate::udp::UdpTable;
-use crate::{Config, Counters, Instant, Received, TcpConfig, Transmit, Verdict};
+use crate::{Config, Counters, Instant, Received, Transmit, Verdict};
 use crate::{icmp, ingress, udp};
 use alloc::vec::Vec;
 use lastack_wire::ip::{self, IpPacket};
@@ -141,14 +142,14 @@ impl Stack {
         &self.shared.counters
     }
 
-    /// The settings the stack was made with.
+    /// The settings the stack runs with: those it was made with, within their bounds.
     pub fn config(&self) -> &Config {
         &self.shared.config
     }
 
     /// The settings of TCP, to be changed. What a connection has agreed on with its peer stays; who waits
     /// for room is not told if there is more.
-    pub fn tcp_config_mut(&mut self) -> &mut TcpConfig {
-        &mut self.shared.config.tcp
+    pub fn tcp_config_mut(&mut self) -> TcpConfigMut<'_> {
+        TcpConfigMut(&mut self.shared.config.tcp)
     }
 }

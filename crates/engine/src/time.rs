@@ -31,7 +31,7 @@ impl Instant {
 
     /// The point `elapsed` after the start, as a clock such as `std::time::Instant` reports it.
     pub const fn since_start(elapsed: Duration) -> Self {
-        Self(elapsed.as_nanos() as u64)
+        Self(nanos(elapsed))
     }
 
     /// Nanoseconds since the start.
@@ -59,7 +59,7 @@ impl Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, later: Duration) -> Self {
-        Self(self.0.saturating_add(later.as_nanos() as u64))
+        Self(self.0.saturating_add(nanos(later)))
     }
 }
 
@@ -78,6 +78,12 @@ impl Sub for Instant {
     }
 }
 
+/// As many as there are, or as can be counted.
+const fn nanos(time: Duration) -> u64 {
+    let nanos = time.as_nanos();
+    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +95,12 @@ mod tests {
         assert_eq!(a - b, Duration::ZERO);
         assert_eq!(a + Duration::from_micros(250), b);
         assert_eq!(b.as_millis(), 5);
+    }
+
+    #[test]
+    fn what_lies_beyond_the_clock_never_comes() {
+        let never = Instant::from_nanos(u64::MAX);
+        assert_eq!(Instant::from_millis(5) + Duration::MAX, never);
+        assert_eq!(Instant::since_start(Duration::MAX), never);
     }
 }

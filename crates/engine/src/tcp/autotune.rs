@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::options;
 use super::segment::Arrival;
 use crate::Instant;
+use crate::clamp::LEAST_BUFFER;
 use crate::config::TcpConfig;
 use crate::shared::Shared;
 use core::time::Duration;
@@ -101,7 +102,8 @@ impl Connection {
     /// Room for text of the user.
     pub(super) fn send_room(&self, shared: &Shared) -> usize {
         let config = &shared.config.tcp;
-        let limit = self.settings.send_buffer.map_or(self.send_limit, |limit| limit.min(config.send_buffer));
+        let users = self.settings.send_buffer.map(|limit| limit.max(LEAST_BUFFER).min(config.send_buffer));
+        let limit = users.unwrap_or(self.send_limit);
         let most = shared.memory.most(config, self.outgoing.capacity(), self.mss);
         // What the ring was made for bounds it, however the settings have grown since.
         limit.min(most).saturating_sub(self.outgoing.len()).min(self.outgoing.room())

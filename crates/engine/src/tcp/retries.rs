@@ -6,8 +6,17 @@ use core::time::Duration;
 /// The time that this many retransmissions take from the least RTO on, doubling up to the greatest;
 /// as Linux reads `tcp_retries2`: 15 is 924.6 s.
 pub(crate) fn budget(config: &TcpConfig, retries: u32) -> Duration {
-    let step = |n: u32| config.min_rto.saturating_mul(1 << n.min(20)).min(config.max_rto);
-    (0..=retries).map(step).sum()
+    let (mut step, mut sum) = (config.min_rto.min(config.max_rto), Duration::ZERO);
+    // The steps that grow are few, for each is twice the one before; all that follow are the greatest.
+    for left in (0..=retries).rev() {
+        if step.is_zero() || step >= config.max_rto {
+            let rest = step.saturating_mul(left);
+            return sum.saturating_add(step).saturating_add(rest);
+        }
+        sum = sum.saturating_add(step);
+        step = step.saturating_mul(2).min(config.max_rto);
+    }
+    sum
 }
 
 #[cfg(test)]
@@ -19,5 +28,20 @@ mod tests {
         let config = TcpConfig::default();
         assert_eq!(budget(&config, 15), Duration::from_millis(924_600));
         assert_eq!(budget(&config, 3), Duration::from_secs(3));
+        assert_eq!(budget(&config, 0), Duration::from_millis(200));
+    }
+
+    #[test]
+    fn any_number_of_retries_is_counted_at_once() {
+        let budget_of = |min_rto, max_rto, retries| {
+            budget(&TcpConfig { min_rto, max_rto, ..TcpConfig::default() }, retries)
+        };
+        let (ms, secs) = (Duration::from_millis(200), Duration::from_secs(120));
+        // Ten steps below the greatest: 204.6 s.
+        let most = Duration::from_millis(204_600) + secs * (u32::MAX - 9);
+        assert_eq!(budget_of(ms, secs, u32::MAX), most);
+        assert_eq!(budget_of(Duration::MAX, Duration::MAX, u32::MAX), Duration::MAX);
+        assert_eq!(budget_of(Duration::from_nanos(1), Duration::MAX, u32::MAX), Duration::MAX);
+        assert_eq!(budget_of(Duration::ZERO, secs, u32::MAX), Duration::ZERO);
     }
 }

@@ -415,12 +415,12 @@ impl Tcp<'_> {
         }
     }
 
-    /// `SO_KEEPALIVE` and its times, which are a millisecond at least; `None`: off.
+    /// `SO_KEEPALIVE`: its times are a millisecond at least, its probes one; `None`: off.
     pub fn set_keepalive(&mut self, keepalive: Option<Keepalive>) {
         let keepalive = keepalive.map(|times| Keepalive {
             idle: times.idle.max(LEAST_INTERVAL),
             interval: times.interval.max(LEAST_INTERVAL),
-            ..times
+            count: times.count.max(1),
         });
         self.set(|settings| settings.keepalive = keepalive);
     }

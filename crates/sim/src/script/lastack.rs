@@ -110,7 +110,7 @@ impl System for Lastack {
     }
 
     fn command(&mut self, command: &str, span: &Span) -> Result<(), Problem> {
-        sysctl::run(command, span, self.stack.tcp_config_mut())
+        sysctl::run(command, span, &mut self.stack.tcp_config_mut())
     }
 
     fn snapshot(&mut self, fd: i64) -> Result<Vec<(&'static str, i64)>, String> {

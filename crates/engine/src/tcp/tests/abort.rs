@@ -111,13 +111,13 @@ fn a_reset_declares_its_reason() {
 
 #[test]
 fn a_reset_declares_nothing_that_does_not_fit_or_was_not_asked_for() {
-    for (declare, buffer) in [(false, 1 << 20), (true, 10)] {
+    for (declare, buffer) in [(false, 1 << 20), (true, 536)] {
         let mut pair = Pair::with(false, |config| {
             config.tcp.declare_reasons = declare;
             config.tcp.receive_buffer = buffer;
         });
         let (a, b) = pair.connect();
-        assert!(pair.b.tcp(b).send(b"ten octets").is_ready());
+        assert!(pair.b.tcp(b).send(&[0; 536]).is_ready());
         assert!(pair.a.tcp(a).send(b"unread").is_ready());
         pair.settle();
         pair.b.tcp(b).close();

@@ -351,9 +351,10 @@ fn what_a_syn_offered_stays_when_the_settings_change() {
         let mut p = Peer::syn_sent(v6);
         let offered = p.last().header();
         let shift = offered.options.window_scale.unwrap();
-        let tcp = p.stack.tcp_config_mut();
+        let mut tcp = p.stack.tcp_config_mut();
         (tcp.receive_buffer, tcp.timestamps, tcp.sack) = (1000, false, false);
         tcp.window_scaling = false;
+        drop(tcp);
         p.run(1100);
         let again = p.last().header();
         assert_eq!((again.window, again.options.window_scale), (offered.window, Some(shift)));

@@ -116,8 +116,9 @@ fn s18_a_new_syn_in_time_wait_gets_no_cookie() {
     both(|v6| {
         for cookies in [true, false] {
             let mut p = waiting(v6, Kind::Plain);
-            let tcp = p.stack.tcp_config_mut();
+            let mut tcp = p.stack.tcp_config_mut();
             (tcp.max_embryonic, tcp.syn_cookies) = (0, cookies);
+            drop(tcp);
             let out = p.on("S at=100 mss=1460");
             assert!(out.starts_with("accepted | S. seq=0 ack="), "{out}");
             p.seq = i64::from(p.last().header().ack.wrapping_sub(IRS));

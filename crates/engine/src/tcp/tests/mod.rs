@@ -41,4 +41,5 @@ mod random;
 mod repair;
 mod requirements;
 mod search;
+mod settings;
 mod streams;

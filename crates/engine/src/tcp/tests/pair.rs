@@ -9,6 +9,9 @@ use core::time::Duration;
 
 pub(super) const PORT: u16 = 80;
 
+/// No test has so much to do.
+const MOST_ROUNDS: usize = 20_000_000;
+
 /// One of the two.
 pub(super) struct Host {
     pub stack: Stack,
@@ -54,6 +57,8 @@ pub(super) struct Pair {
     /// When packets arrive, whether they are from A, and what they are.
     wire: VecDeque<(Instant, bool, Vec<u8>)>,
     carried: usize,
+    /// How often something was due.
+    pub rounds: usize,
 }
 
 impl Pair {
@@ -79,6 +84,7 @@ impl Pair {
             delay: Duration::ZERO,
             wire: VecDeque::new(),
             carried: 0,
+            rounds: 0,
         }
     }
 
@@ -120,6 +126,8 @@ impl Pair {
                 Some(at) => self.now = self.now.max(at),
                 None => break,
             }
+            self.rounds += 1;
+            assert!(self.rounds < MOST_ROUNDS, "the timers of a stack spin at {:?}", self.now);
             self.a.stack.handle_timeout(self.now);
             self.b.stack.handle_timeout(self.now);
         }

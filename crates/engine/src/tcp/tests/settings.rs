@@ -1,0 +1,175 @@
+//! Whatever the settings are, time goes on: no panic, no timer without end, no transfer that waits for
+//! what cannot come.
+
+use super::pair::Pair;
+use crate::{Config, Keepalive};
+use alloc::vec::Vec;
+use core::task::Poll;
+use core::time::Duration;
+
+/// A setting, and what makes it nothing, the least there is, and the most.
+type Setting = (&'static str, [fn(&mut Config); 3]);
+
+macro_rules! settings {
+    ($kind:ident: $($($field:ident).+),* $(,)?) => {
+        [$((stringify!($($field).+), settings!(@ $kind $($field).+))),*]
+    };
+    (@ times $($field:ident).+) => { [
+        |c: &mut Config| c.$($field).+ = Duration::ZERO,
+        |c: &mut Config| c.$($field).+ = Duration::from_nanos(1),
+        |c: &mut Config| c.$($field).+ = Duration::MAX,
+    ] };
+    (@ sizes $($field:ident).+) => { [
+        |c: &mut Config| c.$($field).+ = 0,
+        |c: &mut Config| c.$($field).+ = 1,
+        |c: &mut Config| c.$($field).+ = usize::MAX,
+    ] };
+    (@ counts $($field:ident).+) => { [
+        |c: &mut Config| c.$($field).+ = 0,
+        |c: &mut Config| c.$($field).+ = 1,
+        |c: &mut Config| c.$($field).+ = u32::MAX,
+    ] };
+}
+
+const TIMES: &[Setting] = &settings!(times:
+    tcp.ack_delay, tcp.initial_rto, tcp.min_rto, tcp.max_rto, tcp.least_user_timeout, tcp.most_user_timeout,
+    tcp.mtu_probe_interval, tcp.fin_wait_2, tcp.time_wait, tcp.challenge_interval, tcp.buffer_idle,
+    datagrams.error_interval, datagrams.reassembly_time,
+);
+
+const SIZES: &[Setting] = &settings!(sizes:
+    max_packet, tcp.send_buffer, tcp.receive_buffer, tcp.memory, tcp.max_orphans, tcp.max_time_wait,
+    tcp.max_embryonic, tcp.max_early_ranges, datagrams.receive_queue, datagrams.receive_octets,
+    datagrams.send_queue, datagrams.reassembly_octets,
+);
+
+const COUNTS: &[Setting] = &settings!(counts:
+    tcp.burst_segments, tcp.quick_acks, tcp.syn_retries, tcp.syn_ack_retries, tcp.retries, tcp.orphan_retries,
+    datagrams.error_burst, datagrams.error_rate, datagrams.error_rate_burst,
+);
+
+const OPTIONAL: &[Setting] = &[
+    (
+        "tcp.black_hole_timeouts",
+        [
+            |c| c.tcp.black_hole_timeouts = Some(0),
+            |c| c.tcp.black_hole_timeouts = Some(1),
+            |c| c.tcp.black_hole_timeouts = Some(u32::MAX),
+        ],
+    ),
+    (
+        "tcp.advertised_user_timeout",
+        [
+            |c| c.tcp.advertised_user_timeout = Some(Duration::ZERO),
+            |c| c.tcp.advertised_user_timeout = Some(Duration::from_nanos(1)),
+            |c| c.tcp.advertised_user_timeout = Some(Duration::MAX),
+        ],
+    ),
+    (
+        "tcp.reset_rate",
+        [
+            |c| c.tcp.reset_rate = Some(0),
+            |c| c.tcp.reset_rate = Some(1),
+            |c| c.tcp.reset_rate = Some(u32::MAX),
+        ],
+    ),
+];
+
+/// A retransmission that is not to come for years does not come.
+const WAITS: [(&str, usize); 2] = [("tcp.min_rto", 2), ("tcp.initial_rto", 2)];
+
+const LEN: usize = 60_000;
+const KEEPALIVE: Keepalive =
+    Keepalive { idle: Duration::from_secs(5), interval: Duration::from_secs(1), count: 3 };
+
+/// Sends text to a reader who is slow at first, over a path that loses, is idle, and closes. Returns whether it all
+/// arrived, or the connection ended of itself.
+fn exchange(pair: &mut Pair) -> bool {
+    pair.delay = Duration::from_millis(10);
+    let listener = pair.listen(8);
+    let remote = core::net::SocketAddr::new(pair.b.addr, super::pair::PORT);
+    let client = pair.a.stack.tcp_connect(None, remote).unwrap();
+    pair.run(Duration::from_secs(5));
+    let Some(server) = pair.b.stack.tcp_accept(listener) else { return false };
+    pair.lose = |n| n > 10 && n % 7 == 0;
+    pair.a.tcp(client).set_keepalive(Some(KEEPALIVE));
+    let text: Vec<u8> = (0..LEN).map(|i| (i % 251) as u8).collect();
+    let (mut sent, mut got, mut buf) = (0, Vec::new(), [0; 16_384]);
+    for round in 0..4000 {
+        match pair.a.tcp(client).send(&text[sent..]) {
+            Poll::Ready(Ok(n)) => sent += n,
+            Poll::Ready(Err(_)) => break,
+            Poll::Pending => {}
+        }
+        pair.run(Duration::from_millis(50));
+        while round > 20
+            && let Poll::Ready(Ok(n @ 1..)) = pair.b.tcp(server).receive(&mut buf)
+        {
+            got.extend_from_slice(&buf[..n]);
+        }
+        if got.len() == LEN {
+            break;
+        }
+    }
+    pair.run(Duration::from_secs(60));
+    assert_eq!(got, text[..got.len()]);
+    let over = pair.a.tcp(client).end().is_some() || pair.b.tcp(server).end().is_some();
+    pair.a.tcp(client).close();
+    pair.run(Duration::from_secs(20));
+    pair.b.tcp(server).close();
+    pair.run(Duration::from_secs(100));
+    got.len() == LEN || over
+}
+
+#[test]
+fn every_setting_may_be_nothing_little_or_too_much() {
+    for v6 in [false, true] {
+        for (name, values) in [TIMES, SIZES, COUNTS, OPTIONAL].into_iter().flatten() {
+            for (i, set) in values.iter().enumerate() {
+                let mut pair = Pair::with(v6, set);
+                let arrived = exchange(&mut pair);
+                assert!(arrived || WAITS.contains(&(name, i)), "{name}, value {i}: the transfer hangs");
+                assert!(pair.rounds < 20_000, "{name}, value {i}: {} timers in five minutes", pair.rounds);
+            }
+        }
+    }
+}
+
+/// What is set while a stack runs is bounded as what it begins with.
+#[test]
+fn settings_are_brought_within_their_bounds_when_they_change() {
+    let mut pair = Pair::new(false);
+    let mut tcp = pair.a.stack.tcp_config_mut();
+    (tcp.min_rto, tcp.max_rto, tcp.buffer_idle) = (Duration::MAX, Duration::ZERO, Duration::ZERO);
+    (tcp.send_buffer, tcp.receive_buffer) = (0, usize::MAX);
+    drop(tcp);
+    let tcp = &pair.a.stack.config().tcp;
+    assert_eq!(tcp.min_rto, tcp.max_rto);
+    assert_eq!(tcp.buffer_idle, Duration::from_millis(100));
+    assert_eq!((tcp.send_buffer, tcp.receive_buffer), (536, 1 << 30));
+}
+
+/// The user of a connection cannot make it spin or hang either.
+#[test]
+fn the_settings_of_a_connection_may_be_nothing_little_or_too_much() {
+    for time in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+        for octets in [0, 1, usize::MAX] {
+            let mut pair = Pair::new(false);
+            pair.delay = Duration::from_millis(10);
+            pair.listen(8);
+            let remote = core::net::SocketAddr::new(pair.b.addr, super::pair::PORT);
+            let client = pair.a.stack.tcp_connect(None, remote).unwrap();
+            pair.run(Duration::from_secs(1));
+            let mut tcp = pair.a.tcp(client);
+            tcp.set_keepalive(Some(Keepalive { idle: time, interval: time, count: octets as u32 }));
+            tcp.set_fin_wait_2(Some(time));
+            tcp.set_advertised_user_timeout(Some(time));
+            tcp.set_send_buffer(Some(octets));
+            assert!(matches!(tcp.send(b"text"), Poll::Ready(Ok(4))), "{octets}");
+            pair.run(Duration::from_secs(20));
+            pair.a.tcp(client).close();
+            pair.run(Duration::from_secs(20));
+            assert!(pair.rounds < 100_000, "{time:?}: {} timers", pair.rounds);
+        }
+    }
+}
