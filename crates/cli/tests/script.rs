@@ -66,6 +66,20 @@ fn many_are_counted() {
 }
 
 #[test]
+fn a_script_chooses_its_version() {
+    let directory = files();
+    let v6 = format!("--ip_version=ipv6\n{PASSES}");
+    fs::write(directory.path().join("v6.pkt"), v6).unwrap();
+    let (code, out, _) = script(directory.path(), &["v6.pkt", "passes.pkt"]);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "OK   v6.pkt\nOK   passes.pkt\n2 passed, 0 failed, 0 skipped\n")
+    );
+    let (_, out, _) = script(directory.path(), &["--ip-version", "ipv4", "v6.pkt"]);
+    assert!(out.contains("the script is for ipv6 only"), "{out}");
+}
+
+#[test]
 fn packets_are_written() {
     let directory = files();
     let (code, _, _) = script(directory.path(), &["-w", "out.pcapng", "passes.pkt"]);

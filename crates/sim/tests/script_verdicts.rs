@@ -1,6 +1,6 @@
 //! What the runner says of scripts that do not pass: each way to be wrong is noticed.
 
-use lastack_sim::script::{self, Settings, Verdict};
+use lastack_sim::script::{self, IpVersion, Settings, Verdict};
 
 /// A handshake, after which the connection has descriptor 4.
 const ESTABLISHED: &str = "\
@@ -144,4 +144,129 @@ fn a_call_may_ask_for_more_octets_than_there_are() {
     assert_eq!(verdict(&source), Verdict::Passed);
     let (message, place) = failure("+0 writev(4, [{..., -1}], 1) = 1");
     assert_eq!((message.as_str(), place.as_str()), ("a length is not negative", "-1"));
+}
+
+fn syntax_error(source: &str) -> String {
+    match verdict(source) {
+        Verdict::Failed(problem) => problem.message,
+        other => panic!("{source}: {other:?}"),
+    }
+}
+
+#[test]
+fn calls_have_their_number_of_arguments() {
+    for (call, wrong) in [
+        ("listen(3, 1, 2, 3) = 0", "listen() has 2 arguments, not 4"),
+        ("close() = 0", "close() has 1 arguments, not 0"),
+        ("read(4, ...) = 0", "read() has 3 arguments, not 2"),
+        ("fcntl(4) = 0", "fcntl() has 2 to 3 arguments, not 1"),
+        ("sendto(4, ..., 10, 0) = 10", "sendto() has 6 arguments, not 4"),
+    ] {
+        assert_eq!(failure(&format!("+0 {call}")).0, wrong);
+        let source = format!("{ESTABLISHED}+0 {call}\n");
+        assert!(matches!(script::check(&source, &Settings::default()).verdict, Verdict::Failed(_)), "{call}");
+    }
+}
+
+/// What Linux says of each pair of type and protocol.
+#[test]
+fn a_socket_has_a_family_a_type_and_a_protocol() {
+    let socket = |arguments: &str, result: &str| verdict(&format!("0 socket({arguments}) = {result}\n"));
+    for (arguments, result) in [
+        ("AF_INET, SOCK_STREAM|SOCK_CLOEXEC, 0", "3"),
+        ("..., SOCK_DGRAM, 0", "3"),
+        ("..., SOCK_STREAM, IPPROTO_UDP", "-1 EPROTONOSUPPORT"),
+        ("..., SOCK_DGRAM, IPPROTO_TCP", "-1 EPROTONOSUPPORT"),
+        ("..., SOCK_STREAM, 255", "-1 EPROTONOSUPPORT"),
+        ("..., SOCK_STREAM, 999", "-1 EINVAL"),
+        ("..., SOCK_STREAM, -1", "-1 EINVAL"),
+        ("..., 11, 0", "-1 EINVAL"),
+        ("..., SOCK_STREAM|64, 0", "-1 EINVAL"),
+    ] {
+        assert_eq!(socket(arguments, result), Verdict::Passed, "{arguments}");
+    }
+    for (arguments, reason) in [
+        ("BOGUS, SOCK_STREAM, 0", "the name BOGUS"),
+        ("AF_UNIX, SOCK_STREAM, 0", "the address family AF_UNIX"),
+        ("AF_INET6, SOCK_STREAM, 0", "in a run over ipv4"),
+        ("..., SOCK_RAW, IPPROTO_TCP", "only streams and datagrams"),
+        ("..., SOCK_STREAM, IPPROTO_MPTCP", "multipath"),
+        ("..., SOCK_DGRAM, IPPROTO_ICMP", "only TCP and UDP"),
+    ] {
+        let message = skip(&format!("0 socket({arguments}) = 3\n"));
+        assert!(message.contains(reason), "{arguments}: {message}");
+    }
+}
+
+#[test]
+fn addresses_are_those_of_the_runner() {
+    let bind = |address: &str| {
+        verdict(&format!("0 socket(..., SOCK_DGRAM, IPPROTO_UDP) = 3\n+0 bind(3, {address}, ...) = 0\n"))
+    };
+    let address = |port, ip| {
+        format!("{{sa_family = AF_INET, sin_port = htons({port}), sin_addr = inet_addr(\"{ip}\")}}")
+    };
+    assert_eq!(bind("..."), Verdict::Passed);
+    assert_eq!(bind(&address(8080, "192.168.0.1")), Verdict::Passed);
+    for other in [address(80, "192.168.0.1"), address(8080, "192.0.2.9"), "5".to_owned()] {
+        let Verdict::Skipped(problem) = bind(&other) else { panic!("{other} is taken for the other") };
+        assert!(problem.message.contains("other than 192.168.0.1:8080"), "{}", problem.message);
+    }
+    let connect =
+        format!("0 socket(..., SOCK_STREAM, 0) = 3\n+0 connect(3, {}, ...) = 0\n", address(1, "192.0.2.1"));
+    assert!(skip(&connect).contains("other than 192.0.2.1:8080"));
+}
+
+#[test]
+fn options_are_in_their_range() {
+    for option in [
+        "mtu=0",
+        "mtu=67",
+        "mtu=65536",
+        "tolerance_usecs=-1",
+        "tcp_ts_tick_usecs=-1",
+        "tolerance_percent=-1",
+        "tolerance_percent=NaN",
+    ] {
+        let message = syntax_error(&format!("--{option}\n0 < udp (1)\n"));
+        assert!(message.contains("cannot be"), "{option}: {message}");
+    }
+    assert_eq!(verdict("--mtu=68\n0 < udp (1)\n"), Verdict::Passed);
+    for option in ["non_fatal=packet", "init_scripts=a.sh", "nonsense"] {
+        assert!(skip(&format!("--{option}\n0 < udp (1)\n")).contains("is not supported"), "{option}");
+    }
+}
+
+#[test]
+fn icmp_has_the_types_of_its_version() {
+    assert!(syntax_error("0 < icmp nonsense\n").contains("ICMP has no type nonsense"));
+    assert!(syntax_error("0 < icmp unreachable nonsense\n").contains("no code nonsense"));
+    assert!(skip("0 < icmp packet_too_big mtu 1280 [0:0(0)]\n").contains("ICMP has no type packet_too_big"));
+}
+
+#[test]
+fn what_is_missing_at_the_end_is_missing_on_the_last_line() {
+    let source = "0 < S 0:0(0)\n\n// that is all\n";
+    let Verdict::Failed(problem) = verdict(source) else { panic!("there is no window") };
+    assert_eq!(problem.line(source), 1);
+    assert!(
+        problem.draw("t.pkt", source, false).contains("t.pkt:1:13"),
+        "{}",
+        problem.draw("t.pkt", source, false)
+    );
+    assert!(syntax_error("0 < udp (1)\n+1e < udp (1)").contains("a time in seconds is expected"));
+    assert_eq!(syntax_error("0 < udp (1)\n+1000000000 < udp (1)"), "a time is less than 1000000000 seconds");
+    assert_eq!(syntax_error("0 < udp (1)\n-1 < udp (1)"), "a time is not negative");
+    assert_eq!(verdict("\u{feff}0 < udp (1)\n"), Verdict::Passed);
+}
+
+#[test]
+fn a_script_says_which_version_it_is_for() {
+    for version in IpVersion::ALL {
+        let source = format!("// One version.\n--mss=5 --ip_version={}\n0 < udp (1)\n", version.name());
+        assert_eq!(IpVersion::of_script(&source), Some(version));
+        let settings = Settings { version, ..Settings::default() };
+        assert_eq!(script::run(&source, &settings).verdict, Verdict::Passed);
+    }
+    assert_eq!(IpVersion::of_script("0 < udp (1)\n--ip_version=ipv6"), None);
 }

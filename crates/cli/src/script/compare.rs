@@ -4,7 +4,7 @@ use std::io::Write;
 
 use lastack_sim::script::{Report, Verdict};
 
-use super::{Run, ScriptArgs, Trouble, kernel, on_kernel, results::reason};
+use super::{Run, ScriptArgs, Trouble, Versions, kernel, on_kernel, results::reason};
 
 /// How a script says that the kernel does something else, and why this stack does not.
 const DIFFERS: &str = "// Linux differs: ";
@@ -41,7 +41,7 @@ pub fn run(args: &ScriptArgs, runs: &[Run]) -> Result<bool, Trouble> {
         kernels.push(Outcome::of(run, report));
         Ok(())
     })?;
-    let versions = args.ip_version.list().len();
+    let versions = Versions::count(args.ip_version);
     let ours: Vec<Outcome> = runs.iter().map(|run| Outcome::of(run, &run.play(args))).collect();
     let rows: Vec<Row<'_>> = runs
         .chunks(versions)

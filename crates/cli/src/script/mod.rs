@@ -46,9 +46,9 @@ pub struct ScriptArgs {
     #[arg(short = 'D', long = "define", value_name = "NAME=VALUE", value_parser = definition)]
     definitions: Vec<(String, String)>,
 
-    /// Over which version of IP
-    #[arg(long, value_name = "VERSION", default_value = "ipv4")]
-    ip_version: Versions,
+    /// Over which version of IP; without it, what the script says (--ip_version=), or ipv4
+    #[arg(long, value_name = "VERSION")]
+    ip_version: Option<Versions>,
 
     /// How far from its time an event may be, in microseconds; without it, what the script says, or 4000
     #[arg(long, value_name = "N")]
@@ -102,6 +102,11 @@ enum Versions {
 }
 
 impl Versions {
+    /// How many runs of a script there are.
+    fn count(asked: Option<Self>) -> usize {
+        asked.map_or(1, |versions| versions.list().len())
+    }
+
     fn list(self) -> &'static [IpVersion] {
         match self {
             Self::Ipv4 => &[IpVersion::V4],
@@ -199,7 +204,9 @@ fn runs(args: &ScriptArgs) -> Result<Vec<Run>, Trouble> {
     let mut runs = Vec::new();
     for path in &args.files {
         let source = fs::read_to_string(path).map_err(|error| Trouble::File(path.clone(), error))?;
-        for &version in args.ip_version.list() {
+        let own = [IpVersion::of_script(&source).unwrap_or_default()];
+        let asked = args.ip_version.map(Versions::list);
+        for &version in asked.unwrap_or(&own) {
             runs.push(Run { path: path.clone(), version, source: source.clone() });
         }
     }

@@ -3,7 +3,7 @@
 use lastack_sim::script::{Problem, Report, Verdict};
 use std::io::{self, Write};
 
-use super::{Run, ScriptArgs, Trouble};
+use super::{Run, ScriptArgs, Trouble, Versions};
 
 /// What is printed.
 pub struct Results {
@@ -24,7 +24,7 @@ impl Results {
             tap: args.tap,
             verbose: args.verbose,
             alone: count == 1,
-            several_versions: args.ip_version.list().len() > 1,
+            several_versions: Versions::count(args.ip_version) > 1,
             count,
             passed: 0,
             failed: 0,

@@ -3,9 +3,14 @@
 use super::constants;
 use super::error::Problem;
 use super::syntax::{Call, Expr, Field, Node, Span};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 const AF_UNSPEC: i64 = 0;
+/// Of IPv4.
+pub const AF_INET: i64 = 2;
+/// Of IPv6.
+pub const AF_INET6: i64 = 10;
 
 /// The arguments of a call.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +134,18 @@ pub fn vector(expr: &Expr) -> Result<usize, Problem> {
 pub fn is_unspecified(expr: &Expr) -> bool {
     let family = fields(expr).ok().and_then(|fields| field(fields, "sa_family"));
     family.is_some_and(|family| number(family) == Ok(AF_UNSPEC))
+}
+
+/// `{sa_family = AF_INET, sin_port = htons(8080), sin_addr = inet_addr("192.0.2.1")}`
+pub fn socket_address(expr: &Expr) -> Option<SocketAddr> {
+    let fields = fields(expr).ok()?;
+    let member = |name: &str| fields.iter().find(|member| member.name == name).map(|member| &member.value);
+    let port = u16::try_from(number(member("sin_port").or(member("sin6_port"))?).ok()?).ok()?;
+    let Node::Apply(_, written) = &member("sin_addr").or(member("sin6_addr"))?.node else { return None };
+    let [Expr { node: Node::Text(text), .. }] = written.as_slice() else { return None };
+    let ip: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
+    let family = number(member("sa_family")?).ok()?;
+    (family == if ip.is_ipv4() { AF_INET } else { AF_INET6 }).then_some(SocketAddr::new(ip, port))
 }
 
 /// Whatever the runner takes for it: `...`.

@@ -32,7 +32,9 @@ pub struct Lexeme {
 
 /// Cuts a text into words. Each plain word that `definitions` has is replaced.
 pub fn lex(source: &str, definitions: &HashMap<String, String>) -> Result<Vec<Lexeme>, Problem> {
-    let mut lexer = Lexer { source, at: 0, definitions: definitions.clone() };
+    // A mark of the order of octets is no part of the text.
+    let at = if source.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let mut lexer = Lexer { source, at, definitions: definitions.clone() };
     let mut lexemes = Vec::new();
     loop {
         lexer.skip_blanks()?;
@@ -44,10 +46,20 @@ pub fn lex(source: &str, definitions: &HashMap<String, String>) -> Result<Vec<Le
             lexer.define(start, value)?;
         }
         let end = token == Token::End;
-        lexemes.push(Lexeme { token, span: start..lexer.at });
+        // What is missing at the end is missing behind the last word, not on a line of its own.
+        let start = if end { lexemes.last().map_or(0, |last: &Lexeme| last.span.end) } else { start };
+        lexemes.push(Lexeme { token, span: start..if end { start } else { lexer.at } });
         if end {
             return Ok(lexemes);
         }
+    }
+}
+
+/// Name and value of an option of the script.
+pub fn setting(token: &Token) -> Option<(&str, Option<&str>)> {
+    match token {
+        Token::Setting { name, value } => Some((name, value.as_deref())),
+        _ => None,
     }
 }
 

@@ -24,6 +24,7 @@ mod syntax;
 mod sysctl;
 mod system;
 mod translate;
+mod verify;
 
 pub use constants::value;
 pub use error::{Kind, Problem};

@@ -15,18 +15,24 @@ use super::lastack::Lastack;
 use super::packets;
 use super::parser::parse;
 use super::setup::{Settings, Setup};
-use super::syntax::{Action, Body, DEEPEST, Event, Packet, Script, TcpOption, Time};
+use super::syntax::{Action, Body, DEEPEST, Event, Packet, Script, Time};
 use super::system::System;
 use super::translate::Echoes;
+use super::verify::verify;
 use lastack_engine::Instant;
-use lastack_wire::tcp::TcpFlags;
 use pending::Pending;
 use std::time::Duration;
 
 /// Reads a script and does not run it.
 pub fn check(source: &str, settings: &Settings) -> Report {
-    let parsed = parse(source, &settings.definitions()).and_then(|script| Setup::of(&script, settings));
-    Report::new(parsed.map(|_| ()), Vec::new(), Vec::new())
+    Report::new(prepare(source, settings).map(|_| ()), Vec::new(), Vec::new())
+}
+
+fn prepare(source: &str, settings: &Settings) -> Result<(Script, Setup), Problem> {
+    let script = parse(source, &settings.definitions())?;
+    let setup = Setup::of(&script, settings)?;
+    verify(&script, &setup)?;
+    Ok((script, setup))
 }
 
 /// Runs a script.
@@ -40,8 +46,7 @@ pub fn run_on<S: System>(
     settings: &Settings,
     open: impl FnOnce(&Setup) -> Result<S, Problem>,
 ) -> Report {
-    let prepared = parse(source, &settings.definitions())
-        .and_then(|script| Setup::of(&script, settings).map(|setup| (script, setup)))
+    let prepared = prepare(source, settings)
         .and_then(|(script, setup)| open(&setup).map(|system| (script, setup, system)));
     match prepared {
         Ok((script, setup, system)) => {
@@ -89,7 +94,6 @@ impl<'a, S: System> Runner<'a, S> {
     }
 
     fn play(&mut self, script: &Script) -> Result<(), Problem> {
-        script.events.iter().try_for_each(refuse_foreign)?;
         if let Some(init) = &script.init {
             self.system.command(&init.text, &init.span)?;
         }
@@ -206,24 +210,6 @@ impl<'a, S: System> Runner<'a, S> {
     /// Notes a line of what happened.
     fn say(&mut self, what: &str) {
         self.log.push(format!("{:11.6} {what}", self.now().as_secs_f64()));
-    }
-}
-
-/// Refuses packets of extensions that the stack does not have: what it did would say nothing of them.
-fn refuse_foreign(event: &Event) -> Result<(), Problem> {
-    let (Action::Inbound(packet) | Action::Outbound(packet)) = &event.action else { return Ok(()) };
-    let Body::Tcp(segment) = &packet.body else { return Ok(()) };
-    let foreign = segment.options.iter().flatten().find_map(|option| match option {
-        TcpOption::FastOpen(_) | TcpOption::ExperimentalFastOpen(_) => Some("TCP Fast Open (RFC 7413)"),
-        TcpOption::AccurateEcn { .. } => Some("Accurate ECN (RFC 9768)"),
-        _ => None,
-    });
-    let accurate = segment.ace.is_some() || segment.flags.contains(TcpFlags::AE);
-    match foreign.or(accurate.then_some("Accurate ECN (RFC 9768)")) {
-        Some(what) => {
-            Err(Problem::unsupported(event.span.clone(), format!("{what} is not supported by this stack")))
-        }
-        None => Ok(()),
     }
 }
 

@@ -8,6 +8,25 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+/// What a path of either version carries (RFC 791, RFC 8200 section 5), and what a packet can be.
+const LEAST_MTU_V4: usize = 68;
+const LEAST_MTU_V6: usize = 1280;
+const MOST_MTU: usize = 65_535;
+
+/// Options that mean something else than what the stack does: how the original sets up its device, marks what it
+/// injects for the kernel, or prints. Definitions are read with the text.
+const WITHOUT_EFFECT: &[&str] = &[
+    "define",
+    "gateway_ip",
+    "is_anyip",
+    "mss",
+    "netmask_ip",
+    "psp_udp_port",
+    "send_omit_free",
+    "speed",
+    "verbose",
+];
+
 /// Which sockets and which packets a script is run with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IpVersion {
@@ -37,6 +56,14 @@ impl IpVersion {
     pub fn named(name: &str) -> Option<Self> {
         let name = name.replace('_', "-");
         Self::ALL.into_iter().find(|version| version.name() == name)
+    }
+
+    /// The one that a script says it is for, with a line `--ip_version=`.
+    pub fn of_script(source: &str) -> Option<Self> {
+        let lexemes = lexer::lex(source, &HashMap::new()).ok()?;
+        lexemes.iter().map_while(|lexeme| lexer::setting(&lexeme.token)).find_map(|(name, value)| {
+            (name == "ip_version").then(|| Self::named(value.unwrap_or_default())).flatten()
+        })
     }
 
     /// What the suites define for it.
@@ -140,15 +167,24 @@ impl Setup {
         let value = option.value.as_deref().unwrap_or_default();
         let bad = || Problem::syntax(option.span.clone(), format!("--{} cannot be {value:?}", option.name));
         let number = || lexer::integer(value).ok_or_else(bad);
-        let micros = || number().map(|number| Duration::from_micros(number.unsigned_abs()));
+        let micros = || u64::try_from(number()?).map(Duration::from_micros).map_err(|_| bad());
         let port = || number().and_then(|number| u16::try_from(number).map_err(|_| bad()));
         match option.name.as_str() {
             "tolerance_usecs" if settings.tolerance.is_none() => self.tolerance = micros()?,
-            "tolerance_percent" => self.tolerance_percent = value.parse().map_err(|_| bad())?,
+            "tolerance_usecs" => _ = micros()?,
+            "tolerance_percent" => {
+                let percent: f64 = value.parse().map_err(|_| bad())?;
+                self.tolerance_percent = Some(percent).filter(|p| (0.0..=1e6).contains(p)).ok_or_else(bad)?;
+            }
             "tcp_ts_tick_usecs" => self.tick = micros()?,
             "tcp_ts_ecr_scaled" => self.scaled_echoes = true,
             "strict_segments" => self.strict_segments = true,
-            "mtu" => self.mtu = usize::try_from(number()?).map_err(|_| bad())?,
+            "mtu" => {
+                let least = if self.version == IpVersion::V6 { LEAST_MTU_V6 } else { LEAST_MTU_V4 };
+                let mtu = usize::try_from(number()?).ok().filter(|mtu| (least..=MOST_MTU).contains(mtu));
+                let range = || bad().note(format!("it is {least} to {MOST_MTU} octets"));
+                self.mtu = mtu.ok_or_else(range)?;
+            }
             "bind_port" => self.bind_port = port()?,
             "connect_port" => self.connect_port = port()?,
             "local_ip" => self.local = self.address(value, option)?,
@@ -160,8 +196,7 @@ impl Setup {
                     return Err(Problem::unsupported(option.span.clone(), message));
                 }
             }
-            "mss" | "tolerance_usecs" | "define" | "send_omit_free" | "speed" | "netmask_ip"
-            | "gateway_ip" | "non_fatal" | "init_scripts" | "verbose" | "is_anyip" | "psp_udp_port" => {}
+            other if WITHOUT_EFFECT.contains(&other) => {}
             other => {
                 let message = format!("the option --{other} is not supported");
                 return Err(Problem::unsupported(option.span.clone(), message));

@@ -31,6 +31,7 @@ mod errno {
     pub const EPIPE: i64 = 32;
     pub const ENOTSOCK: i64 = 88;
     pub const EDESTADDRREQ: i64 = 89;
+    pub const EPROTONOSUPPORT: i64 = 93;
     pub const EOPNOTSUPP: i64 = 95;
     pub const EADDRINUSE: i64 = 98;
     pub const EADDRNOTAVAIL: i64 = 99;

@@ -3,9 +3,10 @@
 use super::descriptor::Stream;
 use super::options::{self, apply};
 use super::{Fd, Kind, Operation, StreamState, datagram_number, errno, number};
-use crate::script::arguments::{self, Arguments};
+use crate::script::arguments::{self, AF_INET, AF_INET6, Arguments};
 use crate::script::error::Problem;
 use crate::script::lastack::Lastack;
+use crate::script::setup::IpVersion;
 use crate::script::system::Reply;
 use lastack_engine::{BindError, ConnectError, Instant, TcpState, UdpId};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,7 +15,17 @@ const SOCK_STREAM: i64 = 1;
 const SOCK_DGRAM: i64 = 2;
 const SOCK_NONBLOCK: i64 = 0o4000;
 const SOCK_TYPE: i64 = 0xf;
+const SOCK_CLOEXEC: i64 = 0o2_000_000;
+/// One more than the greatest type that Linux knows.
+const SOCK_MAX: i64 = 11;
+const IPPROTO_ICMP: i64 = 1;
+const IPPROTO_TCP: i64 = 6;
+const IPPROTO_UDP: i64 = 17;
+const IPPROTO_ICMPV6: i64 = 58;
+const IPPROTO_SCTP: i64 = 132;
+const IPPROTO_UDPLITE: i64 = 136;
 const IPPROTO_MPTCP: i64 = 262;
+const IPPROTO_MAX: i64 = 263;
 
 fn bind_errno(error: BindError) -> i64 {
     match error {
@@ -25,21 +36,39 @@ fn bind_errno(error: BindError) -> i64 {
 
 impl Lastack {
     pub(super) fn socket(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
-        let kind = arguments.number(1)?;
-        if arguments.number(2)? == IPPROTO_MPTCP {
-            return Err(Problem::unsupported(arguments.span(), "multipath TCP is not supported"));
+        self.verify_family(arguments)?;
+        let (kind, protocol) = (arguments.number(1)?, arguments.number(2)?);
+        let foreign = |what: &str| Err(Problem::unsupported(arguments.span(), what));
+        // As Linux looks at them: flags, type, protocol, and then whether they fit.
+        if kind & !(SOCK_TYPE | SOCK_NONBLOCK | SOCK_CLOEXEC) != 0
+            || kind & SOCK_TYPE >= SOCK_MAX
+            || !(0..IPPROTO_MAX).contains(&protocol)
+        {
+            return Ok(Operation::errno(errno::EINVAL));
         }
-        let kind_of = match kind & SOCK_TYPE {
-            SOCK_STREAM => Kind::Stream(Stream::new(StreamState::Fresh)),
-            SOCK_DGRAM => Kind::Datagram(None),
-            _ => {
-                return Err(Problem::unsupported(
-                    arguments.span(),
-                    "only streams and datagrams are supported",
-                ));
+        let kind_of = match (kind & SOCK_TYPE, protocol) {
+            (SOCK_STREAM, 0 | IPPROTO_TCP) => Kind::Stream(Stream::new(StreamState::Fresh)),
+            (SOCK_DGRAM, 0 | IPPROTO_UDP) => Kind::Datagram(None),
+            (SOCK_STREAM, IPPROTO_MPTCP) => return foreign("multipath TCP is not supported"),
+            (SOCK_DGRAM, IPPROTO_ICMP | IPPROTO_ICMPV6 | IPPROTO_UDPLITE) | (SOCK_STREAM, IPPROTO_SCTP) => {
+                return foreign("of protocols only TCP and UDP are supported");
             }
+            (SOCK_STREAM | SOCK_DGRAM, _) => return Ok(Operation::errno(errno::EPROTONOSUPPORT)),
+            _ => return foreign("only streams and datagrams are supported"),
         };
         Ok(Operation::opened(self, Fd::new(kind_of, kind & SOCK_NONBLOCK != 0)))
+    }
+
+    /// A socket is of the version that the script is run with.
+    fn verify_family(&self, arguments: &Arguments<'_>) -> Result<(), Problem> {
+        let expr = arguments.at(0)?;
+        let of_version = if self.setup.version == IpVersion::V4 { AF_INET } else { AF_INET6 };
+        if arguments::is_ellipsis(expr) || arguments::number(expr)? == of_version {
+            return Ok(());
+        }
+        let name = self.setup.version.name();
+        let message = format!("the address family {expr} is not supported in a run over {name}");
+        Err(Problem::unsupported(expr.span.clone(), message))
     }
 
     pub(super) fn bind(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {

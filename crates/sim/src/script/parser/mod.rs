@@ -15,6 +15,9 @@ pub fn parse(source: &str, definitions: &HashMap<String, String>) -> Result<Scri
     Parser { lexemes, at: 0, depth: 0 }.script()
 }
 
+/// No script takes as long: some thirty years.
+const MOST_SECONDS: f64 = 1e9;
+
 struct Parser {
     lexemes: Vec<Lexeme>,
     at: usize,
@@ -109,7 +112,8 @@ impl Parser {
             Token::Code(_) => "code".to_owned(),
             Token::Setting { name, .. } => format!("the option --{name}"),
         };
-        Problem::syntax(self.span(), format!("{what} is expected, not {found}")).label(format!("no {what}"))
+        Problem::syntax(self.span(), format!("{what} is expected, not {found}"))
+            .label(format!("{what} should stand here"))
     }
 
     fn script(mut self) -> Result<Script, Problem> {
@@ -202,8 +206,12 @@ impl Parser {
             Token::Float(seconds) => seconds,
             _ => return Err(self.wanted("a time in seconds")),
         };
-        if !(0.0..1e9).contains(&seconds) {
+        if seconds < 0.0 {
             return Err(Problem::syntax(self.span(), "a time is not negative"));
+        }
+        if seconds >= MOST_SECONDS {
+            let message = format!("a time is less than {MOST_SECONDS} seconds");
+            return Err(Problem::syntax(self.span(), message));
         }
         self.advance();
         Ok(Duration::from_micros((seconds * 1e6).round() as u64))

@@ -1,0 +1,104 @@
+//! What can be told of a script before it is played: that it makes sense, and that what it asks for is to be had.
+
+use super::arguments::{self, Arguments};
+use super::error::Problem;
+use super::icmp_names;
+use super::setup::Setup;
+use super::syntax::{Action, Body, Call, Event, Expr, IcmpMessage, Packet, Script, Segment, Span, TcpOption};
+use lastack_wire::tcp::TcpFlags;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+/// Looks at all events.
+pub fn verify(script: &Script, setup: &Setup) -> Result<(), Problem> {
+    script.events.iter().try_for_each(|event| match &event.action {
+        Action::Inbound(packet) | Action::Outbound(packet) => verify_packet(event, packet, setup),
+        Action::Call(call) => verify_call(call, setup),
+        Action::Command(_) | Action::Code(_) => Ok(()),
+    })
+}
+
+fn verify_packet(event: &Event, packet: &Packet, setup: &Setup) -> Result<(), Problem> {
+    match &packet.body {
+        Body::Tcp(segment) => refuse_foreign(&event.span, segment),
+        Body::Icmp(message) => verify_icmp(&event.span, message, setup.v6()),
+        Body::Udp(_) => Ok(()),
+    }
+}
+
+/// Refuses packets of extensions that the stack does not have: what it did would say nothing of them.
+fn refuse_foreign(span: &Span, segment: &Segment) -> Result<(), Problem> {
+    let foreign = segment.options.iter().flatten().find_map(|option| match option {
+        TcpOption::FastOpen(_) | TcpOption::ExperimentalFastOpen(_) => Some("TCP Fast Open (RFC 7413)"),
+        TcpOption::AccurateEcn { .. } => Some("Accurate ECN (RFC 9768)"),
+        _ => None,
+    });
+    let accurate = segment.ace.is_some() || segment.flags.contains(TcpFlags::AE);
+    match foreign.or(accurate.then_some("Accurate ECN (RFC 9768)")) {
+        Some(what) => {
+            Err(Problem::unsupported(span.clone(), format!("{what} is not supported by this stack")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A name of the other version's ICMP only makes it a script of that version.
+fn verify_icmp(span: &Span, message: &IcmpMessage, v6: bool) -> Result<(), Problem> {
+    let Err(wrong) = icmp_names::number(v6, message) else { return Ok(()) };
+    Err(match icmp_names::number(!v6, message) {
+        Ok(_) => Problem::unsupported(span.clone(), wrong),
+        Err(_) => Problem::syntax(span.clone(), wrong).note("numbers are written type_N and code_N"),
+    })
+}
+
+/// How many arguments a call has.
+fn arity(name: &str) -> Option<RangeInclusive<usize>> {
+    Some(match name {
+        "close" | "epoll_create" | "epoll_create1" => 1..=1,
+        "listen" | "shutdown" => 2..=2,
+        "fcntl" => 2..=3,
+        "socket" | "bind" | "accept" | "connect" | "read" | "readv" | "recvmsg" | "write" | "writev"
+        | "sendmsg" | "ioctl" | "poll" => 3..=3,
+        "accept4" | "recv" | "send" | "epoll_ctl" | "epoll_wait" => 4..=4,
+        "setsockopt" | "getsockopt" => 5..=5,
+        "recvfrom" | "sendto" => 6..=6,
+        _ => return None,
+    })
+}
+
+fn verify_call(call: &Call, setup: &Setup) -> Result<(), Problem> {
+    let arguments = Arguments::new(call);
+    let (name, count) = (arguments.name(), arguments.count());
+    if let Some(arity) = arity(name).filter(|arity| !arity.contains(&count)) {
+        let (least, most) = (arity.start(), arity.end());
+        let wanted = if least == most { least.to_string() } else { format!("{least} to {most}") };
+        let message = format!("{name}() has {wanted} arguments, not {count}");
+        return Err(Problem::syntax(arguments.span(), message));
+    }
+    match name {
+        "bind" => refuse_address(arguments.at(1)?, setup.local_end()),
+        "connect" if !arguments::is_unspecified(arguments.at(1)?) => {
+            refuse_address(arguments.at(1)?, setup.remote_end())
+        }
+        "sendto" if arguments::number(arguments.at(4)?) != Ok(0) => {
+            refuse_address(arguments.at(4)?, setup.remote_end())
+        }
+        "sendmsg" => match arguments::fields(arguments.at(1)?)?.iter().find(|field| field.name == "msg_name")
+        {
+            Some(field) if arguments::number(&field.value) != Ok(0) => {
+                refuse_address(&field.value, setup.remote_end())
+            }
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// The runner chooses the addresses: one that a script writes out must be the same.
+fn refuse_address(expr: &Expr, chosen: SocketAddr) -> Result<(), Problem> {
+    if arguments::is_ellipsis(expr) || arguments::socket_address(expr) == Some(chosen) {
+        return Ok(());
+    }
+    let message = format!("an address other than {chosen} is not supported: `...` stands for that one");
+    Err(Problem::unsupported(expr.span.clone(), message))
+}
