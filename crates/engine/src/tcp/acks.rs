@@ -43,6 +43,9 @@ impl Connection {
         if ack.after(before) || duplicate || !seg.tcp.options.sack.is_empty() {
             self.recover(shared, now, seg, ack.offset_from(before).max(0) as u32, duplicate);
         }
+        if ack == before && seg.len() == 0 && wnd == self.snd.wnd && seg.tcp.options.sack.is_empty() {
+            self.recovery.acknowledged_again(ack);
+        }
         if ack.after(before) {
             self.progress(shared, now);
         }

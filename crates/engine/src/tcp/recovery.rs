@@ -451,18 +451,24 @@ impl Recovery {
 
     /// RFC 8985 section 7.4: what the answer to a probe tells.
     fn end_probe(&mut self, ack: &Ack<'_>, delivered: &Delivered, congestion: &mut Congestion) {
-        let Some(probe) = self.probe else { return };
-        if ack.una.before(probe.end) {
-            return;
+        let Some(probe) = self.probe.filter(|probe| !ack.una.before(probe.end)) else { return };
+        let dsack = ack.blocks.first().is_some_and(|(start, _)| start.before(ack.una));
+        let beyond = ack.una.after(probe.end);
+        if probe.again && !dsack && !beyond {
+            return; // the answer to the probe may show yet that both copies arrived
         }
         self.probe = None;
-        let dsack = ack.blocks.first().is_some_and(|(start, _)| start.before(ack.una));
-        let repaired = probe.again && !dsack && delivered.octets > 0 && !delivered.original;
-        if repaired && self.is_open() {
+        if probe.again && !dsack && self.is_open() {
             // The probe has repaired a loss without a recovery: the window pays for it all the same.
             congestion.on_loss(ack.now, delivered.octets, ack.mss);
             self.doubt = None;
         }
+    }
+
+    /// A pure ACK of this number has come once more, with nothing new: of a probe and what it repeated both
+    /// have arrived (RFC 8985 section 7.4.2).
+    pub fn acknowledged_again(&mut self, una: SndSeq) {
+        self.probe = self.probe.filter(|probe| probe.end != una);
     }
 
     /// These octets go out as one segment to see whether it arrives.

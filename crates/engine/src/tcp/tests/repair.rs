@@ -269,3 +269,38 @@ fn each_timeout_begins_from_one_segment() {
         }
     });
 }
+
+/// RFC 8985 section 7.4.2: a tail loss probe that sent old text again costs the window only once an ACK lies
+/// beyond it, and nothing if a DSACK or a repeated ACK has shown before that both copies arrived.
+#[test]
+fn a_tail_loss_probe_costs_the_window_when_more_is_acknowledged() {
+    both(|v6| {
+        for (answer, reduced) in [("", true), ("dsack", false), ("repeated", false)] {
+            let mut p = Peer::established(v6, Kind::Full);
+            p.tcp().set_nodelay(true);
+            let mss = p.tcp().info().mss;
+            p.pass(50);
+            p.send(2 * mss as usize);
+            p.out();
+            p.run(130);
+            let info = p.tcp().info();
+            assert_eq!((info.retransmissions, info.timeouts), (1, 0), "the probe");
+            let acknowledged = i64::from(1 + 2 * mss);
+            p.ack = acknowledged;
+            p.on(".");
+            let before = p.tcp().info().cwnd;
+            match answer {
+                "dsack" => p.on(&format!(". sack={}-{}", 1 + mss, 1 + 2 * mss)),
+                "repeated" => p.on("."),
+                _ => String::new(),
+            };
+            assert!(p.tcp().info().cwnd >= before, "the probe's own ACK may be that of what it repeated");
+            p.send(100);
+            p.out();
+            p.pass(20);
+            p.ack = acknowledged + 100;
+            p.on(".");
+            assert_eq!(p.tcp().info().cwnd < before, reduced, "{answer}");
+        }
+    });
+}
