@@ -41,10 +41,14 @@ impl Connection {
     fn pace(&self, shared: &Shared, octets: u32) -> Option<Duration> {
         let srtt = self.rtt.srtt().filter(|_| shared.config.tcp.pacing)?;
         let window = u64::from(self.recovery.window(&self.congestion, self.mss)).max(u64::from(self.mss));
-        let slow_start = window < u64::from(self.congestion.threshold() / 2);
-        let percent = if slow_start { SLOW_START } else { AVOIDANCE };
+        let percent = self.pace_percent(window);
         let nanos = u128::from(octets) * srtt.as_nanos() * 100 / u128::from(window * percent);
         Some(Duration::from_nanos(nanos as u64))
+    }
+
+    /// How much of this window goes in a round trip, in percent.
+    pub(super) fn pace_percent(&self, window: u64) -> u64 {
+        if window < u64::from(self.congestion.threshold() / 2) { SLOW_START } else { AVOIDANCE }
     }
 
     /// Octets in a second at the pace.

@@ -256,8 +256,7 @@ impl Connection {
         let Some(srtt) = self.rtt.srtt() else { return u32::MAX };
         let micros = (srtt.as_micros() as u64).max(1);
         let cwnd = u64::from(self.congestion.window());
-        let growing = cwnd < u64::from(self.congestion.threshold()) / 2;
-        let rate = cwnd * if growing { 2000 } else { 1200 } / micros * 1000 / 1024;
+        let rate = cwnd * self.pace_percent(cwnd) * 10 / micros * 1000 / 1024;
         let near = (1 << 16) >> (micros >> 9).min(17);
         let most = (cwnd / 2).max(self.mss.into());
         let least = u64::from(self.mss) * u64::from(config.burst_segments);
@@ -320,8 +319,8 @@ impl Connection {
         let tells = !self.incoming.early().is_empty() || self.rcv.duplicate.is_some();
         if self.negotiated.sack && tells {
             let most = SACK_BLOCKS[usize::from(timestamps)];
-            // Beside text as many as the packet has room for; what came early was told by an ACK of its own.
-            let room = if plan.len == 0 { most } else { self.mss.saturating_sub(plan.len + 4) as usize / 8 };
+            // As many as the packet has room for; beside text what came early was told by an ACK of its own.
+            let room = self.mss.saturating_sub(plan.len + 4) as usize / 8;
             if room > 0 {
                 options.sack = self.rcv.sack_blocks(&self.incoming, most.min(room));
             }
