@@ -7,7 +7,9 @@ use core::time::Duration;
 
 /// Least MTU that an IPv4 router can talk us into (P1).
 const FLOOR_V4: usize = 552;
-/// Least MTU of any IPv6 link; a router that names less is not believed (P2).
+/// The least MTU of a link for IPv4 (RFC 791 section 3.2).
+const LEAST_V4: usize = 68;
+/// Least MTU of any IPv6 link (RFC 8200 section 5); a router that names less is not believed (P2).
 pub(crate) const FLOOR_V6: usize = 1280;
 /// How long an entry holds (P1). RFC 1191 section 6.3 asks for ten minutes.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -16,6 +18,11 @@ const MOST: usize = 4096;
 /// The plateaus of RFC 1191 section 7, for routers that do not name the MTU. Those below the floor
 /// are left out.
 const PLATEAUS: [usize; 8] = [65_535, 32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006];
+
+/// Whether a link of this MTU carries the family of `addr` at all.
+pub(crate) fn is_carried(addr: IpAddr, link_mtu: usize) -> bool {
+    link_mtu >= if addr.is_ipv4() { LEAST_V4 } else { FLOOR_V6 }
+}
 
 /// The paths whose MTU is less than the link's.
 #[derive(Debug, Default)]

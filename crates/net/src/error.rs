@@ -134,7 +134,7 @@ pub(crate) fn gone() -> io::Error {
 pub(crate) fn bind_error(error: BindError) -> io::Error {
     let kind = match error {
         BindError::InUse | BindError::NoPort => ErrorKind::AddrInUse,
-        BindError::NotOurs => ErrorKind::AddrNotAvailable,
+        BindError::NotOurs | BindError::LinkTooSmall => ErrorKind::AddrNotAvailable,
     };
     io::Error::new(kind, error)
 }
@@ -143,6 +143,8 @@ pub(crate) fn connect_error(error: ConnectError) -> io::Error {
     let kind = match error {
         ConnectError::Bind(error) => return bind_error(error),
         ConnectError::NoAddress | ConnectError::NotUnicast => ErrorKind::NetworkUnreachable,
+        ConnectError::NoRemotePort => ErrorKind::InvalidInput,
+        ConnectError::OwnAddress => ErrorKind::Unsupported,
     };
     io::Error::new(kind, error)
 }

@@ -5,6 +5,7 @@ use super::table::TcpTable;
 use super::{BindError, ConnId, ConnectError};
 use crate::Stack;
 use crate::end::FourTuple;
+use crate::paths;
 use crate::shared::Shared;
 use core::net::SocketAddr;
 use lastack_wire::ip;
@@ -19,19 +20,18 @@ impl Stack {
     ///
     /// # Errors
     ///
-    /// No address or port can be had for it.
+    /// No address or port can be had for it, or nobody else can be at `remote`.
     pub fn tcp_connect(
         &mut self,
         local: Option<SocketAddr>,
         remote: SocketAddr,
     ) -> Result<ConnId, ConnectError> {
-        if !ip::unicast(remote.ip()) || remote.port() == 0 {
-            return Err(ConnectError::NotUnicast);
-        }
+        let remote = canonical(remote);
         let shared = &self.shared;
+        check_remote(shared, remote)?;
         let source = shared.source_for(remote.ip());
         let local = match local {
-            Some(local) if !local.ip().is_unspecified() => local,
+            Some(local) if !local.ip().is_unspecified() => canonical(local),
             Some(any) => SocketAddr::new(source.ok_or(ConnectError::NoAddress)?, any.port()),
             None => SocketAddr::new(source.ok_or(ConnectError::NoAddress)?, 0),
         };
@@ -46,6 +46,22 @@ impl Stack {
         let now = self.tcp.clock();
         Ok(self.tcp.insert(flow, |id| Handshake::connect(shared, now, id, flow)))
     }
+}
+
+/// An IPv4 address in the form of IPv6 (`::ffff:10.0.0.2`) is that IPv4 address, as on Linux.
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// Whether somebody else can be there.
+fn check_remote(shared: &Shared, remote: SocketAddr) -> Result<(), ConnectError> {
+    Err(match remote.ip() {
+        addr if !ip::unicast(addr) => ConnectError::NotUnicast,
+        addr if shared.config.addresses.contains(&addr) => ConnectError::OwnAddress,
+        _ if remote.port() == 0 => ConnectError::NoRemotePort,
+        addr if !paths::is_carried(addr, shared.config.mtu) => ConnectError::Bind(BindError::LinkTooSmall),
+        _ => return Ok(()),
+    })
 }
 
 impl TcpTable {

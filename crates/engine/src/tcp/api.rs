@@ -120,6 +120,9 @@ pub enum BindError {
     NotOurs,
     /// No ephemeral port is free.
     NoPort,
+    /// The MTU of the link is less than the address family needs: 68 octets for IPv4 (RFC 791), 1280 for
+    /// IPv6 (RFC 8200).
+    LinkTooSmall,
 }
 
 impl fmt::Display for BindError {
@@ -128,6 +131,9 @@ impl fmt::Display for BindError {
             Self::InUse => "the address is in use",
             Self::NotOurs => "the address is not one of this host's",
             Self::NoPort => "no ephemeral port is free",
+            Self::LinkTooSmall => {
+                "the MTU of the link is too small: IPv4 needs 68 octets, IPv6 1280; give the link a larger one"
+            }
         })
     }
 }
@@ -143,6 +149,11 @@ pub enum ConnectError {
     NoAddress,
     /// The remote address cannot be one host's.
     NotUnicast,
+    /// The remote port is 0, which names none (Linux sends a SYN to it all the same).
+    NoRemotePort,
+    /// The remote address is one of this host's own, and there is no loopback: what it sends goes to the
+    /// link, which does not bring it back.
+    OwnAddress,
 }
 
 impl fmt::Display for ConnectError {
@@ -151,6 +162,10 @@ impl fmt::Display for ConnectError {
             Self::Bind(error) => error.fmt(f),
             Self::NoAddress => f.write_str("this host has no address of that family"),
             Self::NotUnicast => f.write_str("the remote address is not the address of one host"),
+            Self::NoRemotePort => f.write_str("the remote port is 0, at which nobody can listen: name another"),
+            Self::OwnAddress => f.write_str(
+                "the remote address is this host's own, and a host has no loopback: ask another host on its link",
+            ),
         }
     }
 }

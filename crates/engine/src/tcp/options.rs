@@ -92,9 +92,9 @@ impl Negotiated {
     /// Eff.snd.MSS: the most text in a segment to a peer behind a path of this MTU
     /// (RFC 9293 section 3.7.1, RFC 6691).
     pub fn text_size(&self, path_mtu: usize, remote: IpAddr) -> u32 {
-        let headers = headers(remote);
-        let mss = usize::from(self.peer_mss).min(path_mtu.saturating_sub(headers));
-        mss.max(usize::from(LEAST_MSS)).saturating_sub(self.options()) as u32
+        // Below the least MSS only where our own link is so small: what routers say has a floor.
+        let mss = usize::from(self.peer_mss).min(path_mtu.saturating_sub(headers(remote)));
+        mss.saturating_sub(self.options()).max(1) as u32
     }
 
     /// The packet that a segment with this much text is.

@@ -6,10 +6,11 @@ use super::handshake::{Handshake, Phase};
 use super::options::LEAST_MSS;
 use super::segment::Arrival;
 use super::table::{Socket, TcpTable};
-use super::{Answer, BindError, ConnId, ListenerId, reset};
+use super::{Answer, BindError, ConnId, ListenerId, active, reset};
 use crate::end::{Cause, FourTuple, Party};
 use crate::event::Event;
 use crate::icmp;
+use crate::paths;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::{Instant, Rule, Stack, Verdict};
@@ -27,10 +28,15 @@ impl Stack {
     ///
     /// # Errors
     ///
-    /// Another listener has the address, or it is not one of ours.
+    /// Another listener has the address, or it is not one of ours, or the link is too small for its family.
     pub fn tcp_listen(&mut self, local: SocketAddr, backlog: usize) -> Result<ListenerId, BindError> {
+        let local = active::canonical(local);
         if !local.ip().is_unspecified() && !self.shared.is_local(local.ip()) {
             return Err(BindError::NotOurs);
+        }
+        let any_v6 = local.is_ipv6() && local.ip().is_unspecified();
+        if !any_v6 && !paths::is_carried(local.ip(), self.shared.config.mtu) {
+            return Err(BindError::LinkTooSmall);
         }
         let port = match local.port() {
             0 => self.tcp.free_port(&mut self.shared).ok_or(BindError::NoPort)?,

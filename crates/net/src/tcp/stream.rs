@@ -40,7 +40,10 @@ impl TcpStream {
     /// Opens a connection to `remote` and waits until it is established.
     ///
     /// # Errors
-    /// What became of the attempt: `ConnectionRefused`, `TimedOut`, `HostUnreachable`,
+    /// At once: `InvalidInput` for port 0, `Unsupported` for an address of this host itself (there is no
+    /// loopback), `NetworkUnreachable` for what is no host's or of a family that this host has no address of,
+    /// `AddrNotAvailable` if the link is too small for the family. Later
+    /// what became of the attempt: `ConnectionRefused`, `TimedOut`, `HostUnreachable`,
     /// `NetworkUnreachable`, `PermissionDenied`, each with its [`EndError`](crate::EndError). A
     /// connection that was established is never an error here, however soon it ended: its first
     /// read tells.
@@ -67,7 +70,8 @@ impl TcpStream {
         host.shared().with(|inner| {
             inner.running()?;
             let id = inner.stack.tcp_connect(local, remote).map_err(connect_error)?;
-            let local = inner.stack.tcp(id).map(|tcp| tcp.local()).ok_or_else(gone)?;
+            let (local, remote) =
+                inner.stack.tcp(id).map(|tcp| (tcp.local(), tcp.remote())).ok_or_else(gone)?;
             Ok(Self::new(host.clone(), id, local, remote))
         })
     }

@@ -45,7 +45,7 @@ impl Application {
                 let [local, remote] = self.ends(from, to);
                 stack.tcp_connect(Some(local), remote).map(Socket::Tcp).map_err(|error| match error {
                     ConnectError::Bind(error) => bind_kind(error),
-                    ConnectError::NoAddress | ConnectError::NotUnicast => ErrorKind::AddrNotAvailable,
+                    _ => ErrorKind::AddrNotAvailable,
                 })
             }
             Call::ConnectUdp { from, to } => self.connect_udp(stack, from, to),
@@ -148,7 +148,7 @@ fn poll_udp(stack: &mut Stack, id: UdpId, call: Call) -> Option<Outcome> {
 fn bind_kind(error: BindError) -> ErrorKind {
     match error {
         BindError::InUse | BindError::NoPort => ErrorKind::AddrInUse,
-        BindError::NotOurs => ErrorKind::AddrNotAvailable,
+        BindError::NotOurs | BindError::LinkTooSmall => ErrorKind::AddrNotAvailable,
     }
 }
 

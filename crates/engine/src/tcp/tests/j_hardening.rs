@@ -143,7 +143,9 @@ fn t143_a_pair_in_use_is_not_given_again() {
         let not_ours = Err(ConnectError::Bind(crate::BindError::NotOurs));
         assert_eq!(p.stack.tcp_connect(Some(foreign), remote), not_ours);
         let nowhere = SocketAddr::new(p.them, 0);
-        assert_eq!(p.stack.tcp_connect(None, nowhere), Err(ConnectError::NotUnicast));
+        assert_eq!(p.stack.tcp_connect(None, nowhere), Err(ConnectError::NoRemotePort));
+        let own = SocketAddr::new(p.us, 80);
+        assert_eq!(p.stack.tcp_connect(None, own), Err(ConnectError::OwnAddress));
     });
 }
 

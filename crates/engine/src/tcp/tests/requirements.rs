@@ -59,7 +59,7 @@ fn the_hop_limit_is_configured() {
 #[test]
 fn mss_stands_on_every_syn_and_says_what_the_link_carries() {
     both(|v6| {
-        let mut set: Vec<Peer> = [576, 1280, 1500, 9000, 70_000]
+        let mut set: Vec<Peer> = [if v6 { 1300 } else { 576 }, 1280, 1500, 9000, 70_000]
             .map(|mtu| Peer::with(v6, |config| (config.mtu, config.max_packet) = (mtu, mtu)))
             .into();
         let headers = if v6 { 60 } else { 40 };

@@ -2,8 +2,9 @@
 //! what cannot come.
 
 use super::pair::Pair;
-use crate::{Config, Keepalive};
+use crate::{BindError, Config, ConnectError, Keepalive};
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 use core::task::Poll;
 use core::time::Duration;
 
@@ -38,7 +39,7 @@ const TIMES: &[Setting] = &settings!(times:
 );
 
 const SIZES: &[Setting] = &settings!(sizes:
-    max_packet, tcp.send_buffer, tcp.receive_buffer, tcp.memory, tcp.max_orphans, tcp.max_time_wait,
+    mtu, max_packet, tcp.send_buffer, tcp.receive_buffer, tcp.memory, tcp.max_orphans, tcp.max_time_wait,
     tcp.max_embryonic, tcp.max_early_ranges, datagrams.receive_queue, datagrams.receive_octets,
     datagrams.send_queue, datagrams.reassembly_octets,
 );
@@ -86,9 +87,9 @@ const KEEPALIVE: Keepalive =
 /// arrived, or the connection ended of itself.
 fn exchange(pair: &mut Pair) -> bool {
     pair.delay = Duration::from_millis(10);
-    let listener = pair.listen(8);
-    let remote = core::net::SocketAddr::new(pair.b.addr, super::pair::PORT);
-    let client = pair.a.stack.tcp_connect(None, remote).unwrap();
+    let listening = SocketAddr::new(pair.b.addr, super::pair::PORT);
+    let Ok(listener) = pair.b.stack.tcp_listen(listening, 8) else { return true };
+    let Ok(client) = pair.a.stack.tcp_connect(None, listening) else { return true };
     pair.run(Duration::from_secs(5));
     let Some(server) = pair.b.stack.tcp_accept(listener) else { return false };
     pair.lose = |n| n > 10 && n % 7 == 0;
@@ -149,6 +150,33 @@ fn settings_are_brought_within_their_bounds_when_they_change() {
     assert_eq!((tcp.send_buffer, tcp.receive_buffer), (536, 1 << 30));
 }
 
+/// Text is cut as small as the link needs it, and where that is less than IP allows, the call says so.
+#[test]
+fn the_smallest_links_carry_text_and_smaller_ones_are_refused() {
+    for (v6, least) in [(false, 68), (true, 1280)] {
+        let of = |mtu| {
+            Pair::with(v6, |config| {
+                (config.mtu, config.max_packet) = (mtu, mtu);
+                config.tcp.declare_reasons = true;
+            })
+        };
+        for (mtu, lossy) in [(least, false), (least, true), (least + 1, true), (100.max(least), true)] {
+            let mut pair = of(mtu);
+            let (a, b) = pair.connect();
+            pair.lose = if lossy { |n| n > 10 && n % 9 == 0 } else { |_| false };
+            let text: Vec<u8> = (0..5000).map(|i| (i % 251) as u8).collect();
+            assert_eq!(pair.transfer(a, b, &text), text);
+            let largest = pair.a.sent.iter().chain(&pair.b.sent).map(|(_, packet, _)| packet.len()).max();
+            assert!(largest.unwrap() <= mtu, "{largest:?} on a link of {mtu}");
+        }
+        let mut pair = of(least - 1);
+        let (here, there) = (SocketAddr::new(pair.a.addr, 1), SocketAddr::new(pair.b.addr, 1));
+        let refused = BindError::LinkTooSmall;
+        assert_eq!(pair.a.stack.tcp_connect(None, there), Err(ConnectError::Bind(refused)));
+        assert_eq!(pair.a.stack.tcp_listen(here, 1), Err(refused));
+    }
+}
+
 /// The user of a connection cannot make it spin or hang either.
 #[test]
 fn the_settings_of_a_connection_may_be_nothing_little_or_too_much() {
@@ -157,7 +185,7 @@ fn the_settings_of_a_connection_may_be_nothing_little_or_too_much() {
             let mut pair = Pair::new(false);
             pair.delay = Duration::from_millis(10);
             pair.listen(8);
-            let remote = core::net::SocketAddr::new(pair.b.addr, super::pair::PORT);
+            let remote = SocketAddr::new(pair.b.addr, super::pair::PORT);
             let client = pair.a.stack.tcp_connect(None, remote).unwrap();
             pair.run(Duration::from_secs(1));
             let mut tcp = pair.a.tcp(client);
