@@ -80,6 +80,33 @@ fn a_script_chooses_its_version() {
 }
 
 #[test]
+fn standard_input_is_a_script() {
+    let directory = files();
+    let from = |name: &str, arguments: &[&str]| {
+        let input = fs::File::open(directory.path().join(name)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lastack"));
+        let output =
+            command.arg("script").args(arguments).stdin(input).current_dir(&directory).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(from("passes.pkt", &["-"]), (Some(0), String::new()));
+    let (code, err) = from("fails.pkt", &["-"]);
+    assert!(code == Some(1) && err.contains("<stdin>:2:1"), "{err}");
+    let (code, err) = from("passes.pkt", &["-w", "-", "passes.pkt"]);
+    assert!(code == Some(2) && err.contains("-w -: standard output is for the results"), "{err}");
+    assert!(!directory.path().join("-").exists());
+}
+
+#[test]
+fn what_is_no_text_is_no_script() {
+    let directory = files();
+    fs::write(directory.path().join("binary.pkt"), b"\x7fELF\x02\xff\xfe").unwrap();
+    let (code, _, err) = script(directory.path(), &["binary.pkt"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("binary.pkt: this is no script: octet 5 is not text"), "{err}");
+}
+
+#[test]
 fn packets_are_written() {
     let directory = files();
     let (code, _, _) = script(directory.path(), &["-w", "out.pcapng", "passes.pkt"]);

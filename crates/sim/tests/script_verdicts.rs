@@ -118,6 +118,11 @@ fn what_is_not_to_be_had_is_skipped_with_its_reason() {
     for (rest, reason) in [
         ("+0 splice(4, NULL, 5, NULL, 1, 0) = 1", "the system call splice()"),
         ("+0 setsockopt(4, SOL_SOCKET, SO_RCVBUF, [1], 4) = 0", "the socket option SO_RCVBUF"),
+        (
+            "+0 setsockopt(4, SOL_SOCKET, SO_RCVTIMEO, {tv_sec=1, tv_usec=0}, 16) = 0",
+            "the socket option SO_RCVTIMEO",
+        ),
+        ("+0 setsockopt(4, SOL_SOCKET, SO_LINGER, {tv_sec=1}, 16) = 0", "only {onoff=.., linger=..}"),
         ("+0 send(4, ..., 10, MSG_OOB) = 10", "MSG_OOB is not supported"),
         ("+0 `sysctl -q net.ipv4.tcp_ecn=3`", "tcp_ecn"),
         ("+0 `nstat | grep x`", "has no meaning"),

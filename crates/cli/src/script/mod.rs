@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use lastack_sim::script::{self, IpVersion, Report, Settings, Verdict};
 use results::Results;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +38,7 @@ const REPETITIONS: usize = 2;
   lastack script --ip-version all tests/*.pkt  each over IPv4, IPv4-mapped sockets and IPv6
   lastack script -w close.pcapng close.pkt && tshark -r close.pcapng")]
 pub struct ScriptArgs {
-    /// The scripts
+    /// The scripts; - is standard input
     #[arg(value_name = "FILE.pkt", required = true)]
     files: Vec<PathBuf>,
 
@@ -140,6 +140,10 @@ pub fn main(args: &ScriptArgs) -> ExitCode {
 #[derive(Debug)]
 enum Trouble {
     File(PathBuf, io::Error),
+    /// Where it ceases to be text.
+    NoText(PathBuf, usize),
+    /// The results are printed there.
+    CaptureToOutput,
     Kernel(io::Error),
     Output(io::Error),
 }
@@ -154,6 +158,12 @@ impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::NoText(path, at) => {
+                write!(f, "{}: this is no script: octet {at} is not text (UTF-8)", path.display())
+            }
+            Self::CaptureToOutput => {
+                write!(f, "-w -: standard output is for the results; name a file")
+            }
             Self::Kernel(error) => write!(f, "{error}"),
             Self::Output(error) => write!(f, "cannot write the results: {error}"),
         }
@@ -199,11 +209,26 @@ impl Run {
     }
 }
 
+/// A script, and what it is called.
+fn read(path: &Path) -> Result<(PathBuf, String), Trouble> {
+    let mut octets = Vec::new();
+    let (path, read) = if path.as_os_str() == "-" {
+        ("<stdin>".into(), io::stdin().lock().read_to_end(&mut octets))
+    } else {
+        (path.to_owned(), fs::File::open(path).and_then(|mut file| file.read_to_end(&mut octets)))
+    };
+    match read.map(|_| String::from_utf8(octets)) {
+        Ok(Ok(source)) => Ok((path, source)),
+        Ok(Err(error)) => Err(Trouble::NoText(path, error.utf8_error().valid_up_to())),
+        Err(error) => Err(Trouble::File(path, error)),
+    }
+}
+
 /// All runs that are asked for.
 fn runs(args: &ScriptArgs) -> Result<Vec<Run>, Trouble> {
     let mut runs = Vec::new();
     for path in &args.files {
-        let source = fs::read_to_string(path).map_err(|error| Trouble::File(path.clone(), error))?;
+        let (path, source) = read(path)?;
         let own = [IpVersion::of_script(&source).unwrap_or_default()];
         let asked = args.ip_version.map(Versions::list);
         for &version in asked.unwrap_or(&own) {
@@ -215,6 +240,9 @@ fn runs(args: &ScriptArgs) -> Result<Vec<Run>, Trouble> {
 
 /// `false`: a script failed.
 fn run(args: &ScriptArgs) -> Result<bool, Trouble> {
+    if args.write.as_ref().is_some_and(|file| file.as_os_str() == "-") {
+        return Err(Trouble::CaptureToOutput);
+    }
     let runs = runs(args)?;
     if args.compare {
         return compare::run(args, &runs);

@@ -156,6 +156,10 @@ pub fn is_ellipsis(expr: &Expr) -> bool {
 /// `{onoff=1, linger=0}`
 pub fn linger(expr: &Expr) -> Result<Option<Duration>, Problem> {
     let fields = fields(expr)?;
+    if let Some(other) = fields.iter().find(|field| !matches!(field.name.as_str(), "onoff" | "linger")) {
+        let message = "of structs for socket options only {onoff=.., linger=..} is supported";
+        return Err(Problem::unsupported(other.value.span.clone(), message));
+    }
     let on = field_number(fields, "onoff")? != 0;
     let seconds = field_number(fields, "linger")?.unsigned_abs();
     Ok(on.then(|| Duration::from_secs(seconds)))

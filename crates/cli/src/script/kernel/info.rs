@@ -66,10 +66,27 @@ const FIELDS: &[(&str, usize, usize)] = &[
     ("tcpi_total_rto_time", 244, 4),
 ];
 
+/// Names of what has less than an octet: the octet, the first bit of it from the lowest on, and how many.
+const BITS: &[(&str, usize, u32, u32)] = &[
+    ("tcpi_snd_wscale", 6, 0, 4),
+    ("tcpi_rcv_wscale", 6, 4, 4),
+    ("tcpi_delivery_rate_app_limited", 7, 0, 1),
+    ("tcpi_fastopen_client_fail", 7, 1, 2),
+];
+
 /// All that is told of a socket.
 pub fn of(fd: RawFd) -> io::Result<Vec<(&'static str, i64)>> {
     let octets = sys::option(fd, libc::SOL_TCP, libc::TCP_INFO, 512)?;
-    Ok(FIELDS.iter().filter_map(|&(name, at, len)| Some((name, number(octets.get(at..at + len)?)))).collect())
+    let fields = FIELDS.iter().filter_map(|&(name, at, len)| Some((name, number(octets.get(at..at + len)?))));
+    let parts =
+        BITS.iter().filter_map(|&(name, at, first, len)| Some((name, bits(*octets.get(at)?, first, len))));
+    Ok(fields.chain(parts).collect())
+}
+
+/// Compilers lay fields of bits out as the machine lays octets out.
+fn bits(octet: u8, first: u32, len: u32) -> i64 {
+    let shift = if cfg!(target_endian = "little") { first } else { 8 - first - len };
+    i64::from(octet >> shift) & ((1 << len) - 1)
 }
 
 fn number(octets: &[u8]) -> i64 {
@@ -81,4 +98,24 @@ fn number(octets: &[u8]) -> i64 {
     }
     // What has no limit is told as the largest number.
     u64::from_ne_bytes(all).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lastack_engine::TCP_INFO;
+
+    #[test]
+    fn every_field_that_the_stack_tells_is_read() {
+        for field in TCP_INFO.iter().filter(|field| field.value.is_some()) {
+            let known = FIELDS.iter().map(|(name, ..)| *name).chain(BITS.iter().map(|(name, ..)| *name));
+            assert_eq!(known.filter(|name| *name == field.linux).count(), 1, "{}", field.linux);
+        }
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn scales_of_windows_share_an_octet() {
+        assert_eq!((bits(0xa7, 0, 4), bits(0xa7, 4, 4), bits(0b110, 1, 2)), (7, 10, 3));
+    }
 }

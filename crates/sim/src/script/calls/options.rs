@@ -132,14 +132,12 @@ impl Lastack {
             return self.set_congestion(arguments, fd, expr);
         }
         let linger = if option == SO_LINGER { Some(arguments::linger(expr)?) } else { None };
+        if linger.is_none() && !can_be_set(option) {
+            return Err(unknown(arguments, expr));
+        }
         let value = if linger.is_some() { 0 } else { arguments::single(expr)? };
-        if linger.is_none() {
-            if !can_be_set(option) {
-                return Err(unknown(arguments, expr));
-            }
-            if !is_legal(option, value) {
-                return Ok(Operation::errno(errno::EINVAL));
-            }
+        if linger.is_none() && !is_legal(option, value) {
+            return Ok(Operation::errno(errno::EINVAL));
         }
         let Some(found) = self.fds.get_mut(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
         match linger {
