@@ -3,11 +3,18 @@
 use crate::tcp::TcpStream;
 use lastack_engine::Keepalive;
 use lastack_wire::reset_reason::ResetReason;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-/// Options. They fail only if the stack does not know the connection, which cannot be while the
-/// stream exists.
+/// The field has six bits (RFC 2474 section 3).
+const MOST_DSCP: u8 = 0x3f;
+
+fn invalid(cure: &'static str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, cure)
+}
+
+/// Options. Unless they say otherwise they fail only if the stack does not know the connection, which cannot
+/// be while the stream exists.
 impl TcpStream {
     /// What closing does (`SO_LINGER`). `None`: what was written is delivered in the background, then
     /// FIN. Zero: RST, and what was not delivered is lost (S64). Another time: as `None`, and
@@ -47,8 +54,13 @@ impl TcpStream {
     /// Asks a silent peer whether it is still there (RFC 9293 section 3.8.4); `None`: never.
     ///
     /// # Errors
-    /// See above.
+    /// See above; `InvalidInput` if a time or the count is zero (EINVAL, as on Linux).
     pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
+        if keepalive.is_some_and(|k| k.count == 0 || k.idle.is_zero() || k.interval.is_zero()) {
+            return Err(invalid(
+                "the times and the count of keep-alive must not be zero: give None for none",
+            ));
+        }
         self.set(|tcp| tcp.set_keepalive(keepalive))
     }
 
@@ -136,8 +148,12 @@ impl TcpStream {
     /// (RFC 9293 section 3.9.1.9).
     ///
     /// # Errors
-    /// See above.
+    /// See above; `InvalidInput` above 63. The octet of `IP_TOS` has the codepoint in its upper six bits: shift
+    /// that by two.
     pub fn set_dscp(&self, dscp: u8) -> io::Result<()> {
+        if dscp > MOST_DSCP {
+            return Err(invalid("a DSCP has six bits, so 63 is the greatest; IP_TOS is four times as large"));
+        }
         self.set(|tcp| tcp.set_dscp(dscp))
     }
 

@@ -1,7 +1,7 @@
 //! Connections that carry text.
 
 use crate::{CLIENT, SERVER, addr, connection, hosts, hosts_with};
-use lastack::{Keepalive, TcpListener, TcpState, TcpStream};
+use lastack::{Config, Host, Keepalive, TcpListener, TcpState, TcpStream, link};
 use std::io::{ErrorKind, IoSlice};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -225,6 +225,15 @@ async fn options_are_kept() {
     near.set_user_timeout(Some(Duration::from_secs(9))).unwrap();
     near.set_linger(Some(Duration::from_secs(3))).unwrap();
     near.set_dscp(46).unwrap();
+    let nothing = [
+        Keepalive { count: 0, ..keepalive },
+        Keepalive { idle: Duration::ZERO, ..keepalive },
+        Keepalive { interval: Duration::ZERO, ..keepalive },
+    ];
+    for nothing in nothing {
+        assert_eq!(near.set_keepalive(Some(nothing)).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    assert_eq!(near.set_dscp(64).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!((near.dscp().unwrap(), far.dscp().unwrap()), (46, 0));
     assert!(near.nodelay().unwrap());
     assert_eq!(near.keepalive().unwrap(), Some(keepalive));
@@ -249,4 +258,31 @@ async fn addresses_are_had_once_and_only_if_they_are_ours() {
     assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
     let error = TcpStream::connect(&client, ([255, 255, 255, 255], 80)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NetworkUnreachable);
+    let error = TcpStream::connect(&client, (SERVER, 0)).await.unwrap_err();
+    assert_eq!((error.kind(), error.to_string().contains("port is 0")), (ErrorKind::InvalidInput, true));
+    let error = TcpStream::connect(&client, (CLIENT, 80)).await.unwrap_err();
+    assert_eq!((error.kind(), error.to_string().contains("loopback")), (ErrorKind::Unsupported, true));
+}
+
+/// As on Linux, where a socket of IPv6 reaches an IPv4 host so.
+#[tokio::test(start_paused = true)]
+async fn an_ipv4_address_in_the_form_of_ipv6_is_that_ipv4_address() {
+    let (client, server) = hosts();
+    let listener = TcpListener::bind(&server, addr("::ffff:10.0.0.2".parse().unwrap(), 80)).unwrap();
+    assert_eq!(listener.local_addr().unwrap(), addr(SERVER, 80));
+    let stream = TcpStream::connect(&client, addr("::ffff:10.0.0.2".parse().unwrap(), 80)).await.unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), addr(SERVER, 80));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_too_small_for_a_family_is_named() {
+    let (a, _b) = link::pipe(link::Capabilities::new(1000));
+    let host = Host::spawn(Config::new([CLIENT, "fd00::1".parse().unwrap()]), a);
+    let small = |error: std::io::Error| (error.kind(), error.to_string().contains("MTU"));
+    let expected = (ErrorKind::AddrNotAvailable, true);
+    let remote = addr("fd00::2".parse().unwrap(), 80);
+    assert_eq!(small(TcpStream::connect(&host, remote).await.unwrap_err()), expected);
+    let local = addr("fd00::1".parse().unwrap(), 80);
+    assert_eq!(small(TcpListener::bind(&host, local).unwrap_err()), expected);
+    assert!(TcpListener::bind(&host, (CLIENT, 80)).is_ok());
 }
