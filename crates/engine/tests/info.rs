@@ -16,6 +16,10 @@ fixes are compared with Linux, exchange by exchange, by `cargo test -p lastack -
 
 Linux counts in segments what is here in octets, where there are both.
 
+After the end of a connection the numbers are those that it ended with, for as long as its user holds the stream, as on Linux: \
+the state is `Closed` at once (or `TimeWait`), nothing is in flight any more, `unacked` and `unsent` are what was lost and \
+`unread` is what can still be read. An attempt that failed has none.
+
 | Linux | `TcpInfo` | what differs, or why there is none |
 |---|---|---|
 ";

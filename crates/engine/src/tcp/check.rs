@@ -1,10 +1,10 @@
 //! What must hold between any two steps. Tests and simulations ask after each.
 
+use super::ConnId;
 use super::connection::Connection;
 use super::state::State;
 use super::table::{Entry, Socket, TcpTable};
 use super::timers::Timer;
-use super::{ConnId, TcpState};
 use crate::end::Origin;
 use crate::shared::Shared;
 
@@ -54,7 +54,7 @@ impl TcpTable {
         assert!(deadline.is_none_or(served), "nobody serves the timer of {id:?}: {:?}", entry.scheduled);
         assert!(entry.scheduled.is_none_or(|at| self.timers.contains(&(at, id))), "{id:?} waits in vain");
         assert!(!entry.queued || self.ready.contains(&id), "{id:?} is passed over");
-        let over = entry.socket.state() == TcpState::Closed;
+        let over = matches!(*entry.socket, Socket::Over(_));
         assert!(over || self.live(entry.socket.flow()) == Some(id), "{id:?} is not found");
     }
 }

@@ -6,6 +6,7 @@ use super::options;
 use super::stats::Limit;
 use super::table::Socket;
 use super::{Repair, Tcp, TcpState};
+use crate::end::End;
 use crate::shared::Shared;
 use crate::{Config, Instant};
 use core::time::Duration;
@@ -136,13 +137,17 @@ pub struct TcpInfo {
 }
 
 impl Tcp<'_> {
-    /// STATUS: its numbers. After its end all but the state and the unread octets are zero.
+    /// STATUS: its numbers. After its end they are those that it ended with; of an attempt to connect, that was
+    /// not established, all but the state are zero.
     pub fn info(&self) -> TcpInfo {
         match self.socket() {
             Socket::Opening(_) => TcpInfo { state: self.state(), ..TcpInfo::default() },
-            Socket::Open(connection) => connection.info(self.shared, self.table.clock()),
+            Socket::Open(connection) => {
+                TcpInfo { state: self.state(), ..connection.info(self.shared, self.table.clock()) }
+            }
             Socket::Over(over) => {
-                TcpInfo { state: self.state(), unread: over.incoming.len(), ..TcpInfo::default() }
+                let numbers = over.numbers.as_deref().copied().unwrap_or_default();
+                TcpInfo { state: self.state(), unread: over.incoming.len(), ..numbers }
             }
         }
     }
@@ -184,6 +189,24 @@ impl Connection {
             octets_sent: self.octets.sent + u64::from(unacked),
             octets_received: self.octets.received,
             ..self.counts(now, self.sizes(shared, now))
+        }
+    }
+
+    /// What it ends with. Nothing is in flight any more; what was is lost, not acknowledged.
+    pub(super) fn last_info(&self, shared: &Shared, now: Instant, end: &End) -> TcpInfo {
+        TcpInfo {
+            state: TcpState::Closed,
+            unsent: end.lost.unsent as usize,
+            unacked: end.lost.unacked as usize,
+            octets_sent: self.octets.sent + end.lost.unacked,
+            early: 0,
+            sacked: 0,
+            lost: 0,
+            segments_unacked: 0,
+            segments_sacked: 0,
+            segments_lost: 0,
+            segments_repeated: 0,
+            ..self.info(shared, now)
         }
     }
 

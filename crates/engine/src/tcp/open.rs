@@ -37,6 +37,7 @@ impl TcpTable {
     fn open(&self) -> impl Iterator<Item = OpenConnection> + '_ {
         self.sockets().filter_map(|(id, socket)| {
             let (has_user, origin, opened, octets) = match socket {
+                _ if socket.state() == TcpState::Closed => return None,
                 Socket::Opening(of) => (of.owned, of.origin, of.opened, Octets::default()),
                 Socket::Open(of) => (of.owned, of.origin, of.opened, of.octets),
                 Socket::Over(_) => return None,

@@ -3,10 +3,12 @@
 use super::connection::Connection;
 use super::handshake::Handshake;
 use super::settings::Settings;
-use super::{TcpError, TcpState};
+use super::{TcpError, TcpInfo, TcpState};
 use crate::buffer::RecvRing;
 use crate::end::{Cause, End, FourTuple, Party};
-use crate::{Config, Rule};
+use crate::shared::Shared;
+use crate::{Instant, Rule};
+use alloc::boxed::Box;
 
 /// What is left for the user: unread text, an error to be told once, and the reason.
 #[derive(Debug)]
@@ -19,10 +21,13 @@ pub(crate) struct Over {
     pub write_error: Option<TcpError>,
     pub settings: Settings,
     pub end: End,
+    /// Its numbers as they were at the end, if it was established.
+    pub numbers: Option<Box<TcpInfo>>,
 }
 
 impl Over {
-    pub fn of_connection(config: &Config, connection: &mut Connection, end: End) -> Self {
+    pub fn of_connection(shared: &Shared, now: Instant, connection: &mut Connection, end: End) -> Self {
+        let numbers = connection.last_info(shared, now, &end);
         let (flow, settings) = (connection.flow, connection.settings);
         let mut incoming = core::mem::replace(&mut connection.incoming, RecvRing::new(0, 0));
         incoming.drop_early();
@@ -31,13 +36,13 @@ impl Over {
         }
         // After the peer's FIN the reader has its end of the stream; only a writer is told (R15).
         let error = error(&end);
-        let broken_pipe = config.tcp.broken_pipe_in_close_wait;
+        let broken_pipe = shared.config.tcp.broken_pipe_in_close_wait;
         let (pending, write_error) = match (end.state, end.cause) {
             (TcpState::CloseWait, Cause::Reset) if broken_pipe => (None, Some(TcpError::BrokenPipe)),
             (TcpState::CloseWait | TcpState::Closing | TcpState::LastAck, _) => (None, error),
             _ => (error, None),
         };
-        Self { flow, incoming, pending, write_error, settings, end }
+        Self { flow, incoming, pending, write_error, settings, end, numbers: Some(Box::new(numbers)) }
     }
 
     pub fn of_handshake(handshake: &Handshake, end: End) -> Self {
@@ -48,6 +53,7 @@ impl Over {
             write_error: None,
             settings: handshake.settings,
             end,
+            numbers: None,
         }
     }
 

@@ -78,6 +78,7 @@ impl Connection {
         let plan = Plan { seq, len: 0, flags: TcpFlags::RST | TcpFlags::ACK, rule: Some(end.rule) };
         let declared = self.declaration(shared, seq, &end).filter(|_| !self.owed.repeat);
         let transmit = self.write(shared, now, plan, declared.as_ref().map_or(&[], |d| d), packet);
+        self.stats.sent(0, self.mss);
         shared.counters.tcp_out_segments += 1;
         shared.counters.tcp_out_resets += 1;
         shared.counters.tcp_reasons_sent += u64::from(declared.is_some());

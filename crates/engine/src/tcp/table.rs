@@ -49,10 +49,13 @@ impl Socket {
         }
     }
 
-    /// The state that its connection is in, TIME-WAIT aside.
+    /// The state that its connection is in, TIME-WAIT aside. One whose end is decided is over, even if its reset
+    /// has yet to go out.
     pub fn state(&self) -> TcpState {
         match self {
+            Self::Opening(handshake) if handshake.end.is_some() => TcpState::Closed,
             Self::Opening(handshake) => handshake.state(),
+            Self::Open(connection) if connection.fate.is_some() => TcpState::Closed,
             Self::Open(connection) => connection.state.public(),
             Self::Over(_) => TcpState::Closed,
         }
@@ -461,7 +464,7 @@ impl TcpTable {
             connection.waits.wake(shared, id);
         }
         self.orphans -= usize::from(!connection.owned);
-        let over = connection.owned.then(|| Over::of_connection(&shared.config, connection, *end));
+        let over = connection.owned.then(|| Over::of_connection(shared, now, connection, *end));
         self.keep(shared, id, over);
     }
 

@@ -11,6 +11,31 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{self, Instant};
 
+/// As on Linux: what `getsockopt(TCP_INFO)` says of a socket that is still open.
+#[tokio::test(start_paused = true)]
+async fn the_numbers_stay_when_the_connection_is_over() {
+    let (client, server) = hosts();
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    near.write_all(b"four").await.unwrap();
+    far.read_exact(&mut [0; 4]).await.unwrap();
+    near.drained().await.unwrap();
+    far.write_all(b"unread").await.unwrap();
+    far.drained().await.unwrap();
+    let before = near.info().unwrap();
+    assert_eq!((before.octets_sent, before.octets_received, before.unread), (4, 6, 6));
+    let flow = FourTuple { local: near.local_addr().unwrap(), remote: near.peer_addr().unwrap() };
+    assert!(client.kill(flow));
+    assert_eq!((near.state(), near.info().unwrap().state), (TcpState::Closed, TcpState::Closed), "at once");
+    assert!(client.connections().is_empty());
+    time::sleep(Duration::from_secs(1)).await;
+    let (near, far) = (near.info().unwrap(), far.info().unwrap());
+    assert_eq!((near.state, far.state), (TcpState::Closed, TcpState::Closed));
+    assert_eq!(near.segments_out, before.segments_out + 1, "the reset");
+    assert_eq!((near.octets_sent, near.octets_received, near.unread), (4, 6, 6));
+    assert_eq!((far.octets_sent, far.octets_received), (6, 4));
+    assert_eq!((near.srtt, near.cwnd, near.mss), (before.srtt, before.cwnd, before.mss));
+}
+
 #[tokio::test(start_paused = true)]
 async fn refused_says_by_whom_and_why() {
     let (client, _server) = hosts();
