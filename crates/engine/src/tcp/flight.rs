@@ -212,9 +212,16 @@ impl Flight {
         }
     }
 
-    /// The peer has the octets of `start..end`, beyond a gap.
-    pub fn sack(&mut self, start: SndSeq, end: SndSeq, delivered: &mut Delivered) {
+    /// The peer has the octets of `start..end`, beyond a gap. Whole segments are noted, of `mss` where more than one
+    /// was sent at once: a peer that keeps parts of them has nothing from it, and cannot make us keep books of
+    /// octets. Linux does the same.
+    pub fn sack(&mut self, start: SndSeq, end: SndSeq, mss: u32, delivered: &mut Delivered) {
         let highest = self.highest_sacked();
+        let (start, end) =
+            (self.border(start, mss, u32::div_ceil), self.border(end, mss, |len, mss| len / mss));
+        if !start.before(end) {
+            return;
+        }
         if !self.split(start) || !self.split(end) {
             return;
         }
@@ -306,6 +313,15 @@ impl Flight {
         self.segments.partition_point(|s| !s.end().after(seq))
     }
 
+    /// The end of a whole number of segments beside `seq`, if it lies within what was sent at once: `count` says how
+    /// many of them so many octets are.
+    fn border(&self, seq: SndSeq, mss: u32, count: fn(u32, u32) -> u32) -> SndSeq {
+        match self.segments.get(self.index(seq)) {
+            Some(sent) if sent.seq.before(seq) => sent.seq + (count(seq - sent.seq, mss) * mss).min(sent.len),
+            _ => seq,
+        }
+    }
+
     /// Makes `seq` a border between segments. `false`: there is no room for one more.
     fn split(&mut self, seq: SndSeq) -> bool {
         let i = self.index(seq);
@@ -350,16 +366,37 @@ mod tests {
     }
 
     #[test]
-    fn acks_and_sacks_split_segments_where_they_end() {
+    fn acks_split_segments_where_they_end() {
         let (mut flight, mut delivered) = (ten(), Delivered::default());
-        flight.sack(SndSeq(1350), SndSeq(1500), &mut delivered);
+        flight.sack(SndSeq(1300), SndSeq(1500), 100, &mut delivered);
         flight.check(SndSeq(1000), SndSeq(2000));
-        assert_eq!((delivered.octets, flight.sacked(), flight.pipe(), flight.len()), (150, 150, 850, 11));
+        assert_eq!((delivered.octets, flight.sacked(), flight.pipe(), flight.len()), (200, 200, 800, 10));
         flight.acknowledge(SndSeq(1120), &mut delivered);
         flight.check(SndSeq(1120), SndSeq(2000));
-        assert_eq!((delivered.octets, flight.pipe()), (270, 730));
+        assert_eq!((delivered.octets, flight.pipe()), (320, 680));
         assert!(delivered.reordered && delivered.original);
         assert_eq!(delivered.newest.unwrap().at, at(4));
+    }
+
+    /// Two segments of 50 in each piece, and the last piece shorter.
+    #[test]
+    fn sacks_count_by_whole_segments() {
+        for (block, expected) in [
+            ((1999, 2000), 0),
+            ((1001, 1050), 0),
+            ((1050, 1100), 50),
+            ((1049, 1101), 50),
+            ((1149, 1352), 200),
+            ((1951, 2020), 20),
+            ((1950, 2020), 70),
+            ((2010, 2020), 0),
+        ] {
+            let (mut flight, mut delivered) = (ten(), Delivered::default());
+            flight.push(SndSeq(2000), 20, at(10), false);
+            flight.sack(SndSeq(block.0), SndSeq(block.1), 50, &mut delivered);
+            flight.check(SndSeq(1000), SndSeq(2020));
+            assert_eq!((flight.sacked(), delivered.octets), (expected, expected), "{block:?}");
+        }
     }
 
     #[test]
@@ -379,7 +416,7 @@ mod tests {
     #[test]
     fn after_a_timeout_all_is_lost_but_what_has_arrived() {
         let (mut flight, mut delivered) = (ten(), Delivered::default());
-        flight.sack(SndSeq(1500), SndSeq(1600), &mut delivered);
+        flight.sack(SndSeq(1500), SndSeq(1600), 100, &mut delivered);
         flight.lose_all(false);
         assert_eq!((flight.lost(), flight.sacked(), flight.pipe()), (900, 100, 0));
         flight.lose_all(true);

@@ -156,7 +156,7 @@ mod tests {
         rack.measured(ms(100));
         for i in arrived {
             let mut delivered = Delivered::default();
-            flight.sack(SndSeq(i * MSS), SndSeq((i + 1) * MSS), &mut delivered);
+            flight.sack(SndSeq(i * MSS), SndSeq((i + 1) * MSS), MSS, &mut delivered);
             rack.arrived(at(110), &Delivered { reordered: false, ..delivered }, false);
         }
         let wait = rack.judge(at(110), &mut flight, MSS, false, ms(100));

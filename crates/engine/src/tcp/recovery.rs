@@ -228,7 +228,7 @@ impl Recovery {
                     doubt.again = doubt.again.saturating_sub(end.offset_from(start).max(0) as u32);
                 }
             } else if start.before(end) && !start.before(ack.una) && !end.after(ack.nxt) {
-                self.flight.sack(start, end, &mut delivered);
+                self.flight.sack(start, end, ack.mss, &mut delivered);
             }
         }
         delivered
