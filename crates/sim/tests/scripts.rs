@@ -236,6 +236,7 @@ scripts! {
     udp_closed_port_v6
     udp_connected
     udp_sendto
+    udp_shutdown
     vectors
     window_scale
     zero_window_probe

@@ -3,7 +3,7 @@
 use super::error::Problem;
 use super::lexer;
 use super::syntax::{Script, Setting};
-use lastack_engine::{Config, Ecn};
+use lastack_engine::{Config, Ecn, MtuProbing};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -242,6 +242,7 @@ impl Setup {
         config.tcp.ecn = Ecn::Off;
         config.tcp.slow_start_after_idle = false;
         config.tcp.black_hole_timeouts = None;
+        config.tcp.mtu_probing = MtuProbing::Off;
         config
     }
 }

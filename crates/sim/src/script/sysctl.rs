@@ -3,7 +3,7 @@
 use super::error::Problem;
 use super::lexer::integer;
 use super::syntax::Span;
-use lastack_engine::{Algorithm, Ecn, TcpConfig};
+use lastack_engine::{Algorithm, Ecn, MtuProbing, TcpConfig};
 use std::time::Duration;
 
 /// Does what a command would do to the kernel under test.
@@ -117,7 +117,6 @@ const FIXED: &[(&str, &str)] = &[
     ("tcp_early_retrans", "4"),
     ("tcp_recovery", "1"),
     ("tcp_reordering", "3"),
-    ("tcp_mtu_probing", "0"),
     ("tcp_base_mss", "1024"),
     ("tcp_moderate_rcvbuf", "1"),
     ("tcp_thin_linear_timeouts", "0"),
@@ -208,6 +207,13 @@ fn set((path, value): (&str, &str), span: &Span, config: &mut TcpConfig) -> Resu
                 _ => return Err(unsupported()),
             };
         }
+        "tcp_mtu_probing" => {
+            (config.mtu_probing, config.black_hole_timeouts) = match number()? {
+                0 => (MtuProbing::Off, None),
+                1 => (MtuProbing::AfterBlackHole, TcpConfig::default().black_hole_timeouts),
+                _ => (MtuProbing::Always, TcpConfig::default().black_hole_timeouts),
+            };
+        }
         "tcp_congestion_control" => {
             config.congestion = match value {
                 "cubic" => Algorithm::Cubic,
@@ -271,6 +277,18 @@ mod tests {
         }
         assert_eq!(after("sysctl -q net.ipv4.tcp_retries2=255").unwrap().retries, 255);
         assert_eq!(after("sysctl -q net.ipv4.tcp_orphan_retries=0").unwrap().orphan_retries, 8);
+    }
+
+    #[test]
+    fn the_search_for_the_path_mtu_is_switched() {
+        for (value, expected) in [
+            ("0", (MtuProbing::Off, None)),
+            ("1", (MtuProbing::AfterBlackHole, Some(3))),
+            ("2", (MtuProbing::Always, Some(3))),
+        ] {
+            let config = after(&format!("sysctl -q net.ipv4.tcp_mtu_probing={value}")).unwrap();
+            assert_eq!((config.mtu_probing, config.black_hole_timeouts), expected);
+        }
     }
 
     #[test]

@@ -15,11 +15,27 @@ pub struct Fd {
     pub options: BTreeMap<(i64, i64), i64>,
     pub linger: Option<Duration>,
     pub notices: Notices,
+    /// What `shutdown` has ended on a datagram socket.
+    pub shut: Shut,
+}
+
+/// Directions that have an end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shut {
+    pub reads: bool,
+    pub writes: bool,
 }
 
 impl Fd {
     pub fn new(kind: Kind, nonblock: bool) -> Self {
-        Self { kind, nonblock, options: BTreeMap::new(), linger: None, notices: Notices::default() }
+        Self {
+            kind,
+            nonblock,
+            options: BTreeMap::new(),
+            linger: None,
+            notices: Notices::default(),
+            shut: Shut::default(),
+        }
     }
 }
 

@@ -252,11 +252,17 @@ impl Lastack {
         }
         let (read, write) = (how != 1, how != 0);
         let Some(found) = self.fds.get_mut(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
-        let Some(stream) = found.stream_mut() else {
-            return Err(Problem::unsupported(
-                arguments.span(),
-                "shutdown() of a datagram socket is not supported",
-            ));
+        let stream = match &mut found.kind {
+            Kind::Stream(stream) => stream,
+            Kind::Datagram(bound) => {
+                // As Linux: who is not connected is told so, and the end counts all the same.
+                found.shut.reads |= read;
+                found.shut.writes |= write;
+                let connected =
+                    bound.and_then(|id| self.stack.udp(id)).is_some_and(|udp| udp.remote().is_some());
+                return Ok(if connected { Operation::value(0) } else { Operation::errno(errno::ENOTCONN) });
+            }
+            Kind::Epoll(_) => return Ok(Operation::errno(errno::ENOTSOCK)),
         };
         match stream.state {
             StreamState::Fresh => Ok(Operation::errno(errno::ENOTCONN)),

@@ -1,5 +1,6 @@
 //! poll: what a descriptor is ready for.
 
+use super::descriptor::Shut;
 use super::{Kind, Operation, Reply, StreamState};
 use crate::script::arguments::{self, Arguments};
 use crate::script::error::Problem;
@@ -95,13 +96,14 @@ impl Lastack {
                     self.readiness_of_stream(id, shut) | told
                 }
             },
-            Kind::Datagram(None) => OUT | WRNORM,
+            Kind::Datagram(None) => OUT | WRNORM | readiness_of_end(found.shut),
             Kind::Datagram(Some(id)) => {
+                let over = readiness_of_end(found.shut);
                 let Some(mut udp) = self.stack.udp(*id) else { return 0 };
                 let readable = if udp.poll_readable().is_ready() { IN | RDNORM } else { 0 };
                 let writable = if udp.poll_writable().is_ready() { OUT | WRNORM } else { 0 };
                 let failed = if udp.has_error() { ERR } else { 0 };
-                readable | writable | failed
+                readable | writable | failed | over
             }
             Kind::Epoll(_) => 0,
         }
@@ -134,6 +136,12 @@ impl Lastack {
         }
         ready
     }
+}
+
+/// What `shutdown` makes of a datagram socket.
+fn readiness_of_end(shut: Shut) -> i64 {
+    let reads = if shut.reads { IN | RDNORM | RDHUP } else { 0 };
+    if shut.reads && shut.writes { reads | HUP } else { reads }
 }
 
 /// Bits of `revents` by their names.

@@ -71,11 +71,14 @@ impl Lastack {
                 let shut = stream.no_more_reads;
                 self.receive_stream(transfer, id, nonblock, shut)
             }
+            // Who does not wait does not learn of the end.
+            Kind::Datagram(None) if found.shut.reads && !nonblock => Some(transfer.reply(0, 0, Vec::new())),
             Kind::Datagram(None) if nonblock => Some(Reply::Errno(errno::EAGAIN)),
             Kind::Datagram(None) => None,
             Kind::Datagram(Some(id)) => {
-                let id = *id;
-                self.receive_datagram(transfer, id, nonblock)
+                let (id, shut) = (*id, found.shut.reads);
+                let received = self.receive_datagram(transfer, id, nonblock);
+                received.or_else(|| shut.then(|| transfer.reply(0, 0, Vec::new())))
             }
             Kind::Epoll(_) => Some(Reply::Errno(errno::EINVAL)),
         }
@@ -198,7 +201,11 @@ impl Lastack {
             Ok(id) => id,
             Err(errno) => return Reply::Errno(errno),
         };
+        let shut = self.fds.get(&transfer.fd).is_some_and(|found| found.shut.writes);
         let Some(mut udp) = self.stack.udp(id) else { return Reply::Errno(errno::EBADF) };
+        if shut && (to.is_some() || udp.remote().is_some()) {
+            return Reply::Errno(errno::EPIPE);
+        }
         // More does not fit into a datagram, and how much more makes no difference.
         if let Err(error) = udp.send(&ZEROS[..transfer.len.min(CHUNK)], to) {
             return Reply::Errno(datagram_number(error));
