@@ -223,6 +223,7 @@ scripts! {
     s96_fin_wait_2_limit
     s98_answered_probes_of_a_shut_window
     sack_blocks
+    sack_of_part_of_a_segment
     send_buffer
     shutdown_before_text_is_sent
     simultaneous_close
