@@ -159,6 +159,31 @@ fn syntax_error(source: &str) -> String {
 }
 
 #[test]
+fn options_of_sockets_have_a_length() {
+    let most = i64::MAX;
+    for (call, result) in [
+        ("setsockopt(4, SOL_TCP, TCP_NODELAY, [1], 3)", "-1 EINVAL"),
+        ("setsockopt(4, SOL_SOCKET, SO_LINGER, {onoff=1, linger=0}, 4)", "-1 EINVAL"),
+        ("setsockopt(4, SOL_IP, IP_TOS, [4], 1)", "0"),
+        (&format!("setsockopt(4, SOL_SOCKET, SO_SNDBUF, [{most}], 4)"), "0"),
+        ("getsockopt(4, SOL_SOCKET, SO_SNDBUF, [-2], [4])", "0"),
+    ] {
+        let (message, _) = failure(&format!("+0 {call} = {}", if result == "0" { "7" } else { "0" }));
+        assert!(message.contains(&format!("gives {result}, not")), "{call}: {message}");
+    }
+    let (message, _) = failure("+0 getsockopt(4, SOL_TCP, TCP_NODELAY, [0], [8]) = 0");
+    assert_eq!(message, "getsockopt() gives 4 octets, not 8");
+    assert!(
+        skip(&format!("{ESTABLISHED}+0 getsockopt(4, SOL_TCP, TCP_NODELAY, [0], [1]) = 0"))
+            .contains("less room")
+    );
+    let (message, _) = failure(&format!(
+        "+0 setsockopt(4, SOL_SOCKET, SO_SNDBUF, [{most}], 4) = 0\n+0 getsockopt(4, SOL_SOCKET, SO_SNDBUF, [0], [4]) = 0"
+    ));
+    assert!(message.contains("gives -2, not 0"), "{message}");
+}
+
+#[test]
 fn calls_have_their_number_of_arguments() {
     for (call, wrong) in [
         ("listen(3, 1, 2, 3) = 0", "listen() has 2 arguments, not 4"),

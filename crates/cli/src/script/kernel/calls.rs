@@ -266,6 +266,10 @@ impl Preparing<'_> {
                 let expected = expected.as_deref().map(text);
                 return Ok(Outcome::told(0, &what, &text(&told), expected.as_ref()));
             }
+            if told.len() != len {
+                let message = format!("getsockopt() gives {} octets, not {len}", told.len());
+                return Ok(Outcome::Wrong(0, message));
+            }
             let numbers = |octets: &[u8]| -> Vec<i32> {
                 octets.as_chunks().0.iter().map(|octets| i32::from_ne_bytes(*octets)).collect()
             };

@@ -10,6 +10,11 @@ use lastack_engine::{ConnId, Keepalive, Stack, Tcp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Octets of an int, and of a `struct linger`.
+const INT: i64 = 4;
+const LINGER: i64 = 8;
+
+const SOL_IP: i64 = 0;
 const SOL_SOCKET: i64 = 1;
 const SOL_TCP: i64 = 6;
 const SOL_IPV6: i64 = 41;
@@ -114,7 +119,7 @@ impl Lastack {
         if arguments::is_ellipsis(expr) {
             return Ok(Operation::value(0));
         }
-        let expected = arguments::single(expr)?;
+        let expected = int(arguments::single(expr)?);
         if value == expected {
             return Ok(Operation::value(0));
         }
@@ -135,8 +140,12 @@ impl Lastack {
         if linger.is_none() && !can_be_set(option) {
             return Err(unknown(arguments, expr));
         }
-        let value = if linger.is_some() { 0 } else { arguments::single(expr)? };
-        if linger.is_none() && !is_legal(option, value) {
+        // An int of Linux, however it is written.
+        let value = if linger.is_some() { 0 } else { int(arguments::single(expr)?) };
+        // Only those of IP may be shorter.
+        let least = if linger.is_some() { LINGER } else { INT };
+        let short = option.0 != SOL_IP && arguments.number(4)? < least;
+        if short || linger.is_none() && !is_legal(option, value) {
             return Ok(Operation::errno(errno::EINVAL));
         }
         let Some(found) = self.fds.get_mut(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
@@ -223,7 +232,17 @@ impl Lastack {
             _ if can_be_set(option) => found.options.get(&option).copied().unwrap_or(default_of(option)),
             _ => return Err(unknown(arguments, expr)),
         };
-        self.told(arguments, 3, value)
+        let room = arguments.at(4)?;
+        match arguments::single(room) {
+            Ok(len) if len < INT => {
+                let message = "less room than for an int is not supported";
+                Err(Problem::unsupported(room.span.clone(), message))
+            }
+            Ok(len) if len > INT => {
+                Ok(Operation::Done(Reply::Wrong(0, format!("getsockopt() gives {INT} octets, not {len}"))))
+            }
+            _ => self.told(arguments, 3, value),
+        }
     }
 
     /// `TCP_MAXSEG` as it is read: the size of the segments that are sent.
@@ -236,6 +255,11 @@ impl Lastack {
             _ => wanted.unwrap_or(536),
         }
     }
+}
+
+/// Numbers of 32 bits may be written without a sign.
+fn int(number: i64) -> i64 {
+    i64::from(number as i32)
 }
 
 fn unknown(arguments: &Arguments<'_>, _value: &Expr) -> Problem {
