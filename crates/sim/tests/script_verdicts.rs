@@ -191,6 +191,8 @@ fn calls_have_their_number_of_arguments() {
         ("read(4, ...) = 0", "read() has 3 arguments, not 2"),
         ("fcntl(4) = 0", "fcntl() has 2 to 3 arguments, not 1"),
         ("sendto(4, ..., 10, 0) = 10", "sendto() has 6 arguments, not 4"),
+        ("writev(4, [{..., 1}], 2) = 1", "writev() is given a list of 1, and told of 2"),
+        ("poll([{fd=4, events=0, revents=0}], 0, 0) = 0", "poll() is given a list of 1, and told of 0"),
     ] {
         assert_eq!(failure(&format!("+0 {call}")).0, wrong);
         let source = format!("{ESTABLISHED}+0 {call}\n");

@@ -76,6 +76,8 @@ fn verify_call(call: &Call, setup: &Setup) -> Result<(), Problem> {
         return Err(Problem::syntax(arguments.span(), message));
     }
     match name {
+        "poll" => verify_count(&arguments, 0),
+        "readv" | "writev" => verify_count(&arguments, 1),
         "bind" => refuse_address(arguments.at(1)?, setup.local_end()),
         "connect" if !arguments::is_unspecified(arguments.at(1)?) => {
             refuse_address(arguments.at(1)?, setup.remote_end())
@@ -92,6 +94,17 @@ fn verify_call(call: &Call, setup: &Setup) -> Result<(), Problem> {
         },
         _ => Ok(()),
     }
+}
+
+/// A list is followed by how many it has.
+fn verify_count(arguments: &Arguments<'_>, index: usize) -> Result<(), Problem> {
+    let (list, count) = (arguments.at(index)?, arguments.at(index + 1)?);
+    let (Ok(parts), Ok(told)) = (arguments::list(list), arguments::number(count)) else { return Ok(()) };
+    if usize::try_from(told) == Ok(parts.len()) {
+        return Ok(());
+    }
+    let message = format!("{}() is given a list of {}, and told of {told}", arguments.name(), parts.len());
+    Err(Problem::syntax(count.span.clone(), message))
 }
 
 /// The runner chooses the addresses: one that a script writes out must be the same.
