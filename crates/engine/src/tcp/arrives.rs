@@ -210,8 +210,7 @@ impl Connection {
         self.allot(shared);
         match self.incoming.write(at, text) {
             Some(0) => {
-                self.stats.early_in = self.stats.early_in.wrapping_add(1);
-                shared.counters.tcp_early_segments += 1;
+                self.count_early(shared);
                 self.rcv.note_early(&self.incoming, at);
                 self.owed.pure_ack();
             }
@@ -219,6 +218,7 @@ impl Connection {
             None => {
                 self.owed.pure_ack();
                 if self.incoming.early().holding(at).is_some() {
+                    self.count_early(shared); // Linux counts what comes, new or not
                     // A FIN after it may be new.
                     let fin = seg.has(TcpFlags::FIN);
                     return if fin { Ok(()) } else { Err(Verdict::Dropped(DropReason::Duplicate)) };
@@ -227,6 +227,12 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Text has come before what precedes it.
+    fn count_early(&mut self, shared: &mut Shared) {
+        self.stats.early_in = self.stats.early_in.wrapping_add(1);
+        shared.counters.tcp_early_segments += 1;
     }
 
     /// The part of `text` that lies in the window, or before it.

@@ -170,10 +170,9 @@ impl Connection {
                 config.max_early_ranges,
             ),
             reading: Reading::new(now),
-            rtt: opened.rtt,
+            recovery: Recovery::new(opened.snd.iss, opened.negotiated.sack),
             congestion: Congestion::new(config.congestion, mss, opened.initial_segments),
             marks: Marks::new(opened.ecn, opened.snd.iss),
-            recovery: Recovery::new(opened.snd.iss, opened.negotiated.sack),
             small: opened.snd.iss,
             pushed: opened.snd.iss,
             snd: opened.snd,
@@ -194,7 +193,8 @@ impl Connection {
             last_challenge: opened.last_challenge,
             soft_error: None,
             octets: Octets::default(),
-            stats: Stats::new(opened.origin, now, opened.syns),
+            stats: Stats::new(opened.origin, now, opened.syns, opened.rtt.srtt()),
+            rtt: opened.rtt,
             peer_user_timeout: opened.peer_user_timeout,
             fate: None,
         }
@@ -309,6 +309,7 @@ impl Connection {
         let room = self.waits.write && self.send_room(shared) > 0;
         if self.owned && (room || drained) {
             self.waits.write = false;
+            self.waits.blocked = false;
             self.waits.drain = false;
             shared.events.push(Event::Writable(self.id));
         }

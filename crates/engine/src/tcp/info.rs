@@ -50,7 +50,7 @@ pub struct TcpInfo {
     pub srtt: Option<Duration>,
     /// Its variation; zero before it is measured.
     pub rttvar: Duration,
-    /// The least round-trip time that was measured, of segments sent once.
+    /// The least round-trip time that was measured, of segments sent once, our SYN or SYN|ACK among them.
     pub min_rtt: Option<Duration>,
     /// The round-trip time that echoed timestamps show to a receiver.
     pub receiver_rtt: Option<Duration>,
@@ -110,7 +110,7 @@ pub struct TcpInfo {
     pub text_segments_in: u32,
     /// Segments with text that were sent.
     pub text_segments_out: u32,
-    /// Segments with text that arrived before what precedes it.
+    /// Segments with text that arrived before what precedes it, each as often as it came.
     pub early_segments: u32,
     /// Segments sent again, our SYN included.
     pub retransmissions: u64,
@@ -240,7 +240,7 @@ impl Connection {
             segments_repeated,
             repair: recovery.repair(),
             reordering: recovery.dup_threshold(),
-            min_rtt: recovery.rack().min_rtt(),
+            min_rtt: stats.min_rtt(recovery.rack().min_rtt()),
             timeouts: stats.timeouts,
             timeout_recoveries: stats.timeout_recoveries,
             last_text_sent: self.text_sent,
@@ -301,7 +301,7 @@ counterparts! {
     rcv_wscale = "window_scaling" "as much as our buffer needs" |info, _| info.window_scaling.map_or(0, |(_, rcv)| rcv.into());
     delivery_rate_app_limited = "" "see `delivery_rate`";
     fastopen_client_fail = "" "TCP Fast Open is not built";
-    rto = "rto, backoffs" "`rto` is without back-off" |info, _| micros(info.rto).saturating_mul(1 << info.backoffs.min(20));
+    rto = "rto, backoffs" "`rto` is without back-off" backed_off;
     ato = "ack_delay" "it is the same for all connections; Linux adapts it" |info, _| micros(info.ack_delay);
     snd_mss = "mss" "" |info, _| info.mss.into();
     rcv_mss = "largest_received" "zero before text comes, where Linux guesses" |info, _| info.largest_received.into();
@@ -370,6 +370,12 @@ fn micros(time: Duration) -> u64 {
 /// Milliseconds since then; since always if it never was.
 fn since(then: Option<Instant>, now: Instant) -> u64 {
     then.map_or(now.as_millis(), |then| (now - then).as_millis() as u64)
+}
+
+/// The back-off is the timer's; between probes of a shut window Linux counts it apart.
+fn backed_off(info: &TcpInfo, _now: Instant) -> u64 {
+    let backoffs = if info.segments_unacked == 0 && info.probes > 0 { 0 } else { info.backoffs };
+    micros(info.rto).saturating_mul(1 << backoffs.min(20))
 }
 
 /// A threshold that was never set is out of reach.

@@ -5,7 +5,7 @@ use super::connection::{Connection, Fate};
 use super::options;
 use super::owed::Owed;
 use super::segment::Outgoing;
-use super::stats::{Limit, segments};
+use super::stats::segments;
 use super::timers::Timer;
 use super::uto;
 use crate::end::{End, Party};
@@ -345,7 +345,6 @@ impl Connection {
         }
         (self.owed.force, self.owed.flush) = (false, false);
         self.text_sent = Some(now);
-        self.stats.limits.set(now, Limit::Path);
         self.touch_buffers(shared, now);
         self.timers.stop(Timer::Persist);
         let octets = end - plan.seq;
@@ -384,6 +383,7 @@ impl Connection {
             self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
         }
         self.arm(shared, now);
+        self.note_limit(now);
     }
 
     /// Every segment of ours acknowledges what has arrived.

@@ -59,6 +59,8 @@ pub(crate) struct Waits {
     pub read: bool,
     pub write: bool,
     pub drain: bool,
+    /// A writer was turned away for want of room.
+    pub blocked: bool,
 }
 
 impl Waits {
@@ -76,6 +78,6 @@ impl Waits {
 impl Default for Waits {
     /// The first text is told without being asked for.
     fn default() -> Self {
-        Self { read: true, write: true, drain: false }
+        Self { read: true, write: true, drain: false, blocked: false }
     }
 }

@@ -10,6 +10,8 @@ use lastack_wire::tcp::TcpFlags;
 /// Counts of a connection, of 32 bits as in Linux: they begin anew at zero when they are full.
 #[derive(Debug)]
 pub(crate) struct Stats {
+    /// The round-trip time of the handshake in microseconds; all ones if it is not known.
+    handshake: u32,
     /// Segments of any kind, those that were not acceptable included.
     pub segments_in: u32,
     pub segments_out: u32,
@@ -33,10 +35,12 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    /// The peer's SYN counts, and ours if it was no answer, as in Linux.
-    pub fn new(origin: Origin, now: Instant, syns: u32) -> Self {
+    /// The peer's SYN counts, and ours if it was no answer, as in Linux. `handshake`: its round-trip time, if it
+    /// showed one.
+    pub fn new(origin: Origin, now: Instant, syns: u32, handshake: Option<Duration>) -> Self {
         let active = u32::from(origin == Origin::Active);
         Self {
+            handshake: handshake.map_or(u32::MAX, |rtt| rtt.as_micros().min(u128::from(u32::MAX)) as u32),
             segments_in: 1,
             segments_out: active * syns,
             text_in: 0,
@@ -51,6 +55,12 @@ impl Stats {
             timeout_recoveries: u32::from(syns > 1),
             limits: Limits { limit: Limit::Nothing, since: now, spent: [0; 3] },
         }
+    }
+
+    /// The least round-trip time, of which the handshake's is one; this is the least of text.
+    pub fn min_rtt(&self, text: Option<Duration>) -> Option<Duration> {
+        let known = (self.handshake < u32::MAX).then(|| Duration::from_micros(self.handshake.into()));
+        text.into_iter().chain(known).min()
     }
 
     /// A segment has arrived.
@@ -143,7 +153,7 @@ impl Connection {
             Limit::Nothing
         } else if unsent > 0 && room < unsent.min(self.mss) {
             Limit::Peer
-        } else if unsent == 0 && self.waits.write {
+        } else if unsent == 0 && self.waits.blocked {
             Limit::Buffer
         } else {
             Limit::Path

@@ -541,6 +541,7 @@ impl Connection {
         let room = self.send_room(shared);
         if room == 0 {
             self.waits.write = true;
+            self.waits.blocked = true;
             return Poll::Pending;
         }
         let taken = self.outgoing.push(&text[..text.len().min(room)]);

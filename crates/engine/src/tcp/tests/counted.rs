@@ -1,8 +1,11 @@
 //! Counters that no other test reads.
 
+use super::pair::{PORT, Pair};
 use super::peer::{Kind, Peer, both};
-use crate::{Received, Rule};
+use crate::{Instant, Received, Rule, TCP_INFO, TcpInfo};
 use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
 use lastack_wire::icmp::Icmp;
 use lastack_wire::ip::IpHeader;
 
@@ -65,4 +68,76 @@ fn an_ack_that_is_held_back_counts_when_it_goes() {
         p.run(100);
         assert!(p.stack.counters().tcp_delayed_acks >= 1, "{:?}", p.stack.counters());
     });
+}
+
+fn linux(name: &str, info: &TcpInfo) -> u64 {
+    let field = TCP_INFO.iter().find(|field| field.linux == name).unwrap();
+    field.value.unwrap()(info, Instant::ZERO)
+}
+
+/// As on Linux, whose number counts what comes and not what is kept.
+#[test]
+fn early_text_counts_as_often_as_it_comes() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        p.on(". at=100 len=5");
+        p.on(". at=100 len=5");
+        assert_eq!(p.tcp().info().early_segments, 2);
+        assert_eq!(p.stack.counters().tcp_early_segments, 2);
+    });
+}
+
+/// Linux tells the RTO without the back-off of the probes of a shut window.
+#[test]
+fn probes_of_a_shut_window_do_not_back_off_the_rto_that_is_told() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        p.send(5);
+        p.out();
+        p.ack = 6;
+        p.on(". win=0");
+        let before = linux("tcpi_rto", &p.tcp().info());
+        p.send(5);
+        p.run(5000);
+        let info = p.tcp().info();
+        assert!(info.probes > 1 && info.backoffs > 1, "{info:?}");
+        assert_eq!((linux("tcpi_rto", &info), linux("tcpi_backoff", &info)), (before, info.backoffs.into()));
+        p.on(". win=1000");
+        p.run(2000);
+        let info = p.tcp().info();
+        assert!(info.segments_unacked > 0 && info.backoffs > 0);
+        assert!(linux("tcpi_rto", &info) > before, "what is in flight backs it off");
+    });
+}
+
+/// The least round-trip time is that of the handshake before text shows another.
+#[test]
+fn the_handshake_shows_a_round_trip_time() {
+    let mut pair = Pair::new(false);
+    pair.delay = Duration::from_millis(10);
+    let listener = pair.listen(1);
+    let a = pair.a.stack.tcp_connect(None, SocketAddr::new(pair.b.addr, PORT)).unwrap();
+    pair.run(Duration::from_millis(100));
+    let b = pair.b.stack.tcp_accept(listener).unwrap();
+    let trip = Some(Duration::from_millis(20));
+    assert_eq!((pair.a.tcp(a).info().min_rtt, pair.b.tcp(b).info().min_rtt), (trip, trip));
+}
+
+/// What is in flight is limited by the buffer only while a writer waits for room.
+#[test]
+fn the_send_buffer_limits_who_waits_for_room() {
+    for waits in [false, true] {
+        let mut pair = Pair::with(false, |config| config.tcp.send_buffer = 10_000);
+        let (a, _b) = pair.connect();
+        pair.delay = Duration::from_millis(10);
+        assert!(pair.a.tcp(a).send(&[0; 10_000]).is_ready());
+        if waits {
+            assert!(pair.a.tcp(a).send(b"more").is_pending());
+        }
+        pair.run(Duration::from_millis(100));
+        let info = pair.a.tcp(a).info();
+        assert!(info.busy >= Duration::from_millis(20), "{info:?}");
+        assert_eq!(info.limited_by_buffer >= Duration::from_millis(20), waits, "{info:?}");
+        assert_eq!(info.limited_by_buffer.is_zero(), !waits, "{info:?}");
+    }
 }

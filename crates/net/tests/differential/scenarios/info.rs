@@ -29,6 +29,11 @@ const ROWS: &[Row] = &[
         "",
         "established sackok; < P. 101+10 ack 1; < P. 201+10 ack 1; info; < P. 1+100 ack 1; < P. 1+100 ack 1; info",
     ),
+    (
+        "info after early text that comes again",
+        "",
+        "established sackok; < P. 101+10 ack 1; < P. 101+10 ack 1; < P. 101+20 ack 1; info; < P. 1+100 ack 1; info",
+    ),
     ("info with text in flight", "", TEN!("info; < . 1 ack 3001&; info; < . 1 ack 10001&; info")),
     ("info while a loss is repaired", "", TEN!("< . 1 ack 1 sack=1001-4001&; info; < . 1 ack 10001&")),
     (
