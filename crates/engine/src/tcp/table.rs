@@ -55,8 +55,11 @@ impl Socket {
         match self {
             Self::Opening(handshake) if handshake.end.is_some() => TcpState::Closed,
             Self::Opening(handshake) => handshake.state(),
-            Self::Open(connection) if connection.fate.is_some() => TcpState::Closed,
-            Self::Open(connection) => connection.state.public(),
+            Self::Open(connection) => match connection.fate {
+                None => connection.state.public(),
+                Some(Fate::TimeWait(_)) => TcpState::TimeWait,
+                Some(Fate::Resetting(_) | Fate::Over(_)) => TcpState::Closed,
+            },
             Self::Over(_) => TcpState::Closed,
         }
     }
@@ -313,10 +316,10 @@ impl TcpTable {
 
     /// The state of what this four-tuple names.
     pub fn state_of(&self, flow: &FourTuple) -> Option<TcpState> {
-        match self.live(flow) {
-            Some(id) => Some(self.socket(id).state()),
-            None => self.is_in_time_wait(flow).then_some(TcpState::TimeWait),
-        }
+        let live = self.live(flow).map(|id| self.socket(id).state());
+        // Behind an attempt that came to nothing the TIME-WAIT is still there that it came out of.
+        let waits = live.is_none_or(|state| state == TcpState::Closed) && self.is_in_time_wait(flow);
+        if waits { Some(TcpState::TimeWait) } else { live }
     }
 
     /// Puts a connection among those that may have something to send.
