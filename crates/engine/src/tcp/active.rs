@@ -57,7 +57,10 @@ pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
 fn check_remote(shared: &Shared, remote: SocketAddr) -> Result<(), ConnectError> {
     Err(match remote.ip() {
         addr if !ip::unicast(addr) => ConnectError::NotUnicast,
-        addr if shared.config.addresses.contains(&addr) => ConnectError::OwnAddress,
+        // Who speaks for every address may be at the far end of his own.
+        addr if !shared.config.any_address && shared.config.addresses.contains(&addr) => {
+            ConnectError::OwnAddress
+        }
         _ if remote.port() == 0 => ConnectError::NoRemotePort,
         addr if !paths::is_carried(addr, shared.config.mtu) => ConnectError::Bind(BindError::LinkTooSmall),
         _ => return Ok(()),

@@ -152,7 +152,7 @@ pub enum ConnectError {
     /// The remote port is 0, which names none (Linux sends a SYN to it all the same).
     NoRemotePort,
     /// The remote address is one of this host's own, and there is no loopback: what it sends goes to the
-    /// link, which does not bring it back.
+    /// link, which does not bring it back. Not where [`any_address`](crate::Config::any_address) is set.
     OwnAddress,
 }
 

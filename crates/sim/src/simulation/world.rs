@@ -277,7 +277,11 @@ impl World {
                 self.connect(from, Some(own(common)), other(common), now);
                 self.connect(to, Some(other(common)), own(common), now);
             }
-            Opening::Oneself => self.connect(from, Some(own(common)), own(common), now),
+            // Refused at once; then another is asked.
+            Opening::Oneself => {
+                self.connect(from, Some(own(common)), own(common), now);
+                self.connect(from, Some(own(common)), other(port), now);
+            }
         }
     }
 

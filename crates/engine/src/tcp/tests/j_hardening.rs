@@ -146,6 +146,8 @@ fn t143_a_pair_in_use_is_not_given_again() {
         assert_eq!(p.stack.tcp_connect(None, nowhere), Err(ConnectError::NoRemotePort));
         let own = SocketAddr::new(p.us, 80);
         assert_eq!(p.stack.tcp_connect(None, own), Err(ConnectError::OwnAddress));
+        let mut everywhere = Peer::with(v6, |config| config.any_address = true);
+        assert!(everywhere.stack.tcp_connect(None, own).is_ok());
     });
 }
 
