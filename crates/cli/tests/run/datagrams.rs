@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use crate::support::{FAMILIES, direct, have, lastack, namespaces, ready, relayed};
+use crate::support::{FAMILIES, closed_port, direct, have, lastack, namespaces, ready, relayed};
 
 #[test]
 fn a_closed_port_refuses_at_once() {
@@ -10,7 +10,7 @@ fn a_closed_port_refuses_at_once() {
         return;
     }
     for (host, gateway) in FAMILIES {
-        let port = UdpSocket::bind((host, 0)).unwrap().local_addr().unwrap().port();
+        let port = closed_port(host);
         assert_eq!(direct("udp", host, port, &["x"]).end(), "ECONNREFUSED");
         let ran = relayed("udp", gateway, port, &["x"]);
         assert_eq!(ran.seen().end(), "ECONNREFUSED", "{ran:?}");

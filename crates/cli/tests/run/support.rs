@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -194,9 +195,17 @@ fn accept(listener: &TcpListener) -> TcpStream {
     stream
 }
 
-/// A port where nobody listens.
+/// A port at which nobody listens, with TCP or UDP, and which no socket gets that asks for any: below those that the
+/// kernel gives away.
 pub fn closed_port(host: &str) -> u16 {
-    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 5000) as u16;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind((host, port)).is_ok() && UdpSocket::bind((host, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Closes with RST.
