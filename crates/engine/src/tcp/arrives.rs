@@ -1,6 +1,6 @@
 //! SEGMENT ARRIVES in a synchronized state (RFC 9293 section 3.10.7.4), a function a step, in the
-//! order of the RFC. The third step (security) and the sixth (URG) are not implemented: urgent
-//! octets are ordinary text.
+//! order of the RFC. The third step (security compartments) and the sixth (URG) are left out by
+//! decision: nobody has compartments, and urgent octets are ordinary text (docs/rfc9293.md).
 
 use super::connection::{Connection, Ending};
 use super::reset;

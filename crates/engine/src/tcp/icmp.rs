@@ -18,7 +18,7 @@ enum Meaning {
     Nothing,
     /// The path takes smaller packets only (I4, I10).
     TooBig(u32),
-    /// No route for now.
+    /// No route, which may pass.
     Soft,
     /// The peer or the network refuses.
     Hard,

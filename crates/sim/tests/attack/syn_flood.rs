@@ -88,7 +88,7 @@ fn without_cookies_the_client_waits_until_the_flood_has_timed_out() {
         assert_eq!(world.ends[1].stack.counters().tcp_listen_drops, u64::from(SYNS) - 4096);
         world.connect();
         world.pass(Duration::from_secs(60));
-        assert_eq!(world.ends[1].stack.tcp_accept(world.listener), None, "it is kept out for now");
+        assert_eq!(world.ends[1].stack.tcp_accept(world.listener), None, "kept out");
         world.pass(Duration::from_secs(10));
         world.accept();
         world.work(0, 5000);
