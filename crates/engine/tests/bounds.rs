@@ -45,10 +45,10 @@ const CONNECTION: &[Row] = &[
     ),
     Row(
         "segments in flight, as SACK cuts them",
-        Constant("tcp/flight.rs", "MOST"),
-        "a block that covers part of a segment is not noted (CVE-2019-11477, -11478)",
+        Constant("tcp/flight.rs", "MAX_SEGMENTS"),
+        "a block that covers part of a segment is not noted (CVE-2019-11477, -11478); new data counts as part of the last",
         "",
-        "holes_of_single_octets",
+        "an_ack_inside_a_segment_past_the_bound_of_the_scoreboard",
     ),
     Row(
         "least MSS",

@@ -38,14 +38,15 @@ impl SendRing {
 
     /// Removes `n` octets, now acknowledged, from the front.
     pub fn acknowledge(&mut self, n: usize) {
-        debug_assert!(n <= self.len);
+        let n = n.min(self.len);
         self.ring.advance(n);
         self.len -= n;
     }
 
-    /// `len` octets, the first of them `offset` after SND.UNA, in place.
-    pub fn slices(&self, offset: usize, len: usize) -> [&[u8]; 2] {
-        self.ring.slices(offset..offset + len)
+    /// `len` octets, the first of them `offset` after SND.UNA, in place. `None`: it does not hold them.
+    pub fn slices(&self, offset: usize, len: usize) -> Option<[&[u8]; 2]> {
+        let end = offset.checked_add(len).filter(|end| *end <= self.len)?;
+        Some(self.ring.slices(offset..end))
     }
 
     /// Discards everything.
@@ -89,7 +90,9 @@ mod tests {
             model.extend(&text[..n]);
             let offset = random(model.len() + 1);
             let len = random(model.len() - offset + 1);
-            let [a, b] = ring.slices(offset, len);
+            let [a, b] = ring.slices(offset, len).unwrap();
+            assert_eq!(ring.slices(offset, model.len() - offset + 1), None);
+            assert_eq!(ring.slices(usize::MAX, 2), None);
             let expected: Vec<u8> = model.iter().skip(offset).take(len).copied().collect();
             assert_eq!([a, b].concat(), expected);
             let acked = random(model.len() + 1);

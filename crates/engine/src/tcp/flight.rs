@@ -7,9 +7,10 @@ use crate::seq::SndSeq;
 use alloc::collections::VecDeque;
 use core::ops::Range;
 
-/// Most segments kept apart. Beyond it a SACK block that covers part of a segment is not noted, so
-/// that a peer cannot make the scoreboard grow without bound (CVE-2019-11477, CVE-2019-11478).
-const MOST: usize = 16_384;
+/// Most segments kept apart. Beyond it a SACK block that covers part of a segment is not noted, and new
+/// data counts as part of the segment before it, so that a peer cannot make the scoreboard grow without
+/// bound (CVE-2019-11477, CVE-2019-11478).
+const MAX_SEGMENTS: usize = 16_384;
 
 /// What is known of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,9 @@ pub(crate) struct Flight {
     sacked: u32,
     lost: u32,
     total: u32,
+    /// Tests drive the bound past its value.
+    #[cfg(test)]
+    pub max_segments: Option<usize>,
 }
 
 /// What an acknowledgment brought.
@@ -122,6 +126,14 @@ impl Flight {
         self.segments.len()
     }
 
+    fn has_room_for(&self, more: usize) -> bool {
+        #[cfg(test)]
+        let max = self.max_segments.unwrap_or(MAX_SEGMENTS);
+        #[cfg(not(test))]
+        let max = MAX_SEGMENTS;
+        self.segments.len() + more <= max
+    }
+
     /// How many segments of `mss` there are: in all; that the peer has beyond a gap; taken for lost;
     /// on their way again.
     pub fn count(&self, mss: u32) -> [u32; 4] {
@@ -141,6 +153,14 @@ impl Flight {
 
     /// Notes a segment sent for the first time.
     pub fn push(&mut self, seq: SndSeq, len: u32, at: Instant, pushed: bool) {
+        self.total += len;
+        if !self.has_room_for(1)
+            && let Some(last) = self.segments.back_mut().filter(|s| s.fate == Fate::Flying && !s.again)
+        {
+            last.len += len;
+            (last.at, last.pushed) = (at, pushed);
+            return;
+        }
         self.segments.push_back(Sent {
             seq,
             len,
@@ -150,7 +170,6 @@ impl Flight {
             pushed,
             fate: Fate::Flying,
         });
-        self.total += len;
     }
 
     /// Notes that the octets from `seq` on were sent again.
@@ -188,6 +207,11 @@ impl Flight {
         self.segments.iter().any(|s| s.again && s.at >= at)
     }
 
+    /// Whether it is the scoreboard of `una..nxt`.
+    pub fn covers(&self, una: SndSeq, nxt: SndSeq) -> bool {
+        self.total == nxt - una && self.segments.front().is_none_or(|s| s.seq == una)
+    }
+
     /// The segment with the highest number.
     pub fn last(&self) -> Option<&Sent> {
         self.segments.back()
@@ -195,10 +219,17 @@ impl Flight {
 
     /// Everything before `ack` is acknowledged.
     pub fn acknowledge(&mut self, ack: SndSeq, delivered: &mut Delivered) {
-        self.split(ack);
         let highest = self.highest_sacked();
-        while let Some(segment) = self.segments.front().copied().filter(|s| !s.end().after(ack)) {
-            self.segments.pop_front();
+        while let Some(front) = self.segments.front_mut().filter(|s| s.seq.before(ack)) {
+            let mut segment = *front;
+            if front.end().after(ack) {
+                // In place: this needs no room, so it cannot fail.
+                segment.len = ack - front.seq;
+                front.len -= segment.len;
+                front.seq = ack;
+            } else {
+                self.segments.pop_front();
+            }
             self.total -= segment.len;
             match segment.fate {
                 Fate::Sacked => {
@@ -222,9 +253,12 @@ impl Flight {
         if !start.before(end) {
             return;
         }
-        if !self.split(start) || !self.split(end) {
+        let cuts = usize::from(self.divides(start)) + usize::from(self.divides(end));
+        if !self.has_room_for(cuts) {
             return;
         }
+        self.split(start);
+        self.split(end);
         let first = self.index(start);
         for segment in self.segments.iter_mut().skip(first).take_while(|s| s.seq.before(end)) {
             match segment.fate {
@@ -267,6 +301,17 @@ impl Flight {
             }
         }
         self.recount();
+    }
+
+    /// Forgets what is known of each segment and takes all of `una..nxt` for lost, not sent again yet: what is
+    /// left to do if the scoreboard does not fit the send variables.
+    pub fn rebuild(&mut self, una: SndSeq, nxt: SndSeq, at: Instant) {
+        self.segments.clear();
+        (self.sacked, self.lost, self.total) = (0, 0, 0);
+        if nxt.after(una) {
+            self.push(una, nxt - una, at, true);
+            self.lose_all(true);
+        }
     }
 
     /// Whether all that is taken for lost lies in `octets`, and none of it was sent again before.
@@ -322,20 +367,22 @@ impl Flight {
         }
     }
 
-    /// Makes `seq` a border between segments. `false`: there is no room for one more.
-    fn split(&mut self, seq: SndSeq) -> bool {
+    /// Whether `seq` lies inside a segment, not at a border.
+    fn divides(&self, seq: SndSeq) -> bool {
+        self.segments.get(self.index(seq)).is_some_and(|s| s.seq.before(seq))
+    }
+
+    /// Makes `seq` a border between segments. What we send ourselves cuts at multiples of the segment size, so
+    /// this is bounded by what is in flight; whoever cuts at the peer's will asks for room first.
+    fn split(&mut self, seq: SndSeq) {
         let i = self.index(seq);
         let Some(segment) = self.segments.get(i).copied().filter(|s| s.seq.before(seq)) else {
-            return true;
+            return;
         };
-        if self.segments.len() >= MOST {
-            return false;
-        }
         let head = seq - segment.seq;
         self.segments[i].len = head;
         self.segments[i].pushed = false;
         self.segments.insert(i + 1, Sent { seq, len: segment.len - head, ..segment });
-        true
     }
 
     /// The counts are those of the segments, which lie end to end.
@@ -411,6 +458,42 @@ mod tests {
         assert_eq!(flight.first_lost().unwrap().seq, SndSeq(1150));
         flight.find_all();
         assert_eq!(flight.lost(), 0);
+    }
+
+    /// At the bound, and past it, an ACK in the middle of a segment, new data, and what is sent again are
+    /// noted exactly; only a SACK block that would need more segments is not.
+    #[test]
+    fn at_the_bound_only_sack_blocks_are_left_out() {
+        let (mut flight, mut delivered) = (ten(), Delivered::default());
+        flight.max_segments = Some(10);
+        flight.sack(SndSeq(1520), SndSeq(1560), 20, &mut delivered);
+        assert_eq!((flight.len(), flight.sacked()), (10, 0), "that needs two more");
+        flight.sack(SndSeq(1500), SndSeq(1600), 20, &mut delivered);
+        assert_eq!((flight.len(), flight.sacked()), (10, 100), "that needs none");
+        for i in 0..20 {
+            flight.push(SndSeq(2000 + i * 10), 10, at(20 + u64::from(i)), false);
+        }
+        assert_eq!(flight.len(), 10);
+        flight.check(SndSeq(1000), SndSeq(2200));
+        flight.acknowledge(SndSeq(1050), &mut delivered);
+        flight.check(SndSeq(1050), SndSeq(2200));
+        assert_eq!((flight.first(), flight.len()), (Some(SndSeq(1050)), 10));
+        flight.lose_front(20);
+        assert_eq!((flight.lost(), flight.first_lost().unwrap().len), (20, 20));
+        flight.lose_all(false);
+        flight.sent_again(SndSeq(1050), 30, at(50));
+        flight.check(SndSeq(1050), SndSeq(2200));
+        assert_eq!((flight.lost(), flight.first_lost().unwrap().seq), (1020, SndSeq(1080)));
+    }
+
+    #[test]
+    fn a_scoreboard_is_rebuilt_from_the_send_variables() {
+        let mut flight = ten();
+        flight.rebuild(SndSeq(1234), SndSeq(2100), at(60));
+        flight.check(SndSeq(1234), SndSeq(2100));
+        assert_eq!((flight.lost(), flight.pipe()), (866, 0));
+        flight.rebuild(SndSeq(2100), SndSeq(2100), at(60));
+        flight.check(SndSeq(2100), SndSeq(2100));
     }
 
     #[test]

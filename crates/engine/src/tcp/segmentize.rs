@@ -43,12 +43,16 @@ impl Connection {
         if self.fate.is_some() {
             return None;
         }
+        if !self.recovery.flight.covers(self.snd.una, self.snd.nxt) {
+            // No peer can bring this about. If it happens all the same, one connection sends too much again.
+            self.recovery.flight.rebuild(self.snd.una, self.snd.nxt, now);
+        }
         self.arm(shared, now);
         let Some(plan) = self.plan(shared, now) else {
             self.note_limit(now);
             return None;
         };
-        let transmit = self.write(shared, now, plan, &[], packet);
+        let transmit = self.write(shared, now, plan, &[], packet)?;
         let occupies = plan.len > 0 || plan.flags.contains(TcpFlags::FIN);
         let again = occupies && plan.seq.before(self.snd.nxt);
         self.sent(shared, now, plan);
@@ -77,7 +81,7 @@ impl Connection {
         let seq = self.snd.acceptable_seq(self.negotiated.snd_shift);
         let plan = Plan { seq, len: 0, flags: TcpFlags::RST | TcpFlags::ACK, rule: Some(end.rule) };
         let declared = self.declaration(shared, seq, &end).filter(|_| !self.owed.repeat);
-        let transmit = self.write(shared, now, plan, declared.as_ref().map_or(&[], |d| d), packet);
+        let transmit = self.write(shared, now, plan, declared.as_ref().map_or(&[], |d| d), packet)?;
         self.stats.sent(0, self.mss);
         shared.counters.tcp_out_segments += 1;
         shared.counters.tcp_out_resets += 1;
@@ -276,7 +280,8 @@ impl Connection {
         flags
     }
 
-    /// Writes the planned segment, with text from the send buffer or, in a reset, what it declares.
+    /// Writes the planned segment, with text from the send buffer or, in a reset, what it declares. `None`: the
+    /// send buffer has no such text.
     fn write(
         &mut self,
         shared: &Shared,
@@ -284,7 +289,7 @@ impl Connection {
         plan: Plan,
         declared: &[u8],
         packet: &mut Vec<u8>,
-    ) -> Transmit {
+    ) -> Option<Transmit> {
         self.allot(shared);
         let window = self.rcv.announce(&self.incoming, self.mss);
         let (ecn, codepoint) = self.marks.stamp(plan.len > 0 && plan.seq == self.snd.nxt);
@@ -301,13 +306,15 @@ impl Connection {
         self.write_options(now, plan, &mut tcp.options);
         let text = match plan.len {
             0 => [declared, &[]],
-            len => self.outgoing.slices((plan.seq - self.snd.una) as usize, len as usize),
+            len => self.outgoing.slices((plan.seq - self.snd.una) as usize, len as usize)?,
         };
         let whole = plan.len <= self.mss || self.is_size_probe(plan.seq, plan.len);
         let size = (!whole).then_some(self.mss as u16);
         let dscp = self.settings.dscp;
-        Outgoing { flow: &self.flow, tcp: &tcp, text, segment_size: size, dscp, codepoint, rule: plan.rule }
-            .emit(&shared.config, packet)
+        let rule = plan.rule;
+        let segment =
+            Outgoing { flow: &self.flow, tcp: &tcp, text, segment_size: size, dscp, codepoint, rule };
+        Some(segment.emit(&shared.config, packet))
     }
 
     /// Fills in the options of a segment, which has none yet.

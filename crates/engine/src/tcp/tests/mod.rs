@@ -40,6 +40,7 @@ mod peer;
 mod random;
 mod repair;
 mod requirements;
+mod scoreboard;
 mod search;
 mod settings;
 mod streams;
