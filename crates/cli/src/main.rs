@@ -1,11 +1,7 @@
 //! The program lastack: `run`, `lab`, `probe`, `serve`, `script`.
 
-mod host;
 mod lab;
-#[allow(dead_code, unused_imports, reason = "tests/namespace.rs is the other user")]
-mod namespace;
 mod probe;
-mod report;
 mod run;
 mod script;
 mod serve;
@@ -54,7 +50,7 @@ enum Command {
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    namespace::intercept();
+    lastack_run::namespace::intercept();
     lab::intercept();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -84,7 +80,7 @@ fn explain(error: &clap::Error) -> ExitCode {
     let _unread = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ if is_run(std::env::args_os().skip(1)) => run::OURS.into(),
+        _ if is_run(std::env::args_os().skip(1)) => lastack_run::EXIT_INTERNAL.into(),
         _ => USAGE.into(),
     }
 }

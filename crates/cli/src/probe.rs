@@ -16,9 +16,9 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::host::{self, Failure, Said, error_queue};
-use crate::report::IcmpSaid;
 use crate::units;
+use lastack_run::host::{self, Failure, Said, error_queue};
+use lastack_run::report::IcmpSaid;
 
 /// Ask whether a port is open, refused, unreachable or silent, and who says so
 ///

@@ -23,11 +23,7 @@ use lastack_link::Link;
 use lastack_wire::{IpPacket, UdpHeader, ip};
 use nix::{sys::signal::Signal, unistd::Pid};
 
-#[allow(dead_code, unused_imports, reason = "the program uses all of it")]
-#[path = "../src/namespace/mod.rs"]
-mod namespace;
-
-use namespace::{
+use lastack_run::namespace::{
     DeviceChoice, Guest, LaunchError, Launched, Network, Plan, Signals, Step, exit_as, resolv_conf,
 };
 

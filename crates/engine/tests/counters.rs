@@ -62,7 +62,7 @@ fn crates() -> PathBuf {
 
 /// The text of all tests, and of the record of the exchanges with Linux.
 fn tests() -> String {
-    let mut text = fs::read_to_string(crates().join("net/tests/differential/linux.txt")).unwrap();
+    let mut text = fs::read_to_string(crates().join("lastack/tests/differential/linux.txt")).unwrap();
     let mut open = vec![crates()];
     while let Some(dir) = open.pop() {
         for entry in fs::read_dir(dir).unwrap() {

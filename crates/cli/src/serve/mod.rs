@@ -67,7 +67,7 @@ fn run(mut args: ServeArgs) -> anyhow::Result<()> {
         let mut writer = writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         writer.flush();
         if let Some(error) = writer.error() {
-            bail!(crate::run::incomplete(writer.unwritten(), &error));
+            bail!(lastack_run::incomplete(writer.unwritten(), &error));
         }
     }
     result

@@ -19,7 +19,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::args::{Behaviour, ServeArgs};
 use super::later::Later;
 use super::{Device, Writer};
-use crate::report::Record;
+use lastack_run::report::Record;
 
 /// How long connections may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(1);

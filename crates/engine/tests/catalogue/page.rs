@@ -97,7 +97,7 @@ the same, by the ids of their rules. This page is written by
 to have none, and where no scenario has the id.
 
 A hand-made peer shows what each stack sends and takes. That each takes what the *other* sends is shown with both, alive,
-over TUN and veth (`crates/net/tests/device/resets.rs`):
+over TUN and veth (`crates/lastack/tests/device/resets.rs`):
 
 | | in ESTABLISHED, FIN-WAIT-2, CLOSE-WAIT, at a shut window of either side | elsewhere |
 |---|---|---|

@@ -8,11 +8,11 @@ mod states;
 pub use agent::intercept;
 
 use super::Trouble;
-use crate::namespace::{Guest, LaunchError, Network as Subnet, Plan};
 use agent::HIDDEN;
 use lastack::device::{Device, DeviceError};
 use lastack_engine::{Instant, Transmit};
 use lastack_link::{Link, complete_checksum};
+use lastack_run::namespace::{Guest, LaunchError, Network as Subnet, Plan};
 use lastack_sim::lab::{self, Counterpart, Job, Outcome, Played, Scenario, Setup};
 use lastack_sim::{HostId, Network};
 use lastack_wire::ip::IpPacket;

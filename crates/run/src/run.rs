@@ -1,16 +1,5 @@
 //! `lastack run`: a program in a network of its own, and how each of its connections ended.
 
-mod account;
-mod args;
-mod closing;
-mod dns;
-mod flow;
-mod icmp;
-mod plan;
-mod relay;
-mod tcp;
-mod udp;
-
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
@@ -25,24 +14,26 @@ use lastack::{Config, Host, Intercept};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::task::LocalSet;
 
-pub use args::RunArgs;
-use closing::Connections;
-use dns::Resolvers;
-use plan::Plan;
+use crate::closing::Connections;
+use crate::dns::Resolvers;
+use crate::plan::Plan;
+
+use crate::options::Options;
+use crate::{icmp, tcp, udp};
 
 use crate::namespace::{Guest, LaunchError, Launched, Signals, exit_as};
 use crate::report::{Destination, Exit, Reporter};
 
 /// Exit status of a failure of ours, bad options included.
-pub const OURS: u8 = 125;
+pub const EXIT_INTERNAL: u8 = 125;
 
 /// A run that goes on.
 #[derive(Debug)]
 pub struct Run {
-    plan: Plan,
-    report: Reporter,
-    live: Connections,
-    resolvers: Resolvers,
+    pub(crate) plan: Plan,
+    pub(crate) report: Reporter,
+    pub(crate) live: Connections,
+    pub(crate) resolvers: Resolvers,
 }
 
 /// Why the program was not run, or not to its end.
@@ -58,8 +49,8 @@ impl From<anyhow::Error> for Trouble {
 }
 
 /// Runs the program, and ends as it does.
-pub fn main(args: RunArgs) -> ExitCode {
-    match run(args) {
+pub fn main(options: Options) -> ExitCode {
+    match run(options) {
         Ok(status) => exit_as(status),
         Err(Trouble::Launch(error)) => {
             anstream::eprintln!("lastack run: {error}");
@@ -67,15 +58,15 @@ pub fn main(args: RunArgs) -> ExitCode {
         }
         Err(Trouble::Other(error)) => {
             anstream::eprintln!("lastack run: {error:#}");
-            OURS.into()
+            EXIT_INTERNAL.into()
         }
     }
 }
 
 type Writer = Arc<Mutex<PcapngWriter<File>>>;
 
-fn run(args: RunArgs) -> Result<ExitStatus, Trouble> {
-    let plan = Plan::new(args)?;
+fn run(options: Options) -> Result<ExitStatus, Trouble> {
+    let plan = Plan::new(options)?;
     // What can fail fails before the program runs.
     let report = Reporter::new(plan.report.clone())?;
     let capture = plan.capture.as_ref().map(|path| {

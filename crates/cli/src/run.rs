@@ -1,12 +1,13 @@
-//! The options of `run`.
+//! `lastack run`: its options, and the call of the library that carries it out.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
-
-use crate::namespace::DeviceChoice;
+use lastack_run::Options;
+use lastack_run::namespace::DeviceChoice;
 
 /// Run a program in a network of its own, and see how each of its connections ended
 ///
@@ -87,6 +88,52 @@ pub struct RunArgs {
     /// The program, and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Runs the program, and ends as it does.
+pub fn main(args: RunArgs) -> ExitCode {
+    lastack_run::main(args.into())
+}
+
+impl From<RunArgs> for Options {
+    fn from(args: RunArgs) -> Self {
+        let RunArgs {
+            write,
+            output,
+            verbose,
+            json,
+            summary_only,
+            quiet,
+            ipv4,
+            ipv6,
+            host_loopback,
+            dns,
+            net,
+            net6,
+            mtu,
+            memory,
+            device,
+            command,
+        } = args;
+        Self {
+            write,
+            output,
+            verbose,
+            json,
+            summary_only,
+            quiet,
+            ipv4,
+            ipv6,
+            host_loopback,
+            dns,
+            net,
+            net6,
+            mtu,
+            memory,
+            device,
+            command,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 
-use super::args::RunArgs;
 use crate::host::resolvers;
 use crate::namespace;
+use crate::options::Options;
 use crate::report;
 
 /// A run, decided.
@@ -75,7 +75,8 @@ pub enum Place {
 
 impl Plan {
     /// Decides. `Err` says what is wrong with the options, and what would be right.
-    pub fn new(args: RunArgs) -> anyhow::Result<Self> {
+    pub fn new(args: Options) -> anyhow::Result<Self> {
+        ensure!(!(args.ipv4 && args.ipv6), "IPv4 only and IPv6 only exclude each other: choose one");
         let mut networks = Vec::new();
         if !args.ipv6 {
             networks.push(Network::parse(&args.net, false).context("--net")?);
@@ -249,25 +250,18 @@ fn host_number(address: IpAddr, prefix: u8, number: u128) -> IpAddr {
 
 #[cfg(test)]
 pub mod tests {
-    use clap::Parser;
-
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        run: RunArgs,
-    }
-
-    /// The plan of a command line.
-    pub fn plan(options: &str) -> anyhow::Result<Plan> {
-        let words = ["run"].into_iter().chain(options.split_whitespace()).chain(["--", "true"]);
-        Plan::new(Line::try_parse_from(words)?.run)
+    /// The plan of default options that `change` changes.
+    pub fn plan(change: impl FnOnce(&mut Options)) -> anyhow::Result<Plan> {
+        let mut options = Options::new(["true"]);
+        change(&mut options);
+        Plan::new(options)
     }
 
     #[test]
     fn the_addresses_are_the_ones_people_know() {
-        let plan = plan("").unwrap();
+        let plan = plan(|_| {}).unwrap();
         let [v4, v6] = plan.networks[..] else { panic!("{plan:?}") };
         assert_eq!(
             [v4.guest, v4.gateway, v4.dns].map(|a| a.to_string()),
@@ -282,7 +276,7 @@ pub mod tests {
 
     #[test]
     fn they_can_be_changed() {
-        let plan = plan("--net 192.168.77.9/24 -4").unwrap();
+        let plan = plan(|o| (o.net, o.ipv4) = ("192.168.77.9/24".to_owned(), true)).unwrap();
         let [network] = plan.networks[..] else { panic!("{plan:?}") };
         assert_eq!(
             (network.guest.to_string(), network.gateway.to_string()),
@@ -293,25 +287,24 @@ pub mod tests {
 
     #[test]
     fn impossible_plans_name_the_cure() {
-        for (options, cure) in [
-            ("--net 10.0.2.0", "such as 10.0.2.0/24"),
-            ("--net fd00::/64", "is not a network of IPv4"),
-            ("--net 10.0.2.0/30", "choose from 8 to 25"),
-            ("--net 127.0.0.0/8", "choose a private network"),
-            ("--net6 ff02::/64", "choose a private network"),
-            ("-m 100", "choose from 1280 to 65535"),
-            ("-w -", "name a file"),
-        ] {
-            let error = format!("{:#}", plan(options).unwrap_err());
-            assert!(error.contains(cure), "{options}: {error}");
-        }
-        assert!(plan("-q -v").is_err() && plan("-4 -6").is_err());
+        let fails = |change: fn(&mut Options), cure: &str| {
+            let error = format!("{:#}", plan(change).unwrap_err());
+            assert!(error.contains(cure), "{error}");
+        };
+        fails(|o| o.net = "10.0.2.0".to_owned(), "such as 10.0.2.0/24");
+        fails(|o| o.net = "fd00::/64".to_owned(), "is not a network of IPv4");
+        fails(|o| o.net = "10.0.2.0/30".to_owned(), "choose from 8 to 25");
+        fails(|o| o.net = "127.0.0.0/8".to_owned(), "choose a private network");
+        fails(|o| o.net6 = "ff02::/64".to_owned(), "choose a private network");
+        fails(|o| o.mtu = 100, "choose from 1280 to 65535");
+        fails(|o| o.write = Some("-".into()), "name a file");
+        fails(|o| (o.ipv4, o.ipv6) = (true, true), "IPv4 only and IPv6 only");
     }
 
-    fn places(options: &str, rows: &[(&str, Place)]) {
-        let plan = plan(options).unwrap();
+    fn places(host_loopback: bool, rows: &[(&str, Place)]) {
+        let plan = plan(|o| o.host_loopback = host_loopback).unwrap();
         for (to, place) in rows {
-            assert_eq!(plan.place(to.parse().unwrap()), *place, "{options} {to}");
+            assert_eq!(plan.place(to.parse().unwrap()), *place, "{host_loopback} {to}");
         }
     }
 
@@ -327,12 +320,15 @@ pub mod tests {
             ("[::127.0.0.1]:80", Place::HiddenLoopback),
             ("192.0.2.7:80", Place::Remote("192.0.2.7:80".parse().unwrap())),
         ];
-        for options in ["", "--host-loopback"] {
-            places(options, &rest);
+        for host_loopback in [false, true] {
+            places(host_loopback, &rest);
         }
-        places("", &[("10.0.2.2:80", Place::ForbiddenLoopback), ("[fd00::2]:80", Place::ForbiddenLoopback)]);
         places(
-            "--host-loopback",
+            false,
+            &[("10.0.2.2:80", Place::ForbiddenLoopback), ("[fd00::2]:80", Place::ForbiddenLoopback)],
+        );
+        places(
+            true,
             &[
                 ("10.0.2.2:80", Place::Remote("127.0.0.1:80".parse().unwrap())),
                 ("[fd00::2]:80", Place::Remote("[::1]:80".parse().unwrap())),
@@ -343,7 +339,7 @@ pub mod tests {
     #[test]
     fn the_programs_own_network_is_empty_but_for_us() {
         places(
-            "",
+            false,
             &[
                 ("10.0.2.3:53", Place::Resolver),
                 ("[fd00::3]:53", Place::Resolver),
@@ -357,7 +353,7 @@ pub mod tests {
 
     #[test]
     fn who_means_nothing_to_the_program_does_not_speak() {
-        let plan = plan("--host-loopback").unwrap();
+        let plan = plan(|o| o.host_loopback = true).unwrap();
         let speaker = |to: &str, from: &str| plan.speaker(to.parse().unwrap(), Some(from.parse().unwrap()));
         assert_eq!(speaker("192.0.2.7:80", "192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
         assert_eq!(speaker("192.0.2.7:80", "127.0.0.1"), None);
@@ -367,7 +363,8 @@ pub mod tests {
 
     #[test]
     fn other_resolvers_replace_the_hosts() {
-        let plan = plan("-D 192.0.2.53 -D 2001:db8::53").unwrap();
+        let plan =
+            plan(|o| o.dns = ["192.0.2.53", "2001:db8::53"].map(|a| a.parse().unwrap()).to_vec()).unwrap();
         assert_eq!(plan.resolvers, ["192.0.2.53:53".parse().unwrap(), "[2001:db8::53]:53".parse().unwrap()]);
     }
 }

@@ -15,8 +15,8 @@ const HEAD: &str = "\
 Each row is a scenario: a hand-made peer and an application, played against the engine and against Linux over a TUN
 device. *same*: both send the same segments (flags, relative SEQ and ACK, octets of text, options, a closed window) and
 tell their applications the same. Otherwise the difference was decided, and is in the list under that rule; any other
-difference fails the test. The scripts are in `crates/net/tests/differential/scenarios/`, what Linux does in
-`crates/net/tests/differential/linux.txt`. This page is written by
+difference fails the test. The scripts are in `crates/lastack/tests/differential/scenarios/`, what Linux does in
+`crates/lastack/tests/differential/linux.txt`. This page is written by
 `UPDATE_DOCS=1 cargo test -p lastack --test differential`, as root.
 ";
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::diagnosis::{self, Explanation, Host};
 
 /// Exit status when it is lastack that failed, not the guest (as `env`, `timeout`).
-const OURS: u8 = 125;
+const EXIT_INTERNAL: u8 = 125;
 /// Exit status when the program was found and cannot be run.
 const NOT_EXECUTABLE: u8 = 126;
 /// Exit status when there is no such program.
@@ -126,7 +126,7 @@ impl LaunchError {
         match (self.failure.step, Errno::from_raw(self.failure.errno)) {
             (Step::Exec, Errno::ENOENT) => NOT_FOUND,
             (Step::Exec, _) => NOT_EXECUTABLE,
-            _ => OURS,
+            _ => EXIT_INTERNAL,
         }
     }
 }

@@ -1,0 +1,28 @@
+//! `lastack run` as a library: an unmodified program in a network of its own, without root, and how each of its
+//! connections ended.
+//!
+//! [`main`] does what the command does. Its parts can be used apart: [`namespace`] starts a guest whose only way out is
+//! a device that this process holds, [`host`] has sockets of this machine that name the cause of each failure, and
+//! [`report`] writes records of connections.
+#![deny(missing_docs)]
+
+pub mod host;
+pub mod namespace;
+pub mod report;
+
+mod account;
+mod closing;
+mod dns;
+mod flow;
+mod icmp;
+mod options;
+mod plan;
+mod relay;
+mod run;
+mod tcp;
+mod udp;
+
+pub use options::Options;
+pub use run::{EXIT_INTERNAL, incomplete, main};
+
+use run::Run;

@@ -1,0 +1,83 @@
+//! What a run is asked to be.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::namespace::DeviceChoice;
+
+/// The options of a run, as [`main`](crate::main) takes them. [`Options::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Write every packet to FILE (pcapng), each with what became of it
+    pub write: Option<PathBuf>,
+
+    /// Write the report to FILE, line by line, instead of standard error
+    pub output: Option<PathBuf>,
+
+    /// Report every connection, not only those that did not end in order
+    pub verbose: bool,
+
+    /// Report as JSON lines, every connection and a summary; docs/report.md says what they hold
+    pub json: bool,
+
+    /// Report the summary only
+    pub summary_only: bool,
+
+    /// No report at all
+    pub quiet: bool,
+
+    /// IPv4 only
+    pub ipv4: bool,
+
+    /// IPv6 only
+    pub ipv6: bool,
+
+    /// Let the program reach this host's own 127.0.0.1 and ::1, at its gateway's addresses
+    pub host_loopback: bool,
+
+    /// Ask this server for names instead of the host's (repeatable)
+    pub dns: Vec<IpAddr>,
+
+    /// The program's IPv4 network: .2 is the gateway, .3 answers for names, .100 is the program
+    pub net: String,
+
+    /// The program's IPv6 network: ::2 is the gateway, ::3 answers for names, ::100 is the program
+    pub net6: String,
+
+    /// The largest packet between the program and lastack; the largest is the fastest
+    pub mtu: u32,
+
+    /// Hold no more MIB than this for all connections that wait for one side to read, but for a little for each
+    pub memory: u16,
+
+    /// Carry the packets by this kind of device: auto, tun or veth
+    pub device: DeviceChoice,
+
+    /// The program, and its arguments
+    pub command: Vec<OsString>,
+}
+
+impl Options {
+    /// Defaults, for this program and its arguments.
+    pub fn new(command: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        Self {
+            write: None,
+            output: None,
+            verbose: false,
+            json: false,
+            summary_only: false,
+            quiet: false,
+            ipv4: false,
+            ipv6: false,
+            host_loopback: false,
+            dns: Vec::new(),
+            net: "10.0.2.0/24".to_owned(),
+            net6: "fd00::/64".to_owned(),
+            mtu: 65_520,
+            memory: 256,
+            device: DeviceChoice::Auto,
+            command: command.into_iter().map(Into::into).collect(),
+        }
+    }
+}
