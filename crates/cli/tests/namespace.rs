@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use lastack::device::{Device, DeviceKind};
+use lastack_device::{Device, DeviceKind};
 use lastack_engine::Instant;
 use lastack_link::Link;
 use lastack_wire::{IpPacket, UdpHeader, ip};

@@ -72,8 +72,11 @@ mod tcp;
 mod udp;
 mod wakers;
 
+/// Links to the Linux kernel: TUN, and veth where there is no /dev/net/tun.
 #[cfg(target_os = "linux")]
-pub mod device;
+pub mod device {
+    pub use lastack_device::{Device, DeviceError, DeviceKind, Dropped, LinkSettings, Tun, Veth, tun, veth};
+}
 
 pub use driver::Driver;
 pub use echo::{EchoInterceptor, Pong};

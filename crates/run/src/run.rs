@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use lastack::device::Device;
 use lastack::link::{Capture, Link, PcapngWriter};
 use lastack::{Config, Host, Intercept};
+use lastack_device::Device;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::task::LocalSet;
 

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
-use lastack::device::{DeviceError, LinkSettings, Netlink, Tun};
 use lastack::link::PcapngWriter;
+use lastack_device::{DeviceError, LinkSettings, Netlink, Tun};
 use tokio::task::LocalSet;
 
 pub use args::ServeArgs;
@@ -75,7 +75,7 @@ fn run(mut args: ServeArgs) -> anyhow::Result<()> {
 
 /// Makes the interface, and brings up the kernel's side of it.
 fn open(args: &ServeArgs) -> anyhow::Result<Device> {
-    let fd = lastack::device::tun::create(&args.tun)?;
+    let fd = lastack_device::tun::create(&args.tun)?;
     let mut netlink = Netlink::open()?;
     let index = nix::net::if_::if_nametoindex(args.tun.as_str())?;
     let settings = LinkSettings { mtu: Some(args.mtu), no_link_local: true, ..LinkSettings::default() };

@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, net::IpAddr, thread, time::Duration};
 
-use lastack::device::{Device, DeviceKind, LinkSettings, Netlink, Tun, Veth, netlink};
+use lastack_device::{Device, DeviceKind, LinkSettings, Netlink, Tun, Veth, netlink};
 use lastack_engine::{Instant, Received, Transmit};
 use lastack_link::Link;
 use lastack_wire::IpPacket;

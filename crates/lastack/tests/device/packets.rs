@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use lastack::device::{Device, DeviceKind, Netlink, Tun, Veth, netlink};
+use lastack_device::{Device, DeviceKind, Netlink, Tun, Veth, netlink};
 use lastack_engine::{Instant, Transmit, TransmitChecksum};
 use lastack_link::Link;
 use lastack_wire::{

@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use lastack::device::{LinkSettings, Netlink, netlink};
+use lastack_device::{LinkSettings, Netlink, netlink};
 use lastack_wire::{IpPacket, TcpHeader, ip};
 use nix::{
     errno::Errno,
@@ -131,7 +131,7 @@ fn sysctls(settings: Settings) -> Vec<(&'static str, &'static str)> {
     sysctls
 }
 
-fn configure() -> Result<(), lastack::device::DeviceError> {
+fn configure() -> Result<(), lastack_device::DeviceError> {
     let mut netlink = Netlink::open()?;
     let index = netlink::index_of(NAME)?;
     netlink.set_up(netlink::LOOPBACK, &LinkSettings::default())?;

@@ -1,6 +1,6 @@
 use std::{fmt, io};
 
-use lastack::device::DeviceError;
+use lastack_device::DeviceError;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 

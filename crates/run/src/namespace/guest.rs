@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, ExitStatus},
 };
 
-use lastack::device::DeviceKind;
+use lastack_device::DeviceKind;
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     sys::signal::{Signal, kill},
@@ -36,7 +36,7 @@ pub struct Guest {
 pub struct Launched {
     /// The program. It runs.
     pub guest: Guest,
-    /// The device that carries its packets, for [`Device::from_fd`](lastack::device::Device::from_fd).
+    /// The device that carries its packets, for [`Device::from_fd`](lastack_device::Device::from_fd).
     pub device: OwnedFd,
     /// What kind of device that is.
     pub kind: DeviceKind,

@@ -13,7 +13,7 @@ use std::{
     process::{self, Command},
 };
 
-use lastack::device::{DeviceKind, LinkSettings, Netlink, netlink, tun, veth};
+use lastack_device::{DeviceKind, LinkSettings, Netlink, netlink, tun, veth};
 use nix::{
     errno::Errno,
     sched::{CloneFlags, unshare},
@@ -224,7 +224,7 @@ impl Inside<'_> {
 
     fn network(
         &mut self,
-        request: impl FnOnce(&mut Netlink, u32) -> Result<(), lastack::device::DeviceError>,
+        request: impl FnOnce(&mut Netlink, u32) -> Result<(), lastack_device::DeviceError>,
     ) -> Result<(), Failure> {
         netlink::index_of(INTERFACE)
             .and_then(|index| request(&mut self.netlink, index))

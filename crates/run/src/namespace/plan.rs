@@ -1,6 +1,6 @@
 use std::{net::IpAddr, path::PathBuf, str::FromStr};
 
-use lastack::device::DeviceKind;
+use lastack_device::DeviceKind;
 use serde::{Deserialize, Serialize};
 
 /// What the guest's namespace is to look like.

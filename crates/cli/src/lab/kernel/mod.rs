@@ -9,7 +9,7 @@ pub use agent::intercept;
 
 use super::Trouble;
 use agent::HIDDEN;
-use lastack::device::{Device, DeviceError};
+use lastack_device::{Device, DeviceError};
 use lastack_engine::{Instant, Transmit};
 use lastack_link::{Link, complete_checksum};
 use lastack_run::namespace::{Guest, LaunchError, Network as Subnet, Plan};

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-use lastack::device::{LinkSettings, Netlink, netlink};
+use lastack_device::{LinkSettings, Netlink, netlink};
 use lastack_sim::script::Setup;
 use nix::{errno::Errno, fcntl, sched};
 
@@ -58,7 +58,7 @@ fn because(error: io::Error, what: &str) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-fn configure(setup: &Setup) -> Result<(), lastack::device::DeviceError> {
+fn configure(setup: &Setup) -> Result<(), lastack_device::DeviceError> {
     let mut netlink = Netlink::open()?;
     let index = netlink::index_of(NAME)?;
     netlink.set_up(netlink::LOOPBACK, &LinkSettings::default())?;

@@ -3,6 +3,8 @@
 //! Both carry super-segments and partial checksums where the kernel does. Both never block: what the kernel does not
 //! take at once is dropped and counted. A device can be made in one process and network namespace ([`tun::create`],
 //! [`veth::create`]), passed as a descriptor, and used in another ([`Device::from_fd`]).
+#![cfg(target_os = "linux")]
+#![deny(missing_docs)]
 
 mod error;
 mod frames;
