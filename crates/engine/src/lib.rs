@@ -50,7 +50,8 @@ pub use seq::{RcvSeq, SndSeq};
 pub use stack::Stack;
 pub use tcp::{
     Algorithm, Answer, BindError, ConnId, ConnectError, Counterpart, Ecn, Keepalive, ListenerId, MtuProbing,
-    OpenConnection, Readiness, Repair, TCP_INFO, Tcp, TcpError, TcpInfo, TcpState,
+    OpenConnection, Readiness, Repair, ResetEffect, ResetReceiver, TCP_INFO, Tcp, TcpError, TcpInfo,
+    TcpState,
 };
 pub use time::Instant;
 pub use udp::{Datagram, Udp, UdpError, UdpId};

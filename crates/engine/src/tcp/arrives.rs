@@ -2,6 +2,7 @@
 //! order of the RFC. The third step (security compartments) and the sixth (URG) are left out by
 //! decision: nobody has compartments, and urgent octets are ordinary text (docs/rfc9293.md).
 
+use super::acceptance::{ResetEffect, ResetReceiver};
 use super::connection::{Connection, Ending};
 use super::reset;
 use super::segment::Arrival;
@@ -128,33 +129,23 @@ impl Connection {
         if !seg.has(TcpFlags::RST) {
             return Ok(());
         }
-        if let Some(rule) = self.exact_reset(shared, seg.seq()) {
-            return Err(self.reset_by(shared, now, seg, rule));
-        }
-        if seg.seq().within(self.rcv.nxt, self.rcv.wnd()) {
-            return Err(self.challenge(shared, now, Rule::R2));
-        }
-        Err(Verdict::Dropped(Rule::R4.into()))
+        Err(match self.as_reset_receiver(shared).judge(seg.seq(), None) {
+            ResetEffect::Accepted(rule) => self.reset_by(shared, now, seg, rule),
+            ResetEffect::Challenged(rule) => self.challenge(shared, now, rule),
+            ResetEffect::Ignored(rule) => Verdict::Dropped(rule.into()),
+        })
     }
 
-    /// The rule by which a reset with this number ends the connection. RCV.NXT counts text that is
-    /// not acknowledged yet (R1a), and a shut window lets it pass (R7).
-    fn exact_reset(&self, shared: &Shared, seq: RcvSeq) -> Option<Rule> {
-        if seq == self.rcv.nxt {
-            return Some(match self.state {
-                State::Established | State::FinWait1 | State::FinWait2 => Rule::R1,
-                State::CloseWait => Rule::R15,
-                State::Closing | State::LastAck => Rule::R16,
-            });
+    fn as_reset_receiver(&self, shared: &Shared) -> ResetReceiver {
+        let lenient = shared.config.tcp.lenient_resets;
+        let reports = lenient && self.negotiated.sack;
+        ResetReceiver::Synchronized {
+            state: self.state.public(),
+            nxt: self.rcv.nxt,
+            window: self.rcv.wnd(),
+            reported: if reports { self.rcv.end_of_sack(&self.incoming) } else { None },
+            lenient,
         }
-        if !shared.config.tcp.lenient_resets {
-            return None;
-        }
-        if !self.state.may_receive() && seq + 1 == self.rcv.nxt {
-            return Some(Rule::R6);
-        }
-        let reported = self.negotiated.sack && self.rcv.end_of_sack(&self.incoming) == Some(seq);
-        reported.then_some(Rule::R5)
     }
 
     fn reset_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {

@@ -4,6 +4,7 @@
 //! SYN-RECEIVED); a `Connection` (ESTABLISHED to LAST-ACK); a `TimeWait` of a few words; and `Over`
 //! for a user who has still something to read.
 
+mod acceptance;
 mod acks;
 mod active;
 mod api;
@@ -53,6 +54,7 @@ mod timers;
 mod user;
 mod uto;
 
+pub use acceptance::{ResetEffect, ResetReceiver};
 pub use api::{Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Repair, TcpError, TcpState};
 pub use congestion::Algorithm;
 pub use ecn::Ecn;

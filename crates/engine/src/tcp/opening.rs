@@ -1,5 +1,6 @@
 //! SEGMENT ARRIVES in SYN-SENT (RFC 9293 section 3.10.7.3) and SYN-RECEIVED (section 3.10.7.4).
 
+use super::acceptance::{ResetEffect, ResetReceiver};
 use super::ecn;
 use super::handshake::{Handshake, Phase};
 use super::reset;
@@ -38,21 +39,21 @@ impl Handshake {
 
     fn arrives_in_syn_sent(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
         let acked = seg.has(TcpFlags::ACK);
+        // Second: RST, and the ACK that makes it count. What the first step says of other segments is below.
+        if seg.has(TcpFlags::RST) {
+            let receiver = ResetReceiver::SynSent { iss: self.iss };
+            return Goes(match receiver.judge(seg.seq(), acked.then(|| seg.ack())) {
+                ResetEffect::Accepted(rule) => {
+                    self.ended_by(shared, now, seg, rule);
+                    Verdict::Ended(rule)
+                }
+                ResetEffect::Challenged(rule) | ResetEffect::Ignored(rule) => Verdict::Dropped(rule.into()),
+            });
+        }
         // First: the ACK.
         if acked && seg.ack() != self.iss + 1 {
-            if seg.has(TcpFlags::RST) {
-                return Goes(Verdict::Dropped(Rule::S21.into()));
-            }
             self.hurry(now, seg);
             return Goes(reset::reply(shared, seg, Rule::S20));
-        }
-        // Second: RST. Its SEQ cannot be tested: there is no RCV.NXT yet (R11).
-        if seg.has(TcpFlags::RST) {
-            if !acked {
-                return Goes(Verdict::Dropped(Rule::R11a.into()));
-            }
-            self.ended_by(shared, now, seg, Rule::R11);
-            return Goes(Verdict::Ended(Rule::R11));
         }
         // Fourth: SYN.
         if !seg.has(TcpFlags::SYN) {
@@ -195,16 +196,23 @@ impl Handshake {
 
     /// RST (R12, R13): exact ends the handshake, in the window is challenged, else it is ignored.
     fn reset_in_syn_received(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
-        let nxt = self.irs + 1;
-        if seg.seq() == nxt {
-            let rule = if self.origin == Origin::Active { Rule::R13 } else { Rule::R12 };
-            self.ended_by(shared, now, seg, rule);
-            return Verdict::Ended(rule);
+        let receiver = ResetReceiver::SynReceived {
+            irs: self.irs,
+            window: self.offered.window(),
+            active: self.origin == Origin::Active,
+        };
+        match receiver.judge(seg.seq(), None) {
+            ResetEffect::Accepted(rule) => {
+                self.ended_by(shared, now, seg, rule);
+                Verdict::Ended(rule)
+            }
+            // Nothing was sent yet that a challenge could repeat.
+            ResetEffect::Challenged(_) if self.phase != Phase::SynReceived => {
+                Verdict::Dropped(Rule::R4.into())
+            }
+            ResetEffect::Challenged(rule) => self.answer(shared, now, rule),
+            ResetEffect::Ignored(rule) => Verdict::Dropped(rule.into()),
         }
-        if seg.seq().within(nxt, self.offered.window()) && self.phase == Phase::SynReceived {
-            return self.answer(shared, now, Rule::R2);
-        }
-        Verdict::Dropped(Rule::R4.into())
     }
 
     /// S32: the peer has forgotten its first SYN.

@@ -1,0 +1,158 @@
+//! Whether a RST counts: a function of what its receiver knows and of the numbers in the segment. The
+//! stack asks it for each RST that arrives; whoever follows a connection from outside may ask it, too.
+
+use super::TcpState;
+use crate::Rule;
+use crate::seq::{RcvSeq, SndSeq};
+
+/// What a RST does to its receiver, and by which rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetEffect {
+    /// It ends the connection.
+    Accepted(Rule),
+    /// It is answered with a challenge ACK; the connection goes on.
+    Challenged(Rule),
+    /// It is dropped without an answer.
+    Ignored(Rule),
+}
+
+/// What the receiver of a RST knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetReceiver {
+    /// Nothing: there is no connection, or it listens.
+    Closed,
+    /// It sent a SYN.
+    SynSent {
+        /// The number of its SYN (ISS).
+        iss: SndSeq,
+    },
+    /// It received a SYN and answered it.
+    SynReceived {
+        /// The number of the peer's SYN (IRS).
+        irs: RcvSeq,
+        /// Octets of the window it offered.
+        window: u32,
+        /// It had sent a SYN of its own before (simultaneous open).
+        active: bool,
+    },
+    /// ESTABLISHED to LAST-ACK.
+    Synchronized {
+        /// One of these states.
+        state: TcpState,
+        /// The next number it expects (RCV.NXT).
+        nxt: RcvSeq,
+        /// Octets from there to the right edge of the window it offered.
+        window: u32,
+        /// The end of the last range that it reported by SACK; `None` also if it takes resets at
+        /// RCV.NXT alone.
+        reported: Option<RcvSeq>,
+        /// It takes a reset with the number of the peer's FIN (R6).
+        lenient: bool,
+    },
+    /// It waits for the connection's last segments to vanish.
+    TimeWait,
+}
+
+impl ResetReceiver {
+    /// What becomes of a RST with this SEG.SEQ, and this SEG.ACK if the ACK flag is set.
+    #[must_use]
+    pub fn judge(&self, seq: RcvSeq, ack: Option<SndSeq>) -> ResetEffect {
+        match *self {
+            Self::Closed => ResetEffect::Ignored(Rule::R10),
+            Self::TimeWait => ResetEffect::Ignored(Rule::R17),
+            Self::SynSent { iss } => in_syn_sent(iss, ack),
+            Self::SynReceived { irs, window, active } => in_syn_received(irs, window, active, seq),
+            Self::Synchronized { state, nxt, window, reported, lenient } => {
+                if let Some(rule) = exact(state, nxt, reported, lenient, seq) {
+                    return ResetEffect::Accepted(rule);
+                }
+                by_window(nxt, window, seq)
+            }
+        }
+    }
+}
+
+/// RFC 9293 section 3.10.7.3. SEQ cannot be tested: there is no RCV.NXT yet (R11).
+fn in_syn_sent(iss: SndSeq, ack: Option<SndSeq>) -> ResetEffect {
+    match ack {
+        None => ResetEffect::Ignored(Rule::R11a),
+        Some(ack) if ack == iss + 1 => ResetEffect::Accepted(Rule::R11),
+        Some(_) => ResetEffect::Ignored(Rule::S21),
+    }
+}
+
+fn in_syn_received(irs: RcvSeq, window: u32, active: bool, seq: RcvSeq) -> ResetEffect {
+    if seq == irs + 1 {
+        return ResetEffect::Accepted(if active { Rule::R13 } else { Rule::R12 });
+    }
+    by_window(irs + 1, window, seq)
+}
+
+/// RFC 5961 section 3.2, for a number that is not exact.
+fn by_window(nxt: RcvSeq, window: u32, seq: RcvSeq) -> ResetEffect {
+    if seq.within(nxt, window) { ResetEffect::Challenged(Rule::R2) } else { ResetEffect::Ignored(Rule::R4) }
+}
+
+/// The rule by which a reset with this number ends the connection. RCV.NXT counts data that is not
+/// acknowledged yet (R1a), and a shut window lets it pass (R7).
+fn exact(state: TcpState, nxt: RcvSeq, reported: Option<RcvSeq>, lenient: bool, seq: RcvSeq) -> Option<Rule> {
+    let open = matches!(state, TcpState::Established | TcpState::FinWait1 | TcpState::FinWait2);
+    if seq == nxt {
+        return Some(match state {
+            _ if open => Rule::R1,
+            TcpState::CloseWait => Rule::R15,
+            _ => Rule::R16,
+        });
+    }
+    if lenient && !open && seq + 1 == nxt {
+        return Some(Rule::R6);
+    }
+    (reported == Some(seq)).then_some(Rule::R5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn established(reported: Option<RcvSeq>) -> ResetReceiver {
+        let (nxt, window) = (RcvSeq(u32::MAX), 10);
+        ResetReceiver::Synchronized { state: TcpState::Established, nxt, window, reported, lenient: true }
+    }
+
+    #[test]
+    fn in_synchronized_states_the_number_alone_decides() {
+        let judge = |seq: u32| established(None).judge(RcvSeq(seq), None);
+        assert_eq!(judge(u32::MAX), ResetEffect::Accepted(Rule::R1));
+        assert_eq!(judge(8), ResetEffect::Challenged(Rule::R2));
+        assert_eq!(judge(9), ResetEffect::Ignored(Rule::R4));
+        assert_eq!(judge(u32::MAX - 1), ResetEffect::Ignored(Rule::R4));
+        assert_eq!(established(Some(RcvSeq(5))).judge(RcvSeq(5), None), ResetEffect::Accepted(Rule::R5));
+    }
+
+    #[test]
+    fn a_reset_with_the_number_of_the_fin_counts_after_the_fin() {
+        let after_fin = |lenient| ResetReceiver::Synchronized {
+            state: TcpState::CloseWait,
+            nxt: RcvSeq(100),
+            window: 0,
+            reported: None,
+            lenient,
+        };
+        assert_eq!(after_fin(true).judge(RcvSeq(99), None), ResetEffect::Accepted(Rule::R6));
+        assert_eq!(after_fin(false).judge(RcvSeq(99), None), ResetEffect::Ignored(Rule::R4));
+        assert_eq!(after_fin(true).judge(RcvSeq(100), None), ResetEffect::Accepted(Rule::R15));
+    }
+
+    #[test]
+    fn before_the_connection_and_after_it() {
+        let sent = ResetReceiver::SynSent { iss: SndSeq(7) };
+        assert_eq!(sent.judge(RcvSeq(0), Some(SndSeq(8))), ResetEffect::Accepted(Rule::R11));
+        assert_eq!(sent.judge(RcvSeq(0), Some(SndSeq(9))), ResetEffect::Ignored(Rule::S21));
+        assert_eq!(sent.judge(RcvSeq(0), None), ResetEffect::Ignored(Rule::R11a));
+        let received = ResetReceiver::SynReceived { irs: RcvSeq(20), window: 5, active: false };
+        assert_eq!(received.judge(RcvSeq(21), None), ResetEffect::Accepted(Rule::R12));
+        assert_eq!(received.judge(RcvSeq(25), None), ResetEffect::Challenged(Rule::R2));
+        assert_eq!(ResetReceiver::Closed.judge(RcvSeq(0), None), ResetEffect::Ignored(Rule::R10));
+        assert_eq!(ResetReceiver::TimeWait.judge(RcvSeq(0), None), ResetEffect::Ignored(Rule::R17));
+    }
+}
