@@ -9,23 +9,18 @@
 
 extern crate alloc;
 
-mod aging;
 mod buffer;
-mod clamp;
+mod collections;
 mod config;
 mod counters;
 mod end;
 mod event;
-mod fragment;
 mod icmp;
-mod inbox;
-mod ingress;
+mod ip;
 mod isn;
 mod outbox;
 mod packet;
-mod paths;
 mod reason;
-mod reassembly;
 mod rule;
 mod seq;
 mod shared;
@@ -36,7 +31,7 @@ mod testing;
 mod time;
 pub mod udp;
 
-pub use clamp::TcpConfigMut;
+pub use config::validate::TcpConfigMut;
 pub use config::{Checksums, Config, DatagramConfig, Intercept, TcpConfig, TransmitChecksum};
 pub use counters::{ByRule, Counters, NSTAT, Nstat};
 pub use end::{

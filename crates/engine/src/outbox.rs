@@ -1,6 +1,6 @@
 //! Answers that belong to no connection, waiting to be sent: resets, SYN|ACKs, ICMP.
 
-use crate::fragment::Fragments;
+use crate::ip::fragment::Fragments;
 use crate::shared::Shared;
 use crate::{Config, Instant, Rule, Transmit, TransmitChecksum};
 use alloc::collections::VecDeque;

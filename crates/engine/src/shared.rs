@@ -3,10 +3,10 @@
 use crate::Config;
 use crate::counters::Counters;
 use crate::event::Events;
-use crate::fragment::Idents;
+use crate::ip::fragment::Idents;
+use crate::ip::paths::Paths;
 use crate::isn::Secret;
 use crate::outbox::Outbox;
-use crate::paths::Paths;
 use crate::tcp::{Memory, ResetLimit};
 use core::net::IpAddr;
 

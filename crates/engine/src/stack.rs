@@ -1,14 +1,15 @@
 //! The stack: its two sides, and the path of a packet through it.
 
-use crate::clamp::TcpConfigMut;
+use crate::config::validate::TcpConfigMut;
 use crate::event::Event;
 use crate::icmp::Icmp;
-use crate::reassembly::Reassembly;
+use crate::ip::ingress;
+use crate::ip::reassembly::Reassembly;
 use crate::shared::Shared;
 use crate::tcp::TcpTable;
 use crate::udp::UdpTable;
 use crate::{Config, Counters, Instant, Received, Transmit, Verdict};
-use crate::{icmp, ingress, udp};
+use crate::{icmp, udp};
 use alloc::vec::Vec;
 use lastack_wire::ip::{self, IpPacket};
 

@@ -17,7 +17,7 @@ pub use view::Udp;
 
 pub(crate) use arrives::arrives;
 
-use crate::ingress::is_host;
+use crate::ip::ingress::is_host;
 use crate::shared::Shared;
 use crate::{BindError, Stack};
 use alloc::collections::VecDeque;

@@ -45,14 +45,14 @@ const CONNECTION: &[Row] = &[
     ),
     Row(
         "segments in flight, as SACK cuts them",
-        Constant("tcp/flight.rs", "MAX_SEGMENTS"),
+        Constant("tcp/send/flight.rs", "MAX_SEGMENTS"),
         "a block that covers part of a segment is not noted (CVE-2019-11477, -11478); new data counts as part of the last",
         "",
         "an_ack_inside_a_segment_past_the_bound_of_the_scoreboard",
     ),
     Row(
         "least MSS",
-        Constant("tcp/options.rs", "LEAST_MSS"),
+        Constant("tcp/handshake/negotiate.rs", "LEAST_MSS"),
         "a peer's smaller one is taken for this (CVE-2019-11479)",
         "",
         "t160_t161_t162_a_tiny_mss_and_a_storm_of_sacks",
@@ -97,7 +97,7 @@ const CONNECTIONS: &[Row] = &[
     ),
     Row(
         "cookies known to have come back",
-        Constant("tcp/cookies.rs", "MOST_SPENT"),
+        Constant("tcp/handshake/cookies.rs", "MOST_SPENT"),
         "the oldest is forgotten",
         "",
         "cookies_for_a_full_accept_queue",

@@ -1,10 +1,9 @@
 //! The buffers of a connection: rings that start empty, grow with use and can be let go.
 
-mod ranges;
 mod recv;
 mod ring;
 mod send;
 
-pub(crate) use ranges::Ranges;
+pub(crate) use crate::collections::ranges::Ranges;
 pub(crate) use recv::RecvRing;
 pub(crate) use send::SendRing;

@@ -1,7 +1,7 @@
 //! The receive buffer.
 
-use super::Ranges;
-use super::ring::Ring;
+use crate::buffer::Ranges;
+use crate::buffer::ring::Ring;
 
 /// Text in order, waiting to be read, and text that came early.
 ///

@@ -1,6 +1,6 @@
 //! The send buffer.
 
-use super::ring::Ring;
+use crate::buffer::ring::Ring;
 
 /// Text from SND.UNA on: what is in flight, then what was never sent.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! Echo (RFC 792, RFC 4443 section 4): we answer, or let the embedder answer, and can ask.
 
-use crate::aging::Aging;
-use crate::inbox::{Inbox, Most};
-use crate::ingress::is_host;
+use crate::collections::bounded_queue::{Inbox, Most};
+use crate::collections::lru::Aging;
+use crate::ip::ingress::is_host;
 use crate::shared::Shared;
 use crate::{DropReason, Event, Instant, Rule, Stack, Verdict};
 use alloc::vec::Vec;
@@ -152,7 +152,7 @@ impl Stack {
         let mut packet = Vec::new();
         header.emit(icmp::HEADER + data.len(), &mut packet);
         Message::Echo { reply: false, ident, seq, data }.emit(&header, &mut packet);
-        super::order_error(&mut self.shared, &packet, error, from, Rule::X2)
+        crate::icmp::order_error(&mut self.shared, &packet, error, from, Rule::X2)
     }
 
     /// Sends an echo request, from `local` or from an address of ours. What comes of it follows by

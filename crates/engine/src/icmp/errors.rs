@@ -1,7 +1,7 @@
 //! ICMP errors that we send: whether one may be sent, what it quotes, and its headers.
 
-use super::Icmp;
-use crate::ingress::is_host;
+use crate::icmp::Icmp;
+use crate::ip::ingress::is_host;
 use crate::shared::Shared;
 use crate::{DropReason, Instant, Rule, Verdict};
 use alloc::vec::Vec;

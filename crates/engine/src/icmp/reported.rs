@@ -1,7 +1,7 @@
 //! ICMP errors that arrive: to which of our packets they belong.
 
 use crate::end::FourTuple;
-use crate::paths::{FLOOR_V6, plateau_below};
+use crate::ip::paths::{FLOOR_V6, plateau_below};
 use crate::{DropReason, Instant, Rule, Stack, Verdict};
 use core::net::SocketAddr;
 use lastack_wire::Malformed;

@@ -1,9 +1,9 @@
 //! Whether a RST counts: a function of what its receiver knows and of the numbers in the segment. The
 //! stack asks it for each RST that arrives; whoever follows a connection from outside may ask it, too.
 
-use super::TcpState;
 use crate::Rule;
 use crate::seq::{RcvSeq, SndSeq};
+use crate::tcp::TcpState;
 
 /// What a RST does to its receiver, and by which rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

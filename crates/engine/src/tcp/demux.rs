@@ -1,10 +1,10 @@
 //! From a four-tuple to what it belongs to, in constant time.
 
-use super::ConnId;
-use super::index::Index;
-use super::time_wait::TimeWait;
+use crate::collections::hash_index::Index;
 use crate::end::FourTuple;
 use crate::isn::{Secret, Seeded};
+use crate::tcp::ConnId;
+use crate::tcp::closed::time_wait::TimeWait;
 use crate::{Config, Instant};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;

@@ -7,13 +7,13 @@
 //! connections go whose peers take nothing, those first that have stalled longest (RFC 6429 section 3),
 //! unless the embedder does not want that ([`TcpConfig::reset_for_memory`]).
 
-use super::ConnId;
-use super::connection::{Connection, Ending, Fate};
-use super::table::{Socket, TcpTable};
 use crate::buffer::RecvRing;
 use crate::config::TcpConfig;
 use crate::end::{Cause, Party};
 use crate::shared::Shared;
+use crate::tcp::ConnId;
+use crate::tcp::connection::{Connection, Ending, Fate};
+use crate::tcp::table::{Socket, TcpTable};
 use crate::{Instant, Rule};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -59,7 +59,7 @@ impl Memory {
 
 impl TcpTable {
     /// Takes down what a connection holds now.
-    pub(super) fn weigh(&mut self, shared: &mut Shared, id: ConnId) {
+    pub(in crate::tcp) fn weigh(&mut self, shared: &mut Shared, id: ConnId) {
         if let Some(entry) = self.entries.get_mut(id) {
             let weight = entry.socket.memory();
             shared.memory.held = shared.memory.held - entry.weight + weight;
@@ -68,7 +68,7 @@ impl TcpTable {
     }
 
     /// Lets connections go if too much is held. It happens at most every so often.
-    pub(super) fn relieve(&mut self, shared: &mut Shared, now: Instant) {
+    pub(in crate::tcp) fn relieve(&mut self, shared: &mut Shared, now: Instant) {
         let config = &shared.config.tcp;
         if !shared.memory.is_short(config) || shared.memory.relieved.is_some_and(|at| now - at < INTERVAL) {
             return;
@@ -121,13 +121,13 @@ impl Connection {
     }
 
     /// Lets the receive buffer grow as far as there is memory.
-    pub(super) fn allot(&mut self, shared: &Shared) {
+    pub(in crate::tcp) fn allot(&mut self, shared: &Shared) {
         let size = self.incoming.capacity();
         self.incoming.set_ceiling(shared.memory.most(&shared.config.tcp, size, self.mss));
     }
 
     /// Whether it holds more than each may always have, while there is no memory.
-    pub(super) fn is_too_heavy(&self, shared: &Shared) -> bool {
+    pub(in crate::tcp) fn is_too_heavy(&self, shared: &Shared) -> bool {
         let least = LEAST.max(2 * self.mss as usize);
         let config = &shared.config.tcp;
         config.reset_for_memory && shared.memory.is_full(config) && self.outgoing.capacity() > least
@@ -136,7 +136,7 @@ impl Connection {
 
 impl Socket {
     /// Octets that it holds elsewhere.
-    pub(super) fn memory(&self) -> usize {
+    pub(in crate::tcp) fn memory(&self) -> usize {
         match self {
             Self::Opening(_) => 0,
             Self::Open(connection) => connection.memory(),
@@ -145,7 +145,7 @@ impl Socket {
     }
 
     /// Gives back the memory that it has elsewhere.
-    pub(super) fn release(&mut self) {
+    pub(in crate::tcp) fn release(&mut self) {
         match self {
             Self::Opening(_) => {}
             Self::Open(connection) => connection.release(),

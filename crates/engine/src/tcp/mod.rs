@@ -5,67 +5,31 @@
 //! for a user who has still something to read.
 
 mod acceptance;
-mod acks;
-mod active;
-mod api;
-mod arrives;
-mod autotune;
-mod check;
-mod congestion;
+mod closed;
 mod connection;
-mod cookies;
 mod demux;
-mod ecn;
-mod expire;
-mod flight;
 mod handshake;
-mod icmp;
-mod index;
-mod info;
-mod kill;
-mod listen;
 mod memory;
-mod open;
-mod opening;
-mod options;
-mod over;
-mod owed;
-mod pacing;
-mod passive;
-mod promptness;
-mod prr;
-mod rack;
-mod rcv;
-mod readiness;
-mod recovery;
-mod reset;
-mod retries;
-mod rtt;
-mod search;
+mod recv;
 mod segment;
-mod segmentize;
-mod settings;
-mod snd;
-mod state;
-mod stats;
+mod send;
+mod socket;
 mod table;
-mod time_wait;
-mod timers;
-mod user;
-mod uto;
 
 pub use acceptance::{ResetEffect, ResetReceiver};
-pub use api::{Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Repair, TcpError, TcpState};
-pub use congestion::Algorithm;
-pub use ecn::Ecn;
-pub use info::{Counterpart, TCP_INFO, TcpInfo};
+pub(crate) use closed::reset_reply::ResetLimit;
 pub(crate) use memory::Memory;
-pub use open::OpenConnection;
-pub use readiness::Readiness;
-pub(crate) use reset::ResetLimit;
-pub use search::MtuProbing;
+pub use send::congestion::Algorithm;
+pub use send::ecn::Ecn;
+pub use send::mtu_discovery::MtuProbing;
+pub use socket::api::{
+    Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Repair, TcpError, TcpState,
+};
+pub use socket::calls::Tcp;
+pub use socket::info::{Counterpart, TCP_INFO, TcpInfo};
+pub use socket::list::OpenConnection;
+pub use socket::readiness::Readiness;
 pub(crate) use table::TcpTable;
-pub use user::Tcp;
 
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,21 @@
 //! All connections of a stack: where an arrival goes, whose turn it is to send, which timer is next,
 //! and what becomes of a connection that has ended.
 
-use super::connection::{Connection, Fate};
-use super::cookies::Cookies;
-use super::demux::Demux;
-use super::handshake::Handshake;
-use super::listen::Listeners;
-use super::opening::Opening;
-use super::over::Over;
-use super::reset;
-use super::segment::Arrival;
-use super::time_wait::{TimeWait, Waiting};
-use super::{ConnId, ListenerId, TcpState};
 use crate::end::{Ended, FourTuple, Octets, Origin};
 use crate::event::Event;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
+use crate::tcp::closed::closed_socket::Over;
+use crate::tcp::closed::reset_reply;
+use crate::tcp::closed::time_wait::{TimeWait, Waiting};
+use crate::tcp::connection::{Connection, Fate};
+use crate::tcp::demux::Demux;
+use crate::tcp::handshake::Handshake;
+use crate::tcp::handshake::arrives::Opening;
+use crate::tcp::handshake::cookies::Cookies;
+use crate::tcp::handshake::listener::Listeners;
+use crate::tcp::segment::Arrival;
+use crate::tcp::{ConnId, ListenerId, TcpState};
 use crate::{DropReason, Instant, Received, Rule, Transmit, Verdict};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
@@ -66,7 +66,7 @@ impl Socket {
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(in crate::tcp) struct Entry {
     pub socket: Box<Socket>,
     /// It stands in the queue of those that may have something to send.
     pub queued: bool,
@@ -79,20 +79,20 @@ pub(super) struct Entry {
 /// The TCP of a stack.
 #[derive(Debug)]
 pub(crate) struct TcpTable {
-    pub(super) entries: SlotMap<ConnId, Entry>,
+    pub(in crate::tcp) entries: SlotMap<ConnId, Entry>,
     /// Memory of connections that are no more, for the next ones.
     #[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
-    pub(super) spare: Vec<Box<Socket>>,
-    pub(super) demux: Demux,
+    pub(in crate::tcp) spare: Vec<Box<Socket>>,
+    pub(in crate::tcp) demux: Demux,
     /// The connection that the last segment was of, and its ports.
     last: Option<((u16, u16), ConnId)>,
-    pub(super) listeners: Listeners,
-    pub(super) ready: VecDeque<ConnId>,
-    pub(super) timers: BTreeSet<(Instant, ConnId)>,
-    pub(super) embryonic: usize,
-    pub(super) cookies: Cookies,
+    pub(in crate::tcp) listeners: Listeners,
+    pub(in crate::tcp) ready: VecDeque<ConnId>,
+    pub(in crate::tcp) timers: BTreeSet<(Instant, ConnId)>,
+    pub(in crate::tcp) embryonic: usize,
+    pub(in crate::tcp) cookies: Cookies,
     /// Connections without a user.
-    pub(super) orphans: usize,
+    pub(in crate::tcp) orphans: usize,
     /// The latest time we were told, for calls that know none.
     clock: Instant,
 }
@@ -178,7 +178,7 @@ impl TcpTable {
         })
     }
 
-    pub(super) fn arrives_at(
+    pub(in crate::tcp) fn arrives_at(
         &mut self,
         shared: &mut Shared,
         now: Instant,
@@ -208,7 +208,7 @@ impl TcpTable {
 
     /// The four-tuple is nobody's: a listener's, an interception's, or CLOSED
     /// (RFC 9293 sections 3.10.7.1 and 3.10.7.2).
-    pub(super) fn arrives_for_nobody(
+    pub(in crate::tcp) fn arrives_for_nobody(
         &mut self,
         shared: &mut Shared,
         now: Instant,
@@ -230,7 +230,7 @@ impl TcpTable {
             (false, true) => Rule::S1,
             (false, false) => Rule::S5,
         };
-        reset::reply(shared, seg, rule)
+        reset_reply::reply(shared, seg, rule)
     }
 
     /// RFC 6191: a new SYN in TIME-WAIT. If nobody listens it is acknowledged, not reset (Q11). The
@@ -248,7 +248,7 @@ impl TcpTable {
     }
 
     /// The embryonic connections of a listener. Closing one is rare enough for a walk over all.
-    pub(super) fn embryonic_of(&self, listener: ListenerId) -> Vec<ConnId> {
+    pub(in crate::tcp) fn embryonic_of(&self, listener: ListenerId) -> Vec<ConnId> {
         let of = |entry: &Entry| match &*entry.socket {
             Socket::Opening(handshake) => handshake.listener == Some(listener),
             Socket::Open(_) | Socket::Over(_) => false,
@@ -257,7 +257,11 @@ impl TcpTable {
     }
 
     /// Adds an entry and gives it its name.
-    pub(super) fn insert(&mut self, flow: FourTuple, make: impl FnOnce(ConnId) -> Handshake) -> ConnId {
+    pub(in crate::tcp) fn insert(
+        &mut self,
+        flow: FourTuple,
+        make: impl FnOnce(ConnId) -> Handshake,
+    ) -> ConnId {
         let spare = self.spare.pop();
         let id = self.entries.insert_with_key(|id| {
             let socket = Socket::Opening(make(id));
@@ -395,13 +399,13 @@ impl TcpTable {
     }
 
     /// Follows up on what a step did to a connection: its timer or its end, and its memory.
-    pub(super) fn settle(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
+    pub(in crate::tcp) fn settle(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         self.follow_up(shared, now, id);
         self.weigh(shared, id);
         self.relieve(shared, now);
     }
 
-    pub(super) fn follow_up(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
+    pub(in crate::tcp) fn follow_up(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let deadline = match &mut *entry.socket {
             Socket::Open(connection) => match &connection.fate {

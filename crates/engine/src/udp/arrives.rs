@@ -1,10 +1,10 @@
 //! Datagrams that arrive, and ICMP errors about those we sent.
 
-use super::{Datagram, UdpError, UdpTable};
+use crate::collections::bounded_queue::Most;
 use crate::end::FourTuple;
 use crate::icmp;
-use crate::inbox::Most;
 use crate::shared::Shared;
+use crate::udp::{Datagram, UdpError, UdpTable};
 use crate::{DropReason, Instant, Received, Rule, Stack, Verdict};
 use core::net::SocketAddr;
 use lastack_wire::icmp::IcmpError;

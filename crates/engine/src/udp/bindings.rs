@@ -1,8 +1,8 @@
 //! Which socket has which address.
 
-use super::UdpId;
 use crate::end::FourTuple;
 use crate::isn::Seeded;
+use crate::udp::UdpId;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::RangeInclusive;
 use hashbrown::HashMap;

@@ -1,10 +1,10 @@
 //! One socket.
 
-use super::{UdpError, UdpId};
 use crate::Event;
+use crate::collections::bounded_queue::{Inbox, Most};
 use crate::end::FourTuple;
 use crate::event::Events;
-use crate::inbox::{Inbox, Most};
+use crate::udp::{UdpError, UdpId};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;

@@ -1,8 +1,8 @@
 //! Datagrams that leave.
 
-use super::socket::{Outgoing, Socket};
-use super::{UdpError, UdpId, UdpTable};
 use crate::shared::Shared;
+use crate::udp::socket::{Outgoing, Socket};
+use crate::udp::{UdpError, UdpId, UdpTable};
 use crate::{Event, Instant, Transmit, TransmitChecksum};
 use alloc::vec::Vec;
 use lastack_wire::ip::{self, IpHeader};

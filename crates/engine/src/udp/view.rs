@@ -1,11 +1,11 @@
 //! The user's side of a socket.
 
-use super::socket::{Outgoing, Socket};
-use super::{Datagram, UdpError, UdpId, UdpTable};
 use crate::end::FourTuple;
 use crate::icmp;
-use crate::ingress::is_host;
+use crate::ip::ingress::is_host;
 use crate::shared::Shared;
+use crate::udp::socket::{Outgoing, Socket};
+use crate::udp::{Datagram, UdpError, UdpId, UdpTable};
 use crate::{DropReason, Rule};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};

@@ -1,7 +1,7 @@
 //! A: what is answered where there is no connection.
 
-use super::notation::Spec;
-use super::peer::{IRS, Peer, THEM, US, both};
+use crate::tcp::tests::notation::Spec;
+use crate::tcp::tests::peer::{IRS, Peer, THEM, US, both};
 use crate::{Config, TcpState};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -285,7 +285,7 @@ fn t28_t29_t30_the_limit_of_resets() {
         let mut p = Peer::new(v6);
         assert_eq!((flood(&mut p), p.stack.counters().tcp_suppressed_resets), (2000, 0));
 
-        let mut p = Peer::with(v6, limited).listen(1).establish(super::peer::Kind::Plain);
+        let mut p = Peer::with(v6, limited).listen(1).establish(crate::tcp::tests::peer::Kind::Plain);
         p.stack.tcp_unlisten(p.listener.unwrap());
         let resets = flood(&mut p);
         assert!((175..=200).contains(&resets), "{resets}");

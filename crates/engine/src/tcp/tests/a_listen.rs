@@ -1,7 +1,7 @@
 //! A, continued: LISTEN and SYN-SENT.
 
-use super::peer::{Kind, Peer, both};
 use crate::TcpState;
+use crate::tcp::tests::peer::{Kind, Peer, both};
 
 /// Whether a peer can still connect.
 fn still_listens(p: &mut Peer) {

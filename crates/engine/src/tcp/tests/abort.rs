@@ -1,6 +1,6 @@
 //! A connection that its user gives up.
 
-use super::pair::{PORT, Pair};
+use crate::tcp::tests::pair::{PORT, Pair};
 use crate::{Cause, FourTuple, Lost, Party, Rule, TcpState, Transmit, Verdict};
 use core::net::SocketAddr;
 use core::task::Poll;
@@ -70,7 +70,8 @@ fn an_abort_after_both_fins_is_silent_unless_text_is_unread() {
 #[test]
 fn the_state_is_known_by_the_two_ends() {
     let mut pair = Pair::new(true);
-    let (local, remote) = (SocketAddr::new(pair.a.addr, 9), SocketAddr::new(pair.b.addr, super::pair::PORT));
+    let (local, remote) =
+        (SocketAddr::new(pair.a.addr, 9), SocketAddr::new(pair.b.addr, crate::tcp::tests::pair::PORT));
     let (at_a, at_b) = (FourTuple { local, remote }, FourTuple { local: remote, remote: local });
     let listener = pair.listen(1);
     assert_eq!(pair.a.stack.tcp_state(&at_a), None);

@@ -1,6 +1,6 @@
 //! How much a connection buffers: what its path can use.
 
-use super::peer::{Kind, Peer, both};
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use alloc::format;
 
 /// The peer sends so many segments of 1000 octets a round trip of 20 ms after our last ACK, and all is read.

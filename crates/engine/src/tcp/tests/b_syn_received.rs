@@ -1,7 +1,7 @@
 //! B: SYN-RECEIVED, of a listener and by simultaneous open.
 
-use super::peer::{Kind, Peer, both, flags_of};
 use crate::TcpState;
+use crate::tcp::tests::peer::{Kind, Peer, both, flags_of};
 
 /// The handshake still completes: to ESTABLISHED, offered to the listener's user.
 fn completes(p: &mut Peer) {

@@ -1,6 +1,6 @@
 //! C: a reset is received.
 
-use super::peer::{Kind, Peer, both, flags_of};
+use crate::tcp::tests::peer::{Kind, Peer, both, flags_of};
 use crate::{Inference, TcpState};
 use TcpState::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, TimeWait};
 use alloc::format;
@@ -331,7 +331,10 @@ fn the_record_of_a_reset_says_what_is_known() {
             let ended = p.ended[0].clone();
             assert_eq!(ended.end.inferred, Some(inferred));
             let trigger = ended.end.trigger.unwrap();
-            assert_eq!((trigger.seq, trigger.window, trigger.len), (super::peer::IRS.wrapping_add(21), 7, 0));
+            assert_eq!(
+                (trigger.seq, trigger.window, trigger.len),
+                (crate::tcp::tests::peer::IRS.wrapping_add(21), 7, 0)
+            );
             assert_eq!((ended.end.at, ended.flow), (p.now, p.flow()));
             assert_eq!((ended.octets.sent, ended.octets.received), (0, 20));
             assert_eq!((ended.end.lost.unacked, ended.end.peer_said), (700, None));

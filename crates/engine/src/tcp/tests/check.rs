@@ -2,10 +2,10 @@
 
 extern crate std;
 
-use super::pair::Pair;
 use crate::tcp::connection::Connection;
-use crate::tcp::state::State;
+use crate::tcp::connection::state::State;
 use crate::tcp::table::{Socket, TcpTable};
+use crate::tcp::tests::pair::Pair;
 use crate::{ConnId, InitialNumbers};
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};

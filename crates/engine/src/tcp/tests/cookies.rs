@@ -1,6 +1,6 @@
 //! SYN cookies: T150, T152, T153, T154.
 
-use super::pair::{PORT, Pair};
+use crate::tcp::tests::pair::{PORT, Pair};
 use crate::{DropReason, Received, Rule, Verdict};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};

@@ -1,7 +1,7 @@
 //! Counters that no other test reads.
 
-use super::pair::{PORT, Pair};
-use super::peer::{Kind, Peer, both};
+use crate::tcp::tests::pair::{PORT, Pair};
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use crate::{Instant, Received, Rule, TCP_INFO, TcpInfo};
 use alloc::vec::Vec;
 use core::net::SocketAddr;

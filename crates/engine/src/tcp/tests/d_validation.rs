@@ -1,7 +1,7 @@
 //! D: SYNs, ACKs and timestamps in the synchronized states.
 
-use super::peer::{Kind, Peer, both};
 use crate::TcpState;
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use TcpState::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck};
 use alloc::format;
 use alloc::string::ToString;
@@ -326,7 +326,7 @@ fn n12_a_changed_dscp_is_no_reason() {
         for (traffic_class, segment, expected) in
             [(0xb8, "P. len=3", "accepted"), (0x28, ". at=3", "accepted"), (0, "R at=3", "ended R1")]
         {
-            let spec = super::notation::Spec::parse(segment);
+            let spec = crate::tcp::tests::notation::Spec::parse(segment);
             let header = IpHeader { traffic_class, ..IpHeader::new(p.them, p.us, ip::TCP) };
             let packet = p.packet_from(header, &spec);
             assert_eq!(p.on_packet(&packet), expected, "{traffic_class:#x}");

@@ -1,6 +1,6 @@
 //! E: what the user of a connection sees when it ends.
 
-use super::peer::{Kind, Peer, both};
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use crate::{Cause, TcpError, TcpState};
 use core::task::Poll;
 use core::time::Duration;

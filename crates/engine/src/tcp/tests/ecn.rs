@@ -1,7 +1,7 @@
 //! RFC 3168: what is agreed, and what a mark does.
 
-use super::pair::Pair;
 use crate::tcp::Ecn;
+use crate::tcp::tests::pair::Pair;
 use crate::{Received, Verdict};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

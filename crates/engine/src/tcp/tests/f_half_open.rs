@@ -1,7 +1,7 @@
 //! F: one side has lost the connection and the other has not.
 
-use super::pair::Pair;
-use super::peer::{Kind, Peer, both};
+use crate::tcp::tests::pair::Pair;
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use crate::{Inference, Keepalive, TcpState};
 use alloc::format;
 use alloc::string::String;

@@ -1,7 +1,7 @@
 //! F, continued: how long an answer is waited for.
 
-use super::peer::{Kind, Peer, both};
 use crate::TcpState;
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,6 +1,6 @@
 //! F: the user timeout option (RFC 5482).
 
-use super::peer::{Kind, Peer, both};
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use crate::{Config, TcpState};
 use core::time::Duration;
 

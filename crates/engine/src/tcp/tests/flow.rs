@@ -1,8 +1,8 @@
 //! Text in both directions against a peer made by hand: when it is sent, when it is acknowledged, and
 //! what the windows say.
 
-use super::peer::{Kind, Peer, both};
 use crate::TcpState;
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -161,7 +161,7 @@ fn small(v6: bool) -> Peer {
 /// The right edge as the last ACK said it, relative to our RCV.NXT at the start.
 fn edge(p: &Peer) -> i64 {
     let header = p.last().header();
-    i64::from(header.ack.wrapping_sub(super::peer::IRS)) + i64::from(header.window)
+    i64::from(header.ack.wrapping_sub(crate::tcp::tests::peer::IRS)) + i64::from(header.window)
 }
 
 /// RFC 9293 section 3.8.6: the edge never moves left, and moves right in steps that are worth it.
@@ -509,7 +509,7 @@ fn buffers_are_let_go() {
 #[test]
 fn a_path_that_swallows_large_packets_is_found_out() {
     for v6 in [false, true] {
-        let mut pair = super::pair::Pair::new(v6);
+        let mut pair = crate::tcp::tests::pair::Pair::new(v6);
         let (a, b) = pair.connect();
         pair.swallow_above = Some(1300);
         let text = alloc::vec![7; 100_000];

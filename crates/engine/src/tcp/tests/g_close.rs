@@ -1,7 +1,7 @@
 //! G: close and abort.
 
-use super::peer::{Kind, Peer, both};
 use crate::TcpState;
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use TcpState::{CloseWait, Closed, Closing, Established, FinWait1, FinWait2, LastAck, SynSent, TimeWait};
 use alloc::format;
 use alloc::string::String;
@@ -299,7 +299,7 @@ fn t114_text_after_the_close_is_reset() {
         ] {
             let mut p = Peer::in_state(v6, Kind::Plain, state, false);
             assert_eq!(p.on(segment), expected, "{state} {segment}");
-            let flags = super::peer::flags_of(segment);
+            let flags = crate::tcp::tests::peer::flags_of(segment);
             // With the ACK of our FIN the state has moved on.
             let state = if segment.contains("ack=2") { FinWait2 } else { state };
             let end = format!("aborted by the local application in {state} (S80), {flags}, lost 0+0+3");
@@ -368,9 +368,9 @@ fn s72_one_fin_however_often_it_is_asked_for() {
 #[test]
 fn t111_too_many_orphans() {
     both(|v6| {
-        let mut pair = super::pair::Pair::with(v6, |config| config.tcp.max_orphans = 3);
+        let mut pair = crate::tcp::tests::pair::Pair::with(v6, |config| config.tcp.max_orphans = 3);
         let listener = pair.listen(16);
-        let to = core::net::SocketAddr::new(pair.b.addr, super::pair::PORT);
+        let to = core::net::SocketAddr::new(pair.b.addr, crate::tcp::tests::pair::PORT);
         for n in 0..6 {
             pair.a.stack.tcp_connect(None, to).unwrap();
             pair.settle();

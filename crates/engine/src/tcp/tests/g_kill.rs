@@ -1,6 +1,6 @@
 //! G: the administrator's ABORT (S103 to S106).
 
-use super::peer::{Kind, Peer, US, both};
+use crate::tcp::tests::peer::{Kind, Peer, US, both};
 use crate::{Answer, Event, TcpState};
 use TcpState::{CloseWait, Closed, Closing, Established, FinWait1, FinWait2, LastAck, SynSent, TimeWait};
 use alloc::format;

@@ -1,6 +1,6 @@
 //! G, continued: listeners, their queue, and SYNs that the embedder answers.
 
-use super::peer::{Peer, US, both};
+use crate::tcp::tests::peer::{Peer, US, both};
 use crate::{Answer, BindError, Event, TcpState};
 use alloc::format;
 use core::net::SocketAddr;
@@ -236,8 +236,8 @@ fn an_intercepted_syn_is_answered_by_icmp_or_not_at_all() {
         let lastack_wire::icmp::Icmp::Error { error: said, quoted } = icmp else { panic!("{icmp:?}") };
         assert_eq!(said, error);
         let quoted = lastack_wire::icmp::Quoted::parse(quoted).unwrap();
-        assert_eq!(quoted.seq(), Some(super::peer::IRS));
-        assert_eq!(quoted.ports(), Some((super::peer::THEM, US)));
+        assert_eq!(quoted.seq(), Some(crate::tcp::tests::peer::IRS));
+        assert_eq!(quoted.ports(), Some((crate::tcp::tests::peer::THEM, US)));
         assert_eq!(p.ends(), format!("{error} by the local application in SYN-RECEIVED (X2)"));
         p.assert_gone();
         assert_eq!(p.on("S seq=0"), "accepted", "the next SYN is a new question");

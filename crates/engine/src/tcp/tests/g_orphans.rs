@@ -1,8 +1,8 @@
 //! G: connections whose user has gone: how long they wait (S71, S96, S97), and how many there may be
 //! (S100).
 
-use super::peer::{Kind, Peer, THEM, both};
 use crate::TcpState;
+use crate::tcp::tests::peer::{Kind, Peer, THEM, both};
 use TcpState::{CloseWait, Closed, Closing, FinWait1, FinWait2, TimeWait};
 use alloc::format;
 use core::time::Duration;
@@ -32,7 +32,7 @@ fn t113_a_user_that_does_not_wait_for_the_fin() {
             assert_eq!(p.out(), "F. seq=1 ack=1");
             assert_eq!((p.on(". ack=1").as_str(), p.state()), ("accepted", FinWait1));
             assert_eq!(p.on(segment), "ended S71 | R seq=2");
-            let flags = super::peer::flags_of(segment);
+            let flags = crate::tcp::tests::peer::flags_of(segment);
             let end = "aborted by the local application in FIN-WAIT-2 (S71)";
             assert_eq!(p.ends(), format!("{end}, {flags}{lost}"));
             p.assert_gone();

@@ -1,7 +1,7 @@
 //! H: TIME-WAIT.
 
-use super::peer::{IRS, Kind, Peer, US, both};
 use crate::TcpState;
+use crate::tcp::tests::peer::{IRS, Kind, Peer, US, both};
 use TcpState::{Closed, SynReceived, TimeWait};
 use core::net::SocketAddr;
 

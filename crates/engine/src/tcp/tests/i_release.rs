@@ -1,7 +1,7 @@
 //! I: the orderly release, in every order of its segments.
 
-use super::pair::Pair;
-use super::peer::{Kind, Peer, both};
+use crate::tcp::tests::pair::Pair;
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use crate::{Cause, Party, TcpState};
 use TcpState::{CloseWait, Closed, Closing, Established, FinWait1, FinWait2, LastAck, TimeWait};
 use alloc::format;
@@ -232,7 +232,7 @@ fn t135_of_early_fins_the_first_that_is_reached_counts() {
         ] {
             let mut p = Peer::established(v6, Kind::Full);
             p.on_all(segments);
-            assert_eq!(p.last().header().ack, super::peer::IRS.wrapping_add(12), "{segments:?}");
+            assert_eq!(p.last().header().ack, crate::tcp::tests::peer::IRS.wrapping_add(12), "{segments:?}");
             assert_eq!((p.state(), p.receive().as_str(), p.receive().as_str()), (CloseWait, text, "0"));
             assert_eq!(p.on("P. at=12 len=20"), "dropped S84");
             p.tcp().close();

@@ -1,7 +1,7 @@
 //! J: what outsiders must not be able to guess, or to make us do.
 
-use super::peer::{Kind, Peer, THEM, US, both};
 use crate::isn::Secret;
+use crate::tcp::tests::peer::{Kind, Peer, THEM, US, both};
 use crate::{ConnectError, FourTuple, Instant, TcpState};
 use alloc::collections::BTreeSet;
 use alloc::format;

@@ -1,8 +1,8 @@
 //! J: the memory of the buffers of all connections (D26), and what happens when there is no more.
 
-use super::peer::{Kind, Peer, THEM, both};
 use crate::Config;
 use crate::TcpState;
+use crate::tcp::tests::peer::{Kind, Peer, THEM, both};
 use alloc::format;
 
 fn small(config: &mut Config) {

@@ -1,6 +1,6 @@
 //! K: ICMP errors about segments of TCP.
 
-use super::peer::{Kind, Peer, both};
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use crate::{Cause, Party, TcpState};
 use alloc::format;
 use alloc::string::String;

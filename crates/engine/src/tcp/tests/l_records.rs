@@ -1,7 +1,7 @@
 //! L: what is left of an answer, a drop and an end, so that it can be explained.
 
-use super::pair::Pair;
-use super::peer::{Kind, Peer, both};
+use crate::tcp::tests::pair::Pair;
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use crate::{Cause, DropReason, Inference, Keepalive, Party, Received, Rule, TcpState, TimeLimit, Verdict};
 use TcpState::{CloseWait, Closed, Established, FinWait2, LastAck, SynReceived, SynSent, TimeWait};
 use alloc::string::String;
@@ -247,7 +247,7 @@ fn t195_the_counters_are_what_a_capture_counts() {
         pair.lose = |n| n % 7 == 5;
         let (a, b) = {
             let listener = pair.listen(8);
-            let to = core::net::SocketAddr::new(pair.b.addr, super::pair::PORT);
+            let to = core::net::SocketAddr::new(pair.b.addr, crate::tcp::tests::pair::PORT);
             let a = pair.a.stack.tcp_connect(None, to).unwrap();
             pair.run(Duration::from_secs(20));
             (a, pair.b.stack.tcp_accept(listener).expect("it is established"))

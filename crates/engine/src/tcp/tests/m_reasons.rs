@@ -1,6 +1,6 @@
 //! M: reasons in resets (draft-ietf-tcpm-rst-diagnostic-payload), and what must not go wrong with them.
 
-use super::peer::{Kind, Peer, US, both};
+use crate::tcp::tests::peer::{Kind, Peer, US, both};
 use crate::{Config, Party, Rule, TcpState};
 use alloc::format;
 use alloc::vec::Vec;

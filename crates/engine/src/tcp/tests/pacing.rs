@@ -1,6 +1,6 @@
 //! Pacing: when text leaves that the window has let go.
 
-use super::peer::{Kind, Peer, both};
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use alloc::vec::Vec;
 
 const RTT: u64 = 50;

@@ -1,8 +1,8 @@
 //! A stack against a peer made by hand, in virtual time.
 
-use super::super::table::Socket;
-use super::notation::{Spec, show};
 use crate::end::Lost;
+use crate::tcp::table::Socket;
+use crate::tcp::tests::notation::{Spec, show};
 use crate::{
     Config, ConnId, DropReason, Ended, Event, Instant, ListenerId, Received, Stack, Tcp, TcpError, TcpState,
     Transmit, Verdict,

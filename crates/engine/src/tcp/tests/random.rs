@@ -1,7 +1,7 @@
 //! Any calls and any segments in any order: nothing breaks, nothing spins, and each connection ends
 //! exactly once. The peer in tests by hand asserts most of it after every step.
 
-use super::peer::{Kind, Peer};
+use crate::tcp::tests::peer::{Kind, Peer};
 use crate::{Answer, ConnId, Event, TcpState};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -97,7 +97,7 @@ impl Run {
         if let Some(sent) = p.sent.iter().rev().find(|sent| sent.tcp.is_some()) {
             let header = sent.header();
             let iss = p.iss();
-            p.seq = i64::from(header.ack.wrapping_sub(super::peer::IRS));
+            p.seq = i64::from(header.ack.wrapping_sub(crate::tcp::tests::peer::IRS));
             p.ack = i64::from(header.seq.wrapping_sub(iss)) + sent.text().len() as i64;
             p.ack += i64::from(header.flags.bits() & 3 != 0);
             p.timestamps = header.options.timestamps.is_some();

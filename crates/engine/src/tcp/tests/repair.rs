@@ -1,7 +1,7 @@
 //! Losses and their repair: what is sent again and when, what that costs, and what a repair for nothing
 //! gives back.
 
-use super::peer::{Kind, Peer, both};
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use alloc::format;
 use alloc::string::String;
 

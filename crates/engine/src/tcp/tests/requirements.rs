@@ -1,6 +1,6 @@
 //! Requirements of RFC 9293 (`docs/rfc9293.md`) that no other test has for its subject.
 
-use super::peer::{Kind, Peer, US, both};
+use crate::tcp::tests::peer::{Kind, Peer, US, both};
 use crate::{ConnectError, TcpState};
 use alloc::format;
 use alloc::vec::Vec;
@@ -26,7 +26,10 @@ fn the_user_sets_the_differentiated_services_field() {
         p.ack = 6;
         p.on("P. len=10");
         p.run(50);
-        assert_eq!((p.last().header().ack, p.last().ip.traffic_class), (super::peer::IRS + 11, 0xfc));
+        assert_eq!(
+            (p.last().header().ack, p.last().ip.traffic_class),
+            (crate::tcp::tests::peer::IRS + 11, 0xfc)
+        );
         p.tcp().shutdown().unwrap();
         assert_eq!(p.out(), "F. seq=6 ack=11");
         (p.seq, p.ack) = (11, 7);
@@ -151,7 +154,7 @@ fn the_local_address_is_asked_for_chosen_and_kept() {
         // An answer comes from where the SYN went to.
         let any: IpAddr = if v6 { "::".parse().unwrap() } else { "0.0.0.0".parse().unwrap() };
         p.stack.tcp_listen(SocketAddr::new(any, US), 1).unwrap();
-        let syn = super::notation::Spec::parse("S seq=0 mss=1460");
+        let syn = crate::tcp::tests::notation::Spec::parse("S seq=0 mss=1460");
         let packet = p.packet_from(IpHeader::new(p.them, second, ip::TCP), &syn);
         assert_eq!(p.on_packet(&packet), "accepted | S. seq=0 ack=1");
         assert_eq!(p.last().ip.src, second);

@@ -1,11 +1,11 @@
 //! What a peer can do to the scoreboard: its bound is driven past its value, and what the send path reads
 //! from it is tested against the send variables.
 
-use super::super::connection::Connection;
-use super::super::table::Socket;
-use super::peer::{Kind, Peer, both};
 use crate::TcpState;
 use crate::seq::SndSeq;
+use crate::tcp::connection::Connection;
+use crate::tcp::table::Socket;
+use crate::tcp::tests::peer::{Kind, Peer, both};
 use alloc::format;
 
 /// The connection of the test.

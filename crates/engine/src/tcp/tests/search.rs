@@ -1,6 +1,6 @@
 //! The search for the path MTU with segments (RFC 4821).
 
-use super::pair::Pair;
+use crate::tcp::tests::pair::Pair;
 use crate::{ConnId, MtuProbing};
 use core::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Whatever the settings are, time goes on: no panic, no timer without end, no transfer that waits for
 //! what cannot come.
 
-use super::pair::Pair;
+use crate::tcp::tests::pair::Pair;
 use crate::{BindError, Config, ConnectError, Keepalive};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -87,7 +87,7 @@ const KEEPALIVE: Keepalive =
 /// arrived, or the connection ended of itself.
 fn exchange(pair: &mut Pair) -> bool {
     pair.delay = Duration::from_millis(10);
-    let listening = SocketAddr::new(pair.b.addr, super::pair::PORT);
+    let listening = SocketAddr::new(pair.b.addr, crate::tcp::tests::pair::PORT);
     let Ok(listener) = pair.b.stack.tcp_listen(listening, 8) else { return true };
     let Ok(client) = pair.a.stack.tcp_connect(None, listening) else { return true };
     pair.run(Duration::from_secs(5));
@@ -185,7 +185,7 @@ fn the_settings_of_a_connection_may_be_nothing_little_or_too_much() {
             let mut pair = Pair::new(false);
             pair.delay = Duration::from_millis(10);
             pair.listen(8);
-            let remote = SocketAddr::new(pair.b.addr, super::pair::PORT);
+            let remote = SocketAddr::new(pair.b.addr, crate::tcp::tests::pair::PORT);
             let client = pair.a.stack.tcp_connect(None, remote).unwrap();
             pair.run(Duration::from_secs(1));
             let mut tcp = pair.a.tcp(client);

@@ -1,6 +1,6 @@
 //! Text, in both directions, whatever happens to it on the way; and the orderly release.
 
-use super::pair::Pair;
+use crate::tcp::tests::pair::Pair;
 use crate::{Cause, Rule, TcpState};
 use alloc::vec::Vec;
 use core::task::Poll;

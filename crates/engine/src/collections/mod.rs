@@ -1,0 +1,6 @@
+//! Bounded collections.
+
+pub(crate) mod bounded_queue;
+pub(crate) mod hash_index;
+pub(crate) mod lru;
+pub(crate) mod ranges;

@@ -1,0 +1,6 @@
+//! IPv4 and IPv6: arrival, reassembly, fragmentation, path MTUs.
+
+pub(crate) mod fragment;
+pub(crate) mod ingress;
+pub(crate) mod paths;
+pub(crate) mod reassembly;

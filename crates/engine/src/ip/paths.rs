@@ -1,0 +1,162 @@
+//! Path MTU discovery: the largest packet that reaches a host whole (RFC 1191, RFC 8201).
+
+use crate::Instant;
+use crate::collections::lru::Aging;
+use core::net::IpAddr;
+use core::time::Duration;
+
+/// Least MTU that an IPv4 router can talk us into (P1).
+const FLOOR_V4: usize = 552;
+/// The least MTU of a link for IPv4 (RFC 791 section 3.2).
+const LEAST_V4: usize = 68;
+/// Least MTU of any IPv6 link (RFC 8200 section 5); a router that names less is not believed (P2).
+pub(crate) const FLOOR_V6: usize = 1280;
+/// How long an entry holds (P1). RFC 1191 section 6.3 asks for ten minutes.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// Most entries; above it the one that would expire first is forgotten.
+const MOST: usize = 4096;
+/// The plateaus of RFC 1191 section 7, for routers that do not name the MTU. Those below the floor
+/// are left out.
+const PLATEAUS: [usize; 8] = [65_535, 32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006];
+
+/// Whether a link of this MTU carries the family of `addr` at all.
+pub(crate) fn is_carried(addr: IpAddr, link_mtu: usize) -> bool {
+    link_mtu >= if addr.is_ipv4() { LEAST_V4 } else { FLOOR_V6 }
+}
+
+/// The paths whose MTU is less than the link's.
+#[derive(Debug, Default)]
+pub(crate) struct Paths(Aging<IpAddr, Path>);
+
+#[derive(Debug)]
+struct Path {
+    mtu: usize,
+    /// It was found out by what was lost; what passes is searched for.
+    silent: bool,
+    expires: Instant,
+}
+
+impl Paths {
+    /// The largest packet for `remote`.
+    pub fn mtu(&self, remote: IpAddr, link_mtu: usize, now: Instant) -> usize {
+        match self.0.get(&remote) {
+            Some(path) if path.expires > now => link_mtu.min(path.mtu),
+            _ => link_mtu,
+        }
+    }
+
+    /// Notes that only packets of `mtu` octets reach `remote`. `false`: it is not believed, or was
+    /// known. The MTU never grows but by expiry (P3).
+    pub fn lower(&mut self, remote: IpAddr, mtu: usize, now: Instant) -> bool {
+        self.note(remote, mtu, false, now)
+    }
+
+    /// Notes that larger packets than `mtu` octets are lost in silence (RFC 4821 section 7.7).
+    pub fn swallows(&mut self, remote: IpAddr, mtu: usize, now: Instant) -> bool {
+        self.note(remote, mtu, true, now)
+    }
+
+    /// Whether the path lost large packets in silence.
+    pub fn is_silent(&self, remote: IpAddr, now: Instant) -> bool {
+        self.0.get(&remote).is_some_and(|path| path.silent && path.expires > now)
+    }
+
+    /// A packet of `mtu` octets has arrived.
+    pub fn raise(&mut self, remote: IpAddr, mtu: usize, now: Instant) {
+        if self.mtu(remote, usize::MAX, now) < mtu
+            && let Some(path) = self.0.remove(&remote)
+        {
+            self.0.insert(remote, Path { mtu, expires: now + LIFETIME, ..path });
+        }
+    }
+
+    fn note(&mut self, remote: IpAddr, mtu: usize, silent: bool, now: Instant) -> bool {
+        if remote.is_ipv6() && mtu < FLOOR_V6 {
+            return false;
+        }
+        let mtu = mtu.max(FLOOR_V4);
+        let known = self.mtu(remote, usize::MAX, now);
+        if mtu > known {
+            return false;
+        }
+        self.0.remove(&remote);
+        while self.0.oldest().is_some_and(|path| path.expires <= now) || self.0.len() >= MOST {
+            self.0.pop_oldest();
+        }
+        self.0.insert(remote, Path { mtu, silent, expires: now + LIFETIME });
+        mtu < known
+    }
+}
+
+/// What to try after a packet of `total_len` octets was too big for a router that does not say what
+/// would not be.
+pub(crate) fn plateau_below(total_len: usize) -> usize {
+    PLATEAUS.into_iter().find(|&plateau| plateau < total_len).unwrap_or(FLOOR_V4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
+    const LINK: usize = 1500;
+
+    #[test]
+    fn p1_ipv4_has_a_floor() {
+        let mut paths = Paths::default();
+        let now = Instant::ZERO;
+        assert_eq!(paths.mtu(V4, LINK, now), LINK);
+        assert!(paths.lower(V4, 1300, now) && paths.mtu(V4, LINK, now) == 1300);
+        assert!(paths.lower(V4, 100, now) && paths.mtu(V4, LINK, now) == 552);
+        assert_eq!(paths.mtu(V4, 500, now), 500, "the link's own limit stands");
+    }
+
+    #[test]
+    fn p1_an_entry_expires() {
+        let mut paths = Paths::default();
+        assert!(paths.lower(V4, 1300, Instant::ZERO));
+        assert_eq!(paths.mtu(V4, LINK, Instant::from_millis(599_999)), 1300);
+        assert_eq!(paths.mtu(V4, LINK, Instant::from_millis(600_000)), LINK);
+        assert!(paths.lower(V4, 1400, Instant::from_millis(600_000)));
+        assert_eq!(paths.0.len(), 1);
+    }
+
+    #[test]
+    fn p1_a_router_that_names_no_mtu_means_the_next_plateau() {
+        assert_eq!([1500, 1492, 1006, 300].map(plateau_below), [1492, 1006, 552, 552]);
+    }
+
+    #[test]
+    fn p2_ipv6_below_1280_is_not_believed() {
+        let mut paths = Paths::default();
+        for mtu in [0, 100, 1279] {
+            assert!(!paths.lower(V6, mtu, Instant::ZERO));
+            assert_eq!(paths.mtu(V6, LINK, Instant::ZERO), LINK);
+        }
+        assert!(paths.lower(V6, 1280, Instant::ZERO));
+        assert_eq!(paths.mtu(V6, LINK, Instant::ZERO), 1280);
+    }
+
+    #[test]
+    fn p3_the_mtu_never_grows() {
+        let mut paths = Paths::default();
+        for remote in [V4, V6] {
+            assert!(paths.lower(remote, 1300, Instant::ZERO));
+            assert!(!paths.lower(remote, 1400, Instant::ZERO));
+            assert!(!paths.lower(remote, 1300, Instant::ZERO));
+            assert_eq!(paths.mtu(remote, LINK, Instant::ZERO), 1300);
+        }
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut paths = Paths::default();
+        for i in 0..MOST as u32 + 10 {
+            assert!(paths.lower(Ipv4Addr::from(0x0a00_0000 + i).into(), 1300, Instant::ZERO));
+        }
+        assert_eq!(paths.0.len(), MOST);
+        assert_eq!(paths.mtu(Ipv4Addr::from(0x0a00_0000).into(), LINK, Instant::ZERO), LINK);
+    }
+}

@@ -1,0 +1,80 @@
+//! A connection that is over for the wire and still has a user.
+
+use crate::buffer::RecvRing;
+use crate::end::{Cause, End, FourTuple, Party};
+use crate::shared::Shared;
+use crate::tcp::connection::Connection;
+use crate::tcp::handshake::Handshake;
+use crate::tcp::socket::settings::Settings;
+use crate::tcp::{TcpError, TcpInfo, TcpState};
+use crate::{Instant, Rule};
+use alloc::boxed::Box;
+
+/// What is left for the user: unread text, an error to be told once, and the reason.
+#[derive(Debug)]
+pub(crate) struct Over {
+    pub flow: FourTuple,
+    pub incoming: RecvRing,
+    /// The error that the first call gets, whichever it is (`docs/errors.md`).
+    pub pending: Option<TcpError>,
+    /// What the first write gets instead, if that differs.
+    pub write_error: Option<TcpError>,
+    pub settings: Settings,
+    pub end: End,
+    /// Its numbers as they were at the end, if it was established.
+    pub numbers: Option<Box<TcpInfo>>,
+}
+
+impl Over {
+    pub fn of_connection(shared: &Shared, now: Instant, connection: &mut Connection, end: End) -> Self {
+        let numbers = connection.last_info(shared, now, &end);
+        let (flow, settings) = (connection.flow, connection.settings);
+        let mut incoming = core::mem::replace(&mut connection.incoming, RecvRing::new(0, 0));
+        incoming.drop_early();
+        if end.rule == Rule::S64 {
+            incoming.consume(usize::MAX);
+        }
+        // After the peer's FIN the reader has its end of the stream; only a writer is told (R15).
+        let error = error(&end);
+        let broken_pipe = shared.config.tcp.broken_pipe_in_close_wait;
+        let (pending, write_error) = match (end.state, end.cause) {
+            (TcpState::CloseWait, Cause::Reset) if broken_pipe => (None, Some(TcpError::BrokenPipe)),
+            (TcpState::CloseWait | TcpState::Closing | TcpState::LastAck, _) => (None, error),
+            _ => (error, None),
+        };
+        Self { flow, incoming, pending, write_error, settings, end, numbers: Some(Box::new(numbers)) }
+    }
+
+    pub fn of_handshake(handshake: &Handshake, end: End) -> Self {
+        Self {
+            flow: handshake.flow,
+            incoming: RecvRing::new(0, 0),
+            pending: error(&end),
+            write_error: None,
+            settings: handshake.settings,
+            end,
+            numbers: None,
+        }
+    }
+
+    /// The error of a write: the pending one once, then EPIPE.
+    pub fn write(&mut self) -> TcpError {
+        self.pending.take().or(self.write_error.take()).unwrap_or(TcpError::BrokenPipe)
+    }
+
+    /// What a reader is told once the text is read: the pending error once, then the end of the
+    /// stream.
+    pub fn read(&mut self) -> Result<usize, TcpError> {
+        self.pending.take().map_or(Ok(0), Err)
+    }
+}
+
+/// The error of an end: a user that aborted a connection is told so if it goes on using it.
+fn error(end: &End) -> Option<TcpError> {
+    match (end.cause, end.by) {
+        // It refused the peer's text, and so lost the connection.
+        _ if end.rule == Rule::S80 => Some(TcpError::Reset),
+        (Cause::Aborted, Party::Application) => Some(TcpError::Aborted),
+        _ => end.error(),
+    }
+}

@@ -1,0 +1,185 @@
+//! Resets in answer to segments that have no usable connection (RFC 9293 section 3.5.2).
+
+use crate::isn::Secret;
+use crate::shared::Shared;
+use crate::tcp::segment::{self, Arrival};
+use crate::tcp::socket::settings::MOST_DSCP;
+use crate::{DropReason, FourTuple, Instant, Rule, Verdict};
+use core::time::Duration;
+use lastack_wire::ip::IpHeader;
+use lastack_wire::reset_reason::{self, ResetReason};
+use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions};
+
+/// DSCP is copied from the segment that is answered; ECN is not.
+const DSCP: u8 = 0xfc;
+
+/// Answers `seg` with RST (RFC 9293 section 3.10.7.1), unless it is one itself (N1).
+pub(crate) fn reply(shared: &mut Shared, seg: &Arrival<'_>, rule: Rule) -> Verdict {
+    if seg.has(TcpFlags::RST) {
+        return Verdict::Dropped(Rule::N1.into());
+    }
+    if shared.config.tcp.reset_rate.is_some() && !shared.resets.granted {
+        shared.counters.tcp_suppressed_resets += 1;
+        return Verdict::Dropped(Rule::D9.into());
+    }
+    let tcp = header(seg.tcp, seg.len());
+    if shared.outbox.push_segment(ip_header(shared, seg.ip), tcp, Some(rule)).is_err() {
+        shared.counters.outbox_overflows += 1;
+        return Verdict::Dropped(DropReason::NoSpace);
+    }
+    shared.counters.tcp_out_segments += 1;
+    shared.counters.tcp_out_resets += 1;
+    Verdict::Answered(rule)
+}
+
+/// `<SEQ=SEG.ACK><CTL=RST>`, or `<SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>` if there is no ACK.
+fn header(seg: &TcpHeader, len: u32) -> TcpHeader {
+    let (seq, ack, flags) = if seg.flags.contains(TcpFlags::ACK) {
+        (seg.ack, 0, TcpFlags::RST)
+    } else {
+        (0, seg.seq.wrapping_add(len), TcpFlags::RST | TcpFlags::ACK)
+    };
+    TcpHeader {
+        src_port: seg.dst_port,
+        dst_port: seg.src_port,
+        seq,
+        ack,
+        flags,
+        window: 0,
+        urgent: 0,
+        options: TcpOptions::default(),
+    }
+}
+
+/// What a reset that ends a connection says of its reason. What cannot be read is counted, and the reset
+/// counts all the same (draft-ietf-tcpm-rst-diagnostic-payload section 4).
+pub(crate) fn reason(shared: &mut Shared, seg: &Arrival<'_>) -> Option<ResetReason> {
+    let said = ResetReason::from_payload(seg.text);
+    shared.counters.tcp_reasons_received += u64::from(said.is_some());
+    shared.counters.tcp_reasons_invalid += u64::from(said.is_none() && reset_reason::has_magic(seg.text));
+    said
+}
+
+/// Sends a reset that no arrival asked for, in a handshake of ours.
+pub(crate) fn push(shared: &mut Shared, flow: &FourTuple, tcp: TcpHeader, rule: Rule) {
+    let ip = segment::ip_header(&shared.config, flow, shared.config.tcp.dscp & MOST_DSCP);
+    match shared.outbox.push_segment(ip, tcp, Some(rule)) {
+        Ok(()) => {
+            shared.counters.tcp_out_segments += 1;
+            shared.counters.tcp_out_resets += 1;
+        }
+        Err(_) => shared.counters.outbox_overflows += 1,
+    }
+}
+
+/// The header back to where `ip` came from: hop limit ours, DSCP copied, ECN cleared, ID 0 with DF.
+pub(crate) fn ip_header(shared: &Shared, ip: &IpHeader) -> IpHeader {
+    let back = IpHeader::new(ip.dst, ip.src, ip.protocol);
+    IpHeader { hop_limit: shared.config.hop_limit, traffic_class: ip.traffic_class & DSCP, ..back }
+}
+
+/// The token bucket of resets that answer segments of no connection. Each refill is cut at random, so that
+/// what is left does not tell exactly what others have asked.
+///
+/// Nor must it tell whether they were answered, which says whether a connection exists (CVE-2016-5696 was
+/// such a counter): every segment takes a token, and only one that its connection accepts gives it back.
+#[derive(Debug, Default)]
+pub(crate) struct ResetLimit {
+    tokens: u32,
+    refilled: Option<Instant>,
+    /// The segment that arrived last has one.
+    granted: bool,
+}
+
+impl ResetLimit {
+    /// A segment has arrived. A reset is never answered, and asks for nothing.
+    pub fn arrived(&mut self, rate: Option<u32>, now: Instant, secret: &mut Secret, reset: bool) {
+        self.granted = false;
+        let Some(rate) = rate.filter(|_| !reset) else { return };
+        if self.refilled.is_none_or(|at| now - at >= Duration::from_secs(1)) {
+            self.refilled = Some(now);
+            self.tokens = rate - (secret.draw() % u64::from(rate / 8 + 1)) as u32;
+        }
+        self.granted = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+    }
+
+    /// The segment was accepted.
+    pub fn give_back(&mut self) {
+        self.tokens += u32::from(core::mem::take(&mut self.granted));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seg(flags: TcpFlags) -> TcpHeader {
+        TcpHeader {
+            src_port: 1,
+            dst_port: 2,
+            seq: 1000,
+            ack: 7000,
+            flags,
+            window: 100,
+            urgent: 0,
+            options: TcpOptions::default(),
+        }
+    }
+
+    /// N1, whoever asks for an answer.
+    #[test]
+    fn a_reset_is_never_answered() {
+        let mut shared = Shared::new(crate::Config::new([]), [1; 16]);
+        let ip = IpHeader::new([10, 0, 0, 2].into(), [10, 0, 0, 1].into(), lastack_wire::ip::TCP);
+        for flags in [TcpFlags::RST, TcpFlags::RST | TcpFlags::ACK, TcpFlags::RST | TcpFlags::SYN] {
+            let arrival = Arrival { ip: &ip, tcp: &seg(flags), text: &[] };
+            let verdict = reply(&mut shared, &arrival, Rule::S4);
+            assert_eq!(verdict, Verdict::Dropped(Rule::N1.into()));
+        }
+        assert!(shared.outbox.is_empty());
+    }
+
+    /// D9
+    #[test]
+    fn the_limit_holds_and_recovers() {
+        let (mut limit, mut secret) = (ResetLimit::default(), Secret::new([1; 16]));
+        let mut count = |ms, accepted: bool| {
+            let mut grants = |_: &i32| {
+                limit.arrived(Some(200), Instant::from_millis(ms), &mut secret, false);
+                let granted = limit.granted;
+                if accepted {
+                    limit.give_back();
+                }
+                granted
+            };
+            (0..10_000).filter(&mut grants).count()
+        };
+        let (first, same) = (count(0, false), count(999, false));
+        assert!((175..=200).contains(&first) && same == 0);
+        assert_eq!(count(1000, true), 10_000, "what is accepted costs nothing");
+        assert!((175..=200).contains(&count(1001, false)));
+    }
+
+    /// S1 to S5.
+    #[test]
+    fn the_shape_follows_the_ack_flag() {
+        for (flags, text, expected) in [
+            (TcpFlags::SYN, 0, (0, 1001, "R.")),
+            (TcpFlags::SYN, 10, (0, 1011, "R.")),
+            (TcpFlags::SYN | TcpFlags::FIN, 0, (0, 1002, "R.")),
+            (TcpFlags::empty(), 0, (0, 1000, "R.")),
+            (TcpFlags::PSH, 5, (0, 1005, "R.")),
+            (TcpFlags::ACK, 0, (7000, 0, "R")),
+            (TcpFlags::SYN | TcpFlags::ACK, 0, (7000, 0, "R")),
+            (TcpFlags::FIN | TcpFlags::ACK, 3, (7000, 0, "R")),
+        ] {
+            let controls =
+                u32::from(flags.contains(TcpFlags::SYN)) + u32::from(flags.contains(TcpFlags::FIN));
+            let reply = header(&seg(flags), text + controls);
+            let shape = alloc::string::ToString::to_string(&reply.flags);
+            assert_eq!((reply.seq, reply.ack, shape.as_str()), expected, "{flags}");
+            assert_eq!((reply.src_port, reply.dst_port, reply.window, reply.len()), (2, 1, 0, 20));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! TIME-WAIT (RFC 9293 section 3.6.1, RFC 1337, RFC 6191): a few words that remember a connection.
+
+use crate::seq::{RcvSeq, SndSeq};
+use crate::shared::Shared;
+use crate::tcp::connection::Connection;
+use crate::tcp::handshake::negotiate;
+use crate::tcp::segment::{Arrival, ip_header};
+use crate::{DropReason, FourTuple, Instant, Rule, Verdict};
+use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
+
+/// What is left of a connection for 2 MSL.
+#[derive(Debug)]
+pub(crate) struct TimeWait {
+    snd_nxt: SndSeq,
+    rcv_nxt: RcvSeq,
+    rcv_wnd: u32,
+    rcv_shift: u8,
+    /// TS.Recent, and the offset of our clock.
+    timestamps: Option<(u32, u32)>,
+    dscp: u8,
+    last_ack: Option<Instant>,
+    pub deadline: Instant,
+}
+
+/// What an arrival in TIME-WAIT leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    Goes(Verdict),
+    /// A new connection may be opened, with an ISS after this number (RFC 6191).
+    Reopen(SndSeq),
+}
+
+impl TimeWait {
+    pub fn new(shared: &Shared, now: Instant, connection: &Connection) -> Self {
+        Self {
+            snd_nxt: connection.snd.nxt,
+            rcv_nxt: connection.rcv.nxt,
+            rcv_wnd: connection.rcv.wnd(),
+            rcv_shift: connection.rcv.shift,
+            timestamps: connection
+                .negotiated
+                .timestamps
+                .then_some((connection.rcv.ts_recent, connection.ts_offset)),
+            dscp: connection.settings.dscp,
+            last_ack: None,
+            deadline: now + shared.config.tcp.time_wait,
+        }
+    }
+
+    /// A segment of the connection that was (RFC 1337, RFC 6191).
+    pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Waiting {
+        if seg.has(TcpFlags::RST) {
+            return Waiting::Goes(Verdict::Dropped(Rule::R17.into()));
+        }
+        if seg.has(TcpFlags::SYN) {
+            if !seg.has(TcpFlags::ACK | TcpFlags::FIN) && self.may_reopen(seg) {
+                return Waiting::Reopen(self.snd_nxt);
+            }
+            return Waiting::Goes(self.answer(shared, now, seg)); // Q10, Q12: the time goes on
+        }
+        if !seg.has(TcpFlags::ACK) && !seg.has(TcpFlags::FIN) {
+            return Waiting::Goes(Verdict::Dropped(Rule::Q2.into())); // Q4
+        }
+        if !self.knows(seg) {
+            return Waiting::Goes(Verdict::Dropped(Rule::Q2.into()));
+        }
+        self.deadline = now + shared.config.tcp.time_wait;
+        if seg.len() == 0 && seg.seq() == self.rcv_nxt {
+            return Waiting::Goes(Verdict::Dropped(Rule::Q2.into()));
+        }
+        Waiting::Goes(self.answer(shared, now, seg))
+    }
+
+    /// Whether the segment acknowledges nothing that we never sent. (Linux does not ask; an attacker
+    /// could then keep the entry alive.)
+    fn knows(&self, seg: &Arrival<'_>) -> bool {
+        !seg.has(TcpFlags::ACK) || !seg.ack().after(self.snd_nxt)
+    }
+
+    /// Q6 to Q10: a newer timestamp, or without timestamps a later number.
+    fn may_reopen(&self, seg: &Arrival<'_>) -> bool {
+        match (self.timestamps, seg.tcp.options.timestamps) {
+            (Some((recent, _)), Some(ts)) if ts.val != recent => (ts.val.wrapping_sub(recent) as i32) > 0,
+            _ => seg.seq().after(self.rcv_nxt),
+        }
+    }
+
+    /// Acknowledges what has arrived; bare ACKs and SYNs, of which a loop could consist, within the limit.
+    pub fn answer(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        if seg.len() == 0 || seg.has(TcpFlags::SYN) {
+            if self.last_ack.is_some_and(|last| now - last < shared.config.tcp.challenge_interval) {
+                shared.counters.tcp_suppressed_acks += 1;
+                return Verdict::Dropped(Rule::Q1.into());
+            }
+            self.last_ack = Some(now);
+        }
+        if self.acknowledge(shared, now, &seg.flow()) {
+            Verdict::Answered(Rule::Q1)
+        } else {
+            Verdict::Dropped(DropReason::NoSpace)
+        }
+    }
+
+    /// Sends an ACK; `false` if there is no room for it, so that the peer has to ask again.
+    pub fn acknowledge(&self, shared: &mut Shared, now: Instant, flow: &FourTuple) -> bool {
+        let tcp = self.ack(now, flow);
+        let ip = ip_header(&shared.config, flow, self.dscp);
+        let sent = shared.outbox.push_segment(ip, tcp, None).is_ok();
+        if sent {
+            shared.counters.tcp_out_segments += 1;
+        } else {
+            shared.counters.outbox_overflows += 1;
+        }
+        sent
+    }
+
+    fn ack(&self, now: Instant, flow: &FourTuple) -> TcpHeader {
+        let timestamps =
+            self.timestamps.map(|(ecr, offset)| Timestamps { val: negotiate::timestamp(now, offset), ecr });
+        TcpHeader {
+            src_port: flow.local.port(),
+            dst_port: flow.remote.port(),
+            seq: self.snd_nxt.0,
+            ack: self.rcv_nxt.0,
+            flags: TcpFlags::ACK,
+            window: (self.rcv_wnd >> self.rcv_shift).min(u32::from(u16::MAX)) as u16,
+            urgent: 0,
+            options: TcpOptions { timestamps, ..TcpOptions::default() },
+        }
+    }
+}

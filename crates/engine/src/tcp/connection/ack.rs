@@ -1,0 +1,175 @@
+//! The fifth step of SEGMENT ARRIVES: the ACK field (RFC 9293 section 3.10.7.4, RFC 5961 section 5,
+//! RFC 5681 section 3, RFC 6298 section 5).
+
+use crate::seq::SndSeq;
+use crate::shared::Shared;
+use crate::tcp::connection::Connection;
+use crate::tcp::connection::state::State;
+use crate::tcp::connection::stats::is_marked;
+use crate::tcp::connection::timers::Timer;
+use crate::tcp::handshake::negotiate;
+use crate::tcp::segment::Arrival;
+use crate::tcp::send::recovery::Ack;
+use crate::{Instant, Rule, Verdict};
+use core::time::Duration;
+use lastack_wire::tcp::SackBlocks;
+
+impl Connection {
+    /// Fifth: the ACK field.
+    pub(in crate::tcp) fn process_ack(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+    ) -> Result<(), Verdict> {
+        let ack = seg.ack();
+        if ack.after(self.snd.nxt) {
+            return Err(self.challenge(shared, now, Rule::S52));
+        }
+        let acked = self.octets.sent + u64::from(self.state == State::FinWait2);
+        if ack.before(self.snd.oldest_ack(acked)) {
+            return Err(self.challenge(shared, now, Rule::S53));
+        }
+        self.probes = 0;
+        let (recovery, congestion) = (&mut self.recovery, &mut self.congestion);
+        self.marks.acknowledged(now, seg, self.snd.nxt, self.mss, recovery, congestion);
+        self.owed.more = false;
+        let wnd = u32::from(seg.tcp.window) << self.negotiated.snd_shift;
+        let before = self.snd.una;
+        let duplicate = self.is_duplicate(seg, wnd);
+        if ack.after(before) {
+            self.advance_una(shared, now, ack);
+        }
+        if ack.after(before) || duplicate || !seg.tcp.options.sack.is_empty() {
+            self.recover(shared, now, seg, ack.offset_from(before).max(0) as u32, duplicate);
+        }
+        if ack == before && seg.len() == 0 && wnd == self.snd.wnd && seg.tcp.options.sack.is_empty() {
+            self.recovery.acknowledged_again(ack);
+        }
+        if ack.after(before) {
+            self.progress(shared, now);
+        }
+        let advances = ack.after(before);
+        if !ack.before(self.snd.una) && self.snd.update_window(seg.seq(), ack, wnd, advances) {
+            self.window_opened(shared, now);
+        }
+        self.heed_advertised(shared, now, seg);
+        // Only now is the segment known to be the peer's (RFC 7323 section 4.3).
+        if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) {
+            self.rcv.note(timestamps, seg.seq(), now);
+        }
+        Ok(())
+    }
+
+    /// The peer's window was shut: that nothing came through was its will, not the path's. What is
+    /// sent now is not waited for as long as the last probe was, and its time limits start anew.
+    fn window_opened(&mut self, shared: &Shared, now: Instant) {
+        self.rtt.progress();
+        self.stalled_since = self.stalled_since.map(|_| now);
+        self.timers.stop(Timer::User);
+        self.arm(shared, now);
+        if self.timers.is_running(Timer::Retransmission) {
+            self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+        }
+    }
+
+    /// RFC 5681 section 2: what counts as a duplicate ACK.
+    fn is_duplicate(&self, seg: &Arrival<'_>, wnd: u32) -> bool {
+        seg.ack() == self.snd.una && self.snd.nxt != self.snd.una && seg.len() == 0 && wnd == self.snd.wnd
+    }
+
+    /// SND.UNA moves to `ack`.
+    fn advance_una(&mut self, shared: &mut Shared, now: Instant, ack: SndSeq) {
+        let text = (ack - self.snd.una).min(self.outgoing.len() as u32);
+        let fin = self.state.fin_pending() && ack == self.end_of_text() + 1;
+        self.outgoing.acknowledge(text as usize);
+        self.octets.sent += u64::from(text);
+        self.snd.una = ack;
+        self.soft_error = None;
+        if fin {
+            self.go(self.state.fin_acked(), now);
+            self.arm(shared, now);
+        }
+    }
+
+    /// What the acknowledgment says of losses, of the round-trip time and of the window.
+    fn recover(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+        advanced: u32,
+        duplicate: bool,
+    ) {
+        let mut blocks = [(SndSeq(0), SndSeq(0)); SackBlocks::MAX];
+        let mut known = 0;
+        for (start, end) in seg.tcp.options.sack.iter().filter(|_| self.negotiated.sack) {
+            blocks[known] = (SndSeq(start), SndSeq(end));
+            known += 1;
+        }
+        let echo = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps).map(|t| t.ecr);
+        let offset = self.ts_offset;
+        let echo_before = move |at: Instant| {
+            echo.is_some_and(|ecr| (ecr.wrapping_sub(negotiate::timestamp(at, offset)) as i32) < 0)
+        };
+        let outcome = self.recovery.acknowledged(
+            &Ack {
+                now,
+                una: self.snd.una,
+                nxt: self.snd.nxt,
+                advanced,
+                duplicate,
+                blocks: &blocks[..known],
+                echo_before: &echo_before,
+                mss: self.mss,
+                srtt: self.rtt.srtt(),
+                delivered: self.octets.sent,
+            },
+            &mut self.congestion,
+        );
+        self.stats.delivered(outcome.delivered, is_marked(seg, self.marks.is_on()));
+        let config = &shared.config.tcp;
+        if let Some(rtt) = outcome.rtt {
+            self.rtt.measure(rtt, config);
+        } else if let Some(ecr) = echo.filter(|_| self.rtt.srtt().is_none() && advanced > 0) {
+            // After a retransmission only a timestamp tells which segment is acknowledged.
+            let elapsed = negotiate::timestamp(now, offset).wrapping_sub(ecr);
+            if elapsed < 1 << 31 {
+                self.rtt.measure(Duration::from_millis(u64::from(elapsed.max(1))), config);
+            }
+        }
+        if outcome.rtt.is_some() || echo.is_some() {
+            self.rtt.progress();
+        }
+        self.wait_for_reordered(now, outcome.reorder_wait);
+        self.heed_size_probe(shared, now);
+    }
+
+    /// Sets the reordering timer, or stops it.
+    pub(in crate::tcp) fn wait_for_reordered(&mut self, now: Instant, wait: Option<Duration>) {
+        match wait {
+            Some(wait) => self.timers.set(Timer::Reorder, now + wait),
+            None => self.timers.stop(Timer::Reorder),
+        }
+    }
+
+    /// Something new was acknowledged: the timers start anew (RFC 6298 sections 5.2 and 5.3).
+    fn progress(&mut self, shared: &mut Shared, now: Instant) {
+        self.timers.stop(Timer::User);
+        self.timers.stop(Timer::TailProbe);
+        if self.snd.una == self.snd.nxt {
+            self.note_limit(now);
+            self.timers.stop(Timer::Retransmission);
+            self.stalled_since = None;
+        } else {
+            if self.recovery.restarts_timer() {
+                self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+            }
+            self.stalled_since = Some(now);
+            self.arm(shared, now);
+            self.arm_tail_probe(shared, now);
+        }
+        self.tune_send_buffer(&shared.config.tcp);
+        self.wake_writer(shared);
+    }
+}

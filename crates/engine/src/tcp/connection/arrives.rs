@@ -1,0 +1,321 @@
+//! SEGMENT ARRIVES in a synchronized state (RFC 9293 section 3.10.7.4), a function a step, in the
+//! order of the RFC. The third step (security compartments) and the sixth (URG) are left out by
+//! decision: nobody has compartments, and urgent octets are ordinary text (docs/rfc9293.md).
+
+use crate::end::{Cause, Inference, Party};
+use crate::seq::RcvSeq;
+use crate::shared::Shared;
+use crate::tcp::acceptance::{ResetEffect, ResetReceiver};
+use crate::tcp::closed::reset_reply;
+use crate::tcp::connection::state::State;
+use crate::tcp::connection::timers::Timer;
+use crate::tcp::connection::{Connection, Ending};
+use crate::tcp::segment::Arrival;
+use crate::{DropReason, Instant, Rule, Verdict};
+use lastack_wire::tcp::TcpFlags;
+
+/// The next step is taken, or this is what became of the segment.
+type Step = Result<(), Verdict>;
+
+impl Connection {
+    /// A segment of this connection has arrived.
+    pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        if self.fate.is_some() {
+            return Verdict::Dropped(DropReason::Unwanted);
+        }
+        self.stats.arrived(seg);
+        self.steps(shared, now, seg).err().unwrap_or(Verdict::Accepted)
+    }
+
+    fn steps(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        self.check_sequence(shared, now, seg)?; // first
+        self.check_reset(shared, now, seg)?; // second
+        self.check_syn(shared, now, seg)?; // fourth
+        self.heard = now;
+        self.process_ack(shared, now, seg)?; // fifth
+        self.owed.ack |= self.marks.arrived(seg);
+        if self.fate.is_some() {
+            return Ok(()); // it acknowledged our FIN, and both directions are finished
+        }
+        self.check_user(shared, now, seg)?;
+        self.process_text(shared, now, seg)?; // seventh
+        self.process_fin(shared, now, seg) // eighth
+    }
+
+    /// First: the sequence number, and before it the timestamp (RFC 7323 section 5.3). RST and SYN
+    /// have sequence tests of their own, in the second and fourth step (RFC 5961).
+    fn check_sequence(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if seg.has(TcpFlags::RST | TcpFlags::SYN) {
+            return Ok(());
+        }
+        if !seg.has(TcpFlags::ACK) {
+            // Whatever its number, no sender that could use an answer sends this; nor does Linux answer it.
+            return Err(Verdict::Dropped(Rule::S54.into()));
+        }
+        if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps)
+            && self.rcv.is_old(timestamps, now)
+        {
+            return Err(self.answer_unacceptable(shared, now, seg, Rule::S55));
+        }
+        if self.is_acceptable(seg) {
+            return Ok(());
+        }
+        if self.is_recent(seg) {
+            self.process_ack(shared, now, seg)?;
+            if self.fate.is_some() {
+                return Err(Verdict::Accepted); // it acknowledged our FIN: nobody is left to answer
+            }
+        }
+        Err(self.answer_unacceptable(shared, now, seg, Rule::S51))
+    }
+
+    /// What has come already, but does not end before what our last ACK acknowledged: a sender whose ACKs
+    /// cross ours has no newer number, so its ACK field counts as on Linux (RFC 9293 appendix A.2).
+    fn is_recent(&self, seg: &Arrival<'_>) -> bool {
+        let end = seg.seq() + seg.len();
+        seg.seq().before(self.rcv.nxt) && !end.before(self.rcv.last_ack) && !end.after(self.rcv.nxt)
+    }
+
+    /// Table 6 of RFC 9293. Two allowances: at a zero window, text at RCV.NXT is not taken but its
+    /// acknowledgment is; and an empty segment may stand at the right edge, where a sender that
+    /// filled the window is.
+    fn is_acceptable(&self, seg: &Arrival<'_>) -> bool {
+        let (seq, len) = (seg.seq(), seg.len());
+        let first_in = !seq.before(self.rcv.nxt) && !seq.after(self.rcv.edge);
+        if len == 0 || seq == self.rcv.nxt {
+            return first_in;
+        }
+        let inside = |seq: RcvSeq| seq.within(self.rcv.nxt, self.rcv.wnd());
+        inside(seq) || inside(seq + (len - 1))
+    }
+
+    /// An unacceptable segment is answered with an ACK; if it is only an ACK itself, within the limit. (What occupies
+    /// sequence numbers comes from a sender that waits, not from an ACK loop.)
+    fn answer_unacceptable(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+        rule: Rule,
+    ) -> Verdict {
+        self.heard = now;
+        if seg.len() == 0 {
+            return self.challenge(shared, now, rule);
+        }
+        // Of what is too old by its timestamp too: else who sent it again in vain would not learn it.
+        let end = (seg.seq() + seg.text.len() as u32).earlier(self.rcv.nxt);
+        if seg.seq().before(end) {
+            self.rcv.duplicate = Some((seg.seq(), end));
+        }
+        self.owed.pure_ack();
+        Verdict::Answered(rule)
+    }
+
+    /// Owes a challenge ACK, at most one in the configured time (RFC 5961 section 7).
+    pub fn challenge(&mut self, shared: &mut Shared, now: Instant, rule: Rule) -> Verdict {
+        let interval = shared.config.tcp.challenge_interval;
+        if self.last_challenge.is_some_and(|last| now - last < interval) {
+            shared.counters.tcp_suppressed_acks += 1;
+            return Verdict::Dropped(rule.into());
+        }
+        self.last_challenge = Some(now);
+        self.owed.challenge = Some(rule);
+        Verdict::Answered(rule)
+    }
+
+    /// Second: RST (RFC 5961 section 3.2; RFC 9293 section 3.10.7.4). Neither its ACK nor its timestamp
+    /// nor its text counts; only its sequence number does.
+    fn check_reset(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if !seg.has(TcpFlags::RST) {
+            return Ok(());
+        }
+        Err(match self.as_reset_receiver(shared).judge(seg.seq(), None) {
+            ResetEffect::Accepted(rule) => self.reset_by(shared, now, seg, rule),
+            ResetEffect::Challenged(rule) => self.challenge(shared, now, rule),
+            ResetEffect::Ignored(rule) => Verdict::Dropped(rule.into()),
+        })
+    }
+
+    fn as_reset_receiver(&self, shared: &Shared) -> ResetReceiver {
+        let lenient = shared.config.tcp.lenient_resets;
+        let reports = lenient && self.negotiated.sack;
+        ResetReceiver::Synchronized {
+            state: self.state.public(),
+            nxt: self.rcv.nxt,
+            window: self.rcv.wnd(),
+            reported: if reports { self.rcv.end_of_sack(&self.incoming) } else { None },
+            lenient,
+        }
+    }
+
+    fn reset_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
+        let said = reset_reply::reason(shared, seg);
+        let aborted = seg.has(TcpFlags::ACK);
+        let shape = if aborted { Inference::AbortedByPeer } else { Inference::UnknownConnection };
+        let ending =
+            Ending { peer_said: said, inferred: Some(shape), ..Ending::new(Cause::Reset, Party::Peer, rule) };
+        self.finish(ending.by_segment(seg.header()), now);
+        Verdict::Ended(rule)
+    }
+
+    /// Fourth: SYN (RFC 5961 section 4.2): whatever its number, it is only challenged (S50).
+    fn check_syn(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if seg.has(TcpFlags::SYN) {
+            return Err(self.challenge(shared, now, Rule::S50));
+        }
+        Ok(())
+    }
+
+    /// Seventh: the text.
+    fn process_text(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if seg.text.is_empty() {
+            return Ok(());
+        }
+        if !self.state.may_receive() {
+            return Err(Verdict::Dropped(Rule::S84.into()));
+        }
+        let old = if seg.seq().before(self.rcv.nxt) { self.rcv.nxt - seg.seq() } else { 0 };
+        let text = self.fitting(seg.seq(), seg.text);
+        if text.is_empty() {
+            self.owed.pure_ack();
+            return Err(Verdict::Dropped(DropReason::NoSpace));
+        }
+        let Some(text) = text.get(old as usize..).filter(|text| !text.is_empty()) else {
+            self.owed.pure_ack();
+            return Ok(());
+        };
+        let unwanted = self.settings.deaf && !self.state.may_send();
+        if !self.owned || unwanted {
+            return Err(self.refuse(shared, now, seg, Rule::S80));
+        }
+        let seq = seg.seq() + old;
+        let at = self.rcv.position(&self.incoming, seq);
+        if old > 0 {
+            self.rcv.duplicate = Some((seg.seq(), self.rcv.nxt));
+        } else if let Some(twice) = self.incoming.early().meeting(at..at + text.len() as u64) {
+            self.rcv.duplicate = Some((seq + (twice.start - at) as u32, seq + (twice.end - at) as u32));
+        }
+        self.touch_buffers(shared, now);
+        self.measure_trip(now, seg);
+        let gap = !self.incoming.early().is_empty();
+        self.allot(shared);
+        match self.incoming.write(at, text) {
+            Some(0) => {
+                self.count_early(shared);
+                self.rcv.note_early(&self.incoming, at);
+                self.owed.pure_ack();
+            }
+            Some(advanced) => self.advance_rcv(shared, now, advanced as u32, gap),
+            None => {
+                self.owed.pure_ack();
+                if self.incoming.early().holding(at).is_some() {
+                    self.count_early(shared); // Linux counts what comes, new or not
+                    // A FIN after it may be new.
+                    let fin = seg.has(TcpFlags::FIN);
+                    return if fin { Ok(()) } else { Err(Verdict::Dropped(DropReason::Duplicate)) };
+                }
+                return Err(Verdict::Dropped(DropReason::NoSpace));
+            }
+        }
+        Ok(())
+    }
+
+    /// Text has come before what precedes it.
+    fn count_early(&mut self, shared: &mut Shared) {
+        self.stats.early_in = self.stats.early_in.wrapping_add(1);
+        shared.counters.tcp_early_segments += 1;
+    }
+
+    /// The part of `text` that lies in the window, or before it.
+    fn fitting<'a>(&self, seq: RcvSeq, text: &'a [u8]) -> &'a [u8] {
+        let room = self.rcv.edge.offset_from(seq).max(0) as usize;
+        &text[..text.len().min(room)]
+    }
+
+    /// RCV.NXT moved over `advanced` octets; `gap`: there was early text beyond it.
+    fn advance_rcv(&mut self, shared: &mut Shared, now: Instant, advanced: u32, gap: bool) {
+        self.rcv.nxt += advanced;
+        self.octets.received += u64::from(advanced);
+        self.rcv.unacked += advanced;
+        self.tune_receive_buffer(shared, now);
+        let rto = self.rtt.rto(&shared.config.tcp);
+        // Each acknowledges two segments in the end, so more than the window holds are of no use.
+        let most_quick = shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * self.mss)).max(2));
+        self.promptness.text_arrived(now, rto, most_quick);
+        // A filled gap, or what may be its repair, is acknowledged at once (RFC 5681 section 4.2), as
+        // is more than one full segment (SHLD-18: every second one, whatever the size of that).
+        if gap || self.promptness.is_quick() || self.rcv.unacked > self.mss {
+            self.owed.ack = true;
+        } else if !self.timers.is_running(Timer::DelayedAck) {
+            self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);
+        }
+        self.wake_reader(shared);
+    }
+
+    /// S71: our FIN is acknowledged, and the user, who is gone, did not want to wait for the peer's.
+    fn check_user(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if self.owned || self.state != State::FinWait2 || self.waits_for_fin() {
+            return Ok(());
+        }
+        Err(self.refuse(shared, now, seg, Rule::S71))
+    }
+
+    /// Answers with RST and ends the connection: what the peer sends nobody can read any more (S80), or
+    /// nobody waits for (S71).
+    fn refuse(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
+        // The answer may fall to the rate limit; the connection ends all the same.
+        let _ = reset_reply::reply(shared, seg, rule);
+        let ending = Ending::new(Cause::Aborted, Party::Application, rule);
+        self.finish(ending.by_segment(seg.header()), now);
+        if let Some(crate::tcp::connection::Fate::Over(end)) = &mut self.fate {
+            end.lost.unread += seg.text.len() as u64;
+        }
+        Verdict::Ended(rule)
+    }
+
+    /// Eighth: FIN, in order or remembered from a segment that came early (E15).
+    ///
+    /// Only one that is reached ends the stream: of several the first, and none that text in order has passed,
+    /// since what is in order is the peer's for sure (as on Linux).
+    fn process_fin(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if !self.state.may_receive() {
+            return Ok(()); // beyond the FIN that we have (S84); that one again would be unacceptable (E14)
+        }
+        self.rcv.fin = self.rcv.fin.filter(|fin| !fin.before(self.rcv.nxt));
+        if seg.has(TcpFlags::FIN) {
+            let fin = seg.seq() + seg.text.len() as u32;
+            if fin.after(self.rcv.nxt) && seg.text.is_empty() {
+                if !self.owned {
+                    // What is missing before it is text that nobody can read any more (S81).
+                    return Err(self.refuse(shared, now, seg, Rule::S80));
+                }
+                self.owed.pure_ack();
+            }
+            self.owed.ack = true;
+            // One past the edge it still counts: it needs no room (E16).
+            if !fin.before(self.rcv.nxt) && !fin.after(self.rcv.edge) {
+                self.rcv.fin = Some(self.rcv.fin.map_or(fin, |known| known.earlier(fin)));
+            }
+        }
+        if self.rcv.fin != Some(self.rcv.nxt) || self.fate.is_some() {
+            return Ok(());
+        }
+        // Early text beyond the end of the stream was never part of it.
+        self.incoming.drop_early();
+        self.rcv.nxt += 1;
+        self.rcv.edge = self.rcv.edge.later(self.rcv.nxt);
+        // After text the user is likely to answer, and be it with a FIN: the ACK may ride on that, as on Linux.
+        let bare = seg.tcp.flags.contains(TcpFlags::FIN) && seg.text.is_empty();
+        let answer = bare && self.state == State::Established && self.owned;
+        let answer = answer && self.promptness.last_text().is_some() && self.owed.pure_acks == 0;
+        if answer && self.rcv.unacked <= self.mss {
+            self.owed.ack = false;
+            self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);
+        } else {
+            self.owed.ack = true;
+        }
+        self.go(self.state.peer_fin(), now);
+        self.wake_reader(shared);
+        Ok(())
+    }
+}

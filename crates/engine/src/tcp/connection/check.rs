@@ -1,0 +1,106 @@
+//! What must hold between any two steps. Tests and simulations ask after each.
+
+use crate::end::Origin;
+use crate::shared::Shared;
+use crate::tcp::ConnId;
+use crate::tcp::connection::Connection;
+use crate::tcp::connection::state::State;
+use crate::tcp::connection::timers::Timer;
+use crate::tcp::table::{Entry, Socket, TcpTable};
+
+impl TcpTable {
+    /// # Panics
+    ///
+    /// If something that must hold does not.
+    pub fn check(&self, shared: &Shared) {
+        let mut weight = 0;
+        let (mut embryonic, mut orphans, mut scheduled, mut live) = (0, 0, 0, 0);
+        for (id, entry) in &self.entries {
+            match &*entry.socket {
+                Socket::Opening(handshake) => embryonic += usize::from(handshake.origin == Origin::Passive),
+                Socket::Open(connection) => orphans += usize::from(!connection.owned),
+                Socket::Over(_) => {}
+            }
+            live += usize::from(!matches!(*entry.socket, Socket::Over(_)));
+            scheduled += usize::from(entry.scheduled.is_some());
+            weight += entry.weight;
+            let all = entry.queued || entry.weight == entry.socket.memory();
+            assert!(all, "memory that nobody has weighed: {entry:?}");
+            self.check_entry(id, entry);
+        }
+        assert_eq!(shared.memory.held(), weight, "memory held by nobody");
+        assert_eq!((self.embryonic, self.orphans), (embryonic, orphans), "embryonic connections and orphans");
+        assert_eq!(self.timers.len(), scheduled, "timers without a connection: {:?}", self.timers);
+        assert_eq!(self.demux.live_names(), live, "four-tuples without a connection");
+        for spare in &self.spare {
+            assert_eq!(spare.memory(), 0, "memory kept for nobody");
+        }
+    }
+
+    fn check_entry(&self, id: ConnId, entry: &Entry) {
+        let deadline = match &*entry.socket {
+            Socket::Opening(handshake) if handshake.end.is_some() => None,
+            Socket::Opening(handshake) => handshake.deadline,
+            Socket::Open(connection) => {
+                connection.check();
+                if !entry.queued && connection.fate.is_none() {
+                    connection.check_settled();
+                }
+                connection.timers.next().filter(|_| connection.fate.is_none())
+            }
+            Socket::Over(_) => None,
+        };
+        let served = |at| entry.scheduled.is_some_and(|served| served <= at);
+        assert!(deadline.is_none_or(served), "nobody serves the timer of {id:?}: {:?}", entry.scheduled);
+        assert!(entry.scheduled.is_none_or(|at| self.timers.contains(&(at, id))), "{id:?} waits in vain");
+        assert!(!entry.queued || self.ready.contains(&id), "{id:?} is passed over");
+        let over = matches!(*entry.socket, Socket::Over(_));
+        assert!(over || self.live(entry.socket.flow()) == Some(id), "{id:?} is not found");
+    }
+}
+
+impl Connection {
+    /// # Panics
+    ///
+    /// If something that must hold between any two steps does not.
+    pub fn check(&self) {
+        let s = &self.snd;
+        assert!(!s.una.after(s.nxt), "SND.UNA <= SND.NXT: {s:?}");
+        self.recovery.flight.check(s.una, s.nxt);
+        let timed = self.timers.is_running(Timer::Retransmission) || self.fate.is_some();
+        assert!(s.una == s.nxt || timed, "something is in flight and no timer runs: {s:?}");
+        let end = self.end_of_text() + u32::from(self.state.fin_pending());
+        // Once the end is decided the text may be discarded, sent or not.
+        let decided = self.fate.is_some();
+        assert!(decided || !s.nxt.after(end), "nothing was sent that was not given: {s:?}");
+        assert!(self.rcv.fin.is_none() || !self.rcv.nxt.after(self.rcv.edge + 1), "{:?}", self.rcv);
+    }
+
+    /// What must hold once everything that may go has been sent: nothing is owed, and what waits has a
+    /// timer.
+    ///
+    /// # Panics
+    ///
+    /// If it does not hold.
+    fn check_settled(&self) {
+        let owed = &self.owed;
+        let nothing = owed.pure_acks == 0 && owed.challenge.is_none();
+        let nothing = nothing && !(owed.ack || owed.probe || owed.tail_probe || owed.reset);
+        assert!(nothing, "it is owed and will not be sent: {owed:?}");
+        let idle = self.snd.una == self.snd.nxt;
+        let end = self.end_of_text();
+        let waits = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
+        let runs = |timer| self.timers.is_running(timer);
+        let waited_for = runs(Timer::Persist) || runs(Timer::Pace);
+        assert!(!(idle && waits) || waited_for, "text or FIN waits for nothing: {:?}", self.snd);
+        assert!(self.rcv.unacked == 0 || runs(Timer::DelayedAck), "an ACK is forgotten: {:?}", self.rcv);
+        let orphan = self.state == State::FinWait2 && !self.owned;
+        assert!(!orphan || runs(Timer::FinWait2), "an orphan waits for ever");
+        assert!(self.settings.keepalive.is_none() || runs(Timer::KeepAlive), "nobody asks the peer");
+        let stalled = self.settings.user_timeout.is_some() && self.stalled_since.is_some();
+        assert!(!stalled || runs(Timer::User), "the user timeout does not run");
+        let empty = self.outgoing.is_empty() && self.incoming.is_empty() && self.incoming.early().is_empty();
+        let memory = self.outgoing.capacity() + self.incoming.capacity();
+        assert!(!empty || memory == 0 || runs(Timer::Idle), "{memory} octets of memory are kept for ever");
+    }
+}

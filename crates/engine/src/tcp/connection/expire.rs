@@ -1,0 +1,268 @@
+//! The timers of a connection: when they run, and what happens when they expire.
+
+use crate::config::TcpConfig;
+use crate::end::{Cause, Party, TimeLimit};
+use crate::shared::Shared;
+use crate::tcp::connection::retries;
+use crate::tcp::connection::state::State;
+use crate::tcp::connection::timers::Timer;
+use crate::tcp::connection::{Connection, Ending};
+use crate::tcp::send::mtu_discovery;
+use crate::{Instant, Rule};
+use core::time::Duration;
+
+/// How long a peer may hold back the ACK of a single segment (WCDelAckT of RFC 8985).
+const WORST_ACK_DELAY: Duration = Duration::from_millis(200);
+
+/// What is added to two round trips if several segments are in flight: clocks are no finer.
+const LEAST_PROBE_DELAY: Duration = Duration::from_millis(2);
+
+impl Connection {
+    /// Starts the timers that the settings and the state ask for and that do not run. Calls of the
+    /// user, which know no time, change the settings; this follows.
+    pub fn arm(&mut self, shared: &Shared, now: Instant) {
+        if let Some(keepalive) = self.settings.keepalive
+            && !self.timers.is_running(Timer::KeepAlive)
+        {
+            self.timers.set(Timer::KeepAlive, self.heard + keepalive.idle);
+        }
+        if let (Some(limit), Some(since)) = (self.limit_of_user(&shared.config.tcp), self.stalled_since)
+            && !self.timers.is_running(Timer::User)
+        {
+            self.timers.set(Timer::User, since + limit);
+        }
+        if self.state == State::FinWait2 && !self.owned && !self.timers.is_running(Timer::FinWait2) {
+            let limit = self.settings.fin_wait_2.unwrap_or(shared.config.tcp.fin_wait_2);
+            self.timers.set(Timer::FinWait2, now + limit);
+        }
+    }
+
+    /// Text or FIN waits, nothing is in flight, and the window does not let it go: only a probe can
+    /// find out when it opens (RFC 9293 section 3.8.6.1).
+    pub(in crate::tcp) fn arm_persist(&mut self, shared: &Shared, now: Instant) {
+        let waiting = self.end_of_text().after(self.snd.nxt)
+            || (self.state.fin_pending() && self.snd.nxt == self.end_of_text());
+        if waiting
+            && self.snd.una == self.snd.nxt
+            && !self.timers.is_running(Timer::Persist)
+            && !self.owed.probe
+        {
+            self.timers.set(Timer::Persist, now + self.rtt.rto(&shared.config.tcp));
+            self.stalled_since.get_or_insert(now);
+            self.arm(shared, now);
+        }
+    }
+
+    /// Does what the timers that have expired at `now` ask for.
+    /// `orphans`: connections without a user in all.
+    pub fn expire(&mut self, shared: &mut Shared, now: Instant, orphans: usize) {
+        while self.fate.is_none()
+            && let Some(timer) = self.timers.take_expired(now)
+        {
+            match timer {
+                Timer::Retransmission | Timer::Persist if self.is_burden(shared, now, orphans) => {
+                    shared.counters.tcp_orphan_overflows += 1;
+                    self.abort(Ending::new(Cause::Aborted, Party::Stack, Rule::S100), now);
+                }
+                Timer::Retransmission
+                    if self.timers.is_running(Timer::TailProbe) && self.recovery.may_probe() =>
+                {
+                    self.timers.stop(Timer::TailProbe);
+                    self.owed.tail_probe = true;
+                    self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+                }
+                Timer::Retransmission => self.retransmit(shared, now),
+                Timer::Reorder => self.reorder_timeout(shared, now),
+                Timer::TailProbe => self.owed.tail_probe = self.recovery.may_probe(),
+                Timer::Persist => self.persist(shared, now),
+                Timer::DelayedAck => {
+                    self.owed.ack = true;
+                    shared.counters.tcp_delayed_acks += 1;
+                }
+                Timer::KeepAlive => self.keep_alive(shared, now),
+                Timer::User => self.user_timeout(shared, now),
+                Timer::FinWait2 => self.fin_wait_2_is_over(shared, now),
+                Timer::Idle => self.let_buffers_go(shared, now),
+                Timer::Pace => {} // `segmentize` follows every timer
+            }
+        }
+    }
+
+    /// RFC 6298 sections 5.4 to 5.6: send again from SND.UNA, back off; or give up at R2
+    /// (RFC 9293 section 3.8.3).
+    fn retransmit(&mut self, shared: &mut Shared, now: Instant) {
+        let config = &shared.config.tcp;
+        let retries = if self.owned { config.retries } else { config.orphan_retries };
+        let budget = retries::budget(config, retries);
+        // A peer that shut its window over what is in flight, and says so again each time, is alive
+        // (RFC 9293 section 3.8.6.1).
+        let shut = self.owned && self.snd.wnd == 0 && now - self.heard < budget;
+        if self.stalled_for(now) >= budget && !shut && !self.user_decides(config) {
+            return self.give_up(
+                shared,
+                now,
+                TimeLimit::Retransmission,
+                if self.owned { Rule::S92 } else { Rule::S95 },
+            );
+        }
+        self.give_size_probe_up();
+        self.recovery.timeout(now, self.snd.nxt, self.mss, &mut self.congestion);
+        self.stats.timeouts = self.stats.timeouts.wrapping_add(1);
+        shared.counters.tcp_timeouts += 1;
+        self.stats.timeout_recoveries += u32::from(self.rtt.backoffs() == 0);
+        self.rtt.back_off();
+        self.doubt_path(shared, now);
+        let config = &shared.config.tcp;
+        self.timers.stop(Timer::Reorder);
+        self.timers.stop(Timer::TailProbe);
+        self.timers.set(Timer::Retransmission, now + self.rtt.rto(config));
+    }
+
+    /// RFC 4821 section 7.7: when segments of full size are lost again and again and nothing smaller is
+    /// known to fare better, the path may swallow them without a word: fall back to a size that passes
+    /// everywhere.
+    fn doubt_path(&mut self, shared: &mut Shared, now: Instant) {
+        let remote = self.flow.remote.ip();
+        let full = self.recovery.flight.first_is_full(self.mss);
+        if shared.config.tcp.black_hole_timeouts.is_some_and(|most| self.rtt.backoffs() == most) && full {
+            let lowered = shared.paths.swallows(remote, mtu_discovery::base_mtu(remote), now);
+            shared.counters.tcp_black_holes += u64::from(lowered);
+            self.fit_path(shared, now);
+            self.search_path(shared);
+        }
+    }
+
+    /// RFC 8985 section 6.2: the reordering window has passed.
+    fn reorder_timeout(&mut self, shared: &mut Shared, now: Instant) {
+        let srtt = self.rtt.srtt();
+        let wait = self.recovery.reorder_timeout(now, self.snd.nxt, self.mss, srtt, &mut self.congestion);
+        self.wait_for_reordered(now, wait);
+        self.heed_size_probe(shared, now);
+    }
+
+    /// RFC 8985 section 7.2: two round trips without an answer, and a probe goes out; but not later
+    /// than the retransmission timeout.
+    pub(in crate::tcp) fn arm_tail_probe(&mut self, shared: &Shared, now: Instant) {
+        let Some(srtt) = self.rtt.srtt().filter(|_| self.recovery.may_probe()) else { return };
+        let alone = self.recovery.flight.pipe() <= self.mss;
+        let pto = srtt * 2 + if alone { WORST_ACK_DELAY } else { LEAST_PROBE_DELAY };
+        // At the time of the timeout at the latest: then it goes in its place.
+        self.timers.set(Timer::TailProbe, now + pto.min(self.rtt.rto(&shared.config.tcp)));
+    }
+
+    /// The window stays shut: probe it; if it is open but small, send what fits.
+    fn persist(&mut self, shared: &mut Shared, now: Instant) {
+        let config = &shared.config.tcp;
+        if self.snd.wnd > 0 {
+            self.owed.force = true;
+            return;
+        }
+        // Unanswered probes are limited as text is (H9); answered ones are not (S98), unless nobody
+        // owns the connection any more.
+        let spent = now - self.heard >= retries::budget(config, config.retries);
+        if self.probes > 0 && spent && !self.user_decides(config) {
+            return self.give_up(shared, now, TimeLimit::Retransmission, Rule::S92);
+        }
+        if !self.owned && self.stalled_for(now) >= retries::budget(config, config.orphan_retries) {
+            return self.give_up(shared, now, TimeLimit::Retransmission, Rule::S95);
+        }
+        shared.counters.tcp_window_probes += 1;
+        self.probes += 1;
+        self.owed.probe = true;
+        self.rtt.back_off();
+        self.timers.set(Timer::Persist, now + self.rtt.rto(config));
+    }
+
+    /// RFC 9293 section 3.8.4: the peer was silent for long; ask, or end (S91).
+    fn keep_alive(&mut self, shared: &mut Shared, now: Instant) {
+        let Some(keepalive) = self.settings.keepalive else { return };
+        let silence = now - self.heard;
+        if silence < keepalive.idle {
+            self.probes = 0;
+            return self.timers.set(Timer::KeepAlive, self.heard + keepalive.idle);
+        }
+        if self.snd.una != self.snd.nxt || !self.outgoing.is_empty() {
+            // What is in flight, or the window probe, finds out.
+            return self.timers.set(Timer::KeepAlive, now + keepalive.idle);
+        }
+        let limit = self.limit_of_user(&shared.config.tcp);
+        let late = limit.is_some_and(|limit| self.probes > 0 && silence >= limit);
+        let spent = limit.is_none() && self.probes >= keepalive.count;
+        if late || spent {
+            let ending = self.silent(TimeLimit::KeepAlive, Rule::S91);
+            return self.abort(ending, now);
+        }
+        shared.counters.tcp_keep_alive_probes += 1;
+        self.probes += 1;
+        self.owed.probe = true;
+        self.timers.set(Timer::KeepAlive, now + keepalive.interval);
+    }
+
+    fn user_timeout(&mut self, shared: &mut Shared, now: Instant) {
+        let Some(limit) = self.limit_of_user(&shared.config.tcp) else { return };
+        if self.stalled_for(now) >= limit {
+            self.give_up(shared, now, TimeLimit::User, Rule::S93);
+        } else {
+            self.arm(shared, now);
+        }
+    }
+
+    /// S96, or S97: with a reset if so configured.
+    fn fin_wait_2_is_over(&mut self, shared: &Shared, now: Instant) {
+        let ending = |rule| Ending::new(Cause::TimedOut(TimeLimit::FinWait2), Party::Stack, rule);
+        if shared.config.tcp.reset_on_give_up {
+            self.abort(ending(Rule::S97), now);
+        } else {
+            self.finish(ending(Rule::S96), now);
+        }
+    }
+
+    /// S100: whether an orphan that gets no answer is one too many. What the network calls unreachable
+    /// counts twice, and so does what got none for long: those go first.
+    fn is_burden(&self, shared: &Shared, now: Instant, orphans: usize) -> bool {
+        let config = &shared.config.tcp;
+        let hopeless = [self.soft_error.is_some(), self.stalled_for(now) > config.max_rto * 2];
+        let weight = hopeless.into_iter().filter(|reason| *reason).count();
+        !self.owned && (orphans << weight > config.max_orphans || self.is_too_heavy(shared))
+    }
+
+    /// The end after a time limit: silent as Linux's, or with a reset if so configured.
+    fn give_up(&mut self, shared: &mut Shared, now: Instant, limit: TimeLimit, rule: Rule) {
+        let ending = self.silent(limit, rule);
+        if shared.config.tcp.reset_on_give_up {
+            self.abort(ending, now);
+        } else {
+            self.finish(ending, now);
+        }
+    }
+
+    /// The peer was silent: because the network said why, or for no known reason.
+    fn silent(&self, limit: TimeLimit, rule: Rule) -> Ending {
+        match self.soft_error.as_deref().copied() {
+            Some((icmp, from)) => Ending::new(Cause::Unreachable(icmp), Party::Network(from), rule),
+            None => Ending::new(Cause::TimedOut(limit), Party::Stack, rule),
+        }
+    }
+
+    /// Whether R2 is the user's, who may wait for less and for more than the stack would
+    /// (RFC 9293 MUST-21). An orphan has no user to wait.
+    fn user_decides(&self, config: &TcpConfig) -> bool {
+        self.owned && self.limit_of_user(config).is_some()
+    }
+
+    fn stalled_for(&self, now: Instant) -> Duration {
+        self.stalled_since.map_or(Duration::ZERO, |since| now - since)
+    }
+
+    fn let_buffers_go(&mut self, shared: &Shared, now: Instant) {
+        let idle_since = self.heard.max(self.sent);
+        if now - idle_since < shared.config.tcp.buffer_idle {
+            return self.timers.set(Timer::Idle, idle_since + shared.config.tcp.buffer_idle);
+        }
+        let (sent, read) = (self.outgoing.shrink(), self.incoming.shrink());
+        self.recovery.flight.shrink();
+        if !(sent && read) {
+            self.timers.set(Timer::Idle, now + shared.config.tcp.buffer_idle);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! A connection in a synchronized state: its variables, and how it ends.
+
+pub(super) mod ack;
+pub(super) mod arrives;
+pub(super) mod check;
+pub(super) mod expire;
+pub(super) mod icmp;
+pub(super) mod pending;
+pub(super) mod rcv;
+pub(super) mod retries;
+pub(super) mod snd;
+pub(super) mod state;
+pub(super) mod stats;
+pub(super) mod timers;
+pub(super) mod user_timeout;
+
+use crate::buffer::{RecvRing, SendRing};
+use crate::end::{Cause, End, Header, Inference, InitialNumbers, Lost, Octets, Origin, Party};
+use crate::event::Event;
+use crate::seq::SndSeq;
+use crate::shared::Shared;
+use crate::tcp::ConnId;
+use crate::tcp::connection::pending::Owed;
+use crate::tcp::connection::rcv::Rcv;
+use crate::tcp::connection::snd::Snd;
+use crate::tcp::connection::state::{Next, State};
+use crate::tcp::connection::stats::Stats;
+use crate::tcp::connection::timers::{Timer, Timers};
+use crate::tcp::handshake::negotiate::Negotiated;
+use crate::tcp::recv::ack_policy::Promptness;
+use crate::tcp::recv::autotune::{self, Reading};
+use crate::tcp::send::congestion::Congestion;
+use crate::tcp::send::ecn::Marks;
+use crate::tcp::send::flight::Flight;
+use crate::tcp::send::mtu_discovery::{self, Search};
+use crate::tcp::send::pacing::Pacer;
+use crate::tcp::send::recovery::Recovery;
+use crate::tcp::send::rtt::Rtt;
+use crate::tcp::socket::settings::{Settings, Waits};
+use crate::{FourTuple, Instant, Rule};
+use alloc::boxed::Box;
+use core::net::IpAddr;
+use core::time::Duration;
+use lastack_wire::icmp::IcmpError;
+use lastack_wire::reset_reason::ResetReason;
+
+/// The transmission control block of RFC 9293 section 3.3.1, from ESTABLISHED to LAST-ACK.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub id: ConnId,
+    pub flow: FourTuple,
+    pub origin: Origin,
+    pub opened: Instant,
+    pub established: Instant,
+    pub state: State,
+    pub negotiated: Negotiated,
+    pub ts_offset: u32,
+    /// Eff.snd.MSS
+    pub mss: u32,
+    /// The search for a larger one (RFC 4821).
+    pub search: Option<Search>,
+    pub snd: Snd,
+    pub rcv: Rcv,
+    pub outgoing: SendRing,
+    /// How much of it is used.
+    pub send_limit: usize,
+    pub incoming: RecvRing,
+    pub reading: Reading,
+    pub rtt: Rtt,
+    pub congestion: Congestion,
+    pub recovery: Recovery,
+    pub marks: Marks,
+    pub timers: Timers,
+    pub pacer: Pacer,
+    pub owed: Owed,
+    pub promptness: Promptness,
+    /// Where the last small segment ended that was sent: the Nagle algorithm.
+    pub small: SndSeq,
+    /// Where what the user gave last ended, unless more was to follow.
+    pub pushed: SndSeq,
+    pub settings: Settings,
+    pub waits: Waits,
+    /// Whether somebody holds its name. An orphan has no user.
+    pub owned: bool,
+    /// Since when what waits to be acknowledged makes no progress.
+    pub stalled_since: Option<Instant>,
+    /// When the peer was last heard, and we last sent.
+    pub heard: Instant,
+    pub sent: Instant,
+    /// When text was last sent; `None`: not since the congestion window was adjusted to a silence.
+    pub text_sent: Option<Instant>,
+    /// Unanswered probes, of the window or of keep-alive.
+    pub probes: u32,
+    /// When the last limited ACK was sent (RFC 5961 section 7).
+    pub last_challenge: Option<Instant>,
+    /// An ICMP error that did not end it (RFC 5927 section 5.2).
+    pub soft_error: Option<Box<(IcmpError, IpAddr)>>,
+    pub octets: Octets,
+    pub stats: Stats,
+    /// USER TIMEOUT that the peer advertised (RFC 5482).
+    pub peer_user_timeout: Option<Duration>,
+    /// How it ends, once that is decided.
+    pub fate: Option<Fate>,
+}
+
+/// What becomes of a connection whose end is decided.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// A reset goes out first.
+    Resetting(Box<End>),
+    TimeWait(Box<End>),
+    Over(Box<End>),
+}
+
+/// Why a connection ends, to be completed to an [`End`].
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub cause: Cause,
+    pub by: Party,
+    pub rule: Rule,
+    pub trigger: Option<Header>,
+    pub peer_said: Option<ResetReason>,
+    pub inferred: Option<Inference>,
+}
+
+impl Ending {
+    pub fn new(cause: Cause, by: Party, rule: Rule) -> Self {
+        Self { cause, by, rule, trigger: None, peer_said: None, inferred: None }
+    }
+
+    pub fn by_segment(self, trigger: Header) -> Self {
+        Self { trigger: Some(trigger), ..self }
+    }
+}
+
+/// What a new connection takes over from its handshake.
+pub(crate) struct Opened {
+    pub id: ConnId,
+    pub flow: FourTuple,
+    pub origin: Origin,
+    pub opened: Instant,
+    pub negotiated: Negotiated,
+    pub ts_offset: u32,
+    pub snd: Snd,
+    pub rcv: Rcv,
+    pub rtt: Rtt,
+    pub settings: Settings,
+    /// Most octets of the receive buffer, as the SYN told of it.
+    pub receive_buffer: usize,
+    pub waits: Waits,
+    pub owned: bool,
+    /// The user has closed already (E2).
+    pub closing: bool,
+    /// Both sides have ECN.
+    pub ecn: bool,
+    /// The initial window.
+    pub initial_segments: u32,
+    /// How often our SYN was sent.
+    pub syns: u32,
+    pub last_challenge: Option<Instant>,
+    pub peer_user_timeout: Option<Duration>,
+}
+
+impl Connection {
+    pub fn new(shared: &Shared, now: Instant, opened: Opened) -> Self {
+        let config = &shared.config.tcp;
+        let remote = opened.flow.remote.ip();
+        let (mss, search) = mtu_discovery::first_size(shared, now, &opened.negotiated, remote);
+        Self {
+            id: opened.id,
+            flow: opened.flow,
+            origin: opened.origin,
+            opened: opened.opened,
+            established: now,
+            state: if opened.closing { State::FinWait1 } else { State::Established },
+            negotiated: opened.negotiated,
+            ts_offset: opened.ts_offset,
+            mss,
+            search,
+            outgoing: SendRing::new(config.send_buffer),
+            send_limit: autotune::initial_send_buffer(config),
+            incoming: RecvRing::new(
+                autotune::initial_receive_buffer(opened.receive_buffer),
+                config.max_early_ranges,
+            ),
+            reading: Reading::new(now),
+            recovery: Recovery::new(opened.snd.iss, opened.negotiated.sack),
+            congestion: Congestion::new(config.congestion, mss, opened.initial_segments),
+            marks: Marks::new(opened.ecn, opened.snd.iss),
+            small: opened.snd.iss,
+            pushed: opened.snd.iss,
+            snd: opened.snd,
+            rcv: opened.rcv,
+            timers: Timers::default(),
+            pacer: Pacer::default(),
+            // A listener that answered with a cookie has forgotten what SYN said of it (RFC 5482 section 3).
+            owed: Owed { user_timeout: opened.settings.advertised_user_timeout.is_some(), ..Owed::default() },
+            promptness: Promptness::default(),
+            settings: opened.settings,
+            waits: opened.waits,
+            owned: opened.owned,
+            stalled_since: None,
+            heard: now,
+            sent: now,
+            text_sent: None,
+            probes: 0,
+            last_challenge: opened.last_challenge,
+            soft_error: None,
+            octets: Octets::default(),
+            stats: Stats::new(opened.origin, now, opened.syns, opened.rtt.srtt()),
+            rtt: opened.rtt,
+            peer_user_timeout: opened.peer_user_timeout,
+            fate: None,
+        }
+    }
+
+    /// The number after the last octet of text in the send buffer: where our FIN stands.
+    pub fn end_of_text(&self) -> SndSeq {
+        self.snd.una + self.outgoing.len() as u32
+    }
+
+    pub fn initial_numbers(&self) -> InitialNumbers {
+        InitialNumbers { ours: Some(self.snd.iss.0), peers: Some(self.rcv.irs.0) }
+    }
+
+    /// Whether everything given to us, FIN included, is acknowledged.
+    pub fn is_drained(&self) -> bool {
+        self.outgoing.is_empty() && !self.state.fin_pending()
+    }
+
+    /// Moves to where an event of the state machine leads.
+    pub fn go(&mut self, next: Next, now: Instant) {
+        // The orderly release is his who sent the first FIN.
+        let by = if self.state == State::LastAck { Party::Peer } else { Party::Application };
+        let ending = Ending::new(Cause::Orderly, by, Rule::E0);
+        match next {
+            Next::State(state) => self.state = state,
+            Next::TimeWait => self.fate = Some(Fate::TimeWait(self.end(ending, now))),
+            Next::Over => self.fate = Some(Fate::Over(self.end(ending, now))),
+        }
+    }
+
+    /// Ends the connection: nothing of it is sent any more.
+    pub fn finish(&mut self, ending: Ending, now: Instant) {
+        let end = self.end(ending, now);
+        self.fate = Some(Fate::Over(end));
+    }
+
+    /// Ends the connection with a reset of ours (RFC 9293 section 3.10.5).
+    ///
+    /// In CLOSING and LAST-ACK both sides have finished and nothing is sent (S66), unless something is
+    /// lost that the peer counts on: text that was not read, or ours that was not sent.
+    pub fn abort(&mut self, ending: Ending, now: Instant) {
+        let mut end = self.end(ending, now);
+        let finished = matches!(self.state, State::Closing | State::LastAck);
+        let unsent = !self.snd.nxt.after(self.end_of_text());
+        // An administrator's ABORT is silent there whatever is lost (S104).
+        let killed = end.rule == Rule::S104;
+        let silent = finished && (killed || !unsent && end.rule != Rule::S60);
+        self.outgoing.clear();
+        self.owed = Owed { reset: !silent, ..Owed::default() };
+        self.fate = Some(if silent {
+            end.rule = if killed { end.rule } else { Rule::S66 };
+            Fate::Over(end)
+        } else {
+            Fate::Resetting(end)
+        });
+    }
+
+    /// Octets that it holds elsewhere.
+    pub fn memory(&self) -> usize {
+        self.outgoing.capacity() + self.incoming.capacity() + self.recovery.flight.memory()
+    }
+
+    /// Gives back all memory but its own.
+    pub fn release(&mut self) {
+        self.outgoing.clear();
+        self.incoming = RecvRing::new(0, 0);
+        self.recovery.flight = Flight::default();
+        self.fate = None;
+    }
+
+    /// Why it ended, as far as that is decided.
+    pub fn decided(&self) -> Option<&End> {
+        match self.fate.as_ref()? {
+            Fate::Resetting(end) | Fate::TimeWait(end) | Fate::Over(end) => Some(end),
+        }
+    }
+
+    /// The record of an end that happens now.
+    pub fn end(&self, ending: Ending, now: Instant) -> Box<End> {
+        let in_flight = self.snd.nxt.earlier(self.end_of_text());
+        let unacked = u64::from(in_flight - self.snd.una);
+        let reader_gone = !self.owned || ending.rule == Rule::S64;
+        let unread = if reader_gone { self.incoming.len() as u64 } else { 0 };
+        Box::new(End {
+            cause: ending.cause,
+            by: ending.by,
+            rule: ending.rule,
+            state: self.state.public(),
+            trigger: ending.trigger,
+            peer_said: ending.peer_said,
+            inferred: ending.inferred,
+            lost: Lost {
+                unsent: self.outgoing.len() as u64 - unacked,
+                unacked,
+                unread: unread + self.incoming.early().octets(),
+            },
+            at: now,
+        })
+    }
+
+    /// Tells a waiting reader that there is something to receive.
+    pub fn wake_reader(&mut self, shared: &mut Shared) {
+        if self.owned && core::mem::take(&mut self.waits.read) {
+            shared.events.push(Event::Readable(self.id));
+        }
+    }
+
+    /// Tells a waiting writer that there is room, or nothing left to acknowledge.
+    pub fn wake_writer(&mut self, shared: &mut Shared) {
+        let drained = self.waits.drain && self.is_drained();
+        let room = self.waits.write && self.send_room(shared) > 0;
+        if self.owned && (room || drained) {
+            self.waits.write = false;
+            self.waits.blocked = false;
+            self.waits.drain = false;
+            shared.events.push(Event::Writable(self.id));
+        }
+    }
+
+    /// Notes that the buffers are in use.
+    pub fn touch_buffers(&mut self, shared: &Shared, now: Instant) {
+        if !self.timers.is_running(Timer::Idle) {
+            self.timers.set(Timer::Idle, now + shared.config.tcp.buffer_idle);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What is counted of a connection, for its user to look at; nothing here decides anything.
+
+use crate::Instant;
+use crate::end::Origin;
+use crate::tcp::connection::Connection;
+use crate::tcp::segment::Arrival;
+use core::time::Duration;
+use lastack_wire::tcp::TcpFlags;
+
+/// Counts of a connection, of 32 bits as in Linux: they begin anew at zero when they are full.
+#[derive(Debug)]
+pub(crate) struct Stats {
+    /// The round-trip time of the handshake in microseconds; all ones if it is not known.
+    handshake: u32,
+    /// Segments of any kind, those that were not acceptable included.
+    pub segments_in: u32,
+    pub segments_out: u32,
+    /// Those with text.
+    pub text_in: u32,
+    pub text_out: u32,
+    /// Segments with text that came before what precedes it.
+    pub early_in: u32,
+    /// The largest text that came in one segment.
+    pub largest_in: u16,
+    pub retransmitted: u32,
+    pub octets_again: u64,
+    /// Segments of ours that the peer is known to have, and those among them of whose ACK said that the
+    /// path is congested.
+    pub delivered: u32,
+    pub delivered_marked: u32,
+    pub timeouts: u32,
+    /// Timeouts that followed no other.
+    pub timeout_recoveries: u32,
+    pub limits: Limits,
+}
+
+impl Stats {
+    /// The peer's SYN counts, and ours if it was no answer, as in Linux. `handshake`: its round-trip time, if it
+    /// showed one.
+    pub fn new(origin: Origin, now: Instant, syns: u32, handshake: Option<Duration>) -> Self {
+        let active = u32::from(origin == Origin::Active);
+        Self {
+            handshake: handshake.map_or(u32::MAX, |rtt| rtt.as_micros().min(u128::from(u32::MAX)) as u32),
+            segments_in: 1,
+            segments_out: active * syns,
+            text_in: 0,
+            text_out: 0,
+            early_in: 0,
+            largest_in: 0,
+            retransmitted: syns - 1,
+            octets_again: 0,
+            delivered: 1,
+            delivered_marked: 0,
+            timeouts: syns - 1,
+            timeout_recoveries: u32::from(syns > 1),
+            limits: Limits { limit: Limit::Nothing, since: now, spent: [0; 3] },
+        }
+    }
+
+    /// The least round-trip time, of which the handshake's is one; this is the least of text.
+    pub fn min_rtt(&self, text: Option<Duration>) -> Option<Duration> {
+        let known = (self.handshake < u32::MAX).then(|| Duration::from_micros(self.handshake.into()));
+        text.into_iter().chain(known).min()
+    }
+
+    /// A segment has arrived.
+    pub fn arrived(&mut self, seg: &Arrival<'_>) {
+        self.segments_in = self.segments_in.wrapping_add(1);
+        if !seg.text.is_empty() {
+            self.text_in = self.text_in.wrapping_add(1);
+            self.largest_in = self.largest_in.max(seg.text.len().min(usize::from(u16::MAX)) as u16);
+        }
+    }
+
+    /// An ACK has shown that this many segments were delivered.
+    pub fn delivered(&mut self, segments: u32, marked: bool) {
+        self.delivered = self.delivered.wrapping_add(segments);
+        if marked {
+            self.delivered_marked = self.delivered_marked.wrapping_add(segments);
+        }
+    }
+
+    /// A packet with this much text goes out, as segments of `mss`.
+    pub fn sent(&mut self, text: u32, mss: u32) {
+        let segments = segments(text, mss);
+        self.segments_out = self.segments_out.wrapping_add(segments);
+        if text > 0 {
+            self.text_out = self.text_out.wrapping_add(segments);
+        }
+    }
+
+    /// Of a packet that goes out again: its octets.
+    pub fn sent_again(&mut self, text: u32, mss: u32) {
+        self.retransmitted = self.retransmitted.wrapping_add(segments(text, mss));
+        self.octets_again += u64::from(text);
+    }
+}
+
+/// Into how many segments a link cuts this much text; without text it is one all the same.
+pub(crate) fn segments(text: u32, mss: u32) -> u32 {
+    if text <= mss { 1 } else { text.div_ceil(mss.max(1)) }
+}
+
+/// What keeps a sender from sending faster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// The path, or what congestion control takes for it; or nothing yet.
+    Path,
+    /// The peer's window.
+    Peer,
+    /// The send buffer: the user waits for room, and all is in flight.
+    Buffer,
+    /// There is nothing to send and nothing in flight.
+    Nothing,
+}
+
+/// How long each limit held.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    limit: Limit,
+    since: Instant,
+    /// Nanoseconds, by limit, of those that limit something.
+    spent: [u64; 3],
+}
+
+impl Limits {
+    /// From now on this is the limit.
+    pub fn set(&mut self, now: Instant, limit: Limit) {
+        if self.limit != limit {
+            if let Some(spent) = self.spent.get_mut(self.limit as usize) {
+                *spent += (now - self.since).as_nanos() as u64;
+            }
+            self.limit = limit;
+            self.since = now;
+        }
+    }
+
+    /// How long it was this, until now.
+    pub fn spent(&self, now: Instant, limit: Limit) -> Duration {
+        let current = if self.limit == limit { now - self.since } else { Duration::ZERO };
+        Duration::from_nanos(self.spent.get(limit as usize).copied().unwrap_or_default()) + current
+    }
+}
+
+impl Connection {
+    /// Finds out what keeps us from sending, when there is nothing to send now.
+    pub(in crate::tcp) fn note_limit(&mut self, now: Instant) {
+        let unsent =
+            if self.end_of_text().after(self.snd.nxt) { self.end_of_text() - self.snd.nxt } else { 0 };
+        let edge = self.snd.edge();
+        let room = if edge.after(self.snd.nxt) { edge - self.snd.nxt } else { 0 };
+        let limit = if self.snd.una == self.snd.nxt && unsent == 0 {
+            Limit::Nothing
+        } else if unsent > 0 && room < unsent.min(self.mss) {
+            Limit::Peer
+        } else if unsent == 0 && self.waits.blocked {
+            Limit::Buffer
+        } else {
+            Limit::Path
+        };
+        self.stats.limits.set(now, limit);
+    }
+}
+
+/// Whether an ACK says that the path is congested.
+pub(crate) fn is_marked(seg: &Arrival<'_>, ecn: bool) -> bool {
+    ecn && seg.has(TcpFlags::ECE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_spent_under_one_limit_at_a_time() {
+        let at = Instant::from_millis;
+        let mut limits = Limits { limit: Limit::Nothing, since: at(0), spent: [0; 3] };
+        limits.set(at(10), Limit::Path);
+        limits.set(at(15), Limit::Path);
+        limits.set(at(30), Limit::Peer);
+        limits.set(at(70), Limit::Path);
+        let ms = |limit| limits.spent(at(100), limit).as_millis();
+        assert_eq!([Limit::Path, Limit::Peer, Limit::Buffer].map(ms), [50, 40, 0]);
+    }
+
+    #[test]
+    fn text_is_cut_into_segments() {
+        assert_eq!([0, 1, 1000, 1001, 64_000].map(|text| segments(text, 1000)), [1, 1, 1, 2, 64]);
+    }
+}

@@ -1,0 +1,88 @@
+//! Active opens: `connect`, and the choice of an ephemeral port.
+
+use crate::Stack;
+use crate::end::FourTuple;
+use crate::ip::paths;
+use crate::shared::Shared;
+use crate::tcp::handshake::Handshake;
+use crate::tcp::table::TcpTable;
+use crate::tcp::{BindError, ConnId, ConnectError};
+use core::net::SocketAddr;
+use lastack_wire::ip;
+
+/// The ephemeral ports (RFC 6335 section 6 and a few more, as Linux).
+const EPHEMERAL: core::ops::Range<u16> = 32_768..60_999;
+
+impl Stack {
+    /// Active OPEN: asks for a connection to `remote`, from `local` (its port 0: an ephemeral one) or
+    /// from an address and port of ours. [`Event::Connected`](crate::Event::Connected) or
+    /// [`Event::Ended`](crate::Event::Ended) follows.
+    ///
+    /// # Errors
+    ///
+    /// No address or port can be had for it, or nobody else can be at `remote`.
+    pub fn tcp_connect(
+        &mut self,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+    ) -> Result<ConnId, ConnectError> {
+        let remote = canonical(remote);
+        let shared = &self.shared;
+        check_remote(shared, remote)?;
+        let source = shared.source_for(remote.ip());
+        let local = match local {
+            Some(local) if !local.ip().is_unspecified() => canonical(local),
+            Some(any) => SocketAddr::new(source.ok_or(ConnectError::NoAddress)?, any.port()),
+            None => SocketAddr::new(source.ok_or(ConnectError::NoAddress)?, 0),
+        };
+        if !shared.is_local(local.ip()) {
+            return Err(ConnectError::Bind(BindError::NotOurs));
+        }
+        if local.is_ipv4() != remote.is_ipv4() {
+            return Err(ConnectError::NoAddress);
+        }
+        let flow = self.tcp.free_flow(&mut self.shared, FourTuple { local, remote })?;
+        let shared = &self.shared;
+        let now = self.tcp.clock();
+        Ok(self.tcp.insert(flow, |id| Handshake::connect(shared, now, id, flow)))
+    }
+}
+
+/// An IPv4 address in the form of IPv6 (`::ffff:10.0.0.2`) is that IPv4 address, as on Linux.
+pub(in crate::tcp) fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// Whether somebody else can be there.
+fn check_remote(shared: &Shared, remote: SocketAddr) -> Result<(), ConnectError> {
+    Err(match remote.ip() {
+        addr if !ip::unicast(addr) => ConnectError::NotUnicast,
+        // Who speaks for every address may be at the far end of his own.
+        addr if !shared.config.any_address && shared.config.addresses.contains(&addr) => {
+            ConnectError::OwnAddress
+        }
+        _ if remote.port() == 0 => ConnectError::NoRemotePort,
+        addr if !paths::is_carried(addr, shared.config.mtu) => ConnectError::Bind(BindError::LinkTooSmall),
+        _ => return Ok(()),
+    })
+}
+
+impl TcpTable {
+    /// The four-tuple with an ephemeral port if it names none (RFC 6056 algorithm 1, with
+    /// a secret generator: a port tells nothing of the next, to whatever peer).
+    fn free_flow(&self, shared: &mut Shared, flow: FourTuple) -> Result<FourTuple, ConnectError> {
+        if flow.local.port() != 0 {
+            let taken = self.is_taken(&flow);
+            return if taken { Err(ConnectError::Bind(BindError::InUse)) } else { Ok(flow) };
+        }
+        let count = u32::from(EPHEMERAL.end - EPHEMERAL.start);
+        let start = (shared.secret.draw() % u64::from(count)) as u32;
+        (0..count)
+            .map(|n| {
+                let port = EPHEMERAL.start + ((start + n) % count) as u16;
+                FourTuple { local: SocketAddr::new(flow.local.ip(), port), ..flow }
+            })
+            .find(|flow| !self.is_taken(flow) && !self.listeners.has_port(flow.local.port()))
+            .ok_or(ConnectError::Bind(BindError::NoPort))
+    }
+}

@@ -1,0 +1,254 @@
+//! SEGMENT ARRIVES in SYN-SENT (RFC 9293 section 3.10.7.3) and SYN-RECEIVED (section 3.10.7.4).
+
+use crate::end::{Cause, Inference, Origin, Party};
+use crate::seq::RcvSeq;
+use crate::shared::Shared;
+use crate::tcp::acceptance::{ResetEffect, ResetReceiver};
+use crate::tcp::closed::reset_reply;
+use crate::tcp::handshake::{Handshake, Phase};
+use crate::tcp::segment::Arrival;
+use crate::tcp::send::ecn;
+use crate::{DropReason, Instant, Rule, Verdict};
+use core::time::Duration;
+use lastack_wire::tcp::TcpFlags;
+
+/// How soon a SYN goes out again after the reset of an old incarnation's connection (S20).
+const HURRY: Duration = Duration::from_millis(10);
+
+/// What an arrival does to a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// This became of the segment; the handshake goes on, or has its end.
+    Goes(Verdict),
+    /// The handshake is complete. The segment, if it is not a SYN, is now the connection's.
+    Complete,
+}
+
+use Opening::{Complete, Goes};
+
+impl Handshake {
+    /// A segment of this handshake has arrived.
+    pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
+        match self.phase {
+            _ if self.end.is_some() || !self.is_known() => Goes(Verdict::Dropped(DropReason::Unwanted)),
+            Phase::SynSent => self.arrives_in_syn_sent(shared, now, seg),
+            Phase::Held => self.arrives_while_held(shared, now, seg),
+            Phase::SynReceived => self.arrives_in_syn_received(shared, now, seg),
+        }
+    }
+
+    fn arrives_in_syn_sent(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
+        let acked = seg.has(TcpFlags::ACK);
+        // Second: RST, and the ACK that makes it count. What the first step says of other segments is below.
+        if seg.has(TcpFlags::RST) {
+            let receiver = ResetReceiver::SynSent { iss: self.iss };
+            return Goes(match receiver.judge(seg.seq(), acked.then(|| seg.ack())) {
+                ResetEffect::Accepted(rule) => {
+                    self.ended_by(shared, now, seg, rule);
+                    Verdict::Ended(rule)
+                }
+                ResetEffect::Challenged(rule) | ResetEffect::Ignored(rule) => Verdict::Dropped(rule.into()),
+            });
+        }
+        // First: the ACK.
+        if acked && seg.ack() != self.iss + 1 {
+            self.hurry(now, seg);
+            return Goes(reset_reply::reply(shared, seg, Rule::S20));
+        }
+        // Fourth: SYN.
+        if !seg.has(TcpFlags::SYN) {
+            return Goes(Verdict::Dropped(if acked { Rule::S23 } else { Rule::S24 }.into()));
+        }
+        self.take_syn(shared, seg);
+        if acked {
+            return Complete;
+        }
+        // Simultaneous open (figure 7).
+        self.phase = Phase::SynReceived;
+        self.owes_syn = true;
+        Goes(Verdict::Accepted)
+    }
+
+    /// Takes over what the peer's SYN says.
+    fn take_syn(&mut self, shared: &Shared, seg: &Arrival<'_>) {
+        self.irs = seg.seq();
+        self.peer = seg.tcp.options;
+        self.peer_window = u32::from(seg.tcp.window);
+        self.ecn = ecn::is_agreed(shared.config.tcp.ecn, seg);
+    }
+
+    /// An old incarnation of the peer answered: it is reset now, so ask again soon, once.
+    fn hurry(&mut self, now: Instant, seg: &Arrival<'_>) {
+        if !self.hurried && !seg.has(TcpFlags::SYN) {
+            self.hurried = true;
+            self.deadline = Some(now + HURRY);
+        }
+    }
+
+    fn ended_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) {
+        let cause = if rule == Rule::R12 { Cause::Reset } else { Cause::Refused };
+        self.finish(cause, Party::Peer, rule, Some(seg.header()), now);
+        if let Some(end) = &mut self.end {
+            end.peer_said = reset_reply::reason(shared, seg);
+            end.inferred = (rule == Rule::R11).then_some(Inference::NobodyListens);
+        }
+    }
+
+    /// The embedder has not answered yet, so the peer knows nothing of us.
+    fn arrives_while_held(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
+        if seg.has(TcpFlags::RST) {
+            return Goes(self.reset_in_syn_received(shared, now, seg));
+        }
+        if seg.has(TcpFlags::SYN) && !seg.has(TcpFlags::ACK) {
+            if seg.seq() == self.irs {
+                return Goes(Verdict::Dropped(DropReason::Duplicate));
+            }
+            return Goes(self.another_syn(shared, now, seg));
+        }
+        if !seg.has(TcpFlags::ACK) {
+            return Goes(Verdict::Dropped(Rule::S34.into()));
+        }
+        Goes(reset_reply::reply(shared, seg, Rule::S30))
+    }
+
+    /// The order is Linux's (`tcp_check_req`): the ACK before the sequence number (S30).
+    fn arrives_in_syn_received(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
+        if seg.has(TcpFlags::RST) {
+            return Goes(self.reset_in_syn_received(shared, now, seg));
+        }
+        if self.origin == Origin::Active {
+            return self.arrives_after_simultaneous_open(shared, now, seg);
+        }
+        let (syn, acked) = (seg.has(TcpFlags::SYN), seg.has(TcpFlags::ACK));
+        if syn && !acked && seg.seq() == self.irs {
+            return Goes(self.repeat_syn_ack(shared, now));
+        }
+        if acked && seg.ack() != self.iss + 1 {
+            return Goes(reset_reply::reply(shared, seg, Rule::S30));
+        }
+        if !self.is_acceptable(shared, seg) {
+            return Goes(self.answer_unacceptable(shared, now, seg));
+        }
+        if syn && seg.seq() != self.irs {
+            return Goes(self.another_syn(shared, now, seg));
+        }
+        if !acked {
+            return Goes(Verdict::Dropped(Rule::S34.into()));
+        }
+        Complete
+    }
+
+    /// The order is that of the synchronized states, but for one segment. The SYN that opened
+    /// simultaneously proved nothing: anybody may have sent it who knows the four-tuple. A SYN|ACK that
+    /// acknowledges our SYN does prove that its sender got that, and takes the other's place.
+    fn arrives_after_simultaneous_open(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+    ) -> Opening {
+        let good = seg.has(TcpFlags::ACK) && seg.ack() == self.iss + 1;
+        if !seg.has(TcpFlags::ACK | TcpFlags::SYN) {
+            return Goes(Verdict::Dropped(Rule::S34.into()));
+        }
+        if good && seg.has(TcpFlags::SYN) && seg.seq() != self.irs {
+            self.take_syn(shared, seg);
+            return Complete;
+        }
+        if !self.is_acceptable(shared, seg) {
+            return Goes(self.answer_unacceptable(shared, now, seg));
+        }
+        if seg.has(TcpFlags::SYN) && !(good && seg.seq() == self.irs) {
+            return Goes(self.answer(shared, now, Rule::S50)); // S43
+        }
+        if !good {
+            return Goes(reset_reply::reply(shared, seg, Rule::S40));
+        }
+        Complete
+    }
+
+    /// PAWS, and Table 6 of RFC 9293. The peer's SYN may come again with more.
+    fn is_acceptable(&self, shared: &Shared, seg: &Arrival<'_>) -> bool {
+        let again = u32::from(seg.has(TcpFlags::SYN) && seg.seq() == self.irs);
+        let (first, len) = (seg.seq() + again, seg.len() - again);
+        let inside = |seq: RcvSeq| seq.within(self.irs + 1, self.offered.window());
+        !self.is_old(shared, seg) && (inside(first) || (len > 0 && inside(first + (len - 1))))
+    }
+
+    /// S33: with an ACK; what is only an ACK itself within the limit, as in the synchronized states.
+    fn answer_unacceptable(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        if seg.len() == 0 || seg.has(TcpFlags::SYN) {
+            return self.answer(shared, now, Rule::S33);
+        }
+        self.owes_ack = Some(Rule::S33);
+        Verdict::Answered(Rule::S33)
+    }
+
+    /// PAWS (RFC 7323 section 5.3): whether the segment is older than the peer's SYN.
+    fn is_old(&self, shared: &Shared, seg: &Arrival<'_>) -> bool {
+        match (self.peer.timestamps, seg.tcp.options.timestamps) {
+            (Some(syn), Some(ts)) if shared.config.tcp.timestamps => {
+                (ts.val.wrapping_sub(syn.val) as i32) < 0
+            }
+            _ => false,
+        }
+    }
+
+    /// RST (R12, R13): exact ends the handshake, in the window is challenged, else it is ignored.
+    fn reset_in_syn_received(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        let receiver = ResetReceiver::SynReceived {
+            irs: self.irs,
+            window: self.offered.window(),
+            active: self.origin == Origin::Active,
+        };
+        match receiver.judge(seg.seq(), None) {
+            ResetEffect::Accepted(rule) => {
+                self.ended_by(shared, now, seg, rule);
+                Verdict::Ended(rule)
+            }
+            // Nothing was sent yet that a challenge could repeat.
+            ResetEffect::Challenged(_) if self.phase != Phase::SynReceived => {
+                Verdict::Dropped(Rule::R4.into())
+            }
+            ResetEffect::Challenged(rule) => self.answer(shared, now, rule),
+            ResetEffect::Ignored(rule) => Verdict::Dropped(rule.into()),
+        }
+    }
+
+    /// S32: the peer has forgotten its first SYN.
+    fn another_syn(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        self.finish(Cause::Refused, Party::Stack, Rule::S32, Some(seg.header()), now);
+        if shared.config.tcp.reset_on_embryonic_syn {
+            // The answer may fall to the rate limit; the handshake ends all the same.
+            let _ = reset_reply::reply(shared, seg, Rule::S32);
+        }
+        Verdict::Ended(Rule::S32)
+    }
+
+    /// S31: at most one SYN|ACK in the time of the limit.
+    fn repeat_syn_ack(&mut self, shared: &mut Shared, now: Instant) -> Verdict {
+        if self.limited(shared, now) {
+            return Verdict::Dropped(DropReason::Duplicate);
+        }
+        self.owes_syn = true;
+        Verdict::Answered(Rule::S31)
+    }
+
+    fn answer(&mut self, shared: &mut Shared, now: Instant, rule: Rule) -> Verdict {
+        if self.limited(shared, now) {
+            return Verdict::Dropped(rule.into());
+        }
+        self.owes_ack = Some(rule);
+        Verdict::Answered(rule)
+    }
+
+    fn limited(&mut self, shared: &mut Shared, now: Instant) -> bool {
+        let interval = shared.config.tcp.challenge_interval;
+        if self.last_answer.is_some_and(|last| now - last < interval) {
+            shared.counters.tcp_suppressed_acks += 1;
+            return true;
+        }
+        self.last_answer = Some(now);
+        false
+    }
+}

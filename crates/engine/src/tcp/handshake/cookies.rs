@@ -1,0 +1,156 @@
+//! SYN cookies (RFC 4987 section 3.6): when embryonic connections are too many, the SYN|ACK carries all
+//! that is known of the connection, and nothing is kept.
+//!
+//! ISS = minute (6 bits) | class of MSS (2 bits) | MAC (24 bits). Options travel in the low bits of our
+//! TSval, which the peer echoes.
+
+use crate::collections::lru::Aging;
+use crate::end::FourTuple;
+use crate::isn::Secret;
+use crate::seq::SndSeq;
+use crate::shared::Shared;
+use crate::tcp::handshake::negotiate::{self, Offered};
+use crate::tcp::segment::{Arrival, ip_header};
+use crate::tcp::socket::settings::MOST_DSCP;
+use crate::{DropReason, Instant, Rule, Verdict};
+use core::time::Duration;
+use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
+
+/// The MSSs that a cookie can say; the peer's is rounded down.
+const CLASSES: [u16; 4] = [536, 1220, 1300, 1440];
+
+/// How many minutes a cookie is good for, the one it was made in included.
+const MINUTES: u64 = 2;
+
+/// How long after the last cookie was sent ACKs are tested for one.
+const RECENT: Duration = Duration::from_secs(60 * MINUTES);
+
+/// Low bits of TSval: window scale (15: none) and SACK.
+const OPTION_BITS: u32 = 0x1f;
+const NO_SCALE: u32 = 0xf;
+const SACK_BIT: u32 = 0x10;
+
+/// Most cookies of which it is remembered that they came back.
+const MOST_SPENT: usize = 1024;
+
+/// Whether cookies were sent of late, and which have come back.
+#[derive(Debug, Default)]
+pub(crate) struct Cookies {
+    last: Option<Instant>,
+    /// The connections that cookies were good for, by their ends and our ISS, and how long those are
+    /// good. A late copy of the ACK would open the connection again after its end, with the same
+    /// numbers, and mix two streams.
+    spent: Aging<(FourTuple, u32), Instant>,
+}
+
+impl Cookies {
+    /// Whether an ACK at a listener may be the answer to a cookie.
+    pub fn are_out(&self, now: Instant) -> bool {
+        self.last.is_some_and(|at| now - at < RECENT)
+    }
+
+    /// What a cookie tells, if it is good and has not come back before.
+    pub fn check(&self, shared: &Shared, now: Instant, seg: &Arrival<'_>) -> Option<(SndSeq, TcpOptions)> {
+        let (iss, options) = read(shared, now, seg)?;
+        let spent = self.spent.get(&(seg.flow(), iss.0)).is_some_and(|until| *until > now);
+        (!spent).then_some((iss, options))
+    }
+
+    /// Takes a cookie, so that it is good no more.
+    pub fn spend(&mut self, now: Instant, seg: &Arrival<'_>, iss: SndSeq) {
+        while self.spent.oldest().is_some_and(|until| *until <= now) {
+            self.spent.pop_oldest();
+        }
+        if self.spent.len() >= MOST_SPENT {
+            self.spent.pop_oldest();
+        }
+        self.spent.insert((seg.flow(), iss.0), now + RECENT);
+    }
+
+    /// Answers a SYN without keeping anything of it.
+    pub fn answer(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        let flow = seg.flow();
+        let class =
+            CLASSES.iter().rposition(|mss| *mss <= seg.tcp.options.mss.unwrap_or(CLASSES[0])).unwrap_or(0);
+        let iss = cookie(&shared.secret, &flow, seg.tcp.seq, minute(now), class);
+        let clock = negotiate::timestamp(now, shared.secret.timestamp_offset(&flow));
+        let ecr = seg.tcp.options.timestamps.map_or(0, |t| t.val);
+        let timestamps = Timestamps { val: marked(clock, &seg.tcp.options), ecr };
+        let offered = Offered::new(&shared.config.tcp);
+        let answering = Some(&seg.tcp.options);
+        let mut offer = offered.options(&shared.config, flow.remote.ip(), answering, timestamps);
+        if offer.timestamps.is_none() {
+            // Nothing would tell us later that we agreed to them.
+            offer.window_scale = None;
+            offer.sack_permitted = false;
+        }
+        let tcp = TcpHeader {
+            src_port: flow.local.port(),
+            dst_port: flow.remote.port(),
+            seq: iss,
+            ack: seg.tcp.seq.wrapping_add(1),
+            flags: TcpFlags::SYN | TcpFlags::ACK,
+            window: offered.window() as u16,
+            urgent: 0,
+            options: offer,
+        };
+        let ip = ip_header(&shared.config, &flow, shared.config.tcp.dscp & MOST_DSCP);
+        if shared.outbox.push_segment(ip, tcp, Some(Rule::S18)).is_err() {
+            shared.counters.outbox_overflows += 1;
+            return Verdict::Dropped(DropReason::NoSpace);
+        }
+        self.last = Some(now);
+        shared.counters.tcp_out_segments += 1;
+        shared.counters.tcp_cookies_sent += 1;
+        Verdict::Answered(Rule::S18)
+    }
+}
+
+/// What the ACK of a cookie tells: our ISS, and the options of the SYN, as far as they were kept.
+fn read(shared: &Shared, now: Instant, seg: &Arrival<'_>) -> Option<(SndSeq, TcpOptions)> {
+    let flow = seg.flow();
+    let (iss, irs) = (seg.tcp.ack.wrapping_sub(1), seg.tcp.seq.wrapping_sub(1));
+    let class = (iss >> 24 & 3) as usize;
+    let made = (0..MINUTES).filter_map(|age| minute(now).checked_sub(age));
+    made.into_iter().find(|at| cookie(&shared.secret, &flow, irs, *at, class) == iss)?;
+    let mut options = TcpOptions { mss: Some(CLASSES[class]), ..TcpOptions::default() };
+    if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| shared.config.tcp.timestamps) {
+        let marks = timestamps.ecr & OPTION_BITS;
+        options.timestamps = Some(Timestamps { val: timestamps.val, ecr: 0 });
+        options.window_scale = (marks & NO_SCALE != NO_SCALE).then_some((marks & NO_SCALE) as u8);
+        options.sack_permitted = marks & SACK_BIT != 0;
+    }
+    Some((SndSeq(iss), options))
+}
+
+fn minute(now: Instant) -> u64 {
+    now.as_millis() / 60_000
+}
+
+fn cookie(secret: &Secret, flow: &FourTuple, irs: u32, minute: u64, class: usize) -> u32 {
+    let mac = secret.cookie(flow, irs, minute, class as u8) & 0x00ff_ffff;
+    (minute as u32 & 0x3f) << 26 | (class as u32) << 24 | mac
+}
+
+/// TSval with the options in its low bits, not later than the clock.
+fn marked(clock: u32, options: &TcpOptions) -> u32 {
+    let scale = options.window_scale.map_or(NO_SCALE, |shift| u32::from(shift.min(14)));
+    let sack = if options.sack_permitted { SACK_BIT } else { 0 };
+    let marked = clock & !OPTION_BITS | scale | sack;
+    if marked > clock { marked.wrapping_sub(OPTION_BITS + 1) } else { marked }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_never_show_a_time_to_come() {
+        let options = TcpOptions { window_scale: Some(7), sack_permitted: true, ..TcpOptions::default() };
+        for clock in [1000, 1023, 1024, 5000] {
+            let marked = marked(clock, &options);
+            assert!(marked <= clock && clock - marked <= 64, "{clock}: {marked}");
+            assert_eq!((marked & NO_SCALE, marked & SACK_BIT), (7, SACK_BIT));
+        }
+    }
+}

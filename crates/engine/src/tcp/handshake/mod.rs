@@ -1,0 +1,418 @@
+//! A connection before ESTABLISHED: SYN-SENT and SYN-RECEIVED. It has no buffers.
+
+pub(super) mod active;
+pub(super) mod arrives;
+pub(super) mod cookies;
+pub(super) mod listener;
+pub(super) mod negotiate;
+pub(super) mod passive;
+
+use crate::end::{Cause, End, Header, InitialNumbers, Lost, Origin, Party, TimeLimit};
+use crate::seq::{RcvSeq, SndSeq};
+use crate::shared::Shared;
+use crate::tcp::connection::rcv::Rcv;
+use crate::tcp::connection::snd::Snd;
+use crate::tcp::connection::user_timeout;
+use crate::tcp::connection::{Connection, Opened};
+use crate::tcp::handshake::negotiate::Offered;
+use crate::tcp::segment::{Arrival, Outgoing};
+use crate::tcp::send::congestion::INITIAL_SEGMENTS;
+use crate::tcp::send::ecn::{self, Ecn};
+use crate::tcp::send::rtt::Rtt;
+use crate::tcp::socket::settings::{Settings, Waits};
+use crate::tcp::{ConnId, ListenerId, TcpState};
+use crate::{FourTuple, Instant, Rule, Transmit};
+use alloc::vec::Vec;
+use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
+
+/// How far a handshake is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A SYN has come and the embedder has not said yet what becomes of it.
+    Held,
+    SynSent,
+    SynReceived,
+}
+
+/// An embryonic connection, or one that we ask for.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    pub id: ConnId,
+    pub flow: FourTuple,
+    pub origin: Origin,
+    pub opened: Instant,
+    pub phase: Phase,
+    /// The listener it came to.
+    pub listener: Option<ListenerId>,
+    pub owned: bool,
+    pub settings: Settings,
+    pub offered: Offered,
+    pub waits: Waits,
+    pub iss: SndSeq,
+    pub irs: RcvSeq,
+    /// The peer's SYN: its options and its window.
+    pub peer: TcpOptions,
+    pub peer_window: u32,
+    /// Both sides have ECN.
+    pub ecn: bool,
+    /// Traffic class of the peer's SYN, for an answer outside the handshake.
+    pub traffic_class: u8,
+    ts_offset: u32,
+    /// When our SYN was first sent.
+    first_sent: Option<Instant>,
+    retransmissions: u32,
+    rtt: Rtt,
+    pub deadline: Option<Instant>,
+    pub owes_syn: bool,
+    pub owes_ack: Option<Rule>,
+    /// The reset that ends it from our side goes out first (S44).
+    pub owes_reset: Option<Rule>,
+    /// The connection before it is still in TIME-WAIT.
+    pub reopens: bool,
+    /// The user has closed: FIN follows the handshake (E2).
+    pub closing: bool,
+    pub last_answer: Option<Instant>,
+    /// The SYN was hurried once already (S20, D34).
+    pub hurried: bool,
+    pub end: Option<End>,
+}
+
+impl Handshake {
+    /// An active open.
+    pub fn connect(shared: &Shared, now: Instant, id: ConnId, flow: FourTuple) -> Self {
+        Self {
+            id,
+            flow,
+            origin: Origin::Active,
+            opened: now,
+            phase: Phase::SynSent,
+            listener: None,
+            owned: true,
+            settings: Settings::new(&shared.config.tcp),
+            offered: Offered::new(&shared.config.tcp),
+            waits: Waits::default(),
+            iss: SndSeq(0),
+            irs: RcvSeq(0),
+            peer: TcpOptions::default(),
+            peer_window: 0,
+            ecn: false,
+            traffic_class: 0,
+            ts_offset: shared.secret.timestamp_offset(&flow),
+            first_sent: None,
+            retransmissions: 0,
+            rtt: Rtt::new(&shared.config.tcp),
+            deadline: None,
+            owes_syn: true,
+            owes_ack: None,
+            owes_reset: None,
+            reopens: false,
+            closing: false,
+            last_answer: None,
+            hurried: false,
+            end: None,
+        }
+    }
+
+    /// A passive open: a SYN has come.
+    pub fn passive(shared: &Shared, now: Instant, id: ConnId, seg: &Arrival<'_>, iss: SndSeq) -> Self {
+        Self {
+            origin: Origin::Passive,
+            phase: Phase::SynReceived,
+            owned: false,
+            iss,
+            irs: seg.seq(),
+            peer: seg.tcp.options,
+            peer_window: u32::from(seg.tcp.window),
+            ecn: ecn::is_agreed(shared.config.tcp.ecn, seg),
+            traffic_class: seg.ip.traffic_class,
+            ..Self::connect(shared, now, id, seg.flow())
+        }
+    }
+
+    /// A passive open of which only the last ACK is seen: the rest came back in it.
+    pub fn of_cookie(
+        shared: &Shared,
+        now: Instant,
+        id: ConnId,
+        seg: &Arrival<'_>,
+        iss: SndSeq,
+        peer: TcpOptions,
+    ) -> Self {
+        Self { irs: seg.seq() - 1, peer, ..Self::passive(shared, now, id, seg, iss) }
+    }
+
+    /// Whether the peer can know of it: it sent the SYN, or ours has left.
+    pub fn is_known(&self) -> bool {
+        self.origin == Origin::Passive || self.first_sent.is_some()
+    }
+
+    pub fn initial_numbers(&self) -> InitialNumbers {
+        let heard = self.phase != Phase::SynSent;
+        let chosen = self.is_known() && self.phase != Phase::Held;
+        InitialNumbers { ours: chosen.then_some(self.iss.0), peers: heard.then_some(self.irs.0) }
+    }
+
+    pub fn state(&self) -> TcpState {
+        match self.phase {
+            Phase::SynSent => TcpState::SynSent,
+            Phase::Held | Phase::SynReceived => TcpState::SynReceived,
+        }
+    }
+
+    /// Writes the next segment into `packet`; `None` if there is none to send now.
+    pub fn segmentize(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        packet: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        self.heed_user_timeout();
+        let (seq, flags, rule) = if let Some(rule) = self.owes_reset.take() {
+            shared.counters.tcp_out_resets += 1;
+            shared.counters.tcp_out_segments += 1;
+            (self.iss + 1, TcpFlags::RST | TcpFlags::ACK, Some(rule))
+        } else if self.end.is_some() || self.phase == Phase::Held {
+            return None;
+        } else if core::mem::take(&mut self.owes_syn) {
+            self.count_syn(shared);
+            self.begin(shared, now);
+            (self.iss, TcpFlags::SYN | self.syn_flags(shared.config.tcp.ecn), None)
+        } else {
+            let rule = self.owes_ack.take()?;
+            shared.counters.tcp_challenge_acks += 1;
+            shared.counters.tcp_out_segments += 1;
+            (self.iss + 1, TcpFlags::ACK, Some(rule))
+        };
+        let tcp = self.header(shared, now, seq, flags);
+        Some(
+            Outgoing {
+                flow: &self.flow,
+                tcp: &tcp,
+                text: [&[], &[]],
+                segment_size: None,
+                dscp: self.settings.dscp,
+                codepoint: 0,
+                rule,
+            }
+            .emit(&shared.config, packet),
+        )
+    }
+
+    /// A SYN goes out: what is sent again is not sent, in the sense of RFC 4022.
+    fn count_syn(&self, shared: &mut Shared) {
+        let counters = &mut shared.counters;
+        if self.first_sent.is_some() {
+            counters.tcp_retransmitted += 1;
+            counters.tcp_syn_retransmitted += 1;
+        } else {
+            counters.tcp_out_segments += 1;
+            counters.tcp_active_opens += u64::from(self.origin == Origin::Active);
+        }
+    }
+
+    /// What goes with SYN: ACK, and what says of ECN. A SYN sent again does not ask for it, for
+    /// something on the path may drop those that do (RFC 3168 section 6.1.1.1).
+    fn syn_flags(&self, ecn: Ecn) -> TcpFlags {
+        match self.phase {
+            Phase::SynSent if ecn == Ecn::Request && self.retransmissions == 0 => ecn::SETUP,
+            Phase::SynSent => TcpFlags::empty(),
+            _ if self.ecn => TcpFlags::ACK | TcpFlags::ECE,
+            _ => TcpFlags::ACK,
+        }
+    }
+
+    /// Books that the SYN goes out.
+    fn begin(&mut self, shared: &Shared, now: Instant) {
+        match self.first_sent {
+            None => {
+                self.first_sent = Some(now);
+                if self.origin == Origin::Active {
+                    self.opened = now;
+                    self.iss = SndSeq(shared.secret.initial_sequence_number(now, &self.flow));
+                }
+            }
+            Some(_) => self.retransmissions += 1,
+        }
+        self.deadline = Some(now + self.rtt.rto(&shared.config.tcp));
+        self.heed_user_timeout();
+    }
+
+    /// The user timeout, which may have been set since the SYN was sent, can come before the RTO.
+    fn heed_user_timeout(&mut self) {
+        if let (Some(at), Some(limit)) = (self.deadline, self.settings.user_timeout) {
+            self.deadline = Some(at.min(self.opened + limit));
+        }
+    }
+
+    fn header(&self, shared: &Shared, now: Instant, seq: SndSeq, flags: TcpFlags) -> TcpHeader {
+        let answering = (self.phase == Phase::SynReceived).then_some(&self.peer);
+        let ecr = self.peer.timestamps.map_or(0, |t| t.val);
+        let timestamps = Timestamps { val: negotiate::timestamp(now, self.ts_offset), ecr };
+        let remote = self.flow.remote.ip();
+        let mut offer = self.offered.options(&shared.config, remote, answering, timestamps);
+        offer.mss = offer.mss.map(|mss| mss.min(self.max_segment()));
+        offer.user_timeout = self.settings.advertised_user_timeout.map(user_timeout::field);
+        let syn = flags.contains(TcpFlags::SYN);
+        let plain = TcpOptions { timestamps: offer.timestamps, ..TcpOptions::default() };
+        // Only the window of a SYN is not scaled (RFC 7323 section 2.2).
+        let shift = if syn { 0 } else { self.offered.negotiate(remote, &self.peer).rcv_shift };
+        TcpHeader {
+            src_port: self.flow.local.port(),
+            dst_port: self.flow.remote.port(),
+            seq: seq.0,
+            ack: if flags.contains(TcpFlags::ACK) { (self.irs + 1).0 } else { 0 },
+            flags,
+            window: (self.offered.window() >> shift) as u16,
+            urgent: 0,
+            options: if syn { offer } else { plain },
+        }
+    }
+
+    /// What the user allows.
+    fn max_segment(&self) -> u16 {
+        self.settings.max_segment.unwrap_or(u16::MAX)
+    }
+
+    /// The header of the answer "refused" to a SYN that the embedder held (X1): as S1.
+    pub fn refusal_header(&self) -> TcpHeader {
+        TcpHeader {
+            src_port: self.flow.local.port(),
+            dst_port: self.flow.remote.port(),
+            seq: 0,
+            ack: (self.irs + 1).0,
+            flags: TcpFlags::RST | TcpFlags::ACK,
+            window: 0,
+            urgent: 0,
+            options: TcpOptions::default(),
+        }
+    }
+
+    /// The header of the peer's SYN, as far as it is remembered, for an ICMP error to quote.
+    pub fn syn_header(&self) -> TcpHeader {
+        TcpHeader {
+            src_port: self.flow.remote.port(),
+            dst_port: self.flow.local.port(),
+            seq: self.irs.0,
+            ack: 0,
+            flags: TcpFlags::SYN,
+            window: self.peer_window as u16,
+            urgent: 0,
+            options: self.peer,
+        }
+    }
+
+    /// The deadline has come: send the SYN again, or give up (S36, S94).
+    pub fn expire(&mut self, shared: &mut Shared, now: Instant) {
+        if self.deadline.is_none_or(|at| at > now) || self.end.is_some() {
+            return;
+        }
+        self.deadline = None;
+        shared.counters.tcp_timeouts += 1;
+        let config = &shared.config.tcp;
+        let (retries, rule) = match self.phase {
+            Phase::SynSent => (config.syn_retries, Rule::S94),
+            Phase::Held | Phase::SynReceived => (config.syn_ack_retries, Rule::S36),
+        };
+        let late = self.settings.user_timeout.is_some_and(|limit| now - self.opened >= limit);
+        if self.retransmissions >= retries || late {
+            return self.finish(Cause::TimedOut(TimeLimit::Handshake), Party::Stack, rule, None, now);
+        }
+        // A hurried SYN does not back off: nothing was lost.
+        if self.retransmissions > 0 || !self.hurried {
+            self.rtt.back_off();
+        }
+        self.owes_syn = true;
+    }
+
+    /// The initial window: one segment if more than one SYN was lost (RFC 5681 section 3.1, RFC 6928
+    /// section 2), as on Linux; but none was if the answer is to the first.
+    fn initial_segments(&self) -> u32 {
+        let lost = self.retransmissions > 1 + u32::from(self.hurried);
+        let first = self.first_sent.map(|at| negotiate::timestamp(at, self.ts_offset));
+        let answers_first =
+            self.origin == Origin::Active && self.peer.timestamps.is_some_and(|echo| first == Some(echo.ecr));
+        if lost && !answers_first { 1 } else { INITIAL_SEGMENTS }
+    }
+
+    /// The handshake ends without a connection.
+    pub fn finish(&mut self, cause: Cause, by: Party, rule: Rule, trigger: Option<Header>, now: Instant) {
+        self.end = Some(End {
+            cause,
+            by,
+            rule,
+            state: self.state(),
+            trigger,
+            peer_said: None,
+            inferred: None,
+            lost: Lost::default(),
+            at: now,
+        });
+    }
+
+    /// The connection that this handshake becomes; `window` is that of the segment that completes
+    /// it, if that was a SYN|ACK.
+    pub fn establish(&mut self, shared: &Shared, now: Instant) -> Connection {
+        let config = &shared.config;
+        let mut negotiated = self.offered.negotiate(self.flow.remote.ip(), &self.peer);
+        negotiated.peer_mss = negotiated.peer_mss.min(self.max_segment());
+        let una = self.iss + 1;
+        let wl1 = self.irs;
+        let snd = Snd {
+            iss: self.iss,
+            una,
+            nxt: una,
+            wnd: self.peer_window,
+            wl1,
+            wl2: self.iss,
+            max_wnd: self.peer_window,
+        };
+        let nxt = self.irs + 1;
+        let rcv = Rcv {
+            irs: self.irs,
+            nxt,
+            edge: nxt + self.offered.window(),
+            shift: negotiated.rcv_shift,
+            fin: None,
+            last_ack: nxt,
+            unacked: 0,
+            ts_recent: self.peer.timestamps.map_or(0, |t| t.val),
+            ts_recent_at: now,
+            duplicate: None,
+            recent: [0; 4],
+        };
+        let mut rtt = core::mem::replace(&mut self.rtt, Rtt::new(&config.tcp));
+        rtt.progress();
+        match self.first_sent.filter(|_| self.retransmissions == 0) {
+            Some(sent) => rtt.measure(now - sent, &config.tcp),
+            // A hurried SYN is no lost one.
+            None if self.retransmissions > u32::from(self.hurried) => rtt.fall_back(),
+            None => {}
+        }
+        Connection::new(
+            shared,
+            now,
+            Opened {
+                id: self.id,
+                flow: self.flow,
+                origin: self.origin,
+                opened: self.opened,
+                negotiated,
+                ts_offset: self.ts_offset,
+                snd,
+                rcv,
+                rtt,
+                settings: self.settings,
+                receive_buffer: self.offered.receive_buffer,
+                waits: core::mem::take(&mut self.waits),
+                owned: self.owned || self.listener.is_some(),
+                closing: self.closing,
+                ecn: self.ecn,
+                initial_segments: self.initial_segments(),
+                syns: 1 + self.retransmissions,
+                // The limit of a listener's embryonic connection is its own.
+                last_challenge: self.last_answer.filter(|_| self.origin == Origin::Active),
+                peer_user_timeout: self.peer.user_timeout.and_then(user_timeout::time),
+            },
+        )
+    }
+}

@@ -1,0 +1,104 @@
+//! Explicit congestion notification (RFC 3168): a router marks instead of dropping.
+
+use crate::Instant;
+use crate::seq::SndSeq;
+use crate::tcp::segment::Arrival;
+use crate::tcp::send::congestion::Congestion;
+use crate::tcp::send::recovery::Recovery;
+use lastack_wire::tcp::TcpFlags;
+
+/// The IP codepoint of a segment of ours that may be marked.
+const ECT_0: u8 = 0b10;
+/// The codepoint of a segment that was.
+const CONGESTION_EXPERIENCED: u8 = 0b11;
+
+/// The flags of an ECN-setup SYN.
+pub(crate) const SETUP: TcpFlags = TcpFlags::ECE.union(TcpFlags::CWR);
+
+/// Whether a connection asks for ECN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ecn {
+    /// Never.
+    Off,
+    /// If the peer asks for it, as Linux.
+    #[default]
+    Accept,
+    /// Always.
+    Request,
+}
+
+/// Whether the peer's SYN or SYN|ACK agrees to ECN (section 6.1.1).
+pub(crate) fn is_agreed(config: Ecn, seg: &Arrival<'_>) -> bool {
+    let flags = seg.tcp.flags & SETUP;
+    match config {
+        Ecn::Off => false,
+        Ecn::Accept if seg.has(TcpFlags::ACK) => false,
+        Ecn::Accept | Ecn::Request if seg.has(TcpFlags::ACK) => flags == TcpFlags::ECE,
+        Ecn::Accept | Ecn::Request => flags == SETUP,
+    }
+}
+
+/// The ECN of a connection.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    on: bool,
+    /// The peer is to be told of a mark, until it says CWR.
+    echo: bool,
+    /// The next new text says that we have slowed down.
+    slowed: bool,
+    /// Marks on what was sent before this are dealt with.
+    until: SndSeq,
+}
+
+impl Marks {
+    pub fn new(on: bool, iss: SndSeq) -> Self {
+        Self { on, echo: false, slowed: false, until: iss }
+    }
+
+    /// Whether both sides have ECN.
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// A segment has arrived in the window (section 6.1.3). `true`: it is to be acknowledged at once.
+    pub fn arrived(&mut self, seg: &Arrival<'_>) -> bool {
+        if !self.on {
+            return false;
+        }
+        if seg.has(TcpFlags::CWR) {
+            self.echo = false;
+        }
+        let marked =
+            !seg.text.is_empty() && seg.ip.traffic_class & CONGESTION_EXPERIENCED == CONGESTION_EXPERIENCED;
+        self.echo |= marked;
+        marked
+    }
+
+    /// An ACK has arrived (section 6.1.2): slow down at a mark, once a round trip.
+    pub fn acknowledged(
+        &mut self,
+        now: Instant,
+        seg: &Arrival<'_>,
+        nxt: SndSeq,
+        mss: u32,
+        recovery: &mut Recovery,
+        congestion: &mut Congestion,
+    ) {
+        if self.on && seg.has(TcpFlags::ECE) && seg.ack().after(self.until) {
+            recovery.marked(now, mss, congestion);
+            self.until = nxt;
+            self.slowed = true;
+        }
+    }
+
+    /// The flags and the codepoint of a segment that goes out. Only new text may be marked.
+    pub fn stamp(&mut self, new_text: bool) -> (TcpFlags, u8) {
+        let mut flags = TcpFlags::empty();
+        if !self.on {
+            return (flags, 0);
+        }
+        flags.set(TcpFlags::ECE, self.echo);
+        flags.set(TcpFlags::CWR, new_text && core::mem::take(&mut self.slowed));
+        (flags, if new_text { ECT_0 } else { 0 })
+    }
+}

@@ -1,0 +1,152 @@
+//! The search for the path MTU with segments (RFC 4821): one that is larger than the path is known to take
+//! goes out; if it arrives all may be as large, and if it alone is lost that says nothing of congestion.
+
+use crate::Instant;
+use crate::config::TcpConfig;
+use crate::seq::SndSeq;
+use crate::shared::Shared;
+use crate::tcp::Repair;
+use crate::tcp::connection::Connection;
+use crate::tcp::handshake::negotiate::Negotiated;
+use crate::tcp::send::congestion::Control;
+use core::net::IpAddr;
+
+/// When the path MTU is searched for (RFC 4821).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MtuProbing {
+    /// Never: what ICMP and timeouts show is all that is known (`tcp_mtu_probing` 0).
+    Off,
+    /// Where the path swallows large packets in silence (1).
+    #[default]
+    AfterBlackHole,
+    /// On every connection, from packets on that pass everywhere (2).
+    Always,
+}
+
+/// The packet that passes everywhere (RFC 4821 section 7.2, RFC 8200 section 5).
+pub(in crate::tcp) fn base_mtu(remote: IpAddr) -> usize {
+    if remote.is_ipv4() { 1064 } else { 1280 }
+}
+
+/// A gain of less is not worth a probe (`tcp_probe_threshold`).
+const LEAST_GAIN: u32 = 8;
+/// A probe is sent with a window of so many segments, ..
+const LEAST_WINDOW: u32 = 11;
+/// .. and with so many to follow, which show whether it was lost.
+const FOLLOWERS: u32 = 4;
+
+/// Where the search stands. Sizes are those of the text in a segment.
+#[derive(Clone, Debug)]
+pub(crate) struct Search {
+    /// The largest that may pass.
+    high: u32,
+    /// The probe on its way: its first octet, and its size.
+    probe: Option<(SndSeq, u32)>,
+    /// The last probe was lost: when the search begins anew.
+    again_at: Option<Instant>,
+}
+
+impl Search {
+    fn new(high: u32) -> Self {
+        Self { high, probe: None, again_at: None }
+    }
+
+    /// The network says that no larger one passes.
+    pub fn limit(&mut self, size: u32) {
+        self.high = self.high.min(size);
+    }
+}
+
+/// The first Eff.snd.MSS of a connection, and how a larger one is searched for.
+pub(in crate::tcp) fn first_size(
+    shared: &Shared,
+    now: Instant,
+    negotiated: &Negotiated,
+    remote: IpAddr,
+) -> (u32, Option<Search>) {
+    let link = shared.config.mtu;
+    let path = shared.paths.mtu(remote, link, now);
+    let always = shared.config.tcp.mtu_probing == MtuProbing::Always;
+    let size = negotiated.text_size(if always { path.min(base_mtu(remote)) } else { path }, remote);
+    let silent = shared.paths.is_silent(remote, now);
+    let high = negotiated.text_size(if silent { link } else { path }, remote);
+    let searched = negotiated.sack && (always || silent && shared.config.tcp.mtu_probing != MtuProbing::Off);
+    (size, searched.then(|| Search::new(high)))
+}
+
+impl Connection {
+    /// The path swallows what is large: from now on it is searched for what is not too large. Without SACK
+    /// the loss of a probe cannot be told from others.
+    pub(in crate::tcp) fn search_path(&mut self, shared: &Shared) {
+        if self.negotiated.sack && shared.config.tcp.mtu_probing != MtuProbing::Off {
+            self.search = Some(Search::new(self.largest_size(shared)));
+        }
+    }
+
+    fn largest_size(&self, shared: &Shared) -> u32 {
+        self.negotiated.text_size(shared.config.mtu, self.flow.remote.ip())
+    }
+
+    /// The size of a probe to be sent now: in the middle between what passes and what may.
+    pub(in crate::tcp) fn size_to_probe(&mut self, shared: &Shared, now: Instant) -> Option<u32> {
+        let largest = self.search.as_ref().map(|_| self.largest_size(shared))?;
+        let search = self.search.as_mut().filter(|search| search.probe.is_none())?;
+        if search.again_at.is_some_and(|at| at <= now) {
+            search.again_at = None;
+            search.high = largest;
+        }
+        if search.high < self.mss + LEAST_GAIN {
+            return None;
+        }
+        let size = (self.mss + search.high).div_ceil(2);
+        let needed = size + FOLLOWERS * self.mss;
+        let ready = self.end_of_text().offset_from(self.snd.nxt) >= needed as i32
+            && self.snd.edge().offset_from(self.snd.nxt) >= needed as i32
+            && self.congestion.window() >= LEAST_WINDOW * self.mss
+            && self.recovery.repair() == Repair::Open;
+        ready.then_some(size)
+    }
+
+    /// A probe goes out.
+    pub(in crate::tcp) fn probe_size(&mut self, seq: SndSeq, len: u32) {
+        if let Some(search) = &mut self.search {
+            search.probe = Some((seq, len));
+        }
+        self.recovery.probes_size(seq..seq + len);
+    }
+
+    /// Whether this segment is a probe: it stays whole.
+    pub(in crate::tcp) fn is_size_probe(&self, seq: SndSeq, len: u32) -> bool {
+        self.search.as_ref().is_some_and(|search| search.probe == Some((seq, len)))
+    }
+
+    /// A timeout: the fate of the probe says nothing.
+    pub(in crate::tcp) fn give_size_probe_up(&mut self) {
+        if let Some(search) = &mut self.search {
+            search.probe = None;
+        }
+    }
+
+    /// Something is known of what was sent: has the probe arrived, or was it lost?
+    pub(in crate::tcp) fn heed_size_probe(&mut self, shared: &mut Shared, now: Instant) {
+        let lost = self.recovery.take_size_probe_lost();
+        let Some(search) = &mut self.search else { return };
+        let Some((seq, len)) = search.probe else { return };
+        let TcpConfig { mtu_probe_interval, .. } = shared.config.tcp;
+        if lost {
+            search.probe = None;
+            search.high = len - 1;
+            search.again_at = Some(now + mtu_probe_interval);
+            shared.counters.tcp_mtu_probes_lost += 1;
+        } else if !self.snd.una.before(seq + len) {
+            search.probe = None;
+            search.again_at.get_or_insert(now + mtu_probe_interval);
+            if len > self.mss {
+                self.mss = len;
+                let remote = self.flow.remote.ip();
+                shared.paths.raise(remote, self.negotiated.packet_size(len, remote), now);
+                shared.counters.tcp_mtu_probes_arrived += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Loss detection by time (RFC 8985): what was sent sufficiently long before something that has
+//! arrived is lost.
+
+use crate::Instant;
+use crate::seq::SndSeq;
+use crate::tcp::send::flight::{Delivered, Flight, Sent, sent_after};
+use core::time::Duration;
+
+/// Segments known to have arrived beyond a gap that show a loss without further waiting
+/// (DupThresh).
+const DUP_THRESHOLD: u32 = 3;
+
+/// Loss recoveries after which a reordering window that DSACKs have widened shrinks again.
+const PERSIST: u8 = 16;
+
+/// The state of RACK for a connection.
+#[derive(Debug)]
+pub(crate) struct Rack {
+    /// Of the segments that have arrived, the one sent last: when, its end, its round-trip time.
+    newest: Option<(Instant, SndSeq, Duration)>,
+    min_rtt: Option<Duration>,
+    reordering_seen: bool,
+    /// How often that was seen, and how many segments arrived twice: to be told.
+    reorderings: u32,
+    dsacks: u32,
+    /// Quarters of the least round-trip time in the reordering window.
+    window_steps: u32,
+    persist: u8,
+    dsack_round: Option<SndSeq>,
+}
+
+impl Rack {
+    pub fn new() -> Self {
+        Self {
+            newest: None,
+            min_rtt: None,
+            reordering_seen: false,
+            reorderings: 0,
+            dsacks: 0,
+            window_steps: 1,
+            persist: PERSIST,
+            dsack_round: None,
+        }
+    }
+
+    /// The least round-trip time that was measured.
+    pub fn min_rtt(&self) -> Option<Duration> {
+        self.min_rtt
+    }
+
+    /// How many ACKs have shown that the path reorders, and how many segments have arrived twice.
+    pub fn seen(&self) -> (u32, u32) {
+        (self.reorderings, self.dsacks)
+    }
+
+    /// A measurement of the round-trip time, of a segment sent once.
+    pub fn measured(&mut self, rtt: Duration) {
+        self.min_rtt = Some(self.min_rtt.map_or(rtt, |least| least.min(rtt)));
+    }
+
+    /// Steps 1 to 3 of section 6.2: what has arrived. A segment sent more than once is believed to
+    /// have arrived in its last copy only if a round trip is possible in the time since, and the
+    /// echoed timestamp is not older than that copy.
+    pub fn arrived(&mut self, now: Instant, delivered: &Delivered, echo_is_older: bool) {
+        self.reordering_seen |= delivered.reordered;
+        self.reorderings += u32::from(delivered.reordered);
+        let Some(segment) = delivered.newest else { return };
+        let rtt = now - segment.at;
+        if segment.again && (echo_is_older || self.min_rtt.is_some_and(|least| rtt < least)) {
+            return;
+        }
+        if self.newest.is_none_or(|(at, end, _)| sent_after(segment.at, segment.end(), at, end)) {
+            self.newest = Some((segment.at, segment.end(), rtt));
+        }
+    }
+
+    /// Step 4: the reordering window.
+    fn window(&self, sacked_segments: u32, recovering: bool, srtt: Duration) -> Duration {
+        if !self.reordering_seen && (recovering || sacked_segments >= DUP_THRESHOLD) {
+            return Duration::ZERO;
+        }
+        let least = self.min_rtt.unwrap_or(srtt);
+        (least / 4 * self.window_steps).min(srtt)
+    }
+
+    /// A DSACK: something was sent again in vain, so the window was too narrow. Once a round trip.
+    pub fn dsack(&mut self, una: SndSeq, max: SndSeq, segments: u32) {
+        self.dsacks = self.dsacks.saturating_add(segments);
+        if self.dsack_round.is_none_or(|end| !una.before(end)) {
+            self.dsack_round = Some(max);
+            self.window_steps = (self.window_steps + 1).min(64);
+            self.persist = PERSIST;
+        }
+    }
+
+    /// The path reorders: what was taken for lost was only late.
+    pub fn reordered(&mut self) {
+        self.reordering_seen = true;
+    }
+
+    /// A recovery has ended.
+    pub fn recovered(&mut self) {
+        self.persist = self.persist.saturating_sub(1);
+        if self.persist == 0 {
+            self.window_steps = 1;
+        }
+    }
+
+    /// Step 5: takes for lost what was sent before the newest arrival by more than a round trip and
+    /// the reordering window. Returns how long to wait for the rest to be judged.
+    pub fn judge(
+        &self,
+        now: Instant,
+        flight: &mut Flight,
+        mss: u32,
+        recovering: bool,
+        srtt: Duration,
+    ) -> Option<Duration> {
+        let (newest_at, newest_end, rtt) = self.newest?;
+        let window = self.window(flight.sacked() / mss.max(1), recovering, srtt);
+        let mut wait: Option<Duration> = None;
+        flight.judge(|segment: &Sent| {
+            if !sent_after(newest_at, newest_end, segment.at, segment.end()) {
+                return false;
+            }
+            let due = segment.at + rtt + window;
+            if due <= now {
+                return true;
+            }
+            wait = Some(wait.unwrap_or_default().max(due - now));
+            false
+        });
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MSS: u32 = 100;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    /// Ten segments a millisecond apart, of which those in `arrived` are SACKed at 110 ms.
+    fn judged(arrived: &[u32], seen: bool) -> (u32, Option<Duration>) {
+        let mut flight = Flight::default();
+        (0..10).for_each(|i| flight.push(SndSeq(i * MSS), MSS, at(u64::from(i)), false));
+        let mut rack = Rack { reordering_seen: seen, ..Rack::new() };
+        rack.measured(ms(100));
+        for i in arrived {
+            let mut delivered = Delivered::default();
+            flight.sack(SndSeq(i * MSS), SndSeq((i + 1) * MSS), MSS, &mut delivered);
+            rack.arrived(at(110), &Delivered { reordered: false, ..delivered }, false);
+        }
+        let wait = rack.judge(at(110), &mut flight, MSS, false, ms(100));
+        (flight.lost(), wait)
+    }
+
+    #[test]
+    fn three_sacked_segments_show_that_all_before_are_lost() {
+        assert_eq!(judged(&[5, 6, 7], false), (500, None));
+    }
+
+    #[test]
+    fn fewer_or_a_path_that_reorders_wait_a_quarter_of_the_round_trip() {
+        assert_eq!(judged(&[5], false), (0, Some(ms(4 + 105 + 25 - 110))));
+        assert_eq!(judged(&[5, 6, 7], true), (0, Some(ms(4 + 103 + 25 - 110))));
+    }
+
+    #[test]
+    fn an_impossibly_early_answer_to_a_copy_is_the_answer_to_the_original() {
+        let mut rack = Rack::new();
+        rack.measured(ms(100));
+        let copy = Sent {
+            seq: SndSeq(0),
+            len: 1,
+            at: at(200),
+            again: true,
+            pushed: false,
+            repaired: false,
+            fate: crate::tcp::send::flight::Fate::Flying,
+        };
+        let delivered = Delivered { newest: Some(copy), ..Delivered::default() };
+        rack.arrived(at(210), &delivered, false);
+        assert!(rack.newest.is_none());
+        rack.arrived(at(300), &delivered, true);
+        assert!(rack.newest.is_none());
+        rack.arrived(at(300), &delivered, false);
+        assert!(rack.newest.is_some());
+    }
+}

@@ -1,0 +1,507 @@
+//! Finding and repairing losses: SACK (RFC 2018), RACK-TLP (RFC 8985), NewReno where the peer has no
+//! SACK (RFC 6582), PRR (RFC 6937), limited transmit (RFC 3042), and the detection of repairs that were
+//! in vain: by timestamps (Eifel, RFC 3522) and by DSACK (RFC 3708).
+
+use crate::Instant;
+use crate::seq::SndSeq;
+use crate::tcp::Repair;
+use crate::tcp::connection::stats::segments;
+use crate::tcp::send::congestion::{Acked, Congestion, Control, INITIAL_SEGMENTS};
+use crate::tcp::send::flight::{Delivered, Flight};
+use crate::tcp::send::prr::Prr;
+use crate::tcp::send::rack::Rack;
+use core::ops::Range;
+use core::time::Duration;
+
+/// Duplicate ACKs that show a loss where there is no SACK, on a path that does not reorder.
+const DUP_THRESHOLD: u32 = 3;
+
+/// On a path that does, no more than this many are waited for.
+const MOST_DUPLICATES: u32 = 300;
+
+/// Whether something is being repaired.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Open,
+    /// Fast recovery since this time, until what was sent before it is acknowledged.
+    Recovery(Instant, Prr),
+    /// After a retransmission timeout at this time.
+    Loss(Instant),
+}
+
+/// A tail loss probe that is on its way (RFC 8985 section 7).
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    end: SndSeq,
+    /// It sent nothing new.
+    again: bool,
+}
+
+/// What was sent again since the window was reduced.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    /// SND.UNA at that time.
+    una: SndSeq,
+    /// Octets sent again of which no DSACK says that they were there twice.
+    again: u32,
+}
+
+/// The scoreboard, and where a connection stands between a loss and its repair.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    pub flight: Flight,
+    rack: Rack,
+    phase: Phase,
+    /// SND.NXT when the last loss was found.
+    recover: SndSeq,
+    /// cwnd while a recovery reduces it.
+    window: u32,
+    duplicates: u32,
+    /// As many of them show a loss.
+    dup_threshold: u32,
+    /// How often SND.UNA has moved since the repair began.
+    steps: u32,
+    /// The last reduction of the window, as long as it may turn out to have been for nothing.
+    doubt: Option<Doubt>,
+    /// This acknowledgment has shown that the repair was for nothing.
+    undone: bool,
+    sack: bool,
+    probe: Option<Probe>,
+    /// The most that was in flight since the segment before this number was sent.
+    most: (u32, SndSeq),
+    /// A segment that is larger than the path was known to take: if it alone is lost, that says nothing
+    /// of congestion (RFC 4821 section 7.5).
+    size_probe: Option<Range<SndSeq>>,
+    size_probe_lost: bool,
+}
+
+/// An acknowledgment, for the recovery.
+pub(crate) struct Ack<'a> {
+    pub now: Instant,
+    /// SND.UNA, already moved, and SND.NXT.
+    pub una: SndSeq,
+    pub nxt: SndSeq,
+    /// Octets by which SND.UNA moved.
+    pub advanced: u32,
+    /// It is a duplicate as RFC 5681 section 2 defines it.
+    pub duplicate: bool,
+    /// SACK blocks, as they came.
+    pub blocks: &'a [(SndSeq, SndSeq)],
+    /// TSecr is older than this time: what it answers was sent before.
+    pub echo_before: &'a dyn Fn(Instant) -> bool,
+    pub mss: u32,
+    pub srtt: Option<Duration>,
+    /// Octets acknowledged in all.
+    pub delivered: u64,
+}
+
+/// What an acknowledgment leads to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outcome {
+    /// A measurement of the round-trip time.
+    pub rtt: Option<Duration>,
+    /// When to judge again what is in flight.
+    pub reorder_wait: Option<Duration>,
+    /// Segments that are known to have arrived only now.
+    pub delivered: u32,
+    /// It has shown more losses.
+    lost: bool,
+}
+
+impl Recovery {
+    pub fn new(iss: SndSeq, sack: bool) -> Self {
+        Self {
+            flight: Flight::default(),
+            rack: Rack::new(),
+            phase: Phase::Open,
+            recover: iss,
+            window: 0,
+            duplicates: 0,
+            dup_threshold: DUP_THRESHOLD,
+            steps: 0,
+            doubt: None,
+            undone: false,
+            sack,
+            probe: None,
+            most: (0, iss),
+            size_probe: None,
+            size_probe_lost: false,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// What the path is known for.
+    pub fn rack(&self) -> &Rack {
+        &self.rack
+    }
+
+    /// As many duplicates as show a loss where there is no SACK.
+    pub fn dup_threshold(&self) -> u32 {
+        self.dup_threshold
+    }
+
+    /// What is to be told of it.
+    pub fn repair(&self) -> Repair {
+        match self.phase {
+            Phase::Open if !self.sack && self.duplicates > 0 || self.flight.sacked() > 0 => Repair::Disorder,
+            Phase::Open => Repair::Open,
+            Phase::Recovery(..) => Repair::Recovery,
+            Phase::Loss(_) => Repair::Loss,
+        }
+    }
+
+    /// How much may be in flight.
+    pub fn window(&self, congestion: &Congestion, mss: u32) -> u32 {
+        match self.phase {
+            Phase::Recovery(..) => self.window,
+            // Limited transmit: a segment for each duplicate ACK before they show a loss.
+            Phase::Open if !self.sack => {
+                congestion.window().saturating_add(self.duplicates.min(self.dup_threshold - 1) * mss)
+            }
+            Phase::Open | Phase::Loss(_) => congestion.window(),
+        }
+    }
+
+    /// What is in flight as far as we know; without SACK each duplicate ACK is a segment that has
+    /// arrived (RFC 5681 section 3.2 step 4).
+    pub fn pipe(&self, mss: u32) -> u32 {
+        // After a timeout they are the answers to what was sent again in vain.
+        let counted = matches!(self.phase, Phase::Recovery(..)) && !self.sack;
+        self.flight.pipe().saturating_sub(if counted { self.duplicates.saturating_mul(mss) } else { 0 })
+    }
+
+    /// Takes in an acknowledgment.
+    pub fn acknowledged(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Outcome {
+        let (pipe_before, repairing) = (self.pipe(ack.mss), !self.is_open());
+        let doubted = self.doubt.map_or(0, |doubt| doubt.again);
+        let delivered = self.book(ack);
+        if doubted > 0 && self.doubt.is_some_and(|doubt| doubt.again == 0) {
+            self.undo(congestion); // all that was sent again was there twice
+        }
+        let mut outcome = Outcome { delivered: delivered.segments, ..Outcome::default() };
+        if let Some(newest) = delivered.newest.filter(|s| !s.again) {
+            let rtt = ack.now - newest.at;
+            self.rack.measured(rtt);
+            outcome.rtt = Some(rtt);
+        }
+        let echo_is_older = delivered.newest.is_some_and(|s| (ack.echo_before)(s.at));
+        self.rack.arrived(ack.now, &delivered, echo_is_older);
+        if ack.advanced > 0 {
+            self.progress(ack, congestion);
+        } else if ack.duplicate {
+            self.duplicates += 1;
+        }
+        self.end_probe(ack, &delivered, congestion);
+        let lost_before = self.flight.lost();
+        outcome.reorder_wait = self.find_losses(ack, congestion);
+        outcome.lost = self.flight.lost() > lost_before;
+        // What a repair acknowledges may have arrived long ago: as one leap of a slow start it would be
+        // a burst, so there counts what this ACK tells for the first time (RFC 3465 section 2.3), and
+        // nothing in the end.
+        let repaired = !core::mem::take(&mut self.undone) && repairing;
+        let octets = match repaired && congestion.window() < congestion.threshold() {
+            true if self.is_open() => 0,
+            true if self.sack => delivered.octets,
+            true => ack.advanced.min(2 * ack.mss),
+            false => ack.advanced,
+        };
+        self.regulate(ack, octets, &delivered, &outcome, pipe_before, congestion);
+        outcome
+    }
+
+    /// Notes in the scoreboard what has arrived.
+    fn book(&mut self, ack: &Ack<'_>) -> Delivered {
+        let mut delivered = Delivered { mss: ack.mss, ..Delivered::default() };
+        if ack.advanced > 0 {
+            self.flight.acknowledge(ack.una, &mut delivered);
+        }
+        for (i, &(start, end)) in ack.blocks.iter().enumerate() {
+            let inside_next = ack.blocks.get(i + 1).is_some_and(|&(s, e)| !start.before(s) && !end.after(e));
+            if i == 0 && (start.before(ack.una) || inside_next) {
+                let again = segments(end.offset_from(start).max(0) as u32, ack.mss);
+                delivered.segments += again; // in vain
+                self.rack.dsack(ack.una, ack.nxt, again); // RFC 2883
+                if let Some(doubt) = self.doubt.as_mut().filter(|doubt| !start.before(doubt.una)) {
+                    doubt.again = doubt.again.saturating_sub(end.offset_from(start).max(0) as u32);
+                }
+            } else if start.before(end) && !start.before(ack.una) && !end.after(ack.nxt) {
+                self.flight.sack(start, end, ack.mss, &mut delivered);
+            }
+        }
+        delivered
+    }
+
+    /// The repair was for nothing: back to the window before it, and nothing is lost yet.
+    fn undo(&mut self, congestion: &mut Congestion) {
+        congestion.undo();
+        self.flight.find_all();
+        self.rack.reordered();
+        if !self.sack {
+            self.dup_threshold = (self.duplicates + 1).clamp(self.dup_threshold, MOST_DUPLICATES);
+        }
+        self.phase = Phase::Open;
+        self.duplicates = 0;
+        self.doubt = None;
+        self.undone = true;
+    }
+
+    /// Eifel: the first answer to a repair that began at `at` is to what was sent before.
+    fn heed_first_answer(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) {
+        let (Phase::Loss(at) | Phase::Recovery(at, _)) = self.phase else { return };
+        if self.doubt.is_none() || !(ack.echo_before)(at) {
+            return;
+        }
+        if self.flight.was_sent_again_since(at) {
+            // This segment was only late. Others may be lost; those not yet sent again are judged anew,
+            // by a path that reorders.
+            self.flight.find_all();
+            self.rack.reordered();
+        } else {
+            self.undo(congestion);
+        }
+    }
+
+    /// SND.UNA moved.
+    fn progress(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) {
+        if self.steps == 0 {
+            self.heed_first_answer(ack, congestion);
+        }
+        self.steps = self.steps.saturating_add(1);
+        let complete = !ack.una.before(self.recover);
+        match self.phase {
+            Phase::Open => self.duplicates = 0,
+            _ if complete => {
+                self.phase = Phase::Open;
+                self.duplicates = 0;
+                self.rack.recovered();
+                // The ACK of a repair may let a whole window go; as one burst it would be lost again
+                // (RFC 6582 section 3.2, step 3). Half of it is a burst as slow start makes them.
+                let burst = (congestion.window() / 2).max(INITIAL_SEGMENTS * ack.mss);
+                congestion.restrain(self.flight.pipe() + burst);
+            }
+            Phase::Recovery(..) if !self.sack => {
+                // NewReno: a partial ACK shows the next hole.
+                self.duplicates = self.duplicates.saturating_sub(ack.advanced.div_ceil(ack.mss));
+                self.flight.lose_front(ack.mss);
+            }
+            Phase::Recovery(..) | Phase::Loss(_) => {}
+        }
+    }
+
+    /// Whether an acknowledgment of something new restarts the retransmission timer. NewReno repairs
+    /// one segment in a round trip; where many are lost it is better to let the timer expire (the
+    /// "impatient" variant of RFC 6582 section 4).
+    pub fn restarts_timer(&self) -> bool {
+        self.sack || self.steps <= 1 || !matches!(self.phase, Phase::Recovery(..))
+    }
+
+    fn find_losses(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Option<Duration> {
+        let mut wait = None;
+        if !self.sack {
+            // A flight of few segments brings few duplicates.
+            let most = ((ack.nxt - ack.una) / ack.mss).saturating_sub(1).max(DUP_THRESHOLD);
+            let enough = self.duplicates >= self.dup_threshold.min(most);
+            let shown = enough && self.is_open() && ack.una.after(self.recover);
+            if shown {
+                self.flight.lose_front(ack.mss);
+            }
+        } else if self.flight.sacked() > 0 || !self.is_open() {
+            wait = self.judge(ack.now, ack.mss, ack.srtt);
+        }
+        self.begin_if_lost(ack.now, ack.nxt, ack.mss, congestion);
+        wait
+    }
+
+    fn judge(&mut self, now: Instant, mss: u32, srtt: Option<Duration>) -> Option<Duration> {
+        let recovering = !self.is_open();
+        self.rack.judge(now, &mut self.flight, mss, recovering, srtt.unwrap_or_default())
+    }
+
+    /// The network says that it is congested, without a loss (RFC 3168 section 6.1.2). While a loss is
+    /// repaired the window is reduced already.
+    pub fn marked(&mut self, now: Instant, mss: u32, congestion: &mut Congestion) {
+        if self.is_open() {
+            congestion.on_loss(now, congestion.window(), mss);
+            self.doubt = None;
+        }
+    }
+
+    fn begin_if_lost(&mut self, now: Instant, nxt: SndSeq, mss: u32, congestion: &mut Congestion) {
+        if self.flight.lost() == 0 || !self.is_open() {
+            return;
+        }
+        if self.size_probe.as_ref().is_some_and(|probe| self.flight.lost_only(probe)) {
+            self.size_probe_lost = true;
+            return;
+        }
+        let flight = self.flight.pipe() + self.flight.lost() + self.flight.sacked();
+        congestion.on_loss(now, flight, mss);
+        self.recover = nxt;
+        self.phase = Phase::Recovery(now, Prr::begin(flight));
+        self.steps = 0;
+        self.doubt = self.flight.first().map(|una| Doubt { una, again: 0 });
+        self.window = self.pipe(mss) + mss;
+    }
+
+    /// Moves the window: by the congestion control, or by PRR.
+    fn regulate(
+        &mut self,
+        ack: &Ack<'_>,
+        octets: u32,
+        delivered: &Delivered,
+        outcome: &Outcome,
+        pipe_before: u32,
+        congestion: &mut Congestion,
+    ) {
+        let pipe = self.pipe(ack.mss);
+        if let Phase::Recovery(_, prr) = &mut self.phase {
+            let arrived = if self.sack { delivered.octets } else { ack.mss.max(delivered.octets) };
+            let progress = ack.advanced > 0 && !outcome.lost;
+            self.window = prr.window(arrived, pipe, congestion.threshold(), ack.mss, progress);
+            if !self.sack && ack.advanced > 0 {
+                // The next hole is repaired whatever the window says (RFC 6582 section 3.2 step 3).
+                self.window = self.window.max(pipe + ack.mss);
+            }
+            return;
+        }
+        // A window that was not used is not widened (RFC 7661): in slow start more than half of it at some time of the last
+        // round trip is enough.
+        let slow_start = congestion.window() < congestion.threshold();
+        let used = pipe_before.saturating_add(ack.mss);
+        let most = pipe_before.max(self.most.0);
+        let limited = used >= congestion.window() || (slow_start && most > congestion.window() / 2);
+        if ack.advanced > 0 && limited {
+            congestion.on_ack(&Acked {
+                now: ack.now,
+                octets,
+                mss: ack.mss,
+                rtt: outcome.rtt,
+                srtt: ack.srtt,
+                delivered: ack.delivered,
+                sent: ack.delivered + u64::from(ack.nxt - ack.una),
+            });
+        }
+    }
+
+    /// The reordering timer: what still has not arrived is lost. Returns how long to wait for more.
+    pub fn reorder_timeout(
+        &mut self,
+        now: Instant,
+        nxt: SndSeq,
+        mss: u32,
+        srtt: Option<Duration>,
+        congestion: &mut Congestion,
+    ) -> Option<Duration> {
+        let wait = self.judge(now, mss, srtt);
+        self.begin_if_lost(now, nxt, mss, congestion);
+        wait
+    }
+
+    /// The retransmission timer expired: everything is lost (RFC 6298 section 5.4, RFC 8985 6.3).
+    pub fn timeout(&mut self, now: Instant, nxt: SndSeq, mss: u32, congestion: &mut Congestion) {
+        // One timeout is one loss: ssthresh stays for what follows it. Nor does a timeout in a recovery
+        // mean another loss, and its repair was not all in vain. But each begins anew from one segment
+        // (RFC 5681 section 3.1), however far the repair before it had come.
+        match self.phase {
+            Phase::Open => {
+                let flight = self.flight.pipe() + self.flight.sacked() + self.flight.lost();
+                congestion.on_timeout(now, flight, mss);
+                self.doubt = self.flight.first().map(|una| Doubt { una, again: 0 });
+            }
+            Phase::Recovery(..) => {
+                congestion.collapse(mss);
+                self.doubt = None;
+            }
+            Phase::Loss(_) => congestion.collapse(mss),
+        }
+        if !matches!(self.phase, Phase::Loss(_)) {
+            self.phase = Phase::Loss(now);
+            self.steps = 0;
+        }
+        let reneged = self.flight.first_is_sacked();
+        self.flight.lose_all(reneged);
+        self.recover = nxt;
+        self.duplicates = 0;
+        self.probe = None;
+        self.size_probe = None;
+    }
+
+    /// Everything in flight is to be sent again, and nobody is to blame: the path takes smaller
+    /// packets only.
+    pub fn resegment(&mut self) {
+        self.flight.lose_all(false);
+    }
+
+    /// Whether a tail loss probe may be scheduled (RFC 8985 section 7.2).
+    pub fn may_probe(&self) -> bool {
+        self.is_open()
+            && self.sack
+            && self.probe.is_none()
+            && self.flight.sacked() == 0
+            && self.flight.len() > 0
+    }
+
+    /// A probe goes out; SND.NXT after it is `end`.
+    pub fn probed(&mut self, end: SndSeq, again: bool) {
+        self.probe = Some(Probe { end, again });
+    }
+
+    /// RFC 8985 section 7.4: what the answer to a probe tells.
+    fn end_probe(&mut self, ack: &Ack<'_>, delivered: &Delivered, congestion: &mut Congestion) {
+        let Some(probe) = self.probe.filter(|probe| !ack.una.before(probe.end)) else { return };
+        let dsack = ack.blocks.first().is_some_and(|(start, _)| start.before(ack.una));
+        let beyond = ack.una.after(probe.end);
+        if probe.again && !dsack && !beyond {
+            return; // the answer to the probe may show yet that both copies arrived
+        }
+        self.probe = None;
+        if probe.again && !dsack && self.is_open() {
+            // The probe has repaired a loss without a recovery: the window pays for it all the same.
+            congestion.on_loss(ack.now, delivered.octets, ack.mss);
+            self.doubt = None;
+        }
+    }
+
+    /// A pure ACK of this number has come once more, with nothing new: of a probe and what it repeated both
+    /// have arrived (RFC 8985 section 7.4.2).
+    pub fn acknowledged_again(&mut self, una: SndSeq) {
+        self.probe = self.probe.filter(|probe| probe.end != una);
+    }
+
+    /// These octets go out as one segment to see whether it arrives.
+    pub fn probes_size(&mut self, octets: Range<SndSeq>) {
+        self.size_probe = Some(octets);
+        self.size_probe_lost = false;
+    }
+
+    /// Whether that segment, and nothing else, was lost. Asked once for each probe.
+    pub fn take_size_probe_lost(&mut self) -> bool {
+        core::mem::take(&mut self.size_probe_lost)
+    }
+
+    /// The last reduction of the window stands, whatever is heard of it.
+    pub fn trust(&mut self) {
+        self.doubt = None;
+    }
+
+    /// Notes how much is in flight now, after something new was sent, up to `nxt`.
+    pub fn note_use(&mut self, una: SndSeq, nxt: SndSeq) {
+        let pipe = self.flight.pipe();
+        if !una.before(self.most.1) || pipe > self.most.0 {
+            self.most = (pipe, nxt);
+        }
+    }
+
+    /// Books what was sent, `again` or for the first time.
+    pub fn sent(&mut self, octets: u32, again: bool) {
+        if let Phase::Recovery(_, prr) = &mut self.phase {
+            prr.sent(octets);
+        }
+        if let Some(doubt) = self.doubt.as_mut().filter(|_| again) {
+            doubt.again = doubt.again.saturating_add(octets);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The administrator's ABORT: it ends what it names, whoever holds it (S103 to S106). Linux knows it as
+//! `SOCK_DESTROY` (`ss -K`).
+
+use crate::end::{Cause, FourTuple, Origin, Party};
+use crate::event::Event;
+use crate::shared::Shared;
+use crate::tcp::connection::{Connection, Ending};
+use crate::tcp::handshake::{Handshake, Phase};
+use crate::tcp::table::{Socket, TcpTable};
+use crate::{Instant, Rule, Stack, TcpState};
+use core::net::SocketAddr;
+
+impl Stack {
+    /// Ends the connection between these two ends, whoever holds it; `false`: there is none.
+    ///
+    /// The peer of a connection in ESTABLISHED, CLOSE-WAIT, FIN-WAIT-1, FIN-WAIT-2 or, after a
+    /// simultaneous open, SYN-RECEIVED is sent RST (S103); in other states nothing is sent (S104,
+    /// S105). The user reads what has arrived, then is told [`TcpError::Aborted`] once.
+    ///
+    /// [`TcpError::Aborted`]: crate::TcpError::Aborted
+    pub fn tcp_kill(&mut self, flow: &FourTuple) -> bool {
+        self.tcp.kill(&mut self.shared, flow)
+    }
+
+    /// Closes the listener that is bound to exactly this address, whoever holds it; `false`: there is
+    /// none. Connections that nobody accepted are reset, embryonic ones are forgotten in silence
+    /// (S106). Who waits to accept is woken by [`Event::Incoming`], and finds no listener.
+    pub fn tcp_kill_listener(&mut self, local: SocketAddr) -> bool {
+        let Some(id) = self.tcp.listeners.bound_to(local) else { return false };
+        if self.tcp.listeners.get(id).is_some_and(|listener| listener.waiting) {
+            self.shared.events.push(Event::Incoming(id));
+        }
+        self.tcp.unlisten(&mut self.shared, id, Party::Administrator, [Rule::S106, Rule::S105]);
+        true
+    }
+}
+
+impl TcpTable {
+    fn kill(&mut self, shared: &mut Shared, flow: &FourTuple) -> bool {
+        let now = self.clock();
+        let Some(id) = self.live(flow) else {
+            let waits = self.is_in_time_wait(flow);
+            self.demux.remove_time_wait(flow); // S105: its end was told
+            return waits;
+        };
+        let killed = match self.socket_mut(id) {
+            Socket::Opening(handshake) => handshake.kill(now),
+            Socket::Open(connection) => connection.kill(now),
+            Socket::Over(_) => false,
+        };
+        self.enqueue(id);
+        self.settle(shared, now, id);
+        killed
+    }
+}
+
+impl Handshake {
+    fn kill(&mut self, now: Instant) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        let rule = match (self.phase, self.origin) {
+            (Phase::SynSent, _) => Rule::S104,
+            (Phase::Held | Phase::SynReceived, Origin::Passive) => Rule::S105,
+            (Phase::Held | Phase::SynReceived, Origin::Active) => Rule::S103,
+        };
+        self.owes_reset = Some(rule).filter(|rule| *rule == Rule::S103);
+        self.finish(Cause::Aborted, Party::Administrator, rule, None, now);
+        true
+    }
+}
+
+impl Connection {
+    fn kill(&mut self, now: Instant) -> bool {
+        if self.fate.is_some() {
+            return false;
+        }
+        let rule = match self.state.public() {
+            TcpState::Closing | TcpState::LastAck => Rule::S104,
+            _ => Rule::S103,
+        };
+        self.abort(Ending::new(Cause::Aborted, Party::Administrator, rule), now);
+        true
+    }
+}

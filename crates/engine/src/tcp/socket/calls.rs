@@ -1,0 +1,592 @@
+//! The user's side of a connection: the calls of RFC 9293 section 3.9.1. They record; they send
+//! nothing.
+
+use crate::end::{Cause, End, FourTuple, InitialNumbers, Party};
+use crate::shared::Shared;
+use crate::tcp::closed::reset_reply;
+use crate::tcp::connection::state::State;
+use crate::tcp::connection::{Connection, Ending};
+use crate::tcp::handshake::negotiate::LEAST_MSS;
+use crate::tcp::handshake::{Handshake, Phase};
+use crate::tcp::socket::settings::{MOST_DSCP, Settings};
+use crate::tcp::table::{Socket, TcpTable};
+use crate::tcp::{ConnId, Keepalive, TcpError, TcpState};
+use crate::{Rule, Stack};
+use core::net::SocketAddr;
+use core::task::Poll;
+use core::time::Duration;
+use lastack_wire::reset_reason::ResetReason;
+
+/// The longest time in FIN-WAIT-2 without a user that one may ask for, as on Linux.
+const MOST_FIN_WAIT_2: Duration = Duration::from_secs(120);
+
+/// A timer that were shorter would never rest.
+const LEAST_INTERVAL: Duration = Duration::from_millis(1);
+
+/// A connection, seen by its user. From [`Stack::tcp`].
+#[derive(Debug)]
+pub struct Tcp<'a> {
+    pub(in crate::tcp) table: &'a mut TcpTable,
+    pub(in crate::tcp) shared: &'a mut Shared,
+    id: ConnId,
+}
+
+impl Stack {
+    /// The connection with this name; `None` if it was closed.
+    pub fn tcp(&mut self, id: ConnId) -> Option<Tcp<'_>> {
+        let Self { tcp, shared, .. } = self;
+        tcp.owns(id).then_some(Tcp { table: tcp, shared, id })
+    }
+
+    /// The state of the connection between these two ends, whoever holds it: also of one that is
+    /// embryonic, an orphan or in TIME-WAIT. `None`: there is none.
+    pub fn tcp_state(&self, flow: &FourTuple) -> Option<TcpState> {
+        self.tcp.state_of(flow)
+    }
+}
+
+impl Tcp<'_> {
+    pub(in crate::tcp) fn socket(&self) -> &Socket {
+        self.table.socket(self.id)
+    }
+
+    fn socket_mut(&mut self) -> &mut Socket {
+        self.table.socket_mut(self.id)
+    }
+
+    fn flow(&self) -> FourTuple {
+        *self.socket().flow()
+    }
+
+    pub(in crate::tcp) fn settings(&self) -> &Settings {
+        match self.socket() {
+            Socket::Opening(handshake) => &handshake.settings,
+            Socket::Open(connection) => &connection.settings,
+            Socket::Over(over) => &over.settings,
+        }
+    }
+
+    fn set(&mut self, change: impl FnOnce(&mut Settings)) {
+        match self.socket_mut() {
+            Socket::Opening(handshake) => change(&mut handshake.settings),
+            Socket::Open(connection) => {
+                change(&mut connection.settings);
+                connection.rearm();
+            }
+            Socket::Over(over) => change(&mut over.settings),
+        }
+        self.table.enqueue(self.id);
+    }
+
+    /// Our end.
+    pub fn local(&self) -> SocketAddr {
+        self.flow().local
+    }
+
+    /// The peer's end.
+    pub fn remote(&self) -> SocketAddr {
+        self.flow().remote
+    }
+
+    /// STATUS: the state it is in.
+    pub fn state(&self) -> TcpState {
+        match self.socket() {
+            Socket::Over(over) if self.table.is_in_time_wait(&over.flow) => TcpState::TimeWait,
+            socket => socket.state(),
+        }
+    }
+
+    /// Where its sequence numbers begin. After its end only [`Ended`](crate::Ended) tells.
+    pub fn initial_numbers(&self) -> InitialNumbers {
+        match self.socket() {
+            Socket::Opening(handshake) => handshake.initial_numbers(),
+            Socket::Open(connection) => connection.initial_numbers(),
+            Socket::Over(_) => InitialNumbers::default(),
+        }
+    }
+
+    /// Why it ended, if it has.
+    pub fn end(&self) -> Option<&End> {
+        match self.socket() {
+            Socket::Opening(handshake) => handshake.end.as_ref(),
+            Socket::Open(connection) => connection.decided(),
+            Socket::Over(over) => Some(&over.end),
+        }
+    }
+
+    /// The pending error, which is told once, by whichever call comes first (`SO_ERROR`).
+    pub fn take_error(&mut self) -> Option<TcpError> {
+        match self.socket_mut() {
+            Socket::Opening(_) => None,
+            Socket::Open(connection) => connection.soft_error.take().map(|soft| TcpError::from_icmp(soft.0)),
+            Socket::Over(over) => over.pending.take().or(over.write_error.take()),
+        }
+    }
+
+    /// The error that the next call will be told, which stays so. What the network reports about a
+    /// connection that goes on is none: only [`take_error`](Self::take_error) tells of it.
+    pub fn pending_error(&self) -> Option<TcpError> {
+        match self.socket() {
+            Socket::Opening(_) | Socket::Open(_) => None,
+            Socket::Over(over) => over.pending.or(over.write_error),
+        }
+    }
+
+    /// SEND: takes as much of `text` as there is room for, and says how much. `Pending`: there is no
+    /// room, or no connection yet; [`Event::Writable`](crate::Event::Writable) follows.
+    ///
+    /// # Errors
+    ///
+    /// The pending error once, then [`TcpError::BrokenPipe`]; that also after
+    /// [`shutdown`](Self::shutdown).
+    pub fn send(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
+        self.give(text, false)
+    }
+
+    fn give(&mut self, text: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
+        let Self { table, shared, id } = self;
+        match table.socket_mut(*id) {
+            Socket::Opening(handshake) if handshake.closing => Poll::Ready(Err(TcpError::BrokenPipe)),
+            Socket::Opening(handshake) => {
+                handshake.waits.write = true;
+                Poll::Pending
+            }
+            Socket::Open(connection) => {
+                let sent = connection.send(shared, text, more);
+                table.enqueue(*id);
+                table.weigh(shared, *id);
+                sent
+            }
+            Socket::Over(over) => Poll::Ready(Err(over.write())),
+        }
+    }
+
+    /// [`send`](Self::send), and more follows (`MSG_MORE`): what fills no segment waits for it, until
+    /// the peer's next acknowledgment or the time of the retransmission timeout.
+    ///
+    /// # Errors
+    ///
+    /// As in [`send`](Self::send).
+    pub fn send_more(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
+        self.give(text, true)
+    }
+
+    /// How much room there is to send into; `Pending` and errors as in [`send`](Self::send).
+    pub fn poll_writable(&mut self) -> Poll<Result<usize, TcpError>> {
+        let room = match self.socket() {
+            Socket::Open(connection) if connection.may_send() => connection.send_room(self.shared),
+            _ => 0,
+        };
+        if room > 0 { Poll::Ready(Ok(room)) } else { self.send(&[]) }
+    }
+
+    /// Ready once all text, and the FIN if there is one, is acknowledged; `Pending`:
+    /// [`Event::Writable`](crate::Event::Writable) follows.
+    ///
+    /// # Errors
+    ///
+    /// As in [`send`](Self::send), if the connection ended before; not if it ended orderly.
+    pub fn poll_drained(&mut self) -> Poll<Result<(), TcpError>> {
+        match self.socket_mut() {
+            Socket::Opening(handshake) => {
+                handshake.waits.drain = true;
+                Poll::Pending
+            }
+            Socket::Open(connection) if connection.is_drained() => Poll::Ready(Ok(())),
+            Socket::Open(connection) => {
+                connection.waits.drain = true;
+                Poll::Pending
+            }
+            Socket::Over(over) if over.end.cause == Cause::Orderly => Poll::Ready(Ok(())),
+            Socket::Over(over) => Poll::Ready(Err(over.write())),
+        }
+    }
+
+    /// RECEIVE: moves text into `buf` and says how much; `Ok(0)` is the end of the stream. `Pending`:
+    /// there is none yet; [`Event::Readable`](crate::Event::Readable) follows.
+    ///
+    /// # Errors
+    ///
+    /// All text comes first; then the pending error, once; then the end of the stream
+    /// (`docs/errors.md`).
+    pub fn receive(&mut self, buf: &mut [u8]) -> Poll<Result<usize, TcpError>> {
+        match self.poll_readable() {
+            Poll::Ready(Ok(n)) if n > 0 => {
+                let n = self.peek(buf);
+                self.consume(n);
+                Poll::Ready(Ok(n))
+            }
+            other => other,
+        }
+    }
+
+    /// How much text can be received; otherwise as [`receive`](Self::receive).
+    pub fn poll_readable(&mut self) -> Poll<Result<usize, TcpError>> {
+        match self.socket_mut() {
+            Socket::Opening(handshake) => {
+                handshake.waits.read = true;
+                Poll::Pending
+            }
+            Socket::Open(connection) => connection.poll_readable(),
+            Socket::Over(over) if over.incoming.is_empty() => Poll::Ready(over.read()),
+            Socket::Over(over) => Poll::Ready(Ok(over.incoming.len())),
+        }
+    }
+
+    /// Copies text into `buf` without receiving it, and says how much.
+    pub fn peek(&self, buf: &mut [u8]) -> usize {
+        match self.socket() {
+            Socket::Opening(_) => 0,
+            Socket::Open(connection) => connection.incoming.peek(buf),
+            Socket::Over(over) => over.incoming.peek(buf),
+        }
+    }
+
+    /// The text that can be received, in place: two pieces, of which the second may be empty.
+    pub fn readable(&self) -> [&[u8]; 2] {
+        match self.socket() {
+            Socket::Opening(_) => [&[], &[]],
+            Socket::Open(connection) => connection.incoming.readable(),
+            Socket::Over(over) => over.incoming.readable(),
+        }
+    }
+
+    /// Removes `n` octets of that text.
+    pub fn consume(&mut self, n: usize) {
+        let update = match self.socket_mut() {
+            Socket::Opening(_) => false,
+            Socket::Open(connection) => {
+                connection.incoming.consume(n);
+                let due = connection.state.may_receive()
+                    && connection.rcv.update_is_due(&connection.incoming, connection.mss);
+                connection.owed.ack |= due;
+                due
+            }
+            Socket::Over(over) => {
+                over.incoming.consume(n);
+                false
+            }
+        };
+        if update {
+            self.table.enqueue(self.id);
+        }
+    }
+
+    /// CLOSE of our direction: FIN after all text (E1, E10). What the peer sends can still be
+    /// received. Once is enough; again does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`TcpError::NotConnected`] after the connection's end. In SYN-SENT the attempt ends (S27); in
+    /// SYN-RECEIVED the FIN follows the handshake (E2).
+    pub fn shutdown(&mut self) -> Result<(), TcpError> {
+        let now = self.table.clock();
+        let Self { table, shared, id } = self;
+        match table.socket_mut(*id) {
+            Socket::Opening(handshake) if handshake.phase == Phase::SynReceived => handshake.closing = true,
+            Socket::Opening(handshake) => abort_handshake(shared, handshake, now),
+            Socket::Open(connection) if connection.fate.is_some() => return Err(TcpError::NotConnected),
+            Socket::Open(connection) => connection.state = connection.state.close(),
+            Socket::Over(_) => return Err(TcpError::NotConnected),
+        }
+        table.enqueue(*id);
+        Ok(())
+    }
+
+    /// The user waits for no more text (`SHUT_RD`): where there is none, it is told the end of the
+    /// stream. The peer is not told; what it sends is taken and can be received as before (S73), until
+    /// our direction is closed too: then new text is answered with RST (S74, S80).
+    ///
+    /// # Errors
+    ///
+    /// [`TcpError::NotConnected`] after the connection's end.
+    pub fn shutdown_read(&mut self) -> Result<(), TcpError> {
+        if self.end().is_some() {
+            return Err(TcpError::NotConnected);
+        }
+        self.set(|settings| settings.deaf = true);
+        if let Socket::Open(connection) = self.table.socket_mut(self.id) {
+            connection.wake_reader(self.shared);
+        }
+        Ok(())
+    }
+
+    /// ABORT: a RST now; what was not sent and not received is discarded (S64). The connection keeps
+    /// its name until [`close`](Self::close).
+    pub fn abort(&mut self) {
+        self.abort_by(Rule::S64);
+    }
+
+    fn abort_by(&mut self, rule: Rule) {
+        let now = self.table.clock();
+        let Self { table, shared, id } = self;
+        match table.socket_mut(*id) {
+            Socket::Opening(handshake) => abort_handshake(shared, handshake, now),
+            Socket::Open(connection) if connection.fate.is_none() => {
+                connection.abort(Ending::new(Cause::Aborted, Party::Application, rule), now);
+            }
+            Socket::Open(_) | Socket::Over(_) => {}
+        }
+        table.enqueue(*id);
+    }
+
+    /// The last descriptor is closed, and with it the name goes. Unread text: RST (S60). Linger zero:
+    /// RST (S64). Else an orderly release, which goes on without a user.
+    pub fn close(mut self) {
+        let rule = match self.socket_mut() {
+            Socket::Opening(handshake) if handshake.may_finish() => {
+                handshake.closing = true;
+                None
+            }
+            Socket::Opening(_) => Some(Rule::S64),
+            Socket::Open(connection) => connection.close(),
+            Socket::Over(_) => None,
+        };
+        let mut crowded = self.table.orphans >= self.shared.config.tcp.max_orphans;
+        let rule = match self.table.socket_mut(self.id) {
+            Socket::Opening(handshake) => {
+                handshake.owned = false;
+                rule
+            }
+            Socket::Open(connection) => {
+                connection.owned = false;
+                let alive = connection.fate.is_none();
+                crowded |= connection.is_too_heavy(self.shared);
+                self.table.orphans += 1;
+                self.shared.counters.tcp_orphan_overflows += u64::from(crowded && rule.is_none() && alive);
+                rule.or((crowded && alive).then_some(Rule::S99))
+            }
+            Socket::Over(_) => return self.table.remove_over(self.shared, self.id),
+        };
+        if let Some(rule) = rule {
+            self.abort_by(rule);
+        }
+        self.table.enqueue(self.id);
+    }
+
+    /// `SO_LINGER`: `None`: off; zero: a close aborts; else how long a close waits, which is the
+    /// caller's to do ([`poll_drained`](Self::poll_drained)).
+    pub fn set_linger(&mut self, linger: Option<Duration>) {
+        self.set(|settings| settings.linger = linger);
+    }
+
+    /// See [`set_linger`](Self::set_linger).
+    pub fn linger(&self) -> Option<Duration> {
+        self.settings().linger
+    }
+
+    /// `TCP_NODELAY`: text goes at once even if it fills no segment and others are in flight. What waits for whatever
+    /// reason when it is set goes too.
+    pub fn set_nodelay(&mut self, nodelay: bool) {
+        if let Socket::Open(connection) = self.socket_mut() {
+            let waits = connection.end_of_text().after(connection.snd.nxt);
+            connection.owed.flush = nodelay && waits;
+        }
+        self.set(|settings| settings.nodelay = nodelay);
+    }
+
+    /// See [`set_nodelay`](Self::set_nodelay).
+    pub fn nodelay(&self) -> bool {
+        self.settings().nodelay
+    }
+
+    /// `TCP_CORK`: text that fills no segment waits, until the cork is drawn or the retransmission
+    /// timeout has passed.
+    pub fn set_cork(&mut self, cork: bool) {
+        self.set(|settings| settings.cork = cork);
+    }
+
+    /// See [`set_cork`](Self::set_cork).
+    pub fn cork(&self) -> bool {
+        self.settings().cork
+    }
+
+    /// `TCP_MAXSEG`: the most text in a segment, either way, where the SYNs have not settled it yet.
+    pub fn set_max_segment(&mut self, octets: Option<u16>) {
+        self.set(|settings| settings.max_segment = octets.map(|octets| octets.max(LEAST_MSS)));
+    }
+
+    /// `SO_SNDBUF`: how much text may wait, sent or not, up to the stack's own limit; `None`: as much as
+    /// the path can use.
+    pub fn set_send_buffer(&mut self, octets: Option<usize>) {
+        self.set(|settings| settings.send_buffer = octets);
+        if let Socket::Open(connection) = self.table.socket_mut(self.id) {
+            connection.wake_writer(self.shared);
+        }
+    }
+
+    /// `SO_KEEPALIVE`: its times are a millisecond at least, its probes one; `None`: off.
+    pub fn set_keepalive(&mut self, keepalive: Option<Keepalive>) {
+        let keepalive = keepalive.map(|times| Keepalive {
+            idle: times.idle.max(LEAST_INTERVAL),
+            interval: times.interval.max(LEAST_INTERVAL),
+            count: times.count.max(1),
+        });
+        self.set(|settings| settings.keepalive = keepalive);
+    }
+
+    /// See [`set_keepalive`](Self::set_keepalive).
+    pub fn keepalive(&self) -> Option<Keepalive> {
+        self.settings().keepalive
+    }
+
+    /// `TCP_LINGER2`: how long the peer's FIN is waited for in FIN-WAIT-2 after [`close`](Self::close), two
+    /// minutes at most; `None`: as long as the stack's configuration says (S96). Zero (on Linux what is
+    /// negative): not at all: a RST as soon as our FIN is acknowledged (S71).
+    pub fn set_fin_wait_2(&mut self, limit: Option<Duration>) {
+        self.set(|settings| settings.fin_wait_2 = limit.map(|limit| limit.min(MOST_FIN_WAIT_2)));
+    }
+
+    /// See [`set_fin_wait_2`](Self::set_fin_wait_2).
+    pub fn fin_wait_2(&self) -> Option<Duration> {
+        self.settings().fin_wait_2
+    }
+
+    /// What the reset of an [`abort`](Self::abort), or of a [`close`](Self::close) that resets, says of its
+    /// reason (draft-ietf-tcpm-rst-diagnostic-payload), whether or not the stack declares reasons: a proxy
+    /// passes on what it was told. `None`: what the rule declares, if the stack does.
+    pub fn set_reset_reason(&mut self, reason: Option<ResetReason>) {
+        self.set(|settings| settings.reset_reason = reason);
+    }
+
+    /// See [`set_reset_reason`](Self::set_reset_reason).
+    pub fn reset_reason(&self) -> Option<ResetReason> {
+        self.settings().reset_reason
+    }
+
+    /// DSCP of the segments that we send from now on: six bits, others are cut off
+    /// (RFC 9293 section 3.9.1.9).
+    pub fn set_dscp(&mut self, dscp: u8) {
+        self.set(|settings| settings.dscp = dscp & MOST_DSCP);
+    }
+
+    /// See [`set_dscp`](Self::set_dscp).
+    pub fn dscp(&self) -> u8 {
+        self.settings().dscp
+    }
+
+    /// `TCP_USER_TIMEOUT`: how long text may stay unacknowledged; `None` or zero: the retry limit
+    /// decides.
+    pub fn set_user_timeout(&mut self, limit: Option<Duration>) {
+        self.set(|settings| settings.user_timeout = limit.filter(|limit| !limit.is_zero()));
+    }
+
+    /// Advertises a USER TIMEOUT to the peer, and heeds what the peer advertises (RFC 5482): text may stay
+    /// unacknowledged for the longer of both, within the limits of
+    /// [`TcpConfig`](crate::TcpConfig::least_user_timeout). What
+    /// [`set_user_timeout`](Self::set_user_timeout) has set stands whatever is advertised. `None`: the
+    /// option is neither sent nor heeded.
+    pub fn set_advertised_user_timeout(&mut self, limit: Option<Duration>) {
+        let limit = limit.filter(|limit| !limit.is_zero());
+        let news = limit.is_some() && limit != self.settings().advertised_user_timeout;
+        self.set(|settings| settings.advertised_user_timeout = limit);
+        if let Socket::Open(connection) = self.socket_mut()
+            && connection.fate.is_none()
+        {
+            connection.owed.user_timeout = news;
+            if news {
+                connection.owed.pure_ack();
+            }
+        }
+    }
+
+    /// See [`set_advertised_user_timeout`](Self::set_advertised_user_timeout).
+    pub fn advertised_user_timeout(&self) -> Option<Duration> {
+        self.settings().advertised_user_timeout
+    }
+
+    /// See [`set_user_timeout`](Self::set_user_timeout).
+    pub fn user_timeout(&self) -> Option<Duration> {
+        self.settings().user_timeout
+    }
+}
+
+/// The user gives a handshake up: silence in SYN-SENT (S27), RST where the peer knows of us (S44) or
+/// waits for an answer.
+fn abort_handshake(shared: &mut Shared, handshake: &mut Handshake, now: crate::Instant) {
+    if handshake.end.is_some() {
+        return;
+    }
+    let rule = match handshake.phase {
+        Phase::SynSent => Rule::S27,
+        Phase::Held => Rule::X1,
+        Phase::SynReceived => Rule::S44,
+    };
+    match handshake.phase {
+        Phase::SynSent => {}
+        Phase::Held => reset_reply::push(shared, &handshake.flow, handshake.refusal_header(), rule),
+        Phase::SynReceived => handshake.owes_reset = Some(rule),
+    }
+    handshake.finish(Cause::Aborted, Party::Application, rule, None, now);
+}
+
+impl Handshake {
+    /// Whether a CLOSE waits for the end of the handshake (E2), instead of ending it.
+    fn may_finish(&self) -> bool {
+        let aborts = self.settings.linger.is_some_and(|time| time.is_zero());
+        self.phase == Phase::SynReceived && self.end.is_none() && !aborts
+    }
+}
+
+impl Connection {
+    /// Whether the user may send.
+    pub fn may_send(&self) -> bool {
+        self.state.may_send() && self.fate.is_none()
+    }
+
+    fn send(&mut self, shared: &Shared, text: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
+        if !self.may_send() {
+            return Poll::Ready(Err(TcpError::BrokenPipe));
+        }
+        let room = self.send_room(shared);
+        if room == 0 {
+            self.waits.write = true;
+            self.waits.blocked = true;
+            return Poll::Pending;
+        }
+        let taken = self.outgoing.push(&text[..text.len().min(room)]);
+        self.owed.more = more;
+        if !more {
+            self.pushed = self.end_of_text();
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_readable(&mut self) -> Poll<Result<usize, TcpError>> {
+        if !self.incoming.is_empty() {
+            return Poll::Ready(Ok(self.incoming.len()));
+        }
+        if !self.state.may_receive() || self.settings.deaf {
+            return Poll::Ready(Ok(0));
+        }
+        self.waits.read = true;
+        Poll::Pending
+    }
+
+    /// The settings changed: what timers they ask for is found out anew.
+    fn rearm(&mut self) {
+        self.timers.stop(crate::tcp::connection::timers::Timer::KeepAlive);
+        self.timers.stop(crate::tcp::connection::timers::Timer::User);
+        self.probes = 0;
+    }
+
+    /// Whether the peer's FIN is waited for once the user is gone (S71).
+    pub fn waits_for_fin(&self) -> bool {
+        self.settings.fin_wait_2.is_none_or(|limit| !limit.is_zero())
+    }
+
+    /// CLOSE of both directions: the rule by which it is an abort, if it is one (S60 before S64 before S71).
+    fn close(&mut self) -> Option<Rule> {
+        if self.fate.is_some() {
+            return None;
+        }
+        if !self.incoming.is_empty() {
+            return Some(Rule::S60);
+        }
+        if self.settings.linger.is_some_and(|time| time.is_zero()) {
+            return Some(Rule::S64);
+        }
+        self.state = self.state.close();
+        (self.state == State::FinWait2 && !self.waits_for_fin()).then_some(Rule::S71)
+    }
+}

@@ -1,0 +1,49 @@
+//! The connections that have not ended, for whoever wants to see them: a line each of `ss`.
+
+use crate::end::{FourTuple, Octets, Origin};
+use crate::tcp::table::{Socket, TcpTable};
+use crate::tcp::{ConnId, TcpState};
+use crate::{Instant, Stack};
+
+/// A connection that has not ended. From [`Stack::tcp_connections`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenConnection {
+    /// Its name; [`Stack::tcp`] knows it if the connection has a user.
+    pub id: ConnId,
+    /// Its two ends.
+    pub flow: FourTuple,
+    /// Who opened it.
+    pub origin: Origin,
+    /// Its state.
+    pub state: TcpState,
+    /// Whether somebody holds it. An orphan, which its user has closed, and what waits to be accepted
+    /// belong to nobody.
+    pub has_user: bool,
+    /// When the first SYN was sent or received.
+    pub opened: Instant,
+    /// How much text it has carried.
+    pub octets: Octets,
+}
+
+impl Stack {
+    /// The connections that have not ended, in no order. Those of nobody, orphans and the embryonic, are
+    /// among them. TIME-WAIT is none: its [`End`](crate::End) has been told.
+    pub fn tcp_connections(&self) -> impl Iterator<Item = OpenConnection> + '_ {
+        self.tcp.open()
+    }
+}
+
+impl TcpTable {
+    fn open(&self) -> impl Iterator<Item = OpenConnection> + '_ {
+        self.sockets().filter_map(|(id, socket)| {
+            let (has_user, origin, opened, octets) = match socket {
+                _ if socket.state() == TcpState::Closed => return None,
+                Socket::Opening(of) => (of.owned, of.origin, of.opened, Octets::default()),
+                Socket::Open(of) => (of.owned, of.origin, of.opened, of.octets),
+                Socket::Over(_) => return None,
+            };
+            let (flow, state) = (*socket.flow(), socket.state());
+            Some(OpenConnection { id, flow, origin, state, has_user, opened, octets })
+        })
+    }
+}

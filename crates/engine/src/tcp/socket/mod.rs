@@ -1,0 +1,9 @@
+//! The calls of the user: the handle [`Tcp`](calls::Tcp), its options, state and statistics.
+
+pub(super) mod admin;
+pub(super) mod api;
+pub(super) mod calls;
+pub(super) mod info;
+pub(super) mod list;
+pub(super) mod readiness;
+pub(super) mod settings;
