@@ -247,7 +247,7 @@ const DATAGRAMS: &[Row] = &[
     ),
     Row(
         "paths with an MTU below the link's",
-        Constant("paths.rs", "MOST"),
+        Constant("ip/paths.rs", "MOST"),
         "that which would expire first is forgotten",
         "",
         "the_table_is_bounded",
@@ -262,14 +262,8 @@ const RUN: &[Row] = &[
         "",
         "a_program_that_does_not_read",
     ),
-    Row(
-        "flows of UDP",
-        Constant("run/udp.rs", "MOST_FLOWS"),
-        "the one that is idle longest is closed",
-        "",
-        "",
-    ),
-    Row("pings that wait for an answer", Constant("run/icmp.rs", "MOST_PINGS"), "more are dropped", "", ""),
+    Row("flows of UDP", Constant("run/src/udp.rs", "MOST_FLOWS"), "the one that is idle longest is closed", "", ""),
+    Row("pings that wait for an answer", Constant("run/src/icmp.rs", "MOST_PINGS"), "more are dropped", "", ""),
 ];
 
 const HEAD: &str = "\
@@ -338,7 +332,7 @@ fn octets(name: &str, number: u64) -> String {
 
 /// The value of a constant, as its line says it.
 fn constant(file: &str, name: &str) -> String {
-    let places = ["crates/engine/src", "crates/cli/src"].map(|place| root().join(place).join(file));
+    let places = ["crates/engine/src", "crates"].map(|place| root().join(place).join(file));
     let text = places.iter().find_map(|path| fs::read_to_string(path).ok());
     let text = text.unwrap_or_else(|| panic!("no file {file}"));
     let line = text.lines().find(|line| line.contains(&format!("const {name}: ")));
