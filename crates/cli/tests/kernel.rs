@@ -29,7 +29,7 @@ const PATIENT: &str = "--tolerance-usecs=2000000";
 
 #[test]
 fn the_kernel_does_what_scripts_say() {
-    let scripts = root().join("crates/sim/tests/scripts");
+    let scripts = root().join("crates/packetdrill/tests/scripts");
     let files =
         ["r01-exact-reset.pkt", "connect-refused-nonblocking.pkt", "vectors.pkt", "epoll-level-and-edge.pkt"];
     let arguments: Vec<&str> = ["--kernel", "--ip-version=all", PATIENT].into_iter().chain(files).collect();
@@ -72,7 +72,7 @@ fn the_page_is_written() {
     if std::env::var_os("UPDATE_DOCS").is_none() {
         return;
     }
-    let scripts = root().join("crates/sim/tests/scripts");
+    let scripts = root().join("crates/packetdrill/tests/scripts");
     let mut files: Vec<String> = fs::read_dir(&scripts)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

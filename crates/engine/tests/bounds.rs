@@ -262,8 +262,20 @@ const RUN: &[Row] = &[
         "",
         "a_program_that_does_not_read",
     ),
-    Row("flows of UDP", Constant("run/src/udp.rs", "MOST_FLOWS"), "the one that is idle longest is closed", "", ""),
-    Row("pings that wait for an answer", Constant("run/src/icmp.rs", "MOST_PINGS"), "more are dropped", "", ""),
+    Row(
+        "flows of UDP",
+        Constant("run/src/udp.rs", "MOST_FLOWS"),
+        "the one that is idle longest is closed",
+        "",
+        "",
+    ),
+    Row(
+        "pings that wait for an answer",
+        Constant("run/src/icmp.rs", "MOST_PINGS"),
+        "more are dropped",
+        "",
+        "",
+    ),
 ];
 
 const HEAD: &str = "\

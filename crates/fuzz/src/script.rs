@@ -1,6 +1,6 @@
 //! The runner of packetdrill scripts: no text makes it panic or run for ever.
 
-use lastack_sim::script::{self, IpVersion, Report, Settings, Verdict};
+use lastack_packetdrill::{self as script, IpVersion, Report, Settings, Verdict};
 
 /// A script, well-formed or not.
 pub fn run(bytes: &[u8]) {

@@ -13,6 +13,11 @@ use std::time::Duration;
 pub struct HostId(pub(crate) usize);
 
 impl HostId {
+    /// The host that was added to its network at this position, counted from 0.
+    pub const fn new(index: usize) -> Self {
+        Self(index)
+    }
+
     /// Its place among the hosts, in the order in which they were added.
     pub const fn index(self) -> usize {
         self.0

@@ -1,8 +1,8 @@
 //! What `lastack lab --json` prints: a line for each thing that happened. Times are seconds.
 
 use lastack_engine::{Cause, Ended, Instant, Origin, Party, Verdict};
+use lastack_lab::{Played, SCENARIOS, Scenario};
 use lastack_sim::decode::{Decoded, Decoder, Segment};
-use lastack_sim::lab::{Played, SCENARIOS, Scenario};
 use lastack_sim::trace::{Entry, Fate, HostId, PacketKind, PacketRecord, Trace, What};
 use serde::Serialize;
 use std::io::{self, Write};

@@ -8,8 +8,8 @@ pub use kernel::intercept;
 
 use clap::Args;
 use kernel::KernelTrouble;
+use lastack_lab::{self as lab, Played, SCENARIOS, Scenario, Setup};
 use lastack_link::PcapngWriter;
-use lastack_sim::lab::{self, Played, SCENARIOS, Scenario, Setup};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! What `lastack lab` prints for people.
 
 use anstyle::{AnsiColor, Style};
-use lastack_sim::lab::{Played, SCENARIOS};
-use lastack_sim::timeline::{Kind, Line};
+use lastack_lab::timeline::{Kind, Line};
+use lastack_lab::{Played, SCENARIOS};
 use std::io::{self, Write};
 
 const HEADING: Style = Style::new().bold();

@@ -1,7 +1,7 @@
 //! The packets of runs, in one file.
 
 use lastack_link::PcapngWriter;
-use lastack_sim::script::Report;
+use lastack_packetdrill::Report;
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};

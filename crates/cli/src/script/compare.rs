@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use lastack_sim::script::{Report, Verdict};
+use lastack_packetdrill::{Report, Verdict};
 
 use super::{Run, ScriptArgs, Trouble, Versions, kernel, on_kernel, results::reason};
 

@@ -7,7 +7,7 @@ mod results;
 
 use capture::Capture;
 use clap::{Args, ValueEnum};
-use lastack_sim::script::{self, IpVersion, Report, Settings, Verdict};
+use lastack_packetdrill::{self as script, IpVersion, Report, Settings, Verdict};
 use results::Results;
 use std::fs;
 use std::io::{self, Read, Write};

@@ -1,6 +1,6 @@
 //! What is printed of runs.
 
-use lastack_sim::script::{Problem, Report, Verdict};
+use lastack_packetdrill::{Problem, Report, Verdict};
 use std::io::{self, Write};
 
 use super::{Run, ScriptArgs, Trouble, Versions};

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the crates are called that have tests about the rules.
-const CRATES: [&str; 8] = ["wire", "engine", "link", "device", "lastack", "sim", "run", "cli"];
+const CRATES: [&str; 10] =
+    ["wire", "engine", "link", "device", "lastack", "sim", "lab", "packetdrill", "run", "cli"];
 
 /// A test.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

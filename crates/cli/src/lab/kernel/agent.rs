@@ -5,7 +5,7 @@
 
 use super::{message, states};
 use lastack_engine::FourTuple;
-use lastack_sim::lab::{self, Call, FROM, Outcome, PORT, Step};
+use lastack_lab::{self as lab, Call, FROM, Outcome, PORT, Step};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

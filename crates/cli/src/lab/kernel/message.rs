@@ -1,7 +1,7 @@
 //! What the process in the namespace says, a line each.
 
 use lastack_engine::{FourTuple, TcpState};
-use lastack_sim::lab::Outcome;
+use lastack_lab::Outcome;
 use std::fmt;
 use std::io;
 use std::str::FromStr;

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd, RawFd},
 };
 
-use lastack_sim::script::{
+use lastack_packetdrill::{
     Call, Expr, IpVersion, Node, Problem, Setup,
     arguments::{self, Arguments, Message},
 };

@@ -19,7 +19,7 @@ use std::{
 
 use calls::{Outcome, Work};
 use lastack_engine::Instant;
-use lastack_sim::script::{
+use lastack_packetdrill::{
     Call, Problem, Reply, Report, Sent, Settings, Setup, Span, System, arguments::Arguments, run_on,
 };
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use lastack_device::{LinkSettings, Netlink, netlink};
-use lastack_sim::script::Setup;
+use lastack_packetdrill::Setup;
 use nix::{errno::Errno, fcntl, sched};
 
 const NAME: &str = "tun0";

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lastack_sim::script::arguments::Control;
+use lastack_packetdrill::arguments::Control;
 use libc::{c_int, c_void};
 use nix::{
     poll::{PollFd, PollFlags},

@@ -1,0 +1,66 @@
+//! One side gives the connection up.
+
+use super::{PAUSE, a, b, connected, failed, hello, reset, script};
+use crate::script::{Call, Ending, Expected, Outcome, Script, Side};
+use lastack_engine::{Cause, Lost, Party, Rule};
+use lastack_wire::tcp::TcpFlags;
+use std::io::ErrorKind;
+
+const NAMES: [&str; 2] = ["client", "server"];
+const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::R1);
+
+fn nobody_finished() -> [Expected; 4] {
+    [
+        Expected::Count { by: Side::A, flags: TcpFlags::FIN, times: 0 },
+        Expected::Count { by: Side::B, flags: TcpFlags::FIN, times: 0 },
+        Expected::Open(Side::A, 0),
+        Expected::Open(Side::B, 0),
+    ]
+}
+
+/// Five octets were read, five are on their way, five wait behind them (Nagle) when A aborts: the
+/// last are discarded. B reads what arrived and is then told of the reset, not of an end.
+pub(super) fn linger() -> Script {
+    let mut steps = connected();
+    steps.extend(hello());
+    steps.extend([
+        a(Call::Send("and so"), Outcome::Octets(6)),
+        a(Call::Send("on"), Outcome::Octets(2)),
+        a(Call::Abort, Outcome::Done),
+        PAUSE,
+        b(Call::Read(100), Outcome::Octets(6)),
+        b(Call::Read(100), failed(ErrorKind::ConnectionReset)),
+        b(Call::Close, Outcome::Done),
+    ]);
+    let lost = Lost { unsent: 2, unacked: 6, unread: 0 };
+    let aborted = Ending { lost, ..Ending::new(Cause::Aborted, Party::Application, Rule::S64) };
+    let mut expected = vec![
+        Expected::FirstReset(reset(Side::A, 12, Some(1))),
+        Expected::ByRule { by: Side::A, rule: Rule::S64, times: 1 },
+        Expected::Ends(Side::A, vec![aborted]),
+        Expected::Ends(Side::B, vec![RESET]),
+    ];
+    expected.extend(nobody_finished());
+    Script { expected, ..script(NAMES, steps) }
+}
+
+pub(super) fn unread() -> Script {
+    let mut steps = connected();
+    steps.extend([
+        a(Call::Send("hello"), Outcome::Octets(5)),
+        PAUSE,
+        b(Call::Close, Outcome::Done),
+        a(Call::Read(100), failed(ErrorKind::ConnectionReset)),
+        a(Call::Close, Outcome::Done),
+    ]);
+    let lost = Lost { unsent: 0, unacked: 0, unread: 5 };
+    let aborted = Ending { lost, ..Ending::new(Cause::Aborted, Party::Application, Rule::S60) };
+    let mut expected = vec![
+        Expected::Resets(vec![reset(Side::B, 1, Some(6))]),
+        Expected::ByRule { by: Side::B, rule: Rule::S60, times: 1 },
+        Expected::Ends(Side::A, vec![RESET]),
+        Expected::Ends(Side::B, vec![aborted]),
+    ];
+    expected.extend(nobody_finished());
+    Script { expected, ..script(NAMES, steps) }
+}

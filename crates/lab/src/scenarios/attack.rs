@@ -1,0 +1,37 @@
+//! Somebody else, who sees nothing of the connection, sends into it.
+
+use super::{a, b, connected, failed, hello, reset, script};
+use crate::script::{Call, Ending, Expected, Outcome, Script, Side, Step};
+use lastack_engine::{Cause, Lost, Party, Rule};
+use std::io::ErrorKind;
+use std::time::Duration;
+
+const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::R1);
+
+/// R4, R2, R1: far off is ignored, near is challenged, exact is obeyed.
+pub(super) fn blind_reset() -> Script {
+    let later = Step::Wait(Duration::from_secs(1));
+    let mut steps = connected();
+    steps.extend([Step::ForgeReset { offset: 1 << 30 }, later.clone()]);
+    steps.extend([Step::ForgeReset { offset: 1000 }, later]);
+    steps.extend(hello());
+    steps.extend([
+        Step::ForgeReset { offset: 0 },
+        b(Call::Read(100), failed(ErrorKind::ConnectionReset)),
+        b(Call::Close, Outcome::Done),
+        a(Call::Send("hello?"), Outcome::Octets(6)),
+        a(Call::Read(100), failed(ErrorKind::ConnectionReset)),
+        a(Call::Close, Outcome::Done),
+    ]);
+    let lost = Lost { unacked: 6, ..Lost::default() };
+    let expected = vec![
+        Expected::ByRule { by: Side::B, rule: Rule::R2, times: 1 },
+        // What the exact one has left half-open ends as such.
+        Expected::Resets(vec![reset(Side::B, 1, None)]),
+        Expected::Ends(Side::B, vec![RESET]),
+        Expected::Ends(Side::A, vec![Ending { lost, ..RESET }]),
+        Expected::Open(Side::A, 0),
+        Expected::Open(Side::B, 0),
+    ];
+    Script { expected, ..script(["client", "server"], steps) }
+}

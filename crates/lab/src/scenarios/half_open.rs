@@ -1,0 +1,119 @@
+//! One side has lost its state, and the other finds out.
+//!
+//! A is the side that loses it, because a kernel that plays B cannot.
+
+use super::{PAUSE, a, accept, b, connected, failed, hello, reset, script};
+use crate::script::{Call, Ending, Expected, FROM, Outcome, PORT, Script, Side, Step};
+use lastack_engine::{Cause, Lost, Party, Rule, TimeLimit};
+use lastack_wire::tcp::TcpFlags;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+const NAMES: [&str; 2] = ["client", "server"];
+const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::R1);
+const SECOND: Step = Step::Wait(Duration::from_secs(1));
+
+/// H2
+pub(super) fn data() -> Script {
+    let mut steps = connected();
+    steps.extend(hello());
+    steps.extend([
+        Step::Restart,
+        SECOND,
+        b(Call::Send("are you there?"), Outcome::Octets(14)),
+        b(Call::Read(100), failed(ErrorKind::ConnectionReset)),
+        b(Call::Read(100), Outcome::EndOfStream),
+        b(Call::Close, Outcome::Done),
+    ]);
+    let lost = Lost { unacked: 14, ..Lost::default() };
+    let expected = vec![
+        // SEQ is B's own acknowledgment: exact.
+        Expected::Resets(vec![reset(Side::A, 6, None)]),
+        Expected::ByRule { by: Side::A, rule: Rule::S4, times: 1 },
+        Expected::Ends(Side::B, vec![Ending { lost, ..RESET }]),
+        Expected::Open(Side::B, 0),
+    ];
+    Script { expected, ..script(NAMES, steps) }
+}
+
+/// H6
+pub(super) fn keepalive() -> Script {
+    let call = Call::KeepAlive { idle: Duration::from_secs(3), interval: Duration::from_secs(1), count: 3 };
+    let mut steps = connected();
+    steps.extend([b(call, Outcome::Done)]);
+    steps.extend(hello());
+    steps.extend([
+        // One question is answered, for the peer is still there.
+        Step::Wait(Duration::from_secs(4)),
+        Step::Restart,
+        b(Call::Read(100), failed(ErrorKind::ConnectionReset)),
+        b(Call::Close, Outcome::Done),
+    ]);
+    let expected = vec![
+        Expected::Resets(vec![reset(Side::A, 6, None)]),
+        Expected::ByRule { by: Side::A, rule: Rule::S4, times: 1 },
+        Expected::Ends(Side::B, vec![RESET]),
+        Expected::Open(Side::B, 0),
+    ];
+    Script { expected, ..script(NAMES, steps) }
+}
+
+/// H1
+pub(super) fn syn() -> Script {
+    let call = Call::Connect { from: FROM, to: PORT };
+    let mut steps = connected();
+    steps.extend(hello());
+    steps.extend([
+        Step::Restart,
+        SECOND,
+        Step::Call { side: Side::A, socket: 0, call, outcome: None },
+        b(Call::Read(100), failed(ErrorKind::ConnectionReset)),
+        b(Call::Close, Outcome::Done),
+        Step::Join { side: Side::A, socket: 0, outcome: Outcome::Done },
+        accept(2),
+        a(Call::Send("again"), Outcome::Octets(5)),
+        Step::Call { side: Side::B, socket: 2, call: Call::Read(100), outcome: Some(Outcome::Octets(5)) },
+        PAUSE,
+    ]);
+    let expected = vec![
+        // The SYN is challenged; the challenge is answered with RST; the SYN comes again.
+        Expected::ByRule { by: Side::B, rule: Rule::S50, times: 1 },
+        Expected::ByRule { by: Side::A, rule: Rule::S20, times: 1 },
+        Expected::Resets(vec![reset(Side::A, 6, None)]),
+        Expected::Count { by: Side::A, flags: TcpFlags::SYN, times: 3 },
+        Expected::Ends(Side::B, vec![RESET]),
+        Expected::Open(Side::A, 1),
+        Expected::Open(Side::B, 1),
+    ];
+    Script { expected, ..script(NAMES, steps) }
+}
+
+/// H4 and H10; then H2 from the other side.
+pub(super) fn silent() -> Script {
+    let mut steps = connected();
+    steps.extend([b(Call::UserTimeout(Duration::from_secs(3)), Outcome::Done)]);
+    steps.extend(hello());
+    steps.extend([
+        Step::Cut,
+        b(Call::Send("are you there?"), Outcome::Octets(14)),
+        b(Call::Read(100), failed(ErrorKind::TimedOut)),
+        b(Call::Close, Outcome::Done),
+        SECOND,
+        Step::Mend,
+        a(Call::Send("yes"), Outcome::Octets(3)),
+        a(Call::Read(100), failed(ErrorKind::ConnectionReset)),
+        a(Call::Close, Outcome::Done),
+    ]);
+    let lost = Lost { unacked: 14, ..Lost::default() };
+    let gave_up = Ending::new(Cause::TimedOut(TimeLimit::User), Party::Stack, Rule::S93);
+    let expected = vec![
+        // Giving up is silent; only the next segment from A is answered, by the listener.
+        Expected::Resets(vec![reset(Side::B, 1, None)]),
+        Expected::ByRule { by: Side::B, rule: Rule::S10, times: 1 },
+        Expected::Ends(Side::B, vec![Ending { lost, ..gave_up }]),
+        Expected::Ends(Side::A, vec![Ending { lost: Lost { unacked: 3, ..Lost::default() }, ..RESET }]),
+        Expected::Open(Side::A, 0),
+        Expected::Open(Side::B, 0),
+    ];
+    Script { expected, ..script(["client", "server"], steps) }
+}

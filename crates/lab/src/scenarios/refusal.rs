@@ -1,0 +1,79 @@
+//! Nobody listens, or nobody answers.
+
+use super::release::{FIRST, SECOND};
+use super::{ACCEPTED, a, accept, connect, failed, hello, listen, reset, script};
+use crate::script::{Call, Ending, Expected, FROM, Outcome, PORT, Script, Side, Step};
+use lastack_engine::{Cause, Party, Rule, TimeLimit};
+use lastack_wire::tcp::TcpFlags;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+const NAMES: [&str; 2] = ["client", "server"];
+const REFUSED: Ending = Ending::new(Cause::Refused, Party::Peer, Rule::R11);
+
+pub(super) fn refused() -> Script {
+    let mut script = script(NAMES, vec![connect(failed(ErrorKind::ConnectionRefused))]);
+    script.expected = vec![
+        Expected::Count { by: Side::A, flags: TcpFlags::SYN, times: 1 },
+        Expected::Resets(vec![reset(Side::B, 0, Some(1))]),
+        Expected::ByRule { by: Side::B, rule: Rule::S1, times: 1 },
+        Expected::Ends(Side::A, vec![REFUSED]),
+        Expected::Ends(Side::B, vec![]),
+        Expected::Open(Side::A, 0),
+        Expected::Open(Side::B, 0),
+    ];
+    script
+}
+
+pub(super) fn refused_then_listening() -> Script {
+    let mut steps = vec![
+        connect(failed(ErrorKind::ConnectionRefused)),
+        Step::Wait(Duration::from_secs(1)),
+        listen(),
+        connect(Outcome::Done),
+        accept(ACCEPTED),
+    ];
+    steps.extend(hello());
+    steps.extend(super::release::both_close());
+    let mut script = script(NAMES, steps);
+    script.expected = vec![
+        Expected::Resets(vec![reset(Side::B, 0, Some(1))]),
+        Expected::Count { by: Side::A, flags: TcpFlags::FIN, times: 1 },
+        Expected::Count { by: Side::B, flags: TcpFlags::FIN, times: 1 },
+        Expected::Ends(Side::A, vec![REFUSED, FIRST]),
+        Expected::Ends(Side::B, vec![SECOND]),
+        Expected::Open(Side::A, 0),
+        Expected::Open(Side::B, 0),
+    ];
+    script
+}
+
+pub(super) fn silent_host() -> Script {
+    let steps = vec![Step::Cut, connect(failed(ErrorKind::TimedOut))];
+    let mut script = script(["client", "silence"], steps);
+    let timed_out = Cause::TimedOut(TimeLimit::Handshake);
+    script.expected = vec![
+        // The first and six more (R2 for SYN), each after twice the time.
+        Expected::Count { by: Side::A, flags: TcpFlags::SYN, times: 7 },
+        Expected::Lost(7),
+        Expected::Resets(vec![]),
+        Expected::Ends(Side::A, vec![Ending::new(timed_out, Party::Stack, Rule::S94)]),
+        Expected::Open(Side::A, 0),
+    ];
+    script
+}
+
+pub(super) fn udp_unreachable() -> Script {
+    let steps = vec![
+        a(Call::ConnectUdp { from: FROM, to: PORT }, Outcome::Done),
+        a(Call::SendDatagram("hello"), Outcome::Octets(5)),
+        a(Call::ReadDatagram, failed(ErrorKind::ConnectionRefused)),
+    ];
+    let mut script = script(NAMES, steps);
+    script.expected = vec![
+        Expected::IcmpErrors(Side::B, 1),
+        Expected::ByRule { by: Side::B, rule: Rule::U1, times: 1 },
+        Expected::Resets(vec![]),
+    ];
+    script
+}

@@ -1,0 +1,373 @@
+//! setsockopt, getsockopt, fcntl, ioctl.
+
+use super::descriptor::Stream;
+use super::{Fd, Kind, Operation, Reply, StreamState, errno};
+use crate::arguments::{self, Arguments};
+use crate::error::Problem;
+use crate::lastack::Lastack;
+use crate::syntax::{Expr, Node};
+use lastack_engine::{ConnId, Keepalive, Stack, Tcp};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Octets of an int, and of a `struct linger`.
+const INT: i64 = 4;
+const LINGER: i64 = 8;
+
+const SOL_IP: i64 = 0;
+const SOL_SOCKET: i64 = 1;
+const SOL_TCP: i64 = 6;
+const SOL_IPV6: i64 = 41;
+
+const SO_REUSEADDR: (i64, i64) = (SOL_SOCKET, 2);
+const SO_TYPE: (i64, i64) = (SOL_SOCKET, 3);
+const SO_ERROR: (i64, i64) = (SOL_SOCKET, 4);
+const SO_KEEPALIVE: (i64, i64) = (SOL_SOCKET, 9);
+const SO_PRIORITY: (i64, i64) = (SOL_SOCKET, 12);
+const SO_LINGER: (i64, i64) = (SOL_SOCKET, 13);
+const SO_REUSEPORT: (i64, i64) = (SOL_SOCKET, 15);
+const SO_ACCEPTCONN: (i64, i64) = (SOL_SOCKET, 30);
+const SO_PROTOCOL: (i64, i64) = (SOL_SOCKET, 38);
+const IPV6_V6ONLY: (i64, i64) = (SOL_IPV6, 26);
+const NODELAY: (i64, i64) = (SOL_TCP, 1);
+const MAXSEG: (i64, i64) = (SOL_TCP, 2);
+const SO_SNDBUF: (i64, i64) = (SOL_SOCKET, 7);
+/// What `tcp_wmem` says that a socket begins with.
+const FIRST_SEND_BUFFER: i64 = 262_144;
+const IP_TOS: (i64, i64) = (0, 1);
+const IPV6_TCLASS: (i64, i64) = (SOL_IPV6, 67);
+const IP_FREEBIND: (i64, i64) = (0, 15);
+const SO_MARK: (i64, i64) = (SOL_SOCKET, 36);
+/// What is sent with `MSG_ZEROCOPY` is told of at the error queue.
+pub const SO_ZEROCOPY: (i64, i64) = (SOL_SOCKET, 60);
+/// Control messages tell what waits to be read.
+pub const INQ: (i64, i64) = (SOL_TCP, 36);
+const CORK: (i64, i64) = (SOL_TCP, 3);
+const KEEPIDLE: (i64, i64) = (SOL_TCP, 4);
+const KEEPINTVL: (i64, i64) = (SOL_TCP, 5);
+const KEEPCNT: (i64, i64) = (SOL_TCP, 6);
+const CONGESTION: (i64, i64) = (SOL_TCP, 13);
+const USER_TIMEOUT: (i64, i64) = (SOL_TCP, 18);
+const LINGER2: (i64, i64) = (SOL_TCP, 8);
+
+const F_GETFD: i64 = 1;
+const F_SETFD: i64 = 2;
+const F_GETFL: i64 = 3;
+const F_SETFL: i64 = 4;
+const O_RDWR: i64 = 2;
+const O_NONBLOCK: i64 = 0o4000;
+
+const SIOCINQ: i64 = 0x541b;
+const SIOCOUTQ: i64 = 0x5411;
+const SIOCOUTQNSD: i64 = 0x894b;
+const FIONBIO: i64 = 0x5421;
+
+impl Lastack {
+    pub(super) fn fcntl(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
+        let (fd, command) = (arguments.number(0)?, arguments.number(1)?);
+        let Some(found) = self.fds.get_mut(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
+        match command {
+            F_GETFL => Ok(Operation::value(O_RDWR | if found.nonblock { O_NONBLOCK } else { 0 })),
+            F_SETFL => {
+                found.nonblock = arguments.number(2)? & O_NONBLOCK != 0;
+                Ok(Operation::value(0))
+            }
+            F_GETFD | F_SETFD => Ok(Operation::value(0)),
+            _ => Err(Problem::unsupported(arguments.span(), "of fcntl() only the flags are supported")),
+        }
+    }
+
+    pub(super) fn ioctl(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
+        let (fd, request) = (arguments.number(0)?, arguments.number(1)?);
+        let Some(found) = self.fds.get_mut(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
+        if request == FIONBIO {
+            found.nonblock = arguments::single(arguments.at(2)?)? != 0;
+            return Ok(Operation::value(0));
+        }
+        let Some(id) = found.connection() else {
+            return match &found.kind {
+                Kind::Stream(Stream { state: StreamState::Listening(_), .. }) => {
+                    Ok(Operation::errno(errno::EINVAL))
+                }
+                Kind::Stream(_) => self.told(arguments, 2, 0),
+                _ => Err(Problem::unsupported(
+                    arguments.span(),
+                    "of ioctl() only that of streams is supported",
+                )),
+            };
+        };
+        let Some(info) = self.stack.tcp(id).map(|tcp| tcp.info()) else {
+            return Ok(Operation::errno(errno::EBADF));
+        };
+        let value = match request {
+            SIOCINQ => info.unread,
+            SIOCOUTQ => info.unacked + info.unsent,
+            SIOCOUTQNSD => info.unsent,
+            _ => {
+                return Err(Problem::unsupported(
+                    arguments.span(),
+                    "this request of ioctl() is not supported",
+                ));
+            }
+        };
+        self.told(arguments, 2, value as i64)
+    }
+
+    /// Compares a number that the call gives with the list in the script.
+    fn told(&self, arguments: &Arguments<'_>, index: usize, value: i64) -> Result<Operation, Problem> {
+        let expr = arguments.at(index)?;
+        if arguments::is_ellipsis(expr) {
+            return Ok(Operation::value(0));
+        }
+        let expected = int(arguments::single(expr)?);
+        if value == expected {
+            return Ok(Operation::value(0));
+        }
+        Ok(Operation::Done(Reply::Wrong(0, format!("{}() gives {value}, not {expected}", arguments.name()))))
+    }
+
+    pub(super) fn set_option(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
+        let fd = arguments.number(0)?;
+        let option = (arguments.number(1)?, arguments.number(2)?);
+        let expr = arguments.at(3)?;
+        if !self.fds.contains_key(&fd) {
+            return Ok(Operation::errno(errno::EBADF));
+        }
+        if option == CONGESTION {
+            return self.set_congestion(arguments, fd, expr);
+        }
+        let linger = if option == SO_LINGER { Some(arguments::linger(expr)?) } else { None };
+        if linger.is_none() && !can_be_set(option) {
+            return Err(unknown(arguments, expr));
+        }
+        // An int of Linux, however it is written.
+        let value = if linger.is_some() { 0 } else { int(arguments::single(expr)?) };
+        // Only those of IP may be shorter.
+        let least = if linger.is_some() { LINGER } else { INT };
+        let short = option.0 != SOL_IP && arguments.number(4)? < least;
+        if short || linger.is_none() && !is_legal(option, value) {
+            return Ok(Operation::errno(errno::EINVAL));
+        }
+        let Some(found) = self.fds.get_mut(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
+        match linger {
+            Some(linger) => found.linger = linger,
+            None => {
+                found.options.insert(option, value);
+            }
+        }
+        match found.stream().map(|stream| stream.state) {
+            Some(StreamState::Listening(listener)) => {
+                self.stack.tcp_set_listener_max_segment(listener, max_segment(&found.options));
+            }
+            Some(StreamState::Connecting(id) | StreamState::Connected(id)) => {
+                apply(&mut self.stack, found, id);
+                // What waits goes each time that this is set.
+                if let Some(mut tcp) = self.stack.tcp(id).filter(|_| option == NODELAY) {
+                    tcp.set_nodelay(value != 0);
+                }
+            }
+            _ => {}
+        }
+        Ok(Operation::value(0))
+    }
+
+    /// One congestion control is used for all connections: asking for that one is granted.
+    fn set_congestion(
+        &mut self,
+        arguments: &Arguments<'_>,
+        fd: i64,
+        expr: &Expr,
+    ) -> Result<Operation, Problem> {
+        let ours = self.stack.config().tcp.congestion.to_string();
+        match &expr.node {
+            Node::Text(name) if name.as_slice() == ours.as_bytes() => {
+                debug_assert!(self.fds.contains_key(&fd));
+                Ok(Operation::value(0))
+            }
+            _ => Err(Problem::unsupported(
+                arguments.span(),
+                "a congestion control for one socket is not supported",
+            )),
+        }
+    }
+
+    pub(super) fn get_option(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
+        let fd = arguments.number(0)?;
+        let option = (arguments.number(1)?, arguments.number(2)?);
+        let expr = arguments.at(3)?;
+        let Some(found) = self.fds.get(&fd) else { return Ok(Operation::errno(errno::EBADF)) };
+        if option == SO_LINGER {
+            let same = arguments::linger(expr)? == found.linger;
+            let wrong = || Reply::Wrong(0, format!("SO_LINGER is {:?}", found.linger));
+            return Ok(Operation::Done(if same { Reply::Value(0) } else { wrong() }));
+        }
+        if option == CONGESTION {
+            let ours = self.stack.config().tcp.congestion.to_string();
+            let same = matches!(&expr.node, Node::Text(name) if name.as_slice() == ours.as_bytes());
+            let wrong = || Reply::Wrong(0, format!("TCP_CONGESTION is {ours}"));
+            return Ok(Operation::Done(if same { Reply::Value(0) } else { wrong() }));
+        }
+        let value = match option {
+            SO_ERROR => self.take_error(fd),
+            SO_TYPE => {
+                if found.stream().is_some() {
+                    1
+                } else {
+                    2
+                }
+            }
+            SO_PROTOCOL => {
+                if found.stream().is_some() {
+                    6
+                } else {
+                    17
+                }
+            }
+            SO_ACCEPTCONN => {
+                i64::from(matches!(found.stream().map(|s| s.state), Some(StreamState::Listening(_))))
+            }
+            MAXSEG => self.segment_size(fd),
+            // Linux doubles what is asked for, and tells the double.
+            SO_SNDBUF => found.options.get(&option).copied().unwrap_or(FIRST_SEND_BUFFER / 2) * 2,
+            _ if can_be_set(option) => found.options.get(&option).copied().unwrap_or(default_of(option)),
+            _ => return Err(unknown(arguments, expr)),
+        };
+        let room = arguments.at(4)?;
+        match arguments::single(room) {
+            Ok(len) if len < INT => {
+                let message = "less room than for an int is not supported";
+                Err(Problem::unsupported(room.span.clone(), message))
+            }
+            Ok(len) if len > INT => {
+                Ok(Operation::Done(Reply::Wrong(0, format!("getsockopt() gives {INT} octets, not {len}"))))
+            }
+            _ => self.told(arguments, 3, value),
+        }
+    }
+
+    /// `TCP_MAXSEG` as it is read: the size of the segments that are sent.
+    fn segment_size(&mut self, fd: i64) -> i64 {
+        let found = self.fds.get(&fd);
+        let wanted = found.and_then(|found| found.options.get(&MAXSEG)).copied();
+        let id = found.and_then(Fd::connection);
+        match id.and_then(|id| self.stack.tcp(id)).map(|tcp| tcp.info().mss) {
+            Some(mss) if mss > 0 => i64::from(mss),
+            _ => wanted.unwrap_or(536),
+        }
+    }
+}
+
+/// Numbers of 32 bits may be written without a sign.
+fn int(number: i64) -> i64 {
+    i64::from(number as i32)
+}
+
+fn unknown(arguments: &Arguments<'_>, _value: &Expr) -> Problem {
+    let name = arguments.at(2).map(Expr::to_string).unwrap_or_default();
+    Problem::unsupported(arguments.span(), format!("the socket option {name} is not supported"))
+}
+
+fn can_be_set(option: (i64, i64)) -> bool {
+    matches!(
+        option,
+        SO_REUSEADDR
+            | SO_REUSEPORT
+            | SO_KEEPALIVE
+            | SO_PRIORITY
+            | IPV6_V6ONLY
+            | SO_SNDBUF
+            | IP_TOS
+            | IPV6_TCLASS
+            | IP_FREEBIND
+            | SO_MARK
+            | SO_ZEROCOPY
+            | INQ
+            | MAXSEG
+            | NODELAY
+            | CORK
+            | KEEPIDLE
+            | KEEPINTVL
+            | KEEPCNT
+            | USER_TIMEOUT
+            | LINGER2
+    )
+}
+
+fn is_legal(option: (i64, i64), value: i64) -> bool {
+    match option {
+        KEEPIDLE | KEEPINTVL => (1..=32_767).contains(&value),
+        KEEPCNT => (1..=127).contains(&value),
+        USER_TIMEOUT => value >= 0,
+        MAXSEG => (88..=32_767).contains(&value),
+        _ => true,
+    }
+}
+
+fn default_of(option: (i64, i64)) -> i64 {
+    match option {
+        KEEPIDLE => 7200,
+        KEEPINTVL => 75,
+        KEEPCNT => 9,
+        LINGER2 => 60,
+        _ => 0,
+    }
+}
+
+/// `TCP_MAXSEG`, if it was set.
+pub fn max_segment(options: &BTreeMap<(i64, i64), i64>) -> Option<u16> {
+    options.get(&MAXSEG).and_then(|octets| u16::try_from(*octets).ok())
+}
+
+/// Gives a connection what its descriptor was set to.
+pub fn apply(stack: &mut Stack, fd: &Fd, id: ConnId) {
+    let Some(mut tcp) = stack.tcp(id) else { return };
+    let set = |option: (i64, i64)| fd.options.get(&option).copied();
+    tcp.set_linger(fd.linger);
+    if let Some(on) = set(NODELAY)
+        && tcp.nodelay() != (on != 0)
+    {
+        tcp.set_nodelay(on != 0);
+    }
+    if let Some(on) = set(CORK)
+        && tcp.cork() != (on != 0)
+    {
+        tcp.set_cork(on != 0);
+    }
+    if let Some(octets) = max_segment(&fd.options) {
+        tcp.set_max_segment(Some(octets));
+    }
+    if let Some(octets) = set(SO_SNDBUF).and_then(|octets| usize::try_from(octets).ok()) {
+        // Linux doubles it.
+        tcp.set_send_buffer(Some(octets * 2));
+    }
+    if let Some(tos) = set(IP_TOS).or(set(IPV6_TCLASS)) {
+        tcp.set_dscp((tos >> 2) as u8);
+    }
+    if let Some(milliseconds) = set(USER_TIMEOUT) {
+        let limit = Duration::from_millis(milliseconds.unsigned_abs());
+        if tcp.user_timeout().unwrap_or_default() != limit {
+            tcp.set_user_timeout(Some(limit));
+        }
+    }
+    if let Some(seconds) = set(LINGER2) {
+        // Below zero nobody waits; zero is the default.
+        let limit = (seconds != 0).then(|| Duration::from_secs(seconds.max(0).unsigned_abs()));
+        if tcp.fin_wait_2() != limit {
+            tcp.set_fin_wait_2(limit);
+        }
+    }
+    apply_keepalive(&mut tcp, &set);
+}
+
+fn apply_keepalive(tcp: &mut Tcp<'_>, set: &impl Fn((i64, i64)) -> Option<i64>) {
+    let seconds = |option| set(option).map(|value| Duration::from_secs(value.unsigned_abs()));
+    let default = Keepalive::default();
+    let keepalive = set(SO_KEEPALIVE).is_some_and(|on| on != 0).then(|| Keepalive {
+        idle: seconds(KEEPIDLE).unwrap_or(default.idle),
+        interval: seconds(KEEPINTVL).unwrap_or(default.interval),
+        count: set(KEEPCNT).map_or(default.count, |count| count.unsigned_abs() as u32),
+    });
+    if tcp.keepalive() != keepalive {
+        tcp.set_keepalive(keepalive);
+    }
+}
