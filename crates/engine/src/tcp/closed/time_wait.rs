@@ -64,15 +64,23 @@ impl TimeWait {
         if !self.knows(seg) {
             return Waiting::Goes(Verdict::Dropped(Rule::Q2.into()));
         }
-        self.deadline = now + shared.config.tcp.time_wait;
+        if self.is_expected(seg) {
+            self.deadline = now + shared.config.tcp.time_wait;
+        }
         if seg.len() == 0 && seg.seq() == self.rcv_nxt {
             return Waiting::Goes(Verdict::Dropped(Rule::Q2.into()));
         }
         Waiting::Goes(self.answer(shared, now, seg))
     }
 
-    /// Whether the segment acknowledges nothing that we never sent. (Linux does not ask; an attacker
-    /// could then keep the entry alive.)
+    /// Whether the segment is the peer's FIN again, or stands at RCV.NXT: only that starts the 2 MSL anew
+    /// (RFC 9293 section 3.10.7.4). (Linux asks for no number; who knows the four-tuple alone could then keep the
+    /// entry for ever.)
+    fn is_expected(&self, seg: &Arrival<'_>) -> bool {
+        seg.seq() == self.rcv_nxt || seg.has(TcpFlags::FIN) && seg.seq() + seg.len() == self.rcv_nxt
+    }
+
+    /// Whether the segment acknowledges nothing that we never sent. (Linux does not ask.)
     fn knows(&self, seg: &Arrival<'_>) -> bool {
         !seg.has(TcpFlags::ACK) || !seg.ack().after(self.snd_nxt)
     }

@@ -30,6 +30,8 @@ impl Connection {
         if ack.before(self.snd.oldest_ack(acked)) {
             return Err(self.challenge(shared, now, Rule::S53));
         }
+        // Only an acceptable segment with an acceptable ACK is proof that the peer is there.
+        self.heard = now;
         self.probes = 0;
         let (recovery, congestion) = (&mut self.recovery, &mut self.congestion);
         self.marks.acknowledged(now, seg, self.snd.nxt, self.mss, recovery, congestion);

@@ -31,7 +31,6 @@ impl Connection {
         self.check_sequence(shared, now, seg)?; // first
         self.check_reset(shared, now, seg)?; // second
         self.check_syn(shared, now, seg)?; // fourth
-        self.heard = now;
         self.process_ack(shared, now, seg)?; // fifth
         self.owed.ack |= self.marks.arrived(seg);
         if self.fate.is_some() {
@@ -66,7 +65,16 @@ impl Connection {
                 return Err(Verdict::Accepted); // it acknowledged our FIN: nobody is left to answer
             }
         }
+        if self.is_keep_alive_probe(seg) {
+            self.heard = now;
+        }
         Err(self.answer_unacceptable(shared, now, seg, Rule::S51))
+    }
+
+    /// A probe like our own: the number before RCV.NXT, and at most one octet (RFC 9293 section 3.8.4). It is
+    /// not acceptable, but comes from somebody who knows both numbers.
+    fn is_keep_alive_probe(&self, seg: &Arrival<'_>) -> bool {
+        seg.seq() + 1 == self.rcv.nxt && seg.len() <= 1 && seg.ack() == self.snd.nxt
     }
 
     /// What has come already, but does not end before what our last ACK acknowledged: a sender whose ACKs
@@ -98,7 +106,6 @@ impl Connection {
         seg: &Arrival<'_>,
         rule: Rule,
     ) -> Verdict {
-        self.heard = now;
         if seg.len() == 0 {
             return self.challenge(shared, now, rule);
         }

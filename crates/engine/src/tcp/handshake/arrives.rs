@@ -30,11 +30,20 @@ impl Handshake {
     /// A segment of this handshake has arrived.
     pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
         match self.phase {
-            _ if self.end.is_some() || !self.is_known() => Goes(Verdict::Dropped(DropReason::Unwanted)),
+            _ if self.end.is_some() => Goes(Verdict::Dropped(DropReason::Unwanted)),
+            _ if !self.is_known() => Goes(Self::arrives_before_syn(shared, seg)),
             Phase::SynSent => self.arrives_in_syn_sent(shared, now, seg),
             Phase::Held => self.arrives_while_held(shared, now, seg),
             Phase::SynReceived => self.arrives_in_syn_received(shared, now, seg),
         }
+    }
+
+    /// Our SYN has not left, so that the segment is of an attempt before: as in CLOSED. A SYN comes again.
+    fn arrives_before_syn(shared: &mut Shared, seg: &Arrival<'_>) -> Verdict {
+        if seg.has(TcpFlags::ACK) && !seg.has(TcpFlags::RST) {
+            return reset_reply::reply(shared, seg, Rule::S4);
+        }
+        Verdict::Dropped(DropReason::Unwanted)
     }
 
     fn arrives_in_syn_sent(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {

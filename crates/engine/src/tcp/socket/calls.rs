@@ -5,6 +5,7 @@ use crate::end::{Cause, End, FourTuple, InitialNumbers, Party};
 use crate::shared::Shared;
 use crate::tcp::closed::reset_reply;
 use crate::tcp::connection::state::State;
+use crate::tcp::connection::timers::Timer;
 use crate::tcp::connection::{Connection, Ending};
 use crate::tcp::handshake::negotiate::LEAST_MSS;
 use crate::tcp::handshake::{Handshake, Phase};
@@ -70,8 +71,9 @@ impl Tcp<'_> {
         match self.socket_mut() {
             Socket::Opening(handshake) => change(&mut handshake.settings),
             Socket::Open(connection) => {
+                let before = connection.settings;
                 change(&mut connection.settings);
-                connection.rearm();
+                connection.rearm(&before);
             }
             Socket::Over(over) => change(&mut over.settings),
         }
@@ -289,7 +291,7 @@ impl Tcp<'_> {
             Socket::Open(connection) => connection.state = connection.state.close(),
             Socket::Over(_) => return Err(TcpError::NotConnected),
         }
-        table.enqueue(*id);
+        self.follow_up();
         Ok(())
     }
 
@@ -327,7 +329,15 @@ impl Tcp<'_> {
             }
             Socket::Open(_) | Socket::Over(_) => {}
         }
-        table.enqueue(*id);
+        self.follow_up();
+    }
+
+    /// The connection may have something to send, or may have ended: then its four-tuple is free at once, and
+    /// what arrives for it is answered as for nobody's.
+    fn follow_up(&mut self) {
+        let now = self.table.clock();
+        self.table.enqueue(self.id);
+        self.table.settle(self.shared, now, self.id);
     }
 
     /// The last descriptor is closed, and with it the name goes. Unread text: RST (S60). Linger zero:
@@ -358,10 +368,10 @@ impl Tcp<'_> {
             }
             Socket::Over(_) => return self.table.remove_over(self.shared, self.id),
         };
-        if let Some(rule) = rule {
-            self.abort_by(rule);
+        match rule {
+            Some(rule) => self.abort_by(rule),
+            None => self.follow_up(),
         }
-        self.table.enqueue(self.id);
     }
 
     /// `SO_LINGER`: `None`: off; zero: a close aborts; else how long a close waits, which is the
@@ -563,11 +573,18 @@ impl Connection {
         Poll::Pending
     }
 
-    /// The settings changed: what timers they ask for is found out anew.
-    fn rearm(&mut self) {
-        self.timers.stop(crate::tcp::connection::timers::Timer::KeepAlive);
-        self.timers.stop(crate::tcp::connection::timers::Timer::User);
-        self.probes = 0;
+    /// Stops the timers whose settings differ from those `before`, so that they are started anew. A setting
+    /// changes nothing that the protocol has counted: a peer that answers no probe stays one.
+    fn rearm(&mut self, before: &Settings) {
+        let settings = &self.settings;
+        let idle = |settings: &Settings| settings.keepalive.map(|keepalive| keepalive.idle);
+        if idle(settings) != idle(before) {
+            self.timers.stop(Timer::KeepAlive);
+        }
+        let limits = |settings: &Settings| (settings.user_timeout, settings.advertised_user_timeout);
+        if limits(settings) != limits(before) {
+            self.timers.stop(Timer::User);
+        }
     }
 
     /// Whether the peer's FIN is waited for once the user is gone (S71).

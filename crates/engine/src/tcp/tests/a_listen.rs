@@ -169,6 +169,34 @@ fn s27_an_attempt_is_given_up_in_silence() {
     });
 }
 
+/// S4: the answer that crosses the end of the attempt finds no connection, also before anything is polled, and
+/// before the SYN of a later attempt with the same ports has left.
+#[test]
+fn s4_a_syn_ack_for_an_attempt_given_up_a_moment_ago_is_reset() {
+    both(|v6| {
+        for how in ["close", "abort", "shutdown", "kill"] {
+            for again in [false, true] {
+                let mut p = Peer::syn_sent(v6);
+                match how {
+                    "close" => p.tcp().close(),
+                    "abort" => p.tcp().abort(),
+                    "shutdown" => p.tcp().shutdown().unwrap(),
+                    _ => assert!(p.stack.tcp_kill(&p.flow())),
+                }
+                if again {
+                    let packet = p.packet("S. seq=0 ack=1");
+                    p.open();
+                    let verdict = p.stack.handle_packet(p.now, &packet, crate::Received::default());
+                    assert_eq!(verdict, crate::Verdict::Answered(crate::Rule::S4), "{how}");
+                    assert_eq!(p.out().split(" | ").count(), 2, "{how}: the reset, and the new SYN");
+                } else {
+                    assert_eq!(p.on("S. seq=0 ack=1"), "answered S4 | R seq=1", "{how}");
+                }
+            }
+        }
+    });
+}
+
 /// The record of an attempt that ends before its SYN left names the time of the call.
 #[test]
 fn s27_before_the_syn_was_sent() {

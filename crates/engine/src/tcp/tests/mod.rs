@@ -19,6 +19,7 @@ mod d_validation;
 mod e_user;
 mod ecn;
 mod f_half_open;
+mod f_keepalive;
 mod f_time_limits;
 mod f_user_timeout;
 mod flow;
