@@ -3,6 +3,7 @@
 use crate::Rule;
 use core::fmt;
 use lastack_wire::Malformed;
+use lastack_wire::ip::IpHeader;
 
 /// What the link knows of a packet that arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,35 @@ pub struct Transmit {
     pub partial_checksum: bool,
     /// The rule that made this packet, if it is a reset, a challenge ACK or an ICMP error.
     pub rule: Option<Rule>,
+}
+
+/// The fields of an IP header that a user of a socket sets and reads: IP_TTL, IP_TOS, IP_MTU_DISCOVER and their
+/// counterparts of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IpFields {
+    /// Time to live, or hop limit.
+    pub hop_limit: u8,
+    /// Type of service, or traffic class: DSCP and ECN.
+    pub traffic_class: u8,
+    /// The DF bit. Of IPv6, whose routers never fragment, it says that the packet arrived in one piece.
+    pub dont_fragment: bool,
+}
+
+impl IpFields {
+    /// Those of an arrival.
+    pub(crate) const fn of(header: &IpHeader) -> Self {
+        Self {
+            hop_limit: header.hop_limit,
+            traffic_class: header.traffic_class,
+            dont_fragment: header.dont_fragment,
+        }
+    }
+
+    /// The header with these fields.
+    pub(crate) const fn apply(self, header: IpHeader) -> IpHeader {
+        let Self { hop_limit, traffic_class, dont_fragment } = self;
+        IpHeader { hop_limit, traffic_class, dont_fragment, ..header }
+    }
 }
 
 /// What became of a packet that arrived.

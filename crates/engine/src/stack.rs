@@ -71,7 +71,11 @@ impl Stack {
         }
         match self.reassembly.add(&mut self.shared, now, packet, parsed) {
             Ok(whole) => match IpPacket::parse(&whole) {
-                Ok(parsed) => self.deliver(now, &whole, &parsed, Received::default()),
+                Ok(mut parsed) => {
+                    // What came in fragments may leave in fragments.
+                    parsed.header.dont_fragment = false;
+                    self.deliver(now, &whole, &parsed, Received::default())
+                }
                 Err(malformed) => Verdict::Dropped(malformed.into()),
             },
             Err(reason) => Verdict::Dropped(reason),

@@ -4,7 +4,7 @@ use crate::Host;
 use crate::error::{echo_error, intercepted_already, not_intercepted};
 use crate::shared::{Inner, Shared};
 use crate::wakers::{Interest, Wait, Wakers};
-use lastack_engine::{EchoReply, EchoRequest, Stack};
+use lastack_engine::{EchoReply, EchoRequest, IpFields, Stack};
 use lastack_wire::icmp::IcmpError;
 use std::collections::HashMap;
 use std::io;
@@ -150,6 +150,14 @@ impl EchoInterceptor {
     /// If it cannot be sent.
     pub fn reply(&self, request: &EchoRequest) -> io::Result<()> {
         self.host.shared().with(|inner| inner.stack.echo_reply(request)).map_err(echo_error)
+    }
+
+    /// As [`reply`](Self::reply), with these fields in the reply's IP header.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    pub fn forward(&self, request: &EchoRequest, ip: IpFields) -> io::Result<()> {
+        self.host.shared().with(|inner| inner.stack.echo_forward(request, ip)).map_err(echo_error)
     }
 
     /// Answers with an ICMP error from this address; `None`: from whom the request was for.

@@ -92,8 +92,8 @@ pub use udp::{UdpInterceptor, UdpSocket};
 pub use lastack_engine::{
     Algorithm, ByRule, Cause, Checksums, Config, ConnId, Counterpart, Counters, Datagram, DatagramConfig,
     DropReason, EchoError, EchoRequest, Ecn, End, Ended, FourTuple, Header, Inference, Instant, Intercept,
-    Keepalive, Lost, MtuProbing, NSTAT, Nstat, Octets, OpenConnection, Origin, Party, Received, Rule,
-    TCP_INFO, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError,
+    IpFields, Keepalive, Lost, MtuProbing, NSTAT, Nstat, Octets, OpenConnection, Origin, Party, Received,
+    Rule, TCP_INFO, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError,
     Verdict,
 };
 pub use lastack_link as link;

@@ -162,7 +162,7 @@ fn serve(run: &Rc<Run>, host: &Host) {
 fn config(plan: &Plan) -> Config {
     let mut config = Config::new(plan.own_addresses());
     config.any_address = true;
-    config.intercept = Intercept { tcp: true, udp: true, echo: true };
+    config.intercept = Intercept { tcp: true, udp: true, groups: true, echo: true };
     config.mtu = plan.mtu as usize;
     config.tcp.memory = usize::from(plan.memory) << 20;
     // A program that does not read for long is slow, not hostile: a reset of ours would be a lie about its remote.

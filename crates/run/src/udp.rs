@@ -230,7 +230,12 @@ impl Flows {
                 if let Said::Icmp(_, from) = failure.said {
                     // A resolver may be asked over the other family than the program asked over.
                     let error = failure.as_icmp(remote.is_ipv6());
-                    let datagram = Datagram { local: remote, remote: program, payload: queued.payload };
+                    let datagram = Datagram {
+                        local: remote,
+                        remote: program,
+                        payload: queued.payload,
+                        ip: lastack::IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: true },
+                    };
                     self.reject(&datagram, error, self.run.plan.speaker(remote, from));
                 }
             }

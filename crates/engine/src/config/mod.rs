@@ -60,6 +60,8 @@ pub struct Intercept {
     /// A datagram that no socket is for: it goes to
     /// [`Stack::udp_intercept`](crate::Stack::udp_intercept).
     pub udp: bool,
+    /// A datagram to a multicast or broadcast address: it goes to the same socket, which is then open to them.
+    pub groups: bool,
     /// An echo request to an address that is not in [`Config::addresses`].
     pub echo: bool,
 }

@@ -4,7 +4,7 @@ use crate::collections::bounded_queue::{Inbox, Most};
 use crate::collections::lru::Aging;
 use crate::ip::ingress::is_host;
 use crate::shared::Shared;
-use crate::{DropReason, Event, Instant, Rule, Stack, Verdict};
+use crate::{DropReason, Event, Instant, IpFields, Rule, Stack, Verdict};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
@@ -39,6 +39,8 @@ pub struct EchoRequest {
     pub hop_limit: u8,
     /// Traffic class with which it arrived.
     pub traffic_class: u8,
+    /// Whether it arrived with the DF bit; of IPv6, in one piece.
+    pub dont_fragment: bool,
 }
 
 /// What came of an echo request of ours.
@@ -131,6 +133,18 @@ impl Stack {
         push_echo(&mut self.shared, header, true, request.ident, request.seq, &request.data)
     }
 
+    /// Answers an intercepted echo request with a reply that has these fields in its IP header. A reply too large for
+    /// the link leaves in fragments whatever they say.
+    ///
+    /// # Errors
+    /// As [`echo_reply`](Self::echo_reply).
+    pub fn echo_forward(&mut self, request: &EchoRequest, ip: IpFields) -> Result<(), EchoError> {
+        let header = ip.apply(echo_header(&self.shared, request.local, request.remote));
+        let whole = header.len() + icmp::HEADER + request.data.len() <= self.shared.config.mtu;
+        let header = IpHeader { dont_fragment: header.dont_fragment && whole, ..header };
+        push_echo(&mut self.shared, header, true, request.ident, request.seq, &request.data)
+    }
+
     /// Answers an intercepted echo request with an ICMP error, as from `from`, or from whom it asked.
     ///
     /// # Errors
@@ -145,6 +159,7 @@ impl Stack {
         let header = IpHeader {
             hop_limit: request.hop_limit,
             traffic_class: request.traffic_class,
+            dont_fragment: request.dont_fragment,
             ..echo_header(&self.shared, request.remote, request.local)
         };
         let (ident, seq, data) = (request.ident, request.seq, &request.data[..]);
@@ -207,7 +222,9 @@ impl Stack {
             };
         }
         let (copy, hop_limit) = (data.to_vec(), header.hop_limit);
-        let request = EchoRequest { local, remote, ident, seq, data: copy, hop_limit, traffic_class };
+        let dont_fragment = header.dont_fragment;
+        let request =
+            EchoRequest { local, remote, ident, seq, data: copy, hop_limit, traffic_class, dont_fragment };
         let requests = &mut self.icmp.echo.requests;
         if requests.push(request, data.len(), MOST_WAITING).is_err() {
             return Verdict::Dropped(DropReason::NoSpace);

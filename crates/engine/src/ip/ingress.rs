@@ -20,7 +20,8 @@ pub(crate) fn admit<'p, 'a>(
         }
     };
     let (local, remote) = (&parsed.header.dst, &parsed.header.src);
-    let broken = if !is_ours(shared, local) {
+    let group = shared.config.intercept.groups && parsed.header.protocol == ip::UDP && is_group(*local);
+    let broken = if !group && !is_ours(shared, local) {
         Rule::N4
     } else if !is_peer(shared, remote, local) {
         Rule::N5
@@ -56,6 +57,14 @@ fn is_peer(shared: &Shared, remote: &IpAddr, local: &IpAddr) -> bool {
 /// Whether an address on the wire can be that of one host.
 pub(crate) fn is_host(addr: IpAddr) -> bool {
     is_host_at(&addr)
+}
+
+/// Whether an address is that of a group: multicast, or the broadcast of the link.
+pub(crate) const fn is_group(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_multicast(),
+    }
 }
 
 /// The same, family by family: to read sixteen octets where four were written a moment ago would

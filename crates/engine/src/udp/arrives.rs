@@ -5,7 +5,7 @@ use crate::end::FourTuple;
 use crate::icmp;
 use crate::shared::Shared;
 use crate::udp::{Datagram, UdpError, UdpTable};
-use crate::{DropReason, Instant, Received, Rule, Stack, Verdict};
+use crate::{DropReason, Instant, IpFields, Received, Rule, Stack, Verdict};
 use core::net::SocketAddr;
 use lastack_wire::icmp::IcmpError;
 use lastack_wire::ip::IpPacket;
@@ -35,7 +35,8 @@ pub(crate) fn arrives(
         remote: SocketAddr::new(header.src, ports.src_port),
     };
     icmp.arrived(shared, now, header.src);
-    if let Some(verdict) = udp.deliver(shared, &flow, payload) {
+    let fields = IpFields::of(header);
+    if let Some(verdict) = udp.deliver(shared, &flow, payload, fields) {
         return verdict;
     }
     shared.counters.udp_no_ports += 1;
@@ -45,12 +46,18 @@ pub(crate) fn arrives(
 
 impl UdpTable {
     /// Gives a datagram to its socket; `None`: there is none.
-    fn deliver(&mut self, shared: &mut Shared, flow: &FourTuple, payload: &[u8]) -> Option<Verdict> {
+    fn deliver(
+        &mut self,
+        shared: &mut Shared,
+        flow: &FourTuple,
+        payload: &[u8],
+        ip: IpFields,
+    ) -> Option<Verdict> {
         let id = self.bindings.lookup(flow).or(self.intercept)?;
         let socket = self.sockets.get_mut(id)?;
         let config = &shared.config.datagrams;
         let most = Most { items: config.receive_queue, octets: config.receive_octets };
-        let datagram = Datagram { local: flow.local, remote: flow.remote, payload: payload.to_vec() };
+        let datagram = Datagram { local: flow.local, remote: flow.remote, payload: payload.to_vec(), ip };
         Some(if socket.deliver(id, datagram, most, &mut shared.events) {
             shared.counters.udp_in_datagrams += 1;
             Verdict::Accepted

@@ -1,10 +1,10 @@
 //! One socket.
 
-use crate::Event;
 use crate::collections::bounded_queue::{Inbox, Most};
 use crate::end::FourTuple;
 use crate::event::Events;
 use crate::udp::{UdpError, UdpId};
+use crate::{Event, IpFields};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -18,13 +18,20 @@ pub struct Datagram {
     pub remote: SocketAddr,
     /// What it carries.
     pub payload: Vec<u8>,
+    /// What its IP header said beside the addresses.
+    pub ip: IpFields,
 }
 
-/// A datagram to be sent.
+/// A datagram to be sent, or several of one flow.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub flow: FourTuple,
     pub payload: Vec<u8>,
+    /// The payload is that of several datagrams, each of so many octets, the last with what is left. Together they are
+    /// one packet that the link cuts.
+    pub segment_size: Option<u16>,
+    /// Instead of the socket's own settings.
+    pub ip: Option<IpFields>,
 }
 
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use crate::shared::Shared;
 use crate::udp::socket::{Outgoing, Socket};
 use crate::udp::{UdpError, UdpId, UdpTable};
-use crate::{Event, Instant, Transmit, TransmitChecksum};
+use crate::{Event, Instant, IpFields, Transmit, TransmitChecksum};
 use alloc::vec::Vec;
 use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::udp::UdpHeader;
@@ -57,23 +57,25 @@ impl Socket {
         outgoing: Outgoing,
         packet: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        let Outgoing { flow, payload } = outgoing;
-        let mut ip = IpHeader {
+        let Outgoing { flow, payload, segment_size, ip } = outgoing;
+        let fields = ip.unwrap_or(IpFields {
             hop_limit: self.hop_limit.unwrap_or(shared.config.hop_limit),
+            traffic_class: 0,
             dont_fragment: self.dont_fragment,
-            ..IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::UDP)
-        };
+        });
+        let mut ip = fields.apply(IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::UDP));
         let udp = UdpHeader { src_port: flow.local.port(), dst_port: flow.remote.port() };
         let len = UdpHeader::LEN + payload.len();
-        if ip.len() + len <= shared.paths.mtu(ip.dst, shared.config.mtu, now) {
+        if segment_size.is_some() || ip.len() + len <= shared.paths.mtu(ip.dst, shared.config.mtu, now) {
             shared.number(&mut ip);
             packet.clear();
             ip.emit(len, packet);
             let partial_checksum =
                 emit_datagram(shared.config.checksums.transmit, &ip, udp, &payload, packet);
             let header_len = (ip.len() + UdpHeader::LEN) as u16;
-            return Some(Transmit { header_len, partial_checksum, ..Transmit::default() });
+            return Some(Transmit { header_len, partial_checksum, segment_size, ..Transmit::default() });
         }
+        // An embedder that forwards has no use for an error that belongs to one of many flows.
         if self.dont_fragment {
             self.fail(id, UdpError::MessageTooLong, &mut shared.events);
             return None;

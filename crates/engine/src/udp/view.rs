@@ -2,11 +2,11 @@
 
 use crate::end::FourTuple;
 use crate::icmp;
-use crate::ip::ingress::is_host;
+use crate::ip::ingress::{is_group, is_host};
 use crate::shared::Shared;
 use crate::udp::socket::{Outgoing, Socket};
 use crate::udp::{Datagram, UdpError, UdpId, UdpTable};
-use crate::{DropReason, Rule};
+use crate::{DropReason, IpFields, Rule, TransmitChecksum};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::task::Poll;
@@ -91,7 +91,7 @@ impl<'a> Udp<'a> {
                 FourTuple { local: self.source(local, remote)?, remote }
             }
         };
-        self.push(flow, payload)
+        self.push(Outgoing { flow, payload: payload.to_vec(), segment_size: None, ip: None })
     }
 
     /// Queues a datagram from `from` to `to`. The intercepting socket sends from any address that is
@@ -111,7 +111,46 @@ impl<'a> Udp<'a> {
             return Err(UdpError::NoAddress);
         }
         let local = self.source(from, to)?;
-        self.push(FourTuple { local, remote: to }, payload)
+        let flow = FourTuple { local, remote: to };
+        self.push(Outgoing { flow, payload: payload.to_vec(), segment_size: None, ip: None })
+    }
+
+    /// Queues datagrams of one flow with these fields in their IP headers. `segment_size`: the payload is that of
+    /// several datagrams, each of so many octets, the last with what is left. They leave as one packet if the link
+    /// cuts such, else one by one. Only the [intercepting](crate::Stack::udp_intercept) socket may; to it the
+    /// destination can be a multicast or broadcast address too.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); [`UdpError::NoAddress`] if the socket is another.
+    pub fn forward(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: &[u8],
+        segment_size: Option<u16>,
+        ip: IpFields,
+    ) -> Result<(), UdpError> {
+        let flow = FourTuple { local: canonical(from), remote: canonical(to) };
+        let one_family = flow.local.is_ipv4() == flow.remote.is_ipv4();
+        if self.table.intercept != Some(self.id) || !one_family || !is_host(flow.local.ip()) {
+            return Err(UdpError::NoAddress);
+        }
+        if !is_host(flow.remote.ip()) && !is_group(flow.remote.ip()) || flow.remote.port() == 0 {
+            return Err(UdpError::NotUnicast);
+        }
+        let config = &self.shared.config;
+        let headers = headers(&flow);
+        let size = segment_size.filter(|&size| size > 0 && usize::from(size) < payload.len());
+        let cut_by_link = headers + payload.len() <= config.max_packet
+            && config.checksums.transmit == TransmitChecksum::Partial
+            && size.is_some_and(|size| headers + usize::from(size) <= config.mtu);
+        let Some(size) = size.filter(|_| !cut_by_link) else {
+            return self.push(Outgoing { flow, payload: payload.to_vec(), segment_size: size, ip: Some(ip) });
+        };
+        for piece in payload.chunks(size.into()) {
+            self.push(Outgoing { flow, payload: piece.to_vec(), segment_size: None, ip: Some(ip) })?;
+        }
+        Ok(())
     }
 
     /// The oldest datagram that waits. After `None`, `Event::UdpReadable` says when there is one.
@@ -182,21 +221,20 @@ impl<'a> Udp<'a> {
         self.socket().hop_limit.unwrap_or(self.shared.config.hop_limit)
     }
 
-    /// Answers a datagram that `remote` sent to `local` earlier with an ICMP error, as from `from`, or
-    /// from `local` itself. The embedder's errors are not limited in rate.
+    /// Answers a datagram that arrived earlier with an ICMP error that quotes it, as from `from`, or from the
+    /// datagram's destination. The embedder's errors are not limited in rate.
     ///
     /// # Errors
     /// The reason why no error can be sent: it or `from` is of the other IP version, `from` is not the
     /// address of one host (I0), there is no such datagram, or too much waits to be sent.
     pub fn reject(
         &mut self,
-        local: SocketAddr,
-        remote: SocketAddr,
-        payload: &[u8],
+        datagram: &Datagram,
         error: IcmpError,
         from: Option<IpAddr>,
     ) -> Result<(), DropReason> {
-        let header = IpHeader::new(remote.ip(), local.ip(), ip::UDP);
+        let Datagram { local, remote, ref payload, ip } = *datagram;
+        let header = ip.apply(IpHeader::new(remote.ip(), local.ip(), ip::UDP));
         if local.is_ipv4() != remote.is_ipv4() || payload.len() > most(local.ip()) {
             return Err(Malformed::Length.into());
         }
@@ -236,11 +274,13 @@ impl<'a> Udp<'a> {
         if ours { Ok(local) } else { Err(UdpError::NoAddress) }
     }
 
-    fn push(&mut self, flow: FourTuple, payload: &[u8]) -> Result<(), UdpError> {
+    fn push(&mut self, outgoing: Outgoing) -> Result<(), UdpError> {
+        let Outgoing { flow, payload, segment_size, ip } = &outgoing;
         let (room, link_mtu) = (self.shared.config.datagrams.send_queue, self.shared.config.mtu);
         let socket = &mut self.table.sockets[self.id];
-        let headers = UdpHeader::LEN + if flow.remote.is_ipv4() { 20 } else { 40 };
-        let too_large_to_stay_whole = socket.dont_fragment && headers + payload.len() > link_mtu;
+        let whole = ip.map_or(socket.dont_fragment, |ip| ip.dont_fragment && flow.remote.is_ipv4());
+        let too_large_to_stay_whole =
+            whole && segment_size.is_none() && headers(flow) + payload.len() > link_mtu;
         if payload.len() > most(flow.remote.ip()) || too_large_to_stay_whole {
             return Err(UdpError::MessageTooLong);
         }
@@ -251,7 +291,7 @@ impl<'a> Udp<'a> {
         if socket.unsent.is_empty() {
             self.table.ready.push_back(self.id);
         }
-        socket.unsent.push_back(Outgoing { flow, payload: payload.to_vec() });
+        socket.unsent.push_back(outgoing);
         Ok(())
     }
 }
@@ -259,6 +299,11 @@ impl<'a> Udp<'a> {
 /// Most octets that a datagram carries to this address.
 fn most(remote: IpAddr) -> usize {
     if remote.is_ipv4() { MOST_V4 } else { MOST_V6 }
+}
+
+/// Octets of the headers of a datagram.
+const fn headers(flow: &FourTuple) -> usize {
+    UdpHeader::LEN + if flow.remote.is_ipv4() { 20 } else { 40 }
 }
 
 /// An address as it stands in our tables: IPv4 as IPv4, no scope.

@@ -3,8 +3,9 @@
 use super::socket::{close, poll_udp, receive};
 use crate::Host;
 use crate::error::{gone, intercepted_already, not_intercepted, udp_error};
+use crate::shared::Inner;
 use crate::wakers::{Interest, Wait};
-use lastack_engine::{Datagram, UdpId};
+use lastack_engine::{Datagram, IpFields, UdpId};
 use lastack_wire::icmp::IcmpError;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -81,17 +82,49 @@ impl UdpInterceptor {
         })
     }
 
+    /// Sends datagrams of one flow with these fields in their IP headers. `segment_size`: the payload is that of several
+    /// datagrams, each of so many octets, the last with what is left; a link that cuts such takes them as one packet.
+    /// The destination can be a multicast or broadcast address.
+    ///
+    /// # Errors
+    /// As [`send_from`](Self::send_from).
+    pub fn forward(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: &[u8],
+        segment_size: Option<u16>,
+        ip: IpFields,
+    ) -> io::Result<()> {
+        self.host.shared().with(|inner| {
+            inner.running()?;
+            let mut udp = inner.stack.udp(self.id).ok_or_else(gone)?;
+            udp.forward(from, to, payload, segment_size, ip).map_err(udp_error)
+        })
+    }
+
+    /// Waits until there is room for a datagram to be sent.
+    ///
+    /// # Errors
+    /// Only once the driver has stopped.
+    pub async fn writable(&self) -> io::Result<()> {
+        let room = |inner: &mut Inner| {
+            let Some(mut udp) = inner.stack.udp(self.id) else { return Poll::Ready(Err(gone())) };
+            udp.poll_writable().map(Ok)
+        };
+        Wait::new(self.host.shared(), Interest::UdpWrite(self.id), room).await
+    }
+
     /// Answers a datagram with an ICMP error from this address; `None`: from whom it was for.
     ///
     /// # Errors
     /// If such an error cannot be sent: it is of the other IP version, `from` is not the address of
     /// one host, or too much waits to be sent.
     pub fn reject(&self, datagram: &Datagram, error: IcmpError, from: Option<IpAddr>) -> io::Result<()> {
-        let Datagram { local, remote, payload } = datagram;
         self.host.shared().with(|inner| {
             inner.running()?;
             let mut udp = inner.stack.udp(self.id).ok_or_else(gone)?;
-            udp.reject(*local, *remote, payload, error, from)
+            udp.reject(datagram, error, from)
                 .map_err(|reason| io::Error::new(ErrorKind::InvalidInput, reason.to_string()))
         })
     }

@@ -1,5 +1,7 @@
 use super::*;
-use crate::Intercept;
+use crate::{Intercept, IpFields};
+use lastack_wire::ip::{self, IpHeader};
+use lastack_wire::udp::UdpHeader;
 
 fn proxy(v6: bool) -> (Bench, UdpId) {
     let mut bench = Bench::with(v6, |config| {
@@ -80,6 +82,12 @@ fn another_socket_sends_only_from_where_it_hears() {
     }
 }
 
+/// A datagram as it arrived from `remote`.
+fn arrived(local: SocketAddr, remote: SocketAddr, payload: &[u8]) -> Datagram {
+    let ip = IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: true };
+    Datagram { local, remote, payload: payload.to_vec(), ip }
+}
+
 #[test]
 fn x2_a_datagram_is_rejected_with_the_error_that_the_embedder_orders() {
     for (mut bench, id) in [false, true].map(proxy) {
@@ -87,7 +95,7 @@ fn x2_a_datagram_is_rejected_with_the_error_that_the_embedder_orders() {
         let error = IcmpError::host_unreachable(bench.v6);
         for from in [Some(router), None] {
             for _ in 0..50 {
-                assert_eq!(bench.udp(id).reject(local, remote, b"query", error, from), Ok(()));
+                assert_eq!(bench.udp(id).reject(&arrived(local, remote, b"query"), error, from), Ok(()));
             }
             let sent = bench.take();
             assert_eq!((sent.len(), sent[0].transmit.rule), (50, Some(Rule::X2)));
@@ -109,12 +117,99 @@ fn x2_what_cannot_be_rejected_is_an_error() {
         let wrong = IcmpError::host_unreachable(!bench.v6);
         let mut udp = bench.udp(id);
         let forbidden = Err(Rule::I0.into());
-        assert_eq!(udp.reject(local, remote, b"1", wrong, None), forbidden);
-        assert_eq!(udp.reject(local, remote, b"1", error, Some(other.ip())), forbidden);
-        assert!(udp.reject(local, other, b"1", error, None).is_err());
-        assert!(udp.reject(local, remote, &vec![0; 65_536], error, None).is_err());
-        assert_eq!(udp.reject(local, remote, &vec![0; 60_000], error, None), Ok(()));
+        assert_eq!(udp.reject(&arrived(local, remote, b"1"), wrong, None), forbidden);
+        assert_eq!(udp.reject(&arrived(local, remote, b"1"), error, Some(other.ip())), forbidden);
+        assert!(udp.reject(&arrived(local, other, b"1"), error, None).is_err());
+        assert!(udp.reject(&arrived(local, remote, &vec![0; 65_536]), error, None).is_err());
+        assert_eq!(udp.reject(&arrived(local, remote, &vec![0; 60_000]), error, None), Ok(()));
         let len = bench.take_one().bytes.len();
         assert_eq!(len, if bench.v6 { 1280 } else { 576 });
+    }
+}
+
+/// Fields that are not the stack's own.
+const FIELDS: IpFields = IpFields { hop_limit: 3, traffic_class: 0xb9, dont_fragment: true };
+
+#[test]
+fn what_a_header_says_reaches_the_embedder_and_is_quoted() {
+    for (mut bench, id) in [false, true].map(proxy) {
+        let (local, remote) = (bench.us(53), bench.peer(5));
+        let header = FIELDS.apply(IpHeader::new(remote.ip(), local.ip(), ip::UDP));
+        let mut packet = Vec::new();
+        header.emit(UdpHeader::LEN + 5, &mut packet);
+        UdpHeader { src_port: 5, dst_port: 53 }.emit(&header, b"query", &mut packet);
+        assert_eq!(bench.give(&packet), Verdict::Accepted);
+        let got = bench.udp(id).receive().unwrap().unwrap();
+        assert_eq!(got.ip, FIELDS);
+        let error = IcmpError::time_exceeded(bench.v6);
+        assert_eq!(bench.udp(id).reject(&got, error, None), Ok(()));
+        assert_eq!(bench.take_one().error().1, packet);
+    }
+}
+
+#[test]
+fn what_is_forwarded_has_the_header_that_was_ordered() {
+    for (mut bench, id) in [false, true].map(proxy) {
+        let (local, remote) = (bench.us(53), bench.peer(5));
+        assert_eq!(bench.udp(id).forward(local, remote, b"answer", None, FIELDS), Ok(()));
+        let sent = bench.take_one();
+        assert_eq!(IpFields::of(&sent.ip().header), FIELDS);
+        assert_eq!(sent.udp(), (local, remote, &b"answer"[..]));
+        let group = SocketAddr::new(addr(if bench.v6 { "ff02::fb" } else { "224.0.0.251" }), 5353);
+        assert_eq!(bench.udp(id).forward(local, group, b"all", None, FIELDS), Ok(()));
+        assert_eq!(bench.take_one().udp().1, group);
+        let bound = bench.bind(local);
+        let refused = bench.udp(bound).forward(local, remote, b"1", None, FIELDS);
+        assert_eq!(refused, Err(UdpError::NoAddress));
+    }
+}
+
+#[test]
+fn datagrams_of_one_size_leave_as_one_packet_where_the_link_cuts() {
+    for (mut bench, id) in [false, true].map(proxy) {
+        let (local, remote) = (bench.us(53), bench.peer(5));
+        assert_eq!(bench.udp(id).forward(local, remote, &[7; 250], Some(100), FIELDS), Ok(()));
+        let sizes: Vec<usize> = bench.take().iter().map(|sent| sent.udp().2.len()).collect();
+        assert_eq!(sizes, [100, 100, 50], "this link does not cut");
+        let mut bench = Bench::with(bench.v6, |config| {
+            config.any_address = true;
+            config.max_packet = 65_535;
+            config.checksums.transmit = crate::TransmitChecksum::Partial;
+        });
+        let id = bench.stack.udp_intercept();
+        assert_eq!(bench.udp(id).forward(local, remote, &[7; 250], Some(100), FIELDS), Ok(()));
+        let sent = bench.take_one();
+        assert_eq!((sent.transmit.segment_size, sent.bytes.len()), (Some(100), headers(bench.v6) + 250));
+        // A datagram that is too large for the link leaves in fragments, and is no part of another packet.
+        let (size, whole) = (2000, IpFields { dont_fragment: false, ..FIELDS });
+        assert_eq!(bench.udp(id).forward(local, remote, &[7; 4000], Some(size), whole), Ok(()));
+        assert!(
+            bench.take().iter().all(|sent| sent.bytes.len() <= 1500 && sent.transmit.segment_size.is_none())
+        );
+    }
+}
+
+fn headers(v6: bool) -> usize {
+    UdpHeader::LEN + if v6 { 40 } else { 20 }
+}
+
+#[test]
+fn groups_are_heard_where_they_are_intercepted() {
+    for v6 in [false, true] {
+        let group = SocketAddr::new(addr(if v6 { "ff02::fb" } else { "224.0.0.251" }), 5353);
+        for groups in [false, true] {
+            let mut bench = Bench::with(v6, |config| {
+                config.intercept = Intercept { udp: true, groups, ..Intercept::default() };
+            });
+            let remote = bench.peer(5353);
+            let verdict = bench.give_datagram(remote, group, b"who is there");
+            let id = bench.stack.udp_intercept();
+            if groups {
+                assert_eq!(verdict, Verdict::Accepted);
+                assert_eq!(bench.udp(id).receive().unwrap().unwrap().local, group);
+            } else {
+                assert_eq!(verdict, Verdict::Dropped(Rule::N4.into()));
+            }
+        }
     }
 }
