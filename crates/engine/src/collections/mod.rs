@@ -4,3 +4,4 @@ pub(crate) mod bounded_queue;
 pub(crate) mod hash_index;
 pub(crate) mod lru;
 pub(crate) mod ranges;
+pub(crate) mod timer_queue;

@@ -1,6 +1,7 @@
 //! All connections of a stack: where an arrival goes, whose turn it is to send, which timer is next,
 //! and what becomes of a connection that has ended.
 
+use crate::collections::timer_queue::TimerQueue;
 use crate::end::{Ended, FourTuple, Octets, Origin};
 use crate::event::Event;
 use crate::seq::SndSeq;
@@ -9,7 +10,7 @@ use crate::tcp::closed::closed_socket::Over;
 use crate::tcp::closed::reset_reply;
 use crate::tcp::closed::time_wait::{TimeWait, Waiting};
 use crate::tcp::connection::{Connection, Fate};
-use crate::tcp::demux::Demux;
+use crate::tcp::demux::{Demux, place};
 use crate::tcp::handshake::Handshake;
 use crate::tcp::handshake::arrives::Opening;
 use crate::tcp::handshake::cookies::Cookies;
@@ -18,7 +19,7 @@ use crate::tcp::segment::Arrival;
 use crate::tcp::{ConnId, ListenerId, TcpState};
 use crate::{DropReason, Instant, Received, Rule, Transmit, Verdict};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use lastack_wire::ip::IpHeader;
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
@@ -72,8 +73,6 @@ pub(in crate::tcp) struct Entry {
     pub queued: bool,
     /// The memory that was last found to be its own.
     pub weight: usize,
-    /// When it stands in the timer queue. Its own deadline may be later, never earlier.
-    pub scheduled: Option<Instant>,
 }
 
 /// The TCP of a stack.
@@ -88,7 +87,8 @@ pub(crate) struct TcpTable {
     last: Option<((u16, u16), ConnId)>,
     pub(in crate::tcp) listeners: Listeners,
     pub(in crate::tcp) ready: VecDeque<ConnId>,
-    pub(in crate::tcp) timers: BTreeSet<(Instant, ConnId)>,
+    /// When each connection's timers are due, by its place. Its own deadline may be later, never earlier.
+    pub(in crate::tcp) timers: TimerQueue,
     pub(in crate::tcp) embryonic: usize,
     pub(in crate::tcp) cookies: Cookies,
     /// Connections without a user.
@@ -106,7 +106,7 @@ impl TcpTable {
             last: None,
             listeners: Listeners::new(),
             ready: VecDeque::new(),
-            timers: BTreeSet::new(),
+            timers: TimerQueue::default(),
             embryonic: 0,
             cookies: Cookies::default(),
             orphans: 0,
@@ -161,7 +161,11 @@ impl TcpTable {
             self.last = Some((ports, id));
             return self.arrives_at(shared, now, id, seg);
         }
-        match self.demux.time_wait(hash, |flow| seg.is_of(flow)).map(|entry| entry.arrives(shared, now, seg))
+        match self
+            .demux
+            .waiting
+            .get_mut(hash, |flow| seg.is_of(flow))
+            .map(|entry| entry.arrives(shared, now, seg))
         {
             Some(Waiting::Goes(verdict)) => verdict,
             Some(Waiting::Reopen(after)) => self.reopen(shared, now, seg, after),
@@ -241,7 +245,7 @@ impl TcpTable {
         if shared.config.intercept.tcp || self.listeners.find(flow.local).is_some() {
             return self.arrives_for_nobody(shared, now, seg, Some(after));
         }
-        match self.demux.time_wait(self.demux.hash(&flow), |other| *other == flow) {
+        match self.demux.waiting.get_mut(self.demux.hash(&flow), |other| *other == flow) {
             Some(entry) => entry.answer(shared, now, seg),
             None => Verdict::Dropped(Rule::Q2.into()),
         }
@@ -272,7 +276,7 @@ impl TcpTable {
                 }
                 None => Box::new(socket),
             };
-            Entry { socket, queued: false, weight: 0, scheduled: None }
+            Entry { socket, queued: false, weight: 0 }
         });
         self.demux.insert(&flow, id);
         self.enqueue(id);
@@ -377,17 +381,15 @@ impl TcpTable {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let connections = self.timers.first().map(|(at, _)| *at);
-        [connections, self.demux.next_deadline()].into_iter().flatten().min()
+        [self.timers.next(), self.demux.waiting.next_deadline()].into_iter().flatten().min()
     }
 
     pub fn handle_timeout(&mut self, shared: &mut Shared, now: Instant) {
         self.clock = now;
-        self.demux.expire(now);
-        while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
-            self.timers.remove(&(at, id));
+        self.demux.waiting.expire(now);
+        while let Some(place) = self.timers.take_expired(now) {
+            let Some(id) = self.demux.at(place) else { continue };
             let Some(entry) = self.entries.get_mut(id) else { continue };
-            entry.scheduled = None;
             match &mut *entry.socket {
                 Socket::Open(connection) => connection.expire(shared, now, self.orphans),
                 Socket::Opening(handshake) => handshake.expire(shared, now),
@@ -422,18 +424,15 @@ impl TcpTable {
         };
         let Some(deadline) = deadline else { return };
         // A lazy timer: one that stands earlier finds the later deadline when it expires.
-        if entry.scheduled.is_none_or(|at| deadline < at) {
-            if let Some(at) = entry.scheduled.replace(deadline) {
-                self.timers.remove(&(at, id));
-            }
-            self.timers.insert((deadline, id));
+        if self.timers.get(place(id)).is_none_or(|at| deadline < at) {
+            self.timers.set(place(id), deadline);
         }
     }
 
     /// The connection is over for the wire: its four-tuple is free or in TIME-WAIT, its end is told,
     /// and what its user has not read yet is kept.
     fn bury(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
-        self.unschedule(id);
+        self.timers.remove(place(id));
         let Socket::Open(connection) = &mut *self.entries[id].socket else { return };
         let flow = connection.flow;
         let end = match connection.fate.take() {
@@ -476,7 +475,7 @@ impl TcpTable {
     }
 
     fn bury_handshake(&mut self, shared: &mut Shared, id: ConnId) {
-        self.unschedule(id);
+        self.timers.remove(place(id));
         let Socket::Opening(handshake) = &mut *self.entries[id].socket else { return };
         let Some(end) = handshake.end.take() else { return };
         self.embryonic -= usize::from(handshake.origin == Origin::Passive);
@@ -520,12 +519,6 @@ impl TcpTable {
         }
     }
 
-    fn unschedule(&mut self, id: ConnId) {
-        if let Some(at) = self.entries[id].scheduled.take() {
-            self.timers.remove(&(at, id));
-        }
-    }
-
     /// How many names there are.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -563,7 +556,7 @@ impl TcpTable {
     /// Whether the four-tuple is in use, TIME-WAIT included.
     pub fn is_taken(&self, flow: &FourTuple) -> bool {
         let hash = self.demux.hash(flow);
-        self.live_at(hash, flow).is_some() || self.demux.is_in_time_wait(hash, flow)
+        self.live_at(hash, flow).is_some() || self.demux.waiting.contains(hash, flow)
     }
 
     fn live_at(&self, hash: u32, flow: &FourTuple) -> Option<ConnId> {
@@ -571,7 +564,7 @@ impl TcpTable {
     }
 
     pub fn is_in_time_wait(&self, flow: &FourTuple) -> bool {
-        self.demux.is_in_time_wait(self.demux.hash(flow), flow)
+        self.demux.waiting.contains(self.demux.hash(flow), flow)
     }
 
     /// The user closed a connection that was over: its name goes.

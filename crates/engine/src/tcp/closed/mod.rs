@@ -3,3 +3,4 @@
 pub(super) mod closed_socket;
 pub(super) mod reset_reply;
 pub(super) mod time_wait;
+pub(super) mod waiters;

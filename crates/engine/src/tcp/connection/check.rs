@@ -6,6 +6,7 @@ use crate::tcp::ConnId;
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::state::State;
 use crate::tcp::connection::timers::Timer;
+use crate::tcp::demux::place;
 use crate::tcp::table::{Entry, Socket, TcpTable};
 
 impl TcpTable {
@@ -22,7 +23,7 @@ impl TcpTable {
                 Socket::Over(_) => {}
             }
             live += usize::from(!matches!(*entry.socket, Socket::Over(_)));
-            scheduled += usize::from(entry.scheduled.is_some());
+            scheduled += usize::from(self.timers.get(place(id)).is_some());
             weight += entry.weight;
             let all = entry.queued || entry.weight == entry.socket.memory();
             assert!(all, "memory that nobody has weighed: {entry:?}");
@@ -50,9 +51,9 @@ impl TcpTable {
             }
             Socket::Over(_) => None,
         };
-        let served = |at| entry.scheduled.is_some_and(|served| served <= at);
-        assert!(deadline.is_none_or(served), "nobody serves the timer of {id:?}: {:?}", entry.scheduled);
-        assert!(entry.scheduled.is_none_or(|at| self.timers.contains(&(at, id))), "{id:?} waits in vain");
+        let scheduled = self.timers.get(place(id));
+        let served = |at| scheduled.is_some_and(|served| served <= at);
+        assert!(deadline.is_none_or(served), "nobody serves the timer of {id:?}: {scheduled:?}");
         assert!(!entry.queued || self.ready.contains(&id), "{id:?} is passed over");
         let over = matches!(*entry.socket, Socket::Over(_));
         assert!(over || self.live(entry.socket.flow()) == Some(id), "{id:?} is not found");

@@ -29,7 +29,7 @@ fn what_does_not_hold_is_seen() {
     assert!(sees(|table, _| table.orphans += 1));
     assert!(sees(|table, _| table.embryonic += 1));
     assert!(sees(|table, id| table.demux.remove(id)));
-    assert!(sees(|table, id| table.entries[id].scheduled = Some(crate::Instant::ZERO)));
+    assert!(sees(|table, _| table.timers.set(1000, crate::Instant::ZERO)));
     assert!(sees(|table, id| connection(table, id).owed.ack = true));
     assert!(sees(|table, id| assert_eq!(connection(table, id).outgoing.push(b"text"), 4)));
     assert!(sees(|table, id| connection(table, id).rcv.unacked = 1));

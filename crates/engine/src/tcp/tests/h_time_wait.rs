@@ -208,6 +208,54 @@ fn t128_each_entry_has_its_own_time() {
     });
 }
 
+/// A four-tuple that is used again and again leaves nothing behind but its last entry, at a cost in proportion to
+/// how often it was used.
+#[test]
+fn t128_what_is_opened_again_leaves_nothing_behind() {
+    both(|v6| {
+        const TIMES: u64 = 300;
+        let mut p = waiting(v6, Kind::Plain);
+        for _ in 0..TIMES {
+            let out = p.on("S at=1000 mss=1460");
+            assert!(out.starts_with("accepted | S. seq=0 ack="), "{out}");
+            p.seq = i64::from(p.last().header().ack.wrapping_sub(IRS));
+            p.ack = 1;
+            assert_eq!(p.on("."), "accepted");
+            p.accept();
+            p.tcp().close();
+            p.out();
+            p.ack = 2;
+            p.on("F.");
+            p.seq += 1;
+            assert_eq!(p.state(), TimeWait);
+            let (places, deadlines, steps) = p.stack.tcp.demux.waiting.kept();
+            assert_eq!((places, deadlines), (1, 1));
+            assert!(steps <= 2 * TIMES);
+        }
+        assert_eq!(rest(&mut p), 60_000);
+    });
+}
+
+/// A TIME-WAIT that was made shorter meanwhile does not wait for the longer ones before it.
+#[test]
+fn t128_a_shorter_time_does_not_wait_for_a_longer_one() {
+    both(|v6| {
+        let mut p = waiting(v6, Kind::Plain);
+        p.stack.tcp_config_mut().time_wait = core::time::Duration::from_secs(1);
+        p.on("S seq=0 port=6001 nots");
+        p.on(". seq=1 ack=1 port=6001");
+        p.accept();
+        p.tcp().close();
+        p.out();
+        p.on("F. seq=1 ack=2 port=6001");
+        p.pass(1000);
+        assert_eq!(p.stack.tcp.demux.waiting.kept().1, 1);
+        assert_eq!(p.state(), TimeWait);
+        p.pass(59_000);
+        p.assert_gone();
+    });
+}
+
 /// S101: the newest entry is not kept; the connection's end is the same.
 #[test]
 fn t129_a_full_table_forgets() {
