@@ -170,7 +170,7 @@ async fn probe(args: &ProbeArgs, remote: SocketAddr) -> anyhow::Result<Probed> {
     let answer = match timeout(args.timeout, asked).await {
         Ok(Ok(())) => Answer::Open,
         Ok(Err(Failure { said: Said::Nothing, .. })) | Err(_) => Answer::Silence,
-        Ok(Err(failure)) if failure.said == Said::Host => {
+        Ok(Err(failure)) if matches!(failure.said, Said::Host | Said::NoPort) => {
             bail!("cannot ask {remote}: {}", io::Error::from_raw_os_error(failure.errno))
         }
         Ok(Err(failure)) => Answer::Failed(failure),

@@ -16,6 +16,10 @@ use crate::report::{By, Cause, IcmpSaid, Lost, Octets, Proto, Record, facing};
 pub const LOOPBACK_HINT: &str =
     "this host's own loopback is closed to the program; --host-loopback opens it, at the gateway's addresses";
 
+/// The hint for a host whose local ports are used up.
+pub const NO_PORT_HINT: &str = "the ports of net.ipv4.ip_local_port_range are used up, also by connections in \
+     TIME-WAIT: widen the range with sysctl, or set net.ipv4.tcp_tw_reuse to 1";
+
 /// What is known of a connection while it lives.
 #[derive(Debug)]
 pub struct Account {
@@ -85,7 +89,9 @@ impl Account {
             Said::Icmp(..) if failure.errno == libc::ECONNREFUSED => (Cause::Refused, By::Network, Rule::I1),
             Said::Icmp(..) => (Cause::Unreachable, By::Network, Rule::I1),
             Said::Nothing => (Cause::TimedOut, By::Nobody, Rule::S94),
-            Said::NoRoute | Said::Forbidden | Said::Host => (Cause::Unreachable, By::Host, Rule::X2),
+            Said::NoRoute | Said::Forbidden | Said::NoPort | Said::Host => {
+                (Cause::Unreachable, By::Host, Rule::X2)
+            }
         };
         let mut record = self.record(cause, by, Some(rule), TcpState::SynSent);
         record.host_errno = Some(failure.errno_name());
@@ -93,6 +99,10 @@ impl Account {
             Said::Icmp(error, from) => record.icmp = Some(IcmpSaid { error, from }),
             Said::NoRoute => record.note = Some("this host found no way, no packet said so".to_owned()),
             Said::Forbidden => record.note = Some("this host's own rules forbid it".to_owned()),
+            Said::NoPort => {
+                record.note = Some("this host has no free port for that destination".to_owned());
+                record.hint = Some(NO_PORT_HINT.to_owned());
+            }
             Said::Host if matches!(failure.errno, libc::EMFILE | libc::ENFILE) => {
                 record.hint = Some("too many descriptors are open: raise the limit (ulimit -n)".to_owned());
             }

@@ -11,9 +11,12 @@ use super::relay::Ledger;
 
 /// After the program's end, its connections have as long to end as something moves, and this much longer.
 const QUIET: Duration = Duration::from_millis(500);
-/// As long as a remote takes nothing of what the program sent, its octets are kept for it: the kernel would keep them
-/// as well.
-const BLOCKED: Duration = Duration::from_secs(60);
+/// Data of the program that the remote has no room for is kept for it, as the kernel would keep it, while the remote
+/// takes at least one part in [`SHARE`] of what waits in each [`WINDOW`].
+const WINDOW: Duration = Duration::from_secs(30);
+const SHARE: u64 = 10;
+/// The longest time from the program's end to the end of the run: a remote must not keep it alive for ever.
+const LIMIT: Duration = Duration::from_secs(300);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -57,27 +60,30 @@ impl Connections {
         Live { counts, ledgers: self.ledgers.clone(), closing: self.closing.subscribe() }
     }
 
-    /// How many there are whose end is waited for.
-    pub fn waited_for(&self) -> usize {
-        self.connections.get()
+    /// How many have data of the program that the remote has no room for.
+    pub fn blocked(&self) -> usize {
+        self.watched().iter().filter(|ledger| ledger.blocked.get()).count()
     }
 
-    /// Waits until none is left, or nothing moves any more.
+    fn watched(&self) -> Vec<Rc<Ledger>> {
+        self.ledgers.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Waits until none is left, until nothing moves any more, or until what moves would take too long.
     pub async fn drain(&self) {
-        let (mut moved, mut since) = (0, Instant::now());
-        while self.connections.get() > 0 {
-            let ledgers: Vec<Rc<Ledger>> = self.ledgers.borrow().iter().filter_map(Weak::upgrade).collect();
-            // Connections that end take their octets with them, and that is movement too.
-            let now = ledgers
+        let begun = Instant::now();
+        let mut movement = Movement { moved: 0, since: begun, window: begun, at_window: 0 };
+        while self.connections.get() > 0 && begun.elapsed() < LIMIT {
+            let ledgers = self.watched();
+            // Connections that end take their counts with them, and that is movement too.
+            let moved = ledgers
                 .iter()
                 .map(|ledger| ledger.moved())
                 .sum::<u64>()
                 .wrapping_add(self.connections.get() as u64);
-            if now != moved {
-                (moved, since) = (now, Instant::now());
-            }
-            let patience = if ledgers.iter().any(|ledger| ledger.blocked.get()) { BLOCKED } else { QUIET };
-            if since.elapsed() >= patience {
+            let blocked = ledgers.iter().filter(|ledger| ledger.blocked.get());
+            let waiting = blocked.map(|ledger| ledger.waiting.get()).max();
+            if movement.is_over(moved, waiting) {
                 return;
             }
             sleep(LOOK).await;
@@ -90,6 +96,35 @@ impl Connections {
         while self.all.get() > 0 {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// What moved since the program's end, and when.
+struct Movement {
+    moved: u64,
+    since: Instant,
+    /// The beginning of the present window, and what had moved then.
+    window: Instant,
+    at_window: u64,
+}
+
+impl Movement {
+    /// Whether it is not worth waiting for more. `waiting`: the longest queue of data that a remote has no room for.
+    fn is_over(&mut self, moved: u64, waiting: Option<u64>) -> bool {
+        if moved != self.moved {
+            (self.moved, self.since) = (moved, Instant::now());
+        }
+        let Some(waiting) = waiting else {
+            (self.window, self.at_window) = (Instant::now(), moved);
+            return self.since.elapsed() >= QUIET;
+        };
+        if self.window.elapsed() < WINDOW {
+            return false;
+        }
+        // Less than before: a connection has ended and taken its count with it.
+        let taken = moved.checked_sub(self.at_window);
+        (self.window, self.at_window) = (Instant::now(), moved);
+        taken.is_some_and(|taken| taken.saturating_mul(SHARE) <= waiting)
     }
 }
 
@@ -158,15 +193,47 @@ mod tests {
         assert_eq!(connections.all.get(), 0);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_remote_is_waited_for_longer() {
+    /// How long the drain lasts if the remote, for which `waiting` bytes are kept, takes `step` of them each second.
+    async fn drained_after(waiting: u64, step: u64) -> Duration {
         let connections = Connections::new();
         let live = connections.enter();
         let ledger = Rc::new(Ledger::default());
         live.watch(&ledger);
         ledger.blocked.set(true);
+        ledger.waiting.set(waiting);
         let start = Instant::now();
-        connections.drain().await;
-        assert!(start.elapsed() >= BLOCKED);
+        let taker = async {
+            while ledger.waiting.get() > 0 {
+                sleep(Duration::from_secs(1)).await;
+                ledger.to_remote.set(ledger.to_remote.get() + step);
+                ledger.waiting.set(ledger.waiting.get().saturating_sub(step));
+            }
+            drop(live);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = connections.drain() => start.elapsed(),
+            () = taker => unreachable!("it is pending"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_remote_that_takes_nothing_is_waited_for_longer() {
+        let waited = drained_after(1 << 20, 0).await;
+        assert!(waited >= WINDOW && waited < WINDOW + QUIET, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_remote_that_takes_a_little_now_and_then_is_given_up() {
+        let waited = drained_after(4 << 20, 2000).await;
+        assert!(waited >= WINDOW && waited < WINDOW + QUIET, "{waited:?}");
+        // However large the steps are, there is an end.
+        assert!(drained_after(u64::MAX / 2, u64::MAX / 2000).await <= LIMIT + QUIET);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_remote_gets_all_of_it() {
+        let waited = drained_after(4 << 20, 32 << 10).await;
+        assert!(waited >= Duration::from_secs(128) && waited < Duration::from_secs(130), "{waited:?}");
     }
 }

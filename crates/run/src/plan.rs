@@ -1,8 +1,10 @@
 //! What the options mean: a plan that can be carried out, or an error that says why not.
 
 use std::ffi::OsString;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
@@ -105,10 +107,13 @@ impl Plan {
             let taken = file.as_ref().is_some_and(|file| file.as_os_str() == "-");
             ensure!(!taken, "{option} -: standard output is the program's; name a file");
         }
-        ensure!(
-            args.write.is_none() || args.write != output,
-            "-w and -o name the same file: the capture and the report need one each"
-        );
+        if let (Some(write), Some(output)) = (&args.write, &output) {
+            ensure!(
+                !same_file(write, output),
+                "-w and -o name the same file, {}: the capture and the report need one each",
+                write.display()
+            );
+        }
         let report =
             report::Settings { to, json: args.json, all: args.verbose, summary_only: args.summary_only };
         Ok(Self {
@@ -232,6 +237,33 @@ impl Network {
     fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv6() == self.base.is_ipv6() && host_number(address, self.prefix, 0) == self.base
     }
+}
+
+/// Whether two paths lead to one regular file, which exists or would be made: by any spelling or link. A device or a
+/// pipe may have several writers.
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(one), Ok(other)) => one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        (Err(_), Err(_)) => match (place_of(one), place_of(other)) {
+            (Some(one), Some(other)) => one == other,
+            _ => one == other,
+        },
+        _ => false,
+    }
+}
+
+/// The place of a file that does not exist: its directory, without links, and its name there.
+fn place_of(path: &Path) -> Option<PathBuf> {
+    // A link that leads nowhere yet: the file is made where it leads.
+    let path = match fs::read_link(path) {
+        Ok(target) => path.parent()?.join(target),
+        Err(_) => path.to_owned(),
+    };
+    let directory = match path.parent()? {
+        empty if empty.as_os_str().is_empty() => Path::new("."),
+        directory => directory,
+    };
+    Some(directory.canonicalize().ok()?.join(path.file_name()?))
 }
 
 /// The address with this number in the network of `address`.
@@ -359,6 +391,25 @@ pub mod tests {
         assert_eq!(speaker("192.0.2.7:80", "127.0.0.1"), None);
         assert_eq!(speaker("10.0.2.2:80", "127.0.0.1"), None);
         assert_eq!(speaker("10.0.2.3:53", "192.0.2.53"), None);
+    }
+
+    #[test]
+    fn one_file_is_one_file_however_it_is_spelt() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        assert!(same_file(&at("x"), &at("./x")) && !same_file(&at("x"), &at("y")));
+        fs::create_dir(at("d")).unwrap();
+        std::os::unix::fs::symlink(at("x"), at("link")).unwrap();
+        assert!(same_file(&at("x"), &at("d/../x")) && same_file(&at("x"), &at("link")));
+        fs::write(at("x"), "").unwrap();
+        fs::hard_link(at("x"), at("y")).unwrap();
+        assert!(same_file(&at("x"), &at("link")) && same_file(&at("x"), &at("y")));
+        assert!(!same_file(&at("x"), &at("z")) && !same_file(Path::new("/dev/null"), Path::new("/dev/null")));
+        let error = plan(|options| {
+            options.write = Some(at("x"));
+            options.output = Some(at("./x"));
+        });
+        assert!(error.unwrap_err().to_string().contains("name the same file"));
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub struct Ledger {
     pub remote_fin: Cell<bool>,
     /// The program's octets wait for the host's socket.
     pub blocked: Cell<bool>,
+    /// How many of them, at the last look.
+    pub waiting: Cell<u64>,
 }
 
 impl Ledger {
@@ -181,7 +183,10 @@ impl<'a> Relay<'a> {
         let read = self.program.poll_read_with(cx, |texts| {
             match self.host.try_write_vectored(&texts.map(IoSlice::new)) {
                 Ok(octets) => octets,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.ledger.waiting.set(texts.iter().map(|text| text.len() as u64).sum());
+                    0
+                }
                 Err(error) => {
                     failed = Some(error);
                     0

@@ -1,6 +1,8 @@
 //! `lastack run`: a program in a network of its own, and how each of its connections ended.
 
+use std::cell::RefCell;
 use std::fs::File;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::rc::Rc;
@@ -11,10 +13,10 @@ use anyhow::Context;
 use lastack::link::{Capture, Link, PcapngWriter};
 use lastack::{Config, Host, Intercept};
 use lastack_device::Device;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 
 use crate::closing::Connections;
+use crate::descriptors::Descriptors;
 use crate::dns::Resolvers;
 use crate::plan::Plan;
 
@@ -34,6 +36,8 @@ pub struct Run {
     pub(crate) report: Reporter,
     pub(crate) live: Connections,
     pub(crate) resolvers: Resolvers,
+    /// Why the program has no network any more.
+    lost: RefCell<Option<String>>,
 }
 
 /// Why the program was not run, or not to its end.
@@ -68,6 +72,7 @@ type Writer = Arc<Mutex<PcapngWriter<File>>>;
 fn run(options: Options) -> Result<ExitStatus, Trouble> {
     let plan = Plan::new(options)?;
     // What can fail fails before the program runs.
+    let descriptors = Descriptors::prepare()?;
     let report = Reporter::new(plan.report.clone())?;
     let capture = plan.capture.as_ref().map(|path| {
         let cannot =
@@ -76,19 +81,28 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
     });
     let capture = capture.transpose()?;
     let resolvers = Resolvers::new(plan.resolvers.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let launched = Guest::launch(&plan.namespace(), &plan.command).map_err(Trouble::Launch)?;
+    let launched = Guest::launch_with(&plan.namespace(), &plan.command, |command| {
+        descriptors.restore_for(command);
+    });
+    let launched = launched.map_err(Trouble::Launch)?;
     for warning in &launched.warnings {
         report.warn(warning.to_string());
     }
-    let run = Rc::new(Run { plan, report, live: Connections::new(), resolvers });
-    raise_limit();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("cannot start the runtime")?;
+    let lost = RefCell::default();
+    let run = Rc::new(Run { plan, report, live: Connections::new(), resolvers, lost });
     let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, &mut signals))?;
     run.report.count(|summary| summary.exit = Some(exit_of(status)));
-    run.report.finish().context("the report could not be written to its end")?;
-    Ok(status)
+    if let Err(error) = run.report.finish() {
+        // The program's exit status is worth more than the report.
+        anstream::eprintln!("lastack: the report could not be written to its end: {error}");
+    }
+    match run.lost.take() {
+        None => Ok(status),
+        Some(_said) => Ok(ExitStatus::from_raw(i32::from(EXIT_INTERNAL) << 8)),
+    }
 }
 
 /// Carries the program's packets until it has ended, and its connections have.
@@ -102,9 +116,12 @@ async fn attend(
     let device = Device::from_fd(kind, device, run.plan.mtu as usize).context("cannot use the device")?;
     let device = Arc::new(Mutex::new(device));
     let writer = capture.map(|file| Arc::new(Mutex::new(PcapngWriter::new(file, SystemTime::now()))));
-    let host = Host::spawn(config(&run.plan), link(device.clone(), writer.clone()));
+    // Driver and relays on one executor: they take turns, and none of them has to wake another's.
+    let (host, driver) = Host::new(config(&run.plan), link(device.clone(), writer.clone()));
+    let watch = watch_driver(run, tokio::task::spawn_local(driver));
     serve(run, &host);
     let status = guest.wait(signals).await.context("cannot wait for the program")?;
+    watch.abort();
     tokio::select! {
         () = run.live.drain() => {}
         () = explain_the_wait(run) => {}
@@ -120,20 +137,42 @@ async fn attend(
     Ok(status)
 }
 
+/// Notes, and says at once, that the program has no network any more, should its driver end while the program runs.
+/// The handle ends the watch, not the driver.
+fn watch_driver(run: &Rc<Run>, driver: JoinHandle<io::Result<()>>) -> JoinHandle<()> {
+    let run = run.clone();
+    tokio::task::spawn_local(async move {
+        let why = match driver.await {
+            Ok(Ok(())) => "its driver ended".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => format!("lastack itself failed ({panic}): please report this"),
+        };
+        // A network that goes with the program is none that was lost.
+        tokio::time::sleep(AFTER_THE_PROGRAM).await;
+        let said = format!("the program lost its network: {why}");
+        anstream::eprintln!("lastack: {said}; the exit status will be {EXIT_INTERNAL}");
+        run.report.warn(said.clone());
+        *run.lost.borrow_mut() = Some(said);
+    })
+}
+
+/// How much earlier than the program the network may seem to end.
+const AFTER_THE_PROGRAM: Duration = Duration::from_millis(200);
+
 /// Says why nothing seems to happen after the program's end. Never ends.
 async fn explain_the_wait(run: &Run) {
     tokio::time::sleep(UNEXPLAINED).await;
-    let left = run.live.waited_for();
+    let blocked = run.live.blocked();
     // Where the report is JSON lines, there is nothing but those.
     let heard = match run.plan.report.to {
         Destination::Nowhere => false,
         Destination::StandardError => !run.plan.report.json,
         Destination::File(_) => true,
     };
-    if left > 0 && heard {
+    if blocked > 0 && heard {
         anstream::eprintln!(
-            "lastack: the program has ended; {left} of its connections still have octets that the remote does not \
-             take. They are kept for it up to a minute; Ctrl-C gives them up."
+            "lastack: the program has ended; {blocked} of its connections still have data that the remote has no \
+             room for. It is kept while the remote takes some of it; Ctrl-C gives it up."
         );
     }
     std::future::pending::<()>().await;
@@ -153,8 +192,11 @@ fn serve(run: &Rc<Run>, host: &Host) {
     };
     let run = run.clone();
     tokio::task::spawn_local(async move {
+        // It fails with the driver, of which the report speaks.
         let Err(error) = relays.await;
-        run.report.warn(format!("the program lost its network: {error}"));
+        if run.lost.borrow().is_none() {
+            run.report.warn(format!("the program lost its network: {error}"));
+        }
     });
 }
 
@@ -205,13 +247,5 @@ fn exit_of(status: ExitStatus) -> Exit {
     match (status.code(), status.signal()) {
         (Some(code), _) => Exit::Status(code),
         (None, signal) => Exit::Signal(signal.unwrap_or(0)),
-    }
-}
-
-/// Every flow needs a descriptor: as many as we may have. The program, which runs already, keeps its own limit.
-fn raise_limit() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // If it fails, what is there has to do.
-        let _unchanged = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }

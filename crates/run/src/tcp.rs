@@ -102,7 +102,7 @@ fn pass_on(run: &Run, syn: InterceptedTcp, account: &Account, failure: &Failure)
             let speaker = run.plan.speaker(syn.local_addr(), from);
             syn.unreachable(error, speaker.or(gateway));
         }
-        Said::Icmp(..) | Said::NoRoute | Said::Forbidden | Said::Host => {
+        Said::Icmp(..) | Said::NoRoute | Said::Forbidden | Said::NoPort | Said::Host => {
             syn.unreachable(failure.as_icmp(v6), gateway)
         }
     }
@@ -133,6 +133,11 @@ async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &A
     let over = carry(&program, &host, reset, account, live).await;
     let record = account.relayed(over.as_ref(), &program, &host);
     run.report.record(&record);
+    // Whoever is left of the program must not take the end of the run for that of the stream: a FIN that the remote has
+    // not sent would make a truncated stream look complete.
+    if over.is_none() && !account.ledger.remote_fin.get() {
+        program.abort();
+    }
 }
 
 /// `None`: the run ended before the connection did.
@@ -148,7 +153,7 @@ async fn carry(
     tokio::select! {
         over = relay.run() => Some(over),
         () = live.closing() => {
-            // Without the program's FIN a FIN to the remote would be a lie. With it, the host's kernel goes on alone.
+            // Without the program's FIN a FIN to the remote would be false. With it, the host's kernel goes on alone.
             if !account.ledger.program_fin.get() {
                 relay.reset_remote();
             }

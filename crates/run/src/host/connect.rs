@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 
 use super::error_queue;
@@ -24,35 +24,62 @@ pub struct Connected {
 /// The socket outlives the failure, other than in tokio's own `connect`: its error queue says whether a refusal was
 /// a reset, and which ICMP error from whom made a remote unreachable.
 pub async fn connect(remote: SocketAddr) -> Result<Connected, Failure> {
+    let v6 = remote.is_ipv6();
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    error_queue::enable(&socket, remote.is_ipv6(), true)?;
+    // Version 4 queues the errors of an attempt without asking.
+    if v6 {
+        error_queue::enable(&socket, v6, true)?;
+    }
     match socket.connect(&remote.into()) {
-        Ok(()) => {}
+        Ok(()) => return connected(TcpStream::from_std(socket.into())?, v6, None),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(Failure::new(&error, error_queue::first(&socket))),
+        Err(error) => return Err(Failure::of_attempt(remote, &error, error_queue::first(&socket))),
+    }
+    // A remote on this host has answered within the call: the reactor need not be asked.
+    match Attempt::look(SockRef::from(&socket), remote)? {
+        Attempt::Pending => {}
+        Attempt::Connected(reset) => return connected(TcpStream::from_std(socket.into())?, v6, reset),
     }
     let stream = TcpStream::from_std(socket.into())?;
     loop {
         stream.writable().await?;
-        match stream.take_error()? {
+        match Attempt::look(SockRef::from(&stream), remote)? {
+            Attempt::Pending => wait_again(&stream)?,
+            Attempt::Connected(reset) => return connected(stream, v6, reset),
+        }
+    }
+}
+
+/// What became of an attempt so far.
+enum Attempt {
+    Pending,
+    /// The remote has answered; it may have reset the connection since.
+    Connected(Option<io::Error>),
+}
+
+impl Attempt {
+    fn look(socket: SockRef<'_>, remote: SocketAddr) -> Result<Self, Failure> {
+        match socket.take_error()? {
             // An answer to our SYN gives ECONNREFUSED; these two need a connection (`docs/resets.md` 2.4).
             Some(error) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE)) => {
-                return connected(stream, Some(error));
+                return Ok(Self::Connected(Some(error)));
             }
-            Some(error) => return Err(Failure::new(&error, error_queue::first(&stream))),
+            Some(error) => return Err(Failure::of_attempt(remote, &error, error_queue::first(&*socket))),
             None => {}
         }
-        match stream.peer_addr() {
-            Ok(_) => return connected(stream, None),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => wait_again(&stream)?,
-            Err(error) => return Err(error.into()),
+        match socket.peer_addr() {
+            Ok(_) => Ok(Self::Connected(None)),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(Self::Pending),
+            Err(error) => Err(error.into()),
         }
     }
 }
 
 /// An established connection ignores ICMP errors (`docs/resets.md` 4.5), unless it is told to queue them.
-fn connected(stream: TcpStream, reset: Option<io::Error>) -> Result<Connected, Failure> {
-    error_queue::enable(&stream, stream.local_addr()?.is_ipv6(), false)?;
+fn connected(stream: TcpStream, v6: bool, reset: Option<io::Error>) -> Result<Connected, Failure> {
+    if v6 {
+        error_queue::enable(&stream, v6, false)?;
+    }
     Ok(Connected { stream, reset })
 }
 
@@ -89,26 +116,22 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_is_reset_before_we_look_is_no_refusal() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let attempt = connect(listener.local_addr().unwrap());
-        tokio::pin!(attempt);
-        // Loopback connects within the call; the future looks when it is polled again.
-        if let std::task::Poll::Ready(done) = poll_once(&mut attempt).await {
-            panic!("{done:?}");
-        }
+        let there = listener.local_addr().unwrap();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
+        // Loopback connects within the call, which does not say so.
+        assert_eq!(socket.connect(&there.into()).unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));
         let (mut far, _) = listener.accept().unwrap();
         far.write_all(b"hello").unwrap();
-        socket2::SockRef::from(&far).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        SockRef::from(&far).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         drop(far);
-        let Connected { mut stream, reset } = attempt.await.unwrap();
+        let Attempt::Connected(reset) = Attempt::look(SockRef::from(&socket), there).unwrap() else {
+            panic!("it has connected");
+        };
         assert_eq!(reset.unwrap().kind(), io::ErrorKind::ConnectionReset);
+        let mut stream = connected(TcpStream::from_std(socket.into()).unwrap(), false, None).unwrap().stream;
         let mut text = Vec::new();
         stream.read_to_end(&mut text).await.unwrap();
         assert_eq!(text, b"hello");
-    }
-
-    /// Polls once.
-    async fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
-        std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx))).await
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use lastack_wire::icmp::IcmpError;
 
@@ -31,7 +31,9 @@ pub enum Said {
     NoRoute,
     /// The host itself: its rules forbid it.
     Forbidden,
-    /// The host itself, for want of something else (descriptors, ports, memory).
+    /// The host itself: every local port is taken for that destination.
+    NoPort,
+    /// The host itself, for want of something else (descriptors, memory).
     Host,
 }
 
@@ -56,6 +58,22 @@ impl Failure {
         Self { errno, said }
     }
 
+    /// Why an attempt to connect to `remote` failed.
+    ///
+    /// `EADDRNOTAVAIL` has two causes: no address of this host from which `remote` can be reached, or no free port. A
+    /// datagram socket, which needs the address alone, tells them apart.
+    pub fn of_attempt(remote: SocketAddr, error: &io::Error, queued: Option<QueuedError>) -> Self {
+        let failure = Self::new(error, queued);
+        if failure.errno != libc::EADDRNOTAVAIL {
+            return failure;
+        }
+        // Version 4 says ENETUNREACH where an address is missing.
+        let has_address = remote.is_ipv4()
+            || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
+                .map_or(true, |socket| socket.connect(remote).is_ok());
+        if has_address { Self { said: Said::NoPort, ..failure } } else { failure }
+    }
+
     /// As [`new`](Self::new) without a queue.
     pub fn local(error: &io::Error) -> Self {
         Self::new(error, None)
@@ -66,6 +84,7 @@ impl Failure {
         match (self.said, self.errno) {
             (Said::Icmp(error, _), _) if error.v6 == v6 => error,
             (Said::Forbidden, _) => IcmpError::admin_prohibited(v6),
+            (Said::NoPort, _) => IcmpError::host_unreachable(v6),
             (
                 _,
                 libc::ENETUNREACH | libc::ENETDOWN | libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EINVAL,
@@ -100,6 +119,9 @@ impl fmt::Display for Failure {
             Said::Nothing => f.write_str("no answer"),
             Said::NoRoute => write!(f, "unreachable ({} from the host itself, no ICMP)", self.errno_name()),
             Said::Forbidden => write!(f, "forbidden ({} from the host itself)", self.errno_name()),
+            Said::NoPort => {
+                f.write_str("failed (EADDRNOTAVAIL: this host has no free port for the destination)")
+            }
             Said::Host => {
                 write!(f, "failed ({}: {})", self.errno_name(), io::Error::from_raw_os_error(self.errno))
             }

@@ -121,7 +121,11 @@ impl Reporter {
             } else {
                 state.closing_lines()
             };
-            lines.into_iter().for_each(|line| state.put(line));
+            lines.iter().for_each(|line| state.put(line.clone()));
+            if state.failed.is_some() {
+                // What the file could not take in is shown at least in short.
+                state.kept.extend(lines);
+            }
             state.print(self.settings.json);
         }
         state.failed.take().map_or(Ok(()), Err)

@@ -1,0 +1,63 @@
+//! Descriptors: as many as this process may have, and enough of them before the program runs.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// What a run needs beside one for each flow: the runtime's, the device, the namespace's, files, and some flows.
+const NEEDED: usize = 32;
+
+/// The limits of open descriptors that this process was given, for the program.
+#[derive(Clone, Copy, Debug)]
+pub struct Descriptors {
+    soft: u64,
+    hard: u64,
+}
+
+impl Descriptors {
+    /// Raises this process' limit as far as it may, and makes sure of a minimum.
+    pub fn prepare() -> anyhow::Result<Self> {
+        let (soft, hard) =
+            getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of descriptors")?;
+        // If it fails, what is there has to do.
+        let _unchanged = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+        let probes: Vec<File> = (0..NEEDED).map_while(|_| File::open("/dev/null").ok()).collect();
+        if probes.len() < NEEDED {
+            let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(soft, |(now, _)| now);
+            bail!(
+                "only {} more descriptors may be opened, and a run needs {NEEDED} and one for each flow: raise the \
+                 limit, which is {limit} (ulimit -n 1024)",
+                probes.len()
+            );
+        }
+        Ok(Self { soft, hard })
+    }
+
+    /// Gives the program the limits that this process was given.
+    pub fn restore_for(self, command: &mut Command) {
+        let Self { soft, hard } = self;
+        let restore = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?);
+        // SAFETY: the closure makes one system call and allocates nothing, so it may run between fork and exec.
+        unsafe { command.pre_exec(restore) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_keeps_the_limits_that_lastack_was_given() {
+        let before = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let limits = Descriptors::prepare().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -Sn; ulimit -Hn"]);
+        limits.restore_for(&mut command);
+        let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let seen: Vec<u64> = output.lines().map(|line| line.parse().unwrap_or(u64::MAX)).collect();
+        assert_eq!(seen, [before.0, before.1]);
+    }
+}
