@@ -77,7 +77,7 @@ fn discard_sends_nothing() {
 
 #[test]
 fn rst_after_some_octets() {
-    behaves("rst-after=5", false, "ECONNRESET", &["aborted by lastack", "[S64 "]);
+    behaves("rst-after=5", false, "ECONNRESET", &["aborted by lastack", "[rst-abort "]);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_signal_closes_what_is_open() {
     let leave_open = "while s.recv(100): pass\n print('EOF', flush=True); time.sleep(2)";
     for (behaviour, last, sees, prints) in [
         ("echo", wait, "EOF\n", "closed in order by lastack"),
-        ("never-read", wait, "ECONNRESET\n", "[S60 "),
+        ("never-read", wait, "ECONNRESET\n", "[rst-unread-data-at-close "),
         ("discard", leave_open, "EOF\n", "still open when the program ended in FIN-WAIT-2"),
     ] {
         let Some((seen, printed)) = serve(&format!("--listen 7 --behave {behaviour}"), &late(last)) else {

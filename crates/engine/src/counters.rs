@@ -114,7 +114,7 @@ nstat! {
     IpInReceives = ip_in_receives;
     IpInHdrErrors = ip_in_header_errors;
     IpInAddrErrors = ip_in_address_errors;
-    IpInUnknownProtos = arrivals U6;
+    IpInUnknownProtos = arrivals IcmpProtocolUnreachable;
     IpOutRequests = ip_out_requests;
     IpReasmOKs = ip_reassembled;
     IpReasmFails = ip_reassembly_failed;
@@ -128,7 +128,7 @@ nstat! {
     TcpRetransSegs = tcp_retransmitted;
     TcpInErrs = tcp_in_errors;
     TcpOutRsts = tcp_out_resets;
-    TcpInCsumErrors = arrivals N2;
+    TcpInCsumErrors = arrivals DropBadChecksum;
     UdpInDatagrams = udp_in_datagrams;
     UdpNoPorts = udp_no_ports;
     UdpInErrors = udp_in_errors;
@@ -136,9 +136,9 @@ nstat! {
     UdpRcvbufErrors = udp_receive_overflows;
     IcmpInMsgs = icmp_in_messages;
     IcmpInErrors = icmp_in_errors;
-    TcpExtEmbryonicRsts = arrivals R12;
-    TcpExtOutOfWindowIcmps = arrivals I11;
-    TcpExtPAWSEstab = arrivals S55;
+    TcpExtEmbryonicRsts = arrivals PeerRstInSynReceived;
+    TcpExtOutOfWindowIcmps = arrivals IcmpNotInFlight;
+    TcpExtPAWSEstab = arrivals AckOldTimestamp;
     TcpExtListenOverflows = tcp_listen_overflows;
     TcpExtListenDrops = tcp_listen_drops;
     TcpExtSyncookiesSent = tcp_cookies_sent;
@@ -152,12 +152,12 @@ nstat! {
     TcpExtTCPOFOQueue = tcp_early_segments;
     TcpExtTCPKeepAlive = tcp_keep_alive_probes;
     TcpExtTCPWinProbe = tcp_window_probes;
-    TcpExtTCPAbortOnData = ends S64 S80;
-    TcpExtTCPAbortOnClose = ends S60;
-    TcpExtTCPAbortOnTimeout = ends S36 S91 S92 S93 S94 S95;
+    TcpExtTCPAbortOnData = ends RstAbort RstDataAfterClose;
+    TcpExtTCPAbortOnClose = ends RstUnreadDataAtClose;
+    TcpExtTCPAbortOnTimeout = ends EndSynAckTimeout RstKeepaliveTimeout EndRetransmissionTimeout EndUserTimeout EndSynTimeout EndFinTimeout;
     TcpExtTCPAbortOnMemory = tcp_orphan_overflows;
-    TcpExtTCPChallengeACK = sent R2 S50 S52 S53;
-    TcpExtTCPSYNChallenge = sent S50;
+    TcpExtTCPChallengeACK = sent AckChallengeRst AckChallengeSyn AckUnsentData AckTooOld;
+    TcpExtTCPSYNChallenge = sent AckChallengeSyn;
     TcpExtTCPTimeWaitOverflow = tcp_time_wait_overflows;
 }
 

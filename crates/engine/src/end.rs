@@ -301,13 +301,14 @@ impl fmt::Display for Inference {
 }
 
 impl fmt::Display for End {
-    /// One sentence: `reset by the peer in ESTABLISHED (R1), "S60..": 5 octets unacknowledged`.
+    /// One sentence: `reset by the peer in ESTABLISHED; [peer-rst-exact] reset exactly at RCV.NXT: the
+    /// connection ends; 5 bytes unacknowledged`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let how = if self.cause == Cause::Orderly { ", begun" } else { "" };
+        let how = if self.cause == Cause::Orderly { ", started" } else { "" };
         write!(f, "{}{how} by {} in {}", self.cause, self.by, self.state)?;
-        write!(f, " ({}: {})", self.rule, self.rule.text())?;
+        write!(f, "; [{}] {}", self.rule, self.rule.text())?;
         if let Some(said) = self.peer_said {
-            write!(f, "; the peer says: {said}")?;
+            write!(f, "; reason in the reset: {said}")?;
         } else if let Some(inferred) = self.inferred {
             write!(f, "; {inferred}")?;
         }
@@ -317,7 +318,7 @@ impl fmt::Display for End {
             (self.lost.unread, "unread"),
         ] {
             if octets > 0 {
-                write!(f, "; {octets} octets {what}")?;
+                write!(f, "; {octets} bytes {what}")?;
             }
         }
         Ok(())

@@ -60,7 +60,7 @@ pub(crate) fn arrives(stack: &mut Stack, now: Instant, packet: &[u8], parsed: &I
     }
 }
 
-/// Answers a packet of a protocol that we do not speak (U6).
+/// Answers a packet of a protocol that we do not speak (`Rule::IcmpProtocolUnreachable`).
 pub(crate) fn unknown_protocol(
     stack: &mut Stack,
     now: Instant,
@@ -73,5 +73,5 @@ pub(crate) fn unknown_protocol(
         return Verdict::Dropped(DropReason::Unwanted);
     }
     let error = IcmpError::protocol_unreachable(v6, parsed.next_header_at as u32);
-    send_error(&mut stack.shared, &mut stack.icmp, now, packet, parsed, error, Rule::U6)
+    send_error(&mut stack.shared, &mut stack.icmp, now, packet, parsed, error, Rule::IcmpProtocolUnreachable)
 }

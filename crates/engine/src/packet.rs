@@ -83,28 +83,28 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted => f.write_str("accepted"),
-            Self::Answered(rule) => write!(f, "answered by {rule}: {}", rule.text()),
-            Self::Ended(rule) => write!(f, "ended a connection by {rule}: {}", rule.text()),
+            Self::Answered(rule) => write!(f, "answered: [{rule}] {}", rule.text()),
+            Self::Ended(rule) => write!(f, "closed the connection: [{rule}] {}", rule.text()),
             Self::Dropped(reason) => write!(f, "dropped: {reason}"),
         }
     }
 }
 
-/// Why an arrival was dropped in silence.
+/// Why an arrival was dropped silently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DropReason {
-    /// A rule of the catalogue says so.
+    /// A rule of the catalogue.
     Rule(Rule),
-    /// The bytes do not form what they claim to be.
+    /// A header is malformed.
     Malformed(Malformed),
-    /// Nobody here waits for such a message.
+    /// No socket or connection matches.
     Unwanted,
     /// The queue or buffer it is for is full.
     NoSpace,
-    /// It is the copy of something that came before.
+    /// The same packet arrived before.
     Duplicate,
-    /// It is a fragment that was kept, or waits for others.
+    /// A fragment, queued until the rest of the packet arrives.
     Incomplete,
 }
 
@@ -123,12 +123,12 @@ impl From<Malformed> for DropReason {
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rule(rule) => write!(f, "{rule}: {}", rule.text()),
+            Self::Rule(rule) => write!(f, "[{rule}] {}", rule.text()),
             Self::Malformed(malformed) => write!(f, "malformed: {malformed}"),
-            Self::Unwanted => f.write_str("nobody waits for it"),
-            Self::NoSpace => f.write_str("no room"),
-            Self::Duplicate => f.write_str("a copy of what came before"),
-            Self::Incomplete => f.write_str("a fragment, kept until the rest arrives"),
+            Self::Unwanted => f.write_str("no matching socket"),
+            Self::NoSpace => f.write_str("queue full"),
+            Self::Duplicate => f.write_str("duplicate"),
+            Self::Incomplete => f.write_str("fragment queued for reassembly"),
         }
     }
 }

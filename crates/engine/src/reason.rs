@@ -8,17 +8,28 @@ impl Rule {
     /// The cause that a reset by this rule declares, if the registry has one.
     pub const fn declared(self) -> Option<ResetReason> {
         Some(match self {
-            Self::S60 | Self::S80 => ResetReason::DataUnread,
-            Self::S44 | Self::S64 | Self::S71 | Self::S90 | Self::S103 | Self::S106 | Self::X1 => {
-                ResetReason::Abort
-            }
-            Self::S1 | Self::S4 | Self::S5 => ResetReason::Closed,
-            Self::S10 | Self::S11 => ResetReason::AckInListen,
-            Self::S20 => ResetReason::AckInSynSent,
-            Self::S30 | Self::S40 => ResetReason::AckInSynReceived,
-            Self::S32 => ResetReason::SynInWindow,
-            Self::S37 | Self::S99 | Self::S100 | Self::D26 => ResetReason::ResourceExceeded,
-            Self::S91 | Self::S92 | Self::S93 | Self::S95 | Self::S97 => ResetReason::ConnectionTimeout,
+            Self::RstUnreadDataAtClose | Self::RstDataAfterClose => ResetReason::DataUnread,
+            Self::RstCloseInSynReceived
+            | Self::RstAbort
+            | Self::RstFinWait2Refused
+            | Self::RstListenerClosed
+            | Self::RstKilled
+            | Self::RstListenerKilled
+            | Self::RstIntercepted => ResetReason::Abort,
+            Self::RstNoListener | Self::RstNoConnection | Self::RstNoConnectionNoAck => ResetReason::Closed,
+            Self::RstAckToListener | Self::RstBadCookie => ResetReason::AckInListen,
+            Self::RstBadAckInSynSent => ResetReason::AckInSynSent,
+            Self::RstBadAckInSynReceived | Self::RstBadAckSimultaneousOpen => ResetReason::AckInSynReceived,
+            Self::RstOtherSynInSynReceived => ResetReason::SynInWindow,
+            Self::DropAckAcceptQueueFull
+            | Self::LimitOrphansAtClose
+            | Self::LimitOrphans
+            | Self::LimitMemory => ResetReason::ResourceExceeded,
+            Self::RstKeepaliveTimeout
+            | Self::EndRetransmissionTimeout
+            | Self::EndUserTimeout
+            | Self::EndFinTimeout
+            | Self::RstFinWait2Timeout => ResetReason::ConnectionTimeout,
             _ => return None,
         })
     }
@@ -26,17 +37,22 @@ impl Rule {
     /// What Linux's tracepoint `tcp_send_reset` calls a reset by this rule.
     pub const fn linux(self) -> Option<&'static str> {
         Some(match self {
-            Self::S1 | Self::S4 | Self::S5 => "NO_SOCKET",
-            Self::S10 | Self::S11 | Self::S30 => "TCP_FLAGS",
-            Self::S20 => "TCP_INVALID_ACK_SEQUENCE",
-            Self::S32 | Self::S37 => "INVALID_SYN",
-            Self::S40 => "TCP_ACK_UNSENT_DATA",
-            Self::S44 | Self::S64 | Self::S90 | Self::S97 | Self::S103 | Self::S106 => "TCP_STATE",
-            Self::S60 => "TCP_ABORT_ON_CLOSE",
-            Self::S80 => "TCP_ABORT_ON_DATA",
-            Self::S71 => "TCP_ABORT_ON_LINGER",
-            Self::S99 | Self::S100 => "TCP_ABORT_ON_MEMORY",
-            Self::S91 => "TCP_KEEPALIVE_TIMEOUT",
+            Self::RstNoListener | Self::RstNoConnection | Self::RstNoConnectionNoAck => "NO_SOCKET",
+            Self::RstAckToListener | Self::RstBadCookie | Self::RstBadAckInSynReceived => "TCP_FLAGS",
+            Self::RstBadAckInSynSent => "TCP_INVALID_ACK_SEQUENCE",
+            Self::RstOtherSynInSynReceived | Self::DropAckAcceptQueueFull => "INVALID_SYN",
+            Self::RstBadAckSimultaneousOpen => "TCP_ACK_UNSENT_DATA",
+            Self::RstCloseInSynReceived
+            | Self::RstAbort
+            | Self::RstListenerClosed
+            | Self::RstFinWait2Timeout
+            | Self::RstKilled
+            | Self::RstListenerKilled => "TCP_STATE",
+            Self::RstUnreadDataAtClose => "TCP_ABORT_ON_CLOSE",
+            Self::RstDataAfterClose => "TCP_ABORT_ON_DATA",
+            Self::RstFinWait2Refused => "TCP_ABORT_ON_LINGER",
+            Self::LimitOrphansAtClose | Self::LimitOrphans => "TCP_ABORT_ON_MEMORY",
+            Self::RstKeepaliveTimeout => "TCP_KEEPALIVE_TIMEOUT",
             _ => return None,
         })
     }
@@ -57,14 +73,14 @@ mod tests {
     #[test]
     fn t204_every_reset_has_a_cause() {
         for rule in Rule::ALL {
-            let resets = RESETS.contains(&rule.id());
+            let resets = RESETS.contains(&rule.code());
             assert_eq!(rule.declared().is_some(), resets, "{rule}");
             assert!(resets || rule.linux().is_none(), "{rule}");
         }
         // Linux gives up in silence, lets those stall who have a user, and intercepts nothing.
         let ours =
             RESETS.iter().filter_map(|id| id.parse::<Rule>().ok()).filter(|rule| rule.linux().is_none());
-        let ours: alloc::vec::Vec<_> = ours.map(Rule::id).collect();
+        let ours: alloc::vec::Vec<_> = ours.map(Rule::code).collect();
         assert_eq!(ours, ["S92", "S93", "S95", "D26", "X1"]);
     }
 }

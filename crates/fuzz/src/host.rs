@@ -232,12 +232,9 @@ fn look_at_message(parsed: &IpPacket<'_>, transmit: Transmit) {
     }
 }
 
-/// Whether a reset can be sent by this rule: those of other families say what becomes of an arrival,
-/// and some of this one ask for an ACK.
+/// Whether a reset can be sent by this rule.
 fn may_reset(rule: Rule) -> bool {
-    use Rule::{S31, S33, S50, S51, S52, S53, S54, S55, X1};
-    let acknowledges = matches!(rule, S31 | S33 | S50 | S51 | S52 | S53 | S54 | S55);
-    rule == X1 || rule.id().starts_with('S') && !acknowledges
+    rule.declared().is_some()
 }
 
 /// The four-tuple of a segment that arrives, as its receiver sees it.

@@ -107,7 +107,7 @@ impl World {
         sent.iter().for_each(|sent| self.forger.note(sent));
     }
 
-    /// What arrives. A reset is never answered with a reset (N1).
+    /// What arrives. A reset is never answered with a reset (`Rule::DropResetToReset`).
     fn give(&mut self, packet: &[u8]) {
         let reset = segment_of(packet).is_some_and(|segment| segment.flags.contains(TcpFlags::RST));
         if reset {

@@ -124,7 +124,7 @@ impl Line {
         let blank = if cell.text.is_empty() { "" } else { " " };
         self.push(cell.kind, cell.text.clone());
         if let Some(rule) = cell.rule {
-            self.push(Kind::Rule, format!("{blank}({rule})"));
+            self.push(Kind::Rule, format!("{blank}({})", rule.code()));
         }
     }
 }
@@ -264,11 +264,11 @@ fn legend(rows: &[Row]) -> Vec<Line> {
         lines.extend([Line::default(), Line::of(Kind::Heading, "Rules")]);
     }
     for rule in rules {
-        let text = format!("{} ({})", rule.text(), rule.section());
+        let text = format!("{rule}: {} ({})", rule.text(), rule.section());
         for (part, text) in wrap(&text, WIDTH - LEGEND).into_iter().enumerate() {
             let mut line = Line::default();
             if part == 0 {
-                line.push(Kind::Rule, format!("  {rule}"));
+                line.push(Kind::Rule, format!("  {}", rule.code()));
             }
             line.pad(LEGEND);
             line.push(Kind::Plain, text);

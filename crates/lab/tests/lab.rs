@@ -59,13 +59,13 @@ RFC 9293 section 3.5.2 group 1 and section 3.10.7.1
         \"connect: ConnectionRefused\"                                      |
 
 How it ended
-  client  refused by the peer in SYN-SENT (R11: a reset that acknowledges our SYN refuses the
-          connection); nobody listens at the peer's port
+  client  refused by the peer in SYN-SENT; [peer-rst-refused] reset that acknowledges our SYN:
+          connection refused; nobody listens at the peer's port
   server  no connection
 
 Rules
-  S1   a SYN to a port where nobody listens is answered with RST (RFC 9293 3.10.7.1)
-  R11  a reset that acknowledges our SYN refuses the connection (RFC 9293 3.10.7.3)
+  S1   rst-no-listener: SYN to a port with no listener: RST (RFC 9293 3.10.7.1)
+  R11  peer-rst-refused: reset that acknowledges our SYN: connection refused (RFC 9293 3.10.7.3)
 ";
     assert_eq!(drawn, expected, "\n{drawn}");
 }
@@ -91,7 +91,7 @@ fn wrong() -> Script {
     let expected = vec![
         Expected::Resets(vec![]),
         Expected::Count { by: Side::A, flags: TcpFlags::SYN, times: 2 },
-        Expected::ByRule { by: Side::B, rule: Rule::S4, times: 1 },
+        Expected::ByRule { by: Side::B, rule: Rule::RstNoConnection, times: 1 },
         Expected::Ends(Side::A, vec![]),
         Expected::Open(Side::A, 1),
         Expected::Lost(1),
@@ -119,9 +119,12 @@ fn a_capture_has_every_packet_and_says_why() {
     assert_eq!((records[0].direction, records[1].direction), (Direction::Sent, Direction::Received));
     let comments: Vec<&str> = records.iter().filter_map(|record| record.comment.as_deref()).collect();
     assert_eq!(comments[0], "the title");
-    let forged = "forged: not sent by its source; its receiver: answered by R2";
+    let forged = "forged: not sent by its source; its receiver: answered: [ack-challenge-rst]";
     assert!(comments.iter().any(|comment| comment.starts_with(forged)), "{comments:#?}");
-    assert!(comments.iter().any(|comment| comment.starts_with("sent by R2: ")), "{comments:#?}");
+    assert!(
+        comments.iter().any(|comment| comment.starts_with("sent: [ack-challenge-rst] ")),
+        "{comments:#?}"
+    );
 }
 
 #[test]

@@ -80,14 +80,14 @@ impl Host {
     }
 
     /// Ends the connection between these two ends as an administrator does (`ss -K`), whoever holds it:
-    /// RST where the peer has a connection (S103), silence where it has none (S104, S105). Its user
+    /// RST where the peer has a connection (`Rule::RstKilled`), silence where it has none (`Rule::EndKilledSilently`, `Rule::EndKilledWithoutConnection`). Its user
     /// reads what has arrived, then is told `ConnectionAborted` once. `false`: there is none.
     pub fn kill(&self, flow: FourTuple) -> bool {
         self.shared().with(|inner| inner.stack.tcp_kill(&flow))
     }
 
     /// Closes the listener that is bound to exactly this address, whoever holds it, and resets the
-    /// connections that nobody has accepted (S106). Its [`accept`](crate::TcpListener::accept) fails
+    /// connections that nobody has accepted (`Rule::RstListenerKilled`). Its [`accept`](crate::TcpListener::accept) fails
     /// with `InvalidInput`. `false`: there is none.
     pub fn kill_listener(&self, local: impl Into<SocketAddr>) -> bool {
         let local = local.into();

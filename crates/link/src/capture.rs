@@ -188,7 +188,7 @@ impl<S: Sink> Recorder<S> {
 
     fn sent(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) {
         let comment = transmit.rule.map(|rule| {
-            let text = format_args!("{} {rule}: {} ({})", word(packet), rule.text(), rule.section());
+            let text = format_args!("{}: [{rule}] {} ({})", word(packet), rule.text(), rule.section());
             note(&mut self.comment, text)
         });
         if transmit.segment_size.is_some() && is_udp(packet) {
@@ -279,8 +279,8 @@ mod tests {
         assert!(link.recv(NOW, &mut got).is_some());
         assert_eq!(got, packet);
         assert!(lock(&shared).is_empty());
-        link.annotate(LATER, &Verdict::Answered(Rule::S1));
-        let comment = format!("answered by S1: {}", Rule::S1.text());
+        link.annotate(LATER, &Verdict::Answered(Rule::RstNoListener));
+        let comment = format!("answered: [rst-no-listener] {}", Rule::RstNoListener.text());
         let direction = Direction::Received;
         let expected = Record { at: NOW, direction, packet, comment: Some(comment) };
         assert_eq!(*lock(&shared), [expected]);
@@ -316,7 +316,7 @@ mod tests {
         far.send(NOW, b"?", &Transmit::default());
         assert!(link.recv(NOW, &mut Vec::new()).is_some());
         link.annotate(NOW, &Verdict::Dropped(DropReason::NoSpace));
-        assert_eq!(comments(&shared), [Some("dropped: no room".into())]);
+        assert_eq!(comments(&shared), [Some("dropped: queue full".into())]);
     }
 
     #[test]
@@ -325,14 +325,17 @@ mod tests {
         let reset = TcpHeader { flags: TcpFlags::RST, ..TcpHeader::default() };
         let reset = segment_with("192.0.2.1", "192.0.2.2", reset, b"");
         let made_by = |rule| Transmit { rule: Some(rule), ..Transmit::default() };
-        link.send(NOW, &reset, &made_by(Rule::S60));
-        link.send(NOW, &segment("192.0.2.1", "192.0.2.2", b""), &made_by(Rule::S50));
+        link.send(NOW, &reset, &made_by(Rule::RstUnreadDataAtClose));
+        link.send(NOW, &segment("192.0.2.1", "192.0.2.2", b""), &made_by(Rule::AckChallengeSyn));
         let packet = unreachable("192.0.2.1", "192.0.2.2", &reset);
-        link.send(NOW, &packet, &made_by(Rule::U1));
+        link.send(NOW, &packet, &made_by(Rule::IcmpPortUnreachable));
         let comments: Vec<_> = comments(&shared).into_iter().map(Option::unwrap).collect();
-        assert_eq!(comments[0], "reset by S60: a CLOSE with unread text sends RST (RFC 9293 3.6.1)");
-        assert!(comments[1].starts_with("sent by S50: "), "{}", comments[1]);
-        assert!(comments[2].starts_with("ICMP error by U1: "), "{}", comments[2]);
+        assert_eq!(
+            comments[0],
+            "reset: [rst-unread-data-at-close] close with unread data in the receive buffer: RST (RFC 9293 3.6.1)"
+        );
+        assert!(comments[1].starts_with("sent: [ack-challenge-syn] "), "{}", comments[1]);
+        assert!(comments[2].starts_with("ICMP error: [icmp-port-unreachable] "), "{}", comments[2]);
     }
 
     #[test]

@@ -365,7 +365,7 @@ mod tests {
                 direct += usize::from(number(&packet) == sent);
                 // Even numbers are answered, so a comment on an odd one would be about another packet.
                 if number(&packet).is_multiple_of(2) {
-                    link.annotate(now, &Verdict::Answered(lastack_engine::Rule::S1));
+                    link.annotate(now, &Verdict::Answered(lastack_engine::Rule::RstNoListener));
                 } else {
                     link.annotate(now, &Verdict::Accepted);
                 }

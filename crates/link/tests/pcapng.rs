@@ -84,18 +84,26 @@ fn write(file: &Path) {
             link.annotate(now, &verdict);
         };
         let syn = segment((b, 55_555), (a, 1935), TcpFlags::SYN, 0, b"");
-        arrive(&mut link, &syn, at(123_456_789), Verdict::Answered(Rule::S1));
+        arrive(&mut link, &syn, at(123_456_789), Verdict::Answered(Rule::RstNoListener));
         let reset = segment((a, 1935), (b, 55_555), TcpFlags::RST | TcpFlags::ACK, 0, b"");
-        link.send(at(123_456_790), &reset, &Transmit { rule: Some(Rule::S1), ..left });
+        link.send(at(123_456_790), &reset, &Transmit { rule: Some(Rule::RstNoListener), ..left });
         let text = segment((a, 1936), (b, 55_555), TcpFlags::ACK, 1, &[b'x'; 60_001]);
         link.send(at(200_000_000), &text, &Transmit { segment_size: Some(1400), header_len: 60, ..left });
         let asked = datagram(b, a, b"odd");
-        arrive(&mut link, &asked, at(300_000_000), Verdict::Answered(Rule::U1));
+        arrive(&mut link, &asked, at(300_000_000), Verdict::Answered(Rule::IcmpPortUnreachable));
         let error = unreachable(a, b, &asked);
-        link.send(at(300_000_001), &error, &Transmit { rule: Some(Rule::U1), ..Transmit::default() });
+        link.send(
+            at(300_000_001),
+            &error,
+            &Transmit { rule: Some(Rule::IcmpPortUnreachable), ..Transmit::default() },
+        );
         let batch = datagram(a, b, &[7; 25]);
         let refused = unreachable(a, b, &syn);
-        link.send(at(300_000_002), &refused, &Transmit { rule: Some(Rule::X2), ..Transmit::default() });
+        link.send(
+            at(300_000_002),
+            &refused,
+            &Transmit { rule: Some(Rule::IcmpIntercepted), ..Transmit::default() },
+        );
         link.send(at(400_000_000), &batch, &Transmit { segment_size: Some(10), header_len: 48, ..left });
     }
     drop(link);

@@ -63,18 +63,18 @@ impl Account {
                 let note = "nobody has this address in the program's own network";
                 (
                     Cause::Unreachable,
-                    Rule::X2,
+                    Rule::IcmpIntercepted,
                     note,
                     "--net and --net6 choose another network for the program",
                 )
             }
             Place::ForbiddenLoopback => {
-                (Cause::Refused, Rule::X1, "the gateway has no services", LOOPBACK_HINT)
+                (Cause::Refused, Rule::RstIntercepted, "the gateway has no services", LOOPBACK_HINT)
             }
             Place::HiddenLoopback => {
-                (Cause::Refused, Rule::X1, "the address leads to this host itself", LOOPBACK_HINT)
+                (Cause::Refused, Rule::RstIntercepted, "the address leads to this host itself", LOOPBACK_HINT)
             }
-            _ => (Cause::Refused, Rule::X1, "only names are answered there, at port 53", ""),
+            _ => (Cause::Refused, Rule::RstIntercepted, "only names are answered there, at port 53", ""),
         };
         let mut record = self.record(cause, By::Lastack, Some(rule), TcpState::SynSent);
         record.note = Some(note.to_owned());
@@ -85,12 +85,14 @@ impl Account {
     /// The host could not connect.
     pub fn failed(&self, failure: &Failure) -> Record {
         let (cause, by, rule) = match failure.said {
-            Said::Reset => (Cause::Refused, By::Remote, Rule::S1),
-            Said::Icmp(..) if failure.errno == libc::ECONNREFUSED => (Cause::Refused, By::Network, Rule::I1),
-            Said::Icmp(..) => (Cause::Unreachable, By::Network, Rule::I1),
-            Said::Nothing => (Cause::TimedOut, By::Nobody, Rule::S94),
+            Said::Reset => (Cause::Refused, By::Remote, Rule::RstNoListener),
+            Said::Icmp(..) if failure.errno == libc::ECONNREFUSED => {
+                (Cause::Refused, By::Network, Rule::IcmpEndsAttempt)
+            }
+            Said::Icmp(..) => (Cause::Unreachable, By::Network, Rule::IcmpEndsAttempt),
+            Said::Nothing => (Cause::TimedOut, By::Nobody, Rule::EndSynTimeout),
             Said::NoRoute | Said::Forbidden | Said::NoPort | Said::Host => {
-                (Cause::Unreachable, By::Host, Rule::X2)
+                (Cause::Unreachable, By::Host, Rule::IcmpIntercepted)
             }
         };
         let mut record = self.record(cause, by, Some(rule), TcpState::SynSent);
@@ -125,7 +127,8 @@ impl Account {
 
     /// Nothing was heard from the remote for as long as the program waited.
     pub fn no_answer(&self) -> Record {
-        let mut record = self.record(Cause::TimedOut, By::Nobody, Some(Rule::S94), TcpState::SynSent);
+        let mut record =
+            self.record(Cause::TimedOut, By::Nobody, Some(Rule::EndSynTimeout), TcpState::SynSent);
         record.note = Some("no answer to SYN, neither from the remote nor from the network".to_owned());
         record
     }
@@ -145,9 +148,9 @@ impl Account {
     fn orderly(&self) -> Record {
         match self.ledger.first_fin.get() {
             Some(Side::Program) => {
-                self.record(Cause::Orderly, By::Program, Some(Rule::E0), TcpState::TimeWait)
+                self.record(Cause::Orderly, By::Program, Some(Rule::EndOrderly), TcpState::TimeWait)
             }
-            _ => self.record(Cause::Orderly, By::Remote, Some(Rule::E0), TcpState::Closed),
+            _ => self.record(Cause::Orderly, By::Remote, Some(Rule::EndOrderly), TcpState::Closed),
         }
     }
 
@@ -166,13 +169,19 @@ impl Account {
     fn host_ended(&self, errno: i32, program: &TcpStream) -> Record {
         let (program_fin, remote_fin) = (self.ledger.program_fin.get(), self.ledger.remote_fin.get());
         let (cause, by, rule) = match (errno, program_fin, remote_fin) {
-            (libc::ETIMEDOUT, ..) => (Cause::TimedOut, By::Nobody, Rule::S92),
-            (libc::ECONNRESET | libc::EPIPE, true, true) => (Cause::Reset, By::Remote, Rule::R16),
-            (libc::ECONNRESET | libc::EPIPE, false, true) => (Cause::Reset, By::Remote, Rule::R15),
-            (libc::ECONNRESET | libc::EPIPE, ..) => (Cause::Reset, By::Remote, Rule::R1),
+            (libc::ETIMEDOUT, ..) => (Cause::TimedOut, By::Nobody, Rule::EndRetransmissionTimeout),
+            (libc::ECONNRESET | libc::EPIPE, true, true) => {
+                (Cause::Reset, By::Remote, Rule::PeerRstAfterFins)
+            }
+            (libc::ECONNRESET | libc::EPIPE, false, true) => {
+                (Cause::Reset, By::Remote, Rule::PeerRstAfterFin)
+            }
+            (libc::ECONNRESET | libc::EPIPE, ..) => (Cause::Reset, By::Remote, Rule::PeerRstExact),
             // A soft error (ICMP) that the timer turned into the end (`docs/resets.md` 4.5).
-            (libc::EHOSTUNREACH | libc::ENETUNREACH, ..) => (Cause::Unreachable, By::Network, Rule::S92),
-            _ => (Cause::Aborted, By::Host, Rule::X1),
+            (libc::EHOSTUNREACH | libc::ENETUNREACH, ..) => {
+                (Cause::Unreachable, By::Network, Rule::EndRetransmissionTimeout)
+            }
+            _ => (Cause::Aborted, By::Host, Rule::RstIntercepted),
         };
         // The state before we passed it on.
         let state = program.end().map_or_else(|| program.state(), |end| end.state);

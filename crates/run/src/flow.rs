@@ -126,14 +126,14 @@ fn tell_failure(record: &mut Record, failure: &Failure) {
         Said::Icmp(error, from) => {
             record.icmp = Some(IcmpSaid { error, from });
             // The rule of a router that finds no way is not one of ours.
-            if refused { (By::Remote, Some(Rule::U1)) } else { (By::Network, None) }
+            if refused { (By::Remote, Some(Rule::IcmpPortUnreachable)) } else { (By::Network, None) }
         }
-        _ => (By::Host, Some(Rule::X2)),
+        _ => (By::Host, Some(Rule::IcmpIntercepted)),
     };
 }
 
 fn tell_place(record: &mut Record, place: Place) {
-    (record.by, record.rule) = (By::Lastack, Some(Rule::X2));
+    (record.by, record.rule) = (By::Lastack, Some(Rule::IcmpIntercepted));
     record.cause = if place == Place::NobodyThere { Cause::Unreachable } else { Cause::Refused };
     if matches!(place, Place::ForbiddenLoopback | Place::HiddenLoopback) {
         record.hint = Some(LOOPBACK_HINT.to_owned());
@@ -167,7 +167,10 @@ mod tests {
         let from = Some("192.0.2.7".parse().unwrap());
         account.failed(&Failure { errno: libc::ECONNREFUSED, said: Said::Icmp(error, from) });
         let record = account.record();
-        assert_eq!((record.cause, record.by, record.rule), (Cause::Refused, By::Remote, Some(Rule::U1)));
+        assert_eq!(
+            (record.cause, record.by, record.rule),
+            (Cause::Refused, By::Remote, Some(Rule::IcmpPortUnreachable))
+        );
         assert_eq!(account.verdict(false), Some((error, from)));
     }
 

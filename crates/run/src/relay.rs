@@ -145,7 +145,7 @@ impl<'a> Relay<'a> {
         over
     }
 
-    /// Closes the host's socket, once it is dropped, with RST (S64).
+    /// Closes the host's socket, once it is dropped, with RST (`Rule::RstAbort`).
     pub fn reset_remote(&self) {
         // It fails only on what is no socket.
         let _never = socket2::SockRef::from(self.host).set_linger(Some(Duration::ZERO));

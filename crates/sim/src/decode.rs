@@ -123,7 +123,7 @@ impl Decoder {
 
     fn segment(&self, src: SocketAddr, dst: SocketAddr, tcp: &TcpHeader, len: usize) -> Segment {
         let ack = tcp.flags.contains(TcpFlags::ACK).then(|| self.number(dst, src, tcp.ack));
-        // A reset that answers a segment without ACK has no number of its own direction (S1, S5).
+        // A reset that answers a segment without ACK has no number of its own direction (`Rule::RstNoListener`, `Rule::RstNoConnectionNoAck`).
         let numberless = tcp.seq == 0 && tcp.flags.contains(TcpFlags::RST | TcpFlags::ACK);
         let seq =
             if numberless { Number { relative: 0, old: false } } else { self.number(src, dst, tcp.seq) };

@@ -218,7 +218,7 @@ impl PacketRecord {
             PacketKind::Router => Some("from a router on the path".to_owned()),
         };
         let rule = self.transmit.rule;
-        let rule = rule.map(|rule| format!("sent by {rule}: {} ({})", rule.text(), rule.section()));
+        let rule = rule.map(|rule| format!("sent: [{rule}] {} ({})", rule.text(), rule.section()));
         let fate = match self.fate {
             Fate::Lost(loss) => Some(loss.to_string()),
             Fate::InFlight | Fate::Delivered { verdict: None | Some(Verdict::Accepted), .. } => None,

@@ -1,6 +1,6 @@
 //! What `lastack lab --json` prints: a line for each thing that happened. Times are seconds.
 
-use lastack_engine::{Cause, Ended, Instant, Origin, Party, Verdict};
+use lastack_engine::{Cause, Ended, Instant, Origin, Party, Rule, Verdict};
 use lastack_lab::{Played, SCENARIOS, Scenario};
 use lastack_sim::decode::{Decoded, Decoder, Segment};
 use lastack_sim::trace::{Entry, Fate, HostId, PacketKind, PacketRecord, Trace, What};
@@ -44,6 +44,7 @@ struct Packet<'a> {
     kind: &'static str,
     /// The rule that made it.
     rule: Option<&'static str>,
+    rule_code: Option<&'static str>,
     fate: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     arrived: Option<f64>,
@@ -52,6 +53,8 @@ struct Packet<'a> {
     verdict: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict_rule: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict_rule_code: Option<&'static str>,
     octets: usize,
 }
 
@@ -74,6 +77,7 @@ struct End<'a> {
     cause: &'static str,
     by: &'static str,
     rule: &'static str,
+    rule_code: &'static str,
     state: String,
     lost: Lost,
     octets: Octets,
@@ -172,11 +176,13 @@ fn packet<'a>(trace: &'a Trace, record: &PacketRecord, decoder: &mut Decoder) ->
             PacketKind::Forged => "forged",
             PacketKind::Router => "router",
         },
-        rule: record.transmit.rule.map(|rule| rule.id()),
+        rule: record.transmit.rule.map(Rule::name),
+        rule_code: record.transmit.rule.map(Rule::code),
         fate,
         arrived,
         verdict: verdict.as_ref().map(Verdict::to_string),
-        verdict_rule: verdict.and_then(Verdict::rule).map(|rule| rule.id()),
+        verdict_rule: verdict.and_then(Verdict::rule).map(Rule::name),
+        verdict_rule_code: verdict.and_then(Verdict::rule).map(Rule::code),
         octets: record.bytes.len(),
     }
 }
@@ -206,7 +212,8 @@ fn end<'a>(time: f64, host: &'a str, ended: &Ended) -> End<'a> {
             Party::Peer => "peer",
             Party::Network(_) => "network",
         },
-        rule: end.rule.id(),
+        rule: end.rule.name(),
+        rule_code: end.rule.code(),
         state: end.state.to_string(),
         lost: Lost { unsent: end.lost.unsent, unacked: end.lost.unacked, unread: end.lost.unread },
         octets: Octets { sent: ended.octets.sent, received: ended.octets.received },

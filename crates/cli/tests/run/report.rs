@@ -35,7 +35,7 @@ fn standard_output_is_the_programs_alone() {
     let lines: Vec<&str> = report.lines().collect();
     assert_eq!(lines.len(), 2, "{report}");
     assert!(
-        lines[0].contains(": refused by the remote in SYN-SENT") && lines[0].contains("[S1 "),
+        lines[0].contains(": refused by the remote in SYN-SENT") && lines[0].contains("[rst-no-listener "),
         "{report}"
     );
     assert!(lines[1].starts_with("lastack: 1 TCP connection: 1 refused;"), "{report}");

@@ -107,8 +107,8 @@ pub struct TcpConfig {
     /// Most octets that the buffers of all connections hold together, beside a few KiB that each may
     /// always have. Then none grows.
     pub memory: usize,
-    /// Whether connections are reset to keep to that: those that stall (D26), and at their close those that
-    /// have much to send (S99, S100). Linux resets the latter only.
+    /// Whether connections are reset to keep to that: those that stall (`Rule::LimitMemory`), and at their close those that
+    /// have much to send (`Rule::LimitOrphansAtClose`, `Rule::LimitOrphans`). Linux resets the latter only.
     pub reset_for_memory: bool,
     /// Offer timestamps (RFC 7323).
     pub timestamps: bool,
@@ -145,7 +145,7 @@ pub struct TcpConfig {
     pub min_rto: Duration,
     /// Greatest RTO, and greatest interval of window probes; not less than [`min_rto`](Self::min_rto).
     pub max_rto: Duration,
-    /// Retransmissions of a SYN before the attempt ends (R2 for SYN).
+    /// Retransmissions of a SYN before the attempt ends (`Rule::AckChallengeRst` for SYN).
     pub syn_retries: u32,
     /// Retransmissions of a SYN|ACK.
     pub syn_ack_retries: u32,
@@ -170,27 +170,27 @@ pub struct TcpConfig {
     /// How long after a search has ended it begins anew, for the path may have changed
     /// (`tcp_probe_interval`); at least 100 ms.
     pub mtu_probe_interval: Duration,
-    /// Most connections without a user; a close above it sends RST (S99), and one that gets no answer is
-    /// reset before (S100).
+    /// Most connections without a user; a close above it sends RST (`Rule::LimitOrphansAtClose`), and one that gets no answer is
+    /// reset before (`Rule::LimitOrphans`).
     pub max_orphans: usize,
-    /// Whether giving up after retransmissions, the user timeout or FIN-WAIT-2 sends a RST (S92, S93, S97;
+    /// Whether giving up after retransmissions, the user timeout or FIN-WAIT-2 sends a RST (`Rule::EndRetransmissionTimeout`, `Rule::EndUserTimeout`, `Rule::RstFinWait2Timeout`;
     /// Linux does not).
     pub reset_on_give_up: bool,
-    /// How long an orphan stays in FIN-WAIT-2 (S96).
+    /// How long an orphan stays in FIN-WAIT-2 (`Rule::EndFinWait2Timeout`).
     pub fin_wait_2: Duration,
     /// 2 MSL: the length of TIME-WAIT.
     pub time_wait: Duration,
     /// Most entries in TIME-WAIT; more are forgotten at once (S101).
     pub max_time_wait: usize,
     /// Most embryonic connections in all. The SYNs above it are answered with a cookie or dropped
-    /// (S18).
+    /// (`Rule::LimitSynQueue`).
     pub max_embryonic: usize,
     /// Whether SYNs for which there is no room are answered with a SYN cookie.
     pub syn_cookies: bool,
     /// Challenge ACKs and ACKs of unacceptable segments without text: at most one in this time for
     /// each connection (RFC 5961 section 7).
     pub challenge_interval: Duration,
-    /// A full accept queue answers the final ACK with RST instead of dropping it (S37).
+    /// A full accept queue answers the final ACK with RST instead of dropping it (`Rule::DropAckAcceptQueueFull`).
     pub abort_on_overflow: bool,
     /// How many segments a second, of those that no connection accepts, may be answered with RST for want
     /// of one; `None`: all, as Linux. What a connection refuses or challenges counts too, and so does a SYN
@@ -203,13 +203,13 @@ pub struct TcpConfig {
     /// text.
     pub repeat_declared: bool,
     /// Answer a SYN in the window of an embryonic connection with RST, as Linux; else it is dropped
-    /// in silence (S32).
+    /// in silence (`Rule::RstOtherSynInSynReceived`).
     pub reset_on_embryonic_syn: bool,
-    /// Accept resets also at the end of the highest SACK block that we sent (R5) and with the number
-    /// of the peer's FIN (R6), as Linux.
+    /// Accept resets also at the end of the highest SACK block that we sent (`Rule::PeerRstAfterSack`) and with the number
+    /// of the peer's FIN (`Rule::PeerRstAtFin`), as Linux.
     pub lenient_resets: bool,
     /// Give the errno of Linux (`EPIPE`) to a writer whose connection was reset in CLOSE-WAIT; else
-    /// `ECONNRESET` (R15).
+    /// `ECONNRESET` (`Rule::PeerRstAfterFin`).
     pub broken_pipe_in_close_wait: bool,
     /// Most pieces in the early (out-of-order) part of a receive buffer, 16 octets each. A path that loses
     /// every second packet makes half as many as the buffer holds segments.

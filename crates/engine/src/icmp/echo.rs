@@ -149,7 +149,7 @@ impl Stack {
     ///
     /// # Errors
     /// The reason why no error can be sent: it or `from` is of the other IP version, `from` is not the
-    /// address of one host (I0), or too much waits to be sent.
+    /// address of one host (`Rule::IcmpNotAllowed`), or too much waits to be sent.
     pub fn echo_unreachable(
         &mut self,
         request: &EchoRequest,
@@ -167,7 +167,7 @@ impl Stack {
         let mut packet = Vec::new();
         header.emit(icmp::HEADER + data.len(), &mut packet);
         Message::Echo { reply: false, ident, seq, data }.emit(&header, &mut packet);
-        crate::icmp::order_error(&mut self.shared, &packet, error, from, Rule::X2)
+        crate::icmp::order_error(&mut self.shared, &packet, error, from, Rule::IcmpIntercepted)
     }
 
     /// Sends an echo request, from `local` or from an address of ours. What comes of it follows by

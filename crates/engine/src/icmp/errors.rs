@@ -18,7 +18,7 @@ const SERVICE: u8 = 0x1c;
 const REDIRECT_V6: u8 = 137;
 
 /// Sends an ICMP error about a packet that [arrived](Icmp::arrived), from the address it was sent to (U3), if one may
-/// be sent (I0) and the rate limits let it (D9).
+/// be sent (`Rule::IcmpNotAllowed`) and the rate limits let it (`Rule::LimitReplies`).
 pub(crate) fn send_error(
     shared: &mut Shared,
     icmp: &mut Icmp,
@@ -29,11 +29,11 @@ pub(crate) fn send_error(
     rule: Rule,
 ) -> Verdict {
     if !answerable(parsed) {
-        return Verdict::Dropped(Rule::I0.into());
+        return Verdict::Dropped(Rule::IcmpNotAllowed.into());
     }
     if !icmp.limiter.admit(&shared.config.datagrams, &shared.secret, parsed.header.src, now) {
         shared.counters.icmp_suppressed_errors += 1;
-        return Verdict::Dropped(Rule::D9.into());
+        return Verdict::Dropped(Rule::LimitReplies.into());
     }
     match push_error(shared, now, packet, parsed, error, parsed.header.dst, rule) {
         Ok(()) => Verdict::Answered(rule),
@@ -54,7 +54,7 @@ pub(crate) fn order_error(
     let from = from.unwrap_or(parsed.header.dst);
     let one_family = parsed.header.is_v6() == error.v6 && parsed.header.is_v6() == from.is_ipv6();
     if !one_family || !is_host(from) || !answerable(&parsed) {
-        return Err(Rule::I0.into());
+        return Err(Rule::IcmpNotAllowed.into());
     }
     // The call is not told the time. At time zero no path has expired, so that at worst a little less
     // is quoted than could be.

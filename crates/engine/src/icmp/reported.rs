@@ -22,10 +22,10 @@ pub(super) fn arrives(
     quoted: &[u8],
 ) -> Verdict {
     if !error.v6 && matches!(error.kind, SOURCE_QUENCH | REDIRECT) {
-        return Verdict::Dropped(Rule::I7.into());
+        return Verdict::Dropped(Rule::IcmpIgnored.into());
     }
     if error.v6 && error.mtu().is_some_and(|mtu| (mtu as usize) < FLOOR_V6) {
-        return Verdict::Dropped(Rule::P2.into());
+        return Verdict::Dropped(Rule::IcmpMtuTooSmall.into());
     }
     let quoted = match Quoted::parse(quoted) {
         Ok(quoted) => quoted,

@@ -22,9 +22,9 @@ pub(crate) fn admit<'p, 'a>(
     let (local, remote) = (&parsed.header.dst, &parsed.header.src);
     let group = shared.config.intercept.groups && parsed.header.protocol == ip::UDP && is_group(*local);
     let broken = if !group && !is_ours(shared, local) {
-        Rule::N4
+        Rule::DropBadDestination
     } else if !is_peer(shared, remote, local) {
-        Rule::N5
+        Rule::DropBadSource
     } else {
         return Ok(parsed);
     };
@@ -32,7 +32,7 @@ pub(crate) fn admit<'p, 'a>(
     Err(broken.into())
 }
 
-/// N4. That every unicast address is ours does not include loopback: who sends to 127.0.0.1 means
+/// `Rule::DropBadDestination`. That every unicast address is ours does not include loopback: who sends to 127.0.0.1 means
 /// itself.
 fn is_ours(shared: &Shared, local: &IpAddr) -> bool {
     is_listed(&shared.config.addresses, local)
@@ -47,7 +47,7 @@ fn is_listed(list: &[IpAddr], addr: &IpAddr) -> bool {
     }
 }
 
-/// N5. Loopback speaks to loopback only. Where every address is ours, the peer's is among them.
+/// `Rule::DropBadSource`. Loopback speaks to loopback only. Where every address is ours, the peer's is among them.
 fn is_peer(shared: &Shared, remote: &IpAddr, local: &IpAddr) -> bool {
     is_host_at(remote)
         && (!remote.is_loopback() || local.is_loopback())
@@ -97,8 +97,8 @@ mod tests {
         admit(shared, &IpPacket::parse(&packet(addr(src), addr(dst), ip::UDP, b"12345678"))).map(|_| ())
     }
 
-    const N4: Result<(), DropReason> = Err(DropReason::Rule(Rule::N4));
-    const N5: Result<(), DropReason> = Err(DropReason::Rule(Rule::N5));
+    const N4: Result<(), DropReason> = Err(DropReason::Rule(Rule::DropBadDestination));
+    const N5: Result<(), DropReason> = Err(DropReason::Rule(Rule::DropBadSource));
 
     #[test]
     fn n4_what_is_not_for_us_is_dropped() {

@@ -9,7 +9,7 @@ use core::time::Duration;
 const FLOOR_V4: usize = 552;
 /// The least MTU of a link for IPv4 (RFC 791 section 3.2).
 const LEAST_V4: usize = 68;
-/// Least MTU of any IPv6 link (RFC 8200 section 5); a router that names less is not believed (P2).
+/// Least MTU of any IPv6 link (RFC 8200 section 5); a router that names less is not believed (`Rule::IcmpMtuTooSmall`).
 pub(crate) const FLOOR_V6: usize = 1280;
 /// How long an entry holds (P1). RFC 1191 section 6.3 asks for ten minutes.
 const LIFETIME: Duration = Duration::from_secs(600);

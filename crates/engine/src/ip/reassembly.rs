@@ -82,7 +82,7 @@ impl Reassembly {
         let key = Key::of(&fragment, parsed);
         let partial = self.entry(key, now + shared.config.datagrams.reassembly_time);
         if let Err(reason) = partial.check(&fragment, parsed.payload) {
-            if reason == Rule::N6a.into() && !partial.discarded {
+            if reason == Rule::DropOverlappingFragments.into() && !partial.discarded {
                 shared.counters.ip_reassembly_failed += 1;
                 self.held -= partial.discard();
             }
@@ -99,7 +99,7 @@ impl Reassembly {
         Ok(whole)
     }
 
-    /// Forgets the packets whose time is over, and says so to their senders (U7).
+    /// Forgets the packets whose time is over, and says so to their senders (`Rule::IcmpReassemblyTimeout`).
     pub fn handle_timeout(&mut self, shared: &mut Shared, icmp: &mut Icmp, now: Instant) {
         while self.packets.oldest().is_some_and(|partial| partial.deadline <= now) {
             let Some(partial) = self.pop_oldest() else { break };
@@ -111,7 +111,8 @@ impl Reassembly {
             let Ok(parsed) = IpPacket::parse(&first) else { continue };
             icmp.arrived(shared, now, parsed.header.src);
             let error = IcmpError::reassembly_timeout(parsed.header.is_v6());
-            let _sent_or_limited = icmp::send_error(shared, icmp, now, &first, &parsed, error, Rule::U7);
+            let _sent_or_limited =
+                icmp::send_error(shared, icmp, now, &first, &parsed, error, Rule::IcmpReassemblyTimeout);
         }
     }
 
@@ -172,7 +173,7 @@ impl Partial {
     /// Whether a fragment can be taken in. An exact copy is dropped alone; any other overlap is an
     /// attack or an error and ends the packet (RFC 5722 section 4, RFC 8200 section 4.5).
     fn check(&self, fragment: &Fragment, payload: &[u8]) -> Result<(), DropReason> {
-        let overlap = Err(Rule::N6a.into());
+        let overlap = Err(Rule::DropOverlappingFragments.into());
         let (start, end) = span(fragment, payload);
         if self.discarded {
             return overlap;

@@ -46,7 +46,7 @@ pub enum ResetReceiver {
         /// The end of the last range that it reported by SACK; `None` also if it takes resets at
         /// RCV.NXT alone.
         reported: Option<RcvSeq>,
-        /// It takes a reset with the number of the peer's FIN (R6).
+        /// It takes a reset with the number of the peer's FIN (`Rule::PeerRstAtFin`).
         lenient: bool,
     },
     /// It waits for the connection's last segments to vanish.
@@ -58,8 +58,8 @@ impl ResetReceiver {
     #[must_use]
     pub fn judge(&self, seq: RcvSeq, ack: Option<SndSeq>) -> ResetEffect {
         match *self {
-            Self::Closed => ResetEffect::Ignored(Rule::R10),
-            Self::TimeWait => ResetEffect::Ignored(Rule::R17),
+            Self::Closed => ResetEffect::Ignored(Rule::DropRstNoConnection),
+            Self::TimeWait => ResetEffect::Ignored(Rule::DropRstInTimeWait),
             Self::SynSent { iss } => in_syn_sent(iss, ack),
             Self::SynReceived { irs, window, active } => in_syn_received(irs, window, active, seq),
             Self::Synchronized { state, nxt, window, reported, lenient } => {
@@ -72,25 +72,33 @@ impl ResetReceiver {
     }
 }
 
-/// RFC 9293 section 3.10.7.3. SEQ cannot be tested: there is no RCV.NXT yet (R11).
+/// RFC 9293 section 3.10.7.3. SEQ cannot be tested: there is no RCV.NXT yet (`Rule::PeerRstRefused`).
 fn in_syn_sent(iss: SndSeq, ack: Option<SndSeq>) -> ResetEffect {
     match ack {
-        None => ResetEffect::Ignored(Rule::R11a),
-        Some(ack) if ack == iss + 1 => ResetEffect::Accepted(Rule::R11),
-        Some(_) => ResetEffect::Ignored(Rule::S21),
+        None => ResetEffect::Ignored(Rule::DropRstNoAckInSynSent),
+        Some(ack) if ack == iss + 1 => ResetEffect::Accepted(Rule::PeerRstRefused),
+        Some(_) => ResetEffect::Ignored(Rule::DropResetBadAckInSynSent),
     }
 }
 
 fn in_syn_received(irs: RcvSeq, window: u32, active: bool, seq: RcvSeq) -> ResetEffect {
     if seq == irs + 1 {
-        return ResetEffect::Accepted(if active { Rule::R13 } else { Rule::R12 });
+        return ResetEffect::Accepted(if active {
+            Rule::PeerRstSimultaneousOpen
+        } else {
+            Rule::PeerRstInSynReceived
+        });
     }
     by_window(irs + 1, window, seq)
 }
 
 /// RFC 5961 section 3.2, for a number that is not exact.
 fn by_window(nxt: RcvSeq, window: u32, seq: RcvSeq) -> ResetEffect {
-    if seq.within(nxt, window) { ResetEffect::Challenged(Rule::R2) } else { ResetEffect::Ignored(Rule::R4) }
+    if seq.within(nxt, window) {
+        ResetEffect::Challenged(Rule::AckChallengeRst)
+    } else {
+        ResetEffect::Ignored(Rule::DropRstOutsideWindow)
+    }
 }
 
 /// The rule by which a reset with this number ends the connection. RCV.NXT counts data that is not
@@ -99,15 +107,15 @@ fn exact(state: TcpState, nxt: RcvSeq, reported: Option<RcvSeq>, lenient: bool, 
     let open = matches!(state, TcpState::Established | TcpState::FinWait1 | TcpState::FinWait2);
     if seq == nxt {
         return Some(match state {
-            _ if open => Rule::R1,
-            TcpState::CloseWait => Rule::R15,
-            _ => Rule::R16,
+            _ if open => Rule::PeerRstExact,
+            TcpState::CloseWait => Rule::PeerRstAfterFin,
+            _ => Rule::PeerRstAfterFins,
         });
     }
     if lenient && !open && seq + 1 == nxt {
-        return Some(Rule::R6);
+        return Some(Rule::PeerRstAtFin);
     }
-    (reported == Some(seq)).then_some(Rule::R5)
+    (reported == Some(seq)).then_some(Rule::PeerRstAfterSack)
 }
 
 #[cfg(test)]
@@ -122,11 +130,14 @@ mod tests {
     #[test]
     fn in_synchronized_states_the_number_alone_decides() {
         let judge = |seq: u32| established(None).judge(RcvSeq(seq), None);
-        assert_eq!(judge(u32::MAX), ResetEffect::Accepted(Rule::R1));
-        assert_eq!(judge(8), ResetEffect::Challenged(Rule::R2));
-        assert_eq!(judge(9), ResetEffect::Ignored(Rule::R4));
-        assert_eq!(judge(u32::MAX - 1), ResetEffect::Ignored(Rule::R4));
-        assert_eq!(established(Some(RcvSeq(5))).judge(RcvSeq(5), None), ResetEffect::Accepted(Rule::R5));
+        assert_eq!(judge(u32::MAX), ResetEffect::Accepted(Rule::PeerRstExact));
+        assert_eq!(judge(8), ResetEffect::Challenged(Rule::AckChallengeRst));
+        assert_eq!(judge(9), ResetEffect::Ignored(Rule::DropRstOutsideWindow));
+        assert_eq!(judge(u32::MAX - 1), ResetEffect::Ignored(Rule::DropRstOutsideWindow));
+        assert_eq!(
+            established(Some(RcvSeq(5))).judge(RcvSeq(5), None),
+            ResetEffect::Accepted(Rule::PeerRstAfterSack)
+        );
     }
 
     #[test]
@@ -138,21 +149,33 @@ mod tests {
             reported: None,
             lenient,
         };
-        assert_eq!(after_fin(true).judge(RcvSeq(99), None), ResetEffect::Accepted(Rule::R6));
-        assert_eq!(after_fin(false).judge(RcvSeq(99), None), ResetEffect::Ignored(Rule::R4));
-        assert_eq!(after_fin(true).judge(RcvSeq(100), None), ResetEffect::Accepted(Rule::R15));
+        assert_eq!(after_fin(true).judge(RcvSeq(99), None), ResetEffect::Accepted(Rule::PeerRstAtFin));
+        assert_eq!(
+            after_fin(false).judge(RcvSeq(99), None),
+            ResetEffect::Ignored(Rule::DropRstOutsideWindow)
+        );
+        assert_eq!(after_fin(true).judge(RcvSeq(100), None), ResetEffect::Accepted(Rule::PeerRstAfterFin));
     }
 
     #[test]
     fn before_the_connection_and_after_it() {
         let sent = ResetReceiver::SynSent { iss: SndSeq(7) };
-        assert_eq!(sent.judge(RcvSeq(0), Some(SndSeq(8))), ResetEffect::Accepted(Rule::R11));
-        assert_eq!(sent.judge(RcvSeq(0), Some(SndSeq(9))), ResetEffect::Ignored(Rule::S21));
-        assert_eq!(sent.judge(RcvSeq(0), None), ResetEffect::Ignored(Rule::R11a));
+        assert_eq!(sent.judge(RcvSeq(0), Some(SndSeq(8))), ResetEffect::Accepted(Rule::PeerRstRefused));
+        assert_eq!(
+            sent.judge(RcvSeq(0), Some(SndSeq(9))),
+            ResetEffect::Ignored(Rule::DropResetBadAckInSynSent)
+        );
+        assert_eq!(sent.judge(RcvSeq(0), None), ResetEffect::Ignored(Rule::DropRstNoAckInSynSent));
         let received = ResetReceiver::SynReceived { irs: RcvSeq(20), window: 5, active: false };
-        assert_eq!(received.judge(RcvSeq(21), None), ResetEffect::Accepted(Rule::R12));
-        assert_eq!(received.judge(RcvSeq(25), None), ResetEffect::Challenged(Rule::R2));
-        assert_eq!(ResetReceiver::Closed.judge(RcvSeq(0), None), ResetEffect::Ignored(Rule::R10));
-        assert_eq!(ResetReceiver::TimeWait.judge(RcvSeq(0), None), ResetEffect::Ignored(Rule::R17));
+        assert_eq!(received.judge(RcvSeq(21), None), ResetEffect::Accepted(Rule::PeerRstInSynReceived));
+        assert_eq!(received.judge(RcvSeq(25), None), ResetEffect::Challenged(Rule::AckChallengeRst));
+        assert_eq!(
+            ResetReceiver::Closed.judge(RcvSeq(0), None),
+            ResetEffect::Ignored(Rule::DropRstNoConnection)
+        );
+        assert_eq!(
+            ResetReceiver::TimeWait.judge(RcvSeq(0), None),
+            ResetEffect::Ignored(Rule::DropRstInTimeWait)
+        );
     }
 }

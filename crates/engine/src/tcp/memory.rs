@@ -1,4 +1,4 @@
-//! The memory of all buffers together (D26): how much is held, how much more a connection may take, and
+//! The memory of all buffers together (`Rule::LimitMemory`): how much is held, how much more a connection may take, and
 //! who has to go when there is no more.
 //!
 //! Up to [`TcpConfig::memory`] buffers grow as their paths ask for. Then a buffer grows no further than a
@@ -99,7 +99,7 @@ impl TcpTable {
     /// Ends a connection whose memory others need.
     fn let_go(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         let Socket::Open(connection) = self.socket_mut(id) else { return };
-        let rule = if connection.owned { Rule::D26 } else { Rule::S100 };
+        let rule = if connection.owned { Rule::LimitMemory } else { Rule::LimitOrphans };
         connection.abort(Ending::new(Cause::Aborted, Party::Stack, rule), now);
         if matches!(connection.fate, Some(Fate::Resetting(_))) {
             shared.counters.tcp_memory_aborts += 1;

@@ -118,7 +118,7 @@ impl TcpTable {
         self.clock
     }
 
-    /// A segment has arrived: tests of its form (N2, N3, N7), then to whom it is.
+    /// A segment has arrived: tests of its form (`Rule::DropBadChecksum`, `Rule::DropBadHeader`, `Rule::DropUnverifiedSignature`), then to whom it is.
     pub fn arrives(
         &mut self,
         shared: &mut Shared,
@@ -132,15 +132,15 @@ impl TcpTable {
         let verify = shared.config.checksums.verify && !received.checksum_good;
         if verify && !tcp::checksum_ok(ip, segment) {
             shared.counters.tcp_in_errors += 1;
-            return Verdict::Dropped(Rule::N2.into());
+            return Verdict::Dropped(Rule::DropBadChecksum.into());
         }
         let mut tcp = TcpHeader::default();
         let Ok(text) = tcp.read(segment) else {
             shared.counters.tcp_in_errors += 1;
-            return Verdict::Dropped(Rule::N3.into());
+            return Verdict::Dropped(Rule::DropBadHeader.into());
         };
         if tcp.options.signed {
-            return Verdict::Dropped(Rule::N7.into());
+            return Verdict::Dropped(Rule::DropUnverifiedSignature.into());
         }
         let Shared { resets, config, secret, .. } = shared;
         resets.arrived(config.tcp.reset_rate, now, secret, tcp.flags.contains(TcpFlags::RST));
@@ -223,16 +223,16 @@ impl TcpTable {
             return self.arrives_at_listener(shared, now, listener, seg, iss_after);
         }
         if seg.has(TcpFlags::RST) {
-            return Verdict::Dropped(Rule::R10.into());
+            return Verdict::Dropped(Rule::DropRstNoConnection.into());
         }
         let syn_only = seg.tcp.flags & (TcpFlags::SYN | TcpFlags::ACK | TcpFlags::FIN) == TcpFlags::SYN;
         if syn_only && shared.config.intercept.tcp {
             return self.intercept(shared, now, seg, iss_after);
         }
         let rule = match (seg.has(TcpFlags::ACK), seg.has(TcpFlags::SYN)) {
-            (true, _) => Rule::S4,
-            (false, true) => Rule::S1,
-            (false, false) => Rule::S5,
+            (true, _) => Rule::RstNoConnection,
+            (false, true) => Rule::RstNoListener,
+            (false, false) => Rule::RstNoConnectionNoAck,
         };
         reset_reply::reply(shared, seg, rule)
     }
@@ -247,7 +247,7 @@ impl TcpTable {
         }
         match self.demux.waiting.get_mut(self.demux.hash(&flow), |other| *other == flow) {
             Some(entry) => entry.answer(shared, now, seg),
-            None => Verdict::Dropped(Rule::Q2.into()),
+            None => Verdict::Dropped(Rule::DropInTimeWait.into()),
         }
     }
 

@@ -28,7 +28,7 @@ pub(crate) fn arrives(
     };
     let Ok((ports, payload)) = datagram else {
         shared.counters.udp_in_errors += 1;
-        return Verdict::Dropped(Rule::U8.into());
+        return Verdict::Dropped(Rule::DropBadDatagram.into());
     };
     let flow = FourTuple {
         local: SocketAddr::new(header.dst, ports.dst_port),
@@ -41,7 +41,7 @@ pub(crate) fn arrives(
     }
     shared.counters.udp_no_ports += 1;
     let error = IcmpError::port_unreachable(header.is_v6());
-    icmp::send_error(shared, icmp, now, packet, parsed, error, Rule::U1)
+    icmp::send_error(shared, icmp, now, packet, parsed, error, Rule::IcmpPortUnreachable)
 }
 
 impl UdpTable {
@@ -76,7 +76,7 @@ impl UdpTable {
         flow: &FourTuple,
         error: IcmpError,
     ) -> Verdict {
-        let ignored = Verdict::Dropped(Rule::U9.into());
+        let ignored = Verdict::Dropped(Rule::IcmpNotReported.into());
         let Some(id) = self.bindings.connected(flow) else {
             return if self.path_shrinks(shared, now, flow, error) { Verdict::Accepted } else { ignored };
         };

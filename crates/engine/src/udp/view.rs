@@ -226,7 +226,7 @@ impl<'a> Udp<'a> {
     ///
     /// # Errors
     /// The reason why no error can be sent: it or `from` is of the other IP version, `from` is not the
-    /// address of one host (I0), there is no such datagram, or too much waits to be sent.
+    /// address of one host (`Rule::IcmpNotAllowed`), there is no such datagram, or too much waits to be sent.
     pub fn reject(
         &mut self,
         datagram: &Datagram,
@@ -241,7 +241,7 @@ impl<'a> Udp<'a> {
         let mut packet = Vec::new();
         header.emit(UdpHeader::LEN + payload.len(), &mut packet);
         UdpHeader { src_port: remote.port(), dst_port: local.port() }.emit(&header, payload, &mut packet);
-        icmp::order_error(self.shared, &packet, error, from, Rule::X2)
+        icmp::order_error(self.shared, &packet, error, from, Rule::IcmpIntercepted)
     }
 
     /// Closes the socket. What waits to be sent still leaves, what waits to be read is lost.

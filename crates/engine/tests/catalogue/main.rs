@@ -60,7 +60,7 @@ fn the_pages_are_what_the_code_says() {
 fn every_rule_has_a_test() {
     let tests = tests();
     let in_engine =
-        |rule: &Rule| tests.get(rule.id()).is_some_and(|named| named.iter().any(|test| test.in_engine));
+        |rule: &Rule| tests.get(rule.code()).is_some_and(|named| named.iter().any(|test| test.in_engine));
     let bare: Vec<_> = Rule::ALL.iter().filter(|rule| !in_engine(rule)).collect();
     assert!(bare.is_empty(), "no test of the engine names these rules: {bare:?}");
 }
@@ -71,8 +71,8 @@ fn every_id_of_the_catalogue_has_a_row() {
         same_ids(table.title, table.ids, table.rows.iter().map(|row| row.0));
     }
     for rule in Rule::ALL {
-        let own = rows().any(|(id, _, here)| *id == rule.id() && *here == Here::Own);
-        assert!(own != OUR_OWN.contains(&rule.id()), "{rule} is a row of the catalogue, or one of our own");
+        let own = rows().any(|(id, _, here)| *id == rule.code() && *here == Here::Own);
+        assert!(own != OUR_OWN.contains(&rule.code()), "{rule} is a row of the catalogue, or one of our own");
     }
 }
 

@@ -10,19 +10,21 @@ use std::fmt::Write;
 const RULES: &str = "\
 # The rules
 
-Every answer, drop and end has a rule. Its id stands in reports (`rule`), in the comments of captures, in
-`lastack lab` and in tests. This page is written by `UPDATE_DOCS=1 cargo test -p lastack-engine --test catalogue`,
-and a test fails where a rule has no test; `grep -rw S60 crates/engine/src` finds the tests of S60, and
-[tests.md](tests.md) lists what must be shown.
+Every answer, drop and end has a rule. Reports, the comments of captures and `lastack lab` print its name; JSON
+has the name (`rule`) and the code (`rule_code`); tests name the code. `lastack rules NAME` prints one of them.
+This page is written by `UPDATE_DOCS=1 cargo test -p lastack-engine --test catalogue`, and a test fails where a
+rule has no test; [tests.md](tests.md) lists the conformance tests.
 
-Ids by their first letter: **N** never answered, **S** a reset or ACK is sent, **R** a reset is received, \
+The first word of a name tells what the rule does: `rst-` sends a reset, `peer-rst-` accepts one, `ack-` answers \
+with an ACK, `drop-` ignores a packet, `icmp-` sends or handles an ICMP error, `end-` ends a connection without a \
+reset, `limit-` applies a bound. Codes by their first letter: **N** never answered, **S** a reset or ACK is sent, **R** a reset is received, \
 **H** half-open connections, **U** UDP, **I** ICMP, **P** path MTU, **E** orderly release, **Q** TIME-WAIT, \
 **D** attacks, **X** decided by the program that uses the stack. *Declares*: what the reset says of its reason if \
 `TcpConfig::declare_reasons` is on (draft-ietf-tcpm-rst-diagnostic-payload). *Linux*: the name in its tracepoint \
 `tcp_send_reset`.
 
-| id | rule | source | declares | Linux |
-|---|---|---|---|---|
+| code | name | rule | source | declares | Linux |
+|---|---|---|---|---|---|
 ";
 
 const ROWS: &str = "
@@ -57,9 +59,9 @@ pub fn resets() -> String {
     let mut page = String::from(RULES);
     for rule in Rule::ALL {
         let declares = rule.declared().map_or(String::new(), |reason| reason.to_string());
-        let (id, text, source) = (rule.id(), rule.text(), rule.section());
+        let (code, name, text, source) = (rule.code(), rule.name(), rule.text(), rule.section());
         let linux = rule.linux().unwrap_or_default();
-        row(&mut page, &[id, text, source, &declares, linux]);
+        row(&mut page, &[code, &format!("`{name}`"), text, source, &declares, linux]);
     }
     page += ROWS;
     for table in TABLES {

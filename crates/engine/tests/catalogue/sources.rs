@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lastack_engine::Rule;
+
 /// What the crates are called that have tests about the rules.
 const CRATES: [&str; 10] =
     ["wire", "engine", "link", "device", "lastack", "sim", "lab", "packetdrill", "run", "cli"];
@@ -120,6 +122,10 @@ pub fn ids_in(text: &str) -> BTreeSet<String> {
         text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let mut ids: BTreeSet<String> =
         words.iter().filter(|word| is_id(word)).map(|word| (*word).to_owned()).collect();
+    // A variant of `Rule` stands for its code.
+    let codes: BTreeMap<String, &str> =
+        Rule::ALL.iter().map(|rule| (format!("{rule:?}"), rule.code())).collect();
+    ids.extend(words.iter().filter_map(|word| codes.get(*word)).map(|code| (*code).to_owned()));
     for window in words.windows(3) {
         if let [first, "to", last] = window
             && is_id(first)

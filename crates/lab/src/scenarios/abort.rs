@@ -7,7 +7,7 @@ use lastack_wire::tcp::TcpFlags;
 use std::io::ErrorKind;
 
 const NAMES: [&str; 2] = ["client", "server"];
-const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::R1);
+const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::PeerRstExact);
 
 fn nobody_finished() -> [Expected; 4] {
     [
@@ -33,10 +33,10 @@ pub(super) fn linger() -> Script {
         b(Call::Close, Outcome::Done),
     ]);
     let lost = Lost { unsent: 2, unacked: 6, unread: 0 };
-    let aborted = Ending { lost, ..Ending::new(Cause::Aborted, Party::Application, Rule::S64) };
+    let aborted = Ending { lost, ..Ending::new(Cause::Aborted, Party::Application, Rule::RstAbort) };
     let mut expected = vec![
         Expected::FirstReset(reset(Side::A, 12, Some(1))),
-        Expected::ByRule { by: Side::A, rule: Rule::S64, times: 1 },
+        Expected::ByRule { by: Side::A, rule: Rule::RstAbort, times: 1 },
         Expected::Ends(Side::A, vec![aborted]),
         Expected::Ends(Side::B, vec![RESET]),
     ];
@@ -54,10 +54,11 @@ pub(super) fn unread() -> Script {
         a(Call::Close, Outcome::Done),
     ]);
     let lost = Lost { unsent: 0, unacked: 0, unread: 5 };
-    let aborted = Ending { lost, ..Ending::new(Cause::Aborted, Party::Application, Rule::S60) };
+    let aborted =
+        Ending { lost, ..Ending::new(Cause::Aborted, Party::Application, Rule::RstUnreadDataAtClose) };
     let mut expected = vec![
         Expected::Resets(vec![reset(Side::B, 1, Some(6))]),
-        Expected::ByRule { by: Side::B, rule: Rule::S60, times: 1 },
+        Expected::ByRule { by: Side::B, rule: Rule::RstUnreadDataAtClose, times: 1 },
         Expected::Ends(Side::A, vec![RESET]),
         Expected::Ends(Side::B, vec![aborted]),
     ];

@@ -6,9 +6,9 @@ use lastack_engine::{Cause, Lost, Party, Rule};
 use std::io::ErrorKind;
 use std::time::Duration;
 
-const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::R1);
+const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::PeerRstExact);
 
-/// R4, R2, R1: far off is ignored, near is challenged, exact is obeyed.
+/// `Rule::DropRstOutsideWindow`, `Rule::AckChallengeRst`, `Rule::PeerRstExact`: far off is ignored, near is challenged, exact is obeyed.
 pub(super) fn blind_reset() -> Script {
     let later = Step::Wait(Duration::from_secs(1));
     let mut steps = connected();
@@ -25,7 +25,7 @@ pub(super) fn blind_reset() -> Script {
     ]);
     let lost = Lost { unacked: 6, ..Lost::default() };
     let expected = vec![
-        Expected::ByRule { by: Side::B, rule: Rule::R2, times: 1 },
+        Expected::ByRule { by: Side::B, rule: Rule::AckChallengeRst, times: 1 },
         // What the exact one has left half-open ends as such.
         Expected::Resets(vec![reset(Side::B, 1, None)]),
         Expected::Ends(Side::B, vec![RESET]),

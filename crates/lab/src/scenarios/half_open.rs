@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 const NAMES: [&str; 2] = ["client", "server"];
-const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::R1);
+const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::PeerRstExact);
 const SECOND: Step = Step::Wait(Duration::from_secs(1));
 
 /// H2
@@ -29,7 +29,7 @@ pub(super) fn data() -> Script {
     let expected = vec![
         // SEQ is B's own acknowledgment: exact.
         Expected::Resets(vec![reset(Side::A, 6, None)]),
-        Expected::ByRule { by: Side::A, rule: Rule::S4, times: 1 },
+        Expected::ByRule { by: Side::A, rule: Rule::RstNoConnection, times: 1 },
         Expected::Ends(Side::B, vec![Ending { lost, ..RESET }]),
         Expected::Open(Side::B, 0),
     ];
@@ -51,7 +51,7 @@ pub(super) fn keepalive() -> Script {
     ]);
     let expected = vec![
         Expected::Resets(vec![reset(Side::A, 6, None)]),
-        Expected::ByRule { by: Side::A, rule: Rule::S4, times: 1 },
+        Expected::ByRule { by: Side::A, rule: Rule::RstNoConnection, times: 1 },
         Expected::Ends(Side::B, vec![RESET]),
         Expected::Open(Side::B, 0),
     ];
@@ -77,8 +77,8 @@ pub(super) fn syn() -> Script {
     ]);
     let expected = vec![
         // The SYN is challenged; the challenge is answered with RST; the SYN comes again.
-        Expected::ByRule { by: Side::B, rule: Rule::S50, times: 1 },
-        Expected::ByRule { by: Side::A, rule: Rule::S20, times: 1 },
+        Expected::ByRule { by: Side::B, rule: Rule::AckChallengeSyn, times: 1 },
+        Expected::ByRule { by: Side::A, rule: Rule::RstBadAckInSynSent, times: 1 },
         Expected::Resets(vec![reset(Side::A, 6, None)]),
         Expected::Count { by: Side::A, flags: TcpFlags::SYN, times: 3 },
         Expected::Ends(Side::B, vec![RESET]),
@@ -105,11 +105,11 @@ pub(super) fn silent() -> Script {
         a(Call::Close, Outcome::Done),
     ]);
     let lost = Lost { unacked: 14, ..Lost::default() };
-    let gave_up = Ending::new(Cause::TimedOut(TimeLimit::User), Party::Stack, Rule::S93);
+    let gave_up = Ending::new(Cause::TimedOut(TimeLimit::User), Party::Stack, Rule::EndUserTimeout);
     let expected = vec![
         // Giving up is silent; only the next segment from A is answered, by the listener.
         Expected::Resets(vec![reset(Side::B, 1, None)]),
-        Expected::ByRule { by: Side::B, rule: Rule::S10, times: 1 },
+        Expected::ByRule { by: Side::B, rule: Rule::RstAckToListener, times: 1 },
         Expected::Ends(Side::B, vec![Ending { lost, ..gave_up }]),
         Expected::Ends(Side::A, vec![Ending { lost: Lost { unacked: 3, ..Lost::default() }, ..RESET }]),
         Expected::Open(Side::A, 0),

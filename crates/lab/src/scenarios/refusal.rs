@@ -9,14 +9,14 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 const NAMES: [&str; 2] = ["client", "server"];
-const REFUSED: Ending = Ending::new(Cause::Refused, Party::Peer, Rule::R11);
+const REFUSED: Ending = Ending::new(Cause::Refused, Party::Peer, Rule::PeerRstRefused);
 
 pub(super) fn refused() -> Script {
     let mut script = script(NAMES, vec![connect(failed(ErrorKind::ConnectionRefused))]);
     script.expected = vec![
         Expected::Count { by: Side::A, flags: TcpFlags::SYN, times: 1 },
         Expected::Resets(vec![reset(Side::B, 0, Some(1))]),
-        Expected::ByRule { by: Side::B, rule: Rule::S1, times: 1 },
+        Expected::ByRule { by: Side::B, rule: Rule::RstNoListener, times: 1 },
         Expected::Ends(Side::A, vec![REFUSED]),
         Expected::Ends(Side::B, vec![]),
         Expected::Open(Side::A, 0),
@@ -53,11 +53,11 @@ pub(super) fn silent_host() -> Script {
     let mut script = script(["client", "silence"], steps);
     let timed_out = Cause::TimedOut(TimeLimit::Handshake);
     script.expected = vec![
-        // The first and six more (R2 for SYN), each after twice the time.
+        // The first and six more (`Rule::AckChallengeRst` for SYN), each after twice the time.
         Expected::Count { by: Side::A, flags: TcpFlags::SYN, times: 7 },
         Expected::Lost(7),
         Expected::Resets(vec![]),
-        Expected::Ends(Side::A, vec![Ending::new(timed_out, Party::Stack, Rule::S94)]),
+        Expected::Ends(Side::A, vec![Ending::new(timed_out, Party::Stack, Rule::EndSynTimeout)]),
         Expected::Open(Side::A, 0),
     ];
     script
@@ -72,7 +72,7 @@ pub(super) fn udp_unreachable() -> Script {
     let mut script = script(NAMES, steps);
     script.expected = vec![
         Expected::IcmpErrors(Side::B, 1),
-        Expected::ByRule { by: Side::B, rule: Rule::U1, times: 1 },
+        Expected::ByRule { by: Side::B, rule: Rule::IcmpPortUnreachable, times: 1 },
         Expected::Resets(vec![]),
     ];
     script

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 const NAMES: [&str; 2] = ["client", "server"];
 /// The orderly end at the side whose FIN was the first, and at the other.
-pub(super) const FIRST: Ending = Ending::new(Cause::Orderly, Party::Application, Rule::E0);
-pub(super) const SECOND: Ending = Ending::new(Cause::Orderly, Party::Peer, Rule::E0);
+pub(super) const FIRST: Ending = Ending::new(Cause::Orderly, Party::Application, Rule::EndOrderly);
+pub(super) const SECOND: Ending = Ending::new(Cause::Orderly, Party::Peer, Rule::EndOrderly);
 
 /// A finishes, B sees it and closes, A sees it and closes.
 pub(super) fn both_close() -> [Step; 6] {

@@ -55,7 +55,7 @@ impl Cell {
     /// Columns it takes.
     pub fn width(&self) -> usize {
         let blank = usize::from(!self.text.is_empty());
-        self.text.chars().count() + self.rule.map_or(0, |rule| rule.id().len() + 2 + blank)
+        self.text.chars().count() + self.rule.map_or(0, |rule| rule.code().len() + 2 + blank)
     }
 }
 

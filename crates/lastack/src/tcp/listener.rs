@@ -15,7 +15,7 @@ const BACKLOG: usize = 1024;
 
 /// A TCP socket that listens for connections.
 ///
-/// Dropped, it resets the connections that nobody has accepted (S90); those accepted live on.
+/// Dropped, it resets the connections that nobody has accepted (`Rule::RstListenerClosed`); those accepted live on.
 #[derive(Debug)]
 pub struct TcpListener {
     host: Host,

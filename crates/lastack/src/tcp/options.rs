@@ -17,7 +17,7 @@ fn invalid(cure: &'static str) -> io::Error {
 /// be while the stream exists.
 impl TcpStream {
     /// What closing does (`SO_LINGER`). `None`: what was written is delivered in the background, then
-    /// FIN. Zero: RST, and what was not delivered is lost (S64). Another time: as `None`, and
+    /// FIN. Zero: RST, and what was not delivered is lost (`Rule::RstAbort`). Another time: as `None`, and
     /// [`close`](Self::close) waits that long for it (S67).
     ///
     /// # Errors
@@ -109,8 +109,8 @@ impl TcpStream {
     }
 
     /// How long the peer's FIN is waited for once this side has closed for good (`TCP_LINGER2`), two minutes
-    /// at most; `None`: as long as the stack's configuration says (S96). Zero: RST as soon as our FIN is
-    /// acknowledged (S71).
+    /// at most; `None`: as long as the stack's configuration says (`Rule::EndFinWait2Timeout`). Zero: RST as soon as our FIN is
+    /// acknowledged (`Rule::RstFinWait2Refused`).
     ///
     /// # Errors
     /// See above.

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// end (`docs/errors.md`); [`end`](Self::end) says why at any time, so no call can swallow the reason.
 ///
 /// Dropped, the connection closes as a program's last descriptor does: text that nobody has read
-/// resets it (S60), so does a linger time of zero (S64); else what was written is still delivered,
+/// resets it (`Rule::RstUnreadDataAtClose`), so does a linger time of zero (`Rule::RstAbort`); else what was written is still delivered,
 /// then FIN. [`close`](Self::close) waits for that.
 ///
 /// Its futures take something only when they are ready: dropped early, they lose nothing, unless
@@ -49,7 +49,7 @@ impl TcpStream {
     /// read tells.
     ///
     /// # Cancel safety
-    /// Dropped, the future gives up the attempt without a word to the peer (S27).
+    /// Dropped, the future gives up the attempt without a word to the peer (`Rule::EndAttemptClosed`).
     pub async fn connect(host: &Host, remote: impl Into<SocketAddr>) -> io::Result<Self> {
         Self::open(host, None, remote.into())?.established().await
     }
@@ -162,7 +162,7 @@ impl TcpStream {
     /// and use [`drained`](Self::drained).
     pub async fn close(self) -> io::Result<()> {
         let linger = self.call(|tcp| {
-            // The test for unread text comes first: it resets without waiting (S60, S65).
+            // The test for unread text comes first: it resets without waiting (`Rule::RstUnreadDataAtClose`, S65).
             let time = tcp.linger().filter(|time| !time.is_zero() && tcp.info().unread == 0);
             if time.is_some() {
                 tcp.shutdown()?;
@@ -186,7 +186,7 @@ impl TcpStream {
 
     /// Waits for no more text (`SHUT_RD`): where there is none, reads end. The peer is not told. What it
     /// sends can still be read as it comes (S73), until this direction is shut down too: then new text
-    /// is answered with RST (S74, S80).
+    /// is answered with RST (S74, `Rule::RstDataAfterClose`).
     ///
     /// # Errors
     /// If the connection is over.

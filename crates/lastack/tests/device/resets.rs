@@ -205,7 +205,8 @@ fn r1_r15_we_take_the_resets_of_linux_in_every_state() {
                     }
                     drop(linux);
                     let end = ours.closed().await.unwrap();
-                    let rule = if before == Before::LinuxFin { Rule::R15 } else { Rule::R1 };
+                    let rule =
+                        if before == Before::LinuxFin { Rule::PeerRstAfterFin } else { Rule::PeerRstExact };
                     assert_eq!(
                         (end.cause, end.by, end.rule),
                         (Cause::Reset, Party::Peer, rule),
@@ -224,14 +225,18 @@ fn s80_s71_s97_linux_takes_our_resets_after_our_close() {
         |config| config.tcp.reset_on_give_up = true,
         async |host, pair| {
             let listener = TcpListener::bind(&host, (pair.ours, PORT)).unwrap();
-            for (wait, rule) in [(None, Rule::S80), (Some(0), Rule::S71), (Some(50), Rule::S97)] {
+            for (wait, rule) in [
+                (None, Rule::RstDataAfterClose),
+                (Some(0), Rule::RstFinWait2Refused),
+                (Some(50), Rule::RstFinWait2Timeout),
+            ] {
                 let mut ends = host.ended();
                 let (ours, mut linux) = connection(&listener).await;
                 ours.set_fin_wait_2(wait.map(Duration::from_millis)).unwrap();
                 drop(ours);
                 until(|| matches!(linux.read(&mut [0]), Ok(0)) || linux.take_error().unwrap().is_some())
                     .await;
-                if rule == Rule::S80 {
+                if rule == Rule::RstDataAfterClose {
                     linux.write_all(b"late").unwrap();
                     assert_eq!(linux_error(&linux).await, libc::EPIPE);
                 }
@@ -248,11 +253,11 @@ fn s90_s106_s99_linux_takes_the_resets_of_listeners_and_orphans() {
     with_stack(
         |config| config.tcp.max_orphans = 0,
         async |host, pair| {
-            for rule in [Rule::S90, Rule::S106, Rule::S99] {
+            for rule in [Rule::RstListenerClosed, Rule::RstListenerKilled, Rule::LimitOrphansAtClose] {
                 let mut ends = host.ended();
                 let listener = TcpListener::bind(&host, (pair.ours, PORT)).unwrap();
                 let to = SocketAddr::new(pair.ours, PORT);
-                let linux = if rule == Rule::S99 {
+                let linux = if rule == Rule::LimitOrphansAtClose {
                     connection(&listener).await.1
                 } else {
                     let linux = spawn_blocking(move || net::TcpStream::connect(to).unwrap()).await.unwrap();
@@ -265,7 +270,7 @@ fn s90_s106_s99_linux_takes_the_resets_of_listeners_and_orphans() {
                     linux
                 };
                 match rule {
-                    Rule::S106 => assert!(host.kill_listener(to)),
+                    Rule::RstListenerKilled => assert!(host.kill_listener(to)),
                     _ => drop(listener),
                 }
                 assert_eq!(linux_error(&linux).await, libc::ECONNRESET, "{rule}");
@@ -292,7 +297,7 @@ fn s4_s10_s20_linux_takes_our_answers_to_a_connection_that_we_lost() {
                 linux.set_nonblocking(true).unwrap();
                 prepare(Before::LinuxStalls, &mut ours, &mut linux).await;
                 ours.set_user_timeout(Some(Duration::from_millis(50))).unwrap();
-                assert_eq!(ours.closed().await.unwrap().rule, Rule::S93);
+                assert_eq!(ours.closed().await.unwrap().rule, Rule::EndUserTimeout);
                 drop(ours);
                 if again {
                     let mut ours = TcpStream::connect_from(&host, local, to).await.unwrap();
@@ -322,12 +327,12 @@ fn r15_r1_r11_we_take_the_resets_of_linux_after_its_close() {
             drop(linux);
             assert_eq!(ours.read(&mut [0]).await.unwrap(), 0);
             ours.write_all(b"late").await.unwrap();
-            assert_eq!(ours.closed().await.unwrap().rule, Rule::R15);
+            assert_eq!(ours.closed().await.unwrap().rule, Rule::PeerRstAfterFin);
 
             let theirs = net::TcpListener::bind((pair.kernel, PORT)).unwrap();
             let ours = TcpStream::connect(&host, (pair.kernel, PORT)).await.unwrap();
             drop(theirs);
-            assert_eq!(ours.closed().await.unwrap().rule, Rule::R1);
+            assert_eq!(ours.closed().await.unwrap().rule, Rule::PeerRstExact);
             let error = TcpStream::connect(&host, (pair.kernel, PORT)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         },

@@ -282,7 +282,7 @@ fn display_state<S: Serializer>(state: &Option<TcpState>, serializer: S) -> Resu
 }
 
 fn rule_id<S: Serializer>(rule: &Option<Rule>, serializer: S) -> Result<S::Ok, S::Error> {
-    rule.map(Rule::id).serialize(serializer)
+    rule.map(Rule::code).serialize(serializer)
 }
 
 #[cfg(test)]
@@ -297,7 +297,7 @@ pub mod tests {
             remote: "192.0.2.7:80".parse().unwrap(),
             cause: Cause::Orderly,
             by: By::Remote,
-            rule: Some(Rule::E0),
+            rule: Some(Rule::EndOrderly),
             state: Some(TcpState::Closed),
             lost: Lost::default(),
             octets: Octets { sent: 75, received: 1200 },
@@ -315,7 +315,7 @@ pub mod tests {
         Record {
             cause: Cause::Unreachable,
             by: By::Network,
-            rule: Some(Rule::I1),
+            rule: Some(Rule::IcmpEndsAttempt),
             state: Some(TcpState::SynSent),
             octets: Octets::default(),
             icmp: Some(IcmpSaid {

@@ -27,7 +27,7 @@ impl fmt::Display for Record {
             write!(f, "; {note}")?;
         }
         if let Some(rule) = self.rule {
-            write!(f, " {FAINT}[{} {}]{FAINT:#}", rule.id(), rule.text())?;
+            write!(f, " {FAINT}[{} {}]{FAINT:#}", rule.name(), rule.text())?;
         }
         if let Some(hint) = &self.hint {
             write!(f, " -- {hint}")?;
@@ -162,7 +162,7 @@ mod tests {
     fn a_reset_counts_what_it_cost() {
         let record = Record {
             cause: Cause::Reset,
-            rule: Some(Rule::R1),
+            rule: Some(Rule::PeerRstExact),
             state: Some(TcpState::Established),
             lost: Lost { unsent: 0, unacked: 812, unread: 3 },
             octets: Octets { sent: 5, received: 0 },

@@ -89,7 +89,7 @@ fn a_restarted_host_knows_nothing() {
     assert_eq!(sent, Poll::Ready(Ok(4)));
     assert!(net.run_until_idle(Instant::from_millis(1000)));
     let ended: Vec<_> = net.trace().ends(b).collect();
-    assert_eq!((ended.len(), ended[0].end.rule), (1, Rule::R1));
+    assert_eq!((ended.len(), ended[0].end.rule), (1, Rule::PeerRstExact));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_forged_packet_is_judged_by_its_receiver_only() {
     assert!(net.run_until_idle(Instant::ZERO));
     let record = net.trace().packets.last().unwrap();
     assert_eq!((record.kind, record.to), (PacketKind::Forged, Some(b)));
-    let verdict = Verdict::Dropped(DropReason::Rule(Rule::N2));
+    let verdict = Verdict::Dropped(DropReason::Rule(Rule::DropBadChecksum));
     assert_eq!(record.fate, Fate::Delivered { at: Instant::ZERO, verdict: Some(verdict) });
 }
 
@@ -122,14 +122,17 @@ fn a_foreign_host_gets_its_packets_and_is_heard() {
     assert!(matches!(net.trace().packets[0].fate, Fate::Delivered { verdict: None, .. }));
     // Whoever it is, it plays with a stack like ours.
     let mut theirs = Stack::new(Config::new([address(2, 0).ip()]), [1; 16]);
-    assert_eq!(theirs.handle_packet(net.now(), &syn, Received::default()), Verdict::Answered(Rule::S1));
+    assert_eq!(
+        theirs.handle_packet(net.now(), &syn, Received::default()),
+        Verdict::Answered(Rule::RstNoListener)
+    );
     let mut reset = Vec::new();
     theirs.poll_transmit(net.now(), &mut reset).expect("it refuses");
     net.relay(foreign, reset);
     let flow = FourTuple { local: address(2, 7), remote: address(1, 9) };
     net.note_state(foreign, flow, TcpState::Closed);
     net.run_for(MS);
-    assert_eq!(net.trace().ends(ours).next().unwrap().end.rule, Rule::R11);
+    assert_eq!(net.trace().ends(ours).next().unwrap().end.rule, Rule::PeerRstRefused);
     assert!(!net.trace().hosts[foreign.index()].ours && net.trace().hosts[ours.index()].ours);
     assert_eq!((net.fetch(ours), net.next()), (None, None));
 }

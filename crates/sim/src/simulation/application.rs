@@ -227,7 +227,7 @@ impl Application {
         }
         let early = self.tcp(stack).state() == lastack_engine::TcpState::SynSent;
         if early {
-            // It would end the attempt (S27). Its answer is told as room to write.
+            // It would end the attempt (`Rule::EndAttemptClosed`). Its answer is told as room to write.
             self.waits[1] = self.tcp(stack).send(&[]).is_pending();
             return;
         }

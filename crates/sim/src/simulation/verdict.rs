@@ -2,13 +2,13 @@
 //!
 //! | if one end says | then |
 //! |---|---|
-//! | orderly (E0) | all that it wrote was received; nothing is lost; the other end says orderly too, or was in CLOSING or LAST-ACK |
+//! | orderly (`Rule::EndOrderly`) | all that it wrote was received; nothing is lost; the other end says orderly too, or was in CLOSING or LAST-ACK |
 //! | reset by the peer (R..) | that reset was sent, by a rule; see the next two |
-//! | .. by a rule that ends a connection (S44, S60, S64, S71, S80, S90 to S93, S95, S97, S99, S100, S103, S106, D26) | the other end says so, with that rule |
-//! | .. by a rule about no connection (S1, S4, S5, S10, S11, S20, S30, S32, S37, S40) | the other end was over before, or lost its state, or never was |
+//! | .. by a rule that ends a connection (`Rule::RstCloseInSynReceived`, `Rule::RstUnreadDataAtClose`, `Rule::RstAbort`, `Rule::RstFinWait2Refused`, `Rule::RstDataAfterClose`, `Rule::RstListenerClosed` to `Rule::EndUserTimeout`, `Rule::EndFinTimeout`, `Rule::RstFinWait2Timeout`, `Rule::LimitOrphansAtClose`, `Rule::LimitOrphans`, `Rule::RstKilled`, `Rule::RstListenerKilled`, `Rule::LimitMemory`) | the other end says so, with that rule |
+//! | .. by a rule about no connection (`Rule::RstNoListener`, `Rule::RstNoConnection`, `Rule::RstNoConnectionNoAck`, `Rule::RstAckToListener`, `Rule::RstBadCookie`, `Rule::RstBadAckInSynSent`, `Rule::RstBadAckInSynReceived`, `Rule::RstOtherSynInSynReceived`, `Rule::DropAckAcceptQueueFull`, `Rule::RstBadAckSimultaneousOpen`) | the other end was over before, or lost its state, or never was |
 //! | aborted with a reset | that reset was sent when it says, once |
-//! | no answer to the SYN (S94) | the other end was never established |
-//! | an ICMP error ended it (I1) | that error arrived then |
+//! | no answer to the SYN (`Rule::EndSynTimeout`) | the other end was never established |
+//! | an ICMP error ended it (`Rule::IcmpEndsAttempt`) | that error arrived then |
 //! | anything | octets acknowledged <= octets received there <= octets sent, and those acknowledged, not acknowledged and not sent are all that were written |
 
 use super::application::{Application, text};
@@ -25,22 +25,22 @@ use std::collections::BTreeMap;
 
 /// Rules by which a connection ends and sends a reset.
 const ENDING: [Rule; 16] = [
-    Rule::D26,
-    Rule::S44,
-    Rule::S60,
-    Rule::S64,
-    Rule::S71,
-    Rule::S80,
-    Rule::S90,
-    Rule::S91,
-    Rule::S92,
-    Rule::S93,
-    Rule::S95,
-    Rule::S97,
-    Rule::S99,
-    Rule::S100,
-    Rule::S103,
-    Rule::S106,
+    Rule::LimitMemory,
+    Rule::RstCloseInSynReceived,
+    Rule::RstUnreadDataAtClose,
+    Rule::RstAbort,
+    Rule::RstFinWait2Refused,
+    Rule::RstDataAfterClose,
+    Rule::RstListenerClosed,
+    Rule::RstKeepaliveTimeout,
+    Rule::EndRetransmissionTimeout,
+    Rule::EndUserTimeout,
+    Rule::EndFinTimeout,
+    Rule::RstFinWait2Timeout,
+    Rule::LimitOrphansAtClose,
+    Rule::LimitOrphans,
+    Rule::RstKilled,
+    Rule::RstListenerKilled,
 ];
 
 type Check = Result<(), String>;
@@ -186,7 +186,7 @@ impl Court<'_> {
         let Some(error) = app.error.filter(|error| *error != TcpError::BrokenPipe) else { return Ok(()) };
         let own = match (end.cause, error) {
             (Cause::Aborted, TcpError::Aborted) => true,
-            (_, TcpError::Reset) => end.rule == Rule::S80,
+            (_, TcpError::Reset) => end.rule == Rule::RstDataAfterClose,
             _ => false,
         };
         demand(own || end.error() == Some(error), || format!("another error than its end: {}", show()))
@@ -234,20 +234,21 @@ impl Court<'_> {
         match why.cause {
             Cause::Reset => self.reset_by_peer(end),
             Cause::Refused if why.by == Party::Peer => self.reset_by_peer(end),
-            Cause::Unreachable(_) if why.rule == Rule::I1 => {
+            Cause::Unreachable(_) if why.rule == Rule::IcmpEndsAttempt => {
                 demand(self.error_arrived(end, why.at), || format!("no ICMP error arrived: {end:?}"))
             }
-            Cause::TimedOut(TimeLimit::Handshake) if why.rule == Rule::S94 => {
+            Cause::TimedOut(TimeLimit::Handshake) if why.rule == Rule::EndSynTimeout => {
                 let established = self.peer(end).and_then(|peer| peer.ended.established);
                 demand(established.is_none(), || format!("it was answered: {end:?}"))
             }
             // In SYN-RECEIVED the end is stamped by the call, before the reset leaves.
             Cause::Aborted if ENDING.contains(&why.rule) && why.state != TcpState::SynReceived => {
                 let (sent, ended) = (self.sent(end), self.ended(end));
-                // Rate limits are for answers, of which S80 is one.
+                // Rate limits are for answers, of which `Rule::RstDataAfterClose` is one.
                 let most =
                     if self.world.hosts[end.host].config.tcp.repeat_declared { 2 * ended } else { ended };
-                let agrees = (ended..=most).contains(&sent) || why.rule == Rule::S80 && sent < ended;
+                let agrees =
+                    (ended..=most).contains(&sent) || why.rule == Rule::RstDataAfterClose && sent < ended;
                 demand(agrees, || format!("{sent} resets for {ended} ends: {end:?}"))
             }
             _ => Ok(()),
@@ -307,7 +308,7 @@ impl Court<'_> {
         let aborted = ENDING.contains(&rule);
         let wrong = match why.inferred {
             Some(Inference::AbortedByPeer) => !aborted,
-            Some(Inference::UnknownConnection) => aborted && rule != Rule::S80,
+            Some(Inference::UnknownConnection) => aborted && rule != Rule::RstDataAfterClose,
             Some(Inference::NobodyListens) | None => false,
         };
         demand(!wrong, || format!("a reset by {rule} is taken for another: {end:?}"))?;

@@ -210,8 +210,8 @@ fn only_the_exact_numbers_do_anything() {
         let victim = Victim { flow, vars: world.variables(side) };
         let sent = world.ends[side].written as u32;
         for (ack, rule) in [
-            (victim.vars.snd_nxt.wrapping_add(1), Rule::S52),
-            (victim.vars.snd_una.wrapping_sub(sent + 1), Rule::S53),
+            (victim.vars.snd_nxt.wrapping_add(1), Rule::AckUnsentData),
+            (victim.vars.snd_una.wrapping_sub(sent + 1), Rule::AckTooOld),
         ] {
             let verdict = world.forge(side, &victim.segment(TcpFlags::ACK, victim.seq(0), ack, b"x"));
             assert_eq!(verdict, Verdict::Answered(rule), "text with the acknowledgment {ack}");
@@ -220,7 +220,9 @@ fn only_the_exact_numbers_do_anything() {
         let oldest = victim.vars.snd_una.wrapping_sub(sent);
         let injected = victim.segment(TcpFlags::ACK, victim.seq(5), oldest, b"x");
         assert_eq!(world.forge(side, &injected), Verdict::Accepted, "its numbers are good");
-        for (offset, expected) in [(1, Verdict::Answered(Rule::R2)), (0, Verdict::Ended(Rule::R1))] {
+        for (offset, expected) in
+            [(1, Verdict::Answered(Rule::AckChallengeRst)), (0, Verdict::Ended(Rule::PeerRstExact))]
+        {
             let verdict = world.forge(side, &reset_at(&victim, offset));
             assert_eq!(verdict, expected, "a reset at {offset}");
         }

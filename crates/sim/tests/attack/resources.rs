@@ -93,7 +93,7 @@ fn ten_thousand_zero_windows() {
         assert!((100..10_000).contains(&aborts), "{aborts}");
         // The first went before the last, and their users are told why.
         let end = |host: &mut Host, id| host.stack.tcp(id).expect("it is held").end().map(|end| end.rule);
-        assert_eq!(end(&mut host, ids[0]), Some(Rule::D26));
+        assert_eq!(end(&mut host, ids[0]), Some(Rule::LimitMemory));
         assert_eq!(end(&mut host, ids[9_999]), None);
     }
 }
@@ -193,14 +193,18 @@ fn cookies_for_a_full_accept_queue() {
         let cookies: Vec<_> = (0..500)
             .map(|n| {
                 let flow = peer(&host, n);
-                assert_eq!(host.segment(flow, TcpFlags::SYN, ISN, 0), Verdict::Answered(Rule::S18));
+                assert_eq!(host.segment(flow, TcpFlags::SYN, ISN, 0), Verdict::Answered(Rule::LimitSynQueue));
                 (flow, host.last.expect("a SYN|ACK").seq.wrapping_add(1))
             })
             .collect();
         let bring = |host: &mut Host, (flow, ack): (FourTuple, u32)| host.segment(flow, ACK, ISN + 1, ack);
         let verdicts: Vec<_> = cookies.iter().map(|cookie| bring(&mut host, *cookie)).collect();
         assert!(verdicts[..65].iter().all(|verdict| *verdict == Verdict::Accepted));
-        assert!(verdicts[65..].iter().all(|verdict| *verdict == Verdict::Dropped(Rule::S37.into())));
+        assert!(
+            verdicts[65..]
+                .iter()
+                .all(|verdict| *verdict == Verdict::Dropped(Rule::DropAckAcceptQueueFull.into()))
+        );
         assert_eq!(host.stack.connections(), 8 + 65);
         assert!(host.stack.tcp_accept(listener).is_some());
         assert_eq!(bring(&mut host, cookies[400]), Verdict::Accepted);
@@ -300,7 +304,8 @@ fn fragments() {
         assert!(meter.peak() < 5 << 20, "{}", meter.peak());
         for (offset, more) in [(16, true), (8, true), (24, false)] {
             let packet = fragment(&host, 70_000, offset, more, 16);
-            let expected = if offset == 16 { DropReason::Incomplete } else { Rule::N6a.into() };
+            let expected =
+                if offset == 16 { DropReason::Incomplete } else { Rule::DropOverlappingFragments.into() };
             assert_eq!(host.give(&packet), Verdict::Dropped(expected), "at {offset}");
         }
         host.pass(Duration::from_secs(31));

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const KEPT: Verdict = Verdict::Dropped(DropReason::Incomplete);
-const OVERLAP: Verdict = Verdict::Dropped(DropReason::Rule(Rule::N6a));
+const OVERLAP: Verdict = Verdict::Dropped(DropReason::Rule(Rule::DropOverlappingFragments));
 const LENGTH: Verdict = Verdict::Dropped(DropReason::Malformed(Malformed::Length));
 
 fn both() -> [Bench; 2] {
@@ -161,7 +161,10 @@ fn u7_a_packet_that_stays_incomplete_is_answered_if_its_first_fragment_came() {
         let sent = bench.take_one();
         let (error, quoted) = sent.error();
         let (kind, code) = if bench.v6 { (3, 1) } else { (11, 1) };
-        assert_eq!((error.kind, error.code, sent.transmit.rule), (kind, code, Some(Rule::U7)));
+        assert_eq!(
+            (error.kind, error.code, sent.transmit.rule),
+            (kind, code, Some(Rule::IcmpReassemblyTimeout))
+        );
         assert_eq!(quoted, error.quote(&parts[0]));
         assert_eq!((sent.ip().header.src, sent.ip().header.dst), (bench.us, bench.peer));
         assert_eq!((bench.stack.poll_timeout(), bench.stack.reassembly.held), (None, 0));
@@ -263,7 +266,7 @@ fn an_unknown_protocol_is_answered_once_the_packet_is_whole() {
         let whole = packet_with(IpHeader::new(bench.peer, bench.us, 200), &[3; 2000]);
         let parts = cut(&whole, 1, 1280);
         assert_eq!((bench.give(&parts[0]), bench.take().len()), (KEPT, 0));
-        assert_eq!(bench.give(&parts[1]), Verdict::Answered(Rule::U6));
+        assert_eq!(bench.give(&parts[1]), Verdict::Answered(Rule::IcmpProtocolUnreachable));
         let sent = bench.take_one();
         let (error, quoted) = sent.error();
         assert_eq!(error.info, if bench.v6 { 6 } else { 0 });

@@ -31,10 +31,10 @@ impl Over {
         let (flow, settings) = (connection.flow, connection.settings);
         let mut incoming = core::mem::replace(&mut connection.incoming, RecvRing::new(0, 0));
         incoming.drop_early();
-        if end.rule == Rule::S64 {
+        if end.rule == Rule::RstAbort {
             incoming.consume(usize::MAX);
         }
-        // After the peer's FIN the reader has its end of the stream; only a writer is told (R15).
+        // After the peer's FIN the reader has its end of the stream; only a writer is told (`Rule::PeerRstAfterFin`).
         let error = error(&end);
         let broken_pipe = shared.config.tcp.broken_pipe_in_close_wait;
         let (pending, write_error) = match (end.state, end.cause) {
@@ -73,7 +73,7 @@ impl Over {
 fn error(end: &End) -> Option<TcpError> {
     match (end.cause, end.by) {
         // It refused the peer's text, and so lost the connection.
-        _ if end.rule == Rule::S80 => Some(TcpError::Reset),
+        _ if end.rule == Rule::RstDataAfterClose => Some(TcpError::Reset),
         (Cause::Aborted, Party::Application) => Some(TcpError::Aborted),
         _ => end.error(),
     }

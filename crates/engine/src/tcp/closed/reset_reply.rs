@@ -13,14 +13,14 @@ use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions};
 /// DSCP is copied from the segment that is answered; ECN is not.
 const DSCP: u8 = 0xfc;
 
-/// Answers `seg` with RST (RFC 9293 section 3.10.7.1), unless it is one itself (N1).
+/// Answers `seg` with RST (RFC 9293 section 3.10.7.1), unless it is one itself (`Rule::DropResetToReset`).
 pub(crate) fn reply(shared: &mut Shared, seg: &Arrival<'_>, rule: Rule) -> Verdict {
     if seg.has(TcpFlags::RST) {
-        return Verdict::Dropped(Rule::N1.into());
+        return Verdict::Dropped(Rule::DropResetToReset.into());
     }
     if shared.config.tcp.reset_rate.is_some() && !shared.resets.granted {
         shared.counters.tcp_suppressed_resets += 1;
-        return Verdict::Dropped(Rule::D9.into());
+        return Verdict::Dropped(Rule::LimitReplies.into());
     }
     let tcp = header(seg.tcp, seg.len());
     if shared.outbox.push_segment(ip_header(shared, seg.ip), tcp, Some(rule)).is_err() {
@@ -127,20 +127,20 @@ mod tests {
         }
     }
 
-    /// N1, whoever asks for an answer.
+    /// `Rule::DropResetToReset`, whoever asks for an answer.
     #[test]
     fn a_reset_is_never_answered() {
         let mut shared = Shared::new(crate::Config::new([]), [1; 16]);
         let ip = IpHeader::new([10, 0, 0, 2].into(), [10, 0, 0, 1].into(), lastack_wire::ip::TCP);
         for flags in [TcpFlags::RST, TcpFlags::RST | TcpFlags::ACK, TcpFlags::RST | TcpFlags::SYN] {
             let arrival = Arrival { ip: &ip, tcp: &seg(flags), text: &[] };
-            let verdict = reply(&mut shared, &arrival, Rule::S4);
-            assert_eq!(verdict, Verdict::Dropped(Rule::N1.into()));
+            let verdict = reply(&mut shared, &arrival, Rule::RstNoConnection);
+            assert_eq!(verdict, Verdict::Dropped(Rule::DropResetToReset.into()));
         }
         assert!(shared.outbox.is_empty());
     }
 
-    /// D9
+    /// `Rule::LimitReplies`
     #[test]
     fn the_limit_holds_and_recovers() {
         let (mut limit, mut secret) = (ResetLimit::default(), Secret::new([1; 16]));
@@ -161,7 +161,7 @@ mod tests {
         assert!((175..=200).contains(&count(1001, false)));
     }
 
-    /// S1 to S5.
+    /// `Rule::RstNoListener` to `Rule::RstNoConnectionNoAck`.
     #[test]
     fn the_shape_follows_the_ack_flag() {
         for (flags, text, expected) in [

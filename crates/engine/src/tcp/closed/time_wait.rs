@@ -50,7 +50,7 @@ impl TimeWait {
     /// A segment of the connection that was (RFC 1337, RFC 6191).
     pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Waiting {
         if seg.has(TcpFlags::RST) {
-            return Waiting::Goes(Verdict::Dropped(Rule::R17.into()));
+            return Waiting::Goes(Verdict::Dropped(Rule::DropRstInTimeWait.into()));
         }
         if seg.has(TcpFlags::SYN) {
             if !seg.has(TcpFlags::ACK | TcpFlags::FIN) && self.may_reopen(seg) {
@@ -59,16 +59,16 @@ impl TimeWait {
             return Waiting::Goes(self.answer(shared, now, seg)); // Q10, Q12: the time goes on
         }
         if !seg.has(TcpFlags::ACK) && !seg.has(TcpFlags::FIN) {
-            return Waiting::Goes(Verdict::Dropped(Rule::Q2.into())); // Q4
+            return Waiting::Goes(Verdict::Dropped(Rule::DropInTimeWait.into())); // Q4
         }
         if !self.knows(seg) {
-            return Waiting::Goes(Verdict::Dropped(Rule::Q2.into()));
+            return Waiting::Goes(Verdict::Dropped(Rule::DropInTimeWait.into()));
         }
         if self.is_expected(seg) {
             self.deadline = now + shared.config.tcp.time_wait;
         }
         if seg.len() == 0 && seg.seq() == self.rcv_nxt {
-            return Waiting::Goes(Verdict::Dropped(Rule::Q2.into()));
+            return Waiting::Goes(Verdict::Dropped(Rule::DropInTimeWait.into()));
         }
         Waiting::Goes(self.answer(shared, now, seg))
     }
@@ -98,12 +98,12 @@ impl TimeWait {
         if seg.len() == 0 || seg.has(TcpFlags::SYN) {
             if self.last_ack.is_some_and(|last| now - last < shared.config.tcp.challenge_interval) {
                 shared.counters.tcp_suppressed_acks += 1;
-                return Verdict::Dropped(Rule::Q1.into());
+                return Verdict::Dropped(Rule::AckInTimeWait.into());
             }
             self.last_ack = Some(now);
         }
         if self.acknowledge(shared, now, &seg.flow()) {
-            Verdict::Answered(Rule::Q1)
+            Verdict::Answered(Rule::AckInTimeWait)
         } else {
             Verdict::Dropped(DropReason::NoSpace)
         }

@@ -24,11 +24,11 @@ impl Connection {
     ) -> Result<(), Verdict> {
         let ack = seg.ack();
         if ack.after(self.snd.nxt) {
-            return Err(self.challenge(shared, now, Rule::S52));
+            return Err(self.challenge(shared, now, Rule::AckUnsentData));
         }
         let acked = self.octets.sent + u64::from(self.state == State::FinWait2);
         if ack.before(self.snd.oldest_ack(acked)) {
-            return Err(self.challenge(shared, now, Rule::S53));
+            return Err(self.challenge(shared, now, Rule::AckTooOld));
         }
         // Only an acceptable segment with an acceptable ACK is proof that the peer is there.
         self.heard = now;

@@ -49,12 +49,12 @@ impl Connection {
         }
         if !seg.has(TcpFlags::ACK) {
             // Whatever its number, no sender that could use an answer sends this; nor does Linux answer it.
-            return Err(Verdict::Dropped(Rule::S54.into()));
+            return Err(Verdict::Dropped(Rule::DropNoAck.into()));
         }
         if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps)
             && self.rcv.is_old(timestamps, now)
         {
-            return Err(self.answer_unacceptable(shared, now, seg, Rule::S55));
+            return Err(self.answer_unacceptable(shared, now, seg, Rule::AckOldTimestamp));
         }
         if self.is_acceptable(seg) {
             return Ok(());
@@ -68,7 +68,7 @@ impl Connection {
         if self.is_keep_alive_probe(seg) {
             self.heard = now;
         }
-        Err(self.answer_unacceptable(shared, now, seg, Rule::S51))
+        Err(self.answer_unacceptable(shared, now, seg, Rule::AckOutsideWindow))
     }
 
     /// A probe like our own: the number before RCV.NXT, and at most one octet (RFC 9293 section 3.8.4). It is
@@ -165,10 +165,10 @@ impl Connection {
         Verdict::Ended(rule)
     }
 
-    /// Fourth: SYN (RFC 5961 section 4.2): whatever its number, it is only challenged (S50).
+    /// Fourth: SYN (RFC 5961 section 4.2): whatever its number, it is only challenged (`Rule::AckChallengeSyn`).
     fn check_syn(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if seg.has(TcpFlags::SYN) {
-            return Err(self.challenge(shared, now, Rule::S50));
+            return Err(self.challenge(shared, now, Rule::AckChallengeSyn));
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Connection {
             return Ok(());
         }
         if !self.state.may_receive() {
-            return Err(Verdict::Dropped(Rule::S84.into()));
+            return Err(Verdict::Dropped(Rule::DropDataAfterFin.into()));
         }
         let old = if seg.seq().before(self.rcv.nxt) { self.rcv.nxt - seg.seq() } else { 0 };
         let text = self.fitting(seg.seq(), seg.text);
@@ -193,7 +193,7 @@ impl Connection {
         };
         let unwanted = self.settings.deaf && !self.state.may_send();
         if !self.owned || unwanted {
-            return Err(self.refuse(shared, now, seg, Rule::S80));
+            return Err(self.refuse(shared, now, seg, Rule::RstDataAfterClose));
         }
         let seq = seg.seq() + old;
         let at = self.rcv.position(&self.incoming, seq);
@@ -259,16 +259,16 @@ impl Connection {
         self.wake_reader(shared);
     }
 
-    /// S71: our FIN is acknowledged, and the user, who is gone, did not want to wait for the peer's.
+    /// `Rule::RstFinWait2Refused`: our FIN is acknowledged, and the user, who is gone, did not want to wait for the peer's.
     fn check_user(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if self.owned || self.state != State::FinWait2 || self.waits_for_fin() {
             return Ok(());
         }
-        Err(self.refuse(shared, now, seg, Rule::S71))
+        Err(self.refuse(shared, now, seg, Rule::RstFinWait2Refused))
     }
 
-    /// Answers with RST and ends the connection: what the peer sends nobody can read any more (S80), or
-    /// nobody waits for (S71).
+    /// Answers with RST and ends the connection: what the peer sends nobody can read any more (`Rule::RstDataAfterClose`), or
+    /// nobody waits for (`Rule::RstFinWait2Refused`).
     fn refuse(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
         // The answer may fall to the rate limit; the connection ends all the same.
         let _ = reset_reply::reply(shared, seg, rule);
@@ -286,7 +286,7 @@ impl Connection {
     /// since what is in order is the peer's for sure (as on Linux).
     fn process_fin(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if !self.state.may_receive() {
-            return Ok(()); // beyond the FIN that we have (S84); that one again would be unacceptable (E14)
+            return Ok(()); // beyond the FIN that we have (`Rule::DropDataAfterFin`); that one again would be unacceptable (E14)
         }
         self.rcv.fin = self.rcv.fin.filter(|fin| !fin.before(self.rcv.nxt));
         if seg.has(TcpFlags::FIN) {
@@ -294,7 +294,7 @@ impl Connection {
             if fin.after(self.rcv.nxt) && seg.text.is_empty() {
                 if !self.owned {
                     // What is missing before it is text that nobody can read any more (S81).
-                    return Err(self.refuse(shared, now, seg, Rule::S80));
+                    return Err(self.refuse(shared, now, seg, Rule::RstDataAfterClose));
                 }
                 self.owed.pure_ack();
             }

@@ -62,7 +62,7 @@ impl Connection {
             match timer {
                 Timer::Retransmission | Timer::Persist if self.is_burden(shared, now, orphans) => {
                     shared.counters.tcp_orphan_overflows += 1;
-                    self.abort(Ending::new(Cause::Aborted, Party::Stack, Rule::S100), now);
+                    self.abort(Ending::new(Cause::Aborted, Party::Stack, Rule::LimitOrphans), now);
                 }
                 Timer::Retransmission
                     if self.timers.is_running(Timer::TailProbe) && self.recovery.may_probe() =>
@@ -88,7 +88,7 @@ impl Connection {
         }
     }
 
-    /// RFC 6298 sections 5.4 to 5.6: send again from SND.UNA, back off; or give up at R2
+    /// RFC 6298 sections 5.4 to 5.6: send again from SND.UNA, back off; or give up at `Rule::AckChallengeRst`
     /// (RFC 9293 section 3.8.3).
     fn retransmit(&mut self, shared: &mut Shared, now: Instant) {
         let config = &shared.config.tcp;
@@ -102,7 +102,7 @@ impl Connection {
                 shared,
                 now,
                 TimeLimit::Retransmission,
-                if self.owned { Rule::S92 } else { Rule::S95 },
+                if self.owned { Rule::EndRetransmissionTimeout } else { Rule::EndFinTimeout },
             );
         }
         self.give_size_probe_up();
@@ -161,10 +161,10 @@ impl Connection {
         // owns the connection any more.
         let spent = now - self.heard >= retries::budget(config, config.retries);
         if self.probes > 0 && spent && !self.user_decides(config) {
-            return self.give_up(shared, now, TimeLimit::Retransmission, Rule::S92);
+            return self.give_up(shared, now, TimeLimit::Retransmission, Rule::EndRetransmissionTimeout);
         }
         if !self.owned && self.stalled_for(now) >= retries::budget(config, config.orphan_retries) {
-            return self.give_up(shared, now, TimeLimit::Retransmission, Rule::S95);
+            return self.give_up(shared, now, TimeLimit::Retransmission, Rule::EndFinTimeout);
         }
         shared.counters.tcp_window_probes += 1;
         self.probes += 1;
@@ -173,7 +173,7 @@ impl Connection {
         self.timers.set(Timer::Persist, now + self.rtt.rto(config));
     }
 
-    /// RFC 9293 section 3.8.4: the peer was silent for long; ask, or end (S91).
+    /// RFC 9293 section 3.8.4: the peer was silent for long; ask, or end (`Rule::RstKeepaliveTimeout`).
     fn keep_alive(&mut self, shared: &mut Shared, now: Instant) {
         let Some(keepalive) = self.settings.keepalive else { return };
         let silence = now - self.heard;
@@ -189,7 +189,7 @@ impl Connection {
         let late = limit.is_some_and(|limit| self.probes > 0 && silence >= limit);
         let spent = limit.is_none() && self.probes >= keepalive.count;
         if late || spent {
-            let ending = self.silent(TimeLimit::KeepAlive, Rule::S91);
+            let ending = self.silent(TimeLimit::KeepAlive, Rule::RstKeepaliveTimeout);
             return self.abort(ending, now);
         }
         shared.counters.tcp_keep_alive_probes += 1;
@@ -201,23 +201,23 @@ impl Connection {
     fn user_timeout(&mut self, shared: &mut Shared, now: Instant) {
         let Some(limit) = self.limit_of_user(&shared.config.tcp) else { return };
         if self.stalled_for(now) >= limit {
-            self.give_up(shared, now, TimeLimit::User, Rule::S93);
+            self.give_up(shared, now, TimeLimit::User, Rule::EndUserTimeout);
         } else {
             self.arm(shared, now);
         }
     }
 
-    /// S96, or S97: with a reset if so configured.
+    /// `Rule::EndFinWait2Timeout`, or `Rule::RstFinWait2Timeout`: with a reset if so configured.
     fn fin_wait_2_is_over(&mut self, shared: &Shared, now: Instant) {
         let ending = |rule| Ending::new(Cause::TimedOut(TimeLimit::FinWait2), Party::Stack, rule);
         if shared.config.tcp.reset_on_give_up {
-            self.abort(ending(Rule::S97), now);
+            self.abort(ending(Rule::RstFinWait2Timeout), now);
         } else {
-            self.finish(ending(Rule::S96), now);
+            self.finish(ending(Rule::EndFinWait2Timeout), now);
         }
     }
 
-    /// S100: whether an orphan that gets no answer is one too many. What the network calls unreachable
+    /// `Rule::LimitOrphans`: whether an orphan that gets no answer is one too many. What the network calls unreachable
     /// counts twice, and so does what got none for long: those go first.
     fn is_burden(&self, shared: &Shared, now: Instant, orphans: usize) -> bool {
         let config = &shared.config.tcp;
@@ -244,7 +244,7 @@ impl Connection {
         }
     }
 
-    /// Whether R2 is the user's, who may wait for less and for more than the stack would
+    /// Whether `Rule::AckChallengeRst` is the user's, who may wait for less and for more than the stack would
     /// (RFC 9293 MUST-21). An orphan has no user to wait.
     fn user_decides(&self, config: &TcpConfig) -> bool {
         self.owned && self.limit_of_user(config).is_some()

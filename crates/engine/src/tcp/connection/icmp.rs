@@ -14,7 +14,7 @@ use lastack_wire::icmp::IcmpError;
 /// What an ICMP error means for TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
-    /// Source quench, redirect, reassembly timeout: nothing (I5, I7).
+    /// Source quench, redirect, reassembly timeout: nothing (I5, `Rule::IcmpIgnored`).
     Nothing,
     /// The path takes smaller packets only (I4, I10).
     TooBig(u32),
@@ -77,7 +77,7 @@ impl Handshake {
             || self.phase == Phase::Held
             || (seq != self.iss && (passive || seq != self.iss + 1))
         {
-            return Verdict::Dropped(Rule::I11.into());
+            return Verdict::Dropped(Rule::IcmpNotInFlight.into());
         }
         match meaning(error) {
             Meaning::Nothing => Verdict::Dropped(DropReason::Unwanted),
@@ -88,10 +88,16 @@ impl Handshake {
                 Verdict::Accepted
             }
             // A listener's embryonic connection goes only if the error is hard (RFC 5927 section 5.2).
-            Meaning::Soft if passive => Verdict::Dropped(Rule::I2.into()),
+            Meaning::Soft if passive => Verdict::Dropped(Rule::IcmpSoftError.into()),
             Meaning::Soft | Meaning::Hard => {
-                self.finish(Cause::Unreachable(error), Party::Network(from), Rule::I1, None, now);
-                Verdict::Ended(Rule::I1)
+                self.finish(
+                    Cause::Unreachable(error),
+                    Party::Network(from),
+                    Rule::IcmpEndsAttempt,
+                    None,
+                    now,
+                );
+                Verdict::Ended(Rule::IcmpEndsAttempt)
             }
         }
     }
@@ -107,7 +113,7 @@ impl Connection {
         from: IpAddr,
     ) -> Verdict {
         if self.fate.is_some() || seq.before(self.snd.una) || seq.after(self.snd.nxt) {
-            return Verdict::Dropped(Rule::I11.into());
+            return Verdict::Dropped(Rule::IcmpNotInFlight.into());
         }
         match meaning(error) {
             Meaning::Nothing => Verdict::Dropped(DropReason::Unwanted),
@@ -116,10 +122,10 @@ impl Connection {
                 self.fit_path(shared, now);
                 Verdict::Accepted
             }
-            // Hard errors are soft here: a forged one must not end a connection (I2).
+            // Hard errors are soft here: a forged one must not end a connection (`Rule::IcmpSoftError`).
             Meaning::Soft | Meaning::Hard => {
                 self.soft_error = Some(Box::new((error, from)));
-                Verdict::Dropped(Rule::I2.into())
+                Verdict::Dropped(Rule::IcmpSoftError.into())
             }
         }
     }

@@ -232,7 +232,7 @@ impl Connection {
     pub fn go(&mut self, next: Next, now: Instant) {
         // The orderly release is his who sent the first FIN.
         let by = if self.state == State::LastAck { Party::Peer } else { Party::Application };
-        let ending = Ending::new(Cause::Orderly, by, Rule::E0);
+        let ending = Ending::new(Cause::Orderly, by, Rule::EndOrderly);
         match next {
             Next::State(state) => self.state = state,
             Next::TimeWait => self.fate = Some(Fate::TimeWait(self.end(ending, now))),
@@ -248,19 +248,19 @@ impl Connection {
 
     /// Ends the connection with a reset of ours (RFC 9293 section 3.10.5).
     ///
-    /// In CLOSING and LAST-ACK both sides have finished and nothing is sent (S66), unless something is
+    /// In CLOSING and LAST-ACK both sides have finished and nothing is sent (`Rule::EndAbortAfterFins`), unless something is
     /// lost that the peer counts on: text that was not read, or ours that was not sent.
     pub fn abort(&mut self, ending: Ending, now: Instant) {
         let mut end = self.end(ending, now);
         let finished = matches!(self.state, State::Closing | State::LastAck);
         let unsent = !self.snd.nxt.after(self.end_of_text());
-        // An administrator's ABORT is silent there whatever is lost (S104).
-        let killed = end.rule == Rule::S104;
-        let silent = finished && (killed || !unsent && end.rule != Rule::S60);
+        // An administrator's ABORT is silent there whatever is lost (`Rule::EndKilledSilently`).
+        let killed = end.rule == Rule::EndKilledSilently;
+        let silent = finished && (killed || !unsent && end.rule != Rule::RstUnreadDataAtClose);
         self.outgoing.clear();
         self.owed = Owed { reset: !silent, ..Owed::default() };
         self.fate = Some(if silent {
-            end.rule = if killed { end.rule } else { Rule::S66 };
+            end.rule = if killed { end.rule } else { Rule::EndAbortAfterFins };
             Fate::Over(end)
         } else {
             Fate::Resetting(end)
@@ -291,7 +291,7 @@ impl Connection {
     pub fn end(&self, ending: Ending, now: Instant) -> Box<End> {
         let in_flight = self.snd.nxt.earlier(self.end_of_text());
         let unacked = u64::from(in_flight - self.snd.una);
-        let reader_gone = !self.owned || ending.rule == Rule::S64;
+        let reader_gone = !self.owned || ending.rule == Rule::RstAbort;
         let unread = if reader_gone { self.incoming.len() as u64 } else { 0 };
         Box::new(End {
             cause: ending.cause,

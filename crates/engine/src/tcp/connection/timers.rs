@@ -19,7 +19,7 @@ pub(crate) enum Timer {
     KeepAlive,
     /// RFC 9293 section 3.8.3: the user timeout.
     User,
-    /// An orphan waits for the peer's FIN (S96).
+    /// An orphan waits for the peer's FIN (`Rule::EndFinWait2Timeout`).
     FinWait2,
     /// The buffers were not used for long.
     Idle,

@@ -12,7 +12,7 @@ use crate::{DropReason, Instant, Rule, Verdict};
 use core::time::Duration;
 use lastack_wire::tcp::TcpFlags;
 
-/// How soon a SYN goes out again after the reset of an old incarnation's connection (S20).
+/// How soon a SYN goes out again after the reset of an old incarnation's connection (`Rule::RstBadAckInSynSent`).
 const HURRY: Duration = Duration::from_millis(10);
 
 /// What an arrival does to a handshake.
@@ -41,7 +41,7 @@ impl Handshake {
     /// Our SYN has not left, so that the segment is of an attempt before: as in CLOSED. A SYN comes again.
     fn arrives_before_syn(shared: &mut Shared, seg: &Arrival<'_>) -> Verdict {
         if seg.has(TcpFlags::ACK) && !seg.has(TcpFlags::RST) {
-            return reset_reply::reply(shared, seg, Rule::S4);
+            return reset_reply::reply(shared, seg, Rule::RstNoConnection);
         }
         Verdict::Dropped(DropReason::Unwanted)
     }
@@ -62,11 +62,13 @@ impl Handshake {
         // First: the ACK.
         if acked && seg.ack() != self.iss + 1 {
             self.hurry(now, seg);
-            return Goes(reset_reply::reply(shared, seg, Rule::S20));
+            return Goes(reset_reply::reply(shared, seg, Rule::RstBadAckInSynSent));
         }
         // Fourth: SYN.
         if !seg.has(TcpFlags::SYN) {
-            return Goes(Verdict::Dropped(if acked { Rule::S23 } else { Rule::S24 }.into()));
+            return Goes(Verdict::Dropped(
+                if acked { Rule::DropAckWithoutSynInSynSent } else { Rule::DropNoFlagsInSynSent }.into(),
+            ));
         }
         self.take_syn(shared, seg);
         if acked {
@@ -95,11 +97,11 @@ impl Handshake {
     }
 
     fn ended_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) {
-        let cause = if rule == Rule::R12 { Cause::Reset } else { Cause::Refused };
+        let cause = if rule == Rule::PeerRstInSynReceived { Cause::Reset } else { Cause::Refused };
         self.finish(cause, Party::Peer, rule, Some(seg.header()), now);
         if let Some(end) = &mut self.end {
             end.peer_said = reset_reply::reason(shared, seg);
-            end.inferred = (rule == Rule::R11).then_some(Inference::NobodyListens);
+            end.inferred = (rule == Rule::PeerRstRefused).then_some(Inference::NobodyListens);
         }
     }
 
@@ -115,12 +117,12 @@ impl Handshake {
             return Goes(self.another_syn(shared, now, seg));
         }
         if !seg.has(TcpFlags::ACK) {
-            return Goes(Verdict::Dropped(Rule::S34.into()));
+            return Goes(Verdict::Dropped(Rule::DropNoAckInSynReceived.into()));
         }
-        Goes(reset_reply::reply(shared, seg, Rule::S30))
+        Goes(reset_reply::reply(shared, seg, Rule::RstBadAckInSynReceived))
     }
 
-    /// The order is Linux's (`tcp_check_req`): the ACK before the sequence number (S30).
+    /// The order is Linux's (`tcp_check_req`): the ACK before the sequence number (`Rule::RstBadAckInSynReceived`).
     fn arrives_in_syn_received(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
         if seg.has(TcpFlags::RST) {
             return Goes(self.reset_in_syn_received(shared, now, seg));
@@ -133,7 +135,7 @@ impl Handshake {
             return Goes(self.repeat_syn_ack(shared, now));
         }
         if acked && seg.ack() != self.iss + 1 {
-            return Goes(reset_reply::reply(shared, seg, Rule::S30));
+            return Goes(reset_reply::reply(shared, seg, Rule::RstBadAckInSynReceived));
         }
         if !self.is_acceptable(shared, seg) {
             return Goes(self.answer_unacceptable(shared, now, seg));
@@ -142,7 +144,7 @@ impl Handshake {
             return Goes(self.another_syn(shared, now, seg));
         }
         if !acked {
-            return Goes(Verdict::Dropped(Rule::S34.into()));
+            return Goes(Verdict::Dropped(Rule::DropNoAckInSynReceived.into()));
         }
         Complete
     }
@@ -158,7 +160,7 @@ impl Handshake {
     ) -> Opening {
         let good = seg.has(TcpFlags::ACK) && seg.ack() == self.iss + 1;
         if !seg.has(TcpFlags::ACK | TcpFlags::SYN) {
-            return Goes(Verdict::Dropped(Rule::S34.into()));
+            return Goes(Verdict::Dropped(Rule::DropNoAckInSynReceived.into()));
         }
         if good && seg.has(TcpFlags::SYN) && seg.seq() != self.irs {
             self.take_syn(shared, seg);
@@ -168,10 +170,10 @@ impl Handshake {
             return Goes(self.answer_unacceptable(shared, now, seg));
         }
         if seg.has(TcpFlags::SYN) && !(good && seg.seq() == self.irs) {
-            return Goes(self.answer(shared, now, Rule::S50)); // S43
+            return Goes(self.answer(shared, now, Rule::AckChallengeSyn)); // S43
         }
         if !good {
-            return Goes(reset_reply::reply(shared, seg, Rule::S40));
+            return Goes(reset_reply::reply(shared, seg, Rule::RstBadAckSimultaneousOpen));
         }
         Complete
     }
@@ -184,13 +186,13 @@ impl Handshake {
         !self.is_old(shared, seg) && (inside(first) || (len > 0 && inside(first + (len - 1))))
     }
 
-    /// S33: with an ACK; what is only an ACK itself within the limit, as in the synchronized states.
+    /// `Rule::AckUnacceptableInSynReceived`: with an ACK; what is only an ACK itself within the limit, as in the synchronized states.
     fn answer_unacceptable(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         if seg.len() == 0 || seg.has(TcpFlags::SYN) {
-            return self.answer(shared, now, Rule::S33);
+            return self.answer(shared, now, Rule::AckUnacceptableInSynReceived);
         }
-        self.owes_ack = Some(Rule::S33);
-        Verdict::Answered(Rule::S33)
+        self.owes_ack = Some(Rule::AckUnacceptableInSynReceived);
+        Verdict::Answered(Rule::AckUnacceptableInSynReceived)
     }
 
     /// PAWS (RFC 7323 section 5.3): whether the segment is older than the peer's SYN.
@@ -203,7 +205,7 @@ impl Handshake {
         }
     }
 
-    /// RST (R12, R13): exact ends the handshake, in the window is challenged, else it is ignored.
+    /// RST (`Rule::PeerRstInSynReceived`, `Rule::PeerRstSimultaneousOpen`): exact ends the handshake, in the window is challenged, else it is ignored.
     fn reset_in_syn_received(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         let receiver = ResetReceiver::SynReceived {
             irs: self.irs,
@@ -217,30 +219,30 @@ impl Handshake {
             }
             // Nothing was sent yet that a challenge could repeat.
             ResetEffect::Challenged(_) if self.phase != Phase::SynReceived => {
-                Verdict::Dropped(Rule::R4.into())
+                Verdict::Dropped(Rule::DropRstOutsideWindow.into())
             }
             ResetEffect::Challenged(rule) => self.answer(shared, now, rule),
             ResetEffect::Ignored(rule) => Verdict::Dropped(rule.into()),
         }
     }
 
-    /// S32: the peer has forgotten its first SYN.
+    /// `Rule::RstOtherSynInSynReceived`: the peer has forgotten its first SYN.
     fn another_syn(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
-        self.finish(Cause::Refused, Party::Stack, Rule::S32, Some(seg.header()), now);
+        self.finish(Cause::Refused, Party::Stack, Rule::RstOtherSynInSynReceived, Some(seg.header()), now);
         if shared.config.tcp.reset_on_embryonic_syn {
             // The answer may fall to the rate limit; the handshake ends all the same.
-            let _ = reset_reply::reply(shared, seg, Rule::S32);
+            let _ = reset_reply::reply(shared, seg, Rule::RstOtherSynInSynReceived);
         }
-        Verdict::Ended(Rule::S32)
+        Verdict::Ended(Rule::RstOtherSynInSynReceived)
     }
 
-    /// S31: at most one SYN|ACK in the time of the limit.
+    /// `Rule::AckRepeatedSyn`: at most one SYN|ACK in the time of the limit.
     fn repeat_syn_ack(&mut self, shared: &mut Shared, now: Instant) -> Verdict {
         if self.limited(shared, now) {
             return Verdict::Dropped(DropReason::Duplicate);
         }
         self.owes_syn = true;
-        Verdict::Answered(Rule::S31)
+        Verdict::Answered(Rule::AckRepeatedSyn)
     }
 
     fn answer(&mut self, shared: &mut Shared, now: Instant, rule: Rule) -> Verdict {

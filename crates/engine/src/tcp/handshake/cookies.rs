@@ -95,14 +95,14 @@ impl Cookies {
             options: offer,
         };
         let ip = ip_header(&shared.config, &flow, shared.config.tcp.dscp & MOST_DSCP);
-        if shared.outbox.push_segment(ip, tcp, Some(Rule::S18)).is_err() {
+        if shared.outbox.push_segment(ip, tcp, Some(Rule::LimitSynQueue)).is_err() {
             shared.counters.outbox_overflows += 1;
             return Verdict::Dropped(DropReason::NoSpace);
         }
         self.last = Some(now);
         shared.counters.tcp_out_segments += 1;
         shared.counters.tcp_cookies_sent += 1;
-        Verdict::Answered(Rule::S18)
+        Verdict::Answered(Rule::LimitSynQueue)
     }
 }
 

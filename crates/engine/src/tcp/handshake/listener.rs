@@ -22,7 +22,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// `sk_ack_backlog > backlog`: one more than the backlog fits (S17).
+    /// `sk_ack_backlog > backlog`: one more than the backlog fits (`Rule::DropSynAcceptQueueFull`).
     pub fn is_full(&self) -> bool {
         self.queue.len() > self.backlog
     }

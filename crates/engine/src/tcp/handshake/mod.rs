@@ -65,14 +65,14 @@ pub(crate) struct Handshake {
     pub deadline: Option<Instant>,
     pub owes_syn: bool,
     pub owes_ack: Option<Rule>,
-    /// The reset that ends it from our side goes out first (S44).
+    /// The reset that ends it from our side goes out first (`Rule::RstCloseInSynReceived`).
     pub owes_reset: Option<Rule>,
     /// The connection before it is still in TIME-WAIT.
     pub reopens: bool,
     /// The user has closed: FIN follows the handshake (E2).
     pub closing: bool,
     pub last_answer: Option<Instant>,
-    /// The SYN was hurried once already (S20, D34).
+    /// The SYN was hurried once already (`Rule::RstBadAckInSynSent`, D34).
     pub hurried: bool,
     pub end: Option<End>,
 }
@@ -273,7 +273,7 @@ impl Handshake {
         self.settings.max_segment.unwrap_or(u16::MAX)
     }
 
-    /// The header of the answer "refused" to a SYN that the embedder held (X1): as S1.
+    /// The header of the answer "refused" to a SYN that the embedder held (`Rule::RstIntercepted`): as `Rule::RstNoListener`.
     pub fn refusal_header(&self) -> TcpHeader {
         TcpHeader {
             src_port: self.flow.local.port(),
@@ -301,7 +301,7 @@ impl Handshake {
         }
     }
 
-    /// The deadline has come: send the SYN again, or give up (S36, S94).
+    /// The deadline has come: send the SYN again, or give up (`Rule::EndSynAckTimeout`, `Rule::EndSynTimeout`).
     pub fn expire(&mut self, shared: &mut Shared, now: Instant) {
         if self.deadline.is_none_or(|at| at > now) || self.end.is_some() {
             return;
@@ -310,8 +310,8 @@ impl Handshake {
         shared.counters.tcp_timeouts += 1;
         let config = &shared.config.tcp;
         let (retries, rule) = match self.phase {
-            Phase::SynSent => (config.syn_retries, Rule::S94),
-            Phase::Held | Phase::SynReceived => (config.syn_ack_retries, Rule::S36),
+            Phase::SynSent => (config.syn_retries, Rule::EndSynTimeout),
+            Phase::Held | Phase::SynReceived => (config.syn_ack_retries, Rule::EndSynAckTimeout),
         };
         let late = self.settings.user_timeout.is_some_and(|limit| now - self.opened >= limit);
         if self.retransmissions >= retries || late {

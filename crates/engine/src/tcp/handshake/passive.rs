@@ -74,10 +74,15 @@ impl Stack {
         self.tcp.listeners.get(id).map_or(0, |listener| listener.queue.len())
     }
 
-    /// Closes a listener. Connections that nobody accepted are reset (S90); embryonic ones are
-    /// forgotten in silence (S38).
+    /// Closes a listener. Connections that nobody accepted are reset (`Rule::RstListenerClosed`); embryonic ones are
+    /// forgotten in silence (`Rule::EndListenerClosedInSynReceived`).
     pub fn tcp_unlisten(&mut self, id: ListenerId) {
-        self.tcp.unlisten(&mut self.shared, id, Party::Application, [Rule::S90, Rule::S38]);
+        self.tcp.unlisten(
+            &mut self.shared,
+            id,
+            Party::Application,
+            [Rule::RstListenerClosed, Rule::EndListenerClosedInSynReceived],
+        );
     }
 
     /// Says what becomes of a SYN that [`Event::Intercepted`] told of. Accepted, its connection is
@@ -99,23 +104,23 @@ impl TcpTable {
         iss_after: Option<SndSeq>,
     ) -> Verdict {
         if seg.has(TcpFlags::RST) {
-            return Verdict::Dropped(Rule::S12.into()); // first
+            return Verdict::Dropped(Rule::DropResetToListener.into()); // first
         }
         if seg.has(TcpFlags::ACK) {
             return self.ack_at_listener(shared, now, listener, seg); // second
         }
         if !seg.has(TcpFlags::SYN) {
-            return Verdict::Dropped(Rule::S13.into()); // fourth
+            return Verdict::Dropped(Rule::DropNoSynToListener.into()); // fourth
         }
         if seg.has(TcpFlags::FIN) {
-            return Verdict::Dropped(Rule::S14.into());
+            return Verdict::Dropped(Rule::DropSynFinToListener.into());
         }
         let full =
             self.listeners.get(listener).is_none_or(crate::tcp::handshake::listener::Listener::is_full);
         if full {
             shared.counters.tcp_listen_drops += 1;
             shared.counters.tcp_listen_overflows += 1;
-            return Verdict::Dropped(Rule::S17.into());
+            return Verdict::Dropped(Rule::DropSynAcceptQueueFull.into());
         }
         // Who comes out of TIME-WAIT is real, and is let in whatever the limit (as Linux). The answer to a
         // cookie would meet the entry, which stays until the handshake is complete, and not the listener.
@@ -124,7 +129,7 @@ impl TcpTable {
                 return self.cookies.answer(shared, now, seg);
             }
             shared.counters.tcp_listen_drops += 1;
-            return Verdict::Dropped(Rule::S18.into());
+            return Verdict::Dropped(Rule::LimitSynQueue.into());
         }
         let id = self.receive_syn(shared, now, seg, iss_after);
         let max_segment = self.listeners.get(listener).and_then(|listener| listener.max_segment);
@@ -136,7 +141,7 @@ impl TcpTable {
         Verdict::Accepted
     }
 
-    /// An ACK at a listener: the answer to a cookie, or a stranger's (S10).
+    /// An ACK at a listener: the answer to a cookie, or a stranger's (`Rule::RstAckToListener`).
     fn ack_at_listener(
         &mut self,
         shared: &mut Shared,
@@ -145,19 +150,19 @@ impl TcpTable {
         seg: &Arrival<'_>,
     ) -> Verdict {
         if !self.cookies.are_out(now) || seg.has(TcpFlags::SYN) {
-            return reset_reply::reply(shared, seg, Rule::S10);
+            return reset_reply::reply(shared, seg, Rule::RstAckToListener);
         }
         let Some((iss, options)) = self.cookies.check(shared, now, seg) else {
             shared.counters.tcp_cookies_failed += 1;
-            return reset_reply::reply(shared, seg, Rule::S11);
+            return reset_reply::reply(shared, seg, Rule::RstBadCookie);
         };
         if self.listeners.get(listener).is_none_or(crate::tcp::handshake::listener::Listener::is_full) {
-            // Nothing of it is kept: the peer sends text, or asks again, and its cookie is still good (S37).
+            // Nothing of it is kept: the peer sends text, or asks again, and its cookie is still good (`Rule::DropAckAcceptQueueFull`).
             shared.counters.tcp_listen_overflows += 1;
             if shared.config.tcp.abort_on_overflow {
-                return reset_reply::reply(shared, seg, Rule::S37);
+                return reset_reply::reply(shared, seg, Rule::DropAckAcceptQueueFull);
             }
-            return Verdict::Dropped(Rule::S37.into());
+            return Verdict::Dropped(Rule::DropAckAcceptQueueFull.into());
         }
         shared.counters.tcp_cookies_received += 1;
         self.cookies.spend(now, seg, iss);
@@ -179,7 +184,7 @@ impl TcpTable {
     ) -> Verdict {
         if self.embryonic >= shared.config.tcp.max_embryonic {
             shared.counters.tcp_listen_drops += 1;
-            return Verdict::Dropped(Rule::S18.into());
+            return Verdict::Dropped(Rule::LimitSynQueue.into());
         }
         let id = self.receive_syn(shared, now, seg, iss_after);
         if let Socket::Opening(handshake) = self.socket_mut(id) {
@@ -213,7 +218,7 @@ impl TcpTable {
         })
     }
 
-    /// S37: whether a complete handshake finds no room in the accept queue, and what becomes of the
+    /// `Rule::DropAckAcceptQueueFull`: whether a complete handshake finds no room in the accept queue, and what becomes of the
     /// segment that completes it.
     pub(in crate::tcp) fn overflow(
         &mut self,
@@ -228,12 +233,18 @@ impl TcpTable {
         }
         shared.counters.tcp_listen_overflows += 1;
         if !shared.config.tcp.abort_on_overflow {
-            return Some(Verdict::Dropped(Rule::S37.into()));
+            return Some(Verdict::Dropped(Rule::DropAckAcceptQueueFull.into()));
         }
         if let Socket::Opening(handshake) = self.socket_mut(id) {
-            handshake.finish(Cause::Refused, Party::Stack, Rule::S37, Some(seg.header()), now);
+            handshake.finish(
+                Cause::Refused,
+                Party::Stack,
+                Rule::DropAckAcceptQueueFull,
+                Some(seg.header()),
+                now,
+            );
         }
-        Some(reset_reply::reply(shared, seg, Rule::S37))
+        Some(reset_reply::reply(shared, seg, Rule::DropAckAcceptQueueFull))
     }
 
     /// A connection is complete and waits to be accepted.
@@ -293,18 +304,24 @@ impl TcpTable {
                 handshake.owes_syn = true;
             }
             Answer::Refuse => {
-                reset_reply::push(shared, &handshake.flow, handshake.refusal_header(), Rule::X1);
-                handshake.finish(Cause::Refused, Party::Application, Rule::X1, None, now);
+                reset_reply::push(shared, &handshake.flow, handshake.refusal_header(), Rule::RstIntercepted);
+                handshake.finish(Cause::Refused, Party::Application, Rule::RstIntercepted, None, now);
             }
             Answer::Unreachable { error, from } => {
                 let syn = syn_packet(handshake);
                 // An error that may not be sent (another family, a source that is no host) is none;
                 // the peer then sees silence.
-                let _ = icmp::order_error(shared, &syn, error, from, Rule::X2);
-                handshake.finish(Cause::Unreachable(error), Party::Application, Rule::X2, None, now);
+                let _ = icmp::order_error(shared, &syn, error, from, Rule::IcmpIntercepted);
+                handshake.finish(
+                    Cause::Unreachable(error),
+                    Party::Application,
+                    Rule::IcmpIntercepted,
+                    None,
+                    now,
+                );
             }
             Answer::Drop => {
-                handshake.finish(Cause::Refused, Party::Application, Rule::X3, None, now);
+                handshake.finish(Cause::Refused, Party::Application, Rule::DropIntercepted, None, now);
             }
         }
         self.enqueue(id);

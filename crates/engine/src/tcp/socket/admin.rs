@@ -1,4 +1,4 @@
-//! The administrator's ABORT: it ends what it names, whoever holds it (S103 to S106). Linux knows it as
+//! The administrator's ABORT: it ends what it names, whoever holds it (`Rule::RstKilled` to `Rule::RstListenerKilled`). Linux knows it as
 //! `SOCK_DESTROY` (`ss -K`).
 
 use crate::end::{Cause, FourTuple, Origin, Party};
@@ -14,8 +14,8 @@ impl Stack {
     /// Ends the connection between these two ends, whoever holds it; `false`: there is none.
     ///
     /// The peer of a connection in ESTABLISHED, CLOSE-WAIT, FIN-WAIT-1, FIN-WAIT-2 or, after a
-    /// simultaneous open, SYN-RECEIVED is sent RST (S103); in other states nothing is sent (S104,
-    /// S105). The user reads what has arrived, then is told [`TcpError::Aborted`] once.
+    /// simultaneous open, SYN-RECEIVED is sent RST (`Rule::RstKilled`); in other states nothing is sent (`Rule::EndKilledSilently`,
+    /// `Rule::EndKilledWithoutConnection`). The user reads what has arrived, then is told [`TcpError::Aborted`] once.
     ///
     /// [`TcpError::Aborted`]: crate::TcpError::Aborted
     pub fn tcp_kill(&mut self, flow: &FourTuple) -> bool {
@@ -24,13 +24,18 @@ impl Stack {
 
     /// Closes the listener that is bound to exactly this address, whoever holds it; `false`: there is
     /// none. Connections that nobody accepted are reset, embryonic ones are forgotten in silence
-    /// (S106). Who waits to accept is woken by [`Event::Incoming`], and finds no listener.
+    /// (`Rule::RstListenerKilled`). Who waits to accept is woken by [`Event::Incoming`], and finds no listener.
     pub fn tcp_kill_listener(&mut self, local: SocketAddr) -> bool {
         let Some(id) = self.tcp.listeners.bound_to(local) else { return false };
         if self.tcp.listeners.get(id).is_some_and(|listener| listener.waiting) {
             self.shared.events.push(Event::Incoming(id));
         }
-        self.tcp.unlisten(&mut self.shared, id, Party::Administrator, [Rule::S106, Rule::S105]);
+        self.tcp.unlisten(
+            &mut self.shared,
+            id,
+            Party::Administrator,
+            [Rule::RstListenerKilled, Rule::EndKilledWithoutConnection],
+        );
         true
     }
 }
@@ -40,7 +45,7 @@ impl TcpTable {
         let now = self.clock();
         let Some(id) = self.live(flow) else {
             let waits = self.is_in_time_wait(flow);
-            self.demux.remove_time_wait(flow); // S105: its end was told
+            self.demux.remove_time_wait(flow); // `Rule::EndKilledWithoutConnection`: its end was told
             return waits;
         };
         let killed = match self.socket_mut(id) {
@@ -60,11 +65,11 @@ impl Handshake {
             return false;
         }
         let rule = match (self.phase, self.origin) {
-            (Phase::SynSent, _) => Rule::S104,
-            (Phase::Held | Phase::SynReceived, Origin::Passive) => Rule::S105,
-            (Phase::Held | Phase::SynReceived, Origin::Active) => Rule::S103,
+            (Phase::SynSent, _) => Rule::EndKilledSilently,
+            (Phase::Held | Phase::SynReceived, Origin::Passive) => Rule::EndKilledWithoutConnection,
+            (Phase::Held | Phase::SynReceived, Origin::Active) => Rule::RstKilled,
         };
-        self.owes_reset = Some(rule).filter(|rule| *rule == Rule::S103);
+        self.owes_reset = Some(rule).filter(|rule| *rule == Rule::RstKilled);
         self.finish(Cause::Aborted, Party::Administrator, rule, None, now);
         true
     }
@@ -76,8 +81,8 @@ impl Connection {
             return false;
         }
         let rule = match self.state.public() {
-            TcpState::Closing | TcpState::LastAck => Rule::S104,
-            _ => Rule::S103,
+            TcpState::Closing | TcpState::LastAck => Rule::EndKilledSilently,
+            _ => Rule::RstKilled,
         };
         self.abort(Ending::new(Cause::Aborted, Party::Administrator, rule), now);
         true

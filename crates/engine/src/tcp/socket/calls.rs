@@ -279,7 +279,7 @@ impl Tcp<'_> {
     ///
     /// # Errors
     ///
-    /// [`TcpError::NotConnected`] after the connection's end. In SYN-SENT the attempt ends (S27); in
+    /// [`TcpError::NotConnected`] after the connection's end. In SYN-SENT the attempt ends (`Rule::EndAttemptClosed`); in
     /// SYN-RECEIVED the FIN follows the handshake (E2).
     pub fn shutdown(&mut self) -> Result<(), TcpError> {
         let now = self.table.clock();
@@ -297,7 +297,7 @@ impl Tcp<'_> {
 
     /// The user waits for no more text (`SHUT_RD`): where there is none, it is told the end of the
     /// stream. The peer is not told; what it sends is taken and can be received as before (S73), until
-    /// our direction is closed too: then new text is answered with RST (S74, S80).
+    /// our direction is closed too: then new text is answered with RST (S74, `Rule::RstDataAfterClose`).
     ///
     /// # Errors
     ///
@@ -313,10 +313,10 @@ impl Tcp<'_> {
         Ok(())
     }
 
-    /// ABORT: a RST now; what was not sent and not received is discarded (S64). The connection keeps
+    /// ABORT: a RST now; what was not sent and not received is discarded (`Rule::RstAbort`). The connection keeps
     /// its name until [`close`](Self::close).
     pub fn abort(&mut self) {
-        self.abort_by(Rule::S64);
+        self.abort_by(Rule::RstAbort);
     }
 
     fn abort_by(&mut self, rule: Rule) {
@@ -340,15 +340,15 @@ impl Tcp<'_> {
         self.table.settle(self.shared, now, self.id);
     }
 
-    /// The last descriptor is closed, and with it the name goes. Unread text: RST (S60). Linger zero:
-    /// RST (S64). Else an orderly release, which goes on without a user.
+    /// The last descriptor is closed, and with it the name goes. Unread text: RST (`Rule::RstUnreadDataAtClose`). Linger zero:
+    /// RST (`Rule::RstAbort`). Else an orderly release, which goes on without a user.
     pub fn close(mut self) {
         let rule = match self.socket_mut() {
             Socket::Opening(handshake) if handshake.may_finish() => {
                 handshake.closing = true;
                 None
             }
-            Socket::Opening(_) => Some(Rule::S64),
+            Socket::Opening(_) => Some(Rule::RstAbort),
             Socket::Open(connection) => connection.close(),
             Socket::Over(_) => None,
         };
@@ -364,7 +364,7 @@ impl Tcp<'_> {
                 crowded |= connection.is_too_heavy(self.shared);
                 self.table.orphans += 1;
                 self.shared.counters.tcp_orphan_overflows += u64::from(crowded && rule.is_none() && alive);
-                rule.or((crowded && alive).then_some(Rule::S99))
+                rule.or((crowded && alive).then_some(Rule::LimitOrphansAtClose))
             }
             Socket::Over(_) => return self.table.remove_over(self.shared, self.id),
         };
@@ -441,8 +441,8 @@ impl Tcp<'_> {
     }
 
     /// `TCP_LINGER2`: how long the peer's FIN is waited for in FIN-WAIT-2 after [`close`](Self::close), two
-    /// minutes at most; `None`: as long as the stack's configuration says (S96). Zero (on Linux what is
-    /// negative): not at all: a RST as soon as our FIN is acknowledged (S71).
+    /// minutes at most; `None`: as long as the stack's configuration says (`Rule::EndFinWait2Timeout`). Zero (on Linux what is
+    /// negative): not at all: a RST as soon as our FIN is acknowledged (`Rule::RstFinWait2Refused`).
     pub fn set_fin_wait_2(&mut self, limit: Option<Duration>) {
         self.set(|settings| settings.fin_wait_2 = limit.map(|limit| limit.min(MOST_FIN_WAIT_2)));
     }
@@ -511,16 +511,16 @@ impl Tcp<'_> {
     }
 }
 
-/// The user gives a handshake up: silence in SYN-SENT (S27), RST where the peer knows of us (S44) or
+/// The user gives a handshake up: silence in SYN-SENT (`Rule::EndAttemptClosed`), RST where the peer knows of us (`Rule::RstCloseInSynReceived`) or
 /// waits for an answer.
 fn abort_handshake(shared: &mut Shared, handshake: &mut Handshake, now: crate::Instant) {
     if handshake.end.is_some() {
         return;
     }
     let rule = match handshake.phase {
-        Phase::SynSent => Rule::S27,
-        Phase::Held => Rule::X1,
-        Phase::SynReceived => Rule::S44,
+        Phase::SynSent => Rule::EndAttemptClosed,
+        Phase::Held => Rule::RstIntercepted,
+        Phase::SynReceived => Rule::RstCloseInSynReceived,
     };
     match handshake.phase {
         Phase::SynSent => {}
@@ -587,23 +587,23 @@ impl Connection {
         }
     }
 
-    /// Whether the peer's FIN is waited for once the user is gone (S71).
+    /// Whether the peer's FIN is waited for once the user is gone (`Rule::RstFinWait2Refused`).
     pub fn waits_for_fin(&self) -> bool {
         self.settings.fin_wait_2.is_none_or(|limit| !limit.is_zero())
     }
 
-    /// CLOSE of both directions: the rule by which it is an abort, if it is one (S60 before S64 before S71).
+    /// CLOSE of both directions: the rule by which it is an abort, if it is one (`Rule::RstUnreadDataAtClose` before `Rule::RstAbort` before `Rule::RstFinWait2Refused`).
     fn close(&mut self) -> Option<Rule> {
         if self.fate.is_some() {
             return None;
         }
         if !self.incoming.is_empty() {
-            return Some(Rule::S60);
+            return Some(Rule::RstUnreadDataAtClose);
         }
         if self.settings.linger.is_some_and(|time| time.is_zero()) {
-            return Some(Rule::S64);
+            return Some(Rule::RstAbort);
         }
         self.state = self.state.close();
-        (self.state == State::FinWait2 && !self.waits_for_fin()).then_some(Rule::S71)
+        (self.state == State::FinWait2 && !self.waits_for_fin()).then_some(Rule::RstFinWait2Refused)
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Settings {
     /// What the peer is told of it (RFC 5482).
     pub advertised_user_timeout: Option<Duration>,
     /// How long the peer's FIN is waited for without a user, instead of as long as the stack says; zero:
-    /// not at all (S71).
+    /// not at all (`Rule::RstFinWait2Refused`).
     pub fin_wait_2: Option<Duration>,
     /// What a reset that the user asks for says of its reason, whatever its rule.
     pub reset_reason: Option<ResetReason>,

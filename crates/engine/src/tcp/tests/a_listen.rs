@@ -187,7 +187,7 @@ fn s4_a_syn_ack_for_an_attempt_given_up_a_moment_ago_is_reset() {
                     let packet = p.packet("S. seq=0 ack=1");
                     p.open();
                     let verdict = p.stack.handle_packet(p.now, &packet, crate::Received::default());
-                    assert_eq!(verdict, crate::Verdict::Answered(crate::Rule::S4), "{how}");
+                    assert_eq!(verdict, crate::Verdict::Answered(crate::Rule::RstNoConnection), "{how}");
                     assert_eq!(p.out().split(" | ").count(), 2, "{how}: the reset, and the new SYN");
                 } else {
                     assert_eq!(p.on("S. seq=0 ack=1"), "answered S4 | R seq=1", "{how}");

@@ -21,7 +21,7 @@ fn an_abort_discards_what_waits() {
     assert_eq!(pair.a.tcp(a).send(b"behind"), Poll::Ready(Ok(6)));
     pair.a.tcp(a).close();
     pair.settle();
-    let by_rule = |(_, _, transmit): &&(_, _, Transmit)| transmit.rule == Some(Rule::S64);
+    let by_rule = |(_, _, transmit): &&(_, _, Transmit)| transmit.rule == Some(Rule::RstAbort);
     let (_, reset, _) = pair.a.sent.iter().find(by_rule).expect("a reset by the rule");
     let reset = TcpHeader::parse(IpPacket::parse(reset).unwrap().payload).unwrap().0;
     let text = TcpHeader::parse(IpPacket::parse(&packet).unwrap().payload).unwrap().0;
@@ -31,9 +31,9 @@ fn an_abort_discards_what_waits() {
     assert_eq!(end.lost, Lost { unsent: 6, unacked: 9, unread: 0 });
     // The text was lost, so the reset is beyond RCV.NXT and only challenged (R2); the answer to the
     // challenge is exact (S4, R1).
-    assert!(pair.b.verdicts.contains(&Verdict::Answered(Rule::R2)));
+    assert!(pair.b.verdicts.contains(&Verdict::Answered(Rule::AckChallengeRst)));
     assert_eq!(pair.b.tcp(b).state(), TcpState::Closed);
-    assert_eq!(pair.b.ended[0].end.rule, Rule::R1);
+    assert_eq!(pair.b.ended[0].end.rule, Rule::PeerRstExact);
 }
 
 /// S66, and S60 in its place: after both FINs an abort is silent unless it discards unread text.
@@ -58,9 +58,12 @@ fn an_abort_after_both_fins_is_silent_unless_text_is_unread() {
         let rule = pair.a.sent.get(before).map(|(_, _, transmit)| transmit.rule);
         let end = &pair.a.ended[0].end;
         if unread {
-            assert_eq!((rule, end.rule, end.lost.unread), (Some(Some(Rule::S60)), Rule::S60, 6));
+            assert_eq!(
+                (rule, end.rule, end.lost.unread),
+                (Some(Some(Rule::RstUnreadDataAtClose)), Rule::RstUnreadDataAtClose, 6)
+            );
         } else {
-            assert_eq!((rule, end.rule), (None, Rule::S66));
+            assert_eq!((rule, end.rule), (None, Rule::EndAbortAfterFins));
         }
         assert_eq!((pair.a.ended.len(), end.cause), (1, Cause::Aborted));
     }

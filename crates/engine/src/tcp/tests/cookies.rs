@@ -50,7 +50,7 @@ fn a_flood_does_not_keep_a_client_out_nor_take_its_options() {
     for v6 in [false, true] {
         let mut pair = Pair::with(v6, |config| config.tcp.max_embryonic = 64);
         let listener = pair.listen(8);
-        assert_eq!(flood(&mut pair, 10_000), Verdict::Answered(Rule::S18));
+        assert_eq!(flood(&mut pair, 10_000), Verdict::Answered(Rule::LimitSynQueue));
         assert_eq!(pair.b.stack.tcp.len(), 64, "nothing is kept above the bound");
         let a = pair.a.stack.tcp_connect(None, SocketAddr::new(pair.b.addr, PORT)).unwrap();
         pair.settle();
@@ -77,7 +77,7 @@ fn without_cookies_the_syn_is_dropped() {
             config.tcp.syn_cookies = false;
         });
         pair.listen(8);
-        assert_eq!(flood(&mut pair, 100), Verdict::Dropped(DropReason::Rule(Rule::S18)));
+        assert_eq!(flood(&mut pair, 100), Verdict::Dropped(DropReason::Rule(Rule::LimitSynQueue)));
     }
 }
 
@@ -87,8 +87,8 @@ fn guessed_cookies_open_nothing() {
     for v6 in [false, true] {
         let mut pair = Pair::with(v6, |config| config.tcp.max_embryonic = 64);
         pair.listen(8);
-        for (expected, syns) in [(Rule::S10, 0), (Rule::S11, 100)] {
-            assert_eq!(flood(&mut pair, syns) == Verdict::Answered(Rule::S18), syns > 64);
+        for (expected, syns) in [(Rule::RstAckToListener, 0), (Rule::RstBadCookie, 100)] {
+            assert_eq!(flood(&mut pair, syns) == Verdict::Answered(Rule::LimitSynQueue), syns > 64);
             for n in 0..2000u32 {
                 let packet = forged(&pair, 500_000 + n, TcpFlags::ACK, n.wrapping_mul(0x9e37_79b9));
                 let verdict = pair.b.stack.handle_packet(pair.now, &packet, Received::default());
@@ -116,7 +116,7 @@ fn a_cookie_is_good_for_one_connection() {
         assert_eq!((pair.a.ended.len(), pair.b.ended.len()), (1, 1));
         pair.a.tcp(a).close();
         let late = pair.b.stack.handle_packet(pair.now, &ack, Received::default());
-        assert_eq!(late, Verdict::Answered(Rule::S11));
+        assert_eq!(late, Verdict::Answered(Rule::RstBadCookie));
         assert_eq!(pair.b.stack.tcp_accept(listener), None);
     }
 }
@@ -132,8 +132,8 @@ fn an_old_cookie_opens_nothing() {
         pair.settle();
         let ack = pair.a.sent.last().expect("the cookie comes back").1.clone();
         pair.now += Duration::from_secs(300);
-        assert_eq!(flood(&mut pair, 1), Verdict::Answered(Rule::S18));
+        assert_eq!(flood(&mut pair, 1), Verdict::Answered(Rule::LimitSynQueue));
         let late = pair.b.stack.handle_packet(pair.now, &ack, Received::default());
-        assert_eq!((late, pair.b.stack.tcp_accept(listener)), (Verdict::Answered(Rule::S11), None));
+        assert_eq!((late, pair.b.stack.tcp_accept(listener)), (Verdict::Answered(Rule::RstBadCookie), None));
     }
 }

@@ -47,9 +47,16 @@ fn every_rule_counts() {
         p.on("R");
         p.on(". len=1");
         let counters = p.stack.counters();
-        assert_eq!([Rule::R2, Rule::R4, Rule::R1, Rule::S10].map(|rule| counters.arrivals.of(rule)), [1; 4]);
-        assert_eq!((counters.sent.of(Rule::R2), counters.sent.of(Rule::S10)), (1, 1));
-        assert_eq!(counters.ends.iter().collect::<Vec<_>>(), [(Rule::R1, 1)]);
+        assert_eq!(
+            [Rule::AckChallengeRst, Rule::DropRstOutsideWindow, Rule::PeerRstExact, Rule::RstAckToListener]
+                .map(|rule| counters.arrivals.of(rule)),
+            [1; 4]
+        );
+        assert_eq!(
+            (counters.sent.of(Rule::AckChallengeRst), counters.sent.of(Rule::RstAckToListener)),
+            (1, 1)
+        );
+        assert_eq!(counters.ends.iter().collect::<Vec<_>>(), [(Rule::PeerRstExact, 1)]);
         assert_eq!(counters.tcp_established, 1);
     });
 }

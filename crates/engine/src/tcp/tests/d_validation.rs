@@ -313,7 +313,7 @@ fn t74_a_reset_of_ours_has_a_fresh_timestamp() {
         let after = p.last().header().options.timestamps.unwrap();
         assert_eq!(after.val.wrapping_sub(before.val), 1234);
         assert_eq!(after.ecr, (5_000_000 + heard.as_millis()) as u32);
-        assert_eq!(p.last().transmit.rule.unwrap().to_string(), "S60");
+        assert_eq!(p.last().transmit.rule.unwrap().code(), "S60");
         assert_eq!(p.last().text(), b"");
     });
 }

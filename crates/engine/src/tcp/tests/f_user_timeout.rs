@@ -21,7 +21,7 @@ fn dies_after(p: &mut Peer) -> (u64, &'static str) {
         p.run(500);
     }
     let end = p.ended.pop().expect("it ended").end;
-    ((end.at - start).as_secs(), end.rule.id())
+    ((end.at - start).as_secs(), end.rule.code())
 }
 
 /// Off unless asked for: not sent, and what the peer says is nothing to us.

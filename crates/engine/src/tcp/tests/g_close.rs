@@ -377,7 +377,12 @@ fn t111_too_many_orphans() {
             let b = pair.b.stack.tcp_accept(listener).unwrap();
             pair.b.tcp(b).close();
             pair.settle();
-            let reset = pair.b.ended.iter().filter(|ended| ended.end.rule == crate::Rule::S99).count();
+            let reset = pair
+                .b
+                .ended
+                .iter()
+                .filter(|ended| ended.end.rule == crate::Rule::LimitOrphansAtClose)
+                .count();
             assert_eq!(reset, (n + 1usize).saturating_sub(3), "the peer closes none of them");
             assert_eq!(pair.b.stack.tcp.orphans, (n + 1).min(3));
         }

@@ -72,7 +72,7 @@ fn t119_unread_text_comes_before_the_error() {
         assert!(kill(&mut p));
         p.out();
         assert_eq!((p.error(), p.receive(), p.receive()), ("Aborted".into(), "5".into(), "0".into()));
-        assert_eq!(p.tcp().end().map(|end| end.rule.id()), Some("S103"));
+        assert_eq!(p.tcp().end().map(|end| end.rule.code()), Some("S103"));
     });
 }
 

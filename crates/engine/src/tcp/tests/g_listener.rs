@@ -211,7 +211,7 @@ fn an_intercepted_syn_is_refused() {
                 p.stack.tcp_answer(p.id, Answer::Refuse);
             }
             assert_eq!(p.out(), "R. seq=0 ack=1", "as a port where nobody listens");
-            assert_eq!(p.last().transmit.rule, Some(crate::Rule::X1));
+            assert_eq!(p.last().transmit.rule, Some(crate::Rule::RstIntercepted));
             assert_eq!((p.last().header().window, p.last().header().len()), (0, 20));
             let how = if close { "aborted" } else { "refused" };
             assert_eq!(p.ends(), format!("{how} by the local application in SYN-RECEIVED (X1)"));
@@ -230,7 +230,7 @@ fn an_intercepted_syn_is_answered_by_icmp_or_not_at_all() {
         assert!(p.out().starts_with("protocol"));
         let sent = p.last().clone();
         assert_eq!((sent.ip.src, sent.ip.dst), (p.router(), p.them));
-        assert_eq!(sent.transmit.rule, Some(crate::Rule::X2));
+        assert_eq!(sent.transmit.rule, Some(crate::Rule::IcmpIntercepted));
         let parsed = IpPacket::parse(&sent.bytes).unwrap();
         let icmp = lastack_wire::icmp::Icmp::parse(&parsed.header, parsed.payload).unwrap();
         let lastack_wire::icmp::Icmp::Error { error: said, quoted } = icmp else { panic!("{icmp:?}") };

@@ -221,7 +221,7 @@ fn t177_a_noted_error_explains_a_timeout() {
             }
             p.run(1_000_000);
             let ended = p.ended.pop().unwrap().end;
-            assert_eq!(ended.rule.id(), "S92");
+            assert_eq!(ended.rule.code(), "S92");
             if heard {
                 assert_eq!((ended.by, p.error()), (Party::Stack, "TimedOut".into()));
             } else {

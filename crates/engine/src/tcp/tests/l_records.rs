@@ -61,7 +61,7 @@ fn t190_an_answer_and_an_end_have_one_record() {
             let (packet, from) = (p.packet(segment), p.sent.len());
             let verdict = p.stack.handle_packet(p.now, &packet, Received::default());
             p.out();
-            assert_eq!(verdict.rule().map(Rule::id), Some(rule), "{state} {segment}");
+            assert_eq!(verdict.rule().map(Rule::code), Some(rule), "{state} {segment}");
             let rules: Vec<_> = p.sent[from..].iter().map(|sent| sent.transmit.rule).collect();
             // The ACKs of TIME-WAIT, and of text outside the window, are as ordinary as others.
             let ordinary = rule == "Q1";
@@ -69,7 +69,7 @@ fn t190_an_answer_and_an_end_have_one_record() {
             assert_eq!(rules, if sends { Vec::from([expected]) } else { Vec::new() }, "{state} {segment}");
             let header = TcpHeader::parse(IpPacket::parse(&packet).unwrap().payload).unwrap().0;
             let of =
-                |end: &crate::End| (end.rule.id(), end.state, end.trigger.map(|t| (t.flags, t.seq, t.ack)));
+                |end: &crate::End| (end.rule.code(), end.state, end.trigger.map(|t| (t.flags, t.seq, t.ack)));
             let records: Vec<_> = p.ended.iter().map(|ended| of(&ended.end)).collect();
             let record = (rule, state, Some((header.flags, header.seq, header.ack)));
             assert_eq!(records, if ends { Vec::from([record]) } else { Vec::new() }, "{state} {segment}");
@@ -91,11 +91,17 @@ fn t191_what_is_not_answered_has_its_rule_too() {
             let counters = p.stack.counters();
             (verdict, !out.is_empty(), counters.tcp_challenge_acks, counters.tcp_suppressed_acks)
         };
-        assert_eq!(verdict("R at=5"), (Verdict::Answered(Rule::R2), true, 1, 0));
-        assert_eq!(verdict("R at=5"), (Verdict::Dropped(DropReason::Rule(Rule::R2)), false, 1, 1));
-        assert_eq!(verdict("S"), (Verdict::Dropped(DropReason::Rule(Rule::S50)), false, 1, 2));
-        assert_eq!(verdict("R at=70000"), (Verdict::Dropped(DropReason::Rule(Rule::R4)), false, 1, 2));
-        assert_eq!(verdict("-"), (Verdict::Dropped(DropReason::Rule(Rule::S54)), false, 1, 2));
+        assert_eq!(verdict("R at=5"), (Verdict::Answered(Rule::AckChallengeRst), true, 1, 0));
+        assert_eq!(
+            verdict("R at=5"),
+            (Verdict::Dropped(DropReason::Rule(Rule::AckChallengeRst)), false, 1, 1)
+        );
+        assert_eq!(verdict("S"), (Verdict::Dropped(DropReason::Rule(Rule::AckChallengeSyn)), false, 1, 2));
+        assert_eq!(
+            verdict("R at=70000"),
+            (Verdict::Dropped(DropReason::Rule(Rule::DropRstOutsideWindow)), false, 1, 2)
+        );
+        assert_eq!(verdict("-"), (Verdict::Dropped(DropReason::Rule(Rule::DropNoAck)), false, 1, 2));
     });
 }
 
@@ -126,7 +132,7 @@ fn t192_an_error_leads_to_its_record() {
             let mut p = make(v6);
             assert_eq!(p.error(), error);
             assert_eq!(
-                p.tcp().end().map(|end| end.rule.id()),
+                p.tcp().end().map(|end| end.rule.code()),
                 Some(rule),
                 "the error is told, the record stays"
             );
@@ -189,7 +195,7 @@ fn t193_whose_end_it_was_is_never_confused() {
             ),
         ];
         for (at, (end, cause, by, rule)) in ends.iter().enumerate() {
-            assert_eq!((end.cause, end.by, end.rule.id()), (*cause, *by, *rule));
+            assert_eq!((end.cause, end.by, end.rule.code()), (*cause, *by, *rule));
             let look = |end: &crate::End| (end.cause, end.by, end.rule, end.inferred);
             assert!(ends[..at].iter().all(|(other, ..)| look(other) != look(end)), "{end}");
         }
@@ -225,7 +231,7 @@ fn t194_records_outlive_their_connection() {
             p.open();
             p.out();
             assert_eq!(p.on("R. seq=0 ack=1"), "ended R11");
-            assert_eq!(p.tcp().end().map(|end| end.rule), Some(Rule::R11));
+            assert_eq!(p.tcp().end().map(|end| end.rule), Some(Rule::PeerRstRefused));
             p.tcp().close();
             assert!(p.stack.tcp(p.id).is_none());
             assert_eq!((p.stack.connections(), p.ended.len()), (0, n + 1));
@@ -317,8 +323,8 @@ fn t193_a_record_reads_as_a_sentence() {
         p.out();
         p.on("R.");
         let sentence = alloc::format!("{}", p.ended[0].end);
-        let expected = "reset by the peer in ESTABLISHED (R1: a reset exactly at RCV.NXT ends the connection); the \
-                        peer aborted a connection that it knew; 5 octets unacknowledged";
+        let expected = "reset by the peer in ESTABLISHED; [peer-rst-exact] reset exactly at RCV.NXT: the connection \
+                        ends; the peer aborted a connection that it knew; 5 bytes unacknowledged";
         assert_eq!(sentence, String::from(expected));
     });
 }

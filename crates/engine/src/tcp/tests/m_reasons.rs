@@ -174,7 +174,7 @@ fn t202_who_says_what() {
                 (p.out().as_str(), said(&p)),
                 ("R. seq=1 ack=6 len=8", Some(ResetReason::ResetByPeer))
             );
-            assert_eq!(p.ended[0].end.rule, Rule::S60);
+            assert_eq!(p.ended[0].end.rule, Rule::RstUnreadDataAtClose);
         }
         let mut p = Peer::established(v6, Kind::Plain);
         p.tcp().set_reset_reason(Some(ResetReason::DestinationUnreachable));

@@ -512,9 +512,9 @@ fn show_error(error: TcpError) -> String {
 fn show_verdict(verdict: Verdict) -> String {
     match verdict {
         Verdict::Accepted => "accepted".to_string(),
-        Verdict::Answered(rule) => format!("answered {rule}"),
-        Verdict::Ended(rule) => format!("ended {rule}"),
-        Verdict::Dropped(DropReason::Rule(rule)) => format!("dropped {rule}"),
+        Verdict::Answered(rule) => format!("answered {}", rule.code()),
+        Verdict::Ended(rule) => format!("ended {}", rule.code()),
+        Verdict::Dropped(DropReason::Rule(rule)) => format!("dropped {}", rule.code()),
         Verdict::Dropped(reason) => format!("dropped {reason:?}"),
     }
 }
@@ -522,7 +522,7 @@ fn show_verdict(verdict: Verdict) -> String {
 /// `reset by the peer in ESTABLISHED (R1), R seq=..; lost 1 unsent 2 unacked 3 unread`
 fn show_end(ended: &Ended) -> String {
     let end = &ended.end;
-    let mut line = format!("{} by {} in {} ({})", end.cause, end.by, end.state, end.rule);
+    let mut line = format!("{} by {} in {} ({})", end.cause, end.by, end.state, end.rule.code());
     if let Some(header) = end.trigger {
         line += &format!(", {}", header.flags);
     }

@@ -53,7 +53,7 @@ fn an_orderly_release_ends_both_sides_in_order() {
         assert_eq!(pair.a.tcp(a).receive(&mut buf), Poll::Ready(Ok(0)));
         for ended in [&pair.a.ended, &pair.b.ended] {
             assert_eq!(ended.len(), 1);
-            assert_eq!((ended[0].end.cause, ended[0].end.rule), (Cause::Orderly, Rule::E0));
+            assert_eq!((ended[0].end.cause, ended[0].end.rule), (Cause::Orderly, Rule::EndOrderly));
             assert!(ended[0].end.lost.is_nothing());
         }
         pair.run(Duration::from_secs(61));

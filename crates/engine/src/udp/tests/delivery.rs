@@ -21,7 +21,7 @@ fn u8_a_wrong_checksum_or_length_is_dropped_in_silence() {
             {
                 let mut bad = good.clone();
                 bad[at..at + 2].copy_from_slice(&octets);
-                assert_eq!(bench.give(&bad), Verdict::Dropped(Rule::U8.into()));
+                assert_eq!(bench.give(&bad), Verdict::Dropped(Rule::DropBadDatagram.into()));
             }
         }
         assert!(bench.take().is_empty() && bench.payloads(id).is_empty());
@@ -35,7 +35,7 @@ fn u8_checksum_zero_means_none_for_ipv4_and_is_illegal_for_ipv6() {
     for mut bench in Bench::both() {
         let (local, remote) = (bench.us(9), bench.peer(5));
         let id = bench.bind(local);
-        let (dropped, payloads) = (Verdict::Dropped(Rule::U8.into()), bench.v6);
+        let (dropped, payloads) = (Verdict::Dropped(Rule::DropBadDatagram.into()), bench.v6);
         for (dst, verdict) in [(local, Verdict::Accepted), (bench.us(10), NO_PORT)] {
             let mut bytes = datagram(remote, dst, b"abcd");
             let udp_at = IpPacket::parse(&bytes).unwrap().unfragmentable;
@@ -63,18 +63,18 @@ fn n4_n5_what_is_from_or_to_no_host_is_dropped_in_silence() {
     let mut bench = Bench::new(false);
     let id = bench.bind(at("[::]:9"));
     for (src, dst, rule) in [
-        ("192.0.2.2:5", "255.255.255.255:9", Rule::N4),
-        ("192.0.2.2:5", "224.0.0.1:9", Rule::N4),
-        ("192.0.2.2:5", "192.0.2.7:9", Rule::N4),
-        ("[2001:db8::2]:5", "[ff02::1]:9", Rule::N4),
-        ("0.0.0.0:5", "192.0.2.1:9", Rule::N5),
-        ("192.0.2.1:5", "192.0.2.1:9", Rule::N5),
-        ("127.0.0.1:5", "192.0.2.1:9", Rule::N5),
-        ("224.0.0.5:5", "192.0.2.1:9", Rule::N5),
-        ("[::]:5", "[2001:db8::1]:9", Rule::N5),
-        ("[ff02::5]:5", "[2001:db8::1]:9", Rule::N5),
-        ("[::1]:5", "[2001:db8::1]:9", Rule::N5),
-        ("[::ffff:192.0.2.2]:5", "[2001:db8::1]:9", Rule::N5),
+        ("192.0.2.2:5", "255.255.255.255:9", Rule::DropBadDestination),
+        ("192.0.2.2:5", "224.0.0.1:9", Rule::DropBadDestination),
+        ("192.0.2.2:5", "192.0.2.7:9", Rule::DropBadDestination),
+        ("[2001:db8::2]:5", "[ff02::1]:9", Rule::DropBadDestination),
+        ("0.0.0.0:5", "192.0.2.1:9", Rule::DropBadSource),
+        ("192.0.2.1:5", "192.0.2.1:9", Rule::DropBadSource),
+        ("127.0.0.1:5", "192.0.2.1:9", Rule::DropBadSource),
+        ("224.0.0.5:5", "192.0.2.1:9", Rule::DropBadSource),
+        ("[::]:5", "[2001:db8::1]:9", Rule::DropBadSource),
+        ("[ff02::5]:5", "[2001:db8::1]:9", Rule::DropBadSource),
+        ("[::1]:5", "[2001:db8::1]:9", Rule::DropBadSource),
+        ("[::ffff:192.0.2.2]:5", "[2001:db8::1]:9", Rule::DropBadSource),
     ] {
         assert_eq!(bench.give_datagram(at(src), at(dst), b"1"), Verdict::Dropped(rule.into()), "{src} {dst}");
     }

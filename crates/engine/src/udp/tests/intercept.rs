@@ -98,7 +98,7 @@ fn x2_a_datagram_is_rejected_with_the_error_that_the_embedder_orders() {
                 assert_eq!(bench.udp(id).reject(&arrived(local, remote, b"query"), error, from), Ok(()));
             }
             let sent = bench.take();
-            assert_eq!((sent.len(), sent[0].transmit.rule), (50, Some(Rule::X2)));
+            assert_eq!((sent.len(), sent[0].transmit.rule), (50, Some(Rule::IcmpIntercepted)));
             let header = sent[0].ip().header;
             assert_eq!((header.src, header.dst), (from.unwrap_or(local.ip()), remote.ip()));
             let (told, quoted) = sent[0].error();
@@ -116,7 +116,7 @@ fn x2_what_cannot_be_rejected_is_an_error() {
         let error = IcmpError::host_unreachable(bench.v6);
         let wrong = IcmpError::host_unreachable(!bench.v6);
         let mut udp = bench.udp(id);
-        let forbidden = Err(Rule::I0.into());
+        let forbidden = Err(Rule::IcmpNotAllowed.into());
         assert_eq!(udp.reject(&arrived(local, remote, b"1"), wrong, None), forbidden);
         assert_eq!(udp.reject(&arrived(local, remote, b"1"), error, Some(other.ip())), forbidden);
         assert!(udp.reject(&arrived(local, other, b"1"), error, None).is_err());
@@ -208,7 +208,7 @@ fn groups_are_heard_where_they_are_intercepted() {
                 assert_eq!(verdict, Verdict::Accepted);
                 assert_eq!(bench.udp(id).receive().unwrap().unwrap().local, group);
             } else {
-                assert_eq!(verdict, Verdict::Dropped(Rule::N4.into()));
+                assert_eq!(verdict, Verdict::Dropped(Rule::DropBadDestination.into()));
             }
         }
     }
