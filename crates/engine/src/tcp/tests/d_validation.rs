@@ -4,7 +4,6 @@ use crate::TcpState;
 use crate::tcp::tests::peer::{Kind, Peer, both};
 use TcpState::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck};
 use alloc::format;
-use alloc::string::ToString;
 use core::time::Duration;
 use lastack_wire::ip::{self, IpHeader};
 
