@@ -1,10 +1,13 @@
 //! The one task that moves packets between a stack and its link.
 
+use crate::error::HostError;
 use crate::shared::{DriverState, Inner, Shared};
+use crate::wakers::Interest;
 use lastack_engine::Instant;
 use lastack_link::Link;
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -21,10 +24,12 @@ const TRANSMIT_BATCH: usize = 256;
 /// It needs a tokio runtime with its time enabled, whose clock is the stack's clock: under
 /// `tokio::time::pause` a host runs in virtual time.
 ///
-/// It ends with `Ok` when the last handle and the last socket of the host are dropped and no
-/// connection has anything left to send or to hear (TIME-WAIT is not waited for), and with the
-/// link's error when the link fails. Ended or dropped, it leaves every socket an error: of the
-/// link's kind, or [`io::ErrorKind::NetworkDown`].
+/// It ends with `Ok` when [`Host::shutdown`](crate::Host::shutdown) is complete, or when the last handle and the last
+/// socket of the host are dropped and no connection has anything left to send or to receive (TIME-WAIT is not waited
+/// for); with the link's error when the link fails. From then on every call on a socket fails with the
+/// [`HostError`] that says why: of the link's kind, or [`io::ErrorKind::NetworkDown`].
+///
+/// Dropped before that, it is a machine without power: what was not yet delivered is lost, and no peer is told.
 #[must_use = "a host does nothing unless its driver runs"]
 #[derive(Debug)]
 pub struct Driver<L> {
@@ -40,8 +45,10 @@ enum Next {
     Round,
     /// It waits for this deadline and for what the link says.
     Wait(Option<Instant>),
-    /// Nobody needs it any more.
+    /// It is not needed any more.
     End,
+    /// The host has failed, for this reason.
+    Failed(io::Error),
 }
 
 impl<L: Link> Driver<L> {
@@ -99,26 +106,25 @@ impl<L: Link> Driver<L> {
 
 impl<L: Link> Unpin for Driver<L> {}
 
-impl<L: Link> Future for Driver<L> {
-    type Output = io::Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+impl<L: Link> Driver<L> {
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let more = self.round();
         if !more {
             let result = match self.shared.with(|inner| inner.driver_sleeps(cx.waker())) {
                 Next::Round => Poll::Ready(Ok(())),
                 Next::Wait(deadline) => self.poll_wait(cx, deadline),
-                Next::End => {
-                    self.shared.with(|inner| inner.stop(None));
-                    return Poll::Ready(Ok(()));
-                }
+                Next::End => return Poll::Ready(Ok(())),
+                Next::Failed(error) => return Poll::Ready(Err(error)),
             };
             match result {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => {
-                    let kept = io::Error::new(error.kind(), error.to_string());
-                    self.shared.with(|inner| inner.stop(Some(error)));
-                    return Poll::Ready(Err(kept));
+                    let copy = match error.raw_os_error() {
+                        Some(errno) => io::Error::from_raw_os_error(errno),
+                        None => io::Error::new(error.kind(), error.to_string()),
+                    };
+                    self.shared.with(|inner| inner.stop(HostError::LinkFailed(Arc::new(error))));
+                    return Poll::Ready(Err(copy));
                 }
                 Poll::Ready(Ok(())) => {}
             }
@@ -127,34 +133,87 @@ impl<L: Link> Future for Driver<L> {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+
+    /// Resets every connection, so that no peer waits for a host that is not there any more.
+    fn reset_all(&mut self) {
+        if self.shared.with(|inner| inner.running().map(|()| inner.abort_all())).is_err() {
+            return;
+        }
+        let now = self.shared.now();
+        while self.transmit(now) {}
+        self.link.flush(now);
+    }
+}
+
+impl<L: Link> Future for Driver<L> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        catch_unwind(AssertUnwindSafe(|| self.step(cx))).unwrap_or_else(|panic| {
+            // The stack's own panics are noted where they happen; this is the link's.
+            self.shared.with(|inner| {
+                if inner.running().is_ok() {
+                    inner.stop(HostError::panicked(panic.as_ref()));
+                }
+            });
+            resume_unwind(panic)
+        })
+    }
 }
 
 impl<L> Drop for Driver<L> {
     fn drop(&mut self) {
         self.shared.with(|inner| {
             if inner.running().is_ok() {
-                inner.stop(None);
+                inner.stop(HostError::DriverDropped);
             }
         });
+    }
+}
+
+/// A driver on a runtime: if the runtime is dropped before the host is done, it resets what is open.
+pub(crate) struct Spawned<L: Link>(pub Driver<L>);
+
+impl<L: Link> Future for Spawned<L> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Its result stands in the error of every call.
+        Pin::new(&mut self.0).poll(cx).map(|_result| ())
+    }
+}
+
+impl<L: Link> Drop for Spawned<L> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.0.reset_all();
+        }
     }
 }
 
 impl Inner {
     /// The driver is awake again, at this time.
     fn driver_wakes(&mut self, now: Instant) {
-        self.driver = DriverState::Awake;
-        self.stack.handle_timeout(now);
+        if self.running().is_ok() {
+            self.driver = DriverState::Awake;
+            self.stack.handle_timeout(now);
+        }
     }
 
     /// The driver has sent all there is, or so it thinks: the last look, under one lock with the
     /// registration, so that no call between the two goes unseen.
     fn driver_sleeps(&mut self, waker: &Waker) -> Next {
+        if let DriverState::Stopped(cause) = &self.driver {
+            return Next::Failed(cause.clone().into());
+        }
         if self.is_finished() {
+            self.stop(HostError::ShutDown);
             return Next::End;
         }
         if self.stack.has_output() {
             return Next::Round;
         }
+        self.wakers.wake(Interest::Quiet);
         let until = self.stack.poll_timeout();
         self.driver = DriverState::Asleep { until, waker: waker.clone() };
         Next::Wait(until)

@@ -92,7 +92,7 @@ impl Host {
     /// `AddrInUse` if there is an interceptor already.
     pub fn intercept_echo(&self) -> io::Result<EchoInterceptor> {
         self.shared().with(|inner| {
-            inner.running()?;
+            inner.accepts_sockets()?;
             if !inner.stack.config().intercept.echo {
                 return Err(not_intercepted("echo requests", "echo"));
             }

@@ -8,32 +8,47 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+/// Ends that wait for a subscriber, at most, unless it asks for another number.
+pub(crate) const CAPACITY: usize = 16_384;
+
 /// The queue of each [`EndedConnections`].
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
-    queues: HashMap<u64, VecDeque<Ended>>,
+    queues: HashMap<u64, Queue>,
     next: u64,
+}
+
+#[derive(Debug)]
+struct Queue {
+    ends: VecDeque<Ended>,
+    capacity: usize,
+    missed: u64,
 }
 
 impl Subscribers {
     pub fn push(&mut self, wakers: &mut Wakers, ended: &Ended) {
         for (&subscriber, queue) in &mut self.queues {
-            queue.push_back(ended.clone());
+            if queue.ends.len() >= queue.capacity {
+                queue.ends.pop_front();
+                queue.missed += 1;
+            }
+            queue.ends.push_back(ended.clone());
             wakers.wake(Interest::Ended(subscriber));
         }
     }
 
     fn pop(&mut self, subscriber: u64) -> Option<Ended> {
-        self.queues.get_mut(&subscriber)?.pop_front()
+        self.queues.get_mut(&subscriber)?.ends.pop_front()
     }
 }
 
 /// The end of every connection of a host, in the order in which they end: one [`Ended`] for each,
-/// those that nobody ever held (refused, embryonic, orphaned) included.
+/// those that no socket ever had (refused, embryonic, orphaned) included.
 ///
-/// Made by [`Host::ended`](crate::Host::ended), and begins there. Nothing is lost: what is not
-/// fetched is kept, without bound, so fetch it or drop this. It does not keep the host up, so a task
-/// may loop over it until `None`.
+/// Made by [`Host::ended`](crate::Host::ended), and begins there. It holds up to 16,384 ends (or what
+/// [`Host::ended_with_capacity`](crate::Host::ended_with_capacity) was given) that were not fetched; at one more it drops
+/// the oldest, and [`missed`](Self::missed) counts it. It does not keep the host up, so a task may loop over it until
+/// `None`.
 #[derive(Debug)]
 pub struct EndedConnections {
     shared: Arc<Shared>,
@@ -41,20 +56,26 @@ pub struct EndedConnections {
 }
 
 impl EndedConnections {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, capacity: usize) -> Self {
         let subscriber = shared.with(|inner| {
             let subscriber = inner.ended.next;
             inner.ended.next += 1;
-            inner.ended.queues.insert(subscriber, VecDeque::new());
+            let queue = Queue { ends: VecDeque::new(), capacity: capacity.max(1), missed: 0 };
+            inner.ended.queues.insert(subscriber, queue);
             subscriber
         });
         Self { shared: shared.clone(), subscriber }
     }
 
+    /// How many ends were dropped so far because they were not fetched in time.
+    pub fn missed(&self) -> u64 {
+        self.shared.with(|inner| inner.ended.queues.get(&self.subscriber).map_or(0, |queue| queue.missed))
+    }
+
     /// The next connection that ended; `None` once the driver has stopped and all were fetched.
     ///
     /// # Cancel safety
-    /// Nothing is lost when the future is dropped.
+    /// No end is lost when the future is dropped.
     pub async fn recv(&mut self) -> Option<Ended> {
         let subscriber = self.subscriber;
         let next = move |inner: &mut Inner| {

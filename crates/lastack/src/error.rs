@@ -1,6 +1,9 @@
 //! What goes wrong, as [`io::Error`].
 
+mod errno;
+
 use lastack_engine::{BindError, ConnectError, EchoError, End, TcpError, UdpError};
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -47,22 +50,14 @@ impl EndError {
         self.error
     }
 
+    /// The number that Linux has for it (`errno`); see [`errno`](fn@crate::errno).
+    pub const fn errno(&self) -> i32 {
+        errno::of_tcp(self.error)
+    }
+
     /// The reason behind `error`, if somewhere in its chain of sources there is one.
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a End> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            // The source of an io::Error is the source of what it holds, which would be passed over.
-            let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            let found = held.map_or_else(|| error.downcast_ref(), |held| held.downcast_ref::<Self>());
-            if let Some(found) = found {
-                return Some(&found.end);
-            }
-            next = match held {
-                Some(held) if held.is::<io::Error>() => Some(held),
-                _ => error.source(),
-            };
-        }
-        None
+        find(error).map(Self::end)
     }
 }
 
@@ -74,31 +69,124 @@ impl fmt::Display for EndError {
 
 impl Error for EndError {}
 
-/// The link of a host failed, and with it everything of that host.
-#[derive(Debug)]
-struct LinkFailed(Arc<io::Error>);
+/// Why nothing of a host works any more: what every call on its sockets fails with then.
+///
+/// The kind of the [`io::Error`] around it is that of the link's error, else [`ErrorKind::NetworkDown`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The link failed with this error.
+    LinkFailed(Arc<io::Error>),
+    /// The stack or the link panicked with this message: a defect, of lastack or of the link. The state of the host
+    /// was given up.
+    Panicked(Arc<str>),
+    /// The [`Driver`](crate::Driver) was dropped: its task was aborted, or its runtime shut down.
+    DriverDropped,
+    /// [`Host::shutdown`](crate::Host::shutdown) was called.
+    ShutDown,
+}
 
-impl fmt::Display for LinkFailed {
+impl HostError {
+    pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let message = panic.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::Panicked(message.unwrap_or("without a message").into())
+    }
+
+    /// The reason behind `error`, if somewhere in its chain of sources there is one.
+    pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        find(error)
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::LinkFailed(error) => error.kind(),
+            Self::Panicked(_) | Self::DriverDropped | Self::ShutDown => ErrorKind::NetworkDown,
+        }
+    }
+}
+
+impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the link of this host failed: {}", self.0)
+        match self {
+            Self::LinkFailed(error) => write!(f, "the link of this host failed: {error}"),
+            Self::Panicked(message) => {
+                write!(
+                    f,
+                    "the stack of this host panicked and was stopped (a defect: please report it): {message}"
+                )
+            }
+            Self::DriverDropped => f.write_str(
+                "the driver of this host was dropped: its task was aborted, or its runtime shut down",
+            ),
+            Self::ShutDown => f.write_str("this host was shut down"),
+        }
     }
 }
 
-impl Error for LinkFailed {
+impl Error for HostError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
+        match self {
+            Self::LinkFailed(error) => Some(error.as_ref()),
+            Self::Panicked(_) | Self::DriverDropped | Self::ShutDown => None,
+        }
     }
 }
 
-/// What sockets say once the driver has stopped.
-pub(crate) fn stopped(cause: Option<&Arc<io::Error>>) -> io::Error {
-    match cause {
-        Some(error) => io::Error::new(error.kind(), LinkFailed(error.clone())),
-        None => io::Error::new(
-            ErrorKind::NetworkDown,
-            "the driver of this host was dropped: keep it running as long as there are sockets",
-        ),
+impl From<HostError> for io::Error {
+    fn from(error: HostError) -> Self {
+        Self::new(error.kind(), error)
     }
+}
+
+/// Looks for an error of this type along the chain of sources.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // The source of an io::Error is the source of what it holds, which would be passed over.
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let found = held.map_or_else(|| error.downcast_ref(), |held| held.downcast_ref::<T>());
+        if found.is_some() {
+            return found;
+        }
+        next = match held {
+            Some(held) if held.is::<io::Error>() => Some(held),
+            _ => error.source(),
+        };
+    }
+    None
+}
+
+/// The number that Linux has for what went wrong (`errno`), of an error of this crate or of the system.
+///
+/// An [`io::Error`] cannot hold both a reason and an `errno`: those of sockets hold the reason
+/// ([`EndError`], [`HostError`]), so that their `raw_os_error` is `None`. This finds the number in
+/// either case, along the chain of sources.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # use lastack::{Config, Host, TcpStream, link};
+/// let (a, b) = link::pipe(link::Capabilities::memory(1500));
+/// let client = Host::spawn(Config::new(["10.0.0.1".parse().unwrap()]), a);
+/// let _server = Host::spawn(Config::new(["10.0.0.2".parse().unwrap()]), b);
+/// let error = TcpStream::connect(&client, ([10, 0, 0, 2], 80)).await.unwrap_err();
+/// assert_eq!(lastack::errno(&error), Some(111)); // ECONNREFUSED
+/// # }
+/// ```
+pub fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+    if let Some(number) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+        return Some(number);
+    }
+    find(error)
+        .map(|end: &EndError| errno::of_tcp(end.error))
+        .or_else(|| find(error).map(|error| errno::of_tcp(*error)))
+        .or_else(|| find(error).map(|error| errno::of_udp(*error)))
+        .or_else(|| find(error).map(|error| errno::of_bind(*error)))
+        .or_else(|| find(error).map(|error| errno::of_connect(*error)))
+        .or_else(|| find(error).map(errno::of_host))
+        .or_else(|| find::<io::Error>(error).and_then(io::Error::raw_os_error))
+        .or_else(|| error.downcast_ref::<io::Error>().and_then(|error| errno::of_kind(error.kind())))
 }
 
 /// The error of a call on a connection, with its end if it has one.
@@ -131,6 +219,15 @@ pub(crate) fn gone() -> io::Error {
     tcp_error(TcpError::NotConnected, None)
 }
 
+/// Nothing to give yet, with the number of the system.
+pub(crate) fn would_block() -> io::Error {
+    if cfg!(target_os = "linux") {
+        io::Error::from_raw_os_error(errno::EAGAIN)
+    } else {
+        ErrorKind::WouldBlock.into()
+    }
+}
+
 pub(crate) fn bind_error(error: BindError) -> io::Error {
     let kind = match error {
         BindError::InUse | BindError::NoPort => ErrorKind::AddrInUse,
@@ -141,6 +238,8 @@ pub(crate) fn bind_error(error: BindError) -> io::Error {
 
 pub(crate) fn connect_error(error: ConnectError) -> io::Error {
     let kind = match error {
+        // Where connect chooses the port, as on Linux.
+        ConnectError::Bind(BindError::NoPort) => ErrorKind::AddrNotAvailable,
         ConnectError::Bind(error) => return bind_error(error),
         ConnectError::NoAddress | ConnectError::NotUnicast => ErrorKind::NetworkUnreachable,
         ConnectError::NoRemotePort => ErrorKind::InvalidInput,

@@ -1,7 +1,7 @@
 //! A host: the way to its sockets.
 
-use crate::driver::Driver;
-use crate::ended::EndedConnections;
+use crate::driver::{Driver, Spawned};
+use crate::ended::{self, EndedConnections};
 use crate::shared::Shared;
 use lastack_engine::{Config, Counters, FourTuple, Instant, OpenConnection, Stack};
 use lastack_link::Link;
@@ -48,14 +48,18 @@ impl Host {
 
     /// A host on `link` whose driver is spawned on the current tokio runtime.
     ///
-    /// It stops with the last handle or socket, as [`Driver`] says. If the link fails, every socket
-    /// says so.
+    /// It stops with the last handle or socket, as [`Driver`] says. If the link fails, every call on a socket fails with
+    /// that ([`HostError`](crate::HostError)).
+    ///
+    /// Closing a stream does not wait for its peer: data that was written may still be in a buffer of this host, which
+    /// is part of this process. End a program with [`shutdown`](Self::shutdown) (or await [`drained`](Self::drained)), so
+    /// that it arrives; a runtime that is dropped before resets what is still open.
     ///
     /// # Panics
     /// As [`new`](Self::new), and outside a tokio runtime.
     pub fn spawn<L: Link + Send + 'static>(config: Config, link: L) -> Self {
         let (host, driver) = Self::new(config, link);
-        tokio::spawn(driver);
+        tokio::spawn(Spawned(driver));
         host
     }
 
@@ -76,7 +80,12 @@ impl Host {
 
     /// From now on, the end of every connection of this host, whoever holds it or held it.
     pub fn ended(&self) -> EndedConnections {
-        EndedConnections::new(&self.0.0)
+        self.ended_with_capacity(ended::CAPACITY)
+    }
+
+    /// As [`ended`](Self::ended), holding up to `capacity` ends (at least one) that were not fetched.
+    pub fn ended_with_capacity(&self, capacity: usize) -> EndedConnections {
+        EndedConnections::new(&self.0.0, capacity)
     }
 
     /// Ends the connection between these two ends as an administrator does (`ss -K`), whoever holds it:

@@ -8,7 +8,7 @@
 //!
 //! ```
 //! use lastack::{Cause, Config, EndError, Host, TcpListener, TcpStream, link};
-//! use std::io::ErrorKind;
+//! use std::{io::ErrorKind, time::Duration};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -37,6 +37,10 @@
 //! stream.read_to_string(&mut text).await?;
 //! assert_eq!(text, "echo");
 //! assert_eq!(stream.closed().await?.cause, Cause::Orderly);
+//!
+//! // The hosts are part of this process: what waits to be delivered is given some time.
+//! client.shutdown(Duration::from_secs(5)).await;
+//! server.shutdown(Duration::from_secs(5)).await;
 //! # Ok(())
 //! # }
 //! ```
@@ -55,6 +59,13 @@
 //! be accepted, refused, called unreachable or ignored; [`Host::intercept_udp`] and
 //! [`Host::intercept_echo`] likewise. So a proxy can tell the truth about the far side.
 //!
+//! # The end of a host
+//!
+//! With sockets of the kernel, data that was written still leaves when the program has ended. Here the stack is part of
+//! the program: end it with [`Host::shutdown`], or await [`Host::drained`], so that what is in send buffers arrives. A
+//! tokio runtime that is dropped before resets the connections of hosts that [`Host::spawn`] made; a [`Driver`] that is
+//! dropped is silent, as a machine without power.
+//!
 //! # Waiting
 //!
 //! Every future here may be dropped at any time without losing a connection, a datagram or an octet.
@@ -68,6 +79,7 @@ mod ended;
 mod error;
 mod host;
 mod shared;
+mod shutdown;
 mod tcp;
 mod udp;
 mod wakers;
@@ -81,7 +93,7 @@ pub mod device {
 pub use driver::Driver;
 pub use echo::{EchoInterceptor, Pong};
 pub use ended::EndedConnections;
-pub use error::EndError;
+pub use error::{EndError, HostError, errno};
 pub use host::Host;
 pub use tcp::{
     InterceptedTcp, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpInterceptor, TcpListener,
@@ -90,15 +102,17 @@ pub use tcp::{
 pub use udp::{UdpInterceptor, UdpSocket};
 
 pub use lastack_engine::{
-    Algorithm, ByRule, Cause, Checksums, Config, ConnId, Counterpart, Counters, Datagram, DatagramConfig,
-    DropReason, EchoError, EchoRequest, Ecn, End, Ended, FourTuple, Header, Inference, Instant, Intercept,
-    IpFields, Keepalive, Lost, MtuProbing, NSTAT, Nstat, Octets, OpenConnection, Origin, Party, Received,
-    Rule, TCP_INFO, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError,
-    Verdict,
+    Algorithm, BindError, ByRule, Cause, Checksums, Config, ConnId, ConnectError, Counterpart, Counters,
+    Datagram, DatagramConfig, DropReason, EchoError, EchoRequest, Ecn, End, Ended, FourTuple, Header,
+    Inference, InitialNumbers, Instant, Intercept, IpFields, Keepalive, Lost, MtuProbing, NSTAT, Nstat,
+    Octets, OpenConnection, Origin, Party, Received, Repair, Rule, TCP_INFO, TcpConfig, TcpError, TcpInfo,
+    TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError, Verdict,
 };
 pub use lastack_link as link;
+pub use lastack_wire::Malformed;
 pub use lastack_wire::icmp::IcmpError;
 pub use lastack_wire::reset_reason::ResetReason;
+pub use lastack_wire::tcp::TcpFlags;
 
 /// The examples of the README are tests.
 #[cfg(doctest)]

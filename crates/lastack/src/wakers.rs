@@ -34,6 +34,10 @@ pub(crate) enum Interest {
     EchoReply(u32),
     /// The end of any connection, for this subscriber.
     Ended(u64),
+    /// The driver has sent all there is, and goes to sleep.
+    Quiet,
+    /// The driver has stopped.
+    Stopped,
 }
 
 /// The place of one future among those that wait for the same.

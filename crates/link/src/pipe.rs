@@ -10,6 +10,10 @@ use std::task::{Context, Poll, Waker};
 
 /// Packets that wait in each direction if nothing else is said.
 const QUEUE: usize = 1024;
+/// Bytes of empty buffers that are kept in each direction for packets to come; more are given back.
+const MAX_SPARE: usize = 1 << 20;
+/// Room for packets that an empty queue keeps.
+const MIN_QUEUE: usize = 64;
 
 /// One end of a link in memory.
 ///
@@ -45,8 +49,30 @@ struct Queue {
     packets: VecDeque<(Vec<u8>, Received)>,
     /// Buffers that carried a packet and wait for the next, so that a pipe in use allocates nothing.
     spare: Vec<Vec<u8>>,
+    /// Their capacities together.
+    spare_bytes: usize,
     reader: Option<Waker>,
     reader_gone: bool,
+}
+
+impl Queue {
+    fn take_spare(&mut self) -> Vec<u8> {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= buffer.capacity();
+        buffer.clear();
+        buffer
+    }
+
+    /// Keeps a buffer for packets to come, within bounds: after a burst its memory is given back.
+    fn keep_spare(&mut self, buffer: Vec<u8>) {
+        if self.spare_bytes + buffer.capacity() <= MAX_SPARE {
+            self.spare_bytes += buffer.capacity();
+            self.spare.push(buffer);
+        }
+        if self.packets.is_empty() && self.packets.capacity() > 4 * MIN_QUEUE {
+            self.packets.shrink_to(MIN_QUEUE);
+        }
+    }
 }
 
 /// A link in memory, as its two ends. 1024 packets wait in each direction; the next are lost.
@@ -97,8 +123,7 @@ impl Pipe {
                 self.stats.overflowed += 1;
                 return;
             }
-            let mut buffer = queue.spare.pop().unwrap_or_default();
-            buffer.clear();
+            let mut buffer = queue.take_spare();
             buffer.extend_from_slice(packet);
             queue.packets.push_back((buffer, received));
             queue.reader.take()
@@ -139,7 +164,7 @@ impl Link for Pipe {
         let mut queue = lock(&self.from_peer);
         let (mut arrival, received) = queue.packets.pop_front()?;
         std::mem::swap(packet, &mut arrival);
-        queue.spare.push(arrival);
+        queue.keep_spare(arrival);
         Some(received)
     }
 
@@ -162,6 +187,7 @@ impl Drop for Pipe {
         queue.reader_gone = true;
         queue.packets = VecDeque::new();
         queue.spare = Vec::new();
+        queue.spare_bytes = 0;
         queue.reader = None;
     }
 }
@@ -207,6 +233,22 @@ mod tests {
         assert_eq!(received(&mut far), sent);
         assert!(far.poll_readable(&mut noop_context()).is_pending());
         assert_eq!(received(&mut near), [[0u8; 0]; 0]);
+    }
+
+    #[test]
+    fn after_a_burst_the_memory_of_its_packets_is_given_back() {
+        let (mut near, mut far) = pipe_with_queue(Capabilities::memory(65_535), 1024);
+        let packet = segment("192.0.2.1", "192.0.2.2", &[0; 60_000]);
+        for _ in 0..1024 {
+            near.send(NOW, &packet, &Transmit::default());
+        }
+        assert_eq!(near.stats().sent, 1024);
+        let mut got = Vec::new();
+        while far.recv(NOW, &mut got).is_some() {}
+        let queue = lock(&far.from_peer);
+        let kept: usize = queue.spare.iter().map(Vec::capacity).sum();
+        assert!(kept == queue.spare_bytes && kept <= MAX_SPARE, "{kept} of {}", 1024 * packet.len());
+        assert!(queue.packets.capacity() <= 4 * MIN_QUEUE, "{}", queue.packets.capacity());
     }
 
     #[test]

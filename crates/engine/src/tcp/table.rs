@@ -529,6 +529,11 @@ impl TcpTable {
         self.entries.iter().map(|(id, entry)| (id, &*entry.socket))
     }
 
+    /// The connection with this id, if there is one.
+    pub fn get(&self, id: ConnId) -> Option<&Socket> {
+        self.entries.get(id).map(|entry| &*entry.socket)
+    }
+
     /// Whether the name belongs to a user.
     pub fn owns(&self, id: ConnId) -> bool {
         self.entries.get(id).is_some_and(|entry| match &*entry.socket {

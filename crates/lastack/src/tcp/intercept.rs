@@ -1,21 +1,26 @@
 //! Connections that the embedder answers itself, before the handshake.
 
 use crate::Host;
-use crate::error::{gone, intercepted_already, not_intercepted};
+use crate::error::{intercepted_already, not_intercepted};
 use crate::shared::Inner;
 use crate::tcp::TcpStream;
 use crate::wakers::{Interest, Wait, Wakers};
 use lastack_engine::{Answer, ConnId, End, Stack};
 use lastack_wire::icmp::IcmpError;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
-/// SYNs that wait for an interceptor. Bounded by the stack's bound of embryonic connections.
+/// SYNs that wait for an interceptor.
+///
+/// The stack bounds how many it holds at a time (`max_embryonic`), and one that ends meanwhile is removed, so there are
+/// never more than that.
 #[derive(Debug, Default)]
 pub(crate) struct Intercepted {
-    waiting: VecDeque<ConnId>,
+    /// Oldest first. Some may have ended: those are not in `alive`.
+    order: VecDeque<ConnId>,
+    alive: HashSet<ConnId>,
     claim: Claim,
 }
 
@@ -36,8 +41,35 @@ impl Intercepted {
         if self.claim == Claim::Given {
             decline(stack, id, Answer::Refuse);
         } else {
-            self.waiting.push_back(id);
+            self.order.push_back(id);
+            self.alive.insert(id);
             wakers.wake(Interest::Intercepted);
+        }
+    }
+
+    /// A connection has ended. If it waited here, nobody has to answer it any more.
+    pub fn ended(&mut self, stack: &mut Stack, id: ConnId) {
+        if !self.alive.remove(&id) {
+            return;
+        }
+        if let Some(tcp) = stack.tcp(id) {
+            tcp.close();
+        }
+        // Removed in bulk, so that each costs a constant.
+        if self.order.len() > 2 * self.alive.len() {
+            self.order.retain(|id| self.alive.contains(id));
+        }
+    }
+
+    fn pop(&mut self) -> Option<ConnId> {
+        std::iter::from_fn(|| self.order.pop_front()).find(|id| self.alive.remove(id))
+    }
+
+    /// From now on every SYN is refused, those that wait first.
+    pub fn refuse_all(&mut self, stack: &mut Stack) {
+        self.claim = Claim::Given;
+        while let Some(id) = self.pop() {
+            decline(stack, id, Answer::Refuse);
         }
     }
 }
@@ -53,7 +85,7 @@ impl Host {
     /// `AddrInUse` if there is an interceptor already.
     pub fn intercept_tcp(&self) -> io::Result<TcpInterceptor> {
         self.shared().with(|inner| {
-            inner.running()?;
+            inner.accepts_sockets()?;
             if !inner.stack.config().intercept.tcp {
                 return Err(not_intercepted("connections", "tcp"));
             }
@@ -95,7 +127,7 @@ impl TcpInterceptor {
 }
 
 fn next(host: &Host, inner: &mut Inner) -> Poll<io::Result<InterceptedTcp>> {
-    while let Some(id) = inner.intercepted.waiting.pop_front() {
+    while let Some(id) = inner.intercepted.pop() {
         let Some(tcp) = inner.stack.tcp(id) else { continue };
         // One that its peer gave up in the meantime needs no answer.
         if tcp.end().is_some() {
@@ -111,10 +143,8 @@ fn next(host: &Host, inner: &mut Inner) -> Poll<io::Result<InterceptedTcp>> {
 impl Drop for TcpInterceptor {
     fn drop(&mut self) {
         self.host.shared().with(|inner| {
-            inner.intercepted.claim = Claim::Given;
-            for id in std::mem::take(&mut inner.intercepted.waiting) {
-                decline(&mut inner.stack, id, Answer::Refuse);
-            }
+            let Inner { intercepted, stack, .. } = inner;
+            intercepted.refuse_all(stack);
             inner.wakers.forget(Interest::Intercepted);
         });
     }
@@ -152,7 +182,7 @@ impl InterceptedTcp {
     pub async fn closed(&self) -> io::Result<End> {
         let id = self.id;
         let over = move |inner: &mut Inner| {
-            let Some(tcp) = inner.stack.tcp(id) else { return Poll::Ready(Err(gone())) };
+            let Some(tcp) = inner.stack.tcp(id) else { return Poll::Ready(Err(inner.gone())) };
             tcp.end().cloned().map_or(Poll::Pending, |end| Poll::Ready(Ok(end)))
         };
         Wait::new(self.host.shared(), Interest::End(id), over).await

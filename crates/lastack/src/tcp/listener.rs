@@ -42,8 +42,9 @@ impl TcpListener {
     pub fn bind_with_backlog(host: &Host, local: impl Into<SocketAddr>, backlog: usize) -> io::Result<Self> {
         let local = local.into();
         host.shared().with(|inner| {
-            inner.running()?;
+            inner.accepts_sockets()?;
             let id = inner.stack.tcp_listen(local, backlog).map_err(bind_error)?;
+            inner.listeners.insert(id);
             let local = inner.stack.tcp_listener_addr(id).unwrap_or(local);
             Ok(Self { host: host.clone(), id, local })
         })
@@ -86,7 +87,7 @@ impl TcpListener {
                 Poll::Ready(Ok((TcpStream::new(self.host.clone(), id, local, remote), remote)))
             }
             None if inner.stack.tcp_listener_addr(self.id).is_none() => {
-                Poll::Ready(Err(listener_killed(self.local)))
+                Poll::Ready(Err(inner.accepts_sockets().err().unwrap_or_else(|| listener_killed(self.local))))
             }
             None => Poll::Pending,
         }
@@ -103,6 +104,7 @@ impl Drop for TcpListener {
     fn drop(&mut self) {
         self.host.shared().with(|inner| {
             inner.stack.tcp_unlisten(self.id);
+            inner.listeners.remove(&self.id);
             inner.wakers.forget(Interest::Accept(self.id));
         });
     }

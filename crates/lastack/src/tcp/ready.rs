@@ -21,7 +21,7 @@ impl TcpStream {
         let wanted = wanted(interest);
         let look = |inner: &mut crate::shared::Inner| {
             let Some(mut tcp) = inner.stack.tcp(self.id) else {
-                return Poll::Ready(Err(crate::error::gone()));
+                return Poll::Ready(Err(inner.gone()));
             };
             let found = bits(tcp.readiness()) & wanted;
             if found.is_empty() { Poll::Pending } else { Poll::Ready(Ok(found)) }

@@ -5,8 +5,10 @@ use crate::error::{connect_error, gone, tcp_error};
 use crate::shared::Inner;
 use crate::wakers::{Interest, Wait};
 use lastack_engine::{ConnId, End, Tcp, TcpError, TcpInfo, TcpState};
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -68,7 +70,7 @@ impl TcpStream {
 
     fn open(host: &Host, local: Option<SocketAddr>, remote: SocketAddr) -> io::Result<Self> {
         host.shared().with(|inner| {
-            inner.running()?;
+            inner.accepts_sockets()?;
             let id = inner.stack.tcp_connect(local, remote).map_err(connect_error)?;
             let (local, remote) =
                 inner.stack.tcp(id).map(|tcp| (tcp.local(), tcp.remote())).ok_or_else(gone)?;
@@ -181,7 +183,12 @@ impl TcpStream {
     /// # Errors
     /// If the connection is over.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        self.call(|tcp| tcp.shutdown())
+        self.host.shared().with(|inner| {
+            // Without a driver the FIN would not leave.
+            inner.running()?;
+            let Some(mut tcp) = inner.stack.tcp(self.id) else { return Err(gone()) };
+            tcp.shutdown().map_err(|error| tcp_error(error, tcp.end()))
+        })
     }
 
     /// Waits for no more text (`SHUT_RD`): where there is none, reads end. The peer is not told. What it
@@ -197,7 +204,7 @@ impl TcpStream {
     /// A call on the connection that does not wait.
     pub(super) fn call<T>(&self, call: impl FnOnce(&mut Tcp<'_>) -> Result<T, TcpError>) -> io::Result<T> {
         self.host.shared().with(|inner| {
-            let mut tcp = inner.stack.tcp(self.id).ok_or_else(gone)?;
+            let Some(mut tcp) = inner.stack.tcp(self.id) else { return Err(inner.gone()) };
             call(&mut tcp).map_err(|error| tcp_error(error, tcp.end()))
         })
     }
@@ -289,7 +296,9 @@ impl TcpStream {
         cx: &mut Context<'_>,
         read: impl FnOnce([&[u8]; 2]) -> usize,
     ) -> Poll<io::Result<Option<usize>>> {
-        self.poll(cx, Interest::Read(self.id), |tcp| take_with(tcp, read))
+        let mut panic = None;
+        let taken = self.poll(cx, Interest::Read(self.id), |tcp| take_with(tcp, read, &mut panic));
+        panic.map_or(taken, |panic| resume_unwind(panic))
     }
 
     /// As [`poll_read_with`](Self::poll_read_with), as a future.
@@ -300,7 +309,9 @@ impl TcpStream {
         &self,
         mut read: impl FnMut([&[u8]; 2]) -> usize + Unpin,
     ) -> io::Result<Option<usize>> {
-        self.wait(Interest::Read(self.id), |tcp| take_with(tcp, &mut read)).await
+        let mut panic = None;
+        let taken = self.wait(Interest::Read(self.id), |tcp| take_with(tcp, &mut read, &mut panic)).await;
+        panic.map_or(taken, |panic| resume_unwind(panic))
     }
 
     pub(super) fn poll_read_ref(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -412,7 +423,7 @@ fn poll_tcp<T>(
     id: ConnId,
     call: impl FnOnce(&mut Tcp<'_>) -> Poll<Result<T, TcpError>>,
 ) -> Poll<io::Result<T>> {
-    let Some(mut tcp) = inner.stack.tcp(id) else { return Poll::Ready(Err(gone())) };
+    let Some(mut tcp) = inner.stack.tcp(id) else { return Poll::Ready(Err(inner.gone())) };
     call(&mut tcp).map_err(|error| tcp_error(error, tcp.end()))
 }
 
@@ -441,15 +452,23 @@ fn lend(tcp: &Tcp<'_>, buf: &mut ReadBuf<'_>) -> usize {
     before - buf.remaining()
 }
 
+/// A panic of `read` is put into `panic`, to go on outside the lock: it has only seen borrowed bytes, and the stack
+/// is as it was.
 fn take_with(
     tcp: &mut Tcp<'_>,
     read: impl FnOnce([&[u8]; 2]) -> usize,
+    panic: &mut Option<Box<dyn Any + Send>>,
 ) -> Poll<Result<Option<usize>, TcpError>> {
     let unread = ready!(tcp.poll_readable())?;
     if unread == 0 {
         return Poll::Ready(Ok(None));
     }
-    let taken = read(tcp.readable()).min(unread);
+    let taken = catch_unwind(AssertUnwindSafe(|| read(tcp.readable())));
+    let taken = taken.unwrap_or_else(|cause| {
+        *panic = Some(cause);
+        0
+    });
+    let taken = taken.min(unread);
     tcp.consume(taken);
     Poll::Ready(Ok(Some(taken)))
 }

@@ -2,7 +2,7 @@
 
 use super::socket::{close, poll_udp, receive};
 use crate::Host;
-use crate::error::{gone, intercepted_already, not_intercepted, udp_error};
+use crate::error::{intercepted_already, not_intercepted, udp_error};
 use crate::shared::Inner;
 use crate::wakers::{Interest, Wait};
 use lastack_engine::{Datagram, IpFields, UdpId};
@@ -23,7 +23,7 @@ impl Host {
     /// `AddrInUse` if there is an interceptor already.
     pub fn intercept_udp(&self) -> io::Result<UdpInterceptor> {
         self.shared().with(|inner| {
-            inner.running()?;
+            inner.accepts_sockets()?;
             if !inner.stack.config().intercept.udp {
                 return Err(not_intercepted("datagrams", "udp"));
             }
@@ -77,7 +77,7 @@ impl UdpInterceptor {
     pub fn send_from(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> io::Result<()> {
         self.host.shared().with(|inner| {
             inner.running()?;
-            let mut udp = inner.stack.udp(self.id).ok_or_else(gone)?;
+            let Some(mut udp) = inner.stack.udp(self.id) else { return Err(inner.gone()) };
             udp.send_from(from, to, payload).map_err(udp_error)
         })
     }
@@ -98,7 +98,7 @@ impl UdpInterceptor {
     ) -> io::Result<()> {
         self.host.shared().with(|inner| {
             inner.running()?;
-            let mut udp = inner.stack.udp(self.id).ok_or_else(gone)?;
+            let Some(mut udp) = inner.stack.udp(self.id) else { return Err(inner.gone()) };
             udp.forward(from, to, payload, segment_size, ip).map_err(udp_error)
         })
     }
@@ -109,7 +109,7 @@ impl UdpInterceptor {
     /// Only once the driver has stopped.
     pub async fn writable(&self) -> io::Result<()> {
         let room = |inner: &mut Inner| {
-            let Some(mut udp) = inner.stack.udp(self.id) else { return Poll::Ready(Err(gone())) };
+            let Some(mut udp) = inner.stack.udp(self.id) else { return Poll::Ready(Err(inner.gone())) };
             udp.poll_writable().map(Ok)
         };
         Wait::new(self.host.shared(), Interest::UdpWrite(self.id), room).await
@@ -123,7 +123,7 @@ impl UdpInterceptor {
     pub fn reject(&self, datagram: &Datagram, error: IcmpError, from: Option<IpAddr>) -> io::Result<()> {
         self.host.shared().with(|inner| {
             inner.running()?;
-            let mut udp = inner.stack.udp(self.id).ok_or_else(gone)?;
+            let Some(mut udp) = inner.stack.udp(self.id) else { return Err(inner.gone()) };
             udp.reject(datagram, error, from)
                 .map_err(|reason| io::Error::new(ErrorKind::InvalidInput, reason.to_string()))
         })

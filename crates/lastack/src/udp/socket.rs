@@ -1,7 +1,7 @@
 //! A socket for datagrams.
 
 use crate::Host;
-use crate::error::{bind_error, gone, udp_error};
+use crate::error::{bind_error, udp_error};
 use crate::shared::Inner;
 use crate::wakers::{Interest, Wait};
 use lastack_engine::{Datagram, Udp, UdpError, UdpId};
@@ -33,7 +33,7 @@ impl UdpSocket {
     pub fn bind(host: &Host, local: impl Into<SocketAddr>) -> io::Result<Self> {
         let local = local.into();
         host.shared().with(|inner| {
-            inner.running()?;
+            inner.accepts_sockets()?;
             let id = inner.stack.udp_bind(local).map_err(bind_error)?;
             Ok(Self { host: host.clone(), id })
         })
@@ -98,7 +98,7 @@ impl UdpSocket {
     /// A call that does not wait.
     fn call<T>(&self, call: impl FnOnce(&mut Udp<'_>) -> Result<T, UdpError>) -> io::Result<T> {
         self.host.shared().with(|inner| {
-            let mut udp = inner.stack.udp(self.id).ok_or_else(gone)?;
+            let Some(mut udp) = inner.stack.udp(self.id) else { return Err(inner.gone()) };
             call(&mut udp).map_err(udp_error)
         })
     }
@@ -322,7 +322,7 @@ pub(super) fn poll_udp<T>(
     id: UdpId,
     call: impl FnOnce(&mut Udp<'_>) -> Poll<Result<T, UdpError>>,
 ) -> Poll<io::Result<T>> {
-    let Some(mut udp) = inner.stack.udp(id) else { return Poll::Ready(Err(gone())) };
+    let Some(mut udp) = inner.stack.udp(id) else { return Poll::Ready(Err(inner.gone())) };
     call(&mut udp).map_err(udp_error)
 }
 

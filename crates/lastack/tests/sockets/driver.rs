@@ -89,6 +89,76 @@ async fn a_driver_that_is_dropped_leaves_no_one_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_link_that_panics_is_named_as_what_stopped_the_host() {
+    struct Faulty(Pipe);
+
+    impl Link for Faulty {
+        fn capabilities(&self) -> Capabilities {
+            self.0.capabilities()
+        }
+
+        fn send(&mut self, _now: Instant, _packet: &[u8], _transmit: &Transmit) {
+            panic!("no such descriptor");
+        }
+
+        fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
+            self.0.recv(now, packet)
+        }
+
+        fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.0.poll_readable(cx)
+        }
+    }
+    let (a, _b) = pipe(Capabilities::new(1500));
+    let (client, driver) = Host::new(Config::new([CLIENT]), Faulty(a));
+    let driver = tokio::spawn(driver);
+    let error = TcpStream::connect(&client, (SERVER, 1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NetworkDown);
+    assert!(
+        error.to_string().contains("panicked") && error.to_string().contains("no such descriptor"),
+        "{error}"
+    );
+    assert_eq!(lastack::errno(&error), Some(libc::ENETDOWN));
+    assert!(driver.await.unwrap_err().is_panic());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_driver_would_have_to_send_is_an_error() {
+    let (a, b) = pipe(Capabilities::new(1500));
+    let (client, driver) = Host::new(Config::new([CLIENT]), a);
+    let driver = tokio::spawn(driver);
+    let server = Host::spawn(Config::new([SERVER]), b);
+    let (mut near, _far, _listener) = connection(&client, &server).await;
+    driver.abort();
+    assert!(driver.await.unwrap_err().is_cancelled());
+    let results = [near.write(b"x").await.map(drop), near.shutdown().await, near.shutdown_write()];
+    for error in results.map(Result::unwrap_err) {
+        assert!(
+            matches!(lastack::HostError::find(&error), Some(lastack::HostError::DriverDropped)),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_reader_is_its_own() {
+    let (client, server) = hosts();
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    far.write_all(b"data").await.unwrap();
+    near.readable().await.unwrap();
+    let near = tokio::spawn(async move {
+        let read = std::panic::AssertUnwindSafe(near.read_with(|_| panic!("a defect of the reader")));
+        let panic = futures_util::FutureExt::catch_unwind(read).await.unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"a defect of the reader"));
+        let mut data = [0; 4];
+        near.read_exact(&mut data).await.unwrap();
+        assert_eq!(&data, b"data", "nothing was taken");
+    });
+    near.await.unwrap();
+    far.write_all(b"more").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_driver_ends_with_the_last_user_once_all_is_said() {
     let (a, b) = pipe(Capabilities::new(1500));
     let (client, driver) = Host::new(Config::new([CLIENT]), a);

@@ -1,6 +1,6 @@
 //! How connections end, as their users see it.
 
-use crate::{SERVER, connection, hosts, hosts_with};
+use crate::{SERVER, addr, connection, hosts, hosts_with};
 use lastack::{
     Cause, Config, EndError, FourTuple, Host, Inference, Keepalive, Origin, Party, TcpListener, TcpState,
     TcpStream, TimeLimit, link,
@@ -317,4 +317,19 @@ async fn the_open_connections_are_listed_and_no_others() {
     drop(far);
     time::sleep(Duration::from_secs(1)).await;
     assert_eq!((client.connections(), server.connections()), (vec![], vec![]), "TIME-WAIT is none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_that_are_not_fetched_are_bounded_and_counted() {
+    let (client, server) = hosts();
+    let (mut few, mut all) = (client.ended_with_capacity(3), client.ended());
+    for port in 1..=10 {
+        TcpStream::connect(&client, addr(SERVER, port)).await.unwrap_err();
+    }
+    drop(server);
+    let ports = |ended: &mut lastack::EndedConnections| -> Vec<u16> {
+        std::iter::from_fn(|| ended.try_recv()).map(|ended| ended.flow.remote.port()).collect()
+    };
+    assert_eq!((ports(&mut few), few.missed()), (vec![8, 9, 10], 7), "the newest are kept");
+    assert_eq!((ports(&mut all).len(), all.missed()), (10, 0));
 }

@@ -5,6 +5,7 @@ mod ending;
 mod http;
 mod intercept;
 mod ready;
+mod shutdown;
 mod tcp;
 mod tls;
 mod udp;

@@ -31,9 +31,23 @@ impl Stack {
     pub fn tcp_connections(&self) -> impl Iterator<Item = OpenConnection> + '_ {
         self.tcp.open()
     }
+
+    /// Whether the peer of this connection has acknowledged all data that was sent, and the FIN if there is one: also of
+    /// one that its user has closed. `true` if the connection is over or unknown.
+    pub fn tcp_is_drained(&self, id: ConnId) -> bool {
+        self.tcp.is_drained(id)
+    }
 }
 
 impl TcpTable {
+    fn is_drained(&self, id: ConnId) -> bool {
+        match self.get(id) {
+            Some(Socket::Opening(handshake)) => handshake.end.is_some() || !handshake.closing,
+            Some(Socket::Open(connection)) => connection.decided().is_some() || connection.is_drained(),
+            Some(Socket::Over(_)) | None => true,
+        }
+    }
+
     fn open(&self) -> impl Iterator<Item = OpenConnection> + '_ {
         self.sockets().filter_map(|(id, socket)| {
             let (has_user, origin, opened, octets) = match socket {

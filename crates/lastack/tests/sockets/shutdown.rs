@@ -1,0 +1,136 @@
+//! The end of a whole host.
+
+use crate::{CLIENT, SERVER, addr, connection, hosts};
+use lastack::link::{Capabilities, Impair, Plan, pipe};
+use lastack::{Cause, Config, Host, HostError, Party, TcpListener, TcpState, TcpStream, UdpSocket};
+use std::io::ErrorKind;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Two hosts 50 ms apart.
+fn distant_hosts() -> (Host, Host) {
+    let (a, b) = pipe(Capabilities::new(1500));
+    let plan = Plan { seed: 1, delay: Duration::from_millis(50), ..Plan::default() };
+    (Host::spawn(Config::new([CLIENT]), Impair::new(a, plan)), Host::spawn(Config::new([SERVER]), b))
+}
+
+#[tokio::test(start_paused = true)]
+async fn drained_waits_for_what_a_dropped_stream_had_written() {
+    let (client, server) = distant_hosts();
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    near.write_all(&[7; 100_000]).await.unwrap();
+    drop(near);
+    assert!(timeout(Duration::from_millis(20), client.drained()).await.is_err(), "nothing has arrived yet");
+    client.drained().await.unwrap();
+    // Its FIN is acknowledged, so all of it is in the other host, though nobody has read it.
+    assert_eq!(far.state(), TcpState::CloseWait);
+    let mut got = Vec::new();
+    far.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, [7; 100_000]);
+    client.drained().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn drained_of_a_host_without_connections_is_ready() {
+    let (client, _server) = hosts();
+    timeout(Duration::from_millis(1), client.drained()).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_delivers_what_was_written_and_ends_the_driver() {
+    let (a, b) = pipe(Capabilities::new(1500));
+    let (client, driver) = Host::new(Config::new([CLIENT]), a);
+    let driver = tokio::spawn(driver);
+    let server = Host::spawn(Config::new([SERVER]), b);
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    let clone = client.clone();
+    let read = tokio::spawn(async move {
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        got.len()
+    });
+    near.write_all(&[7; 300_000]).await.unwrap();
+    drop(near);
+    assert_eq!(client.shutdown(Duration::from_secs(60)).await, []);
+    assert_eq!(read.await.unwrap(), 300_000);
+    driver.await.unwrap().unwrap();
+    // A clone neither holds it up nor revives it.
+    let error = TcpStream::connect(&clone, (SERVER, 1)).await.unwrap_err();
+    assert!(matches!(HostError::find(&error), Some(HostError::ShutDown)), "{error}");
+    assert_eq!(error.to_string(), "this host was shut down");
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_resets_what_has_not_ended_in_time() {
+    let (client, server) = hosts();
+    let listener = TcpListener::bind(&client, (CLIENT, 80)).unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(&server, (CLIENT, 80)), listener.accept());
+    let (near, mut far) = (near.unwrap(), far.unwrap().0);
+    let accept = tokio::spawn(async move { listener.accept().await.map(drop) });
+    let socket = UdpSocket::bind(&client, (CLIENT, 53)).unwrap();
+    let receive = tokio::spawn(async move { socket.recv_from(&mut [0; 1]).await.map(drop) });
+    sleep(Duration::from_millis(1)).await;
+    let start = Instant::now();
+    let reset = client.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(start.elapsed(), Duration::from_secs(5));
+    assert_eq!(reset.iter().map(|open| open.flow.remote).collect::<Vec<_>>(), [near.local_addr().unwrap()]);
+    let end = near.closed().await.unwrap();
+    assert_eq!((end.cause, end.by), (Cause::Reset, Party::Peer), "the peer knows");
+    assert_eq!(far.read(&mut [0; 1]).await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    for error in [accept.await.unwrap().unwrap_err(), receive.await.unwrap().unwrap_err()] {
+        assert!(matches!(HostError::find(&error), Some(HostError::ShutDown)), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn during_shutdown_nothing_new_begins() {
+    let (client, server) = hosts();
+    let (_near, _far, listener) = connection(&client, &server).await;
+    let address = listener.local_addr().unwrap();
+    let stop = tokio::spawn(server.clone().shutdown(Duration::from_secs(5)));
+    sleep(Duration::from_millis(1)).await;
+    let refused = TcpStream::connect(&client, address).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let error = TcpListener::bind(&server, (SERVER, 0)).unwrap_err();
+    assert!(matches!(HostError::find(&error), Some(HostError::ShutDown)), "{error}");
+    assert!(!stop.is_finished());
+    assert_eq!(stop.await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn abort_all_resets_every_connection_and_the_host_lives_on() {
+    let (client, server) = hosts();
+    let (near, far, listener) = connection(&client, &server).await;
+    assert_eq!(server.abort_all().len(), 1);
+    assert_eq!(near.closed().await.unwrap().cause, Cause::Reset);
+    assert_eq!(far.closed().await.unwrap().by, Party::Administrator);
+    let (again, _) =
+        tokio::join!(TcpStream::connect(&client, listener.local_addr().unwrap()), listener.accept());
+    again.unwrap();
+}
+
+#[test]
+fn a_runtime_that_is_dropped_resets_what_is_open() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let (a, b) = pipe(Capabilities::new(1500));
+    let server = second.block_on(async { Host::spawn(Config::new([SERVER]), b) });
+    let listener = TcpListener::bind(&server, (SERVER, 80)).unwrap();
+    let (opened, held) = std::sync::mpsc::channel();
+    let client = std::thread::spawn(move || {
+        first.block_on(async {
+            let client = Host::spawn(Config::new([CLIENT]), a);
+            opened.send(TcpStream::connect(&client, addr(SERVER, 80)).await.unwrap()).unwrap();
+        });
+        drop(first);
+    });
+    second.block_on(async {
+        let (far, _) = listener.accept().await.unwrap();
+        let end = timeout(Duration::from_secs(10), far.closed()).await.expect("it is told").unwrap();
+        assert_eq!(end.cause, Cause::Reset);
+    });
+    client.join().unwrap();
+    let error = held.recv().unwrap().try_write(b"x").unwrap_err();
+    assert!(matches!(HostError::find(&error), Some(HostError::DriverDropped)), "{error}");
+}
