@@ -25,6 +25,7 @@ mod rule;
 mod seq;
 mod shared;
 mod stack;
+mod steps;
 pub mod tcp;
 #[cfg(test)]
 mod testing;

@@ -44,11 +44,18 @@ const CONNECTION: &[Row] = &[
         "holes_of_single_octets",
     ),
     Row(
-        "segments in flight, as SACK cuts them",
-        Constant("tcp/send/flight.rs", "MAX_SEGMENTS"),
-        "a block that covers part of a segment is not noted (CVE-2019-11477, -11478); new data counts as part of the last",
+        "segments in flight kept apart",
+        Constant("tcp/send/scoreboard/mod.rs", "MAX_SEGMENTS"),
+        "new data counts as part of the segment before it",
         "",
-        "an_ack_inside_a_segment_past_the_bound_of_the_scoreboard",
+        "new_data_past_the_bound_joins_the_last_segment",
+    ),
+    Row(
+        "ranges of them that are SACKed, lost or sent again",
+        Constant("tcp/send/scoreboard/marks.rs", "MAX_RANGES"),
+        "a SACK block counts where it extends one (CVE-2019-11477, -11478); what is sent again joins what was before it",
+        "",
+        "ranges_past_the_bound_are_merged",
     ),
     Row(
         "least MSS",

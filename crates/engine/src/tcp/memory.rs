@@ -117,7 +117,7 @@ impl Connection {
         self.incoming.drop_early();
         self.incoming.shrink();
         self.outgoing.shrink();
-        self.recovery.flight.shrink();
+        self.recovery.scoreboard.shrink();
     }
 
     /// Lets the receive buffer grow as far as there is memory.

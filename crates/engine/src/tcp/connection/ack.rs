@@ -34,7 +34,7 @@ impl Connection {
         self.heard = now;
         self.probes = 0;
         let (recovery, congestion) = (&mut self.recovery, &mut self.congestion);
-        self.marks.acknowledged(now, seg, self.snd.nxt, self.mss, recovery, congestion);
+        self.marks.acknowledged(now, seg, self.mss, recovery, congestion);
         self.owed.more = false;
         let wnd = u32::from(seg.tcp.window) << self.negotiated.snd_shift;
         let before = self.snd.una;
@@ -46,7 +46,7 @@ impl Connection {
             self.recover(shared, now, seg, ack.offset_from(before).max(0) as u32, duplicate);
         }
         if ack == before && seg.len() == 0 && wnd == self.snd.wnd && seg.tcp.options.sack.is_empty() {
-            self.recovery.acknowledged_again(ack);
+            self.recovery.acknowledged_again();
         }
         if ack.after(before) {
             self.progress(shared, now);

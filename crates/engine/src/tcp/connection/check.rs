@@ -67,7 +67,7 @@ impl Connection {
     pub fn check(&self) {
         let s = &self.snd;
         assert!(!s.una.after(s.nxt), "SND.UNA <= SND.NXT: {s:?}");
-        self.recovery.flight.check(s.una, s.nxt);
+        self.recovery.scoreboard.check(s.una, s.nxt);
         let timed = self.timers.is_running(Timer::Retransmission) || self.fate.is_some();
         assert!(s.una == s.nxt || timed, "something is in flight and no timer runs: {s:?}");
         let end = self.end_of_text() + u32::from(self.state.fin_pending());

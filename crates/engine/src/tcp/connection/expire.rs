@@ -106,7 +106,7 @@ impl Connection {
             );
         }
         self.give_size_probe_up();
-        self.recovery.timeout(now, self.snd.nxt, self.mss, &mut self.congestion);
+        self.recovery.timeout(now, self.mss, &mut self.congestion);
         self.stats.timeouts = self.stats.timeouts.wrapping_add(1);
         shared.counters.tcp_timeouts += 1;
         self.stats.timeout_recoveries += u32::from(self.rtt.backoffs() == 0);
@@ -123,7 +123,7 @@ impl Connection {
     /// everywhere.
     fn doubt_path(&mut self, shared: &mut Shared, now: Instant) {
         let remote = self.flow.remote.ip();
-        let full = self.recovery.flight.first_is_full(self.mss);
+        let full = self.recovery.scoreboard.first_is_full(self.mss);
         if shared.config.tcp.black_hole_timeouts.is_some_and(|most| self.rtt.backoffs() == most) && full {
             let lowered = shared.paths.swallows(remote, mtu_discovery::base_mtu(remote), now);
             shared.counters.tcp_black_holes += u64::from(lowered);
@@ -135,7 +135,7 @@ impl Connection {
     /// RFC 8985 section 6.2: the reordering window has passed.
     fn reorder_timeout(&mut self, shared: &mut Shared, now: Instant) {
         let srtt = self.rtt.srtt();
-        let wait = self.recovery.reorder_timeout(now, self.snd.nxt, self.mss, srtt, &mut self.congestion);
+        let wait = self.recovery.reorder_timeout(now, self.mss, srtt, &mut self.congestion);
         self.wait_for_reordered(now, wait);
         self.heed_size_probe(shared, now);
     }
@@ -144,7 +144,7 @@ impl Connection {
     /// than the retransmission timeout.
     pub(in crate::tcp) fn arm_tail_probe(&mut self, shared: &Shared, now: Instant) {
         let Some(srtt) = self.rtt.srtt().filter(|_| self.recovery.may_probe()) else { return };
-        let alone = self.recovery.flight.pipe() <= self.mss;
+        let alone = self.recovery.scoreboard.pipe() <= self.mss;
         let pto = srtt * 2 + if alone { WORST_ACK_DELAY } else { LEAST_PROBE_DELAY };
         // At the time of the timeout at the latest: then it goes in its place.
         self.timers.set(Timer::TailProbe, now + pto.min(self.rtt.rto(&shared.config.tcp)));
@@ -260,7 +260,7 @@ impl Connection {
             return self.timers.set(Timer::Idle, idle_since + shared.config.tcp.buffer_idle);
         }
         let (sent, read) = (self.outgoing.shrink(), self.incoming.shrink());
-        self.recovery.flight.shrink();
+        self.recovery.scoreboard.shrink();
         if !(sent && read) {
             self.timers.set(Timer::Idle, now + shared.config.tcp.buffer_idle);
         }

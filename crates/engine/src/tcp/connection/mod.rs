@@ -31,11 +31,11 @@ use crate::tcp::recv::ack_policy::Promptness;
 use crate::tcp::recv::autotune::{self, Reading};
 use crate::tcp::send::congestion::Congestion;
 use crate::tcp::send::ecn::Marks;
-use crate::tcp::send::flight::Flight;
 use crate::tcp::send::mtu_discovery::{self, Search};
 use crate::tcp::send::pacing::Pacer;
 use crate::tcp::send::recovery::Recovery;
 use crate::tcp::send::rtt::Rtt;
+use crate::tcp::send::scoreboard::Scoreboard;
 use crate::tcp::socket::settings::{Settings, Waits};
 use crate::{FourTuple, Instant, Rule};
 use alloc::boxed::Box;
@@ -74,10 +74,10 @@ pub(crate) struct Connection {
     pub pacer: Pacer,
     pub owed: Owed,
     pub promptness: Promptness,
-    /// Where the last small segment ended that was sent: the Nagle algorithm.
-    pub small: SndSeq,
-    /// Where what the user gave last ended, unless more was to follow.
-    pub pushed: SndSeq,
+    /// The position where the last small segment ended that was sent: the Nagle algorithm.
+    pub small: u64,
+    /// The position where what the user gave last ended, unless more was to follow.
+    pub pushed: u64,
     pub settings: Settings,
     pub waits: Waits,
     /// Whether somebody holds its name. An orphan has no user.
@@ -184,11 +184,11 @@ impl Connection {
                 config.max_early_ranges,
             ),
             reading: Reading::new(now),
-            recovery: Recovery::new(opened.snd.iss, opened.negotiated.sack),
+            recovery: Recovery::new(opened.snd.una, opened.negotiated.sack),
             congestion: Congestion::new(config.congestion, mss, opened.initial_segments),
-            marks: Marks::new(opened.ecn, opened.snd.iss),
-            small: opened.snd.iss,
-            pushed: opened.snd.iss,
+            marks: Marks::new(opened.ecn),
+            small: 0,
+            pushed: 0,
             snd: opened.snd,
             rcv: opened.rcv,
             timers: Timers::default(),
@@ -269,14 +269,14 @@ impl Connection {
 
     /// Octets that it holds elsewhere.
     pub fn memory(&self) -> usize {
-        self.outgoing.capacity() + self.incoming.capacity() + self.recovery.flight.memory()
+        self.outgoing.capacity() + self.incoming.capacity() + self.recovery.scoreboard.memory()
     }
 
     /// Gives back all memory but its own.
     pub fn release(&mut self) {
         self.outgoing.clear();
         self.incoming = RecvRing::new(0, 0);
-        self.recovery.flight = Flight::default();
+        self.recovery.scoreboard = Scoreboard::new(self.snd.una);
         self.fate = None;
     }
 

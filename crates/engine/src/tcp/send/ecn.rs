@@ -1,7 +1,6 @@
 //! Explicit congestion notification (RFC 3168): a router marks instead of dropping.
 
 use crate::Instant;
-use crate::seq::SndSeq;
 use crate::tcp::segment::Arrival;
 use crate::tcp::send::congestion::Congestion;
 use crate::tcp::send::recovery::Recovery;
@@ -46,13 +45,13 @@ pub(crate) struct Marks {
     echo: bool,
     /// The next new text says that we have slowed down.
     slowed: bool,
-    /// Marks on what was sent before this are dealt with.
-    until: SndSeq,
+    /// Marks on what was sent before this position are dealt with.
+    until: u64,
 }
 
 impl Marks {
-    pub fn new(on: bool, iss: SndSeq) -> Self {
-        Self { on, echo: false, slowed: false, until: iss }
+    pub fn new(on: bool) -> Self {
+        Self { on, echo: false, slowed: false, until: 0 }
     }
 
     /// Whether both sides have ECN.
@@ -79,14 +78,13 @@ impl Marks {
         &mut self,
         now: Instant,
         seg: &Arrival<'_>,
-        nxt: SndSeq,
         mss: u32,
         recovery: &mut Recovery,
         congestion: &mut Congestion,
     ) {
-        if self.on && seg.has(TcpFlags::ECE) && seg.ack().after(self.until) {
+        if self.on && seg.has(TcpFlags::ECE) && recovery.scoreboard.position(seg.ack()) > self.until {
             recovery.marked(now, mss, congestion);
-            self.until = nxt;
+            self.until = recovery.scoreboard.nxt();
             self.slowed = true;
         }
     }

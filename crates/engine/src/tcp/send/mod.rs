@@ -2,11 +2,11 @@
 
 pub(super) mod congestion;
 pub(super) mod ecn;
-pub(super) mod flight;
 pub(super) mod mtu_discovery;
 pub(super) mod pacing;
 pub(super) mod prr;
 pub(super) mod rack;
 pub(super) mod recovery;
 pub(super) mod rtt;
+pub(super) mod scoreboard;
 pub(super) mod segmentize;

@@ -112,7 +112,8 @@ impl Connection {
         if let Some(search) = &mut self.search {
             search.probe = Some((seq, len));
         }
-        self.recovery.probes_size(seq..seq + len);
+        let start = self.recovery.scoreboard.position(seq);
+        self.recovery.probes_size(start..start + u64::from(len));
     }
 
     /// Whether this segment is a probe: it stays whole.

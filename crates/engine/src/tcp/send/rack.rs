@@ -2,8 +2,7 @@
 //! arrived is lost.
 
 use crate::Instant;
-use crate::seq::SndSeq;
-use crate::tcp::send::flight::{Delivered, Flight, Sent, sent_after};
+use crate::tcp::send::scoreboard::{Arrived, Delivered, Scoreboard};
 use core::time::Duration;
 
 /// Segments known to have arrived beyond a gap that show a loss without further waiting
@@ -16,8 +15,8 @@ const PERSIST: u8 = 16;
 /// The state of RACK for a connection.
 #[derive(Debug)]
 pub(crate) struct Rack {
-    /// Of the segments that have arrived, the one sent last: when, its end, its round-trip time.
-    newest: Option<(Instant, SndSeq, Duration)>,
+    /// Of the segments that have arrived, the one sent last, and its round-trip time.
+    newest: Option<(Arrived, Duration)>,
     min_rtt: Option<Duration>,
     reordering_seen: bool,
     /// How often that was seen, and how many segments arrived twice: to be told.
@@ -26,7 +25,8 @@ pub(crate) struct Rack {
     /// Quarters of the least round-trip time in the reordering window.
     window_steps: u32,
     persist: u8,
-    dsack_round: Option<SndSeq>,
+    /// Until this position is acknowledged, another DSACK is of the same round trip.
+    dsack_round: u64,
 }
 
 impl Rack {
@@ -39,7 +39,7 @@ impl Rack {
             dsacks: 0,
             window_steps: 1,
             persist: PERSIST,
-            dsack_round: None,
+            dsack_round: 0,
         }
     }
 
@@ -66,11 +66,11 @@ impl Rack {
         self.reorderings += u32::from(delivered.reordered);
         let Some(segment) = delivered.newest else { return };
         let rtt = now - segment.at;
-        if segment.again && (echo_is_older || self.min_rtt.is_some_and(|least| rtt < least)) {
+        if segment.resent && (echo_is_older || self.min_rtt.is_some_and(|least| rtt < least)) {
             return;
         }
-        if self.newest.is_none_or(|(at, end, _)| sent_after(segment.at, segment.end(), at, end)) {
-            self.newest = Some((segment.at, segment.end(), rtt));
+        if self.newest.is_none_or(|(newest, _)| segment.sent_after(newest.at, newest.end)) {
+            self.newest = Some((segment, rtt));
         }
     }
 
@@ -84,13 +84,19 @@ impl Rack {
     }
 
     /// A DSACK: something was sent again in vain, so the window was too narrow. Once a round trip.
-    pub fn dsack(&mut self, una: SndSeq, max: SndSeq, segments: u32) {
+    /// `una` and `nxt` are positions.
+    pub fn dsack(&mut self, una: u64, nxt: u64, segments: u32) {
         self.dsacks = self.dsacks.saturating_add(segments);
-        if self.dsack_round.is_none_or(|end| !una.before(end)) {
-            self.dsack_round = Some(max);
+        if una >= self.dsack_round {
+            self.dsack_round = nxt;
             self.window_steps = (self.window_steps + 1).min(64);
             self.persist = PERSIST;
         }
+    }
+
+    #[cfg(test)]
+    pub fn steps(&self) -> u32 {
+        self.window_steps
     }
 
     /// The path reorders: what was taken for lost was only late.
@@ -108,35 +114,24 @@ impl Rack {
 
     /// Step 5: takes for lost what was sent before the newest arrival by more than a round trip and
     /// the reordering window. Returns how long to wait for the rest to be judged.
-    pub fn judge(
+    pub fn detect_losses(
         &self,
         now: Instant,
-        flight: &mut Flight,
+        scoreboard: &mut Scoreboard,
         mss: u32,
         recovering: bool,
         srtt: Duration,
     ) -> Option<Duration> {
-        let (newest_at, newest_end, rtt) = self.newest?;
-        let window = self.window(flight.sacked() / mss.max(1), recovering, srtt);
-        let mut wait: Option<Duration> = None;
-        flight.judge(|segment: &Sent| {
-            if !sent_after(newest_at, newest_end, segment.at, segment.end()) {
-                return false;
-            }
-            let due = segment.at + rtt + window;
-            if due <= now {
-                return true;
-            }
-            wait = Some(wait.unwrap_or_default().max(due - now));
-            false
-        });
-        wait
+        let (newest, rtt) = self.newest?;
+        let window = self.window(scoreboard.sacked() / mss.max(1), recovering, srtt);
+        scoreboard.detect_losses(now, newest, rtt + window)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seq::SndSeq;
 
     const MSS: u32 = 100;
 
@@ -150,8 +145,8 @@ mod tests {
 
     /// Ten segments a millisecond apart, of which those in `arrived` are SACKed at 110 ms.
     fn judged(arrived: &[u32], seen: bool) -> (u32, Option<Duration>) {
-        let mut flight = Flight::default();
-        (0..10).for_each(|i| flight.push(SndSeq(i * MSS), MSS, at(u64::from(i)), false));
+        let mut flight = Scoreboard::new(SndSeq(0));
+        (0..10).for_each(|i| flight.push(MSS, 1, at(i), false));
         let mut rack = Rack { reordering_seen: seen, ..Rack::new() };
         rack.measured(ms(100));
         for i in arrived {
@@ -159,7 +154,7 @@ mod tests {
             flight.sack(SndSeq(i * MSS), SndSeq((i + 1) * MSS), MSS, &mut delivered);
             rack.arrived(at(110), &Delivered { reordered: false, ..delivered }, false);
         }
-        let wait = rack.judge(at(110), &mut flight, MSS, false, ms(100));
+        let wait = rack.detect_losses(at(110), &mut flight, MSS, false, ms(100));
         (flight.lost(), wait)
     }
 
@@ -178,15 +173,7 @@ mod tests {
     fn an_impossibly_early_answer_to_a_copy_is_the_answer_to_the_original() {
         let mut rack = Rack::new();
         rack.measured(ms(100));
-        let copy = Sent {
-            seq: SndSeq(0),
-            len: 1,
-            at: at(200),
-            again: true,
-            pushed: false,
-            repaired: false,
-            fate: crate::tcp::send::flight::Fate::Flying,
-        };
+        let copy = Arrived { at: at(200), end: 1, resent: true, timed: false };
         let delivered = Delivered { newest: Some(copy), ..Delivered::default() };
         rack.arrived(at(210), &delivered, false);
         assert!(rack.newest.is_none());

@@ -7,9 +7,9 @@ use crate::seq::SndSeq;
 use crate::tcp::Repair;
 use crate::tcp::connection::stats::segments;
 use crate::tcp::send::congestion::{Acked, Congestion, Control, INITIAL_SEGMENTS};
-use crate::tcp::send::flight::{Delivered, Flight};
 use crate::tcp::send::prr::Prr;
 use crate::tcp::send::rack::Rack;
+use crate::tcp::send::scoreboard::{Delivered, Scoreboard};
 use core::ops::Range;
 use core::time::Duration;
 
@@ -32,7 +32,8 @@ enum Phase {
 /// A tail loss probe that is on its way (RFC 8985 section 7).
 #[derive(Clone, Copy, Debug)]
 struct Probe {
-    end: SndSeq,
+    /// The position after it.
+    end: u64,
     /// It sent nothing new.
     again: bool,
 }
@@ -40,8 +41,8 @@ struct Probe {
 /// What was sent again since the window was reduced.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
-    /// SND.UNA at that time.
-    una: SndSeq,
+    /// SND.UNA at that time, as a position.
+    una: u64,
     /// Octets sent again of which no DSACK says that they were there twice.
     again: u32,
 }
@@ -49,11 +50,11 @@ struct Doubt {
 /// The scoreboard, and where a connection stands between a loss and its repair.
 #[derive(Debug)]
 pub(crate) struct Recovery {
-    pub flight: Flight,
+    pub scoreboard: Scoreboard,
     rack: Rack,
     phase: Phase,
-    /// SND.NXT when the last loss was found.
-    recover: SndSeq,
+    /// SND.NXT when the last loss was found, as a position.
+    recover: u64,
     /// cwnd while a recovery reduces it.
     window: u32,
     duplicates: u32,
@@ -67,11 +68,11 @@ pub(crate) struct Recovery {
     undone: bool,
     sack: bool,
     probe: Option<Probe>,
-    /// The most that was in flight since the segment before this number was sent.
-    most: (u32, SndSeq),
+    /// The most that was in flight since the segment before this position was sent.
+    most: (u32, u64),
     /// A segment that is larger than the path was known to take: if it alone is lost, that says nothing
     /// of congestion (RFC 4821 section 7.5).
-    size_probe: Option<Range<SndSeq>>,
+    size_probe: Option<Range<u64>>,
     size_probe_lost: bool,
 }
 
@@ -109,12 +110,12 @@ pub(crate) struct Outcome {
 }
 
 impl Recovery {
-    pub fn new(iss: SndSeq, sack: bool) -> Self {
+    pub fn new(una: SndSeq, sack: bool) -> Self {
         Self {
-            flight: Flight::default(),
+            scoreboard: Scoreboard::new(una),
             rack: Rack::new(),
             phase: Phase::Open,
-            recover: iss,
+            recover: 0,
             window: 0,
             duplicates: 0,
             dup_threshold: DUP_THRESHOLD,
@@ -123,7 +124,7 @@ impl Recovery {
             undone: false,
             sack,
             probe: None,
-            most: (0, iss),
+            most: (0, 0),
             size_probe: None,
             size_probe_lost: false,
         }
@@ -146,7 +147,9 @@ impl Recovery {
     /// What is to be told of it.
     pub fn repair(&self) -> Repair {
         match self.phase {
-            Phase::Open if !self.sack && self.duplicates > 0 || self.flight.sacked() > 0 => Repair::Disorder,
+            Phase::Open if !self.sack && self.duplicates > 0 || self.scoreboard.sacked() > 0 => {
+                Repair::Disorder
+            }
             Phase::Open => Repair::Open,
             Phase::Recovery(..) => Repair::Recovery,
             Phase::Loss(_) => Repair::Loss,
@@ -170,7 +173,7 @@ impl Recovery {
     pub fn pipe(&self, mss: u32) -> u32 {
         // After a timeout they are the answers to what was sent again in vain.
         let counted = matches!(self.phase, Phase::Recovery(..)) && !self.sack;
-        self.flight.pipe().saturating_sub(if counted { self.duplicates.saturating_mul(mss) } else { 0 })
+        self.scoreboard.pipe().saturating_sub(if counted { self.duplicates.saturating_mul(mss) } else { 0 })
     }
 
     /// Takes in an acknowledgment.
@@ -182,7 +185,7 @@ impl Recovery {
             self.undo(congestion); // all that was sent again was there twice
         }
         let mut outcome = Outcome { delivered: delivered.segments, ..Outcome::default() };
-        if let Some(newest) = delivered.newest.filter(|s| !s.again) {
+        if let Some(newest) = delivered.newest.filter(|s| s.timed) {
             let rtt = ack.now - newest.at;
             self.rack.measured(rtt);
             outcome.rtt = Some(rtt);
@@ -195,9 +198,9 @@ impl Recovery {
             self.duplicates += 1;
         }
         self.end_probe(ack, &delivered, congestion);
-        let lost_before = self.flight.lost();
+        let lost_before = self.scoreboard.lost();
         outcome.reorder_wait = self.find_losses(ack, congestion);
-        outcome.lost = self.flight.lost() > lost_before;
+        outcome.lost = self.scoreboard.lost() > lost_before;
         // What a repair acknowledges may have arrived long ago: as one leap of a slow start it would be
         // a burst, so there counts what this ACK tells for the first time (RFC 3465 section 2.3), and
         // nothing in the end.
@@ -214,21 +217,22 @@ impl Recovery {
 
     /// Notes in the scoreboard what has arrived.
     fn book(&mut self, ack: &Ack<'_>) -> Delivered {
-        let mut delivered = Delivered { mss: ack.mss, ..Delivered::default() };
+        let mut delivered = Delivered::default();
         if ack.advanced > 0 {
-            self.flight.acknowledge(ack.una, &mut delivered);
+            self.scoreboard.acknowledge(ack.una, ack.mss, &mut delivered);
         }
         for (i, &(start, end)) in ack.blocks.iter().enumerate() {
             let inside_next = ack.blocks.get(i + 1).is_some_and(|&(s, e)| !start.before(s) && !end.after(e));
             if i == 0 && (start.before(ack.una) || inside_next) {
                 let again = segments(end.offset_from(start).max(0) as u32, ack.mss);
                 delivered.segments += again; // in vain
-                self.rack.dsack(ack.una, ack.nxt, again); // RFC 2883
-                if let Some(doubt) = self.doubt.as_mut().filter(|doubt| !start.before(doubt.una)) {
+                self.rack.dsack(self.scoreboard.una(), self.scoreboard.nxt(), again); // RFC 2883
+                let start_of_block = self.scoreboard.position(start);
+                if let Some(doubt) = self.doubt.as_mut().filter(|doubt| start_of_block >= doubt.una) {
                     doubt.again = doubt.again.saturating_sub(end.offset_from(start).max(0) as u32);
                 }
             } else if start.before(end) && !start.before(ack.una) && !end.after(ack.nxt) {
-                self.flight.sack(start, end, ack.mss, &mut delivered);
+                self.scoreboard.sack(start, end, ack.mss, &mut delivered);
             }
         }
         delivered
@@ -237,7 +241,7 @@ impl Recovery {
     /// The repair was for nothing: back to the window before it, and nothing is lost yet.
     fn undo(&mut self, congestion: &mut Congestion) {
         congestion.undo();
-        self.flight.find_all();
+        self.scoreboard.unmark_all_lost();
         self.rack.reordered();
         if !self.sack {
             self.dup_threshold = (self.duplicates + 1).clamp(self.dup_threshold, MOST_DUPLICATES);
@@ -254,10 +258,10 @@ impl Recovery {
         if self.doubt.is_none() || !(ack.echo_before)(at) {
             return;
         }
-        if self.flight.was_sent_again_since(at) {
+        if self.scoreboard.was_resent_since(at) {
             // This segment was only late. Others may be lost; those not yet sent again are judged anew,
             // by a path that reorders.
-            self.flight.find_all();
+            self.scoreboard.unmark_all_lost();
             self.rack.reordered();
         } else {
             self.undo(congestion);
@@ -270,7 +274,7 @@ impl Recovery {
             self.heed_first_answer(ack, congestion);
         }
         self.steps = self.steps.saturating_add(1);
-        let complete = !ack.una.before(self.recover);
+        let complete = self.scoreboard.una() >= self.recover;
         match self.phase {
             Phase::Open => self.duplicates = 0,
             _ if complete => {
@@ -280,12 +284,12 @@ impl Recovery {
                 // The ACK of a repair may let a whole window go; as one burst it would be lost again
                 // (RFC 6582 section 3.2, step 3). Half of it is a burst as slow start makes them.
                 let burst = (congestion.window() / 2).max(INITIAL_SEGMENTS * ack.mss);
-                congestion.restrain(self.flight.pipe() + burst);
+                congestion.restrain(self.scoreboard.pipe() + burst);
             }
             Phase::Recovery(..) if !self.sack => {
                 // NewReno: a partial ACK shows the next hole.
                 self.duplicates = self.duplicates.saturating_sub(ack.advanced.div_ceil(ack.mss));
-                self.flight.lose_front(ack.mss);
+                self.scoreboard.mark_front_lost(ack.mss);
             }
             Phase::Recovery(..) | Phase::Loss(_) => {}
         }
@@ -304,20 +308,20 @@ impl Recovery {
             // A flight of few segments brings few duplicates.
             let most = ((ack.nxt - ack.una) / ack.mss).saturating_sub(1).max(DUP_THRESHOLD);
             let enough = self.duplicates >= self.dup_threshold.min(most);
-            let shown = enough && self.is_open() && ack.una.after(self.recover);
+            let shown = enough && self.is_open() && self.scoreboard.una() > self.recover;
             if shown {
-                self.flight.lose_front(ack.mss);
+                self.scoreboard.mark_front_lost(ack.mss);
             }
-        } else if self.flight.sacked() > 0 || !self.is_open() {
-            wait = self.judge(ack.now, ack.mss, ack.srtt);
+        } else if self.scoreboard.sacked() > 0 || !self.is_open() {
+            wait = self.detect_losses(ack.now, ack.mss, ack.srtt);
         }
-        self.begin_if_lost(ack.now, ack.nxt, ack.mss, congestion);
+        self.begin_if_lost(ack.now, ack.mss, congestion);
         wait
     }
 
-    fn judge(&mut self, now: Instant, mss: u32, srtt: Option<Duration>) -> Option<Duration> {
+    fn detect_losses(&mut self, now: Instant, mss: u32, srtt: Option<Duration>) -> Option<Duration> {
         let recovering = !self.is_open();
-        self.rack.judge(now, &mut self.flight, mss, recovering, srtt.unwrap_or_default())
+        self.rack.detect_losses(now, &mut self.scoreboard, mss, recovering, srtt.unwrap_or_default())
     }
 
     /// The network says that it is congested, without a loss (RFC 3168 section 6.1.2). While a loss is
@@ -329,20 +333,20 @@ impl Recovery {
         }
     }
 
-    fn begin_if_lost(&mut self, now: Instant, nxt: SndSeq, mss: u32, congestion: &mut Congestion) {
-        if self.flight.lost() == 0 || !self.is_open() {
+    fn begin_if_lost(&mut self, now: Instant, mss: u32, congestion: &mut Congestion) {
+        if self.scoreboard.lost() == 0 || !self.is_open() {
             return;
         }
-        if self.size_probe.as_ref().is_some_and(|probe| self.flight.lost_only(probe)) {
+        if self.size_probe.as_ref().is_some_and(|probe| self.scoreboard.lost_only(probe)) {
             self.size_probe_lost = true;
             return;
         }
-        let flight = self.flight.pipe() + self.flight.lost() + self.flight.sacked();
+        let flight = self.scoreboard.total();
         congestion.on_loss(now, flight, mss);
-        self.recover = nxt;
+        self.recover = self.scoreboard.nxt();
         self.phase = Phase::Recovery(now, Prr::begin(flight));
         self.steps = 0;
-        self.doubt = self.flight.first().map(|una| Doubt { una, again: 0 });
+        self.doubt = Some(Doubt { una: self.scoreboard.una(), again: 0 });
         self.window = self.pipe(mss) + mss;
     }
 
@@ -390,26 +394,25 @@ impl Recovery {
     pub fn reorder_timeout(
         &mut self,
         now: Instant,
-        nxt: SndSeq,
         mss: u32,
         srtt: Option<Duration>,
         congestion: &mut Congestion,
     ) -> Option<Duration> {
-        let wait = self.judge(now, mss, srtt);
-        self.begin_if_lost(now, nxt, mss, congestion);
+        let wait = self.detect_losses(now, mss, srtt);
+        self.begin_if_lost(now, mss, congestion);
         wait
     }
 
     /// The retransmission timer expired: everything is lost (RFC 6298 section 5.4, RFC 8985 6.3).
-    pub fn timeout(&mut self, now: Instant, nxt: SndSeq, mss: u32, congestion: &mut Congestion) {
+    pub fn timeout(&mut self, now: Instant, mss: u32, congestion: &mut Congestion) {
         // One timeout is one loss: ssthresh stays for what follows it. Nor does a timeout in a recovery
         // mean another loss, and its repair was not all in vain. But each begins anew from one segment
         // (RFC 5681 section 3.1), however far the repair before it had come.
         match self.phase {
             Phase::Open => {
-                let flight = self.flight.pipe() + self.flight.sacked() + self.flight.lost();
+                let flight = self.scoreboard.total();
                 congestion.on_timeout(now, flight, mss);
-                self.doubt = self.flight.first().map(|una| Doubt { una, again: 0 });
+                self.doubt = Some(Doubt { una: self.scoreboard.una(), again: 0 });
             }
             Phase::Recovery(..) => {
                 congestion.collapse(mss);
@@ -421,9 +424,9 @@ impl Recovery {
             self.phase = Phase::Loss(now);
             self.steps = 0;
         }
-        let reneged = self.flight.first_is_sacked();
-        self.flight.lose_all(reneged);
-        self.recover = nxt;
+        let reneged = self.scoreboard.first_is_sacked();
+        self.scoreboard.mark_all_lost(reneged);
+        self.recover = self.scoreboard.nxt();
         self.duplicates = 0;
         self.probe = None;
         self.size_probe = None;
@@ -432,7 +435,7 @@ impl Recovery {
     /// Everything in flight is to be sent again, and nobody is to blame: the path takes smaller
     /// packets only.
     pub fn resegment(&mut self) {
-        self.flight.lose_all(false);
+        self.scoreboard.mark_all_lost(false);
     }
 
     /// Whether a tail loss probe may be scheduled (RFC 8985 section 7.2).
@@ -440,20 +443,20 @@ impl Recovery {
         self.is_open()
             && self.sack
             && self.probe.is_none()
-            && self.flight.sacked() == 0
-            && self.flight.len() > 0
+            && self.scoreboard.sacked() == 0
+            && !self.scoreboard.is_empty()
     }
 
-    /// A probe goes out; SND.NXT after it is `end`.
-    pub fn probed(&mut self, end: SndSeq, again: bool) {
-        self.probe = Some(Probe { end, again });
+    /// A probe has gone out.
+    pub fn probed(&mut self, again: bool) {
+        self.probe = Some(Probe { end: self.scoreboard.nxt(), again });
     }
 
     /// RFC 8985 section 7.4: what the answer to a probe tells.
     fn end_probe(&mut self, ack: &Ack<'_>, delivered: &Delivered, congestion: &mut Congestion) {
-        let Some(probe) = self.probe.filter(|probe| !ack.una.before(probe.end)) else { return };
+        let Some(probe) = self.probe.filter(|probe| self.scoreboard.una() >= probe.end) else { return };
         let dsack = ack.blocks.first().is_some_and(|(start, _)| start.before(ack.una));
-        let beyond = ack.una.after(probe.end);
+        let beyond = self.scoreboard.una() > probe.end;
         if probe.again && !dsack && !beyond {
             return; // the answer to the probe may show yet that both copies arrived
         }
@@ -467,12 +470,13 @@ impl Recovery {
 
     /// A pure ACK of this number has come once more, with nothing new: of a probe and what it repeated both
     /// have arrived (RFC 8985 section 7.4.2).
-    pub fn acknowledged_again(&mut self, una: SndSeq) {
+    pub fn acknowledged_again(&mut self) {
+        let una = self.scoreboard.una();
         self.probe = self.probe.filter(|probe| probe.end != una);
     }
 
     /// These octets go out as one segment to see whether it arrives.
-    pub fn probes_size(&mut self, octets: Range<SndSeq>) {
+    pub fn probes_size(&mut self, octets: Range<u64>) {
         self.size_probe = Some(octets);
         self.size_probe_lost = false;
     }
@@ -487,11 +491,11 @@ impl Recovery {
         self.doubt = None;
     }
 
-    /// Notes how much is in flight now, after something new was sent, up to `nxt`.
-    pub fn note_use(&mut self, una: SndSeq, nxt: SndSeq) {
-        let pipe = self.flight.pipe();
-        if !una.before(self.most.1) || pipe > self.most.0 {
-            self.most = (pipe, nxt);
+    /// Notes how much is in flight now, after something new was sent.
+    pub fn note_use(&mut self) {
+        let pipe = self.scoreboard.pipe();
+        if self.scoreboard.una() >= self.most.1 || pipe > self.most.0 {
+            self.most = (pipe, self.scoreboard.nxt());
         }
     }
 

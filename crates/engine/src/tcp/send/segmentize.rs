@@ -43,9 +43,9 @@ impl Connection {
         if self.fate.is_some() {
             return None;
         }
-        if !self.recovery.flight.covers(self.snd.una, self.snd.nxt) {
+        if !self.recovery.scoreboard.covers(self.snd.una, self.snd.nxt) {
             // No peer can bring this about. If it happens all the same, one connection sends too much again.
-            self.recovery.flight.rebuild(self.snd.una, self.snd.nxt, now);
+            self.recovery.scoreboard.rebuild(self.snd.una, self.snd.nxt, now);
         }
         self.arm(shared, now);
         let Some(plan) = self.plan(shared, now) else {
@@ -69,7 +69,7 @@ impl Connection {
     pub fn is_quiet(&self) -> bool {
         let end = self.end_of_text();
         let unsent = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
-        !unsent && self.owed == Owed::default() && self.recovery.flight.lost() == 0
+        !unsent && self.owed == Owed::default() && self.recovery.scoreboard.lost() == 0
     }
 
     /// The ABORT of RFC 9293 section 3.10.5 goes out, and the connection is over.
@@ -153,7 +153,7 @@ impl Connection {
     /// What was lost, again: as much of it as the congestion window lets go. What the peer's window
     /// let go once may go again.
     fn plan_retransmission(&self, shared: &Shared) -> Option<Plan> {
-        let lost = self.recovery.flight.first_lost()?;
+        let lost = self.recovery.scoreboard.first_lost()?;
         let room = self.congestion_room();
         // After a timeout, and first in a recovery, one segment goes whatever the window says.
         let room = if self.recovery.pipe(self.mss) == 0 { room.max(self.mss) } else { room };
@@ -172,7 +172,7 @@ impl Connection {
             let len = (end - seq).min(edge - seq).min(self.mss);
             return Some(Plan { seq, len, flags: self.flags_at(seq, len, false), rule: None });
         }
-        let Some(last) = self.recovery.flight.last().copied() else {
+        let Some(last) = self.recovery.scoreboard.last() else {
             self.owed.tail_probe = false;
             return None;
         };
@@ -229,7 +229,7 @@ impl Connection {
             let last = len % self.mss;
             // Minshall's form of the Nagle algorithm, as in Linux: a small segment waits for another
             // small one only, so the end of a long text does not wait for an ACK that is held back.
-            let idle = !self.small.after(self.snd.una) || self.small.after(self.snd.nxt);
+            let idle = self.small <= self.recovery.scoreboard.una();
             let held = self.settings.cork || self.owed.more;
             let goes = !held && (self.settings.nodelay || idle);
             if last == 0 || fin || goes || self.owed.force || self.owed.flush {
@@ -274,7 +274,8 @@ impl Connection {
     fn flags_at(&self, seq: SndSeq, len: u32, fin: bool) -> TcpFlags {
         let end = seq + len;
         let mut flags = TcpFlags::ACK;
-        let pushed = self.pushed.after(seq) && !self.pushed.after(end) || self.owed.force;
+        let position = |seq| self.recovery.scoreboard.position(seq);
+        let pushed = self.pushed > position(seq) && self.pushed <= position(end) || self.owed.force;
         flags.set(TcpFlags::PSH, len > 0 && (pushed || len > self.mss));
         flags.set(TcpFlags::FIN, fin && end == self.end_of_text());
         flags
@@ -361,15 +362,17 @@ impl Connection {
         if again {
             self.stats.sent_again(plan.len, self.mss);
             shared.counters.tcp_retransmitted += u64::from(segments(plan.len, self.mss));
-            self.recovery.flight.sent_again(plan.seq, octets, now);
+            self.recovery.scoreboard.on_retransmit(plan.seq, octets, now);
         } else {
             let pushed = plan.flags.contains(TcpFlags::PSH) && plan.len <= self.mss;
-            let pushed = pushed || self.pushed == plan.seq + plan.len;
-            shared.counters.tcp_text_sent += u64::from(segments(plan.len, self.mss));
-            self.recovery.flight.push(plan.seq, octets, now, pushed);
-            self.recovery.note_use(self.snd.una, end);
+            let end_of_text = self.recovery.scoreboard.nxt() + u64::from(plan.len);
+            let pushed = pushed || self.pushed == end_of_text;
+            let count = segments(plan.len, self.mss);
+            shared.counters.tcp_text_sent += u64::from(count);
+            self.recovery.scoreboard.push(octets, count, now, pushed);
+            self.recovery.note_use();
             if !plan.len.is_multiple_of(self.mss) {
-                self.small = plan.seq + plan.len;
+                self.small = end_of_text;
             }
             if plan.len > 0 {
                 self.promptness.text_sent(now, shared.config.tcp.ack_delay);
@@ -378,7 +381,7 @@ impl Connection {
         }
         if core::mem::take(&mut self.owed.tail_probe) {
             shared.counters.tcp_loss_probes += 1;
-            self.recovery.probed(self.snd.nxt, again);
+            self.recovery.probed(again);
             self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
         } else if !again {
             self.arm_tail_probe(shared, now);

@@ -557,7 +557,7 @@ impl Connection {
         let taken = self.outgoing.push(&text[..text.len().min(room)]);
         self.owed.more = more;
         if !more {
-            self.pushed = self.end_of_text();
+            self.pushed = self.recovery.scoreboard.position(self.end_of_text());
         }
         Poll::Ready(Ok(taken))
     }

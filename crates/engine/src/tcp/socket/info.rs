@@ -228,12 +228,12 @@ impl Connection {
     fn counts(&self, now: Instant, rest: TcpInfo) -> TcpInfo {
         let (stats, recovery) = (&self.stats, &self.recovery);
         let [segments_unacked, segments_sacked, segments_lost, segments_repeated] =
-            recovery.flight.count(self.mss);
+            recovery.scoreboard.count(self.mss);
         let (reorderings, duplicates_reported) = recovery.rack().seen();
         let spent = |limit| stats.limits.spent(now, limit);
         TcpInfo {
-            sacked: recovery.flight.sacked(),
-            lost: recovery.flight.lost(),
+            sacked: recovery.scoreboard.sacked(),
+            lost: recovery.scoreboard.lost(),
             segments_unacked,
             segments_sacked,
             segments_lost,

@@ -33,6 +33,7 @@ mod j_hardening;
 mod j_memory;
 mod k_icmp;
 mod l_records;
+mod long_lived;
 mod m_reasons;
 mod notation;
 mod pacing;

@@ -20,7 +20,8 @@ fn connection(p: &mut Peer) -> &mut Connection {
 fn single_octets(v6: bool, kind: Kind, n: usize, max_segments: usize) -> Peer {
     let mut p = Peer::established(v6, kind);
     p.tcp().set_nodelay(true);
-    connection(&mut p).recovery.flight.max_segments = Some(max_segments);
+    let scoreboard = &mut connection(&mut p).recovery.scoreboard;
+    (scoreboard.max_segments, scoreboard.max_ranges) = (max_segments, max_segments);
     for _ in 0..n {
         p.send(1);
         p.out();
@@ -41,7 +42,7 @@ fn an_ack_inside_a_segment_past_the_bound_of_the_scoreboard() {
                 let again = p.run(1500);
                 assert!(again.contains(&format!("seq={}", 1 + acked)), "{acked}: {again}");
                 assert_eq!(p.on(". ack=21").split(' ').next(), Some("accepted"));
-                assert_eq!(connection(&mut p).recovery.flight.len(), 0);
+                assert_eq!(connection(&mut p).recovery.scoreboard.len(), 0);
             }
         }
     });
@@ -55,14 +56,14 @@ fn sack_blocks_past_the_bound_of_the_scoreboard() {
         for first in (2..36).step_by(2) {
             p.on(&format!(". ack=1 sack={first}-{}", first + 1));
             p.stack.check();
-            assert!(connection(&mut p).recovery.flight.len() <= 8 + 2);
+            assert!(connection(&mut p).recovery.scoreboard.len() <= 8 + 2 * 8 + 2);
         }
         p.on(". ack=4");
         p.stack.check();
         p.run(3000);
         assert_eq!(p.state(), TcpState::Established);
         p.on(". ack=41");
-        assert_eq!(connection(&mut p).recovery.flight.len(), 0);
+        assert_eq!(connection(&mut p).recovery.scoreboard.len(), 0);
     });
 }
 
@@ -75,7 +76,7 @@ fn a_scoreboard_that_does_not_fit_is_rebuilt() {
         p.out();
         let c = connection(&mut p);
         let una = c.snd.una;
-        c.recovery.flight.rebuild(SndSeq(una.0.wrapping_sub(3000)), una + 2000, c.opened);
+        c.recovery.scoreboard.rebuild(SndSeq(una.0.wrapping_sub(3000)), una + 2000, c.opened);
         p.run(1500);
         p.stack.check();
         assert_eq!(p.on(". ack=5001").split(' ').next(), Some("accepted"));

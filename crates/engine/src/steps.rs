@@ -1,0 +1,25 @@
+//! What an adversary makes us do, counted: tests show that N segments cost at most a constant times N steps.
+//! A step is one turn of a loop over what is kept for a peer, or one look-up in an ordered map.
+
+#[cfg(test)]
+extern crate std;
+
+#[cfg(test)]
+std::thread_local! {
+    static STEPS: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
+}
+
+/// Counts a step; free outside of tests.
+#[inline(always)]
+pub(crate) fn count() {
+    #[cfg(test)]
+    STEPS.with(|steps| steps.set(steps.get() + 1));
+}
+
+/// Steps that `work` takes on this thread.
+#[cfg(test)]
+pub(crate) fn of(work: impl FnOnce()) -> u64 {
+    let before = STEPS.with(core::cell::Cell::get);
+    work();
+    STEPS.with(core::cell::Cell::get) - before
+}

@@ -1,0 +1,633 @@
+//! The scoreboard of RFC 6675, with the times that RFC 8985 needs: what is in flight, segment by segment, and
+//! what is known of its fate.
+//!
+//! Two layers. `segments` holds what was sent for the first time, in order of sequence numbers, which is the order
+//! of time as well; it changes at its two ends only. `marks` holds what differs from "sent once, nothing heard":
+//! ranges that are SACKed, lost, or sent again. While nothing is lost or out of order there are none, and an
+//! acknowledgment costs as many steps as segments it takes away. With them an operation costs O(log n) for each
+//! range that it makes, joins or takes away.
+//!
+//! Positions are octets (FIN counts as one) since the connection was established, in 64 bits. They do not wrap,
+//! so one that is kept for long compares rightly with any other.
+
+mod marks;
+#[cfg(test)]
+mod tests;
+
+use self::marks::{Mark, Marks};
+use crate::seq::SndSeq;
+use crate::tcp::connection::stats::segments;
+use crate::{Instant, steps};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+pub(crate) use self::marks::SegmentState;
+
+/// Segments kept apart. Beyond it new data counts as part of the segment before it, so that neither peer nor user
+/// can make the scoreboard grow without bound (CVE-2019-11477, CVE-2019-11478).
+const MAX_SEGMENTS: usize = 16_384;
+
+/// The position of the first octet: far enough from zero that numbers before it have positions, too.
+const ORIGIN: u64 = 1 << 32;
+
+/// A segment as it was sent first. It ends where the next one starts.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    at: Instant,
+    start: u64,
+    /// How many segments of the wire were sent before it.
+    before: u32,
+    /// What the user gave at once ends with it: PSH.
+    pushed: bool,
+    /// Others, sent earlier, count as part of it: its time is no sample of the round-trip time.
+    merged: bool,
+}
+
+/// A piece of what is in flight, for the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InFlight {
+    pub seq: SndSeq,
+    pub len: u32,
+    /// What the user gave at once ends with it: PSH.
+    pub pushed: bool,
+}
+
+impl InFlight {
+    pub fn end(&self) -> SndSeq {
+        self.seq + self.len
+    }
+}
+
+/// A segment that is known to have arrived.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived {
+    /// When it was sent last.
+    pub at: Instant,
+    /// The position after it.
+    pub end: u64,
+    /// It was sent more than once.
+    pub resent: bool,
+    /// The time since then is that of one round trip.
+    pub timed: bool,
+}
+
+impl Arrived {
+    /// RACK_sent_after of RFC 8985 section 6.2.
+    pub fn sent_after(&self, at: Instant, end: u64) -> bool {
+        (self.at, self.end) > (at, end)
+    }
+}
+
+/// What an acknowledgment brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Delivered {
+    /// Octets that are known to have arrived only now, by ACK or SACK.
+    pub octets: u32,
+    /// The same in segments.
+    pub segments: u32,
+    /// The segment among them that was sent last.
+    pub newest: Option<Arrived>,
+    /// One of them was sent only once, though others beyond it were known to have arrived before: the path
+    /// reorders.
+    pub reordered: bool,
+    /// One of them was sent only once.
+    pub original: bool,
+}
+
+impl Delivered {
+    fn note(&mut self, octets: u32, segments: u32, arrived: Arrived) {
+        self.octets += octets;
+        self.segments += segments;
+        if self.newest.as_ref().is_none_or(|newest| arrived.sent_after(newest.at, newest.end)) {
+            self.newest = Some(arrived);
+        }
+        self.original |= !arrived.resent;
+    }
+}
+
+/// Everything between SND.UNA and SND.NXT.
+#[derive(Debug)]
+pub(crate) struct Scoreboard {
+    segments: VecDeque<Segment>,
+    /// SND.UNA as a position, and as a number.
+    una: u64,
+    una_seq: SndSeq,
+    /// Segments of the wire that were sent for the first time, in all.
+    sent: u32,
+    /// SND.NXT as a position.
+    nxt: u64,
+    marks: Option<Box<Marks>>,
+    /// Tests drive the bounds past their values.
+    #[cfg(test)]
+    pub max_segments: usize,
+    #[cfg(test)]
+    pub max_ranges: usize,
+}
+
+impl Scoreboard {
+    /// Nothing is in flight, and `una` is sent next.
+    pub fn new(una: SndSeq) -> Self {
+        Self {
+            segments: VecDeque::new(),
+            una: ORIGIN,
+            una_seq: una,
+            sent: 0,
+            nxt: ORIGIN,
+            marks: None,
+            #[cfg(test)]
+            max_segments: MAX_SEGMENTS,
+            #[cfg(test)]
+            max_ranges: marks::MAX_RANGES,
+        }
+    }
+
+    /// The position of a number that is in flight or near to it.
+    pub fn position(&self, seq: SndSeq) -> u64 {
+        self.una.wrapping_add_signed(seq.offset_from(self.una_seq).into())
+    }
+
+    fn seq(&self, position: u64) -> SndSeq {
+        self.una_seq + position.wrapping_sub(self.una) as u32
+    }
+
+    /// SND.UNA as a position.
+    pub fn una(&self) -> u64 {
+        self.una
+    }
+
+    /// SND.NXT as a position.
+    pub fn nxt(&self) -> u64 {
+        self.nxt
+    }
+
+    /// Octets in flight, whatever is known of them.
+    pub fn total(&self) -> u32 {
+        (self.nxt - self.una) as u32
+    }
+
+    /// Octets in flight: neither acknowledged, nor known to have arrived, nor taken for lost.
+    pub fn pipe(&self) -> u32 {
+        self.total() - self.marks.as_ref().map_or(0, |marks| marks.sacked() + marks.lost())
+    }
+
+    /// Octets that wait to be sent again.
+    pub fn lost(&self) -> u32 {
+        self.marks.as_ref().map_or(0, |marks| marks.lost())
+    }
+
+    /// Octets known to have arrived beyond a gap.
+    pub fn sacked(&self) -> u32 {
+        self.marks.as_ref().map_or(0, |marks| marks.sacked())
+    }
+
+    /// Whether nothing is SACKed, lost or sent again.
+    #[cfg(test)]
+    pub fn is_unmarked(&self) -> bool {
+        self.marks.is_none()
+    }
+
+    /// Whether it is the scoreboard of `una..nxt`.
+    pub fn covers(&self, una: SndSeq, nxt: SndSeq) -> bool {
+        self.una_seq == una && self.total() == nxt - una
+    }
+
+    /// Octets of memory taken.
+    pub fn memory(&self) -> usize {
+        self.segments.capacity() * size_of::<Segment>()
+            + self.marks.as_ref().map_or(0, |marks| marks.memory())
+    }
+
+    /// Gives the memory back if nothing is in flight.
+    pub fn shrink(&mut self) {
+        if self.segments.is_empty() {
+            self.segments = VecDeque::new();
+        }
+    }
+
+    /// How many segments of `mss` there are: in all; that the peer has beyond a gap; taken for lost; on their way
+    /// again. Walks over all marks: for a user who asks.
+    pub fn count(&self, mss: u32) -> [u32; 4] {
+        let mut counts = [self.count_segments(self.una, self.nxt, mss), 0, 0, 0];
+        for (start, mark) in self.marks.iter().flat_map(|marks| marks.ranges()) {
+            let n = self.count_segments(start, mark.end, mss);
+            match mark.state {
+                SegmentState::Sacked => counts[1] += n,
+                SegmentState::Lost => counts[2] += n,
+                SegmentState::InFlight => counts[3] += if mark.repaired { n } else { 0 },
+            }
+        }
+        counts
+    }
+
+    /// Notes that `len` octets from SND.NXT on were sent for the first time, in `count` segments of the wire.
+    pub fn push(&mut self, len: u32, count: u32, at: Instant, pushed: bool) {
+        #[cfg(test)]
+        let max = self.max_segments;
+        #[cfg(not(test))]
+        let max = MAX_SEGMENTS;
+        let at = self.segments.back().map_or(at, |last| last.at.max(at));
+        let full = self.segments.len() >= max;
+        match self.segments.back_mut().filter(|_| full) {
+            Some(last) => (last.at, last.pushed, last.merged) = (at, pushed, true),
+            None => {
+                let (start, before) = (self.nxt, self.sent);
+                self.segments.push_back(Segment { at, start, before, pushed, merged: false });
+            }
+        }
+        self.nxt += u64::from(len);
+        self.sent = self.sent.wrapping_add(count);
+    }
+
+    /// The segment that holds the octet at this position.
+    fn index(&self, at: u64) -> usize {
+        steps::count();
+        self.segments.partition_point(|segment| segment.start <= at).saturating_sub(1)
+    }
+
+    /// Where a segment ends.
+    fn end_of(&self, index: usize) -> u64 {
+        self.segments.get(index + 1).map_or(self.nxt, |next| next.start)
+    }
+
+    /// How many segments of the wire `start..end` is, of `mss` where it is only part of what was sent at once.
+    fn count_segments(&self, start: u64, end: u64, mss: u32) -> u32 {
+        if start >= end || self.segments.is_empty() {
+            return 0;
+        }
+        let (first, last) = (self.index(start), self.index(end - 1));
+        let part = |from: u64, to: u64| segments((to - from) as u32, mss);
+        let whole = |index: usize| {
+            let next = self.segments.get(index + 1).map_or(self.sent, |next| next.before);
+            next.wrapping_sub(self.segments[index].before)
+        };
+        let tail = |from: u64| if end == self.end_of(last) { whole(last) } else { part(from, end) };
+        let at = self.segments[first].start;
+        if first == last {
+            return if at == start { tail(start) } else { part(start, end) };
+        }
+        let head = if at == start { whole(first) } else { part(start, self.end_of(first)) };
+        let between = self.segments[last].before.wrapping_sub(self.segments[first + 1].before);
+        head + between + tail(self.segments[last].start)
+    }
+
+    fn marks_mut(&mut self) -> &mut Marks {
+        let una = self.una;
+        #[cfg(test)]
+        let max_ranges = self.max_ranges;
+        self.marks.get_or_insert_with(|| {
+            #[allow(unused_mut)]
+            let mut marks = Box::new(Marks::new(una));
+            #[cfg(test)]
+            {
+                marks.max_ranges = max_ranges;
+            }
+            marks
+        })
+    }
+
+    /// Notes that the octets from `seq` on were sent again.
+    pub fn on_retransmit(&mut self, seq: SndSeq, len: u32, at: Instant) {
+        let mut start = self.position(seq).max(self.una);
+        let end = (self.position(seq) + u64::from(len)).min(self.nxt);
+        let marks = self.marks_mut();
+        if marks.is_full()
+            && let Some((before, left)) = marks.before(start)
+            && left.end == start
+            && left.state == SegmentState::InFlight
+        {
+            // The later time counts for both.
+            start = before;
+        }
+        marks.pay();
+        let mut position = start;
+        while position < end {
+            let (piece_end, mark) = marks.piece(position, end);
+            if mark.is_none_or(|mark| mark.state != SegmentState::Sacked) {
+                let repaired = mark.is_some_and(|m| m.repaired || m.state == SegmentState::Lost);
+                let state = SegmentState::InFlight;
+                marks.set(position, Mark { end: piece_end, state, resent: Some(at), repaired });
+            }
+            position = piece_end;
+        }
+        marks.push_resent(start, end, at);
+    }
+
+    /// The first octets that wait to be sent again, as far as they were sent at once.
+    pub fn first_lost(&self) -> Option<InFlight> {
+        let (start, mark) = self.marks.as_ref()?.first_lost()?;
+        let index = self.index(start);
+        let end_of_segment = self.end_of(index);
+        let end = mark.end.min(end_of_segment);
+        let pushed = self.segments.get(index)?.pushed && end == end_of_segment;
+        Some(InFlight { seq: self.seq(start), len: (end - start) as u32, pushed })
+    }
+
+    /// The segment with the highest number.
+    pub fn last(&self) -> Option<InFlight> {
+        let last = self.segments.back()?;
+        let start = last.start.max(self.una);
+        Some(InFlight { seq: self.seq(start), len: (self.nxt - start) as u32, pushed: last.pushed })
+    }
+
+    /// Whether a segment that was sent again, not before `at`, is still not acknowledged.
+    pub fn was_resent_since(&self, at: Instant) -> bool {
+        let resent = self.marks.iter().flat_map(|marks| marks.resent.iter().rev());
+        resent.take_while(|resent| resent.at >= at).any(|resent| resent.end > self.una)
+    }
+
+    /// Everything before `ack` is acknowledged.
+    pub fn acknowledge(&mut self, ack: SndSeq, mss: u32, delivered: &mut Delivered) {
+        let ack = self.position(ack).min(self.nxt);
+        if ack <= self.una {
+            return;
+        }
+        if self.marks.is_some() {
+            self.deliver_marked(self.una, ack, mss, delivered, false);
+        } else {
+            self.deliver(self.una, ack, mss, delivered);
+        }
+        while self.segments.front().is_some_and(|_| self.end_of(0) <= ack) {
+            steps::count();
+            self.segments.pop_front();
+        }
+        self.una_seq = self.seq(ack);
+        self.una = ack;
+        if let Some(marks) = &mut self.marks {
+            marks.acknowledged(ack);
+            if marks.is_empty() {
+                self.marks = None;
+            }
+        }
+    }
+
+    /// Notes that `start..end`, sent once and without a mark, has arrived.
+    fn deliver(&self, start: u64, end: u64, mss: u32, delivered: &mut Delivered) {
+        let (first, last) = (self.index(start), self.index(end - 1));
+        let Some(newest) = self.segments.get(last) else { return };
+        let count = if first == last && newest.start == start && self.end_of(last) == end {
+            // The common case: one segment.
+            self.segments.get(last + 1).map_or(self.sent, |next| next.before).wrapping_sub(newest.before)
+        } else {
+            self.count_segments(start, end, mss)
+        };
+        let arrived = Arrived { at: newest.at, end, resent: false, timed: !newest.merged };
+        delivered.note((end - start) as u32, count, arrived);
+        let highest = self.marks.as_ref().map_or(0, |marks| marks.highest_sacked);
+        delivered.reordered |= self.end_of(first).min(end) < highest;
+    }
+
+    /// Notes that `start..end` has arrived, and what of it was not known before: by SACK, or for good.
+    fn deliver_marked(&mut self, start: u64, end: u64, mss: u32, delivered: &mut Delivered, sacked: bool) {
+        let mut position = start;
+        while let Some(marks) = self.marks.as_ref().filter(|_| position < end) {
+            let (piece_end, mark) = marks.piece(position, end);
+            match mark {
+                Some(Mark { state: SegmentState::Sacked, .. }) => {}
+                Some(Mark { resent: Some(at), .. }) => {
+                    let arrived = Arrived { at, end: piece_end, resent: true, timed: false };
+                    let count = self.count_segments(position, piece_end, mss);
+                    delivered.note((piece_end - position) as u32, count, arrived);
+                }
+                _ => self.deliver(position, piece_end, mss, delivered),
+            }
+            position = piece_end;
+        }
+        let Some(marks) = &mut self.marks else { return };
+        if sacked {
+            marks.set(start, Mark { end, state: SegmentState::Sacked, resent: None, repaired: false });
+        } else {
+            marks.clear(start, end);
+        }
+    }
+
+    /// The peer has the octets of `start..end`, beyond a gap. Whole segments are noted, of `mss` where more than one
+    /// was sent at once: a peer that keeps parts of them has nothing from it, and cannot make us keep books of
+    /// octets. Linux does the same.
+    pub fn sack(&mut self, start: SndSeq, end: SndSeq, mss: u32, delivered: &mut Delivered) {
+        let start = self.border(self.position(start).max(self.una), mss, u32::div_ceil);
+        let end = self.border(self.position(end).min(self.nxt), mss, |len, mss| len / mss);
+        if start >= end {
+            return;
+        }
+        let marks = self.marks_mut();
+        match marks.at(start) {
+            // Nothing new: a peer repeats its blocks.
+            Some((_, mark)) if mark.state == SegmentState::Sacked && mark.end >= end => return,
+            _ if marks.is_full() && !marks.meets_sacked(start, end) => return,
+            _ => marks.pay(),
+        }
+        self.deliver_marked(start, end, mss, delivered, true);
+    }
+
+    /// The border of a segment of the wire beside `at`, if that lies within what was sent at once: `count` says how
+    /// many segments so many octets are.
+    fn border(&self, at: u64, mss: u32, count: fn(u32, u32) -> u32) -> u64 {
+        if at <= self.una || at >= self.nxt {
+            return at;
+        }
+        let index = self.index(at);
+        let Some(segment) = self.segments.get(index).filter(|segment| segment.start < at) else { return at };
+        let whole = segment.start + u64::from(count((at - segment.start) as u32, mss)) * u64::from(mss);
+        whole.min(self.end_of(index)).max(self.una)
+    }
+
+    /// Takes for lost what was sent before `newest` and not after `due_since` ago (RFC 8985 section 6.2 step 5), in
+    /// order of time. Returns how long to wait until the rest of what was sent before `newest` is due.
+    pub fn detect_losses(&mut self, now: Instant, newest: Arrived, wait: Duration) -> Option<Duration> {
+        let since = |at: Instant| now - at; // zero for what is in the future
+        let due = |at: Instant| since(at) >= wait;
+        // Octets sent for the first time before `newest`, and those of them that are due.
+        let older = self.segments.partition_point(|s| s.at < newest.at);
+        let equal = self.segments.partition_point(|s| s.at <= newest.at);
+        let start_of = |i: usize| self.segments.get(i).map_or(self.nxt, |segment| segment.start);
+        let candidates = start_of(older).max(newest.end.min(start_of(equal)));
+        let expired = candidates.min(start_of(self.segments.partition_point(|s| due(s.at))));
+        self.mark_unmarked_lost(expired);
+        let first = self.wait_for_originals(candidates, expired);
+        let again = self.detect_lost_again(newest, due);
+        let last = first.into_iter().chain(again).max()?;
+        Some(wait.saturating_sub(since(last)))
+    }
+
+    /// Takes what has no mark before `end` for lost.
+    fn mark_unmarked_lost(&mut self, end: u64) {
+        let una = self.una;
+        if end <= self.marks.as_ref().map_or(una, |marks| marks.judged.max(una)) {
+            return;
+        }
+        let marks = self.marks_mut();
+        let mut position = marks.judged.max(una);
+        while position < end {
+            let (piece_end, mark) = marks.piece(position, end);
+            if mark.is_none() {
+                let state = SegmentState::Lost;
+                marks.set(position, Mark { end: piece_end, state, resent: None, repaired: false });
+            }
+            position = piece_end;
+        }
+        marks.judged = end;
+    }
+
+    /// When the last of `expired..candidates` that has no mark was sent; if it is far to seek, when what it may be
+    /// was sent at the latest.
+    fn wait_for_originals(&self, candidates: u64, expired: u64) -> Option<Instant> {
+        const FAR: usize = 16;
+        let mut position = candidates;
+        let floor = self.marks.as_ref().map_or(self.una, |marks| marks.judged).max(expired).max(self.una);
+        for _ in 0..FAR {
+            if position <= floor {
+                return None;
+            }
+            match self.marks.as_ref().and_then(|marks| marks.before(position)) {
+                Some((start, mark)) if mark.end >= position => position = start,
+                _ => break,
+            }
+        }
+        (position > floor).then(|| self.segments[self.index(position - 1)].at)
+    }
+
+    /// The same for what was sent again. Returns when the last that is not due was sent.
+    fn detect_lost_again(&mut self, newest: Arrived, due: impl Fn(Instant) -> bool) -> Option<Instant> {
+        const FAR: usize = 16;
+        let marks = self.marks.as_mut()?;
+        while let Some(front) = marks.resent.front().copied() {
+            steps::count();
+            let end = if front.at < newest.at { front.end } else { front.end.min(newest.end) };
+            if front.at > newest.at || end <= front.start || !due(front.at) {
+                break;
+            }
+            marks.mark_resent_lost(&front, end);
+            match marks.resent.front_mut().filter(|resent| end < resent.end) {
+                Some(rest) => rest.start = end,
+                None => _ = marks.resent.pop_front(),
+            }
+        }
+        let older = marks.resent.partition_point(|resent| resent.at <= newest.at);
+        let mut candidates = marks.resent.range(..older).rev().take(FAR).filter(|r| !due(r.at));
+        let sent_before = |r: &marks::Resent| r.at < newest.at || r.start < newest.end;
+        candidates.find(|resent| sent_before(resent) && marks.is_alive(resent)).map(|resent| resent.at)
+    }
+
+    /// Takes the first `octets` for lost, at most one segment, if they are in flight.
+    pub fn mark_front_lost(&mut self, octets: u32) {
+        if self.una == self.nxt {
+            return;
+        }
+        let una = self.una;
+        let end = self.end_of(self.index(una)).min(una + u64::from(octets));
+        let marks = self.marks_mut();
+        let (end, mark) = marks.piece(una, end);
+        if mark.is_none_or(|mark| mark.state == SegmentState::InFlight) {
+            let (resent, repaired) = mark.map_or((None, false), |mark| (mark.resent, mark.repaired));
+            marks.set(una, Mark { end, state: SegmentState::Lost, resent, repaired });
+        }
+    }
+
+    /// Takes everything for lost that is not known to have arrived, or, with `forget_sacks`, that too (a receiver
+    /// may discard what it has reported: RFC 2018 section 8).
+    pub fn mark_all_lost(&mut self, forget_sacks: bool) {
+        let (una, nxt) = (self.una, self.nxt);
+        if una == nxt {
+            return;
+        }
+        let marks = self.marks_mut();
+        let mut position = una;
+        while position < nxt {
+            let (end, mark) = marks.piece(position, nxt);
+            let keeps = mark.is_some_and(|mark| mark.state == SegmentState::Sacked) && !forget_sacks;
+            if !keeps {
+                let (resent, repaired) = mark.map_or((None, false), |mark| (mark.resent, mark.repaired));
+                marks.set(position, Mark { end, state: SegmentState::Lost, resent, repaired });
+            }
+            position = end;
+        }
+        if forget_sacks {
+            marks.highest_sacked = 0;
+        }
+        marks.resent.clear();
+        marks.judged = nxt;
+    }
+
+    /// Nothing was lost after all. What of it was not sent again is judged anew. If a peer makes us take back more
+    /// than it has paid for in segments, what is lost stays so, and is sent again.
+    pub fn unmark_all_lost(&mut self) {
+        let Some(marks) = self.marks.as_mut().filter(|marks| marks.lost() > 0) else { return };
+        if !marks.may_undo() {
+            return;
+        }
+        while let Some((start, mark)) = marks.first_lost() {
+            match mark.resent {
+                Some(at) => {
+                    marks.set(start, Mark { state: SegmentState::InFlight, ..mark });
+                    marks.resent.push_back(marks::Resent { at, start, end: mark.end });
+                }
+                None => {
+                    marks.clear(start, mark.end);
+                    marks.judged = marks.judged.min(start);
+                }
+            }
+        }
+        marks.resent.make_contiguous().sort_by_key(|resent| (resent.at, resent.end));
+        if marks.is_empty() {
+            self.marks = None;
+        }
+    }
+
+    /// Forgets what is known of each segment and takes all of `una..nxt` for lost, not sent again yet: what is
+    /// left to do if the scoreboard does not fit the send variables.
+    pub fn rebuild(&mut self, una: SndSeq, nxt: SndSeq, at: Instant) {
+        let len = nxt.offset_from(una).max(0) as u32;
+        self.segments.clear();
+        self.marks = None;
+        (self.una_seq, self.una, self.nxt) = (una, self.nxt, self.nxt);
+        if len > 0 {
+            self.push(len, 1, at, true);
+            self.mark_all_lost(true);
+        }
+    }
+
+    /// Whether all that is taken for lost lies in these positions, and none of it was sent again before.
+    pub fn lost_only(&self, octets: &core::ops::Range<u64>) -> bool {
+        let mut lost = self.marks.iter().flat_map(|marks| marks.lost_ranges());
+        lost.all(|(start, mark)| mark.resent.is_none() && start >= octets.start && mark.end <= octets.end)
+    }
+
+    /// Whether the first segment is of this size at least.
+    pub fn first_is_full(&self, mss: u32) -> bool {
+        !self.segments.is_empty() && self.end_of(0) - self.una >= u64::from(mss)
+    }
+
+    /// The peer had the first octets once, and acknowledges less: it has discarded them.
+    pub fn first_is_sacked(&self) -> bool {
+        let first = self.marks.as_ref().and_then(|marks| marks.at(self.una));
+        first.is_some_and(|(_, mark)| mark.state == SegmentState::Sacked)
+    }
+
+    /// How many segments and ranges are kept apart.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.segments.len() + self.marks.as_ref().map_or(0, |marks| marks.len())
+    }
+
+    /// Whether nothing is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.una == self.nxt
+    }
+
+    /// # Panics
+    ///
+    /// If it is not the scoreboard of these, or its parts contradict each other.
+    pub fn check(&self, una: SndSeq, nxt: SndSeq) {
+        assert!(self.covers(una, nxt), "the scoreboard of {una:?}..{nxt:?}: {self:?}");
+        let mut end = self.segments.front().map_or(self.nxt, |segment| segment.start);
+        assert!(end <= self.una && (end < self.nxt || self.una == self.nxt), "the front: {self:?}");
+        for (i, segment) in self.segments.iter().enumerate() {
+            assert!(segment.start == end && self.end_of(i) > end, "segment {i} at {end}: {self:?}");
+            end = self.end_of(i);
+        }
+        assert!(self.segments.iter().is_sorted_by_key(|segment| segment.at), "order of time: {self:?}");
+        let Some(marks) = &self.marks else { return };
+        marks.check(self.una, self.nxt);
+    }
+}
