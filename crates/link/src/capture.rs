@@ -236,15 +236,15 @@ fn is_icmp(packet: &[u8]) -> bool {
 /// What a rule did by sending the packet.
 fn word(packet: &[u8]) -> &'static str {
     let Ok(parsed) = IpPacket::parse(packet) else {
-        return "sent by";
+        return "sent";
     };
     match parsed.header.protocol {
-        ip::ICMP | ip::ICMPV6 => "ICMP error by",
+        ip::ICMP | ip::ICMPV6 => "ICMP error",
         ip::TCP => match TcpHeader::parse(parsed.payload) {
-            Ok((tcp, _)) if tcp.flags.contains(TcpFlags::RST) => "reset by",
-            _ => "sent by",
+            Ok((tcp, _)) if tcp.flags.contains(TcpFlags::RST) => "reset",
+            _ => "sent",
         },
-        _ => "sent by",
+        _ => "sent",
     }
 }
 

@@ -124,12 +124,12 @@ const FIELDS: [&str; 8] = [
 
 /// Of the packets of one version: the time behind the second, the direction, how the comment begins.
 const EXPECTED: [(&str, &str, &str); 9] = [
-    ("123456789", "0x00000001", "answered by S1: a SYN"),
-    ("123456790", "0x00000002", "reset by S1: a SYN"),
+    ("123456789", "0x00000001", "answered: [rst-no-listener] SYN"),
+    ("123456790", "0x00000002", "reset: [rst-no-listener] SYN"),
     ("200000000", "0x00000002", ""),
-    ("300000000", "0x00000001", "answered by U1: a datagram"),
-    ("300000001", "0x00000002", "ICMP error by U1: a datagram"),
-    ("300000002", "0x00000002", "ICMP error by X2: the embedder"),
+    ("300000000", "0x00000001", "answered: [icmp-port-unreachable] datagram"),
+    ("300000001", "0x00000002", "ICMP error: [icmp-port-unreachable] datagram"),
+    ("300000002", "0x00000002", "ICMP error: [icmp-intercepted] intercepted"),
     ("400000000", "0x00000002", ""),
     ("400000000", "0x00000002", ""),
     ("400000000", "0x00000002", ""),
