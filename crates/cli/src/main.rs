@@ -2,6 +2,7 @@
 
 mod lab;
 mod probe;
+mod rules;
 mod run;
 mod script;
 mod serve;
@@ -39,6 +40,7 @@ enum Command {
     Probe(probe::ProbeArgs),
     Serve(serve::ServeArgs),
     Script(script::ScriptArgs),
+    Rules(rules::RulesArgs),
     /// Print a script that completes the options in a shell
     Completions {
         /// The shell
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Probe(args) => probe::main(&args),
         Command::Serve(args) => serve::main(args),
         Command::Script(args) => script::main(&args),
+        Command::Rules(args) => rules::main(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lastack", &mut io::stdout());
             ExitCode::SUCCESS

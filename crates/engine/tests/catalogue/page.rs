@@ -119,6 +119,17 @@ fn row(page: &mut String, cells: &[&str]) {
     writeln!(page, "| {} |", cells.join(" | ")).unwrap();
 }
 
+/// `crates/cli/src/rules/tests.tsv`: the code of each rule, a tab, its tests.
+pub fn tests_of_rules(tests: &Index) -> String {
+    let mut lines = String::new();
+    for rule in Rule::ALL {
+        let names: Vec<&str> =
+            tests.get(rule.code()).into_iter().flatten().map(|test| test.name.as_str()).collect();
+        writeln!(lines, "{}\t{}", rule.code(), names.join(", ")).unwrap();
+    }
+    lines
+}
+
 /// `docs/tests.md`
 pub fn tests(tests: &Index, scenarios: &BTreeSet<String>) -> String {
     let mut page = String::from(ITEMS);
