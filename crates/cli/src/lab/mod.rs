@@ -258,9 +258,10 @@ mod tests {
         let lines = lines("--json abort-unread half-open-syn silent-host");
         assert!(lines.iter().all(|line| line["v"] == 1 && line["scenario"].is_string()));
         let of = |kind: &str| lines.iter().filter(move |line| line["type"] == kind).collect::<Vec<_>>();
-        let resets = of("packet").into_iter().filter(|packet| packet["rule"] == "S60").collect::<Vec<_>>();
+        let resets =
+            of("packet").into_iter().filter(|packet| packet["rule_code"] == "S60").collect::<Vec<_>>();
         assert_eq!((resets.len(), &resets[0]["tcp"]["flags"]), (1, &Value::from("R.")));
-        let end = of("end").into_iter().find(|end| end["rule"] == "S60").unwrap();
+        let end = of("end").into_iter().find(|end| end["rule_code"] == "S60").unwrap();
         assert_eq!(
             (&end["cause"], &end["by"], &end["lost"]["unread"]),
             (&"aborted".into(), &"application".into(), &5.into())
