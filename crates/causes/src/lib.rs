@@ -95,6 +95,27 @@ impl Cause {
     pub fn is_icmp(self) -> bool {
         self.code().starts_with('I')
     }
+
+    /// The cause that an ICMP error of this version, type and code states.
+    ///
+    /// ```
+    /// use lastack_causes::Cause;
+    ///
+    /// assert_eq!(Cause::of_icmp(false, 3, 13), Cause::IcmpProhibited);
+    /// assert_eq!(Cause::of_icmp(true, 1, 4), Cause::IcmpPortUnreachable);
+    /// ```
+    #[must_use]
+    pub const fn of_icmp(v6: bool, kind: u8, code: u8) -> Self {
+        match (v6, kind, code) {
+            (false, 3, 3) | (true, 1, 4) => Self::IcmpPortUnreachable,
+            (false, 3, 9 | 10 | 13) | (true, 1, 1 | 5 | 6) => Self::IcmpProhibited,
+            (false, 3, 1 | 5 | 7 | 8 | 12) | (true, 1, 2 | 3) => Self::IcmpHostUnreachable,
+            (false, 3, 0 | 6 | 11) | (true, 1, 0) => Self::IcmpNoRoute,
+            (false, 3, 4) | (true, 2, _) => Self::IcmpTooBig,
+            (false, 11, _) | (true, 3, _) => Self::IcmpTimeExceeded,
+            _ => Self::IcmpOther,
+        }
+    }
 }
 
 impl fmt::Display for Cause {

@@ -149,4 +149,34 @@ causes! {
         "ICMP: the packet's hop limit ran out.", "A routing loop, unless somebody runs traceroute.";
     IcmpOther "I07" "icmp-other" Suspicious 0.9
         "ICMP: another error.", "See its type and code.";
+
+    // Known to `lastack run` alone: this host, lastack itself, datagrams and names.
+    HostNoRoute "L01" "host-no-route" Harmful 0.99
+        "This host found no way to the destination: it has no route, or the next hop did not answer.",
+        "`ip route get ADDRESS` on this host; is the interface up?";
+    HostForbidden "L02" "host-forbidden" Harmful 0.99
+        "A rule of this host forbids the packet.", "Look at this host's own rules: `nft list ruleset`, `ip rule`.";
+    HostResources "L03" "host-resources" Harmful 0.99
+        "This host had no descriptor, port or memory left.",
+        "Raise the limit that the error names (`ulimit -n`, net.ipv4.ip_local_port_range).";
+    PolicyDenied "L04" "policy-denied" Suspicious 0.99
+        "A rule of the run (--allow, --deny, --offline) denied it.",
+        "Allow the destination (--allow), or find out why the program wants to reach it.";
+    FaultInjected "L05" "fault-injected" Suspicious 0.99
+        "A fault that was asked for (--inject) ended it.", "Nothing: the fault was asked for.";
+    NotCarried "L06" "not-carried" Suspicious 0.99
+        "lastack does not carry packets of this kind.", "Run the part that needs them outside of `lastack run`.";
+    Answered "D01" "answered" Benign 0.99
+        "Datagrams went, and datagrams came back.", "";
+    NoAnswer "D02" "no-answer" Suspicious 0.9
+        "Datagrams went, and nothing came back.",
+        "Is the service up, and does its answer find the way back? Silence is also what a firewall that drops looks like.";
+    OneWay "D03" "one-way" Benign 0.9
+        "Datagrams of a protocol that has no answers.", "";
+    NameNotFound "D04" "name-not-found" Suspicious 0.99
+        "The name server says that the name does not exist.", "Check the name, and the search domains.";
+    NameServerFailed "D05" "name-server-failed" Harmful 0.99
+        "The name server could not or would not answer.", "Name a server that answers with --dns.";
+    NameServerSilent "D06" "name-server-silent" Harmful 0.95
+        "The name server did not answer.", "Name a server that answers with --dns.";
 }

@@ -120,7 +120,7 @@ mod tests {
     fn the_programs_options_are_its_own() {
         let cli = Cli::try_parse_from(["lastack", "run", "-v", "curl", "-v", "--json"]).unwrap();
         let Command::Run(args) = cli.command else { panic!("it is run") };
-        assert!(args.verbose && !args.json);
+        assert!(args.verbose == 1 && !args.json);
         assert_eq!(args.command, ["curl", "-v", "--json"]);
     }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use lastack_run::Options;
 use lastack_run::namespace::DeviceChoice;
+use lastack_run::report::FailOn;
 
 /// Run a program in a network of its own, and see how each of its connections ended
 ///
@@ -33,9 +34,9 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Report every connection, not only those that did not end in order
-    #[arg(short, long)]
-    pub verbose: bool,
+    /// Report every connection, with its local port, path and rule; twice: questions for names, too
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
 
     /// Report as JSON lines, every connection and a summary; docs/report.md says what they hold
     #[arg(long)]
@@ -48,6 +49,15 @@ pub struct RunArgs {
     /// No report at all
     #[arg(short, long, visible_alias = "no-report", conflicts_with_all = ["output", "verbose", "json", "summary_only"])]
     pub quiet: bool,
+
+    /// With --json, a line for each connection that begins, too
+    #[arg(long, requires = "json")]
+    pub open_lines: bool,
+
+    /// End with status 1 (unless the program fails by itself) when a connection ended like this: harmful, suspicious, or
+    /// a cause or outcome such as refused, reset, timed-out (repeatable, or with commas)
+    #[arg(long, value_name = "CAUSE", value_delimiter = ',')]
+    pub fail_on: Vec<FailOn>,
 
     /// IPv4 only
     #[arg(short = '4', long, conflicts_with = "ipv6")]
@@ -104,6 +114,8 @@ impl From<RunArgs> for Options {
             json,
             summary_only,
             quiet,
+            open_lines,
+            fail_on,
             ipv4,
             ipv6,
             host_loopback,
@@ -122,6 +134,8 @@ impl From<RunArgs> for Options {
             json,
             summary_only,
             quiet,
+            open_lines,
+            fail_on,
             ipv4,
             ipv6,
             host_loopback,

@@ -1,16 +1,18 @@
 //! Both sides of a connection, joined into one record.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use jiff::Timestamp;
 use lastack::{Cause as EngineCause, End, Inference, Party, Rule, TcpState, TcpStream};
 
 use super::plan::Place;
 use super::relay::{Ledger, Over, Side};
 use crate::host::socket::{errno_name, outstanding};
 use crate::host::{Failure, Said};
-use crate::report::{By, Cause, IcmpSaid, Lost, Octets, Proto, Record, facing};
+use crate::report::{
+    Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Proto, Record, facing,
+};
 
 /// The hint for who meant the host's loopback.
 pub const LOOPBACK_HINT: &str =
@@ -25,58 +27,48 @@ pub const NO_PORT_HINT: &str = "the ports of net.ipv4.ip_local_port_range are us
 pub struct Account {
     local: SocketAddr,
     remote: SocketAddr,
-    opened: Timestamp,
+    opened: Began,
     /// What its relay does.
     pub ledger: Rc<Ledger>,
+    /// Whose it is, and what is known of its way.
+    pub context: RefCell<Context>,
 }
 
 impl Account {
     /// Of a connection that begins now.
     pub fn new(local: SocketAddr, remote: SocketAddr) -> Self {
-        Self { local, remote, opened: Timestamp::now(), ledger: Rc::default() }
+        Self { local, remote, opened: Began::now(), ledger: Rc::default(), context: RefCell::default() }
     }
 
-    fn record(&self, cause: Cause, by: By, rule: Option<Rule>, state: TcpState) -> Record {
-        Record {
-            proto: Proto::Tcp,
-            local: self.local,
-            remote: self.remote,
-            cause,
-            by,
-            rule,
-            state: Some(state),
-            lost: Lost::default(),
-            octets: Octets::default(),
-            opened: self.opened,
-            ended: Timestamp::now(),
-            icmp: None,
-            host_errno: None,
-            note: None,
-            hint: None,
-        }
+    fn record(&self, outcome: Outcome, by: By, rule: Option<Rule>, state: TcpState) -> Record {
+        let record = Record::new(Proto::Tcp, self.local, self.remote, self.opened, outcome);
+        Record { by, rule, state: Some(state), context: self.context.borrow().clone(), ..record }
     }
 
     /// lastack answered by itself.
     pub fn refused_here(&self, place: Place) -> Record {
-        let (cause, rule, note, hint) = match place {
+        let (outcome, rule, note, hint) = match place {
             Place::NobodyThere => {
                 let note = "nobody has this address in the program's own network";
                 (
-                    Cause::Unreachable,
+                    Outcome::Unreachable,
                     Rule::IcmpIntercepted,
                     note,
                     "--net and --net6 choose another network for the program",
                 )
             }
             Place::ForbiddenLoopback => {
-                (Cause::Refused, Rule::RstIntercepted, "the gateway has no services", LOOPBACK_HINT)
+                (Outcome::Refused, Rule::RstIntercepted, "the gateway has no services", LOOPBACK_HINT)
             }
-            Place::HiddenLoopback => {
-                (Cause::Refused, Rule::RstIntercepted, "the address leads to this host itself", LOOPBACK_HINT)
-            }
-            _ => (Cause::Refused, Rule::RstIntercepted, "only names are answered there, at port 53", ""),
+            Place::HiddenLoopback => (
+                Outcome::Refused,
+                Rule::RstIntercepted,
+                "the address leads to this host itself",
+                LOOPBACK_HINT,
+            ),
+            _ => (Outcome::Refused, Rule::RstIntercepted, "only names are answered there, at port 53", ""),
         };
-        let mut record = self.record(cause, By::Lastack, Some(rule), TcpState::SynSent);
+        let mut record = self.record(outcome, By::Lastack, Some(rule), TcpState::SynSent);
         record.note = Some(note.to_owned());
         record.hint = (!hint.is_empty()).then(|| hint.to_owned());
         record
@@ -84,18 +76,18 @@ impl Account {
 
     /// The host could not connect.
     pub fn failed(&self, failure: &Failure) -> Record {
-        let (cause, by, rule) = match failure.said {
-            Said::Reset => (Cause::Refused, By::Remote, Rule::RstNoListener),
+        let (outcome, by, rule) = match failure.said {
+            Said::Reset => (Outcome::Refused, By::Remote, Rule::RstNoListener),
             Said::Icmp(..) if failure.errno == libc::ECONNREFUSED => {
-                (Cause::Refused, By::Network, Rule::IcmpEndsAttempt)
+                (Outcome::Refused, By::Network, Rule::IcmpEndsAttempt)
             }
-            Said::Icmp(..) => (Cause::Unreachable, By::Network, Rule::IcmpEndsAttempt),
-            Said::Nothing => (Cause::TimedOut, By::Nobody, Rule::EndSynTimeout),
+            Said::Icmp(..) => (Outcome::Unreachable, By::Network, Rule::IcmpEndsAttempt),
+            Said::Nothing => (Outcome::TimedOut, By::Nobody, Rule::EndSynTimeout),
             Said::NoRoute | Said::Forbidden | Said::NoPort | Said::Host => {
-                (Cause::Unreachable, By::Host, Rule::IcmpIntercepted)
+                (Outcome::Unreachable, By::Host, Rule::IcmpIntercepted)
             }
         };
-        let mut record = self.record(cause, by, Some(rule), TcpState::SynSent);
+        let mut record = self.record(outcome, by, Some(rule), TcpState::SynSent);
         record.host_errno = Some(failure.errno_name());
         match failure.said {
             Said::Icmp(error, from) => record.icmp = Some(IcmpSaid { error, from }),
@@ -118,7 +110,8 @@ impl Account {
         match end.cause {
             EngineCause::TimedOut(_) => self.no_answer(),
             _ => {
-                let mut record = self.record(Cause::Aborted, By::Program, Some(end.rule), TcpState::SynSent);
+                let mut record =
+                    self.record(Outcome::Aborted, By::Program, Some(end.rule), TcpState::SynSent);
                 record.note = Some("before the remote had answered".to_owned());
                 record
             }
@@ -128,7 +121,7 @@ impl Account {
     /// Nothing was heard from the remote for as long as the program waited.
     pub fn no_answer(&self) -> Record {
         let mut record =
-            self.record(Cause::TimedOut, By::Nobody, Some(Rule::EndSynTimeout), TcpState::SynSent);
+            self.record(Outcome::TimedOut, By::Nobody, Some(Rule::EndSynTimeout), TcpState::SynSent);
         record.note = Some("no answer to SYN, neither from the remote nor from the network".to_owned());
         record
     }
@@ -142,20 +135,33 @@ impl Account {
             Some(Over::Program(end)) => self.program_ended(end),
         };
         self.figures(&mut record, program, host);
+        let (program_fin, remote_fin) = (self.ledger.program_fin.get(), self.ledger.remote_fin.get());
+        record.facts =
+            Facts { fin: Fins { program: program_fin, remote: remote_fin }, ..self.ledger.course.facts() };
+        record.context.path = crate::host::tcp_info::path(host);
+        record
+    }
+
+    /// The remote had accepted, and the program did not want the connection: RST instead of the third segment of the
+    /// handshake, as port scanners and health checks do.
+    pub fn probed(&self, end: &End) -> Record {
+        let mut record = self.record(Outcome::Aborted, By::Program, Some(end.rule), TcpState::SynSent);
+        record.note = Some("the remote had accepted, and the program answered with a reset".to_owned());
+        record.facts.established = true;
         record
     }
 
     fn orderly(&self) -> Record {
         match self.ledger.first_fin.get() {
             Some(Side::Program) => {
-                self.record(Cause::Orderly, By::Program, Some(Rule::EndOrderly), TcpState::TimeWait)
+                self.record(Outcome::Orderly, By::Program, Some(Rule::EndOrderly), TcpState::TimeWait)
             }
-            _ => self.record(Cause::Orderly, By::Remote, Some(Rule::EndOrderly), TcpState::Closed),
+            _ => self.record(Outcome::Orderly, By::Remote, Some(Rule::EndOrderly), TcpState::Closed),
         }
     }
 
     fn open(&self, state: TcpState) -> Record {
-        let mut record = self.record(Cause::Open, By::Nobody, None, state);
+        let mut record = self.record(Outcome::Open, By::Nobody, None, state);
         let (program, remote) = (self.ledger.program_fin.get(), self.ledger.remote_fin.get());
         record.note = match (program, remote) {
             (true, false) => Some("the program had closed, the remote had not".to_owned()),
@@ -168,38 +174,40 @@ impl Account {
 
     fn host_ended(&self, errno: i32, program: &TcpStream) -> Record {
         let (program_fin, remote_fin) = (self.ledger.program_fin.get(), self.ledger.remote_fin.get());
-        let (cause, by, rule) = match (errno, program_fin, remote_fin) {
-            (libc::ETIMEDOUT, ..) => (Cause::TimedOut, By::Nobody, Rule::EndRetransmissionTimeout),
+        let (outcome, by, rule) = match (errno, program_fin, remote_fin) {
+            (libc::ETIMEDOUT, ..) => (Outcome::TimedOut, By::Nobody, Rule::EndRetransmissionTimeout),
             (libc::ECONNRESET | libc::EPIPE, true, true) => {
-                (Cause::Reset, By::Remote, Rule::PeerRstAfterFins)
+                (Outcome::Reset, By::Remote, Rule::PeerRstAfterFins)
             }
             (libc::ECONNRESET | libc::EPIPE, false, true) => {
-                (Cause::Reset, By::Remote, Rule::PeerRstAfterFin)
+                (Outcome::Reset, By::Remote, Rule::PeerRstAfterFin)
             }
-            (libc::ECONNRESET | libc::EPIPE, ..) => (Cause::Reset, By::Remote, Rule::PeerRstExact),
+            (libc::ECONNRESET | libc::EPIPE, ..) => (Outcome::Reset, By::Remote, Rule::PeerRstExact),
             // A soft error (ICMP) that the timer turned into the end (`docs/resets.md` 4.5).
             (libc::EHOSTUNREACH | libc::ENETUNREACH, ..) => {
-                (Cause::Unreachable, By::Network, Rule::EndRetransmissionTimeout)
+                (Outcome::Unreachable, By::Network, Rule::EndRetransmissionTimeout)
             }
-            _ => (Cause::Aborted, By::Host, Rule::RstIntercepted),
+            _ => (Outcome::Aborted, By::Host, Rule::RstIntercepted),
         };
         // The state before we passed it on.
         let state = program.end().map_or_else(|| program.state(), |end| end.state);
-        let mut record = self.record(cause, by, Some(rule), facing(state));
+        let mut record = self.record(outcome, by, Some(rule), facing(state));
         record.host_errno = Some(errno_name(errno));
         record
     }
 
     fn program_ended(&self, end: &End) -> Record {
-        let (cause, by) = match (end.cause, end.by) {
-            (EngineCause::Reset | EngineCause::Refused, _) => (Cause::Aborted, By::Program),
-            (EngineCause::TimedOut(_), _) => (Cause::TimedOut, By::Nobody),
-            (_, Party::Peer) => (Cause::Aborted, By::Program),
-            _ => (Cause::Aborted, By::Lastack),
+        let (outcome, by) = match (end.cause, end.by) {
+            (EngineCause::Reset | EngineCause::Refused, _) => (Outcome::Aborted, By::Program),
+            (EngineCause::TimedOut(_), _) => (Outcome::TimedOut, By::Nobody),
+            (_, Party::Peer) => (Outcome::Aborted, By::Program),
+            _ => (Outcome::Aborted, By::Lastack),
         };
-        let mut record = self.record(cause, by, Some(end.rule), facing(end.state));
+        let mut record = self.record(outcome, by, Some(end.rule), facing(end.state));
         record.note = match end.inferred {
-            _ if cause == Cause::TimedOut => Some("the program's side does not answer any more".to_owned()),
+            _ if outcome == Outcome::TimedOut => {
+                Some("the program's side does not answer any more".to_owned())
+            }
             Some(Inference::UnknownConnection) => {
                 Some("the program had closed when more arrived for it".to_owned())
             }

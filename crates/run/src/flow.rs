@@ -2,22 +2,23 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use lastack::{IcmpError, Rule};
 
 use super::account::LOOPBACK_HINT;
 use super::plan::Place;
 use crate::host::{Failure, Said};
-use crate::report::{By, Cause, IcmpSaid, Lost, Octets, Proto, Record};
+use crate::report::{Began, By, IcmpSaid, Octets, Outcome, Proto, Record};
 
 /// What is known of a flow while it lives.
 #[derive(Debug)]
 pub struct FlowAccount {
     local: SocketAddr,
     remote: SocketAddr,
-    opened: Timestamp,
-    ended: Cell<Timestamp>,
+    opened: Began,
+    /// How long after that something was sent or said last.
+    last: Cell<Duration>,
     sent: Cell<u64>,
     received: Cell<u64>,
     verdict: RefCell<Option<Verdict>>,
@@ -35,13 +36,11 @@ enum Verdict {
 impl FlowAccount {
     /// Of a flow that begins now.
     pub fn new(local: SocketAddr, remote: SocketAddr) -> Self {
-        let opened = Timestamp::now();
-        let ended = Cell::new(opened);
         Self {
             local,
             remote,
-            opened,
-            ended,
+            opened: Began::now(),
+            last: Cell::default(),
             sent: Cell::new(0),
             received: Cell::new(0),
             verdict: RefCell::default(),
@@ -51,18 +50,18 @@ impl FlowAccount {
     /// So many octets went to the remote.
     pub fn sent(&self, octets: usize) {
         self.sent.set(self.sent.get() + octets as u64);
-        self.ended.set(Timestamp::now());
+        self.last.set(self.opened.clock.elapsed());
     }
 
     /// So many octets came from the remote.
     pub fn received(&self, octets: usize) {
         self.received.set(self.received.get() + octets as u64);
-        self.ended.set(Timestamp::now());
+        self.last.set(self.opened.clock.elapsed());
     }
 
     /// It was said that the remote cannot be reached.
     pub fn failed(&self, failure: &Failure) {
-        self.ended.set(Timestamp::now());
+        self.last.set(self.opened.clock.elapsed());
         *self.verdict.borrow_mut() = Some(Verdict::Failed(failure.clone()));
     }
 
@@ -92,23 +91,9 @@ impl FlowAccount {
 
     /// Its record.
     pub fn record(&self) -> Record {
-        let mut record = Record {
-            proto: Proto::Udp,
-            local: self.local,
-            remote: self.remote,
-            cause: Cause::Idle,
-            by: By::Nobody,
-            rule: None,
-            state: None,
-            lost: Lost::default(),
-            octets: Octets { sent: self.sent.get(), received: self.received.get() },
-            opened: self.opened,
-            ended: self.ended.get(),
-            icmp: None,
-            host_errno: None,
-            note: None,
-            hint: None,
-        };
+        let mut record = Record::new(Proto::Udp, self.local, self.remote, self.opened, Outcome::Idle);
+        record.octets = Octets { sent: self.sent.get(), received: self.received.get() };
+        record.ended = self.opened.after(self.last.get());
         match self.verdict.borrow().as_ref() {
             None => {}
             Some(Verdict::Failed(failure)) => tell_failure(&mut record, failure),
@@ -121,7 +106,7 @@ impl FlowAccount {
 fn tell_failure(record: &mut Record, failure: &Failure) {
     record.host_errno = Some(failure.errno_name());
     let refused = failure.errno == libc::ECONNREFUSED;
-    record.cause = if refused { Cause::Refused } else { Cause::Unreachable };
+    record.outcome = if refused { Outcome::Refused } else { Outcome::Unreachable };
     (record.by, record.rule) = match failure.said {
         Said::Icmp(error, from) => {
             record.icmp = Some(IcmpSaid { error, from });
@@ -134,7 +119,7 @@ fn tell_failure(record: &mut Record, failure: &Failure) {
 
 fn tell_place(record: &mut Record, place: Place) {
     (record.by, record.rule) = (By::Lastack, Some(Rule::IcmpIntercepted));
-    record.cause = if place == Place::NobodyThere { Cause::Unreachable } else { Cause::Refused };
+    record.outcome = if place == Place::NobodyThere { Outcome::Unreachable } else { Outcome::Refused };
     if matches!(place, Place::ForbiddenLoopback | Place::HiddenLoopback) {
         record.hint = Some(LOOPBACK_HINT.to_owned());
     }
@@ -155,8 +140,8 @@ mod tests {
         account.received(7);
         let record = account.record();
         assert_eq!(
-            (record.cause, record.rule, record.octets),
-            (Cause::Idle, None, Octets { sent: 5, received: 7 })
+            (record.outcome, record.rule, record.octets),
+            (Outcome::Idle, None, Octets { sent: 5, received: 7 })
         );
         assert_eq!(account.verdict(false), None);
     }
@@ -168,8 +153,8 @@ mod tests {
         account.failed(&Failure { errno: libc::ECONNREFUSED, said: Said::Icmp(error, from) });
         let record = account.record();
         assert_eq!(
-            (record.cause, record.by, record.rule),
-            (Cause::Refused, By::Remote, Some(Rule::IcmpPortUnreachable))
+            (record.outcome, record.by, record.rule),
+            (Outcome::Refused, By::Remote, Some(Rule::IcmpPortUnreachable))
         );
         assert_eq!(account.verdict(false), Some((error, from)));
     }

@@ -12,6 +12,7 @@ pub mod report;
 
 mod account;
 mod closing;
+mod course;
 mod descriptors;
 mod dns;
 mod flow;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::namespace::DeviceChoice;
+use crate::report::FailOn;
 
 /// The options of a run, as [`main`](crate::main) takes them. [`Options::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -15,8 +16,8 @@ pub struct Options {
     /// Write the report to FILE, line by line, instead of standard error
     pub output: Option<PathBuf>,
 
-    /// Report every connection, not only those that did not end in order
-    pub verbose: bool,
+    /// 1: report every connection, not only those that somebody may want to know of; 2: questions for names, too
+    pub verbose: u8,
 
     /// Report as JSON lines, every connection and a summary; docs/report.md says what they hold
     pub json: bool,
@@ -26,6 +27,12 @@ pub struct Options {
 
     /// No report at all
     pub quiet: bool,
+
+    /// In JSON, a line for each connection that begins
+    pub open_lines: bool,
+
+    /// End with status 1, if the program ends with 0, when a connection ended like this
+    pub fail_on: Vec<FailOn>,
 
     /// IPv4 only
     pub ipv4: bool,
@@ -64,10 +71,12 @@ impl Options {
         Self {
             write: None,
             output: None,
-            verbose: false,
+            verbose: 0,
             json: false,
             summary_only: false,
             quiet: false,
+            open_lines: false,
+            fail_on: Vec::new(),
             ipv4: false,
             ipv6: false,
             host_loopback: false,

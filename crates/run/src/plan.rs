@@ -114,8 +114,14 @@ impl Plan {
                 write.display()
             );
         }
+        let detail = match args.verbose {
+            _ if args.summary_only => report::Detail::Summary,
+            0 => report::Detail::Trouble,
+            1 => report::Detail::Connections,
+            _ => report::Detail::All,
+        };
         let report =
-            report::Settings { to, json: args.json, all: args.verbose, summary_only: args.summary_only };
+            report::Settings { to, json: args.json, detail, open: args.open_lines, fail_on: args.fail_on };
         Ok(Self {
             command: args.command,
             networks,
@@ -330,6 +336,7 @@ pub mod tests {
         fails(|o| o.net6 = "ff02::/64".to_owned(), "choose a private network");
         fails(|o| o.mtu = 100, "choose from 1280 to 65535");
         fails(|o| o.write = Some("-".into()), "name a file");
+        fails(|o| (o.write, o.output) = (Some("x".into()), Some("./x".into())), "the same file");
         fails(|o| (o.ipv4, o.ipv6) = (true, true), "IPv4 only and IPv6 only");
     }
 

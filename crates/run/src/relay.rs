@@ -16,6 +16,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream as HostStream;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::course::Course;
 use crate::host::scratch;
 use crate::host::socket::outstanding;
 
@@ -68,6 +69,8 @@ pub struct Ledger {
     pub blocked: Cell<bool>,
     /// How many of them, at the last look.
     pub waiting: Cell<u64>,
+    /// What is noted for the report.
+    pub course: Course,
 }
 
 impl Ledger {
@@ -81,7 +84,14 @@ impl Ledger {
         fin.set(true);
         if self.first_fin.get().is_none() {
             self.first_fin.set(Some(side));
+            self.course.first_fin();
         }
+    }
+
+    /// Data of this side passes: so many octets that begin like this.
+    fn data(&self, from: Side, begin: &[u8], octets: usize) {
+        let late = if from == Side::Program { self.remote_fin.get() } else { self.program_fin.get() };
+        self.course.data(from, begin, octets, late);
     }
 }
 
@@ -182,7 +192,10 @@ impl<'a> Relay<'a> {
         let mut failed = None;
         let read = self.program.poll_read_with(cx, |texts| {
             match self.host.try_write_vectored(&texts.map(IoSlice::new)) {
-                Ok(octets) => octets,
+                Ok(octets) => {
+                    self.ledger.data(Side::Program, texts[0], octets);
+                    octets
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.ledger.waiting.set(texts.iter().map(|text| text.len() as u64).sum());
                     0
@@ -230,6 +243,7 @@ impl<'a> Relay<'a> {
         scratch::with(|buffer| {
             let octets = self.host.try_read(buffer)?;
             add(&self.ledger.from_remote, octets);
+            self.ledger.data(Side::Remote, &buffer[..octets], octets);
             let mut written = 0;
             while written < octets {
                 match self.program.try_write(&buffer[written..octets]) {

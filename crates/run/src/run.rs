@@ -91,6 +91,9 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
     for warning in &launched.warnings {
         report.warn(warning.to_string());
     }
+    report.count(|summary| {
+        summary.command = plan.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    });
     let lost = RefCell::default();
     let run = Rc::new(Run { plan, report, live: Connections::new(), resolvers, lost });
     let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, &mut signals))?;
@@ -100,10 +103,28 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
         anstream::eprintln!("lastack: the report could not be written to its end: {error}");
     }
     match run.lost.take() {
-        None => Ok(status),
+        None => Ok(run.judge(status)),
         Some(_said) => Ok(ExitStatus::from_raw(i32::from(EXIT_INTERNAL) << 8)),
     }
 }
+
+impl Run {
+    /// The exit status: the program's, unless that is 0 and `--fail-on` makes a failure of it.
+    fn judge(&self, status: ExitStatus) -> ExitStatus {
+        let failures = self.report.failures();
+        if failures == 0 || !status.success() {
+            return status;
+        }
+        if self.plan.report.to != Destination::Nowhere && !self.plan.report.json {
+            let plural = if failures == 1 { "connection" } else { "connections" };
+            anstream::eprintln!("lastack: exit status 1: {failures} {plural} ended as --fail-on names");
+        }
+        ExitStatus::from_raw(FAILED_ON << 8)
+    }
+}
+
+/// The exit status that `--fail-on` makes of 0.
+const FAILED_ON: i32 = 1;
 
 /// Carries the program's packets until it has ended, and its connections have.
 async fn attend(

@@ -121,7 +121,7 @@ async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &A
             // The remote has a connection that the program does not have.
             let _never = socket2::SockRef::from(&host).set_linger(Some(std::time::Duration::ZERO));
             let record = match lastack::EndError::find(&error) {
-                Some(end) => account.given_up(end),
+                Some(end) => account.probed(end),
                 None => account.no_answer(),
             };
             return run.report.record(&record);

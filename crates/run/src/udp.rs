@@ -267,8 +267,8 @@ impl Flow {
     fn record(&self) -> Record {
         let mut record = self.account.record();
         if let Some(question) = &self.resolver {
-            record.note = Some(format!("{} was asked for it", question.server.get()));
-            if !record.cause.is_fine() {
+            record.context.asked = Some(question.server.get());
+            if !record.outcome.is_fine() {
                 record.hint = Some("name a resolver that answers with --dns".to_owned());
             }
         }

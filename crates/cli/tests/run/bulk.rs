@@ -61,7 +61,7 @@ fn both_ways(options: &[&str]) {
             (&LENGTH.into(), &sent.into())
         );
         let connection = ran.connection();
-        assert_eq!(connection["cause"], "orderly", "{connection}");
+        assert_eq!(connection["outcome"], "orderly", "{connection}");
         assert_eq!(
             (&connection["octets"]["sent"], &connection["octets"]["received"]),
             (&LENGTH.into(), &LENGTH.into())

@@ -16,8 +16,8 @@ fn a_closed_port_refuses_at_once() {
         assert_eq!(ran.seen().end(), "ECONNREFUSED", "{ran:?}");
         assert!(ran.seen().seconds() < 1.0, "{ran:?}");
         let flow = ran.connection();
-        assert_eq!((&flow["proto"], &flow["cause"]), (&"udp".into(), &"refused".into()), "{flow}");
-        assert_eq!((&flow["by"], &flow["rule"]), (&"remote".into(), &"U1".into()), "{flow}");
+        assert_eq!((&flow["proto"], &flow["outcome"]), (&"udp".into(), &"refused".into()), "{flow}");
+        assert_eq!((&flow["by"], &flow["rule_code"]), (&"remote".into(), &"U1".into()), "{flow}");
     }
 }
 
@@ -40,7 +40,7 @@ fn answers_come_back() {
         assert_eq!((ran.seen().data(), ran.seen().end()), ("hello", "answered"));
         let flow = ran.connection();
         assert_eq!(
-            (&flow["cause"], &flow["octets"]["sent"], &flow["octets"]["received"]),
+            (&flow["outcome"], &flow["octets"]["sent"], &flow["octets"]["received"]),
             (&"idle".into(), &5.into(), &5.into())
         );
         assert_eq!(relayed("udp_large", gateway, port, &[]).seen().end(), "same");
@@ -59,7 +59,7 @@ fn the_loopback_is_closed_to_datagrams_too() {
         let ran = lastack(&[], &crate::support::client("udp", gateway, port, &["x"]));
         assert_eq!(ran.seen().end(), "ECONNREFUSED", "{ran:?}");
         let flow = ran.connection();
-        assert_eq!((&flow["by"], &flow["cause"]), (&"lastack".into(), &"refused".into()), "{flow}");
+        assert_eq!((&flow["by"], &flow["outcome"]), (&"lastack".into(), &"refused".into()), "{flow}");
         socket.set_nonblocking(true).unwrap();
         assert!(socket.recv(&mut [0]).is_err(), "nothing came through");
     }

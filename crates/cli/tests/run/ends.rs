@@ -47,7 +47,10 @@ fn refused_is_refused_at_once() {
         let ran = relayed("read", gateway, port, &[]);
         assert_eq!(ran.seen().end(), "ECONNREFUSED");
         assert!(ran.seen().seconds() < 1.0, "{ran:?}");
-        assert_report(&ran, &[("cause", "refused"), ("by", "remote"), ("rule", "S1"), ("state", "SYN-SENT")]);
+        assert_report(
+            &ran,
+            &[("outcome", "refused"), ("by", "remote"), ("rule_code", "S1"), ("state", "SYN-SENT")],
+        );
     }
 }
 
@@ -56,7 +59,7 @@ fn an_answer_ends_in_order() {
     let serve = |mut stream: TcpStream| stream.write_all(b"hello").unwrap();
     same("read", serve, |ran| {
         assert_eq!(ran.seen().end(), "EOF");
-        assert_report(ran, &[("cause", "orderly"), ("by", "remote"), ("rule", "E0")]);
+        assert_report(ran, &[("outcome", "orderly"), ("by", "remote"), ("rule_code", "E0")]);
         assert_eq!(ran.connection()["octets"]["received"], 5);
     });
 }
@@ -71,7 +74,10 @@ fn an_abort_comes_after_the_octets_before_it() {
     };
     same("read", serve, |ran| {
         assert_eq!((ran.seen().data(), ran.seen().end()), ("hello", "ECONNRESET"));
-        assert_report(ran, &[("cause", "reset"), ("by", "remote"), ("rule", "R1"), ("state", "ESTABLISHED")]);
+        assert_report(
+            ran,
+            &[("outcome", "reset"), ("by", "remote"), ("rule_code", "R1"), ("state", "ESTABLISHED")],
+        );
         assert_eq!(ran.connection()["lost"]["unread"], 0);
     });
 }
@@ -102,7 +108,7 @@ fn a_close_with_unread_octets_is_a_reset() {
     };
     same("ask", serve, |ran| {
         assert_eq!(ran.seen().end(), "ECONNRESET");
-        assert_report(ran, &[("cause", "reset"), ("by", "remote"), ("rule", "R1")]);
+        assert_report(ran, &[("outcome", "reset"), ("by", "remote"), ("rule_code", "R1")]);
     });
 }
 
@@ -115,7 +121,7 @@ fn a_half_closed_connection_waits_for_its_answer() {
     same("half_close", serve, |ran| {
         assert_eq!((ran.seen().data(), ran.seen().end()), ("answer", "EOF"));
         assert!(ran.seen().seconds() >= 1.5);
-        assert_report(ran, &[("cause", "orderly"), ("by", "program")]);
+        assert_report(ran, &[("outcome", "orderly"), ("by", "program")]);
     });
 }
 
@@ -125,7 +131,7 @@ fn a_writer_learns_that_the_remote_is_gone() {
     let serve = |stream: TcpStream| drop(stream);
     same("push_until_error", serve, |ran| {
         assert_eq!(ran.seen().end(), "EPIPE");
-        assert_report(ran, &[("cause", "reset"), ("by", "remote"), ("rule", "R15")]);
+        assert_report(ran, &[("outcome", "reset"), ("by", "remote"), ("rule_code", "R15")]);
     });
 }
 
@@ -140,7 +146,7 @@ fn the_servers_see_the_programs_abort() {
         let ran = relayed("abort", gateway, server.port(), &[]);
         assert_report(
             &ran,
-            &[("cause", "aborted"), ("by", "program"), ("rule", "R1"), ("state", "ESTABLISHED")],
+            &[("outcome", "aborted"), ("by", "program"), ("rule_code", "R1"), ("state", "ESTABLISHED")],
         );
         let heard = server.join();
         assert_eq!(heard, vec![(b"hello".to_vec(), Some(ErrorKind::ConnectionReset)); 2], "without and with");
@@ -159,7 +165,7 @@ fn the_servers_see_the_programs_close_with_unread_octets() {
         });
         direct("close_unread", host, server.port(), &[]);
         let ran = relayed("close_unread", gateway, server.port(), &[]);
-        assert_report(&ran, &[("cause", "aborted"), ("by", "program")]);
+        assert_report(&ran, &[("outcome", "aborted"), ("by", "program")]);
         assert_eq!(server.join(), [Err(ErrorKind::ConnectionReset), Err(ErrorKind::ConnectionReset)]);
     }
 }
@@ -214,7 +220,7 @@ fn what_was_sent_before_the_programs_end_still_arrives() {
     let heard = server.join()[0] as u64;
     assert!(heard > 1_000_000, "{heard}");
     assert_eq!(ran.connection()["octets"]["sent"], heard, "{ran:?}");
-    assert_report(&ran, &[("cause", "orderly"), ("by", "program")]);
+    assert_report(&ran, &[("outcome", "orderly"), ("by", "program")]);
 }
 
 #[test]
@@ -228,7 +234,7 @@ fn a_remote_that_does_not_close_is_open_at_the_end() {
         heard
     });
     let ran = relayed("hold", "10.0.2.2", server.port(), &["0"]);
-    assert_report(&ran, &[("cause", "open"), ("by", "nobody"), ("state", "FIN-WAIT-2")]);
+    assert_report(&ran, &[("outcome", "open"), ("by", "nobody"), ("state", "FIN-WAIT-2")]);
     assert_eq!(ran.connection()["rule"], serde_json::Value::Null);
     // The FIN stays a FIN, though lastack is gone before the remote closes.
     assert_eq!(server.join(), [(b"hello".to_vec(), None)]);
@@ -252,13 +258,13 @@ fn curl_says_what_it_says_without_us() {
         let url = format!("http://{gateway}:{}/", server.port());
         let ran = lastack(&["--host-loopback"], &["curl", "-sS", "-m", "10", &url]);
         assert_eq!((ran.output.status.code(), &ran.output.stdout[..]), (Some(0), &b"hello"[..]), "{ran:?}");
-        assert_report(&ran, &[("cause", "orderly")]);
+        assert_report(&ran, &[("outcome", "orderly")]);
         server.join();
 
         let url = format!("http://{gateway}:{}/", closed_port(bare));
         let ran = lastack(&["--host-loopback"], &["curl", "-sS", "-m", "10", &url]);
         assert_eq!(ran.output.status.code(), Some(7), "curl: could not connect; {ran:?}");
-        assert_report(&ran, &[("cause", "refused"), ("by", "remote"), ("rule", "S1")]);
+        assert_report(&ran, &[("outcome", "refused"), ("by", "remote"), ("rule_code", "S1")]);
     }
 }
 
@@ -272,7 +278,7 @@ fn the_hosts_loopback_is_closed_unless_it_is_opened() {
         let port = listener.local_addr().unwrap().port();
         let ran = lastack(&[], &crate::support::client("read", gateway, port, &[]));
         assert_eq!(ran.seen().end(), "ECONNREFUSED");
-        assert_report(&ran, &[("cause", "refused"), ("by", "lastack"), ("rule", "X1")]);
+        assert_report(&ran, &[("outcome", "refused"), ("by", "lastack"), ("rule_code", "X1")]);
         assert!(ran.connection()["hint"].as_str().unwrap().contains("--host-loopback"), "{ran:?}");
         listener.set_nonblocking(true).unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "nothing came through");

@@ -6,6 +6,7 @@ mod bad_input;
 mod bulk;
 mod datagrams;
 mod ends;
+mod folded;
 mod lifecycle;
 mod names;
 mod report;

@@ -19,12 +19,12 @@ fn silence_stays_silence() {
         assert!(ran.seen().seconds() >= 3.0);
         let connection = ran.connection();
         assert_eq!(
-            (&connection["cause"], &connection["by"]),
+            (&connection["outcome"], &connection["by"]),
             (&"timed-out".into(), &"nobody".into()),
             "{connection}"
         );
         assert_eq!(
-            (&connection["rule"], &connection["state"]),
+            (&connection["rule_code"], &connection["state"]),
             (&"S94".into(), &"SYN-SENT".into()),
             "{connection}"
         );
@@ -54,7 +54,7 @@ fn unreachable_like_the_host_says(routes: &str, to: &str, errno: &str, code: &st
     assert!(ran.seen().seconds() < 1.0, "{ran:?}");
     let connection = ran.connection();
     assert_eq!(
-        (&connection["cause"], &connection["by"]),
+        (&connection["outcome"], &connection["by"]),
         (&"unreachable".into(), &"host".into()),
         "{connection}"
     );
@@ -83,7 +83,7 @@ fn a_network_that_swallows_everything_is_silent() {
                   && ip addr add 192.0.2.1/24 dev near && ip route add default dev near";
     let (without, ran) = in_a_network(routes, "impatient", "198.51.100.7", &[]);
     assert_eq!((without.as_str(), ran.seen().end()), ("TIMEOUT", "TIMEOUT"), "{ran:?}");
-    assert_eq!(ran.connection()["cause"], "timed-out");
+    assert_eq!(ran.connection()["outcome"], "timed-out");
 }
 
 #[test]
@@ -104,12 +104,12 @@ fn the_code_and_its_sender_come_through() {
         assert_eq!(ran.seen().end(), "EHOSTUNREACH", "{ran:?}");
         let connection = ran.connection();
         assert_eq!(
-            (&connection["cause"], &connection["by"]),
+            (&connection["outcome"], &connection["by"]),
             (&"unreachable".into(), &"network".into()),
             "{connection}"
         );
         assert_eq!(
-            (&connection["icmp"]["from"], &connection["rule"]),
+            (&connection["icmp"]["from"], &connection["rule_code"]),
             (&from.into(), &"I1".into()),
             "{connection}"
         );

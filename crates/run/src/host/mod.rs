@@ -10,6 +10,7 @@ pub mod ping;
 pub mod resolvers;
 pub mod scratch;
 pub mod socket;
+pub mod tcp_info;
 
 pub use connect::{Connected, connect};
 pub use failure::{Failure, Said};

@@ -1,10 +1,23 @@
-//! The report of a run: a line for each connection that did not end in order, and a summary.
+//! The report of a run: a line for each connection that somebody may want to know of, and a summary.
+//!
+//! A [`Record`] says what happened; [`Record::verdict`] says why, in the words that `explain` and `watch` use too; a
+//! [`Reporter`] writes both as text or as JSON lines.
 
+mod fail_on;
+mod group;
+mod json;
+mod judge;
 mod record;
 mod sentence;
 mod summary;
 mod writer;
 
-pub use record::{By, Cause, IcmpSaid, Lost, Octets, Proto, Record, facing};
-pub use summary::Exit;
-pub use writer::{Destination, Reporter, Settings};
+pub use fail_on::FailOn;
+pub use json::VERSION;
+pub use judge::{Verdict, judge};
+pub use record::{
+    Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Path, Process, Proto, Question, Record,
+    facing,
+};
+pub use summary::{Echo, Exit, Injected, Names, Summary};
+pub use writer::{Destination, Detail, Reporter, Settings};

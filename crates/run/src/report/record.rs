@@ -1,60 +1,151 @@
 //! The record of one connection or flow, as the program in front of it saw it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lastack_engine::{End, Ended, Instant, OpenConnection, Party, Rule, TcpState};
+use lastack_engine::{End, Ended, Instant, OpenConnection, Origin, Party, Rule, TcpState};
 use lastack_wire::icmp::IcmpError;
 use serde::{Serialize, Serializer};
 
-/// One line of a report: both sides of a relayed connection, joined.
+use super::judge::{Verdict, judge};
+
+/// Both sides of a relayed connection, joined, or a flow of datagrams.
 ///
 /// Everything is said from the side of the program that runs: `local` is the program's end, `sent` is what it sent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Record {
     /// Of what protocol.
     pub proto: Proto,
     /// The program's end.
     pub local: SocketAddr,
-    /// Whom the program wanted to reach.
+    /// The other end, as the program names it.
     pub remote: SocketAddr,
     /// How it ended.
-    pub cause: Cause,
+    pub outcome: Outcome,
     /// Who ended it.
     pub by: By,
     /// The rule by which it ended: of whoever refused or closed it, else the rule by which a reset, an ICMP error or a
     /// timer ended it. `None` if it has not ended.
-    #[serde(serialize_with = "rule_id")]
     pub rule: Option<Rule>,
     /// The state of the program's end when it ended, as far as what both sides sent tells.
-    #[serde(serialize_with = "display_state")]
     pub state: Option<TcpState>,
     /// What did not arrive.
     pub lost: Lost,
     /// What arrived.
     pub octets: Octets,
     /// When the first packet came.
-    #[serde(serialize_with = "display")]
     pub opened: Timestamp,
     /// When it ended.
-    #[serde(serialize_with = "display")]
     pub ended: Timestamp,
     /// The ICMP error that ended it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp: Option<IcmpSaid>,
     /// The errno of the host's socket, if one came of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub host_errno: Option<String>,
     /// What else is known of the reason.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// What to do for another outcome.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What the cause is judged by, beside all this.
+    pub facts: Facts,
+    /// Whose it is, and where it leads.
+    pub context: Context,
+}
+
+/// What is known of the course of a connection, and decides why it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The remote has accepted it.
+    pub established: bool,
+    /// Whose FIN came.
+    pub fin: Fins,
+    /// Octets that the remote sent after the program's FIN.
+    pub late_from_remote: u64,
+    /// Octets that the program sent after the remote's FIN.
+    pub late_from_program: u64,
+    /// What came late begins with a TLS alert, or a record as long as one.
+    pub late_alert: bool,
+    /// The first octets of either side are a TLS record.
+    pub tls: bool,
+    /// Who sent data last.
+    pub last_data: Option<By>,
+    /// How long nothing had been sent before it ended.
+    pub idle: Duration,
+    /// How long nothing had been sent before the first FIN.
+    pub idle_before_fin: Duration,
+    /// Another connection to the same port was established while this one waited for an answer.
+    pub sibling: bool,
+}
+
+/// Which FINs have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fins {
+    /// The program's.
+    pub program: bool,
+    /// The remote's.
+    pub remote: bool,
+}
+
+/// Whose connection it is, and what the path and the options of the run did to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// It was opened from outside (`--publish`).
+    pub inward: bool,
+    /// The name by which the program had asked for the remote's address.
+    pub name: Option<String>,
+    /// The process whose socket it is.
+    pub process: Option<Process>,
+    /// How long the host took to connect.
+    pub connect: Option<Duration>,
+    /// The real path, as the host's kernel measured it.
+    pub path: Option<Path>,
+    /// The name server that was asked.
+    pub asked: Option<SocketAddr>,
+    /// What was asked for.
+    pub questions: Vec<Question>,
+    /// The options (`--inject`) that acted on it.
+    pub injected: Vec<String>,
+    /// The option that denied it.
+    pub denied: Option<String>,
+    /// The option that would have denied it (`--log-only`).
+    pub would_deny: Option<String>,
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// The name of its command (`/proc/PID/comm`).
+    pub comm: String,
+}
+
+/// A path, as the host's kernel measured it (`TCP_INFO`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Path {
+    /// The smoothed round-trip time.
+    pub rtt: Duration,
+    /// The least of them.
+    pub min_rtt: Duration,
+    /// Segments sent again.
+    pub retransmitted: u32,
+}
+
+/// A question for a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Question {
+    /// The name.
+    pub name: String,
+    /// The type of record: `A`, `AAAA`, `TYPE65`.
+    pub kind: String,
+    /// The answer's code, as `NOERROR`; `None`: no answer came.
+    pub rcode: Option<String>,
+    /// How often it was asked.
+    pub times: u32,
 }
 
 /// A transport protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Proto {
     /// TCP.
@@ -66,7 +157,7 @@ pub enum Proto {
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Cause {
+pub enum Outcome {
     /// Both directions ended with FIN, and all octets arrived.
     Orderly,
     /// Somebody said that nobody is there.
@@ -85,7 +176,19 @@ pub enum Cause {
     Idle,
 }
 
-impl Cause {
+impl Outcome {
+    /// All, in the order of their words in the documentation.
+    pub const ALL: [Self; 8] = [
+        Self::Orderly,
+        Self::Refused,
+        Self::Reset,
+        Self::Aborted,
+        Self::TimedOut,
+        Self::Unreachable,
+        Self::Open,
+        Self::Idle,
+    ];
+
     /// Whether it is how connections are meant to go.
     pub fn is_fine(self) -> bool {
         matches!(self, Self::Orderly | Self::Idle)
@@ -107,7 +210,7 @@ impl Cause {
 }
 
 /// Who ended it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
     /// The program that runs. For an orderly end: it closed first.
@@ -178,10 +281,43 @@ pub struct Octets {
 }
 
 impl Record {
+    /// With nothing known but this. Its end is now, on the monotonic clock since `opened`.
+    pub fn new(proto: Proto, local: SocketAddr, remote: SocketAddr, opened: Began, outcome: Outcome) -> Self {
+        Self {
+            proto,
+            local,
+            remote,
+            outcome,
+            by: By::Nobody,
+            rule: None,
+            state: None,
+            lost: Lost::default(),
+            octets: Octets::default(),
+            opened: opened.wall,
+            ended: opened.after(opened.clock.elapsed()),
+            icmp: None,
+            host_errno: None,
+            note: None,
+            hint: None,
+            facts: Facts::default(),
+            context: Context::default(),
+        }
+    }
+
+    /// Why it ended, and how much that matters.
+    pub fn verdict(&self) -> Verdict {
+        judge(self)
+    }
+
+    /// How long it was.
+    pub fn duration(&self) -> Duration {
+        self.ended.duration_since(self.opened).try_into().unwrap_or_default()
+    }
+
     /// Of a connection of a stack of our own, seen from there; `zero` is the time of the stack's zero.
     pub fn of_ours(ended: &Ended, zero: Timestamp) -> Self {
         let Ended { flow, opened, octets, end, .. } = ended;
-        let (cause, icmp) = Cause::of(end);
+        let (outcome, icmp) = Outcome::of(end);
         let icmp = icmp.map(|error| {
             let from = if let Party::Network(from) = end.by { Some(from) } else { None };
             IcmpSaid { error, from }
@@ -190,7 +326,7 @@ impl Record {
             proto: Proto::Tcp,
             local: flow.local,
             remote: flow.remote,
-            cause,
+            outcome,
             by: match end.by {
                 Party::Application | Party::Administrator | Party::Stack => By::Lastack,
                 Party::Peer => By::Remote,
@@ -206,6 +342,8 @@ impl Record {
             host_errno: None,
             note: end.inferred.map(|inferred| inferred.to_string()),
             hint: None,
+            facts: Facts { established: ended.established.is_some(), ..Facts::default() },
+            context: Context { inward: ended.origin == Origin::Passive, ..Context::default() },
         }
     }
 
@@ -215,7 +353,7 @@ impl Record {
             proto: Proto::Tcp,
             local: open.flow.local,
             remote: open.flow.remote,
-            cause: Cause::Open,
+            outcome: Outcome::Open,
             by: By::Nobody,
             rule: None,
             state: Some(open.state),
@@ -227,12 +365,31 @@ impl Record {
             host_errno: None,
             note: None,
             hint: None,
+            facts: Facts::default(),
+            context: Context::default(),
         }
     }
+}
 
-    /// As a line of JSON.
-    pub fn json(&self) -> String {
-        super::writer::json("connection", self)
+/// When something began, by both clocks: durations do not depend on the wall clock being set.
+#[derive(Clone, Copy, Debug)]
+pub struct Began {
+    /// The time of day.
+    pub wall: Timestamp,
+    /// The monotonic time.
+    pub clock: std::time::Instant,
+}
+
+impl Began {
+    /// Now.
+    pub fn now() -> Self {
+        Self { wall: Timestamp::now(), clock: std::time::Instant::now() }
+    }
+
+    /// The time of day so much later.
+    pub fn after(self, elapsed: Duration) -> Timestamp {
+        let elapsed = SignedDuration::try_from(elapsed).unwrap_or_default();
+        self.wall.saturating_add(elapsed).unwrap_or(self.wall)
     }
 }
 
@@ -242,7 +399,7 @@ fn at(zero: Timestamp, instant: Instant) -> Timestamp {
         .map_or(zero, |elapsed| zero.saturating_add(elapsed).unwrap_or(zero))
 }
 
-impl Cause {
+impl Outcome {
     /// As the engine says it.
     fn of(end: &End) -> (Self, Option<IcmpError>) {
         match end.cause {
@@ -273,18 +430,6 @@ pub fn facing(ours: TcpState) -> TcpState {
     }
 }
 
-fn display<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&value.to_string())
-}
-
-fn display_state<S: Serializer>(state: &Option<TcpState>, serializer: S) -> Result<S::Ok, S::Error> {
-    state.map(|state| state.to_string()).serialize(serializer)
-}
-
-fn rule_id<S: Serializer>(rule: &Option<Rule>, serializer: S) -> Result<S::Ok, S::Error> {
-    rule.map(Rule::code).serialize(serializer)
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -295,7 +440,7 @@ pub mod tests {
             proto: Proto::Tcp,
             local: "10.0.2.100:40000".parse().unwrap(),
             remote: "192.0.2.7:80".parse().unwrap(),
-            cause: Cause::Orderly,
+            outcome: Outcome::Orderly,
             by: By::Remote,
             rule: Some(Rule::EndOrderly),
             state: Some(TcpState::Closed),
@@ -307,13 +452,15 @@ pub mod tests {
             host_errno: None,
             note: None,
             hint: None,
+            facts: Facts { established: true, ..Facts::default() },
+            context: Context::default(),
         }
     }
 
     /// One that a router said cannot be.
     pub fn unreachable() -> Record {
         Record {
-            cause: Cause::Unreachable,
+            outcome: Outcome::Unreachable,
             by: By::Network,
             rule: Some(Rule::IcmpEndsAttempt),
             state: Some(TcpState::SynSent),
@@ -323,29 +470,15 @@ pub mod tests {
                 from: Some("192.0.2.1".parse().unwrap()),
             }),
             host_errno: Some("EHOSTUNREACH".to_owned()),
+            facts: Facts::default(),
             ..orderly()
         }
     }
 
     #[test]
-    fn json_has_the_words_that_are_promised() {
-        let json = serde_json::to_value(unreachable()).unwrap();
-        let expected = serde_json::json!({
-            "proto": "tcp", "local": "10.0.2.100:40000", "remote": "192.0.2.7:80",
-            "cause": "unreachable", "by": "network", "rule": "I1", "state": "SYN-SENT",
-            "lost": {"unsent": 0, "unacked": 0, "unread": 0}, "octets": {"sent": 0, "received": 0},
-            "opened": "2026-11-22T10:00:00.5Z", "ended": "2026-11-22T10:00:01Z",
-            "icmp": {"version": 4, "type": 3, "code": 1, "text": "host unreachable", "from": "192.0.2.1"},
-            "host_errno": "EHOSTUNREACH",
-        });
-        assert_eq!(json, expected);
-    }
-
-    #[test]
-    fn causes_have_one_word_each() {
-        use Cause::{Aborted, Idle, Open, Orderly, Refused, Reset, TimedOut, Unreachable};
-        for cause in [Orderly, Refused, Reset, Aborted, TimedOut, Unreachable, Open, Idle] {
-            assert_eq!(serde_json::to_value(cause).unwrap(), cause.word());
+    fn outcomes_have_one_word_each() {
+        for outcome in Outcome::ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.word());
         }
     }
 

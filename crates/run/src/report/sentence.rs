@@ -1,106 +1,197 @@
-//! A record as one line for people: who ended it, how, in which state, by which rule, and what was lost.
+//! A record as one line for people, short enough for a terminal.
+//!
+//! ```text
+//! 06:31:02 ✗ refused by the remote  10.0.2.2:5432 (db.local)  117 us  curl[123]
+//! ```
 
 use std::fmt;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use jiff::SignedDuration;
-
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use lastack_causes::{Cause, Severity};
 use lastack_engine::TcpState;
 
-use super::record::{By, Cause, Proto, Record};
+use super::judge::Verdict;
+use super::record::{By, Lost, Outcome, Proto, Question, Record};
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const DOUBTFUL: Style = AnsiColor::Yellow.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
-const FAINT: Style = Style::new().dimmed();
+pub(super) const FAINT: Style = Style::new().dimmed();
+
+/// The style and the mark of a severity.
+pub(super) const fn mark(severity: Severity) -> (Style, &'static str) {
+    match severity {
+        Severity::Harmful => (BAD, "✗"),
+        Severity::Suspicious => (DOUBTFUL, "!"),
+        Severity::Benign => (GOOD, "✓"),
+    }
+}
+
+/// A time of day of this machine.
+pub(super) fn clock(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string()
+}
 
 impl fmt::Display for Record {
+    /// The whole line, with the local port, the state and the rule.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let proto = match self.proto {
-            Proto::Tcp => "tcp",
-            Proto::Udp => "udp",
-        };
-        write!(f, "{proto} {} > {}: ", self.local, self.remote)?;
-        self.verdict(f)?;
-        self.figures(f)?;
-        if let Some(note) = &self.note {
-            write!(f, "; {note}")?;
-        }
-        if let Some(rule) = self.rule {
-            write!(f, " {FAINT}[{} {}]{FAINT:#}", rule.name(), rule.text())?;
-        }
-        if let Some(hint) = &self.hint {
-            write!(f, " -- {hint}")?;
-        }
-        Ok(())
+        self.head(f)?;
+        self.details(f, true)?;
+        self.fine_print(f)
+    }
+}
+
+/// A record in one line without what only an expert asks for.
+pub(super) struct Brief<'a>(pub &'a Record);
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.head(f)?;
+        self.0.details(f, false)
     }
 }
 
 impl Record {
-    fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let style = match self.cause {
-            Cause::Orderly | Cause::Idle => GOOD,
-            Cause::Open | Cause::TimedOut => DOUBTFUL,
-            Cause::Refused | Cause::Reset | Cause::Aborted | Cause::Unreachable => BAD,
-        };
-        let verb = match (self.cause, self.proto) {
-            (Cause::Orderly, _) => "closed in order",
-            (Cause::Refused, _) => "refused",
-            (Cause::Reset, _) => "reset",
-            (Cause::Aborted, _) => "aborted",
-            (Cause::TimedOut, _) => "timed out",
-            (Cause::Unreachable, _) => "unreachable",
-            (Cause::Open, _) => "still open when the program ended",
-            (Cause::Idle, _) => "quiet",
-        };
-        write!(f, "{style}{verb}{style:#}")?;
-        let who = match self.by {
+    /// Time of day, mark, cause, destination, duration, process.
+    fn head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = self.verdict();
+        write!(
+            f,
+            "{} {}  {}  {}",
+            clock(self.opened),
+            self.what(&verdict),
+            self.whither(),
+            Elapsed(self.duration())
+        )?;
+        self.context
+            .process
+            .as_ref()
+            .map_or(Ok(()), |process| write!(f, "  {}[{}]", process.comm, process.pid))
+    }
+
+    /// `✗ refused by the remote`.
+    pub(super) fn what(&self, verdict: &Verdict) -> String {
+        let (style, mark) = mark(verdict.severity);
+        let cause = verdict.cause;
+        let by = match self.by {
+            // The cause says already who it was.
+            _ if matches!(cause, Cause::ClientCancelled | Cause::ConnectCancelled | Cause::PolicyDenied) => {
+                ""
+            }
+            _ if matches!(cause, Cause::FaultInjected | Cause::HealthCheck) => "",
             By::Program => " by the program",
             By::Remote => " by the remote",
+            By::Network | By::Host if cause.is_icmp() || cause.code().starts_with('L') => "",
             By::Network => " by the network",
             By::Host => " by this host",
             By::Lastack => " by lastack",
             By::Nobody => "",
         };
-        f.write_str(who)?;
-        if let Some(said) = self.icmp {
-            write!(f, " (ICMP {}", said.error)?;
-            said.from.map_or(Ok(()), |from| write!(f, " from {from}"))?;
-            f.write_str(")")?;
-        } else if self.by == By::Host {
-            self.host_errno.as_ref().map_or(Ok(()), |errno| write!(f, " ({errno})"))?;
-        }
-        // Every orderly end leads to CLOSED: that tells nobody anything.
-        let state = self.state.filter(|state| *state != TcpState::Closed);
-        state.map_or(Ok(()), |state| write!(f, " in {state}"))
+        format!("{style}{mark} {cause}{style:#}{by}")
     }
 
-    fn figures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, " after {}", Elapsed(self.ended.duration_since(self.opened)))?;
-        if self.octets.sent > 0 || self.octets.received > 0 {
-            write!(f, "; {} octets sent, {} received", self.octets.sent, self.octets.received)?;
+    /// `10.0.2.2:5432 (db.local)`; of a question, what was asked for.
+    pub(super) fn whither(&self) -> String {
+        let context = &self.context;
+        if !context.questions.is_empty() {
+            return questions(&context.questions, context.asked.unwrap_or(self.remote));
         }
-        if self.lost.total() > 0 {
-            f.write_str("; lost:")?;
-            let parts = [
-                (self.lost.unsent, "unsent"),
-                (self.lost.unacked, "unacknowledged"),
-                (self.lost.unread, "unread"),
-            ];
-            for (i, (octets, what)) in parts.into_iter().filter(|(octets, _)| *octets > 0).enumerate() {
-                write!(f, "{} {octets} {what}", if i > 0 { "," } else { "" })?;
-            }
+        let proto = if self.proto == Proto::Udp { "udp " } else { "" };
+        let arrow = if context.inward { "from " } else { "" };
+        let name = context.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        let asked = context.asked.map(|asked| format!(" (asks {asked})")).unwrap_or_default();
+        format!("{proto}{arrow}{}{name}{asked}", self.remote)
+    }
+
+    /// What is worth a word beside the cause.
+    fn details(&self, f: &mut fmt::Formatter<'_>, all: bool) -> fmt::Result {
+        let verdict = self.verdict();
+        if let Some(said) = self.icmp {
+            write!(f, "; ICMP {}", said.error)?;
+            said.from.map_or(Ok(()), |from| write!(f, " from {from}"))?;
         }
-        Ok(())
+        if all && (self.octets.sent > 0 || self.octets.received > 0) {
+            write!(f, "; {} sent, {} received", Size(self.octets.sent), Size(self.octets.received))?;
+        }
+        lost(f, verdict.lost, verdict.cause)?;
+        if verdict.late > 0 && (all || verdict.severity > Severity::Benign) {
+            write!(f, "; {} after the close of {}", Size(verdict.late), self.closer())?;
+        }
+        self.context.injected.iter().try_for_each(|rule| write!(f, "; --inject {rule}"))?;
+        if let Some(option) = &self.context.denied {
+            write!(f, "; {option}")?;
+        }
+        if let Some(option) = &self.context.would_deny {
+            write!(f, "; would be denied by {option}")?;
+        }
+        match &self.note {
+            Some(note) if all || verdict.severity > Severity::Benign => write!(f, "; {note}"),
+            _ => Ok(()),
+        }
+    }
+
+    fn closer(&self) -> &'static str {
+        if self.by == By::Remote { "the remote" } else { "the program" }
+    }
+
+    /// The local port, the path, the state and the rule.
+    fn fine_print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " {FAINT}[{}, port {}", self.outcome.word(), self.local.port())?;
+        if let Some(connect) = self.context.connect {
+            write!(f, ", connected in {}", Elapsed(connect))?;
+        }
+        if let Some(path) = self.context.path {
+            write!(f, ", RTT {}, {} retransmitted", Elapsed(path.rtt), path.retransmitted)?;
+        }
+        // Every orderly end leads to CLOSED: that tells nobody anything.
+        if let Some(state) =
+            self.state.filter(|state| *state != TcpState::Closed && self.outcome != Outcome::Orderly)
+        {
+            write!(f, ", {state}")?;
+        }
+        if let Some(rule) = self.rule {
+            write!(f, ", {}: {}", rule.name(), rule.text())?;
+        }
+        write!(f, "]{FAINT:#}")
     }
 }
 
+fn lost(f: &mut fmt::Formatter<'_>, lost: Lost, cause: Cause) -> fmt::Result {
+    // What a program does not read because it has gone away is not lost by anybody.
+    let unread = if cause == Cause::ClientCancelled { "not wanted" } else { "unread" };
+    let parts = [(lost.unsent, "unsent"), (lost.unacked, "unacknowledged"), (lost.unread, unread)];
+    for (i, (octets, what)) in parts.into_iter().filter(|(octets, _)| *octets > 0).enumerate() {
+        write!(f, "{} {} {what}", if i > 0 { "," } else { ";" }, Size(octets))?;
+    }
+    Ok(())
+}
+
+fn questions(questions: &[Question], asked: std::net::SocketAddr) -> String {
+    let mut text = String::new();
+    for (i, question) in questions.iter().enumerate().take(4) {
+        let comma = if i > 0 { ", " } else { "" };
+        let answer = match (&question.rcode, question.times) {
+            (Some(rcode), _) => format!(" {rcode}"),
+            (None, 1) => String::new(),
+            (None, times) => format!(" (asked {times} times)"),
+        };
+        text += &format!("{comma}{} {}{answer}", question.name, question.kind);
+    }
+    if questions.len() > 4 {
+        text += &format!(" and {} more", questions.len() - 4);
+    }
+    format!("{text} from {asked}")
+}
+
 /// A time, as precise as it is worth.
-struct Elapsed(SignedDuration);
+pub(super) struct Elapsed(pub Duration);
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = self.0.as_micros().max(0);
+        let micros = self.0.as_micros();
         match micros {
             0..1_000 => write!(f, "{micros} us"),
             1_000..10_000 => write!(f, "{:.1} ms", micros as f64 / 1e3),
@@ -110,14 +201,14 @@ impl fmt::Display for Elapsed {
     }
 }
 
-/// Octets, as people count them: `812 octets`, `1.5 MiB`.
-pub struct Size(pub u64);
+/// Bytes, as people count them: `812 bytes`, `1.5 MiB`.
+pub(super) struct Size(pub u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut size = self.0 as f64;
         if self.0 < 10_000 {
-            return write!(f, "{} octets", self.0);
+            return write!(f, "{} byte{}", self.0, if self.0 == 1 { "" } else { "s" });
         }
         for unit in ["KiB", "MiB", "GiB"] {
             size /= 1024.0;
@@ -131,59 +222,97 @@ impl fmt::Display for Size {
 
 #[cfg(test)]
 mod tests {
-    use lastack_engine::{Rule, TcpState};
+    use lastack_engine::TcpState;
 
-    use super::super::record::{Lost, Octets, tests};
+    use super::super::record::{Facts, Fins, Octets, Process, tests};
     use super::*;
 
-    fn plain(record: &Record) -> String {
-        anstream::adapter::strip_str(&record.to_string()).to_string()
+    /// The line without its time of day, which depends on where it is printed.
+    fn plain(line: &impl fmt::Display) -> String {
+        let line = anstream::adapter::strip_str(&line.to_string()).to_string();
+        line.split_once(' ').unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn a_line_names_cause_destination_time_and_process() {
+        let mut record = tests::unreachable();
+        record.context.name = Some("db.local".to_owned());
+        record.context.process = Some(Process { pid: 123, comm: "curl".to_owned() });
+        assert_eq!(
+            plain(&Brief(&record)),
+            "✗ icmp-host-unreachable  192.0.2.7:80 (db.local)  500 ms  curl[123]; ICMP host unreachable (3/1) from 192.0.2.1"
+        );
+        let line = plain(&record);
+        assert!(line.contains("[unreachable, port 40000, SYN-SENT, icmp-ends-attempt: "), "{line}");
     }
 
     #[test]
     fn an_orderly_end_names_who_closed_first() {
-        assert_eq!(
-            plain(&tests::orderly()),
-            "tcp 10.0.2.100:40000 > 192.0.2.7:80: closed in order by the remote after 500 ms; \
-             75 octets sent, 1200 received [E0 both directions ended with FIN]"
-        );
-    }
-
-    #[test]
-    fn an_unreachable_remote_names_code_and_sender() {
-        assert_eq!(
-            plain(&tests::unreachable()),
-            "tcp 10.0.2.100:40000 > 192.0.2.7:80: unreachable by the network (ICMP host unreachable (3/1) from \
-             192.0.2.1) in SYN-SENT after 500 ms [I1 an ICMP error ends an attempt to connect]"
+        assert_eq!(plain(&Brief(&tests::orderly())), "✓ orderly by the remote  192.0.2.7:80  500 ms");
+        let line = plain(&tests::orderly());
+        assert!(
+            line.contains("75 bytes sent, 1200 bytes received [orderly, port 40000, end-orderly: "),
+            "{line}"
         );
     }
 
     #[test]
     fn a_reset_counts_what_it_cost() {
         let record = Record {
-            cause: Cause::Reset,
-            rule: Some(Rule::PeerRstExact),
+            outcome: Outcome::Reset,
             state: Some(TcpState::Established),
             lost: Lost { unsent: 0, unacked: 812, unread: 3 },
             octets: Octets { sent: 5, received: 0 },
-            hint: Some("try again".to_owned()),
+            facts: Facts { established: true, last_data: Some(By::Program), ..Facts::default() },
             ..tests::orderly()
         };
         assert_eq!(
-            plain(&record),
-            "tcp 10.0.2.100:40000 > 192.0.2.7:80: reset by the remote in ESTABLISHED after 500 ms; 5 octets sent, \
-             0 received; lost: 812 unacknowledged, 3 unread [R1 a reset exactly at RCV.NXT ends the connection] -- try again"
+            plain(&Brief(&record)),
+            "✗ close-unread by the remote  192.0.2.7:80  500 ms; 812 bytes unacknowledged, 3 bytes unread"
+        );
+    }
+
+    #[test]
+    fn what_came_too_late_is_not_called_lost() {
+        let facts = Facts {
+            established: true,
+            fin: Fins { program: true, remote: false },
+            tls: true,
+            late_from_remote: 24,
+            ..Facts::default()
+        };
+        let lost = Lost { unread: 24, ..Lost::default() };
+        let record = Record { outcome: Outcome::Aborted, by: By::Program, lost, facts, ..tests::orderly() };
+        assert_eq!(plain(&Brief(&record)), "✓ close-notify-race by the program  192.0.2.7:80  500 ms");
+        assert!(plain(&record).contains("; 24 bytes after the close of the program"), "{}", plain(&record));
+    }
+
+    #[test]
+    fn a_question_shows_its_name() {
+        let mut record = Record {
+            proto: Proto::Udp,
+            outcome: Outcome::Idle,
+            by: By::Nobody,
+            rule: None,
+            ..tests::orderly()
+        };
+        record.context.asked = Some("198.51.100.1:53".parse().unwrap());
+        record.context.questions =
+            vec![Question { name: "one.test".to_owned(), kind: "A".to_owned(), rcode: None, times: 2 }];
+        assert_eq!(
+            plain(&Brief(&record)),
+            "✗ name-server-silent  one.test A (asked 2 times) from 198.51.100.1:53  500 ms"
         );
     }
 
     #[test]
     fn figures_are_short() {
-        let elapsed = |micros| Elapsed(SignedDuration::from_micros(micros)).to_string();
+        let elapsed = |micros| Elapsed(Duration::from_micros(micros)).to_string();
         assert_eq!(
-            [elapsed(-5), elapsed(250), elapsed(1_250), elapsed(90_000), elapsed(3_000_000)],
+            [elapsed(0), elapsed(250), elapsed(1_250), elapsed(90_000), elapsed(3_000_000)],
             ["0 us", "250 us", "1.2 ms", "90 ms", "3.0 s"]
         );
-        assert_eq!(Size(9_999).to_string(), "9999 octets");
+        assert_eq!([Size(1).to_string(), Size(9_999).to_string()], ["1 byte", "9999 bytes"]);
         assert_eq!(Size(64 << 20).to_string(), "64.0 MiB");
         assert_eq!(Size(3 << 40).to_string(), "3.0 TiB");
     }

@@ -1,33 +1,99 @@
 //! What all connections of a run came to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::Serialize;
+use jiff::Timestamp;
+use lastack_causes::Severity;
+use serde::{Serialize, Serializer};
 
-use super::record::{Cause, Lost, Octets, Proto, Record};
+use super::record::{Lost, Octets, Outcome, Proto, Record};
 use super::sentence::Size;
+
+/// Most destinations counted apart.
+const MAX_REMOTES: usize = 1000;
+/// Most names that are listed of each kind.
+const MAX_NAMES: usize = 100;
 
 /// The last line of a report.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
-    /// TCP connections by how they ended.
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// When the run began.
+    #[serde(serialize_with = "time", skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
+    /// How long it lasted.
+    pub seconds: f64,
+    /// TCP connections by cause.
     pub tcp: BTreeMap<&'static str, u64>,
-    /// UDP flows by how they ended.
+    /// UDP flows by cause.
     pub udp: BTreeMap<&'static str, u64>,
+    /// All, by how they ended.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// All, by how much their ends matter.
+    pub severity: Severities,
+    /// Causes by destination, for the first thousand destinations.
+    pub by_remote: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Connections to destinations beyond those.
+    pub other_remotes: u64,
+    /// Questions for names.
+    pub names: Names,
     /// Echo requests.
     pub echo: Echo,
     /// What arrived, in all.
     pub octets: Octets,
     /// What was lost, in all.
     pub lost: Lost,
+    /// Octets that came after the close of the side they were for.
+    pub late: u64,
     /// Packets that lastack itself lost between itself and the program's kernel. The network has no part in them.
     pub dropped: u64,
+    /// The faults that were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub injected: Vec<Injected>,
+    /// Lines of connections that are not in this report, for want of room on standard error.
+    pub left_out: u64,
     /// What the program should have and could not be given.
     pub warnings: Vec<String>,
     /// How the program ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
+}
+
+/// Connections and flows by the severity of their ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Severities {
+    /// Something was lost.
+    pub harmful: u64,
+    /// Unusual.
+    pub suspicious: u64,
+    /// As it should be.
+    pub benign: u64,
+}
+
+/// Questions for names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Names {
+    /// How many were asked.
+    pub asked: u64,
+    /// Names that do not exist, the first hundred.
+    pub not_found: BTreeSet<String>,
+    /// Names of which the server did not know or say anything.
+    pub failed: BTreeSet<String>,
+    /// Names for which no answer came.
+    pub unanswered: BTreeSet<String>,
+}
+
+/// A fault that was asked for, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Injected {
+    /// The rule.
+    pub rule: String,
+    /// Connections and questions that it was meant for.
+    pub matched: u64,
+    /// How often it acted: on connections, or on packets.
+    pub acted: u64,
 }
 
 /// Pings.
@@ -54,16 +120,71 @@ pub enum Exit {
 impl Summary {
     /// Counts a record in.
     pub fn add(&mut self, record: &Record) {
+        let verdict = record.verdict();
         let causes = match record.proto {
             Proto::Tcp => &mut self.tcp,
             Proto::Udp => &mut self.udp,
         };
-        *causes.entry(record.cause.word()).or_default() += 1;
+        let cause = verdict.cause.name();
+        *causes.entry(cause).or_default() += 1;
+        *self.outcomes.entry(record.outcome.word()).or_default() += 1;
+        *self.severity.of(verdict.severity) += 1;
+        self.count_remote(record, cause);
+        self.count_names(record);
         self.octets.sent += record.octets.sent;
         self.octets.received += record.octets.received;
-        self.lost.unsent += record.lost.unsent;
-        self.lost.unacked += record.lost.unacked;
-        self.lost.unread += record.lost.unread;
+        self.lost.unsent += verdict.lost.unsent;
+        self.lost.unacked += verdict.lost.unacked;
+        self.lost.unread += verdict.lost.unread;
+        self.late += verdict.late;
+    }
+
+    fn count_remote(&mut self, record: &Record, cause: &'static str) {
+        if !record.context.questions.is_empty() {
+            return;
+        }
+        let remote = record.remote.to_string();
+        if self.by_remote.len() >= MAX_REMOTES && !self.by_remote.contains_key(&remote) {
+            self.other_remotes += 1;
+            return;
+        }
+        *self.by_remote.entry(remote).or_default().entry(cause).or_default() += 1;
+    }
+
+    fn count_names(&mut self, record: &Record) {
+        for question in &record.context.questions {
+            self.names.asked += u64::from(question.times);
+            let names = match question.rcode.as_deref() {
+                Some("NOERROR") => continue,
+                Some("NXDOMAIN") => &mut self.names.not_found,
+                Some(_) => &mut self.names.failed,
+                None => &mut self.names.unanswered,
+            };
+            if names.len() < MAX_NAMES {
+                names.insert(question.name.clone());
+            }
+        }
+    }
+
+    /// Whether there is nothing to tell: no connection, no flow, no ping, no trouble.
+    pub fn is_empty(&self) -> bool {
+        let counted = self.severity.total() + self.echo.asked + self.dropped;
+        counted == 0 && self.warnings.is_empty() && self.injected.is_empty()
+    }
+}
+
+impl Severities {
+    fn of(&mut self, severity: Severity) -> &mut u64 {
+        match severity {
+            Severity::Harmful => &mut self.harmful,
+            Severity::Suspicious => &mut self.suspicious,
+            Severity::Benign => &mut self.benign,
+        }
+    }
+
+    /// All.
+    pub fn total(self) -> u64 {
+        self.harmful + self.suspicious + self.benign
     }
 }
 
@@ -71,9 +192,10 @@ impl Summary {
 fn causes(f: &mut fmt::Formatter<'_>, what: &str, causes: &BTreeMap<&str, u64>) -> fmt::Result {
     let total: u64 = causes.values().sum();
     write!(f, "{total} {what}{}", if total == 1 { "" } else { "s" })?;
-    let fine = [Cause::Orderly.word(), Cause::Idle.word()];
-    let (good, bad): (Vec<_>, Vec<_>) = causes.iter().partition(|(word, _)| fine.contains(word));
-    for (i, (word, count)) in bad.into_iter().chain(good).enumerate() {
+    let severity = |word: &str| word.parse::<lastack_causes::Cause>().map(|cause| cause.severity());
+    let mut sorted: Vec<_> = causes.iter().collect();
+    sorted.sort_by_key(|(word, _)| std::cmp::Reverse(severity(word).ok()));
+    for (i, (word, count)) in sorted.into_iter().enumerate() {
         write!(f, "{} {count} {word}", if i == 0 { ":" } else { "," })?;
     }
     Ok(())
@@ -86,14 +208,18 @@ impl fmt::Display for Summary {
             f.write_str("; ")?;
             causes(f, "UDP flow", &self.udp)?;
         }
+        if self.severity.total() > 0 && self.severity.benign == self.severity.total() {
+            f.write_str("; all clean")?;
+        }
         let Echo { asked, answered, failed } = self.echo;
         if asked > 0 {
             let plural = if asked == 1 { "" } else { "s" };
             write!(f, "; {asked} echo request{plural}, {answered} answered, {failed} failed")?;
         }
         write!(f, "; {} sent, {} received", Size(self.octets.sent), Size(self.octets.received))?;
-        if self.lost.total() > 0 {
-            write!(f, ", {} lost", Size(self.lost.total()))?;
+        let lost = self.lost.unsent + self.lost.unacked + self.lost.unread;
+        if lost > 0 {
+            write!(f, ", {} not delivered", Size(lost))?;
         }
         if self.dropped > 0 {
             write!(f, "; {} packets dropped by lastack itself, not by the network", self.dropped)?;
@@ -102,9 +228,49 @@ impl fmt::Display for Summary {
     }
 }
 
+impl Names {
+    /// What is to be said of names, as lines.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let kinds = [
+            ("do not exist", &self.not_found),
+            ("were not answered for", &self.failed),
+            ("got no answer", &self.unanswered),
+        ];
+        let of = |(what, names): (&str, &BTreeSet<String>)| {
+            let mut list: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
+            if names.len() > 8 {
+                list.push("..");
+            }
+            format!("lastack: names that {what}: {}", list.join(", "))
+        };
+        kinds.into_iter().filter(|(_, names)| !names.is_empty()).map(of).collect()
+    }
+}
+
+impl Injected {
+    /// What is to be said of a fault.
+    pub(super) fn line(&self) -> String {
+        let Self { rule, matched, acted } = self;
+        match (matched, acted) {
+            (0, _) => format!("lastack: --inject {rule}: matched nothing"),
+            (_, 0) => format!("lastack: --inject {rule}: matched {matched}, and had no occasion to act"),
+            _ => format!("lastack: --inject {rule}: matched {matched}, acted {acted} times"),
+        }
+    }
+}
+
+fn time<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(super::json::time).serialize(serializer)
+}
+
+/// Outcomes by word, which `--fail-on` takes as well as causes.
+pub(super) fn outcome(word: &str) -> Option<Outcome> {
+    Outcome::ALL.into_iter().find(|outcome| outcome.word() == word)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::record::tests;
+    use super::super::record::{By, Question, tests};
     use super::*;
 
     #[test]
@@ -113,23 +279,75 @@ mod tests {
         for record in [tests::orderly(), tests::unreachable(), tests::orderly()] {
             summary.add(&record);
         }
-        summary.add(&Record { proto: Proto::Udp, cause: Cause::Idle, ..tests::orderly() });
+        summary.add(&Record {
+            proto: Proto::Udp,
+            outcome: Outcome::Idle,
+            by: By::Nobody,
+            ..tests::orderly()
+        });
         assert_eq!(
             summary.to_string(),
-            "3 TCP connections: 1 unreachable, 2 orderly; 1 UDP flow: 1 idle; 225 octets sent, 3600 octets received"
+            "3 TCP connections: 1 icmp-host-unreachable, 2 orderly; 1 UDP flow: 1 answered; \
+             225 bytes sent, 3600 bytes received"
         );
+        assert_eq!((summary.severity.harmful, summary.severity.benign), (1, 3));
+        assert_eq!(summary.by_remote["192.0.2.7:80"]["orderly"], 2);
         summary.dropped = 2;
         assert!(summary.to_string().ends_with("; 2 packets dropped by lastack itself, not by the network"));
     }
 
     #[test]
-    fn nothing_is_a_summary_too() {
-        assert_eq!(Summary::default().to_string(), "0 TCP connections; 0 octets sent, 0 octets received");
+    fn a_run_without_trouble_is_clean() {
+        let mut summary = Summary::default();
+        assert!(summary.is_empty());
+        summary.add(&tests::orderly());
+        assert!(!summary.is_empty());
+        assert_eq!(
+            summary.to_string(),
+            "1 TCP connection: 1 orderly; all clean; 75 bytes sent, 1200 bytes received"
+        );
+    }
+
+    #[test]
+    fn destinations_are_bounded() {
+        let mut summary = Summary::default();
+        for port in 1..=1500 {
+            summary.add(&Record { remote: ([192, 0, 2, 7], port).into(), ..tests::orderly() });
+        }
+        assert_eq!((summary.by_remote.len(), summary.other_remotes), (1000, 500));
+    }
+
+    #[test]
+    fn names_without_an_answer_are_listed() {
+        let mut record = Record { proto: Proto::Udp, outcome: Outcome::Idle, ..tests::orderly() };
+        let question = |name: &str, rcode: Option<&str>| Question {
+            name: name.to_owned(),
+            kind: "A".to_owned(),
+            rcode: rcode.map(str::to_owned),
+            times: 2,
+        };
+        record.context.questions = vec![question("a.test", Some("NXDOMAIN")), question("b.test", None)];
+        let mut summary = Summary::default();
+        summary.add(&record);
+        assert_eq!(summary.names.asked, 4);
+        assert_eq!(
+            summary.names.lines(),
+            ["lastack: names that do not exist: a.test", "lastack: names that got no answer: b.test"]
+        );
+    }
+
+    #[test]
+    fn a_fault_that_matched_nothing_is_said() {
+        let injected = Injected { rule: "rst:port=1".to_owned(), matched: 0, acted: 0 };
+        assert_eq!(injected.line(), "lastack: --inject rst:port=1: matched nothing");
     }
 
     #[test]
     fn json_says_how_the_program_ended() {
-        let summary = Summary { exit: Some(Exit::Signal(9)), ..Summary::default() };
-        assert_eq!(serde_json::to_value(summary).unwrap()["exit"], serde_json::json!({"signal": 9}));
+        let began = Some("2026-11-22T10:00:00.5Z".parse().unwrap());
+        let summary = Summary { exit: Some(Exit::Signal(9)), began, ..Summary::default() };
+        let json = serde_json::to_value(summary).unwrap();
+        assert_eq!(json["exit"], serde_json::json!({"signal": 9}));
+        assert_eq!(json["began"], "2026-11-22T10:00:00.500000000Z");
     }
 }

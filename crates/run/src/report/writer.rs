@@ -6,13 +6,19 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use serde::Serialize;
+use lastack_causes::Severity;
 
-use super::record::Record;
+use super::fail_on::FailOn;
+use super::group::Groups;
+use super::json::line;
+use super::record::{Began, Proto, Record};
+use super::sentence::Brief;
 use super::summary::Summary;
 
 /// Most lines kept for the end of the run. A file has them all.
-const MOST_LINES: usize = 10_000;
+const MAX_LINES: usize = 10_000;
+/// More lines than these are grouped, unless every connection is asked for.
+const MAX_UNGROUPED: usize = 20;
 
 /// What is reported, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,10 +27,26 @@ pub struct Settings {
     pub to: Destination,
     /// JSON lines.
     pub json: bool,
-    /// Connections that ended in order too.
-    pub all: bool,
+    /// How much of it.
+    pub detail: Detail,
+    /// In JSON, a line for each connection that begins.
+    pub open: bool,
+    /// Which ends make the run fail.
+    pub fail_on: Vec<FailOn>,
+}
+
+/// How much is reported as text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
     /// The summary only.
-    pub summary_only: bool,
+    Summary,
+    /// What did not end well.
+    #[default]
+    Trouble,
+    /// Every connection, with the local port and the rule.
+    Connections,
+    /// Every question for a name, too.
+    All,
 }
 
 /// Where a report goes.
@@ -43,32 +65,22 @@ pub enum Destination {
 #[derive(Debug)]
 pub struct Reporter {
     settings: Settings,
+    began: Began,
     state: RefCell<State>,
 }
 
 #[derive(Debug)]
 struct State {
     summary: Summary,
+    /// Lines for the end of the run, and the same grouped in case there are too many.
     kept: Vec<String>,
+    groups: Groups,
     more: u64,
+    hints: Vec<String>,
+    failures: u64,
     file: Option<File>,
     /// The file could not be written to.
     failed: Option<io::Error>,
-}
-
-/// A line of JSON.
-#[derive(Serialize)]
-struct Line<'a, T> {
-    v: u8,
-    r#type: &'a str,
-    #[serde(flatten)]
-    body: &'a T,
-}
-
-pub(super) fn json(kind: &str, body: &impl Serialize) -> String {
-    // Our own types: text keys, no maps that could fail.
-    serde_json::to_string(&Line { v: 1, r#type: kind, body })
-        .unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
 }
 
 impl Reporter {
@@ -80,22 +92,65 @@ impl Reporter {
             })?),
             _ => None,
         };
-        let state = State { summary: Summary::default(), kept: Vec::new(), more: 0, file, failed: None };
-        Ok(Self { settings, state: RefCell::new(state) })
+        let began = Began::now();
+        let summary = Summary { began: Some(began.wall), ..Summary::default() };
+        let state = State {
+            summary,
+            kept: Vec::new(),
+            groups: Groups::default(),
+            more: 0,
+            hints: Vec::new(),
+            failures: 0,
+            file,
+            failed: None,
+        };
+        Ok(Self { settings, began, state: RefCell::new(state) })
+    }
+
+    /// When the run began.
+    pub fn began(&self) -> Began {
+        self.began
+    }
+
+    /// A connection has begun.
+    pub fn opened(&self, record: &Record) {
+        if self.settings.open && self.settings.json && self.settings.to != Destination::Nowhere {
+            self.state.borrow_mut().put(record.json_open(), MAX_LINES);
+        }
     }
 
     /// A connection or a flow is over.
     pub fn record(&self, record: &Record) {
         let state = &mut *self.state.borrow_mut();
         state.summary.add(record);
-        let Settings { to, json: as_json, all, summary_only } = &self.settings;
-        // JSON is for programs, which filter by themselves.
-        let wanted = *all || *as_json || !record.cause.is_fine() || record.lost.total() > 0;
-        if *to == Destination::Nowhere || *summary_only || !wanted {
+        state.failures += u64::from(self.settings.fail_on.iter().any(|condition| condition.applies(record)));
+        let Settings { to, json: as_json, detail, .. } = &self.settings;
+        if *to == Destination::Nowhere || *detail == Detail::Summary {
             return;
         }
-        let line = if *as_json { record.json() } else { record.to_string() };
-        state.put(line);
+        // JSON is for programs, which filter by themselves.
+        if *as_json {
+            return state.put(record.json(), MAX_LINES);
+        }
+        let trouble = record.verdict().severity > Severity::Benign || record.context.would_deny.is_some();
+        let question = record.proto == Proto::Udp && !record.context.questions.is_empty();
+        let wanted = if question { Detail::All } else { Detail::Connections };
+        if !trouble && *detail < wanted {
+            return;
+        }
+        if trouble
+            && let Some(hint) = &record.hint
+            && !state.hints.contains(hint)
+        {
+            state.hints.push(hint.clone());
+        }
+        if state.file.is_none() {
+            state.groups.add(record);
+        }
+        match detail {
+            Detail::Summary | Detail::Trouble => state.put(Brief(record).to_string(), MAX_UNGROUPED),
+            Detail::Connections | Detail::All => state.put(record.to_string(), MAX_LINES),
+        }
     }
 
     /// Changes what the summary says.
@@ -112,54 +167,84 @@ impl Reporter {
         }
     }
 
-    /// Writes what is left. Errors are about the file.
+    /// How many connections ended as `--fail-on` names.
+    pub fn failures(&self) -> u64 {
+        self.state.borrow().failures
+    }
+
+    /// Writes what is left. Errors are about the file; the summary is on standard error then.
     pub fn finish(&self) -> io::Result<()> {
         let state = &mut *self.state.borrow_mut();
-        if self.settings.to != Destination::Nowhere {
-            let lines = if self.settings.json {
-                vec![json("summary", &state.summary)]
-            } else {
-                state.closing_lines()
-            };
-            lines.iter().for_each(|line| state.put(line.clone()));
-            if state.failed.is_some() {
-                // What the file could not take in is shown at least in short.
-                state.kept.extend(lines);
-            }
-            state.print(self.settings.json);
+        state.summary.seconds = self.began.clock.elapsed().as_secs_f64();
+        if self.settings.to == Destination::Nowhere {
+            return Ok(());
+        }
+        if self.settings.json {
+            state.summary.left_out = state.more;
+            let summary = line("summary", &state.summary);
+            state.print(std::iter::once(summary));
+        } else {
+            let lines = state.closing_lines(self.settings.detail);
+            state.print(lines.into_iter());
         }
         state.failed.take().map_or(Ok(()), Err)
     }
 }
 
 impl State {
-    fn put(&mut self, line: String) {
-        match &mut self.file {
-            Some(file) => {
-                let line = anstream::adapter::strip_str(&line).to_string();
-                if let Err(error) = writeln!(file, "{line}") {
-                    self.failed.get_or_insert(error);
-                }
+    /// Writes a line to the file, or keeps it for the end unless so many are kept.
+    fn put(&mut self, line: String, most: usize) {
+        if self.file.is_some() {
+            self.write(&line);
+        } else if self.kept.len() < most {
+            self.kept.push(line);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn write(&mut self, line: &str) {
+        let Some(file) = &mut self.file else { return };
+        let line = anstream::adapter::strip_str(line).to_string();
+        if let Err(error) = writeln!(file, "{line}") {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// What stands behind the lines of connections.
+    fn closing_lines(&mut self, detail: Detail) -> Vec<String> {
+        let mut lines = Vec::new();
+        if detail > Detail::Summary {
+            lines.extend(self.hints.iter().map(|hint| format!("lastack: {hint}")));
+            lines.extend(self.summary.names.lines());
+        }
+        lines.extend(self.summary.injected.iter().map(super::summary::Injected::line));
+        lines.extend(self.summary.warnings.iter().map(|warning| format!("lastack: warning: {warning}")));
+        // That a program does nothing with its network is worth no line among its output.
+        if detail != Detail::Trouble || self.file.is_some() || !self.summary.is_empty() {
+            lines.push(format!("lastack: {}", self.summary));
+        }
+        lines
+    }
+
+    /// What was kept, and the end. If nobody reads standard error, nobody is to be told.
+    fn print(&mut self, closing: impl Iterator<Item = String>) {
+        let mut lines = std::mem::take(&mut self.kept);
+        let groups = std::mem::take(&mut self.groups);
+        if self.more > 0 && self.summary.left_out == 0 {
+            lines = groups.lines();
+            lines.push("lastack: lines are grouped; -o FILE has every one".to_owned());
+        }
+        lines.extend(closing);
+        let to_file = self.file.is_some();
+        if to_file {
+            lines.iter().for_each(|line| self.write(line));
+        }
+        if !to_file || self.failed.is_some() {
+            let mut out = anstream::stderr().lock();
+            for line in lines {
+                let _unread = writeln!(out, "{line}");
             }
-            None if self.kept.len() < MOST_LINES => self.kept.push(line),
-            None => self.more += 1,
-        }
-    }
-
-    fn closing_lines(&self) -> Vec<String> {
-        let warnings = self.summary.warnings.iter().map(|warning| format!("lastack: warning: {warning}"));
-        warnings.chain([format!("lastack: {}", self.summary)]).collect()
-    }
-
-    /// What was kept, to standard error. If nobody reads that, nobody is to be told.
-    fn print(&mut self, json: bool) {
-        let mut out = anstream::stderr().lock();
-        for line in self.kept.drain(..) {
-            let _unread = writeln!(out, "{line}");
-        }
-        if self.more > 0 && !json {
-            let _unread =
-                writeln!(out, "lastack: {} more lines are left out: -o FILE has them all", self.more);
         }
     }
 }
@@ -185,11 +270,11 @@ mod tests {
         let records = [tests::orderly(), tests::unreachable()];
         let brief = written(Settings::default(), &records);
         assert_eq!(brief.lines().count(), 3, "{brief}");
-        assert!(brief.starts_with("tcp 10.0.2.100:40000 > 192.0.2.7:80: unreachable"), "{brief}");
+        assert!(brief.contains(" ✗ icmp-host-unreachable  192.0.2.7:80"), "{brief}");
         assert!(brief.contains("\nlastack: warning: no ping\nlastack: 2 TCP connections"), "{brief}");
-        let all = written(Settings { all: true, ..Settings::default() }, &records);
+        let all = written(Settings { detail: Detail::Connections, ..Settings::default() }, &records);
         assert_eq!(all.lines().count(), 4, "{all}");
-        let summary = written(Settings { summary_only: true, ..Settings::default() }, &records);
+        let summary = written(Settings { detail: Detail::Summary, ..Settings::default() }, &records);
         assert_eq!(summary.lines().count(), 2, "{summary}");
     }
 
@@ -200,14 +285,40 @@ mod tests {
     }
 
     #[test]
+    fn a_hint_is_said_once() {
+        let record = Record { hint: Some("try --dns".to_owned()), ..tests::unreachable() };
+        let text = written(Settings::default(), &[record.clone(), record]);
+        assert_eq!(text.matches("lastack: try --dns\n").count(), 1, "{text}");
+    }
+
+    #[test]
     fn json_is_a_line_each() {
         let text = written(Settings { json: true, ..Settings::default() }, &[tests::orderly()]);
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
-        assert!(text.starts_with(r#"{"v":1,"type":"connection","proto":"tcp""#), "{text}");
+        assert!(text.starts_with(r#"{"v":2,"type":"connection","proto":"tcp""#), "{text}");
         assert_eq!((&lines[1]["type"], &lines[1]["tcp"]["orderly"]), (&"summary".into(), &1.into()));
         assert_eq!(lines[1]["warnings"][0], "no ping");
+    }
+
+    #[test]
+    fn too_many_lines_are_grouped_and_never_cost_the_summary() {
+        for (settings, count) in [
+            (Settings::default(), 30),
+            (Settings { detail: Detail::Connections, ..Settings::default() }, MAX_LINES + 5),
+            (Settings { json: true, ..Settings::default() }, MAX_LINES + 5),
+        ] {
+            let reporter = Reporter::new(settings.clone()).unwrap();
+            (0..count).for_each(|_| reporter.record(&tests::unreachable()));
+            let mut state = reporter.state.borrow_mut();
+            assert!(state.more > 0 && state.kept.len() <= MAX_LINES, "{settings:?}");
+            let groups = std::mem::take(&mut state.groups).lines();
+            if !settings.json {
+                assert_eq!(groups.len(), 1, "{groups:?}");
+                assert!(groups[0].contains(&format!("{count} x ")), "{groups:?}");
+            }
+        }
     }
 
     #[test]
@@ -215,5 +326,15 @@ mod tests {
         let to = Destination::File("/nowhere/report".into());
         let error = Reporter::new(Settings { to, ..Settings::default() }).unwrap_err();
         assert!(error.to_string().contains("cannot write the report to /nowhere/report"));
+    }
+
+    #[test]
+    fn failures_are_counted() {
+        let settings = Settings { fail_on: vec!["harmful".parse().unwrap()], ..Settings::default() };
+        let reporter = Reporter::new(settings).unwrap();
+        reporter.record(&tests::orderly());
+        assert_eq!(reporter.failures(), 0);
+        reporter.record(&tests::unreachable());
+        assert_eq!(reporter.failures(), 1);
     }
 }

@@ -1,0 +1,117 @@
+//! What is noted of the data that a relay passes on, to judge the connection's end by.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use crate::relay::Side;
+use crate::report::{By, Facts};
+
+/// The type of a TLS record that holds an alert, and of one that holds encrypted data (RFC 8446 section 5.1).
+const ALERT: u8 = 21;
+const APPLICATION_DATA: u8 = 23;
+const HANDSHAKE: u8 = 22;
+/// An encrypted alert of TLS 1.3 is 19 octets long (two, the type, the tag of 16), and of TLS 1.2 with CBC at most 48.
+const MAX_ALERT: u16 = 48;
+
+/// The data of a connection, both ways.
+#[derive(Debug, Default)]
+pub struct Course {
+    last: Cell<Option<(Side, Instant)>>,
+    tls: Cell<bool>,
+    /// When the first FIN came, and how long nothing had been sent before.
+    idle_before_fin: Cell<Option<Duration>>,
+    /// Octets after the other side's FIN.
+    late_from_program: Cell<u64>,
+    late_from_remote: Cell<u64>,
+    late_alert: Cell<bool>,
+}
+
+impl Course {
+    /// One side's data passes: so many octets that begin like this. `late`: the other side has closed.
+    pub fn data(&self, from: Side, begin: &[u8], octets: usize, late: bool) {
+        if octets == 0 {
+            return;
+        }
+        if self.last.get().is_none() {
+            self.tls.set(is_tls(begin));
+        }
+        self.last.set(Some((from, Instant::now())));
+        if late {
+            let counter =
+                if from == Side::Program { &self.late_from_program } else { &self.late_from_remote };
+            if counter.get() == 0 {
+                self.late_alert.set(is_alert(begin));
+            }
+            counter.set(counter.get() + octets as u64);
+        }
+    }
+
+    /// The first FIN has come.
+    pub fn first_fin(&self) {
+        self.idle_before_fin.set(Some(self.idle()));
+    }
+
+    fn idle(&self) -> Duration {
+        self.last.get().map_or(Duration::ZERO, |(_, at)| at.elapsed())
+    }
+
+    /// The facts for a record.
+    pub fn facts(&self) -> Facts {
+        Facts {
+            established: true,
+            late_from_remote: self.late_from_remote.get(),
+            late_from_program: self.late_from_program.get(),
+            late_alert: self.late_alert.get(),
+            tls: self.tls.get(),
+            last_data: self
+                .last
+                .get()
+                .map(|(side, _)| if side == Side::Program { By::Program } else { By::Remote }),
+            idle: self.idle(),
+            idle_before_fin: self.idle_before_fin.get().unwrap_or_default(),
+            ..Facts::default()
+        }
+    }
+}
+
+/// The head of a TLS record: its type and length.
+fn record(data: &[u8]) -> Option<(u8, u16)> {
+    let &[kind, 3, 0..=4, high, low, ..] = data else { return None };
+    Some((kind, u16::from_be_bytes([high, low])))
+}
+
+/// A connection whose first octets are a TLS handshake.
+fn is_tls(data: &[u8]) -> bool {
+    matches!(record(data), Some((HANDSHAKE, _)))
+}
+
+/// An alert, in clear or as short as an encrypted one.
+fn is_alert(data: &[u8]) -> bool {
+    matches!(record(data), Some((ALERT, 0..=MAX_ALERT) | (APPLICATION_DATA, 0..=19)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closing_alert_is_told_from_data() {
+        assert!(is_alert(b"\x17\x03\x03\0\x13................."), "TLS 1.3");
+        assert!(is_alert(b"\x15\x03\x03\0\x1a................."), "TLS 1.2");
+        assert!(!is_alert(b"\x17\x03\x03\x01\x13................"));
+        assert!(!is_alert(b"HTTP/1.1 200 OK") && !is_alert(b"") && !is_alert(b"\x15\x03"));
+        assert!(is_tls(b"\x16\x03\x01\x02\0\x01") && !is_tls(b"GET / HTTP/1.1"));
+    }
+
+    #[test]
+    fn what_comes_after_a_close_is_counted_apart() {
+        let course = Course::default();
+        course.data(Side::Program, b"\x16\x03\x01\x02\0\x01", 517, false);
+        course.data(Side::Remote, b"\x17\x03\x03\0\x13", 24, true);
+        course.data(Side::Remote, b"", 0, true);
+        let facts = course.facts();
+        assert!(facts.tls && facts.late_alert);
+        assert_eq!((facts.late_from_remote, facts.late_from_program), (24, 0));
+        assert_eq!(facts.last_data, Some(By::Remote));
+    }
+}

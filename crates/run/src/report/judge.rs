@@ -1,0 +1,431 @@
+//! Why a connection ended: the cause and its severity, from what is known of its course. A pure function.
+//!
+//! The words are those of [`lastack_causes`], which `explain` and `watch` use too. What those infer from packets, a relay
+//! knows: which side closed first, what arrived, and what came too late for anybody to want it.
+
+use std::time::Duration;
+
+use lastack_causes::{Cause, Severity};
+
+use super::record::{By, Lost, Outcome, Proto, Record};
+
+/// Octets after a close that are no loss: a TLS closing alert, a `QUIT`, an HTTP/2 GOAWAY.
+const SHORT: u64 = 64;
+/// A connection that carries nothing and is aborted within this time is a probe.
+const PROBE: Duration = Duration::from_secs(2);
+/// An attempt that is given up sooner than this says little of the remote.
+const SOON: Duration = Duration::from_secs(1);
+/// A connection without data for so long is idle: timers that end such connections are not shorter.
+const IDLE: Duration = Duration::from_secs(10);
+/// A server that closes after so long without a request closes for idleness.
+const IDLE_CLOSE: Duration = Duration::from_secs(1);
+/// UDP services that answer nothing: discard, syslog, NetFlow, sFlow, StatsD, collectd.
+const ONE_WAY_PORTS: [u16; 6] = [9, 514, 2055, 6343, 8125, 25826];
+
+/// Why it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The cause.
+    pub cause: Cause,
+    /// How much this end matters, which may differ from what is usual for the cause.
+    pub severity: Severity,
+    /// What is true besides: the mechanism.
+    pub also: Option<Cause>,
+    /// What was lost that somebody may miss.
+    pub lost: Lost,
+    /// Octets that came after the close of the side that they were for: nobody wanted them.
+    pub late: u64,
+}
+
+impl Verdict {
+    fn new(record: &Record, cause: Cause) -> Self {
+        Self { cause, severity: cause.severity(), also: None, lost: record.lost, late: 0 }
+    }
+
+    fn severity(self, severity: Severity) -> Self {
+        Self { severity, ..self }
+    }
+
+    fn also(self, also: Cause) -> Self {
+        Self { also: Some(also), ..self }
+    }
+}
+
+/// Why this connection or flow ended.
+pub fn judge(record: &Record) -> Verdict {
+    let verdict = |cause| Verdict::new(record, cause);
+    if record.context.denied.is_some() {
+        return verdict(Cause::PolicyDenied);
+    }
+    if !record.context.injected.is_empty() && !record.outcome.is_fine() {
+        return verdict(Cause::FaultInjected);
+    }
+    match (record.outcome, record.proto) {
+        (Outcome::Orderly, _) if record.lost.total() > 0 => {
+            verdict(Cause::Orderly).severity(Severity::Harmful)
+        }
+        (Outcome::Orderly, _) => verdict(Cause::Orderly),
+        (Outcome::Idle, _) => datagrams(record),
+        (Outcome::Open, _) if record.lost.total() > 0 => verdict(Cause::Open).severity(Severity::Harmful),
+        (Outcome::Open, _) if record.facts.fin.program => verdict(Cause::Open),
+        (Outcome::Open, _) => verdict(Cause::Open).severity(Severity::Suspicious),
+        (Outcome::Refused | Outcome::Unreachable, _) => unreachable(record),
+        (Outcome::TimedOut, _) => silence(record),
+        (Outcome::Aborted | Outcome::Reset, _) => match record.by {
+            By::Host | By::Network => unreachable(record),
+            By::Nobody => silence(record),
+            By::Program | By::Remote | By::Lastack => aborted(record),
+        },
+    }
+}
+
+/// Somebody said that the remote is not there, or cannot be reached.
+fn unreachable(record: &Record) -> Verdict {
+    let cause = match (record.icmp, record.by, record.host_errno.as_deref()) {
+        (Some(said), ..) => Cause::of_icmp(said.error.v6, said.error.kind, said.error.code),
+        (None, By::Host, Some("EACCES" | "EPERM")) => Cause::HostForbidden,
+        (None, By::Host, Some("EMFILE" | "ENFILE" | "ENOMEM" | "ENOBUFS" | "EADDRNOTAVAIL" | "EAGAIN")) => {
+            Cause::HostResources
+        }
+        (None, By::Host, _) => Cause::HostNoRoute,
+        (None, ..) if record.outcome == Outcome::Unreachable => Cause::IcmpHostUnreachable,
+        (None, ..) if record.proto == Proto::Udp => Cause::IcmpPortUnreachable,
+        (None, ..) => Cause::Refused,
+    };
+    Verdict::new(record, cause)
+}
+
+/// Nobody ended it: an answer did not come.
+fn silence(record: &Record) -> Verdict {
+    use lastack_engine::Rule;
+    let cause = match record.rule {
+        _ if !record.facts.established => Cause::SilentDrop,
+        Some(Rule::RstKeepaliveTimeout) => Cause::KeepaliveTimeout,
+        _ => Cause::DeliveryTimeout,
+    };
+    Verdict::new(record, cause)
+}
+
+/// An end was given up, by either side, with a reset.
+fn aborted(record: &Record) -> Verdict {
+    let facts = &record.facts;
+    if !facts.established {
+        return given_up(record);
+    }
+    let nothing = record.octets.sent + record.octets.received + record.lost.total() == 0;
+    if nothing
+        && !facts.fin.program
+        && !facts.fin.remote
+        && record.duration() < PROBE
+        && record.by == opener(record)
+    {
+        return Verdict::new(record, Cause::HealthCheck);
+    }
+    let (own_fin, others_fin) = match record.by {
+        By::Remote => (facts.fin.remote, facts.fin.program),
+        _ => (facts.fin.program, facts.fin.remote),
+    };
+    match (own_fin, others_fin) {
+        (true, _) => after_own_close(record),
+        (false, true) => for_fin(record),
+        (false, false) => in_the_middle(record),
+    }
+}
+
+/// Who opened it.
+fn opener(record: &Record) -> By {
+    if record.context.inward { By::Remote } else { By::Program }
+}
+
+/// The attempt ended before the remote had answered, by the program's will.
+fn given_up(record: &Record) -> Verdict {
+    match record.duration() {
+        _ if record.facts.sibling => Verdict::new(record, Cause::ConnectCancelled),
+        waited if waited < SOON => {
+            Verdict::new(record, Cause::ConnectCancelled).severity(Severity::Suspicious)
+        }
+        _ => Verdict::new(record, Cause::SilentDrop).also(Cause::ConnectCancelled),
+    }
+}
+
+/// The side that had closed answered what came later with a reset. Whether that matters depends on what came.
+fn after_own_close(record: &Record) -> Verdict {
+    let (facts, mut lost) = (&record.facts, record.lost);
+    let late = if record.by == By::Remote {
+        let late = (lost.unsent + lost.unacked).min(facts.late_from_program);
+        let unsent = late.min(lost.unsent);
+        lost.unsent -= unsent;
+        lost.unacked -= late - unsent;
+        late
+    } else {
+        let late = lost.unread.min(facts.late_from_remote);
+        lost.unread -= late;
+        late
+    };
+    let verdict = |cause, severity| Verdict { cause, severity, also: None, lost, late };
+    let closer_is_client = record.by == opener(record);
+    match late {
+        _ if lost.total() > 0 => verdict(Cause::DataAfterClose, Severity::Harmful),
+        _ if facts.late_alert || facts.tls && late <= SHORT => {
+            verdict(Cause::CloseNotifyRace, Severity::Benign)
+        }
+        // Both had closed, or the other side's FIN met a socket that was gone: all data had arrived.
+        0 => verdict(Cause::Orderly, Severity::Benign),
+        // The one who reads has gone away, and does not care about what comes.
+        _ if closer_is_client && late <= SHORT => verdict(Cause::DataAfterClose, Severity::Benign),
+        _ if closer_is_client => {
+            verdict(Cause::ClientCancelled, Severity::Benign).also(Cause::DataAfterClose)
+        }
+        // A request that crossed with the close of an idle connection.
+        _ if record.octets.received > 0 && facts.idle_before_fin >= IDLE_CLOSE => {
+            verdict(Cause::KeepaliveRace, Severity::Harmful).also(Cause::DataAfterClose)
+        }
+        _ => verdict(Cause::DataAfterClose, Severity::Harmful),
+    }
+}
+
+/// A reset came where a FIN was due: the other side had closed already.
+fn for_fin(record: &Record) -> Verdict {
+    let answered = record.by != By::Remote || record.octets.received > 0 || record.octets.sent == 0;
+    match record.lost.total() {
+        0 if answered => Verdict::new(record, Cause::ResetForFin),
+        0 => Verdict::new(record, Cause::CloseUnread),
+        _ if record.by == opener(record) => {
+            Verdict::new(record, Cause::ClientCancelled).also(Cause::CloseUnread)
+        }
+        _ => Verdict::new(record, Cause::CloseUnread),
+    }
+}
+
+/// A reset while both directions were open.
+fn in_the_middle(record: &Record) -> Verdict {
+    let (facts, lost) = (&record.facts, record.lost);
+    let verdict = |cause| Verdict::new(record, cause);
+    if record.by == opener(record) {
+        // What the opener does to its own connection is its decision; was the other side still sending?
+        let other = if record.by == By::Program { By::Remote } else { By::Program };
+        let incoming = if record.by == By::Program { lost.unread } else { lost.unsent + lost.unacked };
+        return match facts.last_data {
+            _ if incoming > 0 => verdict(Cause::ClientCancelled).also(Cause::CloseUnread),
+            Some(last) if last == other => verdict(Cause::ClientCancelled),
+            _ => verdict(Cause::Abort),
+        };
+    }
+    let asked = if record.by == By::Remote { By::Program } else { By::Remote };
+    let unanswered = facts.last_data == Some(asked);
+    match () {
+        () if facts.idle >= IDLE && lost.total() == 0 && !unanswered => verdict(Cause::IdleReset),
+        () if unanswered || lost.unsent + lost.unacked > 0 => verdict(Cause::CloseUnread),
+        () if lost.total() > 0 => verdict(Cause::Abort).severity(Severity::Harmful),
+        () => verdict(Cause::Abort),
+    }
+}
+
+/// Datagrams against which nothing was said.
+fn datagrams(record: &Record) -> Verdict {
+    let verdict = |cause| Verdict::new(record, cause);
+    let questions = &record.context.questions;
+    if !questions.is_empty() {
+        let any = |test: fn(&str) -> bool| {
+            questions.iter().any(|question| question.rcode.as_deref().is_some_and(test))
+        };
+        return match () {
+            () if questions.iter().any(|question| question.rcode.is_none()) => {
+                verdict(Cause::NameServerSilent)
+            }
+            () if any(|rcode| !matches!(rcode, "NOERROR" | "NXDOMAIN")) => verdict(Cause::NameServerFailed),
+            () if any(|rcode| rcode == "NXDOMAIN") => verdict(Cause::NameNotFound),
+            () => verdict(Cause::Answered),
+        };
+    }
+    match (record.octets.sent, record.octets.received) {
+        (_, 1..) | (0, _) => verdict(Cause::Answered),
+        _ if ONE_WAY_PORTS.contains(&record.remote.port()) => verdict(Cause::OneWay),
+        _ => verdict(Cause::NoAnswer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::super::record::{Facts, Fins, Octets, Question, tests};
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts { established: true, last_data: Some(By::Remote), ..Facts::default() }
+    }
+
+    /// A connection that ended with a reset after some data in both directions.
+    fn reset(by: By, facts: Facts) -> Record {
+        let outcome = if by == By::Remote { Outcome::Reset } else { Outcome::Aborted };
+        Record { outcome, by, facts, ..tests::orderly() }
+    }
+
+    fn cause(record: &Record) -> (&'static str, &'static str) {
+        let verdict = record.verdict();
+        (verdict.cause.name(), verdict.severity.name())
+    }
+
+    #[test]
+    fn a_closing_alert_after_the_close_is_benign_in_both_directions() {
+        let closed = Fins { program: true, remote: false };
+        let late = Facts { fin: closed, tls: true, late_from_remote: 24, ..facts() };
+        let mut record = reset(By::Program, late);
+        record.lost.unread = 24;
+        assert_eq!(cause(&record), ("close-notify-race", "benign"));
+        assert_eq!((record.verdict().late, record.verdict().lost), (24, Lost::default()));
+
+        let late = Facts {
+            fin: Fins { program: false, remote: true },
+            late_alert: true,
+            late_from_program: 30,
+            ..facts()
+        };
+        let mut mirror = reset(By::Remote, late);
+        mirror.lost.unacked = 30;
+        assert_eq!(cause(&mirror), ("close-notify-race", "benign"));
+        assert_eq!((mirror.verdict().late, mirror.verdict().lost), (30, Lost::default()));
+    }
+
+    #[test]
+    fn what_was_lost_before_the_close_is_no_alert() {
+        let late =
+            Facts { fin: Fins { program: true, remote: false }, tls: true, late_from_remote: 24, ..facts() };
+        let mut record = reset(By::Program, late);
+        record.lost = Lost { unread: 24, unacked: 500, ..Lost::default() };
+        assert_eq!(cause(&record), ("data-after-close", "harmful"));
+        assert_eq!(record.verdict().lost, Lost { unacked: 500, ..Lost::default() });
+    }
+
+    #[test]
+    fn a_cancelled_download_is_the_programs_own_decision() {
+        let closed =
+            Facts { fin: Fins { program: true, remote: false }, late_from_remote: 1 << 20, ..facts() };
+        let mut by_fin = reset(By::Program, closed);
+        by_fin.lost.unread = 1 << 20;
+        assert_eq!(cause(&by_fin), ("client-cancelled", "benign"));
+        let mut by_reset = reset(By::Program, facts());
+        by_reset.lost.unread = 4 << 20;
+        assert_eq!(cause(&by_reset), ("client-cancelled", "benign"));
+        assert_eq!(by_reset.verdict().also, Some(Cause::CloseUnread));
+    }
+
+    #[test]
+    fn a_request_to_an_idle_connection_that_the_server_closes_is_lost() {
+        let idle = Facts {
+            fin: Fins { program: false, remote: true },
+            idle_before_fin: Duration::from_secs(5),
+            late_from_program: 300,
+            ..facts()
+        };
+        let mut record = reset(By::Remote, idle.clone());
+        record.lost.unacked = 300;
+        assert_eq!(cause(&record), ("keepalive-race", "harmful"));
+        record.facts.idle_before_fin = Duration::ZERO;
+        assert_eq!(cause(&record), ("data-after-close", "harmful"));
+    }
+
+    #[test]
+    fn a_probe_carries_nothing_and_is_short() {
+        let probe = Facts { established: true, ..Facts::default() };
+        let mut record = reset(By::Program, probe);
+        record.octets = Octets::default();
+        assert_eq!(cause(&record), ("health-check", "benign"));
+        record.ended = record.opened + 1.minute();
+        assert_eq!(cause(&record), ("abort", "suspicious"), "an hour of nothing is no probe");
+        // The remote's abort of an empty connection is none either.
+        record.by = By::Remote;
+        record.ended = record.opened;
+        assert_eq!(cause(&record).0, "abort");
+    }
+
+    #[test]
+    fn a_loser_of_a_race_is_told_from_a_silent_remote() {
+        let mut record = reset(By::Program, Facts { sibling: true, ..Facts::default() });
+        assert_eq!(cause(&record), ("connect-cancelled", "benign"));
+        record.facts.sibling = false;
+        record.ended = record.opened + 204.milliseconds();
+        assert_eq!(cause(&record), ("connect-cancelled", "suspicious"));
+        record.ended = record.opened + 5.seconds();
+        assert_eq!(cause(&record), ("silent-drop", "harmful"));
+    }
+
+    #[test]
+    fn a_remote_that_resets_a_request_has_not_answered_it() {
+        let record = reset(By::Remote, Facts { last_data: Some(By::Program), ..facts() });
+        assert_eq!(cause(&record), ("close-unread", "harmful"));
+        assert_eq!(cause(&reset(By::Remote, facts())), ("abort", "suspicious"));
+        let idle = reset(By::Remote, Facts { idle: Duration::from_secs(350), ..facts() });
+        assert_eq!(cause(&idle), ("idle-reset", "suspicious"));
+    }
+
+    #[test]
+    fn roles_are_swapped_for_a_connection_from_outside() {
+        let mut record = reset(By::Remote, Facts { last_data: Some(By::Program), ..facts() });
+        record.context.inward = true;
+        record.lost.unacked = 9000;
+        assert_eq!(cause(&record), ("client-cancelled", "benign"), "the client outside stopped the download");
+    }
+
+    #[test]
+    fn a_reset_in_place_of_a_fin_lost_nothing() {
+        let record = reset(By::Remote, Facts { fin: Fins { program: true, remote: false }, ..facts() });
+        assert_eq!(cause(&record), ("reset-for-fin", "benign"));
+    }
+
+    #[test]
+    fn icmp_and_this_host_are_told_apart() {
+        let mut record = tests::unreachable();
+        assert_eq!(cause(&record), ("icmp-host-unreachable", "harmful"));
+        (record.icmp, record.by) = (None, By::Host);
+        assert_eq!(cause(&record), ("host-no-route", "harmful"));
+        record.host_errno = Some("EPERM".to_owned());
+        assert_eq!(cause(&record), ("host-forbidden", "harmful"));
+        record.host_errno = Some("EMFILE".to_owned());
+        assert_eq!(cause(&record), ("host-resources", "harmful"));
+    }
+
+    #[test]
+    fn datagrams_without_an_answer_are_not_fine() {
+        let flow = |sent, received, port| Record {
+            proto: Proto::Udp,
+            outcome: Outcome::Idle,
+            by: By::Nobody,
+            octets: Octets { sent, received },
+            remote: ([192, 0, 2, 7], port).into(),
+            ..tests::orderly()
+        };
+        assert_eq!(cause(&flow(5, 7, 123)), ("answered", "benign"));
+        assert_eq!(cause(&flow(5, 0, 123)), ("no-answer", "suspicious"));
+        assert_eq!(cause(&flow(5, 0, 514)), ("one-way", "benign"), "syslog has no answers");
+        let mut names = flow(30, 30, 53);
+        let question = |rcode: Option<&str>| Question {
+            name: "a.example".to_owned(),
+            kind: "A".to_owned(),
+            rcode: rcode.map(str::to_owned),
+            times: 1,
+        };
+        for (rcode, expected) in [
+            (Some("NOERROR"), "answered"),
+            (Some("NXDOMAIN"), "name-not-found"),
+            (Some("SERVFAIL"), "name-server-failed"),
+            (None, "name-server-silent"),
+        ] {
+            names.context.questions = vec![question(Some("NOERROR")), question(rcode)];
+            assert_eq!(cause(&names).0, expected);
+        }
+    }
+
+    #[test]
+    fn what_the_options_of_the_run_do_is_ours() {
+        let mut record = reset(By::Remote, facts());
+        record.context.injected = vec!["rst:after=4k".to_owned()];
+        assert_eq!(cause(&record).0, "fault-injected");
+        // A fault that the connection survives is not its end.
+        record.outcome = Outcome::Orderly;
+        assert_eq!(cause(&record).0, "orderly");
+        record.context.denied = Some("--offline".to_owned());
+        assert_eq!(cause(&record).0, "policy-denied");
+    }
+}
