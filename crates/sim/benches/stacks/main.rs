@@ -1,7 +1,8 @@
 //! lastack and smoltcp side by side, on the same work, in memory and one thread.
 //!
 //! `cargo bench` takes under two minutes, `cargo bench -- --quick` under twenty seconds. See
-//! `docs/benchmarks.md` for what is measured.
+//! `docs/benchmarks.md` for what is measured. `-- --count WORK TURNS` does so many turns of one work of lastack and
+//! says how much that was: for `.ci/instructions`, which counts what that takes.
 
 mod harness;
 mod heap;
@@ -22,6 +23,9 @@ type Measure = fn(Options);
 fn main() {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    if let Some(at) = args.iter().position(|arg| arg == "--count") {
+        return count(&args[at + 1..]);
+    }
     let options = match (has("--bench"), has("--quick")) {
         (false, _) => Options::SMOKE,
         (true, true) => Options::QUICK,
@@ -48,6 +52,25 @@ fn main() {
             work(options);
         }
     }
+}
+
+/// Does turns of one work, the first to warm up, and prints the amount of the others.
+fn count(args: &[String]) {
+    let [name, turns] = args else { panic!("--count WORK TURNS") };
+    let turns: usize = turns.parse().expect("a number of turns");
+    // Octets of text in a segment at MTU 1500, with timestamps.
+    const SEGMENT: f64 = 1448.0;
+    let (mut work, unit) = match name.as_str() {
+        "bulk" => (work::bulk(lastack::for_bulk(ON)), SEGMENT),
+        "bulk-plain" => (work::bulk(lastack::for_bulk(OFF)), SEGMENT),
+        "connect" => (lastack::connect_close(10), 1.0),
+        "refuse" => (lastack::refuse(10, syns()), 1.0),
+        "trips" => (work::round_trips(lastack::for_round_trips()), 1.0),
+        other => panic!("no such work: {other}"),
+    };
+    work();
+    let amount: f64 = (0..turns).map(|_| work()).sum();
+    println!("{}", amount / unit);
 }
 
 const ON: Shape = Shape { checksums: true, large: false };
