@@ -165,6 +165,7 @@ rules! {
     RstIntercepted "X1" "rst-intercepted" "lastack" "intercepted connection refused by the interceptor";
     IcmpIntercepted "X2" "icmp-intercepted" "lastack" "intercepted packet answered with an ICMP error by the interceptor";
     DropIntercepted "X3" "drop-intercepted" "lastack" "intercepted packet dropped by the interceptor";
+    EndInterceptionTimeout "X4" "end-interception-timeout" "lastack" "intercepted SYN not answered by the interceptor in time: it ends silently";
 }
 
 #[cfg(test)]

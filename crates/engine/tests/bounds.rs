@@ -103,6 +103,13 @@ const CONNECTIONS: &[Row] = &[
         "without_cookies_the_client_waits_until_the_flood_has_timed_out",
     ),
     Row(
+        "time that an intercepted SYN waits for the embedder",
+        Setting("intercept_timeout"),
+        "it is forgotten silently; what ends before it was answered is not kept",
+        "X4",
+        "x4_intercepted_syns_that_nobody_answers_do_not_add_up",
+    ),
+    Row(
         "cookies known to have come back",
         Constant("tcp/handshake/cookies.rs", "MOST_SPENT"),
         "the oldest is forgotten",

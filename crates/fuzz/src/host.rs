@@ -123,6 +123,8 @@ impl Host {
     fn end(&mut self, ended: Ended) {
         if let Some(named) = self.named.get_mut(&ended.id) {
             named.end = Some(ended.clone());
+            // An intercepted SYN that ended before it was answered leaves nothing.
+            named.closed |= self.stack.tcp(ended.id).is_none();
         }
         let flow = ended.flow;
         assert!(ended.end.at >= ended.opened, "it ends before it begins: {ended:?}");

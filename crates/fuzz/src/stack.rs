@@ -97,6 +97,7 @@ impl World {
             .copied()
             .collect();
         self.held.extend(intercepted);
+        self.held.retain(|id| !self.host.named[id].closed);
         if !self.late {
             self.drain();
         }

@@ -221,7 +221,7 @@ impl Inner {
                 for interest in [Interest::Read, Interest::Write, Interest::End] {
                     self.wakers.wake(interest(ended.id));
                 }
-                self.intercepted.ended(&mut self.stack, ended.id);
+                self.intercepted.ended(&mut self.stack, &ended);
                 self.ended.push(&mut self.wakers, &ended);
             }
             Event::UdpReadable(id) => self.wakers.wake(Interest::UdpRead(id)),

@@ -185,6 +185,8 @@ pub struct TcpConfig {
     /// Most embryonic connections in all. The SYNs above it are answered with a cookie or dropped
     /// (`Rule::LimitSynQueue`).
     pub max_embryonic: usize,
+    /// How long an intercepted SYN waits for the embedder's answer; then it is forgotten silently (X4).
+    pub intercept_timeout: Duration,
     /// Whether SYNs for which there is no room are answered with a SYN cookie.
     pub syn_cookies: bool,
     /// Challenge ACKs and ACKs of unacceptable segments without text: at most one in this time for
@@ -256,6 +258,8 @@ impl Default for TcpConfig {
             time_wait: Duration::from_secs(60),
             max_time_wait: 65_536,
             max_embryonic: 4_096,
+            // By then a client with the defaults of Linux has given up, after 127 s.
+            intercept_timeout: Duration::from_secs(130),
             syn_cookies: true,
             challenge_interval: Duration::from_millis(500),
             abort_on_overflow: false,

@@ -43,6 +43,7 @@ impl TcpConfig {
             &mut self.most_user_timeout,
             &mut self.fin_wait_2,
             &mut self.time_wait,
+            &mut self.intercept_timeout,
             &mut self.challenge_interval,
         ] {
             *time = (*time).min(LONGEST);

@@ -492,10 +492,11 @@ impl TcpTable {
             end: end.clone(),
         })));
         self.demux.remove(id);
-        if handshake.owned {
+        let kept = handshake.leaves_something(&end);
+        if kept {
             handshake.waits.wake(shared, id);
         }
-        let over = handshake.owned.then(|| Over::of_handshake(handshake, end));
+        let over = kept.then(|| Over::of_handshake(handshake, end));
         self.keep(shared, id, over);
     }
 

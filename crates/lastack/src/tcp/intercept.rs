@@ -1,13 +1,13 @@
 //! Connections that the embedder answers itself, before the handshake.
 
 use crate::Host;
-use crate::error::{intercepted_already, not_intercepted};
+use crate::error::{intercepted_already, not_intercepted, tcp_error};
 use crate::shared::Inner;
 use crate::tcp::TcpStream;
 use crate::wakers::{Interest, Wait, Wakers};
-use lastack_engine::{Answer, ConnId, End, Stack};
+use lastack_engine::{Answer, ConnId, End, Ended, Stack, TcpError};
 use lastack_wire::icmp::IcmpError;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
@@ -21,6 +21,8 @@ pub(crate) struct Intercepted {
     /// Oldest first. Some may have ended: those are not in `alive`.
     order: VecDeque<ConnId>,
     alive: HashSet<ConnId>,
+    /// What the interceptor has and not answered yet: how it ended, once it has.
+    given: HashMap<ConnId, Option<End>>,
     claim: Claim,
 }
 
@@ -48,7 +50,11 @@ impl Intercepted {
     }
 
     /// A connection has ended. If it waited here, nobody has to answer it any more.
-    pub fn ended(&mut self, stack: &mut Stack, id: ConnId) {
+    pub fn ended(&mut self, stack: &mut Stack, ended: &Ended) {
+        let id = ended.id;
+        if let Some(end) = self.given.get_mut(&id) {
+            *end = Some(ended.end.clone());
+        }
         if !self.alive.remove(&id) {
             return;
         }
@@ -128,13 +134,10 @@ impl TcpInterceptor {
 
 fn next(host: &Host, inner: &mut Inner) -> Poll<io::Result<InterceptedTcp>> {
     while let Some(id) = inner.intercepted.pop() {
-        let Some(tcp) = inner.stack.tcp(id) else { continue };
         // One that its peer gave up in the meantime needs no answer.
-        if tcp.end().is_some() {
-            tcp.close();
-            continue;
-        }
+        let Some(tcp) = inner.stack.tcp(id) else { continue };
         let (local, remote) = (tcp.local(), tcp.remote());
+        inner.intercepted.given.insert(id, None);
         return Poll::Ready(Ok(InterceptedTcp { host: host.clone(), id, local, remote, answered: false }));
     }
     Poll::Pending
@@ -182,8 +185,8 @@ impl InterceptedTcp {
     pub async fn closed(&self) -> io::Result<End> {
         let id = self.id;
         let over = move |inner: &mut Inner| {
-            let Some(tcp) = inner.stack.tcp(id) else { return Poll::Ready(Err(inner.gone())) };
-            tcp.end().cloned().map_or(Poll::Pending, |end| Poll::Ready(Ok(end)))
+            let end = inner.intercepted.given.get(&id).ok_or_else(|| inner.gone())?;
+            end.clone().map_or(Poll::Pending, |end| Poll::Ready(Ok(end)))
         };
         Wait::new(self.host.shared(), Interest::End(id), over).await
     }
@@ -197,7 +200,13 @@ impl InterceptedTcp {
     /// The answer is given; dropped, the future closes the connection.
     pub async fn accept(mut self) -> io::Result<TcpStream> {
         self.answered = true;
-        self.host.shared().with(|inner| inner.stack.tcp_answer(self.id, Answer::Accept));
+        self.host.shared().with(|inner| {
+            inner.stack.tcp_answer(self.id, Answer::Accept);
+            match inner.intercepted.given.remove(&self.id).flatten() {
+                Some(end) => Err(tcp_error(end.error().unwrap_or(TcpError::Aborted), Some(&end))),
+                None => Ok(()),
+            }
+        })?;
         TcpStream::new(self.host.clone(), self.id, self.local, self.remote).established().await
     }
 
@@ -220,6 +229,7 @@ impl InterceptedTcp {
         self.answered = true;
         self.host.shared().with(|inner| {
             decline(&mut inner.stack, self.id, answer);
+            inner.intercepted.given.remove(&self.id);
             inner.wakers.forget(Interest::End(self.id));
         });
     }

@@ -146,6 +146,12 @@ impl Handshake {
         self.origin == Origin::Passive || self.first_sent.is_some()
     }
 
+    /// Whether anything of it is kept for a user once it has ended. One that the embedder was asked about and has
+    /// not answered leaves nothing: its end is told.
+    pub fn leaves_something(&self, end: &End) -> bool {
+        self.owned && (self.phase != Phase::Held || end.by == Party::Application)
+    }
+
     pub fn initial_numbers(&self) -> InitialNumbers {
         let heard = self.phase != Phase::SynSent;
         let chosen = self.is_known() && self.phase != Phase::Held;
@@ -307,11 +313,21 @@ impl Handshake {
             return;
         }
         self.deadline = None;
+        if self.phase == Phase::Held {
+            return self.finish(
+                Cause::TimedOut(TimeLimit::Handshake),
+                Party::Stack,
+                Rule::EndInterceptionTimeout,
+                None,
+                now,
+            );
+        }
         shared.counters.tcp_timeouts += 1;
         let config = &shared.config.tcp;
         let (retries, rule) = match self.phase {
             Phase::SynSent => (config.syn_retries, Rule::EndSynTimeout),
-            Phase::Held | Phase::SynReceived => (config.syn_ack_retries, Rule::EndSynAckTimeout),
+            Phase::Held => return,
+            Phase::SynReceived => (config.syn_ack_retries, Rule::EndSynAckTimeout),
         };
         let late = self.settings.user_timeout.is_some_and(|limit| now - self.opened >= limit);
         if self.retransmissions >= retries || late {

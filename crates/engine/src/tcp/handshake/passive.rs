@@ -190,7 +190,9 @@ impl TcpTable {
         if let Socket::Opening(handshake) = self.socket_mut(id) {
             handshake.phase = Phase::Held;
             handshake.owned = true;
+            handshake.deadline = Some(now + shared.config.tcp.intercept_timeout);
         }
+        self.settle(shared, now, id);
         shared.events.push(Event::Intercepted(id));
         Verdict::Accepted
     }
@@ -301,6 +303,7 @@ impl TcpTable {
         match answer {
             Answer::Accept => {
                 handshake.phase = Phase::SynReceived;
+                handshake.deadline = None;
                 handshake.owes_syn = true;
             }
             Answer::Refuse => {

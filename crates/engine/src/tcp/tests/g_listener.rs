@@ -164,20 +164,83 @@ fn an_intercepted_syn_waits_in_silence() {
             assert_eq!(p.on(segment), expected, "{segment}");
             assert_eq!((p.told(), p.state()), ("".into(), TcpState::SynReceived));
         }
-        // R12: the peer gives up; the embedder is told, and its answer comes too late.
+        // R12: the peer gives up; the embedder is told, nothing is kept, and its answer comes too late.
         assert_eq!(p.on("R"), "ended R12");
         assert_eq!(p.ends(), "reset by the peer in SYN-RECEIVED (R12), R");
-        assert!(p.stack.tcp(p.id).is_some());
+        assert!(p.stack.tcp(p.id).is_none());
         p.stack.tcp_answer(p.id, Answer::Accept);
         assert_eq!(p.out(), "");
-        assert_eq!(p.error(), "Reset");
-        p.tcp().close();
         p.assert_gone();
 
         // S32: another SYN from there is another attempt.
         let mut p = held(v6);
         assert_eq!(p.on("S seq=500"), "ended S32 | R. seq=0 ack=501");
         assert_eq!(p.on("S seq=500"), "accepted");
+    });
+}
+
+/// X4: nobody answers, and the peer has long given up.
+#[test]
+fn x4_an_intercepted_syn_that_is_not_answered_is_forgotten() {
+    both(|v6| {
+        let mut p = held(v6);
+        p.pass(129_999);
+        assert_eq!(p.state(), TcpState::SynReceived);
+        p.pass(1);
+        assert_eq!(p.ends(), "timed out (no answer to SYN) by the local stack in SYN-RECEIVED (X4)");
+        assert!(p.stack.tcp(p.id).is_none());
+        p.assert_gone();
+
+        // One that is answered in time has the time of any handshake.
+        let mut p = held(v6);
+        p.pass(129_999);
+        p.stack.tcp_answer(p.id, Answer::Accept);
+        assert_eq!(p.out(), "S. seq=0 ack=1");
+        p.run(62_999);
+        assert_eq!(p.state(), TcpState::SynReceived);
+        p.run(1);
+        assert_eq!(p.ends(), "timed out (no answer to SYN) by the local stack in SYN-RECEIVED (S36)");
+        p.tcp().close();
+        p.assert_gone();
+    });
+}
+
+/// However many ask and go, in whatever way, nothing is left of those that have ended; and those that nobody answers
+/// keep others out for a time only.
+#[test]
+fn x4_intercepted_syns_that_nobody_answers_do_not_add_up() {
+    both(|v6| {
+        let intercepting = |most| {
+            Peer::with(v6, |config| {
+                config.intercept.tcp = true;
+                config.tcp.max_embryonic = most;
+            })
+        };
+        let mut p = intercepting(8);
+        for n in 0..1000u16 {
+            let port = 1000 + n;
+            assert_eq!(p.on(&format!("S seq=0 port={port}")), "accepted");
+            match n % 3 {
+                0 => assert_eq!(p.on(&format!("R seq=1 port={port}")), "ended R12"),
+                1 => assert!(p.on(&format!("S seq=700 port={port}")).starts_with("ended S32")),
+                _ => {
+                    let us = SocketAddr::new(p.us, US);
+                    let flow = crate::FourTuple { local: us, remote: SocketAddr::new(p.them, port) };
+                    assert!(p.stack.tcp_kill(&flow));
+                }
+            }
+            assert_eq!((p.stack.connections(), p.stack.tcp.timers.len()), (0, 0));
+        }
+        p.told();
+
+        let mut p = intercepting(8);
+        for n in 0..20 {
+            let expected = if n < 8 { "accepted" } else { "dropped S18" };
+            assert_eq!(p.on(&format!("S seq=0 port={}", 1000 + n)), expected);
+        }
+        p.pass(130_000);
+        assert_eq!((p.stack.connections(), p.stack.tcp.timers.len()), (0, 0));
+        assert_eq!(p.on("S seq=0"), "accepted");
     });
 }
 

@@ -35,6 +35,7 @@ macro_rules! settings {
 const TIMES: &[Setting] = &settings!(times:
     tcp.ack_delay, tcp.initial_rto, tcp.min_rto, tcp.max_rto, tcp.least_user_timeout, tcp.most_user_timeout,
     tcp.mtu_probe_interval, tcp.fin_wait_2, tcp.time_wait, tcp.challenge_interval, tcp.buffer_idle,
+    tcp.intercept_timeout,
     datagrams.error_interval, datagrams.reassembly_time,
 );
 
