@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lastack_run::Options;
-use lastack_run::namespace::DeviceChoice;
+use lastack_run::namespace::{DeviceChoice, Identity};
 use lastack_run::report::FailOn;
 
 /// Run a program in a network of its own, and see how each of its connections ended
@@ -95,6 +95,22 @@ pub struct RunArgs {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
 
+    /// End what the program leaves running when it ends, instead of waiting for it
+    #[arg(long)]
+    pub kill_rest: bool,
+
+    /// Make the program root in its own namespaces, also for a user; other users exist as /etc/subuid allows
+    #[arg(long)]
+    pub map_root: bool,
+
+    /// If root runs it, leave the program root's rights over this host; it can leave its network then
+    #[arg(long, conflicts_with = "map_root")]
+    pub host_root: bool,
+
+    /// Let the program see this host's processes, and have process ids of this host
+    #[arg(long)]
+    pub host_pids: bool,
+
     /// The program, and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -125,8 +141,17 @@ impl From<RunArgs> for Options {
             mtu,
             memory,
             device,
+            kill_rest,
+            map_root,
+            host_root,
+            host_pids,
             command,
         } = args;
+        let identity = match (map_root, host_root) {
+            (true, _) => Identity::Root,
+            (_, true) => Identity::HostRoot,
+            _ => Identity::Same,
+        };
         Self {
             write,
             output,
@@ -145,6 +170,9 @@ impl From<RunArgs> for Options {
             mtu,
             memory,
             device,
+            kill_rest,
+            identity,
+            host_pids,
             command,
         }
     }

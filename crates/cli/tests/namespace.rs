@@ -67,10 +67,9 @@ fn launch(plan: &Plan, command: &[&str]) -> Result<Launched, LaunchError> {
 
 /// Its standard output and its end.
 fn finish(mut launched: Launched) -> (String, ExitStatus) {
-    let child = launched.guest.child_mut();
     let mut output = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
-    (output, child.wait().unwrap())
+    launched.guest.take_stdout().unwrap().read_to_string(&mut output).unwrap();
+    (output, launched.guest.wait_blocking().unwrap())
 }
 
 fn output(plan: &Plan, script: &str) -> String {
@@ -297,7 +296,7 @@ fn the_end_is_awaited_and_signals_reach_the_guest() {
         let script = format!("trap 'exit {status}' {status}; echo ready; while :; do sleep 0.01; done");
         let mut launched = launch(&plan, &["sh", "-c", &script]).unwrap();
         let mut line = String::new();
-        BufReader::new(launched.guest.child_mut().stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(launched.guest.take_stdout().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
         nix::sys::signal::kill(Pid::this(), signal).unwrap();
         assert_eq!(wait(launched).code(), Some(status));
@@ -390,7 +389,7 @@ fn the_guest_does_not_outlive_its_launcher() {
     let (plan, _place) = prepare();
     if env::var_os(PART).is_some() {
         let launched = Guest::launch(&plan, &words(&["sleep", "1000"])).unwrap();
-        println!("guest {}", launched.guest.id());
+        println!("guest {}", launched.guest.id().unwrap());
         // The launcher is a copy of a copy: its place goes with it.
         nix::sys::signal::raise(Signal::SIGKILL).unwrap();
     }

@@ -17,6 +17,7 @@ mod descriptors;
 mod dns;
 mod flow;
 mod icmp;
+mod isolation;
 mod options;
 mod plan;
 mod relay;

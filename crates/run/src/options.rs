@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::namespace::DeviceChoice;
+use crate::namespace::{DeviceChoice, Identity};
 use crate::report::FailOn;
 
 /// The options of a run, as [`main`](crate::main) takes them. [`Options::new`] has the defaults.
@@ -61,6 +61,15 @@ pub struct Options {
     /// Carry the packets by this kind of device: auto, tun or veth
     pub device: DeviceChoice,
 
+    /// End what the program leaves running when it ends, instead of waiting for it
+    pub kill_rest: bool,
+
+    /// Who the program is
+    pub identity: Identity,
+
+    /// Let the program see this host's processes, and have process ids of this host
+    pub host_pids: bool,
+
     /// The program, and its arguments
     pub command: Vec<OsString>,
 }
@@ -86,6 +95,9 @@ impl Options {
             mtu: 65_520,
             memory: 256,
             device: DeviceChoice::Auto,
+            kill_rest: false,
+            identity: Identity::Same,
+            host_pids: false,
             command: command.into_iter().map(Into::into).collect(),
         }
     }

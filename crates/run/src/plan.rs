@@ -30,6 +30,12 @@ pub struct Plan {
     pub memory: u16,
     /// The kind of device.
     pub device: namespace::DeviceChoice,
+    /// What the program leaves running is ended with it.
+    pub kill_rest: bool,
+    /// Who the program is.
+    pub identity: namespace::Identity,
+    /// The program sees the processes of this host.
+    pub host_pids: bool,
     /// Where the capture goes.
     pub capture: Option<PathBuf>,
     /// What is reported.
@@ -130,6 +136,9 @@ impl Plan {
             mtu: args.mtu,
             memory: args.memory,
             device: args.device,
+            kill_rest: args.kill_rest,
+            identity: args.identity,
+            host_pids: args.host_pids,
             capture: args.write,
             report,
         })
@@ -145,6 +154,9 @@ impl Plan {
         let servers: Vec<IpAddr> = self.networks.iter().map(|network| network.dns).collect();
         let mut plan = namespace::Plan::new(networks.collect());
         plan.device = self.device;
+        plan.identity = self.identity;
+        plan.process_namespace = !self.host_pids;
+        plan.kill_rest = self.kill_rest;
         plan.mtu = self.mtu;
         plan.resolv_conf = Some(namespace::resolv_conf(&servers));
         plan

@@ -23,7 +23,7 @@ use crate::plan::Plan;
 use crate::options::Options;
 use crate::{icmp, tcp, udp};
 
-use crate::namespace::{Guest, LaunchError, Launched, Signals, exit_as};
+use crate::namespace::{Guest, LaunchError, Launched, Process, Signals, exit_as};
 use crate::report::{Destination, Exit, Reporter};
 
 /// Exit status of a failure of ours, bad options included.
@@ -38,6 +38,17 @@ pub struct Run {
     pub(crate) resolvers: Resolvers,
     /// Why the program has no network any more.
     lost: RefCell<Option<String>>,
+}
+
+impl Run {
+    /// Whether people read standard error: where the report is JSON lines, there is nothing but those.
+    fn talks(&self) -> bool {
+        match self.plan.report.to {
+            Destination::Nowhere => false,
+            Destination::StandardError => !self.plan.report.json,
+            Destination::File(_) => true,
+        }
+    }
 }
 
 /// Why the program was not run, or not to its end.
@@ -142,6 +153,9 @@ async fn attend(
     let watch = watch_driver(run, tokio::task::spawn_local(driver));
     serve(run, &host);
     let status = guest.wait(signals).await.context("cannot wait for the program")?;
+    wait_for_the_rest(run, &mut guest, signals)
+        .await
+        .context("cannot wait for what the program left running")?;
     watch.abort();
     tokio::select! {
         () = run.live.drain() => {}
@@ -157,6 +171,44 @@ async fn attend(
     }
     Ok(status)
 }
+
+/// The program has ended; what it started may go on, and so does its network. Somebody's interrupt ends it.
+async fn wait_for_the_rest(run: &Run, guest: &mut Guest, signals: &mut Signals) -> io::Result<()> {
+    let left = tokio::select! {
+        rest = guest.rest() => return rest,
+        () = tokio::time::sleep(UNEXPLAINED) => guest.processes(),
+    };
+    if run.talks() && !left.is_empty() {
+        anstream::eprintln!(
+            "lastack: the program has ended; the run lasts until what it left running has, too: {}. Ctrl-C ends it, and \
+             so does --kill-rest from the beginning.",
+            named(&left)
+        );
+    }
+    tokio::select! {
+        rest = guest.rest() => return rest,
+        _ = signals.another() => {}
+    }
+    let killed = guest.processes();
+    if !killed.is_empty() {
+        run.report.warn(format!("ended with the run, as an interrupt asked: {}", named(&killed)));
+    }
+    guest.end()?;
+    guest.rest().await
+}
+
+/// `sleep[123], make[124]`, the first of them.
+fn named(processes: &[Process]) -> String {
+    let mut names: Vec<String> =
+        processes.iter().take(NAMED).map(|process| format!("{}[{}]", process.name, process.id)).collect();
+    if processes.len() > NAMED {
+        names.push(format!("and {} more", processes.len() - NAMED));
+    }
+    names.join(", ")
+}
+
+/// Most processes that are named.
+const NAMED: usize = 8;
 
 /// Notes, and says at once, that the program has no network any more, should its driver end while the program runs.
 /// The handle ends the watch, not the driver.
@@ -184,13 +236,7 @@ const AFTER_THE_PROGRAM: Duration = Duration::from_millis(200);
 async fn explain_the_wait(run: &Run) {
     tokio::time::sleep(UNEXPLAINED).await;
     let blocked = run.live.blocked();
-    // Where the report is JSON lines, there is nothing but those.
-    let heard = match run.plan.report.to {
-        Destination::Nowhere => false,
-        Destination::StandardError => !run.plan.report.json,
-        Destination::File(_) => true,
-    };
-    if blocked > 0 && heard {
+    if blocked > 0 && run.talks() {
         anstream::eprintln!(
             "lastack: the program has ended; {blocked} of its connections still have data that the remote has no \
              room for. It is kept while the remote takes some of it; Ctrl-C gives it up."

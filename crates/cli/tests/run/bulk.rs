@@ -99,7 +99,8 @@ fn a_program_that_does_not_read() {
         let server = Server::new(host, CONNECTIONS, |mut stream: TcpStream| {
             std::thread::spawn(move || std::io::Write::write_all(&mut stream, &vec![7; EACH]).unwrap())
         });
-        let options = ["--host-loopback", "--memory", "8"];
+        // The client looks for lastack among the processes before it.
+        let options = ["--host-loopback", "--memory", "8", "--host-pids"];
         let ran = lastack(&options, &client("stalled", gateway, server.port(), &[&CONNECTIONS.to_string()]));
         assert_eq!(ran.seen().field("ends"), &serde_json::json!(["EOF"]), "{ran:?}");
         assert_eq!(ran.seen().field("octets"), EACH * CONNECTIONS);

@@ -1,9 +1,9 @@
 //! How a run begins and ends: what it needs, whose exit status it has, and what is left of it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{LASTACK, Server, finish, have, lastack, ready};
 
@@ -60,4 +60,108 @@ fn a_network_that_is_lost_is_no_success() {
     assert_eq!(ran.output.status.code(), Some(125), "{ran:?}");
     assert!(ran.stderr().contains("the program lost its network"), "{ran:?}");
     assert_eq!(ran.summary()["exit"]["status"], 3, "{ran:?}");
+}
+
+/// A mark by which the processes of one test are known, and how many of them run.
+fn running(mark: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| line.starts_with(b"sleep") && String::from_utf8_lossy(line).contains(mark)).count()
+}
+
+#[test]
+fn the_run_lasts_until_the_last_process_has_ended() {
+    if !ready() || !have("curl") {
+        return;
+    }
+    let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
+        stream.read(&mut [0; 4096]).unwrap();
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").unwrap();
+        for _ in 0..5 {
+            stream.write_all(b"part\n").unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let place = tempfile::tempdir().unwrap();
+    let got = place.path().join("got");
+    let script = format!(
+        "(curl -sS http://10.0.2.2:{}/ >{}; echo \"curl $?\" >>{1}) & exit 3",
+        server.port(),
+        got.display()
+    );
+    let ran = lastack(&["--host-loopback"], &["sh", "-c", &script]);
+    assert_eq!(ran.output.status.code(), Some(3), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(&got).unwrap(), "part\npart\npart\npart\npart\ncurl 0\n");
+    assert_eq!(ran.connection()["cause"], "orderly");
+    server.join();
+}
+
+#[test]
+fn what_is_left_running_can_be_ended_with_the_program() {
+    if !ready() {
+        return;
+    }
+    for (options, mark) in [(&["--kill-rest"][..], "7001.5"), (&["--kill-rest", "--host-pids"], "7002.5")] {
+        // One of them wants to stay, in a session of its own.
+        let script = format!("sleep {mark} & (trap '' TERM; setsid sleep {mark}) & sleep 0.2; exit 4");
+        let begun = Instant::now();
+        let ran = lastack(options, &["sh", "-c", &script]);
+        assert_eq!(ran.output.status.code(), Some(4), "{ran:?}");
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert_eq!(running(mark), 0, "{options:?}");
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_run_that_is_killed() {
+    if !ready() {
+        return;
+    }
+    for (options, mark) in [(&[][..], "7003.5"), (&["--host-pids"], "7004.5")] {
+        let script = format!("sleep {mark} & setsid sleep {mark} & sleep {mark}");
+        let mut run = Command::new(LASTACK);
+        let mut run =
+            run.args(["run", "-q"]).args(options).args(["--", "sh", "-c", &script]).spawn().unwrap();
+        wait_until(|| running(mark) == 3);
+        run.kill().unwrap();
+        run.wait().unwrap();
+        wait_until(|| running(mark) == 0);
+    }
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it does not come to pass");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn orphans_leave_no_zombies() {
+    if !ready() {
+        return;
+    }
+    // Each loses its parent, and ends after it.
+    let script = "for i in 1 2 3 4 5; do (sleep 0.1 & ); done; sleep 0.5; cat /proc/[0-9]*/stat | grep -c ') Z '; true";
+    let ran = lastack(&[], &["sh", "-c", script]);
+    assert_eq!(String::from_utf8_lossy(&ran.output.stdout), "0\n", "{ran:?}");
+}
+
+#[test]
+fn the_program_cannot_reach_what_is_outside() {
+    if !ready() || !have("nsenter") {
+        return;
+    }
+    // Whoever it is, root included: the launcher and its parents are not there, and process 1 lets nobody in.
+    let script = "readlink /proc/self/ns/net; kill -9 $1 2>/dev/null && echo killed; \
+                  nsenter -t 1 -n readlink /proc/self/ns/net 2>/dev/null; \
+                  nsenter -t 1 -m true 2>/dev/null && echo entered; \
+                  cat /proc/1/environ 2>/dev/null | wc -c; readlink /proc/1/fd/* 2>/dev/null; \
+                  for n in /run/netns/*; do nsenter --net=$n true 2>/dev/null && echo left; done; true";
+    let ran = lastack(&[], &["sh", "-c", script, "sh", &std::process::id().to_string()]);
+    let output = String::from_utf8_lossy(&ran.output.stdout).into_owned();
+    let lines: Vec<_> = output.lines().collect();
+    assert!(lines.len() == 2 && lines[1] == "0", "{output}");
+    assert_ne!(lines[0], std::fs::read_link("/proc/self/ns/net").unwrap().to_str().unwrap());
 }

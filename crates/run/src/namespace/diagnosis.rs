@@ -5,7 +5,7 @@ use std::{env, fs, path::Path};
 
 use nix::errno::Errno;
 
-use super::{Failure, Step};
+use super::{Failure, Step, ids};
 
 /// A known obstacle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,10 @@ pub(super) struct Host {
     container: bool,
     /// SELinux enforces its policy.
     selinux: bool,
+    /// We are root.
+    root: bool,
+    /// We have CAP_SETFCAP.
+    may_map_root: bool,
     /// The root directory is not the root of a mount.
     chrooted: bool,
     /// The path of this program.
@@ -53,6 +57,8 @@ impl Host {
             supported: Path::new("/proc/self/ns/user").exists(),
             seccomp: filtered(&status),
             container: markers.iter().any(|marker| Path::new(marker).exists()),
+            root: nix::unistd::Uid::effective().is_root(),
+            may_map_root: ids::effective_capabilities(&status).is_none_or(ids::may_map_root),
             selinux: number("/sys/fs/selinux/enforce") == Some(1),
             chrooted: !mounts.is_empty() && !root_is_mounted(&mounts),
             program: env::current_exe()
@@ -75,6 +81,11 @@ fn root_is_mounted(mounts: &str) -> bool {
 pub(super) fn explain(failure: &Failure, host: &Host) -> Option<Explanation> {
     let errno = Errno::from_raw(failure.errno);
     match (failure.step, errno) {
+        (Step::UserMap, Errno::EPERM) if host.root && !host.may_map_root => Some(explanation(
+            "root without the capability CAP_SETFCAP may not be root in a user namespace",
+            "give it (docker run --cap-add SETFCAP; setpriv, capsh and systemd: keep cap_setfcap in the bounding set), \
+             or run as an ordinary user",
+        )),
         (Step::Unshare | Step::UserMap, _) => Some(namespaces(errno, host)),
         (Step::Network | Step::Veth, Errno::EPERM | Errno::EACCES) => Some(forbidden(host)),
         // Opening the device is what a container forbids; what comes after wants rights in the namespace.
@@ -239,6 +250,8 @@ mod tests {
         for (step, errno) in refusals {
             assert!(cause(step, errno, &apparmor).contains("kernel.apparmor_restrict_unprivileged_userns"));
         }
+        let bare = Host { root: true, may_map_root: false, ..host() };
+        assert!(cause(Step::UserMap, eperm, &bare).contains("CAP_SETFCAP"));
         let none = Host { none_allowed: true, ..host() };
         assert!(cause(Step::Unshare, libc::ENOSPC, &none).contains("user.max_user_namespaces is 0"));
         assert!(cause(Step::Unshare, libc::ENOSPC, &host()).contains("as many namespaces"));

@@ -22,6 +22,8 @@ pub enum Step {
     Unshare,
     /// Saying which user and group exist in the user namespace.
     UserMap,
+    /// A process namespace, and the supervisor in it.
+    Processes,
     /// Making the TUN interface.
     Tun,
     /// Making the veth pair.

@@ -3,32 +3,50 @@ use std::{
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::process::CommandExt,
+        unix::process::{CommandExt, ExitStatusExt},
     },
-    process::{Child, Command, ExitStatus},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus},
 };
 
 use lastack_device::DeviceKind;
 use nix::{
+    errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::Signal,
+        socket::{Shutdown, shutdown},
+        wait::waitpid,
+    },
     unistd::Pid,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     Failure, LaunchError, Plan, Signals, Step,
-    channel::{Channel, Report},
+    channel::{Channel, InnerSocket, Order, Report},
     failure::StepResult,
     inside::HIDDEN,
+    job::Job,
+    processes::{self, Process},
 };
 
-/// A program that runs in namespaces of its own.
+/// A program that runs in namespaces of its own, and all processes that come of it.
 ///
-/// It is killed when the thread that launched it ends, however that happens: launch it from the main thread.
+/// They are killed when the thread that launched it ends, however that happens, and when this is dropped: launch it
+/// from the main thread.
 #[derive(Debug)]
 pub struct Guest {
-    child: Child,
+    /// Looks after the program's processes, and ends after the last of them.
+    supervisor: Pid,
+    channel: Channel,
+    /// The same, once it is waited for.
+    watched: Option<AsyncFd<OwnedFd>>,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    status: Option<ExitStatus>,
+    /// The last process has ended.
+    over: bool,
+    job: Job,
 }
 
 /// A guest, and what came out of its namespace.
@@ -40,8 +58,19 @@ pub struct Launched {
     pub device: OwnedFd,
     /// What kind of device that is.
     pub kind: DeviceKind,
+    /// Sockets in the guest's network.
+    pub sockets: Vec<(InnerSocket, OwnedFd)>,
     /// What could not be done, and the program may miss: kernel settings, IPv6, /etc/resolv.conf.
     pub warnings: Vec<Failure>,
+}
+
+/// What the namespace is made of, before the program runs in it.
+struct Made {
+    device: OwnedFd,
+    kind: DeviceKind,
+    sockets: Vec<(InnerSocket, OwnedFd)>,
+    warnings: Vec<Failure>,
+    supervisor: Pid,
 }
 
 impl Guest {
@@ -58,91 +87,199 @@ impl Guest {
         adjust: impl FnOnce(&mut Command),
     ) -> Result<Launched, LaunchError> {
         let (near, far) = Channel::pair().step(Step::Spawn, || "make a socket pair".to_owned())?;
-        near.send(plan, None).step(Step::Spawn, || "pass the plan on".to_owned())?;
-        let mut launcher = Command::new(&plan.launcher);
-        launcher.arg0("lastack").arg(HIDDEN);
-        launcher.arg(far.as_fd().as_raw_fd().to_string()).arg(std::process::id().to_string()).args(command);
-        adjust(&mut launcher);
-        let child = spawn_inheriting(&mut launcher, far.as_fd())
+        near.send(plan, &[]).step(Step::Spawn, || "pass the plan on".to_owned())?;
+        let mut maker = Command::new(&plan.launcher);
+        maker.arg0("lastack").arg(HIDDEN);
+        maker.arg(far.as_fd().as_raw_fd().to_string()).arg(std::process::id().to_string()).args(command);
+        adjust(&mut maker);
+        let mut child = spawn_inheriting(&mut maker, far.as_fd())
             .step(Step::Spawn, || format!("start {}", plan.launcher.display()))?;
-        drop(far);
-        let mut guest = Self { child };
-        match guest.await_exec(&near) {
-            Ok((device, kind, warnings)) => Ok(Launched { guest, device, kind, warnings }),
-            Err(failure) => {
-                guest.abandon();
-                Err(failure.into())
+        drop((far, maker));
+        let made = await_made(&near, &mut child);
+        // To wait for it would close its standard input.
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        if made.is_err() {
+            let _ended = child.kill();
+        }
+        let _reaped = child.wait();
+        let Made { device, kind, sockets, warnings, supervisor } = made?;
+        let job = Job::new();
+        let guest =
+            Self { supervisor, channel: near, watched: None, stdin, stdout, status: None, over: false, job };
+        match guest.channel.receive::<Report>().step(Step::Spawn, || "read from the supervisor".to_owned())? {
+            Some((Report::Running, _)) => Ok(Launched { guest, device, kind, sockets, warnings }),
+            Some((Report::Failed(failure), _)) => Err(failure.into()),
+            Some((other, _)) => Err(nonsense(&other).into()),
+            None => {
+                let end = io::Error::other("its supervisor ended");
+                Err(Failure::new(Step::Spawn, "start the program", &end).into())
             }
         }
     }
 
-    /// The program's process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// The program's process id; `None` once it has ended.
+    pub fn id(&self) -> Option<u32> {
+        // The first that the supervisor started: numbers grow, but for a wrap-around.
+        let first = processes::children(self.supervisor).into_iter().next();
+        first.filter(|_| self.status.is_none()).map(|process| process.id.as_raw().cast_unsigned())
     }
 
-    /// The program's end as `std` sees it, for its standard streams if [`launch_with`](Self::launch_with) made pipes.
-    pub fn child_mut(&mut self) -> &mut Child {
-        &mut self.child
+    /// The processes that live: the program, and what it started.
+    pub fn processes(&self) -> Vec<Process> {
+        if self.over { Vec::new() } else { processes::descendants(self.supervisor) }
+    }
+
+    /// The program's standard input, if [`launch_with`](Self::launch_with) made a pipe of it.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.stdin.take()
+    }
+
+    /// The program's standard output, if [`launch_with`](Self::launch_with) made a pipe of it. Its end comes with the
+    /// end of the last process that holds it.
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.stdout.take()
     }
 
     /// Sends the program a signal, unless it has ended.
     pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
-        // Once it is reaped its id may be another's.
-        if self.child.try_wait()?.is_some() {
-            return Ok(());
+        let order = if signal == Signal::SIGCONT { Order::Continue } else { Order::Signal(signal as i32) };
+        self.order(order)
+    }
+
+    /// Ends all processes: they are told to (SIGTERM), and a second later killed.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.order(Order::End)
+    }
+
+    fn order(&self, order: Order) -> io::Result<()> {
+        match self.channel.send(&order, &[]) {
+            // It has ended: nobody is left to be told.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
+            other => other,
         }
-        Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
     }
 
     /// Waits for the program's end, and passes on the signals that are meant for it. Can be dropped and called again.
     pub async fn wait(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
-        let mut somebody_ended = signal(SignalKind::child())?;
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.status {
                 return Ok(status);
             }
             tokio::select! {
-                _ = somebody_ended.recv() => {}
+                report = self.report() => self.heed(report?)?,
                 caught = signals.next() => self.signal(caught?)?,
             }
         }
     }
 
-    /// The messages up to the exec, which closes the other end.
-    fn await_exec(&mut self, channel: &Channel) -> Result<(OwnedFd, DeviceKind, Vec<Failure>), Failure> {
-        let receive =
-            || channel.receive::<Report>().step(Step::Spawn, || "read from the new process".to_owned());
-        let (veth, warnings, device) = match receive()? {
-            Some((Report::Ready { veth, warnings }, Some(device))) => (veth, warnings, device),
-            Some((Report::Failed(failure), _)) => return Err(failure),
-            Some((Report::Ready { .. }, None)) => {
-                return Err(io::Error::other("no descriptor came with it"))
-                    .step(Step::Spawn, || "receive the device".to_owned());
+    /// Waits for the program's end, without a runtime.
+    pub fn wait_blocking(&mut self) -> io::Result<ExitStatus> {
+        while self.status.is_none() {
+            let report = self.channel.receive()?.map(|(report, _)| report);
+            self.heed(report)?;
+        }
+        Ok(self.status.unwrap_or_default())
+    }
+
+    /// Waits until the last process has ended. Can be dropped and called again.
+    pub async fn rest(&mut self) -> io::Result<()> {
+        while !self.over {
+            let report = self.report().await?;
+            self.heed(report)?;
+        }
+        Ok(())
+    }
+
+    async fn report(&mut self) -> io::Result<Option<Report>> {
+        let watched = match &mut self.watched {
+            Some(watched) => watched,
+            empty => {
+                let copy = self.channel.as_fd().try_clone_to_owned()?;
+                // SAFETY: the descriptor moves into the AsyncFd, which lends it out as a shared reference only.
+                empty.insert(unsafe { AsyncFd::register_with_interest(copy, Interest::READABLE) }?)
             }
-            None => return Err(self.silent_end()),
         };
-        match receive()? {
-            None => Ok((device, if veth { DeviceKind::Veth } else { DeviceKind::Tun }, warnings)),
-            Some((Report::Failed(failure), _)) => Err(failure),
-            Some((Report::Ready { .. }, _)) => Err(io::Error::other("it said so twice"))
-                .step(Step::Spawn, || "understand the new process".to_owned()),
+        loop {
+            let mut ready = watched.readable().await?;
+            match self.channel.try_receive() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                other => return other,
+            }
         }
     }
 
-    fn silent_end(&mut self) -> Failure {
-        let end = match self.child.wait() {
-            Ok(status) => io::Error::other(format!("it ended by itself: {status}")),
-            Err(error) => error,
-        };
-        Failure::new(Step::Spawn, "start the process that becomes the guest", &end)
+    fn heed(&mut self, report: Option<Report>) -> io::Result<()> {
+        match report {
+            Some(Report::Ended(status)) => self.status = Some(ExitStatus::from_raw(status)),
+            Some(Report::Stopped) => {
+                let program = self.id();
+                self.job.stop_with(program)?;
+                // This process goes on: so does the program.
+                if self.job.has_stopped() {
+                    self.order(Order::Continue)?;
+                }
+            }
+            Some(_) => {}
+            None => {
+                self.over = true;
+                let _reaped = waitpid(self.supervisor, None);
+                // If the supervisor was killed, so was the program.
+                self.status.get_or_insert(ExitStatus::from_raw(Signal::SIGKILL as i32));
+            }
+        }
+        Ok(())
     }
+}
 
-    /// Leaves no process behind after a failure. What fails here changes nothing about that failure.
-    fn abandon(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        // The supervisor sees the end of the channel, kills everybody and ends.
+        let _gone = shutdown(self.channel.as_fd().as_raw_fd(), Shutdown::Both);
+        while waitpid(self.supervisor, None) == Err(Errno::EINTR) {}
     }
+}
+
+/// The messages of the process that makes the namespaces.
+fn await_made(channel: &Channel, child: &mut Child) -> Result<Made, Failure> {
+    let receive = || channel.receive::<Report>().step(Step::Spawn, || "read from the new process".to_owned());
+    let (kind, mut warnings, device, sockets) = match receive()? {
+        Some((Report::Ready { veth, warnings, sockets }, fds)) => {
+            let mut fds = fds.into_iter();
+            let missing =
+                || Failure::new(Step::Spawn, "receive the device", &io::Error::other("no descriptor came"));
+            let device = fds.next().ok_or_else(missing)?;
+            let kind = if veth { DeviceKind::Veth } else { DeviceKind::Tun };
+            (kind, warnings, device, sockets.into_iter().zip(fds).collect())
+        }
+        Some((Report::Failed(failure), _)) => return Err(failure),
+        Some((other, _)) => return Err(nonsense(&other)),
+        None => return Err(silent_end(child)),
+    };
+    match receive()? {
+        Some((Report::Supervised { supervisor, warnings: more }, _)) => {
+            warnings.extend(more);
+            Ok(Made { device, kind, sockets, warnings, supervisor: Pid::from_raw(supervisor) })
+        }
+        Some((Report::Failed(failure), _)) => Err(failure),
+        Some((other, _)) => Err(nonsense(&other)),
+        None => Err(silent_end(child)),
+    }
+}
+
+fn nonsense(report: &Report) -> Failure {
+    let what = io::Error::other(format!("{report:?} is out of place"));
+    Failure::new(Step::Spawn, "understand the new process", &what)
+}
+
+fn silent_end(child: &mut Child) -> Failure {
+    let end = match child.wait() {
+        Ok(status) => io::Error::other(format!("it ended by itself: {status}")),
+        Err(error) => error,
+    };
+    Failure::new(Step::Spawn, "start the process that becomes the guest", &end)
 }
 
 /// Spawns it with one more descriptor open.

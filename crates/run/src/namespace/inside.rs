@@ -8,25 +8,23 @@ use std::{
     os::{
         fd::{AsFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
-        unix::process::CommandExt,
     },
-    process::{self, Command},
+    process,
 };
 
 use lastack_device::{DeviceKind, LinkSettings, Netlink, netlink, tun, veth};
 use nix::{
-    errno::Errno,
-    sched::{CloneFlags, unshare},
     sys::{prctl, signal::Signal},
-    unistd::{Gid, Pid, Uid, getppid},
+    unistd::{Gid, Pid, getppid},
 };
 
 use super::{
     Failure, Plan, Step,
     channel::{Channel, Report},
     failure::StepResult,
+    ids,
     plan::Network,
-    resolv,
+    resolv, sockets, supervisor,
 };
 
 /// The hidden first argument.
@@ -40,7 +38,7 @@ const FAR_END: &str = "lastack1";
 const QUEUE: u32 = 2000;
 
 /// Exit status of this process if it does not become the guest. The launcher does not look at it.
-const FAILED: i32 = 125;
+pub(super) const FAILED: i32 = 125;
 
 /// Becomes a guest, and does not return, if this process was started to be one. Call it first in `main`: a process
 /// with more than one thread may not enter a user namespace.
@@ -50,11 +48,13 @@ pub fn intercept() {
         return;
     }
     match Orders::take(arguments) {
-        Ok(orders) => {
-            let failure = orders.carry_out();
-            // If the launcher is gone there is nobody left to tell.
-            let _ = orders.channel.send(&Report::Failed(failure), None);
-        }
+        Ok(orders) => match orders.carry_out() {
+            Ok(()) => process::exit(0),
+            Err(failure) => {
+                // If the launcher is gone there is nobody left to tell.
+                let _ = orders.channel.send(&Report::Failed(failure), &[]);
+            }
+        },
         Err(error) => eprintln!("lastack: {HIDDEN} is for lastack's own use: {error}"),
     }
     process::exit(FAILED)
@@ -84,27 +84,31 @@ impl Orders {
         Ok(Self { channel, launcher, plan, command })
     }
 
-    /// Returns only what prevented it.
-    fn carry_out(&self) -> Failure {
-        match self.prepare() {
-            Ok(()) => self.exec(),
-            Err(failure) => failure,
-        }
+    /// Leaves a supervisor behind, which starts the program.
+    fn carry_out(&self) -> Result<(), Failure> {
+        self.prepare()?;
+        supervisor::start(&self.channel, &self.plan, &self.command)
     }
 
     fn prepare(&self) -> Result<(), Failure> {
-        enter_namespaces()?;
+        let warnings = ids::enter_namespaces(self.plan.identity)?;
         self.end_with_launcher()?;
-        let mut inside = Inside { plan: &self.plan, netlink: open_netlink()?, warnings: Vec::new() };
+        let mut inside = Inside { plan: &self.plan, netlink: open_netlink()?, warnings };
         let (fd, kind) = inside.make_device()?;
         inside.configure(kind)?;
         inside.show_resolv_conf();
-        let report = Report::Ready { veth: kind == DeviceKind::Veth, warnings: inside.warnings };
-        self.channel.send(&report, Some(fd.as_fd())).step(Step::Spawn, || "pass the device on".to_owned())
+        let inner = sockets::open(&self.plan.listeners)?;
+        let mut fds = vec![fd.as_fd()];
+        fds.extend(inner.iter().map(|(_, socket)| socket.as_fd()));
+        let report = Report::Ready {
+            veth: kind == DeviceKind::Veth,
+            warnings: inside.warnings,
+            sockets: inner.iter().map(|(kind, _)| *kind).collect(),
+        };
+        self.channel.send(&report, &fds).step(Step::Spawn, || "pass the device on".to_owned())
     }
 
-    /// The guest has no network without its launcher, so it ends with it. Comes after the change of credentials, which
-    /// would cancel it.
+    /// Comes after the change of credentials, which would cancel it.
     fn end_with_launcher(&self) -> Result<(), Failure> {
         prctl::set_pdeathsig(Signal::SIGKILL).step(Step::Spawn, || "tie the guest to lastack".to_owned())?;
         if getppid() != self.launcher {
@@ -112,52 +116,15 @@ impl Orders {
         }
         Ok(())
     }
-
-    fn exec(&self) -> Failure {
-        let program = &self.command[0];
-        let mut error = Command::new(program).args(&self.command[1..]).exec();
-        if error.kind() == io::ErrorKind::PermissionDenied && !exists(program) {
-            // A directory of PATH that may not be entered: to people that is "not found", as shells say.
-            error = Errno::ENOENT.into();
-        }
-        Failure::new(Step::Exec, format!("run {}", program.display()), &error)
-    }
 }
 
 /// Is there a file that the program's name can mean?
-fn exists(program: &OsStr) -> bool {
+pub(super) fn exists(program: &OsStr) -> bool {
     if program.as_bytes().contains(&b'/') {
         return true;
     }
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|directory| directory.join(program).exists())
-}
-
-/// Enters new network and mount namespaces: as root directly, so that every user still exists inside; else within a new
-/// user namespace in which this process may do that, and in which the user is itself.
-fn enter_namespaces() -> Result<(), Failure> {
-    let (uid, gid) = (Uid::effective(), Gid::effective());
-    let namespaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
-    if uid.is_root() {
-        match unshare(namespaces) {
-            // Root in a container without CAP_SYS_ADMIN is as good as anybody.
-            Err(Errno::EPERM) => {}
-            other => {
-                return other
-                    .step(Step::Unshare, || "create network and mount namespaces (unshare)".to_owned());
-            }
-        }
-    }
-    unshare(namespaces | CloneFlags::CLONE_NEWUSER)
-        .step(Step::Unshare, || "create user, network and mount namespaces (unshare)".to_owned())?;
-    let write = |file: &str, text: String| {
-        let path = format!("/proc/self/{file}");
-        fs::write(&path, text).step(Step::UserMap, || format!("write {path}"))
-    };
-    // Without rights outside, a group map wants this first (user_namespaces(7)).
-    write("setgroups", "deny".to_owned())?;
-    write("uid_map", format!("{uid} {uid} 1"))?;
-    write("gid_map", format!("{gid} {gid} 1"))
 }
 
 fn open_netlink() -> Result<Netlink, Failure> {
@@ -234,6 +201,7 @@ impl Inside<'_> {
     /// Settings of this namespace; the host's are untouched. Some systems let nobody write them; most programs do
     /// without.
     fn set_sysctls(&mut self) {
+        // In the numbers of the namespace.
         let gid = Gid::effective();
         let mut settings = vec![
             // Anybody may listen on port 80 here.

@@ -3,21 +3,33 @@
 //!
 //! Only a process with one thread may enter a new user namespace. So the launcher starts its own executable again with
 //! a hidden first argument; that copy ([`intercept`], called first thing in `main`) enters the namespaces, makes the
-//! device, passes its descriptor back over a socket and becomes the guest by `exec`. The socket closes with that exec:
-//! its end says that the guest runs.
+//! device and passes its descriptor back over a socket. In its place it leaves a supervisor, the first process of a
+//! process namespace, which starts the program and looks after all its processes.
+//!
+//! ```text
+//! launcher --+-- maker: user, network, mount namespace; device; ends
+//!            +-- supervisor: process namespace, /proc -- program -- ...
+//! ```
 
 mod channel;
 mod diagnosis;
 mod failure;
 mod guest;
+mod ids;
 mod inside;
+mod job;
 mod plan;
+mod processes;
 mod resolv;
 mod signals;
+mod sockets;
+mod supervisor;
 
+pub use channel::InnerSocket;
 pub use failure::{Failure, LaunchError, Step};
 pub use guest::{Guest, Launched};
 pub use inside::intercept;
-pub use plan::{DeviceChoice, Network, Plan};
+pub use plan::{DeviceChoice, Identity, Network, Plan};
+pub use processes::Process;
 pub use resolv::resolv_conf;
 pub use signals::{Signals, exit_as};

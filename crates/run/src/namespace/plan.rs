@@ -14,6 +14,14 @@ pub struct Plan {
     pub mtu: u32,
     /// What the guest reads in /etc/resolv.conf; `None` leaves the host's.
     pub resolv_conf: Option<String>,
+    /// Who the guest is.
+    pub identity: Identity,
+    /// The guest's processes have a namespace of their own: they see no others, and all of them end with the launcher.
+    pub process_namespace: bool,
+    /// What the program leaves behind is ended with it; else the guest lasts until its last process has ended.
+    pub kill_rest: bool,
+    /// Ports of the guest's loopback at which the launcher listens.
+    pub listeners: Vec<u16>,
     /// The program that is started to become the guest: one whose `main` begins with [`intercept`](super::intercept).
     pub launcher: PathBuf,
 }
@@ -27,6 +35,18 @@ pub struct Network {
     pub prefix: u8,
     /// Where everything outside of the network is sent; of the address's family.
     pub gateway: IpAddr,
+}
+
+/// Who the guest is, to itself and to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Identity {
+    /// Who starts it, without rights over the outside.
+    #[default]
+    Same,
+    /// Root in its own namespaces, whoever starts it.
+    Root,
+    /// If root starts it, root with all its rights over the outside, which can leave the network.
+    HostRoot,
 }
 
 /// Which kind of device to make.
@@ -49,6 +69,10 @@ impl Plan {
             networks,
             mtu: 1500,
             resolv_conf: None,
+            identity: Identity::Same,
+            process_namespace: true,
+            kill_rest: false,
+            listeners: Vec::new(),
             launcher: PathBuf::from("/proc/self/exe"),
         }
     }

@@ -21,8 +21,18 @@ use nix::{
 use tokio::io::Interest;
 
 /// The signals by which people and supervisors talk to a program.
-const TALK: [Signal; 6] =
-    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
+const TALK: [Signal; 10] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGWINCH,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+];
 
 /// Where the handler writes; -1 before there is anything.
 static NOTES: AtomicI32 = AtomicI32::new(-1);
@@ -73,10 +83,16 @@ impl Signals {
         }
     }
 
-    /// The next signal, whoever sends it, that has not come yet. For the time when the guest has ended.
+    /// The next signal by which somebody wants an end, whoever sends it, that has not come yet. For the time when the
+    /// program has ended.
     pub async fn another(&mut self) -> io::Result<Signal> {
         while (&self.notes).read(&mut [0; 64]).is_ok_and(|octets| octets > 0) {}
-        Ok(self.noted().await?.0)
+        loop {
+            let (signal, _) = self.noted().await?;
+            if matches!(signal, Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM) {
+                return Ok(signal);
+            }
+        }
     }
 
     async fn noted(&mut self) -> io::Result<(Signal, Sender)> {

@@ -69,7 +69,8 @@ impl std::fmt::Display for KernelTrouble {
 struct Kernel {
     runtime: Runtime,
     device: Device,
-    guest: Guest,
+    /// Ends when it is dropped.
+    _guest: Guest,
     orders: ChildStdin,
     messages: UnboundedReceiver<String>,
     outcomes: BTreeMap<usize, Outcome>,
@@ -91,10 +92,9 @@ impl Kernel {
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
         })
         .map_err(KernelTrouble::Launch)?;
-        let child = launched.guest.child_mut();
         let missing = || KernelTrouble::Other(io::Error::other("the process in the namespace has no pipes"));
-        let orders = child.stdin.take().ok_or_else(missing)?;
-        let said = child.stdout.take().ok_or_else(missing)?;
+        let orders = launched.guest.take_stdin().ok_or_else(missing)?;
+        let said = launched.guest.take_stdout().ok_or_else(missing)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -112,7 +112,7 @@ impl Kernel {
         Ok(Self {
             runtime,
             device,
-            guest: launched.guest,
+            _guest: launched.guest,
             orders,
             messages,
             outcomes,
@@ -214,14 +214,5 @@ impl Counterpart for Kernel {
             self.hear(net, host, &line)?;
         }
         Ok(net.now() < limit)
-    }
-}
-
-impl Drop for Kernel {
-    fn drop(&mut self) {
-        // It ends by itself when its orders end; nothing is left to do if it is gone already.
-        let child = self.guest.child_mut();
-        let _ = child.kill();
-        let _ = child.wait();
     }
 }

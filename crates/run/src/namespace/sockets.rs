@@ -1,0 +1,142 @@
+//! Sockets of the guest's network that are used from outside: they stay in the network in which they were made.
+
+use std::{
+    io, mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+use lastack_device::netlink;
+use nix::errno::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Failure, Step, channel::InnerSocket, failure::StepResult};
+
+/// linux/netlink.h, linux/if_ether.h, linux/if_packet.h.
+const NETLINK_SOCK_DIAG: libc::c_int = 4;
+const ETH_P_ALL: u16 = 3;
+const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+
+/// Opens what the launcher uses. What a system does not have is left out, listeners excepted.
+pub(super) fn open(listeners: &[u16]) -> Result<Vec<(InnerSocket, OwnedFd)>, Failure> {
+    let mut sockets = Vec::new();
+    if let Ok(socket) = raw_socket(libc::AF_NETLINK, libc::SOCK_RAW, NETLINK_SOCK_DIAG) {
+        sockets.push((InnerSocket::Diagnosis, socket));
+    }
+    if let Ok(socket) = refusals() {
+        sockets.push((InnerSocket::Refusals, socket));
+    }
+    for &port in listeners {
+        for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            let at = SocketAddr::new(address, port);
+            match bound(at) {
+                Ok(socket) => sockets.push((InnerSocket::Listener { port, v6: at.is_ipv6() }, socket)),
+                // A system without IPv6.
+                Err(error) if at.is_ipv6() && missing(&error) => {}
+                other => {
+                    other.step(Step::Network, || format!("use {at} of the program's network"))?;
+                }
+            }
+        }
+    }
+    Ok(sockets)
+}
+
+fn missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+/// Bound, and refusing connections until somebody lets it listen.
+fn bound(at: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if at.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&at.into())?;
+    Ok(socket.into())
+}
+
+/// Shows the resets by which the loopback's own ports refuse connections, and nothing else: a reset in answer to a SYN
+/// has the sequence number 0 (RFC 9293 section 3.10.7.1).
+fn refusals() -> io::Result<OwnedFd> {
+    // No protocol yet: nothing arrives before the filter is there.
+    let socket = raw_socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0)?;
+    attach(&socket, &REFUSAL)?;
+    let on: libc::c_int = 1;
+    set_option(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &on)?;
+    // SAFETY: all zeros is a valid address structure.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = ETH_P_ALL.to_be();
+    address.sll_ifindex = netlink::LOOPBACK.cast_signed();
+    let len = mem::size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the address is a sockaddr_ll of this length, which lives until the call returns.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
+    Errno::result(result)?;
+    Ok(socket)
+}
+
+fn raw_socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
+    let flags = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the call takes numbers.
+    let fd = Errno::result(unsafe { libc::socket(family, flags, protocol) })?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn set_option<T>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    let len = mem::size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel reads `len` octets from the pointer, which is to a value of that size.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast(), len) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+fn attach(socket: &OwnedFd, filter: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// Octets that are kept of a packet: both headers.
+const KEPT: u32 = 128;
+const RST: u32 = 4;
+
+const fn op(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const IF_SET: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+
+/// The jumps count from the instruction after them; the last two take the packet, and drop it.
+const REFUSAL: [libc::sock_filter; 21] = [
+    op(LOAD_BYTE, 0, 0, 0),
+    op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0xf0, 0, 0),
+    op(IF_EQUAL, 0x40, 0, 9),
+    // Version 4: TCP, the first fragment, RST, sequence number 0.
+    op(LOAD_BYTE, 9, 0, 0),
+    op(IF_EQUAL, 6, 0, 15),
+    op(LOAD_HALF, 6, 0, 0),
+    op(IF_SET, 0x1fff, 13, 0),
+    op(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0, 0, 0),
+    op(libc::BPF_LD | libc::BPF_B | libc::BPF_IND, 13, 0, 0),
+    op(IF_SET, RST, 0, 10),
+    op(libc::BPF_LD | libc::BPF_W | libc::BPF_IND, 4, 0, 0),
+    op(IF_EQUAL, 0, 7, 8),
+    // Version 6: the same, without extension headers.
+    op(IF_EQUAL, 0x60, 0, 7),
+    op(LOAD_BYTE, 6, 0, 0),
+    op(IF_EQUAL, 6, 0, 5),
+    op(LOAD_BYTE, 40 + 13, 0, 0),
+    op(IF_SET, RST, 0, 3),
+    op(LOAD_WORD, 40 + 4, 0, 0),
+    op(IF_EQUAL, 0, 0, 1),
+    op(RETURN, KEPT, 0, 0),
+    op(RETURN, 0, 0, 0),
+];
