@@ -75,7 +75,7 @@ fn the_run_lasts_until_the_last_process_has_ended() {
         return;
     }
     let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
-        stream.read(&mut [0; 4096]).unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
         stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").unwrap();
         for _ in 0..5 {
             stream.write_all(b"part\n").unwrap();
