@@ -1,0 +1,190 @@
+//! The verdict of a socket whose end no tracepoint saw: from what sock_diag says of it, and the kernel's counters.
+//!
+//! The counters do not say whose end they count. Where several connections ended between two reads, it is a guess
+//! among them, and the confidence says so.
+
+use lastack_causes::Cause;
+
+use super::connection::{Connection, FirstFin, Side};
+use super::judge::{By, Opinion, Rank, first_fin};
+use super::kernel::{is_zero_window, undelivered};
+use super::ledger::Claim;
+use super::Join;
+use crate::event::{Counters, SocketReport, TcpState, Time};
+
+/// The counters are read soon after an end; what caused it is at most so long before, in milliseconds.
+const BEFORE: u64 = 400;
+const AFTER: u64 = 400;
+
+/// Confidence of what a counter says, if it can only be about this connection, and if not.
+const ALONE: f32 = 0.9;
+const SHARED: f32 = 0.6;
+
+type Field = fn(&mut Counters) -> &mut u64;
+
+const ABORT_ON_DATA: Field = |counters| &mut counters.abort_on_data;
+const ABORT_ON_CLOSE: Field = |counters| &mut counters.abort_on_close;
+const ABORT_ON_TIMEOUT: Field = |counters| &mut counters.abort_on_timeout;
+const ATTEMPT_FAILS: Field = |counters| &mut counters.attempt_fails;
+const ESTAB_RESETS: Field = |counters| &mut counters.estab_resets;
+const OUT_RESETS: Field = |counters| &mut counters.out_resets;
+
+const fn confidence(claim: Claim) -> f32 {
+    if claim.shared { SHARED } else { ALONE }
+}
+
+impl Join {
+    pub(super) fn by_inference(&mut self, connection: &Connection, side: &Side) -> Opinion {
+        let at = side.over_at().unwrap_or_default();
+        let since = side.vanished.map_or(at, |vanished| side.listed.map_or(vanished, |(listed, _)| listed));
+        let window = (Time(since.0.saturating_sub(BEFORE * 1_000_000)), at.plus_millis(AFTER));
+        let destroyed = side.destroyed.map(|(_, report)| report);
+        let never_established = destroyed.map_or(!side.established, |report| was_never_established(side, &report, at));
+        let opinion = if never_established {
+            self.failed_attempt(window)
+        } else if destroyed.is_some_and(|report| !report.flow.is_complete()) {
+            self.disconnected(side, window)
+        } else {
+            self.ended_established(connection, side, window)
+        };
+        let mut opinion = opinion.unwrap_or_else(|| unexplained(connection, side));
+        opinion.by_confidence = opinion.by_confidence.min(opinion.confidence.max(0.5));
+        opinion.limits.push("the cause is inferred from counters: the kernel's own reason needs tracepoints".into());
+        opinion
+    }
+
+    fn claim(&mut self, field: Field, (since, until): (Time, Time)) -> Option<Claim> {
+        self.ledger.claim(field, since, until)
+    }
+
+    /// The other end of this connection is on this host, and aborted it: that explains one more increase.
+    pub(super) fn explained_by_peer(&mut self, side: &Side) {
+        let at = side.over_at().unwrap_or_default();
+        let since = Time(at.0.saturating_sub(BEFORE * 1_000_000));
+        let _explained = self.claim(ESTAB_RESETS, (since, at.plus_millis(AFTER)));
+    }
+
+    /// A socket that was never connected.
+    fn failed_attempt(&mut self, window: (Time, Time)) -> Option<Opinion> {
+        if let Some(claim) = self.claim(ABORT_ON_TIMEOUT, window) {
+            let _failed = self.claim(ATTEMPT_FAILS, window);
+            let opinion = Opinion::new(Rank::Acted, Cause::SilentDrop, confidence(claim), By::Nobody);
+            return Some(counted(opinion.detail("no answer to the SYN"), "TCPAbortOnTimeout"));
+        }
+        let claim = self.claim(ATTEMPT_FAILS, window)?;
+        let opinion = Opinion::new(Rank::Affected, Cause::Refused, confidence(claim).min(0.85), By::Remote)
+            .detail("nothing accepts connections at that port")
+            .or(Cause::IcmpPortUnreachable, 0.05, "the packets (CAP_NET_RAW)")
+            .or(Cause::FirewallReject, 0.05, "the packets (CAP_NET_RAW)")
+            .rule("S1");
+        Some(counted(opinion, "AttemptFails"))
+    }
+
+    /// The kernel cleared the addresses: linger 0, or the close of a listener.
+    fn disconnected(&mut self, side: &Side, window: (Time, Time)) -> Option<Opinion> {
+        let aborted = self.claim(ABORT_ON_DATA, window);
+        let _established = self.claim(ESTAB_RESETS, window);
+        let _sent = self.claim(OUT_RESETS, window);
+        if let Some(claim) = aborted {
+            let opinion = Opinion::new(Rank::Acted, Cause::Abort, confidence(claim), By::Local)
+                .detail("closed with linger 0")
+                .rule("S64");
+            return Some(counted(opinion, "TCPAbortOnData"));
+        }
+        let never_accepted = side.listed.is_some_and(|(_, report)| report.inode == 0);
+        Some(if never_accepted {
+            let text = "the socket had no file: no program had accepted it";
+            Opinion::new(Rank::Acted, Cause::ListenerClosed, 0.85, By::Local)
+                .detail("the listener was closed before the connection was accepted")
+                .because("handshake", "inode 0", text)
+                .rule("S90")
+        } else {
+            Opinion::new(Rank::Acted, Cause::Abort, 0.6, By::Local)
+                .detail("the local side disconnected the socket")
+                .or(Cause::ListenerClosed, 0.25, "tracepoints (root)")
+        })
+    }
+
+    fn ended_established(&mut self, connection: &Connection, side: &Side, window: (Time, Time)) -> Option<Opinion> {
+        if side.unread().is_some_and(|unread| unread > 0)
+            && let Some(claim) = self.claim(ABORT_ON_CLOSE, window)
+        {
+            let _established = self.claim(ESTAB_RESETS, window);
+            let _sent = self.claim(OUT_RESETS, window);
+            return Some(counted(self.close_unread(connection, side, confidence(claim)), "TCPAbortOnClose"));
+        }
+        if let Some(claim) = self.claim(ABORT_ON_TIMEOUT, window) {
+            let _established = self.claim(ESTAB_RESETS, window);
+            return Some(counted(timed_out(side, claim), "TCPAbortOnTimeout"));
+        }
+        let claim = self.claim(ESTAB_RESETS, window)?;
+        // A reset of ours that no other end explains: the socket was killed.
+        let ours = self.claim(OUT_RESETS, window).is_some();
+        let opinion = if ours {
+            Opinion::new(Rank::Acted, Cause::Abort, confidence(claim).min(0.7), By::Local)
+                .detail("this host aborted the connection, as `ss -K` does")
+                .or(Cause::ListenerClosed, 0.1, "tracepoints (root)")
+                .rule("S103")
+        } else {
+            let mut opinion = self.reset_by_peer(connection, side, side.listed.map(|(_, report)| report.state));
+            opinion.confidence = opinion.confidence.min(confidence(claim));
+            opinion
+        };
+        Some(counted(opinion, "EstabResets"))
+    }
+}
+
+fn counted(opinion: Opinion, counter: &str) -> Opinion {
+    opinion.because("kernel", counter, format!("the counter {counter} increased at that time"))
+}
+
+fn timed_out(side: &Side, claim: Claim) -> Opinion {
+    let confidence = confidence(claim);
+    let waiting = side.report().is_some_and(|report| report.wqueue > 0 && report.flow.is_complete());
+    let timer = side.listed.map_or(0, |(_, report)| report.timer);
+    if is_zero_window(side) {
+        Opinion::new(Rank::Acted, Cause::ZeroWindow, confidence, By::Local)
+            .detail("the peer's window stayed closed until the local side gave up")
+            .rule("S92")
+    } else if waiting || timer == 1 {
+        Opinion::new(Rank::Acted, Cause::DeliveryTimeout, confidence, By::Local)
+            .detail(undelivered(side))
+            .rule("S92")
+    } else {
+        Opinion::new(Rank::Acted, Cause::KeepaliveTimeout, confidence, By::Local)
+            .detail("the peer did not answer keep-alive probes")
+            .or(Cause::DeliveryTimeout, 0.08, "tracepoints (root)")
+            .rule("S91")
+    }
+}
+
+/// Neither was an acknowledgment ever received, nor is anything else known of a connection. The kernel counts the time
+/// since the last acknowledgment from its own start if there was none.
+fn was_never_established(side: &Side, report: &SocketReport, at: Time) -> bool {
+    if side.established || side.listed.is_some_and(|(_, report)| report.state != TcpState::SynSent) {
+        return false;
+    }
+    let Some(info) = report.info else { return false };
+    let uptime = at.0 / 1_000_000;
+    let since_ack = u64::from(info.last_ack_recv);
+    // The kernel's jiffies begin five minutes before its clock does, so that their overflow comes early.
+    let never = since_ack > uptime || since_ack.abs_diff(uptime.saturating_sub(300_000)) < 2000;
+    let nothing = info.bytes_acked == 0 && info.bytes_received == 0;
+    nothing && (never || info.rtt == 0 && report.flow.is_complete())
+}
+
+/// Nothing speaks for anything but FINs.
+fn unexplained(connection: &Connection, side: &Side) -> Opinion {
+    let (by, by_confidence) = match first_fin(connection, side) {
+        Some(FirstFin::Ours) => (By::Local, 0.9),
+        Some(FirstFin::Theirs) => (By::Remote, 0.9),
+        None => (By::Unknown, 0.5),
+    };
+    let mut opinion = if side.destroyed.is_some() {
+        Opinion::new(Rank::Orderly, Cause::Orderly, 0.8, by)
+    } else {
+        Opinion::new(Rank::Affected, Cause::Abort, 0.3, By::Unknown).detail("the socket was closed; nothing says why")
+    };
+    opinion.by_confidence = by_confidence;
+    opinion
+}

@@ -1,0 +1,538 @@
+//! From the observations of both ends to one verdict.
+
+use lastack_causes::{Cause, EndedBy, Severity};
+use lastack_wire::TcpFlags;
+
+use super::connection::{Connection, FirstFin, Reported, Side};
+use super::{AWAIT_DESTROY, Id, Join, REMEMBER, SETTLE};
+use crate::ended::{Alternative, Ended, Evidence, Owner, Role, SeenIcmp, SeenReset};
+use crate::event::{Flow, Source, TcpState, Time};
+
+/// Who ended it, as a local socket sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Local,
+    Remote,
+    Path,
+    Nobody,
+    Unknown,
+}
+
+impl By {
+    const fn mirrored(self) -> Self {
+        match self {
+            Self::Local => Self::Remote,
+            Self::Remote => Self::Local,
+            other => other,
+        }
+    }
+}
+
+/// How much one end can say about the end of the connection; of two the higher decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// Nothing unusual happened here.
+    Orderly,
+    /// The other end did something to this one.
+    Affected,
+    /// This host answered a segment with a reset.
+    Answered,
+    /// This end acted.
+    Acted,
+}
+
+/// What one end says.
+#[derive(Clone, Debug)]
+pub(super) struct Opinion {
+    pub(super) rank: Rank,
+    pub(super) cause: Cause,
+    pub(super) confidence: f32,
+    pub(super) by: By,
+    pub(super) by_confidence: f32,
+    pub(super) severity: Option<Severity>,
+    pub(super) detail: String,
+    pub(super) alternatives: Vec<Alternative>,
+    pub(super) also: Vec<Cause>,
+    pub(super) evidence: Vec<Evidence>,
+    pub(super) rules: Vec<&'static str>,
+    pub(super) limits: Vec<String>,
+}
+
+impl Opinion {
+    pub(super) fn new(rank: Rank, cause: Cause, confidence: f32, by: By) -> Self {
+        Self {
+            rank,
+            cause,
+            confidence,
+            by,
+            by_confidence: confidence.max(0.9),
+            severity: None,
+            detail: String::new(),
+            alternatives: Vec::new(),
+            also: Vec::new(),
+            evidence: Vec::new(),
+            rules: Vec::new(),
+            limits: Vec::new(),
+        }
+    }
+
+    pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    pub(super) fn or(mut self, cause: Cause, confidence: f32, settle: &'static str) -> Self {
+        self.alternatives.push(Alternative { cause, confidence, settle });
+        self
+    }
+
+    pub(super) fn also(mut self, cause: Cause) -> Self {
+        self.also.push(cause);
+        self
+    }
+
+    pub(super) fn because(mut self, kind: &'static str, value: impl ToString, text: impl Into<String>) -> Self {
+        let supports = vec![self.cause];
+        self.evidence.push(Evidence { kind, value: value.to_string(), supports, text: text.into() });
+        self
+    }
+
+    pub(super) fn rule(mut self, rule: &'static str) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    pub(super) fn severity(mut self, severity: Severity) -> Self {
+        self.severity = Some(severity);
+        self
+    }
+}
+
+impl Join {
+    /// Looks at a connection that has begun to end, and reports it if enough is known.
+    pub(super) fn conclude(&mut self, id: Id, now: Time) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.due.is_none_or(|due| due > now) {
+            return;
+        }
+        connection.due = None;
+        if connection.reported.is_some_and(|reported| now.since(reported.at) > REMEMBER * 1_000_000) {
+            self.forget(id);
+            return;
+        }
+        if let Some(later) = wait_longer(connection, self.options.sources.contains(&Source::Destroyed), now) {
+            connection.look_at(later);
+            self.due.push(std::cmp::Reverse((later, id)));
+            return;
+        }
+        if self.adopt(id) {
+            return;
+        }
+        let Some(connection) = self.connections.get(&id) else { return };
+        if !has_ended(connection) {
+            return;
+        }
+        if !self.is_ours(connection) {
+            self.totals.foreign += 1;
+            self.forget(id);
+            return;
+        }
+        if let Some(reported) = connection.reported {
+            self.amend(id, reported, now);
+            return;
+        }
+        self.report(id, now, false);
+    }
+
+    /// A connection that was reported as ended in order, and after which a segment was answered with a reset.
+    fn amend(&mut self, id: Id, reported: Reported, now: Time) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let later = connection.replies.iter().any(|reply| reply.at > reported.at);
+        if reported.orderly && later {
+            self.report(id, now, true);
+        }
+    }
+
+    fn report(&mut self, id: Id, now: Time, amends: bool) {
+        let Some(mut connection) = self.connections.remove(&id) else { return };
+        let opinion = self.opinion(&connection);
+        if let Some((side, opinion)) = opinion {
+            let orderly = opinion.cause == Cause::Orderly;
+            let ended = self.ended(&connection, side, opinion, amends);
+            self.count(&ended, amends);
+            self.ready.push_back(ended);
+            connection.reported = Some(Reported { at: now, orderly });
+            let forget = now.plus_millis(REMEMBER + 1);
+            connection.due = Some(forget);
+            self.due.push(std::cmp::Reverse((forget, id)));
+        }
+        self.connections.insert(id, connection);
+    }
+
+    fn count(&mut self, ended: &Ended, amends: bool) {
+        if amends {
+            if let Some(count) = self.totals.causes.get_mut(&Cause::Orderly) {
+                *count -= 1;
+            }
+            if let Some(count) = self.totals.severities.get_mut(&Severity::Benign) {
+                *count -= 1;
+            }
+        } else {
+            self.totals.ended += 1;
+        }
+        self.totals.resets_seen += ended.resets.len() as u64;
+        *self.totals.causes.entry(ended.cause).or_default() += 1;
+        *self.totals.severities.entry(ended.severity).or_default() += 1;
+    }
+
+    /// A socket whose addresses the kernel had cleared may be the other end of a connection that is known.
+    fn adopt(&mut self, id: Id) -> bool {
+        let Some(connection) = self.connections.get(&id) else { return false };
+        if connection.key.is_complete() || connection.reported.is_some() {
+            return false;
+        }
+        let Some(stranger) = connection.sides().next() else { return false };
+        let port = stranger.flow.local.port();
+        let Some((ended, remote)) = stranger.over_at().map(|at| (at, stranger.flow.remote.ip())) else { return false };
+        let near = |at: Option<Time>| at.is_some_and(|at| at.since(ended).max(ended.since(at)) < 1_000_000_000);
+        let fits = |side: &Side| {
+            side.flow.remote.port() == port && side.flow.local.ip() == remote && near(side.over_at())
+        };
+        let found = self.connections.iter().find_map(|(&other, candidate)| {
+            let side = candidate.sides().find(|side| fits(side))?;
+            let empty = candidate.sides[candidate.place(side.flow.mirrored())].is_none();
+            (other != id && candidate.reported.is_none() && empty).then_some((other, side.flow.mirrored()))
+        });
+        let Some((other, flow)) = found else { return false };
+        let Some(mut connection) = self.connections.remove(&id) else { return false };
+        self.by_flow.remove(&connection.key);
+        let Some(mut side) = connection.sides.iter_mut().find_map(Option::take) else { return false };
+        side.flow = flow;
+        if let Some(cookie) = side.cookie {
+            self.by_cookie.insert(cookie, flow);
+        }
+        if let Some(target) = self.connections.get_mut(&other) {
+            let place = target.place(flow);
+            target.sides[place] = Some(side);
+        }
+        true
+    }
+
+    /// Whether the connection belongs to the network namespace that is watched.
+    fn is_ours(&self, connection: &Connection) -> bool {
+        let in_namespace = |source: &Source| !matches!(source, Source::Tracepoints | Source::Processes);
+        let seen = connection.wire.count > 0
+            || connection.sides().any(|side| side.sources.iter().any(in_namespace) || self.has_cookie(side));
+        if seen {
+            return true;
+        }
+        // Sources that would have seen it are there, and have lost nothing.
+        let reliable = |source: Source| self.has(source) && !self.totals.lost.contains_key(&source);
+        let expected = connection.sides().next().is_some() && reliable(Source::Destroyed)
+            || reliable(Source::Packets);
+        !expected && connection.replies.iter().all(|reply| self.is_local(reply.flow.local.ip()))
+    }
+
+    fn has_cookie(&self, side: &Side) -> bool {
+        side.listed.is_some() || side.destroyed.is_some()
+    }
+
+    /// The end that says most, and what it says.
+    fn opinion(&mut self, connection: &Connection) -> Option<(Flow, Opinion)> {
+        let mut opinions: Vec<(Option<Time>, Flow, Opinion)> = Vec::new();
+        let mut sides: Vec<&Side> = connection.sides().filter(|side| side.is_over()).collect();
+        // The end that shows marks of an abort of its own uses up the counters of it.
+        sides.sort_by_key(|side| !side.shows_abort());
+        for side in sides {
+            let acted = opinions.iter().any(|(_, _, opinion)| opinion.rank == Rank::Acted);
+            let opinion = if side.close.is_some() || side.active_reset.is_some() {
+                self.by_kernel(connection, side)
+            } else if acted {
+                self.explained_by_peer(side);
+                continue;
+            } else {
+                self.by_inference(connection, side)
+            };
+            opinions.push((side.over_at(), side.flow, opinion));
+        }
+        if let Some((at, flow, opinion)) = self.by_reply(connection) {
+            opinions.push((Some(at), flow, opinion));
+        }
+        if opinions.is_empty() {
+            opinions.extend(self.by_packets(connection).map(|(at, flow, opinion)| (Some(at), flow, opinion)));
+        }
+        // The highest rank; of two ends that acted, the one that did so first.
+        opinions.sort_by_key(|(at, _, opinion)| (std::cmp::Reverse(opinion.rank), *at));
+        let (_, flow, mut opinion) = opinions.into_iter().next()?;
+        let sum: f32 = opinion.alternatives.iter().map(|alternative| alternative.confidence).sum();
+        let room = 1.0 - opinion.confidence;
+        if sum > room && sum > 0.0 {
+            for alternative in &mut opinion.alternatives {
+                alternative.confidence *= room / sum;
+            }
+        }
+        Some((flow, opinion))
+    }
+
+    fn ended(&mut self, connection: &Connection, flow: Flow, mut opinion: Opinion, amends: bool) -> Ended {
+        let mut flow = flow;
+        if connection.sides[connection.place(flow)].is_none() && connection.sides().next().is_some() {
+            // Seen from the socket that exists: the other end is only an answer of this host.
+            flow = flow.mirrored();
+            opinion.by = opinion.by.mirrored();
+        }
+        let place = connection.place(flow);
+        let (near, far) = (connection.sides[place].as_ref(), connection.sides[1 - place].as_ref());
+        let (local, roles_known) = self.role(connection, flow);
+        let by_role = |by: By| match by {
+            By::Local => local.ended_by(),
+            By::Remote => local.other().ended_by(),
+            By::Path => EndedBy::Path,
+            By::Nobody => EndedBy::Nobody,
+            By::Unknown => EndedBy::Unknown,
+        };
+        let ended = connection.sides().filter_map(Side::over_at).min();
+        let ended = ended.or(connection.replies.first().map(|reply| reply.at));
+        let ended = ended.or(connection.wire.resets.first().map(|(at, _)| *at)).unwrap_or_default();
+        let opened = connection.sides().filter_map(|side| side.opened).min();
+        let mut limits = opinion.limits.clone();
+        // The process of the end that acted comes first.
+        let (acting, other) = if opinion.by == By::Remote && far.is_some() { (far, near) } else { (near, far) };
+        let process = acting.and_then(|side| self.owner(side, ended));
+        if process.is_none() && acting.is_some() {
+            limits.push("the process was not seen: the socket was gone before its owner could be looked up".into());
+        }
+        let peer_process = other.and_then(|side| self.owner(side, ended));
+        self.ordinal += 1;
+        let started = connection.wire.syn.map(|(at, _)| at).into_iter().chain(opened).min();
+        Ended {
+            ordinal: self.ordinal,
+            flow,
+            local,
+            both_local: near.is_some() && far.is_some(),
+            roles_known,
+            started,
+            ended,
+            octets: self.octets(near, far, local, opinion.cause),
+            idle: near.or(far).and_then(idle),
+            cause: opinion.cause,
+            confidence: opinion.confidence,
+            ended_by: by_role(opinion.by),
+            ended_by_confidence: opinion.by_confidence,
+            severity: opinion.severity.unwrap_or_else(|| opinion.cause.severity()),
+            detail: opinion.detail,
+            alternatives: opinion.alternatives,
+            also: opinion.also,
+            evidence: opinion.evidence,
+            unread: by_role_of(local, near.and_then(Side::unread), far.and_then(Side::unread)),
+            unacked: by_role_of(local, near.and_then(unacked), far.and_then(unacked)),
+            process,
+            peer_process,
+            kernel: lines(connection),
+            sources: sources(connection),
+            packets: connection.wire.count,
+            resets: resets(connection, flow, local),
+            icmp: icmp(connection),
+            initial: initial(connection, flow, local),
+            rules: opinion.rules,
+            limits,
+            amends,
+        }
+    }
+
+    /// The role of the local socket, and whether it is known.
+    fn role(&self, connection: &Connection, flow: Flow) -> (Role, bool) {
+        let role = |client: bool| if client { Role::Client } else { Role::Server };
+        let side = |flow: Flow| connection.sides[connection.place(flow)].as_ref();
+        if let Some(client) = side(flow).and_then(|side| side.client) {
+            return (role(client), true);
+        }
+        if let Some(client) = side(flow.mirrored()).and_then(|side| side.client) {
+            return (role(!client), true);
+        }
+        if let Some((_, syn)) = connection.wire.syn {
+            return (role(syn.flow == flow), true);
+        }
+        if let Some((_, syn_ack)) = connection.wire.syn_ack {
+            return (role(syn_ack.flow != flow), true);
+        }
+        if side(flow).is_some_and(|side| side.listed.is_some_and(|(_, report)| report.state == TcpState::SynSent)) {
+            return (Role::Client, true);
+        }
+        if self.listeners.contains_key(&flow.local.port()) {
+            return (Role::Server, true);
+        }
+        if self.listeners.contains_key(&flow.remote.port()) && self.is_local(flow.remote.ip()) {
+            return (Role::Client, true);
+        }
+        (role(flow.local.port() > flow.remote.port() || flow.remote.port() == 0), false)
+    }
+
+    fn owner(&self, side: &Side, ended: Time) -> Option<Owner> {
+        let holder = side.holder.map(|pid| (pid, None, "fd"));
+        let actor = |actor: &Option<super::Actor>, how| {
+            actor.as_ref().map(|actor| (actor.pid, Some(actor.comm.clone()), how))
+        };
+        let found = actor(&side.listener_closed, "listener")
+            .or_else(|| actor(&side.closer, "close"))
+            .or(holder)
+            .or_else(|| actor(&side.opener, "connect"));
+        let (pid, comm, how) = found?;
+        let known = self.people.get(pid);
+        let process = known.map(|known| &known.process);
+        let text = |of: fn(&crate::event::Process) -> &std::sync::Arc<str>| {
+            process.map_or_else(|| "".into(), |process| of(process).clone())
+        };
+        // The kernel closes the sockets of a process shortly before it reports its exit.
+        let signal = known.and_then(|known| known.exit).and_then(|(at, status)| {
+            let near = at.plus_millis(50) >= ended && at <= ended.plus_millis(1000);
+            status.filter(|status| near && status & 0x7f != 0).map(|status| status & 0x7f)
+        });
+        let name = comm.filter(|comm| !comm.is_empty()).unwrap_or_else(|| text(|process| &process.comm));
+        Some(Owner {
+            pid,
+            comm: name,
+            command: text(|process| &process.command),
+            uid: process.and_then(|process| process.uid).or_else(|| side.listed.map(|(_, report)| report.uid)),
+            cgroup: text(|process| &process.cgroup),
+            how,
+            killed_by: signal,
+        })
+    }
+
+    /// The signal that killed the owner at the end, if one did.
+    pub(super) fn killed(&self, side: &Side) -> Option<i32> {
+        self.owner(side, side.over_at()?)?.killed_by
+    }
+
+    /// Octets that client and server sent.
+    fn octets(&self, near: Option<&Side>, far: Option<&Side>, local: Role, cause: Cause) -> [Option<u64>; 2] {
+        let info = |side: Option<&Side>| {
+            let complete = side?.destroyed.map(|(_, report)| report).filter(|report| report.flow.is_complete());
+            complete.or(side?.listed.map(|(_, report)| report))?.info
+        };
+        let (near, far) = (info(near), info(far));
+        // The kernel counts the SYN of the client and the FIN among what was acknowledged.
+        let acked = |info: crate::event::TcpInfo, role: Role| {
+            let extra = u64::from(role == Role::Client) + u64::from(cause == Cause::Orderly);
+            info.bytes_acked.saturating_sub(extra)
+        };
+        let sent = far.map(|info| info.bytes_received).or(near.map(|info| acked(info, local)));
+        let received = near.map(|info| info.bytes_received).or(far.map(|info| acked(info, local.other())));
+        by_role_of(local, sent, received)
+    }
+}
+
+fn by_role_of<T>(local: Role, near: T, far: T) -> [T; 2] {
+    match local {
+        Role::Client => [near, far],
+        Role::Server => [far, near],
+    }
+}
+
+/// Whether an end of it is over in a way that ends the connection: a socket that sent its FIN and was left to the
+/// kernel may still have a peer on this host that sends.
+fn has_ended(connection: &Connection) -> bool {
+    let mut sides = connection.sides();
+    let answered = !connection.replies.is_empty();
+    let abnormal = connection.sides().any(|side| side.is_over() && side.is_abnormal());
+    let all_over = connection.sides().next().is_some() && sides.all(Side::is_over);
+    let seen_only = connection.sides().next().is_none() && !connection.wire.resets.is_empty();
+    answered && connection.sides().all(Side::is_over) || abnormal || all_over || seen_only
+}
+
+/// A socket that the network closed is destroyed when its program closes it, and then tells its counts; and the other
+/// end on this host may have more to say. Until when to wait, if it is worth it.
+fn wait_longer(connection: &Connection, broadcasts: bool, now: Time) -> Option<Time> {
+    if connection.reported.is_some() || !broadcasts {
+        return None;
+    }
+    let waiting = connection.sides().filter(|side| side.destroyed.is_none() && side.is_over());
+    let until = waiting.filter_map(Side::over_at).map(|at| at.plus_millis(AWAIT_DESTROY)).max()?;
+    (until > now).then(|| until.min(now.plus_millis(SETTLE)))
+}
+
+fn idle(side: &Side) -> Option<f64> {
+    let info = side.report()?.info?;
+    if side.established || info.bytes_received + info.bytes_acked > 0 {
+        let last = info.last_data_recv.min(info.last_data_sent);
+        // Without data ever, the kernel counts from its own start.
+        let life = side.over_at()?.since(side.opened.unwrap_or_default()) / 1_000_000;
+        return Some(f64::from(last.min(u32::try_from(life).unwrap_or(u32::MAX))) / 1e3);
+    }
+    None
+}
+
+fn unacked(side: &Side) -> Option<u32> {
+    side.destroyed.map(|(_, report)| report).filter(|report| report.flow.is_complete()).map(|report| report.wqueue)
+}
+
+fn lines(connection: &Connection) -> Vec<String> {
+    let mut lines: Vec<_> = connection.sides().flat_map(|side| &side.lines).chain(&connection.lines).collect();
+    lines.sort_by_key(|(at, _)| *at);
+    lines.into_iter().map(|(_, trace)| trace.to_string()).collect()
+}
+
+fn sources(connection: &Connection) -> Vec<Source> {
+    let mut sources: Vec<Source> = connection.sides().flat_map(|side| side.sources.iter().copied()).collect();
+    if connection.wire.count > 0 {
+        sources.push(Source::Packets);
+    }
+    if !connection.lines.is_empty() {
+        sources.push(Source::Tracepoints);
+    }
+    sources.sort_unstable();
+    sources.dedup();
+    sources
+}
+
+fn resets(connection: &Connection, flow: Flow, local: Role) -> Vec<SeenReset> {
+    let accepted = |segment: &crate::event::Segment| {
+        let receiver = connection.sides[connection.place(segment.flow.mirrored())].as_ref()?;
+        receiver.close.map(|_| receiver.received_reset.is_some())
+    };
+    let seen = connection.wire.resets.iter().enumerate();
+    seen.map(|(n, &(at, segment))| SeenReset {
+        at,
+        from: if segment.flow == flow { local } else { local.other() },
+        active: segment.flags.contains(TcpFlags::ACK) && segment.seq != 0,
+        accepted: accepted(&segment),
+        decision: n == 0,
+        segment,
+    })
+    .collect()
+}
+
+fn icmp(connection: &Connection) -> Option<SeenIcmp> {
+    let (_, report) = connection.wire.icmp?;
+    Some(SeenIcmp {
+        from: report.from,
+        version: if report.error.v6 { 6 } else { 4 },
+        kind: report.error.kind,
+        code: report.error.code,
+        text: report.error.describe(),
+    })
+}
+
+fn initial(connection: &Connection, flow: Flow, local: Role) -> [Option<u32>; 2] {
+    let number = |segment: Option<(Time, crate::event::Segment)>| segment.map(|(_, segment)| segment);
+    let mut numbers = [None, None];
+    for segment in [number(connection.wire.syn), number(connection.wire.syn_ack)].into_iter().flatten() {
+        let from = if segment.flow == flow { local } else { local.other() };
+        numbers[usize::from(from == Role::Server)] = Some(segment.seq);
+    }
+    numbers
+}
+
+/// Who sent the first FIN of the connection, as this socket sees it.
+pub(super) fn first_fin(connection: &Connection, side: &Side) -> Option<FirstFin> {
+    let other = connection.sides[1 - connection.place(side.flow)].as_ref();
+    let by_other = other.and_then(|other| other.fin).map(|fin| match fin {
+        FirstFin::Ours => FirstFin::Theirs,
+        FirstFin::Theirs => FirstFin::Ours,
+    });
+    let by_packet = connection.wire.fin.map(|(_, fin)| {
+        if fin.flow == side.flow { FirstFin::Ours } else { FirstFin::Theirs }
+    });
+    side.fin.or(by_other).or(by_packet)
+}

@@ -1,0 +1,115 @@
+//! What the counters of the kernel say about ends that no other source explains.
+//!
+//! Each increase is booked once: a connection that is explained by it uses it up.
+
+use std::collections::VecDeque;
+
+use crate::event::{Counters, Time};
+
+/// The counters increased by `left` between two reads.
+#[derive(Debug)]
+struct Entry {
+    from: Time,
+    to: Time,
+    left: Counters,
+    /// Ends that fell between the two reads.
+    ends: u32,
+}
+
+/// Increases that are remembered.
+const MAX_ENTRIES: usize = 256;
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    last: Option<(Time, Counters)>,
+    entries: VecDeque<Entry>,
+}
+
+/// A booked increase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    /// It could have been another connection: several ended between the two reads.
+    pub(super) shared: bool,
+}
+
+impl Ledger {
+    /// Adds a reading. Gives what increased since the one before.
+    pub(super) fn read(&mut self, at: Time, counters: Counters) -> Counters {
+        let Some((from, before)) = self.last.replace((at, counters)) else { return Counters::default() };
+        let left = counters.since(&before);
+        let opens = Counters { active_opens: 0, passive_opens: 0, keep_alive: 0, ..left };
+        if opens != Counters::default() {
+            if self.entries.len() == MAX_ENTRIES {
+                self.entries.pop_front();
+            }
+            self.entries.push_back(Entry { from, to: at, left, ends: 0 });
+        }
+        left
+    }
+
+    /// A connection ended at this time, for reasons known or unknown.
+    pub(super) fn end(&mut self, at: Time) {
+        if let Some(entry) = self.entries.iter_mut().rev().find(|entry| entry.from <= at && at <= entry.to) {
+            entry.ends += 1;
+        }
+    }
+
+    /// Books one increase of a counter that was read between the two times.
+    pub(super) fn claim(
+        &mut self,
+        field: fn(&mut Counters) -> &mut u64,
+        since: Time,
+        until: Time,
+    ) -> Option<Claim> {
+        let entry = self
+            .entries
+            .iter_mut()
+            .rev()
+            .filter(|entry| entry.to >= since && entry.from <= until)
+            .find_map(|entry| (*field(&mut entry.left) > 0).then_some(entry))?;
+        *field(&mut entry.left) -= 1;
+        Some(Claim { shared: entry.ends > 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_increase_explains_one_end() {
+        let mut ledger = Ledger::default();
+        let at = Time::from_millis;
+        ledger.read(at(0), Counters { abort_on_close: 5, ..Counters::default() });
+        let delta = ledger.read(at(100), Counters { abort_on_close: 6, ..Counters::default() });
+        assert_eq!(delta.abort_on_close, 1);
+        ledger.read(at(200), Counters { abort_on_close: 6, active_opens: 1, ..Counters::default() });
+        ledger.end(at(50));
+        assert_eq!(ledger.claim(|c| &mut c.abort_on_close, at(150), at(300)), None, "before that time");
+        assert_eq!(
+            ledger.claim(|c| &mut c.abort_on_close, at(50), at(60)),
+            Some(Claim { shared: false })
+        );
+        assert_eq!(ledger.claim(|c| &mut c.abort_on_close, at(50), at(60)), None, "used up");
+    }
+
+    #[test]
+    fn an_increase_that_several_ends_could_explain_is_shared() {
+        let mut ledger = Ledger::default();
+        let at = Time::from_millis;
+        ledger.read(at(0), Counters::default());
+        ledger.read(at(100), Counters { estab_resets: 2, ..Counters::default() });
+        ledger.end(at(40));
+        ledger.end(at(41));
+        assert_eq!(ledger.claim(|c| &mut c.estab_resets, at(40), at(40)), Some(Claim { shared: true }));
+    }
+
+    #[test]
+    fn the_number_of_entries_is_bounded() {
+        let mut ledger = Ledger::default();
+        for n in 0..1000 {
+            ledger.read(Time(n), Counters { out_resets: n, ..Counters::default() });
+        }
+        assert_eq!(ledger.entries.len(), MAX_ENTRIES);
+    }
+}

@@ -1,0 +1,334 @@
+//! The join of all sources: events go in with their times, ends of connections come out.
+//!
+//! Nothing here does IO or reads a clock. Sources report the same end at different times and in part, so a connection
+//! is looked at only some time after its first sign of an end ([`SETTLE`]); what it was is then decided in
+//! `kernel` from the tracepoints, or in `infer` without them, and joined over both ends in `judge`.
+
+mod connection;
+mod infer;
+mod judge;
+mod kernel;
+mod ledger;
+mod peer;
+mod people;
+mod sockets;
+mod traces;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::IpAddr;
+
+use crate::ended::{Ended, Totals};
+use crate::event::{Counters, Event, Flow, IcmpReport, Process, Segment, Source, TcpState, Time};
+use connection::{Actor, Connection, Side};
+use ledger::Ledger;
+use people::People;
+
+/// After the first sign of an end, other sources have this long to report theirs, in milliseconds.
+pub const SETTLE: u64 = 250;
+/// A socket that is closed by the network is destroyed when its program closes it: so long is waited for what the
+/// kernel says then, in milliseconds.
+const AWAIT_DESTROY: u64 = 1200;
+/// A connection that ended in order is remembered so long, in milliseconds: late data is answered with a reset.
+const REMEMBER: u64 = 60_000;
+
+/// How the join works.
+#[derive(Clone, Debug)]
+pub struct JoinOptions {
+    /// The sources that are open.
+    pub sources: Vec<Source>,
+    /// Connections that are known at a time, at most.
+    pub max_connections: usize,
+}
+
+impl JoinOptions {
+    /// These sources, and room for 65,536 connections.
+    #[must_use]
+    pub const fn new(sources: Vec<Source>) -> Self {
+        Self { sources, max_connections: 1 << 16 }
+    }
+}
+
+/// A place in the table of connections, never used twice.
+type Id = u64;
+
+/// The state machine that joins the events of all sources.
+#[derive(Debug)]
+pub struct Join {
+    options: JoinOptions,
+    connections: HashMap<Id, Connection>,
+    next_id: Id,
+    by_flow: HashMap<Flow, Id>,
+    /// Sockets by their address in the kernel.
+    by_sk: HashMap<u64, Flow>,
+    by_cookie: HashMap<u64, Flow>,
+    /// Sockets that connect and have no port yet.
+    opening: HashMap<u64, (Time, Option<Actor>, crate::event::Trace)>,
+    /// Order of creation, for eviction.
+    order: VecDeque<Id>,
+    due: BinaryHeap<Reverse<(Time, Id)>>,
+    people: People,
+    ledger: Ledger,
+    /// Listening ports, and the inode of a listener of each.
+    listeners: HashMap<u16, u32>,
+    /// Listeners closed lately: when, port, thread, process.
+    closed_listeners: VecDeque<(Time, u16, u32, Option<Actor>)>,
+    /// Addresses of this host, as seen on its sockets.
+    local: std::collections::HashSet<IpAddr>,
+    wanted_owners: Vec<u32>,
+    ready: VecDeque<Ended>,
+    ordinal: u64,
+    totals: Totals,
+}
+
+/// Closed listeners that are remembered.
+const MAX_CLOSED_LISTENERS: usize = 64;
+/// Sockets without a port that are remembered.
+const MAX_OPENING: usize = 1 << 14;
+/// Local addresses that are remembered.
+const MAX_LOCAL: usize = 1 << 12;
+
+impl Join {
+    /// A join that knows nothing yet.
+    #[must_use]
+    pub fn new(options: JoinOptions) -> Self {
+        Self {
+            options,
+            connections: HashMap::new(),
+            next_id: 0,
+            by_flow: HashMap::new(),
+            by_sk: HashMap::new(),
+            by_cookie: HashMap::new(),
+            opening: HashMap::new(),
+            order: VecDeque::new(),
+            due: BinaryHeap::new(),
+            people: People::default(),
+            ledger: Ledger::default(),
+            listeners: HashMap::new(),
+            closed_listeners: VecDeque::new(),
+            local: std::collections::HashSet::new(),
+            wanted_owners: Vec::new(),
+            ready: VecDeque::new(),
+            ordinal: 0,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Takes one event. Events come in the order of their times, as far as the sources allow.
+    pub fn handle(&mut self, at: Time, event: Event) {
+        match event {
+            Event::Destroyed(report) => self.on_destroyed(at, report),
+            Event::Listed(report) => self.on_listed(at, report),
+            Event::ListEnd { begun } => self.on_list_end(begun),
+            Event::Owner { inode, pid } => self.on_owner(inode, pid),
+            Event::Counters(counters) => self.on_counters(at, counters),
+            Event::Process(process) => self.on_process(process),
+            Event::Exit { pid, status } => self.people.exit(at, pid, status),
+            Event::Segment(segment) => self.on_segment(at, segment),
+            Event::Icmp(report) => self.on_icmp(at, report),
+            Event::Trace(trace) => self.on_trace(at, trace),
+            Event::Lost { source, count } => *self.totals.lost.entry(source).or_default() += count,
+        }
+    }
+
+    /// The next end that is decided, if there is one.
+    pub fn poll(&mut self, now: Time) -> Option<Ended> {
+        while self.ready.is_empty()
+            && let Some(&Reverse((at, id))) = self.due.peek()
+            && at <= now
+        {
+            self.due.pop();
+            self.conclude(id, at);
+        }
+        self.ready.pop_front()
+    }
+
+    /// When [`Join::poll`] has something to do, if no event comes before.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.due.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Decides all connections that have begun to end, without waiting for more.
+    pub fn finish(&mut self) {
+        let mut due: Vec<(Time, Id)> =
+            self.connections.iter().filter_map(|(&id, connection)| Some((connection.due?, id))).collect();
+        due.sort_unstable();
+        for (at, id) in due {
+            // A side that is still waited for gets no second chance.
+            self.conclude(id, at.plus_millis(AWAIT_DESTROY));
+        }
+    }
+
+    /// Inodes of sockets whose owner is to be found, not told before.
+    pub fn take_wanted_owners(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.wanted_owners)
+    }
+
+    /// Whether a process is this one or descends from it, as far as is known.
+    #[must_use]
+    pub fn descends(&self, pid: u32, ancestor: u32) -> bool {
+        self.people.descends(pid, ancestor)
+    }
+
+    /// Counts so far.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Connections that are known and not over.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.connections.values().filter(|connection| !connection.is_over()).count()
+    }
+
+    fn has(&self, source: Source) -> bool {
+        self.options.sources.contains(&source)
+    }
+
+    fn on_counters(&mut self, at: Time, counters: Counters) {
+        let added = self.ledger.read(at, counters);
+        self.totals.listen_overflows += added.listen_overflows;
+        self.totals.resets_sent += added.out_resets;
+    }
+
+    fn on_process(&mut self, process: Process) {
+        self.people.add(process);
+    }
+
+    /// The connection of this flow. A new one takes the place of one that is over.
+    fn connection(&mut self, flow: Flow, fresh: bool) -> Id {
+        let key = flow.undirected();
+        if let Some(&id) = self.by_flow.get(&key) {
+            let over = self.connections.get(&id).is_none_or(Connection::is_over);
+            if !(fresh && over) {
+                return id;
+            }
+            self.forget(id);
+        }
+        while self.connections.len() >= self.options.max_connections
+            && let Some(oldest) = self.order.pop_front()
+        {
+            if self.connections.get(&oldest).is_some_and(|oldest| oldest.reported.is_none()) {
+                self.totals.evicted += 1;
+            }
+            self.forget(oldest);
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        self.connections.insert(id, Connection::new(flow));
+        self.by_flow.insert(key, id);
+        self.order.push_back(id);
+        // Ids of connections that were forgotten long ago pile up here.
+        if self.order.len() > 2 * self.options.max_connections {
+            let connections = &self.connections;
+            self.order.retain(|id| connections.contains_key(id));
+        }
+        id
+    }
+
+    /// Concludes what can still be concluded, and drops the connection.
+    fn forget(&mut self, id: Id) {
+        if let Some(due) = self.connections.get(&id).and_then(|connection| connection.due) {
+            self.conclude(id, due.plus_millis(AWAIT_DESTROY));
+        }
+        let Some(connection) = self.connections.remove(&id) else { return };
+        if self.by_flow.get(&connection.key) == Some(&id) {
+            self.by_flow.remove(&connection.key);
+        }
+        for side in connection.sides() {
+            if self.by_sk.get(&side.sk) == Some(&side.flow) {
+                self.by_sk.remove(&side.sk);
+            }
+            if let Some(cookie) = side.cookie
+                && self.by_cookie.get(&cookie) == Some(&side.flow)
+            {
+                self.by_cookie.remove(&cookie);
+            }
+        }
+    }
+
+    /// The socket with this flow, as far as it is known.
+    fn side(&mut self, flow: Flow) -> Option<&mut Side> {
+        let id = *self.by_flow.get(&flow.undirected())?;
+        let connection = self.connections.get_mut(&id)?;
+        let place = connection.place(flow);
+        connection.sides[place].as_mut()
+    }
+
+    /// Looks at the connection of this flow once so many milliseconds have passed.
+    fn look_at(&mut self, flow: Flow, at: Time, after: u64) {
+        if let Some(&id) = self.by_flow.get(&flow.undirected())
+            && let Some(connection) = self.connections.get_mut(&id)
+        {
+            let at = at.plus_millis(after);
+            connection.look_at(at);
+            self.due.push(Reverse((at, id)));
+        }
+    }
+
+    fn on_segment(&mut self, at: Time, segment: Segment) {
+        use lastack_wire::TcpFlags;
+        let fresh = segment.flags.contains(TcpFlags::SYN) && !segment.flags.contains(TcpFlags::ACK);
+        let known = self.by_flow.get(&segment.flow.undirected()).and_then(|id| self.connections.get(id));
+        // A SYN that is repeated belongs to the attempt it repeats.
+        let repeated = known
+            .and_then(|connection| connection.wire.syn)
+            .is_some_and(|(_, syn)| syn.seq == segment.seq && syn.flow == segment.flow);
+        let begun_before = known.is_some_and(|connection| {
+            connection.wire.syn.is_none() && connection.sides().all(|side| !side.is_over())
+        });
+        let id = self.connection(segment.flow, fresh && !repeated && !begun_before);
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.wire.add(at, segment);
+        if segment.flags.contains(TcpFlags::RST) {
+            self.look_at(segment.flow, at, SETTLE);
+        }
+    }
+
+    fn on_icmp(&mut self, at: Time, report: IcmpReport) {
+        if let Some(id) = self.by_flow.get(&report.quoted.undirected())
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            connection.wire.icmp.get_or_insert((at, report));
+        }
+    }
+
+    fn on_owner(&mut self, inode: u32, pid: u32) {
+        for connection in self.connections.values_mut() {
+            for side in connection.sides.iter_mut().flatten() {
+                if side.listed.is_some_and(|(_, report)| report.inode == inode) {
+                    side.holder = Some(pid);
+                    side.used(Source::Sockets);
+                }
+            }
+        }
+    }
+
+    fn is_local(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.local.contains(&ip)
+    }
+
+    fn learn_local(&mut self, ip: IpAddr) {
+        if !ip.is_unspecified() && self.local.len() < MAX_LOCAL {
+            self.local.insert(ip);
+        }
+    }
+
+    /// A listener of this port was closed a moment ago, by the same thread if one is given.
+    fn closed_listener(&self, port: u16, at: Time, tid: Option<u32>) -> Option<Actor> {
+        let found = self.closed_listeners.iter().rev().find(|(when, closed, by, _)| {
+            *closed == port && at.since(*when) < 1_000_000_000 && tid.is_none_or(|tid| tid == *by)
+        });
+        found.and_then(|(_, _, _, actor)| actor.clone())
+    }
+}
+
+/// States in which a connection exists.
+const fn is_synchronized(state: TcpState) -> bool {
+    !matches!(
+        state,
+        TcpState::SynSent | TcpState::SynRecv | TcpState::NewSynRecv | TcpState::Close | TcpState::Listen
+    )
+}

@@ -1,0 +1,61 @@
+//! The processes that are known, alive or ended.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::event::{Process, Time};
+
+/// Processes that are remembered.
+const MAX: usize = 1 << 14;
+
+/// A process, and how it ended.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) process: Process,
+    pub(super) exit: Option<(Time, Option<i32>)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct People {
+    known: HashMap<u32, Known>,
+    /// In the order in which they became known.
+    order: VecDeque<u32>,
+}
+
+impl People {
+    pub(super) fn add(&mut self, process: Process) {
+        let pid = process.pid;
+        if self.known.insert(pid, Known { process, exit: None }).is_none() {
+            self.order.push_back(pid);
+        }
+        while self.known.len() > MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    pub(super) fn exit(&mut self, at: Time, pid: u32, status: Option<i32>) {
+        if let Some(known) = self.known.get_mut(&pid) {
+            known.exit = Some((at, status));
+        }
+    }
+
+    pub(super) fn get(&self, pid: u32) -> Option<&Known> {
+        self.known.get(&pid)
+    }
+
+    /// Whether `pid` is `ancestor` or descends from it, as far as is known.
+    pub(super) fn descends(&self, pid: u32, ancestor: u32) -> bool {
+        let mut at = pid;
+        for _ in 0..64 {
+            if at == ancestor {
+                return true;
+            }
+            match self.known.get(&at) {
+                Some(known) if known.process.parent > 1 => at = known.process.parent,
+                _ => return false,
+            }
+        }
+        false
+    }
+}

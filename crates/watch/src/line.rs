@@ -1,0 +1,122 @@
+//! The lines for people.
+
+use std::fmt::Write as _;
+
+use jiff::tz::TimeZone;
+use lastack_causes::Severity;
+
+use crate::ended::{Ended, Owner, Totals};
+use crate::event::Source;
+use crate::record::{Calendar, ended_by_words};
+
+/// `12:00:01.204  10.1.2.3:51522 > 10.9.8.7:443  close-unread by the server: closed with 37 octets unread ..`
+#[must_use]
+pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
+    let time = calendar.at(ended.ended).to_zoned(zone.clone()).strftime("%H:%M:%S%.3f");
+    let mut line = format!("{time}  {} > {}  {} {}", shown(ended, true), shown(ended, false), ended.cause, ended_by_words(ended));
+    if let Some(owner) = &ended.process {
+        let _ = write!(line, "  {}", owner_words(owner));
+    }
+    if !ended.detail.is_empty() {
+        let _ = write!(line, "  {}", ended.detail);
+    }
+    let _ = write!(line, "  {:.2}", ended.confidence);
+    if let Some(started) = ended.started {
+        let _ = write!(line, "  after {}", duration(ended.ended.since(started)));
+    }
+    if let [Some(client), Some(server)] = ended.octets {
+        let _ = write!(line, ", {} sent, {} received", octets(client), octets(server));
+    }
+    if let Some(other) = ended.alternatives.first().filter(|_| ended.confidence < 0.9) {
+        let _ = write!(line, "; or {} ({:.2}): {} would settle it", other.cause, other.confidence, other.settle);
+    }
+    if ended.amends {
+        line.push_str("; this connection had ended in order before");
+    }
+    line
+}
+
+/// An address whose part the kernel had cleared is shown as such.
+fn shown(ended: &Ended, client: bool) -> String {
+    let address = if client { ended.client() } else { ended.server() };
+    let ip = if address.ip().is_unspecified() { "?".into() } else { address.ip().to_string() };
+    match (address.port(), address.is_ipv6()) {
+        (0, _) => format!("{ip}:?"),
+        (port, true) if ip != "?" => format!("[{ip}]:{port}"),
+        (port, _) => format!("{ip}:{port}"),
+    }
+}
+
+fn owner_words(owner: &Owner) -> String {
+    let name = if owner.comm.is_empty() { "?" } else { &owner.comm };
+    format!("[{name} {}]", owner.pid)
+}
+
+/// `1.2 s`, `340 ms`, `87 us`.
+fn duration(nanoseconds: u64) -> String {
+    let microseconds = nanoseconds / 1000;
+    match microseconds {
+        0..1000 => format!("{microseconds} us"),
+        1000..1_000_000 => format!("{} ms", microseconds / 1000),
+        1_000_000..60_000_000 => format!("{:.1} s", microseconds as f64 / 1e6),
+        _ => {
+            let seconds = microseconds / 1_000_000;
+            format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+        }
+    }
+}
+
+fn octets(count: u64) -> String {
+    match count {
+        0..10_000 => format!("{count} octets"),
+        10_000..10_000_000 => format!("{} KB", count / 1000),
+        _ => format!("{} MB", count / 1_000_000),
+    }
+}
+
+/// The summary: totals, causes by count, and what was lost.
+#[must_use]
+pub fn summary(totals: &Totals, open: usize) -> String {
+    let count = |severity| totals.severities.get(&severity).copied().unwrap_or_default();
+    let (harmful, suspicious, benign) =
+        (count(Severity::Harmful), count(Severity::Suspicious), count(Severity::Benign));
+    let mut out = format!(
+        "{} connections ended: {harmful} harmful, {suspicious} suspicious, {benign} benign; {open} still open\n",
+        totals.ended
+    );
+    let mut causes: Vec<_> = totals.causes.iter().filter(|(_, count)| **count > 0).collect();
+    causes.sort_by_key(|(cause, count)| (std::cmp::Reverse(cause.severity()), std::cmp::Reverse(**count)));
+    for (cause, count) in causes {
+        let _ = writeln!(out, "  {count:>8}  {cause}");
+    }
+    if totals.listen_overflows > 0 {
+        let _ = writeln!(out, "  {} handshakes were dropped because an accept queue was full", totals.listen_overflows);
+    }
+    if totals.evicted > 0 {
+        let _ = writeln!(out, "  {} connections were forgotten: too many were open at a time", totals.evicted);
+    }
+    if totals.foreign > 0 {
+        let _ = writeln!(out, "  {} sockets of other network namespaces were left out", totals.foreign);
+    }
+    let lost: Vec<String> = Source::ALL
+        .iter()
+        .filter_map(|source| Some(format!("{} {}", totals.lost.get(source)?, source.name())))
+        .collect();
+    let lost = if lost.is_empty() { "none".into() } else { lost.join(", ") };
+    let _ = writeln!(out, "  lost events: {lost}");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_have_units() {
+        assert_eq!(duration(87_000), "87 us");
+        assert_eq!(duration(340_000_000), "340 ms");
+        assert_eq!(duration(1_240_000_000), "1.2 s");
+        assert_eq!(duration(3_725_000_000_000), "1:02:05");
+        assert_eq!((octets(9), octets(37_400), octets(12_345_678)), ("9 octets".into(), "37 KB".into(), "12 MB".into()));
+    }
+}

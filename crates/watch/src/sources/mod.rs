@@ -1,0 +1,330 @@
+//! The sources of events, and which of them this process may use.
+//!
+//! All of them are read by one thread: nothing here waits but [`Sources::wait`].
+
+mod counters;
+mod decode;
+mod diag;
+mod packets;
+mod processes;
+mod sys;
+mod tracefs;
+mod tracepoints;
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::event::{Event, Process, Source, Time};
+use counters::CounterFiles;
+use diag::{Broadcasts, Lists};
+use packets::{Packets, Selection};
+use processes::{Connector, Descriptors};
+use tracepoints::Tracepoints;
+
+/// Which sources to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceOptions {
+    /// Do not open these.
+    pub without: Vec<Source>,
+    /// Take all packets of TCP, not only those that begin and end connections.
+    pub all_packets: bool,
+    /// A network namespace to watch, as a file such as `/run/netns/NAME` or `/proc/PID/ns/net`.
+    pub namespace: Option<std::path::PathBuf>,
+}
+
+impl SourceOptions {
+    /// All sources, of the network namespace of this process.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { without: Vec::new(), all_packets: false, namespace: None }
+    }
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What became of the attempt to open a source.
+#[derive(Debug)]
+pub struct Availability {
+    /// The source.
+    pub source: Source,
+    /// Why it is not there.
+    pub error: Option<io::Error>,
+    /// It is there but cannot tell everything: what it lacks.
+    pub limit: Option<String>,
+}
+
+/// A packet, for those who want more than what begins and ends a connection.
+#[derive(Debug)]
+pub struct RawPacket<'a> {
+    /// Nanoseconds since 1970.
+    pub wall: u64,
+    /// Sent by this host; else received.
+    pub sent: bool,
+    /// The length of the packet on the link.
+    pub len: usize,
+    /// The packet from its IP header on, cut short.
+    pub octets: &'a [u8],
+}
+
+/// The open sources.
+#[derive(Debug)]
+pub struct Sources {
+    broadcasts: Option<Broadcasts>,
+    counters: Option<CounterFiles>,
+    connector: Option<Connector>,
+    descriptors: Descriptors,
+    lists: Option<Lists>,
+    packets: Option<Packets>,
+    tracepoints: Option<Tracepoints>,
+    /// Processes already described.
+    described: HashSet<u32>,
+}
+
+/// The time on the clock of all events.
+#[must_use]
+pub fn now() -> Time {
+    Time(nanoseconds(ClockId::CLOCK_MONOTONIC))
+}
+
+/// Nanoseconds since 1970.
+#[must_use]
+pub fn wall_now() -> u64 {
+    nanoseconds(ClockId::CLOCK_REALTIME)
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |time| Duration::from(time).as_nanos() as u64)
+}
+
+/// Processes whose description is remembered as known.
+const MAX_DESCRIBED: usize = 1 << 16;
+
+impl Sources {
+    /// Opens every source that this process may use, and says of each whether it is there.
+    ///
+    /// # Errors
+    /// If the network namespace cannot be entered.
+    pub fn open(options: &SourceOptions) -> io::Result<(Self, Vec<Availability>)> {
+        let mut report = Vec::new();
+        // The proc connector exists in the initial network namespace only, so it comes before another is entered.
+        let connector = open(&mut report, options, Source::Processes, Connector::open);
+        if let Some(path) = &options.namespace {
+            enter(path)?;
+        }
+        let selection = if options.all_packets { Selection::All } else { Selection::Ends };
+        let broadcasts = open(&mut report, options, Source::Destroyed, Broadcasts::open);
+        let counters = open(&mut report, options, Source::Counters, CounterFiles::open);
+        let lists = open(&mut report, options, Source::Sockets, Lists::open);
+        let packets = open(&mut report, options, Source::Packets, || Packets::open(selection));
+        let tracepoints = open(&mut report, options, Source::Tracepoints, Tracepoints::open);
+        for availability in &mut report {
+            availability.limit = match availability.source {
+                Source::Tracepoints => tracepoints.as_ref().and_then(|tracepoints| {
+                    let missing = tracepoints.missing.join(", ");
+                    (!missing.is_empty()).then(|| format!("this kernel lacks {missing}"))
+                }),
+                Source::Processes if availability.error.is_some() => {
+                    Some("the end of a process is known if it was seen to own a socket before".into())
+                }
+                Source::Sockets if !nix::unistd::geteuid().is_root() => {
+                    Some("owners are found among the processes of this user only".into())
+                }
+                _ => None,
+            };
+        }
+        report.sort_by_key(|availability| availability.source);
+        let this = Self {
+            broadcasts,
+            counters,
+            connector,
+            descriptors: Descriptors::default(),
+            lists,
+            packets,
+            tracepoints,
+            described: HashSet::new(),
+        };
+        Ok((this, report))
+    }
+
+    /// Whether this source is open.
+    #[must_use]
+    pub fn has(&self, source: Source) -> bool {
+        match source {
+            Source::Destroyed => self.broadcasts.is_some(),
+            Source::Counters => self.counters.is_some(),
+            Source::Processes => self.connector.is_some(),
+            Source::Sockets => self.lists.is_some(),
+            Source::Packets => self.packets.is_some(),
+            Source::Tracepoints => self.tracepoints.is_some(),
+        }
+    }
+
+    /// Waits until a source or `other` has something, or the time is over.
+    ///
+    /// # Errors
+    /// If the kernel refuses to wait.
+    pub fn wait(&self, other: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<()> {
+        let mut fds: Vec<PollFd<'_>> = Vec::new();
+        let mut add = |fd| fds.push(PollFd::new(fd, PollFlags::POLLIN));
+        self.broadcasts.iter().for_each(|source| add(source.fd()));
+        self.connector.iter().for_each(|source| add(source.fd()));
+        self.packets.iter().for_each(|source| add(source.fd()));
+        self.tracepoints.iter().flat_map(Tracepoints::fds).for_each(&mut add);
+        other.iter().copied().for_each(&mut add);
+        // At least a millisecond: what comes in bursts is read together.
+        let timeout = PollTimeout::try_from(timeout.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Adds everything that waits to `events`, with the time of each; not in the order of time. `packet` is given the
+    /// packets as they are.
+    ///
+    /// # Errors
+    /// If a source breaks.
+    pub fn read(
+        &mut self,
+        events: &mut Vec<(Time, Event)>,
+        mut packet: impl FnMut(&RawPacket<'_>),
+    ) -> io::Result<()> {
+        let lost = |events: &mut Vec<_>, source, count| {
+            if count > 0 {
+                events.push((now(), Event::Lost { source, count }));
+            }
+        };
+        if let Some(tracepoints) = &mut self.tracepoints {
+            let count = tracepoints.read(|at, trace| events.push((at, Event::Trace(trace))));
+            lost(events, Source::Tracepoints, count);
+        }
+        if let Some(packets) = &mut self.packets {
+            let ahead = wall_now().saturating_sub(now().0);
+            let count = packets.read(|captured| {
+                let packets::Captured { wall, sent, len, octets } = captured;
+                packet(&RawPacket { wall, sent, len, octets });
+                if let Some(event) = decode::decode(octets, sent) {
+                    events.push((Time(wall.saturating_sub(ahead)), event));
+                }
+            })?;
+            lost(events, Source::Packets, count);
+        }
+        if let Some(broadcasts) = &mut self.broadcasts {
+            let at = now();
+            let count = broadcasts.read(|report| events.push((at, Event::Destroyed(report))))?;
+            lost(events, Source::Destroyed, count);
+        }
+        let described = &mut self.described;
+        match &mut self.connector {
+            Some(connector) => {
+                let count = connector.read(|at, event| {
+                    match &event {
+                        Event::Process(process) => drop(described.insert(process.pid)),
+                        Event::Exit { pid, .. } => drop(described.remove(pid)),
+                        _ => {}
+                    }
+                    events.push((at, event));
+                })?;
+                lost(events, Source::Processes, count);
+            }
+            None => self.descriptors.read(|pid, status| {
+                described.remove(&pid);
+                events.push((now(), Event::Exit { pid, status }));
+            }),
+        }
+        Ok(())
+    }
+
+    /// Adds the counters as they are now.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn read_counters(&mut self, events: &mut Vec<(Time, Event)>) -> io::Result<()> {
+        if let Some(counters) = &mut self.counters {
+            let counters = counters.read()?;
+            events.push((now(), Event::Counters(counters)));
+        }
+        Ok(())
+    }
+
+    /// Adds all sockets that are alive.
+    ///
+    /// # Errors
+    /// If the kernel does not list them.
+    pub fn list(&mut self, events: &mut Vec<(Time, Event)>) -> io::Result<()> {
+        if let Some(lists) = &mut self.lists {
+            let begun = now();
+            lists.read(|report| events.push((begun, Event::Listed(report))))?;
+            events.push((now(), Event::ListEnd { begun }));
+        }
+        Ok(())
+    }
+
+    /// Adds the owners of sockets with these inodes, as far as they are visible.
+    pub fn find_owners(&mut self, inodes: &[u32], events: &mut Vec<(Time, Event)>) {
+        let mut found = Vec::new();
+        processes::owners(inodes, |inode, pid| {
+            events.push((now(), Event::Owner { inode, pid }));
+            found.push(pid);
+        });
+        for pid in found {
+            if self.connector.is_none() {
+                self.descriptors.add(pid);
+            }
+            if let Some(process) = self.describe(pid) {
+                events.push((now(), Event::Process(process)));
+            }
+        }
+    }
+
+    /// What /proc says of a process, if it was not asked before.
+    pub fn describe(&mut self, pid: u32) -> Option<Process> {
+        if self.described.contains(&pid) {
+            return None;
+        }
+        if self.described.len() >= MAX_DESCRIBED {
+            self.described.clear();
+        }
+        let process = processes::describe(pid)?;
+        self.described.insert(pid);
+        if self.connector.is_none() {
+            self.descriptors.add(pid);
+        }
+        Some(process)
+    }
+}
+
+fn open<T>(
+    report: &mut Vec<Availability>,
+    options: &SourceOptions,
+    source: Source,
+    open: impl FnOnce() -> io::Result<T>,
+) -> Option<T> {
+    let opened = if options.without.contains(&source) {
+        Err(io::Error::other("left out by option"))
+    } else {
+        open()
+    };
+    let (opened, error) = match opened {
+        Ok(opened) => (Some(opened), None),
+        Err(error) => (None, Some(error)),
+    };
+    report.push(Availability { source, error, limit: None });
+    opened
+}
+
+/// Enters a network namespace, with this thread.
+fn enter(path: &std::path::Path) -> io::Result<()> {
+    let file = std::fs::File::open(path)?;
+    nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET)?;
+    Ok(())
+}

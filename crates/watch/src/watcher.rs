@@ -1,0 +1,265 @@
+//! The loop around sources and join: reads, orders by time, asks for more where it is worth it.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use crate::ended::{Ended, Totals};
+use crate::event::{Event, Source, TcpState, Time, TraceKind};
+use crate::join::{Join, JoinOptions};
+use crate::sources::{Availability, RawPacket, SourceOptions, Sources, now};
+
+/// What is read waits so long, in milliseconds, for earlier events of other sources: the ring of packets is handed
+/// over with a delay.
+const HOLD: u64 = 60;
+/// The sources are read at least so often.
+const TICK: Duration = Duration::from_millis(50);
+/// Counters are read at most so often, and without a reason so often; in milliseconds.
+const COUNTERS_FASTEST: u64 = 10;
+const COUNTERS_USUAL: u64 = 50;
+/// The same with tracepoints, which say more.
+const COUNTERS_RARELY: u64 = 500;
+/// Lists of sockets: at most and at least so often, in milliseconds.
+const LIST_FASTEST: u64 = 100;
+const LIST_USUAL: u64 = 5000;
+/// A costly job waits so many times its own duration until it is done again: it takes 5 % of a CPU at most.
+const COST_FACTOR: u64 = 20;
+/// Sockets whose owners wait to be found.
+const MAX_WANTED: usize = 1 << 14;
+
+/// What to watch, and how.
+#[derive(Clone, Debug)]
+pub struct WatchOptions {
+    /// The sources.
+    pub sources: SourceOptions,
+    /// Connections that are known at a time, at most.
+    pub max_connections: usize,
+}
+
+impl Default for WatchOptions {
+    fn default() -> Self {
+        Self { sources: SourceOptions::new(), max_connections: 1 << 16 }
+    }
+}
+
+/// A job that is done when there is reason to, but not too often.
+#[derive(Debug, Default)]
+struct Job {
+    last: Time,
+    cost: u64,
+}
+
+impl Job {
+    /// Whether so many milliseconds have passed, and the job has not taken too much time lately.
+    fn is_due(&self, at: Time, milliseconds: u64) -> bool {
+        at.since(self.last) >= (milliseconds * 1_000_000).max(self.cost * COST_FACTOR)
+    }
+
+    fn done(&mut self, begun: Time) {
+        self.last = now();
+        self.cost = self.last.since(begun);
+    }
+}
+
+/// Watches the TCP connections of this host.
+///
+/// ```no_run
+/// use lastack_watch::{WatchOptions, Watcher};
+/// use std::time::Duration;
+///
+/// let (mut watcher, sources) = Watcher::open(&WatchOptions::default())?;
+/// for source in sources {
+///     println!("{}: {:?}", source.source.name(), source.error);
+/// }
+/// loop {
+///     for ended in watcher.turn(&[], Duration::from_millis(500), |_| ())? {
+///         println!("{} {} > {}", ended.cause, ended.client(), ended.server());
+///     }
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Watcher {
+    sources: Sources,
+    join: Join,
+    /// Events that wait for earlier ones.
+    pending: Vec<(Time, Event)>,
+    counters: Job,
+    list: Job,
+    owners: Job,
+    /// A connection was opened since the last list.
+    opened: bool,
+    opens: u64,
+    wanted: Vec<u32>,
+}
+
+impl Watcher {
+    /// Opens the sources, lists the sockets that are there, and says which sources could be opened.
+    ///
+    /// # Errors
+    /// If the network namespace cannot be entered, or no source can be used at all.
+    pub fn open(options: &WatchOptions) -> io::Result<(Self, Vec<Availability>)> {
+        let (sources, report) = Sources::open(&options.sources)?;
+        let open: Vec<Source> = Source::ALL.into_iter().filter(|&source| sources.has(source)).collect();
+        if !sources.has(Source::Destroyed) && !sources.has(Source::Packets) && !sources.has(Source::Tracepoints) {
+            let text = "none of the sources that show the end of a connection can be opened";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        let join =
+            Join::new(JoinOptions { max_connections: options.max_connections.max(1), ..JoinOptions::new(open) });
+        let mut this = Self {
+            sources,
+            join,
+            pending: Vec::new(),
+            counters: Job::default(),
+            list: Job::default(),
+            owners: Job::default(),
+            opened: true,
+            opens: 0,
+            wanted: Vec::new(),
+        };
+        let begun = now();
+        this.read_counters(begun)?;
+        this.list_sockets(begun);
+        Ok((this, report))
+    }
+
+    /// Waits until there is something to read, a descriptor of `wake` is readable, or the time is over; reads, and
+    /// gives the ends that are decided. `packet` is given every packet that is seen.
+    ///
+    /// # Errors
+    /// If a source breaks.
+    pub fn turn(
+        &mut self,
+        wake: &[BorrowedFd<'_>],
+        timeout: Duration,
+        packet: impl FnMut(&RawPacket<'_>),
+    ) -> io::Result<Vec<Ended>> {
+        let timeout = self.time_left(timeout.min(TICK));
+        self.sources.wait(wake, timeout)?;
+        let first = self.pending.len();
+        self.sources.read(&mut self.pending, packet)?;
+        self.describe_actors(first);
+        let at = now();
+        self.opened |= self.pending[first..].iter().any(|(_, event)| is_open(event));
+        let destroyed = self.pending[first..].iter().any(|(_, event)| matches!(event, Event::Destroyed(_)));
+        let usual = if self.sources.has(Source::Tracepoints) { COUNTERS_RARELY } else { COUNTERS_USUAL };
+        if self.counters.is_due(at, if destroyed { COUNTERS_FASTEST } else { usual }) {
+            self.read_counters(at)?;
+        }
+        if self.list.is_due(at, if self.opened { LIST_FASTEST } else { LIST_USUAL }) {
+            self.list_sockets(at);
+        }
+        self.release(Time(now().0.saturating_sub(HOLD * 1_000_000)));
+        self.find_owners(at);
+        Ok(self.collect(now()))
+    }
+
+    /// Reads what is left and decides everything that has begun to end.
+    ///
+    /// # Errors
+    /// If a source breaks.
+    pub fn finish(&mut self, packet: impl FnMut(&RawPacket<'_>)) -> io::Result<Vec<Ended>> {
+        self.sources.read(&mut self.pending, packet)?;
+        self.describe_actors(0);
+        self.read_counters(now())?;
+        self.release(Time(u64::MAX));
+        self.join.finish();
+        Ok(self.collect(now()))
+    }
+
+    /// Counts so far.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        self.join.totals()
+    }
+
+    /// The join, with what it knows of processes and connections.
+    #[must_use]
+    pub fn join(&self) -> &Join {
+        &self.join
+    }
+
+    /// Not longer than until a connection is to be looked at.
+    fn time_left(&self, timeout: Duration) -> Duration {
+        let next = self.join.next_timeout().map(|at| Duration::from_nanos(at.since(now())));
+        next.map_or(timeout, |next| next.min(timeout))
+    }
+
+    fn read_counters(&mut self, begun: Time) -> io::Result<()> {
+        let first = self.pending.len();
+        self.sources.read_counters(&mut self.pending)?;
+        if let Some((_, Event::Counters(counters))) = self.pending.get(first) {
+            let opens = counters.active_opens + counters.passive_opens;
+            self.opened |= opens != self.opens;
+            self.opens = opens;
+        }
+        self.counters.done(begun);
+        Ok(())
+    }
+
+    /// A list that fails is only late: the next one comes.
+    fn list_sockets(&mut self, begun: Time) {
+        let mut listed = Vec::new();
+        let _late = self.sources.list(&mut listed);
+        for (at, event) in listed {
+            match event {
+                // At once: the owners of short-lived sockets are to be looked up while they are there.
+                Event::Listed(_) => self.join.handle(at, event),
+                _ => self.pending.push((at, event)),
+            }
+        }
+        self.opened = false;
+        self.list.done(begun);
+    }
+
+    /// Looks up the processes that act, while they are alive.
+    fn describe_actors(&mut self, first: usize) {
+        let mut found = Vec::new();
+        for (at, event) in &self.pending[first..] {
+            let Event::Trace(trace) = event else { continue };
+            let acts = match &trace.kind {
+                TraceKind::SetState { new, .. } => *new != TcpState::Established && *new != TcpState::CloseWait,
+                TraceKind::SendReset { reply, .. } => !reply,
+                _ => false,
+            };
+            if acts && trace.context.is_process()
+                && let Some(process) = self.sources.describe(trace.context.pid)
+            {
+                found.push((*at, Event::Process(process)));
+            }
+        }
+        self.pending.append(&mut found);
+    }
+
+    /// Hands all events up to this time to the join, in their order.
+    fn release(&mut self, until: Time) {
+        self.pending.sort_by_key(|(at, _)| *at);
+        let count = self.pending.partition_point(|(at, _)| *at <= until);
+        for (at, event) in self.pending.drain(..count) {
+            self.join.handle(at, event);
+        }
+    }
+
+    fn find_owners(&mut self, at: Time) {
+        self.wanted.append(&mut self.join.take_wanted_owners());
+        self.wanted.truncate(MAX_WANTED);
+        if !self.wanted.is_empty() && self.owners.is_due(at, LIST_FASTEST) {
+            let begun = now();
+            self.sources.find_owners(&self.wanted, &mut self.pending);
+            self.wanted.clear();
+            self.owners.done(begun);
+        }
+    }
+
+    fn collect(&mut self, at: Time) -> Vec<Ended> {
+        std::iter::from_fn(|| self.join.poll(at)).collect()
+    }
+}
+
+/// A connection was established.
+fn is_open(event: &Event) -> bool {
+    let Event::Trace(trace) = event else { return false };
+    matches!(trace.kind, TraceKind::SetState { new: TcpState::Established, .. })
+}
