@@ -1,4 +1,4 @@
-//! The program lastack: `run`, `lab`, `probe`, `serve`, `script`.
+//! The program lastack: `run`, `lab`, `probe`, `serve`, `script`, `watch`.
 
 mod lab;
 mod probe;
@@ -7,6 +7,7 @@ mod run;
 mod script;
 mod serve;
 mod units;
+mod watch;
 
 use std::ffi::OsString;
 use std::io;
@@ -41,6 +42,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Script(script::ScriptArgs),
     Rules(rules::RulesArgs),
+    Watch(watch::WatchArgs),
     /// Print a script that completes the options in a shell
     Completions {
         /// The shell
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::main(args),
         Command::Script(args) => script::main(&args),
         Command::Rules(args) => rules::main(&args),
+        Command::Watch(args) => watch::main(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lastack", &mut io::stdout());
             ExitCode::SUCCESS

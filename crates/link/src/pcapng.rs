@@ -156,13 +156,20 @@ impl<W: Write> PcapngWriter<W> {
     }
 }
 
-impl<W: Write> Sink for PcapngWriter<W> {
-    fn record(&mut self, at: Instant, direction: Direction, packet: &[u8], comment: Option<&str>) {
+impl<W: Write> PcapngWriter<W> {
+    /// Writes a packet of which only the beginning was captured. `len` is the length that it had on the link.
+    pub fn record_cut(
+        &mut self,
+        at: Instant,
+        direction: Direction,
+        packet: &[u8],
+        len: usize,
+        comment: Option<&str>,
+    ) {
         let stamp = (self.start + at.elapsed()).as_nanos() as u64;
         let (high, low) = ((stamp >> 32) as u32, stamp as u32);
-        let len = packet.len() as u32;
         let block = self.block.begin(ENHANCED_PACKET);
-        block.u32(0).u32(high).u32(low).u32(len).u32(len).octets(packet);
+        block.u32(0).u32(high).u32(low).u32(packet.len() as u32).u32(len as u32).octets(packet);
         let flags: u32 = match direction {
             Direction::Received => 1,
             Direction::Sent => 2,
@@ -174,6 +181,12 @@ impl<W: Write> Sink for PcapngWriter<W> {
         if !self.write_block() {
             self.unwritten += 1;
         }
+    }
+}
+
+impl<W: Write> Sink for PcapngWriter<W> {
+    fn record(&mut self, at: Instant, direction: Direction, packet: &[u8], comment: Option<&str>) {
+        self.record_cut(at, direction, packet, packet.len(), comment);
     }
 
     fn flush(&mut self, now: Instant) {

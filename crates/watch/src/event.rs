@@ -253,7 +253,8 @@ impl fmt::Display for Context {
             (false, true) => 'p',
             (false, false) => '.',
         };
-        let interrupt = match (flags & Self::NMI != 0, flags & Self::HARDIRQ != 0, flags & Self::SOFTIRQ != 0) {
+        let interrupt = match (flags & Self::NMI != 0, flags & Self::HARDIRQ != 0, flags & Self::SOFTIRQ != 0)
+        {
             (true, true, _) => 'Z',
             (true, false, _) => 'z',
             (_, true, true) => 'H',
@@ -261,7 +262,8 @@ impl fmt::Display for Context {
             (_, false, true) => 's',
             (_, false, false) => '.',
         };
-        let depth = |depth: u8| if depth == 0 { '.' } else { char::from_digit(depth.into(), 16).unwrap_or('?') };
+        let depth =
+            |depth: u8| if depth == 0 { '.' } else { char::from_digit(depth.into(), 16).unwrap_or('?') };
         write!(f, "{off}{reschedule}{interrupt}{}{}", depth(self.preempt & 0xf), depth(self.preempt >> 4))
     }
 }
@@ -339,7 +341,13 @@ impl fmt::Display for Trace {
         let name = |state: Option<TcpState>| state.map_or("UNKNOWN", TcpState::kernel_name);
         let tuple = |flow: &Flow| {
             let (local, remote) = (flow.local, flow.remote);
-            format!("sport={} dport={} saddr={} daddr={}", local.port(), remote.port(), local.ip(), remote.ip())
+            format!(
+                "sport={} dport={} saddr={} daddr={}",
+                local.port(),
+                remote.port(),
+                local.ip(),
+                remote.ip()
+            )
         };
         match &self.kind {
             TraceKind::SendReset { reply, sk, flow, state, reason } => {
@@ -493,14 +501,8 @@ pub enum Source {
 
 impl Source {
     /// All, in the order of their letters.
-    pub const ALL: [Self; 6] = [
-        Self::Destroyed,
-        Self::Counters,
-        Self::Processes,
-        Self::Sockets,
-        Self::Packets,
-        Self::Tracepoints,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Destroyed, Self::Counters, Self::Processes, Self::Sockets, Self::Packets, Self::Tracepoints];
 
     /// The name used in records.
     #[must_use]

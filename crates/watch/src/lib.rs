@@ -6,22 +6,26 @@
 //! `lastack watch` the program.
 #![deny(unsafe_code)]
 
+mod capture;
 mod ended;
 mod event;
 mod filter;
 mod join;
 mod line;
 pub mod record;
+mod scope;
 mod sources;
 mod watcher;
 
+pub use capture::PacketFile;
 pub use ended::{Alternative, Ended, Evidence, Owner, Role, SeenIcmp, SeenReset, Totals};
 pub use event::{
-    Context, Counters, Event, Flow, IcmpReport, Process, Segment, SocketReport, Source, TcpInfo, TcpState, Time,
-    Trace, TraceKind,
+    Context, Counters, Event, Flow, IcmpReport, Process, Segment, SocketReport, Source, TcpInfo, TcpState,
+    Time, Trace, TraceKind,
 };
 pub use filter::Filter;
 pub use join::{Join, JoinOptions, SETTLE};
 pub use line::{line, summary};
+pub use scope::{scope, start};
 pub use sources::{Availability, RawPacket, SourceOptions, Sources, now, wall_now};
 pub use watcher::{WatchOptions, Watcher};

@@ -13,7 +13,13 @@ use crate::record::{Calendar, ended_by_words};
 #[must_use]
 pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
     let time = calendar.at(ended.ended).to_zoned(zone.clone()).strftime("%H:%M:%S%.3f");
-    let mut line = format!("{time}  {} > {}  {} {}", shown(ended, true), shown(ended, false), ended.cause, ended_by_words(ended));
+    let mut line = format!(
+        "{time}  {} > {}  {} {}",
+        shown(ended, true),
+        shown(ended, false),
+        ended.cause,
+        ended_by_words(ended)
+    );
     if let Some(owner) = &ended.process {
         let _ = write!(line, "  {}", owner_words(owner));
     }
@@ -28,7 +34,8 @@ pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
         let _ = write!(line, ", {} sent, {} received", octets(client), octets(server));
     }
     if let Some(other) = ended.alternatives.first().filter(|_| ended.confidence < 0.9) {
-        let _ = write!(line, "; or {} ({:.2}): {} would settle it", other.cause, other.confidence, other.settle);
+        let _ =
+            write!(line, "; or {} ({:.2}): {} would settle it", other.cause, other.confidence, other.settle);
     }
     if ended.amends {
         line.push_str("; this connection had ended in order before");
@@ -81,8 +88,9 @@ pub fn summary(totals: &Totals, open: usize) -> String {
     let (harmful, suspicious, benign) =
         (count(Severity::Harmful), count(Severity::Suspicious), count(Severity::Benign));
     let mut out = format!(
-        "{} connections ended: {harmful} harmful, {suspicious} suspicious, {benign} benign; {open} still open\n",
-        totals.ended
+        "{} connection{} ended: {harmful} harmful, {suspicious} suspicious, {benign} benign; {open} still open\n",
+        totals.ended,
+        if totals.ended == 1 { "" } else { "s" }
     );
     let mut causes: Vec<_> = totals.causes.iter().filter(|(_, count)| **count > 0).collect();
     causes.sort_by_key(|(cause, count)| (std::cmp::Reverse(cause.severity()), std::cmp::Reverse(**count)));
@@ -90,10 +98,15 @@ pub fn summary(totals: &Totals, open: usize) -> String {
         let _ = writeln!(out, "  {count:>8}  {cause}");
     }
     if totals.listen_overflows > 0 {
-        let _ = writeln!(out, "  {} handshakes were dropped because an accept queue was full", totals.listen_overflows);
+        let _ = writeln!(
+            out,
+            "  {} handshakes were dropped because an accept queue was full",
+            totals.listen_overflows
+        );
     }
     if totals.evicted > 0 {
-        let _ = writeln!(out, "  {} connections were forgotten: too many were open at a time", totals.evicted);
+        let _ =
+            writeln!(out, "  {} connections were forgotten: too many were open at a time", totals.evicted);
     }
     if totals.foreign > 0 {
         let _ = writeln!(out, "  {} sockets of other network namespaces were left out", totals.foreign);
@@ -117,6 +130,9 @@ mod tests {
         assert_eq!(duration(340_000_000), "340 ms");
         assert_eq!(duration(1_240_000_000), "1.2 s");
         assert_eq!(duration(3_725_000_000_000), "1:02:05");
-        assert_eq!((octets(9), octets(37_400), octets(12_345_678)), ("9 octets".into(), "37 KB".into(), "12 MB".into()));
+        assert_eq!(
+            (octets(9), octets(37_400), octets(12_345_678)),
+            ("9 octets".into(), "37 KB".into(), "12 MB".into())
+        );
     }
 }

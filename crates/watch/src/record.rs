@@ -145,7 +145,11 @@ fn alternatives(ended: &Ended) -> Value {
 }
 
 fn also(ended: &Ended) -> Value {
-    ended.also.iter().map(|cause| json!({ "cause": cause.name(), "code": cause.code(), "frames": [] })).collect()
+    ended
+        .also
+        .iter()
+        .map(|cause| json!({ "cause": cause.name(), "code": cause.code(), "frames": [] }))
+        .collect()
 }
 
 fn evidence(ended: &Ended) -> Value {
@@ -243,8 +247,10 @@ pub fn summary(totals: &Totals, open: usize, written: u64) -> Value {
     let causes: Map<String, Value> =
         totals.causes.iter().map(|(cause, &count)| (cause.name().to_owned(), count.into())).collect();
     let severity = |severity: Severity| totals.severities.get(&severity).copied().unwrap_or_default();
-    let lost: Map<String, Value> =
-        Source::ALL.iter().map(|source| (source.name().to_owned(), lost_by(totals, *source).into())).collect();
+    let lost: Map<String, Value> = Source::ALL
+        .iter()
+        .map(|source| (source.name().to_owned(), lost_by(totals, *source).into()))
+        .collect();
     json!({
         "v": VERSION,
         "type": "summary",
@@ -290,7 +296,8 @@ mod tests {
         // A pair of its baseline: 128.232.110.120:34855 > 66.35.250.204:80.
         let id = community_id("128.232.110.120:34855".parse().unwrap(), "66.35.250.204:80".parse().unwrap());
         assert_eq!(id, "1:LQU9qZlK+B5F3KDmev6m5PMibrg=");
-        let back = community_id("66.35.250.204:80".parse().unwrap(), "128.232.110.120:34855".parse().unwrap());
+        let back =
+            community_id("66.35.250.204:80".parse().unwrap(), "128.232.110.120:34855".parse().unwrap());
         assert_eq!(back, id);
     }
 

@@ -102,12 +102,17 @@ impl Watcher {
     pub fn open(options: &WatchOptions) -> io::Result<(Self, Vec<Availability>)> {
         let (sources, report) = Sources::open(&options.sources)?;
         let open: Vec<Source> = Source::ALL.into_iter().filter(|&source| sources.has(source)).collect();
-        if !sources.has(Source::Destroyed) && !sources.has(Source::Packets) && !sources.has(Source::Tracepoints) {
+        if !sources.has(Source::Destroyed)
+            && !sources.has(Source::Packets)
+            && !sources.has(Source::Tracepoints)
+        {
             let text = "none of the sources that show the end of a connection can be opened";
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
-        let join =
-            Join::new(JoinOptions { max_connections: options.max_connections.max(1), ..JoinOptions::new(open) });
+        let join = Join::new(JoinOptions {
+            max_connections: options.max_connections.max(1),
+            ..JoinOptions::new(open)
+        });
         let mut this = Self {
             sources,
             join,
@@ -220,14 +225,15 @@ impl Watcher {
         for (at, event) in &self.pending[first..] {
             let Event::Trace(trace) = event else { continue };
             let acts = match &trace.kind {
-                TraceKind::SetState { new, .. } => *new != TcpState::Established && *new != TcpState::CloseWait,
+                TraceKind::SetState { new, .. } => {
+                    *new != TcpState::Established && *new != TcpState::CloseWait
+                }
                 TraceKind::SendReset { reply, .. } => !reply,
                 _ => false,
             };
-            if acts && trace.context.is_process()
-                && let Some(process) = self.sources.describe(trace.context.pid)
-            {
-                found.push((*at, Event::Process(process)));
+            if acts && trace.context.is_process() {
+                let processes = self.sources.describe(trace.context.pid);
+                found.extend(processes.into_iter().map(|process| (*at, Event::Process(process))));
             }
         }
         self.pending.append(&mut found);

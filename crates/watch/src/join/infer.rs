@@ -5,11 +5,11 @@
 
 use lastack_causes::Cause;
 
+use super::Join;
 use super::connection::{Connection, FirstFin, Side};
 use super::judge::{By, Opinion, Rank, first_fin};
 use super::kernel::{is_zero_window, undelivered};
 use super::ledger::Claim;
-use super::Join;
 use crate::event::{Counters, SocketReport, TcpState, Time};
 
 /// The counters are read soon after an end; what caused it is at most so long before, in milliseconds.
@@ -39,7 +39,8 @@ impl Join {
         let since = side.vanished.map_or(at, |vanished| side.listed.map_or(vanished, |(listed, _)| listed));
         let window = (Time(since.0.saturating_sub(BEFORE * 1_000_000)), at.plus_millis(AFTER));
         let destroyed = side.destroyed.map(|(_, report)| report);
-        let never_established = destroyed.map_or(!side.established, |report| was_never_established(side, &report, at));
+        let never_established =
+            destroyed.map_or(!side.established, |report| was_never_established(side, &report, at));
         let opinion = if never_established {
             self.failed_attempt(window)
         } else if destroyed.is_some_and(|report| !report.flow.is_complete()) {
@@ -49,7 +50,9 @@ impl Join {
         };
         let mut opinion = opinion.unwrap_or_else(|| unexplained(connection, side));
         opinion.by_confidence = opinion.by_confidence.min(opinion.confidence.max(0.5));
-        opinion.limits.push("the cause is inferred from counters: the kernel's own reason needs tracepoints".into());
+        opinion
+            .limits
+            .push("the cause is inferred from counters: the kernel's own reason needs tracepoints".into());
         opinion
     }
 
@@ -105,7 +108,12 @@ impl Join {
         })
     }
 
-    fn ended_established(&mut self, connection: &Connection, side: &Side, window: (Time, Time)) -> Option<Opinion> {
+    fn ended_established(
+        &mut self,
+        connection: &Connection,
+        side: &Side,
+        window: (Time, Time),
+    ) -> Option<Opinion> {
         if side.unread().is_some_and(|unread| unread > 0)
             && let Some(claim) = self.claim(ABORT_ON_CLOSE, window)
         {
@@ -126,7 +134,8 @@ impl Join {
                 .or(Cause::ListenerClosed, 0.1, "tracepoints (root)")
                 .rule("S103")
         } else {
-            let mut opinion = self.reset_by_peer(connection, side, side.listed.map(|(_, report)| report.state));
+            let mut opinion =
+                self.reset_by_peer(connection, side, side.listed.map(|(_, report)| report.state));
             opinion.confidence = opinion.confidence.min(confidence(claim));
             opinion
         };
@@ -183,7 +192,8 @@ fn unexplained(connection: &Connection, side: &Side) -> Opinion {
     let mut opinion = if side.destroyed.is_some() {
         Opinion::new(Rank::Orderly, Cause::Orderly, 0.8, by)
     } else {
-        Opinion::new(Rank::Affected, Cause::Abort, 0.3, By::Unknown).detail("the socket was closed; nothing says why")
+        Opinion::new(Rank::Affected, Cause::Abort, 0.3, By::Unknown)
+            .detail("the socket was closed; nothing says why")
     };
     opinion.by_confidence = by_confidence;
     opinion

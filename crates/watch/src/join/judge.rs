@@ -19,6 +19,17 @@ pub(super) enum By {
 }
 
 impl By {
+    /// In the words of the vocabulary, if the local socket has this role.
+    const fn of(self, local: Role) -> EndedBy {
+        match self {
+            Self::Local => local.ended_by(),
+            Self::Remote => local.other().ended_by(),
+            Self::Path => EndedBy::Path,
+            Self::Nobody => EndedBy::Nobody,
+            Self::Unknown => EndedBy::Unknown,
+        }
+    }
+
     const fn mirrored(self) -> Self {
         match self {
             Self::Local => Self::Remote,
@@ -91,7 +102,12 @@ impl Opinion {
         self
     }
 
-    pub(super) fn because(mut self, kind: &'static str, value: impl ToString, text: impl Into<String>) -> Self {
+    pub(super) fn because(
+        mut self,
+        kind: &'static str,
+        value: impl ToString,
+        text: impl Into<String>,
+    ) -> Self {
         let supports = vec![self.cause];
         self.evidence.push(Evidence { kind, value: value.to_string(), supports, text: text.into() });
         self
@@ -193,8 +209,11 @@ impl Join {
         }
         let Some(stranger) = connection.sides().next() else { return false };
         let port = stranger.flow.local.port();
-        let Some((ended, remote)) = stranger.over_at().map(|at| (at, stranger.flow.remote.ip())) else { return false };
-        let near = |at: Option<Time>| at.is_some_and(|at| at.since(ended).max(ended.since(at)) < 1_000_000_000);
+        let Some((ended, remote)) = stranger.over_at().map(|at| (at, stranger.flow.remote.ip())) else {
+            return false;
+        };
+        let near =
+            |at: Option<Time>| at.is_some_and(|at| at.since(ended).max(ended.since(at)) < 1_000_000_000);
         let fits = |side: &Side| {
             side.flow.remote.port() == port && side.flow.local.ip() == remote && near(side.over_at())
         };
@@ -228,8 +247,8 @@ impl Join {
         }
         // Sources that would have seen it are there, and have lost nothing.
         let reliable = |source: Source| self.has(source) && !self.totals.lost.contains_key(&source);
-        let expected = connection.sides().next().is_some() && reliable(Source::Destroyed)
-            || reliable(Source::Packets);
+        let expected =
+            connection.sides().next().is_some() && reliable(Source::Destroyed) || reliable(Source::Packets);
         !expected && connection.replies.iter().all(|reply| self.is_local(reply.flow.local.ip()))
     }
 
@@ -284,23 +303,17 @@ impl Join {
         let place = connection.place(flow);
         let (near, far) = (connection.sides[place].as_ref(), connection.sides[1 - place].as_ref());
         let (local, roles_known) = self.role(connection, flow);
-        let by_role = |by: By| match by {
-            By::Local => local.ended_by(),
-            By::Remote => local.other().ended_by(),
-            By::Path => EndedBy::Path,
-            By::Nobody => EndedBy::Nobody,
-            By::Unknown => EndedBy::Unknown,
-        };
-        let ended = connection.sides().filter_map(Side::over_at).min();
-        let ended = ended.or(connection.replies.first().map(|reply| reply.at));
-        let ended = ended.or(connection.wire.resets.first().map(|(at, _)| *at)).unwrap_or_default();
+        let ended = ended_at(connection);
         let opened = connection.sides().filter_map(|side| side.opened).min();
         let mut limits = opinion.limits.clone();
         // The process of the end that acted comes first.
-        let (acting, other) = if opinion.by == By::Remote && far.is_some() { (far, near) } else { (near, far) };
+        let (acting, other) =
+            if opinion.by == By::Remote && far.is_some() { (far, near) } else { (near, far) };
         let process = acting.and_then(|side| self.owner(side, ended));
         if process.is_none() && acting.is_some() {
-            limits.push("the process was not seen: the socket was gone before its owner could be looked up".into());
+            limits.push(
+                "the process was not seen: the socket was gone before its owner could be looked up".into(),
+            );
         }
         let peer_process = other.and_then(|side| self.owner(side, ended));
         self.ordinal += 1;
@@ -317,7 +330,7 @@ impl Join {
             idle: near.or(far).and_then(idle),
             cause: opinion.cause,
             confidence: opinion.confidence,
-            ended_by: by_role(opinion.by),
+            ended_by: opinion.by.of(local),
             ended_by_confidence: opinion.by_confidence,
             severity: opinion.severity.unwrap_or_else(|| opinion.cause.severity()),
             detail: opinion.detail,
@@ -356,7 +369,9 @@ impl Join {
         if let Some((_, syn_ack)) = connection.wire.syn_ack {
             return (role(syn_ack.flow != flow), true);
         }
-        if side(flow).is_some_and(|side| side.listed.is_some_and(|(_, report)| report.state == TcpState::SynSent)) {
+        if side(flow)
+            .is_some_and(|side| side.listed.is_some_and(|(_, report)| report.state == TcpState::SynSent))
+        {
             return (Role::Client, true);
         }
         if self.listeners.contains_key(&flow.local.port()) {
@@ -393,7 +408,9 @@ impl Join {
             pid,
             comm: name,
             command: text(|process| &process.command),
-            uid: process.and_then(|process| process.uid).or_else(|| side.listed.map(|(_, report)| report.uid)),
+            uid: process
+                .and_then(|process| process.uid)
+                .or_else(|| side.listed.map(|(_, report)| report.uid)),
             cgroup: text(|process| &process.cgroup),
             how,
             killed_by: signal,
@@ -408,7 +425,8 @@ impl Join {
     /// Octets that client and server sent.
     fn octets(&self, near: Option<&Side>, far: Option<&Side>, local: Role, cause: Cause) -> [Option<u64>; 2] {
         let info = |side: Option<&Side>| {
-            let complete = side?.destroyed.map(|(_, report)| report).filter(|report| report.flow.is_complete());
+            let complete =
+                side?.destroyed.map(|(_, report)| report).filter(|report| report.flow.is_complete());
             complete.or(side?.listed.map(|(_, report)| report))?.info
         };
         let (near, far) = (info(near), info(far));
@@ -421,6 +439,13 @@ impl Join {
         let received = near.map(|info| info.bytes_received).or(far.map(|info| acked(info, local.other())));
         by_role_of(local, sent, received)
     }
+}
+
+fn ended_at(connection: &Connection) -> Time {
+    let socket = connection.sides().filter_map(Side::over_at).min();
+    let reply = connection.replies.first().map(|reply| reply.at);
+    let reset = connection.wire.resets.first().map(|(at, _)| *at);
+    socket.or(reply).or(reset).unwrap_or_default()
 }
 
 fn by_role_of<T>(local: Role, near: T, far: T) -> [T; 2] {
@@ -464,11 +489,15 @@ fn idle(side: &Side) -> Option<f64> {
 }
 
 fn unacked(side: &Side) -> Option<u32> {
-    side.destroyed.map(|(_, report)| report).filter(|report| report.flow.is_complete()).map(|report| report.wqueue)
+    side.destroyed
+        .map(|(_, report)| report)
+        .filter(|report| report.flow.is_complete())
+        .map(|report| report.wqueue)
 }
 
 fn lines(connection: &Connection) -> Vec<String> {
-    let mut lines: Vec<_> = connection.sides().flat_map(|side| &side.lines).chain(&connection.lines).collect();
+    let mut lines: Vec<_> =
+        connection.sides().flat_map(|side| &side.lines).chain(&connection.lines).collect();
     lines.sort_by_key(|(at, _)| *at);
     lines.into_iter().map(|(_, trace)| trace.to_string()).collect()
 }
@@ -531,8 +560,9 @@ pub(super) fn first_fin(connection: &Connection, side: &Side) -> Option<FirstFin
         FirstFin::Ours => FirstFin::Theirs,
         FirstFin::Theirs => FirstFin::Ours,
     });
-    let by_packet = connection.wire.fin.map(|(_, fin)| {
-        if fin.flow == side.flow { FirstFin::Ours } else { FirstFin::Theirs }
-    });
+    let by_packet = connection
+        .wire
+        .fin
+        .map(|(_, fin)| if fin.flow == side.flow { FirstFin::Ours } else { FirstFin::Theirs });
     side.fin.or(by_other).or(by_packet)
 }

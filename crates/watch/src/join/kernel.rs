@@ -2,9 +2,9 @@
 
 use lastack_causes::{Cause, Severity};
 
+use super::Join;
 use super::connection::{ActiveReset, Connection, FirstFin, Side};
 use super::judge::{By, Opinion, Rank, first_fin};
-use super::Join;
 use crate::event::{TcpState, Time};
 
 /// The kernel says so: what is left is that two events were joined wrongly.
@@ -19,7 +19,9 @@ impl Join {
         match side.errno.map(|(_, errno)| errno) {
             Some(libc::ETIMEDOUT) => timed_out(side, from),
             Some(libc::ECONNABORTED) => administrative(side, None),
-            Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EACCES | libc::ENOPROTOOPT) => unreachable(connection, side),
+            Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EACCES | libc::ENOPROTOOPT) => {
+                unreachable(connection, side)
+            }
             Some(errno) if side.received_reset.is_none() && errno == libc::ECONNREFUSED => {
                 unreachable(connection, side)
             }
@@ -47,7 +49,9 @@ impl Join {
             "TCP_DISCONNECT_WITH_DATA" => Opinion::new(Rank::Acted, Cause::Abort, KERNEL, By::Local)
                 .detail("disconnected with data in its queues")
                 .rule("S64"),
-            "TCP_STATE" | "not told by this kernel" | "NOT_SPECIFIED" => self.aborted(connection, side, reset, from),
+            "TCP_STATE" | "not told by this kernel" | "NOT_SPECIFIED" => {
+                self.aborted(connection, side, reset, from)
+            }
             _ if reason.starts_with("MPTCP_RST") => {
                 Opinion::new(Rank::Acted, Cause::Mptcp, KERNEL, By::Local).detail(reason.to_owned())
             }
@@ -56,7 +60,13 @@ impl Join {
     }
 
     /// TCP_STATE has several uses: the events around it tell them apart.
-    fn aborted(&self, connection: &Connection, side: &Side, reset: &ActiveReset, from: Option<TcpState>) -> Opinion {
+    fn aborted(
+        &self,
+        connection: &Connection,
+        side: &Side,
+        reset: &ActiveReset,
+        from: Option<TcpState>,
+    ) -> Opinion {
         if side.unread().is_some_and(|unread| unread > 0) && reset.reason.is_none() {
             return self.close_unread(connection, side, 0.9);
         }
@@ -78,7 +88,9 @@ impl Join {
             .detail("closed with linger 0")
             .rule("S64");
         match self.killed(side) {
-            Some(signal) => opinion.because("kernel", signal, format!("its process was ended by signal {signal}")),
+            Some(signal) => {
+                opinion.because("kernel", signal, format!("its process was ended by signal {signal}"))
+            }
             None => opinion,
         }
     }
@@ -98,10 +110,15 @@ impl Join {
         let mut opinion =
             Opinion::new(Rank::Acted, Cause::CloseUnread, confidence, By::Local).detail(detail).rule("S60");
         if let Some(unread) = unread {
-            opinion = opinion.because("unread", unread, format!("{unread} octets were received and not read"));
+            opinion =
+                opinion.because("unread", unread, format!("{unread} octets were received and not read"));
         }
         if let Some(signal) = killed {
-            opinion = opinion.because("kernel", signal, format!("its process was ended by {}", signal_name(signal)));
+            opinion = opinion.because(
+                "kernel",
+                signal,
+                format!("its process was ended by {}", signal_name(signal)),
+            );
         }
         let is_client = self.side_is_client(connection, side);
         if killed.is_none() && is_client && unread.is_some_and(|unread| unread > 0) {
@@ -209,7 +226,10 @@ pub(super) fn undelivered(side: &Side) -> String {
     match report {
         Some(report) => {
             let retransmissions = report.info.map_or(0, |info| info.total_retrans);
-            format!("gave up with {} octets undelivered after {retransmissions} retransmissions", report.wqueue)
+            format!(
+                "gave up with {} octets undelivered after {retransmissions} retransmissions",
+                report.wqueue
+            )
         }
         None => "gave up: nothing that it sent was acknowledged".into(),
     }
@@ -234,9 +254,11 @@ pub(super) fn unreachable(connection: &Connection, side: &Side) -> Opinion {
         Some((_, report)) => format!("{} says: {}", report.from, report.error.describe()),
         None => String::new(),
     };
-    Opinion::new(Rank::Affected, cause, confidence, by)
-        .detail(detail)
-        .because("kernel", errno, format!("its program is told error {errno}"))
+    Opinion::new(Rank::Affected, cause, confidence, by).detail(detail).because(
+        "kernel",
+        errno,
+        format!("its program is told error {errno}"),
+    )
 }
 
 /// Nothing but FINs, or a connect that was given up.
@@ -260,4 +282,3 @@ pub(super) fn signal_name(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal)
         .map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
 }
-

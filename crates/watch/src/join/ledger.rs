@@ -86,10 +86,7 @@ mod tests {
         ledger.read(at(200), Counters { abort_on_close: 6, active_opens: 1, ..Counters::default() });
         ledger.end(at(50));
         assert_eq!(ledger.claim(|c| &mut c.abort_on_close, at(150), at(300)), None, "before that time");
-        assert_eq!(
-            ledger.claim(|c| &mut c.abort_on_close, at(50), at(60)),
-            Some(Claim { shared: false })
-        );
+        assert_eq!(ledger.claim(|c| &mut c.abort_on_close, at(50), at(60)), Some(Claim { shared: false }));
         assert_eq!(ledger.claim(|c| &mut c.abort_on_close, at(50), at(60)), None, "used up");
     }
 

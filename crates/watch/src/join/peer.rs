@@ -3,14 +3,19 @@
 use lastack_causes::{Cause, Severity};
 use lastack_wire::{IcmpError, TcpFlags};
 
+use super::Join;
 use super::connection::{Connection, FirstFin, Side};
 use super::judge::{By, Opinion, Rank, first_fin};
-use super::Join;
 use crate::event::{Flow, Segment, TcpState, Time};
 
 impl Join {
     /// The peer reset the connection.
-    pub(super) fn reset_by_peer(&self, connection: &Connection, side: &Side, from: Option<TcpState>) -> Opinion {
+    pub(super) fn reset_by_peer(
+        &self,
+        connection: &Connection,
+        side: &Side,
+        from: Option<TcpState>,
+    ) -> Opinion {
         let seen = connection.wire.reset_from(side.flow.remote).map(|(_, segment)| segment);
         let opinion = match from {
             Some(TcpState::SynSent) => refused(connection, side, seen),
@@ -32,7 +37,8 @@ impl Join {
     /// A connection of which only packets are known: no socket of this host, or none that was seen.
     pub(super) fn by_packets(&self, connection: &Connection) -> Option<(Time, Flow, Opinion)> {
         let &(at, reset) = connection.wire.resets.first()?;
-        let here = self.is_local(reset.flow.local.ip()) && (reset.sent || self.is_local(reset.flow.remote.ip()));
+        let here =
+            self.is_local(reset.flow.local.ip()) && (reset.sent || self.is_local(reset.flow.remote.ip()));
         let there = self.is_local(reset.flow.remote.ip());
         if !here && !there {
             return None;
@@ -43,7 +49,9 @@ impl Join {
         let by = if here { By::Local } else { By::Remote };
         let rank = if here { Rank::Answered } else { Rank::Affected };
         let opinion = if answers_syn && connection.wire.syn_ack.is_none() {
-            Opinion::new(rank, Cause::Refused, 0.9, by).detail("nothing accepts connections at that port").rule("S1")
+            Opinion::new(rank, Cause::Refused, 0.9, by)
+                .detail("nothing accepts connections at that port")
+                .rule("S1")
         } else if is_active(&reset) {
             Opinion::new(rank, Cause::Abort, 0.5, by).or(
                 Cause::CloseUnread,

@@ -15,7 +15,8 @@ impl Join {
             return;
         }
         let flow = report.flow;
-        let fresh = self.side(flow).is_none_or(|side| side.cookie.is_some_and(|cookie| cookie != report.cookie));
+        let fresh =
+            self.side(flow).is_none_or(|side| side.cookie.is_some_and(|cookie| cookie != report.cookie));
         let id = self.connection(flow, fresh);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let place = connection.place(flow);
@@ -91,7 +92,8 @@ impl Join {
         }
         let fits = |side: &&Side| {
             side.flow.local.port() == report.flow.local.port()
-                && (report.flow.remote.ip().is_unspecified() || side.flow.remote.ip() == report.flow.remote.ip())
+                && (report.flow.remote.ip().is_unspecified()
+                    || side.flow.remote.ip() == report.flow.remote.ip())
                 && side.destroyed.is_none()
                 && side.cookie.is_none()
         };

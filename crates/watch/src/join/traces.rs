@@ -170,6 +170,8 @@ impl ActiveReset {
     /// Sent while the socket was in a state of a connection, by a process: `ss -K` and its like. A close leaves the
     /// state before it sends.
     pub(super) fn is_administrative(&self) -> bool {
-        self.reason.as_deref() == Some("TCP_STATE") && self.state.is_some_and(is_synchronized) && self.actor.is_some()
+        self.reason.as_deref() == Some("TCP_STATE")
+            && self.state.is_some_and(is_synchronized)
+            && self.actor.is_some()
     }
 }

@@ -78,8 +78,7 @@ mod tests {
              Tcp: RtoAlgorithm MaxConn ActiveOpens OutRsts\nTcp: 1 -1 15 7\n\
              TcpExt: TCPAbortOnClose New\nTcpExt: 3 9\n",
         );
-        let expected =
-            Counters { active_opens: 15, out_resets: 7, abort_on_close: 3, ..Counters::default() };
+        let expected = Counters { active_opens: 15, out_resets: 7, abort_on_close: 3, ..Counters::default() };
         assert_eq!(counters, expected);
     }
 

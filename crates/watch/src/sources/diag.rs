@@ -7,8 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
+    socket, sockopt,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -332,7 +332,10 @@ mod tests {
         }
         let mut value = vec![0; 120];
         value.extend_from_slice(&5u64.to_ne_bytes());
-        assert_eq!((info(&value).bytes_acked, info(&value).bytes_received, info(&value).snd_wnd), (5, 0, None));
+        assert_eq!(
+            (info(&value).bytes_acked, info(&value).bytes_received, info(&value).snd_wnd),
+            (5, 0, None)
+        );
     }
 
     #[test]
@@ -341,7 +344,8 @@ mod tests {
         let mut octets = header.as_bytes().to_vec();
         octets.extend_from_slice(&[1, 2, 3, 4]);
         octets.extend_from_slice(header.as_bytes());
-        let parsed: Vec<_> = Messages(&octets).map(|(header, payload)| (header.sequence, payload.len())).collect();
+        let parsed: Vec<_> =
+            Messages(&octets).map(|(header, payload)| (header.sequence, payload.len())).collect();
         assert_eq!(parsed, [(7, 4)]);
     }
 }

@@ -107,6 +107,8 @@ fn nanoseconds(clock: ClockId) -> u64 {
 
 /// Processes whose description is remembered as known.
 const MAX_DESCRIBED: usize = 1 << 16;
+/// Ancestors that are looked up.
+const MAX_ANCESTORS: usize = 32;
 
 impl Sources {
     /// Opens every source that this process may use, and says of each whether it is there.
@@ -181,7 +183,8 @@ impl Sources {
         self.tracepoints.iter().flat_map(Tracepoints::fds).for_each(&mut add);
         other.iter().copied().for_each(&mut add);
         // At least a millisecond: what comes in bursts is read together.
-        let timeout = PollTimeout::try_from(timeout.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
+        let timeout =
+            PollTimeout::try_from(timeout.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -280,26 +283,27 @@ impl Sources {
             if self.connector.is_none() {
                 self.descriptors.add(pid);
             }
-            if let Some(process) = self.describe(pid) {
-                events.push((now(), Event::Process(process)));
-            }
+            events.extend(self.describe(pid).into_iter().map(|process| (now(), Event::Process(process))));
         }
     }
 
-    /// What /proc says of a process, if it was not asked before.
-    pub fn describe(&mut self, pid: u32) -> Option<Process> {
-        if self.described.contains(&pid) {
-            return None;
+    /// What /proc says of a process and its ancestors, of those that were not asked for before.
+    pub fn describe(&mut self, pid: u32) -> Vec<Process> {
+        let mut found = Vec::new();
+        let mut next = pid;
+        while next > 1 && found.len() < MAX_ANCESTORS && !self.described.contains(&next) {
+            if self.described.len() >= MAX_DESCRIBED {
+                self.described.clear();
+            }
+            let Some(process) = processes::describe(next) else { break };
+            self.described.insert(next);
+            if self.connector.is_none() && next == pid {
+                self.descriptors.add(pid);
+            }
+            next = process.parent;
+            found.push(process);
         }
-        if self.described.len() >= MAX_DESCRIBED {
-            self.described.clear();
-        }
-        let process = processes::describe(pid)?;
-        self.described.insert(pid);
-        if self.connector.is_none() {
-            self.descriptors.add(pid);
-        }
-        Some(process)
+        found
     }
 }
 
@@ -309,11 +313,8 @@ fn open<T>(
     source: Source,
     open: impl FnOnce() -> io::Result<T>,
 ) -> Option<T> {
-    let opened = if options.without.contains(&source) {
-        Err(io::Error::other("left out by option"))
-    } else {
-        open()
-    };
+    let opened =
+        if options.without.contains(&source) { Err(io::Error::other("left out by option")) } else { open() };
     let (opened, error) = match opened {
         Ok(opened) => (Some(opened), None),
         Err(error) => (None, Some(error)),

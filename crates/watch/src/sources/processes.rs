@@ -73,7 +73,10 @@ impl Connector {
                 None => {}
             }
         }
-        Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel does not answer outside of its initial namespaces"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the kernel does not answer outside of its initial namespaces",
+        ))
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -135,7 +138,8 @@ pub(super) fn describe(pid: u32) -> Option<Process> {
     let comm = read("comm").ok().map_or_else(String::new, |comm| printable(comm.trim_ascii_end()));
     let command = read("cmdline").unwrap_or_default();
     let command: Vec<_> = command.split(|&octet| octet == 0).map(printable).collect();
-    let cgroup = read("cgroup").map_or_else(|_| String::new(), |content| cgroup(&String::from_utf8_lossy(&content)));
+    let cgroup =
+        read("cgroup").map_or_else(|_| String::new(), |content| cgroup(&String::from_utf8_lossy(&content)));
     Some(Process {
         pid,
         comm: comm.into(),
@@ -177,7 +181,9 @@ pub(super) fn owners(wanted: &[u32], mut take: impl FnMut(u32, u32)) {
     let Ok(processes) = fs::read_dir("/proc") else { return };
     let mut left: Vec<u32> = wanted.to_vec();
     for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
         for file in files.flatten() {
             let Ok(target) = fs::read_link(file.path()) else { continue };
@@ -250,7 +256,8 @@ fn zombie_status(pid: u32) -> Option<i32> {
 
 /// The name of a thread, or nothing.
 pub(super) fn thread_name(tid: u32) -> Arc<str> {
-    fs::read(format!("/proc/{tid}/comm")).map_or_else(|_| "".into(), |name| printable(name.trim_ascii_end()).into())
+    fs::read(format!("/proc/{tid}/comm"))
+        .map_or_else(|_| "".into(), |name| printable(name.trim_ascii_end()).into())
 }
 
 #[cfg(test)]

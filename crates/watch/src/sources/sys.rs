@@ -25,9 +25,8 @@ impl Mapping {
     pub(super) fn new(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: the kernel chooses the address, so no memory of this process is replaced.
-        let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0)
-        };
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -40,7 +39,10 @@ impl Mapping {
     }
 
     fn at<T>(&self, offset: usize) -> *mut T {
-        assert!(offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len), "outside of the mapping");
+        assert!(
+            offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len),
+            "outside of the mapping"
+        );
         // SAFETY: the assertion keeps the result within the mapping.
         let place = unsafe { self.start.as_ptr().add(offset) }.cast::<T>();
         assert!(place.is_aligned(), "not aligned");
@@ -138,7 +140,10 @@ pub(super) fn packet_statistics(fd: BorrowedFd<'_>) -> io::Result<[u32; 3]> {
 }
 
 /// Opens a tracepoint for all tasks on one CPU.
-pub(super) fn open_tracepoint(attributes: &mut perf::bindings::perf_event_attr, cpu: i32) -> io::Result<OwnedFd> {
+pub(super) fn open_tracepoint(
+    attributes: &mut perf::bindings::perf_event_attr,
+    cpu: i32,
+) -> io::Result<OwnedFd> {
     let flags = libc::c_ulong::from(perf::bindings::PERF_FLAG_FD_CLOEXEC);
     // SAFETY: the structure is valid and states its size; the call refers to no other memory.
     let fd = unsafe { perf::perf_event_open(attributes, -1, cpu, -1, flags) };

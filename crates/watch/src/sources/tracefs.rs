@@ -42,8 +42,9 @@ impl Tracefs {
     pub(super) fn format(&self, event: &str) -> io::Result<Format> {
         let path = self.path.join("events").join(event).join("format");
         let content = fs::read_to_string(path)?;
-        Format::parse(&content)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("the format of {event} has no number")))
+        Format::parse(&content).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("the format of {event} has no number"))
+        })
     }
 }
 
@@ -75,7 +76,7 @@ impl Format {
         (format.id != 0).then_some(format)
     }
 
-    /// `__u8 saddr[28];	offset:32;	size:28;	signed:0;`
+    /// `__u8 saddr[28]; offset:32; size:28; signed:0;`
     fn add_field(&mut self, field: &str) {
         let mut parts = field.split(';').map(str::trim);
         let Some(declaration) = parts.next() else { return };

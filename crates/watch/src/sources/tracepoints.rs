@@ -75,7 +75,10 @@ impl Tracepoints {
             }
         }
         if formats.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel has none of the tracepoints"));
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "this kernel has none of the tracepoints",
+            ));
         }
         let mut cpus = Vec::new();
         let mut size = RING;
@@ -233,16 +236,19 @@ fn kind(point: Point, format: &Format, raw: &[u8]) -> Option<TraceKind> {
             state: state("state"),
             reason: number("reason").and_then(|reason| format.reason(reason as u32)),
         },
-        Point::ReceiveReset => TraceKind::ReceiveReset { sk: sk(), flow: flow(format, raw)?, cookie: cookie() },
+        Point::ReceiveReset => {
+            TraceKind::ReceiveReset { sk: sk(), flow: flow(format, raw)?, cookie: cookie() }
+        }
         Point::SetState => TraceKind::SetState {
             sk: sk(),
             flow: flow(format, raw)?,
             old: state("oldstate")?,
             new: state("newstate")?,
         },
-        Point::ErrorReport => {
-            TraceKind::ErrorReport { flow: flow(format, raw)?, errno: (number("error")? as u32).cast_signed() }
-        }
+        Point::ErrorReport => TraceKind::ErrorReport {
+            flow: flow(format, raw)?,
+            errno: (number("error")? as u32).cast_signed(),
+        },
         Point::DestroySock => TraceKind::DestroySock { sk: sk(), flow: flow(format, raw)?, cookie: cookie() },
     })
 }
@@ -255,7 +261,8 @@ fn flow(format: &Format, raw: &[u8]) -> Option<Flow> {
     }
     let port = |field: &str| format.number(raw, field).map(|port| port as u16);
     let (source, destination) = if format.number(raw, "family") == Some(libc::AF_INET6 as u64) {
-        let address = |field: &str| format.octets(raw, field)?.try_into().ok().map(|octets| ip_from_16(octets, true));
+        let address =
+            |field: &str| format.octets(raw, field)?.try_into().ok().map(|octets| ip_from_16(octets, true));
         (address("saddr_v6")?, address("daddr_v6")?)
     } else {
         let address = |octets: &[u8]| octets.first_chunk::<4>().map(|&octets| IpAddr::from(octets));

@@ -1,0 +1,122 @@
+//! The watched program, and signals.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::Command;
+
+use anyhow::Result;
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// The program that is watched.
+pub struct Child {
+    pid: Pid,
+    status: Option<u8>,
+}
+
+/// Why a program could not be started.
+#[derive(Debug)]
+pub struct StartError {
+    program: OsString,
+    pub(super) error: io::Error,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot run {:?}: {}", self.program, self.error)
+    }
+}
+
+impl Child {
+    /// Starts it, if there is a command.
+    pub fn start(command: &[OsString]) -> Result<Option<Self>, StartError> {
+        let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+        // Children that lose their parents come to us, so that they are still known as the program's.
+        let _without = set_child_subreaper(true);
+        match Command::new(program).args(arguments).spawn() {
+            Ok(child) => Ok(Some(Self { pid: Pid::from_raw(child.id() as i32), status: None })),
+            Err(error) => Err(StartError { program: program.clone(), error }),
+        }
+    }
+
+    /// Collects all children that have ended, and says whether the program is among them.
+    pub fn has_ended(&mut self) -> bool {
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            match status {
+                WaitStatus::Exited(pid, code) if pid == self.pid => self.status = Some(code as u8),
+                WaitStatus::Signaled(pid, signal, _) if pid == self.pid => {
+                    self.status = Some(128 + signal as i32 as u8);
+                }
+                WaitStatus::StillAlive => break,
+                _ => {}
+            }
+        }
+        self.status.is_some()
+    }
+
+    /// Passes a signal on.
+    pub fn send(&self, signal: Signal) {
+        if self.status.is_none() {
+            // It may have ended meanwhile.
+            let _gone = kill(self.pid, signal);
+        }
+    }
+
+    /// Its exit status as a shell tells it. One that still runs is left alone.
+    pub fn status(self) -> u8 {
+        self.status.unwrap_or_default()
+    }
+}
+
+/// A signal that came.
+pub enum Notice {
+    /// Print a summary.
+    Summary,
+    /// A child has ended.
+    Child,
+    /// End.
+    Stop { signal: Signal, from_terminal: bool },
+}
+
+/// Signals as something to wait for. They are blocked otherwise.
+pub struct Signals(SignalFd);
+
+impl Signals {
+    pub fn open() -> io::Result<Self> {
+        let signals = [
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+            Signal::SIGCHLD,
+        ];
+        let set: SigSet = signals.into_iter().collect();
+        set.thread_block()?;
+        Ok(Self(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
+    }
+
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// All signals that came since the last call.
+    pub fn read(&self) -> Result<Vec<Notice>> {
+        let mut notices = Vec::new();
+        while let Some(info) = self.0.read_signal()? {
+            let Ok(signal) = Signal::try_from(info.ssi_signo as i32) else { continue };
+            notices.push(match signal {
+                Signal::SIGUSR1 => Notice::Summary,
+                Signal::SIGCHLD => Notice::Child,
+                signal => Notice::Stop { signal, from_terminal: info.ssi_code == libc::SI_KERNEL },
+            });
+        }
+        Ok(notices)
+    }
+}

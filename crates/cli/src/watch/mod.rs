@@ -1,0 +1,150 @@
+//! `lastack watch`: how the connections of this host end.
+
+mod args;
+mod child;
+mod report;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use lastack_watch::{Availability, Ended, Filter, Watcher};
+
+pub use args::WatchArgs;
+use child::{Child, Notice, Signals, StartError};
+use report::Report;
+
+/// Nothing can be watched.
+const UNABLE: u8 = 3;
+/// Ends that the program itself caused may be told this long after it has ended.
+const AFTER_CHILD: Duration = Duration::from_millis(700);
+
+pub fn main(args: &WatchArgs) -> ExitCode {
+    match watch(args) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("lastack: {error:#}");
+            UNABLE.into()
+        }
+    }
+}
+
+fn watch(args: &WatchArgs) -> Result<ExitCode> {
+    let (watcher, sources) = match &args.netns {
+        None => Watcher::open(&args.options()).context("cannot watch")?,
+        Some(name) => Watcher::open(&args.options())
+            .with_context(|| format!("cannot watch the network namespace {name:?}"))?,
+    };
+    if args.write.is_some() {
+        warn_without_packets(&sources);
+    }
+    let report = Report::open(args, &sources)?;
+    // The program inherits neither blocked signals nor the descriptors of the sources.
+    let child = match Child::start(&args.command) {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("lastack: {error}");
+            return Ok(error.status().into());
+        }
+    };
+    let signals = Signals::open().context("cannot receive signals")?;
+    let filter = args.filter();
+    let mut session = Session { args, watcher, report, filter, child, met: false };
+    session.run(&signals)?;
+    session.end()
+}
+
+fn warn_without_packets(sources: &[Availability]) {
+    let packets = sources.iter().find(|source| source.source == lastack_watch::Source::Packets);
+    if let Some(error) = packets.and_then(|source| source.error.as_ref()) {
+        eprintln!(
+            "lastack: the capture will stay empty, for packets cannot be read ({error}): they need CAP_NET_RAW"
+        );
+    }
+}
+
+struct Session<'a> {
+    args: &'a WatchArgs,
+    watcher: Watcher,
+    report: Report,
+    filter: Filter,
+    child: Option<Child>,
+    /// An end fulfilled the condition of --fail-on.
+    met: bool,
+}
+
+impl Session<'_> {
+    /// Until the time is over, a signal ends it, or the program has ended.
+    fn run(&mut self, signals: &Signals) -> Result<()> {
+        let begun = Instant::now();
+        let mut until = self.args.duration.map(|duration| begun + duration);
+        let mut waiting_for_last = false;
+        loop {
+            let left =
+                until.map_or(Duration::from_secs(1), |until| until.saturating_duration_since(Instant::now()));
+            if left.is_zero() || self.child.is_none() && self.report.is_closed() {
+                return Ok(());
+            }
+            let report = &mut self.report;
+            let ended = self.watcher.turn(&[signals.as_fd()], left, |packet| report.keep(packet));
+            self.take(ended.context("a source broke")?)?;
+            for notice in signals.read()? {
+                match notice {
+                    Notice::Summary => self.report.summary(&self.watcher)?,
+                    Notice::Child => {}
+                    Notice::Stop { signal, from_terminal } => match &self.child {
+                        // The terminal has told the program itself.
+                        Some(_) if from_terminal => {}
+                        Some(child) => child.send(signal),
+                        None => return Ok(()),
+                    },
+                }
+            }
+            if let Some(child) = &mut self.child
+                && child.has_ended()
+                && !waiting_for_last
+            {
+                waiting_for_last = true;
+                until = Some(Instant::now() + AFTER_CHILD);
+            }
+        }
+    }
+
+    fn take(&mut self, ended: Vec<Ended>) -> Result<()> {
+        for ended in ended {
+            if !self.filter.matches(&ended) || !self.is_of_child(&ended) {
+                self.report.leave_out(&ended);
+                continue;
+            }
+            self.met |= self.args.fail_on.as_ref().is_some_and(|condition| condition.is_met(&ended));
+            self.report.end(&ended)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it belongs to the program that is watched or to one of its children; without a program all do.
+    fn is_of_child(&self, ended: &Ended) -> bool {
+        let me = std::process::id();
+        self.child.is_none()
+            || ended.owners().any(|owner| owner.pid != me && self.watcher.join().descends(owner.pid, me))
+    }
+
+    fn end(mut self) -> Result<ExitCode> {
+        let report = &mut self.report;
+        let ended = self.watcher.finish(|packet| report.keep(packet)).context("a source broke")?;
+        self.take(ended)?;
+        self.report.close(&self.watcher)?;
+        let own = self.child.take().map_or(0, Child::status);
+        Ok(if own == 0 && self.met { ExitCode::FAILURE } else { own.into() })
+    }
+}
+
+impl StartError {
+    fn status(&self) -> u8 {
+        match self.error.kind() {
+            io::ErrorKind::NotFound => 127,
+            _ => 126,
+        }
+    }
+}

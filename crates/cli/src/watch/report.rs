@@ -1,0 +1,176 @@
+//! What `lastack watch` prints and writes.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+
+use anstyle::{AnsiColor, Style};
+use anyhow::{Context, Result};
+use jiff::tz::TimeZone;
+use lastack_causes::{Cause, Severity};
+use lastack_watch::record::{self, Calendar};
+use lastack_watch::{Availability, Ended, PacketFile, RawPacket, Watcher, line, now, scope, start, summary};
+
+use super::WatchArgs;
+
+/// Where lines, records and packets go.
+pub struct Report {
+    out: Box<dyn Write>,
+    json: bool,
+    all: bool,
+    quiet: bool,
+    calendar: Calendar,
+    zone: TimeZone,
+    packets: Option<PacketFile<File>>,
+    /// Nobody reads the output any more.
+    closed: bool,
+    /// Benign ends that were not shown.
+    folded: u64,
+    /// Ends that the filters left out, and among them those whose process is not known.
+    left_out: u64,
+    unknown: u64,
+    filtered: bool,
+}
+
+impl Report {
+    pub fn open(args: &WatchArgs, sources: &[Availability]) -> Result<Self> {
+        let create = |path: &std::path::Path| {
+            File::create(path).with_context(|| format!("cannot write to {}", path.display()))
+        };
+        let packets = match &args.write {
+            Some(path) => Some(PacketFile::new(create(path)?, args.last.into())),
+            None => None,
+        };
+        let out: Box<dyn Write> = match &args.output {
+            Some(path) => Box::new(create(path)?),
+            // Standard output is the program's.
+            None if !args.command.is_empty() => Box::new(anstream::stderr()),
+            None => Box::new(anstream::stdout()),
+        };
+        let filtered = !args.command.is_empty() || args.filter() != lastack_watch::Filter::default();
+        let mut this = Self {
+            out,
+            json: args.json,
+            all: args.all,
+            quiet: args.quiet,
+            calendar: Calendar::now(),
+            zone: TimeZone::system(),
+            packets,
+            closed: false,
+            folded: 0,
+            left_out: 0,
+            unknown: 0,
+            filtered,
+        };
+        let namespace = args.options().sources.namespace;
+        let scope = scope(namespace.as_deref());
+        if this.json {
+            this.print(&record::start(&scope, sources, now(), &this.calendar).to_string())?;
+        } else if !this.quiet {
+            // What is said about the watch is not part of what it finds.
+            eprint!("{}", start(&scope, sources));
+        }
+        Ok(this)
+    }
+
+    /// Whether nobody reads the report any more.
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Keeps a packet for the capture.
+    pub fn keep(&mut self, packet: &RawPacket<'_>) {
+        if let Some(packets) = &mut self.packets {
+            packets.keep(packet);
+        }
+    }
+
+    /// A connection that is not wanted.
+    pub fn leave_out(&mut self, ended: &Ended) {
+        self.left_out += 1;
+        self.unknown += u64::from(ended.owners().next().is_none() && ended.severity != Severity::Benign);
+        if let Some(packets) = &mut self.packets {
+            packets.discard(ended);
+        }
+    }
+
+    /// A connection that is wanted.
+    pub fn end(&mut self, ended: &Ended) -> Result<()> {
+        let shown = self.all
+            || if self.json { ended.cause != Cause::Orderly } else { ended.severity != Severity::Benign };
+        if let Some(packets) = &mut self.packets {
+            if shown { packets.write(ended) } else { packets.discard(ended) }
+        }
+        if !shown {
+            self.folded += 1;
+            return Ok(());
+        }
+        if self.json {
+            return self.print(&record::connection(ended, &self.calendar).to_string());
+        }
+        let style = style(ended.severity);
+        let line = line(ended, &self.calendar, &self.zone);
+        self.print(&format!("{style}{line}{style:#}"))
+    }
+
+    /// Counts so far.
+    pub fn summary(&mut self, watcher: &Watcher) -> Result<()> {
+        let written = self.packets.as_ref().map_or(0, PacketFile::written);
+        let open = watcher.join().open_connections();
+        if self.json {
+            return self.print(&record::summary(watcher.totals(), open, written).to_string());
+        }
+        let mut text = summary(watcher.totals(), open);
+        if self.folded > 0 {
+            text.push_str(&format!("  {} benign ends were not shown (--all shows them)\n", self.folded));
+        }
+        if self.filtered && self.left_out > 0 {
+            text.push_str(&format!("  {} ends were left out by the filters", self.left_out));
+            if self.unknown > 0 {
+                text.push_str(&format!(
+                    ", {} of them harmful or suspicious ones without a known process",
+                    self.unknown
+                ));
+            }
+            text.push('\n');
+        }
+        if self.packets.is_some() {
+            text.push_str(&format!("  {written} packets written\n"));
+        }
+        eprint!("{text}");
+        Ok(())
+    }
+
+    /// The last words.
+    pub fn close(mut self, watcher: &Watcher) -> Result<()> {
+        if self.json || !self.quiet {
+            self.summary(watcher)?;
+        }
+        if let Some(packets) = self.packets.take() {
+            packets.finish().context("the capture is not complete")?;
+        }
+        Ok(())
+    }
+
+    /// Prints a line. A reader that has gone is no error: the watch goes on for its other results.
+    fn print(&mut self, line: &str) -> Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        match writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            result => result
+                .map_err(|error: io::Error| anyhow::Error::from(error).context("cannot write the report")),
+        }
+    }
+}
+
+fn style(severity: Severity) -> Style {
+    match severity {
+        Severity::Harmful => Style::new().fg_color(Some(AnsiColor::Red.into())),
+        Severity::Suspicious => Style::new().fg_color(Some(AnsiColor::Yellow.into())),
+        Severity::Benign => Style::new(),
+    }
+}
