@@ -46,7 +46,7 @@ impl<'a> Arguments<'a> {
     /// The one with this index.
     pub fn at(&self, index: usize) -> Result<&'a Expr, Problem> {
         self.call.arguments.get(index).ok_or_else(|| {
-            let message = format!("{}() has more arguments than {}", self.call.name, self.count());
+            let message = format!("{}() takes at most {} arguments", self.call.name, self.count());
             Problem::syntax(self.call.result_span.clone(), message)
         })
     }
@@ -69,7 +69,7 @@ const MOST_OCTETS: usize = 0x7fff_f000;
 
 fn octets(number: i64, expr: &Expr) -> Result<usize, Problem> {
     let octets = usize::try_from(number);
-    let octets = octets.map_err(|_| Problem::syntax(expr.span.clone(), "a length is not negative"))?;
+    let octets = octets.map_err(|_| Problem::syntax(expr.span.clone(), "a length must not be negative"))?;
     Ok(octets.min(MOST_OCTETS))
 }
 
@@ -78,12 +78,12 @@ pub fn number(expr: &Expr) -> Result<i64, Problem> {
     match &expr.node {
         Node::Number(number) => Ok(*number),
         Node::Word(word) => constants::value(word)
-            .ok_or_else(|| Problem::unsupported(expr.span.clone(), format!("the name {word} is not known"))),
+            .ok_or_else(|| Problem::unsupported(expr.span.clone(), format!("unknown name {word}"))),
         Node::Or(all) => all.iter().try_fold(0, |sum, part| Ok(sum | number(part)?)),
         Node::Apply(name, all) if matches!(name.as_str(), "htons" | "htonl") && all.len() == 1 => {
             number(&all[0])
         }
-        _ => Err(Problem::syntax(expr.span.clone(), "a number is expected")),
+        _ => Err(Problem::syntax(expr.span.clone(), "expected a number")),
     }
 }
 
@@ -91,7 +91,7 @@ pub fn number(expr: &Expr) -> Result<i64, Problem> {
 pub fn single(expr: &Expr) -> Result<i64, Problem> {
     match &expr.node {
         Node::List(all) if all.len() == 1 => number(&all[0]),
-        _ => Err(Problem::syntax(expr.span.clone(), "a list with one number is expected")),
+        _ => Err(Problem::syntax(expr.span.clone(), "expected a list with one number")),
     }
 }
 
@@ -99,7 +99,7 @@ pub fn single(expr: &Expr) -> Result<i64, Problem> {
 pub fn list(expr: &Expr) -> Result<&[Expr], Problem> {
     match &expr.node {
         Node::List(all) => Ok(all),
-        _ => Err(Problem::syntax(expr.span.clone(), "a list is expected")),
+        _ => Err(Problem::syntax(expr.span.clone(), "expected a list")),
     }
 }
 
@@ -107,7 +107,7 @@ pub fn list(expr: &Expr) -> Result<&[Expr], Problem> {
 pub fn fields(expr: &Expr) -> Result<&[Field], Problem> {
     match &expr.node {
         Node::Struct(fields) => Ok(fields),
-        _ => Err(Problem::syntax(expr.span.clone(), "a struct is expected")),
+        _ => Err(Problem::syntax(expr.span.clone(), "expected a struct")),
     }
 }
 
@@ -125,7 +125,7 @@ pub fn field_number(fields: &[Field], name: &str) -> Result<i64, Problem> {
 pub fn vector(expr: &Expr) -> Result<usize, Problem> {
     list(expr)?.iter().try_fold(0, |sum, part| {
         let fields = fields(part)?;
-        let len = fields.last().ok_or_else(|| Problem::syntax(part.span.clone(), "a length is expected"))?;
+        let len = fields.last().ok_or_else(|| Problem::syntax(part.span.clone(), "expected a length"))?;
         Ok(MOST_OCTETS.min(sum + octets(number(&len.value)?, &len.value)?))
     })
 }
@@ -157,7 +157,7 @@ pub fn is_ellipsis(expr: &Expr) -> bool {
 pub fn linger(expr: &Expr) -> Result<Option<Duration>, Problem> {
     let fields = fields(expr)?;
     if let Some(other) = fields.iter().find(|field| !matches!(field.name.as_str(), "onoff" | "linger")) {
-        let message = "of structs for socket options only {onoff=.., linger=..} is supported";
+        let message = "only the struct {onoff=.., linger=..} is supported as a socket option value";
         return Err(Problem::unsupported(other.value.span.clone(), message));
     }
     let on = field_number(fields, "onoff")? != 0;

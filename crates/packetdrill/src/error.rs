@@ -111,10 +111,10 @@ mod tests {
     #[test]
     fn the_place_is_shown_with_carets() {
         let source = "0 socket(1) = 3\n+0 > R 0:0(0)\n";
-        let problem = Problem::mismatch(21..29, "SEG.SEQ is 5, not 0").label("sent was `R 5:5(0)`");
-        assert_eq!(problem.brief("t.pkt", source), "t.pkt:2: SEG.SEQ is 5, not 0");
+        let problem = Problem::mismatch(21..29, "SEG.SEQ is 5, expected 0").label("sent: `R 5:5(0)`");
+        assert_eq!(problem.brief("t.pkt", source), "t.pkt:2: SEG.SEQ is 5, expected 0");
         let drawn = problem.draw("t.pkt", source, false);
-        assert!(drawn.contains("t.pkt:2:6") && drawn.contains("^^^^^^^^ sent was"), "{drawn}");
+        assert!(drawn.contains("t.pkt:2:6") && drawn.contains("^^^^^^^^ sent: "), "{drawn}");
     }
 
     #[test]

@@ -13,20 +13,20 @@ const ACE: TcpFlags = TcpFlags::ECE.union(TcpFlags::CWR).union(TcpFlags::AE);
 /// Joins a segment to those before it, as if a device had not cut them.
 pub fn glue(mut whole: Live, part: Live, part_len: u32) -> Result<Live, String> {
     let (Body::Tcp(before), Body::Tcp(after)) = (&whole.packet.body, &part.packet.body) else {
-        return Err("only segments continue each other".to_owned());
+        return Err("only TCP segments can continue each other".to_owned());
     };
     let complaint = |what: &str| Err(format!("the next segment does not continue this one: {what}"));
     if before.seq.wrapping_add(before.len) != after.seq {
-        return complaint("its SEG.SEQ is another");
+        return complaint("SEG.SEQ differs");
     }
     if after.len > part_len || before.len % part_len != 0 {
-        return complaint("its length is another");
+        return complaint("the length differs");
     }
     if before.flags - OF_ONE_PART != after.flags - OF_ONE_PART {
-        return complaint("its flags are others");
+        return complaint("the flags differ");
     }
     if before.ack != after.ack {
-        return complaint("its SEG.ACK is another");
+        return complaint("SEG.ACK differs");
     }
     let cwr = before.flags & TcpFlags::CWR;
     let joined = Segment {
@@ -66,20 +66,20 @@ pub fn differences(expected: &Packet, actual: &Packet, ticks: Ticks) -> Vec<Stri
                 found.push("the code differs".to_owned());
             }
         }
-        _ => found.push("it is of another protocol".to_owned()),
+        _ => found.push("the protocol differs".to_owned()),
     }
     found
 }
 
 fn compare<T: PartialEq + std::fmt::Display>(what: &str, expected: &T, actual: &T, found: &mut Vec<String>) {
     if expected != actual {
-        found.push(format!("{what} is {actual}, not {expected}"));
+        found.push(format!("{what} is {actual}, expected {expected}"));
     }
 }
 
 fn compare_ip(expected: &IpFields, actual: &IpFields, found: &mut Vec<String>) {
     if let (Some(tos), Some(actual)) = (expected.tos, actual.tos) {
-        compare("the TOS octet", &tos, &actual, found);
+        compare("the TOS byte", &tos, &actual, found);
     }
     if let Some(ttl) = expected.ttl.filter(|ttl| *ttl != 255) {
         compare("the TTL", &ttl, &actual.ttl.unwrap_or_default(), found);
@@ -105,7 +105,7 @@ fn compare_segments(expected: &Segment, actual: &Segment, ticks: Ticks, found: &
         let name = |flags: TcpFlags| if flags.is_empty() { "none".to_owned() } else { flags.to_string() };
         let missing = name(flags(expected) - flags(actual));
         let extra = name(flags(actual) - flags(expected));
-        found.push(format!("the flags differ (missing: {missing}; not wanted: {extra})"));
+        found.push(format!("the flags differ (missing: {missing}; unexpected: {extra})"));
     }
     compare("SEG.SEQ", &expected.seq, &actual.seq, found);
     compare("the length", &expected.len, &actual.len, found);
@@ -126,7 +126,7 @@ fn compare_options(expected: &[TcpOption], actual: &[TcpOption], ticks: Ticks, f
     };
     let kinds = |options: &[TcpOption]| options.iter().map(std::mem::discriminant).collect::<Vec<_>>();
     if kinds(expected) != kinds(actual) {
-        found.push(format!("the options are {}, not {}", shown(actual), shown(expected)));
+        found.push(format!("the options are {}, expected {}", shown(actual), shown(expected)));
         return;
     }
     for (expected, actual) in expected.iter().zip(actual) {
@@ -134,7 +134,7 @@ fn compare_options(expected: &[TcpOption], actual: &[TcpOption], ticks: Ticks, f
             (TcpOption::Timestamps { val: expected, .. }, TcpOption::Timestamps { val: actual, .. }) => {
                 let off = actual.wrapping_sub(*expected) as i32;
                 if !ticks.tick.is_zero() && ticks.tick.saturating_mul(off.unsigned_abs()) > ticks.tolerance {
-                    found.push(format!("TS val is {actual}, not {expected}"));
+                    found.push(format!("TS val is {actual}, expected {expected}"));
                 }
             }
             _ => compare("an option", expected, actual, found),
@@ -146,10 +146,10 @@ fn compare_options(expected: &[TcpOption], actual: &[TcpOption], ticks: Ticks, f
 pub fn in_time(at: Duration, from: Duration, to: Duration, tolerance: Duration) -> Result<(), String> {
     let seconds = |time: Duration| time.as_secs_f64();
     if at + tolerance < from {
-        return Err(format!("it came {:.6} s too early, at {:.6} s", seconds(from - at), seconds(at)));
+        return Err(format!("{:.6} s too early, at {:.6} s", seconds(from - at), seconds(at)));
     }
     if at > to + tolerance {
-        return Err(format!("it came {:.6} s too late, at {:.6} s", seconds(at - to), seconds(at)));
+        return Err(format!("{:.6} s too late, at {:.6} s", seconds(at - to), seconds(at)));
     }
     Ok(())
 }

@@ -105,14 +105,11 @@ impl<'a> Lexer<'a> {
     /// Definitions in a script are words, strings or backquoted texts.
     fn define(&mut self, start: usize, value: &str) -> Result<(), Problem> {
         let place = start..self.at;
-        let (name, value) = value
-            .split_once('=')
-            .ok_or_else(|| Problem::syntax(place.clone(), "a definition has the form --define=NAME=VALUE"))?;
+        let (name, value) = value.split_once('=').ok_or_else(|| {
+            Problem::syntax(place.clone(), "invalid definition (expected --define=NAME=VALUE)")
+        })?;
         if integer(value).is_some() {
-            return Err(Problem::syntax(
-                place,
-                "a definition in a script is a word or a quoted text, no number",
-            ));
+            return Err(Problem::syntax(place, "a definition in a script must be a word or a quoted string"));
         }
         // What is given from outside goes first.
         self.definitions.entry(name.to_owned()).or_insert_with(|| value.to_owned());
@@ -128,7 +125,7 @@ impl<'a> Lexer<'a> {
                 self.at += trimmed.find('\n').unwrap_or(trimmed.len());
             } else if let Some(inside) = trimmed.strip_prefix("/*") {
                 let Some(end) = inside.find("*/") else {
-                    return Err(Problem::syntax(self.at..self.at + 2, "this comment does not end"));
+                    return Err(Problem::syntax(self.at..self.at + 2, "unterminated comment"));
                 };
                 self.at += end + 4;
             } else {
@@ -172,7 +169,7 @@ impl<'a> Lexer<'a> {
             return Ok(body[..end].to_owned());
         }
         let place = self.at..self.at + opening;
-        Err(Problem::syntax(place, format!("what begins with this {what} does not end")))
+        Err(Problem::syntax(place, format!("unterminated {what}")))
     }
 
     fn text(&mut self) -> Result<Token, Problem> {
@@ -182,7 +179,7 @@ impl<'a> Lexer<'a> {
         let mut at = start + 1;
         loop {
             match bytes.get(at) {
-                None => return Err(Problem::syntax(start..start + 1, "this string does not end")),
+                None => return Err(Problem::syntax(start..start + 1, "unterminated string")),
                 Some(b'"') => break,
                 Some(b'\\') => at += escape(&bytes[at + 1..], &mut text),
                 Some(&byte) => text.push(byte),

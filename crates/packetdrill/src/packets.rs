@@ -25,8 +25,7 @@ const FAST_OPEN_MAGIC: [u8; 2] = [0xf9, 0x89];
 
 /// Reads a packet that the stack sent.
 pub fn read(at: Instant, bytes: &[u8]) -> Result<Live, String> {
-    let packet =
-        IpPacket::parse(bytes).map_err(|malformed| format!("a malformed IP packet ({malformed})"))?;
+    let packet = IpPacket::parse(bytes).map_err(|malformed| format!("malformed IP packet ({malformed})"))?;
     let header = packet.header;
     let flow = |src_port, dst_port| FourTuple {
         local: SocketAddr::new(header.src, src_port),
@@ -40,17 +39,18 @@ pub fn read(at: Instant, bytes: &[u8]) -> Result<Live, String> {
         }
         ip::UDP => {
             let parsed = UdpHeader::parse(&header, packet.payload);
-            let (udp, payload) = parsed.map_err(|malformed| format!("a malformed datagram ({malformed})"))?;
+            let (udp, payload) =
+                parsed.map_err(|malformed| format!("malformed UDP datagram ({malformed})"))?;
             let ports = Some((udp.src_port, udp.dst_port));
             let body = Body::Udp(Udp { ports, len: payload.len() as u32 });
             (flow(udp.src_port, udp.dst_port), body, text_flaw(payload))
         }
         ip::ICMP | ip::ICMPV6 => {
             let message = Icmp::parse(&header, packet.payload);
-            let message = message.map_err(|malformed| format!("a malformed ICMP message ({malformed})"))?;
+            let message = message.map_err(|malformed| format!("malformed ICMP message ({malformed})"))?;
             (flow(0, 0), Body::Icmp(icmp_names::name(header.is_v6(), &message)), None)
         }
-        other => return Err(format!("a packet of IP protocol {other}")),
+        other => return Err(format!("packet of IP protocol {other}")),
     };
     let ip = IpFields {
         ecn: Some(ecn_of(header.traffic_class)),
@@ -62,12 +62,13 @@ pub fn read(at: Instant, bytes: &[u8]) -> Result<Live, String> {
 }
 
 fn read_segment(header: &IpHeader, bytes: &[u8]) -> Result<(Segment, Option<&'static str>), String> {
-    let parsed = TcpHeader::parse(bytes).map_err(|malformed| format!("a malformed segment ({malformed})"))?;
+    let parsed =
+        TcpHeader::parse(bytes).map_err(|malformed| format!("malformed TCP segment ({malformed})"))?;
     let (tcp, text) = parsed;
     let header_len = bytes.len() - text.len();
     let reserved = bytes[12] & 0x0e != 0;
     let flaw = if !tcp::checksum_ok(header, bytes) {
-        Some("its checksum is wrong")
+        Some("the checksum is wrong")
     } else if reserved {
         Some("a reserved bit is set")
     } else {
@@ -89,7 +90,7 @@ fn read_segment(header: &IpHeader, bytes: &[u8]) -> Result<(Segment, Option<&'st
 
 /// The calls of a script write zeros only.
 fn text_flaw(text: &[u8]) -> Option<&'static str> {
-    text.iter().any(|&octet| octet != 0).then_some("its text is not what was written")
+    text.iter().any(|&octet| octet != 0).then_some("the payload is not the data that was written")
 }
 
 fn read_options(mut bytes: &[u8]) -> Vec<TcpOption> {

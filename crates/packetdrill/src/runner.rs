@@ -140,16 +140,14 @@ impl<'a, S: System> Runner<'a, S> {
         }
         self.variables.run(code).map_err(|failure| match failure {
             Failure::False { test, values } => {
-                let problem = Problem::mismatch(place, format!("this does not hold: {test}"));
+                let problem = Problem::mismatch(place, format!("assertion failed: {test}"));
                 if values.is_empty() { problem } else { problem.note(values.join(", ")) }
             }
             Failure::Unknown(name) => {
-                Problem::unsupported(place, format!("{name} is not told by this stack"))
+                Problem::unsupported(place, format!("{name} is not available in this stack"))
             }
-            Failure::Deep => Problem::syntax(place, format!("this code is nested more than {DEEPEST} deep")),
-            Failure::Foreign(text) => {
-                Problem::unsupported(place, format!("this code is not understood: {text}"))
-            }
+            Failure::Deep => Problem::syntax(place, format!("code nested more than {DEEPEST} levels deep")),
+            Failure::Foreign(text) => Problem::unsupported(place, format!("cannot parse this code: {text}")),
         })
     }
 

@@ -158,14 +158,15 @@ impl Setup {
         }
         if setup.local.is_ipv4() != setup.remote.is_ipv4() {
             let span = script.options.first().map_or(0..0, |option| option.span.clone());
-            return Err(Problem::unsupported(span, "the script's addresses are of another IP version"));
+            return Err(Problem::unsupported(span, "the script's addresses have another IP version"));
         }
         Ok(setup)
     }
 
     fn take(&mut self, option: &Setting, settings: &Settings) -> Result<(), Problem> {
         let value = option.value.as_deref().unwrap_or_default();
-        let bad = || Problem::syntax(option.span.clone(), format!("--{} cannot be {value:?}", option.name));
+        let bad =
+            || Problem::syntax(option.span.clone(), format!("invalid value {value:?} for --{}", option.name));
         let number = || lexer::integer(value).ok_or_else(bad);
         let micros = || u64::try_from(number()?).map(Duration::from_micros).map_err(|_| bad());
         let port = || number().and_then(|number| u16::try_from(number).map_err(|_| bad()));
@@ -182,7 +183,7 @@ impl Setup {
             "mtu" => {
                 let least = if self.version == IpVersion::V6 { LEAST_MTU_V6 } else { LEAST_MTU_V4 };
                 let mtu = usize::try_from(number()?).ok().filter(|mtu| (least..=MOST_MTU).contains(mtu));
-                let range = || bad().note(format!("it is {least} to {MOST_MTU} octets"));
+                let range = || bad().note(format!("expected {least} to {MOST_MTU} bytes"));
                 self.mtu = mtu.ok_or_else(range)?;
             }
             "bind_port" => self.bind_port = port()?,
@@ -198,7 +199,7 @@ impl Setup {
             }
             other if WITHOUT_EFFECT.contains(&other) => {}
             other => {
-                let message = format!("the option --{other} is not supported");
+                let message = format!("unsupported option --{other}");
                 return Err(Problem::unsupported(option.span.clone(), message));
             }
         }
@@ -206,10 +207,10 @@ impl Setup {
     }
 
     fn address(&self, text: &str, option: &Setting) -> Result<IpAddr, Problem> {
-        let bad = || Problem::syntax(option.span.clone(), format!("{text:?} is no IP address"));
+        let bad = || Problem::syntax(option.span.clone(), format!("invalid IP address {text:?}"));
         let address: IpAddr = text.split('/').next().unwrap_or(text).parse().map_err(|_| bad())?;
         if address.is_ipv6() != (self.version == IpVersion::V6) {
-            let message = "the script's addresses are of another IP version";
+            let message = "the script's addresses have another IP version";
             return Err(Problem::unsupported(option.span.clone(), message));
         }
         Ok(address)

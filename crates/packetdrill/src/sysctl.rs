@@ -15,7 +15,7 @@ pub fn run(command: &str, span: &Span, config: &mut TcpConfig) -> Result<(), Pro
         let foreign = || {
             let whole = command.trim();
             let part = if whole == line { String::new() } else { format!(" in {whole:?}") };
-            let message = format!("the command {line:?}{part} has no meaning for this stack");
+            let message = format!("unsupported command {line:?}{part}");
             Problem::unsupported(span.clone(), message)
         };
         let words = without_redirections(line).ok_or_else(foreign)?;
@@ -160,7 +160,7 @@ fn in_range(name: &str, value: &str, span: &Span) -> Result<(), Problem> {
     if value.is_empty() || integer(value).is_some_and(|number| (least..=most).contains(&number)) {
         return Ok(());
     }
-    let message = format!("{name} cannot be {value:?}: Linux takes {least} to {most}");
+    let message = format!("invalid value {value:?} for {name} (Linux accepts {least} to {most})");
     Err(Problem::mismatch(span.clone(), message))
 }
 
@@ -306,7 +306,10 @@ mod tests {
             ["echo 1 > /sys/x", "sysctl net.ipv4.tcp_sack=1 || true", "true; tc qdisc", "a | b", "echo <x"]
         {
             let message = after(foreign).unwrap_err();
-            assert!(message.contains("no meaning") && message.contains(foreign), "{foreign}: {message}");
+            assert!(
+                message.contains("unsupported command") && message.contains(foreign),
+                "{foreign}: {message}"
+            );
         }
     }
 
@@ -314,7 +317,7 @@ mod tests {
     fn what_the_stack_does_not_have_is_refused() {
         assert!(after("sysctl net.ipv4.tcp_ecn=3").unwrap_err().contains("tcp_ecn=\"3\""));
         assert_eq!(after("sysctl net.ipv4.tcp_ecn=1").unwrap().ecn, Ecn::Request);
-        assert!(after("tc qdisc add dev tun0").unwrap_err().contains("no meaning"));
+        assert!(after("tc qdisc add dev tun0").unwrap_err().contains("unsupported command"));
         assert!(after("ethtool -K tun0 tso off gso off").is_ok());
         assert!(after("ethtool -K tun0 tso on").is_err());
     }

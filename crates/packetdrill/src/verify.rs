@@ -47,7 +47,7 @@ fn verify_icmp(span: &Span, message: &IcmpMessage, v6: bool) -> Result<(), Probl
     let Err(wrong) = icmp_names::number(v6, message) else { return Ok(()) };
     Err(match icmp_names::number(!v6, message) {
         Ok(_) => Problem::unsupported(span.clone(), wrong),
-        Err(_) => Problem::syntax(span.clone(), wrong).note("numbers are written type_N and code_N"),
+        Err(_) => Problem::syntax(span.clone(), wrong).note("write numbers as type_N and code_N"),
     })
 }
 
@@ -72,7 +72,7 @@ fn verify_call(call: &Call, setup: &Setup) -> Result<(), Problem> {
     if let Some(arity) = arity(name).filter(|arity| !arity.contains(&count)) {
         let (least, most) = (arity.start(), arity.end());
         let wanted = if least == most { least.to_string() } else { format!("{least} to {most}") };
-        let message = format!("{name}() has {wanted} arguments, not {count}");
+        let message = format!("{name}() takes {wanted} arguments, got {count}");
         return Err(Problem::syntax(arguments.span(), message));
     }
     match name {
@@ -103,7 +103,7 @@ fn verify_count(arguments: &Arguments<'_>, index: usize) -> Result<(), Problem> 
     if usize::try_from(told) == Ok(parts.len()) {
         return Ok(());
     }
-    let message = format!("{}() is given a list of {}, and told of {told}", arguments.name(), parts.len());
+    let message = format!("{}() got a list of {} but the count {told}", arguments.name(), parts.len());
     Err(Problem::syntax(count.span.clone(), message))
 }
 
@@ -112,6 +112,6 @@ fn refuse_address(expr: &Expr, chosen: SocketAddr) -> Result<(), Problem> {
     if arguments::is_ellipsis(expr) || arguments::socket_address(expr) == Some(chosen) {
         return Ok(());
     }
-    let message = format!("an address other than {chosen} is not supported: `...` stands for that one");
+    let message = format!("unsupported address (only {chosen}, written `...`)");
     Err(Problem::unsupported(expr.span.clone(), message))
 }

@@ -46,7 +46,7 @@ fn every_field_of_a_packet_counts() {
         ("> P. 1:11(10) ack 1 urg 5", "the urgent pointer is 0, not 5"),
         ("> P. 1:11(10) ack 1 <nop,nop,nop,nop>", "the options are <>"),
         ("> (ect0) P. 1:11(10) ack 1", "the ECN field"),
-        ("> (tos 0x4) P. 1:11(10) ack 1", "the TOS octet is 0, not 4"),
+        ("> (tos 0x4) P. 1:11(10) ack 1", "the TOS byte is 0, not 4"),
         ("> (ttl 9) P. 1:11(10) ack 1", "the TTL is 64, not 9"),
         ("> udp (10)", "another protocol"),
     ] {
@@ -148,7 +148,7 @@ fn a_call_may_ask_for_more_octets_than_there_are() {
     );
     assert_eq!(verdict(&source), Verdict::Passed);
     let (message, place) = failure("+0 writev(4, [{..., -1}], 1) = 1");
-    assert_eq!((message.as_str(), place.as_str()), ("a length is not negative", "-1"));
+    assert_eq!((message.as_str(), place.as_str()), ("a length must not be negative", "-1"));
 }
 
 fn syntax_error(source: &str) -> String {
@@ -288,7 +288,7 @@ fn what_is_missing_at_the_end_is_missing_on_the_last_line() {
     );
     assert!(syntax_error("0 < udp (1)\n+1e < udp (1)").contains("a time in seconds is expected"));
     assert_eq!(syntax_error("0 < udp (1)\n+1000000000 < udp (1)"), "a time is less than 1000000000 seconds");
-    assert_eq!(syntax_error("0 < udp (1)\n-1 < udp (1)"), "a time is not negative");
+    assert_eq!(syntax_error("0 < udp (1)\n-1 < udp (1)"), "a time must not be negative");
     assert_eq!(verdict("\u{feff}0 < udp (1)\n"), Verdict::Passed);
 }
 

@@ -127,7 +127,7 @@ impl Lastack {
         Some(match wait.expected {
             Some(expected) if expected != first => {
                 let shown = |(events, data): (i64, i64)| format!("{} with {data}", polling::names(events));
-                Reply::Wrong(count, format!("the event is {}, not {}", shown(first), shown(expected)))
+                Reply::Wrong(count, format!("event is {}, expected {}", shown(first), shown(expected)))
             }
             _ => Reply::Value(count),
         })

@@ -51,10 +51,10 @@ impl Lastack {
             (SOCK_DGRAM, 0 | IPPROTO_UDP) => Kind::Datagram(None),
             (SOCK_STREAM, IPPROTO_MPTCP) => return foreign("multipath TCP is not supported"),
             (SOCK_DGRAM, IPPROTO_ICMP | IPPROTO_ICMPV6 | IPPROTO_UDPLITE) | (SOCK_STREAM, IPPROTO_SCTP) => {
-                return foreign("of protocols only TCP and UDP are supported");
+                return foreign("only TCP and UDP are supported");
             }
             (SOCK_STREAM | SOCK_DGRAM, _) => return Ok(Operation::errno(errno::EPROTONOSUPPORT)),
-            _ => return foreign("only streams and datagrams are supported"),
+            _ => return foreign("only stream and datagram sockets are supported"),
         };
         Ok(Operation::opened(self, Fd::new(kind_of, kind & SOCK_NONBLOCK != 0)))
     }

@@ -73,7 +73,9 @@ impl Lastack {
                 Ok(Operation::value(0))
             }
             F_GETFD | F_SETFD => Ok(Operation::value(0)),
-            _ => Err(Problem::unsupported(arguments.span(), "of fcntl() only the flags are supported")),
+            _ => {
+                Err(Problem::unsupported(arguments.span(), "fcntl(): only F_GETFL and F_SETFL are supported"))
+            }
         }
     }
 
@@ -90,10 +92,9 @@ impl Lastack {
                     Ok(Operation::errno(errno::EINVAL))
                 }
                 Kind::Stream(_) => self.told(arguments, 2, 0),
-                _ => Err(Problem::unsupported(
-                    arguments.span(),
-                    "of ioctl() only that of streams is supported",
-                )),
+                _ => {
+                    Err(Problem::unsupported(arguments.span(), "ioctl(): only stream sockets are supported"))
+                }
             };
         };
         let Some(info) = self.stack.tcp(id).map(|tcp| tcp.info()) else {
@@ -104,10 +105,7 @@ impl Lastack {
             SIOCOUTQ => info.unacked + info.unsent,
             SIOCOUTQNSD => info.unsent,
             _ => {
-                return Err(Problem::unsupported(
-                    arguments.span(),
-                    "this request of ioctl() is not supported",
-                ));
+                return Err(Problem::unsupported(arguments.span(), "unsupported ioctl() request"));
             }
         };
         self.told(arguments, 2, value as i64)
@@ -123,7 +121,10 @@ impl Lastack {
         if value == expected {
             return Ok(Operation::value(0));
         }
-        Ok(Operation::Done(Reply::Wrong(0, format!("{}() gives {value}, not {expected}", arguments.name()))))
+        Ok(Operation::Done(Reply::Wrong(
+            0,
+            format!("{}() returned {value}, expected {expected}", arguments.name()),
+        )))
     }
 
     pub(super) fn set_option(&mut self, arguments: &Arguments<'_>) -> Result<Operation, Problem> {
@@ -184,10 +185,9 @@ impl Lastack {
                 debug_assert!(self.fds.contains_key(&fd));
                 Ok(Operation::value(0))
             }
-            _ => Err(Problem::unsupported(
-                arguments.span(),
-                "a congestion control for one socket is not supported",
-            )),
+            _ => {
+                Err(Problem::unsupported(arguments.span(), "congestion control per socket is not supported"))
+            }
         }
     }
 
@@ -235,12 +235,13 @@ impl Lastack {
         let room = arguments.at(4)?;
         match arguments::single(room) {
             Ok(len) if len < INT => {
-                let message = "less room than for an int is not supported";
+                let message = "a buffer smaller than an int is not supported";
                 Err(Problem::unsupported(room.span.clone(), message))
             }
-            Ok(len) if len > INT => {
-                Ok(Operation::Done(Reply::Wrong(0, format!("getsockopt() gives {INT} octets, not {len}"))))
-            }
+            Ok(len) if len > INT => Ok(Operation::Done(Reply::Wrong(
+                0,
+                format!("getsockopt() returned {INT} bytes, expected {len}"),
+            ))),
             _ => self.told(arguments, 3, value),
         }
     }

@@ -64,7 +64,7 @@ impl Lastack {
             ready += i64::from(found != 0);
             if found != entry.expected {
                 wrong.push(format!(
-                    "revents of {} is {}, not {}",
+                    "revents of {} is {}, expected {}",
                     entry.fd,
                     names(found),
                     names(entry.expected)

@@ -231,10 +231,10 @@ impl Transfer {
     fn reply(&self, moved: usize, flags: i64, control: Vec<Control>) -> Reply {
         match &self.expected {
             Some((expected, _)) if *expected != flags => {
-                Reply::Wrong(moved as i64, format!("msg_flags is {flags:#x}, not {expected:#x}"))
+                Reply::Wrong(moved as i64, format!("msg_flags is {flags:#x}, expected {expected:#x}"))
             }
             Some((_, expected)) if *expected != control => {
-                Reply::Wrong(moved as i64, format!("msg_control is {control:?}, not {expected:?}"))
+                Reply::Wrong(moved as i64, format!("msg_control is {control:?}, expected {expected:?}"))
             }
             _ => Reply::Value(moved as i64),
         }
@@ -259,7 +259,7 @@ fn transfer(arguments: &Arguments<'_>) -> Result<Transfer, Problem> {
             if arguments.name() == "recvmsg" {
                 transfer.expected = Some((message.flags, message.control));
             } else if !message.control.is_empty() {
-                let what = "control messages to be sent (msg_control) are not supported";
+                let what = "sending control messages (msg_control) is not supported";
                 return Err(Problem::unsupported(arguments.span(), what));
             }
         }

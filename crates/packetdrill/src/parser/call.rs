@@ -20,7 +20,7 @@ impl Parser {
         self.expect('=')?;
         let start = self.span().start;
         if *self.token() == Token::Ellipsis {
-            let message = "a result that may be anything is not part of the language";
+            let message = "the result * (anything) is not part of the language";
             return Err(Problem::syntax(self.span(), message));
         }
         let result = self.number()?;
@@ -44,7 +44,7 @@ impl Parser {
             match self.advance().token {
                 Token::Sign('(') => depth += 1,
                 Token::Sign(')') => depth -= 1,
-                Token::End => return Err(Problem::syntax(span, "this parenthesis is not closed")),
+                Token::End => return Err(Problem::syntax(span, "unclosed parenthesis")),
                 _ => {}
             }
             if depth == 0 {
@@ -72,7 +72,7 @@ impl Parser {
     /// Whoever nests without end would have the whole of our stack.
     fn expr(&mut self) -> Result<Expr, Problem> {
         if self.depth == DEEPEST {
-            let message = format!("arguments are nested more than {DEEPEST} deep");
+            let message = format!("arguments nested more than {DEEPEST} levels deep");
             return Err(Problem::syntax(self.span(), message));
         }
         self.depth += 1;
@@ -116,7 +116,7 @@ impl Parser {
             }
             Token::Sign('-') => {
                 self.advance();
-                return Err(self.wanted("a number behind the sign"));
+                return Err(self.wanted("a number after the sign"));
             }
             Token::Word(word) => self.word_expr(word)?,
             _ => return Err(self.wanted("an argument")),

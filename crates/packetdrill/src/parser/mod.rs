@@ -96,7 +96,7 @@ impl Parser {
     fn unsigned<T: TryFrom<i64>>(&mut self, what: &str) -> Result<T, Problem> {
         let span = self.span();
         let number = self.number()?;
-        T::try_from(number).map_err(|_| Problem::syntax(span, format!("{what} cannot be {number}")))
+        T::try_from(number).map_err(|_| Problem::syntax(span, format!("{number} is out of range for {what}")))
     }
 
     fn wanted(&self, what: &str) -> Problem {
@@ -112,8 +112,8 @@ impl Parser {
             Token::Code(_) => "code".to_owned(),
             Token::Setting { name, .. } => format!("the option --{name}"),
         };
-        Problem::syntax(self.span(), format!("{what} is expected, not {found}"))
-            .label(format!("{what} should stand here"))
+        Problem::syntax(self.span(), format!("expected {what}, found {found}"))
+            .label(format!("expected {what}"))
     }
 
     fn script(mut self) -> Result<Script, Problem> {
@@ -126,7 +126,7 @@ impl Parser {
         while *self.token() != Token::End {
             if let Some(text) = self.text() {
                 if *self.token() != Token::End {
-                    let message = "only the first and the last command of a script have no time";
+                    let message = "only the first and the last command of a script may omit the time";
                     return Err(Problem::syntax(text.span, message));
                 }
                 script.cleanup = Some(text);
@@ -140,16 +140,16 @@ impl Parser {
 
     fn verify(&self, script: &Script) -> Result<(), Problem> {
         let Some(first) = script.events.first() else {
-            return Err(Problem::syntax(self.span(), "a script without an event says nothing"));
+            return Err(Problem::syntax(self.span(), "the script has no event"));
         };
         if !matches!(first.time, Time::At(Duration::ZERO) | Time::After(Duration::ZERO)) {
-            return Err(Problem::syntax(first.span.clone(), "the time of the first event is 0"));
+            return Err(Problem::syntax(first.span.clone(), "the time of the first event must be 0"));
         }
         let mut last = Duration::ZERO;
         for event in &script.events {
             let (Time::At(at) | Time::AtRange(at, _)) = event.time else { continue };
             if at < last {
-                let message = "the time of this event is before that of an earlier one";
+                let message = "this event is earlier than the one before it";
                 return Err(Problem::syntax(event.span.clone(), message));
             }
             last = at;
@@ -171,10 +171,7 @@ impl Parser {
         let action = self.action()?;
         let range = matches!(time, Time::Any | Time::AtRange(..) | Time::AfterRange(..));
         if range && !matches!(action, Action::Outbound(_)) {
-            return Err(Problem::syntax(
-                time_span,
-                "only a packet that the stack sends has a range of times",
-            ));
+            return Err(Problem::syntax(time_span, "only an outbound packet can have a time range"));
         }
         Ok(Event { span: self.since(start), time, action })
     }
@@ -190,12 +187,12 @@ impl Parser {
         }
         let start = self.span().start;
         if self.eat('+') != relative {
-            let message = "both ends of a range are absolute, or both relative";
+            let message = "both ends of a time range must be absolute, or both relative";
             return Err(Problem::syntax(start..start + 1, message));
         }
         let to = self.seconds()?;
         if to < from {
-            return Err(Problem::syntax(self.since(start), "a range of times does not go backwards"));
+            return Err(Problem::syntax(self.since(start), "the time range ends before it starts"));
         }
         Ok(if relative { Time::AfterRange(from, to) } else { Time::AtRange(from, to) })
     }
@@ -207,10 +204,10 @@ impl Parser {
             _ => return Err(self.wanted("a time in seconds")),
         };
         if seconds < 0.0 {
-            return Err(Problem::syntax(self.span(), "a time is not negative"));
+            return Err(Problem::syntax(self.span(), "a time must not be negative"));
         }
         if seconds >= MOST_SECONDS {
-            let message = format!("a time is less than {MOST_SECONDS} seconds");
+            let message = format!("a time must be less than {MOST_SECONDS} seconds");
             return Err(Problem::syntax(self.span(), message));
         }
         self.advance();

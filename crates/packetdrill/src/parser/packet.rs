@@ -33,7 +33,7 @@ impl Parser {
             Token::Word(word)
                 if matches!(word.as_str(), "ipv4" | "ipv6" | "gre" | "mpls" | "encap" | "psp") =>
             {
-                let message = format!("packets within packets ({word}) are not supported");
+                let message = format!("encapsulated packets ({word}) are not supported");
                 Err(Problem::unsupported(self.span(), message))
             }
             _ => Ok(()),
@@ -57,10 +57,12 @@ impl Parser {
                 "ect1" => fields.ecn = Some(Ecn::Ect1),
                 "ect01" => fields.ecn = Some(Ecn::Ect),
                 "ce" => fields.ecn = Some(Ecn::Ce),
-                "tos" => fields.tos = Some(self.unsigned("the TOS octet")?),
+                "tos" => fields.tos = Some(self.unsigned("the TOS byte")?),
                 "ttl" => fields.ttl = Some(self.unsigned("the TTL")?),
                 "flowlabel" => fields.flow_label = Some(self.unsigned("the flow label")?),
-                other => return Err(Problem::syntax(span, format!("{other} is no field of the IP header"))),
+                other => {
+                    return Err(Problem::syntax(span, format!("{other} is not a field of the IP header")));
+                }
             }
             if !self.eat(',') {
                 break;
@@ -95,7 +97,7 @@ impl Parser {
             segment.urgent = Some(self.unsigned("the urgent pointer")?);
         }
         if segment.window.is_none() && !outbound {
-            return Err(self.wanted("the window (`win N`) of a packet that comes in"));
+            return Err(self.wanted("the window (`win N`) of an inbound packet"));
         }
         if self.eat('<') {
             segment.options = self.options(outbound)?;
@@ -129,7 +131,7 @@ impl Parser {
             return Err(self.wanted("the flags of a segment"));
         }
         if ace.is_some() && flags.intersects(TcpFlags::ECE | TcpFlags::CWR | TcpFlags::AE) {
-            let message = "the digit stands for E, W and A: one or the other";
+            let message = "use either the digit or the letters E, W and A";
             return Err(Problem::syntax(self.since(start.start), message));
         }
         Ok((flags, ace))
@@ -145,7 +147,7 @@ impl Parser {
         let len: u32 = self.unsigned::<u16>("the length of a packet")?.into();
         self.expect(')')?;
         if seq.wrapping_add(len) != end {
-            let message = format!("{seq} and {len} octets make {}, not {end}", seq.wrapping_add(len));
+            let message = format!("{seq} plus {len} bytes is {}, not {end}", seq.wrapping_add(len));
             return Err(Problem::syntax(self.since(start), message));
         }
         Ok((seq, len))
@@ -158,7 +160,7 @@ impl Parser {
             self.advance();
             self.expect('>')?;
             if !outbound {
-                let message = "a packet that comes in has the options that are written";
+                let message = "an inbound packet needs its options written out";
                 return Err(Problem::syntax(start, message));
             }
             return Ok(None);
@@ -173,7 +175,8 @@ impl Parser {
         self.expect('>')?;
         let len: usize = options.iter().map(TcpOption::len).sum();
         if len > OPTIONS || !len.is_multiple_of(4) {
-            let message = format!("these options are {len} octets, not a multiple of 4 up to {OPTIONS}");
+            let message =
+                format!("these options take {len} bytes (must be a multiple of 4, at most {OPTIONS})");
             return Err(Problem::syntax(self.since(start.start), message));
         }
         Ok(Some(options))
@@ -193,7 +196,7 @@ impl Parser {
             "FOEXP" => TcpOption::ExperimentalFastOpen(self.octets()?),
             "md5" => TcpOption::Md5(self.octets()?),
             "ECN" => self.counters()?,
-            other => return Err(Problem::syntax(span, format!("{other} is no TCP option"))),
+            other => return Err(Problem::syntax(span, format!("unknown TCP option {other}"))),
         })
     }
 
@@ -236,7 +239,7 @@ impl Parser {
         };
         let octet = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
         let octets = (0..digits.len()).step_by(2).map(octet).collect::<Option<Vec<u8>>>();
-        octets.ok_or_else(|| Problem::syntax(span, "an even number of hexadecimal digits is expected"))
+        octets.ok_or_else(|| Problem::syntax(span, "expected an even number of hexadecimal digits"))
     }
 
     /// `ECN e0b N ceb N e1b N`
@@ -312,7 +315,7 @@ fn letters_of(letters: &str, lexeme: &Lexeme) -> Result<TcpFlags, Problem> {
     let mut flags = TcpFlags::empty();
     for letter in letters.chars() {
         flags |= flag(letter).ok_or_else(|| {
-            let message = format!("`{letter}` is no TCP flag: they are F S R P U E W A, and a point for ACK");
+            let message = format!("`{letter}` is not a TCP flag (expected F S R P U E W A, or . for ACK)");
             Problem::syntax(lexeme.span.clone(), message)
         })?;
     }

@@ -103,7 +103,11 @@ fn depth_has_an_end() {
         assert!(script(&nested(DEEPEST / 2 - 1)).is_ok(), "{before}");
         for depth in [DEEPEST, 100_000] {
             let problem = script(&nested(depth)).unwrap_err();
-            assert!(problem.message.contains("nested more than 100 deep"), "{before}: {}", problem.message);
+            assert!(
+                problem.message.contains("nested more than 100 levels deep"),
+                "{before}: {}",
+                problem.message
+            );
             assert!(problem.span.start < 1000, "{before}");
         }
     }

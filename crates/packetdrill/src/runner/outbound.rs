@@ -35,7 +35,7 @@ impl<S: System> Runner<'_, S> {
         }
         let shown = shown_like(packet, &actual);
         let problem = Problem::mismatch(event.span.clone(), found.join("; "))
-            .label(format!("sent was > {shown}"))
+            .label(format!("sent: > {shown}"))
             .note(format!("expected: {}", excerpt(self.source, event)))
             .note(format!("actual:   {:.6} > {shown}", at.as_secs_f64()));
         Err(self.with_rule(problem))
@@ -55,7 +55,7 @@ impl<S: System> Runner<'_, S> {
         let mut len = part_len;
         while len < wanted.len {
             let part = self.next_packet(event, limit).map_err(|problem| {
-                problem.note(format!("{len} of {} octets were sent until then", wanted.len))
+                problem.note(format!("{len} of {} bytes had been sent by then", wanted.len))
             })?;
             let Body::Tcp(next) = &part.packet.body else { break };
             len += next.len;
@@ -63,7 +63,7 @@ impl<S: System> Runner<'_, S> {
             whole = expect::glue(whole, part, part_len).map_err(|message| {
                 Problem::mismatch(event.span.clone(), message)
                     .note(format!("expected: {}", excerpt(self.source, event)))
-                    .note(format!("next was: > {shown}"))
+                    .note(format!("next:     > {shown}"))
             })?;
         }
         Ok(whole)
@@ -100,8 +100,8 @@ impl<S: System> Runner<'_, S> {
     fn with_rule(&self, problem: Problem) -> Problem {
         let last = self.exchange.passed.iter().rev().take(2);
         last.fold(problem, |problem, passed| match &passed.said {
-            Some(said) if passed.outbound => problem.note(format!("the last packet was sent by {said}")),
-            Some(said) => problem.note(format!("the last arrival was {said}")),
+            Some(said) if passed.outbound => problem.note(format!("the last packet was sent by rule {said}")),
+            Some(said) => problem.note(format!("the last arrival: {said}")),
             None => problem,
         })
     }

@@ -28,7 +28,7 @@ impl<S: System> Runner<'_, S> {
         if self.pending.is_some() {
             self.finish_pending(PATIENCE)?;
             if call.until.is_some() && self.pending.is_some() {
-                let message = "a call blocks while another one does";
+                let message = "a call blocks while another call is blocked";
                 return Err(Problem::mismatch(event.span.clone(), message));
             }
         }
@@ -85,7 +85,7 @@ impl<S: System> Runner<'_, S> {
         self.finish_pending(PATIENCE)?;
         match &self.pending {
             Some(pending) => {
-                let message = format!("{} has not returned at the end of the script", pending.call);
+                let message = format!("{} had not returned at the end of the script", pending.call);
                 Err(Problem::mismatch(pending.span.clone(), message))
             }
             None => Ok(()),
@@ -104,7 +104,7 @@ impl<S: System> Runner<'_, S> {
             }
             Reply::Opened if call.result >= 0 => {
                 if self.system.is_open(call.result) {
-                    let message = format!("the descriptor {} is open already", call.result);
+                    let message = format!("descriptor {} is already open", call.result);
                     return Err(Problem::syntax(call.result_span, message));
                 }
                 self.system.name(Some(call.result));
@@ -123,7 +123,7 @@ impl<S: System> Runner<'_, S> {
         let same = value == call.result && (expected.is_none() || expected == errno);
         if !same {
             let stated = notation::result(call.result, expected);
-            let message = format!("{}() gives {got}, not {stated}", call.name);
+            let message = format!("{}() returned {got}, expected {stated}", call.name);
             let problem = Problem::mismatch(call.result_span, message).label(format!("it is {got}"));
             return Err(wrong.into_iter().fold(problem, Problem::note));
         }
@@ -140,6 +140,6 @@ impl<S: System> Runner<'_, S> {
 
 fn expected_errno(call: &Call) -> Result<Option<i64>, Problem> {
     let Some(name) = &call.errno else { return Ok(None) };
-    let unknown = || Problem::syntax(call.result_span.clone(), format!("no error is called {name}"));
+    let unknown = || Problem::syntax(call.result_span.clone(), format!("unknown errno {name}"));
     constants::value(name).map(Some).ok_or_else(unknown)
 }

@@ -118,7 +118,7 @@ impl Preparing<'_> {
             [] => Ok(message),
             _ => Err(Problem::unsupported(
                 self.arguments.span(),
-                "control messages to be sent (msg_control) are not supported",
+                "sending control messages (msg_control) is not supported",
             )),
         }
     }
@@ -225,14 +225,14 @@ impl Preparing<'_> {
         if self.arguments.name() == "fcntl" {
             let known = [libc::F_GETFL, libc::F_SETFL, libc::F_GETFD, libc::F_SETFD];
             let Some(command) = known.into_iter().find(|known| i64::from(*known) == command) else {
-                return self.unsupported("of fcntl() only the flags are supported");
+                return self.unsupported("fcntl(): only F_GETFL and F_SETFL are supported");
             };
             let argument = if self.arguments.count() > 2 { self.int(2)? } else { 0 };
             return plain(move || sys::fcntl(fd, command, argument));
         }
         let requests = [libc::FIONREAD, libc::TIOCOUTQ, 0x894b, libc::FIONBIO];
         let Some(request) = requests.into_iter().find(|known| *known as i64 == command) else {
-            return self.unsupported("this request of ioctl() is not supported");
+            return self.unsupported("unsupported ioctl() request");
         };
         let expr = self.arguments.at(2)?;
         let number =
