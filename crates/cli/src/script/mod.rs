@@ -159,7 +159,7 @@ impl std::fmt::Display for Trouble {
         match self {
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
             Self::NoText(path, at) => {
-                write!(f, "{}: this is no script: octet {at} is not text (UTF-8)", path.display())
+                write!(f, "{}: not a script: byte {at} is not UTF-8", path.display())
             }
             Self::CaptureToOutput => {
                 write!(f, "-w -: standard output is for the results; name a file")
