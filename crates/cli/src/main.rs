@@ -15,11 +15,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
-/// A TCP/IP stack that says how every connection ended, and why.
+/// A user-space TCP/IP stack that reports how every connection ended, and why.
 #[derive(Debug, Parser)]
 #[command(name = "lastack", version, propagate_version = true, disable_help_subcommand = true)]
 struct Cli {
-    /// When to colour what is printed
+    /// When to use color in the output
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: Color,
 
@@ -43,7 +43,7 @@ enum Command {
     Script(script::ScriptArgs),
     Rules(rules::RulesArgs),
     Watch(watch::WatchArgs),
-    /// Print a script that completes the options in a shell
+    /// Print a shell completion script
     Completions {
         /// The shell
         shell: clap_complete::Shell,

@@ -20,9 +20,9 @@ use crate::units;
 use lastack_run::host::{self, Failure, Said, error_queue};
 use lastack_run::report::IcmpSaid;
 
-/// Ask whether a port is open, refused, unreachable or silent, and who says so
+/// Probe a port: open, refused, unreachable or filtered, and who answered
 ///
-/// The exit status is 0 if it is open, 1 if it is not, and 2 if that could not be asked.
+/// The exit status is 0 if the port is open, 1 if it is not, and 2 if the probe could not be sent.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "Examples:
   lastack probe example.org:443
@@ -40,7 +40,7 @@ pub struct ProbeArgs {
     #[arg(value_name = "HOST:PORT")]
     target: String,
 
-    /// Ask by UDP
+    /// Probe by UDP
     #[arg(short, long)]
     udp: bool,
 
@@ -56,11 +56,11 @@ pub struct ProbeArgs {
     #[arg(short, long, value_name = "TIME", default_value = "3s", value_parser = units::time)]
     timeout: Duration,
 
-    /// Ask so many times
+    /// Number of probes
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
 
-    /// The pause between two times
+    /// Interval between probes
     #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = units::time)]
     interval: Duration,
 
@@ -112,14 +112,14 @@ fn run(args: &ProbeArgs) -> anyhow::Result<bool> {
 /// Takes `HOST:PORT` apart.
 fn target(text: &str) -> anyhow::Result<(&str, u16)> {
     const CURE: &str = "write HOST:PORT, such as example.org:443 or [2001:db8::7]:22";
-    let (host, port) = text.rsplit_once(':').with_context(|| format!("{text:?} names no port: {CURE}"))?;
+    let (host, port) = text.rsplit_once(':').with_context(|| format!("{text:?} has no port: {CURE}"))?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     ensure!(
         bare.is_some() || !host.contains(':'),
-        "{text:?} is ambiguous: put the IPv6 address into brackets; {CURE}"
+        "{text:?} is ambiguous: put the IPv6 address in brackets; {CURE}"
     );
     let host = bare.unwrap_or(host);
-    ensure!(!host.is_empty(), "{text:?} names no host: {CURE}");
+    ensure!(!host.is_empty(), "{text:?} has no host: {CURE}");
     match port.parse::<u32>() {
         Ok(number @ 1..=65_535) => Ok((host, number as u16)),
         Ok(number) => bail!("port {number} is out of range: choose from 1 to 65535"),
@@ -130,7 +130,7 @@ fn target(text: &str) -> anyhow::Result<(&str, u16)> {
 async fn resolve(host: &str, port: u16, args: &ProbeArgs) -> anyhow::Result<SocketAddr> {
     let found = tokio::net::lookup_host((host, port)).await;
     let found =
-        found.with_context(|| format!("unknown host {host:?}: check its name, and this host's resolver"))?;
+        found.with_context(|| format!("unknown host {host:?}: check the name and this host's resolver"))?;
     let mut wanted = found.filter(|remote| match remote.ip() {
         IpAddr::V4(_) => !args.ipv6,
         IpAddr::V6(_) => !args.ipv4,
@@ -144,7 +144,7 @@ async fn resolve(host: &str, port: u16, args: &ProbeArgs) -> anyhow::Result<Sock
     };
     wanted
         .next()
-        .with_context(|| format!("{host} has no address{family}: leave out -4 and -6, or choose another"))
+        .with_context(|| format!("{host} has no address{family}: drop -4 and -6, or choose another host"))
 }
 
 /// What came of it.
@@ -171,7 +171,7 @@ async fn probe(args: &ProbeArgs, remote: SocketAddr) -> anyhow::Result<Probed> {
         Ok(Ok(())) => Answer::Open,
         Ok(Err(Failure { said: Said::Nothing, .. })) | Err(_) => Answer::Silence,
         Ok(Err(failure)) if matches!(failure.said, Said::Host | Said::NoPort) => {
-            bail!("cannot ask {remote}: {}", io::Error::from_raw_os_error(failure.errno))
+            bail!("cannot probe {remote}: {}", io::Error::from_raw_os_error(failure.errno))
         }
         Ok(Err(failure)) => Answer::Failed(failure),
     };
@@ -212,9 +212,9 @@ fn print(args: &ProbeArgs, probed: &Probed) -> io::Result<()> {
     let what = match answer {
         // How long silence lasted was decided by us.
         Answer::Silence if args.udp => {
-            format!("no answer after {}: open, filtered, or nobody there", Seconds(args.timeout))
+            format!("no answer after {}: open, filtered, or no such host", Seconds(args.timeout))
         }
-        Answer::Silence => format!("no answer after {}: filtered, or nobody there", Seconds(args.timeout)),
+        Answer::Silence => format!("no answer after {}: filtered, or no such host", Seconds(args.timeout)),
         Answer::Open => format!("open, {:.3} ms", took.as_secs_f64() * 1e3),
         Answer::Failed(failure) => format!("{failure}, {:.3} ms", took.as_secs_f64() * 1e3),
     };
@@ -290,12 +290,12 @@ mod tests {
         assert_eq!(target("example.org:443").unwrap(), ("example.org", 443));
         assert_eq!(target("[2001:db8::7]:22").unwrap(), ("2001:db8::7", 22));
         for (wrong, cure) in [
-            ("example.org", "names no port"),
+            ("example.org", "has no port"),
             ("example.org:0", "choose from 1 to 65535"),
             ("example.org:70000", "choose from 1 to 65535"),
             ("example.org:http", "is not a port"),
             ("2001:db8::7:22", "brackets"),
-            (":80", "names no host"),
+            (":80", "has no host"),
         ] {
             let error = target(wrong).unwrap_err().to_string();
             assert!(error.contains(cure), "{wrong}: {error}");

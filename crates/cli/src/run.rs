@@ -26,7 +26,7 @@ use lastack_run::report::FailOn;
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct RunArgs {
-    /// Write every packet to FILE (pcapng), each with what became of it
+    /// Write every packet to FILE (pcapng), with a comment on its outcome
     #[arg(short, long, value_name = "FILE", visible_alias = "pcap")]
     pub write: Option<PathBuf>,
 

@@ -6,17 +6,17 @@ use std::time::Duration;
 pub fn time(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: f64 =
-        digits.parse().map_err(|_| format!("{text:?} is not a time: write 200ms, 1.5s or 2m"))?;
+        digits.parse().map_err(|_| format!("invalid duration {text:?} (expected e.g. 200ms, 1.5s, 2m)"))?;
     let unit = match &text[digits.len()..] {
         "us" => 1e-6,
         "ms" => 1e-3,
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        other => return Err(format!("unknown unit {other:?}: write us, ms, s, m or h")),
+        other => return Err(format!("unknown unit {other:?} (expected us, ms, s, m or h)")),
     };
     let time = Duration::try_from_secs_f64(number * unit).map_err(|_| format!("{text:?} is out of range"))?;
-    if time.is_zero() { Err("a time of zero is no time to wait".to_owned()) } else { Ok(time) }
+    if time.is_zero() { Err("the duration must not be zero".to_owned()) } else { Ok(time) }
 }
 
 /// A number of octets: `812`, `4k` or `4KiB` (1024 each), `1M`.
@@ -27,10 +27,10 @@ pub fn octets(text: &str) -> Result<u64, String> {
         "k" | "kb" | "kib" => 1 << 10,
         "m" | "mb" | "mib" => 1 << 20,
         "g" | "gb" | "gib" => 1 << 30,
-        other => return Err(format!("unknown unit {other:?}: write k, M or G")),
+        other => return Err(format!("unknown unit {other:?} (expected k, M or G)")),
     };
     let number: u64 =
-        digits.parse().map_err(|_| format!("{text:?} is not a number of octets: write 812 or 4k"))?;
+        digits.parse().map_err(|_| format!("invalid size {text:?} (expected e.g. 812 or 4k)"))?;
     number.checked_mul(unit).ok_or_else(|| format!("{text:?} is out of range"))
 }
 

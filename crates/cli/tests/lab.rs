@@ -79,7 +79,7 @@ fn the_kernel_plays_as_stated() {
         }
         assert!(output.status.success(), "{drawn}\n{said}");
         assert!(
-            drawn.contains("server (Linux)") && drawn.ends_with("4 scenarios, all as stated\n"),
+            drawn.contains("server (Linux)") && drawn.ends_with("4 scenarios, all as expected\n"),
             "{drawn}"
         );
     }

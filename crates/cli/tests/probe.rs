@@ -40,7 +40,7 @@ fn datagrams_are_answered_or_refused_by_icmp() {
         says(
             &["-u", "--timeout", "200ms", &there],
             1,
-            "no answer after 0.2 s: open, filtered, or nobody there",
+            "no answer after 0.2 s: open, filtered, or no such host",
         );
         let server = std::thread::spawn(move || {
             // The first is the one that was not answered.
@@ -72,7 +72,7 @@ fn silence_is_told_from_refusal() {
         })
         .collect();
     std::thread::sleep(std::time::Duration::from_millis(50));
-    says(&["--timeout", "300ms", &there.to_string()], 1, "no answer after 0.3 s: filtered, or nobody there");
+    says(&["--timeout", "300ms", &there.to_string()], 1, "no answer after 0.3 s: filtered, or no such host");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn several_times() {
 fn what_cannot_be_asked() {
     says(&["no-such-host.invalid:80"], 2, "unknown host \"no-such-host.invalid\"");
     says(&["127.0.0.1:70000"], 2, "choose from 1 to 65535");
-    says(&["127.0.0.1"], 2, "names no port");
+    says(&["127.0.0.1"], 2, "has no port");
     says(&["-6", "127.0.0.1:80"], 2, "no address of IPv6");
     says(&["--timeout", "soon", "127.0.0.1:80"], 2, "is not a time");
     says(&["--nonsense", "127.0.0.1:80"], 2, "--nonsense");

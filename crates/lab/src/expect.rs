@@ -7,7 +7,7 @@ use lastack_sim::trace::{Fate, HostId, PacketKind, Trace};
 use lastack_wire::tcp::TcpFlags;
 use std::fmt::{Debug, Display};
 
-/// What is not as stated, a sentence each.
+/// What is not as expected, a sentence each.
 pub(super) fn differences(script: &Script, trace: &Trace) -> Vec<String> {
     let seen = Seen::new(trace);
     script.expected.iter().filter_map(|expected| seen.test(expected).err()).collect()

@@ -177,7 +177,7 @@ pub(super) struct Virtual {
 
 impl Virtual {
     fn played(&mut self) -> Result<&mut (HostId, Application), String> {
-        self.played.as_mut().ok_or_else(|| "the play has not begun".to_owned())
+        self.played.as_mut().ok_or_else(|| "no scenario is running".to_owned())
     }
 }
 

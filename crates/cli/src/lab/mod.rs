@@ -21,10 +21,10 @@ const NOT_AS_STATED: u8 = 1;
 /// The command cannot do what it is asked for.
 const TROUBLE: u8 = 2;
 
-/// Play how connections begin and end, and see each as a packet timeline
+/// Play scenarios of how connections begin and end, as packet timelines
 ///
 /// Two stacks in memory play each scenario in virtual time: the same packets on every run, without
-/// privileges and without a network. Each scenario states what must happen; if something else does,
+/// privileges and without a network. Each scenario declares the expected result; if the result differs,
 /// the exit status is 1. With --kernel the right host is this machine's Linux instead.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "Examples:
@@ -41,7 +41,7 @@ pub struct LabArgs {
     #[arg(short, long, conflicts_with_all = ["scenarios", "write"])]
     list: bool,
 
-    /// Write the packets to this file, in the format pcapng, with a comment where a rule decided
+    /// Write the packets to this file (pcapng), with a comment where a rule decided
     #[arg(short, long, value_name = "FILE")]
     write: Option<PathBuf>,
 
@@ -99,7 +99,7 @@ impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoSuchScenario(name) => {
-                write!(f, "there is no scenario {name:?}")?;
+                write!(f, "unknown scenario {name:?}")?;
                 if let Some(near) = nearest(name) {
                     write!(f, "; did you mean {near:?}?")?;
                 }
@@ -108,8 +108,8 @@ impl std::fmt::Display for Trouble {
             Self::Capture(path, error) => {
                 writeln!(f, "cannot write the capture {}: {error}", path.display())?;
                 f.write_str(match error.kind() {
-                    io::ErrorKind::StorageFull => "make room, or name a file elsewhere",
-                    _ => "name a file in a directory that you may write to",
+                    io::ErrorKind::StorageFull => "free some space, or choose another file",
+                    _ => "choose a file in a writable directory",
                 })
             }
             Self::Kernel(trouble) => trouble.fmt(f),
@@ -118,7 +118,7 @@ impl std::fmt::Display for Trouble {
     }
 }
 
-/// Does what is asked for; `false`: a scenario did not go as stated.
+/// Does what is asked for; `false`: a scenario did not go as expected.
 fn run(args: &LabArgs, out: &mut impl Write) -> Result<bool, Trouble> {
     if args.list {
         let listed = if args.json { json::list(out) } else { show::list(out) };
@@ -242,7 +242,7 @@ mod tests {
             assert!(list.contains(scenario.name) && list.contains(scenario.summary));
             assert!(played.contains(&format!("{}: {}", scenario.name, scenario.summary)));
         }
-        assert!(played.ends_with(&format!("\n{} scenarios, all as stated\n", SCENARIOS.len())));
+        assert!(played.ends_with(&format!("\n{} scenarios, all as expected\n", SCENARIOS.len())));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) fn list(out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A scenario as a timeline, and what was not as stated.
+/// A scenario as a timeline, and what was not as expected.
 pub(super) fn played(out: &mut impl Write, played: &Played, separate: bool) -> io::Result<()> {
     if separate {
         writeln!(out, "\n")?;
@@ -30,7 +30,7 @@ pub(super) fn played(out: &mut impl Write, played: &Played, separate: bool) -> i
         write_line(out, line)?;
     }
     if !played.as_stated() {
-        writeln!(out, "\n{FAILED}Not as stated{FAILED:#}")?;
+        writeln!(out, "\n{FAILED}Not as expected{FAILED:#}")?;
     }
     for difference in &played.differences {
         writeln!(out, "  {difference}")?;
@@ -38,11 +38,11 @@ pub(super) fn played(out: &mut impl Write, played: &Played, separate: bool) -> i
     Ok(())
 }
 
-/// How many scenarios went as stated.
+/// How many scenarios went as expected.
 pub(super) fn count(out: &mut impl Write, scenarios: usize, failed: usize) -> io::Result<()> {
     match failed {
-        0 => writeln!(out, "\n{scenarios} scenarios, all as stated"),
-        failed => writeln!(out, "\n{scenarios} scenarios, {FAILED}{failed} not as stated{FAILED:#}"),
+        0 => writeln!(out, "\n{scenarios} scenarios, all as expected"),
+        failed => writeln!(out, "\n{scenarios} scenarios, {FAILED}{failed} not as expected{FAILED:#}"),
     }
 }
 

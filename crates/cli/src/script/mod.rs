@@ -28,9 +28,9 @@ const REPETITIONS: usize = 2;
 
 /// Run packetdrill scripts against the stack, in virtual time
 ///
-/// A script says what an application calls, what the peer sends, and what the stack must send and
-/// when. It needs no privileges and takes milliseconds. What a script asks for and this stack does not
-/// have is reported as SKIP with its reason, never passed over. The exit status is 1 if a script failed.
+/// A script lists system calls of an application, packets of its peer, and the packets that the stack must
+/// send, each with its time. It needs no privileges and takes milliseconds. A script that needs a feature
+/// this stack lacks is reported as SKIP with the reason. The exit status is 1 if a script failed.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "Examples:
   lastack script close.pkt                     silent if it passes
@@ -42,15 +42,15 @@ pub struct ScriptArgs {
     #[arg(value_name = "FILE.pkt", required = true)]
     files: Vec<PathBuf>,
 
-    /// Let a word of the script stand for something else
+    /// Define a symbol of the script
     #[arg(short = 'D', long = "define", value_name = "NAME=VALUE", value_parser = definition)]
     definitions: Vec<(String, String)>,
 
-    /// Over which version of IP; without it, what the script says (--ip_version=), or ipv4
+    /// IP version [default: the script's --ip_version, or ipv4]
     #[arg(long, value_name = "VERSION")]
     ip_version: Option<Versions>,
 
-    /// How far from its time an event may be, in microseconds; without it, what the script says, or 4000
+    /// Tolerance for event times in microseconds [default: the script's, or 4000]
     #[arg(long, value_name = "N")]
     tolerance_usecs: Option<u64>,
 
@@ -58,7 +58,7 @@ pub struct ScriptArgs {
     #[arg(short, long)]
     verbose: bool,
 
-    /// Write the packets to this file, in the format pcapng
+    /// Write the packets to this file (pcapng)
     #[arg(short, long, value_name = "FILE")]
     write: Option<PathBuf>,
 
@@ -66,11 +66,11 @@ pub struct ScriptArgs {
     #[arg(long)]
     tap: bool,
 
-    /// Read the scripts and do not run them
+    /// Parse the scripts without running them
     #[arg(long, conflicts_with = "kernel")]
     dry_run: bool,
 
-    /// Run the scripts against the kernel of this machine instead
+    /// Run the scripts against this machine's kernel instead
     ///
     /// In real time, each in a network namespace of its own, over a TUN device: needs root. Calls are real
     /// system calls, and commands are run by /bin/sh, as root, in the directory of the script. Timers of the
@@ -79,7 +79,7 @@ pub struct ScriptArgs {
     #[arg(long)]
     kernel: bool,
 
-    /// Run the scripts against this stack and against the kernel, and print a table of what they say
+    /// Run the scripts against this stack and the kernel, and print a table of the results
     ///
     /// The table is in Markdown. A line "// Linux differs: WHY" in a script says that the kernel is known not to
     /// do what the script says. The exit status is 1 if a script fails against this stack, fails against the
@@ -87,7 +87,7 @@ pub struct ScriptArgs {
     #[arg(long, conflicts_with_all = ["kernel", "dry_run", "tap", "verbose", "write"])]
     compare: bool,
 
-    /// How many scripts run against the kernel at the same time
+    /// Number of scripts that run against the kernel at once
     #[arg(long, value_name = "N", default_value = "8")]
     jobs: usize,
 }
@@ -118,7 +118,7 @@ impl Versions {
 }
 
 fn definition(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("it has the form NAME=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -162,7 +162,7 @@ impl std::fmt::Display for Trouble {
                 write!(f, "{}: not a script: byte {at} is not UTF-8", path.display())
             }
             Self::CaptureToOutput => {
-                write!(f, "-w -: standard output is for the results; name a file")
+                write!(f, "-w -: standard output is used for the results; choose a file")
             }
             Self::Kernel(error) => write!(f, "{error}"),
             Self::Output(error) => write!(f, "cannot write the results: {error}"),

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::units;
 
-/// Answer on a TUN link, well or badly as told
+/// Serve test behaviors (echo, discard, reset, ..) on a TUN interface
 ///
 /// lastack makes the interface, gives this machine's side of the link the address next to its own, and listens. Each
 /// connection's end is printed. SIGINT or SIGTERM ends it, with status 0: what is open is closed as a kernel does it for
@@ -29,7 +29,7 @@ Behaviours:
   half-open=N  after N octets (without =N: after the handshake) the whole host forgets its connections without a word,
                as if it had been switched off and on: the next segment of the peer is answered with RST")]
 pub struct ServeArgs {
-    /// Listen at these ports (repeatable)
+    /// Listen on these ports (repeatable)
     #[arg(short, long, value_name = "PORT", required = true, num_args = 1.., value_delimiter = ',')]
     pub listen: Vec<u16>,
 
@@ -37,19 +37,19 @@ pub struct ServeArgs {
     #[arg(short, long, value_name = "BEHAVIOUR", default_value = "echo", value_parser = behaviour)]
     pub behave: Behaviour,
 
-    /// The interface's name
+    /// Name of the interface
     #[arg(long, value_name = "NAME", default_value = "lastack0")]
     pub tun: String,
 
-    /// The address that lastack listens at, with the length of its network (repeatable)
+    /// Address and prefix length that lastack listens on (repeatable)
     #[arg(long, value_name = "ADDRESS/PREFIX", default_values = ["10.0.3.1/24", "fd00:3::1/64"], value_parser = place)]
     pub addr: Vec<Place>,
 
-    /// The largest packet
+    /// MTU of the interface
     #[arg(short, long, value_name = "OCTETS", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(1280..=65_535))]
     pub mtu: u32,
 
-    /// Write every packet to FILE (pcapng), each with what became of it
+    /// Write every packet to FILE (pcapng), with a comment on its outcome
     #[arg(short, long, value_name = "FILE")]
     pub write: Option<PathBuf>,
 
@@ -57,7 +57,7 @@ pub struct ServeArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Write 1 to this descriptor and close it, when connections are answered
+    /// Write "1" to this file descriptor when ready
     #[arg(long, value_name = "N")]
     pub ready_fd: Option<RawFd>,
 }
@@ -96,20 +96,21 @@ pub struct Place {
 }
 
 fn place(text: &str) -> Result<Place, String> {
-    let malformed =
-        || format!("{text:?} is not an address with its network: write 10.0.3.1/24 or fd00:3::1/64");
+    let malformed = || {
+        format!("{text:?} is not an address with a prefix length (expected e.g. 10.0.3.1/24 or fd00:3::1/64)")
+    };
     let (address, prefix) = text.split_once('/').ok_or_else(malformed)?;
     let ours: IpAddr = address.parse().map_err(|_| malformed())?;
     let prefix: u8 = prefix.parse().map_err(|_| malformed())?;
     let bits = if ours.is_ipv6() { 128 } else { 32 };
     if prefix == 0 || prefix > bits - 2 {
         return Err(format!(
-            "{text}: the network has no room for two: choose a prefix from 1 to {}",
+            "{text}: the network is too small for two addresses: choose a prefix from 1 to {}",
             bits - 2
         ));
     }
     if !lastack_wire::ip::unicast(ours) || ours.is_loopback() {
-        return Err(format!("{text} cannot be the address of a host on a link"));
+        return Err(format!("{text} cannot be assigned to a host"));
     }
     Ok(Place { ours, kernel: next_to(ours, prefix), prefix })
 }

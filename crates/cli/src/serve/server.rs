@@ -215,7 +215,10 @@ impl Server {
             serde_json::to_writer(&mut out, &line)?;
             return writeln!(out);
         }
-        writeln!(out, "tcp {local} > {remote}: forgotten without a word, with all other connections")
+        writeln!(
+            out,
+            "tcp {local} > {remote}: dropped without RST (the stack was reset), with all other connections"
+        )
     }
 }
 

@@ -28,7 +28,7 @@ pub fn intercept() {
         return;
     }
     let (Some(scenario), Ok(own), Ok(other)) = (lab::find(name), own.parse(), other.parse()) else {
-        eprintln!("lastack: {HIDDEN} is for lastack's own use");
+        eprintln!("lastack: {HIDDEN} is internal");
         process::exit(2);
     };
     let agent = Arc::new(Agent { own, other, sockets: Mutex::default() });

@@ -68,7 +68,7 @@ impl FromStr for Message {
 }
 
 fn strange(line: &str) -> String {
-    format!("the process in the namespace says what nobody understands: {line:?}")
+    format!("unexpected message from the namespace helper: {line:?}")
 }
 
 fn failed(errno: i32) -> Outcome {

@@ -92,7 +92,7 @@ impl Kernel {
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
         })
         .map_err(KernelTrouble::Launch)?;
-        let missing = || KernelTrouble::Other(io::Error::other("the process in the namespace has no pipes"));
+        let missing = || KernelTrouble::Other(io::Error::other("the namespace helper has no pipes"));
         let orders = launched.guest.take_stdin().ok_or_else(missing)?;
         let said = launched.guest.take_stdout().ok_or_else(missing)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -135,11 +135,11 @@ impl Kernel {
                 biased;
                 message = messages.recv() => match message {
                     Some(message) => Ok(Some(message)),
-                    None => Err("the process in the namespace has ended".to_owned()),
+                    None => Err("the namespace helper exited".to_owned()),
                 },
                 ready = poll_fn(|cx| device.poll_readable(cx)) => match ready {
                     Ok(()) => Ok(None),
-                    Err(error) => Err(format!("the device is broken: {error}")),
+                    Err(error) => Err(format!("device error: {error}")),
                 },
                 () = tokio::time::sleep_until(deadline) => Ok(None),
             }
@@ -178,7 +178,7 @@ impl Kernel {
     }
 
     fn host(&self) -> Result<HostId, String> {
-        self.host.ok_or_else(|| "the play has not begun".to_owned())
+        self.host.ok_or_else(|| "no scenario is running".to_owned())
     }
 }
 
@@ -193,7 +193,7 @@ impl Counterpart for Kernel {
 
     fn begin(&mut self, net: &mut Network, job: Job) -> Result<Option<Outcome>, String> {
         let sent = writeln!(self.orders, "{}", job.step).and_then(|()| self.orders.flush());
-        sent.map_err(|error| format!("the process in the namespace does not listen: {error}"))?;
+        sent.map_err(|error| format!("cannot write to the namespace helper: {error}"))?;
         // What returns at once has returned before the next call is made; what waits has begun.
         let soon = self.now() + 2 * agent::SOON;
         while !self.outcomes.contains_key(&job.step) && self.pass(net, soon)? {}

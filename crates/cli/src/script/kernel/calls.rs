@@ -30,7 +30,7 @@ impl Outcome {
     fn told<T: PartialEq + std::fmt::Debug>(value: i64, what: &str, told: &T, expected: Option<&T>) -> Self {
         match expected {
             Some(expected) if expected != told => {
-                Self::Wrong(value, format!("{what} is {told:?}, not {expected:?}"))
+                Self::Wrong(value, format!("{what} is {told:?}, expected {expected:?}"))
             }
             _ => Self::Value(value),
         }
@@ -62,9 +62,7 @@ pub fn prepare(
         "getsockopt" => preparing.option(),
         "poll" => preparing.poll(),
         "epoll_create" | "epoll_create1" | "epoll_ctl" | "epoll_wait" => preparing.epoll(),
-        other => {
-            preparing.unsupported(&format!("the system call {other}() is not supported against the kernel"))
-        }
+        other => preparing.unsupported(&format!("system call {other}() is not supported against the kernel")),
     }
 }
 
@@ -267,7 +265,7 @@ impl Preparing<'_> {
                 return Ok(Outcome::told(0, &what, &text(&told), expected.as_ref()));
             }
             if told.len() != len {
-                let message = format!("getsockopt() gives {} octets, not {len}", told.len());
+                let message = format!("getsockopt() returned {} bytes, expected {len}", told.len());
                 return Ok(Outcome::Wrong(0, message));
             }
             let numbers = |octets: &[u8]| -> Vec<i32> {

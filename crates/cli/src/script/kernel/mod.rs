@@ -50,7 +50,7 @@ pub fn run(source: &str, settings: &Settings, directory: &Path) -> io::Result<Re
         let report = run_on(source, settings, |setup| {
             Kernel::new(setup, directory).map_err(|error| {
                 trouble = Some(error);
-                Problem::unsupported(0..0, "there is no network to run it in")
+                Problem::unsupported(0..0, "no network namespace to run it in")
             })
         });
         trouble.map_or(Ok(report), Err)
@@ -188,7 +188,7 @@ impl System for Kernel {
     fn deliver(&mut self, packet: &[u8]) -> Option<String> {
         match nix::unistd::write(&self.tun, packet) {
             Ok(_) => None,
-            Err(errno) => Some(format!("not taken by the device: {errno}")),
+            Err(errno) => Some(format!("the device rejected the packet: {errno}")),
         }
     }
 
@@ -202,7 +202,10 @@ impl System for Kernel {
     fn begin(&mut self, call: &Call) -> Result<Going, Problem> {
         let work = calls::prepare(call, &self.fds, &self.setup, self.default_congestion)?;
         self.spawn(call, work).map_err(|error| {
-            Problem::mismatch(call.result_span.clone(), format!("no thread could make the call: {error}"))
+            Problem::mismatch(
+                call.result_span.clone(),
+                format!("cannot start a thread for the call: {error}"),
+            )
         })
     }
 
@@ -211,7 +214,7 @@ impl System for Kernel {
             Ok(outcome) => outcome,
             Err(TryRecvError::Empty) => return Ok(None),
             Err(TryRecvError::Disconnected) => {
-                return Ok(Some(Reply::Wrong(-1, "the call's thread died".into())));
+                return Ok(Some(Reply::Wrong(-1, "the thread of the call died".into())));
             }
         };
         if outcome.is_ok()
@@ -265,7 +268,7 @@ impl System for Kernel {
 
     fn snapshot(&mut self, fd: i64) -> Result<Vec<(&'static str, i64)>, String> {
         let fd = *self.fds.get(&fd).ok_or("the socket under test is not open")?;
-        info::of(fd).map_err(|error| format!("TCP_INFO is not told: {error}"))
+        info::of(fd).map_err(|error| format!("TCP_INFO unavailable: {error}"))
     }
 }
 

@@ -36,7 +36,7 @@ const SYSCTLS: &[(&str, &str)] = &[
 /// Takes the calling thread into a new network namespace.
 pub fn enter() -> io::Result<()> {
     sched::unshare(sched::CloneFlags::CLONE_NEWNET)
-        .map_err(|errno| because(errno.into(), "cannot make a network namespace, which needs root"))
+        .map_err(|errno| because(errno.into(), "cannot create a network namespace (root needed)"))
 }
 
 /// Makes the device, with the addresses of the script behind it.
@@ -49,7 +49,7 @@ pub fn open(setup: &Setup) -> io::Result<OwnedFd> {
             written => written.map_err(|error| because(error, &format!("cannot write {path}")))?,
         }
     }
-    let tun = open_tun().map_err(|error| because(error, "cannot make a TUN device from /dev/net/tun"))?;
+    let tun = open_tun().map_err(|error| because(error, "cannot create a TUN device from /dev/net/tun"))?;
     configure(setup).map_err(io::Error::other)?;
     Ok(tun)
 }
