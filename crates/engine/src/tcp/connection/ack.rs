@@ -160,6 +160,7 @@ impl Connection {
         self.timers.stop(Timer::User);
         self.timers.stop(Timer::TailProbe);
         if self.snd.una == self.snd.nxt {
+            self.owed.tail_probe = false;
             self.note_limit(now);
             self.timers.stop(Timer::Retransmission);
             self.stalled_since = None;

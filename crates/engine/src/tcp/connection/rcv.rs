@@ -55,10 +55,15 @@ impl Rcv {
         if growth >= mss.min(ring.limit() as u32 / 2) { growth } else { 0 }
     }
 
-    /// Moves the right edge as far as the buffer allows and returns the window field.
-    pub fn announce(&mut self, ring: &RecvRing, mss: u32) -> u16 {
-        self.edge += self.growth(ring, mss);
-        (self.wnd() >> self.shift).min(u32::from(u16::MAX)) as u16
+    /// The right edge as far as the buffer allows.
+    pub fn edge_to_announce(&self, ring: &RecvRing, mss: u32) -> RcvSeq {
+        self.edge + self.growth(ring, mss)
+    }
+
+    /// The window field that announces this right edge.
+    pub fn window_field(&self, edge: RcvSeq) -> u16 {
+        let wnd = if edge.after(self.nxt) { edge - self.nxt } else { 0 };
+        (wnd >> self.shift).min(u32::from(u16::MAX)) as u16
     }
 
     /// Whether a window update is worth a segment of its own: it doubles what the peer may send.
@@ -95,9 +100,9 @@ impl Rcv {
 
     /// The SACK option: what came twice (RFC 2883), then early text, the newest first, so that a block
     /// is told several times before others take its place (RFC 2018 section 4).
-    pub fn sack_blocks(&mut self, ring: &RecvRing, most: usize) -> SackBlocks {
+    pub fn sack_blocks(&self, ring: &RecvRing, most: usize) -> SackBlocks {
         let mut blocks = SackBlocks::new();
-        if let Some((start, end)) = self.duplicate.take() {
+        if let Some((start, end)) = self.duplicate {
             blocks.push((start.0, end.0));
         }
         let most = most - blocks.len();

@@ -80,9 +80,8 @@ impl Stats {
         }
     }
 
-    /// A packet with this much text goes out, as segments of `mss`.
-    pub fn sent(&mut self, text: u32, mss: u32) {
-        let segments = segments(text, mss);
+    /// A packet with this much text goes out, as so many segments.
+    pub fn sent(&mut self, text: u32, segments: u32) {
         self.segments_out = self.segments_out.wrapping_add(segments);
         if text > 0 {
             self.text_out = self.text_out.wrapping_add(segments);
@@ -90,8 +89,8 @@ impl Stats {
     }
 
     /// Of a packet that goes out again: its octets.
-    pub fn sent_again(&mut self, text: u32, mss: u32) {
-        self.retransmitted = self.retransmitted.wrapping_add(segments(text, mss));
+    pub fn sent_again(&mut self, text: u32, segments: u32) {
+        self.retransmitted = self.retransmitted.wrapping_add(segments);
         self.octets_again += u64::from(text);
     }
 }

@@ -89,14 +89,19 @@ impl Marks {
         }
     }
 
+    /// The peer was told that we have slowed down.
+    pub fn said_slowed(&mut self) {
+        self.slowed = false;
+    }
+
     /// The flags and the codepoint of a segment that goes out. Only new text may be marked.
-    pub fn stamp(&mut self, new_text: bool) -> (TcpFlags, u8) {
+    pub fn stamp(&self, new_text: bool) -> (TcpFlags, u8) {
         let mut flags = TcpFlags::empty();
         if !self.on {
             return (flags, 0);
         }
         flags.set(TcpFlags::ECE, self.echo);
-        flags.set(TcpFlags::CWR, new_text && core::mem::take(&mut self.slowed));
+        flags.set(TcpFlags::CWR, new_text && self.slowed);
         (flags, if new_text { ECT_0 } else { 0 })
     }
 }

@@ -4,6 +4,7 @@ pub(super) mod congestion;
 pub(super) mod ecn;
 pub(super) mod mtu_discovery;
 pub(super) mod pacing;
+pub(super) mod plan;
 pub(super) mod prr;
 pub(super) mod rack;
 pub(super) mod recovery;

@@ -8,7 +8,6 @@ use crate::shared::Shared;
 use crate::tcp::Repair;
 use crate::tcp::connection::Connection;
 use crate::tcp::handshake::negotiate::Negotiated;
-use crate::tcp::send::congestion::Control;
 use core::net::IpAddr;
 
 /// When the path MTU is searched for (RFC 4821).
@@ -87,38 +86,39 @@ impl Connection {
         self.negotiated.text_size(shared.config.mtu, self.flow.remote.ip())
     }
 
+    /// The largest size that may pass: after a while what was lost may pass now.
+    fn size_limit(&self, shared: &Shared, now: Instant) -> Option<u32> {
+        let search = self.search.as_ref()?;
+        let renewed = search.again_at.is_some_and(|at| at <= now);
+        Some(if renewed { self.largest_size(shared) } else { search.high })
+    }
+
     /// The size of a probe to be sent now: in the middle between what passes and what may.
-    pub(in crate::tcp) fn size_to_probe(&mut self, shared: &Shared, now: Instant) -> Option<u32> {
-        let largest = self.search.as_ref().map(|_| self.largest_size(shared))?;
-        let search = self.search.as_mut().filter(|search| search.probe.is_none())?;
-        if search.again_at.is_some_and(|at| at <= now) {
-            search.again_at = None;
-            search.high = largest;
-        }
-        if search.high < self.mss + LEAST_GAIN {
+    pub(in crate::tcp) fn size_to_probe(&self, shared: &Shared, now: Instant, cwnd: u32) -> Option<u32> {
+        self.search.as_ref().filter(|search| search.probe.is_none())?;
+        let high = self.size_limit(shared, now)?;
+        if high < self.mss + LEAST_GAIN {
             return None;
         }
-        let size = (self.mss + search.high).div_ceil(2);
+        let size = (self.mss + high).div_ceil(2);
         let needed = size + FOLLOWERS * self.mss;
         let ready = self.end_of_text().offset_from(self.snd.nxt) >= needed as i32
             && self.snd.edge().offset_from(self.snd.nxt) >= needed as i32
-            && self.congestion.window() >= LEAST_WINDOW * self.mss
+            && cwnd >= LEAST_WINDOW * self.mss
             && self.recovery.repair() == Repair::Open;
         ready.then_some(size)
     }
 
-    /// A probe goes out.
-    pub(in crate::tcp) fn probe_size(&mut self, seq: SndSeq, len: u32) {
+    /// A probe has gone out.
+    pub(in crate::tcp) fn on_mtu_probe_sent(&mut self, shared: &Shared, now: Instant, seq: SndSeq, len: u32) {
+        let high = self.size_limit(shared, now);
         if let Some(search) = &mut self.search {
+            search.high = high.unwrap_or(search.high);
+            search.again_at = search.again_at.filter(|at| *at > now);
             search.probe = Some((seq, len));
         }
         let start = self.recovery.scoreboard.position(seq);
         self.recovery.probes_size(start..start + u64::from(len));
-    }
-
-    /// Whether this segment is a probe: it stays whole.
-    pub(in crate::tcp) fn is_size_probe(&self, seq: SndSeq, len: u32) -> bool {
-        self.search.as_ref().is_some_and(|search| search.probe == Some((seq, len)))
     }
 
     /// A timeout: the fate of the probe says nothing.

@@ -4,7 +4,7 @@
 use crate::Instant;
 use crate::shared::Shared;
 use crate::tcp::connection::Connection;
-use crate::tcp::send::congestion::{Control, INITIAL_SEGMENTS};
+use crate::tcp::send::congestion::{Congestion, Control, INITIAL_SEGMENTS};
 use core::time::Duration;
 
 /// What may go at once is this long at the pace, for no timer need be finer, ..
@@ -36,37 +36,42 @@ impl Pacer {
     }
 }
 
+/// How much of this window goes in a round trip, in percent.
+pub(super) fn percent(congestion: &Congestion, window: u64) -> u64 {
+    if window < u64::from(congestion.threshold() / 2) { SLOW_START } else { AVOIDANCE }
+}
+
 impl Connection {
     /// How long this much takes at the pace. `None`: nothing is paced.
-    fn pace(&self, shared: &Shared, octets: u32) -> Option<Duration> {
+    fn pace(&self, shared: &Shared, congestion: &Congestion, octets: u32) -> Option<Duration> {
         let srtt = self.rtt.srtt().filter(|_| shared.config.tcp.pacing)?;
-        let window = u64::from(self.recovery.window(&self.congestion, self.mss)).max(u64::from(self.mss));
-        let percent = self.pace_percent(window);
+        let window = u64::from(self.recovery.window(congestion, self.mss)).max(u64::from(self.mss));
+        let percent = percent(congestion, window);
         let nanos = u128::from(octets) * srtt.as_nanos() * 100 / u128::from(window * percent);
         Some(Duration::from_nanos(nanos as u64))
-    }
-
-    /// How much of this window goes in a round trip, in percent.
-    pub(in crate::tcp) fn pace_percent(&self, window: u64) -> u64 {
-        if window < u64::from(self.congestion.threshold() / 2) { SLOW_START } else { AVOIDANCE }
     }
 
     /// Octets in a second at the pace.
     pub(in crate::tcp) fn pacing_rate(&self, shared: &Shared) -> Option<u64> {
         const SAMPLE: u32 = 1 << 20;
-        let time = self.pace(shared, SAMPLE)?;
+        let time = self.pace(shared, &self.congestion, SAMPLE)?;
         Some((u128::from(SAMPLE) * 1_000_000_000 / time.as_nanos().max(1)) as u64)
     }
 
     /// Until when text has to wait for its turn; `None`: it may go.
-    pub(in crate::tcp) fn paced_until(&self, shared: &Shared, now: Instant) -> Option<Instant> {
-        let burst = self.pace(shared, BURST_SEGMENTS * self.mss)?;
+    pub(in crate::tcp) fn paced_until(
+        &self,
+        shared: &Shared,
+        now: Instant,
+        congestion: &Congestion,
+    ) -> Option<Instant> {
+        let burst = self.pace(shared, congestion, BURST_SEGMENTS * self.mss)?;
         self.pacer.wait(now, burst.max(QUANTUM))
     }
 
     /// Books what was sent.
     pub(in crate::tcp) fn book_pace(&mut self, shared: &Shared, now: Instant, octets: u32) {
-        if let Some(time) = self.pace(shared, octets) {
+        if let Some(time) = self.pace(shared, &self.congestion, octets) {
             self.pacer.sent(now, time);
         }
     }

@@ -39,6 +39,7 @@ mod notation;
 mod pacing;
 mod pair;
 mod peer;
+mod plan;
 mod random;
 mod repair;
 mod requirements;

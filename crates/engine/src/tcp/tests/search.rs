@@ -108,3 +108,24 @@ fn the_search_begins_anew_and_serves_the_next_connection() {
         assert!(near(mss, text(1500, v6)), "{mss}");
     }
 }
+
+/// A probe that pacing holds back has not been sent: what is acknowledged meanwhile says nothing of it.
+#[test]
+fn a_probe_that_was_not_sent_is_not_believed() {
+    for (v6, pacing) in [(false, false), (false, true), (true, true)] {
+        let mut pair = Pair::with(v6, |config| {
+            config.tcp.mtu_probing = MtuProbing::Always;
+            config.tcp.pacing = pacing;
+        });
+        pair.swallow_above = Some(MTU);
+        let (a, b) = pair.connect();
+        pair.delay = Duration::from_millis(20);
+        for _ in 0..8 {
+            let mss = transfer(&mut pair, a, b);
+            assert!(mss <= text(MTU, v6), "{pacing}: {mss} is more than the path takes");
+        }
+        let counters = pair.a.stack.counters();
+        assert_eq!(counters.tcp_black_holes, 0);
+        assert!(counters.tcp_mtu_probes_arrived > 0, "{counters:?}");
+    }
+}

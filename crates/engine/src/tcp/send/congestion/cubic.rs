@@ -12,7 +12,7 @@ const BETA: u64 = 7;
 const ALPHA: (u64, u64) = (9, 17);
 
 /// The windows, and the curve between two losses.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cubic {
     cwnd: u32,
     ssthresh: u32,

@@ -21,7 +21,7 @@ pub(super) enum Pace {
 }
 
 /// The rounds of a slow start.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct HyStart {
     /// What must be delivered for the round to be over.
     round_end: u64,

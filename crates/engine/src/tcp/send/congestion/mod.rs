@@ -79,7 +79,7 @@ pub(crate) trait Control {
 }
 
 /// The congestion control of a connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Congestion {
     Cubic(Cubic),
     Reno(Reno),

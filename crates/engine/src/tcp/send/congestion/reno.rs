@@ -5,7 +5,7 @@ use crate::tcp::send::congestion::{Acked, Control, after_silence};
 use core::time::Duration;
 
 /// cwnd and ssthresh.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reno {
     cwnd: u32,
     ssthresh: u32,

@@ -1,0 +1,311 @@
+//! Decides what the next segment of a connection is (RFC 9293 section 3.8), and changes nothing: a plan that is
+//! not sent leaves no trace. `segmentize` commits it.
+
+use crate::Instant;
+use crate::config::TcpConfig;
+use crate::rule::Rule;
+use crate::seq::SndSeq;
+use crate::shared::Shared;
+use crate::tcp::connection::Connection;
+use crate::tcp::connection::pending::Owed;
+use crate::tcp::handshake::negotiate;
+use crate::tcp::send::congestion::{Congestion, Control};
+use lastack_wire::tcp::TcpFlags;
+
+/// What a segment is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It only acknowledges.
+    Ack,
+    /// It asks for an answer: SEQ one before what the peer expects.
+    Probe,
+    /// Data or FIN, for the first time or again.
+    Data,
+    /// Data, new or again, whatever the congestion window says (RFC 8985 section 7).
+    TailProbe,
+    /// New data in a segment larger than the path is known to take (RFC 4821).
+    SizeProbe,
+    /// The end.
+    Reset,
+}
+
+/// What the next segment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentPlan {
+    pub purpose: Purpose,
+    pub seq: SndSeq,
+    /// Octets of data.
+    pub len: u32,
+    pub flags: TcpFlags,
+    pub rule: Option<Rule>,
+}
+
+impl SegmentPlan {
+    /// Octets of the sequence space: data and FIN.
+    pub fn occupies(&self) -> u32 {
+        self.len + u32::from(self.flags.contains(TcpFlags::FIN))
+    }
+}
+
+/// What data waits for that does not go now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Nothing, or something that an arrival or a running timer brings.
+    Nothing,
+    /// Its turn, at the pace.
+    Turn(Instant),
+    /// A window that only a probe can find open (RFC 9293 section 3.8.6.1).
+    Window,
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub segment: Option<SegmentPlan>,
+    pub wait: Wait,
+    /// The congestion window starts anew after a silence, if data goes out.
+    pub restart: bool,
+}
+
+impl Plan {
+    const fn only(segment: SegmentPlan) -> Self {
+        Self { segment: Some(segment), wait: Wait::Nothing, restart: false }
+    }
+}
+
+impl Connection {
+    /// Whether there is surely nothing to send, so that to ask is needless.
+    pub fn is_quiet(&self) -> bool {
+        let end = self.end_of_text();
+        let unsent = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
+        !unsent && self.owed == Owed::default() && self.recovery.scoreboard.lost() == 0
+    }
+
+    /// Decides what the next segment is.
+    pub(super) fn plan(&self, shared: &Shared, now: Instant) -> Plan {
+        if self.owed.pure_acks > 0 || self.owed.challenge.is_some() {
+            return Plan::only(self.plan_ack(self.owed.challenge));
+        }
+        if self.owed.tail_probe
+            && let Some(probe) = self.plan_tail_probe()
+        {
+            return Plan::only(probe);
+        }
+        let restarted = self.restart_after_idle(shared, now);
+        let congestion = restarted.as_ref().unwrap_or(&self.congestion);
+        let restart = restarted.is_some();
+        let mut wait = Wait::Nothing;
+        if let Some(data) = self.plan_data(shared, now, congestion) {
+            let Some(turn) = self.paced_until(shared, now, congestion) else {
+                return Plan { restart, ..Plan::only(data) };
+            };
+            wait = Wait::Turn(turn);
+        } else if self.is_data_stuck() {
+            wait = Wait::Window;
+        }
+        let segment = if self.owed.probe {
+            // The number before SND.UNA is never acceptable, so the peer must answer with an ACK.
+            Some(SegmentPlan { purpose: Purpose::Probe, seq: self.snd.una - 1, ..self.plan_ack(None) })
+        } else {
+            self.owed.ack.then(|| self.plan_ack(None))
+        };
+        Plan { segment, wait, restart: false }
+    }
+
+    /// The plan, for a test to look at.
+    #[cfg(test)]
+    pub(in crate::tcp) fn plan_to_show(
+        &self,
+        shared: &Shared,
+        now: Instant,
+    ) -> impl core::fmt::Debug + use<> {
+        self.plan(shared, now)
+    }
+
+    fn plan_ack(&self, rule: Option<Rule>) -> SegmentPlan {
+        let seq = self.snd.acceptable_seq(self.negotiated.snd_shift);
+        SegmentPlan { purpose: Purpose::Ack, seq, len: 0, flags: TcpFlags::ACK, rule }
+    }
+
+    /// What was lost, or a probe of the path MTU, or new data.
+    fn plan_data(&self, shared: &Shared, now: Instant, congestion: &Congestion) -> Option<SegmentPlan> {
+        if let Some(again) = self.plan_retransmission(shared, congestion) {
+            return Some(again);
+        }
+        if self.search.is_none() {
+            return self.plan_new(shared, congestion);
+        }
+        match self.plan_size_probe(shared, now, congestion) {
+            SizeProbe::Goes(probe) => Some(probe),
+            SizeProbe::Waits => None,
+            SizeProbe::None => self.plan_new(shared, congestion),
+        }
+    }
+
+    /// RFC 5681 section 4.1: after a silence the congestion window is not what the path can take at once. What it
+    /// is then; `None` if there was no silence, or nothing waits.
+    fn restart_after_idle(&self, shared: &Shared, now: Instant) -> Option<Congestion> {
+        let config = &shared.config.tcp;
+        if self.snd.una != self.snd.nxt || !config.slow_start_after_idle {
+            return None;
+        }
+        let silence = self.text_sent.map(|at| now - at)?;
+        let rto = self.rtt.rto(config);
+        if silence <= rto || !self.end_of_text().after(self.snd.nxt) {
+            return None;
+        }
+        let mut congestion = self.congestion.clone();
+        congestion.restart(silence, rto, self.mss);
+        Some(congestion)
+    }
+
+    /// What may still be in flight by congestion control.
+    fn congestion_room(&self, congestion: &Congestion) -> u32 {
+        self.recovery.window(congestion, self.mss).saturating_sub(self.recovery.pipe(self.mss))
+    }
+
+    /// Whether data or FIN waits, nothing is in flight, and the window does not let it go.
+    fn is_data_stuck(&self) -> bool {
+        let end = self.end_of_text();
+        let waiting = end.after(self.snd.nxt) || (self.state.fin_pending() && self.snd.nxt == end);
+        waiting && self.snd.una == self.snd.nxt && !self.owed.probe
+    }
+
+    /// What was lost, again: as much of it as the congestion window lets go. What the peer's window
+    /// let go once may go again.
+    fn plan_retransmission(&self, shared: &Shared, congestion: &Congestion) -> Option<SegmentPlan> {
+        let lost = self.recovery.scoreboard.first_lost()?;
+        let room = self.congestion_room(congestion);
+        // After a timeout, and first in a recovery, one segment goes whatever the window says.
+        let room = if self.recovery.pipe(self.mss) == 0 { room.max(self.mss) } else { room };
+        let len = lost.len.min(self.longest(shared, congestion)).min(room / self.mss * self.mss);
+        (len > 0).then(|| self.plan_again(lost.seq, len, lost.pushed && len == lost.len))
+    }
+
+    /// New data if there is some, else the last segment again, whatever the congestion window says. `None`: all has
+    /// arrived in the meantime.
+    fn plan_tail_probe(&self) -> Option<SegmentPlan> {
+        let (seq, end) = (self.snd.nxt, self.end_of_text());
+        let edge = self.snd.edge();
+        let probe = if end.after(seq) && edge.after(seq) {
+            let len = (end - seq).min(edge - seq).min(self.mss);
+            self.data(seq, len, false)
+        } else {
+            let last = self.recovery.scoreboard.last()?;
+            let len = last.len.min(self.mss);
+            self.plan_again(last.end() - len, len, last.pushed)
+        };
+        Some(SegmentPlan { purpose: Purpose::TailProbe, ..probe })
+    }
+
+    /// Data from `seq` on, with FIN after it or not.
+    fn data(&self, seq: SndSeq, len: u32, fin: bool) -> SegmentPlan {
+        SegmentPlan { purpose: Purpose::Data, seq, len, flags: self.flags_at(seq, len, fin), rule: None }
+    }
+
+    /// `octets` of what was sent before, FIN included.
+    fn plan_again(&self, seq: SndSeq, octets: u32, pushed: bool) -> SegmentPlan {
+        let (end, end_of_text) = (seq + octets, self.end_of_text());
+        let fin = end.after(end_of_text);
+        let len = octets - u32::from(fin);
+        let mut flags = self.flags_at(seq, len, fin);
+        flags.set(TcpFlags::PSH, len > 0 && (pushed || len > self.mss));
+        SegmentPlan { purpose: Purpose::Data, seq, len, flags, rule: None }
+    }
+
+    /// A segment larger than the path is known to take, to see whether it arrives. It waits for the congestion
+    /// window, and new data with it.
+    fn plan_size_probe(&self, shared: &Shared, now: Instant, congestion: &Congestion) -> SizeProbe {
+        let Some(len) = self.size_to_probe(shared, now, congestion.window()) else { return SizeProbe::None };
+        if self.congestion_room(congestion) < len {
+            return if self.recovery.pipe(self.mss) > 0 { SizeProbe::Waits } else { SizeProbe::None };
+        }
+        SizeProbe::Goes(SegmentPlan { purpose: Purpose::SizeProbe, ..self.data(self.snd.nxt, len, false) })
+    }
+
+    /// New data that the windows let go, or the FIN after it.
+    fn plan_new(&self, shared: &Shared, congestion: &Congestion) -> Option<SegmentPlan> {
+        let (seq, end) = (self.snd.nxt, self.end_of_text());
+        let fin_wanted = self.state.fin_pending() && !seq.after(end);
+        let available = if seq.after(end) { 0 } else { end - seq };
+        if available == 0 && !fin_wanted {
+            return None;
+        }
+        let edge = self.snd.edge();
+        let peer_room = if edge.after(seq) { edge - seq } else { 0 };
+        let room = peer_room.min(self.congestion_room(congestion));
+        let longest = if available <= self.mss { self.mss } else { self.longest(shared, congestion) };
+        let len = self.sendable(available, room, fin_wanted, longest)?;
+        let fin = fin_wanted && len == available && room > len;
+        (len > 0 || fin).then(|| self.data(seq, len, fin))
+    }
+
+    /// How much of `available` octets goes now: whole segments; the rest only if the Nagle algorithm
+    /// (RFC 9293 section 3.7.4) and sender SWS avoidance (section 3.8.6.2.1) let it.
+    fn sendable(&self, available: u32, room: u32, fin: bool, longest: u32) -> Option<u32> {
+        let len = available.min(room).min(longest);
+        if len == available {
+            let last = len % self.mss;
+            // Minshall's form of the Nagle algorithm, as in Linux: a small segment waits for another
+            // small one only, so the end of a long text does not wait for an ACK that is held back.
+            let idle = self.small <= self.recovery.scoreboard.una();
+            let held = self.settings.cork || self.owed.more;
+            let goes = !held && (self.settings.nodelay || idle);
+            if last == 0 || fin || goes || self.owed.force || self.owed.flush {
+                return Some(len);
+            }
+            return (len > last).then_some(len - last);
+        }
+        if len >= self.mss {
+            return Some(len - len % self.mss);
+        }
+        (self.owed.force || (len > 0 && len >= self.snd.max_wnd / 2)).then_some(len)
+    }
+
+    /// The most text in one packet to the link: what it can cut, in whole segments.
+    fn longest(&self, shared: &Shared, congestion: &Congestion) -> u32 {
+        let most = shared.config.max_packet.min(usize::from(u16::MAX));
+        if most <= shared.config.mtu {
+            return self.mss;
+        }
+        let headers = negotiate::headers(self.flow.remote.ip()) + 40;
+        let most = (most.saturating_sub(headers) as u32).min(self.burst(&shared.config.tcp, congestion));
+        (most - most % self.mss).max(self.mss)
+    }
+
+    /// What the link gets at once: what the path carries in a millisecond, so that no long burst waits in front of a
+    /// slow part of it; more where the peer is near; as many segments as is set at least, and half of the congestion
+    /// window at most. Linux cuts its own so ("TSO autosizing").
+    fn burst(&self, config: &TcpConfig, congestion: &Congestion) -> u32 {
+        let Some(srtt) = self.rtt.srtt() else { return u32::MAX };
+        let micros = (srtt.as_micros() as u64).max(1);
+        let cwnd = u64::from(congestion.window());
+        let rate = cwnd * super::pacing::percent(congestion, cwnd) * 10 / micros * 1000 / 1024;
+        let near = (1 << 16) >> (micros >> 9).min(17);
+        let most = (cwnd / 2).max(self.mss.into());
+        let least = u64::from(self.mss) * u64::from(config.burst_segments);
+        (rate + near).max(least).min(most) as u32
+    }
+
+    /// The flags of a segment with this text: PSH with the end of what the user gave us at once (RFC 9293 section
+    /// 3.9.1.2), and with what the link cuts, so that the peer's link, which puts it together again, need not wait
+    /// for more.
+    fn flags_at(&self, seq: SndSeq, len: u32, fin: bool) -> TcpFlags {
+        let end = seq + len;
+        let mut flags = TcpFlags::ACK;
+        let position = |seq| self.recovery.scoreboard.position(seq);
+        let pushed = self.pushed > position(seq) && self.pushed <= position(end) || self.owed.force;
+        flags.set(TcpFlags::PSH, len > 0 && (pushed || len > self.mss));
+        flags.set(TcpFlags::FIN, fin && end == self.end_of_text());
+        flags
+    }
+}
+
+/// What becomes of the search for a larger path MTU.
+enum SizeProbe {
+    /// There is nothing to probe now.
+    None,
+    /// It waits for the congestion window.
+    Waits,
+    Goes(SegmentPlan),
+}
