@@ -1,0 +1,298 @@
+//! Packets in, verdicts out.
+
+use crate::decap::{self, Ip};
+use crate::icmp::IcmpSeen;
+use crate::id::connection_id;
+use crate::packet::{Endpoint, Frame};
+use crate::pattern::{self, Context, Group, Groups};
+use crate::read::RawPacket;
+use crate::segment::Segment;
+use crate::track::{Conn, Tracker};
+use crate::verdict::{self, Verdict};
+use lastack_causes::{Cause, Severity};
+use std::collections::BTreeMap;
+
+/// Different ICMP errors that are kept.
+const ICMP: usize = 10_000;
+const TCP: u8 = 6;
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Connections that are followed at a time.
+    pub live: usize,
+    /// Connections that wait for their companions before they are judged.
+    pub kept: usize,
+    /// Keep orderly ends, too.
+    pub all: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { live: 100_000, kept: 60_000, all: false }
+    }
+}
+
+/// A connection with its verdict.
+#[derive(Debug)]
+pub struct Explained {
+    /// What was seen.
+    pub conn: Box<Conn>,
+    /// What it means.
+    pub verdict: Verdict,
+    /// Its identifier.
+    pub id: String,
+}
+
+impl Explained {
+    /// The client's address and port.
+    #[must_use]
+    pub fn client(&self) -> Endpoint {
+        self.conn.sides[usize::from(self.verdict.client)].at
+    }
+
+    /// The server's address and port.
+    #[must_use]
+    pub fn server(&self) -> Endpoint {
+        self.conn.sides[1 - usize::from(self.verdict.client)].at
+    }
+
+    /// Whether a list of ends leaves it out unless all are asked for.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.verdict.cause == Cause::Orderly && self.conn.resets.is_empty()
+    }
+}
+
+/// ICMP errors of one kind about one flow that is no TCP connection of the capture.
+#[derive(Clone, Debug)]
+pub struct IcmpError {
+    /// The first one.
+    pub seen: IcmpSeen,
+    /// How many there are.
+    pub count: u64,
+    /// The last one's time.
+    pub last: i64,
+    /// It quotes a TCP segment that belongs to nothing here.
+    pub unmatched: bool,
+}
+
+/// Sums over the whole input.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Packets.
+    pub packets: u64,
+    /// Packets that hold a TCP segment.
+    pub tcp: u64,
+    /// Connections.
+    pub connections: u64,
+    /// Connections by cause.
+    pub causes: BTreeMap<Cause, u64>,
+    /// Connections by severity.
+    pub severities: BTreeMap<Severity, u64>,
+    /// RST segments.
+    pub rst_frames: u64,
+    /// RST segments that stand in verdicts.
+    pub rst_explained: u64,
+    /// Connections that had to be let go before their end.
+    pub evicted: u64,
+    /// Packets that could not be read as IP.
+    pub unread_packets: u64,
+    /// Octets of packets that were not captured.
+    pub cut_octets: u64,
+    /// Packets of link types that are not known.
+    pub unknown_links: BTreeMap<u16, u64>,
+    /// Packets whose time is before that of the packet before.
+    pub backwards: u64,
+}
+
+/// Follows connections and judges those that are over.
+pub struct Explainer {
+    options: Options,
+    tracker: Tracker,
+    context: Context,
+    #[allow(clippy::vec_box, reason = "connections are large, and move from list to list")]
+    waiting: Vec<Box<Conn>>,
+    ready: Vec<Explained>,
+    groups: Groups,
+    icmp: BTreeMap<(Endpoint, Endpoint, u8, u8, u8), IcmpError>,
+    summary: Summary,
+    last_time: i64,
+}
+
+impl Explainer {
+    /// Begins.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            tracker: Tracker::new(options.live),
+            context: Context::default(),
+            waiting: Vec::new(),
+            ready: Vec::new(),
+            groups: Groups::default(),
+            icmp: BTreeMap::new(),
+            summary: Summary::default(),
+            last_time: i64::MIN,
+        }
+    }
+
+    /// Takes the next packet.
+    pub fn packet(&mut self, packet: &RawPacket<'_>) {
+        self.summary.packets += 1;
+        self.summary.cut_octets += u64::from(packet.length.saturating_sub(packet.data.len() as u32));
+        self.note_time(packet.time);
+        let Some(ip) = decap::dissect(packet.link, packet.data, packet.length, packet.interface) else {
+            self.summary.unread_packets += 1;
+            if !decap::is_known(packet.link) {
+                *self.summary.unknown_links.entry(packet.link).or_default() += 1;
+            }
+            return;
+        };
+        self.ip(&ip, packet.time, packet.frame);
+    }
+
+    fn note_time(&mut self, time: i64) {
+        if self.last_time == i64::MIN {
+            (self.context.start, self.context.end) = (time, time);
+        }
+        self.summary.backwards += u64::from(time < self.last_time);
+        self.last_time = time;
+        self.context.end = self.context.end.max(time);
+        self.context.start = self.context.start.min(time);
+    }
+
+    /// Takes an IP packet.
+    fn ip(&mut self, ip: &Ip<'_>, time: i64, frame: Frame) {
+        if ip.protocol == TCP {
+            let Some(segment) = Segment::read(ip, time, frame) else {
+                self.summary.unread_packets += 1;
+                return;
+            };
+            self.segment(&segment);
+        } else if let Some(icmp) = IcmpSeen::read(ip, time, frame) {
+            self.icmp(icmp);
+        }
+    }
+
+    /// Takes a TCP segment that was found by other means.
+    pub fn segment(&mut self, segment: &Segment<'_>) {
+        self.summary.tcp += 1;
+        self.summary.rst_frames += u64::from(segment.pkt.is_rst());
+        self.tracker.segment(segment);
+        if self.tracker.has_finished() {
+            self.collect();
+        }
+    }
+
+    fn icmp(&mut self, icmp: IcmpSeen) {
+        let quoted = icmp.quoted;
+        if quoted.protocol == TCP
+            && let Some(conn) = self.tracker.between(quoted.src, quoted.dst)
+        {
+            if conn.icmp.len() < 16 {
+                conn.icmp.push(icmp);
+            }
+            return;
+        }
+        let key = (quoted.src, quoted.dst, quoted.protocol, icmp.kind, icmp.code);
+        if let Some(known) = self.icmp.get_mut(&key) {
+            known.count += 1;
+            known.last = icmp.time;
+        } else if self.icmp.len() < ICMP {
+            let unmatched = quoted.protocol == TCP;
+            self.icmp.insert(key, IcmpError { seen: icmp, count: 1, last: icmp.time, unmatched });
+        }
+    }
+
+    /// Takes over what the tracker has let go.
+    fn collect(&mut self) {
+        for conn in self.tracker.finished() {
+            self.context.observe(&conn);
+            let plain = conn.resets.is_empty()
+                && conn.icmp.is_empty()
+                && conn.former_answer.is_none()
+                && conn.is_orderly();
+            if plain && !self.options.all {
+                *self.summary.causes.entry(Cause::Orderly).or_default() += 1;
+                *self.summary.severities.entry(Severity::Benign).or_default() += 1;
+            } else {
+                self.waiting.push(conn);
+            }
+        }
+        if self.waiting.len() >= self.options.kept {
+            self.judge();
+        }
+    }
+
+    /// Judges all that wait, with what they tell about each other.
+    fn judge(&mut self) {
+        let mut conns = std::mem::take(&mut self.waiting);
+        conns.sort_by_key(|conn| conn.ordinal);
+        let marks = pattern::mark(&conns, &self.context);
+        self.context.set_marks(marks);
+        for conn in conns {
+            let verdict = verdict::judge(&conn, &self.context);
+            let id = connection_id(&conn);
+            *self.summary.causes.entry(verdict.cause).or_default() += 1;
+            *self.summary.severities.entry(verdict.severity).or_default() += 1;
+            self.summary.rst_explained += conn.resets.len() as u64;
+            let explained = Explained { conn, verdict, id };
+            if !explained.is_plain() && explained.verdict.cause != Cause::Open {
+                let ended = explained.conn.last.0;
+                self.groups.add(explained.server(), ended, &explained.id, &explained.verdict);
+            }
+            self.ready.push(explained);
+        }
+        self.context.set_marks(Default::default());
+    }
+
+    /// Judges the connections that are over by now, without waiting for companions: for a live view.
+    pub fn judge_finished(&mut self) {
+        self.judge();
+    }
+
+    /// Takes the verdicts that are ready. Without a call of [`Explainer::finish`] or [`Explainer::judge_finished`] there
+    /// are some only when very many connections are over.
+    pub fn ready(&mut self) -> std::vec::Drain<'_, Explained> {
+        self.ready.drain(..)
+    }
+
+    /// Whether verdicts are ready.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The input is over: all connections are judged.
+    pub fn finish(&mut self) {
+        self.tracker.finish();
+        self.collect();
+        self.judge();
+        self.summary.connections = self.tracker.seen();
+        self.summary.evicted = self.tracker.evicted();
+    }
+
+    /// The groups of ends.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Group> {
+        self.groups.finish(&self.context)
+    }
+
+    /// ICMP errors that belong to no TCP connection.
+    pub fn icmp_errors(&self) -> impl Iterator<Item = &IcmpError> {
+        self.icmp.values()
+    }
+
+    /// The sums.
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// What is known across connections.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+}

@@ -1,0 +1,1 @@
+//! The kernel's own words: lines of tracefs or of `perf script` about resets.

@@ -1,0 +1,140 @@
+//! What the rest of the capture tells about hosts, routers and listeners.
+
+use super::marks::Marks;
+use crate::packet::{Addr, Endpoint};
+use crate::track::Conn;
+use lastack_wire::TcpFlags;
+use std::collections::HashMap;
+
+/// Hosts, routers and listeners that are remembered; more are not needed to judge.
+const MOST: usize = 1 << 16;
+/// Times that are remembered of one listener.
+const TIMES: usize = 512;
+
+/// Hop limits of one host.
+#[derive(Clone, Copy, Debug, Default)]
+struct HostTtl {
+    values: [(u8, u32); 3],
+}
+
+/// What is known across connections.
+#[derive(Debug, Default)]
+pub struct Context {
+    hosts: HashMap<Addr, HostTtl>,
+    /// Hardware addresses: the first IP address behind each, and whether there are several.
+    cards: HashMap<[u8; 6], (Addr, bool)>,
+    accepted: HashMap<Endpoint, Vec<i64>>,
+    marks: HashMap<u64, Marks>,
+    /// The first and the last time of the input.
+    pub start: i64,
+    /// The last time of the input.
+    pub end: i64,
+    /// Packets whose end sent them with an untouched hop limit: of the client, of the server.
+    pub untouched: [u64; 2],
+    /// Connections whose hop limits were looked at.
+    pub looked: u64,
+}
+
+impl Context {
+    /// Takes note of a connection that is over.
+    pub(crate) fn observe(&mut self, conn: &Conn) {
+        for (index, side) in conn.sides.iter().enumerate() {
+            let Some(ttl) = side.ttl else { continue };
+            if self.hosts.len() < MOST || self.hosts.contains_key(&side.at.addr) {
+                self.hosts.entry(side.at.addr).or_default().add(ttl);
+            }
+            if side.mac != [0; 6] && (self.cards.len() < MOST || self.cards.contains_key(&side.mac)) {
+                let card = self.cards.entry(side.mac).or_insert((side.at.addr, false));
+                card.1 |= card.0 != side.at.addr;
+            }
+            if let Some(client) = conn.client {
+                self.untouched[usize::from(index != usize::from(client))] +=
+                    u64::from(matches!(ttl, 64 | 128 | 255));
+            }
+            let opened = side.syn.filter(|syn| syn.has(TcpFlags::SYN | TcpFlags::ACK));
+            if let Some(answer) = opened
+                && (self.accepted.len() < MOST || self.accepted.contains_key(&side.at))
+            {
+                let times = self.accepted.entry(side.at).or_default();
+                if times.len() < TIMES {
+                    times.push(answer.time);
+                } else if let Some(last) = times.last_mut() {
+                    // The first ones and the last one are enough to bound an outage.
+                    *last = (*last).max(answer.time);
+                }
+            }
+        }
+        self.looked += u64::from(conn.client.is_some());
+    }
+
+    /// The hop limit that a host's packets have most often.
+    #[must_use]
+    pub fn host_ttl(&self, addr: Addr) -> Option<u8> {
+        let host = self.hosts.get(&addr)?;
+        host.values
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .max_by_key(|(_, count)| *count)
+            .map(|(ttl, _)| *ttl)
+    }
+
+    /// Whether packets of several hosts come from this hardware address.
+    #[must_use]
+    pub fn is_gateway(&self, mac: [u8; 6]) -> bool {
+        self.cards.get(&mac).is_some_and(|(_, several)| *several)
+    }
+
+    /// Whether a connection to this endpoint was accepted.
+    #[must_use]
+    pub fn listens(&self, at: Endpoint) -> bool {
+        self.accepted.contains_key(&at)
+    }
+
+    /// Whether this endpoint accepted connections before and after a time; `None` if never.
+    #[must_use]
+    pub fn accepted_around(&self, at: Endpoint, time: i64) -> Option<(bool, bool)> {
+        let times = self.accepted.get(&at)?;
+        Some((times.iter().any(|&accepted| accepted < time), times.iter().any(|&accepted| accepted > time)))
+    }
+
+    /// When this endpoint accepted connections.
+    pub(crate) fn accepted(&self, at: Endpoint) -> &[i64] {
+        self.accepted.get(&at).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the same port was accepted on an address of the other family.
+    #[must_use]
+    pub fn open_on_other_family(&self, at: Endpoint) -> bool {
+        self.accepted.keys().any(|other| other.port == at.port && other.addr.is_v4() != at.addr.is_v4())
+    }
+
+    pub(crate) fn marks(&self, ordinal: u64) -> Marks {
+        self.marks.get(&ordinal).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_marks(&mut self, marks: HashMap<u64, Marks>) {
+        self.marks = marks;
+    }
+
+    /// Where the capture was made, as far as hop limits tell.
+    #[must_use]
+    pub fn vantage(&self) -> &'static str {
+        let most = self.looked * 9 / 10;
+        let [client, server] = self.untouched.map(|count| self.looked > 0 && count > most);
+        match (client, server) {
+            (true, false) => "near the client",
+            (false, true) => "near the server",
+            (true, true) => "on the link of both ends",
+            _ if self.looked == 0 => "unknown",
+            _ => "in the middle",
+        }
+    }
+}
+
+impl HostTtl {
+    fn add(&mut self, ttl: u8) {
+        if let Some(known) = self.values.iter_mut().find(|(value, count)| *value == ttl || *count == 0) {
+            *known = (ttl, known.1.saturating_add(1));
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What a connection's companions make of it.
+
+use super::Context;
+use crate::packet::{Addr, Endpoint};
+use crate::track::{Conn, Reset, Shape};
+use crate::verdict::{idle_before, odd_syn};
+use lastack_wire::TcpFlags;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+const MS: i64 = 1_000_000;
+const SECOND: i64 = 1_000_000_000;
+/// Ends of one cause are at most so far apart.
+const INSTANT: i64 = 100 * MS;
+/// Probes of one scan follow each other within this time.
+const SCAN_GAP: i64 = 15 * SECOND;
+
+/// The marks of one connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Marks {
+    /// It is one of so many checks, one each so many seconds.
+    pub health_check: Option<(u32, f64)>,
+    /// Its client tried so many ports of so many hosts.
+    pub scan: Option<(u32, u32)>,
+    /// So many connections of the server, never answered, ended in the same instant; the first.
+    pub same_instant: Option<(u32, i64)>,
+    /// So many connections of the server ended after the same idle time, in seconds.
+    pub equal_idle: Option<(u32, f64)>,
+    /// The server's queue was full: connections that it never answered were open.
+    pub queue_full: bool,
+    /// The port answered other SYNs while this one was not answered.
+    pub answered_meanwhile: bool,
+    /// The client's other connection to that port was established first.
+    pub sibling_won: bool,
+}
+
+/// Marks the connections.
+pub(crate) fn mark(conns: &[Box<Conn>], context: &Context) -> HashMap<u64, Marks> {
+    let mut marks = HashMap::new();
+    health_checks(conns, &mut marks);
+    scans(conns, &mut marks);
+    same_instants(conns, &mut marks);
+    equal_idles(conns, context, &mut marks);
+    full_queues(conns, context, &mut marks);
+    siblings(conns, &mut marks);
+    marks
+}
+
+type All = HashMap<u64, Marks>;
+
+fn client(conn: &Conn) -> usize {
+    usize::from(conn.client.unwrap_or(0))
+}
+
+fn server_of(conn: &Conn) -> Endpoint {
+    conn.sides[1 - client(conn)].at
+}
+
+fn first_reset(conn: &Conn) -> Option<&Reset> {
+    conn.resets.iter().find(|reset| !reset.copy)
+}
+
+fn has_data(conn: &Conn) -> bool {
+    conn.sides.iter().any(|side| side.octets > 0)
+}
+
+/// Connections without data that the client resets, with a fixed period.
+fn health_checks(conns: &[Box<Conn>], marks: &mut All) {
+    let mut checks: BTreeMap<(Addr, Endpoint), Vec<&Conn>> = BTreeMap::new();
+    for conn in conns {
+        let client = client(conn);
+        let by_client = first_reset(conn).is_some_and(|reset| usize::from(reset.pkt.side) == client);
+        let answered = conn.sides[1 - client].syn.is_some();
+        if conn.client.is_some() && by_client && answered && !has_data(conn) && conn.former_answer.is_none() {
+            checks.entry((conn.sides[client].at.addr, server_of(conn))).or_default().push(conn);
+        }
+    }
+    for checks in checks.values_mut().filter(|checks| checks.len() >= 3) {
+        checks.sort_by_key(|conn| conn.first.0);
+        let mut pauses: Vec<i64> = checks.windows(2).map(|pair| pair[1].first.0 - pair[0].first.0).collect();
+        pauses.sort_unstable();
+        let period = pauses[pauses.len() / 2];
+        // A check that fell out makes a pause of several periods.
+        let fits = |pause: i64| {
+            let times = (pause as f64 / period as f64).round().max(1.0);
+            (pause as f64 / (period as f64 * times) - 1.0).abs() < 0.15
+        };
+        let regular =
+            period > 50 * MS && pauses.iter().filter(|&&pause| fits(pause)).count() * 10 >= pauses.len() * 9;
+        if regular {
+            for conn in checks.iter() {
+                let mark = marks.entry(conn.ordinal).or_default();
+                mark.health_check = Some((checks.len() as u32, period as f64 / 1e9));
+            }
+        }
+    }
+}
+
+/// A probe: nothing was said, and it is over at once.
+struct Probe<'a> {
+    conn: &'a Conn,
+    /// It has what only a probe has.
+    marked: bool,
+}
+
+fn probe(conn: &Conn) -> Option<Probe<'_>> {
+    let client = client(conn);
+    if has_data(conn) || conn.former_answer.is_some() || conn.is_orderly() {
+        return None;
+    }
+    let odd = odd_syn(&conn.sides[client]).is_some();
+    let Some(reset) = first_reset(conn) else {
+        return conn.is_unanswered().then_some(Probe { conn, marked: odd });
+    };
+    let from_client = usize::from(reset.pkt.side) == client;
+    let no_syn = conn.sides.iter().all(|side| side.syn.is_none());
+    if no_syn {
+        let trigger = reset.trigger?;
+        return Some(Probe { conn, marked: !trigger.has(TcpFlags::ACK) });
+    }
+    if !from_client {
+        let refused = conn.sides[1 - client].syn.is_none();
+        return refused.then_some(Probe { conn, marked: odd });
+    }
+    let answer = conn.sides[1 - client].syn?;
+    let syn = conn.sides[client].syn?;
+    let quick = reset.pkt.time - answer.time < 5 * MS && answer.time - syn.time < 200 * MS;
+    Some(Probe { conn, marked: odd || quick })
+}
+
+/// One client, many ports or hosts, no data.
+fn scans(conns: &[Box<Conn>], marks: &mut All) {
+    let mut by_client: BTreeMap<Addr, Vec<Probe<'_>>> = BTreeMap::new();
+    for conn in conns {
+        let checked = marks.get(&conn.ordinal).is_some_and(|mark| mark.health_check.is_some());
+        if !checked && let Some(probe) = probe(conn) {
+            by_client.entry(conn.sides[client(conn)].at.addr).or_default().push(probe);
+        }
+    }
+    for probes in by_client.values_mut() {
+        probes.sort_by_key(|probe| probe.conn.first.0);
+        for cluster in probes.chunk_by(|a, b| b.conn.first.0 - a.conn.first.0 < SCAN_GAP) {
+            mark_scan(cluster, marks);
+        }
+    }
+}
+
+fn mark_scan(cluster: &[Probe<'_>], marks: &mut All) {
+    let mut ports: BTreeMap<Addr, BTreeSet<u16>> = BTreeMap::new();
+    let mut hosts: BTreeMap<u16, BTreeSet<Addr>> = BTreeMap::new();
+    for probe in cluster {
+        let server = server_of(probe.conn);
+        ports.entry(server.addr).or_default().insert(server.port);
+        hosts.entry(server.port).or_default().insert(server.addr);
+    }
+    let marked = cluster.iter().filter(|probe| probe.marked).count();
+    let most_ports = ports.values().map(BTreeSet::len).max().unwrap_or(0);
+    let most_hosts = hosts.values().map(BTreeSet::len).max().unwrap_or(0);
+    let is_scan =
+        if marked > 0 { most_ports >= 3 || most_hosts >= 5 } else { most_ports >= 10 || most_hosts >= 25 };
+    if !is_scan {
+        return;
+    }
+    for probe in cluster {
+        let server = server_of(probe.conn);
+        let wide = ports.get(&server.addr).is_some_and(|ports| ports.len() >= 3)
+            || hosts.get(&server.port).is_some_and(|hosts| hosts.len() >= 5);
+        if wide {
+            let mark = marks.entry(probe.conn.ordinal).or_default();
+            mark.scan = Some((most_ports as u32, ports.len() as u32));
+        }
+    }
+}
+
+/// Connections that a server had never answered, reset in the same instant.
+fn same_instants(conns: &[Box<Conn>], marks: &mut All) {
+    let mut ends: BTreeMap<Endpoint, Vec<(i64, u64)>> = BTreeMap::new();
+    for conn in conns {
+        let server = 1 - client(conn);
+        let Some(reset) = conn.reset_by.map(|index| &conn.resets[index]) else { continue };
+        let wordless = conn.sides[server].octets == 0 && conn.sides[server].syn.is_some();
+        if usize::from(reset.pkt.side) == server && reset.shape == Shape::Active && wordless {
+            ends.entry(server_of(conn)).or_default().push((reset.pkt.time, conn.ordinal));
+        }
+    }
+    for ends in ends.values_mut() {
+        ends.sort_unstable();
+        for cluster in ends.chunk_by(|a, b| b.0 - a.0 < INSTANT).filter(|cluster| cluster.len() >= 2) {
+            for (_, ordinal) in cluster {
+                marks.entry(*ordinal).or_default().same_instant = Some((cluster.len() as u32, cluster[0].0));
+            }
+        }
+    }
+}
+
+/// Connections of one server that ended after the same idle time.
+fn equal_idles(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
+    let mut idles: BTreeMap<Addr, Vec<(i64, u64)>> = BTreeMap::new();
+    for conn in conns {
+        if conn.reset_by.is_none() || conn.sides.iter().any(|side| side.fin.is_some()) {
+            continue;
+        }
+        let idle = idle_before(conn, context);
+        if idle >= SECOND {
+            idles.entry(server_of(conn).addr).or_default().push((idle, conn.ordinal));
+        }
+    }
+    for idles in idles.values_mut() {
+        idles.sort_unstable();
+        let near = |a: &(i64, u64), b: &(i64, u64)| b.0 - a.0 <= (a.0 / 50).max(20 * MS);
+        for cluster in idles.chunk_by(near).filter(|cluster| cluster.len() >= 3) {
+            let mean = cluster.iter().map(|(idle, _)| *idle as f64).sum::<f64>() / cluster.len() as f64;
+            for (_, ordinal) in cluster {
+                marks.entry(*ordinal).or_default().equal_idle = Some((cluster.len() as u32, mean / 1e9));
+            }
+        }
+    }
+}
+
+/// SYNs that were dropped while the server had connections that it never answered, or answered others.
+fn full_queues(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
+    let mut stalled: HashMap<Endpoint, Vec<(i64, i64)>> = HashMap::new();
+    for conn in conns {
+        let server = &conn.sides[1 - client(conn)];
+        if conn.established && server.octets == 0 && server.syn.is_some() && server.fin.is_none() {
+            stalled
+                .entry(server.at)
+                .or_default()
+                .push((conn.first.0, conn.last.0.max(context.end.min(conn.first.0 + 60 * SECOND))));
+        }
+    }
+    for conn in conns {
+        let (opener, server) = (&conn.sides[client(conn)], &conn.sides[1 - client(conn)]);
+        if server.syn.is_some() || opener.syns == 0 {
+            continue;
+        }
+        let (from, to) = (conn.first.0, opener.last_syn);
+        let full = stalled
+            .get(&server.at)
+            .is_some_and(|stalled| stalled.iter().any(|&(start, end)| start < from && end + SECOND > from));
+        let near = |&time: &i64| time > from - 3 * SECOND / 2 && time < to + 3 * SECOND / 2;
+        let answered = context.accepted(server.at).iter().any(near);
+        if full || answered {
+            let mark = marks.entry(conn.ordinal).or_default();
+            (mark.queue_full, mark.answered_meanwhile) = (full, answered);
+        }
+    }
+}
+
+/// Attempts that were dropped because another one of the same client was faster.
+fn siblings(conns: &[Box<Conn>], marks: &mut All) {
+    let mut by_port: HashMap<u16, Vec<&Conn>> = HashMap::new();
+    for conn in conns.iter().filter(|conn| conn.client.is_some()) {
+        by_port.entry(server_of(conn).port).or_default().push(conn);
+    }
+    for conn in
+        conns.iter().filter(|conn| conn.client.is_some() && !has_data(conn) && !conn.resets.is_empty())
+    {
+        let Some(peers) = by_port.get(&server_of(conn).port).filter(|peers| peers.len() < 10_000) else {
+            continue;
+        };
+        let won = peers.iter().any(|peer| {
+            peer.ordinal != conn.ordinal
+                && peer.established
+                && has_data(peer)
+                && (peer.first.0 - conn.first.0).abs() < SECOND
+                && server_of(peer).addr != server_of(conn).addr
+        });
+        if won {
+            marks.entry(conn.ordinal).or_default().sibling_won = true;
+        }
+    }
+}

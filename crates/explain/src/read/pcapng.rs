@@ -1,0 +1,210 @@
+//! pcapng: sections of either byte order, several interfaces, enhanced, simple and old packet blocks.
+
+use super::buffer::Buffer;
+use super::{FileFacts, Found, LARGEST, ReadError};
+use pcap_parser::Block;
+use pcap_parser::pcapng::{parse_block_be, parse_block_le};
+
+const SECTION: u32 = 0x0a0d_0d0a;
+const INTERFACE: u32 = 1;
+const OLD_PACKET: u32 = 2;
+const SIMPLE_PACKET: u32 = 3;
+const ENHANCED_PACKET: u32 = 6;
+/// Octets before the data of an enhanced packet block, and of an old packet block.
+const PACKET_HEAD: usize = 28;
+
+#[derive(Clone, Copy)]
+struct Interface {
+    link: u16,
+    snaplen: u32,
+    /// Units of a second; 0 if the resolution cannot be represented.
+    units: u64,
+    /// Seconds to add.
+    offset: i64,
+    /// Octets of the frame check sequence behind each packet.
+    fcs: u8,
+}
+
+pub(super) struct Pcapng {
+    big: bool,
+    interfaces: Vec<Interface>,
+    bad_blocks: u64,
+}
+
+impl Pcapng {
+    pub fn begin(buffer: &mut Buffer, facts: &mut FileFacts) -> Result<Self, ReadError> {
+        if buffer.data().get(..4) != Some(&SECTION.to_be_bytes()) {
+            let head = buffer.data();
+            return Err(ReadError::Unknown(head[..head.len().min(8)].to_vec()));
+        }
+        if !buffer.fill(12) {
+            return Err(ReadError::Head(
+                "a pcapng section header has 28 octets, and the file ends before that",
+            ));
+        }
+        facts.format = "pcapng".into();
+        let mut this = Self { big: false, interfaces: Vec::new(), bad_blocks: 0 };
+        if !this.order(buffer.data()) {
+            return Err(ReadError::Head("the byte-order magic of pcapng is neither 1a2b3c4d nor 4d3c2b1a"));
+        }
+        Ok(this)
+    }
+
+    /// Takes over the byte order of the section header at the start of `data`.
+    fn order(&mut self, data: &[u8]) -> bool {
+        match data.get(8..12) {
+            Some([0x1a, 0x2b, 0x3c, 0x4d]) => self.big = true,
+            Some([0x4d, 0x3c, 0x2b, 0x1a]) => self.big = false,
+            _ => return false,
+        }
+        true
+    }
+
+    fn u32(&self, data: &[u8], at: usize) -> Option<u32> {
+        let bytes = *data.get(at..)?.first_chunk()?;
+        Some(if self.big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+    }
+
+    fn u16(&self, data: &[u8], at: usize) -> Option<u16> {
+        let bytes = *data.get(at..)?.first_chunk()?;
+        Some(if self.big { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
+    }
+
+    pub fn next(&mut self, buffer: &mut Buffer, facts: &mut FileFacts) -> Option<Found> {
+        loop {
+            buffer.release();
+            if !buffer.fill(8) {
+                if !buffer.data().is_empty() {
+                    facts.damaged("the file ends within the head of a block");
+                }
+                return None;
+            }
+            let magic: [u8; 4] = *buffer.data().first_chunk()?;
+            if magic == SECTION.to_be_bytes() {
+                buffer.fill(12);
+                if !self.order(buffer.data()) {
+                    facts.damaged("a section header without a byte-order magic: the rest cannot be read");
+                    return None;
+                }
+                self.interfaces.clear();
+            }
+            let kind = self.u32(buffer.data(), 0)?;
+            let length = self.u32(buffer.data(), 4)?;
+            if !(12..=LARGEST).contains(&length) {
+                facts.damaged(format!(
+                    "a block after packet {} claims {length} octets: the file is damaged from there on",
+                    facts.packets
+                ));
+                return None;
+            }
+            // Blocks are padded to 32 bits; a writer that forgets it in the length is met.
+            let whole = (length as usize).next_multiple_of(4);
+            let there = buffer.fill(whole);
+            let end = whole.min(buffer.data().len());
+            if !there {
+                facts.damaged(format!("the file ends within a block, after packet {}", facts.packets));
+            }
+            buffer.take(end);
+            match kind {
+                INTERFACE if there => self.interface(&buffer.data()[..end], facts),
+                ENHANCED_PACKET | OLD_PACKET | SIMPLE_PACKET => {
+                    if let Some(found) = self.packet(kind, &buffer.data()[..end], facts) {
+                        return Some(found);
+                    }
+                }
+                _ => {}
+            }
+            if !there {
+                return None;
+            }
+        }
+    }
+
+    fn interface(&mut self, block: &[u8], facts: &mut FileFacts) {
+        let parsed = if self.big { parse_block_be(block) } else { parse_block_le(block) };
+        let Ok((_, Block::InterfaceDescription(described))) = parsed else {
+            // Its place counts: packets name it by number. The link type stands at a fixed place.
+            let link = self.u16(block, 8).unwrap_or(u16::MAX);
+            self.interfaces.push(Interface { link, snaplen: 0, units: 1_000_000, offset: 0, fcs: 0 });
+            facts.warn(format!("the options of interface {} cannot be read", self.interfaces.len() - 1));
+            return;
+        };
+        let resolution = described.if_tsresol;
+        let units = match resolution & 0x7f {
+            exponent if resolution & 0x80 != 0 => 1u64.checked_shl(exponent.into()).unwrap_or(0),
+            exponent => 10u64.checked_pow(exponent.into()).unwrap_or(0),
+        };
+        if units == 0 {
+            facts.warn(format!("the time resolution {resolution:#x} of an interface cannot be represented"));
+        }
+        let digits = match units {
+            0..=1_000 => 3,
+            1_001..=1_000_000 => 6,
+            _ => 9,
+        };
+        facts.digits =
+            if self.interfaces.is_empty() && facts.packets == 0 { digits } else { facts.digits.max(digits) };
+        let fcs = described.options.iter().find(|option| option.code.0 == 13);
+        let fcs = fcs.and_then(|option| option.value().first().copied()).unwrap_or(0);
+        self.interfaces.push(Interface {
+            link: described.linktype.0 as u16,
+            snaplen: described.snaplen,
+            units,
+            offset: described.if_tsoffset,
+            fcs: if fcs <= 8 { fcs } else { 0 },
+        });
+    }
+
+    /// The packet of a block, which may be cut off at its end.
+    fn packet(&mut self, kind: u32, block: &[u8], facts: &mut FileFacts) -> Option<Found> {
+        let (number, ticks, captured, length, start) = match kind {
+            SIMPLE_PACKET => {
+                let length = self.u32(block, 8)?;
+                (0, None, length, length, 12)
+            }
+            OLD_PACKET => {
+                let number = u32::from(self.u16(block, 8)?);
+                (number, Some(self.ticks(block)?), self.u32(block, 20)?, self.u32(block, 24)?, PACKET_HEAD)
+            }
+            _ => {
+                let number = self.u32(block, 8)?;
+                (number, Some(self.ticks(block)?), self.u32(block, 20)?, self.u32(block, 24)?, PACKET_HEAD)
+            }
+        };
+        let Some(interface) = self.interfaces.get(number as usize).copied() else {
+            self.bad_blocks += 1;
+            if self.bad_blocks == 1 {
+                facts.damaged(format!("packets name interface {number}, which the file does not describe"));
+            }
+            return None;
+        };
+        let room = block.len().checked_sub(start)?;
+        let captured = match kind {
+            SIMPLE_PACKET if interface.snaplen > 0 => captured.min(interface.snaplen),
+            _ => captured,
+        };
+        let captured = (captured as usize).min(room);
+        let captured = captured - usize::from(interface.fcs).min(captured);
+        let time = ticks.and_then(|ticks| nanoseconds(ticks, interface));
+        let data = start..start + captured;
+        Some(Found {
+            time,
+            link: interface.link,
+            interface: number,
+            data,
+            length: length.max(captured as u32),
+        })
+    }
+
+    fn ticks(&self, block: &[u8]) -> Option<u64> {
+        Some(u64::from(self.u32(block, 12)?) << 32 | u64::from(self.u32(block, 16)?))
+    }
+}
+
+fn nanoseconds(ticks: u64, interface: Interface) -> Option<i64> {
+    if interface.units == 0 {
+        return None;
+    }
+    let nanoseconds = u128::from(ticks) * 1_000_000_000 / u128::from(interface.units);
+    i64::try_from(nanoseconds).ok()?.checked_add(interface.offset.checked_mul(1_000_000_000)?)
+}

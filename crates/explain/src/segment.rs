@@ -1,0 +1,108 @@
+//! A TCP segment as it was captured.
+
+use crate::decap::{Ip, Tunnel};
+use crate::packet::{Endpoint, Frame, Pkt};
+use lastack_wire::TcpHeader;
+
+/// Octets of a header up to the flags and the window: with fewer there is nothing to say.
+const LEAST: usize = 14;
+const HEADER: usize = 20;
+
+/// A segment: what is kept of it, and what is looked at while it is here.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// What is kept.
+    pub pkt: Pkt,
+    /// The sender.
+    pub src: Endpoint,
+    /// The receiver.
+    pub dst: Endpoint,
+    /// The header.
+    pub header: TcpHeader,
+    /// Its options as they stand in the packet.
+    pub options: &'a [u8],
+    /// The payload as far as it was captured.
+    pub payload: &'a [u8],
+    /// The sender's hardware address.
+    pub mac: [u8; 6],
+    /// What tells copies on several interfaces apart.
+    pub tap: u32,
+    /// The tunnel around the packet.
+    pub tunnel: Tunnel,
+    /// The whole segment, if all of it was captured.
+    whole: Option<&'a [u8]>,
+}
+
+impl<'a> Segment<'a> {
+    /// Reads the segment of an IP packet.
+    #[must_use]
+    pub fn read(ip: &Ip<'a>, time: i64, frame: Frame) -> Option<Self> {
+        let data = ip.payload;
+        let mut header = TcpHeader::default();
+        let size = usize::from(*data.get(12)? >> 4) * 4;
+        if size < HEADER || (size as u32) > ip.length {
+            return None;
+        }
+        let (options, payload): (&[u8], &[u8]) = if data.len() >= size {
+            let payload = header.read(data).ok()?;
+            (&data[HEADER..size], payload)
+        } else {
+            // The snapshot length cut the header: its fixed part has to do.
+            let mut copy = [0; HEADER];
+            let there = data.len().min(HEADER);
+            if there < LEAST {
+                return None;
+            }
+            copy[..there].copy_from_slice(&data[..there]);
+            copy[12] = 5 << 4 | copy[12] & 15;
+            header.read(&copy).ok()?;
+            (data.get(HEADER..).unwrap_or_default(), &[])
+        };
+        let len = ip.length - size as u32;
+        let pkt = Pkt {
+            time,
+            frame,
+            side: 0,
+            flags: header.flags,
+            reserved: data[12] >> 1 & 7,
+            ttl: ip.ttl,
+            ident: ip.ident,
+            window: header.window,
+            seq: header.seq,
+            ack: header.ack,
+            len,
+            tsval: header.options.timestamps.map(|timestamps| timestamps.val),
+            sack: header.options.sack.iter().map(|(_, end)| end).next(),
+            tls: if len > 0 { crate::protocol::last_record(payload, len) } else { None },
+        };
+        Some(Self {
+            pkt,
+            src: Endpoint { addr: ip.src, port: header.src_port },
+            dst: Endpoint { addr: ip.dst, port: header.dst_port },
+            header,
+            options,
+            payload,
+            mac: ip.mac,
+            tap: ip.tap,
+            tunnel: ip.tunnel,
+            whole: (data.len() as u32 == ip.length && !ip.fragment).then_some(data),
+        })
+    }
+
+    /// Whether the checksum is wrong; `None` if the segment was not captured whole.
+    #[must_use]
+    pub fn has_bad_checksum(&self) -> Option<bool> {
+        let whole = self.whole?;
+        let ip = lastack_wire::ip::IpHeader {
+            src: self.src.addr.ip(),
+            dst: self.dst.addr.ip(),
+            protocol: lastack_wire::ip::TCP,
+            hop_limit: self.pkt.ttl,
+            traffic_class: 0,
+            flow_label: 0,
+            ident: 0,
+            dont_fragment: true,
+        };
+        Some(!lastack_wire::tcp::checksum_ok(&ip, whole))
+    }
+}

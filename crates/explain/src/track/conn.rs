@@ -1,0 +1,461 @@
+//! One life of a four-tuple: what is kept of it while its packets pass.
+
+use super::reset::{Effect, Reset, Shape};
+use super::side::Side;
+use crate::decap::Tunnel;
+use crate::declared;
+use crate::icmp::IcmpSeen;
+use crate::packet::{Frame, Pkt, ahead};
+use crate::segment::Segment;
+use lastack_engine::{RcvSeq, ResetEffect, ResetReceiver, SndSeq, TcpState};
+use lastack_wire::TcpFlags;
+
+/// First packets that are kept.
+const HEAD: usize = 4;
+/// Packets that are kept before the end.
+const BEFORE: usize = 20;
+/// Packets that are kept after the first reset.
+const AFTER: usize = 20;
+/// Resets that are kept with all that was known when they came.
+const RESETS: usize = 4096;
+/// Copies of one packet come within this time.
+const COPY: i64 = 20_000_000;
+
+/// What became of the life before on the same tuple, where it was still alive.
+#[derive(Clone, Copy, Debug)]
+pub struct Former {
+    /// For each side: the end of what it had sent, if known.
+    pub nxt: [Option<u32>; 2],
+}
+
+/// A connection.
+#[derive(Clone, Debug)]
+pub struct Conn {
+    /// Its place in the order of first packets.
+    pub ordinal: u64,
+    /// The two ends; the first is the sender of the first packet.
+    pub sides: [Side; 2],
+    /// Which one opened the connection, if a SYN or SYN|ACK tells.
+    pub client: Option<u8>,
+    /// Packets, copies included.
+    pub packets: u64,
+    /// The first packet.
+    pub first: (i64, Frame),
+    /// The last packet.
+    pub last: (i64, Frame),
+    /// The first packets.
+    pub head: Vec<Pkt>,
+    before: Vec<Pkt>,
+    next: usize,
+    /// Packets after the first reset that counted.
+    pub after: Vec<Pkt>,
+    /// The resets.
+    pub resets: Vec<Reset>,
+    /// Copies of packets.
+    pub copies: u64,
+    /// ICMP errors about it.
+    pub icmp: Vec<IcmpSeen>,
+    /// The tunnel around it.
+    pub tunnel: Tunnel,
+    /// It began while the life before was still alive.
+    pub former: Option<Former>,
+    /// The other end answered with the former life's numbers.
+    pub former_answer: Option<Pkt>,
+    /// A reset ended it.
+    pub reset_by: Option<usize>,
+    /// The client completed the handshake.
+    pub established: bool,
+    /// Which side sent payload last.
+    pub speaker: Option<u8>,
+    /// The longest pause without any packet, and the packet after it.
+    pub pause: (i64, Frame),
+    /// The eviction ended the observation.
+    pub evicted: bool,
+    /// Times went backwards within it.
+    pub backwards: bool,
+    tap: u32,
+}
+
+impl Conn {
+    /// A connection that begins with this segment.
+    pub fn new(segment: &Segment<'_>, ordinal: u64) -> Self {
+        let pkt = &segment.pkt;
+        let side = |at| Side { at, ..Side::default() };
+        Self {
+            ordinal,
+            sides: [side(segment.src), side(segment.dst)],
+            client: None,
+            packets: 0,
+            first: (pkt.time, pkt.frame),
+            last: (pkt.time, pkt.frame),
+            head: Vec::new(),
+            before: Vec::new(),
+            next: 0,
+            after: Vec::new(),
+            resets: Vec::new(),
+            copies: 0,
+            icmp: Vec::new(),
+            tunnel: segment.tunnel,
+            former: None,
+            former_answer: None,
+            reset_by: None,
+            established: false,
+            speaker: None,
+            pause: (0, pkt.frame),
+            evicted: false,
+            backwards: false,
+            tap: segment.tap,
+        }
+    }
+
+    /// The packets before the end, the oldest first.
+    pub fn before(&self) -> impl DoubleEndedIterator<Item = &Pkt> + Clone {
+        let (newer, older) = self.before.split_at(self.next.min(self.before.len()));
+        older.iter().chain(newer)
+    }
+
+    /// Whether both ends sent FIN and each was acknowledged.
+    pub fn is_orderly(&self) -> bool {
+        let acked = |side: usize| {
+            let fin = self.sides[side].fin_seq();
+            fin.is_some_and(|fin| self.sides[1 - side].has_acked(fin.wrapping_add(1)))
+        };
+        acked(0) && acked(1)
+    }
+
+    /// Whether it is over for at least one end: nothing but late packets can come.
+    pub fn is_over(&self) -> bool {
+        self.reset_by.is_some()
+            || self.is_orderly()
+            || (!self.established && !self.icmp.is_empty())
+            || (self.sides[0].fin.is_some() && self.sides[1].fin.is_some())
+    }
+
+    /// Whether no more resets fit into its record.
+    pub fn is_full(&self) -> bool {
+        self.resets.len() >= RESETS
+    }
+
+    /// Whether this SYN begins another life of the tuple.
+    pub fn ends_with_syn(&self, segment: &Segment<'_>, side: usize) -> bool {
+        let pkt = &segment.pkt;
+        if !pkt.has(TcpFlags::SYN) || pkt.is_rst() {
+            return false;
+        }
+        if pkt.has(TcpFlags::ACK) {
+            // A SYN|ACK belongs to the SYN it acknowledges.
+            return match (&self.sides[1 - side].syn, &self.sides[side].syn) {
+                (Some(_), _) => false,
+                (None, Some(syn)) => syn.seq != pkt.seq && self.is_over(),
+                (None, None) => self.is_over(),
+            };
+        }
+        match &self.sides[side].syn {
+            Some(syn) if syn.seq == pkt.seq => {
+                // The same number long after the end is a new attempt by a tool that always uses it.
+                self.is_orderly() || pkt.time - self.last.0 > 60_000_000_000
+            }
+            _ => true,
+        }
+    }
+
+    /// Takes note of a segment of `side`.
+    pub fn take(&mut self, segment: &Segment<'_>, side: usize) {
+        let mut pkt = segment.pkt;
+        pkt.side = side as u8;
+        self.packets += 1;
+        let copy = self.is_copy(&pkt, segment);
+        self.backwards |= pkt.time < self.last.0;
+        if !copy && self.packets > 1 && pkt.time - self.last.0 > self.pause.0 {
+            self.pause = (pkt.time - self.last.0, pkt.frame);
+        }
+        self.last = (self.last.0.max(pkt.time), pkt.frame);
+        if pkt.is_rst() {
+            self.take_reset(segment, pkt, copy);
+        } else if copy {
+            self.copies += 1;
+            return;
+        } else {
+            self.take_other(segment, &pkt);
+        }
+        if copy {
+            self.copies += 1;
+        } else {
+            self.keep(pkt);
+        }
+    }
+
+    fn keep(&mut self, pkt: Pkt) {
+        if self.head.len() < HEAD {
+            self.head.push(pkt);
+        }
+        // The reset that ended it is the first of the packets after it.
+        if self.reset_by.is_some() {
+            if self.after.len() < AFTER {
+                self.after.push(pkt);
+            }
+        } else if self.before.len() < BEFORE {
+            self.before.push(pkt);
+        } else {
+            let at = self.next % BEFORE;
+            self.before[at] = pkt;
+            self.next = (at + 1) % BEFORE;
+        }
+    }
+
+    /// Whether the same packet was captured just before: on another interface, or twice on one.
+    fn is_copy(&mut self, pkt: &Pkt, segment: &Segment<'_>) -> bool {
+        let tap = segment.tap;
+        let same = |old: &Pkt| {
+            old.side == pkt.side
+                && old.seq == pkt.seq
+                && old.flags == pkt.flags
+                && old.len == pkt.len
+                && old.ack == pkt.ack
+                && old.ident == pkt.ident
+                && old.window == pkt.window
+                && old.tsval == pkt.tsval
+                && old.sack == pkt.sack
+                && (pkt.time - old.time).abs() < COPY
+        };
+        let (tapped, known) = (tap != self.tap, self.copies > 0);
+        self.tap = tap;
+        let twin = |old: &Pkt| {
+            let ttl = i32::from(old.ttl) - i32::from(pkt.ttl);
+            same(old) && (pkt.ident != 0 || tapped || ttl == 1 || ttl == -1 || known)
+        };
+        let recent = if self.reset_by.is_some() { &self.after } else { &self.before };
+        if self.reset_by.is_some() {
+            return recent.iter().rev().take(6).any(twin);
+        }
+        self.before().rev().take(6).any(twin)
+    }
+
+    fn take_other(&mut self, segment: &Segment<'_>, pkt: &Pkt) {
+        let side = usize::from(pkt.side);
+        let peer = 1 - side;
+        if pkt.has(TcpFlags::SYN) && self.client.is_none() {
+            self.client = Some(if pkt.has(TcpFlags::ACK) { peer } else { side } as u8);
+        }
+        if let Some(former) = self.former
+            && !pkt.has(TcpFlags::SYN)
+            && self.sides[side].syn.is_none()
+            && self.former_answer.is_none()
+        {
+            let expected = former.nxt[peer];
+            let foreign = self.sides[peer].syn.is_some_and(|syn| pkt.ack != syn.seq.wrapping_add(1));
+            if pkt.has(TcpFlags::ACK) && foreign {
+                self.former_answer = Some(*pkt);
+                // Numbers of the former life must not be taken for this one's.
+                if expected.is_none_or(|nxt| ahead(pkt.ack, nxt).abs() < 1 << 20) {
+                    self.sides[side].packets += 1;
+                    self.sides[side].ttl = Some(pkt.ttl);
+                    return;
+                }
+            }
+        }
+        self.note_probe(pkt);
+        let answered = self.sides[peer].ack;
+        let new = self.sides[side].sends(segment, pkt, answered);
+        if pkt.has(TcpFlags::ACK) {
+            self.sides[peer].acked_by_peer(pkt.ack);
+            let opened = self.sides[peer].syn.is_some_and(|syn| syn.has(TcpFlags::ACK));
+            if opened && !pkt.has(TcpFlags::SYN) && self.client == Some(pkt.side) {
+                self.established = true;
+            }
+            // Without a SYN it was established before; without the server's packets, the client's ACK says so.
+            let no_syn = self.sides[0].syn.is_none() && self.sides[1].syn.is_none();
+            let one_sided = self.sides[peer].packets == 0 && self.client == Some(pkt.side);
+            if no_syn || (one_sided && !pkt.has(TcpFlags::SYN)) {
+                self.established = true;
+            }
+        }
+        self.sides[peer].probes.count = 0;
+        if pkt.len > 0 && !pkt.has(TcpFlags::SYN) {
+            let turn = self.speaker.is_some_and(|speaker| speaker != pkt.side);
+            if turn {
+                self.sides[peer].window_peak = self.sides[peer].window.unwrap_or(0);
+            }
+            self.sides[side].says(segment, pkt, new, turn);
+            if new > 0 {
+                self.speaker = Some(pkt.side);
+            }
+        }
+    }
+
+    /// Keep-alive probes and window probes.
+    fn note_probe(&mut self, pkt: &Pkt) {
+        let peer = 1 - usize::from(pkt.side);
+        let shut = self.sides[peer].shut_since.is_some();
+        let side = &mut self.sides[usize::from(pkt.side)];
+        if pkt.flags.intersects(TcpFlags::SYN | TcpFlags::FIN) || !side.started {
+            return;
+        }
+        let behind = ahead(pkt.seq, side.max) == -1 && pkt.len <= 1;
+        if shut && (behind || (pkt.len > 0 && ahead(pkt.end(), side.max) >= 0)) {
+            self.sides[peer].shut_probes += 1;
+        } else if behind && self.established {
+            let side = &mut self.sides[usize::from(pkt.side)];
+            let probes = &mut side.probes;
+            probes.spacing = if probes.count == 0 { 0 } else { pkt.time - probes.last };
+            if probes.count == 0 {
+                probes.first = pkt.time;
+            }
+            probes.count += 1;
+            probes.last = pkt.time;
+            probes.frame = pkt.frame;
+        }
+    }
+
+    fn take_reset(&mut self, segment: &Segment<'_>, pkt: Pkt, copy: bool) {
+        let (own, peer) = (usize::from(pkt.side), 1 - usize::from(pkt.side));
+        let (trigger, answers) = self.trigger(&pkt);
+        let effect = if copy { Effect::Unseen } else { self.effect(&pkt) };
+        let shape = self.shape(&pkt, answers);
+        let known = |side: &Side| side.started.then_some(side.max);
+        let reset = Reset {
+            pkt,
+            shape,
+            effect,
+            copy,
+            late: self.reset_by.is_some(),
+            declared: declared::of_reset(segment),
+            payload: pkt.len,
+            bad_checksum: segment.has_bad_checksum() == Some(true),
+            signed: segment.header.options.signed,
+            mac: segment.mac,
+            trigger,
+            answers,
+            own: self.sides[own].last,
+            own_nxt: known(&self.sides[own]),
+            peer_nxt: known(&self.sides[peer]),
+            ttl_usual: self.sides[own].ttl,
+            before: self.before().next_back().copied(),
+            own_run: self.sides[own].run,
+            peer_run: self.sides[peer].run,
+            own_spoke_last: self.speaker.map(|speaker| usize::from(speaker) == own),
+            own_fin: self.sides[own].fin.is_some(),
+            peer_fin: self.sides[peer].fin.is_some(),
+        };
+        let ends = self.reset_by.is_none() && !copy && effect.is_accepted();
+        self.resets.push(reset);
+        if ends {
+            self.reset_by = Some(self.resets.len() - 1);
+        }
+    }
+
+    /// The packet of the other end that a reset answers, by its numbers; else the last one.
+    fn trigger(&self, rst: &Pkt) -> (Option<Pkt>, bool) {
+        let peer = |pkt: &&Pkt| pkt.side != rst.side && !pkt.is_rst();
+        let recent = || self.after.iter().rev().chain(self.before().rev()).filter(peer);
+        let fits = |pkt: &&Pkt| {
+            if rst.has(TcpFlags::ACK) {
+                !pkt.has(TcpFlags::ACK) && rst.seq == 0 && rst.ack == pkt.end()
+            } else {
+                pkt.has(TcpFlags::ACK) && pkt.ack == rst.seq
+            }
+        };
+        match recent().find(fits) {
+            Some(pkt) => (Some(*pkt), true),
+            None => (recent().next().copied(), false),
+        }
+    }
+
+    fn shape(&self, rst: &Pkt, answers: bool) -> Shape {
+        if rst.has(TcpFlags::ACK) {
+            return if answers && rst.seq == 0 { Shape::Reply } else { Shape::Active };
+        }
+        // Old Windows leaves a number in the ACK field of an abort without the flag.
+        if rst.ack != 0 && !answers { Shape::Active } else { Shape::Reply }
+    }
+
+    /// What the reset does to the other end, by the stack's own rules.
+    fn effect(&self, rst: &Pkt) -> Effect {
+        let (sender, receiver) = (&self.sides[usize::from(rst.side)], &self.sides[1 - usize::from(rst.side)]);
+        let Some(known) = self.receiver(sender, receiver, rst) else {
+            return Effect::Unseen;
+        };
+        let ack = rst.has(TcpFlags::ACK).then(|| match (known, receiver.syn) {
+            // Data in the SYN is acknowledged with it.
+            (ResetReceiver::SynSent { iss }, Some(syn))
+                if ahead(rst.ack, syn.seq) > 0 && ahead(rst.ack, syn.end()) <= 0 =>
+            {
+                iss + 1
+            }
+            _ => SndSeq(rst.ack),
+        });
+        Effect::Judged(known.judge(RcvSeq(rst.seq), ack))
+    }
+
+    /// What the receiver of a reset knows, as far as its packets tell.
+    fn receiver(&self, sender: &Side, receiver: &Side, rst: &Pkt) -> Option<ResetReceiver> {
+        if self.reset_by.is_some() {
+            return Some(ResetReceiver::Closed);
+        }
+        if self.is_orderly() {
+            let first = match (sender.fin, receiver.fin) {
+                (Some(theirs), Some(ours)) => ours.frame < theirs.frame,
+                _ => false,
+            };
+            return Some(if first { ResetReceiver::TimeWait } else { ResetReceiver::Closed });
+        }
+        if let Some(syn) = receiver.syn
+            && sender.syn.is_none()
+            && !syn.has(TcpFlags::ACK)
+            && !self.established
+        {
+            return Some(ResetReceiver::SynSent { iss: SndSeq(syn.seq) });
+        }
+        let window = receiver.window.unwrap_or(65_535);
+        if let (Some(theirs), Some(ours)) = (sender.syn, receiver.syn)
+            && ours.has(TcpFlags::ACK)
+            && !self.established
+        {
+            return Some(ResetReceiver::SynReceived { irs: RcvSeq(theirs.seq), window, active: false });
+        }
+        let nxt = match (sender.started, receiver.ack) {
+            (true, Some(ack)) if ahead(ack, sender.nxt) > 0 => ack,
+            (true, _) => sender.nxt,
+            (false, Some(ack)) => ack,
+            (false, None) => return None,
+        };
+        let edge = receiver.ack.unwrap_or(nxt).wrapping_add(window);
+        Some(ResetReceiver::Synchronized {
+            state: self.state(sender, receiver),
+            nxt: RcvSeq(nxt),
+            window: ahead(edge, nxt).max(0).unsigned_abs(),
+            reported: receiver
+                .sack
+                .or_else(|| (sender.max == rst.seq && receiver.sack.is_some()).then_some(rst.seq))
+                .map(RcvSeq),
+            lenient: true,
+        })
+    }
+
+    /// The state of `receiver`, in the words of RFC 9293.
+    fn state(&self, sender: &Side, receiver: &Side) -> TcpState {
+        let acked = receiver.fin_seq().is_some_and(|fin| sender.has_acked(fin.wrapping_add(1)));
+        match (receiver.fin.is_some(), sender.fin.is_some()) {
+            (false, false) => TcpState::Established,
+            (false, true) => TcpState::CloseWait,
+            (true, false) if acked => TcpState::FinWait2,
+            (true, false) => TcpState::FinWait1,
+            (true, true) if acked => TcpState::LastAck,
+            (true, true) => TcpState::Closing,
+        }
+    }
+
+    /// Whether the reset at this place was challenged or ignored.
+    pub fn was_refused(&self, reset: &Reset) -> bool {
+        matches!(reset.effect, Effect::Judged(ResetEffect::Challenged(_) | ResetEffect::Ignored(_)))
+    }
+
+    /// Gives back memory that a connection that is over does not need.
+    pub fn shrink(&mut self) {
+        let before: Vec<Pkt> = self.before().copied().collect();
+        (self.before, self.next) = (before, 0);
+        self.head.shrink_to_fit();
+        self.after.shrink_to_fit();
+        self.resets.shrink_to_fit();
+    }
+}

@@ -1,0 +1,350 @@
+//! One direction of a connection: what its sender has said so far.
+
+use crate::packet::{Endpoint, Frame, Pkt, ahead};
+use crate::protocol::{self, Protocol};
+use crate::segment::Segment;
+use lastack_wire::TcpFlags;
+
+/// Ranges that are kept of data that came out of order.
+const RANGES: usize = 16;
+
+/// The options of a SYN, and its window: they tell stacks, and tools that forge packets, apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SynOptions {
+    /// Octets of options.
+    pub size: u8,
+    /// Maximum segment size.
+    pub mss: Option<u16>,
+    /// Window scale.
+    pub scale: Option<u8>,
+    /// Timestamps.
+    pub timestamps: bool,
+    /// SACK permitted.
+    pub sack: bool,
+}
+
+/// Sends of one octet that nobody acknowledges.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stuck {
+    /// The first octet that is not acknowledged.
+    pub seq: u32,
+    /// How often it was sent since the last progress.
+    pub sends: u32,
+    /// When it was sent first.
+    pub first: i64,
+    /// When it was sent last.
+    pub last: i64,
+    /// The pause before the last send.
+    pub spacing: i64,
+}
+
+/// Keep-alive or window probes that nobody answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Probes {
+    /// How many since the peer's last packet.
+    pub count: u32,
+    /// The first of them.
+    pub first: i64,
+    /// The last of them.
+    pub last: i64,
+    /// The pause before the last one.
+    pub spacing: i64,
+    /// The last one's place.
+    pub frame: Frame,
+}
+
+/// One end, as far as its packets tell.
+#[derive(Clone, Debug, Default)]
+pub struct Side {
+    /// Its address and port.
+    pub at: Endpoint,
+    /// Packets, copies apart.
+    pub packets: u64,
+    /// Octets of payload, repetitions apart.
+    pub octets: u64,
+    /// Its first SYN or SYN|ACK.
+    pub syn: Option<Pkt>,
+    /// SYNs it sent.
+    pub syns: u32,
+    /// The last SYN.
+    pub last_syn: i64,
+    /// What its SYN says.
+    pub options: SynOptions,
+    /// Its first FIN.
+    pub fin: Option<Pkt>,
+    /// FINs it sent.
+    pub fins: u32,
+    /// The last FIN.
+    pub last_fin: i64,
+    /// Whether `nxt` and `max` mean something.
+    pub started: bool,
+    /// The end of what it sent without a gap, as seen here.
+    pub nxt: u32,
+    /// The end of all that it sent.
+    pub max: u32,
+    pub(super) ranges: Vec<(u32, u32)>,
+    /// The highest number it acknowledged.
+    pub ack: Option<u32>,
+    /// The last window it offered, scaled if the scale is known.
+    pub window: Option<u32>,
+    /// The largest window it offered since the peer began its run of payload.
+    pub window_peak: u32,
+    /// Since when it has offered no window.
+    pub shut_since: Option<i64>,
+    /// ACKs with a shut window since then.
+    pub shut_acks: u32,
+    /// The peer sent probes into the shut window.
+    pub shut_probes: u32,
+    /// The end of what it reported by SACK last.
+    pub sack: Option<u32>,
+    /// Since when it has reported a gap without progress.
+    pub gap_since: Option<i64>,
+    /// Its first packet with payload.
+    pub first_data: Option<Pkt>,
+    /// Its last packet with payload.
+    pub last_data: Option<Pkt>,
+    /// Its last packet that is no RST.
+    pub last: Option<Pkt>,
+    /// Hop limit of its SYN.
+    pub syn_ttl: Option<u8>,
+    /// Hop limit of its last packet that is no RST.
+    pub ttl: Option<u8>,
+    /// The lowest and the highest hop limit of packets that are no RST.
+    pub ttl_range: (u8, u8),
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// Retransmissions without progress.
+    pub stuck: Stuck,
+    /// The highest number of sends of one octet.
+    pub most_sends: u32,
+    /// Repeated sends altogether.
+    pub repeats: u32,
+    /// Keep-alive probes without answer.
+    pub probes: Probes,
+    /// What its first octets say.
+    pub protocol: Option<Protocol>,
+    /// Octets since the peer's last payload.
+    pub run: u64,
+    /// The first packet of them.
+    pub run_start: Option<Pkt>,
+    /// Octets that the run is to have, if its head says so.
+    pub promised: Option<u64>,
+    /// Runs of payload: questions or answers.
+    pub runs: u32,
+    /// A fatal TLS alert in clear.
+    pub alert: Option<(u8, Frame)>,
+    /// The last line that tells of an error.
+    pub error: Option<(Box<str>, Frame)>,
+    /// It sent TLS records.
+    pub tls: bool,
+    /// Octets that the peer acknowledged and that are not in the capture.
+    pub unseen: u32,
+    /// The most payload that one packet had.
+    pub largest: u32,
+    /// The connection has timestamps on this side.
+    pub timestamps: bool,
+}
+
+impl Side {
+    /// Whether it acknowledges `number`, as far as is known.
+    pub fn has_acked(&self, number: u32) -> bool {
+        self.ack.is_some_and(|ack| ahead(ack, number) >= 0)
+    }
+
+    /// Its FIN's number, which an ACK of `+1` acknowledges.
+    pub fn fin_seq(&self) -> Option<u32> {
+        self.fin.map(|fin| fin.seq.wrapping_add(fin.len))
+    }
+
+    /// Takes note of a packet that is neither a RST nor a copy. `answered`: the highest number that the peer
+    /// has acknowledged. Returns the octets of payload that are new.
+    pub(super) fn sends(&mut self, segment: &Segment<'_>, pkt: &Pkt, answered: Option<u32>) -> u32 {
+        let first = self.packets == 0;
+        self.packets += 1;
+        self.mac = segment.mac;
+        self.ttl = Some(pkt.ttl);
+        self.ttl_range = if first {
+            (pkt.ttl, pkt.ttl)
+        } else {
+            (self.ttl_range.0.min(pkt.ttl), self.ttl_range.1.max(pkt.ttl))
+        };
+        self.timestamps |= pkt.tsval.is_some();
+        if pkt.has(TcpFlags::SYN) {
+            self.opens(segment, pkt);
+        }
+        if pkt.has(TcpFlags::FIN) {
+            self.fins += 1;
+            self.last_fin = pkt.time;
+            self.fin.get_or_insert(*pkt);
+        }
+        if pkt.has(TcpFlags::ACK) {
+            self.acknowledges(pkt);
+        }
+        let new = self.advance(pkt, answered);
+        self.last = Some(*pkt);
+        new
+    }
+
+    fn opens(&mut self, segment: &Segment<'_>, pkt: &Pkt) {
+        self.syns += 1;
+        self.last_syn = pkt.time;
+        if self.syn.is_none() {
+            let options = &segment.header.options;
+            self.syn = Some(*pkt);
+            self.syn_ttl = Some(pkt.ttl);
+            self.options = SynOptions {
+                size: segment.options.len() as u8,
+                mss: options.mss,
+                scale: options.window_scale,
+                timestamps: options.timestamps.is_some(),
+                sack: options.sack_permitted,
+            };
+        }
+    }
+
+    fn acknowledges(&mut self, pkt: &Pkt) {
+        let progress = self.ack.is_none_or(|ack| ahead(pkt.ack, ack) > 0);
+        if progress {
+            self.ack = Some(pkt.ack);
+        }
+        match pkt.sack {
+            Some(end) if ahead(end, pkt.ack) > 0 => {
+                self.sack = Some(end);
+                if progress || self.gap_since.is_none() {
+                    self.gap_since = Some(pkt.time);
+                }
+            }
+            _ if progress => (self.sack, self.gap_since) = (None, None),
+            _ => {}
+        }
+        let shift = if pkt.has(TcpFlags::SYN) { 0 } else { self.options.scale.unwrap_or(0).min(14) };
+        let window = u32::from(pkt.window) << shift;
+        self.window = Some(window);
+        self.window_peak = self.window_peak.max(window);
+        if window > 0 {
+            (self.shut_since, self.shut_acks, self.shut_probes) = (None, 0, 0);
+        } else if !pkt.has(TcpFlags::SYN) {
+            self.shut_since.get_or_insert(pkt.time);
+            self.shut_acks += 1;
+        }
+    }
+
+    fn advance(&mut self, pkt: &Pkt, answered: Option<u32>) -> u32 {
+        let (seq, end) = (pkt.seq, pkt.end());
+        if !self.started {
+            (self.started, self.nxt, self.max) = (true, end, end);
+            if pkt.len > 0 {
+                self.stuck = Stuck { seq, sends: 1, first: pkt.time, last: pkt.time, spacing: 0 };
+            }
+            return pkt.len;
+        }
+        // The peer acknowledged what was not seen here: capture loss, or a capture of one direction.
+        if let Some(answered) = answered
+            && ahead(answered, self.nxt) > 0
+        {
+            self.unseen = self.unseen.saturating_add(ahead(answered, self.nxt).unsigned_abs());
+            self.nxt = answered;
+            self.join();
+            if ahead(self.nxt, self.max) > 0 {
+                self.max = self.nxt;
+            }
+        }
+        if pkt.span() == 0 {
+            return 0;
+        }
+        let new = if ahead(end, self.max) > 0 {
+            let fresh = ahead(end, self.max).unsigned_abs().min(pkt.span());
+            self.max = end;
+            fresh
+        } else {
+            0
+        };
+        if ahead(seq, self.nxt) <= 0 {
+            if ahead(end, self.nxt) > 0 {
+                self.nxt = end;
+                self.join();
+            }
+        } else if self.ranges.len() < RANGES {
+            self.ranges.push((seq, end));
+        }
+        self.count_sends(pkt, new);
+        new.min(pkt.len)
+    }
+
+    /// Takes over the ranges that are without a gap now.
+    fn join(&mut self) {
+        while let Some(at) = self.ranges.iter().position(|&(start, _)| ahead(start, self.nxt) <= 0) {
+            let (_, end) = self.ranges.swap_remove(at);
+            if ahead(end, self.nxt) > 0 {
+                self.nxt = end;
+            }
+        }
+    }
+
+    fn count_sends(&mut self, pkt: &Pkt, new: u32) {
+        if pkt.has(TcpFlags::SYN) {
+            return;
+        }
+        if new == 0 && self.stuck.sends > 0 && pkt.seq == self.stuck.seq {
+            self.stuck.sends += 1;
+            self.repeats += 1;
+            self.stuck.spacing = pkt.time - self.stuck.last;
+            self.stuck.last = pkt.time;
+            self.most_sends = self.most_sends.max(self.stuck.sends);
+        } else if self.stuck.sends == 0 || (new == 0 && ahead(pkt.seq, self.stuck.seq) < 0) {
+            self.stuck = Stuck { seq: pkt.seq, sends: 1, first: pkt.time, last: pkt.time, spacing: 0 };
+        }
+    }
+
+    /// The peer acknowledged up to `ack`: what it acknowledges is not stuck.
+    pub(super) fn acked_by_peer(&mut self, ack: u32) {
+        self.probes.count = 0;
+        if self.stuck.sends > 0 && ahead(ack, self.stuck.seq) > 0 {
+            self.stuck.sends = 0;
+        }
+    }
+
+    /// Takes note of payload: `new` octets of it. `turn`: the peer was the last to send payload.
+    pub(super) fn says(&mut self, segment: &Segment<'_>, pkt: &Pkt, new: u32, turn: bool) {
+        if new > 0 {
+            self.octets += u64::from(new);
+            if turn || self.run_start.is_none() {
+                self.run = 0;
+                self.runs += 1;
+                self.run_start = Some(*pkt);
+                self.promised = protocol::http_size(&segment.payload[..segment.payload.len().min(4096)]);
+            }
+            self.run += u64::from(new);
+        }
+        self.largest = self.largest.max(pkt.len);
+        if self.first_data.is_none() {
+            self.first_data = Some(*pkt);
+            self.protocol = protocol::recognize(segment.payload);
+        }
+        self.last_data = Some(*pkt);
+        self.tls |= pkt.tls.is_some() && self.protocol == Some(Protocol::Tls);
+        if let Some(code) = protocol::clear_alert(segment.payload)
+            && (self.tls || self.protocol == Some(Protocol::TlsAlert) || self.protocol.is_none())
+        {
+            self.alert = Some((code, pkt.frame));
+        }
+        if pkt.tls.is_none() && new > 0 {
+            match protocol::error_line(segment.payload) {
+                Some(line) => self.error = Some((line.into(), pkt.frame)),
+                None if turn => self.error = None,
+                None => {}
+            }
+        }
+    }
+
+    /// Octets by which its window fell below what it was while the peer sent `run` octets: it does not read them.
+    pub fn unread_by_window(&self, run: u64) -> u64 {
+        let fallen = u64::from(self.window_peak.saturating_sub(self.window.unwrap_or(0)));
+        if fallen >= 2000 && fallen * 4 >= run { fallen } else { 0 }
+    }
+
+    /// Whether its last run is an answer that is not complete, by what its head promised.
+    pub fn is_cut_short(&self) -> bool {
+        self.promised.is_some_and(|promised| self.run < promised)
+    }
+}

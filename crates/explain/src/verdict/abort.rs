@@ -1,0 +1,553 @@
+//! A socket existed and was aborted: by whom, and what for.
+
+use super::case::{Case, MS, SECOND, span};
+use super::types::{Kind, Verdict};
+use crate::packet::ahead;
+use crate::protocol::{alert_name, is_disagreement};
+use crate::timers;
+use crate::track::{Reset, Shape};
+use lastack_causes::{Cause, EndedBy};
+use lastack_wire::TcpFlags;
+
+/// Data sent this shortly before the same end's abort was its last word: it did not wait.
+const AT_ONCE: i64 = 30 * MS;
+
+impl Case<'_> {
+    /// Ends by a timer of the stack, a shut window or a hole that nobody filled: shown by what came before.
+    pub fn gave_up(&self, reset: &Reset) -> Option<Verdict> {
+        let own = usize::from(reset.pkt.side);
+        let (mine, theirs) = (self.side(own), self.side(1 - own));
+        if mine.probes.count >= 2 && theirs.shut_since.is_none() {
+            return Some(self.probes_failed(reset));
+        }
+        if let Some(shut) = [own, 1 - own].into_iter().find(|&side| self.is_shut(side, reset.pkt.time)) {
+            return Some(self.window_shut(reset, shut));
+        }
+        if mine.stuck.sends >= 3 && self.unacked(own) > 0 {
+            return Some(self.delivery_failed(reset));
+        }
+        let waited = mine.gap_since.map_or(0, |since| reset.pkt.time - since);
+        if waited > (5 * self.crossing()).max(SECOND / 2) && mine.sack.is_some() {
+            return Some(self.hole(reset, waited));
+        }
+        None
+    }
+
+    /// Whether this end has offered no window for long, while the other had something to send.
+    pub fn is_shut(&self, index: usize, now: i64) -> bool {
+        let side = self.side(index);
+        side.shut_since.is_some_and(|since| {
+            let long = now - since > (5 * self.crossing()).max(SECOND / 2);
+            side.shut_probes >= 2 || (long && side.shut_probes + side.shut_acks >= 2)
+        })
+    }
+
+    fn probes_failed(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let probes = self.side(own).probes;
+        self.verdict(Cause::KeepaliveTimeout, 0.95, self.by(own))
+            .decisive(probes.frame)
+            .decisive(reset.pkt.frame)
+            .rule("S91")
+            .evidence(
+                Kind::Probes,
+                Some(probes.frame),
+                format!("{} probes, {:.2} s apart", probes.count, super::seconds(probes.spacing)),
+                format!("{} keep-alive probes of the {} had no answer", probes.count, self.end(own).name()),
+            )
+            .alternative(Cause::SilentDrop, 0.03)
+            .done()
+    }
+
+    fn window_shut(&self, reset: &Reset, shut: usize) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let since = self.side(shut).shut_since.unwrap_or(reset.pkt.time);
+        let waited = reset.pkt.time - since;
+        let unread = shut == own;
+        self.verdict(Cause::ZeroWindow, 0.9, self.by(own))
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Window,
+                Some(reset.pkt.frame),
+                format!("0 for {}", span(waited)),
+                format!(
+                    "the {} offered no window for {}: its program did not read; {} probes",
+                    self.end(shut).name(),
+                    span(waited),
+                    self.side(shut).shut_probes
+                ),
+            )
+            .alternative(Cause::CloseUnread, 0.05)
+            .also_if(unread, Cause::CloseUnread, &[reset.pkt.frame])
+            .done()
+    }
+
+    fn delivery_failed(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let stuck = self.side(own).stuck;
+        let reply = reset.shape == Shape::Reply;
+        let text = if reply {
+            "its data was sent again and again without an ACK, then it fell silent; the reset later answers the other end: its socket was gone"
+        } else {
+            "its data was sent again and again without an ACK, then it gave up"
+        };
+        let draft = self
+            .verdict(Cause::DeliveryTimeout, 0.6, self.by(own))
+            .decisive(reset.pkt.frame)
+            .rule("S92")
+            .evidence(
+                Kind::Retransmissions,
+                Some(reset.pkt.frame),
+                format!("{} sends over {}", stuck.sends, span(stuck.last - stuck.first)),
+                text,
+            )
+            .evidence(
+                Kind::Unacked,
+                Some(reset.pkt.frame),
+                format!("{} octets", self.unacked(own)),
+                format!(
+                    "{} octets of the {} were never acknowledged",
+                    self.unacked(own),
+                    self.end(own).name()
+                ),
+            );
+        draft.alternative(Cause::SilentDrop, 0.3).done()
+    }
+
+    fn hole(&self, reset: &Reset, waited: i64) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let large = self.side(1 - own).largest;
+        self.verdict(Cause::SilentDrop, 0.85, self.by(own))
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Retransmissions,
+                Some(reset.pkt.frame),
+                format!("a gap for {}", span(waited)),
+                format!(
+                    "the {} reported a gap by SACK for {} and nobody filled it: large segments (up to {large} octets) vanish, small ones arrive",
+                    self.end(own).name(),
+                    span(waited)
+                ),
+            )
+            .alternative(Cause::Abort, 0.1)
+            .also(if reset.shape == Shape::Active { Cause::Abort } else { Cause::Echo }, &[reset.pkt.frame])
+            .advice("Look for a path MTU problem: `tracepath`, clamp the MSS, let ICMP \"too big\" pass.")
+            .done()
+    }
+
+    /// The two ends spoke different protocols, or TLS could not agree.
+    pub fn mismatch(&self, reset: &Reset) -> Option<Verdict> {
+        let own = usize::from(reset.pkt.side);
+        let (client, server) = (self.side(self.client), self.side(self.server()));
+        let draft = |confidence| {
+            self.verdict(Cause::ProtocolMismatch, confidence, self.by(own)).decisive(reset.pkt.frame)
+        };
+        let unread = !reset.peer_fin && reset.shape == Shape::Active && reset.own_spoke_last == Some(false);
+        let alert = [client, server]
+            .into_iter()
+            .filter_map(|side| side.alert)
+            .find(|(code, _)| is_disagreement(*code));
+        if let Some((code, frame)) = alert {
+            let text = format!("a TLS alert in clear: {} ({code})", alert_name(code));
+            return Some(
+                draft(0.95)
+                    .decisive(frame)
+                    .evidence(Kind::Payload, Some(frame), format!("alert {code}"), text)
+                    .also_if(unread, Cause::CloseUnread, &[reset.pkt.frame])
+                    .done(),
+            );
+        }
+        let (asked, answered) = (client.protocol?, server.protocol?);
+        if asked.agrees(answered) {
+            return None;
+        }
+        let frame = server.first_data.map(|pkt| pkt.frame);
+        let text = format!("the client speaks {}, the server {}", asked.name(), answered.name());
+        let value = format!("{} / {}", asked.name(), answered.name());
+        Some(
+            draft(0.93)
+                .evidence(Kind::Payload, frame, value, text)
+                .also_if(unread, Cause::CloseUnread, &[reset.pkt.frame])
+                .advice(format!(
+                    "The client speaks {} and the server {}: check the port and the scheme.",
+                    asked.name(),
+                    answered.name()
+                ))
+                .done(),
+        )
+    }
+
+    /// An abort without a FIN and without a timer of the stack.
+    pub fn abort(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        if let Some(verdict) = self.mismatch(reset) {
+            return verdict;
+        }
+        let idle = reset.before.map_or(0, |before| (reset.pkt.time - before.time).max(0));
+        if let Some(gap) = self.foreign_ttl(reset) {
+            if idle >= SECOND {
+                return self.idle_reset(reset, idle, Some(gap));
+            }
+            if gap.distance > 2
+                && reset.trigger.is_some_and(|trigger| trigger.len > 0 && !self.taken_by(reset))
+            {
+                return self.inline(reset, gap);
+            }
+        }
+        if let Some((count, _)) = self.marks.equal_idle
+            && idle >= SECOND
+            && count >= 3
+        {
+            return self.idle_reset(reset, idle, None);
+        }
+        if self.side(own).octets == 0 {
+            return self.abort_without_a_word(reset, idle);
+        }
+        if self.is_client(own) { self.client_aborts(reset, idle) } else { self.server_aborts(reset, idle) }
+    }
+
+    /// Whether the resetting end had acknowledged the data that came last.
+    fn taken_by(&self, reset: &Reset) -> bool {
+        let own = usize::from(reset.pkt.side);
+        reset.trigger.is_some_and(|trigger| self.side(own).has_acked(trigger.end()))
+    }
+
+    fn idle_reset(&self, reset: &Reset, idle: i64, gap: Option<super::case::TtlGap>) -> Verdict {
+        let sure = match (gap, self.marks.equal_idle) {
+            (Some(gap), _) if gap.distance > 1 => 0.85,
+            (_, Some(_)) => 0.8,
+            (Some(_), _) => 0.65,
+            _ => 0.5,
+        };
+        let mut draft = self
+            .verdict(Cause::IdleReset, sure, EndedBy::Path)
+            .by_confidence(if gap.is_some() { sure } else { 0.6 })
+            .decisive(reset.pkt.frame);
+        if let Some(gap) = gap {
+            draft = draft
+                .evidence(
+                    Kind::Ttl,
+                    Some(reset.pkt.frame),
+                    gap.seen.to_string(),
+                    format!("the reset's TTL is {}, the end's other packets have {}", gap.seen, gap.usual),
+                )
+                .expected(gap.usual.to_string())
+                .against(Cause::Abort)
+                .device(gap.seen);
+        }
+        if let Some((count, seconds)) = self.marks.equal_idle {
+            let text =
+                format!("{count} connections to this server ended after {seconds:.1} s without traffic");
+            draft = draft.evidence(Kind::Pattern, None, format!("{count} times {seconds:.1} s"), text);
+        }
+        let strong = sure > 0.6;
+        draft = draft.idle(idle, reset.pkt.frame);
+        // With a mark of a device it is no longer a question of the group.
+        if strong {
+            draft.alternative(Cause::StateExpired, 0.05).done()
+        } else {
+            draft.alternative(Cause::Abort, 0.35).done()
+        }
+    }
+
+    /// The resetting end had never sent an octet.
+    fn abort_without_a_word(&self, reset: &Reset, idle: i64) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let other = self.side(1 - own);
+        let by = self.by(own);
+        if self.is_client(own) {
+            return self.client_without_a_word(reset, idle);
+        }
+        if let Some((count, _)) = self.marks.same_instant {
+            return self
+                .verdict(Cause::ListenerClosed, 0.9, by)
+                .decisive(reset.pkt.frame)
+                .rule("S90")
+                .evidence(
+                    Kind::Pattern,
+                    Some(reset.pkt.frame),
+                    format!("{count} at once"),
+                    format!("{count} connections that the server had never answered were reset in the same instant"),
+                )
+                .done();
+        }
+        if other.octets == 0 {
+            let soon = reset.pkt.time - self.conn.first.0 < 100 * MS + 2 * self.crossing();
+            let text = format!("{} after the last packet, without a word of either end", span(idle));
+            let (first, second) = if soon {
+                (Cause::Abort, Cause::ListenerClosed)
+            } else {
+                (Cause::ListenerClosed, Cause::Abort)
+            };
+            return self
+                .verdict(first, 0.5, by)
+                .decisive(reset.pkt.frame)
+                .evidence(Kind::Shape, Some(reset.pkt.frame), "RST,ACK", text)
+                .idle(idle, reset.pkt.frame)
+                .alternative(second, 0.3)
+                .alternative(Cause::IdleReset, if idle > SECOND { 0.15 } else { 0.0 })
+                .alternative(Cause::CloseUnread, 0.05)
+                .done();
+        }
+        if !reset.covers(other.first_data.map_or(other.max, |pkt| pkt.end())) && !self.has_taken_data(own) {
+            return self.crossed_abort(reset, idle);
+        }
+        self.verdict(Cause::CloseUnread, 0.6, by)
+            .decisive(reset.pkt.frame)
+            .rule("S60")
+            .idle(idle, reset.pkt.frame)
+            .evidence(
+                Kind::Unread,
+                Some(reset.pkt.frame),
+                format!("at most {} octets", reset.peer_run),
+                "the server took the request and reset the connection without a word",
+            )
+            .alternative(Cause::ListenerClosed, 0.25)
+            .alternative(Cause::Abort, 0.1)
+            .done()
+    }
+
+    /// Whether this end acknowledged any payload of the other.
+    fn has_taken_data(&self, index: usize) -> bool {
+        let other = self.side(1 - index);
+        other.first_data.is_some_and(|first| self.side(index).has_acked(first.seq.wrapping_add(1)))
+    }
+
+    fn client_without_a_word(&self, reset: &Reset, idle: i64) -> Verdict {
+        let by = self.by(self.client);
+        let server = self.side(self.server());
+        if server.octets > 0 {
+            return self
+                .verdict(Cause::ClientCancelled, 0.55, by)
+                .decisive(reset.pkt.frame)
+                .idle(idle, reset.pkt.frame)
+                .evidence(
+                    Kind::Unread,
+                    Some(reset.pkt.frame),
+                    format!("at most {} octets", reset.peer_run),
+                    "the server spoke first, and the client reset the connection without a word",
+                )
+                .alternative(Cause::CloseUnread, 0.2)
+                .alternative(Cause::Abort, 0.15)
+                .also(Cause::CloseUnread, &[reset.pkt.frame])
+                .done();
+        }
+        let soon = reset.pkt.time - self.conn.first.0 < 100 * MS + 2 * self.crossing();
+        let text = format!("no data; reset {} after the handshake", span(idle));
+        if soon {
+            return self
+                .verdict(Cause::HealthCheck, 0.5, by)
+                .decisive(reset.pkt.frame)
+                .evidence(Kind::Handshake, Some(reset.pkt.frame), span(idle), text)
+                .alternative(Cause::Scan, 0.25)
+                .alternative(Cause::Abort, 0.15)
+                .done();
+        }
+        self.verdict(Cause::Abort, 0.5, by)
+            .decisive(reset.pkt.frame)
+            .idle(idle, reset.pkt.frame)
+            .evidence(Kind::Shape, Some(reset.pkt.frame), "RST,ACK", text)
+            .alternative(Cause::ClientCancelled, 0.25)
+            .alternative(Cause::IdleReset, 0.15)
+            .done()
+    }
+
+    /// The abort did not know of the data that was on its way to it.
+    fn crossed_abort(&self, reset: &Reset, idle: i64) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let other = 1 - own;
+        let idle = reset.trigger.map_or(idle, |trigger| self.quiet_before(&trigger));
+        self.verdict(Cause::Abort, 0.5, self.by(own))
+            .decisive(reset.pkt.frame)
+            .idle(idle, reset.pkt.frame)
+            .evidence(
+                Kind::Ack,
+                Some(reset.pkt.frame),
+                format!("ACK {}", reset.pkt.ack),
+                format!(
+                    "the reset does not acknowledge the {}'s last data: they crossed",
+                    self.end(other).name()
+                ),
+            )
+            .alternative(Cause::IdleReset, 0.2)
+            .alternative(Cause::CloseUnread, 0.15)
+            .alternative(Cause::ClientCancelled, if self.is_client(own) { 0.25 } else { 0.0 })
+            .done()
+    }
+
+    fn server_aborts(&self, reset: &Reset, idle: i64) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let other = 1 - own;
+        let by = self.by(own);
+        if reset.own_spoke_last == Some(false) && !self.only_alerts(other) {
+            let start =
+                self.side(other).run_start.map_or(self.side(other).max, |pkt| pkt.seq.wrapping_add(1));
+            if !reset.covers(start) && !self.side(own).has_acked(start) {
+                return self.crossed_abort(reset, idle);
+            }
+            let text = if idle < 5 * MS {
+                format!("reset within {} of the client's data, which had no answer", span(idle))
+            } else {
+                format!("the client's last data had no answer for {}", span(idle))
+            };
+            return self
+                .verdict(Cause::CloseUnread, 0.8, by)
+                .decisive(reset.pkt.frame)
+                .rule("S60")
+                .idle(idle, reset.pkt.frame)
+                .evidence(
+                    Kind::Unread,
+                    Some(reset.pkt.frame),
+                    format!("at most {} octets", reset.peer_run),
+                    text,
+                )
+                .alternative(Cause::Abort, 0.12)
+                .done();
+        }
+        let last = self.side(own).last_data.map_or(idle, |pkt| reset.pkt.time - pkt.time);
+        if last < AT_ONCE {
+            return self.answered_and_aborted(reset);
+        }
+        self.idle_abort(reset, idle)
+    }
+
+    /// The server's answer, and at once its abort: was there more to read?
+    fn answered_and_aborted(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let other = self.side(1 - own);
+        let upload = other.run > 1460
+            || other.is_cut_short()
+            || self.later(1 - own, reset.pkt.frame).any(|pkt| pkt.len > 0);
+        let refused = self.side(own).error.is_some();
+        let unread = upload || refused || other.runs <= 1 && other.run > 600;
+        let (first, second) =
+            if unread { (Cause::CloseUnread, Cause::Abort) } else { (Cause::Abort, Cause::CloseUnread) };
+        let text = if unread {
+            "the server answered and reset at once, while the client's data was probably not all read"
+        } else {
+            "the server answered and reset at once"
+        };
+        let mut draft = self
+            .verdict(first, if unread { 0.75 } else { 0.5 }, self.by(own))
+            .decisive(reset.pkt.frame)
+            .evidence(Kind::Unread, Some(reset.pkt.frame), format!("client sent {} octets", other.run), text)
+            .alternative(second, if unread { 0.2 } else { 0.35 });
+        if unread {
+            draft = draft.rule("S60");
+        }
+        draft.done()
+    }
+
+    fn idle_abort(&self, reset: &Reset, idle: i64) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let timer = timers::fitting(super::seconds(idle)).filter(|_| idle >= SECOND);
+        let device = timer.is_some_and(|timer| timer.device);
+        let (first, second) =
+            if device { (Cause::IdleReset, Cause::Abort) } else { (Cause::Abort, Cause::IdleReset) };
+        let by = if device { EndedBy::Path } else { self.by(own) };
+        self.verdict(first, if idle >= SECOND { 0.55 } else { 0.6 }, by)
+            .decisive(reset.pkt.frame)
+            .rule("S64")
+            .evidence(
+                Kind::Shape,
+                Some(reset.pkt.frame),
+                "RST,ACK",
+                format!(
+                    "an abort of the {}: everything was answered {} before, and nothing was plausibly unread",
+                    self.end(own).name(),
+                    span(idle)
+                ),
+            )
+            .idle(idle, reset.pkt.frame)
+            .alternative(second, if timer.is_some() { 0.35 } else { 0.25 })
+            .alternative(Cause::ClientCancelled, if self.is_client(own) { 0.2 } else { 0.03 })
+            .alternative(Cause::CloseUnread, 0.1)
+            .done()
+    }
+
+    fn client_aborts(&self, reset: &Reset, idle: i64) -> Verdict {
+        let own = self.client;
+        let server = self.side(self.server());
+        let by = self.by(own);
+        // Where the server's packets are missing, the client's ACKs tell of its answer.
+        let answered = self.missing_side() == Some(self.server())
+            && self.side(own).last_data.is_some_and(|asked| ahead(reset.pkt.ack, asked.ack) > 0);
+        if reset.own_spoke_last == Some(true) && !self.only_alerts(own) && !answered {
+            return self
+                .verdict(Cause::ClientCancelled, 0.6, by)
+                .decisive(reset.pkt.frame)
+                .idle(idle, reset.pkt.frame)
+                .evidence(
+                    Kind::Delay,
+                    Some(reset.pkt.frame),
+                    span(idle),
+                    format!("the client gave up {} after its last data, which had no answer", span(idle)),
+                )
+                .alternative(Cause::Abort, 0.3)
+                .done();
+        }
+        let since = server.last_data.map_or(idle, |last| reset.pkt.time - last.time);
+        let in_flight = reset.pkt.has(TcpFlags::ACK)
+            && reset.peer_nxt.is_some_and(|nxt| ahead(nxt, reset.pkt.ack) > 0)
+            || self.later(self.server(), reset.pkt.frame).any(|pkt| pkt.len > 0);
+        let streaming = server.run > 8000 && since < (2 * self.crossing()).min(SECOND);
+        let fallen = self.side(own).unread_by_window(server.run);
+        if in_flight || server.is_cut_short() || streaming || fallen > 0 {
+            return self.cancelled_midway(reset);
+        }
+        let known_whole = server.promised.is_some() && !server.is_cut_short();
+        if server.run > 8000 && idle < 2 * SECOND && !known_whole {
+            return self.cancelled_at_length(reset, since);
+        }
+        let conversation = server.protocol.is_some() || self.side(own).protocol.is_some();
+        if since < AT_ONCE || idle < SECOND || !conversation {
+            return self.idle_abort(reset, idle);
+        }
+        // A client that drops an idle connection of HTTP or TLS does what it is free to do.
+        self.verdict(Cause::ClientCancelled, 0.5, by)
+            .decisive(reset.pkt.frame)
+            .idle(idle, reset.pkt.frame)
+            .evidence(
+                Kind::Shape,
+                Some(reset.pkt.frame),
+                "RST,ACK",
+                format!(
+                    "the client dropped the connection {} after the last traffic; everything was answered",
+                    span(idle)
+                ),
+            )
+            .alternative(Cause::Abort, 0.35)
+            .alternative(Cause::IdleReset, 0.1)
+            .done()
+    }
+
+    fn cancelled_midway(&self, reset: &Reset) -> Verdict {
+        let server = self.side(self.server());
+        self.verdict(Cause::ClientCancelled, 0.8, self.by(self.client))
+            .decisive(reset.pkt.frame)
+            .rule("S60")
+            .evidence(
+                Kind::Unread,
+                Some(reset.pkt.frame),
+                format!("{} octets of the answer so far", server.run),
+                "the client aborted while the server's answer was still coming, or unread",
+            )
+            .also(Cause::CloseUnread, &[reset.pkt.frame])
+            .done()
+    }
+
+    fn cancelled_at_length(&self, reset: &Reset, since: i64) -> Verdict {
+        let server = self.side(self.server());
+        self.verdict(Cause::ClientCancelled, 0.55, self.by(self.client))
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Unread,
+                Some(reset.pkt.frame),
+                format!("{} octets of the answer so far", server.run),
+                format!("the client aborted {} after a long answer, whose end is not known", span(since)),
+            )
+            .alternative(Cause::Abort, 0.3)
+            .also(Cause::CloseUnread, &[reset.pkt.frame])
+            .done()
+    }
+}

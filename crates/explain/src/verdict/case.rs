@@ -1,0 +1,383 @@
+//! One connection as the rules look at it: by roles, with what the rest of the capture tells.
+
+use super::types::{Also, Alternative, Device, Evidence, Kind, Lost, Role, Verdict};
+use crate::packet::{End, Frame, Pkt, ahead};
+use crate::pattern::{Context, Marks};
+use crate::track::{Conn, Reset, Side};
+use lastack_causes::{Cause, EndedBy};
+use lastack_wire::TcpFlags;
+
+/// A millisecond, in nanoseconds.
+pub(crate) const MS: i64 = 1_000_000;
+/// A second, in nanoseconds.
+pub(crate) const SECOND: i64 = 1_000_000_000;
+
+/// A connection under judgement.
+pub(crate) struct Case<'a> {
+    pub conn: &'a Conn,
+    pub context: &'a Context,
+    pub marks: Marks,
+    pub client: usize,
+    pub roles_known: bool,
+}
+
+impl<'a> Case<'a> {
+    pub fn new(conn: &'a Conn, context: &'a Context) -> Self {
+        let marks = context.marks(conn.ordinal);
+        let (client, roles_known) = match conn.client {
+            Some(client) => (usize::from(client), true),
+            None => (guess_client(conn, context), false),
+        };
+        Self { conn, context, marks, client, roles_known }
+    }
+
+    pub fn server(&self) -> usize {
+        1 - self.client
+    }
+
+    pub fn side(&self, index: usize) -> &'a Side {
+        &self.conn.sides[index]
+    }
+
+    pub fn end(&self, index: usize) -> End {
+        if index == self.client { End::Client } else { End::Server }
+    }
+
+    pub fn by(&self, index: usize) -> EndedBy {
+        match self.end(index) {
+            End::Client => EndedBy::Client,
+            End::Server => EndedBy::Server,
+        }
+    }
+
+    pub fn is_client(&self, index: usize) -> bool {
+        index == self.client
+    }
+
+    /// The first answer's delay: SYN to SYN|ACK, or SYN|ACK to ACK where that is longer.
+    pub fn rtt(&self) -> Option<i64> {
+        let syn = self.side(self.client).syn?;
+        let answer = self.side(self.server()).syn.filter(|answer| answer.has(TcpFlags::ACK))?;
+        let third = self.packets().find(|pkt| {
+            usize::from(pkt.side) == self.client && pkt.time >= answer.time && !pkt.has(TcpFlags::SYN)
+        });
+        let there = (answer.time - syn.time).max(0);
+        let back = third.map_or(0, |third| (third.time - answer.time).max(0));
+        Some(there.saturating_add(back.min(SECOND)))
+    }
+
+    /// A time within which two events of this connection may cross.
+    pub fn crossing(&self) -> i64 {
+        self.rtt().unwrap_or(100 * MS).clamp(5 * MS, 2 * SECOND)
+    }
+
+    /// All packets that were kept, in order.
+    pub fn packets(&self) -> impl Iterator<Item = &'a Pkt> + Clone {
+        let conn = self.conn;
+        let last_head = conn.head.last().map(|pkt| pkt.frame);
+        let rest = conn.before().chain(&conn.after);
+        conn.head.iter().chain(rest.filter(move |pkt| last_head.is_none_or(|last| pkt.frame > last)))
+    }
+
+    /// Packets before this one, the latest first.
+    pub fn before(&self, frame: Frame) -> impl Iterator<Item = &'a Pkt> {
+        let kept: Vec<_> = self.packets().filter(|pkt| pkt.frame < frame).collect();
+        kept.into_iter().rev()
+    }
+
+    /// Packets of `side` that are no resets, after this one.
+    pub fn later(&self, side: usize, frame: Frame) -> impl Iterator<Item = &'a Pkt> {
+        self.packets().filter(move |pkt| pkt.frame > frame && usize::from(pkt.side) == side && !pkt.is_rst())
+    }
+
+    /// The time without traffic before the burst in which `pkt` was sent: its repetitions, and packets close to it, count
+    /// to the burst.
+    pub fn quiet_before(&self, pkt: &Pkt) -> i64 {
+        let mut start = pkt.time;
+        for old in self.before(pkt.frame) {
+            let repeats = old.side == pkt.side && old.seq == pkt.seq && old.len == pkt.len && pkt.len > 0;
+            let probe = old.side == pkt.side && old.len <= 1 && ahead(old.seq, pkt.seq) == -1;
+            if !repeats && !probe && !old.is_rst() {
+                return (start - old.time).max(0);
+            }
+            start = start.min(old.time);
+        }
+        0
+    }
+
+    /// How the hop limit of a reset differs from the same end's other packets. `None`: it does not, or cannot be said.
+    pub fn foreign_ttl(&self, reset: &Reset) -> Option<TtlGap> {
+        let side = self.side(usize::from(reset.pkt.side));
+        let usual = reset.ttl_usual.or_else(|| self.context.host_ttl(side.at.addr))?;
+        let stable = side.packets == 0 || side.ttl_range.0 == side.ttl_range.1;
+        let seen = reset.pkt.ttl;
+        // Another initial value over the same number of hops is the host's own.
+        if seen == usual || (hops(seen) == hops(usual) && hops(seen) > 0) {
+            return None;
+        }
+        if side.packets > 0 && (side.ttl_range.0..=side.ttl_range.1).contains(&seen) {
+            return None;
+        }
+        let distance = (i32::from(hops(seen)) - i32::from(hops(usual))).unsigned_abs();
+        Some(TtlGap { seen, usual, distance: if stable { distance } else { distance.saturating_sub(1) } })
+            .filter(|gap| gap.distance > 0)
+    }
+
+    /// Whether one direction was not captured although its packets must have been.
+    pub fn missing_side(&self) -> Option<usize> {
+        let missing = |index: usize| {
+            let (there, other) = (self.side(index), self.side(1 - index));
+            there.packets == 0
+                && other.packets > 1
+                && (other.has_moved()
+                    || other.syn.is_some_and(|syn| syn.has(TcpFlags::ACK)) && self.conn.established)
+        };
+        if missing(0) {
+            Some(0)
+        } else if missing(1) {
+            Some(1)
+        } else {
+            None
+        }
+    }
+
+    /// Whether this end's last request had no answer.
+    pub fn is_unanswered(&self, index: usize) -> bool {
+        self.conn.speaker == Some(index as u8) && !self.only_alerts(index)
+    }
+
+    /// Whether the last octets of this end are no more than a TLS alert.
+    pub fn only_alerts(&self, index: usize) -> bool {
+        let side = self.side(index);
+        side.run <= 64
+            && side.last_data.is_some_and(|pkt| pkt.tls.is_some_and(crate::protocol::is_alert_sized))
+    }
+
+    /// Octets that this end sent and the other did not acknowledge, as seen here.
+    pub fn unacked(&self, index: usize) -> u64 {
+        let side = self.side(index);
+        match self.side(1 - index).ack {
+            Some(ack) if side.started => {
+                let fin = u32::from(side.fin_seq().is_some_and(|fin| ahead(side.max, fin) > 0));
+                u64::try_from(ahead(side.max.wrapping_sub(fin), ack)).unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Begins a verdict.
+    pub fn verdict(&self, cause: Cause, confidence: f32, ended_by: EndedBy) -> Draft<'_> {
+        Draft {
+            case: self,
+            verdict: Verdict {
+                cause,
+                confidence,
+                ended_by,
+                ended_by_confidence: confidence.max(0.5),
+                severity: cause.severity(),
+                client: self.client as u8,
+                roles_known: self.roles_known,
+                alternatives: Vec::new(),
+                also: Vec::new(),
+                evidence: Vec::new(),
+                decisive: Vec::new(),
+                roles: vec![Role::Echo; self.conn.resets.len()],
+                declared: Vec::new(),
+                idle: 0.0,
+                lost: [Lost::default(); 2],
+                rules: Vec::new(),
+                limits: Vec::new(),
+                device: None,
+                advice: None,
+            },
+        }
+    }
+}
+
+/// Two hop limits that differ.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TtlGap {
+    pub seen: u8,
+    pub usual: u8,
+    /// By so many hops.
+    pub distance: u32,
+}
+
+/// Hops that a packet has made, if it began with one of the usual values.
+pub(crate) fn hops(ttl: u8) -> u8 {
+    match ttl {
+        0..=64 => 64 - ttl,
+        65..=128 => 128 - ttl,
+        _ => 255 - ttl,
+    }
+}
+
+/// Which end is the client where no SYN tells: known listeners, what was said first, and ports.
+fn guess_client(conn: &Conn, context: &Context) -> usize {
+    let [a, b] = &conn.sides;
+    match (context.listens(a.at), context.listens(b.at)) {
+        (true, false) => return 1,
+        (false, true) => return 0,
+        _ => {}
+    }
+    use crate::protocol::Protocol;
+    let asks = |side: &Side| {
+        matches!(side.protocol, Some(Protocol::HttpRequest | Protocol::Http2 | Protocol::Proxy))
+    };
+    let serves = |side: &Side| matches!(side.protocol, Some(Protocol::HttpResponse));
+    if asks(a) || serves(b) {
+        return 0;
+    }
+    if asks(b) || serves(a) {
+        return 1;
+    }
+    let well_known = |port: u16| port > 0 && port < 1024;
+    match (well_known(a.at.port), well_known(b.at.port)) {
+        (true, false) => return 1,
+        (false, true) => return 0,
+        _ => {}
+    }
+    usize::from(a.at.port < b.at.port)
+}
+
+impl Side {
+    /// Whether what it acknowledges, or sends, moves on.
+    fn has_moved(&self) -> bool {
+        self.octets > 0 || self.syn.is_none() && self.packets > 1
+    }
+}
+
+/// A verdict while it is made.
+pub(crate) struct Draft<'a> {
+    case: &'a Case<'a>,
+    pub verdict: Verdict,
+}
+
+impl Draft<'_> {
+    pub fn alternative(mut self, cause: Cause, confidence: f32) -> Self {
+        self.verdict.alternatives.push(Alternative { cause, confidence, settle: "" });
+        self
+    }
+
+    pub fn also(mut self, cause: Cause, frames: &[Frame]) -> Self {
+        if !self.verdict.also.iter().any(|also| also.cause == cause) && cause != self.verdict.cause {
+            self.verdict.also.push(Also { cause, frames: frames.to_vec() });
+        }
+        self
+    }
+
+    pub fn also_if(self, when: bool, cause: Cause, frames: &[Frame]) -> Self {
+        if when { self.also(cause, frames) } else { self }
+    }
+
+    pub fn evidence(
+        mut self,
+        kind: Kind,
+        frame: Option<Frame>,
+        value: impl Into<String>,
+        text: impl Into<String>,
+    ) -> Self {
+        let cause = self.verdict.cause;
+        self.verdict.evidence.push(Evidence {
+            kind,
+            frame,
+            value: value.into(),
+            expected: None,
+            speaks_for: Some(cause),
+            against: None,
+            text: text.into(),
+        });
+        self
+    }
+
+    pub fn expected(mut self, expected: impl Into<String>) -> Self {
+        if let Some(last) = self.verdict.evidence.last_mut() {
+            last.expected = Some(expected.into());
+        }
+        self
+    }
+
+    /// What the last evidence speaks against.
+    pub fn against(mut self, cause: Cause) -> Self {
+        if let Some(last) = self.verdict.evidence.last_mut() {
+            last.against = Some(cause);
+        }
+        self
+    }
+
+    pub fn decisive(mut self, frame: Frame) -> Self {
+        if !self.verdict.decisive.contains(&frame) {
+            self.verdict.decisive.push(frame);
+        }
+        self
+    }
+
+    pub fn rule(mut self, rule: &'static str) -> Self {
+        if !self.verdict.rules.contains(&rule) {
+            self.verdict.rules.push(rule);
+        }
+        self
+    }
+
+    pub fn by_confidence(mut self, confidence: f32) -> Self {
+        self.verdict.ended_by_confidence = confidence;
+        self
+    }
+
+    pub fn severity(mut self, severity: lastack_causes::Severity) -> Self {
+        self.verdict.severity = severity;
+        self
+    }
+
+    pub fn device(mut self, ttl: u8) -> Self {
+        let hops = hops(ttl);
+        self.verdict.device = Some(Device { ttl: Some(ttl), hops: Some(hops), address: None });
+        self
+    }
+
+    pub fn advice(mut self, advice: impl Into<String>) -> Self {
+        self.verdict.advice = Some(advice.into());
+        self
+    }
+
+    pub fn done(self) -> Verdict {
+        self.verdict
+    }
+
+    /// Notes the idle time in nanoseconds, and a timer that fits it.
+    pub fn idle(mut self, idle: i64, frame: Frame) -> Self {
+        self.verdict.idle = seconds(idle);
+        if idle < SECOND {
+            return self;
+        }
+        let text = match crate::timers::fitting(seconds(idle)) {
+            Some(timer) => {
+                format!(
+                    "{} without traffic before; that fits {} ({} s)",
+                    span(idle),
+                    timer.whose,
+                    timer.seconds
+                )
+            }
+            None => format!("{} without traffic before", span(idle)),
+        };
+        let _ = self.case;
+        self.evidence(Kind::Idle, Some(frame), format!("{:.3} s", seconds(idle)), text)
+    }
+}
+
+pub(crate) fn seconds(nanoseconds: i64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+/// A time span for people: `12 us`, `4.2 ms`, `3.10 s`, `12 min`.
+pub(crate) fn span(nanoseconds: i64) -> String {
+    let n = nanoseconds.max(0);
+    match n {
+        0..1_000_000 => format!("{} us", n / 1000),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", n as f64 / 1e6),
+        1_000_000_000..600_000_000_000 => format!("{:.2} s", seconds(n)),
+        600_000_000_000..36_000_000_000_000 => format!("{:.0} min", seconds(n) / 60.0),
+        _ => format!("{:.1} h", seconds(n) / 3600.0),
+    }
+}

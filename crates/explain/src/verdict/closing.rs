@@ -1,0 +1,388 @@
+//! Resets after a FIN: the decision was a close, and the reset is how it was completed, or answers what came too late.
+
+use super::case::{Case, MS, SECOND, span};
+use super::types::{Kind, Verdict};
+use crate::packet::{Pkt, ahead};
+use crate::protocol::is_alert_sized;
+use crate::track::{Reset, Shape};
+use lastack_causes::{Cause, EndedBy, Severity};
+use lastack_wire::TcpFlags;
+
+/// A reset in place of a FIN that comes later than this is one of a socket that nobody closed.
+const LEAKED: i64 = 3600 * SECOND;
+
+impl Case<'_> {
+    /// A verdict if a FIN came before the reset and has to do with it.
+    pub fn closing(&self, reset: &Reset) -> Option<Verdict> {
+        let own = usize::from(reset.pkt.side);
+        let (mine, theirs) = (self.side(own).fin, self.side(1 - own).fin);
+        if let Some(fin) = mine
+            && let Some(verdict) = self.after_own_fin(reset, fin)
+        {
+            return Some(verdict);
+        }
+        let fin = theirs.filter(|fin| fin.frame < reset.pkt.frame)?;
+        self.after_peer_fin(reset, fin)
+    }
+
+    /// The resetting end had sent FIN. `None`: the FIN has nothing to do with the reset.
+    fn after_own_fin(&self, reset: &Reset, fin: Pkt) -> Option<Verdict> {
+        let own = usize::from(reset.pkt.side);
+        // The other end's FIN was first, and this end's FIN only answers it: the other end had closed.
+        let late = self.late_data(reset, fin);
+        if let Some(data) = late {
+            return Some(self.data_after_close(reset, fin, data));
+        }
+        if self.side(1 - own).fin.is_some() {
+            return Some(self.closed_both(reset, fin));
+        }
+        if let Some(missing) = self.missing_side() {
+            // Its trigger is not in the capture: bare, it answers something that came after the close.
+            if missing != own && reset.shape == Shape::Reply {
+                return Some(self.data_after_close_unseen(reset, fin));
+            }
+        }
+        if fin.frame > reset.pkt.frame {
+            return None;
+        }
+        Some(self.abort_after_own_fin(reset, fin))
+    }
+
+    /// Payload of the other end that the closing end's FIN does not acknowledge, and that the reset may answer.
+    fn late_data(&self, reset: &Reset, fin: Pkt) -> Option<Pkt> {
+        let own = usize::from(reset.pkt.side);
+        let unread = |pkt: &&Pkt| {
+            usize::from(pkt.side) != own
+                && pkt.len > 0
+                && !pkt.is_rst()
+                && ahead(pkt.end().wrapping_sub(u32::from(pkt.has(TcpFlags::FIN))), fin.ack) > 0
+        };
+        let found = self.packets().filter(unread).find(|pkt| pkt.time <= reset.pkt.time + 2 * MS)?;
+        // A FIN that was sent in the middle of reading is followed by ACKs of data: those were taken.
+        let acked = self.side(own).ack.is_some_and(|ack| ahead(ack, found.end()) >= 0);
+        if acked && reset.shape == Shape::Reply {
+            let later =
+                self.packets().filter(unread).filter(|pkt| pkt.time <= reset.pkt.time + 2 * MS).last()?;
+            let taken = self.side(own).ack.is_some_and(|ack| ahead(ack, later.end()) >= 0);
+            return (!taken).then_some(*later);
+        }
+        if acked && self.side(1 - own).fin.is_some() {
+            return None;
+        }
+        Some(*found)
+    }
+
+    fn data_after_close(&self, reset: &Reset, fin: Pkt, data: Pkt) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let other = 1 - own;
+        let tls = self.side(0).tls || self.side(1).tls;
+        let alert = data.tls.is_some_and(is_alert_sized) && data.len <= 64;
+        let by = self.by(own);
+        let text = format!(
+            "the {} sends {} octets {} after the {}'s FIN",
+            self.end(other).name(),
+            data.len,
+            span(data.time - fin.time),
+            self.end(own).name()
+        );
+        if tls && alert {
+            return self.close_notify_race(reset, fin, data, text);
+        }
+        if !self.is_client(other) {
+            return self.client_closed_first(reset, fin, data, text);
+        }
+        let ignorant = !(data.has(TcpFlags::ACK) && ahead(data.ack, fin.end()) >= 0);
+        let before = self.quiet_before_data(&data, &fin);
+        let question =
+            self.side(own).last_data.is_none_or(|last| last.frame < data.frame) && self.starts_run(&data);
+        if ignorant && question && before > (5 * self.crossing()).max(50 * MS) {
+            return self.keepalive_race(reset, fin, data, before, text);
+        }
+        let mut draft = self
+            .verdict(Cause::DataAfterClose, if ignorant { 0.75 } else { 0.95 }, by)
+            .decisive(fin.frame)
+            .decisive(reset.pkt.frame)
+            .rule("S80")
+            .idle(before, data.frame)
+            .evidence(Kind::PeerFin, Some(fin.frame), "FIN", text);
+        if ignorant {
+            draft = draft
+                .evidence(
+                    Kind::Ack,
+                    Some(data.frame),
+                    format!("ACK {}", data.ack),
+                    "the data and the FIN crossed: its sender did not know of the FIN",
+                )
+                .alternative(Cause::KeepaliveRace, 0.2);
+        }
+        draft.done()
+    }
+
+    fn close_notify_race(&self, reset: &Reset, fin: Pkt, data: Pkt, text: String) -> Verdict {
+        self.verdict(Cause::CloseNotifyRace, 0.95, self.by(usize::from(reset.pkt.side)))
+            .decisive(fin.frame)
+            .decisive(reset.pkt.frame)
+            .rule("S80")
+            .evidence(
+                Kind::Trigger,
+                Some(data.frame),
+                format!("{} octets", data.len),
+                "a TLS alert meets a closed socket: the answer to close_notify, no application data",
+            )
+            .evidence(Kind::PeerFin, Some(fin.frame), "FIN", text)
+            .done()
+    }
+
+    fn keepalive_race(&self, reset: &Reset, fin: Pkt, data: Pkt, before: i64, text: String) -> Verdict {
+        self.verdict(Cause::KeepaliveRace, 0.9, self.by(usize::from(reset.pkt.side)))
+            .decisive(fin.frame)
+            .decisive(data.frame)
+            .decisive(reset.pkt.frame)
+            .rule("S80")
+            .idle(before, data.frame)
+            .evidence(
+                Kind::PeerFin,
+                Some(fin.frame),
+                format!("ACK {}", data.ack),
+                "the client sent its request before it knew of the server's FIN: both crossed, and the request is lost",
+            )
+            .evidence(Kind::Trigger, Some(data.frame), format!("{} octets", data.len), text)
+            .alternative(Cause::DataAfterClose, 0.05)
+            .done()
+    }
+
+    /// The client closed, and the server's data came after.
+    fn client_closed_first(&self, reset: &Reset, fin: Pkt, data: Pkt, text: String) -> Verdict {
+        let server = self.server();
+        let by = self.by(self.client);
+        let active = self.answer_in_progress(fin, data);
+        if active {
+            return self
+                .verdict(Cause::ClientCancelled, 0.8, by)
+                .decisive(fin.frame)
+                .decisive(reset.pkt.frame)
+                .rule("S80")
+                .evidence(Kind::PeerFin, Some(fin.frame), "FIN", text)
+                .evidence(
+                    Kind::Unacked,
+                    Some(data.frame),
+                    format!("{} octets", self.unacked(server)),
+                    "the client closed while the server's answer was on its way",
+                )
+                .alternative(Cause::DataAfterClose, 0.15)
+                .also(Cause::DataAfterClose, &[data.frame])
+                .done();
+        }
+        self.verdict(Cause::DataAfterClose, 0.85, by)
+            .decisive(fin.frame)
+            .decisive(reset.pkt.frame)
+            .rule("S80")
+            .evidence(Kind::PeerFin, Some(fin.frame), "FIN", text)
+            .alternative(Cause::ClientCancelled, 0.1)
+            .done()
+    }
+
+    /// Whether the server was answering when the client closed.
+    fn answer_in_progress(&self, fin: Pkt, data: Pkt) -> bool {
+        let (client, server) = (self.side(self.client), self.server());
+        let asked = client.last_data.is_some_and(|asked| {
+            // The request that has no answer before the FIN.
+            !self.packets().any(|pkt| {
+                usize::from(pkt.side) == server
+                    && pkt.len > 0
+                    && pkt.frame > asked.frame
+                    && pkt.frame < fin.frame
+            })
+        });
+        let spoke = self.packets().filter(|pkt| {
+            usize::from(pkt.side) == server && pkt.len > 0 && !pkt.is_rst() && pkt.frame < fin.frame
+        });
+        let streaming = spoke.last().is_some_and(|last| {
+            fin.time - last.time < (2 * self.crossing()).min(SECOND)
+                && data.time - last.time < (3 * self.crossing()).min(SECOND)
+                && self.side(server).run > 4000
+        });
+        let recent = data.time - fin.time < (3 * self.crossing()).max(20 * MS);
+        (asked && client.octets > 0) || (streaming && recent) || self.side(server).is_cut_short()
+    }
+
+    /// The pause before data that met a closed socket: the FIN apart.
+    fn quiet_before_data(&self, data: &Pkt, fin: &Pkt) -> i64 {
+        let before = self.before(data.frame).find(|pkt| {
+            pkt.frame != fin.frame
+                && !pkt.is_rst()
+                && !(pkt.has(TcpFlags::ACK) && pkt.span() == 0 && pkt.time >= fin.time)
+                && !(pkt.seq == data.seq && pkt.len == data.len && pkt.side == data.side)
+        });
+        before.map_or(0, |before| (data.time - before.time).max(0))
+    }
+
+    /// Whether this packet begins what its sender says after the other end has spoken, or anew after a pause.
+    fn starts_run(&self, data: &Pkt) -> bool {
+        let before = self.before(data.frame).find(|pkt| pkt.len > 0 && !pkt.is_rst() && pkt.seq != data.seq);
+        before.is_none_or(|before| before.side != data.side || data.time - before.time > SECOND)
+    }
+
+    fn data_after_close_unseen(&self, reset: &Reset, fin: Pkt) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        self.verdict(Cause::DataAfterClose, 0.75, self.by(own))
+            .decisive(fin.frame)
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Shape,
+                Some(reset.pkt.frame),
+                "bare RST",
+                "a bare reset after the same end's FIN: it answers something that came after the close",
+            )
+            .alternative(Cause::ClientCancelled, 0.15)
+            .done()
+    }
+
+    /// Both FINs are there, and no payload was lost: the reset is an echo.
+    fn closed_both(&self, reset: &Reset, fin: Pkt) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let other = self.side(1 - own).fin.unwrap_or(fin);
+        let tls = self.side(0).tls || self.side(1).tls;
+        let first = if fin.frame <= other.frame { own } else { 1 - own };
+        if tls && first == own {
+            return self
+                .verdict(Cause::CloseNotifyRace, 0.9, self.by(own))
+                .decisive(fin.frame)
+                .decisive(reset.pkt.frame)
+                .evidence(
+                    Kind::Trigger,
+                    Some(other.frame),
+                    "FIN",
+                    "TLS: the other end's FIN meets a socket that is closed already",
+                )
+                .alternative(Cause::Orderly, 0.06)
+                .done();
+        }
+        // The peer closed, this end answered with FIN and then reset: it did not wait.
+        self.verdict(Cause::Orderly, 0.9, self.by(first))
+            .decisive(fin.frame.min(other.frame))
+            .evidence(
+                Kind::PeerFin,
+                Some(other.frame),
+                "both FINs",
+                "both ends had sent FIN before the reset, and no payload was left",
+            )
+            .alternative(Cause::ResetForFin, 0.05)
+            .also(Cause::Echo, &[reset.pkt.frame])
+            .done()
+    }
+
+    /// The end that had closed resets, and the other end said nothing that explains it.
+    fn abort_after_own_fin(&self, reset: &Reset, fin: Pkt) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let waited = reset.pkt.time - fin.time;
+        let by = self.by(own);
+        let unanswered = self.is_client(own) && self.is_unanswered(own);
+        let acked = self.side(1 - own).has_acked(fin.end());
+        let text =
+            format!("{} after its own FIN the {} resets the connection", span(waited), self.end(own).name());
+        if unanswered {
+            return self
+                .verdict(Cause::ClientCancelled, 0.6, by)
+                .decisive(reset.pkt.frame)
+                .evidence(Kind::Shape, Some(reset.pkt.frame), "RST after FIN", text)
+                .alternative(Cause::Abort, 0.3)
+                .done();
+        }
+        let severity =
+            if acked && self.unacked(own) == 0 { Severity::Benign } else { Cause::Abort.severity() };
+        self.verdict(Cause::Abort, 0.6, by)
+            .severity(severity)
+            .decisive(fin.frame)
+            .decisive(reset.pkt.frame)
+            .evidence(Kind::Shape, Some(reset.pkt.frame), "RST after FIN", text)
+            .alternative(Cause::ClientCancelled, 0.2)
+            .alternative(Cause::DataAfterClose, 0.1)
+            .done()
+    }
+
+    /// The other end had sent FIN, and this one answers with a reset. `None`: the reset does not know of the FIN.
+    fn after_peer_fin(&self, reset: &Reset, fin: Pkt) -> Option<Verdict> {
+        let own = usize::from(reset.pkt.side);
+        let other = 1 - own;
+        let waited = (reset.pkt.time - fin.time).max(0);
+        let knows = if reset.shape == Shape::Active {
+            reset.covers(fin.end()) || (!reset.pkt.has(TcpFlags::ACK) && waited > self.crossing())
+        } else {
+            // Bare: its number is the FIN's ACK.
+            reset.pkt.seq == fin.ack
+        };
+        if !knows {
+            return None;
+        }
+        // What cannot be an answer to the other end's own abort.
+        let unread = self.is_unanswered(other) && reset.peer_run > 0 && self.side(other).octets > 0;
+        let fin_text = format!(
+            "the {} answers the {}'s FIN with a reset {} later",
+            self.end(own).name(),
+            self.end(other).name(),
+            span(waited)
+        );
+        if let Some(verdict) = self.mismatch(reset) {
+            return Some(verdict);
+        }
+        if unread && self.is_client(other) && reset.shape == Shape::Active {
+            return Some(self.unread_before_fin(reset, fin, fin_text));
+        }
+        let quiet = self.quiet_before(&fin);
+        if reset.shape == Shape::Reply && quiet > 10 * SECOND {
+            return Some(self.fin_met_nothing(reset, fin, quiet));
+        }
+        let severity = if waited > LEAKED { Severity::Suspicious } else { Severity::Benign };
+        let sure = if reset.shape == Shape::Active { 0.95 } else { 0.75 };
+        let mut draft = self
+            .verdict(Cause::ResetForFin, sure, self.by(own))
+            .by_confidence(0.8)
+            .severity(severity)
+            .decisive(fin.frame)
+            .decisive(reset.pkt.frame)
+            .evidence(Kind::PeerFin, Some(fin.frame), "FIN", fin_text);
+        if reset.shape == Shape::Reply {
+            draft = draft.alternative(Cause::LostState, 0.15);
+        }
+        Some(draft.done())
+    }
+
+    fn unread_before_fin(&self, reset: &Reset, fin: Pkt, text: String) -> Verdict {
+        self.verdict(Cause::CloseUnread, 0.6, self.by(usize::from(reset.pkt.side)))
+            .decisive(reset.pkt.frame)
+            .rule("S60")
+            .evidence(
+                Kind::Unread,
+                Some(reset.pkt.frame),
+                format!("at most {} octets", reset.peer_run),
+                "the client's last octets, and its FIN, had no answer before the reset",
+            )
+            .evidence(Kind::PeerFin, Some(fin.frame), "FIN", text)
+            .alternative(Cause::ResetForFin, 0.3)
+            .also(Cause::ResetForFin, &[fin.frame])
+            .done()
+    }
+
+    /// A bare reset answers the FIN of a connection that was idle: nobody knew it any more.
+    fn fin_met_nothing(&self, reset: &Reset, fin: Pkt, quiet: i64) -> Verdict {
+        let foreign = self.foreign_ttl(reset);
+        let (cause, other, by) = match foreign {
+            Some(_) => (Cause::StateExpired, Cause::LostState, EndedBy::Path),
+            None => (Cause::LostState, Cause::StateExpired, self.by(usize::from(reset.pkt.side))),
+        };
+        self.verdict(cause, 0.55, by)
+            .severity(Severity::Benign)
+            .decisive(reset.pkt.frame)
+            .idle(quiet, fin.frame)
+            .evidence(
+                Kind::Trigger,
+                Some(fin.frame),
+                "FIN",
+                "a bare reset answers the FIN of an idle connection: the other side no longer knew it; no data was lost",
+            )
+            .alternative(Cause::ResetForFin, 0.25)
+            .alternative(other, 0.15)
+            .done()
+    }
+}

@@ -1,0 +1,329 @@
+//! Resets that a third party made: injected from beside the path, or by a device in it.
+//!
+//! A verdict needs two strong marks, or a strong one and another that is independent of it. The rest is at most
+//! an alternative: hop limits alone differ for good reasons.
+
+use super::case::{Case, Draft, MS, SECOND, TtlGap, hops};
+use super::types::{Kind, Role, Verdict};
+use crate::packet::{Pkt, ahead};
+use crate::track::{Reset, Shape};
+use lastack_causes::{Cause, EndedBy};
+use lastack_wire::TcpFlags;
+
+/// Packets that pass each other in a capture are at most so far apart.
+const REORDER: i64 = 2 * MS;
+
+/// A mark of injection.
+struct Mark {
+    strong: bool,
+    /// Marks of one family are not independent of each other.
+    family: u8,
+    kind: Kind,
+    value: String,
+    text: String,
+    frame: crate::packet::Frame,
+}
+
+impl Case<'_> {
+    /// A verdict of injection, if the marks suffice.
+    pub fn injection(&self) -> Option<Verdict> {
+        let forged: Vec<_> =
+            self.conn.resets.iter().filter(|reset| !reset.copy && self.may_be_forged(reset)).collect();
+        let (first, marks) = forged.iter().find_map(|reset| {
+            let marks = self.marks_of(reset, &forged);
+            let strong: Vec<_> = marks.iter().filter(|mark| mark.strong).collect();
+            let independent = strong.iter().any(|mark| marks.iter().any(|other| other.family != mark.family));
+            (!strong.is_empty() && independent).then_some((*reset, marks))
+        })?;
+        let gone_on = self.later(usize::from(first.pkt.side), first.pkt.frame).next().is_some();
+        let ended = first.effect.is_accepted() || self.conn.reset_by.is_some() || !gone_on;
+        if !ended {
+            return None;
+        }
+        let strong = marks.iter().filter(|mark| mark.strong).count();
+        let confidence = if strong >= 2 { 0.95 } else { 0.85 };
+        let mut draft = self.verdict(Cause::Injected, confidence, EndedBy::Path).decisive(first.pkt.frame);
+        for mark in marks {
+            draft = draft.evidence(mark.kind, Some(mark.frame), mark.value, mark.text);
+        }
+        draft = draft.device(first.pkt.ttl).alternative(Cause::InlineReset, 0.04);
+        draft = self.fingerprint(draft, first, &forged);
+        let mut verdict = draft.done();
+        let injector = usize::from(first.pkt.side);
+        for (reset, role) in self.conn.resets.iter().zip(&mut verdict.roles) {
+            let near = (reset.pkt.time - first.pkt.time).abs() < SECOND;
+            let same = reset.pkt.ttl == first.pkt.ttl || reset.pkt.ident == first.pkt.ident;
+            if usize::from(reset.pkt.side) == injector && !reset.copy && near && (same || !reset.late) {
+                *role = Role::Injected;
+            }
+        }
+        Some(verdict)
+    }
+
+    /// Whether a reset is one that its sender's own stack would not have sent: its end had not closed.
+    fn may_be_forged(&self, reset: &Reset) -> bool {
+        let other = 1 - usize::from(reset.pkt.side);
+        // What a victim sends after the forged reset it took is its own.
+        let victim = self.conn.resets.iter().any(|before| {
+            before.pkt.frame < reset.pkt.frame
+                && usize::from(before.pkt.side) == other
+                && before.effect.is_accepted()
+        });
+        !reset.own_fin && !victim && self.conn.former_answer.is_none()
+    }
+
+    fn marks_of(&self, reset: &Reset, all: &[&Reset]) -> Vec<Mark> {
+        let mut marks = Vec::new();
+        marks.extend(self.data_after(reset));
+        marks.extend(several_for_one(reset, all, self));
+        marks.extend(copied_from_trigger(reset));
+        marks.extend(self.answer_after(reset));
+        marks.extend(self.ttl_mark(reset));
+        marks.extend(self.host_still_answers(reset));
+        marks.extend(odd_fields(reset, self));
+        marks
+    }
+
+    /// New data, or a FIN, of the "resetting" end after its own reset, at or below the reset's number.
+    fn data_after(&self, reset: &Reset) -> Option<Mark> {
+        let side = usize::from(reset.pkt.side);
+        let nxt = reset.own_nxt?;
+        let later = self.later(side, reset.pkt.frame).find(|pkt| {
+            (pkt.len > 0 || pkt.has(TcpFlags::FIN))
+                && !pkt.has(TcpFlags::SYN)
+                && pkt.time - reset.pkt.time > REORDER
+                && ahead(pkt.seq, reset.pkt.seq) <= 0
+                && ahead(pkt.end(), nxt) > 0
+                && ahead(pkt.seq, nxt) >= 0
+        })?;
+        Some(Mark {
+            strong: true,
+            family: 0,
+            kind: Kind::AfterReset,
+            value: format!("{} octets, SEQ {}", later.len, later.seq),
+            text: format!(
+                "{} after its reset the same end still sends new data at the number it had before",
+                super::case::span(later.time - reset.pkt.time)
+            ),
+            frame: later.frame,
+        })
+    }
+
+    /// A SYN|ACK that comes after the reset of the SYN, without another SYN.
+    fn answer_after(&self, reset: &Reset) -> Option<Mark> {
+        let side = usize::from(reset.pkt.side);
+        let syn = self.side(1 - side).syn?;
+        let answer = self.later(side, reset.pkt.frame).find(|pkt| pkt.has(TcpFlags::SYN | TcpFlags::ACK))?;
+        let again = self.packets().any(|pkt| {
+            usize::from(pkt.side) != side && pkt.has(TcpFlags::SYN) && pkt.frame > reset.pkt.frame
+        });
+        let first = self.side(side).syn.is_some_and(|syn| syn.frame == answer.frame);
+        (first && !again && answer.ack == syn.end() && reset.effect.is_accepted()).then(|| Mark {
+            strong: true,
+            family: 0,
+            kind: Kind::AfterReset,
+            value: "SYN|ACK".into(),
+            text: "the SYN|ACK comes after the reset that refused the SYN".into(),
+            frame: answer.frame,
+        })
+    }
+
+    fn ttl_mark(&self, reset: &Reset) -> Option<Mark> {
+        let gap = self.foreign_ttl(reset).filter(|gap| gap.distance > 2)?;
+        Some(Mark {
+            strong: false,
+            family: 2,
+            kind: Kind::Ttl,
+            value: gap.seen.to_string(),
+            text: format!("the reset's TTL is {}, the end's other packets have {}", gap.seen, gap.usual),
+            frame: reset.pkt.frame,
+        })
+    }
+
+    /// The "resetting" host acknowledges, after a bare reset, what its own reset says it does not know.
+    fn host_still_answers(&self, reset: &Reset) -> Option<Mark> {
+        if reset.shape != Shape::Reply {
+            return None;
+        }
+        let side = usize::from(reset.pkt.side);
+        let trigger = reset.trigger?;
+        let later = self.later(side, reset.pkt.frame).find(|pkt| {
+            pkt.time - reset.pkt.time > REORDER
+                && pkt.has(TcpFlags::ACK)
+                && !pkt.has(TcpFlags::SYN)
+                && ahead(pkt.ack, trigger.end()) >= 0
+        })?;
+        Some(Mark {
+            strong: false,
+            family: 0,
+            kind: Kind::AfterReset,
+            value: format!("ACK {}", later.ack),
+            text: "the host acknowledges afterwards what the reset says it does not know".into(),
+            frame: later.frame,
+        })
+    }
+
+    /// Names a known injector, and says where it is.
+    fn fingerprint<'a>(&self, mut draft: Draft<'a>, first: &Reset, all: &[&Reset]) -> Draft<'a> {
+        for print in FINGERPRINTS {
+            if (print.fits)(first, all) {
+                draft = draft.evidence(Kind::Copies, Some(first.pkt.frame), print.name, print.text);
+            }
+        }
+        let place = match first.pkt.ttl {
+            64 | 128 | 255 => "on this link".into(),
+            ttl => format!("about {} hops off, if it began with a usual value", hops(ttl)),
+        };
+        draft.evidence(
+            Kind::Ttl,
+            Some(first.pkt.frame),
+            first.pkt.ttl.to_string(),
+            format!("what sent it is beside the path, {place}: the true end goes on"),
+        )
+    }
+
+    /// A verdict of a device in the path that swallowed data and answered it with a reset.
+    pub fn inline(&self, reset: &Reset, gap: TtlGap) -> Verdict {
+        let (near, far) = if gap.distance > 1 { (0.75, 0.1) } else { (0.6, 0.15) };
+        let trigger = reset.trigger;
+        let draft = self
+            .verdict(Cause::InlineReset, near, EndedBy::Path)
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Ttl,
+                Some(reset.pkt.frame),
+                gap.seen.to_string(),
+                format!("the reset's TTL is {}, the end's other packets have {}", gap.seen, gap.usual),
+            )
+            .expected(gap.usual.to_string())
+            .against(Cause::LostState)
+            .device(gap.seen)
+            .alternative(Cause::Injected, 0.12)
+            .alternative(Cause::StateExpired, far)
+            .alternative(Cause::LostState, 0.05);
+        match trigger {
+            Some(trigger) if trigger.len > 0 => draft
+                .decisive(trigger.frame)
+                .evidence(
+                    Kind::Trigger,
+                    Some(trigger.frame),
+                    format!("{} octets", trigger.len),
+                    "it answers a payload that the end itself never acknowledges",
+                )
+                .done(),
+            _ => draft.done(),
+        }
+    }
+}
+
+/// Several resets with different numbers for one trigger.
+fn several_for_one(reset: &Reset, all: &[&Reset], case: &Case<'_>) -> Option<Mark> {
+    let near: Vec<&&Reset> = all
+        .iter()
+        .filter(|other| {
+            other.pkt.side == reset.pkt.side
+                && other.pkt.flags == reset.pkt.flags
+                && (other.pkt.time - reset.pkt.time).abs() < 50 * MS
+        })
+        .collect();
+    let different = near.iter().any(|other| other.pkt.seq != reset.pkt.seq);
+    if near.len() < 2 || !different {
+        return None;
+    }
+    // Answers to several packets have these packets' own numbers.
+    let answers = |seq: u32| {
+        case.packets().any(|pkt| {
+            pkt.side != reset.pkt.side && pkt.has(TcpFlags::ACK) && (pkt.ack == seq || pkt.end() == seq)
+        })
+    };
+    let own = |seq: u32| reset.own_nxt.is_some_and(|nxt| (0..=1).contains(&ahead(seq, nxt)));
+    let guessed = near.iter().find(|other| !answers(other.pkt.seq) && !own(other.pkt.seq))?;
+    let offset = reset.own_nxt.map_or(0, |nxt| ahead(guessed.pkt.seq, nxt));
+    Some(Mark {
+        strong: true,
+        family: 1,
+        kind: Kind::Copies,
+        value: format!("{} resets, SEQ +{offset}", near.len()),
+        text: format!("{} resets for one packet with different numbers: a guesser", near.len()),
+        frame: guessed.pkt.frame,
+    })
+}
+
+/// IP id, and window or TTL, copied from the packet that the reset answers.
+fn copied_from_trigger(reset: &Reset) -> Option<Mark> {
+    let trigger: Pkt = reset.trigger?;
+    let same_id = trigger.ident != 0 && trigger.ident == reset.pkt.ident;
+    let window = trigger.window == reset.pkt.window && trigger.window != 0;
+    let ttl = trigger.ttl == reset.pkt.ttl && reset.ttl_usual.is_some_and(|usual| usual != reset.pkt.ttl);
+    (same_id && (window || ttl)).then(|| Mark {
+        strong: true,
+        family: 3,
+        kind: Kind::IpId,
+        value: format!("IP id {}, window {}, TTL {}", reset.pkt.ident, reset.pkt.window, reset.pkt.ttl),
+        text: "IP id and window or TTL are those of the packet that it answers".into(),
+        frame: reset.pkt.frame,
+    })
+}
+
+/// Fields that a host's own reset would not have.
+fn odd_fields(reset: &Reset, case: &Case<'_>) -> Option<Mark> {
+    let side = case.side(usize::from(reset.pkt.side));
+    let mut odd = Vec::new();
+    if reset.shape == Shape::Reply && reset.pkt.window != 0 {
+        odd.push(format!("a bare reset with window {}", reset.pkt.window));
+    }
+    if reset.pkt.reserved != 0 || reset.pkt.has(TcpFlags::URG) {
+        odd.push("reserved bits or URG".into());
+    }
+    if reset.signed && !side.options.timestamps && reset.own.is_some() {
+        odd.push("a signature on a connection without".into());
+    }
+    let clock = reset.own.and_then(|own| own.tsval).zip(reset.pkt.tsval);
+    if clock.is_some_and(|(before, now)| ahead(now, before) < 0 || ahead(now, before) > 1 << 28) {
+        odd.push("a timestamp that does not continue the end's clock".into());
+    }
+    if odd.is_empty() {
+        return None;
+    }
+    let text = odd.join(", ");
+    Some(Mark {
+        strong: false,
+        family: 4,
+        kind: Kind::Window,
+        value: text.clone(),
+        text: format!("{text}: no usual stack sends that"),
+        frame: reset.pkt.frame,
+    })
+}
+
+/// An injector that is known by its pattern.
+struct Fingerprint {
+    name: &'static str,
+    text: &'static str,
+    fits: fn(&Reset, &[&Reset]) -> bool,
+}
+
+fn offsets(first: &Reset, all: &[&Reset]) -> Vec<i32> {
+    all.iter()
+        .filter(|other| other.pkt.side == first.pkt.side && (other.pkt.time - first.pkt.time).abs() < 50 * MS)
+        .map(|other| ahead(other.pkt.seq, first.pkt.seq))
+        .collect()
+}
+
+const FINGERPRINTS: &[Fingerprint] = &[
+    Fingerprint {
+        name: "GFW, 2006",
+        text: "three RST,ACK with SEQ +0, +1460, +4380: the Great Firewall's pattern of 2006",
+        fits: |first, all| first.shape == Shape::Active && offsets(first, all) == [0, 1460, 4380],
+    },
+    Fingerprint {
+        name: "GFW, 2023",
+        text: "three RST,ACK with the same SEQ: the Great Firewall's pattern since 2023",
+        fits: |first, all| first.shape == Shape::Active && offsets(first, all) == [0, 0, 0],
+    },
+    Fingerprint {
+        name: "traffic shaper, 2007",
+        text: "a pair of bare resets, the second SEQ +12503: an ISP's traffic shaper of 2007",
+        fits: |first, all| first.shape == Shape::Reply && offsets(first, all) == [0, 12503],
+    },
+];

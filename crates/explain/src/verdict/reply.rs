@@ -1,0 +1,220 @@
+//! A reset that answers a segment without any FIN before: somebody no longer knew the connection, or never did.
+
+use super::case::{Case, MS, SECOND, span};
+use super::types::{Kind, Verdict};
+use crate::timers;
+use crate::track::Reset;
+use lastack_causes::{Cause, EndedBy};
+use lastack_wire::TcpFlags;
+
+impl Case<'_> {
+    /// A reset of the shape of a reply.
+    pub fn reply(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let Some(trigger) = reset.trigger.filter(|_| reset.answers) else {
+            return self.without_trigger(reset);
+        };
+        let gap = self.quiet_before(&trigger);
+        if let Some(foreign) = self.foreign_ttl(reset) {
+            if gap >= SECOND {
+                return self.state_expired(reset, gap, Some(foreign));
+            }
+            if trigger.len > 0 && !self.side(own).has_acked(trigger.end()) {
+                return self.inline(reset, foreign);
+            }
+            return self.state_expired(reset, gap, Some(foreign));
+        }
+        if let Some(verdict) = self.mismatch(reset) {
+            return verdict;
+        }
+        let wordless = self.side(own).octets == 0 && self.side(own).syn.is_some();
+        if wordless && gap < SECOND && !self.is_client(own) {
+            return self.not_accepted(reset);
+        }
+        if gap < SECOND && self.is_client(own) && self.side(1 - own).octets > 0 {
+            return self.client_gone(reset);
+        }
+        self.lost_state(reset, gap)
+    }
+
+    fn state_expired(&self, reset: &Reset, gap: i64, foreign: Option<super::case::TtlGap>) -> Verdict {
+        let far = foreign.is_some_and(|foreign| foreign.distance > 1);
+        let sure = match (far, foreign.is_some()) {
+            (true, _) => 0.85,
+            (false, true) => 0.6,
+            _ => 0.55,
+        };
+        let trigger = reset.trigger.map(|pkt| pkt.frame);
+        let mut draft = self
+            .verdict(Cause::StateExpired, sure, EndedBy::Path)
+            .decisive(reset.pkt.frame)
+            .idle(gap, trigger.unwrap_or(reset.pkt.frame))
+            .evidence(
+                Kind::Trigger,
+                trigger,
+                "bare RST",
+                format!("the first packet after {} without traffic is answered with a reset", span(gap)),
+            );
+        if let Some(foreign) = foreign {
+            draft = draft
+                .evidence(
+                    Kind::Ttl,
+                    Some(reset.pkt.frame),
+                    foreign.seen.to_string(),
+                    format!(
+                        "the reset's TTL is {}, the end's other packets have {}",
+                        foreign.seen, foreign.usual
+                    ),
+                )
+                .expected(foreign.usual.to_string())
+                .against(Cause::LostState)
+                .device(foreign.seen);
+        }
+        if far {
+            draft = draft.alternative(Cause::InlineReset, 0.08);
+        } else {
+            draft = draft.alternative(Cause::LostState, 0.3);
+        }
+        draft.done()
+    }
+
+    /// The handshake was done for the client, and the server resets its ACK or first data.
+    fn not_accepted(&self, reset: &Reset) -> Verdict {
+        let server = self.side(self.server());
+        let other_box =
+            server.syn.is_some_and(|syn| syn.window == 0) || server.options.size == 0 && server.packets <= 1;
+        let (first, second) = if other_box {
+            (Cause::SynProxy, Cause::BacklogFull)
+        } else {
+            (Cause::BacklogFull, Cause::SynProxy)
+        };
+        let data = self.side(self.client).octets;
+        self.verdict(first, 0.5, EndedBy::Server)
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Handshake,
+                reset.trigger.map(|pkt| pkt.frame),
+                "RST for the third segment",
+                format!("the server answers the client's ACK of its SYN|ACK with a bare reset ({data} octets were sent)"),
+            )
+            .alternative(second, 0.15)
+            .alternative(Cause::ListenerClosed, 0.15)
+            .alternative(Cause::InlineReset, 0.1)
+            .done()
+    }
+
+    /// The client answers the server's data with a bare reset, at once: its socket is gone.
+    fn client_gone(&self, reset: &Reset) -> Verdict {
+        let by = self.by(self.client);
+        let server = self.side(self.server());
+        let streaming = server.run > 4000 || server.is_cut_short();
+        let trigger = reset.trigger.map(|pkt| pkt.frame);
+        let text = "the client answers the server's data with a bare reset: it has no socket for it any more";
+        let (first, second) = if streaming {
+            (Cause::ClientCancelled, Cause::LostState)
+        } else {
+            (Cause::LostState, Cause::ClientCancelled)
+        };
+        self.verdict(first, 0.5, by)
+            .decisive(reset.pkt.frame)
+            .evidence(Kind::Trigger, trigger, "bare RST", text)
+            .alternative(second, 0.3)
+            .alternative(Cause::Injected, 0.08)
+            .done()
+    }
+
+    fn lost_state(&self, reset: &Reset, gap: i64) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let trigger = reset.trigger.map_or(reset.pkt.frame, |pkt| pkt.frame);
+        let timer = timers::fitting(super::seconds(gap)).filter(|timer| timer.device);
+        if timer.is_some() || self.marks.equal_idle.is_some_and(|(count, _)| count >= 3) {
+            let mut verdict = self.state_expired(reset, gap, None);
+            verdict.ended_by_confidence = 0.6;
+            return verdict;
+        }
+        let draft = self
+            .verdict(Cause::LostState, 0.55, self.by(own))
+            .decisive(reset.pkt.frame)
+            .rule("S4")
+            .idle(gap, trigger)
+            .evidence(
+                Kind::Trigger,
+                Some(trigger),
+                "bare RST",
+                format!(
+                    "the {} answers {} with a bare reset, and there was no FIN: it no longer knew the connection",
+                    self.end(own).name(),
+                    if gap >= SECOND { format!("the first packet after {}", span(gap)) } else { "a segment".into() }
+                ),
+            );
+        let idle = gap > 50 * MS;
+        draft
+            .alternative(Cause::StateExpired, if gap >= SECOND { 0.25 } else { 0.1 })
+            .alternative(Cause::KeepaliveRace, if idle && !self.is_client(own) { 0.12 } else { 0.02 })
+            .alternative(Cause::InlineReset, if gap < SECOND { 0.15 } else { 0.0 })
+            .done()
+    }
+
+    /// A bare reset that answers nothing in the capture.
+    fn without_trigger(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let idle = reset.before.map_or(0, |before| (reset.pkt.time - before.time).max(0));
+        let foreign = self.foreign_ttl(reset);
+        let exact = reset.seq_offset() == Some(0);
+        if idle >= SECOND && (foreign.is_some() || exact) {
+            let sure = if foreign.is_some() { 0.7 } else { 0.45 };
+            let mut draft = self
+                .verdict(Cause::IdleReset, sure, EndedBy::Path)
+                .decisive(reset.pkt.frame)
+                .idle(idle, reset.pkt.frame)
+                .evidence(
+                    Kind::Trigger,
+                    Some(reset.pkt.frame),
+                    "none",
+                    "a bare reset that answers nothing, after an idle time: a timer",
+                );
+            if let Some(foreign) = foreign {
+                draft = draft
+                    .evidence(
+                        Kind::Ttl,
+                        Some(reset.pkt.frame),
+                        foreign.seen.to_string(),
+                        format!(
+                            "the reset's TTL is {}, the end's other packets have {}",
+                            foreign.seen, foreign.usual
+                        ),
+                    )
+                    .device(foreign.seen);
+            } else {
+                draft = draft.alternative(Cause::Abort, 0.3);
+            }
+            return draft.done();
+        }
+        if self.missing_side().is_none() && exact && !reset.peer_fin {
+            // A bare reset with the exact next number: an abort of a stack that leaves out the ACK.
+            return self.abort(reset);
+        }
+        let data = self.conn.speaker.map(usize::from);
+        let last = self.side(1 - own).last.map_or(reset.pkt.frame, |pkt| pkt.frame);
+        self.verdict(Cause::LostState, 0.4, self.by(own))
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Trigger,
+                Some(last),
+                "not in the capture",
+                "a bare reset whose trigger is not in the capture",
+            )
+            .alternative(Cause::DataAfterClose, 0.25)
+            .alternative(
+                if data == Some(self.server()) { Cause::ClientCancelled } else { Cause::Abort },
+                0.15,
+            )
+            .done()
+    }
+
+    /// Whether the third segment of the handshake was followed by a repeated SYN|ACK.
+    pub fn answer_repeated(&self) -> bool {
+        let server = self.side(self.server());
+        server.syns > 1 && server.syn.is_some_and(|syn| syn.has(TcpFlags::ACK))
+    }
+}

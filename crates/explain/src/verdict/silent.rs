@@ -1,0 +1,321 @@
+//! Ends without a reset: ICMP errors, silence, and connections that are simply still open.
+
+use super::case::{Case, SECOND, span};
+use super::types::{Device, Kind, Verdict};
+use crate::icmp::IcmpSeen;
+use crate::packet::ahead;
+use lastack_causes::{Cause, EndedBy};
+use lastack_wire::TcpFlags;
+
+impl Case<'_> {
+    /// A connection without a reset that counted and without both FINs.
+    pub fn silent(&self) -> Verdict {
+        let (client, server) = (self.side(self.client), self.side(self.server()));
+        if let Some(icmp) = self.fatal_icmp() {
+            return self.unreachable(icmp);
+        }
+        if client.syn.is_some_and(|syn| !syn.has(TcpFlags::ACK)) && server.packets == 0 && client.octets == 0
+        {
+            return self.no_answer();
+        }
+        if let Some(former) = self.conn.former_answer {
+            return self.port_reuse(
+                former,
+                0.9,
+                if self.conn.established {
+                    Cause::PortReuse.severity()
+                } else {
+                    lastack_causes::Severity::Harmful
+                },
+            );
+        }
+        if self.answer_repeated() && server.octets == 0 && server.syns >= 2 {
+            return self.third_segment_lost();
+        }
+        for index in [self.client, self.server()] {
+            if self.is_shut(index, self.context.end.min(self.conn.last.0)) {
+                return self.still_shut(index);
+            }
+        }
+        for index in [self.client, self.server()] {
+            let side = self.side(index);
+            if side.stuck.sends >= 3 && self.unacked(index) > 0 && self.missing_side().is_none() {
+                return self.undelivered(index);
+            }
+            if side.fins >= 3 && !self.side(1 - index).has_acked(side.max) && self.missing_side().is_none() {
+                return self.fin_unanswered(index);
+            }
+            if side.probes.count >= 3 && self.missing_side().is_none() {
+                return self.probes_unanswered(index);
+            }
+        }
+        if let Some(missing) = self.missing_side() {
+            return self.one_sided(missing);
+        }
+        self.still_open()
+    }
+
+    /// An ICMP error that ended the attempt: it quotes the SYN, and nobody answered it.
+    fn fatal_icmp(&self) -> Option<&IcmpSeen> {
+        if self.conn.established || self.side(self.server()).packets > 0 {
+            return None;
+        }
+        let syn = self.side(self.client).syn?;
+        self.conn.icmp.iter().find(|icmp| {
+            (icmp.quoted.seq == syn.seq || ahead(icmp.quoted.seq, syn.seq) == 1)
+                && icmp.cause() != Cause::IcmpTooBig
+        })
+    }
+
+    fn unreachable(&self, icmp: &IcmpSeen) -> Verdict {
+        let by = if icmp.is_from_target() { EndedBy::Server } else { EndedBy::Path };
+        let mut verdict = self
+            .verdict(icmp.cause(), 0.95, by)
+            .decisive(icmp.frame)
+            .rule("I1")
+            .evidence(
+                Kind::Icmp,
+                Some(icmp.frame),
+                format!("{}/{}", icmp.kind, icmp.code),
+                format!("{} says: {}", icmp.from, icmp.text()),
+            )
+            .done();
+        if by == EndedBy::Path {
+            verdict.device = Some(Device {
+                ttl: Some(icmp.ttl),
+                hops: Some(super::hops(icmp.ttl)),
+                address: Some(icmp.from.to_string()),
+            });
+        }
+        verdict
+    }
+
+    fn no_answer(&self) -> Verdict {
+        let client = self.side(self.client);
+        let syn = client.syn.map_or(self.conn.first, |syn| (syn.time, syn.frame));
+        let sends = client.syns;
+        let observed = self.seen_after(syn.0);
+        let text = format!("{sends} SYN over {} without any answer", span(client.last_syn - syn.0));
+        if self.marks.queue_full || (self.marks.answered_meanwhile && sends > 1) {
+            let why = if self.marks.queue_full {
+                "other connections to that port were accepted by the kernel and never answered: its queue is full"
+            } else {
+                "other SYNs to that port were answered in the same seconds"
+            };
+            return self
+                .verdict(Cause::BacklogFull, if self.marks.queue_full { 0.6 } else { 0.5 }, EndedBy::Server)
+                .decisive(syn.1)
+                .evidence(Kind::Handshake, Some(syn.1), format!("{sends} SYN"), text)
+                .evidence(Kind::Pattern, None, "answered SYNs", why)
+                .alternative(Cause::SilentDrop, 0.3)
+                .done();
+        }
+        if sends < 2 {
+            if observed < 3 * SECOND {
+                return self
+                    .verdict(Cause::Open, 0.6, EndedBy::Nobody)
+                    .evidence(
+                        Kind::Handshake,
+                        Some(syn.1),
+                        "1 SYN",
+                        "the capture ends before an answer could come",
+                    )
+                    .alternative(Cause::SilentDrop, 0.3)
+                    .done();
+            }
+            return self
+                .verdict(Cause::SilentDrop, 0.5, EndedBy::Nobody)
+                .decisive(syn.1)
+                .evidence(Kind::Handshake, Some(syn.1), "1 SYN", text)
+                .alternative(Cause::ConnectCancelled, 0.15)
+                .alternative(Cause::BacklogFull, 0.15)
+                .alternative(Cause::Scan, 0.1)
+                .done();
+        }
+        self.verdict(Cause::SilentDrop, 0.6, EndedBy::Nobody)
+            .by_confidence(0.85)
+            .decisive(syn.1)
+            .evidence(Kind::Handshake, Some(syn.1), format!("{sends} SYN"), text)
+            .alternative(Cause::BacklogFull, 0.2)
+            .alternative(Cause::ConnectCancelled, 0.05)
+            .done()
+    }
+
+    /// The server repeats its SYN|ACK: the third segment of the handshake does not reach it.
+    fn third_segment_lost(&self) -> Verdict {
+        let (client, server) = (self.side(self.client), self.side(self.server()));
+        let syn = server.syn.map_or(self.conn.first.1, |syn| syn.frame);
+        let data = client.octets > 0;
+        let value = format!("{} SYN|ACK", server.syns);
+        if data || self.conn.established {
+            let text = format!(
+                "the server repeats its SYN|ACK although the client sent its ACK{}: the ACK is dropped at the server or before it",
+                if data { " and data" } else { "" }
+            );
+            return self
+                .verdict(Cause::BacklogFull, 0.55, EndedBy::Server)
+                .decisive(syn)
+                .evidence(Kind::Handshake, Some(syn), value, text)
+                .alternative(Cause::SilentDrop, 0.2)
+                .alternative(Cause::OneSided, 0.15)
+                .done();
+        }
+        self.verdict(Cause::SilentDrop, 0.5, EndedBy::Nobody)
+            .decisive(syn)
+            .evidence(Kind::Handshake, Some(syn), value, "the server's SYN|ACK, repeated, has no answer")
+            .alternative(Cause::Scan, 0.25)
+            .alternative(Cause::OneSided, 0.1)
+            .done()
+    }
+
+    fn still_shut(&self, index: usize) -> Verdict {
+        let side = self.side(index);
+        let since = side.shut_since.unwrap_or(self.conn.last.0);
+        self.verdict(Cause::ZeroWindow, 0.85, EndedBy::Nobody)
+            .by_confidence(0.7)
+            .decisive(self.conn.last.1)
+            .evidence(
+                Kind::Window,
+                Some(self.conn.last.1),
+                format!("0 for {}", span(self.conn.last.0 - since)),
+                format!(
+                    "the {} offers no window to the end of the capture; {} probes",
+                    self.end(index).name(),
+                    side.shut_probes
+                ),
+            )
+            .alternative(Cause::Open, 0.1)
+            .done()
+    }
+
+    fn undelivered(&self, index: usize) -> Verdict {
+        let side = self.side(index);
+        let other = self.side(1 - index);
+        let stuck = side.stuck;
+        let value = format!("{} sends over {}", stuck.sends, span(stuck.last - stuck.first));
+        if other.sack.is_some() && other.gap_since.is_some() {
+            return self
+                .verdict(Cause::SilentDrop, 0.8, EndedBy::Nobody)
+                .decisive(self.conn.last.1)
+                .evidence(
+                    Kind::Retransmissions,
+                    Some(self.conn.last.1),
+                    value,
+                    format!(
+                        "large segments (up to {} octets) vanish, small ones arrive and are reported by SACK",
+                        side.largest
+                    ),
+                )
+                .advice("Look for a path MTU problem: `tracepath`, clamp the MSS, let ICMP \"too big\" pass.")
+                .done();
+        }
+        // The next send would have come after twice the last pause.
+        let waited = self.seen_after(stuck.last);
+        let gave_up = waited > 3 * stuck.spacing + SECOND;
+        let first = side.first_data.is_some_and(|first| first.seq == stuck.seq);
+        let (cause, by, second) = if gave_up && !first {
+            (Cause::DeliveryTimeout, self.by(index), Cause::SilentDrop)
+        } else {
+            (Cause::SilentDrop, EndedBy::Nobody, Cause::DeliveryTimeout)
+        };
+        let what =
+            if first { "the first data was never acknowledged" } else { "data was never acknowledged" };
+        let end = if gave_up { "; then the sender fell silent" } else { "" };
+        self.verdict(cause, 0.58, by)
+            .decisive(self.conn.last.1)
+            .evidence(Kind::Retransmissions, Some(self.conn.last.1), value, format!("{what}{end}"))
+            .evidence(
+                Kind::Unacked,
+                None,
+                format!("{} octets", self.unacked(index)),
+                format!(
+                    "{} octets of the {} are not acknowledged",
+                    self.unacked(index),
+                    self.end(index).name()
+                ),
+            )
+            .alternative(second, 0.35)
+            .done()
+    }
+
+    fn fin_unanswered(&self, index: usize) -> Verdict {
+        let side = self.side(index);
+        let fin = side.fin.map_or(self.conn.last.1, |fin| fin.frame);
+        self.verdict(Cause::SilentDrop, 0.58, self.by(index))
+            .decisive(fin)
+            .evidence(
+                Kind::Retransmissions,
+                Some(fin),
+                format!("{} FIN", side.fins),
+                format!("the {}'s FIN was never acknowledged", self.end(index).name()),
+            )
+            .alternative(Cause::DeliveryTimeout, 0.25)
+            .alternative(Cause::Open, 0.1)
+            .done()
+    }
+
+    fn probes_unanswered(&self, index: usize) -> Verdict {
+        let probes = self.side(index).probes;
+        let gave_up = self.seen_after(probes.last) > 2 * probes.spacing + SECOND;
+        let (cause, by) = if gave_up {
+            (Cause::KeepaliveTimeout, self.by(index))
+        } else {
+            (Cause::SilentDrop, EndedBy::Nobody)
+        };
+        let other = if gave_up { Cause::SilentDrop } else { Cause::KeepaliveTimeout };
+        self.verdict(cause, 0.6, by)
+            .decisive(probes.frame)
+            .evidence(
+                Kind::Probes,
+                Some(probes.frame),
+                format!("{} probes", probes.count),
+                format!(
+                    "{} keep-alive probes of the {} have no answer",
+                    probes.count,
+                    self.end(index).name()
+                ),
+            )
+            .alternative(other, 0.3)
+            .done()
+    }
+
+    fn one_sided(&self, missing: usize) -> Verdict {
+        let fin = self.side(1 - missing).fin;
+        let by = if fin.is_some() { self.by(1 - missing) } else { EndedBy::Unknown };
+        self.verdict(Cause::OneSided, 0.85, by)
+            .decisive(self.conn.first.1)
+            .evidence(
+                Kind::Handshake,
+                Some(self.conn.first.1),
+                "0 packets",
+                format!(
+                    "no packet of the {} is in the capture, though the other end acknowledges its data",
+                    self.end(missing).name()
+                ),
+            )
+            .alternative(Cause::Open, 0.1)
+            .done()
+    }
+
+    fn still_open(&self) -> Verdict {
+        let idle = self.seen_after(self.conn.last.0);
+        let half = [self.client, self.server()].into_iter().find(|&index| self.side(index).fin.is_some());
+        let (by, text) = match half {
+            Some(index) => {
+                (self.by(index), format!("the {} has closed, the other end has not", self.end(index).name()))
+            }
+            None => (EndedBy::Nobody, "the capture ends first".to_owned()),
+        };
+        let mut verdict = self
+            .verdict(Cause::Open, 0.95, by)
+            .evidence(
+                Kind::Idle,
+                Some(self.conn.last.1),
+                span(idle),
+                format!("{text}; idle for {} then", span(idle)),
+            )
+            .done();
+        verdict.idle = super::seconds(idle);
+        verdict
+    }
+}
