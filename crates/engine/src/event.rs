@@ -22,6 +22,9 @@ pub enum Event {
     /// There is room for text, all text is acknowledged, or there is an error. Follows a send or a
     /// drain that was pending.
     Writable(ConnId),
+    /// The peer asks for an acknowledgment that is held back, or whether anybody is there; see
+    /// [`Tcp::hold_acks`](crate::Tcp::hold_acks).
+    AckWanted(ConnId),
     /// The connection is over. Each connection has exactly one such event, whoever holds it.
     Ended(Box<Ended>),
     /// A datagram or an error waits at this socket.

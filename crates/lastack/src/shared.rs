@@ -217,8 +217,9 @@ impl Inner {
             Event::Intercepted(id) => self.intercepted.push(&mut self.stack, &mut self.wakers, id),
             Event::Connected(id) | Event::Writable(id) => self.wakers.wake(Interest::Write(id)),
             Event::Readable(id) => self.wakers.wake(Interest::Read(id)),
+            Event::AckWanted(id) => self.wakers.wake(Interest::Acknowledge(id)),
             Event::Ended(ended) => {
-                for interest in [Interest::Read, Interest::Write, Interest::End] {
+                for interest in [Interest::Read, Interest::Write, Interest::End, Interest::Acknowledge] {
                     self.wakers.wake(interest(ended.id));
                 }
                 self.intercepted.ended(&mut self.stack, &ended);

@@ -22,6 +22,8 @@ pub(crate) enum Interest {
     Write(ConnId),
     /// The end of the connection.
     End(ConnId),
+    /// The peer asks for an acknowledgment that is held back.
+    Acknowledge(ConnId),
     /// An intercepted SYN.
     Intercepted,
     /// A datagram or an error.

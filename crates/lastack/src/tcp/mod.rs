@@ -1,5 +1,6 @@
 //! TCP sockets.
 
+mod hold;
 mod intercept;
 mod listener;
 mod options;

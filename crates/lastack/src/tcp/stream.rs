@@ -377,7 +377,7 @@ impl Drop for TcpStream {
             if let Some(tcp) = inner.stack.tcp(self.id) {
                 tcp.close();
             }
-            for interest in [Interest::Read, Interest::Write, Interest::End] {
+            for interest in [Interest::Read, Interest::Write, Interest::End, Interest::Acknowledge] {
                 inner.wakers.forget(interest(self.id));
             }
         });

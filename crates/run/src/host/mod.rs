@@ -6,6 +6,7 @@
 pub mod connect;
 pub mod error_queue;
 pub mod failure;
+pub mod inner;
 pub mod ping;
 pub mod resolvers;
 pub mod scratch;

@@ -23,6 +23,9 @@ impl Connection {
         if self.fate.is_some() {
             return Verdict::Dropped(DropReason::Unwanted);
         }
+        if self.settings.muted && !seg.has(TcpFlags::RST) {
+            return Verdict::Dropped(DropReason::Unwanted);
+        }
         self.stats.arrived(seg);
         self.steps(shared, now, seg).err().unwrap_or(Verdict::Accepted)
     }
@@ -106,6 +109,9 @@ impl Connection {
         seg: &Arrival<'_>,
         rule: Rule,
     ) -> Verdict {
+        if self.leaves_answer_to_user(shared, seg) {
+            return Verdict::Dropped(rule.into());
+        }
         if seg.len() == 0 {
             return self.challenge(shared, now, rule);
         }
@@ -243,7 +249,6 @@ impl Connection {
     fn advance_rcv(&mut self, shared: &mut Shared, now: Instant, advanced: u32, gap: bool) {
         self.rcv.nxt += advanced;
         self.octets.received += u64::from(advanced);
-        self.rcv.unacked += advanced;
         self.tune_receive_buffer(shared, now);
         let rto = self.rtt.rto(&shared.config.tcp);
         // Each acknowledges two segments in the end, so more than the window holds are of no use.
@@ -251,6 +256,11 @@ impl Connection {
         self.promptness.text_arrived(now, rto, most_quick);
         // A filled gap, or what may be its repair, is acknowledged at once (RFC 5681 section 4.2), as
         // is more than one full segment (SHLD-18: every second one, whatever the size of that).
+        if self.rcv.hold.is_some() {
+            self.wake_reader(shared);
+            return;
+        }
+        self.rcv.unacked += advanced;
         if gap || self.promptness.is_quick() || self.rcv.unacked > self.mss {
             self.owed.ack = true;
         } else if !self.timers.is_running(Timer::DelayedAck) {
@@ -315,7 +325,9 @@ impl Connection {
         let bare = seg.tcp.flags.contains(TcpFlags::FIN) && seg.text.is_empty();
         let answer = bare && self.state == State::Established && self.owned;
         let answer = answer && self.promptness.last_text().is_some() && self.owed.pure_acks == 0;
-        if answer && self.rcv.unacked <= self.mss {
+        if self.rcv.hold.is_some() {
+            self.owed.ack = false;
+        } else if answer && self.rcv.unacked <= self.mss {
             self.owed.ack = false;
             self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);
         } else {

@@ -3,6 +3,7 @@
 use crate::Instant;
 use crate::buffer::RecvRing;
 use crate::seq::RcvSeq;
+use crate::tcp::recv::ack_hold::AckHold;
 use core::time::Duration;
 use lastack_wire::tcp::{SackBlocks, Timestamps};
 
@@ -29,6 +30,8 @@ pub(crate) struct Rcv {
     pub ts_recent_at: Instant,
     /// What has arrived twice and the peer was not yet told of (RFC 2883).
     pub duplicate: Option<(RcvSeq, RcvSeq)>,
+    /// How far the user lets us acknowledge; `None`: all that has arrived.
+    pub hold: Option<AckHold>,
     /// Where the early text lies that came last, the last first, as positions in the stream.
     pub recent: [u64; 4],
 }
@@ -37,6 +40,11 @@ impl Rcv {
     /// RCV.WND
     pub fn wnd(&self) -> u32 {
         if self.edge.after(self.nxt) { self.edge - self.nxt } else { 0 }
+    }
+
+    /// The number that we acknowledge.
+    pub fn ack(&self) -> RcvSeq {
+        self.hold.map_or(self.nxt, |hold| hold.upto)
     }
 
     /// The position in the stream of a number at or after RCV.NXT.
@@ -62,7 +70,9 @@ impl Rcv {
 
     /// The window field that announces this right edge.
     pub fn window_field(&self, edge: RcvSeq) -> u16 {
-        let wnd = if edge.after(self.nxt) { edge - self.nxt } else { 0 };
+        // It counts from what the same segment acknowledges.
+        let ack = self.ack();
+        let wnd = if edge.after(ack) { edge - ack } else { 0 };
         (wnd >> self.shift).min(u32::from(u16::MAX)) as u16
     }
 

@@ -372,13 +372,12 @@ impl Handshake {
         let mut negotiated = self.offered.negotiate(self.flow.remote.ip(), &self.peer);
         negotiated.peer_mss = negotiated.peer_mss.min(self.max_segment());
         let una = self.iss + 1;
-        let wl1 = self.irs;
         let snd = Snd {
             iss: self.iss,
             una,
             nxt: una,
             wnd: self.peer_window,
-            wl1,
+            wl1: self.irs,
             wl2: self.iss,
             max_wnd: self.peer_window,
         };
@@ -390,6 +389,7 @@ impl Handshake {
             shift: negotiated.rcv_shift,
             fin: None,
             last_ack: nxt,
+            hold: None,
             unacked: 0,
             ts_recent: self.peer.timestamps.map_or(0, |t| t.val),
             ts_recent_at: now,

@@ -30,7 +30,7 @@ impl Connection {
         if self.owed.reset {
             return self.send_reset(shared, now, packet);
         }
-        if self.fate.is_some() {
+        if self.fate.is_some() || self.settings.muted {
             return None;
         }
         if !self.recovery.scoreboard.covers(self.snd.una, self.snd.nxt) {
@@ -104,7 +104,7 @@ impl Connection {
             src_port: self.flow.local.port(),
             dst_port: self.flow.remote.port(),
             seq: plan.seq.0,
-            ack: self.rcv.nxt.0,
+            ack: self.rcv.ack().0,
             flags: plan.flags | ecn,
             window: self.rcv.window_field(edge),
             urgent: 0,
@@ -252,7 +252,7 @@ impl Connection {
         self.owed.ack = false;
         self.promptness.acknowledged();
         self.rcv.unacked = 0;
-        self.rcv.last_ack = self.rcv.nxt;
+        self.rcv.last_ack = self.rcv.ack();
         self.timers.stop(Timer::DelayedAck);
     }
 }

@@ -13,9 +13,10 @@ use crate::tcp::socket::settings::{MOST_DSCP, Settings};
 use crate::tcp::table::{Socket, TcpTable};
 use crate::tcp::{ConnId, Keepalive, TcpError, TcpState};
 use crate::{Rule, Stack};
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::task::Poll;
 use core::time::Duration;
+use lastack_wire::icmp::IcmpError;
 use lastack_wire::reset_reason::ResetReason;
 
 /// The longest time in FIN-WAIT-2 without a user that one may ask for, as on Linux.
@@ -271,6 +272,47 @@ impl Tcp<'_> {
         };
         if update {
             self.table.enqueue(self.id);
+        }
+    }
+
+    /// From now on the stream is acknowledged only as far as [`acknowledge`](Self::acknowledge) says, and a probe of
+    /// keep-alive is answered by that call alone; [`Event::AckWanted`](crate::Event::AckWanted) tells of it. For relays:
+    /// the peer's timers then measure the whole path. Nothing before the connection is established.
+    pub fn hold_acks(&mut self) {
+        if let Socket::Open(connection) = self.socket_mut() {
+            connection.hold_acks();
+        }
+    }
+
+    /// Acknowledges the first `octets` of the stream, counted from its begin; `fin`: and the FIN, if these are all. With
+    /// the last of it goes the answer to whatever the peer has asked.
+    pub fn acknowledge(&mut self, octets: u64, fin: bool) {
+        let now = self.table.clock();
+        let Self { table, shared, id } = self;
+        if let Socket::Open(connection) = table.socket_mut(*id) {
+            connection.acknowledge(shared, now, octets, fin);
+            table.enqueue(*id);
+        }
+    }
+
+    /// Whether the peer has asked for an answer that is held back, and has none yet.
+    pub fn ack_wanted(&self) -> bool {
+        match self.socket() {
+            Socket::Open(connection) => connection.rcv.hold.is_some_and(|hold| hold.asked),
+            _ => false,
+        }
+    }
+
+    /// From now on nothing is sent to the peer, and nothing that it sends counts but a reset: to it, the path is cut.
+    pub fn mute(&mut self) {
+        self.set(|settings| settings.muted = true);
+    }
+
+    /// Tells the peer an ICMP error about what it has in flight, from this address or, with `None`, from our own.
+    pub fn report_error(&mut self, error: IcmpError, from: Option<IpAddr>) {
+        let Self { table, shared, id } = self;
+        if let Socket::Open(connection) = table.socket_mut(*id) {
+            connection.report_error(shared, error, from);
         }
     }
 

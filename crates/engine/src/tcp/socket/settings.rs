@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub nodelay: bool,
     pub cork: bool,
     pub deaf: bool,
+    /// Nothing is sent, and nothing that arrives counts but a reset.
+    pub muted: bool,
     /// Most text in a segment, either way (`TCP_MAXSEG`).
     pub max_segment: Option<u16>,
     /// Room for text to send, instead of what the path asks for.
@@ -40,6 +42,7 @@ impl Settings {
             nodelay: config.nodelay,
             cork: false,
             deaf: false,
+            muted: false,
             max_segment: None,
             send_buffer: None,
             linger: None,

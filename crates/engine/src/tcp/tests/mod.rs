@@ -9,6 +9,7 @@
 mod a_closed;
 mod a_listen;
 mod abort;
+mod ack_hold;
 mod autotune;
 mod b_syn_received;
 mod c_resets;

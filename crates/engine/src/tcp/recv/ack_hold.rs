@@ -1,0 +1,95 @@
+//! Acknowledgment by the user: who relays a stream acknowledges it when the other side has, so that the peer's timers
+//! (retransmission, USER TIMEOUT, keep-alive) measure the whole path and not the way to the relay.
+//!
+//! What has arrived is read as ever, and the window is announced as ever; only the ACK field stands still. A segment
+//! that asks for an acknowledgment that is held back, or whether anybody is there, is not answered: the user is told.
+
+use crate::event::Event;
+use crate::icmp;
+use crate::seq::RcvSeq;
+use crate::shared::Shared;
+use crate::tcp::connection::Connection;
+use crate::tcp::connection::timers::Timer;
+use crate::tcp::segment::Arrival;
+use crate::{Instant, Rule};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use lastack_wire::icmp::IcmpError;
+use lastack_wire::ip::{self, IpHeader};
+use lastack_wire::tcp::{self, TcpFlags, TcpHeader, TcpOptions};
+
+/// How far the user lets us acknowledge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AckHold {
+    /// The number up to which it does.
+    pub upto: RcvSeq,
+    /// The peer has asked for an answer, and got none.
+    pub asked: bool,
+}
+
+impl Connection {
+    /// From now on nothing is acknowledged that the user has not let us.
+    pub(in crate::tcp) fn hold_acks(&mut self) {
+        let upto = self.rcv.nxt;
+        self.rcv.hold.get_or_insert(AckHold { upto, asked: false });
+    }
+
+    /// Lets the first `octets` of the stream be acknowledged; `fin`: and the FIN, if these are all.
+    pub(in crate::tcp) fn acknowledge(&mut self, shared: &Shared, now: Instant, octets: u64, fin: bool) {
+        let Some(hold) = &mut self.rcv.hold else { return };
+        let missing = self.octets.received.saturating_sub(octets);
+        // The number of a FIN that has come.
+        let held_fin = u32::from(!(self.state.may_receive() || fin && missing == 0));
+        let upto = self.rcv.nxt - missing as u32 - held_fin;
+        hold.upto = hold.upto.later(upto);
+        let asked = hold.upto == self.rcv.nxt && core::mem::take(&mut hold.asked);
+        let fresh = hold.upto - self.rcv.last_ack.earlier(hold.upto);
+        // As without a hold: after a segment, at once; else an answer may carry it, or a FIN.
+        let rides = self.state.may_receive() && !self.promptness.is_quick()
+            || !self.state.may_receive() && self.promptness.last_text().is_some();
+        if asked || fresh > self.mss || fresh > 0 && !rides {
+            self.owed.ack = true;
+        } else if fresh > 0 && !self.timers.is_running(Timer::DelayedAck) {
+            self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);
+        }
+    }
+
+    /// Whether this unacceptable segment asks for what is held back: an acknowledgment, or a sign of life. Its answer is
+    /// the user's.
+    pub(in crate::tcp) fn leaves_answer_to_user(&mut self, shared: &mut Shared, seg: &Arrival<'_>) -> bool {
+        let Some(hold) = &mut self.rcv.hold else { return false };
+        let end = seg.seq() + seg.len();
+        let waits = hold.upto != self.rcv.nxt && end.after(hold.upto);
+        let probes = seg.len() <= 1 && seg.seq() + 1 == self.rcv.nxt;
+        if !waits && !probes {
+            return false;
+        }
+        if !hold.asked {
+            hold.asked = true;
+            shared.events.push(Event::AckWanted(self.id));
+        }
+        true
+    }
+
+    /// Tells the peer an ICMP error about what it has in flight, as a router on the way would.
+    pub(in crate::tcp) fn report_error(&self, shared: &mut Shared, error: IcmpError, from: Option<IpAddr>) {
+        let (local, remote) = (self.flow.local, self.flow.remote);
+        let header = TcpHeader {
+            src_port: remote.port(),
+            dst_port: local.port(),
+            seq: self.rcv.ack().0,
+            ack: self.snd.una.0,
+            flags: TcpFlags::ACK,
+            window: u16::MAX,
+            urgent: 0,
+            options: TcpOptions::default(),
+        };
+        let ip = IpHeader::new(remote.ip(), local.ip(), ip::TCP);
+        let mut packet = Vec::new();
+        ip.emit(header.len(), &mut packet);
+        header.emit(&mut packet);
+        tcp::fill_checksum(&ip, &mut packet[ip.len()..]);
+        // An error that may not be sent (another family, a source that is no host) is none.
+        let _ = icmp::order_error(shared, &packet, error, from, Rule::IcmpIntercepted);
+    }
+}

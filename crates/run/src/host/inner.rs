@@ -1,0 +1,188 @@
+//! The program's own TCP sockets, asked of its kernel (`NETLINK_SOCK_DIAG`, sock_diag(7)): whether it still waits for a
+//! connection, and whether it has let go of one. No packet says either.
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+/// A socket, by its two addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The program's address.
+    pub program: SocketAddr,
+    /// The remote's.
+    pub remote: SocketAddr,
+}
+
+/// What the program's kernel says of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InnerState {
+    /// The state, with the kernel's number (include/net/tcp_states.h).
+    pub state: u8,
+    /// No process holds it any more.
+    pub orphan: bool,
+}
+
+/// The way to ask.
+#[derive(Debug)]
+pub struct Inner {
+    socket: Option<OwnedFd>,
+}
+
+/// linux/sock_diag.h, linux/inet_diag.h.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
+const HEADER: usize = 16;
+const REQUEST: usize = HEADER + 56;
+/// Where fields stand in `inet_diag_msg`: state, inode.
+const STATE: usize = HEADER + 1;
+const INODE: usize = HEADER + 68;
+
+impl Inner {
+    /// By a socket of the program's network; without one nothing is known.
+    pub fn new(socket: Option<OwnedFd>) -> Self {
+        Self { socket }
+    }
+
+    /// What the program's kernel knows of this socket: `Ok(None)`, nothing.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn look(&self, flow: Flow) -> io::Result<Option<InnerState>> {
+        let answer = self.ask(SOCK_DIAG_BY_FAMILY, flow)?;
+        match reply(&answer) {
+            Reply::Error(libc::ENOENT) => Ok(None),
+            Reply::Error(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Reply::Message => {
+                let field = answer.get(INODE..INODE + 4).and_then(|octets| octets.try_into().ok());
+                let inode = u32::from_ne_bytes(field.ok_or(io::ErrorKind::InvalidData)?);
+                Ok(Some(InnerState { state: answer[STATE], orphan: inode == 0 }))
+            }
+        }
+    }
+
+    /// Has the program's kernel end this socket as an administrator does: its user is told `ECONNABORTED`.
+    ///
+    /// # Errors
+    /// There is none, or the system does not let us.
+    pub fn destroy(&self, flow: Flow) -> io::Result<()> {
+        let answer = self.ask(SOCK_DESTROY, flow)?;
+        match reply(&answer) {
+            Reply::Error(0) | Reply::Message => Ok(()),
+            Reply::Error(errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// The kernel answers within the call that asks.
+    fn ask(&self, kind: u16, flow: Flow) -> io::Result<Vec<u8>> {
+        let socket = self.socket.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let request = request(kind, flow);
+        // SAFETY: the kernel reads from the array, which lives until the call returns.
+        let sent = unsafe {
+            libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), libc::MSG_NOSIGNAL)
+        };
+        Errno::result(sent)?;
+        let mut answer = vec![0; 4096];
+        // SAFETY: the kernel writes at most as many octets as the vector has.
+        let len = unsafe { libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
+        answer.truncate(Errno::result(len)?.cast_unsigned());
+        if answer.len() < HEADER + 4 { Err(io::ErrorKind::InvalidData.into()) } else { Ok(answer) }
+    }
+}
+
+enum Reply {
+    /// 0: it was done.
+    Error(i32),
+    Message,
+}
+
+fn reply(answer: &[u8]) -> Reply {
+    let kind = u16::from_ne_bytes([answer[4], answer[5]]);
+    if i32::from(kind) != libc::NLMSG_ERROR {
+        return Reply::Message;
+    }
+    let errno = answer[HEADER..].first_chunk().map_or(-libc::EIO, |octets| i32::from_ne_bytes(*octets));
+    Reply::Error(-errno)
+}
+
+/// A `nlmsghdr` and an `inet_diag_req_v2`.
+fn request(kind: u16, flow: Flow) -> [u8; REQUEST] {
+    let mut request = [0; REQUEST];
+    let acknowledge = if kind == SOCK_DESTROY { libc::NLM_F_ACK } else { 0 };
+    let flags = (libc::NLM_F_REQUEST | acknowledge) as u16;
+    request[0..4].copy_from_slice(&(REQUEST as u32).to_ne_bytes());
+    request[4..6].copy_from_slice(&kind.to_ne_bytes());
+    request[6..8].copy_from_slice(&flags.to_ne_bytes());
+    let family = if flow.program.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    request[HEADER] = family as u8;
+    request[HEADER + 1] = libc::IPPROTO_TCP as u8;
+    // Every state.
+    request[HEADER + 4..HEADER + 8].fill(0xff);
+    let id = &mut request[HEADER + 8..];
+    id[0..2].copy_from_slice(&flow.program.port().to_be_bytes());
+    id[2..4].copy_from_slice(&flow.remote.port().to_be_bytes());
+    address(&mut id[4..20], flow.program.ip());
+    address(&mut id[20..36], flow.remote.ip());
+    // Any interface; no cookie.
+    id[40..48].fill(0xff);
+    request
+}
+
+fn address(field: &mut [u8], address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => field[..4].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => field.copy_from_slice(&v6.octets()),
+    }
+}
+
+const _: () = assert!(mem::size_of::<libc::nlmsghdr>() == HEADER);
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::fd::FromRawFd;
+
+    use super::*;
+
+    /// Asks of this process' own network.
+    fn here() -> Inner {
+        // SAFETY: the call takes numbers; the kernel has just made the descriptor for us.
+        let socket = unsafe {
+            let fd = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 4);
+            OwnedFd::from_raw_fd(Errno::result(fd).unwrap())
+        };
+        Inner::new(Some(socket))
+    }
+
+    #[test]
+    fn a_socket_is_known_by_its_addresses() {
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(host).unwrap();
+            let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (far, _) = listener.accept().unwrap();
+            let flow = Flow { program: near.local_addr().unwrap(), remote: near.peer_addr().unwrap() };
+            let established = InnerState { state: 1, orphan: false };
+            assert_eq!(here().look(flow).unwrap(), Some(established), "{host}");
+            // FIN-WAIT-2, held and not.
+            near.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(here().look(flow).unwrap().map(|found| found.orphan), Some(false));
+            drop(near);
+            assert_eq!(here().look(flow).unwrap().map(|found| found.orphan), Some(true));
+            drop(far);
+            let other =
+                Flow { program: "127.0.0.1:1".parse().unwrap(), remote: "127.0.0.1:2".parse().unwrap() };
+            assert_eq!(here().look(other).unwrap(), None);
+        }
+        assert!(
+            Inner::new(None)
+                .look(Flow {
+                    program: "127.0.0.1:1".parse().unwrap(),
+                    remote: "127.0.0.1:2".parse().unwrap()
+                })
+                .is_err()
+        );
+    }
+}
