@@ -46,6 +46,11 @@ impl Secret {
         halves[0] << low | halves[1]
     }
 
+    /// The name of the `n`th echo request, no other's.
+    pub fn echo_name(&self, n: u32) -> u32 {
+        self.shuffled(u64::MAX, n, u32::BITS)
+    }
+
     /// The place of a peer among so many.
     pub fn place(&self, remote: IpAddr, places: usize) -> (u32, usize) {
         let hash = self.hash(b'p', &remote);

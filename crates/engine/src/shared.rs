@@ -4,6 +4,7 @@ use crate::Config;
 use crate::counters::Counters;
 use crate::event::Events;
 use crate::ip::fragment::Idents;
+use crate::ip::ingress::is_host;
 use crate::ip::paths::Paths;
 use crate::isn::Secret;
 use crate::outbox::Outbox;
@@ -39,13 +40,29 @@ impl Shared {
         }
     }
 
-    /// Whether `addr` is one of ours, or taken for ours.
+    /// Whether `addr` is one of ours, or taken for ours: any address of one host but loopback.
     pub fn is_local(&self, addr: IpAddr) -> bool {
-        self.config.any_address || self.config.addresses.contains(&addr)
+        self.config.addresses.contains(&addr)
+            || self.config.any_address && is_host(addr) && !addr.is_loopback()
+    }
+
+    /// Whether `remote`, spoken to from `local`, is this host itself. What is sent there goes to the link, which
+    /// does not bring it back, and on which no loopback address may appear (RFC 1122 section 3.2.1.3).
+    pub fn is_own(&self, local: IpAddr, remote: IpAddr) -> bool {
+        // Who speaks for every address may be at the far end of one of them.
+        let listed = !self.config.any_address && self.config.addresses.contains(&remote);
+        listed || remote.is_loopback() && !local.is_loopback()
+    }
+
+    /// Whether packets may leave from `local` to `remote`: from loopback only to loopback.
+    pub fn may_leave(local: IpAddr, remote: IpAddr) -> bool {
+        remote.is_loopback() || !local.is_loopback()
     }
 
     /// The address that we speak from to `remote`.
     pub fn source_for(&self, remote: IpAddr) -> Option<IpAddr> {
-        self.config.addresses.iter().copied().find(|own| own.is_ipv4() == remote.is_ipv4())
+        let mut ours = self.config.addresses.iter().copied().filter(|own| own.is_ipv4() == remote.is_ipv4());
+        let first = ours.clone().next();
+        ours.find(|own| own.is_loopback() == remote.is_loopback()).or(first)
     }
 }

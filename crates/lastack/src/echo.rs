@@ -16,7 +16,6 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(crate) struct Pings {
     asked: HashMap<u32, Option<EchoReply>>,
-    next: u32,
     intercepted: bool,
 }
 
@@ -66,12 +65,9 @@ impl Host {
         let shared = self.shared();
         let asked = shared.with(|inner| {
             inner.running()?;
-            let name = inner.pings.next;
-            inner.pings.next = name.wrapping_add(1);
-            inner
-                .stack
-                .echo_send(None, remote, (name >> 16) as u16, name as u16, data)
-                .map_err(echo_error)?;
+            let (ident, seq) = inner.stack.echo_name();
+            let name = name(ident, seq);
+            inner.stack.echo_send(None, remote, ident, seq, data).map_err(echo_error)?;
             inner.pings.asked.insert(name, None);
             io::Result::Ok(Asked { shared, name })
         })?;

@@ -79,6 +79,8 @@ pub enum EchoError {
     NotOurs,
     /// The remote address cannot be one host's.
     NotUnicast,
+    /// The remote address is this host's own, and there is no loopback.
+    OwnAddress,
     /// The data does not fit into a packet.
     TooLong,
     /// Too much waits to be sent: poll what is to be transmitted first.
@@ -92,6 +94,9 @@ impl fmt::Display for EchoError {
             Self::NoAddress => f.write_str("this host has no address of that family"),
             Self::NotOurs => f.write_str("the local address is not one of this host's"),
             Self::NotUnicast => f.write_str("the remote address is not the address of one host"),
+            Self::OwnAddress => {
+                f.write_str("the remote address is this host's own, and a host has no loopback")
+            }
             Self::TooLong => f.write_str("the data does not fit into a packet"),
             Self::NoSpace => f.write_str("too much waits to be sent"),
         }
@@ -106,6 +111,8 @@ pub(super) struct Echo {
     requests: Inbox<EchoRequest>,
     replies: Inbox<EchoReply>,
     asked: Aging<Asked, ()>,
+    /// How often a name was given.
+    named: u32,
 }
 
 /// What a reply must name to be one.
@@ -190,6 +197,12 @@ impl Stack {
         if !self.shared.is_local(local) || !is_host(local) {
             return Err(EchoError::NotOurs);
         }
+        if self.shared.is_own(local, remote) {
+            return Err(EchoError::OwnAddress);
+        }
+        if !Shared::may_leave(local, remote) {
+            return Err(EchoError::NotOurs);
+        }
         let header = echo_header(&self.shared, local, remote);
         push_echo(&mut self.shared, header, false, ident, seq, data)?;
         let asked = &mut self.icmp.echo.asked;
@@ -198,6 +211,15 @@ impl Stack {
         }
         asked.insert(Asked { local, remote, ident, seq }, ());
         Ok(())
+    }
+
+    /// An identifier and a sequence number for an echo request, which nobody outside can guess and which do not come
+    /// again soon.
+    pub fn echo_name(&mut self) -> (u16, u16) {
+        let echo = &mut self.icmp.echo;
+        echo.named = echo.named.wrapping_add(1);
+        let name = self.shared.secret.echo_name(echo.named);
+        ((name >> 16) as u16, name as u16)
     }
 
     /// The oldest reply, or error, to an echo request of ours.

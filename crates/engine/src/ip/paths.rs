@@ -24,6 +24,11 @@ pub(crate) fn is_carried(addr: IpAddr, link_mtu: usize) -> bool {
     link_mtu >= if addr.is_ipv4() { LEAST_V4 } else { FLOOR_V6 }
 }
 
+/// The least MTU that a router can tell us of.
+pub(crate) const fn floor(addr: IpAddr) -> usize {
+    if addr.is_ipv4() { FLOOR_V4 } else { FLOOR_V6 }
+}
+
 /// The paths whose MTU is less than the link's.
 #[derive(Debug, Default)]
 pub(crate) struct Paths(Aging<IpAddr, Path>);

@@ -95,7 +95,7 @@ impl UdpTable {
     }
 
     /// An unconnected socket is told nothing, but where routers do not fragment the path must be known
-    /// for it too.
+    /// for it too. Of such an error all can be guessed, so it must be about a packet that was sent.
     fn path_shrinks(
         &mut self,
         shared: &mut Shared,
@@ -105,7 +105,10 @@ impl UdpTable {
     ) -> bool {
         let Some(mtu) = error.mtu() else { return false };
         let sender = self.bindings.unconnected(flow.local).or(self.intercept);
-        let relies = sender.and_then(|id| self.sockets.get(id)).is_some_and(|s| error.v6 || s.dont_fragment);
+        let remote = flow.remote.ip();
+        let relies = sender.and_then(|id| self.sockets.get(id)).is_some_and(|socket| {
+            (error.v6 || socket.dont_fragment) && socket.has_sent_more(remote, mtu as usize)
+        });
         relies && shared.paths.lower(flow.remote.ip(), mtu as usize, now)
     }
 }

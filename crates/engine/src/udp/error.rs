@@ -32,6 +32,8 @@ pub enum UdpError {
     NoAddress,
     /// EINVAL: the destination cannot be one host's, or its port is 0.
     NotUnicast,
+    /// EOPNOTSUPP: the destination is this host itself, and there is no loopback.
+    OwnAddress,
     /// EADDRINUSE: another socket is connected from there to that peer.
     InUse,
     /// EAGAIN: the queue of datagrams to be sent is full. `Event::UdpWritable` follows.
@@ -90,6 +92,7 @@ impl fmt::Display for UdpError {
             Self::NotConnected => "not connected: name the destination",
             Self::NoAddress => "this host has no such address to send from",
             Self::NotUnicast => "the destination is not a port of one host",
+            Self::OwnAddress => "the destination is this host's own, and a host has no loopback",
             Self::InUse => "another socket is connected to that peer from the same address",
             Self::Full => "the queue of datagrams to be sent is full",
         })

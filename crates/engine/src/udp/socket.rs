@@ -3,11 +3,12 @@
 use crate::collections::bounded_queue::{Inbox, Most};
 use crate::end::FourTuple;
 use crate::event::Events;
+use crate::ip::paths;
 use crate::udp::{UdpError, UdpId};
 use crate::{Event, IpFields};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 /// A datagram that arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,8 +51,13 @@ pub(super) struct Socket {
     pub dont_fragment: bool,
     /// Instead of the stack's.
     pub hop_limit: Option<u8>,
+    /// Where large packets went of late, and how large they were: about those a router may complain.
+    large: Vec<(IpAddr, u16)>,
     closed: bool,
 }
+
+/// Most destinations of large packets that a socket remembers.
+const MOST_LARGE: usize = 16;
 
 impl Socket {
     pub fn new(bound: SocketAddr) -> Self {
@@ -64,8 +70,27 @@ impl Socket {
             error: None,
             dont_fragment: false,
             hop_limit: None,
+            large: Vec::new(),
             closed: false,
         }
+    }
+
+    /// A packet of so many octets has left for `remote`.
+    pub fn note_size(&mut self, remote: IpAddr, octets: usize) {
+        if octets <= paths::floor(remote) {
+            return;
+        }
+        let octets = u16::try_from(octets).unwrap_or(u16::MAX);
+        self.large.retain(|(other, _)| *other != remote);
+        if self.large.len() >= MOST_LARGE {
+            self.large.remove(0);
+        }
+        self.large.push((remote, octets));
+    }
+
+    /// Whether a packet larger than this has left for `remote` of late.
+    pub fn has_sent_more(&self, remote: IpAddr, octets: usize) -> bool {
+        self.large.iter().any(|(other, sent)| *other == remote && usize::from(*sent) > octets)
     }
 
     pub fn local(&self) -> SocketAddr {

@@ -66,7 +66,9 @@ impl Socket {
         let mut ip = fields.apply(IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::UDP));
         let udp = UdpHeader { src_port: flow.local.port(), dst_port: flow.remote.port() };
         let len = UdpHeader::LEN + payload.len();
-        if segment_size.is_some() || ip.len() + len <= shared.paths.mtu(ip.dst, shared.config.mtu, now) {
+        let path_mtu = shared.paths.mtu(ip.dst, shared.config.mtu, now);
+        self.note_size(ip.dst, (ip.len() + len).min(path_mtu));
+        if segment_size.is_some() || ip.len() + len <= path_mtu {
             shared.number(&mut ip);
             packet.clear();
             ip.emit(len, packet);

@@ -259,6 +259,15 @@ impl<'a> Udp<'a> {
 
     /// Where a datagram to `remote` comes from, if the socket is at `local`.
     fn source(&self, local: SocketAddr, remote: SocketAddr) -> Result<SocketAddr, UdpError> {
+        let local = self.address(local, remote)?;
+        if self.shared.is_own(local.ip(), remote.ip()) {
+            return Err(UdpError::OwnAddress);
+        }
+        let may_leave = Shared::may_leave(local.ip(), remote.ip());
+        if may_leave { Ok(local) } else { Err(UdpError::NoAddress) }
+    }
+
+    fn address(&self, local: SocketAddr, remote: SocketAddr) -> Result<SocketAddr, UdpError> {
         if !is_host(remote.ip()) || remote.port() == 0 {
             return Err(UdpError::NotUnicast);
         }

@@ -55,6 +55,7 @@ pub(super) const fn of_udp(error: UdpError) -> i32 {
         UdpError::NotConnected => EDESTADDRREQ,
         UdpError::NoAddress => EADDRNOTAVAIL,
         UdpError::NotUnicast => EINVAL,
+        UdpError::OwnAddress => EOPNOTSUPP,
         UdpError::InUse => EADDRINUSE,
         UdpError::Full => EAGAIN,
         _ => EPROTO,

@@ -170,6 +170,7 @@ const fn datagram_number(error: UdpError) -> i64 {
         UdpError::NotConnected => errno::EDESTADDRREQ,
         UdpError::NoAddress => errno::EADDRNOTAVAIL,
         UdpError::NotUnicast => errno::EINVAL,
+        UdpError::OwnAddress => errno::EOPNOTSUPP,
         UdpError::InUse => errno::EADDRINUSE,
         UdpError::Full => errno::EAGAIN,
         _ => 71,

@@ -57,10 +57,9 @@ impl Stats {
         }
     }
 
-    /// The least round-trip time, of which the handshake's is one; this is the least of text.
-    pub fn min_rtt(&self, text: Option<Duration>) -> Option<Duration> {
-        let known = (self.handshake < u32::MAX).then(|| Duration::from_micros(self.handshake.into()));
-        text.into_iter().chain(known).min()
+    /// The round-trip time of the handshake, if it was measured.
+    pub fn handshake_rtt(&self) -> Option<Duration> {
+        (self.handshake < u32::MAX).then(|| Duration::from_micros(self.handshake.into()))
     }
 
     /// A segment has arrived.

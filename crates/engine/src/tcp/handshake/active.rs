@@ -2,13 +2,13 @@
 
 use crate::Stack;
 use crate::end::FourTuple;
+use crate::ip::ingress::is_host;
 use crate::ip::paths;
 use crate::shared::Shared;
 use crate::tcp::handshake::Handshake;
 use crate::tcp::table::TcpTable;
 use crate::tcp::{BindError, ConnId, ConnectError};
 use core::net::SocketAddr;
-use lastack_wire::ip;
 
 /// The ephemeral ports (RFC 6335 section 6 and a few more, as Linux).
 const EPHEMERAL: core::ops::Range<u16> = 32_768..60_999;
@@ -41,6 +41,12 @@ impl Stack {
         if local.is_ipv4() != remote.is_ipv4() {
             return Err(ConnectError::NoAddress);
         }
+        if shared.is_own(local.ip(), remote.ip()) {
+            return Err(ConnectError::OwnAddress);
+        }
+        if !Shared::may_leave(local.ip(), remote.ip()) {
+            return Err(ConnectError::NoAddress);
+        }
         let flow = self.tcp.free_flow(&mut self.shared, FourTuple { local, remote })?;
         let shared = &self.shared;
         let now = self.tcp.clock();
@@ -56,11 +62,7 @@ pub(in crate::tcp) fn canonical(addr: SocketAddr) -> SocketAddr {
 /// Whether somebody else can be there.
 fn check_remote(shared: &Shared, remote: SocketAddr) -> Result<(), ConnectError> {
     Err(match remote.ip() {
-        addr if !ip::unicast(addr) => ConnectError::NotUnicast,
-        // Who speaks for every address may be at the far end of his own.
-        addr if !shared.config.any_address && shared.config.addresses.contains(&addr) => {
-            ConnectError::OwnAddress
-        }
+        addr if !is_host(addr) => ConnectError::NotUnicast,
         _ if remote.port() == 0 => ConnectError::NoRemotePort,
         addr if !paths::is_carried(addr, shared.config.mtu) => ConnectError::Bind(BindError::LinkTooSmall),
         _ => return Ok(()),

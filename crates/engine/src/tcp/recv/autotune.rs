@@ -40,7 +40,8 @@ pub(crate) struct Reading {
     /// How long the last round trip took: from an ACK of ours to text that echoes it. Who only receives
     /// knows no other round-trip time but that of the handshake.
     trip: Duration,
-    /// The least of this one.
+    /// The least of this one. Where the last one began with a silence, this tells better, as soon as anything
+    /// echoes what we sent after it.
     least: Duration,
 }
 
@@ -53,7 +54,13 @@ impl Reading {
 impl Reading {
     /// The receiver's round-trip time, once a timestamp has shown it, and the most that was read in one.
     pub fn seen(&self) -> (Option<Duration>, u64) {
-        ((self.trip > Duration::ZERO).then_some(self.trip), self.copied)
+        ((self.trip > Duration::ZERO).then_some(self.rtt()), self.copied)
+    }
+
+    /// The round-trip time. A sample spans all the time that the peer had nothing to send, so that none may be
+    /// longer than another of this or the last round.
+    fn rtt(&self) -> Duration {
+        self.trip.min(self.least)
     }
 }
 
@@ -71,7 +78,7 @@ impl Connection {
     /// Text has arrived: once a round trip, lets the receive buffer hold twice what was read in it; while
     /// that grows, as in slow start, as much more as the next round trip will bring.
     pub(in crate::tcp) fn tune_receive_buffer(&mut self, shared: &Shared, now: Instant) {
-        let Some(rtt) = self.rtt.srtt().map(|rtt| rtt.max(self.reading.trip)) else { return };
+        let Some(rtt) = self.rtt.srtt().map(|rtt| rtt.max(self.reading.rtt())) else { return };
         if now - self.reading.since < rtt {
             return;
         }
@@ -84,7 +91,7 @@ impl Connection {
         if copied > before {
             let wanted = copied * 2 + (copied - before).min(copied / 2) * 4 + 16 * u64::from(self.mss);
             let most = shared.config.tcp.receive_buffer;
-            self.incoming.raise_limit((wanted as usize).min(useful(rtt)).min(most));
+            self.incoming.raise_limit(size(wanted).min(useful(rtt)).min(most));
         }
     }
 
@@ -92,7 +99,7 @@ impl Connection {
     /// always something to send. The limit does not sink with the window: what the peer has beyond a gap
     /// takes room until the gap is filled, and a window that waits for room would be sent as one burst.
     pub(in crate::tcp) fn tune_send_buffer(&mut self, config: &TcpConfig) {
-        let wanted = 2 * self.congestion.window() as usize;
+        let wanted = (self.congestion.window() as usize).saturating_mul(2);
         if wanted > self.send_limit {
             let rtt = self.rtt.srtt().unwrap_or_default();
             self.send_limit = self.send_limit.max(wanted.min(useful(rtt)).min(config.send_buffer));
@@ -112,5 +119,28 @@ impl Connection {
 
 /// The most that a path of this round-trip time can use.
 fn useful(rtt: Duration) -> usize {
-    INITIAL + (rtt.as_nanos() as u64 * OCTETS_PER_NANOSECOND) as usize
+    let nanos = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
+    size(nanos.saturating_mul(OCTETS_PER_NANOSECOND)).saturating_add(INITIAL)
+}
+
+/// As many octets, or as there can be: an address may have 32 bits.
+fn size(octets: u64) -> usize {
+    usize::try_from(octets).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_any_length_has_a_use() {
+        assert_eq!(useful(Duration::ZERO), INITIAL);
+        assert_eq!(useful(Duration::from_millis(1)), INITIAL + 4_000_000);
+        let most = size(u64::MAX - INITIAL as u64).saturating_add(INITIAL);
+        for long in [Duration::from_secs(1 << 40), Duration::MAX] {
+            assert_eq!(useful(long), most);
+        }
+        // An address may have 32 bits.
+        assert!(size(u64::from(u32::MAX) + 1) >= u32::MAX as usize);
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod congestion;
 pub(super) mod ecn;
+pub(super) mod min_rtt;
 pub(super) mod mtu_discovery;
 pub(super) mod pacing;
 pub(super) mod plan;

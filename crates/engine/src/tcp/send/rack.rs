@@ -1,6 +1,7 @@
 //! Loss detection by time (RFC 8985): what was sent sufficiently long before something that has
 //! arrived is lost.
 
+use super::min_rtt::MinRtt;
 use crate::Instant;
 use crate::tcp::send::scoreboard::{Arrived, Delivered, Scoreboard};
 use core::time::Duration;
@@ -17,7 +18,7 @@ const PERSIST: u8 = 16;
 pub(crate) struct Rack {
     /// Of the segments that have arrived, the one sent last, and its round-trip time.
     newest: Option<(Arrived, Duration)>,
-    min_rtt: Option<Duration>,
+    min_rtt: MinRtt,
     reordering_seen: bool,
     /// How often that was seen, and how many segments arrived twice: to be told.
     reorderings: u32,
@@ -33,7 +34,7 @@ impl Rack {
     pub fn new() -> Self {
         Self {
             newest: None,
-            min_rtt: None,
+            min_rtt: MinRtt::new(),
             reordering_seen: false,
             reorderings: 0,
             dsacks: 0,
@@ -43,9 +44,9 @@ impl Rack {
         }
     }
 
-    /// The least round-trip time that was measured.
+    /// The least round-trip time that was measured of late.
     pub fn min_rtt(&self) -> Option<Duration> {
-        self.min_rtt
+        self.min_rtt.get()
     }
 
     /// How many ACKs have shown that the path reorders, and how many segments have arrived twice.
@@ -54,8 +55,8 @@ impl Rack {
     }
 
     /// A measurement of the round-trip time, of a segment sent once.
-    pub fn measured(&mut self, rtt: Duration) {
-        self.min_rtt = Some(self.min_rtt.map_or(rtt, |least| least.min(rtt)));
+    pub fn measured(&mut self, now: Instant, rtt: Duration) {
+        self.min_rtt.measured(now, rtt);
     }
 
     /// Steps 1 to 3 of section 6.2: what has arrived. A segment sent more than once is believed to
@@ -66,7 +67,7 @@ impl Rack {
         self.reorderings += u32::from(delivered.reordered);
         let Some(segment) = delivered.newest else { return };
         let rtt = now - segment.at;
-        if segment.resent && (echo_is_older || self.min_rtt.is_some_and(|least| rtt < least)) {
+        if segment.resent && (echo_is_older || self.min_rtt().is_some_and(|least| rtt < least)) {
             return;
         }
         if self.newest.is_none_or(|(newest, _)| segment.sent_after(newest.at, newest.end)) {
@@ -79,7 +80,7 @@ impl Rack {
         if !self.reordering_seen && (recovering || sacked_segments >= DUP_THRESHOLD) {
             return Duration::ZERO;
         }
-        let least = self.min_rtt.unwrap_or(srtt);
+        let least = self.min_rtt().unwrap_or(srtt);
         (least / 4 * self.window_steps).min(srtt)
     }
 
@@ -148,7 +149,7 @@ mod tests {
         let mut flight = Scoreboard::new(SndSeq(0));
         (0..10).for_each(|i| flight.push(MSS, 1, at(i), false));
         let mut rack = Rack { reordering_seen: seen, ..Rack::new() };
-        rack.measured(ms(100));
+        rack.measured(at(100), ms(100));
         for i in arrived {
             let mut delivered = Delivered::default();
             flight.sack(SndSeq(i * MSS), SndSeq((i + 1) * MSS), MSS, &mut delivered);
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn an_impossibly_early_answer_to_a_copy_is_the_answer_to_the_original() {
         let mut rack = Rack::new();
-        rack.measured(ms(100));
+        rack.measured(at(100), ms(100));
         let copy = Arrived { at: at(200), end: 1, resent: true, timed: false };
         let delivered = Delivered { newest: Some(copy), ..Delivered::default() };
         rack.arrived(at(210), &delivered, false);

@@ -187,7 +187,7 @@ impl Recovery {
         let mut outcome = Outcome { delivered: delivered.segments, ..Outcome::default() };
         if let Some(newest) = delivered.newest.filter(|s| s.timed) {
             let rtt = ack.now - newest.at;
-            self.rack.measured(rtt);
+            self.rack.measured(ack.now, rtt);
             outcome.rtt = Some(rtt);
         }
         let echo_is_older = delivered.newest.is_some_and(|s| (ack.echo_before)(s.at));

@@ -193,7 +193,10 @@ impl Connection {
             return;
         }
         (self.owed.force, self.owed.flush) = (false, false);
-        self.text_sent = Some(now);
+        let last = self.text_sent.replace(now);
+        if let Some(last) = last.filter(|_| self.snd.una == self.snd.nxt) {
+            self.congestion.pause(now - last);
+        }
         self.touch_buffers(shared, now);
         self.timers.stop(Timer::Persist);
         self.recovery.sent(occupies, again);

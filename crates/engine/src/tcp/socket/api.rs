@@ -151,8 +151,9 @@ pub enum ConnectError {
     NotUnicast,
     /// The remote port is 0, which names none (Linux sends a SYN to it all the same).
     NoRemotePort,
-    /// The remote address is one of this host's own, and there is no loopback: what it sends goes to the
-    /// link, which does not bring it back. Not where [`any_address`](crate::Config::any_address) is set.
+    /// The remote address is this host's own: one of its addresses (not where
+    /// [`any_address`](crate::Config::any_address) is set), or loopback. There is no loopback: what it sends goes
+    /// to the link, which does not bring it back.
     OwnAddress,
 }
 

@@ -6,6 +6,7 @@ use crate::tcp::connection::Connection;
 use crate::tcp::connection::stats::Limit;
 use crate::tcp::handshake::negotiate;
 use crate::tcp::send::congestion::Control;
+use crate::tcp::send::min_rtt::MinRtt;
 use crate::tcp::table::Socket;
 use crate::tcp::{Repair, Tcp, TcpState};
 use crate::{Config, Instant};
@@ -224,6 +225,12 @@ impl Connection {
         }
     }
 
+    /// The least round-trip time of late, of which the handshake's is one.
+    fn min_rtt(&self, now: Instant) -> Option<Duration> {
+        let handshake = self.stats.handshake_rtt().filter(|_| !MinRtt::is_old(now, self.established));
+        handshake.into_iter().chain(self.recovery.rack().min_rtt()).min()
+    }
+
     /// What was counted.
     fn counts(&self, now: Instant, rest: TcpInfo) -> TcpInfo {
         let (stats, recovery) = (&self.stats, &self.recovery);
@@ -240,7 +247,7 @@ impl Connection {
             segments_repeated,
             repair: recovery.repair(),
             reordering: recovery.dup_threshold(),
-            min_rtt: stats.min_rtt(recovery.rack().min_rtt()),
+            min_rtt: self.min_rtt(now),
             timeouts: stats.timeouts,
             timeout_recoveries: stats.timeout_recoveries,
             last_text_sent: self.text_sent,
@@ -332,7 +339,7 @@ counterparts! {
     segs_out = "segments_out" "" |info, _| info.segments_out.into();
     segs_in = "segments_in" "" |info, _| info.segments_in.into();
     notsent_bytes = "unsent" "" |info, _| info.unsent as u64;
-    min_rtt = "min_rtt" "of the whole connection, where Linux forgets after 300 s" |info, _| info.min_rtt.map_or(0, micros);
+    min_rtt = "min_rtt" "forgotten after 150 to 300 s, where Linux forgets after 300 s" |info, _| info.min_rtt.map_or(0, micros);
     data_segs_in = "text_segments_in" "" |info, _| info.text_segments_in.into();
     data_segs_out = "text_segments_out" "" |info, _| info.text_segments_out.into();
     delivery_rate = "" "no samples of it are taken: no congestion control here uses it";

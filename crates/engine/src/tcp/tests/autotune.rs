@@ -1,7 +1,9 @@
 //! How much a connection buffers: what its path can use.
 
+use crate::tcp::tests::pair::{PORT, Pair};
 use crate::tcp::tests::peer::{Kind, Peer, both};
 use alloc::format;
+use core::time::Duration;
 
 /// The peer sends so many segments of 1000 octets a round trip of 20 ms after our last ACK, and all is read.
 fn receive_round(p: &mut Peer, segments: u32) {
@@ -31,6 +33,56 @@ fn the_receive_buffer_holds_twice_what_is_read_in_a_round_trip() {
         let grown = p.tcp().info().rcv_wnd;
         assert!(grown > 2 * (480 + 480) * 1000, "the next round trip may bring twice as much: {grown}");
     });
+}
+
+/// What comes first after a silence echoes a timestamp as old as the silence. It is no round trip, neither for the
+/// window nor for who asks; whatever the silence, and once or again and again.
+#[test]
+fn a_silence_is_no_round_trip() {
+    let took = |silences: &[u64]| {
+        let mut pair = Pair::new(false);
+        let listener = pair.listen(8);
+        pair.delay = Duration::from_millis(10);
+        let to = core::net::SocketAddr::new(pair.b.addr, PORT);
+        let a = pair.a.stack.tcp_connect(None, to).unwrap();
+        pair.run(Duration::from_millis(100));
+        let b = pair.b.stack.tcp_accept(listener).unwrap();
+        for silence in silences {
+            pair.run(Duration::from_secs(*silence));
+            assert_eq!(pair.transfer(a, b, &[7; 3000]).len(), 3000);
+        }
+        pair.run(Duration::from_secs(silences.last().copied().unwrap_or_default()));
+        let (start, text) = (pair.now, alloc::vec![7; 4 << 20]);
+        assert_eq!(pair.transfer(a, b, &text).len(), text.len());
+        let rtt = pair.b.tcp(b).info().receiver_rtt.unwrap();
+        assert!((20..100).contains(&rtt.as_millis()), "{silences:?}: {rtt:?}");
+        pair.now - start
+    };
+    let at_once = took(&[]);
+    for silences in [&[1][..], &[3600], &[60; 20], &[30 * 86_400], &[50 * 86_400]] {
+        let after = took(silences);
+        assert!(after < at_once * 3 / 2, "{silences:?}: {after:?}, at once {at_once:?}");
+    }
+}
+
+/// A path that has become longer is known after a few round trips all the same.
+#[test]
+fn a_round_trip_that_has_grown_is_found_out() {
+    let mut pair = Pair::new(false);
+    let listener = pair.listen(8);
+    pair.delay = Duration::from_millis(1);
+    let to = core::net::SocketAddr::new(pair.b.addr, PORT);
+    let a = pair.a.stack.tcp_connect(None, to).unwrap();
+    pair.run(Duration::from_millis(100));
+    let b = pair.b.stack.tcp_accept(listener).unwrap();
+    let text = alloc::vec![7; 1 << 20];
+    assert_eq!(pair.transfer(a, b, &text).len(), text.len());
+    pair.delay = Duration::from_millis(40);
+    for _ in 0..4 {
+        assert_eq!(pair.transfer(a, b, &text).len(), text.len());
+    }
+    let rtt = pair.b.tcp(b).info().receiver_rtt.unwrap();
+    assert!((80..200).contains(&rtt.as_millis()), "{rtt:?}");
 }
 
 /// The user reads nothing: a window that nobody empties does not grow.

@@ -37,6 +37,7 @@ mod l_records;
 mod long_lived;
 mod m_reasons;
 mod notation;
+mod own_addresses;
 mod pacing;
 mod pair;
 mod peer;

@@ -144,7 +144,7 @@ fn an_unconnected_socket_hears_of_no_error() {
             let mut bench = Bench::new(v6);
             let (local, remote) = (bench.us(9), bench.peer(5));
             let id = bench.bind(local);
-            assert_eq!(bench.udp(id).send(b"1", Some(remote)), Ok(()));
+            assert_eq!(bench.udp(id).send(&[1; 1400], Some(remote)), Ok(()));
             let ours = bench.take_one().bytes;
             let verdict = bench.give(&icmp_error(bench.router, &ours, error));
             assert_eq!(verdict == Verdict::Accepted, v6 && error.mtu().is_some());
@@ -171,6 +171,18 @@ fn p1_too_big_lowers_the_path_where_a_socket_relies_on_it() {
         let forged = datagram(bench.us(11), bench.peer(5), b"1");
         let error = IcmpError::packet_too_big(v6, 1300);
         assert_eq!(bench.give(&icmp_error(bench.router, &forged, error)), IGNORED);
+        if !connected {
+            // All of it can be guessed: as long as nothing went there that is too big, nobody can have complained.
+            for (to, octets) in [(bench.peer(5), 1200), (SocketAddr::new(bench.router, 5), 1400)] {
+                assert_eq!(bench.give(&icmp_error(bench.router, &ours, error)), IGNORED);
+                assert_eq!(bench.udp(id).send(&vec![1; octets], Some(to)), Ok(()));
+                bench.take_one();
+            }
+            assert_eq!(bench.give(&icmp_error(bench.router, &ours, error)), IGNORED);
+            let to = bench.peer(5);
+            assert_eq!(bench.udp(id).send(&[1; 1400], Some(to)), Ok(()));
+            bench.take_one();
+        }
         let verdict = bench.give(&icmp_error(bench.router, &ours, error));
         assert_eq!(verdict, if lowered { Verdict::Accepted } else { IGNORED });
         let mtu = bench.stack.shared.paths.mtu(peer, 1500, bench.now);

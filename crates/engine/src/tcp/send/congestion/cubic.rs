@@ -162,6 +162,13 @@ impl Control for Cubic {
         self.epoch = None;
     }
 
+    fn pause(&mut self, silence: Duration) {
+        // RFC 9438 section 5.8
+        if let Some(epoch) = &mut self.epoch {
+            epoch.start += silence;
+        }
+    }
+
     fn undo(&mut self) {
         let (cwnd, ssthresh, w_max) = self.before;
         self.cwnd = self.cwnd.max(cwnd);
@@ -233,6 +240,22 @@ mod tests {
         cubic.on_loss(Instant::ZERO, 20_000, MSS);
         run(&mut cubic, 0, 1_000, 10);
         assert!(cubic.window() >= 14_000 + 50 * MSS, "{}", cubic.window());
+    }
+
+    /// RFC 9438 section 5.8: the curve goes on where it was.
+    #[test]
+    fn a_silence_is_no_time_on_the_curve() {
+        let mut cubics = [0, 100_000].map(|silence| {
+            let mut cubic = Cubic::new(10 * MSS);
+            cubic.cwnd = 1_000_000;
+            cubic.on_loss(Instant::ZERO, 1_000_000, MSS);
+            run(&mut cubic, 0, 4_000, 100);
+            cubic.pause(Duration::from_millis(silence));
+            run(&mut cubic, 4_000 + silence, 4_000, 100);
+            cubic
+        });
+        let [at_once, later] = &mut cubics;
+        assert_eq!(at_once.window(), later.window());
     }
 
     #[test]

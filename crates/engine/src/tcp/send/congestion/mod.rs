@@ -70,6 +70,8 @@ pub(crate) trait Control {
     /// Nothing was sent for `silence`, which is longer than the RTO: what the window was tells little of
     /// the path now.
     fn restart(&mut self, silence: Duration, rto: Duration, mss: u32);
+    /// Nothing was in flight for `silence`, and the window stays what it was: the time is none of the curve.
+    fn pause(&mut self, silence: Duration);
     /// The last loss was none: back to the windows before it.
     fn undo(&mut self);
     /// cwnd
@@ -125,6 +127,10 @@ impl Control for Congestion {
 
     fn restart(&mut self, silence: Duration, rto: Duration, mss: u32) {
         self.control().restart(silence, rto, mss);
+    }
+
+    fn pause(&mut self, silence: Duration) {
+        self.control().pause(silence);
     }
 
     fn undo(&mut self) {

@@ -66,6 +66,8 @@ impl Control for Reno {
         self.credit = 0;
     }
 
+    fn pause(&mut self, _: Duration) {}
+
     fn undo(&mut self) {
         self.cwnd = self.cwnd.max(self.before.0);
         self.ssthresh = self.ssthresh.max(self.before.1);

@@ -1,0 +1,72 @@
+//! The least round-trip time of late: what the path takes if nothing waits in it.
+
+use crate::Instant;
+use core::time::Duration;
+
+/// A sample is forgotten after this time at the latest, and after half of it at the earliest: the path may have
+/// changed. Linux forgets after 300 s (`tcp_min_rtt_wlen`).
+const WINDOW: Duration = Duration::from_secs(300);
+
+/// The least sample of this half of the window, and of the one before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MinRtt {
+    since: Instant,
+    current: Duration,
+    previous: Duration,
+}
+
+impl MinRtt {
+    pub const fn new() -> Self {
+        Self { since: Instant::ZERO, current: Duration::MAX, previous: Duration::MAX }
+    }
+
+    /// The least round-trip time, once one was measured.
+    pub fn get(&self) -> Option<Duration> {
+        Some(self.current.min(self.previous)).filter(|rtt| *rtt != Duration::MAX)
+    }
+
+    /// A round trip was measured.
+    pub fn measured(&mut self, now: Instant, rtt: Duration) {
+        let age = now - self.since;
+        if age >= WINDOW / 2 {
+            self.previous = if age < WINDOW { self.current } else { Duration::MAX };
+            (self.current, self.since) = (Duration::MAX, now);
+        }
+        self.current = self.current.min(rtt);
+    }
+
+    /// Whether what was measured then counts no more.
+    pub fn is_old(now: Instant, measured: Instant) -> bool {
+        now - measured >= WINDOW
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_is_forgotten_when_it_is_old() {
+        let (secs, ms) = (Duration::from_secs, Duration::from_millis);
+        let mut min = MinRtt::new();
+        assert_eq!(min.get(), None);
+        let at = |n: u64| Instant::from_millis(1_000_000 + n * 1000);
+        for (second, rtt, expected) in [
+            (0, 20, 20),
+            (1, 10, 10),
+            (100, 50, 10),
+            (149, 40, 10),
+            (150, 60, 10),
+            (299, 60, 10),
+            (301, 60, 60),
+            (302, 30, 30),
+            // A silence longer than the window.
+            (1000, 70, 70),
+        ] {
+            min.measured(at(second), ms(rtt));
+            assert_eq!(min.get(), Some(ms(expected)), "{second}");
+        }
+        assert!(MinRtt::is_old(at(300), at(0)) && !MinRtt::is_old(at(299), at(0)));
+        assert_eq!(secs(300), WINDOW);
+    }
+}
