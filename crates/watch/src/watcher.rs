@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::ended::{Ended, Totals};
 use crate::event::{Event, Source, TcpState, Time, TraceKind};
 use crate::join::{Join, JoinOptions};
-use crate::sources::{Availability, RawPacket, SourceOptions, Sources, now};
+use crate::sources::{Availability, RawPacket, SourceOptions, Sources, cpu_time, now};
 
 /// What is read waits so long, in milliseconds, for earlier events of other sources: the ring of packets is handed
 /// over with a delay.
@@ -55,9 +55,10 @@ impl Job {
         at.since(self.last) >= (milliseconds * 1_000_000).max(self.cost * COST_FACTOR)
     }
 
+    /// It was done; `begun` is when, by the clock of this thread.
     fn done(&mut self, begun: Time) {
         self.last = now();
-        self.cost = self.last.since(begun);
+        self.cost = cpu_time().since(begun);
     }
 }
 
@@ -124,9 +125,8 @@ impl Watcher {
             opens: 0,
             wanted: Vec::new(),
         };
-        let begun = now();
-        this.read_counters(begun)?;
-        this.list_sockets(begun);
+        this.read_counters()?;
+        this.list_sockets();
         Ok((this, report))
     }
 
@@ -151,10 +151,10 @@ impl Watcher {
         let destroyed = self.pending[first..].iter().any(|(_, event)| matches!(event, Event::Destroyed(_)));
         let usual = if self.sources.has(Source::Tracepoints) { COUNTERS_RARELY } else { COUNTERS_USUAL };
         if self.counters.is_due(at, if destroyed { COUNTERS_FASTEST } else { usual }) {
-            self.read_counters(at)?;
+            self.read_counters()?;
         }
         if self.list.is_due(at, if self.opened { LIST_FASTEST } else { LIST_USUAL }) {
-            self.list_sockets(at);
+            self.list_sockets();
         }
         self.release(Time(now().0.saturating_sub(HOLD * 1_000_000)));
         self.find_owners(at);
@@ -168,7 +168,7 @@ impl Watcher {
     pub fn finish(&mut self, packet: impl FnMut(&RawPacket<'_>)) -> io::Result<Vec<Ended>> {
         self.sources.read(&mut self.pending, packet)?;
         self.describe_actors(0);
-        self.read_counters(now())?;
+        self.read_counters()?;
         self.release(Time(u64::MAX));
         self.join.finish();
         Ok(self.collect(now()))
@@ -192,7 +192,8 @@ impl Watcher {
         next.map_or(timeout, |next| next.min(timeout))
     }
 
-    fn read_counters(&mut self, begun: Time) -> io::Result<()> {
+    fn read_counters(&mut self) -> io::Result<()> {
+        let begun = cpu_time();
         let first = self.pending.len();
         self.sources.read_counters(&mut self.pending)?;
         if let Some((_, Event::Counters(counters))) = self.pending.get(first) {
@@ -205,7 +206,8 @@ impl Watcher {
     }
 
     /// A list that fails is only late: the next one comes.
-    fn list_sockets(&mut self, begun: Time) {
+    fn list_sockets(&mut self) {
+        let begun = cpu_time();
         let mut listed = Vec::new();
         let _late = self.sources.list(&mut listed);
         for (at, event) in listed {
@@ -252,7 +254,7 @@ impl Watcher {
         self.wanted.append(&mut self.join.take_wanted_owners());
         self.wanted.truncate(MAX_WANTED);
         if !self.wanted.is_empty() && self.owners.is_due(at, LIST_FASTEST) {
-            let begun = now();
+            let begun = cpu_time();
             self.sources.find_owners(&self.wanted, &mut self.pending);
             self.wanted.clear();
             self.owners.done(begun);

@@ -155,7 +155,9 @@ impl Side {
 
     /// Octets received and not read at the end, exactly. Unknown once the kernel has cleared the socket.
     pub(super) fn unread(&self) -> Option<u32> {
-        self.destroyed.map(|(_, report)| report).filter(|report| report.flow.is_complete()).map(|r| r.rqueue)
+        let report = self.destroyed.map(|(_, report)| report).filter(|report| report.flow.is_complete())?;
+        // The kernel counts a FIN that was not read as an octet.
+        Some(report.rqueue.saturating_sub(u32::from(self.fin == Some(FirstFin::Theirs))))
     }
 }
 
@@ -257,7 +259,9 @@ impl Connection {
 
     /// Something ended: look at it once all sources had the time to report.
     pub(super) fn look_at(&mut self, at: Time) {
-        self.due = Some(self.due.map_or(at, |due| due.max(at)));
+        // Once it is reported, what is due is only that it is forgotten.
+        let due = self.due.filter(|_| self.reported.is_none());
+        self.due = Some(due.map_or(at, |due| due.max(at)));
     }
 
     /// Whether every known end is over or it was reported.

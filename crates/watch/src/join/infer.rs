@@ -29,6 +29,14 @@ const ATTEMPT_FAILS: Field = |counters| &mut counters.attempt_fails;
 const ESTAB_RESETS: Field = |counters| &mut counters.estab_resets;
 const OUT_RESETS: Field = |counters| &mut counters.out_resets;
 
+/// When a counter may have increased for an end at this time.
+#[derive(Clone, Copy)]
+struct Window {
+    at: Time,
+    since: Time,
+    until: Time,
+}
+
 const fn confidence(claim: Claim) -> f32 {
     if claim.shared { SHARED } else { ALONE }
 }
@@ -37,7 +45,11 @@ impl Join {
     pub(super) fn by_inference(&mut self, connection: &Connection, side: &Side) -> Opinion {
         let at = side.over_at().unwrap_or_default();
         let since = side.vanished.map_or(at, |vanished| side.listed.map_or(vanished, |(listed, _)| listed));
-        let window = (Time(since.0.saturating_sub(BEFORE * 1_000_000)), at.plus_millis(AFTER));
+        let window = Window {
+            at,
+            since: Time(since.0.saturating_sub(BEFORE * 1_000_000)),
+            until: at.plus_millis(AFTER),
+        };
         let destroyed = side.destroyed.map(|(_, report)| report);
         let never_established =
             destroyed.map_or(!side.established, |report| was_never_established(side, &report, at));
@@ -56,19 +68,19 @@ impl Join {
         opinion
     }
 
-    fn claim(&mut self, field: Field, (since, until): (Time, Time)) -> Option<Claim> {
-        self.ledger.claim(field, since, until)
+    fn claim(&mut self, field: Field, window: Window) -> Option<Claim> {
+        self.ledger.claim(field, window.at, (window.since, window.until))
     }
 
     /// The other end of this connection is on this host, and aborted it: that explains one more increase.
     pub(super) fn explained_by_peer(&mut self, side: &Side) {
         let at = side.over_at().unwrap_or_default();
         let since = Time(at.0.saturating_sub(BEFORE * 1_000_000));
-        let _explained = self.claim(ESTAB_RESETS, (since, at.plus_millis(AFTER)));
+        let _explained = self.claim(ESTAB_RESETS, Window { at, since, until: at.plus_millis(AFTER) });
     }
 
     /// A socket that was never connected.
-    fn failed_attempt(&mut self, window: (Time, Time)) -> Option<Opinion> {
+    fn failed_attempt(&mut self, window: Window) -> Option<Opinion> {
         if let Some(claim) = self.claim(ABORT_ON_TIMEOUT, window) {
             let _failed = self.claim(ATTEMPT_FAILS, window);
             let opinion = Opinion::new(Rank::Acted, Cause::SilentDrop, confidence(claim), By::Nobody);
@@ -84,7 +96,7 @@ impl Join {
     }
 
     /// The kernel cleared the addresses: linger 0, or the close of a listener.
-    fn disconnected(&mut self, side: &Side, window: (Time, Time)) -> Option<Opinion> {
+    fn disconnected(&mut self, side: &Side, window: Window) -> Option<Opinion> {
         let aborted = self.claim(ABORT_ON_DATA, window);
         let _established = self.claim(ESTAB_RESETS, window);
         let _sent = self.claim(OUT_RESETS, window);
@@ -108,12 +120,7 @@ impl Join {
         })
     }
 
-    fn ended_established(
-        &mut self,
-        connection: &Connection,
-        side: &Side,
-        window: (Time, Time),
-    ) -> Option<Opinion> {
+    fn ended_established(&mut self, connection: &Connection, side: &Side, window: Window) -> Option<Opinion> {
         if side.unread().is_some_and(|unread| unread > 0)
             && let Some(claim) = self.claim(ABORT_ON_CLOSE, window)
         {

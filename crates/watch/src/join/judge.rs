@@ -136,6 +136,8 @@ impl Join {
             self.forget(id);
             return;
         }
+        self.drop_foreign_side(id);
+        let Some(connection) = self.connections.get_mut(&id) else { return };
         if let Some(later) = wait_longer(connection, self.options.sources.contains(&Source::Destroyed), now) {
             connection.look_at(later);
             self.due.push(std::cmp::Reverse((later, id)));
@@ -155,6 +157,7 @@ impl Join {
         }
         if let Some(reported) = connection.reported {
             self.amend(id, reported, now);
+            self.forget_later(id, reported.at);
             return;
         }
         self.report(id, now, false);
@@ -178,11 +181,20 @@ impl Join {
             self.count(&ended, amends);
             self.ready.push_back(ended);
             connection.reported = Some(Reported { at: now, orderly });
-            let forget = now.plus_millis(REMEMBER + 1);
-            connection.due = Some(forget);
-            self.due.push(std::cmp::Reverse((forget, id)));
         }
         self.connections.insert(id, connection);
+        self.forget_later(id, now);
+    }
+
+    /// A reported connection is kept for what may come after its end.
+    fn forget_later(&mut self, id: Id, reported: Time) {
+        let at = reported.plus_millis(REMEMBER + 1);
+        if let Some(connection) =
+            self.connections.get_mut(&id).filter(|connection| connection.reported.is_some())
+        {
+            connection.due = Some(at);
+            self.due.push(std::cmp::Reverse((at, id)));
+        }
     }
 
     fn count(&mut self, ended: &Ended, amends: bool) {
@@ -235,6 +247,32 @@ impl Join {
             target.sides[place] = Some(side);
         }
         true
+    }
+
+    /// The peer may be a socket of another network namespace of this machine. Tracepoints show that, but to us it is
+    /// a remote peer: that the addresses are the same proves nothing.
+    fn drop_foreign_side(&mut self, id: Id) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let ours = connection
+            .sides
+            .each_ref()
+            .map(|side| side.as_ref().is_some_and(|side| self.is_our_side(connection, side)));
+        let answered = connection.replies.iter().any(|reply| self.is_local(reply.flow.local.ip()));
+        if !(ours[0] || ours[1] || answered || connection.wire.count > 0) {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        for (side, ours) in connection.sides.iter_mut().zip(ours) {
+            if !ours && side.take().is_some() {
+                self.totals.foreign += 1;
+            }
+        }
+    }
+
+    fn is_our_side(&self, connection: &Connection, side: &Side) -> bool {
+        let ip = side.flow.local.ip();
+        let by_address = if ip.is_loopback() { connection.wire.count > 0 } else { self.local.contains(&ip) };
+        self.has_cookie(side) || by_address
     }
 
     /// Whether the connection belongs to the network namespace that is watched.
@@ -315,6 +353,9 @@ impl Join {
                 "the process was not seen: the socket was gone before its owner could be looked up".into(),
             );
         }
+        if !flow.is_complete() {
+            limits.push("the kernel had cleared a part of the addresses when the socket was seen".into());
+        }
         let peer_process = other.and_then(|side| self.owner(side, ended));
         self.ordinal += 1;
         let started = connection.wire.syn.map(|(at, _)| at).into_iter().chain(opened).min();
@@ -337,7 +378,7 @@ impl Join {
             alternatives: opinion.alternatives,
             also: opinion.also,
             evidence: opinion.evidence,
-            unread: by_role_of(local, near.and_then(Side::unread), far.and_then(Side::unread)),
+            unread: unread(near, far, local, opinion.cause),
             unacked: by_role_of(local, near.and_then(unacked), far.and_then(unacked)),
             process,
             peer_process,
@@ -391,7 +432,8 @@ impl Join {
         let found = actor(&side.listener_closed, "listener")
             .or_else(|| actor(&side.closer, "close"))
             .or(holder)
-            .or_else(|| actor(&side.opener, "connect"));
+            .or_else(|| actor(&side.opener, "connect"))
+            .or_else(|| self.listener_of(side));
         let (pid, comm, how) = found?;
         let known = self.people.get(pid);
         let process = known.map(|known| &known.process);
@@ -403,7 +445,9 @@ impl Join {
             let near = at.plus_millis(50) >= ended && at <= ended.plus_millis(1000);
             status.filter(|status| near && status & 0x7f != 0).map(|status| status & 0x7f)
         });
-        let name = comm.filter(|comm| !comm.is_empty()).unwrap_or_else(|| text(|process| &process.comm));
+        // The name of the process rather than that of the thread.
+        let name =
+            Some(text(|process| &process.comm)).filter(|name| !name.is_empty()).or(comm).unwrap_or_default();
         Some(Owner {
             pid,
             comm: name,
@@ -415,6 +459,15 @@ impl Join {
             how,
             killed_by: signal,
         })
+    }
+
+    /// A connection that nobody has accepted yet belongs to the listener.
+    fn listener_of(&self, side: &Side) -> Option<(u32, Option<std::sync::Arc<str>>, &'static str)> {
+        if side.client == Some(true) || side.listed.is_none_or(|(_, report)| report.inode != 0) {
+            return None;
+        }
+        let (_, holder) = self.listeners.get(&side.flow.local.port())?;
+        holder.map(|pid| (pid, None, "listener"))
     }
 
     /// The signal that killed the owner at the end, if one did.
@@ -439,6 +492,12 @@ impl Join {
         let received = near.map(|info| info.bytes_received).or(far.map(|info| acked(info, local.other())));
         by_role_of(local, sent, received)
     }
+}
+
+fn unread(near: Option<&Side>, far: Option<&Side>, local: Role, cause: Cause) -> [Option<u32>; 2] {
+    // With data unread the kernel would have sent a reset: what it counts then is the FIN.
+    let unread = |side: &Side| side.unread().map(|unread| if cause == Cause::Orderly { 0 } else { unread });
+    by_role_of(local, near.and_then(unread), far.and_then(unread))
 }
 
 fn ended_at(connection: &Connection) -> Time {

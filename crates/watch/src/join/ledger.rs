@@ -54,19 +54,19 @@ impl Ledger {
         }
     }
 
-    /// Books one increase of a counter that was read between the two times.
+    /// Books one increase of a counter that was read between the two times: the nearest to `at`.
     pub(super) fn claim(
         &mut self,
         field: fn(&mut Counters) -> &mut u64,
-        since: Time,
-        until: Time,
+        at: Time,
+        (since, until): (Time, Time),
     ) -> Option<Claim> {
         let entry = self
             .entries
             .iter_mut()
-            .rev()
             .filter(|entry| entry.to >= since && entry.from <= until)
-            .find_map(|entry| (*field(&mut entry.left) > 0).then_some(entry))?;
+            .filter_map(|entry| (*field(&mut entry.left) > 0).then_some(entry))
+            .min_by_key(|entry| entry.from.since(at).max(at.since(entry.to)))?;
         *field(&mut entry.left) -= 1;
         Some(Claim { shared: entry.ends > 1 })
     }
@@ -85,9 +85,16 @@ mod tests {
         assert_eq!(delta.abort_on_close, 1);
         ledger.read(at(200), Counters { abort_on_close: 6, active_opens: 1, ..Counters::default() });
         ledger.end(at(50));
-        assert_eq!(ledger.claim(|c| &mut c.abort_on_close, at(150), at(300)), None, "before that time");
-        assert_eq!(ledger.claim(|c| &mut c.abort_on_close, at(50), at(60)), Some(Claim { shared: false }));
-        assert_eq!(ledger.claim(|c| &mut c.abort_on_close, at(50), at(60)), None, "used up");
+        assert_eq!(
+            ledger.claim(|c| &mut c.abort_on_close, at(150), (at(150), at(300))),
+            None,
+            "before that time"
+        );
+        assert_eq!(
+            ledger.claim(|c| &mut c.abort_on_close, at(50), (at(50), at(60))),
+            Some(Claim { shared: false })
+        );
+        assert_eq!(ledger.claim(|c| &mut c.abort_on_close, at(50), (at(50), at(60))), None, "used up");
     }
 
     #[test]
@@ -98,7 +105,22 @@ mod tests {
         ledger.read(at(100), Counters { estab_resets: 2, ..Counters::default() });
         ledger.end(at(40));
         ledger.end(at(41));
-        assert_eq!(ledger.claim(|c| &mut c.estab_resets, at(40), at(40)), Some(Claim { shared: true }));
+        assert_eq!(
+            ledger.claim(|c| &mut c.estab_resets, at(40), (at(40), at(40))),
+            Some(Claim { shared: true })
+        );
+    }
+
+    #[test]
+    fn the_increase_that_is_nearest_is_booked() {
+        let mut ledger = Ledger::default();
+        let at = Time::from_millis;
+        for (time, count) in [(0, 0), (100, 1), (200, 2), (300, 3)] {
+            ledger.read(at(time), Counters { estab_resets: count, ..Counters::default() });
+        }
+        assert!(ledger.claim(|c| &mut c.estab_resets, at(150), (at(0), at(400))).is_some());
+        let left: Vec<u64> = ledger.entries.iter().map(|entry| entry.left.estab_resets).collect();
+        assert_eq!(left, [1, 0, 1]);
     }
 
     #[test]

@@ -69,8 +69,8 @@ pub struct Join {
     due: BinaryHeap<Reverse<(Time, Id)>>,
     people: People,
     ledger: Ledger,
-    /// Listening ports, and the inode of a listener of each.
-    listeners: HashMap<u16, u32>,
+    /// Listening ports, and a listener of each: its inode and the process that holds it.
+    listeners: HashMap<u16, (u32, Option<u32>)>,
     /// Listeners closed lately: when, port, thread, process.
     closed_listeners: VecDeque<(Time, u16, u32, Option<Actor>)>,
     /// Addresses of this host, as seen on its sockets.
@@ -296,6 +296,9 @@ impl Join {
     }
 
     fn on_owner(&mut self, inode: u32, pid: u32) {
+        for (_, holder) in self.listeners.values_mut().filter(|(listener, _)| *listener == inode) {
+            *holder = Some(pid);
+        }
         for connection in self.connections.values_mut() {
             for side in connection.sides.iter_mut().flatten() {
                 if side.listed.is_some_and(|(_, report)| report.inode == inode) {

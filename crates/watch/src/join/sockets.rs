@@ -8,7 +8,11 @@ impl Join {
     pub(super) fn on_listed(&mut self, at: Time, report: SocketReport) {
         self.learn_local(report.flow.local.ip());
         if report.state == TcpState::Listen {
-            self.listeners.insert(report.flow.local.port(), report.inode);
+            let listener = self.listeners.entry(report.flow.local.port()).or_default();
+            if listener.0 != report.inode {
+                *listener = (report.inode, None);
+                self.wanted_owners.push(report.inode);
+            }
             return;
         }
         if !report.flow.is_complete() {

@@ -95,6 +95,11 @@ pub fn now() -> Time {
     Time(nanoseconds(ClockId::CLOCK_MONOTONIC))
 }
 
+/// CPU time of this thread.
+pub(crate) fn cpu_time() -> Time {
+    Time(nanoseconds(ClockId::CLOCK_THREAD_CPUTIME_ID))
+}
+
 /// Nanoseconds since 1970.
 #[must_use]
 pub fn wall_now() -> u64 {

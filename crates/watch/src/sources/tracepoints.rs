@@ -191,6 +191,7 @@ fn attributes(id: u64, names: bool) -> perf::perf_event_attr {
     attributes.set_use_clockid(1);
     attributes.set_comm(names.into());
     attributes.set_task(names.into());
+    attributes.set_sample_id_all(1);
     attributes.set_disabled(1);
     // Woken when a quarter is full; the reader comes by a clock anyway.
     attributes.set_watermark(1);
@@ -283,9 +284,9 @@ fn socket_address(octets: &[u8]) -> Option<SocketAddr> {
     Some((ip, port).into())
 }
 
-/// The names of threads. The kernel records each new one; those from before are read in /proc.
+/// The names of threads, and since when. The kernel records each new one; those from before are read in /proc.
 #[derive(Debug, Default)]
-struct Names(HashMap<u32, Arc<str>>);
+struct Names(HashMap<u32, (u64, Arc<str>)>);
 
 impl Names {
     const MAX: usize = 1 << 16;
@@ -297,50 +298,65 @@ impl Names {
         if self.0.len() >= Self::MAX {
             self.0.clear();
         }
-        self.0.entry(tid).or_insert_with(|| thread_name(tid)).clone()
+        self.0.entry(tid).or_insert_with(|| (0, thread_name(tid))).1.clone()
     }
 
-    /// A record of a name: pid, tid, and the name up to a zero octet.
+    /// A record of a name: pid, tid, the name up to a zero octet; at its end pid, tid and time.
     fn set(&mut self, record: &[u8]) {
-        if let (Some(tid), Some(name)) = (word(record, 4), record.get(8..)) {
+        if let (Some(tid), Some(time), Some(name)) = (word(record, 4), time_at_end(record), record.get(8..)) {
             let name = name.split(|&octet| octet == 0).next().unwrap_or_default();
-            if self.0.len() < Self::MAX {
-                self.0.insert(tid, printable(name).into());
+            self.put(tid, time, printable(name).into());
+        }
+    }
+
+    /// A record of a new thread: pid, parent's pid, tid, parent's tid; it has its parent's name.
+    fn inherit(&mut self, record: &[u8]) {
+        if let (Some(tid), Some(parent), Some(time)) =
+            (word(record, 8), word(record, 12), time_at_end(record))
+        {
+            match self.0.get(&parent).cloned() {
+                Some((_, name)) => self.put(tid, time, name),
+                None => drop(self.0.remove(&tid)),
             }
         }
     }
 
-    /// A record of a new thread: pid, parent's pid, tid, parent's tid. It has its parent's name.
-    fn inherit(&mut self, record: &[u8]) {
-        if let (Some(tid), Some(parent)) = (word(record, 8), word(record, 12)) {
-            match self.0.get(&parent).cloned() {
-                Some(name) => self.0.insert(tid, name),
-                None => self.0.remove(&tid),
-            };
+    /// The rings of the CPUs are read one after the other: an older name may come later.
+    fn put(&mut self, tid: u32, time: u64, name: Arc<str>) {
+        if self.0.len() < Self::MAX && self.0.get(&tid).is_none_or(|(since, _)| *since <= time) {
+            self.0.insert(tid, (time, name));
         }
     }
+}
+
+/// The time in the identification at the end of a record that is not a sample.
+fn time_at_end(record: &[u8]) -> Option<u64> {
+    record.last_chunk().map(|&time| u64::from_ne_bytes(time))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn record(words: &[u32], name: &[u8]) -> Vec<u8> {
+    fn record(words: &[u32], name: &[u8], time: u64) -> Vec<u8> {
         let mut record: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         record.extend_from_slice(name);
+        record.extend_from_slice(&[0; 8]);
+        record.extend_from_slice(&time.to_ne_bytes());
         record
     }
 
     #[test]
     fn a_thread_has_the_name_of_its_parent_until_it_takes_another() {
         let mut names = Names::default();
-        names.set(&record(&[1 << 30, 1 << 30], b"shop\0\0\0\0"));
-        names.inherit(&record(&[1 << 30, 1 << 30, (1 << 30) + 1, 1 << 30], b""));
+        names.set(&record(&[1 << 30, 1 << 30], b"shop\0\0\0\0", 1));
+        names.inherit(&record(&[1 << 30, 1 << 30, (1 << 30) + 1, 1 << 30], b"", 2));
         assert_eq!(&*names.get((1 << 30) + 1), "shop");
-        names.set(&record(&[1 << 30, (1 << 30) + 1], b"worker\0\0"));
-        assert_eq!(&*names.get((1 << 30) + 1), "worker");
+        names.set(&record(&[1 << 30, (1 << 30) + 1], b"worker\0\0", 4));
+        names.set(&record(&[1 << 30, (1 << 30) + 1], b"shell\0\0\0", 3));
+        assert_eq!(&*names.get((1 << 30) + 1), "worker", "the older name comes later, from another CPU");
         // A tid used again, by a process whose name is not known.
-        names.inherit(&record(&[9, 9, (1 << 30) + 1, (1 << 30) + 2], b""));
+        names.inherit(&record(&[9, 9, (1 << 30) + 1, (1 << 30) + 2], b"", 5));
         assert_eq!(&*names.get((1 << 30) + 1), "", "no such thread");
         assert_eq!(&*names.get(0), "<idle>");
         assert_eq!(&*names.get(std::process::id()), thread_name(std::process::id()).as_ref());
@@ -361,7 +377,7 @@ mod tests {
     #[test]
     fn a_record_that_is_too_short_is_no_event() {
         assert_eq!(sample(&[], &[0; 19]), None);
-        assert_eq!(sample(&[], &record(&[1, 1, 0, 0, 0xffff_ffff], b"")), None);
-        assert_eq!(sample(&[], &record(&[1, 1, 0, 0, 8, 7, 0], b"")), None, "an unknown tracepoint");
+        assert_eq!(sample(&[], &record(&[1, 1, 0, 0, 0xffff_ffff], b"", 0)), None);
+        assert_eq!(sample(&[], &record(&[1, 1, 0, 0, 8, 7, 0], b"", 0)), None, "an unknown tracepoint");
     }
 }

@@ -1,0 +1,5 @@
+//! `lastack watch` in network namespaces of their own: what it says of ends that are made there on purpose.
+
+mod parts;
+mod rows;
+mod scene;

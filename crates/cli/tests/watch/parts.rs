@@ -1,0 +1,126 @@
+//! The programs whose connections end: copies of this test program that play a part.
+
+use std::env;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::exit;
+use std::thread::sleep;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+
+/// Tells a copy of this test program to play a part.
+pub const PART: &str = "LASTACK_TEST_PART";
+
+/// Not a test of its own: plays a part if it is told to.
+#[test]
+fn play() {
+    let Ok(part) = env::var(PART) else { return };
+    let words: Vec<&str> = part.split(' ').collect();
+    let [name, what, address] = words[..] else { panic!("{part:?}") };
+    // The name of the process, and that of this thread.
+    std::fs::write("/proc/self/comm", name).unwrap();
+    std::fs::write("/proc/thread-self/comm", name).unwrap();
+    let address: SocketAddr = address.parse().unwrap();
+    match what.split_once('-') {
+        Some(("server", what)) => server(what, address),
+        Some(("client", what)) => client(what, address),
+        _ => panic!("{part:?}"),
+    }
+    exit(0);
+}
+
+fn pause(milliseconds: u64) {
+    sleep(Duration::from_millis(milliseconds));
+}
+
+fn server(what: &str, address: SocketAddr) {
+    let listener = TcpListener::bind(address).unwrap();
+    println!("ready");
+    if what == "closes" {
+        pause(900);
+        drop(listener);
+        pause(300);
+        return;
+    }
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut octet = [0];
+    stream.read_exact(&mut octet).unwrap();
+    match what {
+        "answers" => {
+            stream.write_all(&[7; 3000]).unwrap();
+            let _end = stream.read_to_end(&mut Vec::new());
+        }
+        "resets" => {
+            pause(500);
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        "late" => {
+            // The peer's FIN, and data after it.
+            let _end = stream.read_to_end(&mut Vec::new());
+            pause(700);
+            let _refused = stream.write_all(b"late");
+            pause(200);
+        }
+        "waits" => pause(20_000),
+        _ => panic!("{what:?}"),
+    }
+}
+
+fn client(what: &str, address: SocketAddr) {
+    let connected = TcpStream::connect(address);
+    if what == "refused" {
+        assert_eq!(connected.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        return;
+    }
+    let mut stream = connected.unwrap();
+    stream.set_nodelay(true).unwrap();
+    if what == "mute" {
+        let _reset = stream.read(&mut [0]);
+        return;
+    }
+    stream.write_all(b"x").unwrap();
+    // Long enough to be seen by a list of sockets.
+    match what {
+        "linger0" => {
+            pause(600);
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        "unread" => {
+            pause(600);
+            stream.read_exact(&mut [0; 10]).unwrap();
+        }
+        "killed" => {
+            pause(600);
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        "keepalive" => {
+            let probes =
+                TcpKeepalive::new().with_time(Duration::from_secs(1)).with_interval(Duration::from_secs(1));
+            SockRef::from(&stream).set_tcp_keepalive(&probes.with_retries(2)).unwrap();
+            let error = stream.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        }
+        "timeout" => {
+            SockRef::from(&stream).set_tcp_user_timeout(Some(Duration::from_millis(1500))).unwrap();
+            pause(1200);
+            stream.write_all(b"lost").unwrap();
+            let error = stream.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        }
+        "waits" => {
+            let error = stream.read(&mut [0]).unwrap_err();
+            assert!(matches!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::ConnectionAborted
+            ));
+            pause(300);
+        }
+        "reads" => {
+            pause(300);
+            stream.read_exact(&mut [0; 3000]).unwrap();
+        }
+        "closes" => pause(400),
+        _ => panic!("{what:?}"),
+    }
+}

@@ -1,0 +1,197 @@
+//! Each way in which a connection can end, as root and as a user without privileges: cause, who ended it, process.
+
+use std::collections::HashMap;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::scene::{HERE, Part, SILENT, Scene, THERE, User, Watch, possible};
+
+fn pause(milliseconds: u64) {
+    sleep(Duration::from_millis(milliseconds));
+}
+
+/// All that happened in a session, for the questions of the tests.
+struct Session {
+    records: Vec<Value>,
+    summary: Value,
+}
+
+impl Session {
+    fn all(&self, port: u16) -> Vec<&Value> {
+        let server = format!(":{port}");
+        let of_port = |record: &&Value| record["server"].as_str().unwrap_or_default().ends_with(&server);
+        self.records.iter().filter(of_port).collect()
+    }
+
+    /// The only record of the connection to this port.
+    fn one(&self, port: u16) -> &Value {
+        let all = self.all(port);
+        assert_eq!(all.len(), 1, "port {port}: {:#?}\nall: {:#?}", all, self.records);
+        all[0]
+    }
+
+    /// Cause and who ended it, of the only record of this port.
+    fn verdict(&self, port: u16) -> (&str, &str) {
+        let record = self.one(port);
+        (record["cause"].as_str().unwrap(), record["ended_by"].as_str().unwrap())
+    }
+
+    /// Asserts that the process is the one that owned the connection.
+    fn owned_by(&self, port: u16, pid: u32) {
+        let record = self.one(port);
+        assert_eq!(record["process"]["pid"], pid, "{record:#?}");
+        assert_eq!(record["process"]["comm"], "shop-cli", "{record:#?}");
+    }
+}
+
+/// The owners, by the server's port of their connections.
+type Pids = HashMap<u16, u32>;
+
+/// The peer's programs.
+fn servers(scene: &Scene) -> Vec<Part> {
+    let servers = [
+        ("waits", THERE, 8102),
+        ("answers", THERE, 8103),
+        ("answers", THERE, 8104),
+        ("waits", SILENT, 8105),
+        ("waits", SILENT, 8106),
+        ("resets", THERE, 8107),
+        ("late", THERE, 8108),
+        ("waits", THERE, 8110),
+        ("answers", THERE, 8111),
+    ];
+    let play = |(what, address, port)| scene.play_there(&format!("peer server-{what} {address}:{port}"));
+    servers.into_iter().map(play).collect()
+}
+
+/// Plays all rows under one watch.
+fn play(scene: &Scene) -> (Session, Pids, Vec<String>) {
+    let at = |address: &str, port: u16| format!("{address}:{port}");
+    let watch: Watch = scene.watch(&[]);
+    let sources: Vec<String> = ["packets", "tracepoints", "sockets", "destroyed"]
+        .into_iter()
+        .filter(|source| watch.has(source))
+        .map(str::to_owned)
+        .collect();
+    let servers = servers(scene);
+    let listener = scene.play_here(&format!("shop-cli server-closes {}", at(HERE, 9202)));
+    let waiting: Vec<Part> =
+        (0..2).map(|_| scene.play_there(&format!("peer client-mute {}", at(HERE, 9202)))).collect();
+
+    let mut pids = Pids::from([(9202, listener.pid())]);
+    let mut client = |what: &str, address: &str, port: u16| {
+        let part = scene.play_here(&format!("shop-cli client-{what} {}", at(address, port)));
+        pids.insert(port, part.pid());
+        part
+    };
+    let silenced = [client("keepalive", SILENT, 8105), client("timeout", SILENT, 8106)];
+    pause(500);
+    scene.fall_silent();
+    let refused = client("refused", THERE, 8101);
+    let refusing = scene.play_there(&format!("peer client-refused {}", at(HERE, 8199)));
+    // One after the other: without tracepoints the counters tell causes of single ends only.
+    for (what, port) in
+        [("linger0", 8102), ("unread", 8103), ("killed", 8104), ("waits", 8107), ("closes", 8108)]
+    {
+        client(what, THERE, port).end();
+        pause(150);
+    }
+    let administrator = client("waits", THERE, 8110);
+    pause(500);
+    scene.as_root("ss -K dport = 8110 >/dev/null");
+    let orderly = client("reads", THERE, 8111);
+    for part in silenced.into_iter().chain([refused, refusing, administrator, orderly, listener]) {
+        part.end();
+    }
+    pause(800);
+    drop((servers, waiting));
+    let (records, summary) = watch.end();
+    (Session { records, summary }, pids, sources)
+}
+
+/// What both users are told.
+fn check_common(session: &Session, pids: &Pids) {
+    assert_eq!(session.verdict(8102), ("abort", "client"));
+    session.owned_by(8102, pids[&8102]);
+    assert_eq!(session.verdict(8103), ("close-unread", "client"));
+    session.owned_by(8103, pids[&8103]);
+    assert_eq!(session.one(8103)["lost"]["client"]["unread_max"], 2990);
+    assert_eq!(session.verdict(8104), ("close-unread", "client"));
+    session.owned_by(8104, pids[&8104]);
+    assert_eq!(session.one(8104)["process"]["killed_by"], 9);
+    assert_eq!(session.verdict(8105), ("keepalive-timeout", "client"));
+    session.owned_by(8105, pids[&8105]);
+    assert_eq!(session.verdict(8106), ("delivery-timeout", "client"));
+    session.owned_by(8106, pids[&8106]);
+    assert_eq!(session.verdict(8107), ("abort", "server"));
+    session.owned_by(8107, pids[&8107]);
+    assert_eq!(session.verdict(8110), ("abort", "client"));
+    session.owned_by(8110, pids[&8110]);
+    assert_eq!(session.one(8111)["cause"], "orderly");
+    session.owned_by(8111, pids[&8111]);
+    let closed = session.all(9202);
+    assert_eq!(closed.len(), 2, "{closed:#?}");
+    for record in closed {
+        assert_eq!((&record["cause"], &record["ended_by"]), (&"listener-closed".into(), &"server".into()));
+        assert_eq!(record["process"]["pid"], pids[&9202], "{record:#?}");
+    }
+    let lost = session.summary["lost"].as_object().unwrap();
+    assert!(lost.values().all(|count| count == 0), "{lost:?}");
+}
+
+#[test]
+fn root_is_told_every_end_with_the_kernels_reason() {
+    if !possible() {
+        return;
+    }
+    let scene = Scene::new(User::Root);
+    let (session, pids, sources) = play(&scene);
+    if sources.len() < 4 {
+        eprintln!("skipped: this kernel has only {sources:?}");
+        return;
+    }
+    check_common(&session, &pids);
+    assert_eq!(session.verdict(8101), ("refused", "server"));
+    session.owned_by(8101, pids[&8101]);
+    assert_eq!(session.verdict(8199), ("refused", "server"));
+    assert_eq!(session.one(8199)["process"], Value::Null, "nothing listens");
+    let killed = session.one(8110)["detail"].as_str().unwrap();
+    assert!(killed.starts_with("killed by ss (pid "), "{killed}");
+    assert_eq!(session.one(8111)["ended_by"], "client");
+    // Data after the close: first an end in order, then what amends it.
+    let late = session.all(8108);
+    assert_eq!(late.len(), 2, "{late:#?}");
+    assert_eq!((&late[0]["cause"], &late[0]["ended_by"]), (&"orderly".into(), &"client".into()));
+    assert_eq!((&late[1]["cause"], &late[1]["ended_by"]), (&"data-after-close".into(), &"client".into()));
+    assert_eq!((&late[1]["amends"], &late[1]["process"]["pid"]), (&true.into(), &pids[&8108].into()));
+    assert_eq!(late[0]["id"], late[1]["id"]);
+    for port in [8101, 8102, 8103, 8104, 8105, 8106, 8107, 8110] {
+        let record = session.one(port);
+        assert_eq!(record["roles"], "syn");
+        assert!(record["confidence"].as_f64().unwrap() >= 0.6, "{record:#?}");
+        assert!(!record["kernel"].as_array().unwrap().is_empty(), "{record:#?}");
+    }
+}
+
+#[test]
+fn a_user_without_privileges_is_told_what_can_be_told() {
+    if !possible() {
+        return;
+    }
+    let scene = Scene::new(User::Nobody);
+    let (session, pids, sources) = play(&scene);
+    assert!(!sources.iter().any(|source| source == "packets" || source == "tracepoints"), "{sources:?}");
+    check_common(&session, &pids);
+    // Gone before it could be seen, and the port is cleared by then: the record says so and names nobody.
+    let refused: Vec<&Value> = session.records.iter().filter(|record| record["cause"] == "refused").collect();
+    assert_eq!(refused.len(), 1, "{refused:#?}");
+    assert_eq!((&refused[0]["ended_by"], &refused[0]["server"]), (&"server".into(), &"10.78.0.2:0".into()));
+    assert_eq!(refused[0]["process"], Value::Null);
+    assert!(refused[0]["limits"].as_array().unwrap().len() >= 3, "{:#?}", refused[0]["limits"]);
+    // Invisible but to the counter of resets.
+    assert!(session.all(8199).is_empty());
+    assert!(session.summary["resets_sent"].as_u64().unwrap() > 0);
+    assert_eq!(session.one(8108)["cause"], "orderly");
+}

@@ -1,0 +1,224 @@
+//! Two network namespaces with a link between them, and a watch in one of them.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::parts::PART;
+
+/// Addresses: this host, its peer, and one of the peer that falls silent.
+pub const HERE: &str = "10.78.0.1";
+pub const THERE: &str = "10.78.0.2";
+pub const SILENT: &str = "10.78.0.3";
+
+const NOBODY: &str = "65534";
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Who watches, and whose connections end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum User {
+    Root,
+    Nobody,
+}
+
+pub struct Scene {
+    here: String,
+    there: String,
+    place: tempfile::TempDir,
+    pub user: User,
+}
+
+fn run(command: &str) {
+    let status = Command::new("sh").args(["-ec", command]).status().unwrap();
+    assert!(status.success(), "{command}");
+}
+
+/// Whether namespaces can be made. If not, the test says aloud that it is skipped.
+pub fn possible() -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root, to make network namespaces");
+        return false;
+    }
+    let have = |tool: &str| {
+        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
+        if !found.status.success() {
+            eprintln!("skipped: {tool} is missing");
+        }
+        found.status.success()
+    };
+    have("ip") && have("ss") && have("setpriv")
+}
+
+impl Scene {
+    pub fn new(user: User) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let tag = format!("lw{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let (here, there) = (format!("{tag}h"), format!("{tag}p"));
+        run(&format!(
+            "ip netns add {here}; ip netns add {there}
+             ip -n {here} link set lo up; ip -n {there} link set lo up
+             ip -n {here} link add v0 type veth peer name v1 netns {there}
+             ip -n {here} addr add {HERE}/24 dev v0; ip -n {there} addr add {THERE}/24 dev v1
+             ip -n {there} addr add {SILENT}/24 dev v1
+             ip -n {here} link set v0 up; ip -n {there} link set v1 up
+             mac=$(ip -n {there} -br link show v1 | awk '{{print $3}}')
+             ip -n {here} neigh replace {SILENT} lladdr $mac dev v0 nud permanent"
+        ));
+        let place = tempfile::tempdir().unwrap();
+        run(&format!(
+            "chmod 755 {0}; cp {1} {0}/lastack; cp {2} {0}/part; chmod 755 {0}/lastack {0}/part",
+            place.path().display(),
+            env!("CARGO_BIN_EXE_lastack"),
+            std::env::current_exe().unwrap().display()
+        ));
+        Self { here, there, place, user }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    /// A command in the watched namespace, as the user.
+    fn here(&self, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.here]);
+        if self.user == User::Nobody {
+            command.args(["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
+            command.args(["--inh-caps=-all", "--bounding-set=-all"]);
+        }
+        command.arg(program);
+        command
+    }
+
+    /// A command in the peer's namespace, as root.
+    fn there(&self, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.there]).arg(program);
+        command
+    }
+
+    fn play(&self, mut command: Command, part: &str) -> Part {
+        command.args(["--exact", "parts::play", "--nocapture"]).env(PART, part).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        if part.contains(" server-") {
+            let mut out = BufReader::new(child.stdout.take().unwrap());
+            let mut line = String::new();
+            while !line.contains("ready") {
+                line.clear();
+                assert!(out.read_line(&mut line).unwrap() > 0, "{part} did not begin");
+            }
+        }
+        Part { child, name: part.to_owned() }
+    }
+
+    /// A program of this host.
+    pub fn play_here(&self, part: &str) -> Part {
+        self.play(self.here(&self.path("part")), part)
+    }
+
+    /// A program of the peer.
+    pub fn play_there(&self, part: &str) -> Part {
+        self.play(self.there(&self.path("part")), part)
+    }
+
+    /// A shell command as root in the watched namespace.
+    pub fn as_root(&self, command: &str) {
+        run(&format!("ip netns exec {} {command}", self.here));
+    }
+
+    /// From now on nothing is answered at that address.
+    pub fn fall_silent(&self) {
+        run(&format!("ip -n {} addr del {SILENT}/24 dev v1", self.there));
+    }
+
+    pub fn watch(&self, options: &[&str]) -> Watch {
+        let mut command = self.here(&self.path("lastack"));
+        command.args(["watch", "--json", "--all"]).args(options).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let start = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no start: {line:?}"));
+        Watch { child, out, start }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        for name in [&self.here, &self.there] {
+            let _gone = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+/// A program that plays a part.
+pub struct Part {
+    child: Child,
+    name: String,
+}
+
+impl Part {
+    /// `ip` and `setpriv` execute the program in their own place: this is its id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn end(mut self) {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let killed = self.name.contains("killed");
+                assert!(status.success() || killed, "{}: {status}", self.name);
+                return;
+            }
+            assert!(begun.elapsed() < LIMIT, "{} does not end", self.name);
+            sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// A running watch.
+pub struct Watch {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    pub start: Value,
+}
+
+impl Watch {
+    /// Whether it has this source.
+    pub fn has(&self, source: &str) -> bool {
+        let sources = self.start["sources"].as_array().unwrap();
+        sources.iter().any(|entry| entry["source"] == source && entry["open"] == true)
+    }
+
+    /// Ends it, and gives its records: those of connections, and the summary.
+    pub fn end(mut self) -> (Vec<Value>, Value) {
+        // What happened last is still on its way.
+        sleep(Duration::from_millis(400));
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        let mut records: Vec<Value> = rest
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+            .collect();
+        let summary = records.pop().expect("a summary");
+        assert_eq!(summary["type"], "summary", "{rest}");
+        (records, summary)
+    }
+}
