@@ -109,6 +109,19 @@ pub(super) fn packet_drops(fd: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(u64::from(statistics.tp_drops))
 }
 
+/// How many bytes that were written to this TCP socket of the kernel its peer has not acknowledged, its FIN included
+/// (SIOCOUTQ, tcp(7)).
+///
+/// # Errors
+/// It is no TCP socket.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: c_int = 0;
+    // SAFETY: the request writes one int to where the pointer points, and `bytes` lives until the call returns.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    Errno::result(result)?;
+    Ok(bytes.try_into().unwrap_or(0))
+}
+
 /// Switches the descriptor to nonblocking.
 pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     let flags = fcntl::OFlag::from_bits_retain(fcntl::fcntl(fd, fcntl::FcntlArg::F_GETFL)?);

@@ -3,11 +3,12 @@
 mod errno;
 
 use lastack_engine::{BindError, ConnectError, EchoError, End, TcpError, UdpError};
+use lastack_wire::icmp::IcmpError;
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// The error of a connection that is over, with the reason: what an [`io::Error`] of a
@@ -182,6 +183,7 @@ pub fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
         .map(|end: &EndError| errno::of_tcp(end.error))
         .or_else(|| find(error).map(|error| errno::of_tcp(*error)))
         .or_else(|| find(error).map(|error| errno::of_udp(*error)))
+        .or_else(|| find(error).map(|report: &UdpReport| errno::of_udp(report.error)))
         .or_else(|| find(error).map(|error| errno::of_bind(*error)))
         .or_else(|| find(error).map(|error| errno::of_connect(*error)))
         .or_else(|| find(error).map(errno::of_host))
@@ -217,6 +219,11 @@ const fn tcp_kind(error: TcpError) -> ErrorKind {
 /// A socket whose connection is gone from the stack.
 pub(crate) fn gone() -> io::Error {
     tcp_error(TcpError::NotConnected, None)
+}
+
+/// An argument that is out of bounds; `cure` says what the bounds are.
+pub(crate) fn invalid(cure: &'static str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, cure)
 }
 
 /// Nothing to give yet, with the number of the system.
@@ -278,7 +285,8 @@ pub(crate) fn intercepted_already(what: &str) -> io::Error {
     io::Error::new(ErrorKind::AddrInUse, format!("{what} are intercepted already, by another interceptor"))
 }
 
-pub(crate) fn udp_error(error: UdpError) -> io::Error {
+/// `icmp`: the ICMP error behind it, and its sender.
+pub(crate) fn udp_error(error: UdpError, icmp: Option<(IcmpError, IpAddr)>) -> io::Error {
     let kind = match error {
         UdpError::Refused => ErrorKind::ConnectionRefused,
         UdpError::HostUnreachable | UdpError::HostDown => ErrorKind::HostUnreachable,
@@ -293,5 +301,38 @@ pub(crate) fn udp_error(error: UdpError) -> io::Error {
         // ENOPROTOOPT, EPROTO, ENONET: std has no kind of their own for them.
         _ => ErrorKind::Other,
     };
-    io::Error::new(kind, error)
+    match icmp {
+        Some((icmp, from)) if UdpError::from_icmp(icmp) == Some(error) => {
+            io::Error::new(kind, UdpReport { error, icmp, from })
+        }
+        _ => io::Error::new(kind, error),
+    }
 }
+
+/// What the network reported about a datagram that a connected [`UdpSocket`](crate::UdpSocket) sent: what the
+/// [`io::Error`] of the call that reports it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UdpReport {
+    /// What it means to the socket.
+    pub error: UdpError,
+    /// The ICMP error.
+    pub icmp: IcmpError,
+    /// Who sent it: the peer, or a router before it.
+    pub from: IpAddr,
+}
+
+impl UdpReport {
+    /// The report behind `error`, if somewhere in its chain of sources there is one.
+    pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        find(error)
+    }
+}
+
+impl fmt::Display for UdpReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (ICMP {} from {})", self.error, self.icmp, self.from)
+    }
+}
+
+impl Error for UdpReport {}

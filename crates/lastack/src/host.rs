@@ -111,6 +111,10 @@ impl Host {
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.0
     }
+
+    pub(crate) fn shared_arc(&self) -> &Arc<Shared> {
+        &self.0.0
+    }
 }
 
 impl fmt::Debug for Host {

@@ -73,11 +73,16 @@
 //! woken, as with tokio's sockets. The clock is `tokio::time`.
 #![deny(missing_docs)]
 
+mod adapters;
+mod addr;
 mod driver;
 mod echo;
 mod ended;
 mod error;
 mod host;
+pub mod net;
+mod packet_io;
+mod relay;
 mod shared;
 mod shutdown;
 mod tcp;
@@ -85,19 +90,23 @@ mod udp;
 mod wakers;
 
 /// Links to the Linux kernel: TUN, and veth where there is no /dev/net/tun.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "device"))]
 pub mod device {
     pub use lastack_device::{Device, DeviceError, DeviceKind, Dropped, LinkSettings, Tun, Veth, tun, veth};
 }
 
+#[allow(unused_imports, reason = "each name is behind a feature")]
+pub use adapters::*;
 pub use driver::Driver;
 pub use echo::{EchoInterceptor, Pong};
 pub use ended::EndedConnections;
-pub use error::{EndError, HostError, errno};
+pub use error::{EndError, HostError, UdpReport, errno};
 pub use host::Host;
+pub use packet_io::PacketIo;
+pub use relay::{RelayReport, Relayed, Remote, relay};
 pub use tcp::{
     InterceptedTcp, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpInterceptor, TcpListener,
-    TcpStream, WriteHalf,
+    TcpSocket, TcpStream, Watch, WriteHalf,
 };
 pub use udp::{UdpInterceptor, UdpSocket};
 

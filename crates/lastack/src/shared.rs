@@ -3,7 +3,7 @@
 use crate::echo::Pings;
 use crate::ended::Subscribers;
 use crate::error::{HostError, gone, would_block};
-use crate::tcp::Intercepted;
+use crate::tcp::{Intercepted, Watched};
 use crate::wakers::{Interest, Ticket, Wakers};
 use lastack_engine::{Event, Instant, ListenerId, Stack};
 use std::any::Any;
@@ -31,6 +31,7 @@ pub(crate) struct Inner {
     pub datagrams_intercepted: bool,
     pub pings: Pings,
     pub ended: Subscribers,
+    pub watched: Watched,
     pub driver: DriverState,
     /// No handle and no socket is left.
     pub abandoned: bool,
@@ -70,6 +71,7 @@ impl Shared {
             datagrams_intercepted: false,
             pings: Pings::default(),
             ended: Subscribers::default(),
+            watched: Watched::default(),
             driver: DriverState::Awake,
             abandoned: false,
             shutting_down: false,
@@ -219,10 +221,13 @@ impl Inner {
             Event::Readable(id) => self.wakers.wake(Interest::Read(id)),
             Event::AckWanted(id) => self.wakers.wake(Interest::Acknowledge(id)),
             Event::Ended(ended) => {
-                for interest in [Interest::Read, Interest::Write, Interest::End, Interest::Acknowledge] {
+                let ends =
+                    [Interest::Read, Interest::Write, Interest::End, Interest::Acknowledge, Interest::Watch];
+                for interest in ends {
                     self.wakers.wake(interest(ended.id));
                 }
                 self.intercepted.ended(&mut self.stack, &ended);
+                self.watched.ended(&ended);
                 self.ended.push(&mut self.wakers, &ended);
             }
             Event::UdpReadable(id) => self.wakers.wake(Interest::UdpRead(id)),

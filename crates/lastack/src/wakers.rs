@@ -24,6 +24,8 @@ pub(crate) enum Interest {
     End(ConnId),
     /// The peer asks for an acknowledgment that is held back.
     Acknowledge(ConnId),
+    /// The end of the connection, for those that only watch it.
+    Watch(ConnId),
     /// An intercepted SYN.
     Intercepted,
     /// A datagram or an error.

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod capture;
+mod channel;
 mod checksum;
 mod cut;
 mod impair;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 pub use capture::{Capture, Direction, Record, Sink};
+pub use channel::{Channel, PacketReceiver, PacketSender, TrySendError, channel};
 pub use checksum::complete_checksum;
 pub use cut::Cut;
 pub use impair::{Course, Damage, Impair, ImpairStats, LaneStats, Passage, Plan};

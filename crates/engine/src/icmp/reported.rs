@@ -44,7 +44,7 @@ pub(super) fn arrives(
             stack.tcp.icmp_error(&mut stack.shared, now, &flow, seq, error, header.src)
         }
         ip::UDP => match flow(&quoted) {
-            Some(flow) => stack.udp.icmp_error(&mut stack.shared, now, &flow, error),
+            Some(flow) => stack.udp.icmp_error(&mut stack.shared, now, &flow, error, header.src),
             None => broken(stack, Malformed::Truncated),
         },
         ip::ICMP | ip::ICMPV6 => stack.echo_error_arrives(now, header, error, &quoted),

@@ -103,6 +103,8 @@ pub(crate) struct Outgoing<'a> {
     /// Eff.snd.MSS, where the text is longer than that and the link has to cut it.
     pub segment_size: Option<u16>,
     pub dscp: u8,
+    /// Hop limit (TTL), instead of the stack's.
+    pub hop_limit: Option<u8>,
     /// The ECN bits of the IP header.
     pub codepoint: u8,
     pub rule: Option<Rule>,
@@ -113,7 +115,8 @@ impl Outgoing<'_> {
     pub fn emit(&self, config: &Config, packet: &mut Vec<u8>) -> Transmit {
         packet.clear();
         let ip = ip_header(config, self.flow, self.dscp);
-        let ip = IpHeader { traffic_class: ip.traffic_class | self.codepoint, ..ip };
+        let hop_limit = self.hop_limit.unwrap_or(ip.hop_limit);
+        let ip = IpHeader { traffic_class: ip.traffic_class | self.codepoint, hop_limit, ..ip };
         let [a, b] = self.text;
         ip.emit(self.tcp.len() + a.len() + b.len(), packet);
         self.tcp.emit(packet);

@@ -6,7 +6,7 @@ use crate::icmp;
 use crate::shared::Shared;
 use crate::udp::{Datagram, UdpError, UdpTable};
 use crate::{DropReason, Instant, IpFields, Received, Rule, Stack, Verdict};
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use lastack_wire::icmp::IcmpError;
 use lastack_wire::ip::IpPacket;
 use lastack_wire::udp::UdpHeader;
@@ -56,7 +56,10 @@ impl UdpTable {
         let id = self.bindings.lookup(flow).or(self.intercept)?;
         let socket = self.sockets.get_mut(id)?;
         let config = &shared.config.datagrams;
-        let most = Most { items: config.receive_queue, octets: config.receive_octets };
+        let most = Most {
+            items: socket.receive_queue.unwrap_or(config.receive_queue),
+            octets: config.receive_octets,
+        };
         let datagram = Datagram { local: flow.local, remote: flow.remote, payload: payload.to_vec(), ip };
         Some(if socket.deliver(id, datagram, most, &mut shared.events) {
             shared.counters.udp_in_datagrams += 1;
@@ -75,6 +78,7 @@ impl UdpTable {
         now: Instant,
         flow: &FourTuple,
         error: IcmpError,
+        from: IpAddr,
     ) -> Verdict {
         let ignored = Verdict::Dropped(Rule::IcmpNotReported.into());
         let Some(id) = self.bindings.connected(flow) else {
@@ -90,6 +94,7 @@ impl UdpTable {
             }
             shared.paths.lower(flow.remote.ip(), mtu as usize, now);
         }
+        socket.icmp = Some((error, from));
         socket.fail(id, reported, &mut shared.events);
         Verdict::Accepted
     }

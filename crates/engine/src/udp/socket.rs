@@ -9,6 +9,7 @@ use crate::{Event, IpFields};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
+use lastack_wire::icmp::IcmpError;
 
 /// A datagram that arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +48,10 @@ pub(super) struct Socket {
     pub blocked: bool,
     /// To be reported once, by the next call that can fail.
     pub error: Option<UdpError>,
+    /// The ICMP error behind the last such error, and its sender.
+    pub icmp: Option<(IcmpError, IpAddr)>,
+    /// How many datagrams may wait to be read, instead of the stack's limit.
+    pub receive_queue: Option<usize>,
     /// What is too large for the path is an error instead of fragmented.
     pub dont_fragment: bool,
     /// Instead of the stack's.
@@ -68,6 +73,8 @@ impl Socket {
             unsent: VecDeque::new(),
             blocked: false,
             error: None,
+            icmp: None,
+            receive_queue: None,
             dont_fragment: false,
             hop_limit: None,
             large: Vec::new(),

@@ -138,6 +138,49 @@ impl<'a> Udp<'a> {
         if !is_host(flow.remote.ip()) && !is_group(flow.remote.ip()) || flow.remote.port() == 0 {
             return Err(UdpError::NotUnicast);
         }
+        self.push_segments(flow, payload, segment_size, Some(ip))
+    }
+
+    /// Queues datagrams of one flow with this octet of ECN and DSCP in their IP headers. `from` as in
+    /// [`send_from`](Self::send_from), or `None`: where the socket hears; `to`: `None`: the peer. `segment_size`: the
+    /// payload is that of several datagrams, each of so many octets, the last with what is left (`UDP_SEGMENT`).
+    ///
+    /// # Errors
+    /// As [`send_from`](Self::send_from). If the queue is full after some of the datagrams, those are queued.
+    pub fn send_segments(
+        &mut self,
+        from: Option<SocketAddr>,
+        to: Option<SocketAddr>,
+        payload: &[u8],
+        segment_size: Option<u16>,
+        traffic_class: u8,
+    ) -> Result<(), UdpError> {
+        let socket = self.socket_mut();
+        if let Some(error) = socket.error.take() {
+            return Err(error);
+        }
+        let remote = match to {
+            Some(to) => canonical(to),
+            None => socket.flow.ok_or(UdpError::NotConnected)?.remote,
+        };
+        let (bound, here, dont_fragment) = (socket.bound, socket.local(), socket.dont_fragment);
+        let from = from.map_or(here, canonical);
+        let hears = from == here || from.port() == bound.port() && bound.ip().is_unspecified();
+        if !hears && self.table.intercept != Some(self.id) {
+            return Err(UdpError::NoAddress);
+        }
+        let local = self.source(from, remote)?;
+        let ip = IpFields { hop_limit: self.hop_limit(), traffic_class, dont_fragment };
+        self.push_segments(FourTuple { local, remote }, payload, segment_size, Some(ip))
+    }
+
+    fn push_segments(
+        &mut self,
+        flow: FourTuple,
+        payload: &[u8],
+        segment_size: Option<u16>,
+        ip: Option<IpFields>,
+    ) -> Result<(), UdpError> {
         let config = &self.shared.config;
         let headers = headers(&flow);
         let size = segment_size.filter(|&size| size > 0 && usize::from(size) < payload.len());
@@ -145,10 +188,10 @@ impl<'a> Udp<'a> {
             && config.checksums.transmit == TransmitChecksum::Partial
             && size.is_some_and(|size| headers + usize::from(size) <= config.mtu);
         let Some(size) = size.filter(|_| !cut_by_link) else {
-            return self.push(Outgoing { flow, payload: payload.to_vec(), segment_size: size, ip: Some(ip) });
+            return self.push(Outgoing { flow, payload: payload.to_vec(), segment_size: size, ip });
         };
         for piece in payload.chunks(size.into()) {
-            self.push(Outgoing { flow, payload: piece.to_vec(), segment_size: None, ip: Some(ip) })?;
+            self.push(Outgoing { flow, payload: piece.to_vec(), segment_size: None, ip })?;
         }
         Ok(())
     }
@@ -203,6 +246,17 @@ impl<'a> Udp<'a> {
     /// The error that waits to be reported, if there is one (SO_ERROR).
     pub fn take_error(&mut self) -> Option<UdpError> {
         self.socket_mut().error.take()
+    }
+
+    /// The ICMP error behind the last error that the network reported, and its sender; taken with this.
+    pub fn take_icmp(&mut self) -> Option<(IcmpError, IpAddr)> {
+        self.socket_mut().icmp.take()
+    }
+
+    /// How many datagrams may wait to be read; the next are dropped. `None`: as the stack's limit
+    /// ([`DatagramConfig::receive_queue`](crate::DatagramConfig::receive_queue)).
+    pub fn set_receive_queue(&mut self, datagrams: Option<usize>) {
+        self.socket_mut().receive_queue = datagrams;
     }
 
     /// Whether a datagram that is too large for the path is an error ([`UdpError::MessageTooLong`])

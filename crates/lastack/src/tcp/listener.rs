@@ -4,14 +4,16 @@ use crate::Host;
 use crate::error::{bind_error, listener_killed};
 use crate::shared::Inner;
 use crate::tcp::TcpStream;
+use crate::tcp::socket::Options;
 use crate::wakers::{Interest, Wait};
 use lastack_engine::{ConnId, ListenerId};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 /// Complete connections that may wait to be accepted, as with tokio's listeners.
-const BACKLOG: usize = 1024;
+pub(super) const BACKLOG: usize = 1024;
 
 /// A TCP socket that listens for connections.
 ///
@@ -21,6 +23,7 @@ pub struct TcpListener {
     host: Host,
     id: ListenerId,
     local: SocketAddr,
+    options: Mutex<Options>,
 }
 
 impl TcpListener {
@@ -40,13 +43,22 @@ impl TcpListener {
     /// # Errors
     /// As [`bind`](Self::bind).
     pub fn bind_with_backlog(host: &Host, local: impl Into<SocketAddr>, backlog: usize) -> io::Result<Self> {
-        let local = local.into();
+        Self::listen(host, local.into(), backlog, Options::default())
+    }
+
+    pub(super) fn listen(
+        host: &Host,
+        local: SocketAddr,
+        backlog: usize,
+        options: Options,
+    ) -> io::Result<Self> {
         host.shared().with(|inner| {
             inner.accepts_sockets()?;
             let id = inner.stack.tcp_listen(local, backlog).map_err(bind_error)?;
+            inner.stack.tcp_set_listener_max_segment(id, options.max_segment());
             inner.listeners.insert(id);
             let local = inner.stack.tcp_listener_addr(id).unwrap_or(local);
-            Ok(Self { host: host.clone(), id, local })
+            Ok(Self { host: host.clone(), id, local, options: Mutex::new(options) })
         })
     }
 
@@ -81,8 +93,32 @@ impl TcpListener {
         Ok(self.local)
     }
 
+    /// The hop limit (TTL) of the connections it accepts.
+    ///
+    /// # Errors
+    /// None.
+    pub fn ttl(&self) -> io::Result<u32> {
+        let default = self.host.config().hop_limit;
+        Ok(self.options().ttl.unwrap_or(default).into())
+    }
+
+    /// Sets the hop limit (TTL) of the connections that it accepts from now on.
+    ///
+    /// # Errors
+    /// `InvalidInput` unless it is from 1 to 255.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        self.options().ttl = Some(super::options::check_ttl(ttl)?);
+        Ok(())
+    }
+
+    fn options(&self) -> MutexGuard<'_, Options> {
+        // Plain values: a panic cannot leave them half set.
+        self.options.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self, inner: &mut Inner) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        match next_of(inner, self.id) {
+        let options = *self.options();
+        match next_of(inner, self.id, &options) {
             Some((id, local, remote)) => {
                 Poll::Ready(Ok((TcpStream::new(self.host.clone(), id, local, remote), remote)))
             }
@@ -94,9 +130,14 @@ impl TcpListener {
     }
 }
 
-fn next_of(inner: &mut Inner, listener: ListenerId) -> Option<(ConnId, SocketAddr, SocketAddr)> {
+fn next_of(
+    inner: &mut Inner,
+    listener: ListenerId,
+    options: &Options,
+) -> Option<(ConnId, SocketAddr, SocketAddr)> {
     let id = inner.stack.tcp_accept(listener)?;
-    let tcp = inner.stack.tcp(id)?;
+    let mut tcp = inner.stack.tcp(id)?;
+    options.apply(&mut tcp);
     Some((id, tcp.local(), tcp.remote()))
 }
 

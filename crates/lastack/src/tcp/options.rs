@@ -1,16 +1,31 @@
 //! The options of a connection, with the names of std and tokio.
 
+use crate::error::invalid;
 use crate::tcp::TcpStream;
 use lastack_engine::Keepalive;
 use lastack_wire::reset_reason::ResetReason;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::time::Duration;
 
 /// The field has six bits (RFC 2474 section 3).
 const MOST_DSCP: u8 = 0x3f;
 
-fn invalid(cure: &'static str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidInput, cure)
+pub(super) fn check_keepalive(keepalive: Option<Keepalive>) -> io::Result<()> {
+    if keepalive.is_some_and(|k| k.count == 0 || k.idle.is_zero() || k.interval.is_zero()) {
+        return Err(invalid("the times and the count of keep-alive must not be zero: give None for none"));
+    }
+    Ok(())
+}
+
+pub(super) fn check_dscp(dscp: u8) -> io::Result<()> {
+    if dscp > MOST_DSCP {
+        return Err(invalid("a DSCP has six bits, so 63 is the greatest; IP_TOS is four times as large"));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_ttl(ttl: u32) -> io::Result<u8> {
+    u8::try_from(ttl).ok().filter(|ttl| *ttl > 0).ok_or_else(|| invalid("a TTL is from 1 to 255"))
 }
 
 /// Options. Unless they say otherwise they fail only if the stack does not know the connection, which cannot
@@ -56,11 +71,7 @@ impl TcpStream {
     /// # Errors
     /// See above; `InvalidInput` if a time or the count is zero (EINVAL, as on Linux).
     pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
-        if keepalive.is_some_and(|k| k.count == 0 || k.idle.is_zero() || k.interval.is_zero()) {
-            return Err(invalid(
-                "the times and the count of keep-alive must not be zero: give None for none",
-            ));
-        }
+        check_keepalive(keepalive)?;
         self.set(|tcp| tcp.set_keepalive(keepalive))
     }
 
@@ -151,9 +162,7 @@ impl TcpStream {
     /// See above; `InvalidInput` above 63. The octet of `IP_TOS` has the codepoint in its upper six bits: shift
     /// that by two.
     pub fn set_dscp(&self, dscp: u8) -> io::Result<()> {
-        if dscp > MOST_DSCP {
-            return Err(invalid("a DSCP has six bits, so 63 is the greatest; IP_TOS is four times as large"));
-        }
+        check_dscp(dscp)?;
         self.set(|tcp| tcp.set_dscp(dscp))
     }
 
@@ -163,6 +172,47 @@ impl TcpStream {
     /// See above.
     pub fn dscp(&self) -> io::Result<u8> {
         self.call(|tcp| Ok(tcp.dscp()))
+    }
+
+    /// Hop limit (TTL) of what is sent from now on (RFC 9293 section 3.9.1.9).
+    ///
+    /// # Errors
+    /// See above; `InvalidInput` unless it is from 1 to 255.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let ttl = check_ttl(ttl)?;
+        self.set(|tcp| tcp.set_hop_limit(Some(ttl)))
+    }
+
+    /// See [`set_ttl`](Self::set_ttl).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn ttl(&self) -> io::Result<u32> {
+        self.call(|tcp| Ok(tcp.hop_limit().into()))
+    }
+
+    /// Closing sends RST, and what was not delivered is lost: [`set_linger`](Self::set_linger) with zero.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn set_zero_linger(&self) -> io::Result<()> {
+        self.set_linger(Some(Duration::ZERO))
+    }
+
+    /// Whether data that fills no segment waits (`TCP_CORK`), at most as long as the retransmission timeout.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn set_cork(&self, cork: bool) -> io::Result<()> {
+        self.set(|tcp| tcp.set_cork(cork))
+    }
+
+    /// See [`set_cork`](Self::set_cork).
+    ///
+    /// # Errors
+    /// See above.
+    pub fn cork(&self) -> io::Result<bool> {
+        self.call(|tcp| Ok(tcp.cork()))
     }
 
     fn set(&self, set: impl FnOnce(&mut lastack_engine::Tcp<'_>)) -> io::Result<()> {

@@ -37,6 +37,16 @@ impl TcpStream {
     }
 }
 
+impl TcpStream {
+    /// Whether something of `interest` is there now.
+    pub(super) fn is_ready(&self, interest: Interest) -> io::Result<bool> {
+        self.host.shared().with(|inner| {
+            let Some(mut tcp) = inner.stack.tcp(self.id) else { return Err(inner.gone()) };
+            Ok(!(bits(tcp.readiness()) & wanted(interest)).is_empty())
+        })
+    }
+}
+
 /// The bits that tokio tells of an interest.
 fn wanted(interest: Interest) -> Ready {
     let mut wanted = Ready::EMPTY;

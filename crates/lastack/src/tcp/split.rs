@@ -4,12 +4,12 @@ use crate::tcp::TcpStream;
 use lastack_engine::End;
 use std::error::Error;
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 
 /// The reading half of a borrowed [`TcpStream`]; see [`TcpStream::split`].
 #[derive(Debug)]
@@ -175,6 +175,42 @@ macro_rules! reading {
                 self.as_ref().try_read(buf)
             }
 
+            /// As [`TcpStream::ready`].
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+                self.as_ref().ready(interest).await
+            }
+
+            /// As [`TcpStream::try_read_buf`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn try_read_buf<B: bytes::BufMut>(&self, buf: &mut B) -> io::Result<usize> {
+                self.as_ref().try_read_buf(buf)
+            }
+
+            /// As [`TcpStream::try_read_vectored`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                self.as_ref().try_read_vectored(bufs)
+            }
+
+            /// As [`TcpStream::poll_peek`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn poll_peek(
+                &mut self,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<usize>> {
+                self.as_ref().poll_peek(cx, buf)
+            }
+
             /// As [`TcpStream::peek`].
             ///
             /// # Errors
@@ -227,6 +263,22 @@ macro_rules! writing {
             /// As there.
             pub fn try_write(&self, text: &[u8]) -> io::Result<usize> {
                 self.as_ref().try_write(text)
+            }
+
+            /// As [`TcpStream::ready`].
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+                self.as_ref().ready(interest).await
+            }
+
+            /// As [`TcpStream::try_write_vectored`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+                self.as_ref().try_write_vectored(bufs)
             }
 
             /// As [`TcpStream::drained`].

@@ -3,6 +3,7 @@
 use crate::Host;
 use crate::error::{connect_error, gone, tcp_error};
 use crate::shared::Inner;
+use crate::tcp::socket::Options;
 use crate::wakers::{Interest, Wait};
 use lastack_engine::{ConnId, End, Tcp, TcpError, TcpInfo, TcpState};
 use std::any::Any;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A TCP connection, with the shape of tokio's own and the reason of its end.
@@ -30,8 +32,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct TcpStream {
     pub(super) host: Host,
     pub(super) id: ConnId,
-    local: SocketAddr,
-    remote: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
 }
 
 impl TcpStream {
@@ -53,7 +55,7 @@ impl TcpStream {
     /// # Cancel safety
     /// Dropped, the future gives up the attempt without a word to the peer (`Rule::EndAttemptClosed`).
     pub async fn connect(host: &Host, remote: impl Into<SocketAddr>) -> io::Result<Self> {
-        Self::open(host, None, remote.into())?.established().await
+        Self::open(host, None, remote.into(), &Options::default())?.established().await
     }
 
     /// As [`connect`](Self::connect), from this address; its port may be 0 for any that is free.
@@ -65,15 +67,22 @@ impl TcpStream {
         local: impl Into<SocketAddr>,
         remote: impl Into<SocketAddr>,
     ) -> io::Result<Self> {
-        Self::open(host, Some(local.into()), remote.into())?.established().await
+        Self::open(host, Some(local.into()), remote.into(), &Options::default())?.established().await
     }
 
-    fn open(host: &Host, local: Option<SocketAddr>, remote: SocketAddr) -> io::Result<Self> {
+    /// `options` are entered before the SYN leaves.
+    pub(super) fn open(
+        host: &Host,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+        options: &Options,
+    ) -> io::Result<Self> {
         host.shared().with(|inner| {
             inner.accepts_sockets()?;
             let id = inner.stack.tcp_connect(local, remote).map_err(connect_error)?;
-            let (local, remote) =
-                inner.stack.tcp(id).map(|tcp| (tcp.local(), tcp.remote())).ok_or_else(gone)?;
+            let mut tcp = inner.stack.tcp(id).ok_or_else(gone)?;
+            options.apply(&mut tcp);
+            let (local, remote) = (tcp.local(), tcp.remote());
             Ok(Self::new(host.clone(), id, local, remote))
         })
     }
@@ -82,6 +91,12 @@ impl TcpStream {
     pub(super) async fn established(self) -> io::Result<Self> {
         self.wait(Interest::Write(self.id), poll_established).await?;
         Ok(self)
+    }
+
+    /// The id of the connection on its host: that of [`Ended`](crate::Ended::id) and
+    /// [`OpenConnection`](crate::OpenConnection::id), too.
+    pub const fn id(&self) -> ConnId {
+        self.id
     }
 
     /// The address of this side.
@@ -152,6 +167,22 @@ impl TcpStream {
                 tcp.abort();
             }
         });
+    }
+
+    /// Waits until the peer has acknowledged everything written, as long as something is acknowledged within each
+    /// `patience`; then sends RST. What a proxy needs whose far side was reset: data that came before the reset arrives
+    /// before it.
+    pub async fn abort_when_delivered(self, patience: Duration) {
+        let mut left = u64::MAX;
+        loop {
+            let waits = tokio::time::timeout(patience, self.drained()).await;
+            let now = self.info().map_or(0, |info| (info.unsent + info.unacked) as u64);
+            if waits.is_ok() || now >= left {
+                break;
+            }
+            left = now;
+        }
+        self.abort();
     }
 
     /// Closes the connection, and waits as `SO_LINGER` says: with a linger time, until the peer has
@@ -314,6 +345,11 @@ impl TcpStream {
         panic.map_or(taken, |panic| resume_unwind(panic))
     }
 
+    /// Reads into `buf`, which is not empty.
+    pub(crate) fn poll_read_slice(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll(cx, Interest::Read(self.id), |tcp| tcp.receive(buf))
+    }
+
     pub(super) fn poll_read_ref(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
@@ -359,7 +395,7 @@ impl TcpStream {
         })
     }
 
-    pub(super) fn poll_write_ref(
+    pub(crate) fn poll_write_ref(
         &self,
         cx: &mut Context<'_>,
         texts: &[IoSlice<'_>],
@@ -418,7 +454,7 @@ impl AsyncWrite for TcpStream {
     }
 }
 
-fn poll_tcp<T>(
+pub(super) fn poll_tcp<T>(
     inner: &mut Inner,
     id: ConnId,
     call: impl FnOnce(&mut Tcp<'_>) -> Poll<Result<T, TcpError>>,
@@ -476,7 +512,7 @@ fn take_with(
 /// Sends as much as there is room for. Under one lock the connection does not change between the
 /// slices, so an error can only meet the first. Nothing to send needs no room, and is told the error
 /// all the same.
-fn send_all(tcp: &mut Tcp<'_>, texts: &[IoSlice<'_>]) -> Poll<Result<usize, TcpError>> {
+pub(super) fn send_all(tcp: &mut Tcp<'_>, texts: &[IoSlice<'_>]) -> Poll<Result<usize, TcpError>> {
     if texts.iter().all(|text| text.is_empty()) {
         return Poll::Ready(match tcp.send(&[]) {
             Poll::Ready(Err(error)) => Err(error),

@@ -78,7 +78,7 @@ impl UdpInterceptor {
         self.host.shared().with(|inner| {
             inner.running()?;
             let Some(mut udp) = inner.stack.udp(self.id) else { return Err(inner.gone()) };
-            udp.send_from(from, to, payload).map_err(udp_error)
+            udp.send_from(from, to, payload).map_err(|error| udp_error(error, None))
         })
     }
 
@@ -99,7 +99,7 @@ impl UdpInterceptor {
         self.host.shared().with(|inner| {
             inner.running()?;
             let Some(mut udp) = inner.stack.udp(self.id) else { return Err(inner.gone()) };
-            udp.forward(from, to, payload, segment_size, ip).map_err(udp_error)
+            udp.forward(from, to, payload, segment_size, ip).map_err(|error| udp_error(error, None))
         })
     }
 

@@ -1,6 +1,7 @@
 //! UDP sockets.
 
 mod intercept;
+mod nonblocking;
 mod socket;
 
 pub use intercept::UdpInterceptor;

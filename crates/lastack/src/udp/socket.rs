@@ -3,6 +3,7 @@
 use crate::Host;
 use crate::error::{bind_error, udp_error};
 use crate::shared::Inner;
+use crate::tcp::options::check_ttl;
 use crate::wakers::{Interest, Wait};
 use lastack_engine::{Datagram, Udp, UdpError, UdpId};
 use std::io;
@@ -14,13 +15,14 @@ use tokio::io::ReadBuf;
 ///
 /// An error that the network reports about what a *connected* socket sent, a closed port above all,
 /// is given once, by whichever of sending, receiving and [`take_error`](Self::take_error) comes
-/// first; that send sends nothing (`docs/errors.md`). A socket that is not connected hears of none.
+/// first; that send sends nothing (`docs/errors.md`). The ICMP error and its sender are inside
+/// ([`UdpReport`](crate::UdpReport)). A socket that is not connected hears of none.
 ///
 /// No future here loses a datagram when it is dropped, nor sends one.
 #[derive(Debug)]
 pub struct UdpSocket {
-    host: Host,
-    id: UdpId,
+    pub(super) host: Host,
+    pub(super) id: UdpId,
 }
 
 impl UdpSocket {
@@ -70,7 +72,7 @@ impl UdpSocket {
     /// # Errors
     /// None as long as the stack knows the socket, which it does.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.call(|udp| Ok(udp.take_error().map(udp_error)))
+        self.call(|udp| Ok(udp.take_error().map(|error| udp_error(error, udp.take_icmp()))))
     }
 
     /// Whether a datagram that is too large for the path is an error instead of fragmented.
@@ -87,19 +89,20 @@ impl UdpSocket {
     /// Sets the hop limit (TTL) of what it sends.
     ///
     /// # Errors
-    /// None as long as the stack knows the socket, which it does.
-    pub fn set_ttl(&self, hop_limit: u8) -> io::Result<()> {
+    /// `InvalidInput` unless it is from 1 to 255.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let ttl = check_ttl(ttl)?;
         self.call(|udp| {
-            udp.set_hop_limit(Some(hop_limit));
+            udp.set_hop_limit(Some(ttl));
             Ok(())
         })
     }
 
     /// A call that does not wait.
-    fn call<T>(&self, call: impl FnOnce(&mut Udp<'_>) -> Result<T, UdpError>) -> io::Result<T> {
+    pub(super) fn call<T>(&self, call: impl FnOnce(&mut Udp<'_>) -> Result<T, UdpError>) -> io::Result<T> {
         self.host.shared().with(|inner| {
             let Some(mut udp) = inner.stack.udp(self.id) else { return Err(inner.gone()) };
-            call(&mut udp).map_err(udp_error)
+            call(&mut udp).map_err(|error| udp_error(error, udp.take_icmp()))
         })
     }
 
@@ -111,7 +114,7 @@ impl UdpSocket {
         Wait::new(self.host.shared(), interest, |inner| poll_udp(inner, self.id, &mut call)).await
     }
 
-    fn poll<T>(
+    pub(super) fn poll<T>(
         &self,
         cx: &mut Context<'_>,
         interest: Interest,
@@ -290,13 +293,7 @@ impl UdpSocket {
     /// As [`recv`](Self::recv).
     pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let mut buf = ReadBuf::new(buf);
-        let peek = |udp: &mut Udp<'_>| match udp.peek()? {
-            Some(datagram) => {
-                fill(&mut buf, &datagram.payload);
-                Poll::Ready(Ok(datagram.remote))
-            }
-            None => udp.poll_readable().map(|()| Err(UdpError::NotConnected)),
-        };
+        let peek = |udp: &mut Udp<'_>| super::nonblocking::peek_into(udp, &mut buf);
         let remote = self.wait(Interest::UdpRead(self.id), peek).await?;
         Ok((buf.filled().len(), remote))
     }
@@ -323,7 +320,7 @@ pub(super) fn poll_udp<T>(
     call: impl FnOnce(&mut Udp<'_>) -> Poll<Result<T, UdpError>>,
 ) -> Poll<io::Result<T>> {
     let Some(mut udp) = inner.stack.udp(id) else { return Poll::Ready(Err(inner.gone())) };
-    call(&mut udp).map_err(udp_error)
+    call(&mut udp).map_err(|error| udp_error(error, udp.take_icmp()))
 }
 
 fn send(inner: &mut Inner, id: UdpId, payload: &[u8], to: Option<SocketAddr>) -> Poll<io::Result<usize>> {
@@ -345,6 +342,6 @@ fn receive_into(udp: &mut Udp<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<SocketA
     Poll::Ready(Ok(datagram.remote))
 }
 
-fn fill(buf: &mut ReadBuf<'_>, payload: &[u8]) {
+pub(super) fn fill(buf: &mut ReadBuf<'_>, payload: &[u8]) {
     buf.put_slice(&payload[..payload.len().min(buf.remaining())]);
 }

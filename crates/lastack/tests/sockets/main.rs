@@ -6,6 +6,7 @@ mod http;
 mod intercept;
 mod ready;
 mod shutdown;
+mod socket;
 mod tcp;
 mod tls;
 mod udp;

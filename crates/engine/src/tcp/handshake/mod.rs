@@ -197,6 +197,7 @@ impl Handshake {
                 text: [&[], &[]],
                 segment_size: None,
                 dscp: self.settings.dscp,
+                hop_limit: self.settings.hop_limit,
                 codepoint: 0,
                 rule,
             }

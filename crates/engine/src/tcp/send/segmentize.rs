@@ -11,6 +11,7 @@ use crate::tcp::handshake::negotiate;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::send::congestion::Control;
 use crate::tcp::send::plan::{Purpose, SegmentPlan, Wait};
+use crate::tcp::socket::settings::Settings;
 use crate::{Instant, Transmit};
 use alloc::vec::Vec;
 use lastack_wire::reset_reason;
@@ -112,8 +113,10 @@ impl Connection {
         };
         let whole = plan.len <= self.mss || plan.purpose == Purpose::SizeProbe;
         let segment_size = (!whole).then_some(self.mss as u16);
-        let (flow, dscp, rule) = (&self.flow, self.settings.dscp, plan.rule);
-        let segment = Outgoing { flow, tcp: &tcp, text: data, segment_size, dscp, codepoint, rule };
+        let Settings { dscp, hop_limit, .. } = self.settings;
+        let (flow, rule) = (&self.flow, plan.rule);
+        let segment =
+            Outgoing { flow, tcp: &tcp, text: data, segment_size, dscp, hop_limit, codepoint, rule };
         let transmit = segment.emit(&shared.config, packet);
         // What the peer is told now is told.
         self.rcv.edge = edge;

@@ -517,6 +517,28 @@ impl Tcp<'_> {
         self.settings().dscp
     }
 
+    /// `IP_TTL`, `IPV6_UNICAST_HOPS`: the hop limit of the segments that we send from now on; `None`: the stack's
+    /// (RFC 9293 section 3.9.1.9). TIME-WAIT answers with the stack's.
+    pub fn set_hop_limit(&mut self, hop_limit: Option<u8>) {
+        self.set(|settings| settings.hop_limit = hop_limit);
+    }
+
+    /// See [`set_hop_limit`](Self::set_hop_limit).
+    pub fn hop_limit(&self) -> u8 {
+        self.settings().hop_limit.unwrap_or(self.shared.config.hop_limit)
+    }
+
+    /// See [`set_max_segment`](Self::set_max_segment).
+    pub fn max_segment(&self) -> Option<u16> {
+        self.settings().max_segment
+    }
+
+    /// How much data may wait, sent or not: what was set, or the stack's limit.
+    pub fn send_buffer(&self) -> usize {
+        let limit = self.shared.config.tcp.send_buffer;
+        self.settings().send_buffer.map_or(limit, |bytes| bytes.min(limit))
+    }
+
     /// `TCP_USER_TIMEOUT`: how long text may stay unacknowledged; `None` or zero: the retry limit
     /// decides.
     pub fn set_user_timeout(&mut self, limit: Option<Duration>) {

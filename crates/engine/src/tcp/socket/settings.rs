@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub reset_reason: Option<ResetReason>,
     /// Differentiated services codepoint: six bits.
     pub dscp: u8,
+    /// Hop limit (TTL), instead of the stack's.
+    pub hop_limit: Option<u8>,
 }
 
 impl Settings {
@@ -52,6 +54,7 @@ impl Settings {
             fin_wait_2: None,
             reset_reason: None,
             dscp: config.dscp & MOST_DSCP,
+            hop_limit: None,
         }
     }
 }

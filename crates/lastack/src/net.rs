@@ -1,0 +1,277 @@
+//! The names and shapes of `tokio::net`, so that a program moves over by changing its imports.
+//!
+//! ```diff
+//! -use tokio::net::{TcpListener, TcpStream};
+//! +use lastack::net::{TcpListener, TcpStream};
+//! ```
+//!
+//! Sockets of the kernel need not say which machine they are of; these use the host that was made the default:
+//! [`set_host`] for the whole process, or [`with_host`] for one task and what it awaits. Every type dereferences to that
+//! of the crate's root, which has more to offer: the reason of an end above all. Which call is there and which is not
+//! stands in [`docs::tokio`](crate::docs::tokio).
+//!
+//! ```
+//! use lastack::net::{TcpListener, TcpStream};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! # use lastack::{Config, Host, link};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+//! # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+//! # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+//! lastack::net::with_host(server, async {
+//!     let listener = TcpListener::bind("10.0.0.2:80").await?;
+//!     tokio::spawn(async move {
+//!         let (mut stream, _) = listener.accept().await?;
+//!         stream.write_all(b"hello").await
+//!     });
+//!     std::io::Result::Ok(())
+//! })
+//! .await?;
+//! lastack::net::set_host(client);
+//! let mut stream = TcpStream::connect("10.0.0.2:80").await?;
+//! let mut data = String::new();
+//! stream.read_to_string(&mut data).await?;
+//! assert_eq!(data, "hello");
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::addr::{first, resolve};
+use crate::{Host, tcp, udp};
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::sync::{PoisonError, RwLock};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pub use crate::addr::{ToSocketAddrs, lookup_host};
+
+/// The halves of a stream, as in `tokio::net::tcp`.
+pub mod tcp_halves {
+    pub use crate::tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
+}
+
+static PROCESS: RwLock<Option<Host>> = RwLock::new(None);
+
+tokio::task_local! {
+    static TASK: Host;
+}
+
+/// Makes `host` the one of all sockets of this module that are made from now on, where [`with_host`] says no other.
+/// Returns the one before.
+pub fn set_host(host: Host) -> Option<Host> {
+    PROCESS.write().unwrap_or_else(PoisonError::into_inner).replace(host)
+}
+
+/// Makes `host` the one of all sockets that `future` makes itself. A task that it spawns is not part of it.
+pub fn with_host<F: Future>(host: Host, future: F) -> impl Future<Output = F::Output> {
+    TASK.scope(host, future)
+}
+
+/// The host that a socket made here and now would be of.
+///
+/// # Errors
+/// `NotConnected` if there is none.
+pub fn current_host() -> io::Result<Host> {
+    if let Ok(host) = TASK.try_with(Host::clone) {
+        return Ok(host);
+    }
+    let host = PROCESS.read().unwrap_or_else(PoisonError::into_inner).clone();
+    host.ok_or_else(|| {
+        let cure = "there is no host for this socket: call lastack::net::set_host first, or use with_host";
+        io::Error::new(io::ErrorKind::NotConnected, cure)
+    })
+}
+
+macro_rules! wrapper {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name(pub $inner);
+
+        impl Deref for $name {
+            type Target = $inner;
+
+            fn deref(&self) -> &$inner {
+                &self.0
+            }
+        }
+
+        impl DerefMut for $name {
+            fn deref_mut(&mut self) -> &mut $inner {
+                &mut self.0
+            }
+        }
+
+        impl From<$inner> for $name {
+            fn from(inner: $inner) -> Self {
+                Self(inner)
+            }
+        }
+
+        impl From<$name> for $inner {
+            fn from(outer: $name) -> Self {
+                outer.0
+            }
+        }
+    };
+}
+
+wrapper! {
+    /// A [`TcpStream`](crate::TcpStream) of the [current host](current_host).
+    TcpStream(tcp::TcpStream)
+}
+wrapper! {
+    /// A [`TcpListener`](crate::TcpListener) of the [current host](current_host).
+    TcpListener(tcp::TcpListener)
+}
+wrapper! {
+    /// A [`TcpSocket`](crate::TcpSocket) of the [current host](current_host).
+    TcpSocket(tcp::TcpSocket)
+}
+wrapper! {
+    /// A [`UdpSocket`](crate::UdpSocket) of the [current host](current_host).
+    UdpSocket(udp::UdpSocket)
+}
+
+impl TcpStream {
+    /// Connects to the first of these addresses that answers; see [`TcpStream::connect`](crate::TcpStream::connect).
+    ///
+    /// # Errors
+    /// Those of the last address; that there is no host.
+    pub async fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
+        let host = current_host()?;
+        first(&addr, |remote| tcp::TcpStream::connect(&host, remote)).await.map(Self)
+    }
+
+    /// Both directions, to be used in two tasks.
+    pub fn into_split(self) -> (tcp::OwnedReadHalf, tcp::OwnedWriteHalf) {
+        self.0.into_split()
+    }
+}
+
+impl AsyncRead for TcpStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TcpStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write_vectored(cx, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}
+
+impl TcpListener {
+    /// Listens at the first of these addresses that can be had; see [`TcpListener::bind`](crate::TcpListener::bind).
+    ///
+    /// # Errors
+    /// Those of the last address; that there is no host.
+    pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
+        let host = current_host()?;
+        first(&addr, |local| std::future::ready(tcp::TcpListener::bind(&host, local))).await.map(Self)
+    }
+
+    /// See [`TcpListener::accept`](crate::TcpListener::accept).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.0.accept().await.map(|(stream, peer)| (TcpStream(stream), peer))
+    }
+
+    /// See [`TcpListener::poll_accept`](crate::TcpListener::poll_accept).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        self.0.poll_accept(cx).map_ok(|(stream, peer)| (TcpStream(stream), peer))
+    }
+}
+
+impl TcpSocket {
+    /// See [`TcpSocket::new_v4`](crate::TcpSocket::new_v4).
+    ///
+    /// # Errors
+    /// That there is no host.
+    pub fn new_v4() -> io::Result<Self> {
+        tcp::TcpSocket::new_v4(&current_host()?).map(Self)
+    }
+
+    /// See [`TcpSocket::new_v6`](crate::TcpSocket::new_v6).
+    ///
+    /// # Errors
+    /// That there is no host.
+    pub fn new_v6() -> io::Result<Self> {
+        tcp::TcpSocket::new_v6(&current_host()?).map(Self)
+    }
+
+    /// See [`TcpSocket::connect`](crate::TcpSocket::connect).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect(self, remote: SocketAddr) -> io::Result<TcpStream> {
+        self.0.connect(remote).await.map(TcpStream)
+    }
+
+    /// See [`TcpSocket::listen`](crate::TcpSocket::listen).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn listen(self, backlog: u32) -> io::Result<TcpListener> {
+        self.0.listen(backlog).map(TcpListener)
+    }
+}
+
+impl UdpSocket {
+    /// A socket at the first of these addresses that can be had; see [`UdpSocket::bind`](crate::UdpSocket::bind).
+    ///
+    /// # Errors
+    /// Those of the last address; that there is no host.
+    pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
+        let host = current_host()?;
+        first(&addr, |local| std::future::ready(udp::UdpSocket::bind(&host, local))).await.map(Self)
+    }
+
+    /// See [`UdpSocket::connect`](crate::UdpSocket::connect).
+    ///
+    /// # Errors
+    /// Those of the last address.
+    pub async fn connect<A: ToSocketAddrs>(&self, addr: A) -> io::Result<()> {
+        first(&addr, |remote| std::future::ready(self.0.connect(remote))).await
+    }
+
+    /// See [`UdpSocket::send_to`](crate::UdpSocket::send_to); to the first address.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_to<A: ToSocketAddrs>(&self, payload: &[u8], addr: A) -> io::Result<usize> {
+        let addresses = resolve(&addr).await?;
+        self.0.send_to(payload, addresses[0]).await
+    }
+}

@@ -1,0 +1,105 @@
+//! Calls that do not wait, and readiness for code of one's own.
+
+use super::stream::{poll_tcp, send_all};
+use crate::error::would_block;
+use crate::tcp::TcpStream;
+use lastack_engine::Tcp;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::task::Poll;
+use tokio::io::Interest;
+
+impl TcpStream {
+    /// As [`try_read`](Self::try_read), into several buffers, one after the other.
+    ///
+    /// # Errors
+    /// As [`try_read`](Self::try_read).
+    pub fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let read = |tcp: &mut Tcp<'_>| {
+            let mut total = 0;
+            for buf in bufs.iter_mut().filter(|buf| !buf.is_empty()) {
+                match tcp.receive(buf) {
+                    Poll::Ready(Ok(n)) => {
+                        total += n;
+                        if n < buf.len() {
+                            break;
+                        }
+                    }
+                    Poll::Pending | Poll::Ready(Err(_)) if total > 0 => break,
+                    other => return other,
+                }
+                // After the data, the next call reports the end or the error.
+                if tcp.readable()[0].is_empty() {
+                    break;
+                }
+            }
+            Poll::Ready(Ok(total))
+        };
+        self.host.shared().with(|inner| {
+            let received = poll_tcp(inner, self.id, read);
+            inner.or_would_block(received)
+        })
+    }
+
+    /// As [`try_read`](Self::try_read), into the spare room of a [`BufMut`](bytes::BufMut).
+    ///
+    /// # Errors
+    /// As [`try_read`](Self::try_read).
+    pub fn try_read_buf<B: bytes::BufMut>(&self, buf: &mut B) -> io::Result<usize> {
+        let room = buf.remaining_mut();
+        if room == 0 {
+            return Ok(0);
+        }
+        self.host.shared().with(|inner| {
+            let received = poll_tcp(inner, self.id, |tcp| {
+                let unread = std::task::ready!(tcp.poll_readable())?;
+                let [first, second] = tcp.readable();
+                let a = first.len().min(room);
+                let b = second.len().min(room - a);
+                buf.put_slice(&first[..a]);
+                buf.put_slice(&second[..b]);
+                tcp.consume((a + b).min(unread));
+                Poll::Ready(Ok(a + b))
+            });
+            inner.or_would_block(received)
+        })
+    }
+
+    /// As [`try_write`](Self::try_write), from several buffers, one after the other.
+    ///
+    /// # Errors
+    /// As [`try_write`](Self::try_write).
+    pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.host.shared().with(|inner| {
+            inner.running()?;
+            let sent = poll_tcp(inner, self.id, |tcp| send_all(tcp, bufs));
+            inner.or_would_block(sent)
+        })
+    }
+
+    /// Runs `call`, which uses this stream without waiting, if the stream is ready for `interest`.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it is not ready; that of `call`.
+    pub fn try_io<R>(&self, interest: Interest, call: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        if self.is_ready(interest)? { call() } else { Err(would_block()) }
+    }
+
+    /// Runs `call`, which uses this stream without waiting, each time the stream is ready for `interest`, until it
+    /// gives something else than `WouldBlock`.
+    ///
+    /// # Errors
+    /// That of `call`; the link failed or the driver was dropped.
+    pub async fn async_io<R>(
+        &self,
+        interest: Interest,
+        mut call: impl FnMut() -> io::Result<R>,
+    ) -> io::Result<R> {
+        loop {
+            self.ready(interest).await?;
+            match call() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::task::yield_now().await,
+                result => return result,
+            }
+        }
+    }
+}
