@@ -120,12 +120,15 @@ pub struct RelayReport {
 /// let syns = proxy.intercept_tcp()?;
 /// tokio::spawn(async move {
 ///     while let Ok(syn) = syns.recv().await {
-///         match TcpStream::connect(&outside, syn.local_addr()).await {
-///             Ok(remote) => relay(syn.accept().await?, remote).await,
-///             Err(error) => { syn.fail(&error).await; continue }
-///         };
+///         let outside = outside.clone();
+///         tokio::spawn(async move {
+///             match TcpStream::connect(&outside, syn.local_addr()).await {
+///                 Ok(remote) => drop(relay(syn.accept().await?, remote).await),
+///                 Err(error) => syn.fail(&error).await,
+///             }
+///             std::io::Result::Ok(())
+///         });
 ///     }
-///     std::io::Result::Ok(())
 /// });
 /// let mut stream = TcpStream::connect(&client, ([192, 0, 2, 1], 80)).await?;
 /// let mut data = String::new();
