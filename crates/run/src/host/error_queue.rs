@@ -1,9 +1,10 @@
 //! The error queue of a socket (`recvmsg` with `MSG_ERRQUEUE`, ip(7)): who answered with which ICMP error.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
+use super::socket::socket_address;
 use lastack_wire::icmp::IcmpError;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 
@@ -18,6 +19,10 @@ pub struct QueuedError {
     pub errno: i32,
     /// The ICMP error and its sender; `None` if the host's own kernel is the origin.
     pub icmp: Option<(IcmpError, Option<IpAddr>)>,
+    /// Whom the packet in question was for, if the socket is connected to nobody.
+    pub to: Option<SocketAddr>,
+    /// The MTU that the packet did not fit through, if this host says so (`EMSGSIZE`).
+    pub mtu: Option<u32>,
     /// As much as came back of the payload of the packet in question. Empty for TCP.
     pub payload: Vec<u8>,
 }
@@ -36,20 +41,24 @@ pub fn enable(socket: &impl AsFd, v6: bool, enabled: bool) -> io::Result<()> {
 /// Takes one entry. [`io::ErrorKind::WouldBlock`]: the queue is empty.
 pub fn take(socket: &impl AsFd) -> io::Result<QueuedError> {
     let mut payload = vec![0; 2048];
-    let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
-    let (length, error) = {
+    // The header fields that the socket is told of come with an error too.
+    let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6, i32, i32, i32);
+    let (length, to, error) = {
         let mut buffers = [IoSliceMut::new(&mut payload)];
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
         let message =
             recvmsg::<SockaddrStorage>(socket.as_fd().as_raw_fd(), &mut buffers, Some(&mut control), flags)?;
-        (message.bytes, message.cmsgs()?.find_map(read_message))
+        let to = message.address.as_ref().and_then(socket_address);
+        (message.bytes, to, message.cmsgs()?.find_map(read_message))
     };
     payload.truncate(length);
     let Some((error, from)) = error else {
         return Err(io::Error::other("an entry of the error queue says nothing of an error"));
     };
     let icmp = matches!(error.ee_origin, ORIGIN_ICMP | ORIGIN_ICMP6).then(|| (icmp_of(&error), from));
-    Ok(QueuedError { errno: error.ee_errno as i32, icmp, payload })
+    let errno = error.ee_errno as i32;
+    let mtu = (icmp.is_none() && errno == libc::EMSGSIZE).then_some(error.ee_info);
+    Ok(QueuedError { errno, icmp, to, mtu, payload })
 }
 
 /// The first entry, if there is one.

@@ -140,7 +140,9 @@ mod tests {
         let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
         assert_eq!(Failure::local(&refused).to_string(), "refused (RST)");
         let icmp = IcmpError::port_unreachable(false);
-        let queued = |icmp| Some(QueuedError { errno: libc::ECONNREFUSED, icmp, payload: vec![] });
+        let queued = |icmp| {
+            Some(QueuedError { errno: libc::ECONNREFUSED, icmp, to: None, mtu: None, payload: vec![] })
+        };
         let by_icmp = Failure::new(&refused, queued(Some((icmp, Some("192.0.2.1".parse().unwrap())))));
         assert_eq!(by_icmp.to_string(), "refused (ICMP port unreachable (3/3) from 192.0.2.1)");
         assert_eq!(Failure::new(&refused, queued(None)).said, Said::Reset);

@@ -4,6 +4,7 @@
 //! any router on the way, or no packet at all. The kernel knows, and tells through the error queue of the socket.
 
 pub mod connect;
+pub mod datagrams;
 pub mod error_queue;
 pub mod failure;
 pub mod inner;

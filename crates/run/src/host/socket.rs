@@ -1,7 +1,10 @@
 //! What sockets are asked beyond what std and tokio ask.
 
 use std::io;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd};
+
+use nix::sys::socket::SockaddrStorage;
 
 /// Octets written to a TCP socket that have not arrived, as far as the host's kernel knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +41,57 @@ fn queued(socket: &impl AsFd, request: libc::Ioctl) -> io::Result<u64> {
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), request, &raw mut octets) };
     nix::errno::Errno::result(result)?;
     Ok(octets.try_into().unwrap_or(0))
+}
+
+/// An option of a datagram socket whose value is a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatagramOption {
+    /// `IP_MTU_DISCOVER` (ip(7)).
+    MtuDiscoverV4,
+    /// `IPV6_MTU_DISCOVER` (ipv6(7)).
+    MtuDiscoverV6,
+    /// `IP_TOS`.
+    Tos,
+    /// `IPV6_TCLASS`.
+    TrafficClass,
+}
+
+/// Sets an option.
+pub fn set_option(socket: &impl AsFd, option: DatagramOption, value: libc::c_int) -> io::Result<()> {
+    let (level, name) = match option {
+        DatagramOption::MtuDiscoverV4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+        DatagramOption::MtuDiscoverV6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+        DatagramOption::Tos => (libc::IPPROTO_IP, libc::IP_TOS),
+        DatagramOption::TrafficClass => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+    };
+    let length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: each of these options is one int, and `value` lives until the call returns.
+    let result = unsafe {
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw const value).cast(), length)
+    };
+    nix::errno::Errno::result(result)?;
+    Ok(())
+}
+
+/// `SO_MEMINFO` (linux/sock_diag.h): packets that were dropped because the receive buffer of the socket was full.
+pub fn dropped(socket: &impl AsFd) -> u64 {
+    let mut info = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes no more than `length` octets to `info`, which lives until the call returns.
+    let result = unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, info.as_mut_ptr().cast(), &raw mut length)
+    };
+    // A kernel that does not count drops has nothing to report.
+    if result == 0 { info[libc::SK_MEMINFO_DROPS as usize].into() } else { 0 }
+}
+
+/// The address and port in a socket address of the kernel, with the scope of IPv6.
+pub fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    if let Some(v4) = address.as_sockaddr_in() {
+        return Some(SocketAddrV4::from(*v4).into());
+    }
+    address.as_sockaddr_in6().map(|v6| SocketAddrV6::from(*v6).into())
 }
 
 /// The name of an errno, as `ECONNRESET`.

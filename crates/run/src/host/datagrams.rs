@@ -1,0 +1,360 @@
+//! UDP sockets of the host that are connected to nobody: one of them stands for one socket of the program, whoever it
+//! talks to. What the program set in its headers is set in those of the host, and the reverse.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use lastack::IpFields;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg, sendmsg,
+    setsockopt, sockopt,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use super::error_queue::{self, QueuedError};
+use super::socket::{DatagramOption, dropped, set_option, socket_address};
+
+/// Octets of the receive and of the send buffer that are asked for: 3,000 datagrams of 1,000 octets with what the kernel
+/// counts beside them.
+const BUFFER: usize = 4 << 20;
+/// Datagrams, or groups of them, read by one call.
+const BATCH: usize = 16;
+/// Most octets of one group (UDP_GRO).
+const LONGEST: usize = 65_536;
+/// Most datagrams in one group that the kernel cuts (UDP_MAX_SEGMENTS).
+pub const MAX_SEGMENTS: usize = 64;
+/// `IPV6_PMTUDISC_WANT` of linux/in6.h.
+const IPV6_PMTUDISC_WANT: libc::c_int = 1;
+
+/// Such a socket.
+#[derive(Debug)]
+pub struct DatagramSocket {
+    socket: UdpSocket,
+    v6: bool,
+    /// Whether the kernel may fragment what is sent, as it was told last.
+    whole: Cell<Option<bool>>,
+    /// The device below cannot cut groups of datagrams.
+    one_by_one: Cell<bool>,
+}
+
+/// What is sent, beside the octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The payload is that of several datagrams of so many octets each, the last with what is left.
+    pub segment_size: Option<u16>,
+    /// What the IP headers say.
+    pub ip: IpFields,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub enum Heard {
+    /// So many groups of datagrams were handed over.
+    Datagrams(usize),
+    /// An error about one that was sent.
+    Error(QueuedError),
+}
+
+impl DatagramSocket {
+    /// A socket at this port of every address. If the port cannot be had, at another, and the error says why.
+    pub fn open(v6: bool, port: u16) -> io::Result<(Self, Option<io::Error>)> {
+        let socket = Self::prepare(v6)?;
+        let any: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let taken = match socket.bind(&SocketAddr::new(any, port).into()) {
+            Ok(()) => None,
+            Err(error) => {
+                socket.bind(&SocketAddr::new(any, 0).into())?;
+                Some(error)
+            }
+        };
+        Ok((Self::new(socket, v6)?, taken))
+    }
+
+    /// A socket at a port of a multicast group, which other programs may hear too: it gets what is sent to the group, and
+    /// nothing that is for this host alone.
+    pub fn open_group(group: SocketAddr, interface: u32) -> io::Result<Self> {
+        let v6 = group.is_ipv6();
+        let socket = Self::prepare(v6)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&group.into())?;
+        match group.ip() {
+            IpAddr::V4(address) => {
+                let at = socket2::InterfaceIndexOrAddress::Index(interface);
+                socket.join_multicast_v4_n(&address, &at)?;
+            }
+            IpAddr::V6(address) => socket.join_multicast_v6(&address, interface)?,
+        }
+        Self::new(socket, v6)
+    }
+
+    fn prepare(v6: bool) -> io::Result<Socket> {
+        let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
+        let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        error_queue::enable(&socket, v6, true)?;
+        if v6 {
+            socket.set_only_v6(true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvTClass, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
+            setsockopt(&socket, sockopt::IpRecvTos, &true)?;
+            socket.set_broadcast(true)?;
+        }
+        // Beyond the host's limit if this process may, else up to it. What the kernel is too old for is done without.
+        if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
+            socket.set_recv_buffer_size(BUFFER)?;
+        }
+        socket.set_send_buffer_size(BUFFER)?;
+        let _without = setsockopt(&socket, sockopt::UdpGroSegment, &true);
+        Ok(socket)
+    }
+
+    fn new(socket: Socket, v6: bool) -> io::Result<Self> {
+        let socket = UdpSocket::from_std(socket.into())?;
+        Ok(Self { socket, v6, whole: Cell::new(None), one_by_one: Cell::new(false) })
+    }
+
+    /// The port it is at.
+    pub fn port(&self) -> io::Result<u16> {
+        Ok(self.socket.local_addr()?.port())
+    }
+
+    /// Sends a datagram, or a group. [`ErrorKind::WouldBlock`]: the host's queue is full. An error about an earlier
+    /// datagram is not reported here: it stands in the error queue.
+    pub fn send(&self, to: SocketAddr, payload: &[u8], shape: Shape) -> io::Result<()> {
+        self.set_whole(shape.ip.dont_fragment)?;
+        let size = shape.segment_size.filter(|&size| usize::from(size) < payload.len());
+        let Some(size) = size else { return self.send_one(to, payload, None, shape.ip) };
+        if !self.one_by_one.get() {
+            match self.send_one(to, payload, Some(size), shape.ip) {
+                // What the device or the path does not take as a group it may take as datagrams.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)) =>
+                {
+                    self.one_by_one.set(error.raw_os_error() == Some(libc::EIO));
+                }
+                other => return other,
+            }
+        }
+        for piece in payload.chunks(size.into()) {
+            self.send_one(to, piece, None, shape.ip)?;
+        }
+        Ok(())
+    }
+
+    fn send_one(&self, to: SocketAddr, payload: &[u8], size: Option<u16>, ip: IpFields) -> io::Result<()> {
+        let (hops, class) = (i32::from(ip.hop_limit), i32::from(ip.traffic_class));
+        let mut control = Vec::with_capacity(3);
+        if self.v6 {
+            control.extend([ControlMessage::Ipv6HopLimit(&hops), ControlMessage::Ipv6TClass(&class)]);
+        } else {
+            control.extend([ControlMessage::Ipv4Ttl(&hops), ControlMessage::Ipv4Tos(&ip.traffic_class)]);
+        }
+        control.extend(size.as_ref().map(ControlMessage::UdpGsoSegments));
+        let (octets, to) = ([IoSlice::new(payload)], SockaddrStorage::from(to));
+        let send = || sendmsg(self.fd(), &octets, &control, MsgFlags::MSG_DONTWAIT, Some(&to));
+        // What fails first may be the error of an earlier datagram, which stands in the error queue too.
+        match send().or_else(|_| send()) {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether what is sent has to stay in one piece (DF, IPV6_MTU_DISCOVER).
+    fn set_whole(&self, whole: bool) -> io::Result<()> {
+        if self.whole.get() == Some(whole) {
+            return Ok(());
+        }
+        let (option, value) = match (self.v6, whole) {
+            (false, true) => (DatagramOption::MtuDiscoverV4, libc::IP_PMTUDISC_DO),
+            (false, false) => (DatagramOption::MtuDiscoverV4, libc::IP_PMTUDISC_DONT),
+            (true, true) => (DatagramOption::MtuDiscoverV6, libc::IPV6_PMTUDISC_DO),
+            (true, false) => (DatagramOption::MtuDiscoverV6, IPV6_PMTUDISC_WANT),
+        };
+        set_option(&self.socket, option, value)?;
+        self.whole.set(Some(whole));
+        Ok(())
+    }
+
+    /// Waits until there is room for what is sent.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.socket.writable().await?;
+        // Readiness is forgotten only by tokio's own calls, and those here are the kernel's.
+        let full = || Err::<(), _>(ErrorKind::WouldBlock.into());
+        let _forgotten: io::Result<()> = self.socket.try_io(Interest::WRITABLE, full);
+        Ok(())
+    }
+
+    /// Waits for what comes next. Datagrams are handed to `deliver` with their sender.
+    pub async fn hear(&self, mut deliver: impl FnMut(SocketAddr, &[u8], Shape)) -> io::Result<Heard> {
+        loop {
+            let ready = self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
+            if ready.is_error() {
+                match self.socket.try_io(Interest::ERROR, || error_queue::take(&self.socket)) {
+                    Ok(queued) => return Ok(Heard::Error(queued)),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            // An error that a read reports once stands in the error queue too.
+            if let Ok(groups) = self.socket.try_io(Interest::READABLE, || self.receive(&mut deliver)) {
+                return Ok(Heard::Datagrams(groups));
+            }
+        }
+    }
+
+    fn receive(&self, deliver: &mut impl FnMut(SocketAddr, &[u8], Shape)) -> io::Result<usize> {
+        BUFFERS.with_borrow_mut(|buffers| {
+            let space = nix::cmsg_space!(i32, i32, i32, i32);
+            let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(space));
+            let mut slices: Vec<[IoSliceMut<'_>; 1]> =
+                buffers.chunks_mut(LONGEST).map(|buffer| [IoSliceMut::new(buffer)]).collect();
+            let flags = MsgFlags::MSG_DONTWAIT;
+            let results = recvmmsg(self.fd(), &mut headers, slices.iter_mut(), flags, None)?;
+            let groups: Vec<_> = results.map(|message| read(&message)).collect();
+            for (group, octets) in groups.iter().zip(buffers.chunks(LONGEST)) {
+                let (length, from, shape) = *group;
+                if let Some(from) = from {
+                    deliver(from, &octets[..length], shape);
+                }
+            }
+            Ok(groups.len())
+        })
+    }
+
+    /// Datagrams that the kernel dropped because this socket's buffer was full.
+    pub fn dropped(&self) -> u64 {
+        dropped(&self.socket)
+    }
+
+    fn fd(&self) -> libc::c_int {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl AsFd for DatagramSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+thread_local! {
+    /// One for all sockets, because each use is over before another begins.
+    static BUFFERS: RefCell<Box<[u8]>> = RefCell::new(vec![0; BATCH * LONGEST].into());
+}
+
+fn read(message: &RecvMsg<'_, '_, SockaddrStorage>) -> (usize, Option<SocketAddr>, Shape) {
+    let mut shape =
+        Shape { segment_size: None, ip: IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false } };
+    for control in message.cmsgs().into_iter().flatten() {
+        match control {
+            ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => {
+                shape.ip.hop_limit = hops.try_into().unwrap_or(64);
+            }
+            ControlMessageOwned::Ipv4Tos(class) => shape.ip.traffic_class = class,
+            ControlMessageOwned::Ipv6TClass(class) => shape.ip.traffic_class = class as u8,
+            ControlMessageOwned::UdpGroSegments(size) => shape.segment_size = size.try_into().ok(),
+            _ => {}
+        }
+    }
+    (message.bytes, message.address.as_ref().and_then(socket_address), shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const FIELDS: IpFields = IpFields { hop_limit: 9, traffic_class: 0xb8, dont_fragment: true };
+
+    fn loopback(v6: bool, port: u16) -> SocketAddr {
+        let ip: IpAddr = if v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+        SocketAddr::new(ip, port)
+    }
+
+    /// What comes next, within the time that a test may take.
+    async fn next(socket: &DatagramSocket) -> Vec<(SocketAddr, Vec<u8>, Shape)> {
+        let mut got = Vec::new();
+        let heard = socket.hear(|from, payload, shape| got.push((from, payload.to_vec(), shape)));
+        let heard = tokio::time::timeout(Duration::from_secs(10), heard).await.unwrap().unwrap();
+        assert!(matches!(heard, Heard::Datagrams(_)), "{heard:?}");
+        got
+    }
+
+    #[tokio::test]
+    async fn header_fields_pass_both_ways() {
+        for v6 in [false, true] {
+            let [near, far] = [(); 2].map(|()| DatagramSocket::open(v6, 0).unwrap().0);
+            let shape = Shape { segment_size: None, ip: FIELDS };
+            near.send(loopback(v6, far.port().unwrap()), b"hello", shape).unwrap();
+            let [(from, payload, got)] = &next(&far).await[..] else { panic!("one datagram") };
+            assert_eq!((*from, &payload[..]), (loopback(v6, near.port().unwrap()), &b"hello"[..]));
+            assert_eq!((got.ip.hop_limit, got.ip.traffic_class), (9, 0xb8));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_arrives_as_its_datagrams() {
+        for v6 in [false, true] {
+            let [near, far] = [(); 2].map(|()| DatagramSocket::open(v6, 0).unwrap().0);
+            let shape = Shape { segment_size: Some(100), ip: FIELDS };
+            near.send(loopback(v6, far.port().unwrap()), &[7; 250], shape).unwrap();
+            let mut sizes = Vec::new();
+            while sizes.iter().sum::<usize>() < 250 {
+                for (_, payload, shape) in next(&far).await {
+                    let size = shape.segment_size.map_or(payload.len(), usize::from);
+                    sizes.extend(payload.chunks(size).map(<[u8]>::len));
+                }
+            }
+            assert_eq!(sizes, [100, 100, 50]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_replaced_and_named() {
+        let taken = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let (socket, why) = DatagramSocket::open(false, port).unwrap();
+        assert_ne!(socket.port().unwrap(), port);
+        assert_eq!(why.unwrap().kind(), ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn an_error_names_the_destination_that_it_is_about() {
+        for v6 in [false, true] {
+            let closed: Vec<u16> = (0..2)
+                .map(|_| std::net::UdpSocket::bind(loopback(v6, 0)).unwrap().local_addr().unwrap().port())
+                .collect();
+            let (socket, _) = DatagramSocket::open(v6, 0).unwrap();
+            for &port in &closed {
+                socket.send(loopback(v6, port), b"?", Shape { segment_size: None, ip: FIELDS }).unwrap();
+            }
+            for &port in &closed {
+                let heard = tokio::time::timeout(Duration::from_secs(10), socket.hear(|_, _, _| {})).await;
+                let Ok(Ok(Heard::Error(queued))) = heard else { panic!("{heard:?}") };
+                assert_eq!((queued.errno, queued.to), (libc::ECONNREFUSED, Some(loopback(v6, port))));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_into_the_buffer_is_counted() {
+        let (near, far) =
+            (DatagramSocket::open(false, 0).unwrap().0, DatagramSocket::open(false, 0).unwrap().0);
+        socket2::SockRef::from(&far.socket).set_recv_buffer_size(4096).unwrap();
+        let (to, shape) = (loopback(false, far.port().unwrap()), Shape { segment_size: None, ip: FIELDS });
+        for _ in 0..100 {
+            near.send(to, &[0; 1000], shape).unwrap();
+        }
+        let mut heard = 0;
+        while heard + far.dropped() < 100 {
+            heard += next(&far).await.len() as u64;
+        }
+        assert!(far.dropped() > 0 && heard > 0);
+    }
+}
