@@ -2,9 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lastack::{IcmpError, Rule};
+use lastack::{IcmpError, IpFields, Rule};
+use lastack_causes::Cause;
 
 use super::account::LOOPBACK_HINT;
 use super::plan::Place;
@@ -19,9 +20,27 @@ pub struct FlowAccount {
     opened: Began,
     /// How long after that something was sent or said last.
     last: Cell<Duration>,
-    sent: Cell<u64>,
-    received: Cell<u64>,
+    sent: Cell<Traffic>,
+    received: Cell<Traffic>,
+    /// The header fields of what the program sent last.
+    ip: Cell<IpFields>,
     verdict: RefCell<Option<Verdict>>,
+    /// Another port of the remote has answered.
+    answered_elsewhere: Cell<bool>,
+    note: RefCell<Option<String>>,
+}
+
+/// What went in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Traffic {
+    octets: u64,
+    datagrams: u64,
+}
+
+impl Traffic {
+    fn add(self, octets: usize, datagrams: usize) -> Self {
+        Self { octets: self.octets + octets as u64, datagrams: self.datagrams + datagrams as u64 }
+    }
 }
 
 /// What was said against a flow.
@@ -41,22 +60,64 @@ impl FlowAccount {
             remote,
             opened: Began::now(),
             last: Cell::default(),
-            sent: Cell::new(0),
-            received: Cell::new(0),
+            sent: Cell::default(),
+            received: Cell::default(),
+            ip: Cell::new(IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false }),
             verdict: RefCell::default(),
+            answered_elsewhere: Cell::new(false),
+            note: RefCell::default(),
         }
     }
 
-    /// So many octets went to the remote.
-    pub fn sent(&self, octets: usize) {
-        self.sent.set(self.sent.get() + octets as u64);
+    /// The program sends with these fields in its headers.
+    pub fn sending(&self, ip: IpFields) {
+        self.ip.set(ip);
+    }
+
+    /// The header fields of what the program sent last.
+    pub fn last_sent(&self) -> IpFields {
+        self.ip.get()
+    }
+
+    /// When something went last.
+    pub fn last(&self) -> Instant {
+        self.opened.clock + self.last.get()
+    }
+
+    /// Whether anything came from the remote.
+    pub fn has_answered(&self) -> bool {
+        self.received.get().datagrams > 0
+    }
+
+    /// Whether it is one question to a name server, and its answer.
+    pub fn is_answered_question(&self) -> bool {
+        self.remote.port() == 53 && self.sent.get().datagrams == 1 && self.received.get().datagrams == 1
+    }
+
+    /// Another port of the remote has answered, as with TFTP.
+    pub fn answered_elsewhere(&self) {
+        self.answered_elsewhere.set(true);
+    }
+
+    /// What else is known.
+    pub fn note(&self, note: Option<String>) {
+        *self.note.borrow_mut() = note;
+    }
+
+    /// So much went to the remote.
+    pub fn sent(&self, octets: usize, datagrams: usize) {
+        self.sent.set(self.sent.get().add(octets, datagrams));
         self.last.set(self.opened.clock.elapsed());
     }
 
-    /// So many octets came from the remote.
-    pub fn received(&self, octets: usize) {
-        self.received.set(self.received.get() + octets as u64);
+    /// So much came from the remote, which can be reached after all.
+    pub fn received(&self, octets: usize, datagrams: usize) {
+        self.received.set(self.received.get().add(octets, datagrams));
         self.last.set(self.opened.clock.elapsed());
+        let mut verdict = self.verdict.borrow_mut();
+        if matches!(*verdict, Some(Verdict::Failed(_))) {
+            *verdict = None;
+        }
     }
 
     /// It was said that the remote cannot be reached.
@@ -92,14 +153,30 @@ impl FlowAccount {
     /// Its record.
     pub fn record(&self) -> Record {
         let mut record = Record::new(Proto::Udp, self.local, self.remote, self.opened, Outcome::Idle);
-        record.octets = Octets { sent: self.sent.get(), received: self.received.get() };
+        let (sent, received) = (self.sent.get(), self.received.get());
+        record.octets = Octets { sent: sent.octets, received: received.octets };
+        record.note = self.note.borrow().clone();
+        record.facts.sibling = self.answered_elsewhere.get();
         record.ended = self.opened.after(self.last.get());
         match self.verdict.borrow().as_ref() {
-            None => {}
+            None => self.tell_silence(&mut record),
             Some(Verdict::Failed(failure)) => tell_failure(&mut record, failure),
             Some(Verdict::Ours(_, _, place)) => tell_place(&mut record, *place),
         }
         record
+    }
+}
+
+impl FlowAccount {
+    /// Whom nobody has heard from, and how often it was asked.
+    fn tell_silence(&self, record: &mut Record) {
+        let sent = self.sent.get().datagrams;
+        if record.verdict().cause != Cause::NoAnswer {
+            return;
+        }
+        let times = if sent == 1 { "1 datagram".to_owned() } else { format!("{sent} datagrams") };
+        let silence = format!("no answer from {} ({times} sent)", self.remote);
+        record.note = Some(record.note.take().map_or(silence.clone(), |note| format!("{silence}; {note}")));
     }
 }
 
@@ -136,14 +213,43 @@ mod tests {
     #[test]
     fn a_flow_without_trouble_is_quiet() {
         let account = account();
-        account.sent(5);
-        account.received(7);
+        account.sent(5, 1);
+        account.received(7, 1);
         let record = account.record();
         assert_eq!(
             (record.outcome, record.rule, record.octets),
             (Outcome::Idle, None, Octets { sent: 5, received: 7 })
         );
         assert_eq!(account.verdict(false), None);
+    }
+
+    #[test]
+    fn silence_where_an_answer_is_due_is_reported() {
+        let account = |remote: &str| {
+            let account = FlowAccount::new("10.0.2.100:5000".parse().unwrap(), remote.parse().unwrap());
+            account.sent(48, 1);
+            account.sent(48, 1);
+            account
+        };
+        let cause = |remote| account(remote).record().verdict().cause;
+        assert_eq!(cause("192.0.2.7:123"), Cause::NoAnswer);
+        let note = account("192.0.2.7:123").record().note;
+        assert_eq!(note.as_deref(), Some("no answer from 192.0.2.7:123 (2 datagrams sent)"));
+        for one_way in ["192.0.2.7:514", "224.0.0.251:5353", "255.255.255.255:67", "[ff02::fb]:5353"] {
+            assert_eq!(cause(one_way), Cause::OneWay, "{one_way}");
+        }
+        let elsewhere = account("192.0.2.7:69");
+        elsewhere.answered_elsewhere();
+        assert_eq!(elsewhere.record().verdict().cause, Cause::Answered);
+    }
+
+    #[test]
+    fn who_answers_after_an_error_is_there_after_all() {
+        let account = account();
+        account.failed(&Failure { errno: libc::EHOSTUNREACH, said: Said::NoRoute });
+        assert_eq!(account.record().outcome, Outcome::Unreachable);
+        account.received(5, 1);
+        assert_eq!(account.record().outcome, Outcome::Idle);
     }
 
     #[test]

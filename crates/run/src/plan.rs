@@ -20,8 +20,12 @@ pub struct Plan {
     pub command: Vec<OsString>,
     /// The program's networks, at most one of each family, at least one.
     pub networks: Vec<Network>,
-    /// Who is asked for names, in this order.
+    /// Who is asked for names, in this order, when the run begins.
     pub resolvers: Vec<SocketAddr>,
+    /// These were named by an option: what the host's resolv.conf says later does not matter.
+    pub resolvers_fixed: bool,
+    /// The program's name servers: one for each of the host's, up to three (resolv.conf(5)).
+    pub name_servers: Vec<IpAddr>,
     /// The gateway stands for the host's loopback.
     pub host_loopback: bool,
     /// The device's MTU.
@@ -60,6 +64,8 @@ pub struct Network {
 /// The numbers of hosts in a network.
 const GATEWAY: u128 = 2;
 const DNS: u128 = 3;
+/// `MAXNS` of resolv.h.
+const MAX_NAME_SERVERS: usize = 3;
 /// The program's number is written alike in both families: `.100` and `::100`.
 const GUEST_V4: u128 = 100;
 const GUEST_V6: u128 = 0x100;
@@ -103,6 +109,7 @@ impl Plan {
         } else {
             args.dns.iter().map(|&address| (address, 53).into()).collect()
         };
+        let name_servers = name_servers(&networks, resolvers.len());
         let output = args.output;
         let to = match output.clone() {
             _ if args.quiet => report::Destination::Nowhere,
@@ -132,6 +139,8 @@ impl Plan {
             command: args.command,
             networks,
             resolvers,
+            resolvers_fixed: !args.dns.is_empty(),
+            name_servers,
             host_loopback: args.host_loopback,
             mtu: args.mtu,
             memory: args.memory,
@@ -151,20 +160,48 @@ impl Plan {
             prefix: network.prefix,
             gateway: network.gateway,
         });
-        let servers: Vec<IpAddr> = self.networks.iter().map(|network| network.dns).collect();
         let mut plan = namespace::Plan::new(networks.collect());
         plan.device = self.device;
         plan.identity = self.identity;
         plan.process_namespace = !self.host_pids;
         plan.kill_rest = self.kill_rest;
         plan.mtu = self.mtu;
-        plan.resolv_conf = Some(namespace::resolv_conf(&servers));
+        plan.resolv_conf = Some(namespace::resolv_conf(&self.name_servers));
         plan
     }
 
     /// Addresses that are lastack's own: it answers pings to them itself.
     pub fn own_addresses(&self) -> Vec<IpAddr> {
-        self.networks.iter().flat_map(|network| [network.gateway, network.dns]).collect()
+        let networks = self.networks.iter().flat_map(|network| [network.gateway, network.dns]);
+        let others = self.name_servers.iter().copied().filter(|own| !self.is_first_name_server(*own));
+        networks.chain(others).collect()
+    }
+
+    /// Which of the host's name servers the program means by one of its own.
+    pub fn resolver_number(&self, server: IpAddr) -> usize {
+        // Each family's first answers whether it is listed or not.
+        self.name_servers.iter().position(|own| *own == server).unwrap_or(0)
+    }
+
+    fn is_name_server(&self, address: IpAddr) -> bool {
+        self.is_first_name_server(address) || self.name_servers.contains(&address)
+    }
+
+    fn is_first_name_server(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.dns == address)
+    }
+
+    /// How the program knows who sent a datagram to this host. `None`: it cannot know of it, as it is not allowed to
+    /// reach it.
+    pub fn as_seen_inside(&self, from: SocketAddr) -> Option<SocketAddr> {
+        if !is_the_host_itself(from.ip()) {
+            // Without the scope, which is one of this host.
+            return Some((from.ip(), from.port()).into());
+        }
+        let gateway = self.gateway(from.is_ipv6())?;
+        let inside = SocketAddr::new(gateway, from.port());
+        // The program can answer only where what it sends to that address goes.
+        (self.place(inside) == Place::Remote((from.ip(), from.port()).into())).then_some(inside)
     }
 
     /// The gateway of this family, in whose name lastack speaks when it must say something itself.
@@ -186,8 +223,8 @@ impl Plan {
         let address = to.ip();
         if let Some(network) = self.networks.iter().find(|network| network.contains(address)) {
             return match address {
-                _ if address == network.dns && to.port() == 53 => Place::Resolver,
-                _ if address == network.dns => Place::ClosedPort,
+                _ if self.is_name_server(address) && to.port() == 53 => Place::Resolver,
+                _ if self.is_name_server(address) => Place::ClosedPort,
                 _ if address == network.gateway && self.host_loopback => {
                     Place::Remote((loopback, to.port()).into())
                 }
@@ -255,6 +292,15 @@ impl Network {
     fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv6() == self.base.is_ipv6() && host_number(address, self.prefix, 0) == self.base
     }
+}
+
+/// The addresses of so many name servers, no more than libc reads: the families take turns.
+fn name_servers(networks: &[Network], count: usize) -> Vec<IpAddr> {
+    let at = |number: usize| {
+        let network = networks[number % networks.len()];
+        host_number(network.base, network.prefix, DNS + (number / networks.len()) as u128)
+    };
+    (0..count.clamp(1, MAX_NAME_SERVERS)).map(at).collect()
 }
 
 /// Whether two paths lead to one regular file, which exists or would be made: by any spelling or link. A device or a
@@ -429,6 +475,43 @@ pub mod tests {
             options.output = Some(at("./x"));
         });
         assert!(error.unwrap_err().to_string().contains("name the same file"));
+    }
+
+    #[test]
+    fn each_name_server_of_the_host_has_its_own_address_inside() {
+        let servers = |count: u8, ipv6: bool| {
+            let plan = plan(|options| {
+                options.dns = (1..=count).map(|i| IpAddr::from([192, 0, 2, i])).collect();
+                options.ipv4 = !ipv6;
+            });
+            let plan = plan.unwrap();
+            let numbers: Vec<usize> =
+                plan.name_servers.iter().map(|own| plan.resolver_number(*own)).collect();
+            assert_eq!(numbers, (0..plan.name_servers.len()).collect::<Vec<_>>());
+            for &own in &plan.name_servers {
+                assert_eq!(plan.place((own, 53).into()), Place::Resolver);
+                assert_eq!(plan.place((own, 80).into()), Place::ClosedPort);
+                assert!(plan.own_addresses().contains(&own));
+            }
+            plan.name_servers.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(servers(1, true), ["10.0.2.3"]);
+        assert_eq!(servers(2, true), ["10.0.2.3", "fd00::3"]);
+        assert_eq!(servers(4, true), ["10.0.2.3", "fd00::3", "10.0.2.4"]);
+        assert_eq!(servers(2, false), ["10.0.2.3", "10.0.2.4"]);
+    }
+
+    #[test]
+    fn the_hosts_loopback_is_seen_as_the_gateway_or_not_at_all() {
+        let inside = |host_loopback: bool, from: &str| {
+            let plan = plan(|options| options.host_loopback = host_loopback).unwrap();
+            plan.as_seen_inside(from.parse().unwrap()).map(|seen| seen.to_string())
+        };
+        assert_eq!(inside(true, "127.0.0.1:9").as_deref(), Some("10.0.2.2:9"));
+        assert_eq!(inside(true, "[::1]:9").as_deref(), Some("[fd00::2]:9"));
+        assert_eq!(inside(true, "127.0.0.2:9"), None);
+        assert_eq!(inside(false, "127.0.0.1:9"), None);
+        assert_eq!(inside(false, "192.0.2.1:9").as_deref(), Some("192.0.2.1:9"));
     }
 
     #[test]

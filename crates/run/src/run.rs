@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,14 +18,15 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use crate::closing::Connections;
 use crate::descriptors::Descriptors;
-use crate::dns::Resolvers;
+use crate::dns::{Names, Resolvers};
 use crate::plan::Plan;
 
+use crate::host::resolvers::RESOLV_CONF;
 use crate::options::Options;
 use crate::{icmp, tcp, udp};
 
 use crate::namespace::{Guest, LaunchError, Launched, Process, Signals, exit_as};
-use crate::report::{Destination, Exit, Reporter};
+use crate::report::{Destination, Exit, Record, Reporter};
 
 /// Exit status of a failure of ours, bad options included.
 pub const EXIT_INTERNAL: u8 = 125;
@@ -36,6 +38,7 @@ pub struct Run {
     pub(crate) report: Reporter,
     pub(crate) live: Connections,
     pub(crate) resolvers: Resolvers,
+    pub(crate) names: Names,
     /// Why the program has no network any more.
     lost: RefCell<Option<String>>,
 }
@@ -48,6 +51,12 @@ impl Run {
             Destination::StandardError => !self.plan.report.json,
             Destination::File(_) => true,
         }
+    }
+
+    /// A connection or a flow is over.
+    pub(crate) fn record(&self, mut record: Record) {
+        record.context.name = self.names.of(record.remote.ip()).map(|name| name.to_string());
+        self.report.record(&record);
     }
 }
 
@@ -91,7 +100,10 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
         File::create(path).with_context(cannot)
     });
     let capture = capture.transpose()?;
-    let resolvers = Resolvers::new(plan.resolvers.clone());
+    let resolvers = match plan.resolvers_fixed {
+        true => Resolvers::fixed(plan.resolvers.clone()),
+        false => Resolvers::of_file(Path::new(RESOLV_CONF)),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let mut signals = Signals::catch().context("cannot catch signals")?;
@@ -106,7 +118,8 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
         summary.command = plan.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     });
     let lost = RefCell::default();
-    let run = Rc::new(Run { plan, report, live: Connections::new(), resolvers, lost });
+    let run =
+        Rc::new(Run { plan, report, live: Connections::new(), resolvers, names: Names::default(), lost });
     let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, &mut signals))?;
     run.report.count(|summary| summary.exit = Some(exit_of(status)));
     if let Err(error) = run.report.finish() {

@@ -10,6 +10,7 @@ use lastack_wire::icmp::IcmpError;
 use super::Run;
 use super::account::Account;
 use super::closing::Live;
+use super::dns;
 use super::plan::Place;
 use super::relay::{Over, Relay};
 use crate::host::{self, Connected, Failure, Said};
@@ -42,7 +43,7 @@ async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
     let account = Account::new(syn.peer_addr(), syn.local_addr());
     let candidates = match run.plan.place(syn.local_addr()) {
         Place::Remote(remote) => vec![remote],
-        Place::Resolver => run.resolvers.in_order(),
+        Place::Resolver => return ask_for_names(run, syn, &account, live).await,
         place => return refuse(run, syn, &account, place),
     };
     match ask(&syn, &candidates, live).await {
@@ -51,12 +52,19 @@ async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
             relay(run, syn, connected, &account, &live).await;
         }
         Answer::Failed(failure) => pass_on(run, syn, &account, &failure),
-        Answer::GivenUp(end) => run.report.record(&account.given_up(&end)),
+        Answer::GivenUp(end) => run.record(account.given_up(&end)),
         Answer::Closing => {
-            run.report.record(&account.no_answer());
+            run.record(account.no_answer());
             // What of the program is left gets no answer from us either.
             syn.ignore();
         }
+    }
+}
+
+/// A connection to a name server: its questions are answered one by one.
+async fn ask_for_names(run: &Run, syn: InterceptedTcp, account: &Account, live: &Live) {
+    if let Err((syn, failure)) = dns::relay(run, syn, live).await {
+        pass_on(run, syn, account, &failure);
     }
 }
 
@@ -82,7 +90,7 @@ async fn ask(syn: &InterceptedTcp, candidates: &[SocketAddr], live: &Live) -> An
 
 /// What is decided without asking anybody.
 fn refuse(run: &Run, syn: InterceptedTcp, account: &Account, place: Place) {
-    run.report.record(&account.refused_here(place));
+    run.record(account.refused_here(place));
     let v6 = syn.local_addr().is_ipv6();
     match place {
         Place::NobodyThere => syn.unreachable(IcmpError::host_unreachable(v6), run.plan.gateway(v6)),
@@ -92,7 +100,7 @@ fn refuse(run: &Run, syn: InterceptedTcp, account: &Account, place: Place) {
 
 /// Tells the program what the host was told.
 fn pass_on(run: &Run, syn: InterceptedTcp, account: &Account, failure: &Failure) {
-    run.report.record(&account.failed(failure));
+    run.record(account.failed(failure));
     let v6 = syn.local_addr().is_ipv6();
     let gateway = run.plan.gateway(v6);
     match failure.said {
@@ -113,7 +121,7 @@ async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &A
     prepare(&host);
     let program = tokio::select! {
         accepted = syn.accept() => accepted,
-        () = live.closing() => return run.report.record(&account.no_answer()),
+        () = live.closing() => return run.record(account.no_answer()),
     };
     let program = match program {
         Ok(program) => program,
@@ -124,7 +132,7 @@ async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &A
                 Some(end) => account.probed(end),
                 None => account.no_answer(),
             };
-            return run.report.record(&record);
+            return run.record(record);
         }
     };
     // What the program sends was held back as long as it wanted; what the remote sends, likewise. It fails only on a
@@ -132,7 +140,7 @@ async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &A
     let _over = program.set_nodelay(true);
     let over = carry(&program, &host, reset, account, live).await;
     let record = account.relayed(over.as_ref(), &program, &host);
-    run.report.record(&record);
+    run.record(record);
     // Whoever is left of the program must not take the end of the run for that of the stream: a FIN that the remote has
     // not sent would make a truncated stream look complete.
     if over.is_none() && !account.ledger.remote_fin.get() {

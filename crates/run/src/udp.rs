@@ -1,368 +1,363 @@
-//! Datagrams of the program: each pair of sockets is a flow with a connected socket of the host, so that the host hears
-//! what became of them and the program hears it too.
+//! Datagrams of the program. Each of its sockets has one socket of the host, which is connected to nobody: whoever
+//! answers is heard, every destination sees one source, and errors say which destination they are about (RFC 4787
+//! REQ-1 and REQ-8: mapping and filtering do not depend on the remote).
 
-use std::cell::{Cell, RefCell};
+mod idle;
+mod mapping;
+
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
 
-use lastack::{Datagram, Host, UdpInterceptor};
+use lastack::{Datagram, Host, IpFields, UdpInterceptor};
 use lastack_wire::icmp::IcmpError;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use super::Run;
 use super::closing::Live;
-use super::flow::FlowAccount;
+use super::dns::Questions;
 use super::plan::Place;
-use crate::host::error_queue::{self, QueuedError};
-use crate::host::{Failure, Said, scratch};
-use crate::report::Record;
+use crate::host::datagrams::{Heard, MAX_SEGMENTS, Shape};
+use crate::host::error_queue::QueuedError;
+use crate::host::{Failure, Said};
+use mapping::Mapping;
 
-/// Most flows at once; the one that was quiet for longest makes room.
-const MOST_FLOWS: usize = 4096;
-/// A flow is over when nothing has gone for so long.
-const IDLE: Duration = Duration::from_secs(60);
-/// A question and its answer.
-const IDLE_DNS: Duration = Duration::from_secs(10);
-/// A resolver that has not answered in this time is passed over, if there is another.
-const RESOLVER_PATIENCE: Duration = Duration::from_secs(2);
+/// Datagrams taken from the stack at once.
+const BATCH: usize = 256;
+/// Most octets of the datagrams that are sent to the host as one group.
+const MAX_GROUP: usize = 65_000;
+/// Descriptors that are left to the rest of the run.
+const RESERVED_DESCRIPTORS: u64 = 64;
 
-/// The program's socket and the one it sends to.
-type Key = (SocketAddr, SocketAddr);
-
-/// The flows of a run.
-struct Flows {
+/// The datagrams of a run.
+pub struct Flows {
     run: Rc<Run>,
     program: UdpInterceptor,
-    flows: RefCell<HashMap<Key, Rc<Flow>>>,
-}
-
-/// A flow.
-struct Flow {
-    key: Key,
-    account: FlowAccount,
-    /// Where it leads; `None`: nowhere.
-    to: Option<SocketAddr>,
-    /// The way there; `None`: there is none now, and each datagram gets the answer of the account.
-    socket: RefCell<Option<Rc<UdpSocket>>>,
-    /// The task is to look at the flow again.
-    changed: Notify,
-    resolver: Option<Question>,
-    last: Cell<Instant>,
-}
-
-/// What a flow to the resolvers remembers, to ask the next if one does not work.
-struct Question {
-    server: Cell<SocketAddr>,
-    asked: RefCell<Vec<u8>>,
-    /// When it was asked; `None`: it was answered.
-    waiting: Cell<Option<Instant>>,
-    tried: Cell<usize>,
+    mappings: RefCell<HashMap<SocketAddr, Rc<Mapping>>>,
+    questions: Questions,
+    /// Most mappings at once; those that were quiet for longest make room.
+    max_mappings: usize,
 }
 
 /// Relays every datagram of the program, until the link ends.
 pub async fn serve(run: Rc<Run>, host: &Host) -> io::Result<Infallible> {
-    let flows = Rc::new(Flows { run, program: host.intercept_udp()?, flows: RefCell::default() });
+    let flows = Rc::new(Flows {
+        program: host.intercept_udp()?,
+        mappings: RefCell::default(),
+        questions: Questions::default(),
+        max_mappings: max_mappings(),
+        run,
+    });
+    let mut batch = Vec::new();
     loop {
-        let datagram = flows.program.recv().await?;
-        flows.arrives(&datagram);
+        flows.program.recv_many(&mut batch, BATCH).await?;
+        let mut rest = &batch[..];
+        while let Some(first) = rest.first() {
+            let group = group(rest);
+            flows.arrive(first, &rest[..group]);
+            rest = &rest[group..];
+        }
+        batch.clear();
     }
 }
 
-impl Flows {
-    /// A datagram of the program.
-    fn arrives(self: &Rc<Self>, datagram: &Datagram) {
-        let key = (datagram.remote, datagram.local);
-        let known = self.flows.borrow().get(&key).cloned();
-        let flow = known.unwrap_or_else(|| self.open(key));
-        flow.last.set(Instant::now());
-        if let Some(question) = &flow.resolver {
-            question.ask(&datagram.payload);
+/// Half of the descriptors that this process may have.
+fn max_mappings() -> usize {
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    let soft = limit.map_or(1024, |(soft, _)| soft);
+    (soft.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(4, 65_536) as usize
+}
+
+/// How many datagrams at the beginning can leave as one group: of one flow, of one size but for the last, with equal
+/// headers.
+fn group(datagrams: &[Datagram]) -> usize {
+    let first = &datagrams[0];
+    let (size, mut octets, mut count) = (first.payload.len(), first.payload.len(), 1);
+    for next in &datagrams[1..] {
+        octets += next.payload.len();
+        let alike = (next.local, next.remote, next.ip) == (first.local, first.remote, first.ip);
+        let fits = next.payload.len() <= size && !next.payload.is_empty() && octets <= MAX_GROUP;
+        if !alike || !fits || count == MAX_SEGMENTS {
+            break;
         }
-        let socket = flow.socket.borrow().clone();
-        match socket.or_else(|| flow.connect()) {
-            Some(socket) => self.pass_up(&flow, &socket, datagram),
-            None => self.answer(&flow, datagram),
+        count += 1;
+        if next.payload.len() < size {
+            break;
+        }
+    }
+    count
+}
+
+impl Flows {
+    /// Datagrams of one flow of the program; `first` is the first of them.
+    fn arrive(self: &Rc<Self>, first: &Datagram, group: &[Datagram]) {
+        match self.run.plan.place(first.local) {
+            Place::Remote(to) => self.pass_up(first, to, group),
+            Place::Resolver => {
+                for datagram in group {
+                    self.questions.ask(self, datagram);
+                }
+            }
+            place => self.refuse(place, group),
         }
     }
 
-    fn open(self: &Rc<Self>, key: Key) -> Rc<Flow> {
-        self.make_room();
-        let account = FlowAccount::new(key.0, key.1);
-        let (place, mut resolver) = (self.run.plan.place(key.1), None);
-        let to = match place {
-            Place::Remote(remote) => Some(remote),
-            Place::Resolver => {
-                let server = self.run.resolvers.current();
-                resolver = Some(Question::new(server));
-                Some(server)
-            }
-            place => {
-                account.refused_here(place, self.run.plan.gateway(key.1.is_ipv6()));
-                None
+    /// From the program to the remote, which the host knows as `to`.
+    fn pass_up(self: &Rc<Self>, first: &Datagram, to: SocketAddr, group: &[Datagram]) {
+        let mapping = match self.mapping(first.remote) {
+            Ok(mapping) => mapping,
+            Err(error) => return self.cannot_open(group, &error),
+        };
+        let shape =
+            Shape { segment_size: (group.len() > 1).then_some(first.payload.len() as u16), ip: first.ip };
+        let joined: Vec<u8>;
+        let payload = match group {
+            [one] => &one.payload[..],
+            _ => {
+                joined = group.iter().flat_map(|datagram| &datagram.payload).copied().collect();
+                &joined
             }
         };
-        let flow = Rc::new(Flow {
-            key,
-            account,
-            to,
-            socket: RefCell::default(),
-            changed: Notify::new(),
-            resolver,
-            last: Cell::new(Instant::now()),
+        let account = mapping.account(first.local, &self.run);
+        account.sending(first.ip);
+        match mapping.send(to, payload, shape) {
+            Ok(()) => account.sent(payload.len(), group.len()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.run.report.count(|summary| summary.dropped += group.len() as u64);
+            }
+            // The error queue has the MTU, and the program is told when that is read.
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
+            Err(error) => {
+                account.failed(&Failure::local(&error));
+                group.iter().for_each(|datagram| self.answer(&Failure::local(&error), datagram));
+            }
+        }
+    }
+
+    fn mapping(self: &Rc<Self>, program: SocketAddr) -> io::Result<Rc<Mapping>> {
+        if let Some(known) = self.mappings.borrow().get(&program) {
+            return Ok(known.clone());
+        }
+        idle::make_room(&self.mappings, self.max_mappings);
+        let opened = Mapping::open(program).or_else(|error| match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) if idle::give_up_half(&self.mappings) => Mapping::open(program),
+            _ => Err(error),
         });
-        self.flows.borrow_mut().insert(key, flow.clone());
-        let (flows, of_task) = (self.clone(), flow.clone());
+        let (mapping, taken) = opened?;
+        if let Some(error) = taken {
+            mapping.another_port(&error, &self.run);
+        }
+        let mapping = Rc::new(mapping);
+        self.mappings.borrow_mut().insert(program, mapping.clone());
+        let (flows, of_task) = (self.clone(), mapping.clone());
         let live = self.run.live.enter_quietly();
         tokio::task::spawn_local(async move { flows.carry(of_task, live).await });
-        flow
+        Ok(mapping)
     }
 
-    fn make_room(&self) {
-        let mut flows = self.flows.borrow_mut();
-        if flows.len() >= MOST_FLOWS
-            && let Some(quietest) = flows.values().min_by_key(|flow| flow.last.get()).map(|flow| flow.key)
-            && let Some(flow) = flows.remove(&quietest)
-        {
-            // It has been quiet for too long, as matters stand.
-            flow.last.set(Instant::now() - IDLE);
-            flow.changed.notify_one();
-        }
+    /// This host has no socket for it.
+    fn cannot_open(&self, group: &[Datagram], error: &io::Error) {
+        let failure = Failure::local(error);
+        let account = super::flow::FlowAccount::new(group[0].remote, group[0].local);
+        account.failed(&failure);
+        self.run.record(account.record());
+        group.iter().for_each(|datagram| self.answer(&failure, datagram));
     }
 
-    /// From the program to the remote.
-    fn pass_up(&self, flow: &Flow, socket: &UdpSocket, datagram: &Datagram) {
-        let to = SockRef::from(socket);
-        // What fails first may be the error of an earlier datagram, which stands in the queue too.
-        match to.send(&datagram.payload).or_else(|_| to.send(&datagram.payload)) {
-            Ok(octets) => flow.account.sent(octets),
-            // The host's own queue is full.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock) => {
-                self.run.report.count(|summary| summary.dropped += 1);
-            }
-            Err(error) => {
-                flow.account.failed(&Failure::local(&error));
-                self.answer(flow, datagram);
-            }
-        }
+    /// lastack answers by itself.
+    fn refuse(self: &Rc<Self>, place: Place, group: &[Datagram]) {
+        let first = &group[0];
+        let gateway = self.run.plan.gateway(first.local.is_ipv6());
+        // The flow is accounted for where the socket's others are, if there are any.
+        let Ok(mapping) = self.mapping(first.remote) else { return };
+        let account = mapping.account(first.local, &self.run);
+        account.refused_here(place, gateway);
+        let Some((error, from)) = account.verdict(first.local.is_ipv6()) else { return };
+        group.iter().for_each(|datagram| self.reject(datagram, error, from));
     }
 
-    /// Tells the program what is known of the flow.
-    fn answer(&self, flow: &Flow, datagram: &Datagram) {
-        // The program's family; the host's may be another, when a resolver is asked.
+    /// Tells the program what this host said of a datagram.
+    pub(super) fn answer(&self, failure: &Failure, datagram: &Datagram) {
         let v6 = datagram.local.is_ipv6();
-        let Some((error, from)) = flow.account.verdict(v6) else { return };
-        let from = from.or(match error == IcmpError::port_unreachable(v6) {
-            // As from the destination itself.
-            true => None,
-            false => self.run.plan.gateway(v6),
-        });
+        let error = failure.as_icmp(v6);
+        // A closed port is reported as from the destination itself.
+        let from = if error == IcmpError::port_unreachable(v6) { None } else { self.run.plan.gateway(v6) };
         self.reject(datagram, error, from);
     }
 
-    fn reject(&self, datagram: &Datagram, error: IcmpError, from: Option<std::net::IpAddr>) {
+    pub(super) fn reject(&self, datagram: &Datagram, error: IcmpError, from: Option<IpAddr>) {
         if let Err(cause) = self.program.reject(datagram, error, from) {
             self.run.report.warn(format!("an ICMP error could not be passed on to the program: {cause}"));
         }
     }
 
-    /// The task of a flow: what comes back, until nothing has for long.
-    async fn carry(self: Rc<Self>, flow: Rc<Flow>, live: Live) {
-        loop {
-            let socket = flow.socket.borrow().clone();
-            let deadline = flow.deadline(self.run.resolvers.len());
-            tokio::select! {
-                heard = hear(socket.as_deref()) => match heard {
-                    Ok(heard) => self.pass_down(&flow, heard),
-                    Err(error) => {
-                        flow.account.failed(&Failure::local(&error));
-                        flow.socket.take();
+    /// The task of a mapping: what comes back, until nothing has for long.
+    async fn carry(self: Rc<Self>, mapping: Rc<Mapping>, live: Live) {
+        let mut late = std::pin::pin!(sleep_until(mapping.deadline()));
+        let mut closing = std::pin::pin!(live.closing());
+        while !mapping.is_evicted() {
+            let heard = tokio::select! {
+                heard = mapping.socket.hear(|from, payload, shape| self.pass_down(&mapping, from, payload, shape)) => heard,
+                () = mapping.send_waiting() => continue,
+                () = mapping.changed() => continue,
+                () = &mut late => {
+                    if mapping.is_idle() {
+                        break;
                     }
-                },
-                () = sleep_until(deadline) => if self.is_over(&flow) { break },
-                () = flow.changed.notified() => {}
-                () = live.closing() => break,
-            }
-        }
-        let mut flows = self.flows.borrow_mut();
-        if flows.get(&flow.key).is_some_and(|current| Rc::ptr_eq(current, &flow)) {
-            flows.remove(&flow.key);
-        }
-        self.run.report.record(&flow.record());
-    }
-
-    /// A deadline of the flow has passed, or was moved meanwhile.
-    fn is_over(&self, flow: &Flow) -> bool {
-        if flow.question_is_late(self.run.resolvers.len()) {
-            self.ask_the_next(flow);
-            return false;
-        }
-        flow.last.get().elapsed() >= flow.idle()
-    }
-
-    fn pass_down(&self, flow: &Flow, heard: Heard) {
-        let (program, remote) = flow.key;
-        match heard {
-            Heard::Datagram(payload) => {
-                flow.last.set(Instant::now());
-                if let Some(question) = &flow.resolver {
-                    question.waiting.set(None);
+                    late.as_mut().reset(mapping.deadline());
+                    continue;
                 }
-                match self.program.send_from(remote, program, &payload) {
-                    Ok(()) => flow.account.received(payload.len()),
-                    // Too many wait already: lost, as in a network.
-                    Err(_) => self.run.report.count(|summary| summary.dropped += 1),
-                }
-            }
-            Heard::Error(queued) => {
-                let failure = Failure::new(&io::Error::from_raw_os_error(queued.errno), Some(queued.clone()));
-                if flow.resolver.is_some() && self.ask_the_next(flow) {
-                    return;
-                }
-                flow.account.failed(&failure);
-                if let Said::Icmp(_, from) = failure.said {
-                    // A resolver may be asked over the other family than the program asked over.
-                    let error = failure.as_icmp(remote.is_ipv6());
-                    let datagram = Datagram {
-                        local: remote,
-                        remote: program,
-                        payload: queued.payload,
-                        ip: lastack::IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: true },
-                    };
-                    self.reject(&datagram, error, self.run.plan.speaker(remote, from));
+                () = &mut closing => break,
+            };
+            match heard {
+                Ok(Heard::Datagrams(_)) => self.push_down(&mapping).await,
+                Ok(Heard::Error(queued)) => self.pass_error(&mapping, queued),
+                Err(error) => {
+                    self.run.report.warn(format!("a datagram socket of this host failed: {error}"));
+                    break;
                 }
             }
         }
-    }
-
-    /// Asks the next resolver, if there is one that this question was not put to.
-    fn ask_the_next(&self, flow: &Flow) -> bool {
-        let Some(question) = &flow.resolver else { return false };
-        self.run.resolvers.failed(question.server.get());
-        question.tried.set(question.tried.get() + 1);
-        question.waiting.set(None);
-        if question.tried.get() >= self.run.resolvers.len() {
-            return false;
+        let mut mappings = self.mappings.borrow_mut();
+        if mappings.get(&mapping.program).is_some_and(|current| Rc::ptr_eq(current, &mapping)) {
+            mappings.remove(&mapping.program);
         }
-        let server = self.run.resolvers.current();
-        let Ok(socket) = connected(server) else { return false };
-        question.server.set(server);
-        question.waiting.set(Some(Instant::now()));
-        // If it fails at once, its silence says so soon.
-        let _silence = SockRef::from(&socket).send(&question.asked.borrow());
-        *flow.socket.borrow_mut() = Some(Rc::new(socket));
-        true
+        drop(mappings);
+        mapping.end(&self.run);
     }
-}
 
-impl Flow {
-    /// Its record; of a question, also whom it was put to.
-    fn record(&self) -> Record {
-        let mut record = self.account.record();
-        if let Some(question) = &self.resolver {
-            record.context.asked = Some(question.server.get());
-            if !record.outcome.is_fine() {
-                record.hint = Some("name a resolver that answers with --dns".to_owned());
+    /// Datagrams from a remote, as the host knows it, to the program.
+    fn pass_down(&self, mapping: &Mapping, from: SocketAddr, payload: &[u8], shape: Shape) {
+        let Some(remote) = self.run.plan.as_seen_inside(from) else { return };
+        let datagrams = shape.segment_size.map_or(1, |size| payload.len().div_ceil(size.max(1).into()));
+        mapping.account(remote, &self.run).received(payload.len(), datagrams);
+        mapping.touch();
+        if mapping.waits() || self.forward(remote, mapping.program, payload, shape).is_err() {
+            mapping.keep(remote, payload, shape);
+        }
+    }
+
+    fn forward(&self, from: SocketAddr, to: SocketAddr, payload: &[u8], shape: Shape) -> io::Result<()> {
+        // What is larger than the link is fragmented on it, whatever it was on the network.
+        let whole = shape.segment_size.is_some() || payload.len() + 48 <= self.run.plan.mtu as usize;
+        self.program.forward(
+            from,
+            to,
+            payload,
+            shape.segment_size,
+            IpFields { dont_fragment: whole, ..shape.ip },
+        )
+    }
+
+    /// Hands over what the stack had no room for. Until then nothing more is read from the host's socket, whose buffer is
+    /// the queue of this flow.
+    async fn push_down(&self, mapping: &Mapping) {
+        while let Some((remote, payload, shape)) = mapping.take_kept() {
+            loop {
+                match self.forward(remote, mapping.program, &payload, shape) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        if self.program.writable().await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(()) => break,
+                    Err(_) => {
+                        self.run.report.count(|summary| summary.dropped += 1);
+                        break;
+                    }
+                }
             }
         }
-        record
+        // Others have their turn.
+        tokio::task::yield_now().await;
     }
 
-    /// Tries to find the way, which may be there now.
-    fn connect(&self) -> Option<Rc<UdpSocket>> {
-        let to = self.resolver.as_ref().map(|question| question.server.get()).or(self.to)?;
-        match connected(to) {
-            Ok(socket) => {
-                let socket = Rc::new(socket);
-                *self.socket.borrow_mut() = Some(socket.clone());
-                self.changed.notify_one();
-                Some(socket)
-            }
-            Err(error) => {
-                self.account.failed(&Failure::local(&error));
-                None
-            }
+    /// An error about a datagram of this mapping, which the program is told as what it was.
+    fn pass_error(&self, mapping: &Mapping, queued: QueuedError) {
+        let Some(remote) = queued.to.and_then(|to| self.run.plan.as_seen_inside(to)) else { return };
+        let account = mapping.account(remote, &self.run);
+        let v6 = remote.is_ipv6();
+        let failure = Failure::new(&io::Error::from_raw_os_error(queued.errno), Some(queued.clone()));
+        let (error, from) = match (failure.said, queued.mtu) {
+            (Said::Icmp(error, from), _) => (error, self.run.plan.speaker(remote, from)),
+            // This host itself: the packet does not fit into its own network.
+            (_, Some(mtu)) => (IcmpError::packet_too_big(v6, mtu), self.run.plan.gateway(v6)),
+            _ => return account.failed(&failure),
+        };
+        // A smaller datagram gets through.
+        if error.mtu().is_none() {
+            account.failed(&failure);
         }
-    }
-
-    fn idle(&self) -> Duration {
-        if self.resolver.is_some() { IDLE_DNS } else { IDLE }
-    }
-
-    fn deadline(&self, resolvers: usize) -> Instant {
-        let idle = self.last.get() + self.idle();
-        match self.resolver.as_ref().and_then(|question| question.late_at(resolvers)) {
-            Some(late) => late.min(idle),
-            None => idle,
-        }
-    }
-
-    fn question_is_late(&self, resolvers: usize) -> bool {
-        let late = self.resolver.as_ref().and_then(|question| question.late_at(resolvers));
-        late.is_some_and(|late| late <= Instant::now())
+        let from = match from {
+            Some(from) => Some(from),
+            None if error == IcmpError::port_unreachable(v6) => None,
+            None => self.run.plan.gateway(v6),
+        };
+        let ip = account.last_sent();
+        let datagram = Datagram { local: remote, remote: mapping.program, payload: queued.payload, ip };
+        self.reject(&datagram, error, from);
     }
 }
 
-impl Question {
-    fn new(server: SocketAddr) -> Self {
-        Self {
-            server: Cell::new(server),
-            asked: RefCell::default(),
-            waiting: Cell::new(None),
-            tried: Cell::new(0),
-        }
-    }
-
-    fn ask(&self, payload: &[u8]) {
-        *self.asked.borrow_mut() = payload.to_vec();
-        self.tried.set(0);
-        self.waiting.set(Some(Instant::now()));
-    }
-
-    /// When its silence means that the next is to be asked, if there is a next.
-    fn late_at(&self, resolvers: usize) -> Option<Instant> {
-        let waiting = self.waiting.get().filter(|_| self.tried.get() + 1 < resolvers)?;
-        Some(waiting + RESOLVER_PATIENCE)
+impl std::fmt::Debug for Flows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flows").field("mappings", &self.mappings.borrow().len()).finish_non_exhaustive()
     }
 }
 
-/// What comes back.
-enum Heard {
-    Datagram(Vec<u8>),
-    Error(QueuedError),
-}
+/// What [`dns`](super::dns) needs of the datagrams' side.
+impl Flows {
+    /// The run.
+    pub(super) fn run(&self) -> &Rc<Run> {
+        &self.run
+    }
 
-/// Waits for what comes back; for ever, if there is no socket.
-async fn hear(socket: Option<&UdpSocket>) -> io::Result<Heard> {
-    let Some(socket) = socket else { return std::future::pending().await };
-    loop {
-        if socket.ready(Interest::READABLE | Interest::ERROR).await?.is_error() {
-            match socket.try_io(Interest::ERROR, || error_queue::take(socket)) {
-                Ok(queued) => return Ok(Heard::Error(queued)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        // An error that recv returns once stands in the queue too.
-        let received =
-            scratch::with(|buffer| socket.try_recv(buffer).map(|octets| buffer[..octets].to_vec()));
-        if let Ok(payload) = received {
-            return Ok(Heard::Datagram(payload));
+    /// The questions that wait for answers.
+    pub(super) const fn questions(&self) -> &Questions {
+        &self.questions
+    }
+
+    /// An answer, in the name of whom the program asked.
+    pub(super) fn reply(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        let ip = IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false };
+        if self.program.forward(from, to, payload, None, ip).is_err() {
+            self.run.report.count(|summary| summary.dropped += 1);
         }
     }
 }
 
-/// A socket of the host that hears of errors.
-fn connected(to: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(to), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    error_queue::enable(&socket, to.is_ipv6(), true)?;
-    socket.connect(&to.into())?;
-    UdpSocket::from_std(socket.into())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(to: &str, octets: usize, hop_limit: u8) -> Datagram {
+        Datagram {
+            local: to.parse().unwrap(),
+            remote: "10.0.2.100:5000".parse().unwrap(),
+            payload: vec![0; octets],
+            ip: IpFields { hop_limit, traffic_class: 0, dont_fragment: true },
+        }
+    }
+
+    #[test]
+    fn a_group_is_of_one_flow_one_size_and_one_header() {
+        let (a, b) = ("192.0.2.1:9", "192.0.2.2:9");
+        let sizes = |sizes: &[usize]| sizes.iter().map(|&size| datagram(a, size, 64)).collect::<Vec<_>>();
+        for (datagrams, expected) in [
+            (sizes(&[100, 100, 100]), 3),
+            (sizes(&[100, 100, 50, 50]), 3),
+            (sizes(&[50, 100]), 1),
+            (sizes(&[0, 0]), 1),
+            (sizes(&[100, 0]), 1),
+            (sizes(&[1000; 100]), MAX_SEGMENTS),
+            (sizes(&[30_000; 5]), 2),
+            (vec![datagram(a, 100, 64), datagram(b, 100, 64)], 1),
+            (vec![datagram(a, 100, 64), datagram(a, 100, 1)], 1),
+        ] {
+            assert_eq!(group(&datagrams), expected, "{datagrams:?}");
+        }
+    }
 }

@@ -58,6 +58,30 @@ impl UdpInterceptor {
         Wait::new(self.host.shared(), Interest::UdpRead(self.id), received).await
     }
 
+    /// Waits for the next datagram and appends it and those behind it to `datagrams`, as many as there are up to
+    /// `limit`. Returns how many.
+    ///
+    /// # Errors
+    /// Only once the driver has stopped.
+    ///
+    /// # Cancel safety
+    /// No datagram is lost when the future is dropped.
+    pub async fn recv_many(&self, datagrams: &mut Vec<Datagram>, limit: usize) -> io::Result<usize> {
+        let received = |inner: &mut _| {
+            let before = datagrams.len();
+            while datagrams.len() - before < limit {
+                match poll_udp(inner, self.id, receive) {
+                    Poll::Ready(Ok(datagram)) => datagrams.push(datagram),
+                    Poll::Ready(Err(error)) if datagrams.len() == before => return Poll::Ready(Err(error)),
+                    Poll::Pending if datagrams.len() == before => return Poll::Pending,
+                    Poll::Ready(Err(_)) | Poll::Pending => break,
+                }
+            }
+            Poll::Ready(Ok(datagrams.len() - before))
+        };
+        Wait::new(self.host.shared(), Interest::UdpRead(self.id), received).await
+    }
+
     /// As [`recv`](Self::recv), for a hand-written future.
     ///
     /// # Errors

@@ -1,10 +1,19 @@
 //! The host's resolvers, as resolv.conf(5) names them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+/// Where libc looks.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Whom the host asks for names, in this order. A file that cannot be read counts as empty, as it does for libc.
 pub fn of_host() -> Vec<SocketAddr> {
-    parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+    of_file(Path::new(RESOLV_CONF))
+}
+
+/// The same, of another file.
+pub fn of_file(file: &Path) -> Vec<SocketAddr> {
+    parse(&std::fs::read_to_string(file).unwrap_or_default())
 }
 
 fn parse(text: &str) -> Vec<SocketAddr> {

@@ -34,8 +34,9 @@ pub(super) const HIDDEN: &str = "__namespace";
 const INTERFACE: &str = "lastack0";
 const FAR_END: &str = "lastack1";
 
-/// Packets that may wait in a TUN interface for us to read them.
-const QUEUE: u32 = 2000;
+/// Packets that may wait in a TUN interface for us to read them: bursts of several thousand datagrams, which no socket
+/// buffer holds back once they are here.
+const QUEUE: u32 = 16_384;
 
 /// Exit status of this process if it does not become the guest. The launcher does not look at it.
 pub(super) const FAILED: i32 = 125;

@@ -240,6 +240,10 @@ fn datagrams(record: &Record) -> Verdict {
     }
     match (record.octets.sent, record.octets.received) {
         (_, 1..) | (0, _) => verdict(Cause::Answered),
+        // From another port, as with TFTP.
+        _ if record.facts.sibling => verdict(Cause::Answered),
+        // Nobody in particular was asked.
+        _ if !lastack_wire::ip::unicast(record.remote.ip()) => verdict(Cause::OneWay),
         _ if ONE_WAY_PORTS.contains(&record.remote.port()) => verdict(Cause::OneWay),
         _ => verdict(Cause::NoAnswer),
     }

@@ -73,7 +73,8 @@ pub struct Facts {
     pub idle: Duration,
     /// How long nothing had been sent before the first FIN.
     pub idle_before_fin: Duration,
-    /// Another connection to the same port was established while this one waited for an answer.
+    /// Another connection to the same port was established while this one waited for an answer; of datagrams: another
+    /// port of the remote has answered.
     pub sibling: bool,
 }
 

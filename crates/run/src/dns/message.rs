@@ -1,0 +1,133 @@
+//! What a DNS message says (RFC 1035 section 4), as far as a relay has to know. One that cannot be read is relayed as it
+//! is.
+
+use std::net::IpAddr;
+
+use simple_dns::Packet;
+use simple_dns::rdata::RData;
+
+/// Octets of the header.
+const HEADER: usize = 12;
+
+/// A question: what is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The name, without the dot at its end.
+    pub name: String,
+    /// The type, as `A`.
+    pub kind: String,
+}
+
+/// The identifier.
+pub fn id(message: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(*message.first_chunk()?))
+}
+
+/// Whether it is a response to the question with this identifier.
+pub fn answers(message: &[u8], id: Option<u16>) -> bool {
+    // A message without a header is none of this protocol: whoever sends such things takes such answers.
+    message.len() < HEADER || message[2] & 0x80 != 0 && self::id(message) == id
+}
+
+/// The response code.
+pub fn rcode(message: &[u8]) -> u8 {
+    message.get(3).map_or(0, |flags| flags & 0x0f)
+}
+
+/// Whether another server is to be asked: this one failed, does not know how, or does not want to (SERVFAIL, NOTIMP,
+/// REFUSED).
+pub fn is_refusal(message: &[u8]) -> bool {
+    matches!(rcode(message), 2 | 4 | 5)
+}
+
+/// The name of a response code.
+pub fn rcode_name(rcode: u8) -> String {
+    match rcode {
+        0 => "NOERROR",
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        3 => "NXDOMAIN",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        other => return format!("RCODE {other}"),
+    }
+    .to_owned()
+}
+
+/// What is asked for.
+pub fn asked(message: &[u8]) -> Option<Asked> {
+    let packet = Packet::parse(message).ok()?;
+    let question = packet.questions.first()?;
+    let kind = match question.qtype {
+        simple_dns::QTYPE::TYPE(kind) => format!("{kind:?}"),
+        other => format!("{other:?}"),
+    };
+    Some(Asked { name: question.qname.to_string(), kind })
+}
+
+/// The addresses in the answer, and the name that was asked for.
+pub fn addresses(message: &[u8]) -> Option<(String, Vec<IpAddr>)> {
+    let packet = Packet::parse(message).ok()?;
+    let name = packet.questions.first()?.qname.to_string();
+    let addresses = packet.answers.iter().filter_map(|record| match &record.rdata {
+        RData::A(a) => Some(IpAddr::V4(a.address.into())),
+        RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.address.into())),
+        _ => None,
+    });
+    Some((name, addresses.collect()))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A question for the addresses of `name`, which has labels of less than 64 octets.
+    pub fn question(id: u16, name: &str) -> Vec<u8> {
+        let mut message = id.to_be_bytes().to_vec();
+        message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        for label in name.split('.') {
+            message.push(label.len() as u8);
+            message.extend(label.as_bytes());
+        }
+        message.extend([0, 0, 1, 0, 1]);
+        message
+    }
+
+    /// The answer to a question, with this code and these addresses.
+    pub fn answer(question: &[u8], rcode: u8, addresses: &[[u8; 4]]) -> Vec<u8> {
+        let mut message = question.to_vec();
+        (message[2], message[3], message[7]) = (0x81, 0x80 | rcode, addresses.len() as u8);
+        for address in addresses {
+            message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+            message.extend(address);
+        }
+        message
+    }
+
+    #[test]
+    fn a_message_is_read_as_far_as_it_goes() {
+        let question = question(7, "www.example.test");
+        let expected = Asked { name: "www.example.test".to_owned(), kind: "A".to_owned() };
+        assert_eq!((id(&question), asked(&question)), (Some(7), Some(expected)));
+        let answer = answer(&question, 0, &[[192, 0, 2, 1], [192, 0, 2, 2]]);
+        assert!(answers(&answer, Some(7)) && !answers(&answer, Some(8)) && !answers(&question, Some(7)));
+        let (name, found) = addresses(&answer).unwrap();
+        assert_eq!(name, "www.example.test");
+        assert_eq!(found, ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<IpAddr>().unwrap()));
+        for length in 0..answer.len() {
+            let _whatever =
+                (asked(&answer[..length]), addresses(&answer[..length]), rcode(&answer[..length]));
+        }
+    }
+
+    #[test]
+    fn only_failures_of_the_server_move_on() {
+        let question = question(7, "a.test");
+        let refusals: Vec<u8> = (0..16).filter(|&code| is_refusal(&answer(&question, code, &[]))).collect();
+        assert_eq!(refusals, [2, 4, 5]);
+        assert_eq!(
+            [0, 2, 3, 5, 9].map(rcode_name),
+            ["NOERROR", "SERVFAIL", "NXDOMAIN", "REFUSED", "RCODE 9"]
+        );
+    }
+}

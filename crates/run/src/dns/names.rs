@@ -1,0 +1,74 @@
+//! Names of addresses, from the answers that passed.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::message;
+
+/// Most addresses whose names are known; the one that was learned first is forgotten first.
+const MAX_NAMES: usize = 4096;
+
+/// Which name the program asked for to find an address.
+#[derive(Debug, Default)]
+pub struct Names {
+    inner: RefCell<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    names: HashMap<IpAddr, Rc<str>>,
+    /// In the order in which they were learned.
+    order: VecDeque<IpAddr>,
+}
+
+impl Names {
+    /// An answer has passed.
+    pub fn learn(&self, answer: &[u8]) {
+        let Some((name, addresses)) = message::addresses(answer) else { return };
+        let name: Rc<str> = name.into();
+        let inner = &mut *self.inner.borrow_mut();
+        for address in addresses {
+            // The latest name counts: it is the one that a connection which follows is for.
+            if inner.names.insert(address, name.clone()).is_none() {
+                inner.order.push_back(address);
+            }
+        }
+        while inner.names.len() > MAX_NAMES {
+            let Some(oldest) = inner.order.pop_front() else { return };
+            inner.names.remove(&oldest);
+        }
+    }
+
+    /// The name by which the program found this address, if an answer with it has passed.
+    pub fn of(&self, address: IpAddr) -> Option<Rc<str>> {
+        self.inner.borrow().names.get(&address.to_canonical()).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::tests::{answer, question};
+    use super::*;
+
+    #[test]
+    fn the_latest_name_counts_and_the_oldest_is_forgotten() {
+        let names = Names::default();
+        let learn = |name: &str, address: [u8; 4]| names.learn(&answer(&question(1, name), 0, &[address]));
+        learn("a.test", [192, 0, 2, 1]);
+        learn("b.test", [192, 0, 2, 1]);
+        let of = |text: &str| names.of(text.parse().unwrap()).map(|name| name.to_string());
+        assert_eq!(of("192.0.2.1").as_deref(), Some("b.test"));
+        assert_eq!(of("::ffff:192.0.2.1").as_deref(), Some("b.test"));
+        assert_eq!(of("192.0.2.2"), None);
+        for number in 0..MAX_NAMES as u16 {
+            let [high, low] = number.to_be_bytes();
+            learn("many.test", [10, 0, high, low]);
+        }
+        assert_eq!(of("192.0.2.1"), None);
+        assert_eq!(of("10.0.0.0").as_deref(), Some("many.test"));
+        assert_eq!(names.inner.borrow().names.len(), MAX_NAMES);
+        assert_eq!(names.inner.borrow().order.len(), MAX_NAMES);
+    }
+}

@@ -1,0 +1,291 @@
+//! Questions that came over TCP (RFC 7766): the messages are relayed one by one, so that a server that is silent, or says
+//! that it cannot answer, is passed over as with datagrams.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use lastack::{InterceptedTcp, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream as HostStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::conversation::{Answer, Conversation, Outcome};
+use super::message;
+use super::{GIVE_UP, PATIENCE};
+use crate::Run;
+use crate::closing::Live;
+use crate::host::{self, Connected, Failure, Said};
+
+/// Most questions of one connection that wait for their answers.
+const MAX_WAITING: usize = 128;
+/// Octets before each message.
+const PREFIX: usize = 2;
+
+/// How an attempt to reach a server went.
+pub enum Reached {
+    /// It is connected, and so many servers were tried.
+    Server(HostStream, SocketAddr, usize),
+    /// No server can be reached.
+    Failed(Failure),
+}
+
+/// Connects to the first server that answers. One that is silent is passed over, unless it is the last.
+async fn reach(order: &[SocketAddr]) -> Reached {
+    let mut last = Failure { errno: libc::ETIMEDOUT, said: Said::Nothing };
+    for (at, &server) in order.iter().enumerate() {
+        let attempt = host::connect(server);
+        let connected = if at + 1 < order.len() {
+            match timeout(PATIENCE, attempt).await {
+                Ok(connected) => connected,
+                Err(_) => continue,
+            }
+        } else {
+            attempt.await
+        };
+        match connected {
+            Ok(Connected { stream, .. }) => return Reached::Server(stream, server, at + 1),
+            Err(failure) => last = failure,
+        }
+    }
+    Reached::Failed(last)
+}
+
+/// Answers the questions of one connection of the program. `Err`: no server can be reached, and the SYN is still to be
+/// answered.
+pub async fn relay(run: &Run, syn: InterceptedTcp, live: &Live) -> Result<(), (InterceptedTcp, Failure)> {
+    let (program, asked) = (syn.peer_addr(), syn.local_addr());
+    let order = run.resolvers.order(run.plan.resolver_number(asked.ip()));
+    let reached = tokio::select! {
+        reached = reach(&order) => reached,
+        _given_up = syn.closed() => return Ok(()),
+        () = live.closing() => {
+            syn.ignore();
+            return Ok(());
+        }
+    };
+    let (host, server, next) = match reached {
+        Reached::Server(host, server, next) => (host, server, next),
+        Reached::Failed(failure) => return Err((syn, failure)),
+    };
+    let Ok(stream) = syn.accept().await else { return Ok(()) };
+    let conversation = Conversation::over_tcp(program, asked);
+    let mut session = Session {
+        program: Messages::default(),
+        server: Messages::default(),
+        waiting: VecDeque::new(),
+        address: server,
+        next,
+        order,
+        asked_at: Instant::now(),
+    };
+    tokio::select! {
+        _ended = session.run(run, stream, host, &conversation) => {}
+        () = live.closing() => {}
+    }
+    session.give_up(&conversation);
+    run.record(conversation.record());
+    Ok(())
+}
+
+/// A question that waits for its answer.
+#[derive(Debug)]
+struct Waiting {
+    message: Vec<u8>,
+    /// What a server said that cannot answer.
+    refusal: Option<Vec<u8>>,
+    tries: u32,
+}
+
+struct Session {
+    program: Messages,
+    server: Messages,
+    waiting: VecDeque<Waiting>,
+    address: SocketAddr,
+    /// How many servers of `order` were tried.
+    next: usize,
+    order: Vec<SocketAddr>,
+    asked_at: Instant,
+}
+
+impl Session {
+    /// Until the program has closed, or no server is left.
+    async fn run(
+        &mut self,
+        run: &Run,
+        mut program: TcpStream,
+        mut host: HostStream,
+        conversation: &Conversation,
+    ) -> io::Result<()> {
+        let mut open = true;
+        while open || !self.waiting.is_empty() {
+            let patience = if self.next < self.order.len() { PATIENCE } else { GIVE_UP };
+            let may_ask = open && self.waiting.len() < MAX_WAITING;
+            let silent = !self.waiting.is_empty();
+            let lost = tokio::select! {
+                asked = self.program.next(&mut program), if may_ask => match asked? {
+                    Some(message) => {
+                        conversation.account.sent(message.len(), 1);
+                        self.asked_at = Instant::now();
+                        let sent = send(&mut host, &message).await;
+                        self.waiting.push_back(Waiting { message, refusal: None, tries: 1 });
+                        sent.is_err()
+                    }
+                    None => {
+                        open = false;
+                        false
+                    }
+                },
+                answered = self.server.next(&mut host) => match answered {
+                    Ok(Some(answer)) => {
+                        self.asked_at = Instant::now();
+                        self.answered(run, &mut program, answer, conversation).await?
+                    }
+                    // Servers close connections that are quiet; the next question opens another.
+                    Ok(None) | Err(_) => true,
+                },
+                () = sleep_until(self.asked_at + patience), if silent => true,
+            };
+            if lost && !self.another(&mut host, &mut program, conversation).await? {
+                break;
+            }
+        }
+        program.shutdown().await
+    }
+
+    /// An answer. `true`: its server says that it cannot answer, and another can be asked.
+    async fn answered(
+        &mut self,
+        run: &Run,
+        program: &mut TcpStream,
+        answer: Vec<u8>,
+        conversation: &Conversation,
+    ) -> io::Result<bool> {
+        let at = self.waiting.iter().position(|w| message::answers(&answer, message::id(&w.message)));
+        if let Some(at) = at {
+            if message::is_refusal(&answer) && self.next < self.order.len() {
+                self.waiting[at].refusal = Some(answer);
+                return Ok(true);
+            }
+            // A zone transfer has many answers to one question; those that follow are passed on as they are.
+            let question = self.waiting.remove(at);
+            conversation.add(Outcome {
+                asked: message::asked(&answer),
+                server: self.address,
+                tries: question.map_or(1, |question| question.tries),
+                result: Answer::Code(message::rcode(&answer)),
+            });
+        }
+        run.names.learn(&answer);
+        conversation.account.received(answer.len(), 1);
+        send(program, &answer).await?;
+        Ok(false)
+    }
+
+    /// Puts what is not answered to the next server. `false`: there is none, and the program has what was said.
+    async fn another(
+        &mut self,
+        host: &mut HostStream,
+        program: &mut TcpStream,
+        conversation: &Conversation,
+    ) -> io::Result<bool> {
+        if self.waiting.is_empty() {
+            // Nothing is lost: the connection is closed as the server closed it.
+            return Ok(false);
+        }
+        let Reached::Server(stream, address, tried) = reach(&self.order[self.next..]).await else {
+            return self.hand_over_refusals(program, conversation).await.map(|()| false);
+        };
+        (*host, self.address, self.next) = (stream, address, self.next + tried);
+        (self.server, self.asked_at) = (Messages::default(), Instant::now());
+        for question in &mut self.waiting {
+            question.tries += 1;
+            send(host, &question.message).await?;
+        }
+        Ok(true)
+    }
+
+    async fn hand_over_refusals(
+        &mut self,
+        program: &mut TcpStream,
+        conversation: &Conversation,
+    ) -> io::Result<()> {
+        while let Some(at) = self.waiting.iter().position(|question| question.refusal.is_some()) {
+            let Some(Waiting { refusal: Some(refusal), tries, .. }) = self.waiting.remove(at) else {
+                continue;
+            };
+            conversation.add(Outcome {
+                asked: message::asked(&refusal),
+                server: self.address,
+                tries,
+                result: Answer::Code(message::rcode(&refusal)),
+            });
+            conversation.account.received(refusal.len(), 1);
+            send(program, &refusal).await?;
+        }
+        Ok(())
+    }
+
+    /// The connection is over: what is not answered will not be.
+    fn give_up(&mut self, conversation: &Conversation) {
+        let patient = self.asked_at.elapsed() >= PATIENCE;
+        for question in self.waiting.drain(..) {
+            conversation.add(Outcome {
+                asked: message::asked(&question.message),
+                server: self.address,
+                tries: question.tries,
+                result: if patient { Answer::Silence } else { Answer::NotWaitedFor },
+            });
+        }
+    }
+}
+
+async fn send(to: &mut (impl AsyncWriteExt + Unpin), message: &[u8]) -> io::Result<()> {
+    // Messages were read with a length of two octets.
+    let mut framed = (message.len() as u16).to_be_bytes().to_vec();
+    framed.extend_from_slice(message);
+    to.write_all(&framed).await
+}
+
+/// Messages of a stream, each behind its length.
+#[derive(Debug, Default)]
+struct Messages {
+    octets: Vec<u8>,
+}
+
+impl Messages {
+    /// The next; `None`: the stream has ended. Nothing is lost when the future is dropped.
+    async fn next(&mut self, from: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(prefix) = self.octets.first_chunk::<PREFIX>() {
+                let end = PREFIX + usize::from(u16::from_be_bytes(*prefix));
+                if self.octets.len() >= end {
+                    let rest = self.octets.split_off(end);
+                    let mut message = std::mem::replace(&mut self.octets, rest);
+                    message.drain(..PREFIX);
+                    return Ok(Some(message));
+                }
+            }
+            if from.read_buf(&mut self.octets).await? == 0 {
+                let whole = self.octets.is_empty();
+                return if whole { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn messages_are_cut_at_their_lengths() {
+        let mut messages = Messages::default();
+        let mut octets = &b"\0\x03abc\0\0\0\x02de\0\x05f"[..];
+        for expected in [&b"abc"[..], b"", b"de"] {
+            assert_eq!(messages.next(&mut octets).await.unwrap().unwrap(), expected);
+        }
+        assert_eq!(messages.next(&mut octets).await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(Messages::default().next(&mut &b""[..]).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,39 @@
+//! Which mappings go when there are too many: those that were quiet for longest.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::mapping::Mapping;
+
+type Mappings = RefCell<HashMap<SocketAddr, Rc<Mapping>>>;
+
+/// Makes room for one more. An eighth of all goes at once, so that the cost of looking for them is shared by many.
+pub fn make_room(mappings: &Mappings, max: usize) {
+    let count = mappings.borrow().len();
+    if count >= max {
+        evict(mappings, (max / 8).max(1));
+    }
+}
+
+/// This process has no descriptor left: half of the mappings go. `false`: there is none.
+pub fn give_up_half(mappings: &Mappings) -> bool {
+    let count = mappings.borrow().len();
+    evict(mappings, count.div_ceil(2));
+    count > 0
+}
+
+/// They are closed here and now, not when their tasks run: the descriptor is wanted at once.
+fn evict(mappings: &Mappings, count: usize) {
+    let mut all: Vec<Rc<Mapping>> = mappings.borrow().values().cloned().collect();
+    let count = count.min(all.len());
+    if count < all.len() {
+        all.select_nth_unstable_by_key(count, |mapping| mapping.last());
+    }
+    let mut mappings = mappings.borrow_mut();
+    for mapping in &all[..count] {
+        mapping.evict();
+        mappings.remove(&mapping.program);
+    }
+}

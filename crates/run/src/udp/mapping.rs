@@ -1,0 +1,229 @@
+//! What stands for one socket of the program: the host's socket, and an account for each remote.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::Run;
+use crate::flow::FlowAccount;
+use crate::host::datagrams::{DatagramSocket, Shape};
+use crate::host::socket::errno_name;
+
+/// A mapping is over when nothing has gone for so long (RFC 4787 REQ-5).
+const IDLE: Duration = Duration::from_secs(5 * 60);
+/// The same, where each remote was a name server that was asked once and has answered (RFC 4787 REQ-5, RFC 5625 4.4).
+const IDLE_ANSWERED: Duration = Duration::from_secs(30);
+/// Most remotes of one mapping that are accounted for at once; the record of the quietest is written early.
+const MAX_REMOTES: usize = 1024;
+/// Most octets that wait for the host's socket to take them.
+const MAX_WAITING: usize = 4 << 20;
+/// Ports from here on a program gets without asking for one (`ip_local_port_range`): which it is means nothing to it.
+const FIRST_EPHEMERAL: u16 = 32_768;
+
+/// One socket of the program.
+#[derive(Debug)]
+pub struct Mapping {
+    /// Its address, in the program's network.
+    pub program: SocketAddr,
+    /// The host's socket.
+    pub socket: DatagramSocket,
+    remotes: RefCell<HashMap<SocketAddr, Rc<FlowAccount>>>,
+    last: Cell<Instant>,
+    /// Why the host's socket is at another port.
+    note: RefCell<Option<String>>,
+    evicted: Cell<bool>,
+    changed: Notify,
+    /// What the host's socket had no room for.
+    up: RefCell<Waiting>,
+    /// What the stack had no room for.
+    down: RefCell<VecDeque<(SocketAddr, Vec<u8>, Shape)>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    datagrams: VecDeque<(SocketAddr, Vec<u8>, Shape)>,
+    octets: usize,
+}
+
+impl Mapping {
+    /// Opens the host's socket, at the program's own port if that is free; else the error says why not.
+    pub fn open(program: SocketAddr) -> io::Result<(Self, Option<io::Error>)> {
+        let (socket, taken) = DatagramSocket::open(program.is_ipv6(), program.port())?;
+        let mapping = Self {
+            program,
+            socket,
+            remotes: RefCell::default(),
+            last: Cell::new(Instant::now()),
+            note: RefCell::default(),
+            evicted: Cell::new(false),
+            changed: Notify::new(),
+            up: RefCell::default(),
+            down: RefCell::default(),
+        };
+        Ok((mapping, taken))
+    }
+
+    /// The program's own port could not be had on this host. A port that was drawn for the program is as good as another;
+    /// one that it asked for is missed.
+    pub fn another_port(&self, error: &io::Error, run: &Run) {
+        let port = self.program.port();
+        if port >= FIRST_EPHEMERAL {
+            return;
+        }
+        let why = match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => "is in use on this host".to_owned(),
+            Some(libc::EACCES | libc::EPERM) => "is privileged on this host".to_owned(),
+            errno => format!("cannot be had on this host ({})", errno_name(errno.unwrap_or(libc::EIO))),
+        };
+        let used = self.socket.port().unwrap_or(0);
+        *self.note.borrow_mut() = Some(format!("sent from port {used} of this host, because {port} {why}"));
+        run.report.warn(format!(
+            "UDP port {port} {why}: what the program sends from it leaves from another port, and what comes for it from \
+             elsewhere does not reach the program"
+        ));
+    }
+
+    /// The account of a remote, as the program knows it.
+    pub fn account(&self, remote: SocketAddr, run: &Run) -> Rc<FlowAccount> {
+        let mut remotes = self.remotes.borrow_mut();
+        if let Some(account) = remotes.get(&remote) {
+            return account.clone();
+        }
+        if remotes.len() >= MAX_REMOTES {
+            // The quieter half goes at once, so that the cost of looking for it is shared by many.
+            let mut ages: Vec<_> = remotes.values().map(|account| account.last()).collect();
+            let middle = ages.len() / 2;
+            let median = *ages.select_nth_unstable(middle).1;
+            remotes.retain(|_, account| {
+                let stays = account.last() > median;
+                if !stays {
+                    run.record(account.record());
+                }
+                stays
+            });
+        }
+        let account = Rc::new(FlowAccount::new(self.program, remote));
+        account.note(self.note.borrow().clone());
+        remotes.insert(remote, account.clone());
+        account
+    }
+
+    /// Sends, or keeps it until there is room. [`ErrorKind::WouldBlock`]: too much waits already.
+    pub fn send(&self, to: SocketAddr, payload: &[u8], shape: Shape) -> io::Result<()> {
+        self.touch();
+        let mut up = self.up.borrow_mut();
+        if up.datagrams.is_empty() {
+            match self.socket.send(to, payload, shape) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+        if up.octets + payload.len() > MAX_WAITING {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        up.octets += payload.len();
+        up.datagrams.push_back((to, payload.to_vec(), shape));
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Sends what waits, once there is room; never ready while nothing waits.
+    pub async fn send_waiting(&self) {
+        if self.up.borrow().datagrams.is_empty() {
+            return std::future::pending().await;
+        }
+        if self.socket.writable().await.is_err() {
+            return std::future::pending().await;
+        }
+        let mut up = self.up.borrow_mut();
+        while let Some((to, payload, shape)) = up.datagrams.front() {
+            match self.socket.send(*to, payload, *shape) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // An error about the remote reaches the program by the error queue.
+                _ => {}
+            }
+            let sent = payload.len();
+            up.octets -= sent;
+            up.datagrams.pop_front();
+        }
+    }
+
+    /// Keeps datagrams for the program until the stack has room for them.
+    pub fn keep(&self, remote: SocketAddr, payload: &[u8], shape: Shape) {
+        self.down.borrow_mut().push_back((remote, payload.to_vec(), shape));
+    }
+
+    /// The oldest of those.
+    pub fn take_kept(&self) -> Option<(SocketAddr, Vec<u8>, Shape)> {
+        self.down.borrow_mut().pop_front()
+    }
+
+    /// Whether any are kept.
+    pub fn waits(&self) -> bool {
+        !self.down.borrow().is_empty()
+    }
+
+    /// Something goes.
+    pub fn touch(&self) {
+        self.last.set(Instant::now());
+    }
+
+    /// When something went last.
+    pub fn last(&self) -> Instant {
+        self.last.get()
+    }
+
+    /// It must go, to make room for another.
+    pub fn evict(&self) {
+        self.evicted.set(true);
+        self.changed.notify_one();
+    }
+
+    /// Whether it must go.
+    pub fn is_evicted(&self) -> bool {
+        self.evicted.get()
+    }
+
+    /// Waits for a change that its task has to look at.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// When it is to be looked at whether it is idle.
+    pub fn deadline(&self) -> Instant {
+        self.last.get() + self.idle_limit()
+    }
+
+    /// Whether nothing has gone for too long.
+    pub fn is_idle(&self) -> bool {
+        Instant::now() >= self.deadline()
+    }
+
+    fn idle_limit(&self) -> Duration {
+        let remotes = self.remotes.borrow();
+        // Until something was sent it is not known what it is.
+        let answered = !remotes.is_empty() && remotes.values().all(|account| account.is_answered_question());
+        if answered { IDLE_ANSWERED } else { IDLE }
+    }
+
+    /// Writes the records of all its remotes.
+    pub fn end(&self, run: &Run) {
+        let dropped = self.socket.dropped();
+        run.report.count(|summary| summary.dropped += dropped);
+        let remotes = std::mem::take(&mut *self.remotes.borrow_mut());
+        let answered = remotes.iter().filter(|(_, account)| account.has_answered());
+        let hosts: HashSet<IpAddr> = answered.map(|(remote, _)| remote.ip()).collect();
+        for (remote, account) in remotes {
+            if hosts.contains(&remote.ip()) {
+                account.answered_elsewhere();
+            }
+            run.record(account.record());
+        }
+    }
+}
