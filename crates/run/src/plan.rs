@@ -104,11 +104,7 @@ impl Plan {
             "--mtu {} is out of range: choose from {least} to 65535",
             args.mtu
         );
-        let resolvers = if args.dns.is_empty() {
-            resolvers::of_host()
-        } else {
-            args.dns.iter().map(|&address| (address, 53).into()).collect()
-        };
+        let resolvers = whom_to_ask(&args.dns);
         let name_servers = name_servers(&networks, resolvers.len());
         let output = args.output;
         let to = match output.clone() {
@@ -292,6 +288,14 @@ impl Network {
     fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv6() == self.base.is_ipv6() && host_number(address, self.prefix, 0) == self.base
     }
+}
+
+/// The name servers that were named by options, else the host's.
+fn whom_to_ask(named: &[IpAddr]) -> Vec<SocketAddr> {
+    if named.is_empty() {
+        return resolvers::of_host();
+    }
+    named.iter().map(|&address| (address, 53).into()).collect()
 }
 
 /// The addresses of so many name servers, no more than libc reads: the families take turns.

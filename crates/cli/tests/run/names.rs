@@ -57,7 +57,9 @@ fn ask(resolver: &str, options: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-const ANSWERS: &str = "192.0.2.77\n192.0.2.77\n['10.0.2.3', 'fd00::3']\n";
+const ANSWERS: &str = "192.0.2.77\n192.0.2.77\n['10.0.2.3']\n";
+/// The same with two name servers, of which each has an address inside.
+const ANSWERS_OF_TWO: &str = "192.0.2.77\n192.0.2.77\n['10.0.2.3', 'fd00::3']\n";
 
 #[test]
 fn names_resolve_by_udp_and_tcp() {
@@ -70,7 +72,7 @@ fn names_resolve_by_udp_and_tcp() {
 #[test]
 fn a_resolver_that_refuses_is_passed_over() {
     if ready() && have("unshare") && have("ip") {
-        assert_eq!(ask("127.0.0.1", "-D ::1 -D 127.0.0.1"), ANSWERS);
+        assert_eq!(ask("127.0.0.1", "-D ::1 -D 127.0.0.1"), ANSWERS_OF_TWO);
     }
 }
 
@@ -85,7 +87,7 @@ fn a_refusing_resolver_is_not_waited_for() {
         let output = finish(command.args(["--map-root-user", "--net", "sh", "-c", &script, question]));
         assert_eq!(String::from_utf8_lossy(&output.stdout), "at once\n", "{output:?}");
         let report = String::from_utf8_lossy(&output.stderr);
-        assert!(report.contains("10.0.2.3:53 (asks 127.0.0.1:53)"), "{report}");
+        assert!(report.contains("ECONNREFUSED from 127.0.0.1:53"), "{report}");
         assert!(report.contains("name a resolver that answers with --dns"), "{report}");
     }
 }

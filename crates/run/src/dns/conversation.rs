@@ -146,9 +146,9 @@ impl std::fmt::Display for Outcome {
 }
 
 impl Outcome {
-    /// The names say all of an ordinary answer.
+    /// An answer is listed with its code; silence needs a word more.
     fn is_worth_a_note(&self) -> bool {
-        !matches!(self.result, Answer::Code(0))
+        matches!(self.result, Answer::Silence | Answer::NotWaitedFor)
     }
 
     /// As the report lists it. What the program did not wait for says nothing of the server.
@@ -219,8 +219,9 @@ mod tests {
 
     #[test]
     fn questions_for_one_name_are_one_part_of_the_note() {
-        let missing = [outcome("a.test", "A", Answer::Code(3)), outcome("a.test", "AAAA", Answer::Code(3))];
-        assert_eq!(record(&missing).note.as_deref(), Some("a.test A, AAAA: NXDOMAIN from 192.0.2.53"));
+        let lost = [outcome("a.test", "A", Answer::Silence), outcome("a.test", "AAAA", Answer::Silence)];
+        let expected = "a.test A, AAAA: no answer from 192.0.2.53 (asked 2 times)";
+        assert_eq!(record(&lost).note.as_deref(), Some(expected));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lastack::Datagram;
+use lastack::{Datagram, IcmpError};
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
@@ -23,7 +23,7 @@ use super::conversation::{Answer, Conversation, Outcome};
 use super::message;
 use super::{GIVE_UP, PATIENCE};
 use crate::closing::Live;
-use crate::host::{Failure, scratch};
+use crate::host::{Failure, Said, scratch};
 use crate::udp::Flows;
 
 /// Most questions that wait at once; the oldest is given up first.
@@ -250,7 +250,7 @@ impl Question {
             Ok(answer) => Some((server, answer)),
             Err(error) => {
                 course.servers.swap_remove(at);
-                course.failure = Some((server, Failure::local(&error)));
+                course.failure = Some((server, failure(server, &error)));
                 course.ask_next(&self.datagram.payload);
                 None
             }
@@ -286,7 +286,7 @@ impl Course {
                 }
                 Err(error) => {
                     self.last = address;
-                    self.failure = Some((address, Failure::local(&error)));
+                    self.failure = Some((address, failure(address, &error)));
                 }
             }
         }
@@ -338,6 +338,16 @@ fn ask(server: SocketAddr, question: &[u8]) -> io::Result<UdpSocket> {
     socket.connect(&server.into())?;
     socket.send(question)?;
     UdpSocket::from_std(socket.into())
+}
+
+/// What a server's socket failed with. A closed port is always reported by ICMP.
+fn failure(server: SocketAddr, error: &io::Error) -> Failure {
+    let failure = Failure::local(error);
+    if failure.errno != libc::ECONNREFUSED {
+        return failure;
+    }
+    let said = Said::Icmp(IcmpError::port_unreachable(server.is_ipv6()), Some(server.ip()));
+    Failure { said, ..failure }
 }
 
 /// Waits for an answer, or for what the network says instead.
