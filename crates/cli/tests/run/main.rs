@@ -11,4 +11,5 @@ mod lifecycle;
 mod names;
 mod report;
 mod silence;
+mod sockets;
 mod support;

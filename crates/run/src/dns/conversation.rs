@@ -13,7 +13,7 @@ use lastack_causes::{Cause, Severity};
 /// Most outcomes that a record lists.
 const MAX_OUTCOMES: usize = 16;
 /// The hint for who has a name server that does not work.
-const SERVER_HINT: &str = "name a server that answers with --dns";
+const SERVER_HINT: &str = "name a resolver that answers with --dns";
 
 /// Such a conversation.
 #[derive(Debug)]
