@@ -1,5 +1,6 @@
-//! The program lastack: `run`, `lab`, `probe`, `serve`, `script`, `watch`.
+//! The program lastack: `run`, `explain`, `lab`, `probe`, `serve`, `script`, `watch`.
 
+mod explain;
 mod lab;
 mod probe;
 mod rules;
@@ -37,6 +38,7 @@ enum Color {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Explain(explain::ExplainArgs),
     Lab(lab::LabArgs),
     Probe(probe::ProbeArgs),
     Serve(serve::ServeArgs),
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
     lab::intercept();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return explain(&error),
+        Err(error) => return complain(&error),
     };
     match cli.color {
         Color::Auto => {}
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
     }
     match cli.command {
         Command::Run(args) => run::main(args),
+        Command::Explain(args) => explain::main(&args),
         Command::Lab(args) => lab::main(&args),
         Command::Probe(args) => probe::main(&args),
         Command::Serve(args) => serve::main(args),
@@ -81,7 +84,7 @@ fn main() -> ExitCode {
 }
 
 /// Help and version, or what is wrong with the options.
-fn explain(error: &clap::Error) -> ExitCode {
+fn complain(error: &clap::Error) -> ExitCode {
     // If nobody reads it, nobody is to be told.
     let _unread = error.print();
     match error.kind() {

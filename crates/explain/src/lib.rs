@@ -23,6 +23,7 @@ mod segment;
 pub mod timers;
 pub mod track;
 pub mod verdict;
+pub mod write;
 
 pub use declared::Declared;
 pub use explainer::{Explained, Explainer, IcmpError, Options, Summary};

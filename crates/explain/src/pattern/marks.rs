@@ -108,6 +108,10 @@ fn probe(conn: &Conn) -> Option<Probe<'_>> {
         return None;
     }
     let odd = odd_syn(&conn.sides[client]).is_some();
+    // A client that asks again for long means it.
+    if !odd && conn.sides[client].last_syn - conn.first.0 > SECOND / 2 {
+        return None;
+    }
     let Some(reset) = first_reset(conn) else {
         return conn.is_unanswered().then_some(Probe { conn, marked: odd });
     };

@@ -1,6 +1,15 @@
 //! Verdicts as text, Markdown, pcapng and HTML.
 
+mod conversation;
+mod markdown;
+mod sequence;
+mod text;
+
 use crate::packet::Addr;
+
+pub use markdown::markdown;
+pub use sequence::{Arrow, Row, rows, sequence};
+pub use text::{detail, headline, in_order, line, lines};
 
 /// An address that stands for another one, in a range for documentation: always the same one for the same address.
 #[must_use]

@@ -114,6 +114,13 @@ impl Conn {
         older.iter().chain(newer)
     }
 
+    /// All packets that are kept, in the order of the input: the first ones, the last ones before the end, and those after.
+    pub fn kept(&self) -> impl Iterator<Item = &Pkt> + Clone {
+        let last_head = self.head.last().map(|pkt| pkt.frame);
+        let rest = self.before().chain(&self.after);
+        self.head.iter().chain(rest.filter(move |pkt| last_head.is_none_or(|last| pkt.frame > last)))
+    }
+
     /// Whether both ends sent FIN and each was acknowledged.
     pub fn is_orderly(&self) -> bool {
         let acked = |side: usize| {

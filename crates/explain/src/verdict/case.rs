@@ -73,10 +73,7 @@ impl<'a> Case<'a> {
 
     /// All packets that were kept, in order.
     pub fn packets(&self) -> impl Iterator<Item = &'a Pkt> + Clone {
-        let conn = self.conn;
-        let last_head = conn.head.last().map(|pkt| pkt.frame);
-        let rest = conn.before().chain(&conn.after);
-        conn.head.iter().chain(rest.filter(move |pkt| last_head.is_none_or(|last| pkt.frame > last)))
+        self.conn.kept()
     }
 
     /// Packets before this one, the latest first.

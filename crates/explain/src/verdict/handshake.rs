@@ -146,18 +146,16 @@ impl Case<'_> {
     fn rejected_on_the_way(&self, reset: &Reset, text: &str) -> Option<Verdict> {
         let syn = self.side(self.client).syn.map_or(self.conn.first.1, |syn| syn.frame);
         let draft = |sure| self.verdict(Cause::FirewallReject, sure, EndedBy::Path).decisive(reset.pkt.frame);
-        let (draft, other) = if let Some(gap) = self.foreign_ttl(reset) {
-            let text =
-                format!("the refusal's TTL is {}, the host's other packets have {}", gap.seen, gap.usual);
-            let draft = draft(if gap.distance >= 2 { 0.9 } else { 0.75 })
+        let draft = if let Some(gap) = self.foreign_ttl(reset) {
+            let text = format!("the refusal's TTL is {}, the host's other packets have {}", gap.seen, gap.usual);
+            draft(if gap.distance >= 2 { 0.9 } else { 0.75 })
                 .evidence(Kind::Ttl, Some(reset.pkt.frame), gap.seen.to_string(), text)
-                .expected(gap.usual.to_string());
-            (draft, 0.08)
+                .expected(gap.usual.to_string())
         } else {
             let odd = self.odd_refusal(reset).or_else(|| self.is_gateways_own(reset))?;
-            (draft(0.8).evidence(Kind::Shape, Some(reset.pkt.frame), odd, odd), 0.15)
+            draft(0.8).evidence(Kind::Shape, Some(reset.pkt.frame), odd, odd)
         };
-        let draft = draft.against(Cause::Refused).device(reset.pkt.ttl).alternative(Cause::Refused, other);
+        let draft = draft.against(Cause::Refused).device(reset.pkt.ttl);
         Some(draft.evidence(Kind::Handshake, Some(syn), "SYN", text).done())
     }
 

@@ -22,7 +22,7 @@ use case::{Case, SECOND};
 use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_wire::TcpFlags;
 
-pub(crate) use case::{hops, seconds};
+pub(crate) use case::{hops, seconds, span};
 pub(crate) use handshake::odd_syn;
 pub use types::{Also, Alternative, Device, Evidence, GroupKey, Kind, Lost, Role, Verdict};
 

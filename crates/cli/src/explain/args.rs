@@ -1,0 +1,170 @@
+//! The options.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use lastack_causes::{Cause, Severity};
+use lastack_explain::Explained;
+
+/// Say of each connection in packet captures who ended it, why, how sure that is, and what to do.
+///
+/// Reads pcap and pcapng, compressed with gzip, zstd, xz, bzip2 or lz4. Several files are merged by time.
+/// Exit status: 0 nothing at or above --fail-on, 1 something, 2 bad options, 3 nothing could be read, 4 read in part.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The captures; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Show orderly and harmless ends, too
+    #[arg(long)]
+    pub all: bool,
+
+    /// Show one connection in full: its ID, its number in the list, `client > server`, `ADDRESS:PORT`, or `frame:N`
+    #[arg(long, value_name = "WHICH")]
+    pub conn: Option<String>,
+
+    /// Print JSON lines
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+
+    /// Print Markdown, for tickets
+    #[arg(long = "md")]
+    pub markdown: bool,
+
+    /// Write a page of HTML to this file, which needs no network
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
+    /// Write the packets of the connections that ended badly to this pcapng file, with comments on those that decide
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+
+    /// With -w: write all packets
+    #[arg(long, requires = "write")]
+    pub all_packets: bool,
+
+    /// Replace addresses in all output; with -w, leave out payload, link headers and what is not TCP
+    #[arg(long)]
+    pub anonymize: bool,
+
+    /// Leave out what programs said: error lines and payload of resets
+    #[arg(long)]
+    pub redact: bool,
+
+    /// Lines of `perf script` or tracefs with tcp:tcp_send_reset events: the kernel's reasons decide
+    #[arg(long, value_name = "FILE")]
+    pub kernel_trace: Option<PathBuf>,
+
+    /// Exit with 1 if an end is `harmful`, `suspicious`, or of one of these causes; `:CONFIDENCE` sets the least confidence
+    #[arg(long, value_name = "harmful|suspicious|CAUSE,..[:CONF]")]
+    pub fail_on: Option<FailOn>,
+
+    /// Leave out what an earlier --json output has: the same connection, or the same cause at the same server
+    #[arg(long, value_name = "OLD.JSON")]
+    pub baseline: Option<PathBuf>,
+
+    /// Follow at most so many connections at a time
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(usize))]
+    pub max_connections: usize,
+
+    /// Print no list, progress or warnings: the exit status tells
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl ExplainArgs {
+    /// Options that do not fit together.
+    pub fn check(&self) -> Result<(), String> {
+        let stdin = self.files.iter().filter(|file| file.as_os_str() == "-").count();
+        if stdin > 1 {
+            return Err("standard input can be read only once".into());
+        }
+        if stdin == 1 && self.write.is_some() {
+            return Err(
+                "-w reads the input twice, which standard input does not allow: save it to a file first"
+                    .into(),
+            );
+        }
+        if let Some(write) = &self.write
+            && self.files.contains(write)
+        {
+            return Err(format!("{} is an input: it would be overwritten", write.display()));
+        }
+        if self.max_connections == 0 {
+            return Err("--max-connections must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+/// When the exit status is 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailOn {
+    severity: Option<Severity>,
+    causes: Vec<Cause>,
+    confidence: f32,
+}
+
+impl FailOn {
+    /// Whether this end is one.
+    pub fn matches(&self, explained: &Explained) -> bool {
+        let verdict = &explained.verdict;
+        let severe = self.severity.is_some_and(|severity| verdict.severity >= severity);
+        (severe || self.causes.contains(&verdict.cause)) && verdict.confidence >= self.confidence
+    }
+}
+
+impl FromStr for FailOn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (words, confidence) = match text.rsplit_once(':') {
+            Some((words, number)) => {
+                let confidence: f32 =
+                    number.parse().map_err(|_| format!("`{number}` is not a confidence from 0 to 1"))?;
+                if !(0.0..=1.0).contains(&confidence) {
+                    return Err(format!("the confidence {number} is not from 0 to 1"));
+                }
+                (words, confidence)
+            }
+            None => (text, 0.0),
+        };
+        let mut this = Self { severity: None, causes: Vec::new(), confidence };
+        for word in words.split(',') {
+            match word {
+                "harmful" => {
+                    this.severity =
+                        Some(this.severity.map_or(Severity::Harmful, |known| known.min(Severity::Harmful)))
+                }
+                "suspicious" => this.severity = Some(Severity::Suspicious),
+                cause => {
+                    let unknown = |_| {
+                        format!(
+                            "`{cause}` is neither `harmful`, `suspicious` nor a cause; `lastack rules` lists them"
+                        )
+                    };
+                    this.causes.push(cause.parse().map_err(unknown)?);
+                }
+            }
+        }
+        Ok(this)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_read() {
+        let read: FailOn = "harmful,refused:0.5".parse().unwrap();
+        assert_eq!(
+            (read.severity, read.causes.as_slice(), read.confidence),
+            (Some(Severity::Harmful), &[Cause::Refused][..], 0.5)
+        );
+        assert!("nonsense".parse::<FailOn>().unwrap_err().contains("nonsense"));
+        assert!("harmful:2".parse::<FailOn>().is_err() && "harmful:x".parse::<FailOn>().is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! Opening the captures, progress, and what was wrong with them.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use lastack_explain::Summary;
+use lastack_explain::read::{Capture, Merge};
+
+/// The captures that could be opened.
+pub struct Opened {
+    pub input: Merge,
+    /// Some could not.
+    pub partly: bool,
+    /// The names, by the places that frame numbers have.
+    pub names: Vec<String>,
+}
+
+/// Opens the files; says what is wrong with those that cannot be read. `None`: none can.
+pub fn open(files: &[PathBuf], quiet: bool) -> Option<Opened> {
+    let mut captures = Vec::new();
+    let mut names = Vec::new();
+    let mut partly = false;
+    for file in files {
+        let name =
+            if file.as_os_str() == "-" { "standard input".to_owned() } else { file.display().to_string() };
+        match Capture::open(file, names.len() as u16) {
+            Ok(capture) => {
+                captures.push(capture);
+                names.push(name);
+            }
+            Err(error) => {
+                partly = true;
+                if !quiet || captures.is_empty() {
+                    eprintln!("lastack explain: {name}: {error}");
+                }
+            }
+        }
+    }
+    (!captures.is_empty()).then(|| Opened { input: Merge::new(captures), partly, names })
+}
+
+/// What readers of the verdicts should know of the input.
+pub fn warnings(input: &Merge, summary: &Summary) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for facts in input.facts() {
+        warnings.extend(facts.warnings.iter().map(|warning| format!("{}: {warning}", facts.name)));
+        if facts.backwards > 0 {
+            warnings.push(format!("{}: times run backwards {} times", facts.name, facts.backwards));
+        }
+        if facts.untimed > 0 {
+            warnings.push(format!("{}: {} packets have no time", facts.name, facts.untimed));
+        }
+    }
+    for (link, packets) in &summary.unknown_links {
+        warnings.push(format!(
+            "link type {link} is not known: {packets} packets were left out; editcap or tcprewrite can turn many link types into Ethernet or raw IP"
+        ));
+    }
+    if summary.evicted > 0 {
+        warnings.push(format!(
+            "{} connections had to be let go before their end: more were open at a time than --max-connections allows",
+            summary.evicted
+        ));
+    }
+    warnings
+}
+
+/// Tells on a terminal how far the reading is.
+pub struct Progress {
+    shown: bool,
+    enabled: bool,
+    started: Instant,
+    next: Instant,
+}
+
+impl Progress {
+    pub fn new(quiet: bool) -> Self {
+        let now = Instant::now();
+        let enabled = !quiet && std::io::stderr().is_terminal();
+        Self { shown: false, enabled, started: now, next: now + Duration::from_secs(1) }
+    }
+
+    /// Another packet was read.
+    #[inline]
+    pub fn packet(&mut self, packets: u64, position: impl Fn() -> u64) {
+        if self.enabled && packets & 0x3fff == 0 {
+            self.show(packets, position());
+        }
+    }
+
+    fn show(&mut self, packets: u64, position: u64) {
+        let now = Instant::now();
+        if now < self.next {
+            return;
+        }
+        self.next = now + Duration::from_millis(200);
+        self.shown = true;
+        let rate = packets as f64 / now.duration_since(self.started).as_secs_f64() / 1e6;
+        eprint!("\r{} MB, {:.1} M packets, {rate:.1} M/s ", position >> 20, packets as f64 / 1e6);
+        let _ = std::io::stderr().flush();
+    }
+
+    /// Takes the line away.
+    pub fn done(&self) {
+        if self.shown {
+            eprint!("\r{:60}\r", "");
+        }
+    }
+}

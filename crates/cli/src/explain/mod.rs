@@ -1,0 +1,191 @@
+//! `lastack explain`: who ended the connections of a capture, why, how sure that is, and what to do.
+
+mod args;
+mod baseline;
+mod input;
+mod output;
+mod select;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow};
+use lastack_explain::kernel::Trace;
+use lastack_explain::record::Writer;
+use lastack_explain::write::{PcapngWriter, Selection};
+use lastack_explain::{Explained, Explainer, Options};
+
+pub use args::ExplainArgs;
+use baseline::Baseline;
+use input::{Opened, Progress};
+
+/// Something at or above `--fail-on` was found.
+const FINDINGS: u8 = 1;
+/// The options do not fit together.
+const USAGE: u8 = 2;
+/// No input could be read.
+const UNREADABLE: u8 = 3;
+/// Some input could not be read to its end.
+const PARTLY: u8 = 4;
+
+/// Connections that are kept for lists; more are counted.
+const LISTED: usize = 200_000;
+
+pub fn main(args: &ExplainArgs) -> ExitCode {
+    if let Err(problem) = args.check() {
+        eprintln!("lastack explain: {problem}");
+        return USAGE.into();
+    }
+    let opened = match input::open(&args.files, args.quiet) {
+        Some(opened) => opened,
+        None => return UNREADABLE.into(),
+    };
+    match explain(args, opened) {
+        Ok(status) => status.into(),
+        Err(error) if is_broken_pipe(&error) => 0.into(),
+        Err(error) => {
+            eprintln!("lastack explain: {error:#}");
+            UNREADABLE.into()
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn explain(args: &ExplainArgs, opened: Opened) -> anyhow::Result<u8> {
+    let trace = read_trace(args)?;
+    let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
+    let mut run = Run { args, trace, baseline, listed: Vec::new(), unlisted: 0, found: false };
+    let Opened { mut input, partly, names } = opened;
+    let all = args.all || args.conn.is_some();
+    let mut explainer = Explainer::new(Options { all, live: args.max_connections, ..Options::default() });
+    let mut progress = Progress::new(args.quiet);
+    let mut writer = Writer { files: names, digits: 6, anonymize: args.anonymize, redact: args.redact };
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    while let Some(packet) = input.next_packet() {
+        explainer.packet(&packet);
+        if explainer.has_ready() {
+            run.take(&mut explainer, &writer, &mut out)?;
+        }
+        progress.packet(explainer.summary().packets, || input.position());
+    }
+    progress.done();
+    explainer.finish();
+    writer.digits = input.facts().map(|facts| facts.digits).max().unwrap_or(6);
+    run.take(&mut explainer, &writer, &mut out)?;
+    let warnings = input::warnings(&input, explainer.summary());
+    if !args.quiet {
+        for warning in &warnings {
+            eprintln!("lastack explain: {warning}");
+        }
+    }
+    if args.json {
+        output::json_tail(&mut out, &writer, &explainer, &input, warnings)?;
+    } else {
+        output::people(&mut out, args, &writer, &explainer, &run)?;
+    }
+    out.flush()?;
+    if let Some(path) = &args.write {
+        run.write(path, &writer)?;
+    }
+    let cut = partly || input.facts().any(|facts| facts.partly);
+    Ok(if cut {
+        PARTLY
+    } else if run.found {
+        FINDINGS
+    } else {
+        0
+    })
+}
+
+fn read_trace(args: &ExplainArgs) -> anyhow::Result<Option<Trace>> {
+    let Some(path) = &args.kernel_trace else { return Ok(None) };
+    let text =
+        std::fs::read(path).with_context(|| format!("cannot read the kernel trace {}", path.display()))?;
+    let trace = Trace::read(&String::from_utf8_lossy(&text));
+    if trace.is_empty() {
+        return Err(anyhow!(
+            "{} has no tcp_send_reset events; record them with `perf record -e tcp:tcp_send_reset` and `perf script`, or read them from tracefs",
+            path.display()
+        ));
+    }
+    Ok(Some(trace))
+}
+
+/// What is collected while the input is read.
+struct Run<'a> {
+    args: &'a ExplainArgs,
+    trace: Option<Trace>,
+    baseline: Option<Baseline>,
+    listed: Vec<Explained>,
+    unlisted: u64,
+    found: bool,
+}
+
+impl Run<'_> {
+    /// Takes the verdicts that are ready: prints or keeps them.
+    fn take(
+        &mut self,
+        explainer: &mut Explainer,
+        writer: &Writer,
+        out: &mut impl Write,
+    ) -> anyhow::Result<()> {
+        for mut explained in explainer.ready() {
+            if let Some(trace) = &self.trace {
+                trace.decide(&mut explained);
+            }
+            if self.baseline.as_ref().is_some_and(|baseline| baseline.knows(&explained, writer)) {
+                continue;
+            }
+            self.found |= self.args.fail_on.as_ref().is_some_and(|fail_on| fail_on.matches(&explained));
+            let plain = explained.is_plain() && !self.args.all;
+            if self.args.json && !plain && self.is_selected(&explained, writer) {
+                let record = writer.connection(&explained, &self.kernel(&explained));
+                serde_json::to_writer(&mut *out, &record)?;
+                out.write_all(b"\n")?;
+            }
+            let wanted = !self.args.json || self.args.write.is_some();
+            if wanted && self.listed.len() < LISTED {
+                self.listed.push(explained);
+            } else if wanted {
+                self.unlisted += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_selected(&self, explained: &Explained, writer: &Writer) -> bool {
+        self.args.conn.as_deref().is_none_or(|wanted| select::matches(wanted, explained, writer))
+    }
+
+    fn kernel(&self, explained: &Explained) -> Vec<String> {
+        self.trace.as_ref().map(|trace| trace.lines(explained)).unwrap_or_default()
+    }
+
+    /// Reads the files again and writes the packets of the connections that ended badly.
+    fn write(&self, path: &std::path::Path, writer: &Writer) -> anyhow::Result<()> {
+        let chosen = self.listed.iter().filter(|one| {
+            self.args.all
+                || self.args.conn.is_some() && self.is_selected(one, writer)
+                || self.args.conn.is_none() && one.verdict.severity != lastack_causes::Severity::Benign
+        });
+        let selection = Selection::new(chosen, writer, self.args.all_packets);
+        let opened = input::open(&self.args.files, true)
+            .ok_or_else(|| anyhow!("the input cannot be read again for -w"))?;
+        let mut input = opened.input;
+        let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+        let mut out = PcapngWriter::new(BufWriter::new(file), self.args.anonymize)?;
+        while let Some(packet) = input.next_packet() {
+            out.packet(&packet, &selection).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let written = out.written;
+        out.finish()?;
+        if !self.args.quiet {
+            eprintln!("lastack explain: {written} packets written to {}", path.display());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! What is printed.
+
+use std::io::Write;
+
+use anyhow::anyhow;
+use lastack_explain::read::Merge;
+use lastack_explain::record::Writer;
+use lastack_explain::{Explained, Explainer, render};
+
+use super::args::ExplainArgs;
+use super::{Run, select};
+
+/// Lines of a list unless `--all` asks for every one.
+const LINES: usize = 200;
+/// Connections that `--conn` shows in full.
+const SHOWN: usize = 20;
+
+/// The records behind those of the connections.
+pub fn json_tail(
+    out: &mut impl Write,
+    writer: &Writer,
+    explainer: &Explainer,
+    input: &Merge,
+    warnings: Vec<String>,
+) -> anyhow::Result<()> {
+    let mut line = |record: serde_json::Result<String>| -> anyhow::Result<()> {
+        writeln!(out, "{}", record?)?;
+        Ok(())
+    };
+    for error in explainer.icmp_errors() {
+        line(serde_json::to_string(&writer.icmp_error(error)))?;
+    }
+    for group in explainer.groups() {
+        line(serde_json::to_string(&writer.group(&group)))?;
+    }
+    let vantage = explainer.context().vantage();
+    for facts in input.facts() {
+        line(serde_json::to_string(&writer.file(facts, vantage)))?;
+    }
+    line(serde_json::to_string(&writer.summary(explainer.summary(), warnings)))
+}
+
+/// Text, Markdown or HTML.
+pub fn people(
+    out: &mut impl Write,
+    args: &ExplainArgs,
+    writer: &Writer,
+    explainer: &Explainer,
+    run: &Run<'_>,
+) -> anyhow::Result<()> {
+    let groups = explainer.groups();
+    if let Some(wanted) = &args.conn {
+        return one(out, wanted, args, writer, run);
+    }
+    if args.quiet {
+        return Ok(());
+    }
+    let most = if args.all { usize::MAX } else { LINES };
+    if args.markdown {
+        let page = render::markdown(writer, explainer.summary(), &groups, &run.listed, args.all, most);
+        out.write_all(page.as_bytes())?;
+        return Ok(());
+    }
+    let headline = render::headline(writer, explainer.summary(), &groups, &run.listed);
+    writeln!(out, "{headline}")?;
+    let icmp: Vec<_> = explainer.icmp_errors().collect();
+    let lines = render::lines(writer, &run.listed, &icmp, args.all, most);
+    if !lines.is_empty() {
+        writeln!(out, "\n{}", lines.trim_end())?;
+    }
+    if run.unlisted > 0 {
+        writeln!(out, "{} more connections were counted only; --json prints all", run.unlisted)?;
+    }
+    writeln!(out, "\ncaptured {}", explainer.context().vantage())?;
+    Ok(())
+}
+
+/// Connections in full.
+fn one(
+    out: &mut impl Write,
+    wanted: &str,
+    args: &ExplainArgs,
+    writer: &Writer,
+    run: &Run<'_>,
+) -> anyhow::Result<()> {
+    let listed = render::in_order(&run.listed, args.all);
+    let found: Vec<&Explained> = match wanted.parse::<usize>() {
+        Ok(number) => listed.get(number.wrapping_sub(1)).copied().into_iter().collect(),
+        Err(_) => run.listed.iter().filter(|one| select::matches(wanted, one, writer)).collect(),
+    };
+    if found.is_empty() {
+        return Err(anyhow!(
+            "no connection fits --conn {wanted}: give an ID, a number of the list, `client > server`, `ADDRESS:PORT`, or `frame:N`"
+        ));
+    }
+    for (place, one) in found.iter().take(SHOWN).enumerate() {
+        if place > 0 {
+            writeln!(out, "\n{}\n", "-".repeat(78))?;
+        }
+        out.write_all(render::detail(writer, one, &run.kernel(one)).as_bytes())?;
+    }
+    if found.len() > SHOWN {
+        writeln!(out, "\n.. and {} more that fit", found.len() - SHOWN)?;
+    }
+    Ok(())
+}

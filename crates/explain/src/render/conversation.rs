@@ -1,0 +1,83 @@
+//! Words that several renderings share: numbers, times, and how sure a verdict sounds.
+
+use crate::explainer::Explained;
+use lastack_causes::{Cause, EndedBy};
+
+/// A count with thousands set apart: `1,204`.
+pub(super) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Octets for people: `812 B`, `37 KB`, `4.2 MB`.
+pub(super) fn octets(n: u64) -> String {
+    match n {
+        0..10_000 => format!("{n} B"),
+        10_000..10_000_000 => format!("{} KB", n / 1000),
+        _ => format!("{:.1} MB", n as f64 / 1e6),
+    }
+}
+
+/// Time spans as people say them.
+pub(super) fn span(nanoseconds: i64) -> String {
+    crate::verdict::span(nanoseconds)
+}
+
+/// How a verdict sounds: by its number.
+pub(super) fn certainty(confidence: f32) -> &'static str {
+    match confidence {
+        c if c >= 0.9 => "is",
+        c if c >= 0.6 => "is very likely",
+        c if c >= 0.4 => "is either this or an alternative:",
+        _ => "is unknown, perhaps",
+    }
+}
+
+/// The cause and who: `close-unread by the server`.
+pub(super) fn cause_by(explained: &Explained) -> String {
+    let verdict = &explained.verdict;
+    match (verdict.cause, verdict.ended_by) {
+        (cause, EndedBy::Nobody | EndedBy::Unknown) => cause.to_string(),
+        (cause, EndedBy::Path) => match &verdict.device {
+            Some(device) if device.address.is_some() => {
+                format!("{cause} by {}", device.address.as_deref().unwrap_or_default())
+            }
+            Some(device) => match (device.ttl, device.hops) {
+                (Some(64 | 128 | 255), _) => format!("{cause} by a box on this link"),
+                (_, Some(1)) => format!("{cause} by a box 1 hop off"),
+                (_, Some(hops)) => format!("{cause} by a box {hops} hops off"),
+                _ => format!("{cause} by a box on the path"),
+            },
+            None => format!("{cause} by a box on the path"),
+        },
+        (cause, by) => format!("{cause} by {}", by.noun()),
+    }
+}
+
+/// A group's ends in the plural: `20 refused by 10.0.0.5:8080`.
+pub(super) fn group_phrase(cause: Cause, count_of: u64, server: &str, by: EndedBy) -> String {
+    let n = count(count_of);
+    match cause {
+        Cause::Refused => format!("{n} refused by {server}"),
+        Cause::CloseUnread => format!("{n} closed with data unread by {}", party(by, server)),
+        Cause::SilentDrop => format!("{n} without answer from {server}"),
+        Cause::Abort => format!("{n} aborted by {}", party(by, server)),
+        Cause::Open => format!("{n} still open to {server}"),
+        cause => format!("{n} {cause} at {server}"),
+    }
+}
+
+fn party(by: EndedBy, server: &str) -> String {
+    match by {
+        EndedBy::Server => server.to_owned(),
+        EndedBy::Client => format!("clients of {server}"),
+        other => format!("{} ({server})", other.noun()),
+    }
+}
