@@ -252,6 +252,16 @@ impl Explainer {
         self.judge();
     }
 
+    /// Judges the connection between two ends as far as it was seen, and lets it go: for a live view that knows by
+    /// other means that it is over. `None` if it is not followed.
+    pub fn take(&mut self, a: Endpoint, b: Endpoint) -> Option<Explained> {
+        let conn = self.tracker.take(a, b)?;
+        self.context.observe(&conn);
+        let verdict = verdict::judge(&conn, &self.context);
+        let id = connection_id(&conn);
+        Some(Explained { conn, verdict, id })
+    }
+
     /// Takes the verdicts that are ready. Without a call of [`Explainer::finish`] or [`Explainer::judge_finished`] there
     /// are some only when very many connections are over.
     pub fn ready(&mut self) -> std::vec::Drain<'_, Explained> {

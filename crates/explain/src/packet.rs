@@ -82,6 +82,16 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl From<std::net::SocketAddr> for Endpoint {
+    fn from(at: std::net::SocketAddr) -> Self {
+        let addr = match at.ip() {
+            IpAddr::V4(ip) => Addr::v4(ip.octets()),
+            IpAddr::V6(ip) => Addr::v6(ip.octets()),
+        };
+        Self { addr, port: at.port() }
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.addr.is_v4() {

@@ -84,8 +84,8 @@ pub struct Evidence {
     pub kind: &'static str,
     /// What was observed.
     pub value: String,
-    /// The causes it speaks for.
-    pub supports: Vec<Cause>,
+    /// The cause it speaks for.
+    pub supports: Option<Cause>,
     /// A sentence.
     pub text: String,
 }

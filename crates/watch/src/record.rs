@@ -104,7 +104,7 @@ pub fn connection(ended: &Ended, calendar: &Calendar) -> Value {
     set("evidence", evidence(ended));
     set("rst_frames", ended.resets.iter().map(reset).collect());
     set("icmp", icmp(ended));
-    set("declared", Value::Null);
+    set("declared", json!([]));
     set("lost", lost(ended));
     set("rules", ended.rules.clone().into());
     set("advice", ended.cause.advice().into());
@@ -161,8 +161,8 @@ fn evidence(ended: &Ended) -> Value {
                 "frame": null,
                 "value": evidence.value,
                 "expected": null,
-                "for": evidence.supports.iter().map(|cause| cause.code()).collect::<Vec<_>>(),
-                "against": [],
+                "for": evidence.supports.map(|cause| cause.name()),
+                "against": null,
                 "text": evidence.text,
             })
         })
@@ -188,16 +188,19 @@ fn reset(reset: &SeenReset) -> Value {
 }
 
 fn icmp(ended: &Ended) -> Value {
-    ended.icmp.as_ref().map_or(Value::Null, |icmp| {
-        json!({
-            "frame": null,
-            "from": icmp.from.to_string(),
-            "version": icmp.version,
-            "type": icmp.kind,
-            "code": icmp.code,
-            "text": icmp.text,
+    let errors = ended.icmp.iter();
+    errors
+        .map(|icmp| {
+            json!({
+                "frame": null,
+                "from": icmp.from.to_string(),
+                "version": icmp.version,
+                "type": icmp.kind,
+                "code": icmp.code,
+                "text": icmp.text,
+            })
         })
-    })
+        .collect()
 }
 
 fn lost(ended: &Ended) -> Value {

@@ -112,6 +112,7 @@ impl Watcher {
         }
         let join = Join::new(JoinOptions {
             max_connections: options.max_connections.max(1),
+            all_packets: options.sources.all_packets,
             ..JoinOptions::new(open)
         });
         let mut this = Self {
@@ -139,12 +140,16 @@ impl Watcher {
         &mut self,
         wake: &[BorrowedFd<'_>],
         timeout: Duration,
-        packet: impl FnMut(&RawPacket<'_>),
+        mut packet: impl FnMut(&RawPacket<'_>),
     ) -> io::Result<Vec<Ended>> {
         let timeout = self.time_left(timeout.min(TICK));
         self.sources.wait(wake, timeout)?;
         let first = self.pending.len();
-        self.sources.read(&mut self.pending, packet)?;
+        let join = &mut self.join;
+        self.sources.read(&mut self.pending, |raw| {
+            join.packet(raw);
+            packet(raw);
+        })?;
         self.describe_actors(first);
         let at = now();
         self.opened |= self.pending[first..].iter().any(|(_, event)| is_open(event));
@@ -165,8 +170,12 @@ impl Watcher {
     ///
     /// # Errors
     /// If a source breaks.
-    pub fn finish(&mut self, packet: impl FnMut(&RawPacket<'_>)) -> io::Result<Vec<Ended>> {
-        self.sources.read(&mut self.pending, packet)?;
+    pub fn finish(&mut self, mut packet: impl FnMut(&RawPacket<'_>)) -> io::Result<Vec<Ended>> {
+        let join = &mut self.join;
+        self.sources.read(&mut self.pending, |raw| {
+            join.packet(raw);
+            packet(raw);
+        })?;
         self.describe_actors(0);
         self.read_counters()?;
         self.release(Time(u64::MAX));

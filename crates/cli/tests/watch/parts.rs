@@ -38,7 +38,7 @@ fn server(what: &str, address: SocketAddr) {
     let listener = TcpListener::bind(address).unwrap();
     println!("ready");
     if what == "closes" {
-        pause(900);
+        pause(1200);
         drop(listener);
         pause(300);
         return;
@@ -52,7 +52,7 @@ fn server(what: &str, address: SocketAddr) {
             let _end = stream.read_to_end(&mut Vec::new());
         }
         "resets" => {
-            pause(500);
+            pause(900);
             SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         }
         "late" => {
@@ -83,15 +83,15 @@ fn client(what: &str, address: SocketAddr) {
     // Long enough to be seen by a list of sockets.
     match what {
         "linger0" => {
-            pause(600);
+            pause(900);
             SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         }
         "unread" => {
-            pause(600);
+            pause(900);
             stream.read_exact(&mut [0; 10]).unwrap();
         }
         "killed" => {
-            pause(600);
+            pause(900);
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
         }
         "keepalive" => {
@@ -120,7 +120,7 @@ fn client(what: &str, address: SocketAddr) {
             pause(300);
             stream.read_exact(&mut [0; 3000]).unwrap();
         }
-        "closes" => pause(400),
+        "closes" => pause(600),
         _ => panic!("{what:?}"),
     }
 }

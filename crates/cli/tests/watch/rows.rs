@@ -1,6 +1,7 @@
 //! Each way in which a connection can end, as root and as a user without privileges: cause, who ended it, process.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use crate::scene::{HERE, Part, SILENT, Scene, THERE, User, Watch, possible};
 fn pause(milliseconds: u64) {
     sleep(Duration::from_millis(milliseconds));
 }
+
+/// Sessions come one after the other: without tracepoints what is told depends on how soon sources are read.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// All that happened in a session, for the questions of the tests.
 struct Session {
@@ -96,7 +100,7 @@ fn play(scene: &Scene) -> (Session, Pids, Vec<String>) {
         [("linger0", 8102), ("unread", 8103), ("killed", 8104), ("waits", 8107), ("closes", 8108)]
     {
         client(what, THERE, port).end();
-        pause(150);
+        pause(250);
     }
     let administrator = client("waits", THERE, 8110);
     pause(500);
@@ -146,6 +150,7 @@ fn root_is_told_every_end_with_the_kernels_reason() {
     if !possible() {
         return;
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let scene = Scene::new(User::Root);
     let (session, pids, sources) = play(&scene);
     if sources.len() < 4 {
@@ -180,6 +185,7 @@ fn a_user_without_privileges_is_told_what_can_be_told() {
     if !possible() {
         return;
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let scene = Scene::new(User::Nobody);
     let (session, pids, sources) = play(&scene);
     assert!(!sources.iter().any(|source| source == "packets" || source == "tracepoints"), "{sources:?}");

@@ -193,6 +193,14 @@ impl Tracker {
         self.slots[slot as usize].as_deref_mut()
     }
 
+    /// Lets the connection between two ends go, if it is followed: it is over, as is known by other means.
+    pub fn take(&mut self, a: Endpoint, b: Endpoint) -> Option<Box<Conn>> {
+        let slot = *self.table.get(&key(a, b))?;
+        let before = self.finished.len();
+        self.retire(slot);
+        (self.finished.len() > before).then(|| self.finished.pop()).flatten()
+    }
+
     /// The input is over: all connections are.
     pub fn finish(&mut self) {
         let mut slots: Vec<(u64, u32)> =

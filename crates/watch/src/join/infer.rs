@@ -141,8 +141,8 @@ impl Join {
                 .or(Cause::ListenerClosed, 0.1, "tracepoints (root)")
                 .rule("S103")
         } else {
-            let mut opinion =
-                self.reset_by_peer(connection, side, side.listed.map(|(_, report)| report.state));
+            let state = side.listed.map(|(_, report)| report.state);
+            let mut opinion = self.with_packets(self.reset_by_peer(connection, side, state), side.flow);
             opinion.confidence = opinion.confidence.min(confidence(claim));
             opinion
         };

@@ -108,7 +108,7 @@ impl Opinion {
         value: impl ToString,
         text: impl Into<String>,
     ) -> Self {
-        let supports = vec![self.cause];
+        let supports = Some(self.cause);
         self.evidence.push(Evidence { kind, value: value.to_string(), supports, text: text.into() });
         self
     }
@@ -173,6 +173,7 @@ impl Join {
     }
 
     fn report(&mut self, id: Id, now: Time, amends: bool) {
+        self.ask_packets(id);
         let Some(mut connection) = self.connections.remove(&id) else { return };
         let opinion = self.opinion(&connection);
         if let Some((side, opinion)) = opinion {

@@ -25,7 +25,9 @@ impl Join {
             Some(errno) if side.received_reset.is_none() && errno == libc::ECONNREFUSED => {
                 unreachable(connection, side)
             }
-            _ if side.received_reset.is_some() => self.reset_by_peer(connection, side, from),
+            _ if side.received_reset.is_some() => {
+                self.with_packets(self.reset_by_peer(connection, side, from), side.flow)
+            }
             _ => orderly(connection, side, from),
         }
     }

@@ -9,6 +9,7 @@ mod infer;
 mod judge;
 mod kernel;
 mod ledger;
+mod packets;
 mod peer;
 mod people;
 mod sockets;
@@ -39,13 +40,15 @@ pub struct JoinOptions {
     pub sources: Vec<Source>,
     /// Connections that are known at a time, at most.
     pub max_connections: usize,
+    /// All packets of TCP are given to [`Join::packet`], not only those that begin and end connections.
+    pub all_packets: bool,
 }
 
 impl JoinOptions {
     /// These sources, and room for 65,536 connections.
     #[must_use]
     pub const fn new(sources: Vec<Source>) -> Self {
-        Self { sources, max_connections: 1 << 16 }
+        Self { sources, max_connections: 1 << 16, all_packets: false }
     }
 }
 
@@ -76,6 +79,10 @@ pub struct Join {
     /// Addresses of this host, as seen on its sockets.
     local: std::collections::HashSet<IpAddr>,
     wanted_owners: Vec<u32>,
+    /// Judges the packets, as `lastack explain` does.
+    explainer: packets::Explainer,
+    /// What the packets say of the connection that is judged now.
+    told: Option<packets::Told>,
     ready: VecDeque<Ended>,
     ordinal: u64,
     totals: Totals,
@@ -108,6 +115,8 @@ impl Join {
             closed_listeners: VecDeque::new(),
             local: std::collections::HashSet::new(),
             wanted_owners: Vec::new(),
+            explainer: packets::Explainer::default(),
+            told: None,
             ready: VecDeque::new(),
             ordinal: 0,
             totals: Totals::default(),

@@ -48,6 +48,7 @@ impl Join {
         let flow = if here { reset.flow } else { reset.flow.mirrored() };
         let by = if here { By::Local } else { By::Remote };
         let rank = if here { Rank::Answered } else { Rank::Affected };
+
         let opinion = if answers_syn && connection.wire.syn_ack.is_none() {
             Opinion::new(rank, Cause::Refused, 0.9, by)
                 .detail("nothing accepts connections at that port")
@@ -66,7 +67,7 @@ impl Join {
             )
         };
         let text = "a reset was seen, and no socket of this host with it";
-        Some((at, flow, opinion.because("shape", reset.flags, text)))
+        Some((at, flow, self.with_packets(opinion.because("shape", reset.flags, text), flow)))
     }
 }
 
