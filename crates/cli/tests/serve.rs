@@ -191,3 +191,121 @@ fn a_name_that_is_none() {
     assert_eq!(said.matches("cannot be the name of an interface").count(), 1, "{said}");
     assert!(!said.contains("root"), "{said}");
 }
+
+/// Starts `serve` in a network namespace, with a pipe for its output, and runs this Python beside it: `server` is the
+/// process, `connect()` a connection to it.
+fn beside(options: &str, python: &str) -> Option<String> {
+    let place = tempfile::tempdir().unwrap();
+    let script = format!(
+        r#"
+import os, signal, socket, struct, subprocess, sys, time
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+ready, write = os.pipe()
+server = subprocess.Popen(["{LASTACK}", "serve", "--listen", "7", "--ready-fd", str(write), *{options:?}.split()],
+                          stdout=subprocess.PIPE, pass_fds=[write])
+os.close(write)
+if not os.read(ready, 1): sys.exit(77)
+def connect():
+    s = socket.create_connection(("10.0.3.1", 7), 5)
+    s.settimeout(5)
+    return s
+def echo(s):
+    s.sendall(b"ping")
+    return s.recv(4) == b"ping"
+{python}
+"#
+    );
+    let program = place.path().join("test.py");
+    std::fs::write(&program, script).unwrap();
+    let output = Command::new("timeout")
+        .args(["60", "unshare", "--map-root-user", "--net", "python3"])
+        .arg(program)
+        .output();
+    let output = match output {
+        Ok(output) if output.status.code() == Some(77) && !is_root() => {
+            eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr));
+            return None;
+        }
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return None;
+        }
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn an_output_that_is_not_read_stops_neither_clients_nor_sigint() {
+    let python = r#"
+# More lines than a pipe has room for.
+for _ in range(2000):
+    s = connect()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.close()
+print("served", echo(connect()))
+server.send_signal(signal.SIGINT)
+print("status", server.wait(5))
+"#;
+    if let Some(seen) = beside("", python) {
+        assert_eq!(seen, "served True\nstatus 0\n");
+    }
+}
+
+#[test]
+fn attempts_that_come_to_nothing_are_counted_not_listed() {
+    let python = r#"
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+def checksum(data):
+    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+def segment(source, flags, seq):
+    there = socket.inet_aton("10.0.3.1")
+    tcp = struct.pack("!HHIIBBHHH", 5000, 7, seq, 0, 5 << 4, flags, 1000, 0, 0)
+    tcp = tcp[:16] + struct.pack("!H", checksum(source + there + struct.pack("!HH", 6, 20) + tcp)) + tcp[18:]
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, source, there)
+    raw.sendto(ip + tcp, ("10.0.3.1", 0))
+for i in range(500):
+    source = struct.pack("!I", 0x0b000001 + i)
+    segment(source, 2, 1000)
+    segment(source, 4, 1001)
+time.sleep(1.5)
+print("served", echo(connect()))
+server.send_signal(signal.SIGINT)
+out, _ = server.communicate(timeout=5)
+print(out.decode())
+"#;
+    let Some(seen) = beside("", python) else { return };
+    let listed = seen.lines().filter(|line| line.contains(" 11.0.")).count();
+    assert!((1..100).contains(&listed), "{listed} of 500 are listed: {seen}");
+    let counted: usize = seen
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("tcp: ")?.strip_suffix(" a second)")?.split(' ').next()?.parse::<usize>().ok()
+        })
+        .sum();
+    assert_eq!(listed + counted, 500, "{seen}");
+    assert!(seen.starts_with("served True"), "{seen}");
+}
+
+#[test]
+fn connections_are_bounded_in_number_and_in_idleness() {
+    let python = r#"
+first, second = connect(), connect()
+print("first", echo(first), "second", echo(second))
+third = connect()
+try: print("third", third.recv(1))
+except ConnectionResetError: print("third reset")
+time.sleep(1)
+for s in first, second:
+    try: print("idle", s.recv(1))
+    except ConnectionResetError: print("idle reset")
+print("again", echo(connect()))
+server.send_signal(signal.SIGINT)
+"#;
+    if let Some(seen) = beside("--max-connections 2 --idle 300ms", python) {
+        assert_eq!(seen, "first True second True\nthird reset\nidle b''\nidle b''\nagain True\n");
+    }
+}

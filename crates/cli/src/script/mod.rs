@@ -81,7 +81,8 @@ pub struct ScriptArgs {
 
     /// Run the scripts against this stack and the kernel, and print a table of the results
     ///
-    /// The table is in Markdown. A line "// Linux differs: WHY" in a script says that the kernel is known not to
+    /// Runs them against the kernel as --kernel does: as root, with the commands of the scripts run by /bin/sh. Do not
+    /// compare scripts of others without reading them. The table is in Markdown. A line "// Linux differs: WHY" in a script says that the kernel is known not to
     /// do what the script says. The exit status is 1 if a script fails against this stack, fails against the
     /// kernel without saying so, or says so and does not.
     #[arg(long, conflicts_with_all = ["kernel", "dry_run", "tap", "verbose", "write"])]

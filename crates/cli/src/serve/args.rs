@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -48,6 +49,14 @@ pub struct ServeArgs {
     /// MTU of the interface
     #[arg(short, long, value_name = "OCTETS", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(1280..=65_535))]
     pub mtu: u32,
+
+    /// Serve at most N connections at once; further ones are reset
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub max_connections: usize,
+
+    /// Close a connection on which nothing has moved for TIME
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = units::time)]
+    pub idle: Duration,
 
     /// Write every packet to FILE (pcapng), with a comment on its outcome
     #[arg(short, long, value_name = "FILE")]

@@ -2,6 +2,7 @@
 
 mod args;
 mod later;
+mod output;
 mod server;
 
 use std::fs::File;
@@ -60,9 +61,13 @@ fn run(mut args: ServeArgs) -> anyhow::Result<()> {
         };
         error.context(format!("cannot make the link{cure}"))
     })?;
-    let server = Server::new(args, device, writer.clone());
+    let server = Server::new(args, device, writer.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = LocalSet::new().block_on(&runtime, server.serve(ready));
+    drop(runtime);
+    if let Some(server) = std::rc::Rc::into_inner(server) {
+        server.finish();
+    }
     if let Some(writer) = &writer {
         let mut writer = writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         writer.flush();

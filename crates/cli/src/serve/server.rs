@@ -1,5 +1,6 @@
 //! The server: hosts one after another, their listeners and what is done with a connection.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use lastack::link::{Capture, Link};
-use lastack::{Config, EndedConnections, Host, TcpListener, TcpStream};
+use lastack::{Config, Ended, EndedConnections, Host, TcpListener, TcpStream};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,11 +19,14 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::args::{Behaviour, ServeArgs};
 use super::later::Later;
+use super::output::{Output, PerSecond};
 use super::{Device, Writer};
 use lastack_run::report::Record;
 
 /// How long connections may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(1);
+/// Attempts to connect that came to nothing are printed one by one up to this many a second; the others are counted.
+const ATTEMPTS_PER_SECOND: u32 = 10;
 
 /// The server, over all lives of its host.
 pub struct Server {
@@ -30,6 +34,9 @@ pub struct Server {
     device: Device,
     writer: Option<Writer>,
     reboot: Notify,
+    out: Output,
+    /// Connections that are served.
+    open: Cell<usize>,
     /// Whether all is to be closed.
     stop: watch::Sender<bool>,
     begun: std::time::Instant,
@@ -70,21 +77,27 @@ impl Signals {
 }
 
 impl Server {
-    pub fn new(args: ServeArgs, device: Device, writer: Option<Writer>) -> Rc<Self> {
+    pub fn new(args: ServeArgs, device: Device, writer: Option<Writer>) -> io::Result<Rc<Self>> {
         let (reboot, stop) = (Notify::new(), watch::Sender::new(false));
-        Rc::new(Self { args, device, writer, reboot, stop, begun: std::time::Instant::now() })
+        let out = Output::new(args.json)?;
+        let (begun, open) = (std::time::Instant::now(), Cell::new(0));
+        Ok(Rc::new(Self { args, device, writer, reboot, out, open, stop, begun }))
+    }
+
+    /// Gives the reader of the output some time for the last lines.
+    pub fn finish(self) {
+        self.out.finish();
     }
 
     /// Serves until a signal.
     pub async fn serve(self: &Rc<Self>, mut ready: Option<File>) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
-        self.announce()?;
+        self.announce();
         while let Over::Rebooted = self.live(&mut signals, &mut ready).await? {}
         Ok(())
     }
 
-    fn announce(&self) -> io::Result<()> {
-        let mut out = anstream::stdout().lock();
+    fn announce(&self) {
         if self.args.json {
             let line = Listening {
                 v: 1,
@@ -92,11 +105,11 @@ impl Server {
                 tun: &self.args.tun,
                 listening: self.addresses().collect(),
             };
-            serde_json::to_writer(&mut out, &line)?;
-            return writeln!(out);
+            return self.out.line(json(&line));
         }
         let addresses: Vec<String> = self.addresses().map(|address| address.to_string()).collect();
-        writeln!(out, "listening on {} ({}), {}", addresses.join(", "), self.args.tun, self.args.behave)
+        let (addresses, tun, behave) = (addresses.join(", "), &self.args.tun, self.args.behave);
+        self.out.line(format!("listening on {addresses} ({tun}), {behave}"));
     }
 
     fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
@@ -121,27 +134,28 @@ impl Server {
         let work = tasks.run_until(async {
             tokio::select! {
                 result = driver => result.context("the link failed").map(|()| Over::Stopped),
-                result = self.watch(&host, signals) => Ok(result?),
+                over = self.watch(&host, signals) => Ok(over),
+                error = self.out.failed() => Err(error.into()),
             }
         });
         work.await
     }
 
     /// Prints the ends of connections until the host forgets them, or a signal has closed them all.
-    async fn watch(&self, host: &Host, signals: &mut Signals) -> io::Result<Over> {
-        let mut journal = Journal::new(host, self.args.json);
+    async fn watch(&self, host: &Host, signals: &mut Signals) -> Over {
+        let mut journal = Journal::new(host, &self.out);
         tokio::select! {
-            result = journal.print_all() => result.map(|()| Over::Stopped),
-            () = self.reboot.notified() => Ok(Over::Rebooted),
+            () = journal.print_all() => Over::Stopped,
+            () = self.reboot.notified() => Over::Rebooted,
             () = signals.next() => {
                 self.stop.send_replace(true);
                 tokio::select! {
-                    result = journal.print_until_none_is_open() => result?,
+                    () = journal.print_until_none_is_open() => {}
                     () = tokio::time::sleep(GRACE) => {}
                     () = signals.next() => {}
                 }
-                journal.print_open()?;
-                Ok(Over::Stopped)
+                journal.print_open();
+                Over::Stopped
             }
         }
     }
@@ -169,11 +183,39 @@ impl Server {
     async fn accept(self: Rc<Self>, listener: TcpListener) {
         // An error is the end of the link, which the driver tells.
         while let Ok((stream, _)) = listener.accept().await {
+            if self.open.get() >= self.args.max_connections {
+                stream.abort();
+                continue;
+            }
+            self.open.set(self.open.get() + 1);
             let server = self.clone();
             spawn_local(self.clone().until_stopped(async move {
-                // What goes wrong with a connection is its end, and printed as that.
-                let _end = server.behave(stream).await;
+                server.serve_one(stream).await;
+                server.open.set(server.open.get() - 1);
             }));
+        }
+    }
+
+    /// Serves a connection until it is over, or nothing has moved for too long.
+    async fn serve_one(&self, stream: TcpStream) {
+        let watch = stream.watch();
+        let moved = |info: lastack::TcpInfo| (info.octets_sent, info.octets_received, info.unread);
+        let idle = async {
+            let mut last = None;
+            loop {
+                let now = watch.info().map(moved);
+                if now == last {
+                    return;
+                }
+                last = now;
+                tokio::time::sleep(self.args.idle).await;
+            }
+        };
+        tokio::select! {
+            // What goes wrong with a connection is its end, and printed as that.
+            _end = self.behave(stream) => {}
+            // The stream is dropped, which closes it.
+            () = idle => {}
         }
     }
 
@@ -209,16 +251,12 @@ impl Server {
 
     fn forget(&self, stream: &TcpStream) -> io::Result<()> {
         let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-        let mut out = anstream::stdout().lock();
-        if self.args.json {
-            let line = Forgotten { v: 1, r#type: "forgotten", local, remote };
-            serde_json::to_writer(&mut out, &line)?;
-            return writeln!(out);
-        }
-        writeln!(
-            out,
-            "tcp {local} > {remote}: dropped without RST (the stack was reset), with all other connections"
-        )
+        self.out.line(if self.args.json {
+            json(&Forgotten { v: 1, r#type: "forgotten", local, remote })
+        } else {
+            format!("tcp {local} > {remote}: dropped without RST (the stack was reset), with all other connections")
+        });
+        Ok(())
     }
 }
 
@@ -228,47 +266,89 @@ struct Journal<'a> {
     ended: EndedConnections,
     /// The time of the stack's zero.
     zero: Timestamp,
-    json: bool,
+    out: &'a Output,
+    /// Attempts that were not completed: anybody can make them, in any name.
+    attempts: PerSecond,
 }
 
 impl<'a> Journal<'a> {
-    fn new(host: &'a Host, json: bool) -> Self {
+    fn new(host: &'a Host, out: &'a Output) -> Self {
         let start = SignedDuration::try_from(host.now().elapsed()).unwrap_or_default();
-        Self { host, ended: host.ended(), zero: Timestamp::now() - start, json }
+        let (ended, zero) = (host.ended(), Timestamp::now() - start);
+        Self { host, ended, zero, out, attempts: PerSecond::new(ATTEMPTS_PER_SECOND) }
     }
 
     /// The end of each connection, for as long as the link works.
-    async fn print_all(&mut self) -> io::Result<()> {
-        while let Some(ended) = self.ended.recv().await {
-            self.print(&Record::of_ours(&ended, self.zero))?;
+    async fn print_all(&mut self) {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                ended = self.ended.recv() => match ended {
+                    Some(ended) => self.print_end(&ended),
+                    None => return,
+                },
+                _ = second.tick() => self.print_held(),
+            }
         }
-        Ok(())
     }
 
-    async fn print_until_none_is_open(&mut self) -> io::Result<()> {
+    async fn print_until_none_is_open(&mut self) {
         while !self.host.connections().is_empty()
             && let Some(ended) = self.ended.recv().await
         {
-            self.print(&Record::of_ours(&ended, self.zero))?;
+            self.print_end(&ended);
         }
-        Ok(())
     }
 
-    /// Those whose end nobody fetched yet, and those that have none.
-    fn print_open(&mut self) -> io::Result<()> {
+    /// Those whose end was not fetched yet, and those that have none.
+    fn print_open(&mut self) {
         while let Some(ended) = self.ended.try_recv() {
-            self.print(&Record::of_ours(&ended, self.zero))?;
+            self.print_end(&ended);
         }
+        self.print_held();
         let mut open = self.host.connections();
         open.sort_by_key(|connection| connection.opened);
         let now = self.host.now();
-        open.iter().try_for_each(|connection| self.print(&Record::of_open(connection, now, self.zero)))
+        for connection in &open {
+            self.print(&Record::of_open(connection, now, self.zero));
+        }
     }
 
-    fn print(&self, record: &Record) -> io::Result<()> {
-        let mut out = anstream::stdout().lock();
-        if self.json { writeln!(out, "{}", record.json()) } else { writeln!(out, "{record}") }
+    fn print_end(&mut self, ended: &Ended) {
+        if ended.established.is_some() || self.attempts.pass(std::time::Instant::now()) {
+            self.print(&Record::of_ours(ended, self.zero));
+        }
     }
+
+    /// How many attempts were not printed.
+    fn print_held(&mut self) {
+        match self.attempts.take_held() {
+            0 => {}
+            attempts if self.out.json() => {
+                self.out.line(json(&Omitted { v: 1, r#type: "omitted", attempts }));
+            }
+            attempts => self.out.line(format!(
+                "tcp: {attempts} more attempts to connect were not completed (not listed: over {ATTEMPTS_PER_SECOND} a second)"
+            )),
+        }
+    }
+
+    fn print(&self, record: &Record) {
+        self.out.line(if self.out.json() { record.json() } else { record.to_string() });
+    }
+}
+
+fn json(line: &impl Serialize) -> String {
+    // Plain values: it cannot fail.
+    serde_json::to_string(line).unwrap_or_default()
+}
+
+/// A line of JSON.
+#[derive(Serialize)]
+struct Omitted {
+    v: u8,
+    r#type: &'static str,
+    attempts: u64,
 }
 
 /// A line of JSON.
