@@ -147,7 +147,8 @@ impl Case<'_> {
         let syn = self.side(self.client).syn.map_or(self.conn.first.1, |syn| syn.frame);
         let draft = |sure| self.verdict(Cause::FirewallReject, sure, EndedBy::Path).decisive(reset.pkt.frame);
         let draft = if let Some(gap) = self.foreign_ttl(reset) {
-            let text = format!("the refusal's TTL is {}, the host's other packets have {}", gap.seen, gap.usual);
+            let text =
+                format!("the refusal's TTL is {}, the host's other packets have {}", gap.seen, gap.usual);
             draft(if gap.distance >= 2 { 0.9 } else { 0.75 })
                 .evidence(Kind::Ttl, Some(reset.pkt.frame), gap.seen.to_string(), text)
                 .expected(gap.usual.to_string())
