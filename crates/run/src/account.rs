@@ -118,6 +118,14 @@ impl Account {
         }
     }
 
+    /// The program closed its socket before the remote had answered, which no packet says.
+    pub fn let_go(&self) -> Record {
+        let mut record =
+            self.record(Outcome::Aborted, By::Program, Some(Rule::EndAttemptClosed), TcpState::SynSent);
+        record.note = Some("given up before the remote had answered".to_owned());
+        record
+    }
+
     /// Nothing was heard from the remote for as long as the program waited.
     pub fn no_answer(&self) -> Record {
         let mut record =
@@ -133,6 +141,7 @@ impl Account {
             Some(Over::Orderly) => self.orderly(),
             Some(Over::Host(errno)) => self.host_ended(*errno, program),
             Some(Over::Program(end)) => self.program_ended(end),
+            Some(Over::LetGo) => self.closed_alone(),
         };
         self.figures(&mut record, program, host);
         let (program_fin, remote_fin) = (self.ledger.program_fin.get(), self.ledger.remote_fin.get());
@@ -158,6 +167,14 @@ impl Account {
             }
             _ => self.record(Outcome::Orderly, By::Remote, Some(Rule::EndOrderly), TcpState::Closed),
         }
+    }
+
+    fn closed_alone(&self) -> Record {
+        let mut record =
+            self.record(Outcome::Orderly, By::Program, Some(Rule::EndFinWait2Timeout), TcpState::FinWait2);
+        record.note =
+            Some("the remote had not closed; this host's kernel waits for that as usual".to_owned());
+        record
     }
 
     fn open(&self, state: TcpState) -> Record {
@@ -197,6 +214,12 @@ impl Account {
     }
 
     fn program_ended(&self, end: &End) -> Record {
+        if self.ledger.unanswered.get() {
+            let rule = Some(Rule::RstKeepaliveTimeout);
+            let mut record = self.record(Outcome::TimedOut, By::Nobody, rule, facing(end.state));
+            record.note = Some("the remote did not answer the program's keep-alive probes".to_owned());
+            return record;
+        }
         let (outcome, by) = match (end.cause, end.by) {
             (EngineCause::Reset | EngineCause::Refused, _) => (Outcome::Aborted, By::Program),
             (EngineCause::TimedOut(_), _) => (Outcome::TimedOut, By::Nobody),

@@ -11,6 +11,7 @@ pub mod namespace;
 pub mod report;
 
 mod account;
+mod acks;
 mod closing;
 mod course;
 mod descriptors;

@@ -16,7 +16,9 @@ use tokio::io::Interest;
 use tokio::net::TcpStream as HostStream;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::acks::Acks;
 use crate::course::Course;
+use crate::host::inner::{Flow, Inner};
 use crate::host::scratch;
 use crate::host::socket::outstanding;
 
@@ -29,6 +31,11 @@ const GRACE: Duration = Duration::from_millis(20);
 /// The kernel does not say when the remote has acknowledged the last octet; it is asked this often, and ever less so.
 const ASK: Duration = Duration::from_millis(1);
 const ASK_AT_LEAST: Duration = Duration::from_millis(100);
+
+/// How long after the program's FIN, and then how often at least, its kernel is asked whether a process still holds the
+/// connection.
+const LET_GO: Duration = Duration::from_secs(1);
+const LET_GO_MAX: Duration = Duration::from_secs(8);
 
 /// One of the two ends of a relayed connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +55,8 @@ pub enum Over {
     Host(i32),
     /// The program's side ended, other than in order.
     Program(Box<End>),
+    /// The program has closed and let go, and the remote has not closed.
+    LetGo,
 }
 
 /// What a relay has done so far; for the report, and for whoever wants to know whether anything still moves.
@@ -69,6 +78,8 @@ pub struct Ledger {
     pub blocked: Cell<bool>,
     /// How many of them, at the last look.
     pub waiting: Cell<u64>,
+    /// The program probes whether the remote lives, which has not answered.
+    pub unanswered: Cell<bool>,
     /// What is noted for the report.
     pub course: Course,
 }
@@ -101,6 +112,11 @@ pub struct Relay<'a> {
     program: &'a TcpStream,
     host: &'a HostStream,
     ledger: &'a Ledger,
+    /// The program's own socket.
+    inner: &'a Inner,
+    flow: Flow,
+    /// What of the program's data is acknowledged.
+    acks: Acks<'a>,
     /// What the host's socket failed with; it says so once, to whoever asks first.
     failed: Cell<Option<i32>>,
 }
@@ -111,22 +127,27 @@ impl<'a> Relay<'a> {
         program: &'a TcpStream,
         host: &'a HostStream,
         ledger: &'a Ledger,
+        inner: &'a Inner,
+        flow: Flow,
         reset: Option<io::Error>,
     ) -> Self {
         let failed = Cell::new(reset.map(|error| errno(&error)));
-        Self { program, host, ledger, failed }
+        Self { program, host, ledger, inner, flow, acks: Acks::new(program, host, ledger), failed }
     }
 
     /// Carries everything until it is over, and passes that on.
     pub async fn run(&self) -> Over {
         let established = Instant::now();
         let (mut up, mut down, mut watch) = (pin!(self.up()), pin!(self.down()), pin!(self.watch()));
+        let (mut acks, mut let_go) = (pin!(self.acks.attend()), pin!(self.let_go()));
         let (mut up_done, mut down_done) = (false, false);
         let over = loop {
             let result = tokio::select! {
                 result = &mut up, if !up_done => { up_done = true; result }
                 result = &mut down, if !down_done => { down_done = true; result }
                 over = &mut watch => Err(over),
+                () = &mut acks => Ok(()),
+                () = &mut let_go, if up_done && !down_done => Err(Over::LetGo),
             };
             match result {
                 Err(over) => break over,
@@ -135,14 +156,14 @@ impl<'a> Relay<'a> {
             }
         };
         match &over {
-            Over::Orderly => {}
+            // The kernels of both sides go on alone, as with any connection that a program has closed.
+            Over::Orderly | Over::LetGo => {}
             Over::Host(_) => {
                 if !down_done {
                     self.patiently(down).await;
                 }
                 self.deliver_to_program().await;
                 sleep_until(established + GRACE).await;
-                self.program.abort();
             }
             Over::Program(_) => {
                 if !up_done {
@@ -153,6 +174,11 @@ impl<'a> Relay<'a> {
             }
         }
         over
+    }
+
+    /// Whether something of the program waits for the remote's acknowledgment.
+    pub fn is_waiting(&self) -> bool {
+        self.acks.is_waiting()
     }
 
     /// Closes the host's socket, once it is dropped, with RST (`Rule::RstAbort`).
@@ -171,7 +197,10 @@ impl<'a> Relay<'a> {
                     self.ledger.blocked.set(false);
                     writable.map_err(|error| self.host_failed(&error))?;
                 }
-                Ok(Some(octets)) => add(&self.ledger.to_remote, octets),
+                Ok(Some(octets)) => {
+                    add(&self.ledger.to_remote, octets);
+                    self.acks.wrote();
+                }
                 Ok(None) => {
                     // A reset whose error another call was told shows as an end.
                     if let Some(end) = self.program.end().filter(|end| end.cause != Cause::Orderly) {
@@ -180,6 +209,7 @@ impl<'a> Relay<'a> {
                     // It fails on a connection that was reset; the watch knows.
                     let _reset = socket2::SockRef::from(self.host).shutdown(std::net::Shutdown::Write);
                     self.ledger.fin(Side::Program);
+                    self.acks.finished();
                     return Ok(());
                 }
                 Err(over) => return Err(over),
@@ -233,6 +263,7 @@ impl<'a> Relay<'a> {
             return Err(Over::Host(errno));
         }
         self.ledger.fin(Side::Remote);
+        self.acks.heard();
         // It fails on a connection that is over; the watch knows.
         let _over = self.program.shutdown_write();
         Ok(())
@@ -242,7 +273,10 @@ impl<'a> Relay<'a> {
     fn pass_down(&self, waiting: &mut Vec<u8>) -> io::Result<usize> {
         scratch::with(|buffer| {
             let octets = self.host.try_read(buffer)?;
-            add(&self.ledger.from_remote, octets);
+            if octets > 0 {
+                add(&self.ledger.from_remote, octets);
+                self.acks.heard();
+            }
             self.ledger.data(Side::Remote, &buffer[..octets], octets);
             let mut written = 0;
             while written < octets {
@@ -317,8 +351,24 @@ impl<'a> Relay<'a> {
         }
     }
 
+    /// Waits until no process of the program holds the connection, which its kernel then ends by itself in a while.
+    async fn let_go(&self) {
+        let mut pause = LET_GO;
+        loop {
+            sleep(pause).await;
+            pause = (pause * 2).min(LET_GO_MAX);
+            match self.inner.look(self.flow) {
+                Ok(Some(found)) if !found.orphan => {}
+                Ok(_) => return,
+                // The system does not say.
+                Err(_) => return pending().await,
+            }
+        }
+    }
+
     /// Both FINs were passed on: waits until both have arrived.
     async fn settle(&self) -> Over {
+        self.acks.closed();
         let arrived = async {
             let ended = self.program.closed().await;
             self.acknowledged(None).await;

@@ -25,7 +25,8 @@ use crate::host::resolvers::RESOLV_CONF;
 use crate::options::Options;
 use crate::{icmp, tcp, udp};
 
-use crate::namespace::{Guest, LaunchError, Launched, Process, Signals, exit_as};
+use crate::host::inner::Inner;
+use crate::namespace::{Guest, InnerSocket, LaunchError, Launched, Process, Signals, exit_as};
 use crate::report::{Destination, Exit, Record, Reporter};
 
 /// Exit status of a failure of ours, bad options included.
@@ -39,6 +40,8 @@ pub struct Run {
     pub(crate) live: Connections,
     pub(crate) resolvers: Resolvers,
     pub(crate) names: Names,
+    /// The program's own sockets.
+    pub(crate) inner: Inner,
     /// Why the program has no network any more.
     lost: RefCell<Option<String>>,
 }
@@ -110,16 +113,22 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
     let launched = Guest::launch_with(&plan.namespace(), &plan.command, |command| {
         descriptors.restore_for(command);
     });
-    let launched = launched.map_err(Trouble::Launch)?;
+    let mut launched = launched.map_err(Trouble::Launch)?;
     for warning in &launched.warnings {
         report.warn(warning.to_string());
     }
     report.count(|summary| {
         summary.command = plan.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     });
+    let mut sockets = std::mem::take(&mut launched.sockets);
+    let mut take = |kind| {
+        let at = sockets.iter().position(|(found, _)| *found == kind)?;
+        Some(sockets.swap_remove(at).1)
+    };
+    let inner = Inner::new(take(InnerSocket::Diagnosis));
     let lost = RefCell::default();
-    let run =
-        Rc::new(Run { plan, report, live: Connections::new(), resolvers, names: Names::default(), lost });
+    let (live, names) = (Connections::new(), Names::default());
+    let run = Rc::new(Run { plan, report, live, resolvers, names, inner, lost });
     let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, &mut signals))?;
     run.report.count(|summary| summary.exit = Some(exit_of(status)));
     if let Err(error) = run.report.finish() {

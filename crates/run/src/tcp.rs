@@ -3,9 +3,11 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use lastack::{End, Host, InterceptedTcp, TcpStream};
 use lastack_wire::icmp::IcmpError;
+use tokio::time::{Instant, sleep};
 
 use super::Run;
 use super::account::Account;
@@ -13,6 +15,7 @@ use super::closing::Live;
 use super::dns;
 use super::plan::Place;
 use super::relay::{Over, Relay};
+use crate::host::inner::Flow;
 use crate::host::{self, Connected, Failure, Said};
 
 /// Answers every SYN of the program, until the link ends.
@@ -33,8 +36,9 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> std::io::Result<Infallible> {
 enum Answer {
     Connected(Connected),
     Failed(Failure),
-    /// The program does not wait any more.
+    /// The program does not wait any more: its packets say so, or its kernel does.
     GivenUp(End),
+    LetGo,
     /// The run ends.
     Closing,
 }
@@ -46,13 +50,18 @@ async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
         Place::Resolver => return ask_for_names(run, syn, &account, live).await,
         place => return refuse(run, syn, &account, place),
     };
-    match ask(&syn, &candidates, live).await {
+    match ask(run, &syn, &candidates, live).await {
         Answer::Connected(connected) => {
             let live = run.live.enter();
             relay(run, syn, connected, &account, &live).await;
         }
         Answer::Failed(failure) => pass_on(run, syn, &account, &failure),
         Answer::GivenUp(end) => run.record(account.given_up(&end)),
+        Answer::LetGo => {
+            run.record(account.let_go());
+            // Nobody is left to be told.
+            syn.ignore();
+        }
         Answer::Closing => {
             run.record(account.no_answer());
             // What of the program is left gets no answer from us either.
@@ -69,7 +78,7 @@ async fn ask_for_names(run: &Run, syn: InterceptedTcp, account: &Account, live: 
 }
 
 /// Asks one after the other until one connects.
-async fn ask(syn: &InterceptedTcp, candidates: &[SocketAddr], live: &Live) -> Answer {
+async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &Live) -> Answer {
     let attempt = async {
         let mut last = None;
         for &candidate in candidates {
@@ -84,8 +93,35 @@ async fn ask(syn: &InterceptedTcp, candidates: &[SocketAddr], live: &Live) -> An
         answer = attempt => answer,
         // An error is the end of the link, and of the run.
         end = syn.closed() => end.map_or(Answer::Closing, Answer::GivenUp),
+        () = let_go(run, flow_of(syn)) => Answer::LetGo,
         () = live.closing() => Answer::Closing,
     }
+}
+
+/// Waits until the program has given its attempt up: a socket that is closed in SYN-SENT says so to nobody, but its
+/// kernel knows. The host's attempt then ends likewise.
+async fn let_go(run: &Run, flow: Flow) {
+    let mut pause = ATTEMPT_FIRST;
+    loop {
+        sleep(pause).await;
+        pause = (pause * 2).min(ATTEMPT_MAX);
+        match run.inner.look(flow) {
+            Ok(Some(found)) if found.state == SYN_SENT => {}
+            Ok(_) => return,
+            // The system does not say.
+            Err(_) => return std::future::pending().await,
+        }
+    }
+}
+
+/// How long after the SYN it is first looked whether the program still waits, and how often then.
+const ATTEMPT_FIRST: Duration = Duration::from_millis(10);
+const ATTEMPT_MAX: Duration = Duration::from_millis(160);
+/// include/net/tcp_states.h.
+const SYN_SENT: u8 = 2;
+
+fn flow_of(syn: &InterceptedTcp) -> Flow {
+    Flow { program: syn.peer_addr(), remote: syn.local_addr() }
 }
 
 /// What is decided without asking anybody.
@@ -118,6 +154,7 @@ fn pass_on(run: &Run, syn: InterceptedTcp, account: &Account, failure: &Failure)
 
 async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &Account, live: &Live) {
     let Connected { stream: host, reset } = connected;
+    let flow = flow_of(&syn);
     prepare(&host);
     let program = tokio::select! {
         accepted = syn.accept() => accepted,
@@ -138,26 +175,72 @@ async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &A
     // What the program sends was held back as long as it wanted; what the remote sends, likewise. It fails only on a
     // connection that is over, which the relay sees.
     let _over = program.set_nodelay(true);
-    let over = carry(&program, &host, reset, account, live).await;
+    let relay = Relay::new(&program, &host, &account.ledger, &run.inner, flow, reset);
+    let over = carry(&relay, account, live).await;
     let record = account.relayed(over.as_ref(), &program, &host);
     run.record(record);
-    // Whoever is left of the program must not take the end of the run for that of the stream: a FIN that the remote has
-    // not sent would make a truncated stream look complete.
-    if over.is_none() && !account.ledger.remote_fin.get() {
-        program.abort();
+    match over {
+        // Whoever is left of the program must not take the end of the run for that of the stream: a FIN that the remote
+        // has not sent would make a truncated stream look complete.
+        None if !account.ledger.remote_fin.get() => program.abort(),
+        // Its kernel waits for the remote's FIN as long as it does for anybody's. So does the host's, once its socket is
+        // closed.
+        Some(Over::LetGo) => drop(program.mute()),
+        Some(Over::Host(errno)) => {
+            let waits = relay.is_waiting();
+            drop(host);
+            end_as_the_host_did(run, &program, flow, errno, waits, live).await;
+        }
+        _ => {}
     }
 }
 
-/// `None`: the run ended before the connection did.
-async fn carry(
+/// The host's connection has failed; the program's fails in the same way.
+async fn end_as_the_host_did(
+    run: &Run,
     program: &TcpStream,
-    host: &tokio::net::TcpStream,
-    reset: Option<std::io::Error>,
-    account: &Account,
+    flow: Flow,
+    errno: i32,
+    waits: bool,
     live: &Live,
-) -> Option<Over> {
+) {
+    match errno {
+        // An administrator of the host ended it. It fails where the kernel cannot do that, or the program is gone.
+        libc::ECONNABORTED if run.inner.destroy(flow).is_ok() => {}
+        // Nobody answered any more, and a router may have said why. The program's kernel, which still waits for an
+        // acknowledgment, comes to the same end by itself.
+        libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH if waits => {
+            if errno != libc::ETIMEDOUT {
+                let v6 = flow.remote.is_ipv6();
+                let error = Failure::local(&std::io::Error::from_raw_os_error(errno)).as_icmp(v6);
+                let _over = program.report_error(error, run.plan.gateway(v6));
+            }
+            let _over = program.mute();
+            tokio::select! {
+                () = forgotten(run, flow) => {}
+                _ = program.closed() => {}
+                () = live.closing() => {}
+            }
+        }
+        _ => program.abort(),
+    }
+}
+
+/// Waits until the program's kernel has no such connection any more.
+async fn forgotten(run: &Run, flow: Flow) {
+    let begun = Instant::now();
+    // Where the kernel does not say, its patience is that of `tcp_retries2`, a quarter of an hour and more.
+    while begun.elapsed() < FORGOTTEN && !matches!(run.inner.look(flow), Ok(None)) {
+        sleep(FORGOTTEN_LOOK).await;
+    }
+}
+
+const FORGOTTEN: Duration = Duration::from_secs(1800);
+const FORGOTTEN_LOOK: Duration = Duration::from_secs(2);
+
+/// `None`: the run ended before the connection did.
+async fn carry(relay: &Relay<'_>, account: &Account, live: &Live) -> Option<Over> {
     live.watch(&account.ledger);
-    let relay = Relay::new(program, host, &account.ledger, reset);
     tokio::select! {
         over = relay.run() => Some(over),
         () = live.closing() => {

@@ -13,6 +13,8 @@ pub struct Outstanding {
     pub unsent: u64,
     /// Sent and not acknowledged.
     pub unacked: u64,
+    /// The FIN is not acknowledged.
+    pub fin: bool,
 }
 
 impl Outstanding {
@@ -20,16 +22,25 @@ impl Outstanding {
     pub fn total(self) -> u64 {
         self.unsent + self.unacked
     }
+
+    /// Nothing is, nor a FIN.
+    pub fn is_empty(self) -> bool {
+        self.total() == 0 && !self.fin
+    }
 }
 
 /// `SIOCOUTQ` and `SIOCOUTQNSD` (tcp(7)): what is written and not acknowledged, and what of it was never sent. They
 /// answer after a reset too. `fin`: our direction is shut down, and the FIN counts as one octet until it is acknowledged.
 pub fn outstanding(socket: &impl AsFd, fin: bool) -> io::Result<Outstanding> {
     let unacknowledged = queued(socket, libc::TIOCOUTQ)?;
+    if unacknowledged == 0 {
+        return Ok(Outstanding::default());
+    }
     let unsent = queued(socket, SIOCOUTQNSD)?.min(unacknowledged);
-    let fin = u64::from(fin && unacknowledged > 0);
-    let text_unsent = unsent.saturating_sub(fin);
-    Ok(Outstanding { unsent: text_unsent, unacked: unacknowledged.saturating_sub(fin + text_unsent) })
+    let last = u64::from(fin);
+    let data_unsent = unsent.saturating_sub(last);
+    let unacked = unacknowledged.saturating_sub(last + data_unsent);
+    Ok(Outstanding { unsent: data_unsent, unacked, fin })
 }
 
 /// linux/sockios.h.

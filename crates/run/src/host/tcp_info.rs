@@ -6,35 +6,68 @@ use std::time::Duration;
 use crate::report::Path;
 
 /// Where the fields stand in `struct tcp_info` of linux/tcp.h, which only grows at its end.
+const PROBES: usize = 3;
+const LAST_DATA_RECV: usize = 52;
+const LAST_ACK_RECV: usize = 56;
 const RTT: usize = 68;
 const TOTAL_RETRANS: usize = 100;
 const MIN_RTT: usize = 148;
 
+struct Info([u8; MIN_RTT + 4]);
+
+impl Info {
+    fn of(socket: &impl AsFd) -> Option<Self> {
+        let mut info = Self([0; MIN_RTT + 4]);
+        let mut len = info.0.len() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `len` octets to the array, which lives until the call returns.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                info.0.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        nix::errno::Errno::result(result).ok()?;
+        Some(info)
+    }
+
+    fn field(&self, at: usize) -> u32 {
+        self.0[at..].first_chunk().map_or(0, |octets| u32::from_ne_bytes(*octets))
+    }
+}
+
 /// Round-trip time and retransmissions; `None` if the kernel does not say, or has no sample yet.
 pub fn path(socket: &impl AsFd) -> Option<Path> {
-    let mut info = [0u8; MIN_RTT + 4];
-    let mut len = info.len() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` octets to the array, which lives until the call returns.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    nix::errno::Errno::result(result).ok()?;
-    let field = |at: usize| info[at..].first_chunk().map_or(0, |octets| u32::from_ne_bytes(*octets));
+    let info = Info::of(socket)?;
     let micros = |micros: u32| Duration::from_micros(micros.into());
-    let rtt = field(RTT);
+    let rtt = info.field(RTT);
     // An older kernel does not know the least; one without a sample says the greatest number.
-    let min_rtt = Some(field(MIN_RTT)).filter(|least| !matches!(least, 0 | &u32::MAX));
+    let min_rtt = Some(info.field(MIN_RTT)).filter(|least| !matches!(least, 0 | &u32::MAX));
     (rtt > 0).then(|| Path {
         rtt: micros(rtt),
         min_rtt: micros(min_rtt.unwrap_or(rtt)),
-        retransmitted: field(TOTAL_RETRANS),
+        retransmitted: info.field(TOTAL_RETRANS),
     })
+}
+
+/// What the host's kernel knows of a remote's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// How long ago something of the remote came.
+    pub heard: Duration,
+    /// Probes of the remote's window that it has not answered.
+    pub probes: u8,
+}
+
+impl Life {
+    /// `None` if the kernel does not say.
+    pub fn of(socket: &impl AsFd) -> Option<Self> {
+        let info = Info::of(socket)?;
+        let heard = info.field(LAST_ACK_RECV).min(info.field(LAST_DATA_RECV));
+        Some(Self { heard: Duration::from_millis(heard.into()), probes: info.0[PROBES] })
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use super::{
     failure::StepResult,
     ids,
     plan::Network,
-    resolv, sockets, supervisor,
+    resolv, sockets, supervisor, sysctls,
 };
 
 /// The hidden first argument.
@@ -92,8 +92,10 @@ impl Orders {
     }
 
     fn prepare(&self) -> Result<(), Failure> {
-        let warnings = ids::enter_namespaces(self.plan.identity)?;
+        let settings = sysctls::Settings::of_this_network();
+        let mut warnings = ids::enter_namespaces(self.plan.identity)?;
         self.end_with_launcher()?;
+        warnings.extend(settings.apply());
         let mut inside = Inside { plan: &self.plan, netlink: open_netlink()?, warnings };
         let (fd, kind) = inside.make_device()?;
         inside.configure(kind)?;

@@ -24,6 +24,7 @@ mod resolv;
 mod signals;
 mod sockets;
 mod supervisor;
+mod sysctls;
 
 pub use channel::InnerSocket;
 pub use failure::{Failure, LaunchError, Step};

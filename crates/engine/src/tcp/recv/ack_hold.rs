@@ -54,6 +54,13 @@ impl Connection {
         }
     }
 
+    /// Ends the hold: all that has arrived is acknowledged.
+    pub(in crate::tcp) fn release_acks(&mut self) {
+        if self.rcv.hold.take().is_some() {
+            self.owed.ack |= self.rcv.last_ack != self.rcv.nxt;
+        }
+    }
+
     /// Whether this unacceptable segment asks for what is held back: an acknowledgment, or a sign of life. Its answer is
     /// the user's.
     pub(in crate::tcp) fn leaves_answer_to_user(&mut self, shared: &mut Shared, seg: &Arrival<'_>) -> bool {

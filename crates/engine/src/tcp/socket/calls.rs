@@ -385,6 +385,13 @@ impl Tcp<'_> {
     /// The last descriptor is closed, and with it the name goes. Unread text: RST (`Rule::RstUnreadDataAtClose`). Linger zero:
     /// RST (`Rule::RstAbort`). Else an orderly release, which goes on without a user.
     pub fn close(mut self) {
+        let now = self.table.clock();
+        if let Socket::Open(connection) = self.socket_mut()
+            && connection.settings.muted
+            && connection.fate.is_none()
+        {
+            connection.finish(Ending::new(Cause::Aborted, Party::Application, Rule::DropIntercepted), now);
+        }
         let rule = match self.socket_mut() {
             Socket::Opening(handshake) if handshake.may_finish() => {
                 handshake.closing = true;
@@ -661,6 +668,8 @@ impl Connection {
         if self.fate.is_some() {
             return None;
         }
+        // Nobody is left to say how far to acknowledge.
+        self.release_acks();
         if !self.incoming.is_empty() {
             return Some(Rule::RstUnreadDataAtClose);
         }

@@ -100,3 +100,20 @@ fn an_error_quotes_what_is_in_flight() {
         assert_eq!(quoted[tcp..tcp + 8], p.packet("P. len=10")[tcp..tcp + 8]);
     });
 }
+
+#[test]
+fn who_closes_leaves_nothing_unacknowledged_and_who_is_muted_nothing_at_all() {
+    both(|v6| {
+        let mut p = held(v6);
+        p.on("FP. len=10");
+        p.tcp().consume(10);
+        p.tcp().close();
+        assert_eq!(p.out(), "F. seq=1 ack=12");
+        let mut p = held(v6);
+        p.on("FP. len=10");
+        p.tcp().mute();
+        p.tcp().close();
+        assert_eq!(p.run(1000), "");
+        p.assert_gone();
+    });
+}

@@ -1,0 +1,53 @@
+//! Settings of the host's network that a program can see the effect of: how long its connections are patient, and which
+//! ports it gets. A new network has the kernel's defaults; the guest's gets the host's.
+
+use std::fs;
+
+use super::{Failure, Step, failure::StepResult};
+
+/// Below /proc/sys/net/ipv4; they count for IPv6 too.
+const SETTINGS: [&str; 19] = [
+    "ip_default_ttl",
+    "ip_local_port_range",
+    "ip_local_reserved_ports",
+    "tcp_abort_on_overflow",
+    "tcp_ecn",
+    "tcp_fin_timeout",
+    "tcp_keepalive_intvl",
+    "tcp_keepalive_probes",
+    "tcp_keepalive_time",
+    "tcp_notsent_lowat",
+    "tcp_orphan_retries",
+    "tcp_retries1",
+    "tcp_retries2",
+    "tcp_rfc1337",
+    "tcp_syn_linear_timeouts",
+    "tcp_syn_retries",
+    "tcp_synack_retries",
+    "tcp_tw_reuse",
+    "tcp_user_timeout",
+];
+
+/// The host's settings.
+#[derive(Debug)]
+pub(super) struct Settings(Vec<(String, String)>);
+
+impl Settings {
+    /// Those of the network that this process is in. What a kernel does not have is left out.
+    pub(super) fn of_this_network() -> Self {
+        let paths = SETTINGS.iter().map(|name| format!("/proc/sys/net/ipv4/{name}"));
+        Self(paths.filter_map(|path| fs::read_to_string(&path).ok().map(|value| (path, value))).collect())
+    }
+
+    /// Makes them those of the network that this process is in now. Some systems let nobody write them: gives what
+    /// differs then.
+    pub(super) fn apply(&self) -> Vec<Failure> {
+        let different = self.0.iter().filter(|(path, value)| {
+            fs::read_to_string(path).is_ok_and(|now| now != *value) && !value.trim().is_empty()
+        });
+        let written = different.map(|(path, value)| {
+            fs::write(path, value).step(Step::Sysctl, || format!("write {} to {path}", value.trim()))
+        });
+        written.filter_map(Result::err).collect()
+    }
+}
