@@ -72,11 +72,11 @@ const NEVER: &[Row] = &[
 
 const NOBODY: &[Row] = &[
     ("S1", "a SYN", Own),
-    ("S2", "a SYN with text: all of it is acknowledged", By("S1")),
+    ("S2", "a SYN with data: all of it is acknowledged", By("S1")),
     ("S3", "SYN|FIN: both are acknowledged", By("S1")),
     ("S4", "anything with ACK", Own),
     ("S5", "neither ACK nor SYN", Own),
-    ("S6", "a reset: silence", By("R10")),
+    ("S6", "a reset: no reply", By("R10")),
     ("S7", "a late SYN|ACK for an attempt that was given up", By("S4")),
     ("S8", "another security compartment", Not(NO_COMPARTMENTS)),
     ("S10", "an ACK at a listener", Own),
@@ -84,11 +84,11 @@ const NOBODY: &[Row] = &[
     ("S12", "a reset at a listener", Own),
     ("S13", "neither SYN nor ACK at a listener", Own),
     ("S14", "SYN|FIN at a listener", Own),
-    ("S15", "a SYN with text at a listener: SYN|ACK of the SYN alone", So),
+    ("S15", "a SYN with data at a listener: SYN|ACK of the SYN alone", So),
     ("S16", "a SYN with URG, PSH, ECE|CWR or reserved bits at a listener: SYN|ACK", So),
     ("S17", "a SYN at a listener whose accept queue is full", Own),
-    ("S18", "a SYN when there are too many embryonic connections", Own),
-    ("S19", "a SYN without memory for an embryonic connection", By("S18")),
+    ("S18", "a SYN when there are too many in SYN-RECEIVED connections", Own),
+    ("S19", "a SYN without memory for an in SYN-RECEIVED connection", By("S18")),
 ];
 
 const OPENING: &[Row] = &[
@@ -105,7 +105,7 @@ const OPENING: &[Row] = &[
     ("S24", "neither ACK nor SYN in SYN-SENT", Own),
     ("S25", "a SYN in SYN-SENT: simultaneous open", So),
     ("S26", "SYN|FIN|ACK in SYN-SENT: connected, the FIN has to come again", So),
-    ("S27", "close, abort, kill or give up in SYN-SENT: silence", Own),
+    ("S27", "close, abort, kill or give up in SYN-SENT: no reply", Own),
     ("S30", "an unacceptable ACK in SYN-RECEIVED", Own),
     ("S31", "the same SYN in SYN-RECEIVED", Own),
     ("S32", "another SYN in SYN-RECEIVED", Own),
@@ -136,16 +136,16 @@ const SYNCHRONIZED: &[Row] = &[
 ];
 
 const CLOSE: &[Row] = &[
-    ("S60", "close with unread text", Own),
-    ("S61", "close with text beyond a gap only: FIN", So),
+    ("S60", "close with unread data", Own),
+    ("S61", "close with data beyond a gap only: FIN", So),
     ("S62", "close when all but a FIN, or duplicates, is read: FIN", So),
     (
         "S63",
-        "close after an urgent octet was read (Linux resets)",
-        Not("urgent octets are ordinary text (RFC 6093): read is read"),
+        "close after an urgent byte was read (Linux resets)",
+        Not("urgent bytes are ordinary data (RFC 6093): read is read"),
     ),
     ("S64", "close with linger zero, or abort", Own),
-    ("S65", "close with linger zero and unread text", By("S60")),
+    ("S65", "close with linger zero and unread data", By("S60")),
     ("S66", "abort after both FINs", Own),
     ("S67", "close with a linger time: FIN, and no reset when it is over", So),
     ("S68", "disconnect: connect(AF_UNSPEC)", By("S64")),
@@ -164,22 +164,22 @@ const CLOSE: &[Row] = &[
     (
         "S78",
         "close of a TCP Fast Open child",
-        Not("no TCP Fast Open: text on a SYN waits for the handshake (S15)"),
+        Not("no TCP Fast Open: data on a SYN waits for the handshake (S15)"),
     ),
 ];
 
 const AFTER: &[Row] = &[
-    ("S80", "text that nobody can read any more", Own),
+    ("S80", "data received after close", Own),
     ("S81", "the same with the ACK of our FIN, or a FIN behind a hole", By("S80")),
     ("S82", "the same in FIN-WAIT-2", By("S80")),
     ("S83", "a SYN in FIN-WAIT-2 without a user (Linux resets)", By("S50")),
-    ("S84", "text beyond the peer's FIN", Own),
+    ("S84", "data beyond the peer's FIN", Own),
     ("S85", "anything after LAST-ACK", By("S4 S10")),
     ("S86", "anything in TIME-WAIT: never a reset", By("Q1 Q2")),
 ];
 
 const ENDS: &[Row] = &[
-    ("S90", "a listener closes: connections that nobody accepted", Own),
+    ("S90", "a listener closes: connections in the accept queue", Own),
     ("S91", "keep-alive probes stay unanswered", Own),
     ("S92", "retransmissions stay unanswered", Own),
     ("S93", "the user timeout", Own),
@@ -190,8 +190,8 @@ const ENDS: &[Row] = &[
     ("S98", "answered probes of a shut window: never, while there is a user", So),
     ("S99", "close when too many have no user", Own),
     ("S100", "a timer when too many have no user", Own),
-    ("S101", "the table of TIME-WAIT is full: forgotten in silence", So),
-    ("S102", "the receive buffer is full: text is dropped, nothing is reset", So),
+    ("S101", "the table of TIME-WAIT is full: forgotten silently", So),
+    ("S102", "the receive buffer is full: data is dropped, nothing is reset", So),
     ("S103", "killed by an administrator", Own),
     ("S104", "killed in SYN-SENT, CLOSING, LAST-ACK", Own),
     ("S105", "killed in SYN-RECEIVED or TIME-WAIT", Own),
@@ -210,9 +210,9 @@ const RECEIVED: &[Row] = &[
     ("R5", "at the end of what was reported by SACK", Own),
     ("R6", "at the number of the peer's FIN", Own),
     ("R7", "exactly, at a shut window", By("R1")),
-    ("R7a", "exactly, with text that does not fit (Linux 6.18 drops it)", By("R1")),
+    ("R7a", "exactly, with data that does not fit (Linux 6.18 drops it)", By("R1")),
     ("R8", "of a restarted peer, not exact: the challenge ACK draws an exact one", By("R2")),
-    ("R10", "nobody, or a listener", Own),
+    ("R10", "no connection, or a listener", Own),
     ("R11", "SYN-SENT, with the ACK of our SYN", Own),
     ("R11a", "SYN-SENT, without ACK", Own),
     ("R11b", "SYN-SENT, with another ACK", By("S21")),
@@ -234,11 +234,11 @@ const HALF_OPEN: &[Row] = &[
         "a restarted peer connects again: SYN, challenge ACK, reset, SYN (RFC 9293 figure 9)",
         By("S50 S20 R1"),
     ),
-    ("H2", "text to a restarted peer (figure 10)", By("S4 S10 R1")),
+    ("H2", "data to a restarted peer (figure 10)", By("S4 S10 R1")),
     ("H3", "an old SYN at a listener whose peer listens too (figure 11)", By("S10 R12")),
     ("H3a", "an old SYN while the peer is in SYN-SENT (figure 8)", By("S20 R12")),
     ("H4", "the peer vanished and we send", By("S92")),
-    ("H5", "the peer vanished and nobody sends: not found out", So),
+    ("H5", "the peer vanished and neither side sends: not found out", So),
     ("H6", "keep-alive to a restarted peer", By("R1")),
     ("H7", "keep-alive to a vanished peer", By("S91")),
     ("H8", "keep-alive to a peer that is there", So),
@@ -257,7 +257,7 @@ const HALF_OPEN: &[Row] = &[
 
 const DATAGRAMS: &[Row] = &[
     ("U1", "a datagram to a closed port", Own),
-    ("U2", "as much is quoted as fits: 576 octets in all, IPv6 1280", So),
+    ("U2", "as much is quoted as fits: 576 bytes in all, IPv6 1280", So),
     ("U3", "the error comes from where the datagram was sent to", So),
     ("U4", "the header of the error", So),
     ("U5", "a closed TCP port is never answered with ICMP", So),
@@ -289,7 +289,7 @@ const DATAGRAMS: &[Row] = &[
 ];
 
 const RELEASE: &[Row] = &[
-    ("E1", "CLOSE in ESTABLISHED: text, then FIN", So),
+    ("E1", "CLOSE in ESTABLISHED: data, then FIN", So),
     ("E2", "CLOSE in SYN-RECEIVED: FIN after the handshake", So),
     ("E3", "CLOSE in SYN-SENT, LISTEN", By("S27 S90")),
     ("E4", "FIN in ESTABLISHED: CLOSE-WAIT", So),
@@ -297,11 +297,11 @@ const RELEASE: &[Row] = &[
     ("E6", "FIN in FIN-WAIT-1: CLOSING", So),
     ("E7", "FIN with the ACK of ours: TIME-WAIT", By("E0")),
     ("E8", "FIN in FIN-WAIT-2: TIME-WAIT", By("E0")),
-    ("E9", "text after our FIN is read", So),
+    ("E9", "data after our FIN is read", So),
     ("E10", "CLOSE in CLOSE-WAIT: LAST-ACK", So),
     ("E11", "our FIN is acknowledged in CLOSING: TIME-WAIT", By("E0")),
     ("E12", "our FIN is acknowledged in LAST-ACK: over, no TIME-WAIT", By("E0")),
-    ("E13", "a FIN is lost: again, with text that waits", So),
+    ("E13", "a FIN is lost: again, with data that waits", So),
     ("E14", "the peer's FIN again: ACK", By("S51 Q1")),
     ("E15", "a FIN that comes early is remembered", So),
     ("E16", "a FIN needs no room, and must be in the window", So),
@@ -311,16 +311,16 @@ const RELEASE: &[Row] = &[
 
 const TIME_WAIT: &[Row] = &[
     ("Q1", "FIN again: ACK, and the time begins anew", Own),
-    ("Q2", "a bare ACK at RCV.NXT: silence", Own),
-    ("Q3", "text, or outside the window: ACK", By("Q1")),
-    ("Q4", "no flags: silence", By("Q2")),
+    ("Q2", "a bare ACK at RCV.NXT: no reply", Own),
+    ("Q3", "data, or outside the window: ACK", By("Q1")),
+    ("Q4", "no flags: no reply", By("Q2")),
     ("Q5", "a reset", By("R17")),
     ("Q6", "a SYN after RCV.NXT: a new connection, its ISS cannot be guessed", So),
     ("Q7", "a SYN before RCV.NXT with a newer timestamp: a new connection", So),
     ("Q8", "a SYN after RCV.NXT with an older timestamp: ACK", By("Q1")),
     ("Q9", "a SYN after RCV.NXT without timestamps: a new connection", So),
     ("Q10", "an old SYN: ACK, and the time goes on", By("Q1")),
-    ("Q11", "a SYN and nobody listens any more: ACK", By("Q1")),
+    ("Q11", "a SYN and there is no listener any more: ACK", By("Q1")),
     ("Q12", "SYN|ACK: ACK", By("Q1")),
     ("Q13", "a reset of the new connection's handshake: TIME-WAIT as before", So),
     ("Q14", "FIN without ACK: ACK", By("Q1")),
@@ -329,7 +329,7 @@ const TIME_WAIT: &[Row] = &[
 const ATTACKS: &[Row] = &[
     ("D1", "blind resets", By("R1 R2 R4")),
     ("D2", "blind SYNs", By("S50")),
-    ("D3", "blind text", By("S52 S53")),
+    ("D3", "blind data", By("S52 S53")),
     ("D4", "the count of challenge ACKs as a side channel: limited for each connection alone", So),
     ("D5", "loops of ACKs", By("S51")),
     ("D6", "resets against SYN-RECEIVED", By("R2 R4")),
@@ -396,7 +396,7 @@ pub const UNNUMBERED: &[(&str, &str, &str)] = &[
     ),
     ("timers", "SYN: 1, 1, 2, 4 s ..", "s94_a_syn_that_stays_unanswered_ends_in_silence"),
     ("timers", "SYN|ACK: five times", "s36_a_syn_ack_that_stays_unanswered_ends_in_silence"),
-    ("timers", "text: a budget of 924.6 s", "t99_the_retransmission_limit"),
+    ("timers", "data: a budget of 924.6 s", "t99_the_retransmission_limit"),
     ("timers", "the user timeout option", "s93_the_longer_of_both_counts"),
     (
         "ICMP errors that may not be sent",
@@ -455,7 +455,7 @@ pub const UNNUMBERED: &[(&str, &str, &str)] = &[
     ),
     (
         "connections without a user",
-        "FIN-WAIT-2: FIN is taken, text is reset",
+        "FIN-WAIT-2: FIN is taken, data is reset",
         "t114_text_after_the_close_is_reset",
     ),
     ("connections without a user", "SEG.ACK is tested (Linux does not)", "t117_an_orphan_looks_at_the_ack"),

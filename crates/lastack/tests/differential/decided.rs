@@ -71,7 +71,7 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "S43",
-        "A SYN that comes twice is not reported by D-SACK: RFC 2883 is about text.",
+        "A SYN that comes twice is not reported by D-SACK: RFC 2883 is about data.",
         &["simultaneous open completed by SYN, ACK"],
     ),
     decision(
@@ -82,16 +82,16 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "T82",
-        "Where text and then an error are there, a read that wants more (`read_to_end`, `take(n).read_to_end`) leaves \
-         the text in the buffer and gives the error at once: that is how Rust's calls say both. Linux' MSG_WAITALL gives \
+        "Where data and then an error are there, a read that wants more (`read_to_end`, `take(n).read_to_end`) leaves \
+         the data in the buffer and gives the error at once: that is how Rust's calls say both. Linux's MSG_WAITALL gives \
          the short count, and the error with the next call.",
-        &["reset with unread text: read more than there is"],
+        &["reset with unread data: read more than there is"],
     ),
     decision(
         "T85",
         "A connection that was established is no failure to connect, however soon it is reset: the stream is there, its \
-         text can be read, and its first read without text tells. On Linux connect fails, and std and tokio drop the socket with \
-         its text.",
+         data can be read, and its first read without data tells. On Linux connect fails, and std and tokio drop the socket with \
+         its data.",
         &["connect: reset before it was looked at"],
     ),
     decision(
@@ -101,9 +101,9 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "T177",
-        "What the network said stands in for ETIMEDOUT, and is told once. Linux tells it once as the error of the \
+        "What the network said stands in for ETIMEDOUT, and is reported once. Linux tells it once as the error of the \
          connection, and once more to SO_ERROR.",
-        &["retransmissions in vain, and host unreachable"],
+        &["retransmissions without success, and host unreachable"],
     ),
     decision(
         "TcpInErrs",
@@ -124,7 +124,7 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "info",
-        "`bytes_acked` and `bytes_received` count text. Linux counts its SYN, if it sent the first, and each FIN with \
+        "`bytes_acked` and `bytes_received` count data. Linux counts its SYN, if it sent the first, and each FIN with \
          it.",
         &["info of a connection of ours", "info after FIN", "info after our FIN"],
     ),
@@ -147,25 +147,25 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "S63",
-        "Urgent octets are ordinary text (RFC 6093). Linux takes the last out of the stream, and resets if it is not \
+        "Urgent bytes are ordinary data (RFC 6093). Linux takes the last out of the stream, and resets if it is not \
          read.",
-        &["text with URG", "close with all but an urgent octet read"],
+        &["data with URG", "close with all but an urgent byte read"],
     ),
     decision(
         "S51",
         "What lies beyond the window is cut off and not taken; at a shut window the ACK of a segment counts all the \
-         same (RFC 9293 section 3.10.7.4). Linux takes text over the edge, and 6.18 drops the whole segment at a shut \
+         same (RFC 9293 section 3.10.7.4). Linux takes data over the edge, and 6.18 drops the whole segment at a shut \
          window.",
-        &["text that overlaps the right edge", "text and its ACK at a shut window"],
+        &["data that overlaps the right edge", "data and its ACK at a shut window"],
     ),
     decision(
         "S82",
-        "SEG.ACK is tested in FIN-WAIT-2 without a user and in TIME-WAIT as everywhere. Linux' small sockets for these \
+        "SEG.ACK is tested in FIN-WAIT-2 without a user and in TIME-WAIT as everywhere. Linux's small sockets for these \
          states answer an ACK of what was never sent.",
         &[
-            "text with a bogus ACK after close, FIN acknowledged",
+            "data with a bogus ACK after close, FIN acknowledged",
             "FIN with a bogus ACK after close, FIN acknowledged",
-            "text with a bogus ACK in TIME-WAIT",
+            "data with a bogus ACK in TIME-WAIT",
         ],
     ),
     decision(
@@ -177,7 +177,7 @@ pub const DECISIONS: &[Decision] = &[
     decision(
         "S103",
         "An administrator's ABORT resets in FIN-WAIT-2 without a user as it does with one: the peer still has a \
-         connection. Linux has only a small socket left there, and forgets it in silence.",
+         connection. Linux has only a small socket left there, and forgets it silently.",
         &["killed in FIN-WAIT-2, closed"],
     ),
     decision(
@@ -187,14 +187,14 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "R4",
-        "A reset is tested by its SEQ alone. Linux counts one as inside whose text ends inside.",
-        &["RST at RCV.NXT - 1 with text that reaches into the window", "RST at RCV.NXT - 8 with 8 octets"],
+        "A reset is tested by its SEQ alone. Linux counts one as inside whose data ends inside.",
+        &["RST at RCV.NXT - 1 with data that reaches into the window", "RST at RCV.NXT - 8 with 8 bytes"],
     ),
     decision(
         "R7a",
-        "An exact reset ends the connection whatever text it has. Linux 6.18 drops it if its text does not fit the \
+        "An exact reset ends the connection whatever data it has. Linux 6.18 drops it if its data does not fit the \
          window, and stays half-open.",
-        &["exact RST with 8 octets at a shut window"],
+        &["exact RST with 8 bytes at a shut window"],
     ),
     decision(
         "R18",
@@ -213,25 +213,25 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "SACK",
-        "SACK blocks are about text: a FIN that came early is remembered and not reported.",
-        &["FIN before text, with SACK"],
+        "SACK blocks are about data: a FIN that came early is remembered and not reported.",
+        &["FIN before data, with SACK"],
     ),
     decision(
         "S53",
-        "An ACK from before the first octet is challenged on every path (RFC 5961 section 5). Linux 6.18 does not test \
+        "An ACK from before the first byte is challenged on every path (RFC 5961 section 5). Linux 6.18 does not test \
          it on its fast path, and on a connection of its own takes an ACK of ISS.",
-        &["ACK = ISS with text, after text in order", "ACK = ISS with text on a connection of ours"],
+        &["ACK = ISS with data, after data in order", "ACK = ISS with data on a connection of ours"],
     ),
     decision(
         "S84",
-        "Text beyond the peer's FIN is ignored, where it begins too. Linux resets if it begins before the FIN.",
-        &["text from before the FIN to beyond it in CLOSE-WAIT"],
+        "Data beyond the peer's FIN is ignored, where it begins too. Linux resets if it begins before the FIN.",
+        &["data from before the FIN to beyond it in CLOSE-WAIT"],
     ),
     decision(
         "Q2",
         "In TIME-WAIT what has neither ACK nor FIN is dropped, and a bare ACK at RCV.NXT however old its timestamp. \
          Linux answers both.",
-        &["text without flags in TIME-WAIT", "ACK with an old TSval in TIME-WAIT"],
+        &["data without flags in TIME-WAIT", "ACK with an old TSval in TIME-WAIT"],
     ),
     decision(
         "Q13",
@@ -253,7 +253,7 @@ pub const DECISIONS: &[Decision] = &[
     decision("P1", "Of segments that were cut smaller only the last has PSH.", &["ICMP 3/4 with MTU 0"]),
     decision(
         "I3",
-        "EOPNOTSUPP, EHOSTDOWN and ENONET are told as EHOSTUNREACH: Rust has no kind of error for them. The `End` has \
+        "EOPNOTSUPP, EHOSTDOWN and ENONET are reported as EHOSTUNREACH: Rust has no kind of error for them. The `End` has \
          the ICMP error.",
         &[
             "ICMP 3/5 in SYN-SENT",
@@ -266,8 +266,8 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "I1",
-        "An embryonic connection of a listener goes if the error is hard, and stays if it is soft, in both IP versions. \
-         Linux' IPv6 does so; its IPv4 does the opposite.",
+        "An in SYN-RECEIVED connection of a listener goes if the error is hard, and stays if it is soft, in both IP versions. \
+         Linux's IPv6 does so; its IPv4 does the opposite.",
         &[
             "ICMP 3/0 in SYN-RECEIVED",
             "ICMP 3/1 in SYN-RECEIVED",

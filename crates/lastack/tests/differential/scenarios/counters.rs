@@ -20,14 +20,14 @@ const ROWS: &[Row] = &[
     ("counters of challenges", "R2 S50", "established; < R 9; wait 600; < S 5; < R 9; counters"),
     ("counters of an ACK that is too new", "S52", "established; < . 1 ack 9; counters"),
     (
-        "counters of text out of order",
+        "counters of data out of order",
         "E15",
         "established; < P. 101+10 ack 1; < P. 201+10 ack 1; < P. 1+100 ack 1; counters",
     ),
     ("counters of an old timestamp", "S55", "established ts; < P. 1+5 ack 1 ts=-1000; counters"),
     ("counters of an abort", "S64", "established; linger0; close; counters"),
-    ("counters of a close with unread text", "S60", "established; < P. 1+5 ack 1; close; counters"),
-    ("counters of text after close", "S80", "orphan fin-wait-1; < P. 1+5 ack 1; counters"),
+    ("counters of a close with unread data", "S60", "established; < P. 1+5 ack 1; close; counters"),
+    ("counters of data after close", "S80", "orphan fin-wait-1; < P. 1+5 ack 1; counters"),
     (
         "counters of a full accept queue",
         "S17",

@@ -17,27 +17,27 @@ const RESET: &[Row] = &[
     ),
     ("reset: the peer's name", "R14 T88", "established; < R 1; peer-name"),
     (
-        "reset with unread text: read first",
+        "reset with unread data: read first",
         "R14 T77 T86",
         "established; < P. 1+5 ack 1; ready; < R 6; ready; recv 2; ready; recv; ready; recv; ready; recv; send 1",
     ),
     (
-        "reset with unread text: peek first",
+        "reset with unread data: peek first",
         "R14 T77 T81",
         "established; < P. 1+5 ack 1; < R 6; peek; peek; recv; peek; recv; send 1",
     ),
     (
-        "reset with unread text: write first",
+        "reset with unread data: write first",
         "R14 T78 T89",
         "established; < P. 1+5 ack 1; < R 6; send 1; recv; recv; send 1; error",
     ),
     (
-        "reset with unread text: take_error first",
+        "reset with unread data: take_error first",
         "R14 T80 T89",
         "established; < P. 1+5 ack 1; < R 6; error; recv; recv; send 1; error",
     ),
     (
-        "reset with unread text: read more than there is",
+        "reset with unread data: read more than there is",
         "R14 T82",
         "established; < P. 1+5 ack 1; < R 6; recv-whole 10; recv; recv",
     ),
@@ -63,7 +63,7 @@ const CLOSE_WAIT: &[Row] = &[
     ("FIN, then reset: write first", "R15 T83", "close-wait; < R 2; send 1; ready; send 1; recv; error"),
     ("FIN, then reset: take_error first", "R15 T83", "close-wait; < R 2; error; ready; error; recv; send 1"),
     (
-        "FIN, then reset, with unread text",
+        "FIN, then reset, with unread data",
         "R15 T83",
         "established; < PF. 1+5 ack 1; < R 7; ready; recv; recv; recv; send 1; error",
     ),
@@ -94,7 +94,7 @@ const SHUTDOWN_READ: &[Row] = &[
         "established; begin-recv; awaited; shutdown-read; awaited",
     ),
     (
-        "shutdown of reading, then close with unread text",
+        "shutdown of reading, then close with unread data",
         "S73 S60 T116",
         "established; < P. 1+5 ack 1; shutdown-read; recv; recv; < P. 6+5 ack 1; close",
     ),
@@ -109,12 +109,12 @@ const SHUTDOWN_READ: &[Row] = &[
         "established; < P. 1+5 ack 1; shutdown-both; ready; recv; ready; recv; send 1; error",
     ),
     (
-        "shutdown of both, then text: read first",
+        "shutdown of both, then data: read first",
         "S74 S80 T115",
         "established; < P. 1+5 ack 1; shutdown-both; recv 2; < P. 6+5 ack 2; ready; recv; recv; recv; send 1; error",
     ),
     (
-        "shutdown of both, then text: take_error first",
+        "shutdown of both, then data: take_error first",
         "S74 S80 T115",
         "established; shutdown-both; < P. 1+5 ack 2; ready; error; ready; recv; send 1; error",
     ),
@@ -165,7 +165,7 @@ const LINGER: &[Row] = &[
         "S67",
         "established; linger 2; send 5; begin-close; awaited; < R 1; awaited",
     ),
-    ("close lingers: unread text", "S60 S65", "established; < P. 1+5 ack 1; linger 2; begin-close; awaited"),
+    ("close lingers: unread data", "S60 S65", "established; < P. 1+5 ack 1; linger 2; begin-close; awaited"),
 ];
 
 const ABORT: &[Row] =
@@ -174,7 +174,7 @@ const ABORT: &[Row] =
 /// An administrator's doing: `Host::kill`, SOCK_DESTROY.
 const KILL: &[Row] = &[
     (
-        "killed, with unread text: read first",
+        "killed, with unread data: read first",
         "S103 T119",
         "established; < P. 1+5 ack 1; kill; ready; recv; recv; recv; send 1; error",
     ),
@@ -203,7 +203,7 @@ const KILL: &[Row] = &[
 
 const TIME: &[Row] = &[
     (
-        "keep-alive probes in vain",
+        "keep-alive probes without success",
         "S91 T95",
         "established; < P. 1+5 ack 1; keepalive 1 1 1; wait 2600; ready; recv; recv; recv; send 1; error",
     ),
@@ -217,7 +217,7 @@ const TIME: &[Row] = &[
 const TIME_SHORT: &[Row] = &[
     ("connect: no answer", "S94", "connect; wait 2000; connect-result; wait 2500; connect-result"),
     (
-        "retransmissions in vain",
+        "retransmissions without success",
         "S92 T99",
         "established; send 10; wait 8000; ready; recv; recv; send 1; error",
     ),
@@ -255,7 +255,7 @@ const NETWORK_V6: &[Row] = &[
 
 /// With few retries.
 const NETWORK_SHORT_V4: &[Row] = &[(
-    "retransmissions in vain, and host unreachable",
+    "retransmissions without success, and host unreachable",
     "S92 I2 T177",
     "established; send 10; icmp 3/1 seq 1; wait 8000; ready; recv; recv; send 1; error",
 )];

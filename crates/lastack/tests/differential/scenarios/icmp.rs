@@ -14,7 +14,7 @@ const V4_ONLY: &[Row] = &[
         "I4",
         "syn-received; icmp 3/4 seq 0 mtu=1400; < . 1 ack 1; accept; send 1400",
     ),
-    ("ICMP 3/4 with text in flight", "I4 P4", "repeats; established; send 1400&; icmp 3/4 seq 1 mtu=1300"),
+    ("ICMP 3/4 with data in flight", "I4 P4", "repeats; established; send 1400&; icmp 3/4 seq 1 mtu=1300"),
     ("ICMP 3/4 with MTU 100", "P1", "repeats; established; send 1000&; icmp 3/4 seq 1 mtu=100"),
     ("ICMP 3/4 with MTU 0", "P1", "repeats; established; send 1400&; icmp 3/4 seq 1 mtu=0"),
     ("ICMP 3/4 with a larger MTU", "P3", "repeats; established; send 1400&; icmp 3/4 seq 1 mtu=9000"),
@@ -53,7 +53,7 @@ const V6_ONLY: &[Row] = &[
         "I10",
         "syn-received; icmp 2/0 seq 0 mtu=1400; < . 1 ack 1; accept; send 1400",
     ),
-    ("ICMPv6 2/0 with text in flight", "I10 P4", "repeats; established; send 1400&; icmp 2/0 seq 1 mtu=1300"),
+    ("ICMPv6 2/0 with data in flight", "I10 P4", "repeats; established; send 1400&; icmp 2/0 seq 1 mtu=1300"),
     ("ICMPv6 2/0 with MTU 1000", "P2", "repeats; established; send 1400&; icmp 2/0 seq 1 mtu=1000"),
     (
         "ICMPv6 2/0 outside the window",

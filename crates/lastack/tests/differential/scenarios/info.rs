@@ -17,27 +17,27 @@ const ROWS: &[Row] = &[
     ("info of a new connection", "", "established sackok ts ws=7; info"),
     ("info of a connection without options", "", "established; info"),
     ("info of a connection of ours", "", "connect; < S. 0 ack 1 mss sackok ws=3; connect-result; info"),
-    ("info after text in order", "", "established sackok; < P. 1+5 ack 1; < P. 6+1000 ack 1; recv; info"),
+    ("info after data in order", "", "established sackok; < P. 1+5 ack 1; < P. 6+1000 ack 1; recv; info"),
     (
-        "info after text in either direction",
+        "info after data in either direction",
         "",
         "established sackok; < P. 1+5 ack 1; recv; send 100&; < . 6 ack 101&; send 50&; info; < P. 6+7 ack 151; recv; \
       info",
     ),
     (
-        "info after text out of order",
+        "info after data out of order",
         "",
         "established sackok; < P. 101+10 ack 1; < P. 201+10 ack 1; info; < P. 1+100 ack 1; < P. 1+100 ack 1; info",
     ),
     (
-        "info after early text that comes again",
+        "info after out-of-order data that comes again",
         "",
         "established sackok; < P. 101+10 ack 1; < P. 101+10 ack 1; < P. 101+20 ack 1; info; < P. 1+100 ack 1; info",
     ),
-    ("info with text in flight", "", TEN!("info; < . 1 ack 3001&; info; < . 1 ack 10001&; info")),
+    ("info with data in flight", "", TEN!("info; < . 1 ack 3001&; info; < . 1 ack 10001&; info")),
     ("info while a loss is repaired", "", TEN!("< . 1 ack 1 sack=1001-4001&; info; < . 1 ack 10001&")),
     (
-        "info after a repair in vain",
+        "info after a repair without success",
         "",
         TEN!(
             "< . 1 ack 1 sack=1001-4001&; < . 1 ack 4001&; < . 1 ack 4001 sack=1-1001&; info; < . 1 ack 10001&; info"

@@ -5,12 +5,12 @@ use super::Row;
 pub const ESTABLISHED: &[Row] = &[
     ("exact RST in ESTABLISHED", "R1 R14", "established; < R 1; error; < . 1 ack 1"),
     ("exact RST on a connection of ours", "R1 R14", "connected; < R 1; error"),
-    ("exact RST with text", "R1", "established; < R 1+50; recv; recv"),
+    ("exact RST with data", "R1", "established; < R 1+50; recv; recv"),
     ("exact RST with an absurd ACK", "R1", "established; < R. 1 ack 9999999; error"),
     ("exact RST with SYN", "R1", "established; < SR 1; error"),
     ("exact RST with FIN", "R1", "established; < FR 1; error; recv"),
     (
-        "exact RST while the ACK of text is delayed",
+        "exact RST while the ACK of data is delayed",
         "R1a D36",
         "established; < P. 1+5 ack 1&; < P. 6+5 ack 1&; < R 11; recv; recv",
     ),
@@ -18,7 +18,7 @@ pub const ESTABLISHED: &[Row] = &[
     ("exact RST without timestamps on a connection that has them", "R1", "established ts; < R 1; error"),
     ("exact RST with a foreign TSecr", "R1", "established ts; < R 1 ts ecr=-77777; error"),
     ("RST at RCV.NXT + 1", "R2 D1", "established; < R 2; error; < R 1; error"),
-    ("RST at RCV.NXT + 100 with text", "R2", "established; < R 101+10; error; recv"),
+    ("RST at RCV.NXT + 100 with data", "R2", "established; < R 101+10; error; recv"),
     ("two RSTs in the window", "R2 D4", "established; < R 2; < R 3; wait 500; < R 2"),
     ("RST one left of the right edge", "R2 R3", "established; < R edge@-1; error"),
     ("RST at the right edge", "R3", "established; < R edge; error"),
@@ -26,10 +26,10 @@ pub const ESTABLISHED: &[Row] = &[
     ("RST at RCV.NXT - 1", "R4", "established; < R 0; error"),
     ("RST at RCV.NXT - 2", "R4", "established; < R -1; error"),
     ("RST far away", "R4 D1", "established; < R 1073741825; error"),
-    ("RST at RCV.NXT - 1 with text that reaches into the window", "R4", "established; < R 0+2; error"),
-    ("RST at RCV.NXT - 9 with 8 octets", "R4", "established; < R -8+8; error"),
-    ("RST at RCV.NXT - 8 with 8 octets", "R4", "established; < R -7+8; error"),
-    ("RST at RCV.NXT after unread text", "R1", "established; < P. 1+5 ack 1; < R 6; peek; recv; recv; recv"),
+    ("RST at RCV.NXT - 1 with data that reaches into the window", "R4", "established; < R 0+2; error"),
+    ("RST at RCV.NXT - 9 with 8 bytes", "R4", "established; < R -8+8; error"),
+    ("RST at RCV.NXT - 8 with 8 bytes", "R4", "established; < R -7+8; error"),
+    ("RST at RCV.NXT after unread data", "R1", "established; < P. 1+5 ack 1; < R 6; peek; recv; recv; recv"),
 ];
 
 pub const STATES: &[Row] = &[
@@ -65,7 +65,7 @@ pub const STATES: &[Row] = &[
     ("exact RST with an old TSval in TIME-WAIT", "R17", "time-wait ts; < R 2 ts=-4000; < F. 1 ack 2 ts"),
     ("RST before accept", "R19", "listen 8; < S 0 mss; < . 1 ack 1; < R 1; accept; error; recv"),
     (
-        "RST with text before accept",
+        "RST with data before accept",
         "R19",
         "listen 8; < S 0 mss; < P. 1+2 ack 1; < R 3; accept; recv; recv; recv",
     ),
@@ -85,18 +85,18 @@ pub const EXTENSIONS: &[Row] = &[
         "established sackok; < P. 101+50 ack 1; < P. 201+50 ack 1; < R 151; error",
     ),
     ("RST at RCV.NXT beside a SACK", "R1", "established sackok; < P. 101+50 ack 1; < R 1; error"),
-    ("RST at the end of early text, without SACK", "R5", "established; < P. 101+50 ack 1; < R 151; error"),
+    ("RST at the end of out-of-order data, without SACK", "R5", "established; < P. 101+50 ack 1; < R 151; error"),
 ];
 
 /// With small receive buffers: `tcp_rmem` 16384.
 pub const SHUT: &[Row] = &[
     ("exact RST at a shut window", "R7", "established; fill; < R next; error; recv"),
-    ("exact RST with 8 octets at a shut window", "R7a", "established; fill; < R next+8; error"),
+    ("exact RST with 8 bytes at a shut window", "R7a", "established; fill; < R next+8; error"),
     ("RST + 1 at a shut window", "R7 R4", "established; fill; < R next@1; error"),
     ("RST - 1 at a shut window", "R7 R4", "established; fill; < R next@-1; error"),
     ("SYN at a shut window", "S50", "established; fill; < S next"),
-    ("text at a shut window", "S51", "established; fill; < P. next+5 ack 1"),
-    ("text and its ACK at a shut window", "S51", "established; send 10; fill; < P. next+5 ack 11; send 10"),
+    ("data at a shut window", "S51", "established; fill; < P. next+5 ack 1"),
+    ("data and its ACK at a shut window", "S51", "established; send 10; fill; < P. next+5 ack 11; send 10"),
     ("bare ACK at a shut window", "S51", "established; fill; < . next ack 1"),
     ("bare ACK right of a shut window", "S51", "established; fill; < . next@1 ack 1"),
     ("FIN at a shut window", "E16", "established; fill; < F. next ack 1; recv; recv"),

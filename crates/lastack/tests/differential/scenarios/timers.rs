@@ -21,7 +21,7 @@ pub const KEEPALIVE: &[Row] = &[
     ("keep-alive probes in CLOSE-WAIT", "S91", "close-wait; keepalive 1 1 1; wait 2500; error; recv"),
     ("keep-alive probes in FIN-WAIT-2", "S91", "fin-wait-2; keepalive 1 1 1; wait 2500; error; recv"),
     (
-        "keep-alive probes with unread text",
+        "keep-alive probes with unread data",
         "S91",
         "established; < P. 1+5 ack 1; keepalive 1 1 1; wait 2500; recv; recv; recv",
     ),
@@ -34,7 +34,7 @@ pub const KEEPALIVE: &[Row] = &[
 
 pub const USER_TIMEOUT: &[Row] = &[
     (
-        "user timeout with text in flight",
+        "user timeout with data in flight",
         "S93 H10",
         "established; user-timeout 1000; send 10; wait 2500; recv; recv; send 1; < . 1 ack 11",
     ),
@@ -66,12 +66,12 @@ pub const SHORT: &[Row] = &[
     ("SYN, ACK stays unanswered", "S36", "syn-received; wait 4000; < . 1 ack 1; accept"),
     ("SYN stays unanswered", "S94", "connect; wait 4500; error; recv; < S. 0 ack 1 mss"),
     (
-        "text stays unacknowledged",
+        "data stays unacknowledged",
         "S92 H4",
         "established; send 10; wait 8000; recv; recv; send 1; < . 1 ack 11",
     ),
     (
-        "text stays unacknowledged after ICMP",
+        "data stays unacknowledged after ICMP",
         "S92 H19 I2",
         "established; send 10; icmp 3/1 seq 1; wait 8000; recv; send 1",
     ),
