@@ -45,7 +45,7 @@ fn what_the_kernel_does_not_do_is_told() {
     fs::write(directory.path().join("wrong.pkt"), source).unwrap();
     let Some((code, _, err)) = script(directory.path(), &["--kernel", PATIENT, "wrong.pkt"]) else { return };
     assert_eq!(code, Some(1));
-    assert!(err.contains("listen() gives 0, not -1 EINVAL") && err.contains("wrong.pkt:2:"), "{err}");
+    assert!(err.contains("listen() returned 0, expected -1 EINVAL") && err.contains("wrong.pkt:2:"), "{err}");
 }
 
 #[test]

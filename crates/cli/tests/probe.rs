@@ -117,6 +117,6 @@ fn what_cannot_be_asked() {
     says(&["127.0.0.1:70000"], 2, "choose from 1 to 65535");
     says(&["127.0.0.1"], 2, "has no port");
     says(&["-6", "127.0.0.1:80"], 2, "no address of IPv6");
-    says(&["--timeout", "soon", "127.0.0.1:80"], 2, "is not a time");
+    says(&["--timeout", "soon", "127.0.0.1:80"], 2, "invalid duration");
     says(&["--nonsense", "127.0.0.1:80"], 2, "--nonsense");
 }

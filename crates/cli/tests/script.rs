@@ -93,7 +93,7 @@ fn standard_input_is_a_script() {
     let (code, err) = from("fails.pkt", &["-"]);
     assert!(code == Some(1) && err.contains("<stdin>:2:1"), "{err}");
     let (code, err) = from("passes.pkt", &["-w", "-", "passes.pkt"]);
-    assert!(code == Some(2) && err.contains("-w -: standard output is for the results"), "{err}");
+    assert!(code == Some(2) && err.contains("-w -: standard output is used for the results"), "{err}");
     assert!(!directory.path().join("-").exists());
 }
 
