@@ -86,6 +86,8 @@ mod relay;
 mod shared;
 mod shutdown;
 mod tcp;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod udp;
 mod wakers;
 

@@ -1,0 +1,291 @@
+//! What a server does with a connection.
+
+use super::{Inner, lock};
+use crate::{IcmpError, InterceptedTcp, TcpStream};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+type Handler = Box<dyn FnOnce(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// What the server does with one connection.
+pub struct Behavior(Kind);
+
+enum Kind {
+    Refuse,
+    Ignore,
+    Unreachable(IcmpError),
+    ResetAfter(usize),
+    Respond { data: Vec<u8>, then: Then, pace: Option<(usize, Duration)> },
+    Echo,
+    Silent,
+    NeverRead,
+    HalfOpen(usize),
+    Run(Handler),
+}
+
+/// What follows a response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Close,
+    Reset,
+    Stall,
+}
+
+impl std::fmt::Debug for Behavior {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match &self.0 {
+            Kind::Refuse => "refuse",
+            Kind::Ignore => "ignore",
+            Kind::Unreachable(_) => "unreachable",
+            Kind::ResetAfter(_) => "reset_after",
+            Kind::Respond { then: Then::Close, pace: None, .. } => "respond",
+            Kind::Respond { then: Then::Close, .. } => "respond_slowly",
+            Kind::Respond { then: Then::Reset, .. } => "respond_then_reset",
+            Kind::Respond { then: Then::Stall, .. } => "respond_then_stall",
+            Kind::Echo => "echo",
+            Kind::Silent => "silent",
+            Kind::NeverRead => "never_read",
+            Kind::HalfOpen(_) => "half_open",
+            Kind::Run(_) => "run",
+        })
+    }
+}
+
+/// Before a connection is established.
+impl Behavior {
+    /// Answers the SYN with RST: no listener.
+    pub const fn refuse() -> Self {
+        Self(Kind::Refuse)
+    }
+
+    /// Does not answer the SYN, nor those that are sent again: the attempt times out.
+    pub const fn ignore() -> Self {
+        Self(Kind::Ignore)
+    }
+
+    /// Answers the SYN with this ICMP error.
+    pub const fn unreachable(error: IcmpError) -> Self {
+        Self(Kind::Unreachable(error))
+    }
+}
+
+/// Once it is established.
+impl Behavior {
+    /// Sends RST after so many bytes have been read; 0: at once.
+    pub const fn reset_after(bytes: usize) -> Self {
+        Self(Kind::ResetAfter(bytes))
+    }
+
+    /// Sends this once the first bytes have come (a request), then FIN, and reads to the end.
+    pub fn respond(data: impl Into<Vec<u8>>) -> Self {
+        Self(Kind::Respond { data: data.into(), then: Then::Close, pace: None })
+    }
+
+    /// As [`respond`](Self::respond), so many bytes at a time, with this pause before each.
+    pub fn respond_slowly(data: impl Into<Vec<u8>>, bytes: usize, pause: Duration) -> Self {
+        Self(Kind::Respond { data: data.into(), then: Then::Close, pace: Some((bytes.max(1), pause)) })
+    }
+
+    /// Sends this once the first bytes have come, and RST once it has arrived: half an answer.
+    pub fn respond_then_reset(data: impl Into<Vec<u8>>) -> Self {
+        Self(Kind::Respond { data: data.into(), then: Then::Reset, pace: None })
+    }
+
+    /// Sends this once the first bytes have come, then nothing any more, and keeps the connection open.
+    pub fn respond_then_stall(data: impl Into<Vec<u8>>) -> Self {
+        Self(Kind::Respond { data: data.into(), then: Then::Stall, pace: None })
+    }
+
+    /// Sends back what comes, and closes when the client does.
+    pub const fn echo() -> Self {
+        Self(Kind::Echo)
+    }
+
+    /// Reads everything and never answers.
+    pub const fn silent() -> Self {
+        Self(Kind::Silent)
+    }
+
+    /// Never reads: its window closes.
+    pub const fn never_read() -> Self {
+        Self(Kind::NeverRead)
+    }
+
+    /// After so many bytes the whole server forgets its connections, as if it had been switched off and on: the next
+    /// segment of the client is answered with RST.
+    pub const fn half_open(bytes: usize) -> Self {
+        Self(Kind::HalfOpen(bytes))
+    }
+
+    /// Does this with the stream.
+    pub fn run<F, Fut>(handler: F) -> Self
+    where
+        F: FnOnce(TcpStream) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Self(Kind::Run(Box::new(|stream| Box::pin(handler(stream)))))
+    }
+
+    pub(super) async fn answer(
+        self,
+        syn: InterceptedTcp,
+        (record, number): (Record, usize),
+        net: Weak<Inner>,
+    ) {
+        match self.0 {
+            Kind::Refuse => syn.refuse(),
+            Kind::Ignore => syn.ignore(),
+            Kind::Unreachable(error) => syn.unreachable(error, None),
+            Kind::Run(handler) => {
+                if let Ok(stream) = syn.accept().await {
+                    handler(stream).await;
+                }
+            }
+            kind => {
+                // A client that has given up leaves nothing to serve.
+                let Ok(stream) = syn.accept().await else { return };
+                let mut stream = Counted { stream, record, number };
+                // What goes wrong is the end of the connection, which the test sees.
+                let _end = serve(kind, &mut stream, &net).await;
+            }
+        }
+    }
+}
+
+/// A stream of which is recorded what it received.
+struct Counted {
+    stream: TcpStream,
+    record: Record,
+    /// Which of the port's connections it is.
+    number: usize,
+}
+
+impl Counted {
+    /// Reads so many bytes, or to the end of the stream.
+    async fn read(&mut self, bytes: usize) -> io::Result<usize> {
+        let mut read = 0;
+        let mut buf = [0; 4096];
+        while read < bytes {
+            let room = buf.len().min(bytes - read);
+            let n = self.stream.read(&mut buf[..room]).await?;
+            if n == 0 {
+                break;
+            }
+            read += n;
+            if let Some(data) = lock(&self.record).get_mut(self.number) {
+                data.extend_from_slice(&buf[..n]);
+            }
+        }
+        Ok(read)
+    }
+}
+
+async fn serve(kind: Kind, stream: &mut Counted, net: &Weak<Inner>) -> io::Result<()> {
+    match kind {
+        Kind::Refuse | Kind::Ignore | Kind::Unreachable(_) | Kind::Run(_) => {}
+        Kind::ResetAfter(bytes) => {
+            stream.read(bytes).await?;
+            stream.stream.abort();
+        }
+        Kind::Respond { data, then, pace } => {
+            stream.read(1).await?;
+            let (bytes, pause) = pace.unwrap_or((data.len().max(1), Duration::ZERO));
+            for piece in data.chunks(bytes) {
+                tokio::time::sleep(pause).await;
+                stream.stream.write_all(piece).await?;
+            }
+            match then {
+                Then::Close => {
+                    stream.stream.shutdown().await?;
+                    stream.read(usize::MAX).await?;
+                    stream.stream.closed().await?;
+                }
+                Then::Reset => {
+                    stream.stream.drained().await?;
+                    stream.stream.abort();
+                }
+                Then::Stall => std::future::pending().await,
+            }
+        }
+        Kind::Echo => {
+            let (mut read, mut write) = stream.stream.split();
+            tokio::io::copy(&mut read, &mut write).await?;
+            stream.stream.shutdown().await?;
+            stream.stream.closed().await?;
+        }
+        Kind::Silent => {
+            stream.read(usize::MAX).await?;
+            std::future::pending::<()>().await;
+        }
+        Kind::NeverRead => std::future::pending().await,
+        Kind::HalfOpen(bytes) => {
+            stream.read(bytes).await?;
+            if let Some(net) = net.upgrade() {
+                net.reboot();
+            }
+            std::future::pending::<()>().await;
+        }
+    }
+    Ok(())
+}
+
+/// What the connections to a port have received, one after the other.
+pub(super) type Record = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// What is known of the connections to a port.
+#[derive(Clone, Debug)]
+pub struct Served(Record);
+
+impl Served {
+    /// How many attempts to connect there were.
+    pub fn connections(&self) -> usize {
+        lock(&self.0).len()
+    }
+
+    /// What each of them has sent and the server has read. Of [`Behavior::echo`] and [`Behavior::run`] nothing is recorded.
+    pub fn received(&self) -> Vec<Vec<u8>> {
+        lock(&self.0).clone()
+    }
+}
+
+/// Who answers at which port.
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    behaviors: HashMap<u16, (VecDeque<Behavior>, Record)>,
+    /// Those whose SYNs are not answered: they send them again.
+    ignored: HashSet<SocketAddr>,
+}
+
+impl Ports {
+    pub(super) fn serve(&mut self, port: u16, behaviors: impl IntoIterator<Item = Behavior>) -> Served {
+        let record = Record::default();
+        self.behaviors.insert(port, (behaviors.into_iter().collect(), record.clone()));
+        Served(record)
+    }
+
+    /// What is to be done with the next connection to this port.
+    pub(super) fn next(&mut self, port: u16, peer: SocketAddr) -> (Behavior, (Record, usize)) {
+        if self.ignored.contains(&peer) {
+            return (Behavior::ignore(), (Record::default(), 0));
+        }
+        let Some((behaviors, record)) = self.behaviors.get_mut(&port) else {
+            return (Behavior::refuse(), (Record::default(), 0));
+        };
+        let number = {
+            let mut record = lock(record);
+            record.push(Vec::new());
+            record.len() - 1
+        };
+        let behavior = behaviors.pop_front().unwrap_or_else(Behavior::refuse);
+        if let Kind::Ignore = behavior.0 {
+            self.ignored.insert(peer);
+        }
+        (behavior, (record.clone(), number))
+    }
+}
