@@ -63,6 +63,8 @@ pub struct Conn {
     pub former_answer: Option<Pkt>,
     /// A reset ended it.
     pub reset_by: Option<usize>,
+    /// The two sides as they stood when that reset came.
+    pub at_reset: Option<Box<[Side; 2]>>,
     /// The client completed the handshake.
     pub established: bool,
     /// Which side sent payload last.
@@ -99,6 +101,7 @@ impl Conn {
             former: None,
             former_answer: None,
             reset_by: None,
+            at_reset: None,
             established: false,
             speaker: None,
             pause: (0, pkt.frame),
@@ -348,6 +351,7 @@ impl Conn {
         self.resets.push(reset);
         if ends {
             self.reset_by = Some(self.resets.len() - 1);
+            self.at_reset = Some(Box::new(self.sides.clone()));
         }
     }
 

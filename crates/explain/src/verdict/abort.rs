@@ -23,12 +23,17 @@ impl Case<'_> {
         if let Some(shut) = [own, 1 - own].into_iter().find(|&side| self.is_shut(side, reset.pkt.time)) {
             return Some(self.window_shut(reset, shut));
         }
+        let reported = theirs.gap_since.map_or(0, |since| reset.pkt.time - since);
+        if theirs.sack.is_some() && reported > (5 * self.crossing()).max(SECOND / 2) && mine.stuck.sends >= 2
+        {
+            return Some(self.hole(reset, reported, 1 - own));
+        }
         if mine.stuck.sends >= 3 && self.unacked(own) > 0 {
             return Some(self.delivery_failed(reset));
         }
         let waited = mine.gap_since.map_or(0, |since| reset.pkt.time - since);
         if waited > (5 * self.crossing()).max(SECOND / 2) && mine.sack.is_some() {
-            return Some(self.hole(reset, waited));
+            return Some(self.hole(reset, waited, own));
         }
         None
     }
@@ -91,8 +96,16 @@ impl Case<'_> {
         } else {
             "its data was sent again and again without an ACK, then it gave up"
         };
+        // A stack gives up when the next send would be due; a program when it likes.
+        let due = reset.pkt.time - stuck.last >= 3 * stuck.spacing / 2 && stuck.sends >= 5;
+        let by_stack = reply || due;
+        let (cause, other) = if by_stack {
+            (Cause::DeliveryTimeout, Cause::SilentDrop)
+        } else {
+            (Cause::SilentDrop, Cause::DeliveryTimeout)
+        };
         let draft = self
-            .verdict(Cause::DeliveryTimeout, 0.6, self.by(own))
+            .verdict(cause, 0.6, self.by(own))
             .decisive(reset.pkt.frame)
             .rule("S92")
             .evidence(
@@ -111,13 +124,13 @@ impl Case<'_> {
                     self.end(own).name()
                 ),
             );
-        draft.alternative(Cause::SilentDrop, 0.3).done()
+        draft.alternative(other, 0.3).also_if(!by_stack, Cause::Abort, &[reset.pkt.frame]).done()
     }
 
-    fn hole(&self, reset: &Reset, waited: i64) -> Verdict {
-        let own = usize::from(reset.pkt.side);
-        let large = self.side(1 - own).largest;
-        self.verdict(Cause::SilentDrop, 0.85, self.by(own))
+    /// One end reported a gap by SACK that nobody filled.
+    fn hole(&self, reset: &Reset, waited: i64, reporter: usize) -> Verdict {
+        let large = self.side(1 - reporter).largest;
+        self.verdict(Cause::SilentDrop, 0.85, self.by(usize::from(reset.pkt.side)))
             .decisive(reset.pkt.frame)
             .evidence(
                 Kind::Retransmissions,
@@ -125,11 +138,10 @@ impl Case<'_> {
                 format!("a gap for {}", span(waited)),
                 format!(
                     "the {} reported a gap by SACK for {} and nobody filled it: large segments (up to {large} octets) vanish, small ones arrive",
-                    self.end(own).name(),
+                    self.end(reporter).name(),
                     span(waited)
                 ),
             )
-            .alternative(Cause::Abort, 0.1)
             .also(if reset.shape == Shape::Active { Cause::Abort } else { Cause::Echo }, &[reset.pkt.frame])
             .advice("Look for a path MTU problem: `tracepath`, clamp the MSS, let ICMP \"too big\" pass.")
             .done()
@@ -142,7 +154,7 @@ impl Case<'_> {
         let draft = |confidence| {
             self.verdict(Cause::ProtocolMismatch, confidence, self.by(own)).decisive(reset.pkt.frame)
         };
-        let unread = !reset.peer_fin && reset.shape == Shape::Active && reset.own_spoke_last == Some(false);
+        let unread = !reset.peer_fin && !reset.own_fin && reset.shape == Shape::Active;
         let alert = [client, server]
             .into_iter()
             .filter_map(|side| side.alert)
@@ -200,10 +212,36 @@ impl Case<'_> {
         {
             return self.idle_reset(reset, idle, None);
         }
+        if let Some(missing) = reset.seq_offset().filter(|offset| (1..1 << 24).contains(offset))
+            && self.missing_side().is_none()
+            && reset.own_nxt.is_some()
+        {
+            return self.data_missing(reset, missing);
+        }
         if self.side(own).octets == 0 {
             return self.abort_without_a_word(reset, idle);
         }
         if self.is_client(own) { self.client_aborts(reset, idle) } else { self.server_aborts(reset, idle) }
+    }
+
+    /// The reset's number is beyond all that came: what its sender sent before never arrived here.
+    fn data_missing(&self, reset: &Reset, missing: i32) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        self.verdict(Cause::SilentDrop, 0.55, self.by(own))
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Seq,
+                Some(reset.pkt.frame),
+                format!("{} ({missing:+})", reset.pkt.seq),
+                format!(
+                    "the {} had sent {missing} octets that never arrived here, then it aborted",
+                    self.end(own).name()
+                ),
+            )
+            .alternative(Cause::Abort, 0.2)
+            .alternative(Cause::Injected, 0.1)
+            .also(Cause::Abort, &[reset.pkt.frame])
+            .done()
     }
 
     /// Whether the resetting end had acknowledged the data that came last.
@@ -499,11 +537,13 @@ impl Case<'_> {
         if server.run > 8000 && idle < 2 * SECOND && !known_whole {
             return self.cancelled_at_length(reset, since);
         }
-        let conversation = server.protocol.is_some() || self.side(own).protocol.is_some();
-        if since < AT_ONCE || idle < SECOND || !conversation {
+        let web = server.tls
+            || self.side(own).tls
+            || matches!(server.at.port, 80 | 443 | 3128 | 8000 | 8080 | 8443);
+        if since < AT_ONCE || idle < SECOND || !web {
             return self.idle_abort(reset, idle);
         }
-        // A client that drops an idle connection of HTTP or TLS does what it is free to do.
+        // A client that drops an idle connection of the web does what it is free to do.
         self.verdict(Cause::ClientCancelled, 0.5, by)
             .decisive(reset.pkt.frame)
             .idle(idle, reset.pkt.frame)

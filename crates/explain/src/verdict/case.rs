@@ -35,8 +35,9 @@ impl<'a> Case<'a> {
         1 - self.client
     }
 
+    /// One end, as it stood when the reset came that ended the connection, if one did.
     pub fn side(&self, index: usize) -> &'a Side {
-        &self.conn.sides[index]
+        self.conn.at_reset.as_deref().map_or(&self.conn.sides[index], |sides| &sides[index])
     }
 
     pub fn end(&self, index: usize) -> End {
@@ -120,10 +121,28 @@ impl<'a> Case<'a> {
             .filter(|gap| gap.distance > 0)
     }
 
+    /// Whether a reset came sooner after what it answers than its sender could: the delay, and that of the handshake.
+    pub fn too_fast(&self, reset: &Reset) -> Option<(i64, i64)> {
+        let trigger = reset.trigger.filter(|_| reset.answers)?;
+        let (client, server) = (self.side(self.client).syn?, self.side(self.server()).syn?);
+        let usual = if usize::from(reset.pkt.side) == self.server() {
+            server.time - client.time
+        } else {
+            let third = self.packets().find(|pkt| {
+                usize::from(pkt.side) == self.client && pkt.frame > server.frame && !pkt.has(TcpFlags::SYN)
+            })?;
+            third.time - server.time
+        };
+        let delay = reset.pkt.time - trigger.time;
+        // A retransmitted SYN would make the handshake look slow.
+        let clean = self.side(self.client).syns == 1 && self.side(self.server()).syns == 1;
+        (clean && usual > 3 * MS && delay >= 0 && delay * 3 < usual).then_some((delay, usual))
+    }
+
     /// Whether one direction was not captured although its packets must have been.
     pub fn missing_side(&self) -> Option<usize> {
         let missing = |index: usize| {
-            let (there, other) = (self.side(index), self.side(1 - index));
+            let (there, other) = (&self.conn.sides[index], &self.conn.sides[1 - index]);
             there.packets == 0
                 && other.packets > 1
                 && (other.has_moved()

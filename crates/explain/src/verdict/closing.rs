@@ -15,7 +15,10 @@ impl Case<'_> {
     /// A verdict if a FIN came before the reset and has to do with it.
     pub fn closing(&self, reset: &Reset) -> Option<Verdict> {
         let own = usize::from(reset.pkt.side);
-        let (mine, theirs) = (self.side(own).fin, self.side(1 - own).fin);
+        // A FIN may stand a little behind the reset in the capture, but not decide what came long before it.
+        let before = |fin: &Pkt| fin.frame < reset.pkt.frame || fin.time - reset.pkt.time <= 2 * MS;
+        let mine = self.conn.sides[own].fin.filter(before);
+        let theirs = self.conn.sides[1 - own].fin.filter(before);
         if let Some(fin) = mine
             && let Some(verdict) = self.after_own_fin(reset, fin)
         {
@@ -31,9 +34,12 @@ impl Case<'_> {
         // The other end's FIN was first, and this end's FIN only answers it: the other end had closed.
         let late = self.late_data(reset, fin);
         if let Some(data) = late {
-            return Some(self.data_after_close(reset, fin, data));
+            return Some(self.mismatch(reset).unwrap_or_else(|| self.data_after_close(reset, fin, data)));
         }
-        if self.side(1 - own).fin.is_some() {
+        if let Some(verdict) = self.mismatch(reset) {
+            return Some(verdict);
+        }
+        if self.conn.sides[1 - own].fin.is_some() {
             return Some(self.closed_both(reset, fin));
         }
         if let Some(missing) = self.missing_side() {
@@ -241,7 +247,7 @@ impl Case<'_> {
     /// Both FINs are there, and no payload was lost: the reset is an echo.
     fn closed_both(&self, reset: &Reset, fin: Pkt) -> Verdict {
         let own = usize::from(reset.pkt.side);
-        let other = self.side(1 - own).fin.unwrap_or(fin);
+        let other = self.conn.sides[1 - own].fin.unwrap_or(fin);
         let tls = self.side(0).tls || self.side(1).tls;
         let first = if fin.frame <= other.frame { own } else { 1 - own };
         if tls && first == own {
@@ -330,7 +336,7 @@ impl Case<'_> {
             return Some(self.unread_before_fin(reset, fin, fin_text));
         }
         let quiet = self.quiet_before(&fin);
-        if reset.shape == Shape::Reply && quiet > 10 * SECOND {
+        if reset.shape == Shape::Reply && quiet > SECOND {
             return Some(self.fin_met_nothing(reset, fin, quiet));
         }
         let severity = if waited > LEAKED { Severity::Suspicious } else { Severity::Benign };

@@ -35,6 +35,14 @@ impl Case<'_> {
             let independent = strong.iter().any(|mark| marks.iter().any(|other| other.family != mark.family));
             (!strong.is_empty() && independent).then_some((*reset, marks))
         })?;
+        // A device in the path swallows what it answers; an injector beside the path cannot.
+        if first
+            .trigger
+            .is_some_and(|trigger| trigger.len > 0 && first.answers && !self.arrived(first, &trigger))
+            && !marks.iter().any(|mark| mark.family == 3)
+        {
+            return None;
+        }
         let gone_on = self.later(usize::from(first.pkt.side), first.pkt.frame).next().is_some();
         let ended = first.effect.is_accepted() || self.conn.reset_by.is_some() || !gone_on;
         if !ended {
@@ -58,6 +66,13 @@ impl Case<'_> {
             }
         }
         Some(verdict)
+    }
+
+    /// Whether the payload that a reset answers reached its receiver: it acknowledges it, before or afterwards.
+    fn arrived(&self, reset: &Reset, trigger: &Pkt) -> bool {
+        let side = usize::from(reset.pkt.side);
+        let acks = |pkt: &Pkt| pkt.has(TcpFlags::ACK) && ahead(pkt.ack, trigger.end()) >= 0;
+        self.side(side).has_acked(trigger.end()) || self.later(side, reset.pkt.frame).any(acks)
     }
 
     /// Whether a reset is one that its sender's own stack would not have sent: its end had not closed.

@@ -75,6 +75,18 @@ impl Case<'_> {
     fn effective_reset(&self) -> Option<(usize, &Reset)> {
         let resets = &self.conn.resets;
         if let Some(index) = self.conn.reset_by {
+            // An abort that was challenged, and then the exact reset that answers the challenge: the abort decided.
+            let side = resets[index].pkt.side;
+            let abort = resets[..index].iter().position(|before| {
+                before.pkt.side == side
+                    && !before.copy
+                    && before.shape == Shape::Active
+                    && resets[index].shape == Shape::Reply
+                    && resets[index].pkt.time - before.pkt.time < SECOND
+                    && self.foreign_ttl(before).is_none()
+                    && self.later(usize::from(side), before.pkt.frame).next().is_none()
+            });
+            let index = abort.unwrap_or(index);
             return Some((index, &resets[index]));
         }
         if self.conn.is_orderly() {
@@ -102,7 +114,7 @@ impl Case<'_> {
 
     fn without_reset(&self) -> Verdict {
         let mut verdict = match self.orderly() {
-            Some(verdict) => verdict,
+            Some(verdict) => self.disagreement(&verdict).unwrap_or(verdict),
             None => self.silent(),
         };
         let refused: Vec<&Reset> =
@@ -128,6 +140,34 @@ impl Case<'_> {
             verdict.also.push(Also { cause: Cause::ResetIgnored, frames });
         }
         verdict
+    }
+
+    /// Ends that spoke different protocols and then closed in order: nothing was achieved all the same.
+    fn disagreement(&self, orderly: &Verdict) -> Option<Verdict> {
+        let (client, server) = (self.side(self.client), self.side(self.server()));
+        let alert = [client, server].into_iter().filter_map(|side| side.alert);
+        let refused = alert.rev().find(|(code, _)| protocol::is_disagreement(*code));
+        let apart =
+            client.protocol.zip(server.protocol).is_some_and(|(asked, answered)| !asked.agrees(answered));
+        let (frame, value, text) = match refused {
+            Some((code, frame)) => {
+                let text = format!("a TLS alert in clear: {} ({code})", protocol::alert_name(code));
+                (frame, format!("alert {code}"), text)
+            }
+            None if apart => {
+                let (asked, answered) = client.protocol.zip(server.protocol)?;
+                let text = format!("the client speaks {}, the server {}", asked.name(), answered.name());
+                (server.first_data?.frame, format!("{} / {}", asked.name(), answered.name()), text)
+            }
+            None => return None,
+        };
+        let draft = self.verdict(Cause::ProtocolMismatch, 0.85, orderly.ended_by).decisive(frame);
+        Some(
+            draft
+                .evidence(Kind::Payload, Some(frame), value, text)
+                .also(Cause::Orderly, &orderly.decisive)
+                .done(),
+        )
     }
 
     fn ignored_reset(&self, reset: &Reset, by: EndedBy) -> Verdict {

@@ -27,6 +27,9 @@ impl Case<'_> {
         if let Some(verdict) = self.mismatch(reset) {
             return verdict;
         }
+        if let Some((delay, usual)) = self.too_fast(reset) {
+            return self.nearer_device(reset, gap, delay, usual);
+        }
         let wordless = self.side(own).octets == 0 && self.side(own).syn.is_some();
         if wordless && gap < SECOND && !self.is_client(own) {
             return self.not_accepted(reset);
@@ -35,6 +38,36 @@ impl Case<'_> {
             return self.client_gone(reset);
         }
         self.lost_state(reset, gap)
+    }
+
+    /// A reset that came sooner than the end itself could send it, with the end's hop limit.
+    fn nearer_device(&self, reset: &Reset, gap: i64, delay: i64, usual: i64) -> Verdict {
+        let trigger = reset.trigger.map(|pkt| pkt.frame);
+        let idle = gap >= SECOND;
+        let (cause, other) = if idle {
+            (Cause::StateExpired, Cause::LostState)
+        } else {
+            (Cause::InlineReset, Cause::LostState)
+        };
+        self.verdict(cause, 0.55, EndedBy::Path)
+            .decisive(reset.pkt.frame)
+            .idle(gap, trigger.unwrap_or(reset.pkt.frame))
+            .evidence(
+                Kind::Delay,
+                Some(reset.pkt.frame),
+                span(delay),
+                format!(
+                    "the reset comes {} after what it answers; the handshake needed {}: a nearer device made it",
+                    span(delay),
+                    span(usual)
+                ),
+            )
+            .expected(span(usual))
+            .against(Cause::LostState)
+            .device(reset.pkt.ttl)
+            .alternative(other, 0.2)
+            .alternative(Cause::Injected, 0.15)
+            .done()
     }
 
     fn state_expired(&self, reset: &Reset, gap: i64, foreign: Option<super::case::TtlGap>) -> Verdict {
