@@ -40,8 +40,12 @@ fn prepare() -> (Plan, tempfile::TempDir) {
     let launcher = place.path().join("lastack");
     // By another process: if this one had it open for writing, a guest of another thread could inherit that.
     copy(Path::new(env!("CARGO_BIN_EXE_lastack")), &launcher);
-    let network =
-        |address: &str, prefix, gateway: &str| Network { address: ip(address), prefix, gateway: ip(gateway) };
+    let network = |address: &str, prefix, gateway: &str| Network {
+        address: ip(address),
+        prefix,
+        gateway: ip(gateway),
+        path_mtu: None,
+    };
     let networks = vec![network("10.0.2.100", 24, "10.0.2.2"), network("fd00::100", 64, "fd00::2")];
     (Plan { launcher, ..Plan::new(networks) }, place)
 }

@@ -27,7 +27,7 @@ use lastack_link::{Capabilities, Link};
 
 pub use error::DeviceError;
 pub use frames::Dropped;
-pub use netlink::{LinkSettings, Netlink};
+pub use netlink::{LinkSettings, Netlink, RouteSizes};
 pub use sys::unacknowledged;
 pub use tun::Tun;
 pub use veth::Veth;

@@ -9,13 +9,13 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lastack::{EchoInterceptor, EchoRequest, Host, IcmpError};
+use lastack::{EchoInterceptor, EchoRequest, Host, IcmpError, IpFields};
 use tokio::time::timeout;
 
 use super::Run;
 use super::closing::Live;
 use super::plan::Place;
-use crate::host::ping::{Heard, Ping};
+use crate::host::ping::{Heard, NotSent, Ping};
 use crate::host::{Failure, Said};
 
 /// Most sockets for pings at once.
@@ -53,10 +53,6 @@ impl Pings {
     fn arrives(self: &Rc<Self>, request: EchoRequest) {
         let v6 = request.local.is_ipv6();
         self.run.report.count(|summary| summary.echo.asked += 1);
-        // A packet on its last hop ends at the gateway (RFC 1812 section 5.3.1).
-        let Some(hops) = request.hop_limit.checked_sub(1).filter(|hops| *hops > 0) else {
-            return self.unreachable(&request, IcmpError::time_exceeded(v6), None);
-        };
         let remote = match self.run.plan.place_of_address(request.local) {
             Place::Remote(remote) => remote.ip(),
             Place::NobodyThere => return self.unreachable(&request, IcmpError::host_unreachable(v6), None),
@@ -66,10 +62,12 @@ impl Pings {
             Ok(asking) => asking,
             Err(error) => return self.cannot_ask(&request, &error),
         };
-        let sent = asking.ping.request(request.seq, &request.data, hops);
-        match sent {
+        // lastack is no hop: the host sends what the program would send in its place.
+        let EchoRequest { hop_limit, traffic_class, dont_fragment, .. } = request;
+        let ip = IpFields { hop_limit, traffic_class, dont_fragment };
+        match asking.ping.request(request.seq, &request.data, ip) {
             Ok(()) => asking.remember(request),
-            Err(failure) => self.fail(&request, &failure),
+            Err(NotSent { failure, mtu }) => self.fail(&request, &failure, mtu),
         }
     }
 
@@ -99,18 +97,18 @@ impl Pings {
                 () = live.closing() => return,
             };
             match heard {
-                Ok(Ok(Heard::Reply { seq, data })) => {
+                Ok(Ok(Heard::Reply { seq, data, ip })) => {
                     let Some(request) = asking.take(Some(seq)) else { continue };
                     self.run.report.count(|summary| summary.echo.answered += 1);
                     let answer = EchoRequest { data, ..request };
                     // Too many packets wait: lost, as in a network.
-                    if self.program.reply(&answer).is_err() {
+                    if self.program.forward(&answer, ip).is_err() {
                         self.run.report.count(|summary| summary.dropped += 1);
                     }
                 }
-                Ok(Ok(Heard::Failed { seq, failure })) => {
+                Ok(Ok(Heard::Failed { seq, failure, mtu })) => {
                     if let Some(request) = asking.take(seq) {
-                        self.fail(&request, &failure);
+                        self.fail(&request, &failure, mtu);
                     }
                 }
                 Ok(Err(_)) | Err(_) => return,
@@ -118,8 +116,10 @@ impl Pings {
         }
     }
 
-    fn fail(&self, request: &EchoRequest, failure: &Failure) {
-        let error = failure.as_icmp(request.local.is_ipv6());
+    /// `mtu`: it does not fit into this host's own network.
+    fn fail(&self, request: &EchoRequest, failure: &Failure, mtu: Option<u32>) {
+        let v6 = request.local.is_ipv6();
+        let error = mtu.map_or_else(|| failure.as_icmp(v6), |mtu| IcmpError::packet_too_big(v6, mtu));
         let from = match failure.said {
             Said::Icmp(_, from) => from,
             _ => None,
@@ -134,7 +134,7 @@ impl Pings {
                  sockets: sudo sysctl net.ipv4.ping_group_range='0 2147483647'",
             );
         }
-        self.fail(request, &Failure::local(error));
+        self.fail(request, &Failure::local(error), None);
     }
 
     /// `from`: who says so; the gateway, if it is not known.

@@ -17,12 +17,14 @@ mod course;
 mod descriptors;
 mod dns;
 mod flow;
+mod headers;
 mod icmp;
 mod isolation;
 mod options;
 mod plan;
 mod relay;
 mod run;
+mod tap;
 mod tcp;
 mod udp;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
-use crate::host::resolvers;
+use crate::host::{self, resolvers};
 use crate::namespace;
 use crate::options::Options;
 use crate::report;
@@ -155,6 +155,7 @@ impl Plan {
             address: network.guest,
             prefix: network.prefix,
             gateway: network.gateway,
+            path_mtu: host::path_mtu(network.gateway.is_ipv6()),
         });
         let mut plan = namespace::Plan::new(networks.collect());
         plan.device = self.device;

@@ -21,8 +21,10 @@ use crate::descriptors::Descriptors;
 use crate::dns::{Names, Resolvers};
 use crate::plan::Plan;
 
+use crate::headers::Headers;
 use crate::host::resolvers::RESOLV_CONF;
 use crate::options::Options;
+use crate::tap::{Seen, Tap};
 use crate::{icmp, tcp, udp};
 
 use crate::host::inner::Inner;
@@ -42,6 +44,8 @@ pub struct Run {
     pub(crate) names: Names,
     /// The program's own sockets.
     pub(crate) inner: Inner,
+    pub(crate) headers: Headers,
+    seen: Arc<Seen>,
     /// Why the program has no network any more.
     lost: RefCell<Option<String>>,
 }
@@ -127,8 +131,9 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
     };
     let inner = Inner::new(take(InnerSocket::Diagnosis));
     let lost = RefCell::default();
-    let (live, names) = (Connections::new(), Names::default());
-    let run = Rc::new(Run { plan, report, live, resolvers, names, inner, lost });
+    let (live, names, seen) = (Connections::new(), Names::default(), Arc::<Seen>::default());
+    let headers = Headers::new(seen.clone());
+    let run = Rc::new(Run { plan, report, live, resolvers, names, inner, headers, seen, lost });
     let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, &mut signals))?;
     run.report.count(|summary| summary.exit = Some(exit_of(status)));
     if let Err(error) = run.report.finish() {
@@ -171,7 +176,7 @@ async fn attend(
     let device = Arc::new(Mutex::new(device));
     let writer = capture.map(|file| Arc::new(Mutex::new(PcapngWriter::new(file, SystemTime::now()))));
     // Driver and relays on one executor: they take turns, and none of them has to wake another's.
-    let (host, driver) = Host::new(config(&run.plan), link(device.clone(), writer.clone()));
+    let (host, driver) = Host::new(config(&run.plan), link(device.clone(), writer.clone(), &run.seen));
     let watch = watch_driver(run, tokio::task::spawn_local(driver));
     serve(run, &host);
     let status = guest.wait(signals).await.context("cannot wait for the program")?;
@@ -186,6 +191,9 @@ async fn attend(
         _ = signals.another() => {}
     }
     run.live.close().await;
+    for warning in run.seen.lock().uncarried.warnings() {
+        run.report.warn(warning);
+    }
     let dropped = device.lock().unwrap_or_else(PoisonError::into_inner).dropped();
     run.report.count(|summary| summary.dropped += dropped.sent + dropped.received);
     if let Some(writer) = writer {
@@ -279,6 +287,13 @@ fn serve(run: &Rc<Run>, host: &Host) {
             )
         }
     };
+    let following = run.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            following.seen.changed.notified().await;
+            following.headers.apply();
+        }
+    });
     let run = run.clone();
     tokio::task::spawn_local(async move {
         // It fails with the driver, of which the report speaks.
@@ -304,10 +319,11 @@ fn config(plan: &Plan) -> Config {
     config
 }
 
-fn link(device: Arc<Mutex<Device>>, writer: Option<Writer>) -> Box<dyn Link + Send> {
+fn link(device: Arc<Mutex<Device>>, writer: Option<Writer>, seen: &Arc<Seen>) -> Box<dyn Link + Send> {
+    let seen = seen.clone();
     match writer {
-        Some(writer) => Box::new(Capture::new(device, writer)),
-        None => Box::new(device),
+        Some(writer) => Box::new(Tap::new(Capture::new(device, writer), seen)),
+        None => Box::new(Tap::new(device, seen)),
     }
 }
 

@@ -79,10 +79,11 @@ async fn ask_for_names(run: &Run, syn: InterceptedTcp, account: &Account, live: 
 
 /// Asks one after the other until one connects.
 async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &Live) -> Answer {
+    let ip = run.headers.of_syn((syn.peer_addr(), syn.local_addr()));
     let attempt = async {
         let mut last = None;
         for &candidate in candidates {
-            match host::connect(candidate).await {
+            match host::connect_with(candidate, ip).await {
                 Ok(connected) => return Answer::Connected(connected),
                 Err(failure) => last = Some(failure),
             }
@@ -156,6 +157,7 @@ async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &A
     let Connected { stream: host, reset } = connected;
     let flow = flow_of(&syn);
     prepare(&host);
+    let registered = run.headers.register((syn.peer_addr(), syn.local_addr()), &host);
     let program = tokio::select! {
         accepted = syn.accept() => accepted,
         () = live.closing() => return run.record(account.no_answer()),
@@ -188,6 +190,7 @@ async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &A
         Some(Over::LetGo) => drop(program.mute()),
         Some(Over::Host(errno)) => {
             let waits = relay.is_waiting();
+            drop(registered);
             drop(host);
             end_as_the_host_did(run, &program, flow, errno, waits, live).await;
         }

@@ -32,6 +32,15 @@ const PAUSE: Duration = Duration::from_micros(200);
 /// The index of the loopback interface of every network namespace.
 pub const LOOPBACK: u32 = 1;
 
+/// Limits of what goes by a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteSizes {
+    /// The largest packet, if that is less than the interface's MTU.
+    pub mtu: Option<u32>,
+    /// The largest segment that a peer is told to send, if that is not what `mtu` suggests.
+    pub advertised_mss: Option<u32>,
+}
+
 /// How a link is to be brought up. What is `None` or false stays as the kernel made it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkSettings {
@@ -106,7 +115,17 @@ impl Netlink {
 
     /// Sends everything of the gateway's family that has no better route to the gateway.
     pub fn add_default_route(&mut self, index: u32, gateway: IpAddr) -> Result<(), DeviceError> {
-        self.call(default_route(index, gateway), || format!("add the default route via {gateway}"))
+        self.add_default_route_of(index, gateway, RouteSizes::default())
+    }
+
+    /// The same, with limits of what goes that way.
+    pub fn add_default_route_of(
+        &mut self,
+        index: u32,
+        gateway: IpAddr,
+        sizes: RouteSizes,
+    ) -> Result<(), DeviceError> {
+        self.call(default_route(index, gateway, sizes), || format!("add the default route via {gateway}"))
     }
 
     /// Waits until packets for this address of ours, on a link that is up, are taken. For IPv6 that is a moment after
@@ -253,7 +272,11 @@ fn new_address(index: u32, address: IpAddr, prefix: u8) -> Message {
     message
 }
 
-fn default_route(index: u32, gateway: IpAddr) -> Message {
+/// `RTAX_MTU` and `RTAX_ADVMSS` of linux/rtnetlink.h.
+const RTAX_MTU: u16 = 2;
+const RTAX_ADVMSS: u16 = 8;
+
+fn default_route(index: u32, gateway: IpAddr, sizes: RouteSizes) -> Message {
     let body = RouteBody {
         family: message::family(gateway),
         destination_prefix: 0,
@@ -269,6 +292,16 @@ fn default_route(index: u32, gateway: IpAddr) -> Message {
     message
         .attribute(libc::RTA_OIF, &index.to_ne_bytes())
         .attribute(libc::RTA_GATEWAY, &message::octets(gateway));
+    let metrics = [(RTAX_MTU, sizes.mtu), (RTAX_ADVMSS, sizes.advertised_mss)];
+    if metrics.iter().any(|(_, value)| value.is_some()) {
+        message.nest(libc::RTA_METRICS, |message| {
+            for (kind, value) in metrics {
+                if let Some(value) = value {
+                    message.attribute(kind, &value.to_ne_bytes());
+                }
+            }
+        });
+    }
     message
 }
 
@@ -313,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_default_route_has_no_destination() {
-        let octets = default_route(3, "10.0.2.2".parse().unwrap()).finish(1);
+        let octets = default_route(3, "10.0.2.2".parse().unwrap(), RouteSizes::default()).finish(1);
         assert_eq!(octets[16..24], [2, 0, 0, 0, 254, 4, 0, 1]);
         assert_eq!(octets[28..32], [8, 0, 4, 0], "RTA_OIF");
         assert_eq!(octets[octets.len() - 4..], [10, 0, 2, 2]);

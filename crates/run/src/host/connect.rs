@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 
 use super::error_queue;
 use super::failure::Failure;
+use super::socket::set_header_fields;
+use lastack::IpFields;
 
 /// A connection of the host.
 #[derive(Debug)]
@@ -24,8 +26,16 @@ pub struct Connected {
 /// The socket outlives the failure, other than in tokio's own `connect`: its error queue says whether a refusal was
 /// a reset, and which ICMP error from whom made a remote unreachable.
 pub async fn connect(remote: SocketAddr) -> Result<Connected, Failure> {
+    connect_with(remote, None).await
+}
+
+/// The same, with these fields in the IP headers of what is sent.
+pub async fn connect_with(remote: SocketAddr, ip: Option<IpFields>) -> Result<Connected, Failure> {
     let v6 = remote.is_ipv6();
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if let Some(ip) = ip {
+        set_header_fields(&socket, v6, ip)?;
+    }
     // Version 4 queues the errors of an attempt without asking.
     if v6 {
         error_queue::enable(&socket, v6, true)?;

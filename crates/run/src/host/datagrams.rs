@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::error_queue::{self, QueuedError};
-use super::socket::{DatagramOption, dropped, set_option, socket_address};
+use super::socket::{dropped, header_fields, set_whole, socket_address};
 
 /// Octets of the receive and of the send buffer that are asked for: 3,000 datagrams of 1,000 octets with what the kernel
 /// counts beside them.
@@ -27,8 +27,6 @@ const BATCH: usize = 16;
 const LONGEST: usize = 65_536;
 /// Most datagrams in one group that the kernel cuts (UDP_MAX_SEGMENTS).
 pub const MAX_SEGMENTS: usize = 64;
-/// `IPV6_PMTUDISC_WANT` of linux/in6.h.
-const IPV6_PMTUDISC_WANT: libc::c_int = 1;
 
 /// Such a socket.
 #[derive(Debug)]
@@ -169,13 +167,7 @@ impl DatagramSocket {
         if self.whole.get() == Some(whole) {
             return Ok(());
         }
-        let (option, value) = match (self.v6, whole) {
-            (false, true) => (DatagramOption::MtuDiscoverV4, libc::IP_PMTUDISC_DO),
-            (false, false) => (DatagramOption::MtuDiscoverV4, libc::IP_PMTUDISC_DONT),
-            (true, true) => (DatagramOption::MtuDiscoverV6, libc::IPV6_PMTUDISC_DO),
-            (true, false) => (DatagramOption::MtuDiscoverV6, IPV6_PMTUDISC_WANT),
-        };
-        set_option(&self.socket, option, value)?;
+        set_whole(&self.socket, self.v6, whole)?;
         self.whole.set(Some(whole));
         Ok(())
     }
@@ -248,19 +240,12 @@ thread_local! {
 }
 
 fn read(message: &RecvMsg<'_, '_, SockaddrStorage>) -> (usize, Option<SocketAddr>, Shape) {
-    let mut shape =
-        Shape { segment_size: None, ip: IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false } };
-    for control in message.cmsgs().into_iter().flatten() {
-        match control {
-            ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => {
-                shape.ip.hop_limit = hops.try_into().unwrap_or(64);
-            }
-            ControlMessageOwned::Ipv4Tos(class) => shape.ip.traffic_class = class,
-            ControlMessageOwned::Ipv6TClass(class) => shape.ip.traffic_class = class as u8,
-            ControlMessageOwned::UdpGroSegments(size) => shape.segment_size = size.try_into().ok(),
-            _ => {}
-        }
-    }
+    let controls = || message.cmsgs().into_iter().flatten();
+    let size = controls().find_map(|control| match control {
+        ControlMessageOwned::UdpGroSegments(size) => size.try_into().ok(),
+        _ => None,
+    });
+    let shape = Shape { segment_size: size, ip: header_fields(controls()) };
     (message.bytes, message.address.as_ref().and_then(socket_address), shape)
 }
 

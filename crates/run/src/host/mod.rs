@@ -8,11 +8,13 @@ pub mod datagrams;
 pub mod error_queue;
 pub mod failure;
 pub mod inner;
+pub mod path;
 pub mod ping;
 pub mod resolvers;
 pub mod scratch;
 pub mod socket;
 pub mod tcp_info;
 
-pub use connect::{Connected, connect};
+pub use connect::{Connected, connect, connect_with};
 pub use failure::{Failure, Said};
+pub use path::path_mtu;

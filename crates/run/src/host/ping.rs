@@ -1,12 +1,16 @@
 //! Echo requests from the host: through a ping socket, which needs no privilege where `net.ipv4.ping_group_range`
 //! admits the user's group, else through a raw socket, which needs `CAP_NET_RAW`.
 
-use std::io;
+use std::cell::Cell;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use lastack::IpFields;
 use lastack_wire::icmp::Icmp;
 use lastack_wire::ip::{self, IpHeader};
+use nix::sys::socket::{MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -14,6 +18,7 @@ use tokio::net::UdpSocket;
 use super::error_queue::{self, QueuedError};
 use super::failure::Failure;
 use super::scratch;
+use super::socket::{header_fields, set_header_fields, set_whole};
 
 /// A socket for the echoes of one remote.
 #[derive(Debug)]
@@ -23,6 +28,17 @@ pub struct Ping {
     remote: IpAddr,
     /// The identifier in our requests, on a raw socket. A ping socket writes its own.
     raw_ident: Option<u16>,
+    /// The header fields that were set last.
+    fields: Cell<Option<IpFields>>,
+}
+
+/// Why a request was not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotSent {
+    /// What the host's kernel says.
+    pub failure: Failure,
+    /// The MTU that the request does not fit through.
+    pub mtu: Option<u32>,
 }
 
 /// What came back.
@@ -34,6 +50,8 @@ pub enum Heard {
         seq: u16,
         /// What the request carried, as it comes back.
         data: Vec<u8>,
+        /// The fields of its IP header.
+        ip: IpFields,
     },
     /// The request with this number failed.
     Failed {
@@ -41,10 +59,14 @@ pub enum Heard {
         seq: Option<u16>,
         /// Why.
         failure: Failure,
+        /// The MTU that it did not fit through, if this host says so.
+        mtu: Option<u32>,
     },
 }
 
 const HEADER: usize = 8;
+/// No packet carries a message of so many octets.
+const LONGEST: usize = 65_508;
 
 impl Ping {
     /// A socket for echoes of `remote`. [`io::ErrorKind::PermissionDenied`]: the host allows neither kind to us.
@@ -62,29 +84,48 @@ impl Ping {
             },
         };
         error_queue::enable(&socket, remote.is_ipv6(), true)?;
+        if remote.is_ipv6() {
+            setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvTClass, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
+            setsockopt(&socket, sockopt::IpRecvTos, &true)?;
+        }
         socket.connect(&at.into())?;
-        Ok(Self { socket: UdpSocket::from_std(socket.into())?, remote, raw_ident })
+        let socket = UdpSocket::from_std(socket.into())?;
+        Ok(Self { socket, remote, raw_ident, fields: Cell::new(None) })
     }
 
-    /// Sends a request that may pass so many hops. A full queue loses it, as a network does.
-    pub fn request(&self, seq: u16, data: &[u8], hops: u8) -> Result<(), Failure> {
+    /// Sends a request with these fields in its IP header. A full queue loses it, as a network does.
+    pub fn request(&self, seq: u16, data: &[u8], ip: IpFields) -> Result<(), NotSent> {
         let ident = self.raw_ident.unwrap_or(0);
         let protocol = if self.remote.is_ipv6() { ip::ICMPV6 } else { ip::ICMP };
         let mut message = Vec::with_capacity(HEADER + data.len());
         // The checksum is right for version 4; for version 6 the kernel, which knows the source, computes it.
         Icmp::Echo { reply: false, ident, seq, data }
             .emit(&IpHeader::new(self.remote, self.remote, protocol), &mut message);
+        self.set(ip).map_err(|error| NotSent { failure: Failure::local(&error), mtu: None })?;
         // The kernel is asked itself: tokio says "would block" until its reactor has seen the socket once.
         let socket = SockRef::from(&self.socket);
-        match self.remote {
-            IpAddr::V4(_) => socket.set_ttl_v4(hops.into())?,
-            IpAddr::V6(_) => socket.set_unicast_hops_v6(hops.into())?,
-        }
         // What fails first may be the error of an earlier request, which stands in the queue too.
         match socket.send(&message).or_else(|_| socket.send(&message)) {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(Failure::local(&error)),
-            _ => Ok(()),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            // The error queue has the MTU, and tells whose request it was.
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) && message.len() < LONGEST => Ok(()),
+            Err(error) => Err(NotSent { failure: Failure::local(&error), mtu: None }),
         }
+    }
+
+    /// Has the next request leave with these fields.
+    fn set(&self, ip: IpFields) -> io::Result<()> {
+        if self.fields.get() == Some(ip) {
+            return Ok(());
+        }
+        set_header_fields(&self.socket, self.remote.is_ipv6(), ip)?;
+        set_whole(&self.socket, self.remote.is_ipv6(), ip.dont_fragment)?;
+        self.fields.set(Some(ip));
+        Ok(())
     }
 
     /// Waits for what comes next.
@@ -101,8 +142,8 @@ impl Ping {
             }
             // The errors that recv returns once stand in the queue too.
             let reply = scratch::with(|packet| {
-                let length = self.socket.try_recv(packet).ok()?;
-                self.reply(&packet[..length])
+                let (length, ip) = self.socket.try_io(Interest::READABLE, || self.receive(packet)).ok()?;
+                self.reply(&packet[..length], ip)
             });
             if let Some(heard) = reply {
                 return Ok(heard);
@@ -110,7 +151,17 @@ impl Ping {
         }
     }
 
-    fn reply(&self, packet: &[u8]) -> Option<Heard> {
+    /// Octets of what has come, and the fields of its IP header.
+    fn receive(&self, packet: &mut [u8]) -> io::Result<(usize, IpFields)> {
+        let mut control = nix::cmsg_space!(i32, i32);
+        let mut buffers = [IoSliceMut::new(packet)];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let fd = self.socket.as_raw_fd();
+        let message = recvmsg::<SockaddrStorage>(fd, &mut buffers, Some(&mut control), flags)?;
+        Ok((message.bytes, header_fields(message.cmsgs()?)))
+    }
+
+    fn reply(&self, packet: &[u8], ip: IpFields) -> Option<Heard> {
         // Raw sockets of version 4 give the IP header too (raw(7)).
         let skip = match (self.raw_ident, self.remote) {
             (Some(_), IpAddr::V4(_)) => usize::from(packet.first()? & 0x0f) * 4,
@@ -118,8 +169,11 @@ impl Ping {
         };
         let echo = Echo::read(packet.get(skip..)?)?;
         let kind = if self.remote.is_ipv6() { 129 } else { 0 };
-        (echo.kind == kind && self.is_ours(&echo))
-            .then(|| Heard::Reply { seq: echo.seq, data: echo.data.to_vec() })
+        (echo.kind == kind && self.is_ours(&echo)).then(|| Heard::Reply {
+            seq: echo.seq,
+            data: echo.data.to_vec(),
+            ip,
+        })
     }
 
     /// `None`: about the request of somebody else, as raw sockets hear them too.
@@ -129,7 +183,7 @@ impl Ping {
             return None;
         }
         let failure = Failure::new(&io::Error::from_raw_os_error(queued.errno), Some(queued.clone()));
-        Some(Heard::Failed { seq: echo.map(|echo| echo.seq), failure })
+        Some(Heard::Failed { seq: echo.map(|echo| echo.seq), failure, mtu: queued.mtu })
     }
 
     fn is_ours(&self, echo: &Echo<'_>) -> bool {
@@ -172,8 +226,12 @@ mod tests {
                 }
                 other => other.unwrap(),
             };
-            ping.request(7, b"are you there", 64).unwrap();
-            assert_eq!(ping.hear().await.unwrap(), Heard::Reply { seq: 7, data: b"are you there".to_vec() });
+            let ip = IpFields { hop_limit: 9, traffic_class: 0xb8, dont_fragment: true };
+            ping.request(7, b"are you there", ip).unwrap();
+            let Heard::Reply { seq, data, ip } = ping.hear().await.unwrap() else { panic!("no reply") };
+            assert_eq!((seq, &data[..]), (7, &b"are you there"[..]));
+            // Version 4 answers with the class that it was asked with (RFC 1122 section 3.2.2.6).
+            assert_eq!((ip.hop_limit, ip.traffic_class), (64, if remote == "::1" { 0 } else { 0xb8 }));
         }
     }
 

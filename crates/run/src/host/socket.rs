@@ -4,7 +4,8 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd};
 
-use nix::sys::socket::SockaddrStorage;
+use lastack::IpFields;
+use nix::sys::socket::{ControlMessageOwned, SockaddrStorage};
 
 /// Octets written to a TCP socket that have not arrived, as far as the host's kernel knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,13 +55,17 @@ fn queued(socket: &impl AsFd, request: libc::Ioctl) -> io::Result<u64> {
     Ok(octets.try_into().unwrap_or(0))
 }
 
-/// An option of a datagram socket whose value is a number.
+/// An option about the IP headers of what a socket sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DatagramOption {
+pub enum HeaderOption {
     /// `IP_MTU_DISCOVER` (ip(7)).
     MtuDiscoverV4,
     /// `IPV6_MTU_DISCOVER` (ipv6(7)).
     MtuDiscoverV6,
+    /// `IP_TTL`.
+    Ttl,
+    /// `IPV6_UNICAST_HOPS`.
+    UnicastHops,
     /// `IP_TOS`.
     Tos,
     /// `IPV6_TCLASS`.
@@ -68,12 +73,14 @@ pub enum DatagramOption {
 }
 
 /// Sets an option.
-pub fn set_option(socket: &impl AsFd, option: DatagramOption, value: libc::c_int) -> io::Result<()> {
+pub fn set_option(socket: &impl AsFd, option: HeaderOption, value: libc::c_int) -> io::Result<()> {
     let (level, name) = match option {
-        DatagramOption::MtuDiscoverV4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
-        DatagramOption::MtuDiscoverV6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
-        DatagramOption::Tos => (libc::IPPROTO_IP, libc::IP_TOS),
-        DatagramOption::TrafficClass => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        HeaderOption::MtuDiscoverV4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+        HeaderOption::MtuDiscoverV6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+        HeaderOption::Ttl => (libc::IPPROTO_IP, libc::IP_TTL),
+        HeaderOption::UnicastHops => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+        HeaderOption::Tos => (libc::IPPROTO_IP, libc::IP_TOS),
+        HeaderOption::TrafficClass => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
     };
     let length = size_of_val(&value) as libc::socklen_t;
     // SAFETY: each of these options is one int, and `value` lives until the call returns.
@@ -82,6 +89,48 @@ pub fn set_option(socket: &impl AsFd, option: DatagramOption, value: libc::c_int
     };
     nix::errno::Errno::result(result)?;
     Ok(())
+}
+
+/// `IPV6_PMTUDISC_WANT` of linux/in6.h.
+const IPV6_PMTUDISC_WANT: libc::c_int = 1;
+
+/// Whether what is sent has to stay in one piece: it then has the DF bit, and what is too large for the path as far as it
+/// is known fails with `EMSGSIZE`.
+pub fn set_whole(socket: &impl AsFd, v6: bool, whole: bool) -> io::Result<()> {
+    let (option, value) = match (v6, whole) {
+        (false, true) => (HeaderOption::MtuDiscoverV4, libc::IP_PMTUDISC_DO),
+        (false, false) => (HeaderOption::MtuDiscoverV4, libc::IP_PMTUDISC_DONT),
+        (true, true) => (HeaderOption::MtuDiscoverV6, libc::IPV6_PMTUDISC_DO),
+        (true, false) => (HeaderOption::MtuDiscoverV6, IPV6_PMTUDISC_WANT),
+    };
+    set_option(socket, option, value)
+}
+
+/// The fields of an IP header, as a socket reports them that asks for them. Whether it had the DF bit is not reported.
+pub fn header_fields(controls: impl IntoIterator<Item = ControlMessageOwned>) -> IpFields {
+    let mut ip = IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false };
+    for control in controls {
+        match control {
+            ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => {
+                ip.hop_limit = hops.try_into().unwrap_or(ip.hop_limit);
+            }
+            ControlMessageOwned::Ipv4Tos(class) => ip.traffic_class = class,
+            ControlMessageOwned::Ipv6TClass(class) => ip.traffic_class = class as u8,
+            _ => {}
+        }
+    }
+    ip
+}
+
+/// Sets hop limit and traffic class of what a socket sends.
+pub fn set_header_fields(socket: &impl AsFd, v6: bool, ip: IpFields) -> io::Result<()> {
+    let (hops, class) = if v6 {
+        (HeaderOption::UnicastHops, HeaderOption::TrafficClass)
+    } else {
+        (HeaderOption::Ttl, HeaderOption::Tos)
+    };
+    set_option(socket, hops, ip.hop_limit.into())?;
+    set_option(socket, class, ip.traffic_class.into())
 }
 
 /// `SO_MEMINFO` (linux/sock_diag.h): packets that were dropped because the receive buffer of the socket was full.

@@ -12,7 +12,7 @@ use std::{
     process,
 };
 
-use lastack_device::{DeviceKind, LinkSettings, Netlink, netlink, tun, veth};
+use lastack_device::{DeviceKind, LinkSettings, Netlink, RouteSizes, netlink, tun, veth};
 use nix::{
     sys::{prctl, signal::Signal},
     unistd::{Gid, Pid, getppid},
@@ -186,9 +186,20 @@ impl Inside<'_> {
         Ok(())
     }
 
+    /// The packets of a path are this host's, but between the guest and lastack segments may be as large as the device
+    /// carries them.
+    fn route_sizes(&self, network: &Network) -> RouteSizes {
+        let Some(mtu) = network.path_mtu.filter(|mtu| *mtu < self.plan.mtu) else {
+            return RouteSizes::default();
+        };
+        let headers = if network.gateway.is_ipv6() { 60 } else { 40 };
+        RouteSizes { mtu: Some(mtu), advertised_mss: Some(self.plan.mtu - headers) }
+    }
+
     fn join(&mut self, network: &Network) -> Result<(), Failure> {
         self.network(|netlink, index| netlink.add_address(index, network.address, network.prefix))?;
-        self.network(|netlink, index| netlink.add_default_route(index, network.gateway))?;
+        let sizes = self.route_sizes(network);
+        self.network(|netlink, index| netlink.add_default_route_of(index, network.gateway, sizes))?;
         self.network(|netlink, _| netlink.await_address(network.address))
     }
 

@@ -35,6 +35,9 @@ pub struct Network {
     pub prefix: u8,
     /// Where everything outside of the network is sent; of the address's family.
     pub gateway: IpAddr,
+    /// The largest packet that leaves this host in one piece, if that is less than the device's MTU: the guest's kernel
+    /// treats what is larger as this host's would.
+    pub path_mtu: Option<u32>,
 }
 
 /// Who the guest is, to itself and to others.

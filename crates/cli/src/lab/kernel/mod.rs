@@ -84,7 +84,7 @@ impl Kernel {
     fn launch(scenario: &Scenario, setup: &Setup) -> Result<Self, KernelTrouble> {
         let [other, own] = setup.addresses;
         let prefix = if own.is_ipv6() { 64 } else { 24 };
-        let plan = Plan::new(vec![Subnet { address: own, prefix, gateway: other }]);
+        let plan = Plan::new(vec![Subnet { address: own, prefix, gateway: other, path_mtu: None }]);
         let words = [HIDDEN, scenario.name, &own.to_string(), &other.to_string()];
         let command: Vec<_> =
             std::iter::once("/proc/self/exe").chain(words).map(std::ffi::OsString::from).collect();

@@ -118,7 +118,11 @@ pub const TEXT: &[Row] = &[
         "S51",
         "established sackok; < P. 6+5 ack 1; < P. 1+8 ack 1; recv",
     ),
-    ("data of ours beside out-of-order data, with SACK", "S51", "established sackok; < P. 11+5 ack 1; send 5"),
+    (
+        "data of ours beside out-of-order data, with SACK",
+        "S51",
+        "established sackok; < P. 11+5 ack 1; send 5",
+    ),
     ("FIN without ACK in FIN-WAIT-2", "S54", "fin-wait-2; < F 1; recv"),
     ("keep-alive probe", "S59", "established; < . 0 ack 1"),
     ("keep-alive probe with a byte", "S59", "established; < . 0+1 ack 1"),

@@ -85,7 +85,11 @@ pub const EXTENSIONS: &[Row] = &[
         "established sackok; < P. 101+50 ack 1; < P. 201+50 ack 1; < R 151; error",
     ),
     ("RST at RCV.NXT beside a SACK", "R1", "established sackok; < P. 101+50 ack 1; < R 1; error"),
-    ("RST at the end of out-of-order data, without SACK", "R5", "established; < P. 101+50 ack 1; < R 151; error"),
+    (
+        "RST at the end of out-of-order data, without SACK",
+        "R5",
+        "established; < P. 101+50 ack 1; < R 151; error",
+    ),
 ];
 
 /// With small receive buffers: `tcp_rmem` 16384.

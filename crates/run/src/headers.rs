@@ -1,0 +1,68 @@
+//! Header fields of the program's connections, set on the sockets of the host that stand for them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+
+use lastack::IpFields;
+use tokio::net::TcpStream;
+
+use crate::host::socket::set_header_fields;
+use crate::tap::Seen;
+
+/// A connection: the program's end and the other.
+type Flow = (SocketAddr, SocketAddr);
+
+/// Which socket of the host belongs to which connection.
+#[derive(Debug)]
+pub struct Headers {
+    seen: Arc<Seen>,
+    sockets: RefCell<HashMap<Flow, RawFd>>,
+}
+
+/// A connection whose socket is known, for as long as this lives.
+#[derive(Debug)]
+pub struct Registered<'a> {
+    headers: &'a Headers,
+    flow: Flow,
+    _socket: &'a TcpStream,
+}
+
+impl Headers {
+    /// As the tap sees them.
+    pub fn new(seen: Arc<Seen>) -> Self {
+        Self { seen, sockets: RefCell::default() }
+    }
+
+    /// What the program has set for a connection that it asks for.
+    pub fn of_syn(&self, flow: Flow) -> Option<IpFields> {
+        self.seen.lock().headers.of_syn(flow)
+    }
+
+    /// What the program sets from now on is set on this socket.
+    pub fn register<'a>(&'a self, flow: Flow, socket: &'a TcpStream) -> Registered<'a> {
+        self.sockets.borrow_mut().insert(flow, socket.as_raw_fd());
+        Registered { headers: self, flow, _socket: socket }
+    }
+
+    /// Sets what has changed.
+    pub fn apply(&self) {
+        let changes = self.seen.lock().headers.take();
+        let sockets = self.sockets.borrow();
+        for (flow, ip) in changes {
+            let Some(&fd) = sockets.get(&flow) else { continue };
+            // SAFETY: the descriptor is in the table only while `Registered` borrows the socket that owns it.
+            let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+            // It fails only on a connection that is over.
+            let _over = set_header_fields(&socket, flow.1.is_ipv6(), ip);
+        }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.headers.sockets.borrow_mut().remove(&self.flow);
+    }
+}

@@ -1,0 +1,40 @@
+//! How large packets may be that leave this host.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+/// The MTU of the way to whoever there is no better route to; `None`: there is no such way.
+pub fn path_mtu(v6: bool) -> Option<u32> {
+    let (from, to): (SocketAddr, SocketAddr) = if v6 {
+        // Addresses of documentation (RFC 3849, RFC 5737), to which only the default route leads. Nothing is sent.
+        ((Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1), 9).into())
+    } else {
+        ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(203, 0, 113, 1), 9).into())
+    };
+    let socket = UdpSocket::bind(from).ok()?;
+    socket.connect(to).ok()?;
+    let (level, option) =
+        if v6 { (libc::IPPROTO_IPV6, libc::IPV6_MTU) } else { (libc::IPPROTO_IP, libc::IP_MTU) };
+    let mut mtu: libc::c_int = 0;
+    let mut length = size_of_val(&mtu) as libc::socklen_t;
+    // SAFETY: the kernel writes no more than `length` octets to `mtu`, which lives until the call returns.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut mtu).cast(), &raw mut length)
+    };
+    (result == 0).then(|| u32::try_from(mtu).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_the_mtu_of_an_interface() {
+        for v6 in [false, true] {
+            // Without a default route there is none.
+            if let Some(mtu) = path_mtu(v6) {
+                assert!((576..=65_536).contains(&mtu), "{mtu}");
+            }
+        }
+    }
+}

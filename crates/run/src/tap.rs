@@ -1,0 +1,120 @@
+//! What the stack does not hand over, read from the program's packets on their way to it: the header fields of its
+//! connections, the groups that it joins, and what lastack does not carry.
+
+mod groups;
+mod headers;
+mod uncarried;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use lastack::link::{Capabilities, Link};
+use lastack::{Instant, Received, Transmit, Verdict};
+use lastack_wire::ip::{self, IpPacket};
+use tokio::sync::Notify;
+
+pub use groups::Membership;
+pub use headers::{Changes, TcpHeaders};
+pub use uncarried::Uncarried;
+
+/// A link that looks at what arrives.
+pub struct Tap<L> {
+    link: L,
+    seen: Arc<Seen>,
+    headers: TcpHeaders,
+}
+
+/// What was seen, for others to read.
+#[derive(Debug, Default)]
+pub struct Seen {
+    inner: Mutex<Inner>,
+    /// A group was joined or left, or a connection's header fields have changed.
+    pub changed: Notify,
+}
+
+/// Under the lock.
+#[derive(Debug, Default)]
+pub struct Inner {
+    /// The header fields of connections.
+    pub headers: Changes,
+    /// The groups that were joined and left, in order.
+    pub memberships: Vec<Membership>,
+    /// What was not carried.
+    pub uncarried: Uncarried,
+}
+
+impl Seen {
+    /// The lock, which is never held for long.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<L: Link> Tap<L> {
+    /// Around a link.
+    pub fn new(link: L, seen: Arc<Seen>) -> Self {
+        Self { link, seen, headers: TcpHeaders::default() }
+    }
+
+    fn look(&mut self, packet: &[u8]) {
+        let protocol = match packet.first().map(|first| first >> 4) {
+            Some(4) => packet.get(9).copied(),
+            Some(6) => packet.get(6).copied(),
+            _ => None,
+        };
+        match protocol {
+            Some(ip::TCP) => self.headers.look(packet, &self.seen),
+            Some(ip::UDP) | None => {}
+            Some(_) => self.look_closer(packet),
+        }
+    }
+
+    /// A packet that is neither TCP nor UDP, or has extension headers.
+    fn look_closer(&self, packet: &[u8]) {
+        let Ok(parsed) = IpPacket::parse(packet) else { return };
+        let memberships = groups::read(&parsed);
+        if !memberships.is_empty() {
+            let mut seen = self.seen.lock();
+            // A program that joins and leaves without end is not followed without end.
+            let room = groups::MAX_WAITING.saturating_sub(seen.memberships.len());
+            seen.memberships.extend(memberships.into_iter().take(room));
+            drop(seen);
+            self.seen.changed.notify_one();
+        } else if let Some(kind) = uncarried::Kind::of(&parsed) {
+            self.seen.lock().uncarried.add(kind);
+        }
+    }
+}
+
+impl<L: Link> Link for Tap<L> {
+    fn capabilities(&self) -> Capabilities {
+        self.link.capabilities()
+    }
+
+    fn send(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) {
+        self.link.send(now, packet, transmit);
+    }
+
+    fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
+        let received = self.link.recv(now, packet)?;
+        self.look(packet);
+        Some(received)
+    }
+
+    fn annotate(&mut self, now: Instant, verdict: &Verdict) {
+        self.link.annotate(now, verdict);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.link.poll_timeout()
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.poll_readable(cx)
+    }
+
+    fn flush(&mut self, now: Instant) {
+        self.link.flush(now);
+    }
+}

@@ -1,0 +1,190 @@
+//! The hop limit and the traffic class that the program sets for its connections (IP_TTL, IP_TOS, IPV6_UNICAST_HOPS,
+//! IPV6_TCLASS), before it connects and later.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use lastack::IpFields;
+use lastack_wire::ip::IpPacket;
+use lastack_wire::tcp::TcpHeader;
+
+use super::Seen;
+
+/// Most SYNs whose fields are kept until somebody connects for them; the oldest is forgotten first.
+const MAX_SYNS: usize = 4096;
+/// Most changes that wait to be acted on.
+const MAX_CHANGES: usize = 1024;
+/// Flows are told apart by so many values of a hash, to see quickly that nothing has changed.
+const PLACES: usize = 4096;
+/// DSCP, without ECN, which each hop of a connection agrees on for itself.
+const DSCP: u8 = 0xfc;
+/// Hop limit and DSCP of who sets neither.
+const DEFAULTS: (u8, u8) = (64, 0);
+/// Bits of the flags of TCP.
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// A connection: the program's end and the other.
+pub type Flow = (SocketAddr, SocketAddr);
+
+/// The fields that were seen last, by a hash of the ports.
+#[derive(Debug)]
+pub struct TcpHeaders {
+    last: Box<[(u8, u8)]>,
+}
+
+/// What somebody has to act on.
+#[derive(Debug, Default)]
+pub struct Changes {
+    syns: HashMap<Flow, IpFields>,
+    order: VecDeque<Flow>,
+    changes: Vec<(Flow, IpFields)>,
+}
+
+impl Default for TcpHeaders {
+    fn default() -> Self {
+        Self { last: vec![(0, 0); PLACES].into() }
+    }
+}
+
+impl TcpHeaders {
+    /// A segment of the program.
+    pub fn look(&mut self, packet: &[u8], seen: &Seen) {
+        let Some(quick) = Quick::of(packet) else { return };
+        let last = &mut self.last[quick.place];
+        // Two flows with one hash make each other look changed, which costs time and does no harm.
+        if *last == quick.fields && !quick.syn {
+            return;
+        }
+        *last = quick.fields;
+        // What nobody has set is left to the host.
+        if quick.syn && quick.fields == DEFAULTS {
+            return;
+        }
+        let Ok(parsed) = IpPacket::parse(packet) else { return };
+        let Ok((tcp, _)) = TcpHeader::parse(parsed.payload) else { return };
+        let flow = (
+            SocketAddr::new(parsed.header.src, tcp.src_port),
+            SocketAddr::new(parsed.header.dst, tcp.dst_port),
+        );
+        let ip = IpFields {
+            hop_limit: parsed.header.hop_limit,
+            traffic_class: parsed.header.traffic_class & DSCP,
+            dont_fragment: true,
+        };
+        seen.lock().headers.add(flow, ip, quick.syn);
+        if !quick.syn {
+            seen.changed.notify_one();
+        }
+    }
+}
+
+/// What can be read of a segment without taking it apart.
+struct Quick {
+    place: usize,
+    /// Hop limit and DSCP.
+    fields: (u8, u8),
+    /// It asks for a connection.
+    syn: bool,
+}
+
+impl Quick {
+    fn of(packet: &[u8]) -> Option<Self> {
+        let (tcp_at, hops, class) = if packet[0] >> 4 == 4 {
+            (usize::from(packet[0] & 0x0f) * 4, *packet.get(8)?, *packet.get(1)?)
+        } else {
+            (40, *packet.get(7)?, packet[0] << 4 | *packet.get(1)? >> 4)
+        };
+        let tcp = packet.get(tcp_at..tcp_at + 14)?;
+        let hash = usize::from(u16::from_be_bytes([tcp[0], tcp[1]])) * 31
+            ^ usize::from(u16::from_be_bytes([tcp[2], tcp[3]]));
+        Some(Self { place: hash % PLACES, fields: (hops, class & DSCP), syn: tcp[13] & (SYN | ACK) == SYN })
+    }
+}
+
+impl Changes {
+    fn add(&mut self, flow: Flow, ip: IpFields, syn: bool) {
+        if !syn {
+            if self.changes.len() < MAX_CHANGES {
+                self.changes.push((flow, ip));
+            }
+            return;
+        }
+        if self.syns.insert(flow, ip).is_none() {
+            self.order.push_back(flow);
+        }
+        while self.order.len() > MAX_SYNS {
+            if let Some(oldest) = self.order.pop_front() {
+                self.syns.remove(&oldest);
+            }
+        }
+    }
+
+    /// The fields of the SYN of this connection.
+    pub fn of_syn(&mut self, flow: Flow) -> Option<IpFields> {
+        self.syns.remove(&flow)
+    }
+
+    /// The connections whose fields have changed since.
+    pub fn take(&mut self) -> Vec<(Flow, IpFields)> {
+        std::mem::take(&mut self.changes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lastack_wire::ip::{self, IpHeader};
+    use lastack_wire::tcp::TcpFlags;
+
+    use super::*;
+
+    fn segment(from: &str, to: &str, flags: TcpFlags, hop_limit: u8, traffic_class: u8) -> Vec<u8> {
+        let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        let tcp = TcpHeader { src_port: from.port(), dst_port: to.port(), flags, ..TcpHeader::default() };
+        let header = IpHeader { hop_limit, traffic_class, ..IpHeader::new(from.ip(), to.ip(), ip::TCP) };
+        let mut packet = Vec::new();
+        header.emit(tcp.len(), &mut packet);
+        tcp.emit(&mut packet);
+        packet
+    }
+
+    #[test]
+    fn fields_are_known_from_the_syn_and_when_they_change() {
+        for (from, to) in [("10.0.2.100:5000", "192.0.2.1:80"), ("[fd00::100]:5000", "[2001:db8::1]:80")] {
+            let flow: Flow = (from.parse().unwrap(), to.parse().unwrap());
+            let (seen, mut headers) = (Seen::default(), TcpHeaders::default());
+            headers.look(&segment(from, to, TcpFlags::SYN, 3, 0x48), &seen);
+            let syn = seen.lock().headers.of_syn(flow).unwrap();
+            assert_eq!((syn.hop_limit, syn.traffic_class), (3, 0x48));
+            assert_eq!(seen.lock().headers.of_syn(flow), None);
+            // ECN is no change.
+            headers.look(&segment(from, to, TcpFlags::ACK, 3, 0x4a), &seen);
+            assert_eq!(seen.lock().headers.take(), []);
+            headers.look(&segment(from, to, TcpFlags::ACK, 64, 0x08), &seen);
+            let [(changed, ip)] = seen.lock().headers.take()[..] else { panic!("one change") };
+            assert_eq!((changed, ip.hop_limit, ip.traffic_class), (flow, 64, 0x08));
+        }
+    }
+
+    #[test]
+    fn what_nobody_has_set_is_left_to_the_host() {
+        let (seen, mut headers) = (Seen::default(), TcpHeaders::default());
+        let (from, to) = ("10.0.2.100:5000", "192.0.2.1:80");
+        headers.look(&segment(from, to, TcpFlags::SYN, 64, 2), &seen);
+        headers.look(&segment(from, to, TcpFlags::ACK, 64, 0), &seen);
+        let mut seen = seen.lock();
+        assert_eq!(seen.headers.of_syn((from.parse().unwrap(), to.parse().unwrap())), None);
+        assert_eq!(seen.headers.take(), []);
+    }
+
+    #[test]
+    fn syns_that_nobody_asks_for_are_forgotten() {
+        let (seen, mut headers) = (Seen::default(), TcpHeaders::default());
+        for port in 1..=u16::MAX {
+            let from = format!("10.0.2.100:{port}");
+            headers.look(&segment(&from, "192.0.2.1:80", TcpFlags::SYN, 63, 0), &seen);
+        }
+        let seen = seen.lock();
+        assert!(seen.headers.syns.len() <= MAX_SYNS && seen.headers.order.len() <= MAX_SYNS);
+    }
+}
