@@ -96,8 +96,8 @@ impl Quick {
             (40, *packet.get(7)?, packet[0] << 4 | *packet.get(1)? >> 4)
         };
         let tcp = packet.get(tcp_at..tcp_at + 14)?;
-        let hash = usize::from(u16::from_be_bytes([tcp[0], tcp[1]])) * 31
-            ^ usize::from(u16::from_be_bytes([tcp[2], tcp[3]]));
+        let port = |at: usize| usize::from(u16::from_be_bytes([tcp[at], tcp[at + 1]]));
+        let hash = (port(0) * 31) ^ port(2);
         Some(Self { place: hash % PLACES, fields: (hops, class & DSCP), syn: tcp[13] & (SYN | ACK) == SYN })
     }
 }
