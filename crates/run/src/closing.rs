@@ -4,9 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
+use super::memory;
 use super::relay::Ledger;
 
 /// After the program's end, its connections have as long to end as something moves, and this much longer.
@@ -17,6 +18,9 @@ const WINDOW: Duration = Duration::from_secs(30);
 const SHARE: u64 = 10;
 /// The longest time from the program's end to the end of the run: a remote must not keep it alive for ever.
 const LIMIT: Duration = Duration::from_secs(300);
+/// So many flows at once are a burst, and this long after half of them have ended their memory is given back.
+const BURST: usize = 32;
+const SETTLED: Duration = Duration::from_secs(1);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -27,7 +31,15 @@ pub struct Connections {
     connections: Rc<Cell<usize>>,
     all: Rc<Cell<usize>>,
     ledgers: Rc<RefCell<Vec<Weak<Ledger>>>>,
+    burst: Rc<Burst>,
     closing: watch::Sender<bool>,
+}
+
+/// How many lived at once, so that the memory of a burst can be given back after it.
+#[derive(Debug, Default)]
+struct Burst {
+    peak: Cell<usize>,
+    over: Notify,
 }
 
 /// Held by a connection or a flow for as long as it lives.
@@ -35,6 +47,7 @@ pub struct Connections {
 pub struct Live {
     counts: Vec<Rc<Cell<usize>>>,
     ledgers: Rc<RefCell<Vec<Weak<Ledger>>>>,
+    burst: Rc<Burst>,
     closing: watch::Receiver<bool>,
 }
 
@@ -42,7 +55,13 @@ impl Connections {
     /// None.
     pub fn new() -> Self {
         let closing = watch::Sender::new(false);
-        Self { connections: Rc::default(), all: Rc::default(), ledgers: Rc::default(), closing }
+        Self {
+            connections: Rc::default(),
+            all: Rc::default(),
+            ledgers: Rc::default(),
+            burst: Rc::default(),
+            closing,
+        }
     }
 
     /// One more, whose end is waited for.
@@ -57,7 +76,23 @@ impl Connections {
 
     fn live(&self, counts: Vec<Rc<Cell<usize>>>) -> Live {
         counts.iter().for_each(|count| count.set(count.get() + 1));
-        Live { counts, ledgers: self.ledgers.clone(), closing: self.closing.subscribe() }
+        self.burst.peak.set(self.burst.peak.get().max(self.all.get()));
+        Live {
+            counts,
+            ledgers: self.ledgers.clone(),
+            burst: self.burst.clone(),
+            closing: self.closing.subscribe(),
+        }
+    }
+
+    /// Gives memory back to the system whenever half of a burst is over. Never ends.
+    pub async fn trim(&self) {
+        loop {
+            self.burst.over.notified().await;
+            sleep(SETTLED).await;
+            self.burst.peak.set(self.all.get());
+            memory::trim();
+        }
     }
 
     /// How many have data of the program that the remote has no room for.
@@ -150,6 +185,10 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.counts.iter().for_each(|count| count.set(count.get() - 1));
+        let (all, peak) = (self.counts.last().map_or(0, |all| all.get()), self.burst.peak.get());
+        if peak >= BURST && all <= peak / 2 {
+            self.burst.over.notify_one();
+        }
     }
 }
 

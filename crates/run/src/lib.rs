@@ -20,6 +20,7 @@ mod flow;
 mod headers;
 mod icmp;
 mod isolation;
+mod memory;
 mod options;
 mod plan;
 mod relay;

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
@@ -246,17 +246,15 @@ impl<'a> Relay<'a> {
 
     /// From the remote to the program, up to the remote's FIN.
     async fn down(&self) -> Result<(), Over> {
-        let mut waiting = Vec::new();
         loop {
             self.program.writable().await.map_err(|error| self.program_failed(&error))?;
             self.host.readable().await.map_err(|error| self.host_failed(&error))?;
-            match self.pass_down(&mut waiting) {
-                Ok(0) => break,
+            match self.pass_down() {
+                Ok(Some(0)) => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(self.host_failed(&error)),
             }
-            self.write_all(&mut waiting).await?;
         }
         // A reset whose error another call was told shows as an end.
         if let Some(errno) = self.failed.get() {
@@ -269,44 +267,42 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
-    /// Reads once and writes what there is room for; the rest goes to `waiting`.
-    fn pass_down(&self, waiting: &mut Vec<u8>) -> io::Result<usize> {
-        scratch::with(|buffer| {
-            let octets = self.host.try_read(buffer)?;
-            if octets > 0 {
-                add(&self.ledger.from_remote, octets);
-                self.acks.heard();
-            }
-            self.ledger.data(Side::Remote, &buffer[..octets], octets);
-            let mut written = 0;
-            while written < octets {
-                match self.program.try_write(&buffer[written..octets]) {
-                    Ok(n) => written += n,
-                    // Full, or over, which the next wait for room tells.
-                    Err(_) => break,
+    /// Reads once, into the room that the program's side has. `None`: it has none, or is over, which the next wait for
+    /// room tells.
+    fn pass_down(&self) -> io::Result<Option<usize>> {
+        let mut read = Ok(None);
+        let mut drained = false;
+        let written = scratch::with(|spare| {
+            self.program.try_write_with(spare, |room| {
+                let mut room = room.map(IoSliceMut::new);
+                let fits: usize = room.iter().map(|piece| piece.len()).sum();
+                match self.host.try_read_vectored(&mut room) {
+                    Ok(octets) => {
+                        read = Ok(Some(octets));
+                        drained = octets < fits;
+                        let begin = room.iter().find(|piece| !piece.is_empty());
+                        let begin = begin.map_or(&[][..], |piece| &piece[..octets.min(piece.len())]);
+                        self.ledger.data(Side::Remote, begin, octets);
+                        octets
+                    }
+                    Err(error) => {
+                        read = Err(error);
+                        0
+                    }
                 }
-            }
-            add(&self.ledger.to_program, written);
-            waiting.extend_from_slice(&buffer[written..octets]);
-            Ok(octets)
-        })
-    }
-
-    async fn write_all(&self, waiting: &mut Vec<u8>) -> Result<(), Over> {
-        let mut written = 0;
-        while written < waiting.len() {
-            self.program.writable().await.map_err(|error| self.program_failed(&error))?;
-            match self.program.try_write(&waiting[written..]) {
-                Ok(octets) => {
-                    written += octets;
-                    add(&self.ledger.to_program, octets);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(self.program_failed(&error)),
+            })
+        });
+        if let Ok(Some(octets @ 1..)) = read {
+            add(&self.ledger.from_remote, octets);
+            add(&self.ledger.to_program, written.unwrap_or(0));
+            self.acks.heard();
+            if drained {
+                // Nothing is left: to read once more would only say so.
+                let _forgotten =
+                    self.host.try_io(Interest::READABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()));
             }
         }
-        *waiting = Vec::new();
-        Ok(())
+        read
     }
 
     /// Waits until either side is over, other than in order.

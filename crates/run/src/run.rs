@@ -179,6 +179,8 @@ async fn attend(
     let (host, driver) = Host::new(config(&run.plan), link(device.clone(), writer.clone(), &run.seen));
     let watch = watch_driver(run, tokio::task::spawn_local(driver));
     serve(run, &host);
+    let trimmer = run.clone();
+    tokio::task::spawn_local(async move { trimmer.live.trim().await });
     let status = guest.wait(signals).await.context("cannot wait for the program")?;
     wait_for_the_rest(run, &mut guest, signals)
         .await

@@ -69,6 +69,14 @@ impl Ring {
         [&self.bytes[a], &self.bytes[b]]
     }
 
+    /// The memory at these positions, likewise.
+    pub fn slices_mut(&mut self, at: Range<usize>) -> [&mut [u8]; 2] {
+        let [a, b] = self.pieces(at);
+        // The second piece, if it is not empty, lies at the begin of the memory, before the first.
+        let (low, high) = self.bytes.split_at_mut(a.start);
+        [&mut high[..a.end - a.start], &mut low[b]]
+    }
+
     /// Puts `text` at position `at`.
     pub fn write(&mut self, at: usize, text: &[u8]) {
         let [a, b] = self.pieces(at..at + text.len());

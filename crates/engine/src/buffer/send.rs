@@ -36,6 +36,24 @@ impl SendRing {
         n
     }
 
+    /// Lends the memory that is free already, and for what is beyond it `spare`, together `most` octets and no more than
+    /// fit; appends as many as `fill` returns.
+    pub fn fill(
+        &mut self,
+        most: usize,
+        spare: &mut [u8],
+        fill: impl FnOnce([&mut [u8]; 3]) -> usize,
+    ) -> usize {
+        let most = most.min(self.room());
+        let free = (self.ring.capacity().saturating_sub(self.len)).min(most);
+        let rest = spare.len().min(most - free);
+        let [a, b] = self.ring.slices_mut(self.len..self.len + free);
+        let filled = fill([a, b, &mut spare[..rest]]).min(free + rest);
+        self.len += filled.min(free);
+        self.push(&spare[..filled.saturating_sub(free)]);
+        filled
+    }
+
     /// Removes `n` octets, now acknowledged, from the front.
     pub fn acknowledge(&mut self, n: usize) {
         let n = n.min(self.len);
@@ -74,6 +92,39 @@ mod tests {
     use super::*;
     use alloc::collections::VecDeque;
     use alloc::vec::Vec;
+
+    #[test]
+    fn what_is_filled_in_place_is_appended_in_order() {
+        let mut ring = SendRing::new(5000);
+        let mut spare = [0; 64];
+        let (mut written, mut read) = (0u8, 0u8);
+        // As much as there is, in pieces of every size, from any place of the ring.
+        for step in 1..2000 {
+            let most = step % 70;
+            ring.fill(most, &mut spare, |pieces| {
+                let mut filled = 0;
+                for octet in pieces.into_iter().flatten() {
+                    *octet = written;
+                    written = written.wrapping_add(1);
+                    filled += 1;
+                }
+                assert!(filled <= most);
+                filled
+            });
+            let take = (step * 7 % 80).min(ring.len());
+            for piece in ring.slices(0, take).unwrap() {
+                for octet in piece {
+                    assert_eq!(*octet, read);
+                    read = read.wrapping_add(1);
+                }
+            }
+            ring.acknowledge(take);
+        }
+        // A part of what was lent, and never more than fits.
+        let mut ring = SendRing::new(10);
+        assert_eq!(ring.fill(100, &mut spare, |pieces| pieces[2].len()), 10);
+        assert_eq!(ring.fill(100, &mut spare, |pieces| pieces.map(|piece| piece.len()).iter().sum()), 0);
+    }
 
     #[test]
     fn a_send_ring_is_a_queue() {

@@ -5,6 +5,7 @@ use crate::error::would_block;
 use crate::tcp::TcpStream;
 use lastack_engine::Tcp;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Poll;
 use tokio::io::Interest;
 
@@ -74,6 +75,35 @@ impl TcpStream {
             let sent = poll_tcp(inner, self.id, |tcp| send_all(tcp, bufs));
             inner.or_would_block(sent)
         })
+    }
+
+    /// As [`try_write`](Self::try_write), from a source that writes in place: how a relay saves a copy, and reads no more
+    /// than there is room for. `fill` gets parts of the send buffer and, where that has to grow, of `spare`, and returns
+    /// how many octets it has written there, from the first on.
+    ///
+    /// `fill` runs under the lock of the host: it must be short, not wait, and not use the host or anything of it.
+    ///
+    /// # Errors
+    /// As [`try_write`](Self::try_write).
+    pub fn try_write_with(
+        &self,
+        spare: &mut [u8],
+        fill: impl FnOnce([&mut [u8]; 3]) -> usize,
+    ) -> io::Result<usize> {
+        let mut panic = None;
+        let sent = self.host.shared().with(|inner| {
+            inner.running()?;
+            let fill = |room: [&mut [u8]; 3]| {
+                // It goes on outside the lock: it has only seen borrowed memory.
+                catch_unwind(AssertUnwindSafe(|| fill(room))).unwrap_or_else(|cause| {
+                    panic = Some(cause);
+                    0
+                })
+            };
+            let sent = poll_tcp(inner, self.id, |tcp| tcp.send_with(spare, fill));
+            inner.or_would_block(sent)
+        });
+        panic.map_or(sent, |panic| resume_unwind(panic))
     }
 
     /// Runs `call`, which uses this stream without waiting, if the stream is ready for `interest`.

@@ -174,6 +174,32 @@ impl Tcp<'_> {
         self.give(text, true)
     }
 
+    /// As [`send`](Self::send) from a source that writes in place: `fill` gets at most as much memory as there is room,
+    /// parts of the send buffer and, where that has to grow, of `spare`, and returns how many octets it has written
+    /// there, from the first on.
+    ///
+    /// # Errors
+    ///
+    /// As in [`send`](Self::send).
+    pub fn send_with(
+        &mut self,
+        spare: &mut [u8],
+        fill: impl FnOnce([&mut [u8]; 3]) -> usize,
+    ) -> Poll<Result<usize, TcpError>> {
+        let Self { table, shared, id } = self;
+        let Socket::Open(connection) = table.socket_mut(*id) else { return self.send(&[]) };
+        let room = if connection.may_send() { connection.send_room(shared) } else { 0 };
+        if room == 0 {
+            return self.send(&[]);
+        }
+        let sent = connection.outgoing.fill(room, spare, fill);
+        connection.owed.more = false;
+        connection.pushed = connection.recovery.scoreboard.position(connection.end_of_text());
+        table.enqueue(*id);
+        table.weigh(shared, *id);
+        Poll::Ready(Ok(sent))
+    }
+
     /// How much room there is to send into; `Pending` and errors as in [`send`](Self::send).
     pub fn poll_writable(&mut self) -> Poll<Result<usize, TcpError>> {
         let room = match self.socket() {
