@@ -12,6 +12,6 @@ mod random;
 pub mod simulation;
 pub mod trace;
 
-pub use net::{Network, Word};
+pub use net::{Network, RouterReply};
 pub use random::Random;
 pub use trace::{HostId, Trace};

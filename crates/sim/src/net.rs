@@ -2,7 +2,7 @@
 
 mod path;
 
-pub use path::Word;
+pub use path::RouterReply;
 
 use crate::random::Random;
 use crate::trace::{Entry, Fate, HostId, HostLabel, Loss, PacketKind, PacketRecord, Trace, What};
@@ -221,12 +221,12 @@ impl Network {
 
     /// Cuts or mends the paths between two hosts, both ways. What is sent vanishes without a word.
     pub fn set_cut(&mut self, a: HostId, b: HostId, cut: bool) {
-        self.set_route(a, b, cut.then_some(Word::Silence));
+        self.set_route(a, b, cut.then_some(RouterReply::Silence));
     }
 
     /// Cuts the paths between two hosts, both ways, and says what their senders hear of it; or mends
     /// them (`None`).
-    pub fn set_route(&mut self, a: HostId, b: HostId, cut: Option<Word>) {
+    pub fn set_route(&mut self, a: HostId, b: HostId, cut: Option<RouterReply>) {
         for pair in [(a, b), (b, a)] {
             if let Some(path) = self.paths.get_mut(&pair) {
                 path.cut = cut;
@@ -237,7 +237,7 @@ impl Network {
 
     /// Lets only packets of so many octets pass from one host to another from now on, and says what
     /// the senders of others hear. Routers do not fragment.
-    pub fn set_mtu(&mut self, from: HostId, to: HostId, mtu: Option<(usize, Word)>) {
+    pub fn set_mtu(&mut self, from: HostId, to: HostId, mtu: Option<(usize, RouterReply)>) {
         if let Some(path) = self.paths.get_mut(&(from, to)) {
             path.mtu = mtu;
         }

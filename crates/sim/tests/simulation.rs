@@ -4,7 +4,7 @@
 //! and tells what happened.
 
 use lastack_engine::Rule;
-use lastack_sim::simulation::{self, Met, Wound};
+use lastack_sim::simulation::{self, InjectedBug, Met};
 use std::env;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -71,29 +71,29 @@ fn the_same_seed_gives_the_same_packets() {
     }
 }
 
-/// What must be said of each wound. Some of them do harm in few runs only, so that several are played.
-const NOTICED: [(Wound, &str); 10] = [
-    (Wound::FlipOctet, "not what was written"),
-    (Wound::EarlyFin, "a short stream that ends well"),
-    (Wound::DropEnd, "no end"),
-    (Wound::DoubleEnd, "two ends of one connection"),
-    (Wound::LieAboutOctets, "received, not sent"),
-    (Wound::ForgeReset, "nobody sent the reset"),
-    (Wound::ShrinkWindow, "the right edge moves left"),
-    (Wound::AcknowledgeTooMuch, "it acknowledges what was never sent"),
-    (Wound::KeepOne, "keeps (connections, timer, output)"),
-    (Wound::FalsePeace, "an orderly end that loses"),
+/// What must be said of each injected. Some of them do harm in few runs only, so that several are played.
+const NOTICED: [(InjectedBug, &str); 10] = [
+    (InjectedBug::FlipOctet, "not what was written"),
+    (InjectedBug::EarlyFin, "a short stream that ends well"),
+    (InjectedBug::DropEnd, "no end"),
+    (InjectedBug::DoubleEnd, "two ends of one connection"),
+    (InjectedBug::LieAboutOctets, "received, not sent"),
+    (InjectedBug::ForgeReset, "nobody sent the reset"),
+    (InjectedBug::ShrinkWindow, "the right edge moves left"),
+    (InjectedBug::AcknowledgeTooMuch, "it acknowledges what was never sent"),
+    (InjectedBug::KeepOne, "keeps (connections, timer, output)"),
+    (InjectedBug::FalsePeace, "an orderly end that loses"),
 ];
 
 #[test]
 fn every_wound_is_noticed() {
-    assert_eq!(NOTICED.map(|(wound, _)| wound), Wound::ALL);
-    for (wound, words) in NOTICED {
+    assert_eq!(NOTICED.map(|(injected, _)| injected), InjectedBug::ALL);
+    for (injected, words) in NOTICED {
         let noticed = (0..40).any(|seed| {
-            let outcome = simulation::play_wounded(seed, Some(wound));
+            let outcome = simulation::play_with_bug(seed, Some(injected));
             let report = outcome.report(5);
             report.contains(words) && report.contains(&format!("--seed {seed}"))
         });
-        assert!(noticed, "{wound:?} is not noticed as {words:?}");
+        assert!(noticed, "{injected:?} is not noticed as {words:?}");
     }
 }

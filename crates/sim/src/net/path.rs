@@ -12,14 +12,14 @@ use std::net::IpAddr;
 pub(super) struct Path {
     pub course: Course,
     /// Nothing arrives, and whether a router says so.
-    pub cut: Option<Word>,
+    pub cut: Option<RouterReply>,
     /// The largest packet that passes, and whether a router tells those who send larger ones.
-    pub mtu: Option<(usize, Word)>,
+    pub mtu: Option<(usize, RouterReply)>,
 }
 
 /// Whether a router answers what it drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum RouterReply {
     /// With an ICMP error.
     Reports,
     /// In no way: packets vanish.
@@ -41,7 +41,7 @@ impl Path {
         let v6 = packet.first().is_some_and(|first| first >> 4 == 6);
         let lost = |loss, word, error| Outcome {
             passage: Err(loss),
-            error: Some(error).filter(|_| word == Word::Reports),
+            error: Some(error).filter(|_| word == RouterReply::Reports),
         };
         if let Some(word) = self.cut {
             return lost(Loss::Cut, word, IcmpError::host_unreachable(v6));

@@ -1,6 +1,6 @@
 //! One end of a connection: what its program does, and what it has seen.
 
-use super::habits::{Finish, Habits, Reading, keepalive};
+use super::app_profile::{AppProfile, Finish, Reading, keepalive};
 use crate::random::Random;
 use lastack_engine::{ConnId, FourTuple, InitialNumbers, Instant, Stack, Tcp, TcpConfig, TcpError};
 use std::task::Poll;
@@ -16,7 +16,7 @@ pub(super) struct Application {
     pub flow: FourTuple,
     /// What the octets that it writes are made of.
     pub number: u64,
-    pub habits: Habits,
+    pub profile: AppProfile,
     /// Whether it reads and writes to the end and parts in peace, if it is let.
     pub means_well: bool,
     pub opened: Instant,
@@ -64,15 +64,15 @@ impl Application {
         now: Instant,
         random: &mut Random,
     ) -> Self {
-        let habits = Habits::draw(random);
+        let profile = AppProfile::draw(random);
         Self {
             host,
             life,
             id,
             flow,
             number,
-            habits,
-            means_well: habits.means_well(),
+            profile,
+            means_well: profile.means_well(),
             opened: now,
             numbers: InitialNumbers::default(),
             written: 0,
@@ -104,12 +104,12 @@ impl Application {
     /// Sets the options it has from the start.
     pub fn set_out(&mut self, stack: &mut Stack) {
         let mut tcp = self.tcp(stack);
-        tcp.set_linger(self.habits.linger);
-        tcp.set_keepalive(self.habits.keepalive);
-        tcp.set_user_timeout(self.habits.user_timeout);
-        tcp.set_max_segment(self.habits.max_segment);
-        tcp.set_send_buffer(self.habits.send_buffer);
-        tcp.set_nodelay(self.habits.nodelay);
+        tcp.set_linger(self.profile.linger);
+        tcp.set_keepalive(self.profile.keepalive);
+        tcp.set_user_timeout(self.profile.user_timeout);
+        tcp.set_max_segment(self.profile.max_segment);
+        tcp.set_send_buffer(self.profile.send_buffer);
+        tcp.set_nodelay(self.profile.nodelay);
         self.note_numbers(stack);
     }
 
@@ -133,15 +133,15 @@ impl Application {
         if let Some(until) = self.lingers_until {
             return self.linger(stack, now, until);
         }
-        let patience = self.habits.patience.map(|patience| self.opened + patience);
+        let patience = self.profile.patience.map(|patience| self.opened + patience);
         if let Some(end) = patience {
             if end <= now {
                 return self.close(stack, now);
             }
             self.next = Some(end);
         }
-        if self.habits.whims > 0 {
-            self.habits.whims -= 1;
+        if self.profile.whims > 0 {
+            self.profile.whims -= 1;
             self.changed = now;
             self.change_mind(stack, random);
             self.wake(now + Duration::from_millis(1 + random.below(5_000)));
@@ -159,9 +159,9 @@ impl Application {
     fn is_done(&self) -> bool {
         let finished = self.half_closed && self.end_of_stream;
         self.error.is_some()
-            || match self.habits.finish {
+            || match self.profile.finish {
                 Finish::Orderly => finished,
-                Finish::WhenWritten => self.written == self.habits.wants,
+                Finish::WhenWritten => self.written == self.profile.wants,
                 Finish::AfterRead(octets) => self.read.len() as u64 >= octets || finished,
                 Finish::AbortAfter(octets) => self.written >= octets,
                 Finish::Hold => false,
@@ -171,7 +171,7 @@ impl Application {
     /// Reads once; whether it goes on at once.
     fn read_some(&mut self, stack: &mut Stack, now: Instant) -> bool {
         let had = self.read.len() as u64;
-        let (most, pause) = match self.habits.reading {
+        let (most, pause) = match self.profile.reading {
             Reading::Eager => (9_000, None),
             Reading::Slow(octets, pause) => (octets, Some(pause)),
             Reading::UpTo(most) => (most.saturating_sub(had).min(9_000) as usize, None),
@@ -188,8 +188,8 @@ impl Application {
             Poll::Ready(Ok(n)) => self.read.extend_from_slice(&buf[..n]),
             Poll::Ready(Err(error)) => self.error = Some(error),
         }
-        if self.habits.deaf_after.is_some_and(|octets| self.read.len() as u64 >= octets) {
-            self.habits.deaf_after = None;
+        if self.profile.deaf_after.is_some_and(|octets| self.read.len() as u64 >= octets) {
+            self.profile.deaf_after = None;
             // Too late, if the connection is over: a read tells.
             self.deaf |= self.tcp(stack).shutdown_read().is_ok();
         }
@@ -201,10 +201,10 @@ impl Application {
 
     /// Writes once; whether it goes on at once.
     fn write_some(&mut self, stack: &mut Stack, now: Instant) -> bool {
-        if self.half_closed || self.written >= self.habits.wants {
+        if self.half_closed || self.written >= self.profile.wants {
             return false;
         }
-        let chunk = self.habits.chunk.min(self.habits.wants - self.written);
+        let chunk = self.profile.chunk.min(self.profile.wants - self.written);
         let text = text(self.number, self.written, chunk);
         let answer = self.tcp(stack).send(&text);
         self.waits[1] = answer.is_pending();
@@ -213,16 +213,16 @@ impl Application {
             Poll::Ready(Ok(n)) => self.written += n as u64,
             Poll::Ready(Err(error)) => self.error = Some(error),
         }
-        if !self.habits.pause.is_zero() {
-            self.wake(now + self.habits.pause);
+        if !self.profile.pause.is_zero() {
+            self.wake(now + self.profile.pause);
         }
-        self.habits.pause.is_zero()
+        self.profile.pause.is_zero()
     }
 
     /// Finishes its direction when all is written, if it means to.
     fn half_close(&mut self, stack: &mut Stack, now: Instant) {
-        let means_to = matches!(self.habits.finish, Finish::Orderly | Finish::AfterRead(_));
-        if !means_to || self.half_closed || self.error.is_some() || self.written < self.habits.wants {
+        let means_to = matches!(self.profile.finish, Finish::Orderly | Finish::AfterRead(_));
+        if !means_to || self.half_closed || self.error.is_some() || self.written < self.profile.wants {
             return;
         }
         let early = self.tcp(stack).state() == lastack_engine::TcpState::SynSent;
@@ -252,15 +252,15 @@ impl Application {
             5 => tcp.set_dscp(random.below(64) as u8),
             _ => tcp.set_linger(random.once_in(2).then(|| Duration::from_millis(random.below(3_000)))),
         }
-        self.habits.keepalive = tcp.keepalive();
-        self.habits.linger = tcp.linger();
+        self.profile.keepalive = tcp.keepalive();
+        self.profile.linger = tcp.linger();
     }
 
     /// Closes, or begins to linger.
     pub fn close(&mut self, stack: &mut Stack, now: Instant) {
-        if matches!(self.habits.finish, Finish::AbortAfter(_)) {
+        if matches!(self.profile.finish, Finish::AbortAfter(_)) {
             self.tcp(stack).set_linger(Some(Duration::ZERO));
-        } else if let Some(time) = self.habits.linger.filter(|time| !time.is_zero())
+        } else if let Some(time) = self.profile.linger.filter(|time| !time.is_zero())
             && self.lingers_until.is_none()
             && self.tcp(stack).shutdown().is_ok()
         {

@@ -6,15 +6,15 @@
 //! ([`Stack::check`](lastack_engine::Stack::check)), and what they send; at the end, what every program
 //! has read and what the ends say of each other.
 
+mod app_profile;
 mod application;
-mod disaster;
-mod habits;
-mod mail;
+mod fault;
+mod injected_bug;
+mod invariants;
 mod settings;
+mod udp_traffic;
 mod verdict;
-mod witness;
 mod world;
-mod wound;
 
 use crate::decode::Decoder;
 use crate::trace::{Fate, PacketKind, Trace, What};
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
 
-pub use wound::Wound;
+pub use injected_bug::InjectedBug;
 
 /// What became of a run.
 #[derive(Debug)]
@@ -69,15 +69,15 @@ impl Met {
 
 /// Plays a seed.
 pub fn play(seed: u64) -> Outcome {
-    play_wounded(seed, None)
+    play_with_bug(seed, None)
 }
 
 /// Plays a seed in which something happens that must not.
-pub fn play_wounded(seed: u64, wound: Option<Wound>) -> Outcome {
-    let mut world = World::new(seed, wound);
+pub fn play_with_bug(seed: u64, injected: Option<InjectedBug>) -> Outcome {
+    let mut world = World::new(seed, injected);
     let failure =
         catch_unwind(AssertUnwindSafe(|| if world.run() { verdict::judge(&world) } else { Vec::new() }));
-    let mut violations = std::mem::take(&mut world.witness.accusations);
+    let mut violations = std::mem::take(&mut world.invariants.accusations);
     match failure {
         Ok(wrong) => violations.extend(wrong),
         Err(panic) => violations.push(words(&*panic)),
@@ -144,7 +144,8 @@ impl Outcome {
             let ends = crate::net::tcp_flow(&record.bytes).map(|flow| flow.to_string()).unwrap_or_default();
             let kind =
                 if record.kind == PacketKind::Sent { String::new() } else { format!("{:?} ", record.kind) };
-            let window = witness::window(record).map(|window| format!(" win={window}")).unwrap_or_default();
+            let window =
+                invariants::window(record).map(|window| format!(" win={window}")).unwrap_or_default();
             let rule = record.transmit.rule.map(|rule| format!(" by {rule}")).unwrap_or_default();
             (format!("{kind}{ends} {}{window}{rule}", read[*index]), record.fate)
         };

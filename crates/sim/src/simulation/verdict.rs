@@ -349,10 +349,10 @@ fn is_error(bytes: &[u8]) -> bool {
 
 /// An application without the octets that it read.
 fn brief(app: &Application) -> String {
-    let Application { host, flow, written, end_of_stream, error, closed, habits, .. } = app;
+    let Application { host, flow, written, end_of_stream, error, closed, profile, .. } = app;
     let read = app.read.len();
     format!(
         "host{host} {flow}: {written} written, {read} read, end of stream {end_of_stream}, \
-         error {error:?}, closed {closed}, {habits:?}"
+         error {error:?}, closed {closed}, {profile:?}"
     )
 }

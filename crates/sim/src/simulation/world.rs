@@ -1,12 +1,12 @@
 //! Hosts, paths, programs, and what befalls them.
 
 use super::application::Application;
-use super::disaster::{self, Disaster};
-use super::mail::Mail;
-use super::witness::Witness;
-use super::wound::Wound;
+use super::fault::{self, Fault};
+use super::injected_bug::InjectedBug;
+use super::invariants::InvariantChecker;
+use super::udp_traffic::UdpTraffic;
 use super::{settings, verdict};
-use crate::net::{Network, Word};
+use crate::net::{Network, RouterReply};
 use crate::random::Random;
 use crate::trace::{Fate, HostId, PacketKind, PacketRecord};
 use lastack_engine::{Config, ConnId, Ended, Event, FourTuple, Instant, ListenerId, Stack};
@@ -30,7 +30,7 @@ pub(super) struct Host {
     pub life: usize,
     pub suspended: Instant,
     pub listeners: Vec<ListenerId>,
-    pub mail: Mail,
+    pub udp: UdpTraffic,
 }
 
 /// The end of a connection, and whose it was.
@@ -45,7 +45,7 @@ pub(super) struct EndOf {
 #[derive(Clone, Copy, Debug)]
 enum Task {
     Open(Opening),
-    Strike(Disaster),
+    Strike(Fault),
     Listen(usize),
     Accept(usize, ListenerId),
     Write(usize),
@@ -73,20 +73,20 @@ pub(super) struct World {
     pub hosts: Vec<Host>,
     pub applications: Vec<Application>,
     pub ends: Vec<EndOf>,
-    pub witness: Witness,
+    pub invariants: InvariantChecker,
     /// Nothing befalls anybody, and no limit is short.
     pub calm: bool,
-    pub wound: Option<Wound>,
+    pub injected: Option<InjectedBug>,
     tasks: BTreeMap<(Instant, u64), Task>,
     serial: u64,
-    /// When the last disaster is over.
+    /// When the last fault is over.
     over: Instant,
     /// When everybody leaves.
     curfew: Instant,
 }
 
 impl World {
-    pub fn new(seed: u64, wound: Option<Wound>) -> Self {
+    pub fn new(seed: u64, injected: Option<InjectedBug>) -> Self {
         let mut random = Random::new(seed ^ 0x7369_6d75_6c61_7465);
         let calm = random.once_in(3);
         let mut net = Network::new(seed);
@@ -96,7 +96,7 @@ impl World {
                 let config = settings::config(n, calm, &mut random);
                 let id = net.add_host(&format!("host{n}"), config.clone());
                 let (life, suspended) = (0, Instant::ZERO);
-                Host { id, config, life, suspended, listeners: Vec::new(), mail: Mail::default() }
+                Host { id, config, life, suspended, listeners: Vec::new(), udp: UdpTraffic::default() }
             })
             .collect();
         for a in 0..count {
@@ -111,9 +111,9 @@ impl World {
             hosts,
             applications: Vec::new(),
             ends: Vec::new(),
-            witness: Witness::new(count),
+            invariants: InvariantChecker::new(count),
             calm,
-            wound,
+            injected,
             tasks: BTreeMap::new(),
             serial: 0,
             over: Instant::ZERO,
@@ -146,9 +146,9 @@ impl World {
             self.task(at, Task::Write(host));
         }
         if !self.calm {
-            let (disasters, all_over) = disaster::schedule(hosts as u64, &mut self.random);
+            let (faults, all_over) = fault::schedule(hosts as u64, &mut self.random);
             over = all_over;
-            disasters.into_iter().for_each(|(at, disaster)| self.plan_disaster(at, disaster));
+            faults.into_iter().for_each(|(at, fault)| self.plan_fault(at, fault));
         }
         let time = if self.calm { 3000 } else { [30, 120, 600][self.random.below(3) as usize] };
         self.over = over;
@@ -160,8 +160,8 @@ impl World {
         self.tasks.insert((at, self.serial), task);
     }
 
-    pub fn plan_disaster(&mut self, at: Instant, disaster: Disaster) {
-        self.task(at, Task::Strike(disaster));
+    pub fn plan_fault(&mut self, at: Instant, fault: Fault) {
+        self.task(at, Task::Strike(fault));
     }
 
     /// Lets everything happen, to the last timer. `false`: something is wrong.
@@ -183,14 +183,15 @@ impl World {
         self.look_for_the_fooled();
         self.leave();
         let end = self.net.now() + AFTERWARDS;
-        while self.witness.is_content() && self.net.next().is_some_and(|at| at <= end) {
+        while self.invariants.is_ok() && self.net.next().is_some_and(|at| at <= end) {
             self.net.step();
             self.look();
         }
-        if self.witness.is_content() && self.net.next().is_some() {
-            self.witness.accuse("a timer runs although everybody has left long ago".to_owned());
+        if self.invariants.is_ok() && self.net.next().is_some() {
+            self.invariants
+                .report_violation("a timer runs although all connections ended long ago".to_owned());
         }
-        self.witness.is_content()
+        self.invariants.is_ok()
     }
 
     /// When programs or tasks are next. `None`: nothing at all happens before everybody leaves.
@@ -224,7 +225,7 @@ impl World {
     fn perform(&mut self, task: Task, now: Instant) {
         let host = match task {
             Task::Open(_) => None,
-            Task::Strike(disaster) => disaster.host(),
+            Task::Strike(fault) => fault.host(),
             Task::Listen(host) | Task::Accept(host, _) | Task::Write(host) => Some(host),
         };
         if let Some(awake) = host.map(|host| self.hosts[host].suspended).filter(|at| *at > now) {
@@ -232,7 +233,7 @@ impl World {
         }
         match task {
             Task::Open(opening) => self.open(opening, now),
-            Task::Strike(disaster) => disaster.strike(self),
+            Task::Strike(fault) => fault.strike(self),
             Task::Listen(host) => self.listen(host),
             Task::Accept(host, listener) => self.accept(host, listener, now),
             Task::Write(host) => self.write(host),
@@ -242,8 +243,8 @@ impl World {
     fn write(&mut self, host: usize) {
         let to = self.random.below(self.hosts.len() as u64) as usize;
         let (random, net) = (&mut self.random, &mut self.net);
-        let Host { id, mail, .. } = &mut self.hosts[host];
-        net.call(*id, |stack| mail.send(stack, to, random));
+        let Host { id, udp, .. } = &mut self.hosts[host];
+        net.call(*id, |stack| udp.send(stack, to, random));
     }
 
     fn listen(&mut self, host: usize) {
@@ -256,8 +257,8 @@ impl World {
                 self.task(self.net.now(), Task::Accept(host, listener));
             }
         }
-        let mail = &mut self.hosts[host].mail;
-        self.net.call(id, |stack| mail.open(stack));
+        let udp = &mut self.hosts[host].udp;
+        self.net.call(id, |stack| udp.open(stack));
     }
 
     fn open(&mut self, opening: Opening, now: Instant) {
@@ -330,12 +331,12 @@ impl World {
                 self.tell(host, life, event, now);
             }
         }
-        if let Some(mut wound) = self.wound.take() {
-            wound.strike(self);
-            self.wound = Some(wound);
+        if let Some(mut injected) = self.injected.take() {
+            injected.strike(self);
+            self.injected = Some(injected);
         }
-        self.witness.look(&mut self.net);
-        self.witness.is_content()
+        self.invariants.look(&mut self.net);
+        self.invariants.is_ok()
     }
 
     fn tell(&mut self, host: usize, life: usize, event: Event, now: Instant) {
@@ -352,12 +353,12 @@ impl World {
             }
             Event::Ended(ended) => self.ends.push(EndOf { host, life, ended }),
             Event::UdpReadable(_) | Event::EchoReply => {
-                let Host { id, mail, .. } = &mut self.hosts[host];
-                let answer = self.net.call(*id, |stack| mail.receive(stack));
-                if let Err(accusation) = answer
+                let Host { id, udp, .. } = &mut self.hosts[host];
+                let answer = self.net.call(*id, |stack| udp.receive(stack));
+                if let Err(violation) = answer
                     && !self.may_be_chance(host)
                 {
-                    self.witness.accuse(accusation);
+                    self.invariants.report_violation(violation);
                 }
             }
             _ => {}
@@ -388,8 +389,8 @@ impl World {
         for listener in std::mem::take(&mut self.hosts[host].listeners) {
             self.net.call(id, |stack| stack.tcp_unlisten(listener));
         }
-        let mail = &mut self.hosts[host].mail;
-        self.net.call(id, |stack| mail.close(stack));
+        let udp = &mut self.hosts[host].udp;
+        self.net.call(id, |stack| udp.close(stack));
     }
 
     /// The settings of a host have changed, which nobody is told.
@@ -410,10 +411,10 @@ impl World {
             app.vanished.get_or_insert(now);
         }
         self.hosts[host].listeners.clear();
-        self.hosts[host].mail.lose();
+        self.hosts[host].udp.lose();
         self.hosts[host].life += 1;
         self.net.reboot(id);
-        self.witness.forget(&settings::addresses(host));
+        self.invariants.forget(&settings::addresses(host));
     }
 
     /// The programs of a host begin again soon.
@@ -427,7 +428,7 @@ impl World {
         self.net.suspend(self.hosts[host].id, until);
     }
 
-    pub fn cut(&mut self, a: usize, b: usize, word: Option<Word>) {
+    pub fn cut(&mut self, a: usize, b: usize, word: Option<RouterReply>) {
         self.net.set_route(self.hosts[a].id, self.hosts[b].id, word);
     }
 
@@ -461,7 +462,7 @@ impl World {
             if host.suspended <= now
                 && let Some(what) = app.waits_in_vain(self.net.stack(host.id))
             {
-                self.witness.accuse(format!("nobody tells of {what}: {app:?}"));
+                self.invariants.report_violation(format!("no reader reports {what}: {app:?}"));
             }
         }
         for host in 0..self.hosts.len() {
@@ -469,7 +470,8 @@ impl World {
                 let asked = |task: &Task| matches!(task, Task::Accept(_, other) if *other == listener);
                 let waiting = self.net.stack(self.hosts[host].id).tcp_waiting(listener);
                 if waiting > 0 && !self.tasks.values().any(asked) {
-                    self.witness.accuse(format!("nobody tells of {waiting} at a listener of host{host}"));
+                    self.invariants
+                        .report_violation(format!("no reader reports {waiting} at a listener of host{host}"));
                 }
             }
         }
@@ -484,7 +486,8 @@ impl World {
                 && host.suspended <= now
                 && app.is_fooled(self.net.stack(host.id), now, gone, self.over)
             {
-                self.witness.accuse(format!("half-open since {gone:?}, and does not find out: {app:?}"));
+                self.invariants
+                    .report_violation(format!("half-open since {gone:?} and not detected: {app:?}"));
             }
         }
     }
@@ -502,7 +505,7 @@ impl World {
     /// Everybody leaves.
     fn leave(&mut self) {
         self.tasks.clear();
-        let (kept, now) = (matches!(self.wound, Some(Wound::KeepOne)), self.net.now());
+        let (kept, now) = (matches!(self.injected, Some(InjectedBug::KeepOne)), self.net.now());
         for host in 0..self.hosts.len() {
             if let Some(app) = self.on_host(host).next().filter(|_| kept) {
                 app.vanished = Some(now);

@@ -32,7 +32,7 @@ pub(super) enum Reading {
 
 /// What a program at one end means to do.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Habits {
+pub(super) struct AppProfile {
     /// Octets it means to write.
     pub wants: u64,
     /// Most octets it writes at once, and how long it thinks in between.
@@ -58,7 +58,7 @@ fn millis(random: &mut Random, most: u64) -> Duration {
     Duration::from_millis(random.below(most))
 }
 
-impl Habits {
+impl AppProfile {
     pub fn draw(random: &mut Random) -> Self {
         let wants = match random.below(5) {
             0 => random.below(20),

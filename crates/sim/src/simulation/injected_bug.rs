@@ -8,7 +8,7 @@ use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
 
 /// Something that a stack must never do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wound {
+pub enum InjectedBug {
     /// An octet of text is changed, and the checksum is right.
     FlipOctet,
     /// A stream ends before its end.
@@ -31,7 +31,7 @@ pub enum Wound {
     FalsePeace,
 }
 
-impl Wound {
+impl InjectedBug {
     /// All of them.
     pub const ALL: [Self; 10] = [
         Self::FlipOctet,
@@ -74,7 +74,7 @@ impl Wound {
     /// Changes the packets that were just sent.
     fn tamper(&self, world: &mut World) {
         let sent = world.net.trace().packets.len();
-        for index in world.witness.seen_packets()..sent {
+        for index in world.invariants.seen_packets()..sent {
             let kind = world.net.trace().packets[index].kind;
             if let Some(bytes) = world.net.packet_in_flight(index)
                 && kind == PacketKind::Sent

@@ -14,7 +14,7 @@ const NAME: usize = 8;
 
 /// The datagrams and pings of one host.
 #[derive(Debug, Default)]
-pub(super) struct Mail {
+pub(super) struct UdpTraffic {
     socket: Option<UdpId>,
     /// The length of each that was sent, by its name.
     asked: BTreeMap<u64, usize>,
@@ -33,7 +33,7 @@ fn name(letter: &[u8]) -> Option<u64> {
     (letter[NAME..] == text(name, 0, (letter.len() - NAME) as u64)).then_some(name)
 }
 
-impl Mail {
+impl UdpTraffic {
     pub fn open(&mut self, stack: &mut Stack) {
         self.socket = stack.udp_bind(SocketAddr::from(([0u16; 8], PORT))).ok();
     }

@@ -40,7 +40,7 @@ struct Said {
 
 /// Looks at everything that happens.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub(super) struct InvariantChecker {
     hosts: usize,
     /// How much of the trace is known.
     entries: usize,
@@ -91,7 +91,7 @@ impl Segment {
     }
 }
 
-impl Witness {
+impl InvariantChecker {
     pub fn new(hosts: usize) -> Self {
         Self {
             hosts,
@@ -104,11 +104,11 @@ impl Witness {
         }
     }
 
-    pub fn accuse(&mut self, what: String) {
+    pub fn report_violation(&mut self, what: String) {
         self.accusations.push(what);
     }
 
-    pub fn is_content(&self) -> bool {
+    pub fn is_ok(&self) -> bool {
         self.accusations.is_empty()
     }
 
@@ -154,7 +154,7 @@ impl Witness {
                     }
                     if acks > MOST_ACKS || self.talk[index] > LONGEST_TALK {
                         let what = format!("{acks} ACKs for one arrival, or {} in a row", self.talk[index]);
-                        self.accuse(format!("{what}: {}", describe(&segment)));
+                        self.report_violation(format!("{what}: {}", describe(&segment)));
                     }
                     self.sent(&segment, bytes);
                 }
@@ -175,10 +175,10 @@ impl Witness {
         self.idle = if quiet { (self.idle.0 + 1, self.idle.1) } else { (0, now) };
         let (steps, since) = self.idle;
         if steps > IDLEST && now - since < Duration::from_secs(60) {
-            self.accuse(format!("{steps} steps since {since:?} in which nothing happens: {now:?}"));
+            self.report_violation(format!("{steps} steps since {since:?} in which nothing happens: {now:?}"));
         }
         if net.trace().packets.len() > STORM {
-            self.accuse(format!("more than {STORM} packets"));
+            self.report_violation(format!("more than {STORM} packets"));
         }
     }
 
@@ -228,7 +228,7 @@ impl Witness {
 
     fn sent(&mut self, segment: &Segment, bytes: &[u8]) {
         if !checksum_ok(bytes) {
-            self.accuse(format!("a wrong checksum: {}", describe(segment)));
+            self.report_violation(format!("a wrong checksum: {}", describe(segment)));
         }
         let flags = segment.tcp.flags;
         if flags.contains(TcpFlags::RST) {
@@ -249,13 +249,16 @@ impl Witness {
         said.end = later(said.end, segment.end());
         if let Some(before) = left {
             let by = before.wrapping_sub(edge);
-            self.accuse(format!("the right edge moves left by {by}: {}", describe(segment)));
+            self.report_violation(format!("the right edge moves left by {by}: {}", describe(segment)));
         }
         if heard.is_some_and(|heard| segment.len > 0 && after(segment.end(), heard)) {
-            self.accuse(format!("text beyond the window, which ends at {heard:?}: {}", describe(segment)));
+            self.report_violation(format!(
+                "text beyond the window, which ends at {heard:?}: {}",
+                describe(segment)
+            ));
         }
         if unknown {
-            self.accuse(format!("it acknowledges what was never sent: {}", describe(segment)));
+            self.report_violation(format!("it acknowledges what was never sent: {}", describe(segment)));
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use super::settings;
 use super::world::World;
-use crate::net::Word;
+use crate::net::RouterReply;
 use crate::random::Random;
 use lastack_engine::Instant;
 use std::time::Duration;
 
 /// Something that befalls a host or a path.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Disaster {
+pub(super) enum Fault {
     /// The programs of a host die: all they have is closed. They come back.
     Crash(usize),
     /// A host loses all its state, and begins again after a while.
@@ -17,10 +17,10 @@ pub(super) enum Disaster {
     /// A host stands still.
     Suspend(usize, Duration),
     /// No packet passes between two hosts.
-    Cut(usize, usize, Word, Duration),
+    Cut(usize, usize, RouterReply, Duration),
     Mend(usize, usize),
     /// The path from one to the other takes smaller packets only.
-    Mtu(usize, usize, Option<(usize, Word)>),
+    Mtu(usize, usize, Option<(usize, RouterReply)>),
     /// The paths between two hosts treat packets otherwise.
     Path(usize, usize),
     /// Memory is short at a host.
@@ -30,11 +30,11 @@ pub(super) enum Disaster {
     Kill(usize),
 }
 
-impl Disaster {
+impl Fault {
     pub fn draw(hosts: u64, random: &mut Random) -> Self {
         let a = random.below(hosts) as usize;
         let b = (a + 1 + random.below(hosts - 1) as usize) % hosts as usize;
-        let word = if random.once_in(2) { Word::Reports } else { Word::Silence };
+        let word = if random.once_in(2) { RouterReply::Reports } else { RouterReply::Silence };
         match random.below(12) {
             0 => Self::Crash(a),
             1 | 2 => Self::Reboot(a),
@@ -89,7 +89,7 @@ impl Disaster {
             Self::Suspend(host, time) => world.suspend(host, now + time),
             Self::Cut(a, b, word, time) => {
                 world.cut(a, b, Some(word));
-                world.plan_disaster(now + time, Self::Mend(a, b));
+                world.plan_fault(now + time, Self::Mend(a, b));
             }
             Self::Mend(a, b) => world.cut(a, b, None),
             Self::Mtu(a, b, mtu) => {
@@ -110,7 +110,7 @@ impl Disaster {
                     tcp.receive_buffer = random.below(4_000) as usize + 500;
                 }
                 world.net.call(id, |stack| *stack.tcp_config_mut() = tcp);
-                world.plan_disaster(now + self.duration(), Self::Relief(host));
+                world.plan_fault(now + self.duration(), Self::Relief(host));
             }
             Self::Relief(host) => {
                 let (id, tcp) = (world.hosts[host].id, world.hosts[host].config.tcp.clone());
@@ -122,14 +122,14 @@ impl Disaster {
     }
 }
 
-/// The disasters of a world, and when all are over.
-pub(super) fn schedule(hosts: u64, random: &mut Random) -> (Vec<(Instant, Disaster)>, Instant) {
-    let (mut disasters, mut over) = (Vec::new(), Instant::ZERO);
+/// The faults of a world, and when all are over.
+pub(super) fn schedule(hosts: u64, random: &mut Random) -> (Vec<(Instant, Fault)>, Instant) {
+    let (mut faults, mut over) = (Vec::new(), Instant::ZERO);
     for _ in 0..1 + random.below(5) {
         let at = Instant::from_millis(random.below(40_000));
-        let disaster = Disaster::draw(hosts, random);
-        over = over.max(at + disaster.duration());
-        disasters.push((at, disaster));
+        let fault = Fault::draw(hosts, random);
+        over = over.max(at + fault.duration());
+        faults.push((at, fault));
     }
-    (disasters, over)
+    (faults, over)
 }
