@@ -188,8 +188,8 @@ impl<S: Sink> Recorder<S> {
 
     fn sent(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) {
         let comment = transmit.rule.map(|rule| {
-            let text = format_args!("{}: [{rule}] {} ({})", word(packet), rule.text(), rule.section());
-            note(&mut self.comment, text)
+            let (word, text, section) = (word(packet), rule.text(), rule.section());
+            note(&mut self.comment, format_args!("{word}: [{rule}] {text} ({section})"))
         });
         if transmit.segment_size.is_some() && is_udp(packet) {
             // One by one, or a reader of the capture would take them for one large datagram.

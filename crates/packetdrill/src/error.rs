@@ -81,7 +81,7 @@ impl Problem {
             Kind::Unsupported => Level::NOTE,
         };
         // Whoever points at one octet may point into a character.
-        let span = source.floor_char_boundary(self.span.start)..source.ceil_char_boundary(self.span.end);
+        let span = whole_characters(source, self.span.start, self.span.end);
         let mut place = AnnotationKind::Primary.span(span);
         if !self.label.is_empty() {
             place = place.label(self.label.as_str());
@@ -103,6 +103,15 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+/// The range from `start` to `end`, widened to whole characters. (`str::floor_char_boundary` is newer than the oldest
+/// compiler that is supported.)
+fn whole_characters(source: &str, start: usize, end: usize) -> std::ops::Range<usize> {
+    let is_boundary = |at: &usize| source.is_char_boundary(*at);
+    let start = (0..=start.min(source.len())).rev().find(is_boundary).unwrap_or(0);
+    let end = (end.min(source.len())..=source.len()).find(is_boundary).unwrap_or(source.len());
+    start..end
+}
 
 #[cfg(test)]
 mod tests {

@@ -153,7 +153,9 @@ impl World {
                     self.flush(side);
                 }
             }
-            while let Some((_, to, packet)) = self.wire.pop_front_if(|(at, ..)| *at <= self.now) {
+            while self.wire.front().is_some_and(|(at, ..)| *at <= self.now)
+                && let Some((_, to, packet)) = self.wire.pop_front()
+            {
                 let _ = self.forge(to, &packet);
             }
         }

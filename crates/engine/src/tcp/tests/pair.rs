@@ -104,9 +104,10 @@ impl Pair {
                 }
                 host.collect_events();
             }
-            let Some((_, from_a, packet)) = self.wire.pop_front_if(|(due, ..)| *due <= self.now) else {
+            if self.wire.front().is_none_or(|(due, ..)| *due > self.now) {
                 return;
-            };
+            }
+            let Some((_, from_a, packet)) = self.wire.pop_front() else { return };
             let host = if from_a { &mut self.b } else { &mut self.a };
             let verdict = host.stack.handle_packet(self.now, &packet, Received::default());
             host.verdicts.push(verdict);
