@@ -77,16 +77,17 @@ const CONNECTIONS: &[Row] = &[
     Row(
         "octets in all buffers",
         Setting("memory"),
-        "no buffer grows; above 7/8, early text is dropped and stalled connections are reset, the longest first",
+        "above 1/4 a buffer grows only with what has passed through it, to 1/4 of what is free; above 7/8, early text is \
+         dropped and stalled connections are reset, the longest first, 256 looked at in 10 ms",
         "D26 S99 S100 tcp_memory_aborts",
         "ten_thousand_zero_windows",
     ),
     Row(
         "octets that a buffer may have all the same",
         Constant("tcp/memory.rs", "LEAST"),
-        "or two segments, if they are larger",
+        "no buffer grows further, however large a segment is",
         "",
-        "ten_thousand_zero_windows",
+        "d26_the_total_holds_for_any_number",
     ),
     Row(
         "embryonic connections",
@@ -272,7 +273,7 @@ const RUN: &[Row] = &[
     Row(
         "octets in the buffers of all connections of the program",
         Given("`--memory`"),
-        "no buffer grows beyond two packets; nobody is reset: `reset_for_memory` is off",
+        "no buffer grows beyond 4096 octets; nobody is reset: `reset_for_memory` is off",
         "",
         "a_program_that_does_not_read",
     ),

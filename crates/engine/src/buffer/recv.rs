@@ -49,11 +49,12 @@ impl RecvRing {
 
     /// The room beyond `next`: the largest RCV.WND that this buffer can back.
     pub fn room(&self) -> usize {
-        self.ring.limit().min(self.ceiling).saturating_sub(self.len())
+        self.bound().saturating_sub(self.len())
     }
 
-    pub fn limit(&self) -> usize {
-        self.ring.limit()
+    /// How much it may hold: its limit, or less for want of memory.
+    pub fn bound(&self) -> usize {
+        self.ring.limit().min(self.ceiling)
     }
 
     /// Lets the ring hold more. A limit never sinks: what was announced must fit.

@@ -58,6 +58,11 @@ impl Demux {
         self.names.get(place as usize).map(|name| name.id).filter(|id| !id.is_null())
     }
 
+    /// How many places there are, used or not.
+    pub fn places(&self) -> usize {
+        self.names.len()
+    }
+
     /// How many connections are live.
     pub fn live_names(&self) -> usize {
         self.names.iter().filter(|name| !name.id.is_null()).count()

@@ -1,11 +1,14 @@
-//! The memory of all buffers together (`Rule::LimitMemory`): how much is held, how much more a connection may take, and
+//! The memory of all buffers together (D26): how much is held, how much more a connection may take, and
 //! who has to go when there is no more.
 //!
-//! Up to [`TcpConfig::memory`] buffers grow as their paths ask for. Then a buffer grows no further than a
-//! few octets that each connection may always have, so that all go on, if slowly: windows are not opened,
-//! text beyond what is there is dropped, writers wait. And once more than seven eighths are held, the
-//! connections go whose peers take nothing, those first that have stalled longest (RFC 6429 section 3),
-//! unless the embedder does not want that ([`TcpConfig::reset_for_memory`]).
+//! Up to a quarter of [`TcpConfig::memory`] buffers grow as their paths ask for. Then only those grow to more than any
+//! buffer begins with through which much has passed, and to a quarter of what is free. So connections whose users do
+//! not read, or whose peers take nothing, do not slow down the others, and whoever comes last still finds some. Where
+//! all is held a buffer grows no further than a few octets that each
+//! connection may always have, so that all go on, if slowly: windows are not opened, text beyond what is there is
+//! dropped, writers wait. And once more than seven eighths are held, the connections go whose peers take nothing,
+//! those first that have stalled longest (RFC 6429 section 3), unless the embedder does not want that
+//! ([`TcpConfig::reset_for_memory`]).
 
 use crate::buffer::RecvRing;
 use crate::config::TcpConfig;
@@ -13,16 +16,31 @@ use crate::end::{Cause, Party};
 use crate::shared::Shared;
 use crate::tcp::ConnId;
 use crate::tcp::connection::{Connection, Ending, Fate};
+use crate::tcp::recv::autotune;
 use crate::tcp::table::{Socket, TcpTable};
 use crate::{Instant, Rule};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// What a buffer may always hold: this, or two segments if they are larger.
+/// What a buffer may always hold, whatever the others do.
 const LEAST: usize = 4096;
 
-/// How often those are looked for that have to go: it is a walk over all.
-const INTERVAL: Duration = Duration::from_millis(100);
+/// Up to this part of the memory anybody may take as much as is asked for.
+const UNPROVEN: usize = 4;
+
+/// The part of the free memory that a buffer may take to begin with, and that one may through which much has passed.
+const FIRST_SHARE: usize = 64;
+const PROVEN_SHARE: usize = 4;
+
+/// What must have passed through a buffer for each octet of the larger share.
+const PASSED: u64 = 8;
+
+/// Where there is less memory in all than this it is not shared: a few connections may use all of it.
+const LEAST_SHARED: usize = 16 << 20;
+
+/// How often connections are looked for that can give something back or have to go, and how many are looked at.
+const INTERVAL: Duration = Duration::from_millis(10);
+const BATCH: usize = 256;
 
 /// A peer that took nothing for less than this may only be slow.
 const STALLED: Duration = Duration::from_secs(1);
@@ -32,6 +50,11 @@ const STALLED: Duration = Duration::from_secs(1);
 pub(crate) struct Memory {
     held: usize,
     relieved: Option<Instant>,
+    /// The place of the connection that is looked at next.
+    hand: usize,
+    /// How many connections were looked at.
+    #[cfg(test)]
+    pub looked_at: u64,
 }
 
 impl Memory {
@@ -40,11 +63,18 @@ impl Memory {
         self.held
     }
 
-    /// The size that a buffer of this size may grow to, which grows by doubling.
-    pub fn most(&self, config: &TcpConfig, size: usize, mss: u32) -> usize {
+    /// The size that a buffer of this size may grow to, which grows by doubling. `passed`: how much has been put into
+    /// it and taken out.
+    pub fn most(&self, config: &TcpConfig, size: usize, passed: u64) -> usize {
         let free = config.memory.saturating_sub(self.held).min(usize::MAX / 4);
-        let doubled = (size + free + 1).next_power_of_two() / 2;
-        doubled.max(size).max(LEAST).max(2 * mss as usize)
+        let most = if config.memory < LEAST_SHARED || self.held <= config.memory / UNPROVEN {
+            size + free
+        } else {
+            let first = autotune::INITIAL.min((size + free) / FIRST_SHARE);
+            let proven = usize::try_from(passed / PASSED).unwrap_or(usize::MAX);
+            first.max(proven.min(size + free / PROVEN_SHARE))
+        };
+        ((most + 1).next_power_of_two() / 2).max(size).max(LEAST)
     }
 
     /// Whether nobody gets more than the least.
@@ -67,7 +97,8 @@ impl TcpTable {
         }
     }
 
-    /// Lets connections go if too much is held. It happens at most every so often.
+    /// If too much is held, takes back what some connections do not need, and lets others go. It happens at most
+    /// every so often, for a number of them at a time, so that its cost does not grow with how many there are.
     pub(in crate::tcp) fn relieve(&mut self, shared: &mut Shared, now: Instant) {
         let config = &shared.config.tcp;
         if !shared.memory.is_short(config) || shared.memory.relieved.is_some_and(|at| now - at < INTERVAL) {
@@ -76,17 +107,24 @@ impl TcpTable {
         let resets = config.reset_for_memory;
         shared.memory.relieved = Some(now);
         let mut stalled = Vec::new();
-        for (id, entry) in &mut self.entries {
+        for _ in 0..self.demux.places().min(BATCH) {
+            let place = shared.memory.hand;
+            shared.memory.hand = (place + 1) % self.demux.places();
+            #[cfg(test)]
+            {
+                shared.memory.looked_at += 1;
+            }
+            let Some(id) = self.demux.at(place as u32) else { continue };
+            let Some(entry) = self.entries.get_mut(id) else { continue };
             if let Socket::Open(connection) = &mut *entry.socket
                 && connection.fate.is_none()
             {
                 connection.give_back();
                 let since = connection.stalled_since.filter(|since| now - *since >= STALLED);
                 stalled.extend(since.map(|since| (since, id)));
+                self.weigh(shared, id);
             }
         }
-        let ids: Vec<_> = self.entries.keys().collect();
-        ids.into_iter().for_each(|id| self.weigh(shared, id));
         stalled.sort_unstable();
         for (_, id) in stalled.into_iter().filter(|_| resets) {
             if !shared.memory.is_short(&shared.config.tcp) {
@@ -122,15 +160,14 @@ impl Connection {
 
     /// Lets the receive buffer grow as far as there is memory.
     pub(in crate::tcp) fn allot(&mut self, shared: &Shared) {
-        let size = self.incoming.capacity();
-        self.incoming.set_ceiling(shared.memory.most(&shared.config.tcp, size, self.mss));
+        let (size, passed) = (self.incoming.capacity(), self.incoming.total_read());
+        self.incoming.set_ceiling(shared.memory.most(&shared.config.tcp, size, passed));
     }
 
     /// Whether it holds more than each may always have, while there is no memory.
     pub(in crate::tcp) fn is_too_heavy(&self, shared: &Shared) -> bool {
-        let least = LEAST.max(2 * self.mss as usize);
         let config = &shared.config.tcp;
-        config.reset_for_memory && shared.memory.is_full(config) && self.outgoing.capacity() > least
+        config.reset_for_memory && shared.memory.is_full(config) && self.outgoing.capacity() > LEAST
     }
 }
 

@@ -60,7 +60,7 @@ impl Rcv {
             return 0;
         }
         let growth = to - self.edge;
-        if growth >= mss.min(ring.limit() as u32 / 2) { growth } else { 0 }
+        if growth >= mss.min(ring.bound() as u32 / 2) { growth } else { 0 }
     }
 
     /// The right edge as far as the buffer allows.
@@ -79,7 +79,7 @@ impl Rcv {
     /// Whether a window update is worth a segment of its own: it doubles what the peer may send.
     pub fn update_is_due(&self, ring: &RecvRing, mss: u32) -> bool {
         let growth = self.growth(ring, mss);
-        growth > 0 && growth >= self.wnd() && (growth >= 2 * mss || growth >= ring.limit() as u32 / 2)
+        growth > 0 && growth >= self.wnd() && (growth >= 2 * mss || growth >= ring.bound() as u32 / 2)
     }
 
     /// PAWS (RFC 7323 section 5): whether this timestamp is older than the last one.

@@ -14,7 +14,7 @@ use crate::tcp::send::congestion::Control;
 use core::time::Duration;
 
 /// What a connection starts with, each way.
-const INITIAL: usize = 128 * 1024;
+pub(crate) const INITIAL: usize = 128 * 1024;
 
 /// No path of this round-trip time needs more than this many octets for each nanosecond of it: beyond
 /// it a buffer only pushes others out of the cache.
@@ -111,7 +111,7 @@ impl Connection {
         let config = &shared.config.tcp;
         let users = self.settings.send_buffer.map(|limit| limit.max(LEAST_BUFFER).min(config.send_buffer));
         let limit = users.unwrap_or(self.send_limit);
-        let most = shared.memory.most(config, self.outgoing.capacity(), self.mss);
+        let most = shared.memory.most(config, self.outgoing.capacity(), self.octets.sent);
         // What the ring was made for bounds it, however the settings have grown since.
         limit.min(most).saturating_sub(self.outgoing.len()).min(self.outgoing.room())
     }

@@ -2,8 +2,11 @@
 
 use crate::Config;
 use crate::TcpState;
+use crate::tcp::tests::pair::Pair;
 use crate::tcp::tests::peer::{Kind, Peer, THEM, both};
 use alloc::format;
+use core::task::Poll;
+use core::time::Duration;
 
 fn small(config: &mut Config) {
     config.tcp.memory = 64 << 10;
@@ -100,4 +103,110 @@ fn s99_s100_no_memory_for_orphans() {
         assert!(p.ends().contains("(S100)"));
         assert_eq!(p.state(), TcpState::Closed);
     });
+}
+
+/// A pair with large packets, and many connections that nobody reads: what both ends hold for them.
+fn unread(many: usize, memory: usize) -> (Pair, crate::ListenerId) {
+    let mut pair = Pair::with(false, |config| {
+        (config.mtu, config.max_packet) = (65_520, 65_520);
+        config.tcp.memory = memory;
+        config.tcp.reset_for_memory = false;
+    });
+    pair.delay = Duration::from_micros(100);
+    let listener = pair.listen(8);
+    let text = alloc::vec![7; 1 << 20];
+    for _ in 0..many {
+        let (a, _) = connect(&mut pair, listener);
+        for _ in 0..10 {
+            let _ = pair.a.tcp(a).send(&text);
+            pair.run(Duration::from_micros(200));
+        }
+        pair.a.sent.clear();
+        pair.b.sent.clear();
+    }
+    (pair, listener)
+}
+
+fn connect(pair: &mut Pair, listener: crate::ListenerId) -> (crate::ConnId, crate::ConnId) {
+    let to = core::net::SocketAddr::new(pair.b.addr, crate::tcp::tests::pair::PORT);
+    let a = pair.a.stack.tcp_connect(None, to).unwrap();
+    pair.run(Duration::from_millis(1));
+    (a, pair.b.stack.tcp_accept(listener).unwrap())
+}
+
+/// The bound is one for all of them together, however large a segment is; and who takes what it asked for gets it
+/// nearly as fast as without them.
+#[test]
+fn d26_the_total_holds_and_others_go_on() {
+    const MEMORY: usize = 16 << 20;
+    const TEXT: usize = 32 << 20;
+    let took = |many: usize| {
+        let (mut pair, listener) = unread(many, MEMORY);
+        let held = [&pair.a, &pair.b].map(|host| host.stack.shared.memory.held());
+        assert!(held.iter().all(|held| *held <= MEMORY + many * 2 * 4096), "{many}: {held:?}");
+        assert!(
+            many == 0 || held[0] >= MEMORY / 2,
+            "{many}: the test does not fill the memory: {held:?}"
+        );
+        let (a, b) = connect(&mut pair, listener);
+        let (mut rest, mut got, mut buf) = (TEXT, 0, alloc::vec![0; 1 << 17]);
+        let start = pair.now;
+        while got < TEXT {
+            while rest > 0
+                && let Poll::Ready(Ok(n)) = pair.a.tcp(a).send(&buf[..buf.len().min(rest)])
+            {
+                rest -= n;
+            }
+            while let Poll::Ready(Ok(n @ 1..)) = pair.b.tcp(b).receive(&mut buf) {
+                got += n;
+            }
+            pair.run(Duration::from_micros(50));
+            pair.a.sent.clear();
+            assert!(pair.now - start < Duration::from_secs(10), "beside {many}: {got}");
+        }
+        pair.now - start
+    };
+    let alone = took(0);
+    for many in [60, 100] {
+        let beside = took(many);
+        assert!(beside <= alone * 2, "beside {many}: {beside:?}, alone {alone:?}");
+    }
+}
+
+/// However many there are, the total is the bound and the least of each.
+#[test]
+fn d26_the_total_holds_for_any_number() {
+    const MEMORY: usize = 16 << 20;
+    let (pair, _) = unread(500, MEMORY);
+    for host in [&pair.a, &pair.b] {
+        let held = host.stack.shared.memory.held();
+        assert!((MEMORY / 2..MEMORY + 500 * 2 * 4096).contains(&held), "{held}");
+    }
+}
+
+/// Whoever is looked at when there is no memory: a number at a time, and each in its turn.
+#[test]
+fn d26_looking_for_memory_costs_no_more_than_a_few_at_a_time() {
+    let mut p = Peer::with(false, |config| config.tcp.memory = 64 << 10).listen(8);
+    for port in 1000..2000 {
+        p.on(&format!("S seq=0 mss=1460 port={port}"));
+        p.on(&format!(". seq=1 ack=1 port={port} win=0"));
+        p.accept();
+        assert_eq!(p.send(4000), "4000");
+        p.out();
+    }
+    let before = p.stack.shared.memory.looked_at;
+    for _ in 0..100 {
+        p.run(1);
+        for _ in 0..50 {
+            p.on(". seq=1 ack=1 port=1999 win=0");
+        }
+    }
+    let looked_at = p.stack.shared.memory.looked_at - before;
+    assert!(looked_at <= 11 * 256, "{looked_at} in 100 ms and 5000 segments");
+    for _ in 0..40 {
+        p.run(100);
+        p.on(". seq=1 ack=1 port=1999 win=0");
+    }
+    assert!(p.stack.counters().tcp_memory_aborts > 900, "{}", p.stack.counters().tcp_memory_aborts);
 }
