@@ -2,12 +2,12 @@
 
 use crate::ip::fragment::Fragments;
 use crate::shared::Shared;
-use crate::{Config, Instant, Rule, Transmit, TransmitChecksum};
+use crate::{Instant, Rule, Transmit, tcp};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use lastack_wire::ip::IpHeader;
-use lastack_wire::tcp::{self, TcpHeader};
+use lastack_wire::tcp::TcpHeader;
 
 /// Most answers that wait. A driver that polls after each arrival never comes near it.
 const MOST: usize = 4096;
@@ -81,8 +81,7 @@ impl Shared {
         self.outbox.octets -= answer.octets();
         match answer {
             Answer::Segment { ip, tcp, rule } => {
-                packet.clear();
-                Some(emit_segment(&self.config, &ip, &tcp, rule, packet))
+                Some(Transmit { rule, ..tcp::emit(&self.config, &ip, &tcp, [&[], &[]], packet) })
             }
             Answer::Packet { ip, payload, rule } => self.emit_packet(now, ip, payload, rule, packet),
         }
@@ -131,28 +130,4 @@ impl Shared {
             ip.ident = self.idents.next(&self.secret, false) as u16;
         }
     }
-}
-
-fn emit_segment(
-    config: &Config,
-    ip: &IpHeader,
-    tcp: &TcpHeader,
-    rule: Option<Rule>,
-    packet: &mut Vec<u8>,
-) -> Transmit {
-    ip.emit(tcp.len(), packet);
-    tcp.emit(packet);
-    let header_len = packet.len() as u16;
-    let partial_checksum = seal(config, ip, &mut packet[ip.len()..]);
-    Transmit { segment_size: None, header_len, partial_checksum, rule }
-}
-
-/// Fills in the checksum of a TCP segment as the link wants it; `true` if it is partial.
-pub(crate) fn seal(config: &Config, ip: &IpHeader, segment: &mut [u8]) -> bool {
-    match config.checksums.transmit {
-        TransmitChecksum::Full => tcp::fill_checksum(ip, segment),
-        TransmitChecksum::Partial => tcp::fill_partial_checksum(ip, segment),
-        TransmitChecksum::None => {}
-    }
-    config.checksums.transmit == TransmitChecksum::Partial
 }

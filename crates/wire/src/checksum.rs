@@ -79,22 +79,19 @@ impl Sum {
     }
 }
 
-/// Long strings: eight independent lanes in each turn, so that the compiler can use vector registers.
+/// Long strings: words of 64 bits, whose carry is added again at the other end, for 2^64 too is 1 modulo 2^16 - 1. Four
+/// independent sums, so that an addition need not wait for the carry of the one before it.
 fn wide(bytes: &[u8]) -> u64 {
-    let mut low = [0u64; WIDE / 8];
-    let mut high = [0u64; WIDE / 8];
+    let mut sums = [0u64; 4];
     let (blocks, rest) = bytes.as_chunks::<WIDE>();
     for block in blocks {
         let (words, _) = block.as_chunks::<8>();
-        for ((low, high), word) in low.iter_mut().zip(&mut high).zip(words) {
-            let word = u64::from_ne_bytes(*word);
-            *low += word & LOW;
-            *high += word >> 32;
+        for (i, word) in words.iter().enumerate() {
+            let (sum, carry) = sums[i % 4].overflowing_add(u64::from_ne_bytes(*word));
+            sums[i % 4] = sum + u64::from(carry);
         }
     }
-    // A lane gets less than 2^32 for each 64 octets: overflow would take 2^32 turns, so fold before adding up.
-    let lanes: u64 = low.iter().chain(&high).map(|&lane| fold32(lane)).sum();
-    lanes + narrow(rest)
+    sums.into_iter().map(fold32).sum::<u64>() + narrow(rest)
 }
 
 /// Short strings, and what the wide loop leaves.

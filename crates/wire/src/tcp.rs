@@ -5,13 +5,19 @@ mod options;
 pub use options::{SackBlocks, TcpOptions, Timestamps};
 
 use crate::Malformed;
+use crate::checksum::Sum;
 use crate::ip::IpHeader;
 use alloc::vec::Vec;
 use bitflags::bitflags;
 use core::fmt;
+use options::NOP;
 
 /// Octets of a header without options.
 const HEADER: usize = 20;
+/// The first word of the timestamps option behind two NOPs.
+const TIMESTAMPS_ALONE: u32 = 0x0101_080a;
+/// Octets of the timestamps option with its padding.
+const ALONE: usize = 12;
 /// Place of the checksum.
 const CHECKSUM: core::ops::Range<usize> = 16..18;
 
@@ -135,16 +141,39 @@ impl TcpHeader {
     #[inline]
     pub fn emit(&self, out: &mut Vec<u8>) {
         let options = self.options.len();
-        out.extend_from_slice(&self.fixed(HEADER + options));
+        out.extend_from_slice(&self.fixed(HEADER + options, 0));
         if options > 0 {
             self.options.emit(out);
         }
     }
 
+    /// Data offset and control bits of a header of `len` octets.
+    #[inline]
+    const fn offset_and_flags(&self, len: usize) -> u16 {
+        (len as u16 / 4) << 12 | self.flags.bits() & 0x01ff
+    }
+
+    /// The sum of the pseudo-header and a header with these timestamps and no other options.
+    #[inline]
+    const fn sum_with(&self, timestamps: Option<Timestamps>, len: usize, pseudo: Sum) -> Sum {
+        let sum = pseudo
+            .add_u16(self.src_port)
+            .add_u16(self.dst_port)
+            .add_u32(self.seq)
+            .add_u32(self.ack)
+            .add_u16(self.offset_and_flags(len))
+            .add_u16(self.window)
+            .add_u16(self.urgent);
+        match timestamps {
+            None => sum,
+            Some(Timestamps { val, ecr }) => sum.add_u32(TIMESTAMPS_ALONE).add_u32(val).add_u32(ecr),
+        }
+    }
+
     /// The part that every header has, of a header of `len` octets.
     #[inline]
-    fn fixed(&self, len: usize) -> [u8; HEADER] {
-        let offset_and_flags = (len as u16 / 4) << 12 | self.flags.bits() & 0x01ff;
+    fn fixed(&self, len: usize, checksum: u16) -> [u8; HEADER] {
+        let offset_and_flags = self.offset_and_flags(len);
         let mut b = [0; HEADER];
         b[0..2].copy_from_slice(&self.src_port.to_be_bytes());
         b[2..4].copy_from_slice(&self.dst_port.to_be_bytes());
@@ -152,9 +181,78 @@ impl TcpHeader {
         b[8..12].copy_from_slice(&self.ack.to_be_bytes());
         b[12..14].copy_from_slice(&offset_and_flags.to_be_bytes());
         b[14..16].copy_from_slice(&self.window.to_be_bytes());
+        b[CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
         b[18..20].copy_from_slice(&self.urgent.to_be_bytes());
         b
     }
+}
+
+/// What goes into the checksum field of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// The checksum.
+    Full,
+    /// The sum of the pseudo-header, not complemented: a device sums up the rest.
+    Partial,
+    /// Zero: nobody looks.
+    None,
+}
+
+/// Replaces what `out` holds by a packet: IP header, TCP header, and data in two pieces. Returns the octets of both
+/// headers.
+///
+/// ```
+/// use lastack_wire::ip::{self, IpHeader};
+/// use lastack_wire::tcp::{self, Checksum, TcpHeader};
+/// let ip = IpHeader::new([192, 0, 2, 1].into(), [192, 0, 2, 2].into(), ip::TCP);
+/// let mut packet = Vec::new();
+/// let header = tcp::emit_packet(&ip, &TcpHeader::default(), [b"he", b"llo"], Checksum::Full, &mut packet);
+/// assert_eq!(&packet[header..], b"hello");
+/// assert!(tcp::checksum_ok(&ip, &packet[ip.len()..]));
+/// ```
+///
+/// # Panics
+/// As [`IpHeader::emit`].
+#[inline]
+pub fn emit_packet(
+    ip: &IpHeader,
+    tcp: &TcpHeader,
+    data: [&[u8]; 2],
+    checksum: Checksum,
+    out: &mut Vec<u8>,
+) -> usize {
+    let alone = tcp.options.timestamps_alone();
+    let len = match alone {
+        Some(None) => HEADER,
+        Some(Some(_)) => HEADER + ALONE,
+        None => tcp.len(),
+    };
+    let segment = len + data[0].len() + data[1].len();
+    let pseudo = ip.pseudo(segment);
+    out.clear();
+    ip.emit(segment, out);
+    let field = if checksum == Checksum::Partial { pseudo.folded() } else { 0 };
+    out.extend_from_slice(&tcp.fixed(len, field));
+    match alone {
+        Some(None) => {}
+        Some(Some(timestamps)) => out.extend_from_slice(&timestamps.block([NOP, NOP])),
+        None => tcp.options.emit(out),
+    }
+    let headers = out.len();
+    out.extend_from_slice(data[0]);
+    if !data[1].is_empty() {
+        out.extend_from_slice(data[1]);
+    }
+    if checksum == Checksum::Full {
+        let at = headers - len;
+        let sum = match alone {
+            // By value: to read back the header that was just written would stall.
+            Some(timestamps) => tcp.sum_with(timestamps, len, pseudo).add(&out[headers..]),
+            None => pseudo.add(&out[at..]),
+        };
+        out[at..][CHECKSUM].copy_from_slice(&sum.finish().to_be_bytes());
+    }
+    headers
 }
 
 /// Whether the checksum of a whole segment is right.

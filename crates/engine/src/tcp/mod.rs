@@ -19,6 +19,7 @@ mod table;
 pub use acceptance::{ResetEffect, ResetReceiver};
 pub(crate) use closed::reset_reply::ResetLimit;
 pub(crate) use memory::Memory;
+pub(crate) use segment::emit;
 pub use send::congestion::Algorithm;
 pub use send::ecn::Ecn;
 pub use send::mtu_discovery::MtuProbing;

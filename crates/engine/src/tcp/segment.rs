@@ -1,14 +1,13 @@
 //! A segment: as it arrives, and as it is written out.
 
 use crate::end::Header;
-use crate::outbox;
 use crate::seq::{RcvSeq, SndSeq};
-use crate::{Config, FourTuple, Rule, Transmit};
+use crate::{Config, FourTuple, Rule, Transmit, TransmitChecksum};
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use lastack_wire::ip::{self, IpHeader};
-use lastack_wire::tcp::{TcpFlags, TcpHeader};
+use lastack_wire::tcp::{Checksum, TcpFlags, TcpHeader, emit_packet};
 
 /// A segment that has arrived, checksum and header tested.
 #[derive(Debug)]
@@ -113,21 +112,32 @@ pub(crate) struct Outgoing<'a> {
 impl Outgoing<'_> {
     /// Writes it into `packet`, replacing what that held.
     pub fn emit(&self, config: &Config, packet: &mut Vec<u8>) -> Transmit {
-        packet.clear();
-        let ip = ip_header(config, self.flow, self.dscp);
-        let hop_limit = self.hop_limit.unwrap_or(ip.hop_limit);
-        let ip = IpHeader { traffic_class: ip.traffic_class | self.codepoint, hop_limit, ..ip };
-        let [a, b] = self.text;
-        ip.emit(self.tcp.len() + a.len() + b.len(), packet);
-        self.tcp.emit(packet);
-        let header_len = packet.len() as u16;
-        packet.extend_from_slice(a);
-        if !b.is_empty() {
-            packet.extend_from_slice(b);
-        }
-        let partial_checksum = outbox::seal(config, &ip, &mut packet[ip.len()..]);
-        Transmit { segment_size: self.segment_size, header_len, partial_checksum, rule: self.rule }
+        let ip = IpHeader {
+            hop_limit: self.hop_limit.unwrap_or(config.hop_limit),
+            traffic_class: self.dscp << 2 | self.codepoint,
+            ..IpHeader::new(self.flow.local.ip(), self.flow.remote.ip(), ip::TCP)
+        };
+        let transmit = emit(config, &ip, self.tcp, self.text, packet);
+        Transmit { segment_size: self.segment_size, rule: self.rule, ..transmit }
     }
+}
+
+/// Writes a segment of whatever kind into `packet`, replacing what that held, its checksum as the link wants it.
+pub(crate) fn emit(
+    config: &Config,
+    ip: &IpHeader,
+    tcp: &TcpHeader,
+    data: [&[u8]; 2],
+    packet: &mut Vec<u8>,
+) -> Transmit {
+    let checksum = match config.checksums.transmit {
+        TransmitChecksum::Full => Checksum::Full,
+        TransmitChecksum::Partial => Checksum::Partial,
+        TransmitChecksum::None => Checksum::None,
+    };
+    let header_len = emit_packet(ip, tcp, data, checksum, packet) as u16;
+    let partial_checksum = checksum == Checksum::Partial;
+    Transmit { segment_size: None, header_len, partial_checksum, rule: None }
 }
 
 /// The IP header of what we send on `flow`.

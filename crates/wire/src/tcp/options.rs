@@ -7,7 +7,7 @@ use core::fmt;
 const ROOM: usize = 40;
 
 const END: u8 = 0;
-const NOP: u8 = 1;
+pub(super) const NOP: u8 = 1;
 const MSS: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
@@ -54,6 +54,13 @@ impl TcpOptions {
             0 => others,
             n => others + 4 + 8 * n,
         }
+    }
+
+    /// The timestamps, if there is nothing beside them: what nearly every segment of an established connection has.
+    #[inline]
+    pub(super) const fn timestamps_alone(&self) -> Option<Option<Timestamps>> {
+        let none = self.mss.is_none() && self.window_scale.is_none() && self.user_timeout.is_none();
+        if none && !self.sack_permitted && self.sack.is_empty() { Some(self.timestamps) } else { None }
     }
 
     #[inline]
@@ -129,18 +136,7 @@ impl TcpOptions {
     }
 
     /// Appends the options, each on a word boundary as RFC 7323 appendix A advises.
-    #[inline]
     pub(super) fn emit(&self, out: &mut Vec<u8>) {
-        match self.timestamps {
-            // What nearly every segment of an established connection has.
-            Some(timestamps) if Self { timestamps: None, ..*self } == Self::default() => {
-                out.extend_from_slice(&timestamps.block([NOP, NOP]));
-            }
-            _ => self.emit_any(out),
-        }
-    }
-
-    fn emit_any(&self, out: &mut Vec<u8>) {
         if let Some(mss) = self.mss {
             let [a, b] = mss.to_be_bytes();
             out.extend_from_slice(&[MSS, 4, a, b]);
@@ -177,7 +173,7 @@ impl TcpOptions {
 impl Timestamps {
     /// The option behind two octets that bring it to a word boundary.
     #[inline]
-    const fn block(self, [first, second]: [u8; 2]) -> [u8; 12] {
+    pub(super) const fn block(self, [first, second]: [u8; 2]) -> [u8; 12] {
         let ([a, b, c, d], [e, f, g, h]) = (self.val.to_be_bytes(), self.ecr.to_be_bytes());
         [first, second, TIMESTAMPS, 10, a, b, c, d, e, f, g, h]
     }

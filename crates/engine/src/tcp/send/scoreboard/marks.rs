@@ -58,7 +58,7 @@ pub(super) struct Marks {
     ranges: BTreeMap<u64, Mark>,
     /// Where lost ranges start.
     lost_starts: BTreeSet<u64>,
-    /// What was sent again, in order of time. Parts of it may have arrived or be lost since.
+    /// What was sent again, in order of time and, of one time, of position. Parts of it may have arrived or be lost since.
     pub resent: VecDeque<Resent>,
     sacked: u32,
     lost: u32,
@@ -261,9 +261,20 @@ impl Marks {
 
     /// Notes that `start..end` was sent again.
     pub fn push_resent(&mut self, start: u64, end: u64, at: Instant) {
-        match self.resent.back_mut().filter(|last| last.at == at && last.end == start) {
+        let mut place = self.resent.len();
+        while let Some(before) =
+            place.checked_sub(1).filter(|i| self.resent[*i].at == at && self.resent[*i].end > start)
+        {
+            steps::count();
+            place = before;
+        }
+        match place
+            .checked_sub(1)
+            .map(|i| &mut self.resent[i])
+            .filter(|last| last.at == at && last.end == start)
+        {
             Some(last) => last.end = end,
-            None => self.resent.push_back(Resent { at, start, end }),
+            None => self.resent.insert(place, Resent { at, start, end }),
         }
         if self.resent.len() > 2 * MAX_RANGES {
             let mut kept = core::mem::take(&mut self.resent);

@@ -96,6 +96,22 @@ fn what_is_sent_again_is_judged_by_that_time() {
     board.check(SndSeq(1000), SndSeq(2100));
 }
 
+/// Of one time, too: lower numbers may be sent again after higher ones.
+#[test]
+fn what_is_sent_again_at_one_time_is_judged_by_number() {
+    let mut board = ten();
+    board.mark_all_lost(false);
+    board.on_retransmit(SndSeq(1500), 200, at(50));
+    board.on_retransmit(SndSeq(1000), 100, at(50));
+    let mut delivered = Delivered::default();
+    board.sack(SndSeq(1500), SndSeq(1600), MSS, &mut delivered);
+    let newest = delivered.newest.unwrap();
+    assert_eq!((newest.at, newest.resent), (at(50), true));
+    board.detect_losses(at(70), newest, Duration::from_millis(20));
+    assert_eq!((board.lost(), board.first_lost().unwrap().seq), (800, SndSeq(1000)), "1600 was sent after it");
+    board.check(SndSeq(1000), SndSeq(2000));
+}
+
 /// The first octets of a burst are missing: those beyond it were sent at the same time.
 #[test]
 fn a_burst_is_judged_by_its_segments() {
