@@ -49,6 +49,11 @@ impl Instant {
         self.0 / 1_000_000
     }
 
+    /// The point `nanos` nanoseconds later: [`Add`] without a [`Duration`] in between.
+    pub(crate) const fn after_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// The time since the start.
     pub const fn elapsed(self) -> Duration {
         Duration::from_nanos(self.0)
@@ -79,9 +84,8 @@ impl Sub for Instant {
 }
 
 /// As many as there are, or as can be counted.
-const fn nanos(time: Duration) -> u64 {
-    let nanos = time.as_nanos();
-    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
+pub(crate) const fn nanos(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos() as u64)
 }
 
 #[cfg(test)]

@@ -42,7 +42,9 @@ impl Connection {
         if ack.after(before) {
             self.advance_una(shared, now, ack);
         }
-        if ack.after(before) || duplicate || !seg.tcp.options.sack.is_empty() {
+        if ack.after(before) && seg.tcp.options.sack.is_empty() && self.recovery.is_undisturbed() {
+            self.recover_undisturbed(shared, now, seg, ack - before);
+        } else if ack.after(before) || duplicate || !seg.tcp.options.sack.is_empty() {
             self.recover(shared, now, seg, ack.offset_from(before).max(0) as u32, duplicate);
         }
         if ack == before && seg.len() == 0 && wnd == self.snd.wnd && seg.tcp.options.sack.is_empty() {
@@ -71,7 +73,7 @@ impl Connection {
         self.timers.stop(Timer::User);
         self.arm(shared, now);
         if self.timers.is_running(Timer::Retransmission) {
-            self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+            self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));
         }
     }
 
@@ -91,6 +93,56 @@ impl Connection {
         if fin {
             self.go(self.state.fin_acked(), now);
             self.arm(shared, now);
+        }
+    }
+
+    /// What an acknowledgment of something new says while nothing is lost or out of order.
+    fn recover_undisturbed(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, advanced: u32) {
+        let outcome = self.recovery.acknowledged_undisturbed(
+            &Ack {
+                now,
+                una: self.snd.una,
+                nxt: self.snd.nxt,
+                advanced,
+                duplicate: false,
+                blocks: &[],
+                echo_before: &|_| false,
+                mss: self.mss,
+                srtt: self.rtt.srtt(),
+                delivered: self.octets.sent,
+            },
+            &mut self.congestion,
+        );
+        self.stats.delivered(outcome.delivered, is_marked(seg, self.marks.is_on()));
+        self.measure_rtt(shared, now, seg, outcome.rtt, advanced);
+        self.timers.stop(Timer::Reorder);
+        if self.search.is_some() {
+            self.heed_size_probe(shared, now);
+        }
+    }
+
+    /// Takes over a measurement of the round-trip time.
+    fn measure_rtt(
+        &mut self,
+        shared: &Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+        rtt: Option<Duration>,
+        advanced: u32,
+    ) {
+        let config = &shared.config.tcp;
+        let echo = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps).map(|t| t.ecr);
+        if let Some(rtt) = rtt {
+            self.rtt.measure(rtt, config);
+        } else if let Some(ecr) = echo.filter(|_| self.rtt.srtt().is_none() && advanced > 0) {
+            // After a retransmission only a timestamp tells which segment is acknowledged.
+            let elapsed = negotiate::timestamp(now, self.ts_offset).wrapping_sub(ecr);
+            if elapsed < 1 << 31 {
+                self.rtt.measure(Duration::from_millis(u64::from(elapsed.max(1))), config);
+            }
+        }
+        if rtt.is_some() || echo.is_some() {
+            self.rtt.progress();
         }
     }
 
@@ -130,19 +182,7 @@ impl Connection {
             &mut self.congestion,
         );
         self.stats.delivered(outcome.delivered, is_marked(seg, self.marks.is_on()));
-        let config = &shared.config.tcp;
-        if let Some(rtt) = outcome.rtt {
-            self.rtt.measure(rtt, config);
-        } else if let Some(ecr) = echo.filter(|_| self.rtt.srtt().is_none() && advanced > 0) {
-            // After a retransmission only a timestamp tells which segment is acknowledged.
-            let elapsed = negotiate::timestamp(now, offset).wrapping_sub(ecr);
-            if elapsed < 1 << 31 {
-                self.rtt.measure(Duration::from_millis(u64::from(elapsed.max(1))), config);
-            }
-        }
-        if outcome.rtt.is_some() || echo.is_some() {
-            self.rtt.progress();
-        }
+        self.measure_rtt(shared, now, seg, outcome.rtt, advanced);
         self.wait_for_reordered(now, outcome.reorder_wait);
         self.heed_size_probe(shared, now);
     }
@@ -166,7 +206,7 @@ impl Connection {
             self.stalled_since = None;
         } else {
             if self.recovery.restarts_timer() {
-                self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+                self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));
             }
             self.stalled_since = Some(now);
             self.arm(shared, now);

@@ -11,11 +11,11 @@ use crate::tcp::send::mtu_discovery;
 use crate::{Instant, Rule};
 use core::time::Duration;
 
-/// How long a peer may hold back the ACK of a single segment (WCDelAckT of RFC 8985).
-const WORST_ACK_DELAY: Duration = Duration::from_millis(200);
+/// How long a peer may hold back the ACK of a single segment (WCDelAckT of RFC 8985), in nanoseconds.
+const WORST_ACK_DELAY: u64 = 200_000_000;
 
-/// What is added to two round trips if several segments are in flight: clocks are no finer.
-const LEAST_PROBE_DELAY: Duration = Duration::from_millis(2);
+/// What is added to two round trips if several segments are in flight: clocks are no finer; in nanoseconds.
+const LEAST_PROBE_DELAY: u64 = 2_000_000;
 
 impl Connection {
     /// Starts the timers that the settings and the state ask for and that do not run. Calls of the
@@ -47,7 +47,7 @@ impl Connection {
             && !self.timers.is_running(Timer::Persist)
             && !self.owed.probe
         {
-            self.timers.set(Timer::Persist, now + self.rtt.rto(&shared.config.tcp));
+            self.timers.set(Timer::Persist, self.rtt.expiry(now, &shared.config.tcp));
             self.stalled_since.get_or_insert(now);
             self.arm(shared, now);
         }
@@ -69,7 +69,7 @@ impl Connection {
                 {
                     self.timers.stop(Timer::TailProbe);
                     self.owed.tail_probe = true;
-                    self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+                    self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));
                 }
                 Timer::Retransmission => self.retransmit(shared, now),
                 Timer::Reorder => self.reorder_timeout(shared, now),
@@ -115,7 +115,7 @@ impl Connection {
         let config = &shared.config.tcp;
         self.timers.stop(Timer::Reorder);
         self.timers.stop(Timer::TailProbe);
-        self.timers.set(Timer::Retransmission, now + self.rtt.rto(config));
+        self.timers.set(Timer::Retransmission, self.rtt.expiry(now, config));
     }
 
     /// RFC 4821 section 7.7: when segments of full size are lost again and again and nothing smaller is
@@ -143,11 +143,18 @@ impl Connection {
     /// RFC 8985 section 7.2: two round trips without an answer, and a probe goes out; but not later
     /// than the retransmission timeout.
     pub(in crate::tcp) fn arm_tail_probe(&mut self, shared: &Shared, now: Instant) {
-        let Some(srtt) = self.rtt.srtt().filter(|_| self.recovery.may_probe()) else { return };
+        if !self.recovery.may_probe() {
+            return;
+        }
+        let srtt = self.rtt.srtt_nanos();
+        if srtt == 0 {
+            return;
+        }
         let alone = self.recovery.scoreboard.pipe() <= self.mss;
-        let pto = srtt * 2 + if alone { WORST_ACK_DELAY } else { LEAST_PROBE_DELAY };
+        let pto =
+            srtt.saturating_mul(2).saturating_add(if alone { WORST_ACK_DELAY } else { LEAST_PROBE_DELAY });
         // At the time of the timeout at the latest: then it goes in its place.
-        self.timers.set(Timer::TailProbe, now + pto.min(self.rtt.rto(&shared.config.tcp)));
+        self.timers.set(Timer::TailProbe, now.after_nanos(pto.min(self.rtt.rto_nanos(&shared.config.tcp))));
     }
 
     /// The window stays shut: probe it; if it is open but small, send what fits.
@@ -170,7 +177,7 @@ impl Connection {
         self.probes += 1;
         self.owed.probe = true;
         self.rtt.back_off();
-        self.timers.set(Timer::Persist, now + self.rtt.rto(config));
+        self.timers.set(Timer::Persist, self.rtt.expiry(now, config));
     }
 
     /// RFC 9293 section 3.8.4: the peer was silent for long; ask, or end (`Rule::RstKeepaliveTimeout`).

@@ -240,7 +240,7 @@ impl Handshake {
             }
             Some(_) => self.retransmissions += 1,
         }
-        self.deadline = Some(now + self.rtt.rto(&shared.config.tcp));
+        self.deadline = Some(self.rtt.expiry(now, &shared.config.tcp));
         self.heed_user_timeout();
     }
 

@@ -176,6 +176,26 @@ impl Recovery {
         self.scoreboard.pipe().saturating_sub(if counted { self.duplicates.saturating_mul(mss) } else { 0 })
     }
 
+    /// Whether nothing is lost, out of order or probed for: then an acknowledgment of something new takes the short
+    /// way.
+    pub fn is_undisturbed(&self) -> bool {
+        self.is_open() && self.duplicates == 0 && self.probe.is_none() && self.scoreboard.is_unmarked()
+    }
+
+    /// Takes in an acknowledgment of something new, without SACK blocks, while nothing disturbs: what
+    /// [`Self::acknowledged`] does then.
+    pub fn acknowledged_undisturbed(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Outcome {
+        let pipe_before = self.scoreboard.total();
+        let mut delivered = Delivered::default();
+        self.scoreboard.acknowledge(ack.una, ack.mss, &mut delivered);
+        let mut outcome = Outcome { delivered: delivered.segments, ..Outcome::default() };
+        outcome.rtt = self.measure(ack.now, &delivered);
+        self.rack.arrived(ack.now, &delivered, false);
+        self.steps = self.steps.saturating_add(1);
+        self.widen(ack, ack.advanced, outcome.rtt, pipe_before, congestion);
+        outcome
+    }
+
     /// Takes in an acknowledgment.
     pub fn acknowledged(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Outcome {
         let (pipe_before, repairing) = (self.pipe(ack.mss), !self.is_open());
@@ -185,11 +205,7 @@ impl Recovery {
             self.undo(congestion); // all that was sent again was there twice
         }
         let mut outcome = Outcome { delivered: delivered.segments, ..Outcome::default() };
-        if let Some(newest) = delivered.newest.filter(|s| s.timed) {
-            let rtt = ack.now - newest.at;
-            self.rack.measured(ack.now, rtt);
-            outcome.rtt = Some(rtt);
-        }
+        outcome.rtt = self.measure(ack.now, &delivered);
         let echo_is_older = delivered.newest.is_some_and(|s| (ack.echo_before)(s.at));
         self.rack.arrived(ack.now, &delivered, echo_is_older);
         if ack.advanced > 0 {
@@ -213,6 +229,13 @@ impl Recovery {
         };
         self.regulate(ack, octets, &delivered, &outcome, pipe_before, congestion);
         outcome
+    }
+
+    /// The round-trip time of what has arrived, if it was sent once.
+    fn measure(&mut self, now: Instant, delivered: &Delivered) -> Option<Duration> {
+        let rtt = delivered.newest.filter(|s| s.timed).map(|s| now - s.at)?;
+        self.rack.measured(now, rtt);
+        Some(rtt)
     }
 
     /// Notes in the scoreboard what has arrived.
@@ -371,6 +394,18 @@ impl Recovery {
             }
             return;
         }
+        self.widen(ack, octets, outcome.rtt, pipe_before, congestion);
+    }
+
+    /// Widens the window by what was acknowledged, if it was used.
+    fn widen(
+        &self,
+        ack: &Ack<'_>,
+        octets: u32,
+        rtt: Option<Duration>,
+        pipe_before: u32,
+        congestion: &mut Congestion,
+    ) {
         // A window that was not used is not widened (RFC 7661): in slow start more than half of it at some time of the last
         // round trip is enough.
         let slow_start = congestion.window() < congestion.threshold();
@@ -382,7 +417,7 @@ impl Recovery {
                 now: ack.now,
                 octets,
                 mss: ack.mss,
-                rtt: outcome.rtt,
+                rtt,
                 srtt: ack.srtt,
                 delivered: ack.delivered,
                 sent: ack.delivered + u64::from(ack.nxt - ack.una),

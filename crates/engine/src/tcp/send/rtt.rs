@@ -1,6 +1,8 @@
 //! Round-trip time and retransmission timeout (RFC 6298).
 
+use crate::Instant;
 use crate::config::TcpConfig;
+use crate::time::nanos;
 use core::time::Duration;
 
 /// The RTO after a SYN that was lost (section 5.7).
@@ -18,10 +20,6 @@ pub(crate) struct Rtt {
     rto: u64,
     /// How often the RTO was doubled since the last acknowledgment of something new.
     backoff: u32,
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Rtt {
@@ -45,8 +43,24 @@ impl Rtt {
 
     /// The RTO (section 5).
     pub fn rto(&self, config: &TcpConfig) -> Duration {
-        let backed_off = self.rto.saturating_mul(1 << self.backoff.min(20));
-        Duration::from_nanos(backed_off.min(nanos(config.max_rto)))
+        Duration::from_nanos(self.rto_nanos(config))
+    }
+
+    /// The same in nanoseconds.
+    pub fn rto_nanos(&self, config: &TcpConfig) -> u64 {
+        let backed_off =
+            if self.backoff == 0 { self.rto } else { self.rto.saturating_mul(1 << self.backoff.min(20)) };
+        backed_off.min(nanos(config.max_rto))
+    }
+
+    /// When a retransmission timer expires that starts now.
+    pub fn expiry(&self, now: Instant, config: &TcpConfig) -> Instant {
+        now.after_nanos(self.rto_nanos(config))
+    }
+
+    /// SRTT in nanoseconds; zero before there is a measurement.
+    pub fn srtt_nanos(&self) -> u64 {
+        self.srtt
     }
 
     /// How often the timer was backed off since something new was acknowledged.

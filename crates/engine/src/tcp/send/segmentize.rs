@@ -214,7 +214,7 @@ impl Connection {
             self.owed.tail_probe = false;
             shared.counters.tcp_loss_probes += 1;
             self.recovery.probed(again);
-            self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+            self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));
         } else if !again {
             self.arm_tail_probe(shared, now);
         }
@@ -222,7 +222,7 @@ impl Connection {
         // What is repaired gets the time that any segment gets (RFC 6675 section 6).
         let repaired = again && plan.seq == self.snd.una && self.recovery.restarts_timer();
         if repaired || !self.timers.is_running(Timer::Retransmission) {
-            self.timers.set(Timer::Retransmission, now + self.rtt.rto(&shared.config.tcp));
+            self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));
         }
         self.arm(shared, now);
         self.note_limit(now);

@@ -182,7 +182,6 @@ impl Scoreboard {
     }
 
     /// Whether nothing is SACKed, lost or sent again.
-    #[cfg(test)]
     pub fn is_unmarked(&self) -> bool {
         self.marks.is_none()
     }
@@ -342,11 +341,10 @@ impl Scoreboard {
         if ack <= self.una {
             return;
         }
-        if self.marks.is_some() {
-            self.deliver_marked(self.una, ack, mss, delivered, false);
-        } else {
-            self.deliver(self.una, ack, mss, delivered);
+        if self.marks.is_none() {
+            return self.acknowledge_unmarked(ack, mss, delivered);
         }
+        self.deliver_marked(self.una, ack, mss, delivered, false);
         while self.segments.front().is_some_and(|_| self.end_of(0) <= ack) {
             steps::count();
             self.segments.pop_front();
@@ -361,16 +359,37 @@ impl Scoreboard {
         }
     }
 
+    /// The same while nothing is SACKed, lost or sent again: each segment is looked at once, when it goes.
+    fn acknowledge_unmarked(&mut self, ack: u64, mss: u32, delivered: &mut Delivered) {
+        let (mut from, mut count) = (self.una, 0);
+        let mut newest = None;
+        while let Some(&front) = self.segments.front().filter(|_| from < ack) {
+            steps::count();
+            newest = Some(front);
+            let (end, sent) =
+                self.segments.get(1).map_or((self.nxt, self.sent), |next| (next.start, next.before));
+            if end > ack {
+                count += segments((ack - from) as u32, mss);
+                break;
+            }
+            let whole = from == front.start;
+            count += if whole { sent.wrapping_sub(front.before) } else { segments((end - from) as u32, mss) };
+            from = end;
+            self.segments.pop_front();
+        }
+        if let Some(newest) = newest {
+            let arrived = Arrived { at: newest.at, end: ack, resent: false, timed: !newest.merged };
+            delivered.note((ack - self.una) as u32, count, arrived);
+        }
+        self.una_seq = self.seq(ack);
+        self.una = ack;
+    }
+
     /// Notes that `start..end`, sent once and without a mark, has arrived.
     fn deliver(&self, start: u64, end: u64, mss: u32, delivered: &mut Delivered) {
         let (first, last) = (self.index(start), self.index(end - 1));
         let Some(newest) = self.segments.get(last) else { return };
-        let count = if first == last && newest.start == start && self.end_of(last) == end {
-            // The common case: one segment.
-            self.segments.get(last + 1).map_or(self.sent, |next| next.before).wrapping_sub(newest.before)
-        } else {
-            self.count_segments(start, end, mss)
-        };
+        let count = self.count_segments(start, end, mss);
         let arrived = Arrived { at: newest.at, end, resent: false, timed: !newest.merged };
         delivered.note((end - start) as u32, count, arrived);
         let highest = self.marks.as_ref().map_or(0, |marks| marks.highest_sacked);

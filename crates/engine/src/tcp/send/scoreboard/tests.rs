@@ -108,7 +108,11 @@ fn what_is_sent_again_at_one_time_is_judged_by_number() {
     let newest = delivered.newest.unwrap();
     assert_eq!((newest.at, newest.resent), (at(50), true));
     board.detect_losses(at(70), newest, Duration::from_millis(20));
-    assert_eq!((board.lost(), board.first_lost().unwrap().seq), (800, SndSeq(1000)), "1600 was sent after it");
+    assert_eq!(
+        (board.lost(), board.first_lost().unwrap().seq),
+        (800, SndSeq(1000)),
+        "1600 was sent after it"
+    );
     board.check(SndSeq(1000), SndSeq(2000));
 }
 
