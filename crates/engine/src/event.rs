@@ -1,4 +1,4 @@
-//! What the stack tells its driver.
+//! Events that the stack reports to its driver.
 
 use crate::end::Ended;
 use crate::tcp::{ConnId, ListenerId};

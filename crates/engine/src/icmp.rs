@@ -1,5 +1,4 @@
-//! ICMP of both versions (RFC 792, RFC 4443): echo, errors about what we sent, errors about what we
-//! received.
+//! ICMP for IPv4 and IPv6 (RFC 792, RFC 4443): echo, errors about packets we sent, errors about packets we received.
 
 mod echo;
 mod errors;

@@ -1,5 +1,5 @@
-//! What an outsider must not be able to guess: initial sequence numbers (RFC 6528), ephemeral ports
-//! (RFC 6056), timestamp offsets, identifications of packets, and the order of hash tables.
+//! Numbers that an outsider must not be able to predict: initial sequence numbers (RFC 6528), ephemeral ports
+//! (RFC 6056), timestamp offsets, IPv4 identifications, and the keys of hash tables.
 
 use crate::Instant;
 use crate::end::FourTuple;

@@ -1,9 +1,8 @@
-//! The TCP/IP stack of lastack: a function of calls and time.
+//! The TCP/IP stack of lastack: a deterministic, sans-I/O state machine.
 //!
-//! [`Stack`] takes packets in and gives packets out; it has no IO, clock, thread, lock or randomness
-//! of its own, so the same calls at the same times give the same packets, octet for octet.
-//! Data flows one way: an arrival, a timer or a call changes state and records what is *owed*; only
-//! [`Stack::poll_transmit`] makes packets.
+//! [`Stack`] takes packets in and gives packets out. It has no I/O, clock, thread, lock or randomness of its own: the
+//! same calls at the same times give the same packets, byte for byte. Data flows one way: an arrival, a timer or a call
+//! changes state and records what is *pending*; only [`Stack::poll_transmit`] makes packets.
 #![no_std]
 #![forbid(unsafe_code)]
 

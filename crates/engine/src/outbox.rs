@@ -1,4 +1,4 @@
-//! Answers that belong to no connection, waiting to be sent: resets, SYN|ACKs, ICMP.
+//! The queue of replies that belong to no connection: resets, SYN|ACKs with cookies, ICMP errors.
 
 use crate::ip::fragment::Fragments;
 use crate::shared::Shared;

@@ -1,4 +1,4 @@
-//! What a packet's bytes do not say, and what became of an arrival.
+//! Metadata of packets beside their bytes, and the verdict on an arrival.
 
 use crate::Rule;
 use core::fmt;

@@ -1,5 +1,5 @@
-//! Other people's names for our rules, each derived in one table: the registry of TCP failure causes
-//! (draft-ietf-tcpm-rst-diagnostic-payload) and Linux's `sk_rst_reason`.
+//! Names of our rules elsewhere: the registry of TCP failure causes (draft-ietf-tcpm-rst-diagnostic-payload) and Linux's
+//! `sk_rst_reason`, each derived in one table.
 
 use crate::Rule;
 use lastack_wire::reset_reason::ResetReason;

@@ -1,5 +1,5 @@
-//! What an adversary makes us do, counted: tests show that N segments cost at most a constant times N steps.
-//! A step is one turn of a loop over what is kept for a peer, or one look-up in an ordered map.
+//! A counter of the work that a peer causes: tests show that N segments cost at most a constant times N steps.
+//! A step is one turn of a loop over state kept for a peer, or one lookup in an ordered map.
 
 #[cfg(test)]
 extern crate std;

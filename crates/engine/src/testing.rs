@@ -1,4 +1,4 @@
-//! What the tests of the datagram protocols have in common: a stack, and packets for it.
+//! Shared parts of the tests of the datagram protocols: a stack, and packets for it.
 
 use crate::{Config, Event, Instant, Received, Stack, Transmit, Verdict};
 use alloc::vec::Vec;

@@ -1,6 +1,6 @@
-//! UDP (RFC 768): sockets, who gets an arrival, and what leaves.
+//! UDP (RFC 768): sockets, delivery and transmission.
 //!
-//! Calls of the user record; [`Stack::poll_transmit`] sends.
+//! Calls record; [`Stack::poll_transmit`] sends.
 
 mod arrives;
 mod bindings;

@@ -1,4 +1,4 @@
-//! The buffers of a connection: rings that start empty, grow with use and can be let go.
+//! The send and receive buffers of a connection: rings that start empty, grow with use and can be released.
 
 mod recv;
 mod ring;

@@ -1,4 +1,4 @@
-//! The receive buffer.
+//! The receive buffer: in-order data in a ring, out-of-order data by ranges.
 
 use crate::buffer::Ranges;
 use crate::buffer::ring::Ring;

@@ -1,4 +1,4 @@
-//! A ring of octets that grows up to a limit.
+//! A ring of bytes that grows up to a limit.
 
 use alloc::vec::Vec;
 use core::ops::Range;

@@ -1,4 +1,4 @@
-//! The send buffer.
+//! The send buffer: data from SND.UNA on, unacknowledged and unsent.
 
 use crate::buffer::ring::Ring;
 

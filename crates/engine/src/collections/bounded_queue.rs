@@ -1,4 +1,4 @@
-//! What waits for a user who is told of it once.
+//! A bounded queue with edge-triggered notification.
 
 use crate::outbox::Full;
 use alloc::collections::VecDeque;

@@ -1,8 +1,7 @@
-//! A hash table of places that touches one line of memory for each question.
+//! A hash table of slot indices that touches one cache line per lookup.
 //!
-//! What many connections take does not fit the cache, and memory that is touched at random costs as
-//! much as the rest of a handshake. So a bucket is one cache line, and all that a question needs
-//! stands in it: nothing of a connection is touched but of the one that is meant.
+//! Many connections do not fit the cache, and a cache miss costs as much as the rest of a handshake. A bucket is one
+//! cache line and holds all that a lookup needs, so a lookup touches no connection but the one it finds.
 
 use alloc::vec::Vec;
 use core::mem;

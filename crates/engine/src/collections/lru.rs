@@ -1,4 +1,4 @@
-//! A map that knows which of its entries is the oldest: what a bounded table forgets first.
+//! A bounded map that evicts its oldest entry.
 
 use alloc::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a stack is told once, at its start.
+//! The configuration of a stack, set once at its start.
 
 pub(crate) mod validate;
 

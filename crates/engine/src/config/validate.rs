@@ -1,5 +1,5 @@
-//! What settings are at least and at most: where they enter a stack they are brought within that, so that
-//! no arithmetic on them overflows, no timer comes without end and no transfer waits for room that cannot be.
+//! Limits of settings. Where settings enter a stack they are brought within these limits, so that no arithmetic
+//! overflows, every timer ends and no transfer waits for buffer space that cannot exist.
 
 use crate::config::{Config, DatagramConfig, TcpConfig};
 use core::ops::{Deref, DerefMut};

@@ -1,4 +1,5 @@
-//! Echo (RFC 792, RFC 4443 section 4): we answer, or let the embedder answer, and can ask.
+//! Echo, the ping protocol (RFC 792, RFC 4443 section 4): requests are answered by the stack or intercepted, and can be
+//! sent.
 
 use crate::collections::bounded_queue::{Inbox, Most};
 use crate::collections::lru::Aging;

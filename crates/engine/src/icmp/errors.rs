@@ -1,4 +1,4 @@
-//! ICMP errors that we send: whether one may be sent, what it quotes, and its headers.
+//! ICMP errors that the stack sends: whether one may be sent, what it quotes, and its headers.
 
 use crate::icmp::Icmp;
 use crate::ip::ingress::is_host;

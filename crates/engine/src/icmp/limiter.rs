@@ -1,4 +1,4 @@
-//! How many ICMP errors we send (RFC 4443 section 2.4 (f), RFC 1812 section 4.3.2.8).
+//! Rate limits of ICMP errors (RFC 4443 section 2.4 (f), RFC 1812 section 4.3.2.8).
 
 use crate::isn::Secret;
 use crate::{DatagramConfig, Instant};

@@ -1,4 +1,4 @@
-//! ICMP errors that arrive: to which of our packets they belong.
+//! ICMP errors that arrive: which of our packets they refer to.
 
 use crate::end::FourTuple;
 use crate::ip::paths::{FLOOR_V6, plateau_below};

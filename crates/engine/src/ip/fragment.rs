@@ -1,5 +1,5 @@
-//! Fragments that we send (RFC 791 section 2.3, RFC 8200 section 4.5), and the numbers that tell the
-//! packets apart that they belong to.
+//! Fragmentation of packets that the stack sends (RFC 791 section 2.3, RFC 8200 section 4.5), and the identification
+//! field (RFC 6864, RFC 7739).
 
 use crate::isn::Secret;
 use crate::{Rule, Transmit};

@@ -1,4 +1,4 @@
-//! What every packet must be before a protocol sees it.
+//! Checks that every packet passes before a protocol sees it.
 
 use crate::shared::Shared;
 use crate::{DropReason, Rule};

@@ -1,4 +1,5 @@
-//! Path MTU discovery: the largest packet that reaches a host whole (RFC 1191, RFC 8201).
+//! Path MTU discovery: the largest packet that reaches a host (RFC 1191, RFC 8201), and paths with a black hole for
+//! larger ones.
 
 use crate::Instant;
 use crate::collections::lru::Aging;

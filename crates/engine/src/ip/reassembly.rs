@@ -1,4 +1,4 @@
-//! Fragments that arrive (RFC 791 section 3.2, RFC 8200 section 4.5).
+//! Reassembly of fragments (RFC 791 section 3.2, RFC 8200 section 4.5, RFC 5722).
 
 use crate::collections::lru::Aging;
 use crate::icmp::{self, Icmp};

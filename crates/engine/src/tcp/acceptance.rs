@@ -1,5 +1,6 @@
-//! Whether a RST counts: a function of what its receiver knows and of the numbers in the segment. The
-//! stack asks it for each RST that arrives; whoever follows a connection from outside may ask it, too.
+//! Whether a RST is accepted, answered with a challenge ACK or ignored (RFC 5961 section 3): a pure function of what its
+//! receiver knows and of the numbers in the segment. The stack calls it for each RST that arrives; an observer of a
+//! connection can call it too.
 
 use crate::Rule;
 use crate::seq::{RcvSeq, SndSeq};

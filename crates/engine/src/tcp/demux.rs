@@ -1,4 +1,4 @@
-//! From a four-tuple to what it belongs to, in constant time.
+//! Demultiplexing: from a four-tuple to its connection, listener or TIME-WAIT, in constant time.
 
 use crate::Config;
 use crate::collections::hash_index::Index;

@@ -1,14 +1,11 @@
-//! The memory of all buffers together (D26): how much is held, how much more a connection may take, and
-//! who has to go when there is no more.
+//! The memory of all buffers together (`Rule::LimitMemory`): how much is held, how much more a connection may take, and
+//! which connections are reset when the limit is exceeded.
 //!
-//! Up to a quarter of [`TcpConfig::memory`] buffers grow as their paths ask for. Then only those grow to more than any
-//! buffer begins with through which much has passed, and to a quarter of what is free. So connections whose users do
-//! not read, or whose peers take nothing, do not slow down the others, and whoever comes last still finds some. Where
-//! all is held a buffer grows no further than a few octets that each
-//! connection may always have, so that all go on, if slowly: windows are not opened, text beyond what is there is
-//! dropped, writers wait. And once more than seven eighths are held, the connections go whose peers take nothing,
-//! those first that have stalled longest (RFC 6429 section 3), unless the embedder does not want that
-//! ([`TcpConfig::reset_for_memory`]).
+//! Up to a quarter of [`TcpConfig::memory`] buffers grow as their paths need. Beyond that a buffer grows above its initial
+//! size only if much data has passed through it, and only to a quarter of what is free, so that connections whose users do
+//! not read, or whose peers accept nothing, do not slow down the others. At the limit windows stay closed, data beyond
+//! them is dropped and writers wait. Above seven eighths of the limit the connections whose peers accept nothing are
+//! reset, the longest-stalled first (RFC 6429 section 3), unless [`TcpConfig::reset_for_memory`] is off.
 
 use crate::buffer::RecvRing;
 use crate::config::TcpConfig;

@@ -1,8 +1,7 @@
 //! TCP (RFC 9293).
 //!
-//! The life of a connection is a few types: a `Listener`; a `Handshake` without buffers (SYN-SENT,
-//! SYN-RECEIVED); a `Connection` (ESTABLISHED to LAST-ACK); a `TimeWait` of a few words; and `Over`
-//! for a user who has still something to read.
+//! A connection's life is a few types: a `Listener`; a `Handshake` without buffers (SYN-SENT, SYN-RECEIVED); a
+//! `Connection` (ESTABLISHED to LAST-ACK); a `TimeWait` of a few words; and a closed socket that its user still reads.
 
 mod acceptance;
 mod closed;

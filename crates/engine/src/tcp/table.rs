@@ -1,5 +1,5 @@
-//! All connections of a stack: where an arrival goes, whose turn it is to send, which timer is next,
-//! and what becomes of a connection that has ended.
+//! All connections of a stack: dispatch of arrivals, the ready queue, timers, and the removal of connections that have
+//! ended.
 
 use crate::collections::timer_queue::TimerQueue;
 use crate::end::{Ended, FourTuple, Octets, Origin};

@@ -1,4 +1,4 @@
-//! Datagrams that arrive, and ICMP errors about those we sent.
+//! Datagrams that arrive, and ICMP errors about datagrams that were sent.
 
 use crate::collections::bounded_queue::Most;
 use crate::end::FourTuple;

@@ -1,4 +1,4 @@
-//! Which socket has which address.
+//! Which socket is bound to which address.
 
 use crate::end::FourTuple;
 use crate::isn::Seeded;

@@ -1,4 +1,4 @@
-//! What a call on a UDP socket fails with.
+//! Errors of UDP socket calls.
 
 use core::fmt;
 use lastack_wire::icmp::IcmpError;

@@ -1,4 +1,4 @@
-//! One socket.
+//! A UDP socket.
 
 use crate::collections::bounded_queue::{Inbox, Most};
 use crate::end::FourTuple;

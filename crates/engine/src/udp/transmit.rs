@@ -1,4 +1,4 @@
-//! Datagrams that leave.
+//! Transmission of datagrams.
 
 use crate::shared::Shared;
 use crate::udp::socket::{Outgoing, Socket};

@@ -1,4 +1,4 @@
-//! The user's side of a socket.
+//! The socket calls of UDP.
 
 use crate::end::FourTuple;
 use crate::icmp;

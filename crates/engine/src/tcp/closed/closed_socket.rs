@@ -1,4 +1,4 @@
-//! A connection that is over for the wire and still has a user.
+//! A closed connection that its user still holds.
 
 use crate::buffer::RecvRing;
 use crate::end::{Cause, End, FourTuple, Party};

@@ -1,4 +1,4 @@
-//! What is left when a connection is over, and replies to segments of no connection.
+//! What remains of a closed connection, and replies to segments of no connection.
 
 pub(super) mod closed_socket;
 pub(super) mod reset_reply;

@@ -1,4 +1,4 @@
-//! Resets in answer to segments that have no usable connection (RFC 9293 section 3.5.2).
+//! RST replies to segments that belong to no usable connection (RFC 9293 section 3.5.2).
 
 use crate::isn::Secret;
 use crate::shared::Shared;

@@ -1,4 +1,4 @@
-//! TIME-WAIT (RFC 9293 section 3.6.1, RFC 1337, RFC 6191): a few words that remember a connection.
+//! One connection in TIME-WAIT (RFC 9293 section 3.6.1, RFC 1337, RFC 6191), in a few words.
 
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;

@@ -1,4 +1,4 @@
-//! All connections in TIME-WAIT, found by their four-tuples and forgotten when their time has come.
+//! All connections in TIME-WAIT, by four-tuple, removed when their time is over.
 
 use super::time_wait::TimeWait;
 use crate::collections::timer_queue::TimerQueue;

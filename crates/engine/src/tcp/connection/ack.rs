@@ -1,5 +1,5 @@
-//! The fifth step of SEGMENT ARRIVES: the ACK field (RFC 9293 section 3.10.7.4, RFC 5961 section 5,
-//! RFC 5681 section 3, RFC 6298 section 5).
+//! Step five of SEGMENT ARRIVES: the ACK field (RFC 9293 section 3.10.7.4, RFC 5961 section 5, RFC 5681 section 3,
+//! RFC 6298 section 5).
 
 use crate::seq::SndSeq;
 use crate::shared::Shared;

@@ -1,6 +1,6 @@
-//! SEGMENT ARRIVES in a synchronized state (RFC 9293 section 3.10.7.4), a function a step, in the
-//! order of the RFC. The third step (security compartments) and the sixth (URG) are left out by
-//! decision: nobody has compartments, and urgent octets are ordinary text (docs/rfc9293.md).
+//! SEGMENT ARRIVES in a synchronized state (RFC 9293 section 3.10.7.4): one function per step, in the order of the RFC.
+//! The sequence test includes PAWS (RFC 7323) and challenge ACKs (RFC 5961). Step three (security compartments) and step
+//! six (URG) are left out by decision: urgent data is ordinary data (docs/rfc9293.md).
 
 use crate::end::{Cause, Inference, Party};
 use crate::seq::RcvSeq;

@@ -1,4 +1,4 @@
-//! What must hold between any two steps. Tests and simulations ask after each.
+//! Invariants that hold between any two steps. Tests and simulations check them after each step.
 
 use crate::end::Origin;
 use crate::shared::Shared;

@@ -1,4 +1,5 @@
-//! The timers of a connection: when they run, and what happens when they expire.
+//! What happens when a timer expires: retransmission (RFC 6298), zero-window probe (persist), keep-alive, delayed ACK,
+//! tail loss probe, user timeout, FIN-WAIT-2.
 
 use crate::config::TcpConfig;
 use crate::end::{Cause, Party, TimeLimit};

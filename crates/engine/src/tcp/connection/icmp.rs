@@ -1,4 +1,5 @@
-//! ICMP errors about segments of ours (RFC 9293 section 3.9.2.2, RFC 5927, RFC 1191).
+//! ICMP errors about segments that TCP sent (RFC 9293 section 3.9.2.2, RFC 5927, RFC 1191): soft errors, hard errors
+//! during the handshake, packet too big.
 
 use crate::end::{Cause, FourTuple, Origin, Party};
 use crate::seq::SndSeq;

@@ -1,4 +1,4 @@
-//! A connection in a synchronized state: its variables, and how it ends.
+//! A connection in a synchronized state: its variables (the TCB of RFC 9293 section 3.3.1), and how it ends.
 
 pub(super) mod ack;
 pub(super) mod arrives;

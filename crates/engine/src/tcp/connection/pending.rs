@@ -1,4 +1,4 @@
-//! What a connection owes to the wire. Arrivals, timers and calls write it; only `segmentize` pays.
+//! What a connection has to send: recorded by arrivals, timers and calls, sent by `segmentize`.
 
 use crate::Rule;
 

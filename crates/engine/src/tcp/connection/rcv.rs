@@ -1,4 +1,5 @@
-//! The receive sequence space (RFC 9293 section 3.3.1) and what of it we announce.
+//! The receive sequence variables (RFC 9293 section 3.3.1) and the window that is advertised (silly window avoidance,
+//! RFC 9293 section 3.8.6.2.2).
 
 use crate::Instant;
 use crate::buffer::RecvRing;

@@ -1,4 +1,4 @@
-//! How long is too long: retry counts as time budgets (RFC 9293 section 3.8.3), as Linux counts them.
+//! Retry counts as time budgets (RFC 9293 section 3.8.3), as Linux computes them.
 
 use crate::config::TcpConfig;
 use core::time::Duration;

@@ -1,4 +1,4 @@
-//! What is counted of a connection, for its user to look at; nothing here decides anything.
+//! Statistics of a connection. No decision depends on them.
 
 use crate::Instant;
 use crate::end::Origin;

@@ -1,5 +1,5 @@
-//! The user timeout option (RFC 5482): each side says how long it waits for acknowledgments, so that the other
-//! waits no less. It is off unless a time to advertise is set.
+//! The user timeout option (RFC 5482): each side announces how long it waits for acknowledgments, so that the other side
+//! waits at least as long. Off unless a time to advertise is set.
 
 use crate::Instant;
 use crate::config::TcpConfig;

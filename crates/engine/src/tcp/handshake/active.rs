@@ -1,4 +1,4 @@
-//! Active opens: `connect`, and the choice of an ephemeral port.
+//! Active opens: `connect`, and the choice of an ephemeral port (RFC 6056).
 
 use crate::Stack;
 use crate::end::FourTuple;

@@ -1,8 +1,8 @@
-//! SYN cookies (RFC 4987 section 3.6): when embryonic connections are too many, the SYN|ACK carries all
-//! that is known of the connection, and nothing is kept.
+//! SYN cookies (RFC 4987 section 3.6): when the SYN queue is full, the SYN|ACK carries all that is known of the
+//! connection, and no state is kept.
 //!
-//! ISS = minute (6 bits) | class of MSS (2 bits) | MAC (24 bits). Options travel in the low bits of our
-//! TSval, which the peer echoes.
+//! ISS = minute (6 bits) | class of MSS (2 bits) | MAC (24 bits). Options are encoded in the low bits of our TSval, which
+//! the peer echoes.
 
 use crate::collections::lru::Aging;
 use crate::end::FourTuple;

@@ -1,4 +1,4 @@
-//! Listeners: which SYN is for whom, and who waits to be accepted.
+//! Listeners, their SYN queue and their accept queue (backlog).
 
 use crate::tcp::{BindError, ConnId, ListenerId};
 use alloc::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! A connection before ESTABLISHED: SYN-SENT and SYN-RECEIVED. It has no buffers.
+//! A connection before ESTABLISHED: SYN-SENT and SYN-RECEIVED (the SYN queue). It has no buffers.
 
 pub(super) mod active;
 pub(super) mod arrives;

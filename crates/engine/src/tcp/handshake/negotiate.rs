@@ -1,4 +1,4 @@
-//! Which options a connection has (RFC 9293 section 3.2, RFC 7323, RFC 2018).
+//! Negotiation of options: MSS, window scaling, timestamps, SACK permitted (RFC 9293 section 3.2, RFC 7323, RFC 2018).
 
 use crate::{Config, Instant, TcpConfig};
 use core::net::IpAddr;

@@ -1,5 +1,4 @@
-//! Passive opens: SYNs to listeners, SYNs that the embedder wants to answer itself, and the queue of
-//! connections that wait to be accepted.
+//! Passive opens: SYNs to listeners, intercepted SYNs that the application decides on, and the accept queue.
 
 use crate::end::{Cause, FourTuple, Party};
 use crate::event::Event;

@@ -1,8 +1,8 @@
-//! Acknowledgment by the user: who relays a stream acknowledges it when the other side has, so that the peer's timers
-//! (retransmission, USER TIMEOUT, keep-alive) measure the whole path and not the way to the relay.
+//! Acknowledgment under the control of the user: a relay acknowledges a stream when its other side has, so that the
+//! peer's timers (retransmission, user timeout, keep-alive) measure the whole path and not the way to the relay.
 //!
-//! What has arrived is read as ever, and the window is announced as ever; only the ACK field stands still. A segment
-//! that asks for an acknowledgment that is held back, or whether anybody is there, is not answered: the user is told.
+//! Data is read as usual, and the window is advertised as usual; only the ACK field does not advance. A segment that asks
+//! for an acknowledgment that is held back, or a keep-alive probe, is not answered; the user is notified.
 
 use crate::event::Event;
 use crate::icmp;

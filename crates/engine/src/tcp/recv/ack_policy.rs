@@ -1,6 +1,5 @@
-//! When the ACK of text is held back (RFC 9293 section 3.8.6.3), in the manner of Linux: not at the
-//! start of a stream, when the peer's congestion window waits for ACKs; but where text goes both ways
-//! it may ride on ours.
+//! Delayed ACKs (RFC 9293 section 3.8.6.3) and quick ACKs, as on Linux: no delay at the start of a stream, when the
+//! peer's congestion window depends on ACKs; a delay where data flows both ways and the ACK can ride on ours.
 
 use crate::Instant;
 use core::time::Duration;

@@ -1,7 +1,7 @@
-//! How much a connection may buffer: as much as its path can use, not as much as is allowed.
+//! Buffer auto-tuning: how much a connection may buffer, by what its path can use.
 //!
-//! The receive buffer, and with it the window, grows with what the user reads in a round trip (dynamic
-//! right-sizing); the send buffer with the congestion window.
+//! The receive buffer, and with it the window, grows with what the user reads in a round trip (dynamic right-sizing); the
+//! send buffer grows with the congestion window.
 
 use crate::Instant;
 use crate::config::TcpConfig;

@@ -1,4 +1,4 @@
-//! The receive side of a connection: when to acknowledge, and how large the buffer grows.
+//! The receive side of a connection: delayed ACKs, and receive buffer auto-tuning.
 
 pub(super) mod ack_hold;
 pub(super) mod ack_policy;

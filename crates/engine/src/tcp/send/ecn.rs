@@ -1,4 +1,4 @@
-//! Explicit congestion notification (RFC 3168): a router marks instead of dropping.
+//! Explicit congestion notification, ECN (RFC 3168): a router marks packets instead of dropping them.
 
 use crate::Instant;
 use crate::tcp::segment::Arrival;

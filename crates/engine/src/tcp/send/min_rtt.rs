@@ -1,4 +1,4 @@
-//! The least round-trip time of late: what the path takes if nothing waits in it.
+//! The minimum RTT over a recent window: the delay of the path without queues.
 
 use crate::Instant;
 use core::time::Duration;

@@ -1,5 +1,5 @@
-//! The search for the path MTU with segments (RFC 4821): one that is larger than the path is known to take
-//! goes out; if it arrives all may be as large, and if it alone is lost that says nothing of congestion.
+//! Packetization layer path MTU discovery, PLPMTUD (RFC 4821): a probe larger than the known path MTU is sent as data. If
+//! it is acknowledged all segments may be that large; if it alone is lost, that is no sign of congestion.
 
 use crate::Instant;
 use crate::config::TcpConfig;

@@ -1,5 +1,5 @@
-//! Pacing: what the congestion window lets go is spread over the round trip, so that a queue on the path
-//! sees a stream and not bursts of half a window. Off by default (`TcpConfig::pacing`).
+//! Pacing: the congestion window is spread over the round trip, so that a queue on the path sees a stream instead of
+//! bursts of half a window. Off by default (`TcpConfig::pacing`).
 
 use crate::Instant;
 use crate::shared::Shared;

@@ -1,5 +1,6 @@
-//! Decides what the next segment of a connection is (RFC 9293 section 3.8), and changes nothing: a plan that is
-//! not sent leaves no trace. `segmentize` commits it.
+//! Decides what the next segment of a connection is (RFC 9293 section 3.8): the Nagle algorithm in Minshall's variant,
+//! silly window avoidance, zero-window probes, retransmission. It changes nothing: a plan that is not sent has no effect.
+//! `segmentize` commits it.
 
 use crate::Instant;
 use crate::config::TcpConfig;

@@ -1,5 +1,5 @@
-//! Proportional rate reduction (RFC 6937, with the safe reduction bound of its successor): how much
-//! may be sent while losses are repaired, so that the flight shrinks to ssthresh smoothly.
+//! Proportional rate reduction, PRR (RFC 6937, with the safe reduction bound of its successor): how much may be sent
+//! during recovery, so that the data in flight shrinks to ssthresh smoothly.
 
 /// The state during one recovery. All in octets.
 #[derive(Clone, Copy, Debug, Default)]

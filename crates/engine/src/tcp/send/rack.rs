@@ -1,5 +1,4 @@
-//! Loss detection by time (RFC 8985): what was sent sufficiently long before something that has
-//! arrived is lost.
+//! RACK, loss detection by time (RFC 8985): a segment is lost if one that was sent sufficiently later has arrived.
 
 use super::min_rtt::MinRtt;
 use crate::Instant;

@@ -1,4 +1,4 @@
-//! Round-trip time and retransmission timeout (RFC 6298).
+//! Round-trip time and retransmission timeout, RTO (RFC 6298), without samples of retransmitted data (Karn's algorithm).
 
 use crate::Instant;
 use crate::config::TcpConfig;

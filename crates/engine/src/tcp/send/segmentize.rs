@@ -1,4 +1,5 @@
-//! Makes the segments of a connection: the only place that does (RFC 9293 section 3.8).
+//! Makes the segments of a connection (RFC 9293 section 3.8): the only place that does. Slow start after idle (RFC 5681
+//! section 4.1) is applied here.
 
 use crate::end::{End, Party};
 use crate::seq::SndSeq;

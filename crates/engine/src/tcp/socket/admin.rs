@@ -1,4 +1,4 @@
-//! The administrator's ABORT: it ends what it names, whoever holds it (`Rule::RstKilled` to `Rule::RstListenerKilled`). Linux knows it as
+//! Kill by the administrator, whoever holds the connection (`Rule::RstKilled` to `Rule::RstListenerKilled`). Linux:
 //! `SOCK_DESTROY` (`ss -K`).
 
 use crate::end::{Cause, FourTuple, Origin, Party};

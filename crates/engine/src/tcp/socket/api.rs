@@ -1,4 +1,4 @@
-//! Values of the user's side of TCP.
+//! Types of the TCP socket calls.
 
 use core::fmt;
 use core::net::IpAddr;

@@ -1,5 +1,5 @@
-//! The user's side of a connection: the calls of RFC 9293 section 3.9.1. They record; they send
-//! nothing.
+//! The socket calls of a connection (RFC 9293 section 3.9.1): send, receive, half-close, close, abort. They record; they
+//! send nothing.
 
 use crate::end::{Cause, End, FourTuple, InitialNumbers, Party};
 use crate::shared::Shared;

@@ -1,4 +1,4 @@
-//! STATUS of RFC 9293 section 3.9.1: the numbers of a connection, and what Linux calls them.
+//! STATUS of RFC 9293 section 3.9.1: the figures of a connection, and their names in Linux's TCP_INFO.
 
 use crate::end::End;
 use crate::shared::Shared;

@@ -1,4 +1,4 @@
-//! The connections that have not ended, for whoever wants to see them: a line each of `ss`.
+//! A list of the open connections, as `ss` prints it.
 
 use crate::end::{FourTuple, Octets, Origin};
 use crate::tcp::table::{Socket, TcpTable};

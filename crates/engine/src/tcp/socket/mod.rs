@@ -1,4 +1,4 @@
-//! The calls of the user: the handle [`Tcp`](calls::Tcp), its options, state and statistics.
+//! The socket calls: the handle [`Tcp`](calls::Tcp), its options, state and statistics.
 
 pub(super) mod admin;
 pub(super) mod api;

@@ -1,4 +1,4 @@
-//! What poll(2) would say of a connection.
+//! Readiness of a connection, as poll(2) would report it.
 
 use crate::tcp::{Tcp, TcpState};
 

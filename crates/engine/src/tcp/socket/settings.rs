@@ -1,4 +1,4 @@
-//! What the user of a connection has set, and what it waits for.
+//! Socket options of a connection, and what its user waits for.
 
 use crate::config::TcpConfig;
 use crate::event::Event;

@@ -1,4 +1,4 @@
-//! HyStart++ (RFC 9406): leaves slow start when the round-trip time grows, before losses tell.
+//! HyStart++ (RFC 9406): leaves slow start when the round-trip time grows, before losses occur.
 
 use crate::tcp::send::congestion::Acked;
 use core::time::Duration;

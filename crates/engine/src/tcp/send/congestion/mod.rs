@@ -1,4 +1,4 @@
-//! Congestion control: facts in, a window out.
+//! Congestion control: events in, a congestion window out.
 
 mod cubic;
 mod hystart;

@@ -1,4 +1,4 @@
-//! What is known of octets in flight beyond "sent once, nothing heard": ranges of equal state, in order.
+//! Ranges of data in flight that are SACKed, lost or retransmitted, in order.
 
 use crate::{Instant, steps};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
