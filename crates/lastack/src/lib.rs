@@ -127,5 +127,5 @@ pub use lastack_wire::tcp::TcpFlags;
 
 /// The examples of the README are tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
