@@ -253,6 +253,16 @@ impl Connection {
         }
     }
 
+    /// Drops what is not needed once it is reported.
+    pub(super) fn shrink(&mut self) {
+        self.lines = Vec::new();
+        for side in self.sides.iter_mut().flatten() {
+            side.lines = Vec::new();
+            side.sources.shrink_to_fit();
+        }
+        self.wire.resets.shrink_to_fit();
+    }
+
     pub(super) fn sides(&self) -> impl Iterator<Item = &Side> {
         self.sides.iter().flatten()
     }

@@ -121,7 +121,9 @@ impl Join {
     }
 
     fn ended_established(&mut self, connection: &Connection, side: &Side, window: Window) -> Option<Opinion> {
-        if side.unread().is_some_and(|unread| unread > 0)
+        // A FIN that was not read counts as an octet: among several ends it is no mark of this one.
+        let shared = self.ledger.is_shared(window.at);
+        if side.unread().is_some_and(|unread| unread > u32::from(shared))
             && let Some(claim) = self.claim(ABORT_ON_CLOSE, window)
         {
             let _established = self.claim(ESTAB_RESETS, window);
@@ -132,7 +134,8 @@ impl Join {
             let _established = self.claim(ESTAB_RESETS, window);
             return Some(counted(timed_out(side, claim), "TCPAbortOnTimeout"));
         }
-        let claim = self.claim(ESTAB_RESETS, window)?;
+        // That one of several connections was reset does not say which.
+        let claim = if shared { None } else { self.claim(ESTAB_RESETS, window) }?;
         // A reset of ours that no other end explains: the socket was killed.
         let ours = self.claim(OUT_RESETS, window).is_some();
         let opinion = if ours {

@@ -4,7 +4,7 @@ use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_wire::TcpFlags;
 
 use super::connection::{Connection, FirstFin, Reported, Side};
-use super::{AWAIT_DESTROY, Id, Join, REMEMBER, SETTLE};
+use super::{AWAIT_DESTROY, FOREIGN_AFTER, Id, Join, REMEMBER, SETTLE};
 use crate::ended::{Alternative, Ended, Evidence, Owner, Role, SeenIcmp, SeenReset};
 use crate::event::{Flow, Source, TcpState, Time};
 
@@ -137,10 +137,17 @@ impl Join {
             return;
         }
         self.drop_foreign_side(id);
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        if let Some(later) = wait_longer(connection, self.options.sources.contains(&Source::Destroyed), now) {
-            connection.look_at(later);
-            self.due.push(std::cmp::Reverse((later, id)));
+        let broadcasts = self.has(Source::Destroyed);
+        let later = self.connections.get(&id).and_then(|connection| {
+            // Under load the broadcasts come late: nothing is taken for another's too early.
+            let patience = if self.is_ours(connection) { AWAIT_DESTROY } else { FOREIGN_AFTER };
+            wait_longer(connection, broadcasts, now, patience)
+        });
+        if let Some(later) = later {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.look_at(later);
+                self.due.push(std::cmp::Reverse((later, id)));
+            }
             return;
         }
         if self.adopt(id) {
@@ -182,6 +189,7 @@ impl Join {
             self.count(&ended, amends);
             self.ready.push_back(ended);
             connection.reported = Some(Reported { at: now, orderly });
+            connection.shrink();
         }
         self.connections.insert(id, connection);
         self.forget_later(id, now);
@@ -528,12 +536,12 @@ fn has_ended(connection: &Connection) -> bool {
 
 /// A socket that the network closed is destroyed when its program closes it, and then tells its counts; and the other
 /// end on this host may have more to say. Until when to wait, if it is worth it.
-fn wait_longer(connection: &Connection, broadcasts: bool, now: Time) -> Option<Time> {
+fn wait_longer(connection: &Connection, broadcasts: bool, now: Time, patience: u64) -> Option<Time> {
     if connection.reported.is_some() || !broadcasts {
         return None;
     }
     let waiting = connection.sides().filter(|side| side.destroyed.is_none() && side.is_over());
-    let until = waiting.filter_map(Side::over_at).map(|at| at.plus_millis(AWAIT_DESTROY)).max()?;
+    let until = waiting.filter_map(Side::over_at).map(|at| at.plus_millis(patience)).max()?;
     (until > now).then(|| until.min(now.plus_millis(SETTLE)))
 }
 

@@ -22,6 +22,8 @@ const MAX_ENTRIES: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     last: Option<(Time, Counters)>,
+    /// Ends since the last reading.
+    ends: u32,
     entries: VecDeque<Entry>,
 }
 
@@ -35,6 +37,7 @@ pub(super) struct Claim {
 impl Ledger {
     /// Adds a reading. Gives what increased since the one before.
     pub(super) fn read(&mut self, at: Time, counters: Counters) -> Counters {
+        let ends = std::mem::take(&mut self.ends);
         let Some((from, before)) = self.last.replace((at, counters)) else { return Counters::default() };
         let left = counters.since(&before);
         let opens = Counters { active_opens: 0, passive_opens: 0, keep_alive: 0, ..left };
@@ -42,16 +45,29 @@ impl Ledger {
             if self.entries.len() == MAX_ENTRIES {
                 self.entries.pop_front();
             }
-            self.entries.push_back(Entry { from, to: at, left, ends: 0 });
+            self.entries.push_back(Entry { from, to: at, left, ends });
         }
         left
     }
 
     /// A connection ended at this time, for reasons known or unknown.
     pub(super) fn end(&mut self, at: Time) {
-        if let Some(entry) = self.entries.iter_mut().rev().find(|entry| entry.from <= at && at <= entry.to) {
+        if self.last.is_none_or(|(last, _)| at > last) {
+            self.ends += 1;
+        } else if let Some(entry) =
+            self.entries.iter_mut().rev().find(|entry| entry.from <= at && at <= entry.to)
+        {
             entry.ends += 1;
         }
+    }
+
+    /// Whether several ends could explain an increase that was read at this time.
+    pub(super) fn is_shared(&self, at: Time) -> bool {
+        self.entries
+            .iter()
+            .rev()
+            .find(|entry| entry.from <= at && at <= entry.to)
+            .is_some_and(|entry| entry.ends > 1)
     }
 
     /// Books one increase of a counter that was read between the two times: the nearest to `at`.
@@ -102,8 +118,9 @@ mod tests {
         let mut ledger = Ledger::default();
         let at = Time::from_millis;
         ledger.read(at(0), Counters::default());
-        ledger.read(at(100), Counters { estab_resets: 2, ..Counters::default() });
         ledger.end(at(40));
+        ledger.read(at(100), Counters { estab_resets: 2, ..Counters::default() });
+        // Told late.
         ledger.end(at(41));
         assert_eq!(
             ledger.claim(|c| &mut c.estab_resets, at(40), (at(40), at(40))),

@@ -30,6 +30,9 @@ pub const SETTLE: u64 = 250;
 /// A socket that is closed by the network is destroyed when its program closes it: so long is waited for what the
 /// kernel says then, in milliseconds.
 const AWAIT_DESTROY: u64 = 1200;
+/// A socket that only tracepoints have shown belongs to another network namespace if nothing else shows it for so long,
+/// in milliseconds.
+const FOREIGN_AFTER: u64 = 5000;
 /// A connection that ended in order is remembered so long, in milliseconds: late data is answered with a reset.
 const REMEMBER: u64 = 60_000;
 
@@ -165,7 +168,7 @@ impl Join {
         due.sort_unstable();
         for (at, id) in due {
             // A side that is still waited for gets no second chance.
-            self.conclude(id, at.plus_millis(AWAIT_DESTROY));
+            self.conclude(id, at.plus_millis(FOREIGN_AFTER));
         }
     }
 
@@ -240,7 +243,7 @@ impl Join {
     /// Concludes what can still be concluded, and drops the connection.
     fn forget(&mut self, id: Id) {
         if let Some(due) = self.connections.get(&id).and_then(|connection| connection.due) {
-            self.conclude(id, due.plus_millis(AWAIT_DESTROY));
+            self.conclude(id, due.plus_millis(FOREIGN_AFTER));
         }
         let Some(connection) = self.connections.remove(&id) else { return };
         if self.by_flow.get(&connection.key) == Some(&id) {

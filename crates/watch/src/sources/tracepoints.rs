@@ -19,8 +19,9 @@ const TRANSITIONS: &str = "protocol == 6 && (newstate == 1 || newstate == 2 || n
 const ERRORS: &str = "protocol == 6";
 
 const PAGE: usize = 4096;
-/// The first choice for the data of a ring; halved until the kernel allows it.
-const RING: usize = 2 << 20;
+/// The rings of all CPUs together, and of one at most; halved until the kernel allows it.
+const ALL_RINGS: usize = 64 << 20;
+const RING: usize = 8 << 20;
 const SMALLEST_RING: usize = 32 << 10;
 
 // Offsets in `struct perf_event_mmap_page`.
@@ -81,8 +82,10 @@ impl Tracepoints {
             ));
         }
         let mut cpus = Vec::new();
-        let mut size = RING;
-        for cpu in 0..sys::configured_cpus() {
+        let count = sys::configured_cpus();
+        let share = ALL_RINGS / count.next_power_of_two();
+        let mut size = share.clamp(SMALLEST_RING, RING);
+        for cpu in 0..count {
             match Cpu::open(cpu as i32, &formats, &mut size) {
                 Ok(cpu) => cpus.push(cpu),
                 // A CPU that is not there.

@@ -1,0 +1,455 @@
+//! The join, fed with recorded events: what the sources reported when each kind of end was made on purpose.
+
+use lastack_causes::{Cause, EndedBy, Severity};
+use lastack_watch::{
+    Context, Counters, Ended, Event, Flow, Join, JoinOptions, Process, SocketReport, Source, TcpInfo,
+    TcpState, Time, Trace, TraceKind,
+};
+
+/// Flags of an event in a system call, and in an interrupt for packets.
+const PROCESS: u8 = 0x20;
+const SOFTIRQ: u8 = 0x10;
+
+const OWNER: u32 = 1346;
+const VICTIM: u32 = 1489;
+
+fn flow() -> Flow {
+    Flow::new("10.78.0.1:44224".parse().unwrap(), "10.78.0.2:8102".parse().unwrap())
+}
+
+/// A machine whose sources are played from a record.
+struct Machine {
+    join: Join,
+    now: u64,
+}
+
+impl Machine {
+    fn new(sources: &[Source]) -> Self {
+        let mut machine = Self { join: Join::new(JoinOptions::new(sources.to_vec())), now: 1_000_000 };
+        for (pid, comm) in [(OWNER, "shop-cli"), (VICTIM, "postgres"), (31_114, "ss")] {
+            let process = Process { pid, comm: comm.into(), uid: Some(1000), ..Process::default() };
+            machine.event(Event::Process(process));
+        }
+        machine
+    }
+
+    fn root() -> Self {
+        Self::new(&Source::ALL)
+    }
+
+    fn event(&mut self, event: Event) -> &mut Self {
+        self.now += 1;
+        self.join.handle(Time::from_millis(self.now), event);
+        self
+    }
+
+    fn later(&mut self, milliseconds: u64) -> &mut Self {
+        self.now += milliseconds;
+        self
+    }
+
+    /// A tracepoint while this process is on the CPU.
+    fn trace(&mut self, pid: u32, flags: u8, kind: TraceKind) -> &mut Self {
+        let comm = if pid == OWNER { "shop-cli" } else { "other" };
+        let context = Context { pid, tid: pid, flags, preempt: 1 };
+        self.event(Event::Trace(Trace { context, comm: comm.into(), kind }))
+    }
+
+    fn state(&mut self, pid: u32, flags: u8, old: TcpState, new: TcpState) -> &mut Self {
+        self.trace(pid, flags, TraceKind::SetState { sk: 7, flow: flow(), old, new })
+    }
+
+    /// The program connects.
+    fn connect(&mut self) -> &mut Self {
+        let unbound = Flow::new("10.78.0.1:0".parse().unwrap(), flow().remote);
+        let kind = TraceKind::SetState { sk: 7, flow: unbound, old: TcpState::Close, new: TcpState::SynSent };
+        self.trace(OWNER, PROCESS, kind);
+        self.state(VICTIM, SOFTIRQ, TcpState::SynSent, TcpState::Established)
+    }
+
+    fn send_reset(&mut self, pid: u32, flags: u8, state: TcpState, reason: &str) -> &mut Self {
+        let kind = TraceKind::SendReset {
+            reply: false,
+            sk: 7,
+            flow: flow(),
+            state: Some(state),
+            reason: Some(reason.into()),
+        };
+        self.trace(pid, flags, kind)
+    }
+
+    fn receive_reset(&mut self) -> &mut Self {
+        self.trace(VICTIM, SOFTIRQ, TraceKind::ReceiveReset { sk: 7, flow: flow(), cookie: 0x1041 })
+    }
+
+    fn error(&mut self, pid: u32, flags: u8, errno: i32) -> &mut Self {
+        self.trace(pid, flags, TraceKind::ErrorReport { flow: flow(), errno })
+    }
+
+    fn destroyed(&mut self, rqueue: u32, wqueue: u32) -> &mut Self {
+        let kind = TraceKind::DestroySock { sk: 7, flow: flow(), cookie: 0x1041 };
+        if self.join.totals().lost.is_empty() {
+            self.trace(OWNER, PROCESS, kind);
+        }
+        self.event(Event::Destroyed(report(flow(), rqueue, wqueue)))
+    }
+
+    fn counters(&mut self, counters: Counters) -> &mut Self {
+        self.event(Event::Counters(counters))
+    }
+
+    /// Everything that is said in the end.
+    fn ends(&mut self) -> Vec<Ended> {
+        self.now += 10_000;
+        let now = Time::from_millis(self.now);
+        std::iter::from_fn(|| self.join.poll(now)).collect()
+    }
+
+    fn end(&mut self) -> Ended {
+        let mut ends = self.ends();
+        assert_eq!(ends.len(), 1, "{ends:#?}");
+        ends.remove(0)
+    }
+}
+
+fn report(flow: Flow, rqueue: u32, wqueue: u32) -> SocketReport {
+    let info = TcpInfo {
+        bytes_acked: 2,
+        bytes_received: 3000,
+        last_data_recv: 200,
+        last_data_sent: 300,
+        last_ack_recv: 200,
+        rtt: 30,
+        total_retrans: 3,
+        snd_wnd: Some(65_536),
+        ..TcpInfo::default()
+    };
+    SocketReport {
+        flow,
+        cookie: 0x1041,
+        state: TcpState::Close,
+        timer: 0,
+        rqueue,
+        wqueue,
+        uid: 0,
+        inode: 0,
+        cgroup: None,
+        info: Some(info),
+    }
+}
+
+fn owner(ended: &Ended) -> Option<(u32, &'static str)> {
+    ended.process.as_ref().map(|owner| (owner.pid, owner.how))
+}
+
+#[test]
+fn a_refused_connect_is_ended_by_the_server_and_owned_by_the_program() {
+    let mut machine = Machine::root();
+    let unbound = Flow::new("10.78.0.1:0".parse().unwrap(), flow().remote);
+    machine
+        .trace(
+            OWNER,
+            PROCESS,
+            TraceKind::SetState { sk: 7, flow: unbound, old: TcpState::Close, new: TcpState::SynSent },
+        )
+        .receive_reset()
+        .state(VICTIM, SOFTIRQ, TcpState::SynSent, TcpState::Close)
+        .error(VICTIM, SOFTIRQ, 111)
+        .destroyed(0, 0);
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::Refused, EndedBy::Server));
+    assert_eq!(owner(&ended), Some((OWNER, "connect")));
+}
+
+#[test]
+fn linger_0_is_an_abort_of_the_program() {
+    let mut machine = Machine::root();
+    machine.connect().state(OWNER, PROCESS, TcpState::Established, TcpState::Close).send_reset(
+        OWNER,
+        PROCESS,
+        TcpState::Close,
+        "TCP_STATE",
+    );
+    // The kernel has cleared the addresses: the cookie joins.
+    let kind = TraceKind::DestroySock { sk: 7, flow: flow(), cookie: 0x1041 };
+    machine.trace(OWNER, PROCESS, kind);
+    let cleared = Flow::new("0.0.0.0:44224".parse().unwrap(), "10.78.0.2:0".parse().unwrap());
+    machine.event(Event::Destroyed(report(cleared, 0, 65_538)));
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::Abort, EndedBy::Client));
+    assert_eq!(ended.flow, flow());
+    assert_eq!(ended.unacked, [None, None], "65538 octets are what a disconnect leaves, not data");
+    assert_eq!(owner(&ended), Some((OWNER, "close")));
+}
+
+#[test]
+fn a_close_with_unread_data_tells_how_many_octets() {
+    let mut machine = Machine::root();
+    machine
+        .connect()
+        .state(OWNER, PROCESS, TcpState::Established, TcpState::Close)
+        .send_reset(OWNER, PROCESS, TcpState::Close, "TCP_ABORT_ON_CLOSE")
+        .destroyed(2990, 0);
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::CloseUnread, EndedBy::Client));
+    assert_eq!(ended.unread, [Some(2990), None]);
+    assert_eq!(ended.octets, [Some(1), Some(3000)]);
+    assert_eq!(ended.severity, Severity::Harmful);
+    assert_eq!(ended.process.unwrap().killed_by, None);
+}
+
+#[test]
+fn a_killed_process_is_told_from_one_that_closes() {
+    let mut machine = Machine::root();
+    machine
+        .connect()
+        .state(OWNER, PROCESS, TcpState::Established, TcpState::Close)
+        .send_reset(OWNER, PROCESS, TcpState::Close, "TCP_ABORT_ON_CLOSE")
+        .destroyed(3000, 0)
+        .event(Event::Exit { pid: OWNER, status: Some(9) });
+    let ended = machine.end();
+    assert_eq!(ended.process.as_ref().unwrap().killed_by, Some(9));
+    assert!(ended.detail.contains("SIGKILL"), "{}", ended.detail);
+}
+
+#[test]
+fn who_runs_when_a_timer_fires_is_not_named() {
+    let mut machine = Machine::root();
+    machine
+        .connect()
+        .later(3000)
+        .send_reset(VICTIM, SOFTIRQ, TcpState::Established, "TCP_KEEPALIVE_TIMEOUT")
+        .error(VICTIM, SOFTIRQ, 110)
+        .state(VICTIM, SOFTIRQ, TcpState::Established, TcpState::Close)
+        .destroyed(0, 0);
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::KeepaliveTimeout, EndedBy::Client));
+    assert_eq!(owner(&ended), Some((OWNER, "connect")));
+}
+
+#[test]
+fn a_user_timeout_is_silent() {
+    let mut machine = Machine::root();
+    machine
+        .connect()
+        .error(VICTIM, SOFTIRQ, 110)
+        .state(VICTIM, SOFTIRQ, TcpState::Established, TcpState::Close)
+        .destroyed(0, 4);
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::DeliveryTimeout, EndedBy::Client));
+    assert_eq!(ended.unacked, [Some(4), None]);
+    assert_eq!(owner(&ended), Some((OWNER, "connect")));
+}
+
+#[test]
+fn a_window_that_stays_closed_is_no_loss() {
+    let mut machine = Machine::root();
+    machine.connect().error(VICTIM, SOFTIRQ, 110).state(
+        VICTIM,
+        SOFTIRQ,
+        TcpState::Established,
+        TcpState::Close,
+    );
+    let mut shut = report(flow(), 0, 400);
+    shut.info = Some(TcpInfo { snd_wnd: Some(0), ..shut.info.unwrap() });
+    machine.event(Event::Destroyed(shut));
+    assert_eq!(machine.end().cause, Cause::ZeroWindow);
+}
+
+#[test]
+fn the_peers_reset_is_the_peers() {
+    let mut machine = Machine::root();
+    machine
+        .connect()
+        .receive_reset()
+        .state(VICTIM, SOFTIRQ, TcpState::Established, TcpState::Close)
+        .error(VICTIM, SOFTIRQ, 104)
+        .destroyed(0, 0);
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::Abort, EndedBy::Server));
+    assert!(ended.confidence <= 0.6, "what the peer's program did does not show");
+    let all: f32 = ended.confidence + ended.alternatives.iter().map(|other| other.confidence).sum::<f32>();
+    assert!(all <= 1.001, "{all}");
+    assert_eq!(owner(&ended), Some((OWNER, "connect")));
+}
+
+#[test]
+fn data_after_the_close_amends_the_record() {
+    let mut machine = Machine::root();
+    machine
+        .connect()
+        .state(OWNER, PROCESS, TcpState::Established, TcpState::FinWait1)
+        .state(VICTIM, SOFTIRQ, TcpState::FinWait2, TcpState::Close)
+        .destroyed(0, 0);
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by, ended.amends), (Cause::Orderly, EndedBy::Client, false));
+    let kind = TraceKind::SendReset {
+        reply: true,
+        sk: 9,
+        flow: flow(),
+        state: Some(TcpState::TimeWait),
+        reason: Some("TCP_TIMEWAIT_SOCKET".into()),
+    };
+    machine.trace(VICTIM, SOFTIRQ, kind);
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by, ended.amends), (Cause::DataAfterClose, EndedBy::Client, true));
+    assert_eq!(owner(&ended), Some((OWNER, "close")));
+    let totals = machine.join.totals();
+    assert_eq!(totals.ended, 1, "it is one connection");
+    assert_eq!((totals.causes[&Cause::Orderly], totals.causes[&Cause::DataAfterClose]), (0, 1));
+}
+
+#[test]
+fn an_administrator_is_not_the_owner() {
+    let mut machine = Machine::root();
+    machine
+        .connect()
+        .send_reset(31_114, PROCESS, TcpState::Established, "TCP_STATE")
+        .error(31_114, PROCESS, 103)
+        .state(31_114, PROCESS, TcpState::Established, TcpState::Close)
+        .destroyed(0, 0);
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::Abort, EndedBy::Client));
+    assert_eq!(ended.rules, ["S103"]);
+    assert!(ended.detail.contains("31114"), "{}", ended.detail);
+    assert_eq!(owner(&ended), Some((OWNER, "connect")));
+}
+
+#[test]
+fn a_listener_that_closes_resets_what_waits() {
+    let mut machine = Machine::root();
+    let listener = Flow::new(flow().local, "0.0.0.0:0".parse().unwrap());
+    machine.state(VICTIM, SOFTIRQ, TcpState::SynRecv, TcpState::Established).trace(
+        OWNER,
+        PROCESS,
+        TraceKind::SetState { sk: 5, flow: listener, old: TcpState::Listen, new: TcpState::Close },
+    );
+    machine
+        .state(OWNER, PROCESS, TcpState::Established, TcpState::Close)
+        .send_reset(OWNER, PROCESS, TcpState::Close, "TCP_STATE")
+        .destroyed(0, 0);
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::ListenerClosed, EndedBy::Server));
+    assert_eq!(owner(&ended), Some((OWNER, "listener")));
+}
+
+#[test]
+fn a_socket_of_another_network_namespace_is_left_out() {
+    let mut machine = Machine::root();
+    machine.connect().state(OWNER, PROCESS, TcpState::Established, TcpState::Close).send_reset(
+        OWNER,
+        PROCESS,
+        TcpState::Close,
+        "TCP_STATE",
+    );
+    assert_eq!(machine.ends(), []);
+    assert_eq!((machine.join.totals().foreign, machine.join.totals().ended), (1, 0));
+}
+
+#[test]
+fn a_flow_that_is_used_again_is_another_connection() {
+    let mut machine = Machine::root();
+    for _ in 0..2 {
+        machine
+            .connect()
+            .state(OWNER, PROCESS, TcpState::Established, TcpState::Close)
+            .send_reset(OWNER, PROCESS, TcpState::Close, "TCP_STATE")
+            .destroyed(0, 0)
+            .later(5);
+    }
+    let ends = machine.ends();
+    assert_eq!(ends.len(), 2, "{ends:#?}");
+    assert!(ends.iter().all(|ended| ended.cause == Cause::Abort));
+}
+
+/// Without tracepoints: lists of sockets, broadcasts and counters.
+fn unprivileged() -> Machine {
+    let mut machine = Machine::new(&[Source::Destroyed, Source::Counters, Source::Sockets]);
+    machine.event(Event::Lost { source: Source::Tracepoints, count: 1 }).counters(Counters::default());
+    let alive = SocketReport { state: TcpState::Established, inode: 55, ..report(flow(), 0, 0) };
+    let begun = Time::from_millis(machine.now);
+    machine.event(Event::Listed(alive)).event(Event::ListEnd { begun });
+    machine.event(Event::Owner { inode: 55, pid: OWNER });
+    machine
+}
+
+#[test]
+fn counters_tell_the_cause_of_a_single_end() {
+    let cases: [(Counters, (u32, u32), Cause, EndedBy); 4] = [
+        (
+            Counters { abort_on_close: 1, estab_resets: 1, out_resets: 1, ..Counters::default() },
+            (2990, 0),
+            Cause::CloseUnread,
+            EndedBy::Client,
+        ),
+        (
+            Counters { abort_on_timeout: 1, estab_resets: 1, ..Counters::default() },
+            (0, 4),
+            Cause::DeliveryTimeout,
+            EndedBy::Client,
+        ),
+        (
+            Counters { abort_on_timeout: 1, estab_resets: 1, out_resets: 1, ..Counters::default() },
+            (0, 0),
+            Cause::KeepaliveTimeout,
+            EndedBy::Client,
+        ),
+        (Counters { estab_resets: 1, ..Counters::default() }, (0, 0), Cause::Abort, EndedBy::Server),
+    ];
+    for (counters, (rqueue, wqueue), cause, by) in cases {
+        let mut machine = unprivileged();
+        machine.destroyed(rqueue, wqueue).counters(counters);
+        let ended = machine.end();
+        assert_eq!((ended.cause, ended.ended_by), (cause, by), "{counters:?}");
+        assert_eq!(owner(&ended), Some((OWNER, "fd")));
+        assert!(ended.confidence <= 0.9 && !ended.limits.is_empty());
+    }
+}
+
+#[test]
+fn without_an_increase_it_ended_in_order() {
+    let mut machine = unprivileged();
+    machine.destroyed(0, 0).counters(Counters::default());
+    assert_eq!(machine.end().cause, Cause::Orderly);
+}
+
+#[test]
+fn of_several_ends_at_a_time_none_is_accused_by_a_counter() {
+    let mut machine = unprivileged();
+    let other = Flow::new(flow().local, "10.78.0.2:9999".parse().unwrap());
+    let second = SocketReport { cookie: 0x2000, ..report(other, 0, 0) };
+    machine.destroyed(0, 0).event(Event::Destroyed(second));
+    machine.counters(Counters { estab_resets: 1, ..Counters::default() });
+    let ends = machine.ends();
+    assert_eq!(ends.len(), 2);
+    assert!(ends.iter().all(|ended| ended.cause == Cause::Orderly && ended.confidence <= 0.8), "{ends:#?}");
+}
+
+#[test]
+fn a_socket_that_is_no_longer_listed_was_closed_by_the_network() {
+    let mut machine = unprivileged();
+    machine.counters(Counters { estab_resets: 1, ..Counters::default() });
+    let begun = Time::from_millis(machine.now);
+    machine.event(Event::ListEnd { begun });
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::Abort, EndedBy::Server));
+    // The program closes it an hour later: nothing new.
+    machine.later(3_600_000).destroyed(0, 0);
+    assert!(machine.ends().len() <= 1);
+}
+
+#[test]
+fn the_number_of_connections_is_bounded() {
+    let mut join = Join::new(JoinOptions { max_connections: 100, ..JoinOptions::new(Source::ALL.to_vec()) });
+    for n in 0..10_000u64 {
+        let remote = format!("10.78.{}.{}:80", n / 200, n % 200 + 1).parse().unwrap();
+        let alive = SocketReport {
+            cookie: n,
+            state: TcpState::Established,
+            ..report(Flow::new(flow().local, remote), 0, 0)
+        };
+        join.handle(Time::from_millis(n), Event::Listed(alive));
+    }
+    assert_eq!(join.open_connections(), 100);
+    assert_eq!(join.totals().evicted, 9900);
+}
