@@ -80,7 +80,7 @@ pub fn recognize(data: &[u8]) -> Option<Protocol> {
         _ if METHODS.iter().any(|method| starts(method)) => Protocol::HttpRequest,
         _ if starts(b"HTTP/1.") || starts(b"HTTP/0.9") => Protocol::HttpResponse,
         [21, 3, 0..=4, 0, 2, 1 | 2, _, ..] => Protocol::TlsAlert,
-        [22, 3, 0..=4, ..] => Protocol::Tls,
+        [22, 3, 0..=4, ..] | [20 | 21 | 23, 3, 1..=4, _, _, ..] => Protocol::Tls,
         _ if starts(b"SSH-") => Protocol::Ssh,
         _ if starts(b"PROXY TCP") || starts(b"PROXY UNKNOWN") || starts(b"\r\n\r\n\0\r\nQUIT\n") => {
             Protocol::Proxy
@@ -127,14 +127,13 @@ pub fn last_record(data: &[u8], len: u32) -> Option<(u8, u16)> {
     last
 }
 
-/// Whether a record of this type and length is, or may be, an alert: of type alert, or as long as TLS 1.3 makes one.
+/// Octets that TLS sends at most to say goodbye: an alert of any cipher suite, and HTTP/2's GOAWAY before it.
+pub const FAREWELL: u64 = 128;
+
+/// Whether a segment of so many octets, whose last TLS record is of this type and length, is no more than a goodbye.
 #[must_use]
-pub fn is_alert_sized(record: (u8, u16)) -> bool {
-    match record {
-        (21, size) => size <= 64,
-        (23, size) => size == 19,
-        _ => false,
-    }
+pub fn is_farewell(record: (u8, u16), len: u32) -> bool {
+    u64::from(len) <= FAREWELL && matches!(record, (21 | 23, 1..=80))
 }
 
 /// The name of a TLS alert (RFC 8446 section 6, and older ones).
@@ -182,11 +181,11 @@ pub fn is_disagreement(code: u8) -> bool {
     matches!(code, 10 | 20 | 40 | 42..=51 | 70 | 71 | 80 | 86 | 109 | 110 | 112 | 113 | 115 | 116 | 120)
 }
 
-/// A fatal alert in clear at the start of these octets: its code.
+/// A fatal alert in clear at the start of these octets: its code. Warnings end nothing.
 #[must_use]
 pub fn clear_alert(data: &[u8]) -> Option<u8> {
     match *data {
-        [21, 3, 0..=4, 0, 2, 1 | 2, code, ..] => Some(code),
+        [21, 3, 0..=4, 0, 2, 2, code, ..] => Some(code),
         _ => None,
     }
 }
@@ -280,7 +279,7 @@ mod tests {
         data.extend([21, 3, 3, 0, 26]);
         data.extend([0; 26]);
         assert_eq!(last_record(&data, data.len() as u32), Some((21, 26)));
-        assert!(is_alert_sized((21, 26)) && is_alert_sized((23, 19)) && !is_alert_sized((23, 500)));
+        assert!(is_farewell((21, 26), 31) && is_farewell((23, 19), 24) && !is_farewell((23, 500), 505));
         assert_eq!(last_record(b"hello", 5), None);
     }
 

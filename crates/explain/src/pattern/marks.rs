@@ -241,6 +241,8 @@ fn full_queues(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
         let full = stalled
             .get(&server.at)
             .is_some_and(|stalled| stalled.iter().any(|&(start, end)| start < from && end + SECOND > from));
+        // One SYN alone may be lost; a queue drops its repetitions, too.
+        let full = full && (opener.syns > 1 || !conn.resets.is_empty());
         let near = |&time: &i64| time > from - 3 * SECOND / 2 && time < to + 3 * SECOND / 2;
         let answered = context.accepted(server.at).iter().any(near);
         if full || answered {

@@ -67,6 +67,8 @@ pub struct Conn {
     pub at_reset: Option<Box<[Side; 2]>>,
     /// The client completed the handshake.
     pub established: bool,
+    /// A refusal came before the attempt that was accepted.
+    pub refused_before: Option<Frame>,
     /// Which side sent payload last.
     pub speaker: Option<u8>,
     /// The longest pause without any packet, and the packet after it.
@@ -103,6 +105,7 @@ impl Conn {
             reset_by: None,
             at_reset: None,
             established: false,
+            refused_before: None,
             speaker: None,
             pause: (0, pkt.frame),
             evicted: false,
@@ -204,7 +207,13 @@ impl Conn {
             if self.after.len() < AFTER {
                 self.after.push(pkt);
             }
-        } else if self.before.len() < BEFORE {
+        } else {
+            self.push_before(pkt);
+        }
+    }
+
+    fn push_before(&mut self, pkt: Pkt) {
+        if self.before.len() < BEFORE {
             self.before.push(pkt);
         } else {
             let at = self.next % BEFORE;
@@ -264,6 +273,7 @@ impl Conn {
                 }
             }
         }
+        self.accepted_after_all(pkt);
         self.note_probe(pkt);
         let answered = self.sides[peer].ack;
         let new = self.sides[side].sends(segment, pkt, answered);
@@ -289,6 +299,25 @@ impl Conn {
             self.sides[side].says(segment, pkt, new, turn);
             if new > 0 {
                 self.speaker = Some(pkt.side);
+            }
+        }
+    }
+
+    /// A SYN that was refused was sent again with the same number, and now it is accepted: the refusal was a stage.
+    fn accepted_after_all(&mut self, pkt: &Pkt) {
+        let peer = &self.sides[1 - usize::from(pkt.side)];
+        let again = self.after.iter().any(|old| old.side != pkt.side && old.has(TcpFlags::SYN));
+        let answers = peer.syn.is_some_and(|syn| pkt.ack == syn.end());
+        if let Some(index) = self.reset_by
+            && !self.established
+            && again
+            && answers
+            && pkt.has(TcpFlags::SYN | TcpFlags::ACK)
+        {
+            self.refused_before = Some(self.resets[index].pkt.frame);
+            (self.reset_by, self.at_reset) = (None, None);
+            for kept in std::mem::take(&mut self.after) {
+                self.push_before(kept);
             }
         }
     }

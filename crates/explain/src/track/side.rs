@@ -322,7 +322,7 @@ impl Side {
             self.protocol = protocol::recognize(segment.payload);
         }
         self.last_data = Some(*pkt);
-        self.tls |= pkt.tls.is_some() && self.protocol == Some(Protocol::Tls);
+        self.tls |= pkt.tls.is_some();
         if let Some(code) = protocol::clear_alert(segment.payload)
             && (self.tls || self.protocol == Some(Protocol::TlsAlert) || self.protocol.is_none())
         {

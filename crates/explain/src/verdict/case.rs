@@ -3,6 +3,7 @@
 use super::types::{Also, Alternative, Device, Evidence, Kind, Lost, Role, Verdict};
 use crate::packet::{End, Frame, Pkt, ahead};
 use crate::pattern::{Context, Marks};
+use crate::protocol::is_farewell;
 use crate::track::{Conn, Reset, Side};
 use lastack_causes::{Cause, EndedBy};
 use lastack_wire::TcpFlags;
@@ -109,6 +110,10 @@ impl<'a> Case<'a> {
         let usual = reset.ttl_usual.or_else(|| self.context.host_ttl(side.at.addr))?;
         let stable = side.packets == 0 || side.ttl_range.0 == side.ttl_range.1;
         let seen = reset.pkt.ttl;
+        // Packets that are meant for the next hop only say nothing of the host's usual value.
+        if usual < 8 || seen < 8 {
+            return None;
+        }
         // Another initial value over the same number of hops is the host's own.
         if seen == usual || (hops(seen) == hops(usual) && hops(seen) > 0) {
             return None;
@@ -165,8 +170,8 @@ impl<'a> Case<'a> {
     /// Whether the last octets of this end are no more than a TLS alert.
     pub fn only_alerts(&self, index: usize) -> bool {
         let side = self.side(index);
-        side.run <= 64
-            && side.last_data.is_some_and(|pkt| pkt.tls.is_some_and(crate::protocol::is_alert_sized))
+        side.run <= crate::protocol::FAREWELL
+            && side.last_data.is_some_and(|pkt| pkt.tls.is_some_and(|record| is_farewell(record, pkt.len)))
     }
 
     /// Octets that this end sent and the other did not acknowledge, as seen here.

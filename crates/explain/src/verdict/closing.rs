@@ -3,7 +3,7 @@
 use super::case::{Case, MS, SECOND, span};
 use super::types::{Kind, Verdict};
 use crate::packet::{Pkt, ahead};
-use crate::protocol::is_alert_sized;
+use crate::protocol::{FAREWELL, is_farewell};
 use crate::track::{Reset, Shape};
 use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_wire::TcpFlags;
@@ -82,7 +82,7 @@ impl Case<'_> {
         let own = usize::from(reset.pkt.side);
         let other = 1 - own;
         let tls = self.side(0).tls || self.side(1).tls;
-        let alert = data.tls.is_some_and(is_alert_sized) && data.len <= 64;
+        let alert = data.tls.is_some_and(|record| is_farewell(record, data.len)) && self.small_rest(reset, fin);
         let by = self.by(own);
         let text = format!(
             "the {} sends {} octets {} after the {}'s FIN",
@@ -124,6 +124,15 @@ impl Case<'_> {
         draft.done()
     }
 
+    /// Whether all that the other end sent after the close is no more than a goodbye.
+    fn small_rest(&self, reset: &Reset, fin: Pkt) -> bool {
+        let own = usize::from(reset.pkt.side);
+        let late = self.packets().filter(|pkt| {
+            usize::from(pkt.side) != own && pkt.len > 0 && !pkt.is_rst() && ahead(pkt.end(), fin.ack) > 0
+        });
+        late.map(|pkt| u64::from(pkt.len)).sum::<u64>() <= 2 * FAREWELL
+    }
+
     fn close_notify_race(&self, reset: &Reset, fin: Pkt, data: Pkt, text: String) -> Verdict {
         self.verdict(Cause::CloseNotifyRace, 0.95, self.by(usize::from(reset.pkt.side)))
             .decisive(fin.frame)
@@ -133,7 +142,7 @@ impl Case<'_> {
                 Kind::Trigger,
                 Some(data.frame),
                 format!("{} octets", data.len),
-                "a TLS alert meets a closed socket: the answer to close_notify, no application data",
+                "TLS's goodbye (an alert, by its size) meets a closed socket; no application data was lost",
             )
             .evidence(Kind::PeerFin, Some(fin.frame), "FIN", text)
             .done()

@@ -153,8 +153,12 @@ impl Case<'_> {
                 .evidence(Kind::Ttl, Some(reset.pkt.frame), gap.seen.to_string(), text)
                 .expected(gap.usual.to_string())
         } else {
-            let odd = self.odd_refusal(reset).or_else(|| self.is_gateways_own(reset))?;
-            draft(0.8).evidence(Kind::Shape, Some(reset.pkt.frame), odd, odd)
+            if let Some(odd) = self.odd_refusal(reset) {
+                draft(0.8).evidence(Kind::Shape, Some(reset.pkt.frame), odd, odd)
+            } else {
+                let near = self.is_gateways_own(reset)?;
+                draft(0.55).evidence(Kind::Ttl, Some(reset.pkt.frame), reset.pkt.ttl.to_string(), near).alternative(Cause::Refused, 0.4)
+            }
         };
         let draft = draft.against(Cause::Refused).device(reset.pkt.ttl);
         Some(draft.evidence(Kind::Handshake, Some(syn), "SYN", text).done())
@@ -202,15 +206,42 @@ impl Case<'_> {
         None
     }
 
-    /// A refusal made on this link by a router: its hardware address is that of a router, its TTL untouched.
+    /// A refusal made on this link in the name of a host that is probably not on it.
     fn is_gateways_own(&self, reset: &Reset) -> Option<&'static str> {
-        let own = matches!(reset.pkt.ttl, 64 | 128 | 255);
-        let gateway = self.context.is_gateway(reset.mac);
-        (own && gateway).then_some("the refusal was made by the router on this link: its TTL is untouched")
+        let untouched = |ttl: u8| matches!(ttl, 64 | 128 | 255);
+        let syn = self.side(self.client).syn?;
+        if !untouched(reset.pkt.ttl) || !untouched(syn.ttl) || self.side(self.server()).ttl.is_some() {
+            return None;
+        }
+        let (client, server) = (self.side(self.client).at.addr, self.side(self.server()).at.addr);
+        if self.context.host_ttl(server).is_some() || is_near(client, server) {
+            return None;
+        }
+        Some(if self.context.is_gateway(reset.mac) {
+            "the refusal was made by the router on this link: its TTL is untouched, and the router's address sent it"
+        } else {
+            "the refusal was made on this link, as its TTL tells, in the name of a host of another network"
+        })
     }
 
     /// The client reset its own attempt before anybody answered.
     fn cancelled_before_answer(&self, reset: &Reset) -> Verdict {
+        let client = self.side(self.client);
+        if client.syns >= 3 {
+            let over = client.last_syn - self.conn.first.0;
+            return self
+                .verdict(Cause::SilentDrop, 0.75, EndedBy::Client)
+                .decisive(reset.pkt.frame)
+                .evidence(
+                    Kind::Handshake,
+                    Some(self.conn.first.1),
+                    format!("{} SYN", client.syns),
+                    format!("{} SYN over {} without any answer; then the client gave up", client.syns, span(over)),
+                )
+                .alternative(Cause::ConnectCancelled, 0.1)
+                .also(Cause::ConnectCancelled, &[reset.pkt.frame])
+                .done();
+        }
         self.verdict(Cause::ConnectCancelled, 0.6, EndedBy::Client)
             .decisive(reset.pkt.frame)
             .evidence(
@@ -349,6 +380,13 @@ impl Case<'_> {
             .alternative(Cause::Stray, 0.2)
             .done()
     }
+}
+
+/// Whether two addresses are probably on one link.
+fn is_near(a: crate::packet::Addr, b: crate::packet::Addr) -> bool {
+    let bits = if a.is_v4() { 8 } else { 64 };
+    let loopback = |addr: crate::packet::Addr| addr.ip().is_loopback();
+    a.is_v4() != b.is_v4() || a.0 >> bits == b.0 >> bits || loopback(a) || loopback(b)
 }
 
 fn probe_name(pkt: &Pkt) -> &'static str {

@@ -121,6 +121,7 @@ impl Case<'_> {
             self.conn.resets.iter().filter(|reset| !reset.copy && self.conn.was_refused(reset)).collect();
         let went_on = |reset: &&Reset| {
             !(reset.late || reset.own_fin && reset.peer_fin)
+                && self.conn.refused_before.is_none_or(|frame| reset.pkt.frame > frame)
                 && self.packets().any(|pkt| pkt.frame > reset.pkt.frame && !pkt.is_rst())
         };
         let Some(reset) = refused.iter().copied().find(|reset| went_on(reset)) else {
@@ -360,6 +361,9 @@ impl Case<'_> {
         }
         if self.conn.evicted {
             verdict.limits.push("too many connections at once: this one was followed to here only".into());
+        }
+        if let Some(frame) = self.conn.refused_before {
+            verdict.also.push(Also { cause: Cause::Refused, frames: vec![frame] });
         }
         for icmp in &self.conn.icmp {
             let cause = icmp.cause();
