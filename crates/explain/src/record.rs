@@ -330,11 +330,16 @@ impl Writer {
         format!("{}#{tail}", crate::id::community_id(a, b, 6))
     }
 
-    fn path(&self, device: &Device) -> PathRecord {
-        let address = device.address.as_ref().map(|address| match address.parse::<std::net::IpAddr>() {
+    /// An address that is given as text.
+    pub(crate) fn named(&self, address: &str) -> String {
+        match address.parse::<std::net::IpAddr>() {
             Ok(ip) if self.anonymize => self.address(ip.into()),
-            _ => address.clone(),
-        });
+            _ => address.into(),
+        }
+    }
+
+    fn path(&self, device: &Device) -> PathRecord {
+        let address = device.address.as_ref().map(|address| self.named(address));
         PathRecord { ttl: device.ttl, hops: device.hops, address }
     }
 
@@ -351,7 +356,7 @@ impl Writer {
     }
 
     /// An ICMP evidence names its sender.
-    fn hide_addresses(&self, text: &str) -> String {
+    pub(crate) fn hide_addresses(&self, text: &str) -> String {
         match text.split_once(" says: ") {
             Some((from, rest)) if self.anonymize => match from.parse::<std::net::IpAddr>() {
                 Ok(ip) => format!("{} says: {rest}", self.address(ip.into())),

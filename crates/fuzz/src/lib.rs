@@ -6,6 +6,7 @@
 //! one input.
 #![forbid(unsafe_code)]
 
+mod explain;
 mod forge;
 mod host;
 mod input;
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "script", longest: 4096, run: script::run },
     Target { name: "stack", longest: 2048, run: stack::run },
     Target { name: "pair", longest: 2048, run: pair::run },
+    Target { name: "explain", longest: 8192, run: explain::run },
 ];
 
 /// The target of this name.

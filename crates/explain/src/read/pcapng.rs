@@ -144,13 +144,17 @@ impl Pcapng {
         };
         facts.digits =
             if self.interfaces.is_empty() && facts.packets == 0 { digits } else { facts.digits.max(digits) };
+        // The parser reads the offset in one byte order only.
+        let offset = described.options.iter().find(|option| option.code.0 == 14);
+        let offset = offset.and_then(|option| option.value().first_chunk().copied()).unwrap_or_default();
+        let offset = if self.big { i64::from_be_bytes(offset) } else { i64::from_le_bytes(offset) };
         let fcs = described.options.iter().find(|option| option.code.0 == 13);
         let fcs = fcs.and_then(|option| option.value().first().copied()).unwrap_or(0);
         self.interfaces.push(Interface {
             link: described.linktype.0 as u16,
             snaplen: described.snaplen,
             units,
-            offset: described.if_tsoffset,
+            offset,
             fcs: if fcs <= 8 { fcs } else { 0 },
         });
     }

@@ -1,6 +1,7 @@
 //! Words that several renderings share: numbers, times, and how sure a verdict sounds.
 
 use crate::explainer::Explained;
+use crate::record::Writer;
 use lastack_causes::{Cause, EndedBy};
 
 /// A count with thousands set apart: `1,204`.
@@ -41,13 +42,13 @@ pub(super) fn certainty(confidence: f32) -> &'static str {
 }
 
 /// The cause and who: `close-unread by the server`.
-pub(super) fn cause_by(explained: &Explained) -> String {
+pub(super) fn cause_by(writer: &Writer, explained: &Explained) -> String {
     let verdict = &explained.verdict;
     match (verdict.cause, verdict.ended_by) {
         (cause, EndedBy::Nobody | EndedBy::Unknown) => cause.to_string(),
         (cause, EndedBy::Path) => match &verdict.device {
             Some(device) if device.address.is_some() => {
-                format!("{cause} by {}", device.address.as_deref().unwrap_or_default())
+                format!("{cause} by {}", writer.named(device.address.as_deref().unwrap_or_default()))
             }
             Some(device) => match (device.ttl, device.hops) {
                 (Some(64 | 128 | 255), _) => format!("{cause} by a box on this link"),

@@ -51,11 +51,11 @@ pub fn markdown(
             writer.time(one.conn.first.0),
             writer.endpoint(one.client()),
             writer.endpoint(one.server()),
-            cause_by(one),
+            cause_by(writer, one),
             verdict.severity,
             verdict.confidence,
             writer.frame(frame),
-            cell(why)
+            cell(&writer.hide_addresses(why))
         );
     }
     out

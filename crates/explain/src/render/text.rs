@@ -75,7 +75,7 @@ fn phrases(writer: &Writer, groups: &[Group], explained: &[Explained], bad: u64)
     if phrases.is_empty() {
         let singles = explained.iter().filter(|one| one.verdict.severity != Severity::Benign);
         for one in singles.take(NAMED) {
-            phrases.push(format!("{} ({})", cause_by(one), writer.endpoint(one.server())));
+            phrases.push(format!("{} ({})", cause_by(writer, one), writer.endpoint(one.server())));
             told += 1;
         }
     }
@@ -96,7 +96,7 @@ pub fn line(writer: &Writer, explained: &Explained) -> String {
     let mut line = format!(
         "{}  {client} > {server}  {}  {:.2}  after {}, {}; frame {}",
         clock(&started),
-        cause_by(explained),
+        cause_by(writer, explained),
         verdict.confidence,
         span(conn.last.0 - conn.first.0),
         octets(total),
@@ -201,7 +201,7 @@ pub fn detail(writer: &Writer, explained: &Explained, kernel: &[String]) -> Stri
         out,
         "\nThe cause {} {} ({}, {}, confidence {:.2}). {}",
         certainty(verdict.confidence),
-        cause_by(explained),
+        cause_by(writer, explained),
         verdict.cause.code(),
         verdict.severity,
         verdict.confidence,
@@ -241,7 +241,7 @@ fn reasons(out: &mut String, writer: &Writer, explained: &Explained) {
             out,
             "  {:<16} {frame:<14} {} [{}{expected}]",
             evidence.kind.name(),
-            evidence.text,
+            writer.hide_addresses(&evidence.text),
             evidence.value
         );
     }

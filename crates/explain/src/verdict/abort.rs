@@ -479,7 +479,7 @@ impl Case<'_> {
     fn idle_abort(&self, reset: &Reset, idle: i64) -> Verdict {
         let own = usize::from(reset.pkt.side);
         let timer = timers::fitting(super::seconds(idle)).filter(|_| idle >= SECOND);
-        let device = timer.is_some_and(|timer| timer.device);
+        let device = timer.is_some_and(|timer| timer.device) || (idle >= SECOND && is_from_a_box(reset));
         let (first, second) =
             if device { (Cause::IdleReset, Cause::Abort) } else { (Cause::Abort, Cause::IdleReset) };
         let by = if device { EndedBy::Path } else { self.by(own) };
@@ -590,4 +590,15 @@ impl Case<'_> {
             .also(Cause::CloseUnread, &[reset.pkt.frame])
             .done()
     }
+}
+
+/// Whether an abort lacks what the end's own packets have: timestamps and its count of IP ids.
+fn is_from_a_box(reset: &Reset) -> bool {
+    reset.own.is_some_and(|own| {
+        own.tsval.is_some()
+            && reset.pkt.tsval.is_none()
+            && own.ident != 0
+            && reset.pkt.ident == 0
+            && reset.pkt.window == 0
+    })
 }

@@ -82,7 +82,8 @@ impl Case<'_> {
         let own = usize::from(reset.pkt.side);
         let other = 1 - own;
         let tls = self.side(0).tls || self.side(1).tls;
-        let alert = data.tls.is_some_and(|record| is_farewell(record, data.len)) && self.small_rest(reset, fin);
+        let alert =
+            data.tls.is_some_and(|record| is_farewell(record, data.len)) && self.small_rest(reset, fin);
         let by = self.by(own);
         let text = format!(
             "the {} sends {} octets {} after the {}'s FIN",

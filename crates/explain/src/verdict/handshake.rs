@@ -157,7 +157,9 @@ impl Case<'_> {
                 draft(0.8).evidence(Kind::Shape, Some(reset.pkt.frame), odd, odd)
             } else {
                 let near = self.is_gateways_own(reset)?;
-                draft(0.55).evidence(Kind::Ttl, Some(reset.pkt.frame), reset.pkt.ttl.to_string(), near).alternative(Cause::Refused, 0.4)
+                draft(0.55)
+                    .evidence(Kind::Ttl, Some(reset.pkt.frame), reset.pkt.ttl.to_string(), near)
+                    .alternative(Cause::Refused, 0.4)
             }
         };
         let draft = draft.against(Cause::Refused).device(reset.pkt.ttl);
@@ -236,7 +238,11 @@ impl Case<'_> {
                     Kind::Handshake,
                     Some(self.conn.first.1),
                     format!("{} SYN", client.syns),
-                    format!("{} SYN over {} without any answer; then the client gave up", client.syns, span(over)),
+                    format!(
+                        "{} SYN over {} without any answer; then the client gave up",
+                        client.syns,
+                        span(over)
+                    ),
                 )
                 .alternative(Cause::ConnectCancelled, 0.1)
                 .also(Cause::ConnectCancelled, &[reset.pkt.frame])

@@ -29,7 +29,8 @@ impl Case<'_> {
                 },
             );
         }
-        let unheard = server.syns >= 3 || (client.octets > 0 && client.stuck.sends >= 2) || !self.conn.established;
+        let unheard =
+            server.syns >= 3 || (client.octets > 0 && client.stuck.sends >= 2) || !self.conn.established;
         if self.answer_repeated() && server.octets == 0 && unheard {
             return self.third_segment_lost();
         }
