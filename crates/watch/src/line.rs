@@ -9,22 +9,17 @@ use crate::ended::{Ended, Owner, Totals};
 use crate::event::Source;
 use crate::record::{Calendar, ended_by_words};
 
-/// `12:00:01.204  10.1.2.3:51522 > 10.9.8.7:443  close-unread by the server: closed with 37 octets unread ..`
+/// `12:00:01.204  10.1.2.3:51522 > 10.9.8.7:443  curl[812]  close-unread by the client: closed with 37 octets unread ..`
 #[must_use]
 pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
     let time = calendar.at(ended.ended).to_zoned(zone.clone()).strftime("%H:%M:%S%.3f");
-    let mut line = format!(
-        "{time}  {} > {}  {} {}",
-        shown(ended, true),
-        shown(ended, false),
-        ended.cause,
-        ended_by_words(ended)
-    );
+    let mut line = format!("{time}  {} > {}  ", shown(ended, true), shown(ended, false));
     if let Some(owner) = &ended.process {
-        let _ = write!(line, "  {}", owner_words(owner));
+        let _ = write!(line, "{}  ", owner_words(owner));
     }
+    let _ = write!(line, "{} {}", ended.cause, ended_by_words(ended));
     if !ended.detail.is_empty() {
-        let _ = write!(line, "  {}", ended.detail);
+        let _ = write!(line, ": {}", ended.detail);
     }
     let _ = write!(line, "  {:.2}", ended.confidence);
     if let Some(started) = ended.started {
@@ -56,7 +51,7 @@ fn shown(ended: &Ended, client: bool) -> String {
 
 fn owner_words(owner: &Owner) -> String {
     let name = if owner.comm.is_empty() { "?" } else { &owner.comm };
-    format!("[{name} {}]", owner.pid)
+    format!("{name}[{}]", owner.pid)
 }
 
 /// `1.2 s`, `340 ms`, `87 us`.

@@ -557,7 +557,9 @@ fn idle(side: &Side) -> Option<f64> {
 }
 
 fn unacked(side: &Side) -> Option<u32> {
+    // In the handshake it is the SYN.
     side.destroyed
+        .filter(|_| side.established || side.listed.is_some())
         .map(|(_, report)| report)
         .filter(|report| report.flow.is_complete())
         .map(|report| report.wqueue)

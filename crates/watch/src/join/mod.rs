@@ -192,7 +192,8 @@ impl Join {
     /// Connections that are known and not over.
     #[must_use]
     pub fn open_connections(&self) -> usize {
-        self.connections.values().filter(|connection| !connection.is_over()).count()
+        let ours = |connection: &&Connection| connection.sides().any(|side| side.listed.is_some());
+        self.connections.values().filter(|connection| !connection.is_over()).filter(ours).count()
     }
 
     fn has(&self, source: Source) -> bool {

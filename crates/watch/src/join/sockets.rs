@@ -65,12 +65,16 @@ impl Join {
     }
 
     pub(super) fn on_destroyed(&mut self, at: Time, report: SocketReport) {
-        self.ledger.end(at);
         let Some(flow) = self.flow_of(&report) else {
+            self.ledger.end(at);
             self.on_stranger_destroyed(at, report);
             return;
         };
         self.learn_local(flow.local.ip());
+        // Both ends of one connection are one end for the counters.
+        if self.side(flow.mirrored()).is_none_or(|peer| peer.destroyed.is_none()) {
+            self.ledger.end(at);
+        }
         let other = self.side(flow).is_some_and(|side| {
             side.destroyed.is_some() || side.cookie.is_some_and(|cookie| cookie != report.cookie)
         });
