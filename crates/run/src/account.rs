@@ -122,7 +122,9 @@ impl Account {
     pub fn let_go(&self) -> Record {
         let mut record =
             self.record(Outcome::Aborted, By::Program, Some(Rule::EndAttemptClosed), TcpState::SynSent);
-        record.note = Some("given up before the remote had answered".to_owned());
+        record.note = Some(
+            "given up: no answer to SYN had come, neither from the remote nor from the network".to_owned(),
+        );
         record
     }
 

@@ -63,7 +63,8 @@ async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
             syn.ignore();
         }
         Answer::Closing => {
-            run.record(account.no_answer());
+            // Whoever waited has ended.
+            run.record(account.let_go());
             // What of the program is left gets no answer from us either.
             syn.ignore();
         }

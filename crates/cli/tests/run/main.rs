@@ -13,3 +13,4 @@ mod report;
 mod silence;
 mod sockets;
 mod support;
+mod vanished;

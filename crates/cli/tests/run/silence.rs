@@ -19,13 +19,13 @@ fn silence_stays_silence() {
         assert!(ran.seen().seconds() >= 3.0);
         let connection = ran.connection();
         assert_eq!(
-            (&connection["outcome"], &connection["by"]),
-            (&"timed-out".into(), &"nobody".into()),
+            (&connection["outcome"], &connection["by"], &connection["cause"]),
+            (&"aborted".into(), &"program".into(), &"silent-drop".into()),
             "{connection}"
         );
         assert_eq!(
             (&connection["rule_code"], &connection["state"]),
-            (&"S94".into(), &"SYN-SENT".into()),
+            (&"S27".into(), &"SYN-SENT".into()),
             "{connection}"
         );
     }
@@ -83,7 +83,7 @@ fn a_network_that_swallows_everything_is_silent() {
                   && ip addr add 192.0.2.1/24 dev near && ip route add default dev near";
     let (without, ran) = in_a_network(routes, "impatient", "198.51.100.7", &[]);
     assert_eq!((without.as_str(), ran.seen().end()), ("TIMEOUT", "TIMEOUT"), "{ran:?}");
-    assert_eq!(ran.connection()["outcome"], "timed-out");
+    assert_eq!(ran.connection()["cause"], "silent-drop");
 }
 
 #[test]

@@ -1,0 +1,197 @@
+//! Remotes that vanish without a word, and what of a connection is left when the program has given it up: beside the
+//! kernel, in a network of two hosts with a cable between them.
+
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::support::{LASTACK, finish, have, read_report, ready};
+
+/// Two hosts: this script's, 192.0.2.1, and the remote, 192.0.2.2, whose process is `$remote`. Their neighbours are known
+/// for good, so that silence is silence. `vanish`: from now on the remote hears nothing.
+const NETWORK: &str = r#"
+set -e
+ip link set lo up
+# The remote ends with this shell.
+unshare --net sh -c 'echo up; exec sleep 1000' > "$place/up" & remote=$!
+trap 'kill $remote $others 2>/dev/null' EXIT
+while [ ! -s "$place/up" ]; do sleep 0.01; done
+on_remote() { nsenter -t $remote -n "$@"; }
+ip link add near type veth peer name far netns $remote
+ip addr add 192.0.2.1/24 dev near; ip link set near up
+on_remote sh -c 'ip link set lo up; ip link set far up; ip addr add 192.0.2.2/24 dev far'
+ip neigh replace 192.0.2.2 lladdr "$(on_remote cat /proc/net/dev >/dev/null; on_remote ip -o link show far | sed 's/.*ether \([^ ]*\).*/\1/')" nud permanent dev near
+on_remote ip neigh replace 192.0.2.1 lladdr "$(ip -o link show near | sed 's/.*ether \([^ ]*\).*/\1/')" nud permanent dev far
+vanish() { on_remote ip link set far address 02:00:00:00:00:77; }
+serve() {
+    nsenter -t $remote -n python3 -c '
+import socket
+listener = socket.create_server(("192.0.2.2", 7000), backlog=100)
+print("ready", flush=True)
+kept = []
+while True: kept.append(listener.accept()[0])' > "$place/ready" & others="$others $!"
+    while [ ! -s "$place/ready" ]; do sleep 0.01; done
+}
+"#;
+
+/// Runs `script` there; `run` stands for nothing or for lastack with these options.
+fn played(script: &str, run: &str) -> Output {
+    let place = tempfile::tempdir().unwrap();
+    let text = format!("place={}\nothers=\nrun='{run}'\n{NETWORK}\n{script}", place.path().display());
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "bash", "-c", &text]).stdin(Stdio::null());
+    finish(&mut command)
+}
+
+fn said(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert!(!said.is_empty(), "{output:?}");
+    said
+}
+
+/// What the program says on the kernel and in front of lastack, and lastack's report.
+fn both(script: &str) -> (String, String, Vec<serde_json::Value>) {
+    let report = tempfile::NamedTempFile::new().unwrap();
+    let kernel = played(script, "");
+    let run = format!("{LASTACK} run --json -o {} --", report.path().display());
+    let relayed = played(script, &run);
+    let (kernel, seen) = (said(&kernel), said(&relayed));
+    let report = read_report(relayed, &std::fs::read_to_string(report.path()).unwrap()).report;
+    (kernel, seen, report)
+}
+
+fn possible() -> bool {
+    ready() && have("ip") && have("unshare") && have("nsenter") && have("bash")
+}
+
+#[test]
+fn keep_alive_notices_a_remote_that_vanished() {
+    if !possible() {
+        return;
+    }
+    let script = r#"
+serve; (sleep 1; vanish) &
+$run python3 -c '
+import socket, time, errno
+s = socket.create_connection(("192.0.2.2", 7000), 5)
+s.settimeout(20)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL): s.setsockopt(socket.IPPROTO_TCP, option, 1)
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+begun = time.monotonic()
+try: s.recv(1)
+except OSError as error: print(errno.errorcode.get(error.errno), round(time.monotonic() - begun))'
+"#;
+    let (kernel, seen, report) = both(script);
+    assert_eq!(kernel, "ETIMEDOUT 4");
+    assert_eq!(seen, kernel, "{report:?}");
+    assert_eq!(report[0]["cause"], "keepalive-timeout", "{report:?}");
+}
+
+#[test]
+fn keep_alive_keeps_a_connection_to_a_remote_that_lives() {
+    if !possible() {
+        return;
+    }
+    let script = r#"
+serve
+$run python3 -c '
+import socket
+s = socket.create_connection(("192.0.2.2", 7000), 5)
+s.settimeout(6)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL): s.setsockopt(socket.IPPROTO_TCP, option, 1)
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+try: s.recv(1)
+except TimeoutError as error: print("silent, and alive" if error.errno is None else error)'
+"#;
+    let (kernel, seen, report) = both(script);
+    assert_eq!((seen.as_str(), kernel.as_str()), ("silent, and alive", "silent, and alive"), "{report:?}");
+}
+
+/// The user timeout, and the host's own limit of retransmissions: what the remote has not acknowledged was not
+/// acknowledged for it.
+#[test]
+fn data_into_silence_times_out() {
+    if !possible() {
+        return;
+    }
+    for (setting, option) in [
+        ("true", "s.setsockopt(socket.IPPROTO_TCP, 18, 3000)"),
+        ("sysctl -qw net.ipv4.tcp_retries2=3", "pass"),
+    ] {
+        let script = format!(
+            r#"
+{setting}; serve; (sleep 1; vanish) &
+$run python3 -c '
+import socket, time, errno
+s = socket.create_connection(("192.0.2.2", 7000), 5)
+{option}
+time.sleep(1.5)
+s.sendall(b"anybody?")
+s.settimeout(60)
+begun = time.monotonic()
+try: print(s.recv(1))
+except OSError as error: print(errno.errorcode.get(error.errno), "soon" if time.monotonic() - begun < 10 else "late")'
+"#
+        );
+        let (kernel, seen, report) = both(&script);
+        assert_eq!(kernel, "ETIMEDOUT soon", "{setting}");
+        assert_eq!(seen, kernel, "{setting}: {report:?}");
+    }
+}
+
+/// A program that closes its attempts leaves none of them behind, on either side.
+#[test]
+fn attempts_that_are_given_up_are_given_up_to_the_remote() {
+    if !possible() {
+        return;
+    }
+    let script = r#"
+vanish
+$run python3 -c '
+import socket, time
+for i in range(20):
+    s = socket.socket(); s.settimeout(0.02)
+    try: s.connect(("192.0.2.2", 1000 + i))
+    except TimeoutError: pass
+    s.close()
+time.sleep(3)' & program=$!
+sleep 2.5
+ss -tanH state syn-sent | wc -l
+wait $program
+"#;
+    let (kernel, seen, report) = both(script);
+    assert_eq!((kernel.as_str(), seen.as_str()), ("0", "0"));
+    let connections: Vec<_> = report.iter().filter(|line| line["type"] == "connection").collect();
+    assert_eq!(connections.len(), 20);
+    for connection in connections {
+        assert_eq!((&connection["by"], &connection["state"]), (&"program".into(), &"SYN-SENT".into()));
+        let seconds = connection["duration_us"].as_f64().map_or(0.0, |micros| micros / 1e6);
+        assert!(seconds < Duration::from_secs(1).as_secs_f64(), "{connection}");
+    }
+}
+
+/// A connection that only the program closed is left to the host's kernel, as soon as no process holds it.
+#[test]
+fn a_connection_that_the_program_let_go_costs_no_descriptor() {
+    if !possible() {
+        return;
+    }
+    let script = r#"
+serve
+$run python3 -c '
+import socket, time
+for i in range(20):
+    s = socket.create_connection(("192.0.2.2", 7000)); s.sendall(b"hello"); s.close()
+time.sleep(4)' & program=$!
+sleep 3
+held=0
+for p in $(pgrep -P $program lastack) $program; do n=$(ls -l /proc/$p/fd 2>/dev/null | grep -c socket: || true); [ "$n" -gt $held ] && held=$n; done
+[ $held -lt 20 ] && echo few || echo $held
+ss -tanH state fin-wait-2 | wc -l
+wait $program
+"#;
+    let (kernel, seen, report) = both(script);
+    assert_eq!(kernel, "few\n20");
+    assert_eq!(seen, kernel, "{report:?}");
+}
