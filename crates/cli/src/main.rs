@@ -7,7 +7,6 @@ mod rules;
 mod run;
 mod script;
 mod serve;
-mod units;
 mod watch;
 
 use std::ffi::OsString;

@@ -16,9 +16,9 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::units;
 use lastack_run::host::{self, Failure, Said, error_queue};
 use lastack_run::report::IcmpSaid;
+use lastack_run::units;
 
 /// Probe a port: open, refused, unreachable or filtered, and who answered
 ///

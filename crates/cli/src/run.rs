@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use lastack_run::Options;
+use lastack_run::inject::{self, FaultRule};
 use lastack_run::namespace::{DeviceChoice, Identity};
 use lastack_run::report::FailOn;
+use lastack_run::{Destinations, Options, Policy};
 
 /// Run a program in a network of its own, and see how each of its connections ended
 ///
@@ -58,6 +59,35 @@ pub struct RunArgs {
     /// a cause or outcome such as refused, reset, timed-out (repeatable, or with commas)
     #[arg(long, value_name = "CAUSE", value_delimiter = ',')]
     pub fail_on: Vec<FailOn>,
+
+    /// Make a fault happen to connections: KIND[=VALUE][:KEY=VALUE..], repeatable; "help" explains them
+    #[arg(long, value_name = "FAULT", value_parser = fault, help_heading = "Faults on demand")]
+    pub inject: Vec<FaultRule>,
+
+    /// More faults, in a file (TOML)
+    #[arg(long, value_name = "FILE", help_heading = "Faults on demand")]
+    pub inject_file: Option<PathBuf>,
+
+    /// Where the chance of faults begins: the same seed hits the same packets
+    #[arg(long, value_name = "NUMBER", help_heading = "Faults on demand")]
+    pub seed: Option<u64>,
+
+    /// Let the program reach this, and nothing else unless it is allowed too or something is denied:
+    /// TARGET[:PORT,..][/tcp|/udp], where TARGET is an address, a network, a name, *.NAME or all (repeatable)
+    #[arg(long, value_name = "DESTINATION", help_heading = "Policy")]
+    pub allow: Vec<Destinations>,
+
+    /// Deny this with ICMP "administratively prohibited"; of two rules the narrower one counts (repeatable)
+    #[arg(long, value_name = "DESTINATION", help_heading = "Policy")]
+    pub deny: Vec<Destinations>,
+
+    /// Deny everything that is not allowed, names too
+    #[arg(long, help_heading = "Policy")]
+    pub offline: bool,
+
+    /// Deny nothing, and report what would be denied
+    #[arg(long, help_heading = "Policy")]
+    pub log_only: bool,
 
     /// IPv4 only
     #[arg(short = '4', long, conflicts_with = "ipv6")]
@@ -121,59 +151,48 @@ pub fn main(args: RunArgs) -> ExitCode {
     lastack_run::main(args.into())
 }
 
+/// A fault; `help` explains them all, and that is all that is asked for.
+fn fault(text: &str) -> Result<FaultRule, String> {
+    if text == "help" {
+        anstream::print!("{}", inject::help());
+        std::process::exit(0);
+    }
+    text.parse()
+}
+
 impl From<RunArgs> for Options {
     fn from(args: RunArgs) -> Self {
-        let RunArgs {
-            write,
-            output,
-            verbose,
-            json,
-            summary_only,
-            quiet,
-            open_lines,
-            fail_on,
-            ipv4,
-            ipv6,
-            host_loopback,
-            dns,
-            net,
-            net6,
-            mtu,
-            memory,
-            device,
-            kill_rest,
-            map_root,
-            host_root,
-            host_pids,
-            command,
-        } = args;
-        let identity = match (map_root, host_root) {
+        let identity = match (args.map_root, args.host_root) {
             (true, _) => Identity::Root,
             (_, true) => Identity::HostRoot,
             _ => Identity::Same,
         };
         Self {
-            write,
-            output,
-            verbose,
-            json,
-            summary_only,
-            quiet,
-            open_lines,
-            fail_on,
-            ipv4,
-            ipv6,
-            host_loopback,
-            dns,
-            net,
-            net6,
-            mtu,
-            memory,
-            device,
-            kill_rest,
+            write: args.write,
+            output: args.output,
+            verbose: args.verbose,
+            json: args.json,
+            summary_only: args.summary_only,
+            quiet: args.quiet,
+            open_lines: args.open_lines,
+            fail_on: args.fail_on,
+            inject: args.inject,
+            inject_file: args.inject_file,
+            seed: args.seed,
+            policy: Policy::new(args.allow, args.deny, args.offline, args.log_only),
+            ipv4: args.ipv4,
+            ipv6: args.ipv6,
+            host_loopback: args.host_loopback,
+            dns: args.dns,
+            net: args.net,
+            net6: args.net6,
+            mtu: args.mtu,
+            memory: args.memory,
+            device: args.device,
+            kill_rest: args.kill_rest,
             identity,
-            host_pids,
-            command,
+            host_pids: args.host_pids,
+            command: args.command,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use lastack::{Cause as EngineCause, End, Inference, Party, Rule, TcpState, TcpStream};
+use lastack_wire::icmp::IcmpError;
 
 use super::plan::Place;
 use super::relay::{Ledger, Over, Side};
@@ -144,6 +145,7 @@ impl Account {
             Some(Over::Host(errno)) => self.host_ended(*errno, program),
             Some(Over::Program(end)) => self.program_ended(end),
             Some(Over::LetGo) => self.closed_alone(),
+            Some(Over::Injected(_)) => self.ended_by_fault(program),
         };
         self.figures(&mut record, program, host);
         let (program_fin, remote_fin) = (self.ledger.program_fin.get(), self.ledger.remote_fin.get());
@@ -159,6 +161,32 @@ impl Account {
         let mut record = self.record(Outcome::Aborted, By::Program, Some(end.rule), TcpState::SynSent);
         record.note = Some("the remote had accepted, and the program answered with a reset".to_owned());
         record.facts.established = true;
+        record
+    }
+
+    /// lastack ended it, because a fault was asked for.
+    fn ended_by_fault(&self, program: &TcpStream) -> Record {
+        let state = program.end().map_or_else(|| program.state(), |end| end.state);
+        self.record(Outcome::Reset, By::Lastack, Some(Rule::RstAbort), facing(state))
+    }
+
+    /// A fault that was asked for answered the SYN.
+    pub fn answered_by_fault(&self, icmp: Option<IcmpError>, refused: bool) -> Record {
+        let (outcome, rule) = match (refused, icmp) {
+            (true, _) => (Outcome::Refused, Rule::RstIntercepted),
+            (false, Some(_)) => (Outcome::Unreachable, Rule::IcmpIntercepted),
+            (false, None) => (Outcome::TimedOut, Rule::EndSynTimeout),
+        };
+        let mut record = self.record(outcome, By::Lastack, Some(rule), TcpState::SynSent);
+        record.icmp = icmp.filter(|_| !refused).map(|error| IcmpSaid { error, from: None });
+        record
+    }
+
+    /// The policy of the run denies it.
+    pub fn denied(&self, error: IcmpError) -> Record {
+        let outcome = Outcome::Unreachable;
+        let mut record = self.record(outcome, By::Lastack, Some(Rule::IcmpIntercepted), TcpState::SynSent);
+        record.icmp = Some(IcmpSaid { error, from: None });
         record
     }
 

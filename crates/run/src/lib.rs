@@ -7,12 +7,16 @@
 #![deny(missing_docs)]
 
 pub mod host;
+pub mod inject;
 pub mod namespace;
 pub mod report;
+pub mod units;
 
 mod account;
 mod acks;
 mod closing;
+mod comments;
+mod conclude;
 mod course;
 mod descriptors;
 mod dns;
@@ -23,13 +27,18 @@ mod isolation;
 mod memory;
 mod options;
 mod plan;
+mod policy;
 mod relay;
+mod rivals;
 mod run;
 mod tap;
+mod target;
 mod tcp;
 mod udp;
 
 pub use options::Options;
+pub use policy::{Decision, Destinations, Policy};
 pub use run::{EXIT_INTERNAL, incomplete, main};
+pub use target::Target;
 
 use run::Run;

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::inject::FaultRule;
 use crate::namespace::{DeviceChoice, Identity};
+use crate::policy::Policy;
 use crate::report::FailOn;
 
 /// The options of a run, as [`main`](crate::main) takes them. [`Options::new`] has the defaults.
@@ -33,6 +35,18 @@ pub struct Options {
 
     /// End with status 1, if the program ends with 0, when a connection ended like this
     pub fail_on: Vec<FailOn>,
+
+    /// Faults that happen to connections
+    pub inject: Vec<FaultRule>,
+
+    /// More of them, in a file
+    pub inject_file: Option<PathBuf>,
+
+    /// Where the chance of faults begins
+    pub seed: Option<u64>,
+
+    /// What the program may reach
+    pub policy: Policy,
 
     /// IPv4 only
     pub ipv4: bool,
@@ -86,6 +100,10 @@ impl Options {
             quiet: false,
             open_lines: false,
             fail_on: Vec::new(),
+            inject: Vec::new(),
+            inject_file: None,
+            seed: None,
+            policy: Policy::default(),
             ipv4: false,
             ipv6: false,
             host_loopback: false,

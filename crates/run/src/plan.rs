@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 
 use crate::host::{self, resolvers};
+use crate::inject::{self, FaultRule};
 use crate::namespace;
 use crate::options::Options;
+use crate::policy::Policy;
 use crate::report;
 
 /// A run, decided.
@@ -44,6 +46,10 @@ pub struct Plan {
     pub capture: Option<PathBuf>,
     /// What is reported.
     pub report: report::Settings,
+    /// The faults that are asked for, and where their chance begins.
+    pub faults: (Vec<FaultRule>, u64),
+    /// What the program may reach.
+    pub policy: Policy,
 }
 
 /// One of the program's networks, with the numbers that slirp4netns made known.
@@ -146,6 +152,8 @@ impl Plan {
             host_pids: args.host_pids,
             capture: args.write,
             report,
+            faults: faults(args.inject, args.inject_file.as_deref(), args.seed)?,
+            policy: args.policy,
         })
     }
 
@@ -236,6 +244,25 @@ impl Plan {
     pub fn place_of_address(&self, to: IpAddr) -> Place {
         self.place((to, 0).into())
     }
+}
+
+/// The faults of the command line and of the file. The seed of the command line counts.
+fn faults(
+    mut rules: Vec<FaultRule>,
+    file: Option<&Path>,
+    seed: Option<u64>,
+) -> anyhow::Result<(Vec<FaultRule>, u64)> {
+    let mut of_file = None;
+    if let Some(path) = file {
+        let shown = path.display();
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("--inject-file: cannot read {shown}"))?;
+        let (more, seed) =
+            inject::read_file(&text).map_err(|error| anyhow::anyhow!("--inject-file {shown}: {error}"))?;
+        rules.extend(more);
+        of_file = seed;
+    }
+    Ok((rules, seed.or(of_file).unwrap_or(1)))
 }
 
 /// Addresses by which a socket of the host reaches the host's own loopback.

@@ -21,6 +21,7 @@ use crate::course::Course;
 use crate::host::inner::{Flow, Inner};
 use crate::host::scratch;
 use crate::host::socket::outstanding;
+use crate::inject::{Gate, Held};
 
 /// How long one side, over already, waits for the other to take what came before, without anything moving.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -57,6 +58,8 @@ pub enum Over {
     Program(Box<End>),
     /// The program has closed and let go, and the remote has not closed.
     LetGo,
+    /// A fault that was asked for ended it, and left this side of it.
+    Injected(Held),
 }
 
 /// What a relay has done so far; for the report, and for whoever wants to know whether anything still moves.
@@ -82,6 +85,8 @@ pub struct Ledger {
     pub unanswered: Cell<bool>,
     /// What is noted for the report.
     pub course: Course,
+    /// Where a fault stops it.
+    pub gate: Gate,
 }
 
 impl Ledger {
@@ -157,7 +162,7 @@ impl<'a> Relay<'a> {
         };
         match &over {
             // The kernels of both sides go on alone, as with any connection that a program has closed.
-            Over::Orderly | Over::LetGo => {}
+            Over::Orderly | Over::LetGo | Over::Injected(_) => {}
             Over::Host(_) => {
                 if !down_done {
                     self.patiently(down).await;
@@ -190,7 +195,8 @@ impl<'a> Relay<'a> {
     /// From the program to the remote, up to the program's FIN.
     async fn up(&self) -> Result<(), Over> {
         loop {
-            match poll_fn(|cx| self.poll_up(cx)).await {
+            let left = self.ledger.gate.left(Side::Program, self.ledger.to_remote.get()).await;
+            match poll_fn(|cx| self.poll_up(cx, left)).await {
                 Ok(Some(0)) => {
                     self.ledger.blocked.set(true);
                     let writable = self.host.writable().await;
@@ -206,6 +212,7 @@ impl<'a> Relay<'a> {
                     if let Some(end) = self.program.end().filter(|end| end.cause != Cause::Orderly) {
                         return Err(Over::Program(Box::new(end)));
                     }
+                    self.ledger.gate.fin(Side::Program).await;
                     // It fails on a connection that was reset; the watch knows.
                     let _reset = socket2::SockRef::from(self.host).shutdown(std::net::Shutdown::Write);
                     self.ledger.fin(Side::Program);
@@ -217,10 +224,11 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Writes what is readable to the host's socket, in place. 0: there is no room.
-    fn poll_up(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Option<usize>, Over>> {
+    /// Writes what is readable, but no more than `left`, to the host's socket, in place. 0: there is no room.
+    fn poll_up(&self, cx: &mut std::task::Context<'_>, left: usize) -> Poll<Result<Option<usize>, Over>> {
         let mut failed = None;
         let read = self.program.poll_read_with(cx, |texts| {
+            let texts = first(texts, left);
             match self.host.try_write_vectored(&texts.map(IoSlice::new)) {
                 Ok(octets) => {
                     self.ledger.data(Side::Program, texts[0], octets);
@@ -249,7 +257,8 @@ impl<'a> Relay<'a> {
         loop {
             self.program.writable().await.map_err(|error| self.program_failed(&error))?;
             self.host.readable().await.map_err(|error| self.host_failed(&error))?;
-            match self.pass_down() {
+            let left = self.ledger.gate.left(Side::Remote, self.ledger.from_remote.get()).await;
+            match self.pass_down(left) {
                 Ok(Some(0)) => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -260,6 +269,7 @@ impl<'a> Relay<'a> {
         if let Some(errno) = self.failed.get() {
             return Err(Over::Host(errno));
         }
+        self.ledger.gate.fin(Side::Remote).await;
         self.ledger.fin(Side::Remote);
         self.acks.heard();
         // It fails on a connection that is over; the watch knows.
@@ -267,14 +277,14 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
-    /// Reads once, into the room that the program's side has. `None`: it has none, or is over, which the next wait for
-    /// room tells.
-    fn pass_down(&self) -> io::Result<Option<usize>> {
+    /// Reads once, no more than `left`, into the room that the program's side has. `None`: it has none, or is over, which
+    /// the next wait for room tells.
+    fn pass_down(&self, left: usize) -> io::Result<Option<usize>> {
         let mut read = Ok(None);
         let mut drained = false;
         let written = scratch::with(|spare| {
             self.program.try_write_with(spare, |room| {
-                let mut room = room.map(IoSliceMut::new);
+                let mut room = first_room(room, left).map(IoSliceMut::new);
                 let fits: usize = room.iter().map(|piece| piece.len()).sum();
                 match self.host.try_read_vectored(&mut room) {
                     Ok(octets) => {
@@ -436,6 +446,21 @@ impl<'a> Relay<'a> {
             None => Over::Host(errno(error)),
         }
     }
+}
+
+/// The first `left` bytes of these.
+fn first([front, back]: [&[u8]; 2], left: usize) -> [&[u8]; 2] {
+    let front = &front[..front.len().min(left)];
+    [front, &back[..back.len().min(left - front.len())]]
+}
+
+/// As [`first`], of room to write to.
+fn first_room<const N: usize>(room: [&mut [u8]; N], mut left: usize) -> [&mut [u8]; N] {
+    room.map(|piece| {
+        let len = piece.len().min(left);
+        left -= len;
+        &mut piece[..len]
+    })
 }
 
 fn errno(error: &io::Error) -> i32 {

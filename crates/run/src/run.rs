@@ -17,9 +17,12 @@ use lastack_device::Device;
 use tokio::task::{JoinHandle, LocalSet};
 
 use crate::closing::Connections;
+use crate::comments::{Commented, Comments};
 use crate::descriptors::Descriptors;
 use crate::dns::{Names, Resolvers};
+use crate::inject::Injector;
 use crate::plan::Plan;
+use crate::rivals::Rivals;
 
 use crate::headers::Headers;
 use crate::host::resolvers::RESOLV_CONF;
@@ -29,7 +32,7 @@ use crate::{icmp, tcp, udp};
 
 use crate::host::inner::Inner;
 use crate::namespace::{Guest, InnerSocket, LaunchError, Launched, Process, Signals, exit_as};
-use crate::report::{Destination, Exit, Record, Reporter};
+use crate::report::{Destination, Exit, Reporter};
 
 /// Exit status of a failure of ours, bad options included.
 pub const EXIT_INTERNAL: u8 = 125;
@@ -42,6 +45,12 @@ pub struct Run {
     pub(crate) live: Connections,
     pub(crate) resolvers: Resolvers,
     pub(crate) names: Names,
+    /// The faults that are asked for.
+    pub(crate) inject: Injector,
+    /// Connections that were established lately.
+    pub(crate) rivals: Rivals,
+    /// What the capture says of packets.
+    pub(crate) comments: Comments,
     /// The program's own sockets.
     pub(crate) inner: Inner,
     pub(crate) headers: Headers,
@@ -58,12 +67,6 @@ impl Run {
             Destination::StandardError => !self.plan.report.json,
             Destination::File(_) => true,
         }
-    }
-
-    /// A connection or a flow is over.
-    pub(crate) fn record(&self, mut record: Record) {
-        record.context.name = self.names.of(record.remote.ip()).map(|name| name.to_string());
-        self.report.record(&record);
     }
 }
 
@@ -130,12 +133,12 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
         Some(sockets.swap_remove(at).1)
     };
     let inner = Inner::new(take(InnerSocket::Diagnosis));
-    let lost = RefCell::default();
-    let (live, names, seen) = (Connections::new(), Names::default(), Arc::<Seen>::default());
-    let headers = Headers::new(seen.clone());
-    let run = Rc::new(Run { plan, report, live, resolvers, names, inner, headers, seen, lost });
+    let run = Run::new(plan, report, resolvers, inner);
     let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, &mut signals))?;
-    run.report.count(|summary| summary.exit = Some(exit_of(status)));
+    run.report.count(|summary| {
+        summary.exit = Some(exit_of(status));
+        summary.injected = run.inject.summary();
+    });
     if let Err(error) = run.report.finish() {
         // The program's exit status is worth more than the report.
         anstream::eprintln!("lastack: the report could not be written to its end: {error}");
@@ -147,6 +150,24 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
 }
 
 impl Run {
+    fn new(plan: Plan, report: Reporter, resolvers: Resolvers, inner: Inner) -> Rc<Self> {
+        let seen = Arc::<Seen>::default();
+        Rc::new(Self {
+            inject: Injector::new(plan.faults.0.clone(), plan.faults.1),
+            plan,
+            report,
+            live: Connections::new(),
+            resolvers,
+            names: Names::default(),
+            rivals: Rivals::default(),
+            comments: Comments::default(),
+            inner,
+            headers: Headers::new(seen.clone()),
+            seen,
+            lost: RefCell::default(),
+        })
+    }
+
     /// The exit status: the program's, unless that is 0 and `--fail-on` makes a failure of it.
     fn judge(&self, status: ExitStatus) -> ExitStatus {
         let failures = self.report.failures();
@@ -176,7 +197,7 @@ async fn attend(
     let device = Arc::new(Mutex::new(device));
     let writer = capture.map(|file| Arc::new(Mutex::new(PcapngWriter::new(file, SystemTime::now()))));
     // Driver and relays on one executor: they take turns, and none of them has to wake another's.
-    let (host, driver) = Host::new(config(&run.plan), link(device.clone(), writer.clone(), &run.seen));
+    let (host, driver) = Host::new(config(&run.plan), link(run, device.clone(), writer.clone()));
     let watch = watch_driver(run, tokio::task::spawn_local(driver));
     serve(run, &host);
     let trimmer = run.clone();
@@ -321,12 +342,18 @@ fn config(plan: &Plan) -> Config {
     config
 }
 
-fn link(device: Arc<Mutex<Device>>, writer: Option<Writer>, seen: &Arc<Seen>) -> Box<dyn Link + Send> {
-    let seen = seen.clone();
-    match writer {
-        Some(writer) => Box::new(Tap::new(Capture::new(device, writer), seen)),
+/// The device, with a capture around it if one is wanted, and with the faults that are asked for around both.
+fn link(run: &Run, device: Arc<Mutex<Device>>, writer: Option<Writer>) -> Box<dyn Link + Send> {
+    let seen = run.seen.clone();
+    let link: Box<dyn Link + Send> = match writer {
+        Some(writer) => {
+            run.comments.connect(Box::new(writer.clone()));
+            let sink = Commented::new(writer, run.comments.clone());
+            Box::new(Tap::new(Capture::new(device, sink), seen))
+        }
         None => Box::new(Tap::new(device, seen)),
-    }
+    };
+    if run.inject.is_empty() { link } else { Box::new(run.inject.around(link, run.comments.clone())) }
 }
 
 /// Writes the capture to its end.

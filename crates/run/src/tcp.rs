@@ -17,6 +17,8 @@ use super::plan::Place;
 use super::relay::{Over, Relay};
 use crate::host::inner::Flow;
 use crate::host::{self, Connected, Failure, Said};
+use crate::inject::{AtSyn, Flow as FaultFlow, Held, Plan as Faults};
+use crate::report::{Proto, Record};
 
 /// Answers every SYN of the program, until the link ends.
 pub async fn serve(run: Rc<Run>, host: &Host) -> std::io::Result<Infallible> {
@@ -44,27 +46,62 @@ enum Answer {
 }
 
 async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
-    let account = Account::new(syn.peer_addr(), syn.local_addr());
-    let candidates = match run.plan.place(syn.local_addr()) {
+    let (program, remote) = (syn.peer_addr(), syn.local_addr());
+    let account = Account::new(program, remote);
+    let faulty = FaultFlow::new(Proto::Tcp, program, remote);
+    *account.context.borrow_mut() = run.context(&faulty);
+    let candidates = match run.plan.place(remote) {
         Place::Remote(remote) => vec![remote],
         Place::Resolver => return ask_for_names(run, syn, &account, live).await,
         place => return refuse(run, syn, &account, place),
     };
-    match ask(run, &syn, &candidates, live).await {
+    let actual = candidates.first().copied();
+    if run.is_denied(&mut account.context.borrow_mut(), Proto::Tcp, remote, actual) {
+        return deny(run, syn, &account);
+    }
+    let name = account.context.borrow().name.clone();
+    let faults = run.inject.connection(faulty, actual.map(|actual| actual.ip()), name.as_deref());
+    let syn = match faults.answer(&run.inject, &faulty) {
+        Some(answer) => match answer_by_fault(run, syn, &account, live, answer).await {
+            Some(syn) => syn,
+            None => return,
+        },
+        None => syn,
+    };
+    attempt(run, syn, &account, live, &candidates, &faults).await;
+}
+
+/// Passes the remote's answer on, and relays the connection if that is what it is.
+async fn attempt(
+    run: &Run,
+    syn: InterceptedTcp,
+    account: &Account,
+    live: &Live,
+    candidates: &[SocketAddr],
+    faults: &Faults,
+) {
+    let (begun, remote) = (std::time::Instant::now(), syn.local_addr());
+    let unanswered = |mut record: Record| {
+        record.facts.sibling = run.rivals.won_against(remote, begun);
+        run.record(record);
+    };
+    match ask(run, &syn, candidates, live).await {
         Answer::Connected(connected) => {
+            account.context.borrow_mut().connect = Some(begun.elapsed());
+            run.rivals.established(remote);
             let live = run.live.enter();
-            relay(run, syn, connected, &account, &live).await;
+            relay(run, syn, connected, account, &live, faults).await;
         }
-        Answer::Failed(failure) => pass_on(run, syn, &account, &failure),
-        Answer::GivenUp(end) => run.record(account.given_up(&end)),
+        Answer::Failed(failure) => pass_on(run, syn, account, &failure),
+        Answer::GivenUp(end) => unanswered(account.given_up(&end)),
         Answer::LetGo => {
-            run.record(account.let_go());
+            unanswered(account.let_go());
             // Nobody is left to be told.
             syn.ignore();
         }
         Answer::Closing => {
             // Whoever waited has ended.
-            run.record(account.let_go());
+            unanswered(account.let_go());
             // What of the program is left gets no answer from us either.
             syn.ignore();
         }
@@ -136,6 +173,54 @@ fn refuse(run: &Run, syn: InterceptedTcp, account: &Account, place: Place) {
     }
 }
 
+/// The policy of the run: the answer is that of a firewall that says so.
+fn deny(run: &Run, syn: InterceptedTcp, account: &Account) {
+    let v6 = syn.local_addr().is_ipv6();
+    let error = IcmpError::admin_prohibited(v6);
+    run.record(account.denied(error));
+    syn.unreachable(error, run.plan.gateway(v6));
+}
+
+/// A fault that was asked for answers in place of the remote. A silence that has an end gives the SYN back.
+async fn answer_by_fault(
+    run: &Run,
+    syn: InterceptedTcp,
+    account: &Account,
+    live: &Live,
+    answer: AtSyn,
+) -> Option<InterceptedTcp> {
+    let v6 = syn.local_addr().is_ipv6();
+    match answer {
+        AtSyn::Refuse => {
+            run.record(account.answered_by_fault(None, true));
+            syn.refuse();
+        }
+        AtSyn::Unreachable(code) => {
+            let error = code.error(v6);
+            run.record(account.answered_by_fault(Some(error), false));
+            syn.unreachable(error, run.plan.gateway(v6));
+        }
+        AtSyn::Silence(until) => {
+            let over = run.report.began().clock.checked_add(until).map(Instant::from_std);
+            let healed = async {
+                match over {
+                    Some(over) => tokio::time::sleep_until(over).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = healed => return Some(syn),
+                _ = syn.closed() => {}
+                () = let_go(run, flow_of(&syn)) => {}
+                () = live.closing() => {}
+            }
+            run.record(account.answered_by_fault(None, false));
+            syn.ignore();
+        }
+    }
+    None
+}
+
 /// Tells the program what the host was told.
 fn pass_on(run: &Run, syn: InterceptedTcp, account: &Account, failure: &Failure) {
     run.record(account.failed(failure));
@@ -154,7 +239,14 @@ fn pass_on(run: &Run, syn: InterceptedTcp, account: &Account, failure: &Failure)
     }
 }
 
-async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &Account, live: &Live) {
+async fn relay(
+    run: &Run,
+    syn: InterceptedTcp,
+    connected: Connected,
+    account: &Account,
+    live: &Live,
+    faults: &Faults,
+) {
     let Connected { stream: host, reset } = connected;
     let flow = flow_of(&syn);
     prepare(&host);
@@ -179,10 +271,25 @@ async fn relay(run: &Run, syn: InterceptedTcp, connected: Connected, account: &A
     // connection that is over, which the relay sees.
     let _over = program.set_nodelay(true);
     let relay = Relay::new(&program, &host, &account.ledger, &run.inner, flow, reset);
-    let over = carry(&relay, account, live).await;
-    let record = account.relayed(over.as_ref(), &program, &host);
-    run.record(record);
+    run.report.opened(|| account.relayed(None, &program, &host));
+    let (faulty, gate) = (FaultFlow::new(Proto::Tcp, flow.program, flow.remote), &account.ledger.gate);
+    faults.prepare(gate);
+    let over = tokio::select! {
+        over = carry(&relay, account, live) => over,
+        held = faults.act(&run.inject, &faulty, gate, &program, || relay.reset_remote()) => {
+            Some(Over::Injected(held))
+        }
+    };
+    run.record(account.relayed(over.as_ref(), &program, &host));
     match over {
+        // One side of it knows nothing of its end.
+        Some(Over::Injected(Held::Remote)) => live.closing().await,
+        Some(Over::Injected(Held::Program)) => {
+            drop(registered);
+            drop(host);
+            live.closing().await;
+            program.abort();
+        }
         // Whoever is left of the program must not take the end of the run for that of the stream: a FIN that the remote
         // has not sent would make a truncated stream look complete.
         None if !account.ledger.remote_fin.get() => program.abort(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::units;
+use lastack_run::units;
 
 /// Serve test behaviors (echo, discard, reset, ..) on a TUN interface
 ///

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use lastack_causes::{Cause, Severity};
 use lastack_watch::{Ended, Filter, Source, SourceOptions, WatchOptions};
 
-use crate::units;
+use lastack_run::units;
 
 /// Watch the TCP connections of this host, and see how each one ends, who ended it, and which process owned it
 ///

@@ -57,7 +57,7 @@ pub fn judge(record: &Record) -> Verdict {
     if record.context.denied.is_some() {
         return verdict(Cause::PolicyDenied);
     }
-    if !record.context.injected.is_empty() && !record.outcome.is_fine() {
+    if ended_by_fault(record) {
         return verdict(Cause::FaultInjected);
     }
     match (record.outcome, record.proto) {
@@ -77,6 +77,15 @@ pub fn judge(record: &Record) -> Verdict {
             By::Program | By::Remote | By::Lastack => aborted(record),
         },
     }
+}
+
+/// A fault that was asked for had a part in the end: not if both sides had closed and it was only late.
+fn ended_by_fault(record: &Record) -> bool {
+    let injected = &record.context.injected;
+    let fins = record.facts.fin;
+    let late = record.outcome == Outcome::Open && fins.program && fins.remote && record.lost.total() == 0;
+    let cut = injected.iter().any(|rule| rule.starts_with("cut-fin"));
+    !injected.is_empty() && !record.outcome.is_fine() && (cut || !late)
 }
 
 /// Somebody said that the remote is not there, or cannot be reached.
@@ -426,6 +435,10 @@ mod tests {
         let mut record = reset(By::Remote, facts());
         record.context.injected = vec!["rst:after=4k".to_owned()];
         assert_eq!(cause(&record).0, "fault-injected");
+        // A connection whose ends have closed and whose last packets are on a slow way is not ended by that.
+        record.outcome = Outcome::Open;
+        record.facts.fin = Fins { program: true, remote: true };
+        assert_eq!(cause(&record), ("open", "benign"));
         // A fault that the connection survives is not its end.
         record.outcome = Outcome::Orderly;
         assert_eq!(cause(&record).0, "orderly");

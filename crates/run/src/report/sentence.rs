@@ -93,6 +93,23 @@ impl Record {
         format!("{style}{mark} {cause}{style:#}{by}")
     }
 
+    /// Why it ended, for the comment of a packet: `refused by the remote: rst-no-listener, SYN to ..`.
+    pub fn reason(&self) -> String {
+        let verdict = self.verdict();
+        let what = anstream::adapter::strip_str(&self.what(&verdict)).to_string();
+        let mut text = what.split_once(' ').map_or(what.as_str(), |(_mark, what)| what).to_owned();
+        if let Some(rule) = self.rule {
+            text += &format!(" ({}: {})", rule.name(), rule.text());
+        }
+        for rule in &self.context.injected {
+            text += &format!("; --inject {rule}");
+        }
+        if let Some(option) = &self.context.denied {
+            text += &format!("; {option}");
+        }
+        self.note.as_ref().map_or(text.clone(), |note| format!("{text}; {note}"))
+    }
+
     /// `10.0.2.2:5432 (db.local)`; of a question, what was asked for.
     pub(super) fn whither(&self) -> String {
         let context = &self.context;

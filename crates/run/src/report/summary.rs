@@ -254,6 +254,7 @@ impl Injected {
         match (matched, acted) {
             (0, _) => format!("lastack: --inject {rule}: matched nothing"),
             (_, 0) => format!("lastack: --inject {rule}: matched {matched}, and had no occasion to act"),
+            (_, 1) => format!("lastack: --inject {rule}: matched {matched}, acted once"),
             _ => format!("lastack: --inject {rule}: matched {matched}, acted {acted} times"),
         }
     }

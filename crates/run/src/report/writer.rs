@@ -113,9 +113,9 @@ impl Reporter {
     }
 
     /// A connection has begun.
-    pub fn opened(&self, record: &Record) {
+    pub fn opened(&self, record: impl FnOnce() -> Record) {
         if self.settings.open && self.settings.json && self.settings.to != Destination::Nowhere {
-            self.state.borrow_mut().put(record.json_open(), MAX_LINES);
+            self.state.borrow_mut().put(record().json_open(), MAX_LINES);
         }
     }
 

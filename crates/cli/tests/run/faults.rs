@@ -1,0 +1,193 @@
+//! `--inject`: the program sees the fault, the report says that it was ours, and other connections are left alone.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use crate::support::{LASTACK, Ran, Server, finish, have, lastack, namespaces, ready};
+
+/// Connects so many times, sends 4 KiB each time and reads what comes back: 8 KiB and the end. Prints what each saw.
+const CLIENT: &str = r#"
+import errno, json, socket, sys, time
+host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+seen = []
+for i in range(count):
+    began, n = time.time(), 0
+    try:
+        s = socket.create_connection((host, port), 3)
+        s.settimeout(3)
+        s.sendall(bytes(4096))
+        s.shutdown(socket.SHUT_WR)
+        while d := s.recv(65536): n += len(d)
+        end = "EOF"
+        s.close()
+    except OSError as e:
+        end = errno.errorcode.get(e.errno, "TIMEOUT") if e.errno else "TIMEOUT"
+    seen.append({"end": end, "bytes": n, "seconds": time.time() - began})
+print(json.dumps(seen))
+"#;
+
+/// A server that gives back twice what it gets, and its run with these options.
+fn inject(faults: &[&str], connections: usize) -> (Vec<Value>, Ran) {
+    let server = Server::new("127.0.0.1", connections, |mut stream: TcpStream| {
+        let mut data = Vec::new();
+        // The fault may be the server's to see.
+        let _seen =
+            stream.read_to_end(&mut data).and_then(|_| stream.write_all(&data).and(stream.write_all(&data)));
+    });
+    let mut options = vec!["--host-loopback"];
+    faults.iter().for_each(|fault| options.extend(["--inject", fault]));
+    let (port, count) = (server.port().to_string(), connections.to_string());
+    let ran = lastack(&options, &["python3", "-c", CLIENT, "10.0.2.2", &port, &count]);
+    // Connections that never reached it leave it waiting.
+    for _ in 0..connections {
+        let _filler = TcpStream::connect(server.address);
+    }
+    let seen = serde_json::from_slice(&ran.output.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+    server.join();
+    (seen, ran)
+}
+
+fn ends(seen: &[Value]) -> Vec<&str> {
+    seen.iter().map(|seen| seen["end"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_third_connection_is_reset_after_4_kib() {
+    if !ready() {
+        return;
+    }
+    let (seen, ran) = inject(&["rst:when=3:after=4k:direction=down"], 4);
+    assert_eq!(ends(&seen), ["EOF", "EOF", "ECONNRESET", "EOF"], "{ran:?}");
+    assert_eq!([&seen[1]["bytes"], &seen[2]["bytes"]], [8192, 4096]);
+    let reset: Vec<&Value> = ran.connections().filter(|line| line["outcome"] == "reset").collect();
+    let [reset] = reset[..] else { panic!("{ran:?}") };
+    assert_eq!((&reset["by"], &reset["cause"]), (&"lastack".into(), &"fault-injected".into()));
+    assert_eq!(reset["injected"][0], "rst:when=3:after=4k:direction=down");
+    let of_rule = &ran.summary()["injected"][0];
+    assert_eq!((&of_rule["matched"], &of_rule["acted"]), (&4.into(), &1.into()));
+    assert_eq!(ran.summary()["severity"]["harmful"], 0, "what was asked for is no failure");
+}
+
+#[test]
+fn each_fault_is_seen_by_the_program() {
+    if !ready() {
+        return;
+    }
+    for (fault, end) in [
+        ("refuse", "ECONNREFUSED"),
+        ("rst:state=syn", "ECONNREFUSED"),
+        ("unreach=net", "ENETUNREACH"),
+        ("unreach", "EHOSTUNREACH"),
+        ("rst", "ECONNRESET"),
+        ("rst:state=fin", "ECONNRESET"),
+        ("rst=program:after=100", "ECONNRESET"),
+        ("rst:seq=window", "EOF"),
+        ("rst:seq=outside", "EOF"),
+        ("blackhole", "TIMEOUT"),
+        ("blackhole:after=1:direction=down", "TIMEOUT"),
+        ("cut-fin:direction=down", "TIMEOUT"),
+        ("mtu-hole=600", "TIMEOUT"),
+        ("zero-window", "TIMEOUT"),
+        ("loss=20%", "EOF"),
+        ("reorder=50%", "EOF"),
+        ("duplicate=50%", "EOF"),
+        ("corrupt=20%", "EOF"),
+    ] {
+        let (seen, ran) = inject(&[fault], 1);
+        assert_eq!(ends(&seen), [end], "{fault}: {ran:?}");
+        let connection = ran.connection();
+        let acted = ran.summary()["injected"][0]["acted"].as_u64().unwrap();
+        if end != "EOF" {
+            assert_eq!(connection["cause"], "fault-injected", "{fault}: {connection}");
+            assert_eq!(connection["injected"][0], fault, "{connection}");
+            assert!(acted > 0, "{fault}: {ran:?}");
+        }
+    }
+}
+
+#[test]
+fn late_packets_and_late_closes_take_their_time() {
+    if !ready() {
+        return;
+    }
+    for (fault, least) in [("delay=150ms", 0.44), ("rate=10k", 0.8), ("slow-close=700ms:direction=down", 0.7)]
+    {
+        let (seen, ran) = inject(&[fault], 1);
+        assert_eq!(ends(&seen), ["EOF"], "{fault}: {ran:?}");
+        assert!(seen[0]["seconds"].as_f64().unwrap() >= least, "{fault}: {seen:?}");
+    }
+}
+
+#[test]
+fn a_forgotten_connection_is_reset_when_it_speaks() {
+    if !ready() {
+        return;
+    }
+    let server =
+        Server::new("127.0.0.1", 1, |mut stream: TcpStream| stream.read(&mut [0; 10]).map_err(|e| e.kind()));
+    let script = format!(
+        "import socket, time\ns = socket.create_connection(('10.0.2.2', {}), 3)\ntime.sleep(0.3)\ns.setblocking(False)\n\
+         try: s.recv(1)\nexcept BlockingIOError: print('nothing yet')\ns.setblocking(True)\ns.send(b'hello?')\n\
+         try: s.recv(1)\nexcept ConnectionResetError: print('reset')",
+        server.port()
+    );
+    let ran = lastack(&["--host-loopback", "--inject", "half-open"], &["python3", "-c", &script]);
+    assert_eq!(ran.output.stdout, b"nothing yet\nreset\n", "{ran:?}");
+    assert_eq!(ran.connection()["cause"], "fault-injected");
+    assert_eq!(server.join(), [Err(std::io::ErrorKind::ConnectionReset)]);
+}
+
+#[test]
+fn a_rule_that_matches_nothing_is_reported() {
+    if !namespaces() {
+        return;
+    }
+    let mut command = std::process::Command::new(LASTACK);
+    let output =
+        finish(command.args(["run", "--inject", "refuse:port=9", "--inject", "loss=1%", "--", "true"]));
+    let report = String::from_utf8(output.stderr).unwrap();
+    assert!(report.contains("lastack: --inject refuse:port=9: matched nothing\n"), "{report}");
+}
+
+#[test]
+fn rules_are_explained_and_wrong_ones_refused_before_the_program_runs() {
+    let run = |arguments: &[&str]| finish(std::process::Command::new(LASTACK).arg("run").args(arguments));
+    let help = run(&["--inject", "help"]);
+    assert!(
+        help.status.success() && String::from_utf8_lossy(&help.stdout).contains("mtu-hole=BYTES"),
+        "{help:?}"
+    );
+    let wrong = run(&["--inject", "rst:afer=4k", "--", "echo", "ran"]);
+    assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(125), 0));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("unknown key \"afer\""), "{wrong:?}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[[fault]]\nkind = \"rts\"\n").unwrap();
+    let wrong = run(&["--inject-file", file.path().to_str().unwrap(), "--", "echo", "ran"]);
+    assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(125), 0));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("fault 1: rts: unknown kind"), "{wrong:?}");
+}
+
+#[test]
+fn the_capture_says_of_a_packet_what_the_report_says() {
+    if !ready() || !have("tshark") {
+        return;
+    }
+    let comments = |options: &[&str]| {
+        let capture = tempfile::NamedTempFile::new().unwrap();
+        let path = capture.path().to_str().unwrap();
+        let port = crate::support::closed_port("127.0.0.1").to_string();
+        let options: Vec<&str> =
+            ["--host-loopback", "-w", path].into_iter().chain(options.iter().copied()).collect();
+        lastack(&options, &["python3", "-c", CLIENT, "10.0.2.2", &port, "1"]);
+        let mut tshark = std::process::Command::new("tshark");
+        let output = finish(tshark.args(["-r", path, "-T", "fields", "-e", "frame.comment"]));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let refused = comments(&[]);
+    assert!(refused.contains("refused by the remote (rst-no-listener"), "{refused}");
+    assert!(!refused.contains("intercepted"), "{refused}");
+    let injected = comments(&["--inject", "unreach=host"]);
+    assert!(injected.contains("--inject unreach=host"), "{injected}");
+}

@@ -1,0 +1,70 @@
+//! `--allow`, `--deny`, `--offline`, `--log-only`.
+
+use std::io::Write;
+
+use crate::support::{FAMILIES, Ran, Server, client, lastack, ready};
+
+fn read(options: &[&str], gateway: &str, port: u16) -> Ran {
+    let options: Vec<&str> = ["--host-loopback"].into_iter().chain(options.iter().copied()).collect();
+    lastack(&options, &client("read", gateway, port, &[]))
+}
+
+fn hello(host: &str) -> Server<()> {
+    Server::new(host, 1, |mut stream| stream.write_all(b"hello").unwrap())
+}
+
+#[test]
+fn what_is_denied_is_prohibited_by_us() {
+    if !ready() {
+        return;
+    }
+    for (host, gateway) in FAMILIES {
+        let server = hello(host);
+        let port = server.port();
+        let errno = if gateway.contains(':') { "EACCES" } else { "EHOSTUNREACH" };
+        for option in ["--deny=all".to_owned(), format!("--deny=all:{port}"), "--offline".to_owned()] {
+            let ran = read(&[&option], gateway, port);
+            assert_eq!(ran.seen().end(), errno, "{option}: {ran:?}");
+            let connection = ran.connection();
+            assert_eq!(
+                (&connection["cause"], &connection["by"]),
+                (&"policy-denied".into(), &"lastack".into())
+            );
+            assert_eq!(connection["denied"], option.replacen('=', " ", 1), "{connection}");
+        }
+        // The server has seen nobody yet.
+        let ran = read(&["--deny=192.0.2.0/24", "--deny=all:1"], gateway, port);
+        assert_eq!(ran.seen().data(), "hello", "{ran:?}");
+        server.join();
+    }
+}
+
+#[test]
+fn a_list_of_what_is_allowed_is_all_that_is() {
+    if !ready() {
+        return;
+    }
+    let server = hello("127.0.0.1");
+    let port = server.port();
+    let denied = read(&["--allow=192.0.2.7"], "10.0.2.2", port);
+    assert_eq!(denied.connection()["denied"], "not in any --allow", "{denied:?}");
+    // The host's loopback has a name of its own.
+    let allowed = read(&[&format!("--allow=127.0.0.1:{port}/tcp")], "10.0.2.2", port);
+    assert_eq!(allowed.seen().data(), "hello", "{allowed:?}");
+    server.join();
+}
+
+#[test]
+fn what_would_be_denied_is_only_reported() {
+    if !ready() {
+        return;
+    }
+    let server = hello("127.0.0.1");
+    let ran = read(&["--offline", "--log-only"], "10.0.2.2", server.port());
+    assert_eq!(ran.seen().data(), "hello");
+    assert_eq!(
+        (&ran.connection()["would_deny"], &ran.connection()["cause"]),
+        (&"--offline".into(), &"orderly".into())
+    );
+    server.join();
+}

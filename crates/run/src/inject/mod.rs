@@ -1,0 +1,189 @@
+//! Faults on demand (`--inject`): what is asked for ([`FaultRule`]), which connections it is for ([`Select`], a pure
+//! function of what is known of them), and what then happens: to the relay of a connection ([`Gate`]), or to its packets
+//! ([`Faults`], a link around the program's device).
+
+mod act;
+mod file;
+mod gate;
+mod help;
+mod packets;
+mod rule;
+mod select;
+mod table;
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+pub use act::{AtSyn, Held, Plan};
+pub use file::read as read_file;
+pub use gate::Gate;
+pub use help::help;
+pub use packets::Faults;
+pub(crate) use rule::ports;
+pub use rule::{Code, DnsFault, Ends, FaultRule, Kind, Seq};
+pub use select::{Destination, Direction, Select, State, When};
+pub use table::Flow;
+
+use crate::report::{Injected, Proto};
+use table::Table;
+
+/// The faults of a run.
+#[derive(Debug)]
+pub struct Injector {
+    rules: Arc<[FaultRule]>,
+    /// Connections that each rule was meant for, whose numbers `when` counts.
+    matched: Vec<Cell<u64>>,
+    seed: u64,
+    began: Instant,
+    table: Arc<Mutex<Table>>,
+}
+
+impl Injector {
+    /// These faults. The same seed hits the same connections and packets.
+    pub fn new(rules: Vec<FaultRule>, seed: u64) -> Self {
+        let rules: Arc<[FaultRule]> = rules.into();
+        let began = Instant::now();
+        let table = Arc::new(Mutex::new(Table::new(rules.clone(), seed)));
+        Self { matched: vec![Cell::new(0); rules.len()], rules, seed, began, table }
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The rules by which a connection or flow that begins now is hit, and counts it for each rule that means it.
+    fn choose(&self, to: &Destination<'_>) -> Vec<usize> {
+        let mut chosen = Vec::new();
+        for (index, rule) in self.rules.iter().enumerate() {
+            if matches!(rule.kind, Kind::Dns(_)) || !rule.select.destination(to) {
+                continue;
+            }
+            // Faults of packets have their times packet by packet.
+            if !rule.is_of_packets() && !rule.select.time(self.began.elapsed()) {
+                continue;
+            }
+            let number = self.matched[index].get() + 1;
+            self.matched[index].set(number);
+            let lot = select::chance(self.seed, index, number);
+            if rule.select.when.contains(number) && lot < rule.select.probability {
+                chosen.push(index);
+            }
+        }
+        chosen
+    }
+
+    /// What happens to a connection that begins now.
+    pub fn connection(&self, flow: Flow, actual: Option<std::net::IpAddr>, name: Option<&str>) -> Plan {
+        if self.is_empty() {
+            return Plan::default();
+        }
+        let to = Destination { proto: flow.proto, remote: flow.remote, actual, name };
+        let chosen = self.choose(&to);
+        self.table().enter(flow, &chosen);
+        Plan::new(self, flow, &chosen)
+    }
+
+    /// What happens to a question for this name, and by which rule.
+    pub fn question(&self, name: &str) -> Option<(DnsFault, String)> {
+        for (index, rule) in self.rules.iter().enumerate() {
+            let Kind::Dns(fault) = rule.kind else { continue };
+            let meant =
+                rule.select.to.is_empty() || rule.select.to.iter().any(|target| target.contains_name(name));
+            if !meant || !rule.select.time(self.began.elapsed()) {
+                continue;
+            }
+            let number = self.matched[index].get() + 1;
+            self.matched[index].set(number);
+            let lot = select::chance(self.seed, index, number);
+            if rule.select.when.contains(number) && lot < rule.select.probability {
+                self.table().acted(index);
+                return Some((fault, rule.text().to_owned()));
+            }
+        }
+        None
+    }
+
+    /// Lets go of a connection that is over, and says which rules acted on it.
+    pub fn leave(&self, flow: &Flow) -> Vec<String> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let acted = self.table().leave(flow);
+        acted.into_iter().map(|index| self.rules[index].text().to_owned()).collect()
+    }
+
+    /// What came of each rule.
+    pub fn summary(&self) -> Vec<Injected> {
+        let table = self.table();
+        let of = |(index, rule): (usize, &FaultRule)| Injected {
+            rule: rule.text().to_owned(),
+            matched: self.matched[index].get(),
+            acted: table.acts[index],
+        };
+        self.rules.iter().enumerate().map(of).collect()
+    }
+
+    /// A link that does to the packets of `inner` what is asked for.
+    pub fn around<L>(&self, inner: L, comments: crate::comments::Comments) -> Faults<L> {
+        Faults::new(inner, self.table.clone(), comments, self.began)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Flow {
+    /// A connection or flow of the program.
+    pub fn new(proto: Proto, local: std::net::SocketAddr, remote: std::net::SocketAddr) -> Self {
+        Self { proto, local, remote }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn injector(rules: &[&str]) -> Injector {
+        Injector::new(rules.iter().map(|text| text.parse().unwrap()).collect(), 1)
+    }
+
+    fn flow(port: u16) -> Flow {
+        Flow::new(Proto::Tcp, "10.0.2.100:40000".parse().unwrap(), ([192, 0, 2, 7], port).into())
+    }
+
+    #[test]
+    fn connections_are_counted_for_each_rule_apart() {
+        let injector = injector(&["refuse:port=80:when=2", "rst:when=2"]);
+        let begin = |port| injector.connection(flow(port), None, None);
+        assert!(begin(22).is_empty());
+        assert!(!begin(80).is_empty(), "the second of all");
+        assert!(begin(443).is_empty());
+        assert!(matches!(begin(80).at_syn(), Some(AtSyn::Refuse)), "the second to port 80");
+        let summary = injector.summary();
+        assert_eq!((summary[0].matched, summary[1].matched), (2, 4));
+        assert_eq!(summary[0].rule, "refuse:port=80:when=2");
+    }
+
+    #[test]
+    fn the_same_seed_hits_the_same_connections() {
+        let hits = |seed| {
+            let injector = Injector::new(vec!["refuse:probability=0.3".parse().unwrap()], seed);
+            (0..50).map(|_| !injector.connection(flow(80), None, None).is_empty()).collect::<Vec<bool>>()
+        };
+        assert_eq!(hits(7), hits(7));
+        assert_ne!(hits(7), hits(8));
+    }
+
+    #[test]
+    fn questions_are_selected_by_name() {
+        let injector = injector(&["dns=nxdomain:to=*.example.org:when=2..", "dns=timeout:to=slow.test"]);
+        assert!(injector.question("a.example.org").is_none());
+        assert_eq!(injector.question("b.example.org").unwrap().0, DnsFault::NxDomain);
+        assert_eq!(injector.question("slow.test").unwrap().0, DnsFault::Timeout);
+        assert!(injector.question("other.test").is_none());
+        assert_eq!(injector.summary()[1].acted, 1);
+    }
+}

@@ -1,0 +1,582 @@
+//! A link that does to the packets of some connections what faults ask for.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use lastack_engine::{Instant, Received, Transmit, Verdict};
+use lastack_link::{Capabilities, Cut, Link, complete_checksum};
+use lastack_wire::{IpHeader, IpPacket, TcpFlags, TcpHeader, ip, tcp};
+
+use super::rule::Seq;
+use super::table::{Look, Table, Treatment, look};
+use crate::comments::Comments;
+
+/// How far from the exact number a reset in the window, and one outside of it, is forged.
+const IN_WINDOW: u32 = 1000;
+const OUTSIDE: u32 = 1 << 30;
+
+/// Does to the packets of `L` what is asked for. What no fault is for passes untouched.
+#[derive(Debug)]
+pub struct Faults<L> {
+    inner: L,
+    table: Arc<Mutex<Table>>,
+    comments: Comments,
+    began: std::time::Instant,
+    held: BinaryHeap<Held>,
+    serial: u64,
+    /// Packets of the program that are due.
+    arrived: VecDeque<(Vec<u8>, Received)>,
+    packet: Vec<u8>,
+    piece: Vec<u8>,
+    /// What `recv` gave last came from `inner` just before: a verdict on it can be passed on.
+    last_is_inners: bool,
+}
+
+/// A packet on its way.
+#[derive(Debug)]
+struct Held {
+    due: Instant,
+    serial: u64,
+    packet: Vec<u8>,
+    way: Way,
+}
+
+/// Which way a packet goes, and what is known of it besides its octets.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Up(Received),
+    Down(Transmit),
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Held {}
+
+impl PartialOrd for Held {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Held {
+    /// What is due first is the greatest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.due, other.serial).cmp(&(self.due, self.serial))
+    }
+}
+
+impl<L> Faults<L> {
+    pub(super) fn new(
+        inner: L,
+        table: Arc<Mutex<Table>>,
+        comments: Comments,
+        began: std::time::Instant,
+    ) -> Self {
+        Self {
+            inner,
+            table,
+            comments,
+            began,
+            held: BinaryHeap::new(),
+            serial: 0,
+            arrived: VecDeque::new(),
+            packet: Vec::new(),
+            piece: Vec::new(),
+            last_is_inners: false,
+        }
+    }
+
+    /// What is to be done to a packet; `None`: nothing. And whether it must be cut to the size of the wire before.
+    fn treatment(&self, packet: &[u8], up: bool, now: Instant) -> Option<Treatment> {
+        let mut table = lock(&self.table);
+        let mut header = TcpHeader::default();
+        let look = look(packet, up, &mut header).filter(|look| table.knows(&look.flow))?;
+        Some(table.treat(&look, up, now, self.began.elapsed()))
+    }
+
+    fn needs_pieces(&self, packet: &[u8], up: bool) -> Option<bool> {
+        let table = lock(&self.table);
+        if table.is_empty() {
+            return None;
+        }
+        let mut header = TcpHeader::default();
+        let Look { flow, .. } = look(packet, up, &mut header)?;
+        table.knows(&flow).then(|| table.needs_pieces(&flow))
+    }
+
+    fn say(&self, treatment: &Treatment, what: &str) {
+        let rules: Vec<String> = {
+            let table = lock(&self.table);
+            treatment.rules.iter().map(|&rule| table.text(rule).to_owned()).collect()
+        };
+        self.comments.next(format!("{what} by lastack: --inject {}", rules.join(", --inject ")));
+    }
+
+    fn hold(&mut self, due: Instant, packet: &[u8], way: Way) {
+        self.serial += 1;
+        self.held.push(Held { due, serial: self.serial, packet: packet.to_vec(), way });
+    }
+}
+
+impl<L: Link> Faults<L> {
+    /// Sends and delivers what is due.
+    fn release(&mut self, now: Instant) {
+        while self.held.peek().is_some_and(|held| held.due <= now) {
+            let Some(held) = self.held.pop() else { return };
+            match held.way {
+                Way::Up(received) => self.arrived.push_back((held.packet, received)),
+                Way::Down(transmit) => self.inner.send(now, &held.packet, &transmit),
+            }
+        }
+    }
+
+    /// A packet for the program, of the size of the wire or untouched by what needs that.
+    fn send_one(&mut self, now: Instant, packet: &mut [u8], transmit: &Transmit) {
+        let Some(treatment) = self.treatment(packet, false, now) else {
+            return self.inner.send(now, packet, transmit);
+        };
+        if treatment.forgotten {
+            return;
+        }
+        if treatment.lost.is_some() {
+            self.say(&treatment, "lost");
+            return self.comments.unsent(now, packet);
+        }
+        let mut transmit = *transmit;
+        if treatment.no_fin || treatment.no_window {
+            change(packet, treatment.no_fin, treatment.no_window, !transmit.partial_checksum);
+            self.inner.flush(now);
+            self.say(&treatment, if treatment.no_fin { "FIN taken out" } else { "window closed" });
+        }
+        if let Some(damage) = treatment.damage {
+            if transmit.partial_checksum {
+                complete_checksum(packet);
+                transmit.partial_checksum = false;
+            }
+            damage.apply(packet);
+        }
+        match treatment.due {
+            Some((due, copy)) => {
+                self.hold(due, packet, Way::Down(transmit));
+                if let Some(copy) = copy {
+                    self.hold(copy, packet, Way::Down(transmit));
+                }
+            }
+            None => self.inner.send(now, packet, &transmit),
+        }
+        if let Some(seq) = treatment.forged
+            && let Some(reset) = forged(packet, seq)
+        {
+            self.release(now);
+            self.inner.flush(now);
+            self.say(&treatment, "forged");
+            self.inner.send(now, &reset, &Transmit { header_len: reset.len() as u16, ..Transmit::default() });
+        }
+    }
+
+    /// A packet of the program.
+    fn receive_one(&mut self, now: Instant, packet: &mut Vec<u8>, mut received: Received) {
+        let Some(treatment) = self.treatment(packet, true, now) else {
+            return self.arrived.push_back((std::mem::take(packet), received));
+        };
+        if treatment.forgotten {
+            return self.answer_as_forgotten(now, packet);
+        }
+        if treatment.lost.is_some() {
+            return self.say(&treatment, "lost");
+        }
+        if treatment.no_fin {
+            change(packet, true, false, !received.checksum_good);
+            self.say(&treatment, "FIN taken out");
+        }
+        if let Some(damage) = treatment.damage {
+            if received.checksum_good {
+                complete_checksum(packet);
+                received.checksum_good = false;
+            }
+            damage.apply(packet);
+            self.say(&treatment, "damaged");
+        }
+        match treatment.due {
+            Some((due, copy)) => {
+                self.hold(due, packet, Way::Up(received));
+                if let Some(copy) = copy {
+                    self.hold(copy, packet, Way::Up(received));
+                }
+            }
+            None => self.arrived.push_back((std::mem::take(packet), received)),
+        }
+    }
+
+    /// The remote does not know the connection: RST, as RFC 9293 section 3.10.7.1 has it.
+    fn answer_as_forgotten(&mut self, now: Instant, packet: &[u8]) {
+        let Some(reset) = unknown(packet) else { return };
+        self.inner.flush(now);
+        self.comments
+            .next("the remote does not know the connection, by lastack: --inject half-open".to_owned());
+        self.inner.send(now, &reset, &Transmit { header_len: reset.len() as u16, ..Transmit::default() });
+    }
+
+    /// Takes in the next packet of the link below.
+    fn pull(&mut self, now: Instant) -> bool {
+        let mut packet = std::mem::take(&mut self.packet);
+        let Some(received) = self.inner.recv(now, &mut packet) else {
+            self.packet = packet;
+            return false;
+        };
+        self.last_is_inners = false;
+        match self.needs_pieces(&packet, true) {
+            None => {
+                self.last_is_inners = true;
+                self.arrived.push_back((std::mem::take(&mut packet), received));
+            }
+            Some(false) => self.receive_one(now, &mut packet, received),
+            Some(true) => {
+                let mut cut = Cut::to_mtu(&packet, self.inner.capabilities().mtu);
+                if cut.is_needed() {
+                    let mut piece = Vec::new();
+                    while cut.next(&mut piece).is_some() {
+                        self.receive_one(now, &mut piece, received);
+                    }
+                } else {
+                    self.receive_one(now, &mut packet, received);
+                }
+            }
+        }
+        packet.clear();
+        self.packet = packet;
+        true
+    }
+}
+
+impl<L: Link> Link for Faults<L> {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn send(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) {
+        self.release(now);
+        let Some(pieces) = self.needs_pieces(packet, false) else {
+            return self.inner.send(now, packet, transmit);
+        };
+        let mut piece = std::mem::take(&mut self.piece);
+        if pieces && transmit.segment_size.is_some() {
+            let mut cut = Cut::new(packet, transmit);
+            while let Some(transmit) = cut.next(&mut piece) {
+                self.send_one(now, &mut piece, &transmit);
+            }
+        } else {
+            piece.clear();
+            piece.extend_from_slice(packet);
+            self.send_one(now, &mut piece, transmit);
+        }
+        self.piece = piece;
+        self.release(now);
+    }
+
+    fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
+        self.release(now);
+        loop {
+            if let Some((arrived, received)) = self.arrived.pop_front() {
+                self.packet = std::mem::replace(packet, arrived);
+                return Some(received);
+            }
+            // One that is lost or delayed does not end the round: the next may be here already.
+            if !self.pull(now) {
+                return None;
+            }
+            self.release(now);
+        }
+    }
+
+    fn annotate(&mut self, now: Instant, verdict: &Verdict) {
+        if self.last_is_inners {
+            self.inner.annotate(now, verdict);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        [self.held.peek().map(|held| held.due), self.inner.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.poll_readable(cx)
+    }
+
+    fn flush(&mut self, now: Instant) {
+        self.release(now);
+        self.inner.flush(now);
+    }
+}
+
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The place of the TCP header in a packet.
+fn transport(packet: &[u8]) -> Option<usize> {
+    let parsed = IpPacket::parse(packet).ok()?;
+    (parsed.header.protocol == ip::TCP && parsed.fragment.is_none()).then_some(parsed.unfragmentable)
+}
+
+/// Takes the FIN out of a segment, closes its window, and puts the checksum right.
+fn change(packet: &mut [u8], no_fin: bool, no_window: bool, whole_checksum: bool) {
+    let Some(at) = transport(packet) else { return };
+    if no_fin {
+        packet[at + 13] &= !(TcpFlags::FIN.bits() as u8);
+    }
+    if no_window {
+        packet[at + 14..at + 16].fill(0);
+    }
+    // A sum of the pseudo-header does not cover what was changed.
+    if whole_checksum {
+        complete_checksum(packet);
+    }
+}
+
+/// A segment of a connection that its receiver does not know, as addresses and header.
+fn parse(packet: &[u8]) -> Option<(IpHeader, TcpHeader, usize)> {
+    let parsed = IpPacket::parse(packet).ok().filter(|parsed| parsed.header.protocol == ip::TCP)?;
+    let (header, data) = TcpHeader::parse(parsed.payload).ok()?;
+    Some((parsed.header, header, data.len()))
+}
+
+/// A reset from `ip.src`.
+fn reset(ip: &IpHeader, header: &TcpHeader) -> Vec<u8> {
+    let mut segment = Vec::new();
+    header.emit(&mut segment);
+    tcp::fill_checksum(ip, &mut segment);
+    let mut packet = Vec::new();
+    ip.emit(segment.len(), &mut packet);
+    packet.extend_from_slice(&segment);
+    packet
+}
+
+/// A reset like the one that could have followed this segment, with a number that must end nothing.
+fn forged(packet: &[u8], seq: Seq) -> Option<Vec<u8>> {
+    let (ip, header, data) = parse(packet)?;
+    let next = header.seq.wrapping_add(data as u32);
+    let off = match seq {
+        Seq::Exact => 0,
+        Seq::Window => IN_WINDOW,
+        Seq::Outside => OUTSIDE,
+    };
+    let forged = TcpHeader {
+        seq: next.wrapping_add(off),
+        flags: TcpFlags::RST | TcpFlags::ACK,
+        options: lastack_wire::TcpOptions::default(),
+        window: 0,
+        ..header
+    };
+    Some(reset(&IpHeader::new(ip.src, ip.dst, ip::TCP), &forged))
+}
+
+/// The answer to a segment for which there is no connection (RFC 9293 section 3.10.7.1); none to a reset.
+fn unknown(packet: &[u8]) -> Option<Vec<u8>> {
+    let (ip, header, data) = parse(packet)?;
+    if header.flags.contains(TcpFlags::RST) {
+        return None;
+    }
+    let ports = TcpHeader { src_port: header.dst_port, dst_port: header.src_port, ..TcpHeader::default() };
+    let answer = if header.flags.contains(TcpFlags::ACK) {
+        TcpHeader { seq: header.ack, flags: TcpFlags::RST, ..ports }
+    } else {
+        let control =
+            u32::from(header.flags.contains(TcpFlags::SYN)) + u32::from(header.flags.contains(TcpFlags::FIN));
+        let ack = header.seq.wrapping_add(data as u32 + control);
+        TcpHeader { ack, flags: TcpFlags::RST | TcpFlags::ACK, ..ports }
+    };
+    Some(reset(&IpHeader::new(ip.dst, ip.src, ip::TCP), &answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lastack_link::{Pipe, pipe};
+
+    use super::super::{Flow, Injector};
+    use super::*;
+    use crate::report::Proto;
+
+    const LOCAL: &str = "10.0.2.100:40000";
+    const REMOTE: &str = "192.0.2.7:80";
+
+    fn segment(from: &str, to: &str, seq: u32, flags: TcpFlags, data: &[u8]) -> Vec<u8> {
+        let (from, to): (std::net::SocketAddr, std::net::SocketAddr) =
+            (from.parse().unwrap(), to.parse().unwrap());
+        let ip = IpHeader::new(from.ip(), to.ip(), ip::TCP);
+        let header = TcpHeader {
+            src_port: from.port(),
+            dst_port: to.port(),
+            seq,
+            ack: 77,
+            flags,
+            window: 500,
+            ..TcpHeader::default()
+        };
+        let mut segment = Vec::new();
+        header.emit(&mut segment);
+        segment.extend_from_slice(data);
+        tcp::fill_checksum(&ip, &mut segment);
+        let mut packet = Vec::new();
+        ip.emit(segment.len(), &mut packet);
+        packet.extend_from_slice(&segment);
+        packet
+    }
+
+    /// A link with these faults, the far end, and the injector.
+    fn link(rules: &[&str]) -> (Faults<Pipe>, Pipe, Injector) {
+        let injector = Injector::new(rules.iter().map(|text| text.parse().unwrap()).collect(), 1);
+        let (near, far) = pipe(Capabilities::new(1500));
+        let flow = Flow::new(Proto::Tcp, LOCAL.parse().unwrap(), REMOTE.parse().unwrap());
+        injector.connection(flow, None, None);
+        (injector.around(near, Comments::default()), far, injector)
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(millis * 1000)
+    }
+
+    fn received(link: &mut impl Link, now: Instant) -> Vec<TcpHeader> {
+        let mut packet = Vec::new();
+        std::iter::from_fn(|| {
+            link.recv(now, &mut packet).map(|_| {
+                let parsed = IpPacket::parse(&packet).unwrap();
+                assert!(tcp::checksum_ok(&parsed.header, parsed.payload));
+                TcpHeader::parse(parsed.payload).unwrap().0
+            })
+        })
+        .collect()
+    }
+
+    fn send(link: &mut impl Link, now: Instant, packet: &[u8]) {
+        link.send(now, packet, &Transmit { header_len: 40, ..Transmit::default() });
+        link.flush(now);
+    }
+
+    #[test]
+    fn a_delay_holds_packets_both_ways_and_other_connections_pass() {
+        let (mut link, mut far, _) = link(&["delay=100ms"]);
+        let (down, up) = (
+            segment(REMOTE, LOCAL, 1, TcpFlags::ACK, b"down"),
+            segment(LOCAL, REMOTE, 1, TcpFlags::ACK, b"up"),
+        );
+        send(&mut link, at(0), &down);
+        send(&mut far, at(0), &up);
+        assert!(received(&mut far, at(99)).is_empty() && received(&mut link, at(99)).is_empty());
+        assert_eq!(link.poll_timeout(), Some(at(100)));
+        send(&mut link, at(99), &segment("192.0.2.7:81", LOCAL, 9, TcpFlags::ACK, b"other"));
+        assert_eq!(received(&mut far, at(99))[0].seq, 9);
+        link.flush(at(200));
+        assert_eq!(received(&mut far, at(200)).len(), 1);
+        assert_eq!(received(&mut link, at(200)).len(), 1);
+    }
+
+    #[test]
+    fn a_black_hole_swallows_both_directions() {
+        let (mut link, mut far, injector) = link(&["blackhole"]);
+        send(&mut link, at(0), &segment(REMOTE, LOCAL, 1, TcpFlags::ACK, b"down"));
+        send(&mut far, at(0), &segment(LOCAL, REMOTE, 1, TcpFlags::ACK, b"up"));
+        assert!(received(&mut far, at(9)).is_empty() && received(&mut link, at(9)).is_empty());
+        assert_eq!(injector.summary()[0].acted, 2);
+    }
+
+    #[test]
+    fn a_fin_is_cut_and_the_data_before_it_arrives() {
+        let (mut link, mut far, _) = link(&["cut-fin"]);
+        send(&mut link, at(0), &segment(REMOTE, LOCAL, 1, TcpFlags::ACK | TcpFlags::FIN, b"last"));
+        send(&mut far, at(0), &segment(LOCAL, REMOTE, 1, TcpFlags::ACK | TcpFlags::FIN, b"last"));
+        assert_eq!(received(&mut far, at(0))[0].flags, TcpFlags::ACK);
+        assert_eq!(received(&mut link, at(0))[0].flags, TcpFlags::ACK);
+    }
+
+    #[test]
+    fn a_window_is_closed() {
+        let (mut link, mut far, _) = link(&["zero-window"]);
+        send(&mut link, at(0), &segment(REMOTE, LOCAL, 1, TcpFlags::ACK, b"data"));
+        assert_eq!(received(&mut far, at(0))[0].window, 0);
+    }
+
+    #[test]
+    fn forged_resets_have_numbers_that_end_nothing() {
+        for (rule, off) in [("rst:seq=window", IN_WINDOW), ("rst:seq=outside", OUTSIDE)] {
+            let (mut link, mut far, _) = link(&[rule]);
+            send(&mut link, at(0), &segment(REMOTE, LOCAL, 100, TcpFlags::ACK, b"data"));
+            let heard = received(&mut far, at(0));
+            assert_eq!(heard.len(), 2, "{heard:?}");
+            assert!(heard[1].flags.contains(TcpFlags::RST));
+            assert_eq!(heard[1].seq, 104 + off);
+        }
+    }
+
+    #[test]
+    fn a_forgotten_connection_draws_a_reset_as_the_rfc_has_it() {
+        let (mut link, mut far, injector) = link(&["half-open"]);
+        let flow = Flow::new(Proto::Tcp, LOCAL.parse().unwrap(), REMOTE.parse().unwrap());
+        let _notice = injector.table().forget(&flow);
+        send(&mut link, at(0), &segment(REMOTE, LOCAL, 1, TcpFlags::RST, b""));
+        assert!(received(&mut far, at(0)).is_empty(), "nothing of us is heard");
+        send(&mut far, at(0), &segment(LOCAL, REMOTE, 1, TcpFlags::ACK, b"hello?"));
+        assert!(received(&mut link, at(0)).is_empty());
+        let heard = received(&mut far, at(0));
+        assert_eq!((heard[0].flags, heard[0].seq), (TcpFlags::RST, 77));
+    }
+
+    #[test]
+    fn large_packets_vanish_in_a_hole_of_the_path_mtu() {
+        let (mut link, mut far, _) = link(&["mtu-hole=600"]);
+        send(&mut link, at(0), &segment(REMOTE, LOCAL, 1, TcpFlags::ACK, &[0; 500]));
+        send(&mut link, at(0), &segment(REMOTE, LOCAL, 501, TcpFlags::ACK, &[0; 1000]));
+        assert_eq!(received(&mut far, at(0)).iter().map(|header| header.seq).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn shares_of_packets_are_lost_doubled_and_damaged() {
+        let count = |rule: &str| {
+            let (mut link, mut far, _) = link(&[rule]);
+            for number in 0..200 {
+                send(
+                    &mut link,
+                    at(number),
+                    &segment(REMOTE, LOCAL, number as u32 * 4, TcpFlags::ACK, b"data"),
+                );
+            }
+            link.flush(at(10_000));
+            let mut packet = Vec::new();
+            let (mut all, mut good) = (0, 0);
+            while far.recv(at(10_000), &mut packet).is_some() {
+                all += 1;
+                let whole = IpPacket::parse(&packet).is_ok_and(|p| tcp::checksum_ok(&p.header, p.payload));
+                good += i32::from(whole);
+            }
+            (all, good)
+        };
+        let (all, good) = count("loss=30%");
+        assert!((110..170).contains(&all) && good == all, "{all}");
+        let (all, _) = count("duplicate=30%");
+        assert!((230..290).contains(&all), "{all}");
+        let (all, good) = count("corrupt=30%");
+        assert!(all == 200 && (110..180).contains(&good), "{good}");
+    }
+
+    #[test]
+    fn a_rate_spreads_packets_over_time() {
+        let (mut link, mut far, _) = link(&["rate=10k"]);
+        for number in 0..10 {
+            send(&mut link, at(0), &segment(REMOTE, LOCAL, number * 984, TcpFlags::ACK, &[0; 984]));
+        }
+        assert_eq!(received(&mut far, at(0)).len(), 0);
+        link.flush(Instant::ZERO + Duration::from_millis(500));
+        assert_eq!(received(&mut far, at(500)).len(), 5);
+        link.flush(at(1000));
+        assert_eq!(received(&mut far, at(1000)).len(), 5);
+    }
+}

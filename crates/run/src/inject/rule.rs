@@ -1,0 +1,526 @@
+//! A fault that is asked for: `KIND[=VALUE][:KEY=VALUE..]`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lastack_wire::icmp::IcmpError;
+
+use super::select::{Direction, Select, State};
+use crate::report::Proto;
+use crate::units;
+
+/// A fault and what it is for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FaultRule {
+    /// As it was written.
+    text: String,
+    /// What happens.
+    pub kind: Kind,
+    /// To whom and when.
+    pub select: Select,
+}
+
+/// A fault.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// The SYN is answered with RST, a datagram with "port unreachable".
+    Refuse,
+    /// The first packet is answered with this ICMP error.
+    Unreach(Code),
+    /// A reset.
+    Rst {
+        /// To whom.
+        to: Ends,
+        /// With which sequence number.
+        seq: Seq,
+    },
+    /// The remote forgets the connection: what the program sends next draws RST.
+    HalfOpen,
+    /// Nothing passes any more, and nobody says so.
+    Blackhole,
+    /// Packets take so much longer, and at most so much more by chance.
+    Delay(Duration, Duration),
+    /// A share of the packets is lost.
+    Loss(f64),
+    /// A share of the packets is overtaken by later ones.
+    Reorder(f64),
+    /// A share of the packets arrives twice.
+    Duplicate(f64),
+    /// A share of the packets is damaged.
+    Corrupt(f64),
+    /// So many bytes pass in a second.
+    Rate(u64),
+    /// The receiver's window is closed for good.
+    ZeroWindow,
+    /// Packets larger than this vanish.
+    MtuHole(usize),
+    /// FIN is passed on so much later.
+    SlowClose(Duration),
+    /// FIN never arrives.
+    CutFin,
+    /// Questions for names are answered like this.
+    Dns(DnsFault),
+}
+
+/// Which ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// The program's.
+    Program,
+    /// The remote's.
+    Remote,
+    /// Both.
+    Both,
+}
+
+/// The sequence number of a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seq {
+    /// The one that ends the connection.
+    Exact,
+    /// One in the window, which must be challenged (RFC 5961 section 3.2).
+    Window,
+    /// One outside of the window, which must be ignored.
+    Outside,
+}
+
+/// The code of "destination unreachable".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// No route.
+    Net,
+    /// The host does not answer on its network.
+    Host,
+    /// Nobody listens at the port.
+    Port,
+    /// Administratively prohibited.
+    Admin,
+    /// This code of ICMP, or of ICMPv6.
+    Number(u8),
+}
+
+/// What happens to a question for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnsFault {
+    /// The name does not exist.
+    NxDomain,
+    /// The server failed.
+    ServFail,
+    /// No answer comes.
+    Timeout,
+}
+
+impl Code {
+    /// As an ICMP error of this version.
+    pub fn error(self, v6: bool) -> IcmpError {
+        match self {
+            Self::Net => IcmpError::net_unreachable(v6),
+            Self::Host => IcmpError::host_unreachable(v6),
+            Self::Port => IcmpError::port_unreachable(v6),
+            Self::Admin => IcmpError::admin_prohibited(v6),
+            Self::Number(code) => IcmpError { code, ..IcmpError::net_unreachable(v6) },
+        }
+    }
+}
+
+/// The kinds, what their value is, and what they do. `help` prints this, and errors list it.
+pub(super) const KINDS: [(&str, &str, &str); 16] = [
+    ("refuse", "", "the connection is refused: RST, or \"port unreachable\" for UDP"),
+    ("unreach", "net|host|port|admin|NUMBER", "an ICMP error answers the first packet; host without a value"),
+    ("rst", "program|remote|both", "a reset, to both ends without a value"),
+    ("half-open", "", "the remote forgets the connection: the program's next packet draws RST"),
+    ("blackhole", "", "nothing passes any more, without a word"),
+    ("delay", "TIME", "packets to and from the program take so much longer"),
+    ("loss", "SHARE", "packets are lost"),
+    ("reorder", "SHARE", "packets are overtaken by later ones"),
+    ("duplicate", "SHARE", "packets arrive twice"),
+    ("corrupt", "SHARE", "packets are damaged; their checksum tells"),
+    ("rate", "BYTES", "so many bytes a second pass (100k, 1M)"),
+    (
+        "zero-window",
+        "",
+        "the program may send no more: its peer's window is closed (direction=down: the remote)",
+    ),
+    ("mtu-hole", "BYTES", "larger packets vanish, and no ICMP error says so"),
+    ("slow-close", "TIME", "a FIN is passed on so much later"),
+    ("cut-fin", "", "a FIN never arrives"),
+    ("dns", "nxdomain|servfail|timeout", "the answer to questions for names; to=NAME selects the name"),
+];
+
+/// The keys, what their value is, and what they mean.
+pub(super) const KEYS: [(&str, &str, &str); 13] = [
+    ("to", "ADDRESS|NETWORK|NAME|*.NAME", "only to these, with commas; an address of version 6 in brackets"),
+    ("port", "PORT|FIRST-LAST", "only to these ports, with commas"),
+    ("proto", "tcp|udp", "only of this protocol"),
+    ("when", "N|N..M|N..M+STEP|N..", "only these of the connections that the above select, counted from 1"),
+    (
+        "probability",
+        "SHARE",
+        "the chance that a connection is hit, or of loss and its like a packet (0.1 or 10%)",
+    ),
+    ("from", "TIME", "not before this time since the run began"),
+    ("until", "TIME", "not after it"),
+    ("direction", "up|down|both", "what comes from the program, what goes to it, or both"),
+    ("after", "BYTES", "when so many bytes have passed in that direction"),
+    ("state", "syn|established|fin", "rst: before the handshake is complete, after it, or at the first FIN"),
+    (
+        "seq",
+        "exact|window|outside",
+        "rst: a number that ends the connection, or one that must be challenged or ignored",
+    ),
+    ("value", "..", "the value of the kind, as behind its ="),
+    ("jitter", "TIME", "delay: at most so much is added, by chance"),
+];
+
+impl FaultRule {
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it acts on packets between the program and lastack.
+    pub fn is_of_packets(&self) -> bool {
+        use Kind::{Corrupt, CutFin, Delay, Duplicate, Loss, MtuHole, Rate, Reorder};
+        matches!(
+            self.kind,
+            Delay(..)
+                | Loss(_)
+                | Reorder(_)
+                | Duplicate(_)
+                | Corrupt(_)
+                | Rate(_)
+                | MtuHole(_)
+                | CutFin
+                | Kind::Blackhole
+                | Kind::ZeroWindow
+        ) || matches!(self.kind, Kind::Rst { seq, .. } if seq != Seq::Exact)
+    }
+}
+
+/// The parts of a rule between colons, of which those in brackets are none.
+fn parts(text: &str) -> Vec<&str> {
+    let (mut parts, mut begin, mut depth) = (Vec::new(), 0, 0u32);
+    for (at, c) in text.char_indices() {
+        match c {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            ':' if depth == 0 => {
+                parts.push(&text[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[begin..]);
+    parts
+}
+
+/// The keys of a rule, each taken once.
+struct Keys<'a> {
+    rule: &'a str,
+    kind: &'a str,
+    values: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Keys<'a> {
+    fn of(rule: &'a str, kind: &'a str, parts: &[&'a str]) -> Result<Self, String> {
+        let mut values: Vec<(&str, &str)> = Vec::new();
+        for part in parts {
+            let (key, value) = part.split_once('=').ok_or_else(|| {
+                format!("{rule}: {part:?} lacks a value: write KEY=VALUE, such as port=5432")
+            })?;
+            let key = if key == "p" { "probability" } else { key };
+            if !KEYS.iter().any(|(known, ..)| *known == key) {
+                let keys = KEYS.map(|(key, ..)| key).join(", ");
+                return Err(format!("{rule}: unknown key {key:?}: there are {keys}"));
+            }
+            if values.iter().any(|(known, _)| *known == key) {
+                return Err(format!("{rule}: {key} stands there twice"));
+            }
+            values.push((key, value));
+        }
+        Ok(Self { rule, kind, values })
+    }
+
+    fn take(&mut self, key: &str) -> Option<&'a str> {
+        let at = self.values.iter().position(|(known, _)| *known == key)?;
+        Some(self.values.remove(at).1)
+    }
+
+    /// The value of a key; an error names the rule and the key.
+    fn parse<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        read(value).map(Some).map_err(|error| format!("{}: {key}: {error}", self.rule))
+    }
+
+    /// What is left does not go with this kind.
+    fn finish(self) -> Result<(), String> {
+        match self.values.first() {
+            Some((key, _)) => Err(format!("{}: {key} means nothing to {}", self.rule, self.kind)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for FaultRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = parts(text);
+        let (kind, value) = match parts[0].split_once('=') {
+            Some((kind, value)) => (kind, Some(value)),
+            None => (parts[0], None),
+        };
+        if !KINDS.iter().any(|(known, ..)| *known == kind) {
+            let kinds = KINDS.map(|(kind, ..)| kind).join(", ");
+            return Err(format!("{text}: unknown kind {kind:?}: there are {kinds}"));
+        }
+        let mut keys = Keys::of(text, kind, &parts[1..])?;
+        let value = value.or_else(|| keys.take("value"));
+        let mut select = select(&mut keys)?;
+        let kind = parse_kind(text, kind, value, &mut keys, &mut select)?;
+        keys.finish()?;
+        Ok(Self { text: text.to_owned(), kind, select })
+    }
+}
+
+/// The keys that all kinds have.
+fn select(keys: &mut Keys<'_>) -> Result<Select, String> {
+    let mut select = Select::default();
+    let list = |text: &str| text.split(',').map(str::parse).collect::<Result<Vec<_>, String>>();
+    select.to = keys.parse("to", list)?.unwrap_or_default();
+    select.ports = keys.parse("port", |text| text.split(',').map(ports).collect())?.unwrap_or_default();
+    select.proto = keys.parse("proto", |text| one_of(text, &[("tcp", Proto::Tcp), ("udp", Proto::Udp)]))?;
+    if let Some(when) = keys.parse("when", str::parse)? {
+        select.when = when;
+    }
+    if let Some(probability) = keys.parse("probability", share)? {
+        select.probability = probability;
+    }
+    if let Some(from) = keys.parse("from", units::time)? {
+        select.from = from;
+    }
+    if let Some(until) = keys.parse("until", units::time)? {
+        select.until = until;
+    }
+    let directions = [("up", Direction::Up), ("down", Direction::Down), ("both", Direction::Both)];
+    if let Some(direction) = keys.parse("direction", |text| one_of(text, &directions))? {
+        select.direction = direction;
+    }
+    if let Some(after) = keys.parse("after", units::octets)? {
+        select.after = after;
+    }
+    Ok(select)
+}
+
+fn parse_kind(
+    rule: &str,
+    kind: &str,
+    value: Option<&str>,
+    keys: &mut Keys<'_>,
+    select: &mut Select,
+) -> Result<Kind, String> {
+    let wrong = |error: String| format!("{rule}: {kind}: {error}");
+    let needed = |what: &str| value.ok_or_else(|| wrong(format!("a value is missing: write {kind}={what}")));
+    let share_of_packets = |select: &mut Select| {
+        // Without a value the probability is that of a packet.
+        let share = value.map_or(Ok(select.probability), |text| share(text).map_err(wrong));
+        if value.is_none() {
+            if select.probability >= 1.0 && kind != "loss" {
+                return Err(wrong(format!("a share is missing: write {kind}=10%")));
+            }
+            select.probability = 1.0;
+        }
+        share
+    };
+    let parsed = match kind {
+        "unreach" => Kind::Unreach(code(value.unwrap_or("host")).map_err(wrong)?),
+        "rst" => return reset(value, keys, select).map_err(wrong),
+        "delay" => {
+            let delay = units::time(needed("200ms")?).map_err(wrong)?;
+            Kind::Delay(delay, keys.parse("jitter", units::time)?.unwrap_or_default())
+        }
+        "loss" => Kind::Loss(share_of_packets(select)?),
+        "reorder" => Kind::Reorder(share_of_packets(select)?),
+        "duplicate" => Kind::Duplicate(share_of_packets(select)?),
+        "corrupt" => Kind::Corrupt(share_of_packets(select)?),
+        "rate" => match units::octets(needed("100k")?).map_err(wrong)? {
+            0 => return Err(wrong("nothing at all is a blackhole".to_owned())),
+            rate => Kind::Rate(rate),
+        },
+        "mtu-hole" => match units::octets(needed("1400")?).map_err(wrong)? {
+            size @ 68..=65_535 => Kind::MtuHole(size as usize),
+            _ => return Err(wrong("choose from 68 to 65535".to_owned())),
+        },
+        "slow-close" => Kind::SlowClose(units::time(needed("5s")?).map_err(wrong)?),
+        "dns" => {
+            let kinds = [
+                ("nxdomain", DnsFault::NxDomain),
+                ("servfail", DnsFault::ServFail),
+                ("timeout", DnsFault::Timeout),
+            ];
+            Kind::Dns(one_of(needed("nxdomain")?, &kinds).map_err(wrong)?)
+        }
+        plain => {
+            if let Some(value) = value {
+                return Err(wrong(format!("it has no value, such as {value:?}")));
+            }
+            match plain {
+                "refuse" => Kind::Refuse,
+                "half-open" => Kind::HalfOpen,
+                "blackhole" => Kind::Blackhole,
+                "zero-window" => Kind::ZeroWindow,
+                _ => Kind::CutFin,
+            }
+        }
+    };
+    Ok(parsed)
+}
+
+/// `rst`: to whom, when, with which number.
+fn reset(value: Option<&str>, keys: &mut Keys<'_>, select: &mut Select) -> Result<Kind, String> {
+    let ends = [("program", Ends::Program), ("remote", Ends::Remote), ("both", Ends::Both)];
+    let to = value.map_or(Ok(Ends::Both), |text| one_of(text, &ends))?;
+    let states = [("syn", State::Syn), ("established", State::Established), ("fin", State::Fin)];
+    select.state = keys.parse("state", |text| one_of(text, &states))?;
+    let numbers = [("exact", Seq::Exact), ("window", Seq::Window), ("outside", Seq::Outside)];
+    let seq = keys.parse("seq", |text| one_of(text, &numbers))?.unwrap_or(Seq::Exact);
+    if seq != Seq::Exact && to == Ends::Remote {
+        return Err("a reset whose number must be ignored can be sent to the program only".to_owned());
+    }
+    if select.after > 0 && select.state.is_some_and(|state| state != State::Established) {
+        return Err("after= and state=syn or state=fin exclude each other".to_owned());
+    }
+    Ok(Kind::Rst { to, seq })
+}
+
+fn code(text: &str) -> Result<Code, String> {
+    let names = [("net", Code::Net), ("host", Code::Host), ("port", Code::Port), ("admin", Code::Admin)];
+    match text.parse() {
+        Ok(number @ 0..=15) => Ok(Code::Number(number)),
+        Ok(_) => Err(format!("{text} is no code of \"destination unreachable\": choose from 0 to 15")),
+        Err(_) => one_of(text, &names).map_err(|error| format!("{error}, or a number from 0 to 15")),
+    }
+}
+
+/// One of these words.
+fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        format!("{text:?} is none of {}", words.join(", "))
+    })
+}
+
+/// `80` or `8000-8080`.
+pub fn ports(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
+    let wrong = || format!("{text:?} is neither a port nor a range: write 5432 or 8000-8080");
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong);
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (port(first)?, port(last)?);
+    if first > last { Err(wrong()) } else { Ok(first..=last) }
+}
+
+/// `0.1` or `10%`.
+fn share(text: &str) -> Result<f64, String> {
+    let wrong = || format!("{text:?} is not a share: write 0.1 or 10%");
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number, 0.01),
+        None => (text, 1.0),
+    };
+    let share = number.parse::<f64>().map_err(|_| wrong())? * unit;
+    if share > 0.0 && share <= 1.0 { Ok(share) } else { Err(wrong()) }
+}
+
+impl fmt::Display for FaultRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(text: &str) -> FaultRule {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_third_connection_is_reset_after_4_kib() {
+        let rule = rule("rst:port=5432:when=3:after=4k");
+        assert_eq!(rule.kind, Kind::Rst { to: Ends::Both, seq: Seq::Exact });
+        assert_eq!((rule.select.ports.as_slice(), rule.select.after), (&[5432..=5432][..], 4096));
+        assert!(rule.select.when.contains(3) && !rule.select.when.contains(4));
+        assert_eq!(rule.text(), "rst:port=5432:when=3:after=4k");
+    }
+
+    #[test]
+    fn every_kind_can_be_written() {
+        for (text, kind) in [
+            ("refuse:to=192.0.2.7,db.example", Kind::Refuse),
+            ("unreach", Kind::Unreach(Code::Host)),
+            ("unreach=admin:to=[2001:db8::1]", Kind::Unreach(Code::Admin)),
+            ("unreach=13", Kind::Unreach(Code::Number(13))),
+            ("rst=program:state=syn", Kind::Rst { to: Ends::Program, seq: Seq::Exact }),
+            ("rst:seq=window", Kind::Rst { to: Ends::Both, seq: Seq::Window }),
+            ("half-open:after=1", Kind::HalfOpen),
+            ("blackhole:from=5s:until=10s", Kind::Blackhole),
+            ("delay=200ms", Kind::Delay(Duration::from_millis(200), Duration::ZERO)),
+            ("delay:value=1s:jitter=50ms", Kind::Delay(Duration::from_secs(1), Duration::from_millis(50))),
+            ("loss=10%:direction=up", Kind::Loss(0.1)),
+            ("loss:probability=0.25", Kind::Loss(0.25)),
+            ("reorder=0.5", Kind::Reorder(0.5)),
+            ("duplicate=5%", Kind::Duplicate(0.05)),
+            ("corrupt=1%", Kind::Corrupt(0.01)),
+            ("rate=100k", Kind::Rate(102_400)),
+            ("zero-window", Kind::ZeroWindow),
+            ("mtu-hole=1400", Kind::MtuHole(1400)),
+            ("slow-close=2s", Kind::SlowClose(Duration::from_secs(2))),
+            ("cut-fin:direction=down", Kind::CutFin),
+            ("dns=nxdomain:to=*.example.org", Kind::Dns(DnsFault::NxDomain)),
+            ("dns=timeout", Kind::Dns(DnsFault::Timeout)),
+        ] {
+            assert_eq!(rule(text).kind, kind, "{text}");
+        }
+        // Of loss without a value the probability is that of packets, not of connections.
+        assert!((rule("loss:probability=0.25").select.probability - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn errors_name_the_key_and_what_it_may_be() {
+        for (text, says) in [
+            ("reset", "there are refuse, unreach, rst"),
+            ("rst:afer=4k", "unknown key \"afer\": there are to, port"),
+            ("rst:after=4q", "after: unknown unit"),
+            ("rst:when=0", "when: \"0\" is not a number of a connection"),
+            ("rst:port=http", "port: \"http\" is neither a port nor a range"),
+            ("rst=nobody", "none of program, remote, both"),
+            ("rst:state=closing", "state: \"closing\" is none of syn, established, fin"),
+            ("rst=remote:seq=window", "to the program only"),
+            ("rst:state=fin:after=3", "exclude each other"),
+            ("delay", "write delay=200ms"),
+            ("delay=fast", "\"fast\""),
+            ("loss=110%", "write 0.1 or 10%"),
+            ("reorder", "write reorder=10%"),
+            ("dns=refused", "none of nxdomain, servfail, timeout"),
+            ("dns", "write dns=nxdomain"),
+            ("refuse:port=1:port=2", "port stands there twice"),
+            ("refuse:seq=exact", "seq means nothing to refuse"),
+            ("refuse=now", "it has no value"),
+            ("refuse:5432", "write KEY=VALUE"),
+            ("unreach=99", "choose from 0 to 15"),
+            ("unreach=far", "none of net, host, port, admin, or a number"),
+            ("rate=0", "is a blackhole"),
+            ("mtu-hole=9", "from 68 to 65535"),
+            ("refuse:to=1.2.3.4/40", "to: "),
+        ] {
+            let error = text.parse::<FaultRule>().unwrap_err();
+            assert!(error.contains(says) && error.starts_with(text), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! The connections whose packets are treated, and what is to be done to each packet: decided here, done by the link.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lastack_engine::Instant;
+use lastack_link::{Course, Damage, Direction as LinkDirection, Passage, Plan};
+use lastack_wire::{IpPacket, TcpFlags, TcpHeader, UdpHeader, ip};
+use tokio::sync::Notify;
+
+use super::rule::{FaultRule, Kind, Seq};
+use super::select::Direction;
+use crate::report::Proto;
+
+/// A connection or a flow of datagrams of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// Of this protocol.
+    pub proto: Proto,
+    /// The program's end.
+    pub local: SocketAddr,
+    /// The other end, as the program names it.
+    pub remote: SocketAddr,
+}
+
+/// All connections that a fault of packets is for.
+#[derive(Debug)]
+pub(super) struct Table {
+    rules: Arc<[FaultRule]>,
+    seed: u64,
+    flows: HashMap<Flow, State>,
+    /// How often each rule acted.
+    pub acts: Vec<u64>,
+    entered: u64,
+}
+
+/// What is known of one of them.
+#[derive(Debug, Default)]
+struct State {
+    faults: Vec<Fault>,
+    up: Passed,
+    down: Passed,
+    /// The remote has forgotten it: the next packet of the program is answered with RST, and somebody is told.
+    half_open: Option<Arc<Notify>>,
+    acted: BTreeSet<usize>,
+}
+
+/// A fault of packets.
+#[derive(Debug)]
+struct Fault {
+    rule: usize,
+    up: Course,
+    down: Course,
+    /// A forged reset has been sent.
+    done: bool,
+}
+
+/// Bytes that have passed one way, by sequence numbers: those sent again do not count.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    begin: Option<u32>,
+    octets: u64,
+}
+
+/// A packet of a flow, as far as faults look at it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look<'a> {
+    pub flow: Flow,
+    pub tcp: Option<&'a TcpHeader>,
+    pub data: usize,
+    pub len: usize,
+}
+
+/// What is to be done to a packet.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Treatment {
+    /// It is lost, by this rule.
+    pub lost: Option<usize>,
+    /// It is delivered at this time, and a copy of it at that.
+    pub due: Option<(Instant, Option<Instant>)>,
+    /// An octet is damaged.
+    pub damage: Option<Damage>,
+    /// Its FIN is taken out of it.
+    pub no_fin: bool,
+    /// Its window is closed.
+    pub no_window: bool,
+    /// It is not delivered; the program is answered with a reset, as by a host that does not know the connection.
+    pub forgotten: bool,
+    /// A reset with a number that ends nothing is sent to the program after it.
+    pub forged: Option<Seq>,
+    /// The rules that had a part in this.
+    pub rules: Vec<usize>,
+}
+
+/// Takes a packet apart. `up`: it comes from the program. `None`: it belongs to no flow that faults know.
+pub(super) fn look<'a>(packet: &[u8], up: bool, header: &'a mut TcpHeader) -> Option<Look<'a>> {
+    let parsed = IpPacket::parse(packet).ok().filter(|parsed| parsed.fragment.is_none())?;
+    let (proto, src_port, dst_port, tcp, data) = match parsed.header.protocol {
+        ip::TCP => {
+            let data = header.read(parsed.payload).ok()?.len();
+            (Proto::Tcp, header.src_port, header.dst_port, true, data)
+        }
+        ip::UDP => {
+            let (udp, data) = UdpHeader::parse_unchecked(parsed.payload).ok()?;
+            (Proto::Udp, udp.src_port, udp.dst_port, false, data.len())
+        }
+        _ => return None,
+    };
+    let (src, dst) = ((parsed.header.src, src_port).into(), (parsed.header.dst, dst_port).into());
+    let (local, remote) = if up { (src, dst) } else { (dst, src) };
+    Some(Look { flow: Flow { proto, local, remote }, tcp: tcp.then_some(&*header), data, len: packet.len() })
+}
+
+impl Table {
+    pub(super) fn new(rules: Arc<[FaultRule]>, seed: u64) -> Self {
+        let acts = vec![0; rules.len()];
+        Self { rules, seed, flows: HashMap::new(), acts, entered: 0 }
+    }
+
+    /// A connection begins that these rules are for.
+    pub(super) fn enter(&mut self, flow: Flow, chosen: &[usize]) {
+        if chosen.is_empty() {
+            return;
+        }
+        self.entered += 1;
+        let of = |&rule: &usize| {
+            let plan =
+                Plan { seed: self.seed ^ (self.entered << 8) ^ rule as u64, ..plan(&self.rules[rule].kind) };
+            Fault {
+                rule,
+                up: Course::new(plan, LinkDirection::Received),
+                down: Course::new(plan, LinkDirection::Sent),
+                done: false,
+            }
+        };
+        let faults = chosen.iter().map(of).collect();
+        self.flows.insert(flow, State { faults, ..State::default() });
+    }
+
+    /// It is over: these rules acted on it.
+    pub(super) fn leave(&mut self, flow: &Flow) -> BTreeSet<usize> {
+        self.flows.remove(flow).map(|state| state.acted).unwrap_or_default()
+    }
+
+    /// A rule acted that is not about packets.
+    pub(super) fn acted(&mut self, rule: usize) {
+        self.acts[rule] += 1;
+    }
+
+    /// A rule acted on this connection.
+    pub(super) fn acted_on(&mut self, flow: &Flow, rule: usize) {
+        self.acts[rule] += 1;
+        if let Some(state) = self.flows.get_mut(flow) {
+            state.acted.insert(rule);
+        }
+    }
+
+    /// From now on the remote does not know the connection. The notice is given when the program has been told.
+    pub(super) fn forget(&mut self, flow: &Flow) -> Arc<Notify> {
+        let notice = Arc::new(Notify::new());
+        if let Some(state) = self.flows.get_mut(flow) {
+            state.half_open = Some(notice.clone());
+        }
+        notice
+    }
+
+    /// What the rules of a flow need to know of its packets before they are cut to the size of the wire: whether they
+    /// must be.
+    pub(super) fn needs_pieces(&self, flow: &Flow) -> bool {
+        self.flows.get(flow).is_some_and(|state| {
+            state.faults.iter().any(|fault| {
+                !matches!(self.rules[fault.rule].kind, Kind::CutFin | Kind::ZeroWindow | Kind::Blackhole)
+            })
+        })
+    }
+
+    /// A rule as it was written.
+    pub(super) fn text(&self, rule: usize) -> &str {
+        self.rules[rule].text()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// Whether faults may do something to the packets of this flow.
+    pub(super) fn knows(&self, flow: &Flow) -> bool {
+        self.flows.contains_key(flow)
+    }
+
+    /// What is to be done to a packet. `run`: the time since the run began.
+    pub(super) fn treat(&mut self, look: &Look<'_>, up: bool, now: Instant, run: Duration) -> Treatment {
+        let mut treatment = Treatment::default();
+        let Some(state) = self.flows.get_mut(&look.flow) else { return treatment };
+        let way = if up { Direction::Up } else { Direction::Down };
+        let passed = if up { &mut state.up } else { &mut state.down };
+        passed.count(look);
+        if let Some(notice) = &state.half_open {
+            treatment.forgotten = true;
+            let reset = look.tcp.is_some_and(|tcp| tcp.flags.contains(TcpFlags::RST));
+            if up && !reset {
+                notice.notify_one();
+            }
+            return treatment;
+        }
+        let octets = [state.up.octets, state.down.octets];
+        for fault in &mut state.faults {
+            let rule = &self.rules[fault.rule];
+            let select = &rule.select;
+            let reached = match select.direction {
+                Direction::Up => octets[0],
+                Direction::Down => octets[1],
+                Direction::Both => octets[0].max(octets[1]),
+            } >= select.after;
+            if rule.is_of_packets() && (!reached || !select.time(run)) {
+                continue;
+            }
+            if fault.treat(&rule.kind, select.direction, way, look, now, &mut treatment) {
+                treatment.rules.push(fault.rule);
+                state.acted.insert(fault.rule);
+                self.acts[fault.rule] += 1;
+            }
+            if treatment.lost.is_some() {
+                break;
+            }
+        }
+        treatment
+    }
+}
+
+impl Fault {
+    /// Whether the fault does something to this packet, and what.
+    fn treat(
+        &mut self,
+        kind: &Kind,
+        direction: Direction,
+        way: Direction,
+        look: &Look<'_>,
+        now: Instant,
+        treatment: &mut Treatment,
+    ) -> bool {
+        let flags = look.tcp.map(|tcp| tcp.flags).unwrap_or_default();
+        let included = direction.includes(way);
+        match kind {
+            Kind::Blackhole if included => treatment.lost = Some(self.rule),
+            Kind::MtuHole(size) if included && look.len > *size => treatment.lost = Some(self.rule),
+            Kind::CutFin if included && flags.contains(TcpFlags::FIN) => treatment.no_fin = true,
+            // What the program is told of its peer's window.
+            Kind::ZeroWindow if way == Direction::Down && direction.includes(Direction::Up) => {
+                if flags.contains(TcpFlags::RST) {
+                    return false;
+                }
+                treatment.no_window = true;
+            }
+            Kind::Rst { seq, .. } if *seq != Seq::Exact && way == Direction::Down && !self.done => {
+                let opening = flags.intersects(TcpFlags::SYN | TcpFlags::RST);
+                if opening {
+                    return false;
+                }
+                self.done = true;
+                treatment.forged = Some(*seq);
+            }
+            Kind::Delay(..)
+            | Kind::Loss(_)
+            | Kind::Reorder(_)
+            | Kind::Duplicate(_)
+            | Kind::Corrupt(_)
+            | Kind::Rate(_)
+                if included =>
+            {
+                return self.pass(way, look.len, now, treatment);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// The way over an imperfect link.
+    fn pass(&mut self, way: Direction, len: usize, now: Instant, treatment: &mut Treatment) -> bool {
+        let course = if way == Direction::Up { &mut self.up } else { &mut self.down };
+        let start = treatment.due.map_or(now, |(due, _)| due);
+        match course.pass(start, len) {
+            Passage::Lost | Passage::Overflowed => {
+                treatment.lost = Some(self.rule);
+                true
+            }
+            Passage::Arrives { due, copy, damage, held_up } => {
+                let changed = due > start || copy.is_some() || damage.is_some() || held_up;
+                let before = treatment.due.and_then(|(_, copy)| copy);
+                treatment.due = Some((due, copy.or(before)));
+                treatment.damage = damage.or(treatment.damage);
+                changed
+            }
+        }
+    }
+}
+
+impl Passed {
+    fn count(&mut self, look: &Look<'_>) {
+        let Some(tcp) = look.tcp else {
+            self.octets += look.data as u64;
+            return;
+        };
+        if tcp.flags.contains(TcpFlags::SYN) {
+            self.begin = Some(tcp.seq.wrapping_add(1));
+            return;
+        }
+        // The SYN came before the flow was known.
+        let begin = *self.begin.get_or_insert(tcp.seq);
+        let end = tcp.seq.wrapping_add(look.data as u32).wrapping_sub(begin);
+        let ahead = end.wrapping_sub(self.octets as u32);
+        if ahead < 1 << 31 {
+            self.octets += u64::from(ahead);
+        }
+    }
+}
+
+/// The link that a fault stands for.
+fn plan(kind: &Kind) -> Plan {
+    let perfect = Plan::default();
+    match *kind {
+        Kind::Delay(delay, jitter) => Plan { delay, jitter, ..perfect },
+        Kind::Loss(loss) => Plan { loss, ..perfect },
+        Kind::Reorder(reorder) => Plan { reorder, ..perfect },
+        Kind::Duplicate(duplicate) => Plan { duplicate, ..perfect },
+        Kind::Corrupt(corrupt) => Plan { corrupt, ..perfect },
+        Kind::Rate(rate) => Plan { rate: Some(rate), ..perfect },
+        _ => perfect,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn table(rules: &[&str]) -> (Table, Flow) {
+        let rules: Vec<FaultRule> = rules.iter().map(|text| text.parse().unwrap()).collect();
+        let chosen: Vec<usize> = (0..rules.len()).collect();
+        let mut table = Table::new(rules.into(), 1);
+        let flow = Flow {
+            proto: Proto::Tcp,
+            local: "10.0.2.100:40000".parse().unwrap(),
+            remote: "192.0.2.7:80".parse().unwrap(),
+        };
+        table.enter(flow, &chosen);
+        (table, flow)
+    }
+
+    fn segment(seq: u32, flags: TcpFlags) -> TcpHeader {
+        TcpHeader { seq, flags, ..TcpHeader::default() }
+    }
+
+    /// Treats a segment with so much data.
+    fn treat(table: &mut Table, flow: Flow, up: bool, tcp: &TcpHeader, data: usize) -> Treatment {
+        let look = Look { flow, tcp: Some(tcp), data, len: data + 40 };
+        table.treat(&look, up, NOW, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_black_hole_opens_after_so_many_bytes() {
+        let (mut table, flow) = table(&["blackhole:after=100:direction=down"]);
+        assert_eq!(
+            treat(&mut table, flow, false, &segment(7, TcpFlags::SYN | TcpFlags::ACK), 0),
+            Treatment::default()
+        );
+        assert_eq!(treat(&mut table, flow, false, &segment(8, TcpFlags::ACK), 60), Treatment::default());
+        // The same again is not more.
+        assert_eq!(treat(&mut table, flow, false, &segment(8, TcpFlags::ACK), 60), Treatment::default());
+        let lost = treat(&mut table, flow, false, &segment(68, TcpFlags::ACK), 60);
+        assert_eq!(lost.lost, Some(0));
+        assert_eq!(table.leave(&flow), BTreeSet::from([0]));
+        assert_eq!(table.acts, [1]);
+    }
+
+    #[test]
+    fn times_and_sizes_are_looked_at_packet_by_packet() {
+        let (mut table, flow) = table(&["mtu-hole=1000", "blackhole:from=5s:until=6s"]);
+        let ack = segment(1, TcpFlags::ACK);
+        assert_eq!(treat(&mut table, flow, true, &ack, 900).lost, None);
+        assert_eq!(treat(&mut table, flow, true, &ack, 1400).lost, Some(0));
+        let look = Look { flow, tcp: Some(&ack), data: 10, len: 50 };
+        let at =
+            |table: &mut Table, seconds| table.treat(&look, true, NOW, Duration::from_secs(seconds)).lost;
+        assert_eq!([at(&mut table, 4), at(&mut table, 5), at(&mut table, 7)], [None, Some(1), None]);
+    }
+
+    #[test]
+    fn a_fin_is_cut_and_nothing_else() {
+        let (mut table, flow) = table(&["cut-fin:direction=down"]);
+        let fin = segment(1, TcpFlags::FIN | TcpFlags::ACK);
+        assert!(treat(&mut table, flow, false, &fin, 3).no_fin);
+        assert!(!treat(&mut table, flow, true, &fin, 3).no_fin);
+        assert!(!treat(&mut table, flow, false, &segment(1, TcpFlags::ACK), 3).no_fin);
+    }
+
+    #[test]
+    fn a_window_is_closed_towards_the_program() {
+        let (mut table, flow) = table(&["zero-window:after=10:direction=up"]);
+        let ack = segment(1, TcpFlags::ACK);
+        assert!(!treat(&mut table, flow, false, &ack, 0).no_window);
+        assert!(!treat(&mut table, flow, true, &ack, 10).no_window);
+        assert!(treat(&mut table, flow, false, &ack, 0).no_window);
+    }
+
+    #[test]
+    fn delay_and_loss_add_up() {
+        let (mut table, flow) = table(&["delay=100ms", "delay=50ms:direction=up"]);
+        let ack = segment(1, TcpFlags::ACK);
+        let due = |treatment: Treatment| treatment.due.unwrap().0 - NOW;
+        assert_eq!(due(treat(&mut table, flow, true, &ack, 1)), Duration::from_millis(150));
+        assert_eq!(due(treat(&mut table, flow, false, &ack, 1)), Duration::from_millis(100));
+        let (mut table, flow) = self::table(&["loss=100%", "delay=1s"]);
+        let treatment = treat(&mut table, flow, true, &ack, 1);
+        assert_eq!((treatment.lost, treatment.due), (Some(0), None));
+    }
+
+    #[test]
+    fn a_forged_reset_follows_one_segment() {
+        let (mut table, flow) = table(&["rst:seq=window"]);
+        let ack = segment(1, TcpFlags::ACK);
+        assert_eq!(treat(&mut table, flow, false, &segment(0, TcpFlags::SYN), 0).forged, None);
+        assert_eq!(treat(&mut table, flow, false, &ack, 0).forged, Some(Seq::Window));
+        assert_eq!(treat(&mut table, flow, false, &ack, 0).forged, None);
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_connection_is_answered_once_it_speaks() {
+        let (mut table, flow) = table(&["half-open"]);
+        let notice = table.forget(&flow);
+        let ack = segment(1, TcpFlags::ACK);
+        assert!(treat(&mut table, flow, false, &ack, 0).forgotten, "nothing of us reaches it");
+        assert!(treat(&mut table, flow, true, &ack, 5).forgotten);
+        notice.notified().await;
+    }
+}
