@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lastack::link::{Direction, Sink};
 use lastack_engine::Instant;
-use lastack_link::{Direction, Sink};
 use lastack_wire::{IpPacket, Quoted, TcpFlags, TcpHeader, ip};
 
 /// Most connections whose end is remembered: a reset leaves at once after its reason is known.

@@ -6,8 +6,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use lastack::link::{Capabilities, Cut, Link, complete_checksum};
 use lastack_engine::{Instant, Received, Transmit, Verdict};
-use lastack_link::{Capabilities, Cut, Link, complete_checksum};
 use lastack_wire::{IpHeader, IpPacket, TcpFlags, TcpHeader, ip, tcp};
 
 use super::rule::Seq;
@@ -400,7 +400,7 @@ fn unknown(packet: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use std::time::Duration;
 
-    use lastack_link::{Pipe, pipe};
+    use lastack::link::{Pipe, pipe};
 
     use super::super::{Flow, Injector};
     use super::*;

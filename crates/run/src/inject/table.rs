@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lastack::link::{Course, Damage, Direction as LinkDirection, Passage, Plan};
 use lastack_engine::Instant;
-use lastack_link::{Course, Damage, Direction as LinkDirection, Passage, Plan};
 use lastack_wire::{IpPacket, TcpFlags, TcpHeader, UdpHeader, ip};
 use tokio::sync::Notify;
 
