@@ -1,0 +1,98 @@
+//! Rows on UDP and ICMP.
+
+use super::Cell;
+
+pub const UDP: &[Cell] = &[
+    Cell::new(
+        "a datagram is answered, IPv4 and IPv6",
+        "for h in BOTH:\n s = udp(h); s.sendto(b'x', (h, 7004)); tell(attempt(s.recv, 100))",
+    ),
+    Cell::new(
+        "the answer comes from another port (TFTP, SIP)",
+        "for h in BOTH:\n s = udp(h, 2); s.sendto(b'x', (h, 7002)); r = attempt(s.recvfrom, 100)\n \
+         tell(r if isinstance(r, str) else (r[0], 'another port' if r[1][1] != 7002 else 'the same port'))",
+    ),
+    Cell::new(
+        "two destinations see one source, which is the port that was bound",
+        "for h in BOTH:\n s = udp(h); s.bind(('', 45321)); p = []\n \
+         for port in (7003, 7006): s.sendto(b'x', (h, port)); p.append(attempt(s.recv, 100))\n tell(p)",
+    ),
+    Cell::new(
+        "the source stays the same after three seconds of silence",
+        "s = udp(); s.connect((S4, 7003)); s.send(b'x'); a = s.recv(100); time.sleep(3); s.send(b'x'); tell(s.recv(100) == a)",
+    ),
+    Cell::new("an empty datagram", "s = udp(); s.sendto(b'', (S4, 7004)); tell(attempt(s.recv, 100))"),
+    Cell::new(
+        "8,000 and 65,000 bytes, which the path fragments",
+        "for h in BOTH:\n for n in (8000, 65000): s = udp(h); s.sendto(bytes(n), (h, 7004)); r = attempt(s.recv, 65535); \
+         tell(r if isinstance(r, str) else len(r))",
+    ),
+    Cell::new(
+        "ten datagrams in one call (UDP_SEGMENT)",
+        "for h in BOTH:\n s = udp(h); s.sendmsg([bytes(950)], [(17, 103, struct.pack('=H', 100))], 0, (h, 7005)); \
+         time.sleep(0.5); s.sendto(b'count', (h, 7005)); tell(attempt(s.recv, 100))",
+    ),
+    Cell::new(
+        "3,000 datagrams of 1,000 bytes back to back, up",
+        "s = udp(); s.connect((S4, 7005))\nfor i in range(3000): s.send(bytes(1000))\ntime.sleep(1); s.send(b'count'); \
+         tell(attempt(s.recv, 100))",
+    ),
+    Cell::new(
+        "a closed port, connected socket",
+        "for h in BOTH:\n s = udp(h, 2); s.connect((h, 9)); s.send(b'x'); tell(attempt(s.recv, 100))",
+    ),
+    Cell::new(
+        "two closed ports, one socket, IP_RECVERR",
+        "for h in BOTH:\n s = udp(h); tell_errors(s)\n for p in (21, 22): attempt(s.sendto, b'x', (h, p)); time.sleep(0.3)\n \
+         attempt(s.sendto, b'x', (h, 22)); tell(said(s))\n tell(said(s))",
+    ),
+    Cell::new(
+        "a network that a router cannot reach",
+        "for h in ('203.0.113.1', '2001:db8:bad::1'):\n pause(); s = udp(h); tell_errors(s); s.sendto(b'x', (h, 9)); tell(said(s))",
+    ),
+    Cell::new(
+        "a network that a router does not allow",
+        "h = '203.0.114.1'; pause(); s = udp(h); tell_errors(s); s.sendto(b'x', (h, 9)); tell(said(s))",
+    ),
+    Cell::new(
+        "an error on a connected socket without IP_RECVERR",
+        "for h in ('203.0.113.1', '203.0.114.1', '2001:db8:bad::1'):\n pause(); s = udp(h, 2); s.connect((h, 9)); s.send(b'x'); \
+         tell(attempt(s.recv, 100))",
+    ),
+    Cell::new(
+        "500 sockets at once, each answered at its own port",
+        "ss = [udp() for _ in range(500)]; n = 0\nfor s in ss: s.connect((S4, 7003)); s.send(b'x')\n\
+         for s in ss: n += int(attempt(s.recv, 100)) == s.getsockname()[1]\ntell(n)",
+    ),
+];
+
+pub const ICMP: &[Cell] = &[
+    Cell::new(
+        "a ping is answered, and with which hop limit",
+        "for h in BOTH:\n s = icmp(h); ask_fields(s); s.sendto(echo(h), (h, 0)); r = attempt(s.recvmsg, 100, 100); \
+         tell(r if isinstance(r, str) else (len(r[0]), fields(r[1])))",
+    ),
+    Cell::new(
+        "a ping of 8,000 bytes, which the path fragments",
+        "for h in BOTH:\n s = icmp(h); s.sendto(echo(h, 8000), (h, 0)); r = attempt(s.recv, 65535); \
+         tell(r if isinstance(r, str) else len(r))",
+    ),
+    Cell::new(
+        "a ping of one hop (traceroute -I, mtr)",
+        "for h in BOTH:\n s = icmp(h); tell_errors(s); set_hops(s, 1); s.sendto(echo(h), (h, 0)); tell(said(s))",
+    ),
+    Cell::new(
+        "a ping with DF that the second hop cannot carry, then again",
+        "for h in BOTH:\n s = icmp(h); tell_errors(s); set_df(s, 2); s.sendto(echo(h, 1420), (h, 0)); tell(said(s)); \
+         tell(attempt(s.sendto, echo(h, 1420), (h, 0)))",
+    ),
+    Cell::new(
+        "a ping with DF that the first hop cannot carry",
+        "for h in BOTH:\n s = icmp(h); set_df(s, 2); tell(attempt(s.sendto, echo(h, 4000), (h, 0)))",
+    ),
+    Cell::new(
+        "a ping to a network that a router cannot reach",
+        "for h in ('203.0.113.1', '203.0.114.1', '2001:db8:bad::1'):\n pause(); s = icmp(h); tell_errors(s); s.sendto(echo(h), (h, 0)); \
+         tell(said(s))",
+    ),
+];

@@ -1,0 +1,110 @@
+//! What a program sees under `lastack run`, beside what it sees on the kernel: every cell of `docs/transparency.md` is
+//! played in a network of three namespaces (the host, a router, a server), and the two columns must be alike but for
+//! differences that are explained.
+//!
+//! `UPDATE_DOCS=1 cargo test -p lastack-cli --test transparency` writes the page, with columns for pasta and slirp4netns
+//! where these are installed.
+
+mod datagrams;
+mod headers;
+mod lab;
+mod names;
+
+use std::fmt::Write;
+
+use lab::{Lab, Way};
+
+/// One row of the page.
+pub struct Cell {
+    /// What the program does.
+    pub what: &'static str,
+    /// How, in python behind `prelude.py`. It prints one line.
+    pub script: &'static str,
+    /// Why lastack differs from the kernel, if it does.
+    pub difference: Option<&'static str>,
+    /// The host's resolv.conf(5).
+    pub resolv_conf: &'static str,
+}
+
+impl Cell {
+    const fn new(what: &'static str, script: &'static str) -> Self {
+        Self { what, script, difference: None, resolv_conf: "nameserver 198.51.100.53\n" }
+    }
+
+    const fn with_names(what: &'static str, resolv_conf: &'static str, script: &'static str) -> Self {
+        Self { resolv_conf, ..Self::new(what, script) }
+    }
+
+    const fn differs(self, why: &'static str) -> Self {
+        Self { difference: Some(why), ..self }
+    }
+}
+
+/// All rows, by subject.
+const SUBJECTS: [(&str, &[Cell]); 4] = [
+    ("UDP", datagrams::UDP),
+    ("ICMP", datagrams::ICMP),
+    ("IP headers", headers::CELLS),
+    ("Names", names::CELLS),
+];
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/transparency.md");
+
+const HEAD: &str = "\
+# Transparency
+
+What a program sees on the kernel, under `lastack run`, under pasta (`--config-net`) and under slirp4netns. Every cell was
+played: the program is on a host, two hops from a server; the first hop carries 1500 bytes, the second 1400. This page is
+made by a test: `UPDATE_DOCS=1 cargo test -p lastack-cli --test transparency`. Without `UPDATE_DOCS` the test plays the
+first two columns, which have to be alike where no difference is explained.
+";
+
+#[test]
+fn the_program_sees_what_it_sees_on_the_kernel() {
+    if !lab::ready() {
+        return;
+    }
+    let update = std::env::var_os("UPDATE_DOCS").is_some();
+    let lab = Lab::new();
+    let ways: Vec<Way> = Way::ALL.into_iter().filter(|way| way.is_asked_for(update)).collect();
+    let (mut page, mut wrong) = (HEAD.to_owned(), String::new());
+    for (subject, cells) in SUBJECTS {
+        let names: Vec<&str> = ways.iter().map(|way| way.name()).collect();
+        write!(page, "\n## {subject}\n\n| | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(ways.len()))
+            .unwrap();
+        for cell in cells {
+            let seen: Vec<String> = ways.iter().map(|way| lab.play(*way, cell)).collect();
+            judge(cell, &seen, &mut wrong);
+            let note = cell.difference.map(|why| format!(" ({why})")).unwrap_or_default();
+            writeln!(page, "| {}{note} | {} |", cell.what, seen.join(" | ")).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    if update {
+        std::fs::write(PAGE, page).unwrap();
+    } else {
+        compare(&page);
+    }
+}
+
+/// Kernel and lastack are the first two.
+fn judge(cell: &Cell, seen: &[String], wrong: &mut String) {
+    match (seen[0] == seen[1], cell.difference) {
+        (true, None) | (false, Some(_)) => {}
+        (true, Some(_)) => writeln!(wrong, "{}: alike, though a difference is explained", cell.what).unwrap(),
+        (false, None) => {
+            writeln!(wrong, "{}:\n  kernel:  {}\n  lastack: {}", cell.what, seen[0], seen[1]).unwrap();
+        }
+    }
+}
+
+/// Every row as far as it was played stands in the page.
+fn compare(played: &str) {
+    let page = std::fs::read_to_string(PAGE).unwrap_or_default();
+    for row in played.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |")) {
+        assert!(
+            page.lines().any(|line| line.starts_with(row)),
+            "docs/transparency.md lacks this row; write the page again with UPDATE_DOCS=1: {row}"
+        );
+    }
+}
