@@ -109,15 +109,13 @@ impl Lab {
     pub fn play(&self, way: Way, cell: &Cell) -> String {
         // What one way has taught the host about paths is no concern of the next.
         let script = format!("{}\n{}", include_str!("prelude.py"), cell.script);
-        let body = format!(
-            "ip -n $NAME-h route flush cache; ip -n $NAME-h -6 route flush cache; \
-             exec ip netns exec $NAME-h unshare -m --propagation private sh -c 'mount --bind \"$PLACE/resolv\" \
-             \"$(readlink -f /etc/resolv.conf)\" && {{ '\"$LINE\"'; }}' sh \"$@\""
-        );
+        let body = "ip -n $NAME-h route flush cache; ip -n $NAME-h -6 route flush cache; \
+                    exec ip netns exec $NAME-h unshare -m --propagation private sh -c 'mount --bind \"$PLACE/resolv\" \
+                    \"$(readlink -f /etc/resolv.conf)\" && { '\"$LINE\"'; }' sh \"$@\"";
         let line = way.line();
         std::fs::write(self.resolv(), cell.resolv_conf).unwrap();
         let output = Command::new("timeout")
-            .args(["-k", "1", "40", "sh", "-c", &body, "sh", "python3", "-c", &script])
+            .args(["-k", "1", "40", "sh", "-c", body, "sh", "python3", "-c", &script])
             .env("NAME", &self.name)
             .env("PLACE", self.place.path())
             .env("LINE", line)

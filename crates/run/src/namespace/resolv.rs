@@ -39,7 +39,63 @@ fn rewrite(host: &str, servers: &[IpAddr]) -> String {
 
 /// Shows `text` at /etc/resolv.conf from now on, in this mount namespace only.
 pub(super) fn show(text: &str) -> Result<(), Failure> {
-    cover(Path::new(RESOLV_CONF), text)
+    let path = Path::new(RESOLV_CONF);
+    match cover(path, text) {
+        Err(failure) if failure.errno == libc::ENOENT => add(path, text),
+        other => other,
+    }
+}
+
+/// Shows `text` at `path`, where there is no file, or a link to one that is not there: the directory is covered by a
+/// union of itself and a layer in memory, which has the file. Writes of the guest to that directory stay in the layer.
+fn add(path: &Path, text: &str) -> Result<(), Failure> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    add_file(directory, path, text)
+        .step(Step::ResolvConf, || format!("show {}, which this host does not have", path.display()))
+}
+
+fn add_file(directory: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let below = open_path(directory)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), directory, Some("tmpfs"), flags, Some("size=16m,mode=0755"))?;
+    let uncover = || umount2(directory, MntFlags::MNT_DETACH);
+    let shown = union_of(&below, directory).and_then(|()| {
+        // If it cannot be written, the directory is to be as it was.
+        write_anew(path, text).inspect_err(|_| uncover().unwrap_or_default())
+    });
+    if shown.is_err() {
+        uncover()?;
+    }
+    shown
+}
+
+/// Mounts the union of a directory and a new layer over the tmpfs that holds the layer.
+fn union_of(below: &File, directory: &Path) -> io::Result<()> {
+    let (upper, work) = (directory.join("upper"), directory.join("work"));
+    fs::create_dir(&upper)?;
+    fs::create_dir(&work)?;
+    let mode = fs::metadata(handle(below))?.permissions();
+    fs::set_permissions(&upper, mode)?;
+    let layers = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        handle(below).display(),
+        upper.display(),
+        work.display()
+    );
+    let overlay =
+        |options: &str| mount(Some("overlay"), directory, Some("overlay"), MsFlags::MS_NOSUID, Some(options));
+    // In a user namespace the union may keep its notes only in attributes of users.
+    overlay(&format!("{layers},userxattr")).or_else(|_| overlay(&layers))?;
+    Ok(())
+}
+
+fn write_anew(path: &Path, text: &str) -> io::Result<()> {
+    // A link that leads nowhere.
+    if path.is_symlink() {
+        fs::remove_file(path)?;
+    }
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
 }
 
 /// Shows `text` at `path`, or at what it points to if it is a symbolic link: a mount on a link would be a mount on what
@@ -120,6 +176,35 @@ mod tests {
         assert_eq!(fs::read_to_string(&link).unwrap(), "the host's");
         let missing = cover(&directory.path().join("none"), "").unwrap_err();
         assert_eq!((missing.step, missing.errno), (Step::ResolvConf, libc::ENOENT));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_shown_and_its_neighbours_stay() {
+        for dangling in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("resolv.conf");
+            fs::write(directory.path().join("neighbour"), "seen").unwrap();
+            if dangling {
+                symlink("nowhere/stub", &file).unwrap();
+            }
+            let inside = {
+                let (directory, file) = (directory.path().to_owned(), file.clone());
+                move || {
+                    if let Err(errno) = unshare(CloneFlags::CLONE_NEWNS) {
+                        eprintln!("skipped: needs root, for a mount namespace: {errno}");
+                        return;
+                    }
+                    make_mounts_private().unwrap();
+                    add(&file, "the guest's").unwrap();
+                    assert_eq!(fs::read_to_string(&file).unwrap(), "the guest's");
+                    assert_eq!(fs::read_to_string(directory.join("neighbour")).unwrap(), "seen");
+                    assert_eq!(fs::read_dir(directory).unwrap().count(), 2);
+                }
+            };
+            thread::spawn(inside).join().unwrap();
+            assert!(fs::read_to_string(&file).is_err());
+            assert_eq!(file.is_symlink(), dangling);
+        }
     }
 
     #[test]
