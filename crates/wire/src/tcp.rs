@@ -213,7 +213,8 @@ pub enum Checksum {
 ///
 /// # Panics
 /// As [`IpHeader::emit`].
-#[inline]
+// Where the headers are made: what is known of them there need not be looked up.
+#[inline(always)]
 pub fn emit_packet(
     ip: &IpHeader,
     tcp: &TcpHeader,

@@ -79,7 +79,7 @@ impl Memory {
         self.held >= config.memory
     }
 
-    fn is_short(&self, config: &TcpConfig) -> bool {
+    pub fn is_short(&self, config: &TcpConfig) -> bool {
         self.held > config.memory / 8 * 7
     }
 }

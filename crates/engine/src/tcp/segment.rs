@@ -111,6 +111,7 @@ pub(crate) struct Outgoing<'a> {
 
 impl Outgoing<'_> {
     /// Writes it into `packet`, replacing what that held.
+    #[inline(always)]
     pub fn emit(&self, config: &Config, packet: &mut Vec<u8>) -> Transmit {
         let ip = IpHeader {
             hop_limit: self.hop_limit.unwrap_or(config.hop_limit),
@@ -123,6 +124,7 @@ impl Outgoing<'_> {
 }
 
 /// Writes a segment of whatever kind into `packet`, replacing what that held, its checksum as the link wants it.
+#[inline(always)]
 pub(crate) fn emit(
     config: &Config,
     ip: &IpHeader,

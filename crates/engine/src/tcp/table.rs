@@ -97,6 +97,19 @@ pub(crate) struct TcpTable {
     clock: Instant,
 }
 
+/// Whether a step has left a connection as it was in what the table knows of it, as most steps do: its memory, its end,
+/// and a timer of the table that expires no later than those of the connection.
+fn is_settled(connection: &Connection, weight: usize, served: Option<Instant>, shared: &Shared) -> bool {
+    let served = match connection.timers.next() {
+        Some(deadline) => served.is_some_and(|at| at <= deadline),
+        None => true,
+    };
+    served
+        && connection.fate.is_none()
+        && connection.memory() == weight
+        && !shared.memory.is_short(&shared.config.tcp)
+}
+
 impl TcpTable {
     pub fn new(shared: &Shared) -> Self {
         Self {
@@ -189,12 +202,23 @@ impl TcpTable {
         id: ConnId,
         seg: &Arrival<'_>,
     ) -> Verdict {
-        let verdict = match &mut *self.entries[id].socket {
+        let entry = &mut self.entries[id];
+        let verdict = match &mut *entry.socket {
             Socket::Open(connection) => {
                 let verdict = connection.arrives(shared, now, seg);
                 #[cfg(any(test, debug_assertions))]
                 connection.check();
-                verdict
+                if verdict == Verdict::Accepted {
+                    shared.resets.give_back();
+                }
+                if !entry.queued && connection.wants_to_send() {
+                    entry.queued = true;
+                    self.ready.push_back(id);
+                }
+                if !is_settled(connection, entry.weight, self.timers.get(place(id)), shared) {
+                    self.settle(shared, now, id);
+                }
+                return verdict;
             }
             Socket::Opening(handshake) => match handshake.arrives(shared, now, seg) {
                 Opening::Goes(verdict) => verdict,
@@ -358,8 +382,17 @@ impl TcpTable {
                     let transmit = connection.segmentize(shared, now, packet);
                     #[cfg(any(test, debug_assertions))]
                     connection.check();
-                    let more = transmit.is_some() && !connection.is_quiet();
-                    (transmit, more)
+                    entry.queued = transmit.is_some() && connection.wants_to_send();
+                    if entry.queued {
+                        self.ready.push_back(id);
+                    }
+                    if !is_settled(connection, entry.weight, self.timers.get(place(id)), shared) {
+                        self.settle(shared, now, id);
+                    }
+                    if transmit.is_some() {
+                        return transmit;
+                    }
+                    continue;
                 }
                 Socket::Opening(handshake) => {
                     let transmit = handshake.segmentize(shared, now, packet);

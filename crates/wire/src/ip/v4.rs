@@ -113,7 +113,7 @@ pub(super) const fn reassembled(header: IpHeader, payload: &[u8]) -> IpPacket<'_
     }
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn emit(
     header: &IpHeader,
     src: Ipv4Addr,

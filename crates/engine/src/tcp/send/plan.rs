@@ -75,11 +75,11 @@ impl Plan {
 }
 
 impl Connection {
-    /// Whether there is surely nothing to send, so that to ask is needless.
-    pub fn is_quiet(&self) -> bool {
+    /// Whether there may be something to send; if not, to ask for a plan is needless.
+    pub fn wants_to_send(&self) -> bool {
         let end = self.end_of_text();
         let unsent = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
-        !unsent && self.owed == Owed::default() && self.recovery.scoreboard.lost() == 0
+        unsent || self.owed != Owed::default() || self.recovery.scoreboard.lost() > 0
     }
 
     /// Decides what the next segment is.
