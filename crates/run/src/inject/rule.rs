@@ -205,7 +205,7 @@ fn parts(text: &str) -> Vec<&str> {
         match c {
             '[' => depth += 1,
             ']' => depth = depth.saturating_sub(1),
-            ':' if depth == 0 => {
+            ':' | ',' if depth == 0 && (c == ':' || begins_with_key(&text[at + 1..])) => {
                 parts.push(&text[begin..at]);
                 begin = at + 1;
             }
@@ -214,6 +214,11 @@ fn parts(text: &str) -> Vec<&str> {
     }
     parts.push(&text[begin..]);
     parts
+}
+
+/// Whether `KEY=` comes next: a comma before it separates keys, as a colon does; any other comma separates values.
+fn begins_with_key(text: &str) -> bool {
+    text.split_once('=').is_some_and(|(key, _)| key == "p" || KEYS.iter().any(|(known, ..)| *known == key))
 }
 
 /// The keys of a rule, each taken once.
@@ -457,6 +462,13 @@ mod tests {
         assert_eq!((rule.select.ports.as_slice(), rule.select.after), (&[5432..=5432][..], 4096));
         assert!(rule.select.when.contains(3) && !rule.select.when.contains(4));
         assert_eq!(rule.text(), "rst:port=5432:when=3:after=4k");
+    }
+
+    #[test]
+    fn commas_separate_keys_too() {
+        let (commas, colons) =
+            (rule("rst:port=80,81,when=3,after=4k"), rule("rst:port=80,81:when=3:after=4k"));
+        assert_eq!((commas.kind, commas.select), (colons.kind, colons.select));
     }
 
     #[test]
