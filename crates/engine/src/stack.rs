@@ -13,22 +13,73 @@ use crate::{icmp, udp};
 use alloc::vec::Vec;
 use lastack_wire::ip::{self, IpPacket};
 
-/// A TCP/IP stack with one link.
+/// A TCP/IP stack with one link, as a function of calls and time.
 ///
-/// # The two sides
+/// # Contract
 ///
-/// *The network side* is told the time: [`handle_packet`](Self::handle_packet),
-/// [`handle_timeout`](Self::handle_timeout), [`poll_transmit`](Self::poll_transmit).
+/// The methods are of four groups:
 ///
-/// *The user side* is the calls of RFC 9293 section 3.9.1 ([`tcp_connect`](Self::tcp_connect),
-/// [`tcp_listen`](Self::tcp_listen), [`tcp`](Self::tcp) for the rest) and their like for UDP and
-/// ICMP echo. They record what is wanted; they send nothing.
+/// * **A, getters**: [`config`](Self::config), [`counters`](Self::counters), [`connections`](Self::connections) and
+///   their like. They change nothing, and may be called at any time.
+/// * **B, what happens**: [`handle_packet`](Self::handle_packet) for each packet that arrives,
+///   [`handle_timeout`](Self::handle_timeout) when the time of [`poll_timeout`](Self::poll_timeout) has come. They are told
+///   the time, which must never go back.
+/// * **C, calls of the user**: those of RFC 9293 section 3.9.1 ([`tcp_connect`](Self::tcp_connect),
+///   [`tcp_listen`](Self::tcp_listen), [`tcp`](Self::tcp) for the rest) and their like for UDP and ICMP echo. They record
+///   what is wanted; they send nothing, and know no time.
+/// * **D, what is to be done**: after any number of calls of B and C, in this order:
+///   [`poll_transmit`](Self::poll_transmit) until it gives `None`, each packet going to the link;
+///   [`poll_event`](Self::poll_event) until it gives `None`, each event waking its user (who makes calls of C: then begin D
+///   again); [`poll_timeout`](Self::poll_timeout), the latest time at which the next call of B is due.
 ///
-/// # The loop
+/// A call that gives `Poll::Pending` is followed by an event once it is worth to be tried again. The same calls at the
+/// same times give the same packets, byte for byte. Nothing here blocks, and nothing allocates in proportion to what a
+/// peer claims.
 ///
-/// After any call: `poll_transmit` until `None`, giving each packet to the link; `poll_event` until
-/// `None`; then sleep until a packet arrives, a user calls, or the time that `poll_timeout` names
-/// has come, at which `handle_timeout` is due.
+/// # A loop without a runtime
+///
+/// Two stacks on one wire, whose time is a number:
+///
+/// ```
+/// use core::task::Poll;
+/// use core::time::Duration;
+/// use lastack_engine::{Config, Instant, Received, Stack};
+///
+/// let address = |last| core::net::IpAddr::from([10, 0, 0, last]);
+/// let mut stacks = [1, 2].map(|last| Stack::new(Config::new([address(last)]), [last; 16]));
+/// let listener = stacks[1].tcp_listen((address(2), 7).into(), 16).unwrap();
+/// let client = stacks[0].tcp_connect(None, (address(2), 7).into()).unwrap();
+///
+/// let (mut now, mut packet, mut data) = (Instant::ZERO, Vec::new(), Vec::new());
+/// while data != b"hello" {
+///     // D: whatever is to be sent goes to the other stack (B), until both are quiet.
+///     let mut quiet = true;
+///     for side in [0, 1] {
+///         while stacks[side].poll_transmit(now, &mut packet).is_some() {
+///             let _verdict = stacks[1 - side].handle_packet(now, &packet, Received::default());
+///             quiet = false;
+///         }
+///         while let Some(event) = stacks[side].poll_event() {
+///             println!("{side}: {event:?}");
+///         }
+///     }
+///     // C: the users. Here they ask each time; a program keeps the events and asks those that are concerned.
+///     if let Some(connection) = stacks[1].tcp_accept(listener) {
+///         let mut tcp = stacks[1].tcp(connection).unwrap();
+///         assert_eq!(tcp.send(b"hello"), Poll::Ready(Ok(5)));
+///         tcp.close();
+///     }
+///     let mut buf = [0; 100];
+///     if let Some(Poll::Ready(received)) = stacks[0].tcp(client).map(|mut tcp| tcp.receive(&mut buf)) {
+///         data.extend_from_slice(&buf[..received.unwrap()]);
+///     }
+///     // B: nothing is on its way, so time goes on to the next deadline.
+///     if quiet && stacks.iter().all(|stack| !stack.has_output()) {
+///         now = stacks.iter().filter_map(Stack::poll_timeout).min().unwrap_or(now + Duration::from_secs(1));
+///         stacks.iter_mut().for_each(|stack| stack.handle_timeout(now));
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Stack {
     pub(crate) shared: Shared,

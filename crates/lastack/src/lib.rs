@@ -45,6 +45,9 @@
 //! # }
 //! ```
 //!
+//! The book begins at [`docs::start`]; there are [`docs::concepts`], [`docs::recipes`] and, for programs that exist,
+//! [`docs::tokio`].
+//!
 //! # Reasons
 //!
 //! A connection ends exactly once, and leaves an [`End`]: how, by whom, under which [`Rule`], in which
@@ -72,9 +75,22 @@
 //! Any number of futures may wait for the same socket; of tasks that use a `poll_*` method, the last is
 //! woken, as with tokio's sockets. The clock is `tokio::time`.
 #![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// Links to what is behind a feature lead nowhere without it.
+#![cfg_attr(
+    not(all(
+        feature = "axum",
+        feature = "device",
+        feature = "hyper",
+        feature = "quinn",
+        feature = "testing"
+    )),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 mod adapters;
 mod addr;
+pub mod docs;
 mod driver;
 mod echo;
 mod ended;

@@ -39,7 +39,8 @@
 //! ```
 
 use crate::addr::{first, resolve};
-use crate::{Host, tcp, udp};
+use crate::tcp as sockets;
+use crate::{Host, udp};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -51,8 +52,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use crate::addr::{ToSocketAddrs, lookup_host};
 
-/// The halves of a stream, as in `tokio::net::tcp`.
-pub mod tcp_halves {
+/// The halves of a stream.
+pub mod tcp {
     pub use crate::tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 }
 
@@ -124,15 +125,15 @@ macro_rules! wrapper {
 
 wrapper! {
     /// A [`TcpStream`](crate::TcpStream) of the [current host](current_host).
-    TcpStream(tcp::TcpStream)
+    TcpStream(sockets::TcpStream)
 }
 wrapper! {
     /// A [`TcpListener`](crate::TcpListener) of the [current host](current_host).
-    TcpListener(tcp::TcpListener)
+    TcpListener(sockets::TcpListener)
 }
 wrapper! {
     /// A [`TcpSocket`](crate::TcpSocket) of the [current host](current_host).
-    TcpSocket(tcp::TcpSocket)
+    TcpSocket(sockets::TcpSocket)
 }
 wrapper! {
     /// A [`UdpSocket`](crate::UdpSocket) of the [current host](current_host).
@@ -146,11 +147,11 @@ impl TcpStream {
     /// Those of the last address; that there is no host.
     pub async fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         let host = current_host()?;
-        first(&addr, |remote| tcp::TcpStream::connect(&host, remote)).await.map(Self)
+        first(&addr, |remote| sockets::TcpStream::connect(&host, remote)).await.map(Self)
     }
 
     /// Both directions, to be used in two tasks.
-    pub fn into_split(self) -> (tcp::OwnedReadHalf, tcp::OwnedWriteHalf) {
+    pub fn into_split(self) -> (sockets::OwnedReadHalf, sockets::OwnedWriteHalf) {
         self.0.into_split()
     }
 }
@@ -194,7 +195,7 @@ impl TcpListener {
     /// Those of the last address; that there is no host.
     pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         let host = current_host()?;
-        first(&addr, |local| std::future::ready(tcp::TcpListener::bind(&host, local))).await.map(Self)
+        first(&addr, |local| std::future::ready(sockets::TcpListener::bind(&host, local))).await.map(Self)
     }
 
     /// See [`TcpListener::accept`](crate::TcpListener::accept).
@@ -220,7 +221,7 @@ impl TcpSocket {
     /// # Errors
     /// That there is no host.
     pub fn new_v4() -> io::Result<Self> {
-        tcp::TcpSocket::new_v4(&current_host()?).map(Self)
+        sockets::TcpSocket::new_v4(&current_host()?).map(Self)
     }
 
     /// See [`TcpSocket::new_v6`](crate::TcpSocket::new_v6).
@@ -228,7 +229,7 @@ impl TcpSocket {
     /// # Errors
     /// That there is no host.
     pub fn new_v6() -> io::Result<Self> {
-        tcp::TcpSocket::new_v6(&current_host()?).map(Self)
+        sockets::TcpSocket::new_v6(&current_host()?).map(Self)
     }
 
     /// See [`TcpSocket::connect`](crate::TcpSocket::connect).
@@ -273,5 +274,26 @@ impl UdpSocket {
     pub async fn send_to<A: ToSocketAddrs>(&self, payload: &[u8], addr: A) -> io::Result<usize> {
         let addresses = resolve(&addr).await?;
         self.0.send_to(payload, addresses[0]).await
+    }
+
+    /// See [`UdpSocket::poll_send_to`](crate::UdpSocket::poll_send_to).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_send_to(
+        &self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+        remote: SocketAddr,
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_send_to(cx, payload, remote)
+    }
+
+    /// See [`UdpSocket::try_send_to`](crate::UdpSocket::try_send_to).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_send_to(&self, payload: &[u8], remote: SocketAddr) -> io::Result<usize> {
+        self.0.try_send_to(payload, remote)
     }
 }

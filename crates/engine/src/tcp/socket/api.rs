@@ -12,7 +12,32 @@ slotmap::new_key_type! {
     pub struct ListenerId;
 }
 
-/// The states of RFC 9293 section 3.3.2.
+/// The states of RFC 9293 section 3.3.2 (figure 5).
+///
+/// ```text
+///              listen                      connect: send SYN
+///   LISTEN <------------ CLOSED -----------------------------> SYN-SENT
+///     | receive SYN:                                              |
+///     | send SYN,ACK           receive SYN: send SYN,ACK          | receive SYN,ACK:
+///     v          <----------------------------------------------- | send ACK
+///   SYN-RECEIVED ----------------> ESTABLISHED <------------------+
+///        |         receive ACK      |       |
+///        | close:                   |       | receive FIN: send ACK
+///        | send FIN     close:      |       v
+///        |              send FIN    |    CLOSE-WAIT
+///        v                          |       | close: send FIN
+///   FIN-WAIT-1 <--------------------+       v
+///    |      |  receive FIN: send ACK     LAST-ACK
+///    |      +----------> CLOSING            | receive ACK of FIN
+///    | receive ACK of FIN   |               v
+///    v                      |            CLOSED
+///   FIN-WAIT-2              | receive ACK of FIN
+///    |  receive FIN:        v
+///    +-------------->  TIME-WAIT  ----------> CLOSED
+///       send ACK                   2 MSL
+/// ```
+///
+/// A RST leads from every state to CLOSED, and so does an abort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum TcpState {
