@@ -101,6 +101,10 @@ pub struct RunArgs {
     #[arg(long)]
     pub host_loopback: bool,
 
+    /// Let the program reach these TCP ports of this host's loopback under their own name: 127.0.0.1, ::1 and localhost
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub map_localhost: Vec<u16>,
+
     /// Ask this server for names instead of the host's (repeatable)
     #[arg(short = 'D', long, value_name = "ADDRESS")]
     pub dns: Vec<IpAddr>,
@@ -183,6 +187,7 @@ impl From<RunArgs> for Options {
             ipv4: args.ipv4,
             ipv6: args.ipv6,
             host_loopback: args.host_loopback,
+            map_localhost: args.map_localhost,
             dns: args.dns,
             net: args.net,
             net6: args.net6,

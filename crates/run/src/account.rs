@@ -7,6 +7,7 @@ use std::rc::Rc;
 use lastack::{Cause as EngineCause, End, Inference, Party, Rule, TcpState, TcpStream};
 use lastack_wire::icmp::IcmpError;
 
+use super::localhost::Failed;
 use super::plan::Place;
 use super::relay::{Ledger, Over, Side};
 use crate::host::socket::{errno_name, outstanding};
@@ -187,6 +188,43 @@ impl Account {
         let outcome = Outcome::Unreachable;
         let mut record = self.record(outcome, By::Lastack, Some(Rule::IcmpIntercepted), TcpState::SynSent);
         record.icmp = Some(IcmpSaid { error, from: None });
+        record
+    }
+
+    /// It met the program's own loopback, where nobody listens.
+    pub fn refused_by_itself(&self) -> Record {
+        let mut record =
+            self.record(Outcome::Refused, By::Program, Some(Rule::RstNoListener), TcpState::SynSent);
+        record.note = Some("the program's own loopback, where nobody listens there".to_owned());
+        record
+    }
+
+    /// It was carried between two sockets; `None`: it was not over when the run was.
+    pub fn joined(&self, over: Option<&Result<(), Failed>>) -> Record {
+        let mut record = match over {
+            None => self.open(TcpState::Established),
+            Some(Ok(())) => self.orderly(),
+            Some(Err(Failed { side: Side::Program, errno })) => {
+                let mut record = self.record(
+                    Outcome::Aborted,
+                    By::Program,
+                    Some(Rule::PeerRstExact),
+                    TcpState::Established,
+                );
+                record.host_errno = Some(errno_name(*errno));
+                record
+            }
+            Some(Err(Failed { side: Side::Remote, errno })) => {
+                let mut record =
+                    self.record(Outcome::Reset, By::Remote, Some(Rule::PeerRstExact), TcpState::Established);
+                record.host_errno = Some(errno_name(*errno));
+                record
+            }
+        };
+        let ledger = &self.ledger;
+        record.octets = Octets { sent: ledger.to_remote.get(), received: ledger.to_program.get() };
+        let fin = Fins { program: ledger.program_fin.get(), remote: ledger.remote_fin.get() };
+        record.facts = Facts { fin, established: true, ..ledger.course.facts() };
         record
     }
 

@@ -57,6 +57,9 @@ pub struct Options {
     /// Let the program reach this host's own 127.0.0.1 and ::1, at its gateway's addresses
     pub host_loopback: bool,
 
+    /// Let the program reach these ports of this host's loopback under their own name: 127.0.0.1, ::1 and localhost
+    pub map_localhost: Vec<u16>,
+
     /// Ask this server for names instead of the host's (repeatable)
     pub dns: Vec<IpAddr>,
 
@@ -107,6 +110,7 @@ impl Options {
             ipv4: false,
             ipv6: false,
             host_loopback: false,
+            map_localhost: Vec::new(),
             dns: Vec::new(),
             net: "10.0.2.0/24".to_owned(),
             net6: "fd00::/64".to_owned(),

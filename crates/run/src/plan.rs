@@ -30,6 +30,8 @@ pub struct Plan {
     pub name_servers: Vec<IpAddr>,
     /// The gateway stands for the host's loopback.
     pub host_loopback: bool,
+    /// Ports of the host's loopback that the program finds at its own.
+    pub map_localhost: Vec<u16>,
     /// The device's MTU.
     pub mtu: u32,
     /// Most MiB in the buffers of all connections.
@@ -76,6 +78,9 @@ const MAX_NAME_SERVERS: usize = 3;
 const GUEST_V4: u128 = 100;
 const GUEST_V6: u128 = 0x100;
 
+/// Most ports of `--map-localhost`: their listeners come out of the namespace beside one message.
+const MAX_MAPPED: usize = 100;
+
 /// Where a packet of the program is meant to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -112,6 +117,7 @@ impl Plan {
         );
         let resolvers = whom_to_ask(&args.dns);
         let name_servers = name_servers(&networks, resolvers.len());
+        let map_localhost = mapped_ports(args.map_localhost)?;
         let output = args.output;
         let to = match output.clone() {
             _ if args.quiet => report::Destination::Nowhere,
@@ -123,11 +129,7 @@ impl Plan {
             ensure!(!taken, "{option} -: standard output is the program's; name a file");
         }
         if let (Some(write), Some(output)) = (&args.write, &output) {
-            ensure!(
-                !same_file(write, output),
-                "-w and -o name the same file, {}: the capture and the report need one each",
-                write.display()
-            );
+            ensure_apart(write, output)?;
         }
         let detail = match args.verbose {
             _ if args.summary_only => report::Detail::Summary,
@@ -144,6 +146,7 @@ impl Plan {
             resolvers_fixed: !args.dns.is_empty(),
             name_servers,
             host_loopback: args.host_loopback,
+            map_localhost,
             mtu: args.mtu,
             memory: args.memory,
             device: args.device,
@@ -170,6 +173,7 @@ impl Plan {
         plan.identity = self.identity;
         plan.process_namespace = !self.host_pids;
         plan.kill_rest = self.kill_rest;
+        plan.listeners = crate::localhost::listeners(&self.map_localhost);
         plan.mtu = self.mtu;
         plan.resolv_conf = Some(namespace::resolv_conf(&self.name_servers));
         plan
@@ -333,6 +337,25 @@ fn name_servers(networks: &[Network], count: usize) -> Vec<IpAddr> {
         host_number(network.base, network.prefix, DNS + (number / networks.len()) as u128)
     };
     (0..count.clamp(1, MAX_NAME_SERVERS)).map(at).collect()
+}
+
+/// The ports of `--map-localhost`, each once.
+fn mapped_ports(mut ports: Vec<u16>) -> anyhow::Result<Vec<u16>> {
+    ports.sort_unstable();
+    ports.dedup();
+    let count = ports.len();
+    ensure!(count <= MAX_MAPPED, "--map-localhost takes at most {MAX_MAPPED} ports, and there are {count}");
+    Ok(ports)
+}
+
+/// `-w` and `-o` need a file each.
+fn ensure_apart(write: &Path, output: &Path) -> anyhow::Result<()> {
+    ensure!(
+        !same_file(write, output),
+        "-w and -o name the same file, {}: the capture and the report need one each",
+        write.display()
+    );
+    Ok(())
 }
 
 /// Whether two paths lead to one regular file, which exists or would be made: by any spelling or link. A device or a

@@ -95,6 +95,11 @@ impl Ledger {
         self.to_remote.get() + self.from_remote.get() + self.to_program.get()
     }
 
+    /// This side has closed.
+    pub fn closed(&self, side: Side) {
+        self.fin(side);
+    }
+
     fn fin(&self, side: Side) {
         let fin = if side == Side::Program { &self.program_fin } else { &self.remote_fin };
         fin.set(true);

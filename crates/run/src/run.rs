@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
@@ -27,8 +28,9 @@ use crate::rivals::Rivals;
 use crate::headers::Headers;
 use crate::host::resolvers::RESOLV_CONF;
 use crate::options::Options;
+use crate::own_loopback::Refusals;
 use crate::tap::{Seen, Tap};
-use crate::{icmp, tcp, udp};
+use crate::{icmp, localhost, tcp, udp};
 
 use crate::host::inner::Inner;
 use crate::namespace::{Guest, InnerSocket, LaunchError, Launched, Process, Signals, exit_as};
@@ -55,6 +57,8 @@ pub struct Run {
     pub(crate) inner: Inner,
     pub(crate) headers: Headers,
     seen: Arc<Seen>,
+    /// What the program's own loopback refused.
+    pub(crate) refusals: Refusals,
     /// Why the program has no network any more.
     lost: RefCell<Option<String>>,
 }
@@ -133,6 +137,7 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
         Some(sockets.swap_remove(at).1)
     };
     let inner = Inner::new(take(InnerSocket::Diagnosis));
+    launched.sockets = sockets;
     let run = Run::new(plan, report, resolvers, inner);
     let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, &mut signals))?;
     run.report.count(|summary| {
@@ -164,6 +169,7 @@ impl Run {
             inner,
             headers: Headers::new(seen.clone()),
             seen,
+            refusals: Refusals::default(),
             lost: RefCell::default(),
         })
     }
@@ -192,7 +198,7 @@ async fn attend(
     capture: Option<File>,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitStatus> {
-    let Launched { mut guest, device, kind, .. } = launched;
+    let Launched { mut guest, device, kind, sockets, .. } = launched;
     let device = Device::from_fd(kind, device, run.plan.mtu as usize).context("cannot use the device")?;
     let device = Arc::new(Mutex::new(device));
     let writer = capture.map(|file| Arc::new(Mutex::new(PcapngWriter::new(file, SystemTime::now()))));
@@ -200,6 +206,7 @@ async fn attend(
     let (host, driver) = Host::new(config(&run.plan), link(run, device.clone(), writer.clone()));
     let watch = watch_driver(run, tokio::task::spawn_local(driver));
     serve(run, &host);
+    serve_inside(run, sockets);
     let trimmer = run.clone();
     tokio::task::spawn_local(async move { trimmer.live.trim().await });
     let status = guest.wait(signals).await.context("cannot wait for the program")?;
@@ -214,6 +221,9 @@ async fn attend(
         _ = signals.another() => {}
     }
     run.live.close().await;
+    for warning in run.refusals.warnings(&run.plan.map_localhost) {
+        run.report.warn(warning);
+    }
     for warning in run.seen.lock().uncarried.warnings() {
         run.report.warn(warning);
     }
@@ -262,6 +272,22 @@ fn named(processes: &[Process]) -> String {
 
 /// Most processes that are named.
 const NAMED: usize = 8;
+
+/// Attends the sockets in the program's own network.
+fn serve_inside(run: &Rc<Run>, sockets: Vec<(InnerSocket, OwnedFd)>) {
+    for (kind, socket) in sockets {
+        let run = run.clone();
+        match kind {
+            InnerSocket::Diagnosis => {}
+            InnerSocket::Refusals => {
+                tokio::task::spawn_local(async move { run.refusals.watch(&run, socket).await });
+            }
+            InnerSocket::Listener(at) => {
+                tokio::task::spawn_local(localhost::serve(run, socket, at));
+            }
+        }
+    }
+}
 
 /// Notes, and says at once, that the program has no network any more, should its driver end while the program runs.
 /// The handle ends the watch, not the driver.

@@ -9,6 +9,7 @@ mod ends;
 mod faults;
 mod folded;
 mod lifecycle;
+mod localhost;
 mod names;
 mod policy;
 mod report;

@@ -4,7 +4,7 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -32,7 +32,8 @@ pub struct Inner {
     socket: Option<OwnedFd>,
 }
 
-/// linux/sock_diag.h, linux/inet_diag.h.
+/// linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
+const NETLINK_SOCK_DIAG: libc::c_int = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 const HEADER: usize = 16;
@@ -45,6 +46,17 @@ impl Inner {
     /// By a socket of the program's network; without one nothing is known.
     pub fn new(socket: Option<OwnedFd>) -> Self {
         Self { socket }
+    }
+
+    /// Asks about this host's own sockets.
+    pub fn of_this_host() -> Self {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        // SAFETY: the call takes numbers; what it gives has just been made for us.
+        let socket = unsafe {
+            Errno::result(libc::socket(libc::AF_NETLINK, kind, NETLINK_SOCK_DIAG))
+                .map(|fd| OwnedFd::from_raw_fd(fd))
+        };
+        Self { socket: socket.ok() }
     }
 
     /// What the program's kernel knows of this socket: `Ok(None)`, nothing.
@@ -143,19 +155,8 @@ const _: () = assert!(mem::size_of::<libc::nlmsghdr>() == HEADER);
 #[cfg(test)]
 mod tests {
     use std::net::{Shutdown, TcpListener, TcpStream};
-    use std::os::fd::FromRawFd;
 
     use super::*;
-
-    /// Asks of this process' own network.
-    fn here() -> Inner {
-        // SAFETY: the call takes numbers; the kernel has just made the descriptor for us.
-        let socket = unsafe {
-            let fd = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 4);
-            OwnedFd::from_raw_fd(Errno::result(fd).unwrap())
-        };
-        Inner::new(Some(socket))
-    }
 
     #[test]
     fn a_socket_is_known_by_its_addresses() {
@@ -165,16 +166,16 @@ mod tests {
             let (far, _) = listener.accept().unwrap();
             let flow = Flow { program: near.local_addr().unwrap(), remote: near.peer_addr().unwrap() };
             let established = InnerState { state: 1, orphan: false };
-            assert_eq!(here().look(flow).unwrap(), Some(established), "{host}");
+            assert_eq!(Inner::of_this_host().look(flow).unwrap(), Some(established), "{host}");
             // FIN-WAIT-2, held and not.
             near.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(here().look(flow).unwrap().map(|found| found.orphan), Some(false));
+            assert_eq!(Inner::of_this_host().look(flow).unwrap().map(|found| found.orphan), Some(false));
             drop(near);
-            assert_eq!(here().look(flow).unwrap().map(|found| found.orphan), Some(true));
+            assert_eq!(Inner::of_this_host().look(flow).unwrap().map(|found| found.orphan), Some(true));
             drop(far);
             let other =
                 Flow { program: "127.0.0.1:1".parse().unwrap(), remote: "127.0.0.1:2".parse().unwrap() };
-            assert_eq!(here().look(other).unwrap(), None);
+            assert_eq!(Inner::of_this_host().look(other).unwrap(), None);
         }
         assert!(
             Inner::new(None)

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
@@ -61,13 +62,8 @@ pub enum InnerSocket {
     Diagnosis,
     /// Shows what the guest's own loopback refuses.
     Refusals,
-    /// Listens at this port of the guest's loopback.
-    Listener {
-        /// The port.
-        port: u16,
-        /// Of IPv6.
-        v6: bool,
-    },
+    /// Listens there, or is bound to it.
+    Listener(SocketAddr),
 }
 
 /// What the launcher asks of the supervisor.
@@ -179,7 +175,7 @@ mod tests {
         let ready = |failure: &Failure| Report::Ready {
             veth: true,
             warnings: vec![failure.clone()],
-            sockets: vec![InnerSocket::Listener { port: 80, v6: true }],
+            sockets: vec![InnerSocket::Listener("[::1]:80".parse().unwrap())],
         };
         far.send(&ready(&failure), &[writer.as_fd()]).unwrap();
         far.send(&Report::Failed(failure.clone()), &[]).unwrap();

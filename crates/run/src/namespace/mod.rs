@@ -30,7 +30,7 @@ pub use channel::InnerSocket;
 pub use failure::{Failure, LaunchError, Step};
 pub use guest::{Guest, Launched};
 pub use inside::intercept;
-pub use plan::{DeviceChoice, Identity, Network, Plan};
+pub use plan::{DeviceChoice, Identity, Listener, Network, Plan};
 pub use processes::Process;
 pub use resolv::resolv_conf;
 pub use signals::{Signals, exit_as};

@@ -1,4 +1,8 @@
-use std::{net::IpAddr, path::PathBuf, str::FromStr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use lastack_device::DeviceKind;
 use serde::{Deserialize, Serialize};
@@ -20,8 +24,8 @@ pub struct Plan {
     pub process_namespace: bool,
     /// What the program leaves behind is ended with it; else the guest lasts until its last process has ended.
     pub kill_rest: bool,
-    /// Ports of the guest's loopback at which the launcher listens.
-    pub listeners: Vec<u16>,
+    /// Where in the guest's network the launcher listens.
+    pub listeners: Vec<Listener>,
     /// The program that is started to become the guest: one whose `main` begins with [`intercept`](super::intercept).
     pub launcher: PathBuf,
 }
@@ -50,6 +54,15 @@ pub enum Identity {
     Root,
     /// If root starts it, root with all its rights over the outside, which can leave the network.
     HostRoot,
+}
+
+/// A TCP socket in the guest's network that the launcher holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its address there.
+    pub address: SocketAddr,
+    /// It listens from the beginning; else it is bound only, and refuses until the launcher lets it listen.
+    pub listening: bool,
 }
 
 /// Which kind of device to make.

@@ -2,7 +2,6 @@
 
 use std::{
     io, mem,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
@@ -10,15 +9,17 @@ use lastack_device::netlink;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Failure, Step, channel::InnerSocket, failure::StepResult};
+use super::{Failure, Step, channel::InnerSocket, failure::StepResult, plan::Listener};
 
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 512;
 /// linux/netlink.h, linux/if_ether.h, linux/if_packet.h.
 const NETLINK_SOCK_DIAG: libc::c_int = 4;
 const ETH_P_ALL: u16 = 3;
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 
 /// Opens what the launcher uses. What a system does not have is left out, listeners excepted.
-pub(super) fn open(listeners: &[u16]) -> Result<Vec<(InnerSocket, OwnedFd)>, Failure> {
+pub(super) fn open(listeners: &[Listener]) -> Result<Vec<(InnerSocket, OwnedFd)>, Failure> {
     let mut sockets = Vec::new();
     if let Ok(socket) = raw_socket(libc::AF_NETLINK, libc::SOCK_RAW, NETLINK_SOCK_DIAG) {
         sockets.push((InnerSocket::Diagnosis, socket));
@@ -26,16 +27,14 @@ pub(super) fn open(listeners: &[u16]) -> Result<Vec<(InnerSocket, OwnedFd)>, Fai
     if let Ok(socket) = refusals() {
         sockets.push((InnerSocket::Refusals, socket));
     }
-    for &port in listeners {
-        for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-            let at = SocketAddr::new(address, port);
-            match bound(at) {
-                Ok(socket) => sockets.push((InnerSocket::Listener { port, v6: at.is_ipv6() }, socket)),
-                // A system without IPv6.
-                Err(error) if at.is_ipv6() && missing(&error) => {}
-                other => {
-                    other.step(Step::Network, || format!("use {at} of the program's network"))?;
-                }
+    for listener in listeners {
+        let at = listener.address;
+        match bound(*listener) {
+            Ok(socket) => sockets.push((InnerSocket::Listener(at), socket)),
+            // A system without IPv6.
+            Err(error) if at.is_ipv6() && missing(&error) => {}
+            Err(error) => {
+                return Err(error).step(Step::Network, || format!("use {at} of the program's network"));
             }
         }
     }
@@ -46,14 +45,17 @@ fn missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-/// Bound, and refusing connections until somebody lets it listen.
-fn bound(at: SocketAddr) -> io::Result<OwnedFd> {
+fn bound(listener: Listener) -> io::Result<OwnedFd> {
+    let at = listener.address;
     let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if at.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.bind(&at.into())?;
+    if listener.listening {
+        socket.listen(BACKLOG)?;
+    }
     Ok(socket.into())
 }
 

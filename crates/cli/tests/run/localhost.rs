@@ -1,0 +1,83 @@
+//! `--map-localhost`, and what the program's own loopback refuses.
+
+use std::io::{ErrorKind, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::support::{FAMILIES, Server, client, closed_port, direct, lastack, read_to_end, ready, reset};
+
+#[test]
+fn what_its_own_loopback_refuses_is_in_the_report() {
+    if !ready() {
+        return;
+    }
+    for (host, _) in FAMILIES {
+        let port = closed_port(host);
+        let ran = lastack(&[], &client("read", host, port, &[]));
+        assert_eq!(ran.seen().end(), "ECONNREFUSED");
+        let connection = ran.connection();
+        assert_eq!((&connection["outcome"], &connection["by"]), (&"refused".into(), &"program".into()));
+        let warnings = ran.summary()["warnings"].to_string();
+        assert!(warnings.contains(&format!("--map-localhost {port} leads to this host's")), "{warnings}");
+    }
+}
+
+#[test]
+fn a_mapped_port_ends_connections_as_the_host_does() {
+    if !ready() {
+        return;
+    }
+    type Serve = fn(TcpStream);
+    let ends: [(&str, Serve); 3] = [
+        ("read", |mut stream| stream.write_all(b"hello").unwrap()),
+        ("read", |mut stream| {
+            std::thread::sleep(Duration::from_millis(100));
+            stream.write_all(b"hello").unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+            reset(stream);
+        }),
+        ("half_close", |stream| {
+            let heard = crate::support::answer_after_fin(stream, Duration::from_millis(50), b"answer");
+            assert_eq!(heard, (b"question".to_vec(), None));
+        }),
+    ];
+    for (host, _) in FAMILIES {
+        for (what, serve) in ends {
+            let server = Server::new(host, 2, serve);
+            let port = server.port();
+            let without = direct(what, host, port, &[]);
+            let ran = lastack(&["--map-localhost", &port.to_string()], &client(what, host, port, &[]));
+            assert_eq!((ran.seen().data(), ran.seen().end()), (without.data(), without.end()), "{ran:?}");
+            ran.connection();
+            server.join();
+        }
+        // The other way round.
+        let server = Server::new(host, 2, |mut stream: TcpStream| read_to_end(&mut stream));
+        let port = server.port();
+        direct("abort", host, port, &[]);
+        lastack(&["--map-localhost", &port.to_string()], &client("abort", host, port, &[]));
+        assert_eq!(server.join(), vec![(b"hello".to_vec(), Some(ErrorKind::ConnectionReset)); 2]);
+    }
+}
+
+#[test]
+fn a_mapped_port_listens_while_the_host_does() {
+    if !ready() {
+        return;
+    }
+    let port = closed_port("127.0.0.1");
+    let option = port.to_string();
+    let ran = lastack(&["--map-localhost", &option], &client("read", "127.0.0.1", port, &[]));
+    assert_eq!(ran.seen().end(), "ECONNREFUSED");
+    assert!(ran.summary()["warnings"].to_string().contains("nor on this host"), "{ran:?}");
+    // Somebody listens later.
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        listener.accept().unwrap().0.write_all(b"late").unwrap();
+    });
+    let script = format!("sleep 1; exec 3<>/dev/tcp/127.0.0.1/{port} && cat <&3");
+    let ran = lastack(&["--map-localhost", &option], &["bash", "-c", &script]);
+    assert_eq!(String::from_utf8_lossy(&ran.output.stdout), "late", "{ran:?}");
+    later.join().unwrap();
+}
