@@ -20,6 +20,7 @@ mod isn;
 mod outbox;
 mod packet;
 mod reason;
+mod reconfigure;
 mod rule;
 mod seq;
 mod shared;

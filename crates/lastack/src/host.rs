@@ -2,11 +2,13 @@
 
 use crate::driver::{Driver, Spawned};
 use crate::ended::{self, EndedConnections};
+use crate::error::invalid;
 use crate::shared::Shared;
 use lastack_engine::{Config, Counters, FourTuple, Instant, OpenConnection, Stack};
 use lastack_link::Link;
 use std::fmt;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// A host of its own on a [`Link`]: addresses, a TCP/IP stack, and the way to its sockets.
@@ -71,6 +73,27 @@ impl Host {
     /// The settings the stack runs with.
     pub fn config(&self) -> Config {
         self.shared().with(|inner| inner.stack.config().clone())
+    }
+
+    /// Replaces the addresses of this host, as when a VPN is given others. A connection from an address that is not among
+    /// them ends as by [`kill`](Self::kill); sockets that are bound to such an address stay, and receive nothing.
+    pub fn set_addresses(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let addresses: Vec<IpAddr> = addresses.into_iter().collect();
+        self.shared().with(|inner| inner.stack.set_addresses(addresses));
+    }
+
+    /// Tells the host that its link has another MTU now. Connections send smaller segments at once if they must.
+    ///
+    /// # Errors
+    /// `InvalidInput` below 68 bytes.
+    pub fn set_mtu(&self, mtu: usize) -> io::Result<()> {
+        self.shared().with(|inner| {
+            let config = inner.stack.config();
+            // A link that cuts super-segments goes on to do so.
+            let max_packet = if config.max_packet > config.mtu { config.max_packet } else { mtu };
+            let changed = inner.stack.set_mtu(mtu, max_packet);
+            changed.map_err(|_| invalid("an MTU has 68 bytes at least (RFC 791)"))
+        })
     }
 
     /// What happened how often since the start.

@@ -134,3 +134,59 @@ fn a_runtime_that_is_dropped_resets_what_is_open() {
     let error = held.recv().unwrap().try_write(b"x").unwrap_err();
     assert!(matches!(HostError::find(&error), Some(HostError::DriverDropped)), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_of_an_address_that_went_ends_and_the_others_go_on() {
+    let second = std::net::IpAddr::from([10, 0, 0, 7]);
+    let (client, server) = crate::hosts_with(|config| config.addresses.push(second));
+    let listener = TcpListener::bind(&server, ([0, 0, 0, 0], 80)).unwrap();
+    let mut pairs = Vec::new();
+    for ip in [SERVER, second] {
+        let (near, far) = tokio::join!(TcpStream::connect(&client, (ip, 80)), listener.accept());
+        pairs.push((near.unwrap(), far.unwrap().0));
+    }
+    let third = std::net::IpAddr::from([10, 0, 0, 8]);
+    server.set_addresses([SERVER, third]);
+    let (near, far) = pairs.pop().unwrap();
+    assert_eq!(near.closed().await.unwrap().cause, Cause::Reset, "the peer knows");
+    assert_eq!(far.closed().await.unwrap().by, Party::Administrator);
+    let (mut near, mut far) = pairs.pop().unwrap();
+    near.write_all(b"on").await.unwrap();
+    far.read_exact(&mut [0; 2]).await.unwrap();
+    let attempt = timeout(Duration::from_millis(100), TcpStream::connect(&client, (second, 80))).await;
+    assert!(attempt.is_err(), "nobody is there any more");
+    let (third, _) = tokio::join!(TcpStream::connect(&client, (third, 80)), listener.accept());
+    third.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_mtu_that_shrinks_is_kept_to_at_once() {
+    use lastack::link::{Direction, Filter};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let (a, b) = pipe(Capabilities::new(1500));
+    let (limit, largest) = (Arc::new(AtomicUsize::new(1500)), Arc::<AtomicUsize>::default());
+    let filter = Filter::new(a, {
+        let (limit, largest) = (limit.clone(), largest.clone());
+        move |direction, packet: &[u8]| {
+            if direction == Direction::Sent {
+                largest.fetch_max(packet.len(), Ordering::Relaxed);
+            }
+            direction == Direction::Received || packet.len() <= limit.load(Ordering::Relaxed)
+        }
+    });
+    let client = Host::spawn(Config::new([CLIENT]), filter);
+    let server = Host::spawn(Config::new([SERVER]), b);
+    let (mut near, mut far, _listener) = connection(&client, &server).await;
+    near.write_all(&[1; 50_000]).await.unwrap();
+    far.read_exact(&mut vec![0; 50_000]).await.unwrap();
+    assert_eq!(largest.swap(0, Ordering::Relaxed), 1500);
+    limit.store(600, Ordering::Relaxed);
+    client.set_mtu(600).unwrap();
+    assert_eq!(client.set_mtu(60).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let start = Instant::now();
+    near.write_all(&[2; 50_000]).await.unwrap();
+    far.read_exact(&mut vec![0; 50_000]).await.unwrap();
+    assert_eq!(largest.load(Ordering::Relaxed), 600);
+    assert!(start.elapsed() < Duration::from_millis(100), "nothing was lost: {:?}", start.elapsed());
+}

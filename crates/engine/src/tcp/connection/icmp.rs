@@ -7,8 +7,9 @@ use crate::shared::Shared;
 use crate::tcp::connection::Connection;
 use crate::tcp::handshake::{Handshake, Phase};
 use crate::tcp::table::{Socket, TcpTable};
-use crate::{DropReason, Instant, Rule, Verdict};
+use crate::{ConnId, DropReason, Instant, Rule, Verdict};
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 use lastack_wire::icmp::IcmpError;
 
@@ -142,6 +143,20 @@ impl Connection {
         if mss < self.mss {
             self.mss = mss;
             self.recovery.resegment();
+        }
+    }
+}
+
+impl TcpTable {
+    /// The MTU of the link has changed.
+    pub fn fit_paths(&mut self, shared: &Shared) {
+        let now = self.clock();
+        let open: Vec<ConnId> = self.sockets().map(|(id, _)| id).collect();
+        for id in open {
+            if let Socket::Open(connection) = self.socket_mut(id) {
+                connection.fit_path(shared, now);
+                self.enqueue(id);
+            }
         }
     }
 }
