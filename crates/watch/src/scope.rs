@@ -85,7 +85,7 @@ pub fn scope(namespace: Option<&Path>) -> String {
 pub fn start(scope: &str, sources: &[Availability]) -> String {
     let mut out = format!("watching the TCP connections of {scope}\n");
     for source in sources.iter().filter(|source| source.error.is_none()) {
-        let _ = write!(out, "  {:<12} {}", source.source.name(), source.source.shows());
+        let _ = write!(out, "  {:<14} {}", source.source.name(), source.source.shows());
         let _ = match &source.limit {
             Some(limit) => writeln!(out, "; {limit}"),
             None => writeln!(out),
@@ -94,7 +94,9 @@ pub fn start(scope: &str, sources: &[Availability]) -> String {
     for source in sources {
         if let Some(error) = &source.error {
             let name = format!("no {}", source.source.name());
-            let _ = write!(out, "  {name:<12} ({error}); not known: {}", source.source.without());
+            let error = error.to_string();
+            let error = error.split(" (os error").next().unwrap_or_default();
+            let _ = write!(out, "  {name:<14} ({error}); not known: {}", source.source.without());
             if let Some(limit) = &source.limit {
                 let _ = write!(out, "; {limit}");
             }

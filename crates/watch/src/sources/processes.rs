@@ -46,7 +46,10 @@ impl Connector {
         for word in [len, kind, 0, 0, CN_IDX_PROC, CN_VAL_PROC, 0, 0, 4, PROC_CN_MCAST_LISTEN] {
             request.extend_from_slice(&word.to_ne_bytes());
         }
-        send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
+        send(socket.as_raw_fd(), &request, MsgFlags::empty()).map_err(|error| match error {
+            nix::errno::Errno::ECONNREFUSED => unsupported(),
+            error => error.into(),
+        })?;
         let mut this = Self { socket, buffer: vec![0; 16 << 10] };
         this.await_consent()?;
         Ok(this)
@@ -73,10 +76,7 @@ impl Connector {
                 None => {}
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "the kernel does not answer outside of its initial namespaces",
-        ))
+        Err(unsupported())
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -99,6 +99,10 @@ impl Connector {
             }
         })
     }
+}
+
+fn unsupported() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "not in this namespace")
 }
 
 #[derive(Debug, PartialEq)]
