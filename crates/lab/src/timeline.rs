@@ -3,10 +3,12 @@
 //!
 //! Plain text in [`WIDTH`] columns. The parts of a line carry their kind, for whoever wants colour.
 
+mod picture;
 mod rows;
 
 use lastack_engine::{Instant, Rule};
 use lastack_sim::trace::{HostId, Trace, What};
+pub use picture::sequence;
 use rows::{Arrow, Cell, Row, Way};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -219,9 +221,10 @@ fn push_arrow(line: &mut Line, arrow: &Arrow) {
 }
 
 /// How each host's connections ended.
-fn ends(trace: &Trace) -> Vec<Line> {
-    let mut lines = vec![Line::of(Kind::Heading, "How it ended")];
-    let indent = 2 + trace.hosts.iter().map(|host| host.name.chars().count()).max().unwrap_or(0) + 2;
+/// How it ended at each of the first two hosts: its name, and sentences.
+#[must_use]
+pub fn endings(trace: &Trace) -> Vec<(String, Vec<String>)> {
+    let mut endings = Vec::new();
     for (index, host) in trace.hosts.iter().enumerate().take(2) {
         let id = HostId::new(index);
         let mut sentences = Vec::new();
@@ -237,9 +240,18 @@ fn ends(trace: &Trace) -> Vec<Line> {
         } else if sentences.is_empty() {
             sentences.push("no connection".to_owned());
         }
+        endings.push((host.name.clone(), sentences));
+    }
+    endings
+}
+
+fn ends(trace: &Trace) -> Vec<Line> {
+    let mut lines = vec![Line::of(Kind::Heading, "How it ended")];
+    let indent = 2 + trace.hosts.iter().map(|host| host.name.chars().count()).max().unwrap_or(0) + 2;
+    for (host, sentences) in endings(trace) {
         for (nth, sentence) in sentences.iter().enumerate() {
             for (part, text) in wrap(sentence, WIDTH - indent).into_iter().enumerate() {
-                let name = if nth == 0 && part == 0 { host.name.as_str() } else { "" };
+                let name = if nth == 0 && part == 0 { host.as_str() } else { "" };
                 let mut line = Line::of(Kind::Heading, format!("  {name}"));
                 line.pad(indent);
                 line.push(Kind::End, text);

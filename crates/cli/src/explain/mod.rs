@@ -91,6 +91,9 @@ fn explain(args: &ExplainArgs, opened: Opened) -> anyhow::Result<u8> {
     if let Some(path) = &args.write {
         run.write(path, &writer)?;
     }
+    if let Some(path) = &args.html {
+        output::page(path, args, &writer, &explainer, &run)?;
+    }
     let cut = partly || input.facts().any(|facts| facts.partly);
     Ok(if cut {
         PARTLY
@@ -147,7 +150,7 @@ impl Run<'_> {
                 serde_json::to_writer(&mut *out, &record)?;
                 out.write_all(b"\n")?;
             }
-            let wanted = !self.args.json || self.args.write.is_some();
+            let wanted = !self.args.json || self.args.write.is_some() || self.args.html.is_some();
             if wanted && self.listed.len() < LISTED {
                 self.listed.push(explained);
             } else if wanted {

@@ -1,8 +1,9 @@
 //! What is printed.
 
 use std::io::Write;
+use std::path::Path;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use lastack_explain::read::Merge;
 use lastack_explain::record::Writer;
 use lastack_explain::{Explained, Explainer, render};
@@ -12,6 +13,8 @@ use super::{Run, select};
 
 /// Lines of a list unless `--all` asks for every one.
 const LINES: usize = 200;
+/// Connections on a page.
+const ON_PAGE: usize = 2000;
 /// Connections that `--conn` shows in full.
 const SHOWN: usize = 20;
 
@@ -73,6 +76,19 @@ pub fn people(
     }
     writeln!(out, "\ncaptured {}", explainer.context().vantage())?;
     Ok(())
+}
+
+/// The page of `--html`.
+pub fn page(
+    path: &Path,
+    args: &ExplainArgs,
+    writer: &Writer,
+    explainer: &Explainer,
+    run: &Run<'_>,
+) -> anyhow::Result<()> {
+    let groups = explainer.groups();
+    let page = render::html(writer, explainer.summary(), &groups, &run.listed, args.all, ON_PAGE);
+    std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Connections in full.

@@ -2,6 +2,7 @@
 
 mod json;
 mod kernel;
+mod page;
 mod show;
 
 pub use kernel::intercept;
@@ -45,6 +46,10 @@ pub struct LabArgs {
     #[arg(short, long, value_name = "FILE")]
     write: Option<PathBuf>,
 
+    /// Write the scenarios with their sequence diagrams to this file, as a page of HTML that needs no network
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
+    html: Option<PathBuf>,
+
     /// Print JSON lines instead of timelines
     #[arg(long)]
     json: bool,
@@ -79,6 +84,7 @@ pub fn main(args: &LabArgs) -> ExitCode {
 enum Trouble {
     NoSuchScenario(String),
     Capture(PathBuf, io::Error),
+    Page(PathBuf, io::Error),
     Kernel(KernelTrouble),
     Output(io::Error),
 }
@@ -105,6 +111,7 @@ impl std::fmt::Display for Trouble {
                 }
                 f.write_str("\n'lastack lab --list' lists them")
             }
+            Self::Page(path, error) => write!(f, "cannot write the page {}: {error}", path.display()),
             Self::Capture(path, error) => {
                 writeln!(f, "cannot write the capture {}: {error}", path.display())?;
                 f.write_str(match error.kind() {
@@ -130,6 +137,7 @@ fn run(args: &LabArgs, out: &mut impl Write) -> Result<bool, Trouble> {
     let mut capture = args.write.clone().map(|path| Capture::create(path, start)).transpose()?;
     let setup = if args.ipv6 { Setup::ipv6() } else { Setup::default() };
     let setup = if args.kernel { kernel::setup(setup) } else { setup };
+    let mut sections = Vec::new();
     let mut failed = 0;
     for (nth, scenario) in scenarios.iter().enumerate() {
         let played = match args.kernel {
@@ -149,9 +157,15 @@ fn run(args: &LabArgs, out: &mut impl Write) -> Result<bool, Trouble> {
         if let Some(capture) = &mut capture {
             capture.add(&played);
         }
+        if args.html.is_some() {
+            sections.push(page::section(&played));
+        }
     }
     if let Some(capture) = capture {
         capture.finish()?;
+    }
+    if let Some(path) = &args.html {
+        std::fs::write(path, page::page(sections)).map_err(|error| Trouble::Page(path.clone(), error))?;
     }
     if !args.json && scenarios.len() > 1 {
         show::count(out, scenarios.len(), failed)?;
@@ -284,6 +298,20 @@ mod tests {
         let first = capture("first");
         assert!(first.len() > 400);
         assert_eq!(first, capture("second"));
+    }
+
+    #[test]
+    fn a_page_shows_every_scenario_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lab.html");
+        lab(&format!("--html {}", path.display())).unwrap();
+        let page = std::fs::read_to_string(&path).unwrap();
+        for scenario in SCENARIOS {
+            let anchor = format!("id=\"{}\"", scenario.name);
+            assert_eq!(page.matches(&anchor).count(), 1, "{}", scenario.name);
+        }
+        assert_eq!(page.matches("<svg").count(), SCENARIOS.len());
+        assert!(page.contains("R. seq=") && page.contains("(S60)") && !page.contains("http://"));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Verdicts as text, Markdown, pcapng and HTML.
 
 mod conversation;
+mod html;
 mod markdown;
 mod sequence;
 mod text;
 
 use crate::packet::Addr;
 
+pub use html::html;
 pub use markdown::markdown;
 pub use sequence::{Arrow, Row, rows, sequence};
 pub use text::{detail, headline, in_order, line, lines};

@@ -268,7 +268,7 @@ fn reasons(out: &mut String, writer: &Writer, explained: &Explained) {
 }
 
 /// What the capture does not show, of this connection or of any.
-fn not_visible(explained: &Explained) -> String {
+pub(super) fn not_visible(explained: &Explained) -> String {
     let mut limits = explained.verdict.limits.clone();
     if matches!(explained.verdict.cause, Cause::CloseUnread | Cause::ClientCancelled | Cause::ListenerClosed)
     {
