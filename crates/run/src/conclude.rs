@@ -2,16 +2,81 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lastack_wire::icmp::IcmpError;
+
 use crate::inject::Flow;
 use crate::policy::Decision;
-use crate::report::{Context, Proto, Record};
+use crate::report::{By, Context, Proto, Record};
 use crate::run::Run;
 
+/// What becomes of datagrams by the options of the run.
+#[derive(Clone, Debug)]
+pub(crate) enum Screened {
+    /// They go their way.
+    Passes,
+    /// They are answered with an ICMP error; if the policy denies them, by this option.
+    Answered(Option<String>, IcmpError),
+    /// They vanish.
+    Swallowed,
+}
+
+/// Most flows of datagrams whose answer is remembered.
+const MAX_SCREENED: usize = 65_536;
+
 impl Run {
+    /// What becomes of datagrams of the program: the policy and the faults are asked once for each flow.
+    pub(crate) fn screen(&self, program: SocketAddr, remote: SocketAddr, actual: SocketAddr) -> Screened {
+        if self.plan.policy.is_empty() && self.inject.is_empty() {
+            return Screened::Passes;
+        }
+        let flow = Flow::new(Proto::Udp, program, remote);
+        if let Some(known) = self.screened.borrow().get(&flow) {
+            return known.clone();
+        }
+        let screened = self.screen_first(flow, actual);
+        let mut all = self.screened.borrow_mut();
+        if all.len() >= MAX_SCREENED {
+            all.clear();
+        }
+        // What a black hole lets through later is decided packet by packet.
+        let later = if matches!(screened, Screened::Swallowed) { Screened::Passes } else { screened.clone() };
+        all.insert(flow, later);
+        screened
+    }
+
+    fn screen_first(&self, flow: Flow, actual: SocketAddr) -> Screened {
+        let v6 = flow.remote.is_ipv6();
+        let mut context = Context { name: self.name_of(flow.remote.ip()), ..Context::default() };
+        if self.is_denied(&mut context, Proto::Udp, flow.remote, Some(actual)) {
+            return Screened::Answered(context.denied, IcmpError::admin_prohibited(v6));
+        }
+        let faults = self.inject.connection(flow, Some(actual.ip()), context.name.as_deref());
+        match faults.answer(&self.inject, &flow) {
+            None => Screened::Passes,
+            Some(answer) => match answer.icmp(v6) {
+                Some(error) => Screened::Answered(None, error),
+                None => Screened::Swallowed,
+            },
+        }
+    }
+
+    /// Whether the policy denies a ping.
+    pub(crate) fn denies_ping(&self, to: IpAddr) -> bool {
+        let decision = self.plan.policy.decide(None, (to, 0).into(), None, self.name_of(to).as_deref());
+        matches!(decision, Decision::Denied(_))
+    }
+
     /// What is known of a connection or flow of the program that begins now. A process may end soon: it is asked for at
     /// once.
     pub(crate) fn context(&self, flow: &Flow) -> Context {
-        Context { name: self.name_of(flow.remote.ip()), ..Context::default() }
+        let ends = crate::host::inner::Flow { program: flow.local, remote: flow.remote };
+        let found = match flow.proto {
+            Proto::Tcp => self.inner.look(ends),
+            Proto::Udp => self.inner.look_datagrams(ends),
+        };
+        let process =
+            found.ok().flatten().filter(|found| !found.orphan).and_then(|found| self.owners.of(found.inode));
+        Context { name: self.name_of(flow.remote.ip()), process, ..Context::default() }
     }
 
     /// The name for which the program was given this address.
@@ -49,9 +114,13 @@ impl Run {
             record.context.name = self.name_of(record.remote.ip());
         }
         let flow = Flow::new(record.proto, record.local, record.remote);
+        self.screened.borrow_mut().remove(&flow);
         record.context.injected.extend(self.inject.leave(&flow));
-        if !record.context.injected.is_empty() && !record.outcome.is_fine() {
-            record.by = crate::report::By::Lastack;
+        let ours = record.context.denied.is_some()
+            || !record.context.injected.is_empty()
+                && (!record.outcome.is_fine() || !record.context.questions.is_empty());
+        if ours {
+            record.by = By::Lastack;
         }
         self.comments.end(record.local, record.remote, || record.reason());
         self.report.record(&record);

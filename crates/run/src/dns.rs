@@ -5,6 +5,7 @@ mod conversation;
 mod message;
 mod names;
 mod question;
+mod ruling;
 mod servers;
 mod stream;
 

@@ -10,7 +10,7 @@ use lastack_causes::Cause;
 use super::account::LOOPBACK_HINT;
 use super::plan::Place;
 use crate::host::{Failure, Said};
-use crate::report::{Began, By, IcmpSaid, Octets, Outcome, Proto, Record};
+use crate::report::{Began, By, Context, IcmpSaid, Octets, Outcome, Proto, Record};
 
 /// What is known of a flow while it lives.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct FlowAccount {
     /// Another port of the remote has answered.
     answered_elsewhere: Cell<bool>,
     note: RefCell<Option<String>>,
+    /// Whose it is, and what the options of the run say of it.
+    pub context: RefCell<Context>,
 }
 
 /// What went in one direction.
@@ -50,6 +52,8 @@ enum Verdict {
     Failed(Failure),
     /// By us.
     Ours(IcmpError, Option<IpAddr>, Place),
+    /// By an option of the run.
+    Ruled(IcmpError),
 }
 
 impl FlowAccount {
@@ -66,6 +70,7 @@ impl FlowAccount {
             verdict: RefCell::default(),
             answered_elsewhere: Cell::new(false),
             note: RefCell::default(),
+            context: RefCell::default(),
         }
     }
 
@@ -136,10 +141,17 @@ impl FlowAccount {
         *self.verdict.borrow_mut() = Some(verdict);
     }
 
+    /// An option of the run answers with this error.
+    pub fn ruled(&self, error: IcmpError) {
+        self.last.set(self.opened.clock.elapsed());
+        *self.verdict.borrow_mut() = Some(Verdict::Ruled(error));
+    }
+
     /// The ICMP error that says what was said against it, and its sender.
     pub fn verdict(&self, v6: bool) -> Option<(IcmpError, Option<IpAddr>)> {
         match self.verdict.borrow().as_ref()? {
             Verdict::Ours(error, from, _) => Some((*error, *from)),
+            Verdict::Ruled(error) => Some((*error, None)),
             Verdict::Failed(failure) => match failure.said {
                 Said::Icmp(error, from) if error.v6 == v6 => {
                     Some((error, from.filter(|from| from.is_ipv6() == v6)))
@@ -156,12 +168,19 @@ impl FlowAccount {
         let (sent, received) = (self.sent.get(), self.received.get());
         record.octets = Octets { sent: sent.octets, received: received.octets };
         record.note = self.note.borrow().clone();
+        record.context = self.context.borrow().clone();
         record.facts.sibling = self.answered_elsewhere.get();
         record.ended = self.opened.after(self.last.get());
         match self.verdict.borrow().as_ref() {
             None => self.tell_silence(&mut record),
             Some(Verdict::Failed(failure)) => tell_failure(&mut record, failure),
             Some(Verdict::Ours(_, _, place)) => tell_place(&mut record, *place),
+            Some(Verdict::Ruled(error)) => {
+                (record.by, record.rule) = (By::Lastack, Some(Rule::IcmpIntercepted));
+                let refused = *error == IcmpError::port_unreachable(error.v6);
+                record.outcome = if refused { Outcome::Refused } else { Outcome::Unreachable };
+                record.icmp = Some(IcmpSaid { error: *error, from: None });
+            }
         }
         record
     }

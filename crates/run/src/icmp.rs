@@ -54,6 +54,9 @@ impl Pings {
         let v6 = request.local.is_ipv6();
         self.run.report.count(|summary| summary.echo.asked += 1);
         let remote = match self.run.plan.place_of_address(request.local) {
+            Place::Remote(_) if self.run.denies_ping(request.local) => {
+                return self.unreachable(&request, IcmpError::admin_prohibited(v6), None);
+            }
             Place::Remote(remote) => remote.ip(),
             Place::NobodyThere => return self.unreachable(&request, IcmpError::host_unreachable(v6), None),
             _ => return self.unreachable(&request, IcmpError::admin_prohibited(v6), None),

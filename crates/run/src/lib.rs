@@ -28,6 +28,7 @@ mod localhost;
 mod memory;
 mod options;
 mod own_loopback;
+mod owner;
 mod plan;
 mod policy;
 mod relay;

@@ -1,6 +1,7 @@
 //! `lastack run`: a program in a network of its own, and how each of its connections ended.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,9 +20,11 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use crate::closing::Connections;
 use crate::comments::{Commented, Comments};
+use crate::conclude::Screened;
 use crate::descriptors::Descriptors;
 use crate::dns::{Names, Resolvers};
-use crate::inject::Injector;
+use crate::inject::{Flow, Injector};
+use crate::owner::Owners;
 use crate::plan::Plan;
 use crate::rivals::Rivals;
 
@@ -49,6 +52,10 @@ pub struct Run {
     pub(crate) names: Names,
     /// The faults that are asked for.
     pub(crate) inject: Injector,
+    /// Flows of datagrams that options of the run are asked about.
+    pub(crate) screened: RefCell<HashMap<Flow, Screened>>,
+    /// Whose sockets they are.
+    pub(crate) owners: Owners,
     /// Connections that were established lately.
     pub(crate) rivals: Rivals,
     /// What the capture says of packets.
@@ -164,6 +171,8 @@ impl Run {
             live: Connections::new(),
             resolvers,
             names: Names::default(),
+            screened: RefCell::default(),
+            owners: Owners::default(),
             rivals: Rivals::default(),
             comments: Comments::default(),
             inner,
@@ -209,6 +218,9 @@ async fn attend(
     serve_inside(run, sockets);
     let trimmer = run.clone();
     tokio::task::spawn_local(async move { trimmer.live.trim().await });
+    if let Some(process) = guest.id() {
+        run.owners.look_in(process);
+    }
     let status = guest.wait(signals).await.context("cannot wait for the program")?;
     wait_for_the_rest(run, &mut guest, signals)
         .await

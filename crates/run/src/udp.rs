@@ -18,6 +18,7 @@ use tokio::time::sleep_until;
 
 use super::Run;
 use super::closing::Live;
+use super::conclude::Screened;
 use super::dns::Questions;
 use super::plan::Place;
 use crate::host::datagrams::{Heard, MAX_SEGMENTS, Shape};
@@ -95,7 +96,11 @@ impl Flows {
     /// Datagrams of one flow of the program; `first` is the first of them.
     fn arrive(self: &Rc<Self>, first: &Datagram, group: &[Datagram]) {
         match self.run.plan.place(first.local) {
-            Place::Remote(to) => self.pass_up(first, to, group),
+            Place::Remote(to) => match self.run.screen(first.remote, first.local, to) {
+                Screened::Passes => self.pass_up(first, to, group),
+                Screened::Answered(denied, error) => self.answer_by_rule(denied, error, group),
+                Screened::Swallowed => {}
+            },
             Place::Resolver => {
                 for datagram in group {
                     self.questions.ask(self, datagram);
@@ -176,6 +181,18 @@ impl Flows {
         let account = mapping.account(first.local, &self.run);
         account.refused_here(place, gateway);
         let Some((error, from)) = account.verdict(first.local.is_ipv6()) else { return };
+        group.iter().for_each(|datagram| self.reject(datagram, error, from));
+    }
+
+    /// An option of the run answers.
+    fn answer_by_rule(self: &Rc<Self>, denied: Option<String>, error: IcmpError, group: &[Datagram]) {
+        let first = &group[0];
+        let Ok(mapping) = self.mapping(first.remote) else { return };
+        let account = mapping.account(first.local, &self.run);
+        account.context.borrow_mut().denied = denied;
+        account.ruled(error);
+        let v6 = first.local.is_ipv6();
+        let from = if error == IcmpError::port_unreachable(v6) { None } else { self.run.plan.gateway(v6) };
         group.iter().for_each(|datagram| self.reject(datagram, error, from));
     }
 

@@ -191,3 +191,45 @@ fn the_capture_says_of_a_packet_what_the_report_says() {
     let injected = comments(&["--inject", "unreach=host"]);
     assert!(injected.contains("--inject unreach=host"), "{injected}");
 }
+
+#[test]
+fn questions_for_names_fail_as_asked_for_and_datagrams_too() {
+    if !ready() {
+        return;
+    }
+    let ask = "import socket, time\nt = time.monotonic()\ntry: socket.getaddrinfo('a.example.test', 80)\n\
+               except socket.gaierror as e: print(e.errno, time.monotonic() - t < 4)";
+    let of = |options: &[&str]| lastack(options, &["python3", "-c", ask]);
+    let missing = of(&["--inject", "dns=nxdomain:to=*.example.test"]);
+    assert_eq!(missing.output.stdout, b"-2 True\n", "EAI_NONAME: {missing:?}");
+    let question = missing.connections().next().unwrap();
+    assert_eq!(
+        (&question["cause"], &question["by"]),
+        (&"fault-injected".into(), &"lastack".into()),
+        "{question}"
+    );
+    assert_eq!(question["questions"][0]["name"], "a.example.test");
+    let failed = of(&["--inject", "dns=servfail"]);
+    assert_eq!(failed.output.stdout, b"-3 True\n", "EAI_AGAIN: {failed:?}");
+    let denied = of(&["--offline"]);
+    assert_eq!(denied.output.stdout, b"-3 True\n", "{denied:?}");
+    let question = denied.connections().next().unwrap();
+    assert_eq!((&question["cause"], &question["denied"]), (&"policy-denied".into(), &"--offline".into()));
+    assert_eq!(question["questions"][0]["rcode"], "REFUSED", "{question}");
+
+    let send = "import errno, socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(1)\n\
+                s.connect(('192.0.2.7', 9))\ntry: s.send(b'x'); s.recv(1)\n\
+                except OSError as e: print(errno.errorcode.get(e.errno, 'TIMEOUT'))";
+    for (options, sees) in [
+        (["--inject", "refuse"], "ECONNREFUSED"),
+        (["--inject", "unreach=admin"], "EHOSTUNREACH"),
+        (["--inject", "blackhole"], "TIMEOUT"),
+        (["--deny", "192.0.2.0/24:9/udp"], "EHOSTUNREACH"),
+    ] {
+        let ran = lastack(&options, &["python3", "-c", send]);
+        assert_eq!(ran.output.stdout, format!("{sees}\n").as_bytes(), "{options:?}: {ran:?}");
+        if sees != "TIMEOUT" {
+            assert_eq!(ran.connection()["by"], "lastack", "{options:?}: {}", ran.connection());
+        }
+    }
+}

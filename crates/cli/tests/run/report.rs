@@ -255,3 +255,26 @@ fn runs_do_not_disturb_each_other() {
     }
     server.join();
 }
+
+#[test]
+fn the_process_that_owns_a_connection_is_named() {
+    if !ready() {
+        return;
+    }
+    let server = Server::new("127.0.0.1", 2, drop);
+    let script = format!(
+        "import os, socket\npid = os.fork()\nif pid: os.wait()\ns = socket.create_connection(('10.0.2.2', {}))\n\
+         s.recv(1); s.close()",
+        server.port()
+    );
+    let ran = lastack(&["--host-loopback"], &["python3", "-c", &script]);
+    let mut pids: Vec<u64> = ran.connections().map(|line| line["pid"].as_u64().unwrap_or_default()).collect();
+    assert!(
+        ran.connections().all(|line| line["comm"].as_str().is_some_and(|comm| comm.starts_with("python"))),
+        "{ran:?}"
+    );
+    pids.dedup();
+    assert!(pids.len() == 2 && !pids.contains(&0), "{pids:?}");
+    assert!(ran.connections().all(|line| line["connect_us"].is_u64() && line["rtt_us"].is_u64()), "{ran:?}");
+    server.join();
+}

@@ -65,6 +65,23 @@ pub fn asked(message: &[u8]) -> Option<Asked> {
     Some(Asked { name: question.qname.to_string(), kind })
 }
 
+/// The answer to a question that has no records and this response code: header and question, as they came.
+pub fn without_records(question: &[u8], rcode: u8) -> Option<Vec<u8>> {
+    const HEADER: usize = 12;
+    let packet = Packet::parse(question).ok()?;
+    let first = packet.questions.first()?;
+    // The name as labels, the root, type and class.
+    let name: usize = first.qname.to_string().len() + 2;
+    let end = HEADER + name + 4;
+    let mut answer = question.get(..end)?.to_vec();
+    // QR and RA are set, of the question's flags opcode and RD stay.
+    answer[2] = (answer[2] & 0x79) | 0x80;
+    answer[3] = 0x80 | rcode;
+    // One question, and nothing else.
+    answer[4..HEADER].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+    Some(answer)
+}
+
 /// The addresses in the answer, and the name that was asked for.
 pub fn addresses(message: &[u8]) -> Option<(String, Vec<IpAddr>)> {
     let packet = Packet::parse(message).ok()?;
@@ -129,5 +146,15 @@ pub mod tests {
             [0, 2, 3, 5, 9].map(rcode_name),
             ["NOERROR", "SERVFAIL", "NXDOMAIN", "REFUSED", "RCODE 9"]
         );
+    }
+
+    #[test]
+    fn an_answer_without_records_has_the_question_and_the_code() {
+        let asked = question(7, "a.example.test");
+        let answer = without_records(&asked, 3).unwrap();
+        assert_eq!((id(&answer), rcode(&answer), answers(&answer, Some(7))), (Some(7), 3, true));
+        assert_eq!(super::asked(&answer).unwrap().name, "a.example.test");
+        assert_eq!(answer.len(), asked.len());
+        assert_eq!(without_records(b"no question", 3), None);
     }
 }

@@ -21,9 +21,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::conversation::{Answer, Conversation, Outcome};
 use super::message;
+use super::ruling::Ruling;
 use super::{GIVE_UP, PATIENCE};
 use crate::closing::Live;
 use crate::host::{Failure, Said, scratch};
+use crate::inject::Flow;
+use crate::report::Proto;
 use crate::udp::Flows;
 
 /// Most questions that wait at once; the oldest is given up first.
@@ -68,11 +71,14 @@ impl Questions {
     pub fn ask(&self, flows: &Rc<Flows>, datagram: &Datagram) {
         let pair = (datagram.remote, datagram.local);
         let key = (pair, message::id(&datagram.payload));
-        let talk = self.talk(pair);
+        let talk = self.talk(flows, pair);
         talk.conversation.account.sent(datagram.payload.len(), 1);
         let known = self.waiting.borrow().get(&key).cloned();
         if let Some(question) = known.filter(|question| question.datagram.payload == datagram.payload) {
             return question.again.notify_one();
+        }
+        if let Some(ruling) = Ruling::on(flows.run(), &datagram.payload) {
+            return self.answer_by_rule(flows, pair, talk, datagram, ruling);
         }
         self.make_room();
         let question = Rc::new(Question {
@@ -93,9 +99,31 @@ impl Questions {
         });
     }
 
-    fn talk(&self, pair: Pair) -> Rc<Talk> {
+    /// An option of the run answers.
+    fn answer_by_rule(
+        &self,
+        flows: &Rc<Flows>,
+        pair: Pair,
+        talk: Rc<Talk>,
+        datagram: &Datagram,
+        ruling: Ruling,
+    ) {
+        talk.questions.set(talk.questions.get() + 1);
+        if let Some(answer) = ruling.answer(&talk.conversation, pair.1, &datagram.payload) {
+            flows.reply(pair.1, pair.0, &answer);
+        }
+        let flows = flows.clone();
+        let live = flows.run().live.enter_quietly();
+        tokio::task::spawn_local(async move {
+            flows.questions().close_when_quiet(&flows, pair, &talk, &live).await;
+        });
+    }
+
+    fn talk(&self, flows: &Flows, pair: Pair) -> Rc<Talk> {
         let new = || {
             let conversation = Conversation::new(pair.0, pair.1);
+            *conversation.account.context.borrow_mut() =
+                flows.run().context(&Flow::new(Proto::Udp, pair.0, pair.1));
             Rc::new(Talk { conversation, waiting: Cell::new(0), questions: Cell::new(0) })
         };
         self.conversations.borrow_mut().entry(pair).or_insert_with(new).clone()

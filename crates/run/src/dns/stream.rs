@@ -12,10 +12,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::conversation::{Answer, Conversation, Outcome};
 use super::message;
+use super::ruling::Ruling;
 use super::{GIVE_UP, PATIENCE};
 use crate::Run;
 use crate::closing::Live;
 use crate::host::{self, Connected, Failure, Said};
+use crate::inject::Flow;
+use crate::report::Proto;
 
 /// Most questions of one connection that wait for their answers.
 const MAX_WAITING: usize = 128;
@@ -70,6 +73,7 @@ pub async fn relay(run: &Run, syn: InterceptedTcp, live: &Live) -> Result<(), (I
     };
     let Ok(stream) = syn.accept().await else { return Ok(()) };
     let conversation = Conversation::over_tcp(program, asked);
+    *conversation.account.context.borrow_mut() = run.context(&Flow::new(Proto::Tcp, program, asked));
     let mut session = Session {
         program: Messages::default(),
         server: Messages::default(),
@@ -126,6 +130,12 @@ impl Session {
                 asked = self.program.next(&mut program), if may_ask => match asked? {
                     Some(message) => {
                         conversation.account.sent(message.len(), 1);
+                        if let Some(ruling) = Ruling::on(run, &message) {
+                            if let Some(answer) = ruling.answer(conversation, self.address, &message) {
+                                send(&mut program, &answer).await?;
+                            }
+                            continue;
+                        }
                         self.asked_at = Instant::now();
                         let sent = send(&mut host, &message).await;
                         self.waiting.push_back(Waiting { message, refusal: None, tries: 1 });

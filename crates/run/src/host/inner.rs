@@ -24,6 +24,8 @@ pub struct InnerState {
     pub state: u8,
     /// No process holds it any more.
     pub orphan: bool,
+    /// The number by which /proc names it.
+    pub inode: u32,
 }
 
 /// The way to ask.
@@ -64,14 +66,26 @@ impl Inner {
     /// # Errors
     /// The system does not say.
     pub fn look(&self, flow: Flow) -> io::Result<Option<InnerState>> {
-        let answer = self.ask(SOCK_DIAG_BY_FAMILY, flow)?;
+        self.found(self.ask(&request(SOCK_DIAG_BY_FAMILY, libc::IPPROTO_TCP, flow))?)
+    }
+
+    /// As [`look`](Self::look), of a socket for datagrams, whose two ends the kernel names the other way round.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    pub fn look_datagrams(&self, flow: Flow) -> io::Result<Option<InnerState>> {
+        let swapped = Flow { program: flow.remote, remote: flow.program };
+        self.found(self.ask(&request(SOCK_DIAG_BY_FAMILY, libc::IPPROTO_UDP, swapped))?)
+    }
+
+    fn found(&self, answer: Vec<u8>) -> io::Result<Option<InnerState>> {
         match reply(&answer) {
             Reply::Error(libc::ENOENT) => Ok(None),
             Reply::Error(errno) => Err(io::Error::from_raw_os_error(errno)),
             Reply::Message => {
                 let field = answer.get(INODE..INODE + 4).and_then(|octets| octets.try_into().ok());
                 let inode = u32::from_ne_bytes(field.ok_or(io::ErrorKind::InvalidData)?);
-                Ok(Some(InnerState { state: answer[STATE], orphan: inode == 0 }))
+                Ok(Some(InnerState { state: answer[STATE], orphan: inode == 0, inode }))
             }
         }
     }
@@ -81,7 +95,7 @@ impl Inner {
     /// # Errors
     /// There is none, or the system does not let us.
     pub fn destroy(&self, flow: Flow) -> io::Result<()> {
-        let answer = self.ask(SOCK_DESTROY, flow)?;
+        let answer = self.ask(&request(SOCK_DESTROY, libc::IPPROTO_TCP, flow))?;
         match reply(&answer) {
             Reply::Error(0) | Reply::Message => Ok(()),
             Reply::Error(errno) => Err(io::Error::from_raw_os_error(errno)),
@@ -89,9 +103,8 @@ impl Inner {
     }
 
     /// The kernel answers within the call that asks.
-    fn ask(&self, kind: u16, flow: Flow) -> io::Result<Vec<u8>> {
+    fn ask(&self, request: &[u8]) -> io::Result<Vec<u8>> {
         let socket = self.socket.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        let request = request(kind, flow);
         // SAFETY: the kernel reads from the array, which lives until the call returns.
         let sent = unsafe {
             libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), libc::MSG_NOSIGNAL)
@@ -121,7 +134,7 @@ fn reply(answer: &[u8]) -> Reply {
 }
 
 /// A `nlmsghdr` and an `inet_diag_req_v2`.
-fn request(kind: u16, flow: Flow) -> [u8; REQUEST] {
+fn request(kind: u16, protocol: libc::c_int, flow: Flow) -> [u8; REQUEST] {
     let mut request = [0; REQUEST];
     let acknowledge = if kind == SOCK_DESTROY { libc::NLM_F_ACK } else { 0 };
     let flags = (libc::NLM_F_REQUEST | acknowledge) as u16;
@@ -130,7 +143,7 @@ fn request(kind: u16, flow: Flow) -> [u8; REQUEST] {
     request[6..8].copy_from_slice(&flags.to_ne_bytes());
     let family = if flow.program.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     request[HEADER] = family as u8;
-    request[HEADER + 1] = libc::IPPROTO_TCP as u8;
+    request[HEADER + 1] = protocol as u8;
     // Every state.
     request[HEADER + 4..HEADER + 8].fill(0xff);
     let id = &mut request[HEADER + 8..];
@@ -165,8 +178,8 @@ mod tests {
             let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (far, _) = listener.accept().unwrap();
             let flow = Flow { program: near.local_addr().unwrap(), remote: near.peer_addr().unwrap() };
-            let established = InnerState { state: 1, orphan: false };
-            assert_eq!(Inner::of_this_host().look(flow).unwrap(), Some(established), "{host}");
+            let found = Inner::of_this_host().look(flow).unwrap().unwrap();
+            assert_eq!((found.state, found.orphan, found.inode > 0), (1, false, true), "{host}");
             // FIN-WAIT-2, held and not.
             near.shutdown(Shutdown::Write).unwrap();
             assert_eq!(Inner::of_this_host().look(flow).unwrap().map(|found| found.orphan), Some(false));

@@ -85,7 +85,8 @@ fn ended_by_fault(record: &Record) -> bool {
     let fins = record.facts.fin;
     let late = record.outcome == Outcome::Open && fins.program && fins.remote && record.lost.total() == 0;
     let cut = injected.iter().any(|rule| rule.starts_with("cut-fin"));
-    !injected.is_empty() && !record.outcome.is_fine() && (cut || !late)
+    let answered_by_us = !record.context.questions.is_empty();
+    !injected.is_empty() && (answered_by_us || !record.outcome.is_fine() && (cut || !late))
 }
 
 /// Somebody said that the remote is not there, or cannot be reached.

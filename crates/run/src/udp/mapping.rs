@@ -14,6 +14,7 @@ use crate::Run;
 use crate::flow::FlowAccount;
 use crate::host::datagrams::{DatagramSocket, Shape};
 use crate::host::socket::errno_name;
+use crate::report::Proto;
 
 /// A mapping is over when nothing has gone for so long (RFC 4787 REQ-5).
 const IDLE: Duration = Duration::from_secs(5 * 60);
@@ -110,6 +111,8 @@ impl Mapping {
         }
         let account = Rc::new(FlowAccount::new(self.program, remote));
         account.note(self.note.borrow().clone());
+        *account.context.borrow_mut() =
+            run.context(&crate::inject::Flow::new(Proto::Udp, self.program, remote));
         remotes.insert(remote, account.clone());
         account
     }

@@ -1,0 +1,60 @@
+//! Questions that options of the run answer: names that the policy denies, and faults that were asked for.
+
+use std::net::SocketAddr;
+
+use super::conversation::{Answer, Conversation, Outcome};
+use super::message;
+use crate::Run;
+use crate::inject::DnsFault;
+use crate::policy::Decision;
+
+/// Response codes (RFC 1035 section 4.1.1).
+const SERVFAIL: u8 = 2;
+const NXDOMAIN: u8 = 3;
+const REFUSED: u8 = 5;
+
+/// The answer to a question, by an option of the run.
+#[derive(Debug)]
+pub struct Ruling {
+    /// The response code; `None`: no answer.
+    rcode: Option<u8>,
+    denied: Option<String>,
+    injected: Option<String>,
+}
+
+impl Ruling {
+    /// The ruling on this question; `None`: a name server answers.
+    pub fn on(run: &Run, question: &[u8]) -> Option<Self> {
+        if run.plan.policy.is_empty() && run.inject.is_empty() {
+            return None;
+        }
+        let name = message::asked(question)?.name;
+        if !run.plan.policy.is_empty()
+            && let Decision::Denied(option) = run.plan.policy.decide_name(&name)
+        {
+            return Some(Self { rcode: Some(REFUSED), denied: Some(option), injected: None });
+        }
+        let (fault, rule) = run.inject.question(&name)?;
+        let rcode = match fault {
+            DnsFault::NxDomain => Some(NXDOMAIN),
+            DnsFault::ServFail => Some(SERVFAIL),
+            DnsFault::Timeout => None,
+        };
+        Some(Self { rcode, denied: None, injected: Some(rule) })
+    }
+
+    /// Notes it, and gives the answer, if there is one.
+    pub fn answer(self, conversation: &Conversation, server: SocketAddr, question: &[u8]) -> Option<Vec<u8>> {
+        let mut context = conversation.account.context.borrow_mut();
+        context.denied = context.denied.take().or(self.denied);
+        if let Some(rule) = self.injected.filter(|rule| !context.injected.contains(rule)) {
+            context.injected.push(rule);
+        }
+        drop(context);
+        let result = self.rcode.map_or(Answer::Silence, Answer::Code);
+        conversation.add(Outcome { asked: message::asked(question), server, tries: 1, result });
+        let answer = message::without_records(question, self.rcode?)?;
+        conversation.account.received(answer.len(), 1);
+        Some(answer)
+    }
+}
