@@ -1,9 +1,195 @@
 //! What lastack itself may do once the program runs: as little as its work takes.
+//!
+//! It reads what a hostile remote and a hostile program send. Should either take it over, it has no capability, gets none
+//! by starting a program, starts none, and reaches no system call but those of its work.
+
+use std::collections::BTreeMap;
 
 use nix::errno::Errno;
+use nix::sys::prctl;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// Signals to processes of other users.
 pub const CAP_KILL: u32 = 5;
+
+/// Raw sockets: pings, where the system admits nobody to ping sockets.
+const CAP_NET_RAW: u32 = 13;
+
+/// Gives up what the work of a run does not take, for good. Comes after everything is set up.
+///
+/// # Errors
+/// What could not be given up; the rest is.
+pub fn enter() -> Result<(), Vec<String>> {
+    let kept: &[u32] = if needs_raw_sockets() { &[CAP_NET_RAW] } else { &[] };
+    let mut failed = Vec::new();
+    let mut note = |what: &str, result: Result<(), String>| {
+        failed.extend(result.err().map(|why| format!("lastack itself keeps {what}: {why}")));
+    };
+    note("capabilities", drop_capabilities(kept).map_err(|errno| errno.to_string()));
+    note("the way to new privileges", prctl::set_no_new_privs().map_err(|errno| errno.to_string()));
+    note("every system call", filter_calls());
+    if failed.is_empty() { Ok(()) } else { Err(failed) }
+}
+
+fn needs_raw_sockets() -> bool {
+    Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4)).is_err()
+}
+
+/// Refuses (EPERM) every system call that a run does not make.
+fn filter_calls() -> Result<(), String> {
+    let Ok(arch) = std::env::consts::ARCH.try_into() else {
+        // The filter's library does not know this machine.
+        return Ok(());
+    };
+    let errno = |errno: i32| SeccompAction::Errno(errno.cast_unsigned());
+    let mut allowed: Rules = CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    // Threads, and no processes or namespaces.
+    let thread = libc::CLONE_THREAD as u64;
+    let is_thread = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), thread);
+    let is_thread = is_thread.and_then(|condition| SeccompRule::new(vec![condition]));
+    allowed.insert(libc::SYS_clone, vec![is_thread.map_err(|error| error.to_string())?]);
+    let calls = SeccompFilter::new(allowed, errno(libc::EPERM), SeccompAction::Allow, arch);
+    // What it asks for cannot be seen: libraries take the older call where a kernel does not have it.
+    let newer = [(libc::SYS_clone3, Vec::new())].into_iter().collect();
+    let newer = SeccompFilter::new(newer, SeccompAction::Allow, errno(libc::ENOSYS), arch);
+    for filter in [newer, calls] {
+        let program: BpfProgram =
+            filter.and_then(TryInto::try_into).map_err(|error| format!("no filter can be made ({error})"))?;
+        // A kernel without filters.
+        seccompiler::apply_filter(&program).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
+
+/// What a run calls: sockets, the device, its files, memory, time, threads of its own, and the end of its children. Not
+/// among them: starting programs, entering namespaces, mounting, tracing, sending signals to others.
+const CALLS: &[libc::c_long] = &[
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_brk,
+    libc::SYS_capget,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_clone3,
+    libc::SYS_close,
+    libc::SYS_connect,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_faccessat,
+    libc::SYS_fcntl,
+    libc::SYS_fdatasync,
+    libc::SYS_fstat,
+    libc::SYS_fstatfs,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_futex,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getpeername,
+    libc::SYS_getpgid,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_gettid,
+    libc::SYS_gettimeofday,
+    libc::SYS_getuid,
+    libc::SYS_ioctl,
+    libc::SYS_listen,
+    libc::SYS_lseek,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mkdirat,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_pipe2,
+    libc::SYS_ppoll,
+    libc::SYS_prctl,
+    libc::SYS_pread64,
+    libc::SYS_prlimit64,
+    libc::SYS_pselect6,
+    libc::SYS_pwrite64,
+    libc::SYS_read,
+    libc::SYS_readlinkat,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_renameat2,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_set_robust_list,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_sigaltstack,
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_splice,
+    libc::SYS_statx,
+    libc::SYS_sysinfo,
+    libc::SYS_tgkill,
+    libc::SYS_uname,
+    libc::SYS_unlinkat,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+    libc::SYS_write,
+    libc::SYS_writev,
+    // The older names of x86 that libraries still use.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_arch_prctl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_dup2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_getpgrp,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mkdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+];
 
 /// linux/capability.h.
 const VERSION_3: u32 = 0x2008_0522;
@@ -51,4 +237,38 @@ fn held() -> Result<[Set; 2], Errno> {
     // SAFETY: the kernel reads the header and writes two sets, which live until the call returns.
     Errno::result(unsafe { libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) })?;
     Ok(sets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a process of its own, which the filter stays with.
+    #[test]
+    fn a_confined_process_can_do_its_work_and_nothing_else() {
+        // SAFETY: the child calls what it tests, and ends.
+        let child = unsafe { nix::unistd::fork() }.unwrap();
+        if let nix::unistd::ForkResult::Parent { child } = child {
+            let status = nix::sys::wait::waitpid(child, None).unwrap();
+            assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 0));
+            return;
+        }
+        let works = || {
+            enter().ok()?;
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
+            std::net::TcpStream::connect(listener.local_addr().ok()?).ok()?;
+            std::thread::spawn(|| {}).join().ok()?;
+            let refused = |result: Result<(), Errno>| (result == Err(Errno::EPERM)).then_some(());
+            refused(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER))?;
+            refused(nix::sys::signal::kill(nix::unistd::Pid::parent(), None))?;
+            let program = std::process::Command::new("true").status();
+            program.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)).then_some(())?;
+            let status = std::fs::read_to_string("/proc/self/status").ok()?;
+            status.contains("NoNewPrivs:\t1").then_some(())?;
+            status.contains("Seccomp:\t2").then_some(())
+        };
+        let done = works().is_some();
+        // SAFETY: nothing of this copy of the test program runs on.
+        unsafe { libc::_exit(i32::from(!done)) }
+    }
 }

@@ -33,7 +33,7 @@ use crate::host::resolvers::RESOLV_CONF;
 use crate::options::Options;
 use crate::own_loopback::Refusals;
 use crate::tap::{Seen, Tap};
-use crate::{icmp, localhost, tcp, udp};
+use crate::{icmp, isolation, localhost, tcp, udp};
 
 use crate::host::inner::Inner;
 use crate::namespace::{Guest, InnerSocket, LaunchError, Launched, Process, Signals, exit_as};
@@ -146,6 +146,9 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
     let inner = Inner::new(take(InnerSocket::Diagnosis));
     launched.sockets = sockets;
     let run = Run::new(plan, report, resolvers, inner);
+    for kept in isolation::enter().err().unwrap_or_default() {
+        run.report.warn(kept);
+    }
     let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, &mut signals))?;
     run.report.count(|summary| {
         summary.exit = Some(exit_of(status));
