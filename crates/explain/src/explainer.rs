@@ -29,7 +29,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { live: 100_000, kept: 60_000, all: false }
+        Self { live: 100_000, kept: 20_000, all: false }
     }
 }
 

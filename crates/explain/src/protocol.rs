@@ -190,9 +190,13 @@ pub fn clear_alert(data: &[u8]) -> Option<u8> {
     }
 }
 
-/// What an HTTP response's head promises: the octets of the whole response, if it says so.
+/// What the head of an HTTP message promises: the octets of the whole message, if it says so.
 #[must_use]
 pub fn http_size(data: &[u8]) -> Option<u64> {
+    // A search through data of other protocols would cost more than all the rest.
+    if !data.starts_with(b"HTTP/1.") && !METHODS.iter().any(|method| data.starts_with(method)) {
+        return None;
+    }
     let end = data.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&data[..end]).ok()?;
     let value = head.lines().find_map(|line| {
@@ -206,6 +210,12 @@ pub fn http_size(data: &[u8]) -> Option<u64> {
 /// MySQL, Postgres and Redis errors.
 #[must_use]
 pub fn error_line(data: &[u8]) -> Option<String> {
+    let begins =
+        matches!(data, [b'H' | b'4' | b'5' | b'-' | b'P' | b'I' | b'E', ..] | [_, _, 0, _, 0xff, ..]);
+    if !begins {
+        return None;
+    }
+    let data = &data[..data.len().min(512)];
     let line = data.split(|&byte| byte == b'\r' || byte == b'\n').next()?;
     let digits = |class: &[u8]| {
         line.len() >= 4

@@ -4,7 +4,7 @@ use super::marks::Marks;
 use crate::packet::{Addr, Endpoint};
 use crate::track::Conn;
 use lastack_wire::TcpFlags;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Hosts, routers and listeners that are remembered; more are not needed to judge.
 const MOST: usize = 1 << 16;
@@ -24,6 +24,8 @@ pub struct Context {
     /// Hardware addresses: the first IP address behind each, and whether there are several.
     cards: HashMap<[u8; 6], (Addr, bool)>,
     accepted: HashMap<Endpoint, Vec<i64>>,
+    /// Ports that accepted a connection over IPv4 (true) or IPv6.
+    open: HashSet<(u16, bool)>,
     marks: HashMap<u64, Marks>,
     /// The first and the last time of the input.
     pub start: i64,
@@ -55,6 +57,7 @@ impl Context {
             if let Some(answer) = opened
                 && (self.accepted.len() < MOST || self.accepted.contains_key(&side.at))
             {
+                self.open.insert((side.at.port, side.at.addr.is_v4()));
                 let times = self.accepted.entry(side.at).or_default();
                 if times.len() < TIMES {
                     times.push(answer.time);
@@ -105,7 +108,7 @@ impl Context {
     /// Whether the same port was accepted on an address of the other family.
     #[must_use]
     pub fn open_on_other_family(&self, at: Endpoint) -> bool {
-        self.accepted.keys().any(|other| other.port == at.port && other.addr.is_v4() != at.addr.is_v4())
+        self.open.contains(&(at.port, !at.addr.is_v4()))
     }
 
     pub(crate) fn marks(&self, ordinal: u64) -> Marks {

@@ -14,6 +14,9 @@ const INSTANT: i64 = 100 * MS;
 /// Probes of one scan follow each other within this time.
 const SCAN_GAP: i64 = 15 * SECOND;
 
+/// Connections of one server or client that others are compared with.
+const LISTED: usize = 256;
+
 /// The marks of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Marks {
@@ -254,22 +257,21 @@ fn full_queues(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
 
 /// Attempts that were dropped because another one of the same client was faster.
 fn siblings(conns: &[Box<Conn>], marks: &mut All) {
-    let mut by_port: HashMap<u16, Vec<&Conn>> = HashMap::new();
-    for conn in conns.iter().filter(|conn| conn.client.is_some()) {
-        by_port.entry(server_of(conn).port).or_default().push(conn);
+    let key = |conn: &Conn| (conn.sides[client(conn)].at.addr, server_of(conn).port);
+    let mut established: HashMap<(Addr, u16), Vec<&Conn>> = HashMap::new();
+    for conn in conns.iter().filter(|conn| conn.client.is_some() && conn.established && has_data(conn)) {
+        let list = established.entry(key(conn)).or_default();
+        if list.len() < LISTED {
+            list.push(conn);
+        }
     }
     for conn in
         conns.iter().filter(|conn| conn.client.is_some() && !has_data(conn) && !conn.resets.is_empty())
     {
-        let Some(peers) = by_port.get(&server_of(conn).port).filter(|peers| peers.len() < 10_000) else {
-            continue;
-        };
-        let won = peers.iter().any(|peer| {
-            peer.ordinal != conn.ordinal
-                && peer.established
-                && has_data(peer)
-                && (peer.first.0 - conn.first.0).abs() < SECOND
-                && server_of(peer).addr != server_of(conn).addr
+        let won = established.get(&key(conn)).is_some_and(|list| {
+            list.iter().any(|peer| {
+                (peer.first.0 - conn.first.0).abs() < SECOND && server_of(peer).addr != server_of(conn).addr
+            })
         });
         if won {
             marks.entry(conn.ordinal).or_default().sibling_won = true;

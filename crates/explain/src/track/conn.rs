@@ -200,6 +200,11 @@ impl Conn {
 
     fn keep(&mut self, pkt: Pkt) {
         if self.head.len() < HEAD {
+            // Floods make connections of one packet: room for one, until there are more.
+            if self.head.is_empty() {
+                self.head.reserve_exact(1);
+                self.before.reserve_exact(1);
+            }
             self.head.push(pkt);
         }
         // The reset that ended it is the first of the packets after it.

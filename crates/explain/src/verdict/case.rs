@@ -262,9 +262,10 @@ fn guess_client(conn: &Conn, context: &Context) -> usize {
 }
 
 impl Side {
-    /// Whether what it acknowledges, or sends, moves on.
+    /// Whether what it acknowledges, or sends, moves on: somebody answers, seen or not.
     fn has_moved(&self) -> bool {
-        self.octets > 0 || self.syn.is_none() && self.packets > 1
+        let repeats = self.stuck.sends >= 3 || self.fins >= 2;
+        !repeats && (self.octets > 0 || self.syn.is_none() && self.packets > 1)
     }
 }
 
