@@ -40,11 +40,15 @@ pub struct Explained {
     pub conn: Box<Conn>,
     /// What it means.
     pub verdict: Verdict,
-    /// Its identifier.
-    pub id: String,
 }
 
 impl Explained {
+    /// The connection's identifier, which does not depend on the file.
+    #[must_use]
+    pub fn id(&self) -> String {
+        connection_id(&self.conn)
+    }
+
     /// The client's address and port.
     #[must_use]
     pub fn client(&self) -> Endpoint {
@@ -233,14 +237,13 @@ impl Explainer {
         self.context.set_marks(marks);
         for conn in conns {
             let verdict = verdict::judge(&conn, &self.context);
-            let id = connection_id(&conn);
             *self.summary.causes.entry(verdict.cause).or_default() += 1;
             *self.summary.severities.entry(verdict.severity).or_default() += 1;
             self.summary.rst_explained += conn.resets.len() as u64;
-            let explained = Explained { conn, verdict, id };
+            let explained = Explained { conn, verdict };
             if !explained.is_plain() && explained.verdict.cause != Cause::Open {
                 let ended = explained.conn.last.0;
-                self.groups.add(explained.server(), ended, &explained.id, &explained.verdict);
+                self.groups.add(explained.server(), ended, || explained.id(), &explained.verdict);
             }
             self.ready.push(explained);
         }
@@ -258,8 +261,7 @@ impl Explainer {
         let conn = self.tracker.take(a, b)?;
         self.context.observe(&conn);
         let verdict = verdict::judge(&conn, &self.context);
-        let id = connection_id(&conn);
-        Some(Explained { conn, verdict, id })
+        Some(Explained { conn, verdict })
     }
 
     /// Takes the verdicts that are ready. Without a call of [`Explainer::finish`] or [`Explainer::judge_finished`] there

@@ -319,14 +319,15 @@ impl Writer {
     #[must_use]
     pub fn id(&self, explained: &Explained) -> String {
         if !self.anonymize {
-            return explained.id.clone();
+            return explained.id();
         }
         let hide = |end: crate::packet::Endpoint| crate::packet::Endpoint {
             addr: crate::render::pseudonym(end.addr),
             port: end.port,
         };
         let [a, b] = [hide(explained.conn.sides[0].at), hide(explained.conn.sides[1].at)];
-        let tail = explained.id.split_once('#').map_or("", |(_, tail)| tail);
+        let id = explained.id();
+        let tail = id.split_once('#').map_or("", |(_, tail)| tail);
         format!("{}#{tail}", crate::id::community_id(a, b, 6))
     }
 

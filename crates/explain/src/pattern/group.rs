@@ -47,7 +47,7 @@ pub(crate) struct Groups(BTreeMap<(Cause, Endpoint), GroupFacts>);
 
 impl Groups {
     /// Adds an end.
-    pub fn add(&mut self, server: Endpoint, ended: i64, id: &str, verdict: &Verdict) {
+    pub fn add(&mut self, server: Endpoint, ended: i64, id: impl FnOnce() -> String, verdict: &Verdict) {
         let facts = self.0.entry((verdict.cause, server)).or_insert_with(|| GroupFacts {
             count: 0,
             first: ended,
@@ -62,7 +62,7 @@ impl Groups {
         facts.idle = (facts.idle.0.min(verdict.idle), facts.idle.1.max(verdict.idle));
         *facts.by.entry(verdict.ended_by).or_default() += 1;
         if facts.ids.len() < LISTED {
-            facts.ids.push(id.to_owned());
+            facts.ids.push(id());
         }
     }
 

@@ -382,10 +382,14 @@ impl Conn {
             peer_fin: self.sides[peer].fin.is_some(),
         };
         let ends = self.reset_by.is_none() && !copy && effect.is_accepted();
+        if self.resets.is_empty() {
+            self.resets.reserve_exact(1);
+        }
         self.resets.push(reset);
         if ends {
             self.reset_by = Some(self.resets.len() - 1);
-            self.at_reset = Some(Box::new(self.sides.clone()));
+            // A refused SYN leaves nothing that later packets could change.
+            self.at_reset = self.established.then(|| Box::new(self.sides.clone()));
         }
     }
 
