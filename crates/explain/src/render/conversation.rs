@@ -46,6 +46,8 @@ pub(super) fn cause_by(writer: &Writer, explained: &Explained) -> String {
     let verdict = &explained.verdict;
     match (verdict.cause, verdict.ended_by) {
         (cause, EndedBy::Nobody | EndedBy::Unknown) => cause.to_string(),
+        // An injector writes the hop limit that it likes.
+        (Cause::Injected, _) => "injected by a third party".into(),
         (cause, EndedBy::Path) => match &verdict.device {
             Some(device) if device.address.is_some() => {
                 format!("{cause} by {}", writer.named(device.address.as_deref().unwrap_or_default()))

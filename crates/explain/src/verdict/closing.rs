@@ -85,11 +85,14 @@ impl Case<'_> {
         let alert =
             data.tls.is_some_and(|record| is_farewell(record, data.len)) && self.small_rest(reset, fin);
         let by = self.by(own);
+        let when = match data.time - fin.time {
+            late if late >= 0 => format!("{} after", span(late)),
+            early => format!("{} before the capture shows", span(-early)),
+        };
         let text = format!(
-            "the {} sends {} octets {} after the {}'s FIN",
+            "the {} sends {} octets {when} the {}'s FIN",
             self.end(other).name(),
             data.len,
-            span(data.time - fin.time),
             self.end(own).name()
         );
         if tls && alert {
