@@ -109,12 +109,13 @@ pub struct RunArgs {
     #[arg(short = 'D', long, value_name = "ADDRESS")]
     pub dns: Vec<IpAddr>,
 
-    /// The program's IPv4 network: .2 is the gateway, .3 answers for names, .100 is the program
-    #[arg(long, value_name = "NETWORK/PREFIX", default_value = "10.0.2.0/24")]
+    /// The program's IPv4 network: .2 is the gateway, .3 answers for names, .100 is the program; auto is 10.0.2.0/24, or
+    /// another where this host's own networks overlap
+    #[arg(long, value_name = "NETWORK/PREFIX", default_value = "auto")]
     pub net: String,
 
-    /// The program's IPv6 network: ::2 is the gateway, ::3 answers for names, ::100 is the program
-    #[arg(long, value_name = "NETWORK/PREFIX", default_value = "fd00::/64")]
+    /// The program's IPv6 network: ::2 is the gateway, ::3 answers for names, ::100 is the program; auto is fd00::/64
+    #[arg(long, value_name = "NETWORK/PREFIX", default_value = "auto")]
     pub net6: String,
 
     /// The largest packet between the program and lastack; the largest is the fastest
@@ -128,6 +129,10 @@ pub struct RunArgs {
     /// Carry the packets by this kind of device: auto, tun or veth
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
+
+    /// Let the program reach link-local addresses, and with them the metadata service of a cloud (169.254.169.254)
+    #[arg(long)]
+    pub link_local: bool,
 
     /// End what the program leaves running when it ends, instead of waiting for it
     #[arg(long)]
@@ -194,6 +199,7 @@ impl From<RunArgs> for Options {
             mtu: args.mtu,
             memory: args.memory,
             device: args.device,
+            link_local: args.link_local,
             kill_rest: args.kill_rest,
             identity,
             host_pids: args.host_pids,

@@ -59,6 +59,12 @@ impl Account {
                     "--net and --net6 choose another network for the program",
                 )
             }
+            Place::LinkLocal => (
+                Outcome::Unreachable,
+                Rule::IcmpIntercepted,
+                "a link-local address, or a cloud's metadata service",
+                "--link-local lets the program reach those",
+            ),
             Place::ForbiddenLoopback => {
                 (Outcome::Refused, Rule::RstIntercepted, "the gateway has no services", LOOPBACK_HINT)
             }

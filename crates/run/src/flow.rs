@@ -136,6 +136,7 @@ impl FlowAccount {
         let v6 = self.remote.is_ipv6();
         let verdict = match place {
             Place::NobodyThere => Verdict::Ours(IcmpError::host_unreachable(v6), gateway, place),
+            Place::LinkLocal => Verdict::Ours(IcmpError::admin_prohibited(v6), gateway, place),
             _ => Verdict::Ours(IcmpError::port_unreachable(v6), None, place),
         };
         *self.verdict.borrow_mut() = Some(verdict);
@@ -215,7 +216,8 @@ fn tell_failure(record: &mut Record, failure: &Failure) {
 
 fn tell_place(record: &mut Record, place: Place) {
     (record.by, record.rule) = (By::Lastack, Some(Rule::IcmpIntercepted));
-    record.outcome = if place == Place::NobodyThere { Outcome::Unreachable } else { Outcome::Refused };
+    let unreachable = matches!(place, Place::NobodyThere | Place::LinkLocal);
+    record.outcome = if unreachable { Outcome::Unreachable } else { Outcome::Refused };
     if matches!(place, Place::ForbiddenLoopback | Place::HiddenLoopback) {
         record.hint = Some(LOOPBACK_HINT.to_owned());
     }

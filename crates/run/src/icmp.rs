@@ -59,6 +59,7 @@ impl Pings {
             }
             Place::Remote(remote) => remote.ip(),
             Place::NobodyThere => return self.unreachable(&request, IcmpError::host_unreachable(v6), None),
+            Place::LinkLocal => return self.unreachable(&request, IcmpError::admin_prohibited(v6), None),
             _ => return self.unreachable(&request, IcmpError::admin_prohibited(v6), None),
         };
         let asking = match self.asking(&request, remote) {

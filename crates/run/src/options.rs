@@ -63,10 +63,11 @@ pub struct Options {
     /// Ask this server for names instead of the host's (repeatable)
     pub dns: Vec<IpAddr>,
 
-    /// The program's IPv4 network: .2 is the gateway, .3 answers for names, .100 is the program
+    /// The program's IPv4 network: .2 is the gateway, .3 answers for names, .100 is the program; auto is 10.0.2.0/24, or
+    /// another where this host's own networks overlap
     pub net: String,
 
-    /// The program's IPv6 network: ::2 is the gateway, ::3 answers for names, ::100 is the program
+    /// The program's IPv6 network: ::2 is the gateway, ::3 answers for names, ::100 is the program; auto is fd00::/64
     pub net6: String,
 
     /// The largest packet between the program and lastack; the largest is the fastest
@@ -77,6 +78,9 @@ pub struct Options {
 
     /// Carry the packets by this kind of device: auto, tun or veth
     pub device: DeviceChoice,
+
+    /// Let the program reach link-local addresses, and with them the metadata service of a cloud (169.254.169.254)
+    pub link_local: bool,
 
     /// End what the program leaves running when it ends, instead of waiting for it
     pub kill_rest: bool,
@@ -112,11 +116,12 @@ impl Options {
             host_loopback: false,
             map_localhost: Vec::new(),
             dns: Vec::new(),
-            net: "10.0.2.0/24".to_owned(),
-            net6: "fd00::/64".to_owned(),
+            net: "auto".to_owned(),
+            net6: "auto".to_owned(),
             mtu: 65_520,
             memory: 256,
             device: DeviceChoice::Auto,
+            link_local: false,
             kill_rest: false,
             identity: Identity::Same,
             host_pids: false,

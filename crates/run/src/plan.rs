@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
+use crate::host::networks::HostNetwork;
 use crate::host::{self, resolvers};
 use crate::inject::{self, FaultRule};
 use crate::namespace;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub memory: u16,
     /// The kind of device.
     pub device: namespace::DeviceChoice,
+    /// The program reaches link-local addresses.
+    pub link_local: bool,
     /// What the program leaves running is ended with it.
     pub kill_rest: bool,
     /// Who the program is.
@@ -92,6 +95,8 @@ pub enum Place {
     ForbiddenLoopback,
     /// Some other way to the host's own loopback.
     HiddenLoopback,
+    /// An address of this host's links, where clouds have their metadata services, and that is not allowed.
+    LinkLocal,
     /// The name server's address, where nobody listens but the resolver.
     ClosedPort,
     /// An address of the program's own network that nobody has.
@@ -104,10 +109,10 @@ impl Plan {
         ensure!(!(args.ipv4 && args.ipv6), "IPv4 only and IPv6 only exclude each other: choose one");
         let mut networks = Vec::new();
         if !args.ipv6 {
-            networks.push(Network::parse(&args.net, false).context("--net")?);
+            networks.push(Network::chosen(&args.net, false).context("--net")?);
         }
         if !args.ipv4 {
-            networks.push(Network::parse(&args.net6, true).context("--net6")?);
+            networks.push(Network::chosen(&args.net6, true).context("--net6")?);
         }
         let least = if args.ipv4 { 576 } else { 1280 };
         ensure!(
@@ -150,6 +155,7 @@ impl Plan {
             mtu: args.mtu,
             memory: args.memory,
             device: args.device,
+            link_local: args.link_local,
             kill_rest: args.kill_rest,
             identity: args.identity,
             host_pids: args.host_pids,
@@ -241,7 +247,11 @@ impl Plan {
                 _ => Place::NobodyThere,
             };
         }
-        if is_the_host_itself(address) { Place::HiddenLoopback } else { Place::Remote(to) }
+        match address {
+            _ if is_the_host_itself(address) => Place::HiddenLoopback,
+            _ if is_link_local(address) && !self.link_local => Place::LinkLocal,
+            _ => Place::Remote(to),
+        }
     }
 
     /// As [`place`](Self::place), of a protocol without ports.
@@ -269,6 +279,21 @@ fn faults(
     Ok((rules, seed.or(of_file).unwrap_or(1)))
 }
 
+/// Whether only this host's links know it. Mapped addresses of version 4 reach that version.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => {
+            v6.is_unicast_link_local()
+                || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local())
+                || METADATA.contains(&v6)
+        }
+    }
+}
+
+/// Where clouds have their metadata service beside link-local addresses.
+const METADATA: [Ipv6Addr; 1] = [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)];
+
 /// Addresses by which a socket of the host reaches the host's own loopback.
 fn is_the_host_itself(address: IpAddr) -> bool {
     match address {
@@ -286,7 +311,34 @@ fn is_the_host_itself(address: IpAddr) -> bool {
     }
 }
 
+/// The networks that a program gets if it is not told otherwise: the first that is none of this host's. Private networks of
+/// version 4 are few, and collide; those of version 6 are chosen by chance, and its default stays what people know.
+const NETWORKS: [&str; 6] =
+    ["10.0.2.0/24", "10.0.3.0/24", "10.171.2.0/24", "172.29.2.0/24", "192.168.202.0/24", "198.18.2.0/24"];
+const NETWORK_V6: &str = "fd00::/64";
+
 impl Network {
+    /// The one that is named, or with `auto` one that no network of this host overlaps.
+    fn chosen(text: &str, v6: bool) -> anyhow::Result<Self> {
+        match text {
+            "auto" if v6 => Self::parse(NETWORK_V6, v6),
+            "auto" => Self::first_free(&NETWORKS, &host::networks::of_host()),
+            named => Self::parse(named, v6),
+        }
+    }
+
+    /// The first of them that none of these overlaps; the first of all if each does.
+    fn first_free(candidates: &[&str], taken: &[HostNetwork]) -> anyhow::Result<Self> {
+        let mut networks =
+            candidates.iter().map(|text| Self::parse(text, false)).collect::<Result<Vec<_>, _>>()?;
+        let is_free = |network: &Self| {
+            let own = HostNetwork { address: network.base, prefix: network.prefix };
+            !taken.iter().any(|other| other.overlaps(&own))
+        };
+        let at = networks.iter().position(is_free).unwrap_or(0);
+        Ok(networks.swap_remove(at))
+    }
+
     /// Reads `10.0.2.0/24`, of this family.
     fn parse(text: &str, v6: bool) -> anyhow::Result<Self> {
         let example = if v6 { "fd00::/64" } else { "10.0.2.0/24" };
@@ -423,6 +475,31 @@ pub mod tests {
             ["fd00::100", "fd00::2", "fd00::3"]
         );
         assert_eq!((v4.prefix, v6.prefix, plan.mtu), (24, 64, 65520));
+    }
+
+    #[test]
+    fn a_network_of_the_host_is_none_of_the_programs() {
+        let network = |address: &str, prefix| HostNetwork { address: address.parse().unwrap(), prefix };
+        let first = |taken: &[HostNetwork]| Network::first_free(&NETWORKS, taken).unwrap().guest.to_string();
+        assert_eq!(first(&[network("192.168.1.7", 24), network("fd00::7", 64)]), "10.0.2.100");
+        assert_eq!(first(&[network("10.0.2.15", 24)]), "10.0.3.100");
+        assert_eq!(first(&[network("10.0.0.0", 8)]), "172.29.2.100");
+        // Nothing is free: what people know.
+        assert_eq!(first(&[network("0.0.0.0", 1), network("128.0.0.0", 1)]), "10.0.2.100");
+    }
+
+    #[test]
+    fn links_of_the_host_are_reached_only_where_that_is_allowed() {
+        for to in ["169.254.169.254:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80", "[fd00:ec2::254]:80"]
+        {
+            let to: SocketAddr = to.parse().unwrap();
+            assert_eq!(plan(|_| {}).unwrap().place(to), Place::LinkLocal, "{to}");
+            assert_eq!(
+                plan(|options| options.link_local = true).unwrap().place(to),
+                Place::Remote(to),
+                "{to}"
+            );
+        }
     }
 
     #[test]

@@ -168,6 +168,7 @@ fn refuse(run: &Run, syn: InterceptedTcp, account: &Account, place: Place) {
     run.record(account.refused_here(place));
     let v6 = syn.local_addr().is_ipv6();
     match place {
+        Place::LinkLocal => syn.unreachable(IcmpError::admin_prohibited(v6), run.plan.gateway(v6)),
         Place::NobodyThere => syn.unreachable(IcmpError::host_unreachable(v6), run.plan.gateway(v6)),
         _ => syn.refuse(),
     }
