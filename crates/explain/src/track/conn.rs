@@ -166,7 +166,14 @@ impl Conn {
         match &self.sides[side].syn {
             Some(syn) if syn.seq == pkt.seq => {
                 // The same number long after the end is a new attempt by a tool that always uses it.
-                self.is_orderly() || pkt.time - self.last.0 > 60_000_000_000
+                let reset = self.established && self.reset_by.is_some();
+                reset || self.is_orderly() || pkt.time - self.last.0 > 60_000_000_000
+            }
+            // Both ends open at once: the SYNs cross (RFC 9293 figure 7).
+            None if self.sides[1 - side].syn.is_some_and(|syn| !syn.has(TcpFlags::ACK))
+                && self.packets <= 2 =>
+            {
+                false
             }
             _ => true,
         }
