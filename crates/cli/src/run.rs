@@ -31,6 +31,10 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "FILE", visible_alias = "pcap")]
     pub write: Option<PathBuf>,
 
+    /// Write the connections with their sequence diagrams to FILE, as a page of HTML that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
     /// Write the report to FILE, line by line, instead of standard error
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -178,6 +182,7 @@ impl From<RunArgs> for Options {
         };
         Self {
             write: args.write,
+            html: args.html,
             output: args.output,
             verbose: args.verbose,
             json: args.json,

@@ -29,6 +29,7 @@ mod memory;
 mod options;
 mod own_loopback;
 mod owner;
+mod page;
 mod plan;
 mod policy;
 mod relay;

@@ -15,6 +15,9 @@ pub struct Options {
     /// Write every packet to FILE (pcapng), each with what became of it
     pub write: Option<PathBuf>,
 
+    /// Write the connections with their sequence diagrams to this file, as a page of HTML
+    pub html: Option<PathBuf>,
+
     /// Write the report to FILE, line by line, instead of standard error
     pub output: Option<PathBuf>,
 
@@ -100,6 +103,7 @@ impl Options {
     pub fn new(command: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             write: None,
+            html: None,
             output: None,
             verbose: 0,
             json: false,

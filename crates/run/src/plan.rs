@@ -49,6 +49,8 @@ pub struct Plan {
     pub host_pids: bool,
     /// Where the capture goes.
     pub capture: Option<PathBuf>,
+    /// Where the page goes.
+    pub page: Option<PathBuf>,
     /// What is reported.
     pub report: report::Settings,
     /// The faults that are asked for, and where their chance begins.
@@ -160,6 +162,7 @@ impl Plan {
             identity: args.identity,
             host_pids: args.host_pids,
             capture: args.write,
+            page: args.html,
             report,
             faults: faults(args.inject, args.inject_file.as_deref(), args.seed)?,
             policy: args.policy,

@@ -32,6 +32,7 @@ use crate::headers::Headers;
 use crate::host::resolvers::RESOLV_CONF;
 use crate::options::Options;
 use crate::own_loopback::Refusals;
+use crate::page::Page;
 use crate::tap::{Seen, Tap};
 use crate::{icmp, isolation, localhost, tcp, udp};
 
@@ -121,6 +122,7 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
         File::create(path).with_context(cannot)
     });
     let capture = capture.transpose()?;
+    let page = plan.page.clone().map(Page::create).transpose()?;
     let resolvers = match plan.resolvers_fixed {
         true => Resolvers::fixed(plan.resolvers.clone()),
         false => Resolvers::of_file(Path::new(RESOLV_CONF)),
@@ -149,7 +151,7 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
     for kept in isolation::enter().err().unwrap_or_default() {
         run.report.warn(kept);
     }
-    let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, &mut signals))?;
+    let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, page, &mut signals))?;
     run.report.count(|summary| {
         summary.exit = Some(exit_of(status));
         summary.injected = run.inject.summary();
@@ -208,6 +210,7 @@ async fn attend(
     run: &Rc<Run>,
     launched: Launched,
     capture: Option<File>,
+    page: Option<Page>,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitStatus> {
     let Launched { mut guest, device, kind, sockets, .. } = launched;
@@ -215,7 +218,8 @@ async fn attend(
     let device = Arc::new(Mutex::new(device));
     let writer = capture.map(|file| Arc::new(Mutex::new(PcapngWriter::new(file, SystemTime::now()))));
     // Driver and relays on one executor: they take turns, and none of them has to wake another's.
-    let (host, driver) = Host::new(config(&run.plan), link(run, device.clone(), writer.clone()));
+    let (host, driver) =
+        Host::new(config(&run.plan), link(run, device.clone(), writer.clone(), page.clone()));
     let watch = watch_driver(run, tokio::task::spawn_local(driver));
     serve(run, &host);
     serve_inside(run, sockets);
@@ -246,6 +250,9 @@ async fn attend(
     run.report.count(|summary| summary.dropped += dropped.sent + dropped.received);
     if let Some(writer) = writer {
         finish(run, &writer);
+    }
+    if let Some(Err(error)) = page.map(|page| page.finish()) {
+        run.report.warn(format!("{error:#}"));
     }
     Ok(status)
 }
@@ -384,7 +391,12 @@ fn config(plan: &Plan) -> Config {
 }
 
 /// The device, with a capture around it if one is wanted, and with the faults that are asked for around both.
-fn link(run: &Run, device: Arc<Mutex<Device>>, writer: Option<Writer>) -> Box<dyn Link + Send> {
+fn link(
+    run: &Run,
+    device: Arc<Mutex<Device>>,
+    writer: Option<Writer>,
+    page: Option<Page>,
+) -> Box<dyn Link + Send> {
     let seen = run.seen.clone();
     let link: Box<dyn Link + Send> = match writer {
         Some(writer) => {
@@ -393,6 +405,10 @@ fn link(run: &Run, device: Arc<Mutex<Device>>, writer: Option<Writer>) -> Box<dy
             Box::new(Tap::new(Capture::new(device, sink), seen))
         }
         None => Box::new(Tap::new(device, seen)),
+    };
+    let link = match page {
+        Some(page) => Box::new(Capture::new(link, page)),
+        None => link,
     };
     if run.inject.is_empty() { link } else { Box::new(run.inject.around(link, run.comments.clone())) }
 }

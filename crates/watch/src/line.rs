@@ -9,7 +9,7 @@ use crate::ended::{Ended, Owner, Totals};
 use crate::event::Source;
 use crate::record::{Calendar, ended_by_words};
 
-/// `12:00:01.204  10.1.2.3:51522 > 10.9.8.7:443  curl[812]  close-unread by the client: closed with 37 octets unread ..`
+/// `12:00:01.204  10.1.2.3:51522 > 10.9.8.7:443  curl[812]  close-unread by the client: closed with 37 bytes unread ..`
 #[must_use]
 pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
     let time = calendar.at(ended.ended).to_zoned(zone.clone()).strftime("%H:%M:%S%.3f");
@@ -70,7 +70,7 @@ fn duration(nanoseconds: u64) -> String {
 
 fn octets(count: u64) -> String {
     match count {
-        0..10_000 => format!("{count} octets"),
+        0..10_000 => format!("{count} bytes"),
         10_000..10_000_000 => format!("{} KB", count / 1000),
         _ => format!("{} MB", count / 1_000_000),
     }
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(duration(3_725_000_000_000), "1:02:05");
         assert_eq!(
             (octets(9), octets(37_400), octets(12_345_678)),
-            ("9 octets".into(), "37 KB".into(), "12 MB".into())
+            ("9 bytes".into(), "37 KB".into(), "12 MB".into())
         );
     }
 }

@@ -13,7 +13,7 @@ impl Source {
     pub const fn shows(self) -> &'static str {
         match self {
             Self::Destroyed => {
-                "sockets that end: octets unread and undelivered, retransmissions, round-trip time"
+                "sockets that end: bytes unread and undelivered, retransmissions, round-trip time"
             }
             Self::Counters => {
                 "counts of resets, aborts and timeouts: the cause, if one connection ended at that time"
@@ -31,7 +31,7 @@ impl Source {
     #[must_use]
     pub const fn without(self) -> &'static str {
         match self {
-            Self::Destroyed => "octets unread and undelivered",
+            Self::Destroyed => "bytes unread and undelivered",
             Self::Counters => "causes, where there are no tracepoints",
             Self::Processes => "the signal that killed a process whose sockets were not seen before",
             Self::Sockets => "the owners of accepted connections",

@@ -33,7 +33,7 @@ pub fn html(
         headline: headline(writer, summary, groups, explained),
         tiles: tiles(summary),
         columns: vec![
-            "ended", "client", "server", "cause", "by", "severity", "sure", "lasted", "octets", "resets",
+            "ended", "client", "server", "cause", "by", "severity", "sure", "lasted", "bytes", "resets",
         ],
         entries: shown.iter().take(most).map(|one| entry(writer, one)).collect(),
         sections: Vec::new(),
@@ -139,11 +139,12 @@ fn body(writer: &Writer, one: &Explained) -> Section {
     if !verdict.also.is_empty() {
         body.heading("Also true").list(verdict.also.iter().map(|also| also.cause.sentence()));
     }
-    body.heading("Sequence numbers over time");
-    for side in [usize::from(verdict.client), 1 - usize::from(verdict.client)] {
-        body.picture(
-            &plot(one, side, if side == usize::from(verdict.client) { "client" } else { "server" }).svg(),
-        );
+    if one.conn.sides.iter().any(|side| side.octets > 0) {
+        body.heading("Sequence numbers over time");
+        for side in [usize::from(verdict.client), 1 - usize::from(verdict.client)] {
+            let name = if side == usize::from(verdict.client) { "client" } else { "server" };
+            body.picture(&plot(one, side, name).svg());
+        }
     }
     body.paragraph(&format!("Not visible: {}", not_visible(one)));
     body.verbatim(&writer.id(one));
@@ -212,5 +213,5 @@ fn plot(one: &Explained, side: usize, name: &str) -> Plot {
         let len = if mark == Mark::Data { f64::from(pkt.len) } else { 0.0 };
         Some(Point { time: time(pkt), seq, len, mark })
     });
-    Plot { title: format!("octets of the {name}, and their acknowledgments"), points: points.collect() }
+    Plot { title: format!("bytes of the {name}, and their acknowledgments"), points: points.collect() }
 }

@@ -102,7 +102,7 @@ impl Join {
         let killed = self.killed(side);
         let unread = side.unread();
         let what = match unread {
-            Some(unread) => format!("{unread} octets unread"),
+            Some(unread) => format!("{unread} bytes unread"),
             None => "data unread".into(),
         };
         let detail = match killed {
@@ -112,8 +112,7 @@ impl Join {
         let mut opinion =
             Opinion::new(Rank::Acted, Cause::CloseUnread, confidence, By::Local).detail(detail).rule("S60");
         if let Some(unread) = unread {
-            opinion =
-                opinion.because("unread", unread, format!("{unread} octets were received and not read"));
+            opinion = opinion.because("unread", unread, format!("{unread} bytes were received and not read"));
         }
         if let Some(signal) = killed {
             opinion = opinion.because(
@@ -229,7 +228,7 @@ pub(super) fn undelivered(side: &Side) -> String {
         Some(report) => {
             let retransmissions = report.info.map_or(0, |info| info.total_retrans);
             format!(
-                "gave up with {} octets undelivered after {retransmissions} retransmissions",
+                "gave up with {} bytes undelivered after {retransmissions} retransmissions",
                 report.wqueue
             )
         }
