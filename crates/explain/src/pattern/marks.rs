@@ -201,26 +201,32 @@ fn same_instants(conns: &[Box<Conn>], marks: &mut All) {
 
 /// Connections of one server that ended after the same idle time.
 fn equal_idles(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
-    let mut idles: BTreeMap<Addr, Vec<(i64, u64)>> = BTreeMap::new();
+    let mut idles: BTreeMap<Addr, Vec<(i64, u64, i64)>> = BTreeMap::new();
     for conn in conns {
         if conn.reset_by.is_none() || conn.sides.iter().any(|side| side.fin.is_some()) {
             continue;
         }
         let idle = idle_before(conn, context);
         if idle >= SECOND {
-            idles.entry(server_of(conn).addr).or_default().push((idle, conn.ordinal));
+            idles.entry(server_of(conn).addr).or_default().push((idle, conn.ordinal, conn.last.0));
         }
     }
     for idles in idles.values_mut() {
         idles.sort_unstable();
-        let near = |a: &(i64, u64), b: &(i64, u64)| b.0 - a.0 <= (a.0 / 50).max(20 * MS);
-        for cluster in idles.chunk_by(near).filter(|cluster| cluster.len() >= 3) {
-            let mean = cluster.iter().map(|(idle, _)| *idle as f64).sum::<f64>() / cluster.len() as f64;
-            for (_, ordinal) in cluster {
+        let near = |a: &(i64, u64, i64), b: &(i64, u64, i64)| b.0 - a.0 <= (a.0 / 50).max(20 * MS);
+        for cluster in idles.chunk_by(near).filter(|cluster| cluster.len() >= 3 && is_spread(cluster)) {
+            let mean = cluster.iter().map(|(idle, ..)| *idle as f64).sum::<f64>() / cluster.len() as f64;
+            for (_, ordinal, _) in cluster {
                 marks.entry(*ordinal).or_default().equal_idle = Some((cluster.len() as u32, mean / 1e9));
             }
         }
     }
+}
+
+/// Whether the ends are at different times: what ends in one instant was ended by one event, not by a timer.
+fn is_spread(cluster: &[(i64, u64, i64)]) -> bool {
+    let ends = cluster.iter().map(|(.., end)| *end);
+    ends.clone().max().zip(ends.min()).is_some_and(|(last, first)| last - first > 2 * INSTANT)
 }
 
 /// SYNs that were dropped while the server had connections that it never answered, or answered others.

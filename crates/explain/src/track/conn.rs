@@ -155,6 +155,11 @@ impl Conn {
         if !pkt.has(TcpFlags::SYN) || pkt.is_rst() {
             return false;
         }
+        // A server does not open its clients' connections anew: a SYN in its name on a living one is only challenged.
+        let by_server = self.client.is_some_and(|client| usize::from(client) != side);
+        if by_server && self.established && !self.is_over() {
+            return false;
+        }
         if pkt.has(TcpFlags::ACK) {
             // A SYN|ACK belongs to the SYN it acknowledges.
             return match (&self.sides[1 - side].syn, &self.sides[side].syn) {
@@ -284,6 +289,10 @@ impl Conn {
                     return;
                 }
             }
+        }
+        let known = self.sides[side].syn.is_some_and(|syn| syn.seq == pkt.seq);
+        if pkt.has(TcpFlags::SYN) && !pkt.has(TcpFlags::ACK) && self.established && !known {
+            return; // its numbers are not those of the connection
         }
         self.accepted_after_all(pkt);
         self.note_probe(pkt);

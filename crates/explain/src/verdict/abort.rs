@@ -209,6 +209,7 @@ impl Case<'_> {
         if let Some((count, _)) = self.marks.equal_idle
             && idle >= SECOND
             && count >= 3
+            && !is_the_hosts_own(reset)
         {
             return self.idle_reset(reset, idle, None);
         }
@@ -278,7 +279,8 @@ impl Case<'_> {
                 format!("{count} connections to this server ended after {seconds:.1} s without traffic");
             draft = draft.evidence(Kind::Pattern, None, format!("{count} times {seconds:.1} s"), text);
         }
-        let strong = sure > 0.6;
+        // Equal times alone may be a program's timer.
+        let strong = sure > 0.6 && (gap.is_some() || is_from_a_box(reset));
         draft = draft.idle(idle, reset.pkt.frame);
         // With a mark of a device it is no longer a question of the group.
         if strong {
@@ -590,6 +592,15 @@ impl Case<'_> {
             .also(Cause::CloseUnread, &[reset.pkt.frame])
             .done()
     }
+}
+
+/// Whether an abort has what only the host's own stack has: the flow's clock and its count of IP ids go on.
+fn is_the_hosts_own(reset: &Reset) -> bool {
+    reset.own.is_some_and(|own| {
+        let clock = own.tsval.zip(reset.pkt.tsval).is_some_and(|(before, now)| ahead(now, before) >= 0);
+        let count = own.ident != 0 && (1..=64).contains(&reset.pkt.ident.wrapping_sub(own.ident));
+        clock && (count || reset.pkt.window != 0)
+    })
 }
 
 /// Whether an abort lacks what the end's own packets have: timestamps and its count of IP ids.
