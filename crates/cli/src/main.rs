@@ -2,6 +2,7 @@
 
 mod explain;
 mod lab;
+mod man;
 mod probe;
 mod rules;
 mod run;
@@ -44,6 +45,12 @@ enum Command {
     Script(script::ScriptArgs),
     Rules(rules::RulesArgs),
     Watch(watch::WatchArgs),
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory
+        directory: std::path::PathBuf,
+    },
     /// Print a shell completion script
     Completions {
         /// The shell
@@ -75,6 +82,7 @@ fn main() -> ExitCode {
         Command::Script(args) => script::main(&args),
         Command::Rules(args) => rules::main(&args),
         Command::Watch(args) => watch::main(&args),
+        Command::Man { directory } => man::main(Cli::command(), &directory),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lastack", &mut io::stdout());
             ExitCode::SUCCESS

@@ -96,11 +96,14 @@ mod echo;
 mod ended;
 mod error;
 mod host;
+#[cfg(all(test, lastack_loom))]
+mod loom_tests;
 pub mod net;
 mod packet_io;
 mod relay;
 mod shared;
 mod shutdown;
+mod sync;
 mod tcp;
 #[cfg(feature = "testing")]
 pub mod testing;

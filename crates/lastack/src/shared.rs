@@ -3,6 +3,7 @@
 use crate::echo::Pings;
 use crate::ended::Subscribers;
 use crate::error::{HostError, gone, would_block};
+use crate::sync::Mutex;
 use crate::tcp::{Intercepted, Watched};
 use crate::wakers::{Interest, Ticket, Wakers};
 use lastack_engine::{Event, Instant, ListenerId, Stack};
@@ -11,7 +12,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker, ready};
 use tokio::task::coop;
 

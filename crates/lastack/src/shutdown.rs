@@ -83,7 +83,7 @@ impl Host {
 }
 
 impl Inner {
-    fn begin_shutdown(&mut self) {
+    pub(crate) fn begin_shutdown(&mut self) {
         self.shutting_down = true;
         for id in std::mem::take(&mut self.listeners) {
             self.stack.tcp_unlisten(id);
