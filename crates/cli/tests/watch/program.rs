@@ -1,0 +1,180 @@
+//! The command line: a watched program, its exit status, signals, conditions and files.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const LASTACK: &str = env!("CARGO_BIN_EXE_lastack");
+
+/// In a network namespace of its own, where nobody else's connections are.
+fn watch(options: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["-n", "sh", "-c", "ip link set lo up; exec \"$0\" watch \"$@\"", LASTACK]).args(options);
+    command
+}
+
+fn output(options: &[&str]) -> Output {
+    watch(options).output().unwrap()
+}
+
+fn status(options: &[&str]) -> i32 {
+    output(options).status.code().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Whether this test can run; says so if not.
+fn possible() -> bool {
+    crate::scene::possible()
+}
+
+/// Whether short connections can be given a process: the kernel has tracepoints for it. Says so if not.
+fn traced() -> bool {
+    if !possible() {
+        return false;
+    }
+    let start = watch(&["--json", "--duration", "100ms"]).output().unwrap();
+    let first = String::from_utf8_lossy(&start.stdout).lines().next().map(str::to_owned).unwrap_or_default();
+    let first: Value = serde_json::from_str(&first).unwrap_or_default();
+    let sources = first["sources"].as_array().cloned().unwrap_or_default();
+    let open = |name: &str| sources.iter().any(|source| source["source"] == name && source["open"] == true);
+    let there = open("tracepoints") && open("packets");
+    if !there {
+        eprintln!("skipped: no tracepoints or no packets here: {sources:?}");
+    }
+    there
+}
+
+/// Connects to a port at which nobody listens.
+const REFUSED: &str = "exec 3<>/dev/tcp/127.0.0.1/9";
+
+#[test]
+fn the_exit_status_is_that_of_the_program() {
+    if !possible() {
+        return;
+    }
+    assert_eq!(status(&["-q", "--", "sh", "-c", "exit 3"]), 3);
+    assert_eq!(status(&["-q", "--", "true"]), 0);
+    assert_eq!(status(&["-q", "--", "sh", "-c", "kill -9 $$"]), 137);
+    let missing = output(&["-q", "--", "/nonexistent/program"]);
+    assert_eq!(missing.status.code(), Some(127));
+    assert!(said(&missing).contains("/nonexistent/program"), "{}", said(&missing));
+    assert_eq!(status(&["-q", "--", "/etc/passwd"]), 126);
+}
+
+#[test]
+fn bad_options_name_what_is_wrong() {
+    let bad = |options: &[&str]| {
+        let output = Command::new(LASTACK).arg("watch").args(options).output().unwrap();
+        (output.status.code().unwrap(), said(&output))
+    };
+    let (status, said) = bad(&["--fail-on", "broken"]);
+    assert!(status == 2 && said.contains("neither harmful nor suspicious"), "{status} {said}");
+    let (status, said) = bad(&["--without", "everything"]);
+    assert!(status == 2 && said.contains("destroyed, counters, processes"), "{status} {said}");
+    let (status, said) = bad(&["--netns", "no-such-namespace", "--duration", "1s"]);
+    assert!(status == 3 && said.contains("no-such-namespace"), "{status} {said}");
+    let nothing = "destroyed,packets,tracepoints";
+    let (status, said) = bad(&["--without", nothing, "--duration", "1s"]);
+    assert!(status == 3 && said.contains("none of the sources"), "{status} {said}");
+}
+
+#[test]
+fn an_end_of_the_program_meets_the_condition() {
+    if !traced() {
+        return;
+    }
+    let condition =
+        |what| output(&["-q", "--fail-on", what, "--", "bash", "-c", &format!("{REFUSED}; true")]);
+    let met = condition("refused");
+    assert_eq!(met.status.code(), Some(1), "{}", said(&met));
+    assert!(said(&met).contains("bash[") && said(&met).contains("refused by the server"), "{}", said(&met));
+    assert_eq!(condition("close-unread").status.code(), Some(0));
+    assert_eq!(condition("harmful:0.5").status.code(), Some(1));
+    assert_eq!(condition("harmful:1").status.code(), Some(0), "nothing is that sure");
+}
+
+#[test]
+fn filters_leave_out_what_does_not_fit() {
+    if !traced() {
+        return;
+    }
+    let lines = |filter: &[&str]| {
+        let mut options = vec!["-q"];
+        options.extend(filter);
+        options.extend(["--", "bash", "-c", REFUSED]);
+        said(&output(&options)).lines().filter(|line| line.contains("refused by")).count()
+    };
+    assert_eq!(lines(&["--port", "9"]), 1);
+    assert_eq!(lines(&["--port", "10"]), 0);
+    assert_eq!(lines(&["--comm", "ba*"]), 1);
+    assert_eq!(lines(&["--comm", "curl"]), 0);
+    assert_eq!(lines(&["--cgroup", "/"]), 1);
+    assert_eq!(lines(&["--pid", "1"]), 0);
+}
+
+#[test]
+fn both_families_are_watched() {
+    if !traced() {
+        return;
+    }
+    let refused = output(&["-q", "--json", "--", "bash", "-c", "exec 3<>/dev/tcp/::1/9"]);
+    let records: Vec<Value> =
+        said(&refused).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let ended =
+        records.iter().find(|record| record["type"] == "connection").unwrap_or_else(|| panic!("{refused:?}"));
+    assert_eq!((&ended["cause"], &ended["server"]), (&"refused".into(), &"[::1]:9".into()));
+    assert_eq!(ended["process"]["comm"], "bash");
+    assert!(ended["id"].as_str().unwrap().starts_with("1:"));
+}
+
+#[test]
+fn packets_are_written_with_the_verdict() {
+    if !traced() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("bad.pcapng");
+    output(&["-q", "-w", path.to_str().unwrap(), "--", "bash", "-c", REFUSED]);
+    let file = std::fs::read(&path).unwrap();
+    assert_eq!(file[..4], [0x0a, 0x0d, 0x0d, 0x0a], "pcapng");
+    let comment = b"lastack: refused by the server (C01)";
+    assert!(file.windows(comment.len()).any(|octets| octets == comment));
+    // What `explain` says of the file.
+    let told = Command::new(LASTACK).args(["explain", "--json"]).arg(&path).output().unwrap();
+    let first = String::from_utf8(told.stdout).unwrap();
+    let record: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    assert_eq!(record["cause"], "refused", "{record}");
+}
+
+#[test]
+fn signals_reach_the_program_and_a_summary_is_printed_on_demand() {
+    if !possible() {
+        return;
+    }
+    let mut child = watch(&["--", "sleep", "60"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert!(line.starts_with("watching the TCP connections of "), "{line}");
+    let pid = Pid::from_raw(child.id() as i32);
+    // Until signals are caught, USR1 would end it.
+    std::thread::sleep(Duration::from_millis(700));
+    kill(pid, Signal::SIGUSR1).unwrap();
+    while !line.contains("connections ended") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "no summary");
+    }
+    let begun = Instant::now();
+    kill(pid, Signal::SIGTERM).unwrap();
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(begun.elapsed() < Duration::from_secs(20) && rest.contains("lost events: none"), "{rest}");
+}
