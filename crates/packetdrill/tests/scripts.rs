@@ -155,6 +155,7 @@ scripts! {
     r18_reset_in_fin_wait_2_closed
     r19_reset_before_accept
     recv_flags
+    reordering_is_measured
     retransmission_backs_off
     rst_in_window_challenge_ack
     s01_syn_closed_port
@@ -222,6 +223,7 @@ scripts! {
     s96_fin_in_fin_wait_2
     s96_fin_wait_2_limit
     s98_answered_probes_of_a_shut_window
+    sack_below_una_lets_more_go
     sack_blocks
     sack_of_part_of_a_segment
     send_buffer
@@ -233,12 +235,14 @@ scripts! {
     tcp_info
     tcp_info_in_recovery
     time_wait_ends
+    timeout_halves_the_window_not_the_flight
     udp_closed_port
     udp_closed_port_v6
     udp_connected
     udp_sendto
     udp_shutdown
     vectors
+    window_grows_by_what_is_new
     window_scale
     zero_window_probe
     zerocopy_notices

@@ -62,16 +62,23 @@ impl Rack {
     /// have arrived in its last copy only if a round trip is possible in the time since, and the
     /// echoed timestamp is not older than that copy.
     pub fn arrived(&mut self, now: Instant, delivered: &Delivered, echo_is_older: bool) {
-        self.reordering_seen |= delivered.reordered;
-        self.reorderings += u32::from(delivered.reordered);
-        let Some(segment) = delivered.newest else { return };
-        let rtt = now - segment.at;
-        if segment.resent && (echo_is_older || self.min_rtt().is_some_and(|least| rtt < least)) {
-            return;
-        }
-        if self.newest.is_none_or(|(newest, _)| segment.sent_after(newest.at, newest.end)) {
-            self.newest = Some((segment, rtt));
-        }
+        self.reordering_seen |= delivered.reordering > 0;
+        self.reorderings += u32::from(delivered.reordering > 0);
+        let (Some(newest), Some(last)) = (delivered.newest, delivered.last) else { return };
+        let is_copy = |segment: &Arrived| {
+            let early = || self.min_rtt().is_some_and(|least| now - segment.at < least);
+            !segment.resent || !(echo_is_older || early())
+        };
+        // RACK.rtt is that of the segment looked at last, which need not be the one sent last.
+        let rtt = Some(last).filter(is_copy).map(|last| now - last.at);
+        let newest = Some(newest).filter(is_copy);
+        self.newest = match (self.newest, newest) {
+            (Some((known, _)), Some(newest)) if newest.sent_after(known.at, known.end) => {
+                Some((newest, rtt.unwrap_or(now - newest.at)))
+            }
+            (None, Some(newest)) => Some((newest, rtt.unwrap_or(now - newest.at))),
+            (known, _) => known.map(|(known, before)| (known, rtt.unwrap_or(before))),
+        };
     }
 
     /// Step 4: the reordering window.
@@ -152,7 +159,7 @@ mod tests {
         for i in arrived {
             let mut delivered = Delivered::default();
             flight.sack(SndSeq(i * MSS), SndSeq((i + 1) * MSS), MSS, &mut delivered);
-            rack.arrived(at(110), &Delivered { reordered: false, ..delivered }, false);
+            rack.arrived(at(110), &Delivered { reordering: 0, ..delivered }, false);
         }
         let wait = rack.detect_losses(at(110), &mut flight, MSS, false, ms(100));
         (flight.lost(), wait)
@@ -174,7 +181,7 @@ mod tests {
         let mut rack = Rack::new();
         rack.measured(at(100), ms(100));
         let copy = Arrived { at: at(200), end: 1, resent: true, timed: false };
-        let delivered = Delivered { newest: Some(copy), ..Delivered::default() };
+        let delivered = Delivered { newest: Some(copy), last: Some(copy), ..Delivered::default() };
         rack.arrived(at(210), &delivered, false);
         assert!(rack.newest.is_none());
         rack.arrived(at(300), &delivered, true);

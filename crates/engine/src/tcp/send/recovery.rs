@@ -198,7 +198,7 @@ impl Recovery {
 
     /// Takes in an acknowledgment.
     pub fn acknowledged(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Outcome {
-        let (pipe_before, repairing) = (self.pipe(ack.mss), !self.is_open());
+        let (pipe_before, repairing) = (self.pipe(ack.mss), self.phase);
         let doubted = self.doubt.map_or(0, |doubt| doubt.again);
         let delivered = self.book(ack);
         if doubted > 0 && self.doubt.is_some_and(|doubt| doubt.again == 0) {
@@ -217,18 +217,31 @@ impl Recovery {
         let lost_before = self.scoreboard.lost();
         outcome.reorder_wait = self.find_losses(ack, congestion);
         outcome.lost = self.scoreboard.lost() > lost_before;
-        // What a repair acknowledges may have arrived long ago: as one leap of a slow start it would be
-        // a burst, so there counts what this ACK tells for the first time (RFC 3465 section 2.3), and
-        // nothing in the end.
-        let repaired = !core::mem::take(&mut self.undone) && repairing;
-        let octets = match repaired && congestion.window() < congestion.threshold() {
-            true if self.is_open() => 0,
-            true if self.sack => delivered.octets,
-            true => ack.advanced.min(2 * ack.mss),
-            false => ack.advanced,
-        };
+        let octets = self.newly_arrived(ack, &delivered, repairing, congestion);
         self.regulate(ack, octets, &delivered, &outcome, pipe_before, congestion);
         outcome
+    }
+
+    /// Octets that this acknowledgment tells of for the first time, for the congestion window. What a repair acknowledges
+    /// may have arrived long ago: as one leap of a slow start it would be a burst (RFC 3465 section 2.3).
+    fn newly_arrived(
+        &mut self,
+        ack: &Ack<'_>,
+        delivered: &Delivered,
+        before: Phase,
+        congestion: &Congestion,
+    ) -> u32 {
+        let undone = core::mem::take(&mut self.undone);
+        let slow_start = congestion.window() < congestion.threshold();
+        let repaired = !undone && slow_start && !matches!(before, Phase::Open);
+        if repaired && self.is_open() && matches!(before, Phase::Recovery(..)) {
+            return 0; // it was given what may go at once already
+        }
+        match (self.sack, repaired) {
+            (true, _) => delivered.octets,
+            (false, true) => ack.advanced.min(2 * ack.mss),
+            (false, false) => ack.advanced,
+        }
     }
 
     /// The round-trip time of what has arrived, if it was sent once.
@@ -244,6 +257,7 @@ impl Recovery {
         if ack.advanced > 0 {
             self.scoreboard.acknowledge(ack.una, ack.mss, &mut delivered);
         }
+        let acknowledged = delivered.last;
         for (i, &(start, end)) in ack.blocks.iter().enumerate() {
             let inside_next = ack.blocks.get(i + 1).is_some_and(|&(s, e)| !start.before(s) && !end.after(e));
             if i == 0 && (start.before(ack.una) || inside_next) {
@@ -258,6 +272,10 @@ impl Recovery {
                 self.scoreboard.sack(start, end, ack.mss, &mut delivered);
             }
         }
+        delivered.last = acknowledged.or(delivered.last);
+        // As far apart as segments were seen to arrive in another order than they were sent.
+        let distance = delivered.reordering.div_ceil(ack.mss.max(1));
+        self.dup_threshold = self.dup_threshold.max(distance.min(MOST_DUPLICATES));
         delivered
     }
 
@@ -412,7 +430,9 @@ impl Recovery {
         let used = pipe_before.saturating_add(ack.mss);
         let most = pipe_before.max(self.most.0);
         let limited = used >= congestion.window() || (slow_start && most > congestion.window() / 2);
-        if ack.advanced > 0 && limited {
+        // On a path that reorders, what is SACKed is progress as well.
+        let progress = ack.advanced > 0 || self.sack && octets > 0 && self.dup_threshold > DUP_THRESHOLD;
+        if progress && limited {
             congestion.on_ack(&Acked {
                 now: ack.now,
                 octets,

@@ -328,7 +328,7 @@ counterparts! {
     snd_ssthresh = "ssthresh" "octets; out of reach before a loss" threshold;
     snd_cwnd = "flight_limit, cwnd" "octets; `cwnd` is without what a repair makes of it" |info, _| (info.flight_limit / info.mss.max(1)).into();
     advmss = "advertised_mss" "what we announced; Linux tells it without the room for timestamps" |info, _| (info.advertised_mss - if info.timestamps { 12 } else { 0 }).into();
-    reordering = "reordering" "only where the peer has no SACK; else time decides (RFC 8985)" |info, _| info.reordering.into();
+    reordering = "reordering" "with SACK it is only told: time decides what is lost (RFC 8985)" |info, _| info.reordering.into();
     rcv_rtt = "receiver_rtt" "" |info, _| info.receiver_rtt.map_or(0, micros);
     rcv_space = "read_per_trip" "zero before text is read, where Linux guesses" |info, _| info.read_per_trip;
     total_retrans = "retransmissions" "" |info, _| info.retransmissions;

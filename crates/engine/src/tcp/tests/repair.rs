@@ -78,6 +78,8 @@ fn a_repair_that_dsacks_show_to_be_in_vain_is_taken_back() {
             bulk.on(0, Some((2, to)), 0);
         }
         assert_eq!(bulk.again(), 1, "the first; the rest of what is lost follows the clock of ACKs");
+        bulk.on(0, Some((2, 7)), 0);
+        assert_eq!(bulk.again(), 2);
         bulk.p.run(20);
         bulk.on(10, None, 0);
         assert_eq!((bulk.cwnd(), bulk.again()), (7, 2));

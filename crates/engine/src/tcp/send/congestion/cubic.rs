@@ -93,13 +93,13 @@ impl Cubic {
         epoch.credit %= cwnd;
     }
 
-    fn reduce(&mut self, flight: u32, mss: u32) {
+    fn reduce(&mut self, mss: u32) {
         self.before = (self.cwnd, self.ssthresh, self.w_max);
         // Section 4.7: fast convergence leaves room for flows that come new.
         self.w_max =
             if self.cwnd < self.w_max { (u64::from(self.cwnd) * (10 + BETA) / 20) as u32 } else { self.cwnd };
-        // In flight may be more than the window: what is SACKed counts (RFC 5681 section 3.1).
-        self.ssthresh = ((u64::from(flight.min(self.cwnd)) * BETA / 10) as u32).max(2 * mss);
+        // Of the window and not of the flight, as Linux and most others (RFC 9438 section 4.6).
+        self.ssthresh = ((u64::from(self.cwnd) * BETA / 10) as u32).max(2 * mss);
         self.epoch = None;
     }
 }
@@ -135,13 +135,13 @@ impl Control for Cubic {
         }
     }
 
-    fn on_loss(&mut self, _: Instant, flight: u32, mss: u32) {
-        self.reduce(flight, mss);
+    fn on_loss(&mut self, _: Instant, _: u32, mss: u32) {
+        self.reduce(mss);
         self.cwnd = self.ssthresh;
     }
 
-    fn on_timeout(&mut self, _: Instant, flight: u32, mss: u32) {
-        self.reduce(flight, mss);
+    fn on_timeout(&mut self, _: Instant, _: u32, mss: u32) {
+        self.reduce(mss);
         self.collapse(mss);
     }
 

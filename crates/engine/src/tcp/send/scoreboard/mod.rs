@@ -88,9 +88,12 @@ pub(crate) struct Delivered {
     pub segments: u32,
     /// The segment among them that was sent last.
     pub newest: Option<Arrived>,
-    /// One of them was sent only once, though others beyond it were known to have arrived before: the path
-    /// reorders.
-    pub reordered: bool,
+    /// The segment among them that was looked at last, in the order of RFC 8985 section 6.2: reported by SACK, then
+    /// acknowledged.
+    pub last: Option<Arrived>,
+    /// One of them was sent only once, though others up to so many octets beyond its start were known to have arrived
+    /// before: the path reorders.
+    pub reordering: u32,
     /// One of them was sent only once.
     pub original: bool,
 }
@@ -103,6 +106,7 @@ impl Delivered {
             self.newest = Some(arrived);
         }
         self.original |= !arrived.resent;
+        self.last = Some(arrived);
     }
 }
 
@@ -393,7 +397,9 @@ impl Scoreboard {
         let arrived = Arrived { at: newest.at, end, resent: false, timed: !newest.merged };
         delivered.note((end - start) as u32, count, arrived);
         let highest = self.marks.as_ref().map_or(0, |marks| marks.highest_sacked);
-        delivered.reordered |= self.end_of(first).min(end) < highest;
+        if self.end_of(first).min(end) < highest {
+            delivered.reordering = delivered.reordering.max((highest - start) as u32);
+        }
     }
 
     /// Notes that `start..end` has arrived, and what of it was not known before: by SACK, or for good.
