@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use lastack::link::{Capture, Link, PcapngWriter};
-use lastack::{Config, Host, Intercept};
+use lastack::{Config, Host};
 use lastack_device::Device;
 use tokio::task::{JoinHandle, LocalSet};
 
@@ -379,7 +379,8 @@ fn serve(run: &Rc<Run>, host: &Host) {
 fn config(plan: &Plan) -> Config {
     let mut config = Config::new(plan.own_addresses());
     config.any_address = true;
-    config.intercept = Intercept { tcp: true, udp: true, groups: true, echo: true };
+    let intercept = &mut config.intercept;
+    (intercept.tcp, intercept.udp, intercept.groups, intercept.echo) = (true, true, true, true);
     config.mtu = plan.mtu as usize;
     config.tcp.memory = usize::from(plan.memory) << 20;
     // A program that does not read for long is slow, not hostile: a reset of ours would be a lie about its remote.

@@ -9,6 +9,7 @@ use core::time::Duration;
 
 /// The settings of a [`Stack`](crate::Stack).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// Our unicast addresses, of either family. The first of a family is the source of what we
     /// begin ourselves.
@@ -54,6 +55,7 @@ impl Config {
 
 /// What surfaces as an event for the embedder to answer, instead of being answered by the stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Intercept {
     /// A SYN that no listener is for ([`Event::Intercepted`](crate::Event::Intercepted)).
     pub tcp: bool,
@@ -97,6 +99,7 @@ pub enum TransmitChecksum {
 ///
 /// What lies outside the bounds that are named is taken for the bound; no time is longer than 100 000 hours.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TcpConfig {
     /// Most octets of text waiting to be sent or acknowledged, for each connection. It is used as the
     /// congestion window asks for it. At least 536, at most 1 GiB.
@@ -277,6 +280,7 @@ impl Default for TcpConfig {
 
 /// Settings of UDP and ICMP.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DatagramConfig {
     /// Most datagrams waiting to be read, for each socket; the next are dropped.
     pub receive_queue: usize,

@@ -3,7 +3,7 @@
 use std::{task::Poll, time::Duration};
 
 use lastack_engine::{
-    Config, ConnId, FourTuple, Instant, Keepalive, ListenerId, Received, Stack, Tcp, TcpConfig, TcpError,
+    Config, ConnId, FourTuple, Instant, Keepalive, ListenerId, Received, Stack, Tcp, TcpError,
 };
 
 use crate::{
@@ -32,15 +32,11 @@ pub fn config(ends: &Ends, settings: Settings) -> Config {
         config.tcp.receive_buffer = 8192;
     }
     if settings == Settings::Short {
-        config.tcp = TcpConfig {
-            retries: 3,
-            orphan_retries: 1,
-            syn_retries: 1,
-            syn_ack_retries: 1,
-            fin_wait_2: Duration::from_secs(2),
-            abort_on_overflow: true,
-            ..config.tcp
-        };
+        let tcp = &mut config.tcp;
+        (tcp.retries, tcp.orphan_retries) = (3, 1);
+        (tcp.syn_retries, tcp.syn_ack_retries) = (1, 1);
+        tcp.fin_wait_2 = Duration::from_secs(2);
+        tcp.abort_on_overflow = true;
     }
     config
 }

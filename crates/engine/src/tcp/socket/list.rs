@@ -7,6 +7,7 @@ use crate::{Instant, Stack};
 
 /// A connection that has not ended. From [`Stack::tcp_connections`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OpenConnection {
     /// Its name; [`Stack::tcp`] knows it if the connection has a user.
     pub id: ConnId,
