@@ -11,10 +11,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::time::Sleep;
 
 /// Most arrivals taken in before anything is sent.
 const RECEIVE_BATCH: usize = 64;
+/// How late a timer is armed at most while packets arrive.
+const SOON: Duration = Duration::from_millis(30);
 /// Most packets sent before arrivals are looked at again.
 const TRANSMIT_BATCH: usize = 256;
 
@@ -37,6 +40,8 @@ pub struct Driver<L> {
     link: L,
     packet: Vec<u8>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Packets have arrived since the timer was armed.
+    moved: bool,
 }
 
 /// What a driver with nothing to send does next.
@@ -53,7 +58,7 @@ enum Next {
 
 impl<L: Link> Driver<L> {
     pub(crate) fn new(shared: Arc<Shared>, link: L) -> Self {
-        Self { shared, link, packet: Vec::new(), timer: None }
+        Self { shared, link, packet: Vec::new(), timer: None, moved: false }
     }
 
     /// Takes in, does what is due, sends. Returns whether more of it may wait.
@@ -69,6 +74,7 @@ impl<L: Link> Driver<L> {
     fn receive(&mut self, now: Instant) -> bool {
         for _ in 0..RECEIVE_BATCH {
             let Some(received) = self.link.recv(now, &mut self.packet) else { return false };
+            self.moved = true;
             let verdict = self.shared.with(|inner| inner.stack.handle_packet(now, &self.packet, received));
             self.link.annotate(now, &verdict);
         }
@@ -92,12 +98,25 @@ impl<L: Link> Driver<L> {
             return Poll::Ready(Ok(()));
         }
         let deadline = deadline.into_iter().chain(self.link.poll_timeout()).min();
-        let Some(at) = deadline.and_then(|at| self.shared.start.checked_add(at.elapsed())) else {
+        let deadline = deadline.and_then(|at| self.shared.start.checked_add(at.elapsed()));
+        // To arm a timer for an earlier time wakes the runtime's reactor, a system call. So while packets come and go it
+        // is left as it is if it fires in time, and armed for soon: too early costs one look, now and then.
+        if let Some(timer) = &mut self.timer
+            && !timer.is_elapsed()
+            && deadline.is_none_or(|at| timer.deadline() <= at)
+            && (self.moved || deadline == Some(timer.deadline()))
+        {
+            return timer.as_mut().poll(cx).map(Ok);
+        }
+        let Some(mut at) = deadline else {
             self.timer = None;
             return Poll::Pending;
         };
+        if std::mem::take(&mut self.moved) {
+            at = at.min(tokio::time::Instant::now() + SOON);
+        }
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if timer.deadline() != at {
+        if timer.deadline() != at || timer.is_elapsed() {
             timer.as_mut().reset(at);
         }
         timer.as_mut().poll(cx).map(Ok)

@@ -10,7 +10,7 @@ use lastack_wire::icmp::IcmpError;
 use super::localhost::Failed;
 use super::plan::Place;
 use super::relay::{Ledger, Over, Side};
-use crate::host::socket::{errno_name, outstanding};
+use crate::host::socket::{Outstanding, errno_name, outstanding};
 use crate::host::{Failure, Said};
 use crate::report::{
     Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Proto, Record, facing,
@@ -317,7 +317,10 @@ impl Account {
     /// What arrived and what did not, in both directions.
     fn figures(&self, record: &mut Record, program: &TcpStream, host: &tokio::net::TcpStream) {
         let ledger = &self.ledger;
-        let waiting = outstanding(host, ledger.program_fin.get()).unwrap_or_default();
+        let waiting = match ledger.delivered.get() {
+            true => Outstanding::default(),
+            false => outstanding(host, ledger.program_fin.get()).unwrap_or_default(),
+        };
         let (to_program, from_program) = match (program.end(), program.info()) {
             // An end keeps what it lost; a connection that lives tells what is on its way.
             (Some(end), Ok(info)) => (end.lost.unsent + end.lost.unacked, info.octets_received),

@@ -115,6 +115,7 @@ impl<'a> Acks<'a> {
         let acked = written.saturating_sub(left.total());
         let progress = acked > self.acked.replace(acked);
         if left.is_empty() {
+            self.ledger.delivered.set(fin);
             self.fin_sure.set(fin);
             self.sure.set(written);
             self.acknowledge();

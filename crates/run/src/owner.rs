@@ -15,12 +15,17 @@ const MAX_RECENT: usize = 8;
 const SHARE: u32 = 10;
 const FREE: Duration = Duration::from_millis(100);
 
+/// How long the name of a process is taken for granted.
+const COMM: Duration = Duration::from_millis(200);
+
 /// Finds the owners of sockets.
 #[derive(Debug)]
 pub struct Owners {
     /// The network namespace of the program; without it nobody is found.
     namespace: RefCell<Option<PathBuf>>,
     recent: RefCell<VecDeque<(u32, u32)>>,
+    /// The name that was read last, and when.
+    comm: RefCell<Option<(u32, String, Instant)>>,
     began: Instant,
     spent: Cell<Duration>,
 }
@@ -30,6 +35,7 @@ impl Default for Owners {
         Self {
             namespace: RefCell::default(),
             recent: RefCell::default(),
+            comm: RefCell::default(),
             began: Instant::now(),
             spent: Cell::default(),
         }
@@ -46,9 +52,20 @@ impl Owners {
     pub fn of(&self, inode: u32) -> Option<Process> {
         let name = PathBuf::from(format!("socket:[{inode}]"));
         let known = self.recently(&name).or_else(|| self.search(&name))?;
-        let comm = fs::read_to_string(format!("/proc/{}/comm", known.0)).ok()?;
+        let comm = self.comm(known.0)?;
         self.remember(known);
-        Some(Process { pid: known.0, comm: comm.trim_end().to_owned() })
+        Some(Process { pid: known.0, comm })
+    }
+
+    /// The name of a process, which is read again only after a while: a process rarely changes it.
+    fn comm(&self, pid: u32) -> Option<String> {
+        let mut last = self.comm.borrow_mut();
+        if let Some((_, comm, _)) = last.as_ref().filter(|(of, _, at)| *of == pid && at.elapsed() < COMM) {
+            return Some(comm.clone());
+        }
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned();
+        *last = Some((pid, comm.clone(), Instant::now()));
+        Some(comm)
     }
 
     /// At a number at which a socket was found lately, or the next one.

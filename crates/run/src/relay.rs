@@ -81,6 +81,8 @@ pub struct Ledger {
     pub blocked: Cell<bool>,
     /// How many of them, at the last look.
     pub waiting: Cell<u64>,
+    /// The remote has acknowledged all of the program's data, and its FIN.
+    pub delivered: Cell<bool>,
     /// The program probes whether the remote lives, which has not answered.
     pub unanswered: Cell<bool>,
     /// What is noted for the report.
@@ -382,7 +384,9 @@ impl<'a> Relay<'a> {
         self.acks.closed();
         let arrived = async {
             let ended = self.program.closed().await;
-            self.acknowledged(None).await;
+            if !self.ledger.delivered.get() {
+                self.acknowledged(None).await;
+            }
             match ended {
                 Ok(end) if end.cause != Cause::Orderly => Over::Program(Box::new(end)),
                 _ => Over::Orderly,

@@ -129,6 +129,8 @@ async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &
         Answer::Failed(last.unwrap_or(Failure { errno: libc::EHOSTUNREACH, said: Said::NoRoute }))
     };
     tokio::select! {
+        // A remote on this host has answered when it is asked first: nothing else need be waited for.
+        biased;
         answer = attempt => answer,
         // An error is the end of the link, and of the run.
         end = syn.closed() => end.map_or(Answer::Closing, Answer::GivenUp),
