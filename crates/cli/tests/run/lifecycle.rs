@@ -49,7 +49,7 @@ fn a_network_that_is_lost_is_no_success() {
         }
     });
     let script = format!(
-        "exec 3<>/dev/tcp/10.0.2.2/{} && ip link delete lastack0 || exit 99; sleep 1; exit 3",
+        "exec 3<>/dev/tcp/10.0.2.2/{} && ip link delete lastack0 || exit 99; sleep 4; exit 3",
         server.port()
     );
     let ran = lastack(&["--host-loopback"], &["bash", "-c", &script]);
