@@ -73,7 +73,7 @@ impl<'a> Segment<'a> {
             len,
             tsval: header.options.timestamps.map(|timestamps| timestamps.val),
             sack: header.options.sack.iter().map(|(_, end)| end).next(),
-            tls: if len > 0 { crate::protocol::last_record(payload, len) } else { None },
+            tls: record(&header, payload, len),
         };
         Some(Self {
             pkt,
@@ -105,4 +105,18 @@ impl<'a> Segment<'a> {
         };
         Some(!lastack_wire::tcp::checksum_ok(&ip, whole))
     }
+}
+
+/// The last TLS record of a payload. Where the snapshot length cut it off, the size of an alert on a port of TLS has to do.
+fn record(header: &TcpHeader, payload: &[u8], len: u32) -> Option<(u8, u16)> {
+    const ALERT: u8 = 21;
+    if len == 0 {
+        return None;
+    }
+    let port = |port| matches!(port, 443 | 465 | 636 | 853 | 989 | 990 | 993 | 995 | 5223 | 8443);
+    let cut = payload.len() < 5 && payload.len() < len as usize;
+    if cut && (24..=64).contains(&len) && (port(header.src_port) || port(header.dst_port)) {
+        return Some((ALERT, len as u16 - 5));
+    }
+    crate::protocol::last_record(payload, len)
 }

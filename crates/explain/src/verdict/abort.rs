@@ -499,8 +499,8 @@ impl Case<'_> {
                 ),
             )
             .idle(idle, reset.pkt.frame)
-            .alternative(second, if timer.is_some() { 0.35 } else { 0.25 })
-            .alternative(Cause::ClientCancelled, if self.is_client(own) { 0.2 } else { 0.03 })
+            .alternative(second, if timer.is_some() || !self.is_client(own) { 0.3 } else { 0.15 })
+            .alternative(Cause::ClientCancelled, if self.is_client(own) { 0.25 } else { 0.03 })
             .alternative(Cause::CloseUnread, 0.1)
             .done()
     }

@@ -146,12 +146,13 @@ impl Case<'_> {
     /// Ends that spoke different protocols and then closed in order: nothing was achieved all the same.
     fn disagreement(&self, orderly: &Verdict) -> Option<Verdict> {
         let (client, server) = (self.side(self.client), self.side(self.server()));
-        let alert = [client, server].into_iter().filter_map(|side| side.alert);
-        let refused = alert.rev().find(|(code, _)| protocol::is_disagreement(*code));
+        let alert = |end: usize| self.side(end).alert.filter(|(code, _)| protocol::is_disagreement(*code));
+        let refused = [self.server(), self.client].into_iter().find_map(|end| Some((end, alert(end)?)));
+        let by = refused.map_or(orderly.ended_by, |(end, _)| self.by(end));
         let apart =
             client.protocol.zip(server.protocol).is_some_and(|(asked, answered)| !asked.agrees(answered));
         let (frame, value, text) = match refused {
-            Some((code, frame)) => {
+            Some((_, (code, frame))) => {
                 let text = format!("a TLS alert in clear: {} ({code})", protocol::alert_name(code));
                 (frame, format!("alert {code}"), text)
             }
@@ -162,7 +163,7 @@ impl Case<'_> {
             }
             None => return None,
         };
-        let draft = self.verdict(Cause::ProtocolMismatch, 0.85, orderly.ended_by).decisive(frame);
+        let draft = self.verdict(Cause::ProtocolMismatch, 0.85, by).decisive(frame);
         Some(
             draft
                 .evidence(Kind::Payload, Some(frame), value, text)
