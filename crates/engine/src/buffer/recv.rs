@@ -33,6 +33,21 @@ impl RecvRing {
         }
     }
 
+    /// One that holds nothing, after so many octets were read.
+    pub fn after(read: u64, limit: usize, most_early: usize) -> Self {
+        Self { read, next: read, ..Self::new(limit, most_early) }
+    }
+
+    /// How much it may hold while there is memory.
+    pub fn limit(&self) -> usize {
+        self.ring.limit()
+    }
+
+    /// How many pieces beyond a gap it may hold.
+    pub fn most_early(&self) -> usize {
+        self.most_early
+    }
+
     /// The next octet expected.
     pub fn next(&self) -> u64 {
         self.next

@@ -14,6 +14,10 @@ impl SendRing {
         Self { ring: Ring::new(limit), len: 0 }
     }
 
+    pub fn limit(&self) -> usize {
+        self.ring.limit()
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }

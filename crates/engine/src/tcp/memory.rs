@@ -88,8 +88,8 @@ impl TcpTable {
     /// Takes down what a connection holds now.
     pub(in crate::tcp) fn weigh(&mut self, shared: &mut Shared, id: ConnId) {
         if let Some(entry) = self.entries.get_mut(id) {
-            let weight = entry.socket.memory();
-            shared.memory.held = shared.memory.held - entry.weight + weight;
+            let weight = u32::try_from(entry.slot.memory()).unwrap_or(u32::MAX);
+            shared.memory.held = shared.memory.held - entry.weight as usize + weight as usize;
             entry.weight = weight;
         }
     }
@@ -113,7 +113,7 @@ impl TcpTable {
             }
             let Some(id) = self.demux.at(place as u32) else { continue };
             let Some(entry) = self.entries.get_mut(id) else { continue };
-            if let Socket::Open(connection) = &mut *entry.socket
+            if let Some(Socket::Open(connection)) = entry.slot.socket_mut()
                 && connection.fate.is_none()
             {
                 connection.give_back();

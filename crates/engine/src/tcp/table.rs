@@ -9,6 +9,7 @@ use crate::shared::Shared;
 use crate::tcp::closed::closed_socket::Over;
 use crate::tcp::closed::reset_reply;
 use crate::tcp::closed::time_wait::{TimeWait, Waiting};
+use crate::tcp::connection::parked::Parked;
 use crate::tcp::connection::{Connection, Fate};
 use crate::tcp::demux::{Demux, place};
 use crate::tcp::handshake::Handshake;
@@ -25,20 +26,75 @@ use lastack_wire::ip::IpHeader;
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
 use slotmap::SlotMap;
 
-/// Most pieces of memory kept for connections to come. They are in the cache, which for an allocator
-/// that many connections have passed through is not sure.
+/// Most pieces of memory of a kind kept for connections to come.
 const MOST_SPARE: usize = 32;
 
-/// A connection in one of its lives.
+/// Connections that are in use and may be idle. Of more, those that are idle are parked. Where it is tested, all are:
+/// what is parked must go on as if it had not been.
+const MOST_WARM: usize = if cfg!(debug_assertions) { 0 } else { 64 };
+
+/// How many are looked at for each that comes into use, or whose timer expires.
+const LOOKS: usize = 4;
+
+/// A connection in one of its lives, each in memory of its own size.
 #[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "one piece of memory for all lives: a smaller one for the handshake would leave a hole behind"
-)]
 pub(crate) enum Socket {
-    Opening(Handshake),
-    Open(Connection),
-    Over(Over),
+    Opening(Box<Handshake>),
+    Open(Box<Connection>),
+    Over(Box<Over>),
+}
+
+/// A connection, or one that is idle and parked.
+#[derive(Debug)]
+pub(in crate::tcp) enum Slot {
+    Socket(Socket),
+    Parked(Box<Parked>),
+}
+
+impl Slot {
+    pub fn flow(&self) -> FourTuple {
+        match self {
+            Self::Socket(socket) => *socket.flow(),
+            Self::Parked(parked) => parked.flow(),
+        }
+    }
+
+    /// Whether a segment is of this connection.
+    fn is_of(&self, seg: &Arrival<'_>) -> bool {
+        match self {
+            Self::Socket(socket) => seg.is_of(socket.flow()),
+            Self::Parked(parked) => seg.is_of(&parked.flow()),
+        }
+    }
+
+    pub fn state(&self) -> TcpState {
+        match self {
+            Self::Socket(socket) => socket.state(),
+            Self::Parked(_) => TcpState::Established,
+        }
+    }
+
+    /// Octets that it holds elsewhere.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Socket(socket) => socket.memory(),
+            Self::Parked(_) => 0,
+        }
+    }
+
+    pub fn socket(&self) -> Option<&Socket> {
+        match self {
+            Self::Socket(socket) => Some(socket),
+            Self::Parked(_) => None,
+        }
+    }
+
+    pub fn socket_mut(&mut self) -> Option<&mut Socket> {
+        match self {
+            Self::Socket(socket) => Some(socket),
+            Self::Parked(_) => None,
+        }
+    }
 }
 
 impl Socket {
@@ -68,20 +124,65 @@ impl Socket {
 
 #[derive(Debug)]
 pub(in crate::tcp) struct Entry {
-    pub socket: Box<Socket>,
+    pub slot: Slot,
+    /// The memory that was last found to be its own: the bounds of its buffers fit.
+    pub weight: u32,
     /// It stands in the queue of those that may have something to send.
     pub queued: bool,
-    /// The memory that was last found to be its own.
-    pub weight: usize,
+    /// It stands among those that may be parked, and whether anything happened to it since it was looked at.
+    pub watched: bool,
+    pub touched: bool,
+}
+
+/// Memory of connections that are no more, for the next ones. It is in the cache, which for an allocator that many
+/// connections have passed through is not sure.
+#[derive(Debug, Default)]
+#[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
+pub(in crate::tcp) struct Spare {
+    handshakes: Vec<Box<Handshake>>,
+    pub connections: Vec<Box<Connection>>,
+}
+
+impl Spare {
+    fn handshake(&mut self, handshake: Handshake) -> Box<Handshake> {
+        fill(self.handshakes.pop(), handshake)
+    }
+
+    fn connection(&mut self, connection: Connection) -> Box<Connection> {
+        fill(self.connections.pop(), connection)
+    }
+
+    /// Keeps the memory of one that is no more and holds nothing.
+    fn keep(&mut self, slot: Slot) {
+        match slot {
+            Slot::Socket(Socket::Opening(spare)) if self.handshakes.len() < MOST_SPARE => {
+                self.handshakes.push(spare);
+            }
+            Slot::Socket(Socket::Open(spare)) if self.connections.len() < MOST_SPARE => {
+                self.connections.push(spare);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn fill<T>(spare: Option<Box<T>>, value: T) -> Box<T> {
+    match spare {
+        Some(mut spare) => {
+            *spare = value;
+            spare
+        }
+        None => Box::new(value),
+    }
 }
 
 /// The TCP of a stack.
 #[derive(Debug)]
 pub(crate) struct TcpTable {
     pub(in crate::tcp) entries: SlotMap<ConnId, Entry>,
-    /// Memory of connections that are no more, for the next ones.
-    #[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
-    pub(in crate::tcp) spare: Vec<Box<Socket>>,
+    pub(in crate::tcp) spare: Spare,
+    /// Those that are not parked, the one that was looked at longest ago first.
+    pub(in crate::tcp) watched: VecDeque<ConnId>,
     pub(in crate::tcp) demux: Demux,
     /// The connection that the last segment was of, and its ports.
     last: Option<((u16, u16), ConnId)>,
@@ -99,14 +200,14 @@ pub(crate) struct TcpTable {
 
 /// Whether a step has left a connection as it was in what the table knows of it, as most steps do: its memory, its end,
 /// and a timer of the table that expires no later than those of the connection.
-fn is_settled(connection: &Connection, weight: usize, served: Option<Instant>, shared: &Shared) -> bool {
+fn is_settled(connection: &Connection, weight: u32, served: Option<Instant>, shared: &Shared) -> bool {
     let served = match connection.timers.next() {
         Some(deadline) => served.is_some_and(|at| at <= deadline),
         None => true,
     };
     served
         && connection.fate.is_none()
-        && connection.memory() == weight
+        && connection.memory() == weight as usize
         && !shared.memory.is_short(&shared.config.tcp)
 }
 
@@ -114,7 +215,8 @@ impl TcpTable {
     pub fn new(shared: &Shared) -> Self {
         Self {
             entries: SlotMap::with_key(),
-            spare: Vec::new(),
+            spare: Spare::default(),
+            watched: VecDeque::new(),
             demux: Demux::new(&shared.secret),
             last: None,
             listeners: Listeners::new(),
@@ -170,7 +272,7 @@ impl TcpTable {
             return self.arrives_for_nobody(shared, now, seg, None);
         }
         let hash = self.demux.hash(seg);
-        if let Some(id) = self.demux.live(hash, |id| seg.is_of(self.entries[id].socket.flow())) {
+        if let Some(id) = self.demux.live(hash, |id| self.entries[id].slot.is_of(seg)) {
             self.last = Some((ports, id));
             return self.arrives_at(shared, now, id, seg);
         }
@@ -188,10 +290,9 @@ impl TcpTable {
 
     /// Whether this connection is there, not over, and the one that a segment is of.
     fn is_live(&self, id: ConnId, seg: &Arrival<'_>) -> bool {
-        self.entries.get(id).is_some_and(|entry| match &*entry.socket {
-            Socket::Opening(handshake) => seg.is_of(&handshake.flow),
-            Socket::Open(connection) => seg.is_of(&connection.flow),
-            Socket::Over(_) => false,
+        self.entries.get(id).is_some_and(|entry| match &entry.slot {
+            Slot::Socket(Socket::Over(_)) => false,
+            slot => slot.is_of(seg),
         })
     }
 
@@ -202,8 +303,13 @@ impl TcpTable {
         id: ConnId,
         seg: &Arrival<'_>,
     ) -> Verdict {
+        if matches!(self.entries[id].slot, Slot::Parked(_)) {
+            self.socket_mut(id);
+        }
         let entry = &mut self.entries[id];
-        let verdict = match &mut *entry.socket {
+        entry.touched = true;
+        let Some(socket) = entry.slot.socket_mut() else { return Verdict::Dropped(DropReason::Unwanted) };
+        let verdict = match socket {
             Socket::Open(connection) => {
                 let verdict = connection.arrives(shared, now, seg);
                 #[cfg(any(test, debug_assertions))]
@@ -277,9 +383,9 @@ impl TcpTable {
 
     /// The embryonic connections of a listener. Closing one is rare enough for a walk over all.
     pub(in crate::tcp) fn embryonic_of(&self, listener: ListenerId) -> Vec<ConnId> {
-        let of = |entry: &Entry| match &*entry.socket {
-            Socket::Opening(handshake) => handshake.listener == Some(listener),
-            Socket::Open(_) | Socket::Over(_) => false,
+        let of = |entry: &Entry| match entry.slot.socket() {
+            Some(Socket::Opening(handshake)) => handshake.listener == Some(listener),
+            _ => false,
         };
         self.entries.iter().filter(|(_, entry)| of(entry)).map(|(id, _)| id).collect()
     }
@@ -290,17 +396,10 @@ impl TcpTable {
         flow: FourTuple,
         make: impl FnOnce(ConnId) -> Handshake,
     ) -> ConnId {
-        let spare = self.spare.pop();
-        let id = self.entries.insert_with_key(|id| {
-            let socket = Socket::Opening(make(id));
-            let socket = match spare {
-                Some(mut spare) => {
-                    *spare = socket;
-                    spare
-                }
-                None => Box::new(socket),
-            };
-            Entry { socket, queued: false, weight: 0 }
+        let Self { entries, spare, .. } = self;
+        let id = entries.insert_with_key(|id| {
+            let slot = Slot::Socket(Socket::Opening(spare.handshake(make(id))));
+            Entry { slot, weight: 0, queued: false, watched: false, touched: false }
         });
         self.demux.insert(&flow, id);
         self.enqueue(id);
@@ -309,7 +408,7 @@ impl TcpTable {
 
     /// The handshake is complete, and what completed it is the connection's first segment.
     fn complete(&mut self, shared: &mut Shared, now: Instant, id: ConnId, seg: &Arrival<'_>) -> Verdict {
-        let Socket::Opening(handshake) = &mut *self.entries[id].socket else {
+        let Socket::Opening(handshake) = self.socket_mut(id) else {
             return Verdict::Dropped(DropReason::Unwanted);
         };
         if let Some(listener) = handshake.listener
@@ -317,7 +416,7 @@ impl TcpTable {
         {
             return verdict;
         }
-        let Socket::Opening(handshake) = &mut *self.entries[id].socket else {
+        let Socket::Opening(handshake) = self.socket_mut(id) else {
             return Verdict::Dropped(DropReason::Unwanted);
         };
         let listener = handshake.listener;
@@ -334,7 +433,9 @@ impl TcpTable {
         shared.counters.tcp_passive_opens += u64::from(connection.origin == Origin::Passive);
         self.embryonic -= usize::from(connection.origin == Origin::Passive);
         self.orphans += usize::from(!connection.owned);
-        *self.entries[id].socket = Socket::Open(connection);
+        let connection = self.spare.connection(connection);
+        self.replace(id, Slot::Socket(Socket::Open(connection)));
+        self.watch(shared, now, id);
         if reopens {
             self.demux.remove_time_wait(&flow);
         }
@@ -348,7 +449,7 @@ impl TcpTable {
 
     /// The state of what this four-tuple names.
     pub fn state_of(&self, flow: &FourTuple) -> Option<TcpState> {
-        let live = self.live(flow).map(|id| self.socket(id).state());
+        let live = self.live(flow).map(|id| self.entries[id].slot.state());
         // Behind an attempt that came to nothing the TIME-WAIT is still there that it came out of.
         let waits = live.is_none_or(|state| state == TcpState::Closed) && self.is_in_time_wait(flow);
         if waits { Some(TcpState::TimeWait) } else { live }
@@ -377,8 +478,8 @@ impl TcpTable {
         self.clock = self.clock.max(now);
         while let Some(id) = self.ready.pop_front() {
             let Some(entry) = self.entries.get_mut(id) else { continue };
-            let (transmit, more) = match &mut *entry.socket {
-                Socket::Open(connection) => {
+            let (transmit, more) = match &mut entry.slot {
+                Slot::Socket(Socket::Open(connection)) => {
                     let transmit = connection.segmentize(shared, now, packet);
                     #[cfg(any(test, debug_assertions))]
                     connection.check();
@@ -394,12 +495,12 @@ impl TcpTable {
                     }
                     continue;
                 }
-                Socket::Opening(handshake) => {
+                Slot::Socket(Socket::Opening(handshake)) => {
                     let transmit = handshake.segmentize(shared, now, packet);
                     let more = transmit.is_some();
                     (transmit, more)
                 }
-                Socket::Over(_) => (None, false),
+                Slot::Socket(Socket::Over(_)) | Slot::Parked(_) => (None, false),
             };
             entry.queued = more;
             if more {
@@ -422,14 +523,21 @@ impl TcpTable {
         self.demux.waiting.expire(now);
         while let Some(place) = self.timers.take_expired(now) {
             let Some(id) = self.demux.at(place) else { continue };
-            let Some(entry) = self.entries.get_mut(id) else { continue };
-            match &mut *entry.socket {
-                Socket::Open(connection) => connection.expire(shared, now, self.orphans),
+            if !self.entries.contains_key(id) {
+                continue;
+            }
+            let orphans = self.orphans;
+            match self.socket_mut(id) {
+                Socket::Open(connection) => {
+                    connection.arm(shared, now);
+                    connection.expire(shared, now, orphans);
+                }
                 Socket::Opening(handshake) => handshake.expire(shared, now),
                 Socket::Over(_) => {}
             }
             self.enqueue(id);
             self.settle(shared, now, id);
+            self.park_some(shared, now);
         }
     }
 
@@ -442,7 +550,8 @@ impl TcpTable {
 
     pub(in crate::tcp) fn follow_up(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        let deadline = match &mut *entry.socket {
+        let Some(socket) = entry.slot.socket_mut() else { return };
+        let deadline = match socket {
             Socket::Open(connection) => match &connection.fate {
                 None => connection.timers.next(),
                 Some(Fate::Resetting(_)) => None,
@@ -466,7 +575,7 @@ impl TcpTable {
     /// and what its user has not read yet is kept.
     fn bury(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         self.timers.remove(place(id));
-        let Socket::Open(connection) = &mut *self.entries[id].socket else { return };
+        let Some(Socket::Open(connection)) = self.entries[id].slot.socket_mut() else { return };
         let flow = connection.flow;
         let end = match connection.fate.take() {
             Some(Fate::TimeWait(end)) => {
@@ -509,7 +618,7 @@ impl TcpTable {
 
     fn bury_handshake(&mut self, shared: &mut Shared, id: ConnId) {
         self.timers.remove(place(id));
-        let Socket::Opening(handshake) = &mut *self.entries[id].socket else { return };
+        let Some(Socket::Opening(handshake)) = self.entries[id].slot.socket_mut() else { return };
         let Some(end) = handshake.end.take() else { return };
         self.embryonic -= usize::from(handshake.origin == Origin::Passive);
         shared.counters.tcp_attempt_fails += 1;
@@ -536,20 +645,78 @@ impl TcpTable {
     /// Keeps what is left for the user of a connection that is over, or forgets its name.
     fn keep(&mut self, shared: &mut Shared, id: ConnId, over: Option<Over>) {
         match over {
-            Some(over) => *self.entries[id].socket = Socket::Over(over),
+            Some(over) => self.replace(id, Slot::Socket(Socket::Over(Box::new(over)))),
             None => self.remove(shared, id),
         }
     }
 
     fn remove(&mut self, shared: &mut Shared, id: ConnId) {
-        if let Some(entry) = self.entries.get_mut(id) {
-            entry.socket.release();
-        }
+        self.release(id);
         self.weigh(shared, id);
-        if let Some(entry) = self.entries.remove(id)
-            && self.spare.len() < MOST_SPARE
+        if let Some(entry) = self.entries.remove(id) {
+            self.spare.keep(entry.slot);
+        }
+    }
+
+    /// Gives back the memory that a connection has elsewhere.
+    fn release(&mut self, id: ConnId) {
+        if let Some(socket) = self.entries.get_mut(id).and_then(|entry| entry.slot.socket_mut()) {
+            socket.release();
+        }
+    }
+
+    /// Puts the next life of a connection in the place of the one before.
+    fn replace(&mut self, id: ConnId, slot: Slot) {
+        self.release(id);
+        let before = core::mem::replace(&mut self.entries[id].slot, slot);
+        self.spare.keep(before);
+    }
+
+    /// A connection is established, or is in use again: it is looked at later, whether it can be parked.
+    fn watch(&mut self, shared: &Shared, now: Instant, id: ConnId) {
+        let entry = &mut self.entries[id];
+        entry.touched = true;
+        if !core::mem::replace(&mut entry.watched, true) {
+            self.watched.push_back(id);
+        }
+        self.park_some(shared, now);
+    }
+
+    /// Parks connections that are idle, if more are in use than are kept so: those first that were looked at longest
+    /// ago. A few at a time, so that the cost is the same for each that comes into use.
+    pub(in crate::tcp) fn park_some(&mut self, shared: &Shared, now: Instant) {
+        for _ in 0..LOOKS {
+            if self.watched.len() < MOST_WARM + 1 {
+                return;
+            }
+            let Some(id) = self.watched.pop_front() else { return };
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            let Slot::Socket(Socket::Open(connection)) = &entry.slot else {
+                entry.watched = false;
+                continue;
+            };
+            let touched = core::mem::take(&mut entry.touched) || entry.queued;
+            match connection.park(shared, now).filter(|_| !touched) {
+                Some(parked) => {
+                    entry.watched = false;
+                    if parked.deadline().is_none() {
+                        self.timers.remove(place(id));
+                    }
+                    self.replace(id, Slot::Parked(Box::new(parked)));
+                }
+                None => self.watched.push_back(id),
+            }
+        }
+    }
+
+    /// Something is to happen to a connection: if it is parked it is made whole.
+    pub fn unpark(&mut self, shared: &Shared, id: ConnId) {
+        if let Some(entry) = self.entries.get(id)
+            && matches!(entry.slot, Slot::Parked(_))
         {
-            self.spare.push(entry.socket);
+            self.socket_mut(id);
+            let now = self.clock;
+            self.park_some(shared, now);
         }
     }
 
@@ -559,32 +726,45 @@ impl TcpTable {
     }
 
     /// All that have a name, those included that are over and not closed yet.
-    pub fn sockets(&self) -> impl Iterator<Item = (ConnId, &Socket)> {
-        self.entries.iter().map(|(id, entry)| (id, &*entry.socket))
+    pub(in crate::tcp) fn slots(&self) -> impl Iterator<Item = (ConnId, &Slot)> {
+        self.entries.iter().map(|(id, entry)| (id, &entry.slot))
     }
 
-    /// The connection with this id, if there is one.
+    /// The connection with this id, if there is one and it is not parked.
     pub fn get(&self, id: ConnId) -> Option<&Socket> {
-        self.entries.get(id).map(|entry| &*entry.socket)
+        self.entries.get(id)?.slot.socket()
     }
 
     /// Whether the name belongs to a user.
     pub fn owns(&self, id: ConnId) -> bool {
-        self.entries.get(id).is_some_and(|entry| match &*entry.socket {
-            Socket::Opening(handshake) => handshake.owned,
-            Socket::Open(connection) => connection.owned,
-            Socket::Over(_) => true,
+        self.entries.get(id).is_some_and(|entry| match &entry.slot {
+            Slot::Socket(Socket::Opening(handshake)) => handshake.owned,
+            Slot::Socket(Socket::Open(connection)) => connection.owned,
+            Slot::Socket(Socket::Over(_)) | Slot::Parked(_) => true,
         })
     }
 
-    /// The connection of this name, which must exist.
+    /// The connection of this name, which must exist and not be parked.
     pub fn socket(&self, id: ConnId) -> &Socket {
-        &self.entries[id].socket
+        self.entries[id].slot.socket().expect("who looks at a connection has made it whole")
     }
 
-    /// The connection of this name, which must exist.
+    /// The connection of this name, which must exist. One that is parked is made whole.
     pub fn socket_mut(&mut self, id: ConnId) -> &mut Socket {
-        &mut self.entries[id].socket
+        let Self { entries, spare, watched, ready, .. } = self;
+        let entry = &mut entries[id];
+        entry.touched = true;
+        if let Slot::Parked(parked) = &entry.slot {
+            entry.slot = Slot::Socket(Socket::Open(spare.connection(parked.unpark(id))));
+            if !core::mem::replace(&mut entry.watched, true) {
+                watched.push_back(id);
+            }
+            // Its timers are started with its turn to send.
+            if !core::mem::replace(&mut entry.queued, true) {
+                ready.push_back(id);
+            }
+        }
+        entry.slot.socket_mut().expect("it is whole")
     }
 
     /// The name of the connection with this four-tuple, unless it is in TIME-WAIT.
@@ -599,7 +779,7 @@ impl TcpTable {
     }
 
     fn live_at(&self, hash: u32, flow: &FourTuple) -> Option<ConnId> {
-        self.demux.live(hash, |id| self.entries[id].socket.flow() == flow)
+        self.demux.live(hash, |id| self.entries[id].slot.flow() == *flow)
     }
 
     pub fn is_in_time_wait(&self, flow: &FourTuple) -> bool {

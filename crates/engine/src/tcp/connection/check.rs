@@ -7,7 +7,7 @@ use crate::tcp::connection::Connection;
 use crate::tcp::connection::state::State;
 use crate::tcp::connection::timers::Timer;
 use crate::tcp::demux::place;
-use crate::tcp::table::{Entry, Socket, TcpTable};
+use crate::tcp::table::{Entry, Slot, Socket, TcpTable};
 
 impl TcpTable {
     /// # Panics
@@ -17,15 +17,17 @@ impl TcpTable {
         let mut weight = 0;
         let (mut embryonic, mut orphans, mut scheduled, mut live) = (0, 0, 0, 0);
         for (id, entry) in &self.entries {
-            match &*entry.socket {
-                Socket::Opening(handshake) => embryonic += usize::from(handshake.origin == Origin::Passive),
-                Socket::Open(connection) => orphans += usize::from(!connection.owned),
-                Socket::Over(_) => {}
+            match entry.slot.socket() {
+                Some(Socket::Opening(handshake)) => {
+                    embryonic += usize::from(handshake.origin == Origin::Passive)
+                }
+                Some(Socket::Open(connection)) => orphans += usize::from(!connection.owned),
+                Some(Socket::Over(_)) | None => {}
             }
-            live += usize::from(!matches!(*entry.socket, Socket::Over(_)));
+            live += usize::from(!matches!(entry.slot, Slot::Socket(Socket::Over(_))));
             scheduled += usize::from(self.timers.get(place(id)).is_some());
-            weight += entry.weight;
-            let all = entry.queued || entry.weight == entry.socket.memory();
+            weight += entry.weight as usize;
+            let all = entry.queued || entry.weight as usize == entry.slot.memory();
             assert!(all, "memory that nobody has weighed: {entry:?}");
             self.check_entry(id, entry);
         }
@@ -33,30 +35,31 @@ impl TcpTable {
         assert_eq!((self.embryonic, self.orphans), (embryonic, orphans), "embryonic connections and orphans");
         assert_eq!(self.timers.len(), scheduled, "timers without a connection: {:?}", self.timers);
         assert_eq!(self.demux.live_names(), live, "four-tuples without a connection");
-        for spare in &self.spare {
+        for spare in &self.spare.connections {
             assert_eq!(spare.memory(), 0, "memory kept for nobody");
         }
     }
 
     fn check_entry(&self, id: ConnId, entry: &Entry) {
-        let deadline = match &*entry.socket {
-            Socket::Opening(handshake) if handshake.end.is_some() => None,
-            Socket::Opening(handshake) => handshake.deadline,
-            Socket::Open(connection) => {
+        let deadline = match &entry.slot {
+            Slot::Parked(parked) => parked.deadline(),
+            Slot::Socket(Socket::Opening(handshake)) if handshake.end.is_some() => None,
+            Slot::Socket(Socket::Opening(handshake)) => handshake.deadline,
+            Slot::Socket(Socket::Open(connection)) => {
                 connection.check();
                 if !entry.queued && connection.fate.is_none() {
                     connection.check_settled();
                 }
                 connection.timers.next().filter(|_| connection.fate.is_none())
             }
-            Socket::Over(_) => None,
+            Slot::Socket(Socket::Over(_)) => None,
         };
         let scheduled = self.timers.get(place(id));
         let served = |at| scheduled.is_some_and(|served| served <= at);
         assert!(deadline.is_none_or(served), "nobody serves the timer of {id:?}: {scheduled:?}");
         assert!(!entry.queued || self.ready.contains(&id), "{id:?} is passed over");
-        let over = matches!(*entry.socket, Socket::Over(_));
-        assert!(over || self.live(entry.socket.flow()) == Some(id), "{id:?} is not found");
+        let over = matches!(entry.slot, Slot::Socket(Socket::Over(_)));
+        assert!(over || self.live(&entry.slot.flow()) == Some(id), "{id:?} is not found");
     }
 }
 

@@ -151,7 +151,7 @@ impl TcpTable {
     /// The MTU of the link has changed.
     pub fn fit_paths(&mut self, shared: &Shared) {
         let now = self.clock();
-        let open: Vec<ConnId> = self.sockets().map(|(id, _)| id).collect();
+        let open: Vec<ConnId> = self.slots().map(|(id, _)| id).collect();
         for id in open {
             if let Socket::Open(connection) = self.socket_mut(id) {
                 connection.fit_path(shared, now);

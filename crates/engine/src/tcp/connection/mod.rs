@@ -5,6 +5,7 @@ pub(super) mod arrives;
 pub(super) mod check;
 pub(super) mod expire;
 pub(super) mod icmp;
+pub(super) mod parked;
 pub(super) mod pending;
 pub(super) mod rcv;
 pub(super) mod retries;

@@ -3,7 +3,7 @@
 use crate::seq::{RcvSeq, SndSeq};
 
 /// The send variables, named as in the RFC.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Snd {
     pub iss: SndSeq,
     /// Oldest number not acknowledged.

@@ -8,7 +8,7 @@ use core::time::Duration;
 use lastack_wire::tcp::TcpFlags;
 
 /// Counts of a connection, of 32 bits as in Linux: they begin anew at zero when they are full.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stats {
     /// The round-trip time of the handshake in microseconds; all ones if it is not known.
     handshake: u32,
@@ -112,8 +112,64 @@ pub(crate) enum Limit {
     Nothing,
 }
 
+/// What is counted of a connection that is idle.
+#[derive(Clone, Debug)]
+pub(crate) struct IdleStats {
+    /// All but the limits: segments, octets and what was lost.
+    handshake: u32,
+    counts: [u32; 10],
+    octets_again: u64,
+    largest_in: u16,
+    spent: [u64; 3],
+}
+
+impl Stats {
+    /// What is kept of it while there is nothing to send.
+    pub fn idle(&self) -> IdleStats {
+        #[rustfmt::skip]
+        let Self {
+            handshake, segments_in, segments_out, text_in, text_out, early_in, largest_in, retransmitted, octets_again,
+            delivered, delivered_marked, timeouts, timeout_recoveries, limits,
+        } = self;
+        let counts = [segments_in, segments_out, text_in, text_out, early_in, retransmitted, delivered];
+        let [a, b, c, d, e, f, g] = counts.map(|count| *count);
+        IdleStats {
+            handshake: *handshake,
+            counts: [a, b, c, d, e, f, g, *delivered_marked, *timeouts, *timeout_recoveries],
+            octets_again: *octets_again,
+            largest_in: *largest_in,
+            spent: limits.spent,
+        }
+    }
+}
+
+impl IdleStats {
+    /// The counts again. There was nothing to send `since`.
+    pub fn stats(&self, since: Instant) -> Stats {
+        let [segments_in, segments_out, text_in, text_out, early_in, retransmitted, delivered, rest @ ..] =
+            self.counts;
+        let [delivered_marked, timeouts, timeout_recoveries] = rest;
+        Stats {
+            handshake: self.handshake,
+            segments_in,
+            segments_out,
+            text_in,
+            text_out,
+            early_in,
+            largest_in: self.largest_in,
+            retransmitted,
+            octets_again: self.octets_again,
+            delivered,
+            delivered_marked,
+            timeouts,
+            timeout_recoveries,
+            limits: Limits { limit: Limit::Nothing, since, spent: self.spent },
+        }
+    }
+}
+
 /// How long each limit held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     limit: Limit,
     since: Instant,

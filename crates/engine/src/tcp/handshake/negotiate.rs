@@ -14,7 +14,7 @@ pub(crate) const LEAST_MSS: u16 = 88;
 const MOST_SHIFT: u8 = 14;
 
 /// What both SYNs agreed on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Negotiated {
     /// Snd.Wind.Shift: applied to windows that arrive.
     pub snd_shift: u8,

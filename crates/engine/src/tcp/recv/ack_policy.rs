@@ -16,6 +16,16 @@ pub(crate) struct Promptness {
 }
 
 impl Promptness {
+    /// The ACKs that go at once, whether text answers text, and when text last arrived.
+    pub fn parts(&self) -> (u32, bool, Option<Instant>) {
+        (self.quick, self.interactive, self.last_text)
+    }
+
+    /// Of these [`parts`](Self::parts).
+    pub fn with(quick: u32, interactive: bool, last_text: Option<Instant>) -> Self {
+        Self { quick, interactive, last_text }
+    }
+
     /// Text has arrived. At the start, and after a pause in which the peer's timer can have expired, it
     /// may be in slow start.
     pub fn text_arrived(&mut self, now: Instant, rto: Duration, most_quick: u32) {

@@ -52,6 +52,19 @@ impl Reading {
 }
 
 impl Reading {
+    /// The most that was read in a round trip, and how long that is in nanoseconds.
+    pub fn parts(&self) -> (u32, u64) {
+        (
+            u32::try_from(self.copied).unwrap_or(u32::MAX),
+            u64::try_from(self.trip.as_nanos()).unwrap_or(u64::MAX),
+        )
+    }
+
+    /// A new round after an idle time, with what is known of the last.
+    pub fn after(since: Instant, read: u64, (copied, trip): (u32, u64)) -> Self {
+        Self { since, read, copied: copied.into(), trip: Duration::from_nanos(trip), least: Duration::MAX }
+    }
+
     /// The receiver's round-trip time, once a timestamp has shown it, and the most that was read in one.
     pub fn seen(&self) -> (Option<Duration>, u64) {
         ((self.trip > Duration::ZERO).then_some(self.rtt()), self.copied)

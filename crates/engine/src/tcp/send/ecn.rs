@@ -54,6 +54,11 @@ impl Marks {
         Self { on, echo: false, slowed: false, until: 0 }
     }
 
+    /// Whether the peer has to be told of something.
+    pub fn is_pending(&self) -> bool {
+        self.echo || self.slowed
+    }
+
     /// Whether both sides have ECN.
     pub fn is_on(&self) -> bool {
         self.on

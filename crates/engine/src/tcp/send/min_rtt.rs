@@ -11,28 +11,32 @@ const WINDOW: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinRtt {
     since: Instant,
-    current: Duration,
-    previous: Duration,
+    /// In nanoseconds.
+    current: u64,
+    previous: u64,
 }
+
+/// There is no sample.
+const NONE: u64 = u64::MAX;
 
 impl MinRtt {
     pub const fn new() -> Self {
-        Self { since: Instant::ZERO, current: Duration::MAX, previous: Duration::MAX }
+        Self { since: Instant::ZERO, current: NONE, previous: NONE }
     }
 
     /// The least round-trip time, once one was measured.
     pub fn get(&self) -> Option<Duration> {
-        Some(self.current.min(self.previous)).filter(|rtt| *rtt != Duration::MAX)
+        Some(self.current.min(self.previous)).filter(|rtt| *rtt != NONE).map(Duration::from_nanos)
     }
 
     /// A round trip was measured.
     pub fn measured(&mut self, now: Instant, rtt: Duration) {
         let age = now - self.since;
         if age >= WINDOW / 2 {
-            self.previous = if age < WINDOW { self.current } else { Duration::MAX };
-            (self.current, self.since) = (Duration::MAX, now);
+            self.previous = if age < WINDOW { self.current } else { NONE };
+            (self.current, self.since) = (NONE, now);
         }
-        self.current = self.current.min(rtt);
+        self.current = self.current.min(u64::try_from(rtt.as_nanos()).unwrap_or(NONE));
     }
 
     /// Whether what was measured then counts no more.

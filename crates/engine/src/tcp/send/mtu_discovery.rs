@@ -50,6 +50,11 @@ impl Search {
         Self { high, probe: None, again_at: None }
     }
 
+    /// Whether no probe is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.probe.is_none()
+    }
+
     /// The network says that no larger one passes.
     pub fn limit(&mut self, size: u32) {
         self.high = self.high.min(size);

@@ -29,6 +29,19 @@ pub(crate) struct Rack {
     dsack_round: u64,
 }
 
+/// What loss detection has learned of a path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LearnedPath {
+    min_rtt: MinRtt,
+    reorderings: u32,
+    dsacks: u32,
+    /// How many duplicate ACKs show a loss where there is no SACK.
+    pub dup_threshold: u16,
+    window_steps: u8,
+    persist: u8,
+    reordering_seen: bool,
+}
+
 impl Rack {
     pub fn new() -> Self {
         Self {
@@ -40,6 +53,32 @@ impl Rack {
             window_steps: 1,
             persist: PERSIST,
             dsack_round: 0,
+        }
+    }
+
+    /// What it has learned of the path. Which segment arrived last counts no more.
+    pub fn learned(&self, dup_threshold: u32) -> LearnedPath {
+        LearnedPath {
+            min_rtt: self.min_rtt,
+            reorderings: self.reorderings,
+            dsacks: self.dsacks,
+            window_steps: self.window_steps.min(u32::from(u8::MAX)) as u8,
+            persist: self.persist,
+            reordering_seen: self.reordering_seen,
+            dup_threshold: dup_threshold.min(u32::from(u16::MAX)) as u16,
+        }
+    }
+
+    /// Loss detection on a path of which this is known.
+    pub fn with(path: &LearnedPath) -> Self {
+        Self {
+            min_rtt: path.min_rtt,
+            reordering_seen: path.reordering_seen,
+            reorderings: path.reorderings,
+            dsacks: path.dsacks,
+            window_steps: path.window_steps.into(),
+            persist: path.persist,
+            ..Self::new()
         }
     }
 

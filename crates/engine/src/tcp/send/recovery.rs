@@ -8,7 +8,7 @@ use crate::tcp::Repair;
 use crate::tcp::connection::stats::segments;
 use crate::tcp::send::congestion::{Acked, Congestion, Control, INITIAL_SEGMENTS};
 use crate::tcp::send::prr::Prr;
-use crate::tcp::send::rack::Rack;
+use crate::tcp::send::rack::{LearnedPath, Rack};
 use crate::tcp::send::scoreboard::{Delivered, Scoreboard};
 use core::ops::Range;
 use core::time::Duration;
@@ -128,6 +128,16 @@ impl Recovery {
             size_probe: None,
             size_probe_lost: false,
         }
+    }
+
+    /// What it has learned of the path.
+    pub fn learned(&self) -> LearnedPath {
+        self.rack.learned(self.dup_threshold)
+    }
+
+    /// Nothing is in flight, on a path of which this is known.
+    pub fn with(una: SndSeq, sack: bool, path: &LearnedPath) -> Self {
+        Self { rack: Rack::with(path), dup_threshold: path.dup_threshold.into(), ..Self::new(una, sack) }
     }
 
     pub fn is_open(&self) -> bool {

@@ -27,6 +27,16 @@ impl Rtt {
         Self { srtt: 0, rttvar: 0, rto: nanos(config.initial_rto), backoff: 0 }
     }
 
+    /// SRTT, RTTVAR and the RTO in nanoseconds, where nothing was backed off.
+    pub fn parts(&self) -> [u64; 3] {
+        [self.srtt, self.rttvar, self.rto]
+    }
+
+    /// Of these [`parts`](Self::parts).
+    pub fn with([srtt, rttvar, rto]: [u64; 3]) -> Self {
+        Self { srtt, rttvar, rto, backoff: 0 }
+    }
+
     pub fn srtt(&self) -> Option<Duration> {
         (self.srtt > 0).then_some(Duration::from_nanos(self.srtt))
     }

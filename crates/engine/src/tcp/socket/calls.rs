@@ -37,7 +37,11 @@ impl Stack {
     /// The connection with this name; `None` if it was closed.
     pub fn tcp(&mut self, id: ConnId) -> Option<Tcp<'_>> {
         let Self { tcp, shared, .. } = self;
-        tcp.owns(id).then_some(Tcp { table: tcp, shared, id })
+        if !tcp.owns(id) {
+            return None;
+        }
+        tcp.unpark(shared, id);
+        Some(Tcp { table: tcp, shared, id })
     }
 
     /// The state of the connection between these two ends, whoever holds it: also of one that is

@@ -1,7 +1,7 @@
 //! A list of the open connections, as `ss` prints it.
 
 use crate::end::{FourTuple, Octets, Origin};
-use crate::tcp::table::{Socket, TcpTable};
+use crate::tcp::table::{Slot, Socket, TcpTable};
 use crate::tcp::{ConnId, TcpState};
 use crate::{Instant, Stack};
 
@@ -50,14 +50,15 @@ impl TcpTable {
     }
 
     fn open(&self) -> impl Iterator<Item = OpenConnection> + '_ {
-        self.sockets().filter_map(|(id, socket)| {
-            let (has_user, origin, opened, octets) = match socket {
-                _ if socket.state() == TcpState::Closed => return None,
-                Socket::Opening(of) => (of.owned, of.origin, of.opened, Octets::default()),
-                Socket::Open(of) => (of.owned, of.origin, of.opened, of.octets),
-                Socket::Over(_) => return None,
+        self.slots().filter_map(|(id, slot)| {
+            let (has_user, origin, opened, octets) = match slot {
+                _ if slot.state() == TcpState::Closed => return None,
+                Slot::Parked(of) => (true, of.origin, of.opened, of.octets),
+                Slot::Socket(Socket::Opening(of)) => (of.owned, of.origin, of.opened, Octets::default()),
+                Slot::Socket(Socket::Open(of)) => (of.owned, of.origin, of.opened, of.octets),
+                Slot::Socket(Socket::Over(_)) => return None,
             };
-            let (flow, state) = (*socket.flow(), socket.state());
+            let (flow, state) = (slot.flow(), slot.state());
             Some(OpenConnection { id, flow, origin, state, has_user, opened, octets })
         })
     }

@@ -11,7 +11,7 @@ use lastack_wire::reset_reason::ResetReason;
 pub(crate) const MOST_DSCP: u8 = 0x3f;
 
 /// What the user has set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Settings {
     pub nodelay: bool,
     pub cork: bool,
@@ -42,6 +42,16 @@ impl Settings {
     pub fn new(config: &TcpConfig) -> Self {
         Self {
             nodelay: config.nodelay,
+            advertised_user_timeout: config.advertised_user_timeout,
+            dscp: config.dscp & MOST_DSCP,
+            ..Self::plain()
+        }
+    }
+
+    /// Nothing is set.
+    pub const fn plain() -> Self {
+        Self {
+            nodelay: false,
             cork: false,
             deaf: false,
             muted: false,
@@ -50,10 +60,10 @@ impl Settings {
             linger: None,
             keepalive: None,
             user_timeout: None,
-            advertised_user_timeout: config.advertised_user_timeout,
+            advertised_user_timeout: None,
             fin_wait_2: None,
             reset_reason: None,
-            dscp: config.dscp & MOST_DSCP,
+            dscp: 0,
             hop_limit: None,
         }
     }

@@ -40,6 +40,7 @@ mod notation;
 mod own_addresses;
 mod pacing;
 mod pair;
+mod parked;
 mod peer;
 mod plan;
 mod random;

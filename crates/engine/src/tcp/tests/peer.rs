@@ -422,9 +422,9 @@ impl Peer {
 
     /// Octets of memory that the buffers of the connection take.
     pub fn buffers(&self) -> usize {
-        match self.stack.tcp.socket(self.id) {
-            Socket::Open(connection) => connection.incoming.capacity() + connection.outgoing.capacity(),
-            Socket::Opening(_) | Socket::Over(_) => 0,
+        match self.stack.tcp.get(self.id) {
+            Some(Socket::Open(connection)) => connection.incoming.capacity() + connection.outgoing.capacity(),
+            _ => 0,
         }
     }
 

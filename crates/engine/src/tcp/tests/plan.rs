@@ -35,8 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn plan(pair: &mut Pair, id: ConnId, later: u64) -> String {
     let now = pair.now;
     let stack = &pair.a.stack;
-    let Some(Socket::Open(connection)) = stack.tcp.sockets().find(|(other, _)| *other == id).map(|(_, s)| s)
-    else {
+    let Some(Socket::Open(connection)) = stack.tcp.get(id) else {
         return String::new();
     };
     let before = format!("{connection:?}");

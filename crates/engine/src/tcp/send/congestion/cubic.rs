@@ -50,6 +50,15 @@ impl Cubic {
         }
     }
 
+    pub fn with(cwnd: u32, ssthresh: u32, w_max: u32) -> Self {
+        Self { ssthresh, w_max, before: (cwnd, ssthresh, w_max), ..Self::new(cwnd) }
+    }
+
+    /// W_max
+    pub fn w_max(&self) -> u32 {
+        self.w_max
+    }
+
     fn slow_start(&mut self, acked: &Acked) {
         // RFC 9406 section 4.3: only the first slow start has to find out where to stop.
         let first = self.ssthresh == u32::MAX;

@@ -87,7 +87,35 @@ pub(crate) enum Congestion {
     Reno(Reno),
 }
 
+/// What is known of a path's window when nothing is in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LearnedWindow {
+    algorithm: Algorithm,
+    cwnd: u32,
+    ssthresh: u32,
+    /// Where CUBIC's curve returns to.
+    w_max: u32,
+}
+
 impl Congestion {
+    /// What it has learned. Where in a round or on a curve it was counts no more.
+    pub fn learned(&self) -> LearnedWindow {
+        let (algorithm, w_max) = match self {
+            Self::Cubic(cubic) => (Algorithm::Cubic, cubic.w_max()),
+            Self::Reno(_) => (Algorithm::Reno, 0),
+        };
+        LearnedWindow { algorithm, cwnd: self.window(), ssthresh: self.threshold(), w_max }
+    }
+
+    /// On a path of which this is known.
+    pub fn with(learned: &LearnedWindow) -> Self {
+        let LearnedWindow { algorithm, cwnd, ssthresh, w_max } = *learned;
+        match algorithm {
+            Algorithm::Cubic => Self::Cubic(Cubic::with(cwnd, ssthresh, w_max)),
+            Algorithm::Reno => Self::Reno(Reno::with(cwnd, ssthresh)),
+        }
+    }
+
     /// Begins with a window of so many segments.
     pub fn new(algorithm: Algorithm, mss: u32, segments: u32) -> Self {
         match algorithm {

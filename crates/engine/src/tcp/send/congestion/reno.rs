@@ -20,6 +20,10 @@ impl Reno {
         Self { cwnd, ssthresh: u32::MAX, credit: 0, before: (cwnd, u32::MAX) }
     }
 
+    pub fn with(cwnd: u32, ssthresh: u32) -> Self {
+        Self { ssthresh, before: (cwnd, ssthresh), ..Self::new(cwnd) }
+    }
+
     fn reduce(&mut self, flight: u32, mss: u32) {
         self.before = (self.cwnd, self.ssthresh);
         // RFC 5681 equation 4; in flight may be more than the window, for what is SACKed counts.

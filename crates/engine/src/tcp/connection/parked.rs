@@ -1,0 +1,337 @@
+//! An idle connection, as small as it can be: what a [`Connection`] is made of again when anything happens to it.
+//!
+//! Nothing is in flight, unsent, unread or out of order, and nothing is to be sent: then the buffers, the scoreboard
+//! and most timers hold nothing, and of congestion control and loss recovery only what they have learned counts, as
+//! between two connections to the same host (RFC 9040).
+
+use super::rcv::Rcv;
+use super::snd::Snd;
+use super::state::State;
+use super::stats::IdleStats;
+use super::timers::{Timer, Timers};
+use super::{Connection, Owed};
+use crate::Instant;
+use crate::buffer::{RecvRing, SendRing};
+use crate::end::{FourTuple, Octets, Origin};
+use crate::seq::{RcvSeq, SndSeq};
+use crate::shared::Shared;
+use crate::tcp::ConnId;
+use crate::tcp::handshake::negotiate::Negotiated;
+use crate::tcp::recv::ack_policy::Promptness;
+use crate::tcp::recv::autotune::Reading;
+use crate::tcp::send::congestion::{Congestion, LearnedWindow};
+use crate::tcp::send::ecn::Marks;
+use crate::tcp::send::mtu_discovery::Search;
+use crate::tcp::send::pacing::Pacer;
+use crate::tcp::send::rack::LearnedPath;
+use crate::tcp::send::recovery::Recovery;
+use crate::tcp::send::rtt::Rtt;
+use crate::tcp::socket::settings::{Settings, Waits};
+use alloc::boxed::Box;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
+
+/// A connection in ESTABLISHED that is idle.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    ends: Ends,
+    pub origin: Origin,
+    pub opened: Instant,
+    established: Instant,
+    negotiated: Negotiated,
+    ts_offset: u32,
+    mss: u32,
+    iss: SndSeq,
+    /// SND.UNA and SND.NXT
+    snd_nxt: SndSeq,
+    snd_wnd: u32,
+    wl1: RcvSeq,
+    wl2: SndSeq,
+    max_wnd: u32,
+    irs: RcvSeq,
+    rcv_nxt: RcvSeq,
+    rcv_edge: RcvSeq,
+    rcv_shift: u8,
+    last_ack: RcvSeq,
+    ts_recent: u32,
+    ts_recent_at: Instant,
+    /// How many octets the user has read, and the limits of the buffers.
+    read: u64,
+    receive_limit: u32,
+    most_early: u32,
+    send_buffer: u32,
+    send_limit: u32,
+    /// The most that was read in a round trip, and how long that is in nanoseconds.
+    reading: (u32, u64),
+    rtt: [u64; 3],
+    window: LearnedWindow,
+    path: LearnedPath,
+    ecn: bool,
+    quick_acks: u16,
+    interactive: bool,
+    last_text: Moment,
+    waits: Waits,
+    heard: Instant,
+    sent: Instant,
+    text_sent: Moment,
+    pub octets: Octets,
+    stats: IdleStats,
+    nodelay: bool,
+    dscp: u8,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few connections have.
+#[derive(Debug)]
+struct Rare {
+    settings: Settings,
+    search: Option<Search>,
+    last_challenge: Option<Instant>,
+    peer_user_timeout: Option<Duration>,
+}
+
+impl Rare {
+    /// `None` if there is nothing rare.
+    fn kept(self) -> Option<Box<Self>> {
+        let Self { settings, search, last_challenge, peer_user_timeout } = &self;
+        let plain = Settings { nodelay: settings.nodelay, dscp: settings.dscp, ..Settings::plain() };
+        let is_plain =
+            *settings == plain && search.is_none() && last_challenge.is_none() && peer_user_timeout.is_none();
+        (!is_plain).then(|| Box::new(self))
+    }
+}
+
+/// A point in time, or none: the end of time stands for that.
+#[derive(Clone, Copy, Debug)]
+struct Moment(Instant);
+
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
+
+impl From<Option<Instant>> for Moment {
+    fn from(at: Option<Instant>) -> Self {
+        Self(at.unwrap_or(NEVER))
+    }
+}
+
+impl Moment {
+    fn get(self) -> Option<Instant> {
+        (self.0 != NEVER).then_some(self.0)
+    }
+}
+
+/// A four-tuple: the local end first.
+#[derive(Debug)]
+enum Ends {
+    V4 { addresses: [Ipv4Addr; 2], ports: [u16; 2] },
+    V6 { addresses: Box<[Ipv6Addr; 2]>, ports: [u16; 2] },
+}
+
+impl Ends {
+    fn new(flow: &FourTuple) -> Self {
+        let ports = [flow.local.port(), flow.remote.port()];
+        let v6 = |addr: IpAddr| match addr {
+            IpAddr::V4(addr) => addr.to_ipv6_mapped(),
+            IpAddr::V6(addr) => addr,
+        };
+        match (flow.local.ip(), flow.remote.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => Self::V4 { addresses: [local, remote], ports },
+            (local, remote) => Self::V6 { addresses: Box::new([v6(local), v6(remote)]), ports },
+        }
+    }
+
+    fn flow(&self) -> FourTuple {
+        let (addresses, [local, remote]) = match self {
+            Self::V4 { addresses, ports } => (addresses.map(IpAddr::V4), *ports),
+            Self::V6 { addresses, ports } => (addresses.map(IpAddr::V6), *ports),
+        };
+        FourTuple {
+            local: SocketAddr::new(addresses[0], local),
+            remote: SocketAddr::new(addresses[1], remote),
+        }
+    }
+}
+
+impl Parked {
+    /// The connection's two ends.
+    pub fn flow(&self) -> FourTuple {
+        self.ends.flow()
+    }
+
+    /// When a timer is due: only keep-alive may run.
+    pub fn deadline(&self) -> Option<Instant> {
+        let keepalive = self.rare.as_ref()?.settings.keepalive?;
+        Some(self.heard + keepalive.idle)
+    }
+
+    /// The connection again.
+    pub fn unpark(&self, id: ConnId) -> Connection {
+        let flow = self.flow();
+        let rare = self.rare.as_deref();
+        let plain = Settings { nodelay: self.nodelay, dscp: self.dscp, ..Settings::plain() };
+        let una = self.snd_nxt;
+        let recovery = Recovery::with(una, self.negotiated.sack, &self.path);
+        let position = recovery.scoreboard.position(una);
+        Connection {
+            id,
+            flow,
+            origin: self.origin,
+            opened: self.opened,
+            established: self.established,
+            state: State::Established,
+            negotiated: self.negotiated,
+            ts_offset: self.ts_offset,
+            mss: self.mss,
+            search: rare.and_then(|rare| rare.search.clone()),
+            outgoing: SendRing::new(self.send_buffer as usize),
+            send_limit: self.send_limit as usize,
+            incoming: RecvRing::after(self.read, self.receive_limit as usize, self.most_early as usize),
+            reading: Reading::after(self.established, self.read, self.reading),
+            rtt: Rtt::with(self.rtt),
+            congestion: Congestion::with(&self.window),
+            recovery,
+            marks: Marks::new(self.ecn),
+            timers: Timers::default(),
+            pacer: Pacer::default(),
+            owed: Owed::default(),
+            promptness: Promptness::with(self.quick_acks.into(), self.interactive, self.last_text.get()),
+            small: position,
+            pushed: position,
+            settings: rare.map_or(plain, |rare| rare.settings),
+            waits: self.waits,
+            owned: true,
+            stalled_since: None,
+            heard: self.heard,
+            sent: self.sent,
+            text_sent: self.text_sent.get(),
+            probes: 0,
+            last_challenge: rare.and_then(|rare| rare.last_challenge),
+            soft_error: None,
+            octets: self.octets,
+            stats: self.stats.stats(self.sent),
+            peer_user_timeout: rare.and_then(|rare| rare.peer_user_timeout),
+            fate: None,
+            snd: self.snd(),
+            rcv: self.rcv(),
+        }
+    }
+
+    fn snd(&self) -> Snd {
+        Snd {
+            iss: self.iss,
+            una: self.snd_nxt,
+            nxt: self.snd_nxt,
+            wnd: self.snd_wnd,
+            wl1: self.wl1,
+            wl2: self.wl2,
+            max_wnd: self.max_wnd,
+        }
+    }
+
+    fn rcv(&self) -> Rcv {
+        Rcv {
+            irs: self.irs,
+            nxt: self.rcv_nxt,
+            edge: self.rcv_edge,
+            shift: self.rcv_shift,
+            fin: None,
+            last_ack: self.last_ack,
+            unacked: 0,
+            ts_recent: self.ts_recent,
+            ts_recent_at: self.ts_recent_at,
+            duplicate: None,
+            hold: None,
+            recent: [0; 4],
+        }
+    }
+}
+
+impl Connection {
+    /// Whether nothing of it would be lost if it were parked.
+    fn may_park(&self, shared: &Shared, now: Instant) -> bool {
+        let used = self.octets != Octets::default();
+        let idle = now - self.heard.max(self.sent) >= shared.config.tcp.buffer_idle;
+        let timers = Timer::ALL.iter().filter(|timer| !matches!(timer, Timer::KeepAlive | Timer::Idle));
+        self.owned
+            && self.state == State::Established
+            && self.fate.is_none()
+            && (idle || !used)
+            && self.memory() == 0
+            && self.owed == Owed::default()
+            && self.snd.una == self.snd.nxt
+            && self.recovery.is_open()
+            && (self.rcv.fin, self.rcv.duplicate, self.rcv.unacked) == (None, None, 0)
+            && (self.rcv.hold.is_none() && self.soft_error.is_none() && self.stalled_since.is_none())
+            && (self.probes, self.rtt.backoffs()) == (0, 0)
+            && !self.marks.is_pending()
+            && self.search.as_ref().is_none_or(Search::is_idle)
+            && timers.into_iter().all(|timer| !self.timers.is_running(*timer))
+    }
+
+    /// What is left of it while it is idle; `None`: it is not.
+    #[allow(clippy::too_many_lines, reason = "a line for each field, so that none is forgotten")]
+    pub fn park(&self, shared: &Shared, now: Instant) -> Option<Parked> {
+        if !self.may_park(shared, now) {
+            return None;
+        }
+        // All are named, so that one that is added is not forgotten.
+        #[rustfmt::skip]
+        let Self {
+            id: _, flow, origin, opened, established, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,
+            send_limit, incoming, reading, rtt, congestion, recovery, marks, timers: _, pacer: _, owed: _, promptness,
+            small: _, pushed: _, settings, waits, owned: _, stalled_since: _, heard, sent, text_sent, probes: _,
+            last_challenge, soft_error: _, octets, stats, peer_user_timeout, fate: _,
+        } = self;
+        let rare = Rare {
+            settings: *settings,
+            search: search.clone(),
+            last_challenge: *last_challenge,
+            peer_user_timeout: *peer_user_timeout,
+        };
+        let (quick_acks, interactive, last_text) = promptness.parts();
+        let most = |octets: usize| u32::try_from(octets).unwrap_or(u32::MAX);
+        Some(Parked {
+            ends: Ends::new(flow),
+            origin: *origin,
+            opened: *opened,
+            established: *established,
+            negotiated: *negotiated,
+            ts_offset: *ts_offset,
+            mss: *mss,
+            iss: snd.iss,
+            snd_nxt: snd.nxt,
+            snd_wnd: snd.wnd,
+            wl1: snd.wl1,
+            wl2: snd.wl2,
+            max_wnd: snd.max_wnd,
+            irs: rcv.irs,
+            rcv_nxt: rcv.nxt,
+            rcv_edge: rcv.edge,
+            rcv_shift: rcv.shift,
+            last_ack: rcv.last_ack,
+            ts_recent: rcv.ts_recent,
+            ts_recent_at: rcv.ts_recent_at,
+            read: incoming.total_read(),
+            receive_limit: most(incoming.limit()),
+            most_early: most(incoming.most_early()),
+            send_buffer: most(outgoing.limit()),
+            send_limit: most(*send_limit),
+            reading: reading.parts(),
+            rtt: rtt.parts(),
+            window: congestion.learned(),
+            path: recovery.learned(),
+            ecn: marks.is_on(),
+            quick_acks: quick_acks.min(u32::from(u16::MAX)) as u16,
+            interactive,
+            last_text: last_text.into(),
+            waits: *waits,
+            heard: *heard,
+            sent: *sent,
+            text_sent: (*text_sent).into(),
+            octets: *octets,
+            stats: stats.idle(),
+            nodelay: settings.nodelay,
+            dscp: settings.dscp,
+            rare: rare.kept(),
+        })
+    }
+}

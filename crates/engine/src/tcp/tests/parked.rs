@@ -1,0 +1,125 @@
+//! An idle connection is parked: it takes less memory, and goes on as if it had not been.
+
+use crate::tcp::connection::parked::Parked;
+use crate::tcp::table::Slot;
+use crate::tcp::tests::pair::Pair;
+use crate::tcp::tests::peer::{Kind, Peer, both};
+use crate::{ConnId, Keepalive, Stack, TcpState};
+use core::time::Duration;
+
+fn is_parked(stack: &Stack, id: ConnId) -> bool {
+    matches!(stack.tcp.entries[id].slot, Slot::Parked(_))
+}
+
+/// An idle connection is to take no more than 512 octets with all tables that know of it.
+#[test]
+fn it_is_small() {
+    assert!(size_of::<Parked>() <= 384, "{}", size_of::<Parked>());
+}
+
+/// Everything that can be told of it is the same, and it carries text, whether it has carried any before or not.
+#[test]
+fn what_was_parked_is_as_it_was() {
+    for v6 in [false, true] {
+        for used in [false, true] {
+            let mut pair = Pair::new(v6);
+            pair.delay = Duration::from_millis(5);
+            let listener = pair.listen(8);
+            let to = core::net::SocketAddr::new(pair.b.addr, crate::tcp::tests::pair::PORT);
+            let a = pair.a.stack.tcp_connect(None, to).unwrap();
+            pair.run(Duration::from_millis(50));
+            let b = pair.b.stack.tcp_accept(listener).unwrap();
+            pair.a.tcp(a).set_nodelay(true);
+            pair.a.tcp(a).set_keepalive(Some(Keepalive::default()));
+            pair.b.tcp(b).set_user_timeout(Some(Duration::from_secs(77)));
+            let text: alloc::vec::Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
+            if used {
+                assert!(pair.transfer(a, b, &text) == text);
+            }
+            pair.run(Duration::from_secs(5));
+            let before = (pair.a.tcp(a).info(), pair.b.tcp(b).info());
+            let numbers = (pair.a.tcp(a).initial_numbers(), pair.b.tcp(b).initial_numbers());
+            pair.run(Duration::from_secs(60));
+            for (host, id) in [(&mut pair.a, a), (&mut pair.b, b)] {
+                let Pair { now, .. } = Pair::new(v6);
+                host.stack.tcp.park_some(&host.stack.shared, now + Duration::from_secs(1000));
+                assert!(is_parked(&host.stack, id), "used {used}");
+                host.stack.check();
+                let listed = host.stack.tcp_connections().find(|open| open.id == id).unwrap();
+                assert_eq!((listed.state, listed.has_user), (TcpState::Established, true));
+                assert_eq!(host.stack.tcp_state(&listed.flow), Some(TcpState::Established));
+            }
+            let after = (pair.a.tcp(a).info(), pair.b.tcp(b).info());
+            assert_eq!(before, after, "used {used}");
+            assert_eq!(numbers, (pair.a.tcp(a).initial_numbers(), pair.b.tcp(b).initial_numbers()));
+            assert!(pair.a.tcp(a).nodelay() && pair.a.tcp(a).keepalive() == Some(Keepalive::default()));
+            assert_eq!(pair.b.tcp(b).user_timeout(), Some(Duration::from_secs(77)));
+            assert!(pair.transfer(a, b, &text) == text);
+            pair.a.tcp(a).close();
+            pair.b.tcp(b).close();
+            pair.run(Duration::from_secs(100));
+            assert_eq!((pair.a.stack.connections(), pair.b.stack.connections()), (0, 0));
+        }
+    }
+}
+
+/// What waits to be read or sent, or is held back, keeps a connection from being parked.
+#[test]
+fn what_is_not_idle_is_not_parked() {
+    both(|v6| {
+        let reasons: [fn(&mut Peer); 6] = [
+            |p| assert_eq!(p.on("P. len=3"), "accepted"),
+            |p| assert!(p.on("P. at=2 len=3").contains("accepted")),
+            |p| assert_eq!(p.send(3), "3"),
+            |p| p.tcp().shutdown().unwrap(),
+            |p| drop(p.on("F.")),
+            |p| {
+                p.send(3);
+                p.out();
+            },
+        ];
+        for (n, reason) in reasons.into_iter().enumerate() {
+            let mut p = Peer::established(v6, Kind::Full);
+            reason(&mut p);
+            for _ in 0..3 {
+                let now = p.now + Duration::from_millis(1);
+                p.stack.tcp.park_some(&p.stack.shared, now);
+            }
+            assert!(!is_parked(&p.stack, p.id), "{n}");
+        }
+    });
+}
+
+/// A segment, a timer and a call each find it whole.
+#[test]
+fn whatever_happens_to_it_finds_it_whole() {
+    both(|v6| {
+        let parked = || {
+            let mut p = Peer::established(v6, Kind::Full);
+            p.tcp().set_keepalive(Some(Keepalive {
+                idle: Duration::from_secs(10),
+                interval: Duration::from_secs(2),
+                count: 1,
+            }));
+            p.run(1);
+            p.stack.tcp.park_some(&p.stack.shared, p.now);
+            assert!(is_parked(&p.stack, p.id));
+            p
+        };
+        let mut p = parked();
+        assert_eq!((p.on("P. len=3"), p.receive()), ("accepted".into(), "3".into()));
+        let mut p = parked();
+        assert_eq!((p.on("R"), p.state()), ("ended R1".into(), TcpState::Closed));
+        let mut p = parked();
+        assert_eq!(p.run(11_998), "9999: . seq=0 ack=1");
+        assert_eq!(p.run(1), "1: R. seq=1 ack=1");
+        let mut p = parked();
+        assert!(p.stack.tcp_kill(&p.flow()));
+        assert!(p.out().starts_with("R. seq=1"));
+        let mut p = parked();
+        assert_eq!((p.send(5), p.out()), ("5".into(), "P. seq=1 ack=1 len=5".into()));
+        let mut p = parked();
+        p.tcp().close();
+        assert_eq!(p.out(), "F. seq=1 ack=1");
+    });
+}
