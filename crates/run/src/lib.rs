@@ -32,6 +32,7 @@ mod owner;
 mod page;
 mod plan;
 mod policy;
+mod ports;
 mod relay;
 mod rivals;
 mod run;

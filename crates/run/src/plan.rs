@@ -222,6 +222,11 @@ impl Plan {
         (self.place(inside) == Place::Remote((from.ip(), from.port()).into())).then_some(inside)
     }
 
+    /// The program's address of this family.
+    pub fn guest(&self, v6: bool) -> Option<IpAddr> {
+        self.networks.iter().map(|network| network.guest).find(|guest| guest.is_ipv6() == v6)
+    }
+
     /// The gateway of this family, in whose name lastack speaks when it must say something itself.
     pub fn gateway(&self, v6: bool) -> Option<IpAddr> {
         self.networks.iter().map(|network| network.gateway).find(|gateway| gateway.is_ipv6() == v6)

@@ -26,6 +26,7 @@ use crate::dns::{Names, Resolvers};
 use crate::inject::{Flow, Injector};
 use crate::owner::Owners;
 use crate::plan::Plan;
+use crate::ports::Ports;
 use crate::rivals::Rivals;
 
 use crate::headers::Headers;
@@ -64,9 +65,10 @@ pub struct Run {
     /// The program's own sockets.
     pub(crate) inner: Inner,
     pub(crate) headers: Headers,
-    seen: Arc<Seen>,
     /// What the program's own loopback refused.
     pub(crate) refusals: Refusals,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) ports: Ports,
     /// Why the program has no network any more.
     lost: RefCell<Option<String>>,
 }
@@ -184,6 +186,7 @@ impl Run {
             headers: Headers::new(seen.clone()),
             seen,
             refusals: Refusals::default(),
+            ports: Ports::default(),
             lost: RefCell::default(),
         })
     }
@@ -227,6 +230,8 @@ async fn attend(
     tokio::task::spawn_local(async move { trimmer.live.trim().await });
     if let Some(process) = guest.id() {
         run.owners.look_in(process);
+        // The lists keep the program's network until all that it sent is read.
+        run.ports.open(process);
     }
     let status = guest.wait(signals).await.context("cannot wait for the program")?;
     wait_for_the_rest(run, &mut guest, signals)
@@ -239,6 +244,7 @@ async fn attend(
         // Whoever interrupts has no more patience.
         _ = signals.another() => {}
     }
+    run.seen.quiet().await;
     run.live.close().await;
     for warning in run.refusals.warnings(&run.plan.map_localhost) {
         run.report.warn(warning);

@@ -6,8 +6,10 @@ mod headers;
 mod uncarried;
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use lastack::link::{Capabilities, Link};
 use lastack::{Instant, Received, Transmit, Verdict};
@@ -17,6 +19,10 @@ use tokio::sync::Notify;
 pub use groups::Membership;
 pub use headers::{Changes, TcpHeaders};
 pub use uncarried::Uncarried;
+
+/// How long no packet must have come, and how often that is looked at.
+const MOMENT: Duration = Duration::from_millis(2);
+const MAX_MOMENTS: u32 = 1000;
 
 /// A link that looks at what arrives.
 pub struct Tap<L> {
@@ -29,8 +35,12 @@ pub struct Tap<L> {
 #[derive(Debug, Default)]
 pub struct Seen {
     inner: Mutex<Inner>,
-    /// A group was joined or left, or a connection's header fields have changed.
+    /// A connection's header fields have changed.
     pub changed: Notify,
+    /// A group was joined or left.
+    pub joined: Notify,
+    /// Packets of the program so far.
+    pub packets: AtomicU64,
 }
 
 /// Under the lock.
@@ -45,6 +55,18 @@ pub struct Inner {
 }
 
 impl Seen {
+    /// Waits until no packet of the program has come for a moment: it has ended, and what it sent last may still be on its
+    /// way here.
+    pub async fn quiet(&self) {
+        for _ in 0..MAX_MOMENTS {
+            let before = self.packets.load(Ordering::Relaxed);
+            tokio::time::sleep(MOMENT).await;
+            if self.packets.load(Ordering::Relaxed) == before {
+                return;
+            }
+        }
+    }
+
     /// The lock, which is never held for long.
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -80,7 +102,7 @@ impl<L: Link> Tap<L> {
             let room = groups::MAX_WAITING.saturating_sub(seen.memberships.len());
             seen.memberships.extend(memberships.into_iter().take(room));
             drop(seen);
-            self.seen.changed.notify_one();
+            self.seen.joined.notify_one();
         } else if let Some(kind) = uncarried::Kind::of(&parsed) {
             self.seen.lock().uncarried.add(kind);
         }
@@ -98,6 +120,7 @@ impl<L: Link> Link for Tap<L> {
 
     fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
         let received = self.link.recv(now, packet)?;
+        self.seen.packets.fetch_add(1, Ordering::Relaxed);
         self.look(packet);
         Some(received)
     }

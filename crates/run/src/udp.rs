@@ -2,6 +2,7 @@
 //! answers is heard, every destination sees one source, and errors say which destination they are about (RFC 4787
 //! REQ-1 and REQ-8: mapping and filtering do not depend on the remote).
 
+mod groups;
 mod idle;
 mod mapping;
 
@@ -24,6 +25,7 @@ use super::plan::Place;
 use crate::host::datagrams::{Heard, MAX_SEGMENTS, Shape};
 use crate::host::error_queue::QueuedError;
 use crate::host::{Failure, Said};
+use groups::{Groups, scoped};
 use mapping::Mapping;
 
 /// Datagrams taken from the stack at once.
@@ -39,6 +41,7 @@ pub struct Flows {
     program: UdpInterceptor,
     mappings: RefCell<HashMap<SocketAddr, Rc<Mapping>>>,
     questions: Questions,
+    groups: Groups,
     /// Most mappings at once; those that were quiet for longest make room.
     max_mappings: usize,
 }
@@ -49,9 +52,12 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> io::Result<Infallible> {
         program: host.intercept_udp()?,
         mappings: RefCell::default(),
         questions: Questions::default(),
+        groups: Groups::default(),
         max_mappings: max_mappings(),
         run,
     });
+    let following = flows.clone();
+    tokio::task::spawn_local(async move { Groups::follow(&following).await });
     let mut batch = Vec::new();
     loop {
         flows.program.recv_many(&mut batch, BATCH).await?;
@@ -97,7 +103,7 @@ impl Flows {
     fn arrive(self: &Rc<Self>, first: &Datagram, group: &[Datagram]) {
         match self.run.plan.place(first.local) {
             Place::Remote(to) => match self.run.screen(first.remote, first.local, to) {
-                Screened::Passes => self.pass_up(first, to, group),
+                Screened::Passes => self.pass_up(first, scoped(to), group),
                 Screened::Answered(denied, error) => self.answer_by_rule(denied, error, group),
                 Screened::Swallowed => {}
             },
@@ -147,8 +153,11 @@ impl Flows {
             return Ok(known.clone());
         }
         idle::make_room(&self.mappings, self.max_mappings);
-        let opened = Mapping::open(program).or_else(|error| match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE) if idle::give_up_half(&self.mappings) => Mapping::open(program),
+        let shared = self.groups.are_heard_at(program.port());
+        let opened = Mapping::open(program, shared).or_else(|error| match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) if idle::give_up_half(&self.mappings) => {
+                Mapping::open(program, shared)
+            }
             _ => Err(error),
         });
         let (mapping, taken) = opened?;
@@ -206,6 +215,10 @@ impl Flows {
     }
 
     pub(super) fn reject(&self, datagram: &Datagram, error: IcmpError, from: Option<IpAddr>) {
+        // Nobody is told of errors about what was sent to a group (RFC 1122 section 3.2.2).
+        if !lastack_wire::ip::unicast(datagram.local.ip()) {
+            return;
+        }
         if let Err(cause) = self.program.reject(datagram, error, from) {
             self.run.report.warn(format!("an ICMP error could not be passed on to the program: {cause}"));
         }
@@ -330,6 +343,22 @@ impl Flows {
     /// The run.
     pub(super) fn run(&self) -> &Rc<Run> {
         &self.run
+    }
+
+    /// Whether a datagram socket of the program is at this port of the host.
+    fn sends_from(&self, port: u16) -> bool {
+        let mappings = self.mappings.borrow();
+        mappings.values().any(|mapping| mapping.socket.port().is_ok_and(|own| own == port))
+    }
+
+    /// Has the socket at this port of the host, if there is one, share it with that of a group.
+    fn share(&self, port: u16) {
+        for mapping in self.mappings.borrow().values() {
+            if mapping.socket.port().is_ok_and(|own| own == port) {
+                // If it cannot, the group's socket says what is wrong.
+                let _reported = mapping.socket.share();
+            }
+        }
     }
 
     /// The questions that wait for answers.

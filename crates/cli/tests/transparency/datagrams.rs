@@ -64,6 +64,24 @@ pub const UDP: &[Cell] = &[
         "ss = [udp() for _ in range(500)]; n = 0\nfor s in ss: s.connect((S4, 7003)); s.send(b'x')\n\
          for s in ss: n += int(attempt(s.recv, 100)) == s.getsockname()[1]\ntell(n)",
     ),
+    Cell::new(
+        "multicast: a socket that has joined (mDNS) hears what is sent to it and to all",
+        "s = udp(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('', 5353)); \
+         s.setsockopt(0, 35, socket.inet_aton('224.0.0.251') + bytes(4)); time.sleep(0.3); \
+         s.sendto(b'question', ('224.0.0.251', 5353)); tell(collect(s))\n\
+         i = struct.pack('=I', [n for n, name in socket.if_nameindex() if name != 'lo'][0])\n\
+         s = udp(S6); s.setsockopt(41, 26, 1); s.bind(('', 5353)); s.setsockopt(41, 20, socket.inet_pton(10, 'ff02::fb') + i); \
+         time.sleep(0.3); s.sendto(b'question', ('ff02::fb', 5353, 0, struct.unpack('=I', i)[0])); tell(collect(s))",
+    ),
+    Cell::new(
+        "multicast: one that has not joined hears what is sent to it (SSDP)",
+        "s = udp(); s.sendto(b'question', ('224.0.0.251', 5353)); tell(collect(s))",
+    ),
+    Cell::new(
+        "broadcast to all of the network is heard and answered",
+        "s = udp(); s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1); s.sendto(b'x', ('255.255.255.255', 6767)); \
+         tell(collect(s))",
+    ),
 ];
 
 pub const ICMP: &[Cell] = &[

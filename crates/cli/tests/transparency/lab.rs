@@ -66,7 +66,7 @@ const SLIRP: &str = "rm -f \"$PLACE/pid\"; unshare -n sh -c 'echo $$ > \"$0\"; e
 /// Three namespaces and the servers in the last.
 pub struct Lab {
     name: String,
-    server: Child,
+    servers: Vec<Child>,
     place: tempfile::TempDir,
 }
 
@@ -94,15 +94,19 @@ impl Lab {
         let place = tempfile::tempdir().unwrap();
         let output = shell(&name, &place.path().to_string_lossy(), include_str!("up.sh"), &[]);
         assert!(output.status.success(), "{output:?}");
-        let mut server = Command::new("ip")
-            .args(["netns", "exec", &format!("{name}-s"), "python3", "-c", include_str!("server.py")])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-        Self { name, server, place }
+        let scripts = [("s", include_str!("server.py")), ("r", include_str!("neighbour.py"))];
+        let servers = scripts.map(|(namespace, script)| {
+            let mut server = Command::new("ip")
+                .args(["netns", "exec", &format!("{name}-{namespace}"), "python3", "-c", script])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            assert_eq!(line, "ready\n");
+            server
+        });
+        Self { name, servers: servers.into(), place }
     }
 
     /// What a script prints, on one line.
@@ -140,8 +144,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let _gone = self.server.kill();
-        let _reaped = self.server.wait();
+        for server in &mut self.servers {
+            let _gone = server.kill();
+            let _reaped = server.wait();
+        }
         shell(&self.name, "", "for n in h r s; do ip netns del $NAME-$n; done", &[]);
     }
 }

@@ -49,6 +49,15 @@ def set_hops(s, n): s.setsockopt(*((41, 16) if s.family == socket.AF_INET6 else 
 def set_class(s, n): s.setsockopt(*((41, 67) if s.family == socket.AF_INET6 else (0, 1)), n)
 def set_df(s, mode): s.setsockopt(*((41, 23) if s.family == socket.AF_INET6 else (0, 10)), mode)
 def mtu(s): return s.getsockopt(*((41, 24) if s.family == socket.AF_INET6 else (0, 14)))
+def collect(s):
+    "What comes within a second, without the program's own."
+    got, end = [], time.monotonic() + 1
+    while time.monotonic() < end:
+        s.settimeout(max(0.01, end - time.monotonic()))
+        try: data, who = s.recvfrom(2000)
+        except OSError: continue
+        if data != b"question": got.append((data.decode(), who[1]))
+    return sorted(got)
 def attempt(f, *a):
     try: return f(*a)
     except OSError as e: return name(e)

@@ -11,12 +11,13 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg, sendmsg,
     setsockopt, sockopt,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::error_queue::{self, QueuedError};
-use super::socket::{dropped, header_fields, set_whole, socket_address};
+use super::interface;
+use super::socket::{IpOption, dropped, header_fields, set_option, set_whole, socket_address};
 
 /// Octets of the receive and of the send buffer that are asked for: 3,000 datagrams of 1,000 octets with what the kernel
 /// counts beside them.
@@ -59,8 +60,10 @@ pub enum Heard {
 
 impl DatagramSocket {
     /// A socket at this port of every address. If the port cannot be had, at another, and the error says why.
-    pub fn open(v6: bool, port: u16) -> io::Result<(Self, Option<io::Error>)> {
+    /// `shared`: another socket of ours is at that port of a group.
+    pub fn open(v6: bool, port: u16, shared: bool) -> io::Result<(Self, Option<io::Error>)> {
         let socket = Self::prepare(v6)?;
+        socket.set_reuse_address(shared)?;
         let any: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         let taken = match socket.bind(&SocketAddr::new(any, port).into()) {
             Ok(()) => None,
@@ -102,6 +105,9 @@ impl DatagramSocket {
             setsockopt(&socket, sockopt::IpRecvTos, &true)?;
             socket.set_broadcast(true)?;
         }
+        // Not what comes for groups that other sockets of this host have joined. Old kernels do not know it for IPv6.
+        let all = if v6 { IpOption::MulticastAllV6 } else { IpOption::MulticastAllV4 };
+        let _old = set_option(&socket, all, 0);
         // Beyond the host's limit if this process may, else up to it. What the kernel is too old for is done without.
         if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
             socket.set_recv_buffer_size(BUFFER)?;
@@ -114,6 +120,26 @@ impl DatagramSocket {
     fn new(socket: Socket, v6: bool) -> io::Result<Self> {
         let socket = UdpSocket::from_std(socket.into())?;
         Ok(Self { socket, v6, whole: Cell::new(None), one_by_one: Cell::new(false) })
+    }
+
+    /// Lets another socket of ours have the same port of a group.
+    pub fn share(&self) -> io::Result<()> {
+        SockRef::from(&self.socket).set_reuse_address(true)
+    }
+
+    /// Has what is sent to groups leave by the interface that everything leaves by, also where the host has no route for
+    /// it. What cannot be had is done without: the send then says why.
+    pub fn prepare_for_groups(&self) {
+        let (Some(outside), socket) = (interface::outside(), SockRef::from(&self.socket)) else { return };
+        let v4 = outside.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        });
+        let _without = match v4 {
+            _ if self.v6 => socket.set_multicast_if_v6(outside.index),
+            Some(v4) => socket.set_multicast_if_v4(&v4),
+            None => Ok(()),
+        };
     }
 
     /// The port it is at.
@@ -274,7 +300,7 @@ mod tests {
     #[tokio::test]
     async fn header_fields_pass_both_ways() {
         for v6 in [false, true] {
-            let [near, far] = [(); 2].map(|()| DatagramSocket::open(v6, 0).unwrap().0);
+            let [near, far] = [(); 2].map(|()| DatagramSocket::open(v6, 0, false).unwrap().0);
             let shape = Shape { segment_size: None, ip: FIELDS };
             near.send(loopback(v6, far.port().unwrap()), b"hello", shape).unwrap();
             let [(from, payload, got)] = &next(&far).await[..] else { panic!("one datagram") };
@@ -286,7 +312,7 @@ mod tests {
     #[tokio::test]
     async fn a_group_arrives_as_its_datagrams() {
         for v6 in [false, true] {
-            let [near, far] = [(); 2].map(|()| DatagramSocket::open(v6, 0).unwrap().0);
+            let [near, far] = [(); 2].map(|()| DatagramSocket::open(v6, 0, false).unwrap().0);
             let shape = Shape { segment_size: Some(100), ip: FIELDS };
             near.send(loopback(v6, far.port().unwrap()), &[7; 250], shape).unwrap();
             let mut sizes = Vec::new();
@@ -304,7 +330,7 @@ mod tests {
     async fn a_port_that_is_taken_is_replaced_and_named() {
         let taken = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let (socket, why) = DatagramSocket::open(false, port).unwrap();
+        let (socket, why) = DatagramSocket::open(false, port, false).unwrap();
         assert_ne!(socket.port().unwrap(), port);
         assert_eq!(why.unwrap().kind(), ErrorKind::AddrInUse);
     }
@@ -315,7 +341,7 @@ mod tests {
             let closed: Vec<u16> = (0..2)
                 .map(|_| std::net::UdpSocket::bind(loopback(v6, 0)).unwrap().local_addr().unwrap().port())
                 .collect();
-            let (socket, _) = DatagramSocket::open(v6, 0).unwrap();
+            let (socket, _) = DatagramSocket::open(v6, 0, false).unwrap();
             for &port in &closed {
                 socket.send(loopback(v6, port), b"?", Shape { segment_size: None, ip: FIELDS }).unwrap();
             }
@@ -329,8 +355,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_fit_into_the_buffer_is_counted() {
-        let (near, far) =
-            (DatagramSocket::open(false, 0).unwrap().0, DatagramSocket::open(false, 0).unwrap().0);
+        let (near, far) = (
+            DatagramSocket::open(false, 0, false).unwrap().0,
+            DatagramSocket::open(false, 0, false).unwrap().0,
+        );
         socket2::SockRef::from(&far.socket).set_recv_buffer_size(4096).unwrap();
         let (to, shape) = (loopback(false, far.port().unwrap()), Shape { segment_size: None, ip: FIELDS });
         for _ in 0..100 {

@@ -8,6 +8,7 @@ pub mod datagrams;
 pub mod error_queue;
 pub mod failure;
 pub mod inner;
+pub mod interface;
 pub mod networks;
 pub mod path;
 pub mod ping;

@@ -55,13 +55,17 @@ fn queued(socket: &impl AsFd, request: libc::Ioctl) -> io::Result<u64> {
     Ok(octets.try_into().unwrap_or(0))
 }
 
-/// An option about the IP headers of what a socket sends.
+/// An option about IP whose value is a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeaderOption {
+pub enum IpOption {
     /// `IP_MTU_DISCOVER` (ip(7)).
     MtuDiscoverV4,
     /// `IPV6_MTU_DISCOVER` (ipv6(7)).
     MtuDiscoverV6,
+    /// `IP_MULTICAST_ALL`.
+    MulticastAllV4,
+    /// `IPV6_MULTICAST_ALL`.
+    MulticastAllV6,
     /// `IP_TTL`.
     Ttl,
     /// `IPV6_UNICAST_HOPS`.
@@ -73,14 +77,16 @@ pub enum HeaderOption {
 }
 
 /// Sets an option.
-pub fn set_option(socket: &impl AsFd, option: HeaderOption, value: libc::c_int) -> io::Result<()> {
+pub fn set_option(socket: &impl AsFd, option: IpOption, value: libc::c_int) -> io::Result<()> {
     let (level, name) = match option {
-        HeaderOption::MtuDiscoverV4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
-        HeaderOption::MtuDiscoverV6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
-        HeaderOption::Ttl => (libc::IPPROTO_IP, libc::IP_TTL),
-        HeaderOption::UnicastHops => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
-        HeaderOption::Tos => (libc::IPPROTO_IP, libc::IP_TOS),
-        HeaderOption::TrafficClass => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        IpOption::MtuDiscoverV4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+        IpOption::MtuDiscoverV6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+        IpOption::MulticastAllV4 => (libc::IPPROTO_IP, libc::IP_MULTICAST_ALL),
+        IpOption::MulticastAllV6 => (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_ALL),
+        IpOption::Ttl => (libc::IPPROTO_IP, libc::IP_TTL),
+        IpOption::UnicastHops => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+        IpOption::Tos => (libc::IPPROTO_IP, libc::IP_TOS),
+        IpOption::TrafficClass => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
     };
     let length = size_of_val(&value) as libc::socklen_t;
     // SAFETY: each of these options is one int, and `value` lives until the call returns.
@@ -98,10 +104,10 @@ const IPV6_PMTUDISC_WANT: libc::c_int = 1;
 /// is known fails with `EMSGSIZE`.
 pub fn set_whole(socket: &impl AsFd, v6: bool, whole: bool) -> io::Result<()> {
     let (option, value) = match (v6, whole) {
-        (false, true) => (HeaderOption::MtuDiscoverV4, libc::IP_PMTUDISC_DO),
-        (false, false) => (HeaderOption::MtuDiscoverV4, libc::IP_PMTUDISC_DONT),
-        (true, true) => (HeaderOption::MtuDiscoverV6, libc::IPV6_PMTUDISC_DO),
-        (true, false) => (HeaderOption::MtuDiscoverV6, IPV6_PMTUDISC_WANT),
+        (false, true) => (IpOption::MtuDiscoverV4, libc::IP_PMTUDISC_DO),
+        (false, false) => (IpOption::MtuDiscoverV4, libc::IP_PMTUDISC_DONT),
+        (true, true) => (IpOption::MtuDiscoverV6, libc::IPV6_PMTUDISC_DO),
+        (true, false) => (IpOption::MtuDiscoverV6, IPV6_PMTUDISC_WANT),
     };
     set_option(socket, option, value)
 }
@@ -124,11 +130,8 @@ pub fn header_fields(controls: impl IntoIterator<Item = ControlMessageOwned>) ->
 
 /// Sets hop limit and traffic class of what a socket sends.
 pub fn set_header_fields(socket: &impl AsFd, v6: bool, ip: IpFields) -> io::Result<()> {
-    let (hops, class) = if v6 {
-        (HeaderOption::UnicastHops, HeaderOption::TrafficClass)
-    } else {
-        (HeaderOption::Ttl, HeaderOption::Tos)
-    };
+    let (hops, class) =
+        if v6 { (IpOption::UnicastHops, IpOption::TrafficClass) } else { (IpOption::Ttl, IpOption::Tos) };
     set_option(socket, hops, ip.hop_limit.into())?;
     set_option(socket, class, ip.traffic_class.into())
 }

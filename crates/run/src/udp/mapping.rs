@@ -39,6 +39,8 @@ pub struct Mapping {
     /// Why the host's socket is at another port.
     note: RefCell<Option<String>>,
     evicted: Cell<bool>,
+    /// The host's socket knows by which interface groups are reached.
+    for_groups: Cell<bool>,
     changed: Notify,
     /// What the host's socket had no room for.
     up: RefCell<Waiting>,
@@ -54,8 +56,9 @@ struct Waiting {
 
 impl Mapping {
     /// Opens the host's socket, at the program's own port if that is free; else the error says why not.
-    pub fn open(program: SocketAddr) -> io::Result<(Self, Option<io::Error>)> {
-        let (socket, taken) = DatagramSocket::open(program.is_ipv6(), program.port())?;
+    /// `shared`: another socket of ours is at that port of a group.
+    pub fn open(program: SocketAddr, shared: bool) -> io::Result<(Self, Option<io::Error>)> {
+        let (socket, taken) = DatagramSocket::open(program.is_ipv6(), program.port(), shared)?;
         let mapping = Self {
             program,
             socket,
@@ -63,6 +66,7 @@ impl Mapping {
             last: Cell::new(Instant::now()),
             note: RefCell::default(),
             evicted: Cell::new(false),
+            for_groups: Cell::new(false),
             changed: Notify::new(),
             up: RefCell::default(),
             down: RefCell::default(),
@@ -120,6 +124,9 @@ impl Mapping {
     /// Sends, or keeps it until there is room. [`ErrorKind::WouldBlock`]: too much waits already.
     pub fn send(&self, to: SocketAddr, payload: &[u8], shape: Shape) -> io::Result<()> {
         self.touch();
+        if to.ip().is_multicast() && !self.for_groups.replace(true) {
+            self.socket.prepare_for_groups();
+        }
         let mut up = self.up.borrow_mut();
         if up.datagrams.is_empty() {
             match self.socket.send(to, payload, shape) {

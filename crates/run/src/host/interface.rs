@@ -1,0 +1,66 @@
+//! The interface by which packets without a better route leave this host.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use std::time::{Duration, Instant};
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+
+use super::socket::socket_address;
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its number.
+    pub index: u32,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// For how long an answer holds: interfaces seldom change, and to ask costs as much as a hundred datagrams.
+const FRESH: Duration = Duration::from_secs(2);
+
+thread_local! {
+    static KNOWN: RefCell<Option<(Instant, Option<Interface>)>> = const { RefCell::new(None) };
+}
+
+/// The interface of the default route, else the first that is up and carries multicast. Loopback is none.
+pub fn outside() -> Option<Interface> {
+    KNOWN.with_borrow_mut(|known| match known {
+        Some((at, interface)) if at.elapsed() < FRESH => interface.clone(),
+        _ => known.insert((Instant::now(), look())).1.clone(),
+    })
+}
+
+fn look() -> Option<Interface> {
+    let all: Vec<_> = getifaddrs().ok()?.collect();
+    let carries = |flags: InterfaceFlags| {
+        flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_MULTICAST)
+            && !flags.contains(InterfaceFlags::IFF_LOOPBACK)
+    };
+    let address = |entry: &nix::ifaddrs::InterfaceAddress| {
+        entry.address.as_ref().and_then(socket_address).map(|address| address.ip())
+    };
+    let source = [false, true].into_iter().find_map(source);
+    let candidates = || all.iter().filter(|entry| carries(entry.flags));
+    let chosen = candidates()
+        .find(|entry| source.is_some() && address(entry) == source)
+        .or_else(|| candidates().find(|entry| address(entry).is_some()))?;
+    let of_it = all.iter().filter(|entry| entry.interface_name == chosen.interface_name);
+    let index = if_nametoindex(chosen.interface_name.as_str()).ok()?;
+    Some(Interface { index, addresses: of_it.filter_map(address).collect() })
+}
+
+/// The address from which a packet without a better route leaves. Nothing is sent.
+fn source(v6: bool) -> Option<IpAddr> {
+    let (from, to): (SocketAddr, SocketAddr) = if v6 {
+        ((Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1), 9).into())
+    } else {
+        ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(203, 0, 113, 1), 9).into())
+    };
+    let socket = UdpSocket::bind(from).ok()?;
+    socket.connect(to).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
