@@ -29,6 +29,10 @@ impl Way {
         }
     }
 
+    pub fn is_a_peer(self) -> bool {
+        matches!(self, Self::Pasta | Self::Slirp)
+    }
+
     /// Peers are looked at when the page is written, if they are installed.
     pub fn is_asked_for(self, update: bool) -> bool {
         match self {
