@@ -122,6 +122,9 @@ impl Flows {
             Ok(mapping) => mapping,
             Err(error) => return self.cannot_open(group, &error),
         };
+        if to.ip().is_multicast() && first.remote.port() == first.local.port() {
+            Groups::expect(self, first.local);
+        }
         let shape =
             Shape { segment_size: (group.len() > 1).then_some(first.payload.len() as u16), ip: first.ip };
         let joined: Vec<u8>;

@@ -104,32 +104,43 @@ impl Groups {
         let joined: Vec<IpAddr> = flows.groups.joined.borrow().iter().copied().collect();
         for group in joined {
             for port in flows.run().ports.of(group) {
-                let at = SocketAddr::new(group, port);
-                let mut sockets = flows.groups.sockets.borrow_mut();
-                if sockets.contains_key(&at) || sockets.len() >= MAX_SOCKETS {
-                    continue;
-                }
-                let Some(interface) = interface::outside() else {
-                    flows.run().report.warn(format!(
-                        "the group {group} was joined, but this host has no interface that carries multicast"
-                    ));
-                    return;
-                };
-                flows.share(port);
-                match DatagramSocket::open_group(scoped(at), interface.index) {
-                    Ok(socket) => {
-                        let stop = Rc::new(Notify::new());
-                        sockets.insert(at, stop.clone());
-                        let (flows, live) = (flows.clone(), flows.run().live.enter_quietly());
-                        tokio::task::spawn_local(async move {
-                            hear(&flows, at, &socket, &stop, &live, &interface).await;
-                        });
-                    }
-                    Err(error) => flows.run().report.warn(format!(
-                        "the group {group} was joined, but this host cannot listen to it at port {port}: {error}"
-                    )),
-                }
+                Self::listen_at(flows, SocketAddr::new(group, port));
             }
+        }
+    }
+
+    /// The program sends to a group from the group's own port, as multicast DNS does. It hears what is sent there, if it
+    /// has joined, which its kernel announces only a moment later.
+    pub fn expect(flows: &Rc<Flows>, at: SocketAddr) {
+        flows.groups.joined.borrow_mut().insert(at.ip());
+        Self::listen_at(flows, at);
+    }
+
+    fn listen_at(flows: &Rc<Flows>, at: SocketAddr) {
+        let mut sockets = flows.groups.sockets.borrow_mut();
+        if sockets.contains_key(&at) || sockets.len() >= MAX_SOCKETS {
+            return;
+        }
+        let (group, port, report) = (at.ip(), at.port(), &flows.run().report);
+        let Some(interface) = interface::outside() else {
+            report.warn(format!(
+                "the group {group} was joined, but this host has no interface that carries multicast"
+            ));
+            return;
+        };
+        flows.share(port);
+        match DatagramSocket::open_group(scoped(at), interface.index) {
+            Ok(socket) => {
+                let stop = Rc::new(Notify::new());
+                sockets.insert(at, stop.clone());
+                let (flows, live) = (flows.clone(), flows.run().live.enter_quietly());
+                tokio::task::spawn_local(async move {
+                    hear(&flows, at, &socket, &stop, &live, &interface).await;
+                });
+            }
+            Err(error) => report.warn(format!(
+                "the group {group} was joined, but this host cannot listen to it at port {port}: {error}"
+            )),
         }
     }
 }
