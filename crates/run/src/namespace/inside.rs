@@ -24,7 +24,7 @@ use super::{
     failure::StepResult,
     ids,
     plan::Network,
-    resolv, sockets, supervisor, sysctls,
+    resolv, sockets, ssh_config, supervisor, sysctls,
 };
 
 /// The hidden first argument.
@@ -238,6 +238,10 @@ impl Inside<'_> {
     fn show_resolv_conf(&mut self) {
         let Some(text) = &self.plan.resolv_conf else { return };
         let shown = resolv::make_mounts_private().and_then(|()| resolv::show(text));
+        let private = shown.is_ok();
         self.warnings.extend(shown.err());
+        if private {
+            self.warnings.extend(ssh_config::show_copies());
+        }
     }
 }

@@ -23,6 +23,7 @@ mod processes;
 mod resolv;
 mod signals;
 mod sockets;
+mod ssh_config;
 mod supervisor;
 mod sysctls;
 

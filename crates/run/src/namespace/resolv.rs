@@ -100,7 +100,7 @@ fn write_anew(path: &Path, text: &str) -> io::Result<()> {
 
 /// Shows `text` at `path`, or at what it points to if it is a symbolic link: a mount on a link would be a mount on what
 /// that points to later.
-fn cover(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn cover(path: &Path, text: &str) -> Result<(), Failure> {
     let target = fs::canonicalize(path).step(Step::ResolvConf, || format!("find {}", path.display()))?;
     cover_file(&target, text)
         .step(Step::ResolvConf, || format!("mount another file over {}", target.display()))
