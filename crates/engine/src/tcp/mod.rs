@@ -1,7 +1,8 @@
 //! TCP (RFC 9293).
 //!
 //! A connection's life is a few types: a `Listener`; a `Handshake` without buffers (SYN-SENT, SYN-RECEIVED); a
-//! `Connection` (ESTABLISHED to LAST-ACK); a `TimeWait` of a few words; and a closed socket that its user still reads.
+//! `Connection` (ESTABLISHED to LAST-ACK), `Parked` while it is idle; a `TimeWait` of a few words; and a closed socket
+//! that its user still reads.
 
 mod acceptance;
 mod closed;
