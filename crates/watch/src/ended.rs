@@ -171,7 +171,7 @@ pub struct Ended {
     pub peer_process: Option<Owner>,
     /// The lines of the kernel's tracepoints.
     pub kernel: Vec<String>,
-    /// The sources that told something.
+    /// The sources that contributed.
     pub sources: Vec<Source>,
     /// Packets seen.
     pub packets: u64,

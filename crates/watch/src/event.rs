@@ -156,7 +156,7 @@ impl TcpState {
     }
 }
 
-/// What sock_diag says of a socket, alive (a dump) or destroyed (a broadcast).
+/// What sock_diag reports of a socket, alive (a dump) or destroyed (a broadcast).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketReport {
     /// Its addresses; partly zero after a disconnect.
@@ -173,15 +173,15 @@ pub struct SocketReport {
     pub wqueue: u32,
     /// The owner's user id; 0 in broadcasts.
     pub uid: u32,
-    /// The inode of its file; 0 in broadcasts and for a connection nobody has accepted.
+    /// The inode of its file; 0 in broadcasts and for a connection that is not accepted yet.
     pub inode: u32,
-    /// The id of its cgroup, if the kernel tells it.
+    /// The id of its cgroup, if the kernel reports it.
     pub cgroup: Option<u64>,
-    /// Counts of the connection, if the kernel tells them.
+    /// Counts of the connection, if the kernel reports them.
     pub info: Option<TcpInfo>,
 }
 
-/// The part of `struct tcp_info` that tells how a connection ended.
+/// The part of `struct tcp_info` that shows how a connection ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpInfo {
     /// Retransmissions of the segment that is waiting for its acknowledgment.
@@ -208,7 +208,7 @@ pub struct TcpInfo {
     pub segs_out: u32,
     /// Segments received.
     pub segs_in: u32,
-    /// The peer's window, in octets, if the kernel tells it (5.4 or later).
+    /// The peer's window, in bytes, if the kernel reports it (5.4 or later).
     pub snd_wnd: Option<u32>,
 }
 
@@ -230,7 +230,7 @@ impl Context {
     const SOFTIRQ: u8 = 0x10;
     const NMI: u8 = 0x40;
 
-    /// Whether the process on the CPU itself caused the event. In an interrupt it is whoever happened to run.
+    /// Whether the process on the CPU itself caused the event. In an interrupt it is an unrelated process.
     #[must_use]
     pub const fn is_process(&self) -> bool {
         self.flags & (Self::HARDIRQ | Self::SOFTIRQ | Self::NMI) == 0 && self.pid != 0
@@ -279,7 +279,7 @@ pub struct Trace {
     pub kind: TraceKind,
 }
 
-/// What a tracepoint says.
+/// What a tracepoint reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TraceKind {
     /// `tcp:tcp_send_reset`.
@@ -546,7 +546,7 @@ pub enum Event {
         /// The process.
         pid: u32,
         /// Its wait status: the signal in the low seven bits, the exit code in the next eight. Absent if the kernel
-        /// tells only that it ended.
+        /// reports only the end.
         status: Option<i32>,
     },
     /// A segment with SYN, FIN or RST.
@@ -559,7 +559,7 @@ pub enum Event {
     Lost {
         /// The source.
         source: Source,
-        /// How many; at least one if it cannot tell.
+        /// How many; at least one if the number is unknown.
         count: u64,
     },
 }

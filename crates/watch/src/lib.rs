@@ -1,6 +1,6 @@
 //! Says of the TCP connections of a Linux host how each one ended, who ended it, and which process owned it.
 //!
-//! No program is changed and nothing is loaded into the kernel: [`Sources`] reads what the kernel tells anyway, as far
+//! No program is changed and nothing is loaded into the kernel: [`Sources`] reads what the kernel reports anyway, as far
 //! as the privileges of this process reach. [`Join`] is a state machine without IO that joins the events of all
 //! sources to [`Ended`] connections, with the causes of [`lastack_causes`]. [`Watcher`] is the loop around both, and
 //! `lastack watch` the program.

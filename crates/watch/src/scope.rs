@@ -23,7 +23,7 @@ impl Source {
             Self::Packets => {
                 "SYN, FIN, RST and ICMP of both directions: who reset, with which numbers and TTL"
             }
-            Self::Tracepoints => "the kernel's own reason for each reset, the error that the program is told",
+            Self::Tracepoints => "the kernel's own reason for each reset, the error that the program gets",
         }
     }
 

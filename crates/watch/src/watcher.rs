@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// Counters are read at most so often, and without a reason so often; in milliseconds.
 const COUNTERS_FASTEST: u64 = 10;
 const COUNTERS_USUAL: u64 = 50;
-/// The same with tracepoints, which say more.
+/// The same with tracepoints, which report more.
 const COUNTERS_RARELY: u64 = 500;
 /// Lists of sockets: at most and at least so often, in milliseconds.
 const LIST_FASTEST: u64 = 100;

@@ -143,7 +143,7 @@ impl Side {
             || self.errno.is_some_and(|(_, errno)| errno != 0)
     }
 
-    /// What sock_diag says at the end fits an abort by this end: unread data, or addresses cleared by a disconnect.
+    /// The last report of sock_diag fits an abort by this end: unread data, or addresses cleared by a disconnect.
     pub(super) fn shows_abort(&self) -> bool {
         self.destroyed.is_some_and(|(_, report)| report.rqueue > 0 || !report.flow.is_complete())
     }

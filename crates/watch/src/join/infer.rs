@@ -1,4 +1,4 @@
-//! The verdict of a socket whose end no tracepoint saw: from what sock_diag says of it, and the kernel's counters.
+//! The verdict of a socket whose end no tracepoint saw: from the reports of sock_diag and the kernel's counters.
 //!
 //! The counters do not say whose end they count. Where several connections ended between two reads, it is a guess
 //! among them, and the confidence says so.
@@ -134,7 +134,7 @@ impl Join {
             let _established = self.claim(ESTAB_RESETS, window);
             return Some(counted(timed_out(side, claim), "TCPAbortOnTimeout"));
         }
-        // That one of several connections was reset does not say which.
+        // One of several connections was reset: which one is unknown.
         let claim = if shared { None } else { self.claim(ESTAB_RESETS, window) }?;
         // A reset of ours that no other end explains: the socket was killed.
         let ours = self.claim(OUT_RESETS, window).is_some();
@@ -203,7 +203,7 @@ fn unexplained(connection: &Connection, side: &Side) -> Opinion {
         Opinion::new(Rank::Orderly, Cause::Orderly, 0.8, by)
     } else {
         Opinion::new(Rank::Affected, Cause::Abort, 0.3, By::Unknown)
-            .detail("the socket was closed; nothing says why")
+            .detail("the socket was closed; the reason is unknown")
     };
     opinion.by_confidence = by_confidence;
     opinion

@@ -39,7 +39,7 @@ impl By {
     }
 }
 
-/// How much one end can say about the end of the connection; of two the higher decides.
+/// How much one end knows about the end of the connection; of two the higher decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     /// Nothing unusual happened here.
@@ -52,7 +52,7 @@ pub(super) enum Rank {
     Acted,
 }
 
-/// What one end says.
+/// The verdict of one end.
 #[derive(Clone, Debug)]
 pub(super) struct Opinion {
     pub(super) rank: Rank,
@@ -180,7 +180,7 @@ impl Join {
     }
 
     fn report(&mut self, id: Id, now: Time, amends: bool) {
-        self.ask_packets(id);
+        self.judge_packets(id);
         let Some(mut connection) = self.connections.remove(&id) else { return };
         let opinion = self.opinion(&connection);
         if let Some((side, opinion)) = opinion {
@@ -303,7 +303,7 @@ impl Join {
         side.listed.is_some() || side.destroyed.is_some()
     }
 
-    /// The end that says most, and what it says.
+    /// The end that knows most, and its verdict.
     fn opinion(&mut self, connection: &Connection) -> Option<(Flow, Opinion)> {
         let mut opinions: Vec<(Option<Time>, Flow, Opinion)> = Vec::new();
         let mut sides: Vec<&Side> = connection.sides().filter(|side| side.is_over()).collect();
@@ -444,7 +444,7 @@ impl Join {
             .or_else(|| actor(&side.opener, "connect"))
             .or_else(|| self.listener_of(side));
         let (pid, comm, how) = found?;
-        let known = self.people.get(pid);
+        let known = self.processes.get(pid);
         let process = known.map(|known| &known.process);
         let text = |of: fn(&crate::event::Process) -> &std::sync::Arc<str>| {
             process.map_or_else(|| "".into(), |process| of(process).clone())
@@ -470,7 +470,7 @@ impl Join {
         })
     }
 
-    /// A connection that nobody has accepted yet belongs to the listener.
+    /// A connection that is not accepted yet belongs to the listener.
     fn listener_of(&self, side: &Side) -> Option<(u32, Option<std::sync::Arc<str>>, &'static str)> {
         if side.client == Some(true) || side.listed.is_none_or(|(_, report)| report.inode != 0) {
             return None;
@@ -534,7 +534,7 @@ fn has_ended(connection: &Connection) -> bool {
     answered && connection.sides().all(Side::is_over) || abnormal || all_over || seen_only
 }
 
-/// A socket that the network closed is destroyed when its program closes it, and then tells its counts; and the other
+/// A socket that the network closed is destroyed when its program closes it, and then its counts are known; and the other
 /// end on this host may have more to say. Until when to wait, if it is worth it.
 fn wait_longer(connection: &Connection, broadcasts: bool, now: Time, patience: u64) -> Option<Time> {
     if connection.reported.is_some() || !broadcasts {

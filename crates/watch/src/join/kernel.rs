@@ -7,7 +7,7 @@ use super::connection::{ActiveReset, Connection, FirstFin, Side};
 use super::judge::{By, Opinion, Rank, first_fin};
 use crate::event::{TcpState, Time};
 
-/// The kernel says so: what is left is that two events were joined wrongly.
+/// Reported by the kernel: the remaining doubt is that two events were joined wrongly.
 pub(super) const KERNEL: f32 = 0.97;
 
 impl Join {
@@ -33,7 +33,7 @@ impl Join {
     }
 
     fn active(&self, connection: &Connection, side: &Side, reset: &ActiveReset) -> Opinion {
-        let reason = reset.reason.as_deref().unwrap_or("not told by this kernel");
+        let reason = reset.reason.as_deref().unwrap_or("unknown: older kernel");
         let because = |opinion: Opinion| {
             opinion.because("kernel", reason, format!("the kernel sent a reset with reason {reason}"))
         };
@@ -51,7 +51,7 @@ impl Join {
             "TCP_DISCONNECT_WITH_DATA" => Opinion::new(Rank::Acted, Cause::Abort, KERNEL, By::Local)
                 .detail("disconnected with data in its queues")
                 .rule("S64"),
-            "TCP_STATE" | "not told by this kernel" | "NOT_SPECIFIED" => {
+            "TCP_STATE" | "unknown: older kernel" | "NOT_SPECIFIED" => {
                 self.aborted(connection, side, reset, from)
             }
             _ if reason.starts_with("MPTCP_RST") => {
@@ -136,7 +136,7 @@ impl Join {
     /// A reset answered a segment: this host had no usable socket for it.
     pub(super) fn by_reply(&self, connection: &Connection) -> Option<(Time, crate::event::Flow, Opinion)> {
         let reply = connection.replies.first()?;
-        let reason = reply.reason.as_deref().unwrap_or("not told by this kernel");
+        let reason = reply.reason.as_deref().unwrap_or("unknown: older kernel");
         let side = connection.sides[connection.place(reply.flow)].as_ref();
         let syn_from_peer = connection.wire.syn.is_some_and(|(_, syn)| syn.flow == reply.flow.mirrored());
         let closed_first = side.and_then(|side| first_fin(connection, side)) == Some(FirstFin::Ours);
@@ -193,7 +193,7 @@ fn administrative(side: &Side, actor: Option<&super::Actor>) -> Opinion {
     };
     let opinion = Opinion::new(Rank::Acted, Cause::Abort, 0.95, By::Local).detail(who).rule("S103");
     match side.errno {
-        Some((_, errno)) => opinion.because("kernel", errno, format!("its program is told error {errno}")),
+        Some((_, errno)) => opinion.because("kernel", errno, format!("the program gets error {errno}")),
         None => opinion,
     }
 }
@@ -211,7 +211,7 @@ fn timed_out(side: &Side, from: Option<TcpState>) -> Opinion {
             .detail(undelivered(side))
             .rule("S92")
     };
-    opinion.because("kernel", libc::ETIMEDOUT, "its program is told ETIMEDOUT, and no reset was sent")
+    opinion.because("kernel", libc::ETIMEDOUT, "the program gets ETIMEDOUT, and no reset was sent")
 }
 
 /// Whether the last that is known of the socket is a window of 0 that is being probed.
@@ -252,13 +252,13 @@ pub(super) fn unreachable(connection: &Connection, side: &Side) -> Opinion {
         _ => By::Path,
     };
     let detail = match connection.wire.icmp {
-        Some((_, report)) => format!("{} says: {}", report.from, report.error.describe()),
+        Some((_, report)) => format!("{} reports: {}", report.from, report.error.describe()),
         None => String::new(),
     };
     Opinion::new(Rank::Affected, cause, confidence, by).detail(detail).because(
         "kernel",
         errno,
-        format!("its program is told error {errno}"),
+        format!("the program gets error {errno}"),
     )
 }
 

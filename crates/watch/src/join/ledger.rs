@@ -1,4 +1,4 @@
-//! What the counters of the kernel say about ends that no other source explains.
+//! What the counters of the kernel show of ends that no other source explains.
 //!
 //! Each increase is booked once: a connection that is explained by it uses it up.
 
@@ -120,7 +120,7 @@ mod tests {
         ledger.read(at(0), Counters::default());
         ledger.end(at(40));
         ledger.read(at(100), Counters { estab_resets: 2, ..Counters::default() });
-        // Told late.
+        // PacketVerdict late.
         ledger.end(at(41));
         assert_eq!(
             ledger.claim(|c| &mut c.estab_resets, at(40), (at(40), at(40))),

@@ -11,7 +11,7 @@ mod kernel;
 mod ledger;
 mod packets;
 mod peer;
-mod people;
+mod processes;
 mod sockets;
 mod traces;
 
@@ -23,12 +23,12 @@ use crate::ended::{Ended, Totals};
 use crate::event::{Counters, Event, Flow, IcmpReport, Process, Segment, Source, TcpState, Time};
 use connection::{Actor, Connection, Side};
 use ledger::Ledger;
-use people::People;
+use processes::ProcessTable;
 
 /// After the first sign of an end, other sources have this long to report theirs, in milliseconds.
 pub const SETTLE: u64 = 250;
 /// A socket that is closed by the network is destroyed when its program closes it: so long is waited for what the
-/// kernel says then, in milliseconds.
+/// kernel reports then, in milliseconds.
 const AWAIT_DESTROY: u64 = 1200;
 /// A socket that only tracepoints have shown belongs to another network namespace if nothing else shows it for so long,
 /// in milliseconds.
@@ -73,7 +73,7 @@ pub struct Join {
     /// Order of creation, for eviction.
     order: VecDeque<Id>,
     due: BinaryHeap<Reverse<(Time, Id)>>,
-    people: People,
+    processes: ProcessTable,
     ledger: Ledger,
     /// Listening ports, and a listener of each: its inode and the process that holds it.
     listeners: HashMap<u16, (u32, Option<u32>)>,
@@ -84,8 +84,8 @@ pub struct Join {
     wanted_owners: Vec<u32>,
     /// Judges the packets, as `lastack explain` does.
     explainer: packets::Explainer,
-    /// What the packets say of the connection that is judged now.
-    told: Option<packets::Told>,
+    /// The verdict of the packets on the connection that is judged now.
+    packet_verdict: Option<packets::PacketVerdict>,
     ready: VecDeque<Ended>,
     ordinal: u64,
     totals: Totals,
@@ -112,14 +112,14 @@ impl Join {
             opening: HashMap::new(),
             order: VecDeque::new(),
             due: BinaryHeap::new(),
-            people: People::default(),
+            processes: ProcessTable::default(),
             ledger: Ledger::default(),
             listeners: HashMap::new(),
             closed_listeners: VecDeque::new(),
             local: std::collections::HashSet::new(),
             wanted_owners: Vec::new(),
             explainer: packets::Explainer::default(),
-            told: None,
+            packet_verdict: None,
             ready: VecDeque::new(),
             ordinal: 0,
             totals: Totals::default(),
@@ -135,7 +135,7 @@ impl Join {
             Event::Owner { inode, pid } => self.on_owner(inode, pid),
             Event::Counters(counters) => self.on_counters(at, counters),
             Event::Process(process) => self.on_process(process),
-            Event::Exit { pid, status } => self.people.exit(at, pid, status),
+            Event::Exit { pid, status } => self.processes.exit(at, pid, status),
             Event::Segment(segment) => self.on_segment(at, segment),
             Event::Icmp(report) => self.on_icmp(at, report),
             Event::Trace(trace) => self.on_trace(at, trace),
@@ -172,7 +172,7 @@ impl Join {
         }
     }
 
-    /// Inodes of sockets whose owner is to be found, not told before.
+    /// Inodes of sockets whose owner is to be looked up, each once.
     pub fn take_wanted_owners(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.wanted_owners)
     }
@@ -180,7 +180,7 @@ impl Join {
     /// Whether a process is this one or descends from it, as far as is known.
     #[must_use]
     pub fn descends(&self, pid: u32, ancestor: u32) -> bool {
-        self.people.descends(pid, ancestor)
+        self.processes.descends(pid, ancestor)
     }
 
     /// Counts so far.
@@ -207,7 +207,7 @@ impl Join {
     }
 
     fn on_process(&mut self, process: Process) {
-        self.people.add(process);
+        self.processes.add(process);
     }
 
     /// The connection of this flow. A new one takes the place of one that is over.

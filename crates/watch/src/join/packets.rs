@@ -40,7 +40,7 @@ impl Default for Explainer {
 
 /// What the packets say of one connection.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct PacketVerdict {
     verdict: Verdict,
     client: Endpoint,
 }
@@ -64,10 +64,10 @@ impl Explainer {
         }
     }
 
-    fn take(&mut self, flow: Flow) -> Option<Told> {
+    fn take(&mut self, flow: Flow) -> Option<PacketVerdict> {
         let explained = self.inner.take(flow.local.into(), flow.remote.into())?;
         let client = explained.client();
-        Some(Told { verdict: explained.verdict, client })
+        Some(PacketVerdict { verdict: explained.verdict, client })
     }
 }
 
@@ -96,7 +96,7 @@ impl Join {
 
     /// What the packets add to what sockets tell of the peer: another cause, or more evidence for the same.
     pub(super) fn with_packets(&self, mut own: Opinion, flow: Flow) -> Opinion {
-        let Some(told) = &self.told else { return own };
+        let Some(told) = &self.packet_verdict else { return own };
         let mut told = told.opinion(flow, own.rank);
         if told.cause == own.cause {
             own.confidence = own.confidence.max(told.confidence);
@@ -108,11 +108,11 @@ impl Join {
     }
 
     /// What the packets say of this connection, if it can be believed.
-    pub(super) fn ask_packets(&mut self, id: Id) {
+    pub(super) fn judge_packets(&mut self, id: Id) {
         let flow =
             self.connections.get(&id).filter(|connection| connection.wire.count > 0).map(|found| found.key);
         let told = flow.and_then(|flow| self.explainer.take(flow));
-        self.told = told.filter(|told| {
+        self.packet_verdict = told.filter(|told| {
             let Verdict { cause, confidence, .. } = told.verdict;
             let known = !matches!(cause, Cause::Open | Cause::Orderly);
             known && confidence >= WORTH && (self.options.all_packets || shows_in_ends(cause))
@@ -120,7 +120,7 @@ impl Join {
     }
 }
 
-impl Told {
+impl PacketVerdict {
     /// The verdict as the local socket of this flow sees it.
     fn opinion(&self, flow: Flow, rank: Rank) -> Opinion {
         let verdict = &self.verdict;

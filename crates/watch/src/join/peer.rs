@@ -1,4 +1,4 @@
-//! What the peer's reset says: its shape on the wire, and what was going on before it.
+//! The meaning of the peer's reset: its shape on the wire, and what happened before it.
 
 use lastack_causes::{Cause, Severity};
 use lastack_wire::{IcmpError, TcpFlags};

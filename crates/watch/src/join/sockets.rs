@@ -90,7 +90,7 @@ impl Join {
     }
 
     /// The flow of a destroyed socket. The kernel clears a part of it when a socket is disconnected (linger 0, a
-    /// refused connect): then the cookie tells, or else the local port.
+    /// refused connect): then the cookie identifies it, or else the local port.
     fn flow_of(&self, report: &SocketReport) -> Option<Flow> {
         if let Some(&flow) = self.by_cookie.get(&report.cookie) {
             return Some(flow);

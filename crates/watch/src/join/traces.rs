@@ -1,6 +1,6 @@
 //! Events of tracepoints.
 //!
-//! The process of an event is its owner only in process context; an interrupt hits whoever runs. Tracepoints know
+//! The process of an event is its owner only in process context; an interrupt runs in any process. Tracepoints know
 //! no network namespace: a socket counts once a source that does has seen it (its cookie in sock_diag, or a packet).
 
 use super::connection::{ActiveReset, Actor, Close, FirstFin, Reply, Side};
@@ -48,7 +48,7 @@ impl Join {
     /// The socket with this flow and address, made known if it was not. `None` if the flow is that of another
     /// socket, in another network namespace.
     fn traced(&mut self, flow: Flow, sk: u64) -> Option<&mut Side> {
-        // A disconnect clears addresses: the kernel address tells which socket it was.
+        // A disconnect clears addresses: the kernel address identifies the socket.
         let flow = if flow.is_complete() { flow } else { *self.by_sk.get(&sk)? };
         let over = self.side(flow).is_some_and(|side| side.is_over() && side.sk != sk);
         let id = self.connection(flow, over);

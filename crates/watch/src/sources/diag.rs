@@ -1,6 +1,6 @@
 //! Sources A and D: NETLINK_SOCK_DIAG.
 //!
-//! The kernel broadcasts every destroyed TCP socket to whoever listens, and lists those alive to whoever asks;
+//! The kernel broadcasts every destroyed TCP socket to all listeners, and lists the live ones on request;
 //! neither needs a privilege. Only the network namespace in which the socket was opened is seen.
 
 use std::io;

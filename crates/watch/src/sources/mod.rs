@@ -58,7 +58,7 @@ pub struct Availability {
     pub source: Source,
     /// Why it is not there.
     pub error: Option<io::Error>,
-    /// It is there but cannot tell everything: what it lacks.
+    /// It is open but incomplete: what it lacks.
     pub limit: Option<String>,
 }
 
@@ -116,7 +116,7 @@ const MAX_DESCRIBED: usize = 1 << 16;
 const MAX_ANCESTORS: usize = 32;
 
 impl Sources {
-    /// Opens every source that this process may use, and says of each whether it is there.
+    /// Opens every source that this process may use, and reports whether each is open.
     ///
     /// # Errors
     /// If the network namespace cannot be entered.
@@ -292,7 +292,7 @@ impl Sources {
         }
     }
 
-    /// What /proc says of a process and its ancestors, of those that were not asked for before.
+    /// The descriptions of a process and its ancestors in /proc, each once.
     pub fn describe(&mut self, pid: u32) -> Vec<Process> {
         let mut found = Vec::new();
         let mut next = pid;

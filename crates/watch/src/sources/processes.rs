@@ -1,7 +1,7 @@
-//! Source C: processes that begin, take another name, and end; and what /proc says of a process.
+//! Source C: processes that begin, take another name, and end; and the description of a process in /proc.
 //!
-//! The proc connector tells of all processes, but only in the initial namespaces. Elsewhere a descriptor of each owning
-//! process (pidfd) tells its end and, on Linux 6.15 or later, its status.
+//! The proc connector reports all processes, but only in the initial namespaces. Elsewhere a descriptor of each owning
+//! process (pidfd) reports its end and, on Linux 6.15 or later, its status.
 
 use std::collections::HashMap;
 use std::fs;
@@ -132,7 +132,7 @@ fn parse(datagram: &[u8]) -> Option<(Time, Change)> {
     Some((Time(time), change))
 }
 
-/// What /proc says of a process.
+/// The description of a process in /proc.
 pub(super) fn describe(pid: u32) -> Option<Process> {
     let read = |file: &str| fs::read(format!("/proc/{pid}/{file}"));
     let status = String::from_utf8_lossy(&read("status").ok()?).into_owned();
@@ -225,7 +225,7 @@ impl Descriptors {
         }
     }
 
-    /// Gives the processes that have ended, each once. The status is kept once somebody has waited for the process.
+    /// Gives the processes that have ended, each once. The status is kept once the parent has reaped the process.
     pub(super) fn read(&mut self, mut take: impl FnMut(u32, Option<i32>)) {
         if self.0.is_empty() {
             return;
@@ -250,7 +250,7 @@ impl Descriptors {
     }
 }
 
-/// The status of a process that nobody has waited for yet: the last field of /proc/PID/stat, where readable.
+/// The status of a process that is not reaped yet: the last field of /proc/PID/stat, where readable.
 fn zombie_status(pid: u32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
@@ -335,6 +335,6 @@ mod tests {
         assert_eq!(ended.len(), 1);
         // Linux before 6.15 does not keep it.
         assert!(matches!(ended[0].1, Some(9) | None), "{ended:?}");
-        descriptors.read(|_, _| panic!("told twice"));
+        descriptors.read(|_, _| panic!("reported twice"));
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Tracefs {
 }
 
 impl Tracefs {
-    /// The mounted one; else one of our own that nobody else sees.
+    /// The mounted one; else a private one.
     pub(super) fn open() -> io::Result<Self> {
         let mut denied = None;
         for path in ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"] {

@@ -13,7 +13,7 @@ use super::sys::{self, Mapping};
 use super::tracefs::{Format, Tracefs};
 use crate::event::{Context, Flow, TcpState, Time, Trace, TraceKind, ip_from_16};
 
-/// The transitions that tell of a begin, an end, or who closes first; the others repeat what these say.
+/// The transitions that show the beginning, the end, and which side closes first; the others add nothing.
 const TRANSITIONS: &str = "protocol == 6 && (newstate == 1 || newstate == 2 || newstate == 4 || newstate == 7 || \
                            newstate == 8 || newstate == 9)";
 const ERRORS: &str = "protocol == 6";

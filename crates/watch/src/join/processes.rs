@@ -15,13 +15,13 @@ pub(super) struct Known {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct People {
+pub(super) struct ProcessTable {
     known: HashMap<u32, Known>,
     /// In the order in which they became known.
     order: VecDeque<u32>,
 }
 
-impl People {
+impl ProcessTable {
     pub(super) fn add(&mut self, process: Process) {
         let pid = process.pid;
         if self.known.insert(pid, Known { process, exit: None }).is_none() {
