@@ -445,7 +445,7 @@ impl Writer {
             source: said.source,
             frame: self.frame(*frame),
             text: if self.redact && matches!(said.source, "application" | "text") {
-                format!("({} octets, left out)", said.text.len())
+                format!("({} bytes, left out)", said.text.len())
             } else {
                 said.text.clone()
             },

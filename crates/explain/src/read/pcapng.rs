@@ -39,7 +39,7 @@ impl Pcapng {
         }
         if !buffer.fill(12) {
             return Err(ReadError::Head(
-                "a pcapng section header has 28 octets, and the file ends before that",
+                "a pcapng section header has 28 bytes, and the file ends before that",
             ));
         }
         facts.format = "pcapng".into();
@@ -92,7 +92,7 @@ impl Pcapng {
             let length = self.u32(buffer.data(), 4)?;
             if !(12..=LARGEST).contains(&length) {
                 facts.damaged(format!(
-                    "a block after packet {} claims {length} octets: the file is damaged from there on",
+                    "a block after packet {} claims {length} bytes: the file is damaged from there on",
                     facts.packets
                 ));
                 return None;

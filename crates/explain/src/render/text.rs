@@ -187,7 +187,7 @@ pub fn detail(writer: &Writer, explained: &Explained, kernel: &[String]) -> Stri
     let _ = writeln!(out, "{}", writer.id(explained));
     let _ = writeln!(
         out,
-        "{} to {}, {} packets, {} and {} octets",
+        "{} to {}, {} packets, {} and {} bytes",
         writer.time(conn.first.0),
         writer.time(conn.last.0),
         count(conn.packets),

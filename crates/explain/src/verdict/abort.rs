@@ -117,9 +117,9 @@ impl Case<'_> {
             .evidence(
                 Kind::Unacked,
                 Some(reset.pkt.frame),
-                format!("{} octets", self.unacked(own)),
+                format!("{} bytes", self.unacked(own)),
                 format!(
-                    "{} octets of the {} were never acknowledged",
+                    "{} bytes of the {} were never acknowledged",
                     self.unacked(own),
                     self.end(own).name()
                 ),
@@ -137,7 +137,7 @@ impl Case<'_> {
                 Some(reset.pkt.frame),
                 format!("a gap for {}", span(waited)),
                 format!(
-                    "the {} reported a gap by SACK for {} and nobody filled it: large segments (up to {large} octets) vanish, small ones arrive",
+                    "the {} reported a gap by SACK for {} and nobody filled it: large segments (up to {large} bytes) vanish, small ones arrive",
                     self.end(reporter).name(),
                     span(waited)
                 ),
@@ -235,7 +235,7 @@ impl Case<'_> {
                 Some(reset.pkt.frame),
                 format!("{} ({missing:+})", reset.pkt.seq),
                 format!(
-                    "the {} had sent {missing} octets that never arrived here, then it aborted",
+                    "the {} had sent {missing} bytes that never arrived here, then it aborted",
                     self.end(own).name()
                 ),
             )
@@ -339,7 +339,7 @@ impl Case<'_> {
             .evidence(
                 Kind::Unread,
                 Some(reset.pkt.frame),
-                format!("at most {} octets", reset.peer_run),
+                format!("at most {} bytes", reset.peer_run),
                 "the server took the request and reset the connection without a word",
             )
             .alternative(Cause::ListenerClosed, 0.25)
@@ -364,7 +364,7 @@ impl Case<'_> {
                 .evidence(
                     Kind::Unread,
                     Some(reset.pkt.frame),
-                    format!("at most {} octets", reset.peer_run),
+                    format!("at most {} bytes", reset.peer_run),
                     "the server spoke first, and the client reset the connection without a word",
                 )
                 .alternative(Cause::CloseUnread, 0.2)
@@ -438,7 +438,7 @@ impl Case<'_> {
                 .evidence(
                     Kind::Unread,
                     Some(reset.pkt.frame),
-                    format!("at most {} octets", reset.peer_run),
+                    format!("at most {} bytes", reset.peer_run),
                     text,
                 )
                 .alternative(Cause::Abort, 0.12)
@@ -470,7 +470,7 @@ impl Case<'_> {
         let mut draft = self
             .verdict(first, if unread { 0.75 } else { 0.5 }, self.by(own))
             .decisive(reset.pkt.frame)
-            .evidence(Kind::Unread, Some(reset.pkt.frame), format!("client sent {} octets", other.run), text)
+            .evidence(Kind::Unread, Some(reset.pkt.frame), format!("client sent {} bytes", other.run), text)
             .alternative(second, if unread { 0.2 } else { 0.35 });
         if unread {
             draft = draft.rule("S60");
@@ -571,7 +571,7 @@ impl Case<'_> {
             .evidence(
                 Kind::Unread,
                 Some(reset.pkt.frame),
-                format!("{} octets of the answer so far", server.run),
+                format!("{} bytes of the answer so far", server.run),
                 "the client aborted while the server's answer was still coming, or unread",
             )
             .also(Cause::CloseUnread, &[reset.pkt.frame])
@@ -585,7 +585,7 @@ impl Case<'_> {
             .evidence(
                 Kind::Unread,
                 Some(reset.pkt.frame),
-                format!("{} octets of the answer so far", server.run),
+                format!("{} bytes of the answer so far", server.run),
                 format!("the client aborted {} after a long answer, whose end is not known", span(since)),
             )
             .alternative(Cause::Abort, 0.3)

@@ -90,7 +90,7 @@ impl Case<'_> {
             early => format!("{} before the capture shows", span(-early)),
         };
         let text = format!(
-            "the {} sends {} octets {when} the {}'s FIN",
+            "the {} sends {} bytes {when} the {}'s FIN",
             self.end(other).name(),
             data.len,
             self.end(own).name()
@@ -145,7 +145,7 @@ impl Case<'_> {
             .evidence(
                 Kind::Trigger,
                 Some(data.frame),
-                format!("{} octets", data.len),
+                format!("{} bytes", data.len),
                 "TLS's goodbye (an alert, by its size) meets a closed socket; no application data was lost",
             )
             .evidence(Kind::PeerFin, Some(fin.frame), "FIN", text)
@@ -165,7 +165,7 @@ impl Case<'_> {
                 format!("ACK {}", data.ack),
                 "the client sent its request before it knew of the server's FIN: both crossed, and the request is lost",
             )
-            .evidence(Kind::Trigger, Some(data.frame), format!("{} octets", data.len), text)
+            .evidence(Kind::Trigger, Some(data.frame), format!("{} bytes", data.len), text)
             .alternative(Cause::DataAfterClose, 0.05)
             .done()
     }
@@ -185,7 +185,7 @@ impl Case<'_> {
                 .evidence(
                     Kind::Unacked,
                     Some(data.frame),
-                    format!("{} octets", self.unacked(server)),
+                    format!("{} bytes", self.unacked(server)),
                     "the client closed while the server's answer was on its way",
                 )
                 .alternative(Cause::DataAfterClose, 0.15)
@@ -374,8 +374,8 @@ impl Case<'_> {
             .evidence(
                 Kind::Unread,
                 Some(reset.pkt.frame),
-                format!("at most {} octets", reset.peer_run),
-                "the client's last octets, and its FIN, had no answer before the reset",
+                format!("at most {} bytes", reset.peer_run),
+                "the client's last bytes, and its FIN, had no answer before the reset",
             )
             .evidence(Kind::PeerFin, Some(fin.frame), "FIN", text)
             .alternative(Cause::ResetForFin, 0.3)

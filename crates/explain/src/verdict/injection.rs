@@ -115,7 +115,7 @@ impl Case<'_> {
             strong: true,
             family: 0,
             kind: Kind::AfterReset,
-            value: format!("{} octets, SEQ {}", later.len, later.seq),
+            value: format!("{} bytes, SEQ {}", later.len, later.seq),
             text: format!(
                 "{} after its reset the same end still sends new data at the number it had before",
                 super::case::span(later.time - reset.pkt.time)
@@ -222,7 +222,7 @@ impl Case<'_> {
                 .evidence(
                     Kind::Trigger,
                     Some(trigger.frame),
-                    format!("{} octets", trigger.len),
+                    format!("{} bytes", trigger.len),
                     "it answers a payload that the end itself never acknowledges",
                 )
                 .done(),

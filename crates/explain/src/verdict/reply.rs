@@ -128,7 +128,7 @@ impl Case<'_> {
                 Kind::Handshake,
                 reset.trigger.map(|pkt| pkt.frame),
                 "RST for the third segment",
-                format!("the server answers the client's ACK of its SYN|ACK with a bare reset ({data} octets were sent)"),
+                format!("the server answers the client's ACK of its SYN|ACK with a bare reset ({data} bytes were sent)"),
             )
             .alternative(second, 0.15)
             .alternative(Cause::ListenerClosed, 0.15)

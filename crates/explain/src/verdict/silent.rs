@@ -204,7 +204,7 @@ impl Case<'_> {
                     Some(self.conn.last.1),
                     value,
                     format!(
-                        "large segments (up to {} octets) vanish, small ones arrive and are reported by SACK",
+                        "large segments (up to {} bytes) vanish, small ones arrive and are reported by SACK",
                         side.largest
                     ),
                 )
@@ -229,9 +229,9 @@ impl Case<'_> {
             .evidence(
                 Kind::Unacked,
                 None,
-                format!("{} octets", self.unacked(index)),
+                format!("{} bytes", self.unacked(index)),
                 format!(
-                    "{} octets of the {} are not acknowledged",
+                    "{} bytes of the {} are not acknowledged",
                     self.unacked(index),
                     self.end(index).name()
                 ),
