@@ -9,7 +9,7 @@ use clap::Args;
 use lastack_run::inject::{self, FaultRule};
 use lastack_run::namespace::{DeviceChoice, Identity};
 use lastack_run::report::FailOn;
-use lastack_run::{Destinations, Options, Policy};
+use lastack_run::{Destinations, Options, Policy, Published};
 
 /// Run a program in a network of its own, and see how each of its connections ended
 ///
@@ -63,6 +63,11 @@ pub struct RunArgs {
     /// a cause or outcome such as refused, reset, timed-out (repeatable, or with commas)
     #[arg(long, value_name = "CAUSE", value_delimiter = ',')]
     pub fail_on: Vec<FailOn>,
+
+    /// Let a port of this host lead to one at which the program listens: [ADDRESS:]HOSTPORT[:PORT], at this host's loopback
+    /// without ADDRESS; "auto": every port at which the program listens (repeatable)
+    #[arg(short, long, value_name = "PORT")]
+    pub publish: Vec<Published>,
 
     /// Make a fault happen to connections: KIND[=VALUE][:KEY=VALUE..], repeatable; "help" explains them
     #[arg(long, value_name = "FAULT", value_parser = fault, help_heading = "Faults on demand")]
@@ -190,6 +195,7 @@ impl From<RunArgs> for Options {
             quiet: args.quiet,
             open_lines: args.open_lines,
             fail_on: args.fail_on,
+            publish: args.publish,
             inject: args.inject,
             inject_file: args.inject_file,
             seed: args.seed,

@@ -189,6 +189,19 @@ impl Account {
         record
     }
 
+    /// A connection from outside, which the program did not take.
+    pub fn not_taken(&self, error: &std::io::Error) -> Record {
+        let outcome = match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => Outcome::Refused,
+            std::io::ErrorKind::TimedOut => Outcome::TimedOut,
+            _ => Outcome::Unreachable,
+        };
+        let rule = lastack::EndError::find(error).map(|end| end.rule);
+        let mut record = self.record(outcome, By::Program, rule, TcpState::Listen);
+        record.note = Some(error.to_string());
+        record
+    }
+
     /// The policy of the run denies it.
     pub fn denied(&self, error: IcmpError) -> Record {
         let outcome = Outcome::Unreachable;

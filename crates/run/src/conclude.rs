@@ -74,9 +74,15 @@ impl Run {
             Proto::Tcp => self.inner.look(ends),
             Proto::Udp => self.inner.look_datagrams(ends),
         };
-        let process =
-            found.ok().flatten().filter(|found| !found.orphan).and_then(|found| self.owners.of(found.inode));
+        let owner = |inode| self.attendant.as_ref().and_then(|attendant| attendant.owner(inode));
+        let process = found.ok().flatten().filter(|found| !found.orphan).and_then(|found| owner(found.inode));
         Context { name: self.name_of(flow.remote.ip()), process, ..Context::default() }
+    }
+
+    /// The process that has this end of a TCP connection.
+    pub(crate) fn owner(&self, ends: crate::host::inner::Flow) -> Option<crate::report::Process> {
+        let found = self.inner.look(ends).ok().flatten().filter(|found| !found.orphan)?;
+        self.attendant.as_ref()?.owner(found.inode)
     }
 
     /// The name for which the program was given this address.

@@ -1,7 +1,10 @@
 //! What is noted of the data that a relay passes on, to judge the connection's end by.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use crate::relay::Side;
 use crate::report::{By, Facts};
@@ -24,6 +27,8 @@ pub struct Course {
     late_from_program: Cell<u64>,
     late_from_remote: Cell<u64>,
     late_alert: Cell<bool>,
+    /// Who wants to know that the program has told the remote a port of its own.
+    announced: RefCell<Option<Rc<Notify>>>,
 }
 
 impl Course {
@@ -31,6 +36,12 @@ impl Course {
     pub fn data(&self, from: Side, begin: &[u8], octets: usize, late: bool) {
         if octets == 0 {
             return;
+        }
+        if from == Side::Program
+            && (begin.starts_with(b"PORT ") || begin.starts_with(b"EPRT "))
+            && let Some(announced) = &*self.announced.borrow()
+        {
+            announced.notify_one();
         }
         if self.last.get().is_none() {
             self.tls.set(is_tls(begin));
@@ -44,6 +55,11 @@ impl Course {
             }
             counter.set(counter.get() + octets as u64);
         }
+    }
+
+    /// Gives notice when the program tells the remote a port to connect to, as FTP does (RFC 959, RFC 2428).
+    pub fn announce_to(&self, notice: Rc<Notify>) {
+        *self.announced.borrow_mut() = Some(notice);
     }
 
     /// The first FIN has come.

@@ -23,6 +23,7 @@ mod dns;
 mod flow;
 mod headers;
 mod icmp;
+mod inward;
 mod isolation;
 mod localhost;
 mod memory;
@@ -41,6 +42,7 @@ mod target;
 mod tcp;
 mod udp;
 
+pub use inward::Published;
 pub use options::Options;
 pub use policy::{Decision, Destinations, Policy};
 pub use run::{EXIT_INTERNAL, incomplete, main};

@@ -72,7 +72,7 @@ pub async fn serve(run: Rc<Run>, listener: OwnedFd, at: SocketAddr) {
 }
 
 /// Whether somebody of this host listens there.
-fn listens(here: &Inner, at: SocketAddr) -> bool {
+pub fn listens(here: &Inner, at: SocketAddr) -> bool {
     let any = SocketAddr::new(
         if at.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() },
         0,
@@ -161,7 +161,7 @@ pub struct Failed {
 }
 
 /// Joins both until both have closed.
-async fn join(program: &TcpStream, host: &TcpStream, ledger: &Ledger) -> Result<(), Failed> {
+pub async fn join(program: &TcpStream, host: &TcpStream, ledger: &Ledger) -> Result<(), Failed> {
     let up = async {
         carry((program, Side::Program), (host, Side::Remote), &[&ledger.to_remote]).await?;
         ledger.closed(Side::Program);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::inject::FaultRule;
+use crate::inward::Published;
 use crate::namespace::{DeviceChoice, Identity};
 use crate::policy::Policy;
 use crate::report::FailOn;
@@ -38,6 +39,9 @@ pub struct Options {
 
     /// End with status 1, if the program ends with 0, when a connection ended like this
     pub fail_on: Vec<FailOn>,
+
+    /// Ports of this host that lead to ports at which the program listens
+    pub publish: Vec<Published>,
 
     /// Faults that happen to connections
     pub inject: Vec<FaultRule>,
@@ -111,6 +115,7 @@ impl Options {
             quiet: false,
             open_lines: false,
             fail_on: Vec::new(),
+            publish: Vec::new(),
             inject: Vec::new(),
             inject_file: None,
             seed: None,

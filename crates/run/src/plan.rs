@@ -11,6 +11,7 @@ use anyhow::{Context, bail, ensure};
 use crate::host::networks::HostNetwork;
 use crate::host::{self, resolvers};
 use crate::inject::{self, FaultRule};
+use crate::inward::Published;
 use crate::namespace;
 use crate::options::Options;
 use crate::policy::Policy;
@@ -57,6 +58,8 @@ pub struct Plan {
     pub faults: (Vec<FaultRule>, u64),
     /// What the program may reach.
     pub policy: Policy,
+    /// Ports of this host that lead to ports at which the program listens.
+    pub published: Vec<Published>,
 }
 
 /// One of the program's networks, with the numbers that slirp4netns made known.
@@ -166,6 +169,7 @@ impl Plan {
             report,
             faults: faults(args.inject, args.inject_file.as_deref(), args.seed)?,
             policy: args.policy,
+            published: args.publish,
         })
     }
 

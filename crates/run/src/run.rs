@@ -16,6 +16,7 @@ use anyhow::Context;
 use lastack::link::{Capture, Link, PcapngWriter};
 use lastack::{Config, Host};
 use lastack_device::Device;
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, LocalSet};
 
 use crate::closing::Connections;
@@ -24,7 +25,6 @@ use crate::conclude::Screened;
 use crate::descriptors::Descriptors;
 use crate::dns::{Names, Resolvers};
 use crate::inject::{Flow, Injector};
-use crate::owner::Owners;
 use crate::plan::Plan;
 use crate::ports::Ports;
 use crate::rivals::Rivals;
@@ -35,10 +35,10 @@ use crate::options::Options;
 use crate::own_loopback::Refusals;
 use crate::page::Page;
 use crate::tap::{Seen, Tap};
-use crate::{icmp, isolation, localhost, tcp, udp};
+use crate::{icmp, inward, isolation, localhost, tcp, udp};
 
 use crate::host::inner::Inner;
-use crate::namespace::{Guest, InnerSocket, LaunchError, Launched, Process, Signals, exit_as};
+use crate::namespace::{Attendant, Guest, InnerSocket, LaunchError, Launched, Process, Signals, exit_as};
 use crate::report::{Destination, Exit, Reporter};
 
 /// Exit status of a failure of ours, bad options included.
@@ -56,8 +56,8 @@ pub struct Run {
     pub(crate) inject: Injector,
     /// Flows of datagrams that options of the run are asked about.
     pub(crate) screened: RefCell<HashMap<Flow, Screened>>,
-    /// Whose sockets they are.
-    pub(crate) owners: Owners,
+    /// Who may do what lastack itself may not do any more; nobody, if it could not be started.
+    pub(crate) attendant: Option<Attendant>,
     /// Connections that were established lately.
     pub(crate) rivals: Rivals,
     /// What the capture says of packets.
@@ -69,6 +69,10 @@ pub struct Run {
     pub(crate) refusals: Refusals,
     pub(crate) seen: Arc<Seen>,
     pub(crate) ports: Ports,
+    /// Somebody may have begun to listen.
+    pub(crate) announced: Rc<Notify>,
+    /// Published ports that wait for the program.
+    bound: RefCell<Vec<inward::Bound>>,
     /// Why the program has no network any more.
     lost: RefCell<Option<String>>,
 }
@@ -113,17 +117,22 @@ pub fn main(options: Options) -> ExitCode {
 
 type Writer = Arc<Mutex<PcapngWriter<File>>>;
 
-fn run(options: Options) -> Result<ExitStatus, Trouble> {
-    let plan = Plan::new(options)?;
-    // What can fail fails before the program runs.
-    let descriptors = Descriptors::prepare()?;
-    let report = Reporter::new(plan.report.clone())?;
+fn open_capture(plan: &Plan) -> anyhow::Result<Option<File>> {
     let capture = plan.capture.as_ref().map(|path| {
         let cannot =
             || format!("cannot write the capture to {}: choose another place for -w", path.display());
         File::create(path).with_context(cannot)
     });
-    let capture = capture.transpose()?;
+    capture.transpose()
+}
+
+fn run(options: Options) -> Result<ExitStatus, Trouble> {
+    let plan = Plan::new(options)?;
+    // What can fail fails before the program runs.
+    let descriptors = Descriptors::prepare()?;
+    let report = Reporter::new(plan.report.clone())?;
+    let capture = open_capture(&plan)?;
+    let bound = inward::bind(&plan.published)?;
     let page = plan.page.clone().map(Page::create).transpose()?;
     let resolvers = match plan.resolvers_fixed {
         true => Resolvers::fixed(plan.resolvers.clone()),
@@ -149,7 +158,9 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
     };
     let inner = Inner::new(take(InnerSocket::Diagnosis));
     launched.sockets = sockets;
-    let run = Run::new(plan, report, resolvers, inner);
+    let attendant = Attendant::start(launched.guest.supervisor()).ok();
+    let run = Run::new(plan, report, resolvers, inner, attendant);
+    *run.bound.borrow_mut() = bound;
     for kept in isolation::enter().err().unwrap_or_default() {
         run.report.warn(kept);
     }
@@ -169,7 +180,13 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
 }
 
 impl Run {
-    fn new(plan: Plan, report: Reporter, resolvers: Resolvers, inner: Inner) -> Rc<Self> {
+    fn new(
+        plan: Plan,
+        report: Reporter,
+        resolvers: Resolvers,
+        inner: Inner,
+        attendant: Option<Attendant>,
+    ) -> Rc<Self> {
         let seen = Arc::<Seen>::default();
         Rc::new(Self {
             inject: Injector::new(plan.faults.0.clone(), plan.faults.1),
@@ -179,7 +196,7 @@ impl Run {
             resolvers,
             names: Names::default(),
             screened: RefCell::default(),
-            owners: Owners::default(),
+            attendant,
             rivals: Rivals::default(),
             comments: Comments::default(),
             inner,
@@ -187,6 +204,8 @@ impl Run {
             seen,
             refusals: Refusals::default(),
             ports: Ports::default(),
+            announced: Rc::default(),
+            bound: RefCell::default(),
             lost: RefCell::default(),
         })
     }
@@ -229,9 +248,12 @@ async fn attend(
     let trimmer = run.clone();
     tokio::task::spawn_local(async move { trimmer.live.trim().await });
     if let Some(process) = guest.id() {
-        run.owners.look_in(process);
         // The lists keep the program's network until all that it sent is read.
         run.ports.open(process);
+    }
+    if !run.plan.published.is_empty() {
+        let bound = std::mem::take(&mut *run.bound.borrow_mut());
+        tokio::task::spawn_local(inward::serve(run.clone(), host.clone(), bound));
     }
     let status = guest.wait(signals).await.context("cannot wait for the program")?;
     wait_for_the_rest(run, &mut guest, signals)

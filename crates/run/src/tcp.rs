@@ -274,6 +274,9 @@ async fn relay(
     // connection that is over, which the relay sees.
     let _over = program.set_nodelay(true);
     let relay = Relay::new(&program, &host, &account.ledger, &run.inner, flow, reset);
+    if !run.plan.published.is_empty() {
+        account.ledger.course.announce_to(run.announced.clone());
+    }
     run.report.opened(|| account.relayed(None, &program, &host));
     let (faulty, gate) = (FaultFlow::new(Proto::Tcp, flow.program, flow.remote), &account.ledger.gate);
     faults.prepare(gate);
@@ -353,7 +356,7 @@ const FORGOTTEN: Duration = Duration::from_secs(1800);
 const FORGOTTEN_LOOK: Duration = Duration::from_secs(2);
 
 /// `None`: the run ended before the connection did.
-async fn carry(relay: &Relay<'_>, account: &Account, live: &Live) -> Option<Over> {
+pub async fn carry(relay: &Relay<'_>, account: &Account, live: &Live) -> Option<Over> {
     live.watch(&account.ledger);
     tokio::select! {
         over = relay.run() => Some(over),

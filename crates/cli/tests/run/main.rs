@@ -8,6 +8,7 @@ mod datagrams;
 mod ends;
 mod faults;
 mod folded;
+mod inward;
 mod lifecycle;
 mod localhost;
 mod names;

@@ -36,6 +36,8 @@ pub struct Inner {
 
 /// linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
 const NETLINK_SOCK_DIAG: libc::c_int = 4;
+/// include/net/tcp_states.h.
+const LISTEN: u32 = 10;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 const HEADER: usize = 16;
@@ -67,6 +69,27 @@ impl Inner {
     /// The system does not say.
     pub fn look(&self, flow: Flow) -> io::Result<Option<InnerState>> {
         self.found(self.ask(&request(SOCK_DIAG_BY_FAMILY, libc::IPPROTO_TCP, flow))?)
+    }
+
+    /// The addresses at which sockets of the program listen.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn listening(&self) -> io::Result<Vec<SocketAddr>> {
+        let mut all = Vec::new();
+        for any in ["0.0.0.0:0", "[::]:0"] {
+            let any: SocketAddr = any.parse().map_err(io::Error::other)?;
+            let mut request =
+                request(SOCK_DIAG_BY_FAMILY, libc::IPPROTO_TCP, Flow { program: any, remote: any });
+            let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+            request[6..8].copy_from_slice(&flags.to_ne_bytes());
+            request[HEADER + 4..HEADER + 8].copy_from_slice(&(1u32 << LISTEN).to_ne_bytes());
+            let mut answer = self.ask(&request)?;
+            while !listeners(&answer, &mut all) {
+                answer = self.receive()?;
+            }
+        }
+        Ok(all)
     }
 
     /// As [`look`](Self::look), of a socket for datagrams, whose two ends the kernel names the other way round.
@@ -110,12 +133,38 @@ impl Inner {
             libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), libc::MSG_NOSIGNAL)
         };
         Errno::result(sent)?;
-        let mut answer = vec![0; 4096];
+        self.receive()
+    }
+
+    fn receive(&self) -> io::Result<Vec<u8>> {
+        let socket = self.socket.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let mut answer = vec![0; 32 * 1024];
         // SAFETY: the kernel writes at most as many octets as the vector has.
         let len = unsafe { libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
         answer.truncate(Errno::result(len)?.cast_unsigned());
         if answer.len() < HEADER + 4 { Err(io::ErrorKind::InvalidData.into()) } else { Ok(answer) }
     }
+}
+
+/// The addresses in one part of a list. `true`: it was the last.
+fn listeners(part: &[u8], all: &mut Vec<SocketAddr>) -> bool {
+    let mut rest = part;
+    while rest.len() >= HEADER {
+        let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+        let kind = u16::from_ne_bytes([rest[4], rest[5]]);
+        if !(HEADER..=rest.len()).contains(&length) || kind != SOCK_DIAG_BY_FAMILY {
+            return true;
+        }
+        let message = &rest[HEADER..length];
+        if let (Some(&[high, low]), Some(source)) = (message.get(4..6), message.get(8..24)) {
+            let v4 = source.first_chunk::<4>().map(|octets| IpAddr::from(*octets));
+            let v6 = source.first_chunk::<16>().map(|octets| IpAddr::from(*octets));
+            let address = if i32::from(message[0]) == libc::AF_INET6 { v6 } else { v4 };
+            all.extend(address.map(|address| SocketAddr::new(address, u16::from_be_bytes([high, low]))));
+        }
+        rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+    }
+    false
 }
 
 enum Reply {

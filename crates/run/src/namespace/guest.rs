@@ -124,6 +124,11 @@ impl Guest {
         first.filter(|_| self.status.is_none()).map(|process| process.id.as_raw().cast_unsigned())
     }
 
+    /// The process that looks after the program's, in the same namespaces, and outlives them.
+    pub fn supervisor(&self) -> u32 {
+        self.supervisor.as_raw().cast_unsigned()
+    }
+
     /// The processes that live: the program, and what it started.
     pub fn processes(&self) -> Vec<Process> {
         if self.over { Vec::new() } else { processes::descendants(self.supervisor) }

@@ -44,6 +44,7 @@ pub(super) const FAILED: i32 = 125;
 /// Becomes a guest, and does not return, if this process was started to be one. Call it first in `main`: a process
 /// with more than one thread may not enter a user namespace.
 pub fn intercept() {
+    super::enter::intercept();
     let mut arguments = env::args_os().skip(1);
     if arguments.next().is_none_or(|argument| argument != HIDDEN) {
         return;

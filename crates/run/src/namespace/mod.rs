@@ -13,6 +13,7 @@
 
 mod channel;
 mod diagnosis;
+mod enter;
 mod failure;
 mod guest;
 mod ids;
@@ -28,6 +29,7 @@ mod supervisor;
 mod sysctls;
 
 pub use channel::InnerSocket;
+pub use enter::Attendant;
 pub use failure::{Failure, LaunchError, Step};
 pub use guest::{Guest, Launched};
 pub use inside::intercept;

@@ -1,0 +1,333 @@
+//! Ports inward (`-p`): a port of this host that leads to a port at which the program listens.
+//!
+//! The port of the host listens as long as somebody inside does, so that a client is refused where it would be without
+//! lastack. To a listener at the program's own address the connection comes through the stack, from the client's address;
+//! one at the program's loopback is reached by a socket of its network, and sees its own loopback.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use lastack::Host;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+use crate::account::Account;
+use crate::host::inner::Flow;
+use crate::localhost::{Failed, join, listens};
+use crate::relay::Relay;
+use crate::run::Run;
+
+/// How often it is looked whether somebody inside listens.
+const LOOK: Duration = Duration::from_millis(20);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// A port to publish: `[ADDRESS:]HOSTPORT[:PORT]`, or `[ADDRESS:]auto`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Where this host listens; its loopback if it is not said.
+    address: Option<IpAddr>,
+    /// This host's port and the program's; `None`: every port at which the program listens, under its own number.
+    ports: Option<(u16, u16)>,
+}
+
+impl FromStr for Published {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{text:?} is not a port to publish: write 8080, 8080:80, 0.0.0.0:8080:80, [::1]:8080:80 or auto"
+            )
+        };
+        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong);
+        let text_of_tcp = text.strip_suffix("/tcp").unwrap_or(text);
+        let (address, rest) = match text_of_tcp.strip_prefix('[') {
+            Some(rest) => {
+                let (address, rest) = rest.split_once("]:").ok_or_else(wrong)?;
+                (Some(address.parse().map_err(|_| wrong())?), rest)
+            }
+            None => match text_of_tcp.split_once(':') {
+                Some((address, rest)) if address.contains('.') => {
+                    (Some(address.parse().map_err(|_| wrong())?), rest)
+                }
+                _ => (None, text_of_tcp),
+            },
+        };
+        let ports = match rest.split_once(':') {
+            _ if rest == "auto" => None,
+            Some((outside, inside)) => Some((port(outside)?, port(inside)?)),
+            None => Some((port(rest)?, port(rest)?)),
+        };
+        Ok(Self { address, ports })
+    }
+}
+
+/// A port of this host that is ours, and refuses until it listens.
+#[derive(Debug)]
+pub struct Bound {
+    socket: OwnedFd,
+    at: SocketAddr,
+    inside: u16,
+}
+
+/// Takes the ports: better now than when the program runs. `auto` has none yet.
+pub fn bind(published: &[Published]) -> anyhow::Result<Vec<Bound>> {
+    let mut bound = Vec::new();
+    for wanted in published {
+        let Some((outside, inside)) = wanted.ports else { continue };
+        for address in addresses(wanted.address) {
+            let at = SocketAddr::new(address, outside);
+            match socket_at(at) {
+                Ok(socket) => bound.push(Bound { socket, at, inside }),
+                // A host without IPv6.
+                Err(error) if at.is_ipv6() && wanted.address.is_none() && is_missing(&error) => {}
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("-p: cannot listen at {at}: choose another port"));
+                }
+            }
+        }
+    }
+    Ok(bound)
+}
+
+fn addresses(address: Option<IpAddr>) -> Vec<IpAddr> {
+    address
+        .map_or_else(|| vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], |address| vec![address])
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
+}
+
+fn socket_at(at: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if at.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&at.into())?;
+    // Two sockets that may reuse an address can both be bound; only one can listen.
+    socket.listen(1)?;
+    let _refuses = socket.shutdown(Shutdown::Both);
+    Ok(socket.into())
+}
+
+/// Publishes what is wanted. Never ends.
+pub async fn serve(run: Rc<Run>, host: Host, bound: Vec<Bound>) {
+    for one in bound {
+        tokio::task::spawn_local(publish(run.clone(), host.clone(), one));
+    }
+    let auto: Vec<Published> =
+        run.plan.published.iter().filter(|wanted| wanted.ports.is_none()).cloned().collect();
+    let known: RefCell<HashSet<SocketAddr>> = RefCell::default();
+    loop {
+        for wanted in &auto {
+            for port in run.inner.listening().unwrap_or_default().iter().map(SocketAddr::port) {
+                for address in addresses(wanted.address) {
+                    let at = SocketAddr::new(address, port);
+                    if known.borrow_mut().insert(at) {
+                        publish_found(&run, &host, at);
+                    }
+                }
+            }
+        }
+        if auto.is_empty() {
+            return std::future::pending().await;
+        }
+        tokio::select! {
+            () = sleep(LOOK) => {}
+            () = run.announced.notified() => {}
+        }
+    }
+}
+
+fn publish_found(run: &Rc<Run>, host: &Host, at: SocketAddr) {
+    match socket_at(at) {
+        Ok(socket) => {
+            let bound = Bound { socket, at, inside: at.port() };
+            tokio::task::spawn_local(publish(run.clone(), host.clone(), bound));
+        }
+        Err(error) if at.is_ipv6() && is_missing(&error) => {}
+        Err(error) => run.report.warn(format!("-p auto: {at} cannot be published: {error}")),
+    }
+}
+
+/// One port, for as long as the run lasts.
+async fn publish(run: Rc<Run>, host: Host, bound: Bound) {
+    loop {
+        while target(&run, bound.inside, bound.at.is_ipv6()).is_none() {
+            sleep(LOOK).await;
+        }
+        let listening = SockRef::from(&bound.socket)
+            .listen(BACKLOG)
+            .and_then(|()| TcpListener::from_std(bound.socket.try_clone()?.into()));
+        match listening {
+            Ok(listener) => {
+                tokio::select! {
+                    () = accept(&run, &host, &listener, &bound) => {}
+                    () = ends(&run, &bound) => {}
+                }
+            }
+            Err(error) => return run.report.warn(format!("-p: {} does not listen: {error}", bound.at)),
+        }
+        // What waits is reset; the port stays ours, and refuses.
+        let _refuses = SockRef::from(&bound.socket).shutdown(Shutdown::Both);
+    }
+}
+
+/// Waits until nobody inside listens any more.
+async fn ends(run: &Run, bound: &Bound) {
+    while target(run, bound.inside, bound.at.is_ipv6()).is_some() {
+        sleep(LOOK).await;
+    }
+}
+
+async fn accept(run: &Rc<Run>, host: &Host, listener: &TcpListener, bound: &Bound) {
+    loop {
+        match listener.accept().await {
+            Ok((client, from)) => {
+                let (run, host, inside, v6) = (run.clone(), host.clone(), bound.inside, bound.at.is_ipv6());
+                tokio::task::spawn_local(async move {
+                    match target(&run, inside, v6) {
+                        Some(to) if to.ip().is_loopback() => by_loopback(&run, client, from, to).await,
+                        Some(to) => by_stack(&run, &host, client, from, to).await,
+                        None => reset(&client),
+                    }
+                });
+            }
+            // Too few descriptors, or a connection that is gone already.
+            Err(_) => sleep(LOOK).await,
+        }
+    }
+}
+
+/// Where somebody inside listens at this port: at the program's address of the client's family if there is a choice.
+fn target(run: &Run, port: u16, v6: bool) -> Option<SocketAddr> {
+    let mut guests: Vec<IpAddr> = run.plan.networks.iter().map(|network| network.guest).collect();
+    guests.sort_by_key(|guest| guest.is_ipv6() != v6);
+    let mut loopbacks: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    loopbacks.sort_by_key(|address| address.is_ipv6() != v6);
+    let all = guests.into_iter().chain(loopbacks).map(|address| SocketAddr::new(address, port));
+    all.into_iter().find(|at| listens(&run.inner, *at))
+}
+
+fn reset(client: &TcpStream) {
+    // It fails only on what is no socket.
+    let _never = SockRef::from(client).set_linger(Some(Duration::ZERO));
+}
+
+/// Through the stack, from the client's own address, if that can be one on a network.
+async fn by_stack(run: &Run, host: &Host, client: TcpStream, from: SocketAddr, to: SocketAddr) {
+    let own = from.ip().to_canonical();
+    let visible = own.is_ipv6() == to.is_ipv6() && !own.is_loopback() && !own.is_unspecified();
+    let gateway = run.plan.gateway(to.is_ipv6());
+    let source =
+        if visible { Some((own, 0).into()) } else { gateway.map(|gateway| SocketAddr::new(gateway, 0)) };
+    let account = Account::new(to, from);
+    account.context.borrow_mut().inward = true;
+    let live = run.live.enter();
+    let connecting = async {
+        match source {
+            Some(source) => lastack::TcpStream::connect_from(host, source, to).await,
+            None => lastack::TcpStream::connect(host, to).await,
+        }
+    };
+    let program = match connecting.await {
+        Ok(program) => program,
+        Err(error) => {
+            reset(&client);
+            return run.record(account.not_taken(&error));
+        }
+    };
+    let inner = Flow { program: to, remote: program.local_addr().unwrap_or(from) };
+    account.context.borrow_mut().process = run.owner(inner);
+    let _over = (program.set_nodelay(true), client.set_nodelay(true));
+    let relay = Relay::new(&program, &client, &account.ledger, &run.inner, inner, None);
+    let over = crate::tcp::carry(&relay, &account, &live).await;
+    run.record(account.relayed(over.as_ref(), &program, &client));
+    if over.is_none() {
+        program.abort();
+    }
+}
+
+/// By a socket of the program's network, to its loopback.
+async fn by_loopback(run: &Run, client: TcpStream, from: SocketAddr, to: SocketAddr) {
+    let account = Account::new(to, from);
+    account.context.borrow_mut().inward = true;
+    let live = run.live.enter();
+    let program = match connect_inside(run, to).await {
+        Ok(program) => program,
+        Err(error) => {
+            reset(&client);
+            run.report.warn(format!("-p: {to} of the program cannot be reached: {error}"));
+            return run.record(account.not_taken(&error));
+        }
+    };
+    live.watch(&account.ledger);
+    let over: Option<Result<(), Failed>> = tokio::select! {
+        over = join(&program, &client, &account.ledger) => Some(over),
+        () = live.closing() => None,
+    };
+    if !matches!(over, Some(Ok(()))) {
+        reset(&program);
+        reset(&client);
+    }
+    run.record(account.joined(over.as_ref()));
+}
+
+async fn connect_inside(run: &Run, to: SocketAddr) -> io::Result<TcpStream> {
+    let attendant = run.attendant.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+    let socket = attendant.socket(to.is_ipv6())?;
+    tokio::net::TcpSocket::from_std_stream(socket.into()).connect(to).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_written_as_container_tools_write_them() {
+        let of = |text: &str| {
+            let Published { address, ports } = text.parse().unwrap();
+            (address.map(|address| address.to_string()), ports)
+        };
+        assert_eq!(of("8080"), (None, Some((8080, 8080))));
+        assert_eq!(of("8080:80/tcp"), (None, Some((8080, 80))));
+        assert_eq!(of("0.0.0.0:8080:80"), (Some("0.0.0.0".to_owned()), Some((8080, 80))));
+        assert_eq!(of("127.0.0.1:8080"), (Some("127.0.0.1".to_owned()), Some((8080, 8080))));
+        assert_eq!(of("[::1]:8080:80"), (Some("::1".to_owned()), Some((8080, 80))));
+        assert_eq!(of("auto"), (None, None));
+        assert_eq!(of("0.0.0.0:auto"), (Some("0.0.0.0".to_owned()), None));
+        for wrong in ["", "http", "0", "80:", ":80", "1.2.3:80", "[::1]", "80:x", "70000"] {
+            assert!(wrong.parse::<Published>().unwrap_err().contains("0.0.0.0:8080:80"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_that_names_it() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = bind(&[format!("127.0.0.1:{port}").parse().unwrap()]).unwrap_err();
+        assert!(format!("{error:#}").contains(&format!("cannot listen at 127.0.0.1:{port}")), "{error:#}");
+    }
+
+    #[test]
+    fn a_bound_port_refuses_until_it_listens() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let bound = bind(&[format!("127.0.0.1:{port}").parse().unwrap()]).unwrap();
+        let refused = std::net::TcpStream::connect(bound[0].at).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        SockRef::from(&bound[0].socket).listen(1).unwrap();
+        assert!(std::net::TcpStream::connect(bound[0].at).is_ok());
+    }
+}

@@ -1,0 +1,145 @@
+//! A process beside lastack that does what lastack gives up the right to once the program runs: to make sockets of the
+//! guest's network, and to see which process a socket belongs to. It hears nothing of what anybody sends, and answers
+//! these two questions only.
+
+use std::env;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::process::{self, Command, Stdio};
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send,
+    sendmsg, socketpair,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::owner::Owners;
+use crate::report::Process;
+
+/// The hidden first argument.
+const HIDDEN: &str = "__attend";
+/// The questions: a socket of either family; the owner of an inode, which follows.
+const SOCKET_V4: u8 = b'4';
+const SOCKET_V6: u8 = b'6';
+const OWNER: u8 = b'o';
+
+/// The process, and the way to ask it. It ends with this.
+#[derive(Debug)]
+pub struct Attendant(OwnedFd);
+
+impl Attendant {
+    /// Starts it, for the namespaces of this process.
+    ///
+    /// # Errors
+    /// No process can be started.
+    pub fn start(process: u32) -> io::Result<Self> {
+        let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg(HIDDEN).arg(process.to_string());
+        command.stdin(Stdio::from(far)).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Ok(Self(near))
+    }
+
+    /// A TCP socket of the guest's network.
+    ///
+    /// # Errors
+    /// The guest is gone, or its namespaces cannot be entered.
+    pub fn socket(&self, v6: bool) -> io::Result<OwnedFd> {
+        send(self.0.as_raw_fd(), &[if v6 { SOCKET_V6 } else { SOCKET_V4 }], MsgFlags::MSG_NOSIGNAL)?;
+        let mut errno = [0; 4];
+        let mut parts = [IoSliceMut::new(&mut errno)];
+        let mut control = cmsg_space!(RawFd);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let rights = recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags)?
+            .cmsgs()?
+            .find_map(|message| match message {
+                ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+                _ => None,
+            });
+        // SAFETY: the kernel has just made the descriptor for us.
+        rights.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).ok_or_else(|| match i32::from_ne_bytes(errno) {
+            0 => io::ErrorKind::UnexpectedEof.into(),
+            errno => io::Error::from_raw_os_error(errno),
+        })
+    }
+
+    /// The process that has the socket with this inode open.
+    pub fn owner(&self, inode: u32) -> Option<Process> {
+        let mut question = vec![OWNER];
+        question.extend(inode.to_ne_bytes());
+        send(self.0.as_raw_fd(), &question, MsgFlags::MSG_NOSIGNAL).ok()?;
+        let mut answer = [0; 64];
+        let len = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty()).ok()?;
+        let (pid, comm) = answer[..len].split_first_chunk::<4>()?;
+        let pid = u32::from_ne_bytes(*pid);
+        (pid > 0).then(|| Process { pid, comm: String::from_utf8_lossy(comm).into_owned() })
+    }
+}
+
+/// Answers until nobody asks any more, and does not return, if this process was started to do that.
+pub(super) fn intercept() {
+    let mut arguments = env::args().skip(1);
+    if arguments.next().is_none_or(|argument| argument != HIDDEN) {
+        return;
+    }
+    for ours in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGTSTP] {
+        // SAFETY: no handler is installed. What lastack does with a signal is not for this process to follow.
+        let _stays = unsafe { signal(ours, SigHandler::SigIgn) };
+    }
+    let process: u32 = arguments.next().and_then(|id| id.parse().ok()).unwrap_or(0);
+    let _ended = attend(process);
+    process::exit(0)
+}
+
+fn attend(process: u32) -> io::Result<()> {
+    let (owners, mut inside) = (Owners::default(), false);
+    owners.look_in(process);
+    loop {
+        let mut question = [0; 8];
+        match (recv(0, &mut question, MsgFlags::empty())?, question) {
+            (0, _) => return Ok(()),
+            (5, [OWNER, a, b, c, d, ..]) => {
+                let found = owners.of(u32::from_ne_bytes([a, b, c, d]));
+                let mut answer = found.as_ref().map_or(0, |process| process.pid).to_ne_bytes().to_vec();
+                answer.extend(found.iter().flat_map(|process| process.comm.bytes()).take(32));
+                send(0, &answer, MsgFlags::MSG_NOSIGNAL)?;
+            }
+            (_, [family, ..]) => {
+                let made = if inside { Ok(()) } else { enter(process) };
+                inside |= made.is_ok();
+                pass_on(made.and_then(|()| make(family == SOCKET_V6)))?;
+            }
+        }
+    }
+}
+
+fn enter(process: u32) -> io::Result<()> {
+    let open = |name: &str| std::fs::File::open(format!("/proc/{process}/ns/{name}"));
+    let (user, net) = (open("user")?, open("net")?);
+    // The same namespace cannot be entered again, and need not be.
+    match setns(&user, CloneFlags::CLONE_NEWUSER) {
+        Ok(()) | Err(Errno::EINVAL) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    Ok(setns(&net, CloneFlags::CLONE_NEWNET)?)
+}
+
+fn make(v6: bool) -> io::Result<Socket> {
+    let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
+    Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
+}
+
+/// The errno, and the socket beside it.
+fn pass_on(made: io::Result<Socket>) -> io::Result<()> {
+    let errno =
+        made.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO)).to_ne_bytes();
+    let rights: Vec<RawFd> = made.iter().map(AsRawFd::as_raw_fd).collect();
+    let control = [ControlMessage::ScmRights(&rights)];
+    let control = if rights.is_empty() { &[][..] } else { &control[..] };
+    sendmsg::<()>(0, &[IoSlice::new(&errno)], control, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
