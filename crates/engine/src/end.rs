@@ -63,6 +63,7 @@ impl fmt::Display for FourTuple {
 
 /// A connection that is over: who it was, and its [`End`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Ended {
     /// Its name. It may still be read from if its user has not closed it.
     pub id: ConnId,
@@ -85,6 +86,7 @@ pub struct Ended {
 /// The initial sequence numbers of a connection. Together with its ends they tell it from those
 /// before and after it on the same ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct InitialNumbers {
     /// ISS; `None` while no SYN was sent.
     pub ours: Option<u32>,
@@ -112,6 +114,7 @@ pub struct Octets {
 
 /// Why, how and by whom a connection ended. Every connection leaves exactly one.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct End {
     /// How.
     pub cause: Cause,

@@ -148,7 +148,7 @@ fn poll_udp(stack: &mut Stack, id: UdpId, call: Call) -> Option<Outcome> {
 fn bind_kind(error: BindError) -> ErrorKind {
     match error {
         BindError::InUse | BindError::NoPort => ErrorKind::AddrInUse,
-        BindError::NotOurs | BindError::LinkTooSmall => ErrorKind::AddrNotAvailable,
+        _ => ErrorKind::AddrNotAvailable,
     }
 }
 

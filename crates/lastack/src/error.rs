@@ -238,7 +238,7 @@ pub(crate) fn would_block() -> io::Error {
 pub(crate) fn bind_error(error: BindError) -> io::Error {
     let kind = match error {
         BindError::InUse | BindError::NoPort => ErrorKind::AddrInUse,
-        BindError::NotOurs | BindError::LinkTooSmall => ErrorKind::AddrNotAvailable,
+        _ => ErrorKind::AddrNotAvailable,
     };
     io::Error::new(kind, error)
 }
@@ -251,6 +251,7 @@ pub(crate) fn connect_error(error: ConnectError) -> io::Error {
         ConnectError::NoAddress | ConnectError::NotUnicast => ErrorKind::NetworkUnreachable,
         ConnectError::NoRemotePort => ErrorKind::InvalidInput,
         ConnectError::OwnAddress => ErrorKind::Unsupported,
+        _ => ErrorKind::InvalidInput,
     };
     io::Error::new(kind, error)
 }

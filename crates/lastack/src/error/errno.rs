@@ -65,7 +65,7 @@ pub(super) const fn of_udp(error: UdpError) -> i32 {
 pub(super) const fn of_bind(error: BindError) -> i32 {
     match error {
         BindError::InUse | BindError::NoPort => EADDRINUSE,
-        BindError::NotOurs | BindError::LinkTooSmall => EADDRNOTAVAIL,
+        _ => EADDRNOTAVAIL,
     }
 }
 
@@ -76,6 +76,7 @@ pub(super) const fn of_connect(error: ConnectError) -> i32 {
         ConnectError::NoAddress | ConnectError::NotUnicast => ENETUNREACH,
         ConnectError::NoRemotePort => EINVAL,
         ConnectError::OwnAddress => EOPNOTSUPP,
+        _ => EINVAL,
     }
 }
 

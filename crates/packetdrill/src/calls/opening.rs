@@ -30,7 +30,7 @@ const IPPROTO_MAX: i64 = 263;
 fn bind_errno(error: BindError) -> i64 {
     match error {
         BindError::InUse => errno::EADDRINUSE,
-        BindError::NotOurs | BindError::NoPort | BindError::LinkTooSmall => errno::EADDRNOTAVAIL,
+        _ => errno::EADDRNOTAVAIL,
     }
 }
 

@@ -138,6 +138,7 @@ impl core::error::Error for TcpError {}
 
 /// Why a socket cannot have the address it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BindError {
     /// Another socket has it.
     InUse,
@@ -167,6 +168,7 @@ impl core::error::Error for BindError {}
 
 /// Why a connection cannot be attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// The local address cannot be had.
     Bind(BindError),
@@ -200,6 +202,7 @@ impl core::error::Error for ConnectError {}
 
 /// What becomes of an intercepted SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Answer {
     /// SYN|ACK: the handshake goes on.
     Accept,
