@@ -10,6 +10,7 @@ use crate::support::{LASTACK, finish, have, read_report, ready};
 /// for good, so that silence is silence. `vanish`: from now on the remote hears nothing.
 const NETWORK: &str = r#"
 set -e
+export place
 ip link set lo up
 # The remote ends with this shell.
 unshare --net sh -c 'echo up; exec sleep 1000' > "$place/up" & remote=$!
@@ -21,6 +22,7 @@ ip addr add 192.0.2.1/24 dev near; ip link set near up
 on_remote sh -c 'ip link set lo up; ip link set far up; ip addr add 192.0.2.2/24 dev far'
 ip neigh replace 192.0.2.2 lladdr "$(on_remote cat /proc/net/dev >/dev/null; on_remote ip -o link show far | sed 's/.*ether \([^ ]*\).*/\1/')" nud permanent dev near
 on_remote ip neigh replace 192.0.2.1 lladdr "$(ip -o link show near | sed 's/.*ether \([^ ]*\).*/\1/')" nud permanent dev far
+vanish_later() { (while [ ! -s "$place/connected" ]; do sleep 0.02; done; sleep 0.2; vanish) & }
 vanish() { on_remote ip link set far address 02:00:00:00:00:77; }
 serve() {
     nsenter -t $remote -n python3 -c '
@@ -69,10 +71,11 @@ fn keep_alive_notices_a_remote_that_vanished() {
         return;
     }
     let script = r#"
-serve; (sleep 1; vanish) &
+serve; vanish_later
 $run python3 -c '
-import socket, time, errno
+import os, socket, time, errno
 s = socket.create_connection(("192.0.2.2", 7000), 5)
+open(os.environ["place"] + "/connected", "w").write("now")
 s.settimeout(20)
 s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL): s.setsockopt(socket.IPPROTO_TCP, option, 1)
@@ -121,10 +124,11 @@ fn data_into_silence_times_out() {
     ] {
         let script = format!(
             r#"
-{setting}; serve; (sleep 1; vanish) &
+{setting}; serve; vanish_later
 $run python3 -c '
-import socket, time, errno
+import os, socket, time, errno
 s = socket.create_connection(("192.0.2.2", 7000), 5)
+open(os.environ["place"] + "/connected", "w").write("now")
 {option}
 time.sleep(1.5)
 s.sendall(b"anybody?")
