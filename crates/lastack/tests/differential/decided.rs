@@ -117,12 +117,6 @@ pub const DECISIONS: &[Decision] = &[
         &["counters of a user timeout"],
     ),
     decision(
-        "ssthresh",
-        "After a loss it is a part of what was in flight (RFC 5681 equation 4, RFC 9438 section 4.6). Linux takes the same \
-         part of the congestion window, used or not.",
-        &["info after a timeout"],
-    ),
-    decision(
         "info",
         "`bytes_acked` and `bytes_received` count data. Linux counts its SYN, if it sent the first, and each FIN with \
          it.",
