@@ -148,8 +148,8 @@ nstat! {
     TcpExtTCPTimeouts = tcp_timeouts;
     TcpExtTCPLossProbes = tcp_loss_probes;
     TcpExtTCPSynRetrans = tcp_syn_retransmitted;
-    TcpExtTCPOrigDataSent = tcp_text_sent;
-    TcpExtTCPOFOQueue = tcp_early_segments;
+    TcpExtTCPOrigDataSent = tcp_data_segments_sent;
+    TcpExtTCPOFOQueue = tcp_ofo_segments;
     TcpExtTCPKeepAlive = tcp_keep_alive_probes;
     TcpExtTCPWinProbe = tcp_window_probes;
     TcpExtTCPAbortOnData = ends RstAbort RstDataAfterClose;
@@ -240,9 +240,9 @@ counters! {
     tcp_syn_retransmitted,
     /// Segments with text or FIN sent for the first time, super-segments as often as they are cut
     /// (TcpExtTCPOrigDataSent).
-    tcp_text_sent,
+    tcp_data_segments_sent,
     /// Segments with text that came before what precedes it (TcpExtTCPOFOQueue).
-    tcp_early_segments,
+    tcp_ofo_segments,
     /// ACKs that were held back until their time was over (TcpExtDelayedACKs).
     tcp_delayed_acks,
     /// Keep-alive probes (TcpExtTCPKeepAlive).

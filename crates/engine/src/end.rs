@@ -78,7 +78,7 @@ pub struct Ended {
     /// Where its sequence numbers begin: by them its segments are found in a capture.
     pub numbers: InitialNumbers,
     /// How much text it carried.
-    pub octets: Octets,
+    pub octets: ByteCounts,
     /// Why it is over.
     pub end: End,
 }
@@ -103,9 +103,9 @@ pub enum Origin {
     Passive,
 }
 
-/// Octets of text: sent and acknowledged, received in order.
+/// ByteCounts of text: sent and acknowledged, received in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Octets {
+pub struct ByteCounts {
     /// Sent by us and acknowledged by the peer.
     pub sent: u64,
     /// Received from the peer, in order.
@@ -119,7 +119,7 @@ pub struct End {
     /// How.
     pub cause: Cause,
     /// Who did it. In an orderly release: who sent the first FIN; this side, if both did at once.
-    pub by: Party,
+    pub by: EndedBy,
     /// The rule that ended it.
     pub rule: Rule,
     /// The state in which that happened.
@@ -129,9 +129,9 @@ pub struct End {
     /// What the peer's reset says of its reason (RST diagnostic payload).
     pub peer_said: Option<ResetReason>,
     /// For a peer's reset: what its shape tells.
-    pub inferred: Option<Inference>,
+    pub inferred: Option<LikelyCause>,
     /// What was lost.
-    pub lost: Lost,
+    pub lost: LostBytes,
     /// When.
     pub at: Instant,
 }
@@ -171,7 +171,7 @@ pub enum TimeLimit {
 
 /// Who ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Party {
+pub enum EndedBy {
     /// The program on this side.
     Application,
     /// Who runs the stack on this side, against the program ([`Stack::tcp_kill`](crate::Stack::tcp_kill)).
@@ -195,7 +195,7 @@ pub struct Header {
     pub ack: u32,
     /// The window field, unscaled.
     pub window: u16,
-    /// Octets of text.
+    /// ByteCounts of text.
     pub len: u32,
 }
 
@@ -214,7 +214,7 @@ impl fmt::Display for Header {
 
 /// What the shape of a peer's reset tells of its reason (RFC 9293 section 3.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inference {
+pub enum LikelyCause {
     /// It answers our SYN from a port where nobody listens: RST with ACK, SEQ 0, window 0.
     NobodyListens,
     /// It answers a segment of a connection that it does not know: RST without ACK whose SEQ is an
@@ -224,9 +224,9 @@ pub enum Inference {
     AbortedByPeer,
 }
 
-/// Octets of text that a connection's end lost.
+/// ByteCounts of text that a connection's end lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lost {
+pub struct LostBytes {
     /// Given to us to send and never sent.
     pub unsent: u64,
     /// Sent and never acknowledged: the peer may have them or not.
@@ -235,7 +235,7 @@ pub struct Lost {
     pub unread: u64,
 }
 
-impl Lost {
+impl LostBytes {
     /// Whether nothing was lost.
     pub const fn is_nothing(self) -> bool {
         self.unsent == 0 && self.unacked == 0 && self.unread == 0
@@ -251,9 +251,9 @@ impl End {
             Cause::Refused => Some(TcpError::Refused),
             Cause::Reset => Some(TcpError::Reset),
             Cause::Aborted => match self.by {
-                Party::Application => None,
-                Party::Administrator => Some(TcpError::Aborted),
-                Party::Stack | Party::Peer | Party::Network(_) => Some(TcpError::Reset),
+                EndedBy::Application => None,
+                EndedBy::Administrator => Some(TcpError::Aborted),
+                EndedBy::Stack | EndedBy::Peer | EndedBy::Network(_) => Some(TcpError::Reset),
             },
             Cause::TimedOut(TimeLimit::FinWait2) => None,
             Cause::TimedOut(_) => Some(TcpError::TimedOut),
@@ -279,7 +279,7 @@ impl fmt::Display for Cause {
     }
 }
 
-impl fmt::Display for Party {
+impl fmt::Display for EndedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Application => f.write_str("the local application"),
@@ -291,7 +291,7 @@ impl fmt::Display for Party {
     }
 }
 
-impl fmt::Display for Inference {
+impl fmt::Display for LikelyCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NobodyListens => "nobody listens at the peer's port",

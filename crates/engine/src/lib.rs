@@ -36,7 +36,8 @@ pub use config::validate::TcpConfigMut;
 pub use config::{Checksums, Config, DatagramConfig, Intercept, TcpConfig, TransmitChecksum};
 pub use counters::{ByRule, Counters, NSTAT, Nstat};
 pub use end::{
-    Cause, End, Ended, FourTuple, Header, Inference, InitialNumbers, Lost, Octets, Origin, Party, TimeLimit,
+    ByteCounts, Cause, End, Ended, EndedBy, FourTuple, Header, InitialNumbers, LikelyCause, LostBytes,
+    Origin, TimeLimit,
 };
 pub use event::Event;
 pub use icmp::{EchoError, EchoReply, EchoRequest};
@@ -45,8 +46,8 @@ pub use rule::{Rule, UnknownRule};
 pub use seq::{RcvSeq, SndSeq};
 pub use stack::Stack;
 pub use tcp::{
-    Algorithm, Answer, BindError, ConnId, ConnectError, Counterpart, Ecn, Keepalive, ListenerId, MtuProbing,
-    OpenConnection, Readiness, Repair, ResetEffect, ResetReceiver, TCP_INFO, Tcp, TcpError, TcpInfo,
+    Algorithm, Answer, BindError, CaState, ConnId, ConnectError, Ecn, Keepalive, ListenerId, MtuProbing,
+    OpenConnection, PeerInfo, Readiness, ResetEffect, ResetReceiver, TCP_INFO, Tcp, TcpError, TcpInfo,
     TcpState,
 };
 pub use time::Instant;

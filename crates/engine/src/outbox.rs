@@ -10,15 +10,15 @@ use lastack_wire::ip::IpHeader;
 use lastack_wire::tcp::TcpHeader;
 
 /// Most answers that wait. A driver that polls after each arrival never comes near it.
-const MOST: usize = 4096;
+const MAX: usize = 4096;
 /// Most octets of those that are not kept as values: echoes, ICMP errors.
-const MOST_OCTETS: usize = 4 << 20;
+const MAX_OCTETS: usize = 4 << 20;
 
 /// Answers waiting to be sent, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     answers: VecDeque<Answer>,
-    /// Octets of the packets among them.
+    /// ByteCounts of the packets among them.
     octets: usize,
     /// The rest of a packet of which some fragments were sent.
     parts: Option<Fragments>,
@@ -62,7 +62,7 @@ impl Outbox {
 
     fn push(&mut self, answer: Answer) -> Result<(), Full> {
         let octets = answer.octets();
-        if self.answers.len() >= MOST || self.octets + octets > MOST_OCTETS {
+        if self.answers.len() >= MAX || self.octets + octets > MAX_OCTETS {
             return Err(Full);
         }
         self.octets += octets;

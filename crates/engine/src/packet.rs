@@ -18,7 +18,7 @@ pub struct Received {
 pub struct Transmit {
     /// The packet is a super-segment: the link cuts its payload after each this many octets.
     pub segment_size: Option<u16>,
-    /// Octets of the IP and the transport header together.
+    /// ByteCounts of the IP and the transport header together.
     pub header_len: u16,
     /// The checksum field of the transport header holds the sum of the pseudo-header only.
     pub partial_checksum: bool,

@@ -6,7 +6,7 @@ use lastack_wire::reset_reason::ResetReason;
 
 impl Rule {
     /// The cause that a reset by this rule declares, if the registry has one.
-    pub const fn declared(self) -> Option<ResetReason> {
+    pub const fn rst_reason(self) -> Option<ResetReason> {
         Some(match self {
             Self::RstUnreadDataAtClose | Self::RstDataAfterClose => ResetReason::DataUnread,
             Self::RstCloseInSynReceived
@@ -74,7 +74,7 @@ mod tests {
     fn t204_every_reset_has_a_cause() {
         for rule in Rule::ALL {
             let resets = RESETS.contains(&rule.code());
-            assert_eq!(rule.declared().is_some(), resets, "{rule}");
+            assert_eq!(rule.rst_reason().is_some(), resets, "{rule}");
             assert!(resets || rule.linux().is_none(), "{rule}");
         }
         // Linux gives up in silence, lets those stall who have a user, and intercepts nothing.

@@ -38,7 +38,7 @@ const CONNECTION: &[Row] = &[
     ),
     Row(
         "pieces of early text",
-        Setting("max_early_ranges"),
+        Setting("max_ooo_ranges"),
         "more of them are dropped; the peer sends them again",
         "",
         "holes_of_single_octets",
@@ -59,7 +59,7 @@ const CONNECTION: &[Row] = &[
     ),
     Row(
         "least MSS",
-        Constant("tcp/handshake/negotiate.rs", "LEAST_MSS"),
+        Constant("tcp/handshake/negotiate.rs", "MIN_MSS"),
         "a peer's smaller one is taken for this (CVE-2019-11479)",
         "",
         "t160_t161_t162_a_tiny_mss_and_a_storm_of_sacks",
@@ -84,7 +84,7 @@ const CONNECTIONS: &[Row] = &[
     ),
     Row(
         "octets that a buffer may have all the same",
-        Constant("tcp/memory.rs", "LEAST"),
+        Constant("tcp/memory.rs", "MIN"),
         "no buffer grows further, however large a segment is",
         "",
         "d26_the_total_holds_for_any_number",
@@ -112,7 +112,7 @@ const CONNECTIONS: &[Row] = &[
     ),
     Row(
         "cookies known to have come back",
-        Constant("tcp/handshake/cookies.rs", "MOST_SPENT"),
+        Constant("tcp/handshake/cookies.rs", "MAX_SPENT"),
         "the oldest is forgotten",
         "",
         "cookies_for_a_full_accept_queue",
@@ -154,7 +154,7 @@ const CONNECTIONS: &[Row] = &[
     ),
     Row(
         "pieces of memory kept for connections to come",
-        Constant("tcp/table.rs", "MOST_SPARE"),
+        Constant("tcp/table.rs", "MAX_SPARE"),
         "more are given back",
         "",
         "",
@@ -234,35 +234,35 @@ const DATAGRAMS: &[Row] = &[
     ),
     Row(
         "intercepted echo requests, and replies, to be read",
-        Constant("icmp/echo.rs", "MOST_WAITING"),
+        Constant("icmp/echo.rs", "MAX_WAITING"),
         "more are dropped",
         "",
         "the_requests_that_wait_are_bounded",
     ),
     Row(
         "echo requests of ours that wait for a reply",
-        Constant("icmp/echo.rs", "MOST_ASKED"),
+        Constant("icmp/echo.rs", "MAX_ASKED"),
         "the oldest is forgotten",
         "",
         "",
     ),
     Row(
         "answers to be sent that belong to no connection",
-        Constant("outbox.rs", "MOST"),
+        Constant("outbox.rs", "MAX"),
         "more are not sent",
         "outbox_overflows",
         "echoes",
     ),
     Row(
         "octets of those that are not kept as values",
-        Constant("outbox.rs", "MOST_OCTETS"),
+        Constant("outbox.rs", "MAX_OCTETS"),
         "more are not sent",
         "outbox_overflows",
         "echoes",
     ),
     Row(
         "paths with an MTU below the link's",
-        Constant("ip/paths.rs", "MOST"),
+        Constant("ip/paths.rs", "MAX"),
         "that which would expire first is forgotten",
         "",
         "the_table_is_bounded",
@@ -314,7 +314,7 @@ const RUN: &[Row] = &[
     ),
     Row(
         "pings that wait for an answer",
-        Constant("run/src/icmp.rs", "MOST_PINGS"),
+        Constant("run/src/icmp.rs", "MAX_PINGS"),
         "more are dropped",
         "",
         "",
@@ -449,7 +449,7 @@ fn every_setting_that_is_a_bound_has_a_row() {
     for name in names.filter(|name| words.iter().any(|word| name.contains(word))) {
         let listed = rows().any(|Row(_, bound, ..)| matches!(bound, Setting(listed) if *listed == name));
         assert!(
-            listed || ["max_packet", "max_rto", "reset_for_memory"].contains(&name),
+            listed || ["max_packet", "max_rto", "max_user_timeout", "reset_for_memory"].contains(&name),
             "{name} is a bound without a row"
         );
     }

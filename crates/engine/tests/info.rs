@@ -27,7 +27,7 @@ the state is `Closed` at once (or `TimeWait`), nothing is in flight any more, `u
 /// What Linux's struct does not have.
 const MORE: &[(&str, &str)] = &[
     ("unread", "octets received in order and not yet read (`SIOCINQ`)"),
-    ("early", "octets received beyond a gap"),
+    ("out_of_order", "octets received beyond a gap"),
 ];
 
 /// The names of the fields of `TcpInfo`.

@@ -28,7 +28,7 @@ pub struct Forger {
 }
 
 /// Most connections and packets that are remembered.
-const MOST: usize = 16;
+const MAX: usize = 16;
 
 /// Ports that are worth a try: listeners, sockets, the peers of our attempts, nobody.
 pub const OURS: [u16; 5] = [80, 81, 4000, 4001, 7];
@@ -60,7 +60,7 @@ const FLAGS: [TcpFlags; 16] = {
 impl Forger {
     /// Learns from a packet that the stack sent.
     pub fn note(&mut self, packet: &[u8]) {
-        if self.sent.len() == MOST {
+        if self.sent.len() == MAX {
             self.sent.remove(0);
         }
         self.sent.push(packet.to_vec());
@@ -83,7 +83,7 @@ impl Forger {
         };
         let ack = segment.seq.wrapping_add(text.len() as u32 + has(TcpFlags::SYN) + has(TcpFlags::FIN));
         let timestamp = segment.options.timestamps.map(|timestamps| timestamps.val);
-        if self.known.len() == MOST {
+        if self.known.len() == MAX {
             self.known.remove(0);
         }
         self.known.push(Known { flow, seq, ack, timestamp });
@@ -92,7 +92,7 @@ impl Forger {
     /// A segment, mostly of a connection that is known.
     pub fn segment(&self, input: &mut Input<'_>, us: IpAddr, them: IpAddr, now: Instant) -> Vec<u8> {
         let which = usize::from(input.byte());
-        let known = match self.known.iter().rev().nth(which % MOST) {
+        let known = match self.known.iter().rev().nth(which % MAX) {
             Some(known) if which < 192 => *known,
             _ => Known {
                 flow: FourTuple {
@@ -131,7 +131,7 @@ impl Forger {
 
     /// An ICMP error about one of the last packets, quoted as far as the input says.
     pub fn error(&self, input: &mut Input<'_>) -> Option<Vec<u8>> {
-        let about = self.sent.iter().rev().nth(usize::from(input.byte()) % MOST)?;
+        let about = self.sent.iter().rev().nth(usize::from(input.byte()) % MAX)?;
         let header = IpPacket::parse(about).ok()?.header;
         let v6 = header.is_v6();
         let kinds: &[(u8, u8)] = if v6 {
@@ -159,7 +159,7 @@ impl Forger {
 
     /// A packet that the stack sent, on its way back: as it was, or with its ends exchanged.
     pub fn reflection(&self, input: &mut Input<'_>) -> Option<Vec<u8>> {
-        let mut packet = self.sent.iter().rev().nth(usize::from(input.byte()) % MOST)?.clone();
+        let mut packet = self.sent.iter().rev().nth(usize::from(input.byte()) % MAX)?.clone();
         if input.byte() & 1 == 1 {
             let v6 = packet[0] >> 4 == 6;
             let (src, dst, len, ports) = if v6 { (8, 24, 16, 40) } else { (12, 16, 4, 20) };

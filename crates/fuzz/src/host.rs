@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// No input makes a stack send more packets than this before it is given something new.
-const MOST_AT_ONCE: usize = 20_000;
+const MAX_AT_ONCE: usize = 20_000;
 
 /// What a user writes at this place of a stream.
 pub fn octet(at: u32) -> u8 {
@@ -82,7 +82,7 @@ impl Host {
         while let Some(transmit) = self.stack.poll_transmit(self.now, &mut bytes) {
             self.look_at(&bytes, transmit);
             sent.push(std::mem::take(&mut bytes));
-            assert!(sent.len() < MOST_AT_ONCE, "it does not stop sending");
+            assert!(sent.len() < MAX_AT_ONCE, "it does not stop sending");
         }
         assert!(!self.stack.has_output(), "nothing is owed once poll_transmit said so");
         self.look(Step::Time);
@@ -236,7 +236,7 @@ fn look_at_message(parsed: &IpPacket<'_>, transmit: Transmit) {
 
 /// Whether a reset can be sent by this rule.
 fn may_reset(rule: Rule) -> bool {
-    rule.declared().is_some()
+    rule.rst_reason().is_some()
 }
 
 /// The four-tuple of a segment that arrives, as its receiver sees it.

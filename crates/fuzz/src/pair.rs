@@ -19,7 +19,7 @@ const PORT: u16 = 80;
 /// The first port of those who open.
 const FIRST: u16 = 10_000;
 /// The end comes after fewer timeouts than this.
-const MOST_ROUNDS: usize = 100_000;
+const MAX_ROUNDS: usize = 100_000;
 
 /// Settings, and then what happens.
 pub fn run(bytes: &[u8]) {
@@ -204,7 +204,7 @@ impl World {
 
     /// Everything arrives.
     fn settle(&mut self) {
-        for _ in 0..MOST_ROUNDS {
+        for _ in 0..MAX_ROUNDS {
             self.drain();
             if self.wires.iter().all(Vec::is_empty) {
                 return;
@@ -241,7 +241,7 @@ impl World {
             self.settle();
             let due = self.hosts.iter().filter_map(|host| host.stack.poll_timeout()).min();
             let Some(due) = due else { break };
-            assert!(round < MOST_ROUNDS, "a timer runs for ever");
+            assert!(round < MAX_ROUNDS, "a timer runs for ever");
             self.pass(due.max(self.hosts[0].now));
         }
         for host in &self.hosts {

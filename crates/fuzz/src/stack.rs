@@ -51,7 +51,7 @@ pub fn config(input: &mut Input<'_>, addresses: [IpAddr; 2]) -> Config {
     config.tcp.max_embryonic = input.pick(&[100, 1, 0]);
     config.tcp.max_orphans = input.pick(&[100, 1, 0]);
     config.tcp.max_time_wait = input.pick(&[100, 1, 0]);
-    config.tcp.max_early_ranges = input.pick(&[256, 2]);
+    config.tcp.max_ooo_ranges = input.pick(&[256, 2]);
     config.tcp.retries = 5;
     config.mtu = input.pick(&[1500, 1280, 9000]);
     config.max_packet = if input.byte() & 1 == 0 { config.mtu } else { 65_535 };

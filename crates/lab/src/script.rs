@@ -3,7 +3,7 @@
 //! A script says nothing of who plays it: two stacks in virtual time, or one of ours and a kernel
 //! in real time.
 
-use lastack_engine::{Cause, Lost, Party, Rule};
+use lastack_engine::{Cause, EndedBy, LostBytes, Rule};
 use lastack_wire::tcp::TcpFlags;
 use std::fmt;
 use std::io;
@@ -205,17 +205,17 @@ pub struct Ending {
     /// How.
     pub cause: Cause,
     /// Who did it.
-    pub by: Party,
+    pub by: EndedBy,
     /// By which rule.
     pub rule: Rule,
     /// What was lost.
-    pub lost: Lost,
+    pub lost: LostBytes,
 }
 
 impl Ending {
     /// The end of a connection that lost nothing.
-    pub const fn new(cause: Cause, by: Party, rule: Rule) -> Self {
-        Self { cause, by, rule, lost: Lost { unsent: 0, unacked: 0, unread: 0 } }
+    pub const fn new(cause: Cause, by: EndedBy, rule: Rule) -> Self {
+        Self { cause, by, rule, lost: LostBytes { unsent: 0, unacked: 0, unread: 0 } }
     }
 }
 

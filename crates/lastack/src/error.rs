@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// [`find`](Self::find) looks for it along the chain of sources.
 ///
 /// ```
-/// use lastack::{Cause, Config, EndError, Host, Inference, Party, TcpStream, link};
+/// use lastack::{Cause, Config, EndError, Host, LikelyCause, EndedBy, TcpStream, link};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
@@ -30,8 +30,8 @@ use std::sync::Arc;
 /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 ///
 /// let end = EndError::find(&error).expect("a refused connection has an end");
-/// assert_eq!((end.cause, end.by), (Cause::Refused, Party::Peer));
-/// assert_eq!(end.inferred, Some(Inference::NobodyListens));
+/// assert_eq!((end.cause, end.by), (Cause::Refused, EndedBy::Peer));
+/// assert_eq!(end.inferred, Some(LikelyCause::NobodyListens));
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq)]

@@ -132,11 +132,11 @@ pub use tcp::{
 pub use udp::{UdpInterceptor, UdpSocket};
 
 pub use lastack_engine::{
-    Algorithm, BindError, ByRule, Cause, Checksums, Config, ConnId, ConnectError, Counterpart, Counters,
-    Datagram, DatagramConfig, DropReason, EchoError, EchoRequest, Ecn, End, Ended, FourTuple, Header,
-    Inference, InitialNumbers, Instant, Intercept, IpFields, Keepalive, Lost, MtuProbing, NSTAT, Nstat,
-    Octets, OpenConnection, Origin, Party, Received, Repair, Rule, TCP_INFO, TcpConfig, TcpError, TcpInfo,
-    TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError, Verdict,
+    Algorithm, BindError, ByRule, ByteCounts, CaState, Cause, Checksums, Config, ConnId, ConnectError,
+    Counters, Datagram, DatagramConfig, DropReason, EchoError, EchoRequest, Ecn, End, Ended, EndedBy,
+    FourTuple, Header, InitialNumbers, Instant, Intercept, IpFields, Keepalive, LikelyCause, LostBytes,
+    MtuProbing, NSTAT, Nstat, OpenConnection, Origin, PeerInfo, Received, Rule, TCP_INFO, TcpConfig,
+    TcpError, TcpInfo, TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError, Verdict,
 };
 pub use lastack_link as link;
 pub use lastack_wire::Malformed;

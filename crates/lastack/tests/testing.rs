@@ -3,7 +3,7 @@
 
 use lastack::link::{Direction, Plan};
 use lastack::testing::{Behavior, Net, SERVER};
-use lastack::{Cause, EndError, IcmpError, Inference, Keepalive, TcpStream, TimeLimit};
+use lastack::{Cause, EndError, IcmpError, Keepalive, LikelyCause, TcpStream, TimeLimit};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -59,7 +59,7 @@ async fn what_is_after_the_connection() {
     let mut answer = Vec::new();
     let error = stream.read_to_end(&mut answer).await.unwrap_err();
     assert_eq!((error.kind(), &answer[..]), (ErrorKind::ConnectionReset, &b"half"[..]));
-    assert_eq!(EndError::find(&error).unwrap().inferred, Some(Inference::AbortedByPeer));
+    assert_eq!(EndError::find(&error).unwrap().inferred, Some(LikelyCause::AbortedByPeer));
     drop(stream);
     let mut stream = net.connect(80).await.unwrap();
     stream.write_all(b"back").await.unwrap();
@@ -102,7 +102,7 @@ async fn a_half_open_connection_is_found_out_when_it_is_used() {
     assert!(timeout(Duration::from_secs(60), stream.readable()).await.is_err(), "it does not know");
     stream.write_all(b"more").await.unwrap();
     let error = stream.read(&mut [0; 1]).await.unwrap_err();
-    assert_eq!(EndError::find(&error).unwrap().inferred, Some(Inference::UnknownConnection));
+    assert_eq!(EndError::find(&error).unwrap().inferred, Some(LikelyCause::UnknownConnection));
     drop(stream);
     assert_eq!(ask(&net).await.unwrap(), b"again", "the server is back");
 }

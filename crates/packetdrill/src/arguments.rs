@@ -65,12 +65,12 @@ impl<'a> Arguments<'a> {
 }
 
 /// No call moves more than this, whatever it is asked for (`MAX_RW_COUNT` of Linux).
-const MOST_OCTETS: usize = 0x7fff_f000;
+const MAX_OCTETS: usize = 0x7fff_f000;
 
 fn octets(number: i64, expr: &Expr) -> Result<usize, Problem> {
     let octets = usize::try_from(number);
     let octets = octets.map_err(|_| Problem::syntax(expr.span.clone(), "a length must not be negative"))?;
-    Ok(octets.min(MOST_OCTETS))
+    Ok(octets.min(MAX_OCTETS))
 }
 
 /// A number, a constant, or several of them joined by `|`.
@@ -126,7 +126,7 @@ pub fn vector(expr: &Expr) -> Result<usize, Problem> {
     list(expr)?.iter().try_fold(0, |sum, part| {
         let fields = fields(part)?;
         let len = fields.last().ok_or_else(|| Problem::syntax(part.span.clone(), "expected a length"))?;
-        Ok(MOST_OCTETS.min(sum + octets(number(&len.value)?, &len.value)?))
+        Ok(MAX_OCTETS.min(sum + octets(number(&len.value)?, &len.value)?))
     })
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// What a path of either version carries (RFC 791, RFC 8200 section 5), and what a packet can be.
 const LEAST_MTU_V4: usize = 68;
 const LEAST_MTU_V6: usize = 1280;
-const MOST_MTU: usize = 65_535;
+const MAX_MTU: usize = 65_535;
 
 /// Options that mean something else than what the stack does: how the original sets up its device, marks what it
 /// injects for the kernel, or prints. Definitions are read with the text.
@@ -182,8 +182,8 @@ impl Setup {
             "strict_segments" => self.strict_segments = true,
             "mtu" => {
                 let least = if self.version == IpVersion::V6 { LEAST_MTU_V6 } else { LEAST_MTU_V4 };
-                let mtu = usize::try_from(number()?).ok().filter(|mtu| (least..=MOST_MTU).contains(mtu));
-                let range = || bad().note(format!("expected {least} to {MOST_MTU} bytes"));
+                let mtu = usize::try_from(number()?).ok().filter(|mtu| (least..=MAX_MTU).contains(mtu));
+                let range = || bad().note(format!("expected {least} to {MAX_MTU} bytes"));
                 self.mtu = mtu.ok_or_else(range)?;
             }
             "bind_port" => self.bind_port = port()?,

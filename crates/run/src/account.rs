@@ -4,16 +4,16 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use lastack::{Cause as EngineCause, End, Inference, Party, Rule, TcpState, TcpStream};
+use lastack::{Cause as EngineCause, End, EndedBy, LikelyCause, Rule, TcpState, TcpStream};
 use lastack_wire::icmp::IcmpError;
 
 use super::localhost::Failed;
-use super::plan::Place;
-use super::relay::{Ledger, Over, Side};
+use super::plan::Route;
+use super::relay::{Over, RelayStats, Side};
 use crate::host::socket::{Outstanding, errno_name, outstanding};
 use crate::host::{Failure, Said};
 use crate::report::{
-    Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Proto, Record, facing,
+    Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Proto, Record, peer_state,
 };
 
 /// The hint for who meant the host's loopback.
@@ -26,17 +26,17 @@ pub const NO_PORT_HINT: &str = "the ports of net.ipv4.ip_local_port_range are us
 
 /// What is known of a connection while it lives.
 #[derive(Debug)]
-pub struct Account {
+pub struct ConnectionReport {
     local: SocketAddr,
     remote: SocketAddr,
     opened: Began,
     /// What its relay does.
-    pub ledger: Rc<Ledger>,
+    pub ledger: Rc<RelayStats>,
     /// Whose it is, and what is known of its way.
     pub context: RefCell<Context>,
 }
 
-impl Account {
+impl ConnectionReport {
     /// Of a connection that begins now.
     pub fn new(local: SocketAddr, remote: SocketAddr) -> Self {
         Self { local, remote, opened: Began::now(), ledger: Rc::default(), context: RefCell::default() }
@@ -48,9 +48,9 @@ impl Account {
     }
 
     /// lastack answered by itself.
-    pub fn refused_here(&self, place: Place) -> Record {
+    pub fn refused_here(&self, place: Route) -> Record {
         let (outcome, rule, note, hint) = match place {
-            Place::NobodyThere => {
+            Route::NobodyThere => {
                 let note = "nobody has this address in the program's own network";
                 (
                     Outcome::Unreachable,
@@ -59,16 +59,16 @@ impl Account {
                     "--net and --net6 choose another network for the program",
                 )
             }
-            Place::LinkLocal => (
+            Route::LinkLocal => (
                 Outcome::Unreachable,
                 Rule::IcmpIntercepted,
                 "a link-local address, or a cloud's metadata service",
                 "--link-local lets the program reach those",
             ),
-            Place::ForbiddenLoopback => {
+            Route::ForbiddenLoopback => {
                 (Outcome::Refused, Rule::RstIntercepted, "the gateway has no services", LOOPBACK_HINT)
             }
-            Place::HiddenLoopback => (
+            Route::HiddenLoopback => (
                 Outcome::Refused,
                 Rule::RstIntercepted,
                 "the address leads to this host itself",
@@ -147,7 +147,7 @@ impl Account {
     /// It was established, and is over; `None`: it was not over when the run was.
     pub fn relayed(&self, over: Option<&Over>, program: &TcpStream, host: &tokio::net::TcpStream) -> Record {
         let mut record = match over {
-            None => self.open(facing(program.state())),
+            None => self.open(peer_state(program.state())),
             Some(Over::Orderly) => self.orderly(),
             Some(Over::Host(errno)) => self.host_ended(*errno, program),
             Some(Over::Program(end)) => self.program_ended(end),
@@ -174,7 +174,7 @@ impl Account {
     /// lastack ended it, because a fault was asked for.
     fn ended_by_fault(&self, program: &TcpStream) -> Record {
         let state = program.end().map_or_else(|| program.state(), |end| end.state);
-        self.record(Outcome::Reset, By::Lastack, Some(Rule::RstAbort), facing(state))
+        self.record(Outcome::Reset, By::Lastack, Some(Rule::RstAbort), peer_state(state))
     }
 
     /// A fault that was asked for answered the SYN.
@@ -295,7 +295,7 @@ impl Account {
         };
         // The state before we passed it on.
         let state = program.end().map_or_else(|| program.state(), |end| end.state);
-        let mut record = self.record(outcome, by, Some(rule), facing(state));
+        let mut record = self.record(outcome, by, Some(rule), peer_state(state));
         record.host_errno = Some(errno_name(errno));
         record
     }
@@ -303,25 +303,27 @@ impl Account {
     fn program_ended(&self, end: &End) -> Record {
         if self.ledger.unanswered.get() {
             let rule = Some(Rule::RstKeepaliveTimeout);
-            let mut record = self.record(Outcome::TimedOut, By::Nobody, rule, facing(end.state));
+            let mut record = self.record(Outcome::TimedOut, By::Nobody, rule, peer_state(end.state));
             record.note = Some("the remote did not answer the program's keep-alive probes".to_owned());
             return record;
         }
         let (outcome, by) = match (end.cause, end.by) {
             (EngineCause::Reset | EngineCause::Refused, _) => (Outcome::Aborted, By::Program),
             (EngineCause::TimedOut(_), _) => (Outcome::TimedOut, By::Nobody),
-            (_, Party::Peer) => (Outcome::Aborted, By::Program),
+            (_, EndedBy::Peer) => (Outcome::Aborted, By::Program),
             _ => (Outcome::Aborted, By::Lastack),
         };
-        let mut record = self.record(outcome, by, Some(end.rule), facing(end.state));
+        let mut record = self.record(outcome, by, Some(end.rule), peer_state(end.state));
         record.note = match end.inferred {
             _ if outcome == Outcome::TimedOut => {
                 Some("the program's side does not answer any more".to_owned())
             }
-            Some(Inference::UnknownConnection) => {
+            Some(LikelyCause::UnknownConnection) => {
                 Some("the program had closed when more arrived for it".to_owned())
             }
-            Some(Inference::AbortedByPeer) => Some("closed with linger zero, or with text unread".to_owned()),
+            Some(LikelyCause::AbortedByPeer) => {
+                Some("closed with linger zero, or with text unread".to_owned())
+            }
             _ => None,
         };
         record

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use crate::host::Failure;
 use crate::host::socket::outstanding;
 use crate::host::tcp_info::Life;
-use crate::relay::Ledger;
+use crate::relay::RelayStats;
 
 /// How long after a write the host's kernel is asked first what the remote has acknowledged, and then ever less often.
 const FIRST_LOOK: Duration = Duration::from_millis(4);
@@ -39,7 +39,7 @@ const SOFT_ERRORS: Duration = Duration::from_millis(64);
 pub struct Acks<'a> {
     program: &'a TcpStream,
     host: &'a HostStream,
-    ledger: &'a Ledger,
+    ledger: &'a RelayStats,
     /// Octets that may be acknowledged to the program, and its FIN.
     sure: Cell<u64>,
     fin_sure: Cell<bool>,
@@ -53,7 +53,7 @@ pub struct Acks<'a> {
 
 impl<'a> Acks<'a> {
     /// From now on the program's data is acknowledged by this.
-    pub fn new(program: &'a TcpStream, host: &'a HostStream, ledger: &'a Ledger) -> Self {
+    pub fn new(program: &'a TcpStream, host: &'a HostStream, ledger: &'a RelayStats) -> Self {
         // It fails only on a connection that is over, which the relay sees.
         let _over = program.hold_acks();
         let (sure, acked) = (Cell::new(0), Cell::new(0));

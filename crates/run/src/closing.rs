@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 use super::memory;
-use super::relay::Ledger;
+use super::relay::RelayStats;
 
 /// After the program's end, its connections have as long to end as something moves, and this much longer.
 const QUIET: Duration = Duration::from_millis(500);
@@ -30,7 +30,7 @@ pub struct Connections {
     /// Those whose end is waited for, and all.
     connections: Rc<Cell<usize>>,
     all: Rc<Cell<usize>>,
-    ledgers: Rc<RefCell<Vec<Weak<Ledger>>>>,
+    ledgers: Rc<RefCell<Vec<Weak<RelayStats>>>>,
     burst: Rc<Burst>,
     closing: watch::Sender<bool>,
 }
@@ -46,7 +46,7 @@ struct Burst {
 #[derive(Debug)]
 pub struct Live {
     counts: Vec<Rc<Cell<usize>>>,
-    ledgers: Rc<RefCell<Vec<Weak<Ledger>>>>,
+    ledgers: Rc<RefCell<Vec<Weak<RelayStats>>>>,
     burst: Rc<Burst>,
     closing: watch::Receiver<bool>,
 }
@@ -100,7 +100,7 @@ impl Connections {
         self.watched().iter().filter(|ledger| ledger.blocked.get()).count()
     }
 
-    fn watched(&self) -> Vec<Rc<Ledger>> {
+    fn watched(&self) -> Vec<Rc<RelayStats>> {
         self.ledgers.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
@@ -165,7 +165,7 @@ impl Movement {
 
 impl Live {
     /// What this connection does counts as movement.
-    pub fn watch(&self, ledger: &Rc<Ledger>) {
+    pub fn watch(&self, ledger: &Rc<RelayStats>) {
         let mut ledgers = self.ledgers.borrow_mut();
         // Now and then those that are gone are swept out, at a cost that does not grow with their number.
         if ledgers.len() == ledgers.capacity() {
@@ -200,7 +200,7 @@ mod tests {
     async fn what_moves_is_waited_for() {
         let connections = Connections::new();
         let live = connections.enter();
-        let ledger = Rc::new(Ledger::default());
+        let ledger = Rc::new(RelayStats::default());
         live.watch(&ledger);
         let start = Instant::now();
         let mover = async {
@@ -236,7 +236,7 @@ mod tests {
     async fn drained_after(waiting: u64, step: u64) -> Duration {
         let connections = Connections::new();
         let live = connections.enter();
-        let ledger = Rc::new(Ledger::default());
+        let ledger = Rc::new(RelayStats::default());
         live.watch(&ledger);
         ledger.blocked.set(true);
         ledger.waiting.set(waiting);

@@ -8,7 +8,7 @@ use lastack::{IcmpError, IpFields, Rule};
 use lastack_causes::Cause;
 
 use super::account::LOOPBACK_HINT;
-use super::plan::Place;
+use super::plan::Route;
 use crate::host::{Failure, Said};
 use crate::report::{Began, By, Context, IcmpSaid, Octets, Outcome, Proto, Record};
 
@@ -51,7 +51,7 @@ enum Verdict {
     /// By the network, or by this host.
     Failed(Failure),
     /// By us.
-    Ours(IcmpError, Option<IpAddr>, Place),
+    Ours(IcmpError, Option<IpAddr>, Route),
     /// By an option of the run.
     Ruled(IcmpError),
 }
@@ -132,11 +132,11 @@ impl FlowAccount {
     }
 
     /// lastack answers by itself.
-    pub fn refused_here(&self, place: Place, gateway: Option<IpAddr>) {
+    pub fn refused_here(&self, place: Route, gateway: Option<IpAddr>) {
         let v6 = self.remote.is_ipv6();
         let verdict = match place {
-            Place::NobodyThere => Verdict::Ours(IcmpError::host_unreachable(v6), gateway, place),
-            Place::LinkLocal => Verdict::Ours(IcmpError::admin_prohibited(v6), gateway, place),
+            Route::NobodyThere => Verdict::Ours(IcmpError::host_unreachable(v6), gateway, place),
+            Route::LinkLocal => Verdict::Ours(IcmpError::admin_prohibited(v6), gateway, place),
             _ => Verdict::Ours(IcmpError::port_unreachable(v6), None, place),
         };
         *self.verdict.borrow_mut() = Some(verdict);
@@ -214,11 +214,11 @@ fn tell_failure(record: &mut Record, failure: &Failure) {
     };
 }
 
-fn tell_place(record: &mut Record, place: Place) {
+fn tell_place(record: &mut Record, place: Route) {
     (record.by, record.rule) = (By::Lastack, Some(Rule::IcmpIntercepted));
-    let unreachable = matches!(place, Place::NobodyThere | Place::LinkLocal);
+    let unreachable = matches!(place, Route::NobodyThere | Route::LinkLocal);
     record.outcome = if unreachable { Outcome::Unreachable } else { Outcome::Refused };
-    if matches!(place, Place::ForbiddenLoopback | Place::HiddenLoopback) {
+    if matches!(place, Route::ForbiddenLoopback | Route::HiddenLoopback) {
         record.hint = Some(LOOPBACK_HINT.to_owned());
     }
 }
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn the_forbidden_loopback_names_the_option() {
         let account = account();
-        account.refused_here(Place::ForbiddenLoopback, None);
+        account.refused_here(Route::ForbiddenLoopback, None);
         assert!(account.record().hint.unwrap().contains("--host-loopback"));
         assert_eq!(account.verdict(false), Some((IcmpError::port_unreachable(false), None)));
     }

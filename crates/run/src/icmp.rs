@@ -14,14 +14,14 @@ use tokio::time::timeout;
 
 use super::Run;
 use super::closing::Live;
-use super::plan::Place;
+use super::plan::Route;
 use crate::host::ping::{Heard, NotSent, Ping};
 use crate::host::{Failure, Said};
 
 /// Most sockets for pings at once.
-const MOST_PINGS: usize = 1024;
+const MAX_PINGS: usize = 1024;
 /// Most requests of one ping whose answers are waited for.
-const MOST_ASKED: usize = 64;
+const MAX_ASKED: usize = 64;
 /// A ping is over when nothing has come for so long.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -54,12 +54,12 @@ impl Pings {
         let v6 = request.local.is_ipv6();
         self.run.report.count(|summary| summary.echo.asked += 1);
         let remote = match self.run.plan.place_of_address(request.local) {
-            Place::Remote(_) if self.run.denies_ping(request.local) => {
+            Route::Remote(_) if self.run.denies_ping(request.local) => {
                 return self.unreachable(&request, IcmpError::admin_prohibited(v6), None);
             }
-            Place::Remote(remote) => remote.ip(),
-            Place::NobodyThere => return self.unreachable(&request, IcmpError::host_unreachable(v6), None),
-            Place::LinkLocal => return self.unreachable(&request, IcmpError::admin_prohibited(v6), None),
+            Route::Remote(remote) => remote.ip(),
+            Route::NobodyThere => return self.unreachable(&request, IcmpError::host_unreachable(v6), None),
+            Route::LinkLocal => return self.unreachable(&request, IcmpError::admin_prohibited(v6), None),
             _ => return self.unreachable(&request, IcmpError::admin_prohibited(v6), None),
         };
         let asking = match self.asking(&request, remote) {
@@ -80,7 +80,7 @@ impl Pings {
         if let Some(known) = self.pings.borrow().get(&key) {
             return Ok(known.clone());
         }
-        if self.pings.borrow().len() >= MOST_PINGS {
+        if self.pings.borrow().len() >= MAX_PINGS {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
         let asking = Rc::new(Asking { ping: Ping::open(remote)?, asked: RefCell::default() });
@@ -154,7 +154,7 @@ impl Pings {
 impl Asking {
     fn remember(&self, request: EchoRequest) {
         let mut asked = self.asked.borrow_mut();
-        if asked.len() >= MOST_ASKED {
+        if asked.len() >= MAX_ASKED {
             asked.pop_front();
         }
         asked.push_back(request);

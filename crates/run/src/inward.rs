@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-use crate::account::Account;
+use crate::account::ConnectionReport;
 use crate::host::inner::Flow;
 use crate::localhost::{Failed, join, listens};
 use crate::relay::Relay;
@@ -233,7 +233,7 @@ async fn by_stack(run: &Run, host: &Host, client: TcpStream, from: SocketAddr, t
     let gateway = run.plan.gateway(to.is_ipv6());
     let source =
         if visible { Some((own, 0).into()) } else { gateway.map(|gateway| SocketAddr::new(gateway, 0)) };
-    let account = Account::new(to, from);
+    let account = ConnectionReport::new(to, from);
     account.context.borrow_mut().inward = true;
     let live = run.live.enter();
     let connecting = async {
@@ -262,7 +262,7 @@ async fn by_stack(run: &Run, host: &Host, client: TcpStream, from: SocketAddr, t
 
 /// By a socket of the program's network, to its loopback.
 async fn by_loopback(run: &Run, client: TcpStream, from: SocketAddr, to: SocketAddr) {
-    let account = Account::new(to, from);
+    let account = ConnectionReport::new(to, from);
     account.context.borrow_mut().inward = true;
     let live = run.live.enter();
     let program = match connect_inside(run, to).await {

@@ -19,11 +19,11 @@ use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-use crate::account::Account;
+use crate::account::ConnectionReport;
 use crate::closing::Live;
 use crate::host::inner::{Flow, Inner};
 use crate::namespace::Listener;
-use crate::relay::{Ledger, Side};
+use crate::relay::{RelayStats, Side};
 use crate::run::Run;
 
 /// How often it is looked whether the host listens, while it does not.
@@ -121,7 +121,7 @@ async fn accept(run: &Rc<Run>, listener: &TcpListener, at: SocketAddr) {
 
 /// Whether the host accepted.
 async fn connection(run: &Run, program: TcpStream, from: SocketAddr, at: SocketAddr) -> bool {
-    let account = Account::new(from, at);
+    let account = ConnectionReport::new(from, at);
     let live = run.live.enter();
     let host = match crate::host::connect(at).await {
         Ok(connected) => connected.stream,
@@ -161,7 +161,7 @@ pub struct Failed {
 }
 
 /// Joins both until both have closed.
-pub async fn join(program: &TcpStream, host: &TcpStream, ledger: &Ledger) -> Result<(), Failed> {
+pub async fn join(program: &TcpStream, host: &TcpStream, ledger: &RelayStats) -> Result<(), Failed> {
     let up = async {
         carry((program, Side::Program), (host, Side::Remote), &[&ledger.to_remote]).await?;
         ledger.closed(Side::Program);

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::account::Account;
+use crate::account::ConnectionReport;
 use crate::run::Run;
 
 /// Most ports whose refusals are counted apart.
@@ -39,7 +39,7 @@ impl Refusals {
     }
 
     fn note(&self, run: &Run, program: SocketAddr, refused: SocketAddr) {
-        run.record(Account::new(program, refused).refused_by_itself());
+        run.record(ConnectionReport::new(program, refused).refused_by_itself());
         let mut ports = self.0.borrow_mut();
         if ports.len() < MAX_PORTS || ports.contains_key(&refused) {
             *ports.entry(refused).or_default() += 1;

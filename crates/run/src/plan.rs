@@ -91,7 +91,7 @@ const MAX_MAPPED: usize = 100;
 
 /// Where a packet of the program is meant to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Route {
     /// A host out there, or this host's loopback if that is allowed.
     Remote(SocketAddr),
     /// Whoever answers for names.
@@ -143,7 +143,7 @@ impl Plan {
         }
         let detail = match args.verbose {
             _ if args.summary_only => report::Detail::Summary,
-            0 => report::Detail::Trouble,
+            0 => report::Detail::Error,
             1 => report::Detail::Connections,
             _ => report::Detail::All,
         };
@@ -223,7 +223,7 @@ impl Plan {
         let gateway = self.gateway(from.is_ipv6())?;
         let inside = SocketAddr::new(gateway, from.port());
         // The program can answer only where what it sends to that address goes.
-        (self.place(inside) == Place::Remote((from.ip(), from.port()).into())).then_some(inside)
+        (self.place(inside) == Route::Remote((from.ip(), from.port()).into())).then_some(inside)
     }
 
     /// The program's address of this family.
@@ -239,35 +239,35 @@ impl Plan {
     /// In whose name the program is told what `from` said of a packet to this address, if that name means anything to
     /// it: not who answers in another's place, and nobody on the host's loopback.
     pub fn speaker(&self, to: SocketAddr, from: Option<IpAddr>) -> Option<IpAddr> {
-        let itself = matches!(self.place(to), Place::Remote(remote) if remote == to);
+        let itself = matches!(self.place(to), Route::Remote(remote) if remote == to);
         from.filter(|from| itself && !is_the_host_itself(*from))
     }
 
     /// Where a packet to this address and port is meant to go.
-    pub fn place(&self, to: SocketAddr) -> Place {
+    pub fn place(&self, to: SocketAddr) -> Route {
         let loopback: IpAddr =
             if to.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
         let address = to.ip();
         if let Some(network) = self.networks.iter().find(|network| network.contains(address)) {
             return match address {
-                _ if self.is_name_server(address) && to.port() == 53 => Place::Resolver,
-                _ if self.is_name_server(address) => Place::ClosedPort,
+                _ if self.is_name_server(address) && to.port() == 53 => Route::Resolver,
+                _ if self.is_name_server(address) => Route::ClosedPort,
                 _ if address == network.gateway && self.host_loopback => {
-                    Place::Remote((loopback, to.port()).into())
+                    Route::Remote((loopback, to.port()).into())
                 }
-                _ if address == network.gateway => Place::ForbiddenLoopback,
-                _ => Place::NobodyThere,
+                _ if address == network.gateway => Route::ForbiddenLoopback,
+                _ => Route::NobodyThere,
             };
         }
         match address {
-            _ if is_the_host_itself(address) => Place::HiddenLoopback,
-            _ if is_link_local(address) && !self.link_local => Place::LinkLocal,
-            _ => Place::Remote(to),
+            _ if is_the_host_itself(address) => Route::HiddenLoopback,
+            _ if is_link_local(address) && !self.link_local => Route::LinkLocal,
+            _ => Route::Remote(to),
         }
     }
 
     /// As [`place`](Self::place), of a protocol without ports.
-    pub fn place_of_address(&self, to: IpAddr) -> Place {
+    pub fn place_of_address(&self, to: IpAddr) -> Route {
         self.place((to, 0).into())
     }
 }
@@ -505,10 +505,10 @@ pub mod tests {
         for to in ["169.254.169.254:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80", "[fd00:ec2::254]:80"]
         {
             let to: SocketAddr = to.parse().unwrap();
-            assert_eq!(plan(|_| {}).unwrap().place(to), Place::LinkLocal, "{to}");
+            assert_eq!(plan(|_| {}).unwrap().place(to), Route::LinkLocal, "{to}");
             assert_eq!(
                 plan(|options| options.link_local = true).unwrap().place(to),
-                Place::Remote(to),
+                Route::Remote(to),
                 "{to}"
             );
         }
@@ -542,7 +542,7 @@ pub mod tests {
         fails(|o| (o.ipv4, o.ipv6) = (true, true), "IPv4 only and IPv6 only");
     }
 
-    fn places(host_loopback: bool, rows: &[(&str, Place)]) {
+    fn places(host_loopback: bool, rows: &[(&str, Route)]) {
         let plan = plan(|o| o.host_loopback = host_loopback).unwrap();
         for (to, place) in rows {
             assert_eq!(plan.place(to.parse().unwrap()), *place, "{host_loopback} {to}");
@@ -552,27 +552,27 @@ pub mod tests {
     #[test]
     fn the_hosts_loopback_has_one_door() {
         let rest = [
-            ("127.0.0.1:80", Place::HiddenLoopback),
-            ("127.9.9.9:80", Place::HiddenLoopback),
-            ("0.0.0.0:80", Place::HiddenLoopback),
-            ("[::1]:80", Place::HiddenLoopback),
-            ("[::]:80", Place::HiddenLoopback),
-            ("[::ffff:127.0.0.1]:80", Place::HiddenLoopback),
-            ("[::127.0.0.1]:80", Place::HiddenLoopback),
-            ("192.0.2.7:80", Place::Remote("192.0.2.7:80".parse().unwrap())),
+            ("127.0.0.1:80", Route::HiddenLoopback),
+            ("127.9.9.9:80", Route::HiddenLoopback),
+            ("0.0.0.0:80", Route::HiddenLoopback),
+            ("[::1]:80", Route::HiddenLoopback),
+            ("[::]:80", Route::HiddenLoopback),
+            ("[::ffff:127.0.0.1]:80", Route::HiddenLoopback),
+            ("[::127.0.0.1]:80", Route::HiddenLoopback),
+            ("192.0.2.7:80", Route::Remote("192.0.2.7:80".parse().unwrap())),
         ];
         for host_loopback in [false, true] {
             places(host_loopback, &rest);
         }
         places(
             false,
-            &[("10.0.2.2:80", Place::ForbiddenLoopback), ("[fd00::2]:80", Place::ForbiddenLoopback)],
+            &[("10.0.2.2:80", Route::ForbiddenLoopback), ("[fd00::2]:80", Route::ForbiddenLoopback)],
         );
         places(
             true,
             &[
-                ("10.0.2.2:80", Place::Remote("127.0.0.1:80".parse().unwrap())),
-                ("[fd00::2]:80", Place::Remote("[::1]:80".parse().unwrap())),
+                ("10.0.2.2:80", Route::Remote("127.0.0.1:80".parse().unwrap())),
+                ("[fd00::2]:80", Route::Remote("[::1]:80".parse().unwrap())),
             ],
         );
     }
@@ -582,12 +582,12 @@ pub mod tests {
         places(
             false,
             &[
-                ("10.0.2.3:53", Place::Resolver),
-                ("[fd00::3]:53", Place::Resolver),
-                ("10.0.2.3:80", Place::ClosedPort),
-                ("10.0.2.99:80", Place::NobodyThere),
-                ("[fd00::99]:80", Place::NobodyThere),
-                ("[fd00:0:0:1::99]:80", Place::Remote("[fd00:0:0:1::99]:80".parse().unwrap())),
+                ("10.0.2.3:53", Route::Resolver),
+                ("[fd00::3]:53", Route::Resolver),
+                ("10.0.2.3:80", Route::ClosedPort),
+                ("10.0.2.99:80", Route::NobodyThere),
+                ("[fd00::99]:80", Route::NobodyThere),
+                ("[fd00:0:0:1::99]:80", Route::Remote("[fd00:0:0:1::99]:80".parse().unwrap())),
             ],
         );
     }
@@ -633,8 +633,8 @@ pub mod tests {
                 plan.name_servers.iter().map(|own| plan.resolver_number(*own)).collect();
             assert_eq!(numbers, (0..plan.name_servers.len()).collect::<Vec<_>>());
             for &own in &plan.name_servers {
-                assert_eq!(plan.place((own, 53).into()), Place::Resolver);
-                assert_eq!(plan.place((own, 80).into()), Place::ClosedPort);
+                assert_eq!(plan.place((own, 53).into()), Route::Resolver);
+                assert_eq!(plan.place((own, 80).into()), Route::ClosedPort);
                 assert!(plan.own_addresses().contains(&own));
             }
             plan.name_servers.iter().map(ToString::to_string).collect::<Vec<_>>()

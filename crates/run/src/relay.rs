@@ -64,7 +64,7 @@ pub enum Over {
 
 /// What a relay has done so far; for the report, and for whoever wants to know whether anything still moves.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct RelayStats {
     /// Octets of the program, written to the host's socket.
     pub to_remote: Cell<u64>,
     /// Octets of the remote, read from the host's socket.
@@ -91,7 +91,7 @@ pub struct Ledger {
     pub gate: Gate,
 }
 
-impl Ledger {
+impl RelayStats {
     /// A number that grows with every octet that moves.
     pub fn moved(&self) -> u64 {
         self.to_remote.get() + self.from_remote.get() + self.to_program.get()
@@ -123,7 +123,7 @@ impl Ledger {
 pub struct Relay<'a> {
     program: &'a TcpStream,
     host: &'a HostStream,
-    ledger: &'a Ledger,
+    ledger: &'a RelayStats,
     /// The program's own socket.
     inner: &'a Inner,
     flow: Flow,
@@ -138,7 +138,7 @@ impl<'a> Relay<'a> {
     pub fn new(
         program: &'a TcpStream,
         host: &'a HostStream,
-        ledger: &'a Ledger,
+        ledger: &'a RelayStats,
         inner: &'a Inner,
         flow: Flow,
         reset: Option<io::Error>,

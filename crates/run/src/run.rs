@@ -89,12 +89,12 @@ impl Run {
 }
 
 /// Why the program was not run, or not to its end.
-enum Trouble {
+enum Error {
     Launch(LaunchError),
     Other(anyhow::Error),
 }
 
-impl From<anyhow::Error> for Trouble {
+impl From<anyhow::Error> for Error {
     fn from(error: anyhow::Error) -> Self {
         Self::Other(error)
     }
@@ -104,11 +104,11 @@ impl From<anyhow::Error> for Trouble {
 pub fn main(options: Options) -> ExitCode {
     match run(options) {
         Ok(status) => exit_as(status),
-        Err(Trouble::Launch(error)) => {
+        Err(Error::Launch(error)) => {
             anstream::eprintln!("lastack run: {error}");
             error.exit_status().into()
         }
-        Err(Trouble::Other(error)) => {
+        Err(Error::Other(error)) => {
             anstream::eprintln!("lastack run: {error:#}");
             EXIT_INTERNAL.into()
         }
@@ -126,7 +126,7 @@ fn open_capture(plan: &Plan) -> anyhow::Result<Option<File>> {
     capture.transpose()
 }
 
-fn run(options: Options) -> Result<ExitStatus, Trouble> {
+fn run(options: Options) -> Result<ExitStatus, Error> {
     let plan = Plan::new(options)?;
     // What can fail fails before the program runs.
     let descriptors = Descriptors::prepare()?;
@@ -144,7 +144,7 @@ fn run(options: Options) -> Result<ExitStatus, Trouble> {
     let launched = Guest::launch_with(&plan.namespace(), &plan.command, |command| {
         descriptors.restore_for(command);
     });
-    let mut launched = launched.map_err(Trouble::Launch)?;
+    let mut launched = launched.map_err(Error::Launch)?;
     for warning in &launched.warnings {
         report.warn(warning.to_string());
     }

@@ -10,10 +10,10 @@ use lastack_wire::icmp::IcmpError;
 use tokio::time::{Instant, sleep};
 
 use super::Run;
-use super::account::Account;
+use super::account::ConnectionReport;
 use super::closing::Live;
 use super::dns;
-use super::plan::Place;
+use super::plan::Route;
 use super::relay::{Over, Relay};
 use crate::host::inner::Flow;
 use crate::host::{self, Connected, Failure, Said};
@@ -47,12 +47,12 @@ enum Answer {
 
 async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
     let (program, remote) = (syn.peer_addr(), syn.local_addr());
-    let account = Account::new(program, remote);
+    let account = ConnectionReport::new(program, remote);
     let faulty = FaultFlow::new(Proto::Tcp, program, remote);
     *account.context.borrow_mut() = run.context(&faulty);
     let candidates = match run.plan.place(remote) {
-        Place::Remote(remote) => vec![remote],
-        Place::Resolver => return ask_for_names(run, syn, &account, live).await,
+        Route::Remote(remote) => vec![remote],
+        Route::Resolver => return ask_for_names(run, syn, &account, live).await,
         place => return refuse(run, syn, &account, place),
     };
     let actual = candidates.first().copied();
@@ -75,7 +75,7 @@ async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
 async fn attempt(
     run: &Run,
     syn: InterceptedTcp,
-    account: &Account,
+    account: &ConnectionReport,
     live: &Live,
     candidates: &[SocketAddr],
     faults: &Faults,
@@ -109,7 +109,7 @@ async fn attempt(
 }
 
 /// A connection to a name server: its questions are answered one by one.
-async fn ask_for_names(run: &Run, syn: InterceptedTcp, account: &Account, live: &Live) {
+async fn ask_for_names(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, live: &Live) {
     if let Err((syn, failure)) = dns::relay(run, syn, live).await {
         pass_on(run, syn, account, &failure);
     }
@@ -166,18 +166,18 @@ fn flow_of(syn: &InterceptedTcp) -> Flow {
 }
 
 /// What is decided without asking anybody.
-fn refuse(run: &Run, syn: InterceptedTcp, account: &Account, place: Place) {
+fn refuse(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, place: Route) {
     run.record(account.refused_here(place));
     let v6 = syn.local_addr().is_ipv6();
     match place {
-        Place::LinkLocal => syn.unreachable(IcmpError::admin_prohibited(v6), run.plan.gateway(v6)),
-        Place::NobodyThere => syn.unreachable(IcmpError::host_unreachable(v6), run.plan.gateway(v6)),
+        Route::LinkLocal => syn.unreachable(IcmpError::admin_prohibited(v6), run.plan.gateway(v6)),
+        Route::NobodyThere => syn.unreachable(IcmpError::host_unreachable(v6), run.plan.gateway(v6)),
         _ => syn.refuse(),
     }
 }
 
 /// The policy of the run: the answer is that of a firewall that says so.
-fn deny(run: &Run, syn: InterceptedTcp, account: &Account) {
+fn deny(run: &Run, syn: InterceptedTcp, account: &ConnectionReport) {
     let v6 = syn.local_addr().is_ipv6();
     let error = IcmpError::admin_prohibited(v6);
     run.record(account.denied(error));
@@ -188,7 +188,7 @@ fn deny(run: &Run, syn: InterceptedTcp, account: &Account) {
 async fn answer_by_fault(
     run: &Run,
     syn: InterceptedTcp,
-    account: &Account,
+    account: &ConnectionReport,
     live: &Live,
     answer: AtSyn,
 ) -> Option<InterceptedTcp> {
@@ -225,7 +225,7 @@ async fn answer_by_fault(
 }
 
 /// Tells the program what the host was told.
-fn pass_on(run: &Run, syn: InterceptedTcp, account: &Account, failure: &Failure) {
+fn pass_on(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, failure: &Failure) {
     run.record(account.failed(failure));
     let v6 = syn.local_addr().is_ipv6();
     let gateway = run.plan.gateway(v6);
@@ -246,7 +246,7 @@ async fn relay(
     run: &Run,
     syn: InterceptedTcp,
     connected: Connected,
-    account: &Account,
+    account: &ConnectionReport,
     live: &Live,
     faults: &Faults,
 ) {
@@ -356,7 +356,7 @@ const FORGOTTEN: Duration = Duration::from_secs(1800);
 const FORGOTTEN_LOOK: Duration = Duration::from_secs(2);
 
 /// `None`: the run ended before the connection did.
-pub async fn carry(relay: &Relay<'_>, account: &Account, live: &Live) -> Option<Over> {
+pub async fn carry(relay: &Relay<'_>, account: &ConnectionReport, live: &Live) -> Option<Over> {
     live.watch(&account.ledger);
     tokio::select! {
         over = relay.run() => Some(over),

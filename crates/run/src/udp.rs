@@ -21,7 +21,7 @@ use super::Run;
 use super::closing::Live;
 use super::conclude::Screened;
 use super::dns::Questions;
-use super::plan::Place;
+use super::plan::Route;
 use crate::host::datagrams::{Heard, MAX_SEGMENTS, Shape};
 use crate::host::error_queue::QueuedError;
 use crate::host::{Failure, Said};
@@ -102,12 +102,12 @@ impl Flows {
     /// Datagrams of one flow of the program; `first` is the first of them.
     fn arrive(self: &Rc<Self>, first: &Datagram, group: &[Datagram]) {
         match self.run.plan.place(first.local) {
-            Place::Remote(to) => match self.run.screen(first.remote, first.local, to) {
+            Route::Remote(to) => match self.run.screen(first.remote, first.local, to) {
                 Screened::Passes => self.pass_up(first, scoped(to), group),
                 Screened::Answered(denied, error) => self.answer_by_rule(denied, error, group),
                 Screened::Swallowed => {}
             },
-            Place::Resolver => {
+            Route::Resolver => {
                 for datagram in group {
                     self.questions.ask(self, datagram);
                 }
@@ -185,7 +185,7 @@ impl Flows {
     }
 
     /// lastack answers by itself.
-    fn refuse(self: &Rc<Self>, place: Place, group: &[Datagram]) {
+    fn refuse(self: &Rc<Self>, place: Route, group: &[Datagram]) {
         let first = &group[0];
         let gateway = self.run.plan.gateway(first.local.is_ipv6());
         // The flow is accounted for where the socket's others are, if there are any.

@@ -1,6 +1,6 @@
 //! What `lastack lab --json` prints: a line for each thing that happened. Times are seconds.
 
-use lastack_engine::{Cause, Ended, Instant, Origin, Party, Rule, Verdict};
+use lastack_engine::{Cause, Ended, EndedBy, Instant, Origin, Rule, Verdict};
 use lastack_lab::{Played, SCENARIOS, Scenario};
 use lastack_sim::decode::{Decoded, Decoder, Segment};
 use lastack_sim::trace::{Entry, Fate, HostId, PacketKind, PacketRecord, Trace, What};
@@ -206,11 +206,11 @@ fn end<'a>(time: f64, host: &'a str, ended: &Ended) -> End<'a> {
         },
         cause: cause(end.cause),
         by: match end.by {
-            Party::Application => "application",
-            Party::Administrator => "administrator",
-            Party::Stack => "stack",
-            Party::Peer => "peer",
-            Party::Network(_) => "network",
+            EndedBy::Application => "application",
+            EndedBy::Administrator => "administrator",
+            EndedBy::Stack => "stack",
+            EndedBy::Peer => "peer",
+            EndedBy::Network(_) => "network",
         },
         rule: end.rule.name(),
         rule_code: end.rule.code(),

@@ -82,7 +82,7 @@ fn of_rule(rule: Rule) -> String {
     if let Some(linux) = rule.linux() {
         row("Linux", &format!("{linux} (tracepoint tcp_send_reset)"));
     }
-    if let Some(reason) = rule.declared() {
+    if let Some(reason) = rule.rst_reason() {
         row("declares", &format!("{reason} (if resets carry their reason)"));
     }
     for (nth, test) in tests(rule).enumerate() {

@@ -44,7 +44,7 @@ pub struct ServeArgs {
 
     /// Address and prefix length that lastack listens on (repeatable)
     #[arg(long, value_name = "ADDRESS/PREFIX", default_values = ["10.0.3.1/24", "fd00:3::1/64"], value_parser = place)]
-    pub addr: Vec<Place>,
+    pub addr: Vec<Route>,
 
     /// MTU of the interface
     #[arg(short, long, value_name = "OCTETS", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(1280..=65_535))]
@@ -98,13 +98,13 @@ fn behaviour(text: &str) -> Result<Behaviour, String> {
 
 /// Our address on the link, and the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Route {
     pub ours: IpAddr,
     pub kernel: IpAddr,
     pub prefix: u8,
 }
 
-fn place(text: &str) -> Result<Place, String> {
+fn place(text: &str) -> Result<Route, String> {
     let malformed = || {
         format!("{text:?} is not an address with a prefix length (expected e.g. 10.0.3.1/24 or fd00:3::1/64)")
     };
@@ -121,7 +121,7 @@ fn place(text: &str) -> Result<Place, String> {
     if !lastack_wire::ip::unicast(ours) || ours.is_loopback() {
         return Err(format!("{text} cannot be assigned to a host"));
     }
-    Ok(Place { ours, kernel: next_to(ours, prefix), prefix })
+    Ok(Route { ours, kernel: next_to(ours, prefix), prefix })
 }
 
 /// The address after it, or before it at the end of its network.

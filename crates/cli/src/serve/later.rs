@@ -8,12 +8,12 @@ use lastack::link::{Capabilities, Link};
 use lastack::{Instant, Received, Transmit, Verdict};
 
 /// A link whose clock began before that of the host on it: a host that starts again starts at zero, a capture does not.
-pub struct Later<L> {
+pub struct OffsetClockLink<L> {
     pub link: L,
     pub by: Duration,
 }
 
-impl<L: Link> Link for Later<L> {
+impl<L: Link> Link for OffsetClockLink<L> {
     fn capabilities(&self) -> Capabilities {
         self.link.capabilities()
     }

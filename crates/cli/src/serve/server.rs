@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{LocalSet, spawn_local};
 
 use super::args::{Behaviour, ServeArgs};
-use super::later::Later;
+use super::later::OffsetClockLink;
 use super::output::{Output, PerSecond};
 use super::{Device, Writer};
 use lastack_run::report::Record;
@@ -172,7 +172,7 @@ impl Server {
 
     fn link(&self) -> Box<dyn Link> {
         match &self.writer {
-            Some(writer) => Box::new(Later {
+            Some(writer) => Box::new(OffsetClockLink {
                 link: Capture::new(self.device.clone(), writer.clone()),
                 by: self.begun.elapsed(),
             }),

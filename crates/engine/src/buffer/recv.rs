@@ -15,27 +15,27 @@ pub(crate) struct RecvRing {
     /// The next octet expected: RCV.NXT without SYN and FIN.
     next: u64,
     /// What arrived beyond `next`.
-    early: Ranges,
-    most_early: usize,
+    out_of_order: Ranges,
+    max_ooo: usize,
     /// How large it may be now, for want of memory.
     ceiling: usize,
 }
 
 impl RecvRing {
-    pub fn new(limit: usize, most_early: usize) -> Self {
+    pub fn new(limit: usize, max_ooo: usize) -> Self {
         Self {
             ring: Ring::new(limit),
             read: 0,
             next: 0,
-            early: Ranges::default(),
-            most_early,
+            out_of_order: Ranges::default(),
+            max_ooo,
             ceiling: usize::MAX,
         }
     }
 
     /// One that holds nothing, after so many octets were read.
-    pub fn after(read: u64, limit: usize, most_early: usize) -> Self {
-        Self { read, next: read, ..Self::new(limit, most_early) }
+    pub fn after(read: u64, limit: usize, max_ooo: usize) -> Self {
+        Self { read, next: read, ..Self::new(limit, max_ooo) }
     }
 
     /// How much it may hold while there is memory.
@@ -44,8 +44,8 @@ impl RecvRing {
     }
 
     /// How many pieces beyond a gap it may hold.
-    pub fn most_early(&self) -> usize {
-        self.most_early
+    pub fn max_ooo(&self) -> usize {
+        self.max_ooo
     }
 
     /// The next octet expected.
@@ -53,7 +53,7 @@ impl RecvRing {
         self.next
     }
 
-    /// Octets in order and unread.
+    /// ByteCounts in order and unread.
     pub fn len(&self) -> usize {
         (self.next - self.read) as usize
     }
@@ -82,14 +82,14 @@ impl RecvRing {
         self.ceiling = ceiling;
     }
 
-    /// Octets ever read.
+    /// ByteCounts ever read.
     pub fn total_read(&self) -> u64 {
         self.read
     }
 
     /// What arrived early.
-    pub fn early(&self) -> &Ranges {
-        &self.early
+    pub fn out_of_order(&self) -> &Ranges {
+        &self.out_of_order
     }
 
     /// Takes the part of `text`, whose first octet is `at`, that is new and fits, and returns by how
@@ -101,27 +101,30 @@ impl RecvRing {
             return None;
         }
         let text = &text[(start - at) as usize..(end - at) as usize];
-        if start == self.next && self.early.is_empty() {
+        if start == self.next && self.out_of_order.is_empty() {
             self.store(start, text);
             self.next = end;
             return Some(end - start);
         }
-        if start > self.next && self.early.len() >= self.most_early && self.early.holding(start).is_none() {
+        if start > self.next
+            && self.out_of_order.len() >= self.max_ooo
+            && self.out_of_order.holding(start).is_none()
+        {
             return None;
         }
-        if start != self.next && self.early.holding(start).is_some_and(|r| r.end >= end) {
+        if start != self.next && self.out_of_order.holding(start).is_some_and(|r| r.end >= end) {
             return None;
         }
         self.store(start, text);
-        self.early.insert(start..end);
+        self.out_of_order.insert(start..end);
         let before = self.next;
-        self.next = self.early.take_front(self.next).unwrap_or(self.next);
+        self.next = self.out_of_order.take_front(self.next).unwrap_or(self.next);
         Some(self.next - before)
     }
 
     fn store(&mut self, start: u64, text: &[u8]) {
         let at = (start - self.read) as usize;
-        let used = self.early.end().unwrap_or(self.next) - self.read;
+        let used = self.out_of_order.end().unwrap_or(self.next) - self.read;
         self.ring.reserve(used as usize, (at + text.len()).max(used as usize));
         self.ring.write(at, text);
     }
@@ -148,22 +151,22 @@ impl RecvRing {
     }
 
     /// Discards early text, and returns how many octets that were.
-    pub fn drop_early(&mut self) -> u64 {
-        let octets = self.early.octets();
-        self.early.clear();
+    pub fn drop_ooo(&mut self) -> u64 {
+        let octets = self.out_of_order.octets();
+        self.out_of_order.clear();
         octets
     }
 
-    /// Octets of memory taken.
+    /// ByteCounts of memory taken.
     pub fn capacity(&self) -> usize {
         self.ring.capacity()
     }
 
     /// Gives the memory back if nothing is held; `true` if none is held now.
     pub fn shrink(&mut self) -> bool {
-        if self.is_empty() && self.early.is_empty() {
+        if self.is_empty() && self.out_of_order.is_empty() {
             self.ring.release();
-            self.early.clear();
+            self.out_of_order.clear();
         }
         self.ring.capacity() == 0
     }
@@ -229,6 +232,6 @@ mod tests {
         for at in [10, 20, 30] {
             ring.write(at, b"x");
         }
-        assert_eq!((ring.early().len(), ring.drop_early()), (2, 2));
+        assert_eq!((ring.out_of_order().len(), ring.drop_ooo()), (2, 2));
     }
 }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 /// The least memory taken once there is something to hold.
-const LEAST: usize = 2048;
+const MIN: usize = 2048;
 
 /// Memory for octets at positions `0..limit`, counted from a front that moves forward.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Ring {
         self.limit = limit;
     }
 
-    /// Octets of memory held.
+    /// ByteCounts of memory held.
     pub fn capacity(&self) -> usize {
         self.bytes.len()
     }
@@ -39,7 +39,7 @@ impl Ring {
         if end <= self.bytes.len() {
             return;
         }
-        let size = end.next_power_of_two().max(LEAST).min(self.limit.max(end));
+        let size = end.next_power_of_two().max(MIN).min(self.limit.max(end));
         let mut grown = Vec::with_capacity(size);
         let [a, b] = self.slices(0..used);
         grown.extend_from_slice(a);

@@ -77,7 +77,7 @@ impl SendRing {
         self.ring.release();
     }
 
-    /// Octets of memory taken.
+    /// ByteCounts of memory taken.
     pub fn capacity(&self) -> usize {
         self.ring.capacity()
     }

@@ -9,7 +9,7 @@ use alloc::collections::VecDeque;
 pub(crate) struct Inbox<T> {
     waiting: VecDeque<(T, usize)>,
     octets: usize,
-    told: bool,
+    notified: bool,
 }
 
 /// How much may wait.
@@ -21,7 +21,7 @@ pub(crate) struct Most {
 
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), octets: 0, told: false }
+        Self { waiting: VecDeque::new(), octets: 0, notified: false }
     }
 }
 
@@ -40,20 +40,20 @@ impl<T> Inbox<T> {
     pub fn pop(&mut self) -> Option<T> {
         let (item, octets) = self.waiting.pop_front().unzip();
         self.octets -= octets.unwrap_or(0);
-        self.told &= item.is_some();
+        self.notified &= item.is_some();
         item
     }
 
     /// What `pop` would give.
     pub fn peek(&mut self) -> Option<&T> {
         let item = self.waiting.front().map(|(item, _)| item);
-        self.told &= item.is_some();
+        self.notified &= item.is_some();
         item
     }
 
     /// Whether the user is to be told now. It is told at most once until it finds the queue empty.
     pub fn tell(&mut self) -> bool {
-        !core::mem::replace(&mut self.told, true)
+        !core::mem::replace(&mut self.notified, true)
     }
 }
 

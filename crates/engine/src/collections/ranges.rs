@@ -59,7 +59,7 @@ impl Ranges {
         self.0.is_empty()
     }
 
-    /// Octets in all ranges together.
+    /// ByteCounts in all ranges together.
     pub fn octets(&self) -> u64 {
         self.0.iter().map(|r| r.end - r.start).sum()
     }

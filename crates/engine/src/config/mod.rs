@@ -164,9 +164,9 @@ pub struct TcpConfig {
     /// heeded, unless the user of a connection asks for it.
     pub advertised_user_timeout: Option<Duration>,
     /// What a peer's advertisement cannot shorten the USER TIMEOUT below (L_LIMIT) ..
-    pub least_user_timeout: Duration,
+    pub min_user_timeout: Duration,
     /// .. nor lengthen it above (U_LIMIT).
-    pub most_user_timeout: Duration,
+    pub max_user_timeout: Duration,
     /// When the path MTU is searched for with larger and larger segments (RFC 4821;
     /// `tcp_mtu_probing`, which is off on Linux).
     pub mtu_probing: MtuProbing,
@@ -203,10 +203,10 @@ pub struct TcpConfig {
     pub reset_rate: Option<u32>,
     /// A reset that ends a connection says why, in the eight octets of
     /// draft-ietf-tcpm-rst-diagnostic-payload. What a peer's reset says is always read.
-    pub declare_reasons: bool,
+    pub send_rst_reason: bool,
     /// A reset that says why is followed by one that does not: something on the path may drop resets with
     /// text.
-    pub repeat_declared: bool,
+    pub resend_plain_rst: bool,
     /// Answer a SYN in the window of an embryonic connection with RST, as Linux; else it is dropped
     /// in silence (`Rule::RstOtherSynInSynReceived`).
     pub reset_on_embryonic_syn: bool,
@@ -218,7 +218,7 @@ pub struct TcpConfig {
     pub broken_pipe_in_close_wait: bool,
     /// Most pieces in the early (out-of-order) part of a receive buffer, 16 octets each. A path that loses
     /// every second packet makes half as many as the buffer holds segments.
-    pub max_early_ranges: usize,
+    pub max_ooo_ranges: usize,
     /// How long both buffers of a silent connection keep their memory, at least 100 ms.
     pub buffer_idle: Duration,
 }
@@ -251,8 +251,8 @@ impl Default for TcpConfig {
             orphan_retries: 8,
             black_hole_timeouts: Some(3),
             advertised_user_timeout: None,
-            least_user_timeout: Duration::from_secs(100),
-            most_user_timeout: Duration::from_secs(3600),
+            min_user_timeout: Duration::from_secs(100),
+            max_user_timeout: Duration::from_secs(3600),
             mtu_probing: MtuProbing::default(),
             mtu_probe_interval: Duration::from_secs(600),
             max_orphans: 65_536,
@@ -267,12 +267,12 @@ impl Default for TcpConfig {
             challenge_interval: Duration::from_millis(500),
             abort_on_overflow: false,
             reset_rate: None,
-            declare_reasons: false,
-            repeat_declared: false,
+            send_rst_reason: false,
+            resend_plain_rst: false,
             reset_on_embryonic_syn: true,
             lenient_resets: true,
             broken_pipe_in_close_wait: true,
-            max_early_ranges: 4096,
+            max_ooo_ranges: 4096,
             buffer_idle: Duration::from_secs(10),
         }
     }

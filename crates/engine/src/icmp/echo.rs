@@ -14,9 +14,9 @@ use lastack_wire::icmp::{self, Icmp as Message, IcmpError, Quoted};
 use lastack_wire::ip::{self, IpHeader};
 
 /// Most intercepted requests, and most replies, that wait for the user.
-const MOST_WAITING: Most = Most { items: 256, octets: 4 << 20 };
+const MAX_WAITING: Most = Most { items: 256, octets: 4 << 20 };
 /// Most requests of ours whose replies are waited for; the oldest is forgotten first.
-const MOST_ASKED: usize = 1024;
+const MAX_ASKED: usize = 1024;
 /// Most octets of an IP packet.
 const MAX_LEN: usize = 65_535;
 /// DSCP, without ECN.
@@ -207,7 +207,7 @@ impl Stack {
         let header = echo_header(&self.shared, local, remote);
         push_echo(&mut self.shared, header, false, ident, seq, data)?;
         let asked = &mut self.icmp.echo.asked;
-        if asked.len() >= MOST_ASKED {
+        if asked.len() >= MAX_ASKED {
             asked.pop_oldest();
         }
         asked.insert(Asked { local, remote, ident, seq }, ());
@@ -249,7 +249,7 @@ impl Stack {
         let request =
             EchoRequest { local, remote, ident, seq, data: copy, hop_limit, traffic_class, dont_fragment };
         let requests = &mut self.icmp.echo.requests;
-        if requests.push(request, data.len(), MOST_WAITING).is_err() {
+        if requests.push(request, data.len(), MAX_WAITING).is_err() {
             return Verdict::Dropped(DropReason::NoSpace);
         }
         if requests.tell() {
@@ -309,7 +309,7 @@ impl Stack {
         }
         let Asked { local, remote, ident, seq } = asked;
         let reply = EchoReply { local, remote, ident, seq, data: data.to_vec(), hop_limit, result };
-        if echo.replies.push(reply, data.len(), MOST_WAITING).is_err() {
+        if echo.replies.push(reply, data.len(), MAX_WAITING).is_err() {
             return Verdict::Dropped(DropReason::NoSpace);
         }
         if echo.replies.tell() {

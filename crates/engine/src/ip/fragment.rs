@@ -6,7 +6,7 @@ use crate::{Rule, Transmit};
 use alloc::vec::Vec;
 use lastack_wire::ip::{Fragment, IpHeader};
 
-/// Octets of the IPv6 fragment header.
+/// ByteCounts of the IPv6 fragment header.
 const FRAGMENT_HEADER_V6: usize = 8;
 
 /// A packet that leaves in parts.
@@ -16,7 +16,7 @@ pub(crate) struct Fragments {
     ident: u32,
     payload: Vec<u8>,
     sent: usize,
-    /// Octets of payload in each part but the last.
+    /// ByteCounts of payload in each part but the last.
     room: usize,
     rule: Option<Rule>,
 }

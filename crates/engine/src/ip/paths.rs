@@ -15,7 +15,7 @@ pub(crate) const FLOOR_V6: usize = 1280;
 /// How long an entry holds (P1). RFC 1191 section 6.3 asks for ten minutes.
 const LIFETIME: Duration = Duration::from_secs(600);
 /// Most entries; above it the one that would expire first is forgotten.
-const MOST: usize = 4096;
+const MAX: usize = 4096;
 /// The plateaus of RFC 1191 section 7, for routers that do not name the MTU. Those below the floor
 /// are left out.
 const PLATEAUS: [usize; 8] = [65_535, 32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006];
@@ -58,12 +58,12 @@ impl Paths {
     }
 
     /// Notes that larger packets than `mtu` octets are lost in silence (RFC 4821 section 7.7).
-    pub fn swallows(&mut self, remote: IpAddr, mtu: usize, now: Instant) -> bool {
+    pub fn mark_black_hole(&mut self, remote: IpAddr, mtu: usize, now: Instant) -> bool {
         self.note(remote, mtu, true, now)
     }
 
     /// Whether the path lost large packets in silence.
-    pub fn is_silent(&self, remote: IpAddr, now: Instant) -> bool {
+    pub fn is_black_hole(&self, remote: IpAddr, now: Instant) -> bool {
         self.0.get(&remote).is_some_and(|path| path.silent && path.expires > now)
     }
 
@@ -86,7 +86,7 @@ impl Paths {
             return false;
         }
         self.0.remove(&remote);
-        while self.0.oldest().is_some_and(|path| path.expires <= now) || self.0.len() >= MOST {
+        while self.0.oldest().is_some_and(|path| path.expires <= now) || self.0.len() >= MAX {
             self.0.pop_oldest();
         }
         self.0.insert(remote, Path { mtu, silent, expires: now + LIFETIME });
@@ -159,10 +159,10 @@ mod tests {
     #[test]
     fn the_table_is_bounded() {
         let mut paths = Paths::default();
-        for i in 0..MOST as u32 + 10 {
+        for i in 0..MAX as u32 + 10 {
             assert!(paths.lower(Ipv4Addr::from(0x0a00_0000 + i).into(), 1300, Instant::ZERO));
         }
-        assert_eq!(paths.0.len(), MOST);
+        assert_eq!(paths.0.len(), MAX);
         assert_eq!(paths.mtu(Ipv4Addr::from(0x0a00_0000).into(), LINK, Instant::ZERO), LINK);
     }
 }

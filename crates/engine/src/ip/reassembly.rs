@@ -28,7 +28,7 @@ const FRAGMENT_HEADER_V6: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Reassembly {
     packets: Aging<Key, Partial>,
-    /// Octets held, with the cost of holding them.
+    /// ByteCounts held, with the cost of holding them.
     held: usize,
 }
 
@@ -48,7 +48,7 @@ struct Partial {
     /// The headers of the fragment at offset 0, once that is here.
     header: Option<Header>,
     pieces: BTreeMap<u32, Vec<u8>>,
-    /// Octets in `pieces`.
+    /// ByteCounts in `pieces`.
     octets: u32,
     /// Length of the whole, once the last fragment is here.
     end: Option<u32>,

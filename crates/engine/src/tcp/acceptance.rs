@@ -31,7 +31,7 @@ pub enum ResetReceiver {
     SynReceived {
         /// The number of the peer's SYN (IRS).
         irs: RcvSeq,
-        /// Octets of the window it offered.
+        /// ByteCounts of the window it offered.
         window: u32,
         /// It had sent a SYN of its own before (simultaneous open).
         active: bool,
@@ -42,7 +42,7 @@ pub enum ResetReceiver {
         state: TcpState,
         /// The next number it expects (RCV.NXT).
         nxt: RcvSeq,
-        /// Octets from there to the right edge of the window it offered.
+        /// ByteCounts from there to the right edge of the window it offered.
         window: u32,
         /// The end of the last range that it reported by SACK; `None` also if it takes resets at
         /// RCV.NXT alone.

@@ -9,10 +9,10 @@
 
 use crate::buffer::RecvRing;
 use crate::config::TcpConfig;
-use crate::end::{Cause, Party};
+use crate::end::{Cause, EndedBy};
 use crate::shared::Shared;
 use crate::tcp::ConnId;
-use crate::tcp::connection::{Connection, Ending, Fate};
+use crate::tcp::connection::{Closing, Connection, Ending};
 use crate::tcp::recv::autotune;
 use crate::tcp::table::{Socket, TcpTable};
 use crate::{Instant, Rule};
@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 /// What a buffer may always hold, whatever the others do.
-const LEAST: usize = 4096;
+const MIN: usize = 4096;
 
 /// Up to this part of the memory anybody may take as much as is asked for.
 const UNPROVEN: usize = 4;
@@ -33,7 +33,7 @@ const PROVEN_SHARE: usize = 4;
 const PASSED: u64 = 8;
 
 /// Where there is less memory in all than this it is not shared: a few connections may use all of it.
-const LEAST_SHARED: usize = 16 << 20;
+const MIN_SHARED: usize = 16 << 20;
 
 /// How often connections are looked for that can give something back or have to go, and how many are looked at.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -55,7 +55,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Octets held.
+    /// ByteCounts held.
     pub fn held(&self) -> usize {
         self.held
     }
@@ -64,14 +64,14 @@ impl Memory {
     /// it and taken out.
     pub fn most(&self, config: &TcpConfig, size: usize, passed: u64) -> usize {
         let free = config.memory.saturating_sub(self.held).min(usize::MAX / 4);
-        let most = if config.memory < LEAST_SHARED || self.held <= config.memory / UNPROVEN {
+        let most = if config.memory < MIN_SHARED || self.held <= config.memory / UNPROVEN {
             size + free
         } else {
             let first = autotune::INITIAL.min((size + free) / FIRST_SHARE);
             let proven = usize::try_from(passed / PASSED).unwrap_or(usize::MAX);
             first.max(proven.min(size + free / PROVEN_SHARE))
         };
-        ((most + 1).next_power_of_two() / 2).max(size).max(LEAST)
+        ((most + 1).next_power_of_two() / 2).max(size).max(MIN)
     }
 
     /// Whether nobody gets more than the least.
@@ -86,7 +86,7 @@ impl Memory {
 
 impl TcpTable {
     /// Takes down what a connection holds now.
-    pub(in crate::tcp) fn weigh(&mut self, shared: &mut Shared, id: ConnId) {
+    pub(in crate::tcp) fn account_memory(&mut self, shared: &mut Shared, id: ConnId) {
         if let Some(entry) = self.entries.get_mut(id) {
             let weight = u32::try_from(entry.slot.memory()).unwrap_or(u32::MAX);
             shared.memory.held = shared.memory.held - entry.weight as usize + weight as usize;
@@ -96,7 +96,7 @@ impl TcpTable {
 
     /// If too much is held, takes back what some connections do not need, and lets others go. It happens at most
     /// every so often, for a number of them at a time, so that its cost does not grow with how many there are.
-    pub(in crate::tcp) fn relieve(&mut self, shared: &mut Shared, now: Instant) {
+    pub(in crate::tcp) fn reclaim_memory(&mut self, shared: &mut Shared, now: Instant) {
         let config = &shared.config.tcp;
         if !shared.memory.is_short(config) || shared.memory.relieved.is_some_and(|at| now - at < INTERVAL) {
             return;
@@ -119,7 +119,7 @@ impl TcpTable {
                 connection.give_back();
                 let since = connection.stalled_since.filter(|since| now - *since >= STALLED);
                 stalled.extend(since.map(|since| (since, id)));
-                self.weigh(shared, id);
+                self.account_memory(shared, id);
             }
         }
         stalled.sort_unstable();
@@ -127,21 +127,21 @@ impl TcpTable {
             if !shared.memory.is_short(&shared.config.tcp) {
                 return;
             }
-            self.let_go(shared, now, id);
+            self.abort_for_memory(shared, now, id);
         }
     }
 
     /// Ends a connection whose memory others need.
-    fn let_go(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
+    fn abort_for_memory(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         let Socket::Open(connection) = self.socket_mut(id) else { return };
-        let rule = if connection.owned { Rule::LimitMemory } else { Rule::LimitOrphans };
-        connection.abort(Ending::new(Cause::Aborted, Party::Stack, rule), now);
-        if matches!(connection.fate, Some(Fate::Resetting(_))) {
+        let rule = if connection.has_user { Rule::LimitMemory } else { Rule::LimitOrphans };
+        connection.abort(Ending::new(Cause::Aborted, EndedBy::Stack, rule), now);
+        if matches!(connection.fate, Some(Closing::Resetting(_))) {
             shared.counters.tcp_memory_aborts += 1;
         }
         self.enqueue(id);
         self.follow_up(shared, now, id);
-        self.weigh(shared, id);
+        self.account_memory(shared, id);
     }
 }
 
@@ -149,32 +149,32 @@ impl Connection {
     /// Gives back what may be had again: buffers that are empty, and text that came early, which the peer
     /// keeps until it is acknowledged (RFC 2018 section 8).
     fn give_back(&mut self) {
-        self.incoming.drop_early();
+        self.incoming.drop_ooo();
         self.incoming.shrink();
         self.outgoing.shrink();
         self.recovery.scoreboard.shrink();
     }
 
     /// Lets the receive buffer grow as far as there is memory.
-    pub(in crate::tcp) fn allot(&mut self, shared: &Shared) {
+    pub(in crate::tcp) fn cap_receive_buffer(&mut self, shared: &Shared) {
         let (size, passed) = (self.incoming.capacity(), self.incoming.total_read());
         self.incoming.set_ceiling(shared.memory.most(&shared.config.tcp, size, passed));
     }
 
     /// Whether it holds more than each may always have, while there is no memory.
-    pub(in crate::tcp) fn is_too_heavy(&self, shared: &Shared) -> bool {
+    pub(in crate::tcp) fn exceeds_memory_share(&self, shared: &Shared) -> bool {
         let config = &shared.config.tcp;
-        config.reset_for_memory && shared.memory.is_full(config) && self.outgoing.capacity() > LEAST
+        config.reset_for_memory && shared.memory.is_full(config) && self.outgoing.capacity() > MIN
     }
 }
 
 impl Socket {
-    /// Octets that it holds elsewhere.
+    /// ByteCounts that it holds elsewhere.
     pub(in crate::tcp) fn memory(&self) -> usize {
         match self {
             Self::Opening(_) => 0,
             Self::Open(connection) => connection.memory(),
-            Self::Over(over) => over.incoming.capacity(),
+            Self::Closed(over) => over.incoming.capacity(),
         }
     }
 
@@ -183,7 +183,7 @@ impl Socket {
         match self {
             Self::Opening(_) => {}
             Self::Open(connection) => connection.release(),
-            Self::Over(over) => over.incoming = RecvRing::new(0, 0),
+            Self::Closed(over) => over.incoming = RecvRing::new(0, 0),
         }
     }
 }

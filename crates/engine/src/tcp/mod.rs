@@ -24,10 +24,10 @@ pub use send::congestion::Algorithm;
 pub use send::ecn::Ecn;
 pub use send::mtu_discovery::MtuProbing;
 pub use socket::api::{
-    Answer, BindError, ConnId, ConnectError, Keepalive, ListenerId, Repair, TcpError, TcpState,
+    Answer, BindError, CaState, ConnId, ConnectError, Keepalive, ListenerId, TcpError, TcpState,
 };
 pub use socket::calls::Tcp;
-pub use socket::info::{Counterpart, TCP_INFO, TcpInfo};
+pub use socket::info::{PeerInfo, TCP_INFO, TcpInfo};
 pub use socket::list::OpenConnection;
 pub use socket::readiness::Readiness;
 pub(crate) use table::TcpTable;

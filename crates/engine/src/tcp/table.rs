@@ -2,15 +2,15 @@
 //! ended.
 
 use crate::collections::timer_queue::TimerQueue;
-use crate::end::{Ended, FourTuple, Octets, Origin};
+use crate::end::{ByteCounts, Ended, FourTuple, Origin};
 use crate::event::Event;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
-use crate::tcp::closed::closed_socket::Over;
+use crate::tcp::closed::closed_socket::ClosedSocket;
 use crate::tcp::closed::reset_reply;
 use crate::tcp::closed::time_wait::{TimeWait, Waiting};
 use crate::tcp::connection::parked::Parked;
-use crate::tcp::connection::{Connection, Fate};
+use crate::tcp::connection::{Closing, Connection};
 use crate::tcp::demux::{Demux, place};
 use crate::tcp::handshake::Handshake;
 use crate::tcp::handshake::arrives::Opening;
@@ -27,11 +27,11 @@ use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
 use slotmap::SlotMap;
 
 /// Most pieces of memory of a kind kept for connections to come.
-const MOST_SPARE: usize = 32;
+const MAX_SPARE: usize = 32;
 
 /// Connections that are in use and may be idle. Of more, those that are idle are parked. Where it is tested, all are:
 /// what is parked must go on as if it had not been.
-const MOST_WARM: usize = if cfg!(debug_assertions) { 0 } else { 64 };
+const MAX_WARM: usize = if cfg!(debug_assertions) { 0 } else { 64 };
 
 /// How many are looked at for each that comes into use, or whose timer expires.
 const LOOKS: usize = 4;
@@ -41,7 +41,7 @@ const LOOKS: usize = 4;
 pub(crate) enum Socket {
     Opening(Box<Handshake>),
     Open(Box<Connection>),
-    Over(Box<Over>),
+    Closed(Box<ClosedSocket>),
 }
 
 /// A connection, or one that is idle and parked.
@@ -74,7 +74,7 @@ impl Slot {
         }
     }
 
-    /// Octets that it holds elsewhere.
+    /// ByteCounts that it holds elsewhere.
     pub fn memory(&self) -> usize {
         match self {
             Self::Socket(socket) => socket.memory(),
@@ -102,7 +102,7 @@ impl Socket {
         match self {
             Self::Opening(handshake) => &handshake.flow,
             Self::Open(connection) => &connection.flow,
-            Self::Over(over) => &over.flow,
+            Self::Closed(over) => &over.flow,
         }
     }
 
@@ -114,10 +114,10 @@ impl Socket {
             Self::Opening(handshake) => handshake.state(),
             Self::Open(connection) => match connection.fate {
                 None => connection.state.public(),
-                Some(Fate::TimeWait(_)) => TcpState::TimeWait,
-                Some(Fate::Resetting(_) | Fate::Over(_)) => TcpState::Closed,
+                Some(Closing::TimeWait(_)) => TcpState::TimeWait,
+                Some(Closing::Resetting(_) | Closing::Closed(_)) => TcpState::Closed,
             },
-            Self::Over(_) => TcpState::Closed,
+            Self::Closed(_) => TcpState::Closed,
         }
     }
 }
@@ -155,10 +155,10 @@ impl Spare {
     /// Keeps the memory of one that is no more and holds nothing.
     fn keep(&mut self, slot: Slot) {
         match slot {
-            Slot::Socket(Socket::Opening(spare)) if self.handshakes.len() < MOST_SPARE => {
+            Slot::Socket(Socket::Opening(spare)) if self.handshakes.len() < MAX_SPARE => {
                 self.handshakes.push(spare);
             }
-            Slot::Socket(Socket::Open(spare)) if self.connections.len() < MOST_SPARE => {
+            Slot::Socket(Socket::Open(spare)) if self.connections.len() < MAX_SPARE => {
                 self.connections.push(spare);
             }
             _ => {}
@@ -282,7 +282,7 @@ impl TcpTable {
             .get_mut(hash, |flow| seg.is_of(flow))
             .map(|entry| entry.arrives(shared, now, seg))
         {
-            Some(Waiting::Goes(verdict)) => verdict,
+            Some(Waiting::Done(verdict)) => verdict,
             Some(Waiting::Reopen(after)) => self.reopen(shared, now, seg, after),
             None => self.arrives_for_nobody(shared, now, seg, None),
         }
@@ -291,7 +291,7 @@ impl TcpTable {
     /// Whether this connection is there, not over, and the one that a segment is of.
     fn is_live(&self, id: ConnId, seg: &Arrival<'_>) -> bool {
         self.entries.get(id).is_some_and(|entry| match &entry.slot {
-            Slot::Socket(Socket::Over(_)) => false,
+            Slot::Socket(Socket::Closed(_)) => false,
             slot => slot.is_of(seg),
         })
     }
@@ -322,21 +322,21 @@ impl TcpTable {
                     self.ready.push_back(id);
                 }
                 if !is_settled(connection, entry.weight, self.timers.get(place(id)), shared) {
-                    self.settle(shared, now, id);
+                    self.after_step(shared, now, id);
                 }
                 return verdict;
             }
             Socket::Opening(handshake) => match handshake.arrives(shared, now, seg) {
-                Opening::Goes(verdict) => verdict,
+                Opening::Done(verdict) => verdict,
                 Opening::Complete => self.complete(shared, now, id, seg),
             },
-            Socket::Over(_) => Verdict::Dropped(DropReason::Unwanted),
+            Socket::Closed(_) => Verdict::Dropped(DropReason::Unwanted),
         };
         if verdict == Verdict::Accepted {
             shared.resets.give_back();
         }
         self.enqueue(id);
-        self.settle(shared, now, id);
+        self.after_step(shared, now, id);
         verdict
     }
 
@@ -420,11 +420,11 @@ impl TcpTable {
             return Verdict::Dropped(DropReason::Unwanted);
         };
         let listener = handshake.listener;
-        let (owned, reopens, flow) = (handshake.owned, handshake.reopens, handshake.flow);
+        let (has_user, reopens, flow) = (handshake.has_user, handshake.reopens, handshake.flow);
         let mut connection = handshake.establish(shared, now);
         let syn = seg.has(TcpFlags::SYN);
         let verdict = if syn {
-            connection.owed.ack = true;
+            connection.pending.ack = true;
             Verdict::Accepted
         } else {
             connection.arrives(shared, now, seg)
@@ -432,7 +432,7 @@ impl TcpTable {
         shared.counters.tcp_established += 1;
         shared.counters.tcp_passive_opens += u64::from(connection.origin == Origin::Passive);
         self.embryonic -= usize::from(connection.origin == Origin::Passive);
-        self.orphans += usize::from(!connection.owned);
+        self.orphans += usize::from(!connection.has_user);
         let connection = self.spare.connection(connection);
         self.replace(id, Slot::Socket(Socket::Open(connection)));
         self.watch(shared, now, id);
@@ -441,7 +441,7 @@ impl TcpTable {
         }
         match listener {
             Some(listener) => self.offer(shared, listener, id),
-            None if owned => shared.events.push(Event::Connected(id)),
+            None if has_user => shared.events.push(Event::Connected(id)),
             None => {}
         }
         verdict
@@ -488,7 +488,7 @@ impl TcpTable {
                         self.ready.push_back(id);
                     }
                     if !is_settled(connection, entry.weight, self.timers.get(place(id)), shared) {
-                        self.settle(shared, now, id);
+                        self.after_step(shared, now, id);
                     }
                     if transmit.is_some() {
                         return transmit;
@@ -500,13 +500,13 @@ impl TcpTable {
                     let more = transmit.is_some();
                     (transmit, more)
                 }
-                Slot::Socket(Socket::Over(_)) | Slot::Parked(_) => (None, false),
+                Slot::Socket(Socket::Closed(_)) | Slot::Parked(_) => (None, false),
             };
             entry.queued = more;
             if more {
                 self.ready.push_back(id);
             }
-            self.settle(shared, now, id);
+            self.after_step(shared, now, id);
             if transmit.is_some() {
                 return transmit;
             }
@@ -533,19 +533,19 @@ impl TcpTable {
                     connection.expire(shared, now, orphans);
                 }
                 Socket::Opening(handshake) => handshake.expire(shared, now),
-                Socket::Over(_) => {}
+                Socket::Closed(_) => {}
             }
             self.enqueue(id);
-            self.settle(shared, now, id);
+            self.after_step(shared, now, id);
             self.park_some(shared, now);
         }
     }
 
     /// Follows up on what a step did to a connection: its timer or its end, and its memory.
-    pub(in crate::tcp) fn settle(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
+    pub(in crate::tcp) fn after_step(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         self.follow_up(shared, now, id);
-        self.weigh(shared, id);
-        self.relieve(shared, now);
+        self.account_memory(shared, id);
+        self.reclaim_memory(shared, now);
     }
 
     pub(in crate::tcp) fn follow_up(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
@@ -554,15 +554,17 @@ impl TcpTable {
         let deadline = match socket {
             Socket::Open(connection) => match &connection.fate {
                 None => connection.timers.next(),
-                Some(Fate::Resetting(_)) => None,
-                Some(Fate::TimeWait(_) | Fate::Over(_)) => return self.bury(shared, now, id),
+                Some(Closing::Resetting(_)) => None,
+                Some(Closing::TimeWait(_) | Closing::Closed(_)) => {
+                    return self.finish_connection(shared, now, id);
+                }
             },
             Socket::Opening(handshake) if handshake.owes_reset.is_some() => None,
             Socket::Opening(handshake) if handshake.end.is_some() => {
-                return self.bury_handshake(shared, id);
+                return self.finish_handshake(shared, id);
             }
             Socket::Opening(handshake) => handshake.deadline,
-            Socket::Over(_) => None,
+            Socket::Closed(_) => None,
         };
         let Some(deadline) = deadline else { return };
         // A lazy timer: one that stands earlier finds the later deadline when it expires.
@@ -573,14 +575,14 @@ impl TcpTable {
 
     /// The connection is over for the wire: its four-tuple is free or in TIME-WAIT, its end is told,
     /// and what its user has not read yet is kept.
-    fn bury(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
+    fn finish_connection(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         self.timers.remove(place(id));
         let Some(Socket::Open(connection)) = self.entries[id].slot.socket_mut() else { return };
         let flow = connection.flow;
         let end = match connection.fate.take() {
-            Some(Fate::TimeWait(end)) => {
+            Some(Closing::TimeWait(end)) => {
                 let wait = TimeWait::new(shared, now, connection);
-                if connection.owed.ack || connection.owed.pure_acks > 0 {
+                if connection.pending.ack || connection.pending.pure_acks > 0 {
                     wait.acknowledge(shared, now, &flow);
                 }
                 self.demux.remove(id);
@@ -589,7 +591,7 @@ impl TcpTable {
                 }
                 end
             }
-            Some(Fate::Over(end) | Fate::Resetting(end)) => {
+            Some(Closing::Closed(end) | Closing::Resetting(end)) => {
                 self.demux.remove(id);
                 end
             }
@@ -608,15 +610,15 @@ impl TcpTable {
             octets: connection.octets,
             end: (*end).clone(),
         })));
-        if connection.owned {
+        if connection.has_user {
             connection.waits.wake(shared, id);
         }
-        self.orphans -= usize::from(!connection.owned);
-        let over = connection.owned.then(|| Over::of_connection(shared, now, connection, *end));
+        self.orphans -= usize::from(!connection.has_user);
+        let over = connection.has_user.then(|| ClosedSocket::of_connection(shared, now, connection, *end));
         self.keep(shared, id, over);
     }
 
-    fn bury_handshake(&mut self, shared: &mut Shared, id: ConnId) {
+    fn finish_handshake(&mut self, shared: &mut Shared, id: ConnId) {
         self.timers.remove(place(id));
         let Some(Socket::Opening(handshake)) = self.entries[id].slot.socket_mut() else { return };
         let Some(end) = handshake.end.take() else { return };
@@ -630,7 +632,7 @@ impl TcpTable {
             opened: handshake.opened,
             established: None,
             numbers: handshake.initial_numbers(),
-            octets: Octets::default(),
+            octets: ByteCounts::default(),
             end: end.clone(),
         })));
         self.demux.remove(id);
@@ -638,21 +640,21 @@ impl TcpTable {
         if kept {
             handshake.waits.wake(shared, id);
         }
-        let over = kept.then(|| Over::of_handshake(handshake, end));
+        let over = kept.then(|| ClosedSocket::of_handshake(handshake, end));
         self.keep(shared, id, over);
     }
 
     /// Keeps what is left for the user of a connection that is over, or forgets its name.
-    fn keep(&mut self, shared: &mut Shared, id: ConnId, over: Option<Over>) {
+    fn keep(&mut self, shared: &mut Shared, id: ConnId, over: Option<ClosedSocket>) {
         match over {
-            Some(over) => self.replace(id, Slot::Socket(Socket::Over(Box::new(over)))),
+            Some(over) => self.replace(id, Slot::Socket(Socket::Closed(Box::new(over)))),
             None => self.remove(shared, id),
         }
     }
 
     fn remove(&mut self, shared: &mut Shared, id: ConnId) {
         self.release(id);
-        self.weigh(shared, id);
+        self.account_memory(shared, id);
         if let Some(entry) = self.entries.remove(id) {
             self.spare.keep(entry.slot);
         }
@@ -686,7 +688,7 @@ impl TcpTable {
     /// ago. A few at a time, so that the cost is the same for each that comes into use.
     pub(in crate::tcp) fn park_some(&mut self, shared: &Shared, now: Instant) {
         for _ in 0..LOOKS {
-            if self.watched.len() < MOST_WARM + 1 {
+            if self.watched.len() < MAX_WARM + 1 {
                 return;
             }
             let Some(id) = self.watched.pop_front() else { return };
@@ -738,9 +740,9 @@ impl TcpTable {
     /// Whether the name belongs to a user.
     pub fn owns(&self, id: ConnId) -> bool {
         self.entries.get(id).is_some_and(|entry| match &entry.slot {
-            Slot::Socket(Socket::Opening(handshake)) => handshake.owned,
-            Slot::Socket(Socket::Open(connection)) => connection.owned,
-            Slot::Socket(Socket::Over(_)) | Slot::Parked(_) => true,
+            Slot::Socket(Socket::Opening(handshake)) => handshake.has_user,
+            Slot::Socket(Socket::Open(connection)) => connection.has_user,
+            Slot::Socket(Socket::Closed(_)) | Slot::Parked(_) => true,
         })
     }
 

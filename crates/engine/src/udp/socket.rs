@@ -62,7 +62,7 @@ pub(super) struct Socket {
 }
 
 /// Most destinations of large packets that a socket remembers.
-const MOST_LARGE: usize = 16;
+const MAX_LARGE: usize = 16;
 
 impl Socket {
     pub fn new(bound: SocketAddr) -> Self {
@@ -89,7 +89,7 @@ impl Socket {
         }
         let octets = u16::try_from(octets).unwrap_or(u16::MAX);
         self.large.retain(|(other, _)| *other != remote);
-        if self.large.len() >= MOST_LARGE {
+        if self.large.len() >= MAX_LARGE {
             self.large.remove(0);
         }
         self.large.push((remote, octets));

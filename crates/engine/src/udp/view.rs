@@ -364,7 +364,7 @@ fn most(remote: IpAddr) -> usize {
     if remote.is_ipv4() { MOST_V4 } else { MOST_V6 }
 }
 
-/// Octets of the headers of a datagram.
+/// ByteCounts of the headers of a datagram.
 const fn headers(flow: &FourTuple) -> usize {
     UdpHeader::LEN + if flow.remote.is_ipv4() { 20 } else { 40 }
 }

@@ -20,7 +20,7 @@ with an ACK, `drop-` ignores a packet, `icmp-` sends or handles an ICMP error, `
 reset, `limit-` applies a bound. Codes by their first letter: **N** never answered, **S** a reset or ACK is sent, **R** a reset is received, \
 **H** half-open connections, **U** UDP, **I** ICMP, **P** path MTU, **E** orderly release, **Q** TIME-WAIT, \
 **D** attacks, **X** decided by the program that uses the stack. *Declares*: what the reset says of its reason if \
-`TcpConfig::declare_reasons` is on (draft-ietf-tcpm-rst-diagnostic-payload). *Linux*: the name in its tracepoint \
+`TcpConfig::send_rst_reason` is on (draft-ietf-tcpm-rst-diagnostic-payload). *Linux*: the name in its tracepoint \
 `tcp_send_reset`.
 
 | code | name | rule | source | declares | Linux |
@@ -58,7 +58,7 @@ const OTHERS: &str = "\
 pub fn resets() -> String {
     let mut page = String::from(RULES);
     for rule in Rule::ALL {
-        let declares = rule.declared().map_or(String::new(), |reason| reason.to_string());
+        let declares = rule.rst_reason().map_or(String::new(), |reason| reason.to_string());
         let (code, name, text, source) = (rule.code(), rule.name(), rule.text(), rule.section());
         let linux = rule.linux().unwrap_or_default();
         row(&mut page, &[code, &format!("`{name}`"), text, source, &declares, linux]);

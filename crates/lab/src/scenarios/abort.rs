@@ -2,12 +2,12 @@
 
 use super::{PAUSE, a, b, connected, failed, hello, reset, script};
 use crate::script::{Call, Ending, Expected, Outcome, Script, Side};
-use lastack_engine::{Cause, Lost, Party, Rule};
+use lastack_engine::{Cause, EndedBy, LostBytes, Rule};
 use lastack_wire::tcp::TcpFlags;
 use std::io::ErrorKind;
 
 const NAMES: [&str; 2] = ["client", "server"];
-const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::PeerRstExact);
+const RESET: Ending = Ending::new(Cause::Reset, EndedBy::Peer, Rule::PeerRstExact);
 
 fn nobody_finished() -> [Expected; 4] {
     [
@@ -32,8 +32,8 @@ pub(super) fn linger() -> Script {
         b(Call::Read(100), failed(ErrorKind::ConnectionReset)),
         b(Call::Close, Outcome::Done),
     ]);
-    let lost = Lost { unsent: 2, unacked: 6, unread: 0 };
-    let aborted = Ending { lost, ..Ending::new(Cause::Aborted, Party::Application, Rule::RstAbort) };
+    let lost = LostBytes { unsent: 2, unacked: 6, unread: 0 };
+    let aborted = Ending { lost, ..Ending::new(Cause::Aborted, EndedBy::Application, Rule::RstAbort) };
     let mut expected = vec![
         Expected::FirstReset(reset(Side::A, 12, Some(1))),
         Expected::ByRule { by: Side::A, rule: Rule::RstAbort, times: 1 },
@@ -53,9 +53,9 @@ pub(super) fn unread() -> Script {
         a(Call::Read(100), failed(ErrorKind::ConnectionReset)),
         a(Call::Close, Outcome::Done),
     ]);
-    let lost = Lost { unsent: 0, unacked: 0, unread: 5 };
+    let lost = LostBytes { unsent: 0, unacked: 0, unread: 5 };
     let aborted =
-        Ending { lost, ..Ending::new(Cause::Aborted, Party::Application, Rule::RstUnreadDataAtClose) };
+        Ending { lost, ..Ending::new(Cause::Aborted, EndedBy::Application, Rule::RstUnreadDataAtClose) };
     let mut expected = vec![
         Expected::Resets(vec![reset(Side::B, 1, Some(6))]),
         Expected::ByRule { by: Side::B, rule: Rule::RstUnreadDataAtClose, times: 1 },

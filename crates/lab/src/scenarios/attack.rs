@@ -2,11 +2,11 @@
 
 use super::{a, b, connected, failed, hello, reset, script};
 use crate::script::{Call, Ending, Expected, Outcome, Script, Side, Step};
-use lastack_engine::{Cause, Lost, Party, Rule};
+use lastack_engine::{Cause, EndedBy, LostBytes, Rule};
 use std::io::ErrorKind;
 use std::time::Duration;
 
-const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::PeerRstExact);
+const RESET: Ending = Ending::new(Cause::Reset, EndedBy::Peer, Rule::PeerRstExact);
 
 /// `Rule::DropRstOutsideWindow`, `Rule::AckChallengeRst`, `Rule::PeerRstExact`: far off is ignored, near is challenged, exact is obeyed.
 pub(super) fn blind_reset() -> Script {
@@ -23,7 +23,7 @@ pub(super) fn blind_reset() -> Script {
         a(Call::Read(100), failed(ErrorKind::ConnectionReset)),
         a(Call::Close, Outcome::Done),
     ]);
-    let lost = Lost { unacked: 6, ..Lost::default() };
+    let lost = LostBytes { unacked: 6, ..LostBytes::default() };
     let expected = vec![
         Expected::ByRule { by: Side::B, rule: Rule::AckChallengeRst, times: 1 },
         // What the exact one has left half-open ends as such.

@@ -4,13 +4,13 @@
 
 use super::{PAUSE, a, accept, b, connected, failed, hello, reset, script};
 use crate::script::{Call, Ending, Expected, FROM, Outcome, PORT, Script, Side, Step};
-use lastack_engine::{Cause, Lost, Party, Rule, TimeLimit};
+use lastack_engine::{Cause, EndedBy, LostBytes, Rule, TimeLimit};
 use lastack_wire::tcp::TcpFlags;
 use std::io::ErrorKind;
 use std::time::Duration;
 
 const NAMES: [&str; 2] = ["client", "server"];
-const RESET: Ending = Ending::new(Cause::Reset, Party::Peer, Rule::PeerRstExact);
+const RESET: Ending = Ending::new(Cause::Reset, EndedBy::Peer, Rule::PeerRstExact);
 const SECOND: Step = Step::Wait(Duration::from_secs(1));
 
 /// H2
@@ -25,7 +25,7 @@ pub(super) fn data() -> Script {
         b(Call::Read(100), Outcome::EndOfStream),
         b(Call::Close, Outcome::Done),
     ]);
-    let lost = Lost { unacked: 14, ..Lost::default() };
+    let lost = LostBytes { unacked: 14, ..LostBytes::default() };
     let expected = vec![
         // SEQ is B's own acknowledgment: exact.
         Expected::Resets(vec![reset(Side::A, 6, None)]),
@@ -104,14 +104,17 @@ pub(super) fn silent() -> Script {
         a(Call::Read(100), failed(ErrorKind::ConnectionReset)),
         a(Call::Close, Outcome::Done),
     ]);
-    let lost = Lost { unacked: 14, ..Lost::default() };
-    let gave_up = Ending::new(Cause::TimedOut(TimeLimit::User), Party::Stack, Rule::EndUserTimeout);
+    let lost = LostBytes { unacked: 14, ..LostBytes::default() };
+    let gave_up = Ending::new(Cause::TimedOut(TimeLimit::User), EndedBy::Stack, Rule::EndUserTimeout);
     let expected = vec![
         // Giving up is silent; only the next segment from A is answered, by the listener.
         Expected::Resets(vec![reset(Side::B, 1, None)]),
         Expected::ByRule { by: Side::B, rule: Rule::RstAckToListener, times: 1 },
         Expected::Ends(Side::B, vec![Ending { lost, ..gave_up }]),
-        Expected::Ends(Side::A, vec![Ending { lost: Lost { unacked: 3, ..Lost::default() }, ..RESET }]),
+        Expected::Ends(
+            Side::A,
+            vec![Ending { lost: LostBytes { unacked: 3, ..LostBytes::default() }, ..RESET }],
+        ),
         Expected::Open(Side::A, 0),
         Expected::Open(Side::B, 0),
     ];

@@ -3,13 +3,13 @@
 use super::release::{FIRST, SECOND};
 use super::{ACCEPTED, a, accept, connect, failed, hello, listen, reset, script};
 use crate::script::{Call, Ending, Expected, FROM, Outcome, PORT, Script, Side, Step};
-use lastack_engine::{Cause, Party, Rule, TimeLimit};
+use lastack_engine::{Cause, EndedBy, Rule, TimeLimit};
 use lastack_wire::tcp::TcpFlags;
 use std::io::ErrorKind;
 use std::time::Duration;
 
 const NAMES: [&str; 2] = ["client", "server"];
-const REFUSED: Ending = Ending::new(Cause::Refused, Party::Peer, Rule::PeerRstRefused);
+const REFUSED: Ending = Ending::new(Cause::Refused, EndedBy::Peer, Rule::PeerRstRefused);
 
 pub(super) fn refused() -> Script {
     let mut script = script(NAMES, vec![connect(failed(ErrorKind::ConnectionRefused))]);
@@ -57,7 +57,7 @@ pub(super) fn silent_host() -> Script {
         Expected::Count { by: Side::A, flags: TcpFlags::SYN, times: 7 },
         Expected::Lost(7),
         Expected::Resets(vec![]),
-        Expected::Ends(Side::A, vec![Ending::new(timed_out, Party::Stack, Rule::EndSynTimeout)]),
+        Expected::Ends(Side::A, vec![Ending::new(timed_out, EndedBy::Stack, Rule::EndSynTimeout)]),
         Expected::Open(Side::A, 0),
     ];
     script

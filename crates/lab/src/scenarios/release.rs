@@ -2,14 +2,14 @@
 
 use super::{PAUSE, a, b, connected, hello, script};
 use crate::script::{Call, Ending, Expected, FROM, Outcome, PORT, Script, Side, Step};
-use lastack_engine::{Cause, Party, Rule};
+use lastack_engine::{Cause, EndedBy, Rule};
 use lastack_wire::tcp::TcpFlags;
 use std::time::Duration;
 
 const NAMES: [&str; 2] = ["client", "server"];
 /// The orderly end at the side whose FIN was the first, and at the other.
-pub(super) const FIRST: Ending = Ending::new(Cause::Orderly, Party::Application, Rule::EndOrderly);
-pub(super) const SECOND: Ending = Ending::new(Cause::Orderly, Party::Peer, Rule::EndOrderly);
+pub(super) const FIRST: Ending = Ending::new(Cause::Orderly, EndedBy::Application, Rule::EndOrderly);
+pub(super) const SECOND: Ending = Ending::new(Cause::Orderly, EndedBy::Peer, Rule::EndOrderly);
 
 /// A finishes, B sees it and closes, A sees it and closes.
 pub(super) fn both_close() -> [Step; 6] {

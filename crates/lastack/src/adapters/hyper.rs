@@ -16,7 +16,7 @@ use tower_service::Service;
 /// looked up by the system.
 ///
 /// ```
-/// # use lastack::{Config, EndError, Host, HostConnector, Inference, link};
+/// # use lastack::{Config, EndError, Host, HostConnector, LikelyCause, link};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
@@ -26,7 +26,7 @@ use tower_service::Service;
 /// let http = Client::builder(TokioExecutor::new()).build(HostConnector::new(&client));
 /// # let http: Client<_, String> = http;
 /// let error = http.get("http://10.0.0.2/".parse().unwrap()).await.unwrap_err();
-/// assert_eq!(EndError::find(&error).unwrap().inferred, Some(Inference::NobodyListens));
+/// assert_eq!(EndError::find(&error).unwrap().inferred, Some(LikelyCause::NobodyListens));
 /// # }
 /// ```
 #[derive(Clone, Debug)]

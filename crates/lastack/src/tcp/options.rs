@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 /// The field has six bits (RFC 2474 section 3).
-const MOST_DSCP: u8 = 0x3f;
+const MAX_DSCP: u8 = 0x3f;
 
 pub(super) fn check_keepalive(keepalive: Option<Keepalive>) -> io::Result<()> {
     if keepalive.is_some_and(|k| k.count == 0 || k.idle.is_zero() || k.interval.is_zero()) {
@@ -18,7 +18,7 @@ pub(super) fn check_keepalive(keepalive: Option<Keepalive>) -> io::Result<()> {
 }
 
 pub(super) fn check_dscp(dscp: u8) -> io::Result<()> {
-    if dscp > MOST_DSCP {
+    if dscp > MAX_DSCP {
         return Err(invalid("a DSCP has six bits, so 63 is the greatest; IP_TOS is four times as large"));
     }
     Ok(())
@@ -102,7 +102,7 @@ impl TcpStream {
 
     /// Tells the peer how long text may stay without acknowledgment, and heeds what the peer tells (the user
     /// timeout option, RFC 5482): the longer of both counts, within the limits of
-    /// [`TcpConfig`](crate::TcpConfig::least_user_timeout), unless
+    /// [`TcpConfig`](crate::TcpConfig::min_user_timeout), unless
     /// [`set_user_timeout`](Self::set_user_timeout) says a time. `None`: neither.
     ///
     /// # Errors

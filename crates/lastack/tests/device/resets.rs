@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lastack::{Cause, Config, FourTuple, Host, Party, ResetReason, Rule, TcpListener, TcpState, TcpStream};
+use lastack::{Cause, Config, EndedBy, FourTuple, Host, ResetReason, Rule, TcpListener, TcpState, TcpStream};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -144,7 +144,7 @@ async fn reset_by_us(how: How, host: &Host, ours: TcpStream, linux: &mut net::Tc
         }
         How::Kill => {
             assert!(host.kill(flow(&ours)));
-            assert_eq!(ours.closed().await.unwrap().by, Party::Administrator);
+            assert_eq!(ours.closed().await.unwrap().by, EndedBy::Administrator);
         }
         How::Reason => {
             ours.set_reset_reason(Some(ResetReason::Abort)).unwrap();
@@ -209,7 +209,7 @@ fn r1_r15_we_take_the_resets_of_linux_in_every_state() {
                         if before == Before::LinuxFin { Rule::PeerRstAfterFin } else { Rule::PeerRstExact };
                     assert_eq!(
                         (end.cause, end.by, end.rule),
-                        (Cause::Reset, Party::Peer, rule),
+                        (Cause::Reset, EndedBy::Peer, rule),
                         "{before:?} {how:?}"
                     );
                 }

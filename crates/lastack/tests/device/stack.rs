@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use lastack::{Cause, Config, EndError, Host, Party, TcpListener, TcpStream, UdpSocket};
+use lastack::{Cause, Config, EndError, EndedBy, Host, TcpListener, TcpStream, UdpSocket};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -91,7 +91,7 @@ fn where_nobody_listens_both_are_refused_at_once() {
         let error = TcpStream::connect(&host, (pair.kernel, PORT)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         let end = EndError::find(&error).unwrap();
-        assert_eq!((end.cause, end.by), (Cause::Refused, Party::Peer));
+        assert_eq!((end.cause, end.by), (Cause::Refused, EndedBy::Peer));
         // The driver has to run for the other.
         let error = tokio::task::spawn_blocking(|| linux.join().unwrap()).await.unwrap();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -154,7 +154,7 @@ fn an_abort_by_linux_is_a_reset_by_the_peer() {
         let error = stream.read(&mut [0; 10]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         let end = stream.end().unwrap();
-        assert_eq!((end.cause, end.by), (Cause::Reset, Party::Peer));
+        assert_eq!((end.cause, end.by), (Cause::Reset, EndedBy::Peer));
         tokio::task::spawn_blocking(|| linux.join().unwrap()).await.unwrap();
     });
 }

@@ -2,7 +2,7 @@
 
 use crate::{SERVER, addr, connection, hosts, hosts_with};
 use lastack::{
-    Cause, Config, EndError, FourTuple, Host, Inference, Keepalive, Origin, Party, TcpListener, TcpState,
+    Cause, Config, EndError, EndedBy, FourTuple, Host, Keepalive, LikelyCause, Origin, TcpListener, TcpState,
     TcpStream, TimeLimit, link,
 };
 use std::error::Error;
@@ -43,8 +43,8 @@ async fn refused_says_by_whom_and_why() {
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     let held = error.get_ref().and_then(|held| held.downcast_ref::<EndError>()).unwrap();
     let end = held.end();
-    assert_eq!((end.cause, end.by, end.state), (Cause::Refused, Party::Peer, TcpState::SynSent));
-    assert_eq!(end.inferred, Some(Inference::NobodyListens));
+    assert_eq!((end.cause, end.by, end.state), (Cause::Refused, EndedBy::Peer, TcpState::SynSent));
+    assert_eq!(end.inferred, Some(LikelyCause::NobodyListens));
     assert!(error.to_string().starts_with("connection refused: "), "{error}");
 
     let wrapped: Box<dyn Error> = std::io::Error::other(error).into();
@@ -72,7 +72,7 @@ async fn text_that_nobody_read_resets_the_peer() {
     let error = near.read(&mut [0; 16]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     let end = EndError::find(&error).unwrap();
-    assert_eq!((end.by, end.inferred), (Party::Peer, Some(Inference::AbortedByPeer)));
+    assert_eq!((end.by, end.inferred), (EndedBy::Peer, Some(LikelyCause::AbortedByPeer)));
     assert_eq!(near.read(&mut [0; 16]).await.unwrap(), 0, "the error comes once");
     assert_eq!(near.end().unwrap().cause, Cause::Reset, "the reason stays");
     let error = near.write(b"x").await.unwrap_err();
@@ -108,7 +108,7 @@ async fn looking_does_not_take_the_error_and_take_error_does() {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert!(EndError::find(&error).is_some());
     assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0);
-    assert_eq!(far.end().unwrap().by, Party::Application);
+    assert_eq!(far.end().unwrap().by, EndedBy::Application);
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,7 +248,7 @@ async fn an_administrator_ends_a_connection() {
     assert_eq!(far.read(&mut text).await.unwrap(), 5);
     let error = far.read(&mut text).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-    assert_eq!(EndError::find(&error).unwrap().by, Party::Administrator);
+    assert_eq!(EndError::find(&error).unwrap().by, EndedBy::Administrator);
     assert_eq!(far.read(&mut text).await.unwrap(), 0);
     assert_eq!(near.read(&mut text).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }

@@ -97,7 +97,7 @@ async fn hypers_error_leads_to_the_reason() {
     let (response, outcome) = tokio::join!(sender.send_request(request("/", vec![])), connection);
     let error = response.err().or(outcome.err()).expect("the server reset the connection");
     let end = lastack::EndError::find(&error).expect("the reason is in the chain");
-    assert_eq!(end.by, lastack::Party::Peer);
+    assert_eq!(end.by, lastack::EndedBy::Peer);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! Connections answered by the embedder.
 
 use crate::{CLIENT, SERVER, addr, hosts, hosts_with};
-use lastack::{Config, EndError, Host, IcmpError, Party, TcpListener, TcpStream};
+use lastack::{Config, EndError, EndedBy, Host, IcmpError, TcpListener, TcpStream};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -53,7 +53,7 @@ async fn refused_and_dropped_are_refused() {
     for _ in 0..2 {
         let error = TcpStream::connect(&client, (ELSEWHERE, 443)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(EndError::find(&error).unwrap().by, Party::Peer);
+        assert_eq!(EndError::find(&error).unwrap().by, EndedBy::Peer);
     }
     // The interceptor is gone: refused by its absence.
     let error = TcpStream::connect(&client, (ELSEWHERE, 443)).await.unwrap_err();
@@ -72,7 +72,7 @@ async fn unreachable_is_what_was_said_by_whom_it_was_said() {
     });
     for (kind, from) in [(ErrorKind::NetworkUnreachable, router), (ErrorKind::HostUnreachable, ELSEWHERE)] {
         let error = TcpStream::connect(&client, (ELSEWHERE, 443)).await.unwrap_err();
-        assert_eq!((error.kind(), EndError::find(&error).unwrap().by), (kind, Party::Network(from)));
+        assert_eq!((error.kind(), EndError::find(&error).unwrap().by), (kind, EndedBy::Network(from)));
     }
 }
 
@@ -132,5 +132,5 @@ async fn a_peer_that_gives_up_is_known() {
     let _gone = connect.await;
     // The SYN|ACK meets nobody: the reset that answers it ends the handshake.
     let error = intercepted.accept().await.unwrap_err();
-    assert_eq!(EndError::find(&error).unwrap().by, Party::Peer);
+    assert_eq!(EndError::find(&error).unwrap().by, EndedBy::Peer);
 }

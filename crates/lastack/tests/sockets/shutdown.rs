@@ -2,7 +2,7 @@
 
 use crate::{CLIENT, SERVER, addr, connection, hosts};
 use lastack::link::{Capabilities, Impair, Plan, pipe};
-use lastack::{Cause, Config, Host, HostError, Party, TcpListener, TcpState, TcpStream, UdpSocket};
+use lastack::{Cause, Config, EndedBy, Host, HostError, TcpListener, TcpState, TcpStream, UdpSocket};
 use std::io::ErrorKind;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -76,7 +76,7 @@ async fn shutdown_resets_what_has_not_ended_in_time() {
     assert_eq!(start.elapsed(), Duration::from_secs(5));
     assert_eq!(reset.iter().map(|open| open.flow.remote).collect::<Vec<_>>(), [near.local_addr().unwrap()]);
     let end = near.closed().await.unwrap();
-    assert_eq!((end.cause, end.by), (Cause::Reset, Party::Peer), "the peer knows");
+    assert_eq!((end.cause, end.by), (Cause::Reset, EndedBy::Peer), "the peer knows");
     assert_eq!(far.read(&mut [0; 1]).await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
     for error in [accept.await.unwrap().unwrap_err(), receive.await.unwrap().unwrap_err()] {
         assert!(matches!(HostError::find(&error), Some(HostError::ShutDown)), "{error}");
@@ -104,7 +104,7 @@ async fn abort_all_resets_every_connection_and_the_host_lives_on() {
     let (near, far, listener) = connection(&client, &server).await;
     assert_eq!(server.abort_all().len(), 1);
     assert_eq!(near.closed().await.unwrap().cause, Cause::Reset);
-    assert_eq!(far.closed().await.unwrap().by, Party::Administrator);
+    assert_eq!(far.closed().await.unwrap().by, EndedBy::Administrator);
     let (again, _) =
         tokio::join!(TcpStream::connect(&client, listener.local_addr().unwrap()), listener.accept());
     again.unwrap();
@@ -149,7 +149,7 @@ async fn a_connection_of_an_address_that_went_ends_and_the_others_go_on() {
     server.set_addresses([SERVER, third]);
     let (near, far) = pairs.pop().unwrap();
     assert_eq!(near.closed().await.unwrap().cause, Cause::Reset, "the peer knows");
-    assert_eq!(far.closed().await.unwrap().by, Party::Administrator);
+    assert_eq!(far.closed().await.unwrap().by, EndedBy::Administrator);
     let (mut near, mut far) = pairs.pop().unwrap();
     near.write_all(b"on").await.unwrap();
     far.read_exact(&mut [0; 2]).await.unwrap();

@@ -3,7 +3,7 @@
 use crate::{CLIENT, SERVER, addr, connection, hosts, hosts_with};
 use lastack::link::{Capabilities, pipe};
 use lastack::{
-    Cause, Config, EndError, Host, IcmpError, Keepalive, Party, Relayed, TcpListener, TcpSocket, TcpState,
+    Cause, Config, EndError, EndedBy, Host, IcmpError, Keepalive, Relayed, TcpListener, TcpSocket, TcpState,
     TcpStream, UdpReport, UdpSocket, relay,
 };
 use std::io::{ErrorKind, IoSlice, IoSliceMut};
@@ -312,7 +312,7 @@ async fn each_failure_to_connect_has_its_answer() {
     }
     let stream = answered(std::io::Error::from_raw_os_error(libc::ECONNRESET)).await.unwrap();
     let end = stream.end().unwrap();
-    assert_eq!((end.cause, end.by), (Cause::Reset, Party::Peer), "established, then reset");
+    assert_eq!((end.cause, end.by), (Cause::Reset, EndedBy::Peer), "established, then reset");
     let inner = answered(std::io::Error::from_raw_os_error(libc::EHOSTUNREACH)).await.unwrap_err();
     let Cause::Unreachable(icmp) = EndError::find(&inner).unwrap().cause else { panic!("{inner}") };
     assert_eq!(icmp, IcmpError::host_unreachable(false));

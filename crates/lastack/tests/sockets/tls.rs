@@ -67,5 +67,5 @@ async fn a_reset_under_tls_keeps_its_reason() {
     far.get_ref().0.abort();
     let error = near.read(&mut [0; 1]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    assert_eq!(EndError::find(&error).unwrap().by, lastack::Party::Peer);
+    assert_eq!(EndError::find(&error).unwrap().by, lastack::EndedBy::Peer);
 }

@@ -8,10 +8,10 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 /// Most octets on their way in one direction: a sender that does not heed congestion must not fill the memory.
-const MOST_HELD: usize = 64 << 20;
+const MAX_HELD: usize = 64 << 20;
 
 /// Most buffers kept for packets to come.
-const MOST_SPARE: usize = 1024;
+const MAX_SPARE: usize = 1024;
 
 /// What was done to the packets of one direction. While a plan is perfect, packets pass uncounted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,13 +136,13 @@ impl<M: Meta> Lane<M> {
 
     /// Takes a buffer back for packets to come.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < MOST_SPARE {
+        if self.spare.len() < MAX_SPARE {
             self.spare.push(buffer);
         }
     }
 
     fn hold(&mut self, due: Instant, packet: &[u8], mut meta: M, damage: Option<Damage>) -> bool {
-        if self.held_octets + packet.len() > MOST_HELD {
+        if self.held_octets + packet.len() > MAX_HELD {
             self.stats.overflowed += 1;
             return false;
         }
@@ -263,6 +263,6 @@ mod tests {
             lane.push(Instant::ZERO, &[0; 65_000], Transmit::default());
         }
         assert!(lane.stats.overflowed > 0);
-        assert!(lane.held_octets <= MOST_HELD);
+        assert!(lane.held_octets <= MAX_HELD);
     }
 }

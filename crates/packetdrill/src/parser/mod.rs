@@ -16,7 +16,7 @@ pub fn parse(source: &str, definitions: &HashMap<String, String>) -> Result<Scri
 }
 
 /// No script takes as long: some thirty years.
-const MOST_SECONDS: f64 = 1e9;
+const MAX_SECONDS: f64 = 1e9;
 
 struct Parser {
     lexemes: Vec<Lexeme>,
@@ -206,8 +206,8 @@ impl Parser {
         if seconds < 0.0 {
             return Err(Problem::syntax(self.span(), "a time must not be negative"));
         }
-        if seconds >= MOST_SECONDS {
-            let message = format!("a time must be less than {MOST_SECONDS} seconds");
+        if seconds >= MAX_SECONDS {
+            let message = format!("a time must be less than {MAX_SECONDS} seconds");
             return Err(Problem::syntax(self.span(), message));
         }
         self.advance();

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::Failure;
 
 /// Most descriptors beside a message (`SCM_MAX_FD` of the kernel).
-pub(super) const MOST_DESCRIPTORS: usize = 253;
+pub(super) const MAX_DESCRIPTORS: usize = 253;
 /// The longest message.
 const LONGEST: usize = 64 * 1024;
 
@@ -123,7 +123,7 @@ impl Channel {
 
     fn receive_with<T: DeserializeOwned>(&self, flags: MsgFlags) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let mut octets = vec![0; LONGEST];
-        let mut control = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+        let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
         let (len, fds) = loop {
             let mut parts = [IoSliceMut::new(&mut octets)];
             let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;

@@ -17,7 +17,7 @@ pub use json::VERSION;
 pub use judge::{Verdict, judge};
 pub use record::{
     Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Path, Process, Proto, Question, Record,
-    facing,
+    peer_state,
 };
 pub use summary::{Echo, Exit, Injected, Names, Summary};
 pub use writer::{Destination, Detail, Reporter, Settings};

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lastack_engine::{End, Ended, Instant, OpenConnection, Origin, Party, Rule, TcpState};
+use lastack_engine::{End, Ended, EndedBy, Instant, OpenConnection, Origin, Rule, TcpState};
 use lastack_wire::icmp::IcmpError;
 use serde::{Serialize, Serializer};
 
@@ -320,7 +320,7 @@ impl Record {
         let Ended { flow, opened, octets, end, .. } = ended;
         let (outcome, icmp) = Outcome::of(end);
         let icmp = icmp.map(|error| {
-            let from = if let Party::Network(from) = end.by { Some(from) } else { None };
+            let from = if let EndedBy::Network(from) = end.by { Some(from) } else { None };
             IcmpSaid { error, from }
         });
         Self {
@@ -329,9 +329,9 @@ impl Record {
             remote: flow.remote,
             outcome,
             by: match end.by {
-                Party::Application | Party::Administrator | Party::Stack => By::Lastack,
-                Party::Peer => By::Remote,
-                Party::Network(_) => By::Network,
+                EndedBy::Application | EndedBy::Administrator | EndedBy::Stack => By::Lastack,
+                EndedBy::Peer => By::Remote,
+                EndedBy::Network(_) => By::Network,
             },
             rule: Some(end.rule),
             state: Some(end.state),
@@ -417,7 +417,7 @@ impl Outcome {
 /// The state of the program's end that goes with the state of ours, which faces it.
 ///
 /// What is on its way between the two is taken for not yet arrived.
-pub fn facing(ours: TcpState) -> TcpState {
+pub fn peer_state(ours: TcpState) -> TcpState {
     match ours {
         TcpState::SynReceived => TcpState::SynSent,
         // We have its FIN, and acknowledged it.
@@ -485,9 +485,9 @@ pub mod tests {
 
     #[test]
     fn two_ends_of_a_handshake_and_a_release_face_each_other() {
-        assert_eq!(facing(TcpState::SynReceived), TcpState::SynSent);
-        assert_eq!(facing(TcpState::Established), TcpState::Established);
-        assert_eq!(facing(TcpState::CloseWait), TcpState::FinWait2);
-        assert_eq!(facing(TcpState::FinWait2), TcpState::CloseWait);
+        assert_eq!(peer_state(TcpState::SynReceived), TcpState::SynSent);
+        assert_eq!(peer_state(TcpState::Established), TcpState::Established);
+        assert_eq!(peer_state(TcpState::CloseWait), TcpState::FinWait2);
+        assert_eq!(peer_state(TcpState::FinWait2), TcpState::CloseWait);
     }
 }

@@ -42,7 +42,7 @@ pub enum Detail {
     Summary,
     /// What did not end well.
     #[default]
-    Trouble,
+    Error,
     /// Every connection, with the local port and the rule.
     Connections,
     /// Every question for a name, too.
@@ -148,7 +148,7 @@ impl Reporter {
             state.groups.add(record);
         }
         match detail {
-            Detail::Summary | Detail::Trouble => state.put(Brief(record).to_string(), MAX_UNGROUPED),
+            Detail::Summary | Detail::Error => state.put(Brief(record).to_string(), MAX_UNGROUPED),
             Detail::Connections | Detail::All => state.put(record.to_string(), MAX_LINES),
         }
     }
@@ -221,7 +221,7 @@ impl State {
         lines.extend(self.summary.injected.iter().map(super::summary::Injected::line));
         lines.extend(self.summary.warnings.iter().map(|warning| format!("lastack: warning: {warning}")));
         // That a program does nothing with its network is worth no line among its output.
-        if detail != Detail::Trouble || self.file.is_some() || !self.summary.is_empty() {
+        if detail != Detail::Error || self.file.is_some() || !self.summary.is_empty() {
             lines.push(format!("lastack: {}", self.summary));
         }
         lines

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Most bare ACKs that an arrival may bring about.
-const MOST_ACKS: usize = 4;
+const MAX_ACKS: usize = 4;
 /// Most bare ACKs in a row each of which answers the one before.
 const LONGEST_TALK: u32 = 4;
 /// Most steps in a minute in which nothing is sent and nothing arrives.
@@ -152,7 +152,7 @@ impl InvariantChecker {
                         acks += usize::from(arrived.is_some());
                         self.talk[index] = arrived.map_or(0, |cause: usize| self.talk[cause] + 1);
                     }
-                    if acks > MOST_ACKS || self.talk[index] > LONGEST_TALK {
+                    if acks > MAX_ACKS || self.talk[index] > LONGEST_TALK {
                         let what = format!("{acks} ACKs for one arrival, or {} in a row", self.talk[index]);
                         self.report_violation(format!("{what}: {}", describe(&segment)));
                     }

@@ -41,8 +41,8 @@ fn options(tcp: &mut TcpConfig, random: &mut Random) {
     tcp.mtu_probe_interval = Duration::from_millis(500 + random.below(60_000));
     tcp.pacing = random.once_in(3);
     tcp.slow_start_after_idle = !random.once_in(4);
-    tcp.declare_reasons = random.once_in(2);
-    tcp.repeat_declared = random.once_in(3);
+    tcp.send_rst_reason = random.once_in(2);
+    tcp.resend_plain_rst = random.once_in(3);
     tcp.slow_start_after_idle = random.once_in(2);
     tcp.pacing = random.once_in(4);
     let probing = [MtuProbing::Off, MtuProbing::AfterBlackHole, MtuProbing::Always];
@@ -72,7 +72,7 @@ fn limits(tcp: &mut TcpConfig, random: &mut Random) {
     tcp.min_rto = Duration::from_millis(1 + random.below(300));
     // What is dropped beyond a gap is repaired by timeouts alone, for which an orphan may not have the time.
     if random.once_in(4) {
-        tcp.max_early_ranges = 1 + random.below(8) as usize;
+        tcp.max_ooo_ranges = 1 + random.below(8) as usize;
     }
     tcp.challenge_interval = Duration::from_millis(random.below(1_000));
     pressure(tcp, random);

@@ -15,7 +15,7 @@ use super::application::{Application, text};
 use super::world::{EndOf, World};
 use crate::trace::{Fate, PacketKind, PacketRecord};
 use lastack_engine::{
-    Cause, ConnId, Ended, FourTuple, Inference, InitialNumbers, Instant, Party, Rule, TcpError, TcpState,
+    Cause, ConnId, Ended, EndedBy, FourTuple, InitialNumbers, Instant, LikelyCause, Rule, TcpError, TcpState,
     TimeLimit, Verdict,
 };
 use lastack_wire::icmp::Icmp;
@@ -233,7 +233,7 @@ impl Court<'_> {
         demand(*opened <= why.at, || format!("it ends before it begins: {end:?}"))?;
         match why.cause {
             Cause::Reset => self.reset_by_peer(end),
-            Cause::Refused if why.by == Party::Peer => self.reset_by_peer(end),
+            Cause::Refused if why.by == EndedBy::Peer => self.reset_by_peer(end),
             Cause::Unreachable(_) if why.rule == Rule::IcmpEndsAttempt => {
                 demand(self.error_arrived(end, why.at), || format!("no ICMP error arrived: {end:?}"))
             }
@@ -246,7 +246,7 @@ impl Court<'_> {
                 let (sent, ended) = (self.sent(end), self.ended(end));
                 // Rate limits are for answers, of which `Rule::RstDataAfterClose` is one.
                 let most =
-                    if self.world.hosts[end.host].config.tcp.repeat_declared { 2 * ended } else { ended };
+                    if self.world.hosts[end.host].config.tcp.resend_plain_rst { 2 * ended } else { ended };
                 let agrees =
                     (ended..=most).contains(&sent) || why.rule == Rule::RstDataAfterClose && sent < ended;
                 demand(agrees, || format!("{sent} resets for {ended} ends: {end:?}"))
@@ -307,9 +307,9 @@ impl Court<'_> {
         demand(said.0 == Some(reset.tcp.seq), || format!("another reset than {said:?}: {end:?}"))?;
         let aborted = ENDING.contains(&rule);
         let wrong = match why.inferred {
-            Some(Inference::AbortedByPeer) => !aborted,
-            Some(Inference::UnknownConnection) => aborted && rule != Rule::RstDataAfterClose,
-            Some(Inference::NobodyListens) | None => false,
+            Some(LikelyCause::AbortedByPeer) => !aborted,
+            Some(LikelyCause::UnknownConnection) => aborted && rule != Rule::RstDataAfterClose,
+            Some(LikelyCause::NobodyListens) | None => false,
         };
         demand(!wrong, || format!("a reset by {rule} is taken for another: {end:?}"))?;
         let Some(peer) = self.peer(end) else { return Ok(()) };

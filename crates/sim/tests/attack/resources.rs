@@ -131,7 +131,7 @@ fn holes_of_single_octets() {
             kept += u32::from(host.give(&segment.packet()) == Verdict::Accepted);
         }
         println!("holes: {} octets, {kept} kept", meter.peak());
-        assert_eq!(kept, 4096, "max_early_ranges");
+        assert_eq!(kept, 4096, "max_ooo_ranges");
         assert!(meter.peak() < 256 << 10, "{}", meter.peak());
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 const SYNS: u32 = 100_000;
 
 /// What the embryonic connections of a flood may take, with all that knows of them (docs/bounds.md).
-const MOST_MEMORY: usize = 8 << 20;
+const MAX_MEMORY: usize = 8 << 20;
 
 /// The flood within a second. Returns the most memory that the host took for it.
 fn flood(world: &mut World) -> usize {
@@ -46,7 +46,7 @@ fn a_hundred_thousand_syns_do_not_keep_a_client_out() {
         let mut world = World::new(v6, 1, |_| {});
         let peak = flood(&mut world);
         println!("{SYNS} SYNs, cookies on: {peak} octets");
-        assert!(peak < MOST_MEMORY, "{peak}");
+        assert!(peak < MAX_MEMORY, "{peak}");
         assert_eq!(world.ends[1].stack.connections(), 4096, "the bound of max_embryonic");
         let counters = world.ends[1].stack.counters();
         assert_eq!(counters.tcp_cookies_sent, u64::from(SYNS) - 4096);
@@ -84,7 +84,7 @@ fn without_cookies_the_client_waits_until_the_flood_has_timed_out() {
         let mut world = World::new(v6, 2, |config| config.tcp.syn_cookies = false);
         let peak = flood(&mut world);
         println!("{SYNS} SYNs, cookies off: {peak} octets");
-        assert!(peak < MOST_MEMORY, "{peak}");
+        assert!(peak < MAX_MEMORY, "{peak}");
         assert_eq!(world.ends[1].stack.counters().tcp_listen_drops, u64::from(SYNS) - 4096);
         world.connect();
         world.pass(Duration::from_secs(60));

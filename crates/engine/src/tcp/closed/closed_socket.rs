@@ -1,7 +1,7 @@
 //! A closed connection that its user still holds.
 
 use crate::buffer::RecvRing;
-use crate::end::{Cause, End, FourTuple, Party};
+use crate::end::{Cause, End, EndedBy, FourTuple};
 use crate::shared::Shared;
 use crate::tcp::connection::Connection;
 use crate::tcp::handshake::Handshake;
@@ -12,7 +12,7 @@ use alloc::boxed::Box;
 
 /// What is left for the user: unread text, an error to be told once, and the reason.
 #[derive(Debug)]
-pub(crate) struct Over {
+pub(crate) struct ClosedSocket {
     pub flow: FourTuple,
     pub incoming: RecvRing,
     /// The error that the first call gets, whichever it is (`docs/errors.md`).
@@ -25,12 +25,12 @@ pub(crate) struct Over {
     pub numbers: Option<Box<TcpInfo>>,
 }
 
-impl Over {
+impl ClosedSocket {
     pub fn of_connection(shared: &Shared, now: Instant, connection: &mut Connection, end: End) -> Self {
         let numbers = connection.last_info(shared, now, &end);
         let (flow, settings) = (connection.flow, connection.settings);
         let mut incoming = core::mem::replace(&mut connection.incoming, RecvRing::new(0, 0));
-        incoming.drop_early();
+        incoming.drop_ooo();
         if end.rule == Rule::RstAbort {
             incoming.consume(usize::MAX);
         }
@@ -74,7 +74,7 @@ fn error(end: &End) -> Option<TcpError> {
     match (end.cause, end.by) {
         // It refused the peer's text, and so lost the connection.
         _ if end.rule == Rule::RstDataAfterClose => Some(TcpError::Reset),
-        (Cause::Aborted, Party::Application) => Some(TcpError::Aborted),
+        (Cause::Aborted, EndedBy::Application) => Some(TcpError::Aborted),
         _ => end.error(),
     }
 }

@@ -3,7 +3,7 @@
 use crate::isn::Secret;
 use crate::shared::Shared;
 use crate::tcp::segment::{self, Arrival};
-use crate::tcp::socket::settings::MOST_DSCP;
+use crate::tcp::socket::settings::MAX_DSCP;
 use crate::{DropReason, FourTuple, Instant, Rule, Verdict};
 use core::time::Duration;
 use lastack_wire::ip::IpHeader;
@@ -62,7 +62,7 @@ pub(crate) fn reason(shared: &mut Shared, seg: &Arrival<'_>) -> Option<ResetReas
 
 /// Sends a reset that no arrival asked for, in a handshake of ours.
 pub(crate) fn push(shared: &mut Shared, flow: &FourTuple, tcp: TcpHeader, rule: Rule) {
-    let ip = segment::ip_header(&shared.config, flow, shared.config.tcp.dscp & MOST_DSCP);
+    let ip = segment::ip_header(&shared.config, flow, shared.config.tcp.dscp & MAX_DSCP);
     match shared.outbox.push_segment(ip, tcp, Some(rule)) {
         Ok(()) => {
             shared.counters.tcp_out_segments += 1;

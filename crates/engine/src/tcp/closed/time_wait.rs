@@ -25,7 +25,7 @@ pub(crate) struct TimeWait {
 /// What an arrival in TIME-WAIT leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    Goes(Verdict),
+    Done(Verdict),
     /// A new connection may be opened, with an ISS after this number (RFC 6191).
     Reopen(SndSeq),
 }
@@ -50,27 +50,27 @@ impl TimeWait {
     /// A segment of the connection that was (RFC 1337, RFC 6191).
     pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Waiting {
         if seg.has(TcpFlags::RST) {
-            return Waiting::Goes(Verdict::Dropped(Rule::DropRstInTimeWait.into()));
+            return Waiting::Done(Verdict::Dropped(Rule::DropRstInTimeWait.into()));
         }
         if seg.has(TcpFlags::SYN) {
             if !seg.has(TcpFlags::ACK | TcpFlags::FIN) && self.may_reopen(seg) {
                 return Waiting::Reopen(self.snd_nxt);
             }
-            return Waiting::Goes(self.answer(shared, now, seg)); // Q10, Q12: the time goes on
+            return Waiting::Done(self.answer(shared, now, seg)); // Q10, Q12: the time goes on
         }
         if !seg.has(TcpFlags::ACK) && !seg.has(TcpFlags::FIN) {
-            return Waiting::Goes(Verdict::Dropped(Rule::DropInTimeWait.into())); // Q4
+            return Waiting::Done(Verdict::Dropped(Rule::DropInTimeWait.into())); // Q4
         }
         if !self.knows(seg) {
-            return Waiting::Goes(Verdict::Dropped(Rule::DropInTimeWait.into()));
+            return Waiting::Done(Verdict::Dropped(Rule::DropInTimeWait.into()));
         }
         if self.is_expected(seg) {
             self.deadline = now + shared.config.tcp.time_wait;
         }
         if seg.len() == 0 && seg.seq() == self.rcv_nxt {
-            return Waiting::Goes(Verdict::Dropped(Rule::DropInTimeWait.into()));
+            return Waiting::Done(Verdict::Dropped(Rule::DropInTimeWait.into()));
         }
-        Waiting::Goes(self.answer(shared, now, seg))
+        Waiting::Done(self.answer(shared, now, seg))
     }
 
     /// Whether the segment is the peer's FIN again, or stands at RCV.NXT: only that starts the 2 MSL anew

@@ -35,7 +35,7 @@ impl Connection {
         self.probes = 0;
         let (recovery, congestion) = (&mut self.recovery, &mut self.congestion);
         self.marks.acknowledged(now, seg, self.mss, recovery, congestion);
-        self.owed.more = false;
+        self.pending.more = false;
         let wnd = u32::from(seg.tcp.window) << self.negotiated.snd_shift;
         let before = self.snd.una;
         let duplicate = self.is_duplicate(seg, wnd);
@@ -57,7 +57,7 @@ impl Connection {
         if !ack.before(self.snd.una) && self.snd.update_window(seg.seq(), ack, wnd, advances) {
             self.window_opened(shared, now);
         }
-        self.heed_advertised(shared, now, seg);
+        self.on_peer_user_timeout(shared, now, seg);
         // Only now is the segment known to be the peer's (RFC 7323 section 4.3).
         if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) {
             self.rcv.note(timestamps, seg.seq(), now);
@@ -117,7 +117,7 @@ impl Connection {
         self.measure_rtt(shared, now, seg, outcome.rtt, advanced);
         self.timers.stop(Timer::Reorder);
         if self.search.is_some() {
-            self.heed_size_probe(shared, now);
+            self.on_mtu_probe_outcome(shared, now);
         }
     }
 
@@ -184,7 +184,7 @@ impl Connection {
         self.stats.delivered(outcome.delivered, is_marked(seg, self.marks.is_on()));
         self.measure_rtt(shared, now, seg, outcome.rtt, advanced);
         self.wait_for_reordered(now, outcome.reorder_wait);
-        self.heed_size_probe(shared, now);
+        self.on_mtu_probe_outcome(shared, now);
     }
 
     /// Sets the reordering timer, or stops it.
@@ -200,7 +200,7 @@ impl Connection {
         self.timers.stop(Timer::User);
         self.timers.stop(Timer::TailProbe);
         if self.snd.una == self.snd.nxt {
-            self.owed.tail_probe = false;
+            self.pending.tail_probe = false;
             self.note_limit(now);
             self.timers.stop(Timer::Retransmission);
             self.stalled_since = None;

@@ -2,7 +2,7 @@
 //! The sequence test includes PAWS (RFC 7323) and challenge ACKs (RFC 5961). Step three (security compartments) and step
 //! six (URG) are left out by decision: urgent data is ordinary data (docs/rfc9293.md).
 
-use crate::end::{Cause, Inference, Party};
+use crate::end::{Cause, EndedBy, LikelyCause};
 use crate::seq::RcvSeq;
 use crate::shared::Shared;
 use crate::tcp::acceptance::{ResetEffect, ResetReceiver};
@@ -35,7 +35,7 @@ impl Connection {
         self.check_reset(shared, now, seg)?; // second
         self.check_syn(shared, now, seg)?; // fourth
         self.process_ack(shared, now, seg)?; // fifth
-        self.owed.ack |= self.marks.arrived(seg);
+        self.pending.ack |= self.marks.arrived(seg);
         if self.fate.is_some() {
             return Ok(()); // it acknowledged our FIN, and both directions are finished
         }
@@ -120,7 +120,7 @@ impl Connection {
         if seg.seq().before(end) {
             self.rcv.duplicate = Some((seg.seq(), end));
         }
-        self.owed.pure_ack();
+        self.pending.pure_ack();
         Verdict::Answered(rule)
     }
 
@@ -132,7 +132,7 @@ impl Connection {
             return Verdict::Dropped(rule.into());
         }
         self.last_challenge = Some(now);
-        self.owed.challenge = Some(rule);
+        self.pending.challenge = Some(rule);
         Verdict::Answered(rule)
     }
 
@@ -164,9 +164,12 @@ impl Connection {
     fn reset_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
         let said = reset_reply::reason(shared, seg);
         let aborted = seg.has(TcpFlags::ACK);
-        let shape = if aborted { Inference::AbortedByPeer } else { Inference::UnknownConnection };
-        let ending =
-            Ending { peer_said: said, inferred: Some(shape), ..Ending::new(Cause::Reset, Party::Peer, rule) };
+        let shape = if aborted { LikelyCause::AbortedByPeer } else { LikelyCause::UnknownConnection };
+        let ending = Ending {
+            peer_said: said,
+            inferred: Some(shape),
+            ..Ending::new(Cause::Reset, EndedBy::Peer, rule)
+        };
         self.finish(ending.by_segment(seg.header()), now);
         Verdict::Ended(rule)
     }
@@ -190,39 +193,39 @@ impl Connection {
         let old = if seg.seq().before(self.rcv.nxt) { self.rcv.nxt - seg.seq() } else { 0 };
         let text = self.fitting(seg.seq(), seg.text);
         if text.is_empty() {
-            self.owed.pure_ack();
+            self.pending.pure_ack();
             return Err(Verdict::Dropped(DropReason::NoSpace));
         }
         let Some(text) = text.get(old as usize..).filter(|text| !text.is_empty()) else {
-            self.owed.pure_ack();
+            self.pending.pure_ack();
             return Ok(());
         };
-        let unwanted = self.settings.deaf && !self.state.may_send();
-        if !self.owned || unwanted {
+        let unwanted = self.settings.read_shutdown && !self.state.may_send();
+        if !self.has_user || unwanted {
             return Err(self.refuse(shared, now, seg, Rule::RstDataAfterClose));
         }
         let seq = seg.seq() + old;
         let at = self.rcv.position(&self.incoming, seq);
         if old > 0 {
             self.rcv.duplicate = Some((seg.seq(), self.rcv.nxt));
-        } else if let Some(twice) = self.incoming.early().meeting(at..at + text.len() as u64) {
+        } else if let Some(twice) = self.incoming.out_of_order().meeting(at..at + text.len() as u64) {
             self.rcv.duplicate = Some((seq + (twice.start - at) as u32, seq + (twice.end - at) as u32));
         }
         self.touch_buffers(shared, now);
         self.measure_trip(now, seg);
-        let gap = !self.incoming.early().is_empty();
-        self.allot(shared);
+        let gap = !self.incoming.out_of_order().is_empty();
+        self.cap_receive_buffer(shared);
         match self.incoming.write(at, text) {
             Some(0) => {
-                self.count_early(shared);
+                self.count_ooo(shared);
                 self.rcv.note_early(&self.incoming, at);
-                self.owed.pure_ack();
+                self.pending.pure_ack();
             }
             Some(advanced) => self.advance_rcv(shared, now, advanced as u32, gap),
             None => {
-                self.owed.pure_ack();
-                if self.incoming.early().holding(at).is_some() {
-                    self.count_early(shared); // Linux counts what comes, new or not
+                self.pending.pure_ack();
+                if self.incoming.out_of_order().holding(at).is_some() {
+                    self.count_ooo(shared); // Linux counts what comes, new or not
                     // A FIN after it may be new.
                     let fin = seg.has(TcpFlags::FIN);
                     return if fin { Ok(()) } else { Err(Verdict::Dropped(DropReason::Duplicate)) };
@@ -234,9 +237,9 @@ impl Connection {
     }
 
     /// Text has come before what precedes it.
-    fn count_early(&mut self, shared: &mut Shared) {
+    fn count_ooo(&mut self, shared: &mut Shared) {
         self.stats.early_in = self.stats.early_in.wrapping_add(1);
-        shared.counters.tcp_early_segments += 1;
+        shared.counters.tcp_ofo_segments += 1;
     }
 
     /// The part of `text` that lies in the window, or before it.
@@ -253,7 +256,7 @@ impl Connection {
         let rto = self.rtt.rto(&shared.config.tcp);
         // Each acknowledges two segments in the end, so more than the window holds are of no use.
         let most_quick = shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * self.mss)).max(2));
-        self.promptness.text_arrived(now, rto, most_quick);
+        self.ack_policy.text_arrived(now, rto, most_quick);
         // A filled gap, or what may be its repair, is acknowledged at once (RFC 5681 section 4.2), as
         // is more than one full segment (SHLD-18: every second one, whatever the size of that).
         if self.rcv.hold.is_some() {
@@ -261,8 +264,8 @@ impl Connection {
             return;
         }
         self.rcv.unacked += advanced;
-        if gap || self.promptness.is_quick() || self.rcv.unacked > self.mss {
-            self.owed.ack = true;
+        if gap || self.ack_policy.is_quick() || self.rcv.unacked > self.mss {
+            self.pending.ack = true;
         } else if !self.timers.is_running(Timer::DelayedAck) {
             self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);
         }
@@ -271,7 +274,7 @@ impl Connection {
 
     /// `Rule::RstFinWait2Refused`: our FIN is acknowledged, and the user, who is gone, did not want to wait for the peer's.
     fn check_user(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
-        if self.owned || self.state != State::FinWait2 || self.waits_for_fin() {
+        if self.has_user || self.state != State::FinWait2 || self.waits_for_fin() {
             return Ok(());
         }
         Err(self.refuse(shared, now, seg, Rule::RstFinWait2Refused))
@@ -282,9 +285,9 @@ impl Connection {
     fn refuse(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
         // The answer may fall to the rate limit; the connection ends all the same.
         let _ = reset_reply::reply(shared, seg, rule);
-        let ending = Ending::new(Cause::Aborted, Party::Application, rule);
+        let ending = Ending::new(Cause::Aborted, EndedBy::Application, rule);
         self.finish(ending.by_segment(seg.header()), now);
-        if let Some(crate::tcp::connection::Fate::Over(end)) = &mut self.fate {
+        if let Some(crate::tcp::connection::Closing::Closed(end)) = &mut self.fate {
             end.lost.unread += seg.text.len() as u64;
         }
         Verdict::Ended(rule)
@@ -302,13 +305,13 @@ impl Connection {
         if seg.has(TcpFlags::FIN) {
             let fin = seg.seq() + seg.text.len() as u32;
             if fin.after(self.rcv.nxt) && seg.text.is_empty() {
-                if !self.owned {
+                if !self.has_user {
                     // What is missing before it is text that nobody can read any more (S81).
                     return Err(self.refuse(shared, now, seg, Rule::RstDataAfterClose));
                 }
-                self.owed.pure_ack();
+                self.pending.pure_ack();
             }
-            self.owed.ack = true;
+            self.pending.ack = true;
             // One past the edge it still counts: it needs no room (E16).
             if !fin.before(self.rcv.nxt) && !fin.after(self.rcv.edge) {
                 self.rcv.fin = Some(self.rcv.fin.map_or(fin, |known| known.earlier(fin)));
@@ -318,20 +321,20 @@ impl Connection {
             return Ok(());
         }
         // Early text beyond the end of the stream was never part of it.
-        self.incoming.drop_early();
+        self.incoming.drop_ooo();
         self.rcv.nxt += 1;
         self.rcv.edge = self.rcv.edge.later(self.rcv.nxt);
         // After text the user is likely to answer, and be it with a FIN: the ACK may ride on that, as on Linux.
         let bare = seg.tcp.flags.contains(TcpFlags::FIN) && seg.text.is_empty();
-        let answer = bare && self.state == State::Established && self.owned;
-        let answer = answer && self.promptness.last_text().is_some() && self.owed.pure_acks == 0;
+        let answer = bare && self.state == State::Established && self.has_user;
+        let answer = answer && self.ack_policy.last_text().is_some() && self.pending.pure_acks == 0;
         if self.rcv.hold.is_some() {
-            self.owed.ack = false;
+            self.pending.ack = false;
         } else if answer && self.rcv.unacked <= self.mss {
-            self.owed.ack = false;
+            self.pending.ack = false;
             self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);
         } else {
-            self.owed.ack = true;
+            self.pending.ack = true;
         }
         self.go(self.state.peer_fin(), now);
         self.wake_reader(shared);

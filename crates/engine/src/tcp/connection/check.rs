@@ -21,10 +21,10 @@ impl TcpTable {
                 Some(Socket::Opening(handshake)) => {
                     embryonic += usize::from(handshake.origin == Origin::Passive)
                 }
-                Some(Socket::Open(connection)) => orphans += usize::from(!connection.owned),
-                Some(Socket::Over(_)) | None => {}
+                Some(Socket::Open(connection)) => orphans += usize::from(!connection.has_user),
+                Some(Socket::Closed(_)) | None => {}
             }
-            live += usize::from(!matches!(entry.slot, Slot::Socket(Socket::Over(_))));
+            live += usize::from(!matches!(entry.slot, Slot::Socket(Socket::Closed(_))));
             scheduled += usize::from(self.timers.get(place(id)).is_some());
             weight += entry.weight as usize;
             let all = entry.queued || entry.weight as usize == entry.slot.memory();
@@ -52,13 +52,13 @@ impl TcpTable {
                 }
                 connection.timers.next().filter(|_| connection.fate.is_none())
             }
-            Slot::Socket(Socket::Over(_)) => None,
+            Slot::Socket(Socket::Closed(_)) => None,
         };
         let scheduled = self.timers.get(place(id));
         let served = |at| scheduled.is_some_and(|served| served <= at);
         assert!(deadline.is_none_or(served), "nobody serves the timer of {id:?}: {scheduled:?}");
         assert!(!entry.queued || self.ready.contains(&id), "{id:?} is passed over");
-        let over = matches!(entry.slot, Slot::Socket(Socket::Over(_)));
+        let over = matches!(entry.slot, Slot::Socket(Socket::Closed(_)));
         assert!(over || self.live(&entry.slot.flow()) == Some(id), "{id:?} is not found");
     }
 }
@@ -80,17 +80,17 @@ impl Connection {
         assert!(self.rcv.fin.is_none() || !self.rcv.nxt.after(self.rcv.edge + 1), "{:?}", self.rcv);
     }
 
-    /// What must hold once everything that may go has been sent: nothing is owed, and what waits has a
+    /// What must hold once everything that may go has been sent: nothing is pending, and what waits has a
     /// timer.
     ///
     /// # Panics
     ///
     /// If it does not hold.
     fn check_settled(&self) {
-        let owed = &self.owed;
-        let nothing = owed.pure_acks == 0 && owed.challenge.is_none();
-        let nothing = nothing && !(owed.ack || owed.probe || owed.tail_probe || owed.reset);
-        assert!(nothing, "it is owed and will not be sent: {owed:?}");
+        let pending = &self.pending;
+        let nothing = pending.pure_acks == 0 && pending.challenge.is_none();
+        let nothing = nothing && !(pending.ack || pending.probe || pending.tail_probe || pending.reset);
+        assert!(nothing, "it is pending and will not be sent: {pending:?}");
         let idle = self.snd.una == self.snd.nxt;
         let end = self.end_of_text();
         let waits = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
@@ -98,12 +98,13 @@ impl Connection {
         let waited_for = runs(Timer::Persist) || runs(Timer::Pace);
         assert!(!(idle && waits) || waited_for, "text or FIN waits for nothing: {:?}", self.snd);
         assert!(self.rcv.unacked == 0 || runs(Timer::DelayedAck), "an ACK is forgotten: {:?}", self.rcv);
-        let orphan = self.state == State::FinWait2 && !self.owned;
+        let orphan = self.state == State::FinWait2 && !self.has_user;
         assert!(!orphan || runs(Timer::FinWait2), "an orphan waits for ever");
         assert!(self.settings.keepalive.is_none() || runs(Timer::KeepAlive), "nobody asks the peer");
         let stalled = self.settings.user_timeout.is_some() && self.stalled_since.is_some();
         assert!(!stalled || runs(Timer::User), "the user timeout does not run");
-        let empty = self.outgoing.is_empty() && self.incoming.is_empty() && self.incoming.early().is_empty();
+        let empty =
+            self.outgoing.is_empty() && self.incoming.is_empty() && self.incoming.out_of_order().is_empty();
         let memory = self.outgoing.capacity() + self.incoming.capacity();
         assert!(!empty || memory == 0 || runs(Timer::Idle), "{memory} octets of memory are kept for ever");
     }

@@ -2,7 +2,7 @@
 //! tail loss probe, user timeout, FIN-WAIT-2.
 
 use crate::config::TcpConfig;
-use crate::end::{Cause, Party, TimeLimit};
+use crate::end::{Cause, EndedBy, TimeLimit};
 use crate::shared::Shared;
 use crate::tcp::connection::retries;
 use crate::tcp::connection::state::State;
@@ -16,7 +16,7 @@ use core::time::Duration;
 const WORST_ACK_DELAY: u64 = 200_000_000;
 
 /// What is added to two round trips if several segments are in flight: clocks are no finer; in nanoseconds.
-const LEAST_PROBE_DELAY: u64 = 2_000_000;
+const MIN_PROBE_DELAY: u64 = 2_000_000;
 
 impl Connection {
     /// Starts the timers that the settings and the state ask for and that do not run. Calls of the
@@ -32,7 +32,7 @@ impl Connection {
         {
             self.timers.set(Timer::User, since + limit);
         }
-        if self.state == State::FinWait2 && !self.owned && !self.timers.is_running(Timer::FinWait2) {
+        if self.state == State::FinWait2 && !self.has_user && !self.timers.is_running(Timer::FinWait2) {
             let limit = self.settings.fin_wait_2.unwrap_or(shared.config.tcp.fin_wait_2);
             self.timers.set(Timer::FinWait2, now + limit);
         }
@@ -46,7 +46,7 @@ impl Connection {
         if waiting
             && self.snd.una == self.snd.nxt
             && !self.timers.is_running(Timer::Persist)
-            && !self.owed.probe
+            && !self.pending.probe
         {
             self.timers.set(Timer::Persist, self.rtt.expiry(now, &shared.config.tcp));
             self.stalled_since.get_or_insert(now);
@@ -61,23 +61,23 @@ impl Connection {
             && let Some(timer) = self.timers.take_expired(now)
         {
             match timer {
-                Timer::Retransmission | Timer::Persist if self.is_burden(shared, now, orphans) => {
+                Timer::Retransmission | Timer::Persist if self.exceeds_orphan_limit(shared, now, orphans) => {
                     shared.counters.tcp_orphan_overflows += 1;
-                    self.abort(Ending::new(Cause::Aborted, Party::Stack, Rule::LimitOrphans), now);
+                    self.abort(Ending::new(Cause::Aborted, EndedBy::Stack, Rule::LimitOrphans), now);
                 }
                 Timer::Retransmission
                     if self.timers.is_running(Timer::TailProbe) && self.recovery.may_probe() =>
                 {
                     self.timers.stop(Timer::TailProbe);
-                    self.owed.tail_probe = true;
+                    self.pending.tail_probe = true;
                     self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));
                 }
                 Timer::Retransmission => self.retransmit(shared, now),
                 Timer::Reorder => self.reorder_timeout(shared, now),
-                Timer::TailProbe => self.owed.tail_probe = self.recovery.may_probe(),
+                Timer::TailProbe => self.pending.tail_probe = self.recovery.may_probe(),
                 Timer::Persist => self.persist(shared, now),
                 Timer::DelayedAck => {
-                    self.owed.ack = true;
+                    self.pending.ack = true;
                     shared.counters.tcp_delayed_acks += 1;
                 }
                 Timer::KeepAlive => self.keep_alive(shared, now),
@@ -93,26 +93,26 @@ impl Connection {
     /// (RFC 9293 section 3.8.3).
     fn retransmit(&mut self, shared: &mut Shared, now: Instant) {
         let config = &shared.config.tcp;
-        let retries = if self.owned { config.retries } else { config.orphan_retries };
+        let retries = if self.has_user { config.retries } else { config.orphan_retries };
         let budget = retries::budget(config, retries);
         // A peer that shut its window over what is in flight, and says so again each time, is alive
         // (RFC 9293 section 3.8.6.1).
-        let shut = self.owned && self.snd.wnd == 0 && now - self.heard < budget;
+        let shut = self.has_user && self.snd.wnd == 0 && now - self.heard < budget;
         if self.stalled_for(now) >= budget && !shut && !self.user_decides(config) {
             return self.give_up(
                 shared,
                 now,
                 TimeLimit::Retransmission,
-                if self.owned { Rule::EndRetransmissionTimeout } else { Rule::EndFinTimeout },
+                if self.has_user { Rule::EndRetransmissionTimeout } else { Rule::EndFinTimeout },
             );
         }
-        self.give_size_probe_up();
+        self.abandon_probe();
         self.recovery.timeout(now, self.mss, &mut self.congestion);
         self.stats.timeouts = self.stats.timeouts.wrapping_add(1);
         shared.counters.tcp_timeouts += 1;
         self.stats.timeout_recoveries += u32::from(self.rtt.backoffs() == 0);
         self.rtt.back_off();
-        self.doubt_path(shared, now);
+        self.check_black_hole(shared, now);
         let config = &shared.config.tcp;
         self.timers.stop(Timer::Reorder);
         self.timers.stop(Timer::TailProbe);
@@ -122,14 +122,14 @@ impl Connection {
     /// RFC 4821 section 7.7: when segments of full size are lost again and again and nothing smaller is
     /// known to fare better, the path may swallow them without a word: fall back to a size that passes
     /// everywhere.
-    fn doubt_path(&mut self, shared: &mut Shared, now: Instant) {
+    fn check_black_hole(&mut self, shared: &mut Shared, now: Instant) {
         let remote = self.flow.remote.ip();
         let full = self.recovery.scoreboard.first_is_full(self.mss);
         if shared.config.tcp.black_hole_timeouts.is_some_and(|most| self.rtt.backoffs() == most) && full {
-            let lowered = shared.paths.swallows(remote, mtu_discovery::base_mtu(remote), now);
+            let lowered = shared.paths.mark_black_hole(remote, mtu_discovery::base_mtu(remote), now);
             shared.counters.tcp_black_holes += u64::from(lowered);
             self.fit_path(shared, now);
-            self.search_path(shared);
+            self.start_mtu_discovery(shared);
         }
     }
 
@@ -138,7 +138,7 @@ impl Connection {
         let srtt = self.rtt.srtt();
         let wait = self.recovery.reorder_timeout(now, self.mss, srtt, &mut self.congestion);
         self.wait_for_reordered(now, wait);
-        self.heed_size_probe(shared, now);
+        self.on_mtu_probe_outcome(shared, now);
     }
 
     /// RFC 8985 section 7.2: two round trips without an answer, and a probe goes out; but not later
@@ -153,7 +153,7 @@ impl Connection {
         }
         let alone = self.recovery.scoreboard.pipe() <= self.mss;
         let pto =
-            srtt.saturating_mul(2).saturating_add(if alone { WORST_ACK_DELAY } else { LEAST_PROBE_DELAY });
+            srtt.saturating_mul(2).saturating_add(if alone { WORST_ACK_DELAY } else { MIN_PROBE_DELAY });
         // At the time of the timeout at the latest: then it goes in its place.
         self.timers.set(Timer::TailProbe, now.after_nanos(pto.min(self.rtt.rto_nanos(&shared.config.tcp))));
     }
@@ -162,7 +162,7 @@ impl Connection {
     fn persist(&mut self, shared: &mut Shared, now: Instant) {
         let config = &shared.config.tcp;
         if self.snd.wnd > 0 {
-            self.owed.force = true;
+            self.pending.force = true;
             return;
         }
         // Unanswered probes are limited as text is (H9); answered ones are not (S98), unless nobody
@@ -171,12 +171,12 @@ impl Connection {
         if self.probes > 0 && spent && !self.user_decides(config) {
             return self.give_up(shared, now, TimeLimit::Retransmission, Rule::EndRetransmissionTimeout);
         }
-        if !self.owned && self.stalled_for(now) >= retries::budget(config, config.orphan_retries) {
+        if !self.has_user && self.stalled_for(now) >= retries::budget(config, config.orphan_retries) {
             return self.give_up(shared, now, TimeLimit::Retransmission, Rule::EndFinTimeout);
         }
         shared.counters.tcp_window_probes += 1;
         self.probes += 1;
-        self.owed.probe = true;
+        self.pending.probe = true;
         self.rtt.back_off();
         self.timers.set(Timer::Persist, self.rtt.expiry(now, config));
     }
@@ -202,7 +202,7 @@ impl Connection {
         }
         shared.counters.tcp_keep_alive_probes += 1;
         self.probes += 1;
-        self.owed.probe = true;
+        self.pending.probe = true;
         self.timers.set(Timer::KeepAlive, now + keepalive.interval);
     }
 
@@ -217,7 +217,7 @@ impl Connection {
 
     /// `Rule::EndFinWait2Timeout`, or `Rule::RstFinWait2Timeout`: with a reset if so configured.
     fn fin_wait_2_is_over(&mut self, shared: &Shared, now: Instant) {
-        let ending = |rule| Ending::new(Cause::TimedOut(TimeLimit::FinWait2), Party::Stack, rule);
+        let ending = |rule| Ending::new(Cause::TimedOut(TimeLimit::FinWait2), EndedBy::Stack, rule);
         if shared.config.tcp.reset_on_give_up {
             self.abort(ending(Rule::RstFinWait2Timeout), now);
         } else {
@@ -227,11 +227,11 @@ impl Connection {
 
     /// `Rule::LimitOrphans`: whether an orphan that gets no answer is one too many. What the network calls unreachable
     /// counts twice, and so does what got none for long: those go first.
-    fn is_burden(&self, shared: &Shared, now: Instant, orphans: usize) -> bool {
+    fn exceeds_orphan_limit(&self, shared: &Shared, now: Instant, orphans: usize) -> bool {
         let config = &shared.config.tcp;
         let hopeless = [self.soft_error.is_some(), self.stalled_for(now) > config.max_rto * 2];
         let weight = hopeless.into_iter().filter(|reason| *reason).count();
-        !self.owned && (orphans << weight > config.max_orphans || self.is_too_heavy(shared))
+        !self.has_user && (orphans << weight > config.max_orphans || self.exceeds_memory_share(shared))
     }
 
     /// The end after a time limit: silent as Linux's, or with a reset if so configured.
@@ -247,15 +247,15 @@ impl Connection {
     /// The peer was silent: because the network said why, or for no known reason.
     fn silent(&self, limit: TimeLimit, rule: Rule) -> Ending {
         match self.soft_error.as_deref().copied() {
-            Some((icmp, from)) => Ending::new(Cause::Unreachable(icmp), Party::Network(from), rule),
-            None => Ending::new(Cause::TimedOut(limit), Party::Stack, rule),
+            Some((icmp, from)) => Ending::new(Cause::Unreachable(icmp), EndedBy::Network(from), rule),
+            None => Ending::new(Cause::TimedOut(limit), EndedBy::Stack, rule),
         }
     }
 
     /// Whether `Rule::AckChallengeRst` is the user's, who may wait for less and for more than the stack would
     /// (RFC 9293 MUST-21). An orphan has no user to wait.
     fn user_decides(&self, config: &TcpConfig) -> bool {
-        self.owned && self.limit_of_user(config).is_some()
+        self.has_user && self.limit_of_user(config).is_some()
     }
 
     fn stalled_for(&self, now: Instant) -> Duration {

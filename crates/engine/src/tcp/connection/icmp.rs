@@ -1,7 +1,7 @@
 //! ICMP errors about segments that TCP sent (RFC 9293 section 3.9.2.2, RFC 5927, RFC 1191): soft errors, hard errors
 //! during the handshake, packet too big.
 
-use crate::end::{Cause, FourTuple, Origin, Party};
+use crate::end::{Cause, EndedBy, FourTuple, Origin};
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::tcp::connection::Connection;
@@ -57,10 +57,10 @@ impl TcpTable {
         let verdict = match self.socket_mut(id) {
             Socket::Opening(handshake) => handshake.icmp_error(shared, now, seq, error, from),
             Socket::Open(connection) => connection.icmp_error(shared, now, seq, error, from),
-            Socket::Over(_) => Verdict::Dropped(DropReason::Unwanted),
+            Socket::Closed(_) => Verdict::Dropped(DropReason::Unwanted),
         };
         self.enqueue(id);
-        self.settle(shared, now, id);
+        self.after_step(shared, now, id);
         verdict
     }
 }
@@ -76,7 +76,7 @@ impl Handshake {
     ) -> Verdict {
         let passive = self.origin == Origin::Passive;
         if self.end.is_some()
-            || self.phase == Phase::Held
+            || self.phase == Phase::AwaitingDecision
             || (seq != self.iss && (passive || seq != self.iss + 1))
         {
             return Verdict::Dropped(Rule::IcmpNotInFlight.into());
@@ -94,7 +94,7 @@ impl Handshake {
             Meaning::Soft | Meaning::Hard => {
                 self.finish(
                     Cause::Unreachable(error),
-                    Party::Network(from),
+                    EndedBy::Network(from),
                     Rule::IcmpEndsAttempt,
                     None,
                     now,

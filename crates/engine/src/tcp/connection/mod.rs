@@ -16,28 +16,28 @@ pub(super) mod timers;
 pub(super) mod user_timeout;
 
 use crate::buffer::{RecvRing, SendRing};
-use crate::end::{Cause, End, Header, Inference, InitialNumbers, Lost, Octets, Origin, Party};
+use crate::end::{ByteCounts, Cause, End, EndedBy, Header, InitialNumbers, LikelyCause, LostBytes, Origin};
 use crate::event::Event;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::tcp::ConnId;
-use crate::tcp::connection::pending::Owed;
+use crate::tcp::connection::pending::Pending;
 use crate::tcp::connection::rcv::Rcv;
 use crate::tcp::connection::snd::Snd;
 use crate::tcp::connection::state::{Next, State};
 use crate::tcp::connection::stats::Stats;
 use crate::tcp::connection::timers::{Timer, Timers};
 use crate::tcp::handshake::negotiate::Negotiated;
-use crate::tcp::recv::ack_policy::Promptness;
-use crate::tcp::recv::autotune::{self, Reading};
+use crate::tcp::recv::ack_policy::AckPolicy;
+use crate::tcp::recv::autotune::{self, RcvBufTuner};
 use crate::tcp::send::congestion::Congestion;
-use crate::tcp::send::ecn::Marks;
-use crate::tcp::send::mtu_discovery::{self, Search};
+use crate::tcp::send::ecn::EcnState;
+use crate::tcp::send::mtu_discovery::{self, MtuDiscovery};
 use crate::tcp::send::pacing::Pacer;
 use crate::tcp::send::recovery::Recovery;
 use crate::tcp::send::rtt::Rtt;
 use crate::tcp::send::scoreboard::Scoreboard;
-use crate::tcp::socket::settings::{Settings, Waits};
+use crate::tcp::socket::settings::{Settings, UserInterest};
 use crate::{FourTuple, Instant, Rule};
 use alloc::boxed::Box;
 use core::net::IpAddr;
@@ -59,30 +59,30 @@ pub(crate) struct Connection {
     /// Eff.snd.MSS
     pub mss: u32,
     /// The search for a larger one (RFC 4821).
-    pub search: Option<Search>,
+    pub search: Option<MtuDiscovery>,
     pub snd: Snd,
     pub rcv: Rcv,
     pub outgoing: SendRing,
     /// How much of it is used.
     pub send_limit: usize,
     pub incoming: RecvRing,
-    pub reading: Reading,
+    pub reading: RcvBufTuner,
     pub rtt: Rtt,
     pub congestion: Congestion,
     pub recovery: Recovery,
-    pub marks: Marks,
+    pub marks: EcnState,
     pub timers: Timers,
     pub pacer: Pacer,
-    pub owed: Owed,
-    pub promptness: Promptness,
+    pub pending: Pending,
+    pub ack_policy: AckPolicy,
     /// The position where the last small segment ended that was sent: the Nagle algorithm.
     pub small: u64,
     /// The position where what the user gave last ended, unless more was to follow.
     pub pushed: u64,
     pub settings: Settings,
-    pub waits: Waits,
+    pub waits: UserInterest,
     /// Whether somebody holds its name. An orphan has no user.
-    pub owned: bool,
+    pub has_user: bool,
     /// Since when what waits to be acknowledged makes no progress.
     pub stalled_since: Option<Instant>,
     /// When the peer was last heard, and we last sent.
@@ -96,36 +96,36 @@ pub(crate) struct Connection {
     pub last_challenge: Option<Instant>,
     /// An ICMP error that did not end it (RFC 5927 section 5.2).
     pub soft_error: Option<Box<(IcmpError, IpAddr)>>,
-    pub octets: Octets,
+    pub octets: ByteCounts,
     pub stats: Stats,
     /// USER TIMEOUT that the peer advertised (RFC 5482).
     pub peer_user_timeout: Option<Duration>,
     /// How it ends, once that is decided.
-    pub fate: Option<Fate>,
+    pub fate: Option<Closing>,
 }
 
 /// What becomes of a connection whose end is decided.
 #[derive(Debug)]
-pub(crate) enum Fate {
+pub(crate) enum Closing {
     /// A reset goes out first.
     Resetting(Box<End>),
     TimeWait(Box<End>),
-    Over(Box<End>),
+    Closed(Box<End>),
 }
 
 /// Why a connection ends, to be completed to an [`End`].
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub cause: Cause,
-    pub by: Party,
+    pub by: EndedBy,
     pub rule: Rule,
     pub trigger: Option<Header>,
     pub peer_said: Option<ResetReason>,
-    pub inferred: Option<Inference>,
+    pub inferred: Option<LikelyCause>,
 }
 
 impl Ending {
-    pub fn new(cause: Cause, by: Party, rule: Rule) -> Self {
+    pub fn new(cause: Cause, by: EndedBy, rule: Rule) -> Self {
         Self { cause, by, rule, trigger: None, peer_said: None, inferred: None }
     }
 
@@ -148,8 +148,8 @@ pub(crate) struct Opened {
     pub settings: Settings,
     /// Most octets of the receive buffer, as the SYN told of it.
     pub receive_buffer: usize,
-    pub waits: Waits,
-    pub owned: bool,
+    pub waits: UserInterest,
+    pub has_user: bool,
     /// The user has closed already (E2).
     pub closing: bool,
     /// Both sides have ECN.
@@ -182,12 +182,12 @@ impl Connection {
             send_limit: autotune::initial_send_buffer(config),
             incoming: RecvRing::new(
                 autotune::initial_receive_buffer(opened.receive_buffer),
-                config.max_early_ranges,
+                config.max_ooo_ranges,
             ),
-            reading: Reading::new(now),
+            reading: RcvBufTuner::new(now),
             recovery: Recovery::new(opened.snd.una, opened.negotiated.sack),
             congestion: Congestion::new(config.congestion, mss, opened.initial_segments),
-            marks: Marks::new(opened.ecn),
+            marks: EcnState::new(opened.ecn),
             small: 0,
             pushed: 0,
             snd: opened.snd,
@@ -195,11 +195,14 @@ impl Connection {
             timers: Timers::default(),
             pacer: Pacer::default(),
             // A listener that answered with a cookie has forgotten what SYN said of it (RFC 5482 section 3).
-            owed: Owed { user_timeout: opened.settings.advertised_user_timeout.is_some(), ..Owed::default() },
-            promptness: Promptness::default(),
+            pending: Pending {
+                user_timeout: opened.settings.advertised_user_timeout.is_some(),
+                ..Pending::default()
+            },
+            ack_policy: AckPolicy::default(),
             settings: opened.settings,
             waits: opened.waits,
-            owned: opened.owned,
+            has_user: opened.has_user,
             stalled_since: None,
             heard: now,
             sent: now,
@@ -207,7 +210,7 @@ impl Connection {
             probes: 0,
             last_challenge: opened.last_challenge,
             soft_error: None,
-            octets: Octets::default(),
+            octets: ByteCounts::default(),
             stats: Stats::new(opened.origin, now, opened.syns, opened.rtt.srtt()),
             rtt: opened.rtt,
             peer_user_timeout: opened.peer_user_timeout,
@@ -232,19 +235,19 @@ impl Connection {
     /// Moves to where an event of the state machine leads.
     pub fn go(&mut self, next: Next, now: Instant) {
         // The orderly release is his who sent the first FIN.
-        let by = if self.state == State::LastAck { Party::Peer } else { Party::Application };
+        let by = if self.state == State::LastAck { EndedBy::Peer } else { EndedBy::Application };
         let ending = Ending::new(Cause::Orderly, by, Rule::EndOrderly);
         match next {
             Next::State(state) => self.state = state,
-            Next::TimeWait => self.fate = Some(Fate::TimeWait(self.end(ending, now))),
-            Next::Over => self.fate = Some(Fate::Over(self.end(ending, now))),
+            Next::TimeWait => self.fate = Some(Closing::TimeWait(self.end(ending, now))),
+            Next::Closed => self.fate = Some(Closing::Closed(self.end(ending, now))),
         }
     }
 
     /// Ends the connection: nothing of it is sent any more.
     pub fn finish(&mut self, ending: Ending, now: Instant) {
         let end = self.end(ending, now);
-        self.fate = Some(Fate::Over(end));
+        self.fate = Some(Closing::Closed(end));
     }
 
     /// Ends the connection with a reset of ours (RFC 9293 section 3.10.5).
@@ -259,16 +262,16 @@ impl Connection {
         let killed = end.rule == Rule::EndKilledSilently;
         let silent = finished && (killed || !unsent && end.rule != Rule::RstUnreadDataAtClose);
         self.outgoing.clear();
-        self.owed = Owed { reset: !silent, ..Owed::default() };
+        self.pending = Pending { reset: !silent, ..Pending::default() };
         self.fate = Some(if silent {
             end.rule = if killed { end.rule } else { Rule::EndAbortAfterFins };
-            Fate::Over(end)
+            Closing::Closed(end)
         } else {
-            Fate::Resetting(end)
+            Closing::Resetting(end)
         });
     }
 
-    /// Octets that it holds elsewhere.
+    /// ByteCounts that it holds elsewhere.
     pub fn memory(&self) -> usize {
         self.outgoing.capacity() + self.incoming.capacity() + self.recovery.scoreboard.memory()
     }
@@ -284,7 +287,7 @@ impl Connection {
     /// Why it ended, as far as that is decided.
     pub fn decided(&self) -> Option<&End> {
         match self.fate.as_ref()? {
-            Fate::Resetting(end) | Fate::TimeWait(end) | Fate::Over(end) => Some(end),
+            Closing::Resetting(end) | Closing::TimeWait(end) | Closing::Closed(end) => Some(end),
         }
     }
 
@@ -292,7 +295,7 @@ impl Connection {
     pub fn end(&self, ending: Ending, now: Instant) -> Box<End> {
         let in_flight = self.snd.nxt.earlier(self.end_of_text());
         let unacked = u64::from(in_flight - self.snd.una);
-        let reader_gone = !self.owned || ending.rule == Rule::RstAbort;
+        let reader_gone = !self.has_user || ending.rule == Rule::RstAbort;
         let unread = if reader_gone { self.incoming.len() as u64 } else { 0 };
         Box::new(End {
             cause: ending.cause,
@@ -302,10 +305,10 @@ impl Connection {
             trigger: ending.trigger,
             peer_said: ending.peer_said,
             inferred: ending.inferred,
-            lost: Lost {
+            lost: LostBytes {
                 unsent: self.outgoing.len() as u64 - unacked,
                 unacked,
-                unread: unread + self.incoming.early().octets(),
+                unread: unread + self.incoming.out_of_order().octets(),
             },
             at: now,
         })
@@ -313,7 +316,7 @@ impl Connection {
 
     /// Tells a waiting reader that there is something to receive.
     pub fn wake_reader(&mut self, shared: &mut Shared) {
-        if self.owned && core::mem::take(&mut self.waits.read) {
+        if self.has_user && core::mem::take(&mut self.waits.read) {
             shared.events.push(Event::Readable(self.id));
         }
     }
@@ -322,7 +325,7 @@ impl Connection {
     pub fn wake_writer(&mut self, shared: &mut Shared) {
         let drained = self.waits.drain && self.is_drained();
         let room = self.waits.write && self.send_room(shared) > 0;
-        if self.owned && (room || drained) {
+        if self.has_user && (room || drained) {
             self.waits.write = false;
             self.waits.blocked = false;
             self.waits.drain = false;

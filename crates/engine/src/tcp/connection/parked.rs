@@ -9,24 +9,24 @@ use super::snd::Snd;
 use super::state::State;
 use super::stats::IdleStats;
 use super::timers::{Timer, Timers};
-use super::{Connection, Owed};
+use super::{Connection, Pending};
 use crate::Instant;
 use crate::buffer::{RecvRing, SendRing};
-use crate::end::{FourTuple, Octets, Origin};
+use crate::end::{ByteCounts, FourTuple, Origin};
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;
 use crate::tcp::ConnId;
 use crate::tcp::handshake::negotiate::Negotiated;
-use crate::tcp::recv::ack_policy::Promptness;
-use crate::tcp::recv::autotune::Reading;
+use crate::tcp::recv::ack_policy::AckPolicy;
+use crate::tcp::recv::autotune::RcvBufTuner;
 use crate::tcp::send::congestion::{Congestion, LearnedWindow};
-use crate::tcp::send::ecn::Marks;
-use crate::tcp::send::mtu_discovery::Search;
+use crate::tcp::send::ecn::EcnState;
+use crate::tcp::send::mtu_discovery::MtuDiscovery;
 use crate::tcp::send::pacing::Pacer;
 use crate::tcp::send::rack::LearnedPath;
 use crate::tcp::send::recovery::Recovery;
 use crate::tcp::send::rtt::Rtt;
-use crate::tcp::socket::settings::{Settings, Waits};
+use crate::tcp::socket::settings::{Settings, UserInterest};
 use alloc::boxed::Box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -58,7 +58,7 @@ pub(crate) struct Parked {
     /// How many octets the user has read, and the limits of the buffers.
     read: u64,
     receive_limit: u32,
-    most_early: u32,
+    max_ooo: u32,
     send_buffer: u32,
     send_limit: u32,
     /// The most that was read in a round trip, and how long that is in nanoseconds.
@@ -70,11 +70,11 @@ pub(crate) struct Parked {
     quick_acks: u16,
     interactive: bool,
     last_text: Moment,
-    waits: Waits,
+    waits: UserInterest,
     heard: Instant,
     sent: Instant,
     text_sent: Moment,
-    pub octets: Octets,
+    pub octets: ByteCounts,
     stats: IdleStats,
     nodelay: bool,
     dscp: u8,
@@ -85,7 +85,7 @@ pub(crate) struct Parked {
 #[derive(Debug)]
 struct Rare {
     settings: Settings,
-    search: Option<Search>,
+    search: Option<MtuDiscovery>,
     last_challenge: Option<Instant>,
     peer_user_timeout: Option<Duration>,
 }
@@ -184,21 +184,21 @@ impl Parked {
             search: rare.and_then(|rare| rare.search.clone()),
             outgoing: SendRing::new(self.send_buffer as usize),
             send_limit: self.send_limit as usize,
-            incoming: RecvRing::after(self.read, self.receive_limit as usize, self.most_early as usize),
-            reading: Reading::after(self.established, self.read, self.reading),
+            incoming: RecvRing::after(self.read, self.receive_limit as usize, self.max_ooo as usize),
+            reading: RcvBufTuner::after(self.established, self.read, self.reading),
             rtt: Rtt::with(self.rtt),
             congestion: Congestion::with(&self.window),
             recovery,
-            marks: Marks::new(self.ecn),
+            marks: EcnState::new(self.ecn),
             timers: Timers::default(),
             pacer: Pacer::default(),
-            owed: Owed::default(),
-            promptness: Promptness::with(self.quick_acks.into(), self.interactive, self.last_text.get()),
+            pending: Pending::default(),
+            ack_policy: AckPolicy::with(self.quick_acks.into(), self.interactive, self.last_text.get()),
             small: position,
             pushed: position,
             settings: rare.map_or(plain, |rare| rare.settings),
             waits: self.waits,
-            owned: true,
+            has_user: true,
             stalled_since: None,
             heard: self.heard,
             sent: self.sent,
@@ -248,22 +248,22 @@ impl Parked {
 impl Connection {
     /// Whether nothing of it would be lost if it were parked.
     fn may_park(&self, shared: &Shared, now: Instant) -> bool {
-        let used = self.octets != Octets::default();
+        let used = self.octets != ByteCounts::default();
         let idle = now - self.heard.max(self.sent) >= shared.config.tcp.buffer_idle;
         let timers = Timer::ALL.iter().filter(|timer| !matches!(timer, Timer::KeepAlive | Timer::Idle));
-        self.owned
+        self.has_user
             && self.state == State::Established
             && self.fate.is_none()
             && (idle || !used)
             && self.memory() == 0
-            && self.owed == Owed::default()
+            && self.pending == Pending::default()
             && self.snd.una == self.snd.nxt
             && self.recovery.is_open()
             && (self.rcv.fin, self.rcv.duplicate, self.rcv.unacked) == (None, None, 0)
             && (self.rcv.hold.is_none() && self.soft_error.is_none() && self.stalled_since.is_none())
             && (self.probes, self.rtt.backoffs()) == (0, 0)
             && !self.marks.is_pending()
-            && self.search.as_ref().is_none_or(Search::is_idle)
+            && self.search.as_ref().is_none_or(MtuDiscovery::is_idle)
             && timers.into_iter().all(|timer| !self.timers.is_running(*timer))
     }
 
@@ -277,8 +277,8 @@ impl Connection {
         #[rustfmt::skip]
         let Self {
             id: _, flow, origin, opened, established, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,
-            send_limit, incoming, reading, rtt, congestion, recovery, marks, timers: _, pacer: _, owed: _, promptness,
-            small: _, pushed: _, settings, waits, owned: _, stalled_since: _, heard, sent, text_sent, probes: _,
+            send_limit, incoming, reading, rtt, congestion, recovery, marks, timers: _, pacer: _, pending: _, ack_policy,
+            small: _, pushed: _, settings, waits, has_user: _, stalled_since: _, heard, sent, text_sent, probes: _,
             last_challenge, soft_error: _, octets, stats, peer_user_timeout, fate: _,
         } = self;
         let rare = Rare {
@@ -287,7 +287,7 @@ impl Connection {
             last_challenge: *last_challenge,
             peer_user_timeout: *peer_user_timeout,
         };
-        let (quick_acks, interactive, last_text) = promptness.parts();
+        let (quick_acks, interactive, last_text) = ack_policy.parts();
         let most = |octets: usize| u32::try_from(octets).unwrap_or(u32::MAX);
         Some(Parked {
             ends: Ends::new(flow),
@@ -312,7 +312,7 @@ impl Connection {
             ts_recent_at: rcv.ts_recent_at,
             read: incoming.total_read(),
             receive_limit: most(incoming.limit()),
-            most_early: most(incoming.most_early()),
+            max_ooo: most(incoming.max_ooo()),
             send_buffer: most(outgoing.limit()),
             send_limit: most(*send_limit),
             reading: reading.parts(),

@@ -4,7 +4,7 @@ use crate::Rule;
 
 /// Debts of a connection.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Owed {
+pub(crate) struct Pending {
     /// ACKs that must leave each as a segment of its own, without text: three duplicate ACKs must
     /// arrive as three (RFC 5681 section 3.2).
     pub pure_acks: u8,
@@ -30,7 +30,7 @@ pub(crate) struct Owed {
     pub repeat: bool,
 }
 
-impl Owed {
+impl Pending {
     /// Notes one more ACK that must not ride on text. As many as a window has segments is enough.
     pub fn pure_ack(&mut self) {
         self.pure_acks = self.pure_acks.saturating_add(1);

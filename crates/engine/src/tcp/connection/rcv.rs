@@ -25,7 +25,7 @@ pub(crate) struct Rcv {
     pub fin: Option<RcvSeq>,
     /// Last.ACK.sent of RFC 7323.
     pub last_ack: RcvSeq,
-    /// Octets received since then.
+    /// ByteCounts received since then.
     pub unacked: u32,
     pub ts_recent: u32,
     pub ts_recent_at: Instant,
@@ -98,12 +98,12 @@ impl Rcv {
 
     /// The number after the last octet that arrived early.
     pub fn end_of_sack(&self, ring: &RecvRing) -> Option<RcvSeq> {
-        ring.early().end().map(|at| self.nxt + (at - ring.next()) as u32)
+        ring.out_of_order().end().map(|at| self.nxt + (at - ring.next()) as u32)
     }
 
     /// Notes that early text at this position has come.
     pub fn note_early(&mut self, ring: &RecvRing, at: u64) {
-        let Some(range) = ring.early().holding(at) else { return };
+        let Some(range) = ring.out_of_order().holding(at) else { return };
         let before = self.recent;
         let mut others = before.into_iter().filter(|other| !range.contains(other));
         self.recent = core::array::from_fn(|i| if i == 0 { at } else { others.next().unwrap_or(0) });
@@ -118,8 +118,8 @@ impl Rcv {
         }
         let most = most - blocks.len();
         let seq = |at: u64| (self.nxt + (at - ring.next()) as u32).0;
-        let recent = self.recent.into_iter().filter_map(|at| ring.early().holding(at));
-        let others = ring.early().iter().filter(|r| !self.recent.iter().any(|at| r.contains(at)));
+        let recent = self.recent.into_iter().filter_map(|at| ring.out_of_order().holding(at));
+        let others = ring.out_of_order().iter().filter(|r| !self.recent.iter().any(|at| r.contains(at)));
         for range in recent.chain(others).take(most) {
             blocks.push((seq(range.start), seq(range.end)));
         }

@@ -29,7 +29,7 @@ pub(crate) enum State {
 pub(crate) enum Next {
     State(State),
     TimeWait,
-    Over,
+    Closed,
 }
 
 use State::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck};
@@ -59,7 +59,7 @@ impl State {
         match self {
             FinWait1 => Next::State(FinWait2),
             Closing => Next::TimeWait,
-            LastAck => Next::Over,
+            LastAck => Next::Closed,
             Established | FinWait2 | CloseWait => Next::State(self),
         }
     }

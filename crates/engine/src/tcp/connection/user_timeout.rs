@@ -12,12 +12,12 @@ use core::time::Duration;
 /// The value is in minutes, not in seconds.
 const MINUTES: u16 = 0x8000;
 /// The greatest value.
-const MOST: u64 = 0x7fff;
+const MAX: u64 = 0x7fff;
 
 /// The field of the option: whole seconds, or minutes where those do not fit, rounded up. Zero is reserved.
 pub(crate) fn field(time: Duration) -> u16 {
     let seconds = (time.as_millis().div_ceil(1000) as u64).max(1);
-    if seconds <= MOST { seconds as u16 } else { seconds.div_ceil(60).min(MOST) as u16 | MINUTES }
+    if seconds <= MAX { seconds as u16 } else { seconds.div_ceil(60).min(MAX) as u16 | MINUTES }
 }
 
 /// The time that the field means; `None` for zero, which is reserved.
@@ -33,13 +33,13 @@ impl Connection {
     pub fn limit_of_user(&self, config: &TcpConfig) -> Option<Duration> {
         self.settings.user_timeout.or_else(|| {
             let ours = self.settings.advertised_user_timeout?;
-            let longest = ours.max(self.peer_user_timeout.unwrap_or_default()).max(config.least_user_timeout);
-            Some(longest.min(config.most_user_timeout))
+            let longest = ours.max(self.peer_user_timeout.unwrap_or_default()).max(config.min_user_timeout);
+            Some(longest.min(config.max_user_timeout))
         })
     }
 
     /// Notes what an acceptable segment advertises.
-    pub(in crate::tcp) fn heed_advertised(&mut self, shared: &Shared, now: Instant, seg: &Arrival<'_>) {
+    pub(in crate::tcp) fn on_peer_user_timeout(&mut self, shared: &Shared, now: Instant, seg: &Arrival<'_>) {
         let Some(said) = seg.tcp.options.user_timeout.and_then(time) else { return };
         if self.peer_user_timeout.replace(said) != Some(said) {
             self.timers.stop(Timer::User);

@@ -1,6 +1,6 @@
 //! SEGMENT ARRIVES in SYN-SENT (RFC 9293 section 3.10.7.3) and SYN-RECEIVED (section 3.10.7.4).
 
-use crate::end::{Cause, Inference, Origin, Party};
+use crate::end::{Cause, EndedBy, LikelyCause, Origin};
 use crate::seq::RcvSeq;
 use crate::shared::Shared;
 use crate::tcp::acceptance::{ResetEffect, ResetReceiver};
@@ -19,21 +19,21 @@ const HURRY: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     /// This became of the segment; the handshake goes on, or has its end.
-    Goes(Verdict),
+    Done(Verdict),
     /// The handshake is complete. The segment, if it is not a SYN, is now the connection's.
     Complete,
 }
 
-use Opening::{Complete, Goes};
+use Opening::{Complete, Done};
 
 impl Handshake {
     /// A segment of this handshake has arrived.
     pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
         match self.phase {
-            _ if self.end.is_some() => Goes(Verdict::Dropped(DropReason::Unwanted)),
-            _ if !self.is_known() => Goes(Self::arrives_before_syn(shared, seg)),
+            _ if self.end.is_some() => Done(Verdict::Dropped(DropReason::Unwanted)),
+            _ if !self.syn_exchanged() => Done(Self::arrives_before_syn(shared, seg)),
             Phase::SynSent => self.arrives_in_syn_sent(shared, now, seg),
-            Phase::Held => self.arrives_while_held(shared, now, seg),
+            Phase::AwaitingDecision => self.arrives_while_awaiting_decision(shared, now, seg),
             Phase::SynReceived => self.arrives_in_syn_received(shared, now, seg),
         }
     }
@@ -51,7 +51,7 @@ impl Handshake {
         // Second: RST, and the ACK that makes it count. What the first step says of other segments is below.
         if seg.has(TcpFlags::RST) {
             let receiver = ResetReceiver::SynSent { iss: self.iss };
-            return Goes(match receiver.judge(seg.seq(), acked.then(|| seg.ack())) {
+            return Done(match receiver.judge(seg.seq(), acked.then(|| seg.ack())) {
                 ResetEffect::Accepted(rule) => {
                     self.ended_by(shared, now, seg, rule);
                     Verdict::Ended(rule)
@@ -61,12 +61,12 @@ impl Handshake {
         }
         // First: the ACK.
         if acked && seg.ack() != self.iss + 1 {
-            self.hurry(now, seg);
-            return Goes(reset_reply::reply(shared, seg, Rule::RstBadAckInSynSent));
+            self.retransmit_syn_now(now, seg);
+            return Done(reset_reply::reply(shared, seg, Rule::RstBadAckInSynSent));
         }
         // Fourth: SYN.
         if !seg.has(TcpFlags::SYN) {
-            return Goes(Verdict::Dropped(
+            return Done(Verdict::Dropped(
                 if acked { Rule::DropAckWithoutSynInSynSent } else { Rule::DropNoFlagsInSynSent }.into(),
             ));
         }
@@ -77,7 +77,7 @@ impl Handshake {
         // Simultaneous open (figure 7).
         self.phase = Phase::SynReceived;
         self.owes_syn = true;
-        Goes(Verdict::Accepted)
+        Done(Verdict::Accepted)
     }
 
     /// Takes over what the peer's SYN says.
@@ -89,62 +89,67 @@ impl Handshake {
     }
 
     /// An old incarnation of the peer answered: it is reset now, so ask again soon, once.
-    fn hurry(&mut self, now: Instant, seg: &Arrival<'_>) {
-        if !self.hurried && !seg.has(TcpFlags::SYN) {
-            self.hurried = true;
+    fn retransmit_syn_now(&mut self, now: Instant, seg: &Arrival<'_>) {
+        if !self.syn_resent_early && !seg.has(TcpFlags::SYN) {
+            self.syn_resent_early = true;
             self.deadline = Some(now + HURRY);
         }
     }
 
     fn ended_by(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) {
         let cause = if rule == Rule::PeerRstInSynReceived { Cause::Reset } else { Cause::Refused };
-        self.finish(cause, Party::Peer, rule, Some(seg.header()), now);
+        self.finish(cause, EndedBy::Peer, rule, Some(seg.header()), now);
         if let Some(end) = &mut self.end {
             end.peer_said = reset_reply::reason(shared, seg);
-            end.inferred = (rule == Rule::PeerRstRefused).then_some(Inference::NobodyListens);
+            end.inferred = (rule == Rule::PeerRstRefused).then_some(LikelyCause::NobodyListens);
         }
     }
 
     /// The embedder has not answered yet, so the peer knows nothing of us.
-    fn arrives_while_held(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
+    fn arrives_while_awaiting_decision(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+    ) -> Opening {
         if seg.has(TcpFlags::RST) {
-            return Goes(self.reset_in_syn_received(shared, now, seg));
+            return Done(self.reset_in_syn_received(shared, now, seg));
         }
         if seg.has(TcpFlags::SYN) && !seg.has(TcpFlags::ACK) {
             if seg.seq() == self.irs {
-                return Goes(Verdict::Dropped(DropReason::Duplicate));
+                return Done(Verdict::Dropped(DropReason::Duplicate));
             }
-            return Goes(self.another_syn(shared, now, seg));
+            return Done(self.another_syn(shared, now, seg));
         }
         if !seg.has(TcpFlags::ACK) {
-            return Goes(Verdict::Dropped(Rule::DropNoAckInSynReceived.into()));
+            return Done(Verdict::Dropped(Rule::DropNoAckInSynReceived.into()));
         }
-        Goes(reset_reply::reply(shared, seg, Rule::RstBadAckInSynReceived))
+        Done(reset_reply::reply(shared, seg, Rule::RstBadAckInSynReceived))
     }
 
     /// The order is Linux's (`tcp_check_req`): the ACK before the sequence number (`Rule::RstBadAckInSynReceived`).
     fn arrives_in_syn_received(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
         if seg.has(TcpFlags::RST) {
-            return Goes(self.reset_in_syn_received(shared, now, seg));
+            return Done(self.reset_in_syn_received(shared, now, seg));
         }
         if self.origin == Origin::Active {
             return self.arrives_after_simultaneous_open(shared, now, seg);
         }
         let (syn, acked) = (seg.has(TcpFlags::SYN), seg.has(TcpFlags::ACK));
         if syn && !acked && seg.seq() == self.irs {
-            return Goes(self.repeat_syn_ack(shared, now));
+            return Done(self.repeat_syn_ack(shared, now));
         }
         if acked && seg.ack() != self.iss + 1 {
-            return Goes(reset_reply::reply(shared, seg, Rule::RstBadAckInSynReceived));
+            return Done(reset_reply::reply(shared, seg, Rule::RstBadAckInSynReceived));
         }
         if !self.is_acceptable(shared, seg) {
-            return Goes(self.answer_unacceptable(shared, now, seg));
+            return Done(self.answer_unacceptable(shared, now, seg));
         }
         if syn && seg.seq() != self.irs {
-            return Goes(self.another_syn(shared, now, seg));
+            return Done(self.another_syn(shared, now, seg));
         }
         if !acked {
-            return Goes(Verdict::Dropped(Rule::DropNoAckInSynReceived.into()));
+            return Done(Verdict::Dropped(Rule::DropNoAckInSynReceived.into()));
         }
         Complete
     }
@@ -160,20 +165,20 @@ impl Handshake {
     ) -> Opening {
         let good = seg.has(TcpFlags::ACK) && seg.ack() == self.iss + 1;
         if !seg.has(TcpFlags::ACK | TcpFlags::SYN) {
-            return Goes(Verdict::Dropped(Rule::DropNoAckInSynReceived.into()));
+            return Done(Verdict::Dropped(Rule::DropNoAckInSynReceived.into()));
         }
         if good && seg.has(TcpFlags::SYN) && seg.seq() != self.irs {
             self.take_syn(shared, seg);
             return Complete;
         }
         if !self.is_acceptable(shared, seg) {
-            return Goes(self.answer_unacceptable(shared, now, seg));
+            return Done(self.answer_unacceptable(shared, now, seg));
         }
         if seg.has(TcpFlags::SYN) && !(good && seg.seq() == self.irs) {
-            return Goes(self.answer(shared, now, Rule::AckChallengeSyn)); // S43
+            return Done(self.answer(shared, now, Rule::AckChallengeSyn)); // S43
         }
         if !good {
-            return Goes(reset_reply::reply(shared, seg, Rule::RstBadAckSimultaneousOpen));
+            return Done(reset_reply::reply(shared, seg, Rule::RstBadAckSimultaneousOpen));
         }
         Complete
     }
@@ -228,7 +233,7 @@ impl Handshake {
 
     /// `Rule::RstOtherSynInSynReceived`: the peer has forgotten its first SYN.
     fn another_syn(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
-        self.finish(Cause::Refused, Party::Stack, Rule::RstOtherSynInSynReceived, Some(seg.header()), now);
+        self.finish(Cause::Refused, EndedBy::Stack, Rule::RstOtherSynInSynReceived, Some(seg.header()), now);
         if shared.config.tcp.reset_on_embryonic_syn {
             // The answer may fall to the rate limit; the handshake ends all the same.
             let _ = reset_reply::reply(shared, seg, Rule::RstOtherSynInSynReceived);

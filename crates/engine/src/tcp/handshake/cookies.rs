@@ -11,7 +11,7 @@ use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::tcp::handshake::negotiate::{self, Offered};
 use crate::tcp::segment::{Arrival, ip_header};
-use crate::tcp::socket::settings::MOST_DSCP;
+use crate::tcp::socket::settings::MAX_DSCP;
 use crate::{DropReason, Instant, Rule, Verdict};
 use core::time::Duration;
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
@@ -31,7 +31,7 @@ const NO_SCALE: u32 = 0xf;
 const SACK_BIT: u32 = 0x10;
 
 /// Most cookies of which it is remembered that they came back.
-const MOST_SPENT: usize = 1024;
+const MAX_SPENT: usize = 1024;
 
 /// Whether cookies were sent of late, and which have come back.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl Cookies {
         while self.spent.oldest().is_some_and(|until| *until <= now) {
             self.spent.pop_oldest();
         }
-        if self.spent.len() >= MOST_SPENT {
+        if self.spent.len() >= MAX_SPENT {
             self.spent.pop_oldest();
         }
         self.spent.insert((seg.flow(), iss.0), now + RECENT);
@@ -94,7 +94,7 @@ impl Cookies {
             urgent: 0,
             options: offer,
         };
-        let ip = ip_header(&shared.config, &flow, shared.config.tcp.dscp & MOST_DSCP);
+        let ip = ip_header(&shared.config, &flow, shared.config.tcp.dscp & MAX_DSCP);
         if shared.outbox.push_segment(ip, tcp, Some(Rule::LimitSynQueue)).is_err() {
             shared.counters.outbox_overflows += 1;
             return Verdict::Dropped(DropReason::NoSpace);

@@ -7,7 +7,7 @@ pub(super) mod listener;
 pub(super) mod negotiate;
 pub(super) mod passive;
 
-use crate::end::{Cause, End, Header, InitialNumbers, Lost, Origin, Party, TimeLimit};
+use crate::end::{Cause, End, EndedBy, Header, InitialNumbers, LostBytes, Origin, TimeLimit};
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;
 use crate::tcp::connection::rcv::Rcv;
@@ -19,7 +19,7 @@ use crate::tcp::segment::{Arrival, Outgoing};
 use crate::tcp::send::congestion::INITIAL_SEGMENTS;
 use crate::tcp::send::ecn::{self, Ecn};
 use crate::tcp::send::rtt::Rtt;
-use crate::tcp::socket::settings::{Settings, Waits};
+use crate::tcp::socket::settings::{Settings, UserInterest};
 use crate::tcp::{ConnId, ListenerId, TcpState};
 use crate::{FourTuple, Instant, Rule, Transmit};
 use alloc::vec::Vec;
@@ -29,7 +29,7 @@ use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// A SYN has come and the embedder has not said yet what becomes of it.
-    Held,
+    AwaitingDecision,
     SynSent,
     SynReceived,
 }
@@ -44,10 +44,10 @@ pub(crate) struct Handshake {
     pub phase: Phase,
     /// The listener it came to.
     pub listener: Option<ListenerId>,
-    pub owned: bool,
+    pub has_user: bool,
     pub settings: Settings,
     pub offered: Offered,
-    pub waits: Waits,
+    pub waits: UserInterest,
     pub iss: SndSeq,
     pub irs: RcvSeq,
     /// The peer's SYN: its options and its window.
@@ -72,8 +72,8 @@ pub(crate) struct Handshake {
     /// The user has closed: FIN follows the handshake (E2).
     pub closing: bool,
     pub last_answer: Option<Instant>,
-    /// The SYN was hurried once already (`Rule::RstBadAckInSynSent`, D34).
-    pub hurried: bool,
+    /// The SYN was syn_resent_early once already (`Rule::RstBadAckInSynSent`, D34).
+    pub syn_resent_early: bool,
     pub end: Option<End>,
 }
 
@@ -87,10 +87,10 @@ impl Handshake {
             opened: now,
             phase: Phase::SynSent,
             listener: None,
-            owned: true,
+            has_user: true,
             settings: Settings::new(&shared.config.tcp),
             offered: Offered::new(&shared.config.tcp),
-            waits: Waits::default(),
+            waits: UserInterest::default(),
             iss: SndSeq(0),
             irs: RcvSeq(0),
             peer: TcpOptions::default(),
@@ -108,7 +108,7 @@ impl Handshake {
             reopens: false,
             closing: false,
             last_answer: None,
-            hurried: false,
+            syn_resent_early: false,
             end: None,
         }
     }
@@ -118,7 +118,7 @@ impl Handshake {
         Self {
             origin: Origin::Passive,
             phase: Phase::SynReceived,
-            owned: false,
+            has_user: false,
             iss,
             irs: seg.seq(),
             peer: seg.tcp.options,
@@ -142,26 +142,26 @@ impl Handshake {
     }
 
     /// Whether the peer can know of it: it sent the SYN, or ours has left.
-    pub fn is_known(&self) -> bool {
+    pub fn syn_exchanged(&self) -> bool {
         self.origin == Origin::Passive || self.first_sent.is_some()
     }
 
     /// Whether anything of it is kept for a user once it has ended. One that the embedder was asked about and has
     /// not answered leaves nothing: its end is told.
     pub fn leaves_something(&self, end: &End) -> bool {
-        self.owned && (self.phase != Phase::Held || end.by == Party::Application)
+        self.has_user && (self.phase != Phase::AwaitingDecision || end.by == EndedBy::Application)
     }
 
     pub fn initial_numbers(&self) -> InitialNumbers {
         let heard = self.phase != Phase::SynSent;
-        let chosen = self.is_known() && self.phase != Phase::Held;
+        let chosen = self.syn_exchanged() && self.phase != Phase::AwaitingDecision;
         InitialNumbers { ours: chosen.then_some(self.iss.0), peers: heard.then_some(self.irs.0) }
     }
 
     pub fn state(&self) -> TcpState {
         match self.phase {
             Phase::SynSent => TcpState::SynSent,
-            Phase::Held | Phase::SynReceived => TcpState::SynReceived,
+            Phase::AwaitingDecision | Phase::SynReceived => TcpState::SynReceived,
         }
     }
 
@@ -172,12 +172,12 @@ impl Handshake {
         now: Instant,
         packet: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        self.heed_user_timeout();
+        self.apply_user_timeout();
         let (seq, flags, rule) = if let Some(rule) = self.owes_reset.take() {
             shared.counters.tcp_out_resets += 1;
             shared.counters.tcp_out_segments += 1;
             (self.iss + 1, TcpFlags::RST | TcpFlags::ACK, Some(rule))
-        } else if self.end.is_some() || self.phase == Phase::Held {
+        } else if self.end.is_some() || self.phase == Phase::AwaitingDecision {
             return None;
         } else if core::mem::take(&mut self.owes_syn) {
             self.count_syn(shared);
@@ -241,11 +241,11 @@ impl Handshake {
             Some(_) => self.retransmissions += 1,
         }
         self.deadline = Some(self.rtt.expiry(now, &shared.config.tcp));
-        self.heed_user_timeout();
+        self.apply_user_timeout();
     }
 
     /// The user timeout, which may have been set since the SYN was sent, can come before the RTO.
-    fn heed_user_timeout(&mut self) {
+    fn apply_user_timeout(&mut self) {
         if let (Some(at), Some(limit)) = (self.deadline, self.settings.user_timeout) {
             self.deadline = Some(at.min(self.opened + limit));
         }
@@ -314,10 +314,10 @@ impl Handshake {
             return;
         }
         self.deadline = None;
-        if self.phase == Phase::Held {
+        if self.phase == Phase::AwaitingDecision {
             return self.finish(
                 Cause::TimedOut(TimeLimit::Handshake),
-                Party::Stack,
+                EndedBy::Stack,
                 Rule::EndInterceptionTimeout,
                 None,
                 now,
@@ -327,15 +327,15 @@ impl Handshake {
         let config = &shared.config.tcp;
         let (retries, rule) = match self.phase {
             Phase::SynSent => (config.syn_retries, Rule::EndSynTimeout),
-            Phase::Held => return,
+            Phase::AwaitingDecision => return,
             Phase::SynReceived => (config.syn_ack_retries, Rule::EndSynAckTimeout),
         };
         let late = self.settings.user_timeout.is_some_and(|limit| now - self.opened >= limit);
         if self.retransmissions >= retries || late {
-            return self.finish(Cause::TimedOut(TimeLimit::Handshake), Party::Stack, rule, None, now);
+            return self.finish(Cause::TimedOut(TimeLimit::Handshake), EndedBy::Stack, rule, None, now);
         }
-        // A hurried SYN does not back off: nothing was lost.
-        if self.retransmissions > 0 || !self.hurried {
+        // A syn_resent_early SYN does not back off: nothing was lost.
+        if self.retransmissions > 0 || !self.syn_resent_early {
             self.rtt.back_off();
         }
         self.owes_syn = true;
@@ -344,7 +344,7 @@ impl Handshake {
     /// The initial window: one segment if more than one SYN was lost (RFC 5681 section 3.1, RFC 6928
     /// section 2), as on Linux; but none was if the answer is to the first.
     fn initial_segments(&self) -> u32 {
-        let lost = self.retransmissions > 1 + u32::from(self.hurried);
+        let lost = self.retransmissions > 1 + u32::from(self.syn_resent_early);
         let first = self.first_sent.map(|at| negotiate::timestamp(at, self.ts_offset));
         let answers_first =
             self.origin == Origin::Active && self.peer.timestamps.is_some_and(|echo| first == Some(echo.ecr));
@@ -352,7 +352,7 @@ impl Handshake {
     }
 
     /// The handshake ends without a connection.
-    pub fn finish(&mut self, cause: Cause, by: Party, rule: Rule, trigger: Option<Header>, now: Instant) {
+    pub fn finish(&mut self, cause: Cause, by: EndedBy, rule: Rule, trigger: Option<Header>, now: Instant) {
         self.end = Some(End {
             cause,
             by,
@@ -361,7 +361,7 @@ impl Handshake {
             trigger,
             peer_said: None,
             inferred: None,
-            lost: Lost::default(),
+            lost: LostBytes::default(),
             at: now,
         });
     }
@@ -401,8 +401,8 @@ impl Handshake {
         rtt.progress();
         match self.first_sent.filter(|_| self.retransmissions == 0) {
             Some(sent) => rtt.measure(now - sent, &config.tcp),
-            // A hurried SYN is no lost one.
-            None if self.retransmissions > u32::from(self.hurried) => rtt.fall_back(),
+            // A syn_resent_early SYN is no lost one.
+            None if self.retransmissions > u32::from(self.syn_resent_early) => rtt.fall_back(),
             None => {}
         }
         Connection::new(
@@ -421,7 +421,7 @@ impl Handshake {
                 settings: self.settings,
                 receive_buffer: self.offered.receive_buffer,
                 waits: core::mem::take(&mut self.waits),
-                owned: self.owned || self.listener.is_some(),
+                has_user: self.has_user || self.listener.is_some(),
                 closing: self.closing,
                 ecn: self.ecn,
                 initial_segments: self.initial_segments(),

@@ -8,10 +8,10 @@ use lastack_wire::tcp::{TcpOptions, Timestamps};
 const DEFAULT_MSS: [u16; 2] = [536, 1220];
 
 /// A smaller MSS than this is taken for this: it would turn text into headers (CVE-2019-11479).
-pub(crate) const LEAST_MSS: u16 = 88;
+pub(crate) const MIN_MSS: u16 = 88;
 
 /// Greatest shift of a window (RFC 7323 section 2.3).
-const MOST_SHIFT: u8 = 14;
+const MAX_SHIFT: u8 = 14;
 
 /// What both SYNs agreed on.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -78,12 +78,12 @@ impl Offered {
         let scaling = if self.window_scaling { peer.window_scale } else { None };
         let default = DEFAULT_MSS[usize::from(remote.is_ipv6())];
         Negotiated {
-            snd_shift: scaling.map_or(0, |shift| shift.min(MOST_SHIFT)),
+            snd_shift: scaling.map_or(0, |shift| shift.min(MAX_SHIFT)),
             rcv_shift: scaling.map_or(0, |_| rcv_shift(self.receive_buffer)),
             sack: self.sack && peer.sack_permitted,
             timestamps: self.timestamps && peer.timestamps.is_some(),
             window_scaling: scaling.is_some(),
-            peer_mss: peer.mss.unwrap_or(default).max(LEAST_MSS),
+            peer_mss: peer.mss.unwrap_or(default).max(MIN_MSS),
         }
     }
 }
@@ -120,7 +120,7 @@ pub(crate) fn own_mss(config: &Config, remote: IpAddr) -> u16 {
 
 /// The least shift with which the window field can say the whole receive buffer.
 fn rcv_shift(receive_buffer: usize) -> u8 {
-    (0..MOST_SHIFT).find(|shift| receive_buffer >> shift <= usize::from(u16::MAX)).unwrap_or(MOST_SHIFT)
+    (0..MAX_SHIFT).find(|shift| receive_buffer >> shift <= usize::from(u16::MAX)).unwrap_or(MAX_SHIFT)
 }
 
 /// TSval: a clock of 1 ms with an offset of its own for each connection (RFC 7323 section 5.4).

@@ -1,6 +1,6 @@
 //! Passive opens: SYNs to listeners, intercepted SYNs that the application decides on, and the accept queue.
 
-use crate::end::{Cause, FourTuple, Party};
+use crate::end::{Cause, EndedBy, FourTuple};
 use crate::event::Event;
 use crate::icmp;
 use crate::ip::paths;
@@ -9,7 +9,7 @@ use crate::shared::Shared;
 use crate::tcp::closed::reset_reply;
 use crate::tcp::connection::Ending;
 use crate::tcp::handshake::active;
-use crate::tcp::handshake::negotiate::LEAST_MSS;
+use crate::tcp::handshake::negotiate::MIN_MSS;
 use crate::tcp::handshake::{Handshake, Phase};
 use crate::tcp::segment::Arrival;
 use crate::tcp::table::{Socket, TcpTable};
@@ -64,7 +64,7 @@ impl Stack {
     /// that come by a SYN cookie are not bounded.
     pub fn tcp_set_listener_max_segment(&mut self, id: ListenerId, octets: Option<u16>) {
         if let Some(listener) = self.tcp.listeners.get_mut(id) {
-            listener.max_segment = octets.map(|octets| octets.max(LEAST_MSS));
+            listener.max_segment = octets.map(|octets| octets.max(MIN_MSS));
         }
     }
 
@@ -79,7 +79,7 @@ impl Stack {
         self.tcp.unlisten(
             &mut self.shared,
             id,
-            Party::Application,
+            EndedBy::Application,
             [Rule::RstListenerClosed, Rule::EndListenerClosedInSynReceived],
         );
     }
@@ -187,11 +187,11 @@ impl TcpTable {
         }
         let id = self.receive_syn(shared, now, seg, iss_after);
         if let Socket::Opening(handshake) = self.socket_mut(id) {
-            handshake.phase = Phase::Held;
-            handshake.owned = true;
+            handshake.phase = Phase::AwaitingDecision;
+            handshake.has_user = true;
             handshake.deadline = Some(now + shared.config.tcp.intercept_timeout);
         }
-        self.settle(shared, now, id);
+        self.after_step(shared, now, id);
         shared.events.push(Event::Intercepted(id));
         Verdict::Accepted
     }
@@ -239,7 +239,7 @@ impl TcpTable {
         if let Socket::Opening(handshake) = self.socket_mut(id) {
             handshake.finish(
                 Cause::Refused,
-                Party::Stack,
+                EndedBy::Stack,
                 Rule::DropAckAcceptQueueFull,
                 Some(seg.header()),
                 now,
@@ -263,7 +263,7 @@ impl TcpTable {
         &mut self,
         shared: &mut Shared,
         id: ListenerId,
-        by: Party,
+        by: EndedBy,
         rules: [Rule; 2],
     ) {
         let Some(listener) = self.listeners.remove(id) else { return };
@@ -271,22 +271,22 @@ impl TcpTable {
         for child in listener.queue {
             match self.socket_mut(child) {
                 Socket::Open(connection) => {
-                    connection.owned = false;
+                    connection.has_user = false;
                     if connection.fate.is_none() {
                         connection.abort(Ending::new(Cause::Aborted, by, rules[0]), now);
                     }
                     self.orphans += 1;
                     self.enqueue(child);
-                    self.settle(shared, now, child);
+                    self.after_step(shared, now, child);
                 }
-                Socket::Opening(_) | Socket::Over(_) => self.remove_over(shared, child),
+                Socket::Opening(_) | Socket::Closed(_) => self.remove_over(shared, child),
             }
         }
         for embryo in self.embryonic_of(id) {
             if let Socket::Opening(handshake) = self.socket_mut(embryo) {
                 handshake.finish(Cause::Aborted, by, rules[1], None, now);
             }
-            self.settle(shared, now, embryo);
+            self.after_step(shared, now, embryo);
         }
     }
 
@@ -296,7 +296,7 @@ impl TcpTable {
         }
         let now = self.clock();
         let Socket::Opening(handshake) = self.socket_mut(id) else { return };
-        if handshake.phase != Phase::Held || handshake.end.is_some() {
+        if handshake.phase != Phase::AwaitingDecision || handshake.end.is_some() {
             return;
         }
         match answer {
@@ -307,7 +307,7 @@ impl TcpTable {
             }
             Answer::Refuse => {
                 reset_reply::push(shared, &handshake.flow, handshake.refusal_header(), Rule::RstIntercepted);
-                handshake.finish(Cause::Refused, Party::Application, Rule::RstIntercepted, None, now);
+                handshake.finish(Cause::Refused, EndedBy::Application, Rule::RstIntercepted, None, now);
             }
             Answer::Unreachable { error, from } => {
                 let syn = syn_packet(handshake);
@@ -316,18 +316,18 @@ impl TcpTable {
                 let _ = icmp::order_error(shared, &syn, error, from, Rule::IcmpIntercepted);
                 handshake.finish(
                     Cause::Unreachable(error),
-                    Party::Application,
+                    EndedBy::Application,
                     Rule::IcmpIntercepted,
                     None,
                     now,
                 );
             }
             Answer::Drop => {
-                handshake.finish(Cause::Refused, Party::Application, Rule::DropIntercepted, None, now);
+                handshake.finish(Cause::Refused, EndedBy::Application, Rule::DropIntercepted, None, now);
             }
         }
         self.enqueue(id);
-        self.settle(shared, now, id);
+        self.after_step(shared, now, id);
     }
 
     /// A port that no listener has, above the well-known ones (RFC 6056 algorithm 1).

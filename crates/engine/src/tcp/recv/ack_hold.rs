@@ -45,10 +45,10 @@ impl Connection {
         let asked = hold.upto == self.rcv.nxt && core::mem::take(&mut hold.asked);
         let fresh = hold.upto - self.rcv.last_ack.earlier(hold.upto);
         // As without a hold: after a segment, at once; else an answer may carry it, or a FIN.
-        let rides = self.state.may_receive() && !self.promptness.is_quick()
-            || !self.state.may_receive() && self.promptness.last_text().is_some();
+        let rides = self.state.may_receive() && !self.ack_policy.is_quick()
+            || !self.state.may_receive() && self.ack_policy.last_text().is_some();
         if asked || fresh > self.mss || fresh > 0 && !rides {
-            self.owed.ack = true;
+            self.pending.ack = true;
         } else if fresh > 0 && !self.timers.is_running(Timer::DelayedAck) {
             self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);
         }
@@ -57,7 +57,7 @@ impl Connection {
     /// Ends the hold: all that has arrived is acknowledged.
     pub(in crate::tcp) fn release_acks(&mut self) {
         if self.rcv.hold.take().is_some() {
-            self.owed.ack |= self.rcv.last_ack != self.rcv.nxt;
+            self.pending.ack |= self.rcv.last_ack != self.rcv.nxt;
         }
     }
 

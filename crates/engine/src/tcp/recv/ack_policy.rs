@@ -6,7 +6,7 @@ use core::time::Duration;
 
 /// How promptly text is acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Promptness {
+pub(crate) struct AckPolicy {
     /// So many more ACKs go at once.
     quick: u32,
     /// Our text answers the peer's: an ACK will find something to ride on.
@@ -15,7 +15,7 @@ pub(crate) struct Promptness {
     last_text: Option<Instant>,
 }
 
-impl Promptness {
+impl AckPolicy {
     /// The ACKs that go at once, whether text answers text, and when text last arrived.
     pub fn parts(&self) -> (u32, bool, Option<Instant>) {
         (self.quick, self.interactive, self.last_text)
@@ -69,28 +69,28 @@ mod tests {
 
     #[test]
     fn a_stream_begins_with_quick_acks() {
-        let mut promptness = Promptness::default();
-        assert!(!promptness.is_quick());
+        let mut ack_policy = AckPolicy::default();
+        assert!(!ack_policy.is_quick());
         for ms in 0..16 {
-            promptness.text_arrived(at(ms), RTO, 16);
-            assert!(promptness.is_quick(), "{ms}");
-            promptness.acknowledged();
+            ack_policy.text_arrived(at(ms), RTO, 16);
+            assert!(ack_policy.is_quick(), "{ms}");
+            ack_policy.acknowledged();
         }
-        assert!(!promptness.is_quick());
-        promptness.text_arrived(at(100), RTO, 16);
-        assert!(!promptness.is_quick());
-        promptness.text_arrived(at(301), RTO, 16);
-        assert!(promptness.is_quick());
+        assert!(!ack_policy.is_quick());
+        ack_policy.text_arrived(at(100), RTO, 16);
+        assert!(!ack_policy.is_quick());
+        ack_policy.text_arrived(at(301), RTO, 16);
+        assert!(ack_policy.is_quick());
     }
 
     #[test]
     fn an_answer_lets_acks_wait_for_the_next() {
-        let mut promptness = Promptness::default();
-        promptness.text_arrived(at(0), RTO, 16);
-        promptness.text_sent(at(50), DELAY);
-        assert!(promptness.is_quick());
-        promptness.text_arrived(at(60), RTO, 16);
-        promptness.text_sent(at(70), DELAY);
-        assert!(!promptness.is_quick());
+        let mut ack_policy = AckPolicy::default();
+        ack_policy.text_arrived(at(0), RTO, 16);
+        ack_policy.text_sent(at(50), DELAY);
+        assert!(ack_policy.is_quick());
+        ack_policy.text_arrived(at(60), RTO, 16);
+        ack_policy.text_sent(at(70), DELAY);
+        assert!(!ack_policy.is_quick());
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::Instant;
 use crate::config::TcpConfig;
-use crate::config::validate::LEAST_BUFFER;
+use crate::config::validate::MIN_BUFFER;
 use crate::shared::Shared;
 use crate::tcp::connection::Connection;
 use crate::tcp::handshake::negotiate;
@@ -32,9 +32,9 @@ pub(crate) fn initial_receive_buffer(most: usize) -> usize {
 
 /// A round trip of reading.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct RcvBufTuner {
     since: Instant,
-    /// Octets read before, and the most that was read in a round trip so far.
+    /// ByteCounts read before, and the most that was read in a round trip so far.
     read: u64,
     copied: u64,
     /// How long the last round trip took: from an ACK of ours to text that echoes it. Who only receives
@@ -45,13 +45,13 @@ pub(crate) struct Reading {
     least: Duration,
 }
 
-impl Reading {
+impl RcvBufTuner {
     pub fn new(now: Instant) -> Self {
         Self { since: now, read: 0, copied: 0, trip: Duration::ZERO, least: Duration::MAX }
     }
 }
 
-impl Reading {
+impl RcvBufTuner {
     /// The most that was read in a round trip, and how long that is in nanoseconds.
     pub fn parts(&self) -> (u32, u64) {
         (
@@ -100,7 +100,8 @@ impl Connection {
         let before = self.reading.copied;
         let least = self.reading.least;
         let trip = if least == Duration::MAX { self.reading.trip } else { least };
-        self.reading = Reading { since: now, read, copied: copied.max(before), trip, least: Duration::MAX };
+        self.reading =
+            RcvBufTuner { since: now, read, copied: copied.max(before), trip, least: Duration::MAX };
         if copied > before {
             let wanted = copied * 2 + (copied - before).min(copied / 2) * 4 + 16 * u64::from(self.mss);
             let most = shared.config.tcp.receive_buffer;
@@ -122,7 +123,7 @@ impl Connection {
     /// Room for text of the user.
     pub(in crate::tcp) fn send_room(&self, shared: &Shared) -> usize {
         let config = &shared.config.tcp;
-        let users = self.settings.send_buffer.map(|limit| limit.max(LEAST_BUFFER).min(config.send_buffer));
+        let users = self.settings.send_buffer.map(|limit| limit.max(MIN_BUFFER).min(config.send_buffer));
         let limit = users.unwrap_or(self.send_limit);
         let most = shared.memory.most(config, self.outgoing.capacity(), self.octets.sent);
         // What the ring was made for bounds it, however the settings have grown since.

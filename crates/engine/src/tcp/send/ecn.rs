@@ -39,17 +39,17 @@ pub(crate) fn is_agreed(config: Ecn, seg: &Arrival<'_>) -> bool {
 
 /// The ECN of a connection.
 #[derive(Debug)]
-pub(crate) struct Marks {
+pub(crate) struct EcnState {
     on: bool,
     /// The peer is to be told of a mark, until it says CWR.
     echo: bool,
     /// The next new text says that we have slowed down.
     slowed: bool,
-    /// Marks on what was sent before this position are dealt with.
+    /// EcnState on what was sent before this position are dealt with.
     until: u64,
 }
 
-impl Marks {
+impl EcnState {
     pub fn new(on: bool) -> Self {
         Self { on, echo: false, slowed: false, until: 0 }
     }

@@ -5,7 +5,7 @@ use crate::Instant;
 use crate::config::TcpConfig;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
-use crate::tcp::Repair;
+use crate::tcp::CaState;
 use crate::tcp::connection::Connection;
 use crate::tcp::handshake::negotiate::Negotiated;
 use core::net::IpAddr;
@@ -28,15 +28,15 @@ pub(in crate::tcp) fn base_mtu(remote: IpAddr) -> usize {
 }
 
 /// A gain of less is not worth a probe (`tcp_probe_threshold`).
-const LEAST_GAIN: u32 = 8;
+const MIN_GAIN: u32 = 8;
 /// A probe is sent with a window of so many segments, ..
-const LEAST_WINDOW: u32 = 11;
+const MIN_WINDOW: u32 = 11;
 /// .. and with so many to follow, which show whether it was lost.
 const FOLLOWERS: u32 = 4;
 
 /// Where the search stands. Sizes are those of the text in a segment.
 #[derive(Clone, Debug)]
-pub(crate) struct Search {
+pub(crate) struct MtuDiscovery {
     /// The largest that may pass.
     high: u32,
     /// The probe on its way: its first octet, and its size.
@@ -45,7 +45,7 @@ pub(crate) struct Search {
     again_at: Option<Instant>,
 }
 
-impl Search {
+impl MtuDiscovery {
     fn new(high: u32) -> Self {
         Self { high, probe: None, again_at: None }
     }
@@ -67,23 +67,23 @@ pub(in crate::tcp) fn first_size(
     now: Instant,
     negotiated: &Negotiated,
     remote: IpAddr,
-) -> (u32, Option<Search>) {
+) -> (u32, Option<MtuDiscovery>) {
     let link = shared.config.mtu;
     let path = shared.paths.mtu(remote, link, now);
     let always = shared.config.tcp.mtu_probing == MtuProbing::Always;
     let size = negotiated.text_size(if always { path.min(base_mtu(remote)) } else { path }, remote);
-    let silent = shared.paths.is_silent(remote, now);
+    let silent = shared.paths.is_black_hole(remote, now);
     let high = negotiated.text_size(if silent { link } else { path }, remote);
     let searched = negotiated.sack && (always || silent && shared.config.tcp.mtu_probing != MtuProbing::Off);
-    (size, searched.then(|| Search::new(high)))
+    (size, searched.then(|| MtuDiscovery::new(high)))
 }
 
 impl Connection {
     /// The path swallows what is large: from now on it is searched for what is not too large. Without SACK
     /// the loss of a probe cannot be told from others.
-    pub(in crate::tcp) fn search_path(&mut self, shared: &Shared) {
+    pub(in crate::tcp) fn start_mtu_discovery(&mut self, shared: &Shared) {
         if self.negotiated.sack && shared.config.tcp.mtu_probing != MtuProbing::Off {
-            self.search = Some(Search::new(self.largest_size(shared)));
+            self.search = Some(MtuDiscovery::new(self.largest_size(shared)));
         }
     }
 
@@ -99,18 +99,18 @@ impl Connection {
     }
 
     /// The size of a probe to be sent now: in the middle between what passes and what may.
-    pub(in crate::tcp) fn size_to_probe(&self, shared: &Shared, now: Instant, cwnd: u32) -> Option<u32> {
+    pub(in crate::tcp) fn next_probe_size(&self, shared: &Shared, now: Instant, cwnd: u32) -> Option<u32> {
         self.search.as_ref().filter(|search| search.probe.is_none())?;
         let high = self.size_limit(shared, now)?;
-        if high < self.mss + LEAST_GAIN {
+        if high < self.mss + MIN_GAIN {
             return None;
         }
         let size = (self.mss + high).div_ceil(2);
         let needed = size + FOLLOWERS * self.mss;
         let ready = self.end_of_text().offset_from(self.snd.nxt) >= needed as i32
             && self.snd.edge().offset_from(self.snd.nxt) >= needed as i32
-            && cwnd >= LEAST_WINDOW * self.mss
-            && self.recovery.repair() == Repair::Open;
+            && cwnd >= MIN_WINDOW * self.mss
+            && self.recovery.ca_state() == CaState::Open;
         ready.then_some(size)
     }
 
@@ -127,14 +127,14 @@ impl Connection {
     }
 
     /// A timeout: the fate of the probe says nothing.
-    pub(in crate::tcp) fn give_size_probe_up(&mut self) {
+    pub(in crate::tcp) fn abandon_probe(&mut self) {
         if let Some(search) = &mut self.search {
             search.probe = None;
         }
     }
 
     /// Something is known of what was sent: has the probe arrived, or was it lost?
-    pub(in crate::tcp) fn heed_size_probe(&mut self, shared: &mut Shared, now: Instant) {
+    pub(in crate::tcp) fn on_mtu_probe_outcome(&mut self, shared: &mut Shared, now: Instant) {
         let lost = self.recovery.take_size_probe_lost();
         let Some(search) = &mut self.search else { return };
         let Some((seq, len)) = search.probe else { return };

@@ -51,7 +51,7 @@ impl Connection {
         Some(Duration::from_nanos(nanos as u64))
     }
 
-    /// Octets in a second at the pace.
+    /// ByteCounts in a second at the pace.
     pub(in crate::tcp) fn pacing_rate(&self, shared: &Shared) -> Option<u64> {
         const SAMPLE: u32 = 1 << 20;
         let time = self.pace(shared, &self.congestion, SAMPLE)?;

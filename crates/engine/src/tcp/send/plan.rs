@@ -8,7 +8,7 @@ use crate::rule::Rule;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::tcp::connection::Connection;
-use crate::tcp::connection::pending::Owed;
+use crate::tcp::connection::pending::Pending;
 use crate::tcp::handshake::negotiate;
 use crate::tcp::send::congestion::{Congestion, Control};
 use lastack_wire::tcp::TcpFlags;
@@ -35,14 +35,14 @@ pub(super) enum Purpose {
 pub(super) struct SegmentPlan {
     pub purpose: Purpose,
     pub seq: SndSeq,
-    /// Octets of data.
+    /// ByteCounts of data.
     pub len: u32,
     pub flags: TcpFlags,
     pub rule: Option<Rule>,
 }
 
 impl SegmentPlan {
-    /// Octets of the sequence space: data and FIN.
+    /// ByteCounts of the sequence space: data and FIN.
     pub fn occupies(&self) -> u32 {
         self.len + u32::from(self.flags.contains(TcpFlags::FIN))
     }
@@ -79,15 +79,15 @@ impl Connection {
     pub fn wants_to_send(&self) -> bool {
         let end = self.end_of_text();
         let unsent = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
-        unsent || self.owed != Owed::default() || self.recovery.scoreboard.lost() > 0
+        unsent || self.pending != Pending::default() || self.recovery.scoreboard.lost() > 0
     }
 
     /// Decides what the next segment is.
     pub(super) fn plan(&self, shared: &Shared, now: Instant) -> Plan {
-        if self.owed.pure_acks > 0 || self.owed.challenge.is_some() {
-            return Plan::only(self.plan_ack(self.owed.challenge));
+        if self.pending.pure_acks > 0 || self.pending.challenge.is_some() {
+            return Plan::only(self.plan_ack(self.pending.challenge));
         }
-        if self.owed.tail_probe
+        if self.pending.tail_probe
             && let Some(probe) = self.plan_tail_probe()
         {
             return Plan::only(probe);
@@ -104,11 +104,11 @@ impl Connection {
         } else if self.is_data_stuck() {
             wait = Wait::Window;
         }
-        let segment = if self.owed.probe {
+        let segment = if self.pending.probe {
             // The number before SND.UNA is never acceptable, so the peer must answer with an ACK.
             Some(SegmentPlan { purpose: Purpose::Probe, seq: self.snd.una - 1, ..self.plan_ack(None) })
         } else {
-            self.owed.ack.then(|| self.plan_ack(None))
+            self.pending.ack.then(|| self.plan_ack(None))
         };
         Plan { segment, wait, restart: false }
     }
@@ -137,8 +137,8 @@ impl Connection {
             return self.plan_new(shared, congestion);
         }
         match self.plan_size_probe(shared, now, congestion) {
-            SizeProbe::Goes(probe) => Some(probe),
-            SizeProbe::Waits => None,
+            SizeProbe::Send(probe) => Some(probe),
+            SizeProbe::UserInterest => None,
             SizeProbe::None => self.plan_new(shared, congestion),
         }
     }
@@ -169,7 +169,7 @@ impl Connection {
     fn is_data_stuck(&self) -> bool {
         let end = self.end_of_text();
         let waiting = end.after(self.snd.nxt) || (self.state.fin_pending() && self.snd.nxt == end);
-        waiting && self.snd.una == self.snd.nxt && !self.owed.probe
+        waiting && self.snd.una == self.snd.nxt && !self.pending.probe
     }
 
     /// What was lost, again: as much of it as the congestion window lets go. What the peer's window
@@ -217,11 +217,13 @@ impl Connection {
     /// A segment larger than the path is known to take, to see whether it arrives. It waits for the congestion
     /// window, and new data with it.
     fn plan_size_probe(&self, shared: &Shared, now: Instant, congestion: &Congestion) -> SizeProbe {
-        let Some(len) = self.size_to_probe(shared, now, congestion.window()) else { return SizeProbe::None };
+        let Some(len) = self.next_probe_size(shared, now, congestion.window()) else {
+            return SizeProbe::None;
+        };
         if self.congestion_room(congestion) < len {
-            return if self.recovery.pipe(self.mss) > 0 { SizeProbe::Waits } else { SizeProbe::None };
+            return if self.recovery.pipe(self.mss) > 0 { SizeProbe::UserInterest } else { SizeProbe::None };
         }
-        SizeProbe::Goes(SegmentPlan { purpose: Purpose::SizeProbe, ..self.data(self.snd.nxt, len, false) })
+        SizeProbe::Send(SegmentPlan { purpose: Purpose::SizeProbe, ..self.data(self.snd.nxt, len, false) })
     }
 
     /// New data that the windows let go, or the FIN after it.
@@ -250,9 +252,9 @@ impl Connection {
             // Minshall's form of the Nagle algorithm, as in Linux: a small segment waits for another
             // small one only, so the end of a long text does not wait for an ACK that is held back.
             let idle = self.small <= self.recovery.scoreboard.una();
-            let held = self.settings.cork || self.owed.more;
+            let held = self.settings.cork || self.pending.more;
             let goes = !held && (self.settings.nodelay || idle);
-            if last == 0 || fin || goes || self.owed.force || self.owed.flush {
+            if last == 0 || fin || goes || self.pending.force || self.pending.flush {
                 return Some(len);
             }
             return (len > last).then_some(len - last);
@@ -260,7 +262,7 @@ impl Connection {
         if len >= self.mss {
             return Some(len - len % self.mss);
         }
-        (self.owed.force || (len > 0 && len >= self.snd.max_wnd / 2)).then_some(len)
+        (self.pending.force || (len > 0 && len >= self.snd.max_wnd / 2)).then_some(len)
     }
 
     /// The most text in one packet to the link: what it can cut, in whole segments.
@@ -295,7 +297,7 @@ impl Connection {
         let end = seq + len;
         let mut flags = TcpFlags::ACK;
         let position = |seq| self.recovery.scoreboard.position(seq);
-        let pushed = self.pushed > position(seq) && self.pushed <= position(end) || self.owed.force;
+        let pushed = self.pushed > position(seq) && self.pushed <= position(end) || self.pending.force;
         flags.set(TcpFlags::PSH, len > 0 && (pushed || len > self.mss));
         flags.set(TcpFlags::FIN, fin && end == self.end_of_text());
         flags
@@ -307,6 +309,6 @@ enum SizeProbe {
     /// There is nothing to probe now.
     None,
     /// It waits for the congestion window.
-    Waits,
-    Goes(SegmentPlan),
+    UserInterest,
+    Send(SegmentPlan),
 }

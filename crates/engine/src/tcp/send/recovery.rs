@@ -4,7 +4,7 @@
 
 use crate::Instant;
 use crate::seq::SndSeq;
-use crate::tcp::Repair;
+use crate::tcp::CaState;
 use crate::tcp::connection::stats::segments;
 use crate::tcp::send::congestion::{Acked, Congestion, Control, INITIAL_SEGMENTS};
 use crate::tcp::send::prr::Prr;
@@ -17,7 +17,7 @@ use core::time::Duration;
 const DUP_THRESHOLD: u32 = 3;
 
 /// On a path that does, no more than this many are waited for.
-const MOST_DUPLICATES: u32 = 300;
+const MAX_DUPLICATES: u32 = 300;
 
 /// Whether something is being repaired.
 #[derive(Clone, Copy, Debug)]
@@ -40,10 +40,10 @@ struct Probe {
 
 /// What was sent again since the window was reduced.
 #[derive(Clone, Copy, Debug)]
-struct Doubt {
+struct UndoState {
     /// SND.UNA at that time, as a position.
     una: u64,
-    /// Octets sent again of which no DSACK says that they were there twice.
+    /// ByteCounts sent again of which no DSACK says that they were there twice.
     again: u32,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Recovery {
     /// How often SND.UNA has moved since the repair began.
     steps: u32,
     /// The last reduction of the window, as long as it may turn out to have been for nothing.
-    doubt: Option<Doubt>,
+    doubt: Option<UndoState>,
     /// This acknowledgment has shown that the repair was for nothing.
     undone: bool,
     sack: bool,
@@ -82,7 +82,7 @@ pub(crate) struct Ack<'a> {
     /// SND.UNA, already moved, and SND.NXT.
     pub una: SndSeq,
     pub nxt: SndSeq,
-    /// Octets by which SND.UNA moved.
+    /// ByteCounts by which SND.UNA moved.
     pub advanced: u32,
     /// It is a duplicate as RFC 5681 section 2 defines it.
     pub duplicate: bool,
@@ -92,7 +92,7 @@ pub(crate) struct Ack<'a> {
     pub echo_before: &'a dyn Fn(Instant) -> bool,
     pub mss: u32,
     pub srtt: Option<Duration>,
-    /// Octets acknowledged in all.
+    /// ByteCounts acknowledged in all.
     pub delivered: u64,
 }
 
@@ -155,14 +155,14 @@ impl Recovery {
     }
 
     /// What is to be told of it.
-    pub fn repair(&self) -> Repair {
+    pub fn ca_state(&self) -> CaState {
         match self.phase {
             Phase::Open if !self.sack && self.duplicates > 0 || self.scoreboard.sacked() > 0 => {
-                Repair::Disorder
+                CaState::Disorder
             }
-            Phase::Open => Repair::Open,
-            Phase::Recovery(..) => Repair::Recovery,
-            Phase::Loss(_) => Repair::Loss,
+            Phase::Open => CaState::Open,
+            Phase::Recovery(..) => CaState::Recovery,
+            Phase::Loss(_) => CaState::Loss,
         }
     }
 
@@ -232,7 +232,7 @@ impl Recovery {
         outcome
     }
 
-    /// Octets that this acknowledgment tells of for the first time, for the congestion window. What a repair acknowledges
+    /// ByteCounts that this acknowledgment tells of for the first time, for the congestion window. What a repair acknowledges
     /// may have arrived long ago: as one leap of a slow start it would be a burst (RFC 3465 section 2.3).
     fn newly_arrived(
         &mut self,
@@ -285,7 +285,7 @@ impl Recovery {
         delivered.last = acknowledged.or(delivered.last);
         // As far apart as segments were seen to arrive in another order than they were sent.
         let distance = delivered.reordering.div_ceil(ack.mss.max(1));
-        self.dup_threshold = self.dup_threshold.max(distance.min(MOST_DUPLICATES));
+        self.dup_threshold = self.dup_threshold.max(distance.min(MAX_DUPLICATES));
         delivered
     }
 
@@ -295,7 +295,7 @@ impl Recovery {
         self.scoreboard.unmark_all_lost();
         self.rack.reordered();
         if !self.sack {
-            self.dup_threshold = (self.duplicates + 1).clamp(self.dup_threshold, MOST_DUPLICATES);
+            self.dup_threshold = (self.duplicates + 1).clamp(self.dup_threshold, MAX_DUPLICATES);
         }
         self.phase = Phase::Open;
         self.duplicates = 0;
@@ -304,7 +304,7 @@ impl Recovery {
     }
 
     /// Eifel: the first answer to a repair that began at `at` is to what was sent before.
-    fn heed_first_answer(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) {
+    fn detect_spurious_timeout(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) {
         let (Phase::Loss(at) | Phase::Recovery(at, _)) = self.phase else { return };
         if self.doubt.is_none() || !(ack.echo_before)(at) {
             return;
@@ -322,7 +322,7 @@ impl Recovery {
     /// SND.UNA moved.
     fn progress(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) {
         if self.steps == 0 {
-            self.heed_first_answer(ack, congestion);
+            self.detect_spurious_timeout(ack, congestion);
         }
         self.steps = self.steps.saturating_add(1);
         let complete = self.scoreboard.una() >= self.recover;
@@ -397,7 +397,7 @@ impl Recovery {
         self.recover = self.scoreboard.nxt();
         self.phase = Phase::Recovery(now, Prr::begin(flight));
         self.steps = 0;
-        self.doubt = Some(Doubt { una: self.scoreboard.una(), again: 0 });
+        self.doubt = Some(UndoState { una: self.scoreboard.una(), again: 0 });
         self.window = self.pipe(mss) + mss;
     }
 
@@ -477,7 +477,7 @@ impl Recovery {
             Phase::Open => {
                 let flight = self.scoreboard.total();
                 congestion.on_timeout(now, flight, mss);
-                self.doubt = Some(Doubt { una: self.scoreboard.una(), again: 0 });
+                self.doubt = Some(UndoState { una: self.scoreboard.una(), again: 0 });
             }
             Phase::Recovery(..) => {
                 congestion.collapse(mss);

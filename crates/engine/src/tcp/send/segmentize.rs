@@ -1,13 +1,13 @@
 //! Makes the segments of a connection (RFC 9293 section 3.8): the only place that does. Slow start after idle (RFC 5681
 //! section 4.1) is applied here.
 
-use crate::end::{End, Party};
+use crate::end::{End, EndedBy};
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::tcp::connection::stats::segments;
 use crate::tcp::connection::timers::Timer;
 use crate::tcp::connection::user_timeout;
-use crate::tcp::connection::{Connection, Fate};
+use crate::tcp::connection::{Closing, Connection};
 use crate::tcp::handshake::negotiate;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::send::congestion::Control;
@@ -29,7 +29,7 @@ impl Connection {
         now: Instant,
         packet: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        if self.owed.reset {
+        if self.pending.reset {
             return self.send_reset(shared, now, packet);
         }
         if self.fate.is_some() || self.settings.muted {
@@ -56,31 +56,31 @@ impl Connection {
 
     /// The ABORT of RFC 9293 section 3.10.5 goes out, and the connection is over.
     fn send_reset(&mut self, shared: &mut Shared, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
-        self.owed.reset = false;
-        let Some(Fate::Resetting(mut end)) = self.fate.take() else {
+        self.pending.reset = false;
+        let Some(Closing::Resetting(mut end)) = self.fate.take() else {
             return None;
         };
         let seq = self.snd.acceptable_seq(self.negotiated.snd_shift);
         let flags = TcpFlags::RST | TcpFlags::ACK;
         let plan = SegmentPlan { purpose: Purpose::Reset, seq, len: 0, flags, rule: Some(end.rule) };
-        let declared = self.declaration(shared, seq, &end).filter(|_| !self.owed.repeat);
+        let declared = self.rst_reason_payload(shared, seq, &end).filter(|_| !self.pending.repeat);
         let transmit = self.emit(shared, now, &plan, declared.as_ref().map_or(&[], |d| d), packet)?;
         self.stats.sent(0, 1);
         shared.counters.tcp_out_segments += 1;
         shared.counters.tcp_out_resets += 1;
         shared.counters.tcp_reasons_sent += u64::from(declared.is_some());
         end.at = now;
-        let again = declared.is_some() && shared.config.tcp.repeat_declared;
-        (self.owed.reset, self.owed.repeat) = (again, again);
-        self.fate = Some(if again { Fate::Resetting(end) } else { Fate::Over(end) });
+        let again = declared.is_some() && shared.config.tcp.resend_plain_rst;
+        (self.pending.reset, self.pending.repeat) = (again, again);
+        self.fate = Some(if again { Closing::Resetting(end) } else { Closing::Closed(end) });
         Some(transmit)
     }
 
     /// What the reset says of its reason. Nothing, unless it fits the peer's window: Linux drops a
     /// reset whose text does not, and would stay half-open.
-    fn declaration(&self, shared: &Shared, seq: SndSeq, end: &End) -> Option<[u8; reset_reason::LEN]> {
-        let users = self.settings.reset_reason.filter(|_| end.by == Party::Application);
-        let reason = users.or(end.rule.declared().filter(|_| shared.config.tcp.declare_reasons))?;
+    fn rst_reason_payload(&self, shared: &Shared, seq: SndSeq, end: &End) -> Option<[u8; reset_reason::LEN]> {
+        let users = self.settings.reset_reason.filter(|_| end.by == EndedBy::Application);
+        let reason = users.or(end.rule.rst_reason().filter(|_| shared.config.tcp.send_rst_reason))?;
         let fits = !(seq + reset_reason::LEN as u32).after(self.snd.edge());
         fits.then(|| reason.to_payload())
     }
@@ -95,7 +95,7 @@ impl Connection {
         declared: &[u8],
         packet: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        self.allot(shared);
+        self.cap_receive_buffer(shared);
         let data = match plan.len {
             0 => [declared, &[]],
             len => self.outgoing.slices((plan.seq - self.snd.una) as usize, len as usize)?,
@@ -127,8 +127,8 @@ impl Connection {
         if tcp.flags.contains(TcpFlags::CWR) {
             self.marks.said_slowed();
         }
-        if self.owed.user_timeout && Self::may_advertise_timeout(plan, &tcp.options) {
-            self.owed.user_timeout = false;
+        if self.pending.user_timeout && Self::may_advertise_timeout(plan, &tcp.options) {
+            self.pending.user_timeout = false;
         }
         Some(transmit)
     }
@@ -141,7 +141,7 @@ impl Connection {
             let val = negotiate::timestamp(now, self.ts_offset);
             options.timestamps = Some(Timestamps { val, ecr: self.rcv.ts_recent });
         }
-        let tells = !self.incoming.early().is_empty() || self.rcv.duplicate.is_some();
+        let tells = !self.incoming.out_of_order().is_empty() || self.rcv.duplicate.is_some();
         if tells && self.negotiated.sack {
             let most = SACK_BLOCKS[usize::from(timestamps)];
             // As many as the packet has room for; beside text what came early was told by an ACK of its own.
@@ -150,7 +150,7 @@ impl Connection {
                 options.sack = self.rcv.sack_blocks(&self.incoming, most.min(room));
             }
         }
-        if self.owed.user_timeout && Self::may_advertise_timeout(plan, &options) {
+        if self.pending.user_timeout && Self::may_advertise_timeout(plan, &options) {
             options.user_timeout = self.settings.advertised_user_timeout.map(user_timeout::field);
         }
         options
@@ -196,7 +196,7 @@ impl Connection {
         if occupies == 0 {
             return;
         }
-        (self.owed.force, self.owed.flush) = (false, false);
+        (self.pending.force, self.pending.flush) = (false, false);
         let last = self.text_sent.replace(now);
         if let Some(last) = last.filter(|_| self.snd.una == self.snd.nxt) {
             self.congestion.pause(now - last);
@@ -212,7 +212,7 @@ impl Connection {
             self.commit_new(shared, now, plan, count);
         }
         if plan.purpose == Purpose::TailProbe {
-            self.owed.tail_probe = false;
+            self.pending.tail_probe = false;
             shared.counters.tcp_loss_probes += 1;
             self.recovery.probed(again);
             self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));
@@ -236,14 +236,14 @@ impl Connection {
         }
         let end_of_data = self.recovery.scoreboard.nxt() + u64::from(plan.len);
         let pushed = plan.flags.contains(TcpFlags::PSH) && plan.len <= self.mss || self.pushed == end_of_data;
-        shared.counters.tcp_text_sent += u64::from(count);
+        shared.counters.tcp_data_segments_sent += u64::from(count);
         self.recovery.scoreboard.push(plan.occupies(), count, now, pushed);
         self.recovery.note_use();
         if plan.len != self.mss && !plan.len.is_multiple_of(self.mss) {
             self.small = end_of_data;
         }
         if plan.len > 0 {
-            self.promptness.text_sent(now, shared.config.tcp.ack_delay);
+            self.ack_policy.text_sent(now, shared.config.tcp.ack_delay);
         }
         self.snd.nxt = plan.seq + plan.occupies();
     }
@@ -251,13 +251,13 @@ impl Connection {
     /// Every segment of ours acknowledges what has arrived.
     fn commit_acks(&mut self, plan: &SegmentPlan) {
         match plan.purpose {
-            Purpose::Probe => self.owed.probe = false,
-            Purpose::Ack if plan.rule.is_some() => self.owed.challenge = None,
-            Purpose::Ack => self.owed.pure_acks = self.owed.pure_acks.saturating_sub(1),
+            Purpose::Probe => self.pending.probe = false,
+            Purpose::Ack if plan.rule.is_some() => self.pending.challenge = None,
+            Purpose::Ack => self.pending.pure_acks = self.pending.pure_acks.saturating_sub(1),
             _ => {}
         }
-        self.owed.ack = false;
-        self.promptness.acknowledged();
+        self.pending.ack = false;
+        self.ack_policy.acknowledged();
         self.rcv.unacked = 0;
         self.rcv.last_ack = self.rcv.ack();
         self.timers.stop(Timer::DelayedAck);

@@ -1,7 +1,7 @@
 //! Kill by the administrator, whoever holds the connection (`Rule::RstKilled` to `Rule::RstListenerKilled`). Linux:
 //! `SOCK_DESTROY` (`ss -K`).
 
-use crate::end::{Cause, FourTuple, Origin, Party};
+use crate::end::{Cause, EndedBy, FourTuple, Origin};
 use crate::event::Event;
 use crate::shared::Shared;
 use crate::tcp::connection::{Connection, Ending};
@@ -33,7 +33,7 @@ impl Stack {
         self.tcp.unlisten(
             &mut self.shared,
             id,
-            Party::Administrator,
+            EndedBy::Administrator,
             [Rule::RstListenerKilled, Rule::EndKilledWithoutConnection],
         );
         true
@@ -51,10 +51,10 @@ impl TcpTable {
         let killed = match self.socket_mut(id) {
             Socket::Opening(handshake) => handshake.kill(now),
             Socket::Open(connection) => connection.kill(now),
-            Socket::Over(_) => false,
+            Socket::Closed(_) => false,
         };
         self.enqueue(id);
-        self.settle(shared, now, id);
+        self.after_step(shared, now, id);
         killed
     }
 }
@@ -66,11 +66,13 @@ impl Handshake {
         }
         let rule = match (self.phase, self.origin) {
             (Phase::SynSent, _) => Rule::EndKilledSilently,
-            (Phase::Held | Phase::SynReceived, Origin::Passive) => Rule::EndKilledWithoutConnection,
-            (Phase::Held | Phase::SynReceived, Origin::Active) => Rule::RstKilled,
+            (Phase::AwaitingDecision | Phase::SynReceived, Origin::Passive) => {
+                Rule::EndKilledWithoutConnection
+            }
+            (Phase::AwaitingDecision | Phase::SynReceived, Origin::Active) => Rule::RstKilled,
         };
         self.owes_reset = Some(rule).filter(|rule| *rule == Rule::RstKilled);
-        self.finish(Cause::Aborted, Party::Administrator, rule, None, now);
+        self.finish(Cause::Aborted, EndedBy::Administrator, rule, None, now);
         true
     }
 }
@@ -84,7 +86,7 @@ impl Connection {
             TcpState::Closing | TcpState::LastAck => Rule::EndKilledSilently,
             _ => Rule::RstKilled,
         };
-        self.abort(Ending::new(Cause::Aborted, Party::Administrator, rule), now);
+        self.abort(Ending::new(Cause::Aborted, EndedBy::Administrator, rule), now);
         true
     }
 }

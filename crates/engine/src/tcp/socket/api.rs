@@ -239,7 +239,7 @@ impl Default for Keepalive {
 
 /// What congestion control is doing, named as Linux's `tcpi_ca_state`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Repair {
+pub enum CaState {
     /// Nothing is wrong.
     #[default]
     Open,

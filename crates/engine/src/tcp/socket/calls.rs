@@ -1,15 +1,15 @@
 //! The socket calls of a connection (RFC 9293 section 3.9.1): send, receive, half-close, close, abort. They record; they
 //! send nothing.
 
-use crate::end::{Cause, End, FourTuple, InitialNumbers, Party};
+use crate::end::{Cause, End, EndedBy, FourTuple, InitialNumbers};
 use crate::shared::Shared;
 use crate::tcp::closed::reset_reply;
 use crate::tcp::connection::state::State;
 use crate::tcp::connection::timers::Timer;
 use crate::tcp::connection::{Connection, Ending};
-use crate::tcp::handshake::negotiate::LEAST_MSS;
+use crate::tcp::handshake::negotiate::MIN_MSS;
 use crate::tcp::handshake::{Handshake, Phase};
-use crate::tcp::socket::settings::{MOST_DSCP, Settings};
+use crate::tcp::socket::settings::{MAX_DSCP, Settings};
 use crate::tcp::table::{Socket, TcpTable};
 use crate::tcp::{ConnId, Keepalive, TcpError, TcpState};
 use crate::{Rule, Stack};
@@ -23,7 +23,7 @@ use lastack_wire::reset_reason::ResetReason;
 const MOST_FIN_WAIT_2: Duration = Duration::from_secs(120);
 
 /// A timer that were shorter would never rest.
-const LEAST_INTERVAL: Duration = Duration::from_millis(1);
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A connection, seen by its user. From [`Stack::tcp`].
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Tcp<'_> {
         match self.socket() {
             Socket::Opening(handshake) => &handshake.settings,
             Socket::Open(connection) => &connection.settings,
-            Socket::Over(over) => &over.settings,
+            Socket::Closed(over) => &over.settings,
         }
     }
 
@@ -80,7 +80,7 @@ impl Tcp<'_> {
                 change(&mut connection.settings);
                 connection.rearm(&before);
             }
-            Socket::Over(over) => change(&mut over.settings),
+            Socket::Closed(over) => change(&mut over.settings),
         }
         self.table.enqueue(self.id);
     }
@@ -98,7 +98,7 @@ impl Tcp<'_> {
     /// STATUS: the state it is in.
     pub fn state(&self) -> TcpState {
         match self.socket() {
-            Socket::Over(over) if self.table.is_in_time_wait(&over.flow) => TcpState::TimeWait,
+            Socket::Closed(over) if self.table.is_in_time_wait(&over.flow) => TcpState::TimeWait,
             socket => socket.state(),
         }
     }
@@ -108,7 +108,7 @@ impl Tcp<'_> {
         match self.socket() {
             Socket::Opening(handshake) => handshake.initial_numbers(),
             Socket::Open(connection) => connection.initial_numbers(),
-            Socket::Over(_) => InitialNumbers::default(),
+            Socket::Closed(_) => InitialNumbers::default(),
         }
     }
 
@@ -117,7 +117,7 @@ impl Tcp<'_> {
         match self.socket() {
             Socket::Opening(handshake) => handshake.end.as_ref(),
             Socket::Open(connection) => connection.decided(),
-            Socket::Over(over) => Some(&over.end),
+            Socket::Closed(over) => Some(&over.end),
         }
     }
 
@@ -126,7 +126,7 @@ impl Tcp<'_> {
         match self.socket_mut() {
             Socket::Opening(_) => None,
             Socket::Open(connection) => connection.soft_error.take().map(|soft| TcpError::from_icmp(soft.0)),
-            Socket::Over(over) => over.pending.take().or(over.write_error.take()),
+            Socket::Closed(over) => over.pending.take().or(over.write_error.take()),
         }
     }
 
@@ -135,7 +135,7 @@ impl Tcp<'_> {
     pub fn pending_error(&self) -> Option<TcpError> {
         match self.socket() {
             Socket::Opening(_) | Socket::Open(_) => None,
-            Socket::Over(over) => over.pending.or(over.write_error),
+            Socket::Closed(over) => over.pending.or(over.write_error),
         }
     }
 
@@ -161,10 +161,10 @@ impl Tcp<'_> {
             Socket::Open(connection) => {
                 let sent = connection.send(shared, text, more);
                 table.enqueue(*id);
-                table.weigh(shared, *id);
+                table.account_memory(shared, *id);
                 sent
             }
-            Socket::Over(over) => Poll::Ready(Err(over.write())),
+            Socket::Closed(over) => Poll::Ready(Err(over.write())),
         }
     }
 
@@ -197,10 +197,10 @@ impl Tcp<'_> {
             return self.send(&[]);
         }
         let sent = connection.outgoing.fill(room, spare, fill);
-        connection.owed.more = false;
+        connection.pending.more = false;
         connection.pushed = connection.recovery.scoreboard.position(connection.end_of_text());
         table.enqueue(*id);
-        table.weigh(shared, *id);
+        table.account_memory(shared, *id);
         Poll::Ready(Ok(sent))
     }
 
@@ -230,8 +230,8 @@ impl Tcp<'_> {
                 connection.waits.drain = true;
                 Poll::Pending
             }
-            Socket::Over(over) if over.end.cause == Cause::Orderly => Poll::Ready(Ok(())),
-            Socket::Over(over) => Poll::Ready(Err(over.write())),
+            Socket::Closed(over) if over.end.cause == Cause::Orderly => Poll::Ready(Ok(())),
+            Socket::Closed(over) => Poll::Ready(Err(over.write())),
         }
     }
 
@@ -261,8 +261,8 @@ impl Tcp<'_> {
                 Poll::Pending
             }
             Socket::Open(connection) => connection.poll_readable(),
-            Socket::Over(over) if over.incoming.is_empty() => Poll::Ready(over.read()),
-            Socket::Over(over) => Poll::Ready(Ok(over.incoming.len())),
+            Socket::Closed(over) if over.incoming.is_empty() => Poll::Ready(over.read()),
+            Socket::Closed(over) => Poll::Ready(Ok(over.incoming.len())),
         }
     }
 
@@ -271,7 +271,7 @@ impl Tcp<'_> {
         match self.socket() {
             Socket::Opening(_) => 0,
             Socket::Open(connection) => connection.incoming.peek(buf),
-            Socket::Over(over) => over.incoming.peek(buf),
+            Socket::Closed(over) => over.incoming.peek(buf),
         }
     }
 
@@ -280,7 +280,7 @@ impl Tcp<'_> {
         match self.socket() {
             Socket::Opening(_) => [&[], &[]],
             Socket::Open(connection) => connection.incoming.readable(),
-            Socket::Over(over) => over.incoming.readable(),
+            Socket::Closed(over) => over.incoming.readable(),
         }
     }
 
@@ -292,10 +292,10 @@ impl Tcp<'_> {
                 connection.incoming.consume(n);
                 let due = connection.state.may_receive()
                     && connection.rcv.update_is_due(&connection.incoming, connection.mss);
-                connection.owed.ack |= due;
+                connection.pending.ack |= due;
                 due
             }
-            Socket::Over(over) => {
+            Socket::Closed(over) => {
                 over.incoming.consume(n);
                 false
             }
@@ -361,7 +361,7 @@ impl Tcp<'_> {
             Socket::Opening(handshake) => abort_handshake(shared, handshake, now),
             Socket::Open(connection) if connection.fate.is_some() => return Err(TcpError::NotConnected),
             Socket::Open(connection) => connection.state = connection.state.close(),
-            Socket::Over(_) => return Err(TcpError::NotConnected),
+            Socket::Closed(_) => return Err(TcpError::NotConnected),
         }
         self.follow_up();
         Ok(())
@@ -378,7 +378,7 @@ impl Tcp<'_> {
         if self.end().is_some() {
             return Err(TcpError::NotConnected);
         }
-        self.set(|settings| settings.deaf = true);
+        self.set(|settings| settings.read_shutdown = true);
         if let Socket::Open(connection) = self.table.socket_mut(self.id) {
             connection.wake_reader(self.shared);
         }
@@ -397,9 +397,9 @@ impl Tcp<'_> {
         match table.socket_mut(*id) {
             Socket::Opening(handshake) => abort_handshake(shared, handshake, now),
             Socket::Open(connection) if connection.fate.is_none() => {
-                connection.abort(Ending::new(Cause::Aborted, Party::Application, rule), now);
+                connection.abort(Ending::new(Cause::Aborted, EndedBy::Application, rule), now);
             }
-            Socket::Open(_) | Socket::Over(_) => {}
+            Socket::Open(_) | Socket::Closed(_) => {}
         }
         self.follow_up();
     }
@@ -409,7 +409,7 @@ impl Tcp<'_> {
     fn follow_up(&mut self) {
         let now = self.table.clock();
         self.table.enqueue(self.id);
-        self.table.settle(self.shared, now, self.id);
+        self.table.after_step(self.shared, now, self.id);
     }
 
     /// The last descriptor is closed, and with it the name goes. Unread text: RST (`Rule::RstUnreadDataAtClose`). Linger zero:
@@ -420,7 +420,7 @@ impl Tcp<'_> {
             && connection.settings.muted
             && connection.fate.is_none()
         {
-            connection.finish(Ending::new(Cause::Aborted, Party::Application, Rule::DropIntercepted), now);
+            connection.finish(Ending::new(Cause::Aborted, EndedBy::Application, Rule::DropIntercepted), now);
         }
         let rule = match self.socket_mut() {
             Socket::Opening(handshake) if handshake.may_finish() => {
@@ -429,23 +429,23 @@ impl Tcp<'_> {
             }
             Socket::Opening(_) => Some(Rule::RstAbort),
             Socket::Open(connection) => connection.close(),
-            Socket::Over(_) => None,
+            Socket::Closed(_) => None,
         };
         let mut crowded = self.table.orphans >= self.shared.config.tcp.max_orphans;
         let rule = match self.table.socket_mut(self.id) {
             Socket::Opening(handshake) => {
-                handshake.owned = false;
+                handshake.has_user = false;
                 rule
             }
             Socket::Open(connection) => {
-                connection.owned = false;
+                connection.has_user = false;
                 let alive = connection.fate.is_none();
-                crowded |= connection.is_too_heavy(self.shared);
+                crowded |= connection.exceeds_memory_share(self.shared);
                 self.table.orphans += 1;
                 self.shared.counters.tcp_orphan_overflows += u64::from(crowded && rule.is_none() && alive);
                 rule.or((crowded && alive).then_some(Rule::LimitOrphansAtClose))
             }
-            Socket::Over(_) => return self.table.remove_over(self.shared, self.id),
+            Socket::Closed(_) => return self.table.remove_over(self.shared, self.id),
         };
         match rule {
             Some(rule) => self.abort_by(rule),
@@ -469,7 +469,7 @@ impl Tcp<'_> {
     pub fn set_nodelay(&mut self, nodelay: bool) {
         if let Socket::Open(connection) = self.socket_mut() {
             let waits = connection.end_of_text().after(connection.snd.nxt);
-            connection.owed.flush = nodelay && waits;
+            connection.pending.flush = nodelay && waits;
         }
         self.set(|settings| settings.nodelay = nodelay);
     }
@@ -492,7 +492,7 @@ impl Tcp<'_> {
 
     /// `TCP_MAXSEG`: the most text in a segment, either way, where the SYNs have not settled it yet.
     pub fn set_max_segment(&mut self, octets: Option<u16>) {
-        self.set(|settings| settings.max_segment = octets.map(|octets| octets.max(LEAST_MSS)));
+        self.set(|settings| settings.max_segment = octets.map(|octets| octets.max(MIN_MSS)));
     }
 
     /// `SO_SNDBUF`: how much text may wait, sent or not, up to the stack's own limit; `None`: as much as
@@ -507,8 +507,8 @@ impl Tcp<'_> {
     /// `SO_KEEPALIVE`: its times are a millisecond at least, its probes one; `None`: off.
     pub fn set_keepalive(&mut self, keepalive: Option<Keepalive>) {
         let keepalive = keepalive.map(|times| Keepalive {
-            idle: times.idle.max(LEAST_INTERVAL),
-            interval: times.interval.max(LEAST_INTERVAL),
+            idle: times.idle.max(MIN_INTERVAL),
+            interval: times.interval.max(MIN_INTERVAL),
             count: times.count.max(1),
         });
         self.set(|settings| settings.keepalive = keepalive);
@@ -546,7 +546,7 @@ impl Tcp<'_> {
     /// DSCP of the segments that we send from now on: six bits, others are cut off
     /// (RFC 9293 section 3.9.1.9).
     pub fn set_dscp(&mut self, dscp: u8) {
-        self.set(|settings| settings.dscp = dscp & MOST_DSCP);
+        self.set(|settings| settings.dscp = dscp & MAX_DSCP);
     }
 
     /// See [`set_dscp`](Self::set_dscp).
@@ -584,7 +584,7 @@ impl Tcp<'_> {
 
     /// Advertises a USER TIMEOUT to the peer, and heeds what the peer advertises (RFC 5482): text may stay
     /// unacknowledged for the longer of both, within the limits of
-    /// [`TcpConfig`](crate::TcpConfig::least_user_timeout). What
+    /// [`TcpConfig`](crate::TcpConfig::min_user_timeout). What
     /// [`set_user_timeout`](Self::set_user_timeout) has set stands whatever is advertised. `None`: the
     /// option is neither sent nor heeded.
     pub fn set_advertised_user_timeout(&mut self, limit: Option<Duration>) {
@@ -594,9 +594,9 @@ impl Tcp<'_> {
         if let Socket::Open(connection) = self.socket_mut()
             && connection.fate.is_none()
         {
-            connection.owed.user_timeout = news;
+            connection.pending.user_timeout = news;
             if news {
-                connection.owed.pure_ack();
+                connection.pending.pure_ack();
             }
         }
     }
@@ -620,15 +620,17 @@ fn abort_handshake(shared: &mut Shared, handshake: &mut Handshake, now: crate::I
     }
     let rule = match handshake.phase {
         Phase::SynSent => Rule::EndAttemptClosed,
-        Phase::Held => Rule::RstIntercepted,
+        Phase::AwaitingDecision => Rule::RstIntercepted,
         Phase::SynReceived => Rule::RstCloseInSynReceived,
     };
     match handshake.phase {
         Phase::SynSent => {}
-        Phase::Held => reset_reply::push(shared, &handshake.flow, handshake.refusal_header(), rule),
+        Phase::AwaitingDecision => {
+            reset_reply::push(shared, &handshake.flow, handshake.refusal_header(), rule)
+        }
         Phase::SynReceived => handshake.owes_reset = Some(rule),
     }
-    handshake.finish(Cause::Aborted, Party::Application, rule, None, now);
+    handshake.finish(Cause::Aborted, EndedBy::Application, rule, None, now);
 }
 
 impl Handshake {
@@ -656,7 +658,7 @@ impl Connection {
             return Poll::Pending;
         }
         let taken = self.outgoing.push(&text[..text.len().min(room)]);
-        self.owed.more = more;
+        self.pending.more = more;
         if !more {
             self.pushed = self.recovery.scoreboard.position(self.end_of_text());
         }
@@ -667,7 +669,7 @@ impl Connection {
         if !self.incoming.is_empty() {
             return Poll::Ready(Ok(self.incoming.len()));
         }
-        if !self.state.may_receive() || self.settings.deaf {
+        if !self.state.may_receive() || self.settings.read_shutdown {
             return Poll::Ready(Ok(0));
         }
         self.waits.read = true;

@@ -8,7 +8,7 @@ use crate::tcp::handshake::negotiate;
 use crate::tcp::send::congestion::Control;
 use crate::tcp::send::min_rtt::MinRtt;
 use crate::tcp::table::Socket;
-use crate::tcp::{Repair, Tcp, TcpState};
+use crate::tcp::{CaState, Tcp, TcpState};
 use crate::{Config, Instant};
 use core::time::Duration;
 
@@ -39,8 +39,8 @@ pub struct TcpInfo {
     pub window_scaling: Option<(u8, u8)>,
     /// Congestion window, octets.
     pub cwnd: u32,
-    /// Octets that may be in flight: the congestion window, or what a repair makes of it.
-    pub flight_limit: u32,
+    /// ByteCounts that may be in flight: the congestion window, or what a repair makes of it.
+    pub send_limit: u32,
     /// Slow start threshold, octets.
     pub ssthresh: u32,
     /// SND.WND, octets.
@@ -56,24 +56,24 @@ pub struct TcpInfo {
     /// The round-trip time that echoed timestamps show to a receiver.
     pub receiver_rtt: Option<Duration>,
     /// The most text that the user has read in a round trip.
-    pub read_per_trip: u64,
+    pub rcv_space: u64,
     /// Retransmission timeout, without back-off.
     pub rto: Duration,
-    /// Octets in a second that pacing lets go, if it is on.
+    /// ByteCounts in a second that pacing lets go, if it is on.
     pub pacing_rate: Option<u64>,
     /// How long an ACK is held back.
     pub ack_delay: Duration,
-    /// Octets given to us and not yet sent.
+    /// ByteCounts given to us and not yet sent.
     pub unsent: usize,
-    /// Octets sent and not yet acknowledged.
+    /// ByteCounts sent and not yet acknowledged.
     pub unacked: usize,
-    /// Octets received in order and not yet read.
+    /// ByteCounts received in order and not yet read.
     pub unread: usize,
-    /// Octets received beyond a gap.
-    pub early: usize,
-    /// Octets in flight that the peer has beyond a gap.
+    /// ByteCounts received beyond a gap.
+    pub out_of_order: usize,
+    /// ByteCounts in flight that the peer has beyond a gap.
     pub sacked: u32,
-    /// Octets taken for lost and not sent again yet.
+    /// ByteCounts taken for lost and not sent again yet.
     pub lost: u32,
     /// Segments sent and not yet acknowledged, a FIN alone included.
     pub segments_unacked: u32,
@@ -82,9 +82,9 @@ pub struct TcpInfo {
     /// Those taken for lost and not sent again yet.
     pub segments_lost: u32,
     /// Those that were taken for lost and are on their way again.
-    pub segments_repeated: u32,
+    pub segments_retrans: u32,
     /// What congestion control is doing.
-    pub repair: Repair,
+    pub ca_state: CaState,
     /// Duplicate ACKs that show a loss where the peer has no selective acknowledgments.
     pub reordering: u32,
     /// How often the retransmission timeout was doubled since something new was acknowledged.
@@ -108,18 +108,18 @@ pub struct TcpInfo {
     /// Segments sent.
     pub segments_out: u32,
     /// Segments with text that arrived.
-    pub text_segments_in: u32,
+    pub data_segments_in: u32,
     /// Segments with text that were sent.
-    pub text_segments_out: u32,
+    pub data_segments_out: u32,
     /// Segments with text that arrived before what precedes it, each as often as it came.
     pub early_segments: u32,
     /// Segments sent again, our SYN included.
     pub retransmissions: u64,
-    /// Octets of text sent again.
+    /// ByteCounts of text sent again.
     pub octets_retransmitted: u64,
-    /// Octets of text sent, without what was sent again.
+    /// ByteCounts of text sent, without what was sent again.
     pub octets_sent: u64,
-    /// Octets of text received in order.
+    /// ByteCounts of text received in order.
     pub octets_received: u64,
     /// Segments, our SYN included, that the peer is known to have.
     pub delivered: u32,
@@ -132,9 +132,9 @@ pub struct TcpInfo {
     /// How long there was something to send or in flight.
     pub busy: Duration,
     /// How long of that the peer's window was what kept us from sending.
-    pub limited_by_peer: Duration,
+    pub rwnd_limited: Duration,
     /// How long of that the send buffer was: its user waited for room while all was in flight.
-    pub limited_by_buffer: Duration,
+    pub sndbuf_limited: Duration,
 }
 
 impl Tcp<'_> {
@@ -146,7 +146,7 @@ impl Tcp<'_> {
             Socket::Open(connection) => {
                 TcpInfo { state: self.state(), ..connection.info(self.shared, self.table.clock()) }
             }
-            Socket::Over(over) => {
+            Socket::Closed(over) => {
                 let numbers = over.numbers.as_deref().copied().unwrap_or_default();
                 TcpInfo { state: self.state(), unread: over.incoming.len(), ..numbers }
             }
@@ -159,7 +159,7 @@ impl Connection {
         let config = &shared.config;
         let unacked = self.snd.nxt.earlier(self.end_of_text()) - self.snd.una;
         let negotiated = &self.negotiated;
-        let (receiver_rtt, read_per_trip) = self.reading.seen();
+        let (receiver_rtt, rcv_space) = self.reading.seen();
         TcpInfo {
             state: self.state.public(),
             timestamps: negotiated.timestamps,
@@ -167,24 +167,24 @@ impl Connection {
             ecn: self.marks.is_on(),
             window_scaling: negotiated.window_scaling.then_some((negotiated.snd_shift, negotiated.rcv_shift)),
             cwnd: self.congestion.window(),
-            flight_limit: self.recovery.window(&self.congestion, self.mss),
+            send_limit: self.recovery.window(&self.congestion, self.mss),
             ssthresh: self.congestion.threshold(),
             snd_wnd: self.snd.wnd,
             rcv_wnd: self.rcv.wnd(),
             srtt: self.rtt.srtt(),
             rttvar: self.rtt.rttvar(),
             receiver_rtt,
-            read_per_trip,
+            rcv_space,
             rto: self.rtt.base(),
             pacing_rate: self.pacing_rate(shared),
             ack_delay: config.tcp.ack_delay,
             unsent: self.outgoing.len() - unacked as usize,
             unacked: unacked as usize,
             unread: self.incoming.len(),
-            early: self.incoming.early().octets() as usize,
+            out_of_order: self.incoming.out_of_order().octets() as usize,
             backoffs: self.rtt.backoffs(),
             probes: self.probes,
-            last_text: self.promptness.last_text(),
+            last_text: self.ack_policy.last_text(),
             established: Some(self.established),
             last_ack: Some(self.heard),
             octets_sent: self.octets.sent + u64::from(unacked),
@@ -200,13 +200,13 @@ impl Connection {
             unsent: end.lost.unsent as usize,
             unacked: end.lost.unacked as usize,
             octets_sent: self.octets.sent + end.lost.unacked,
-            early: 0,
+            out_of_order: 0,
             sacked: 0,
             lost: 0,
             segments_unacked: 0,
             segments_sacked: 0,
             segments_lost: 0,
-            segments_repeated: 0,
+            segments_retrans: 0,
             ..self.info(shared, now)
         }
     }
@@ -234,7 +234,7 @@ impl Connection {
     /// What was counted.
     fn counts(&self, now: Instant, rest: TcpInfo) -> TcpInfo {
         let (stats, recovery) = (&self.stats, &self.recovery);
-        let [segments_unacked, segments_sacked, segments_lost, segments_repeated] =
+        let [segments_unacked, segments_sacked, segments_lost, segments_retrans] =
             recovery.scoreboard.count(self.mss);
         let (reorderings, duplicates_reported) = recovery.rack().seen();
         let spent = |limit| stats.limits.spent(now, limit);
@@ -244,8 +244,8 @@ impl Connection {
             segments_unacked,
             segments_sacked,
             segments_lost,
-            segments_repeated,
-            repair: recovery.repair(),
+            segments_retrans,
+            ca_state: recovery.ca_state(),
             reordering: recovery.dup_threshold(),
             min_rtt: self.min_rtt(now),
             timeouts: stats.timeouts,
@@ -253,8 +253,8 @@ impl Connection {
             last_text_sent: self.text_sent,
             segments_in: stats.segments_in,
             segments_out: stats.segments_out,
-            text_segments_in: stats.text_in,
-            text_segments_out: stats.text_out,
+            data_segments_in: stats.text_in,
+            data_segments_out: stats.text_out,
             early_segments: stats.early_in,
             retransmissions: u64::from(stats.retransmitted),
             octets_retransmitted: stats.octets_again,
@@ -263,8 +263,8 @@ impl Connection {
             duplicates_reported,
             reorderings,
             busy: spent(Limit::Path) + spent(Limit::Peer) + spent(Limit::Buffer),
-            limited_by_peer: spent(Limit::Peer),
-            limited_by_buffer: spent(Limit::Buffer),
+            rwnd_limited: spent(Limit::Peer),
+            sndbuf_limited: spent(Limit::Buffer),
             ..rest
         }
     }
@@ -272,7 +272,7 @@ impl Connection {
 
 /// A field of Linux's `struct tcp_info`, and what we have for it.
 #[derive(Clone, Copy, Debug)]
-pub struct Counterpart {
+pub struct PeerInfo {
     /// Its name there.
     pub linux: &'static str,
     /// The fields of [`TcpInfo`] that say it; empty if none does.
@@ -286,7 +286,7 @@ pub struct Counterpart {
 macro_rules! counterparts {
     ($($linux:ident = $ours:literal $note:literal $($value:expr)?;)*) => {
         /// Every field of Linux's `struct tcp_info`, in its order.
-        pub const TCP_INFO: &[Counterpart] = &[$(Counterpart {
+        pub const TCP_INFO: &[PeerInfo] = &[$(PeerInfo {
             linux: concat!("tcpi_", stringify!($linux)),
             ours: $ours,
             note: $note,
@@ -299,7 +299,7 @@ macro_rules! counterparts {
 
 counterparts! {
     state = "state" "" |info, _| state_number(info.state);
-    ca_state = "repair" "`CWR` is not told apart: marks of congestion reduce the window at once" |info, _| repair_number(info.repair);
+    ca_state = "ca_state" "`CWR` is not told apart: marks of congestion reduce the window at once" |info, _| ca_state_number(info.ca_state);
     retransmits = "backoffs" "" |info, _| if info.segments_unacked > 0 { info.backoffs.into() } else { 0 };
     probes = "probes" "" |info, _| info.probes.into();
     backoff = "backoffs" "" |info, _| info.backoffs.into();
@@ -314,8 +314,8 @@ counterparts! {
     rcv_mss = "largest_received" "zero before text comes, where Linux guesses" |info, _| info.largest_received.into();
     unacked = "segments_unacked, unacked" "`unacked` is in octets" |info, _| info.segments_unacked.into();
     sacked = "segments_sacked, sacked" "`sacked` is in octets; Linux without SACK counts duplicate ACKs here" |info, _| info.segments_sacked.into();
-    lost = "segments_lost, segments_repeated, lost" "what is on its way again is lost to Linux still" |info, _| (info.segments_lost + info.segments_repeated).into();
-    retrans = "segments_repeated" "" |info, _| info.segments_repeated.into();
+    lost = "segments_lost, segments_retrans, lost" "what is on its way again is lost to Linux still" |info, _| (info.segments_lost + info.segments_retrans).into();
+    retrans = "segments_retrans" "" |info, _| info.segments_retrans.into();
     fackets = "" "Linux tells none any more";
     last_data_sent = "last_text_sent" "a time of the stack's clock" |info, now| since(info.last_text_sent, now);
     last_ack_sent = "" "Linux tells none";
@@ -326,11 +326,11 @@ counterparts! {
     rtt = "srtt" "" |info, _| info.srtt.map_or(0, micros);
     rttvar = "rttvar" "" |info, _| micros(info.rttvar);
     snd_ssthresh = "ssthresh" "octets; out of reach before a loss" threshold;
-    snd_cwnd = "flight_limit, cwnd" "octets; `cwnd` is without what a repair makes of it" |info, _| (info.flight_limit / info.mss.max(1)).into();
+    snd_cwnd = "send_limit, cwnd" "octets; `cwnd` is without what a repair makes of it" |info, _| (info.send_limit / info.mss.max(1)).into();
     advmss = "advertised_mss" "what we announced; Linux tells it without the room for timestamps" |info, _| (info.advertised_mss - if info.timestamps { 12 } else { 0 }).into();
     reordering = "reordering" "with SACK it is only told: time decides what is lost (RFC 8985)" |info, _| info.reordering.into();
     rcv_rtt = "receiver_rtt" "" |info, _| info.receiver_rtt.map_or(0, micros);
-    rcv_space = "read_per_trip" "zero before text is read, where Linux guesses" |info, _| info.read_per_trip;
+    rcv_space = "rcv_space" "zero before text is read, where Linux guesses" |info, _| info.rcv_space;
     total_retrans = "retransmissions" "" |info, _| info.retransmissions;
     pacing_rate = "pacing_rate" "none unless `TcpConfig::pacing` is on" |info, _| info.pacing_rate.unwrap_or(0);
     max_pacing_rate = "" "there is no bound but the path";
@@ -340,12 +340,12 @@ counterparts! {
     segs_in = "segments_in" "" |info, _| info.segments_in.into();
     notsent_bytes = "unsent" "" |info, _| info.unsent as u64;
     min_rtt = "min_rtt" "forgotten after 150 to 300 s, where Linux forgets after 300 s" |info, _| info.min_rtt.map_or(0, micros);
-    data_segs_in = "text_segments_in" "" |info, _| info.text_segments_in.into();
-    data_segs_out = "text_segments_out" "" |info, _| info.text_segments_out.into();
+    data_segs_in = "data_segments_in" "" |info, _| info.data_segments_in.into();
+    data_segs_out = "data_segments_out" "" |info, _| info.data_segments_out.into();
     delivery_rate = "" "no samples of it are taken: no congestion control here uses it";
     busy_time = "busy" "" |info, _| micros(info.busy);
-    rwnd_limited = "limited_by_peer" "" |info, _| micros(info.limited_by_peer);
-    sndbuf_limited = "limited_by_buffer" "" |info, _| micros(info.limited_by_buffer);
+    rwnd_limited = "rwnd_limited" "" |info, _| micros(info.rwnd_limited);
+    sndbuf_limited = "sndbuf_limited" "" |info, _| micros(info.sndbuf_limited);
     delivered = "delivered" "" |info, _| info.delivered.into();
     delivered_ce = "delivered_marked" "" |info, _| info.delivered_marked.into();
     bytes_sent = "octets_sent, octets_retransmitted" "their sum" |info, _| info.octets_sent + info.octets_retransmitted;
@@ -417,11 +417,11 @@ fn state_number(state: TcpState) -> u64 {
 }
 
 /// `TCP_CA_..`
-fn repair_number(repair: Repair) -> u64 {
+fn ca_state_number(repair: CaState) -> u64 {
     match repair {
-        Repair::Open => 0,
-        Repair::Disorder => 1,
-        Repair::Recovery => 3,
-        Repair::Loss => 4,
+        CaState::Open => 0,
+        CaState::Disorder => 1,
+        CaState::Recovery => 3,
+        CaState::Loss => 4,
     }
 }

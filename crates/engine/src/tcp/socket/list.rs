@@ -1,6 +1,6 @@
 //! A list of the open connections, as `ss` prints it.
 
-use crate::end::{FourTuple, Octets, Origin};
+use crate::end::{ByteCounts, FourTuple, Origin};
 use crate::tcp::table::{Slot, Socket, TcpTable};
 use crate::tcp::{ConnId, TcpState};
 use crate::{Instant, Stack};
@@ -23,7 +23,7 @@ pub struct OpenConnection {
     /// When the first SYN was sent or received.
     pub opened: Instant,
     /// How much text it has carried.
-    pub octets: Octets,
+    pub octets: ByteCounts,
 }
 
 impl Stack {
@@ -45,7 +45,7 @@ impl TcpTable {
         match self.get(id) {
             Some(Socket::Opening(handshake)) => handshake.end.is_some() || !handshake.closing,
             Some(Socket::Open(connection)) => connection.decided().is_some() || connection.is_drained(),
-            Some(Socket::Over(_)) | None => true,
+            Some(Socket::Closed(_)) | None => true,
         }
     }
 
@@ -54,9 +54,11 @@ impl TcpTable {
             let (has_user, origin, opened, octets) = match slot {
                 _ if slot.state() == TcpState::Closed => return None,
                 Slot::Parked(of) => (true, of.origin, of.opened, of.octets),
-                Slot::Socket(Socket::Opening(of)) => (of.owned, of.origin, of.opened, Octets::default()),
-                Slot::Socket(Socket::Open(of)) => (of.owned, of.origin, of.opened, of.octets),
-                Slot::Socket(Socket::Over(_)) => return None,
+                Slot::Socket(Socket::Opening(of)) => {
+                    (of.has_user, of.origin, of.opened, ByteCounts::default())
+                }
+                Slot::Socket(Socket::Open(of)) => (of.has_user, of.origin, of.opened, of.octets),
+                Slot::Socket(Socket::Closed(_)) => return None,
             };
             let (flow, state) = (slot.flow(), slot.state());
             Some(OpenConnection { id, flow, origin, state, has_user, opened, octets })

@@ -28,7 +28,7 @@ impl Tcp<'_> {
         }
         let peer_finished = matches!(state, TcpState::CloseWait | TcpState::Closing | TcpState::LastAck);
         let finished = over || !matches!(state, TcpState::Established | TcpState::CloseWait);
-        let read_closed = over || peer_finished || self.settings().deaf;
+        let read_closed = over || peer_finished || self.settings().read_shutdown;
         Readiness {
             readable: read_closed || self.poll_readable().is_ready(),
             writable: finished || self.poll_writable().is_ready(),

@@ -8,14 +8,14 @@ use core::time::Duration;
 use lastack_wire::reset_reason::ResetReason;
 
 /// The field has six bits (RFC 2474 section 3).
-pub(crate) const MOST_DSCP: u8 = 0x3f;
+pub(crate) const MAX_DSCP: u8 = 0x3f;
 
 /// What the user has set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Settings {
     pub nodelay: bool,
     pub cork: bool,
-    pub deaf: bool,
+    pub read_shutdown: bool,
     /// Nothing is sent, and nothing that arrives counts but a reset.
     pub muted: bool,
     /// Most text in a segment, either way (`TCP_MAXSEG`).
@@ -43,7 +43,7 @@ impl Settings {
         Self {
             nodelay: config.nodelay,
             advertised_user_timeout: config.advertised_user_timeout,
-            dscp: config.dscp & MOST_DSCP,
+            dscp: config.dscp & MAX_DSCP,
             ..Self::plain()
         }
     }
@@ -53,7 +53,7 @@ impl Settings {
         Self {
             nodelay: false,
             cork: false,
-            deaf: false,
+            read_shutdown: false,
             muted: false,
             max_segment: None,
             send_buffer: None,
@@ -71,7 +71,7 @@ impl Settings {
 
 /// What the user waits for, and is to be told once.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waits {
+pub(crate) struct UserInterest {
     pub read: bool,
     pub write: bool,
     pub drain: bool,
@@ -79,7 +79,7 @@ pub(crate) struct Waits {
     pub blocked: bool,
 }
 
-impl Waits {
+impl UserInterest {
     /// The connection is over, and there is an error or an end to be told to who waits.
     pub fn wake(self, shared: &mut Shared, id: ConnId) {
         if self.read {
@@ -91,7 +91,7 @@ impl Waits {
     }
 }
 
-impl Default for Waits {
+impl Default for UserInterest {
     /// The first text is told without being asked for.
     fn default() -> Self {
         Self { read: true, write: true, drain: false, blocked: false }

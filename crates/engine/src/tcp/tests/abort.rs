@@ -1,7 +1,7 @@
 //! A connection that its user gives up.
 
 use crate::tcp::tests::pair::{PORT, Pair};
-use crate::{Cause, FourTuple, Lost, Party, Rule, TcpState, Transmit, Verdict};
+use crate::{Cause, EndedBy, FourTuple, LostBytes, Rule, TcpState, Transmit, Verdict};
 use core::net::SocketAddr;
 use core::task::Poll;
 use core::time::Duration;
@@ -20,15 +20,15 @@ fn an_abort_discards_what_waits() {
     assert!(pair.a.stack.poll_transmit(pair.now, &mut packet).is_some());
     assert_eq!(pair.a.tcp(a).send(b"behind"), Poll::Ready(Ok(6)));
     pair.a.tcp(a).close();
-    pair.settle();
+    pair.run_until_idle();
     let by_rule = |(_, _, transmit): &&(_, _, Transmit)| transmit.rule == Some(Rule::RstAbort);
     let (_, reset, _) = pair.a.sent.iter().find(by_rule).expect("a reset by the rule");
     let reset = TcpHeader::parse(IpPacket::parse(reset).unwrap().payload).unwrap().0;
     let text = TcpHeader::parse(IpPacket::parse(&packet).unwrap().payload).unwrap().0;
     assert_eq!((reset.flags, reset.seq), (TcpFlags::RST | TcpFlags::ACK, text.seq.wrapping_add(9)));
     let end = &pair.a.ended[0].end;
-    assert_eq!((end.cause, end.by), (Cause::Aborted, Party::Application));
-    assert_eq!(end.lost, Lost { unsent: 6, unacked: 9, unread: 0 });
+    assert_eq!((end.cause, end.by), (Cause::Aborted, EndedBy::Application));
+    assert_eq!(end.lost, LostBytes { unsent: 6, unacked: 9, unread: 0 });
     // The text was lost, so the reset is beyond RCV.NXT and only challenged (R2); the answer to the
     // challenge is exact (S4, R1).
     assert!(pair.b.verdicts.contains(&Verdict::Answered(Rule::AckChallengeRst)));
@@ -46,7 +46,7 @@ fn an_abort_after_both_fins_is_silent_unless_text_is_unread() {
             assert_eq!(pair.b.tcp(b).send(b"unread"), Poll::Ready(Ok(6)));
         }
         pair.b.tcp(b).shutdown().unwrap();
-        pair.settle();
+        pair.run_until_idle();
         pair.a.tcp(a).set_linger(Some(Duration::ZERO));
         pair.a.tcp(a).shutdown().unwrap();
         let mut lost = alloc::vec::Vec::new();
@@ -54,7 +54,7 @@ fn an_abort_after_both_fins_is_silent_unless_text_is_unread() {
         assert_eq!(pair.a.tcp(a).state(), TcpState::LastAck);
         let before = pair.a.sent.len();
         pair.a.tcp(a).close();
-        pair.settle();
+        pair.run_until_idle();
         let rule = pair.a.sent.get(before).map(|(_, _, transmit)| transmit.rule);
         let end = &pair.a.ended[0].end;
         if unread {
@@ -80,15 +80,15 @@ fn the_state_is_known_by_the_two_ends() {
     assert_eq!(pair.a.stack.tcp_state(&at_a), None);
     let a = pair.a.stack.tcp_connect(Some(local), remote).unwrap();
     assert_eq!(pair.a.stack.tcp_state(&at_a), Some(TcpState::SynSent));
-    pair.settle();
+    pair.run_until_idle();
     // Nobody has accepted it yet.
     assert_eq!(pair.b.stack.tcp_state(&at_b), Some(TcpState::Established));
     let b = pair.b.stack.tcp_accept(listener).unwrap();
     pair.a.tcp(a).close();
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.a.stack.tcp_state(&at_a), Some(TcpState::FinWait2));
     pair.b.tcp(b).close();
-    pair.settle();
+    pair.run_until_idle();
     assert_eq!(pair.a.stack.tcp_state(&at_a), Some(TcpState::TimeWait));
     assert_eq!(pair.b.stack.tcp_state(&at_b), None);
 }
@@ -98,17 +98,17 @@ fn the_state_is_known_by_the_two_ends() {
 #[test]
 fn a_reset_declares_its_reason() {
     for v6 in [false, true] {
-        let mut pair = Pair::with(v6, |config| config.tcp.declare_reasons = true);
+        let mut pair = Pair::with(v6, |config| config.tcp.send_rst_reason = true);
         let (a, b) = pair.connect();
         assert!(pair.a.tcp(a).send(b"unread").is_ready());
-        pair.settle();
+        pair.run_until_idle();
         pair.b.tcp(b).close();
-        pair.settle();
+        pair.run_until_idle();
         let end = &pair.a.ended[0].end;
         assert_eq!((end.cause, end.peer_said), (Cause::Reset, Some(ResetReason::DataUnread)));
         let to_nobody = SocketAddr::new(pair.b.addr, PORT + 1);
         pair.a.stack.tcp_connect(None, to_nobody).unwrap();
-        pair.settle();
+        pair.run_until_idle();
         assert_eq!((pair.a.ended[1].end.cause, pair.a.ended[1].end.peer_said), (Cause::Refused, None));
     }
 }
@@ -117,15 +117,15 @@ fn a_reset_declares_its_reason() {
 fn a_reset_declares_nothing_that_does_not_fit_or_was_not_asked_for() {
     for (declare, buffer) in [(false, 1 << 20), (true, 536)] {
         let mut pair = Pair::with(false, |config| {
-            config.tcp.declare_reasons = declare;
+            config.tcp.send_rst_reason = declare;
             config.tcp.receive_buffer = buffer;
         });
         let (a, b) = pair.connect();
         assert!(pair.b.tcp(b).send(&[0; 536]).is_ready());
         assert!(pair.a.tcp(a).send(b"unread").is_ready());
-        pair.settle();
+        pair.run_until_idle();
         pair.b.tcp(b).close();
-        pair.settle();
+        pair.run_until_idle();
         let end = &pair.a.ended[0].end;
         assert_eq!((end.cause, end.peer_said), (Cause::Reset, None), "{declare} {buffer}");
     }

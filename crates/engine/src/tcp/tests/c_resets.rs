@@ -1,7 +1,7 @@
 //! C: a reset is received.
 
 use crate::tcp::tests::peer::{Kind, Peer, both, flags_of};
-use crate::{Inference, TcpState};
+use crate::{LikelyCause, TcpState};
 use TcpState::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, TimeWait};
 use alloc::format;
 use lastack_wire::reset_reason::ResetReason;
@@ -141,8 +141,8 @@ fn t47_the_extensions_of_the_sequence_test() {
                 assert_eq!(p.on(&format!("R at={at}")), expected, "{kind:?} {at}");
             }
             // R6: the number of the peer's FIN.
-            for (state, owned) in [(CloseWait, true), (Closing, true), (LastAck, false)] {
-                let mut p = with(Kind::Plain).lead_to(state, owned);
+            for (state, has_user) in [(CloseWait, true), (Closing, true), (LastAck, false)] {
+                let mut p = with(Kind::Plain).lead_to(state, has_user);
                 assert_eq!(p.on("R at=-2"), "dropped R4");
                 assert_eq!(p.on("R at=-1"), if lenient { "ended R6" } else { "dropped R4" }, "{state}");
             }
@@ -209,7 +209,7 @@ fn t50_t51_a_reset_in_syn_sent_counts_by_its_ack() {
             let mut p = Peer::syn_sent(v6);
             assert_eq!(p.on(segment), "ended R11", "{segment}");
             let ended = p.ended[0].clone();
-            assert_eq!(ended.end.inferred, Some(Inference::NobodyListens));
+            assert_eq!(ended.end.inferred, Some(LikelyCause::NobodyListens));
             assert_eq!(ended.established, None);
             assert_eq!(p.ends(), format!("refused by the peer in SYN-SENT (R11), {}", flags_of(segment)));
             assert_eq!(
@@ -321,7 +321,8 @@ fn t57_a_sweep_of_the_window_does_not_end_the_connection() {
 #[test]
 fn the_record_of_a_reset_says_what_is_known() {
     both(|v6| {
-        for (segment, inferred) in [("R", Inference::UnknownConnection), ("R.", Inference::AbortedByPeer)] {
+        for (segment, inferred) in [("R", LikelyCause::UnknownConnection), ("R.", LikelyCause::AbortedByPeer)]
+        {
             let mut p = Peer::established(v6, Kind::Plain);
             p.run(250);
             assert_eq!(p.send(700), "700");

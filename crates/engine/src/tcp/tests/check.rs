@@ -30,7 +30,7 @@ fn what_does_not_hold_is_seen() {
     assert!(sees(|table, _| table.embryonic += 1));
     assert!(sees(|table, id| table.demux.remove(id)));
     assert!(sees(|table, _| table.timers.set(1000, crate::Instant::ZERO)));
-    assert!(sees(|table, id| connection(table, id).owed.ack = true));
+    assert!(sees(|table, id| connection(table, id).pending.ack = true));
     assert!(sees(|table, id| assert_eq!(connection(table, id).outgoing.push(b"text"), 4)));
     assert!(sees(|table, id| connection(table, id).rcv.unacked = 1));
     assert!(sees(|table, id| connection(table, id).settings.keepalive = Some(crate::Keepalive::default())));
@@ -42,7 +42,7 @@ fn what_does_not_hold_is_seen() {
     assert!(sees(|table, id| {
         let connection = connection(table, id);
         connection.state = State::FinWait2;
-        connection.owned = false;
+        connection.has_user = false;
         table.orphans += 1;
     }));
 }

@@ -53,9 +53,9 @@ fn a_flood_does_not_keep_a_client_out_nor_take_its_options() {
         assert_eq!(flood(&mut pair, 10_000), Verdict::Answered(Rule::LimitSynQueue));
         assert_eq!(pair.b.stack.tcp.len(), 64, "nothing is kept above the bound");
         let a = pair.a.stack.tcp_connect(None, SocketAddr::new(pair.b.addr, PORT)).unwrap();
-        pair.settle();
+        pair.run_until_idle();
         assert_eq!(pair.a.tcp(a).send(b"hello"), Poll::Ready(Ok(5)));
-        pair.settle();
+        pair.run_until_idle();
         let b = pair.b.stack.tcp_accept(listener).expect("its cookie came back");
         let mut buf = [0; 8];
         assert_eq!(pair.b.tcp(b).receive(&mut buf), Poll::Ready(Ok(5)));
@@ -94,7 +94,7 @@ fn guessed_cookies_open_nothing() {
                 let verdict = pair.b.stack.handle_packet(pair.now, &packet, Received::default());
                 assert_eq!(verdict, Verdict::Answered(expected));
             }
-            pair.settle();
+            pair.run_until_idle();
         }
         assert_eq!(pair.b.stack.counters().tcp_cookies_received, 0);
     }
@@ -108,11 +108,11 @@ fn a_cookie_is_good_for_one_connection() {
         let mut pair = Pair::with(v6, |config| config.tcp.max_embryonic = 0);
         let listener = pair.listen(8);
         let a = pair.a.stack.tcp_connect(None, SocketAddr::new(pair.b.addr, PORT)).unwrap();
-        pair.settle();
+        pair.run_until_idle();
         let ack = pair.a.sent.last().expect("the cookie comes back").1.clone();
         let b = pair.b.stack.tcp_accept(listener).expect("it is good");
         pair.b.tcp(b).abort();
-        pair.settle();
+        pair.run_until_idle();
         assert_eq!((pair.a.ended.len(), pair.b.ended.len()), (1, 1));
         pair.a.tcp(a).close();
         let late = pair.b.stack.handle_packet(pair.now, &ack, Received::default());
@@ -129,7 +129,7 @@ fn an_old_cookie_opens_nothing() {
         let listener = pair.listen(8);
         pair.a.stack.tcp_connect(None, SocketAddr::new(pair.b.addr, PORT)).unwrap();
         pair.lose = |n| n == 3;
-        pair.settle();
+        pair.run_until_idle();
         let ack = pair.a.sent.last().expect("the cookie comes back").1.clone();
         pair.now += Duration::from_secs(300);
         assert_eq!(flood(&mut pair, 1), Verdict::Answered(Rule::LimitSynQueue));

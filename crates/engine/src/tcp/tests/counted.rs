@@ -90,7 +90,7 @@ fn early_text_counts_as_often_as_it_comes() {
         p.on(". at=100 len=5");
         p.on(". at=100 len=5");
         assert_eq!(p.tcp().info().early_segments, 2);
-        assert_eq!(p.stack.counters().tcp_early_segments, 2);
+        assert_eq!(p.stack.counters().tcp_ofo_segments, 2);
     });
 }
 
@@ -144,7 +144,7 @@ fn the_send_buffer_limits_who_waits_for_room() {
         pair.run(Duration::from_millis(100));
         let info = pair.a.tcp(a).info();
         assert!(info.busy >= Duration::from_millis(20), "{info:?}");
-        assert_eq!(info.limited_by_buffer >= Duration::from_millis(20), waits, "{info:?}");
-        assert_eq!(info.limited_by_buffer.is_zero(), !waits, "{info:?}");
+        assert_eq!(info.sndbuf_limited >= Duration::from_millis(20), waits, "{info:?}");
+        assert_eq!(info.sndbuf_limited.is_zero(), !waits, "{info:?}");
     }
 }

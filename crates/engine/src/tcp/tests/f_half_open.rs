@@ -2,7 +2,7 @@
 
 use crate::tcp::tests::pair::Pair;
 use crate::tcp::tests::peer::{Kind, Peer, both};
-use crate::{Inference, Keepalive, TcpState};
+use crate::{Keepalive, LikelyCause, TcpState};
 use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
@@ -27,7 +27,7 @@ fn t90_t63_figure_9() {
         let mut p = b_of_the_figures(v6);
         assert_eq!(p.on("S seq=400"), "answered S50 | . seq=300 ack=100");
         assert_eq!(p.on("R seq=100"), "ended R1");
-        assert_eq!(p.ended[0].end.inferred, Some(Inference::UnknownConnection));
+        assert_eq!(p.ended[0].end.inferred, Some(LikelyCause::UnknownConnection));
         assert_eq!(p.on("S seq=400"), "accepted | S. seq=0 ack=401");
 
         // We are A, which has lost it and asks again from the same port.
@@ -214,7 +214,7 @@ fn h18_both_lost_their_state() {
         assert!(pair.a.sent.is_empty() && pair.b.sent.is_empty());
         let listener = pair.listen(1);
         pair.a.stack.tcp_connect(Some(local), remote).unwrap();
-        pair.settle();
+        pair.run_until_idle();
         assert!(pair.b.stack.tcp_accept(listener).is_some());
     });
 }

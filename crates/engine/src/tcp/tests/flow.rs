@@ -113,7 +113,7 @@ fn early_text_is_acknowledged_selectively() {
         // Three blocks fit beside a timestamp.
         let out = p.on("P. at=400 len=10");
         assert_eq!(out, "accepted | . seq=1 ack=1 sack=401-411 sack=301-311 sack=101-121");
-        assert_eq!((p.receive(), p.tcp().info().early), ("pending".into(), 50));
+        assert_eq!((p.receive(), p.tcp().info().out_of_order), ("pending".into(), 50));
         assert_eq!(p.on("P. len=100"), "accepted | . seq=1 ack=121 sack=401-411 sack=301-311 sack=201-211");
         assert_eq!(p.receive(), "120");
         assert_eq!(
@@ -121,7 +121,7 @@ fn early_text_is_acknowledged_selectively() {
             "accepted | . seq=1 ack=621 sack=201-211",
             "the first that came twice"
         );
-        assert_eq!((p.receive(), p.tcp().info().early), ("500".into(), 0));
+        assert_eq!((p.receive(), p.tcp().info().out_of_order), ("500".into(), 0));
     });
 }
 
@@ -147,7 +147,7 @@ fn a_storm_of_holes_is_bounded() {
     for n in 0..10_000 {
         dropped += usize::from(p.on(&format!("P. at={} len=1", 2 + 2 * n)).starts_with("dropped NoSpace"));
     }
-    assert_eq!((p.tcp().info().early, dropped), (4096, 5904));
+    assert_eq!((p.tcp().info().out_of_order, dropped), (4096, 5904));
     assert_eq!((p.state(), p.ends()), (TcpState::Established, String::new()));
     assert!(p.on("P. len=600").starts_with("accepted"));
     assert_eq!(p.receive(), "601");
@@ -528,7 +528,7 @@ fn text_that_crosses_the_right_edge_is_cut_there() {
         assert_eq!(p.on(". at=900 len=200"), "accepted | . seq=1 ack=1 sack=901-1001");
         assert_eq!(p.on(". at=1000 len=200"), "answered S51 | . seq=1 ack=1 sack=901-1001");
         assert_eq!(p.on(". len=1400"), "accepted | . seq=1 ack=1001 sack=901-1001");
-        assert_eq!((p.last().header().window, p.tcp().info().early), (0, 0));
+        assert_eq!((p.last().header().window, p.tcp().info().out_of_order), (0, 0));
         assert_eq!((p.receive(), p.tcp().info().rcv_wnd), ("1000".into(), 0));
     });
 }
@@ -554,6 +554,6 @@ fn the_window_bounds_text_and_not_the_buffer() {
         let mut p = plain(v6);
         assert_eq!(p.tcp().info().rcv_wnd, 65_535);
         assert_eq!(p.on(". at=65530 len=100"), "accepted | . seq=1 ack=1");
-        assert_eq!(p.tcp().info().early, 5);
+        assert_eq!(p.tcp().info().out_of_order, 5);
     });
 }

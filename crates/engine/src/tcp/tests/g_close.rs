@@ -373,10 +373,10 @@ fn t111_too_many_orphans() {
         let to = core::net::SocketAddr::new(pair.b.addr, crate::tcp::tests::pair::PORT);
         for n in 0..6 {
             pair.a.stack.tcp_connect(None, to).unwrap();
-            pair.settle();
+            pair.run_until_idle();
             let b = pair.b.stack.tcp_accept(listener).unwrap();
             pair.b.tcp(b).close();
-            pair.settle();
+            pair.run_until_idle();
             let reset = pair
                 .b
                 .ended

@@ -133,20 +133,20 @@ fn s100_what_cannot_be_reached_goes_first() {
 #[test]
 fn s100_is_about_orphans_only() {
     both(|v6| {
-        for owned in [true, false] {
+        for has_user in [true, false] {
             let mut p = Peer::listening(v6).establish(Kind::Plain);
             p.on(". win=0");
             assert_eq!(p.send(5), "5");
             p.out();
-            if owned {
+            if has_user {
                 p.tcp().shutdown().unwrap();
             } else {
                 p.tcp().close();
             }
             p.stack.tcp_config_mut().max_orphans = 0;
             let out = p.run(300);
-            assert_eq!(out, if owned { "200: . seq=0 ack=1" } else { "200: R. seq=1 ack=1" });
-            assert_eq!(p.state(), if owned { FinWait1 } else { Closed });
+            assert_eq!(out, if has_user { "200: . seq=0 ack=1" } else { "200: R. seq=1 ack=1" });
+            assert_eq!(p.state(), if has_user { FinWait1 } else { Closed });
         }
     });
 }

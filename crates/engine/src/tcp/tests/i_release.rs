@@ -2,7 +2,7 @@
 
 use crate::tcp::tests::pair::Pair;
 use crate::tcp::tests::peer::{Kind, Peer, both};
-use crate::{Cause, Party, TcpState};
+use crate::{Cause, EndedBy, TcpState};
 use TcpState::{CloseWait, Closed, Closing, Established, FinWait1, FinWait2, LastAck, TimeWait};
 use alloc::format;
 use alloc::vec::Vec;
@@ -110,15 +110,15 @@ fn t131_half_close() {
         let mut pair = Pair::new(v6);
         let (a, b) = pair.connect();
         pair.b.tcp(b).shutdown().unwrap();
-        pair.settle();
+        pair.run_until_idle();
         let sent = text(1 << 20);
         assert_eq!(pair.transfer(a, b, &sent), sent);
         assert_eq!((pair.a.tcp(a).state(), pair.b.tcp(b).state()), (CloseWait, FinWait2));
         pair.a.tcp(a).close();
         pair.run(Duration::from_millis(1));
         assert_eq!(pair.b.tcp(b).state(), TimeWait);
-        assert_eq!(pair.a.ended[0].end.by, Party::Peer);
-        assert_eq!(pair.b.ended[0].end.by, Party::Application);
+        assert_eq!(pair.a.ended[0].end.by, EndedBy::Peer);
+        assert_eq!(pair.b.ended[0].end.by, EndedBy::Application);
     }
 }
 
@@ -130,7 +130,7 @@ fn t132_simultaneous_close() {
         let (a, b) = pair.connect();
         pair.a.tcp(a).shutdown().unwrap();
         pair.b.tcp(b).shutdown().unwrap();
-        pair.settle();
+        pair.run_until_idle();
         assert_eq!((pair.a.tcp(a).state(), pair.b.tcp(b).state()), (TimeWait, TimeWait));
         for host in [&pair.a, &pair.b] {
             assert_eq!((host.ended.len(), host.ended[0].end.cause), (1, Cause::Orderly));

@@ -1,7 +1,7 @@
 //! K: ICMP errors about segments of TCP.
 
 use crate::tcp::tests::peer::{Kind, Peer, both};
-use crate::{Cause, Party, TcpState};
+use crate::{Cause, EndedBy, TcpState};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -77,7 +77,7 @@ fn t170_t171_an_error_ends_an_attempt() {
                 (ended.cause, ended.state),
                 (Cause::Unreachable(error(v6, kind, code)), TcpState::SynSent)
             );
-            assert_eq!(ended.by, Party::Network(p.router()));
+            assert_eq!(ended.by, EndedBy::Network(p.router()));
             let errors = [p.send(1), p.send(1), p.receive()];
             assert_eq!(errors, [expected, "BrokenPipe", "0"], "{kind}/{code}");
             p.assert_gone();
@@ -223,9 +223,12 @@ fn t177_a_noted_error_explains_a_timeout() {
             let ended = p.ended.pop().unwrap().end;
             assert_eq!(ended.rule.code(), "S92");
             if heard {
-                assert_eq!((ended.by, p.error()), (Party::Stack, "TimedOut".into()));
+                assert_eq!((ended.by, p.error()), (EndedBy::Stack, "TimedOut".into()));
             } else {
-                assert_eq!((ended.by, p.error()), (Party::Network(p.router()), "NetworkUnreachable".into()));
+                assert_eq!(
+                    (ended.by, p.error()),
+                    (EndedBy::Network(p.router()), "NetworkUnreachable".into())
+                );
             }
         }
     });

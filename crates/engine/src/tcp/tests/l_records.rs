@@ -2,7 +2,9 @@
 
 use crate::tcp::tests::pair::Pair;
 use crate::tcp::tests::peer::{Kind, Peer, both};
-use crate::{Cause, DropReason, Inference, Keepalive, Party, Received, Rule, TcpState, TimeLimit, Verdict};
+use crate::{
+    Cause, DropReason, EndedBy, Keepalive, LikelyCause, Received, Rule, TcpState, TimeLimit, Verdict,
+};
 use TcpState::{CloseWait, Closed, Established, FinWait2, LastAck, SynReceived, SynSent, TimeWait};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -174,23 +176,23 @@ fn t193_whose_end_it_was_is_never_confused() {
             p.ended.pop().expect("it ended").end
         };
         let ends = [
-            (local(drop_unread), Cause::Aborted, Party::Application, "S60"),
-            (local(|p| p.tcp().abort()), Cause::Aborted, Party::Application, "S64"),
-            (killed(v6).ended.remove(0).end, Cause::Aborted, Party::Administrator, "S103"),
+            (local(drop_unread), Cause::Aborted, EndedBy::Application, "S60"),
+            (local(|p| p.tcp().abort()), Cause::Aborted, EndedBy::Application, "S64"),
+            (killed(v6).ended.remove(0).end, Cause::Aborted, EndedBy::Administrator, "S103"),
             (
                 local(|p| p.tcp().set_keepalive(Some(Keepalive { count: 2, ..Keepalive::default() }))),
                 Cause::TimedOut(TimeLimit::KeepAlive),
-                Party::Stack,
+                EndedBy::Stack,
                 "S91",
             ),
-            (local(|p| drop(p.send(9))), Cause::TimedOut(TimeLimit::Retransmission), Party::Stack, "S92"),
-            (reset(v6, "R.").ended.remove(0).end, Cause::Reset, Party::Peer, "R1"),
-            (reset(v6, "R").ended.remove(0).end, Cause::Reset, Party::Peer, "R1"),
-            (refused(v6).ended.remove(0).end, Cause::Refused, Party::Peer, "R11"),
+            (local(|p| drop(p.send(9))), Cause::TimedOut(TimeLimit::Retransmission), EndedBy::Stack, "S92"),
+            (reset(v6, "R.").ended.remove(0).end, Cause::Reset, EndedBy::Peer, "R1"),
+            (reset(v6, "R").ended.remove(0).end, Cause::Reset, EndedBy::Peer, "R1"),
+            (refused(v6).ended.remove(0).end, Cause::Refused, EndedBy::Peer, "R11"),
             (
                 prohibited(v6),
                 Cause::Unreachable(IcmpError::admin_prohibited(v6)),
-                Party::Network(router(v6)),
+                EndedBy::Network(router(v6)),
                 "I1",
             ),
         ];
@@ -200,7 +202,7 @@ fn t193_whose_end_it_was_is_never_confused() {
             assert!(ends[..at].iter().all(|(other, ..)| look(other) != look(end)), "{end}");
         }
         let shapes: Vec<_> = ends[5..8].iter().filter_map(|(end, ..)| end.inferred).collect();
-        let known = [Inference::AbortedByPeer, Inference::UnknownConnection, Inference::NobodyListens];
+        let known = [LikelyCause::AbortedByPeer, LikelyCause::UnknownConnection, LikelyCause::NobodyListens];
         assert_eq!(shapes, known);
     });
 }

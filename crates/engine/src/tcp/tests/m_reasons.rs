@@ -1,7 +1,7 @@
 //! M: reasons in resets (draft-ietf-tcpm-rst-diagnostic-payload), and what must not go wrong with them.
 
 use crate::tcp::tests::peer::{Kind, Peer, US, both};
-use crate::{Config, Party, Rule, TcpState};
+use crate::{Config, EndedBy, Rule, TcpState};
 use alloc::format;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -10,7 +10,7 @@ use lastack_wire::reset_reason::ResetReason;
 use lastack_wire::tcp;
 
 fn declaring(config: &mut Config) {
-    config.tcp.declare_reasons = true;
+    config.tcp.send_rst_reason = true;
 }
 
 /// A reset of the peer's with this text.
@@ -130,7 +130,7 @@ fn t201_a_reset_with_its_reason_and_again_without() {
     both(|v6| {
         let mut p = Peer::with(v6, |config| {
             declaring(config);
-            config.tcp.repeat_declared = true;
+            config.tcp.resend_plain_rst = true;
         })
         .listen(8)
         .establish(Kind::Full);
@@ -143,7 +143,7 @@ fn t201_a_reset_with_its_reason_and_again_without() {
 
         // What says nothing is not sent twice.
         let mut p =
-            Peer::with(v6, |config| config.tcp.repeat_declared = true).listen(8).establish(Kind::Plain);
+            Peer::with(v6, |config| config.tcp.resend_plain_rst = true).listen(8).establish(Kind::Plain);
         p.tcp().abort();
         assert_eq!(p.out(), "R. seq=1 ack=1");
         p.assert_gone();
@@ -165,7 +165,7 @@ fn t202_who_says_what() {
         assert_eq!((p.out().as_str(), said(&p)), ("R. seq=1 ack=1 len=8", Some(ResetReason::Abort)));
 
         for declares in [false, true] {
-            let p = Peer::with(v6, |config| config.tcp.declare_reasons = declares).listen(8);
+            let p = Peer::with(v6, |config| config.tcp.send_rst_reason = declares).listen(8);
             let mut p = p.establish(Kind::Plain);
             p.tcp().set_reset_reason(Some(ResetReason::ResetByPeer));
             p.on("P. len=5");
@@ -180,7 +180,7 @@ fn t202_who_says_what() {
         p.tcp().set_reset_reason(Some(ResetReason::DestinationUnreachable));
         let flow = p.flow();
         assert!(p.stack.tcp_kill(&flow));
-        assert_eq!((p.out().as_str(), p.ended[0].end.by), ("R. seq=1 ack=1", Party::Administrator));
+        assert_eq!((p.out().as_str(), p.ended[0].end.by), ("R. seq=1 ack=1", EndedBy::Administrator));
     });
 }
 

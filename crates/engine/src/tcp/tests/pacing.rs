@@ -71,7 +71,7 @@ fn without_pacing_a_window_leaves_at_once() {
     });
 }
 
-/// An ACK is owed at once, also while text waits for its turn.
+/// An ACK is pending at once, also while text waits for its turn.
 #[test]
 fn acks_are_not_paced() {
     both(|v6| {

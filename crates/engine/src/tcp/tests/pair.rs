@@ -10,7 +10,7 @@ use core::time::Duration;
 pub(super) const PORT: u16 = 80;
 
 /// No test has so much to do.
-const MOST_ROUNDS: usize = 20_000_000;
+const MAX_ROUNDS: usize = 20_000_000;
 
 /// One of the two.
 pub(super) struct Host {
@@ -89,7 +89,7 @@ impl Pair {
     }
 
     /// Carries packets until neither has one to send, and none arrives now.
-    pub fn settle(&mut self) {
+    pub fn run_until_idle(&mut self) {
         loop {
             for from_a in [true, false] {
                 let host = if from_a { &mut self.a } else { &mut self.b };
@@ -119,7 +119,7 @@ impl Pair {
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            self.settle();
+            self.run_until_idle();
             let arrival = self.wire.front().map(|(due, ..)| *due);
             let next = [self.a.stack.poll_timeout(), self.b.stack.poll_timeout(), arrival];
             let next = next.into_iter().flatten().min();
@@ -128,7 +128,7 @@ impl Pair {
                 None => break,
             }
             self.rounds += 1;
-            assert!(self.rounds < MOST_ROUNDS, "the timers of a stack spin at {:?}", self.now);
+            assert!(self.rounds < MAX_ROUNDS, "the timers of a stack spin at {:?}", self.now);
             self.a.stack.handle_timeout(self.now);
             self.b.stack.handle_timeout(self.now);
         }
@@ -148,7 +148,7 @@ impl Pair {
 
     pub fn connect_to(&mut self, listener: ListenerId) -> (ConnId, ConnId) {
         let a = self.a.stack.tcp_connect(None, SocketAddr::new(self.b.addr, PORT)).unwrap();
-        self.settle();
+        self.run_until_idle();
         (a, self.b.stack.tcp_accept(listener).expect("it is established"))
     }
 

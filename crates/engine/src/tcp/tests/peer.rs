@@ -1,6 +1,6 @@
 //! A stack against a peer made by hand, in virtual time.
 
-use crate::end::Lost;
+use crate::end::LostBytes;
 use crate::tcp::table::Socket;
 use crate::tcp::tests::notation::{Spec, show};
 use crate::{
@@ -111,7 +111,7 @@ impl Peer {
     pub fn with(v6: bool, change: impl FnOnce(&mut Config)) -> Self {
         let addr = |text: &str| text.parse::<IpAddr>().unwrap();
         let mut config = Config::new([addr("192.0.2.1"), addr("2001:db8::1")]);
-        // When an ACK leaves is to be seen; quick ones have tests of their own (`promptness`).
+        // When an ACK leaves is to be seen; quick ones have tests of their own (`ack_policy`).
         config.tcp.quick_acks = 0;
         change(&mut config);
         let [us, them] =
@@ -207,15 +207,15 @@ impl Peer {
     }
 
     /// A connection in a synchronized state; with or without a user.
-    pub fn in_state(v6: bool, kind: Kind, state: TcpState, owned: bool) -> Self {
-        Self::established(v6, kind).lead_to(state, owned)
+    pub fn in_state(v6: bool, kind: Kind, state: TcpState, has_user: bool) -> Self {
+        Self::established(v6, kind).lead_to(state, has_user)
     }
 
-    pub fn lead_to(mut self, state: TcpState, owned: bool) -> Self {
+    pub fn lead_to(mut self, state: TcpState, has_user: bool) -> Self {
         use TcpState::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, TimeWait};
         let fin_first = matches!(state, FinWait1 | FinWait2 | Closing | TimeWait);
         if fin_first {
-            self.finish(owned);
+            self.finish(has_user);
         }
         if matches!(state, FinWait2 | TimeWait) {
             self.ack = 2;
@@ -226,17 +226,17 @@ impl Peer {
             self.seq = 2;
         }
         if state == LastAck {
-            self.finish(owned);
+            self.finish(has_user);
         }
         if matches!(state, Established | CloseWait) {
-            assert!(owned, "an orphan has closed");
+            assert!(has_user, "an orphan has closed");
         }
         assert_eq!(self.state(), state);
         self
     }
 
-    fn finish(&mut self, owned: bool) {
-        if owned {
+    fn finish(&mut self, has_user: bool) {
+        if has_user {
             self.tcp().shutdown().unwrap();
         } else {
             self.tcp().close();
@@ -375,7 +375,7 @@ impl Peer {
         while let Some(transmit) = self.stack.poll_transmit(self.now, &mut bytes) {
             self.note(core::mem::take(&mut bytes), transmit);
         }
-        assert!(!self.stack.has_output(), "nothing is owed once poll_transmit said so");
+        assert!(!self.stack.has_output(), "nothing is pending once poll_transmit said so");
         while let Some(event) = self.stack.poll_event() {
             match event {
                 Event::Ended(ended) => {
@@ -400,7 +400,7 @@ impl Peer {
             }
             if header.flags.contains(TcpFlags::RST) {
                 let rule = transmit.rule.expect("a reset has a rule");
-                assert!(rule.declared().is_some(), "{rule} sends a reset, and has no cause (T204)");
+                assert!(rule.rst_reason().is_some(), "{rule} sends a reset, and has no cause (T204)");
                 assert!(text.is_empty() || ResetReason::from_payload(text).is_some());
             }
             if let Some(timestamps) = header.options.timestamps {
@@ -420,7 +420,7 @@ impl Peer {
         if header.dst_port == THEM { shown } else { format!("{}: {shown}", header.dst_port) }
     }
 
-    /// Octets of memory that the buffers of the connection take.
+    /// ByteCounts of memory that the buffers of the connection take.
     pub fn buffers(&self) -> usize {
         match self.stack.tcp.get(self.id) {
             Some(Socket::Open(connection)) => connection.incoming.capacity() + connection.outgoing.capacity(),
@@ -526,7 +526,7 @@ fn show_end(ended: &Ended) -> String {
     if let Some(header) = end.trigger {
         line += &format!(", {}", header.flags);
     }
-    let Lost { unsent, unacked, unread } = end.lost;
+    let LostBytes { unsent, unacked, unread } = end.lost;
     if !end.lost.is_nothing() {
         line += &format!(", lost {unsent}+{unacked}+{unread}");
     }

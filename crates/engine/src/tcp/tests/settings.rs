@@ -33,7 +33,7 @@ macro_rules! settings {
 }
 
 const TIMES: &[Setting] = &settings!(times:
-    tcp.ack_delay, tcp.initial_rto, tcp.min_rto, tcp.max_rto, tcp.least_user_timeout, tcp.most_user_timeout,
+    tcp.ack_delay, tcp.initial_rto, tcp.min_rto, tcp.max_rto, tcp.min_user_timeout, tcp.max_user_timeout,
     tcp.mtu_probe_interval, tcp.fin_wait_2, tcp.time_wait, tcp.challenge_interval, tcp.buffer_idle,
     tcp.intercept_timeout,
     datagrams.error_interval, datagrams.reassembly_time,
@@ -41,7 +41,7 @@ const TIMES: &[Setting] = &settings!(times:
 
 const SIZES: &[Setting] = &settings!(sizes:
     mtu, max_packet, tcp.send_buffer, tcp.receive_buffer, tcp.memory, tcp.max_orphans, tcp.max_time_wait,
-    tcp.max_embryonic, tcp.max_early_ranges, datagrams.receive_queue, datagrams.receive_octets,
+    tcp.max_embryonic, tcp.max_ooo_ranges, datagrams.receive_queue, datagrams.receive_octets,
     datagrams.send_queue, datagrams.reassembly_octets,
 );
 
@@ -158,7 +158,7 @@ fn the_smallest_links_carry_text_and_smaller_ones_are_refused() {
         let of = |mtu| {
             Pair::with(v6, |config| {
                 (config.mtu, config.max_packet) = (mtu, mtu);
-                config.tcp.declare_reasons = true;
+                config.tcp.send_rst_reason = true;
             })
         };
         for (mtu, lossy) in [(least, false), (least, true), (least + 1, true), (100.max(least), true)] {

@@ -40,14 +40,14 @@ fn an_orderly_release_ends_both_sides_in_order() {
         let (a, b) = pair.connect();
         assert_eq!(pair.a.tcp(a).send(b"hello"), Poll::Ready(Ok(5)));
         pair.a.tcp(a).shutdown().unwrap();
-        pair.settle();
+        pair.run_until_idle();
         assert_eq!((pair.a.tcp(a).state(), pair.b.tcp(b).state()), (TcpState::FinWait2, TcpState::CloseWait));
         let mut buf = [0; 10];
         assert_eq!(pair.b.tcp(b).receive(&mut buf), Poll::Ready(Ok(5)));
         assert_eq!(pair.b.tcp(b).receive(&mut buf), Poll::Ready(Ok(0)));
         assert_eq!(pair.b.tcp(b).send(b"good bye"), Poll::Ready(Ok(8)));
         pair.b.tcp(b).close();
-        pair.settle();
+        pair.run_until_idle();
         assert_eq!(pair.a.tcp(a).state(), TcpState::TimeWait);
         assert_eq!(pair.a.tcp(a).receive(&mut buf), Poll::Ready(Ok(8)));
         assert_eq!(pair.a.tcp(a).receive(&mut buf), Poll::Ready(Ok(0)));
@@ -67,7 +67,7 @@ fn an_idle_reader_holds_little() {
     let mut pair = Pair::new(false);
     let (a, b) = pair.connect();
     while pair.a.tcp(a).send(&text(65_536)).is_ready() {
-        pair.settle();
+        pair.run_until_idle();
     }
     let info = pair.b.tcp(b).info();
     assert!((64 * 1024..=128 * 1024).contains(&info.unread), "{info:?}");

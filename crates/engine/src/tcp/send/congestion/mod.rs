@@ -43,14 +43,14 @@ impl core::fmt::Display for Algorithm {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acked {
     pub now: Instant,
-    /// Octets acknowledged for the first time.
+    /// ByteCounts acknowledged for the first time.
     pub octets: u32,
     /// Eff.snd.MSS
     pub mss: u32,
     /// A measurement of the round-trip time, if this acknowledgment gave one.
     pub rtt: Option<Duration>,
     pub srtt: Option<Duration>,
-    /// Octets acknowledged in all, and sent in all: they tell rounds apart.
+    /// ByteCounts acknowledged in all, and sent in all: they tell rounds apart.
     pub delivered: u64,
     pub sent: u64,
 }

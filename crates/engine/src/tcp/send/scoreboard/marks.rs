@@ -99,17 +99,17 @@ impl Marks {
         self.ranges.len()
     }
 
-    /// Octets that are SACKed.
+    /// ByteCounts that are SACKed.
     pub fn sacked(&self) -> u32 {
         self.sacked
     }
 
-    /// Octets that are taken for lost and not sent again.
+    /// ByteCounts that are taken for lost and not sent again.
     pub fn lost(&self) -> u32 {
         self.lost
     }
 
-    /// Octets of memory taken, about: nodes of the maps are two thirds full.
+    /// ByteCounts of memory taken, about: nodes of the maps are two thirds full.
     pub fn memory(&self) -> usize {
         const RANGE: usize = (size_of::<u64>() + size_of::<Mark>()) * 3 / 2;
         const START: usize = size_of::<u64>() * 3 / 2;

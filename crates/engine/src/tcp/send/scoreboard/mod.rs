@@ -82,7 +82,7 @@ impl Arrived {
 /// What an acknowledgment brought.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Delivered {
-    /// Octets that are known to have arrived only now, by ACK or SACK.
+    /// ByteCounts that are known to have arrived only now, by ACK or SACK.
     pub octets: u32,
     /// The same in segments.
     pub segments: u32,
@@ -165,22 +165,22 @@ impl Scoreboard {
         self.nxt
     }
 
-    /// Octets in flight, whatever is known of them.
+    /// ByteCounts in flight, whatever is known of them.
     pub fn total(&self) -> u32 {
         (self.nxt - self.una) as u32
     }
 
-    /// Octets in flight: neither acknowledged, nor known to have arrived, nor taken for lost.
+    /// ByteCounts in flight: neither acknowledged, nor known to have arrived, nor taken for lost.
     pub fn pipe(&self) -> u32 {
         self.total() - self.marks.as_ref().map_or(0, |marks| marks.sacked() + marks.lost())
     }
 
-    /// Octets that wait to be sent again.
+    /// ByteCounts that wait to be sent again.
     pub fn lost(&self) -> u32 {
         self.marks.as_ref().map_or(0, |marks| marks.lost())
     }
 
-    /// Octets known to have arrived beyond a gap.
+    /// ByteCounts known to have arrived beyond a gap.
     pub fn sacked(&self) -> u32 {
         self.marks.as_ref().map_or(0, |marks| marks.sacked())
     }
@@ -195,7 +195,7 @@ impl Scoreboard {
         self.una_seq == una && self.total() == nxt - una
     }
 
-    /// Octets of memory taken.
+    /// ByteCounts of memory taken.
     pub fn memory(&self) -> usize {
         self.segments.capacity() * size_of::<Segment>()
             + self.marks.as_ref().map_or(0, |marks| marks.memory())
@@ -462,7 +462,7 @@ impl Scoreboard {
     pub fn detect_losses(&mut self, now: Instant, newest: Arrived, wait: Duration) -> Option<Duration> {
         let since = |at: Instant| now - at; // zero for what is in the future
         let due = |at: Instant| since(at) >= wait;
-        // Octets sent for the first time before `newest`, and those of them that are due.
+        // ByteCounts sent for the first time before `newest`, and those of them that are due.
         let older = self.segments.partition_point(|s| s.at < newest.at);
         let equal = self.segments.partition_point(|s| s.at <= newest.at);
         let start_of = |i: usize| self.segments.get(i).map_or(self.nxt, |segment| segment.start);
