@@ -1,4 +1,4 @@
-//! The arguments of a call, read as what they must be.
+//! Typed access to the arguments of a call.
 
 use super::constants;
 use super::error::Problem;
@@ -7,9 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 const AF_UNSPEC: i64 = 0;
-/// Of IPv4.
+/// The address family of IPv4.
 pub const AF_INET: i64 = 2;
-/// Of IPv6.
+/// The address family of IPv6.
 pub const AF_INET6: i64 = 10;
 
 /// The arguments of a call.
@@ -19,7 +19,7 @@ pub struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    /// Of this call.
+    /// The arguments of this call.
     pub fn new(call: &'a Call) -> Self {
         Self { call }
     }
@@ -29,12 +29,12 @@ impl<'a> Arguments<'a> {
         &self.call.name
     }
 
-    /// How many there are.
+    /// The number of arguments.
     pub fn count(&self) -> usize {
         self.call.arguments.len()
     }
 
-    /// Where they stand.
+    /// The position of the call in the script.
     pub fn span(&self) -> Span {
         match self.call.arguments.as_slice() {
             [first, .., last] => first.span.start..last.span.end,
@@ -43,7 +43,7 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// The one with this index.
+    /// The argument at this index.
     pub fn at(&self, index: usize) -> Result<&'a Expr, Problem> {
         self.call.arguments.get(index).ok_or_else(|| {
             let message = format!("{}() takes at most {} arguments", self.call.name, self.count());
@@ -51,12 +51,12 @@ impl<'a> Arguments<'a> {
         })
     }
 
-    /// A number.
+    /// The argument as a number.
     pub fn number(&self, index: usize) -> Result<i64, Problem> {
         number(self.at(index)?)
     }
 
-    /// A number of octets.
+    /// The argument as a number of bytes.
     pub fn size(&self, index: usize) -> Result<usize, Problem> {
         let expr = self.at(index)?;
         let number = number(expr)?;
@@ -64,7 +64,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// No call moves more than this, whatever it is asked for (`MAX_RW_COUNT` of Linux).
+/// Linux's upper bound for the bytes moved by one call (`MAX_RW_COUNT`).
 const MAX_OCTETS: usize = 0x7fff_f000;
 
 fn octets(number: i64, expr: &Expr) -> Result<usize, Problem> {
@@ -87,7 +87,7 @@ pub fn number(expr: &Expr) -> Result<i64, Problem> {
     }
 }
 
-/// The only number of a list: `[4]`.
+/// The only element of a list of one: `[4]`.
 pub fn single(expr: &Expr) -> Result<i64, Problem> {
     match &expr.node {
         Node::List(all) if all.len() == 1 => number(&all[0]),
@@ -95,7 +95,7 @@ pub fn single(expr: &Expr) -> Result<i64, Problem> {
     }
 }
 
-/// The parts of a list.
+/// The elements of a list.
 pub fn list(expr: &Expr) -> Result<&[Expr], Problem> {
     match &expr.node {
         Node::List(all) => Ok(all),
@@ -111,17 +111,17 @@ pub fn fields(expr: &Expr) -> Result<&[Field], Problem> {
     }
 }
 
-/// The member of this name.
+/// The member with this name.
 pub fn field<'a>(fields: &'a [Field], name: &str) -> Option<&'a Expr> {
     fields.iter().find(|field| field.name == name).map(|field| &field.value)
 }
 
-/// The number of a member; 0 if it is not there.
+/// The number in a member; 0 if the member is missing.
 pub fn field_number(fields: &[Field], name: &str) -> Result<i64, Problem> {
     field(fields, name).map_or(Ok(0), number)
 }
 
-/// The octets of all parts of a vector: `[{..., 10}, {..., 20}]`.
+/// The total number of bytes in an I/O vector: `[{..., 10}, {..., 20}]`.
 pub fn vector(expr: &Expr) -> Result<usize, Problem> {
     list(expr)?.iter().try_fold(0, |sum, part| {
         let fields = fields(part)?;
@@ -130,7 +130,7 @@ pub fn vector(expr: &Expr) -> Result<usize, Problem> {
     })
 }
 
-/// The address of nobody: `{sa_family = AF_UNSPEC, ...}`.
+/// The unspecified address: `{sa_family = AF_UNSPEC, ...}`.
 pub fn is_unspecified(expr: &Expr) -> bool {
     let family = fields(expr).ok().and_then(|fields| field(fields, "sa_family"));
     family.is_some_and(|family| number(family) == Ok(AF_UNSPEC))
@@ -148,7 +148,7 @@ pub fn socket_address(expr: &Expr) -> Option<SocketAddr> {
     (family == if ip.is_ipv4() { AF_INET } else { AF_INET6 }).then_some(SocketAddr::new(ip, port))
 }
 
-/// Whatever the runner takes for it: `...`.
+/// An ellipsis, for which the runner chooses the value: `...`.
 pub fn is_ellipsis(expr: &Expr) -> bool {
     matches!(expr.node, Node::Ellipsis)
 }
@@ -165,12 +165,12 @@ pub fn linger(expr: &Expr) -> Result<Option<Duration>, Problem> {
     Ok(on.then(|| Duration::from_secs(seconds)))
 }
 
-/// What `sendmsg` and `recvmsg` are given.
+/// The `msghdr` of `sendmsg` and `recvmsg`.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The octets of all its parts.
+    /// The total number of bytes in the I/O vector.
     pub len: usize,
-    /// The peer is named.
+    /// Whether `msg_name` gives an address.
     pub name: bool,
     /// `msg_flags`
     pub flags: i64,
@@ -185,7 +185,7 @@ pub struct Control {
     pub level: i64,
     /// `cmsg_type`
     pub kind: i64,
-    /// The numbers of its data by their names; one alone has none.
+    /// The numbers in its data by name; a single number has an empty name.
     pub data: Vec<(String, i64)>,
 }
 

@@ -1,4 +1,4 @@
-//! Snippets of code: the part of Python that tests of `tcp_info` are written in.
+//! Code snippets: the subset of Python in which assertions on `tcp_info` are written.
 
 mod evaluate;
 
@@ -8,7 +8,7 @@ use super::calls::Fd;
 use super::lastack::Lastack;
 use lastack_engine::TCP_INFO;
 
-/// Names of numbers that snippets use.
+/// The constants that snippets use.
 pub const CONSTANTS: [(&str, i64); 21] = [
     ("TCP_ESTABLISHED", 1),
     ("TCP_SYN_SENT", 2),
@@ -33,9 +33,9 @@ pub const CONSTANTS: [(&str, i64); 21] = [
     ("TCPI_OPT_ECN_SEEN", 16),
 ];
 
-/// What is true of a socket now, by the names of snippets.
+/// The current values of a socket, by the names that snippets use.
 pub fn snapshot(system: &mut Lastack, fd: i64) -> Vec<(&'static str, i64)> {
-    // What is counted up to now needs the time.
+    // Bring the counters that depend on time up to date.
     system.stack.handle_timeout(system.clock);
     let id = system.fds.get(&fd).and_then(Fd::connection);
     let info = id.and_then(|id| system.stack.tcp(id)).map(|tcp| tcp.info()).unwrap_or_default();

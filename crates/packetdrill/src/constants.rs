@@ -1,6 +1,6 @@
-//! The names of Linux's headers that scripts use, with Linux's values.
+//! The constants of Linux's headers that scripts use.
 
-/// What a name of Linux's headers stands for.
+/// The value of a constant of Linux's headers.
 pub fn value(name: &str) -> Option<i64> {
     TABLES.iter().flat_map(|table| table.iter()).find(|(known, _)| *known == name).map(|(_, value)| *value)
 }

@@ -1,32 +1,32 @@
-//! What stops a script, drawn into its text.
+//! Errors in a script, shown with their position in its text.
 
 use super::syntax::Span;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use std::fmt;
 
-/// What a problem means for the script.
+/// The kind of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The text is not a script.
     Syntax,
     /// The stack did not do what the script says.
     Mismatch,
-    /// The script asks for something that the runner or the stack does not have.
+    /// The script uses something that the runner or the stack does not support.
     Unsupported,
 }
 
-/// What stopped a script, and where in its text.
+/// A problem that stopped a script, and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What it means.
+    /// Its kind.
     pub kind: Kind,
-    /// The octets of the text that it is about.
+    /// Its range of bytes in the text.
     pub span: Span,
     /// What is wrong, in one line.
     pub message: String,
-    /// What is to be said at the place itself.
+    /// The message at the position itself.
     pub label: String,
-    /// More lines.
+    /// Additional lines.
     pub notes: Vec<String>,
 }
 
@@ -35,36 +35,36 @@ impl Problem {
         Self { kind, span, message: message.into(), label: String::new(), notes: Vec::new() }
     }
 
-    /// The text is not a script.
+    /// A syntax error.
     pub fn syntax(span: Span, message: impl Into<String>) -> Self {
         Self::new(Kind::Syntax, span, message)
     }
 
-    /// The stack did something else.
+    /// The stack did something other than expected.
     pub fn mismatch(span: Span, message: impl Into<String>) -> Self {
         Self::new(Kind::Mismatch, span, message)
     }
 
-    /// The runner or the stack does not have it.
+    /// The runner or the stack does not support it.
     pub fn unsupported(span: Span, message: impl Into<String>) -> Self {
         Self::new(Kind::Unsupported, span, message)
     }
 
-    /// With these words at the place itself.
+    /// Adds a message at the position itself.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
-    /// With one more line.
+    /// Adds a line.
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self
     }
 
-    /// The number of the line it is on, from 1.
+    /// The line number, from 1.
     pub fn line(&self, source: &str) -> usize {
         1 + source.as_bytes()[..self.span.start.min(source.len())].iter().filter(|&&b| b == b'\n').count()
     }
@@ -74,13 +74,13 @@ impl Problem {
         format!("{path}:{}: {}", self.line(source), self.message)
     }
 
-    /// Some lines, with carets below the place.
+    /// The source lines, with carets below the position.
     pub fn draw(&self, path: &str, source: &str, color: bool) -> String {
         let level = match self.kind {
             Kind::Syntax | Kind::Mismatch => Level::ERROR,
             Kind::Unsupported => Level::NOTE,
         };
-        // Whoever points at one octet may point into a character.
+        // A range of bytes may begin or end within a character.
         let span = whole_characters(source, self.span.start, self.span.end);
         let mut place = AnnotationKind::Primary.span(span);
         if !self.label.is_empty() {

@@ -1,4 +1,4 @@
-//! What passes between the system under test and the peer, and which socket it belongs to.
+//! The packets between the system under test and the peer, and the sockets they belong to.
 
 use super::packets::{self, Live};
 use super::setup::Setup;
@@ -16,7 +16,7 @@ pub struct Passed {
     pub at: Instant,
     pub outbound: bool,
     pub bytes: Vec<u8>,
-    /// What the system said of it: the rule that made it, or what became of it.
+    /// What the system reported about it: the rule that sent it, or the verdict on it.
     pub said: Option<String>,
 }
 
@@ -24,11 +24,11 @@ pub struct Passed {
 #[derive(Debug)]
 pub struct Exchange {
     pub setup: Setup,
-    /// What the system has sent and nobody has looked at: indices of `passed`.
+    /// Packets sent by the system and not examined yet: indices of `passed`.
     outbox: VecDeque<usize>,
     pub passed: Vec<Passed>,
     records: Vec<Record>,
-    /// The record of the socket under test.
+    /// The index of the record of the socket under test.
     subject: Option<usize>,
     next_port: u16,
 }
@@ -45,7 +45,7 @@ impl Exchange {
         }
     }
 
-    /// A new socket is the one under test.
+    /// Adds the record of a new socket, which becomes the one under test.
     pub fn add_record(&mut self, record: Record) {
         self.records.push(record);
         self.subject = Some(self.records.len() - 1);
@@ -60,7 +60,7 @@ impl Exchange {
         self.records.iter_mut().find(|record| record.fd == Some(fd))
     }
 
-    /// The record of a socket that has no number yet, by the peer that it is connected to.
+    /// The record of a socket without a number yet, by the peer that it is connected to.
     pub fn unnamed(&mut self, remote: Option<SocketAddr>) -> Option<&mut Record> {
         let Some(remote) = remote else { return self.record() };
         let is_it =
@@ -68,7 +68,7 @@ impl Exchange {
         self.records.iter_mut().rev().find(|record| is_it(record))
     }
 
-    /// The record that a segment of the peer belongs to: a new one, unless a connection is under test.
+    /// The record for a segment of the peer: a new one, unless a connection is under test.
     pub fn record_for(&mut self, segment: &Segment) -> &mut Record {
         let begins = self.record().is_none_or(|record| record.phase == Phase::Listening);
         if begins {
@@ -81,7 +81,7 @@ impl Exchange {
         &mut self.records[subject]
     }
 
-    /// The ends of the socket under test; a system may know the port that it chose before anything was sent.
+    /// The addresses of the socket under test; a system may know its ephemeral port before it sends anything.
     pub fn flow(&mut self, system: &mut impl System) -> FourTuple {
         let nobody = FourTuple { local: self.setup.local_end(), remote: self.setup.remote_end() };
         let local_ip = self.setup.local;
@@ -95,14 +95,14 @@ impl Exchange {
         record.flow.unwrap_or(nobody)
     }
 
-    /// The peer sends a packet.
+    /// Delivers a packet of the peer.
     pub fn deliver(&mut self, system: &mut impl System, bytes: Vec<u8>) {
         let at = system.now();
         let said = system.deliver(&bytes);
         self.passed.push(Passed { at, outbound: false, bytes, said });
     }
 
-    /// The next packet of the socket under test. Those of others are thrown away.
+    /// The next packet of the socket under test; packets of other sockets are discarded.
     pub fn next_sent(&mut self, system: &mut impl System) -> Option<Result<Live, String>> {
         self.drain(system);
         while let Some(index) = self.outbox.pop_front() {
@@ -116,7 +116,7 @@ impl Exchange {
         None
     }
 
-    /// Takes what was sent.
+    /// Takes the packets that were sent.
     pub fn drain(&mut self, system: &mut impl System) {
         while let Some(Sent { at, bytes, said }) = system.sent() {
             self.outbox.push_back(self.passed.len());
@@ -129,7 +129,7 @@ impl Exchange {
         let Some(record) = self.record() else {
             return matches!(live.packet.body, Body::Icmp(_)) && live.flow.remote.ip() == peer.ip();
         };
-        // The first packet to the peer tells the port that was chosen.
+        // The first packet to the peer shows the ephemeral port.
         let begins = match &live.packet.body {
             Body::Tcp(segment) => segment.flags.contains(TcpFlags::SYN),
             Body::Udp(_) => true,

@@ -5,12 +5,12 @@ use super::syntax::{Body, Ecn, IpFields, Packet, Segment, TcpOption};
 use lastack_wire::tcp::TcpFlags;
 use std::time::Duration;
 
-/// What of the flags may differ between the parts of what the script writes as one packet.
+/// The flags that may differ between the segments of what the script writes as one packet.
 const OF_ONE_PART: TcpFlags = TcpFlags::FIN.union(TcpFlags::PSH).union(TcpFlags::CWR);
 
 const ACE: TcpFlags = TcpFlags::ECE.union(TcpFlags::CWR).union(TcpFlags::AE);
 
-/// Joins a segment to those before it, as if a device had not cut them.
+/// Joins a segment to those before it, as if they had not been split.
 pub fn glue(mut whole: Live, part: Live, part_len: u32) -> Result<Live, String> {
     let (Body::Tcp(before), Body::Tcp(after)) = (&whole.packet.body, &part.packet.body) else {
         return Err("only TCP segments can continue each other".to_owned());
@@ -42,15 +42,15 @@ pub fn glue(mut whole: Live, part: Live, part_len: u32) -> Result<Live, String> 
     Ok(whole)
 }
 
-/// How exactly timestamps are compared.
+/// How precisely timestamps are compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticks {
-    /// The time of one; zero: not at all.
+    /// The length of one tick; zero: timestamps are not compared.
     pub tick: Duration,
     pub tolerance: Duration,
 }
 
-/// What differs; nothing if it is the packet. Both are in the numbers of the script.
+/// The differences, in the numbers of the script; empty if the packets match.
 pub fn differences(expected: &Packet, actual: &Packet, ticks: Ticks) -> Vec<String> {
     let mut found = Vec::new();
     compare_ip(&expected.ip, &actual.ip, &mut found);
@@ -142,7 +142,7 @@ fn compare_options(expected: &[TcpOption], actual: &[TcpOption], ticks: Ticks, f
     }
 }
 
-/// Whether something that happened at `at` was in time. `Err`: by how much it was not.
+/// Whether an event at `at` was in time; if not, by how much it was early or late.
 pub fn in_time(at: Duration, from: Duration, to: Duration, tolerance: Duration) -> Result<(), String> {
     let seconds = |time: Duration| time.as_secs_f64();
     if at + tolerance < from {

@@ -1,4 +1,4 @@
-//! What ICMP types and codes are called in a script.
+//! The names of ICMP types and codes in a script.
 
 use super::syntax::IcmpMessage;
 use lastack_wire::icmp::{Icmp, IcmpError};
@@ -57,7 +57,7 @@ fn kinds(v6: bool) -> Names {
     if v6 { KINDS_V6 } else { KINDS_V4 }
 }
 
-/// The codes of this type that have names.
+/// The names of the codes of this type.
 fn codes(v6: bool, kind: u8) -> Names {
     match (v6, kind) {
         (false, 3) => UNREACHABLE_V4,
@@ -71,7 +71,7 @@ fn find(names: Names, name: &str, numbered: &str) -> Option<u8> {
     known.or_else(|| name.strip_prefix(numbered)?.parse().ok())
 }
 
-/// Type and code by their names.
+/// Type and code of a message given by name.
 pub fn number(v6: bool, message: &IcmpMessage) -> Result<(u8, u8), String> {
     let version = if v6 { "ICMPv6" } else { "ICMP" };
     let kind = find(kinds(v6), &message.kind, "type_")
@@ -82,7 +82,7 @@ pub fn number(v6: bool, message: &IcmpMessage) -> Result<(u8, u8), String> {
     Ok((kind, code))
 }
 
-/// A message as a script names it.
+/// A message by the names of a script.
 pub fn name(v6: bool, message: &Icmp<'_>) -> IcmpMessage {
     let (kind, code, mtu) = match message {
         Icmp::Echo { reply, .. } => {
@@ -100,7 +100,7 @@ pub fn name(v6: bool, message: &Icmp<'_>) -> IcmpMessage {
     IcmpMessage { kind: called(kinds(v6), kind, "type_"), code, mtu, ..IcmpMessage::default() }
 }
 
-/// The error that a script names.
+/// The ICMP error with this name.
 pub fn error(v6: bool, message: &IcmpMessage) -> Result<IcmpError, String> {
     let (kind, code) = number(v6, message)?;
     Ok(IcmpError { v6, kind, code, info: message.mtu.unwrap_or(0) })

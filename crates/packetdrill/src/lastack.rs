@@ -1,4 +1,4 @@
-//! The stack of this project as the system under test, in virtual time, and the descriptors of its application.
+//! The stack of this project as the system under test, in virtual time, with the descriptors of its application.
 
 use super::assertions;
 use super::calls::{Fd, Operation};
@@ -20,19 +20,19 @@ pub struct Lastack {
     pub stack: Stack,
     pub clock: Instant,
     pub fds: BTreeMap<i64, Fd>,
-    /// What the last call opened, until it has a number.
+    /// The descriptor opened by the last call, until it has a number.
     pub opened: Option<Fd>,
     sent: VecDeque<Sent>,
 }
 
 impl Lastack {
     pub fn new(setup: Setup) -> Self {
-        // Any secret will do: the runner translates all numbers.
+        // The secret does not matter: the runner translates all numbers.
         let stack = Stack::new(setup.config(), *b"a script's secret"[..16].first_chunk().expect("16 octets"));
         Self { setup, stack, clock: Instant::ZERO, fds: BTreeMap::new(), opened: None, sent: VecDeque::new() }
     }
 
-    /// Takes all that the stack wants to send.
+    /// Takes all packets that the stack has to send.
     fn drain(&mut self) {
         let mut bytes = Vec::new();
         while let Some(transmit) = self.stack.poll_transmit(self.clock, &mut bytes) {

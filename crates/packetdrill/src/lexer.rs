@@ -1,14 +1,14 @@
-//! From text to words. Lines mean nothing; the longest match wins.
+//! From text to tokens. Line breaks have no meaning; the longest match wins.
 
 use super::error::Problem;
 use super::syntax::Span;
 use std::collections::HashMap;
 
-/// A word of the language.
+/// A token of the language.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Token {
     Number(i64),
-    /// With a point: the place tells its digits.
+    /// With a decimal point: the span gives its digits.
     Float(f64),
     Text(Vec<u8>),
     Backquoted(String),
@@ -23,16 +23,16 @@ pub enum Token {
     End,
 }
 
-/// A word and its place.
+/// A token and its position.
 #[derive(Clone, Debug)]
 pub struct Lexeme {
     pub token: Token,
     pub span: Span,
 }
 
-/// Cuts a text into words. Each plain word that `definitions` has is replaced.
+/// Splits a text into tokens. Each plain word in `definitions` is replaced.
 pub fn lex(source: &str, definitions: &HashMap<String, String>) -> Result<Vec<Lexeme>, Problem> {
-    // A mark of the order of octets is no part of the text.
+    // A byte order mark is not part of the text.
     let at = if source.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let mut lexer = Lexer { source, at, definitions: definitions.clone() };
     let mut lexemes = Vec::new();
@@ -46,7 +46,7 @@ pub fn lex(source: &str, definitions: &HashMap<String, String>) -> Result<Vec<Le
             lexer.define(start, value)?;
         }
         let end = token == Token::End;
-        // What is missing at the end is missing behind the last word, not on a line of its own.
+        // At the end of the text, an error points behind the last token, not at a line of its own.
         let start = if end { lexemes.last().map_or(0, |last: &Lexeme| last.span.end) } else { start };
         lexemes.push(Lexeme { token, span: start..if end { start } else { lexer.at } });
         if end {
@@ -63,7 +63,7 @@ pub fn setting(token: &Token) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// What a defined name stands for.
+/// The token of a defined name.
 fn defined(value: &str) -> Token {
     let inside = |quote| value.strip_prefix(quote).and_then(|rest: &str| rest.strip_suffix(quote));
     if let Some(text) = inside('"') {
@@ -102,7 +102,7 @@ impl<'a> Lexer<'a> {
         &self.source[self.at..]
     }
 
-    /// Definitions in a script are words, strings or backquoted texts.
+    /// The value of a definition in a script is a word, a string or a backquoted text.
     fn define(&mut self, start: usize, value: &str) -> Result<(), Problem> {
         let place = start..self.at;
         let (name, value) = value.split_once('=').ok_or_else(|| {
@@ -111,7 +111,7 @@ impl<'a> Lexer<'a> {
         if integer(value).is_some() {
             return Err(Problem::syntax(place, "a definition in a script must be a word or a quoted string"));
         }
-        // What is given from outside goes first.
+        // Definitions given from outside take precedence.
         self.definitions.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         Ok(())
     }
@@ -155,7 +155,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A text up to a closing mark; one behind a backslash does not close.
+    /// A text up to a closing delimiter; a backslash escapes it.
     fn delimited(&mut self, what: char, opening: usize, closing: &str) -> Result<String, Problem> {
         let body = &self.source[self.at + opening..];
         let mut from = 0;
@@ -252,7 +252,7 @@ fn count(text: &str, is: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is(c)).unwrap_or(text.len())
 }
 
-/// Reads what follows a backslash and says how many octets it took.
+/// Decodes an escape sequence and returns its length in bytes.
 fn escape(after: &[u8], text: &mut Vec<u8>) -> usize {
     let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
     match after {

@@ -1,8 +1,8 @@
-//! Packetdrill scripts in virtual time: what an application calls, what the peer sends, and what the
-//! stack must do about it and when.
+//! Packetdrill scripts in virtual time: the calls of an application, the packets of the peer, and what the
+//! stack must do about them and when.
 //!
-//! A stack runs alone, with packets made by hand. What a script asks for and is not to be had here is
-//! said ([`Verdict::Skipped`]); it is never passed over. [`run`] plays a script against the stack of
+//! A stack runs alone against scripted packets. A feature that is not supported here is
+//! reported ([`Verdict::Skipped`]), never ignored. [`run`] plays a script against the stack of
 //! this project, [`run_on`] against any [`System`].
 
 pub mod arguments;

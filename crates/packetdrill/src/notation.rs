@@ -1,4 +1,4 @@
-//! Packets as a script writes them.
+//! The notation of packets and calls in a script.
 
 use super::constants;
 use super::syntax::{Body, Call, Ecn, Expr, IcmpMessage, IpFields, Node, Packet, Quoted, Segment, TcpOption};

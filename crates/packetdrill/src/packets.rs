@@ -1,4 +1,4 @@
-//! Between packets of a script and their octets.
+//! Conversion between the packets of a script and their bytes.
 
 use super::icmp_names;
 use super::syntax::{Body, Ecn, IcmpMessage, IpFields, Packet, Quoted, Segment, TcpOption, Udp};
@@ -9,21 +9,21 @@ use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
 use lastack_wire::udp::UdpHeader;
 use std::net::SocketAddr;
 
-/// A packet that the stack sent, in the numbers that it used.
+/// A packet that the stack sent, in the numbers on the wire.
 #[derive(Clone, Debug)]
 pub struct Live {
     pub at: Instant,
-    /// Local is the stack's side. Of ICMP the ports are 0.
+    /// Its ends; local is the stack's side. The ports of ICMP are 0.
     pub flow: FourTuple,
     pub packet: Packet,
-    /// The checksum is right, reserved bits are clear, and the text is all zero.
+    /// A wrong checksum, a reserved bit that is set, or data that is not all zero.
     pub flaw: Option<&'static str>,
 }
 
-/// The magic of experimental TCP Fast Open.
+/// The magic number of the experimental TCP Fast Open option.
 const FAST_OPEN_MAGIC: [u8; 2] = [0xf9, 0x89];
 
-/// Reads a packet that the stack sent.
+/// Parses a packet that the stack sent.
 pub fn read(at: Instant, bytes: &[u8]) -> Result<Live, String> {
     let packet = IpPacket::parse(bytes).map_err(|malformed| format!("malformed IP packet ({malformed})"))?;
     let header = packet.header;
@@ -88,7 +88,7 @@ fn read_segment(header: &IpHeader, bytes: &[u8]) -> Result<(Segment, Option<&'st
     Ok((segment, flaw))
 }
 
-/// The calls of a script write zeros only.
+/// The calls of a script write only zeros.
 fn text_flaw(text: &[u8]) -> Option<&'static str> {
     text.iter().any(|&octet| octet != 0).then_some("the payload is not the data that was written")
 }
@@ -171,7 +171,7 @@ fn ecn_of(traffic_class: u8) -> Ecn {
     }
 }
 
-/// The header of a packet to the stack, from what the script says of it.
+/// The IP header of a packet to the stack, from the fields in the script.
 fn inbound_header(fields: &IpFields, flow: &FourTuple, protocol: u8) -> IpHeader {
     let ecn = fields.ecn.map_or(0, |ecn| match ecn {
         Ecn::None => 0,
@@ -187,7 +187,7 @@ fn inbound_header(fields: &IpFields, flow: &FourTuple, protocol: u8) -> IpHeader
     header
 }
 
-/// Writes a segment from the peer to the stack.
+/// Builds a segment from the peer to the stack.
 pub fn write_segment(fields: &IpFields, segment: &Segment, flow: &FourTuple) -> Vec<u8> {
     let header = inbound_header(fields, flow, ip::TCP);
     let ports = segment.ports.unwrap_or((flow.remote.port(), flow.local.port()));
@@ -215,7 +215,7 @@ pub fn write_segment(fields: &IpFields, segment: &Segment, flow: &FourTuple) -> 
     packet
 }
 
-/// Writes a datagram from the peer to the stack.
+/// Builds a datagram from the peer to the stack.
 pub fn write_datagram(fields: &IpFields, udp: &Udp, flow: &FourTuple) -> Vec<u8> {
     let header = inbound_header(fields, flow, ip::UDP);
     let (src_port, dst_port) = udp.ports.unwrap_or((flow.remote.port(), flow.local.port()));
@@ -225,7 +225,7 @@ pub fn write_datagram(fields: &IpFields, udp: &Udp, flow: &FourTuple) -> Vec<u8>
     packet
 }
 
-/// Writes an ICMP error about a packet that the stack sent; the number that it quotes is a live one.
+/// Builds an ICMP error about a packet that the stack sent; the sequence number in its quote is that on the wire.
 pub fn write_icmp(fields: &IpFields, message: &IcmpMessage, error: IcmpError, flow: &FourTuple) -> Vec<u8> {
     let protocol = if error.v6 { ip::ICMPV6 } else { ip::ICMP };
     let header = inbound_header(fields, flow, protocol);

@@ -1,4 +1,4 @@
-//! Plays a script: event after event, in virtual time.
+//! Plays a script event by event, in virtual time.
 
 mod outbound;
 mod pending;
@@ -23,7 +23,7 @@ use lastack_engine::Instant;
 use pending::Pending;
 use std::time::Duration;
 
-/// Reads a script and does not run it.
+/// Checks a script without running it.
 pub fn check(source: &str, settings: &Settings) -> Report {
     Report::new(prepare(source, settings).map(|_| ()), Vec::new(), Vec::new())
 }
@@ -40,7 +40,7 @@ pub fn run(source: &str, settings: &Settings) -> Report {
     run_on(source, settings, |setup| Ok(Lastack::new(setup.clone())))
 }
 
-/// Runs a script on a system that `open` makes for it.
+/// Runs a script on a system that `open` creates.
 pub fn run_on<S: System>(
     source: &str,
     settings: &Settings,
@@ -63,7 +63,7 @@ pub fn run_on<S: System>(
 struct Nominal {
     from: Duration,
     to: Duration,
-    /// At no time in particular.
+    /// The event may happen at any time.
     any: bool,
 }
 
@@ -73,7 +73,7 @@ struct Runner<'a, S: System> {
     system: S,
     pending: Option<Pending<S::Operation>>,
     variables: Variables,
-    /// When the event before should have happened, and whether it was a packet of the peer.
+    /// When the previous event should have happened, and whether it was a packet of the peer.
     before: Duration,
     after_inbound: bool,
     log: Vec<String>,
@@ -179,14 +179,14 @@ impl<'a, S: System> Runner<'a, S> {
         self.check_pending()
     }
 
-    /// How far from its time an event may be.
+    /// The max deviation of an event from its time.
     fn tolerance(&self, from: Duration, before: Duration) -> Duration {
         let setup = &self.exchange.setup;
         let part = from.saturating_sub(before).mul_f64(setup.tolerance_percent / 100.0);
         setup.tolerance.max(part)
     }
 
-    /// Lets time pass up to `limit`, or until something was due. `false`: nothing was.
+    /// Advances time up to `limit`, or until something happened. `false`: nothing did.
     fn step(&mut self, limit: Instant) -> Result<bool, Problem> {
         let going_on = self.pending.as_ref().map(|pending| &pending.operation);
         let happened = self.system.step(limit, going_on);
@@ -205,7 +205,7 @@ impl<'a, S: System> Runner<'a, S> {
         self.system.now().elapsed()
     }
 
-    /// Notes a line of what happened.
+    /// Adds a line to the log.
     fn say(&mut self, what: &str) {
         self.log.push(format!("{:11.6} {what}", self.now().as_secs_f64()));
     }
@@ -222,7 +222,7 @@ fn nominal(time: Time, base: Duration) -> Nominal {
     Nominal { from, to, any }
 }
 
-/// The text of a place, on one line.
+/// The source text of an event, on one line.
 fn excerpt(source: &str, event: &Event) -> String {
     let text = source.get(event.span.clone()).unwrap_or_default();
     text.split_whitespace().collect::<Vec<_>>().join(" ")

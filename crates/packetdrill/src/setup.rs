@@ -1,4 +1,4 @@
-//! What a run begins with: addresses, tolerances, and the stack's settings.
+//! The initial settings of a run: addresses, tolerances, and the stack's configuration.
 
 use super::error::Problem;
 use super::lexer;
@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// What a path of either version carries (RFC 791, RFC 8200 section 5), and what a packet can be.
+/// The min MTU of a path of either version (RFC 791, RFC 8200 section 5), and the max size of a packet.
 const LEAST_MTU_V4: usize = 68;
 const LEAST_MTU_V6: usize = 1280;
 const MAX_MTU: usize = 65_535;
 
-/// Options that mean something else than what the stack does: how the original sets up its device, marks what it
-/// injects for the kernel, or prints. Definitions are read with the text.
+/// Options without an effect on the stack: they set up the device of the original, mark the packets that it
+/// injects into the kernel, or control its output. Definitions are read with the text.
 const WITHOUT_EFFECT: &[&str] = &[
     "define",
     "gateway_ip",
@@ -27,15 +27,15 @@ const WITHOUT_EFFECT: &[&str] = &[
     "verbose",
 ];
 
-/// Which sockets and which packets a script is run with.
+/// The version of the sockets and packets of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IpVersion {
-    /// Sockets and packets of IPv4.
+    /// IPv4 sockets and packets.
     #[default]
     V4,
-    /// Sockets of IPv6 with IPv4-mapped addresses, packets of IPv4.
+    /// IPv6 sockets with IPv4-mapped addresses, IPv4 packets.
     Mapped,
-    /// Sockets and packets of IPv6.
+    /// IPv6 sockets and packets.
     V6,
 }
 
@@ -43,7 +43,7 @@ impl IpVersion {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::V4, Self::Mapped, Self::V6];
 
-    /// As the options of scripts call it.
+    /// Its name in the options of scripts.
     pub const fn name(self) -> &'static str {
         match self {
             Self::V4 => "ipv4",
@@ -52,13 +52,13 @@ impl IpVersion {
         }
     }
 
-    /// By its name.
+    /// The version with this name.
     pub fn named(name: &str) -> Option<Self> {
         let name = name.replace('_', "-");
         Self::ALL.into_iter().find(|version| version.name() == name)
     }
 
-    /// The one that a script says it is for, with a line `--ip_version=`.
+    /// The version given by the line `--ip_version=` of a script.
     pub fn of_script(source: &str) -> Option<Self> {
         let lexemes = lexer::lex(source, &HashMap::new()).ok()?;
         lexemes.iter().map_while(|lexeme| lexer::setting(&lexeme.token)).find_map(|(name, value)| {
@@ -66,7 +66,7 @@ impl IpVersion {
         })
     }
 
-    /// What the suites define for it.
+    /// The definitions of the suites for it.
     fn definitions(self) -> [(&'static str, &'static str); 5] {
         let (cookie, level, recverr) = match self {
             Self::V4 => ("3021b9d889017eeb", "SOL_IP", "IP_RECVERR"),
@@ -83,14 +83,14 @@ impl IpVersion {
     }
 }
 
-/// What whoever runs a script says about it.
+/// The settings given by the caller.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Sockets and packets.
+    /// The version of sockets and packets.
     pub version: IpVersion,
-    /// Names and what they stand for, beside those that the suites define.
+    /// Definitions beside those of the suites.
     pub definitions: Vec<(String, String)>,
-    /// How far from its time an event may be, instead of what the script says.
+    /// The tolerance of times, in place of the script's.
     pub tolerance: Option<Duration>,
 }
 
@@ -102,10 +102,10 @@ impl Settings {
     }
 }
 
-/// What a run begins with.
+/// The initial settings of a run.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Sockets and packets.
+    /// The version of sockets and packets.
     pub version: IpVersion,
     /// The address of the system under test.
     pub local: IpAddr,
@@ -113,17 +113,17 @@ pub struct Setup {
     pub remote: IpAddr,
     /// The largest packet that the system sends.
     pub mtu: usize,
-    /// The port that calls bind to.
+    /// The port of `bind` calls.
     pub bind_port: u16,
-    /// The port that calls connect to.
+    /// The port of `connect` calls.
     pub connect_port: u16,
-    /// How far from its time an event may be.
+    /// The max deviation of an event from its time.
     pub tolerance: Duration,
-    /// How far, in percent of the time since the event before, if that is more.
+    /// The deviation in percent of the time since the previous event, if that is more.
     pub tolerance_percent: f64,
     /// The unit of timestamps; zero: they are not compared.
     pub tick: Duration,
-    /// Timestamps that were never seen are counted from the first one.
+    /// Unknown timestamps are counted from the first one.
     pub scaled_echoes: bool,
     /// A packet of the script is one packet on the wire.
     pub strict_segments: bool,
@@ -150,7 +150,7 @@ impl Setup {
         }
     }
 
-    /// With what the script says of itself.
+    /// The settings of a script.
     pub fn of(script: &Script, settings: &Settings) -> Result<Self, Problem> {
         let mut setup = Self::new(settings);
         for option in &script.options {
@@ -216,17 +216,17 @@ impl Setup {
         Ok(address)
     }
 
-    /// Where calls bind to.
+    /// The address of `bind` calls.
     pub fn local_end(&self) -> SocketAddr {
         SocketAddr::new(self.local, self.bind_port)
     }
 
-    /// Where calls connect to.
+    /// The address of `connect` calls.
     pub fn remote_end(&self) -> SocketAddr {
         SocketAddr::new(self.remote, self.connect_port)
     }
 
-    /// Whether packets are of IPv6.
+    /// Whether packets are IPv6.
     pub fn v6(&self) -> bool {
         self.local.is_ipv6()
     }
@@ -235,7 +235,7 @@ impl Setup {
     pub fn config(&self) -> Config {
         let mut config = Config::new([self.local]);
         config.mtu = self.mtu;
-        // The link cuts super-segments, as behind Linux: PSH is on the last of what was cut.
+        // The link segments super-segments, as with Linux: PSH is set on the last segment.
         config.max_packet = 65_535;
         config.tcp.receive_buffer = 15 << 20;
         config.tcp.send_buffer = 4 << 20;

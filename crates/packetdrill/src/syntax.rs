@@ -1,13 +1,13 @@
-//! What a script says.
+//! The syntax tree of a script.
 
 use lastack_wire::tcp::TcpFlags;
 use std::ops::Range;
 use std::time::Duration;
 
-/// How deep arguments and code may be nested.
+/// The max nesting depth of arguments and code.
 pub const DEEPEST: usize = 100;
 
-/// A place in the text, in octets.
+/// A range of the text, in bytes.
 pub type Span = Range<usize>;
 
 /// A whole file.
@@ -17,7 +17,7 @@ pub struct Script {
     pub options: Vec<Setting>,
     /// The command before the first event.
     pub init: Option<Text>,
-    /// What happens, in order.
+    /// The events, in order.
     pub events: Vec<Event>,
     /// The command after the last event.
     pub cleanup: Option<Text>,
@@ -31,14 +31,14 @@ pub struct Setting {
     pub value: Option<String>,
 }
 
-/// A command of the shell, or a snippet of code.
+/// A shell command or a code snippet.
 #[derive(Clone, Debug)]
 pub struct Text {
     pub span: Span,
     pub text: String,
 }
 
-/// Something that happens at a time.
+/// An event of a script.
 #[derive(Clone, Debug)]
 pub struct Event {
     pub span: Span,
@@ -49,24 +49,24 @@ pub struct Event {
 /// When an event happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
-    /// Since the first event.
+    /// At a time since the first event.
     At(Duration),
-    /// Since the event before.
+    /// At a time since the previous event.
     After(Duration),
-    /// Since the first event, from .. to.
+    /// In a range since the first event.
     AtRange(Duration, Duration),
-    /// Since the event before, from .. to.
+    /// In a range since the previous event.
     AfterRange(Duration, Duration),
-    /// Whenever it likes.
+    /// At any time.
     Any,
 }
 
-/// What happens.
+/// The kind of an event.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// The peer sends it.
+    /// The peer sends this packet.
     Inbound(Packet),
-    /// The stack must send it.
+    /// The stack must send this packet.
     Outbound(Packet),
     Call(Call),
     Command(String),
@@ -80,7 +80,7 @@ pub struct Packet {
     pub body: Body,
 }
 
-/// What a script says of the IP header.
+/// The IP header fields that a script gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IpFields {
     pub ecn: Option<Ecn>,
@@ -100,7 +100,7 @@ pub enum Ecn {
     Ect,
 }
 
-/// What a packet carries.
+/// The body of a packet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     Tcp(Segment),
@@ -126,11 +126,11 @@ pub struct Segment {
     pub ack: Option<u32>,
     pub window: Option<u16>,
     pub urgent: Option<u16>,
-    /// `None`: whatever there are.
+    /// `None`: any options.
     pub options: Option<Vec<TcpOption>>,
 }
 
-/// One option of a TCP header, as it stands there.
+/// One option of a TCP header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TcpOption {
     Nop,
@@ -151,7 +151,7 @@ pub enum TcpOption {
         kind: u8,
         fields: Vec<u32>,
     },
-    /// Kind and data of one that a script cannot write.
+    /// The kind and data of an option that has no notation.
     Other {
         kind: u8,
         data: Vec<u8>,
@@ -175,7 +175,7 @@ pub struct IcmpMessage {
     pub quoted: Option<Quoted>,
 }
 
-/// What an ICMP message quotes.
+/// The segment that an ICMP message quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quoted {
     Tcp { seq: u32, len: u32 },
@@ -183,33 +183,33 @@ pub enum Quoted {
     Raw { len: u32 },
 }
 
-/// A system call and what it must give.
+/// A system call and its expected result.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// It blocks until then, counted as the event's own time.
+    /// It blocks until this time, given in the same way as the event's own.
     pub until: Option<Duration>,
     /// Its name.
     pub name: String,
-    /// What it is given.
+    /// Its arguments.
     pub arguments: Vec<Expr>,
-    /// The number that it must give.
+    /// The expected number.
     pub result: i64,
-    /// The error that it must give.
+    /// The expected error.
     pub errno: Option<String>,
-    /// Where the result stands.
+    /// The position of the result.
     pub result_span: Span,
 }
 
-/// An argument of a call, and where it stands.
+/// An argument of a call, and its position.
 #[derive(Clone, Debug)]
 pub struct Expr {
-    /// Where it stands.
+    /// Its position.
     pub span: Span,
-    /// What it is.
+    /// Its value.
     pub node: Node,
 }
 
-/// What an argument is.
+/// The value of an argument.
 #[derive(Clone, Debug)]
 pub enum Node {
     /// `...`
@@ -220,7 +220,7 @@ pub enum Node {
     Word(String),
     /// `"text"`
     Text(Vec<u8>),
-    /// A string of which only the beginning is told.
+    /// A string of which only the beginning is given.
     TextEllipsis,
     /// `A|B`
     Or(Vec<Expr>),
@@ -239,6 +239,6 @@ pub enum Node {
 pub struct Field {
     /// Its name, or nothing.
     pub name: String,
-    /// What it is.
+    /// Its value.
     pub value: Expr,
 }

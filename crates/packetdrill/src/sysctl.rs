@@ -1,4 +1,4 @@
-//! The shell lines of the suites: what they mean for the stack.
+//! The shell commands of the suites and their meaning for the stack.
 
 use super::error::Problem;
 use super::lexer::integer;
@@ -6,9 +6,9 @@ use super::syntax::Span;
 use lastack_engine::{Algorithm, Ecn, MtuProbing, TcpConfig};
 use std::time::Duration;
 
-/// Does what a command would do to the kernel under test.
+/// Applies a command's effect on the kernel under test to the stack's configuration.
 pub fn run(command: &str, span: &Span, config: &mut TcpConfig) -> Result<(), Problem> {
-    // A line may go on in the next.
+    // A backslash continues a line.
     let command = command.replace("\\\n", " ");
     for line in command.split(['\n', ';']).flat_map(|line| line.split("&&")) {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -22,7 +22,7 @@ pub fn run(command: &str, span: &Span, config: &mut TcpConfig) -> Result<(), Pro
         let Some((program, arguments)) = words.split_first() else { continue };
         let program = program.rsplit('/').next().unwrap_or(program);
         match program {
-            // What it sets is what a run begins with.
+            // These settings are the defaults of a run.
             "defaults.sh" => {}
             "set_sysctls.py" | "sysctl" => {
                 let joined = arguments.join(" ");
@@ -30,9 +30,9 @@ pub fn run(command: &str, span: &Span, config: &mut TcpConfig) -> Result<(), Pro
                     set(setting, span, config)?;
                 }
             }
-            // The stack is left behind with its script.
+            // The stack is discarded after its script.
             restore if restore.starts_with("sysctl_restore") || restore.starts_with("restore") => {}
-            // Nothing is offloaded in any case.
+            // Offloading is always off.
             "ethtool" if arguments.first() == Some(&"-K") && arguments.iter().all(|word| *word != "on") => {}
             "true" | ":" | "set" | "echo" => {}
             "exit" if arguments.first().is_none_or(|status| *status == "0") => return Ok(()),
@@ -46,7 +46,7 @@ pub fn run(command: &str, span: &Span, config: &mut TcpConfig) -> Result<(), Pro
     Ok(())
 }
 
-/// The words of a line. `None`: what it says goes to a file or to another program, or comes from one.
+/// The words of a line; `None` if its input or output is redirected.
 fn without_redirections(line: &str) -> Option<Vec<&str>> {
     let mut words = Vec::new();
     let mut rest = line.split_whitespace();
@@ -93,7 +93,7 @@ fn assignments(text: &str) -> Vec<(&str, &str)> {
     found
 }
 
-/// Settings that mean nothing to a stack without offloading, pacing and a memory of its paths.
+/// Settings without a meaning for a stack without offloading, pacing and cached path metrics.
 const WITHOUT_MEANING: &[&str] = &[
     "tcp_tso_win_divisor",
     "tcp_tso_rtt_log",
@@ -108,7 +108,7 @@ const WITHOUT_MEANING: &[&str] = &[
     "tcp_fastopen_blackhole_timeout_sec",
 ];
 
-/// Settings of which the stack has one value only.
+/// Settings for which the stack has one fixed value.
 const FIXED: &[(&str, &str)] = &[
     ("tcp_ecn_fallback", "1"),
     ("tcp_ecn_option", "2"),
@@ -131,7 +131,7 @@ const FIXED: &[(&str, &str)] = &[
     ("tcp_syncookies", "1"),
 ];
 
-/// What Linux takes for a setting: it refuses the rest. Most are held in an octet.
+/// The range that Linux accepts for a setting; most settings are held in a byte.
 fn range(name: &str) -> Option<(i64, i64)> {
     Some(match name {
         "tcp_slow_start_after_idle"

@@ -1,4 +1,4 @@
-//! What a script is played against.
+//! The interface of a system under test.
 
 use super::error::Problem;
 use super::syntax::{Call, Span};
@@ -8,29 +8,29 @@ use std::time::Duration;
 
 /// A system under test: it takes packets and calls, sends packets, and has a clock.
 pub trait System {
-    /// A call that is going on.
+    /// A pending call.
     type Operation;
 
-    /// How long is waited for a packet that may come at any time, and for a call of which the script does not say when
-    /// it returns.
+    /// How long to wait for a packet that may come at any time, and for a call without a time to return
+    /// at.
     const PATIENCE: Duration;
 
     /// The time since the start.
     fn now(&self) -> Instant;
 
-    /// Lets time pass up to `limit`, or until something happened. `false`: nothing did.
+    /// Advances time up to `limit`, or until something happens. `false`: nothing did.
     fn step(&mut self, limit: Instant, going_on: Option<&Self::Operation>) -> bool;
 
-    /// Takes a packet of the peer; what there is to be said of it.
+    /// Delivers a packet of the peer; returns the system's report on it.
     fn deliver(&mut self, packet: &[u8]) -> Option<String>;
 
-    /// The next packet that was sent, if there is one now.
+    /// The next packet that was sent, if there is one.
     fn sent(&mut self) -> Option<Sent>;
 
-    /// Begins a call.
+    /// Starts a call.
     fn begin(&mut self, call: &Call) -> Result<Self::Operation, Problem>;
 
-    /// Whether a call has returned, and with what. It is not asked again then.
+    /// The result of a call, once it has returned. It is not called again after that.
     fn attempt(&mut self, operation: &mut Self::Operation) -> Result<Option<Reply>, Problem>;
 
     /// The script's number for the descriptor that the last call opened; `None`: it has none.
@@ -39,28 +39,28 @@ pub trait System {
     /// Whether the script has a descriptor of this number.
     fn is_open(&self, fd: i64) -> bool;
 
-    /// The ends of a socket as far as they are known.
+    /// The addresses of a socket as far as they are known.
     fn ends(&mut self, fd: i64) -> (Option<SocketAddr>, Option<SocketAddr>);
 
-    /// Runs a command of the shell.
+    /// Runs a shell command.
     fn command(&mut self, command: &str, span: &Span) -> Result<(), Problem>;
 
-    /// What `tcp_info` and its like say of a socket, by the names that snippets use.
+    /// The values of `tcp_info` and related options of a socket, by the names that snippets use.
     fn snapshot(&mut self, fd: i64) -> Result<Vec<(&'static str, i64)>, String>;
 }
 
 /// A packet that the system sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// When.
+    /// When it was sent.
     pub at: Instant,
-    /// From the IP header on.
+    /// Its bytes, from the IP header on.
     pub bytes: Vec<u8>,
-    /// Why, if it is told.
+    /// The reason, if the system reports one.
     pub said: Option<String>,
 }
 
-/// What a call gives.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// A number.

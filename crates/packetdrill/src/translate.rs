@@ -1,6 +1,6 @@
-//! The numbers of a script and those on the wire.
+//! Translation between the numbers of a script and those on the wire.
 //!
-//! In a segment with SYN the numbers of a script are absolute; in all others they are counted from
+//! The numbers of a segment with SYN are absolute in a script; all others are relative to
 //! the SYN of their direction. The runner chooses the peer's numbers, the stack its own.
 
 use super::syntax::{IcmpMessage, Quoted, Segment, TcpOption};
@@ -8,38 +8,38 @@ use lastack_engine::FourTuple;
 use lastack_wire::tcp::TcpFlags;
 use std::collections::HashMap;
 
-/// How far the script is with a socket.
+/// The phase of a socket in the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     New,
     Listening,
-    /// The peer began it.
+    /// The peer opened the connection.
     Passive,
-    /// We began it.
+    /// The socket opened the connection.
     Connecting,
 }
 
-/// What the runner knows of a socket under test.
+/// The runner's record of a socket under test.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Its number in the script, once it has one.
     pub fd: Option<i64>,
     pub phase: Phase,
     pub flow: Option<FourTuple>,
-    /// The stack's first number: in the script, on the wire; 0 and 0 until its SYN was seen.
+    /// The stack's initial sequence number: in the script, on the wire; 0 and 0 until its SYN was seen.
     local: (u32, u32),
     local_known: bool,
-    /// The peer's first number.
+    /// The peer's initial sequence number.
     remote: u32,
-    /// The stack's timestamps: what the script calls them, what they were.
+    /// The stack's timestamps: from those in the script to those on the wire.
     times: HashMap<u32, u32>,
     first_time: Option<(u32, u32)>,
 }
 
-/// How timestamps of the peer are brought to the wire.
+/// How timestamps of the peer are translated to the wire.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echoes {
-    /// Those never seen are counted from the first one, instead of being an error.
+    /// Unknown timestamps are counted from the first one, instead of being an error.
     pub scaled: bool,
 }
 
@@ -57,17 +57,17 @@ impl Record {
         }
     }
 
-    /// That of a descriptor.
+    /// The record of a descriptor.
     pub fn of(fd: i64, phase: Phase) -> Self {
         Self { fd: Some(fd), ..Self::new(phase) }
     }
 
-    /// The peer begins a connection with this segment.
+    /// The peer opens a connection with this segment.
     pub fn passive(flow: FourTuple, segment: &Segment) -> Self {
         Self { flow: Some(flow), remote: segment.seq, ..Self::new(Phase::Passive) }
     }
 
-    /// A segment of the script as the peer sends it.
+    /// Translates a segment of the script to what the peer sends.
     pub fn inbound(&mut self, segment: &Segment, echoes: Echoes) -> Result<Segment, String> {
         let syn = segment.flags.contains(TcpFlags::SYN);
         let acked = segment.flags.contains(TcpFlags::ACK);
@@ -95,13 +95,13 @@ impl Record {
         Ok(live)
     }
 
-    /// A number of the stack's own direction.
+    /// Translates a sequence number of the stack's direction to the wire.
     pub fn local_to_live(&self, number: u32, syn: bool) -> u32 {
         let (script, live) = self.local;
         if syn { number.wrapping_add(live).wrapping_sub(script) } else { number.wrapping_add(live) }
     }
 
-    /// An ICMP message that quotes a segment of the stack.
+    /// Translates an ICMP message that quotes a segment of the stack.
     pub fn quoted(&self, message: &IcmpMessage) -> IcmpMessage {
         let quoted = message.quoted.map(|quoted| match quoted {
             Quoted::Tcp { seq, len } => Quoted::Tcp { seq: seq.wrapping_add(self.local.1), len },
@@ -120,7 +120,7 @@ impl Record {
         }
     }
 
-    /// The script expects this SYN, and this one was sent: the stack's first numbers.
+    /// Takes the stack's initial sequence numbers from the expected SYN and the one that was sent.
     pub fn note_syn(&mut self, expected: &Segment, live: &Segment) {
         let both = expected.flags & live.flags;
         let begins = match self.phase {
@@ -134,7 +134,7 @@ impl Record {
         }
     }
 
-    /// The script names the timestamps of a packet that was sent.
+    /// Maps the timestamps of an expected packet to those of the one that was sent.
     pub fn note_timestamps(&mut self, expected: &Segment, live: &Segment) {
         let val = |segment: &Segment| {
             segment.options.iter().flatten().find_map(|option| match option {
@@ -148,7 +148,7 @@ impl Record {
         }
     }
 
-    /// A segment of the stack in the numbers of the script.
+    /// Translates a segment of the stack to the numbers of the script.
     pub fn outbound(&self, live: &Segment) -> Segment {
         let syn = live.flags.contains(TcpFlags::SYN);
         let acked = live.flags.contains(TcpFlags::ACK);

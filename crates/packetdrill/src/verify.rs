@@ -1,4 +1,4 @@
-//! What can be told of a script before it is played: that it makes sense, and that what it asks for is to be had.
+//! Static checks of a script: whether it makes sense, and whether the features that it uses are supported.
 
 use super::arguments::{self, Arguments};
 use super::error::Problem;
@@ -9,7 +9,7 @@ use lastack_wire::tcp::TcpFlags;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-/// Looks at all events.
+/// Checks all events.
 pub fn verify(script: &Script, setup: &Setup) -> Result<(), Problem> {
     script.events.iter().try_for_each(|event| match &event.action {
         Action::Inbound(packet) | Action::Outbound(packet) => verify_packet(event, packet, setup),
@@ -26,7 +26,7 @@ fn verify_packet(event: &Event, packet: &Packet, setup: &Setup) -> Result<(), Pr
     }
 }
 
-/// Refuses packets of extensions that the stack does not have: what it did would say nothing of them.
+/// Rejects packets of extensions that the stack does not support: its reaction would prove nothing about them.
 fn refuse_foreign(span: &Span, segment: &Segment) -> Result<(), Problem> {
     let foreign = segment.options.iter().flatten().find_map(|option| match option {
         TcpOption::FastOpen(_) | TcpOption::ExperimentalFastOpen(_) => Some("TCP Fast Open (RFC 7413)"),
@@ -42,7 +42,7 @@ fn refuse_foreign(span: &Span, segment: &Segment) -> Result<(), Problem> {
     }
 }
 
-/// A name of the other version's ICMP only makes it a script of that version.
+/// An ICMP name of the other IP version only shows that the script is for that version.
 fn verify_icmp(span: &Span, message: &IcmpMessage, v6: bool) -> Result<(), Problem> {
     let Err(wrong) = icmp_names::number(v6, message) else { return Ok(()) };
     Err(match icmp_names::number(!v6, message) {
@@ -51,7 +51,7 @@ fn verify_icmp(span: &Span, message: &IcmpMessage, v6: bool) -> Result<(), Probl
     })
 }
 
-/// How many arguments a call has.
+/// The number of arguments of a call.
 fn arity(name: &str) -> Option<RangeInclusive<usize>> {
     Some(match name {
         "close" | "epoll_create" | "epoll_create1" => 1..=1,
@@ -96,7 +96,7 @@ fn verify_call(call: &Call, setup: &Setup) -> Result<(), Problem> {
     }
 }
 
-/// A list is followed by how many it has.
+/// A list is followed by its length.
 fn verify_count(arguments: &Arguments<'_>, index: usize) -> Result<(), Problem> {
     let (list, count) = (arguments.at(index)?, arguments.at(index + 1)?);
     let (Ok(parts), Ok(told)) = (arguments::list(list), arguments::number(count)) else { return Ok(()) };
@@ -107,7 +107,7 @@ fn verify_count(arguments: &Arguments<'_>, index: usize) -> Result<(), Problem> 
     Err(Problem::syntax(count.span.clone(), message))
 }
 
-/// The runner chooses the addresses: one that a script writes out must be the same.
+/// The runner chooses the addresses: an address written in a script must be the same.
 fn refuse_address(expr: &Expr, chosen: SocketAddr) -> Result<(), Problem> {
     if arguments::is_ellipsis(expr) || arguments::socket_address(expr) == Some(chosen) {
         return Ok(());

@@ -3,7 +3,7 @@
 use crate::syntax::DEEPEST;
 use std::collections::HashMap;
 
-/// What a snippet leaves behind for the next.
+/// The state that a snippet passes on to the next one.
 #[derive(Clone, Debug, Default)]
 pub struct Variables(HashMap<String, i64>);
 
@@ -14,9 +14,9 @@ impl Variables {
 
     /// Runs a snippet.
     pub fn run(&mut self, code: &str) -> Result<(), Failure> {
-        // A line may go on in the next.
+        // A backslash continues a line.
         let code = &code.replace("\\\n", " ");
-        // A statement goes on over lines while a parenthesis is open.
+        // An open parenthesis continues a statement on the next line.
         let mut statement = String::new();
         for line in code.lines().flat_map(|line| split(line, ';')) {
             statement.push_str(line);
@@ -68,7 +68,7 @@ impl Variables {
         Err(Failure::False { test: text.to_owned(), values })
     }
 
-    /// The value of an expression; what follows a comma is a message.
+    /// The value of an expression; the text after a comma is a message.
     fn evaluate(&self, tokens: &[Token], text: &str) -> Result<i64, Failure> {
         let mut expression = Expression { tokens, at: 0, depth: 0, variables: self, text };
         let value = expression.or()?;
@@ -79,16 +79,16 @@ impl Variables {
     }
 }
 
-/// Why a snippet did not pass.
+/// Why a snippet failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// An assertion does not hold.
     False { test: String, values: Vec<String> },
-    /// Nobody says what this name stands for.
+    /// This name is not defined.
     Unknown(String),
-    /// It is more of Python than is known here.
+    /// This part of Python is not supported.
     Foreign(String),
-    /// It is nested more than [`DEEPEST`] deep.
+    /// It is nested deeper than [`DEEPEST`].
     Deep,
 }
 
@@ -96,7 +96,7 @@ fn foreign(text: &str) -> Failure {
     Failure::Foreign(text.to_owned())
 }
 
-/// The parts between a sign, which does not count within quotes.
+/// The parts between separators; separators within quotes do not count.
 fn split(text: &str, sign: char) -> impl Iterator<Item = &str> {
     let mut quote = None;
     text.split(move |c: char| {
@@ -117,7 +117,7 @@ enum Token {
     Sign(&'static str),
 }
 
-/// The longer before those that they begin with.
+/// Longer operators before their prefixes.
 const SIGNS: [&str; 24] = [
     "==", "!=", "<=", ">=", "+=", "-=", "<<", ">>", "//", "<", ">", "=", "(", ")", "+", "-", "*", "&", "|",
     "~", ",", "%", "[", "]",
@@ -149,7 +149,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, Failure> {
 struct Expression<'a> {
     tokens: &'a [Token],
     at: usize,
-    /// Expressions within expressions.
+    /// The nesting depth of expressions.
     depth: usize,
     variables: &'a Variables,
     text: &'a str,
@@ -170,7 +170,7 @@ impl Expression<'_> {
         is
     }
 
-    /// One step further in: whoever nests without end would have the whole of our stack.
+    /// Recurses one level; the depth is bounded to protect the call stack.
     fn within(&mut self, part: fn(&mut Self) -> Result<i64, Failure>) -> Result<i64, Failure> {
         if self.depth == DEEPEST {
             return Err(Failure::Deep);
@@ -203,7 +203,7 @@ impl Expression<'_> {
         if self.eat("not") { Ok(i64::from(self.within(Self::not)? == 0)) } else { self.comparison() }
     }
 
-    /// `a < b <= c` is `a < b and b <= c`.
+    /// Chained comparison: `a < b <= c` is `a < b and b <= c`.
     fn comparison(&mut self) -> Result<i64, Failure> {
         let mut left = self.bits()?;
         let mut all = None;

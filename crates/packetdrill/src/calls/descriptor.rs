@@ -1,4 +1,4 @@
-//! What a descriptor is.
+//! File descriptors.
 
 use super::epoll::Epoll;
 use super::notices::Notices;
@@ -11,15 +11,15 @@ use std::time::Duration;
 pub struct Fd {
     pub kind: Kind,
     pub nonblock: bool,
-    /// Options with numbers that were set: level and name.
+    /// Numeric options that were set, by level and name.
     pub options: BTreeMap<(i64, i64), i64>,
     pub linger: Option<Duration>,
     pub notices: Notices,
-    /// What `shutdown` has ended on a datagram socket.
+    /// The directions of a datagram socket that `shutdown` has closed.
     pub shut: Shut,
 }
 
-/// Directions that have an end.
+/// The directions that are shut down.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shut {
     pub reads: bool,
@@ -39,11 +39,11 @@ impl Fd {
     }
 }
 
-/// What it stands for.
+/// The object behind a descriptor.
 #[derive(Debug)]
 pub enum Kind {
     Stream(Stream),
-    /// Bound at the first use.
+    /// Bound at its first use.
     Datagram(Option<UdpId>),
     Epoll(Epoll),
 }
@@ -53,16 +53,16 @@ pub enum Kind {
 pub struct Stream {
     pub state: StreamState,
     pub bound: bool,
-    /// `SHUT_RD`: what is read is what has arrived.
+    /// After `SHUT_RD`: a read returns only what has already arrived.
     pub no_more_reads: bool,
 }
 
-/// How far a TCP socket is.
+/// The phase of a TCP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamState {
     Fresh,
     Listening(ListenerId),
-    /// `connect` has not said yet that it succeeded.
+    /// `connect` has not reported success yet.
     Connecting(ConnId),
     Connected(ConnId),
 }

@@ -1,4 +1,4 @@
-//! epoll: level and edge.
+//! epoll: level-triggered and edge-triggered.
 
 use super::polling::{self, ERR, HUP};
 use super::{Fd, Kind, Operation, Reply, errno};
@@ -15,7 +15,7 @@ const CTL_MOD: i64 = 3;
 const ONESHOT: i64 = 1 << 30;
 const EDGE: i64 = 1 << 31;
 const EXCLUSIVE: i64 = 1 << 28;
-/// What of the events is no event.
+/// Flags in the event mask that are not events.
 const MODES: i64 = ONESHOT | EDGE | EXCLUSIVE;
 
 /// What an epoll descriptor watches.
@@ -28,13 +28,13 @@ pub struct Epoll {
 struct Watch {
     events: i64,
     data: i64,
-    /// What was told and has not changed since.
+    /// The state last reported, if it has not changed since.
     told: Option<Seen>,
-    /// One event was told and no more are wanted.
+    /// One-shot: the event was reported and the entry is disabled.
     spent: bool,
 }
 
-/// What an edge is measured by.
+/// The state in which an edge is detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     ready: i64,
@@ -42,13 +42,13 @@ struct Seen {
     notices: u64,
 }
 
-/// A wait that is going on.
+/// A pending wait.
 #[derive(Debug)]
 pub struct EpollWait {
     fd: i64,
     most: usize,
     expected: Option<(i64, i64)>,
-    /// `None`: for ever.
+    /// `None`: no timeout.
     pub deadline: Option<Instant>,
 }
 
@@ -142,7 +142,7 @@ impl Lastack {
 }
 
 impl Watch {
-    /// The events to be told now.
+    /// The events to report now.
     fn look(&mut self, seen: Seen) -> Option<i64> {
         let events = seen.ready & ((self.events & !MODES) | ERR | HUP);
         let repeated = self.events & EDGE != 0 && self.told == Some(seen);

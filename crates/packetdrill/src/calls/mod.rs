@@ -1,4 +1,4 @@
-//! System calls on the stack: descriptors, blocking, errors as Linux has them.
+//! System calls on the stack: descriptors, blocking calls and Linux's error numbers.
 
 mod descriptor;
 mod epoll;
@@ -20,7 +20,7 @@ use lastack_engine::{Instant, TcpError, UdpError};
 use polling::Polling;
 use transfer::Transfer;
 
-/// Error numbers of Linux.
+/// Linux's error numbers.
 mod errno {
     pub const EBADF: i64 = 9;
     pub const EAGAIN: i64 = 11;
@@ -43,7 +43,7 @@ mod errno {
     pub const EINPROGRESS: i64 = 115;
 }
 
-/// A call that is going on.
+/// A pending call.
 #[derive(Debug)]
 pub enum Operation {
     Done(Reply),
@@ -58,7 +58,7 @@ pub enum Operation {
     Send(Transfer),
     Poll(Polling),
     EpollWait(EpollWait),
-    /// A close that waits for the peer.
+    /// A `close` that lingers.
     Linger {
         fd: i64,
         deadline: Instant,
@@ -74,13 +74,13 @@ impl Operation {
         Self::Done(Reply::Errno(errno))
     }
 
-    /// The descriptor waits for its number.
+    /// The new descriptor has no number yet.
     fn opened(system: &mut Lastack, fd: Fd) -> Self {
         system.opened = Some(fd);
         Self::Done(Reply::Opened)
     }
 
-    /// When it has something to do though nothing happens.
+    /// When the call has to act even if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Poll(polling) => polling.deadline,
@@ -91,11 +91,11 @@ impl Operation {
     }
 }
 
-/// Some: the call has returned.
+/// `Some`: the call has returned.
 type Attempt = Result<Option<Reply>, Problem>;
 
 impl Lastack {
-    /// Begins a call.
+    /// Starts a call.
     pub fn begin_call(&mut self, call: &Call) -> Result<Operation, Problem> {
         let arguments = Arguments::new(call);
         match call.name.as_str() {
@@ -123,7 +123,7 @@ impl Lastack {
         }
     }
 
-    /// Goes on with a call.
+    /// Continues a pending call.
     pub fn attempt_call(&mut self, operation: &mut Operation) -> Attempt {
         match operation {
             Operation::Done(reply) => Ok(Some(std::mem::replace(reply, Reply::Value(0)))),
@@ -138,7 +138,7 @@ impl Lastack {
     }
 }
 
-/// The number of an error of TCP.
+/// The error number of a TCP error.
 const fn number(error: TcpError) -> i64 {
     match error {
         TcpError::Refused => 111,
@@ -151,12 +151,12 @@ const fn number(error: TcpError) -> i64 {
         TcpError::Prohibited => 13,
         TcpError::BrokenPipe => errno::EPIPE,
         TcpError::NotConnected => errno::ENOTCONN,
-        // Of errors that are yet unknown, the least specific.
+        // For errors not known here, the least specific number.
         _ => 71,
     }
 }
 
-/// The number of an error of UDP.
+/// The error number of a UDP error.
 const fn datagram_number(error: UdpError) -> i64 {
     match error {
         UdpError::Refused => 111,

@@ -1,4 +1,4 @@
-//! The error queue of a stream: what is told of text that was sent without a copy (`MSG_ZEROCOPY`).
+//! The error queue of a stream: completion notifications of zero-copy sends (`MSG_ZEROCOPY`).
 
 use super::Fd;
 use crate::arguments::Control;
@@ -8,16 +8,16 @@ use crate::setup::IpVersion;
 const SO_EE_ORIGIN_ZEROCOPY: i64 = 5;
 const SO_EE_CODE_ZEROCOPY_COPIED: i64 = 1;
 
-/// What was promised, and what of it was fetched.
+/// The zero-copy sends, and how many of their notifications were read.
 #[derive(Debug, Default)]
 pub struct Notices {
-    /// For each call, how many octets of the stream there were at its end.
+    /// For each call, the stream offset in bytes at its end.
     promised: Vec<u64>,
     fetched: usize,
 }
 
 impl Lastack {
-    /// A call has given text for which a notice is promised.
+    /// A call has sent data for which a notification is due.
     pub(super) fn promise_notice(&mut self, fd: i64) {
         let id = self.fds.get(&fd).and_then(Fd::connection);
         let info = id.and_then(|id| self.stack.tcp(id)).map(|tcp| tcp.info());
@@ -27,7 +27,7 @@ impl Lastack {
         }
     }
 
-    /// How many calls have their notice: all that they gave was acknowledged, or never will be.
+    /// The number of calls that are complete: all their data was acknowledged, or never will be.
     fn noticed(&mut self, fd: i64) -> usize {
         let id = self.fds.get(&fd).and_then(Fd::connection);
         let info = id.and_then(|id| self.stack.tcp(id)).map(|tcp| tcp.info());
@@ -36,17 +36,17 @@ impl Lastack {
         promised.iter().take_while(|end| **end <= acked).count()
     }
 
-    /// Whether one waits to be fetched.
+    /// Whether a notification is pending.
     pub(super) fn has_notice(&mut self, fd: i64) -> bool {
         self.noticed(fd) > self.fds.get(&fd).map_or(0, |found| found.notices.fetched)
     }
 
-    /// How many there ever were.
+    /// The number of notifications there ever were.
     pub(super) fn notices_told(&mut self, fd: i64) -> u64 {
         self.noticed(fd) as u64
     }
 
-    /// The notice of all calls that have one and were not told of, first to last.
+    /// The notification for all completed calls not reported yet, from first to last.
     pub(super) fn take_notice(&mut self, fd: i64) -> Option<Control> {
         let noticed = self.noticed(fd);
         let v4 = self.setup.version == IpVersion::V4;

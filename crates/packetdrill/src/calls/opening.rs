@@ -16,7 +16,7 @@ const SOCK_DGRAM: i64 = 2;
 const SOCK_NONBLOCK: i64 = 0o4000;
 const SOCK_TYPE: i64 = 0xf;
 const SOCK_CLOEXEC: i64 = 0o2_000_000;
-/// One more than the greatest type that Linux knows.
+/// One more than the largest socket type of Linux.
 const SOCK_MAX: i64 = 11;
 const IPPROTO_ICMP: i64 = 1;
 const IPPROTO_TCP: i64 = 6;
@@ -39,7 +39,7 @@ impl Lastack {
         self.verify_family(arguments)?;
         let (kind, protocol) = (arguments.number(1)?, arguments.number(2)?);
         let foreign = |what: &str| Err(Problem::unsupported(arguments.span(), what));
-        // As Linux looks at them: flags, type, protocol, and then whether they fit.
+        // Linux's order of checks: flags, type, protocol, then whether they match.
         if kind & !(SOCK_TYPE | SOCK_NONBLOCK | SOCK_CLOEXEC) != 0
             || kind & SOCK_TYPE >= SOCK_MAX
             || !(0..IPPROTO_MAX).contains(&protocol)
@@ -59,7 +59,7 @@ impl Lastack {
         Ok(Operation::opened(self, Fd::new(kind_of, kind & SOCK_NONBLOCK != 0)))
     }
 
-    /// A socket is of the version that the script is run with.
+    /// A socket must have the IP version that the script is run with.
     fn verify_family(&self, arguments: &Arguments<'_>) -> Result<(), Problem> {
         let expr = arguments.at(0)?;
         let of_version = if self.setup.version == IpVersion::V4 { AF_INET } else { AF_INET6 };
@@ -184,7 +184,7 @@ impl Lastack {
             TcpState::SynSent | TcpState::SynReceived if nonblock => Some(Reply::Errno(errno::EALREADY)),
             TcpState::SynSent | TcpState::SynReceived => None,
             TcpState::Closed => {
-                // What is left is a socket that was never connected.
+                // Otherwise the socket was never connected.
                 let error = tcp.take_error().map_or(errno::ECONNABORTED, number);
                 tcp.close();
                 stream.state = StreamState::Fresh;
@@ -197,7 +197,7 @@ impl Lastack {
         }
     }
 
-    /// `connect` to nobody: the socket is as new.
+    /// `connect` to `AF_UNSPEC` resets the socket.
     fn disconnect(&mut self, fd: i64) -> Operation {
         let Some(found) = self.fds.get_mut(&fd) else { return Operation::errno(errno::EBADF) };
         let Some(stream) = found.stream_mut() else { return Operation::errno(errno::EINVAL) };
@@ -228,7 +228,7 @@ impl Lastack {
         Reply::Value(0)
     }
 
-    /// The datagram socket of this descriptor, bound to some port.
+    /// The datagram socket of this descriptor, bound to an ephemeral port if it has none.
     pub(super) fn bound_datagram(&mut self, fd: i64) -> Result<UdpId, i64> {
         let found = self.fds.get_mut(&fd).ok_or(errno::EBADF)?;
         let Kind::Datagram(bound) = &mut found.kind else { return Err(errno::ENOTSOCK) };
@@ -255,7 +255,7 @@ impl Lastack {
         let stream = match &mut found.kind {
             Kind::Stream(stream) => stream,
             Kind::Datagram(bound) => {
-                // As Linux: who is not connected is told so, and the end counts all the same.
+                // As on Linux: an unconnected socket gets an error, but the shutdown takes effect.
                 found.shut.reads |= read;
                 found.shut.writes |= write;
                 let connected =

@@ -10,7 +10,7 @@ use lastack_engine::{ConnId, Keepalive, Stack, Tcp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Octets of an int, and of a `struct linger`.
+/// The size in bytes of an int, and of a `struct linger`.
 const INT: i64 = 4;
 const LINGER: i64 = 8;
 
@@ -32,15 +32,15 @@ const IPV6_V6ONLY: (i64, i64) = (SOL_IPV6, 26);
 const NODELAY: (i64, i64) = (SOL_TCP, 1);
 const MAXSEG: (i64, i64) = (SOL_TCP, 2);
 const SO_SNDBUF: (i64, i64) = (SOL_SOCKET, 7);
-/// What `tcp_wmem` says that a socket begins with.
+/// The initial send buffer of a socket (`tcp_wmem`).
 const FIRST_SEND_BUFFER: i64 = 262_144;
 const IP_TOS: (i64, i64) = (0, 1);
 const IPV6_TCLASS: (i64, i64) = (SOL_IPV6, 67);
 const IP_FREEBIND: (i64, i64) = (0, 15);
 const SO_MARK: (i64, i64) = (SOL_SOCKET, 36);
-/// What is sent with `MSG_ZEROCOPY` is told of at the error queue.
+/// Zero-copy sends are reported on the error queue.
 pub const SO_ZEROCOPY: (i64, i64) = (SOL_SOCKET, 60);
-/// Control messages tell what waits to be read.
+/// A control message reports the number of bytes ready to be read.
 pub const INQ: (i64, i64) = (SOL_TCP, 36);
 const CORK: (i64, i64) = (SOL_TCP, 3);
 const KEEPIDLE: (i64, i64) = (SOL_TCP, 4);
@@ -111,7 +111,7 @@ impl Lastack {
         self.told(arguments, 2, value as i64)
     }
 
-    /// Compares a number that the call gives with the list in the script.
+    /// Compares a number that the call returns with the list in the script.
     fn told(&self, arguments: &Arguments<'_>, index: usize, value: i64) -> Result<Operation, Problem> {
         let expr = arguments.at(index)?;
         if arguments::is_ellipsis(expr) {
@@ -141,9 +141,9 @@ impl Lastack {
         if linger.is_none() && !can_be_set(option) {
             return Err(unknown(arguments, expr));
         }
-        // An int of Linux, however it is written.
+        // Wrapped to a 32-bit int, as on Linux.
         let value = if linger.is_some() { 0 } else { int(arguments::single(expr)?) };
-        // Only those of IP may be shorter.
+        // Only options of IP may be shorter.
         let least = if linger.is_some() { LINGER } else { INT };
         let short = option.0 != SOL_IP && arguments.number(4)? < least;
         if short || linger.is_none() && !is_legal(option, value) {
@@ -162,7 +162,7 @@ impl Lastack {
             }
             Some(StreamState::Connecting(id) | StreamState::Connected(id)) => {
                 apply(&mut self.stack, found, id);
-                // What waits goes each time that this is set.
+                // Setting this option sends pending data each time.
                 if let Some(mut tcp) = self.stack.tcp(id).filter(|_| option == NODELAY) {
                     tcp.set_nodelay(value != 0);
                 }
@@ -172,7 +172,7 @@ impl Lastack {
         Ok(Operation::value(0))
     }
 
-    /// One congestion control is used for all connections: asking for that one is granted.
+    /// The stack uses one congestion control for all connections: only that one can be set.
     fn set_congestion(
         &mut self,
         arguments: &Arguments<'_>,
@@ -227,7 +227,7 @@ impl Lastack {
                 i64::from(matches!(found.stream().map(|s| s.state), Some(StreamState::Listening(_))))
             }
             MAXSEG => self.segment_size(fd),
-            // Linux doubles what is asked for, and tells the double.
+            // Linux doubles the requested size and reports the double.
             SO_SNDBUF => found.options.get(&option).copied().unwrap_or(FIRST_SEND_BUFFER / 2) * 2,
             _ if can_be_set(option) => found.options.get(&option).copied().unwrap_or(default_of(option)),
             _ => return Err(unknown(arguments, expr)),
@@ -246,7 +246,7 @@ impl Lastack {
         }
     }
 
-    /// `TCP_MAXSEG` as it is read: the size of the segments that are sent.
+    /// The value that `TCP_MAXSEG` reads: the size of the segments sent.
     fn segment_size(&mut self, fd: i64) -> i64 {
         let found = self.fds.get(&fd);
         let wanted = found.and_then(|found| found.options.get(&MAXSEG)).copied();
@@ -258,7 +258,7 @@ impl Lastack {
     }
 }
 
-/// Numbers of 32 bits may be written without a sign.
+/// An unsigned 32-bit number may stand for a negative one.
 fn int(number: i64) -> i64 {
     i64::from(number as i32)
 }
@@ -319,7 +319,7 @@ pub fn max_segment(options: &BTreeMap<(i64, i64), i64>) -> Option<u16> {
     options.get(&MAXSEG).and_then(|octets| u16::try_from(*octets).ok())
 }
 
-/// Gives a connection what its descriptor was set to.
+/// Applies the options of a descriptor to its connection.
 pub fn apply(stack: &mut Stack, fd: &Fd, id: ConnId) {
     let Some(mut tcp) = stack.tcp(id) else { return };
     let set = |option: (i64, i64)| fd.options.get(&option).copied();
@@ -351,7 +351,7 @@ pub fn apply(stack: &mut Stack, fd: &Fd, id: ConnId) {
         }
     }
     if let Some(seconds) = set(LINGER2) {
-        // Below zero nobody waits; zero is the default.
+        // Below zero: no wait in FIN-WAIT-2; zero: the default.
         let limit = (seconds != 0).then(|| Duration::from_secs(seconds.max(0).unsigned_abs()));
         if tcp.fin_wait_2() != limit {
             tcp.set_fin_wait_2(limit);

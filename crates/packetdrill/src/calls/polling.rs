@@ -1,4 +1,4 @@
-//! poll: what a descriptor is ready for.
+//! `poll` and the readiness of a descriptor.
 
 use super::descriptor::Shut;
 use super::{Kind, Operation, Reply, StreamState};
@@ -17,11 +17,11 @@ const RDNORM: i64 = 0x40;
 const WRNORM: i64 = 0x100;
 const RDHUP: i64 = 0x2000;
 
-/// A poll that waits.
+/// A pending `poll`.
 #[derive(Debug)]
 pub struct Polling {
     entries: Vec<Entry>,
-    /// `None`: for ever.
+    /// `None`: no timeout.
     pub deadline: Option<Instant>,
 }
 
@@ -32,7 +32,7 @@ struct Entry {
     expected: i64,
 }
 
-/// The end of a wait of so many milliseconds; negative: never.
+/// The deadline after this many milliseconds; none if negative.
 pub fn deadline(now: Instant, milliseconds: i64) -> Option<Instant> {
     u64::try_from(milliseconds).ok().map(|ms| now + Duration::from_millis(ms))
 }
@@ -77,7 +77,7 @@ impl Lastack {
         Some(if wrong.is_empty() { Reply::Value(ready) } else { Reply::Wrong(ready, wrong.join("; ")) })
     }
 
-    /// What a descriptor is ready for.
+    /// The readiness of a descriptor.
     pub(super) fn readiness(&mut self, fd: i64) -> i64 {
         let Some(found) = self.fds.get(&fd) else { return 0 };
         match &found.kind {
@@ -138,13 +138,13 @@ impl Lastack {
     }
 }
 
-/// What `shutdown` makes of a datagram socket.
+/// The readiness of a datagram socket after `shutdown`.
 fn readiness_of_end(shut: Shut) -> i64 {
     let reads = if shut.reads { IN | RDNORM | RDHUP } else { 0 };
     if shut.reads && shut.writes { reads | HUP } else { reads }
 }
 
-/// Bits of `revents` by their names.
+/// The bits of `revents` by name.
 pub fn names(bits: i64) -> String {
     const NAMES: [(i64, &str); 9] = [
         (IN, "POLLIN"),

@@ -1,4 +1,4 @@
-//! read and write, and their like.
+//! `read`, `write` and related calls.
 
 use super::options::{INQ, SO_ZEROCOPY};
 use super::{Fd, Kind, Operation, Reply, StreamState, datagram_number, errno, number};
@@ -19,19 +19,19 @@ const MSG_ZEROCOPY: i64 = 0x0400_0000;
 const MSG_NOSIGNAL: i64 = 0x4000;
 const MSG_MORE: i64 = 0x8000;
 
-/// Octets that move at once.
+/// The max number of bytes moved at once.
 const CHUNK: usize = 64 * 1024;
 
-/// A read or a write that is going on.
+/// A pending read or write.
 #[derive(Debug)]
 pub struct Transfer {
     fd: i64,
     len: usize,
     flags: i64,
     moved: usize,
-    /// A destination is named.
+    /// Whether the call gives a destination.
     to: bool,
-    /// The flags and the control messages that `recvmsg` must give.
+    /// The flags and control messages that `recvmsg` must return.
     expected: Option<(i64, Vec<Control>)>,
 }
 
@@ -71,7 +71,7 @@ impl Lastack {
                 let shut = stream.no_more_reads;
                 self.receive_stream(transfer, id, nonblock, shut)
             }
-            // Who does not wait does not learn of the end.
+            // A non-blocking read does not report the end.
             Kind::Datagram(None) if found.shut.reads && !nonblock => Some(transfer.reply(0, 0, Vec::new())),
             Kind::Datagram(None) if nonblock => Some(Reply::Errno(errno::EAGAIN)),
             Kind::Datagram(None) => None,
@@ -109,7 +109,7 @@ impl Lastack {
             transfer.moved += n;
             let enough = transfer.flags & MSG_WAITALL == 0 || transfer.moved == transfer.len;
             if n == 0 || enough || transfer.flags & MSG_PEEK != 0 {
-                // The FIN counts as an octet.
+                // The FIN counts as a byte.
                 let finished =
                     matches!(tcp.state(), TcpState::CloseWait | TcpState::LastAck | TcpState::TimeWait);
                 let waits = tcp.info().unread as i64 + i64::from(finished);
@@ -206,14 +206,14 @@ impl Lastack {
         if shut && (to.is_some() || udp.remote().is_some()) {
             return Reply::Errno(errno::EPIPE);
         }
-        // More does not fit into a datagram, and how much more makes no difference.
+        // A datagram cannot hold more, so the excess does not matter.
         if let Err(error) = udp.send(&ZEROS[..transfer.len.min(CHUNK)], to) {
             return Reply::Errno(datagram_number(error));
         }
         Reply::Value(transfer.len as i64)
     }
 
-    /// The error that waits at this descriptor, told once.
+    /// The pending error of this descriptor, reported once.
     pub(super) fn take_error(&mut self, fd: i64) -> i64 {
         let Some(found) = self.fds.get(&fd) else { return 0 };
         let stream = found.connection().and_then(|id| self.stack.tcp(id)?.take_error()).map(number);
@@ -224,7 +224,7 @@ impl Lastack {
     }
 }
 
-/// All that scripts write.
+/// The data of all writes.
 static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 impl Transfer {

@@ -36,7 +36,7 @@ impl Parser {
         Ok(Call { until, name, arguments, result, errno, result_span })
     }
 
-    /// Words for the reader, in parentheses.
+    /// A remark in parentheses.
     fn skip_remark(&mut self) -> Result<(), Problem> {
         let span = self.span();
         let mut depth = 0_usize;
@@ -53,7 +53,7 @@ impl Parser {
         }
     }
 
-    /// Expressions up to the closing sign.
+    /// Expressions up to the closing delimiter.
     fn list(&mut self, closing: char) -> Result<Vec<Expr>, Problem> {
         let mut list = Vec::new();
         if self.eat(closing) {
@@ -69,7 +69,7 @@ impl Parser {
         Ok(list)
     }
 
-    /// Whoever nests without end would have the whole of our stack.
+    /// The nesting depth is bounded to protect the call stack.
     fn expr(&mut self) -> Result<Expr, Problem> {
         if self.depth == DEEPEST {
             let message = format!("arguments nested more than {DEEPEST} levels deep");
@@ -147,7 +147,7 @@ impl Parser {
         Ok(Node::Assign(name, Box::new(self.expr()?)))
     }
 
-    /// Behind the opening brace.
+    /// The members of a struct, after the opening brace.
     fn fields(&mut self) -> Result<Vec<Field>, Problem> {
         let list = self.list('}')?;
         let field = |expr: Expr| match expr.node {

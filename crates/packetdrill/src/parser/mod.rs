@@ -1,4 +1,4 @@
-//! From words to a script: recursive descent, one function a rule.
+//! From tokens to a script: recursive descent, one function per grammar rule.
 
 mod call;
 mod packet;
@@ -9,19 +9,19 @@ use super::syntax::{Action, Event, Script, Setting, Span, Text, Time};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Reads a whole file. Plain words that `definitions` has are replaced.
+/// Parses a whole file. Plain words in `definitions` are replaced.
 pub fn parse(source: &str, definitions: &HashMap<String, String>) -> Result<Script, Problem> {
     let lexemes = lexer::lex(source, definitions)?;
     Parser { lexemes, at: 0, depth: 0 }.script()
 }
 
-/// No script takes as long: some thirty years.
+/// An upper bound for times in a script: some thirty years.
 const MAX_SECONDS: f64 = 1e9;
 
 struct Parser {
     lexemes: Vec<Lexeme>,
     at: usize,
-    /// Arguments within arguments.
+    /// The nesting depth of arguments.
     depth: usize,
 }
 
@@ -38,7 +38,7 @@ impl Parser {
         self.lexemes[self.at].span.clone()
     }
 
-    /// From this place to the end of the last word read.
+    /// The span from this position to the end of the last token read.
     fn since(&self, start: usize) -> Span {
         let end = self.lexemes[self.at.saturating_sub(1)].span.end;
         start..end.max(start)
@@ -50,7 +50,7 @@ impl Parser {
         lexeme
     }
 
-    /// Takes this sign if it is next.
+    /// Consumes this sign if it is next.
     fn eat(&mut self, sign: char) -> bool {
         let is = *self.token() == Token::Sign(sign);
         if is {
@@ -63,7 +63,7 @@ impl Parser {
         if self.eat(sign) { Ok(()) } else { Err(self.wanted(&format!("`{sign}`"))) }
     }
 
-    /// Takes this word if it is next.
+    /// Consumes this word if it is next.
     fn eat_word(&mut self, word: &str) -> bool {
         let is = matches!(self.token(), Token::Word(found) if found == word);
         if is {
@@ -92,7 +92,7 @@ impl Parser {
         }
     }
 
-    /// A number of that many bits; a negative one is taken modulo 2^32 where that fits.
+    /// A number of the width of `T`; a negative one is taken modulo 2^32 where that fits.
     fn unsigned<T: TryFrom<i64>>(&mut self, what: &str) -> Result<T, Problem> {
         let span = self.span();
         let number = self.number()?;

@@ -6,7 +6,7 @@ use crate::lexer::{Lexeme, Token};
 use crate::syntax::{Body, Ecn, IcmpMessage, IpFields, Packet, Quoted, Segment, TcpOption, Udp};
 use lastack_wire::tcp::TcpFlags;
 
-/// What a header with options can hold.
+/// The max length of options in a TCP header.
 const OPTIONS: usize = 40;
 
 impl Parser {
@@ -153,7 +153,7 @@ impl Parser {
         Ok((seq, len))
     }
 
-    /// Behind the opening `<`. `None`: any.
+    /// The options, after the opening `<`. `None`: any.
     fn options(&mut self, outbound: bool) -> Result<Option<Vec<TcpOption>>, Problem> {
         let start = self.span();
         if *self.token() == Token::Ellipsis {
@@ -221,7 +221,7 @@ impl Parser {
         Ok(TcpOption::Timestamps { val, ecr: self.unsigned("a timestamp")? })
     }
 
-    /// Hexadecimal digits, which look like a word or like a number; none at all is allowed.
+    /// Hexadecimal digits, which may look like a word or a number; they may be missing.
     fn octets(&mut self) -> Result<Vec<u8>, Problem> {
         let span = self.span();
         let digits = match self.token().clone() {
@@ -231,7 +231,7 @@ impl Parser {
             _ => return Ok(Vec::new()),
         };
         self.advance();
-        // Of an all-decimal number the leading zeros count.
+        // The leading zeros of an all-decimal number count.
         let digits = if digits.len() < span.len() && digits.bytes().all(|b| b.is_ascii_digit()) {
             format!("{digits:0>width$}", width = span.len())
         } else {
@@ -323,7 +323,7 @@ fn letters_of(letters: &str, lexeme: &Lexeme) -> Result<TcpFlags, Problem> {
 }
 
 impl TcpOption {
-    /// Octets it takes in the header.
+    /// The length of the option in bytes.
     pub fn len(&self) -> usize {
         match self {
             Self::Nop | Self::End => 1,

@@ -1,4 +1,4 @@
-//! Packets that the stack must send.
+//! Expected packets of the stack.
 
 use super::{Nominal, Runner, excerpt};
 use crate::error::Problem;
@@ -41,8 +41,8 @@ impl<S: System> Runner<'_, S> {
         Err(self.with_rule(problem))
     }
 
-    /// The next packet of the socket under test; as many as it takes to have as much text as the
-    /// script writes as one.
+    /// The next packet of the socket under test, joined from as many as it takes to carry as much data as the
+    /// packet in the script.
     fn collect(&mut self, event: &Event, packet: &Packet, limit: Instant) -> Result<Live, Problem> {
         let mut whole = self.next_packet(event, limit)?;
         let (Body::Tcp(wanted), Body::Tcp(first)) = (&packet.body, &whole.packet.body) else {
@@ -77,7 +77,7 @@ impl<S: System> Runner<'_, S> {
                     return Err(Problem::mismatch(event.span.clone(), format!("the stack sent {what}")));
                 }
                 None if self.step(limit)? => {}
-                // What a call or the last step led to may still wait.
+                // A call or the last step may have left something to send.
                 None => {
                     return self
                         .exchange
@@ -96,7 +96,7 @@ impl<S: System> Runner<'_, S> {
         self.with_rule(problem)
     }
 
-    /// What the stack said of the last packets, if that may explain what came of them.
+    /// Adds the stack's report on the last packets, if it may explain the problem.
     fn with_rule(&self, problem: Problem) -> Problem {
         let last = self.exchange.passed.iter().rev().take(2);
         last.fold(problem, |problem, passed| match &passed.said {
@@ -106,7 +106,7 @@ impl<S: System> Runner<'_, S> {
         })
     }
 
-    /// Learns from a packet what the script's numbers stand for, and tells it in them.
+    /// Learns from a packet what the script's numbers stand for, and translates it into them.
     fn in_script_numbers(&mut self, expected: &Packet, live: &Live) -> Packet {
         let mut packet = live.packet.clone();
         if let (Body::Tcp(segment), Some(record)) = (&live.packet.body, self.exchange.record()) {
@@ -120,12 +120,12 @@ impl<S: System> Runner<'_, S> {
     }
 }
 
-/// A packet as a script would write it, without what scripts seldom say.
+/// A packet in the notation of scripts, without the parts that scripts seldom show.
 fn brief(packet: &Packet) -> String {
     shown_like(&Packet::default(), packet)
 }
 
-/// A packet with those parts only that the other one has.
+/// A packet with only those parts that the other one has.
 fn shown_like(model: &Packet, packet: &Packet) -> String {
     let mut shown = packet.clone();
     shown.ip.tos = model.ip.tos.and(shown.ip.tos);

@@ -1,4 +1,4 @@
-//! Calls, and those that block.
+//! System calls, including blocking ones.
 
 use super::{Nominal, Runner};
 use crate::constants;
@@ -9,17 +9,17 @@ use crate::syntax::{Call, Event, Span, Time};
 use crate::system::{Reply, System};
 use std::time::Duration;
 
-/// How long the next call waits for one that is going on.
+/// How long the next call waits for a pending one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A call that has not returned.
+/// A pending call.
 #[derive(Debug)]
 pub struct Pending<O> {
     pub operation: O,
     span: Span,
     call: Call,
     began: Duration,
-    /// When it must return; `None`: whenever it likes.
+    /// When it must return; `None`: at any time.
     until: Option<Duration>,
 }
 
@@ -41,7 +41,7 @@ impl<S: System> Runner<'_, S> {
             self.pending = Some(pending);
             self.check_pending()
         } else {
-            // A call without a time to return at is waited for.
+            // A call without a time to return at is awaited.
             let before = self.pending.replace(pending);
             self.check_pending()?;
             self.finish_pending(S::PATIENCE)?;
@@ -62,7 +62,7 @@ impl<S: System> Runner<'_, S> {
         }
     }
 
-    /// Whether the call that is going on has returned, and with what it should.
+    /// Whether the pending call has returned, and with the expected result.
     pub fn check_pending(&mut self) -> Result<(), Problem> {
         let Some(mut pending) = self.pending.take() else { return Ok(()) };
         match self.system.attempt(&mut pending.operation)? {
@@ -80,7 +80,7 @@ impl<S: System> Runner<'_, S> {
         Ok(())
     }
 
-    /// A call that is going on at the end of the script is waited for as the next call would wait.
+    /// At the end of the script, a pending call is awaited as the next call would do.
     pub fn finish_pending_at_end(&mut self) -> Result<(), Problem> {
         self.finish_pending(PATIENCE)?;
         match &self.pending {

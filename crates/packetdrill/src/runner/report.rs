@@ -1,25 +1,25 @@
-//! What came of a script.
+//! The result of a script.
 
 use super::{Kind, Passed, Problem};
 use lastack_engine::Instant;
 use lastack_link::{Direction, Sink};
 use std::time::Duration;
 
-/// What came of a script.
+/// The verdict on a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The stack did what the script says.
     Passed,
-    /// It did not, or the text is no script.
+    /// It did not, or the text is not a valid script.
     Failed(Problem),
-    /// The script asks for something that is not to be had here.
+    /// The script uses something that is not supported here.
     Skipped(Problem),
 }
 
-/// What came of a script, and what happened on the way.
+/// The verdict on a script, and the log of its events.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What came of it.
+    /// The verdict.
     pub verdict: Verdict,
     /// A line for each event.
     pub log: Vec<String>,
@@ -36,7 +36,7 @@ impl Report {
         Self { verdict, log, passed }
     }
 
-    /// Shows every packet to a capture, all times later by `offset`; the first with `title`.
+    /// Writes every packet to a capture, with all times shifted by `offset`; the first one is commented with `title`.
     pub fn capture(&self, sink: &mut impl Sink, offset: Duration, title: &str) {
         for (index, packet) in self.passed.iter().enumerate() {
             let direction = if packet.outbound { Direction::Sent } else { Direction::Received };

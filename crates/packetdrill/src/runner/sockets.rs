@@ -1,4 +1,4 @@
-//! What calls mean for the sockets of the script.
+//! The effect of calls on the sockets of the script.
 
 use super::Runner;
 use crate::arguments::{self, Arguments};
@@ -8,16 +8,16 @@ use crate::system::System;
 use crate::translate::{Phase, Record};
 
 impl<S: System> Runner<'_, S> {
-    /// A call is about to be made.
+    /// A call is about to start.
     pub fn note_begun(&mut self, call: &Call) {
         let Some(fd) = first_number(call).filter(|_| names_peer(call)) else { return };
         if let Some(record) = self.exchange.record_of(fd).filter(|record| record.phase == Phase::New) {
-            // A socket whose connection failed may connect again: nothing of the old one counts.
+            // A socket whose connection failed may connect again: the old record is replaced.
             *record = Record::of(fd, Phase::Connecting);
         }
     }
 
-    /// A call has opened the descriptor of this number.
+    /// A call has opened the descriptor with this number.
     pub fn note_opened(&mut self, call: &Call, fd: i64) {
         match call.name.as_str() {
             "socket" => self.exchange.add_record(Record::of(fd, Phase::New)),
@@ -42,7 +42,7 @@ impl<S: System> Runner<'_, S> {
         match (call.name.as_str(), errno) {
             ("listen", None) if record.phase == Phase::New => record.phase = Phase::Listening,
             ("close", None) => record.fd = None,
-            // What is left is a new socket. What its connection still sends is looked at all the same.
+            // The socket is new again. Packets of its old connection are still examined.
             ("connect", None) if !names_peer(call) => record.phase = Phase::New,
             ("connect", Some(_)) if !goes_on() => record.phase = Phase::New,
             _ => {}
@@ -54,7 +54,7 @@ fn first_number(call: &Call) -> Option<i64> {
     Arguments::new(call).number(0).ok()
 }
 
-/// Whether a call names the peer as who to connect to or to send to.
+/// Whether a call gives a peer to connect to or to send to.
 fn names_peer(call: &Call) -> bool {
     let arguments = Arguments::new(call);
     match call.name.as_str() {
