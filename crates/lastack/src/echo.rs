@@ -1,4 +1,4 @@
-//! Ping: asking, and answering for others.
+//! Ping: sending echo requests, and answering intercepted ones.
 
 use crate::Host;
 use crate::error::{echo_error, intercepted_already, not_intercepted};
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// The echo requests of ours that somebody waits for, by [`name`].
+/// Our outstanding echo requests, by [`name`].
 #[derive(Debug, Default)]
 pub(crate) struct Pings {
     asked: HashMap<u32, Option<EchoReply>>,
@@ -20,11 +20,11 @@ pub(crate) struct Pings {
 }
 
 impl Pings {
-    /// Gives each reply to whom it is for.
+    /// Matches each reply to its request.
     pub fn collect(&mut self, stack: &mut Stack, wakers: &mut Wakers) {
         while let Some(reply) = stack.poll_echo_reply() {
             let name = name(reply.ident, reply.seq);
-            // Nobody waits any more: the future was dropped.
+            // The future was dropped.
             let Some(place) = self.asked.get_mut(&name) else { continue };
             *place = Some(reply);
             wakers.wake(Interest::EchoReply(name));
@@ -40,25 +40,23 @@ fn name(ident: u16, seq: u16) -> u32 {
     u32::from(ident) << 16 | u32::from(seq)
 }
 
-/// An answer to [`Host::ping`].
+/// A reply to [`Host::ping`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pong {
-    /// What the reply brought back.
+    /// The data in the reply.
     pub data: Vec<u8>,
-    /// Hop limit (TTL) with which it arrived.
+    /// Hop limit (TTL) of the reply.
     pub hop_limit: u8,
-    /// From the request to the reply.
+    /// Round-trip time.
     pub round_trip: Duration,
 }
 
 impl Host {
-    /// Sends an ICMP echo request with this data and waits for its reply: for ever, so put a time
-    /// limit around it.
+    /// Sends an ICMP echo request with this data and waits for the reply, without a time limit: wrap it in a timeout.
     ///
     /// # Errors
-    /// If the network says that the request did not arrive: `HostUnreachable`,
-    /// `NetworkUnreachable`, `PermissionDenied`; or that the host cannot ask. [`EchoError`] inside
-    /// names who said so.
+    /// If an ICMP error reports that the request did not arrive: `HostUnreachable`, `NetworkUnreachable`,
+    /// `PermissionDenied`; or if the host cannot send it. The inner [`EchoError`] has the sender of the ICMP error.
     ///
     /// [`EchoError`]: lastack_engine::EchoError
     pub async fn ping(&self, remote: IpAddr, data: &[u8]) -> io::Result<Pong> {
@@ -80,8 +78,8 @@ impl Host {
         Ok(Pong { data, hop_limit, round_trip: start.elapsed() })
     }
 
-    /// Every echo request to an address that is not in [`Config::addresses`](crate::Config), to be
-    /// answered one by one.
+    /// Receives every echo request to an address that is not in [`Config::addresses`](crate::Config), to be answered
+    /// one by one.
     ///
     /// # Errors
     /// `InvalidInput` if the host was made without [`Intercept::echo`](crate::Intercept::echo);
@@ -100,7 +98,7 @@ impl Host {
     }
 }
 
-/// An echo request of ours; when nobody waits for it any more, it is forgotten.
+/// An outstanding echo request; removed when the future is dropped.
 struct Asked<'a> {
     shared: &'a Shared,
     name: u32,
@@ -112,9 +110,9 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// Gives every echo request that is for others; see [`Host::intercept_echo`].
+/// Receives the echo requests to other addresses; see [`Host::intercept_echo`].
 ///
-/// What is not answered is silence. So are all requests once this is dropped.
+/// A request that is not answered is dropped silently, as are all requests once this is dropped.
 #[derive(Debug)]
 pub struct EchoInterceptor {
     host: Host,
@@ -140,7 +138,7 @@ impl EchoInterceptor {
         self.host.shared().poll(cx, Interest::EchoRequest, None, next)
     }
 
-    /// Answers with a reply that brings back [`EchoRequest::data`].
+    /// Answers with a reply that contains [`EchoRequest::data`].
     ///
     /// # Errors
     /// If it cannot be sent.
@@ -156,7 +154,7 @@ impl EchoInterceptor {
         self.host.shared().with(|inner| inner.stack.echo_forward(request, ip)).map_err(echo_error)
     }
 
-    /// Answers with an ICMP error from this address; `None`: from whom the request was for.
+    /// Answers with an ICMP error from this address; `None`: from the destination of the request.
     ///
     /// # Errors
     /// If it cannot be sent.

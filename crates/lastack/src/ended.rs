@@ -1,4 +1,4 @@
-//! The ends of all connections of a host.
+//! Notification of the end of every connection of a host.
 
 use crate::shared::{Inner, Shared};
 use crate::wakers::{Interest, Wait, Wakers};
@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Ends that wait for a subscriber, at most, unless it asks for another number.
+/// Default max length of a subscriber's queue.
 pub(crate) const CAPACITY: usize = 16_384;
 
 /// The queue of each [`EndedConnections`].
@@ -42,13 +42,13 @@ impl Subscribers {
     }
 }
 
-/// The end of every connection of a host, in the order in which they end: one [`Ended`] for each,
-/// those that no socket ever had (refused, embryonic, orphaned) included.
+/// Receives one [`Ended`] for every connection of a host, in the order in which they end, including those without a
+/// socket (refused, in SYN-RECEIVED, orphaned).
 ///
-/// Made by [`Host::ended`](crate::Host::ended), and begins there. It holds up to 16,384 ends (or what
-/// [`Host::ended_with_capacity`](crate::Host::ended_with_capacity) was given) that were not fetched; at one more it drops
-/// the oldest, and [`missed`](Self::missed) counts it. It does not keep the host up, so a task may loop over it until
-/// `None`.
+/// Made by [`Host::ended`](crate::Host::ended); earlier ends are not included. It queues up to 16,384 ends (or the
+/// capacity given to [`Host::ended_with_capacity`](crate::Host::ended_with_capacity)); when the queue is full, the
+/// oldest is dropped and counted in [`missed`](Self::missed). It does not keep the host running, so a task may loop
+/// over it until `None`.
 #[derive(Debug)]
 pub struct EndedConnections {
     shared: Arc<Shared>,
@@ -67,12 +67,12 @@ impl EndedConnections {
         Self { shared: shared.clone(), subscriber }
     }
 
-    /// How many ends were dropped so far because they were not fetched in time.
+    /// Number of ends dropped so far because the queue was full.
     pub fn missed(&self) -> u64 {
         self.shared.with(|inner| inner.ended.queues.get(&self.subscriber).map_or(0, |queue| queue.missed))
     }
 
-    /// The next connection that ended; `None` once the driver has stopped and all were fetched.
+    /// The next end; `None` once the driver has stopped and the queue is empty.
     ///
     /// # Cancel safety
     /// No end is lost when the future is dropped.
@@ -94,7 +94,7 @@ impl EndedConnections {
             .map(Result::ok)
     }
 
-    /// The next connection that has ended already.
+    /// The next end in the queue, without waiting.
     pub fn try_recv(&mut self) -> Option<Ended> {
         self.shared.with(|inner| inner.ended.pop(self.subscriber))
     }

@@ -1,4 +1,4 @@
-//! What goes wrong, as [`io::Error`].
+//! The errors, as [`io::Error`].
 
 mod errno;
 
@@ -11,11 +11,10 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// The error of a connection that is over, with the reason: what an [`io::Error`] of a
-/// [`TcpStream`](crate::TcpStream) holds.
+/// The error of a connection that has ended, with the reason: the inner error of an [`io::Error`] of a
+/// [`TcpStream`](crate::TcpStream).
 ///
-/// It stays within the error wherever `?` carries it, inside the errors of other crates too:
-/// [`find`](Self::find) looks for it along the chain of sources.
+/// [`find`](Self::find) searches the chain of sources for it, so it is also found inside the errors of other crates.
 ///
 /// ```
 /// use lastack::{Cause, Config, EndError, Host, LikelyCause, EndedBy, TcpStream, link};
@@ -41,22 +40,22 @@ pub struct EndError {
 }
 
 impl EndError {
-    /// Why the connection is over.
+    /// Why the connection ended.
     pub const fn end(&self) -> &End {
         &self.end
     }
 
-    /// What the call failed with.
+    /// The error of the call.
     pub const fn error(&self) -> TcpError {
         self.error
     }
 
-    /// The number that Linux has for it (`errno`); see [`errno`](fn@crate::errno).
+    /// Linux's number of the error (`errno`); see [`errno`](fn@crate::errno).
     pub const fn errno(&self) -> i32 {
         errno::of_tcp(self.error)
     }
 
-    /// The reason behind `error`, if somewhere in its chain of sources there is one.
+    /// The first error of this type in the chain of sources of `error`.
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a End> {
         find(error).map(Self::end)
     }
@@ -70,7 +69,7 @@ impl fmt::Display for EndError {
 
 impl Error for EndError {}
 
-/// Why nothing of a host works any more: what every call on its sockets fails with then.
+/// Why a host stopped: the error of every later call on its sockets.
 ///
 /// The kind of the [`io::Error`] around it is that of the link's error, else [`ErrorKind::NetworkDown`].
 #[derive(Clone, Debug)]
@@ -78,8 +77,8 @@ impl Error for EndError {}
 pub enum HostError {
     /// The link failed with this error.
     LinkFailed(Arc<io::Error>),
-    /// The stack or the link panicked with this message: a defect, of lastack or of the link. The state of the host
-    /// was given up.
+    /// The stack or the link panicked with this message: a bug in lastack or in the link. The state of the host was
+    /// discarded.
     Panicked(Arc<str>),
     /// The [`Driver`](crate::Driver) was dropped: its task was aborted, or its runtime shut down.
     DriverDropped,
@@ -94,7 +93,7 @@ impl HostError {
         Self::Panicked(message.unwrap_or("without a message").into())
     }
 
-    /// The reason behind `error`, if somewhere in its chain of sources there is one.
+    /// The first error of this type in the chain of sources of `error`.
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         find(error)
     }
@@ -140,11 +139,11 @@ impl From<HostError> for io::Error {
     }
 }
 
-/// Looks for an error of this type along the chain of sources.
+/// Searches the chain of sources for an error of this type.
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
-        // The source of an io::Error is the source of what it holds, which would be passed over.
+        // `io::Error::source` skips the error that it holds and returns the source of that.
         let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let found = held.map_or_else(|| error.downcast_ref(), |held| held.downcast_ref::<T>());
         if found.is_some() {
@@ -158,11 +157,11 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
-/// The number that Linux has for what went wrong (`errno`), of an error of this crate or of the system.
+/// Linux's number (`errno`) of an error of this crate or of the system.
 ///
-/// An [`io::Error`] cannot hold both a reason and an `errno`: those of sockets hold the reason
-/// ([`EndError`], [`HostError`]), so that their `raw_os_error` is `None`. This finds the number in
-/// either case, along the chain of sources.
+/// An [`io::Error`] cannot hold both an inner error and an `errno`: socket errors hold the reason ([`EndError`],
+/// [`HostError`]), so their `raw_os_error` is `None`. This function finds the number in either case, searching the
+/// chain of sources.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -199,7 +198,7 @@ pub(crate) fn tcp_error(error: TcpError, end: Option<&End>) -> io::Error {
     }
 }
 
-/// The kind that std gives the errno of Linux.
+/// The kind that std maps Linux's errno to.
 const fn tcp_kind(error: TcpError) -> ErrorKind {
     match error {
         TcpError::Refused => ErrorKind::ConnectionRefused,
@@ -211,22 +210,22 @@ const fn tcp_kind(error: TcpError) -> ErrorKind {
         TcpError::Prohibited => ErrorKind::PermissionDenied,
         TcpError::BrokenPipe => ErrorKind::BrokenPipe,
         TcpError::NotConnected => ErrorKind::NotConnected,
-        // ENOPROTOOPT, EPROTO: std has no kind of their own for them.
+        // ENOPROTOOPT, EPROTO: std has no kind for them.
         _ => ErrorKind::Other,
     }
 }
 
-/// A socket whose connection is gone from the stack.
+/// A socket whose connection no longer exists in the stack.
 pub(crate) fn gone() -> io::Error {
     tcp_error(TcpError::NotConnected, None)
 }
 
-/// An argument that is out of bounds; `cure` says what the bounds are.
+/// An argument that is out of range; `cure` states the range.
 pub(crate) fn invalid(cure: &'static str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, cure)
 }
 
-/// Nothing to give yet, with the number of the system.
+/// `WouldBlock` with the system's errno.
 pub(crate) fn would_block() -> io::Error {
     if cfg!(target_os = "linux") {
         io::Error::from_raw_os_error(errno::EAGAIN)
@@ -245,7 +244,7 @@ pub(crate) fn bind_error(error: BindError) -> io::Error {
 
 pub(crate) fn connect_error(error: ConnectError) -> io::Error {
     let kind = match error {
-        // Where connect chooses the port, as on Linux.
+        // When connect chooses the port, as on Linux.
         ConnectError::Bind(BindError::NoPort) => ErrorKind::AddrNotAvailable,
         ConnectError::Bind(error) => return bind_error(error),
         ConnectError::NoAddress | ConnectError::NotUnicast => ErrorKind::NetworkUnreachable,
@@ -269,24 +268,24 @@ pub(crate) fn echo_error(error: EchoError) -> io::Error {
     io::Error::new(kind, error)
 }
 
-/// A listener that is closed under its user: EINVAL, as on Linux.
+/// A listener that was killed: EINVAL, as on Linux.
 pub(crate) fn listener_killed(local: SocketAddr) -> io::Error {
     let cure = format!("an administrator closed the listener at {local}: bind another one");
     io::Error::new(ErrorKind::InvalidInput, cure)
 }
 
-/// An interceptor is asked of a host that intercepts nothing of the kind.
+/// Interception is not enabled in the configuration of the host.
 pub(crate) fn not_intercepted(what: &str, field: &str) -> io::Error {
     let cure = format!("{what} are not intercepted here: set `intercept.{field}` in the host's `Config`");
     io::Error::new(ErrorKind::InvalidInput, cure)
 }
 
-/// A second interceptor is asked for.
+/// There is an interceptor already.
 pub(crate) fn intercepted_already(what: &str) -> io::Error {
     io::Error::new(ErrorKind::AddrInUse, format!("{what} are intercepted already, by another interceptor"))
 }
 
-/// `icmp`: the ICMP error behind it, and its sender.
+/// `icmp`: the ICMP error that caused it, and its sender.
 pub(crate) fn udp_error(error: UdpError, icmp: Option<(IcmpError, IpAddr)>) -> io::Error {
     let kind = match error {
         UdpError::Refused => ErrorKind::ConnectionRefused,
@@ -299,7 +298,7 @@ pub(crate) fn udp_error(error: UdpError, icmp: Option<(IcmpError, IpAddr)>) -> i
         UdpError::InUse => ErrorKind::AddrInUse,
         UdpError::MessageTooLong | UdpError::NotUnicast => ErrorKind::InvalidInput,
         UdpError::Full => ErrorKind::WouldBlock,
-        // ENOPROTOOPT, EPROTO, ENONET: std has no kind of their own for them.
+        // ENOPROTOOPT, EPROTO, ENONET: std has no kind for them.
         _ => ErrorKind::Other,
     };
     match icmp {
@@ -310,21 +309,21 @@ pub(crate) fn udp_error(error: UdpError, icmp: Option<(IcmpError, IpAddr)>) -> i
     }
 }
 
-/// What the network reported about a datagram that a connected [`UdpSocket`](crate::UdpSocket) sent: what the
-/// [`io::Error`] of the call that reports it holds.
+/// An ICMP error about a datagram that a connected [`UdpSocket`](crate::UdpSocket) sent: the inner error of the
+/// [`io::Error`] that reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UdpReport {
-    /// What it means to the socket.
+    /// The resulting socket error.
     pub error: UdpError,
     /// The ICMP error.
     pub icmp: IcmpError,
-    /// Who sent it: the peer, or a router before it.
+    /// Its sender: the peer or a router on the path.
     pub from: IpAddr,
 }
 
 impl UdpReport {
-    /// The report behind `error`, if somewhere in its chain of sources there is one.
+    /// The first report in the chain of sources of `error`.
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         find(error)
     }

@@ -1,10 +1,8 @@
-//! A TCP/IP stack in user space, as sockets for tokio, that gives every end of a connection a
-//! reason.
+//! A user-space TCP/IP stack with sockets for tokio that reports a reason for the end of every connection.
 //!
-//! A [`Host`] has addresses and a [`Link`](link::Link) to the world: a TUN device, a link in memory,
-//! or packets from wherever you have them. Its sockets have the shapes of tokio's own, so what runs
-//! over those (hyper, axum, rustls, h2) runs over these. It needs no privileges and no kernel but
-//! for the link.
+//! A [`Host`] has addresses and a [`Link`](link::Link) to the network: a TUN device, an in-memory link, or packets
+//! from any other source. Its sockets have the API of tokio's sockets, so hyper, axum, rustls and h2 run over them.
+//! It needs no privileges; only a TUN link needs the kernel.
 //!
 //! ```
 //! use lastack::{Cause, Config, EndError, Host, TcpListener, TcpStream, link};
@@ -18,12 +16,12 @@
 //! let client = Host::spawn(Config::new(["10.0.0.1".parse()?]), a);
 //! let server = Host::spawn(Config::new(["10.0.0.2".parse()?]), b);
 //!
-//! // Nobody listens: refused, by whom, and why we think so.
+//! // No listener: the connection is refused. The error reports by whom, and the inferred reason.
 //! let refused = TcpStream::connect(&client, ([10, 0, 0, 2], 1935)).await.unwrap_err();
 //! assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 //! println!("{}", EndError::find(&refused).unwrap());
 //!
-//! // Somebody listens: text in both directions, each ended by its FIN.
+//! // With a listener: data in both directions, each ended by its FIN.
 //! let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 7))?;
 //! tokio::spawn(async move {
 //!     let (mut stream, _peer) = listener.accept().await?;
@@ -38,45 +36,45 @@
 //! assert_eq!(text, "echo");
 //! assert_eq!(stream.closed().await?.cause, Cause::Orderly);
 //!
-//! // The hosts are part of this process: what waits to be delivered is given some time.
+//! // The hosts are part of this process: pending data is given some time to be delivered.
 //! client.shutdown(Duration::from_secs(5)).await;
 //! server.shutdown(Duration::from_secs(5)).await;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The book begins at [`docs::start`]; there are [`docs::concepts`], [`docs::recipes`] and, for programs that exist,
-//! [`docs::tokio`].
+//! The guide starts at [`docs::start`]; see also [`docs::concepts`], [`docs::recipes`] and, for porting existing
+//! programs, [`docs::tokio`].
 //!
 //! # Reasons
 //!
-//! A connection ends exactly once, and leaves an [`End`]: how, by whom, under which [`Rule`], in which
-//! state, what the peer's reset tells of its reason, and which octets were lost. Errors are
-//! [`std::io::Error`] of the kind that the errno of Linux has, with the `End` inside ([`EndError`]);
-//! [`TcpStream::end`] gives it at any time, [`Host::ended`] for every connection of the host.
+//! Every connection leaves exactly one [`End`]: how it ended, by which side, under which [`Rule`], in which state,
+//! the reason in the peer's reset, and which bytes were lost. Errors are [`std::io::Error`]s of the kind that
+//! corresponds to Linux's errno, with the `End` inside ([`EndError`]); [`TcpStream::end`] returns it at any time,
+//! [`Host::ended`] for every connection of the host.
 //!
-//! # Standing for others
+//! # Interception
 //!
-//! With [`Config::any_address`] a host takes every destination for its own, and with
-//! [`Config::intercept`] it answers nothing before you do: [`Host::intercept_tcp`] gives each SYN, to
-//! be accepted, refused, called unreachable or ignored; [`Host::intercept_udp`] and
-//! [`Host::intercept_echo`] likewise. So a proxy can tell the truth about the far side.
+//! With [`Config::any_address`] a host accepts packets to any destination, and with [`Config::intercept`] it leaves
+//! the answer to the application: [`Host::intercept_tcp`] returns each SYN, to be accepted, refused, answered with an
+//! ICMP error or ignored; [`Host::intercept_udp`] and [`Host::intercept_echo`] do the same for datagrams and echo
+//! requests. So a proxy can pass on the actual result of its outgoing connection.
 //!
-//! # The end of a host
+//! # Shutting down a host
 //!
-//! With sockets of the kernel, data that was written still leaves when the program has ended. Here the stack is part of
-//! the program: end it with [`Host::shutdown`], or await [`Host::drained`], so that what is in send buffers arrives. A
-//! tokio runtime that is dropped before resets the connections of hosts that [`Host::spawn`] made; a [`Driver`] that is
-//! dropped is silent, as a machine without power.
+//! With kernel sockets, written data is still sent after the program has exited. Here the stack is part of the
+//! program: call [`Host::shutdown`] or await [`Host::drained`] before exiting, so that the data in send buffers is
+//! delivered. If a tokio runtime is dropped before that, the connections of hosts made by [`Host::spawn`] are reset;
+//! a [`Driver`] that is dropped sends nothing.
 //!
-//! # Waiting
+//! # Cancellation and wakers
 //!
-//! Every future here may be dropped at any time without losing a connection, a datagram or an octet.
-//! Any number of futures may wait for the same socket; of tasks that use a `poll_*` method, the last is
-//! woken, as with tokio's sockets. The clock is `tokio::time`.
+//! Every future here may be dropped at any time without losing a connection, a datagram or a byte. Any number of
+//! futures may wait for the same socket; of the tasks that use a `poll_*` method, only the last is woken, as with
+//! tokio's sockets. The clock is `tokio::time`.
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Links to what is behind a feature lead nowhere without it.
+// Links to items behind a disabled feature are broken.
 #![cfg_attr(
     not(all(
         feature = "axum",

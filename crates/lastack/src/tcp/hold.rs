@@ -1,5 +1,4 @@
-//! What a relay does with a connection so that its peer sees the whole path: acknowledgments, errors and silence of
-//! another host.
+//! Control of acknowledgments, errors and silence for relays, so that the peer sees the state of the whole path.
 
 use crate::tcp::TcpStream;
 use crate::wakers::Interest;
@@ -10,12 +9,13 @@ use std::task::Poll;
 
 /// For relays.
 impl TcpStream {
-    /// From now on the stream is acknowledged only as far as [`acknowledge`](Self::acknowledge) says, and a keep-alive
-    /// probe of the peer is answered by that call alone, of which [`ack_wanted`](Self::ack_wanted) tells. The peer's
-    /// timers (retransmission, user timeout, keep-alive) then measure the path to whoever reads the stream in the end.
+    /// Holds back acknowledgments: from now on, data is acknowledged only as far as
+    /// [`acknowledge`](Self::acknowledge) says, and a keep-alive probe of the peer is answered only by that call;
+    /// [`ack_wanted`](Self::ack_wanted) reports the demand. The peer's timers (retransmission, user timeout,
+    /// keep-alive) then measure the path to the final reader of the stream.
     ///
     /// # Errors
-    /// None as long as the stack knows the connection, which it does.
+    /// None: the stack keeps the connection while the stream exists.
     pub fn hold_acks(&self) -> io::Result<()> {
         self.call(|tcp| {
             tcp.hold_acks();
@@ -23,8 +23,8 @@ impl TcpStream {
         })
     }
 
-    /// Acknowledges the first `octets` of the stream, counted from its begin; `fin`: and the FIN, if these are all. With
-    /// the last of it goes the answer to whatever the peer has asked.
+    /// Acknowledges the first `octets` bytes of the stream, counted from its start; `fin`: and the FIN, if these are
+    /// all. A pending probe or retransmission of the peer is answered with the last of it.
     ///
     /// # Errors
     /// As [`hold_acks`](Self::hold_acks).
@@ -35,7 +35,7 @@ impl TcpStream {
         })
     }
 
-    /// Waits until the peer asks for what is held back: an acknowledgment of what it sent again, or a sign of life.
+    /// Waits until the peer needs a held-back acknowledgment: it retransmitted data or sent a keep-alive probe.
     ///
     /// # Errors
     /// The link failed or the driver was dropped.
@@ -46,7 +46,8 @@ impl TcpStream {
         self.wait(Interest::Acknowledge(self.id), asked).await
     }
 
-    /// From now on nothing is sent to the peer, and nothing that it sends counts but a reset: to it, the path is cut.
+    /// From now on nothing is sent to the peer, and everything that it sends is ignored except a reset, as if the
+    /// path were cut.
     ///
     /// # Errors
     /// As [`hold_acks`](Self::hold_acks).
@@ -57,8 +58,8 @@ impl TcpStream {
         })
     }
 
-    /// Tells the peer an ICMP error about what it has in flight, as a router on the way would; from this address or, with
-    /// `None`, from our own.
+    /// Sends the peer an ICMP error about the data it has in flight, as a router on the path would: from this
+    /// address, or with `None` from our own.
     ///
     /// # Errors
     /// As [`hold_acks`](Self::hold_acks).

@@ -1,4 +1,4 @@
-//! Connections that the embedder answers itself, before the handshake.
+//! Interception of SYNs: the application decides on the answer, before the handshake.
 
 use crate::Host;
 use crate::error::{intercepted_already, not_intercepted, tcp_error};
@@ -12,29 +12,29 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
-/// SYNs that wait for an interceptor.
+/// The queue of intercepted SYNs.
 ///
-/// The stack bounds how many it holds at a time (`max_embryonic`), and one that ends meanwhile is removed, so there are
-/// never more than that.
+/// The stack bounds their number (`max_embryonic`), and those that end meanwhile are removed, so this bounds the
+/// queue too.
 #[derive(Debug, Default)]
 pub(crate) struct Intercepted {
-    /// Oldest first. Some may have ended: those are not in `alive`.
+    /// Oldest first. May contain ended ones, which are not in `alive`.
     order: VecDeque<ConnId>,
     alive: HashSet<ConnId>,
-    /// What the interceptor has and not answered yet: how it ended, once it has.
+    /// Those that the interceptor has not answered yet, with their end if they have ended.
     given: HashMap<ConnId, Option<End>>,
     claim: Claim,
 }
 
-/// Who answers intercepted SYNs.
+/// The state of the interceptor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Claim {
-    /// Nobody has asked for them yet: they wait.
+    /// None yet: SYNs are queued.
     #[default]
     Open,
-    /// The interceptor.
+    /// There is one.
     Taken,
-    /// The interceptor is gone: they are refused.
+    /// It was dropped: SYNs are refused.
     Given,
 }
 
@@ -49,7 +49,7 @@ impl Intercepted {
         }
     }
 
-    /// A connection has ended. If it waited here, nobody has to answer it any more.
+    /// A connection has ended. If it was queued here, it needs no answer any more.
     pub fn ended(&mut self, stack: &mut Stack, ended: &Ended) {
         let id = ended.id;
         if let Some(end) = self.given.get_mut(&id) {
@@ -61,7 +61,7 @@ impl Intercepted {
         if let Some(tcp) = stack.tcp(id) {
             tcp.close();
         }
-        // Removed in bulk, so that each costs a constant.
+        // Removed in bulk, for amortized constant cost.
         if self.order.len() > 2 * self.alive.len() {
             self.order.retain(|id| self.alive.contains(id));
         }
@@ -71,7 +71,7 @@ impl Intercepted {
         std::iter::from_fn(|| self.order.pop_front()).find(|id| self.alive.remove(id))
     }
 
-    /// From now on every SYN is refused, those that wait first.
+    /// Refuses all SYNs from now on, queued ones first.
     pub fn refuse_all(&mut self, stack: &mut Stack) {
         self.claim = Claim::Given;
         while let Some(id) = self.pop() {
@@ -81,10 +81,9 @@ impl Intercepted {
 }
 
 impl Host {
-    /// Every SYN that no listener of this host is for, to be answered one by one.
+    /// Receives every SYN that matches no listener of this host, to be answered one by one.
     ///
-    /// SYNs that arrived before this call wait for it. Once the interceptor is dropped, they are
-    /// refused.
+    /// SYNs that arrived before this call are queued for it. Once the interceptor is dropped, SYNs are refused.
     ///
     /// # Errors
     /// `InvalidInput` if the host was made without [`Intercept::tcp`](crate::Intercept::tcp);
@@ -104,7 +103,7 @@ impl Host {
     }
 }
 
-/// Gives every SYN that no listener is for; see [`Host::intercept_tcp`].
+/// Receives the SYNs that match no listener; see [`Host::intercept_tcp`].
 #[derive(Debug)]
 pub struct TcpInterceptor {
     host: Host,
@@ -134,7 +133,7 @@ impl TcpInterceptor {
 
 fn next(host: &Host, inner: &mut Inner) -> Poll<io::Result<InterceptedTcp>> {
     while let Some(id) = inner.intercepted.pop() {
-        // One that its peer gave up in the meantime needs no answer.
+        // The attempt has ended in the meantime: no answer is needed.
         let Some(tcp) = inner.stack.tcp(id) else { continue };
         let (local, remote) = (tcp.local(), tcp.remote());
         inner.intercepted.given.insert(id, None);
@@ -153,9 +152,9 @@ impl Drop for TcpInterceptor {
     }
 }
 
-/// A peer that wants a connection and has no answer yet. It keeps asking for a while.
+/// A SYN that is not answered yet. The peer retransmits it for a while.
 ///
-/// Dropped without an answer, it is refused.
+/// If dropped without an answer, it is refused.
 #[derive(Debug)]
 #[must_use = "dropped, the connection is refused"]
 pub struct InterceptedTcp {
@@ -167,18 +166,18 @@ pub struct InterceptedTcp {
 }
 
 impl InterceptedTcp {
-    /// What the peer wants to reach.
+    /// The destination address of the SYN.
     pub const fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// Who wants to.
+    /// The source address of the SYN.
     pub const fn peer_addr(&self) -> SocketAddr {
         self.remote
     }
 
-    /// Waits until the peer has given up, and says why that is known. Never ready while the peer is
-    /// silent: it only asks again.
+    /// Waits until the attempt has ended and returns how. Never ready while the peer is silent or retransmits the
+    /// SYN.
     ///
     /// # Errors
     /// The link failed or the driver was dropped.
@@ -194,10 +193,10 @@ impl InterceptedTcp {
     /// Answers SYN|ACK, and waits until the connection is established.
     ///
     /// # Errors
-    /// What became of the handshake.
+    /// If the handshake fails.
     ///
     /// # Cancel safety
-    /// The answer is given; dropped, the future closes the connection.
+    /// The SYN|ACK is sent in any case; dropping the future closes the connection.
     pub async fn accept(mut self) -> io::Result<TcpStream> {
         self.answered = true;
         self.host.shared().with(|inner| {
@@ -210,17 +209,17 @@ impl InterceptedTcp {
         TcpStream::new(self.host.clone(), self.id, self.local, self.remote).established().await
     }
 
-    /// Answers RST: nobody listens here.
+    /// Answers with RST, as for a port with no listener.
     pub fn refuse(mut self) {
         self.decline(Answer::Refuse);
     }
 
-    /// Answers with an ICMP error from this address; `None`: from the destination itself.
+    /// Answers with an ICMP error from this address; `None`: from the destination.
     pub fn unreachable(mut self, error: IcmpError, from: Option<IpAddr>) {
         self.decline(Answer::Unreachable { error, from });
     }
 
-    /// Answers nothing: silence.
+    /// Drops the SYN silently.
     pub fn ignore(mut self) {
         self.decline(Answer::Drop);
     }
@@ -243,7 +242,7 @@ impl Drop for InterceptedTcp {
     }
 }
 
-/// Answers a SYN with no connection, and lets go of what is left of it.
+/// Answers a SYN without establishing a connection, and releases its state.
 fn decline(stack: &mut Stack, id: ConnId, answer: Answer) {
     stack.tcp_answer(id, answer);
     if let Some(tcp) = stack.tcp(id) {

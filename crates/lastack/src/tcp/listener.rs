@@ -1,4 +1,4 @@
-//! A socket that waits for connections.
+//! Listening sockets.
 
 use crate::Host;
 use crate::error::{bind_error, listener_killed};
@@ -12,12 +12,13 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-/// Complete connections that may wait to be accepted, as with tokio's listeners.
+/// Default max length of the accept queue, as in tokio.
 pub(super) const BACKLOG: usize = 1024;
 
 /// A TCP socket that listens for connections.
 ///
-/// Dropped, it resets the connections that nobody has accepted (`Rule::RstListenerClosed`); those accepted live on.
+/// Dropping it resets the connections in its accept queue (`Rule::RstListenerClosed`); accepted connections stay
+/// open.
 #[derive(Debug)]
 pub struct TcpListener {
     host: Host,
@@ -27,9 +28,8 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens at `local`, with up to 1024 connections waiting to be accepted. The unspecified
-    /// address stands for every address of the host, port 0 for any free port.
-    ///
+    /// Listens on `local`, with an accept queue of up to 1024 connections. The unspecified address means every
+    /// address of the host, port 0 any free port.
     /// # Errors
     /// `AddrInUse` if there is such a listener, or no free port; `AddrNotAvailable` if the address
     /// is not the host's.
@@ -37,8 +37,8 @@ impl TcpListener {
         Self::bind_with_backlog(host, local, BACKLOG)
     }
 
-    /// As [`bind`](Self::bind), with a bound of one's own. Once `backlog` connections wait, further
-    /// ones are not completed until one is accepted.
+    /// As [`bind`](Self::bind), with this max length of the accept queue. While `backlog` connections wait, further
+    /// handshakes are not completed.
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
@@ -62,12 +62,12 @@ impl TcpListener {
         })
     }
 
-    /// Waits for a connection, and gives it with the address of its peer.
+    /// Waits for a connection and returns it with the address of its peer.
     ///
     /// # Errors
     /// Once the driver has stopped; `InvalidInput` once the listener was killed
-    /// ([`Host::kill_listener`](crate::Host::kill_listener)). A connection that ended while it waited is
-    /// given all the same: its first read tells (R19).
+    /// ([`Host::kill_listener`](crate::Host::kill_listener)). A connection that ended in the accept queue is still
+    /// returned: its first read reports the error.
     ///
     /// # Cancel safety
     /// No connection is lost when the future is dropped.
@@ -85,7 +85,7 @@ impl TcpListener {
         self.host.shared().poll(cx, Interest::Accept(self.id), None, |inner| self.take(inner))
     }
 
-    /// Where it listens; the port that was chosen, if none was asked for.
+    /// The local address, with the port that was chosen if none was given.
     ///
     /// # Errors
     /// None.
@@ -112,7 +112,7 @@ impl TcpListener {
     }
 
     fn options(&self) -> MutexGuard<'_, Options> {
-        // Plain values: a panic cannot leave them half set.
+        // Plain values: a panic cannot leave them inconsistent.
         self.options.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,4 +1,4 @@
-//! Calls that do not wait, and readiness for code of one's own.
+//! Non-blocking calls, and readiness for custom I/O.
 
 use super::stream::{poll_tcp, send_all};
 use crate::error::would_block;
@@ -41,7 +41,7 @@ impl TcpStream {
         })
     }
 
-    /// As [`try_read`](Self::try_read), into the spare room of a [`BufMut`](bytes::BufMut).
+    /// As [`try_read`](Self::try_read), into the spare capacity of a [`BufMut`](bytes::BufMut).
     ///
     /// # Errors
     /// As [`try_read`](Self::try_read).
@@ -77,11 +77,12 @@ impl TcpStream {
         })
     }
 
-    /// As [`try_write`](Self::try_write), from a source that writes in place: how a relay saves a copy, and reads no more
-    /// than there is room for. `fill` gets parts of the send buffer and, where that has to grow, of `spare`, and returns
-    /// how many octets it has written there, from the first on.
+    /// As [`try_write`](Self::try_write), but the data is written in place, which saves a relay a copy and lets it
+    /// read no more than there is room for. `fill` gets parts of the send buffer and, where that has to grow, of
+    /// `spare`, and returns the number of bytes it has written there, from the start.
     ///
-    /// `fill` runs under the lock of the host: it must be short, not wait, and not use the host or anything of it.
+    /// `fill` runs under the lock of the host: it must be short, must not block, and must not use the host or its
+    /// sockets.
     ///
     /// # Errors
     /// As [`try_write`](Self::try_write).
@@ -94,7 +95,7 @@ impl TcpStream {
         let sent = self.host.shared().with(|inner| {
             inner.running()?;
             let fill = |room: [&mut [u8]; 3]| {
-                // It goes on outside the lock: it has only seen borrowed memory.
+                // The panic is resumed outside the lock: it has only seen borrowed memory.
                 catch_unwind(AssertUnwindSafe(|| fill(room))).unwrap_or_else(|cause| {
                     panic = Some(cause);
                     0
@@ -115,7 +116,7 @@ impl TcpStream {
     }
 
     /// Runs `call`, which uses this stream without waiting, each time the stream is ready for `interest`, until it
-    /// gives something else than `WouldBlock`.
+    /// returns something other than `WouldBlock`.
     ///
     /// # Errors
     /// That of `call`; the link failed or the driver was dropped.

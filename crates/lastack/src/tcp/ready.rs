@@ -1,4 +1,4 @@
-//! Readiness with its reasons, in tokio's types.
+//! Readiness flags, in tokio's types.
 
 use crate::tcp::TcpStream;
 use crate::wakers::{self, Wait};
@@ -10,10 +10,10 @@ use std::task::Poll;
 use tokio::io::{Interest, Ready};
 
 impl TcpStream {
-    /// Waits until something of `interest` is there, and says what: as tokio's `TcpStream::ready`, with
-    /// the meaning that its epoll gives each bit. Takes nothing.
+    /// Waits for any readiness of `interest` and returns it, as tokio's `TcpStream::ready` does, with the meaning
+    /// that epoll gives to each bit. Consumes nothing.
     ///
-    /// A pending error shows as `ERROR` as long as no call has told it.
+    /// A pending error is reported as `ERROR` until a call has returned it.
     ///
     /// # Errors
     /// The link failed or the driver was dropped.
@@ -26,7 +26,7 @@ impl TcpStream {
             let found = bits(tcp.readiness()) & wanted;
             if found.is_empty() { Poll::Pending } else { Poll::Ready(Ok(found)) }
         };
-        // Which of them comes first is not known, so it is waited for each.
+        // Any of them may become ready first, so wait for all.
         let reasons = [wakers::Interest::Read, wakers::Interest::Write, wakers::Interest::End];
         let mut waits = reasons.map(|reason| Wait::new(self.host.shared(), reason(self.id), look));
         poll_fn(|cx| {
@@ -38,7 +38,7 @@ impl TcpStream {
 }
 
 impl TcpStream {
-    /// Whether something of `interest` is there now.
+    /// Whether there is any readiness of `interest` now.
     pub(super) fn is_ready(&self, interest: Interest) -> io::Result<bool> {
         self.host.shared().with(|inner| {
             let Some(mut tcp) = inner.stack.tcp(self.id) else { return Err(inner.gone()) };
@@ -47,7 +47,7 @@ impl TcpStream {
     }
 }
 
-/// The bits that tokio tells of an interest.
+/// The bits that tokio reports for an interest.
 fn wanted(interest: Interest) -> Ready {
     let mut wanted = Ready::EMPTY;
     if interest.is_readable() {
@@ -62,7 +62,7 @@ fn wanted(interest: Interest) -> Ready {
     wanted
 }
 
-/// The events of poll(2) as tokio has them from epoll.
+/// The events of poll(2), mapped as tokio maps those of epoll.
 fn bits(readiness: Readiness) -> Ready {
     let Readiness { readable, writable, error, read_closed, hung_up, .. } = readiness;
     [

@@ -1,4 +1,4 @@
-//! A socket before it connects or listens: the options that the SYN already needs.
+//! A socket before it connects or listens: for options that affect the SYN.
 
 use crate::error::invalid;
 use crate::tcp::listener::BACKLOG;
@@ -9,13 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// The least that a peer must be ready to take in one segment is 536; what this stack takes for a maximum is this.
+/// The minimum of `TCP_MAXSEG`. (A peer must accept segments of 536 bytes.)
 const MIN_SEGMENT: u16 = 88;
 /// As [`TcpConfig::send_buffer`](crate::TcpConfig::send_buffer) has it.
 const BUFFER: std::ops::RangeInclusive<u32> = 536..=1 << 30;
 
-/// A TCP socket that is not connected yet, with the shape of tokio's own: what is set here holds from the first segment
-/// on, that is, for the SYN or SYN|ACK too.
+/// A TCP socket that is not connected yet, with the API of tokio's. Options set here apply from the first segment on,
+/// that is, to the SYN or SYN|ACK too.
 ///
 /// ```
 /// # use lastack::{Config, Host, TcpListener, TcpSocket, link};
@@ -47,7 +47,7 @@ struct State {
     options: Options,
 }
 
-/// What is entered into a connection before its first segment.
+/// Options applied to a connection before its first segment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Options {
     nodelay: Option<bool>,
@@ -90,7 +90,7 @@ impl Options {
     }
 }
 
-/// Options. A getter gives what was set, or what the host's settings say.
+/// Options. A getter returns the value that was set, or the host's default.
 impl TcpSocket {
     /// A socket for IPv4 on this host.
     ///
@@ -115,7 +115,7 @@ impl TcpSocket {
     }
 
     fn with<R>(&self, call: impl FnOnce(&mut State) -> R) -> R {
-        // A panic cannot come from the setters below.
+        // The setters below do not panic.
         call(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -145,7 +145,7 @@ impl TcpSocket {
         Ok(self.get(|options| options.nodelay).unwrap_or_else(default))
     }
 
-    /// Whether a silent peer is probed, with the times of [`Keepalive::default`]; see
+    /// Whether keep-alive probes are sent, with the times of [`Keepalive::default`]; see
     /// [`set_keepalive_times`](Self::set_keepalive_times).
     ///
     /// # Errors
@@ -154,7 +154,7 @@ impl TcpSocket {
         self.set(|options| options.keepalive = keepalive.then(Keepalive::default))
     }
 
-    /// Whether a silent peer is probed.
+    /// Whether keep-alive probes are sent.
     ///
     /// # Errors
     /// None.
@@ -179,7 +179,7 @@ impl TcpSocket {
         self.set(|options| options.linger = time)
     }
 
-    /// A close sends RST, and what was not delivered is lost: [`set_linger`](Self::set_linger) with zero.
+    /// Closing sends RST and discards undelivered data: [`set_linger`](Self::set_linger) with zero.
     ///
     /// # Errors
     /// None.
@@ -222,7 +222,8 @@ impl TcpSocket {
         self.set(|options| options.dscp = Some(dscp))
     }
 
-    /// The octet of `IP_TOS`: its upper six bits are the DSCP, the others are TCP's own (ECN) and ignored, as on Linux.
+    /// The byte of `IP_TOS`: its upper six bits are the DSCP; the others are used by TCP (ECN) and ignored here, as
+    /// on Linux.
     ///
     /// # Errors
     /// `InvalidInput` above 255.
@@ -240,7 +241,7 @@ impl TcpSocket {
         Ok(u32::from(self.get(|options| options.dscp).unwrap_or_else(default)) << 2)
     }
 
-    /// As [`set_tos_v4`](Self::set_tos_v4), of the traffic class of IPv6.
+    /// As [`set_tos_v4`](Self::set_tos_v4), for the traffic class of IPv6.
     ///
     /// # Errors
     /// As [`set_tos_v4`](Self::set_tos_v4).
@@ -256,8 +257,8 @@ impl TcpSocket {
         self.tos_v4()
     }
 
-    /// The most data in a segment, either way (`TCP_MAXSEG`): the peer is told in the SYN. `None`: what the link and
-    /// the path allow.
+    /// Max data in a segment, in both directions (`TCP_MAXSEG`): announced in the SYN. `None`: as the link and the
+    /// path allow.
     ///
     /// # Errors
     /// `InvalidInput` below 88.
@@ -268,8 +269,8 @@ impl TcpSocket {
         self.set(|options| options.max_segment = bytes)
     }
 
-    /// How many bytes may wait to be sent or acknowledged (`SO_SNDBUF`), up to the host's
-    /// [`send_buffer`](crate::TcpConfig::send_buffer); without it the stack follows the path.
+    /// Max size of the send buffer (`SO_SNDBUF`), up to the host's [`send_buffer`](crate::TcpConfig::send_buffer); if
+    /// not set, it is tuned automatically.
     ///
     /// # Errors
     /// `InvalidInput` below 536 or above 1 GiB.
@@ -289,8 +290,8 @@ impl TcpSocket {
         Ok(self.get(|options| options.send_buffer).unwrap_or_else(default) as u32)
     }
 
-    /// The most bytes that wait to be read: the host's [`receive_buffer`](crate::TcpConfig::receive_buffer), used as the
-    /// path and the reader ask for it.
+    /// Max size of the receive buffer: the host's [`receive_buffer`](crate::TcpConfig::receive_buffer), up to which
+    /// it is tuned automatically.
     ///
     /// # Errors
     /// None.
@@ -306,8 +307,8 @@ impl TcpSocket {
         self.set(|options| options.user_timeout = time)
     }
 
-    /// Accepted for programs that set it (`SO_REUSEADDR`): here an address is free again as soon as its listener is
-    /// closed, TIME-WAIT does not hold it.
+    /// Accepted for compatibility (`SO_REUSEADDR`), without effect: here an address is free as soon as its listener
+    /// is closed, and TIME-WAIT does not block it.
     ///
     /// # Errors
     /// None.
@@ -332,9 +333,9 @@ impl TcpSocket {
     }
 }
 
-/// What becomes of it.
+/// Binding, connecting and listening.
 impl TcpSocket {
-    /// The address that it was bound to, or the unspecified one.
+    /// The address it is bound to, or the unspecified address.
     ///
     /// # Errors
     /// None.
@@ -343,10 +344,10 @@ impl TcpSocket {
         Ok(self.with(|state| state.local).unwrap_or(SocketAddr::new(any, 0)))
     }
 
-    /// Connects from this address, or listens at it. Whether it is free is known when it does.
+    /// Sets the local address. Whether it is free is checked by `connect` or `listen`.
     ///
     /// # Errors
-    /// `InvalidInput` if it was bound before, or the address is of the other family.
+    /// `InvalidInput` if it is bound already, or the address is of the other family.
     pub fn bind(&self, local: SocketAddr) -> io::Result<()> {
         if local.is_ipv6() != self.v6 {
             return Err(invalid(
@@ -374,8 +375,8 @@ impl TcpSocket {
         TcpStream::open(&self.host, local, remote, &options)?.established().await
     }
 
-    /// Listens; `backlog` as in [`TcpListener::bind_with_backlog`]. Accepted connections have the options that were set:
-    /// from the SYN|ACK on the maximum segment, the others from the moment they are accepted.
+    /// Listens; `backlog` as in [`TcpListener::bind_with_backlog`]. Accepted connections inherit the options that
+    /// were set: the max segment size from the SYN|ACK on, the others when they are accepted.
     ///
     /// # Errors
     /// As [`TcpListener::bind`].

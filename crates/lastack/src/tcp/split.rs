@@ -1,4 +1,4 @@
-//! The two directions of a connection, apart, as tokio has them.
+//! The read and write halves of a connection, as in tokio.
 
 use crate::tcp::TcpStream;
 use lastack_engine::End;
@@ -25,7 +25,7 @@ pub struct OwnedReadHalf(Arc<TcpStream>);
 
 /// The writing half of a [`TcpStream`]; see [`TcpStream::into_split`].
 ///
-/// Dropped, it shuts its direction down: the peer sees the end of the stream. Not so after
+/// Dropping it shuts down the write direction: the peer sees the end of the stream. Not so after
 /// [`forget`](Self::forget).
 #[derive(Debug)]
 pub struct OwnedWriteHalf {
@@ -34,12 +34,12 @@ pub struct OwnedWriteHalf {
 }
 
 impl TcpStream {
-    /// Both directions, borrowed, to be used at the same time in one task.
+    /// Splits the stream into borrowed halves, for use in one task.
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         (ReadHalf(self), WriteHalf(self))
     }
 
-    /// Both directions, to be used in two tasks. The connection is closed when both halves are
+    /// Splits the stream into owned halves, for use in two tasks. The connection is closed when both halves are
     /// dropped.
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         let stream = Arc::new(self);
@@ -48,10 +48,10 @@ impl TcpStream {
 }
 
 impl OwnedReadHalf {
-    /// The stream again, if `write` is its other half.
+    /// Rejoins the halves into the stream.
     ///
     /// # Errors
-    /// Both halves back, if they are of two streams.
+    /// Both halves, if they are of two streams.
     pub fn reunite(self, write: OwnedWriteHalf) -> Result<TcpStream, ReuniteError> {
         if !Arc::ptr_eq(&self.0, &write.stream) {
             return Err(ReuniteError(self, write));
@@ -62,10 +62,10 @@ impl OwnedReadHalf {
 }
 
 impl OwnedWriteHalf {
-    /// The stream again, if `read` is its other half.
+    /// Rejoins the halves into the stream.
     ///
     /// # Errors
-    /// Both halves back, if they are of two streams.
+    /// Both halves, if they are of two streams.
     pub fn reunite(self, read: OwnedReadHalf) -> Result<TcpStream, ReuniteError> {
         read.reunite(self)
     }
@@ -79,13 +79,13 @@ impl OwnedWriteHalf {
 impl Drop for OwnedWriteHalf {
     fn drop(&mut self) {
         if self.shutdown_on_drop {
-            // It fails only on a connection that is over: then there is nothing to shut down.
+            // Fails only if the connection has ended: then there is nothing to shut down.
             let _over = self.stream.shutdown_write();
         }
     }
 }
 
-/// Two halves are of two streams; here they are back.
+/// The two halves are of different streams; returns them.
 #[derive(Debug)]
 pub struct ReuniteError(
     /// The reading half.
@@ -126,7 +126,7 @@ impl AsRef<TcpStream> for OwnedWriteHalf {
     }
 }
 
-/// What a half can do for the whole.
+/// Methods of both halves.
 macro_rules! either {
     ($half:ty) => {
         impl $half {
