@@ -1,4 +1,4 @@
-//! `lastack run`: its options, and the call of the library that carries it out.
+//! `lastack run`: its options, and the call of the library that implements it.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -11,19 +11,20 @@ use lastack_run::namespace::{DeviceChoice, Identity};
 use lastack_run::report::FailOn;
 use lastack_run::{Destinations, Options, Policy, Published};
 
-/// Run a program in a network of its own, and see how each of its connections ended
+/// Run a program in its own network namespace, and report how each of its connections ended
 ///
-/// The program is unmodified and needs no root; lastack carries its packets.
+/// The program runs unmodified and without root; lastack relays its packets.
 ///
-/// TCP, UDP and ping to anywhere work over IPv4 and IPv6, and names resolve. What the remote or the network says reaches
-/// the program as it was said: refused is refused, unreachable is unreachable, silence is silence, FIN is FIN and RST is
-/// RST.
+/// TCP, UDP, ping and name resolution work over IPv4 and IPv6. The program sees what the remote or the network reports:
+/// a refusal as a refusal, an unreachable destination as unreachable, a FIN as a FIN, a RST as a RST, and no answer as
+/// no answer.
 ///
-/// Inside, the program is 10.0.2.100 and fd00::100; 10.0.2.2 and fd00::2 are its gateway, 10.0.2.3 and fd00::3 answer
-/// for names.
+/// The program's addresses are 10.0.2.100 and fd00::100, its gateway is 10.0.2.2 and fd00::2, its name server is
+/// 10.0.2.3 and fd00::3.
 ///
-/// The report comes on standard error when the program has ended. The exit status is the program's, and a signal that
-/// ended it is raised again; 125 is a failure of lastack, 126 a program that cannot be run, 127 one that does not exist.
+/// The report is written to standard error when the program has ended. The exit status is the program's; if a signal
+/// killed the program, lastack dies of the same signal. Status 125: lastack failed; 126: the program cannot be run;
+/// 127: the program does not exist.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct RunArgs {
@@ -31,7 +32,7 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "FILE", visible_alias = "pcap")]
     pub write: Option<PathBuf>,
 
-    /// Write the connections with their sequence diagrams to FILE, as a page of HTML that needs no network
+    /// Write the connections with their sequence diagrams to FILE, as a self-contained HTML page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 
@@ -39,11 +40,12 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Report every connection, with its local port, path and rule; twice: questions for names, too
+    /// Report every connection, not only those that ended badly, with its local port, path and rule; twice: DNS
+    /// queries, too
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
-    /// Report as JSON lines, every connection and a summary; docs/report.md says what they hold
+    /// Report as JSON lines: every connection and a summary (format: docs/report.md)
     #[arg(long)]
     pub json: bool,
 
@@ -51,125 +53,125 @@ pub struct RunArgs {
     #[arg(short = 'c', long)]
     pub summary_only: bool,
 
-    /// No report at all
+    /// Do not report anything
     #[arg(short, long, visible_alias = "no-report", conflicts_with_all = ["output", "verbose", "json", "summary_only"])]
     pub quiet: bool,
 
-    /// With --json, a line for each connection that begins, too
+    /// With --json, also write a line for each connection when it is opened
     #[arg(long, requires = "json")]
     pub open_lines: bool,
 
-    /// End with status 1 (unless the program fails by itself) when a connection ended like this: harmful, suspicious, or
-    /// a cause or outcome such as refused, reset, timed-out (repeatable, or with commas)
+    /// Exit with status 1 (unless the program itself fails) if a connection ended like this: harmful, suspicious, or a
+    /// cause or outcome such as refused, reset, timed-out (repeatable, or comma-separated)
     #[arg(long, value_name = "CAUSE", value_delimiter = ',')]
     pub fail_on: Vec<FailOn>,
 
-    /// Let a port of this host lead to one at which the program listens: [ADDRESS:]HOSTPORT[:PORT], at this host's loopback
-    /// without ADDRESS; "auto": every port at which the program listens (repeatable)
+    /// Forward a port of this host to a port on which the program listens: [ADDRESS:]HOSTPORT[:PORT], on this host's
+    /// loopback without ADDRESS; "auto": every port on which the program listens (repeatable)
     #[arg(short, long, value_name = "PORT")]
     pub publish: Vec<Published>,
 
-    /// Make a fault happen to connections: KIND[=VALUE][:KEY=VALUE..], repeatable; "help" explains them
+    /// Inject a fault into connections: KIND[=VALUE][:KEY=VALUE..] (repeatable); "help" lists the faults
     #[arg(long, value_name = "FAULT", value_parser = fault, help_heading = "Faults on demand")]
     pub inject: Vec<FaultRule>,
 
-    /// More faults, in a file (TOML)
+    /// Read more faults from FILE (TOML)
     #[arg(long, value_name = "FILE", help_heading = "Faults on demand")]
     pub inject_file: Option<PathBuf>,
 
-    /// Where the chance of faults begins: the same seed hits the same packets
+    /// Seed of the random faults: the same seed hits the same packets
     #[arg(long, value_name = "NUMBER", help_heading = "Faults on demand")]
     pub seed: Option<u64>,
 
-    /// Let the program reach this, and nothing else unless it is allowed too or something is denied:
-    /// TARGET[:PORT,..][/tcp|/udp], where TARGET is an address, a network, a name, *.NAME or all (repeatable)
+    /// Allow this destination, and only allowed destinations unless something is denied: TARGET[:PORT,..][/tcp|/udp],
+    /// where TARGET is an address, a network, a name, *.NAME or all (repeatable)
     #[arg(long, value_name = "DESTINATION", help_heading = "Policy")]
     pub allow: Vec<Destinations>,
 
-    /// Deny this with ICMP "administratively prohibited"; of two rules the narrower one counts (repeatable)
+    /// Deny this destination with ICMP "administratively prohibited"; the more specific rule applies (repeatable)
     #[arg(long, value_name = "DESTINATION", help_heading = "Policy")]
     pub deny: Vec<Destinations>,
 
-    /// Deny everything that is not allowed, names too
+    /// Deny everything that is not allowed, including DNS names
     #[arg(long, help_heading = "Policy")]
     pub offline: bool,
 
-    /// Deny nothing, and report what would be denied
+    /// Deny nothing, but report what would be denied
     #[arg(long, help_heading = "Policy")]
     pub log_only: bool,
 
-    /// IPv4 only
+    /// Use IPv4 only
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     pub ipv4: bool,
 
-    /// IPv6 only
+    /// Use IPv6 only
     #[arg(short = '6', long)]
     pub ipv6: bool,
 
-    /// Let the program reach this host's own 127.0.0.1 and ::1, at its gateway's addresses
+    /// Let the program reach this host's loopback (127.0.0.1 and ::1) at its gateway's addresses
     #[arg(long)]
     pub host_loopback: bool,
 
-    /// Let the program reach these TCP ports of this host's loopback under their own name: 127.0.0.1, ::1 and localhost
+    /// Let the program reach these TCP ports of this host's loopback at its own 127.0.0.1, ::1 and localhost
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub map_localhost: Vec<u16>,
 
-    /// Ask this server for names instead of the host's (repeatable)
+    /// Use this name server instead of the host's (repeatable)
     #[arg(short = 'D', long, value_name = "ADDRESS")]
     pub dns: Vec<IpAddr>,
 
-    /// The program's IPv4 network: .2 is the gateway, .3 answers for names, .100 is the program; auto is 10.0.2.0/24, or
-    /// another where this host's own networks overlap
+    /// The program's IPv4 network: .2 is the gateway, .3 the name server, .100 the program; auto is 10.0.2.0/24, or
+    /// another one if that overlaps with this host's networks
     #[arg(long, value_name = "NETWORK/PREFIX", default_value = "auto")]
     pub net: String,
 
-    /// The program's IPv6 network: ::2 is the gateway, ::3 answers for names, ::100 is the program; auto is fd00::/64
+    /// The program's IPv6 network: ::2 is the gateway, ::3 the name server, ::100 the program; auto is fd00::/64
     #[arg(long, value_name = "NETWORK/PREFIX", default_value = "auto")]
     pub net6: String,
 
-    /// The largest packet between the program and lastack; the largest is the fastest
-    #[arg(short, long, value_name = "OCTETS", default_value_t = 65520)]
+    /// MTU of the program's interface; a larger one is faster
+    #[arg(short, long, value_name = "BYTES", default_value_t = 65520)]
     pub mtu: u32,
 
-    /// Hold no more MIB than this for all connections that wait for one side to read, but for a little for each
+    /// Limit relay buffers to MIB in total (plus a small minimum per connection)
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub memory: u16,
 
-    /// Carry the packets by this kind of device: auto, tun or veth
+    /// Type of the program's network device: auto, tun or veth
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
 
-    /// Let the program reach link-local addresses, and with them the metadata service of a cloud (169.254.169.254)
+    /// Let the program reach link-local addresses, including cloud metadata services (169.254.169.254)
     #[arg(long)]
     pub link_local: bool,
 
-    /// End what the program leaves running when it ends, instead of waiting for it
+    /// Kill the program's remaining child processes when it ends, instead of waiting for them
     #[arg(long)]
     pub kill_rest: bool,
 
-    /// Make the program root in its own namespaces, also for a user; other users exist as /etc/subuid allows
+    /// Make the program root in its own namespaces, even if started by a user; other users exist as /etc/subuid allows
     #[arg(long)]
     pub map_root: bool,
 
-    /// If root runs it, leave the program root's rights over this host; it can leave its network then
+    /// If started by root, keep root's privileges over this host; the program can then leave its network
     #[arg(long, conflicts_with = "map_root")]
     pub host_root: bool,
 
-    /// Let the program see this host's processes, and have process ids of this host
+    /// Let the program see this host's processes, and use this host's process ids
     #[arg(long)]
     pub host_pids: bool,
 
-    /// The program, and its arguments
+    /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
-/// Runs the program, and ends as it does.
+/// Runs the program, and exits as it does.
 pub fn main(args: RunArgs) -> ExitCode {
     lastack_run::main(args.into())
 }
 
-/// A fault; `help` explains them all, and that is all that is asked for.
+/// Parses a fault; `help` prints the list of faults and exits.
 fn fault(text: &str) -> Result<FaultRule, String> {
     if text == "help" {
         anstream::print!("{}", inject::help());

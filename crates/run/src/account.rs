@@ -16,23 +16,23 @@ use crate::report::{
     Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Proto, Record, peer_state,
 };
 
-/// The hint for who meant the host's loopback.
+/// The hint for an attempt to reach the host's loopback.
 pub const LOOPBACK_HINT: &str =
     "this host's own loopback is closed to the program; --host-loopback opens it, at the gateway's addresses";
 
-/// The hint for a host whose local ports are used up.
+/// The hint for a host whose local ports are exhausted.
 pub const NO_PORT_HINT: &str = "the ports of net.ipv4.ip_local_port_range are used up, also by connections in \
      TIME-WAIT: widen the range with sysctl, or set net.ipv4.tcp_tw_reuse to 1";
 
-/// What is known of a connection while it lives.
+/// The state of a connection while it lives.
 #[derive(Debug)]
 pub struct ConnectionReport {
     local: SocketAddr,
     remote: SocketAddr,
     opened: Began,
-    /// What its relay does.
+    /// The statistics of its relay.
     pub ledger: Rc<RelayStats>,
-    /// Whose it is, and what is known of its way.
+    /// Its process, and the path and options that apply to it.
     pub context: RefCell<Context>,
 }
 
@@ -47,7 +47,7 @@ impl ConnectionReport {
         Record { by, rule, state: Some(state), context: self.context.borrow().clone(), ..record }
     }
 
-    /// lastack answered by itself.
+    /// lastack itself answered.
     pub fn refused_here(&self, place: Route) -> Record {
         let (outcome, rule, note, hint) = match place {
             Route::NobodyThere => {
@@ -126,7 +126,7 @@ impl ConnectionReport {
         }
     }
 
-    /// The program closed its socket before the remote had answered, which no packet says.
+    /// The program closed its socket before the remote had answered, without a packet.
     pub fn let_go(&self) -> Record {
         let mut record =
             self.record(Outcome::Aborted, By::Program, Some(Rule::EndAttemptClosed), TcpState::SynSent);
@@ -136,7 +136,7 @@ impl ConnectionReport {
         record
     }
 
-    /// Nothing was heard from the remote for as long as the program waited.
+    /// The remote did not answer for as long as the program waited.
     pub fn no_answer(&self) -> Record {
         let mut record =
             self.record(Outcome::TimedOut, By::Nobody, Some(Rule::EndSynTimeout), TcpState::SynSent);
@@ -144,7 +144,7 @@ impl ConnectionReport {
         record
     }
 
-    /// It was established, and is over; `None`: it was not over when the run was.
+    /// It was established, and is over; `None`: it was still open at the end of the run.
     pub fn relayed(&self, over: Option<&Over>, program: &TcpStream, host: &tokio::net::TcpStream) -> Record {
         let mut record = match over {
             None => self.open(peer_state(program.state())),
@@ -162,8 +162,8 @@ impl ConnectionReport {
         record
     }
 
-    /// The remote had accepted, and the program did not want the connection: RST instead of the third segment of the
-    /// handshake, as port scanners and health checks do.
+    /// The remote had accepted, and the program aborted: RST instead of the third segment of the handshake, as port
+    /// scanners and health checks do.
     pub fn probed(&self, end: &End) -> Record {
         let mut record = self.record(Outcome::Aborted, By::Program, Some(end.rule), TcpState::SynSent);
         record.note = Some("the remote had accepted, and the program answered with a reset".to_owned());
@@ -171,13 +171,13 @@ impl ConnectionReport {
         record
     }
 
-    /// lastack ended it, because a fault was asked for.
+    /// An injected fault ended it.
     fn ended_by_fault(&self, program: &TcpStream) -> Record {
         let state = program.end().map_or_else(|| program.state(), |end| end.state);
         self.record(Outcome::Reset, By::Lastack, Some(Rule::RstAbort), peer_state(state))
     }
 
-    /// A fault that was asked for answered the SYN.
+    /// An injected fault answered the SYN.
     pub fn answered_by_fault(&self, icmp: Option<IcmpError>, refused: bool) -> Record {
         let (outcome, rule) = match (refused, icmp) {
             (true, _) => (Outcome::Refused, Rule::RstIntercepted),
@@ -189,7 +189,7 @@ impl ConnectionReport {
         record
     }
 
-    /// A connection from outside, which the program did not take.
+    /// A connection from outside that the program did not accept.
     pub fn not_taken(&self, error: &std::io::Error) -> Record {
         let outcome = match error.kind() {
             std::io::ErrorKind::ConnectionRefused => Outcome::Refused,
@@ -210,7 +210,7 @@ impl ConnectionReport {
         record
     }
 
-    /// It met the program's own loopback, where nobody listens.
+    /// It was refused by the program's own loopback, where no socket listens.
     pub fn refused_by_itself(&self) -> Record {
         let mut record =
             self.record(Outcome::Refused, By::Program, Some(Rule::RstNoListener), TcpState::SynSent);
@@ -218,7 +218,7 @@ impl ConnectionReport {
         record
     }
 
-    /// It was carried between two sockets; `None`: it was not over when the run was.
+    /// It was relayed between two sockets; `None`: it was still open at the end of the run.
     pub fn joined(&self, over: Option<&Result<(), Failed>>) -> Record {
         let mut record = match over {
             None => self.open(TcpState::Established),
@@ -287,13 +287,13 @@ impl ConnectionReport {
                 (Outcome::Reset, By::Remote, Rule::PeerRstAfterFin)
             }
             (libc::ECONNRESET | libc::EPIPE, ..) => (Outcome::Reset, By::Remote, Rule::PeerRstExact),
-            // A soft error (ICMP) that the timer turned into the end (`docs/resets.md` 4.5).
+            // A soft error (ICMP) that a timeout turned into the end (`docs/resets.md` 4.5).
             (libc::EHOSTUNREACH | libc::ENETUNREACH, ..) => {
                 (Outcome::Unreachable, By::Network, Rule::EndRetransmissionTimeout)
             }
             _ => (Outcome::Aborted, By::Host, Rule::RstIntercepted),
         };
-        // The state before we passed it on.
+        // The state before the failure was passed on.
         let state = program.end().map_or_else(|| program.state(), |end| end.state);
         let mut record = self.record(outcome, by, Some(rule), peer_state(state));
         record.host_errno = Some(errno_name(errno));
@@ -329,7 +329,7 @@ impl ConnectionReport {
         record
     }
 
-    /// What arrived and what did not, in both directions.
+    /// The bytes delivered and lost, in both directions.
     fn figures(&self, record: &mut Record, program: &TcpStream, host: &tokio::net::TcpStream) {
         let ledger = &self.ledger;
         let waiting = match ledger.delivered.get() {
@@ -337,7 +337,7 @@ impl ConnectionReport {
             false => outstanding(host, ledger.program_fin.get()).unwrap_or_default(),
         };
         let (to_program, from_program) = match (program.end(), program.info()) {
-            // An end keeps what it lost; a connection that lives tells what is on its way.
+            // A closed connection has its counts of lost data; a live one reports what is in flight.
             (Some(end), Ok(info)) => (end.lost.unsent + end.lost.unacked, info.octets_received),
             (None, Ok(info)) => ((info.unsent + info.unacked) as u64, info.octets_received),
             (_, Err(_)) => (0, 0),

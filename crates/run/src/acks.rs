@@ -1,10 +1,10 @@
-//! When the program's data is acknowledged: once the remote has answered for it, so that the program's own timers
-//! (retransmission, `TCP_USER_TIMEOUT`, keep-alive) notice a remote that has vanished.
+//! When the program's data is acknowledged: once the remote has shown that it is alive, so that the program's own
+//! timers (retransmission, `TCP_USER_TIMEOUT`, keep-alive) notice a remote that has vanished.
 //!
-//! The host's kernel takes more data than the remote has acknowledged, and more than the remote has room for. What
-//! counts is whether the remote lives: with any progress of its own, all that was written before is acknowledged. While
-//! data is on its way and nothing comes back, what was written since waits, the program's kernel sends it again, and in
-//! the end gives up as it would have done without lastack.
+//! The host's kernel accepts more data than the remote has acknowledged, and more than the remote has room for. The
+//! criterion is whether the remote is alive: with any progress of its own, everything written before is acknowledged.
+//! While data is in flight and nothing comes back, later writes stay unacknowledged, the program's kernel retransmits
+//! them, and finally gives up as it would have done without lastack.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -22,39 +22,40 @@ use crate::host::socket::outstanding;
 use crate::host::tcp_info::Life;
 use crate::relay::RelayStats;
 
-/// How long after a write the host's kernel is asked first what the remote has acknowledged, and then ever less often.
+/// Polling of the host's kernel for the remote's acknowledgments: first delay after a write; it backs off.
 const FIRST_LOOK: Duration = Duration::from_millis(4);
 const MAX_PAUSE: Duration = Duration::from_millis(250);
-/// Writes in one direction only after which it is asked at once: nothing will come back that could carry an answer.
+/// After this number of writes in one direction only, the kernel is polled at once: no data will come back that implies
+/// an acknowledgment.
 const ONE_WAY: u32 = 2;
-/// How long the answer to a probe is looked for. The program's own next probe starts another look.
+/// How long to wait for the answer to a probe. The program's next probe starts another wait.
 const PROBE: Duration = Duration::from_secs(60);
-/// Who was heard this shortly ago need not be asked.
+/// A remote heard this recently is not probed.
 const FRESH: Duration = Duration::from_secs(1);
-/// From this pause on ICMP errors are looked for as well.
+/// From this delay on ICMP errors are checked as well.
 const SOFT_ERRORS: Duration = Duration::from_millis(64);
 
-/// What is acknowledged of a connection's data.
+/// The acknowledgment state of a connection's data.
 #[derive(Debug)]
 pub struct Acks<'a> {
     program: &'a TcpStream,
     host: &'a HostStream,
     ledger: &'a RelayStats,
-    /// Octets that may be acknowledged to the program, and its FIN.
+    /// Bytes that may be acknowledged to the program, including its FIN.
     sure: Cell<u64>,
     fin_sure: Cell<bool>,
-    /// What the remote had acknowledged at the last look.
+    /// What the remote had acknowledged at the last check.
     acked: Cell<u64>,
-    /// Writes since the remote was heard.
+    /// Writes since the remote was last heard.
     writes: Cell<u32>,
-    /// Something waits to be acknowledged.
+    /// Data is waiting to be acknowledged.
     waiting: Notify,
 }
 
 impl<'a> Acks<'a> {
-    /// From now on the program's data is acknowledged by this.
+    /// From now on the program's data is acknowledged by this object.
     pub fn new(program: &'a TcpStream, host: &'a HostStream, ledger: &'a RelayStats) -> Self {
-        // It fails only on a connection that is over, which the relay sees.
+        // Fails only on a connection that is over, which the relay sees.
         let _over = program.hold_acks();
         let (sure, acked) = (Cell::new(0), Cell::new(0));
         let (fin_sure, writes) = (Cell::new(false), Cell::new(0));
@@ -84,7 +85,7 @@ impl<'a> Acks<'a> {
         self.acknowledge();
     }
 
-    /// Data or a FIN of the remote has come: it lives.
+    /// Data or a FIN of the remote has arrived: it is alive.
     pub fn heard(&self) {
         self.ledger.unanswered.set(false);
         self.writes.set(0);
@@ -107,10 +108,10 @@ impl<'a> Acks<'a> {
         let _over = self.program.acknowledge(self.sure.get(), self.fin_sure.get());
     }
 
-    /// Asks the host's kernel, and acknowledges what the answer allows. Gives whether nothing is left to ask for.
+    /// Polls the host's kernel, and acknowledges what the result allows. Returns whether nothing is left to poll for.
     fn look(&self) -> bool {
         let (written, fin) = (self.ledger.to_remote.get(), self.ledger.program_fin.get());
-        // It fails only on what is no socket.
+        // Fails only on a descriptor that is not a socket.
         let Ok(left) = outstanding(self.host, fin) else { return true };
         let acked = written.saturating_sub(left.total());
         let progress = acked > self.acked.replace(acked);
@@ -120,13 +121,13 @@ impl<'a> Acks<'a> {
             self.sure.set(written);
             self.acknowledge();
         } else if progress || left.unacked == 0 {
-            // What the remote has no room for is none of its silence.
+            // A closed window of the remote is no sign that it has vanished.
             self.sure_of_all_data();
         }
         !self.is_waiting()
     }
 
-    /// Looks after what waits. Never ends.
+    /// Polls while data waits to be acknowledged. Never returns.
     pub async fn attend(&self) {
         tokio::join!(self.look_again(), self.answer_probes());
     }
@@ -148,7 +149,7 @@ impl<'a> Acks<'a> {
         }
     }
 
-    /// What a router said of data on its way is told to the program, which may give up for it later, as the host's
+    /// Passes a router's error about data in flight on to the program, which may give up on it later, as the host's
     /// kernel does.
     fn pass_on_errors(&self) {
         if let Some(error) = soft_error(self.host) {
@@ -156,20 +157,20 @@ impl<'a> Acks<'a> {
         }
     }
 
-    /// Tells the program's kernel, as a router would, what this error of the host's socket means.
+    /// Reports this error of the host's socket to the program's kernel as a router would.
     pub fn report(&self, error: &io::Error) {
         let v6 = self.program.peer_addr().is_ok_and(|peer| peer.is_ipv6());
         let error: IcmpError = Failure::local(error).as_icmp(v6);
         let _over = self.program.report_error(error, None);
     }
 
-    /// A keep-alive probe of the program becomes one of the remote, whose answer is the program's.
+    /// A keep-alive probe of the program is relayed to the remote, whose answer is relayed back.
     async fn answer_probes(&self) {
         loop {
             if self.program.ack_wanted().await.is_err() {
                 return pending().await;
             }
-            // Where data is on its way its acknowledgment is the answer.
+            // While data is in flight, its acknowledgment is the answer.
             if self.is_waiting() {
                 self.waiting.notify_one();
                 sleep(FIRST_LOOK).await;
@@ -180,7 +181,7 @@ impl<'a> Acks<'a> {
                 self.ledger.unanswered.set(false);
                 self.acknowledge();
             } else {
-                // The next probe asks again.
+                // The next probe tries again.
                 sleep(FIRST_LOOK).await;
             }
         }
@@ -196,14 +197,13 @@ impl<'a> Acks<'a> {
         let mut pause = FIRST_LOOK / 4;
         while begun.elapsed() < PROBE && !self.is_waiting() {
             let Some(life) = Life::of(self.host) else { return true };
-            // It was heard since it was asked, or had been just before. To a closed window the kernel itself sends
-            // probes.
+            // The remote was heard since the probe or just before. With a closed window the kernel itself sends probes.
             if life.heard < begun.elapsed().max(FRESH) || self.window_is_closed() && life.probes <= 1 {
                 return true;
             }
             if !asked {
                 asked = true;
-                // It fails on a connection that is over, which the relay sees.
+                // Fails on a connection that is over, which the relay sees.
                 let _over = ask(self.host);
             }
             sleep(pause).await;
@@ -213,8 +213,8 @@ impl<'a> Acks<'a> {
     }
 }
 
-/// Has the host's kernel send a keep-alive probe now: setting the time of idleness does, if that is over. How often and
-/// how long it is asked is up to the program, so the host's own end of patience is put far away.
+/// Makes the host's kernel send a keep-alive probe now: setting the idle time does, if it has expired. The program
+/// decides on interval and count, so the host's own timeout is set to its maximum.
 fn ask(host: &HostStream) -> io::Result<()> {
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(FRESH)
@@ -223,7 +223,7 @@ fn ask(host: &HostStream) -> io::Result<()> {
     socket2::SockRef::from(host).set_tcp_keepalive(&keepalive)
 }
 
-/// An ICMP error that has not ended the connection (`SO_ERROR` tells of it once, and takes it).
+/// An ICMP error that has not ended the connection (reading `SO_ERROR` clears it).
 fn soft_error(host: &HostStream) -> Option<io::Error> {
     let error = host.take_error().ok().flatten()?;
     matches!(error.raw_os_error(), Some(libc::EHOSTUNREACH | libc::ENETUNREACH)).then_some(error)

@@ -1,4 +1,4 @@
-//! The end of a run: which connections still live, whether anything still moves, and when they must go.
+//! The end of a run: which connections are still open, whether they make progress, and when they are aborted.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -10,24 +10,25 @@ use tokio::time::{Instant, sleep};
 use super::memory;
 use super::relay::RelayStats;
 
-/// After the program's end, its connections have as long to end as something moves, and this much longer.
+/// After the program's end, its connections may go on as long as they make progress, and this much longer.
 const QUIET: Duration = Duration::from_millis(500);
-/// Data of the program that the remote has no room for is kept for it, as the kernel would keep it, while the remote
-/// takes at least one part in [`SHARE`] of what waits in each [`WINDOW`].
+/// Data of the program that the remote has no room for stays queued, as in the kernel, while the remote takes at least
+/// one part in [`SHARE`] of the queue in each [`WINDOW`].
 const WINDOW: Duration = Duration::from_secs(30);
 const SHARE: u64 = 10;
-/// The longest time from the program's end to the end of the run: a remote must not keep it alive for ever.
+/// Max time from the program's end to the end of the run: a remote must not keep it alive for ever.
 const LIMIT: Duration = Duration::from_secs(300);
-/// So many flows at once are a burst, and this long after half of them have ended their memory is given back.
+/// This number of flows at once is a burst; this long after half of them have ended, their memory is returned to the
+/// system.
 const BURST: usize = 32;
 const SETTLED: Duration = Duration::from_secs(1);
-/// How often that is looked at.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The connections that live.
+/// The open connections.
 #[derive(Debug)]
 pub struct Connections {
-    /// Those whose end is waited for, and all.
+    /// The connections that the end of the run waits for, and all.
     connections: Rc<Cell<usize>>,
     all: Rc<Cell<usize>>,
     ledgers: Rc<RefCell<Vec<Weak<RelayStats>>>>,
@@ -35,14 +36,14 @@ pub struct Connections {
     closing: watch::Sender<bool>,
 }
 
-/// How many lived at once, so that the memory of a burst can be given back after it.
+/// The peak number, so that the memory of a burst can be returned to the system afterwards.
 #[derive(Debug, Default)]
 struct Burst {
     peak: Cell<usize>,
     over: Notify,
 }
 
-/// Held by a connection or a flow for as long as it lives.
+/// Guard held by a connection or a flow while it lives.
 #[derive(Debug)]
 pub struct Live {
     counts: Vec<Rc<Cell<usize>>>,
@@ -64,12 +65,12 @@ impl Connections {
         }
     }
 
-    /// One more, whose end is waited for.
+    /// Registers a connection whose end is waited for.
     pub fn enter(&self) -> Live {
         self.live(vec![self.connections.clone(), self.all.clone()])
     }
 
-    /// One more that has no end of its own.
+    /// Registers one without an end of its own.
     pub fn enter_quietly(&self) -> Live {
         self.live(vec![self.all.clone()])
     }
@@ -85,7 +86,7 @@ impl Connections {
         }
     }
 
-    /// Gives memory back to the system whenever half of a burst is over. Never ends.
+    /// Returns memory to the system whenever half of a burst is over. Never returns.
     pub async fn trim(&self) {
         loop {
             self.burst.over.notified().await;
@@ -95,7 +96,7 @@ impl Connections {
         }
     }
 
-    /// How many have data of the program that the remote has no room for.
+    /// The number of connections with data of the program that the remote has no room for.
     pub fn blocked(&self) -> usize {
         self.watched().iter().filter(|ledger| ledger.blocked.get()).count()
     }
@@ -104,13 +105,13 @@ impl Connections {
         self.ledgers.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Waits until none is left, until nothing moves any more, or until what moves would take too long.
+    /// Waits until no connection is left, until none makes progress, or until the progress is too slow.
     pub async fn drain(&self) {
         let begun = Instant::now();
         let mut movement = Movement { moved: 0, since: begun, window: begun, at_window: 0 };
         while self.connections.get() > 0 && begun.elapsed() < LIMIT {
             let ledgers = self.watched();
-            // Connections that end take their counts with them, and that is movement too.
+            // Connections that end take their counts with them, which also counts as progress.
             let moved = ledgers
                 .iter()
                 .map(|ledger| ledger.moved())
@@ -125,7 +126,7 @@ impl Connections {
         }
     }
 
-    /// Tells those that are left to go, and waits until they have.
+    /// Tells the remaining connections to close, and waits until they have.
     pub async fn close(&self) {
         self.closing.send_replace(true);
         while self.all.get() > 0 {
@@ -134,17 +135,17 @@ impl Connections {
     }
 }
 
-/// What moved since the program's end, and when.
+/// Progress since the program's end, and its time.
 struct Movement {
     moved: u64,
     since: Instant,
-    /// The beginning of the present window, and what had moved then.
+    /// The beginning of the current window, and the count at that time.
     window: Instant,
     at_window: u64,
 }
 
 impl Movement {
-    /// Whether it is not worth waiting for more. `waiting`: the longest queue of data that a remote has no room for.
+    /// Whether to stop waiting. `waiting`: the longest queue of data that a remote has no room for.
     fn is_over(&mut self, moved: u64, waiting: Option<u64>) -> bool {
         if moved != self.moved {
             (self.moved, self.since) = (moved, Instant::now());
@@ -164,17 +165,17 @@ impl Movement {
 }
 
 impl Live {
-    /// What this connection does counts as movement.
+    /// Counts this connection's progress.
     pub fn watch(&self, ledger: &Rc<RelayStats>) {
         let mut ledgers = self.ledgers.borrow_mut();
-        // Now and then those that are gone are swept out, at a cost that does not grow with their number.
+        // Removes dead entries from time to time, at amortized constant cost.
         if ledgers.len() == ledgers.capacity() {
             ledgers.retain(|ledger| ledger.strong_count() > 0);
         }
         ledgers.push(Rc::downgrade(ledger));
     }
 
-    /// Waits until the connection must go.
+    /// Waits until the connection must close.
     pub async fn closing(&self) {
         let mut closing = self.closing.clone();
         // The sender lives as long as the run does.

@@ -1,4 +1,4 @@
-//! What a run knows of a connection or flow beside its packets, when it begins and when it ends.
+//! What a run records about a connection or flow beside its packets, when it begins and when it ends.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,22 +9,22 @@ use crate::policy::Decision;
 use crate::report::{By, Context, Proto, Record};
 use crate::run::Run;
 
-/// What becomes of datagrams by the options of the run.
+/// The verdict of the run's options on datagrams.
 #[derive(Clone, Debug)]
 pub(crate) enum Screened {
-    /// They go their way.
+    /// Relayed.
     Passes,
-    /// They are answered with an ICMP error; if the policy denies them, by this option.
+    /// Answered with an ICMP error; if the policy denies them, by this option.
     Answered(Option<String>, IcmpError),
-    /// They vanish.
+    /// Dropped silently.
     Swallowed,
 }
 
-/// Most flows of datagrams whose answer is remembered.
+/// Max flows of datagrams whose verdict is cached.
 const MAX_SCREENED: usize = 65_536;
 
 impl Run {
-    /// What becomes of datagrams of the program: the policy and the faults are asked once for each flow.
+    /// The verdict on datagrams of the program: policy and faults are evaluated once for each flow.
     pub(crate) fn screen(&self, program: SocketAddr, remote: SocketAddr, actual: SocketAddr) -> Screened {
         if self.plan.policy.is_empty() && self.inject.is_empty() {
             return Screened::Passes;
@@ -66,8 +66,8 @@ impl Run {
         matches!(decision, Decision::Denied(_))
     }
 
-    /// What is known of a connection or flow of the program that begins now. A process may end soon: it is asked for at
-    /// once.
+    /// The context of a connection or flow of the program that begins now. The process is looked up at once, as it may
+    /// end soon.
     pub(crate) fn context(&self, flow: &Flow) -> Context {
         let ends = crate::host::inner::Flow { program: flow.local, remote: flow.remote };
         let found = match flow.proto {
@@ -85,12 +85,12 @@ impl Run {
         self.attendant.as_ref()?.owner(found.inode)
     }
 
-    /// The name for which the program was given this address.
+    /// The name that was resolved to this address for the program.
     pub(crate) fn name_of(&self, address: IpAddr) -> Option<String> {
         self.names.of(address).map(|name| name.to_string())
     }
 
-    /// Asks the policy. `true`: it is denied, and the context says by which option.
+    /// Evaluates the policy. `true`: it is denied, and the context names the option.
     pub(crate) fn is_denied(
         &self,
         context: &mut Context,
@@ -114,7 +114,7 @@ impl Run {
         }
     }
 
-    /// A connection or flow is over. The capture says of its last packet what the report says.
+    /// A connection or flow is over. Its last packet in the capture gets the text of the report as a comment.
     pub(crate) fn record(&self, mut record: Record) {
         if record.context.name.is_none() {
             record.context.name = self.name_of(record.remote.ip());

@@ -1,4 +1,4 @@
-//! What is noted of the data that a relay passes on, to judge the connection's end by.
+//! Observations of the data that a relay passes on, from which the cause of the connection's end is derived.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,11 +9,11 @@ use tokio::sync::Notify;
 use crate::relay::Side;
 use crate::report::{By, Facts};
 
-/// The type of a TLS record that holds an alert, and of one that holds encrypted data (RFC 8446 section 5.1).
+/// The types of TLS records for an alert, and for encrypted data (RFC 8446 section 5.1).
 const ALERT: u8 = 21;
 const APPLICATION_DATA: u8 = 23;
 const HANDSHAKE: u8 = 22;
-/// An encrypted alert of TLS 1.3 is 19 octets long (two, the type, the tag of 16), and of TLS 1.2 with CBC at most 48.
+/// An encrypted alert of TLS 1.3 has 19 bytes (two, the type, the tag of 16), one of TLS 1.2 with CBC at most 48.
 const MAX_ALERT: u16 = 48;
 
 /// The data of a connection, both ways.
@@ -21,18 +21,18 @@ const MAX_ALERT: u16 = 48;
 pub struct Course {
     last: Cell<Option<(Side, Instant)>>,
     tls: Cell<bool>,
-    /// When the first FIN came, and how long nothing had been sent before.
+    /// How long the connection had been idle when the first FIN came.
     idle_before_fin: Cell<Option<Duration>>,
-    /// Octets after the other side's FIN.
+    /// Bytes after the other side's FIN.
     late_from_program: Cell<u64>,
     late_from_remote: Cell<u64>,
     late_alert: Cell<bool>,
-    /// Who wants to know that the program has told the remote a port of its own.
+    /// Notified when the program has announced a port of its own to the remote.
     announced: RefCell<Option<Rc<Notify>>>,
 }
 
 impl Course {
-    /// One side's data passes: so many octets that begin like this. `late`: the other side has closed.
+    /// One side's data is relayed: the number of bytes, and the first of them. `late`: the other side has closed.
     pub fn data(&self, from: Side, begin: &[u8], octets: usize, late: bool) {
         if octets == 0 {
             return;
@@ -57,12 +57,12 @@ impl Course {
         }
     }
 
-    /// Gives notice when the program tells the remote a port to connect to, as FTP does (RFC 959, RFC 2428).
+    /// Notifies when the program announces a port for the remote to connect to, as FTP does (RFC 959, RFC 2428).
     pub fn announce_to(&self, notice: Rc<Notify>) {
         *self.announced.borrow_mut() = Some(notice);
     }
 
-    /// The first FIN has come.
+    /// The first FIN was received.
     pub fn first_fin(&self) {
         self.idle_before_fin.set(Some(self.idle()));
     }
@@ -96,7 +96,7 @@ fn record(data: &[u8]) -> Option<(u8, u16)> {
     Some((kind, u16::from_be_bytes([high, low])))
 }
 
-/// A connection whose first octets are a TLS handshake.
+/// Whether the connection's first bytes are a TLS handshake.
 fn is_tls(data: &[u8]) -> bool {
     matches!(record(data), Some((HANDSHAKE, _)))
 }

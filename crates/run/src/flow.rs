@@ -12,27 +12,27 @@ use super::plan::Route;
 use crate::host::{Failure, Said};
 use crate::report::{Began, By, Context, IcmpSaid, Octets, Outcome, Proto, Record};
 
-/// What is known of a flow while it lives.
+/// The state of a flow while it lives.
 #[derive(Debug)]
 pub struct FlowAccount {
     local: SocketAddr,
     remote: SocketAddr,
     opened: Began,
-    /// How long after that something was sent or said last.
+    /// The time from its beginning to the last datagram or error.
     last: Cell<Duration>,
     sent: Cell<Traffic>,
     received: Cell<Traffic>,
-    /// The header fields of what the program sent last.
+    /// The header fields of the program's last datagram.
     ip: Cell<IpFields>,
     verdict: RefCell<Option<Verdict>>,
     /// Another port of the remote has answered.
     answered_elsewhere: Cell<bool>,
     note: RefCell<Option<String>>,
-    /// Whose it is, and what the options of the run say of it.
+    /// Its process, and the options of the run that apply to it.
     pub context: RefCell<Context>,
 }
 
-/// What went in one direction.
+/// The traffic in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Traffic {
     octets: u64,
@@ -45,12 +45,12 @@ impl Traffic {
     }
 }
 
-/// What was said against a flow.
+/// An error reported about a flow.
 #[derive(Clone, Debug)]
 enum Verdict {
     /// By the network, or by this host.
     Failed(Failure),
-    /// By us.
+    /// By lastack itself.
     Ours(IcmpError, Option<IpAddr>, Route),
     /// By an option of the run.
     Ruled(IcmpError),
@@ -74,17 +74,17 @@ impl FlowAccount {
         }
     }
 
-    /// The program sends with these fields in its headers.
+    /// The program sends with these header fields.
     pub fn sending(&self, ip: IpFields) {
         self.ip.set(ip);
     }
 
-    /// The header fields of what the program sent last.
+    /// The header fields of the program's last datagram.
     pub fn last_sent(&self) -> IpFields {
         self.ip.get()
     }
 
-    /// When something went last.
+    /// The time of the last datagram.
     pub fn last(&self) -> Instant {
         self.opened.clock + self.last.get()
     }
@@ -94,7 +94,7 @@ impl FlowAccount {
         self.received.get().datagrams > 0
     }
 
-    /// Whether it is one question to a name server, and its answer.
+    /// Whether it is one DNS query and its answer.
     pub fn is_answered_question(&self) -> bool {
         self.remote.port() == 53 && self.sent.get().datagrams == 1 && self.received.get().datagrams == 1
     }
@@ -104,18 +104,18 @@ impl FlowAccount {
         self.answered_elsewhere.set(true);
     }
 
-    /// What else is known.
+    /// Sets the note of the record.
     pub fn note(&self, note: Option<String>) {
         *self.note.borrow_mut() = note;
     }
 
-    /// So much went to the remote.
+    /// Counts what was sent to the remote.
     pub fn sent(&self, octets: usize, datagrams: usize) {
         self.sent.set(self.sent.get().add(octets, datagrams));
         self.last.set(self.opened.clock.elapsed());
     }
 
-    /// So much came from the remote, which can be reached after all.
+    /// Counts what was received from the remote; clears an earlier error, as the remote is reachable.
     pub fn received(&self, octets: usize, datagrams: usize) {
         self.received.set(self.received.get().add(octets, datagrams));
         self.last.set(self.opened.clock.elapsed());
@@ -125,13 +125,13 @@ impl FlowAccount {
         }
     }
 
-    /// It was said that the remote cannot be reached.
+    /// An error was reported: the remote cannot be reached.
     pub fn failed(&self, failure: &Failure) {
         self.last.set(self.opened.clock.elapsed());
         *self.verdict.borrow_mut() = Some(Verdict::Failed(failure.clone()));
     }
 
-    /// lastack answers by itself.
+    /// lastack itself answers.
     pub fn refused_here(&self, place: Route, gateway: Option<IpAddr>) {
         let v6 = self.remote.is_ipv6();
         let verdict = match place {
@@ -148,7 +148,7 @@ impl FlowAccount {
         *self.verdict.borrow_mut() = Some(Verdict::Ruled(error));
     }
 
-    /// The ICMP error that says what was said against it, and its sender.
+    /// The ICMP error that reports the failure, and its sender.
     pub fn verdict(&self, v6: bool) -> Option<(IcmpError, Option<IpAddr>)> {
         match self.verdict.borrow().as_ref()? {
             Verdict::Ours(error, from, _) => Some((*error, *from)),
@@ -157,7 +157,7 @@ impl FlowAccount {
                 Said::Icmp(error, from) if error.v6 == v6 => {
                     Some((error, from.filter(|from| from.is_ipv6() == v6)))
                 }
-                // A resolver may be asked over the other family than the program asked over.
+                // A resolver may be queried over the other address family than the program used.
                 _ => Some((failure.as_icmp(v6), None)),
             },
         }
@@ -188,7 +188,7 @@ impl FlowAccount {
 }
 
 impl FlowAccount {
-    /// Whom nobody has heard from, and how often it was asked.
+    /// Notes that the remote never answered, and the number of attempts.
     fn tell_silence(&self, record: &mut Record) {
         let sent = self.sent.get().datagrams;
         if record.verdict().cause != Cause::NoAnswer {
@@ -207,7 +207,7 @@ fn tell_failure(record: &mut Record, failure: &Failure) {
     (record.by, record.rule) = match failure.said {
         Said::Icmp(error, from) => {
             record.icmp = Some(IcmpSaid { error, from });
-            // The rule of a router that finds no way is not one of ours.
+            // The rule of a router without a route is not one of ours.
             if refused { (By::Remote, Some(Rule::IcmpPortUnreachable)) } else { (By::Network, None) }
         }
         _ => (By::Host, Some(Rule::IcmpIntercepted)),

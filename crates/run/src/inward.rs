@@ -1,8 +1,8 @@
-//! Ports inward (`-p`): a port of this host that leads to a port at which the program listens.
+//! Published ports (`-p`): a port of this host that leads to a port on which the program listens.
 //!
-//! The port of the host listens as long as somebody inside does, so that a client is refused where it would be without
-//! lastack. To a listener at the program's own address the connection comes through the stack, from the client's address;
-//! one at the program's loopback is reached by a socket of its network, and sees its own loopback.
+//! The port of the host listens as long as a socket inside does, so that a client is refused as it would be without
+//! lastack. A listener on the program's own address gets the connection through the stack, from the client's address;
+//! one on the program's loopback is reached by a socket of its network, and sees its own loopback.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -25,17 +25,17 @@ use crate::localhost::{Failed, join, listens};
 use crate::relay::Relay;
 use crate::run::Run;
 
-/// How often it is looked whether somebody inside listens.
+/// Polling interval of the check for a listener inside.
 const LOOK: Duration = Duration::from_millis(20);
-/// Connections that wait to be accepted.
+/// Backlog of pending connections.
 const BACKLOG: i32 = 128;
 
 /// A port to publish: `[ADDRESS:]HOSTPORT[:PORT]`, or `[ADDRESS:]auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Where this host listens; its loopback if it is not said.
+    /// The address on which this host listens; loopback if not given.
     address: Option<IpAddr>,
-    /// This host's port and the program's; `None`: every port at which the program listens, under its own number.
+    /// This host's port and the program's; `None`: every port on which the program listens, under its own number.
     ports: Option<(u16, u16)>,
 }
 
@@ -71,7 +71,7 @@ impl FromStr for Published {
     }
 }
 
-/// A port of this host that is ours, and refuses until it listens.
+/// A bound port of this host; connections are refused until it listens.
 #[derive(Debug)]
 pub struct Bound {
     socket: OwnedFd,
@@ -79,7 +79,7 @@ pub struct Bound {
     inside: u16,
 }
 
-/// Takes the ports: better now than when the program runs. `auto` has none yet.
+/// Binds the ports, so that errors appear before the program runs. `auto` has none yet.
 pub fn bind(published: &[Published]) -> anyhow::Result<Vec<Bound>> {
     let mut bound = Vec::new();
     for wanted in published {
@@ -116,13 +116,13 @@ fn socket_at(at: SocketAddr) -> io::Result<OwnedFd> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&at.into())?;
-    // Two sockets that may reuse an address can both be bound; only one can listen.
+    // Two sockets with address reuse can both be bound; only one can listen.
     socket.listen(1)?;
     let _refuses = socket.shutdown(Shutdown::Both);
     Ok(socket.into())
 }
 
-/// Publishes what is wanted. Never ends.
+/// Publishes the requested ports. Never returns.
 pub async fn serve(run: Rc<Run>, host: Host, bound: Vec<Bound>) {
     for one in bound {
         tokio::task::spawn_local(publish(run.clone(), host.clone(), one));
@@ -162,7 +162,7 @@ fn publish_found(run: &Rc<Run>, host: &Host, at: SocketAddr) {
     }
 }
 
-/// One port, for as long as the run lasts.
+/// Serves one port for the whole run.
 async fn publish(run: Rc<Run>, host: Host, bound: Bound) {
     loop {
         while target(&run, bound.inside, bound.at.is_ipv6()).is_none() {
@@ -180,12 +180,12 @@ async fn publish(run: Rc<Run>, host: Host, bound: Bound) {
             }
             Err(error) => return run.report.warn(format!("-p: {} does not listen: {error}", bound.at)),
         }
-        // What waits is reset; the port stays ours, and refuses.
+        // Pending connections are reset; the port stays bound, and refuses.
         let _refuses = SockRef::from(&bound.socket).shutdown(Shutdown::Both);
     }
 }
 
-/// Waits until nobody inside listens any more.
+/// Waits until no socket inside listens any more.
 async fn ends(run: &Run, bound: &Bound) {
     while target(run, bound.inside, bound.at.is_ipv6()).is_some() {
         sleep(LOOK).await;
@@ -205,13 +205,13 @@ async fn accept(run: &Rc<Run>, host: &Host, listener: &TcpListener, bound: &Boun
                     }
                 });
             }
-            // Too few descriptors, or a connection that is gone already.
+            // Too few descriptors, or a connection that is already gone.
             Err(_) => sleep(LOOK).await,
         }
     }
 }
 
-/// Where somebody inside listens at this port: at the program's address of the client's family if there is a choice.
+/// The listening address inside for this port: the program's address of the client's family if there is a choice.
 fn target(run: &Run, port: u16, v6: bool) -> Option<SocketAddr> {
     let mut guests: Vec<IpAddr> = run.plan.networks.iter().map(|network| network.guest).collect();
     guests.sort_by_key(|guest| guest.is_ipv6() != v6);
@@ -222,11 +222,11 @@ fn target(run: &Run, port: u16, v6: bool) -> Option<SocketAddr> {
 }
 
 fn reset(client: &TcpStream) {
-    // It fails only on what is no socket.
+    // Fails only on a descriptor that is not a socket.
     let _never = SockRef::from(client).set_linger(Some(Duration::ZERO));
 }
 
-/// Through the stack, from the client's own address, if that can be one on a network.
+/// Through the stack, from the client's own address, if that is valid on a network.
 async fn by_stack(run: &Run, host: &Host, client: TcpStream, from: SocketAddr, to: SocketAddr) {
     let own = from.ip().to_canonical();
     let visible = own.is_ipv6() == to.is_ipv6() && !own.is_loopback() && !own.is_unspecified();

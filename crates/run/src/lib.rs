@@ -1,9 +1,9 @@
-//! `lastack run` as a library: an unmodified program in a network of its own, without root, and how each of its
-//! connections ended.
+//! `lastack run` as a library: runs an unmodified program in its own network namespace, without root, and reports how
+//! each of its connections ended.
 //!
-//! [`main`] does what the command does. Its parts can be used apart: [`namespace`] starts a guest whose only way out is
-//! a device that this process holds, [`host`] has sockets of this machine that name the cause of each failure, and
-//! [`report`] writes records of connections.
+//! [`main`] does what the command does. Its parts can be used separately: [`namespace`] starts a guest whose only way
+//! out is a device that this process holds, [`host`] has sockets of this machine that report the cause of each failure,
+//! and [`report`] writes records of connections.
 #![deny(missing_docs)]
 
 pub mod host;

@@ -1,8 +1,8 @@
-//! Ports of this host's loopback under their own name inside (`--map-localhost`): listeners in the program's network, a
-//! connection of this host for each of the program's, and the data of both moved by the kernel (`splice`), without
+//! Ports of this host's loopback on the program's own loopback (`--map-localhost`): listeners in the program's network,
+//! a connection of this host for each of the program's, and the data of both moved by the kernel (`splice`), without
 //! packets of ours.
 //!
-//! A port inside listens as long as the host's does, so that the program is refused where it would be outside.
+//! A port inside listens as long as the host's does, so that the program is refused as it would be outside.
 
 use std::cell::Cell;
 use std::io;
@@ -26,18 +26,18 @@ use crate::namespace::Listener;
 use crate::relay::{RelayStats, Side};
 use crate::run::Run;
 
-/// How often it is looked whether the host listens, while it does not.
+/// Polling interval while the host does not listen.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often it is looked whether it still does.
+/// Polling interval while it does.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// Connections that wait to be accepted.
+/// Backlog of pending connections.
 const BACKLOG: i32 = 512;
-/// Octets that a pipe is asked to hold.
+/// Requested pipe capacity in bytes.
 const PIPE: i32 = 256 * 1024;
 /// include/net/tcp_states.h.
 const LISTEN: u8 = 10;
 
-/// The listeners for these ports, of both families, which listen from the beginning where the host does.
+/// The listeners for these ports, of both families, which listen from the beginning if the host does.
 pub fn listeners(ports: &[u16]) -> Vec<Listener> {
     let here = Inner::of_this_host();
     let addresses = ports.iter().flat_map(|&port| {
@@ -47,7 +47,7 @@ pub fn listeners(ports: &[u16]) -> Vec<Listener> {
     addresses.map(|address| Listener { address, listening: listens(&here, address) }).collect()
 }
 
-/// Serves one of them. Never ends.
+/// Serves one of them. Never returns.
 pub async fn serve(run: Rc<Run>, listener: OwnedFd, at: SocketAddr) {
     let here = Inner::of_this_host();
     loop {
@@ -66,12 +66,12 @@ pub async fn serve(run: Rc<Run>, listener: OwnedFd, at: SocketAddr) {
                 return run.report.warn(why);
             }
         }
-        // What waits is reset, as by a listener that is closed; the port stays ours, and refuses.
+        // Pending connections are reset, as by a listener that is closed; the port stays bound, and refuses.
         let _refuses = SockRef::from(&listener).shutdown(Shutdown::Read);
     }
 }
 
-/// Whether somebody of this host listens there.
+/// Whether a socket of this host listens there.
 pub fn listens(here: &Inner, at: SocketAddr) -> bool {
     let any = SocketAddr::new(
         if at.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() },
@@ -79,12 +79,12 @@ pub fn listens(here: &Inner, at: SocketAddr) -> bool {
     );
     match here.look(Flow { program: at, remote: any }) {
         Ok(found) => found.is_some_and(|found| found.state == LISTEN),
-        // The system does not say: whoever connects finds out.
+        // The system does not report it: the connection attempt will show it.
         Err(_) => true,
     }
 }
 
-/// Waits until nobody does any more.
+/// Waits until no socket listens there any more.
 async fn ends(here: &Inner, at: SocketAddr) {
     while listens(here, at) {
         sleep(LOOK_AGAIN).await;
@@ -113,13 +113,13 @@ async fn accept(run: &Rc<Run>, listener: &TcpListener, at: SocketAddr) {
                     }
                 });
             }
-            // Too few descriptors, or a connection that is gone already.
+            // Too few descriptors, or a connection that is already gone.
             Err(_) => sleep(LOOK).await,
         }
     }
 }
 
-/// Whether the host accepted.
+/// Returns whether the host accepted.
 async fn connection(run: &Run, program: TcpStream, from: SocketAddr, at: SocketAddr) -> bool {
     let account = ConnectionReport::new(from, at);
     let live = run.live.enter();
@@ -138,7 +138,7 @@ async fn connection(run: &Run, program: TcpStream, from: SocketAddr, at: SocketA
         () = closing(&live) => None,
     };
     if !matches!(over, Some(Ok(()))) {
-        // A reset, of either side or for want of an end, is one for both.
+        // A reset of either side, or an unfinished stream, is a reset for both.
         for side in [&program, &host] {
             let _never = SockRef::from(side).set_linger(Some(Duration::ZERO));
         }
@@ -151,16 +151,16 @@ async fn closing(live: &Live) {
     live.closing().await;
 }
 
-/// Who failed, and how.
+/// The failure of a joined connection.
 #[derive(Debug)]
 pub struct Failed {
-    /// Whose socket.
+    /// Whose socket failed.
     pub side: Side,
     /// How.
     pub errno: i32,
 }
 
-/// Joins both until both have closed.
+/// Relays between both until both have closed.
 pub async fn join(program: &TcpStream, host: &TcpStream, ledger: &RelayStats) -> Result<(), Failed> {
     let up = async {
         carry((program, Side::Program), (host, Side::Remote), &[&ledger.to_remote]).await?;
@@ -186,13 +186,13 @@ async fn carry(
         |side| move |error: io::Error| Failed { side, errno: error.raw_os_error().unwrap_or(libc::EIO) };
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
         .map_err(|errno| Failed { side: sink, errno: errno as i32 })?;
-    // SAFETY: the call takes numbers. If the user's pipes are many already, it stays as it is.
+    // SAFETY: the call takes numbers. If the user has many pipes already, the capacity stays as it is.
     let _smaller = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE) };
     loop {
         from.readable().await.map_err(failed(source))?;
         let taken = match from.try_io(Interest::READABLE, || splice(from, &writer, PIPE as usize)) {
             Ok(0) => {
-                // It fails on a connection that was reset, which its reader sees.
+                // Fails on a connection that was reset, which its reader sees.
                 let _reset = SockRef::from(to).shutdown(Shutdown::Write);
                 return Ok(());
             }

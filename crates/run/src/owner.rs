@@ -1,5 +1,5 @@
-//! Which process a socket of the program belongs to: its kernel knows the socket's inode (sock_diag(7)), and /proc who has
-//! it open.
+//! Which process a socket of the program belongs to: its kernel reports the socket's inode (sock_diag(7)), and /proc
+//! shows which process has it open.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,22 +9,22 @@ use std::time::{Duration, Instant};
 
 use crate::report::Process;
 
-/// Where sockets were found last: a program that makes one connection after the other gives them the same few numbers.
+/// Max descriptor numbers remembered: a program that makes one connection after the other reuses the same few.
 const MAX_RECENT: usize = 8;
-/// Looking through all processes may take this part of the run's time, beyond a beginning that is free.
+/// Max share of the run's time for searching all processes, beyond an initial allowance.
 const SHARE: u32 = 10;
 const FREE: Duration = Duration::from_millis(100);
 
-/// How long the name of a process is taken for granted.
+/// How long the name of a process is cached.
 const COMM: Duration = Duration::from_millis(200);
 
 /// Finds the owners of sockets.
 #[derive(Debug)]
 pub struct Owners {
-    /// The network namespace of the program; without it nobody is found.
+    /// The network namespace of the program; without it no owner is found.
     namespace: RefCell<Option<PathBuf>>,
     recent: RefCell<VecDeque<(u32, u32)>>,
-    /// The name that was read last, and when.
+    /// The name read last, and its time.
     comm: RefCell<Option<(u32, String, Instant)>>,
     began: Instant,
     spent: Cell<Duration>,
@@ -48,7 +48,7 @@ impl Owners {
         *self.namespace.borrow_mut() = fs::read_link(format!("/proc/{process}/ns/net")).ok();
     }
 
-    /// Who has the socket with this inode open.
+    /// The process that has the socket with this inode open.
     pub fn of(&self, inode: u32) -> Option<Process> {
         let name = PathBuf::from(format!("socket:[{inode}]"));
         let known = self.recently(&name).or_else(|| self.search(&name))?;
@@ -57,7 +57,7 @@ impl Owners {
         Some(Process { pid: known.0, comm })
     }
 
-    /// The name of a process, which is read again only after a while: a process rarely changes it.
+    /// The name of a process, cached for a while: it rarely changes.
     fn comm(&self, pid: u32) -> Option<String> {
         let mut last = self.comm.borrow_mut();
         if let Some((_, comm, _)) = last.as_ref().filter(|(of, _, at)| *of == pid && at.elapsed() < COMM) {
@@ -68,7 +68,7 @@ impl Owners {
         Some(comm)
     }
 
-    /// At a number at which a socket was found lately, or the next one.
+    /// Looks at the descriptor numbers where sockets were found recently, and at the next one.
     fn recently(&self, name: &Path) -> Option<(u32, u32)> {
         let recent = self.recent.borrow();
         let mut candidates = recent.iter().rev().flat_map(|&(pid, fd)| [(pid, fd), (pid, fd + 1)]);
@@ -83,7 +83,7 @@ impl Owners {
         }
         let begun = Instant::now();
         let mut ids: Vec<u32> = numbers(Path::new("/proc"));
-        // The newest first: that is where new connections are.
+        // The newest first: new connections are there.
         ids.sort_unstable_by(|a, b| b.cmp(a));
         let inside =
             |pid: &u32| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|link| link == *namespace);

@@ -1,8 +1,8 @@
 //! The two directions of a connection, between the program's side (our stack) and the host's socket.
 //!
-//! What is passed on is passed on as what it was: FIN as FIN, each direction by itself, for as long as the other
-//! likes; a reset as a reset, after the octets before it have arrived. Neither side is read faster than the other
-//! takes.
+//! Events are relayed as what they were: FIN as FIN, for each direction separately, and half-open for as long as the
+//! other side likes; a reset as a reset, after the bytes before it have been delivered. Neither side is read faster
+//! than the other accepts data (backpressure).
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
@@ -23,18 +23,19 @@ use crate::host::scratch;
 use crate::host::socket::outstanding;
 use crate::inject::{Gate, Held};
 
-/// How long one side, over already, waits for the other to take what came before, without anything moving.
+/// How long to wait without progress, once one side has ended, for the other side to take the preceding data.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A reset reaches the program no sooner than this after the connection. On a network it would come a round trip later at
-/// least; here everything before it may have happened already, and a program that has not yet seen that it is connected
-/// would lose the octets before the reset.
+/// Minimum delay of a reset after the connection is established. On a network it would arrive at least an RTT later;
+/// here everything before it may have happened already, and a program that has not yet noticed that it is connected
+/// would lose the bytes before the reset.
 const GRACE: Duration = Duration::from_millis(20);
-/// The kernel does not say when the remote has acknowledged the last octet; it is asked this often, and ever less so.
+/// The kernel does not report when the remote has acknowledged the last byte; this is the first polling interval, which
+/// backs off.
 const ASK: Duration = Duration::from_millis(1);
 const ASK_AT_LEAST: Duration = Duration::from_millis(100);
 
-/// How long after the program's FIN, and then how often at least, its kernel is asked whether a process still holds the
-/// connection.
+/// Polling interval after the program's FIN: does a process still hold the connection? First delay, and then the
+/// maximum.
 const LET_GO: Duration = Duration::from_secs(1);
 const LET_GO_MAX: Duration = Duration::from_secs(8);
 
@@ -47,52 +48,52 @@ pub enum Side {
     Remote,
 }
 
-/// Why a relay is over.
+/// Why a relay has ended.
 #[derive(Clone, Debug)]
 pub enum Over {
-    /// Both directions ended with FIN, which arrived.
+    /// Both directions ended with FIN, and both FINs were acknowledged.
     Orderly,
     /// The host's connection failed, with this errno.
     Host(i32),
-    /// The program's side ended, other than in order.
+    /// The program's side ended, but not cleanly.
     Program(Box<End>),
-    /// The program has closed and let go, and the remote has not closed.
+    /// The program has closed and released its socket, and the remote has not closed.
     LetGo,
-    /// A fault that was asked for ended it, and left this side of it.
+    /// An injected fault ended it, and kept this side of it.
     Injected(Held),
 }
 
-/// What a relay has done so far; for the report, and for whoever wants to know whether anything still moves.
+/// Progress of a relay, for the report and for detecting that nothing moves any more.
 #[derive(Debug, Default)]
 pub struct RelayStats {
-    /// Octets of the program, written to the host's socket.
+    /// Bytes of the program, written to the host's socket.
     pub to_remote: Cell<u64>,
-    /// Octets of the remote, read from the host's socket.
+    /// Bytes of the remote, read from the host's socket.
     pub from_remote: Cell<u64>,
-    /// Octets of the remote, written to our stack.
+    /// Bytes of the remote, written to our stack.
     pub to_program: Cell<u64>,
-    /// Who sent the first FIN.
+    /// The side that sent the first FIN.
     pub first_fin: Cell<Option<Side>>,
     /// The program's FIN was passed on.
     pub program_fin: Cell<bool>,
-    /// The remote's FIN has come.
+    /// The remote's FIN was received.
     pub remote_fin: Cell<bool>,
-    /// The program's octets wait for the host's socket.
+    /// The program's data waits for room in the host's socket.
     pub blocked: Cell<bool>,
-    /// How many of them, at the last look.
+    /// How many bytes, at the last check.
     pub waiting: Cell<u64>,
     /// The remote has acknowledged all of the program's data, and its FIN.
     pub delivered: Cell<bool>,
-    /// The program probes whether the remote lives, which has not answered.
+    /// The program sends keep-alive probes, and the remote has not answered.
     pub unanswered: Cell<bool>,
-    /// What is noted for the report.
+    /// Observations for the report.
     pub course: Course,
     /// Where a fault stops it.
     pub gate: Gate,
 }
 
 impl RelayStats {
-    /// A number that grows with every octet that moves.
+    /// A counter that grows with every byte relayed.
     pub fn moved(&self) -> u64 {
         self.to_remote.get() + self.from_remote.get() + self.to_program.get()
     }
@@ -111,7 +112,7 @@ impl RelayStats {
         }
     }
 
-    /// Data of this side passes: so many octets that begin like this.
+    /// Data of this side is relayed: the number of bytes, and the first of them.
     fn data(&self, from: Side, begin: &[u8], octets: usize) {
         let late = if from == Side::Program { self.remote_fin.get() } else { self.program_fin.get() };
         self.course.data(from, begin, octets, late);
@@ -127,14 +128,14 @@ pub struct Relay<'a> {
     /// The program's own socket.
     inner: &'a Inner,
     flow: Flow,
-    /// What of the program's data is acknowledged.
+    /// Which of the program's data is acknowledged.
     acks: Acks<'a>,
-    /// What the host's socket failed with; it says so once, to whoever asks first.
+    /// The error of the host's socket, which the kernel reports only once, to the first call.
     failed: Cell<Option<i32>>,
 }
 
 impl<'a> Relay<'a> {
-    /// Between these two. `reset`: the host's connection was reset before we had it.
+    /// Between these two. `reset`: the host's connection was reset before it was handed over.
     pub fn new(
         program: &'a TcpStream,
         host: &'a HostStream,
@@ -147,7 +148,7 @@ impl<'a> Relay<'a> {
         Self { program, host, ledger, inner, flow, acks: Acks::new(program, host, ledger), failed }
     }
 
-    /// Carries everything until it is over, and passes that on.
+    /// Relays until the connection is over, and passes the end on.
     pub async fn run(&self) -> Over {
         let established = Instant::now();
         let (mut up, mut down, mut watch) = (pin!(self.up()), pin!(self.down()), pin!(self.watch()));
@@ -188,14 +189,14 @@ impl<'a> Relay<'a> {
         over
     }
 
-    /// Whether something of the program waits for the remote's acknowledgment.
+    /// Whether data of the program is not yet acknowledged by the remote.
     pub fn is_waiting(&self) -> bool {
         self.acks.is_waiting()
     }
 
     /// Closes the host's socket, once it is dropped, with RST (`Rule::RstAbort`).
     pub fn reset_remote(&self) {
-        // It fails only on what is no socket.
+        // Fails only on a descriptor that is not a socket.
         let _never = socket2::SockRef::from(self.host).set_linger(Some(Duration::ZERO));
     }
 
@@ -215,12 +216,12 @@ impl<'a> Relay<'a> {
                     self.acks.wrote();
                 }
                 Ok(None) => {
-                    // A reset whose error another call was told shows as an end.
+                    // A reset that was reported to another call shows as an end of stream.
                     if let Some(end) = self.program.end().filter(|end| end.cause != Cause::Orderly) {
                         return Err(Over::Program(Box::new(end)));
                     }
                     self.ledger.gate.fin(Side::Program).await;
-                    // It fails on a connection that was reset; the watch knows.
+                    // Fails on a connection that was reset, which `watch` reports.
                     let _reset = socket2::SockRef::from(self.host).shutdown(std::net::Shutdown::Write);
                     self.ledger.fin(Side::Program);
                     self.acks.finished();
@@ -231,7 +232,7 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Writes what is readable, but no more than `left`, to the host's socket, in place. 0: there is no room.
+    /// Writes what is readable, up to `left` bytes, to the host's socket, in place. 0: there is no room.
     fn poll_up(&self, cx: &mut std::task::Context<'_>, left: usize) -> Poll<Result<Option<usize>, Over>> {
         let mut failed = None;
         let read = self.program.poll_read_with(cx, |texts| {
@@ -272,20 +273,20 @@ impl<'a> Relay<'a> {
                 Err(error) => return Err(self.host_failed(&error)),
             }
         }
-        // A reset whose error another call was told shows as an end.
+        // A reset that was reported to another call shows as an end of stream.
         if let Some(errno) = self.failed.get() {
             return Err(Over::Host(errno));
         }
         self.ledger.gate.fin(Side::Remote).await;
         self.ledger.fin(Side::Remote);
         self.acks.heard();
-        // It fails on a connection that is over; the watch knows.
+        // Fails on a connection that is over, which `watch` reports.
         let _over = self.program.shutdown_write();
         Ok(())
     }
 
-    /// Reads once, no more than `left`, into the room that the program's side has. `None`: it has none, or is over, which
-    /// the next wait for room tells.
+    /// Reads once, up to `left` bytes, into the free space of the program's side. `None`: there is none, or the side
+    /// has ended, which the next wait for room reports.
     fn pass_down(&self, left: usize) -> io::Result<Option<usize>> {
         let mut read = Ok(None);
         let mut drained = false;
@@ -314,7 +315,7 @@ impl<'a> Relay<'a> {
             add(&self.ledger.to_program, written.unwrap_or(0));
             self.acks.heard();
             if drained {
-                // Nothing is left: to read once more would only say so.
+                // Nothing is left: another read would only return `WouldBlock`.
                 let _forgotten =
                     self.host.try_io(Interest::READABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()));
             }
@@ -322,7 +323,7 @@ impl<'a> Relay<'a> {
         read
     }
 
-    /// Waits until either side is over, other than in order.
+    /// Waits until either side has ended, other than cleanly.
     async fn watch(&self) -> Over {
         tokio::select! {
             over = self.host_trouble() => over,
@@ -331,7 +332,7 @@ impl<'a> Relay<'a> {
     }
 
     /// The host's connection can fail while neither direction waits for it: after the remote's FIN, or while the
-    /// program takes nothing.
+    /// program does not read.
     async fn host_trouble(&self) -> Over {
         loop {
             if let Some(errno) = self.failed.get() {
@@ -342,7 +343,7 @@ impl<'a> Relay<'a> {
             }
             match self.host.take_error() {
                 Ok(Some(error)) => return self.host_failed(&error),
-                // Another call was told.
+                // The error was reported to another call.
                 Ok(None) => match self.failed.get() {
                     Some(errno) => return Over::Host(errno),
                     None => self.forget_error_readiness(),
@@ -359,12 +360,12 @@ impl<'a> Relay<'a> {
     async fn program_over(&self) -> Over {
         match self.program.closed().await {
             Ok(end) if end.cause != Cause::Orderly => Over::Program(Box::new(end)),
-            // The directions find out by themselves.
+            // The directions see this themselves.
             _ => pending().await,
         }
     }
 
-    /// Waits until no process of the program holds the connection, which its kernel then ends by itself in a while.
+    /// Waits until no process of the program holds the connection; its kernel then ends it after a while.
     async fn let_go(&self) {
         let mut pause = LET_GO;
         loop {
@@ -373,13 +374,13 @@ impl<'a> Relay<'a> {
             match self.inner.look(self.flow) {
                 Ok(Some(found)) if !found.orphan => {}
                 Ok(_) => return,
-                // The system does not say.
+                // The system does not report it.
                 Err(_) => return pending().await,
             }
         }
     }
 
-    /// Both FINs were passed on: waits until both have arrived.
+    /// Both FINs were relayed: waits until both are acknowledged.
     async fn settle(&self) -> Over {
         self.acks.closed();
         let arrived = async {
@@ -398,18 +399,18 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Waits until the program's side has acknowledged what it was sent.
+    /// Waits until the program's side has acknowledged everything sent to it.
     async fn deliver_to_program(&self) {
         let left = || self.program.info().map_or(0, |info| (info.unsent + info.unacked) as u64);
         self.while_moving(pin!(async { self.program.drained().await.is_ok() }), left).await;
     }
 
-    /// Waits until the remote has acknowledged what it was sent.
+    /// Waits until the remote has acknowledged everything sent to it.
     async fn deliver_to_remote(&self) {
         self.acknowledged(Some(PATIENCE)).await;
     }
 
-    /// Waits until the remote has acknowledged everything; for so long without progress, if said.
+    /// Waits until the remote has acknowledged everything, or until `patience` has passed without progress.
     async fn acknowledged(&self, patience: Option<Duration>) {
         let (mut left, mut quiet, mut pause) = (u64::MAX, Duration::ZERO, ASK);
         while self.failed.get().is_none() && patience.is_none_or(|patience| quiet < patience) {
@@ -426,12 +427,12 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Lets a direction go on for as long as something moves.
+    /// Runs a direction for as long as it makes progress.
     async fn patiently<F: Future<Output = Result<(), Over>>>(&self, direction: Pin<&mut F>) {
         self.while_moving(direction, || u64::MAX - self.ledger.moved()).await;
     }
 
-    /// Waits for `future` for as long as `left` becomes less now and then.
+    /// Waits for `future` for as long as `left` keeps decreasing.
     async fn while_moving<F: Future>(&self, mut future: Pin<&mut F>, left: impl Fn() -> u64) {
         loop {
             let before = left();
@@ -451,7 +452,7 @@ impl<'a> Relay<'a> {
     fn program_failed(&self, error: &io::Error) -> Over {
         match self.program.end().or_else(|| lastack::EndError::find(error).cloned()) {
             Some(end) => Over::Program(Box::new(end)),
-            // The link is gone: the program's namespace is.
+            // The link is gone, because the program's namespace is.
             None => Over::Host(errno(error)),
         }
     }
@@ -463,7 +464,7 @@ fn first([front, back]: [&[u8]; 2], left: usize) -> [&[u8]; 2] {
     [front, &back[..back.len().min(left - front.len())]]
 }
 
-/// As [`first`], of room to write to.
+/// Like [`first`], for buffers to write to.
 fn first_room<const N: usize>(room: [&mut [u8]; N], mut left: usize) -> [&mut [u8]; N] {
     room.map(|piece| {
         let len = piece.len().min(left);

@@ -1,4 +1,4 @@
-//! `lastack run`: a program in a network of its own, and how each of its connections ended.
+//! `lastack run`: a program in its own network namespace, and how each of its connections ended.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -41,10 +41,10 @@ use crate::host::inner::Inner;
 use crate::namespace::{Attendant, Guest, InnerSocket, LaunchError, Launched, Process, Signals, exit_as};
 use crate::report::{Destination, Exit, Reporter};
 
-/// Exit status of a failure of ours, bad options included.
+/// Exit status if lastack itself fails, including invalid options.
 pub const EXIT_INTERNAL: u8 = 125;
 
-/// A run that goes on.
+/// A run in progress.
 #[derive(Debug)]
 pub struct Run {
     pub(crate) plan: Plan,
@@ -52,33 +52,33 @@ pub struct Run {
     pub(crate) live: Connections,
     pub(crate) resolvers: Resolvers,
     pub(crate) names: Names,
-    /// The faults that are asked for.
+    /// The injected faults.
     pub(crate) inject: Injector,
-    /// Flows of datagrams that options of the run are asked about.
+    /// Flows of datagrams, with the verdict of the run's options.
     pub(crate) screened: RefCell<HashMap<Flow, Screened>>,
-    /// Who may do what lastack itself may not do any more; nobody, if it could not be started.
+    /// The process with the privileges that lastack has given up; `None` if it could not be started.
     pub(crate) attendant: Option<Attendant>,
-    /// Connections that were established lately.
+    /// Recently established connections.
     pub(crate) rivals: Rivals,
-    /// What the capture says of packets.
+    /// Packet comments in the capture.
     pub(crate) comments: Comments,
     /// The program's own sockets.
     pub(crate) inner: Inner,
     pub(crate) headers: Headers,
-    /// What the program's own loopback refused.
+    /// Connections refused by the program's own loopback.
     pub(crate) refusals: Refusals,
     pub(crate) seen: Arc<Seen>,
     pub(crate) ports: Ports,
-    /// Somebody may have begun to listen.
+    /// A program inside may have started to listen.
     pub(crate) announced: Rc<Notify>,
-    /// Published ports that wait for the program.
+    /// Published ports on which no program listens yet.
     bound: RefCell<Vec<inward::Bound>>,
-    /// Why the program has no network any more.
+    /// Why the program has lost its network.
     lost: RefCell<Option<String>>,
 }
 
 impl Run {
-    /// Whether people read standard error: where the report is JSON lines, there is nothing but those.
+    /// Whether standard error is for people: if the report is JSON lines, it carries only those.
     fn talks(&self) -> bool {
         match self.plan.report.to {
             Destination::Nowhere => false,
@@ -88,7 +88,7 @@ impl Run {
     }
 }
 
-/// Why the program was not run, or not to its end.
+/// Why the program was not run, or not to completion.
 enum Error {
     Launch(LaunchError),
     Other(anyhow::Error),
@@ -100,7 +100,7 @@ impl From<anyhow::Error> for Error {
     }
 }
 
-/// Runs the program, and ends as it does.
+/// Runs the program, and exits as it does.
 pub fn main(options: Options) -> ExitCode {
     match run(options) {
         Ok(status) => exit_as(status),
@@ -128,7 +128,7 @@ fn open_capture(plan: &Plan) -> anyhow::Result<Option<File>> {
 
 fn run(options: Options) -> Result<ExitStatus, Error> {
     let plan = Plan::new(options)?;
-    // What can fail fails before the program runs.
+    // Do everything that can fail before the program runs.
     let descriptors = Descriptors::prepare()?;
     let report = Reporter::new(plan.report.clone())?;
     let capture = open_capture(&plan)?;
@@ -170,7 +170,7 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
         summary.injected = run.inject.summary();
     });
     if let Err(error) = run.report.finish() {
-        // The program's exit status is worth more than the report.
+        // The program's exit status takes precedence over a failure of the report.
         anstream::eprintln!("lastack: the report could not be written to its end: {error}");
     }
     match run.lost.take() {
@@ -210,7 +210,7 @@ impl Run {
         })
     }
 
-    /// The exit status: the program's, unless that is 0 and `--fail-on` makes a failure of it.
+    /// The exit status: the program's, unless it is 0 and `--fail-on` turns it into a failure.
     fn judge(&self, status: ExitStatus) -> ExitStatus {
         let failures = self.report.failures();
         if failures == 0 || !status.success() {
@@ -224,10 +224,10 @@ impl Run {
     }
 }
 
-/// The exit status that `--fail-on` makes of 0.
+/// The exit status of `--fail-on`.
 const FAILED_ON: i32 = 1;
 
-/// Carries the program's packets until it has ended, and its connections have.
+/// Relays the program's packets until the program and its connections have ended.
 async fn attend(
     run: &Rc<Run>,
     launched: Launched,
@@ -239,7 +239,7 @@ async fn attend(
     let device = Device::from_fd(kind, device, run.plan.mtu as usize).context("cannot use the device")?;
     let device = Arc::new(Mutex::new(device));
     let writer = capture.map(|file| Arc::new(Mutex::new(PcapngWriter::new(file, SystemTime::now()))));
-    // Driver and relays on one executor: they take turns, and none of them has to wake another's.
+    // Driver and relays run on one executor: they take turns, and no wakeup across threads is needed.
     let (host, driver) =
         Host::new(config(&run.plan), link(run, device.clone(), writer.clone(), page.clone()));
     let watch = watch_driver(run, tokio::task::spawn_local(driver));
@@ -248,7 +248,7 @@ async fn attend(
     let trimmer = run.clone();
     tokio::task::spawn_local(async move { trimmer.live.trim().await });
     if let Some(process) = guest.id() {
-        // The lists keep the program's network until all that it sent is read.
+        // The open lists keep the program's network namespace alive until all that it sent is read.
         run.ports.open(process);
     }
     if !run.plan.published.is_empty() {
@@ -263,7 +263,7 @@ async fn attend(
     tokio::select! {
         () = run.live.drain() => {}
         () = explain_the_wait(run) => {}
-        // Whoever interrupts has no more patience.
+        // A second interrupt ends the run at once.
         _ = signals.another() => {}
     }
     run.seen.quiet().await;
@@ -285,7 +285,7 @@ async fn attend(
     Ok(status)
 }
 
-/// The program has ended; what it started may go on, and so does its network. Somebody's interrupt ends it.
+/// The program has ended; its child processes may go on, with their network, until an interrupt.
 async fn wait_for_the_rest(run: &Run, guest: &mut Guest, signals: &mut Signals) -> io::Result<()> {
     let left = tokio::select! {
         rest = guest.rest() => return rest,
@@ -320,10 +320,10 @@ fn named(processes: &[Process]) -> String {
     names.join(", ")
 }
 
-/// Most processes that are named.
+/// Max processes that are listed.
 const NAMED: usize = 8;
 
-/// Attends the sockets in the program's own network.
+/// Serves the sockets in the program's own network.
 fn serve_inside(run: &Rc<Run>, sockets: Vec<(InnerSocket, OwnedFd)>) {
     for (kind, socket) in sockets {
         let run = run.clone();
@@ -339,8 +339,8 @@ fn serve_inside(run: &Rc<Run>, sockets: Vec<(InnerSocket, OwnedFd)>) {
     }
 }
 
-/// Notes, and says at once, that the program has no network any more, should its driver end while the program runs.
-/// The handle ends the watch, not the driver.
+/// Notes and reports at once that the program has lost its network, if its driver ends while the program runs. The
+/// handle aborts this watch, not the driver.
 fn watch_driver(run: &Rc<Run>, driver: JoinHandle<io::Result<()>>) -> JoinHandle<()> {
     let run = run.clone();
     tokio::task::spawn_local(async move {
@@ -349,7 +349,7 @@ fn watch_driver(run: &Rc<Run>, driver: JoinHandle<io::Result<()>>) -> JoinHandle
             Ok(Err(error)) => error.to_string(),
             Err(panic) => format!("lastack itself failed ({panic}): please report this"),
         };
-        // A network that goes with the program is none that was lost.
+        // A network that ends together with the program was not lost.
         tokio::time::sleep(AFTER_THE_PROGRAM).await;
         let said = format!("the program lost its network: {why}");
         anstream::eprintln!("lastack: {said}; the exit status will be {EXIT_INTERNAL}");
@@ -358,10 +358,10 @@ fn watch_driver(run: &Rc<Run>, driver: JoinHandle<io::Result<()>>) -> JoinHandle
     })
 }
 
-/// How much earlier than the program the network may seem to end.
+/// How much earlier than the program the network may appear to end.
 const AFTER_THE_PROGRAM: Duration = Duration::from_millis(200);
 
-/// Says why nothing seems to happen after the program's end. Never ends.
+/// Explains why lastack waits after the program's end. Never returns.
 async fn explain_the_wait(run: &Run) {
     tokio::time::sleep(UNEXPLAINED).await;
     let blocked = run.live.blocked();
@@ -374,7 +374,7 @@ async fn explain_the_wait(run: &Run) {
     std::future::pending::<()>().await;
 }
 
-/// Relays what the program sends, in tasks of their own.
+/// Relays what the program sends, in separate tasks.
 fn serve(run: &Rc<Run>, host: &Host) {
     let relays = {
         let (run, host) = (run.clone(), host.clone());
@@ -395,7 +395,7 @@ fn serve(run: &Rc<Run>, host: &Host) {
     });
     let run = run.clone();
     tokio::task::spawn_local(async move {
-        // It fails with the driver, of which the report speaks.
+        // It fails together with the driver, whose error is reported.
         let Err(error) = relays.await;
         if run.lost.borrow().is_none() {
             run.report.warn(format!("the program lost its network: {error}"));
@@ -403,7 +403,7 @@ fn serve(run: &Rc<Run>, host: &Host) {
     });
 }
 
-/// The stack that stands for everybody the program talks to.
+/// The stack that answers in place of all remotes.
 fn config(plan: &Plan) -> Config {
     let mut config = Config::new(plan.own_addresses());
     config.any_address = true;
@@ -411,15 +411,15 @@ fn config(plan: &Plan) -> Config {
     (intercept.tcp, intercept.udp, intercept.groups, intercept.echo) = (true, true, true, true);
     config.mtu = plan.mtu as usize;
     config.tcp.memory = usize::from(plan.memory) << 20;
-    // A program that does not read for long is slow, not hostile: a reset of ours would be a lie about its remote.
+    // A program that does not read for long is slow, not hostile: a reset of ours would misreport the remote.
     config.tcp.reset_for_memory = false;
-    // The limits are there for networks. Between the program and us is none, and each error is the answer to one
-    // packet of it.
+    // The limits exist for networks. There is none between the program and us, and each error answers one packet of the
+    // program.
     config.datagrams.unlimited_errors = true;
     config
 }
 
-/// The device, with a capture around it if one is wanted, and with the faults that are asked for around both.
+/// The device, with the capture around it if requested, and the injected faults around both.
 fn link(
     run: &Run,
     device: Arc<Mutex<Device>>,
@@ -442,7 +442,7 @@ fn link(
     if run.inject.is_empty() { link } else { Box::new(run.inject.around(link, run.comments.clone())) }
 }
 
-/// Writes the capture to its end.
+/// Completes the capture.
 fn finish(run: &Run, writer: &Writer) {
     let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
     writer.flush();
@@ -452,10 +452,10 @@ fn finish(run: &Run, writer: &Writer) {
     }
 }
 
-/// How long a wait after the program's end goes without a word.
+/// How long lastack waits after the program's end before it explains why.
 const UNEXPLAINED: Duration = Duration::from_secs(2);
 
-/// What is said of a capture that could not be written to its end.
+/// The message for a capture that could not be completed.
 pub fn incomplete(missing: u64, error: &dyn std::fmt::Display) -> String {
     match missing {
         0 => format!("the capture is cut off at its end: {error}"),

@@ -27,21 +27,21 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> std::io::Result<Infallible> {
         let syn = syns.recv().await?;
         let run = run.clone();
         tokio::task::spawn_local(async move {
-            // Whoever only asks is not waited for: the program that asked has ended.
+            // The end of the run does not wait for DNS connections: the program that sent the queries has ended.
             let live = run.live.enter_quietly();
             connection(&run, syn, &live).await;
         });
     }
 }
 
-/// How an attempt to connect goes on.
+/// The result of an attempt to connect.
 enum Answer {
     Connected(Connected),
     Failed(Failure),
-    /// The program does not wait any more: its packets say so, or its kernel does.
+    /// The program has given up: its packets or its kernel report it.
     GivenUp(End),
     LetGo,
-    /// The run ends.
+    /// The run is ending.
     Closing,
 }
 
@@ -71,7 +71,7 @@ async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
     attempt(run, syn, &account, live, &candidates, &faults).await;
 }
 
-/// Passes the remote's answer on, and relays the connection if that is what it is.
+/// Passes the remote's answer on, and relays the connection if it is accepted.
 async fn attempt(
     run: &Run,
     syn: InterceptedTcp,
@@ -96,26 +96,26 @@ async fn attempt(
         Answer::GivenUp(end) => unanswered(account.given_up(&end)),
         Answer::LetGo => {
             unanswered(account.let_go());
-            // Nobody is left to be told.
+            // Nothing is left to notify.
             syn.ignore();
         }
         Answer::Closing => {
-            // Whoever waited has ended.
+            // The process that waited has ended.
             unanswered(account.let_go());
-            // What of the program is left gets no answer from us either.
+            // The program's kernel gets no answer from us either.
             syn.ignore();
         }
     }
 }
 
-/// A connection to a name server: its questions are answered one by one.
+/// A connection to a name server: its queries are answered one by one.
 async fn ask_for_names(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, live: &Live) {
     if let Err((syn, failure)) = dns::relay(run, syn, live).await {
         pass_on(run, syn, account, &failure);
     }
 }
 
-/// Asks one after the other until one connects.
+/// Tries the candidates one after the other until one connects.
 async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &Live) -> Answer {
     let ip = run.headers.of_syn((syn.peer_addr(), syn.local_addr()));
     let attempt = async {
@@ -129,7 +129,7 @@ async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &
         Answer::Failed(last.unwrap_or(Failure { errno: libc::EHOSTUNREACH, said: Said::NoRoute }))
     };
     tokio::select! {
-        // A remote on this host has answered when it is asked first: nothing else need be waited for.
+        // A remote on this host has answered when it is first polled: no other branch need be polled.
         biased;
         answer = attempt => answer,
         // An error is the end of the link, and of the run.
@@ -139,8 +139,8 @@ async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &
     }
 }
 
-/// Waits until the program has given its attempt up: a socket that is closed in SYN-SENT says so to nobody, but its
-/// kernel knows. The host's attempt then ends likewise.
+/// Waits until the program has given up its attempt: closing a socket in SYN-SENT sends no packet, but its kernel shows
+/// it. The host's attempt is then dropped as well.
 async fn let_go(run: &Run, flow: Flow) {
     let mut pause = ATTEMPT_FIRST;
     loop {
@@ -149,13 +149,13 @@ async fn let_go(run: &Run, flow: Flow) {
         match run.inner.look(flow) {
             Ok(Some(found)) if found.state == SYN_SENT => {}
             Ok(_) => return,
-            // The system does not say.
+            // The system does not report it.
             Err(_) => return std::future::pending().await,
         }
     }
 }
 
-/// How long after the SYN it is first looked whether the program still waits, and how often then.
+/// Polling of whether the program still waits: first delay after the SYN, and interval.
 const ATTEMPT_FIRST: Duration = Duration::from_millis(10);
 const ATTEMPT_MAX: Duration = Duration::from_millis(160);
 /// include/net/tcp_states.h.
@@ -165,7 +165,7 @@ fn flow_of(syn: &InterceptedTcp) -> Flow {
     Flow { program: syn.peer_addr(), remote: syn.local_addr() }
 }
 
-/// What is decided without asking anybody.
+/// Answers without contacting a remote.
 fn refuse(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, place: Route) {
     run.record(account.refused_here(place));
     let v6 = syn.local_addr().is_ipv6();
@@ -176,7 +176,7 @@ fn refuse(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, place: Rou
     }
 }
 
-/// The policy of the run: the answer is that of a firewall that says so.
+/// The policy of the run: the answer is that of a rejecting firewall.
 fn deny(run: &Run, syn: InterceptedTcp, account: &ConnectionReport) {
     let v6 = syn.local_addr().is_ipv6();
     let error = IcmpError::admin_prohibited(v6);
@@ -184,7 +184,7 @@ fn deny(run: &Run, syn: InterceptedTcp, account: &ConnectionReport) {
     syn.unreachable(error, run.plan.gateway(v6));
 }
 
-/// A fault that was asked for answers in place of the remote. A silence that has an end gives the SYN back.
+/// An injected fault answers in place of the remote. After a silence of limited duration, returns the SYN.
 async fn answer_by_fault(
     run: &Run,
     syn: InterceptedTcp,
@@ -224,7 +224,7 @@ async fn answer_by_fault(
     None
 }
 
-/// Tells the program what the host was told.
+/// Passes the failure of the host's attempt on to the program.
 fn pass_on(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, failure: &Failure) {
     run.record(account.failed(failure));
     let v6 = syn.local_addr().is_ipv6();
@@ -270,8 +270,8 @@ async fn relay(
             return run.record(record);
         }
     };
-    // What the program sends was held back as long as it wanted; what the remote sends, likewise. It fails only on a
-    // connection that is over, which the relay sees.
+    // The kernels of both ends have already applied Nagle's algorithm as configured. Fails only on a connection that is
+    // over, which the relay sees.
     let _over = program.set_nodelay(true);
     let relay = Relay::new(&program, &host, &account.ledger, &run.inner, flow, reset);
     if !run.plan.published.is_empty() {
@@ -288,7 +288,7 @@ async fn relay(
     };
     run.record(account.relayed(over.as_ref(), &program, &host));
     match over {
-        // One side of it knows nothing of its end.
+        // One side does not notice its end.
         Some(Over::Injected(Held::Remote)) => live.closing().await,
         Some(Over::Injected(Held::Program)) => {
             drop(registered);
@@ -296,11 +296,11 @@ async fn relay(
             live.closing().await;
             program.abort();
         }
-        // Whoever is left of the program must not take the end of the run for that of the stream: a FIN that the remote
-        // has not sent would make a truncated stream look complete.
+        // Reset, so that the program does not mistake the end of the run for the end of the stream: a FIN that the
+        // remote has not sent would make a truncated stream look complete.
         None if !account.ledger.remote_fin.get() => program.abort(),
-        // Its kernel waits for the remote's FIN as long as it does for anybody's. So does the host's, once its socket is
-        // closed.
+        // The program's kernel waits for the remote's FIN with its usual timeout. So does the host's, once its socket
+        // is closed.
         Some(Over::LetGo) => drop(program.mute()),
         Some(Over::Host(errno)) => {
             let waits = relay.is_waiting();
@@ -322,10 +322,10 @@ async fn end_as_the_host_did(
     live: &Live,
 ) {
     match errno {
-        // An administrator of the host ended it. It fails where the kernel cannot do that, or the program is gone.
+        // An administrator of the host ended it. Fails if the kernel does not support that, or the program is gone.
         libc::ECONNABORTED if run.inner.destroy(flow).is_ok() => {}
-        // Nobody answered any more, and a router may have said why. The program's kernel, which still waits for an
-        // acknowledgment, comes to the same end by itself.
+        // The remote no longer answered, and a router may have reported why. The program's kernel, which still waits
+        // for an acknowledgment, comes to the same end by itself.
         libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH if waits => {
             if errno != libc::ETIMEDOUT {
                 let v6 = flow.remote.is_ipv6();
@@ -343,10 +343,10 @@ async fn end_as_the_host_did(
     }
 }
 
-/// Waits until the program's kernel has no such connection any more.
+/// Waits until the program's kernel no longer has the connection.
 async fn forgotten(run: &Run, flow: Flow) {
     let begun = Instant::now();
-    // Where the kernel does not say, its patience is that of `tcp_retries2`, a quarter of an hour and more.
+    // If the kernel does not report it, its timeout is that of `tcp_retries2`, a quarter of an hour or more.
     while begun.elapsed() < FORGOTTEN && !matches!(run.inner.look(flow), Ok(None)) {
         sleep(FORGOTTEN_LOOK).await;
     }
@@ -361,7 +361,8 @@ pub async fn carry(relay: &Relay<'_>, account: &ConnectionReport, live: &Live) -
     tokio::select! {
         over = relay.run() => Some(over),
         () = live.closing() => {
-            // Without the program's FIN a FIN to the remote would be false. With it, the host's kernel goes on alone.
+            // Without the program's FIN a FIN to the remote would be false. With it, the host's kernel completes the
+            // close alone.
             if !account.ledger.program_fin.get() {
                 relay.reset_remote();
             }
@@ -370,9 +371,9 @@ pub async fn carry(relay: &Relay<'_>, account: &ConnectionReport, live: &Live) -
     }
 }
 
-/// Options of the host's socket. It fails only on a connection that is over, which the relay sees.
+/// Sets options of the host's socket. Fails only on a connection that is over, which the relay sees.
 fn prepare(host: &tokio::net::TcpStream) {
     let _over = host.set_nodelay(true);
-    // Urgent octets are ordinary text, as in our stack.
+    // Urgent data is delivered in line, as in our stack.
     let _over = socket2::SockRef::from(host).set_out_of_band_inline(true);
 }

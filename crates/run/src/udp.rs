@@ -1,6 +1,6 @@
-//! Datagrams of the program. Each of its sockets has one socket of the host, which is connected to nobody: whoever
-//! answers is heard, every destination sees one source, and errors say which destination they are about (RFC 4787
-//! REQ-1 and REQ-8: mapping and filtering do not depend on the remote).
+//! Datagrams of the program. Each of its sockets has one unconnected socket of the host: replies from any remote are
+//! received, every destination sees one source, and errors name the destination that they are about (RFC 4787 REQ-1 and
+//! REQ-8: endpoint-independent mapping and filtering).
 
 mod groups;
 mod idle;
@@ -30,9 +30,9 @@ use mapping::Mapping;
 
 /// Datagrams taken from the stack at once.
 const BATCH: usize = 256;
-/// Most octets of the datagrams that are sent to the host as one group.
+/// Max bytes of the datagrams that are sent to the host as one group.
 const MAX_GROUP: usize = 65_000;
-/// Descriptors that are left to the rest of the run.
+/// Descriptors reserved for the rest of the run.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// The datagrams of a run.
@@ -42,7 +42,7 @@ pub struct Flows {
     mappings: RefCell<HashMap<SocketAddr, Rc<Mapping>>>,
     questions: Questions,
     groups: Groups,
-    /// Most mappings at once; those that were quiet for longest make room.
+    /// Max mappings at once; those idle for longest are evicted.
     max_mappings: usize,
 }
 
@@ -78,8 +78,8 @@ fn max_mappings() -> usize {
     (soft.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(4, 65_536) as usize
 }
 
-/// How many datagrams at the beginning can leave as one group: of one flow, of one size but for the last, with equal
-/// headers.
+/// The number of datagrams at the beginning that can be sent as one group: of one flow, of one size except for the
+/// last, with equal header fields.
 fn group(datagrams: &[Datagram]) -> usize {
     let first = &datagrams[0];
     let (size, mut octets, mut count) = (first.payload.len(), first.payload.len(), 1);
@@ -142,7 +142,7 @@ impl Flows {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.run.report.count(|summary| summary.dropped += group.len() as u64);
             }
-            // The error queue has the MTU, and the program is told when that is read.
+            // The error queue has the MTU; the program is notified when it is read.
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
             Err(error) => {
                 account.failed(&Failure::local(&error));
@@ -175,7 +175,7 @@ impl Flows {
         Ok(mapping)
     }
 
-    /// This host has no socket for it.
+    /// This host cannot open a socket for the datagrams.
     fn cannot_open(&self, group: &[Datagram], error: &io::Error) {
         let failure = Failure::local(error);
         let account = super::flow::FlowAccount::new(group[0].remote, group[0].local);
@@ -184,11 +184,11 @@ impl Flows {
         group.iter().for_each(|datagram| self.answer(&failure, datagram));
     }
 
-    /// lastack answers by itself.
+    /// lastack itself answers.
     fn refuse(self: &Rc<Self>, place: Route, group: &[Datagram]) {
         let first = &group[0];
         let gateway = self.run.plan.gateway(first.local.is_ipv6());
-        // The flow is accounted for where the socket's others are, if there are any.
+        // The flow is accounted in the mapping of its socket, if there is one.
         let Ok(mapping) = self.mapping(first.remote) else { return };
         let account = mapping.account(first.local, &self.run);
         account.refused_here(place, gateway);
@@ -196,7 +196,7 @@ impl Flows {
         group.iter().for_each(|datagram| self.reject(datagram, error, from));
     }
 
-    /// An option of the run answers.
+    /// An option of the run determines the answer.
     fn answer_by_rule(self: &Rc<Self>, denied: Option<String>, error: IcmpError, group: &[Datagram]) {
         let first = &group[0];
         let Ok(mapping) = self.mapping(first.remote) else { return };
@@ -208,7 +208,7 @@ impl Flows {
         group.iter().for_each(|datagram| self.reject(datagram, error, from));
     }
 
-    /// Tells the program what this host said of a datagram.
+    /// Passes this host's error about a datagram on to the program.
     pub(super) fn answer(&self, failure: &Failure, datagram: &Datagram) {
         let v6 = datagram.local.is_ipv6();
         let error = failure.as_icmp(v6);
@@ -218,7 +218,7 @@ impl Flows {
     }
 
     pub(super) fn reject(&self, datagram: &Datagram, error: IcmpError, from: Option<IpAddr>) {
-        // Nobody is told of errors about what was sent to a group (RFC 1122 section 3.2.2).
+        // No errors are sent about datagrams to a group (RFC 1122 section 3.2.2).
         if !lastack_wire::ip::unicast(datagram.local.ip()) {
             return;
         }
@@ -227,7 +227,7 @@ impl Flows {
         }
     }
 
-    /// The task of a mapping: what comes back, until nothing has for long.
+    /// The task of a mapping: relays replies until it is idle or evicted.
     async fn carry(self: Rc<Self>, mapping: Rc<Mapping>, live: Live) {
         let mut late = std::pin::pin!(sleep_until(mapping.deadline()));
         let mut closing = std::pin::pin!(live.closing());
@@ -262,7 +262,7 @@ impl Flows {
         mapping.end(&self.run);
     }
 
-    /// Datagrams from a remote, as the host knows it, to the program.
+    /// Datagrams from a remote, under the host's address of it, to the program.
     fn pass_down(&self, mapping: &Mapping, from: SocketAddr, payload: &[u8], shape: Shape) {
         let Some(remote) = self.run.plan.as_seen_inside(from) else { return };
         let datagrams = shape.segment_size.map_or(1, |size| payload.len().div_ceil(size.max(1).into()));
@@ -274,7 +274,7 @@ impl Flows {
     }
 
     fn forward(&self, from: SocketAddr, to: SocketAddr, payload: &[u8], shape: Shape) -> io::Result<()> {
-        // What is larger than the link is fragmented on it, whatever it was on the network.
+        // Datagrams larger than the link's MTU are fragmented on it, however they arrived from the network.
         let whole = shape.segment_size.is_some() || payload.len() + 48 <= self.run.plan.mtu as usize;
         self.program.forward(
             from,
@@ -285,7 +285,7 @@ impl Flows {
         )
     }
 
-    /// Hands over what the stack had no room for. Until then nothing more is read from the host's socket, whose buffer is
+    /// Delivers what the stack had no room for. Until then nothing more is read from the host's socket, whose buffer is
     /// the queue of this flow.
     async fn push_down(&self, mapping: &Mapping) {
         while let Some((remote, payload, shape)) = mapping.take_kept() {
@@ -304,11 +304,11 @@ impl Flows {
                 }
             }
         }
-        // Others have their turn.
+        // Let other tasks run.
         tokio::task::yield_now().await;
     }
 
-    /// An error about a datagram of this mapping, which the program is told as what it was.
+    /// Passes an error about a datagram of this mapping on to the program unchanged.
     fn pass_error(&self, mapping: &Mapping, queued: QueuedError) {
         let Some(remote) = queued.to.and_then(|to| self.run.plan.as_seen_inside(to)) else { return };
         let account = mapping.account(remote, &self.run);
@@ -316,7 +316,7 @@ impl Flows {
         let failure = Failure::new(&io::Error::from_raw_os_error(queued.errno), Some(queued.clone()));
         let (error, from) = match (failure.said, queued.mtu) {
             (Said::Icmp(error, from), _) => (error, self.run.plan.speaker(remote, from)),
-            // This host itself: the packet does not fit into its own network.
+            // This host itself: the packet exceeds the MTU of its own network.
             (_, Some(mtu)) => (IcmpError::packet_too_big(v6, mtu), self.run.plan.gateway(v6)),
             _ => return account.failed(&failure),
         };
@@ -348,28 +348,28 @@ impl Flows {
         &self.run
     }
 
-    /// Whether a datagram socket of the program is at this port of the host.
+    /// Whether a datagram socket of the program is bound to this port of the host.
     fn sends_from(&self, port: u16) -> bool {
         let mappings = self.mappings.borrow();
         mappings.values().any(|mapping| mapping.socket.port().is_ok_and(|own| own == port))
     }
 
-    /// Has the socket at this port of the host, if there is one, share it with that of a group.
+    /// Lets the socket at this port of the host, if there is one, share it with that of a group.
     fn share(&self, port: u16) {
         for mapping in self.mappings.borrow().values() {
             if mapping.socket.port().is_ok_and(|own| own == port) {
-                // If it cannot, the group's socket says what is wrong.
+                // If it cannot, the group's socket reports the error.
                 let _reported = mapping.socket.share();
             }
         }
     }
 
-    /// The questions that wait for answers.
+    /// The pending DNS queries.
     pub(super) const fn questions(&self) -> &Questions {
         &self.questions
     }
 
-    /// An answer, in the name of whom the program asked.
+    /// A reply, from the name server address that the program used.
     pub(super) fn reply(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
         let ip = IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false };
         if self.program.forward(from, to, payload, None, ip).is_err() {

@@ -1,5 +1,5 @@
-//! Multicast. What the program sends to a group leaves by the host's interface; groups that it joins are joined there, at
-//! each port at which the program has a datagram socket.
+//! Multicast. What the program sends to a group leaves by the host's interface; groups that it joins are joined there,
+//! on each port on which the program has a datagram socket.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -17,9 +17,9 @@ use crate::host::datagrams::{DatagramSocket, Heard, Shape};
 use crate::host::interface::{self, Interface};
 use crate::tap::Membership;
 
-/// Most sockets of the host at ports of groups.
+/// Max sockets of the host on ports of groups.
 const MAX_SOCKETS: usize = 64;
-/// How often it is looked whether the program has bound another socket since it joined.
+/// Interval of the check whether the program has bound another socket since it joined.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The groups that the program has joined.
@@ -29,7 +29,7 @@ pub struct Groups {
     sockets: RefCell<HashMap<SocketAddr, Rc<Notify>>>,
 }
 
-/// A destination as the host has to be told it: link-local addresses need an interface.
+/// A destination with the scope that the host needs: link-local addresses need an interface.
 pub fn scoped(to: SocketAddr) -> SocketAddr {
     match to {
         SocketAddr::V6(v6) if needs_scope(v6.ip()) => {
@@ -45,7 +45,7 @@ fn needs_scope(address: &Ipv6Addr) -> bool {
     address.is_unicast_link_local() || a == 0xff && b & 0x0f == 2
 }
 
-/// Groups that kernels join by themselves, without a program that listens: all nodes, all routers, solicited nodes.
+/// Groups that kernels join by themselves, without a listening program: all nodes, all routers, solicited nodes.
 fn is_of_the_kernel(group: IpAddr) -> bool {
     match group {
         IpAddr::V4(v4) => v4.octets() == [224, 0, 0, 1],
@@ -59,7 +59,7 @@ fn is_of_the_kernel(group: IpAddr) -> bool {
 }
 
 impl Groups {
-    /// Follows what the program joins and leaves, and the ports at which it listens. Never ends.
+    /// Follows which groups the program joins and leaves, and its datagram ports. Never returns.
     pub async fn follow(flows: &Rc<Flows>) {
         loop {
             let changes = std::mem::take(&mut flows.run().seen.lock().memberships);
@@ -84,7 +84,7 @@ impl Groups {
         }
     }
 
-    /// Whether a group is heard at this port.
+    /// Whether a group is received on this port.
     pub fn are_heard_at(&self, port: u16) -> bool {
         self.sockets.borrow().keys().any(|at| at.port() == port)
     }
@@ -99,7 +99,7 @@ impl Groups {
         });
     }
 
-    /// Opens what is missing: a socket for each group at each port.
+    /// Opens the missing sockets: one for each group and port.
     fn listen(flows: &Rc<Flows>) {
         let joined: Vec<IpAddr> = flows.groups.joined.borrow().iter().copied().collect();
         for group in joined {
@@ -109,8 +109,8 @@ impl Groups {
         }
     }
 
-    /// The program sends to a group from the group's own port, as multicast DNS does. It hears what is sent there, if it
-    /// has joined, which its kernel announces only a moment later.
+    /// The program sends to a group from the group's own port, as multicast DNS does. It receives the replies if it has
+    /// joined, which its kernel announces only a moment later.
     pub fn expect(flows: &Rc<Flows>, at: SocketAddr) {
         flows.groups.joined.borrow_mut().insert(at.ip());
         Self::listen_at(flows, at);
@@ -145,7 +145,7 @@ impl Groups {
     }
 }
 
-/// Hands over what comes for a group at a port, until the group is left.
+/// Delivers datagrams for a group and port, until the group is left.
 async fn hear(
     flows: &Rc<Flows>,
     at: SocketAddr,
@@ -159,13 +159,13 @@ async fn hear(
     let account = FlowAccount::new(SocketAddr::new(guest, at.port()), at);
     loop {
         let deliver = |from: SocketAddr, payload: &[u8], shape: Shape| {
-            // The host gives back to itself what the program has sent, which its own kernel has given it already.
+            // The host loops the program's own datagrams back; the program's kernel has already done so.
             if interface.addresses.contains(&from.ip()) && flows.sends_from(from.port()) {
                 return;
             }
             let Some(from) = flows.run().plan.as_seen_inside(from) else { return };
             account.received(payload.len(), 1);
-            // As in a network, a datagram that finds no room is lost; it is counted.
+            // As in a network, a datagram without room in the queue is dropped; it is counted.
             if flows.forward(from, at, payload, shape).is_err() {
                 flows.run().report.count(|summary| summary.dropped += 1);
             }

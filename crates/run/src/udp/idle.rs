@@ -1,4 +1,4 @@
-//! Which mappings go when there are too many: those that were quiet for longest.
+//! Which mappings are evicted when there are too many: those idle for longest.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use super::mapping::Mapping;
 
 type Mappings = RefCell<HashMap<SocketAddr, Rc<Mapping>>>;
 
-/// Makes room for one more. An eighth of all goes at once, so that the cost of looking for them is shared by many.
+/// Makes room for one more. An eighth is evicted at once, to amortize the cost of the search.
 pub fn make_room(mappings: &Mappings, max: usize) {
     let count = mappings.borrow().len();
     if count >= max {
@@ -17,14 +17,14 @@ pub fn make_room(mappings: &Mappings, max: usize) {
     }
 }
 
-/// This process has no descriptor left: half of the mappings go. `false`: there is none.
+/// This process has no descriptor left: evicts half of the mappings. `false`: there is none.
 pub fn give_up_half(mappings: &Mappings) -> bool {
     let count = mappings.borrow().len();
     evict(mappings, count.div_ceil(2));
     count > 0
 }
 
-/// They are closed here and now, not when their tasks run: the descriptor is wanted at once.
+/// They are closed immediately, not when their tasks run: the descriptors are needed at once.
 fn evict(mappings: &Mappings, count: usize) {
     let mut all: Vec<Rc<Mapping>> = mappings.borrow().values().cloned().collect();
     let count = count.min(all.len());

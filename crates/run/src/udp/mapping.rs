@@ -1,4 +1,4 @@
-//! What stands for one socket of the program: the host's socket, and an account for each remote.
+//! The mapping of one socket of the program: the host's socket, and an account for each remote.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -16,15 +16,16 @@ use crate::host::datagrams::{DatagramSocket, Shape};
 use crate::host::socket::errno_name;
 use crate::report::Proto;
 
-/// A mapping is over when nothing has gone for so long (RFC 4787 REQ-5).
+/// Idle timeout of a mapping (RFC 4787 REQ-5).
 const IDLE: Duration = Duration::from_secs(5 * 60);
-/// The same, where each remote was a name server that was asked once and has answered (RFC 4787 REQ-5, RFC 5625 4.4).
+/// The same, if each remote is a name server that got one query and has answered (RFC 4787 REQ-5, RFC 5625 4.4).
 const IDLE_ANSWERED: Duration = Duration::from_secs(30);
-/// Most remotes of one mapping that are accounted for at once; the record of the quietest is written early.
+/// Max remotes of one mapping that are accounted for at once; beyond that, the records of those idle for longest are
+/// written early.
 const MAX_REMOTES: usize = 1024;
-/// Most octets that wait for the host's socket to take them.
+/// Max bytes queued for the host's socket.
 const MAX_WAITING: usize = 4 << 20;
-/// Ports from here on a program gets without asking for one (`ip_local_port_range`): which it is means nothing to it.
+/// Ports from here on are ephemeral (`ip_local_port_range`): the program does not depend on which one it gets.
 const FIRST_EPHEMERAL: u16 = 32_768;
 
 /// One socket of the program.
@@ -36,15 +37,15 @@ pub struct Mapping {
     pub socket: DatagramSocket,
     remotes: RefCell<HashMap<SocketAddr, Rc<FlowAccount>>>,
     last: Cell<Instant>,
-    /// Why the host's socket is at another port.
+    /// Why the host's socket is on another port.
     note: RefCell<Option<String>>,
     evicted: Cell<bool>,
-    /// The host's socket knows by which interface groups are reached.
+    /// The host's socket is bound to an interface for multicast.
     for_groups: Cell<bool>,
     changed: Notify,
-    /// What the host's socket had no room for.
+    /// Datagrams that the host's socket had no room for.
     up: RefCell<Waiting>,
-    /// What the stack had no room for.
+    /// Datagrams that the stack had no room for.
     down: RefCell<VecDeque<(SocketAddr, Vec<u8>, Shape)>>,
 }
 
@@ -55,8 +56,8 @@ struct Waiting {
 }
 
 impl Mapping {
-    /// Opens the host's socket, at the program's own port if that is free; else the error says why not.
-    /// `shared`: another socket of ours is at that port of a group.
+    /// Opens the host's socket, on the program's own port if that is free; otherwise the error says why not. `shared`:
+    /// another socket of ours is on that port for a group.
     pub fn open(program: SocketAddr, shared: bool) -> io::Result<(Self, Option<io::Error>)> {
         let (socket, taken) = DatagramSocket::open(program.is_ipv6(), program.port(), shared)?;
         let mapping = Self {
@@ -74,8 +75,8 @@ impl Mapping {
         Ok((mapping, taken))
     }
 
-    /// The program's own port could not be had on this host. A port that was drawn for the program is as good as another;
-    /// one that it asked for is missed.
+    /// The program's own port could not be had on this host. An ephemeral port is as good as another; a port that the
+    /// program chose is reported as missing.
     pub fn another_port(&self, error: &io::Error, run: &Run) {
         let port = self.program.port();
         if port >= FIRST_EPHEMERAL {
@@ -94,14 +95,14 @@ impl Mapping {
         ));
     }
 
-    /// The account of a remote, as the program knows it.
+    /// The account of a remote, under the program's address of it.
     pub fn account(&self, remote: SocketAddr, run: &Run) -> Rc<FlowAccount> {
         let mut remotes = self.remotes.borrow_mut();
         if let Some(account) = remotes.get(&remote) {
             return account.clone();
         }
         if remotes.len() >= MAX_REMOTES {
-            // The quieter half goes at once, so that the cost of looking for it is shared by many.
+            // The half idle for longest is evicted at once, to amortize the cost of the search.
             let mut ages: Vec<_> = remotes.values().map(|account| account.last()).collect();
             let middle = ages.len() / 2;
             let median = *ages.select_nth_unstable(middle).1;
@@ -121,7 +122,7 @@ impl Mapping {
         account
     }
 
-    /// Sends, or keeps it until there is room. [`ErrorKind::WouldBlock`]: too much waits already.
+    /// Sends, or queues until there is room. [`ErrorKind::WouldBlock`]: the queue is full.
     pub fn send(&self, to: SocketAddr, payload: &[u8], shape: Shape) -> io::Result<()> {
         self.touch();
         if to.ip().is_multicast() && !self.for_groups.replace(true) {
@@ -143,7 +144,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Sends what waits, once there is room; never ready while nothing waits.
+    /// Sends queued datagrams, once there is room; pending while none are queued.
     pub async fn send_waiting(&self) {
         if self.up.borrow().datagrams.is_empty() {
             return std::future::pending().await;
@@ -164,7 +165,7 @@ impl Mapping {
         }
     }
 
-    /// Keeps datagrams for the program until the stack has room for them.
+    /// Queues datagrams for the program until the stack has room for them.
     pub fn keep(&self, remote: SocketAddr, payload: &[u8], shape: Shape) {
         self.down.borrow_mut().push_back((remote, payload.to_vec(), shape));
     }
@@ -174,50 +175,50 @@ impl Mapping {
         self.down.borrow_mut().pop_front()
     }
 
-    /// Whether any are kept.
+    /// Whether any are queued.
     pub fn waits(&self) -> bool {
         !self.down.borrow().is_empty()
     }
 
-    /// Something goes.
+    /// Notes activity.
     pub fn touch(&self) {
         self.last.set(Instant::now());
     }
 
-    /// When something went last.
+    /// The time of the last activity.
     pub fn last(&self) -> Instant {
         self.last.get()
     }
 
-    /// It must go, to make room for another.
+    /// Evicts it, to make room for another.
     pub fn evict(&self) {
         self.evicted.set(true);
         self.changed.notify_one();
     }
 
-    /// Whether it must go.
+    /// Whether it is evicted.
     pub fn is_evicted(&self) -> bool {
         self.evicted.get()
     }
 
-    /// Waits for a change that its task has to look at.
+    /// Waits for a change that its task has to handle.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// When it is to be looked at whether it is idle.
+    /// When to check whether it is idle.
     pub fn deadline(&self) -> Instant {
         self.last.get() + self.idle_limit()
     }
 
-    /// Whether nothing has gone for too long.
+    /// Whether it has been idle for too long.
     pub fn is_idle(&self) -> bool {
         Instant::now() >= self.deadline()
     }
 
     fn idle_limit(&self) -> Duration {
         let remotes = self.remotes.borrow();
-        // Until something was sent it is not known what it is.
+        // Before the first datagram is sent, the kind of traffic is not known.
         let answered = !remotes.is_empty() && remotes.values().all(|account| account.is_answered_question());
         if answered { IDLE_ANSWERED } else { IDLE }
     }
