@@ -1,4 +1,4 @@
-//! What the packets of a trace say, with sequence numbers that begin at 0.
+//! Decodes the packets of a trace, with relative sequence numbers.
 
 use crate::trace::{PacketKind, PacketRecord};
 use lastack_wire::icmp::{Icmp, IcmpError};
@@ -9,28 +9,28 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-/// A packet, as far as a timeline shows it.
+/// A packet, in the detail of a timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
     /// A TCP segment.
     Tcp(Segment),
     /// A UDP datagram.
     Udp {
-        /// Octets of its payload.
+        /// Bytes of its payload.
         len: usize,
     },
     /// An ICMP error.
     IcmpError(IcmpError),
-    /// Anything else, in words.
+    /// Anything else, described in words.
     Other(String),
 }
 
 /// A TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Where it comes from.
+    /// Its source.
     pub src: SocketAddr,
-    /// Where it goes.
+    /// Its destination.
     pub dst: SocketAddr,
     /// Its control bits.
     pub flags: TcpFlags,
@@ -38,17 +38,17 @@ pub struct Segment {
     pub seq: Number,
     /// SEG.ACK, if it has the ACK flag.
     pub ack: Option<Number>,
-    /// Octets of its text.
+    /// Bytes of its data.
     pub len: usize,
 }
 
 /// A sequence number, counted from the SYN of its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Number {
-    /// How far it is from that SYN, which is 0.
+    /// Its distance from that SYN, which is 0.
     pub relative: i64,
-    /// It belongs to an earlier connection between the same two ends, and is counted from that
-    /// one's SYN.
+    /// It belongs to an earlier connection between the same two ends, and is relative to the SYN of that
+    /// connection.
     pub old: bool,
 }
 
@@ -56,17 +56,17 @@ pub struct Number {
 #[derive(Clone, Debug, Default)]
 pub struct Decoder(HashMap<(SocketAddr, SocketAddr), Direction>);
 
-/// What one end has sent to the other.
+/// The sequence numbers that one end has sent to the other.
 #[derive(Clone, Debug, Default)]
 struct Direction {
-    /// The SYNs, one for each incarnation of the connection.
+    /// The initial sequence numbers, one for each incarnation of the connection.
     isns: Vec<u32>,
-    /// The sequence number behind everything sent since the last SYN.
+    /// The next sequence number after everything sent since the last SYN.
     next: u32,
 }
 
 impl Decoder {
-    /// Reads the next packet.
+    /// Decodes the next packet.
     pub fn read(&mut self, record: &PacketRecord) -> Decoded {
         let Ok(packet) = IpPacket::parse(&record.bytes) else {
             return Decoded::Other(format!("damaged IP packet len={}", record.bytes.len()));
@@ -100,7 +100,7 @@ impl Decoder {
         }
     }
 
-    /// The sequence number behind everything that `src` has sent to `dst`: what `dst` waits for, if
+    /// The next sequence number after everything that `src` has sent to `dst`: the one `dst` expects, if
     /// it has received everything.
     pub fn next_seq(&self, src: SocketAddr, dst: SocketAddr) -> Option<u32> {
         self.0.get(&(src, dst)).filter(|direction| !direction.isns.is_empty()).map(|direction| direction.next)
@@ -130,7 +130,7 @@ impl Decoder {
         Segment { src, dst, flags: tcp.flags, seq, ack, len }
     }
 
-    /// A number of the direction from `src` to `dst`, counted from the SYN it is nearest to.
+    /// A sequence number of the direction from `src` to `dst`, relative to the nearest SYN.
     fn number(&self, src: SocketAddr, dst: SocketAddr, number: u32) -> Number {
         let isns = self.0.get(&(src, dst)).map_or(&[][..], |direction| &direction.isns);
         let offsets = isns.iter().enumerate().rev().map(|(at, isn)| (number.wrapping_sub(*isn) as i32, at));
@@ -148,7 +148,7 @@ impl fmt::Display for Number {
 }
 
 impl fmt::Display for Segment {
-    /// As tcpdump, but shorter: `P. seq=1 ack=1 len=5`.
+    /// In tcpdump's format, but shorter: `P. seq=1 ack=1 len=5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} seq={}", self.flags, self.seq)?;
         if let Some(ack) = self.ack {

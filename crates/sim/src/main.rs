@@ -14,7 +14,7 @@ Usage: lastack-sim [--seeds N] [--from SEED] [--seconds N]   plays N seeds (1000
 
 The exit status is 1 if something happened that must not.";
 
-/// How much is told of a run that fails.
+/// The number of log lines printed for a failed run.
 const LINES: usize = 60;
 
 struct Arguments {
@@ -62,14 +62,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays one seed and tells what happened.
+/// Plays one seed and prints its log.
 fn one(seed: u64, lines: Option<u64>) -> ExitCode {
     let outcome = simulation::play(seed);
     let story = outcome.story();
     let shown = lines.map_or(story.len(), |lines| lines as usize).min(story.len());
     let mut out = io::stdout().lock();
     let text = story[story.len() - shown..].join("\n");
-    // Whoever has read enough closes the pipe.
+    // The reader may close the pipe early.
     let _closed = writeln!(out, "{text}\n{:#?}", outcome.met);
     if outcome.violations.is_empty() {
         return ExitCode::SUCCESS;
@@ -78,9 +78,9 @@ fn one(seed: u64, lines: Option<u64>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Plays many, and tells of those that fail.
+/// Plays many seeds, and prints those that fail.
 fn many(arguments: &Arguments) -> ExitCode {
-    // What a run says when it panics is told with its seed.
+    // The message of a panic is printed with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
     let (mut met, mut failures) = (Met::default(), 0);

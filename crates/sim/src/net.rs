@@ -15,12 +15,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Hosts, each a stack of its own, joined by paths.
+/// Hosts, each with its own stack, joined by paths.
 ///
-/// Time passes only in [`step`](Self::step) and the calls built on it, and jumps from one
-/// occurrence to the next. What happens at the same time happens in a fixed order (arrivals in the
-/// order in which they were sent, then the timers of the hosts in theirs), so that a seed fixes a
-/// run, octet for octet.
+/// Time advances only in [`step`](Self::step) and the calls built on it, and jumps from one
+/// event to the next. Simultaneous events have a fixed order (arrivals in the
+/// order in which they were sent, then timers in the order of the hosts), so that a seed determines a
+/// run, byte for byte.
 #[derive(Debug)]
 pub struct Network {
     now: Instant,
@@ -33,13 +33,13 @@ pub struct Network {
     buffer: Vec<u8>,
 }
 
-/// No stack has so many packets to send at one moment.
+/// An upper bound for the packets that a stack sends at one moment.
 const ENDLESS: usize = 100_000;
 
 #[derive(Debug)]
 enum Host {
     Ours(Box<Ours>),
-    /// Somebody else's stack: what has arrived there waits to be fetched.
+    /// A foreign stack: packets that arrive for it are queued until they are fetched.
     Foreign {
         address: IpAddr,
         arrived: VecDeque<Vec<u8>>,
@@ -51,7 +51,7 @@ struct Ours {
     config: Config,
     stack: Stack,
     events: VecDeque<Event>,
-    /// It is suspended until then: no timer of it expires, and what arrives waits.
+    /// The host is suspended until then: its timers do not fire and arriving packets wait.
     suspended: Instant,
     /// The connections whose states are logged, and the last state of each.
     watched: Option<BTreeMap<FourTuple, TcpState>>,
@@ -74,7 +74,7 @@ impl Host {
 }
 
 impl Network {
-    /// A network without hosts. Everything random in it follows from `seed`.
+    /// A network without hosts. `seed` determines everything random in it.
     pub fn new(seed: u64) -> Self {
         Self {
             now: Instant::ZERO,
@@ -88,7 +88,7 @@ impl Network {
         }
     }
 
-    /// Adds a host, joined with nobody yet. It must have an address.
+    /// Adds a host without paths. It must have an address.
     pub fn add_host(&mut self, name: &str, config: Config) -> HostId {
         let id = HostId(self.hosts.len());
         let address = *config.addresses.first().expect("a host has an address");
@@ -99,8 +99,8 @@ impl Network {
         id
     }
 
-    /// Adds a host whose stack is somebody else's: what arrives there is to be fetched by
-    /// [`fetch`](Self::fetch), and what it sends is to be told by [`relay`](Self::relay).
+    /// Adds a host with a foreign stack: packets that arrive for it are fetched with
+    /// [`fetch`](Self::fetch), and packets that it sends are passed to [`relay`](Self::relay).
     pub fn add_foreign(&mut self, name: &str, address: IpAddr) -> HostId {
         let id = HostId(self.hosts.len());
         self.trace.hosts.push(HostLabel { name: name.to_owned(), address, ours: false });
@@ -108,7 +108,7 @@ impl Network {
         id
     }
 
-    /// The oldest packet that has arrived at a host that is not ours.
+    /// The oldest packet that has arrived at a foreign host.
     pub fn fetch(&mut self, host: HostId) -> Option<Vec<u8>> {
         match &mut self.hosts[host.0] {
             Host::Ours(_) => None,
@@ -116,12 +116,12 @@ impl Network {
         }
     }
 
-    /// A host that is not ours has sent this packet.
+    /// A foreign host has sent this packet.
     pub fn relay(&mut self, host: HostId, packet: Vec<u8>) {
         self.send(host, packet, Transmit::default(), PacketKind::Sent);
     }
 
-    /// Logs the state of a connection at a host that is not ours, as somebody has found it out.
+    /// Logs the state of a connection at a foreign host, as observed by the caller.
     pub fn note_state(&mut self, host: HostId, flow: FourTuple, state: TcpState) {
         self.log(host, What::State { flow, state });
     }
@@ -133,7 +133,7 @@ impl Network {
         }
     }
 
-    /// Treats what goes from one host to another otherwise from now on. What is on its way stays.
+    /// Changes the plan for packets from one host to another. Packets in flight are not affected.
     pub fn set_plan(&mut self, from: HostId, to: HostId, plan: Plan) {
         if let Some(path) = self.paths.get_mut(&(from, to)) {
             path.course.plan = plan;
@@ -152,7 +152,7 @@ impl Network {
         }
     }
 
-    /// The time.
+    /// The current virtual time.
     pub const fn now(&self) -> Instant {
         self.now
     }
@@ -162,12 +162,12 @@ impl Network {
         &self.trace
     }
 
-    /// The log, at the end.
+    /// The complete log.
     pub fn into_trace(self) -> Trace {
         self.trace
     }
 
-    /// The user's side of a host's stack: performs `calls` now and sends what they owe.
+    /// Calls a host's stack: performs `calls` now and sends the resulting packets.
     pub fn call<R>(&mut self, host: HostId, calls: impl FnOnce(&mut Stack) -> R) -> R {
         let result = calls(self.stack(host));
         self.flush(host);
@@ -183,7 +183,7 @@ impl Network {
         &mut self.ours(host).stack
     }
 
-    /// A look at a host's stack.
+    /// Read access to a host's stack.
     ///
     /// # Panics
     ///
@@ -195,17 +195,17 @@ impl Network {
         }
     }
 
-    /// The oldest event of a host that was not polled yet.
+    /// The oldest event of a host that has not been polled.
     pub fn poll_event(&mut self, host: HostId) -> Option<Event> {
         self.ours(host).events.pop_front()
     }
 
-    /// Logs what an application of the host does or sees.
+    /// Logs what an application of the host does or observes.
     pub fn say(&mut self, host: HostId, text: impl Into<String>) {
         self.log(host, What::Application(text.into()));
     }
 
-    /// The host loses all its state without a word to anybody and starts again: a new stack with
+    /// The host silently loses all its state and starts again: a new stack with
     /// another secret, under the same addresses. What it sent before still arrives.
     pub fn reboot(&mut self, host: HostId) {
         let secret = self.random.secret();
@@ -219,12 +219,12 @@ impl Network {
         }
     }
 
-    /// Cuts or mends the paths between two hosts, both ways. What is sent vanishes without a word.
+    /// Cuts or restores the paths between two hosts, both ways. Packets are dropped silently.
     pub fn set_cut(&mut self, a: HostId, b: HostId, cut: bool) {
         self.set_route(a, b, cut.then_some(RouterReply::Silence));
     }
 
-    /// Cuts the paths between two hosts, both ways, and says what their senders hear of it; or mends
+    /// Cuts the paths between two hosts, both ways, and sets what routers report to the senders; or restores
     /// them (`None`).
     pub fn set_route(&mut self, a: HostId, b: HostId, cut: Option<RouterReply>) {
         for pair in [(a, b), (b, a)] {
@@ -235,15 +235,15 @@ impl Network {
         self.log(a, What::Path { cut: cut.is_some() });
     }
 
-    /// Lets only packets of so many octets pass from one host to another from now on, and says what
-    /// the senders of others hear. Routers do not fragment.
+    /// Limits the packets from one host to another to this many bytes from now on, and sets what routers report
+    /// to the senders of larger ones. Routers do not fragment.
     pub fn set_mtu(&mut self, from: HostId, to: HostId, mtu: Option<(usize, RouterReply)>) {
         if let Some(path) = self.paths.get_mut(&(from, to)) {
             path.mtu = mtu;
         }
     }
 
-    /// The host stands still until then: none of its timers expires, and what arrives waits for it.
+    /// The host is suspended until then: its timers do not fire, and arriving packets wait for it.
     /// Its applications must not call.
     pub fn suspend(&mut self, host: HostId, until: Instant) {
         self.ours(host).suspended = until;
@@ -251,25 +251,25 @@ impl Network {
         self.say(host, format!("suspended for {millis} ms"));
     }
 
-    /// The octets of a packet on its way, for whoever wants to tamper with it.
+    /// The bytes of a packet in flight, for tampering with it.
     pub(crate) fn packet_in_flight(&mut self, index: usize) -> Option<&mut Vec<u8>> {
         let record = self.trace.packets.get_mut(index)?;
         (record.fate == Fate::InFlight).then_some(&mut record.bytes)
     }
 
-    /// Somebody else sends a packet in the name of host `from`.
+    /// A third party sends a packet in the name of host `from`.
     pub fn forge(&mut self, from: HostId, bytes: Vec<u8>) {
         self.send(from, bytes, Transmit::default(), PacketKind::Forged);
     }
 
-    /// When something happens next.
+    /// The time of the next event.
     pub fn next(&self) -> Option<Instant> {
         let arrival = self.in_flight.keys().next().map(|(at, _)| *at);
         let timers = self.hosts.iter().filter_map(Host::deadline);
         timers.chain(arrival).min().map(|at| at.max(self.now))
     }
 
-    /// Lets the next thing happen. `false`: nothing will.
+    /// Processes the next event. `false`: there is none.
     pub fn step(&mut self) -> bool {
         let Some(at) = self.next() else { return false };
         self.now = at;
@@ -283,7 +283,7 @@ impl Network {
         true
     }
 
-    /// Lets happen what happens until `end`; then it is `end`.
+    /// Processes all events until `end`; then it is `end`.
     pub fn run_until(&mut self, end: Instant) {
         while self.next().is_some_and(|at| at <= end) {
             self.step();
@@ -291,12 +291,12 @@ impl Network {
         self.now = self.now.max(end);
     }
 
-    /// Lets this much time pass.
+    /// Advances time by this much.
     pub fn run_for(&mut self, time: Duration) {
         self.run_until(self.now + time);
     }
 
-    /// Lets happen what happens until nothing more will, or it is `limit`. `true`: nothing more will.
+    /// Processes events until there are none, or it is `limit`. `true`: there are none left.
     pub fn run_until_idle(&mut self, limit: Instant) -> bool {
         loop {
             match self.next() {
@@ -307,7 +307,7 @@ impl Network {
         }
     }
 
-    /// The first host whose timer is due.
+    /// The first host with a timer due.
     fn expire(&mut self) {
         let due = |host: &Host| host.deadline().is_some_and(|at| at <= self.now);
         let Some(host) = self.hosts.iter().position(due).map(HostId) else { return };
@@ -329,7 +329,7 @@ impl Network {
             return self.post(until, packet);
         }
         let verdict = match &mut self.hosts[host.0] {
-            // What travelled further than one stack is tested again, whatever its sender left out.
+            // A packet that has left its host is verified again, even if its sender left out the checksum.
             Host::Ours(ours) => Some(ours.stack.handle_packet(now, &record.bytes, Received::default())),
             Host::Foreign { arrived, .. } => {
                 arrived.push_back(record.bytes.clone());
@@ -341,7 +341,7 @@ impl Network {
         self.flush(host);
     }
 
-    /// Sends everything that a host owes now, and takes its events.
+    /// Sends all packets that a host has pending, and takes its events.
     pub fn flush(&mut self, host: HostId) {
         if matches!(self.hosts[host.0], Host::Foreign { .. }) {
             return;
@@ -397,7 +397,7 @@ impl Network {
         }
     }
 
-    /// A router tells a host that what it sent does not pass.
+    /// A router reports to a host that its packet was dropped.
     fn report(&mut self, host: HostId, bytes: Vec<u8>, delay: Duration) {
         let index = self.trace.packets.len();
         self.trace.packets.push(PacketRecord {
@@ -412,7 +412,7 @@ impl Network {
         self.post(self.now + delay, index);
     }
 
-    /// Puts a packet, and its copy if there is one, on the way.
+    /// Puts a packet, and its copy if there is one, in flight.
     fn carry(
         &mut self,
         mut record: PacketRecord,
@@ -473,7 +473,7 @@ impl Network {
     }
 }
 
-/// Where a packet goes, damaged or not.
+/// The destination of a packet, damaged or not.
 fn destination(bytes: &[u8]) -> Option<IpAddr> {
     IpPacket::parse(bytes).ok().map(|packet| packet.header.dst)
 }

@@ -1,6 +1,6 @@
-//! Numbers that look random and follow from a seed.
+//! Pseudorandom numbers that follow from a seed.
 
-/// Numbers that look random and follow from a seed (splitmix64).
+/// Pseudorandom numbers that follow from a seed (splitmix64).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -29,7 +29,7 @@ impl Random {
         self.below(times) == 0
     }
 
-    /// Sixteen octets, for the secret of a stack.
+    /// Sixteen bytes, for the secret of a stack.
     pub fn secret(&mut self) -> [u8; 16] {
         (u128::from(self.draw()) << 64 | u128::from(self.draw())).to_be_bytes()
     }

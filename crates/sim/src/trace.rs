@@ -1,4 +1,4 @@
-//! What happened in a network, in the order in which it happened.
+//! The log of a network, in chronological order.
 
 use lastack_engine::{Ended, FourTuple, Instant, TcpState, Transmit, Verdict};
 use lastack_link::{Direction, Sink};
@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The name of a host in its network.
+/// The identifier of a host in its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId(pub(crate) usize);
 
@@ -18,71 +18,71 @@ impl HostId {
         Self(index)
     }
 
-    /// Its place among the hosts, in the order in which they were added.
+    /// Its index, in the order in which the hosts were added.
     pub const fn index(self) -> usize {
         self.0
     }
 }
 
-/// How a host is called.
+/// The label of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostLabel {
     /// Its name.
     pub name: String,
     /// Its first address.
     pub address: IpAddr,
-    /// Whether it is one of our stacks: if not, only its packets and its application are known.
+    /// Whether it runs this stack: if not, only its packets and its application are known.
     pub ours: bool,
 }
 
-/// The log of a network: every packet, and what hosts and applications did about it.
+/// The log of a network: every packet, and the reactions of hosts and applications.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     /// The hosts, in the order of their [`HostId`]s.
     pub hosts: Vec<HostLabel>,
     /// Every packet, in the order in which they were sent.
     pub packets: Vec<PacketRecord>,
-    /// What happened, in order.
+    /// The events, in order.
     pub entries: Vec<Entry>,
-    /// What was sent in the place of the packets that arrive damaged.
+    /// The original bytes of packets that arrive damaged.
     pub(crate) intact: BTreeMap<usize, Vec<u8>>,
 }
 
-/// A packet on its way.
+/// A packet of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PacketRecord {
     /// When it was sent.
     pub sent: Instant,
     /// The host that sent it; for a forged packet, the host in whose name it was sent.
     pub from: HostId,
-    /// The host it goes to, if its destination is the address of one.
+    /// The destination host, if the destination is the address of one.
     pub to: Option<HostId>,
-    /// The packet as it travels: damaged, if it was damaged.
+    /// The packet as it travels, with the damage if it was damaged.
     pub bytes: Vec<u8>,
-    /// What its sender said beside the bytes.
+    /// The metadata that its sender gave beside the bytes.
     pub transmit: Transmit,
-    /// How it came into being.
+    /// Its origin.
     pub kind: PacketKind,
-    /// What became of it.
+    /// Its fate.
     pub fate: Fate,
 }
 
-/// How a packet came into being.
+/// The origin of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketKind {
     /// A host sent it.
     Sent,
     /// The path damaged it.
     Damaged,
-    /// The path made a second one of it.
+    /// The path duplicated it.
     Copy,
-    /// Somebody else sent it in a host's name.
+    /// A third party sent it in a host's name.
     Forged,
-    /// A router on the path answers a packet of the host's with it.
+    /// A router on the path sent it in answer to a packet of the host.
     Router,
 }
 
-/// What became of a packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It has not arrived yet.
@@ -93,7 +93,7 @@ pub enum Fate {
     Delivered {
         /// When.
         at: Instant,
-        /// What the stack that received it says; `None` if that stack is not one of ours.
+        /// The verdict of the receiving stack; `None` if it is a foreign one.
         verdict: Option<Verdict>,
     },
 }
@@ -103,7 +103,7 @@ pub enum Fate {
 pub enum Loss {
     /// The path loses some packets, and this was one.
     Chance,
-    /// Too many waited already where the path is narrow.
+    /// The queue at the bottleneck was full.
     Queue,
     /// The path is cut.
     Cut,
@@ -113,51 +113,51 @@ pub enum Loss {
     NoRoute,
 }
 
-/// Something that happened at a host.
+/// An event at a host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// When.
     pub at: Instant,
-    /// Where.
+    /// The host.
     pub host: HostId,
-    /// What.
+    /// The event.
     pub what: What,
 }
 
-/// What happened at a host.
+/// The kind of an event at a host.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     /// A packet left, or one was forged in its name: an index of [`Trace::packets`].
     Sent(usize),
     /// A packet arrived: an index of [`Trace::packets`].
     Arrived(usize),
-    /// A connection is in another state than before; [`TcpState::Closed`] if there is none any more.
+    /// The state of a connection has changed; [`TcpState::Closed`] if it no longer exists.
     State {
-        /// Which connection.
+        /// The connection.
         flow: FourTuple,
-        /// The state it is in now.
+        /// Its new state.
         state: TcpState,
     },
-    /// Its application called or was answered.
+    /// Its application made a call or got a result.
     Application(String),
     /// A connection is over.
     Ended(Box<Ended>),
-    /// The host lost all its state and began again.
+    /// The host lost all its state and restarted.
     Restarted,
-    /// The paths between the hosts were cut, or mended.
+    /// The paths between the hosts were cut, or restored.
     Path {
-        /// Nothing arrives any more.
+        /// Whether they were cut.
         cut: bool,
     },
 }
 
 impl Trace {
-    /// A packet as it was sent, whatever befell it later.
+    /// A packet as it was sent, without later damage.
     pub(crate) fn as_sent(&self, index: usize) -> &[u8] {
         self.intact.get(&index).unwrap_or(&self.packets[index].bytes)
     }
 
-    /// A number that two runs share only if they sent the same packets at the same times.
+    /// A fingerprint: two runs share it only if they sent the same packets at the same times.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for packet in &self.packets {
@@ -168,8 +168,8 @@ impl Trace {
         hasher.finish()
     }
 
-    /// Shows every packet to a capture, all times later by `offset`; those of the first host as sent,
-    /// the others as received. The comments say what the bytes do not, the first one `title` too.
+    /// Writes every packet to a capture, with all times shifted by `offset`; those of the first host as sent,
+    /// the others as received. The comments add what the bytes do not show, the first one `title` too.
     pub fn capture(&self, sink: &mut impl Sink, offset: Duration, title: &str) {
         for (index, packet) in self.packets.iter().enumerate() {
             let direction = if packet.from == HostId(0) { Direction::Sent } else { Direction::Received };
@@ -180,7 +180,7 @@ impl Trace {
         }
     }
 
-    /// The time of the last thing that happened.
+    /// The time of the last entry.
     pub fn end(&self) -> Instant {
         self.entries.last().map_or(Instant::ZERO, |entry| entry.at)
     }
@@ -208,7 +208,7 @@ impl Trace {
 }
 
 impl PacketRecord {
-    /// What its bytes do not say.
+    /// The information that its bytes do not show.
     fn comments(&self) -> impl Iterator<Item = String> {
         let kind = match self.kind {
             PacketKind::Sent => None,

@@ -1,4 +1,4 @@
-//! The way from one host to another, and the routers on it.
+//! The path from one host to another, and the routers on it.
 
 use crate::trace::Loss;
 use lastack_engine::{Instant, Transmit};
@@ -7,33 +7,33 @@ use lastack_wire::icmp::{Icmp, IcmpError};
 use lastack_wire::ip::{self, IpHeader, IpPacket};
 use std::net::IpAddr;
 
-/// A way from one host to another.
+/// A path from one host to another.
 #[derive(Debug)]
 pub(super) struct Path {
     pub course: Course,
-    /// Nothing arrives, and whether a router says so.
+    /// Nothing arrives, and whether a router reports it.
     pub cut: Option<RouterReply>,
-    /// The largest packet that passes, and whether a router tells those who send larger ones.
+    /// The largest packet that passes, and whether a router reports larger ones to their senders.
     pub mtu: Option<(usize, RouterReply)>,
 }
 
-/// Whether a router answers what it drops.
+/// Whether a router reports dropped packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouterReply {
     /// With an ICMP error.
     Reports,
-    /// In no way: packets vanish.
+    /// Not at all: packets vanish.
     Silence,
 }
 
-/// What becomes of a packet on a path, and the error about it.
+/// The outcome for a packet on a path, and the error about it.
 pub(super) struct Outcome {
     pub passage: Result<Passage, Loss>,
     pub error: Option<IcmpError>,
 }
 
 impl Path {
-    /// A super-segment passes whole if the segments that it stands for would.
+    /// A super-segment passes if its segments would.
     pub fn pass(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) -> Outcome {
         let passage = self.course.pass(now, packet.len());
         let whole = |segment| usize::from(transmit.header_len) + usize::from(segment);
@@ -55,14 +55,14 @@ impl Path {
     }
 }
 
-/// The address of the router between all hosts (of the ranges for documentation).
+/// The address of the router between all hosts (from the documentation ranges).
 fn router(v6: bool) -> IpAddr {
     if v6 { IpAddr::from([0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1]) } else { IpAddr::from([198, 51, 100, 1]) }
 }
 
-/// The packet with which a router reports `error` about `packet`; `None` where none may be sent
-/// (RFC 1122 section 3.2.2): about an error, about a fragment behind the first, and to IPv4 senders that
-/// would let it be fragmented.
+/// The packet with which a router reports `error` about `packet`; `None` if it must not be sent
+/// (RFC 1122 section 3.2.2): about an error, about a fragment other than the first, and to IPv4 senders that
+/// allow fragmentation.
 pub(super) fn report(packet: &[u8], error: IcmpError) -> Option<Vec<u8>> {
     let about = IpPacket::parse(packet).ok()?;
     let header = about.header;

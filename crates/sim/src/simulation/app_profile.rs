@@ -1,41 +1,41 @@
-//! What a program at one end of a connection means to do.
+//! The behavior of a program at one end of a connection.
 
 use crate::random::Random;
 use lastack_engine::Keepalive;
 use std::time::Duration;
 
-/// How a program means to finish.
+/// How a program finishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
-    /// Writes all, half-closes, reads to the end, closes.
+    /// Writes everything, half-closes, reads to the end, closes.
     Orderly,
-    /// Closes as soon as all is written, whatever the other side still says.
+    /// Closes as soon as everything is written, without reading to the end.
     WhenWritten,
-    /// Closes after so many octets read.
+    /// Closes after it has read this many bytes.
     AfterRead(u64),
-    /// Aborts after so many octets written.
+    /// Aborts after it has written this many bytes.
     AbortAfter(u64),
-    /// Keeps what it has, and does nothing.
+    /// Keeps the connection open, and does nothing.
     Hold,
 }
 
 /// How a program reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// All that there is.
+    /// Everything available.
     Eager,
-    /// So much, and then a pause.
+    /// At most this many bytes, then a pause.
     Slow(usize, Duration),
-    /// Nothing beyond so many octets.
+    /// At most this many bytes in total.
     UpTo(u64),
 }
 
-/// What a program at one end means to do.
+/// The behavior of a program at one end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AppProfile {
-    /// Octets it means to write.
+    /// Bytes it is to write.
     pub wants: u64,
-    /// Most octets it writes at once, and how long it thinks in between.
+    /// Max bytes per write, and the pause between writes.
     pub chunk: u64,
     pub pause: Duration,
     pub reading: Reading,
@@ -46,11 +46,11 @@ pub(super) struct AppProfile {
     pub max_segment: Option<u16>,
     pub send_buffer: Option<usize>,
     pub nodelay: bool,
-    /// It shuts its reading direction down after so many octets read.
+    /// It shuts down its read direction after this many bytes.
     pub deaf_after: Option<u64>,
-    /// It closes or aborts after so much time, whatever is going on.
+    /// It closes or aborts after this time.
     pub patience: Option<Duration>,
-    /// How often it changes its mind about an option.
+    /// The number of times it changes an option.
     pub whims: u64,
 }
 
@@ -70,7 +70,7 @@ impl AppProfile {
         let chunk = 1 + if random.once_in(4) { random.below(100) } else { random.below(8_000) };
         Self {
             wants,
-            // However long it thinks, it comes to an end.
+            // The number of pauses is bounded.
             chunk: chunk.max(wants / 100),
             pause,
             reading: reading(random),
@@ -91,7 +91,7 @@ impl AppProfile {
         }
     }
 
-    /// Whether, if nothing goes wrong, this program reads and writes to the end and parts in peace.
+    /// Whether this program reads and writes to the end and closes cleanly, if nothing goes wrong.
     pub fn means_well(&self) -> bool {
         let reads = !matches!(self.reading, Reading::UpTo(_)) && self.deaf_after.is_none();
         let waits = self.user_timeout.is_none() && self.patience.is_none() && self.whims == 0;
@@ -100,7 +100,7 @@ impl AppProfile {
     }
 }
 
-/// One that dies of a lost probe is drawn too: it counts as a program that does not mean well.
+/// Also draws settings with which a lost probe ends the connection; such a program is not well-behaved.
 pub(super) fn keepalive(random: &mut Random) -> Keepalive {
     Keepalive {
         idle: Duration::from_secs(5) + millis(random, 55_000),

@@ -1,4 +1,4 @@
-//! One end of a connection: what its program does, and what it has seen.
+//! One end of a connection: what its program does and has observed.
 
 use super::app_profile::{AppProfile, Finish, Reading, keepalive};
 use crate::random::Random;
@@ -10,48 +10,48 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Application {
     pub host: usize,
-    /// Which life of the host it lives in: a reboot begins another.
+    /// The life of the host it belongs to: a reboot begins another.
     pub life: usize,
     pub id: ConnId,
     pub flow: FourTuple,
-    /// What the octets that it writes are made of.
+    /// The number from which the bytes that it writes are generated.
     pub number: u64,
     pub profile: AppProfile,
-    /// Whether it reads and writes to the end and parts in peace, if it is let.
+    /// Whether it reads and writes to the end and closes cleanly, if nothing prevents it.
     pub means_well: bool,
     pub opened: Instant,
-    /// As long as the connection has not ended.
+    /// The initial sequence numbers, read while the connection exists.
     pub numbers: InitialNumbers,
     pub written: u64,
     pub read: Vec<u8>,
-    /// It has finished its direction.
+    /// It has closed its write direction.
     pub half_closed: bool,
-    /// It was told that the stream has ended, before any error.
+    /// It has read the end of the stream, before any error.
     pub end_of_stream: bool,
     pub error: Option<TcpError>,
-    /// It waits for no more text, so that the end of the stream is where it likes.
+    /// It reads no more data, so the end of the stream may be anywhere.
     pub deaf: bool,
-    /// It has closed: the name is gone.
+    /// It has closed the connection: its id is invalid.
     pub closed: bool,
-    /// When its host lost all state while it was there.
+    /// When its host lost all state while the program was running.
     pub vanished: Option<Instant>,
     /// When it last changed an option.
     pub changed: Instant,
-    /// It waits to be told of text, or of room.
+    /// It waits to be notified of readable data, or of room to write.
     pub waits: [bool; 2],
-    /// It closes when all is acknowledged, or at this time.
+    /// It lingers until everything is acknowledged, or until this time.
     lingers_until: Option<Instant>,
-    /// When it does something next, if it need not be told first.
+    /// When it acts next without a notification.
     pub next: Option<Instant>,
 }
 
-/// The octet at this place of a stream.
+/// The byte at this offset of a stream.
 fn octet(number: u64, offset: u64) -> u8 {
     let word = Random::new(number << 32 ^ (offset >> 3)).draw();
     (word >> (8 * (offset & 7))) as u8
 }
 
-/// The octets of a stream.
+/// The bytes of a stream.
 pub(super) fn text(number: u64, from: u64, len: u64) -> Vec<u8> {
     (from..from + len).map(|offset| octet(number, offset)).collect()
 }
@@ -96,12 +96,12 @@ impl Application {
 
     /// # Panics
     ///
-    /// If the stack has forgotten the name that this program still holds.
+    /// If the stack no longer knows an id that this program still holds.
     fn tcp<'a>(&self, stack: &'a mut Stack) -> Tcp<'a> {
         stack.tcp(self.id).unwrap_or_else(|| panic!("its name is gone before it closes: {self:?}"))
     }
 
-    /// Sets the options it has from the start.
+    /// Sets its initial options.
     pub fn set_out(&mut self, stack: &mut Stack) {
         let mut tcp = self.tcp(stack);
         tcp.set_linger(self.profile.linger);
@@ -113,19 +113,19 @@ impl Application {
         self.note_numbers(stack);
     }
 
-    /// Remembers the initial numbers: after the end only its record tells them.
+    /// Stores the initial sequence numbers: they cannot be read after the end.
     pub fn note_numbers(&mut self, stack: &mut Stack) {
         let numbers = self.tcp(stack).initial_numbers();
         self.numbers.ours = numbers.ours.or(self.numbers.ours);
         self.numbers.peers = numbers.peers.or(self.numbers.peers);
     }
 
-    /// Something was told of its connection.
+    /// There is an event on its connection.
     pub fn wake(&mut self, at: Instant) {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 
-    /// Does the next few things, and says when it goes on.
+    /// Performs its next actions, and sets when it continues.
     pub fn act(&mut self, stack: &mut Stack, now: Instant, random: &mut Random) {
         self.next = None;
         self.waits = [false; 2];
@@ -168,7 +168,7 @@ impl Application {
             }
     }
 
-    /// Reads once; whether it goes on at once.
+    /// Reads once; returns whether it continues at once.
     fn read_some(&mut self, stack: &mut Stack, now: Instant) -> bool {
         let had = self.read.len() as u64;
         let (most, pause) = match self.profile.reading {
@@ -190,7 +190,7 @@ impl Application {
         }
         if self.profile.deaf_after.is_some_and(|octets| self.read.len() as u64 >= octets) {
             self.profile.deaf_after = None;
-            // Too late, if the connection is over: a read tells.
+            // The connection may be over already; the next read reports it.
             self.deaf |= self.tcp(stack).shutdown_read().is_ok();
         }
         if let Some(pause) = pause {
@@ -199,7 +199,7 @@ impl Application {
         pause.is_none()
     }
 
-    /// Writes once; whether it goes on at once.
+    /// Writes once; returns whether it continues at once.
     fn write_some(&mut self, stack: &mut Stack, now: Instant) -> bool {
         if self.half_closed || self.written >= self.profile.wants {
             return false;
@@ -219,7 +219,7 @@ impl Application {
         self.profile.pause.is_zero()
     }
 
-    /// Finishes its direction when all is written, if it means to.
+    /// Half-closes when everything is written, if its profile says so.
     fn half_close(&mut self, stack: &mut Stack, now: Instant) {
         let means_to = matches!(self.profile.finish, Finish::Orderly | Finish::AfterRead(_));
         if !means_to || self.half_closed || self.error.is_some() || self.written < self.profile.wants {
@@ -227,13 +227,13 @@ impl Application {
         }
         let early = self.tcp(stack).state() == lastack_engine::TcpState::SynSent;
         if early {
-            // It would end the attempt (`Rule::EndAttemptClosed`). Its answer is told as room to write.
+            // It would end the attempt (`Rule::EndAttemptClosed`). The result is reported as room to write.
             self.waits[1] = self.tcp(stack).send(&[]).is_pending();
             return;
         }
         match self.tcp(stack).shutdown() {
             Ok(()) => self.half_closed = true,
-            // The connection is over: a read tells why.
+            // The connection is over: a read reports why.
             Err(_) => {
                 self.half_closed = true;
                 self.wake(now);
@@ -256,7 +256,7 @@ impl Application {
         self.profile.linger = tcp.linger();
     }
 
-    /// Closes, or begins to linger.
+    /// Closes the connection, or starts to linger.
     pub fn close(&mut self, stack: &mut Stack, now: Instant) {
         if matches!(self.profile.finish, Finish::AbortAfter(_)) {
             self.tcp(stack).set_linger(Some(Duration::ZERO));
@@ -279,7 +279,7 @@ impl Application {
         }
     }
 
-    /// The last descriptor is closed, as by a program that dies.
+    /// The last descriptor is closed, as when a process dies.
     pub fn drop(&mut self, stack: &mut Stack) {
         self.note_numbers(stack);
         self.tcp(stack).close();
@@ -287,7 +287,7 @@ impl Application {
         self.next = None;
     }
 
-    /// What it waits for although it is there and nobody has told it.
+    /// What it still waits for although the condition holds: a missed notification.
     pub fn waits_in_vain(&self, stack: &mut Stack) -> Option<&'static str> {
         if !self.is_active() || self.next.is_some() {
             return None;
@@ -297,7 +297,7 @@ impl Application {
         if self.waits[0] && tcp.poll_readable().is_ready() {
             return Some("text, the end of the stream or an error");
         }
-        // Where memory is short others make room, and it is one's own acknowledgments that tell of it.
+        // Where memory is short, room is made by other connections and only its own acknowledgments notify it.
         let info = tcp.info();
         let told = short && info.unsent + info.unacked > 0;
         (self.waits[1] && !told && tcp.poll_writable().is_ready()).then_some("room to write")
@@ -305,13 +305,13 @@ impl Application {
 }
 
 impl Application {
-    /// Since `gone` its peer knows nothing of the connection, and `calm` is when the last thing befell
-    /// anybody. Whether keep-alive should have found out, and has not.
+    /// Since `gone` its peer has no state for the connection, and `calm` is the time of the last
+    /// fault. Whether keep-alive should have detected it, and has not.
     pub fn is_fooled(&self, stack: &mut Stack, now: Instant, gone: Instant, calm: Instant) -> bool {
         let mut tcp = self.tcp(stack);
         let Some(times) = tcp.keepalive().filter(|_| tcp.user_timeout().is_none()) else { return false };
         let info = tcp.info();
-        // What waits to be acknowledged or sent finds out by itself, in its own time.
+        // Unacknowledged or unsent data detects it by itself, in its own time.
         let asks = tcp.end().is_none() && tcp.poll_drained().is_ready() && info.unsent + info.unacked == 0;
         let found = gone.max(calm).max(self.changed) + times.idle + times.interval * (times.count + 1);
         asks && now > found + Duration::from_secs(5)

@@ -1,4 +1,4 @@
-//! What befalls hosts and paths.
+//! Faults of hosts and paths.
 
 use super::settings;
 use super::world::World;
@@ -7,21 +7,21 @@ use crate::random::Random;
 use lastack_engine::Instant;
 use std::time::Duration;
 
-/// Something that befalls a host or a path.
+/// A fault of a host or a path.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
-    /// The programs of a host die: all they have is closed. They come back.
+    /// The programs of a host die: all their sockets are closed. They are restarted.
     Crash(usize),
-    /// A host loses all its state, and begins again after a while.
+    /// A host loses all its state, and starts again after a while.
     Reboot(usize),
-    /// A host stands still.
+    /// A host is suspended.
     Suspend(usize, Duration),
     /// No packet passes between two hosts.
     Cut(usize, usize, RouterReply, Duration),
     Mend(usize, usize),
-    /// The path from one to the other takes smaller packets only.
+    /// The MTU of the path from one host to the other is reduced.
     Mtu(usize, usize, Option<(usize, RouterReply)>),
-    /// The paths between two hosts treat packets otherwise.
+    /// The plans of the paths between two hosts change.
     Path(usize, usize),
     /// Memory is short at a host.
     Pressure(usize),
@@ -56,7 +56,7 @@ impl Fault {
         }
     }
 
-    /// How long it lasts.
+    /// Its duration.
     pub fn duration(self) -> Duration {
         match self {
             Self::Suspend(_, time) | Self::Cut(_, _, _, time) => time,
@@ -65,7 +65,7 @@ impl Fault {
         }
     }
 
-    /// The host that must be awake for it.
+    /// The host that must not be suspended for it.
     pub fn host(self) -> Option<usize> {
         match self {
             Self::Crash(host) | Self::Reboot(host) | Self::Suspend(host, _) => Some(host),
@@ -104,7 +104,7 @@ impl Fault {
                 let mut tcp = config.tcp.clone();
                 settings::pressure(&mut tcp, random);
                 tcp.send_buffer = random.below(4_000) as usize + 1;
-                // Whoever answers a cookie was told of a window that nobody remembers.
+                // The sender of a cookie was given a window that is not stored anywhere.
                 tcp.syn_cookies = config.tcp.syn_cookies;
                 if !tcp.syn_cookies {
                     tcp.receive_buffer = random.below(4_000) as usize + 500;
@@ -122,7 +122,7 @@ impl Fault {
     }
 }
 
-/// The faults of a world, and when all are over.
+/// The faults of a world, and the time when all are over.
 pub(super) fn schedule(hosts: u64, random: &mut Random) -> (Vec<(Instant, Fault)>, Instant) {
     let (mut faults, mut over) = (Vec::new(), Instant::ZERO);
     for _ in 0..1 + random.below(5) {

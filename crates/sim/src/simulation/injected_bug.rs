@@ -1,4 +1,4 @@
-//! Wounds: what a stack must never do, done to it from outside, to see that it is noticed.
+//! Bugs injected from outside, to test that the simulation detects them.
 
 use super::world::World;
 use crate::trace::{PacketKind, PacketRecord};
@@ -6,28 +6,28 @@ use lastack_engine::{Stack, TcpState};
 use lastack_wire::ip::{IpPacket, TCP};
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
 
-/// Something that a stack must never do.
+/// A bug that a stack must not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InjectedBug {
-    /// An octet of text is changed, and the checksum is right.
+    /// A byte of data is changed, with a correct checksum.
     FlipOctet,
-    /// A stream ends before its end.
+    /// A FIN comes before the end of the stream.
     EarlyFin,
-    /// A connection leaves no [`End`](lastack_engine::End).
+    /// A connection produces no [`End`](lastack_engine::End).
     DropEnd,
-    /// A connection leaves two.
+    /// A connection produces two.
     DoubleEnd,
-    /// An end counts octets that were not carried.
+    /// An end counts bytes that were not transferred.
     LieAboutOctets,
-    /// A reset arrives that its sender does not report.
+    /// A reset arrives that its sender did not report.
     ForgeReset,
     /// A window shrinks.
     ShrinkWindow,
-    /// Text is acknowledged that was never sent.
+    /// Data is acknowledged that was never sent.
     AcknowledgeTooMuch,
-    /// A program keeps its connection for ever.
+    /// A program never closes its connection.
     KeepOne,
-    /// An end says orderly, and octets are lost.
+    /// An end is reported as orderly although bytes are lost.
     FalsePeace,
 }
 
@@ -46,7 +46,7 @@ impl InjectedBug {
         Self::FalsePeace,
     ];
 
-    /// Does its harm wherever it can: to the ends that were told, or to the packets on their way.
+    /// Injects the bug where it can: into the reported ends, or into packets in flight.
     pub(super) fn strike(&mut self, world: &mut World) {
         match self {
             Self::DropEnd => drop(world.ends.pop()),
@@ -123,7 +123,7 @@ impl InjectedBug {
     }
 }
 
-/// A reset that the sender of this segment will take for its peer's.
+/// A reset that the sender of this segment accepts as its peer's.
 fn reset_after(record: &PacketRecord) -> Option<(crate::HostId, Vec<u8>)> {
     let packet = IpPacket::parse(&record.bytes).ok().filter(|packet| packet.header.protocol == TCP)?;
     let (tcp, _) = TcpHeader::parse(packet.payload).ok()?;

@@ -1,4 +1,4 @@
-//! What must hold after every step: in the stacks, and in what they send.
+//! Invariants checked after every step: of the stacks, and of the packets that they send.
 
 use crate::net::Network;
 use crate::trace::{PacketKind, PacketRecord, What};
@@ -9,46 +9,46 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Most bare ACKs that an arrival may bring about.
+/// Max bare ACKs caused by one arrival.
 const MAX_ACKS: usize = 4;
-/// Most bare ACKs in a row each of which answers the one before.
+/// Max bare ACKs in a row each of which answers the previous one.
 const LONGEST_TALK: u32 = 4;
-/// Most steps in a minute in which nothing is sent and nothing arrives.
+/// Max steps in a minute in which nothing is sent and nothing arrives.
 const IDLEST: u32 = 3_000;
-/// Most that follows at once from one arrival, timer or call: programs write little.
+/// Max packets that follow at once from one arrival, timer or call: programs write little.
 const LARGEST_BURST: usize = 4_000;
-/// Most packets of a run.
+/// Max packets of a run.
 const STORM: usize = 400_000;
 
-/// From whom to whom.
+/// Source and destination.
 type Way = (SocketAddr, SocketAddr);
 
-/// What one end has said to the other.
+/// What one end has sent to the other.
 #[derive(Clone, Debug, Default)]
 struct Said {
     /// The window scale it offered, if it did.
     scale: Option<u8>,
-    /// The greatest right edge that it announced.
+    /// The highest right window edge that it announced.
     edge: Option<u32>,
-    /// The number behind everything that it sent.
+    /// The next sequence number after everything that it sent.
     end: Option<u32>,
-    /// The same of the connections before, of which the peer may still speak.
+    /// The same for earlier connections, whose packets the peer may still acknowledge.
     before: Vec<u32>,
-    /// The greatest right edge that it has heard of its peer.
+    /// The highest right window edge that it has received from its peer.
     heard: Option<u32>,
 }
 
-/// Looks at everything that happens.
+/// Checks every packet and event.
 #[derive(Debug)]
 pub(super) struct InvariantChecker {
     hosts: usize,
-    /// How much of the trace is known.
+    /// The number of entries of the trace already checked.
     entries: usize,
     packets: usize,
     said: BTreeMap<Way, Said>,
-    /// How many bare ACKs in a row led to each packet.
+    /// For each packet, the number of bare ACKs in a row that led to it.
     talk: Vec<u32>,
-    /// Steps in a row in which nothing happened, and since when.
+    /// The number of steps in a row in which nothing happened, and when they began.
     idle: (u32, Instant),
     pub accusations: Vec<String>,
 }
@@ -61,7 +61,7 @@ fn later(a: Option<u32>, b: u32) -> Option<u32> {
     Some(a.filter(|a| after(*a, b)).unwrap_or(b))
 }
 
-/// A segment, and from whom to whom it goes.
+/// A segment, with its source and destination.
 struct Segment {
     way: Way,
     tcp: TcpHeader,
@@ -112,12 +112,12 @@ impl InvariantChecker {
         self.accusations.is_empty()
     }
 
-    /// How many packets it has seen.
+    /// The number of packets checked.
     pub fn seen_packets(&self) -> usize {
         self.packets
     }
 
-    /// A host has lost all its state: what it said binds nobody any more.
+    /// A host has lost all its state: what it announced no longer counts.
     pub fn forget(&mut self, addresses: &[IpAddr]) {
         for ((src, _), said) in &mut self.said {
             if addresses.contains(&src.ip()) {
@@ -127,7 +127,7 @@ impl InvariantChecker {
         }
     }
 
-    /// Looks at what has happened since the last time.
+    /// Checks everything since the last call.
     pub fn look(&mut self, net: &mut Network) {
         for host in 0..self.hosts {
             net.stack(crate::HostId(host)).check();
@@ -182,7 +182,7 @@ impl InvariantChecker {
         }
     }
 
-    /// The shift of the windows that go this way.
+    /// The window scale in this direction.
     fn shift(&self, (src, dst): Way) -> u8 {
         let offer = |way| self.said.get(&way).and_then(|said: &Said| said.scale);
         if offer((dst, src)).is_some() { offer((src, dst)).unwrap_or(0) } else { 0 }
@@ -194,21 +194,21 @@ impl InvariantChecker {
             let edge = self.edge(&segment);
             let (src, dst) = segment.way;
             let said = self.said.entry((dst, src)).or_default();
-            // A late one of another connection is none of this.
+            // A late segment of another connection does not count.
             if said.end.is_some_and(|end| end.wrapping_sub(segment.tcp.ack) < 1 << 24) {
                 said.heard = later(said.heard, edge);
             }
         }
     }
 
-    /// The right edge that a segment announces.
+    /// The right window edge that a segment announces.
     fn edge(&self, segment: &Segment) -> u32 {
         let syn = segment.tcp.flags.contains(TcpFlags::SYN);
         let shift = if syn { 0 } else { self.shift(segment.way) };
         segment.tcp.ack.wrapping_add(u32::from(segment.tcp.window) << shift)
     }
 
-    /// A SYN with another number begins another connection.
+    /// A SYN with another sequence number begins another connection.
     fn syn_sent(&mut self, segment: &Segment) {
         let (src, dst) = segment.way;
         let said = self.said.entry(segment.way).or_default();
@@ -221,7 +221,7 @@ impl InvariantChecker {
         if segment.tcp.flags.contains(TcpFlags::ACK) {
             said.edge = later(said.edge, segment.tcp.ack.wrapping_add(u32::from(segment.tcp.window)));
         } else if is_new && let Some(peer) = self.said.get_mut(&(dst, src)) {
-            // Its old connection may still speak, of other numbers.
+            // Packets of its old connection may still be sent, with other numbers.
             (peer.edge, peer.heard) = (None, None);
         }
     }

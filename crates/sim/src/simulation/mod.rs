@@ -1,10 +1,11 @@
-//! Hosts and paths to which anything happens, from one seed; and what must hold all the same.
+//! Random hosts, paths and faults from one seed, and the invariants that must hold.
 //!
-//! Programs open connections in every way, write, read slowly or never, half-close, close, abort, linger and
-//! die. Paths lose, double, reorder, damage and delay packets, take smaller ones, and break. Hosts
-//! reboot, stand still for hours, and run short of memory. After every step the stacks are tested
-//! ([`Stack::check`](lastack_engine::Stack::check)), and what they send; at the end, what every program
-//! has read and what the ends say of each other.
+//! Programs open connections in every way, write, read slowly or not at all, half-close, close, abort, linger and
+//! die. Paths lose, duplicate, reorder, damage and delay packets, reduce their MTU, and are cut. Hosts
+//! reboot, are suspended for hours, and run short of memory. After every step the stacks are checked
+//! ([`Stack::check`](lastack_engine::Stack::check)), and the packets that they send; at the end, the data that every
+//! program
+//! has read and the ends of both sides.
 
 mod app_profile;
 mod application;
@@ -25,38 +26,38 @@ use world::World;
 
 pub use injected_bug::InjectedBug;
 
-/// What became of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// From which everything followed.
+    /// The seed that determines the run.
     pub seed: u64,
-    /// What must never happen and has happened.
+    /// The violated invariants.
     pub violations: Vec<String>,
-    /// Everything that happened.
+    /// The complete log.
     pub trace: Trace,
-    /// What was met.
+    /// The coverage of the run.
     pub met: Met,
 }
 
-/// What was met: a simulation that never meets a reset shows nothing about resets.
+/// The coverage of runs: a simulation without a reset shows nothing about resets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Met {
-    /// Runs.
+    /// Number of runs.
     pub runs: u64,
-    /// Packets that were sent.
+    /// Number of packets sent.
     pub packets: u64,
-    /// Octets of text that arrived in order.
+    /// Bytes of data that arrived in sequence.
     pub octets: u64,
-    /// How often connections ended by each rule.
+    /// How often connections ended, by rule.
     pub ends: BTreeMap<Rule, u64>,
-    /// The same, in words.
+    /// The same, by cause.
     pub causes: BTreeMap<String, u64>,
-    /// The rules by which something was answered, dropped or sent.
+    /// The rules by which a packet was answered, dropped or sent.
     pub rules: BTreeSet<Rule>,
 }
 
 impl Met {
-    /// Adds what others have met.
+    /// Adds the coverage of other runs.
     pub fn add(&mut self, other: Self) {
         self.runs += other.runs;
         self.packets += other.packets;
@@ -72,7 +73,7 @@ pub fn play(seed: u64) -> Outcome {
     play_with_bug(seed, None)
 }
 
-/// Plays a seed in which something happens that must not.
+/// Plays a seed with an injected bug.
 pub fn play_with_bug(seed: u64, injected: Option<InjectedBug>) -> Outcome {
     let mut world = World::new(seed, injected);
     let failure =
@@ -86,7 +87,7 @@ pub fn play_with_bug(seed: u64, injected: Option<InjectedBug>) -> Outcome {
     Outcome { seed, violations, trace: world.net.into_trace(), met }
 }
 
-/// What a panic says.
+/// The message of a panic.
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panics").to_owned()
@@ -115,7 +116,7 @@ fn met(world: &World) -> Met {
 }
 
 impl Outcome {
-    /// What is wrong, how to see it again, and the last `lines` things that happened.
+    /// The violations, how to reproduce them, and the last `lines` lines of the log.
     pub fn report(&self, lines: usize) -> String {
         let mut report = vec![format!("seed {} fails:", self.seed)];
         report.extend(self.violations.iter().map(|violation| format!("- {violation}")));
@@ -125,7 +126,7 @@ impl Outcome {
         report.join("\n")
     }
 
-    /// What happened, a line each.
+    /// The log, one line per entry.
     pub fn story(&self) -> Vec<String> {
         let mut decoder = Decoder::default();
         let read: Vec<String> =

@@ -1,4 +1,4 @@
-//! The settings of hosts and paths, as chance has them.
+//! Random settings of hosts and paths.
 
 use crate::random::Random;
 use lastack_engine::{Algorithm, Config, Ecn, MtuProbing, TcpConfig};
@@ -6,13 +6,13 @@ use lastack_link::Plan;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The addresses of a host: one of each family, of the ranges for documentation.
+/// The addresses of a host: one of each family, from the documentation ranges.
 pub(super) fn addresses(host: usize) -> [IpAddr; 2] {
     let n = host as u8 + 1;
     [IpAddr::from([192, 0, 2, n]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(n)])]
 }
 
-/// The settings of a host. Those of a calm world leave programs that mean well in peace.
+/// The settings of a host. Those of a calm world do not disturb well-behaved programs.
 pub(super) fn config(host: usize, calm: bool, random: &mut Random) -> Config {
     let mut config = Config::new(addresses(host));
     config.mtu = if random.once_in(2) { 1500 } else { 1280 + random.below(3000) as usize };
@@ -58,7 +58,7 @@ fn options(tcp: &mut TcpConfig, random: &mut Random) {
     }
 }
 
-/// Limits that end connections which could have lived.
+/// Limits that may end healthy connections.
 fn limits(tcp: &mut TcpConfig, random: &mut Random) {
     tcp.syn_retries = random.below(7) as u32;
     tcp.syn_ack_retries = random.below(6) as u32;
@@ -70,7 +70,7 @@ fn limits(tcp: &mut TcpConfig, random: &mut Random) {
     tcp.time_wait = Duration::from_millis(random.below(60_000));
     tcp.initial_rto = Duration::from_millis(200 + random.below(1_000));
     tcp.min_rto = Duration::from_millis(1 + random.below(300));
-    // What is dropped beyond a gap is repaired by timeouts alone, for which an orphan may not have the time.
+    // Data dropped beyond a gap is repaired by timeouts only, which may take longer than an orphan has.
     if random.once_in(4) {
         tcp.max_ooo_ranges = 1 + random.below(8) as usize;
     }
@@ -78,7 +78,7 @@ fn limits(tcp: &mut TcpConfig, random: &mut Random) {
     pressure(tcp, random);
 }
 
-/// Memory is short: little of everything.
+/// Memory is short: low limits for everything.
 pub(super) fn pressure(tcp: &mut TcpConfig, random: &mut Random) {
     let mut little = |ordinary: usize| if random.once_in(3) { random.below(3) as usize } else { ordinary };
     tcp.max_embryonic = little(tcp.max_embryonic);

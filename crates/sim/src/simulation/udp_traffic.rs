@@ -7,16 +7,16 @@ use lastack_engine::{Stack, UdpId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// Where datagrams are answered.
+/// The port on which datagrams are answered.
 const PORT: u16 = 7;
-/// Octets that name what follows them.
+/// The length in bytes of the id that precedes the rest.
 const NAME: usize = 8;
 
 /// The datagrams and pings of one host.
 #[derive(Debug, Default)]
 pub(super) struct UdpTraffic {
     socket: Option<UdpId>,
-    /// The length of each that was sent, by its name.
+    /// The length of each request that was sent, by its id.
     asked: BTreeMap<u64, usize>,
     next: u64,
 }
@@ -27,7 +27,7 @@ fn letter(name: u64, len: usize) -> Vec<u8> {
     letter
 }
 
-/// The name in a letter whose octets are as they were written.
+/// The id of a message, if the bytes that follow are intact.
 fn name(letter: &[u8]) -> Option<u64> {
     let name = u64::from_be_bytes(*letter.first_chunk::<NAME>()?);
     (letter[NAME..] == text(name, 0, (letter.len() - NAME) as u64)).then_some(name)
@@ -38,7 +38,7 @@ impl UdpTraffic {
         self.socket = stack.udp_bind(SocketAddr::from(([0u16; 8], PORT))).ok();
     }
 
-    /// Its host has lost all state. What was sent may still be answered.
+    /// Its host has lost all state. Requests that were sent may still be answered.
     pub fn lose(&mut self) {
         self.socket = None;
     }
@@ -49,7 +49,7 @@ impl UdpTraffic {
         }
     }
 
-    /// Sends a datagram or a ping. What cannot be sent was not asked.
+    /// Sends a datagram or a ping. One that cannot be sent is not recorded.
     pub fn send(&mut self, stack: &mut Stack, to: usize, random: &mut Random) {
         let most = if random.once_in(3) { 9_000 } else { 600 };
         let len = NAME + 1 + random.below(most) as usize;
@@ -69,11 +69,11 @@ impl UdpTraffic {
         }
     }
 
-    /// Takes what has arrived, and answers what is a question.
+    /// Receives what has arrived, and answers requests.
     ///
     /// # Errors
     ///
-    /// What arrived is not what was sent.
+    /// The data received differs from the data sent.
     pub fn receive(&mut self, stack: &mut Stack) -> Result<(), String> {
         while let Some(reply) = stack.poll_echo_reply() {
             if reply.result.is_ok() {
@@ -97,7 +97,7 @@ impl UdpTraffic {
         Ok(())
     }
 
-    /// The reply to a ping brings back what was sent.
+    /// Checks that the reply to a ping carries the data that was sent.
     fn check(&self, data: &[u8]) -> Result<(), String> {
         let asked = name(data).and_then(|name| self.asked.get(&name));
         if asked != Some(&data.len()) {

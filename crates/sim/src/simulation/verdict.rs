@@ -1,15 +1,15 @@
-//! What must be true at the end of a run: of each end, and of both ends of a connection together.
+//! Checks at the end of a run: of each end, and of both ends of a connection together.
 //!
-//! | if one end says | then |
+//! | if one end reports | then |
 //! |---|---|
-//! | orderly (`Rule::EndOrderly`) | all that it wrote was received; nothing is lost; the other end says orderly too, or was in CLOSING or LAST-ACK |
-//! | reset by the peer (R..) | that reset was sent, by a rule; see the next two |
+//! | orderly (`Rule::EndOrderly`) | all that it wrote was received; nothing is lost; the other end reports orderly too, or was in CLOSING or LAST-ACK |
+//! | reset by the peer | that reset was sent, by a rule; see the next two |
 //! | .. by a rule that ends a connection (`Rule::RstCloseInSynReceived`, `Rule::RstUnreadDataAtClose`, `Rule::RstAbort`, `Rule::RstFinWait2Refused`, `Rule::RstDataAfterClose`, `Rule::RstListenerClosed` to `Rule::EndUserTimeout`, `Rule::EndFinTimeout`, `Rule::RstFinWait2Timeout`, `Rule::LimitOrphansAtClose`, `Rule::LimitOrphans`, `Rule::RstKilled`, `Rule::RstListenerKilled`, `Rule::LimitMemory`) | the other end says so, with that rule |
-//! | .. by a rule about no connection (`Rule::RstNoListener`, `Rule::RstNoConnection`, `Rule::RstNoConnectionNoAck`, `Rule::RstAckToListener`, `Rule::RstBadCookie`, `Rule::RstBadAckInSynSent`, `Rule::RstBadAckInSynReceived`, `Rule::RstOtherSynInSynReceived`, `Rule::DropAckAcceptQueueFull`, `Rule::RstBadAckSimultaneousOpen`) | the other end was over before, or lost its state, or never was |
-//! | aborted with a reset | that reset was sent when it says, once |
+//! | .. by a rule about no connection (`Rule::RstNoListener`, `Rule::RstNoConnection`, `Rule::RstNoConnectionNoAck`, `Rule::RstAckToListener`, `Rule::RstBadCookie`, `Rule::RstBadAckInSynSent`, `Rule::RstBadAckInSynReceived`, `Rule::RstOtherSynInSynReceived`, `Rule::DropAckAcceptQueueFull`, `Rule::RstBadAckSimultaneousOpen`) | the other end was over before, or lost its state, or never existed |
+//! | aborted with a reset | that reset was sent at the reported time, once |
 //! | no answer to the SYN (`Rule::EndSynTimeout`) | the other end was never established |
 //! | an ICMP error ended it (`Rule::IcmpEndsAttempt`) | that error arrived then |
-//! | anything | octets acknowledged <= octets received there <= octets sent, and those acknowledged, not acknowledged and not sent are all that were written |
+//! | anything | bytes acknowledged <= bytes received there <= bytes sent, and the bytes acknowledged, unacknowledged and unsent add up to those written |
 
 use super::application::{Application, text};
 use super::world::{EndOf, World};
@@ -23,7 +23,7 @@ use lastack_wire::ip::{self, IpPacket};
 use lastack_wire::tcp::{TcpFlags, TcpHeader};
 use std::collections::BTreeMap;
 
-/// Rules by which a connection ends and sends a reset.
+/// Rules by which a connection ends with a reset.
 const ENDING: [Rule; 16] = [
     Rule::LimitMemory,
     Rule::RstCloseInSynReceived,
@@ -52,19 +52,19 @@ fn demand(holds: bool, what: impl FnOnce() -> String) -> Check {
 /// A reset on the wire.
 struct Reset<'a> {
     record: &'a PacketRecord,
-    /// As its sender sees it.
+    /// The flow from its sender's side.
     flow: FourTuple,
     tcp: TcpHeader,
 }
 
-/// What is known of a run.
+/// The data of a run.
 pub(super) struct Court<'a> {
     world: &'a World,
     ends: BTreeMap<(usize, usize, ConnId), &'a EndOf>,
     resets: Vec<Reset<'a>>,
 }
 
-/// Everything that is wrong.
+/// All violations.
 pub(super) fn judge(world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut ends = BTreeMap::new();
@@ -107,7 +107,7 @@ fn back(flow: FourTuple) -> FourTuple {
     FourTuple { local: flow.remote, remote: flow.local }
 }
 
-/// Whether these are the initial numbers of one connection, seen from its two ends.
+/// Whether these are the initial sequence numbers of one connection, seen from its two ends.
 pub(super) fn mirrored(a: InitialNumbers, b: InitialNumbers) -> bool {
     let agree = |ours: Option<u32>, theirs: Option<u32>| theirs.is_none() || ours == theirs;
     (a.ours.is_some() && a.ours == b.peers && agree(b.ours, a.peers))
@@ -126,7 +126,7 @@ impl Court<'_> {
         self.world.ends.iter().find(is_it)
     }
 
-    /// Whose program wrote what this one read.
+    /// The program that wrote what this one read.
     fn writer(&self, app: &Application) -> Option<&Application> {
         let numbers = self.end_of(app).map_or(app.numbers, |end| end.ended.numbers);
         self.world.applications.iter().find(|other| {
@@ -135,7 +135,7 @@ impl Court<'_> {
         })
     }
 
-    /// Nothing is left of anything.
+    /// No state is left anywhere.
     fn leftovers(&self) -> Check {
         for (index, host) in self.world.hosts.iter().enumerate() {
             let stack = self.world.net.stack_of(host.id);
@@ -154,7 +154,7 @@ impl Court<'_> {
         Ok(())
     }
 
-    /// What one end says agrees with what its program did and saw, and with what was written to it.
+    /// One end agrees with what its program did and observed, and with what was written to it.
     fn alone(&self, app: &Application) -> Check {
         let show = || format!("{app:?}\n  {:?}", self.end_of(app));
         let read = app.read.len() as u64;
@@ -192,7 +192,7 @@ impl Court<'_> {
         demand(own || end.error() == Some(error), || format!("another error than its end: {}", show()))
     }
 
-    /// An orderly end has lost nothing, and its peer knows.
+    /// An orderly end has lost nothing, and its peer agrees.
     fn orderly(&self, end: &EndOf) -> Check {
         let Ended { end: why, octets, .. } = &*end.ended;
         if why.cause != Cause::Orderly {
@@ -211,7 +211,7 @@ impl Court<'_> {
         Ok(())
     }
 
-    /// Who both mean well part well, if nothing befalls them.
+    /// Two well-behaved programs end cleanly, if there is no fault.
     fn peaceful(&self, app: &Application) -> Check {
         let Some((writer, end)) = self.writer(app).zip(self.end_of(app)) else { return Ok(()) };
         let well = self.world.calm && app.means_well && writer.means_well;
@@ -219,7 +219,7 @@ impl Court<'_> {
         demand(!well || parted, || format!("they do not part well: {}\n  {end:?}", brief(app)))
     }
 
-    /// The octets of both ends agree.
+    /// The byte counts of both ends agree.
     fn octets(&self, end: &EndOf, peer: &EndOf) -> Check {
         let (sent, lost, got) = (end.ended.octets.sent, end.ended.end.lost, peer.ended.octets.received);
         let show = || format!("{end:?}\n  {peer:?}");
@@ -227,7 +227,7 @@ impl Court<'_> {
         demand(got <= sent + lost.unacked, || format!("{got} octets received, not sent: {}", show()))
     }
 
-    /// There is a reason on the wire for what an end says.
+    /// A packet on the wire explains the reported cause.
     fn explained(&self, end: &EndOf) -> Check {
         let Ended { end: why, opened, .. } = &*end.ended;
         demand(*opened <= why.at, || format!("it ends before it begins: {end:?}"))?;
@@ -241,10 +241,10 @@ impl Court<'_> {
                 let established = self.peer(end).and_then(|peer| peer.ended.established);
                 demand(established.is_none(), || format!("it was answered: {end:?}"))
             }
-            // In SYN-RECEIVED the end is stamped by the call, before the reset leaves.
+            // In SYN-RECEIVED the end has the time of the call, before the reset is sent.
             Cause::Aborted if ENDING.contains(&why.rule) && why.state != TcpState::SynReceived => {
                 let (sent, ended) = (self.sent(end), self.ended(end));
-                // Rate limits are for answers, of which `Rule::RstDataAfterClose` is one.
+                // Rate limits apply to answers, and `Rule::RstDataAfterClose` is one.
                 let most =
                     if self.world.hosts[end.host].config.tcp.resend_plain_rst { 2 * ended } else { ended };
                 let agrees =
@@ -263,7 +263,7 @@ impl Court<'_> {
         })
     }
 
-    /// How many resets its host sent by the rule of this end when it happened, whole or damaged.
+    /// The number of resets that its host sent by the rule of this end at that time, damaged ones included.
     fn sent(&self, end: &EndOf) -> usize {
         let (host, why) = (self.world.hosts[end.host].id, &end.ended.end);
         let mine = |record: &&PacketRecord| {
@@ -273,7 +273,7 @@ impl Court<'_> {
         self.world.net.trace().packets.iter().filter(mine).count()
     }
 
-    /// How many connections of its host ended by the same rule at the same time.
+    /// The number of connections of its host that ended by the same rule at the same time.
     fn ended(&self, end: &EndOf) -> usize {
         let same = |other: &&EndOf| {
             let (a, b) = (&other.ended.end, &end.ended.end);
@@ -282,13 +282,13 @@ impl Court<'_> {
         self.world.ends.iter().filter(same).count()
     }
 
-    /// Whether a host sent this reset in the life and with the ends of this connection.
+    /// Whether a reset was sent by this host, in the life and with the addresses of this connection.
     fn is_of(&self, reset: &Reset<'_>, end: &EndOf) -> bool {
         let mine = reset.record.from == self.world.hosts[end.host].id;
         mine && reset.flow == end.ended.flow
     }
 
-    /// The reset that ended a connection was sent by its peer, which says so or knows nothing of it.
+    /// The reset that ended a connection was sent by its peer, which reports it or has no state for it.
     fn reset_by_peer(&self, end: &EndOf) -> Check {
         let Ended { end: why, flow, .. } = &*end.ended;
         let arrived = |reset: &&Reset<'_>| {
@@ -328,7 +328,7 @@ impl Court<'_> {
         let sent = reset.record.sent;
         let of = |end: &EndOf| {
             let why = &end.ended.end;
-            // In SYN-RECEIVED the end is stamped by the call, before the reset leaves.
+            // In SYN-RECEIVED the end has the time of the call, before the reset is sent.
             let then = why.at == sent || why.state == TcpState::SynReceived && why.at <= sent;
             self.is_of(reset, end) && why.rule == rule && then
         };
@@ -347,7 +347,7 @@ fn is_error(bytes: &[u8]) -> bool {
     })
 }
 
-/// An application without the octets that it read.
+/// An application without the bytes that it read.
 fn brief(app: &Application) -> String {
     let Application { host, flow, written, end_of_stream, error, closed, profile, .. } = app;
     let read = app.read.len();

@@ -1,4 +1,4 @@
-//! Hosts, paths, programs, and what befalls them.
+//! Hosts, paths, programs, and their faults.
 
 use super::application::Application;
 use super::fault::{self, Fault};
@@ -14,26 +14,26 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Where programs listen.
+/// The ports with listeners.
 const PORTS: [u16; 2] = [80, 1935];
-/// Where nobody listens.
+/// A port without a listener.
 const CLOSED: u16 = 9;
-/// After everybody has left, everything must be over in this time.
+/// The max time until everything is over, after all programs have closed.
 const AFTERWARDS: Duration = Duration::from_secs(48 * 3600);
 
-/// A host and what is on it.
+/// A host and its programs.
 #[derive(Debug)]
 pub(super) struct Host {
     pub id: HostId,
     pub config: Config,
-    /// How often it has begun.
+    /// The number of its restarts.
     pub life: usize,
     pub suspended: Instant,
     pub listeners: Vec<ListenerId>,
     pub udp: UdpTraffic,
 }
 
-/// The end of a connection, and whose it was.
+/// The end of a connection, with its host and life.
 #[derive(Clone, Debug)]
 pub(super) struct EndOf {
     pub host: usize,
@@ -41,7 +41,7 @@ pub(super) struct EndOf {
     pub ended: Box<Ended>,
 }
 
-/// Something that is to happen.
+/// A scheduled action.
 #[derive(Clone, Copy, Debug)]
 enum Task {
     Open(Opening),
@@ -55,17 +55,17 @@ enum Task {
 enum Opening {
     /// From an ephemeral port.
     Plain,
-    /// From a port that others used before.
+    /// From a port that was used before.
     SamePort,
-    /// To a port where nobody listens.
+    /// To a port without a listener.
     Refused,
-    /// Both ask each other at about the same time.
+    /// Both ends connect at about the same time.
     Simultaneous,
-    /// A port asks itself.
+    /// A port connects to itself.
     Oneself,
 }
 
-/// Everything.
+/// The whole simulated world.
 #[derive(Debug)]
 pub(super) struct World {
     pub net: Network,
@@ -74,14 +74,14 @@ pub(super) struct World {
     pub applications: Vec<Application>,
     pub ends: Vec<EndOf>,
     pub invariants: InvariantChecker,
-    /// Nothing befalls anybody, and no limit is short.
+    /// There are no faults, and no limit is low.
     pub calm: bool,
     pub injected: Option<InjectedBug>,
     tasks: BTreeMap<(Instant, u64), Task>,
     serial: u64,
     /// When the last fault is over.
     over: Instant,
-    /// When everybody leaves.
+    /// When all programs close.
     curfew: Instant,
 }
 
@@ -123,7 +123,7 @@ impl World {
         world
     }
 
-    /// Draws what is to happen.
+    /// Draws the schedule.
     fn plan(&mut self) {
         let hosts = self.hosts.len();
         (0..hosts).for_each(|host| self.listen(host));
@@ -164,7 +164,7 @@ impl World {
         self.task(at, Task::Strike(fault));
     }
 
-    /// Lets everything happen, to the last timer. `false`: something is wrong.
+    /// Runs everything, to the last timer. `false`: an invariant is violated.
     pub fn run(&mut self) -> bool {
         while let Some(at) = self.next_action() {
             match self.net.next() {
@@ -194,7 +194,7 @@ impl World {
         self.invariants.is_ok()
     }
 
-    /// When programs or tasks are next. `None`: nothing at all happens before everybody leaves.
+    /// When programs or tasks act next. `None`: nothing happens before all programs close.
     fn next_action(&self) -> Option<Instant> {
         let working = self.applications.iter().filter(|app| app.is_active());
         let programs = working.filter_map(|app| Some(app.next?.max(self.hosts[app.host].suspended)));
@@ -204,7 +204,7 @@ impl World {
         (next <= self.curfew).then(|| first.unwrap_or(self.curfew).max(self.net.now()))
     }
 
-    /// Does what programs and tasks have to do now.
+    /// Runs the programs and tasks that are due.
     fn act(&mut self, now: Instant) {
         while let Some(entry) = self.tasks.first_entry()
             && entry.key().0 <= now
@@ -278,7 +278,7 @@ impl World {
                 self.connect(from, Some(own(common)), other(common), now);
                 self.connect(to, Some(other(common)), own(common), now);
             }
-            // Refused at once; then another is asked.
+            // If refused at once, it connects to another.
             Opening::Oneself => {
                 self.connect(from, Some(own(common)), own(common), now);
                 self.connect(from, Some(own(common)), other(port), now);
@@ -291,12 +291,12 @@ impl World {
             return;
         }
         let id = self.hosts[host].id;
-        // An address in use is no violation: many ask for the same.
+        // An address in use is not a violation: several programs may draw the same.
         let Ok(conn) = self.net.call(id, |stack| stack.tcp_connect(local, remote)) else { return };
         self.take(host, conn, now);
     }
 
-    /// A program takes a connection.
+    /// A program takes over a connection.
     fn take(&mut self, host: usize, conn: ConnId, now: Instant) {
         let Host { id, life, .. } = self.hosts[host];
         let number = self.applications.len() as u64 + 1;
@@ -322,7 +322,7 @@ impl World {
         }
     }
 
-    /// After each step: what is told, and whether everything is as it must be.
+    /// After each step: handles events, and checks the invariants.
     fn look(&mut self) -> bool {
         let now = self.net.now();
         for host in 0..self.hosts.len() {
@@ -365,7 +365,7 @@ impl World {
         }
     }
 
-    /// Two fragments were damaged of late: a checksum of 16 bits finds all damage to one octet only.
+    /// Two fragments were damaged recently: a 16-bit checksum detects all damage only if it is in one byte.
     fn may_be_chance(&self, host: usize) -> bool {
         let since = Instant::from_nanos(self.net.now().as_nanos().saturating_sub(60_000_000_000));
         let damaged = |record: &&PacketRecord| {
@@ -379,7 +379,7 @@ impl World {
         self.applications.iter_mut().filter(move |app| app.host == host && app.is_active())
     }
 
-    /// All programs of a host die: everything that they have is closed.
+    /// All programs of a host die: all their sockets are closed.
     pub fn drop_programs(&mut self, host: usize) {
         let id = self.hosts[host].id;
         let (net, apps) = (&mut self.net, &mut self.applications);
@@ -393,7 +393,7 @@ impl World {
         self.net.call(id, |stack| udp.close(stack));
     }
 
-    /// The settings of a host have changed, which nobody is told.
+    /// The settings of a host have changed, of which programs are not notified.
     pub fn look_again(&mut self, host: usize) {
         let now = self.net.now();
         self.on_host(host).for_each(|app| app.wake(now));
@@ -417,7 +417,7 @@ impl World {
         self.invariants.forget(&settings::addresses(host));
     }
 
-    /// The programs of a host begin again soon.
+    /// The programs of a host restart soon.
     pub fn come_back(&mut self, host: usize, now: Instant) {
         let pause = self.random.below(15_000);
         self.task(now + Duration::from_millis(pause), Task::Listen(host));
@@ -439,7 +439,7 @@ impl World {
         self.net.set_plan(b, a, plan);
     }
 
-    /// An administrator ends what a program has, or a listener.
+    /// An administrator ends a connection of a program, or a listener.
     pub fn kill(&mut self, host: usize) {
         let id = self.hosts[host].id;
         let flows: Vec<_> = self.on_host(host).map(|app| app.flow).collect();
@@ -454,7 +454,7 @@ impl World {
         }
     }
 
-    /// Nobody may wait for something that is there, when everybody leaves.
+    /// No program may have missed a notification when all programs close.
     fn look_for_the_forgotten(&mut self) {
         let now = self.net.now();
         for app in &self.applications {
@@ -477,7 +477,7 @@ impl World {
         }
     }
 
-    /// Whoever asks whether his peer is there must have found out that it is not.
+    /// Keep-alive must have detected every peer that is gone.
     fn look_for_the_fooled(&mut self) {
         let now = self.net.now();
         for app in self.applications.iter().filter(|app| app.is_active()) {
@@ -492,7 +492,7 @@ impl World {
         }
     }
 
-    /// Since when the peer of this connection knows nothing of it.
+    /// Since when the peer has no state for this connection.
     fn peer_gone(&self, app: &Application) -> Option<Instant> {
         let flow = FourTuple { local: app.flow.remote, remote: app.flow.local };
         let mut vanished = self.applications.iter().filter(|other| other.flow == flow);
@@ -502,7 +502,7 @@ impl World {
         vanished.and_then(|other| other.vanished).or(ended.map(|ended| ended.end.at))
     }
 
-    /// Everybody leaves.
+    /// All programs close.
     fn leave(&mut self) {
         self.tasks.clear();
         let (kept, now) = (matches!(self.injected, Some(InjectedBug::KeepOne)), self.net.now());
