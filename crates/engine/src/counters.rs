@@ -1,28 +1,28 @@
-//! Counters, with the names of RFC 4022, RFC 4113, RFC 4293 and `nstat` where those have one.
+//! Counters, named after RFC 4022, RFC 4113, RFC 4293 and `nstat` where possible.
 
 use crate::{DropReason, Rule, Verdict};
 use core::fmt;
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
-        /// What happened how often since the stack was made. [`NSTAT`] says what Linux calls it.
+        /// Counters since the creation of the stack. [`NSTAT`] maps them to the names of Linux.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Counters {
             $($(#[doc = $doc])* pub $name: u64,)*
-            /// Arrivals that were answered, dropped, or ended a connection, by the rule that said so.
+            /// Packets received that were answered, dropped, or ended a connection, by rule.
             pub arrivals: ByRule,
-            /// Packets sent because a rule says so: resets, challenge ACKs, ICMP errors.
+            /// Resets, challenge ACKs and ICMP errors sent, by rule.
             pub sent: ByRule,
-            /// Connections and attempts that ended, by the rule of their end.
+            /// Connections and connection attempts that ended, by rule.
             pub ends: ByRule,
         }
 
         impl Counters {
-            /// The name of every counter but those by rule, and what it counts.
+            /// Name and description of every counter except those by rule.
             pub const TEXTS: &[(&'static str, &'static str)] = &[$((stringify!($name), concat!($($doc),*)),)*];
 
-            /// Every counter with its name, but those by rule.
+            /// Name and value of every counter except those by rule.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)*].into_iter()
             }
@@ -35,12 +35,12 @@ macro_rules! counters {
 pub struct ByRule([u64; Rule::ALL.len()]);
 
 impl ByRule {
-    /// How often it was this one.
+    /// The count of this rule.
     pub fn of(&self, rule: Rule) -> u64 {
         self.0[rule as usize]
     }
 
-    /// The rules that were followed, and how often.
+    /// The rules with a count above zero, and their counts.
     pub fn iter(&self) -> impl Iterator<Item = (Rule, u64)> + '_ {
         Rule::ALL.iter().map(|rule| (*rule, self.of(*rule))).filter(|(_, count)| *count > 0)
     }
@@ -61,14 +61,14 @@ impl Default for ByRule {
 }
 
 impl fmt::Debug for ByRule {
-    /// Those that are not zero: of most there is none.
+    /// Only the counts above zero.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
 }
 
 impl Counters {
-    /// Books what became of an arrival.
+    /// Counts the verdict on an arrival.
     pub(crate) fn arrived(&mut self, verdict: &Verdict) {
         match verdict {
             Verdict::Accepted => {}
@@ -84,20 +84,20 @@ impl Counters {
     }
 }
 
-/// A counter of Linux (`nstat -az`), and how ours say it.
+/// A counter of Linux (`nstat -az`) and its equivalent here.
 #[derive(Clone, Copy, Debug)]
 pub struct Nstat {
-    /// Its name there.
+    /// Its name on Linux.
     pub name: &'static str,
-    /// Our counters that say it: names, or rules.
+    /// The equivalent counters: names, or rules.
     pub ours: &'static str,
-    /// The number.
+    /// The value.
     pub value: fn(&Counters) -> u64,
 }
 
 macro_rules! nstat {
     ($($name:ident = $($of:ident)+;)*) => {
-        /// The counters of Linux that have a meaning here.
+        /// The counters of Linux that have an equivalent here.
         pub const NSTAT: &[Nstat] = &[$(Nstat {
             name: stringify!($name),
             ours: stringify!($($of)+),
@@ -162,102 +162,102 @@ nstat! {
 }
 
 counters! {
-    /// Packets that arrived (IpInReceives).
+    /// Packets received (IpInReceives).
     ip_in_receives,
-    /// Packets given to the link (IpOutRequests).
+    /// Packets sent to the link (IpOutRequests).
     ip_out_requests,
-    /// Arrivals with a header that is wrong (IpInHdrErrors).
+    /// Packets received with an invalid header (IpInHdrErrors).
     ip_in_header_errors,
-    /// Arrivals with an address that is wrong or not ours (IpInAddrErrors).
+    /// Packets received with an invalid or foreign address (IpInAddrErrors).
     ip_in_address_errors,
-    /// Packets put together from fragments (IpReasmOKs).
+    /// Packets reassembled from fragments (IpReasmOKs).
     ip_reassembled,
-    /// Packets whose fragments did not all come (IpReasmFails).
+    /// Packets whose reassembly timed out or failed (IpReasmFails).
     ip_reassembly_failed,
     /// Fragments sent (IpFragCreates).
     ip_out_fragments,
-    /// Segments that arrived (TcpInSegs).
+    /// Segments received (TcpInSegs).
     tcp_in_segments,
-    /// Segments sent but for repetitions, super-segments as often as they are cut (TcpOutSegs).
+    /// Segments sent except retransmissions; a super-segment counts as its segments (TcpOutSegs).
     tcp_out_segments,
-    /// Arrivals with a wrong checksum or header (TcpInErrs).
+    /// Segments received with a wrong checksum or header (TcpInErrs).
     tcp_in_errors,
-    /// Segments sent again (TcpRetransSegs).
+    /// Segments retransmitted (TcpRetransSegs).
     tcp_retransmitted,
     /// Resets sent (TcpOutRsts).
     tcp_out_resets,
     /// Resets not sent because of the rate limit.
     tcp_suppressed_resets,
-    /// Resets sent that say why (draft-ietf-tcpm-rst-diagnostic-payload).
+    /// Resets sent with a reason (draft-ietf-tcpm-rst-diagnostic-payload).
     tcp_reasons_sent,
-    /// Resets that ended a connection and said why.
+    /// Resets received with a reason that ended a connection.
     tcp_reasons_received,
-    /// Resets that ended a connection and meant to say why, in octets that say nothing.
+    /// Resets received with an invalid reason that ended a connection.
     tcp_reasons_invalid,
-    /// Attempts to connect: SYNs sent for the first time (TcpActiveOpens).
+    /// Connection attempts: SYNs sent, without retransmissions (TcpActiveOpens).
     tcp_active_opens,
     /// Connections opened by a peer (TcpPassiveOpens).
     tcp_passive_opens,
-    /// Connections that were established, whoever opened them.
+    /// Connections that reached ESTABLISHED, active and passive.
     tcp_established,
-    /// Attempts that failed (TcpAttemptFails).
+    /// Connection attempts that failed (TcpAttemptFails).
     tcp_attempt_fails,
-    /// Connections that went from ESTABLISHED or CLOSE-WAIT to CLOSED, reset by whomever (TcpEstabResets).
+    /// Connections that went from ESTABLISHED or CLOSE-WAIT to CLOSED, by a reset of either side (TcpEstabResets).
     tcp_established_resets,
     /// Challenge ACKs sent (TcpExtTCPChallengeACK).
     tcp_challenge_acks,
-    /// Challenge ACKs and the like not sent because of their limit (TcpExtTCPACKSkipped..).
+    /// Challenge and duplicate ACKs not sent because of the rate limit (TcpExtTCPACKSkipped..).
     tcp_suppressed_acks,
     /// SYNs dropped because the accept queue was full (TcpExtListenOverflows).
     tcp_listen_overflows,
     /// SYNs dropped for any reason (TcpExtListenDrops).
     tcp_listen_drops,
-    /// Paths that swallowed large segments in silence.
+    /// Paths detected as MTU black holes.
     tcp_black_holes,
-    /// Probes of the path MTU that arrived (TcpExtTCPMTUPSuccess).
+    /// Path MTU probes that were acknowledged (TcpExtTCPMTUPSuccess).
     tcp_mtu_probes_arrived,
-    /// Probes of the path MTU that were lost (TcpExtTCPMTUPFail).
+    /// Path MTU probes that were lost (TcpExtTCPMTUPFail).
     tcp_mtu_probes_lost,
-    /// Connections reset on close, or later, because too many had no user (TcpExtTCPAbortOnMemory).
+    /// Connections reset at close or later because of the orphan limit (TcpExtTCPAbortOnMemory).
     tcp_orphan_overflows,
-    /// Stalled connections reset because the buffers of all held too much.
+    /// Stalled connections reset because of the memory limit.
     tcp_memory_aborts,
     /// SYN cookies sent (TcpExtSyncookiesSent).
     tcp_cookies_sent,
-    /// SYN cookies that came back good (TcpExtSyncookiesRecv).
+    /// Valid SYN cookies received (TcpExtSyncookiesRecv).
     tcp_cookies_received,
-    /// SYN cookies that came back wrong (TcpExtSyncookiesFailed).
+    /// Invalid SYN cookies received (TcpExtSyncookiesFailed).
     tcp_cookies_failed,
-    /// TIME-WAIT entries dropped because there were too many (TcpExtTCPTimeWaitOverflow).
+    /// TIME-WAIT entries dropped because of their limit (TcpExtTCPTimeWaitOverflow).
     tcp_time_wait_overflows,
-    /// Answers not sent because too many waited to be sent.
+    /// Replies not sent because the outbox was full.
     outbox_overflows,
     /// Retransmission timeouts (TcpExtTCPTimeouts).
     tcp_timeouts,
     /// Tail loss probes sent (TcpExtTCPLossProbes).
     tcp_loss_probes,
-    /// SYNs sent again, with ACK or without (TcpExtTCPSynRetrans).
+    /// SYNs retransmitted, with or without ACK (TcpExtTCPSynRetrans).
     tcp_syn_retransmitted,
-    /// Segments with text or FIN sent for the first time, super-segments as often as they are cut
+    /// Segments with data or FIN sent for the first time; a super-segment counts as its segments
     /// (TcpExtTCPOrigDataSent).
     tcp_data_segments_sent,
-    /// Segments with text that came before what precedes it (TcpExtTCPOFOQueue).
+    /// Data segments received out of order (TcpExtTCPOFOQueue).
     tcp_ofo_segments,
-    /// ACKs that were held back until their time was over (TcpExtDelayedACKs).
+    /// ACKs sent by the delayed-ACK timer (TcpExtDelayedACKs).
     tcp_delayed_acks,
-    /// Keep-alive probes (TcpExtTCPKeepAlive).
+    /// Keep-alive probes sent (TcpExtTCPKeepAlive).
     tcp_keep_alive_probes,
-    /// Probes of a shut window (TcpExtTCPWinProbe).
+    /// Zero-window probes sent (TcpExtTCPWinProbe).
     tcp_window_probes,
-    /// Arrivals that do not form what they claim to be.
+    /// Packets received that are malformed.
     dropped_malformed,
-    /// Arrivals for which nobody waits.
+    /// Packets received without a matching socket.
     dropped_unwanted,
-    /// Arrivals for which there is no room.
+    /// Packets received while the queue was full.
     dropped_no_space,
-    /// Copies of what came before.
+    /// Duplicate packets received.
     dropped_duplicates,
-    /// Datagrams that were delivered (UdpInDatagrams).
+    /// Datagrams delivered (UdpInDatagrams).
     udp_in_datagrams,
     /// Datagrams to a port without a socket (UdpNoPorts).
     udp_no_ports,
@@ -267,9 +267,9 @@ counters! {
     udp_receive_overflows,
     /// Datagrams sent (UdpOutDatagrams).
     udp_out_datagrams,
-    /// ICMP messages that arrived (IcmpInMsgs).
+    /// ICMP messages received (IcmpInMsgs).
     icmp_in_messages,
-    /// ICMP messages that were wrong (IcmpInErrors).
+    /// Malformed ICMP messages received (IcmpInErrors).
     icmp_in_errors,
     /// ICMP errors sent (IcmpOutErrors).
     icmp_out_errors,

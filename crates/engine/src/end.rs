@@ -1,4 +1,4 @@
-//! Why connections end: the record that every connection leaves exactly once.
+//! Why connections end: every connection leaves exactly one record.
 
 use crate::tcp::{ConnId, TcpError, TcpState};
 use crate::{Instant, Rule};
@@ -9,17 +9,17 @@ use lastack_wire::icmp::IcmpError;
 use lastack_wire::reset_reason::ResetReason;
 use lastack_wire::tcp::TcpFlags;
 
-/// The two ends of a connection.
+/// The local and remote endpoint of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FourTuple {
-    /// Our end.
+    /// The local endpoint.
     pub local: SocketAddr,
-    /// The peer's end.
+    /// The peer's endpoint.
     pub remote: SocketAddr,
 }
 
 impl FourTuple {
-    /// Hashes a four-tuple in as few words as it has: every arrival is looked up by it.
+    /// Hashes a four-tuple in as few words as possible: every arrival is looked up by it.
     #[inline]
     pub(crate) fn hash_ends<H: Hasher>(
         local: &IpAddr,
@@ -61,13 +61,13 @@ impl fmt::Display for FourTuple {
     }
 }
 
-/// A connection that is over: who it was, and its [`End`].
+/// A connection that has ended: its identity and its [`End`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Ended {
-    /// Its name. It may still be read from if its user has not closed it.
+    /// Its id. Received data can still be read until the application closes the socket.
     pub id: ConnId,
-    /// Its two ends.
+    /// Its local and remote endpoint.
     pub flow: FourTuple,
     /// Who opened it.
     pub origin: Origin,
@@ -75,64 +75,64 @@ pub struct Ended {
     pub opened: Instant,
     /// When it reached ESTABLISHED, if it did.
     pub established: Option<Instant>,
-    /// Where its sequence numbers begin: by them its segments are found in a capture.
+    /// Its initial sequence numbers, which identify its segments in a capture.
     pub numbers: InitialNumbers,
-    /// How much text it carried.
+    /// The bytes of data it carried.
     pub octets: ByteCounts,
-    /// Why it is over.
+    /// Why it ended.
     pub end: End,
 }
 
-/// The initial sequence numbers of a connection. Together with its ends they tell it from those
-/// before and after it on the same ports.
+/// The initial sequence numbers of a connection. They distinguish it from earlier and later
+/// connections with the same four-tuple.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct InitialNumbers {
-    /// ISS; `None` while no SYN was sent.
+    /// ISS; `None` if no SYN was sent.
     pub ours: Option<u32>,
-    /// IRS; `None` while no SYN has come.
+    /// IRS; `None` if no SYN was received.
     pub peers: Option<u32>,
 }
 
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// This side, by connecting.
+    /// This side, by an active open.
     Active,
-    /// The peer, to a listener or an interception of ours.
+    /// The peer; a listener or an interception accepted it.
     Passive,
 }
 
-/// ByteCounts of text: sent and acknowledged, received in order.
+/// Bytes of data sent and received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByteCounts {
-    /// Sent by us and acknowledged by the peer.
+    /// Sent and acknowledged by the peer.
     pub sent: u64,
-    /// Received from the peer, in order.
+    /// Received in order.
     pub received: u64,
 }
 
-/// Why, how and by whom a connection ended. Every connection leaves exactly one.
+/// How, why and by whom a connection was ended. Every connection has exactly one.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct End {
     /// How.
     pub cause: Cause,
-    /// Who did it. In an orderly release: who sent the first FIN; this side, if both did at once.
+    /// Who ended it. After a clean close: who sent the first FIN; this side on a simultaneous close.
     pub by: EndedBy,
     /// The rule that ended it.
     pub rule: Rule,
-    /// The state in which that happened.
+    /// The state in which it ended.
     pub state: TcpState,
-    /// The header of the segment that did it; `None` if it was a timer or a call.
+    /// The header of the segment that ended it; `None` if a timer or a call did.
     pub trigger: Option<Header>,
-    /// What the peer's reset says of its reason (RST diagnostic payload).
+    /// The reason in the peer's reset (RST diagnostic payload).
     pub peer_said: Option<ResetReason>,
-    /// For a peer's reset: what its shape tells.
+    /// The likely cause of a peer's reset, inferred from its header.
     pub inferred: Option<LikelyCause>,
-    /// What was lost.
+    /// The data that was lost.
     pub lost: LostBytes,
-    /// When.
+    /// When it ended.
     pub at: Instant,
 }
 
@@ -140,45 +140,45 @@ pub struct End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// Both directions were finished with FIN and acknowledged.
+    /// Both FINs were sent and acknowledged.
     Orderly,
-    /// The peer answered our SYN with a reset, or we the peer's.
+    /// A SYN was answered with a reset, by the peer or by this side.
     Refused,
-    /// A reset from the peer ended it.
+    /// The peer sent a reset.
     Reset,
-    /// This side gave it up.
+    /// This side aborted it.
     Aborted,
-    /// An answer did not come in time.
+    /// A timeout expired.
     TimedOut(TimeLimit),
-    /// The network said that the peer cannot be reached.
+    /// An ICMP error reported that the peer is unreachable.
     Unreachable(IcmpError),
 }
 
-/// Which time ran out.
+/// Which timeout expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeLimit {
     /// No answer to the SYN or the SYN|ACK.
     Handshake,
-    /// No acknowledgment of text or FIN.
+    /// No acknowledgment of data or FIN.
     Retransmission,
     /// The user timeout.
     User,
     /// No answer to keep-alive probes.
     KeepAlive,
-    /// No FIN from the peer in FIN-WAIT-2, and no user.
+    /// No FIN from the peer while orphaned in FIN-WAIT-2.
     FinWait2,
 }
 
 /// Who ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedBy {
-    /// The program on this side.
+    /// The application on this side.
     Application,
-    /// Who runs the stack on this side, against the program ([`Stack::tcp_kill`](crate::Stack::tcp_kill)).
+    /// The administrator of this side ([`Stack::tcp_kill`](crate::Stack::tcp_kill)).
     Administrator,
     /// The stack on this side, by a timer or a rule.
     Stack,
-    /// The other end of the connection.
+    /// The remote endpoint.
     Peer,
     /// A router or host that sent an ICMP error.
     Network(IpAddr),
@@ -195,7 +195,7 @@ pub struct Header {
     pub ack: u32,
     /// The window field, unscaled.
     pub window: u16,
-    /// ByteCounts of text.
+    /// Bytes of data.
     pub len: u32,
 }
 
@@ -212,26 +212,26 @@ impl fmt::Display for Header {
     }
 }
 
-/// What the shape of a peer's reset tells of its reason (RFC 9293 section 3.5.2).
+/// The likely cause of a peer's reset, inferred from its header (RFC 9293 section 3.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LikelyCause {
-    /// It answers our SYN from a port where nobody listens: RST with ACK, SEQ 0, window 0.
+    /// The SYN was sent to a port without a listener: RST with ACK, SEQ 0, window 0.
     NobodyListens,
-    /// It answers a segment of a connection that it does not know: RST without ACK whose SEQ is an
-    /// acknowledgment that we sent. The peer lost its state (half-open) or closed for good.
+    /// The peer has no such connection: RST without ACK, whose SEQ is an acknowledgment number sent.
+    /// The peer lost its state (half-open connection) or has closed completely.
     UnknownConnection,
-    /// The peer aborted a connection that it knew: RST with ACK.
+    /// The peer aborted an existing connection: RST with ACK.
     AbortedByPeer,
 }
 
-/// ByteCounts of text that a connection's end lost.
+/// Bytes of data lost when a connection ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LostBytes {
-    /// Given to us to send and never sent.
+    /// Queued in the send buffer and never sent.
     pub unsent: u64,
-    /// Sent and never acknowledged: the peer may have them or not.
+    /// Sent and never acknowledged: the peer may have received them.
     pub unacked: u64,
-    /// Received and discarded before the user read them.
+    /// Received and discarded before the application read them.
     pub unread: u64,
 }
 
@@ -243,8 +243,8 @@ impl LostBytes {
 }
 
 impl End {
-    /// The error that a user of the connection sees; `None` for an orderly release and for what the
-    /// user did itself.
+    /// The error that the user of the socket sees; `None` after a clean close or an abort by the
+    /// application.
     pub fn error(&self) -> Option<TcpError> {
         match self.cause {
             Cause::Orderly => None,

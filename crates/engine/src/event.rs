@@ -6,42 +6,42 @@ use crate::udp::UdpId;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-/// Something that happened and concerns the user of a socket.
+/// An event for the user of a socket.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection waits at this listener to be accepted.
+    /// The accept queue of this listener has a connection.
     Incoming(ListenerId),
     /// A SYN waits for [`Stack::tcp_answer`](crate::Stack::tcp_answer).
     Intercepted(ConnId),
-    /// The connection that we opened is established.
+    /// An active open has reached ESTABLISHED.
     Connected(ConnId),
-    /// There is text, the end of the stream, or an error to be received. Follows a receive that was
-    /// pending, and the first text of a connection.
+    /// Data, the end of the stream, or an error can be received. Follows a receive that returned
+    /// `Pending`, and the first data of a connection.
     Readable(ConnId),
-    /// There is room for text, all text is acknowledged, or there is an error. Follows a send or a
-    /// drain that was pending.
+    /// The send buffer has room, all data is acknowledged, or there is an error. Follows a send or a
+    /// drain that returned `Pending`.
     Writable(ConnId),
-    /// The peer asks for an acknowledgment that is held back, or whether anybody is there; see
+    /// The peer has solicited an acknowledgment that is withheld, or has sent a keep-alive probe; see
     /// [`Tcp::hold_acks`](crate::Tcp::hold_acks).
     AckWanted(ConnId),
-    /// The connection is over. Each connection has exactly one such event, whoever holds it.
+    /// The connection has ended. Reported exactly once for each connection, orphaned or not.
     Ended(Box<Ended>),
-    /// A datagram or an error waits at this socket.
+    /// A datagram or an error can be received from this socket.
     UdpReadable(UdpId),
-    /// There is room in the send queue of this socket.
+    /// The send queue of this socket has room.
     UdpWritable(UdpId),
     /// An echo request waits for [`Stack::poll_echo_request`](crate::Stack::poll_echo_request).
     EchoRequest,
-    /// An echo reply, or an error about an echo request of ours, waits for
+    /// An echo reply, or an error about an echo request sent, waits for
     /// [`Stack::poll_echo_reply`](crate::Stack::poll_echo_reply).
     EchoReply,
 }
 
 /// Events not yet polled, in the order in which they happened.
 ///
-/// Bounded by its senders: each event but `Ended` is sent once until its cause was dealt with, and
-/// a connection ends once.
+/// Bounded by its sources: an event other than `Ended` is not repeated until its cause is handled,
+/// and a connection ends once.
 #[derive(Debug, Default)]
 pub(crate) struct Events(VecDeque<Event>);
 

@@ -1,45 +1,45 @@
-//! Metadata of packets beside their bytes, and the verdict on an arrival.
+//! Metadata of packets, and the verdict on an arrival.
 
 use crate::Rule;
 use core::fmt;
 use lastack_wire::Malformed;
 use lastack_wire::ip::IpHeader;
 
-/// What the link knows of a packet that arrived.
+/// Metadata of a packet received from the link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
-    /// The checksum of the transport header is known to be good, or was never computed because the
-    /// packet did not leave the machine. It is not tested again.
+    /// The transport checksum is known to be good, or was never computed because the packet did not
+    /// leave the machine. The stack does not verify it.
     pub checksum_good: bool,
 }
 
-/// What the bytes of a packet to be sent do not say.
+/// Metadata of a packet to be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transmit {
-    /// The packet is a super-segment: the link cuts its payload after each this many octets.
+    /// The packet is a super-segment: the link splits its payload into segments of this many bytes.
     pub segment_size: Option<u16>,
-    /// ByteCounts of the IP and the transport header together.
+    /// Length of the IP and transport headers in bytes.
     pub header_len: u16,
-    /// The checksum field of the transport header holds the sum of the pseudo-header only.
+    /// The transport checksum field holds the sum of the pseudo-header only.
     pub partial_checksum: bool,
-    /// The rule that made this packet, if it is a reset, a challenge ACK or an ICMP error.
+    /// The rule that caused this packet, if it is a reset, a challenge ACK or an ICMP error.
     pub rule: Option<Rule>,
 }
 
-/// The fields of an IP header that a user of a socket sets and reads: IP_TTL, IP_TOS, IP_MTU_DISCOVER and their
-/// counterparts of IPv6.
+/// The fields of an IP header that the user of a socket sets and reads: IP_TTL, IP_TOS,
+/// IP_MTU_DISCOVER and their IPv6 equivalents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IpFields {
     /// Time to live, or hop limit.
     pub hop_limit: u8,
     /// Type of service, or traffic class: DSCP and ECN.
     pub traffic_class: u8,
-    /// The DF bit. Of IPv6, whose routers never fragment, it says that the packet arrived in one piece.
+    /// The DF bit. For IPv6, whose routers never fragment: the packet arrived unfragmented.
     pub dont_fragment: bool,
 }
 
 impl IpFields {
-    /// Those of an arrival.
+    /// The fields of a received packet.
     pub(crate) const fn of(header: &IpHeader) -> Self {
         Self {
             hop_limit: header.hop_limit,
@@ -55,22 +55,22 @@ impl IpFields {
     }
 }
 
-/// What became of a packet that arrived.
+/// How the stack handled a packet that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
-    /// It was for somebody and was taken in.
+    /// It was delivered to a socket or connection.
     Accepted,
-    /// It is answered, under this rule, and changed nothing.
+    /// It was answered by this rule and changed no state.
     Answered(Rule),
-    /// It ended a connection of ours.
+    /// It ended a connection.
     Ended(Rule),
-    /// It changed nothing and is not answered.
+    /// It was dropped: no reply, no change of state.
     Dropped(DropReason),
 }
 
 impl Verdict {
-    /// The rule behind it.
+    /// The rule that was applied.
     pub const fn rule(self) -> Option<Rule> {
         match self {
             Self::Answered(rule) | Self::Ended(rule) | Self::Dropped(DropReason::Rule(rule)) => Some(rule),
@@ -94,15 +94,15 @@ impl fmt::Display for Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DropReason {
-    /// A rule of the catalogue.
+    /// By a rule of the catalogue.
     Rule(Rule),
     /// A header is malformed.
     Malformed(Malformed),
     /// No socket or connection matches.
     Unwanted,
-    /// The queue or buffer it is for is full.
+    /// The receive queue or buffer is full.
     NoSpace,
-    /// The same packet arrived before.
+    /// A duplicate of an earlier packet.
     Duplicate,
     /// A fragment, queued until the rest of the packet arrives.
     Incomplete,

@@ -1,4 +1,4 @@
-//! The stack: its two sides, and the path of a packet through it.
+//! The stack: its public interface, and the path of a packet through it.
 
 use crate::config::validate::TcpConfigMut;
 use crate::event::Event;
@@ -13,32 +13,32 @@ use crate::{icmp, udp};
 use alloc::vec::Vec;
 use lastack_wire::ip::{self, IpPacket};
 
-/// A TCP/IP stack with one link, as a function of calls and time.
+/// A TCP/IP stack with one link. Its output depends only on the calls and their times.
 ///
 /// # Contract
 ///
 /// The methods are of four groups:
 ///
-/// * **A, getters**: [`config`](Self::config), [`counters`](Self::counters), [`connections`](Self::connections) and
-///   their like. They change nothing, and may be called at any time.
-/// * **B, what happens**: [`handle_packet`](Self::handle_packet) for each packet that arrives,
-///   [`handle_timeout`](Self::handle_timeout) when the time of [`poll_timeout`](Self::poll_timeout) has come. They are told
-///   the time, which must never go back.
-/// * **C, calls of the user**: those of RFC 9293 section 3.9.1 ([`tcp_connect`](Self::tcp_connect),
-///   [`tcp_listen`](Self::tcp_listen), [`tcp`](Self::tcp) for the rest) and their like for UDP and ICMP echo. They record
-///   what is wanted; they send nothing, and know no time.
-/// * **D, what is to be done**: after any number of calls of B and C, in this order:
-///   [`poll_transmit`](Self::poll_transmit) until it gives `None`, each packet going to the link;
-///   [`poll_event`](Self::poll_event) until it gives `None`, each event waking its user (who makes calls of C: then begin D
-///   again); [`poll_timeout`](Self::poll_timeout), the latest time at which the next call of B is due.
+/// * **A, getters**: [`config`](Self::config), [`counters`](Self::counters), [`connections`](Self::connections) etc.
+///   They change nothing, and may be called at any time.
+/// * **B, input**: [`handle_packet`](Self::handle_packet) for each packet that arrives,
+///   [`handle_timeout`](Self::handle_timeout) when the time of [`poll_timeout`](Self::poll_timeout) is reached. They
+///   take the current time, which must never go back.
+/// * **C, calls of the application**: those of RFC 9293 section 3.9.1 ([`tcp_connect`](Self::tcp_connect),
+///   [`tcp_listen`](Self::tcp_listen), [`tcp`](Self::tcp) for the rest) and their equivalents for UDP and ICMP echo.
+///   They record the request; they send nothing, and take no time.
+/// * **D, output**: after any number of calls of B and C, in this order:
+///   [`poll_transmit`](Self::poll_transmit) until it returns `None`, passing each packet to the link;
+///   [`poll_event`](Self::poll_event) until it returns `None`, waking the user of the socket for each event (if it makes
+///   calls of C, restart D); [`poll_timeout`](Self::poll_timeout), the latest time at which the next call of B is due.
 ///
-/// A call that gives `Poll::Pending` is followed by an event once it is worth to be tried again. The same calls at the
-/// same times give the same packets, byte for byte. Nothing here blocks, and nothing allocates in proportion to what a
-/// peer claims.
+/// A call that returns `Poll::Pending` is followed by an event when it should be retried. The same calls at the same
+/// times give the same packets, byte for byte. No method blocks, and none allocates memory in proportion to a size that
+/// the peer claims.
 ///
 /// # A loop without a runtime
 ///
-/// Two stacks on one wire, whose time is a number:
+/// Two stacks on one wire, with simulated time:
 ///
 /// ```
 /// use core::task::Poll;
@@ -52,7 +52,7 @@ use lastack_wire::ip::{self, IpPacket};
 ///
 /// let (mut now, mut packet, mut data) = (Instant::ZERO, Vec::new(), Vec::new());
 /// while data != b"hello" {
-///     // D: whatever is to be sent goes to the other stack (B), until both are quiet.
+///     // D: each packet to be sent goes to the other stack (B), until neither sends any more.
 ///     let mut quiet = true;
 ///     for side in [0, 1] {
 ///         while stacks[side].poll_transmit(now, &mut packet).is_some() {
@@ -63,7 +63,7 @@ use lastack_wire::ip::{self, IpPacket};
 ///             println!("{side}: {event:?}");
 ///         }
 ///     }
-///     // C: the users. Here they ask each time; a program keeps the events and asks those that are concerned.
+///     // C: the applications. Here they poll every time; a real program acts on the events.
 ///     if let Some(connection) = stacks[1].tcp_accept(listener) {
 ///         let mut tcp = stacks[1].tcp(connection).unwrap();
 ///         assert_eq!(tcp.send(b"hello"), Poll::Ready(Ok(5)));
@@ -73,7 +73,7 @@ use lastack_wire::ip::{self, IpPacket};
 ///     if let Some(Poll::Ready(received)) = stacks[0].tcp(client).map(|mut tcp| tcp.receive(&mut buf)) {
 ///         data.extend_from_slice(&buf[..received.unwrap()]);
 ///     }
-///     // B: nothing is on its way, so time goes on to the next deadline.
+///     // B: no packet is in flight, so advance the time to the next deadline.
 ///     if quiet && stacks.iter().all(|stack| !stack.has_output()) {
 ///         now = stacks.iter().filter_map(Stack::poll_timeout).min().unwrap_or(now + Duration::from_secs(1));
 ///         stacks.iter_mut().for_each(|stack| stack.handle_timeout(now));
@@ -90,8 +90,8 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack with these settings. `secret` should be random in production and is what a test
-    /// fixes: all that outsiders must not guess derives from it.
+    /// Creates a stack with these settings. All values that must be unpredictable are derived from
+    /// `secret`: use random bytes in production, and constant ones in tests.
     pub fn new(config: Config, secret: [u8; 16]) -> Self {
         let shared = Shared::new(config, secret);
         Self {
@@ -103,7 +103,7 @@ impl Stack {
         }
     }
 
-    /// Takes in one IP packet and says what became of it.
+    /// Processes one IP packet that arrived and returns the verdict on it.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8], received: Received) -> Verdict {
         self.shared.counters.ip_in_receives += 1;
         let verdict = self.judge(now, packet, received);
@@ -123,7 +123,7 @@ impl Stack {
         match self.reassembly.add(&mut self.shared, now, packet, parsed) {
             Ok(whole) => match IpPacket::parse(&whole) {
                 Ok(mut parsed) => {
-                    // What came in fragments may leave in fragments.
+                    // A reply to a fragmented packet may be fragmented.
                     parsed.header.dont_fragment = false;
                     self.deliver(now, &whole, &parsed, Received::default())
                 }
@@ -142,18 +142,19 @@ impl Stack {
         }
     }
 
-    /// Does what is due at `now`: to be called when [`poll_timeout`](Self::poll_timeout) has come.
+    /// Runs the timers due at `now`. Call it when the time of [`poll_timeout`](Self::poll_timeout) is
+    /// reached.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tcp.handle_timeout(&mut self.shared, now);
         self.reassembly.handle_timeout(&mut self.shared, &mut self.icmp, now);
     }
 
-    /// When `handle_timeout` is due next; `None` while nothing waits.
+    /// When `handle_timeout` is due next; `None` while no timer is set.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.tcp.poll_timeout(), self.reassembly.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// Puts the next packet to be sent into `packet`, replacing what it held.
+    /// Writes the next packet to be sent into `packet`, replacing its content.
     pub fn poll_transmit(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
         let transmit = self
             .shared
@@ -177,34 +178,34 @@ impl Stack {
         self.shared.events.pop()
     }
 
-    /// How many connections there are, held by a user or not: until they are over and their user has
-    /// closed them. TIME-WAIT is none.
+    /// The number of connections, orphaned ones included. A connection counts until it has ended and
+    /// its socket is closed. TIME-WAIT is not counted.
     pub fn connections(&self) -> usize {
         self.tcp.len()
     }
 
-    /// Tests what must hold between any two steps, for simulations and fuzzing. Its cost is proportional
-    /// to what exists, so that a program that serves people does not call it.
+    /// Checks the invariants of the stack, for simulations and fuzzing. The cost is proportional to the
+    /// number of connections: do not call it in production.
     ///
     /// # Panics
     ///
-    /// If it does not hold: that is a defect of this stack.
+    /// If an invariant is violated: this is a bug in the stack.
     pub fn check(&self) {
         self.tcp.check(&self.shared);
     }
 
-    /// What happened how often.
+    /// The counters of this stack.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
     }
 
-    /// The settings the stack runs with: those it was made with, within their bounds.
+    /// The effective settings: those given at creation, clamped to their bounds.
     pub fn config(&self) -> &Config {
         &self.shared.config
     }
 
-    /// The settings of TCP, to be changed. What a connection has agreed on with its peer stays; who waits
-    /// for room is not told if there is more.
+    /// The TCP settings, mutable. Options negotiated by existing connections do not change; a sender
+    /// waiting for buffer space is not notified if a limit grows.
     pub fn tcp_config_mut(&mut self) -> TcpConfigMut<'_> {
         TcpConfigMut(&mut self.shared.config.tcp)
     }

@@ -11,23 +11,23 @@ use core::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Our unicast addresses, of either family. The first of a family is the source of what we
-    /// begin ourselves.
+    /// Unicast addresses of this host, of either family. The first address of each family is the
+    /// default source address.
     pub addresses: Vec<IpAddr>,
-    /// Whether every unicast destination is taken for ours: what a proxy or a VPN needs.
+    /// Accept packets to any unicast destination as local, for a proxy or a VPN.
     pub any_address: bool,
-    /// What the embedder wants to decide itself.
+    /// What the embedder decides instead of the stack.
     pub intercept: Intercept,
-    /// The largest IP packet that the link carries, in octets; 65 535 at most.
+    /// MTU: the largest IP packet that the link carries, in bytes; 65 535 at most.
     pub mtu: usize,
-    /// The largest packet the link takes if told where to cut it ([`Transmit::segment_size`]);
-    /// equal to `mtu` on a link that cannot cut.
+    /// The largest super-segment that the link accepts for segmentation offload
+    /// ([`Transmit::segment_size`]); equal to `mtu` on a link without it.
     ///
     /// [`Transmit::segment_size`]: crate::Transmit::segment_size
     pub max_packet: usize,
-    /// Hop limit (TTL) of what we send.
+    /// Hop limit (TTL) of packets sent.
     pub hop_limit: u8,
-    /// Who computes and who tests checksums.
+    /// Checksum offload: which checksums the stack verifies and computes.
     pub checksums: Checksums,
     /// Settings of TCP.
     pub tcp: TcpConfig,
@@ -36,8 +36,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// A host with these addresses on a link of 1500 octets, with the defaults of a host on the
-    /// Internet.
+    /// The defaults of an Internet host with these addresses, on a link with an MTU of 1500 bytes.
     pub fn new(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         Self {
             addresses: addresses.into_iter().collect(),
@@ -53,27 +52,27 @@ impl Config {
     }
 }
 
-/// What surfaces as an event for the embedder to answer, instead of being answered by the stack.
+/// Packets that are reported to the embedder, which answers them instead of the stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Intercept {
-    /// A SYN that no listener is for ([`Event::Intercepted`](crate::Event::Intercepted)).
+    /// A SYN without a matching listener ([`Event::Intercepted`](crate::Event::Intercepted)).
     pub tcp: bool,
-    /// A datagram that no socket is for: it goes to
+    /// A datagram without a matching socket: it is delivered to the socket of
     /// [`Stack::udp_intercept`](crate::Stack::udp_intercept).
     pub udp: bool,
-    /// A datagram to a multicast or broadcast address: it goes to the same socket, which is then open to them.
+    /// A datagram to a multicast or broadcast address: it is delivered to the same socket.
     pub groups: bool,
     /// An echo request to an address that is not in [`Config::addresses`].
     pub echo: bool,
 }
 
-/// Who computes and who tests checksums.
+/// Checksum offload: which checksums the stack verifies and computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checksums {
-    /// Whether arrivals are tested here (unless [`Received::checksum_good`](crate::Received)).
+    /// Whether the stack verifies received checksums (unless [`Received::checksum_good`](crate::Received)).
     pub verify: bool,
-    /// What is put into the packets we send.
+    /// The checksum field of packets sent.
     pub transmit: TransmitChecksum,
 }
 
@@ -83,35 +82,36 @@ impl Default for Checksums {
     }
 }
 
-/// What stands in the checksum field of a TCP or UDP header that we send.
+/// The content of the checksum field of a TCP or UDP header sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransmitChecksum {
-    /// The checksum.
+    /// The complete checksum.
     Full,
     /// The sum of the pseudo-header; the link completes it
     /// ([`Transmit::partial_checksum`](crate::Transmit)).
     Partial,
-    /// Nothing: the link needs none (two stacks in one memory).
+    /// Nothing: the link needs no checksum (two stacks in one process).
     None,
 }
 
-/// Settings of TCP. Times as in RFC 9293 section 3.8.3; the defaults are Linux's unless said.
+/// Settings of TCP. Timeouts as in RFC 9293 section 3.8.3; the defaults are Linux's unless noted.
 ///
-/// What lies outside the bounds that are named is taken for the bound; no time is longer than 100 000 hours.
+/// Values outside the documented bounds are clamped; no duration is longer than 100 000 hours.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TcpConfig {
-    /// Most octets of text waiting to be sent or acknowledged, for each connection. It is used as the
-    /// congestion window asks for it. At least 536, at most 1 GiB.
+    /// Max bytes of unsent and unacknowledged data per connection. The buffer grows with the
+    /// congestion window. At least 536, at most 1 GiB.
     pub send_buffer: usize,
-    /// Most octets of text waiting to be read, for each connection; bounds the receive window. It is
-    /// used as the speed of the reader and the round-trip time ask for it. At least 536, at most 1 GiB.
+    /// Max bytes of unread data per connection; bounds the receive window. The buffer grows with the
+    /// rate of the reader and the round-trip time (autotuning). At least 536, at most 1 GiB.
     pub receive_buffer: usize,
-    /// Most octets that the buffers of all connections hold together, beside a few KiB that each may
-    /// always have. Then none grows.
+    /// Max bytes in the buffers of all connections, beyond the few KiB that each connection may always
+    /// use. At the limit no buffer grows.
     pub memory: usize,
-    /// Whether connections are reset to keep to that: those that stall (`Rule::LimitMemory`), and at their close those that
-    /// have much to send (`Rule::LimitOrphansAtClose`, `Rule::LimitOrphans`). Linux resets the latter only.
+    /// Whether connections are reset to enforce [`memory`](Self::memory): stalled ones
+    /// (`Rule::LimitMemory`), and at close those with much unsent data (`Rule::LimitOrphansAtClose`,
+    /// `Rule::LimitOrphans`). Linux resets only the latter.
     pub reset_for_memory: bool,
     /// Offer timestamps (RFC 7323).
     pub timestamps: bool,
@@ -121,105 +121,107 @@ pub struct TcpConfig {
     pub window_scaling: bool,
     /// Congestion control.
     pub congestion: Algorithm,
-    /// Reduce the congestion window after a silence longer than the RTO (RFC 5681 section 4.1;
+    /// Reduce the congestion window after an idle time longer than the RTO (RFC 5681 section 4.1;
     /// `tcp_slow_start_after_idle`).
     pub slow_start_after_idle: bool,
-    /// Spread what the congestion window lets go over the round trip: at twice the window in a smoothed
-    /// round-trip time in slow start and 1.2 times later, as Linux, in steps of a millisecond. It spares
-    /// short queues the bursts of long paths, and costs timers.
+    /// Pacing: send at 2 × cwnd / SRTT in slow start and 1.2 × cwnd / SRTT afterwards, as Linux, with a
+    /// granularity of 1 ms. It avoids bursts that overflow short queues on long paths, at the cost of
+    /// timers.
     pub pacing: bool,
-    /// The least segments that the link is given at once where it cuts super-segments and the windows let so many go
-    /// (`tcp_min_tso_segs`). More are given where the path is fast.
+    /// Min segments per super-segment, if the link does segmentation offload and the windows allow it
+    /// (`tcp_min_tso_segs`). Super-segments are larger on fast paths.
     pub burst_segments: u32,
     /// Explicit congestion notification (RFC 3168).
     pub ecn: Ecn,
     /// Disable the Nagle algorithm on new connections.
     pub nodelay: bool,
-    /// DSCP of the segments of new connections, from the SYN or SYN|ACK on: six bits
+    /// DSCP of the segments of new connections, including the SYN or SYN|ACK: six bits
     /// (RFC 9293 section 3.9.1.9).
     pub dscp: u8,
-    /// Longest delay of an ACK: under 500 ms (RFC 9293 MUST-40).
+    /// Max delay of an ACK: less than 500 ms (RFC 9293 MUST-40).
     pub ack_delay: Duration,
-    /// Most ACKs in a row that are not delayed, while the peer may be in slow start (as Linux).
+    /// Max consecutive ACKs that are not delayed, while the peer may be in slow start (as Linux).
     pub quick_acks: u32,
     /// RTO before the first measurement (RFC 6298 2.1), at least 1 ms.
     pub initial_rto: Duration,
-    /// Least time of the RTO above the smoothed round-trip time, at least 1 ms.
+    /// Min difference between the RTO and the smoothed round-trip time, at least 1 ms.
     pub min_rto: Duration,
-    /// Greatest RTO, and greatest interval of window probes; not less than [`min_rto`](Self::min_rto).
+    /// Max RTO, and max interval of window probes; not less than [`min_rto`](Self::min_rto).
     pub max_rto: Duration,
-    /// Retransmissions of a SYN before the attempt ends (`Rule::AckChallengeRst` for SYN).
+    /// Retransmissions of a SYN before the attempt ends (`Rule::EndSynTimeout`).
     pub syn_retries: u32,
     /// Retransmissions of a SYN|ACK.
     pub syn_ack_retries: u32,
-    /// Retransmissions of text, turned into a time budget as Linux does (`tcp_retries2`: 15 is
+    /// Retransmissions of data, converted to a time limit as on Linux (`tcp_retries2`: 15 is
     /// 924.6 s).
     pub retries: u32,
-    /// The same once the user has closed (`tcp_orphan_retries`).
+    /// The same after the application has closed the socket (`tcp_orphan_retries`).
     pub orphan_retries: u32,
-    /// After this many timeouts in a row of segments of full size the path is taken for one that
-    /// swallows large packets in silence, and smaller ones are sent (RFC 4821); `None`: never.
+    /// Number of consecutive timeouts of full-sized segments after which the path is considered an MTU
+    /// black hole, and smaller segments are sent (RFC 4821); `None`: never.
     pub black_hole_timeouts: Option<u32>,
     /// USER TIMEOUT that every connection advertises (RFC 5482). `None`: the option is neither sent nor
-    /// heeded, unless the user of a connection asks for it.
+    /// applied, unless the application enables it for a connection.
     pub advertised_user_timeout: Option<Duration>,
-    /// What a peer's advertisement cannot shorten the USER TIMEOUT below (L_LIMIT) ..
+    /// Lower bound of a USER TIMEOUT advertised by the peer (L_LIMIT).
     pub min_user_timeout: Duration,
-    /// .. nor lengthen it above (U_LIMIT).
+    /// Upper bound of a USER TIMEOUT advertised by the peer (U_LIMIT).
     pub max_user_timeout: Duration,
-    /// When the path MTU is searched for with larger and larger segments (RFC 4821;
+    /// When packetization layer path MTU discovery probes with larger segments (RFC 4821;
     /// `tcp_mtu_probing`, which is off on Linux).
     pub mtu_probing: MtuProbing,
-    /// How long after a search has ended it begins anew, for the path may have changed
-    /// (`tcp_probe_interval`); at least 100 ms.
+    /// Time from the end of a path MTU search to the start of the next (`tcp_probe_interval`); at least
+    /// 100 ms.
     pub mtu_probe_interval: Duration,
-    /// Most connections without a user; a close above it sends RST (`Rule::LimitOrphansAtClose`), and one that gets no answer is
-    /// reset before (`Rule::LimitOrphans`).
+    /// Max orphaned connections. A close above the limit sends RST (`Rule::LimitOrphansAtClose`), and
+    /// an unresponsive orphan is reset earlier (`Rule::LimitOrphans`).
     pub max_orphans: usize,
-    /// Whether giving up after retransmissions, the user timeout or FIN-WAIT-2 sends a RST (`Rule::EndRetransmissionTimeout`, `Rule::EndUserTimeout`, `Rule::RstFinWait2Timeout`;
-    /// Linux does not).
+    /// Send a RST when the retransmission limit, the user timeout or the FIN-WAIT-2 timeout is reached
+    /// (`Rule::EndRetransmissionTimeout`, `Rule::EndUserTimeout`, `Rule::RstFinWait2Timeout`; Linux does
+    /// not).
     pub reset_on_give_up: bool,
     /// How long an orphan stays in FIN-WAIT-2 (`Rule::EndFinWait2Timeout`).
     pub fin_wait_2: Duration,
-    /// 2 MSL: the length of TIME-WAIT.
+    /// Duration of TIME-WAIT (2 MSL).
     pub time_wait: Duration,
-    /// Most entries in TIME-WAIT; more are forgotten at once (S101).
+    /// Max entries in TIME-WAIT; connections above it skip TIME-WAIT.
     pub max_time_wait: usize,
-    /// Most embryonic connections in all. The SYNs above it are answered with a cookie or dropped
-    /// (`Rule::LimitSynQueue`).
+    /// Max connections in SYN-RECEIVED, of all listeners. A SYN above it is answered with a cookie or
+    /// dropped (`Rule::LimitSynQueue`).
     pub max_embryonic: usize,
-    /// How long an intercepted SYN waits for the embedder's answer; then it is forgotten silently (X4).
+    /// How long an intercepted SYN waits for the embedder's answer; then it is dropped silently
+    /// (`Rule::EndInterceptionTimeout`).
     pub intercept_timeout: Duration,
-    /// Whether SYNs for which there is no room are answered with a SYN cookie.
+    /// Answer SYNs with a SYN cookie when the SYN queue is full.
     pub syn_cookies: bool,
-    /// Challenge ACKs and ACKs of unacceptable segments without text: at most one in this time for
-    /// each connection (RFC 5961 section 7).
+    /// Min interval per connection of challenge ACKs and of ACKs of unacceptable segments without data
+    /// (RFC 5961 section 7).
     pub challenge_interval: Duration,
-    /// A full accept queue answers the final ACK with RST instead of dropping it (`Rule::DropAckAcceptQueueFull`).
+    /// Answer the final ACK of a handshake with RST while the accept queue is full, instead of dropping
+    /// it (`Rule::DropAckAcceptQueueFull`).
     pub abort_on_overflow: bool,
-    /// How many segments a second, of those that no connection accepts, may be answered with RST for want
-    /// of one; `None`: all, as Linux. What a connection refuses or challenges counts too, and so does a SYN
-    /// to a listener: else what is left would tell others which connections exist.
+    /// Max resets per second in reply to segments that match no connection; `None`: no limit, as Linux.
+    /// Segments that a connection refuses or challenges and SYNs to a listener count too: otherwise the
+    /// remaining quota would reveal which connections exist.
     pub reset_rate: Option<u32>,
-    /// A reset that ends a connection says why, in the eight octets of
-    /// draft-ietf-tcpm-rst-diagnostic-payload. What a peer's reset says is always read.
+    /// Send the reason in a reset that ends a connection, in the eight bytes of
+    /// draft-ietf-tcpm-rst-diagnostic-payload. The reason in a peer's reset is always read.
     pub send_rst_reason: bool,
-    /// A reset that says why is followed by one that does not: something on the path may drop resets with
-    /// text.
+    /// Follow a reset with a reason by one without: a middlebox may drop resets with data.
     pub resend_plain_rst: bool,
-    /// Answer a SYN in the window of an embryonic connection with RST, as Linux; else it is dropped
-    /// in silence (`Rule::RstOtherSynInSynReceived`).
+    /// Answer a SYN in the window of a connection in SYN-RECEIVED with RST, as Linux; otherwise it is
+    /// dropped silently (`Rule::RstOtherSynInSynReceived`).
     pub reset_on_embryonic_syn: bool,
-    /// Accept resets also at the end of the highest SACK block that we sent (`Rule::PeerRstAfterSack`) and with the number
-    /// of the peer's FIN (`Rule::PeerRstAtFin`), as Linux.
+    /// Also accept resets at the right edge of the highest SACK block sent (`Rule::PeerRstAfterSack`)
+    /// and at the sequence number of the peer's FIN (`Rule::PeerRstAtFin`), as Linux.
     pub lenient_resets: bool,
-    /// Give the errno of Linux (`EPIPE`) to a writer whose connection was reset in CLOSE-WAIT; else
+    /// Report `EPIPE`, as Linux, to a writer whose connection was reset in CLOSE-WAIT; otherwise
     /// `ECONNRESET` (`Rule::PeerRstAfterFin`).
     pub broken_pipe_in_close_wait: bool,
-    /// Most pieces in the early (out-of-order) part of a receive buffer, 16 octets each. A path that loses
-    /// every second packet makes half as many as the buffer holds segments.
+    /// Max ranges in the out-of-order queue of a receive buffer, 16 bytes each. A path that loses every
+    /// second packet creates half as many ranges as the buffer holds segments.
     pub max_ooo_ranges: usize,
-    /// How long both buffers of a silent connection keep their memory, at least 100 ms.
+    /// Idle time of a connection after which both buffers release their memory, at least 100 ms.
     pub buffer_idle: Duration,
 }
 
@@ -261,7 +263,7 @@ impl Default for TcpConfig {
             time_wait: Duration::from_secs(60),
             max_time_wait: 65_536,
             max_embryonic: 4_096,
-            // By then a client with the defaults of Linux has given up, after 127 s.
+            // A client with the defaults of Linux gives up after 127 s.
             intercept_timeout: Duration::from_secs(130),
             syn_cookies: true,
             challenge_interval: Duration::from_millis(500),
@@ -282,27 +284,27 @@ impl Default for TcpConfig {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DatagramConfig {
-    /// Most datagrams waiting to be read, for each socket; the next are dropped.
+    /// Max datagrams in the receive queue of a socket; further ones are dropped.
     pub receive_queue: usize,
-    /// Most octets of datagrams waiting to be read, for each socket; the next are dropped.
+    /// Max bytes in the receive queue of a socket; further datagrams are dropped.
     pub receive_octets: usize,
-    /// Most datagrams waiting to be sent, for each socket.
+    /// Max datagrams in the send queue of a socket.
     pub send_queue: usize,
-    /// ICMP errors to one destination: this many at once ..
+    /// Burst of ICMP errors to one destination (RFC 4443 section 2.4).
     pub error_burst: u32,
-    /// .. and then one in this time (RFC 4443 section 2.4).
+    /// Interval of ICMP errors to one destination after the burst (RFC 4443 section 2.4).
     pub error_interval: Duration,
-    /// How many datagrams a second may be answered with ICMP errors, in all. Those that are delivered
-    /// count too: else what is left would tell others which ports are open (CVE-2020-25705).
+    /// Max ICMP errors per second to all destinations. Delivered datagrams count too: otherwise the
+    /// remaining quota would reveal which ports are open (CVE-2020-25705).
     pub error_rate: u32,
-    /// Of these as many as this at once, about: the count is blurred at random, so that nobody can
-    /// learn from it what we answered to others.
+    /// Approximate burst of ICMP errors to all destinations: the count is randomized, so that it does
+    /// not reveal replies to other hosts.
     pub error_rate_burst: u32,
-    /// Whether the link is loopback-like and so exempt from both limits.
+    /// Disable both limits, for a loopback-like link.
     pub unlimited_errors: bool,
-    /// Most octets held for incomplete IP packets.
+    /// Max bytes held for incomplete IP packets.
     pub reassembly_octets: usize,
-    /// How long the fragments of a packet are waited for.
+    /// Reassembly timeout of a packet.
     pub reassembly_time: Duration,
 }
 
