@@ -16,7 +16,7 @@ use core::time::Duration;
 /// What a connection starts with, each way.
 pub(crate) const INITIAL: usize = 128 * 1024;
 
-/// No path of this round-trip time needs more than this many octets for each nanosecond of it: beyond
+/// No path of this round-trip time needs more than this many bytes for each nanosecond of it: beyond
 /// it a buffer only pushes others out of the cache.
 const OCTETS_PER_NANOSECOND: u64 = 4;
 
@@ -34,7 +34,7 @@ pub(crate) fn initial_receive_buffer(most: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct RcvBufTuner {
     since: Instant,
-    /// ByteCounts read before, and the most that was read in a round trip so far.
+    /// Bytes read before, and the most that was read in a round trip so far.
     read: u64,
     copied: u64,
     /// How long the last round trip took: from an ACK of ours to text that echoes it. Who only receives
@@ -137,7 +137,7 @@ fn useful(rtt: Duration) -> usize {
     size(nanos.saturating_mul(OCTETS_PER_NANOSECOND)).saturating_add(INITIAL)
 }
 
-/// As many octets, or as there can be: an address may have 32 bits.
+/// As many bytes, or as there can be: an address may have 32 bits.
 fn size(octets: u64) -> usize {
     usize::try_from(octets).unwrap_or(usize::MAX)
 }

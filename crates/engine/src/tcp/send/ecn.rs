@@ -6,20 +6,20 @@ use crate::tcp::send::congestion::Congestion;
 use crate::tcp::send::recovery::Recovery;
 use lastack_wire::tcp::TcpFlags;
 
-/// The IP codepoint of a segment of ours that may be marked.
+/// The IP codepoint of a sent segment that may be marked.
 const ECT_0: u8 = 0b10;
-/// The codepoint of a segment that was.
+/// The codepoint of a marked segment.
 const CONGESTION_EXPERIENCED: u8 = 0b11;
 
 /// The flags of an ECN-setup SYN.
 pub(crate) const SETUP: TcpFlags = TcpFlags::ECE.union(TcpFlags::CWR);
 
-/// Whether a connection asks for ECN.
+/// Whether a connection requests ECN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ecn {
     /// Never.
     Off,
-    /// If the peer asks for it, as Linux.
+    /// If the peer requests it, as on Linux.
     #[default]
     Accept,
     /// Always.
@@ -37,15 +37,15 @@ pub(crate) fn is_agreed(config: Ecn, seg: &Arrival<'_>) -> bool {
     }
 }
 
-/// The ECN of a connection.
+/// The ECN state of a connection.
 #[derive(Debug)]
 pub(crate) struct EcnState {
     on: bool,
-    /// The peer is to be told of a mark, until it says CWR.
+    /// A mark has arrived: ECE is sent until the peer sends CWR.
     echo: bool,
-    /// The next new text says that we have slowed down.
+    /// The window was reduced: the next new data carries CWR.
     slowed: bool,
-    /// EcnState on what was sent before this position are dealt with.
+    /// ECE for data before this position has been handled.
     until: u64,
 }
 
@@ -54,17 +54,17 @@ impl EcnState {
         Self { on, echo: false, slowed: false, until: 0 }
     }
 
-    /// Whether the peer has to be told of something.
+    /// Whether ECE or CWR is pending.
     pub fn is_pending(&self) -> bool {
         self.echo || self.slowed
     }
 
-    /// Whether both sides have ECN.
+    /// Whether both sides use ECN.
     pub fn is_on(&self) -> bool {
         self.on
     }
 
-    /// A segment has arrived in the window (section 6.1.3). `true`: it is to be acknowledged at once.
+    /// A segment has arrived in the window (section 6.1.3). `true`: it must be acknowledged at once.
     pub fn arrived(&mut self, seg: &Arrival<'_>) -> bool {
         if !self.on {
             return false;
@@ -78,7 +78,7 @@ impl EcnState {
         marked
     }
 
-    /// An ACK has arrived (section 6.1.2): slow down at a mark, once a round trip.
+    /// An ACK has arrived (section 6.1.2): ECE reduces the window, once per round trip.
     pub fn acknowledged(
         &mut self,
         now: Instant,
@@ -94,12 +94,12 @@ impl EcnState {
         }
     }
 
-    /// The peer was told that we have slowed down.
+    /// CWR was sent.
     pub fn said_slowed(&mut self) {
         self.slowed = false;
     }
 
-    /// The flags and the codepoint of a segment that goes out. Only new text may be marked.
+    /// The flags and the codepoint of an outgoing segment. Only new data may be marked.
     pub fn stamp(&self, new_text: bool) -> (TcpFlags, u8) {
         let mut flags = TcpFlags::empty();
         if !self.on {

@@ -3,11 +3,11 @@
 use crate::Instant;
 use core::time::Duration;
 
-/// A sample is forgotten after this time at the latest, and after half of it at the earliest: the path may have
-/// changed. Linux forgets after 300 s (`tcp_min_rtt_wlen`).
+/// A sample expires after this time at the latest, and after half of it at the earliest: the path may have
+/// changed. On Linux it expires after 300 s (`tcp_min_rtt_wlen`).
 const WINDOW: Duration = Duration::from_secs(300);
 
-/// The least sample of this half of the window, and of the one before.
+/// The minimum of this half of the window, and of the previous half.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinRtt {
     since: Instant,
@@ -16,7 +16,7 @@ pub(crate) struct MinRtt {
     previous: u64,
 }
 
-/// There is no sample.
+/// No sample.
 const NONE: u64 = u64::MAX;
 
 impl MinRtt {
@@ -24,12 +24,12 @@ impl MinRtt {
         Self { since: Instant::ZERO, current: NONE, previous: NONE }
     }
 
-    /// The least round-trip time, once one was measured.
+    /// The minimum RTT, once measured.
     pub fn get(&self) -> Option<Duration> {
         Some(self.current.min(self.previous)).filter(|rtt| *rtt != NONE).map(Duration::from_nanos)
     }
 
-    /// A round trip was measured.
+    /// Adds an RTT sample.
     pub fn measured(&mut self, now: Instant, rtt: Duration) {
         let age = now - self.since;
         if age >= WINDOW / 2 {
@@ -39,7 +39,7 @@ impl MinRtt {
         self.current = self.current.min(u64::try_from(rtt.as_nanos()).unwrap_or(NONE));
     }
 
-    /// Whether what was measured then counts no more.
+    /// Whether a sample of that time has expired.
     pub fn is_old(now: Instant, measured: Instant) -> bool {
         now - measured >= WINDOW
     }

@@ -13,35 +13,35 @@ use core::net::IpAddr;
 /// When the path MTU is searched for (RFC 4821).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MtuProbing {
-    /// Never: what ICMP and timeouts show is all that is known (`tcp_mtu_probing` 0).
+    /// Never: only ICMP errors and timeouts lower the path MTU (`tcp_mtu_probing` 0).
     Off,
-    /// Where the path swallows large packets in silence (1).
+    /// Where the path drops large packets silently (1).
     #[default]
     AfterBlackHole,
-    /// On every connection, from packets on that pass everywhere (2).
+    /// On every connection, starting at a size that passes everywhere (2).
     Always,
 }
 
-/// The packet that passes everywhere (RFC 4821 section 7.2, RFC 8200 section 5).
+/// The packet size that passes everywhere (RFC 4821 section 7.2, RFC 8200 section 5).
 pub(in crate::tcp) fn base_mtu(remote: IpAddr) -> usize {
     if remote.is_ipv4() { 1064 } else { 1280 }
 }
 
-/// A gain of less is not worth a probe (`tcp_probe_threshold`).
+/// The minimum gain for which a probe is sent (`tcp_probe_threshold`).
 const MIN_GAIN: u32 = 8;
-/// A probe is sent with a window of so many segments, ..
+/// A probe needs a congestion window of at least this many segments, ..
 const MIN_WINDOW: u32 = 11;
-/// .. and with so many to follow, which show whether it was lost.
+/// .. and this many segments after it, which show whether it was lost.
 const FOLLOWERS: u32 = 4;
 
-/// Where the search stands. Sizes are those of the text in a segment.
+/// The state of the search. Sizes are those of the data in a segment.
 #[derive(Clone, Debug)]
 pub(crate) struct MtuDiscovery {
-    /// The largest that may pass.
+    /// The largest size that may pass.
     high: u32,
-    /// The probe on its way: its first octet, and its size.
+    /// The probe in flight: its first byte, and its size.
     probe: Option<(SndSeq, u32)>,
-    /// The last probe was lost: when the search begins anew.
+    /// When the search starts over, with all larger sizes.
     again_at: Option<Instant>,
 }
 
@@ -50,18 +50,18 @@ impl MtuDiscovery {
         Self { high, probe: None, again_at: None }
     }
 
-    /// Whether no probe is on its way.
+    /// Whether no probe is in flight.
     pub fn is_idle(&self) -> bool {
         self.probe.is_none()
     }
 
-    /// The network says that no larger one passes.
+    /// The network reports that no larger size passes.
     pub fn limit(&mut self, size: u32) {
         self.high = self.high.min(size);
     }
 }
 
-/// The first Eff.snd.MSS of a connection, and how a larger one is searched for.
+/// The initial Eff.snd.MSS of a connection, and the search for a larger one.
 pub(in crate::tcp) fn first_size(
     shared: &Shared,
     now: Instant,
@@ -79,8 +79,8 @@ pub(in crate::tcp) fn first_size(
 }
 
 impl Connection {
-    /// The path swallows what is large: from now on it is searched for what is not too large. Without SACK
-    /// the loss of a probe cannot be told from others.
+    /// The path drops large packets: starts the search for the largest that passes. Without SACK the loss of a
+    /// probe cannot be distinguished from other losses.
     pub(in crate::tcp) fn start_mtu_discovery(&mut self, shared: &Shared) {
         if self.negotiated.sack && shared.config.tcp.mtu_probing != MtuProbing::Off {
             self.search = Some(MtuDiscovery::new(self.largest_size(shared)));
@@ -91,14 +91,14 @@ impl Connection {
         self.negotiated.text_size(shared.config.mtu, self.flow.remote.ip())
     }
 
-    /// The largest size that may pass: after a while what was lost may pass now.
+    /// The largest size that may pass: after an interval, a size that was lost may pass now.
     fn size_limit(&self, shared: &Shared, now: Instant) -> Option<u32> {
         let search = self.search.as_ref()?;
         let renewed = search.again_at.is_some_and(|at| at <= now);
         Some(if renewed { self.largest_size(shared) } else { search.high })
     }
 
-    /// The size of a probe to be sent now: in the middle between what passes and what may.
+    /// The size of a probe to be sent now: the middle between the size that passes and the largest that may.
     pub(in crate::tcp) fn next_probe_size(&self, shared: &Shared, now: Instant, cwnd: u32) -> Option<u32> {
         self.search.as_ref().filter(|search| search.probe.is_none())?;
         let high = self.size_limit(shared, now)?;
@@ -114,7 +114,7 @@ impl Connection {
         ready.then_some(size)
     }
 
-    /// A probe has gone out.
+    /// A probe was sent.
     pub(in crate::tcp) fn on_mtu_probe_sent(&mut self, shared: &Shared, now: Instant, seq: SndSeq, len: u32) {
         let high = self.size_limit(shared, now);
         if let Some(search) = &mut self.search {
@@ -126,14 +126,14 @@ impl Connection {
         self.recovery.probes_size(start..start + u64::from(len));
     }
 
-    /// A timeout: the fate of the probe says nothing.
+    /// A timeout: the loss of the probe says nothing about the path MTU.
     pub(in crate::tcp) fn abandon_probe(&mut self) {
         if let Some(search) = &mut self.search {
             search.probe = None;
         }
     }
 
-    /// Something is known of what was sent: has the probe arrived, or was it lost?
+    /// After an ACK: handles a probe that was acknowledged or lost.
     pub(in crate::tcp) fn on_mtu_probe_outcome(&mut self, shared: &mut Shared, now: Instant) {
         let lost = self.recovery.take_size_probe_lost();
         let Some(search) = &mut self.search else { return };

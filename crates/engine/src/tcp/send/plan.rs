@@ -35,14 +35,14 @@ pub(super) enum Purpose {
 pub(super) struct SegmentPlan {
     pub purpose: Purpose,
     pub seq: SndSeq,
-    /// ByteCounts of data.
+    /// Bytes of data.
     pub len: u32,
     pub flags: TcpFlags,
     pub rule: Option<Rule>,
 }
 
 impl SegmentPlan {
-    /// ByteCounts of the sequence space: data and FIN.
+    /// Bytes of the sequence space: data and FIN.
     pub fn occupies(&self) -> u32 {
         self.len + u32::from(self.flags.contains(TcpFlags::FIN))
     }
@@ -243,7 +243,7 @@ impl Connection {
         (len > 0 || fin).then(|| self.data(seq, len, fin))
     }
 
-    /// How much of `available` octets goes now: whole segments; the rest only if the Nagle algorithm
+    /// How much of `available` bytes goes now: whole segments; the rest only if the Nagle algorithm
     /// (RFC 9293 section 3.7.4) and sender SWS avoidance (section 3.8.6.2.1) let it.
     fn sendable(&self, available: u32, room: u32, fin: bool, longest: u32) -> Option<u32> {
         let len = available.min(room).min(longest);

@@ -1,10 +1,10 @@
 //! Proportional rate reduction, PRR (RFC 6937, with the safe reduction bound of its successor): how much may be sent
 //! during recovery, so that the data in flight shrinks to ssthresh smoothly.
 
-/// The state during one recovery. All in octets.
+/// The state during one recovery. All in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Prr {
-    /// In flight when the recovery began.
+    /// Bytes in flight when the recovery began.
     flight_at_start: u32,
     delivered: u32,
     sent: u32,
@@ -19,8 +19,8 @@ impl Prr {
         self.sent = self.sent.saturating_add(octets);
     }
 
-    /// The congestion window after an ACK that told of `delivered` octets. `progress`: SND.UNA moved
-    /// and nothing more was found lost.
+    /// The congestion window after an ACK that delivered `delivered` bytes. `progress`: SND.UNA moved
+    /// and no further loss was found.
     pub fn window(&mut self, delivered: u32, pipe: u32, ssthresh: u32, mss: u32, progress: bool) -> u32 {
         self.delivered = self.delivered.saturating_add(delivered);
         let more = if pipe > ssthresh {
@@ -33,7 +33,7 @@ impl Prr {
             }
             limit.min(ssthresh - pipe)
         };
-        // The first copy goes out whatever the arithmetic says: it is the fast retransmit.
+        // The first retransmission is sent in any case: it is the fast retransmit.
         let least = if self.sent == 0 { mss } else { 0 };
         pipe + more.max(least)
     }

@@ -1,41 +1,40 @@
-//! RACK, loss detection by time (RFC 8985): a segment is lost if one that was sent sufficiently later has arrived.
+//! RACK, loss detection by time (RFC 8985): a segment is lost if another one, sent sufficiently later, was delivered.
 
 use super::min_rtt::MinRtt;
 use crate::Instant;
 use crate::tcp::send::scoreboard::{Arrived, Delivered, Scoreboard};
 use core::time::Duration;
 
-/// Segments known to have arrived beyond a gap that show a loss without further waiting
-/// (DupThresh).
+/// Number of SACKed segments that indicates a loss without a reordering window (DupThresh).
 const DUP_THRESHOLD: u32 = 3;
 
-/// Loss recoveries after which a reordering window that DSACKs have widened shrinks again.
+/// Number of loss recoveries after which a reordering window widened by DSACKs is reset.
 const PERSIST: u8 = 16;
 
 /// The state of RACK for a connection.
 #[derive(Debug)]
 pub(crate) struct Rack {
-    /// Of the segments that have arrived, the one sent last, and its round-trip time.
+    /// The most recently sent segment among those delivered, and its RTT.
     newest: Option<(Arrived, Duration)>,
     min_rtt: MinRtt,
     reordering_seen: bool,
-    /// How often that was seen, and how many segments arrived twice: to be told.
+    /// ACKs that showed reordering, and segments that arrived twice: for statistics.
     reorderings: u32,
     dsacks: u32,
-    /// Quarters of the least round-trip time in the reordering window.
+    /// The reordering window, in quarters of the minimum RTT.
     window_steps: u32,
     persist: u8,
-    /// Until this position is acknowledged, another DSACK is of the same round trip.
+    /// Until this position is acknowledged, another DSACK belongs to the same round trip.
     dsack_round: u64,
 }
 
-/// What loss detection has learned of a path.
+/// What loss detection has learned about a path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LearnedPath {
     min_rtt: MinRtt,
     reorderings: u32,
     dsacks: u32,
-    /// How many duplicate ACKs show a loss where there is no SACK.
+    /// Number of duplicate ACKs that indicates a loss without SACK.
     pub dup_threshold: u16,
     window_steps: u8,
     persist: u8,
@@ -56,7 +55,7 @@ impl Rack {
         }
     }
 
-    /// What it has learned of the path. Which segment arrived last counts no more.
+    /// What it has learned about the path. Which segment was delivered last is not kept.
     pub fn learned(&self, dup_threshold: u32) -> LearnedPath {
         LearnedPath {
             min_rtt: self.min_rtt,
@@ -69,7 +68,7 @@ impl Rack {
         }
     }
 
-    /// Loss detection on a path of which this is known.
+    /// Loss detection with what was learned about the path.
     pub fn with(path: &LearnedPath) -> Self {
         Self {
             min_rtt: path.min_rtt,
@@ -82,24 +81,23 @@ impl Rack {
         }
     }
 
-    /// The least round-trip time that was measured of late.
+    /// The minimum RTT over a recent window.
     pub fn min_rtt(&self) -> Option<Duration> {
         self.min_rtt.get()
     }
 
-    /// How many ACKs have shown that the path reorders, and how many segments have arrived twice.
+    /// How many ACKs have shown reordering, and how many segments have arrived twice.
     pub fn seen(&self) -> (u32, u32) {
         (self.reorderings, self.dsacks)
     }
 
-    /// A measurement of the round-trip time, of a segment sent once.
+    /// Adds an RTT sample of a segment sent once.
     pub fn measured(&mut self, now: Instant, rtt: Duration) {
         self.min_rtt.measured(now, rtt);
     }
 
-    /// Steps 1 to 3 of section 6.2: what has arrived. A segment sent more than once is believed to
-    /// have arrived in its last copy only if a round trip is possible in the time since, and the
-    /// echoed timestamp is not older than that copy.
+    /// Steps 1 to 3 of section 6.2: takes in delivered segments. A retransmitted segment counts as delivered by
+    /// its last copy only if the minimum RTT has passed since, and the echoed timestamp is not older than that copy.
     pub fn arrived(&mut self, now: Instant, delivered: &Delivered, echo_is_older: bool) {
         self.reordering_seen |= delivered.reordering > 0;
         self.reorderings += u32::from(delivered.reordering > 0);
@@ -108,7 +106,7 @@ impl Rack {
             let early = || self.min_rtt().is_some_and(|least| now - segment.at < least);
             !segment.resent || !(echo_is_older || early())
         };
-        // RACK.rtt is that of the segment looked at last, which need not be the one sent last.
+        // RACK.rtt is that of the segment processed last, not necessarily of the one sent last.
         let rtt = Some(last).filter(is_copy).map(|last| now - last.at);
         let newest = Some(newest).filter(is_copy);
         self.newest = match (self.newest, newest) {
@@ -129,7 +127,7 @@ impl Rack {
         (least / 4 * self.window_steps).min(srtt)
     }
 
-    /// A DSACK: something was sent again in vain, so the window was too narrow. Once a round trip.
+    /// A DSACK: a retransmission was spurious, so the window is widened, once per round trip.
     /// `una` and `nxt` are positions.
     pub fn dsack(&mut self, una: u64, nxt: u64, segments: u32) {
         self.dsacks = self.dsacks.saturating_add(segments);
@@ -145,7 +143,7 @@ impl Rack {
         self.window_steps
     }
 
-    /// The path reorders: what was taken for lost was only late.
+    /// The path reorders: segments marked lost were only late.
     pub fn reordered(&mut self) {
         self.reordering_seen = true;
     }
@@ -158,8 +156,8 @@ impl Rack {
         }
     }
 
-    /// Step 5: takes for lost what was sent before the newest arrival by more than a round trip and
-    /// the reordering window. Returns how long to wait for the rest to be judged.
+    /// Step 5: marks segments lost that were sent before the newest delivered one, and at least its RTT plus the
+    /// reordering window ago. Returns how long to wait until the rest is due.
     pub fn detect_losses(
         &self,
         now: Instant,

@@ -43,7 +43,7 @@ struct Probe {
 struct UndoState {
     /// SND.UNA at that time, as a position.
     una: u64,
-    /// ByteCounts sent again of which no DSACK says that they were there twice.
+    /// Bytes sent again of which no DSACK says that they were there twice.
     again: u32,
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Ack<'a> {
     /// SND.UNA, already moved, and SND.NXT.
     pub una: SndSeq,
     pub nxt: SndSeq,
-    /// ByteCounts by which SND.UNA moved.
+    /// Bytes by which SND.UNA moved.
     pub advanced: u32,
     /// It is a duplicate as RFC 5681 section 2 defines it.
     pub duplicate: bool,
@@ -92,7 +92,7 @@ pub(crate) struct Ack<'a> {
     pub echo_before: &'a dyn Fn(Instant) -> bool,
     pub mss: u32,
     pub srtt: Option<Duration>,
-    /// ByteCounts acknowledged in all.
+    /// Bytes acknowledged in all.
     pub delivered: u64,
 }
 
@@ -232,7 +232,7 @@ impl Recovery {
         outcome
     }
 
-    /// ByteCounts that this acknowledgment tells of for the first time, for the congestion window. What a repair acknowledges
+    /// Bytes that this acknowledgment tells of for the first time, for the congestion window. What a repair acknowledges
     /// may have arrived long ago: as one leap of a slow start it would be a burst (RFC 3465 section 2.3).
     fn newly_arrived(
         &mut self,
@@ -540,7 +540,7 @@ impl Recovery {
         self.probe = self.probe.filter(|probe| probe.end != una);
     }
 
-    /// These octets go out as one segment to see whether it arrives.
+    /// These bytes go out as one segment to see whether it arrives.
     pub fn probes_size(&mut self, octets: Range<u64>) {
         self.size_probe = Some(octets);
         self.size_probe_lost = false;

@@ -11,14 +11,14 @@ const FALLBACK: u64 = 3_000_000_000;
 /// Clock granularity G, in nanoseconds.
 const GRANULARITY: u64 = 1_000_000;
 
-/// The estimate, in nanoseconds: it is computed anew with nearly every acknowledgment.
+/// The estimate, in nanoseconds: nearly every acknowledgment updates it.
 #[derive(Debug)]
 pub(crate) struct Rtt {
-    /// Zero until there is a measurement.
+    /// Zero before the first measurement.
     srtt: u64,
     rttvar: u64,
     rto: u64,
-    /// How often the RTO was doubled since the last acknowledgment of something new.
+    /// How often the RTO was doubled since the last acknowledgment of new data.
     backoff: u32,
 }
 
@@ -27,12 +27,12 @@ impl Rtt {
         Self { srtt: 0, rttvar: 0, rto: nanos(config.initial_rto), backoff: 0 }
     }
 
-    /// SRTT, RTTVAR and the RTO in nanoseconds, where nothing was backed off.
+    /// SRTT, RTTVAR and the RTO without back-off, in nanoseconds.
     pub fn parts(&self) -> [u64; 3] {
         [self.srtt, self.rttvar, self.rto]
     }
 
-    /// Of these [`parts`](Self::parts).
+    /// Restores an estimate from its [`parts`](Self::parts).
     pub fn with([srtt, rttvar, rto]: [u64; 3]) -> Self {
         Self { srtt, rttvar, rto, backoff: 0 }
     }
@@ -41,7 +41,7 @@ impl Rtt {
         (self.srtt > 0).then_some(Duration::from_nanos(self.srtt))
     }
 
-    /// RTTVAR, zero before there is a measurement.
+    /// RTTVAR, zero before the first measurement.
     pub fn rttvar(&self) -> Duration {
         Duration::from_nanos(self.rttvar)
     }
@@ -56,24 +56,24 @@ impl Rtt {
         Duration::from_nanos(self.rto_nanos(config))
     }
 
-    /// The same in nanoseconds.
+    /// The RTO in nanoseconds.
     pub fn rto_nanos(&self, config: &TcpConfig) -> u64 {
         let backed_off =
             if self.backoff == 0 { self.rto } else { self.rto.saturating_mul(1 << self.backoff.min(20)) };
         backed_off.min(nanos(config.max_rto))
     }
 
-    /// When a retransmission timer expires that starts now.
+    /// When a retransmission timer started now expires.
     pub fn expiry(&self, now: Instant, config: &TcpConfig) -> Instant {
         now.after_nanos(self.rto_nanos(config))
     }
 
-    /// SRTT in nanoseconds; zero before there is a measurement.
+    /// SRTT in nanoseconds; zero before the first measurement.
     pub fn srtt_nanos(&self) -> u64 {
         self.srtt
     }
 
-    /// How often the timer was backed off since something new was acknowledged.
+    /// How often the timer was backed off since new data was acknowledged.
     pub fn backoffs(&self) -> u32 {
         self.backoff
     }
@@ -83,13 +83,13 @@ impl Rtt {
         self.backoff = self.backoff.saturating_add(1);
     }
 
-    /// An acknowledgment tells the round-trip time: the back-off ends (section 5.7). One of what was sent more than
-    /// once tells nothing (Karn).
+    /// An acknowledgment gives an RTT sample: the back-off ends (section 5.7). An acknowledgment of retransmitted data
+    /// gives none (Karn).
     pub fn progress(&mut self) {
         self.backoff = 0;
     }
 
-    /// Section 5.7: the SYN was sent more than once, so nothing is known of a path that may be slow.
+    /// Section 5.7: the SYN was retransmitted, so there is no RTT sample and the path may be slow.
     pub fn fall_back(&mut self) {
         if self.srtt == 0 {
             self.rto = self.rto.max(FALLBACK);
@@ -107,11 +107,10 @@ impl Rtt {
             self.rttvar = (self.rttvar * 3 + self.srtt.abs_diff(r)) / 4;
             self.srtt = ((self.srtt * 7 + r) / 8).max(1);
         }
-        // The least time lies above the round-trip time, as in Linux: it covers a peer that holds back its
-        // ACK, however far away.
+        // The minimum RTO is added to the RTT, as on Linux: it covers a delayed ACK at any RTT.
         let least = GRANULARITY.max(nanos(config.min_rto));
         let rto = self.srtt + (self.rttvar * 4).max(least);
-        // In microseconds: less is not the path's.
+        // Whole microseconds: the path is not measured more finely.
         self.rto = (rto / 1000 * 1000).min(nanos(config.max_rto));
     }
 }

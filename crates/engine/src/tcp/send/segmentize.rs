@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use lastack_wire::reset_reason;
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
-/// SACK blocks that fit beside a timestamp.
+/// Max SACK blocks in a segment: without and with the timestamp option.
 const SACK_BLOCKS: [usize; 2] = [4, 3];
 
 impl Connection {
@@ -36,7 +36,7 @@ impl Connection {
             return None;
         }
         if !self.recovery.scoreboard.covers(self.snd.una, self.snd.nxt) {
-            // No peer can bring this about. If it happens all the same, one connection sends too much again.
+            // No peer can cause this. If it happens all the same, this connection retransmits too much.
             self.recovery.scoreboard.rebuild(self.snd.una, self.snd.nxt, now);
         }
         self.arm(shared, now);
@@ -54,7 +54,7 @@ impl Connection {
         Some(transmit)
     }
 
-    /// The ABORT of RFC 9293 section 3.10.5 goes out, and the connection is over.
+    /// Sends the RST of an ABORT (RFC 9293 section 3.10.5) and ends the connection.
     fn send_reset(&mut self, shared: &mut Shared, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
         self.pending.reset = false;
         let Some(Closing::Resetting(mut end)) = self.fate.take() else {
@@ -76,8 +76,8 @@ impl Connection {
         Some(transmit)
     }
 
-    /// What the reset says of its reason. Nothing, unless it fits the peer's window: Linux drops a
-    /// reset whose text does not, and would stay half-open.
+    /// The diagnostic payload of a RST. `None` if it does not fit the peer's window: Linux drops such a RST,
+    /// and would stay half-open.
     fn rst_reason_payload(&self, shared: &Shared, seq: SndSeq, end: &End) -> Option<[u8; reset_reason::LEN]> {
         let users = self.settings.reset_reason.filter(|_| end.by == EndedBy::Application);
         let reason = users.or(end.rule.rst_reason().filter(|_| shared.config.tcp.send_rst_reason))?;
@@ -85,8 +85,8 @@ impl Connection {
         fits.then(|| reason.to_payload())
     }
 
-    /// Writes the planned segment, with data from the send buffer or, in a reset, what it declares. `None`: the
-    /// send buffer has no such data, and nothing has changed.
+    /// Writes the planned segment, with data from the send buffer or, in a RST, the diagnostic payload `declared`.
+    /// `None`: the send buffer does not hold the data, and nothing has changed.
     fn emit(
         &mut self,
         shared: &Shared,
@@ -119,7 +119,7 @@ impl Connection {
         let segment =
             Outgoing { flow, tcp: &tcp, text: data, segment_size, dscp, hop_limit, codepoint, rule };
         let transmit = segment.emit(&shared.config, packet);
-        // What the peer is told now is told.
+        // The window, the SACK blocks and the flags of this segment are now announced.
         self.rcv.edge = edge;
         if !tcp.options.sack.is_empty() {
             self.rcv.duplicate = None;
@@ -144,7 +144,7 @@ impl Connection {
         let tells = !self.incoming.out_of_order().is_empty() || self.rcv.duplicate.is_some();
         if tells && self.negotiated.sack {
             let most = SACK_BLOCKS[usize::from(timestamps)];
-            // As many as the packet has room for; beside text what came early was told by an ACK of its own.
+            // As many as fit beside the data; out-of-order data was already reported by an ACK of its own.
             let room = self.mss.saturating_sub(plan.len + 4) as usize / 8;
             if room > 0 {
                 options.sack = self.rcv.sack_blocks(&self.incoming, most.min(room));
@@ -156,12 +156,12 @@ impl Connection {
         options
     }
 
-    /// Segments of data have no room for the user timeout option, nor has one with four blocks of SACK.
+    /// Data segments have no room for the User Timeout Option, nor does a segment with four SACK blocks.
     fn may_advertise_timeout(plan: &SegmentPlan, options: &TcpOptions) -> bool {
         matches!(plan.purpose, Purpose::Ack | Purpose::Probe) && options.sack.is_empty()
     }
 
-    /// Sees to it that what waits is looked at again.
+    /// Arms the timer for data that has to wait.
     fn commit_wait(&mut self, shared: &Shared, now: Instant, wait: Wait) {
         match wait {
             Wait::Nothing => {}
@@ -170,7 +170,7 @@ impl Connection {
         }
     }
 
-    /// Data goes out after a silence (RFC 5681 section 4.1).
+    /// Data is sent after an idle period: reduces the congestion window (RFC 5681 section 4.1).
     fn commit_restart(&mut self, shared: &Shared, now: Instant) {
         if let Some(silence) = self.text_sent.map(|at| now - at) {
             self.congestion.restart(silence, self.rtt.rto(&shared.config.tcp), self.mss);
@@ -178,7 +178,7 @@ impl Connection {
         }
     }
 
-    /// Applies what was just sent: debts paid, SND.NXT, timers.
+    /// Commits the segment just sent: pending flags, SND.NXT, timers.
     fn commit(&mut self, shared: &mut Shared, now: Instant, plan: &SegmentPlan) {
         let probes_size = plan.purpose == Purpose::SizeProbe;
         let count = if probes_size { 1 } else { segments(plan.len, self.mss) };
@@ -220,7 +220,7 @@ impl Connection {
             self.arm_tail_probe(shared, now);
         }
         self.stalled_since.get_or_insert(now);
-        // What is repaired gets the time that any segment gets (RFC 6675 section 6).
+        // The retransmission of the first segment restarts the timer (RFC 6675 section 6).
         let repaired = again && plan.seq == self.snd.una && self.recovery.restarts_timer();
         if repaired || !self.timers.is_running(Timer::Retransmission) {
             self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));
@@ -229,7 +229,7 @@ impl Connection {
         self.note_limit(now);
     }
 
-    /// Applies what was sent for the first time, in so many segments of the wire.
+    /// Commits new data, sent as `count` segments on the wire.
     fn commit_new(&mut self, shared: &mut Shared, now: Instant, plan: &SegmentPlan, count: u32) {
         if plan.purpose == Purpose::SizeProbe {
             self.on_mtu_probe_sent(shared, now, plan.seq, plan.len);
@@ -248,7 +248,7 @@ impl Connection {
         self.snd.nxt = plan.seq + plan.occupies();
     }
 
-    /// Every segment of ours acknowledges what has arrived.
+    /// Commits the ACK that every segment carries.
     fn commit_acks(&mut self, plan: &SegmentPlan) {
         match plan.purpose {
             Purpose::Probe => self.pending.probe = false,

@@ -146,7 +146,7 @@ pub enum BindError {
     NotOurs,
     /// No ephemeral port is free.
     NoPort,
-    /// The MTU of the link is less than the address family needs: 68 octets for IPv4 (RFC 791), 1280 for
+    /// The MTU of the link is less than the address family needs: 68 bytes for IPv4 (RFC 791), 1280 for
     /// IPv6 (RFC 8200).
     LinkTooSmall,
 }

@@ -179,7 +179,7 @@ impl Tcp<'_> {
     }
 
     /// As [`send`](Self::send) from a source that writes in place: `fill` gets at most as much memory as there is room,
-    /// parts of the send buffer and, where that has to grow, of `spare`, and returns how many octets it has written
+    /// parts of the send buffer and, where that has to grow, of `spare`, and returns how many bytes it has written
     /// there, from the first on.
     ///
     /// # Errors
@@ -284,7 +284,7 @@ impl Tcp<'_> {
         }
     }
 
-    /// Removes `n` octets of that text.
+    /// Removes `n` bytes of that text.
     pub fn consume(&mut self, n: usize) {
         let update = match self.socket_mut() {
             Socket::Opening(_) => false,

@@ -37,15 +37,15 @@ pub struct TcpInfo {
     pub ecn: bool,
     /// The shifts of the windows of the peer and of ours, if they are scaled (RFC 7323).
     pub window_scaling: Option<(u8, u8)>,
-    /// Congestion window, octets.
+    /// Congestion window, bytes.
     pub cwnd: u32,
-    /// ByteCounts that may be in flight: the congestion window, or what a repair makes of it.
+    /// Bytes that may be in flight: the congestion window, or what a repair makes of it.
     pub send_limit: u32,
-    /// Slow start threshold, octets.
+    /// Slow start threshold, bytes.
     pub ssthresh: u32,
-    /// SND.WND, octets.
+    /// SND.WND, bytes.
     pub snd_wnd: u32,
-    /// RCV.WND, octets.
+    /// RCV.WND, bytes.
     pub rcv_wnd: u32,
     /// Smoothed round-trip time, once measured.
     pub srtt: Option<Duration>,
@@ -59,21 +59,21 @@ pub struct TcpInfo {
     pub rcv_space: u64,
     /// Retransmission timeout, without back-off.
     pub rto: Duration,
-    /// ByteCounts in a second that pacing lets go, if it is on.
+    /// Bytes in a second that pacing lets go, if it is on.
     pub pacing_rate: Option<u64>,
     /// How long an ACK is held back.
     pub ack_delay: Duration,
-    /// ByteCounts given to us and not yet sent.
+    /// Bytes given to us and not yet sent.
     pub unsent: usize,
-    /// ByteCounts sent and not yet acknowledged.
+    /// Bytes sent and not yet acknowledged.
     pub unacked: usize,
-    /// ByteCounts received in order and not yet read.
+    /// Bytes received in order and not yet read.
     pub unread: usize,
-    /// ByteCounts received beyond a gap.
+    /// Bytes received beyond a gap.
     pub out_of_order: usize,
-    /// ByteCounts in flight that the peer has beyond a gap.
+    /// Bytes in flight that the peer has beyond a gap.
     pub sacked: u32,
-    /// ByteCounts taken for lost and not sent again yet.
+    /// Bytes taken for lost and not sent again yet.
     pub lost: u32,
     /// Segments sent and not yet acknowledged, a FIN alone included.
     pub segments_unacked: u32,
@@ -115,11 +115,11 @@ pub struct TcpInfo {
     pub early_segments: u32,
     /// Segments sent again, our SYN included.
     pub retransmissions: u64,
-    /// ByteCounts of text sent again.
+    /// Bytes of text sent again.
     pub octets_retransmitted: u64,
-    /// ByteCounts of text sent, without what was sent again.
+    /// Bytes of text sent, without what was sent again.
     pub octets_sent: u64,
-    /// ByteCounts of text received in order.
+    /// Bytes of text received in order.
     pub octets_received: u64,
     /// Segments, our SYN included, that the peer is known to have.
     pub delivered: u32,

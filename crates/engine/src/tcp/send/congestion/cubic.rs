@@ -33,7 +33,7 @@ struct Epoch {
     w_max: u32,
     /// What Reno's window would be (section 4.3).
     w_est: u32,
-    /// ByteCounts acknowledged and not yet turned into window, for W_est and for cwnd.
+    /// Bytes acknowledged and not yet turned into window, for W_est and for cwnd.
     est_credit: u64,
     credit: u64,
 }

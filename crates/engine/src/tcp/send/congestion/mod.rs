@@ -43,25 +43,25 @@ impl core::fmt::Display for Algorithm {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acked {
     pub now: Instant,
-    /// ByteCounts acknowledged for the first time.
+    /// Bytes acknowledged for the first time.
     pub octets: u32,
     /// Eff.snd.MSS
     pub mss: u32,
     /// A measurement of the round-trip time, if this acknowledgment gave one.
     pub rtt: Option<Duration>,
     pub srtt: Option<Duration>,
-    /// ByteCounts acknowledged in all, and sent in all: they tell rounds apart.
+    /// Bytes acknowledged in all, and sent in all: they tell rounds apart.
     pub delivered: u64,
     pub sent: u64,
 }
 
-/// What an algorithm is told and asked. Windows are in octets.
+/// What an algorithm is told and asked. Windows are in bytes.
 pub(crate) trait Control {
     /// Something new was acknowledged while the window was what held us back.
     fn on_ack(&mut self, acked: &Acked);
-    /// A loss was found, with `flight` octets in flight.
+    /// A loss was found, with `flight` bytes in flight.
     fn on_loss(&mut self, now: Instant, flight: u32, mss: u32);
-    /// The retransmission timer expired, with `flight` octets in flight.
+    /// The retransmission timer expired, with `flight` bytes in flight.
     fn on_timeout(&mut self, now: Instant, flight: u32, mss: u32);
     /// The repair of a loss has failed, and begins anew from one segment.
     fn collapse(&mut self, mss: u32);

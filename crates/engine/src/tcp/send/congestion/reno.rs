@@ -9,7 +9,7 @@ use core::time::Duration;
 pub(crate) struct Reno {
     cwnd: u32,
     ssthresh: u32,
-    /// ByteCounts acknowledged since cwnd last grew, in congestion avoidance.
+    /// Bytes acknowledged since cwnd last grew, in congestion avoidance.
     credit: u32,
     /// cwnd and ssthresh before the last loss.
     before: (u32, u32),

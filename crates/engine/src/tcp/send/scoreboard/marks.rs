@@ -7,7 +7,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 /// part of what was sent again before it.
 pub(super) const MAX_RANGES: usize = 16_384;
 
-/// Ranges of lost octets that one undo may take back beyond what segments have paid for: see [`Marks::credit`].
+/// Ranges of lost bytes that one undo may take back beyond what segments have paid for: see [`Marks::credit`].
 const FREE_UNDO: u32 = 64;
 
 /// What is known of a segment.
@@ -21,7 +21,7 @@ pub(crate) enum SegmentState {
     Lost,
 }
 
-/// A range of octets of equal state. What has no mark is in flight and was sent once.
+/// A range of bytes of equal state. What has no mark is in flight and was sent once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub end: u64,
@@ -62,7 +62,7 @@ pub(super) struct Marks {
     pub resent: VecDeque<Resent>,
     sacked: u32,
     lost: u32,
-    /// One past the highest octet that is SACKed; 0 if there is none.
+    /// One past the highest byte that is SACKed; 0 if there is none.
     pub highest_sacked: u64,
     /// What was sent once and ends before this has a mark, or was found not to be lost and is judged anew from
     /// here if that changes. RACK goes on from here.
@@ -99,17 +99,17 @@ impl Marks {
         self.ranges.len()
     }
 
-    /// ByteCounts that are SACKed.
+    /// Bytes that are SACKed.
     pub fn sacked(&self) -> u32 {
         self.sacked
     }
 
-    /// ByteCounts that are taken for lost and not sent again.
+    /// Bytes that are taken for lost and not sent again.
     pub fn lost(&self) -> u32 {
         self.lost
     }
 
-    /// ByteCounts of memory taken, about: nodes of the maps are two thirds full.
+    /// Bytes of memory taken, about: nodes of the maps are two thirds full.
     pub fn memory(&self) -> usize {
         const RANGE: usize = (size_of::<u64>() + size_of::<Mark>()) * 3 / 2;
         const START: usize = size_of::<u64>() * 3 / 2;
@@ -134,7 +134,7 @@ impl Marks {
         (mark.end > at).then_some((start, mark))
     }
 
-    /// The range that ends at or before `at` and is nearest to it, or holds the octet before it.
+    /// The range that ends at or before `at` and is nearest to it, or holds the byte before it.
     pub fn before(&self, at: u64) -> Option<(u64, Mark)> {
         steps::count();
         self.ranges.range(..at).next_back().map(|(&start, &mark)| (start, mark))

@@ -7,7 +7,7 @@
 //! acknowledgment costs as many steps as segments it takes away. With them an operation costs O(log n) for each
 //! range that it makes, joins or takes away.
 //!
-//! Positions are octets (FIN counts as one) since the connection was established, in 64 bits. They do not wrap,
+//! Positions are bytes (FIN counts as one) since the connection was established, in 64 bits. They do not wrap,
 //! so one that is kept for long compares rightly with any other.
 
 mod marks;
@@ -28,7 +28,7 @@ pub(crate) use self::marks::SegmentState;
 /// can make the scoreboard grow without bound (CVE-2019-11477, CVE-2019-11478).
 const MAX_SEGMENTS: usize = 16_384;
 
-/// The position of the first octet: far enough from zero that numbers before it have positions, too.
+/// The position of the first byte: far enough from zero that numbers before it have positions, too.
 const ORIGIN: u64 = 1 << 32;
 
 /// A segment as it was sent first. It ends where the next one starts.
@@ -82,7 +82,7 @@ impl Arrived {
 /// What an acknowledgment brought.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Delivered {
-    /// ByteCounts that are known to have arrived only now, by ACK or SACK.
+    /// Bytes that are known to have arrived only now, by ACK or SACK.
     pub octets: u32,
     /// The same in segments.
     pub segments: u32,
@@ -91,7 +91,7 @@ pub(crate) struct Delivered {
     /// The segment among them that was looked at last, in the order of RFC 8985 section 6.2: reported by SACK, then
     /// acknowledged.
     pub last: Option<Arrived>,
-    /// One of them was sent only once, though others up to so many octets beyond its start were known to have arrived
+    /// One of them was sent only once, though others up to so many bytes beyond its start were known to have arrived
     /// before: the path reorders.
     pub reordering: u32,
     /// One of them was sent only once.
@@ -165,22 +165,22 @@ impl Scoreboard {
         self.nxt
     }
 
-    /// ByteCounts in flight, whatever is known of them.
+    /// Bytes in flight, whatever is known of them.
     pub fn total(&self) -> u32 {
         (self.nxt - self.una) as u32
     }
 
-    /// ByteCounts in flight: neither acknowledged, nor known to have arrived, nor taken for lost.
+    /// Bytes in flight: neither acknowledged, nor known to have arrived, nor taken for lost.
     pub fn pipe(&self) -> u32 {
         self.total() - self.marks.as_ref().map_or(0, |marks| marks.sacked() + marks.lost())
     }
 
-    /// ByteCounts that wait to be sent again.
+    /// Bytes that wait to be sent again.
     pub fn lost(&self) -> u32 {
         self.marks.as_ref().map_or(0, |marks| marks.lost())
     }
 
-    /// ByteCounts known to have arrived beyond a gap.
+    /// Bytes known to have arrived beyond a gap.
     pub fn sacked(&self) -> u32 {
         self.marks.as_ref().map_or(0, |marks| marks.sacked())
     }
@@ -195,7 +195,7 @@ impl Scoreboard {
         self.una_seq == una && self.total() == nxt - una
     }
 
-    /// ByteCounts of memory taken.
+    /// Bytes of memory taken.
     pub fn memory(&self) -> usize {
         self.segments.capacity() * size_of::<Segment>()
             + self.marks.as_ref().map_or(0, |marks| marks.memory())
@@ -223,7 +223,7 @@ impl Scoreboard {
         counts
     }
 
-    /// Notes that `len` octets from SND.NXT on were sent for the first time, in `count` segments of the wire.
+    /// Notes that `len` bytes from SND.NXT on were sent for the first time, in `count` segments of the wire.
     pub fn push(&mut self, len: u32, count: u32, at: Instant, pushed: bool) {
         #[cfg(test)]
         let max = self.max_segments;
@@ -242,7 +242,7 @@ impl Scoreboard {
         self.sent = self.sent.wrapping_add(count);
     }
 
-    /// The segment that holds the octet at this position.
+    /// The segment that holds the byte at this position.
     fn index(&self, at: u64) -> usize {
         steps::count();
         self.segments.partition_point(|segment| segment.start <= at).saturating_sub(1)
@@ -289,7 +289,7 @@ impl Scoreboard {
         })
     }
 
-    /// Notes that the octets from `seq` on were sent again.
+    /// Notes that the bytes from `seq` on were sent again.
     pub fn on_retransmit(&mut self, seq: SndSeq, len: u32, at: Instant) {
         let mut start = self.position(seq).max(self.una);
         let end = (self.position(seq) + u64::from(len)).min(self.nxt);
@@ -316,7 +316,7 @@ impl Scoreboard {
         marks.push_resent(start, end, at);
     }
 
-    /// The first octets that wait to be sent again, as far as they were sent at once.
+    /// The first bytes that wait to be sent again, as far as they were sent at once.
     pub fn first_lost(&self) -> Option<InFlight> {
         let (start, mark) = self.marks.as_ref()?.first_lost()?;
         let index = self.index(start);
@@ -426,9 +426,9 @@ impl Scoreboard {
         }
     }
 
-    /// The peer has the octets of `start..end`, beyond a gap. Whole segments are noted, of `mss` where more than one
+    /// The peer has the bytes of `start..end`, beyond a gap. Whole segments are noted, of `mss` where more than one
     /// was sent at once: a peer that keeps parts of them has nothing from it, and cannot make us keep books of
-    /// octets. Linux does the same.
+    /// bytes. Linux does the same.
     pub fn sack(&mut self, start: SndSeq, end: SndSeq, mss: u32, delivered: &mut Delivered) {
         let start = self.border(self.position(start).max(self.una), mss, u32::div_ceil);
         let end = self.border(self.position(end).min(self.nxt), mss, |len, mss| len / mss);
@@ -446,7 +446,7 @@ impl Scoreboard {
     }
 
     /// The border of a segment of the wire beside `at`, if that lies within what was sent at once: `count` says how
-    /// many segments so many octets are.
+    /// many segments so many bytes are.
     fn border(&self, at: u64, mss: u32, count: fn(u32, u32) -> u32) -> u64 {
         if at <= self.una || at >= self.nxt {
             return at;
@@ -462,7 +462,7 @@ impl Scoreboard {
     pub fn detect_losses(&mut self, now: Instant, newest: Arrived, wait: Duration) -> Option<Duration> {
         let since = |at: Instant| now - at; // zero for what is in the future
         let due = |at: Instant| since(at) >= wait;
-        // ByteCounts sent for the first time before `newest`, and those of them that are due.
+        // Bytes sent for the first time before `newest`, and those of them that are due.
         let older = self.segments.partition_point(|s| s.at < newest.at);
         let equal = self.segments.partition_point(|s| s.at <= newest.at);
         let start_of = |i: usize| self.segments.get(i).map_or(self.nxt, |segment| segment.start);
@@ -623,7 +623,7 @@ impl Scoreboard {
         !self.segments.is_empty() && self.end_of(0) - self.una >= u64::from(mss)
     }
 
-    /// The peer had the first octets once, and acknowledges less: it has discarded them.
+    /// The peer had the first bytes once, and acknowledges less: it has discarded them.
     pub fn first_is_sacked(&self) -> bool {
         let first = self.marks.as_ref().and_then(|marks| marks.at(self.una));
         first.is_some_and(|(_, mark)| mark.state == SegmentState::Sacked)
