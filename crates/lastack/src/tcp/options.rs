@@ -1,4 +1,4 @@
-//! The options of a connection, with the names of std and tokio.
+//! Socket options of a connection, with the names of std and tokio.
 
 use crate::error::invalid;
 use crate::tcp::TcpStream;
@@ -7,7 +7,7 @@ use lastack_wire::reset_reason::ResetReason;
 use std::io;
 use std::time::Duration;
 
-/// The field has six bits (RFC 2474 section 3).
+/// DSCP has six bits (RFC 2474 section 3).
 const MAX_DSCP: u8 = 0x3f;
 
 pub(super) fn check_keepalive(keepalive: Option<Keepalive>) -> io::Result<()> {
@@ -28,12 +28,11 @@ pub(crate) fn check_ttl(ttl: u32) -> io::Result<u8> {
     u8::try_from(ttl).ok().filter(|ttl| *ttl > 0).ok_or_else(|| invalid("a TTL is from 1 to 255"))
 }
 
-/// Options. Unless they say otherwise they fail only if the stack does not know the connection, which cannot
-/// be while the stream exists.
+/// Options. Unless stated otherwise, these calls never fail while the stream exists.
 impl TcpStream {
-    /// What closing does (`SO_LINGER`). `None`: what was written is delivered in the background, then
-    /// FIN. Zero: RST, and what was not delivered is lost (`Rule::RstAbort`). Another time: as `None`, and
-    /// [`close`](Self::close) waits that long for it (S67).
+    /// The behavior of closing (`SO_LINGER`). `None`: written data is delivered in the background, then FIN. Zero:
+    /// RST, and undelivered data is lost (`Rule::RstAbort`). Other times: as `None`, and [`close`](Self::close) waits
+    /// up to that long for the delivery.
     ///
     /// # Errors
     /// See above.
@@ -49,8 +48,8 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.linger()))
     }
 
-    /// Whether small segments are sent at once, instead of waiting for an acknowledgment (the Nagle
-    /// algorithm, RFC 9293 section 3.7.4).
+    /// Whether small segments are sent at once, without waiting for an acknowledgment (disables the Nagle algorithm,
+    /// RFC 9293 section 3.7.4).
     ///
     /// # Errors
     /// See above.
@@ -66,7 +65,7 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.nodelay()))
     }
 
-    /// Asks a silent peer whether it is still there (RFC 9293 section 3.8.4); `None`: never.
+    /// Sends keep-alive probes on an idle connection (RFC 9293 section 3.8.4); `None`: never.
     ///
     /// # Errors
     /// See above; `InvalidInput` if a time or the count is zero (EINVAL, as on Linux).
@@ -83,8 +82,8 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.keepalive()))
     }
 
-    /// Longest time that text may stay without acknowledgment (USER TIMEOUT of RFC 9293); `None`:
-    /// as long as the stack's retransmissions last.
+    /// Max time that data may remain unacknowledged (USER TIMEOUT of RFC 9293); `None`: until the retransmission
+    /// limit is reached.
     ///
     /// # Errors
     /// See above.
@@ -100,10 +99,9 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.user_timeout()))
     }
 
-    /// Tells the peer how long text may stay without acknowledgment, and heeds what the peer tells (the user
-    /// timeout option, RFC 5482): the longer of both counts, within the limits of
-    /// [`TcpConfig`](crate::TcpConfig::min_user_timeout), unless
-    /// [`set_user_timeout`](Self::set_user_timeout) says a time. `None`: neither.
+    /// Announces this user timeout to the peer and applies the peer's (the user timeout option, RFC 5482): the longer
+    /// of the two is used, within the limits of [`TcpConfig`](crate::TcpConfig::min_user_timeout), unless
+    /// [`set_user_timeout`](Self::set_user_timeout) sets a time. `None`: neither.
     ///
     /// # Errors
     /// See above.
@@ -119,8 +117,8 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.advertised_user_timeout()))
     }
 
-    /// How long the peer's FIN is waited for once this side has closed for good (`TCP_LINGER2`), two minutes
-    /// at most; `None`: as long as the stack's configuration says (`Rule::EndFinWait2Timeout`). Zero: RST as soon as our FIN is
+    /// How long an orphaned connection waits in FIN-WAIT-2 for the peer's FIN (`TCP_LINGER2`), max two minutes;
+    /// `None`: the time in the host's configuration (`Rule::EndFinWait2Timeout`). Zero: RST as soon as our FIN is
     /// acknowledged (`Rule::RstFinWait2Refused`).
     ///
     /// # Errors
@@ -137,9 +135,9 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.fin_wait_2()))
     }
 
-    /// What a reset says of its reason if [`abort`](TcpStream::abort), or closing, sends one
-    /// (draft-ietf-tcpm-rst-diagnostic-payload), whether or not the host declares reasons; `None`: what
-    /// its rule declares, if the host does.
+    /// The reason in a reset sent by [`abort`](TcpStream::abort) or by closing
+    /// (draft-ietf-tcpm-rst-diagnostic-payload), whether or not the host sends reasons; `None`: the reason of the
+    /// rule, if the host sends reasons.
     ///
     /// # Errors
     /// See above.
@@ -155,12 +153,11 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.reset_reason()))
     }
 
-    /// Differentiated services codepoint of what is sent from now on: six bits
-    /// (RFC 9293 section 3.9.1.9).
+    /// Differentiated services codepoint of packets sent from now on: six bits (RFC 9293 section 3.9.1.9).
     ///
     /// # Errors
-    /// See above; `InvalidInput` above 63. The octet of `IP_TOS` has the codepoint in its upper six bits: shift
-    /// that by two.
+    /// See above; `InvalidInput` above 63. The byte of `IP_TOS` has the codepoint in its upper six bits: shift it
+    /// right by two.
     pub fn set_dscp(&self, dscp: u8) -> io::Result<()> {
         check_dscp(dscp)?;
         self.set(|tcp| tcp.set_dscp(dscp))
@@ -174,7 +171,7 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.dscp()))
     }
 
-    /// Hop limit (TTL) of what is sent from now on (RFC 9293 section 3.9.1.9).
+    /// Hop limit (TTL) of packets sent from now on (RFC 9293 section 3.9.1.9).
     ///
     /// # Errors
     /// See above; `InvalidInput` unless it is from 1 to 255.
@@ -191,7 +188,7 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.hop_limit().into()))
     }
 
-    /// Closing sends RST, and what was not delivered is lost: [`set_linger`](Self::set_linger) with zero.
+    /// Closing sends RST and discards undelivered data: [`set_linger`](Self::set_linger) with zero.
     ///
     /// # Errors
     /// See above.
@@ -199,7 +196,7 @@ impl TcpStream {
         self.set_linger(Some(Duration::ZERO))
     }
 
-    /// Whether data that fills no segment waits (`TCP_CORK`), at most as long as the retransmission timeout.
+    /// Whether partial segments are held back (`TCP_CORK`), for at most the retransmission timeout.
     ///
     /// # Errors
     /// See above.

@@ -1,4 +1,4 @@
-//! A connection.
+//! TCP connections.
 
 use crate::Host;
 use crate::error::{connect_error, gone, tcp_error};
@@ -15,19 +15,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A TCP connection, with the shape of tokio's own and the reason of its end.
+/// A TCP connection, with the API of tokio's, and the reason of its end.
 ///
-/// Text comes through [`AsyncRead`] and goes through [`AsyncWrite`]; `shutdown` sends FIN and leaves
-/// the other direction open for as long as the peer likes. What arrived before a reset is read
-/// first, then the reset is reported once, by whichever call comes first, then the stream is at its
-/// end (`docs/errors.md`); [`end`](Self::end) says why at any time, so no call can swallow the reason.
+/// Data is read by [`AsyncRead`] and written by [`AsyncWrite`]; `shutdown` sends FIN and leaves the other direction
+/// open. Data that arrived before a reset is read first; then the reset is reported once, by the first call after
+/// that; then reads return the end of the stream (`docs/errors.md`). [`end`](Self::end) returns the reason at any
+/// time.
 ///
-/// Dropped, the connection closes as a program's last descriptor does: text that nobody has read
-/// resets it (`Rule::RstUnreadDataAtClose`), so does a linger time of zero (`Rule::RstAbort`); else what was written is still delivered,
-/// then FIN. [`close`](Self::close) waits for that.
+/// Dropping the stream closes the connection as closing the last file descriptor does: unread data in the receive
+/// buffer resets it (`Rule::RstUnreadDataAtClose`), so does a linger time of zero (`Rule::RstAbort`); otherwise
+/// written data is still delivered, then FIN. [`close`](Self::close) waits for that.
 ///
-/// Its futures take something only when they are ready: dropped early, they lose nothing, unless
-/// they say otherwise.
+/// Its futures are cancel safe unless stated otherwise: if dropped before they are ready, no data is lost.
 #[derive(Debug)]
 pub struct TcpStream {
     pub(super) host: Host,
@@ -44,21 +43,20 @@ impl TcpStream {
     /// Opens a connection to `remote` and waits until it is established.
     ///
     /// # Errors
-    /// At once: `InvalidInput` for port 0, `Unsupported` for an address of this host itself (there is no
-    /// loopback), `NetworkUnreachable` for what is no host's or of a family that this host has no address of,
-    /// `AddrNotAvailable` if the link is too small for the family. Later
-    /// what became of the attempt: `ConnectionRefused`, `TimedOut`, `HostUnreachable`,
-    /// `NetworkUnreachable`, `PermissionDenied`, each with its [`EndError`](crate::EndError). A
-    /// connection that was established is never an error here, however soon it ended: its first
-    /// read tells.
+    /// Immediately: `InvalidInput` for port 0, `Unsupported` for an address of this host itself (there is no
+    /// loopback), `NetworkUnreachable` for an address that is not unicast or of a family in which this host has no
+    /// address, `AddrNotAvailable` if the MTU of the link is too small for the family. Later the result of the
+    /// attempt: `ConnectionRefused`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `PermissionDenied`, each
+    /// with its [`EndError`](crate::EndError). A connection that was established is never an error here, even if it
+    /// has ended already: its first read reports the error.
     ///
     /// # Cancel safety
-    /// Dropped, the future gives up the attempt without a word to the peer (`Rule::EndAttemptClosed`).
+    /// If the future is dropped, the attempt ends silently (`Rule::EndAttemptClosed`).
     pub async fn connect(host: &Host, remote: impl Into<SocketAddr>) -> io::Result<Self> {
         Self::open(host, None, remote.into(), &Options::default())?.established().await
     }
 
-    /// As [`connect`](Self::connect), from this address; its port may be 0 for any that is free.
+    /// As [`connect`](Self::connect), from this address; port 0 means any free port.
     ///
     /// # Errors
     /// As [`connect`](Self::connect), and `AddrInUse` or `AddrNotAvailable` for `local`.
@@ -70,7 +68,7 @@ impl TcpStream {
         Self::open(host, Some(local.into()), remote.into(), &Options::default())?.established().await
     }
 
-    /// `options` are entered before the SYN leaves.
+    /// `options` are applied before the SYN is sent.
     pub(super) fn open(
         host: &Host,
         local: Option<SocketAddr>,
@@ -87,19 +85,19 @@ impl TcpStream {
         })
     }
 
-    /// The connection, once its handshake is over.
+    /// Waits for the handshake.
     pub(super) async fn established(self) -> io::Result<Self> {
         self.wait(Interest::Write(self.id), poll_established).await?;
         Ok(self)
     }
 
-    /// The id of the connection on its host: that of [`Ended`](crate::Ended::id) and
-    /// [`OpenConnection`](crate::OpenConnection::id), too.
+    /// The id of the connection on its host, as in [`Ended`](crate::Ended::id) and
+    /// [`OpenConnection`](crate::OpenConnection::id).
     pub const fn id(&self) -> ConnId {
         self.id
     }
 
-    /// The address of this side.
+    /// The local address.
     ///
     /// # Errors
     /// None.
@@ -107,7 +105,7 @@ impl TcpStream {
         Ok(self.local)
     }
 
-    /// The address of the peer, whether or not the connection still is.
+    /// The address of the peer, also after the end of the connection.
     ///
     /// # Errors
     /// None.
@@ -120,28 +118,28 @@ impl TcpStream {
         self.host.shared().with(|inner| inner.stack.tcp(self.id).map_or(TcpState::Closed, |tcp| tcp.state()))
     }
 
-    /// A look at the inside of the connection.
+    /// Statistics and parameters of the connection.
     ///
     /// # Errors
-    /// None as long as the stack knows the connection, which it does.
+    /// None: the stack keeps the connection while the stream exists.
     pub fn info(&self) -> io::Result<TcpInfo> {
         self.call(|tcp| Ok(tcp.info()))
     }
 
-    /// The pending error, which is thereby taken: no other call reports it.
+    /// Takes the pending error: no other call reports it afterwards.
     ///
     /// # Errors
-    /// None as long as the stack knows the connection, which it does.
+    /// None: the stack keeps the connection while the stream exists.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         self.call(|tcp| Ok(tcp.take_error().map(|error| tcp_error(error, tcp.end()))))
     }
 
-    /// Why the connection is over; `None` while it is not. Asking takes nothing.
+    /// How the connection ended; `None` while it has not. Does not take the pending error.
     pub fn end(&self) -> Option<End> {
         self.host.shared().with(|inner| inner.stack.tcp(self.id)?.end().cloned())
     }
 
-    /// Waits until the connection is over, and says why.
+    /// Waits until the connection has ended and returns how.
     ///
     /// # Errors
     /// The link failed or the driver was dropped before that.
@@ -150,8 +148,7 @@ impl TcpStream {
         self.wait(Interest::End(self.id), over).await
     }
 
-    /// Waits until the peer has acknowledged everything written, and the FIN if the stream was shut
-    /// down.
+    /// Waits until the peer has acknowledged all written data, and the FIN if the stream was shut down.
     ///
     /// # Errors
     /// The error of the connection, if it ends before.
@@ -159,8 +156,7 @@ impl TcpStream {
         self.wait(Interest::Write(self.id), |tcp| tcp.poll_drained()).await
     }
 
-    /// Sends RST: the peer learns that the connection was given up (ABORT of RFC 9293). What was
-    /// written and not yet acknowledged is lost, as is what was not yet read.
+    /// Aborts the connection with RST (ABORT of RFC 9293). Unacknowledged and unread data is lost.
     pub fn abort(&self) {
         self.host.shared().with(|inner| {
             if let Some(mut tcp) = inner.stack.tcp(self.id) {
@@ -169,9 +165,9 @@ impl TcpStream {
         });
     }
 
-    /// Waits until the peer has acknowledged everything written, as long as something is acknowledged within each
-    /// `patience`; then sends RST. What a proxy needs whose far side was reset: data that came before the reset arrives
-    /// before it.
+    /// Waits until the peer has acknowledged all written data, as long as something is acknowledged within each
+    /// `patience`; then sends RST. For a proxy whose far side was reset: data received before the reset is delivered
+    /// first.
     pub async fn abort_when_delivered(self, patience: Duration) {
         let mut left = u64::MAX;
         loop {
@@ -185,17 +181,17 @@ impl TcpStream {
         self.abort();
     }
 
-    /// Closes the connection, and waits as `SO_LINGER` says: with a linger time, until the peer has
-    /// acknowledged everything or the time is over; without, not at all. Dropped early, the future
-    /// closes the connection all the same.
+    /// Closes the connection and waits as `SO_LINGER` says: with a linger time, until the peer has acknowledged
+    /// everything or the time has expired; without, not at all. If the future is dropped, the connection is closed as
+    /// well.
     ///
     /// # Errors
-    /// None: neither the end of the time nor a reset in it is an error of closing, as on Linux (S67);
-    /// in the first case the rest is still delivered. To know that everything arrived, shut down
-    /// and use [`drained`](Self::drained).
+    /// None: as on Linux, neither the expiry of the linger time nor a reset meanwhile is an error of closing; after
+    /// the expiry the rest is still delivered. To make sure that everything arrived, shut down and use
+    /// [`drained`](Self::drained).
     pub async fn close(self) -> io::Result<()> {
         let linger = self.call(|tcp| {
-            // The test for unread text comes first: it resets without waiting (`Rule::RstUnreadDataAtClose`, S65).
+            // Check for unread data first: it resets without waiting (`Rule::RstUnreadDataAtClose`).
             let time = tcp.linger().filter(|time| !time.is_zero() && tcp.info().unread == 0);
             if time.is_some() {
                 tcp.shutdown()?;
@@ -203,36 +199,36 @@ impl TcpStream {
             Ok(time)
         });
         if let Ok(Some(time)) = linger {
-            // Either outcome is an end of the waiting, see above.
+            // Waiting ends with either result, see above.
             let _over = tokio::time::timeout(time, self.drained()).await;
         }
         Ok(())
     }
 
-    /// Sends FIN after what was written and leaves the other direction open, as `shutdown` of [`AsyncWrite`] does.
+    /// Sends FIN after the written data and leaves the other direction open, as `shutdown` of [`AsyncWrite`] does.
     ///
     /// # Errors
-    /// If the connection is over.
+    /// If the connection has ended.
     pub fn shutdown_write(&self) -> io::Result<()> {
         self.host.shared().with(|inner| {
-            // Without a driver the FIN would not leave.
+            // Without a driver the FIN would not be sent.
             inner.running()?;
             let Some(mut tcp) = inner.stack.tcp(self.id) else { return Err(gone()) };
             tcp.shutdown().map_err(|error| tcp_error(error, tcp.end()))
         })
     }
 
-    /// Waits for no more text (`SHUT_RD`): where there is none, reads end. The peer is not told. What it
-    /// sends can still be read as it comes (S73), until this direction is shut down too: then new text
-    /// is answered with RST (S74, `Rule::RstDataAfterClose`).
+    /// Shuts down reading (`SHUT_RD`): reads no longer wait but return the end of the stream. The peer is not
+    /// notified. Data that it sends can still be read when it arrives, until the write direction is shut down too:
+    /// then new data is answered with RST (`Rule::RstDataAfterClose`).
     ///
     /// # Errors
-    /// If the connection is over.
+    /// If the connection has ended.
     pub fn shutdown_read(&self) -> io::Result<()> {
         self.call(|tcp| tcp.shutdown_read())
     }
 
-    /// A call on the connection that does not wait.
+    /// A non-blocking call on the connection.
     pub(super) fn call<T>(&self, call: impl FnOnce(&mut Tcp<'_>) -> Result<T, TcpError>) -> io::Result<T> {
         self.host.shared().with(|inner| {
             let Some(mut tcp) = inner.stack.tcp(self.id) else { return Err(inner.gone()) };
@@ -262,8 +258,7 @@ impl TcpStream {
 
 /// Reading.
 impl TcpStream {
-    /// Waits until there is something to read: text, the end of the stream or an error. Takes
-    /// nothing.
+    /// Waits until data, the end of the stream or an error can be read. Consumes nothing.
     ///
     /// # Errors
     /// The link failed or the driver was dropped.
@@ -279,10 +274,10 @@ impl TcpStream {
         self.poll(cx, Interest::Read(self.id), is_readable)
     }
 
-    /// Reads what is there, without waiting. `Ok(0)` is the end of the stream, unless `buf` is empty.
+    /// Reads available data, without waiting. `Ok(0)` is the end of the stream, unless `buf` is empty.
     ///
     /// # Errors
-    /// `WouldBlock` if there is nothing; that of the connection.
+    /// `WouldBlock` if there is no data; the error of the connection.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.host.shared().with(|inner| {
             let received = poll_tcp(inner, self.id, |tcp| tcp.receive(buf));
@@ -290,10 +285,10 @@ impl TcpStream {
         })
     }
 
-    /// Reads and leaves what it read to be read again.
+    /// Reads without consuming the data.
     ///
     /// # Errors
-    /// That of the connection, which is thereby reported (as `MSG_PEEK` does).
+    /// The error of the connection, which is thereby taken (as by `MSG_PEEK`).
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         let peek = |tcp: &mut Tcp<'_>| {
             ready!(tcp.poll_readable())?;
@@ -313,15 +308,14 @@ impl TcpStream {
         })
     }
 
-    /// Lends what is there to `read`, in place and in order, and takes from it as many octets as
-    /// `read` returns: how a relay saves a copy. Returns that number, or `None` at the end of the
-    /// stream.
+    /// Passes the available data to `read` in place and consumes as many bytes as `read` returns, which saves a relay
+    /// a copy. Returns that number, or `None` at the end of the stream.
     ///
-    /// `read` runs under the lock of the host: it must be short, not wait, and not use the host or
-    /// anything of it.
+    /// `read` runs under the lock of the host: it must be short, must not block, and must not use the host or its
+    /// sockets.
     ///
     /// # Errors
-    /// That of the connection.
+    /// The error of the connection.
     pub fn poll_read_with(
         &self,
         cx: &mut Context<'_>,
@@ -335,7 +329,7 @@ impl TcpStream {
     /// As [`poll_read_with`](Self::poll_read_with), as a future.
     ///
     /// # Errors
-    /// That of the connection.
+    /// The error of the connection.
     pub async fn read_with(
         &self,
         mut read: impl FnMut([&[u8]; 2]) -> usize + Unpin,
@@ -365,7 +359,7 @@ impl TcpStream {
 
 /// Writing.
 impl TcpStream {
-    /// Waits until there is room to write, or an error. Takes nothing.
+    /// Waits until there is room in the send buffer, or an error. Consumes nothing.
     ///
     /// # Errors
     /// The link failed or the driver was dropped.
@@ -381,14 +375,13 @@ impl TcpStream {
         self.poll(cx, Interest::Write(self.id), is_writable)
     }
 
-    /// Writes what there is room for, without waiting.
+    /// Writes as much as there is room for, without waiting.
     ///
     /// # Errors
-    /// `WouldBlock` if there is no room; that of the connection; `BrokenPipe` after a shutdown or a
-    /// reset.
+    /// `WouldBlock` if there is no room; the error of the connection; `BrokenPipe` after a shutdown or a reset.
     pub fn try_write(&self, text: &[u8]) -> io::Result<usize> {
         self.host.shared().with(|inner| {
-            // Without a driver there is room, but nothing would leave.
+            // Without a driver there may be room, but nothing would be sent.
             inner.running()?;
             let sent = poll_tcp(inner, self.id, |tcp| send_all(tcp, &[IoSlice::new(text)]));
             inner.or_would_block(sent)
@@ -443,12 +436,12 @@ impl AsyncWrite for TcpStream {
         true
     }
 
-    /// Ready at once: what was written is on its way. [`TcpStream::drained`] waits for the peer.
+    /// Ready at once: written data is sent without flushing. [`TcpStream::drained`] waits for the peer.
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends FIN after what was written, once, and is ready at once.
+    /// Sends FIN after the written data, once, and is ready at once.
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.shutdown_write())
     }
@@ -463,8 +456,8 @@ pub(super) fn poll_tcp<T>(
     call(&mut tcp).map_err(|error| tcp_error(error, tcp.end()))
 }
 
-/// Whether the handshake is over. A connection that was established and is over already is no
-/// failure to connect: its text and its error are for the reader.
+/// Whether the handshake is complete. A connection that was established and has ended already is not a failed
+/// attempt: its data and its error are left for the reader.
 fn poll_established(tcp: &mut Tcp<'_>) -> Poll<Result<(), TcpError>> {
     const fn is_embryonic(state: TcpState) -> bool {
         matches!(state, TcpState::SynSent | TcpState::SynReceived)
@@ -479,7 +472,7 @@ fn poll_established(tcp: &mut Tcp<'_>) -> Poll<Result<(), TcpError>> {
     })
 }
 
-/// Copies what is readable into `buf`, as far as it fits; returns how much.
+/// Copies readable data into `buf`, as much as fits; returns the number of bytes.
 fn lend(tcp: &Tcp<'_>, buf: &mut ReadBuf<'_>) -> usize {
     let before = buf.remaining();
     for text in tcp.readable() {
@@ -488,8 +481,8 @@ fn lend(tcp: &Tcp<'_>, buf: &mut ReadBuf<'_>) -> usize {
     before - buf.remaining()
 }
 
-/// A panic of `read` is put into `panic`, to go on outside the lock: it has only seen borrowed bytes, and the stack
-/// is as it was.
+/// A panic of `read` is stored in `panic`, to be resumed outside the lock: `read` has only seen borrowed bytes, and
+/// the stack is unchanged.
 fn take_with(
     tcp: &mut Tcp<'_>,
     read: impl FnOnce([&[u8]; 2]) -> usize,
@@ -509,9 +502,8 @@ fn take_with(
     Poll::Ready(Ok(Some(taken)))
 }
 
-/// Sends as much as there is room for. Under one lock the connection does not change between the
-/// slices, so an error can only meet the first. Nothing to send needs no room, and is told the error
-/// all the same.
+/// Sends as much as there is room for. The connection does not change between the slices under one lock, so only the
+/// first can return an error. An empty write needs no room, and returns the error all the same.
 pub(super) fn send_all(tcp: &mut Tcp<'_>, texts: &[IoSlice<'_>]) -> Poll<Result<usize, TcpError>> {
     if texts.iter().all(|text| text.is_empty()) {
         return Poll::Ready(match tcp.send(&[]) {
@@ -535,12 +527,12 @@ pub(super) fn send_all(tcp: &mut Tcp<'_>, texts: &[IoSlice<'_>]) -> Poll<Result<
     Poll::Ready(Ok(sent))
 }
 
-/// Whether a read would be ready. Does not ask a connection that is over: asked, it tells its error.
+/// Whether a read would be ready. Does not poll a connection that has ended: that would take its error.
 fn is_readable(tcp: &mut Tcp<'_>) -> Poll<Result<(), TcpError>> {
     if tcp.end().is_some() { Poll::Ready(Ok(())) } else { tcp.poll_readable().map_ok(drop) }
 }
 
-/// Whether a write would be ready, be it with an error.
+/// Whether a write would be ready, including with an error.
 fn is_writable(tcp: &mut Tcp<'_>) -> Poll<Result<(), TcpError>> {
     if tcp.end().is_some() { Poll::Ready(Ok(())) } else { tcp.poll_writable().map(|_room| Ok(())) }
 }

@@ -1,4 +1,4 @@
-//! Who wants to know how a connection goes on and ends, without holding it.
+//! Observing a connection without holding it.
 
 use crate::shared::{Inner, Shared};
 use crate::tcp::TcpStream;
@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// The connections that are watched, each as long as a [`Watch`] of it exists.
+/// The watched connections, each for as long as a [`Watch`] of it exists.
 #[derive(Debug, Default)]
 pub(crate) struct Watched(HashMap<ConnId, Entry>);
 
@@ -30,9 +30,8 @@ impl Watched {
     }
 }
 
-/// A look at a connection that does not hold it: made by [`TcpStream::watch`], it lives on when the stream is given
-/// away or dropped, and tells how the connection ended. For access logs and metrics, where the stream itself is inside
-/// a server.
+/// An observer of a connection that does not hold it: made by [`TcpStream::watch`], it outlives the stream and
+/// reports how the connection ended. For access logs and metrics, where the stream itself is owned by a server.
 ///
 /// ```
 /// # use lastack::{Cause, Config, Host, TcpListener, TcpStream, link};
@@ -76,12 +75,12 @@ impl Watch {
         Self { shared: shared.clone(), id, flow }
     }
 
-    /// The id of the connection on its host: that of [`Ended`](crate::Ended::id), too.
+    /// The id of the connection on its host, as in [`Ended`](crate::Ended::id).
     pub const fn id(&self) -> ConnId {
         self.id
     }
 
-    /// Its two ends.
+    /// Its addresses and ports.
     pub const fn flow(&self) -> FourTuple {
         self.flow
     }
@@ -96,26 +95,26 @@ impl Watch {
         })
     }
 
-    /// Its numbers, as long as a stream holds it.
+    /// Its statistics, as long as a stream holds it.
     pub fn info(&self) -> Option<TcpInfo> {
         self.shared.with(|inner| inner.stack.tcp(self.id).map(|tcp| tcp.info()))
     }
 
-    /// Why it is over; `None` while it is not.
+    /// How the connection ended; `None` while it has not.
     pub fn end(&self) -> Option<End> {
         self.shared.with(|inner| inner.watched.0.get(&self.id)?.end.clone())
     }
 
-    /// What is on record of it once it is over: its end, when it was opened, and how many bytes it carried. `None`
-    /// while it is not over, and if it was over before this watch was made.
+    /// The record of the ended connection: its end, when it was opened, and how many bytes it carried. `None` if it
+    /// has not ended, or had ended before this watch was made.
     pub fn ended(&self) -> Option<Ended> {
         self.shared.with(|inner| inner.watched.0.get(&self.id)?.ended.as_deref().cloned())
     }
 
-    /// Waits until the connection is over, and says why.
+    /// Waits until the connection has ended and returns how.
     ///
     /// # Errors
-    /// The host stopped before that; [`HostError`](crate::HostError) is inside.
+    /// If the host stops before that; the inner error is a [`HostError`](crate::HostError).
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.

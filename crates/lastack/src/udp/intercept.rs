@@ -1,4 +1,4 @@
-//! Datagrams that the embedder answers for others.
+//! Interception of datagrams.
 
 use super::socket::{close, poll_udp, receive};
 use crate::Host;
@@ -12,11 +12,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
 impl Host {
-    /// Every datagram that no socket of this host is for.
+    /// Receives every datagram that matches no socket of this host.
     ///
-    /// Those that arrived before this call wait for it, up to
-    /// [`receive_queue`](crate::DatagramConfig::receive_queue). Once the interceptor is dropped, they
-    /// are answered "port unreachable", as on a host that intercepts nothing.
+    /// Datagrams that arrived before this call are queued for it, up to
+    /// [`receive_queue`](crate::DatagramConfig::receive_queue). Once the interceptor is dropped, they are answered
+    /// with port unreachable, as on a host without interception.
     ///
     /// # Errors
     /// `InvalidInput` if the host was made without [`Intercept::udp`](crate::Intercept::udp);
@@ -36,9 +36,9 @@ impl Host {
     }
 }
 
-/// Gives every datagram that no socket is for; see [`Host::intercept_udp`].
+/// Receives the datagrams that match no socket; see [`Host::intercept_udp`].
 ///
-/// What is not answered is silence.
+/// A datagram that is not answered is dropped silently.
 #[derive(Debug)]
 pub struct UdpInterceptor {
     host: Host,
@@ -58,8 +58,8 @@ impl UdpInterceptor {
         Wait::new(self.host.shared(), Interest::UdpRead(self.id), received).await
     }
 
-    /// Waits for the next datagram and appends it and those behind it to `datagrams`, as many as there are up to
-    /// `limit`. Returns how many.
+    /// Waits for a datagram and appends it and those queued behind it to `datagrams`, at most `limit`. Returns their
+    /// number.
     ///
     /// # Errors
     /// Only once the driver has stopped.
@@ -92,12 +92,12 @@ impl UdpInterceptor {
             .poll(cx, Interest::UdpRead(self.id), None, |inner| poll_udp(inner, self.id, receive))
     }
 
-    /// Sends a datagram in the name of `from`, which is what an answer comes from: the
-    /// [`local`](Datagram::local) address of what is answered.
+    /// Sends a datagram with the source address `from`: in a reply, the [`local`](Datagram::local) address of the
+    /// request.
     ///
     /// # Errors
-    /// `WouldBlock` if too many datagrams wait to be sent; `AddrNotAvailable` if `from` is not an
-    /// address of the host, nor taken for one.
+    /// `WouldBlock` if the send queue is full; `AddrNotAvailable` if `from` is neither an address of the host nor
+    /// accepted as one.
     pub fn send_from(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> io::Result<()> {
         self.host.shared().with(|inner| {
             inner.running()?;
@@ -106,9 +106,9 @@ impl UdpInterceptor {
         })
     }
 
-    /// Sends datagrams of one flow with these fields in their IP headers. `segment_size`: the payload is that of several
-    /// datagrams, each of so many octets, the last with what is left; a link that cuts such takes them as one packet.
-    /// The destination can be a multicast or broadcast address.
+    /// Sends datagrams of one flow with these fields in their IP headers. `segment_size`: the payload is that of
+    /// several datagrams of this many bytes each, the last with the rest; a link that segments super-segments takes
+    /// them as one packet. The destination can be a multicast or broadcast address.
     ///
     /// # Errors
     /// As [`send_from`](Self::send_from).
@@ -139,11 +139,11 @@ impl UdpInterceptor {
         Wait::new(self.host.shared(), Interest::UdpWrite(self.id), room).await
     }
 
-    /// Answers a datagram with an ICMP error from this address; `None`: from whom it was for.
+    /// Answers a datagram with an ICMP error from this address; `None`: from its destination.
     ///
     /// # Errors
-    /// If such an error cannot be sent: it is of the other IP version, `from` is not the address of
-    /// one host, or too much waits to be sent.
+    /// If the error cannot be sent: it is of the other IP version, `from` is not a unicast address, or the send queue
+    /// is full.
     pub fn reject(&self, datagram: &Datagram, error: IcmpError, from: Option<IpAddr>) -> io::Result<()> {
         self.host.shared().with(|inner| {
             inner.running()?;

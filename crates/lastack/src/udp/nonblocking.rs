@@ -1,4 +1,4 @@
-//! Readiness, calls that do not wait, and what a datagram says beside its payload.
+//! Readiness, non-blocking calls, and the metadata of datagrams.
 
 use super::UdpSocket;
 use super::socket::{fill, poll_udp, receive};
@@ -15,7 +15,7 @@ use tokio::io::{Interest, ReadBuf, Ready};
 
 /// Readiness.
 impl UdpSocket {
-    /// Waits until something of `interest` is there, and says what. Takes nothing.
+    /// Waits for any readiness of `interest` and returns it. Consumes nothing.
     ///
     /// # Errors
     /// The link failed or the driver was dropped.
@@ -58,8 +58,8 @@ impl UdpSocket {
         if found.is_empty() { Err(would_block()) } else { call() }
     }
 
-    /// Runs `call`, which uses this socket without waiting, each time the socket is ready for `interest`, until it gives
-    /// something else than `WouldBlock`.
+    /// Runs `call`, which uses this socket without waiting, each time the socket is ready for `interest`, until it
+    /// returns something other than `WouldBlock`.
     ///
     /// # Errors
     /// That of `call`; the link failed or the driver was dropped.
@@ -93,9 +93,9 @@ fn ready(inner: &mut Inner, socket: &UdpSocket, interest: Interest) -> io::Resul
     Ok(found)
 }
 
-/// Receiving into a buffer that grows.
+/// Receiving into a growable buffer.
 impl UdpSocket {
-    /// As [`recv`](Self::recv), into the spare room of a [`BufMut`](bytes::BufMut).
+    /// As [`recv`](Self::recv), into the spare capacity of a [`BufMut`](bytes::BufMut).
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
@@ -136,9 +136,9 @@ fn put(buf: &mut impl bytes::BufMut, datagram: &Datagram) -> (usize, SocketAddr)
     (len, datagram.remote)
 }
 
-/// Looking at the next datagram without receiving it.
+/// Peeking at the next datagram.
 impl UdpSocket {
-    /// As [`recv`](Self::recv), but leaves the datagram to be received again.
+    /// As [`recv`](Self::recv), without consuming the datagram.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
@@ -229,7 +229,7 @@ pub(super) fn peek_into(udp: &mut Udp<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result
     }
 }
 
-/// Whole datagrams, with the address they were sent to and the fields of their IP header: what QUIC and proxies need.
+/// Whole datagrams with their destination address and the fields of their IP header, for QUIC and proxies.
 impl UdpSocket {
     /// As [`recv_datagram`](Self::recv_datagram), for a hand-written future.
     ///
@@ -247,8 +247,8 @@ impl UdpSocket {
         self.try_call(receive)
     }
 
-    /// Sends a datagram from an address of the host other than the first: that to which the datagram was sent that this
-    /// one answers. The socket has to be bound to it, or to the unspecified address.
+    /// Sends a datagram from this address of the host: in a reply, the destination of the request. The socket has to
+    /// be bound to it or to the unspecified address.
     ///
     /// # Errors
     /// As [`send`](Self::send); `AddrNotAvailable` if the socket does not receive at `from`.
@@ -263,11 +263,12 @@ impl UdpSocket {
         Wait::new(self.host.shared(), wakers::Interest::UdpWrite(self.id), sent).await
     }
 
-    /// Sends several datagrams of one flow with one call, without waiting: `payload` is cut after each `segment` bytes
-    /// (`UDP_SEGMENT`); `ecn` are the two ECN bits of their IP headers. `from` as in [`send_from`](Self::send_from).
+    /// Sends several datagrams of one flow with one call, without waiting: `payload` is cut after each `segment`
+    /// bytes (`UDP_SEGMENT`); `ecn` is the ECN field of their IP headers. `from` as in
+    /// [`send_from`](Self::send_from).
     ///
     /// # Errors
-    /// `WouldBlock` if too many datagrams wait to be sent (some of these may be among them); as
+    /// `WouldBlock` if the send queue is full (some of these may have been queued); as
     /// [`send_from`](Self::send_from).
     pub fn try_send_segments(
         &self,
@@ -285,8 +286,8 @@ impl UdpSocket {
         })
     }
 
-    /// How many datagrams may wait to be read; more are lost, and counted by the host. `None`: as many as
-    /// [`DatagramConfig::receive_queue`](crate::DatagramConfig::receive_queue) says.
+    /// Max length of the receive queue in datagrams; further ones are dropped and counted by the host. `None`: the
+    /// value of [`DatagramConfig::receive_queue`](crate::DatagramConfig::receive_queue).
     ///
     /// # Errors
     /// `InvalidInput` for 0.
@@ -300,15 +301,16 @@ impl UdpSocket {
         })
     }
 
-    /// The hop limit (TTL) of what it sends.
+    /// The hop limit (TTL) of datagrams it sends.
     ///
     /// # Errors
-    /// None as long as the stack knows the socket, which it does.
+    /// None: the stack keeps the socket while this exists.
     pub fn ttl(&self) -> io::Result<u32> {
         self.call(|udp| Ok(udp.hop_limit().into()))
     }
 
-    /// Whether it may send to broadcast addresses: no, a host has no network of which it knows one.
+    /// Whether it may send to broadcast addresses: always `false`, since a host has no prefix length and cannot
+    /// recognize them.
     ///
     /// # Errors
     /// None.

@@ -1,4 +1,4 @@
-//! A socket for datagrams.
+//! UDP sockets.
 
 use crate::Host;
 use crate::error::{bind_error, udp_error};
@@ -11,14 +11,14 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use tokio::io::ReadBuf;
 
-/// A UDP socket, with the shape of tokio's own.
+/// A UDP socket, with the API of tokio's.
 ///
-/// An error that the network reports about what a *connected* socket sent, a closed port above all,
-/// is given once, by whichever of sending, receiving and [`take_error`](Self::take_error) comes
-/// first; that send sends nothing (`docs/errors.md`). The ICMP error and its sender are inside
-/// ([`UdpReport`](crate::UdpReport)). A socket that is not connected hears of none.
+/// An ICMP error about a datagram that a *connected* socket sent, such as port unreachable, is reported once, by the
+/// next send, receive or [`take_error`](Self::take_error); such a send sends nothing (`docs/errors.md`). The inner
+/// error has the ICMP error and its sender ([`UdpReport`](crate::UdpReport)). An unconnected socket gets no such
+/// errors.
 ///
-/// No future here loses a datagram when it is dropped, nor sends one.
+/// The futures are cancel safe: dropped before they are ready, they neither lose nor send a datagram.
 #[derive(Debug)]
 pub struct UdpSocket {
     pub(super) host: Host,
@@ -26,8 +26,7 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// A socket at this address; the unspecified address stands for every address of the host, port
-    /// 0 for any free port.
+    /// Binds a socket to this address; the unspecified address means every address of the host, port 0 any free port.
     ///
     /// # Errors
     /// `AddrInUse` if there is such a socket, or no free port; `AddrNotAvailable` if the address is
@@ -41,20 +40,20 @@ impl UdpSocket {
         })
     }
 
-    /// Makes `remote` the only one it hears, and the one whom [`send`](Self::send) sends to.
+    /// Connects the socket: it receives only from `remote`, and [`send`](Self::send) sends to it.
     ///
     /// # Errors
-    /// If `remote` is not a port of one host, cannot be reached from this address, or another socket
-    /// is connected to it from here.
+    /// If `remote` is not a unicast address with a port, cannot be reached from the local address, or another socket
+    /// is connected to it from the same address.
     pub fn connect(&self, remote: impl Into<SocketAddr>) -> io::Result<()> {
         let remote = remote.into();
         self.call(|udp| udp.connect(remote))
     }
 
-    /// Where it hears.
+    /// The local address.
     ///
     /// # Errors
-    /// None as long as the stack knows the socket, which it does.
+    /// None: the stack keeps the socket while this exists.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.call(|udp| Ok(udp.local()))
     }
@@ -67,18 +66,18 @@ impl UdpSocket {
         self.call(|udp| udp.remote().ok_or(UdpError::NotConnected))
     }
 
-    /// The pending error, which is thereby taken: no other call reports it.
+    /// Takes the pending error: no other call reports it afterwards.
     ///
     /// # Errors
-    /// None as long as the stack knows the socket, which it does.
+    /// None: the stack keeps the socket while this exists.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         self.call(|udp| Ok(udp.take_error().map(|error| udp_error(error, udp.take_icmp()))))
     }
 
-    /// Whether a datagram that is too large for the path is an error instead of fragmented.
+    /// Whether sending a datagram larger than the path MTU fails; otherwise it is fragmented.
     ///
     /// # Errors
-    /// None as long as the stack knows the socket, which it does.
+    /// None: the stack keeps the socket while this exists.
     pub fn set_dont_fragment(&self, dont_fragment: bool) -> io::Result<()> {
         self.call(|udp| {
             udp.set_dont_fragment(dont_fragment);
@@ -86,7 +85,7 @@ impl UdpSocket {
         })
     }
 
-    /// Sets the hop limit (TTL) of what it sends.
+    /// Sets the hop limit (TTL) of datagrams it sends.
     ///
     /// # Errors
     /// `InvalidInput` unless it is from 1 to 255.
@@ -98,7 +97,7 @@ impl UdpSocket {
         })
     }
 
-    /// A call that does not wait.
+    /// A non-blocking call.
     pub(super) fn call<T>(&self, call: impl FnOnce(&mut Udp<'_>) -> Result<T, UdpError>) -> io::Result<T> {
         self.host.shared().with(|inner| {
             let Some(mut udp) = inner.stack.udp(self.id) else { return Err(inner.gone()) };
@@ -126,7 +125,7 @@ impl UdpSocket {
 
 /// Sending. A datagram is sent as a whole or not at all.
 impl UdpSocket {
-    /// Waits until a datagram may be sent, or there is an error. Takes nothing.
+    /// Waits until there is room in the send queue, or an error. Consumes nothing.
     ///
     /// # Errors
     /// The link failed or the driver was dropped.
@@ -137,7 +136,7 @@ impl UdpSocket {
     /// Sends a datagram to the peer that the socket is connected to.
     ///
     /// # Errors
-    /// `NotConnected`; what the network said of an earlier datagram; what is wrong with this one.
+    /// `NotConnected`; an ICMP error about an earlier datagram; if this one cannot be sent.
     pub async fn send(&self, payload: &[u8]) -> io::Result<usize> {
         self.sending(payload, None).await
     }
@@ -145,7 +144,7 @@ impl UdpSocket {
     /// As [`send`](Self::send), without waiting.
     ///
     /// # Errors
-    /// `WouldBlock` if too many datagrams wait to be sent; as [`send`](Self::send).
+    /// `WouldBlock` if the send queue is full; as [`send`](Self::send).
     pub fn try_send(&self, payload: &[u8]) -> io::Result<usize> {
         self.try_sending(payload, None)
     }
@@ -169,7 +168,7 @@ impl UdpSocket {
     /// As [`send_to`](Self::send_to), without waiting.
     ///
     /// # Errors
-    /// `WouldBlock` if too many datagrams wait to be sent; as [`send`](Self::send).
+    /// `WouldBlock` if the send queue is full; as [`send`](Self::send).
     pub fn try_send_to(&self, payload: &[u8], remote: impl Into<SocketAddr>) -> io::Result<usize> {
         self.try_sending(payload, Some(remote.into()))
     }
@@ -210,9 +209,9 @@ impl UdpSocket {
     }
 }
 
-/// Receiving. What does not fit into the buffer is cut off, as everywhere with UDP.
+/// Receiving. A datagram that does not fit into the buffer is truncated.
 impl UdpSocket {
-    /// Waits until there is a datagram or an error. Takes nothing.
+    /// Waits until there is a datagram or an error. Consumes nothing.
     ///
     /// # Errors
     /// The link failed or the driver was dropped.
@@ -220,10 +219,10 @@ impl UdpSocket {
         self.wait(Interest::UdpRead(self.id), |udp| udp.poll_readable().map(Ok)).await
     }
 
-    /// Receives a datagram: how much of it is in `buf`.
+    /// Receives a datagram; returns the number of bytes in `buf`.
     ///
     /// # Errors
-    /// What the network said of a datagram that was sent.
+    /// An ICMP error about a datagram that was sent.
     pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.recv_from(buf).await.map(|(len, _)| len)
     }
@@ -244,7 +243,7 @@ impl UdpSocket {
         self.poll_recv_from(cx, buf).map_ok(drop)
     }
 
-    /// Receives a datagram: how much of it is in `buf`, and who sent it.
+    /// Receives a datagram; returns the number of bytes in `buf` and the sender.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
@@ -279,7 +278,7 @@ impl UdpSocket {
         self.poll(cx, Interest::UdpRead(self.id), |udp| receive_into(udp, buf))
     }
 
-    /// Receives a datagram whole and without a copy, with both its addresses.
+    /// Receives a whole datagram without copying, with both its addresses.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
@@ -287,7 +286,7 @@ impl UdpSocket {
         self.wait(Interest::UdpRead(self.id), receive).await
     }
 
-    /// As [`recv_from`](Self::recv_from), but leaves the datagram to be received again.
+    /// As [`recv_from`](Self::recv_from), without consuming the datagram.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
@@ -305,7 +304,7 @@ impl Drop for UdpSocket {
     }
 }
 
-/// Closes a socket. What waits to be sent still leaves.
+/// Closes a socket. Queued datagrams are still sent.
 pub(super) fn close(inner: &mut Inner, id: UdpId) {
     if let Some(udp) = inner.stack.udp(id) {
         udp.close();
@@ -324,7 +323,7 @@ pub(super) fn poll_udp<T>(
 }
 
 fn send(inner: &mut Inner, id: UdpId, payload: &[u8], to: Option<SocketAddr>) -> Poll<io::Result<usize>> {
-    // Without a driver there is room, but nothing would leave.
+    // Without a driver there may be room, but nothing would be sent.
     inner.running()?;
     poll_udp(inner, id, |udp| match udp.send(payload, to) {
         Err(UdpError::Full) => Poll::Pending,
