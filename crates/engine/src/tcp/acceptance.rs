@@ -1,12 +1,12 @@
-//! Whether a RST is accepted, answered with a challenge ACK or ignored (RFC 5961 section 3): a pure function of what its
-//! receiver knows and of the numbers in the segment. The stack calls it for each RST that arrives; an observer of a
+//! Whether a RST is accepted, answered with a challenge ACK or ignored (RFC 5961 section 3): a pure function of the
+//! receiver's state and the segment's SEQ and ACK. The stack calls it for each RST that arrives; an observer of a
 //! connection can call it too.
 
 use crate::Rule;
 use crate::seq::{RcvSeq, SndSeq};
 use crate::tcp::TcpState;
 
-/// What a RST does to its receiver, and by which rule.
+/// The effect of a RST on its receiver, and the rule that decides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetEffect {
     /// It ends the connection.
@@ -17,21 +17,21 @@ pub enum ResetEffect {
     Ignored(Rule),
 }
 
-/// What the receiver of a RST knows.
+/// The state of the receiver of a RST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetReceiver {
-    /// Nothing: there is no connection, or it listens.
+    /// CLOSED or LISTEN: there is no connection.
     Closed,
-    /// It sent a SYN.
+    /// SYN-SENT.
     SynSent {
-        /// The number of its SYN (ISS).
+        /// The sequence number of its SYN (ISS).
         iss: SndSeq,
     },
-    /// It received a SYN and answered it.
+    /// SYN-RECEIVED.
     SynReceived {
-        /// The number of the peer's SYN (IRS).
+        /// The sequence number of the peer's SYN (IRS).
         irs: RcvSeq,
-        /// ByteCounts of the window it offered.
+        /// The window it offered, in bytes.
         window: u32,
         /// It had sent a SYN of its own before (simultaneous open).
         active: bool,
@@ -40,22 +40,21 @@ pub enum ResetReceiver {
     Synchronized {
         /// One of these states.
         state: TcpState,
-        /// The next number it expects (RCV.NXT).
+        /// The next sequence number it expects (RCV.NXT).
         nxt: RcvSeq,
-        /// ByteCounts from there to the right edge of the window it offered.
+        /// Bytes from there to the right edge of the window it offered.
         window: u32,
-        /// The end of the last range that it reported by SACK; `None` also if it takes resets at
-        /// RCV.NXT alone.
+        /// The end of the last range that it reported by SACK; `None` also if it accepts resets at RCV.NXT only.
         reported: Option<RcvSeq>,
-        /// It takes a reset with the number of the peer's FIN (`Rule::PeerRstAtFin`).
+        /// It accepts a reset with the sequence number of the peer's FIN (`Rule::PeerRstAtFin`).
         lenient: bool,
     },
-    /// It waits for the connection's last segments to vanish.
+    /// TIME-WAIT.
     TimeWait,
 }
 
 impl ResetReceiver {
-    /// What becomes of a RST with this SEG.SEQ, and this SEG.ACK if the ACK flag is set.
+    /// The effect of a RST with this SEG.SEQ, and this SEG.ACK if the ACK flag is set.
     #[must_use]
     pub fn judge(&self, seq: RcvSeq, ack: Option<SndSeq>) -> ResetEffect {
         match *self {
@@ -73,7 +72,7 @@ impl ResetReceiver {
     }
 }
 
-/// RFC 9293 section 3.10.7.3. SEQ cannot be tested: there is no RCV.NXT yet (`Rule::PeerRstRefused`).
+/// RFC 9293 section 3.10.7.3. SEQ cannot be checked: there is no RCV.NXT yet (`Rule::PeerRstRefused`).
 fn in_syn_sent(iss: SndSeq, ack: Option<SndSeq>) -> ResetEffect {
     match ack {
         None => ResetEffect::Ignored(Rule::DropRstNoAckInSynSent),
@@ -93,7 +92,7 @@ fn in_syn_received(irs: RcvSeq, window: u32, active: bool, seq: RcvSeq) -> Reset
     by_window(irs + 1, window, seq)
 }
 
-/// RFC 5961 section 3.2, for a number that is not exact.
+/// RFC 5961 section 3.2, for a SEQ that is not RCV.NXT.
 fn by_window(nxt: RcvSeq, window: u32, seq: RcvSeq) -> ResetEffect {
     if seq.within(nxt, window) {
         ResetEffect::Challenged(Rule::AckChallengeRst)
@@ -102,8 +101,8 @@ fn by_window(nxt: RcvSeq, window: u32, seq: RcvSeq) -> ResetEffect {
     }
 }
 
-/// The rule by which a reset with this number ends the connection. RCV.NXT counts data that is not
-/// acknowledged yet (R1a), and a shut window lets it pass (R7).
+/// The rule by which a reset with this SEQ ends the connection, if it does. RCV.NXT includes data that is not
+/// acknowledged yet, and SEQ = RCV.NXT is accepted at a zero window too.
 fn exact(state: TcpState, nxt: RcvSeq, reported: Option<RcvSeq>, lenient: bool, seq: RcvSeq) -> Option<Rule> {
     let open = matches!(state, TcpState::Established | TcpState::FinWait1 | TcpState::FinWait2);
     if seq == nxt {

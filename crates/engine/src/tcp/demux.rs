@@ -1,4 +1,4 @@
-//! Demultiplexing: from a four-tuple to its connection, listener or TIME-WAIT, in constant time.
+//! Demultiplexing: finds the connection or TIME-WAIT entry of a four-tuple in constant time.
 
 use crate::Config;
 use crate::collections::hash_index::Index;
@@ -15,25 +15,25 @@ use slotmap::Key;
 #[derive(Debug)]
 pub(crate) struct Demux {
     hasher: Seeded,
-    /// Live connections by the hash of their four-tuple, as places in `names`.
+    /// Live connections by the hash of their four-tuple, as indices into `names`.
     live: Index,
     names: Vec<Name>,
     pub waiting: Waiters,
 }
 
-/// A live connection, and the hash of its four-tuple, which it knows itself; or nobody.
+/// A live connection and the hash of its four-tuple; the null id if the place is free.
 #[derive(Clone, Copy, Debug, Default)]
 struct Name {
     hash: u32,
     id: ConnId,
 }
 
-/// Where the name of a connection stands.
+/// The index of a connection in `names`.
 pub(in crate::tcp) fn place(id: ConnId) -> u32 {
     id.data().as_ffi() as u32
 }
 
-/// The table of TIME-WAIT is full (S101).
+/// The TIME-WAIT table is full.
 #[derive(Debug)]
 pub(crate) struct NoRoom;
 
@@ -47,34 +47,34 @@ impl Demux {
         }
     }
 
-    /// Whether nothing can be found.
+    /// Whether there is no entry.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.live.is_empty() && self.waiting.is_empty()
     }
 
-    /// The live connection whose name stands there.
+    /// The live connection at this index.
     pub fn at(&self, place: u32) -> Option<ConnId> {
         self.names.get(place as usize).map(|name| name.id).filter(|id| !id.is_null())
     }
 
-    /// How many places there are, used or not.
+    /// Number of places, used or free.
     pub fn places(&self) -> usize {
         self.names.len()
     }
 
-    /// How many connections are live.
+    /// Number of live connections.
     pub fn live_names(&self) -> usize {
         self.names.iter().filter(|name| !name.id.is_null()).count()
     }
 
-    /// What `live` and the others want of a four-tuple.
+    /// The hash of a four-tuple, as `live` and `Waiters` take it.
     #[inline]
     pub fn hash(&self, flow: &impl Hash) -> u32 {
         self.hasher.hash_one(flow) as u32
     }
 
-    /// The live connection with the four-tuple of this hash; `owns` says whether one has it.
+    /// The live connection with a four-tuple of this hash; `owns` tests whether a connection has that four-tuple.
     #[inline]
     pub fn live(&self, hash: u32, owns: impl Fn(ConnId) -> bool) -> Option<ConnId> {
         let is_it = |name: &Name| name.hash == hash && owns(name.id);
@@ -93,7 +93,7 @@ impl Demux {
         self.names[place as usize] = Name { hash, id };
     }
 
-    /// Forgets a connection.
+    /// Removes a connection.
     pub fn remove(&mut self, id: ConnId) {
         let place = place(id);
         if let Some(name) = self.names.get_mut(place as usize).filter(|name| name.id == id) {
@@ -102,12 +102,12 @@ impl Demux {
         }
     }
 
-    /// Forgets an entry in TIME-WAIT.
+    /// Removes a TIME-WAIT entry.
     pub fn remove_time_wait(&mut self, flow: &FourTuple) {
         self.waiting.remove(self.hash(flow), flow);
     }
 
-    /// Adds an entry in TIME-WAIT, whose four-tuple is free.
+    /// Adds a TIME-WAIT entry, whose four-tuple is free.
     pub fn wait(&mut self, config: &Config, flow: FourTuple, entry: TimeWait) -> Result<(), NoRoom> {
         if self.waiting.len() >= config.tcp.max_time_wait {
             return Err(NoRoom);

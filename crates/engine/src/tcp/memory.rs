@@ -1,11 +1,11 @@
-//! The memory of all buffers together (`Rule::LimitMemory`): how much is held, how much more a connection may take, and
-//! which connections are reset when the limit is exceeded.
+//! The memory limit of all buffers together (`Rule::LimitMemory`): how much is held, how much more a connection may
+//! allocate, and which connections are reset when memory is short.
 //!
 //! Up to a quarter of [`TcpConfig::memory`] buffers grow as their paths need. Beyond that a buffer grows above its initial
-//! size only if much data has passed through it, and only to a quarter of what is free, so that connections whose users do
-//! not read, or whose peers accept nothing, do not slow down the others. At the limit windows stay closed, data beyond
-//! them is dropped and writers wait. Above seven eighths of the limit the connections whose peers accept nothing are
-//! reset, the longest-stalled first (RFC 6429 section 3), unless [`TcpConfig::reset_for_memory`] is off.
+//! size only if much data has passed through it, and only to a quarter of the free memory, so that connections whose
+//! applications do not read, or whose peers accept nothing, do not slow down the others. At the limit windows stay closed,
+//! data beyond them is dropped and writers wait. Above seven eighths of the limit the connections whose peers accept
+//! nothing are reset, the longest-stalled first (RFC 6429 section 3), unless [`TcpConfig::reset_for_memory`] is off.
 
 use crate::buffer::RecvRing;
 use crate::config::TcpConfig;
@@ -19,49 +19,49 @@ use crate::{Instant, Rule};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// What a buffer may always hold, whatever the others do.
+/// Size that a buffer may always have, however much the others hold.
 const MIN: usize = 4096;
 
-/// Up to this part of the memory anybody may take as much as is asked for.
+/// Below this fraction of the limit every buffer may grow as it needs.
 const UNPROVEN: usize = 4;
 
-/// The part of the free memory that a buffer may take to begin with, and that one may through which much has passed.
+/// The fraction of the free memory that a new buffer may take, and that a buffer may take after much data has passed
+/// through it.
 const FIRST_SHARE: usize = 64;
 const PROVEN_SHARE: usize = 4;
 
-/// What must have passed through a buffer for each octet of the larger share.
+/// Bytes that must have passed through a buffer for each byte of the larger share.
 const PASSED: u64 = 8;
 
-/// Where there is less memory in all than this it is not shared: a few connections may use all of it.
+/// With a limit below this, memory is not shared out: a few connections may use all of it.
 const MIN_SHARED: usize = 16 << 20;
 
-/// How often connections are looked for that can give something back or have to go, and how many are looked at.
+/// How often connections are scanned for memory to reclaim, and how many per scan.
 const INTERVAL: Duration = Duration::from_millis(10);
 const BATCH: usize = 256;
 
-/// A peer that took nothing for less than this may only be slow.
+/// Min time without progress after which a connection counts as stalled, not merely slow.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// What the buffers of all connections hold.
+/// The memory held by the buffers of all connections.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     held: usize,
     relieved: Option<Instant>,
-    /// The place of the connection that is looked at next.
+    /// The place of the connection that is scanned next.
     hand: usize,
-    /// How many connections were looked at.
+    /// Number of connections scanned.
     #[cfg(test)]
     pub looked_at: u64,
 }
 
 impl Memory {
-    /// ByteCounts held.
+    /// Bytes held.
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// The size that a buffer of this size may grow to, which grows by doubling. `passed`: how much has been put into
-    /// it and taken out.
+    /// The max size that a buffer of this size may grow to, by doubling. `passed`: bytes that have passed through it.
     pub fn most(&self, config: &TcpConfig, size: usize, passed: u64) -> usize {
         let free = config.memory.saturating_sub(self.held).min(usize::MAX / 4);
         let most = if config.memory < MIN_SHARED || self.held <= config.memory / UNPROVEN {
@@ -74,7 +74,7 @@ impl Memory {
         ((most + 1).next_power_of_two() / 2).max(size).max(MIN)
     }
 
-    /// Whether nobody gets more than the least.
+    /// Whether no buffer may grow beyond the minimum.
     pub fn is_full(&self, config: &TcpConfig) -> bool {
         self.held >= config.memory
     }
@@ -85,7 +85,7 @@ impl Memory {
 }
 
 impl TcpTable {
-    /// Takes down what a connection holds now.
+    /// Accounts the memory that a connection holds now.
     pub(in crate::tcp) fn account_memory(&mut self, shared: &mut Shared, id: ConnId) {
         if let Some(entry) = self.entries.get_mut(id) {
             let weight = u32::try_from(entry.slot.memory()).unwrap_or(u32::MAX);
@@ -94,8 +94,8 @@ impl TcpTable {
         }
     }
 
-    /// If too much is held, takes back what some connections do not need, and lets others go. It happens at most
-    /// every so often, for a number of them at a time, so that its cost does not grow with how many there are.
+    /// If memory is short, reclaims what some connections do not need and resets stalled ones. It runs at most once per
+    /// `INTERVAL`, on at most `BATCH` connections, so that its cost does not grow with their number.
     pub(in crate::tcp) fn reclaim_memory(&mut self, shared: &mut Shared, now: Instant) {
         let config = &shared.config.tcp;
         if !shared.memory.is_short(config) || shared.memory.relieved.is_some_and(|at| now - at < INTERVAL) {
@@ -131,7 +131,7 @@ impl TcpTable {
         }
     }
 
-    /// Ends a connection whose memory others need.
+    /// Aborts a connection to free its memory.
     fn abort_for_memory(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         let Socket::Open(connection) = self.socket_mut(id) else { return };
         let rule = if connection.has_user { Rule::LimitMemory } else { Rule::LimitOrphans };
@@ -146,8 +146,8 @@ impl TcpTable {
 }
 
 impl Connection {
-    /// Gives back what may be had again: buffers that are empty, and text that came early, which the peer
-    /// keeps until it is acknowledged (RFC 2018 section 8).
+    /// Frees what can be had again: empty buffers, and out-of-order data, which the peer keeps until it is acknowledged
+    /// (RFC 2018 section 8).
     fn give_back(&mut self) {
         self.incoming.drop_ooo();
         self.incoming.shrink();
@@ -155,13 +155,13 @@ impl Connection {
         self.recovery.scoreboard.shrink();
     }
 
-    /// Lets the receive buffer grow as far as there is memory.
+    /// Limits the growth of the receive buffer to the memory available.
     pub(in crate::tcp) fn cap_receive_buffer(&mut self, shared: &Shared) {
         let (size, passed) = (self.incoming.capacity(), self.incoming.total_read());
         self.incoming.set_ceiling(shared.memory.most(&shared.config.tcp, size, passed));
     }
 
-    /// Whether it holds more than each may always have, while there is no memory.
+    /// Whether its send buffer is larger than the guaranteed minimum while memory is exhausted.
     pub(in crate::tcp) fn exceeds_memory_share(&self, shared: &Shared) -> bool {
         let config = &shared.config.tcp;
         config.reset_for_memory && shared.memory.is_full(config) && self.outgoing.capacity() > MIN
@@ -169,7 +169,7 @@ impl Connection {
 }
 
 impl Socket {
-    /// ByteCounts that it holds elsewhere.
+    /// Bytes held on the heap.
     pub(in crate::tcp) fn memory(&self) -> usize {
         match self {
             Self::Opening(_) => 0,
@@ -178,7 +178,7 @@ impl Socket {
         }
     }
 
-    /// Gives back the memory that it has elsewhere.
+    /// Frees its heap memory.
     pub(in crate::tcp) fn release(&mut self) {
         match self {
             Self::Opening(_) => {}

@@ -9,7 +9,7 @@ use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::tcp::{Checksum, TcpFlags, TcpHeader, emit_packet};
 
-/// A segment that has arrived, checksum and header tested.
+/// A segment that has arrived, its checksum and header verified.
 #[derive(Debug)]
 pub(crate) struct Arrival<'a> {
     pub ip: &'a IpHeader,
@@ -18,7 +18,7 @@ pub(crate) struct Arrival<'a> {
 }
 
 impl Hash for Arrival<'_> {
-    /// As its four-tuple.
+    /// Hashes as its four-tuple does.
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let ports = (self.tcp.dst_port, self.tcp.src_port);
@@ -27,12 +27,12 @@ impl Hash for Arrival<'_> {
 }
 
 impl Arrival<'_> {
-    /// The connection it belongs to, seen from here.
+    /// The four-tuple of its connection, from our side.
     pub fn flow(&self) -> FourTuple {
         FourTuple { local: self.local(), remote: socket_addr(&self.ip.src, self.tcp.src_port) }
     }
 
-    /// Where it is for.
+    /// Its destination address and port.
     pub fn local(&self) -> SocketAddr {
         socket_addr(&self.ip.dst, self.tcp.dst_port)
     }
@@ -53,7 +53,7 @@ impl Arrival<'_> {
         SndSeq(self.tcp.ack)
     }
 
-    /// SEG.LEN: text, SYN and FIN.
+    /// SEG.LEN: data, SYN and FIN.
     pub fn len(&self) -> u32 {
         let controls = u32::from(self.has(TcpFlags::SYN)) + u32::from(self.has(TcpFlags::FIN));
         self.text.len() as u32 + controls
@@ -63,7 +63,7 @@ impl Arrival<'_> {
         self.tcp.flags.intersects(flag)
     }
 
-    /// What is recorded of it.
+    /// The header fields that are recorded.
     pub fn header(&self) -> Header {
         Header {
             flags: self.tcp.flags,
@@ -85,7 +85,7 @@ fn is_at(addr: &SocketAddr, ip: &IpAddr, port: u16) -> bool {
     same && addr.port() == port
 }
 
-/// [`SocketAddr::new`] without moving an address of sixteen octets where there are four.
+/// [`SocketAddr::new`], without copying sixteen bytes for an address of four.
 #[inline]
 fn socket_addr(ip: &IpAddr, port: u16) -> SocketAddr {
     match ip {
@@ -99,10 +99,10 @@ pub(crate) struct Outgoing<'a> {
     pub flow: &'a FourTuple,
     pub tcp: &'a TcpHeader,
     pub text: [&'a [u8]; 2],
-    /// Eff.snd.MSS, where the text is longer than that and the link has to cut it.
+    /// Eff.snd.MSS, if the data is longer and the link has to segment it (TSO).
     pub segment_size: Option<u16>,
     pub dscp: u8,
-    /// Hop limit (TTL), instead of the stack's.
+    /// Hop limit (TTL) that overrides the stack's.
     pub hop_limit: Option<u8>,
     /// The ECN bits of the IP header.
     pub codepoint: u8,
@@ -110,7 +110,7 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    /// Writes it into `packet`, replacing what that held.
+    /// Writes it into `packet`, replacing its contents.
     #[inline(always)]
     pub fn emit(&self, config: &Config, packet: &mut Vec<u8>) -> Transmit {
         let ip = IpHeader {
@@ -123,7 +123,7 @@ impl Outgoing<'_> {
     }
 }
 
-/// Writes a segment of whatever kind into `packet`, replacing what that held, its checksum as the link wants it.
+/// Writes any segment into `packet`, replacing its contents, with the checksum computed as far as the link requires.
 #[inline(always)]
 pub(crate) fn emit(
     config: &Config,
@@ -142,7 +142,7 @@ pub(crate) fn emit(
     Transmit { segment_size: None, header_len, partial_checksum, rule: None }
 }
 
-/// The IP header of what we send on `flow`.
+/// The IP header of segments sent on `flow`.
 pub(crate) fn ip_header(config: &Config, flow: &FourTuple, dscp: u8) -> IpHeader {
     let ip = IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::TCP);
     IpHeader { hop_limit: config.hop_limit, traffic_class: dscp << 2, ..ip }

@@ -26,17 +26,17 @@ use lastack_wire::ip::IpHeader;
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
 use slotmap::SlotMap;
 
-/// Most pieces of memory of a kind kept for connections to come.
+/// Max number of spare allocations kept for reuse, per type.
 const MAX_SPARE: usize = 32;
 
-/// Connections that are in use and may be idle. Of more, those that are idle are parked. Where it is tested, all are:
-/// what is parked must go on as if it had not been.
+/// Max number of connections kept unparked although they may be idle; beyond it idle connections are parked. Debug
+/// builds park every idle connection, to test that parking changes no behaviour.
 const MAX_WARM: usize = if cfg!(debug_assertions) { 0 } else { 64 };
 
-/// How many are looked at for each that comes into use, or whose timer expires.
+/// Number of connections examined for parking each time one comes into use or a timer expires.
 const LOOKS: usize = 4;
 
-/// A connection in one of its lives, each in memory of its own size.
+/// A connection in one of its phases, each in an allocation of its own size.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Opening(Box<Handshake>),
@@ -44,7 +44,7 @@ pub(crate) enum Socket {
     Closed(Box<ClosedSocket>),
 }
 
-/// A connection, or one that is idle and parked.
+/// A connection, or an idle connection that is parked.
 #[derive(Debug)]
 pub(in crate::tcp) enum Slot {
     Socket(Socket),
@@ -59,7 +59,7 @@ impl Slot {
         }
     }
 
-    /// Whether a segment is of this connection.
+    /// Whether a segment belongs to this connection.
     fn is_of(&self, seg: &Arrival<'_>) -> bool {
         match self {
             Self::Socket(socket) => seg.is_of(socket.flow()),
@@ -74,7 +74,7 @@ impl Slot {
         }
     }
 
-    /// ByteCounts that it holds elsewhere.
+    /// Bytes held on the heap.
     pub fn memory(&self) -> usize {
         match self {
             Self::Socket(socket) => socket.memory(),
@@ -106,8 +106,7 @@ impl Socket {
         }
     }
 
-    /// The state that its connection is in, TIME-WAIT aside. One whose end is decided is over, even if its reset
-    /// has yet to go out.
+    /// The state of the connection. Once its end is decided it is CLOSED or TIME-WAIT, even if its reset is not sent yet.
     pub fn state(&self) -> TcpState {
         match self {
             Self::Opening(handshake) if handshake.end.is_some() => TcpState::Closed,
@@ -125,17 +124,16 @@ impl Socket {
 #[derive(Debug)]
 pub(in crate::tcp) struct Entry {
     pub slot: Slot,
-    /// The memory that was last found to be its own: the bounds of its buffers fit.
+    /// The memory last accounted to this entry.
     pub weight: u32,
-    /// It stands in the queue of those that may have something to send.
+    /// Whether it is in the queue of connections that may have something to send.
     pub queued: bool,
-    /// It stands among those that may be parked, and whether anything happened to it since it was looked at.
+    /// Whether it is in the queue of candidates for parking, and whether it was used since it was last examined.
     pub watched: bool,
     pub touched: bool,
 }
 
-/// Memory of connections that are no more, for the next ones. It is in the cache, which for an allocator that many
-/// connections have passed through is not sure.
+/// Allocations of removed connections, for reuse. They are likely to be in the cache; a fresh allocation may not be.
 #[derive(Debug, Default)]
 #[allow(clippy::vec_box, reason = "it is the boxes that are kept")]
 pub(in crate::tcp) struct Spare {
@@ -152,7 +150,7 @@ impl Spare {
         fill(self.connections.pop(), connection)
     }
 
-    /// Keeps the memory of one that is no more and holds nothing.
+    /// Keeps the allocation of a removed connection that holds no other memory.
     fn keep(&mut self, slot: Slot) {
         match slot {
             Slot::Socket(Socket::Opening(spare)) if self.handshakes.len() < MAX_SPARE => {
@@ -181,25 +179,25 @@ fn fill<T>(spare: Option<Box<T>>, value: T) -> Box<T> {
 pub(crate) struct TcpTable {
     pub(in crate::tcp) entries: SlotMap<ConnId, Entry>,
     pub(in crate::tcp) spare: Spare,
-    /// Those that are not parked, the one that was looked at longest ago first.
+    /// Connections that are not parked, the least recently examined first.
     pub(in crate::tcp) watched: VecDeque<ConnId>,
     pub(in crate::tcp) demux: Demux,
-    /// The connection that the last segment was of, and its ports.
+    /// The connection of the last segment, and its ports (a one-entry cache).
     last: Option<((u16, u16), ConnId)>,
     pub(in crate::tcp) listeners: Listeners,
     pub(in crate::tcp) ready: VecDeque<ConnId>,
-    /// When each connection's timers are due, by its place. Its own deadline may be later, never earlier.
+    /// The next deadline of each connection, by its place. The connection's own deadline may be later, never earlier.
     pub(in crate::tcp) timers: TimerQueue,
     pub(in crate::tcp) embryonic: usize,
     pub(in crate::tcp) cookies: Cookies,
-    /// Connections without a user.
+    /// Number of orphans: connections without a user.
     pub(in crate::tcp) orphans: usize,
-    /// The latest time we were told, for calls that know none.
+    /// The latest time passed in, for calls without a time argument.
     clock: Instant,
 }
 
-/// Whether a step has left a connection as it was in what the table knows of it, as most steps do: its memory, its end,
-/// and a timer of the table that expires no later than those of the connection.
+/// Whether a step changed nothing that the table tracks, as most steps do: the connection's memory and end are the same,
+/// and the table's timer expires no later than the connection's.
 fn is_settled(connection: &Connection, weight: u32, served: Option<Instant>, shared: &Shared) -> bool {
     let served = match connection.timers.next() {
         Some(deadline) => served.is_some_and(|at| at <= deadline),
@@ -233,7 +231,8 @@ impl TcpTable {
         self.clock
     }
 
-    /// A segment has arrived: tests of its form (`Rule::DropBadChecksum`, `Rule::DropBadHeader`, `Rule::DropUnverifiedSignature`), then to whom it is.
+    /// A segment has arrived: checks its form (`Rule::DropBadChecksum`, `Rule::DropBadHeader`,
+    /// `Rule::DropUnverifiedSignature`), then demultiplexes it.
     pub fn arrives(
         &mut self,
         shared: &mut Shared,
@@ -263,7 +262,7 @@ impl TcpTable {
     }
 
     fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
-        // As often as not a segment is followed by another of its connection.
+        // Consecutive segments often belong to the same connection.
         let ports = (seg.tcp.src_port, seg.tcp.dst_port);
         if let Some((_, id)) = self.last.filter(|last| last.0 == ports && self.is_live(last.1, seg)) {
             return self.arrives_at(shared, now, id, seg);
@@ -288,7 +287,7 @@ impl TcpTable {
         }
     }
 
-    /// Whether this connection is there, not over, and the one that a segment is of.
+    /// Whether this connection exists, is not closed, and owns the segment.
     fn is_live(&self, id: ConnId, seg: &Arrival<'_>) -> bool {
         self.entries.get(id).is_some_and(|entry| match &entry.slot {
             Slot::Socket(Socket::Closed(_)) => false,
@@ -340,7 +339,7 @@ impl TcpTable {
         verdict
     }
 
-    /// The four-tuple is nobody's: a listener's, an interception's, or CLOSED
+    /// No connection has the four-tuple: the segment goes to a listener, is intercepted, or arrives in CLOSED
     /// (RFC 9293 sections 3.10.7.1 and 3.10.7.2).
     pub(in crate::tcp) fn arrives_for_nobody(
         &mut self,
@@ -367,9 +366,9 @@ impl TcpTable {
         reset_reply::reply(shared, seg, rule)
     }
 
-    /// RFC 6191: a new SYN in TIME-WAIT. If nobody listens it is acknowledged, not reset (Q11). The
-    /// entry stays until the handshake is complete: if the SYN was an old copy, the connection is in
-    /// TIME-WAIT as before (RFC 1122 section 4.2.2.13).
+    /// RFC 6191: a new SYN in TIME-WAIT. Without a listener it is acknowledged, not reset. The entry stays until the
+    /// handshake is complete: if the SYN was an old duplicate, the connection is in TIME-WAIT as before
+    /// (RFC 1122 section 4.2.2.13).
     fn reopen(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, after: SndSeq) -> Verdict {
         let flow = seg.flow();
         if shared.config.intercept.tcp || self.listeners.find(flow.local).is_some() {
@@ -381,7 +380,7 @@ impl TcpTable {
         }
     }
 
-    /// The embryonic connections of a listener. Closing one is rare enough for a walk over all.
+    /// A listener's connections in SYN-RECEIVED. Closing a listener is rare enough to scan all entries.
     pub(in crate::tcp) fn embryonic_of(&self, listener: ListenerId) -> Vec<ConnId> {
         let of = |entry: &Entry| match entry.slot.socket() {
             Some(Socket::Opening(handshake)) => handshake.listener == Some(listener),
@@ -390,7 +389,7 @@ impl TcpTable {
         self.entries.iter().filter(|(_, entry)| of(entry)).map(|(id, _)| id).collect()
     }
 
-    /// Adds an entry and gives it its name.
+    /// Adds an entry and assigns its id.
     pub(in crate::tcp) fn insert(
         &mut self,
         flow: FourTuple,
@@ -406,7 +405,7 @@ impl TcpTable {
         id
     }
 
-    /// The handshake is complete, and what completed it is the connection's first segment.
+    /// The handshake is complete; the segment that completed it is the connection's first.
     fn complete(&mut self, shared: &mut Shared, now: Instant, id: ConnId, seg: &Arrival<'_>) -> Verdict {
         let Socket::Opening(handshake) = self.socket_mut(id) else {
             return Verdict::Dropped(DropReason::Unwanted);
@@ -447,15 +446,15 @@ impl TcpTable {
         verdict
     }
 
-    /// The state of what this four-tuple names.
+    /// The state of the connection with this four-tuple.
     pub fn state_of(&self, flow: &FourTuple) -> Option<TcpState> {
         let live = self.live(flow).map(|id| self.entries[id].slot.state());
-        // Behind an attempt that came to nothing the TIME-WAIT is still there that it came out of.
+        // A failed attempt to reopen leaves the TIME-WAIT entry in place.
         let waits = live.is_none_or(|state| state == TcpState::Closed) && self.is_in_time_wait(flow);
         if waits { Some(TcpState::TimeWait) } else { live }
     }
 
-    /// Puts a connection among those that may have something to send.
+    /// Queues a connection that may have something to send.
     pub fn enqueue(&mut self, id: ConnId) {
         if let Some(entry) = self.entries.get_mut(id)
             && !core::mem::replace(&mut entry.queued, true)
@@ -468,7 +467,7 @@ impl TcpTable {
         !self.ready.is_empty()
     }
 
-    /// Writes the next segment of a connection whose turn it is.
+    /// Writes the next segment of the next connection in the ready queue.
     pub fn poll_transmit(
         &mut self,
         shared: &mut Shared,
@@ -541,7 +540,7 @@ impl TcpTable {
         }
     }
 
-    /// Follows up on what a step did to a connection: its timer or its end, and its memory.
+    /// Updates the table after a step of a connection: its timer or its end, and its memory.
     pub(in crate::tcp) fn after_step(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         self.follow_up(shared, now, id);
         self.account_memory(shared, id);
@@ -567,14 +566,14 @@ impl TcpTable {
             Socket::Closed(_) => None,
         };
         let Some(deadline) = deadline else { return };
-        // A lazy timer: one that stands earlier finds the later deadline when it expires.
+        // A lazy timer: if it expires early, it is set to the later deadline then.
         if self.timers.get(place(id)).is_none_or(|at| deadline < at) {
             self.timers.set(place(id), deadline);
         }
     }
 
-    /// The connection is over for the wire: its four-tuple is free or in TIME-WAIT, its end is told,
-    /// and what its user has not read yet is kept.
+    /// The connection has ended: its four-tuple is freed or enters TIME-WAIT, its end is reported, and its unread data is
+    /// kept for the user.
     fn finish_connection(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         self.timers.remove(place(id));
         let Some(Socket::Open(connection)) = self.entries[id].slot.socket_mut() else { return };
@@ -644,7 +643,7 @@ impl TcpTable {
         self.keep(shared, id, over);
     }
 
-    /// Keeps what is left for the user of a connection that is over, or forgets its name.
+    /// Keeps what is left of a closed connection for its user, or removes the entry.
     fn keep(&mut self, shared: &mut Shared, id: ConnId, over: Option<ClosedSocket>) {
         match over {
             Some(over) => self.replace(id, Slot::Socket(Socket::Closed(Box::new(over)))),
@@ -660,21 +659,21 @@ impl TcpTable {
         }
     }
 
-    /// Gives back the memory that a connection has elsewhere.
+    /// Frees the heap memory of a connection.
     fn release(&mut self, id: ConnId) {
         if let Some(socket) = self.entries.get_mut(id).and_then(|entry| entry.slot.socket_mut()) {
             socket.release();
         }
     }
 
-    /// Puts the next life of a connection in the place of the one before.
+    /// Replaces a connection's slot by that of its next phase.
     fn replace(&mut self, id: ConnId, slot: Slot) {
         self.release(id);
         let before = core::mem::replace(&mut self.entries[id].slot, slot);
         self.spare.keep(before);
     }
 
-    /// A connection is established, or is in use again: it is looked at later, whether it can be parked.
+    /// A connection is established or in use again: queues it as a candidate for parking.
     fn watch(&mut self, shared: &Shared, now: Instant, id: ConnId) {
         let entry = &mut self.entries[id];
         entry.touched = true;
@@ -684,8 +683,8 @@ impl TcpTable {
         self.park_some(shared, now);
     }
 
-    /// Parks connections that are idle, if more are in use than are kept so: those first that were looked at longest
-    /// ago. A few at a time, so that the cost is the same for each that comes into use.
+    /// Parks idle connections while more than `MAX_WARM` are unparked, the least recently examined first. Only a few are
+    /// examined at a time, so that the cost per call is constant.
     pub(in crate::tcp) fn park_some(&mut self, shared: &Shared, now: Instant) {
         for _ in 0..LOOKS {
             if self.watched.len() < MAX_WARM + 1 {
@@ -711,7 +710,7 @@ impl TcpTable {
         }
     }
 
-    /// Something is to happen to a connection: if it is parked it is made whole.
+    /// A connection is about to be used: unparks it if it is parked.
     pub fn unpark(&mut self, shared: &Shared, id: ConnId) {
         if let Some(entry) = self.entries.get(id)
             && matches!(entry.slot, Slot::Parked(_))
@@ -722,12 +721,12 @@ impl TcpTable {
         }
     }
 
-    /// How many names there are.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// All that have a name, those included that are over and not closed yet.
+    /// All entries, including ended connections that the user has not closed yet.
     pub(in crate::tcp) fn slots(&self) -> impl Iterator<Item = (ConnId, &Slot)> {
         self.entries.iter().map(|(id, entry)| (id, &entry.slot))
     }
@@ -737,7 +736,7 @@ impl TcpTable {
         self.entries.get(id)?.slot.socket()
     }
 
-    /// Whether the name belongs to a user.
+    /// Whether a user owns this id.
     pub fn owns(&self, id: ConnId) -> bool {
         self.entries.get(id).is_some_and(|entry| match &entry.slot {
             Slot::Socket(Socket::Opening(handshake)) => handshake.has_user,
@@ -746,12 +745,12 @@ impl TcpTable {
         })
     }
 
-    /// The connection of this name, which must exist and not be parked.
+    /// The connection with this id, which must exist and not be parked.
     pub fn socket(&self, id: ConnId) -> &Socket {
         self.entries[id].slot.socket().expect("who looks at a connection has made it whole")
     }
 
-    /// The connection of this name, which must exist. One that is parked is made whole.
+    /// The connection with this id, which must exist. A parked one is unparked.
     pub fn socket_mut(&mut self, id: ConnId) -> &mut Socket {
         let Self { entries, spare, watched, ready, .. } = self;
         let entry = &mut entries[id];
@@ -761,7 +760,7 @@ impl TcpTable {
             if !core::mem::replace(&mut entry.watched, true) {
                 watched.push_back(id);
             }
-            // Its timers are started with its turn to send.
+            // Its timers are started when it is next polled for output.
             if !core::mem::replace(&mut entry.queued, true) {
                 ready.push_back(id);
             }
@@ -769,7 +768,7 @@ impl TcpTable {
         entry.slot.socket_mut().expect("it is whole")
     }
 
-    /// The name of the connection with this four-tuple, unless it is in TIME-WAIT.
+    /// The id of the connection with this four-tuple, unless it is in TIME-WAIT.
     pub fn live(&self, flow: &FourTuple) -> Option<ConnId> {
         self.live_at(self.demux.hash(flow), flow)
     }
@@ -788,7 +787,7 @@ impl TcpTable {
         self.demux.waiting.contains(self.demux.hash(flow), flow)
     }
 
-    /// The user closed a connection that was over: its name goes.
+    /// The user closed a connection that had ended: removes its entry.
     pub fn remove_over(&mut self, shared: &mut Shared, id: ConnId) {
         self.remove(shared, id);
     }

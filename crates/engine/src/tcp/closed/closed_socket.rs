@@ -1,4 +1,4 @@
-//! A closed connection that its user still holds.
+//! A closed connection that the application has not closed yet.
 
 use crate::buffer::RecvRing;
 use crate::end::{Cause, End, EndedBy, FourTuple};
@@ -10,18 +10,18 @@ use crate::tcp::{TcpError, TcpInfo, TcpState};
 use crate::{Instant, Rule};
 use alloc::boxed::Box;
 
-/// What is left for the user: unread text, an error to be told once, and the reason.
+/// What is left for the application: unread data, an error to be reported once, and the reason.
 #[derive(Debug)]
 pub(crate) struct ClosedSocket {
     pub flow: FourTuple,
     pub incoming: RecvRing,
-    /// The error that the first call gets, whichever it is (`docs/errors.md`).
+    /// The error that the first call returns, whichever it is (`docs/errors.md`).
     pub pending: Option<TcpError>,
-    /// What the first write gets instead, if that differs.
+    /// The error that the first write returns, if it differs.
     pub write_error: Option<TcpError>,
     pub settings: Settings,
     pub end: End,
-    /// Its numbers as they were at the end, if it was established.
+    /// Its `TCP_INFO` at the end, if it was established.
     pub numbers: Option<Box<TcpInfo>>,
 }
 
@@ -34,7 +34,7 @@ impl ClosedSocket {
         if end.rule == Rule::RstAbort {
             incoming.consume(usize::MAX);
         }
-        // After the peer's FIN the reader has its end of the stream; only a writer is told (`Rule::PeerRstAfterFin`).
+        // After the peer's FIN reads return end of stream; only writes return the error (`Rule::PeerRstAfterFin`).
         let error = error(&end);
         let broken_pipe = shared.config.tcp.broken_pipe_in_close_wait;
         let (pending, write_error) = match (end.state, end.cause) {
@@ -62,17 +62,16 @@ impl ClosedSocket {
         self.pending.take().or(self.write_error.take()).unwrap_or(TcpError::BrokenPipe)
     }
 
-    /// What a reader is told once the text is read: the pending error once, then the end of the
-    /// stream.
+    /// The result of a read once the data is read: the pending error once, then the end of the stream.
     pub fn read(&mut self) -> Result<usize, TcpError> {
         self.pending.take().map_or(Ok(0), Err)
     }
 }
 
-/// The error of an end: a user that aborted a connection is told so if it goes on using it.
+/// The error for an end. A user that aborted a connection and goes on using it gets `Aborted`.
 fn error(end: &End) -> Option<TcpError> {
     match (end.cause, end.by) {
-        // It refused the peer's text, and so lost the connection.
+        // The connection was reset because data arrived that could no longer be read.
         _ if end.rule == Rule::RstDataAfterClose => Some(TcpError::Reset),
         (Cause::Aborted, EndedBy::Application) => Some(TcpError::Aborted),
         _ => end.error(),

@@ -10,7 +10,7 @@ use lastack_wire::ip::IpHeader;
 use lastack_wire::reset_reason::{self, ResetReason};
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions};
 
-/// DSCP is copied from the segment that is answered; ECN is not.
+/// DSCP is copied from the segment being answered; ECN is not.
 const DSCP: u8 = 0xfc;
 
 /// Answers `seg` with RST (RFC 9293 section 3.10.7.1), unless it is one itself (`Rule::DropResetToReset`).
@@ -51,8 +51,8 @@ fn header(seg: &TcpHeader, len: u32) -> TcpHeader {
     }
 }
 
-/// What a reset that ends a connection says of its reason. What cannot be read is counted, and the reset
-/// counts all the same (draft-ietf-tcpm-rst-diagnostic-payload section 4).
+/// The reason in the payload of a reset that ends a connection. A malformed one is counted, and the reset is
+/// accepted all the same (draft-ietf-tcpm-rst-diagnostic-payload section 4).
 pub(crate) fn reason(shared: &mut Shared, seg: &Arrival<'_>) -> Option<ResetReason> {
     let said = ResetReason::from_payload(seg.text);
     shared.counters.tcp_reasons_received += u64::from(said.is_some());
@@ -60,7 +60,7 @@ pub(crate) fn reason(shared: &mut Shared, seg: &Arrival<'_>) -> Option<ResetReas
     said
 }
 
-/// Sends a reset that no arrival asked for, in a handshake of ours.
+/// Sends a reset that is not triggered by an arrival, during a handshake.
 pub(crate) fn push(shared: &mut Shared, flow: &FourTuple, tcp: TcpHeader, rule: Rule) {
     let ip = segment::ip_header(&shared.config, flow, shared.config.tcp.dscp & MAX_DSCP);
     match shared.outbox.push_segment(ip, tcp, Some(rule)) {
@@ -72,27 +72,27 @@ pub(crate) fn push(shared: &mut Shared, flow: &FourTuple, tcp: TcpHeader, rule: 
     }
 }
 
-/// The header back to where `ip` came from: hop limit ours, DSCP copied, ECN cleared, ID 0 with DF.
+/// The header of a reply to `ip`: our hop limit, DSCP copied, ECN cleared, ID 0 with DF.
 pub(crate) fn ip_header(shared: &Shared, ip: &IpHeader) -> IpHeader {
     let back = IpHeader::new(ip.dst, ip.src, ip.protocol);
     IpHeader { hop_limit: shared.config.hop_limit, traffic_class: ip.traffic_class & DSCP, ..back }
 }
 
-/// The token bucket of resets that answer segments of no connection. Each refill is cut at random, so that
-/// what is left does not tell exactly what others have asked.
+/// The token bucket of resets that answer segments of no connection. Each refill is reduced by a random amount, so
+/// that the tokens left do not reveal exactly how many others used.
 ///
-/// Nor must it tell whether they were answered, which says whether a connection exists (CVE-2016-5696 was
-/// such a counter): every segment takes a token, and only one that its connection accepts gives it back.
+/// Nor must they reveal whether those segments were answered, and so whether a connection exists (as the counter of
+/// CVE-2016-5696 did): every segment takes a token, and only a segment that its connection accepts returns it.
 #[derive(Debug, Default)]
 pub(crate) struct ResetLimit {
     tokens: u32,
     refilled: Option<Instant>,
-    /// The segment that arrived last has one.
+    /// Whether the last segment to arrive got a token.
     granted: bool,
 }
 
 impl ResetLimit {
-    /// A segment has arrived. A reset is never answered, and asks for nothing.
+    /// A segment has arrived. A reset is never answered and takes no token.
     pub fn arrived(&mut self, rate: Option<u32>, now: Instant, secret: &mut Secret, reset: bool) {
         self.granted = false;
         let Some(rate) = rate.filter(|_| !reset) else { return };
@@ -104,7 +104,7 @@ impl ResetLimit {
         self.tokens = self.tokens.saturating_sub(1);
     }
 
-    /// The segment was accepted.
+    /// The segment was accepted: its token is returned.
     pub fn give_back(&mut self) {
         self.tokens += u32::from(core::mem::take(&mut self.granted));
     }

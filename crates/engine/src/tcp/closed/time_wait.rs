@@ -1,4 +1,4 @@
-//! One connection in TIME-WAIT (RFC 9293 section 3.6.1, RFC 1337, RFC 6191), in a few words.
+//! One connection in TIME-WAIT (RFC 9293 section 3.6.1, RFC 1337, RFC 6191), in a few words of memory.
 
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;
@@ -8,21 +8,21 @@ use crate::tcp::segment::{Arrival, ip_header};
 use crate::{DropReason, FourTuple, Instant, Rule, Verdict};
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
-/// What is left of a connection for 2 MSL.
+/// What is kept of a connection for 2 MSL.
 #[derive(Debug)]
 pub(crate) struct TimeWait {
     snd_nxt: SndSeq,
     rcv_nxt: RcvSeq,
     rcv_wnd: u32,
     rcv_shift: u8,
-    /// TS.Recent, and the offset of our clock.
+    /// TS.Recent, and the offset of our timestamp clock.
     timestamps: Option<(u32, u32)>,
     dscp: u8,
     last_ack: Option<Instant>,
     pub deadline: Instant,
 }
 
-/// What an arrival in TIME-WAIT leads to.
+/// The outcome of an arrival in TIME-WAIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {
     Done(Verdict),
@@ -47,7 +47,7 @@ impl TimeWait {
         }
     }
 
-    /// A segment of the connection that was (RFC 1337, RFC 6191).
+    /// A segment of the old connection has arrived (RFC 1337, RFC 6191).
     pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Waiting {
         if seg.has(TcpFlags::RST) {
             return Waiting::Done(Verdict::Dropped(Rule::DropRstInTimeWait.into()));
@@ -56,10 +56,10 @@ impl TimeWait {
             if !seg.has(TcpFlags::ACK | TcpFlags::FIN) && self.may_reopen(seg) {
                 return Waiting::Reopen(self.snd_nxt);
             }
-            return Waiting::Done(self.answer(shared, now, seg)); // Q10, Q12: the time goes on
+            return Waiting::Done(self.answer(shared, now, seg)); // the 2 MSL timer is not restarted
         }
         if !seg.has(TcpFlags::ACK) && !seg.has(TcpFlags::FIN) {
-            return Waiting::Done(Verdict::Dropped(Rule::DropInTimeWait.into())); // Q4
+            return Waiting::Done(Verdict::Dropped(Rule::DropInTimeWait.into()));
         }
         if !self.knows(seg) {
             return Waiting::Done(Verdict::Dropped(Rule::DropInTimeWait.into()));
@@ -73,19 +73,18 @@ impl TimeWait {
         Waiting::Done(self.answer(shared, now, seg))
     }
 
-    /// Whether the segment is the peer's FIN again, or stands at RCV.NXT: only that starts the 2 MSL anew
-    /// (RFC 9293 section 3.10.7.4). (Linux asks for no number; who knows the four-tuple alone could then keep the
-    /// entry for ever.)
+    /// Whether the segment is the peer's retransmitted FIN, or has SEQ = RCV.NXT: only these restart the 2 MSL timer
+    /// (RFC 9293 section 3.10.7.4). (Linux checks no SEQ, so anyone with the four-tuple could keep the entry for ever.)
     fn is_expected(&self, seg: &Arrival<'_>) -> bool {
         seg.seq() == self.rcv_nxt || seg.has(TcpFlags::FIN) && seg.seq() + seg.len() == self.rcv_nxt
     }
 
-    /// Whether the segment acknowledges nothing that we never sent. (Linux does not ask.)
+    /// Whether the segment acknowledges nothing that we never sent. (Linux does not check.)
     fn knows(&self, seg: &Arrival<'_>) -> bool {
         !seg.has(TcpFlags::ACK) || !seg.ack().after(self.snd_nxt)
     }
 
-    /// Q6 to Q10: a newer timestamp, or without timestamps a later number.
+    /// RFC 6191: a newer timestamp, or without timestamps a later sequence number.
     fn may_reopen(&self, seg: &Arrival<'_>) -> bool {
         match (self.timestamps, seg.tcp.options.timestamps) {
             (Some((recent, _)), Some(ts)) if ts.val != recent => (ts.val.wrapping_sub(recent) as i32) > 0,
@@ -93,7 +92,7 @@ impl TimeWait {
         }
     }
 
-    /// Acknowledges what has arrived; bare ACKs and SYNs, of which a loop could consist, within the limit.
+    /// Acknowledges a segment. Answers to bare ACKs and SYNs are rate-limited: they could form an ACK loop.
     pub fn answer(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         if seg.len() == 0 || seg.has(TcpFlags::SYN) {
             if self.last_ack.is_some_and(|last| now - last < shared.config.tcp.challenge_interval) {
@@ -109,7 +108,7 @@ impl TimeWait {
         }
     }
 
-    /// Sends an ACK; `false` if there is no room for it, so that the peer has to ask again.
+    /// Sends an ACK; `false` if the outbox is full, so that the peer has to retransmit.
     pub fn acknowledge(&self, shared: &mut Shared, now: Instant, flow: &FourTuple) -> bool {
         let tcp = self.ack(now, flow);
         let ip = ip_header(&shared.config, flow, self.dscp);

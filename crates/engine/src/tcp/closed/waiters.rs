@@ -1,4 +1,4 @@
-//! All connections in TIME-WAIT, by four-tuple, removed when their time is over.
+//! All connections in TIME-WAIT, by four-tuple, removed when their 2 MSL timer expires.
 
 use super::time_wait::TimeWait;
 use crate::collections::timer_queue::TimerQueue;
@@ -14,19 +14,18 @@ struct Waiter {
     entry: TimeWait,
 }
 
-/// The connections in TIME-WAIT. What it holds is in proportion to how many there are now at most, or were.
+/// The connections in TIME-WAIT. Its memory is proportional to the peak number of entries since it was last empty.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    /// Places by the hash of the four-tuple.
+    /// Indices into `places`, by the hash of the four-tuple.
     index: HashTable<u32>,
     places: Vec<Option<Waiter>>,
     free: Vec<u32>,
-    /// When each may expire, by its place: the entry's own deadline may be later, never earlier.
+    /// When each entry may expire, by its place: the entry's own deadline may be later, never earlier.
     deadlines: TimerQueue,
 }
 
-/// The hash as the table wants it, which uses the highest bits and the lowest: all that is kept stands in both
-/// halves.
+/// The 64-bit hash for the table, which uses its highest and lowest bits: the 32 bits are repeated in both halves.
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
@@ -48,7 +47,7 @@ impl Waiters {
         self.index.find(spread(hash), of).copied()
     }
 
-    /// How many places and deadlines are kept, and what the deadlines have cost.
+    /// Number of places and deadlines kept, and of steps the deadlines took.
     #[cfg(test)]
     pub fn kept(&self) -> (usize, usize, u64) {
         (self.places.len(), self.deadlines.len(), self.deadlines.steps)
@@ -85,7 +84,7 @@ impl Waiters {
         self.index.insert_unique(spread(hash), place, hash_of);
     }
 
-    /// Forgets the entry of a four-tuple, if there is one.
+    /// Removes the entry of a four-tuple, if there is one.
     pub fn remove(&mut self, hash: u32, flow: &FourTuple) {
         if let Some(place) = self.find(hash, |other| other == flow) {
             self.deadlines.remove(place);
@@ -100,7 +99,7 @@ impl Waiters {
         }
         self.free.push(place);
         if self.index.is_empty() {
-            *self = Self::default(); // a peak is over
+            *self = Self::default(); // frees the memory of a past peak
         }
     }
 
@@ -109,7 +108,7 @@ impl Waiters {
         self.deadlines.next()
     }
 
-    /// Forgets the entries whose time has come.
+    /// Removes the entries that have expired.
     pub fn expire(&mut self, now: Instant) {
         while let Some(place) = self.deadlines.take_expired(now) {
             let deadline = self.places[place as usize].as_ref().map(|waiter| waiter.entry.deadline);
