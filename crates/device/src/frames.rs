@@ -19,7 +19,7 @@ use super::{
     virtio::{self, NetHeader},
 };
 
-/// Octets of an Ethernet header.
+/// Bytes of an Ethernet header.
 pub(super) const ETHERNET: usize = 14;
 /// The longest packet that can arrive: an IPv6 header and all that its length field can count.
 const LONGEST: usize = 40 + 65_535;
@@ -101,7 +101,7 @@ impl Format {
         self.virtio_len() + self.ethernet_len()
     }
 
-    /// The octets before a packet of ours.
+    /// The bytes before a packet of ours.
     fn head(
         &self,
         packet: &[u8],
@@ -138,7 +138,7 @@ impl Format {
 }
 
 impl Datagrams {
-    /// Cuts `packet` into datagrams with `size` octets of payload each, the last with what is left.
+    /// Cuts `packet` into datagrams with `size` bytes of payload each, the last with what is left.
     fn fill(&mut self, packet: &[u8], size: u16) {
         let transmit = Transmit { segment_size: Some(size), ..Transmit::default() };
         self.octets.clear();

@@ -35,7 +35,7 @@ pub(super) fn tun_attachment(fd: BorrowedFd<'_>) -> io::Result<Attachment> {
     Ok(attachment(&request))
 }
 
-/// TUNSETVNETHDRSZ: octets of the virtio header before each packet.
+/// TUNSETVNETHDRSZ: bytes of the virtio header before each packet.
 pub(super) fn set_tun_header_len(fd: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     let len = len as c_int;
     // SAFETY: TUNSETVNETHDRSZ reads one int, which lives through the call.
@@ -61,7 +61,7 @@ pub(super) fn interface_mtu(name: &str) -> io::Result<usize> {
     let mut request = interface_request(name)?;
     // SAFETY: SIOCGIFMTU reads and writes one ifreq, which lives through the call.
     Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) })?;
-    // SAFETY: SIOCGIFMTU has just filled this member of the union; any octets are an int.
+    // SAFETY: SIOCGIFMTU has just filled this member of the union; any bytes are an int.
     Ok(unsafe { request.ifr_ifru.ifru_mtu } as usize)
 }
 
@@ -79,7 +79,7 @@ pub(super) fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
     address.sll_ifindex = index as c_int;
     let len = mem::size_of_val(&address) as libc::socklen_t;
-    // SAFETY: bind reads `len` octets of the address, which lives through the call.
+    // SAFETY: bind reads `len` bytes of the address, which lives through the call.
     Errno::result(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) })?;
     Ok(fd)
 }
@@ -137,7 +137,7 @@ pub(super) fn open_tun_device() -> io::Result<OwnedFd> {
 }
 
 /// Reads one frame: first into all of `head`, the rest into `body`, which is emptied before and gets room for `limit`
-/// octets. Says how many octets of the head were filled.
+/// bytes. Says how many bytes of the head were filled.
 pub(super) fn read_frame(
     fd: BorrowedFd<'_>,
     head: &mut [u8],
@@ -154,13 +154,13 @@ pub(super) fn read_frame(
     // SAFETY: readv writes at most the given lengths into the two buffers, which are borrowed for the call.
     let read = Errno::result(unsafe { libc::readv(fd.as_raw_fd(), parts.as_ptr(), 2) })? as usize;
     let filled = read.min(head.len());
-    // SAFETY: readv has filled the body's first `read - filled` octets, at most `limit`, which are within its capacity.
+    // SAFETY: readv has filled the body's first `read - filled` bytes, at most `limit`, which are within its capacity.
     unsafe { body.set_len(read - filled) };
     Ok(filled)
 }
 
 fn interface_request(name: &str) -> io::Result<libc::ifreq> {
-    // SAFETY: ifreq is plain octets and numbers, for which zero is a value.
+    // SAFETY: ifreq is plain bytes and numbers, for which zero is a value.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     if name.len() >= request.ifr_name.len() || name.contains('\0') {
         return Err(io::Error::new(
@@ -177,7 +177,7 @@ fn interface_request(name: &str) -> io::Result<libc::ifreq> {
 fn attachment(request: &libc::ifreq) -> Attachment {
     let name: Vec<u8> =
         request.ifr_name.iter().take_while(|&&octet| octet != 0).map(|octet| octet.cast_unsigned()).collect();
-    // SAFETY: TUNSETIFF and TUNGETIFF leave the flags in this member of the union; any octets are a short.
+    // SAFETY: TUNSETIFF and TUNGETIFF leave the flags in this member of the union; any bytes are a short.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     Attachment {
         name: String::from_utf8_lossy(&name).into_owned(),
@@ -197,7 +197,7 @@ fn set_int_option(fd: BorrowedFd<'_>, level: c_int, option: c_int, value: c_int)
 /// `T` is one of the kernel's plain structures of numbers.
 fn packet_option<T: Copy>(fd: BorrowedFd<'_>, option: c_int, value: &mut T) -> io::Result<()> {
     let mut len = mem::size_of::<T>() as libc::socklen_t;
-    // SAFETY: getsockopt writes at most `len` octets, the size of the value, which is borrowed for the call.
+    // SAFETY: getsockopt writes at most `len` bytes, the size of the value, which is borrowed for the call.
     Errno::result(unsafe {
         libc::getsockopt(fd.as_raw_fd(), libc::SOL_PACKET, option, (&raw mut *value).cast(), &raw mut len)
     })?;

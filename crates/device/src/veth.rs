@@ -21,7 +21,7 @@ use super::{
 const NEAR: [u8; 6] = [0x02, 0x6c, 0x61, 0x73, 0x74, 0x01];
 const FAR: [u8; 6] = [0x02, 0x6c, 0x61, 0x73, 0x74, 0x02];
 
-/// Octets of packets that may wait for us. The socket counts memory, which is more than the packets' octets.
+/// Bytes of packets that may wait for us. The socket counts memory, which is more than the packets' bytes.
 const SOCKET_BUFFER: libc::c_int = 16 << 20;
 
 /// A pair of virtual Ethernet interfaces: the kernel has the near end, a packet socket of ours listens at the far end.

@@ -1,11 +1,11 @@
 //! The virtio network header (virtio 1.2 section 5.1.6, linux/virtio_net.h): what the kernel tells us of a packet beside
-//! its octets, and we the kernel. Ten octets, numbers in the host's order.
+//! its bytes, and we the kernel. Ten bytes, numbers in the host's order.
 
 use lastack_engine::{Received, Transmit};
 use lastack_wire::ip;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Octets of the header.
+/// Bytes of the header.
 pub(super) const LEN: usize = size_of::<NetHeader>();
 
 const NEEDS_CSUM: u8 = 1;
@@ -17,7 +17,7 @@ const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
-/// Offset of the octet with CWR in a TCP header, and the bit.
+/// Offset of the byte with CWR in a TCP header, and the bit.
 const TCP_FLAGS_AT: usize = 13;
 const TCP_CWR: u8 = 0x80;
 
@@ -27,9 +27,9 @@ const TCP_CWR: u8 = 0x80;
 pub(super) struct NetHeader {
     flags: u8,
     gso_type: u8,
-    /// Octets of all headers; a hint.
+    /// Bytes of all headers; a hint.
     header_len: u16,
-    /// Octets of payload in each packet that this one is to be cut into.
+    /// Bytes of payload in each packet that this one is to be cut into.
     gso_size: u16,
     /// Where the checksum begins to count, from the start of the frame.
     csum_start: u16,
@@ -46,7 +46,7 @@ struct Transport {
 }
 
 impl NetHeader {
-    /// The header for a packet of ours that follows `link_header` octets of another header. `None`: no header can say
+    /// The header for a packet of ours that follows `link_header` bytes of another header. `None`: no header can say
     /// what `transmit` asks for (a super-segment that is not TCP or UDP, or has a checksum of its own).
     pub(super) fn outgoing(packet: &[u8], transmit: &Transmit, link_header: usize) -> Option<Self> {
         let payload = packet.len().checked_sub(usize::from(transmit.header_len))?;
@@ -80,7 +80,7 @@ impl NetHeader {
         Received { checksum_good: self.flags & (NEEDS_CSUM | DATA_VALID) != 0 }
     }
 
-    /// If it is several UDP datagrams in one: octets of payload of each.
+    /// If it is several UDP datagrams in one: bytes of payload of each.
     pub(super) fn datagram_size(&self) -> Option<u16> {
         (self.gso_type & !GSO_ECN == GSO_UDP_L4 && self.gso_size > 0).then_some(self.gso_size)
     }

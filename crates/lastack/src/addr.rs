@@ -1,20 +1,20 @@
-//! Addresses as programs write them.
+//! Conversion and resolution of addresses.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs as _};
 
-/// What can be meant by an address in [`net`](crate::net): what tokio's trait of the same name takes.
+/// Types that can be resolved to addresses in [`net`](crate::net): the same as for tokio's trait of this name.
 ///
-/// A name is looked up by the system, on a thread for blocking calls: the stack has no resolver of its own.
+/// Names are resolved by the system, on a thread for blocking calls: the stack has no resolver.
 pub trait ToSocketAddrs: sealed::Sealed {}
 
 impl<T: sealed::Sealed + ?Sized> ToSocketAddrs for T {}
 
-/// The addresses of a host and port, as [`tokio::net::lookup_host`] gives them.
+/// Resolves a host and port, as [`tokio::net::lookup_host`] does.
 ///
 /// # Errors
-/// If it is no address and no name that the system knows.
+/// If it is neither an address nor a name that the system can resolve.
 pub async fn lookup_host<A: ToSocketAddrs>(host: A) -> io::Result<impl Iterator<Item = SocketAddr>> {
     resolve(&host).await.map(Vec::into_iter)
 }
@@ -35,7 +35,7 @@ pub(crate) async fn resolve<A: ToSocketAddrs + ?Sized>(addr: &A) -> io::Result<V
     Ok(addresses)
 }
 
-/// Tries one address after the other until one works.
+/// Tries each address in turn until one succeeds.
 pub(crate) async fn first<A, F, T>(addr: &A, mut attempt: impl FnMut(SocketAddr) -> F) -> io::Result<T>
 where
     A: ToSocketAddrs + ?Sized,
@@ -51,12 +51,12 @@ where
     Err(last.unwrap_or_else(|| io::Error::new(ErrorKind::InvalidInput, "no address was given")))
 }
 
-/// What is meant.
+/// What to resolve.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Target {
-    /// These.
+    /// Addresses, without resolution.
     Addresses(Vec<SocketAddr>),
-    /// Those of this name, at this port.
+    /// A name and a port.
     Name(String, u16),
 }
 

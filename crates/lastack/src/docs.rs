@@ -1,4 +1,4 @@
-//! The book: [`start`], [`concepts`], [`recipes`], and how to come [from `tokio::net`](tokio).
+//! The guide: [`start`], [`concepts`], [`recipes`], and how to port [from `tokio::net`](tokio).
 
 #[doc = include_str!("../docs/start.md")]
 pub mod start {}

@@ -1,14 +1,14 @@
-//! The names and shapes of `tokio::net`, so that a program moves over by changing its imports.
+//! The types and signatures of `tokio::net`, so that a program can be ported by changing its imports.
 //!
 //! ```diff
 //! -use tokio::net::{TcpListener, TcpStream};
 //! +use lastack::net::{TcpListener, TcpStream};
 //! ```
 //!
-//! Sockets of the kernel need not say which machine they are of; these use the host that was made the default:
-//! [`set_host`] for the whole process, or [`with_host`] for one task and what it awaits. Every type dereferences to that
-//! of the crate's root, which has more to offer: the reason of an end above all. Which call is there and which is not
-//! stands in [`docs::tokio`](crate::docs::tokio).
+//! Unlike kernel sockets, sockets here need a host. These use the default host: that of [`set_host`] for the whole
+//! process, or of [`with_host`] for one task and what it awaits. Every type dereferences to that of the crate's root,
+//! which has additional methods, such as the reason of an end. The supported calls are listed in
+//! [`docs::tokio`](crate::docs::tokio).
 //!
 //! ```
 //! use lastack::net::{TcpListener, TcpStream};
@@ -63,18 +63,18 @@ tokio::task_local! {
     static TASK: Host;
 }
 
-/// Makes `host` the one of all sockets of this module that are made from now on, where [`with_host`] says no other.
-/// Returns the one before.
+/// Sets the default host of all sockets of this module made from now on, except within [`with_host`]. Returns the
+/// previous one.
 pub fn set_host(host: Host) -> Option<Host> {
     PROCESS.write().unwrap_or_else(PoisonError::into_inner).replace(host)
 }
 
-/// Makes `host` the one of all sockets that `future` makes itself. A task that it spawns is not part of it.
+/// Sets the default host of all sockets that `future` makes itself. Tasks that it spawns are not included.
 pub fn with_host<F: Future>(host: Host, future: F) -> impl Future<Output = F::Output> {
     TASK.scope(host, future)
 }
 
-/// The host that a socket made here and now would be of.
+/// The current default host.
 ///
 /// # Errors
 /// `NotConnected` if there is none.
@@ -141,16 +141,16 @@ wrapper! {
 }
 
 impl TcpStream {
-    /// Connects to the first of these addresses that answers; see [`TcpStream::connect`](crate::TcpStream::connect).
+    /// Connects to the first of these addresses that succeeds; see [`TcpStream::connect`](crate::TcpStream::connect).
     ///
     /// # Errors
-    /// Those of the last address; that there is no host.
+    /// Those of the last address; `NotConnected` if there is no host.
     pub async fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         let host = current_host()?;
         first(&addr, |remote| sockets::TcpStream::connect(&host, remote)).await.map(Self)
     }
 
-    /// Both directions, to be used in two tasks.
+    /// Splits the stream into owned halves, for use in two tasks.
     pub fn into_split(self) -> (sockets::OwnedReadHalf, sockets::OwnedWriteHalf) {
         self.0.into_split()
     }
@@ -189,10 +189,11 @@ impl AsyncWrite for TcpStream {
 }
 
 impl TcpListener {
-    /// Listens at the first of these addresses that can be had; see [`TcpListener::bind`](crate::TcpListener::bind).
+    /// Listens on the first of these addresses that is available; see
+    /// [`TcpListener::bind`](crate::TcpListener::bind).
     ///
     /// # Errors
-    /// Those of the last address; that there is no host.
+    /// Those of the last address; `NotConnected` if there is no host.
     pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         let host = current_host()?;
         first(&addr, |local| std::future::ready(sockets::TcpListener::bind(&host, local))).await.map(Self)
@@ -219,7 +220,7 @@ impl TcpSocket {
     /// See [`TcpSocket::new_v4`](crate::TcpSocket::new_v4).
     ///
     /// # Errors
-    /// That there is no host.
+    /// `NotConnected` if there is no host.
     pub fn new_v4() -> io::Result<Self> {
         sockets::TcpSocket::new_v4(&current_host()?).map(Self)
     }
@@ -227,7 +228,7 @@ impl TcpSocket {
     /// See [`TcpSocket::new_v6`](crate::TcpSocket::new_v6).
     ///
     /// # Errors
-    /// That there is no host.
+    /// `NotConnected` if there is no host.
     pub fn new_v6() -> io::Result<Self> {
         sockets::TcpSocket::new_v6(&current_host()?).map(Self)
     }
@@ -250,10 +251,10 @@ impl TcpSocket {
 }
 
 impl UdpSocket {
-    /// A socket at the first of these addresses that can be had; see [`UdpSocket::bind`](crate::UdpSocket::bind).
+    /// Binds to the first of these addresses that is available; see [`UdpSocket::bind`](crate::UdpSocket::bind).
     ///
     /// # Errors
-    /// Those of the last address; that there is no host.
+    /// Those of the last address; `NotConnected` if there is no host.
     pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         let host = current_host()?;
         first(&addr, |local| std::future::ready(udp::UdpSocket::bind(&host, local))).await.map(Self)

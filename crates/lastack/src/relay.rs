@@ -1,4 +1,4 @@
-//! The two directions of a connection between a stream of this stack and another: what a proxy carries.
+//! Relaying data between a stream of this stack and another stream, for proxies.
 
 use crate::{Cause, End, InterceptedTcp, TcpStream};
 use lastack_wire::icmp::IcmpError;
@@ -10,24 +10,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// How long one side, over already, waits for the other to take what came before, without anything moving.
+/// After one side has ended: how long the other may go without progress before it is reset.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A reset reaches the local peer no sooner than this after the connection: a program that has not yet seen that it is
-/// connected would lose the data before the reset.
+/// Min time between the handshake and a reset of the local peer: a program that has not yet seen that it is connected
+/// would lose the data before the reset.
 const GRACE: Duration = Duration::from_millis(20);
-/// The unsent data of the far side is asked for this often at first, ..
+/// First interval at which the far side's unacknowledged data is polled, ..
 const MIN_POLL: Duration = Duration::from_millis(1);
-/// .. and this often later.
+/// .. and the max interval after backing off.
 const MAX_POLL: Duration = Duration::from_millis(100);
-/// Bytes that are carried at a time.
+/// Buffer size of each direction.
 const CHUNK: usize = 64 * 1024;
 
-/// The far side of a [`relay`]: a stream that can also be reset, and says what it has not delivered yet.
+/// The far side of a [`relay`]: a stream that can be reset and reports its undelivered bytes.
 pub trait Remote: AsyncRead + AsyncWrite + Unpin {
-    /// How many bytes were written and are not acknowledged by the peer; 0 where that is not known.
+    /// Number of bytes written and not acknowledged by the peer; 0 where it is unknown.
     ///
     /// # Errors
-    /// If it cannot be asked: it is over.
+    /// If the stream has ended.
     fn undelivered(&self) -> io::Result<usize>;
 
     /// Closes the stream with RST.
@@ -55,7 +55,7 @@ impl Remote for tokio::net::TcpStream {
     }
 
     fn reset(self) {
-        // It fails only on what is no socket.
+        // Fails only if this is not a socket.
         let _never = self.set_zero_linger();
     }
 }
@@ -64,17 +64,17 @@ impl Remote for tokio::net::TcpStream {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Relayed {
-    /// Both directions ended with FIN, which was passed on.
+    /// Both directions ended with FIN.
     Orderly,
     /// The far side failed with this error; the local peer was reset.
     RemoteFailed(io::Error),
-    /// The local side ended other than in order; the far side was reset.
+    /// The local side did not end cleanly; the far side was reset.
     LocalEnded(Box<End>),
     /// The local host stopped; the far side was reset.
     HostStopped(io::Error),
 }
 
-/// What a [`relay`] did.
+/// The result of a [`relay`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RelayReport {
@@ -86,16 +86,16 @@ pub struct RelayReport {
     pub to_local: u64,
 }
 
-/// Carries data between a stream of this stack and another until both are over, and passes on everything as what it
-/// was: FIN as FIN, each direction by itself, for as long as the other likes; a reset as a reset, after the data
-/// before it has arrived. Neither side is read faster than the other takes.
+/// Relays data between a stream of this stack and another until both have ended. FIN is passed on as FIN, for each
+/// direction separately (half-close); a reset is passed on as a reset, after the data before it was delivered.
+/// Backpressure is applied: neither side is read faster than the other accepts data.
 ///
-/// What a proxy does with an accepted [`InterceptedTcp`] and its connection to the real destination; for a connection
-/// that fails see [`InterceptedTcp::fail`]. The far side is a [`tokio::net::TcpStream`] (feature `relay`), a stream
-/// of another host, or what implements [`Remote`].
+/// For a proxy with an accepted [`InterceptedTcp`] and its connection to the original destination; for a connection
+/// attempt that fails see [`InterceptedTcp::fail`]. The far side is a [`tokio::net::TcpStream`] (feature `relay`), a
+/// stream of another host, or any other type that implements [`Remote`].
 ///
 /// # Cancel safety
-/// Dropped, both streams are dropped, which closes them: a reset or a FIN, as each would by itself.
+/// If the future is dropped, both streams are dropped, which closes each by a reset or a FIN.
 ///
 /// ```
 /// # use lastack::{Config, Host, TcpListener, TcpStream, link, relay};
@@ -176,7 +176,7 @@ impl Moved {
     }
 }
 
-/// Runs both directions to their ends. If one fails, the other may still deliver what came before.
+/// Runs both directions to their ends. If one fails, the other may still deliver earlier data.
 async fn carry(
     local: &TcpStream,
     mut up: impl Future<Output = Result<(), Relayed>> + Unpin,
@@ -188,7 +188,7 @@ async fn carry(
         let result = tokio::select! {
             result = &mut up, if !up_done => { up_done = true; result }
             result = &mut down, if !down_done => { down_done = true; result }
-            // A reset of the local side is seen although the far side takes nothing.
+            // Detects a reset of the local side even while the far side accepts no data.
             result = local.closed() => match result {
                 Ok(end) if end.cause == Cause::Orderly => Ok(()),
                 Ok(end) => Err(Relayed::LocalEnded(end.into())),
@@ -232,7 +232,7 @@ async fn up<R: Remote>(local: &TcpStream, remote: &mut WriteHalf<R>, moved: &Mov
 async fn down<R: Remote>(remote: &mut ReadHalf<R>, local: &TcpStream, moved: &Moved) -> Result<(), Relayed> {
     let mut chunk = vec![0; CHUNK];
     loop {
-        // The far side is read only once the local one takes something: nothing piles up here.
+        // Backpressure: reads the far side only when the local side has room.
         local.writable().await.map_err(|error| local_failure(local, error))?;
         let n = remote.read(&mut chunk).await.map_err(Relayed::RemoteFailed)?;
         if n == 0 {
@@ -256,7 +256,7 @@ fn local_failure(local: &TcpStream, error: io::Error) -> Relayed {
     }
 }
 
-/// Lets one direction go on as long as something moves. What it ends with is no news.
+/// Continues one direction as long as there is progress. Its result is ignored.
 async fn patiently(direction: &mut (impl Future<Output = Result<(), Relayed>> + Unpin), moved: &Moved) {
     loop {
         let before = moved.sum();
@@ -266,7 +266,7 @@ async fn patiently(direction: &mut (impl Future<Output = Result<(), Relayed>> + 
     }
 }
 
-/// Waits until the peer of the far side has all that was written, as long as something moves.
+/// Waits until the far side's peer has acknowledged all written data, as long as there is progress.
 async fn delivered(remote: &impl Remote) {
     let (mut pause, mut left, mut since) = (MIN_POLL, usize::MAX, Instant::now());
     while let Ok(now @ 1..) = remote.undelivered() {
@@ -281,8 +281,8 @@ async fn delivered(remote: &impl Remote) {
 }
 
 impl InterceptedTcp {
-    /// Answers with what became of the attempt to reach the real destination, so that the peer sees what a direct
-    /// connection would have shown it:
+    /// Answers with the result of the failed attempt to reach the original destination, as the peer would have seen
+    /// it on a direct connection:
     ///
     /// | error of the attempt | answer |
     /// |---|---|
@@ -296,7 +296,7 @@ impl InterceptedTcp {
     /// | others | ICMP host unreachable |
     ///
     /// # Cancel safety
-    /// Once polled, the answer is given.
+    /// The answer is sent once the future is polled.
     pub async fn fail(self, error: &io::Error) {
         let v6 = self.local_addr().is_ipv6();
         if let Some(Cause::Unreachable(icmp)) = crate::EndError::find(error).map(|end| end.cause)

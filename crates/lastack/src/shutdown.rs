@@ -1,4 +1,4 @@
-//! The end of a host: what its sockets were given is delivered, or given up.
+//! Shutting down a host: pending data is delivered or, after a time limit, discarded.
 
 use crate::Host;
 use crate::shared::Inner;
@@ -10,15 +10,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 impl Host {
-    /// Waits until nothing of this host waits to be delivered: every peer has acknowledged all that was written, and
-    /// the FIN of every stream that was shut down or dropped; every datagram has left. Streams may stay open, and more
-    /// may be written meanwhile, which is waited for too.
+    /// Waits until all send queues of this host are empty: every peer has acknowledged all written data, and the FIN
+    /// of every stream that was shut down or dropped; every datagram was sent. Streams may stay open; data written
+    /// meanwhile is waited for too.
     ///
     /// # Errors
-    /// The driver stopped before that; why is in the [`HostError`](crate::HostError) inside.
+    /// If the driver stops before that; the reason is in the inner [`HostError`](crate::HostError).
     ///
     /// # Cancel safety
-    /// Nothing changes when the future is dropped.
+    /// Dropping the future has no effect.
     ///
     /// ```
     /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
@@ -45,18 +45,18 @@ impl Host {
         Wait::new(self.shared(), Interest::Quiet, drained).await
     }
 
-    /// Ends this host, whoever else holds it or a socket of it: no new connection is accepted or opened; what is open
-    /// may end by itself for as long as `patience`, so that what was written arrives; then what is left is reset.
-    /// Returns the connections that were reset.
+    /// Shuts this host down, even if there are other handles or sockets: no new connection is accepted or opened;
+    /// open connections may end by themselves within `patience`, so that written data is delivered; the rest is
+    /// reset. Returns the connections that were reset.
     ///
-    /// A connection that stays open although both sides are idle is waited for, too: a server tells its connections to
-    /// close before (axum's and hyper's graceful shutdown do). Afterwards every call on the host and its sockets fails
-    /// with [`HostError::ShutDown`](crate::HostError::ShutDown), but for reading what has already arrived.
+    /// Idle connections are waited for too: a server should first close its connections (as the graceful shutdown of
+    /// axum and hyper does). Afterwards every call on the host and its sockets fails with
+    /// [`HostError::ShutDown`](crate::HostError::ShutDown), except reading data that has already arrived.
     ///
-    /// The driver must run, and ends with this.
+    /// The driver must be running, and completes with this.
     ///
     /// # Cancel safety
-    /// Once polled, the host stays closed for new connections, and stops when the last one ends.
+    /// Once polled, the host accepts no new connections, and stops when the last one ends.
     pub async fn shutdown(self, patience: Duration) -> Vec<OpenConnection> {
         let shared = self.shared();
         shared.with(Inner::begin_shutdown);
@@ -70,13 +70,13 @@ impl Host {
             return Vec::new();
         }
         let reset = shared.with(Inner::abort_all);
-        // An error here says that it has stopped, which is what is waited for.
+        // An error means that the host has stopped, as intended.
         let _stopped = stopped().await;
         reset
     }
 
-    /// Resets every connection of this host, whoever holds it, as [`kill`](Self::kill) does for one. The host and its
-    /// listeners live on.
+    /// Resets every connection of this host, as [`kill`](Self::kill) does for one. The host and its listeners
+    /// continue.
     pub fn abort_all(&self) -> Vec<OpenConnection> {
         self.shared().with(Inner::abort_all)
     }
@@ -90,11 +90,11 @@ impl Inner {
             self.wakers.wake(Interest::Accept(id));
         }
         self.intercepted.refuse_all(&mut self.stack);
-        // It may be done already, and has to notice.
+        // It may be finished already: wake the driver to check.
         self.wake_driver();
     }
 
-    /// Resets every connection, and returns what there was.
+    /// Resets every connection, and returns those that were open.
     pub fn abort_all(&mut self) -> Vec<OpenConnection> {
         let open: Vec<_> = self.stack.tcp_connections().collect();
         for connection in &open {
@@ -105,8 +105,8 @@ impl Inner {
     }
 }
 
-/// `pending`: connections that were seen to have something left; looked at one by one, so that waiting costs little
-/// however many there are.
+/// `pending`: connections seen with undelivered data; checked one by one, so that waiting is cheap for any number of
+/// connections.
 fn is_drained(inner: &Inner, pending: &mut VecDeque<ConnId>) -> bool {
     let drained = |id: &ConnId| inner.stack.tcp_is_drained(*id);
     while pending.front().is_some_and(drained) {

@@ -65,7 +65,7 @@ pub struct Record {
     pub at: Instant,
     /// Which way.
     pub direction: Direction,
-    /// Its octets.
+    /// Its bytes.
     pub packet: Vec<u8>,
     /// What is to be said about it.
     pub comment: Option<String>,

@@ -47,7 +47,7 @@ pub(crate) fn complete_quoted(packet: &mut [u8]) {
     }
 }
 
-/// Octets of an ICMP header, before what it quotes.
+/// Bytes of an ICMP header, before what it quotes.
 const ICMP_HEADER: usize = 8;
 
 /// Where the ICMP message is, and the layout of what it quotes.

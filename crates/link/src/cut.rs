@@ -28,9 +28,9 @@ pub struct Cut<'a> {
     /// `None`: not TCP or UDP; the packet is the only piece.
     layout: Option<Layout>,
     transmit: Transmit,
-    /// Octets of text in each piece but the last.
+    /// Bytes of text in each piece but the last.
     size: usize,
-    /// Octets of text given out so far.
+    /// Bytes of text given out so far.
     done: usize,
     pieces: u16,
     finished: bool,

@@ -17,7 +17,7 @@ pub use plan::Plan;
 /// A link that treats the packets of another as its [`Plan`]s say.
 ///
 /// Packets are hit as they are on the wire: super-segments are cut before, and damage is done to a packet whose
-/// checksums are complete, so that it can be noticed. Each damage changes one octet, which the checksum of
+/// checksums are complete, so that it can be noticed. Each damage changes one byte, which the checksum of
 /// RFC 1071 always finds.
 ///
 /// What a stack was told of checksums at its start must allow for damage that a later plan brings: a link whose

@@ -18,11 +18,11 @@ pub(crate) struct Layout {
     pub ip: IpHeader,
     /// Which protocol.
     pub protocol: Protocol,
-    /// First octet of the transport header.
+    /// First byte of the transport header.
     pub transport: usize,
-    /// First octet of the text.
+    /// First byte of the text.
     pub text: usize,
-    /// Octets of the packet; what the link added behind it does not count.
+    /// Bytes of the packet; what the link added behind it does not count.
     pub end: usize,
 }
 

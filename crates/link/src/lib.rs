@@ -77,7 +77,7 @@ pub trait Link {
 /// What a link can carry, and who computes and tests checksums on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The largest IP packet it carries, in octets.
+    /// The largest IP packet it carries, in bytes.
     pub mtu: usize,
     /// The largest packet it takes if told where to cut it ([`Transmit::segment_size`]); equal to `mtu` if it
     /// cannot cut.
@@ -96,7 +96,7 @@ impl Capabilities {
         Self { mtu, max_packet: mtu, checksums }
     }
 
-    /// A link within one memory: it takes super-segments, and nobody sums up octets that nothing can damage.
+    /// A link within one memory: it takes super-segments, and nobody sums up bytes that nothing can damage.
     /// What arrives without a checksum is marked [`Received::checksum_good`]; what a decorator such as [`Impair`]
     /// has damaged carries one, and is tested.
     pub const fn memory(mtu: usize) -> Self {

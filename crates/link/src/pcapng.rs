@@ -222,7 +222,7 @@ impl Block {
         self
     }
 
-    /// Octets, padded to 32 bits.
+    /// Bytes, padded to 32 bits.
     fn octets(&mut self, octets: &[u8]) -> &mut Self {
         self.0.extend_from_slice(octets);
         self.0.resize(self.0.len().next_multiple_of(4), 0);
@@ -245,7 +245,7 @@ impl Block {
     }
 }
 
-/// At most the octets that an option can hold, not ending within a character of UTF-8.
+/// At most the bytes that an option can hold, not ending within a character of UTF-8.
 fn cut_short(value: &[u8]) -> &[u8] {
     let most = usize::from(u16::MAX);
     if value.len() <= most {

@@ -153,7 +153,7 @@ impl Link for Pipe {
         if !self.fits(packet, transmit) {
             self.stats.oversized += 1;
         } else if transmit.segment_size.is_some() && is_udp(packet) {
-            // The octets of a stream may arrive all at once; datagrams must arrive one by one.
+            // The bytes of a stream may arrive all at once; datagrams must arrive one by one.
             self.push_datagrams(packet, transmit);
         } else {
             self.push(packet, Received { checksum_good: transmit.partial_checksum });

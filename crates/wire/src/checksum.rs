@@ -1,12 +1,12 @@
 //! The internet checksum (RFC 1071).
 //!
 //! The sum is taken over words as the machine loads them and turned into network order once, at the end: RFC 1071
-//! section 2 (B) shows that the order of octets does not matter to it. Since 2^16 is 1 modulo 2^16 - 1, words of 32
+//! section 2 (B) shows that the order of bytes does not matter to it. Since 2^16 is 1 modulo 2^16 - 1, words of 32
 //! bits may be added as they are and folded afterwards.
 
 /// A sum of 16-bit words in one's complement, as far as it has come.
 ///
-/// Of the octet strings added one after another only the last may have an odd length.
+/// Of the byte strings added one after another only the last may have an odd length.
 ///
 /// ```
 /// use lastack_wire::checksum::Sum;
@@ -16,10 +16,10 @@
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum(u64);
 
-/// Octets that one turn of the wide loop takes.
+/// Bytes that one turn of the wide loop takes.
 const WIDE: usize = 64;
 
-/// The wide loop begins to pay at this many octets.
+/// The wide loop begins to pay at this many bytes.
 const SHORT: usize = 64;
 
 /// The low half of a 64-bit word.
@@ -33,7 +33,7 @@ impl Sum {
         Self(0)
     }
 
-    /// Adds octets; an odd one at the end counts as if a zero octet followed it.
+    /// Adds bytes; an odd one at the end counts as if a zero byte followed it.
     #[inline]
     #[must_use]
     #[allow(clippy::should_implement_trait, reason = "a sum plus octets is no sum plus sum")]

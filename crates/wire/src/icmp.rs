@@ -11,7 +11,7 @@ use crate::checksum::Sum;
 use crate::ip::IpHeader;
 use alloc::vec::Vec;
 
-/// Octets before the data of an echo, or the quoted packet of an error.
+/// Bytes before the data of an echo, or the quoted packet of an error.
 pub const HEADER: usize = 8;
 
 /// A message.
@@ -53,7 +53,7 @@ impl<'a> Icmp<'a> {
     /// Reads a message of the version that `ip` has, and verifies its checksum.
     ///
     /// # Errors
-    /// If the message is shorter than eight octets or its checksum is wrong.
+    /// If the message is shorter than eight bytes or its checksum is wrong.
     pub fn parse(ip: &IpHeader, bytes: &'a [u8]) -> Result<Self, Malformed> {
         let (&[kind, code, _, _, a, b, c, d], rest) =
             bytes.split_first_chunk().ok_or(Malformed::Truncated)?;

@@ -44,7 +44,7 @@ pub struct IpHeader {
 pub struct Fragment {
     /// Identification; of 16 bits for IPv4.
     pub ident: u32,
-    /// Place of the payload's first octet; a multiple of 8.
+    /// Place of the payload's first byte; a multiple of 8.
     pub offset: u32,
     /// Further fragments follow this one.
     pub more: bool,
@@ -60,9 +60,9 @@ pub struct IpPacket<'a> {
     pub fragment: Option<Fragment>,
     /// There are IPv4 options, or IPv6 extension headers other than the fragment header.
     pub has_options: bool,
-    /// Place of the octet that names `header.protocol`: the pointer of an ICMPv6 parameter problem.
+    /// Place of the byte that names `header.protocol`: the pointer of an ICMPv6 parameter problem.
     pub next_header_at: usize,
-    /// Octets before the payload.
+    /// Bytes before the payload.
     pub unfragmentable: usize,
     /// The payload, without what the link may have added behind the packet.
     pub payload: &'a [u8],
@@ -91,7 +91,7 @@ impl IpHeader {
         self.src.is_ipv6()
     }
 
-    /// Octets that `emit` appends: 20 or 40.
+    /// Bytes that `emit` appends: 20 or 40.
     #[inline]
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a header is never empty")]
@@ -99,7 +99,7 @@ impl IpHeader {
         if self.is_v6() { v6::HEADER } else { v4::HEADER }
     }
 
-    /// Appends the header of a packet with `payload_len` octets of payload.
+    /// Appends the header of a packet with `payload_len` bytes of payload.
     ///
     /// # Panics
     /// If the addresses are of different versions, or the packet would be longer than its length field can say.
@@ -113,7 +113,7 @@ impl IpHeader {
         }
     }
 
-    /// Appends the header of a fragment with `payload_len` octets of payload; for IPv6 with the fragment header.
+    /// Appends the header of a fragment with `payload_len` bytes of payload; for IPv6 with the fragment header.
     ///
     /// # Panics
     /// As [`IpHeader::emit`].

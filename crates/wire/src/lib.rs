@@ -1,6 +1,6 @@
-//! The packet formats of lastack: octets to headers and back.
+//! The packet formats of lastack: bytes to headers and back.
 //!
-//! Everything here is a value or a view of octets that the caller holds; nothing allocates but the `Vec` that an
+//! Everything here is a value or a view of bytes that the caller holds; nothing allocates but the `Vec` that an
 //! `emit` appends to, and no input can cause a panic. What a header *means* is not decided here: a
 //! parser refuses only what no reader could make sense of, and says so by [`Malformed`].
 //!

@@ -1,11 +1,11 @@
-//! Why octets are no packet.
+//! Why bytes are no packet.
 
 use core::fmt;
 
 /// Why a packet, or a part of one, could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Malformed {
-    /// There are fewer octets than the fixed header, or than the header says the packet has.
+    /// There are fewer bytes than the fixed header, or than the header says the packet has.
     Truncated,
     /// The IP version is neither 4 nor 6.
     Version,

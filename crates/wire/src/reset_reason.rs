@@ -1,6 +1,6 @@
 //! The reason that a RST segment may carry as its text: draft-ietf-tcpm-rst-diagnostic-payload-03.
 //!
-//! Eight octets: the magic number 0x33AA, the code, and a private enterprise number (PEN). PEN 0 means that the code
+//! Eight bytes: the magic number 0x33AA, the code, and a private enterprise number (PEN). PEN 0 means that the code
 //! is from the registry "TCP Failure Causes".
 //!
 //! ```
@@ -12,10 +12,10 @@
 
 use core::fmt;
 
-/// The first two octets of the payload.
+/// The first two bytes of the payload.
 pub const MAGIC: u16 = 0x33aa;
 
-/// Octets of the payload.
+/// Bytes of the payload.
 pub const LEN: usize = 8;
 
 macro_rules! reasons {

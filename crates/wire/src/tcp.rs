@@ -12,11 +12,11 @@ use bitflags::bitflags;
 use core::fmt;
 use options::NOP;
 
-/// Octets of a header without options.
+/// Bytes of a header without options.
 const HEADER: usize = 20;
 /// The first word of the timestamps option behind two NOPs.
 const TIMESTAMPS_ALONE: u32 = 0x0101_080a;
-/// Octets of the timestamps option with its padding.
+/// Bytes of the timestamps option with its padding.
 const ALONE: usize = 12;
 /// Place of the checksum.
 const CHECKSUM: core::ops::Range<usize> = 16..18;
@@ -129,7 +129,7 @@ impl TcpHeader {
         Ok(text)
     }
 
-    /// Octets that `emit` appends: 20, and the options with their padding.
+    /// Bytes that `emit` appends: 20, and the options with their padding.
     #[inline]
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a header is never empty")]
@@ -147,7 +147,7 @@ impl TcpHeader {
         }
     }
 
-    /// Data offset and control bits of a header of `len` octets.
+    /// Data offset and control bits of a header of `len` bytes.
     #[inline]
     const fn offset_and_flags(&self, len: usize) -> u16 {
         (len as u16 / 4) << 12 | self.flags.bits() & 0x01ff
@@ -170,7 +170,7 @@ impl TcpHeader {
         }
     }
 
-    /// The part that every header has, of a header of `len` octets.
+    /// The part that every header has, of a header of `len` bytes.
     #[inline]
     fn fixed(&self, len: usize, checksum: u16) -> [u8; HEADER] {
         let offset_and_flags = self.offset_and_flags(len);
@@ -198,7 +198,7 @@ pub enum Checksum {
     None,
 }
 
-/// Replaces what `out` holds by a packet: IP header, TCP header, and data in two pieces. Returns the octets of both
+/// Replaces what `out` holds by a packet: IP header, TCP header, and data in two pieces. Returns the bytes of both
 /// headers.
 ///
 /// ```

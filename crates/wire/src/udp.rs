@@ -4,7 +4,7 @@ use crate::Malformed;
 use crate::ip::IpHeader;
 use alloc::vec::Vec;
 
-/// Octets of the header.
+/// Bytes of the header.
 const HEADER: usize = 8;
 
 /// The ports of a datagram; length and checksum follow from the rest.
@@ -28,7 +28,7 @@ pub struct UdpHeader {
 }
 
 impl UdpHeader {
-    /// Octets of the header.
+    /// Bytes of the header.
     pub const LEN: usize = HEADER;
 
     /// Takes a datagram apart and verifies its checksum. Checksum 0 means none for IPv4 and is illegal for IPv6
@@ -67,7 +67,7 @@ impl UdpHeader {
     /// Appends the datagram, with its checksum.
     ///
     /// # Panics
-    /// If the datagram would have more than 65535 octets.
+    /// If the datagram would have more than 65535 bytes.
     pub fn emit(&self, ip: &IpHeader, payload: &[u8], out: &mut Vec<u8>) {
         let header = self.header(payload, 0);
         let checksum = match ip.pseudo(HEADER + payload.len()).add(&header).add(payload).finish() {
@@ -83,7 +83,7 @@ impl UdpHeader {
     /// the rest itself.
     ///
     /// # Panics
-    /// If the datagram would have more than 65535 octets.
+    /// If the datagram would have more than 65535 bytes.
     pub fn emit_partial(&self, ip: &IpHeader, payload: &[u8], out: &mut Vec<u8>) {
         let sum = ip.pseudo(HEADER + payload.len()).folded();
         out.extend_from_slice(&self.header(payload, sum));

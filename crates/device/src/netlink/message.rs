@@ -1,4 +1,4 @@
-//! rtnetlink messages as octets: a header, a fixed body, attributes. Numbers are in the host's order.
+//! rtnetlink messages as bytes: a header, a fixed body, attributes. Numbers are in the host's order.
 
 use std::net::IpAddr;
 
@@ -66,7 +66,7 @@ impl Message {
         Self(octets)
     }
 
-    /// Appends an attribute, padded to four octets; its length does not count the padding.
+    /// Appends an attribute, padded to four bytes; its length does not count the padding.
     pub(super) fn attribute(&mut self, kind: u16, data: &[u8]) -> &mut Self {
         self.0.extend_from_slice(&((data.len() + 4) as u16).to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());
@@ -75,7 +75,7 @@ impl Message {
         self
     }
 
-    /// Appends an attribute that ends with a zero octet, as the kernel takes names.
+    /// Appends an attribute that ends with a zero byte, as the kernel takes names.
     pub(super) fn name(&mut self, kind: u16, name: &str) -> &mut Self {
         let mut data = name.as_bytes().to_vec();
         data.push(0);

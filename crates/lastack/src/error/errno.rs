@@ -1,4 +1,4 @@
-//! The numbers that Linux has for errors (x86, Arm, RISC-V; `asm-generic/errno.h`).
+//! Linux's errno values (x86, Arm, RISC-V; `asm-generic/errno.h`).
 
 use super::HostError;
 use lastack_engine::{BindError, ConnectError, TcpError, UdpError};
@@ -87,7 +87,7 @@ pub(super) fn of_host(error: &HostError) -> i32 {
     }
 }
 
-/// That of an error without a reason inside.
+/// The errno of an error without an inner error.
 pub(super) const fn of_kind(kind: ErrorKind) -> Option<i32> {
     Some(match kind {
         ErrorKind::WouldBlock => EAGAIN,

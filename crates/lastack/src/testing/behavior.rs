@@ -1,4 +1,4 @@
-//! What a server does with a connection.
+//! Scripted behavior of the test server.
 
 use super::{Inner, lock};
 use crate::{IcmpError, InterceptedTcp, TcpStream};
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 type Handler = Box<dyn FnOnce(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
-/// What the server does with one connection.
+/// The server's behavior for one connection.
 pub struct Behavior(Kind);
 
 enum Kind {
@@ -64,7 +64,7 @@ impl Behavior {
         Self(Kind::Refuse)
     }
 
-    /// Does not answer the SYN, nor those that are sent again: the attempt times out.
+    /// Does not answer the SYN or its retransmissions: the attempt times out.
     pub const fn ignore() -> Self {
         Self(Kind::Ignore)
     }
@@ -77,32 +77,32 @@ impl Behavior {
 
 /// Once it is established.
 impl Behavior {
-    /// Sends RST after so many bytes have been read; 0: at once.
+    /// Sends RST after this number of bytes was read; 0: at once.
     pub const fn reset_after(bytes: usize) -> Self {
         Self(Kind::ResetAfter(bytes))
     }
 
-    /// Sends this once the first bytes have come (a request), then FIN, and reads to the end.
+    /// Sends this data when the first bytes (a request) have arrived, then FIN, and reads to the end.
     pub fn respond(data: impl Into<Vec<u8>>) -> Self {
         Self(Kind::Respond { data: data.into(), then: Then::Close, pace: None })
     }
 
-    /// As [`respond`](Self::respond), so many bytes at a time, with this pause before each.
+    /// As [`respond`](Self::respond), `bytes` bytes at a time, with this pause before each.
     pub fn respond_slowly(data: impl Into<Vec<u8>>, bytes: usize, pause: Duration) -> Self {
         Self(Kind::Respond { data: data.into(), then: Then::Close, pace: Some((bytes.max(1), pause)) })
     }
 
-    /// Sends this once the first bytes have come, and RST once it has arrived: half an answer.
+    /// Sends this data when the first bytes have arrived, and RST once it is acknowledged: a truncated response.
     pub fn respond_then_reset(data: impl Into<Vec<u8>>) -> Self {
         Self(Kind::Respond { data: data.into(), then: Then::Reset, pace: None })
     }
 
-    /// Sends this once the first bytes have come, then nothing any more, and keeps the connection open.
+    /// Sends this data when the first bytes have arrived, then nothing more, and keeps the connection open.
     pub fn respond_then_stall(data: impl Into<Vec<u8>>) -> Self {
         Self(Kind::Respond { data: data.into(), then: Then::Stall, pace: None })
     }
 
-    /// Sends back what comes, and closes when the client does.
+    /// Echoes received data, and closes when the client does.
     pub const fn echo() -> Self {
         Self(Kind::Echo)
     }
@@ -112,18 +112,18 @@ impl Behavior {
         Self(Kind::Silent)
     }
 
-    /// Never reads: its window closes.
+    /// Never reads: its receive window closes.
     pub const fn never_read() -> Self {
         Self(Kind::NeverRead)
     }
 
-    /// After so many bytes the whole server forgets its connections, as if it had been switched off and on: the next
-    /// segment of the client is answered with RST.
+    /// After this number of bytes the server loses the state of all connections, as if power-cycled: the client's
+    /// next segment is answered with RST.
     pub const fn half_open(bytes: usize) -> Self {
         Self(Kind::HalfOpen(bytes))
     }
 
-    /// Does this with the stream.
+    /// Calls `handler` with the stream.
     pub fn run<F, Fut>(handler: F) -> Self
     where
         F: FnOnce(TcpStream) -> Fut + Send + 'static,
@@ -148,26 +148,26 @@ impl Behavior {
                 }
             }
             kind => {
-                // A client that has given up leaves nothing to serve.
+                // The client has given up: nothing to serve.
                 let Ok(stream) = syn.accept().await else { return };
                 let mut stream = Counted { stream, record, number };
-                // What goes wrong is the end of the connection, which the test sees.
+                // Errors are visible to the test as the end of the connection.
                 let _end = serve(kind, &mut stream, &net).await;
             }
         }
     }
 }
 
-/// A stream of which is recorded what it received.
+/// A stream whose received data is recorded.
 struct Counted {
     stream: TcpStream,
     record: Record,
-    /// Which of the port's connections it is.
+    /// The index of the connection among those of the port.
     number: usize,
 }
 
 impl Counted {
-    /// Reads so many bytes, or to the end of the stream.
+    /// Reads this number of bytes, or to the end of the stream.
     async fn read(&mut self, bytes: usize) -> io::Result<usize> {
         let mut read = 0;
         let mut buf = [0; 4096];
@@ -235,30 +235,30 @@ async fn serve(kind: Kind, stream: &mut Counted, net: &Weak<Inner>) -> io::Resul
     Ok(())
 }
 
-/// What the connections to a port have received, one after the other.
+/// The data received by each connection to a port.
 pub(super) type Record = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// What is known of the connections to a port.
+/// A record of the connections to a port.
 #[derive(Clone, Debug)]
 pub struct Served(Record);
 
 impl Served {
-    /// How many attempts to connect there were.
+    /// Number of connection attempts.
     pub fn connections(&self) -> usize {
         lock(&self.0).len()
     }
 
-    /// What each of them has sent and the server has read. Of [`Behavior::echo`] and [`Behavior::run`] nothing is recorded.
+    /// The data that the server has read from each. Nothing is recorded for [`Behavior::echo`] and [`Behavior::run`].
     pub fn received(&self) -> Vec<Vec<u8>> {
         lock(&self.0).clone()
     }
 }
 
-/// Who answers at which port.
+/// The behaviors by port.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
     behaviors: HashMap<u16, (VecDeque<Behavior>, Record)>,
-    /// Those whose SYNs are not answered: they send them again.
+    /// Clients whose SYNs are ignored, including retransmissions.
     ignored: HashSet<SocketAddr>,
 }
 
@@ -269,7 +269,7 @@ impl Ports {
         Served(record)
     }
 
-    /// What is to be done with the next connection to this port.
+    /// The behavior for the next connection to this port.
     pub(super) fn next(&mut self, port: u16, peer: SocketAddr) -> (Behavior, (Record, usize)) {
         if self.ignored.contains(&peer) {
             return (Behavior::ignore(), (Record::default(), 0));

@@ -1,10 +1,10 @@
-//! Two hosts, a link between them, and faults by one call: for the tests of programs that must cope with them.
+//! Two hosts, a link between them, and fault injection, for tests of network programs.
 //!
 //! A [`Net`] is a client and a server on one link, in the process of the test. Under tokio's paused clock
-//! (`#[tokio::test(start_paused = true)]`) it runs in virtual time: minutes of timeouts take milliseconds, and the same
-//! test does the same each time. The program under test connects by [`TcpStream::connect`] with [`Net::client`], by
-//! [`HostConnector`](crate::HostConnector), or unchanged by [`net`](crate::net); what answers it says
-//! [`Net::serve`], one [`Behavior`] for each connection.
+//! (`#[tokio::test(start_paused = true)]`) it runs in virtual time: minutes of timeouts take milliseconds, and runs
+//! are deterministic. The program under test connects by [`TcpStream::connect`] with [`Net::client`], by
+//! [`HostConnector`](crate::HostConnector), or unchanged by [`net`](crate::net); [`Net::serve`] sets the answers, one
+//! [`Behavior`] per connection.
 //!
 //! # Test the retry logic of a client in ten lines
 //!
@@ -47,9 +47,9 @@
 //!
 //! # Faults of the link
 //!
-//! [`Net::cut`] and [`Net::heal`] take the link away and bring it back, [`Net::lose`] loses packets of one's choice,
-//! [`Builder::delay`] and [`Builder::plans`] make it slow or bad, and [`Net::reboot_server`] makes the server forget every
-//! connection: to the client they are half-open.
+//! [`Net::cut`] and [`Net::heal`] cut and restore the link, [`Net::lose`] drops selected packets, [`Builder::delay`]
+//! and [`Builder::plans`] add delay and impairments, and [`Net::reboot_server`] makes the server lose the state of
+//! every connection, which leaves them half-open for the client.
 
 mod behavior;
 
@@ -70,13 +70,13 @@ pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// The server's address.
 pub const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
-/// A packet filter: `false` loses the packet.
+/// A packet filter: `false` drops the packet.
 type PacketFilter = Box<dyn FnMut(Direction, &[u8]) -> bool + Send>;
 type Filters = Arc<Mutex<Vec<PacketFilter>>>;
 
 /// A client and a server on one link; see the [module](self).
 ///
-/// Dropped, both hosts stop.
+/// Dropping it stops both hosts.
 #[derive(Debug)]
 pub struct Net {
     client: Host,
@@ -87,7 +87,7 @@ pub struct Net {
 
 struct Inner {
     server: Mutex<Server>,
-    /// The server's end of the link, which outlives a reboot.
+    /// The server's end of the link, which is kept across a reboot.
     link: Arc<Mutex<Pipe>>,
     config: Config,
     ports: Mutex<Ports>,
@@ -113,11 +113,11 @@ impl std::fmt::Debug for Inner {
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A test that panics elsewhere has failed already.
+    // A test that panicked elsewhere has failed already.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a [`Net`] is made of.
+/// Builder of a [`Net`].
 #[derive(Debug)]
 pub struct Builder {
     up: Plan,
@@ -127,35 +127,35 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// How long a packet is on its way, in each direction; a millisecond unless this says otherwise.
+    /// One-way delay of the link, in each direction; default one millisecond.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         (self.up.delay, self.down.delay) = (delay, delay);
         self
     }
 
-    /// What the link does to the packets of the client (`up`) and to those for it (`down`).
+    /// Impairments of the packets from the client (`up`) and to it (`down`).
     #[must_use]
     pub fn plans(mut self, up: Plan, down: Plan) -> Self {
         (self.up, self.down) = (up, down);
         self
     }
 
-    /// Changes the settings of the client's host.
+    /// Changes the configuration of this host.
     #[must_use]
     pub fn client(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.client);
         self
     }
 
-    /// Changes the settings of the server's host.
+    /// Changes the configuration of this host.
     #[must_use]
     pub fn server(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.server);
         self
     }
 
-    /// The two hosts, running.
+    /// Starts the two hosts.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -193,12 +193,12 @@ impl Builder {
 
 fn spawn<L: crate::link::Link + Send + 'static>(driver: Driver<L>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        // How it ended is in the error of every call on the host.
+        // Its result is in the error of every call on the host.
         let _ended = driver.await;
     })
 }
 
-/// Starts the server; one that ran before on this link has lost its memory.
+/// Starts the server, without state from a previous run on this link.
 fn boot(config: &Config, link: &Arc<Mutex<Pipe>>) -> Server {
     let (host, driver) = Host::with_secret(config.clone(), link.clone(), *b"a fixed secret 2");
     Server { host, tasks: vec![spawn(driver)] }
@@ -211,7 +211,7 @@ impl Default for Net {
 }
 
 impl Net {
-    /// A client at `192.0.2.1` and a server at `192.0.2.2`, a millisecond apart.
+    /// A client at `192.0.2.1` and a server at `192.0.2.2`, with a one-way delay of one millisecond.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -219,7 +219,7 @@ impl Net {
         Self::builder().build()
     }
 
-    /// A net of other properties.
+    /// A builder, to change the defaults.
     pub fn builder() -> Builder {
         let plan = |seed| Plan { seed, delay: Duration::from_millis(1), ..Plan::default() };
         Builder { up: plan(1), down: plan(2), client: Config::new([CLIENT]), server: Config::new([SERVER]) }
@@ -230,7 +230,7 @@ impl Net {
         &self.client
     }
 
-    /// The server's host: for listeners and sockets of one's own. After a reboot it is another.
+    /// The server's host, for custom listeners and sockets. A reboot replaces it.
     pub fn server(&self) -> Host {
         lock(&self.inner.server).host.clone()
     }
@@ -240,7 +240,7 @@ impl Net {
         (SERVER, port).into()
     }
 
-    /// Connects as a client would that is not under test.
+    /// Connects from the client host, independently of the program under test.
     ///
     /// # Errors
     /// As [`TcpStream::connect`].
@@ -248,29 +248,30 @@ impl Net {
         TcpStream::connect(&self.client, self.addr(port)).await
     }
 
-    /// Answers the connections to this port of the server, one after the other as these say; what comes after the last is
-    /// refused, as is what comes to other ports. Replaces what was said of the port before.
+    /// Answers successive connections to this port of the server with these behaviors; further connections are
+    /// refused, as on other ports. Replaces the earlier behaviors of the port.
     pub fn serve(&self, port: u16, behaviors: impl IntoIterator<Item = Behavior>) -> Served {
         lock(&self.inner.ports).serve(port, behaviors)
     }
 
-    /// Takes the link away: every packet is lost.
+    /// Cuts the link: every packet is lost.
     pub fn cut(&self) {
         lock(&self.inner.state).cut = true;
     }
 
-    /// Brings the link back.
+    /// Restores the link.
     pub fn heal(&self) {
         lock(&self.inner.state).cut = false;
         lock(&self.inner.filters).clear();
     }
 
-    /// Loses the packets for which `lost` gives `true`, until [`heal`](Self::heal). `Direction::Sent` is the client's.
+    /// Drops the packets for which `lost` returns `true`, until [`heal`](Self::heal). `Direction::Sent` is from the
+    /// client.
     pub fn lose(&self, mut lost: impl FnMut(Direction, &[u8]) -> bool + Send + 'static) {
         lock(&self.inner.filters).push(Box::new(move |direction, packet| !lost(direction, packet)));
     }
 
-    /// Loses the next `n` packets in this direction.
+    /// Drops the next `n` packets in this direction.
     pub fn lose_next(&self, direction: Direction, n: u32) {
         let mut left = n;
         self.lose(move |of, _| {
@@ -280,29 +281,29 @@ impl Net {
         });
     }
 
-    /// Switches the server off and on: it forgets every connection without a packet, and answers the next segment of
-    /// each with RST. What [`serve`](Self::serve) said goes on.
+    /// Power-cycles the server: it loses the state of every connection without sending a packet, and answers the next
+    /// segment of each with RST. The behaviors of [`serve`](Self::serve) are kept.
     pub fn reboot_server(&self) {
         self.inner.reboot();
     }
 
-    /// The connections of the client that have ended since the last call, in the order in which they ended; gives those
-    /// that are about to end the time of some round trips.
+    /// The client's connections that have ended since the last call, in the order in which they ended. First waits
+    /// some round trips, so that connections can finish closing.
     pub async fn ends(&self) -> Vec<Ended> {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let mut ended = lock(&self.ended);
         std::iter::from_fn(|| ended.try_recv()).collect()
     }
 
-    /// As [`ends`](Self::ends), only how they ended.
+    /// As [`ends`](Self::ends), but only the causes.
     pub async fn causes(&self) -> Vec<Cause> {
         self.ends().await.into_iter().map(|ended| ended.end.cause).collect()
     }
 
-    /// The end of the one connection that has ended since the last call.
+    /// The end of the only connection that has ended since the last call.
     ///
     /// # Panics
-    /// If none has, or more than one.
+    /// If none or more than one has ended.
     #[track_caller]
     pub fn one_end(&self) -> impl Future<Output = End> + '_ {
         let caller = std::panic::Location::caller();
@@ -321,7 +322,7 @@ impl Net {
 }
 
 impl Inner {
-    /// Answers what arrives at the server.
+    /// Answers SYNs that arrive at the server.
     fn answer_syns(self: &Arc<Self>) -> Option<JoinHandle<()>> {
         let syns: TcpInterceptor = lock(&self.server).host.intercept_tcp().ok()?;
         let inner = self.clone();
@@ -337,11 +338,11 @@ impl Inner {
     pub(crate) fn reboot(self: &Arc<Self>) {
         let new = {
             let mut server = lock(&self.server);
-            // A driver that is dropped is silent; so it goes first.
+            // A dropped driver sends nothing, so drop it first.
             server.tasks.drain(..).for_each(|task| task.abort());
             self.config.clone()
         };
-        // The abort takes effect once the tasks of this thread have had their turn.
+        // The abort takes effect once the tasks of this thread have been polled.
         let inner = self.clone();
         tokio::spawn(async move {
             tokio::task::yield_now().await;

@@ -35,14 +35,14 @@ pub enum Passage {
         due: Instant,
         /// When a second copy of it arrives: not earlier.
         copy: Option<Instant>,
-        /// What happens to its octets, and to the copy's.
+        /// What happens to its bytes, and to the copy's.
         damage: Option<Damage>,
         /// Others may overtake it.
         held_up: bool,
     },
 }
 
-/// Which octet of a packet is damaged, and which of its bits.
+/// Which byte of a packet is damaged, and which of its bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Chance, to be taken modulo the length.
@@ -51,7 +51,7 @@ pub struct Damage {
 }
 
 impl Damage {
-    /// Changes one octet. The checksums of the packet should be complete, so that it can be noticed.
+    /// Changes one byte. The checksums of the packet should be complete, so that it can be noticed.
     pub fn apply(self, packet: &mut [u8]) {
         if !packet.is_empty() {
             packet[(self.at % packet.len() as u64) as usize] ^= self.bits;
@@ -65,7 +65,7 @@ impl Course {
         Self { plan, direction, next: 0, free_at: Instant::ZERO, last_due: Instant::ZERO }
     }
 
-    /// What becomes of the next packet, of `len` octets.
+    /// What becomes of the next packet, of `len` bytes.
     pub fn pass(&mut self, now: Instant, len: usize) -> Passage {
         let fate = self.plan.fate(self.direction, self.next);
         self.next += 1;

@@ -7,7 +7,7 @@ use lastack_engine::{Instant, Received, Transmit};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-/// Most octets on their way in one direction: a sender that does not heed congestion must not fill the memory.
+/// Most bytes on their way in one direction: a sender that does not heed congestion must not fill the memory.
 const MAX_HELD: usize = 64 << 20;
 
 /// Most buffers kept for packets to come.
@@ -32,7 +32,7 @@ pub struct LaneStats {
     pub delivered: u64,
 }
 
-/// What is known of a packet besides its octets.
+/// What is known of a packet besides its bytes.
 pub(super) trait Meta: Copy {
     /// Gives the packet the whole checksum and says that it is to be tested, so that damage does not stay
     /// unnoticed.

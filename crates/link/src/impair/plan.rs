@@ -25,11 +25,11 @@ pub struct Plan {
     pub reorder: f64,
     /// How long a packet is held up at most.
     pub reorder_by: Duration,
-    /// The probability that an octet of a packet is damaged, be it in a header or in the text.
+    /// The probability that a byte of a packet is damaged, be it in a header or in the text.
     pub corrupt: f64,
-    /// Octets that pass in a second; `None` for as many as come.
+    /// Bytes that pass in a second; `None` for as many as come.
     pub rate: Option<u64>,
-    /// Octets that may wait where `rate` is short; more are lost.
+    /// Bytes that may wait where `rate` is short; more are lost.
     pub queue: usize,
 }
 

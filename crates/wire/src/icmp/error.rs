@@ -101,7 +101,7 @@ impl IcmpError {
         Self::new(v6, (v4::TIME_EXCEEDED, 1), (v6::TIME_EXCEEDED, 1))
     }
 
-    /// The header is wrong at the octet `pointer`.
+    /// The header is wrong at the byte `pointer`.
     ///
     /// # Panics
     /// If `pointer` is above 255 for IPv4, which has 8 bits for it.
@@ -135,7 +135,7 @@ impl IcmpError {
         }
     }
 
-    /// As much of the offending packet as the error may quote: the whole message is to have no more than 576 octets
+    /// As much of the offending packet as the error may quote: the whole message is to have no more than 576 bytes
     /// for IPv4 (RFC 1812 section 4.3.2.3), 1280 for IPv6 (RFC 4443 section 2.4 (c)).
     #[must_use]
     pub fn quote<'a>(&self, packet: &'a [u8]) -> &'a [u8] {

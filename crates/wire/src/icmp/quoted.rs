@@ -3,14 +3,14 @@
 use crate::Malformed;
 use crate::ip::{self, Fragment, IpHeader};
 
-/// The packet an ICMP error is about: its header, and the first octets of its payload.
+/// The packet an ICMP error is about: its header, and the first bytes of its payload.
 ///
 /// ```
 /// use lastack_wire::{IpHeader, Quoted, ip};
 ///
 /// let mut packet = Vec::new();
 /// IpHeader::new("192.0.2.1".parse()?, "192.0.2.2".parse()?, ip::TCP).emit(1480, &mut packet);
-/// packet.extend([0xc0, 0, 0, 80, 0, 0, 0, 9]);   // and no more: RFC 792 asks for eight octets
+/// packet.extend([0xc0, 0, 0, 80, 0, 0, 0, 9]);   // and no more: RFC 792 asks for eight bytes
 /// let quoted = Quoted::parse(&packet)?;
 /// assert_eq!(quoted.ports(), Some((49152, 80)));
 /// assert_eq!(quoted.seq(), Some(9));

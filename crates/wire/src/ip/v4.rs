@@ -7,7 +7,7 @@ use crate::icmp::Quoted;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
-/// Octets of a header without options.
+/// Bytes of a header without options.
 pub(super) const HEADER: usize = 20;
 
 const PROTOCOL_AT: usize = 9;

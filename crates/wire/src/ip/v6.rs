@@ -6,7 +6,7 @@ use crate::icmp::Quoted;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr};
 
-/// Octets of the header.
+/// Bytes of the header.
 pub(super) const HEADER: usize = 40;
 
 const NEXT_HEADER_AT: usize = 6;
@@ -56,9 +56,9 @@ fn address(b: &[u8]) -> IpAddr {
 pub(super) struct Walk {
     /// What stands at `at`.
     pub protocol: u8,
-    /// Place of the octet that says so.
+    /// Place of the byte that says so.
     pub named_at: usize,
-    /// First octet not passed over yet.
+    /// First byte not passed over yet.
     pub at: usize,
     /// Set if the walk ended behind the fragment header of a part of a packet.
     pub fragment: Option<Fragment>,

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Octets that the options of a header have room for.
+/// Bytes that the options of a header have room for.
 const ROOM: usize = 40;
 
 const END: u8 = 0;
@@ -46,7 +46,7 @@ pub struct TcpOptions {
 }
 
 impl TcpOptions {
-    /// Octets that the options take, with padding.
+    /// Bytes that the options take, with padding.
     #[inline]
     pub(super) const fn len(&self) -> usize {
         let others = self.len_without_sack();
@@ -76,7 +76,7 @@ impl TcpOptions {
                 + self.user_timeout.is_some() as usize)
     }
 
-    /// How many SACK blocks there is room for beside `others` octets of options.
+    /// How many SACK blocks there is room for beside `others` bytes of options.
     #[inline]
     const fn sack_that_fit(&self, others: usize) -> usize {
         let room = (ROOM - 4 - others) / 8;
@@ -171,7 +171,7 @@ impl TcpOptions {
 }
 
 impl Timestamps {
-    /// The option behind two octets that bring it to a word boundary.
+    /// The option behind two bytes that bring it to a word boundary.
     #[inline]
     pub(super) const fn block(self, [first, second]: [u8; 2]) -> [u8; 12] {
         let ([a, b, c, d], [e, f, g, h]) = (self.val.to_be_bytes(), self.ecr.to_be_bytes());
@@ -179,7 +179,7 @@ impl Timestamps {
     }
 }
 
-/// The blocks of a SACK option (RFC 2018 section 3), four at most: first octet, and the one behind the last.
+/// The blocks of a SACK option (RFC 2018 section 3), four at most: first byte, and the one behind the last.
 ///
 /// ```
 /// let mut blocks = lastack_wire::SackBlocks::new();
