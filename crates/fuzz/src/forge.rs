@@ -1,5 +1,5 @@
-//! Packets that are nearly right: from what a stack sent it is known what its peer would say next, and
-//! the input decides how far from that they are.
+//! Packets that are nearly valid: the packets of a stack determine what its peer would send next, and
+//! the input decides how far to deviate from that.
 
 use crate::Input;
 use crate::host::octet;
@@ -10,7 +10,7 @@ use lastack_wire::{
 };
 use std::net::{IpAddr, SocketAddr};
 
-/// What the peer of a connection would say next.
+/// The next segment of the peer of a connection.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     flow: FourTuple,
@@ -19,18 +19,18 @@ struct Known {
     timestamp: Option<u32>,
 }
 
-/// Makes packets for a stack.
+/// Generates packets for a stack.
 #[derive(Debug, Default)]
 pub struct Forger {
     known: Vec<Known>,
-    /// The packets that were sent last, for errors about them.
+    /// The last packets sent, for ICMP errors about them.
     sent: Vec<Vec<u8>>,
 }
 
-/// Most connections and packets that are remembered.
+/// Max connections and packets that are remembered.
 const MAX: usize = 16;
 
-/// Ports that are worth a try: listeners, sockets, the peers of our attempts, nobody.
+/// Interesting ports: listeners, sockets, the peers of active opens, a closed port.
 pub const OURS: [u16; 5] = [80, 81, 4000, 4001, 7];
 pub const THEIRS: [u16; 4] = [5000, 5001, 5002, 53];
 
@@ -58,7 +58,7 @@ const FLAGS: [TcpFlags; 16] = {
 };
 
 impl Forger {
-    /// Learns from a packet that the stack sent.
+    /// Learns from a packet sent by the stack.
     pub fn note(&mut self, packet: &[u8]) {
         if self.sent.len() == MAX {
             self.sent.remove(0);
@@ -89,7 +89,7 @@ impl Forger {
         self.known.push(Known { flow, seq, ack, timestamp });
     }
 
-    /// A segment, mostly of a connection that is known.
+    /// A segment, mostly of a known connection.
     pub fn segment(&self, input: &mut Input<'_>, us: IpAddr, them: IpAddr, now: Instant) -> Vec<u8> {
         let which = usize::from(input.byte());
         let known = match self.known.iter().rev().nth(which % MAX) {
@@ -129,7 +129,7 @@ impl Forger {
         packet
     }
 
-    /// An ICMP error about one of the last packets, quoted as far as the input says.
+    /// An ICMP error about one of the last packets, with a quote whose length the input decides.
     pub fn error(&self, input: &mut Input<'_>) -> Option<Vec<u8>> {
         let about = self.sent.iter().rev().nth(usize::from(input.byte()) % MAX)?;
         let header = IpPacket::parse(about).ok()?.header;
@@ -157,7 +157,7 @@ impl Forger {
         Some(message(from, header.src, Icmp::Error { error, quoted: &quoted }))
     }
 
-    /// A packet that the stack sent, on its way back: as it was, or with its ends exchanged.
+    /// A packet sent by the stack that comes back: unchanged, or with source and destination swapped.
     pub fn reflection(&self, input: &mut Input<'_>) -> Option<Vec<u8>> {
         let mut packet = self.sent.iter().rev().nth(usize::from(input.byte()) % MAX)?.clone();
         if input.byte() & 1 == 1 {
@@ -173,7 +173,7 @@ impl Forger {
     }
 }
 
-/// Numbers that matter: none, close, the edges of windows, anywhere.
+/// Interesting offsets: zero, close, the edges of windows, anywhere.
 pub fn offset(input: &mut Input<'_>) -> u32 {
     match input.below(8) {
         0..=4 => 0,
@@ -208,7 +208,7 @@ fn options(input: &mut Input<'_>, known: &Known, flags: TcpFlags, now: Instant) 
     options
 }
 
-/// The text says at each place of the sequence space what belongs there.
+/// Emits a segment whose data is determined by its place in the sequence space.
 fn emit(ip: &IpHeader, header: &TcpHeader, len: u32) -> Vec<u8> {
     let mut packet = Vec::new();
     ip.emit(header.len() + len as usize, &mut packet);
@@ -219,7 +219,7 @@ fn emit(ip: &IpHeader, header: &TcpHeader, len: u32) -> Vec<u8> {
     packet
 }
 
-/// An ICMP message in a packet.
+/// A packet with an ICMP message.
 pub fn message(src: IpAddr, dst: IpAddr, message: Icmp<'_>) -> Vec<u8> {
     let header = IpHeader::new(src, dst, if src.is_ipv6() { ip::ICMPV6 } else { ip::ICMP });
     let (mut payload, mut packet) = (Vec::new(), Vec::new());
@@ -229,7 +229,7 @@ pub fn message(src: IpAddr, dst: IpAddr, message: Icmp<'_>) -> Vec<u8> {
     packet
 }
 
-/// A datagram of so many octets in a packet.
+/// A packet with a datagram of this many bytes.
 pub fn datagram(src: SocketAddr, dst: SocketAddr, len: usize) -> Vec<u8> {
     let header = IpHeader::new(src.ip(), dst.ip(), ip::UDP);
     let (mut payload, mut packet) = (Vec::new(), Vec::new());
@@ -239,7 +239,7 @@ pub fn datagram(src: SocketAddr, dst: SocketAddr, len: usize) -> Vec<u8> {
     packet
 }
 
-/// A packet in parts, which may overlap, leave gaps, or come in any order.
+/// The fragments of a packet, which may overlap, leave gaps, or come in any order.
 pub fn fragments(input: &mut Input<'_>, packet: &[u8]) -> Vec<Vec<u8>> {
     let Ok(parsed) = IpPacket::parse(packet) else { return Vec::new() };
     let ident = u32::from(input.byte());

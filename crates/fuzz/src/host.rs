@@ -1,4 +1,4 @@
-//! A stack that is watched: what it sends, the states its connections go through, and their ends.
+//! A monitored stack: its packets, the state transitions of its connections, and their ends.
 
 use crate::oracle::{Step, may_go};
 use lastack_engine::{
@@ -8,21 +8,21 @@ use lastack_wire::{Icmp, IcmpError, IpPacket, Quoted, TcpFlags, TcpHeader, UdpHe
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// No input makes a stack send more packets than this before it is given something new.
+/// An upper bound for the packets that a stack sends without new input.
 const MAX_AT_ONCE: usize = 20_000;
 
-/// What a user writes at this place of a stream.
+/// The byte that an application writes at this place of a stream.
 pub fn octet(at: u32) -> u8 {
     (at.wrapping_mul(0x9e37_79b1) >> 24) as u8
 }
 
-/// What is known of one of its connections.
+/// The data of one of its connections.
 #[derive(Clone, Debug, Default)]
 pub struct Named {
     pub written: u32,
     pub read: Vec<u8>,
     pub end_of_stream: bool,
-    /// An error was told, or the user aborted: the end of the stream that follows is none.
+    /// An error was reported, or the application aborted: a later end of the stream does not count.
     pub failed: bool,
     pub closed: bool,
     pub end: Option<Ended>,
@@ -32,9 +32,9 @@ pub struct Named {
 pub struct Host {
     pub stack: Stack,
     pub now: Instant,
-    /// Connections that a user has, or had.
+    /// Connections that an application has, or had.
     pub named: BTreeMap<ConnId, Named>,
-    /// Sequence numbers that SYNs of ours had, by flow.
+    /// The initial sequence numbers of SYNs that the stack sent, by flow.
     isns: BTreeMap<FourTuple, Vec<u32>>,
     states: BTreeMap<FourTuple, TcpState>,
     ends: BTreeMap<ConnId, Ended>,
@@ -47,7 +47,7 @@ impl Host {
         Self { stack, now, named, isns, states, ends }
     }
 
-    /// Gives it a packet.
+    /// Delivers a packet to the stack.
     pub fn arrival(&mut self, packet: &[u8]) -> Verdict {
         let verdict = self.stack.handle_packet(self.now, packet, Received::default());
         if let Some(flow) = flow_of(packet) {
@@ -57,14 +57,14 @@ impl Host {
         verdict
     }
 
-    /// A user calls.
+    /// Makes a call of the application.
     pub fn call<R>(&mut self, call: impl FnOnce(&mut Stack) -> R) -> R {
         let result = call(&mut self.stack);
         self.look(Step::Call);
         result
     }
 
-    /// A connection that has a user now.
+    /// Registers a connection that the application now has.
     pub fn name(&mut self, id: ConnId) {
         if let Some(tcp) = self.stack.tcp(id) {
             let flow = FourTuple { local: tcp.local(), remote: tcp.remote() };
@@ -76,7 +76,7 @@ impl Host {
         assert!(before.is_none(), "a name is given twice: {id:?}");
     }
 
-    /// Everything it has to send, each packet looked at.
+    /// Takes all packets that the stack has to send, and checks each.
     pub fn drain(&mut self) -> Vec<Vec<u8>> {
         let (mut sent, mut bytes) = (Vec::new(), Vec::new());
         while let Some(transmit) = self.stack.poll_transmit(self.now, &mut bytes) {
@@ -89,7 +89,7 @@ impl Host {
         sent
     }
 
-    /// Lets time pass up to `end`, timer by timer. After each, nothing may be due that was due before.
+    /// Advances time to `end`, timer by timer. After each, no timer may be due that was due before.
     pub fn pass(&mut self, end: Instant, mut give: impl FnMut(Vec<Vec<u8>>)) {
         give(self.drain());
         while let Some(due) = self.stack.poll_timeout().filter(|due| *due <= end) {
@@ -103,7 +103,7 @@ impl Host {
         self.now = self.now.max(end);
     }
 
-    /// What a step left behind.
+    /// Checks the result of a step.
     fn look(&mut self, step: Step) {
         while let Some(event) = self.stack.poll_event() {
             match event {
@@ -133,7 +133,7 @@ impl Host {
         assert!(before.is_none(), "{flow} ends twice: {before:?}");
     }
 
-    /// Each connection that had a user has ended.
+    /// Every connection that an application had has ended.
     pub fn assert_over(&self) {
         for (id, named) in &self.named {
             assert!(named.end.is_some(), "{id:?} has no end");
@@ -142,7 +142,7 @@ impl Host {
         assert_eq!(self.stack.poll_timeout(), None, "no timer is left");
     }
 
-    /// What each end says of its octets agrees with what its user did.
+    /// The byte counts of each end agree with what its application did.
     pub fn assert_accounted(&self) {
         for named in self.named.values() {
             let ended = named.end.as_ref().expect("it is over");
@@ -165,7 +165,7 @@ impl Host {
         let parsed = IpPacket::parse(bytes).expect("what is sent is a packet");
         let header = parsed.header;
         assert!(ip::unicast(header.src) && ip::unicast(header.dst), "{header:?}");
-        // Where every address is ours, the peer's is among them.
+        // If every address is the stack's own, so is the peer's.
         let itself = !config.any_address && config.addresses.contains(&header.dst);
         assert!(!itself, "it speaks to itself: {header:?}");
         if parsed.fragment.is_some() {
@@ -219,14 +219,14 @@ impl Host {
     }
 }
 
-/// ICMP: an error has its rule, and none is about an error (RFC 1122 section 3.2.2).
+/// ICMP: an error has its rule, and none is sent about an error (RFC 1122 section 3.2.2).
 fn look_at_message(parsed: &IpPacket<'_>, transmit: Transmit) {
     let message = Icmp::parse(&parsed.header, parsed.payload).expect("what is sent is a message");
     let Icmp::Error { quoted, .. } = message else { return };
     assert!(transmit.rule.is_some(), "an error without a rule: {message:?}");
     let about = Quoted::parse(quoted).expect("it quotes what arrived");
     let v6 = about.header.is_v6();
-    // The ICMP of the other version is any unknown protocol.
+    // The ICMP of the other IP version is an unknown protocol.
     let icmp = about.header.protocol == if v6 { ip::ICMPV6 } else { ip::ICMP };
     if icmp && about.fragment.is_none_or(|fragment| fragment.offset == 0) {
         let is_error = |kind: &u8| IcmpError::is_error_kind(v6, *kind);
@@ -234,12 +234,12 @@ fn look_at_message(parsed: &IpPacket<'_>, transmit: Transmit) {
     }
 }
 
-/// Whether a reset can be sent by this rule.
+/// Whether a reset may be sent by this rule.
 fn may_reset(rule: Rule) -> bool {
     rule.rst_reason().is_some()
 }
 
-/// The four-tuple of a segment that arrives, as its receiver sees it.
+/// The four-tuple of an arriving segment, from its receiver's side.
 pub fn flow_of(packet: &[u8]) -> Option<FourTuple> {
     let parsed = IpPacket::parse(packet).ok()?;
     if parsed.header.protocol != ip::TCP || parsed.fragment.is_some() {

@@ -1,21 +1,21 @@
-//! Octets read as decisions.
+//! Bytes read as decisions.
 
-/// What is left of an input. At its end every decision is 0.
+/// The rest of an input. At its end every decision is 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    /// All of an input.
+    /// A whole input.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// Whether nothing is left.
+    /// Whether the input is at its end.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// One octet.
+    /// One byte.
     pub fn byte(&mut self) -> u8 {
         match self.0 {
             [first, rest @ ..] => {
@@ -26,12 +26,12 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Two octets.
+    /// Two bytes.
     pub fn word(&mut self) -> u16 {
         u16::from_be_bytes([self.byte(), self.byte()])
     }
 
-    /// Four octets.
+    /// Four bytes.
     pub fn long(&mut self) -> u32 {
         u32::from(self.word()) << 16 | u32::from(self.word())
     }
@@ -46,17 +46,17 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// True once in `n`, and not where nothing is left.
+    /// True once in `n`; false at the end of the input.
     pub fn once_in(&mut self, n: u32) -> bool {
         !self.is_empty() && self.below(n) == n - 1
     }
 
-    /// One of these.
+    /// One of these values.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len() as u32) as usize]
     }
 
-    /// Up to `n` octets as they stand.
+    /// Up to `n` bytes, unchanged.
     pub fn take(&mut self, n: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(n.min(self.0.len()));
         self.0 = rest;

@@ -1,7 +1,7 @@
-//! Fuzz targets: what must hold whatever octets come.
+//! Fuzz targets: invariants that hold for any input.
 //!
-//! A target is a function of octets that panics if something is wrong. The octets are read as
-//! decisions ([`Input`]), so that a fuzzer that changes them changes what happens. `.ci/fuzz` runs the
+//! A target is a function of bytes that panics if an invariant is violated. The bytes are read as
+//! decisions ([`Input`]), so that mutating them changes what happens. `.ci/fuzz` runs the
 //! targets under libFuzzer; `cargo test -p lastack-fuzz` plays the corpus, or with `LASTACK_FUZZ=TARGET:FILE`
 //! one input.
 #![forbid(unsafe_code)]
@@ -21,18 +21,18 @@ mod wire;
 
 pub use input::Input;
 
-/// A target.
+/// A fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// Its name: that of its directory in `corpus`, and on the command line.
     pub name: &'static str,
-    /// The longest input worth trying.
+    /// The max length of inputs.
     pub longest: usize,
-    /// Tries one.
+    /// Runs one input.
     pub run: fn(&[u8]),
 }
 
-/// Every target.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "wire", longest: 2048, run: wire::run },
     Target { name: "link", longest: 4096, run: link::run },
@@ -42,7 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "explain", longest: 8192, run: explain::run },
 ];
 
-/// The target of this name.
+/// The target with this name.
 pub fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }

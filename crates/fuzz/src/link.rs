@@ -1,5 +1,5 @@
-//! What a link does to packets: cutting, summing up, writing down. The octets may have been sent by
-//! whoever is at the other end of a TUN device.
+//! The functions of a link: segmentation, checksums, capture. The bytes may come from
+//! any program at the other end of a TUN device.
 
 use crate::Input;
 use crate::repair::repair;
@@ -8,7 +8,7 @@ use lastack_link::{Capabilities, Capture, Cut, Link, PcapngWriter, complete_chec
 use lastack_wire::{IpPacket, TcpHeader, UdpHeader, ip, tcp};
 use std::time::SystemTime;
 
-/// How to cut, and a packet.
+/// Reads how to segment, and a packet.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let size = input.pick(&[0, 1, 8, 100, 536, 1400, 65_535]);
@@ -24,7 +24,7 @@ pub fn run(bytes: &[u8]) {
     capture(&packet, &transmit);
 }
 
-/// The pieces hold the text of the whole, once and in order.
+/// The segments hold the data of the whole packet, once and in sequence.
 fn cut(packet: &[u8], mut cut: Cut<'_>) {
     let (mut piece, mut texts, mut pieces) = (Vec::new(), Vec::new(), 0);
     let needed = cut.is_needed();
@@ -43,7 +43,7 @@ fn cut(packet: &[u8], mut cut: Cut<'_>) {
     }
 }
 
-/// The text of a packet, if it is a whole one of TCP or UDP.
+/// The data of a complete TCP or UDP packet.
 fn text(packet: &[u8]) -> Option<&[u8]> {
     let parsed = IpPacket::parse(packet).ok().filter(|parsed| parsed.fragment.is_none())?;
     match parsed.header.protocol {
@@ -63,7 +63,7 @@ fn complete(packet: &[u8]) {
     let parsed = IpPacket::parse(&completed).expect("it was a packet");
     match parsed.header.protocol {
         ip::TCP => assert!(tcp::checksum_ok(&parsed.header, parsed.payload)),
-        // The length field may say another length than IP does, and is what counts.
+        // The length field may differ from IP's length, and takes precedence.
         _ if UdpHeader::parse_unchecked(parsed.payload)
             .is_ok_and(|(_, text)| text.len() + 8 == parsed.payload.len()) =>
         {
@@ -73,7 +73,7 @@ fn complete(packet: &[u8]) {
     }
 }
 
-/// A capture takes whatever passes.
+/// A capture accepts any packet.
 fn capture(packet: &[u8], transmit: &Transmit) {
     let (near, mut far) = pipe(Capabilities::memory(1500));
     let mut link = Capture::new(near, PcapngWriter::new(Vec::new(), SystemTime::UNIX_EPOCH));

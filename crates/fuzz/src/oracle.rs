@@ -1,21 +1,21 @@
-//! Which state a connection may go to, by what has just happened (RFC 9293 section 3.3.2).
+//! The state transitions allowed by the last step (RFC 9293 section 3.3.2).
 
 use lastack_engine::TcpState;
 
-/// What has just happened to a stack.
+/// The last step of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A packet arrived.
     Arrival,
-    /// A user called.
+    /// An application made a call.
     Call,
-    /// A timer expired, or what was owed was sent.
+    /// A timer fired, or pending packets were sent.
     Time,
 }
 
-/// Whether a connection may be found in `to` that was in `from` one step before. One segment may take
-/// it further than one arrow of the figure: text with FIN may complete a handshake. CLOSED: no
-/// connection of that four-tuple. From every state a connection may be gone.
+/// Whether a connection in state `from` may be in `to` one step later. One segment may take
+/// it along several arrows of the figure: data with FIN may complete a handshake. CLOSED: no
+/// connection with that four-tuple. A connection may be removed from any state.
 pub fn may_go(step: Step, from: TcpState, to: TcpState) -> bool {
     use TcpState::{
         CloseWait, Closed, Closing, Established, FinWait1, FinWait2, LastAck, SynReceived, SynSent, TimeWait,
@@ -23,15 +23,15 @@ pub fn may_go(step: Step, from: TcpState, to: TcpState) -> bool {
     if from == to || to == Closed {
         return true;
     }
-    // A new SYN in TIME-WAIT that comes to nothing leaves the TIME-WAIT (RFC 6191).
+    // A new SYN in TIME-WAIT whose connection is not established leaves the TIME-WAIT (RFC 6191).
     if (from, to) == (SynReceived, TimeWait) {
         return true;
     }
     let reachable: &[TcpState] = match (step, from) {
-        // A SYN for a listener; a SYN cookie that comes back, with FIN perhaps.
+        // A SYN for a listener; an ACK with a SYN cookie, perhaps with FIN.
         (Step::Arrival, Closed) => &[SynReceived, Established, CloseWait],
         (Step::Arrival, SynSent) => &[SynReceived, Established, CloseWait],
-        // CLOSE is remembered until the handshake is complete (E2).
+        // CLOSE is deferred until the handshake is complete.
         (Step::Arrival, SynReceived) => &[Established, CloseWait, FinWait1, Closing, LastAck],
         (Step::Arrival, Established) => &[CloseWait],
         (Step::Arrival, FinWait1) => &[FinWait2, Closing, TimeWait],

@@ -1,8 +1,8 @@
 //! Two stacks under arbitrary interference.
 //!
-//! An honest path loses, doubles and reorders packets, and then the octets must arrive exactly, or an
-//! end says what was lost. A hostile one also changes them, checksums put right, and injects others;
-//! then still each connection goes through the states that there are, ends once, and leaves nothing.
+//! An honest path loses, duplicates and reorders packets, and the bytes must still arrive exactly, or an
+//! end reports what was lost. A hostile one also modifies them, with correct checksums, and injects others;
+//! still each connection follows the state diagram, ends once, and leaves nothing behind.
 
 use crate::Input;
 use crate::forge::Forger;
@@ -14,14 +14,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Where both listen.
+/// The port of both listeners.
 const PORT: u16 = 80;
-/// The first port of those who open.
+/// The first port of active opens.
 const FIRST: u16 = 10_000;
-/// The end comes after fewer timeouts than this.
+/// Max rounds of timeouts until everything is over.
 const MAX_ROUNDS: usize = 100_000;
 
-/// Settings, and then what happens.
+/// Reads settings, and then actions.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let mut world = World::new(&mut input);
@@ -35,12 +35,12 @@ struct World {
     hosts: [Host; 2],
     addresses: [IpAddr; 2],
     listeners: [ListenerId; 2],
-    /// Packets on their way to each.
+    /// Packets in flight to each host.
     wires: [Vec<Vec<u8>>; 2],
     forgers: [Forger; 2],
-    /// The connections that a user still has, and at which host.
+    /// The connections that an application still has, with their host.
     held: Vec<(usize, ConnId)>,
-    /// By the flow as the first host sees it: what each has of it.
+    /// The connection ids at both hosts, by the flow from the first host's side.
     flows: BTreeMap<FourTuple, [Option<ConnId>; 2]>,
     hostile: bool,
     opened: u16,
@@ -89,7 +89,7 @@ impl World {
         self.drain();
     }
 
-    /// Something happens to one of the first packets on its way to one host.
+    /// Interferes with one of the first packets in flight to a host.
     fn interfere(&mut self, input: &mut Input<'_>) {
         let to = usize::from(input.byte() & 1);
         let what = input.below(8);
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// A packet is changed, or one is forged.
+    /// Modifies a packet, or forges one.
     fn attack(&mut self, to: usize, what: u32, input: &mut Input<'_>) {
         if what == 6 {
             if let Some(packet) = self.wires[to].first_mut() {
@@ -202,7 +202,7 @@ impl World {
         self.wires[1 - from].extend(sent);
     }
 
-    /// Everything arrives.
+    /// Delivers everything in flight.
     fn settle(&mut self) {
         for _ in 0..MAX_ROUNDS {
             self.drain();
@@ -227,7 +227,7 @@ impl World {
         }
     }
 
-    /// Everything is closed, and what is on its way arrives.
+    /// Closes everything, and delivers what is in flight.
     fn finish(&mut self) {
         self.settle();
         for (side, id) in std::mem::take(&mut self.held) {
@@ -253,7 +253,7 @@ impl World {
         }
     }
 
-    /// On an honest path.
+    /// Checks the streams on an honest path.
     fn check(&self) {
         for (flow, ids) in &self.flows {
             let named = [0, 1].map(|side| ids[side].map(|id| &self.hosts[side].named[&id]));
@@ -268,7 +268,7 @@ impl World {
     }
 }
 
-/// What `receiver` got is what `sender` wrote.
+/// `receiver` got what `sender` wrote.
 fn together(flow: &FourTuple, sender: &Named, receiver: &Named) {
     let (Some(sent), Some(received)) = (&sender.end, &receiver.end) else { panic!("{flow} is not over") };
     let show = || format!("{flow}\n{sent:?}\n{received:?}");

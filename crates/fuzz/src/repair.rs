@@ -1,10 +1,10 @@
-//! Checksums put right, so that what was changed is not merely dropped for them.
+//! Corrects checksums, so that modified packets are not merely dropped for them.
 
 use lastack_link::complete_checksum;
 use lastack_wire::checksum::Sum;
 use lastack_wire::{IpPacket, ip};
 
-/// Puts the checksums of a packet right, as far as it is one.
+/// Corrects the checksums of a packet, as far as it can be parsed.
 pub fn repair(packet: &mut [u8]) {
     repair_ip(packet);
     complete_checksum(packet);

@@ -2,10 +2,10 @@
 
 use lastack_packetdrill::{self as script, IpVersion, Report, Settings, Verdict};
 
-/// A script, well-formed or not.
+/// Runs a script, well-formed or not.
 pub fn run(bytes: &[u8]) {
     let source = String::from_utf8_lossy(bytes);
-    // Which of the three it is changes with every octet added.
+    // The IP version depends on the length, so that each added byte changes it.
     let version = IpVersion::ALL[source.len() % 3];
     let settings = Settings { version, ..Settings::default() };
     let checked = script::check(&source, &settings);
@@ -17,7 +17,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// The report can be shown, and points into the text.
+/// The report can be displayed, and its positions lie within the text.
 fn read(source: &str, report: &Report) {
     if let Verdict::Failed(problem) | Verdict::Skipped(problem) = &report.verdict {
         assert!(!problem.brief("t.pkt", source).is_empty());

@@ -11,7 +11,7 @@ use lastack_wire::{Icmp, IcmpError, IpPacket, TcpFlags, TcpHeader, ip};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Settings, and then what happens.
+/// Reads settings, and then actions.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let mut world = World::new(&mut input);
@@ -26,11 +26,11 @@ struct World {
     forger: Forger,
     us: IpAddr,
     them: IpAddr,
-    /// The connections that a user still has.
+    /// The connections that an application still has.
     held: Vec<ConnId>,
     listeners: Vec<ListenerId>,
     udp: Vec<UdpId>,
-    /// Packets wait to be sent while this is set, as if the driver came late.
+    /// While this is set, packets are not taken from the stack, as with a slow driver.
     late: bool,
 }
 
@@ -108,7 +108,7 @@ impl World {
         sent.iter().for_each(|sent| self.forger.note(sent));
     }
 
-    /// What arrives. A reset is never answered with a reset (`Rule::DropResetToReset`).
+    /// Delivers a packet. A reset is never answered with a reset (`Rule::DropResetToReset`).
     fn give(&mut self, packet: &[u8]) {
         let reset = segment_of(packet).is_some_and(|segment| segment.flags.contains(TcpFlags::RST));
         if reset {
@@ -134,7 +134,7 @@ impl World {
         self.host.pass(end, |sent| sent.iter().for_each(|sent| forger.note(sent)));
     }
 
-    /// What is not TCP, or not whole, or not from a peer.
+    /// Packets that are not TCP, are incomplete, or do not come from a peer.
     fn network(&mut self, input: &mut Input<'_>) {
         let (us, them, now) = (self.us, self.them, self.host.now);
         let packet = match input.below(6) {
@@ -261,10 +261,10 @@ impl World {
         }
     }
 
-    /// What only a stack alone may do: these calls take away what its user is owed.
+    /// Calls for a single stack only: they discard data that its application has not read.
     fn set(&mut self, id: ConnId, input: &mut Input<'_>) {
         if input.once_in(3) {
-            // Who waits for no more text is told an end of the stream that is none (S73).
+            // After a shutdown of the read direction the end of the stream is not the peer's.
             self.host.named.get_mut(&id).expect("it has a name").failed = true;
             self.host.call(|stack| {
                 let mut tcp = stack.tcp(id).expect("a user has it");
@@ -283,7 +283,7 @@ impl World {
         self.host.call(|stack| stack.tcp_answer(id, answer));
     }
 
-    /// Everything is given up: what is left ends, and leaves nothing.
+    /// Closes everything: all connections end, and leave nothing behind.
     fn finish(&mut self) {
         for listener in std::mem::take(&mut self.listeners) {
             self.host.call(|stack| stack.tcp_unlisten(listener));
@@ -297,7 +297,7 @@ impl World {
         for named in self.host.named.values() {
             let ended = named.end.as_ref().expect("it is over");
             if let Some(irs) = ended.numbers.peers {
-                // What the stack wrote itself may come back to it (`Forger::reflection`).
+                // A packet that the stack sent may come back to it (`Forger::reflection`).
                 let expected = named.read.iter().enumerate().all(|(i, read)| {
                     let forged = octet(irs.wrapping_add(1).wrapping_add(i as u32));
                     *read == forged || *read == octet(i as u32)

@@ -1,4 +1,4 @@
-//! What users of connections call, as the input decides.
+//! The calls of an application, as decided by the input.
 
 use crate::Input;
 use crate::host::{Host, Named, octet};
@@ -24,8 +24,8 @@ impl Host {
         let named = self.named_mut(id);
         match sent {
             Poll::Ready(Ok(n)) => named.written += n as u32,
-            // That this direction is closed says nothing about the other. Other errors are told once,
-            // by whichever call comes first.
+            // A closed send direction says nothing about the other one. Other errors are reported once,
+            // by the first call.
             Poll::Ready(Err(TcpError::BrokenPipe)) | Poll::Pending => {}
             Poll::Ready(Err(_)) => named.failed |= !named.end_of_stream,
         }
@@ -47,13 +47,13 @@ impl Host {
         }
     }
 
-    /// CLOSE of our direction.
+    /// CLOSE of the send direction.
     pub fn shutdown(&mut self, id: ConnId) {
-        // What it fails with is that there is no connection any more.
+        // It fails only if the connection no longer exists.
         let _ = self.tcp(id, |mut tcp| tcp.shutdown());
     }
 
-    /// ABORT. What is read afterwards is no end of the stream.
+    /// ABORT. A later end of the stream does not count.
     pub fn abort(&mut self, id: ConnId) {
         let named = self.named_mut(id);
         named.failed |= !named.end_of_stream;
@@ -74,7 +74,7 @@ impl Host {
             0 => tcp.set_linger(on.then_some(seconds)),
             1 => tcp.set_user_timeout(on.then_some(seconds)),
             2 => {
-                // Less would make the hours until all is over long ones.
+                // A shorter interval would make the hours until the end take too long.
                 let pause = seconds + Duration::from_secs(1);
                 let keepalive = Keepalive { idle: pause, interval: pause, count: 2 };
                 tcp.set_keepalive(on.then_some(keepalive));

@@ -1,11 +1,11 @@
-//! Every parser of `wire`: none panics, and what is parsed, emitted and parsed again is the same.
+//! All parsers of `wire`: none panics, and parsing, emitting and parsing gives the same result.
 
 use crate::repair::repair;
 use lastack_wire::{
     Icmp, IpHeader, IpPacket, Quoted, ResetReason, SackBlocks, TcpHeader, TcpOptions, UdpHeader, ip, tcp,
 };
 
-/// Octets as a packet, as they are and with their checksums put right; and as what a packet carries.
+/// Parses the bytes as a packet, unchanged and with correct checksums; and as the payload of a packet.
 pub fn run(bytes: &[u8]) {
     packet(bytes);
     let mut repaired = bytes.to_vec();
@@ -26,7 +26,7 @@ fn packet(bytes: &[u8]) {
     assert_eq!(bytes[parsed.next_header_at], parsed.header.protocol);
     let mut again = Vec::new();
     emit_ip(&parsed, &mut again);
-    // Behind the IPv6 header these numbers would be headers to be walked along.
+    // After the IPv6 header these protocol numbers would be extension headers.
     let walked = parsed.fragment.is_none()
         && parsed.header.is_v6()
         && matches!(parsed.header.protocol, 0 | 43 | 44 | 60);
@@ -44,7 +44,7 @@ fn packet(bytes: &[u8]) {
     }
 }
 
-/// Without its options.
+/// Emits a packet without its IP options.
 fn emit_ip(parsed: &IpPacket<'_>, out: &mut Vec<u8>) {
     let room = if parsed.header.is_v6() { 65_535 - 8 } else { 65_535 - 20 };
     let len = parsed.payload.len();
@@ -56,7 +56,7 @@ fn emit_ip(parsed: &IpPacket<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(parsed.payload);
 }
 
-/// What a packet of this header carries, checksum and all.
+/// Parses the payload of a packet with this header, checksum included.
 fn carried(parsed: &IpPacket<'_>) {
     let (header, payload) = (&parsed.header, parsed.payload);
     match header.protocol {
@@ -70,7 +70,7 @@ fn carried(parsed: &IpPacket<'_>) {
     }
 }
 
-/// The same for both versions, whatever the packet would have been.
+/// Parsers that are the same for both IP versions.
 fn transport(bytes: &[u8]) {
     tcp_header(bytes);
     let v4 = IpHeader::new([192, 0, 2, 1].into(), [192, 0, 2, 2].into(), ip::UDP);
@@ -90,7 +90,7 @@ fn tcp_header(segment: &[u8]) {
     again.extend_from_slice(text);
     let (reparsed, same) = TcpHeader::parse(&again).expect("what was emitted is a header");
     assert_eq!(same, text);
-    // Signatures are never emitted, and of the SACK blocks those that fit.
+    // Signatures are never emitted, and only the SACK blocks that fit.
     let blocks: Vec<_> = reparsed.options.sack.iter().collect();
     assert!(
         header.options.sack.iter().zip(&blocks).all(|(a, b)| a == *b)

@@ -1,4 +1,4 @@
-//! The application of a host in virtual time: the calls of a script on a stack of ours.
+//! The application of a host in virtual time: the calls of a script on a stack.
 
 use super::script::{Call, Outcome};
 use lastack_engine::{
@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 use std::time::Duration;
 
-/// An application and its sockets, which the script calls by numbers.
+/// An application and its sockets, which the script refers to by number.
 #[derive(Debug)]
 pub(super) struct Application {
     own: IpAddr,
@@ -30,12 +30,12 @@ impl Application {
         Self { own, other, sockets: BTreeMap::new() }
     }
 
-    /// The host has lost all its state, and the sockets with it.
+    /// The host has lost all its state, including the sockets.
     pub fn forget(&mut self) {
         self.sockets.clear();
     }
 
-    /// Makes a call; `None`: it waits, and [`poll`](Self::poll) knows when it returns.
+    /// Starts a call; `None`: it is pending, and [`poll`](Self::poll) reports when it returns.
     pub fn begin(&mut self, stack: &mut Stack, socket: usize, call: Call) -> Option<Outcome> {
         let made = match call {
             Call::Listen(port) => {
@@ -70,7 +70,7 @@ impl Application {
         [SocketAddr::new(self.own, from), SocketAddr::new(self.other, to)]
     }
 
-    /// What came of a call, once it returns.
+    /// The outcome of a call, once it has returned.
     pub fn poll(&mut self, stack: &mut Stack, socket: usize, call: Call) -> Option<Outcome> {
         let on = if let Call::Accept(listener) = call { listener } else { socket };
         match self.sockets.get(&on) {
@@ -161,7 +161,7 @@ fn udp_kind(error: UdpError) -> ErrorKind {
     }
 }
 
-/// The error as the standard library names it.
+/// The error kind as in the standard library.
 fn kind(error: TcpError) -> ErrorKind {
     match error {
         TcpError::Refused => ErrorKind::ConnectionRefused,

@@ -1,4 +1,4 @@
-//! Whether a trace is as its script states.
+//! Compares a trace with the expectations of its script.
 
 use super::script::{Ending, Expected, Reset, Script, Side};
 use lastack_engine::End;
@@ -7,13 +7,13 @@ use lastack_sim::trace::{Fate, HostId, PacketKind, Trace};
 use lastack_wire::tcp::TcpFlags;
 use std::fmt::{Debug, Display};
 
-/// What is not as expected, a sentence each.
+/// The differences, one sentence each.
 pub(super) fn differences(script: &Script, trace: &Trace) -> Vec<String> {
     let seen = Seen::new(trace);
     script.expected.iter().filter_map(|expected| seen.test(expected).err()).collect()
 }
 
-/// A trace, and its packets in words.
+/// A trace and its decoded packets.
 struct Seen<'a> {
     trace: &'a Trace,
     packets: Vec<(Side, Decoded)>,

@@ -1,4 +1,4 @@
-//! What an attacker sends who knows the two ends of a connection and guesses its numbers.
+//! The packets of an attacker who knows both addresses and ports of a connection and guesses its sequence numbers.
 
 use super::script::{FROM, PORT};
 use lastack_sim::decode::Decoder;
@@ -7,7 +7,7 @@ use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
 use std::net::{IpAddr, SocketAddr};
 
-/// A reset in the name of the left host, `offset` octets beyond what the right one waits for.
+/// A reset in the name of the left host, `offset` bytes beyond the sequence number that the right one expects.
 pub(super) fn reset(trace: &Trace, addresses: [IpAddr; 2], offset: u32) -> Result<Vec<u8>, String> {
     let mut decoder = Decoder::default();
     for packet in &trace.packets {

@@ -1,7 +1,7 @@
-//! The lab: what happens at the beginning and the end of connections, played and checked.
+//! The lab: scenarios of how connections begin and end, played and checked.
 //!
-//! A [`Scenario`] is a [`Script`]: what two applications do, and what must come of it. [`play`]
-//! plays it with two stacks in virtual time, and looks whether it went as stated.
+//! A [`Scenario`] is a [`Script`]: the calls of two applications and the expected result. [`play`]
+//! plays it with two stacks in virtual time, and compares the result.
 
 mod application;
 mod expect;
@@ -20,65 +20,65 @@ use lastack_sim::trace::Trace;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-/// Something to be seen.
+/// A scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     /// Its name.
     pub name: &'static str,
-    /// What happens, in a line.
+    /// A summary in one line.
     pub summary: &'static str,
-    /// What it belongs to.
+    /// Its topic.
     pub topic: Topic,
-    /// Where to read about it.
+    /// The section of an RFC or other reference.
     pub reference: &'static str,
-    /// Whether the host on the right takes part. If not, it does not matter who plays it.
+    /// Whether the host on the right takes part. If not, its implementation does not matter.
     pub two_sided: bool,
-    /// What is played.
+    /// The script.
     pub script: fn() -> Script,
 }
 
-/// What scenarios are about.
+/// The topics of scenarios.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
-    /// Nobody listens, or nobody answers.
+    /// There is no listener, or no answer.
     Refusal,
     /// Both sides finish with FIN.
     Release,
-    /// One side gives up.
+    /// One side aborts.
     Abort,
     /// One side has lost its state.
     HalfOpen,
-    /// Somebody else interferes.
+    /// A third party interferes.
     Attack,
 }
 
-/// How a script is played.
+/// The settings for playing a script.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The addresses of the two hosts.
     pub addresses: [IpAddr; 2],
-    /// How long a packet takes.
+    /// The one-way delay of a packet.
     pub latency: Duration,
-    /// What the initial sequence numbers follow from.
+    /// The seed of the initial sequence numbers.
     pub seed: u64,
-    /// How long TIME-WAIT lasts at the left side.
+    /// The duration of TIME-WAIT at the left side.
     pub time_wait: Duration,
-    /// How long the hosts are watched after the last step: longer than TIME-WAIT.
+    /// How long the hosts are observed after the last step: longer than TIME-WAIT.
     pub aftermath: Duration,
 }
 
-/// A scenario that was played.
+/// The result of a scenario.
 #[derive(Clone, Debug)]
 pub struct Played {
-    /// Which.
+    /// The scenario.
     pub scenario: Scenario,
-    /// What happened.
+    /// The log.
     pub trace: Trace,
-    /// What was not as stated.
+    /// The differences from the expected result.
     pub differences: Vec<String>,
 }
 
-/// The scenario of this name.
+/// The scenario with this name.
 pub fn find(name: &str) -> Option<&'static Scenario> {
     SCENARIOS.iter().find(|scenario| scenario.name == name)
 }
@@ -88,7 +88,7 @@ pub fn play(scenario: &Scenario, setup: &Setup) -> Played {
     play_with(scenario, setup, &mut player::Virtual::default())
 }
 
-/// Plays a scenario with somebody else as the host on the right side.
+/// Plays a scenario with another implementation as the host on the right side.
 pub fn play_with(scenario: &Scenario, setup: &Setup, other: &mut impl Counterpart) -> Played {
     let script = (scenario.script)();
     let (trace, result) = player::play(&script, setup, other);
@@ -98,12 +98,12 @@ pub fn play_with(scenario: &Scenario, setup: &Setup, other: &mut impl Counterpar
 }
 
 impl Played {
-    /// Whether it went as stated.
+    /// Whether the result was as expected.
     pub fn as_stated(&self) -> bool {
         self.differences.is_empty()
     }
 
-    /// It, as a picture.
+    /// The result as a timeline.
     pub fn timeline(&self) -> Timeline {
         let Scenario { name, summary, reference, .. } = self.scenario;
         Timeline::new(&format!("{name}: {summary}"), Some(reference), &self.trace)

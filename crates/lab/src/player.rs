@@ -1,4 +1,4 @@
-//! Plays a script: A is a stack of ours, B is played by a [`Counterpart`].
+//! Plays a script: A runs this stack, B is played by a [`Counterpart`].
 
 use super::application::Application;
 use super::script::{Call, Outcome, Script, Side, Step};
@@ -11,31 +11,31 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The longest that a call may take.
+/// The max duration of a call.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Who plays the host on the right side, and how time passes.
+/// The implementation of the host on the right side, and of the passing of time.
 ///
-/// The errors are of whoever plays, not of what is played: they end the play.
+/// The errors are those of the player, not of the played script: they end the run.
 pub trait Counterpart {
     /// Adds the host to the network.
     fn enter(&mut self, net: &mut Network, name: &str, addresses: [IpAddr; 2]) -> HostId;
 
-    /// Makes a call; `None`: it waits, and [`poll`](Self::poll) knows when it returns.
+    /// Starts a call; `None`: it is pending, and [`poll`](Self::poll) reports when it returns.
     ///
     /// # Errors
     ///
     /// It cannot be made.
     fn begin(&mut self, net: &mut Network, job: Job) -> Result<Option<Outcome>, String>;
 
-    /// What came of a call, once it returns.
+    /// The outcome of a call, once it has returned.
     ///
     /// # Errors
     ///
-    /// Nobody will ever know.
+    /// The outcome is lost.
     fn poll(&mut self, net: &mut Network, job: Job) -> Result<Option<Outcome>, String>;
 
-    /// Lets the next thing happen; `false`: nothing did until `limit`, and that has come.
+    /// Processes the next event; `false`: there was none until `limit`, and that has come.
     ///
     /// # Errors
     ///
@@ -46,15 +46,15 @@ pub trait Counterpart {
 /// A call of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Which step of the script makes it.
+    /// The index of the step that makes it.
     pub step: usize,
-    /// The socket that it is made on, or makes.
+    /// The socket that it is made on, or creates.
     pub socket: usize,
-    /// What is called.
+    /// The call.
     pub call: Call,
 }
 
-/// Plays `script` to its end, or to the first step whose outcome is not as stated: then says which.
+/// Plays `script` to its end, or to the first step whose outcome is not as expected; then reports the difference.
 pub(super) fn play(
     script: &Script,
     setup: &Setup,
@@ -72,7 +72,7 @@ struct Player<'a, C> {
     hosts: [HostId; 2],
     own: Application,
     other: &'a mut C,
-    /// The calls that were not waited for.
+    /// The calls that the script does not wait for.
     begun: BTreeMap<(Side, usize), Job>,
 }
 
@@ -160,7 +160,7 @@ impl<'a, C: Counterpart> Player<'a, C> {
         }
     }
 
-    /// Logs what a call came to, and then what the stack sends for it.
+    /// Logs the outcome of a call, and then the packets that the stack sends for it.
     fn told(&mut self, host: HostId, call: Call, found: Option<Outcome>) {
         if let Some(outcome) = found {
             self.net.say(host, call.said(outcome));
@@ -169,7 +169,7 @@ impl<'a, C: Counterpart> Player<'a, C> {
     }
 }
 
-/// The other host is a stack of ours too, and time is virtual.
+/// The other host also runs this stack, and time is virtual.
 #[derive(Debug, Default)]
 pub(super) struct Virtual {
     played: Option<(HostId, Application)>,

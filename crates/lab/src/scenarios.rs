@@ -1,4 +1,4 @@
-//! The scenarios, and what they are written with.
+//! The scenarios, and the helpers for writing them.
 
 mod abort;
 mod attack;
@@ -11,7 +11,7 @@ use super::{Scenario, Topic};
 use std::io::ErrorKind;
 use std::time::Duration;
 
-/// Every scenario, in the order of a reader who begins at the beginning.
+/// All scenarios, from the simplest on.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "refused",
@@ -139,7 +139,7 @@ pub const SCENARIOS: &[Scenario] = &[
 const LISTENER: usize = 0;
 const ACCEPTED: usize = 1;
 
-/// A pause long enough for everything that is on its way, and for delayed ACKs.
+/// A pause long enough for all packets in flight, and for delayed ACKs.
 const PAUSE: Step = Step::Wait(Duration::from_millis(200));
 
 fn script(names: [&'static str; 2], steps: Vec<Step>) -> Script {
@@ -173,7 +173,7 @@ fn connected() -> Vec<Step> {
     vec![listen(), connect(Outcome::Done), accept(ACCEPTED), PAUSE]
 }
 
-/// A sends five octets, and B reads them.
+/// A sends five bytes, and B reads them.
 fn hello() -> [Step; 3] {
     [a(Call::Send("hello"), Outcome::Octets(5)), b(Call::Read(100), Outcome::Octets(5)), PAUSE]
 }

@@ -1,6 +1,6 @@
-//! A scenario as data: what two applications do, one after the other, and what must come of it.
+//! A scenario as data: the calls of two applications, one after the other, and the expected result.
 //!
-//! A script says nothing of who plays it: two stacks in virtual time, or one of ours and a kernel
+//! A script does not depend on who plays it: two stacks in virtual time, or this stack and a kernel
 //! in real time.
 
 use lastack_engine::{Cause, EndedBy, LostBytes, Rule};
@@ -14,7 +14,7 @@ pub const PORT: u16 = 1935;
 /// The port at the left side in every scenario.
 pub const FROM: u16 = 40001;
 
-/// One of the two hosts. If one of them is a kernel, it is [`Side::B`].
+/// One of the two hosts. If one of them runs a kernel, it is [`Side::B`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Side {
     /// The left one.
@@ -41,92 +41,92 @@ impl Side {
     }
 }
 
-/// What is played.
+/// The script of a scenario.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// What the hosts are called.
+    /// The names of the hosts.
     pub names: [&'static str; 2],
-    /// What is done, in order.
+    /// The steps, in sequence.
     pub steps: Vec<Step>,
-    /// What must be true afterwards, beside the outcomes that the steps name.
+    /// What must be true afterwards, beside the outcomes of the steps.
     pub expected: Vec<Expected>,
 }
 
-/// One thing that is done.
+/// A step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// An application makes a call and waits for its outcome, which must be this one.
     Call {
-        /// Who calls.
+        /// The calling side.
         side: Side,
-        /// On which of its sockets.
+        /// The number of its socket.
         socket: usize,
-        /// What.
+        /// The call.
         call: Call,
-        /// What must come of it; `None`: it is not waited for, [`Step::Join`] is.
+        /// The expected outcome; `None`: the script does not wait for it here but at [`Step::Join`].
         outcome: Option<Outcome>,
     },
-    /// The call on this socket that was not waited for has this outcome.
+    /// Waits for the pending call on this socket, which must have this outcome.
     Join {
-        /// Who called.
+        /// The calling side.
         side: Side,
-        /// On which of its sockets.
+        /// The number of its socket.
         socket: usize,
-        /// What must have come of it.
+        /// The expected outcome.
         outcome: Outcome,
     },
     /// Time passes.
     Wait(Duration),
-    /// [`Side::A`] loses all its state and starts again, without a word.
+    /// [`Side::A`] silently loses all its state and starts again.
     Restart,
     /// From now on nothing arrives, either way.
     Cut,
     /// From now on packets arrive again.
     Mend,
-    /// Somebody else sends [`Side::B`] a reset in the name of A, within the connection from [`FROM`]
+    /// A third party sends [`Side::B`] a reset in the name of A, within the connection from [`FROM`]
     /// to [`PORT`].
     ForgeReset {
-        /// How far SEG.SEQ is from the number that B waits for.
+        /// The distance of SEG.SEQ from the number that B expects.
         offset: u32,
     },
 }
 
-/// What an application asks of its stack.
+/// A call of an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// A TCP listener at this port.
+    /// Open a TCP listener on this port.
     Listen(u16),
-    /// The next connection of the listener on the socket of this number.
+    /// Accept the next connection of the listener on this socket.
     Accept(usize),
-    /// A TCP connection from this port to that of the other side.
+    /// Open a TCP connection from this port to that of the other side.
     Connect {
         /// The local port.
         from: u16,
         /// The remote port.
         to: u16,
     },
-    /// Send this text.
+    /// Send this data.
     Send(&'static str),
-    /// Read until so many octets were read, or no more will come.
+    /// Read until this many bytes were read, or the stream has ended.
     Read(usize),
-    /// Finish our direction.
+    /// Close the send direction.
     Shutdown,
     /// Close.
     Close,
     /// Close with linger zero: abort.
     Abort,
-    /// Ask a silent peer whether it is still there.
+    /// Enable keep-alive.
     KeepAlive {
-        /// Silence before the first question.
+        /// The idle time before the first probe.
         idle: Duration,
-        /// Time between questions.
+        /// The time between probes.
         interval: Duration,
-        /// Unanswered questions before the connection is given up.
+        /// The number of unanswered probes after which the connection ends.
         count: u32,
     },
-    /// Give the connection up once sent text has waited so long for its acknowledgment.
+    /// Set the user timeout: the max time that sent data may remain unacknowledged.
     UserTimeout(Duration),
-    /// A UDP socket from this port, connected to that of the other side.
+    /// Open a UDP socket on this port, connected to that of the other side.
     ConnectUdp {
         /// The local port.
         from: u16,
@@ -139,59 +139,59 @@ pub enum Call {
     ReadDatagram,
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is done.
+    /// It succeeded.
     Done,
-    /// So many octets were sent or read.
+    /// This many bytes were sent or read.
     Octets(usize),
-    /// The stream has ended in an orderly way.
+    /// The stream has ended cleanly.
     EndOfStream,
     /// It failed.
     Failed(io::ErrorKind),
 }
 
-/// What must be true at the end. What concerns a stack that is not one of ours cannot be seen and
-/// is not asked for.
+/// A condition at the end. Conditions that concern another implementation cannot be observed and
+/// are not checked.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expected {
     /// Exactly these resets were sent, in this order; forged ones do not count.
     Resets(Vec<Reset>),
-    /// This reset was sent before all others. One that follows it may answer what has crossed it.
+    /// This reset was sent before all others. A later one may answer a segment that crossed it.
     FirstReset(Reset),
-    /// So many segments with these flags were sent, beside whatever other flags.
+    /// This many segments with at least these flags were sent.
     Count {
-        /// By whom.
+        /// The sending side.
         by: Side,
         /// The flags.
         flags: TcpFlags,
-        /// How many.
+        /// Their number.
         times: usize,
     },
-    /// So many packets were sent by this rule.
+    /// This many packets were sent by this rule.
     ByRule {
-        /// By whom.
+        /// The sending side.
         by: Side,
         /// The rule.
         rule: Rule,
-        /// How many.
+        /// Their number.
         times: usize,
     },
     /// Exactly these connections of this side ended, in this order.
     Ends(Side, Vec<Ending>),
-    /// This side has so many connections that are not over.
+    /// This side has this many connections that are not over.
     Open(Side, usize),
-    /// So many packets were lost.
+    /// This many packets were lost.
     Lost(usize),
-    /// So many ICMP errors were sent, by this side.
+    /// This many ICMP errors were sent by this side.
     IcmpErrors(Side, usize),
 }
 
-/// A reset on the wire, its numbers counted from the SYN of their direction.
+/// A reset on the wire, with relative sequence numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reset {
-    /// Who sent it.
+    /// Its sender.
     pub by: Side,
     /// SEG.SEQ.
     pub seq: i64,
@@ -199,16 +199,16 @@ pub struct Reset {
     pub ack: Option<i64>,
 }
 
-/// How a connection must have ended.
+/// The expected end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ending {
-    /// How.
+    /// The cause.
     pub cause: Cause,
-    /// Who did it.
+    /// Who ended it.
     pub by: EndedBy,
-    /// By which rule.
+    /// The rule.
     pub rule: Rule,
-    /// What was lost.
+    /// The bytes that were lost.
     pub lost: LostBytes,
 }
 
@@ -220,7 +220,7 @@ impl Ending {
 }
 
 impl Call {
-    /// What the timeline shows before the outcome, if that takes time.
+    /// The text of the timeline before the outcome, for a call that may take time.
     pub fn asked(self) -> Option<String> {
         match self {
             Self::Connect { to, .. } => Some(format!("connect to port {to}")),
@@ -228,7 +228,7 @@ impl Call {
         }
     }
 
-    /// What the timeline shows of its outcome.
+    /// The text of the timeline for its outcome.
     pub fn said(self, outcome: Outcome) -> String {
         match outcome {
             Outcome::Done => self.to_string(),
@@ -236,7 +236,7 @@ impl Call {
         }
     }
 
-    /// Its name, for people.
+    /// Its display name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Listen(_) => "listen",
@@ -253,7 +253,7 @@ impl Call {
         }
     }
 
-    /// Compares what came of it with what the script states.
+    /// Compares the outcome with the expected one.
     pub fn verify(self, side: Side, found: Outcome, stated: Outcome) -> Result<(), String> {
         if found == stated {
             return Ok(());
@@ -262,7 +262,7 @@ impl Call {
     }
 }
 
-/// The call that succeeded with nothing more to say.
+/// The text for a call that succeeded without a further result.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

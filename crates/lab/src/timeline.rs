@@ -1,7 +1,7 @@
-//! A trace as a picture for people: time runs down, two hosts stand left and right, packets are
+//! A trace as a timeline: time runs down, the two hosts are columns left and right, packets are
 //! arrows between them.
 //!
-//! Plain text in [`WIDTH`] columns. The parts of a line carry their kind, for whoever wants colour.
+//! Plain text in [`WIDTH`] columns. The parts of a line carry their kind, for coloring.
 
 mod picture;
 mod rows;
@@ -14,14 +14,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
-/// Columns of a line.
+/// The width of a line in columns.
 pub const WIDTH: usize = 100;
 
 const TIME: usize = 7;
 const SIDE: usize = 24;
 const MIDDLE: usize = WIDTH - TIME - 1 - 2 * SIDE - 2 * BAR.len();
 const BAR: &str = " |";
-/// Where the text of a rule begins in the legend.
+/// The column at which the text of a rule begins in the legend.
 const LEGEND: usize = 7;
 
 /// One line of a timeline.
@@ -31,16 +31,16 @@ pub struct Line(Vec<Span>);
 /// A part of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its text.
     pub text: String,
 }
 
-/// What a part of a line is.
+/// The kind of a part of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Blanks, bars, words between.
+    /// Blanks, bars and words in between.
     Plain,
     /// The title, a heading, a host.
     Heading,
@@ -48,9 +48,9 @@ pub enum Kind {
     Time,
     /// A state of a connection.
     State,
-    /// What an application does or sees.
+    /// A call of an application, or its result.
     Application,
-    /// Something that happens to a host or to the path.
+    /// An event of a host or of the path.
     Note,
     /// A packet that arrives.
     Packet,
@@ -116,7 +116,7 @@ impl Line {
         self.0.iter().map(|span| span.text.chars().count()).sum()
     }
 
-    /// Blanks up to this column.
+    /// Pads with blanks up to this column.
     fn pad(&mut self, column: usize) {
         let width = self.width();
         self.push(Kind::Plain, " ".repeat(column.saturating_sub(width)));
@@ -165,7 +165,7 @@ fn heads(trace: &Trace) -> [Line; 2] {
     [names, addresses]
 }
 
-/// One row; its time only if the row before had another.
+/// One row; its time is shown only if it differs from the previous row's.
 fn row_line(row: &Row, shown: &mut Option<u64>) -> Line {
     let mut line = Line::default();
     if shown.replace(row.at.as_millis()) != Some(row.at.as_millis()) {
@@ -184,7 +184,7 @@ fn row_line(row: &Row, shown: &mut Option<u64>) -> Line {
             }
         }
     }
-    // What is too long for its column stands flush right, across the bar.
+    // Text too long for its column is right-aligned, across the bar.
     if right > SIDE {
         line.pad(WIDTH.saturating_sub(right).max(line.width() + 1));
     } else {
@@ -199,7 +199,7 @@ fn seconds(at: Instant) -> String {
     format!("{}.{:03}", at.as_millis() / 1000, at.as_millis() % 1000)
 }
 
-/// An arrow that fills the middle.
+/// An arrow across the middle.
 fn push_arrow(line: &mut Line, arrow: &Arrow) {
     let room = MIDDLE - 2;
     let label: String = arrow.label.chars().take(room - 4).collect();
@@ -220,8 +220,7 @@ fn push_arrow(line: &mut Line, arrow: &Arrow) {
     line.push(arrow.kind, text);
 }
 
-/// How each host's connections ended.
-/// How it ended at each of the first two hosts: its name, and sentences.
+/// The connection ends at each of the first two hosts: its name, and sentences.
 #[must_use]
 pub fn endings(trace: &Trace) -> Vec<(String, Vec<String>)> {
     let mut endings = Vec::new();
@@ -262,7 +261,7 @@ fn ends(trace: &Trace) -> Vec<Line> {
     lines
 }
 
-/// The rules that the rows name, with their texts.
+/// The rules named in the rows, with their texts.
 fn legend(rows: &[Row]) -> Vec<Line> {
     let rules: BTreeSet<Rule> = rows.iter().flat_map(|row| &row.sides).filter_map(|cell| cell.rule).collect();
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! A target under libFuzzer: `LASTACK_FUZZ` names it. Built and run by `.ci/fuzz`.
+//! A target under libFuzzer, selected by `LASTACK_FUZZ`. Built and run by `.ci/fuzz`.
 #![no_main]
 
 use lastack_fuzz::{TARGETS, Target, target};

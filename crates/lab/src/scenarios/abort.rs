@@ -1,4 +1,4 @@
-//! One side gives the connection up.
+//! One side aborts the connection.
 
 use super::{PAUSE, a, b, connected, failed, hello, reset, script};
 use crate::script::{Call, Ending, Expected, Outcome, Script, Side};
@@ -18,8 +18,8 @@ fn nobody_finished() -> [Expected; 4] {
     ]
 }
 
-/// Five octets were read, five are on their way, five wait behind them (Nagle) when A aborts: the
-/// last are discarded. B reads what arrived and is then told of the reset, not of an end.
+/// Five bytes were read, five are in flight, five wait behind them (Nagle) when A aborts: the
+/// last are discarded. B reads what arrived; then the read fails with a reset, not with an end of the stream.
 pub(super) fn linger() -> Script {
     let mut steps = connected();
     steps.extend(hello());

@@ -1,4 +1,4 @@
-//! Somebody else, who sees nothing of the connection, sends into it.
+//! An off-path attacker sends into the connection.
 
 use super::{a, b, connected, failed, hello, reset, script};
 use crate::script::{Call, Ending, Expected, Outcome, Script, Side, Step};
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 const RESET: Ending = Ending::new(Cause::Reset, EndedBy::Peer, Rule::PeerRstExact);
 
-/// `Rule::DropRstOutsideWindow`, `Rule::AckChallengeRst`, `Rule::PeerRstExact`: far off is ignored, near is challenged, exact is obeyed.
+/// `Rule::DropRstOutsideWindow`, `Rule::AckChallengeRst`, `Rule::PeerRstExact`: a reset outside the window is dropped,
+/// one in the window is challenged, an exact one is accepted.
 pub(super) fn blind_reset() -> Script {
     let later = Step::Wait(Duration::from_secs(1));
     let mut steps = connected();
@@ -26,7 +27,7 @@ pub(super) fn blind_reset() -> Script {
     let lost = LostBytes { unacked: 6, ..LostBytes::default() };
     let expected = vec![
         Expected::ByRule { by: Side::B, rule: Rule::AckChallengeRst, times: 1 },
-        // What the exact one has left half-open ends as such.
+        // The half-open connection that the exact reset left behind ends with a reset.
         Expected::Resets(vec![reset(Side::B, 1, None)]),
         Expected::Ends(Side::B, vec![RESET]),
         Expected::Ends(Side::A, vec![Ending { lost, ..RESET }]),

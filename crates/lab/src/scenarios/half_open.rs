@@ -1,6 +1,6 @@
-//! One side has lost its state, and the other finds out.
+//! One side has lost its state, and the other detects it.
 //!
-//! A is the side that loses it, because a kernel that plays B cannot.
+//! A is the side that loses its state, because a kernel that plays B cannot.
 
 use super::{PAUSE, a, accept, b, connected, failed, hello, reset, script};
 use crate::script::{Call, Ending, Expected, FROM, Outcome, PORT, Script, Side, Step};
@@ -13,7 +13,7 @@ const NAMES: [&str; 2] = ["client", "server"];
 const RESET: Ending = Ending::new(Cause::Reset, EndedBy::Peer, Rule::PeerRstExact);
 const SECOND: Step = Step::Wait(Duration::from_secs(1));
 
-/// H2
+/// The peer sends data.
 pub(super) fn data() -> Script {
     let mut steps = connected();
     steps.extend(hello());
@@ -27,7 +27,7 @@ pub(super) fn data() -> Script {
     ]);
     let lost = LostBytes { unacked: 14, ..LostBytes::default() };
     let expected = vec![
-        // SEQ is B's own acknowledgment: exact.
+        // SEQ is B's own acknowledgment number: exact.
         Expected::Resets(vec![reset(Side::A, 6, None)]),
         Expected::ByRule { by: Side::A, rule: Rule::RstNoConnection, times: 1 },
         Expected::Ends(Side::B, vec![Ending { lost, ..RESET }]),
@@ -36,14 +36,14 @@ pub(super) fn data() -> Script {
     Script { expected, ..script(NAMES, steps) }
 }
 
-/// H6
+/// Keep-alive detects it.
 pub(super) fn keepalive() -> Script {
     let call = Call::KeepAlive { idle: Duration::from_secs(3), interval: Duration::from_secs(1), count: 3 };
     let mut steps = connected();
     steps.extend([b(call, Outcome::Done)]);
     steps.extend(hello());
     steps.extend([
-        // One question is answered, for the peer is still there.
+        // One probe is answered, because the peer still has its state.
         Step::Wait(Duration::from_secs(4)),
         Step::Restart,
         b(Call::Read(100), failed(ErrorKind::ConnectionReset)),
@@ -58,7 +58,7 @@ pub(super) fn keepalive() -> Script {
     Script { expected, ..script(NAMES, steps) }
 }
 
-/// H1
+/// The restarted side connects with the same ports.
 pub(super) fn syn() -> Script {
     let call = Call::Connect { from: FROM, to: PORT };
     let mut steps = connected();
@@ -76,7 +76,7 @@ pub(super) fn syn() -> Script {
         PAUSE,
     ]);
     let expected = vec![
-        // The SYN is challenged; the challenge is answered with RST; the SYN comes again.
+        // The SYN is challenged; the challenge is answered with RST; the SYN is retransmitted.
         Expected::ByRule { by: Side::B, rule: Rule::AckChallengeSyn, times: 1 },
         Expected::ByRule { by: Side::A, rule: Rule::RstBadAckInSynSent, times: 1 },
         Expected::Resets(vec![reset(Side::A, 6, None)]),
@@ -88,7 +88,7 @@ pub(super) fn syn() -> Script {
     Script { expected, ..script(NAMES, steps) }
 }
 
-/// H4 and H10; then H2 from the other side.
+/// The user timeout of B expires while the path is cut; then A sends data on the half-open connection.
 pub(super) fn silent() -> Script {
     let mut steps = connected();
     steps.extend([b(Call::UserTimeout(Duration::from_secs(3)), Outcome::Done)]);
@@ -107,7 +107,7 @@ pub(super) fn silent() -> Script {
     let lost = LostBytes { unacked: 14, ..LostBytes::default() };
     let gave_up = Ending::new(Cause::TimedOut(TimeLimit::User), EndedBy::Stack, Rule::EndUserTimeout);
     let expected = vec![
-        // Giving up is silent; only the next segment from A is answered, by the listener.
+        // The timeout is silent; only the next segment from A is answered, by the listener.
         Expected::Resets(vec![reset(Side::B, 1, None)]),
         Expected::ByRule { by: Side::B, rule: Rule::RstAckToListener, times: 1 },
         Expected::Ends(Side::B, vec![Ending { lost, ..gave_up }]),

@@ -1,4 +1,4 @@
-//! Nobody listens, or nobody answers.
+//! There is no listener, or no answer.
 
 use super::release::{FIRST, SECOND};
 use super::{ACCEPTED, a, accept, connect, failed, hello, listen, reset, script};
@@ -53,7 +53,7 @@ pub(super) fn silent_host() -> Script {
     let mut script = script(["client", "silence"], steps);
     let timed_out = Cause::TimedOut(TimeLimit::Handshake);
     script.expected = vec![
-        // The first and six more (`Rule::AckChallengeRst` for SYN), each after twice the time.
+        // The first and six retransmissions (R2 for SYN, RFC 9293 section 3.8.3), with doubled intervals.
         Expected::Count { by: Side::A, flags: TcpFlags::SYN, times: 7 },
         Expected::Lost(7),
         Expected::Resets(vec![]),

@@ -7,11 +7,11 @@ use lastack_wire::tcp::TcpFlags;
 use std::time::Duration;
 
 const NAMES: [&str; 2] = ["client", "server"];
-/// The orderly end at the side whose FIN was the first, and at the other.
+/// The orderly end of the side that sent the first FIN, and of the other side.
 pub(super) const FIRST: Ending = Ending::new(Cause::Orderly, EndedBy::Application, Rule::EndOrderly);
 pub(super) const SECOND: Ending = Ending::new(Cause::Orderly, EndedBy::Peer, Rule::EndOrderly);
 
-/// A finishes, B sees it and closes, A sees it and closes.
+/// A half-closes, B reads the end of the stream and closes, A reads it and closes.
 pub(super) fn both_close() -> [Step; 6] {
     [
         a(Call::Shutdown, Outcome::Done),
@@ -23,7 +23,7 @@ pub(super) fn both_close() -> [Step; 6] {
     ]
 }
 
-/// What an orderly release looks like, whatever the order.
+/// The ends of an orderly release, in any order of FINs.
 fn orderly_ends(endings: [Ending; 2]) -> Vec<Expected> {
     let mut expected = vec![Expected::Resets(vec![])];
     for (side, ending) in Side::BOTH.into_iter().zip(endings) {

@@ -1,4 +1,4 @@
-//! A trace as a sequence diagram for pages.
+//! A trace as a sequence diagram for HTML pages.
 
 use lastack_diagram::{Arrow as Drawn, Row, Sequence};
 use lastack_engine::Rule;
@@ -43,7 +43,7 @@ pub fn sequence(trace: &Trace) -> (Sequence, Vec<Rule>) {
                     (Way::None, _) => Drawn::None,
                 };
                 let reset = middle.kind == Kind::Reset;
-                // What concerns both sides stands between them.
+                // Entries that concern both sides are in the middle.
                 if arrow == Drawn::None {
                     (arrow, String::new(), reset, middle.label)
                 } else {

@@ -1,4 +1,4 @@
-//! The rows of a timeline: which of the things that happened stand on one line.
+//! The rows of a timeline: which events share a line.
 
 use super::{Kind, SIDE};
 use lastack_engine::{Instant, Rule, Verdict};
@@ -7,7 +7,7 @@ use lastack_sim::trace::{Entry, Fate, HostId, PacketKind, PacketRecord, Trace, W
 use lastack_wire::ip::{self, IpPacket};
 use lastack_wire::tcp::TcpFlags;
 
-/// A row: what happens at one moment at either side, and a packet between them.
+/// A row: simultaneous events at both sides, and a packet between them.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub at: Instant,
@@ -15,7 +15,7 @@ pub(super) struct Row {
     pub middle: Option<Arrow>,
 }
 
-/// What happens at one side.
+/// An event at one side.
 #[derive(Clone, Debug)]
 pub(super) struct Cell {
     pub kind: Kind,
@@ -23,7 +23,7 @@ pub(super) struct Cell {
     pub rule: Option<Rule>,
 }
 
-/// A packet, or something else that concerns both sides.
+/// A packet, or another event that concerns both sides.
 #[derive(Clone, Debug)]
 pub(super) struct Arrow {
     pub way: Way,
@@ -39,7 +39,7 @@ pub(super) enum Way {
 }
 
 impl From<usize> for Way {
-    /// The way of what this side sends.
+    /// The direction of packets from this side.
     fn from(side: usize) -> Self {
         if side == 0 { Self::Right } else { Self::Left }
     }
@@ -52,14 +52,14 @@ impl Cell {
         Self { kind, text: text.into(), rule: None }
     }
 
-    /// Columns it takes.
+    /// Its width in columns.
     pub fn width(&self) -> usize {
         let blank = usize::from(!self.text.is_empty());
         self.text.chars().count() + self.rule.map_or(0, |rule| rule.code().len() + 2 + blank)
     }
 }
 
-/// The rows of a trace, in order.
+/// The rows of a trace, in chronological order.
 pub(super) fn rows(trace: &Trace) -> Vec<Row> {
     let mut builder = Builder { trace, decoder: Decoder::default(), rows: Vec::new() };
     for (at, entry) in trace.entries.iter().enumerate() {
@@ -68,7 +68,7 @@ pub(super) fn rows(trace: &Trace) -> Vec<Row> {
     builder.rows
 }
 
-/// The ports of the two hosts, if all their packets have the same two.
+/// The ports of the two hosts, if all their packets use the same two.
 pub(super) fn ports(trace: &Trace) -> Option<[u16; 2]> {
     let mut found = None;
     for record in &trace.packets {
@@ -123,14 +123,14 @@ impl Builder<'_> {
         self.rows.push(Row { at, sides, middle: None });
     }
 
-    /// The last row, if it is of the same moment, as far as the time is shown, and shows nothing but
+    /// The last row, if it is of the same time at the displayed resolution, and shows only
     /// one side.
     fn last(&mut self, at: Instant, side: usize) -> Option<&mut Row> {
         let same = |row: &&mut Row| row.at.as_millis() == at.as_millis() && row.sides[1 - side].width() == 0;
         self.rows.last_mut().filter(same)
     }
 
-    /// A call that is told after its packet stands on its line too.
+    /// A call that is logged after its packet shares the packet's row.
     fn application(&mut self, at: Instant, side: usize, text: &str) {
         let cell = Cell::new(Kind::Application, format!("\"{text}\""));
         let own = Way::from(side);
@@ -144,7 +144,7 @@ impl Builder<'_> {
         }
     }
 
-    /// A state stands on the line of the packet that goes with it, and beside the rule that made it.
+    /// A state shares the row of its packet, and is shown beside the rule that caused it.
     fn state(&mut self, at: Instant, side: usize, cell: Cell) {
         let own = Way::from(side);
         let joins = |row: &&mut Row| {
@@ -157,7 +157,7 @@ impl Builder<'_> {
         }
     }
 
-    /// A packet stands on the line of what made it: a state, a rule, or else a call.
+    /// A packet shares the row of its cause: a state, a rule, or else a call.
     fn sent(&mut self, at: Instant, side: usize, record: &PacketRecord, next: Option<&Entry>) {
         let decoded = self.decoder.read(record);
         let way = Way::from(side);
@@ -194,7 +194,7 @@ impl Builder<'_> {
         }
     }
 
-    /// What the receiver says, where the packets and states that follow do not say it.
+    /// The verdict of the receiver, where the following packets and states do not show it.
     fn arrived(&mut self, at: Instant, side: usize, record: &PacketRecord, next: Option<&Entry>) {
         let Fate::Delivered { verdict: Some(verdict), .. } = record.fate else { return };
         let answer = next.and_then(|entry| match entry.what {
