@@ -12,7 +12,7 @@ use crate::tcp::table::{Entry, Slot, Socket, TcpTable};
 impl TcpTable {
     /// # Panics
     ///
-    /// If something that must hold does not.
+    /// If an invariant does not hold.
     pub fn check(&self, shared: &Shared) {
         let mut weight = 0;
         let (mut embryonic, mut orphans, mut scheduled, mut live) = (0, 0, 0, 0);
@@ -66,7 +66,7 @@ impl TcpTable {
 impl Connection {
     /// # Panics
     ///
-    /// If something that must hold between any two steps does not.
+    /// If an invariant does not hold.
     pub fn check(&self) {
         let s = &self.snd;
         assert!(!s.una.after(s.nxt), "SND.UNA <= SND.NXT: {s:?}");
@@ -74,13 +74,13 @@ impl Connection {
         let timed = self.timers.is_running(Timer::Retransmission) || self.fate.is_some();
         assert!(s.una == s.nxt || timed, "something is in flight and no timer runs: {s:?}");
         let end = self.end_of_text() + u32::from(self.state.fin_pending());
-        // Once the end is decided the text may be discarded, sent or not.
+        // Once the end is decided the data may be discarded, sent or not.
         let decided = self.fate.is_some();
         assert!(decided || !s.nxt.after(end), "nothing was sent that was not given: {s:?}");
         assert!(self.rcv.fin.is_none() || !self.rcv.nxt.after(self.rcv.edge + 1), "{:?}", self.rcv);
     }
 
-    /// What must hold once everything that may go has been sent: nothing is pending, and what waits has a
+    /// What must hold once everything that can be sent now is sent: no output is pending, and unsent data or a FIN has a
     /// timer.
     ///
     /// # Panics

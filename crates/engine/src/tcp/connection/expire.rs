@@ -12,15 +12,15 @@ use crate::tcp::send::mtu_discovery;
 use crate::{Instant, Rule};
 use core::time::Duration;
 
-/// How long a peer may hold back the ACK of a single segment (WCDelAckT of RFC 8985), in nanoseconds.
+/// Max time that a peer may delay the ACK of a single segment (WCDelAckT of RFC 8985), in nanoseconds.
 const WORST_ACK_DELAY: u64 = 200_000_000;
 
-/// What is added to two round trips if several segments are in flight: clocks are no finer; in nanoseconds.
+/// Added to two RTTs if several segments are in flight, for the clock granularity; in nanoseconds.
 const MIN_PROBE_DELAY: u64 = 2_000_000;
 
 impl Connection {
-    /// Starts the timers that the settings and the state ask for and that do not run. Calls of the
-    /// user, which know no time, change the settings; this follows.
+    /// Starts the timers that the settings and the state require and that do not run. Calls that change the settings
+    /// have no time argument, so the timers are started here.
     pub fn arm(&mut self, shared: &Shared, now: Instant) {
         if let Some(keepalive) = self.settings.keepalive
             && !self.timers.is_running(Timer::KeepAlive)
@@ -38,8 +38,8 @@ impl Connection {
         }
     }
 
-    /// Text or FIN waits, nothing is in flight, and the window does not let it go: only a probe can
-    /// find out when it opens (RFC 9293 section 3.8.6.1).
+    /// Data or FIN is unsent, nothing is in flight, and the window does not allow it: only a probe can detect when the
+    /// window opens (RFC 9293 section 3.8.6.1).
     pub(in crate::tcp) fn arm_persist(&mut self, shared: &Shared, now: Instant) {
         let waiting = self.end_of_text().after(self.snd.nxt)
             || (self.state.fin_pending() && self.snd.nxt == self.end_of_text());
@@ -54,8 +54,7 @@ impl Connection {
         }
     }
 
-    /// Does what the timers that have expired at `now` ask for.
-    /// `orphans`: connections without a user in all.
+    /// Handles the timers that have expired at `now`. `orphans`: number of connections without a user.
     pub fn expire(&mut self, shared: &mut Shared, now: Instant, orphans: usize) {
         while self.fate.is_none()
             && let Some(timer) = self.timers.take_expired(now)
@@ -89,14 +88,14 @@ impl Connection {
         }
     }
 
-    /// RFC 6298 sections 5.4 to 5.6: send again from SND.UNA, back off; or give up at `Rule::AckChallengeRst`
+    /// RFC 6298 sections 5.4 to 5.6: retransmit from SND.UNA and back off; or give up at threshold R2
     /// (RFC 9293 section 3.8.3).
     fn retransmit(&mut self, shared: &mut Shared, now: Instant) {
         let config = &shared.config.tcp;
         let retries = if self.has_user { config.retries } else { config.orphan_retries };
         let budget = retries::budget(config, retries);
-        // A peer that shut its window over what is in flight, and says so again each time, is alive
-        // (RFC 9293 section 3.8.6.1).
+        // A peer that closed its window over data in flight, and acknowledges each retransmission with a zero window, is
+        // alive (RFC 9293 section 3.8.6.1).
         let shut = self.has_user && self.snd.wnd == 0 && now - self.heard < budget;
         if self.stalled_for(now) >= budget && !shut && !self.user_decides(config) {
             return self.give_up(
@@ -119,9 +118,8 @@ impl Connection {
         self.timers.set(Timer::Retransmission, self.rtt.expiry(now, config));
     }
 
-    /// RFC 4821 section 7.7: when segments of full size are lost again and again and nothing smaller is
-    /// known to fare better, the path may swallow them without a word: fall back to a size that passes
-    /// everywhere.
+    /// RFC 4821 section 7.7: when full-sized segments are lost repeatedly, the path may drop them silently (black hole):
+    /// fall back to a size that passes everywhere.
     fn check_black_hole(&mut self, shared: &mut Shared, now: Instant) {
         let remote = self.flow.remote.ip();
         let full = self.recovery.scoreboard.first_is_full(self.mss);
@@ -141,8 +139,8 @@ impl Connection {
         self.on_mtu_probe_outcome(shared, now);
     }
 
-    /// RFC 8985 section 7.2: two round trips without an answer, and a probe goes out; but not later
-    /// than the retransmission timeout.
+    /// RFC 8985 section 7.2: a probe is sent after two RTTs without an ACK, but not later than the retransmission
+    /// timeout.
     pub(in crate::tcp) fn arm_tail_probe(&mut self, shared: &Shared, now: Instant) {
         if !self.recovery.may_probe() {
             return;
@@ -154,19 +152,19 @@ impl Connection {
         let alone = self.recovery.scoreboard.pipe() <= self.mss;
         let pto =
             srtt.saturating_mul(2).saturating_add(if alone { WORST_ACK_DELAY } else { MIN_PROBE_DELAY });
-        // At the time of the timeout at the latest: then it goes in its place.
+        // If both expire at the same time, the probe is sent instead of the retransmission.
         self.timers.set(Timer::TailProbe, now.after_nanos(pto.min(self.rtt.rto_nanos(&shared.config.tcp))));
     }
 
-    /// The window stays shut: probe it; if it is open but small, send what fits.
+    /// The persist timer expired: probe a zero window; if the window is open but small, send what fits.
     fn persist(&mut self, shared: &mut Shared, now: Instant) {
         let config = &shared.config.tcp;
         if self.snd.wnd > 0 {
             self.pending.force = true;
             return;
         }
-        // Unanswered probes are limited as text is (H9); answered ones are not (S98), unless nobody
-        // owns the connection any more.
+        // Unanswered probes are limited as retransmissions are; answered ones are not, unless the connection is an
+        // orphan.
         let spent = now - self.heard >= retries::budget(config, config.retries);
         if self.probes > 0 && spent && !self.user_decides(config) {
             return self.give_up(shared, now, TimeLimit::Retransmission, Rule::EndRetransmissionTimeout);
@@ -181,7 +179,8 @@ impl Connection {
         self.timers.set(Timer::Persist, self.rtt.expiry(now, config));
     }
 
-    /// RFC 9293 section 3.8.4: the peer was silent for long; ask, or end (`Rule::RstKeepaliveTimeout`).
+    /// RFC 9293 section 3.8.4: nothing was received for the idle time: probe, or end the connection
+    /// (`Rule::RstKeepaliveTimeout`).
     fn keep_alive(&mut self, shared: &mut Shared, now: Instant) {
         let Some(keepalive) = self.settings.keepalive else { return };
         let silence = now - self.heard;
@@ -190,7 +189,7 @@ impl Connection {
             return self.timers.set(Timer::KeepAlive, self.heard + keepalive.idle);
         }
         if self.snd.una != self.snd.nxt || !self.outgoing.is_empty() {
-            // What is in flight, or the window probe, finds out.
+            // Retransmissions or window probes detect a dead peer.
             return self.timers.set(Timer::KeepAlive, now + keepalive.idle);
         }
         let limit = self.limit_of_user(&shared.config.tcp);
@@ -225,8 +224,8 @@ impl Connection {
         }
     }
 
-    /// `Rule::LimitOrphans`: whether an orphan that gets no answer is one too many. What the network calls unreachable
-    /// counts twice, and so does what got none for long: those go first.
+    /// `Rule::LimitOrphans`: whether an orphan whose timer expired exceeds the limit. The orphan count is doubled if the
+    /// network reported it unreachable, and doubled if it has been stalled for long, so that those are ended first.
     fn exceeds_orphan_limit(&self, shared: &Shared, now: Instant, orphans: usize) -> bool {
         let config = &shared.config.tcp;
         let hopeless = [self.soft_error.is_some(), self.stalled_for(now) > config.max_rto * 2];
@@ -234,7 +233,7 @@ impl Connection {
         !self.has_user && (orphans << weight > config.max_orphans || self.exceeds_memory_share(shared))
     }
 
-    /// The end after a time limit: silent as Linux's, or with a reset if so configured.
+    /// The end after a time limit: silent as on Linux, or with a reset if so configured.
     fn give_up(&mut self, shared: &mut Shared, now: Instant, limit: TimeLimit, rule: Rule) {
         let ending = self.silent(limit, rule);
         if shared.config.tcp.reset_on_give_up {
@@ -244,7 +243,7 @@ impl Connection {
         }
     }
 
-    /// The peer was silent: because the network said why, or for no known reason.
+    /// The end for lack of an answer: unreachable if an ICMP error reported that, else timed out.
     fn silent(&self, limit: TimeLimit, rule: Rule) -> Ending {
         match self.soft_error.as_deref().copied() {
             Some((icmp, from)) => Ending::new(Cause::Unreachable(icmp), EndedBy::Network(from), rule),
@@ -252,8 +251,8 @@ impl Connection {
         }
     }
 
-    /// Whether `Rule::AckChallengeRst` is the user's, who may wait for less and for more than the stack would
-    /// (RFC 9293 MUST-21). An orphan has no user to wait.
+    /// Whether the user timeout replaces threshold R2; it may be shorter or longer (RFC 9293 MUST-21). It does not
+    /// apply to orphans.
     fn user_decides(&self, config: &TcpConfig) -> bool {
         self.has_user && self.limit_of_user(config).is_some()
     }

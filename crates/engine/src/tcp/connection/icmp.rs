@@ -13,16 +13,16 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use lastack_wire::icmp::IcmpError;
 
-/// What an ICMP error means for TCP.
+/// The meaning of an ICMP error for TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
-    /// Source quench, redirect, reassembly timeout: nothing (I5, `Rule::IcmpIgnored`).
+    /// Source quench, redirect, reassembly timeout: ignored (`Rule::IcmpIgnored`).
     Nothing,
-    /// The path takes smaller packets only (I4, I10).
+    /// Packet too big: the path MTU.
     TooBig(u32),
-    /// No route, which may pass.
+    /// Soft error: no route, possibly transient.
     Soft,
-    /// The peer or the network refuses.
+    /// Hard error: the peer or the network refuses.
     Hard,
 }
 
@@ -40,7 +40,7 @@ fn meaning(error: IcmpError) -> Meaning {
 }
 
 impl TcpTable {
-    /// An ICMP error quotes a segment of ours with this SEQ.
+    /// An ICMP error quotes a segment that we sent with this SEQ.
     pub fn icmp_error(
         &mut self,
         shared: &mut Shared,
@@ -83,13 +83,13 @@ impl Handshake {
         }
         match meaning(error) {
             Meaning::Nothing => Verdict::Dropped(DropReason::Unwanted),
-            // A SYN|ACK fits any path, and only its ISS would have to be guessed.
+            // A SYN|ACK fits any path, and an attacker would only have to guess its ISS.
             Meaning::TooBig(_) if passive => Verdict::Dropped(DropReason::Unwanted),
             Meaning::TooBig(mtu) => {
                 shared.paths.lower(self.flow.remote.ip(), mtu as usize, now);
                 Verdict::Accepted
             }
-            // A listener's embryonic connection goes only if the error is hard (RFC 5927 section 5.2).
+            // A listener's connection in SYN-RECEIVED is ended only by a hard error (RFC 5927 section 5.2).
             Meaning::Soft if passive => Verdict::Dropped(Rule::IcmpSoftError.into()),
             Meaning::Soft | Meaning::Hard => {
                 self.finish(
@@ -132,8 +132,8 @@ impl Connection {
         }
     }
 
-    /// Takes over the path MTU; what was too big is sent again at once, in smaller segments and
-    /// without a word to congestion control (P4).
+    /// Applies the path MTU; segments that were too big are retransmitted at once, in smaller segments and without a
+    /// congestion control reaction.
     pub(in crate::tcp) fn fit_path(&mut self, shared: &Shared, now: Instant) {
         let remote = self.flow.remote.ip();
         let mss = self.negotiated.text_size(shared.paths.mtu(remote, shared.config.mtu, now), remote);
@@ -148,7 +148,7 @@ impl Connection {
 }
 
 impl TcpTable {
-    /// The MTU of the link has changed.
+    /// The link MTU has changed.
     pub fn fit_paths(&mut self, shared: &Shared) {
         let now = self.clock();
         let open: Vec<ConnId> = self.slots().map(|(id, _)| id).collect();

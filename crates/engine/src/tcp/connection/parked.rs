@@ -1,8 +1,8 @@
-//! An idle connection, as small as it can be: what a [`Connection`] is made of again when anything happens to it.
+//! An idle connection in compact form, from which the [`Connection`] is restored when anything happens to it.
 //!
-//! Nothing is in flight, unsent, unread or out of order, and nothing is to be sent: then the buffers, the scoreboard
-//! and most timers hold nothing, and of congestion control and loss recovery only what they have learned counts, as
-//! between two connections to the same host (RFC 9040).
+//! Nothing is in flight, unsent, unread or out of order, and nothing is pending: then the buffers and the scoreboard
+//! are empty, no timer but keep-alive runs, and of congestion control and loss recovery only the learned parameters are
+//! kept, as between two connections to the same host (RFC 9040).
 
 use super::rcv::Rcv;
 use super::snd::Snd;
@@ -55,13 +55,13 @@ pub(crate) struct Parked {
     last_ack: RcvSeq,
     ts_recent: u32,
     ts_recent_at: Instant,
-    /// How many octets the user has read, and the limits of the buffers.
+    /// Number of bytes that the application has read, and the limits of the buffers.
     read: u64,
     receive_limit: u32,
     max_ooo: u32,
     send_buffer: u32,
     send_limit: u32,
-    /// The most that was read in a round trip, and how long that is in nanoseconds.
+    /// The max number of bytes read in one RTT, and that RTT in nanoseconds.
     reading: (u32, u64),
     rtt: [u64; 3],
     window: LearnedWindow,
@@ -81,7 +81,7 @@ pub(crate) struct Parked {
     rare: Option<Box<Rare>>,
 }
 
-/// What few connections have.
+/// Fields that few connections use.
 #[derive(Debug)]
 struct Rare {
     settings: Settings,
@@ -91,7 +91,7 @@ struct Rare {
 }
 
 impl Rare {
-    /// `None` if there is nothing rare.
+    /// `None` if all fields have their default values.
     fn kept(self) -> Option<Box<Self>> {
         let Self { settings, search, last_challenge, peer_user_timeout } = &self;
         let plain = Settings { nodelay: settings.nodelay, dscp: settings.dscp, ..Settings::plain() };
@@ -101,7 +101,7 @@ impl Rare {
     }
 }
 
-/// A point in time, or none: the end of time stands for that.
+/// An optional point in time; `NEVER` stands for none.
 #[derive(Clone, Copy, Debug)]
 struct Moment(Instant);
 
@@ -119,7 +119,7 @@ impl Moment {
     }
 }
 
-/// A four-tuple: the local end first.
+/// A four-tuple: the local address and port first.
 #[derive(Debug)]
 enum Ends {
     V4 { addresses: [Ipv4Addr; 2], ports: [u16; 2] },
@@ -152,18 +152,18 @@ impl Ends {
 }
 
 impl Parked {
-    /// The connection's two ends.
+    /// The connection's four-tuple.
     pub fn flow(&self) -> FourTuple {
         self.ends.flow()
     }
 
-    /// When a timer is due: only keep-alive may run.
+    /// The next deadline: only the keep-alive timer may run.
     pub fn deadline(&self) -> Option<Instant> {
         let keepalive = self.rare.as_ref()?.settings.keepalive?;
         Some(self.heard + keepalive.idle)
     }
 
-    /// The connection again.
+    /// Restores the connection.
     pub fn unpark(&self, id: ConnId) -> Connection {
         let flow = self.flow();
         let rare = self.rare.as_deref();
@@ -246,7 +246,7 @@ impl Parked {
 }
 
 impl Connection {
-    /// Whether nothing of it would be lost if it were parked.
+    /// Whether parking it would lose nothing.
     fn may_park(&self, shared: &Shared, now: Instant) -> bool {
         let used = self.octets != ByteCounts::default();
         let idle = now - self.heard.max(self.sent) >= shared.config.tcp.buffer_idle;
@@ -267,13 +267,13 @@ impl Connection {
             && timers.into_iter().all(|timer| !self.timers.is_running(*timer))
     }
 
-    /// What is left of it while it is idle; `None`: it is not.
+    /// The compact form of an idle connection; `None` if it may not be parked.
     #[allow(clippy::too_many_lines, reason = "a line for each field, so that none is forgotten")]
     pub fn park(&self, shared: &Shared, now: Instant) -> Option<Parked> {
         if !self.may_park(shared, now) {
             return None;
         }
-        // All are named, so that one that is added is not forgotten.
+        // Every field is named, so that a new one is not forgotten.
         #[rustfmt::skip]
         let Self {
             id: _, flow, origin, opened, established, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,

@@ -1,37 +1,38 @@
-//! What a connection has to send: recorded by arrivals, timers and calls, sent by `segmentize`.
+//! Pending output of a connection: recorded by arrivals, timers and calls, sent by `segmentize`.
 
 use crate::Rule;
 
-/// Debts of a connection.
+/// Pending output of a connection.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pending {
-    /// ACKs that must leave each as a segment of its own, without text: three duplicate ACKs must
-    /// arrive as three (RFC 5681 section 3.2).
+    /// ACKs that must each be sent as a segment of their own, without data: three duplicate ACKs must arrive as
+    /// three (RFC 5681 section 3.2).
     pub pure_acks: u8,
-    /// An ACK, which may ride on text.
+    /// An ACK, which may be piggybacked on data.
     pub ack: bool,
-    /// A challenge ACK, and the rule that asks for it.
+    /// A challenge ACK, and the rule that requires it.
     pub challenge: Option<Rule>,
-    /// A tail loss probe: one segment, new or again (RFC 8985 section 7).
+    /// A tail loss probe: one segment, new or retransmitted (RFC 8985 section 7).
     pub tail_probe: bool,
-    /// A segment that only asks for an answer: SEQ one before what the peer expects.
+    /// A window or keep-alive probe: SEQ is one before what the peer expects.
     pub probe: bool,
-    /// Text although it fills no segment: the timer of sender SWS avoidance has expired.
+    /// Send less than a full segment: the timer of sender SWS avoidance has expired.
     pub force: bool,
-    /// Text although it fills no segment: the user will not have it wait.
+    /// Send less than a full segment: the application requires it not to wait.
     pub flush: bool,
-    /// Not that text yet: the user has said that more follows.
+    /// Hold back less than a full segment: the application has announced more data.
     pub more: bool,
-    /// The user timeout option, on a segment without text.
+    /// The user timeout option, on a segment without data.
     pub user_timeout: bool,
     /// The reset that ends the connection.
     pub reset: bool,
-    /// It went out with its reason, and is to go again without.
+    /// The reset was sent with its reason, and is to be repeated without.
     pub repeat: bool,
 }
 
 impl Pending {
-    /// Notes one more ACK that must not ride on text. As many as a window has segments is enough.
+    /// Adds an ACK that must not be piggybacked on data. The counter saturates: no more are needed than a window has
+    /// segments.
     pub fn pure_ack(&mut self) {
         self.pure_acks = self.pure_acks.saturating_add(1);
     }

@@ -1,4 +1,4 @@
-//! The receive sequence variables (RFC 9293 section 3.3.1) and the window that is advertised (silly window avoidance,
+//! The receive sequence variables (RFC 9293 section 3.3.1) and the advertised window (silly window avoidance,
 //! RFC 9293 section 3.8.6.2.2).
 
 use crate::Instant;
@@ -8,32 +8,32 @@ use crate::tcp::recv::ack_hold::AckHold;
 use core::time::Duration;
 use lastack_wire::tcp::{SackBlocks, Timestamps};
 
-/// How long TS.Recent is believed on an idle connection (RFC 7323 section 5.5).
+/// How long TS.Recent is valid on an idle connection (RFC 7323 section 5.5).
 const TS_RECENT_LIFE: Duration = Duration::from_secs(24 * 24 * 3600);
 
 /// The receive variables, named as in the RFC.
 #[derive(Debug)]
 pub(crate) struct Rcv {
     pub irs: RcvSeq,
-    /// Next number expected.
+    /// Next sequence number expected.
     pub nxt: RcvSeq,
-    /// The right edge announced: RCV.NXT + RCV.WND. It never moves left.
+    /// The advertised right edge: RCV.NXT + RCV.WND. It never moves left.
     pub edge: RcvSeq,
     /// Rcv.Wind.Shift
     pub shift: u8,
-    /// Where the peer's FIN stands, once seen; in order if before `nxt`.
+    /// The sequence number of the peer's FIN, once seen; processed if before `nxt`.
     pub fin: Option<RcvSeq>,
     /// Last.ACK.sent of RFC 7323.
     pub last_ack: RcvSeq,
-    /// ByteCounts received since then.
+    /// Bytes received since then.
     pub unacked: u32,
     pub ts_recent: u32,
     pub ts_recent_at: Instant,
-    /// What has arrived twice and the peer was not yet told of (RFC 2883).
+    /// A range received twice and not yet reported by D-SACK (RFC 2883).
     pub duplicate: Option<(RcvSeq, RcvSeq)>,
-    /// How far the user lets us acknowledge; `None`: all that has arrived.
+    /// How far the application allows acknowledging; `None`: all that has arrived.
     pub hold: Option<AckHold>,
-    /// Where the early text lies that came last, the last first, as positions in the stream.
+    /// Stream positions of the most recent out-of-order data, the latest first.
     pub recent: [u64; 4],
 }
 
@@ -43,18 +43,18 @@ impl Rcv {
         if self.edge.after(self.nxt) { self.edge - self.nxt } else { 0 }
     }
 
-    /// The number that we acknowledge.
+    /// The value of the ACK field.
     pub fn ack(&self) -> RcvSeq {
         self.hold.map_or(self.nxt, |hold| hold.upto)
     }
 
-    /// The position in the stream of a number at or after RCV.NXT.
+    /// The stream position of a sequence number at or after RCV.NXT.
     pub fn position(&self, ring: &RecvRing, seq: RcvSeq) -> u64 {
         ring.next() + u64::from(seq - self.nxt)
     }
 
-    /// By how much the right edge could move if it were announced now. A step of less than a segment
-    /// or than half the buffer is none: silly window syndrome (RFC 9293 section 3.8.6.2.2).
+    /// How far the right edge could move if it were advertised now; zero if less than the smaller of a segment and half
+    /// the buffer, to avoid silly window syndrome (RFC 9293 section 3.8.6.2.2).
     pub fn growth(&self, ring: &RecvRing, mss: u32) -> u32 {
         let to = self.nxt + ring.room().min(usize::from(u16::MAX) << self.shift) as u32;
         if !to.after(self.edge) {
@@ -64,14 +64,14 @@ impl Rcv {
         if growth >= mss.min(ring.bound() as u32 / 2) { growth } else { 0 }
     }
 
-    /// The right edge as far as the buffer allows.
+    /// The right edge that the buffer allows.
     pub fn edge_to_announce(&self, ring: &RecvRing, mss: u32) -> RcvSeq {
         self.edge + self.growth(ring, mss)
     }
 
-    /// The window field that announces this right edge.
+    /// The window field that advertises this right edge.
     pub fn window_field(&self, edge: RcvSeq) -> u16 {
-        // It counts from what the same segment acknowledges.
+        // The window starts at the ACK field of the same segment.
         let ack = self.ack();
         let wnd = if edge.after(ack) { edge - ack } else { 0 };
         (wnd >> self.shift).min(u32::from(u16::MAX)) as u16
@@ -83,12 +83,12 @@ impl Rcv {
         growth > 0 && growth >= self.wnd() && (growth >= 2 * mss || growth >= ring.bound() as u32 / 2)
     }
 
-    /// PAWS (RFC 7323 section 5): whether this timestamp is older than the last one.
+    /// PAWS (RFC 7323 section 5): whether this timestamp is older than TS.Recent.
     pub fn is_old(&self, timestamps: Timestamps, now: Instant) -> bool {
         (timestamps.val.wrapping_sub(self.ts_recent) as i32) < 0 && now - self.ts_recent_at < TS_RECENT_LIFE
     }
 
-    /// Takes over the timestamp of an acceptable segment (RFC 7323 section 4.3).
+    /// Updates TS.Recent from an acceptable segment (RFC 7323 section 4.3).
     pub fn note(&mut self, timestamps: Timestamps, seq: RcvSeq, now: Instant) {
         if !seq.after(self.last_ack) && !self.is_old(timestamps, now) {
             self.ts_recent = timestamps.val;
@@ -96,12 +96,12 @@ impl Rcv {
         }
     }
 
-    /// The number after the last octet that arrived early.
+    /// The sequence number after the last out-of-order byte.
     pub fn end_of_sack(&self, ring: &RecvRing) -> Option<RcvSeq> {
         ring.out_of_order().end().map(|at| self.nxt + (at - ring.next()) as u32)
     }
 
-    /// Notes that early text at this position has come.
+    /// Records that out-of-order data arrived at this position.
     pub fn note_early(&mut self, ring: &RecvRing, at: u64) {
         let Some(range) = ring.out_of_order().holding(at) else { return };
         let before = self.recent;
@@ -109,8 +109,8 @@ impl Rcv {
         self.recent = core::array::from_fn(|i| if i == 0 { at } else { others.next().unwrap_or(0) });
     }
 
-    /// The SACK option: what came twice (RFC 2883), then early text, the newest first, so that a block
-    /// is told several times before others take its place (RFC 2018 section 4).
+    /// The SACK option: the duplicate range (RFC 2883), then out-of-order data, the latest first, so that a block is
+    /// reported several times before others replace it (RFC 2018 section 4).
     pub fn sack_blocks(&self, ring: &RecvRing, most: usize) -> SackBlocks {
         let mut blocks = SackBlocks::new();
         if let Some((start, end)) = self.duplicate {

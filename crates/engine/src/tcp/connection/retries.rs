@@ -3,11 +3,11 @@
 use crate::config::TcpConfig;
 use core::time::Duration;
 
-/// The time that this many retransmissions take from the least RTO on, doubling up to the greatest;
-/// as Linux reads `tcp_retries2`: 15 is 924.6 s.
+/// The time that this number of retransmissions takes, from the min RTO doubling up to the max RTO; as Linux reads
+/// `tcp_retries2`: 15 is 924.6 s.
 pub(crate) fn budget(config: &TcpConfig, retries: u32) -> Duration {
     let (mut step, mut sum) = (config.min_rto.min(config.max_rto), Duration::ZERO);
-    // The steps that grow are few, for each is twice the one before; all that follow are the greatest.
+    // Each step doubles, so only a few are below the max RTO; all later ones are equal to it.
     for left in (0..=retries).rev() {
         if step.is_zero() || step >= config.max_rto {
             let rest = step.saturating_mul(left);

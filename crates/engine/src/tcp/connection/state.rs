@@ -1,4 +1,4 @@
-//! The synchronized states and what moves a connection between them (RFC 9293 section 3.3.2).
+//! The synchronized states and the transitions between them (RFC 9293 section 3.3.2).
 //!
 //! ```text
 //!                 peer_fin                 close
@@ -24,7 +24,7 @@ pub(crate) enum State {
     LastAck,
 }
 
-/// Where a connection goes.
+/// The target of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     State(State),
@@ -35,7 +35,7 @@ pub(crate) enum Next {
 use State::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck};
 
 impl State {
-    /// The user closed our direction.
+    /// The application closed our direction.
     pub fn close(self) -> Self {
         match self {
             Established => FinWait1,
@@ -64,22 +64,22 @@ impl State {
         }
     }
 
-    /// Whether the user may still SEND.
+    /// Whether the application may still SEND.
     pub fn may_send(self) -> bool {
         matches!(self, Established | CloseWait)
     }
 
-    /// Whether the peer may still send text.
+    /// Whether the peer may still send data.
     pub fn may_receive(self) -> bool {
         matches!(self, Established | FinWait1 | FinWait2)
     }
 
-    /// Whether our FIN is wanted and not yet acknowledged.
+    /// Whether our FIN is to be sent, or sent but not yet acknowledged.
     pub fn fin_pending(self) -> bool {
         matches!(self, FinWait1 | Closing | LastAck)
     }
 
-    /// The name users see.
+    /// The public name of the state.
     pub fn public(self) -> TcpState {
         match self {
             Established => TcpState::Established,

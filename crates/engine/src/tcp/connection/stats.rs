@@ -7,36 +7,35 @@ use crate::tcp::segment::Arrival;
 use core::time::Duration;
 use lastack_wire::tcp::TcpFlags;
 
-/// Counts of a connection, of 32 bits as in Linux: they begin anew at zero when they are full.
+/// Counters of a connection, of 32 bits as in Linux: they wrap.
 #[derive(Clone, Debug)]
 pub(crate) struct Stats {
-    /// The round-trip time of the handshake in microseconds; all ones if it is not known.
+    /// The RTT of the handshake in microseconds; all ones if it is not known.
     handshake: u32,
-    /// Segments of any kind, those that were not acceptable included.
+    /// All segments, including unacceptable ones.
     pub segments_in: u32,
     pub segments_out: u32,
-    /// Those with text.
+    /// Segments with data.
     pub text_in: u32,
     pub text_out: u32,
-    /// Segments with text that came before what precedes it.
+    /// Segments with out-of-order data.
     pub early_in: u32,
-    /// The largest text that came in one segment.
+    /// The largest amount of data received in one segment.
     pub largest_in: u16,
     pub retransmitted: u32,
     pub octets_again: u64,
-    /// Segments of ours that the peer is known to have, and those among them of whose ACK said that the
-    /// path is congested.
+    /// Segments delivered to the peer (`tcpi_delivered`), and those of them whose ACK carried ECE.
     pub delivered: u32,
     pub delivered_marked: u32,
     pub timeouts: u32,
-    /// Timeouts that followed no other.
+    /// Timeouts that were the first in a row.
     pub timeout_recoveries: u32,
     pub limits: Limits,
 }
 
 impl Stats {
-    /// The peer's SYN counts, and ours if it was no answer, as in Linux. `handshake`: its round-trip time, if it
-    /// showed one.
+    /// The peer's SYN is counted, and ours if it was not a SYN|ACK, as in Linux. `handshake`: its RTT, if it was
+    /// measured.
     pub fn new(origin: Origin, now: Instant, syns: u32, handshake: Option<Duration>) -> Self {
         let active = u32::from(origin == Origin::Active);
         Self {
@@ -57,7 +56,7 @@ impl Stats {
         }
     }
 
-    /// The round-trip time of the handshake, if it was measured.
+    /// The RTT of the handshake, if it was measured.
     pub fn handshake_rtt(&self) -> Option<Duration> {
         (self.handshake < u32::MAX).then(|| Duration::from_micros(self.handshake.into()))
     }
@@ -71,7 +70,7 @@ impl Stats {
         }
     }
 
-    /// An ACK has shown that this many segments were delivered.
+    /// An ACK shows that this number of segments was delivered.
     pub fn delivered(&mut self, segments: u32, marked: bool) {
         self.delivered = self.delivered.wrapping_add(segments);
         if marked {
@@ -79,7 +78,7 @@ impl Stats {
         }
     }
 
-    /// A packet with this much text goes out, as so many segments.
+    /// A packet with this much data is sent, as this number of segments.
     pub fn sent(&mut self, text: u32, segments: u32) {
         self.segments_out = self.segments_out.wrapping_add(segments);
         if text > 0 {
@@ -87,14 +86,14 @@ impl Stats {
         }
     }
 
-    /// Of a packet that goes out again: its octets.
+    /// A packet is retransmitted.
     pub fn sent_again(&mut self, text: u32, segments: u32) {
         self.retransmitted = self.retransmitted.wrapping_add(segments);
         self.octets_again += u64::from(text);
     }
 }
 
-/// Into how many segments a link cuts this much text; without text it is one all the same.
+/// The number of segments that the link cuts this much data into; one if there is no data.
 pub(crate) fn segments(text: u32, mss: u32) -> u32 {
     if text <= mss { 1 } else { text.div_ceil(mss.max(1)) }
 }
@@ -102,20 +101,20 @@ pub(crate) fn segments(text: u32, mss: u32) -> u32 {
 /// What keeps a sender from sending faster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// The path, or what congestion control takes for it; or nothing yet.
+    /// The path, that is, the congestion window; or nothing yet.
     Path,
     /// The peer's window.
     Peer,
-    /// The send buffer: the user waits for room, and all is in flight.
+    /// The send buffer: the application waits for room, and all data is in flight.
     Buffer,
     /// There is nothing to send and nothing in flight.
     Nothing,
 }
 
-/// What is counted of a connection that is idle.
+/// The counters of a parked connection.
 #[derive(Clone, Debug)]
 pub(crate) struct IdleStats {
-    /// All but the limits: segments, octets and what was lost.
+    /// All but the limits: segments, bytes and losses.
     handshake: u32,
     counts: [u32; 10],
     octets_again: u64,
@@ -124,7 +123,7 @@ pub(crate) struct IdleStats {
 }
 
 impl Stats {
-    /// What is kept of it while there is nothing to send.
+    /// The compact form, while there is nothing to send.
     pub fn idle(&self) -> IdleStats {
         #[rustfmt::skip]
         let Self {
@@ -144,7 +143,7 @@ impl Stats {
 }
 
 impl IdleStats {
-    /// The counts again. There was nothing to send `since`.
+    /// The full counters. There was nothing to send `since`.
     pub fn stats(&self, since: Instant) -> Stats {
         let [segments_in, segments_out, text_in, text_out, early_in, retransmitted, delivered, rest @ ..] =
             self.counts;
@@ -168,17 +167,17 @@ impl IdleStats {
     }
 }
 
-/// How long each limit held.
+/// How long each limit applied.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     limit: Limit,
     since: Instant,
-    /// Nanoseconds, by limit, of those that limit something.
+    /// Nanoseconds by limit, except `Nothing`.
     spent: [u64; 3],
 }
 
 impl Limits {
-    /// From now on this is the limit.
+    /// Sets the limit that applies from now on.
     pub fn set(&mut self, now: Instant, limit: Limit) {
         if self.limit != limit {
             if let Some(spent) = self.spent.get_mut(self.limit as usize) {
@@ -189,7 +188,7 @@ impl Limits {
         }
     }
 
-    /// How long it was this, until now.
+    /// How long this limit has applied until now.
     pub fn spent(&self, now: Instant, limit: Limit) -> Duration {
         let current = if self.limit == limit { now - self.since } else { Duration::ZERO };
         Duration::from_nanos(self.spent.get(limit as usize).copied().unwrap_or_default()) + current
@@ -197,7 +196,7 @@ impl Limits {
 }
 
 impl Connection {
-    /// Finds out what keeps us from sending, when there is nothing to send now.
+    /// Records what limits the sender, when nothing can be sent now.
     pub(in crate::tcp) fn note_limit(&mut self, now: Instant) {
         let unsent =
             if self.end_of_text().after(self.snd.nxt) { self.end_of_text() - self.snd.nxt } else { 0 };
@@ -216,7 +215,7 @@ impl Connection {
     }
 }
 
-/// Whether an ACK says that the path is congested.
+/// Whether an ACK reports congestion (ECE).
 pub(crate) fn is_marked(seg: &Arrival<'_>, ecn: bool) -> bool {
     ecn && seg.has(TcpFlags::ECE)
 }

@@ -9,18 +9,18 @@ use crate::tcp::connection::timers::Timer;
 use crate::tcp::segment::Arrival;
 use core::time::Duration;
 
-/// The value is in minutes, not in seconds.
+/// The granularity bit: the value is in minutes, not in seconds.
 const MINUTES: u16 = 0x8000;
-/// The greatest value.
+/// The max value.
 const MAX: u64 = 0x7fff;
 
-/// The field of the option: whole seconds, or minutes where those do not fit, rounded up. Zero is reserved.
+/// The field of the option: whole seconds, or minutes if the seconds do not fit, rounded up. Zero is reserved.
 pub(crate) fn field(time: Duration) -> u16 {
     let seconds = (time.as_millis().div_ceil(1000) as u64).max(1);
     if seconds <= MAX { seconds as u16 } else { seconds.div_ceil(60).min(MAX) as u16 | MINUTES }
 }
 
-/// The time that the field means; `None` for zero, which is reserved.
+/// The time in the field; `None` for zero, which is reserved.
 pub(crate) fn time(field: u16) -> Option<Duration> {
     let unit = if field & MINUTES == 0 { 1 } else { 60 };
     let seconds = u64::from(field & !MINUTES) * unit;
@@ -28,8 +28,8 @@ pub(crate) fn time(field: u16) -> Option<Duration> {
 }
 
 impl Connection {
-    /// USER TIMEOUT: what the user has set, which no peer changes; else, where the option is in use, what
-    /// both advertise, within the limits (RFC 5482 section 3.1).
+    /// USER TIMEOUT: the value that the application has set, which no peer changes; else, if the option is in use, the
+    /// larger of the two advertised values, within the limits (RFC 5482 section 3.1).
     pub fn limit_of_user(&self, config: &TcpConfig) -> Option<Duration> {
         self.settings.user_timeout.or_else(|| {
             let ours = self.settings.advertised_user_timeout?;
@@ -38,7 +38,7 @@ impl Connection {
         })
     }
 
-    /// Notes what an acceptable segment advertises.
+    /// Records the user timeout that an acceptable segment advertises.
     pub(in crate::tcp) fn on_peer_user_timeout(&mut self, shared: &Shared, now: Instant, seg: &Arrival<'_>) {
         let Some(said) = seg.tcp.options.user_timeout.and_then(time) else { return };
         if self.peer_user_timeout.replace(said) != Some(said) {
