@@ -14,25 +14,25 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::Sleep;
 
-/// Most arrivals taken in before anything is sent.
+/// Max packets received before any are sent.
 const RECEIVE_BATCH: usize = 64;
-/// How late a timer is armed at most while packets arrive.
+/// Max delay until an armed timer is re-evaluated while packets arrive.
 const SOON: Duration = Duration::from_millis(30);
-/// Most packets sent before arrivals are looked at again.
+/// Max packets sent before received packets are handled.
 const TRANSMIT_BATCH: usize = 256;
 
-/// The future that carries packets between a host's stack and its link. Nothing of a host moves
-/// unless it runs: give it to `tokio::spawn`, or poll it beside something else.
+/// The future that moves packets between a host's stack and its link. A host does nothing unless it runs: pass it to
+/// `tokio::spawn`, or poll it together with another future.
 ///
-/// It needs a tokio runtime with its time enabled, whose clock is the stack's clock: under
-/// `tokio::time::pause` a host runs in virtual time.
+/// It needs a tokio runtime with time enabled. Its clock is the stack's clock: under `tokio::time::pause` a host runs
+/// in virtual time.
 ///
-/// It ends with `Ok` when [`Host::shutdown`](crate::Host::shutdown) is complete, or when the last handle and the last
-/// socket of the host are dropped and no connection has anything left to send or to receive (TIME-WAIT is not waited
-/// for); with the link's error when the link fails. From then on every call on a socket fails with the
-/// [`HostError`] that says why: of the link's kind, or [`io::ErrorKind::NetworkDown`].
+/// It completes with `Ok` when [`Host::shutdown`](crate::Host::shutdown) is complete, or when the last handle and the
+/// last socket of the host are dropped and no connection has anything left to send or receive (TIME-WAIT is not
+/// waited for); with the link's error when the link fails. Afterwards every call on a socket fails with the
+/// [`HostError`] that gives the reason, of the kind of the link's error, or [`io::ErrorKind::NetworkDown`].
 ///
-/// Dropped before that, it is a machine without power: what was not yet delivered is lost, and no peer is told.
+/// If it is dropped before that, undelivered data is lost, and no peer is notified.
 #[must_use = "a host does nothing unless its driver runs"]
 #[derive(Debug)]
 pub struct Driver<L> {
@@ -40,19 +40,19 @@ pub struct Driver<L> {
     link: L,
     packet: Vec<u8>,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Packets have arrived since the timer was armed.
+    /// Packets were received since the timer was armed.
     moved: bool,
 }
 
-/// What a driver with nothing to send does next.
+/// The next step of a driver with nothing to send.
 enum Next {
     /// Another round.
     Round,
-    /// It waits for this deadline and for what the link says.
+    /// Wait for this deadline or the link.
     Wait(Option<Instant>),
-    /// It is not needed any more.
+    /// The host is finished.
     End,
-    /// The host has failed, for this reason.
+    /// The host has failed with this error.
     Failed(io::Error),
 }
 
@@ -61,7 +61,7 @@ impl<L: Link> Driver<L> {
         Self { shared, link, packet: Vec::new(), timer: None, moved: false }
     }
 
-    /// Takes in, does what is due, sends. Returns whether more of it may wait.
+    /// Receives packets, handles timers, sends packets. Returns whether there may be more to do.
     fn round(&mut self) -> bool {
         let now = self.shared.now();
         let more_arrived = self.receive(now);
@@ -92,15 +92,16 @@ impl<L: Link> Driver<L> {
         true
     }
 
-    /// Waits for the link, a call that has something to send, or a deadline. Ready: another round.
+    /// Waits for the link, a call that has something to send, or a deadline. When ready: another round.
     fn poll_wait(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<io::Result<()>> {
         if self.link.poll_readable(cx)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
         let deadline = deadline.into_iter().chain(self.link.poll_timeout()).min();
         let deadline = deadline.and_then(|at| self.shared.start.checked_add(at.elapsed()));
-        // To arm a timer for an earlier time wakes the runtime's reactor, a system call. So while packets come and go it
-        // is left as it is if it fires in time, and armed for soon: too early costs one look, now and then.
+        // Arming a timer for an earlier time wakes the runtime's reactor, which costs a system call. So while packets
+        // arrive, a timer that fires in time is kept, and a new one is armed for soon: it may fire too early, which
+        // only costs a check.
         if let Some(timer) = &mut self.timer
             && !timer.is_elapsed()
             && deadline.is_none_or(|at| timer.deadline() <= at)
@@ -148,12 +149,12 @@ impl<L: Link> Driver<L> {
                 Poll::Ready(Ok(())) => {}
             }
         }
-        // Another round, but the tasks of this thread have their turn first.
+        // Another round, after the other tasks of this thread have run.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Resets every connection, so that no peer waits for a host that is not there any more.
+    /// Resets every connection, so that no peer waits for a host that has stopped.
     fn reset_all(&mut self) {
         if self.shared.with(|inner| inner.running().map(|()| inner.abort_all())).is_err() {
             return;
@@ -169,7 +170,7 @@ impl<L: Link> Future for Driver<L> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         catch_unwind(AssertUnwindSafe(|| self.step(cx))).unwrap_or_else(|panic| {
-            // The stack's own panics are noted where they happen; this is the link's.
+            // Panics of the stack are handled where they occur; this one is the link's.
             self.shared.with(|inner| {
                 if inner.running().is_ok() {
                     inner.stop(HostError::panicked(panic.as_ref()));
@@ -190,14 +191,14 @@ impl<L> Drop for Driver<L> {
     }
 }
 
-/// A driver on a runtime: if the runtime is dropped before the host is done, it resets what is open.
+/// A spawned driver: if the runtime is dropped before the host is finished, it resets open connections.
 pub(crate) struct Spawned<L: Link>(pub Driver<L>);
 
 impl<L: Link> Future for Spawned<L> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // Its result stands in the error of every call.
+        // Its result is in the error of every call.
         Pin::new(&mut self.0).poll(cx).map(|_result| ())
     }
 }
@@ -211,7 +212,7 @@ impl<L: Link> Drop for Spawned<L> {
 }
 
 impl Inner {
-    /// The driver is awake again, at this time.
+    /// The driver was woken at this time.
     fn driver_wakes(&mut self, now: Instant) {
         if self.running().is_ok() {
             self.driver = DriverState::Awake;
@@ -219,8 +220,8 @@ impl Inner {
         }
     }
 
-    /// The driver has sent all there is, or so it thinks: the last look, under one lock with the
-    /// registration, so that no call between the two goes unseen.
+    /// The driver has nothing left to send. Checks again and registers its waker under one lock, so that no call in
+    /// between is missed.
     fn driver_sleeps(&mut self, waker: &Waker) -> Next {
         if let DriverState::Stopped(cause) = &self.driver {
             return Next::Failed(cause.clone().into());

@@ -1,4 +1,4 @@
-//! A link over anything that reads and writes one packet at a time.
+//! A link over a device that reads and writes one packet at a time.
 
 use lastack_engine::{Instant, Received, Transmit};
 use lastack_link::{Capabilities, Cut, Link};
@@ -8,19 +8,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Packets that wait while the device does not take any; more are lost.
+/// Max packets queued while the device is not writable; further ones are dropped.
 const QUEUE: usize = 256;
 
-/// A [`Link`] over a device that gives one IP packet for each read and takes one for each write: a TUN device of another
-/// crate, a datagram socket in a tunnel, a descriptor that the system's VPN service gave (Android, iOS).
+/// A [`Link`] over a device with one IP packet per read and per write: a TUN device of another crate, a datagram
+/// socket in a tunnel, a file descriptor from the system's VPN service (Android, iOS).
 ///
-/// It carries packets of the MTU's size with whole checksums. Where the device also carries super-segments,
-/// the `Tun` of the feature `device` is several times as fast.
+/// It carries packets up to the MTU with complete checksums. Where the device also carries super-segments, the `Tun`
+/// of the feature `device` is several times as fast.
 #[derive(Debug)]
 pub struct PacketIo<T> {
     io: T,
     capabilities: Capabilities,
-    /// A packet that was read and not yet taken.
+    /// Length of a packet that was read but not yet taken.
     arrived: Option<usize>,
     buffer: Vec<u8>,
     unsent: VecDeque<Vec<u8>>,
@@ -30,7 +30,7 @@ pub struct PacketIo<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> PacketIo<T> {
-    /// A link over `io`, whose packets have at most `mtu` bytes.
+    /// A link over `io`, with this MTU in bytes.
     pub fn new(io: T, mtu: usize) -> Self {
         Self {
             io,
@@ -44,7 +44,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> PacketIo<T> {
         }
     }
 
-    /// Packets that were lost because the device did not take them.
+    /// Number of packets dropped because the device did not accept them.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -66,12 +66,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> PacketIo<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what waits, as far as the device takes it now.
+    /// Writes queued packets, as far as the device accepts them now.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(packet) = self.unsent.front() {
             match ready!(Pin::new(&mut self.io).poll_write(cx, packet)) {
                 Ok(len) if len == packet.len() => {}
-                // Not taken whole, or refused: lost, as on a wire.
+                // Written in part, or refused: lost, as on a wire.
                 Ok(_) | Err(_) => self.dropped += 1,
             }
             self.unsent.pop_front();
@@ -107,7 +107,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link for PacketIo<T> {
     }
 
     fn recv(&mut self, _now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
-        // Before the driver sleeps it calls `poll_readable`, which registers its waker in the place of this one.
+        // Before the driver sleeps it calls `poll_readable`, which replaces this waker by its own.
         match self.poll_fill(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => {

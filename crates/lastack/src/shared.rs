@@ -1,4 +1,4 @@
-//! What a host, its sockets and its driver share.
+//! The state shared by a host, its sockets and its driver.
 
 use crate::echo::Pings;
 use crate::ended::Subscribers;
@@ -19,11 +19,11 @@ use tokio::task::coop;
 /// The stack and its lock.
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
-    /// The stack's zero of time.
+    /// Time zero of the stack's clock.
     pub start: tokio::time::Instant,
 }
 
-/// What the lock protects.
+/// The state under the lock.
 pub(crate) struct Inner {
     pub stack: Stack,
     pub wakers: Wakers,
@@ -34,29 +34,29 @@ pub(crate) struct Inner {
     pub ended: Subscribers,
     pub watched: Watched,
     pub driver: DriverState,
-    /// No handle and no socket is left.
+    /// All handles and sockets were dropped.
     pub abandoned: bool,
-    /// [`Host::shutdown`](crate::Host::shutdown) has begun: nothing new is opened.
+    /// [`Host::shutdown`](crate::Host::shutdown) has begun: no new sockets.
     pub shutting_down: bool,
 }
 
-/// What the driver does just now.
+/// The state of the driver.
 pub(crate) enum DriverState {
-    /// It looks at the stack before it sleeps again.
+    /// It will check the stack before it sleeps.
     Awake,
-    /// It sleeps until then, or until it is woken.
+    /// It sleeps until a deadline, or until it is woken.
     Asleep {
-        /// The earliest deadline it knows of.
+        /// The earliest deadline it has registered.
         until: Option<Instant>,
         /// Wakes it.
         waker: Waker,
     },
-    /// It has ended, for this reason.
+    /// It has ended with this error.
     Stopped(HostError),
 }
 
 impl fmt::Debug for Shared {
-    /// Not the whole stack: this stands in the Debug output of every socket.
+    /// Omits the stack: this is part of the Debug output of every socket.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
@@ -84,12 +84,12 @@ impl Shared {
         Instant::since_start(self.start.elapsed())
     }
 
-    /// The one place that takes the lock. What the call did is passed on after unlocking: tasks are woken, and the
-    /// driver if there is something to send or an earlier deadline.
+    /// The only place that takes the lock. The effects of the call are processed after unlocking: tasks are woken,
+    /// and the driver if there is something to send or an earlier deadline.
     ///
-    /// A panic of the call is a defect of the stack, which may have left a step half done. So the stack is replaced by
-    /// an empty one, every waiting task gets [`HostError::Panicked`], and the panic goes on in the caller. That is why
-    /// the lock is never found poisoned by a step that somebody could continue.
+    /// A panic of the call is a bug of the stack, which may be left in an inconsistent state. So the stack is
+    /// replaced by an empty one, every waiting task gets [`HostError::Panicked`], and the panic is resumed in the
+    /// caller. Hence the lock is never poisoned.
     pub fn with<R>(&self, call: impl FnOnce(&mut Inner) -> R) -> R {
         let (result, due) = {
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,9 +107,8 @@ impl Shared {
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Polls something of a socket; if it is pending, the task is registered under `interest`: in the
-    /// place of a future, or without `ticket` in that of the `poll_*` methods. Takes part in tokio's
-    /// budget of a task, as tokio's own sockets do.
+    /// Polls a socket; if pending, registers the task under `interest`: as a future with `ticket`, or without as the
+    /// task of a `poll_*` method. Uses tokio's cooperative task budget, as tokio's sockets do.
     pub fn poll<T>(
         &self,
         cx: &mut Context<'_>,
@@ -139,7 +138,7 @@ impl Shared {
 }
 
 impl Inner {
-    /// An error once the driver has stopped: nothing will ever arrive or leave.
+    /// An error once the driver has stopped: nothing will be received or sent.
     pub fn running(&self) -> io::Result<()> {
         match &self.driver {
             DriverState::Stopped(cause) => Err(cause.clone().into()),
@@ -153,12 +152,12 @@ impl Inner {
         if self.shutting_down { Err(HostError::ShutDown.into()) } else { Ok(()) }
     }
 
-    /// The error of a call on a socket that the stack does not have: why the host stopped, if it has.
+    /// The error of a call on a socket that is not in the stack: why the host stopped, if it has.
     pub fn gone(&self) -> io::Error {
         self.running().err().unwrap_or_else(gone)
     }
 
-    /// The result of a call that must not wait.
+    /// The result of a non-blocking call.
     pub fn or_would_block<T>(&self, result: Poll<io::Result<T>>) -> io::Result<T> {
         match result {
             Poll::Ready(result) => result,
@@ -166,7 +165,7 @@ impl Inner {
         }
     }
 
-    /// The driver has ended, and with it everything that waits. The first cause is kept.
+    /// The driver has ended: wakes all tasks. The first cause is kept.
     pub fn stop(&mut self, cause: HostError) {
         if let DriverState::Asleep { waker, .. } =
             std::mem::replace(&mut self.driver, DriverState::Stopped(cause))
@@ -176,7 +175,7 @@ impl Inner {
         self.wakers.wake_all();
     }
 
-    /// A step of the stack has panicked: what it left is not used again.
+    /// The stack has panicked: its state is discarded.
     fn break_down(&mut self, panic: &(dyn Any + Send)) {
         let config = self.stack.config().clone();
         self.stack = Stack::new(config, [0; 16]);
@@ -186,17 +185,17 @@ impl Inner {
         self.stop(HostError::panicked(panic));
     }
 
-    /// The last handle is gone: the driver may have nothing left to do.
+    /// The last handle was dropped: the driver may be finished.
     pub fn abandon(&mut self) {
         self.abandoned = true;
         self.wake_driver();
     }
 
-    /// Whether the driver has nothing left to do: nothing can be asked for any more, and no connection still has
-    /// something to send or to receive. TIME-WAIT is not waited for.
+    /// Whether the driver is finished: there are no handles or sockets, and no connection has anything left to send
+    /// or receive. TIME-WAIT is not waited for.
     pub fn is_finished(&self) -> bool {
         let done = if self.shutting_down {
-            // What is over may still be read by its user, and needs no driver.
+            // An ended connection can still be read, without a driver.
             self.stack.tcp_connections().next().is_none()
         } else {
             self.abandoned && self.stack.connections() == 0
@@ -204,7 +203,7 @@ impl Inner {
         done && !self.stack.has_output()
     }
 
-    /// Turns events into wakers.
+    /// Wakes the tasks that wait for the stack's events.
     fn settle(&mut self) {
         while let Some(event) = self.stack.poll_event() {
             self.dispatch(event);
@@ -235,12 +234,12 @@ impl Inner {
             Event::UdpWritable(id) => self.wakers.wake(Interest::UdpWrite(id)),
             Event::EchoRequest => self.wakers.wake(Interest::EchoRequest),
             Event::EchoReply => self.pings.collect(&mut self.stack, &mut self.wakers),
-            // An event of a newer engine, about something that these sockets do not offer.
+            // An event of a newer engine for a feature that these sockets do not offer.
             _ => {}
         }
     }
 
-    /// Whether the driver sleeps while there is something to send, or past a deadline.
+    /// Whether the driver sleeps although there is something to send, or past a deadline.
     fn driver_is_late(&self) -> bool {
         let DriverState::Asleep { until, .. } = &self.driver else { return false };
         self.stack.has_output()

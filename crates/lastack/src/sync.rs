@@ -1,4 +1,4 @@
-//! The lock of a host: that of std, or under `--cfg lastack_loom` that of loom, which tries every order of threads.
+//! The lock of a host: std's, or under `--cfg lastack_loom` loom's, which explores all thread interleavings.
 
 #[cfg(lastack_loom)]
 pub(crate) use loom::sync::Mutex;

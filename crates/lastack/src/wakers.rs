@@ -1,4 +1,4 @@
-//! Who waits for what: the tasks behind the sockets.
+//! The wakers of the tasks that wait for sockets.
 
 use crate::shared::{Inner, Shared};
 use lastack_engine::udp::UdpId;
@@ -11,20 +11,20 @@ use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// What a task waits for.
+/// The event that a task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Interest {
     /// A connection to accept.
     Accept(ListenerId),
-    /// Text, the end of the stream or an error.
+    /// Data, the end of the stream or an error.
     Read(ConnId),
-    /// Room for text, its acknowledgment, the outcome of the handshake or an error.
+    /// Room in the send buffer, an acknowledgment, the result of the handshake, or an error.
     Write(ConnId),
     /// The end of the connection.
     End(ConnId),
-    /// The peer asks for an acknowledgment that is held back.
+    /// The peer needs an acknowledgment that is held back.
     Acknowledge(ConnId),
-    /// The end of the connection, for those that only watch it.
+    /// The end of the connection, for a `Watch`.
     Watch(ConnId),
     /// An intercepted SYN.
     Intercepted,
@@ -34,23 +34,23 @@ pub(crate) enum Interest {
     UdpWrite(UdpId),
     /// An intercepted echo request.
     EchoRequest,
-    /// The answer to our echo request of this name.
+    /// The reply to our echo request with this name.
     EchoReply(u32),
     /// The end of any connection, for this subscriber.
     Ended(u64),
-    /// The driver has sent all there is, and goes to sleep.
+    /// The driver has nothing left to send.
     Quiet,
     /// The driver has stopped.
     Stopped,
 }
 
-/// The place of one future among those that wait for the same.
+/// Identifies a future among those with the same interest.
 pub(crate) type Ticket = Option<NonZeroU64>;
 
 /// All wakers of a host.
 ///
-/// Wakers are somebody else's code: to wake or to drop one may run a task, which may call us. So
-/// both are left to [`Due`], which is used once the lock is free.
+/// Wakers are foreign code: waking or dropping one may run a task, which may call us. So both are deferred to
+/// [`Due`], which is processed after unlocking.
 #[derive(Debug)]
 pub(crate) struct Wakers {
     waiting: HashMap<Interest, Waiting>,
@@ -58,7 +58,7 @@ pub(crate) struct Wakers {
     next_ticket: NonZeroU64,
 }
 
-/// Wakers to be woken, and wakers to be dropped, once the lock is free.
+/// Wakers to be woken or dropped after unlocking.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
     wake: Vec<Waker>,
@@ -71,7 +71,7 @@ impl Due {
     }
 }
 
-/// Who waits for one thing: the task that last called a `poll_*` method, and any number of futures.
+/// The wakers of one interest: the task that last called a `poll_*` method, and any number of futures.
 #[derive(Debug, Default)]
 struct Waiting {
     poller: Option<Waker>,
@@ -95,8 +95,7 @@ impl Default for Wakers {
 }
 
 impl Wakers {
-    /// Notes that the task of a `poll_*` method waits. Only the last such task is remembered, as
-    /// tokio's sockets do.
+    /// Registers the task of a `poll_*` method. Only the last such task is kept, as in tokio's sockets.
     pub fn register_poller(&mut self, interest: Interest, waker: &Waker) {
         let poller = &mut self.waiting.entry(interest).or_default().poller;
         match poller {
@@ -105,7 +104,7 @@ impl Wakers {
         }
     }
 
-    /// Notes that a future waits; `ticket` is its place, kept from poll to poll.
+    /// Registers a future; `ticket` identifies it across polls.
     pub fn register(&mut self, interest: Interest, ticket: &mut Ticket, waker: &Waker) {
         let ticket = *ticket.get_or_insert_with(|| {
             let ticket = self.next_ticket;
@@ -120,7 +119,7 @@ impl Wakers {
         }
     }
 
-    /// A future no longer waits.
+    /// Unregisters a future.
     fn unregister(&mut self, interest: Interest, ticket: NonZeroU64) {
         let Some(waiting) = self.waiting.get_mut(&interest) else { return };
         if let Some(at) = waiting.futures.iter().position(|(owner, _)| *owner == ticket) {
@@ -131,41 +130,40 @@ impl Wakers {
         }
     }
 
-    /// Has everybody woken who waits for this.
+    /// Wakes all tasks with this interest.
     pub fn wake(&mut self, interest: Interest) {
         if let Some(waiting) = self.waiting.remove(&interest) {
             self.due.wake.extend(waiting.into_wakers());
         }
     }
 
-    /// Has everybody woken, whatever they wait for.
+    /// Wakes all tasks.
     pub fn wake_all(&mut self) {
         let waiting = mem::take(&mut self.waiting);
         self.due.wake.extend(waiting.into_values().flat_map(Waiting::into_wakers));
     }
 
-    /// Has this one woken.
+    /// Wakes this task after unlocking.
     pub fn wake_later(&mut self, waker: Waker) {
         self.due.wake.push(waker);
     }
 
-    /// Forgets who waits for this: the socket is gone.
+    /// Drops the wakers of this interest: the socket was closed.
     pub fn forget(&mut self, interest: Interest) {
         if let Some(waiting) = self.waiting.remove(&interest) {
             self.due.stale.extend(waiting.into_wakers());
         }
     }
 
-    /// What is to be done with the lock free.
+    /// Takes the wakers to be processed after unlocking.
     pub fn take_due(&mut self) -> Due {
         mem::take(&mut self.due)
     }
 }
 
-/// A future that asks `poll` again each time its interest comes up.
+/// A future that calls `poll` each time its interest is woken.
 ///
-/// Dropped early it leaves nothing behind: `poll` takes something from the stack only when it is
-/// ready, and the waker is taken back.
+/// Cancel safe: `poll` takes something from the stack only when it is ready, and the waker is unregistered on drop.
 #[must_use = "futures do nothing unless polled"]
 pub(crate) struct Wait<'a, F> {
     shared: &'a Shared,

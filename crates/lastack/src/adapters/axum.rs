@@ -1,4 +1,4 @@
-//! `axum::serve` over our listener.
+//! `axum::serve` with a listener of a host.
 
 use crate::{TcpListener, TcpStream, Watch};
 use axum::extract::connect_info::Connected;
@@ -6,12 +6,12 @@ use axum::serve::{IncomingStream, Listener};
 use std::io;
 use std::net::SocketAddr;
 
-/// `axum::serve(listener, app)`: the listener of a host serves as tokio's does.
+/// For `axum::serve(listener, app)`, as with tokio's listener.
 impl Listener for TcpListener {
     type Io = TcpStream;
     type Addr = SocketAddr;
 
-    /// Waits for ever once the host has stopped: then nothing comes, and a graceful shutdown ends it.
+    /// Never returns once the host has stopped; a graceful shutdown ends the server then.
     async fn accept(&mut self) -> (TcpStream, SocketAddr) {
         match Self::accept(self).await {
             Ok(accepted) => accepted,
@@ -24,8 +24,8 @@ impl Listener for TcpListener {
     }
 }
 
-/// What a handler gets by `ConnectInfo<ConnectionInfo>`, with `into_make_service_with_connect_info`: the peer, and a
-/// [`Watch`] that tells how the connection ended, for an access log.
+/// The value that a handler extracts by `ConnectInfo<ConnectionInfo>`, with `into_make_service_with_connect_info`:
+/// the peer, and a [`Watch`] that reports how the connection ended, for an access log.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
@@ -41,7 +41,7 @@ impl Connected<IncomingStream<'_, TcpListener>> for ConnectionInfo {
     }
 }
 
-/// As of tokio's listener: `ConnectInfo<SocketAddr>` is the peer's address.
+/// As with tokio's listener: `ConnectInfo<SocketAddr>` is the peer's address.
 impl From<ConnectionInfo> for SocketAddr {
     fn from(info: ConnectionInfo) -> Self {
         info.peer

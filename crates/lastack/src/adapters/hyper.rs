@@ -1,4 +1,4 @@
-//! The connector of hyper-util's client.
+//! A connector for hyper-util's client.
 
 use crate::addr::resolve;
 use crate::{Host, TcpStream, Watch};
@@ -12,8 +12,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tower_service::Service;
 
-/// Connects the client of hyper-util over the sockets of a host, in plain HTTP (wrap it for TLS). A name in the URI is
-/// looked up by the system.
+/// Connects hyper-util's client over the sockets of a host, in plain HTTP (wrap it for TLS). A name in the URI is
+/// resolved by the system.
 ///
 /// ```
 /// # use lastack::{Config, EndError, Host, HostConnector, LikelyCause, link};
@@ -41,7 +41,7 @@ impl HostConnector {
         Self { host: host.clone(), nodelay: true }
     }
 
-    /// Whether small segments are sent at once; they are, unless this says otherwise.
+    /// Whether small segments are sent at once; default `true`.
     #[must_use]
     pub const fn nodelay(mut self, nodelay: bool) -> Self {
         self.nodelay = nodelay;
@@ -83,7 +83,7 @@ impl Service<Uri> for HostConnector {
     }
 }
 
-/// A connection of [`HostConnector`]. Its [`Watch`] is among the extensions of every response.
+/// A connection of [`HostConnector`]. Its [`Watch`] is in the extensions of every response.
 #[derive(Debug)]
 pub struct HyperStream {
     io: TokioIo<TcpStream>,
@@ -91,7 +91,7 @@ pub struct HyperStream {
 }
 
 impl HyperStream {
-    /// The stream inside.
+    /// The inner stream.
     pub fn inner(&self) -> &TcpStream {
         self.io.inner()
     }

@@ -1,4 +1,4 @@
-//! What other crates want of sockets, each behind a feature of its name.
+//! Adapters for other crates, each behind a feature of its name.
 
 #[cfg(feature = "axum")]
 mod axum;

@@ -1,4 +1,4 @@
-//! QUIC of quinn over the UDP sockets of a host.
+//! QUIC by quinn over the UDP sockets of a host.
 
 use crate::UdpSocket;
 use crate::error::would_block;
@@ -13,15 +13,15 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::time::Sleep;
 
-/// Datagrams of one flow that leave with one call.
+/// Max datagrams of one flow sent with one call.
 const SEGMENTS: usize = 10;
-/// A QUIC peer sends bursts of this many datagrams and more.
+/// A QUIC peer sends bursts of this many datagrams or more.
 const RECEIVE_QUEUE: usize = 4096;
 
-/// A QUIC endpoint over a socket of a host; `server`: what it needs to accept connections.
+/// A QUIC endpoint over a socket of a host; `server`: the configuration to accept connections.
 ///
-/// The socket reports the destination address and the ECN bits of datagrams, sends from the address that was asked
-/// for, and sends up to ten datagrams with one call.
+/// The socket reports the destination address and the ECN field of datagrams, sends from the requested source
+/// address, and sends up to ten datagrams with one call.
 ///
 /// # Errors
 /// As of [`quinn::Endpoint`].
@@ -30,13 +30,13 @@ pub fn quic_endpoint(
     server: Option<quinn::ServerConfig>,
     socket: UdpSocket,
 ) -> io::Result<quinn::Endpoint> {
-    // QUIC finds the MTU itself (RFC 9000 section 14: UDP datagrams must not be fragmented).
+    // QUIC discovers the MTU itself (RFC 9000 section 14: UDP datagrams must not be fragmented).
     socket.set_dont_fragment(true)?;
     socket.set_receive_queue(Some(RECEIVE_QUEUE))?;
     quinn::Endpoint::new_with_abstract_socket(config, server, Arc::new(socket), Arc::new(QuicRuntime))
 }
 
-/// tokio, for quinn, with tokio's clock: QUIC runs in virtual time too.
+/// quinn's runtime on tokio, with tokio's clock, so that QUIC runs in virtual time too.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QuicRuntime;
 
@@ -94,7 +94,7 @@ impl AsyncUdpSocket for UdpSocket {
         let ecn = transmit.ecn.map_or(0, |ecn| ecn as u8);
         let size = transmit.segment_size.map(|size| size as u16);
         match self.try_send_segments(from, transmit.destination, transmit.contents, size, ecn) {
-            // The network's word on an earlier datagram: QUIC has its own timers (RFC 9000 section 14.2.1).
+            // An ICMP error about an earlier datagram is ignored: QUIC has its own timers (RFC 9000 section 14.2.1).
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(would_block()),
             _ => Ok(()),
         }

@@ -1,4 +1,4 @@
-//! A listener as a stream of connections.
+//! A listener as a [`Stream`] of connections.
 
 use crate::{TcpListener, TcpStream};
 use futures_core::Stream;
@@ -6,8 +6,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// The connections of a listener, one after the other, as tokio-stream's `TcpListenerStream`. It never ends by itself;
-/// once the host has stopped every item is that error.
+/// The accepted connections of a listener, as tokio-stream's `TcpListenerStream`. The stream does not end; once the
+/// host has stopped, every item is that error.
 #[derive(Debug)]
 pub struct Accepts(TcpListener);
 
@@ -19,7 +19,7 @@ impl TcpListener {
 }
 
 impl Accepts {
-    /// The listener again.
+    /// Returns the listener.
     pub fn into_inner(self) -> TcpListener {
         self.0
     }

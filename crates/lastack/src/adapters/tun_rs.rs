@@ -1,4 +1,4 @@
-//! A link over a device of tun-rs.
+//! A link over a tun-rs device.
 
 use lastack_engine::{Instant, Received, Transmit};
 use lastack_link::{Capabilities, Cut, Link};
@@ -11,8 +11,9 @@ use tun_rs::AsyncDevice;
 
 type Arrival = Pin<Box<dyn Future<Output = (io::Result<usize>, Vec<u8>)> + Send>>;
 
-/// A [`Link`] over a TUN device of the crate tun-rs, which knows macOS, Windows, the BSDs, Linux, and the descriptors of
-/// Android and iOS. Make the device without offload: packets pass one by one, with whole checksums.
+/// A [`Link`] over a TUN device of the crate tun-rs, which supports macOS, Windows, the BSDs, Linux, and the file
+/// descriptors of Android and iOS. Create the device without offload: packets are passed one by one, with complete
+/// checksums.
 pub struct TunRs {
     device: Arc<AsyncDevice>,
     capabilities: Capabilities,
@@ -30,7 +31,7 @@ impl std::fmt::Debug for TunRs {
 }
 
 impl TunRs {
-    /// A link over `device`, whose MTU is `mtu`.
+    /// A link over `device`, with this MTU.
     pub fn new(device: AsyncDevice, mtu: usize) -> Self {
         Self {
             device: Arc::new(device),
@@ -43,7 +44,7 @@ impl TunRs {
         }
     }
 
-    /// Packets that the device did not take.
+    /// Number of packets that the device did not accept.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
