@@ -30,7 +30,7 @@ impl Connection {
         if ack.before(self.snd.oldest_ack(acked)) {
             return Err(self.challenge(shared, now, Rule::AckTooOld));
         }
-        // Only an acceptable segment with an acceptable ACK is proof that the peer is there.
+        // Only an acceptable segment with an acceptable ACK proves that the peer is alive.
         self.heard = now;
         self.probes = 0;
         let (recovery, congestion) = (&mut self.recovery, &mut self.congestion);
@@ -58,15 +58,15 @@ impl Connection {
             self.window_opened(shared, now);
         }
         self.on_peer_user_timeout(shared, now, seg);
-        // Only now is the segment known to be the peer's (RFC 7323 section 4.3).
+        // Only now is the segment known to come from the peer (RFC 7323 section 4.3).
         if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) {
             self.rcv.note(timestamps, seg.seq(), now);
         }
         Ok(())
     }
 
-    /// The peer's window was shut: that nothing came through was its will, not the path's. What is
-    /// sent now is not waited for as long as the last probe was, and its time limits start anew.
+    /// A zero window has opened: the lack of progress was due to flow control, not to the path. The RTO backoff is reset
+    /// and the time limits restart.
     fn window_opened(&mut self, shared: &Shared, now: Instant) {
         self.rtt.progress();
         self.stalled_since = self.stalled_since.map(|_| now);
@@ -96,7 +96,7 @@ impl Connection {
         }
     }
 
-    /// What an acknowledgment of something new says while nothing is lost or out of order.
+    /// Fast path: new data is acknowledged while nothing is lost or out of order.
     fn recover_undisturbed(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, advanced: u32) {
         let outcome = self.recovery.acknowledged_undisturbed(
             &Ack {
@@ -121,7 +121,7 @@ impl Connection {
         }
     }
 
-    /// Takes over a measurement of the round-trip time.
+    /// Takes an RTT sample.
     fn measure_rtt(
         &mut self,
         shared: &Shared,
@@ -135,7 +135,7 @@ impl Connection {
         if let Some(rtt) = rtt {
             self.rtt.measure(rtt, config);
         } else if let Some(ecr) = echo.filter(|_| self.rtt.srtt().is_none() && advanced > 0) {
-            // After a retransmission only a timestamp tells which segment is acknowledged.
+            // After a retransmission only a timestamp identifies the acknowledged segment.
             let elapsed = negotiate::timestamp(now, self.ts_offset).wrapping_sub(ecr);
             if elapsed < 1 << 31 {
                 self.rtt.measure(Duration::from_millis(u64::from(elapsed.max(1))), config);
@@ -146,7 +146,7 @@ impl Connection {
         }
     }
 
-    /// What the acknowledgment says of losses, of the round-trip time and of the window.
+    /// Applies the acknowledgment to loss detection, the RTT estimate and path MTU probing.
     fn recover(
         &mut self,
         shared: &mut Shared,
@@ -195,7 +195,7 @@ impl Connection {
         }
     }
 
-    /// Something new was acknowledged: the timers start anew (RFC 6298 sections 5.2 and 5.3).
+    /// New data was acknowledged: the timers restart (RFC 6298 sections 5.2 and 5.3).
     fn progress(&mut self, shared: &mut Shared, now: Instant) {
         self.timers.stop(Timer::User);
         self.timers.stop(Timer::TailProbe);

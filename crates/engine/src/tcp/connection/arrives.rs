@@ -1,6 +1,6 @@
 //! SEGMENT ARRIVES in a synchronized state (RFC 9293 section 3.10.7.4): one function per step, in the order of the RFC.
-//! The sequence test includes PAWS (RFC 7323) and challenge ACKs (RFC 5961). Step three (security compartments) and step
-//! six (URG) are left out by decision: urgent data is ordinary data (docs/rfc9293.md).
+//! The sequence check includes PAWS (RFC 7323) and challenge ACKs (RFC 5961). Step three (security compartments) and
+//! step six (URG) are omitted by decision: urgent data is treated as ordinary data (docs/rfc9293.md).
 
 use crate::end::{Cause, EndedBy, LikelyCause};
 use crate::seq::RcvSeq;
@@ -14,7 +14,7 @@ use crate::tcp::segment::Arrival;
 use crate::{DropReason, Instant, Rule, Verdict};
 use lastack_wire::tcp::TcpFlags;
 
-/// The next step is taken, or this is what became of the segment.
+/// `Ok`: go on with the next step. `Err`: the verdict on the segment.
 type Step = Result<(), Verdict>;
 
 impl Connection {
@@ -37,21 +37,21 @@ impl Connection {
         self.process_ack(shared, now, seg)?; // fifth
         self.pending.ack |= self.marks.arrived(seg);
         if self.fate.is_some() {
-            return Ok(()); // it acknowledged our FIN, and both directions are finished
+            return Ok(()); // our FIN is acknowledged and both directions are closed
         }
         self.check_user(shared, now, seg)?;
         self.process_text(shared, now, seg)?; // seventh
         self.process_fin(shared, now, seg) // eighth
     }
 
-    /// First: the sequence number, and before it the timestamp (RFC 7323 section 5.3). RST and SYN
-    /// have sequence tests of their own, in the second and fourth step (RFC 5961).
+    /// First: the sequence number, preceded by the timestamp (RFC 7323 section 5.3). RST and SYN have sequence checks of
+    /// their own, in the second and fourth step (RFC 5961).
     fn check_sequence(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if seg.has(TcpFlags::RST | TcpFlags::SYN) {
             return Ok(());
         }
         if !seg.has(TcpFlags::ACK) {
-            // Whatever its number, no sender that could use an answer sends this; nor does Linux answer it.
+            // No conforming sender omits ACK here, so no answer is useful; Linux sends none either.
             return Err(Verdict::Dropped(Rule::DropNoAck.into()));
         }
         if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps)
@@ -65,7 +65,7 @@ impl Connection {
         if self.is_recent(seg) {
             self.process_ack(shared, now, seg)?;
             if self.fate.is_some() {
-                return Err(Verdict::Accepted); // it acknowledged our FIN: nobody is left to answer
+                return Err(Verdict::Accepted); // our FIN is acknowledged and the connection has ended
             }
         }
         if self.is_keep_alive_probe(seg) {
@@ -74,22 +74,21 @@ impl Connection {
         Err(self.answer_unacceptable(shared, now, seg, Rule::AckOutsideWindow))
     }
 
-    /// A probe like our own: the number before RCV.NXT, and at most one octet (RFC 9293 section 3.8.4). It is
-    /// not acceptable, but comes from somebody who knows both numbers.
+    /// A keep-alive probe: SEQ one before RCV.NXT, and at most one byte (RFC 9293 section 3.8.4). It is not acceptable,
+    /// but its SEQ and ACK prove that it comes from the peer.
     fn is_keep_alive_probe(&self, seg: &Arrival<'_>) -> bool {
         seg.seq() + 1 == self.rcv.nxt && seg.len() <= 1 && seg.ack() == self.snd.nxt
     }
 
-    /// What has come already, but does not end before what our last ACK acknowledged: a sender whose ACKs
-    /// cross ours has no newer number, so its ACK field counts as on Linux (RFC 9293 appendix A.2).
+    /// A segment already received that does not end before our last ACK: the peer may have sent it before our ACK
+    /// arrived, so its ACK field is processed, as on Linux (RFC 9293 appendix A.2).
     fn is_recent(&self, seg: &Arrival<'_>) -> bool {
         let end = seg.seq() + seg.len();
         seg.seq().before(self.rcv.nxt) && !end.before(self.rcv.last_ack) && !end.after(self.rcv.nxt)
     }
 
-    /// Table 6 of RFC 9293. Two allowances: at a zero window, text at RCV.NXT is not taken but its
-    /// acknowledgment is; and an empty segment may stand at the right edge, where a sender that
-    /// filled the window is.
+    /// Table 6 of RFC 9293, with two extensions: at a zero window, data at RCV.NXT is dropped but its ACK is processed;
+    /// and an empty segment may have SEQ at the right edge, as sent by a sender that has filled the window.
     fn is_acceptable(&self, seg: &Arrival<'_>) -> bool {
         let (seq, len) = (seg.seq(), seg.len());
         let first_in = !seq.before(self.rcv.nxt) && !seq.after(self.rcv.edge);
@@ -100,7 +99,7 @@ impl Connection {
         inside(seq) || inside(seq + (len - 1))
     }
 
-    /// An unacceptable segment is answered with an ACK; if it is only an ACK itself, within the limit. (What occupies
+    /// Answers an unacceptable segment with an ACK, rate-limited if the segment is a bare ACK. (A segment that occupies
     /// sequence numbers comes from a sender that waits, not from an ACK loop.)
     fn answer_unacceptable(
         &mut self,
@@ -115,7 +114,7 @@ impl Connection {
         if seg.len() == 0 {
             return self.challenge(shared, now, rule);
         }
-        // Of what is too old by its timestamp too: else who sent it again in vain would not learn it.
+        // Also for a segment dropped by PAWS: its sender learns that the retransmission was spurious.
         let end = (seg.seq() + seg.text.len() as u32).earlier(self.rcv.nxt);
         if seg.seq().before(end) {
             self.rcv.duplicate = Some((seg.seq(), end));
@@ -124,7 +123,7 @@ impl Connection {
         Verdict::Answered(rule)
     }
 
-    /// Owes a challenge ACK, at most one in the configured time (RFC 5961 section 7).
+    /// Queues a challenge ACK, at most one per configured interval (RFC 5961 section 7).
     pub fn challenge(&mut self, shared: &mut Shared, now: Instant, rule: Rule) -> Verdict {
         let interval = shared.config.tcp.challenge_interval;
         if self.last_challenge.is_some_and(|last| now - last < interval) {
@@ -136,8 +135,8 @@ impl Connection {
         Verdict::Answered(rule)
     }
 
-    /// Second: RST (RFC 5961 section 3.2; RFC 9293 section 3.10.7.4). Neither its ACK nor its timestamp
-    /// nor its text counts; only its sequence number does.
+    /// Second: RST (RFC 5961 section 3.2; RFC 9293 section 3.10.7.4). Only its SEQ is checked, not its ACK, timestamp
+    /// or data.
     fn check_reset(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if !seg.has(TcpFlags::RST) {
             return Ok(());
@@ -174,7 +173,7 @@ impl Connection {
         Verdict::Ended(rule)
     }
 
-    /// Fourth: SYN (RFC 5961 section 4.2): whatever its number, it is only challenged (`Rule::AckChallengeSyn`).
+    /// Fourth: SYN (RFC 5961 section 4.2): answered with a challenge ACK, whatever its SEQ (`Rule::AckChallengeSyn`).
     fn check_syn(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if seg.has(TcpFlags::SYN) {
             return Err(self.challenge(shared, now, Rule::AckChallengeSyn));
@@ -182,7 +181,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Seventh: the text.
+    /// Seventh: the data.
     fn process_text(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if seg.text.is_empty() {
             return Ok(());
@@ -225,7 +224,7 @@ impl Connection {
             None => {
                 self.pending.pure_ack();
                 if self.incoming.out_of_order().holding(at).is_some() {
-                    self.count_ooo(shared); // Linux counts what comes, new or not
+                    self.count_ooo(shared); // counted even if it is a duplicate, as on Linux
                     // A FIN after it may be new.
                     let fin = seg.has(TcpFlags::FIN);
                     return if fin { Ok(()) } else { Err(Verdict::Dropped(DropReason::Duplicate)) };
@@ -236,29 +235,29 @@ impl Connection {
         Ok(())
     }
 
-    /// Text has come before what precedes it.
+    /// Counts a segment with out-of-order data.
     fn count_ooo(&mut self, shared: &mut Shared) {
         self.stats.early_in = self.stats.early_in.wrapping_add(1);
         shared.counters.tcp_ofo_segments += 1;
     }
 
-    /// The part of `text` that lies in the window, or before it.
+    /// The part of `text` left of the right edge of the window.
     fn fitting<'a>(&self, seq: RcvSeq, text: &'a [u8]) -> &'a [u8] {
         let room = self.rcv.edge.offset_from(seq).max(0) as usize;
         &text[..text.len().min(room)]
     }
 
-    /// RCV.NXT moved over `advanced` octets; `gap`: there was early text beyond it.
+    /// RCV.NXT advances by `advanced` bytes; `gap`: there was out-of-order data beyond it.
     fn advance_rcv(&mut self, shared: &mut Shared, now: Instant, advanced: u32, gap: bool) {
         self.rcv.nxt += advanced;
         self.octets.received += u64::from(advanced);
         self.tune_receive_buffer(shared, now);
         let rto = self.rtt.rto(&shared.config.tcp);
-        // Each acknowledges two segments in the end, so more than the window holds are of no use.
+        // Each acknowledges two segments in the long run, so more than the window holds are of no use.
         let most_quick = shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * self.mss)).max(2));
         self.ack_policy.text_arrived(now, rto, most_quick);
-        // A filled gap, or what may be its repair, is acknowledged at once (RFC 5681 section 4.2), as
-        // is more than one full segment (SHLD-18: every second one, whatever the size of that).
+        // Data that fills all or part of a gap is acknowledged at once (RFC 5681 section 4.2), as is more than one full
+        // segment (SHLD-18: every second segment, whatever its size).
         if self.rcv.hold.is_some() {
             self.wake_reader(shared);
             return;
@@ -272,7 +271,8 @@ impl Connection {
         self.wake_reader(shared);
     }
 
-    /// `Rule::RstFinWait2Refused`: our FIN is acknowledged, and the user, who is gone, did not want to wait for the peer's.
+    /// `Rule::RstFinWait2Refused`: our FIN is acknowledged, and the application has closed without waiting for the
+    /// peer's FIN.
     fn check_user(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if self.has_user || self.state != State::FinWait2 || self.waits_for_fin() {
             return Ok(());
@@ -280,10 +280,10 @@ impl Connection {
         Err(self.refuse(shared, now, seg, Rule::RstFinWait2Refused))
     }
 
-    /// Answers with RST and ends the connection: what the peer sends nobody can read any more (`Rule::RstDataAfterClose`), or
-    /// nobody waits for (`Rule::RstFinWait2Refused`).
+    /// Answers with RST and ends the connection: the peer's data can no longer be read (`Rule::RstDataAfterClose`), or
+    /// its FIN is not waited for (`Rule::RstFinWait2Refused`).
     fn refuse(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, rule: Rule) -> Verdict {
-        // The answer may fall to the rate limit; the connection ends all the same.
+        // The rate limit may suppress the answer; the connection ends all the same.
         let _ = reset_reply::reply(shared, seg, rule);
         let ending = Ending::new(Cause::Aborted, EndedBy::Application, rule);
         self.finish(ending.by_segment(seg.header()), now);
@@ -293,26 +293,26 @@ impl Connection {
         Verdict::Ended(rule)
     }
 
-    /// Eighth: FIN, in order or remembered from a segment that came early (E15).
+    /// Eighth: FIN, in order or recorded from an out-of-order segment.
     ///
-    /// Only one that is reached ends the stream: of several the first, and none that text in order has passed,
-    /// since what is in order is the peer's for sure (as on Linux).
+    /// A FIN takes effect when RCV.NXT reaches it: of several the first, and none that in-order data has passed, since
+    /// in-order data certainly comes from the peer (as on Linux).
     fn process_fin(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         if !self.state.may_receive() {
-            return Ok(()); // beyond the FIN that we have (`Rule::DropDataAfterFin`); that one again would be unacceptable (E14)
+            return Ok(()); // beyond the peer's FIN (`Rule::DropDataAfterFin`); that FIN retransmitted is unacceptable
         }
         self.rcv.fin = self.rcv.fin.filter(|fin| !fin.before(self.rcv.nxt));
         if seg.has(TcpFlags::FIN) {
             let fin = seg.seq() + seg.text.len() as u32;
             if fin.after(self.rcv.nxt) && seg.text.is_empty() {
                 if !self.has_user {
-                    // What is missing before it is text that nobody can read any more (S81).
+                    // The data missing before it can no longer be read.
                     return Err(self.refuse(shared, now, seg, Rule::RstDataAfterClose));
                 }
                 self.pending.pure_ack();
             }
             self.pending.ack = true;
-            // One past the edge it still counts: it needs no room (E16).
+            // A FIN at the right edge is accepted: it needs no buffer space.
             if !fin.before(self.rcv.nxt) && !fin.after(self.rcv.edge) {
                 self.rcv.fin = Some(self.rcv.fin.map_or(fin, |known| known.earlier(fin)));
             }
@@ -320,11 +320,11 @@ impl Connection {
         if self.rcv.fin != Some(self.rcv.nxt) || self.fate.is_some() {
             return Ok(());
         }
-        // Early text beyond the end of the stream was never part of it.
+        // Out-of-order data beyond the FIN is not part of the stream.
         self.incoming.drop_ooo();
         self.rcv.nxt += 1;
         self.rcv.edge = self.rcv.edge.later(self.rcv.nxt);
-        // After text the user is likely to answer, and be it with a FIN: the ACK may ride on that, as on Linux.
+        // The application is likely to respond to earlier data, if only with a FIN: piggyback the ACK, as on Linux.
         let bare = seg.tcp.flags.contains(TcpFlags::FIN) && seg.text.is_empty();
         let answer = bare && self.state == State::Established && self.has_user;
         let answer = answer && self.ack_policy.last_text().is_some() && self.pending.pure_acks == 0;

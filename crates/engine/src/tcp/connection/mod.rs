@@ -58,12 +58,12 @@ pub(crate) struct Connection {
     pub ts_offset: u32,
     /// Eff.snd.MSS
     pub mss: u32,
-    /// The search for a larger one (RFC 4821).
+    /// The search for a larger path MTU (RFC 4821).
     pub search: Option<MtuDiscovery>,
     pub snd: Snd,
     pub rcv: Rcv,
     pub outgoing: SendRing,
-    /// How much of it is used.
+    /// How much of `outgoing` may be used.
     pub send_limit: usize,
     pub incoming: RecvRing,
     pub reading: RcvBufTuner,
@@ -75,45 +75,45 @@ pub(crate) struct Connection {
     pub pacer: Pacer,
     pub pending: Pending,
     pub ack_policy: AckPolicy,
-    /// The position where the last small segment ended that was sent: the Nagle algorithm.
+    /// The end of the last small segment sent, as a stream position: the Nagle algorithm.
     pub small: u64,
-    /// The position where what the user gave last ended, unless more was to follow.
+    /// The end of the last write, as a stream position, unless more was to follow: PSH.
     pub pushed: u64,
     pub settings: Settings,
     pub waits: UserInterest,
-    /// Whether somebody holds its name. An orphan has no user.
+    /// Whether the application holds its id. An orphan has no user.
     pub has_user: bool,
-    /// Since when what waits to be acknowledged makes no progress.
+    /// Since when nothing was acknowledged although data is unacknowledged.
     pub stalled_since: Option<Instant>,
-    /// When the peer was last heard, and we last sent.
+    /// When a segment was last received, and last sent.
     pub heard: Instant,
     pub sent: Instant,
-    /// When text was last sent; `None`: not since the congestion window was adjusted to a silence.
+    /// When data was last sent; `None`: not since the congestion window was reduced after an idle period.
     pub text_sent: Option<Instant>,
-    /// Unanswered probes, of the window or of keep-alive.
+    /// Unanswered window or keep-alive probes.
     pub probes: u32,
-    /// When the last limited ACK was sent (RFC 5961 section 7).
+    /// When the last rate-limited ACK was sent (RFC 5961 section 7).
     pub last_challenge: Option<Instant>,
-    /// An ICMP error that did not end it (RFC 5927 section 5.2).
+    /// The last ICMP error that did not end the connection (RFC 5927 section 5.2).
     pub soft_error: Option<Box<(IcmpError, IpAddr)>>,
     pub octets: ByteCounts,
     pub stats: Stats,
     /// USER TIMEOUT that the peer advertised (RFC 5482).
     pub peer_user_timeout: Option<Duration>,
-    /// How it ends, once that is decided.
+    /// How the connection ends, once that is decided.
     pub fate: Option<Closing>,
 }
 
-/// What becomes of a connection whose end is decided.
+/// The fate of a connection whose end is decided.
 #[derive(Debug)]
 pub(crate) enum Closing {
-    /// A reset goes out first.
+    /// A reset is sent first.
     Resetting(Box<End>),
     TimeWait(Box<End>),
     Closed(Box<End>),
 }
 
-/// Why a connection ends, to be completed to an [`End`].
+/// Why a connection ends; becomes part of an [`End`].
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub cause: Cause,
@@ -134,7 +134,7 @@ impl Ending {
     }
 }
 
-/// What a new connection takes over from its handshake.
+/// The state that a new connection takes over from its handshake.
 pub(crate) struct Opened {
     pub id: ConnId,
     pub flow: FourTuple,
@@ -146,17 +146,17 @@ pub(crate) struct Opened {
     pub rcv: Rcv,
     pub rtt: Rtt,
     pub settings: Settings,
-    /// Most octets of the receive buffer, as the SYN told of it.
+    /// Max size of the receive buffer, as the SYN announced it.
     pub receive_buffer: usize,
     pub waits: UserInterest,
     pub has_user: bool,
-    /// The user has closed already (E2).
+    /// The application has closed already: a FIN follows the handshake.
     pub closing: bool,
-    /// Both sides have ECN.
+    /// ECN is negotiated.
     pub ecn: bool,
     /// The initial window.
     pub initial_segments: u32,
-    /// How often our SYN was sent.
+    /// Number of times our SYN was sent.
     pub syns: u32,
     pub last_challenge: Option<Instant>,
     pub peer_user_timeout: Option<Duration>,
@@ -194,7 +194,7 @@ impl Connection {
             rcv: opened.rcv,
             timers: Timers::default(),
             pacer: Pacer::default(),
-            // A listener that answered with a cookie has forgotten what SYN said of it (RFC 5482 section 3).
+            // With a SYN cookie the listener does not keep this option of the SYN: repeat it (RFC 5482 section 3).
             pending: Pending {
                 user_timeout: opened.settings.advertised_user_timeout.is_some(),
                 ..Pending::default()
@@ -218,7 +218,7 @@ impl Connection {
         }
     }
 
-    /// The number after the last octet of text in the send buffer: where our FIN stands.
+    /// The sequence number after the last byte in the send buffer: that of our FIN.
     pub fn end_of_text(&self) -> SndSeq {
         self.snd.una + self.outgoing.len() as u32
     }
@@ -227,14 +227,14 @@ impl Connection {
         InitialNumbers { ours: Some(self.snd.iss.0), peers: Some(self.rcv.irs.0) }
     }
 
-    /// Whether everything given to us, FIN included, is acknowledged.
+    /// Whether all data written, and our FIN, is acknowledged.
     pub fn is_drained(&self) -> bool {
         self.outgoing.is_empty() && !self.state.fin_pending()
     }
 
-    /// Moves to where an event of the state machine leads.
+    /// Performs a transition of the state machine.
     pub fn go(&mut self, next: Next, now: Instant) {
-        // The orderly release is his who sent the first FIN.
+        // A clean close is attributed to the side that sent the first FIN.
         let by = if self.state == State::LastAck { EndedBy::Peer } else { EndedBy::Application };
         let ending = Ending::new(Cause::Orderly, by, Rule::EndOrderly);
         match next {
@@ -244,7 +244,7 @@ impl Connection {
         }
     }
 
-    /// Ends the connection: nothing of it is sent any more.
+    /// Ends the connection; nothing more is sent.
     pub fn finish(&mut self, ending: Ending, now: Instant) {
         let end = self.end(ending, now);
         self.fate = Some(Closing::Closed(end));
@@ -252,13 +252,13 @@ impl Connection {
 
     /// Ends the connection with a reset of ours (RFC 9293 section 3.10.5).
     ///
-    /// In CLOSING and LAST-ACK both sides have finished and nothing is sent (`Rule::EndAbortAfterFins`), unless something is
-    /// lost that the peer counts on: text that was not read, or ours that was not sent.
+    /// In CLOSING and LAST-ACK both sides have sent FIN and no reset is sent (`Rule::EndAbortAfterFins`), unless data
+    /// is lost: received data that was not read, or our data that was not sent.
     pub fn abort(&mut self, ending: Ending, now: Instant) {
         let mut end = self.end(ending, now);
         let finished = matches!(self.state, State::Closing | State::LastAck);
         let unsent = !self.snd.nxt.after(self.end_of_text());
-        // An administrator's ABORT is silent there whatever is lost (`Rule::EndKilledSilently`).
+        // An administrator's ABORT is silent in these states even if data is lost (`Rule::EndKilledSilently`).
         let killed = end.rule == Rule::EndKilledSilently;
         let silent = finished && (killed || !unsent && end.rule != Rule::RstUnreadDataAtClose);
         self.outgoing.clear();
@@ -271,12 +271,12 @@ impl Connection {
         });
     }
 
-    /// ByteCounts that it holds elsewhere.
+    /// Bytes held on the heap.
     pub fn memory(&self) -> usize {
         self.outgoing.capacity() + self.incoming.capacity() + self.recovery.scoreboard.memory()
     }
 
-    /// Gives back all memory but its own.
+    /// Frees its heap memory.
     pub fn release(&mut self) {
         self.outgoing.clear();
         self.incoming = RecvRing::new(0, 0);
@@ -284,14 +284,14 @@ impl Connection {
         self.fate = None;
     }
 
-    /// Why it ended, as far as that is decided.
+    /// The end of the connection, once it is decided.
     pub fn decided(&self) -> Option<&End> {
         match self.fate.as_ref()? {
             Closing::Resetting(end) | Closing::TimeWait(end) | Closing::Closed(end) => Some(end),
         }
     }
 
-    /// The record of an end that happens now.
+    /// The record of an end at `now`.
     pub fn end(&self, ending: Ending, now: Instant) -> Box<End> {
         let in_flight = self.snd.nxt.earlier(self.end_of_text());
         let unacked = u64::from(in_flight - self.snd.una);
@@ -314,14 +314,14 @@ impl Connection {
         })
     }
 
-    /// Tells a waiting reader that there is something to receive.
+    /// Notifies a waiting reader that the connection is readable.
     pub fn wake_reader(&mut self, shared: &mut Shared) {
         if self.has_user && core::mem::take(&mut self.waits.read) {
             shared.events.push(Event::Readable(self.id));
         }
     }
 
-    /// Tells a waiting writer that there is room, or nothing left to acknowledge.
+    /// Notifies a waiting writer that there is room, or that all data is acknowledged.
     pub fn wake_writer(&mut self, shared: &mut Shared) {
         let drained = self.waits.drain && self.is_drained();
         let room = self.waits.write && self.send_room(shared) > 0;
@@ -333,7 +333,7 @@ impl Connection {
         }
     }
 
-    /// Notes that the buffers are in use.
+    /// Records that the buffers are in use.
     pub fn touch_buffers(&mut self, shared: &Shared, now: Instant) {
         if !self.timers.is_running(Timer::Idle) {
             self.timers.set(Timer::Idle, now + shared.config.tcp.buffer_idle);

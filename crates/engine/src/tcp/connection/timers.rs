@@ -7,13 +7,13 @@ use crate::Instant;
 pub(crate) enum Timer {
     /// RFC 6298: something in flight is not acknowledged in time.
     Retransmission,
-    /// RFC 8985 section 6.2: what still has not arrived is lost.
+    /// RFC 8985 section 6.2: segments still undelivered are lost.
     Reorder,
-    /// RFC 8985 section 7: the last segments may be lost, and nothing behind them can tell.
+    /// RFC 8985 section 7: the last segments may be lost, and no later segment would reveal it.
     TailProbe,
-    /// RFC 9293 section 3.8.6.1: text waits and the window does not let it go.
+    /// RFC 9293 section 3.8.6.1: data waits and the window does not allow it.
     Persist,
-    /// RFC 9293 section 3.8.6.3: an ACK was held back long enough.
+    /// RFC 9293 section 3.8.6.3: a delayed ACK is due.
     DelayedAck,
     /// RFC 9293 section 3.8.4.
     KeepAlive,
@@ -21,9 +21,9 @@ pub(crate) enum Timer {
     User,
     /// An orphan waits for the peer's FIN (`Rule::EndFinWait2Timeout`).
     FinWait2,
-    /// The buffers were not used for long.
+    /// The buffers have been idle.
     Idle,
-    /// Text waits for its turn.
+    /// Data waits for pacing.
     Pace,
 }
 
@@ -73,12 +73,12 @@ impl Timers {
         self.at[timer as usize] != NEVER
     }
 
-    /// When to look again: at the earliest deadline, or at one that was stopped or put off since.
+    /// The time of the next check: the earliest deadline, or an earlier one that has been stopped or postponed since.
     pub fn next(&self) -> Option<Instant> {
         (self.soonest != NEVER).then_some(self.soonest)
     }
 
-    /// Stops and returns a timer that has expired at `now`. To be asked until there is none.
+    /// Stops and returns a timer that has expired at `now`. To be called until it returns `None`.
     pub fn take_expired(&mut self, now: Instant) -> Option<Timer> {
         let expired = Timer::ALL.into_iter().find(|t| self.is_running(*t) && self.at[*t as usize] <= now);
         match expired {

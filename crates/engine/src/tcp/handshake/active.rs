@@ -10,17 +10,16 @@ use crate::tcp::table::TcpTable;
 use crate::tcp::{BindError, ConnId, ConnectError};
 use core::net::SocketAddr;
 
-/// The ephemeral ports (RFC 6335 section 6 and a few more, as Linux).
+/// The ephemeral ports (RFC 6335 section 6 and more, as on Linux).
 const EPHEMERAL: core::ops::Range<u16> = 32_768..60_999;
 
 impl Stack {
-    /// Active OPEN: asks for a connection to `remote`, from `local` (its port 0: an ephemeral one) or
-    /// from an address and port of ours. [`Event::Connected`](crate::Event::Connected) or
-    /// [`Event::Ended`](crate::Event::Ended) follows.
+    /// Active OPEN: connects to `remote` from `local` (port 0: an ephemeral port), or from an address and port chosen by
+    /// the stack. [`Event::Connected`](crate::Event::Connected) or [`Event::Ended`](crate::Event::Ended) follows.
     ///
     /// # Errors
     ///
-    /// No address or port can be had for it, or nobody else can be at `remote`.
+    /// No local address or port is available, or `remote` cannot be another host.
     pub fn tcp_connect(
         &mut self,
         local: Option<SocketAddr>,
@@ -54,12 +53,12 @@ impl Stack {
     }
 }
 
-/// An IPv4 address in the form of IPv6 (`::ffff:10.0.0.2`) is that IPv4 address, as on Linux.
+/// Converts an IPv4-mapped IPv6 address (`::ffff:10.0.0.2`) to IPv4, as on Linux.
 pub(in crate::tcp) fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
-/// Whether somebody else can be there.
+/// Checks that `remote` can be connected to.
 fn check_remote(shared: &Shared, remote: SocketAddr) -> Result<(), ConnectError> {
     Err(match remote.ip() {
         addr if !is_host(addr) => ConnectError::NotUnicast,
@@ -70,8 +69,8 @@ fn check_remote(shared: &Shared, remote: SocketAddr) -> Result<(), ConnectError>
 }
 
 impl TcpTable {
-    /// The four-tuple with an ephemeral port if it names none (RFC 6056 algorithm 1, with
-    /// a secret generator: a port tells nothing of the next, to whatever peer).
+    /// The four-tuple, with an ephemeral port if its local port is 0 (RFC 6056 algorithm 1, with a secret generator: a
+    /// port reveals nothing about the next one, to any peer).
     fn free_flow(&self, shared: &mut Shared, flow: FourTuple) -> Result<FourTuple, ConnectError> {
         if flow.local.port() != 0 {
             let taken = self.is_taken(&flow);

@@ -13,16 +13,16 @@ use slotmap::SlotMap;
 pub(crate) struct Listener {
     pub local: SocketAddr,
     pub backlog: usize,
-    /// Complete connections, oldest first.
+    /// The accept queue: established connections, oldest first.
     pub queue: VecDeque<ConnId>,
-    /// Whether somebody waits for the next one, and is to be told.
+    /// Whether the application is to be notified of the next connection.
     pub waiting: bool,
-    /// Most text in a segment of its connections.
+    /// Max data in a segment of its connections.
     pub max_segment: Option<u16>,
 }
 
 impl Listener {
-    /// `sk_ack_backlog > backlog`: one more than the backlog fits (`Rule::DropSynAcceptQueueFull`).
+    /// `sk_ack_backlog > backlog`: the queue holds one more than the backlog (`Rule::DropSynAcceptQueueFull`).
     pub fn is_full(&self) -> bool {
         self.queue.len() > self.backlog
     }
@@ -35,8 +35,8 @@ pub(crate) struct Listeners {
     by_port: HashMap<u16, Vec<ListenerId>, ByPort>,
 }
 
-/// The hash of a port of ours. Nobody outside says which ports have a listener, so it need not be
-/// secret, only quick: every SYN asks.
+/// The hash of a local port. Remote hosts do not choose which ports have a listener, so it need not be secret, only
+/// fast: every SYN is looked up.
 #[derive(Clone, Copy, Debug, Default)]
 struct ByPort;
 
@@ -59,7 +59,7 @@ impl Hasher for Scrambled {
     }
 
     fn write_u16(&mut self, port: u16) {
-        // 2^64 divided by the golden ratio: spreads what is near over the high bits and the low.
+        // Fibonacci hashing (2^64 divided by the golden ratio): spreads adjacent ports over the high and the low bits.
         let spread = (self.0 ^ u64::from(port)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.0 = spread ^ spread >> 32;
     }
@@ -119,7 +119,7 @@ impl Listeners {
         self.by_port.contains_key(&port)
     }
 
-    /// The listener for a SYN to `local`: one bound to the address before one bound to any.
+    /// The listener for a SYN to `local`: one bound to the address is preferred to one bound to the unspecified address.
     pub fn find(&self, local: SocketAddr) -> Option<ListenerId> {
         let ids = self.by_port.get(&local.port())?;
         let bound = |exact: bool| {
@@ -132,12 +132,12 @@ impl Listeners {
     }
 }
 
-/// Whether a socket bound to `bound` is for `addr`: `::` is for both families.
+/// Whether a socket bound to `bound` receives segments to `addr`: `::` covers both families.
 pub(crate) fn covers(bound: IpAddr, addr: IpAddr) -> bool {
     bound == addr || (bound.is_unspecified() && (bound.is_ipv6() || addr.is_ipv4()))
 }
 
-/// Whether two sockets on one port would be asking for the same segments with the same right.
+/// Whether two sockets on one port would match the same segments with equal precedence.
 fn overlap(a: IpAddr, b: IpAddr) -> bool {
     a == b || (a.is_unspecified() && b.is_unspecified())
 }

@@ -4,32 +4,32 @@ use crate::{Config, Instant, TcpConfig};
 use core::net::IpAddr;
 use lastack_wire::tcp::{TcpOptions, Timestamps};
 
-/// The SMSS to a peer that names no MSS (RFC 9293 MUST-15: 536 for IPv4, 1220 for IPv6).
+/// The SMSS to a peer that sends no MSS option (RFC 9293 MUST-15: 536 for IPv4, 1220 for IPv6).
 const DEFAULT_MSS: [u16; 2] = [536, 1220];
 
-/// A smaller MSS than this is taken for this: it would turn text into headers (CVE-2019-11479).
+/// Min MSS; a smaller one is raised to it, as it would send more header than data (CVE-2019-11479).
 pub(crate) const MIN_MSS: u16 = 88;
 
-/// Greatest shift of a window (RFC 7323 section 2.3).
+/// Max window shift (RFC 7323 section 2.3).
 const MAX_SHIFT: u8 = 14;
 
-/// What both SYNs agreed on.
+/// The options that both SYNs agreed on.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Negotiated {
-    /// Snd.Wind.Shift: applied to windows that arrive.
+    /// Snd.Wind.Shift: applied to received windows.
     pub snd_shift: u8,
-    /// Rcv.Wind.Shift: applied to windows that we announce.
+    /// Rcv.Wind.Shift: applied to advertised windows.
     pub rcv_shift: u8,
     pub sack: bool,
     pub timestamps: bool,
-    /// Windows are scaled, be it by nothing.
+    /// Window scaling is in use, even with shift 0.
     pub window_scaling: bool,
-    /// The largest segment the peer takes, options included.
+    /// The MSS that the peer announced, options included.
     pub peer_mss: u16,
 }
 
-/// What our SYN offers. A connection keeps what it began with, however the settings change before
-/// its handshake is complete: the peer goes by the SYN that it saw.
+/// The options of our SYN. They are fixed when the connection is created, even if the settings change before the
+/// handshake is complete: the peer may have received an earlier SYN.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offered {
     pub receive_buffer: usize,
@@ -53,8 +53,8 @@ impl Offered {
         self.receive_buffer.min(usize::from(u16::MAX)) as u32
     }
 
-    /// The options of our SYN. In a SYN|ACK, `answering` holds the options of the peer's SYN: what that
-    /// did not offer is not offered back.
+    /// The options of our SYN. For a SYN|ACK, `answering` holds the options of the peer's SYN: an option missing there
+    /// is not offered.
     pub fn options(
         &self,
         config: &Config,
@@ -73,7 +73,7 @@ impl Offered {
         }
     }
 
-    /// What our SYN and the peer's agree on.
+    /// The options that our SYN and the peer's agree on.
     pub fn negotiate(&self, remote: IpAddr, peer: &TcpOptions) -> Negotiated {
         let scaling = if self.window_scaling { peer.window_scale } else { None };
         let default = DEFAULT_MSS[usize::from(remote.is_ipv6())];
@@ -89,41 +89,40 @@ impl Offered {
 }
 
 impl Negotiated {
-    /// Eff.snd.MSS: the most text in a segment to a peer behind a path of this MTU
-    /// (RFC 9293 section 3.7.1, RFC 6691).
+    /// Eff.snd.MSS: the max data in a segment on a path of this MTU (RFC 9293 section 3.7.1, RFC 6691).
     pub fn text_size(&self, path_mtu: usize, remote: IpAddr) -> u32 {
-        // Below the least MSS only where our own link is so small: what routers say has a floor.
+        // Below the min MSS only if our own link is that small: the path MTU from routers has a floor.
         let mss = usize::from(self.peer_mss).min(path_mtu.saturating_sub(headers(remote)));
         mss.saturating_sub(self.options()).max(1) as u32
     }
 
-    /// The packet that a segment with this much text is.
+    /// The size of the packet with this much data.
     pub fn packet_size(&self, text: u32, remote: IpAddr) -> usize {
         headers(remote) + self.options() + text as usize
     }
 
-    /// The octets of the options of every segment.
+    /// The size of the options in every segment.
     fn options(&self) -> usize {
         if self.timestamps { 12 } else { 0 }
     }
 }
 
-/// The octets of an IP and a TCP header without options.
+/// The size of an IP and a TCP header without options.
 pub(crate) fn headers(remote: IpAddr) -> usize {
     if remote.is_ipv4() { 40 } else { 60 }
 }
 
-/// The MSS we announce: what our link carries.
+/// The MSS we announce, from the MTU of our link.
 pub(crate) fn own_mss(config: &Config, remote: IpAddr) -> u16 {
     config.mtu.saturating_sub(headers(remote)).min(usize::from(u16::MAX)) as u16
 }
 
-/// The least shift with which the window field can say the whole receive buffer.
+/// The min shift with which the window field can represent the whole receive buffer.
 fn rcv_shift(receive_buffer: usize) -> u8 {
     (0..MAX_SHIFT).find(|shift| receive_buffer >> shift <= usize::from(u16::MAX)).unwrap_or(MAX_SHIFT)
 }
 
-/// TSval: a clock of 1 ms with an offset of its own for each connection (RFC 7323 section 5.4).
+/// TSval: a 1 ms clock with a per-connection offset (RFC 7323 section 5.4).
 pub(crate) fn timestamp(now: Instant, offset: u32) -> u32 {
     (now.as_millis() as u32).wrapping_add(offset)
 }
