@@ -12,15 +12,15 @@ use crate::{DropReason, Instant, Rule, Verdict};
 use core::time::Duration;
 use lastack_wire::tcp::TcpFlags;
 
-/// How soon a SYN goes out again after the reset of an old incarnation's connection (`Rule::RstBadAckInSynSent`).
+/// The delay before a SYN is retransmitted after a reset of the peer's old connection (`Rule::RstBadAckInSynSent`).
 const HURRY: Duration = Duration::from_millis(10);
 
-/// What an arrival does to a handshake.
+/// The outcome of an arrival for a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// This became of the segment; the handshake goes on, or has its end.
+    /// The verdict on the segment; the handshake goes on, or has ended.
     Done(Verdict),
-    /// The handshake is complete. The segment, if it is not a SYN, is now the connection's.
+    /// The handshake is complete. The segment, if it is not a SYN, goes to the connection.
     Complete,
 }
 
@@ -38,7 +38,8 @@ impl Handshake {
         }
     }
 
-    /// Our SYN has not left, so that the segment is of an attempt before: as in CLOSED. A SYN comes again.
+    /// Our SYN is not sent yet, so the segment belongs to an earlier attempt: handled as in CLOSED, except that a SYN is
+    /// dropped, since it will be retransmitted.
     fn arrives_before_syn(shared: &mut Shared, seg: &Arrival<'_>) -> Verdict {
         if seg.has(TcpFlags::ACK) && !seg.has(TcpFlags::RST) {
             return reset_reply::reply(shared, seg, Rule::RstNoConnection);
@@ -48,7 +49,7 @@ impl Handshake {
 
     fn arrives_in_syn_sent(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
         let acked = seg.has(TcpFlags::ACK);
-        // Second: RST, and the ACK that makes it count. What the first step says of other segments is below.
+        // Second: RST, which needs an acceptable ACK. The first step for other segments is below.
         if seg.has(TcpFlags::RST) {
             let receiver = ResetReceiver::SynSent { iss: self.iss };
             return Done(match receiver.judge(seg.seq(), acked.then(|| seg.ack())) {
@@ -80,7 +81,7 @@ impl Handshake {
         Done(Verdict::Accepted)
     }
 
-    /// Takes over what the peer's SYN says.
+    /// Records the peer's SYN.
     fn take_syn(&mut self, shared: &Shared, seg: &Arrival<'_>) {
         self.irs = seg.seq();
         self.peer = seg.tcp.options;
@@ -88,7 +89,7 @@ impl Handshake {
         self.ecn = ecn::is_agreed(shared.config.tcp.ecn, seg);
     }
 
-    /// An old incarnation of the peer answered: it is reset now, so ask again soon, once.
+    /// The peer answered with an old connection, which is reset now: retransmit the SYN soon, once.
     fn retransmit_syn_now(&mut self, now: Instant, seg: &Arrival<'_>) {
         if !self.syn_resent_early && !seg.has(TcpFlags::SYN) {
             self.syn_resent_early = true;
@@ -105,7 +106,7 @@ impl Handshake {
         }
     }
 
-    /// The embedder has not answered yet, so the peer knows nothing of us.
+    /// The embedder has not decided yet, so nothing was sent to the peer.
     fn arrives_while_awaiting_decision(
         &mut self,
         shared: &mut Shared,
@@ -127,7 +128,7 @@ impl Handshake {
         Done(reset_reply::reply(shared, seg, Rule::RstBadAckInSynReceived))
     }
 
-    /// The order is Linux's (`tcp_check_req`): the ACK before the sequence number (`Rule::RstBadAckInSynReceived`).
+    /// The order is that of Linux (`tcp_check_req`): the ACK before the sequence number (`Rule::RstBadAckInSynReceived`).
     fn arrives_in_syn_received(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Opening {
         if seg.has(TcpFlags::RST) {
             return Done(self.reset_in_syn_received(shared, now, seg));
@@ -154,9 +155,9 @@ impl Handshake {
         Complete
     }
 
-    /// The order is that of the synchronized states, but for one segment. The SYN that opened
-    /// simultaneously proved nothing: anybody may have sent it who knows the four-tuple. A SYN|ACK that
-    /// acknowledges our SYN does prove that its sender got that, and takes the other's place.
+    /// The order is that of the synchronized states, with one exception. The SYN of the simultaneous open proved nothing:
+    /// anyone who knows the four-tuple may have sent it. A SYN|ACK that acknowledges our SYN proves that its sender
+    /// received it, and replaces the other SYN.
     fn arrives_after_simultaneous_open(
         &mut self,
         shared: &mut Shared,
@@ -175,7 +176,7 @@ impl Handshake {
             return Done(self.answer_unacceptable(shared, now, seg));
         }
         if seg.has(TcpFlags::SYN) && !(good && seg.seq() == self.irs) {
-            return Done(self.answer(shared, now, Rule::AckChallengeSyn)); // S43
+            return Done(self.answer(shared, now, Rule::AckChallengeSyn));
         }
         if !good {
             return Done(reset_reply::reply(shared, seg, Rule::RstBadAckSimultaneousOpen));
@@ -183,7 +184,7 @@ impl Handshake {
         Complete
     }
 
-    /// PAWS, and Table 6 of RFC 9293. The peer's SYN may come again with more.
+    /// PAWS, and Table 6 of RFC 9293. A retransmitted SYN of the peer may carry data or FIN.
     fn is_acceptable(&self, shared: &Shared, seg: &Arrival<'_>) -> bool {
         let again = u32::from(seg.has(TcpFlags::SYN) && seg.seq() == self.irs);
         let (first, len) = (seg.seq() + again, seg.len() - again);
@@ -191,7 +192,8 @@ impl Handshake {
         !self.is_old(shared, seg) && (inside(first) || (len > 0 && inside(first + (len - 1))))
     }
 
-    /// `Rule::AckUnacceptableInSynReceived`: with an ACK; what is only an ACK itself within the limit, as in the synchronized states.
+    /// `Rule::AckUnacceptableInSynReceived`: answered with an ACK, rate-limited for a bare ACK or a SYN, as in the
+    /// synchronized states.
     fn answer_unacceptable(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         if seg.len() == 0 || seg.has(TcpFlags::SYN) {
             return self.answer(shared, now, Rule::AckUnacceptableInSynReceived);
@@ -210,7 +212,8 @@ impl Handshake {
         }
     }
 
-    /// RST (`Rule::PeerRstInSynReceived`, `Rule::PeerRstSimultaneousOpen`): exact ends the handshake, in the window is challenged, else it is ignored.
+    /// RST (`Rule::PeerRstInSynReceived`, `Rule::PeerRstSimultaneousOpen`): at RCV.NXT it ends the handshake, elsewhere in
+    /// the window it is answered with a challenge ACK, otherwise it is ignored.
     fn reset_in_syn_received(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         let receiver = ResetReceiver::SynReceived {
             irs: self.irs,
@@ -222,7 +225,7 @@ impl Handshake {
                 self.ended_by(shared, now, seg, rule);
                 Verdict::Ended(rule)
             }
-            // Nothing was sent yet that a challenge could repeat.
+            // No SYN|ACK was sent yet, so there is nothing to repeat in a challenge ACK.
             ResetEffect::Challenged(_) if self.phase != Phase::SynReceived => {
                 Verdict::Dropped(Rule::DropRstOutsideWindow.into())
             }
@@ -231,17 +234,17 @@ impl Handshake {
         }
     }
 
-    /// `Rule::RstOtherSynInSynReceived`: the peer has forgotten its first SYN.
+    /// `Rule::RstOtherSynInSynReceived`: the peer has abandoned its first SYN.
     fn another_syn(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         self.finish(Cause::Refused, EndedBy::Stack, Rule::RstOtherSynInSynReceived, Some(seg.header()), now);
         if shared.config.tcp.reset_on_embryonic_syn {
-            // The answer may fall to the rate limit; the handshake ends all the same.
+            // The rate limit may suppress the answer; the handshake ends all the same.
             let _ = reset_reply::reply(shared, seg, Rule::RstOtherSynInSynReceived);
         }
         Verdict::Ended(Rule::RstOtherSynInSynReceived)
     }
 
-    /// `Rule::AckRepeatedSyn`: at most one SYN|ACK in the time of the limit.
+    /// `Rule::AckRepeatedSyn`: at most one SYN|ACK per challenge interval.
     fn repeat_syn_ack(&mut self, shared: &mut Shared, now: Instant) -> Verdict {
         if self.limited(shared, now) {
             return Verdict::Dropped(DropReason::Duplicate);

@@ -1,7 +1,7 @@
-//! SYN cookies (RFC 4987 section 3.6): when the SYN queue is full, the SYN|ACK carries all that is known of the
-//! connection, and no state is kept.
+//! SYN cookies (RFC 4987 section 3.6): when the SYN queue is full, the state of the handshake is encoded in the SYN|ACK,
+//! and none is kept.
 //!
-//! ISS = minute (6 bits) | class of MSS (2 bits) | MAC (24 bits). Options are encoded in the low bits of our TSval, which
+//! ISS = minute (6 bits) | MSS class (2 bits) | MAC (24 bits). Options are encoded in the low bits of our TSval, which
 //! the peer echoes.
 
 use crate::collections::lru::Aging;
@@ -16,47 +16,46 @@ use crate::{DropReason, Instant, Rule, Verdict};
 use core::time::Duration;
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
-/// The MSSs that a cookie can say; the peer's is rounded down.
+/// The MSS values that a cookie can encode; the peer's is rounded down.
 const CLASSES: [u16; 4] = [536, 1220, 1300, 1440];
 
-/// How many minutes a cookie is good for, the one it was made in included.
+/// Number of minutes for which a cookie is valid, including the one it was made in.
 const MINUTES: u64 = 2;
 
-/// How long after the last cookie was sent ACKs are tested for one.
+/// How long after the last cookie was sent ACKs are checked for cookies.
 const RECENT: Duration = Duration::from_secs(60 * MINUTES);
 
-/// Low bits of TSval: window scale (15: none) and SACK.
+/// The low bits of TSval: window scale (15: none) and SACK permitted.
 const OPTION_BITS: u32 = 0x1f;
 const NO_SCALE: u32 = 0xf;
 const SACK_BIT: u32 = 0x10;
 
-/// Most cookies of which it is remembered that they came back.
+/// Max number of used cookies remembered.
 const MAX_SPENT: usize = 1024;
 
-/// Whether cookies were sent of late, and which have come back.
+/// When the last cookie was sent, and which cookies have been used.
 #[derive(Debug, Default)]
 pub(crate) struct Cookies {
     last: Option<Instant>,
-    /// The connections that cookies were good for, by their ends and our ISS, and how long those are
-    /// good. A late copy of the ACK would open the connection again after its end, with the same
-    /// numbers, and mix two streams.
+    /// Used cookies, by four-tuple and ISS, and the time until which each is valid. Otherwise a late duplicate of the
+    /// ACK would reopen the connection after its end with the same sequence numbers, and mix two streams.
     spent: Aging<(FourTuple, u32), Instant>,
 }
 
 impl Cookies {
-    /// Whether an ACK at a listener may be the answer to a cookie.
+    /// Whether an ACK to a listener may carry a cookie.
     pub fn are_out(&self, now: Instant) -> bool {
         self.last.is_some_and(|at| now - at < RECENT)
     }
 
-    /// What a cookie tells, if it is good and has not come back before.
+    /// The contents of a cookie, if it is valid and unused.
     pub fn check(&self, shared: &Shared, now: Instant, seg: &Arrival<'_>) -> Option<(SndSeq, TcpOptions)> {
         let (iss, options) = read(shared, now, seg)?;
         let spent = self.spent.get(&(seg.flow(), iss.0)).is_some_and(|until| *until > now);
         (!spent).then_some((iss, options))
     }
 
-    /// Takes a cookie, so that it is good no more.
+    /// Marks a cookie as used, so that it is no longer valid.
     pub fn spend(&mut self, now: Instant, seg: &Arrival<'_>, iss: SndSeq) {
         while self.spent.oldest().is_some_and(|until| *until <= now) {
             self.spent.pop_oldest();
@@ -67,7 +66,7 @@ impl Cookies {
         self.spent.insert((seg.flow(), iss.0), now + RECENT);
     }
 
-    /// Answers a SYN without keeping anything of it.
+    /// Answers a SYN without keeping state.
     pub fn answer(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         let flow = seg.flow();
         let class =
@@ -80,7 +79,7 @@ impl Cookies {
         let answering = Some(&seg.tcp.options);
         let mut offer = offered.options(&shared.config, flow.remote.ip(), answering, timestamps);
         if offer.timestamps.is_none() {
-            // Nothing would tell us later that we agreed to them.
+            // Without timestamps the agreed options cannot be recovered from the ACK.
             offer.window_scale = None;
             offer.sack_permitted = false;
         }
@@ -106,7 +105,7 @@ impl Cookies {
     }
 }
 
-/// What the ACK of a cookie tells: our ISS, and the options of the SYN, as far as they were kept.
+/// Decodes the ACK of a cookie: our ISS, and the options of the SYN, as far as they were encoded.
 fn read(shared: &Shared, now: Instant, seg: &Arrival<'_>) -> Option<(SndSeq, TcpOptions)> {
     let flow = seg.flow();
     let (iss, irs) = (seg.tcp.ack.wrapping_sub(1), seg.tcp.seq.wrapping_sub(1));
@@ -132,7 +131,7 @@ fn cookie(secret: &Secret, flow: &FourTuple, irs: u32, minute: u64, class: usize
     (minute as u32 & 0x3f) << 26 | (class as u32) << 24 | mac
 }
 
-/// TSval with the options in its low bits, not later than the clock.
+/// TSval with the options in its low bits, never ahead of the clock.
 fn marked(clock: u32, options: &TcpOptions) -> u32 {
     let scale = options.window_scale.map_or(NO_SCALE, |shift| u32::from(shift.min(14)));
     let sack = if options.sack_permitted { SACK_BIT } else { 0 };

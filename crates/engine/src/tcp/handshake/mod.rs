@@ -25,16 +25,16 @@ use crate::{FourTuple, Instant, Rule, Transmit};
 use alloc::vec::Vec;
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
-/// How far a handshake is.
+/// The phase of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// A SYN has come and the embedder has not said yet what becomes of it.
+    /// A SYN was intercepted and the embedder has not decided on it yet.
     AwaitingDecision,
     SynSent,
     SynReceived,
 }
 
-/// An embryonic connection, or one that we ask for.
+/// A connection in SYN-RECEIVED or SYN-SENT.
 #[derive(Debug)]
 pub(crate) struct Handshake {
     pub id: ConnId,
@@ -42,7 +42,7 @@ pub(crate) struct Handshake {
     pub origin: Origin,
     pub opened: Instant,
     pub phase: Phase,
-    /// The listener it came to.
+    /// The listener that the SYN was for.
     pub listener: Option<ListenerId>,
     pub has_user: bool,
     pub settings: Settings,
@@ -53,9 +53,9 @@ pub(crate) struct Handshake {
     /// The peer's SYN: its options and its window.
     pub peer: TcpOptions,
     pub peer_window: u32,
-    /// Both sides have ECN.
+    /// ECN is negotiated.
     pub ecn: bool,
-    /// Traffic class of the peer's SYN, for an answer outside the handshake.
+    /// Traffic class of the peer's SYN, for an ICMP error to quote.
     pub traffic_class: u8,
     ts_offset: u32,
     /// When our SYN was first sent.
@@ -65,14 +65,14 @@ pub(crate) struct Handshake {
     pub deadline: Option<Instant>,
     pub owes_syn: bool,
     pub owes_ack: Option<Rule>,
-    /// The reset that ends it from our side goes out first (`Rule::RstCloseInSynReceived`).
+    /// The reset to be sent before the handshake ends from our side (`Rule::RstCloseInSynReceived`).
     pub owes_reset: Option<Rule>,
-    /// The connection before it is still in TIME-WAIT.
+    /// The previous connection on the four-tuple is still in TIME-WAIT.
     pub reopens: bool,
-    /// The user has closed: FIN follows the handshake (E2).
+    /// The application has closed: a FIN follows the handshake.
     pub closing: bool,
     pub last_answer: Option<Instant>,
-    /// The SYN was syn_resent_early once already (`Rule::RstBadAckInSynSent`, D34).
+    /// The SYN was retransmitted early once already (`Rule::RstBadAckInSynSent`).
     pub syn_resent_early: bool,
     pub end: Option<End>,
 }
@@ -113,7 +113,7 @@ impl Handshake {
         }
     }
 
-    /// A passive open: a SYN has come.
+    /// A passive open: a SYN has arrived.
     pub fn passive(shared: &Shared, now: Instant, id: ConnId, seg: &Arrival<'_>, iss: SndSeq) -> Self {
         Self {
             origin: Origin::Passive,
@@ -129,7 +129,7 @@ impl Handshake {
         }
     }
 
-    /// A passive open of which only the last ACK is seen: the rest came back in it.
+    /// A passive open by SYN cookie: only the last ACK is seen, which carries the rest.
     pub fn of_cookie(
         shared: &Shared,
         now: Instant,
@@ -141,13 +141,13 @@ impl Handshake {
         Self { irs: seg.seq() - 1, peer, ..Self::passive(shared, now, id, seg, iss) }
     }
 
-    /// Whether the peer can know of it: it sent the SYN, or ours has left.
+    /// Whether a SYN was exchanged: the peer sent one, or ours was sent.
     pub fn syn_exchanged(&self) -> bool {
         self.origin == Origin::Passive || self.first_sent.is_some()
     }
 
-    /// Whether anything of it is kept for a user once it has ended. One that the embedder was asked about and has
-    /// not answered leaves nothing: its end is told.
+    /// Whether a closed socket is kept for the application once it has ended. An intercepted SYN without a decision
+    /// leaves none: its end is reported.
     pub fn leaves_something(&self, end: &End) -> bool {
         self.has_user && (self.phase != Phase::AwaitingDecision || end.by == EndedBy::Application)
     }
@@ -205,7 +205,7 @@ impl Handshake {
         )
     }
 
-    /// A SYN goes out: what is sent again is not sent, in the sense of RFC 4022.
+    /// Counts a SYN; a retransmitted one does not count as sent, in the sense of RFC 4022.
     fn count_syn(&self, shared: &mut Shared) {
         let counters = &mut shared.counters;
         if self.first_sent.is_some() {
@@ -217,8 +217,8 @@ impl Handshake {
         }
     }
 
-    /// What goes with SYN: ACK, and what says of ECN. A SYN sent again does not ask for it, for
-    /// something on the path may drop those that do (RFC 3168 section 6.1.1.1).
+    /// The flags sent with SYN: ACK and those of ECN. A retransmitted SYN does not request ECN, since a middlebox may drop
+    /// SYNs that do (RFC 3168 section 6.1.1.1).
     fn syn_flags(&self, ecn: Ecn) -> TcpFlags {
         match self.phase {
             Phase::SynSent if ecn == Ecn::Request && self.retransmissions == 0 => ecn::SETUP,
@@ -228,7 +228,7 @@ impl Handshake {
         }
     }
 
-    /// Books that the SYN goes out.
+    /// Records that the SYN is sent.
     fn begin(&mut self, shared: &Shared, now: Instant) {
         match self.first_sent {
             None => {
@@ -244,7 +244,7 @@ impl Handshake {
         self.apply_user_timeout();
     }
 
-    /// The user timeout, which may have been set since the SYN was sent, can come before the RTO.
+    /// Limits the deadline to the user timeout, which may have been set after the SYN was sent.
     fn apply_user_timeout(&mut self) {
         if let (Some(at), Some(limit)) = (self.deadline, self.settings.user_timeout) {
             self.deadline = Some(at.min(self.opened + limit));
@@ -275,12 +275,12 @@ impl Handshake {
         }
     }
 
-    /// What the user allows.
+    /// The limit set by the application (`TCP_MAXSEG`).
     fn max_segment(&self) -> u16 {
         self.settings.max_segment.unwrap_or(u16::MAX)
     }
 
-    /// The header of the answer "refused" to a SYN that the embedder held (`Rule::RstIntercepted`): as `Rule::RstNoListener`.
+    /// The header of the reset that refuses an intercepted SYN (`Rule::RstIntercepted`): as for `Rule::RstNoListener`.
     pub fn refusal_header(&self) -> TcpHeader {
         TcpHeader {
             src_port: self.flow.local.port(),
@@ -294,7 +294,7 @@ impl Handshake {
         }
     }
 
-    /// The header of the peer's SYN, as far as it is remembered, for an ICMP error to quote.
+    /// The header of the peer's SYN, as far as it is kept, for an ICMP error to quote.
     pub fn syn_header(&self) -> TcpHeader {
         TcpHeader {
             src_port: self.flow.remote.port(),
@@ -308,7 +308,7 @@ impl Handshake {
         }
     }
 
-    /// The deadline has come: send the SYN again, or give up (`Rule::EndSynAckTimeout`, `Rule::EndSynTimeout`).
+    /// The deadline has expired: retransmit the SYN, or give up (`Rule::EndSynAckTimeout`, `Rule::EndSynTimeout`).
     pub fn expire(&mut self, shared: &mut Shared, now: Instant) {
         if self.deadline.is_none_or(|at| at > now) || self.end.is_some() {
             return;
@@ -334,15 +334,15 @@ impl Handshake {
         if self.retransmissions >= retries || late {
             return self.finish(Cause::TimedOut(TimeLimit::Handshake), EndedBy::Stack, rule, None, now);
         }
-        // A syn_resent_early SYN does not back off: nothing was lost.
+        // A SYN retransmitted early does not back off: nothing was lost.
         if self.retransmissions > 0 || !self.syn_resent_early {
             self.rtt.back_off();
         }
         self.owes_syn = true;
     }
 
-    /// The initial window: one segment if more than one SYN was lost (RFC 5681 section 3.1, RFC 6928
-    /// section 2), as on Linux; but none was if the answer is to the first.
+    /// The initial window: one segment if more than one SYN was lost (RFC 5681 section 3.1, RFC 6928 section 2), as on
+    /// Linux. None was lost if the answer echoes the timestamp of the first.
     fn initial_segments(&self) -> u32 {
         let lost = self.retransmissions > 1 + u32::from(self.syn_resent_early);
         let first = self.first_sent.map(|at| negotiate::timestamp(at, self.ts_offset));
@@ -366,8 +366,7 @@ impl Handshake {
         });
     }
 
-    /// The connection that this handshake becomes; `window` is that of the segment that completes
-    /// it, if that was a SYN|ACK.
+    /// The connection that this handshake becomes.
     pub fn establish(&mut self, shared: &Shared, now: Instant) -> Connection {
         let config = &shared.config;
         let mut negotiated = self.offered.negotiate(self.flow.remote.ip(), &self.peer);
@@ -401,7 +400,7 @@ impl Handshake {
         rtt.progress();
         match self.first_sent.filter(|_| self.retransmissions == 0) {
             Some(sent) => rtt.measure(now - sent, &config.tcp),
-            // A syn_resent_early SYN is no lost one.
+            // A SYN retransmitted early was not lost.
             None if self.retransmissions > u32::from(self.syn_resent_early) => rtt.fall_back(),
             None => {}
         }
@@ -426,7 +425,7 @@ impl Handshake {
                 ecn: self.ecn,
                 initial_segments: self.initial_segments(),
                 syns: 1 + self.retransmissions,
-                // The limit of a listener's embryonic connection is its own.
+                // The ACK rate limit of a passive handshake does not carry over.
                 last_challenge: self.last_answer.filter(|_| self.origin == Origin::Active),
                 peer_user_timeout: self.peer.user_timeout.and_then(user_timeout::time),
             },

@@ -20,16 +20,16 @@ use core::net::SocketAddr;
 use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::tcp::{self, TcpFlags};
 
-/// The space that an ISS leaves to that of the connection before it on the same four-tuple.
+/// Min distance of an ISS from the last sequence number of the previous connection on the same four-tuple.
 const ISS_GAP: u32 = 1 << 16;
 
 impl Stack {
-    /// Passive OPEN: connections to `local` are taken; an unspecified address is any of ours, port 0
-    /// is an ephemeral one. Of complete connections `backlog + 1` wait to be accepted (as on Linux).
+    /// Passive OPEN: accepts connections to `local`; an unspecified address stands for all local addresses, port 0 for
+    /// an ephemeral port. The accept queue holds `backlog + 1` connections (as on Linux).
     ///
     /// # Errors
     ///
-    /// Another listener has the address, or it is not one of ours, or the link is too small for its family.
+    /// Another listener has the address, or it is not a local address, or the MTU is too small for its family.
     pub fn tcp_listen(&mut self, local: SocketAddr, backlog: usize) -> Result<ListenerId, BindError> {
         let local = active::canonical(local);
         if !local.ip().is_unspecified() && !self.shared.is_local(local.ip()) {
@@ -46,13 +46,12 @@ impl Stack {
         self.tcp.listeners.add(SocketAddr::new(local.ip(), port), backlog)
     }
 
-    /// Where a listener listens.
+    /// The local address of a listener.
     pub fn tcp_listener_addr(&self, id: ListenerId) -> Option<SocketAddr> {
         self.tcp.listeners.get(id).map(|listener| listener.local)
     }
 
-    /// The connection that has waited longest at a listener. `None`: there is none;
-    /// [`Event::Incoming`] follows.
+    /// Takes the oldest connection from a listener's accept queue. If it is empty, [`Event::Incoming`] follows.
     pub fn tcp_accept(&mut self, id: ListenerId) -> Option<ConnId> {
         let listener = self.tcp.listeners.get_mut(id)?;
         let next = listener.queue.pop_front();
@@ -60,21 +59,21 @@ impl Stack {
         next
     }
 
-    /// Bounds the text in a segment of a listener's later connections, either way (`TCP_MAXSEG`). Those
-    /// that come by a SYN cookie are not bounded.
+    /// Limits the data in a segment of a listener's later connections, in both directions (`TCP_MAXSEG`). Connections
+    /// opened by a SYN cookie are not limited.
     pub fn tcp_set_listener_max_segment(&mut self, id: ListenerId, octets: Option<u16>) {
         if let Some(listener) = self.tcp.listeners.get_mut(id) {
             listener.max_segment = octets.map(|octets| octets.max(MIN_MSS));
         }
     }
 
-    /// How many connections wait at a listener to be accepted.
+    /// Number of connections in a listener's accept queue.
     pub fn tcp_waiting(&self, id: ListenerId) -> usize {
         self.tcp.listeners.get(id).map_or(0, |listener| listener.queue.len())
     }
 
-    /// Closes a listener. Connections that nobody accepted are reset (`Rule::RstListenerClosed`); embryonic ones are
-    /// forgotten in silence (`Rule::EndListenerClosedInSynReceived`).
+    /// Closes a listener. Connections in its accept queue are reset (`Rule::RstListenerClosed`); connections in
+    /// SYN-RECEIVED are dropped silently (`Rule::EndListenerClosedInSynReceived`).
     pub fn tcp_unlisten(&mut self, id: ListenerId) {
         self.tcp.unlisten(
             &mut self.shared,
@@ -84,9 +83,8 @@ impl Stack {
         );
     }
 
-    /// Says what becomes of a SYN that [`Event::Intercepted`] told of. Accepted, its connection is
-    /// established when [`Event::Connected`] comes. Otherwise it has its end; what is left of it
-    /// goes with [`Tcp::close`](crate::Tcp::close).
+    /// Decides on a SYN reported by [`Event::Intercepted`]. If it is accepted, [`Event::Connected`] reports when the
+    /// connection is established. Otherwise the connection ends, and [`Tcp::close`](crate::Tcp::close) frees its id.
     pub fn tcp_answer(&mut self, id: ConnId, answer: Answer) {
         self.tcp.answer(&mut self.shared, id, answer);
     }
@@ -121,8 +119,8 @@ impl TcpTable {
             shared.counters.tcp_listen_overflows += 1;
             return Verdict::Dropped(Rule::DropSynAcceptQueueFull.into());
         }
-        // Who comes out of TIME-WAIT is real, and is let in whatever the limit (as Linux). The answer to a
-        // cookie would meet the entry, which stays until the handshake is complete, and not the listener.
+        // A SYN that reopens a connection in TIME-WAIT is genuine, and exempt from the limit (as on Linux). The ACK of a
+        // cookie would reach the TIME-WAIT entry, which stays until the handshake is complete, not the listener.
         if iss_after.is_none() && self.embryonic >= shared.config.tcp.max_embryonic {
             if shared.config.tcp.syn_cookies {
                 return self.cookies.answer(shared, now, seg);
@@ -140,7 +138,7 @@ impl TcpTable {
         Verdict::Accepted
     }
 
-    /// An ACK at a listener: the answer to a cookie, or a stranger's (`Rule::RstAckToListener`).
+    /// An ACK to a listener: it answers a cookie, or belongs to no connection (`Rule::RstAckToListener`).
     fn ack_at_listener(
         &mut self,
         shared: &mut Shared,
@@ -156,7 +154,8 @@ impl TcpTable {
             return reset_reply::reply(shared, seg, Rule::RstBadCookie);
         };
         if self.listeners.get(listener).is_none_or(crate::tcp::handshake::listener::Listener::is_full) {
-            // Nothing of it is kept: the peer sends text, or asks again, and its cookie is still good (`Rule::DropAckAcceptQueueFull`).
+            // No state is kept: when the peer sends data or retransmits, its cookie is still valid
+            // (`Rule::DropAckAcceptQueueFull`).
             shared.counters.tcp_listen_overflows += 1;
             if shared.config.tcp.abort_on_overflow {
                 return reset_reply::reply(shared, seg, Rule::DropAckAcceptQueueFull);
@@ -173,7 +172,7 @@ impl TcpTable {
         self.arrives_at(shared, now, id, seg)
     }
 
-    /// A SYN that the embedder answers.
+    /// Intercepts a SYN, for the embedder to decide on.
     pub(in crate::tcp) fn intercept(
         &mut self,
         shared: &mut Shared,
@@ -208,7 +207,7 @@ impl TcpTable {
         if let Some(last) = iss_after
             && !iss.after(last)
         {
-            // RFC 6191: larger than what the last connection used, by an amount nobody can guess.
+            // RFC 6191: larger than the last sequence number of the previous connection, by an unpredictable amount.
             iss = last + ISS_GAP + (shared.secret.draw() as u32 >> 8);
         }
         self.embryonic += 1;
@@ -219,8 +218,8 @@ impl TcpTable {
         })
     }
 
-    /// `Rule::DropAckAcceptQueueFull`: whether a complete handshake finds no room in the accept queue, and what becomes of the
-    /// segment that completes it.
+    /// `Rule::DropAckAcceptQueueFull`: if the accept queue is full, the verdict on the segment that would complete the
+    /// handshake.
     pub(in crate::tcp) fn overflow(
         &mut self,
         shared: &mut Shared,
@@ -248,7 +247,7 @@ impl TcpTable {
         Some(reset_reply::reply(shared, seg, Rule::DropAckAcceptQueueFull))
     }
 
-    /// A connection is complete and waits to be accepted.
+    /// Adds an established connection to the accept queue.
     pub(in crate::tcp) fn offer(&mut self, shared: &mut Shared, listener: ListenerId, id: ConnId) {
         if let Some(waiting) = self.listeners.get_mut(listener) {
             waiting.queue.push_back(id);
@@ -258,7 +257,7 @@ impl TcpTable {
         }
     }
 
-    /// Closes a listener; `rules`: of connections that nobody accepted, and of embryonic ones.
+    /// Closes a listener; `rules`: for connections in the accept queue, and for those in SYN-RECEIVED.
     pub(in crate::tcp) fn unlisten(
         &mut self,
         shared: &mut Shared,
@@ -311,8 +310,8 @@ impl TcpTable {
             }
             Answer::Unreachable { error, from } => {
                 let syn = syn_packet(handshake);
-                // An error that may not be sent (another family, a source that is no host) is none;
-                // the peer then sees silence.
+                // An error that may not be sent (another family, a source that is not a host) is omitted; the peer then gets no
+                // answer.
                 let _ = icmp::order_error(shared, &syn, error, from, Rule::IcmpIntercepted);
                 handshake.finish(
                     Cause::Unreachable(error),
@@ -330,14 +329,14 @@ impl TcpTable {
         self.after_step(shared, now, id);
     }
 
-    /// A port that no listener has, above the well-known ones (RFC 6056 algorithm 1).
+    /// A port from 32768 up that no listener has (RFC 6056 algorithm 1).
     fn free_port(&self, shared: &mut Shared) -> Option<u16> {
         let start = shared.secret.draw() as u16;
         (0..=u16::MAX).map(|n| start.wrapping_add(n)).find(|p| *p >= 32_768 && !self.listeners.has_port(*p))
     }
 }
 
-/// The peer's SYN again, as far as it is remembered.
+/// Rebuilds the peer's SYN, as far as it is kept.
 fn syn_packet(handshake: &Handshake) -> Vec<u8> {
     let FourTuple { local, remote } = handshake.flow;
     let ip = IpHeader {
