@@ -1,4 +1,4 @@
-//! The program lastack: `run`, `explain`, `lab`, `probe`, `serve`, `script`, `watch`.
+//! The program `lastack`: `run`, `explain`, `lab`, `probe`, `serve`, `script`, `watch`.
 
 mod explain;
 mod lab;
@@ -58,7 +58,7 @@ enum Command {
     },
 }
 
-/// Exit status of bad options, of `run` excepted.
+/// The exit status for bad options, except for `run`.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -90,9 +90,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help and version, or what is wrong with the options.
+/// Prints help, version or an error in the options.
 fn complain(error: &clap::Error) -> ExitCode {
-    // If nobody reads it, nobody is to be told.
+    // A failure to print is ignored.
     let _unread = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
@@ -101,7 +101,7 @@ fn complain(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Whether these arguments mean `run`, whose program has exit statuses of its own.
+/// Whether these arguments are for `run`, whose exit statuses differ.
 fn is_run(mut arguments: impl Iterator<Item = OsString>) -> bool {
     while let Some(argument) = arguments.next() {
         if argument == "--color" {

@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use clap::Command;
 
-/// Writes `lastack.1` and a page for each command into `directory`, which is made if there is none.
+/// Writes `lastack.1` and a page for each command into `directory`, which is created if it does not exist.
 pub fn main(command: Command, directory: &Path) -> ExitCode {
     match write(command, directory) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
-//! `lastack probe`: is this port open, refused (by whom), unreachable (why, says who), or silent?
+//! `lastack probe`: is this port open, refused (by which host), unreachable (why, reported by which host), or silent?
 //!
-//! The host's own kernel asks, as any program on it would; its error queue says what an errno does not.
+//! The probe uses the host's own kernel; its error queue gives more detail than an errno.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -69,9 +69,9 @@ pub struct ProbeArgs {
     json: bool,
 }
 
-/// The network says no.
+/// The port is not open.
 const NOT_OPEN: u8 = 1;
-/// It could not be asked.
+/// The probe could not be sent.
 const TROUBLE: u8 = 2;
 
 /// Runs the command.
@@ -79,7 +79,7 @@ pub fn main(args: &ProbeArgs) -> ExitCode {
     match run(args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => NOT_OPEN.into(),
-        // Whoever read our output has seen enough.
+        // The reader has closed the pipe.
         Err(error) if error.downcast_ref().map(io::Error::kind) == Some(io::ErrorKind::BrokenPipe) => {
             ExitCode::SUCCESS
         }
@@ -90,7 +90,7 @@ pub fn main(args: &ProbeArgs) -> ExitCode {
     }
 }
 
-/// Whether it was open each time.
+/// Whether the port was open each time.
 fn run(args: &ProbeArgs) -> anyhow::Result<bool> {
     let (host, port) = target(&args.target)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -109,7 +109,7 @@ fn run(args: &ProbeArgs) -> anyhow::Result<bool> {
     })
 }
 
-/// Takes `HOST:PORT` apart.
+/// Splits `HOST:PORT`.
 fn target(text: &str) -> anyhow::Result<(&str, u16)> {
     const CURE: &str = "write HOST:PORT, such as example.org:443 or [2001:db8::7]:22";
     let (host, port) = text.rsplit_once(':').with_context(|| format!("{text:?} has no port: {CURE}"))?;
@@ -147,7 +147,7 @@ async fn resolve(host: &str, port: u16, args: &ProbeArgs) -> anyhow::Result<Sock
         .with_context(|| format!("{host} has no address{family}: drop -4 and -6, or choose another host"))
 }
 
-/// What came of it.
+/// The result of a probe.
 struct Probed {
     proto: &'static str,
     remote: SocketAddr,
@@ -159,7 +159,7 @@ struct Probed {
 enum Answer {
     Open,
     Failed(Failure),
-    /// Nothing within the time.
+    /// No answer within the timeout.
     Silence,
 }
 
@@ -179,7 +179,7 @@ async fn probe(args: &ProbeArgs, remote: SocketAddr) -> anyhow::Result<Probed> {
     Ok(Probed { proto, remote, answer, took: begun.elapsed() })
 }
 
-/// Sends an empty datagram and waits for anything.
+/// Sends an empty datagram and waits for any answer.
 async fn ask_udp(remote: SocketAddr) -> Result<(), Failure> {
     let socket = Socket::new(Domain::for_address(remote), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     error_queue::enable(&socket, remote.is_ipv6(), true)?;
@@ -210,7 +210,7 @@ fn print(args: &ProbeArgs, probed: &Probed) -> io::Result<()> {
     let name =
         if args.target.contains(&remote.ip().to_string()) { String::new() } else { format!(" ({remote})") };
     let what = match answer {
-        // How long silence lasted was decided by us.
+        // The duration of the silence is that of the timeout.
         Answer::Silence if args.udp => {
             format!("no answer after {}: open, filtered, or no such host", Seconds(args.timeout))
         }

@@ -1,4 +1,4 @@
-//! The options.
+//! The options of `lastack explain`.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -75,7 +75,7 @@ pub struct ExplainArgs {
 }
 
 impl ExplainArgs {
-    /// Options that do not fit together.
+    /// Rejects options that do not fit together.
     pub fn check(&self) -> Result<(), String> {
         let stdin = self.files.iter().filter(|file| file.as_os_str() == "-").count();
         if stdin > 1 {
@@ -99,7 +99,7 @@ impl ExplainArgs {
     }
 }
 
-/// When the exit status is 1.
+/// The condition of `--fail-on`, under which the exit status is 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailOn {
     severity: Option<Severity>,
@@ -108,7 +108,7 @@ pub struct FailOn {
 }
 
 impl FailOn {
-    /// Whether this end is one.
+    /// Whether this end meets the condition.
     pub fn matches(&self, explained: &Explained) -> bool {
         let verdict = &explained.verdict;
         let severe = self.severity.is_some_and(|severity| verdict.severity >= severity);

@@ -1,4 +1,4 @@
-//! What an earlier run already said.
+//! The output of an earlier run.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use lastack_explain::Explained;
 use lastack_explain::record::Writer;
 use serde::Deserialize;
 
-/// The part of a record that is compared.
+/// The fields of a record that are compared.
 #[derive(Deserialize)]
 struct Known {
     #[serde(rename = "type")]

@@ -1,4 +1,4 @@
-//! Opening the captures, progress, and what was wrong with them.
+//! Opening the captures, progress, and input errors.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use lastack_explain::read::{Capture, Merge};
 /// The captures that could be opened.
 pub struct Opened {
     pub input: Merge,
-    /// Some could not.
+    /// Some could not be opened.
     pub partly: bool,
-    /// The names, by the places that frame numbers have.
+    /// The file names, indexed by the file index of frame numbers.
     pub names: Vec<String>,
 }
 
-/// Opens the files; says what is wrong with those that cannot be read. `None`: none can.
+/// Opens the files; reports errors for those that cannot be read. `None`: none can be read.
 pub fn open(files: &[PathBuf], quiet: bool) -> Option<Opened> {
     let mut captures = Vec::new();
     let mut names = Vec::new();
@@ -40,7 +40,7 @@ pub fn open(files: &[PathBuf], quiet: bool) -> Option<Opened> {
     (!captures.is_empty()).then(|| Opened { input: Merge::new(captures), partly, names })
 }
 
-/// What readers of the verdicts should know of the input.
+/// Warnings about the input that concern the verdicts.
 pub fn warnings(input: &Merge, summary: &Summary) -> Vec<String> {
     let mut warnings = Vec::new();
     for facts in input.facts() {
@@ -66,7 +66,7 @@ pub fn warnings(input: &Merge, summary: &Summary) -> Vec<String> {
     warnings
 }
 
-/// Tells on a terminal how far the reading is.
+/// The progress display on a terminal.
 pub struct Progress {
     shown: bool,
     enabled: bool,
@@ -81,7 +81,7 @@ impl Progress {
         Self { shown: false, enabled, started: now, next: now + Duration::from_secs(1) }
     }
 
-    /// Another packet was read.
+    /// Counts a packet.
     #[inline]
     pub fn packet(&mut self, packets: u64, position: impl Fn() -> u64) {
         if self.enabled && packets & 0x3fff == 0 {
@@ -101,7 +101,7 @@ impl Progress {
         let _ = std::io::stderr().flush();
     }
 
-    /// Takes the line away.
+    /// Removes the progress line.
     pub fn done(&self) {
         if self.shown {
             eprint!("\r{:60}\r", "");

@@ -1,4 +1,4 @@
-//! `lastack explain`: who ended the connections of a capture, why, how sure that is, and what to do.
+//! `lastack explain`: which side ended the connections of a capture, why, with what confidence, and what to do.
 
 mod args;
 mod baseline;
@@ -29,7 +29,7 @@ const UNREADABLE: u8 = 3;
 /// Some input could not be read to its end.
 const PARTLY: u8 = 4;
 
-/// Connections that are kept for lists; more are counted.
+/// Max connections kept for lists; further ones are only counted.
 const LISTED: usize = 200_000;
 
 pub fn main(args: &ExplainArgs) -> ExitCode {
@@ -118,7 +118,7 @@ fn read_trace(args: &ExplainArgs) -> anyhow::Result<Option<Trace>> {
     Ok(Some(trace))
 }
 
-/// What is collected while the input is read.
+/// The results collected while the input is read.
 struct Run<'a> {
     args: &'a ExplainArgs,
     trace: Option<Trace>,
@@ -129,7 +129,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Takes the verdicts that are ready: prints or keeps them.
+    /// Takes the finished verdicts: prints or keeps them.
     fn take(
         &mut self,
         explainer: &mut Explainer,

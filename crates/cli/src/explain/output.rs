@@ -1,4 +1,4 @@
-//! What is printed.
+//! The output of `lastack explain`.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,14 +11,14 @@ use lastack_explain::{Explained, Explainer, render};
 use super::args::ExplainArgs;
 use super::{Run, select};
 
-/// Lines of a list unless `--all` asks for every one.
+/// Max lines of a list without `--all`.
 const LINES: usize = 200;
-/// Connections on a page.
+/// Max connections on a page.
 const ON_PAGE: usize = 2000;
-/// Connections that `--conn` shows in full.
+/// Max connections that `--conn` shows in full.
 const SHOWN: usize = 20;
 
-/// The records behind those of the connections.
+/// The records after those of the connections.
 pub fn json_tail(
     out: &mut impl Write,
     writer: &Writer,
@@ -43,7 +43,7 @@ pub fn json_tail(
     line(serde_json::to_string(&writer.summary(explainer.summary(), warnings)))
 }
 
-/// Text, Markdown or HTML.
+/// Output as text, Markdown or HTML.
 pub fn people(
     out: &mut impl Write,
     args: &ExplainArgs,

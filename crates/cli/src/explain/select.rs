@@ -1,9 +1,9 @@
-//! Which connection is meant by `--conn`.
+//! The connection selected by `--conn`.
 
 use lastack_explain::Explained;
 use lastack_explain::record::Writer;
 
-/// Whether the connection is meant: by its identifier or the beginning of it, its ends, or a frame.
+/// Whether the connection is selected: by its identifier or a prefix of it, its two ends, or a frame.
 pub fn matches(wanted: &str, explained: &Explained, writer: &Writer) -> bool {
     let wanted = wanted.trim();
     if let Some(frame) = wanted.strip_prefix("frame:").or_else(|| wanted.strip_prefix("frame ")) {
@@ -29,6 +29,6 @@ fn has_frame(frame: &str, explained: &Explained, writer: &Writer) -> bool {
     if conn.kept().any(|pkt| named(pkt.frame)) || conn.resets.iter().any(|reset| named(reset.pkt.frame)) {
         return true;
     }
-    // A packet that was not kept, in the middle of the connection, cannot be told from others of its time.
+    // A packet in the middle of the connection that was not kept is indistinguishable from others of its time.
     false
 }

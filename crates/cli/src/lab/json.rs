@@ -1,4 +1,4 @@
-//! What `lastack lab --json` prints: a line for each thing that happened. Times are seconds.
+//! The output of `lastack lab --json`: one line per event. Times are in seconds.
 
 use lastack_engine::{Cause, Ended, EndedBy, Instant, Origin, Rule, Verdict};
 use lastack_lab::{Played, SCENARIOS, Scenario};
@@ -42,13 +42,13 @@ struct Packet<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tcp: Option<Tcp>,
     kind: &'static str,
-    /// The rule that made it.
+    /// The rule by which it was sent.
     rule: Option<&'static str>,
     rule_code: Option<&'static str>,
     fate: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     arrived: Option<f64>,
-    /// What its receiver says.
+    /// The verdict of its receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,12 +99,12 @@ struct Octets {
     received: u64,
 }
 
-/// Every scenario.
+/// The list of scenarios.
 pub(super) fn list(out: &mut impl Write) -> io::Result<()> {
     SCENARIOS.iter().try_for_each(|scenario| line(out, scenario, heading(scenario)))
 }
 
-/// A scenario that was played.
+/// The result of a scenario.
 pub(super) fn played(out: &mut impl Write, played: &Played) -> io::Result<()> {
     let Played { scenario, trace, differences } = played;
     line(out, scenario, heading(scenario))?;
@@ -223,7 +223,7 @@ fn end<'a>(time: f64, host: &'a str, ended: &Ended) -> End<'a> {
     }
 }
 
-/// One word, as in the reports of `lastack run`.
+/// The cause in one word, as in the reports of `lastack run`.
 fn cause(cause: Cause) -> &'static str {
     match cause {
         Cause::Orderly => "orderly",

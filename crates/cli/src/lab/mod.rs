@@ -1,4 +1,4 @@
-//! `lastack lab`: plays the scenarios of the end of connections, and shows each as a timeline.
+//! `lastack lab`: plays scenarios of how connections begin and end, and shows each as a timeline.
 
 mod json;
 mod kernel;
@@ -17,9 +17,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-/// A scenario did not go as it states.
+/// The result of a scenario was not as expected.
 const NOT_AS_STATED: u8 = 1;
-/// The command cannot do what it is asked for.
+/// The command failed.
 const TROUBLE: u8 = 2;
 
 /// Play scenarios of how connections begin and end, as packet timelines
@@ -70,7 +70,7 @@ pub fn main(args: &LabArgs) -> ExitCode {
     match run(args, &mut out) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => NOT_AS_STATED.into(),
-        // Whoever read our output has seen enough.
+        // The reader has closed the pipe.
         Err(Trouble::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(trouble) => {
             let _ = writeln!(anstream::stderr(), "lastack lab: {trouble}");
@@ -79,7 +79,7 @@ pub fn main(args: &LabArgs) -> ExitCode {
     }
 }
 
-/// Why the command cannot do what it is asked for.
+/// Why the command failed.
 #[derive(Debug)]
 enum Trouble {
     NoSuchScenario(String),
@@ -125,14 +125,14 @@ impl std::fmt::Display for Trouble {
     }
 }
 
-/// Does what is asked for; `false`: a scenario did not go as expected.
+/// Runs the command; `false`: the result of a scenario was not as expected.
 fn run(args: &LabArgs, out: &mut impl Write) -> Result<bool, Trouble> {
     if args.list {
         let listed = if args.json { json::list(out) } else { show::list(out) };
         return Ok(listed.map(|()| true)?);
     }
     let scenarios = chosen(args)?;
-    // Virtual times begin at the epoch, and are the same on every run.
+    // Virtual times begin at the epoch, so that they are the same on every run.
     let start = if args.kernel { SystemTime::now() } else { SystemTime::UNIX_EPOCH };
     let mut capture = args.write.clone().map(|path| Capture::create(path, start)).transpose()?;
     let setup = if args.ipv6 { Setup::ipv6() } else { Setup::default() };
@@ -142,7 +142,7 @@ fn run(args: &LabArgs, out: &mut impl Write) -> Result<bool, Trouble> {
     for (nth, scenario) in scenarios.iter().enumerate() {
         let played = match args.kernel {
             true => {
-                // Silence for minutes looks like a hang.
+                // Without output for minutes the program would seem to hang.
                 writeln!(anstream::stderr(), "playing {} with Linux, in real time ..", scenario.name)?;
                 kernel::play(scenario, &setup)?
             }
@@ -174,7 +174,7 @@ fn run(args: &LabArgs, out: &mut impl Write) -> Result<bool, Trouble> {
     Ok(failed == 0)
 }
 
-/// The scenarios that are named; else all, with the kernel all in which it takes part.
+/// The named scenarios; without names all, with the kernel all in which it takes part.
 fn chosen(args: &LabArgs) -> Result<Vec<&'static Scenario>, Trouble> {
     if args.scenarios.is_empty() {
         return Ok(SCENARIOS.iter().filter(|scenario| scenario.two_sided || !args.kernel).collect());
@@ -199,7 +199,7 @@ fn nearest(name: &str) -> Option<&'static str> {
     (shared(best) > 0).then_some(best.name)
 }
 
-/// The capture of everything that is played, one scenario after the other.
+/// The capture of all scenarios, one after the other.
 struct Capture {
     path: PathBuf,
     writer: PcapngWriter<File>,

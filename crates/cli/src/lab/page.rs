@@ -1,10 +1,10 @@
-//! `lastack lab --html`: the scenarios as a page to learn and to teach with.
+//! `lastack lab --html`: the scenarios as an HTML page for learning and teaching.
 
 use lastack_diagram::{Page, Section};
 use lastack_lab::Played;
 use lastack_lab::timeline;
 
-/// The page of what was played.
+/// The page of the scenarios.
 pub(super) fn page(sections: Vec<Section>) -> String {
     let count = sections.len();
     Page {
@@ -20,7 +20,7 @@ pub(super) fn page(sections: Vec<Section>) -> String {
     .html()
 }
 
-/// A scenario.
+/// The section of a scenario.
 pub(super) fn section(played: &Played) -> Section {
     let scenario = played.scenario;
     let mut section = Section::new(format!("{}: {}", scenario.name, scenario.summary));

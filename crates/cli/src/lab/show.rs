@@ -1,4 +1,4 @@
-//! What `lastack lab` prints for people.
+//! The text output of `lastack lab`.
 
 use anstyle::{AnsiColor, Style};
 use lastack_lab::timeline::{Kind, Line};
@@ -8,7 +8,7 @@ use std::io::{self, Write};
 const HEADING: Style = Style::new().bold();
 const FAILED: Style = AnsiColor::Red.on_default().bold();
 
-/// Every scenario, under the heading of its topic.
+/// All scenarios, under the headings of their topics.
 pub(super) fn list(out: &mut impl Write) -> io::Result<()> {
     let width = SCENARIOS.iter().map(|scenario| scenario.name.len()).max().unwrap_or(0);
     let mut topic = None;
@@ -21,7 +21,7 @@ pub(super) fn list(out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A scenario as a timeline, and what was not as expected.
+/// A scenario as a timeline, and the differences from the expected result.
 pub(super) fn played(out: &mut impl Write, played: &Played, separate: bool) -> io::Result<()> {
     if separate {
         writeln!(out, "\n")?;
@@ -38,7 +38,7 @@ pub(super) fn played(out: &mut impl Write, played: &Played, separate: bool) -> i
     Ok(())
 }
 
-/// How many scenarios went as expected.
+/// The number of scenarios with the expected result.
 pub(super) fn count(out: &mut impl Write, scenarios: usize, failed: usize) -> io::Result<()> {
     match failed {
         0 => writeln!(out, "\n{scenarios} scenarios, all as expected"),

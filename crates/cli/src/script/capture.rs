@@ -1,4 +1,4 @@
-//! The packets of runs, in one file.
+//! The packets of several runs, in one file.
 
 use lastack_link::PcapngWriter;
 use lastack_packetdrill::Report;

@@ -1,4 +1,4 @@
-//! The table of agreement: what scripts say, what this stack does, and what the kernel does.
+//! The comparison table: the expectations of scripts, and the results with this stack and with the kernel.
 
 use std::io::Write;
 
@@ -6,17 +6,17 @@ use lastack_packetdrill::{Report, Verdict};
 
 use super::{Run, ScriptArgs, Trouble, Versions, kernel, on_kernel, results::reason};
 
-/// How a script says that the kernel does something else, and why this stack does not.
+/// Marks a script for which the kernel is known to behave differently, with the reason.
 const DIFFERS: &str = "// Linux differs: ";
 
-/// A script, and what came of it over each version of IP.
+/// A script, and its result over each IP version.
 struct Row<'a> {
     run: &'a Run,
     ours: Vec<Outcome>,
     kernels: Vec<Outcome>,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     Passed,
@@ -34,7 +34,7 @@ impl Outcome {
     }
 }
 
-/// Runs every script on both, and prints the table. `false`: they do not agree as the scripts say.
+/// Runs every script on both, and prints the table. `false`: the results are not as the scripts say.
 pub fn run(args: &ScriptArgs, runs: &[Run]) -> Result<bool, Trouble> {
     let mut kernels = Vec::new();
     on_kernel(args, runs, |run, report| {
@@ -65,7 +65,7 @@ impl Row<'_> {
         comment.collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned()
     }
 
-    /// Why the kernel does something else.
+    /// Why the kernel behaves differently.
     fn difference(&self) -> Option<&str> {
         self.run.source.lines().find_map(|line| line.trim_start().strip_prefix(DIFFERS))
     }
@@ -93,7 +93,7 @@ impl Row<'_> {
     }
 }
 
-/// What came of all versions: the worst, and why.
+/// The combined result of all IP versions: the worst, and why.
 fn cell(outcomes: &[Outcome]) -> String {
     let failed = outcomes.iter().find_map(|outcome| match outcome {
         Outcome::Failed(why) => Some(format!("FAIL: {why}")),
@@ -105,7 +105,7 @@ fn cell(outcomes: &[Outcome]) -> String {
     });
     match (failed, skipped) {
         (Some(failed), _) => failed,
-        // One that is for some versions only says so.
+        // A script may be for one IP version only.
         (None, Some(_)) if outcomes.contains(&Outcome::Passed) => "OK, one IP version".to_owned(),
         (None, Some(why)) => format!("SKIP: {why}"),
         (None, None) => "OK".to_owned(),

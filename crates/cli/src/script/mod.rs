@@ -1,4 +1,4 @@
-//! `lastack script`: runs packetdrill scripts against the stack, in virtual time.
+//! `lastack script`: runs packetdrill scripts against the stack in virtual time, or against the kernel.
 
 mod capture;
 mod compare;
@@ -20,10 +20,10 @@ use std::time::Duration;
 
 /// A script failed.
 const FAILED: u8 = 1;
-/// The command cannot do what it is asked for.
+/// The command failed.
 const TROUBLE: u8 = 2;
 
-/// How often a script that fails against the kernel is played again.
+/// How often a script that fails against the kernel is repeated.
 const REPETITIONS: usize = 2;
 
 /// Run packetdrill scripts against the stack, in virtual time
@@ -103,7 +103,7 @@ enum Versions {
 }
 
 impl Versions {
-    /// How many runs of a script there are.
+    /// The number of runs of a script.
     fn count(asked: Option<Self>) -> usize {
         asked.map_or(1, |versions| versions.list().len())
     }
@@ -128,7 +128,7 @@ pub fn main(args: &ScriptArgs) -> ExitCode {
     match run(args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => FAILED.into(),
-        // Whoever read our output has seen enough.
+        // The reader has closed the pipe.
         Err(Trouble::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(trouble) => {
             let _unread = writeln!(anstream::stderr(), "lastack script: {trouble}");
@@ -137,13 +137,13 @@ pub fn main(args: &ScriptArgs) -> ExitCode {
     }
 }
 
-/// Why the command cannot do what it is asked for.
+/// Why the command failed.
 #[derive(Debug)]
 enum Trouble {
     File(PathBuf, io::Error),
-    /// Where it ceases to be text.
+    /// The file is not valid UTF-8 from this offset on.
     NoText(PathBuf, usize),
-    /// The results are printed there.
+    /// The capture cannot go to standard output, which has the results.
     CaptureToOutput,
     Kernel(io::Error),
     Output(io::Error),
@@ -187,12 +187,12 @@ impl Run {
         }
     }
 
-    /// Against this stack.
+    /// Runs it against this stack.
     fn play(&self, args: &ScriptArgs) -> Report {
         script::run(&self.source, &self.settings(args))
     }
 
-    /// Against the kernel. On a machine that is too busy what happens may be late: it is played again then.
+    /// Runs it against the kernel. On a busy machine events may be late: then it is repeated.
     fn play_on_kernel(&self, args: &ScriptArgs) -> Result<Report, Trouble> {
         let mut settings = self.settings(args);
         settings.tolerance.get_or_insert(kernel::TOLERANCE);
@@ -210,7 +210,7 @@ impl Run {
     }
 }
 
-/// A script, and what it is called.
+/// Reads a script; returns its path and text.
 fn read(path: &Path) -> Result<(PathBuf, String), Trouble> {
     let mut octets = Vec::new();
     let (path, read) = if path.as_os_str() == "-" {
@@ -225,7 +225,7 @@ fn read(path: &Path) -> Result<(PathBuf, String), Trouble> {
     }
 }
 
-/// All runs that are asked for.
+/// All requested runs.
 fn runs(args: &ScriptArgs) -> Result<Vec<Run>, Trouble> {
     let mut runs = Vec::new();
     for path in &args.files {
@@ -267,7 +267,7 @@ fn run(args: &ScriptArgs) -> Result<bool, Trouble> {
     results.finish()
 }
 
-/// Runs against the kernel, several at a time, and tells of them in their order.
+/// Runs against the kernel, several at a time, and prints the results in the order of the scripts.
 fn on_kernel(
     args: &ScriptArgs,
     runs: &[Run],

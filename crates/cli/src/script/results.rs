@@ -1,15 +1,15 @@
-//! What is printed of runs.
+//! The output for runs.
 
 use lastack_packetdrill::{Problem, Report, Verdict};
 use std::io::{self, Write};
 
 use super::{Run, ScriptArgs, Trouble, Versions};
 
-/// What is printed.
+/// Prints the results.
 pub struct Results {
     tap: bool,
     verbose: bool,
-    /// There is one run only, which is silent if it passes.
+    /// There is only one run, which prints nothing if it passes.
     alone: bool,
     several_versions: bool,
     count: usize,
@@ -96,7 +96,7 @@ impl Results {
     }
 }
 
-/// The line and what is wrong there.
+/// The line number and the problem there.
 pub fn reason(run: &Run, problem: &Problem) -> String {
     format!("line {}: {}", problem.line(&run.source), problem.message)
 }

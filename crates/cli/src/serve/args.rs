@@ -1,4 +1,4 @@
-//! What the user asks of `serve`.
+//! The options of `lastack serve`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -71,7 +71,7 @@ pub struct ServeArgs {
     pub ready_fd: Option<RawFd>,
 }
 
-/// What to do with a connection.
+/// The behavior on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
     Echo,
@@ -96,7 +96,7 @@ fn behaviour(text: &str) -> Result<Behaviour, String> {
     }
 }
 
-/// Our address on the link, and the kernel's.
+/// The stack's address on the link, and the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     pub ours: IpAddr,
@@ -124,14 +124,14 @@ fn place(text: &str) -> Result<Route, String> {
     Ok(Route { ours, kernel: next_to(ours, prefix), prefix })
 }
 
-/// The address after it, or before it at the end of its network.
+/// The next address, or the previous one at the end of its network.
 fn next_to(address: IpAddr, prefix: u8) -> IpAddr {
     let (number, bits) = match address {
         IpAddr::V4(v4) => (u128::from(u32::from(v4)), 32),
         IpAddr::V6(v6) => (u128::from(v6), 128),
     };
     let host = (1_u128 << (bits - prefix)) - 1;
-    // The last of an IPv4 network is its broadcast address.
+    // The last address of an IPv4 network is its broadcast address.
     let next = if (number & host) + 1 < host { number + 1 } else { number - 1 };
     match address {
         IpAddr::V4(_) => std::net::Ipv4Addr::from(next as u32).into(),

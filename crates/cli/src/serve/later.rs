@@ -1,4 +1,4 @@
-//! A capture that goes on while the host on its link starts again.
+//! A capture that continues while the host on its link restarts.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -7,7 +7,8 @@ use std::time::Duration;
 use lastack::link::{Capabilities, Link};
 use lastack::{Instant, Received, Transmit, Verdict};
 
-/// A link whose clock began before that of the host on it: a host that starts again starts at zero, a capture does not.
+/// A link whose clock started before the host's: the clock of a restarted host begins at zero, that of a capture does
+/// not.
 pub struct OffsetClockLink<L> {
     pub link: L,
     pub by: Duration,

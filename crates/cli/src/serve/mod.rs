@@ -1,4 +1,4 @@
-//! `lastack serve`: a peer on a TUN link that behaves as told, for whoever wants to see what a client makes of it.
+//! `lastack serve`: a peer on a TUN link with a chosen behavior, for testing clients.
 
 mod args;
 mod later;
@@ -20,14 +20,14 @@ use tokio::task::LocalSet;
 pub use args::ServeArgs;
 use server::Server;
 
-/// The command cannot do what it is asked for.
+/// The command failed.
 const TROUBLE: u8 = 2;
 
 /// Runs the command.
 pub fn main(args: ServeArgs) -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has seen enough.
+        // The reader has closed the pipe.
         Err(error) if error.downcast_ref().map(io::Error::kind) == Some(io::ErrorKind::BrokenPipe) => {
             ExitCode::SUCCESS
         }
@@ -78,7 +78,7 @@ fn run(mut args: ServeArgs) -> anyhow::Result<()> {
     result
 }
 
-/// Makes the interface, and brings up the kernel's side of it.
+/// Creates the interface, and brings up the kernel's side of it.
 fn open(args: &ServeArgs) -> anyhow::Result<Device> {
     let fd = lastack_device::tun::create(&args.tun)?;
     let mut netlink = Netlink::open()?;
@@ -92,14 +92,14 @@ fn open(args: &ServeArgs) -> anyhow::Result<Device> {
     Ok(Arc::new(Mutex::new(Tun::from_fd(fd, args.mtu as usize)?)))
 }
 
-/// A descriptor that whoever started us left open for us.
+/// A descriptor inherited from the parent process.
 fn take_descriptor(number: RawFd) -> anyhow::Result<File> {
     let open = std::path::Path::new(&format!("/proc/self/fd/{number}")).exists();
     ensure!(
         number > 2 && open,
         "--ready-fd {number}: no such descriptor is open, or it is a standard stream"
     );
-    // SAFETY: it is open, not one of the standard streams, and nothing of ours has been opened yet: it was inherited,
-    // and the option gives it to us.
+    // SAFETY: it is open, not one of the standard streams, and this program has not opened any yet: it was inherited,
+    // and the option transfers its ownership.
     Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())
 }

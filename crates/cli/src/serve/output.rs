@@ -1,4 +1,4 @@
-//! Lines on standard output, written by a thread of their own: a reader that stops does not stop the server.
+//! Lines on standard output, written by a separate thread: a reader that stops does not stop the server.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// Lines that wait for the reader; more are dropped and counted.
+/// Max lines that wait for the reader; further ones are dropped and counted.
 const QUEUE: usize = 4096;
-/// How long the reader may take for the last lines.
+/// The max time for writing the last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Standard output.
 pub struct Output {
     lines: Mutex<Option<SyncSender<String>>>,
     dropped: Arc<AtomicU64>,
-    /// What writing failed with.
+    /// The error of a failed write.
     failed: watch::Receiver<Option<io::ErrorKind>>,
     finished: Receiver<()>,
     json: bool,
@@ -28,7 +28,7 @@ impl Output {
     /// Starts the thread.
     ///
     /// # Errors
-    /// No thread can be had.
+    /// The thread cannot be created.
     pub fn new(json: bool) -> io::Result<Self> {
         Self::to(anstream::stdout(), json)
     }
@@ -51,7 +51,7 @@ impl Output {
                     break;
                 }
             }
-            // Nobody waits any more if this fails.
+            // If this fails, the receiver is no longer waiting.
             let _late = finish.send(());
         })?;
         Ok(Self { lines: Mutex::new(Some(lines)), dropped, failed, finished, json })
@@ -66,7 +66,7 @@ impl Output {
         }
     }
 
-    /// Waits until the output cannot be written any more, and says why.
+    /// Waits until writing fails, and returns the error.
     pub async fn failed(&self) -> io::Error {
         let mut failed = self.failed.clone();
         match failed.wait_for(Option::is_some).await.map(|kind| *kind) {
@@ -76,7 +76,7 @@ impl Output {
         }
     }
 
-    /// Gives the reader some time for the last lines.
+    /// Gives the reader limited time for the last lines.
     pub fn finish(self) {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).take();
         if matches!(self.finished.recv_timeout(PATIENCE), Err(RecvTimeoutError::Timeout)) {
@@ -100,7 +100,7 @@ fn dropped_line(missed: u64, json: bool) -> String {
     }
 }
 
-/// Lets so many things a second pass, and counts the others: what strangers can cause without a connection must not
+/// A rate limit per second, which counts what exceeds it: remote hosts without a connection must not be able to
 /// fill the log.
 #[derive(Debug)]
 pub struct PerSecond {
@@ -111,12 +111,12 @@ pub struct PerSecond {
 }
 
 impl PerSecond {
-    /// A limit of so many.
+    /// Allows this many per second.
     pub fn new(limit: u32) -> Self {
         Self { limit, passed: 0, held: 0, since: Instant::now() }
     }
 
-    /// Whether one more may pass now.
+    /// Whether one more is allowed now.
     pub fn pass(&mut self, now: Instant) -> bool {
         if now.duration_since(self.since) >= Duration::from_secs(1) {
             (self.since, self.passed) = (now, 0);
@@ -127,7 +127,7 @@ impl PerSecond {
         passes
     }
 
-    /// How many were held back since this was asked last.
+    /// The number suppressed since the last call.
     pub fn take_held(&mut self) -> u64 {
         std::mem::take(&mut self.held)
     }

@@ -1,4 +1,4 @@
-//! The server: hosts one after another, their listeners and what is done with a connection.
+//! The server: a host and its restarts, the listeners, and the behavior on a connection.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -23,26 +23,26 @@ use super::output::{Output, PerSecond};
 use super::{Device, Writer};
 use lastack_run::report::Record;
 
-/// How long connections may take to end after a signal.
+/// The max time for connections to end after a signal.
 const GRACE: Duration = Duration::from_secs(1);
-/// Attempts to connect that came to nothing are printed one by one up to this many a second; the others are counted.
+/// Failed connection attempts are printed up to this many per second; the others are counted.
 const ATTEMPTS_PER_SECOND: u32 = 10;
 
-/// The server, over all lives of its host.
+/// The server, across restarts of its host.
 pub struct Server {
     args: ServeArgs,
     device: Device,
     writer: Option<Writer>,
     reboot: Notify,
     out: Output,
-    /// Connections that are served.
+    /// The number of connections being served.
     open: Cell<usize>,
-    /// Whether all is to be closed.
+    /// Whether everything is to be closed.
     stop: watch::Sender<bool>,
     begun: std::time::Instant,
 }
 
-/// What is printed first.
+/// The first line of the output.
 #[derive(Serialize)]
 struct Listening<'a> {
     v: u8,
@@ -51,13 +51,13 @@ struct Listening<'a> {
     listening: Vec<SocketAddr>,
 }
 
-/// Why a host lives no longer.
+/// Why a host has ended.
 enum Over {
     Rebooted,
     Stopped,
 }
 
-/// What ends the program.
+/// The signals that end the program.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -84,7 +84,7 @@ impl Server {
         Ok(Rc::new(Self { args, device, writer, reboot, out, open, stop, begun }))
     }
 
-    /// Gives the reader of the output some time for the last lines.
+    /// Gives the reader of the output limited time for the last lines.
     pub fn finish(self) {
         self.out.finish();
     }
@@ -117,12 +117,12 @@ impl Server {
         self.args.addr.iter().flat_map(move |place| ports.iter().map(|&port| (place.ours, port).into()))
     }
 
-    /// From one start of the host to the next: what it knew of connections goes with it.
+    /// From one start of the host to the next: the state of its connections is lost.
     async fn live(self: &Rc<Self>, signals: &mut Signals, ready: &mut Option<File>) -> anyhow::Result<Over> {
         let mut config = Config::new(self.args.addr.iter().map(|place| place.ours));
         config.mtu = self.args.mtu as usize;
         let (host, driver) = Host::new(config, self.link());
-        // All that lives in this set dies with it, the driver too: nothing says goodbye.
+        // All tasks in this set are dropped with it, the driver too: nothing is sent.
         let tasks = LocalSet::new();
         for address in self.addresses() {
             let listener = TcpListener::bind(&host, address)?;
@@ -141,7 +141,7 @@ impl Server {
         work.await
     }
 
-    /// Prints the ends of connections until the host forgets them, or a signal has closed them all.
+    /// Prints the ends of connections until the host loses its state, or a signal has closed them all.
     async fn watch(&self, host: &Host, signals: &mut Signals) -> Over {
         let mut journal = Journal::new(host, &self.out);
         tokio::select! {
@@ -160,12 +160,13 @@ impl Server {
         }
     }
 
-    /// Does it until all is to be closed. Then what it holds is closed, as a kernel closes what a process held.
+    /// Runs a task until everything is to be closed. Then its sockets are closed, as the kernel does for a process that
+    /// exits.
     async fn until_stopped(self: Rc<Self>, work: impl Future<Output = ()>) {
         let mut stop = self.stop.subscribe();
         tokio::select! {
             () = work => {}
-            // The sender lives as long as we do.
+            // The sender lives as long as `self`.
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
@@ -181,7 +182,7 @@ impl Server {
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
-        // An error is the end of the link, which the driver tells.
+        // An error means the end of the link, which the driver reports.
         while let Ok((stream, _)) = listener.accept().await {
             if self.open.get() >= self.args.max_connections {
                 stream.abort();
@@ -196,7 +197,7 @@ impl Server {
         }
     }
 
-    /// Serves a connection until it is over, or nothing has moved for too long.
+    /// Serves a connection until it is over, or it has been idle for too long.
     async fn serve_one(&self, stream: TcpStream) {
         let watch = stream.watch();
         let moved = |info: lastack::TcpInfo| (info.octets_sent, info.octets_received, info.unread);
@@ -212,9 +213,9 @@ impl Server {
             }
         };
         tokio::select! {
-            // What goes wrong with a connection is its end, and printed as that.
+            // An error of a connection is its end, and printed as that.
             _end = self.behave(stream) => {}
-            // The stream is dropped, which closes it.
+            // Dropping the stream closes it.
             () = idle => {}
         }
     }
@@ -260,14 +261,14 @@ impl Server {
     }
 }
 
-/// Prints what becomes of a host's connections.
+/// Prints the ends of a host's connections.
 struct Journal<'a> {
     host: &'a Host,
     ended: EndedConnections,
-    /// The time of the stack's zero.
+    /// The time at which the stack's clock is zero.
     zero: Timestamp,
     out: &'a Output,
-    /// Attempts that were not completed: anybody can make them, in any name.
+    /// Attempts that were not completed: any host can cause them, with any source address.
     attempts: PerSecond,
 }
 
@@ -278,7 +279,7 @@ impl<'a> Journal<'a> {
         Self { host, ended, zero, out, attempts: PerSecond::new(ATTEMPTS_PER_SECOND) }
     }
 
-    /// The end of each connection, for as long as the link works.
+    /// Prints the end of each connection, for as long as the link works.
     async fn print_all(&mut self) {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         loop {
@@ -300,7 +301,7 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Those whose end was not fetched yet, and those that have none.
+    /// Prints the ends that were not fetched yet, and the connections that have not ended.
     fn print_open(&mut self) {
         while let Some(ended) = self.ended.try_recv() {
             self.print_end(&ended);
@@ -320,7 +321,7 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// How many attempts were not printed.
+    /// Prints the number of attempts that were not printed.
     fn print_held(&mut self) {
         match self.attempts.take_held() {
             0 => {}
@@ -339,7 +340,7 @@ impl<'a> Journal<'a> {
 }
 
 fn json(line: &impl Serialize) -> String {
-    // Plain values: it cannot fail.
+    // Serializing plain values cannot fail.
     serde_json::to_string(line).unwrap_or_default()
 }
 
@@ -360,7 +361,7 @@ struct Forgotten {
     remote: SocketAddr,
 }
 
-/// Reads so many octets, or up to the end of the stream.
+/// Reads this many bytes, or up to the end of the stream.
 async fn read_so_many(stream: &mut TcpStream, octets: u64) -> io::Result<()> {
     tokio::io::copy(&mut stream.take(octets), &mut tokio::io::sink()).await.map(drop)
 }

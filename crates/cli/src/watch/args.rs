@@ -104,7 +104,7 @@ Exit status: 0, or 1 if --fail-on was met; 2 for bad options, 3 if nothing can b
 status (128 + N if signal N ended it), or 1 if that is 0 and --fail-on was met; 126 if it cannot be run, 127 if it does
 not exist.";
 
-/// Which packets are read.
+/// The packets to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Which {
     Ends,
@@ -157,7 +157,7 @@ impl FromStr for FailOn {
 }
 
 impl FailOn {
-    /// Whether this end is one to fail on: at least as severe, or of one of the causes.
+    /// Whether this end meets the condition: at least as severe, or of one of the causes.
     pub fn is_met(&self, ended: &Ended) -> bool {
         ended.confidence >= self.confidence
             && (self.severity.is_some_and(|severity| ended.severity >= severity)

@@ -13,7 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// The program that is watched.
+/// The watched program.
 pub struct Child {
     pid: Pid,
     status: Option<u8>,
@@ -33,10 +33,10 @@ impl fmt::Display for StartError {
 }
 
 impl Child {
-    /// Starts it, if there is a command.
+    /// Starts the program, if there is a command.
     pub fn start(command: &[OsString]) -> Result<Option<Self>, StartError> {
         let Some((program, arguments)) = command.split_first() else { return Ok(None) };
-        // Children that lose their parents come to us, so that they are still known as the program's.
+        // Orphaned descendants are reparented to this process, so that they still count as the program's.
         let _without = set_child_subreaper(true);
         match Command::new(program).args(arguments).spawn() {
             Ok(child) => Ok(Some(Self { pid: Pid::from_raw(child.id() as i32), status: None })),
@@ -44,7 +44,7 @@ impl Child {
         }
     }
 
-    /// Collects all children that have ended, and says whether the program is among them.
+    /// Reaps all children that have ended, and returns whether the program is among them.
     pub fn has_ended(&mut self) -> bool {
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             match status {
@@ -59,21 +59,21 @@ impl Child {
         self.status.is_some()
     }
 
-    /// Passes a signal on.
+    /// Forwards a signal.
     pub fn send(&self, signal: Signal) {
         if self.status.is_none() {
-            // It may have ended meanwhile.
+            // It may have ended already.
             let _gone = kill(self.pid, signal);
         }
     }
 
-    /// Its exit status as a shell tells it. One that still runs is left alone.
+    /// Its exit status as in a shell. A program that still runs is not stopped.
     pub fn status(self) -> u8 {
         self.status.unwrap_or_default()
     }
 }
 
-/// A signal that came.
+/// A received signal.
 pub enum Notice {
     /// Print a summary.
     Summary,
@@ -83,7 +83,7 @@ pub enum Notice {
     Stop { signal: Signal, from_terminal: bool },
 }
 
-/// Signals as something to wait for. They are blocked otherwise.
+/// Signals received from a descriptor. They are blocked otherwise.
 pub struct Signals(SignalFd);
 
 impl Signals {
@@ -106,7 +106,7 @@ impl Signals {
         self.0.as_fd()
     }
 
-    /// All signals that came since the last call.
+    /// All signals received since the last call.
     pub fn read(&self) -> Result<Vec<Notice>> {
         let mut notices = Vec::new();
         while let Some(info) = self.0.read_signal()? {

@@ -15,9 +15,9 @@ pub use args::WatchArgs;
 use child::{Child, Notice, Signals, StartError};
 use report::Report;
 
-/// Nothing can be watched.
+/// No source is available.
 const UNABLE: u8 = 3;
-/// Ends that the program itself caused may be told this long after it has ended.
+/// Ends caused by the program itself may be reported this long after it has ended.
 const AFTER_CHILD: Duration = Duration::from_millis(700);
 
 pub fn main(args: &WatchArgs) -> ExitCode {
@@ -70,12 +70,12 @@ struct Session<'a> {
     report: Report,
     filter: Filter,
     child: Option<Child>,
-    /// An end fulfilled the condition of --fail-on.
+    /// An end met the condition of `--fail-on`.
     met: bool,
 }
 
 impl Session<'_> {
-    /// Until the time is over, a signal ends it, or the program has ended.
+    /// Runs until the time is over, a signal ends it, or the program has ended.
     fn run(&mut self, signals: &Signals) -> Result<()> {
         let begun = Instant::now();
         let mut until = self.args.duration.map(|duration| begun + duration);
@@ -94,7 +94,7 @@ impl Session<'_> {
                     Notice::Summary => self.report.summary(&self.watcher)?,
                     Notice::Child => {}
                     Notice::Stop { signal, from_terminal } => match &self.child {
-                        // The terminal has told the program itself.
+                        // The terminal has sent the signal to the program itself.
                         Some(_) if from_terminal => {}
                         Some(child) => child.send(signal),
                         None => return Ok(()),
@@ -123,7 +123,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Whether it belongs to the program that is watched or to one of its children; without a program all do.
+    /// Whether it belongs to the watched program or one of its children; without a program always true.
     fn is_of_child(&self, ended: &Ended) -> bool {
         let me = std::process::id();
         self.child.is_none()

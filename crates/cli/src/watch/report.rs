@@ -1,4 +1,4 @@
-//! What `lastack watch` prints and writes.
+//! The output of `lastack watch`.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -12,7 +12,7 @@ use lastack_watch::{Availability, Ended, PacketFile, RawPacket, Watcher, line, n
 
 use super::WatchArgs;
 
-/// Where lines, records and packets go.
+/// The destinations of lines, records and packets.
 pub struct Report {
     out: Box<dyn Write>,
     json: bool,
@@ -21,11 +21,11 @@ pub struct Report {
     calendar: Calendar,
     zone: TimeZone,
     packets: Option<PacketFile<File>>,
-    /// Nobody reads the output any more.
+    /// The reader has closed the output.
     closed: bool,
     /// Benign ends that were not shown.
     folded: u64,
-    /// Ends that the filters left out, and among them those whose process is not known.
+    /// Ends excluded by the filters, and among them those with an unknown process.
     left_out: u64,
     unknown: u64,
     filtered: bool,
@@ -42,7 +42,7 @@ impl Report {
         };
         let out: Box<dyn Write> = match &args.output {
             Some(path) => Box::new(create(path)?),
-            // Standard output is the program's.
+            // Standard output belongs to the program.
             None if !args.command.is_empty() => Box::new(anstream::stderr()),
             None => Box::new(anstream::stdout()),
         };
@@ -66,13 +66,13 @@ impl Report {
         if this.json {
             this.print(&record::start(&scope, sources, now(), &this.calendar).to_string())?;
         } else if !this.quiet {
-            // What is said about the watch is not part of what it finds.
+            // Messages about the watch itself are not part of the report.
             eprint!("{}", start(&scope, sources));
         }
         Ok(this)
     }
 
-    /// Whether nobody reads the report any more.
+    /// Whether the reader has closed the output.
     pub const fn is_closed(&self) -> bool {
         self.closed
     }
@@ -84,7 +84,7 @@ impl Report {
         }
     }
 
-    /// A connection that is not wanted.
+    /// Counts an excluded connection.
     pub fn leave_out(&mut self, ended: &Ended) {
         self.left_out += 1;
         self.unknown += u64::from(ended.owners().next().is_none() && ended.severity != Severity::Benign);
@@ -93,7 +93,7 @@ impl Report {
         }
     }
 
-    /// A connection that is wanted.
+    /// Reports a connection.
     pub fn end(&mut self, ended: &Ended) -> Result<()> {
         let shown = self.all
             || if self.json { ended.cause != Cause::Orderly } else { ended.severity != Severity::Benign };
@@ -112,7 +112,7 @@ impl Report {
         self.print(&format!("{style}{line}{style:#}"))
     }
 
-    /// Counts so far.
+    /// Prints the counts so far.
     pub fn summary(&mut self, watcher: &Watcher) -> Result<()> {
         let written = self.packets.as_ref().map_or(0, PacketFile::written);
         let open = watcher.join().open_connections();
@@ -140,7 +140,7 @@ impl Report {
         Ok(())
     }
 
-    /// The last words.
+    /// Prints the summary and closes the outputs.
     pub fn close(mut self, watcher: &Watcher) -> Result<()> {
         if self.json || !self.quiet {
             self.summary(watcher)?;
@@ -151,7 +151,7 @@ impl Report {
         Ok(())
     }
 
-    /// Prints a line. A reader that has gone is no error: the watch goes on for its other results.
+    /// Prints a line. A closed reader is not an error: the watch continues for its other results.
     fn print(&mut self, line: &str) -> Result<()> {
         if self.closed {
             return Ok(());

@@ -1,7 +1,7 @@
-//! The process in the namespace: makes the calls of the right side on the kernel's sockets.
+//! The helper process in the namespace: makes the calls of the right side on the kernel's sockets.
 //!
-//! It reads the number of a step of the script from its standard input, makes that step's call in a
-//! thread of its own, and says on its standard output what came of it ([`message`]).
+//! It reads the index of a step of the script from its standard input, makes that step's call in a
+//! separate thread, and writes the outcome to its standard output ([`message`]).
 
 use super::{message, states};
 use lastack_engine::FourTuple;
@@ -17,10 +17,10 @@ use std::time::Duration;
 
 /// The hidden first argument.
 pub(super) const HIDDEN: &str = "__lab-kernel";
-/// A call that has not returned after this time waits for something.
+/// A call that has not returned after this time is taken to block.
 pub(super) const SOON: Duration = Duration::from_millis(5);
 
-/// Plays the right side, and does not return, if this process was started to. Call it first in `main`.
+/// Runs the helper and does not return, if this process was started as one. Call it first in `main`.
 pub fn intercept() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [hidden, name, own, other] = &words[..] else { return };
@@ -38,7 +38,7 @@ pub fn intercept() {
     process::exit(0)
 }
 
-/// A line to whoever plays. If nobody listens any more, the play is over.
+/// Sends a line to the parent process, and exits if the pipe is closed.
 fn say(line: &str) {
     let mut out = io::stdout().lock();
     if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
@@ -53,7 +53,7 @@ struct Agent {
 }
 
 impl Agent {
-    /// Makes the calls that are asked for, until nobody asks any more.
+    /// Makes the requested calls, until the input ends.
     fn obey(self: Arc<Self>, steps: Vec<Step>) {
         for line in io::stdin().lines().map_while(Result::ok) {
             let Ok(nth) = line.trim().parse::<usize>() else { continue };
@@ -111,7 +111,7 @@ impl Agent {
     }
 }
 
-/// A call on a socket that exists.
+/// A call on an existing socket.
 fn on(mut socket: &Socket, call: Call) -> io::Result<Outcome> {
     match call {
         Call::Send(text) | Call::SendDatagram(text) => socket.write(text.as_bytes()).map(Outcome::Octets),

@@ -1,4 +1,4 @@
-//! What the process in the namespace says, a line each.
+//! The messages of the helper process in the namespace, one line each.
 
 use lastack_engine::{FourTuple, TcpState};
 use lastack_lab::Outcome;
@@ -6,16 +6,16 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-/// A line.
+/// A message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Message {
     /// The call of this step has returned.
     Outcome { step: usize, outcome: Outcome },
-    /// A connection of the kernel is in this state now.
+    /// A connection of the kernel is now in this state.
     State { flow: FourTuple, state: TcpState },
 }
 
-/// What came of a call, as the kernel says it.
+/// The outcome of a call, formatted as a line.
 pub(super) fn outcome(step: usize, result: &io::Result<Outcome>) -> String {
     match result {
         Ok(Outcome::Done) => format!("outcome {step} done"),

@@ -1,5 +1,5 @@
-//! The host on the right side is this machine's Linux, in a namespace of its own: its packets come
-//! and go through a TUN device, its application is a process of ours there, and time is real.
+//! The host on the right side is this machine's Linux, in its own namespace: its packets
+//! pass through a TUN device, its application is a helper process there, and time is real.
 
 mod agent;
 mod message;
@@ -30,12 +30,12 @@ use tokio::time::Instant as Clock;
 
 /// The MTU of the device.
 const MTU: usize = 1500;
-/// Long enough that what two applications do at once does cross on the way.
+/// Long enough that simultaneous packets of both applications cross in flight.
 const LATENCY: Duration = Duration::from_millis(25);
-/// Nobody wants to watch a minute of TIME-WAIT.
+/// Short, so that playing a scenario does not take a minute.
 const TIME_WAIT: Duration = Duration::from_millis(500);
 
-/// How a scenario is played with the kernel.
+/// The settings for playing a scenario with the kernel.
 pub(super) fn setup(setup: Setup) -> Setup {
     let aftermath = TIME_WAIT + 4 * LATENCY;
     Setup { latency: LATENCY, time_wait: TIME_WAIT, aftermath, ..setup }
@@ -65,16 +65,16 @@ impl std::fmt::Display for KernelTrouble {
     }
 }
 
-/// The kernel as a host, the process there that makes its calls, and the clock.
+/// The kernel as a host, the helper process that makes its calls, and the clock.
 struct Kernel {
     runtime: Runtime,
     device: Device,
-    /// Ends when it is dropped.
+    /// Killed when it is dropped.
     _guest: Guest,
     orders: ChildStdin,
     messages: UnboundedReceiver<String>,
     outcomes: BTreeMap<usize, Outcome>,
-    /// When the play began; it is [`Instant::ZERO`] then.
+    /// When the run began; the network's time is [`Instant::ZERO`] then.
     start: Clock,
     host: Option<HostId>,
     other: IpAddr,
@@ -105,7 +105,7 @@ impl Kernel {
         drop(context);
         let (told, messages) = mpsc::unbounded_channel();
         thread::spawn(move || {
-            // The end of the channel says that the process is gone, or that nobody listens any more.
+            // The channel ends when the process has exited or the receiver is dropped.
             BufReader::new(said).lines().map_while(Result::ok).try_for_each(|line| told.send(line))
         });
         let outcomes = BTreeMap::new();
@@ -126,7 +126,7 @@ impl Kernel {
         Instant::since_start(self.start.elapsed())
     }
 
-    /// Waits for a packet, a message or this time.
+    /// Waits for a packet, for a message, or until this time.
     fn wait(&mut self, until: Instant) -> Result<Option<String>, String> {
         let Self { runtime, device, messages, start, .. } = self;
         let deadline = *start + until.elapsed();
@@ -146,12 +146,12 @@ impl Kernel {
         })
     }
 
-    /// Packets from the kernel, and packets that have arrived there.
+    /// Passes on packets from the kernel, and packets that have arrived there.
     fn exchange(&mut self, net: &mut Network, host: HostId) {
         let now = net.now();
         let mut packet = Vec::new();
         while let Some(received) = self.device.recv(now, &mut packet) {
-            // What the kernel says to everybody (router solicitations ..) is not part of the play.
+            // Packets of the kernel to other destinations (router solicitations ..) are not part of the run.
             let for_us = IpPacket::parse(&packet).is_ok_and(|parsed| parsed.header.dst == self.other);
             if !for_us {
                 continue;
@@ -186,7 +186,7 @@ impl Counterpart for Kernel {
     fn enter(&mut self, net: &mut Network, name: &str, [own, _]: [IpAddr; 2]) -> HostId {
         let host = net.add_foreign(&format!("{name} (Linux)"), own);
         self.host = Some(host);
-        // The play begins now, not when the namespace was made.
+        // The run begins now, not when the namespace was created.
         self.start = Clock::now();
         host
     }
@@ -194,7 +194,7 @@ impl Counterpart for Kernel {
     fn begin(&mut self, net: &mut Network, job: Job) -> Result<Option<Outcome>, String> {
         let sent = writeln!(self.orders, "{}", job.step).and_then(|()| self.orders.flush());
         sent.map_err(|error| format!("cannot write to the namespace helper: {error}"))?;
-        // What returns at once has returned before the next call is made; what waits has begun.
+        // A call that does not block returns before the next one is made; one that blocks has started.
         let soon = self.now() + 2 * agent::SOON;
         while !self.outcomes.contains_key(&job.step) && self.pass(net, soon)? {}
         self.poll(net, job)

@@ -1,4 +1,4 @@
-//! The states of the kernel's connection, which it tells through sock_diag(7).
+//! The states of the kernel's connection, from sock_diag(7).
 
 use super::message::Message;
 use lastack_engine::{FourTuple, TcpState};
@@ -9,16 +9,16 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
-/// How often the kernel is asked: much more often than packets come.
+/// The polling interval: much shorter than that of packets.
 const INTERVAL: Duration = Duration::from_millis(1);
 
 /// SOCK_DIAG_BY_FAMILY (linux/sock_diag.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// Octets of nlmsghdr and of inet_diag_req_v2 (linux/inet_diag.h).
+/// The sizes in bytes of nlmsghdr and inet_diag_req_v2 (linux/inet_diag.h).
 const HEADER: usize = 16;
 const REQUEST: usize = 56;
 
-/// Says each change of the connection's state, for ever; nothing, where the kernel does not tell.
+/// Reports each change of the connection's state, forever; nothing if sock_diag is not available.
 pub(super) fn watch(flow: FourTuple, say: impl Fn(&str)) {
     let Ok(diag) = Diag::open() else { return };
     let mut known = TcpState::Closed;
@@ -47,7 +47,7 @@ impl Diag {
     }
 }
 
-/// Asks for one connection, by its two ends.
+/// A request for one connection, by its two ends.
 fn request(flow: &FourTuple) -> Vec<u8> {
     let mut message = Vec::with_capacity(HEADER + REQUEST);
     message.extend(((HEADER + REQUEST) as u32).to_ne_bytes());
@@ -56,13 +56,13 @@ fn request(flow: &FourTuple) -> Vec<u8> {
     message.extend([0; 8]);
     let family = if flow.local.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     message.extend([family as u8, libc::IPPROTO_TCP as u8, 0, 0]);
-    // Whatever its state.
+    // In any state.
     message.extend(u32::MAX.to_ne_bytes());
     message.extend(flow.local.port().to_be_bytes());
     message.extend(flow.remote.port().to_be_bytes());
     message.extend(words(flow.local));
     message.extend(words(flow.remote));
-    // On whatever interface, and whatever its cookie.
+    // On any interface, with any cookie.
     message.extend(0u32.to_ne_bytes());
     message.extend([0xff; 8]);
     message
@@ -77,7 +77,7 @@ fn words(end: SocketAddr) -> [u8; 16] {
     words
 }
 
-/// The state in the kernel's answer; if it knows no such connection, it may show the listener.
+/// The state in the kernel's answer; if there is no such connection, it may be that of the listener.
 fn state(reply: &[u8]) -> nix::Result<TcpState> {
     let kind = reply.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
     let body = reply.get(HEADER..).unwrap_or_default();

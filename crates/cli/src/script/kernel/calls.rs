@@ -1,4 +1,4 @@
-//! The calls of a script, made ready for a thread that makes them.
+//! The calls of a script, prepared for the thread that makes them.
 
 use std::{
     collections::BTreeMap,
@@ -16,17 +16,17 @@ use socket2::SockAddr;
 
 use super::sys;
 
-/// What a call came to.
+/// The outcome of a call.
 #[derive(Debug)]
 pub enum Outcome {
     Value(i64),
     Opened(OwnedFd),
-    /// A value, and what else is not as the script has it.
+    /// A value, and another difference from the script.
     Wrong(i64, String),
 }
 
 impl Outcome {
-    /// A value, and something that must be as the script has it.
+    /// A value, and a result that must match the script's.
     fn told<T: PartialEq + std::fmt::Debug>(value: i64, what: &str, told: &T, expected: Option<&T>) -> Self {
         match expected {
             Some(expected) if expected != told => {
@@ -37,13 +37,13 @@ impl Outcome {
     }
 }
 
-/// A call that is ready to be made.
+/// A prepared call.
 pub type Work = Box<dyn FnOnce() -> io::Result<Outcome> + Send>;
 
-/// What no descriptor has as its number.
+/// A number that no descriptor has.
 const NO_DESCRIPTOR: RawFd = 1 << 30;
 
-/// Reads a call as what it means for the kernel.
+/// Translates a call of a script to a system call.
 pub fn prepare(
     call: &Call,
     fds: &BTreeMap<i64, RawFd>,
@@ -70,7 +70,7 @@ struct Preparing<'a> {
     arguments: Arguments<'a>,
     fds: &'a BTreeMap<i64, RawFd>,
     setup: &'a Setup,
-    /// The script has not said which congestion control is the namespace's.
+    /// The script has not set the congestion control of the namespace.
     default_congestion: bool,
 }
 
@@ -78,7 +78,7 @@ fn work(made: impl FnOnce() -> io::Result<Outcome> + Send + 'static) -> Result<W
     Ok(Box::new(made))
 }
 
-/// A call that gives nothing but a number.
+/// A call whose only result is a number.
 fn plain(made: impl FnOnce() -> io::Result<i64> + Send + 'static) -> Result<Work, Problem> {
     work(|| made().map(Outcome::Value))
 }
@@ -89,7 +89,7 @@ impl Preparing<'_> {
     }
 
     fn int(&self, index: usize) -> Result<c_int, Problem> {
-        // Numbers of 32 bits may be written without a sign.
+        // An unsigned 32-bit number may stand for a negative one.
         Ok(self.arguments.number(index)? as c_int)
     }
 
@@ -132,7 +132,7 @@ impl Preparing<'_> {
             return work(move || {
                 let fd = sys::socket(domain, kind, protocol)?;
                 if default_congestion {
-                    // A kernel without it has something else, and a datagram socket nothing.
+                    // A kernel without CUBIC keeps its default; a datagram socket has no congestion control.
                     let _stays =
                         sys::set_option(fd.as_raw_fd(), libc::SOL_TCP, libc::TCP_CONGESTION, b"cubic");
                 }
@@ -209,7 +209,7 @@ impl Preparing<'_> {
                 (self.arguments.size(2)?, Some(self.int(3)?), to)
             }
         };
-        // The signal would end this program, and says no more than the error.
+        // SIGPIPE would kill this program, and gives no more information than the error.
         match flags {
             None => plain(move || sys::write(fd, len)),
             Some(flags) => {
@@ -258,7 +258,7 @@ impl Preparing<'_> {
         work(move || {
             let mut told = sys::option(fd, level, name, len)?;
             if is_text {
-                // Names fill a field.
+                // Names are padded to the size of the field.
                 told.truncate(told.iter().position(|octet| *octet == 0).unwrap_or(told.len()));
                 let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
                 let expected = expected.as_deref().map(text);
@@ -324,7 +324,7 @@ fn event(expr: &Expr) -> Result<(u32, u64), Problem> {
     Ok((events as u32, data.cast_unsigned()))
 }
 
-/// The value of a socket option as it lies in memory.
+/// The value of a socket option as bytes in memory.
 fn octets(expr: &Expr) -> Result<Vec<u8>, Problem> {
     match &expr.node {
         Node::Text(text) => Ok(text.clone()),

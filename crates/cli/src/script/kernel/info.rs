@@ -1,11 +1,11 @@
-//! `tcp_info` as the kernel tells it.
+//! `tcp_info` of the kernel.
 
 use std::{io, os::fd::RawFd};
 
 use super::sys;
 
-/// Names, where they stand in `struct tcp_info` (linux/tcp.h), and how many octets they have. A kernel that tells less
-/// tells a beginning of it.
+/// Names, offsets in `struct tcp_info` (linux/tcp.h), and sizes in bytes. An older kernel returns only
+/// the first part of it.
 const FIELDS: &[(&str, usize, usize)] = &[
     ("tcpi_state", 0, 1),
     ("tcpi_ca_state", 1, 1),
@@ -66,7 +66,7 @@ const FIELDS: &[(&str, usize, usize)] = &[
     ("tcpi_total_rto_time", 244, 4),
 ];
 
-/// Names of what has less than an octet: the octet, the first bit of it from the lowest on, and how many.
+/// Bit fields: name, byte, lowest bit, and number of bits.
 const BITS: &[(&str, usize, u32, u32)] = &[
     ("tcpi_snd_wscale", 6, 0, 4),
     ("tcpi_rcv_wscale", 6, 4, 4),
@@ -74,7 +74,7 @@ const BITS: &[(&str, usize, u32, u32)] = &[
     ("tcpi_fastopen_client_fail", 7, 1, 2),
 ];
 
-/// All that is told of a socket.
+/// All values of a socket.
 pub fn of(fd: RawFd) -> io::Result<Vec<(&'static str, i64)>> {
     let octets = sys::option(fd, libc::SOL_TCP, libc::TCP_INFO, 512)?;
     let fields = FIELDS.iter().filter_map(|&(name, at, len)| Some((name, number(octets.get(at..at + len)?))));
@@ -83,7 +83,7 @@ pub fn of(fd: RawFd) -> io::Result<Vec<(&'static str, i64)>> {
     Ok(fields.chain(parts).collect())
 }
 
-/// Compilers lay fields of bits out as the machine lays octets out.
+/// Bit fields are laid out in the byte order of the machine.
 fn bits(octet: u8, first: u32, len: u32) -> i64 {
     let shift = if cfg!(target_endian = "little") { first } else { 8 - first - len };
     i64::from(octet >> shift) & ((1 << len) - 1)
@@ -96,7 +96,7 @@ fn number(octets: &[u8]) -> i64 {
     } else {
         all[8 - octets.len()..].copy_from_slice(octets);
     }
-    // What has no limit is told as the largest number.
+    // No limit is shown as the largest number.
     u64::from_ne_bytes(all).cast_signed()
 }
 

@@ -23,14 +23,14 @@ use lastack_packetdrill::{
     Call, Problem, Reply, Report, Sent, Settings, Setup, Span, System, arguments::Arguments, run_on,
 };
 
-/// How far from its time an event may be: timers of the kernel count in ticks of 4 ms or more, and programs wait for
+/// The max deviation of an event from its time: kernel timers have ticks of 4 ms or more, and programs wait for
 /// each other.
 pub const TOLERANCE: Duration = Duration::from_millis(20);
 
-/// How long a call gets to fall asleep before the script goes on.
+/// The max time for a call to block before the script continues.
 const DROWSINESS: Duration = Duration::from_millis(20);
 
-/// The release of the kernel, without what a builder put behind it.
+/// The release of the kernel, without the suffix of the build.
 pub fn release() -> io::Result<String> {
     let name = nix::sys::utsname::uname()?;
     let release = name.release().to_string_lossy();
@@ -41,9 +41,9 @@ pub fn release() -> io::Result<String> {
 ///
 /// # Errors
 ///
-/// Why there is no namespace or no TUN device to run it in.
+/// There is no namespace or no TUN device to run it in.
 pub fn run(source: &str, settings: &Settings, directory: &Path) -> io::Result<Report> {
-    // A namespace is entered by a thread, and left by ending it.
+    // A thread enters a namespace, and leaves it by ending.
     let in_namespace = || {
         network::enter()?;
         let mut trouble = None;
@@ -61,27 +61,27 @@ pub fn run(source: &str, settings: &Settings, directory: &Path) -> io::Result<Re
     })
 }
 
-/// The kernel, as the application and the peer of a script meet it.
+/// The kernel as the system under test.
 #[derive(Debug)]
 struct Kernel {
     setup: Setup,
     directory: PathBuf,
     start: time::Instant,
     tun: OwnedFd,
-    /// What was read and nobody has looked at.
+    /// Packets that were read and not examined yet.
     packets: VecDeque<Sent>,
-    /// The script's numbers of descriptors, and the real ones.
+    /// The script's descriptor numbers, and the real ones.
     fds: BTreeMap<i64, RawFd>,
     opened: Option<OwnedFd>,
-    /// The script has not said which congestion control is the namespace's: sockets get CUBIC one by one, for a
-    /// namespace may not make its default what the kernel's is not.
+    /// The script has not set the congestion control of the namespace: CUBIC is set on each socket, because a
+    /// namespace cannot choose a default other than the kernel's.
     default_congestion: bool,
-    /// An octet for each call that has returned.
+    /// A byte for each call that has returned.
     returns: PipeReader,
     returned: PipeWriter,
 }
 
-/// A call that a thread makes.
+/// A call made by a thread.
 #[derive(Debug)]
 struct Going {
     outcome: Receiver<io::Result<Outcome>>,
@@ -109,14 +109,14 @@ impl Kernel {
 
     fn read_packet(&mut self) -> bool {
         let mut buf = vec![0; 1 << 16];
-        // An error is that there is none.
+        // An error means that there is no packet.
         let Ok(len) = nix::unistd::read(&self.tun, &mut buf) else { return false };
         buf.truncate(len);
         self.packets.push_back(Sent { at: self.now(), bytes: buf, said: None });
         true
     }
 
-    /// Waits until a call that blocks does: what the script goes on with may be what it waits for.
+    /// Waits until a blocking call blocks: the next event of the script may be what it waits for.
     fn let_sleep(
         &self,
         thread: nix::unistd::Pid,
@@ -141,7 +141,7 @@ impl Kernel {
         let (sender, outcome) = channel();
         let (tell_thread, thread) = channel();
         let mut returned = self.returned.try_clone()?;
-        // It is left behind if it never returns.
+        // The thread is abandoned if the call never returns.
         thread::Builder::new().name(call.name.clone()).spawn(move || {
             let _nobody_waits = tell_thread.send(nix::unistd::gettid());
             let _nobody_waits = sender.send(work());
@@ -173,7 +173,7 @@ impl System for Kernel {
         let time = limit.elapsed().saturating_sub(self.now().elapsed());
         let (tun, returns) = match sys::wait([self.tun.as_fd(), self.returns.as_fd()], time) {
             Ok([tun, returns]) => (tun, returns),
-            // A signal: the time is not over.
+            // Interrupted by a signal: the time is not over.
             Err(_) => return true,
         };
         if returns {

@@ -12,7 +12,7 @@ use nix::{errno::Errno, fcntl, sched};
 
 const NAME: &str = "tun0";
 
-/// What the suites' `defaults.sh` sets, as far as a namespace has it; the stack's own settings are the same.
+/// The settings of the suites' `defaults.sh` that a namespace has; the stack's own settings are the same.
 const SYSCTLS: &[(&str, &str)] = &[
     ("tcp_rmem", "4096 540000 15728640"),
     ("tcp_wmem", "4096 262144 4194304"),
@@ -33,18 +33,18 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("tcp_mtu_probing", "0"),
 ];
 
-/// Takes the calling thread into a new network namespace.
+/// Moves the calling thread into a new network namespace.
 pub fn enter() -> io::Result<()> {
     sched::unshare(sched::CloneFlags::CLONE_NEWNET)
         .map_err(|errno| because(errno.into(), "cannot create a network namespace (root needed)"))
 }
 
-/// Makes the device, with the addresses of the script behind it.
+/// Creates the TUN device, with routes to the addresses of the script.
 pub fn open(setup: &Setup) -> io::Result<OwnedFd> {
     for (name, value) in SYSCTLS {
         let path = format!("/proc/sys/net/ipv4/{name}");
         match fs::write(&path, value) {
-            // An older kernel, that does the same without being told.
+            // An older kernel without this setting has the same behavior.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             written => written.map_err(|error| because(error, &format!("cannot write {path}")))?,
         }
@@ -75,7 +75,7 @@ fn configure(setup: &Setup) -> Result<(), lastack_device::DeviceError> {
     netlink.await_address(setup.local)
 }
 
-/// Somebody else in the network of this address.
+/// Another address in the network of this one.
 fn neighbour(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) => IpAddr::V4((u32::from(address) ^ 2).into()),
@@ -83,10 +83,10 @@ fn neighbour(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A TUN device without virtio headers: the kernel cuts its segments and completes their checksums itself.
+/// A TUN device without virtio headers: the kernel segments and computes checksums itself.
 fn open_tun() -> io::Result<OwnedFd> {
     let file = fs::File::options().read(true).write(true).open("/dev/net/tun")?;
-    // SAFETY: zeroes are an ifreq: it is numbers, arrays and unions of these.
+    // SAFETY: an ifreq of zeros is valid: it consists of numbers, arrays and unions of these.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(NAME.bytes()) {
         *to = from as libc::c_char;
