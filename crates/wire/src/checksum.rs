@@ -1,12 +1,12 @@
 //! The internet checksum (RFC 1071).
 //!
-//! The sum is taken over words as the machine loads them and turned into network order once, at the end: RFC 1071
-//! section 2 (B) shows that the order of bytes does not matter to it. Since 2^16 is 1 modulo 2^16 - 1, words of 32
-//! bits may be added as they are and folded afterwards.
+//! The sum is computed over words in native byte order and converted to network byte order once, at the end: RFC 1071
+//! section 2 (B) shows that it does not depend on the byte order. Since 2^16 is 1 modulo 2^16 - 1, words of 32 bits
+//! may be added and folded afterwards.
 
-/// A sum of 16-bit words in one's complement, as far as it has come.
+/// A partial one's complement sum of 16-bit words.
 ///
-/// Of the byte strings added one after another only the last may have an odd length.
+/// Only the last of the byte strings added may have an odd length.
 ///
 /// ```
 /// use lastack_wire::checksum::Sum;
@@ -16,24 +16,24 @@
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum(u64);
 
-/// Bytes that one turn of the wide loop takes.
+/// Bytes per iteration of the wide loop.
 const WIDE: usize = 64;
 
-/// The wide loop begins to pay at this many bytes.
+/// Min length for which the wide loop is faster.
 const SHORT: usize = 64;
 
 /// The low half of a 64-bit word.
 const LOW: u64 = 0xffff_ffff;
 
 impl Sum {
-    /// The sum of nothing.
+    /// The empty sum.
     #[inline]
     #[must_use]
     pub const fn new() -> Self {
         Self(0)
     }
 
-    /// Adds bytes; an odd one at the end counts as if a zero byte followed it.
+    /// Adds bytes; an odd length is padded with a zero byte.
     #[inline]
     #[must_use]
     #[allow(clippy::should_implement_trait, reason = "a sum plus octets is no sum plus sum")]
@@ -43,35 +43,35 @@ impl Sum {
         Self(self.0 + fold32(sum))
     }
 
-    /// Adds a number of 16 bits, as it stands in a header.
+    /// Adds a 16-bit number, as in a header.
     #[inline]
     #[must_use]
     pub const fn add_u16(self, v: u16) -> Self {
         Self(self.0 + v.to_be() as u64)
     }
 
-    /// Adds a number of 32 bits, as it stands in a header.
+    /// Adds a 32-bit number, as in a header.
     #[inline]
     #[must_use]
     pub const fn add_u32(self, v: u32) -> Self {
         Self(self.0 + v.to_be() as u64)
     }
 
-    /// The sum itself, not complemented: what a packet carries whose checksum the link is to complete.
+    /// The uncomplemented sum: the checksum field of a packet for checksum offload.
     #[inline]
     #[must_use]
     pub const fn folded(self) -> u16 {
         u16::from_be(fold16(self.0))
     }
 
-    /// The complement of the sum, as it is stored in a header.
+    /// The complement of the sum, as stored in a header.
     #[inline]
     #[must_use]
     pub const fn finish(self) -> u16 {
         !self.folded()
     }
 
-    /// Whether the sum of a whole packet, its stored checksum included, is as it must be.
+    /// Whether the sum of a whole packet, with its stored checksum, is valid.
     #[inline]
     #[must_use]
     pub const fn is_valid(self) -> bool {
@@ -79,8 +79,8 @@ impl Sum {
     }
 }
 
-/// Long strings: words of 64 bits, whose carry is added again at the other end, for 2^64 too is 1 modulo 2^16 - 1. Four
-/// independent sums, so that an addition need not wait for the carry of the one before it.
+/// Long strings: words of 64 bits with end-around carry, since 2^64 too is 1 modulo 2^16 - 1. Four independent sums,
+/// so that no addition depends on the carry of the previous one.
 fn wide(bytes: &[u8]) -> u64 {
     let mut sums = [0u64; 4];
     let (blocks, rest) = bytes.as_chunks::<WIDE>();
@@ -94,7 +94,7 @@ fn wide(bytes: &[u8]) -> u64 {
     sums.into_iter().map(fold32).sum::<u64>() + narrow(rest)
 }
 
-/// Short strings, and what the wide loop leaves.
+/// Short strings, and the rest of the wide loop.
 #[inline]
 fn narrow(bytes: &[u8]) -> u64 {
     let (words, mut rest) = bytes.as_chunks::<8>();
@@ -123,7 +123,7 @@ const fn fold32(sum: u64) -> u64 {
     (sum & LOW) + (sum >> 32)
 }
 
-/// Folds to 16 bits; only a sum of nothing but zeros becomes 0.
+/// Folds to 16 bits; only a sum of zeros is 0.
 #[inline]
 const fn fold16(sum: u64) -> u16 {
     let sum = fold32(fold32(sum));

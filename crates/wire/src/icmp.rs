@@ -11,7 +11,7 @@ use crate::checksum::Sum;
 use crate::ip::IpHeader;
 use alloc::vec::Vec;
 
-/// Bytes before the data of an echo, or the quoted packet of an error.
+/// Length of the header before the data of an echo, or the quoted packet of an error.
 pub const HEADER: usize = 8;
 
 /// A message.
@@ -19,20 +19,20 @@ pub const HEADER: usize = 8;
 pub enum Icmp<'a> {
     /// Echo request or echo reply.
     Echo {
-        /// It is the reply.
+        /// Whether it is the reply.
         reply: bool,
         /// Identifier.
         ident: u16,
         /// Sequence number.
         seq: u16,
-        /// What the reply must bring back.
+        /// The data that the reply must return.
         data: &'a [u8],
     },
-    /// Something went wrong with a packet.
+    /// An error about a packet.
     Error {
-        /// What.
+        /// The error.
         error: IcmpError,
-        /// The beginning of that packet; see [`Quoted::parse`].
+        /// The start of that packet; see [`Quoted::parse`].
         quoted: &'a [u8],
     },
     /// Anything else.
@@ -50,7 +50,7 @@ const fn echo_kinds(v6: bool) -> (u8, u8) {
 }
 
 impl<'a> Icmp<'a> {
-    /// Reads a message of the version that `ip` has, and verifies its checksum.
+    /// Parses a message of the IP version of `ip`, and verifies its checksum.
     ///
     /// # Errors
     /// If the message is shorter than eight bytes or its checksum is wrong.
@@ -73,8 +73,8 @@ impl<'a> Icmp<'a> {
         })
     }
 
-    /// Appends the message, with its checksum, for a packet with the header `ip`. What it quotes is taken whole:
-    /// cut it by [`IcmpError::quote`] before.
+    /// Appends the message, with its checksum, for a packet with the header `ip`. The quoted packet is not truncated:
+    /// use [`IcmpError::quote`] first.
     ///
     /// # Panics
     /// If an error is of another IP version than `ip`.
@@ -100,7 +100,7 @@ impl<'a> Icmp<'a> {
     }
 }
 
-/// What the checksum begins with: for ICMPv6 the pseudo-header (RFC 4443 section 2.3), for ICMP nothing.
+/// The initial sum of the checksum: for ICMPv6 the pseudo-header (RFC 4443 section 2.3), for ICMP empty.
 fn begin(ip: &IpHeader, len: usize) -> Sum {
     if ip.is_v6() { ip.pseudo(len) } else { Sum::new() }
 }

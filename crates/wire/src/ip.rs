@@ -1,4 +1,4 @@
-//! IP of both versions (RFC 791, RFC 8200): what a stack needs of the header, as one type for both.
+//! IPv4 and IPv6 (RFC 791, RFC 8200): the header fields that a stack needs, as one type for both.
 
 mod v4;
 mod v6;
@@ -18,14 +18,14 @@ pub const UDP: u8 = 17;
 /// Protocol number of ICMP for IPv6.
 pub const ICMPV6: u8 = 58;
 
-/// The fields of an IP header that carry meaning for a host. The version is that of the addresses.
+/// The fields of an IP header that matter to a host. The addresses determine the version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpHeader {
     /// Source address.
     pub src: IpAddr,
     /// Destination address; of the same version as the source.
     pub dst: IpAddr,
-    /// The protocol of the payload. For IPv6: what stands behind the extension headers.
+    /// The protocol of the payload. For IPv6: the one behind the extension headers.
     pub protocol: u8,
     /// Time to live, or hop limit.
     pub hop_limit: u8,
@@ -35,36 +35,35 @@ pub struct IpHeader {
     pub flow_label: u32,
     /// Identification; IPv4 only, 0 for IPv6.
     pub ident: u16,
-    /// The DF bit; IPv4 only. IPv6 packets are never fragmented on the way, so it is set for them.
+    /// The DF bit; IPv4 only. Set for IPv6, since routers never fragment IPv6 packets.
     pub dont_fragment: bool,
 }
 
-/// Where a fragment belongs in the packet it is a part of.
+/// The position of a fragment in its packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// Identification; of 16 bits for IPv4.
+    /// Identification; 16 bits for IPv4.
     pub ident: u32,
-    /// Place of the payload's first byte; a multiple of 8.
+    /// Offset of the payload's first byte; a multiple of 8.
     pub offset: u32,
-    /// Further fragments follow this one.
+    /// The more-fragments flag.
     pub more: bool,
 }
 
-/// A packet taken apart.
+/// A parsed packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpPacket<'a> {
     /// The header.
     pub header: IpHeader,
-    /// Set if this is only a part of a packet. An IPv6 packet whose fragment header says that it is the whole
-    /// (RFC 6946) has none.
+    /// Set if this is a fragment. `None` for an IPv6 atomic fragment (RFC 6946).
     pub fragment: Option<Fragment>,
     /// There are IPv4 options, or IPv6 extension headers other than the fragment header.
     pub has_options: bool,
-    /// Place of the byte that names `header.protocol`: the pointer of an ICMPv6 parameter problem.
+    /// Offset of the byte that names `header.protocol`: the pointer of an ICMPv6 parameter problem.
     pub next_header_at: usize,
-    /// Bytes before the payload.
+    /// Length of the headers before the payload.
     pub unfragmentable: usize,
-    /// The payload, without what the link may have added behind the packet.
+    /// The payload, without link-layer padding.
     pub payload: &'a [u8],
 }
 
@@ -91,7 +90,7 @@ impl IpHeader {
         self.src.is_ipv6()
     }
 
-    /// Bytes that `emit` appends: 20 or 40.
+    /// Length that `emit` appends: 20 or 40 bytes.
     #[inline]
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a header is never empty")]
@@ -102,8 +101,8 @@ impl IpHeader {
     /// Appends the header of a packet with `payload_len` bytes of payload.
     ///
     /// # Panics
-    /// If the addresses are of different versions, or the packet would be longer than its length field can say.
-    // Where the header is made: to read it back from memory would stall.
+    /// If the addresses are of different versions, or the packet would exceed the max length.
+    // Inlined where the header is built: reading it back from memory would stall.
     #[inline(always)]
     pub fn emit(&self, payload_len: usize, out: &mut Vec<u8>) {
         match (self.src, self.dst) {
@@ -150,12 +149,12 @@ fn mixed() -> ! {
 }
 
 impl<'a> IpPacket<'a> {
-    /// Takes a packet apart. For IPv4 the header checksum is verified. For IPv6 the extension headers are passed
-    /// over: hop-by-hop options, routing, destination options, and fragment, at which the walk ends if the packet
-    /// is a part only.
+    /// Parses a packet. For IPv4 the header checksum is verified. For IPv6 the extension headers are skipped:
+    /// hop-by-hop options, routing, destination options, and fragment, where parsing ends if the packet is a
+    /// fragment.
     ///
     /// # Errors
-    /// If no host could read the packet, or must not.
+    /// If the packet cannot be parsed, or must be discarded.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         match bytes.first().ok_or(Malformed::Truncated)? >> 4 {
@@ -165,8 +164,8 @@ impl<'a> IpPacket<'a> {
         }
     }
 
-    /// The packet that fragments were put together to: `header` is that of the first fragment, `payload` all of
-    /// their payloads. IPv6 extension headers at the beginning of the payload are passed over.
+    /// A reassembled packet: `header` is that of the first fragment, `payload` all their payloads. IPv6 extension
+    /// headers at the start of the payload are skipped.
     ///
     /// # Errors
     /// As [`IpPacket::parse`].
@@ -175,7 +174,8 @@ impl<'a> IpPacket<'a> {
     }
 }
 
-/// Reads the packet that an ICMP error quotes. What may have been cut off or overwritten on the way is not verified.
+/// Parses the packet that an ICMP error quotes. Fields that may be truncated or modified on the path are not
+/// verified.
 pub(crate) fn quoted(bytes: &[u8]) -> Result<Quoted<'_>, Malformed> {
     match bytes.first().ok_or(Malformed::Truncated)? >> 4 {
         4 => v4::quoted(bytes),
@@ -184,8 +184,8 @@ pub(crate) fn quoted(bytes: &[u8]) -> Result<Quoted<'_>, Malformed> {
     }
 }
 
-/// Whether an address can be that of one host: not unspecified, multicast, broadcast, of class E, or an IPv4
-/// address in IPv6 dress, which is not for the wire (N5). Loopback addresses can.
+/// Whether an address can be unicast: not unspecified, multicast, broadcast, class E, or an IPv4-mapped IPv6 address,
+/// which must not be on the wire (`Rule::DropBadSource`). Loopback addresses can.
 #[inline]
 #[must_use]
 pub const fn unicast(addr: IpAddr) -> bool {

@@ -1,8 +1,8 @@
-//! The packet formats of lastack: bytes to headers and back.
+//! The packet formats of lastack: parsing and emitting headers.
 //!
-//! Everything here is a value or a view of bytes that the caller holds; nothing allocates but the `Vec` that an
-//! `emit` appends to, and no input can cause a panic. What a header *means* is not decided here: a
-//! parser refuses only what no reader could make sense of, and says so by [`Malformed`].
+//! All types are values or views of bytes that the caller holds; nothing allocates except the `Vec` that an `emit`
+//! appends to, and no input causes a panic. Semantics are not checked here: a parser rejects only what cannot be
+//! parsed, with [`Malformed`].
 //!
 //! ```
 //! use lastack_wire::{IpHeader, IpPacket, TcpFlags, TcpHeader, ip, tcp};

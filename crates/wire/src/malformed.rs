@@ -1,23 +1,23 @@
-//! Why bytes are no packet.
+//! Parse errors.
 
 use core::fmt;
 
-/// Why a packet, or a part of one, could not be read.
+/// Why a packet, or a part of one, could not be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Malformed {
-    /// There are fewer bytes than the fixed header, or than the header says the packet has.
+    /// It is shorter than the fixed header, or than the length in the header.
     Truncated,
     /// The IP version is neither 4 nor 6.
     Version,
     /// The header length is below the minimum, or past the end of the packet.
     HeaderLength,
-    /// A length field contradicts the header it stands in.
+    /// A length field contradicts its header.
     Length,
     /// The checksum is wrong, or absent where it is required.
     Checksum,
-    /// An IP option is cut short, or is unknown and says that the packet is to be discarded.
+    /// An IP option is truncated, or is unknown and requires the packet to be discarded.
     Option,
-    /// An IPv6 extension header is cut short, is one too many, or asks to route further.
+    /// An IPv6 extension header is truncated, exceeds the max number, or requires further routing.
     ExtensionHeader,
 }
 

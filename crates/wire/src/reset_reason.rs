@@ -1,4 +1,4 @@
-//! The reason that a RST segment may carry as its text: draft-ietf-tcpm-rst-diagnostic-payload-03.
+//! The reason that a RST segment may carry as data: draft-ietf-tcpm-rst-diagnostic-payload-03.
 //!
 //! Eight bytes: the magic number 0x33AA, the code, and a private enterprise number (PEN). PEN 0 means that the code
 //! is from the registry "TCP Failure Causes".
@@ -15,19 +15,19 @@ use core::fmt;
 /// The first two bytes of the payload.
 pub const MAGIC: u16 = 0x33aa;
 
-/// Bytes of the payload.
+/// Length of the payload.
 pub const LEN: usize = 8;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal, $earlier:expr;)*) => {
-        /// Why a connection was reset, as the one who reset it says.
+        /// Why a connection was reset, according to the sender of the reset.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ResetReason {
             $(#[doc = concat!($text, " (", stringify!($code), ").")] $(#[$doc])* $name,)*
-            /// A code of the registry that has no meaning yet.
+            /// A code that is not assigned in the registry.
             Unassigned(u16),
-            /// A code whose meaning a vendor defines.
+            /// A code defined by a vendor.
             Vendor {
                 /// The vendor's private enterprise number; not 0.
                 pen: u32,
@@ -49,7 +49,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// What the registry says of the code.
+            /// The description in the registry.
             #[must_use]
             pub const fn text(self) -> &'static str {
                 match self {
@@ -59,8 +59,8 @@ macro_rules! reasons {
                 }
             }
 
-            /// What the same number meant in the versions -00 to -02 of the draft, which nothing on the wire
-            /// tells from -03; `None` if they did not have it.
+            /// The meaning of the same code in the versions -00 to -02 of the draft, which cannot be told from -03 on
+            /// the wire; `None` if they did not define it.
             #[must_use]
             pub const fn earlier_reading(self) -> Option<&'static str> {
                 match self {
@@ -114,7 +114,7 @@ impl ResetReason {
         }
     }
 
-    /// The text of the RST segment.
+    /// The data of the RST segment.
     #[must_use]
     pub const fn to_payload(self) -> [u8; LEN] {
         let [m, n] = MAGIC.to_be_bytes();
@@ -123,8 +123,8 @@ impl ResetReason {
         [m, n, a, b, c, d, e, f]
     }
 
-    /// Reads the text of a RST segment. `None`: it says no reason, and the RST is to be processed as if it had no
-    /// text; [`has_magic`] tells a malformed reason from another text.
+    /// Parses the data of a RST segment. `None`: it contains no reason, and the RST is to be processed as if it had
+    /// no data; [`has_magic`] distinguishes a malformed reason from other data.
     #[must_use]
     pub fn from_payload(payload: &[u8]) -> Option<Self> {
         let &[m, n, a, b, c, d, e, f] = payload else {
@@ -134,7 +134,7 @@ impl ResetReason {
             return None;
         }
         match (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f])) {
-            // Code 0 is reserved and must not be used, whoever defines the others.
+            // Code 0 is reserved and must not be used, by vendors either.
             (0, _) => None,
             (code, 0) => Self::registered(code),
             (code, pen) => Some(Self::Vendor { pen, code }),
@@ -142,7 +142,7 @@ impl ResetReason {
     }
 }
 
-/// Whether the text of a RST segment means to be a reason.
+/// Whether the data of a RST segment starts with the magic number of a reason.
 #[must_use]
 pub fn has_magic(payload: &[u8]) -> bool {
     payload.starts_with(&MAGIC.to_be_bytes())

@@ -12,17 +12,17 @@ use bitflags::bitflags;
 use core::fmt;
 use options::NOP;
 
-/// Bytes of a header without options.
+/// Length of a header without options.
 const HEADER: usize = 20;
 /// The first word of the timestamps option behind two NOPs.
 const TIMESTAMPS_ALONE: u32 = 0x0101_080a;
-/// Bytes of the timestamps option with its padding.
+/// Length of the timestamps option with its padding.
 const ALONE: usize = 12;
-/// Place of the checksum.
+/// Offset of the checksum.
 const CHECKSUM: core::ops::Range<usize> = 16..18;
 
 bitflags! {
-    /// The control bits. Shown as tcpdump does: `S`, `S.`, `R.`, `P.`, and `-` for none.
+    /// The control bits. Displayed as by tcpdump: `S`, `S.`, `R.`, `P.`, and `-` for none.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct TcpFlags: u16 {
         /// No more data from the sender.
@@ -71,7 +71,7 @@ impl fmt::Display for TcpFlags {
     }
 }
 
-/// A header: all fields but the data offset, which follows from the options, and the checksum.
+/// A header: all fields except the checksum and the data offset, which follows from the options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpHeader {
     /// Source port.
@@ -82,9 +82,9 @@ pub struct TcpHeader {
     pub seq: u32,
     /// Acknowledgment number (SEG.ACK); significant with [`TcpFlags::ACK`].
     pub ack: u32,
-    /// Control bits. The three reserved bits are neither read nor sent (N11).
+    /// Control bits. The three reserved bits are ignored on receipt and sent as zero.
     pub flags: TcpFlags,
-    /// Window as it stands in the header, not scaled.
+    /// Window field of the header, not scaled.
     pub window: u16,
     /// Urgent pointer; significant with [`TcpFlags::URG`].
     pub urgent: u16,
@@ -93,11 +93,12 @@ pub struct TcpHeader {
 }
 
 impl TcpHeader {
-    /// Takes a segment apart: header and text. The checksum is not verified here. Options that are unknown or of
-    /// illegal length are passed over (S57, N11).
+    /// Parses a segment into header and data. The checksum is not verified here. Options that are unknown or of
+    /// illegal length are ignored.
     ///
     /// # Errors
-    /// If the segment is shorter than a header, or its data offset is below 5 or past its end (N3).
+    /// If the segment is shorter than a header, or its data offset is below 5 or past its end
+    /// (`Rule::DropBadHeader`).
     #[inline]
     pub fn parse(segment: &[u8]) -> Result<(Self, &[u8]), Malformed> {
         let mut header = Self::default();
@@ -105,11 +106,11 @@ impl TcpHeader {
         Ok((header, text))
     }
 
-    /// Takes a segment apart as [`TcpHeader::parse`] does, in place: a header that is moved as soon as it was written
-    /// waits until it has left the store buffer. Returns the text.
+    /// As [`TcpHeader::parse`], in place: moving a header right after writing it would stall on the store buffer.
+    /// Returns the data.
     ///
     /// # Errors
-    /// As [`TcpHeader::parse`]; the header is then as it was.
+    /// As [`TcpHeader::parse`]; the header is unchanged then.
     #[inline]
     pub fn read<'a>(&mut self, segment: &'a [u8]) -> Result<&'a [u8], Malformed> {
         let b: &[u8; HEADER] = segment.first_chunk().ok_or(Malformed::Truncated)?;
@@ -129,7 +130,7 @@ impl TcpHeader {
         Ok(text)
     }
 
-    /// Bytes that `emit` appends: 20, and the options with their padding.
+    /// Length that `emit` appends: 20 bytes, and the options with their padding.
     #[inline]
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a header is never empty")]
@@ -153,7 +154,7 @@ impl TcpHeader {
         (len as u16 / 4) << 12 | self.flags.bits() & 0x01ff
     }
 
-    /// The sum of the pseudo-header and a header with these timestamps and no other options.
+    /// The sum of the pseudo-header and of a header with these timestamps and no other options.
     #[inline]
     const fn sum_with(&self, timestamps: Option<Timestamps>, len: usize, pseudo: Sum) -> Sum {
         let sum = pseudo
@@ -170,7 +171,7 @@ impl TcpHeader {
         }
     }
 
-    /// The part that every header has, of a header of `len` bytes.
+    /// The fixed part of a header of `len` bytes.
     #[inline]
     fn fixed(&self, len: usize, checksum: u16) -> [u8; HEADER] {
         let offset_and_flags = self.offset_and_flags(len);
@@ -187,19 +188,19 @@ impl TcpHeader {
     }
 }
 
-/// What goes into the checksum field of a segment.
+/// The content of the checksum field of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
     /// The checksum.
     Full,
-    /// The sum of the pseudo-header, not complemented: a device sums up the rest.
+    /// The uncomplemented sum of the pseudo-header, for checksum offload.
     Partial,
-    /// Zero: nobody looks.
+    /// Zero: it is not verified.
     None,
 }
 
-/// Replaces what `out` holds by a packet: IP header, TCP header, and data in two pieces. Returns the bytes of both
-/// headers.
+/// Replaces the content of `out` by a packet: IP header, TCP header, and data in two slices. Returns the length of
+/// both headers.
 ///
 /// ```
 /// use lastack_wire::ip::{self, IpHeader};
@@ -213,7 +214,7 @@ pub enum Checksum {
 ///
 /// # Panics
 /// As [`IpHeader::emit`].
-// Where the headers are made: what is known of them there need not be looked up.
+// Inlined where the headers are built, so that their known fields are constants.
 #[inline(always)]
 pub fn emit_packet(
     ip: &IpHeader,
@@ -247,7 +248,7 @@ pub fn emit_packet(
     if checksum == Checksum::Full {
         let at = headers - len;
         let sum = match alone {
-            // By value: to read back the header that was just written would stall.
+            // By value: reading back the header just written would stall.
             Some(timestamps) => tcp.sum_with(timestamps, len, pseudo).add(&out[headers..]),
             None => pseudo.add(&out[at..]),
         };
@@ -256,7 +257,7 @@ pub fn emit_packet(
     headers
 }
 
-/// Whether the checksum of a whole segment is right.
+/// Whether the checksum of a whole segment is valid.
 #[inline]
 #[must_use]
 pub fn checksum_ok(ip: &IpHeader, segment: &[u8]) -> bool {
@@ -274,7 +275,7 @@ pub fn fill_checksum(ip: &IpHeader, segment: &mut [u8]) {
     segment[CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Stores the sum of the pseudo-header, not complemented: what a device expects that sums up the rest itself.
+/// Stores the uncomplemented sum of the pseudo-header, for checksum offload.
 ///
 /// # Panics
 /// If `segment` is shorter than a header.

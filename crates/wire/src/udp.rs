@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 /// Bytes of the header.
 const HEADER: usize = 8;
 
-/// The ports of a datagram; length and checksum follow from the rest.
+/// The ports of a datagram; length and checksum are derived.
 ///
 /// ```
 /// use lastack_wire::{IpHeader, UdpHeader, ip};
@@ -21,7 +21,7 @@ const HEADER: usize = 8;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UdpHeader {
-    /// Source port; 0 if the sender wants no answer.
+    /// Source port; 0 if the sender expects no reply.
     pub src_port: u16,
     /// Destination port.
     pub dst_port: u16,
@@ -31,8 +31,8 @@ impl UdpHeader {
     /// Bytes of the header.
     pub const LEN: usize = HEADER;
 
-    /// Takes a datagram apart and verifies its checksum. Checksum 0 means none for IPv4 and is illegal for IPv6
-    /// (RFC 8200 section 8.1, U8).
+    /// Parses a datagram and verifies its checksum. Checksum 0 means none for IPv4 and is illegal for IPv6 (RFC 8200
+    /// section 8.1).
     ///
     /// # Errors
     /// If the datagram is shorter than a header, its length field contradicts that, or the checksum is wrong.
@@ -49,7 +49,7 @@ impl UdpHeader {
         if checksum_ok { Ok((header, payload)) } else { Err(Malformed::Checksum) }
     }
 
-    /// Takes a datagram apart whose checksum somebody else has verified.
+    /// Parses a datagram whose checksum was verified already.
     ///
     /// # Errors
     /// If the datagram is shorter than a header, or its length field contradicts that.
@@ -57,7 +57,7 @@ impl UdpHeader {
     pub fn parse_unchecked(bytes: &[u8]) -> Result<(Self, &[u8]), Malformed> {
         let b: &[u8; HEADER] = bytes.first_chunk().ok_or(Malformed::Truncated)?;
         let len = usize::from(u16::from_be_bytes([b[4], b[5]]));
-        // What IP carries behind the datagram is not part of it.
+        // Bytes of the IP payload behind the datagram are not part of it.
         let payload = bytes.get(HEADER..len).ok_or(Malformed::Length)?;
         let header =
             Self { src_port: u16::from_be_bytes([b[0], b[1]]), dst_port: u16::from_be_bytes([b[2], b[3]]) };
@@ -71,7 +71,7 @@ impl UdpHeader {
     pub fn emit(&self, ip: &IpHeader, payload: &[u8], out: &mut Vec<u8>) {
         let header = self.header(payload, 0);
         let checksum = match ip.pseudo(HEADER + payload.len()).add(&header).add(payload).finish() {
-            // A computed 0 is sent as its other form, since 0 says that there is none.
+            // A computed 0 is sent as 0xffff, since 0 means no checksum.
             0 => 0xffff,
             checksum => checksum,
         };
@@ -79,8 +79,7 @@ impl UdpHeader {
         out.extend_from_slice(payload);
     }
 
-    /// Appends the datagram with the sum of the pseudo-header only, not complemented, for a device that sums up
-    /// the rest itself.
+    /// Appends the datagram with only the uncomplemented sum of the pseudo-header as checksum, for checksum offload.
     ///
     /// # Panics
     /// If the datagram would have more than 65535 bytes.

@@ -1,17 +1,17 @@
-//! What ICMP errors say.
+//! ICMP error messages.
 
 use core::fmt;
 
-/// What an ICMP error says, for both versions: type and code as on the wire, and the 32 bits behind the checksum.
+/// An ICMP error of either version: type and code as on the wire, and the 32 bits behind the checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IcmpError {
-    /// It is of ICMPv6.
+    /// Whether it is ICMPv6.
     pub v6: bool,
     /// Type.
     pub kind: u8,
     /// Code.
     pub code: u8,
-    /// The 32 bits behind the checksum: an MTU, a pointer, a gateway, or nothing.
+    /// The 32 bits behind the checksum: an MTU, a pointer, a gateway, or unused.
     pub info: u32,
 }
 
@@ -47,33 +47,33 @@ impl IcmpError {
         self
     }
 
-    /// There is no route to the destination.
+    /// No route to the destination.
     #[must_use]
     pub const fn net_unreachable(v6: bool) -> Self {
         Self::new(v6, (v4::UNREACHABLE, 0), (v6::UNREACHABLE, 0))
     }
 
-    /// The destination does not answer on its network; for IPv6 "address unreachable".
+    /// Host unreachable; for IPv6 "address unreachable".
     #[must_use]
     pub const fn host_unreachable(v6: bool) -> Self {
         Self::new(v6, (v4::UNREACHABLE, 1), (v6::UNREACHABLE, 3))
     }
 
-    /// The destination does not know the protocol. `pointer` tells IPv6 hosts where the packet names it
-    /// (`IpPacket::next_header_at`); IPv4 has no place for it (U6).
+    /// Protocol unreachable (`Rule::IcmpProtocolUnreachable`). `pointer` is the offset of the next-header field in an
+    /// IPv6 packet (`IpPacket::next_header_at`); IPv4 has no such field.
     #[must_use]
     pub const fn protocol_unreachable(v6: bool, pointer: u32) -> Self {
         let error = Self::new(v6, (v4::UNREACHABLE, 2), (v6::PARAMETER_PROBLEM, 1));
         if v6 { error.with_info(pointer) } else { error }
     }
 
-    /// Nobody at the destination uses the port.
+    /// Port unreachable.
     #[must_use]
     pub const fn port_unreachable(v6: bool) -> Self {
         Self::new(v6, (v4::UNREACHABLE, 3), (v6::UNREACHABLE, 4))
     }
 
-    /// Somebody forbids the communication.
+    /// Communication administratively prohibited.
     #[must_use]
     pub const fn admin_prohibited(v6: bool) -> Self {
         Self::new(v6, (v4::UNREACHABLE, 13), (v6::UNREACHABLE, 1))
@@ -89,19 +89,19 @@ impl IcmpError {
         Self::new(v6, (v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED), (v6::PACKET_TOO_BIG, 0)).with_info(mtu)
     }
 
-    /// The hop limit ran out on the way.
+    /// The hop limit was exceeded in transit.
     #[must_use]
     pub const fn time_exceeded(v6: bool) -> Self {
         Self::new(v6, (v4::TIME_EXCEEDED, 0), (v6::TIME_EXCEEDED, 0))
     }
 
-    /// Fragments of the packet did not arrive in time (U7).
+    /// Fragment reassembly time exceeded (`Rule::IcmpReassemblyTimeout`).
     #[must_use]
     pub const fn reassembly_timeout(v6: bool) -> Self {
         Self::new(v6, (v4::TIME_EXCEEDED, 1), (v6::TIME_EXCEEDED, 1))
     }
 
-    /// The header is wrong at the byte `pointer`.
+    /// Parameter problem: the header is erroneous at the byte `pointer`.
     ///
     /// # Panics
     /// If `pointer` is above 255 for IPv4, which has 8 bits for it.
@@ -124,8 +124,8 @@ impl IcmpError {
         )
     }
 
-    /// The size of packet that would have passed, if this error is about size. 0 from an IPv4 router that does not
-    /// tell (RFC 1191 section 5).
+    /// The next-hop MTU, if this is a packet-too-big error. 0 from an IPv4 router that does not report it (RFC 1191
+    /// section 5).
     #[must_use]
     pub const fn mtu(&self) -> Option<u32> {
         match (self.v6, self.kind, self.code) {
@@ -135,15 +135,15 @@ impl IcmpError {
         }
     }
 
-    /// As much of the offending packet as the error may quote: the whole message is to have no more than 576 bytes
-    /// for IPv4 (RFC 1812 section 4.3.2.3), 1280 for IPv6 (RFC 4443 section 2.4 (c)).
+    /// The part of the offending packet that the error may quote: the whole message is limited to 576 bytes for IPv4
+    /// (RFC 1812 section 4.3.2.3), 1280 for IPv6 (RFC 4443 section 2.4 (c)).
     #[must_use]
     pub fn quote<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
         let room = if self.v6 { 1280 - 40 } else { 576 - 20 } - super::HEADER;
         &packet[..packet.len().min(room)]
     }
 
-    /// What it says, in a few words.
+    /// A short description.
     #[must_use]
     pub const fn describe(&self) -> &'static str {
         if self.v6 { self.describe_v6() } else { self.describe_v4() }
@@ -202,7 +202,7 @@ impl IcmpError {
     }
 }
 
-/// As `host unreachable (3/1)`: words, type and code.
+/// As `host unreachable (3/1)`: description, type and code.
 impl fmt::Display for IcmpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}/{})", self.describe(), self.kind, self.code)

@@ -1,9 +1,9 @@
-//! The packet an ICMP error is about, as far as the error quotes it.
+//! The packet that an ICMP error quotes.
 
 use crate::Malformed;
 use crate::ip::{self, Fragment, IpHeader};
 
-/// The packet an ICMP error is about: its header, and the first bytes of its payload.
+/// The packet that an ICMP error quotes: its header, and the first bytes of its payload.
 ///
 /// ```
 /// use lastack_wire::{IpHeader, Quoted, ip};
@@ -18,27 +18,27 @@ use crate::ip::{self, Fragment, IpHeader};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted<'a> {
-    /// The header, on whose way to the reporter hop limit, traffic class and even addresses may have changed.
+    /// The header. Hop limit, traffic class and even addresses may have been changed on the path.
     pub header: IpHeader,
-    /// Set if the packet was a part only.
+    /// Set if the packet was a fragment.
     pub fragment: Option<Fragment>,
-    /// The length that the packet says it had.
+    /// The total length according to the header.
     pub total_len: usize,
-    /// The payload, often cut short.
+    /// The payload, often truncated.
     pub payload: &'a [u8],
 }
 
 impl<'a> Quoted<'a> {
-    /// Reads the quoted packet. Neither lengths nor checksum are verified: the quote is cut short, and routers write
-    /// into what they quote.
+    /// Parses the quoted packet. Neither lengths nor checksum are verified: the quote is truncated, and routers
+    /// modify the packets they quote.
     ///
     /// # Errors
-    /// If not even the header is there, with its extension headers.
+    /// If the header, with its extension headers, is incomplete.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         ip::quoted(bytes)
     }
 
-    /// Source and destination port, if the packet was TCP or UDP and the quote has got them.
+    /// Source and destination port, if the packet was TCP or UDP and the quote contains them.
     #[must_use]
     pub fn ports(&self) -> Option<(u16, u16)> {
         match *self.transport()? {
@@ -47,7 +47,7 @@ impl<'a> Quoted<'a> {
         }
     }
 
-    /// Sequence number, if the packet was TCP and the quote has got it.
+    /// Sequence number, if the packet was TCP and the quote contains it.
     #[must_use]
     pub fn seq(&self) -> Option<u32> {
         match *self.transport()? {

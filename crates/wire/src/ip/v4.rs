@@ -7,7 +7,7 @@ use crate::icmp::Quoted;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
-/// Bytes of a header without options.
+/// Length of a header without options.
 pub(super) const HEADER: usize = 20;
 
 const PROTOCOL_AT: usize = 9;
@@ -15,7 +15,7 @@ const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 
-/// The header as it stands, with the lengths it claims, which are not verified.
+/// The raw header, with its lengths, which are not verified.
 pub(super) struct Fields {
     pub header: IpHeader,
     pub fragment: Option<Fragment>,
@@ -78,7 +78,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<IpPacket<'_>, Malformed> {
     })
 }
 
-/// Whether each option lies within the header. What they ask for is not done: RFC 7126 advises hosts to do without.
+/// Whether each option lies within the header. The options are ignored: RFC 7126 advises hosts to do so.
 fn options_ok(mut options: &[u8]) -> bool {
     loop {
         match *options {
@@ -133,7 +133,7 @@ pub(super) fn emit(
         u16::from_be_bytes([0x45, header.traffic_class]),
         u16::from_be_bytes([header.hop_limit, header.protocol]),
     );
-    // Summed up by value: reading back what was just written would stall.
+    // Computed from values: reading back the bytes just written would stall.
     let checksum = Sum::new()
         .add_u16(version_and_class)
         .add_u16(total_len)

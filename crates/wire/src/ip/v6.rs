@@ -1,4 +1,4 @@
-//! The IPv6 header and the extension headers a host passes over (RFC 8200).
+//! The IPv6 header, and the extension headers that a host skips (RFC 8200).
 
 use super::{Fragment, IpHeader, IpPacket};
 use crate::Malformed;
@@ -6,7 +6,7 @@ use crate::icmp::Quoted;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr};
 
-/// Bytes of the header.
+/// Length of the header in bytes.
 pub(super) const HEADER: usize = 40;
 
 const NEXT_HEADER_AT: usize = 6;
@@ -16,10 +16,10 @@ const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
 const FRAGMENT_HEADER: usize = 8;
 
-/// Extension headers that are passed over in one packet. RFC 8200 section 4.1 foresees six at most.
+/// Max extension headers skipped in one packet. RFC 8200 section 4.1 lists at most six.
 const MAX_EXTENSIONS: usize = 8;
 
-/// The header as it stands, with the payload length it claims, which is not verified.
+/// The raw header, with its payload length, which is not verified.
 pub(super) struct Fields {
     pub header: IpHeader,
     pub payload_len: usize,
@@ -52,19 +52,19 @@ fn address(b: &[u8]) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(octets))
 }
 
-/// How far the walk along the extension headers has come.
+/// The state of the walk along the extension headers.
 pub(super) struct Walk {
-    /// What stands at `at`.
+    /// The type of the header at `at`.
     pub protocol: u8,
-    /// Place of the byte that says so.
+    /// Offset of the next-header field that names it.
     pub named_at: usize,
-    /// First byte not passed over yet.
+    /// Offset of the first byte not skipped yet.
     pub at: usize,
-    /// Set if the walk ended behind the fragment header of a part of a packet.
+    /// Set if the walk ended behind the fragment header of a fragment.
     pub fragment: Option<Fragment>,
-    /// A header other than the fragment header was passed over.
+    /// A header other than the fragment header was skipped.
     pub options: bool,
-    /// Nothing was passed over yet, so that hop-by-hop options may follow.
+    /// Nothing was skipped yet, so hop-by-hop options may follow.
     first: bool,
 }
 
@@ -73,8 +73,8 @@ impl Walk {
         Self { protocol, named_at, at, fragment: None, options: false, first: true }
     }
 
-    /// Goes on to the upper layer, or to the first header that is none to be passed over. Where it fails, `self`
-    /// says how far it got.
+    /// Skips to the upper-layer header, or to the first header that is not skipped. On failure, `self` is at the
+    /// offending header.
     pub(super) fn run(&mut self, packet: &[u8]) -> Result<(), Malformed> {
         for _ in 0..MAX_EXTENSIONS {
             match self.protocol {
@@ -102,7 +102,7 @@ impl Walk {
         let len = (usize::from(len) + 1) * 8;
         let header = rest.get(..len).ok_or(Malformed::ExtensionHeader)?;
         if self.protocol == ROUTING {
-            // With segments left we would be a router, and type 0 is forbidden even then (RFC 5095).
+            // With segments left we would have to forward it, and type 0 is forbidden even then (RFC 5095).
             if header[3] != 0 {
                 return Err(Malformed::ExtensionHeader);
             }
@@ -123,7 +123,7 @@ impl Walk {
             offset: u32::from(place & !7),
             more: place & 1 != 0,
         };
-        // Offset 0 and nothing to follow: the packet is whole (RFC 6946).
+        // Offset 0 and no more fragments: an atomic fragment, which is a whole packet (RFC 6946).
         self.fragment = (fragment.offset != 0 || fragment.more).then_some(fragment);
         self.advance(b[0], FRAGMENT_HEADER);
         Ok(())
@@ -137,8 +137,8 @@ impl Walk {
     }
 }
 
-/// Looks through the options of a header. None is acted on; the two highest bits of an unknown one say whether the
-/// packet may be taken all the same (RFC 8200 section 4.2).
+/// Checks the options of a header. None is acted on; the two highest bits of an unknown one say whether the packet is
+/// to be discarded (RFC 8200 section 4.2).
 fn options(mut options: &[u8]) -> Result<(), Malformed> {
     const PAD1: u8 = 0;
     const SKIP: u8 = 0;
@@ -176,13 +176,13 @@ pub(super) fn quoted(bytes: &[u8]) -> Result<Quoted<'_>, Malformed> {
 
 pub(super) fn reassembled(header: IpHeader, payload: &[u8]) -> Result<IpPacket<'_>, Malformed> {
     let mut walk = Walk::new(header.protocol, 0, 0);
-    // Hop-by-hop options belong before the fragment header; behind it they are an unknown protocol.
+    // Hop-by-hop options precede the fragment header; behind it they are an unknown protocol.
     walk.first = false;
     let mut packet = finish(header, payload, walk)?;
     if packet.fragment.is_some() {
         return Err(Malformed::ExtensionHeader);
     }
-    // Count as in the packet that `header` and `payload` make.
+    // Offsets relative to the packet formed by `header` and `payload`.
     packet.next_header_at =
         if packet.unfragmentable == 0 { NEXT_HEADER_AT } else { HEADER + packet.next_header_at };
     packet.unfragmentable += HEADER;

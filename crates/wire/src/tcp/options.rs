@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Bytes that the options of a header have room for.
+/// Max length of the options in bytes.
 const ROOM: usize = 40;
 
 const END: u8 = 0;
@@ -26,27 +26,27 @@ pub struct Timestamps {
     pub ecr: u32,
 }
 
-/// The options this stack knows, as they stand in the header.
+/// The options that this stack supports, as in the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpOptions {
     /// Maximum segment size.
     pub mss: Option<u16>,
-    /// Shift of the window scale option. As it was received: above 14 it counts as 14 (RFC 7323 section 2.3).
+    /// Shift of the window scale option, as received: above 14 it counts as 14 (RFC 7323 section 2.3).
     pub window_scale: Option<u8>,
     /// SACK permitted.
     pub sack_permitted: bool,
     /// Timestamps.
     pub timestamps: Option<Timestamps>,
-    /// SACK blocks. Of those that do not fit beside the other options, `emit` leaves out the last.
+    /// SACK blocks. `emit` omits the last ones if they do not fit beside the other options.
     pub sack: SackBlocks,
-    /// There was a well-formed TCP-MD5 or TCP-AO option (N7). Never emitted.
+    /// There was a well-formed TCP-MD5 or TCP-AO option (`Rule::DropUnverifiedSignature`). Never emitted.
     pub signed: bool,
     /// User timeout with its granularity bit, as in the header (RFC 5482 section 3).
     pub user_timeout: Option<u16>,
 }
 
 impl TcpOptions {
-    /// Bytes that the options take, with padding.
+    /// Length of the options with padding.
     #[inline]
     pub(super) const fn len(&self) -> usize {
         let others = self.len_without_sack();
@@ -56,7 +56,7 @@ impl TcpOptions {
         }
     }
 
-    /// The timestamps, if there is nothing beside them: what nearly every segment of an established connection has.
+    /// The timestamps, if they are the only option, as in nearly every segment of an established connection.
     #[inline]
     pub(super) const fn timestamps_alone(&self) -> Option<Option<Timestamps>> {
         let none = self.mss.is_none() && self.window_scale.is_none() && self.user_timeout.is_none();
@@ -76,21 +76,21 @@ impl TcpOptions {
                 + self.user_timeout.is_some() as usize)
     }
 
-    /// How many SACK blocks there is room for beside `others` bytes of options.
+    /// Number of SACK blocks that fit beside `others` bytes of options.
     #[inline]
     const fn sack_that_fit(&self, others: usize) -> usize {
         let room = (ROOM - 4 - others) / 8;
         if self.sack.len() < room { self.sack.len() } else { room }
     }
 
-    /// Reads what stands behind the fixed header. An option of the wrong length is as if absent; one that has no
-    /// length, or reaches past the end, ends the reading.
+    /// Parses the bytes behind the fixed header. An option of the wrong length is ignored; one without a length, or
+    /// past the end, stops parsing.
     #[inline]
     pub(super) fn read(&mut self, bytes: &[u8]) {
         *self = Self::default();
         match *bytes {
             [] => {}
-            // What nearly every segment of an established connection has (RFC 7323 appendix A).
+            // The layout in nearly every segment of an established connection (RFC 7323 appendix A).
             [NOP, NOP, TIMESTAMPS, 10, a, b, c, d, e, f, g, h] => {
                 let (val, ecr) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
                 self.timestamps = Some(Timestamps { val, ecr });
@@ -171,7 +171,7 @@ impl TcpOptions {
 }
 
 impl Timestamps {
-    /// The option behind two bytes that bring it to a word boundary.
+    /// The option, preceded by two NOPs for alignment to a word boundary.
     #[inline]
     pub(super) const fn block(self, [first, second]: [u8; 2]) -> [u8; 12] {
         let ([a, b, c, d], [e, f, g, h]) = (self.val.to_be_bytes(), self.ecr.to_be_bytes());
@@ -179,7 +179,7 @@ impl Timestamps {
     }
 }
 
-/// The blocks of a SACK option (RFC 2018 section 3), four at most: first byte, and the one behind the last.
+/// The blocks of a SACK option (RFC 2018 section 3), four at most: left edge and right edge.
 ///
 /// ```
 /// let mut blocks = lastack_wire::SackBlocks::new();
@@ -194,7 +194,7 @@ pub struct SackBlocks {
 }
 
 impl SackBlocks {
-    /// The most blocks an option can hold.
+    /// Max blocks in an option.
     pub const MAX: usize = 4;
 
     /// No blocks.
@@ -203,7 +203,7 @@ impl SackBlocks {
         Self { blocks: [(0, 0); Self::MAX], len: 0 }
     }
 
-    /// Adds a block behind the others; `false` if there are four already.
+    /// Appends a block; `false` if there are four already.
     #[inline]
     pub fn push(&mut self, block: (u32, u32)) -> bool {
         let Some(place) = self.blocks.get_mut(usize::from(self.len)) else {
@@ -214,27 +214,27 @@ impl SackBlocks {
         true
     }
 
-    /// The blocks in the order of the option.
+    /// The blocks, in the order of the option.
     #[inline]
     pub fn iter(&self) -> core::iter::Copied<core::slice::Iter<'_, (u32, u32)>> {
         self.blocks[..self.len()].iter().copied()
     }
 
-    /// How many there are.
+    /// Number of blocks.
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len as usize
     }
 
-    /// Whether there is none.
+    /// Whether there are no blocks.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// One to four blocks, or the option has an illegal length.
+    /// One to four blocks; otherwise the option has an illegal length.
     fn parse(data: &[u8]) -> Option<Self> {
         let (words, []) = data.as_chunks::<8>() else {
             return None;
