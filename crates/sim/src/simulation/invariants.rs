@@ -15,7 +15,7 @@ const MAX_ACKS: usize = 4;
 const LONGEST_TALK: u32 = 4;
 /// Max steps in a minute in which nothing is sent and nothing arrives.
 const IDLEST: u32 = 3_000;
-/// Max packets that follow at once from one arrival, timer or call: programs write little.
+/// Max trace entries that follow at once from one arrival, timer or call: programs write little.
 const LARGEST_BURST: usize = 4_000;
 /// Max packets of a run.
 const STORM: usize = 400_000;

@@ -96,7 +96,7 @@ fn number(octets: &[u8]) -> i64 {
     } else {
         all[8 - octets.len()..].copy_from_slice(octets);
     }
-    // No limit is shown as the largest number.
+    // The kernel reports the absence of a limit as the largest number.
     u64::from_ne_bytes(all).cast_signed()
 }
 
