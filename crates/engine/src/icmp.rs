@@ -59,7 +59,7 @@ pub(crate) fn arrives(stack: &mut Stack, now: Instant, packet: &[u8], parsed: &I
     }
 }
 
-/// Answers a packet of a protocol that we do not speak (`Rule::IcmpProtocolUnreachable`).
+/// Answers a packet of an unsupported protocol (`Rule::IcmpProtocolUnreachable`).
 pub(crate) fn unknown_protocol(
     stack: &mut Stack,
     now: Instant,

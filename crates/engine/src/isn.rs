@@ -21,20 +21,20 @@ impl Secret {
         Self { keys: (word(low), word(high)), drawn: 0 }
     }
 
-    /// ISS = M + F(4-tuple, secret), M a clock of 4 µs (RFC 6528 section 3).
+    /// ISN = M + F(four-tuple, secret), where M is a timer with 4 µs ticks (RFC 6528 section 3).
     pub fn initial_sequence_number(&self, now: Instant, flow: &FourTuple) -> u32 {
         let clock = (now.as_micros() / 4) as u32;
         clock.wrapping_add(self.hash(b'i', flow) as u32)
     }
 
-    /// What is added to the clock to give TSval, so that it tells nothing of the host's uptime or of
-    /// other connections (RFC 7323 section 5.4).
+    /// The offset of TSval from the clock, so that TSval does not reveal the uptime or other connections
+    /// (RFC 7323 section 5.4).
     pub fn timestamp_offset(&self, flow: &FourTuple) -> u32 {
         self.hash(b't', flow) as u32
     }
 
-    /// The number that takes the place of `n` among those of `bits` bits, no other number's, and another
-    /// in each `epoch`: a Feistel network of four rounds.
+    /// A keyed permutation of the numbers of `bits` bits, different in each `epoch`: a Feistel network
+    /// of four rounds.
     pub fn shuffled(&self, epoch: u64, n: u32, bits: u32) -> u32 {
         let low = bits / 2;
         let masks = [(1 << (bits - low)) - 1, (1 << low) - 1];
@@ -46,12 +46,12 @@ impl Secret {
         halves[0] << low | halves[1]
     }
 
-    /// The name of the `n`th echo request, no other's.
+    /// The unique identifier and sequence number of the `n`th echo request.
     pub fn echo_name(&self, n: u32) -> u32 {
         self.shuffled(u64::MAX, n, u32::BITS)
     }
 
-    /// The place of a peer among so many.
+    /// A hash of the peer's address, and its index in a table of `places` entries.
     pub fn place(&self, remote: IpAddr, places: usize) -> (u32, usize) {
         let hash = self.hash(b'p', &remote);
         ((hash >> 32) as u32, hash as u32 as usize % places)
@@ -62,18 +62,18 @@ impl Secret {
         self.hash(b'c', &(flow, irs, minute, class)) as u32
     }
 
-    /// The next number of a stream that depends on the key alone.
+    /// The next pseudorandom number; the sequence depends on the key alone.
     pub fn draw(&mut self) -> u64 {
         self.drawn += 1;
         self.hash(b'd', &self.drawn)
     }
 
-    /// The hasher of a table whose keys come from outside.
+    /// The hasher of a table whose keys are chosen by peers.
     pub fn table(&self) -> Seeded {
         Seeded { keys: self.keys }
     }
 
-    /// The purpose comes last and in 32 bits, which keeps the words of a four-tuple aligned.
+    /// The purpose is hashed last, as 32 bits, to keep the words of a four-tuple aligned.
     #[inline]
     fn hash(&self, purpose: u8, value: &impl Hash) -> u64 {
         let mut hasher = SipHasher24::new_with_keys(self.keys.0, self.keys.1);
@@ -83,7 +83,7 @@ impl Secret {
     }
 }
 
-/// A hasher that an outsider cannot aim at, and that is the same on every run with one key.
+/// A keyed hasher, resistant to chosen collisions and deterministic for a given key.
 #[derive(Clone, Debug)]
 pub(crate) struct Seeded {
     keys: (u64, u64),

@@ -9,22 +9,22 @@ use core::net::IpAddr;
 use lastack_wire::ip::IpHeader;
 use lastack_wire::tcp::TcpHeader;
 
-/// Most answers that wait. A driver that polls after each arrival never comes near it.
+/// Max queued replies. A driver that polls after each arrival never comes near it.
 const MAX: usize = 4096;
-/// Most octets of those that are not kept as values: echoes, ICMP errors.
+/// Max bytes of the replies that are queued as packets: echo replies, ICMP errors.
 const MAX_OCTETS: usize = 4 << 20;
 
-/// Answers waiting to be sent, oldest first.
+/// Replies to be sent, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     answers: VecDeque<Answer>,
-    /// ByteCounts of the packets among them.
+    /// Bytes of the queued packets.
     octets: usize,
-    /// The rest of a packet of which some fragments were sent.
+    /// The remaining fragments of a packet that is partly sent.
     parts: Option<Fragments>,
 }
 
-/// One answer. Segments are kept as values: a flood of SYNs to closed ports allocates nothing.
+/// One reply. Segments are stored as values: a flood of SYNs to closed ports allocates nothing.
 #[derive(Debug)]
 enum Answer {
     Segment { ip: IpHeader, tcp: TcpHeader, rule: Option<Rule> },
@@ -40,7 +40,7 @@ impl Answer {
     }
 }
 
-/// There is no room.
+/// The queue is full.
 #[derive(Debug)]
 pub(crate) struct Full;
 
@@ -49,13 +49,13 @@ impl Outbox {
         self.answers.is_empty() && self.parts.is_none()
     }
 
-    /// Adds a segment without text.
+    /// Adds a segment without data.
     pub fn push_segment(&mut self, ip: IpHeader, tcp: TcpHeader, rule: Option<Rule>) -> Result<(), Full> {
         self.push(Answer::Segment { ip, tcp, rule })
     }
 
-    /// Adds a packet of another protocol, the checksum of its payload done. If it is larger than the
-    /// path's MTU it leaves in fragments.
+    /// Adds a packet of another protocol, with the checksum of its payload computed. It is fragmented
+    /// if it exceeds the path MTU.
     pub fn push_packet(&mut self, ip: IpHeader, payload: Vec<u8>, rule: Option<Rule>) -> Result<(), Full> {
         self.push(Answer::Packet { ip, payload, rule })
     }
@@ -72,7 +72,7 @@ impl Outbox {
 }
 
 impl Shared {
-    /// Puts the oldest answer into `packet`.
+    /// Writes the oldest reply into `packet`.
     pub fn pop_outbox(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
         if let Some(transmit) = self.pop_part(packet) {
             return Some(transmit);
@@ -87,8 +87,8 @@ impl Shared {
         }
     }
 
-    /// Puts a packet into `packet`, or its first fragment if the path does not carry it whole; the
-    /// others follow from the outbox, which must have sent what it had.
+    /// Writes a packet into `packet`, or its first fragment if it exceeds the path MTU; the others
+    /// follow from the outbox, which must have no fragments pending.
     pub fn emit_packet(
         &mut self,
         now: Instant,
@@ -123,7 +123,7 @@ impl Shared {
         Some(transmit)
     }
 
-    /// Gives an IPv4 packet that may be fragmented its identification. One that may not needs none
+    /// Sets the identification of an IPv4 packet without DF. An atomic datagram needs none
     /// (RFC 6864 section 4.1).
     pub fn number(&mut self, ip: &mut IpHeader) {
         if !ip.is_v6() && !ip.dont_fragment {

@@ -1,11 +1,11 @@
-//! Names of our rules elsewhere: the registry of TCP failure causes (draft-ietf-tcpm-rst-diagnostic-payload) and Linux's
-//! `sk_rst_reason`, each derived in one table.
+//! Mapping of rules to other registries: the TCP failure causes (draft-ietf-tcpm-rst-diagnostic-payload) and Linux's
+//! `sk_rst_reason`.
 
 use crate::Rule;
 use lastack_wire::reset_reason::ResetReason;
 
 impl Rule {
-    /// The cause that a reset by this rule declares, if the registry has one.
+    /// The cause sent in a reset by this rule, if the registry has one.
     pub const fn rst_reason(self) -> Option<ResetReason> {
         Some(match self {
             Self::RstUnreadDataAtClose | Self::RstDataAfterClose => ResetReason::DataUnread,
@@ -34,7 +34,7 @@ impl Rule {
         })
     }
 
-    /// What Linux's tracepoint `tcp_send_reset` calls a reset by this rule.
+    /// The reason that Linux's tracepoint `tcp_send_reset` shows for a reset by this rule.
     pub const fn linux(self) -> Option<&'static str> {
         Some(match self {
             Self::RstNoListener | Self::RstNoConnection | Self::RstNoConnectionNoAck => "NO_SOCKET",

@@ -1,19 +1,19 @@
-//! Addresses and an MTU that change while the stack runs.
+//! Changes of addresses and MTU at run time.
 
 use crate::Stack;
 use crate::tcp::BindError;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// The least MTU that IPv4 (RFC 791) works with.
+/// The min MTU of IPv4 (RFC 791).
 const MIN_MTU: usize = 68;
-/// The length field of IP cannot say more.
+/// The max value of the IP length field.
 const MAX_MTU: usize = 65_535;
 
 impl Stack {
-    /// Replaces [`Config::addresses`](crate::Config::addresses). A connection from or to an address that is not the host's
-    /// any more ends as by [`tcp_kill`](Self::tcp_kill): its peer is sent RST, its user gets
-    /// [`TcpError::Aborted`](crate::TcpError::Aborted). Sockets that are bound to such an address stay, and receive
+    /// Replaces [`Config::addresses`](crate::Config::addresses). Connections of a removed address end as by
+    /// [`tcp_kill`](Self::tcp_kill): the peer is sent RST, the application gets
+    /// [`TcpError::Aborted`](crate::TcpError::Aborted). Sockets bound to a removed address stay open, and receive
     /// nothing.
     pub fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         let before = core::mem::replace(&mut self.shared.config.addresses, addresses.into_iter().collect());
@@ -25,13 +25,12 @@ impl Stack {
         }
     }
 
-    /// Replaces the MTU of the link and the size of the largest packet it can cut
-    /// ([`Config::mtu`](crate::Config::mtu), [`Config::max_packet`](crate::Config::max_packet)). Connections send smaller
-    /// segments at once if they must; what was sent and not yet acknowledged is cut again. That the MTU has grown, only
-    /// new connections make use of.
+    /// Replaces the MTU of the link and the size of the largest super-segment
+    /// ([`Config::mtu`](crate::Config::mtu), [`Config::max_packet`](crate::Config::max_packet)).
+    /// A smaller MTU applies at once, also to retransmissions; a larger one only to new connections.
     ///
     /// # Errors
-    /// [`BindError::LinkTooSmall`] below 68 bytes; nothing has changed then.
+    /// [`BindError::LinkTooSmall`] below 68 bytes; nothing is changed.
     pub fn set_mtu(&mut self, mtu: usize, max_packet: usize) -> Result<(), BindError> {
         if mtu < MIN_MTU {
             return Err(BindError::LinkTooSmall);

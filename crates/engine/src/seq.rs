@@ -1,7 +1,7 @@
 //! Sequence numbers: one type for each of a connection's two sequence spaces.
 //!
-//! Numbers that wrap have no total order, so neither type has `Ord`. That the spaces are two types
-//! lets the compiler find `SEG.ACK` compared with `RCV.NXT`.
+//! Numbers that wrap have no total order, so neither type has `Ord`. With two types the compiler
+//! rejects a comparison of `SEG.ACK` with `RCV.NXT`.
 
 use core::ops::{Add, AddAssign, Sub};
 
@@ -68,7 +68,7 @@ macro_rules! space {
         impl Sub for $name {
             type Output = u32;
 
-            /// The octets from `earlier` up to `self`.
+            /// The number of bytes from `earlier` up to `self`.
             fn sub(self, earlier: Self) -> u32 {
                 self.0.wrapping_sub(earlier.0)
             }
@@ -77,12 +77,12 @@ macro_rules! space {
 }
 
 space! {
-    /// A number in the space of the octets that we send: SND.UNA, SEG.ACK of an arrival.
+    /// A sequence number of the bytes sent: SND.UNA, SEG.ACK of a received segment.
     SndSeq
 }
 
 space! {
-    /// A number in the space of the octets that the peer sends: RCV.NXT, SEG.SEQ of an arrival.
+    /// A sequence number of the bytes received: RCV.NXT, SEG.SEQ of a received segment.
     RcvSeq
 }
 

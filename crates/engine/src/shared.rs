@@ -1,4 +1,4 @@
-//! What every protocol of a stack needs beside its own state.
+//! State shared by all protocols of a stack.
 
 use crate::Config;
 use crate::counters::Counters;
@@ -40,26 +40,27 @@ impl Shared {
         }
     }
 
-    /// Whether `addr` is one of ours, or taken for ours: any address of one host but loopback.
+    /// Whether `addr` is local: a configured address or, with `any_address`, any unicast address except
+    /// loopback.
     pub fn is_local(&self, addr: IpAddr) -> bool {
         self.config.addresses.contains(&addr)
             || self.config.any_address && is_host(addr) && !addr.is_loopback()
     }
 
-    /// Whether `remote`, spoken to from `local`, is this host itself. What is sent there goes to the link, which
-    /// does not bring it back, and on which no loopback address may appear (RFC 1122 section 3.2.1.3).
+    /// Whether `remote` is this host itself, seen from `local`. Packets to it would go to the link, which does
+    /// not loop them back, and on which no loopback address may appear (RFC 1122 section 3.2.1.3).
     pub fn is_own(&self, local: IpAddr, remote: IpAddr) -> bool {
-        // Who speaks for every address may be at the far end of one of them.
+        // With `any_address` a configured address may also be the peer's.
         let listed = !self.config.any_address && self.config.addresses.contains(&remote);
         listed || remote.is_loopback() && !local.is_loopback()
     }
 
-    /// Whether packets may leave from `local` to `remote`: from loopback only to loopback.
+    /// Whether packets may be sent from `local` to `remote`: from loopback only to loopback.
     pub fn may_leave(local: IpAddr, remote: IpAddr) -> bool {
         remote.is_loopback() || !local.is_loopback()
     }
 
-    /// The address that we speak from to `remote`.
+    /// The source address for packets to `remote`.
     pub fn source_for(&self, remote: IpAddr) -> Option<IpAddr> {
         let mut ours = self.config.addresses.iter().copied().filter(|own| own.is_ipv4() == remote.is_ipv4());
         let first = ours.clone().next();

@@ -73,7 +73,7 @@ impl Sent {
         Icmp::parse(&parsed.header, parsed.payload).unwrap()
     }
 
-    /// What an ICMP error says and quotes.
+    /// An ICMP error and the packet it quotes.
     pub fn error(&self) -> (IcmpError, &[u8]) {
         match self.icmp() {
             Icmp::Error { error, quoted } => (error, quoted),

@@ -1,12 +1,12 @@
-//! Points in time, as the caller counts them.
+//! Points in time, measured by the caller.
 
 use core::ops::{Add, AddAssign, Sub};
 use core::time::Duration;
 
 /// A point in time: nanoseconds since a start of the caller's choosing.
 ///
-/// The engine has no clock. Whoever drives a [`Stack`](crate::Stack) passes the time in, so that a
-/// test can run hours of protocol in a moment and twice the same.
+/// The engine has no clock. The driver of a [`Stack`](crate::Stack) passes the time in, so that
+/// tests simulate hours in moments, reproducibly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
@@ -83,7 +83,7 @@ impl Sub for Instant {
     }
 }
 
-/// As many as there are, or as can be counted.
+/// The nanoseconds in `time`, saturating.
 pub(crate) const fn nanos(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos() as u64)
 }

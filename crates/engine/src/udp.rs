@@ -66,7 +66,7 @@ impl UdpTable {
         !self.ready.is_empty()
     }
 
-    /// Takes away a socket's addresses; what it has not sent yet still leaves.
+    /// Releases a socket's addresses; queued datagrams are still sent.
     fn close(&mut self, id: UdpId) {
         let Some(socket) = self.sockets.get_mut(id) else { return };
         self.bindings.release(socket.bound, socket.flow.as_ref());
@@ -82,11 +82,11 @@ impl UdpTable {
 }
 
 impl Stack {
-    /// Opens a socket at `local`. An unspecified address means every address of ours, that of IPv6
-    /// those of both families; port 0 an ephemeral port.
+    /// Opens a socket bound to `local`. An unspecified address means all local addresses (of both
+    /// families if it is `::`); port 0 an ephemeral port.
     ///
     /// # Errors
-    /// If another socket has that very address, it is not ours, or no port is free.
+    /// If another socket is bound to that address, it is not local, or no port is free.
     pub fn udp_bind(&mut self, local: SocketAddr) -> Result<UdpId, BindError> {
         let ip = local.ip().to_canonical();
         let ours = is_host(ip) && self.shared.is_local(ip);
@@ -107,15 +107,15 @@ impl Stack {
         Ok(id)
     }
 
-    /// The socket that gets every datagram no other socket wants, to whatever address and port. It is
-    /// open from the start with [`Intercept::udp`](crate::Intercept), else from the first call of this.
-    /// What it [receives](Udp::receive) says where it was sent to, and it [sends](Udp::send_from) from
-    /// anywhere.
+    /// The socket that receives every datagram without a matching socket, to any address and port. It is
+    /// open from the start with [`Intercept::udp`](crate::Intercept), otherwise from the first call of
+    /// this method. Datagrams [received](Udp::receive) have their destination, and it can
+    /// [send](Udp::send_from) from any address.
     pub fn udp_intercept(&mut self) -> UdpId {
         self.udp.intercept()
     }
 
-    /// A look at a socket; `None` if it was closed.
+    /// A view of a socket; `None` if it was closed.
     pub fn udp(&mut self, id: UdpId) -> Option<Udp<'_>> {
         let open = self.udp.sockets.get(id).is_some_and(|socket| !socket.is_closed());
         open.then(|| Udp::new(&mut self.udp, &mut self.shared, id))

@@ -3,21 +3,21 @@
 use crate::buffer::Ranges;
 use crate::buffer::ring::Ring;
 
-/// Text in order, waiting to be read, and text that came early.
+/// Unread in-order data, and out-of-order data.
 ///
-/// Early text lies where it will be read from, so it is never moved. Positions are counted in
-/// octets from the start of the stream.
+/// Out-of-order data is stored at its final position, so it is never moved. Positions are bytes
+/// from the start of the stream.
 #[derive(Debug)]
 pub(crate) struct RecvRing {
     ring: Ring,
-    /// The next octet the user will read.
+    /// The position of the next byte to be read.
     read: u64,
-    /// The next octet expected: RCV.NXT without SYN and FIN.
+    /// The position of the next byte expected: RCV.NXT without SYN and FIN.
     next: u64,
-    /// What arrived beyond `next`.
+    /// Data received beyond `next`.
     out_of_order: Ranges,
     max_ooo: usize,
-    /// How large it may be now, for want of memory.
+    /// The current size limit under memory pressure.
     ceiling: usize,
 }
 
@@ -33,27 +33,27 @@ impl RecvRing {
         }
     }
 
-    /// One that holds nothing, after so many octets were read.
+    /// An empty buffer after `read` bytes were read.
     pub fn after(read: u64, limit: usize, max_ooo: usize) -> Self {
         Self { read, next: read, ..Self::new(limit, max_ooo) }
     }
 
-    /// How much it may hold while there is memory.
+    /// Its size limit without memory pressure.
     pub fn limit(&self) -> usize {
         self.ring.limit()
     }
 
-    /// How many pieces beyond a gap it may hold.
+    /// The max number of out-of-order ranges.
     pub fn max_ooo(&self) -> usize {
         self.max_ooo
     }
 
-    /// The next octet expected.
+    /// The position of the next byte expected.
     pub fn next(&self) -> u64 {
         self.next
     }
 
-    /// ByteCounts in order and unread.
+    /// Bytes in order and unread.
     pub fn len(&self) -> usize {
         (self.next - self.read) as usize
     }
@@ -62,38 +62,38 @@ impl RecvRing {
         self.next == self.read
     }
 
-    /// The room beyond `next`: the largest RCV.WND that this buffer can back.
+    /// The free space beyond `next`: the max RCV.WND that this buffer allows.
     pub fn room(&self) -> usize {
         self.bound().saturating_sub(self.len())
     }
 
-    /// How much it may hold: its limit, or less for want of memory.
+    /// Its effective size limit: the limit, or less under memory pressure.
     pub fn bound(&self) -> usize {
         self.ring.limit().min(self.ceiling)
     }
 
-    /// Lets the ring hold more. A limit never sinks: what was announced must fit.
+    /// Raises the limit. It never decreases: data in the advertised window must fit.
     pub fn raise_limit(&mut self, limit: usize) {
         self.ring.set_limit(limit.max(self.ring.limit()));
     }
 
-    /// Bounds it for want of memory, whatever its limit. What it holds it keeps.
+    /// Sets the size limit under memory pressure. Data already held is kept.
     pub fn set_ceiling(&mut self, ceiling: usize) {
         self.ceiling = ceiling;
     }
 
-    /// ByteCounts ever read.
+    /// Total bytes read.
     pub fn total_read(&self) -> u64 {
         self.read
     }
 
-    /// What arrived early.
+    /// The out-of-order ranges.
     pub fn out_of_order(&self) -> &Ranges {
         &self.out_of_order
     }
 
-    /// Takes the part of `text`, whose first octet is `at`, that is new and fits, and returns by how
-    /// much `next` advanced. `None`: there was nothing new, or no room for it.
+    /// Stores the part of `text`, whose first byte is at position `at`, that is new and fits, and
+    /// returns by how much `next` advanced. `None`: nothing was new, or there was no room.
     pub fn write(&mut self, at: u64, text: &[u8]) -> Option<u64> {
         let start = at.max(self.next);
         let end = (at + text.len() as u64).min(self.next + self.room() as u64);
@@ -129,19 +129,19 @@ impl RecvRing {
         self.ring.write(at, text);
     }
 
-    /// The unread text, in place.
+    /// The unread in-order data, in place.
     pub fn readable(&self) -> [&[u8]; 2] {
         self.ring.slices(0..self.len())
     }
 
-    /// Removes `n` octets from the front.
+    /// Removes `n` bytes from the front.
     pub fn consume(&mut self, n: usize) {
         let n = n.min(self.len());
         self.ring.advance(n);
         self.read += n as u64;
     }
 
-    /// Copies text into `buf` and returns how much.
+    /// Copies unread data into `buf` and returns its length.
     pub fn peek(&self, buf: &mut [u8]) -> usize {
         let n = buf.len().min(self.len());
         let [a, b] = self.ring.slices(0..n);
@@ -150,19 +150,19 @@ impl RecvRing {
         n
     }
 
-    /// Discards early text, and returns how many octets that were.
+    /// Discards out-of-order data, and returns its length in bytes.
     pub fn drop_ooo(&mut self) -> u64 {
         let octets = self.out_of_order.octets();
         self.out_of_order.clear();
         octets
     }
 
-    /// ByteCounts of memory taken.
+    /// Bytes of memory allocated.
     pub fn capacity(&self) -> usize {
         self.ring.capacity()
     }
 
-    /// Gives the memory back if nothing is held; `true` if none is held now.
+    /// Releases the memory if the buffer is empty; `true` if none is allocated now.
     pub fn shrink(&mut self) -> bool {
         if self.is_empty() && self.out_of_order.is_empty() {
             self.ring.release();

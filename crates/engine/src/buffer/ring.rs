@@ -3,14 +3,14 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// The least memory taken once there is something to hold.
+/// The min allocation of a ring that is not empty.
 const MIN: usize = 2048;
 
-/// Memory for octets at positions `0..limit`, counted from a front that moves forward.
+/// Memory for bytes at positions `0..limit`, relative to a front that moves forward.
 #[derive(Debug)]
 pub(super) struct Ring {
     bytes: Vec<u8>,
-    /// Where position 0 lies.
+    /// The index of position 0.
     front: usize,
     limit: usize,
 }
@@ -28,12 +28,12 @@ impl Ring {
         self.limit = limit;
     }
 
-    /// ByteCounts of memory held.
+    /// Bytes of memory allocated.
     pub fn capacity(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Makes room for positions below `end`, of which the first `used` hold something.
+    /// Allocates memory for the positions below `end`, of which the first `used` are in use.
     pub fn reserve(&mut self, used: usize, end: usize) {
         debug_assert!(used <= end);
         if end <= self.bytes.len() {
@@ -49,7 +49,7 @@ impl Ring {
         self.front = 0;
     }
 
-    /// Moves the front forward: what was at position `n` is now at 0.
+    /// Moves the front forward: position `n` becomes position 0.
     pub fn advance(&mut self, n: usize) {
         self.front += n;
         if self.front >= self.bytes.len() {
@@ -57,27 +57,27 @@ impl Ring {
         }
     }
 
-    /// Gives all memory back. Only for a ring that holds nothing.
+    /// Releases all memory. The ring must be empty.
     pub fn release(&mut self) {
         self.bytes = Vec::new();
         self.front = 0;
     }
 
-    /// The octets at these positions, in two pieces where the ring wraps.
+    /// The bytes at these positions, in two slices if they wrap around.
     pub fn slices(&self, at: Range<usize>) -> [&[u8]; 2] {
         let [a, b] = self.pieces(at);
         [&self.bytes[a], &self.bytes[b]]
     }
 
-    /// The memory at these positions, likewise.
+    /// The memory at these positions, in two slices if they wrap around.
     pub fn slices_mut(&mut self, at: Range<usize>) -> [&mut [u8]; 2] {
         let [a, b] = self.pieces(at);
-        // The second piece, if it is not empty, lies at the begin of the memory, before the first.
+        // The second slice, if not empty, is at the beginning of the memory, before the first.
         let (low, high) = self.bytes.split_at_mut(a.start);
         [&mut high[..a.end - a.start], &mut low[b]]
     }
 
-    /// Puts `text` at position `at`.
+    /// Writes `text` at position `at`.
     pub fn write(&mut self, at: usize, text: &[u8]) {
         let [a, b] = self.pieces(at..at + text.len());
         let (left, right) = text.split_at(a.len());

@@ -1,8 +1,8 @@
-//! The send buffer: data from SND.UNA on, unacknowledged and unsent.
+//! The send buffer: unacknowledged and unsent data, from SND.UNA on.
 
 use crate::buffer::ring::Ring;
 
-/// Text from SND.UNA on: what is in flight, then what was never sent.
+/// Data from SND.UNA on: data in flight, then unsent data.
 #[derive(Debug)]
 pub(crate) struct SendRing {
     ring: Ring,
@@ -26,12 +26,12 @@ impl SendRing {
         self.len == 0
     }
 
-    /// How much more text fits.
+    /// The free space in bytes.
     pub fn room(&self) -> usize {
         self.ring.limit().saturating_sub(self.len)
     }
 
-    /// Appends as much of `text` as fits, and returns how much that is.
+    /// Appends as much of `text` as fits, and returns the number of bytes.
     pub fn push(&mut self, text: &[u8]) -> usize {
         let n = text.len().min(self.room());
         self.ring.reserve(self.len, self.len + n);
@@ -40,8 +40,8 @@ impl SendRing {
         n
     }
 
-    /// Lends the memory that is free already, and for what is beyond it `spare`, together `most` octets and no more than
-    /// fit; appends as many as `fill` returns.
+    /// Passes the allocated free memory to `fill`, followed by `spare`, together max `most` bytes and max the free space;
+    /// appends as many bytes as `fill` returns.
     pub fn fill(
         &mut self,
         most: usize,
@@ -58,14 +58,14 @@ impl SendRing {
         filled
     }
 
-    /// Removes `n` octets, now acknowledged, from the front.
+    /// Removes `n` acknowledged bytes from the front.
     pub fn acknowledge(&mut self, n: usize) {
         let n = n.min(self.len);
         self.ring.advance(n);
         self.len -= n;
     }
 
-    /// `len` octets, the first of them `offset` after SND.UNA, in place. `None`: it does not hold them.
+    /// `len` bytes from `offset` bytes after SND.UNA, in place. `None`: they are not in the buffer.
     pub fn slices(&self, offset: usize, len: usize) -> Option<[&[u8]; 2]> {
         let end = offset.checked_add(len).filter(|end| *end <= self.len)?;
         Some(self.ring.slices(offset..end))
@@ -77,12 +77,12 @@ impl SendRing {
         self.ring.release();
     }
 
-    /// ByteCounts of memory taken.
+    /// Bytes of memory allocated.
     pub fn capacity(&self) -> usize {
         self.ring.capacity()
     }
 
-    /// Gives the memory back if nothing is held; `true` if none is held now.
+    /// Releases the memory if the buffer is empty; `true` if none is allocated now.
     pub fn shrink(&mut self) -> bool {
         if self.is_empty() {
             self.ring.release();

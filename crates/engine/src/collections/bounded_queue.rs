@@ -3,8 +3,8 @@
 use crate::outbox::Full;
 use alloc::collections::VecDeque;
 
-/// A bounded queue whose user is told when something comes, and again only after it found the queue
-/// empty.
+/// A bounded queue with edge-triggered notification: after a notification there is no other until
+/// the reader has found the queue empty.
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
     waiting: VecDeque<(T, usize)>,
@@ -12,7 +12,7 @@ pub(crate) struct Inbox<T> {
     notified: bool,
 }
 
-/// How much may wait.
+/// The bounds of a queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Most {
     pub items: usize,
@@ -26,7 +26,7 @@ impl<T> Default for Inbox<T> {
 }
 
 impl<T> Inbox<T> {
-    /// Adds an item of so many octets, if with it no more than `most` wait.
+    /// Adds an item of `octets` bytes, unless the queue would exceed `most`.
     pub fn push(&mut self, item: T, octets: usize, most: Most) -> Result<(), Full> {
         if self.waiting.len() >= most.items || self.octets + octets > most.octets {
             return Err(Full);
@@ -36,7 +36,7 @@ impl<T> Inbox<T> {
         Ok(())
     }
 
-    /// The oldest item. If there is none, the user will be told of the next.
+    /// Removes the oldest item. If there is none, the next item causes a notification.
     pub fn pop(&mut self) -> Option<T> {
         let (item, octets) = self.waiting.pop_front().unzip();
         self.octets -= octets.unwrap_or(0);
@@ -44,14 +44,14 @@ impl<T> Inbox<T> {
         item
     }
 
-    /// What `pop` would give.
+    /// The item that `pop` would return.
     pub fn peek(&mut self) -> Option<&T> {
         let item = self.waiting.front().map(|(item, _)| item);
         self.notified &= item.is_some();
         item
     }
 
-    /// Whether the user is to be told now. It is told at most once until it finds the queue empty.
+    /// Whether to notify the reader now: at most once until it finds the queue empty.
     pub fn tell(&mut self) -> bool {
         !core::mem::replace(&mut self.notified, true)
     }

@@ -1,25 +1,25 @@
 //! A hash table of slot indices that touches one cache line per lookup.
 //!
-//! Many connections do not fit the cache, and a cache miss costs as much as the rest of a handshake. A bucket is one
-//! cache line and holds all that a lookup needs, so a lookup touches no connection but the one it finds.
+//! Many connections do not fit in the cache, and a cache miss costs as much as the rest of a handshake. A bucket is one
+//! cache line and holds all that a lookup needs, so a lookup touches only the connection it finds.
 
 use alloc::vec::Vec;
 use core::mem;
 
-/// Places in a bucket.
+/// Entries per bucket.
 const WAYS: usize = 10;
 
-/// The table grows where this many of the places of a bucket would be taken on average. One in a
-/// hundred then lies beside its bucket.
+/// The table grows at this average number of entries per bucket. About 1% of the entries then
+/// overflow to another bucket.
 const FULL: usize = 7;
 
-/// The tag of a free place.
+/// The tag of a free entry.
 const FREE: u16 = 0;
 
-/// Places by hash, which the caller keeps for each place.
+/// Slot indices by hash. The caller stores the hash of each slot.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// A power of two of them, or none.
+    /// A power of two, or empty.
     buckets: Vec<Bucket>,
     len: usize,
 }
@@ -28,9 +28,9 @@ pub(crate) struct Index {
 #[repr(align(64))]
 struct Bucket {
     places: [u32; WAYS],
-    /// Of the hash, what the choice of the bucket does not tell.
+    /// The bits of the hash that do not select the bucket.
     tags: [u16; WAYS],
-    /// How many places stand behind this bucket because it was full.
+    /// Number of entries that probed past this bucket because it was full.
     passed: u32,
 }
 
@@ -41,7 +41,7 @@ fn tag(hash: u32) -> u16 {
 }
 
 impl Bucket {
-    /// The first place with this tag that `is_it`.
+    /// The position of the first entry with this tag that satisfies `is_it`.
     #[inline]
     fn find(&self, tag: u16, is_it: impl Fn(u32) -> bool) -> Option<usize> {
         let mut hits = 0u32;
@@ -60,7 +60,7 @@ impl Bucket {
 }
 
 impl Index {
-    /// The buckets that may hold what has this hash, the likeliest first.
+    /// The probe sequence of this hash (linear probing).
     #[inline]
     fn walk(&self, hash: u32) -> impl Iterator<Item = usize> + use<> {
         let count = self.buckets.len();
@@ -71,7 +71,7 @@ impl Index {
         self.len == 0
     }
 
-    /// In which bucket, and where there, the place with this hash is that `is_it`.
+    /// Bucket and position of the entry with this hash that satisfies `is_it`.
     #[inline]
     fn locate(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<(usize, usize)> {
         for at in self.walk(hash) {
@@ -86,14 +86,14 @@ impl Index {
         None
     }
 
-    /// The place with this hash that `is_it`.
+    /// The slot with this hash that satisfies `is_it`.
     #[inline]
     pub fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let (at, i) = self.locate(hash, is_it)?;
         Some(self.buckets[at].places[i])
     }
 
-    /// Adds a place. `kept` are the hashes and places that there are, should the table have to grow.
+    /// Adds a slot. `kept` yields all present hashes and slots, in case the table must grow.
     pub fn insert(&mut self, hash: u32, place: u32, kept: impl Iterator<Item = (u32, u32)>) {
         if self.len >= self.buckets.len() * FULL {
             let buckets = (self.buckets.len() * 2).max(1);
@@ -117,7 +117,7 @@ impl Index {
         }
     }
 
-    /// Removes the place that was added with this hash, if it was.
+    /// Removes the slot with this hash, if present.
     pub fn remove(&mut self, hash: u32, place: u32) {
         let Some((found, i)) = self.locate(hash, |other| other == place) else { return };
         self.buckets[found].tags[i] = FREE;

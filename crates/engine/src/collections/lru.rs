@@ -2,9 +2,9 @@
 
 use alloc::collections::BTreeMap;
 
-/// A map whose entries are also in the order in which they were inserted.
+/// A map that also keeps its entries in insertion order.
 ///
-/// Both orders are trees, so no key from outside can make it slow.
+/// Both orders are B-trees, so keys chosen by a peer cannot degrade it.
 #[derive(Debug)]
 pub(crate) struct Aging<K, V> {
     entries: BTreeMap<K, (u64, V)>,
@@ -27,7 +27,7 @@ impl<K: Ord + Copy, V> Aging<K, V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
-    /// Adds the youngest entry, in the place of one that has this key.
+    /// Adds the youngest entry, replacing an entry with this key.
     pub fn insert(&mut self, key: K, value: V) {
         let age = self.next;
         self.next += 1;
@@ -37,7 +37,7 @@ impl<K: Ord + Copy, V> Aging<K, V> {
         }
     }
 
-    /// The entry with this key; if there is none, a new one, the youngest.
+    /// The entry with this key, or a new, youngest one.
     pub fn get_or_insert_with(&mut self, key: K, value: impl FnOnce() -> V) -> &mut V {
         let (_, value) = self.entries.entry(key).or_insert_with(|| {
             let age = self.next;

@@ -1,14 +1,14 @@
-//! Sets of ranges of a stream.
+//! Sets of ranges of stream positions.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// Disjoint ranges that do not touch, in order.
+/// Sorted, disjoint, non-adjacent ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ranges(Vec<Range<u64>>);
 
 impl Ranges {
-    /// Adds `new`, joined with every range that it meets.
+    /// Adds `new`, merged with every range that it overlaps or touches.
     pub fn insert(&mut self, new: Range<u64>) {
         if new.is_empty() {
             return;
@@ -21,7 +21,7 @@ impl Ranges {
         self.0.splice(first..last, core::iter::once(start..end));
     }
 
-    /// Removes the first range if it starts at or before `at`, and returns where it ends.
+    /// Removes the first range if it starts at or before `at`, and returns its end.
     pub fn take_front(&mut self, at: u64) -> Option<u64> {
         if self.0.first()?.start > at {
             return None;
@@ -29,7 +29,7 @@ impl Ranges {
         Some(self.0.remove(0).end)
     }
 
-    /// The range that holds `at`.
+    /// The range that contains `at`.
     pub fn holding(&self, at: u64) -> Option<Range<u64>> {
         let i = self.0.partition_point(|r| r.end <= at);
         self.0.get(i).filter(|r| r.start <= at).cloned()
@@ -59,7 +59,7 @@ impl Ranges {
         self.0.is_empty()
     }
 
-    /// ByteCounts in all ranges together.
+    /// Bytes in all ranges.
     pub fn octets(&self) -> u64 {
         self.0.iter().map(|r| r.end - r.start).sum()
     }

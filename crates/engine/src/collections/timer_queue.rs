@@ -1,15 +1,15 @@
 //! Deadlines of many connections: a hierarchical timing wheel.
 //!
-//! A deadline is a number of ticks, read as digits of six bits. It lies in the level of the highest digit in which
-//! it differs from the tick that was reached, in the slot of that digit. When its slot is reached it moves to a
-//! lower level, and from the lowest among the current ones, which are in order. So to add, to remove and to move a
-//! deadline takes constant time whatever there is, and each deadline moves at most once a level.
+//! A deadline is a number of ticks, read as digits of six bits. It is stored in the level of the highest digit in which
+//! it differs from the current tick, in the slot of that digit. When its slot is reached it moves to a lower level, and
+//! from the lowest level to the sorted set of current deadlines. Adding, removing and moving a deadline take constant
+//! time, and each deadline moves at most once per level.
 
 use crate::Instant;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-/// A tick is 2^20 ns, about a millisecond. Deadlines within one tick are told apart by their order.
+/// A tick is 2^20 ns, about a millisecond. Deadlines within the current tick are sorted.
 const TICK_BITS: u32 = 20;
 /// Bits of a digit.
 const DIGIT_BITS: u32 = 6;
@@ -20,16 +20,16 @@ const NONE: u32 = u32::MAX;
 /// The deadline of a node that has none.
 const UNSET: Instant = Instant::from_nanos(u64::MAX);
 
-/// Deadlines by the place of what they are of: a small number that the caller gives. Each has one at most.
+/// Deadlines by slot, a small number chosen by the caller. A slot has at most one deadline.
 #[derive(Debug, Default)]
 pub(crate) struct TimerQueue {
     nodes: Vec<Node>,
     levels: Vec<Level>,
-    /// What is due within the tick that was reached, or before it.
+    /// The deadlines in the current tick or before it.
     current: BTreeSet<(Instant, u32)>,
-    /// The tick that was reached.
+    /// The current tick.
     tick: u64,
-    /// How many deadlines there are.
+    /// The number of deadlines.
     len: usize,
     /// How often a deadline was put somewhere: what the queue costs.
     #[cfg(test)]
@@ -120,7 +120,7 @@ impl TimerQueue {
         Some(place)
     }
 
-    /// How many deadlines there are.
+    /// The number of deadlines.
     pub fn len(&self) -> usize {
         self.len
     }

@@ -1,29 +1,29 @@
-//! Limits of settings. Where settings enter a stack they are brought within these limits, so that no arithmetic
-//! overflows, every timer ends and no transfer waits for buffer space that cannot exist.
+//! Bounds of settings. Settings are clamped to them when they enter a stack, so that no arithmetic overflows, every
+//! timer expires and no transfer waits for buffer space that cannot exist.
 
 use crate::config::{Config, DatagramConfig, TcpConfig};
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 
-/// Longer than anything lasts, and twice a thousand times as long still fits the clock.
+/// Max duration; 1000 times twice this value still fits the clock.
 const LONGEST: Duration = Duration::from_secs(100_000 * 3600);
 /// The granularity of the clock of RFC 6298.
 const MIN_RTO: Duration = Duration::from_millis(1);
-/// RFC 9293 MUST-40: less than this.
+/// RFC 9293 MUST-40: less than 500 ms.
 const LONGEST_ACK_DELAY: Duration = Duration::from_millis(499);
-/// Memory that is in use is looked at this often at most.
+/// Min interval of the checks for idle buffers.
 pub(crate) const MIN_BUFFER_IDLE: Duration = Duration::from_millis(100);
-/// A search of the path MTU takes a few round trips.
+/// A path MTU search takes a few RTTs.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(100);
-/// What every host takes in one segment (RFC 9293 MUST-15), ..
+/// The default MSS (RFC 9293 MUST-15).
 pub(crate) const MIN_BUFFER: usize = 536;
-/// .. and the most that numbers of 32 bits tell apart (RFC 7323 section 2.3).
+/// The max window of 32-bit sequence numbers (RFC 7323 section 2.3).
 const MAX_BUFFER: usize = 1 << 30;
-/// The most that the length field of IP says.
+/// The max value of the IP length field.
 const MAX_PACKET: usize = 65_535;
 
 impl Config {
-    /// These settings within their bounds.
+    /// These settings clamped to their bounds.
     pub(crate) fn clamp(mut self) -> Self {
         self.mtu = self.mtu.min(MAX_PACKET);
         self.max_packet = self.max_packet.min(MAX_PACKET);
@@ -65,9 +65,8 @@ impl DatagramConfig {
     }
 }
 
-/// The settings of TCP of a stack, to be changed
-/// ([`Stack::tcp_config_mut`](crate::Stack::tcp_config_mut)). When it is dropped they are brought within
-/// their bounds.
+/// Mutable access to the TCP settings of a stack
+/// ([`Stack::tcp_config_mut`](crate::Stack::tcp_config_mut)). Dropping it clamps them to their bounds.
 #[derive(Debug)]
 pub struct TcpConfigMut<'a>(pub(crate) &'a mut TcpConfig);
 

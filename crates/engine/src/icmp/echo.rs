@@ -1,5 +1,5 @@
-//! Echo, the ping protocol (RFC 792, RFC 4443 section 4): requests are answered by the stack or intercepted, and can be
-//! sent.
+//! ICMP echo, or ping (RFC 792, RFC 4443 section 4): requests received are answered by the stack or intercepted;
+//! requests can be sent.
 
 use crate::collections::bounded_queue::{Inbox, Most};
 use crate::collections::lru::Aging;
@@ -13,78 +13,78 @@ use lastack_wire::Malformed;
 use lastack_wire::icmp::{self, Icmp as Message, IcmpError, Quoted};
 use lastack_wire::ip::{self, IpHeader};
 
-/// Most intercepted requests, and most replies, that wait for the user.
+/// Max queued intercepted requests, and max queued replies.
 const MAX_WAITING: Most = Most { items: 256, octets: 4 << 20 };
-/// Most requests of ours whose replies are waited for; the oldest is forgotten first.
+/// Max outstanding requests; the oldest is evicted first.
 const MAX_ASKED: usize = 1024;
-/// Most octets of an IP packet.
+/// Max bytes of an IP packet.
 const MAX_LEN: usize = 65_535;
 /// DSCP, without ECN.
 const DSCP: u8 = 0xfc;
 
-/// An echo request that the embedder is to answer, by [`Stack::echo_reply`],
-/// [`Stack::echo_unreachable`], or silence.
+/// An intercepted echo request. The embedder answers it with [`Stack::echo_reply`] or
+/// [`Stack::echo_unreachable`], or ignores it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EchoRequest {
-    /// Whom it asks.
+    /// Its destination.
     pub local: IpAddr,
-    /// Who asks.
+    /// Its source.
     pub remote: IpAddr,
     /// Identifier.
     pub ident: u16,
     /// Sequence number.
     pub seq: u16,
-    /// What the reply brings back.
+    /// The data that the reply returns.
     pub data: Vec<u8>,
-    /// Hop limit with which it arrived.
+    /// Hop limit of the received packet.
     pub hop_limit: u8,
-    /// Traffic class with which it arrived.
+    /// Traffic class of the received packet.
     pub traffic_class: u8,
-    /// Whether it arrived with the DF bit; of IPv6, in one piece.
+    /// Whether it arrived with the DF bit; for IPv6, unfragmented.
     pub dont_fragment: bool,
 }
 
-/// What came of an echo request of ours.
+/// The result of an echo request sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EchoReply {
-    /// Where we asked from.
+    /// The source of the request.
     pub local: IpAddr,
-    /// Whom we asked.
+    /// The destination of the request.
     pub remote: IpAddr,
     /// Identifier.
     pub ident: u16,
     /// Sequence number.
     pub seq: u16,
-    /// What the reply brought back; nothing if there was none.
+    /// The data of the reply; empty for an error.
     pub data: Vec<u8>,
-    /// Hop limit with which the answer arrived.
+    /// Hop limit of the reply or error received.
     pub hop_limit: u8,
-    /// Whether it was a reply, or an error about the request.
+    /// A reply, or an error about the request.
     pub result: Result<(), EchoError>,
 }
 
-/// Why there is no reply to an echo request of ours.
+/// Why an echo request could not be sent or delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EchoError {
-    /// The network says that the request did not arrive.
+    /// An ICMP error reported that the request was not delivered.
     Unreachable {
-        /// What it says.
+        /// The error.
         error: IcmpError,
-        /// Who says it.
+        /// The sender of the error.
         from: IpAddr,
     },
     /// This host has no address of the remote's family.
     NoAddress,
-    /// The local address is not one of this host's.
+    /// The local address is not an address of this host.
     NotOurs,
-    /// The remote address cannot be one host's.
+    /// The remote address is not a unicast address.
     NotUnicast,
     /// The remote address is this host's own, and there is no loopback.
     OwnAddress,
     /// The data does not fit into a packet.
     TooLong,
-    /// Too much waits to be sent: poll what is to be transmitted first.
+    /// The outbox is full: poll for transmission first.
     NoSpace,
 }
 
@@ -112,11 +112,11 @@ pub(super) struct Echo {
     requests: Inbox<EchoRequest>,
     replies: Inbox<EchoReply>,
     asked: Aging<Asked, ()>,
-    /// How often a name was given.
+    /// The number of names assigned.
     named: u32,
 }
 
-/// What a reply must name to be one.
+/// The fields of a reply that match it to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Asked {
     local: IpAddr,
@@ -126,7 +126,7 @@ struct Asked {
 }
 
 impl Stack {
-    /// The oldest echo request that waits for an answer (`Intercept::echo`).
+    /// The oldest intercepted echo request (`Intercept::echo`).
     pub fn poll_echo_request(&mut self) -> Option<EchoRequest> {
         self.icmp.echo.requests.pop()
     }
@@ -134,15 +134,15 @@ impl Stack {
     /// Answers an intercepted echo request with a reply.
     ///
     /// # Errors
-    /// If too much waits to be sent; the requester then sees silence. Or if the request is no longer
-    /// one that can have arrived.
+    /// If the outbox is full, in which case no reply is sent, or if the request could no longer arrive
+    /// with the current settings.
     pub fn echo_reply(&mut self, request: &EchoRequest) -> Result<(), EchoError> {
         let header = reply_header(&self.shared, request.local, request.remote, request.traffic_class);
         push_echo(&mut self.shared, header, true, request.ident, request.seq, &request.data)
     }
 
     /// Answers an intercepted echo request with a reply that has these fields in its IP header. A reply too large for
-    /// the link leaves in fragments whatever they say.
+    /// the link is fragmented even with `dont_fragment`.
     ///
     /// # Errors
     /// As [`echo_reply`](Self::echo_reply).
@@ -153,11 +153,11 @@ impl Stack {
         push_echo(&mut self.shared, header, true, request.ident, request.seq, &request.data)
     }
 
-    /// Answers an intercepted echo request with an ICMP error, as from `from`, or from whom it asked.
+    /// Answers an intercepted echo request with an ICMP error from `from`, or from its destination.
     ///
     /// # Errors
-    /// The reason why no error can be sent: it or `from` is of the other IP version, `from` is not the
-    /// address of one host (`Rule::IcmpNotAllowed`), or too much waits to be sent.
+    /// If no error can be sent: it or `from` is of the other IP version, `from` is not a unicast address
+    /// (`Rule::IcmpNotAllowed`), or the outbox is full.
     pub fn echo_unreachable(
         &mut self,
         request: &EchoRequest,
@@ -178,8 +178,8 @@ impl Stack {
         crate::icmp::order_error(&mut self.shared, &packet, error, from, Rule::IcmpIntercepted)
     }
 
-    /// Sends an echo request, from `local` or from an address of ours. What comes of it follows by
-    /// [`poll_echo_reply`](Self::poll_echo_reply), if anything comes.
+    /// Sends an echo request, from `local` or from an address of this host. A reply or error is returned
+    /// by [`poll_echo_reply`](Self::poll_echo_reply).
     ///
     /// # Errors
     /// If it cannot be sent.
@@ -214,8 +214,7 @@ impl Stack {
         Ok(())
     }
 
-    /// An identifier and a sequence number for an echo request, which nobody outside can guess and which do not come
-    /// again soon.
+    /// An identifier and a sequence number for an echo request: unpredictable, and not reused soon.
     pub fn echo_name(&mut self) -> (u16, u16) {
         let echo = &mut self.icmp.echo;
         echo.named = echo.named.wrapping_add(1);
@@ -223,7 +222,7 @@ impl Stack {
         ((name >> 16) as u16, name as u16)
     }
 
-    /// The oldest reply, or error, to an echo request of ours.
+    /// The oldest reply, or error, to an echo request sent.
     pub fn poll_echo_reply(&mut self) -> Option<EchoReply> {
         self.icmp.echo.replies.pop()
     }
@@ -295,7 +294,7 @@ impl Stack {
         self.answered(asked, header.hop_limit, &[], result)
     }
 
-    /// Hands over the answer to a request of ours, if it is one. A second answer is not.
+    /// Queues the reply or error if it matches an outstanding request. Duplicates do not match.
     fn answered(
         &mut self,
         asked: Asked,
@@ -328,7 +327,7 @@ fn reply_header(shared: &Shared, from: IpAddr, to: IpAddr, traffic_class: u8) ->
     IpHeader { traffic_class: traffic_class & DSCP, ..echo_header(shared, from, to) }
 }
 
-/// Whether there is a packet with this header that carries an echo of `data`.
+/// Whether an echo with this header and `data` fits in an IP packet.
 fn fits(header: &IpHeader, data: &[u8]) -> Result<(), EchoError> {
     if header.src.is_ipv4() != header.dst.is_ipv4() {
         return Err(EchoError::NoAddress);

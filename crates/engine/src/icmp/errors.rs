@@ -1,4 +1,4 @@
-//! ICMP errors that the stack sends: whether one may be sent, what it quotes, and its headers.
+//! ICMP errors that the stack sends: when they are allowed, what they quote, and their headers.
 
 use crate::icmp::Icmp;
 use crate::ip::ingress::is_host;
@@ -9,16 +9,16 @@ use core::net::IpAddr;
 use lastack_wire::icmp::{self, Icmp as Message, IcmpError};
 use lastack_wire::ip::{self, IpHeader, IpPacket};
 
-/// Precedence "internetwork control", which an error goes with (RFC 1812 section 4.3.2.5).
+/// Precedence "internetwork control" of ICMP errors (RFC 1812 section 4.3.2.5).
 const INTERNETWORK_CONTROL: u8 = 0xc0;
-/// The bits of the type of service below the precedence, without those of ECN.
+/// The TOS bits below the precedence, without ECN.
 const SERVICE: u8 = 0x1c;
-/// Type of the ICMPv6 redirect: no error by its number, but to be treated as one (RFC 4443 section
+/// Type of the ICMPv6 redirect: not an error by its number, but treated as one (RFC 4443 section
 /// 2.4 (e.2)).
 const REDIRECT_V6: u8 = 137;
 
-/// Sends an ICMP error about a packet that [arrived](Icmp::arrived), from the address it was sent to (U3), if one may
-/// be sent (`Rule::IcmpNotAllowed`) and the rate limits let it (`Rule::LimitReplies`).
+/// Sends an ICMP error about a packet that [arrived](Icmp::arrived), from the packet's destination, if allowed
+/// (`Rule::IcmpNotAllowed`) and within the rate limits (`Rule::LimitReplies`).
 pub(crate) fn send_error(
     shared: &mut Shared,
     icmp: &mut Icmp,
@@ -41,8 +41,8 @@ pub(crate) fn send_error(
     }
 }
 
-/// Sends the ICMP error that the embedder ordered about a packet it did not want, as from `from` or
-/// from where the packet was sent to. No rate limit: the embedder knows what it does.
+/// Sends an ICMP error requested by the embedder about an intercepted packet, from `from` or from
+/// the packet's destination, without rate limit.
 pub(crate) fn order_error(
     shared: &mut Shared,
     packet: &[u8],
@@ -56,12 +56,12 @@ pub(crate) fn order_error(
     if !one_family || !is_host(from) || !answerable(&parsed) {
         return Err(Rule::IcmpNotAllowed.into());
     }
-    // The call is not told the time. At time zero no path has expired, so that at worst a little less
-    // is quoted than could be.
+    // The call takes no time. At time zero no path entry has expired, so at worst the error quotes
+    // less than possible.
     push_error(shared, Instant::ZERO, packet, &parsed, error, from, rule)
 }
 
-/// Whether an error about this packet may be sent at all (RFC 1122 section 3.2.2, RFC 4443 section
+/// Whether an error about this packet is allowed (RFC 1122 section 3.2.2, RFC 4443 section
 /// 2.4 (e)).
 fn answerable(parsed: &IpPacket<'_>) -> bool {
     let (src, dst) = (parsed.header.src, parsed.header.dst);
@@ -72,7 +72,7 @@ fn answerable(parsed: &IpPacket<'_>) -> bool {
         && !is_error(parsed)
 }
 
-/// Whether a packet is an ICMP error. One that is too short to say might be.
+/// Whether a packet is an ICMP error. A truncated one is considered an error.
 fn is_error(parsed: &IpPacket<'_>) -> bool {
     let v6 = match parsed.header.protocol {
         ip::ICMP => false,

@@ -6,25 +6,25 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-/// Most destinations whose buckets are kept. Which of them share a place is a secret; the later takes it.
+/// Max buckets of destinations. A secret hash selects the bucket; a new destination evicts the previous one.
 const PLACES: usize = 4096;
 
-/// A token bucket for each destination, and behind them one for all. In this order no destination can
-/// use up what belongs to the others.
+/// A token bucket for each destination, and a global one. An error needs a token of both.
 ///
-/// What others ask, an attacker can ask in their names, and what is left for itself it can see. So
-/// nothing that is shared may depend on whether a packet *was* answered, which says whether a port is
-/// open (CVE-2020-25705): every packet that could be answered pays into the bucket of all and takes its
-/// sender's place, delivered or not. Only a destination's own bucket knows what was answered.
+/// An attacker can send with spoofed sources and observe the remaining tokens for itself. So no
+/// shared state may depend on whether a packet *was* answered, which reveals whether a port is open
+/// (CVE-2020-25705): every packet that could be answered takes tokens of the global bucket and takes
+/// over the bucket of its source, delivered or not. Only a destination's own tokens depend on the
+/// errors sent.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
     places: Vec<Place>,
     all: Option<Bucket>,
-    /// The packet that arrived last may be answered, as far as the bucket of all goes.
+    /// The global bucket allows an answer to the last packet received.
     granted: bool,
 }
 
-/// Whose bucket it is, as far as a hash says.
+/// A bucket and its owner, identified by a hash.
 #[derive(Clone, Debug)]
 struct Place {
     owner: u32,
@@ -32,7 +32,7 @@ struct Place {
 }
 
 impl Limiter {
-    /// A packet has arrived from `remote` that may have to be answered with an error.
+    /// A packet from `remote` was received that may have to be answered with an error.
     pub fn arrived(&mut self, config: &DatagramConfig, secret: &mut Secret, remote: IpAddr, now: Instant) {
         if config.unlimited_errors {
             return;
@@ -48,7 +48,7 @@ impl Limiter {
         self.granted = self.all_grants(config, secret, now);
     }
 
-    /// Whether that packet may be answered. If so, it is counted.
+    /// Whether that packet may be answered. If so, a token is taken.
     pub fn admit(&mut self, config: &DatagramConfig, secret: &Secret, remote: IpAddr, now: Instant) -> bool {
         if config.unlimited_errors {
             return true;
@@ -60,8 +60,8 @@ impl Limiter {
         bucket.take(config.error_interval, config.error_interval)
     }
 
-    /// One credit on average, at random 0 to 2: a count that is exact would tell how much arrives from
-    /// others.
+    /// Takes 0 to 2 tokens at random, 1 on average: an exact count would reveal how many packets arrive
+    /// from others.
     fn all_grants(&mut self, config: &DatagramConfig, secret: &mut Secret, now: Instant) -> bool {
         let Some(price) = Duration::from_secs(1).checked_div(config.error_rate) else { return false };
         let most = price.saturating_mul(config.error_rate_burst);
@@ -75,11 +75,11 @@ fn most_of_one(config: &DatagramConfig) -> Duration {
     config.error_interval.saturating_mul(config.error_burst)
 }
 
-/// A token bucket that counts its tokens as the time in which they came.
+/// A token bucket that measures its tokens as time.
 #[derive(Clone, Debug)]
 struct Bucket {
     credit: Duration,
-    /// Up to when it was filled; ahead of now if it gave what was still to come.
+    /// When it was last filled; in the future if future tokens were taken.
     at: Instant,
 }
 
@@ -93,7 +93,7 @@ impl Bucket {
         self.at = self.at.max(now);
     }
 
-    /// Takes `price` if there is at least `needed`. What is missing is taken from what is to come.
+    /// Takes `price` if the credit is at least `needed`. A deficit is taken from future tokens.
     fn take(&mut self, needed: Duration, price: Duration) -> bool {
         let enough = self.credit >= needed;
         if enough {

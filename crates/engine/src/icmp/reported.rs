@@ -1,4 +1,4 @@
-//! ICMP errors that arrive: which of our packets they refer to.
+//! ICMP errors received: demultiplexing by the packet they quote.
 
 use crate::end::FourTuple;
 use crate::ip::paths::{FLOOR_V6, plateau_below};
@@ -8,12 +8,12 @@ use lastack_wire::Malformed;
 use lastack_wire::icmp::{IcmpError, Quoted};
 use lastack_wire::ip::{self, IpHeader};
 
-/// Types of ICMP that are not acted on.
+/// ICMP types that are ignored.
 const SOURCE_QUENCH: u8 = 4;
 const REDIRECT: u8 = 5;
 
-/// Gives an error to the protocol whose packet it quotes. Who sent it is not tested: every router on
-/// the path may complain.
+/// Passes an error to the protocol whose packet it quotes. Its source is not checked: any router on
+/// the path may send it.
 pub(super) fn arrives(
     stack: &mut Stack,
     now: Instant,
@@ -31,7 +31,7 @@ pub(super) fn arrives(
         Ok(quoted) => quoted,
         Err(malformed) => return broken(stack, malformed),
     };
-    // An error comes to the host that sent the packet, so the packet was sent from where it comes to.
+    // An error is sent to the source of the packet it quotes.
     if quoted.header.src != header.dst {
         return Verdict::Dropped(DropReason::Unwanted);
     }
@@ -65,8 +65,8 @@ fn flow(quoted: &Quoted<'_>) -> Option<FourTuple> {
     })
 }
 
-/// An error of a router that is older than RFC 1191 names no MTU: the next plateau below the packet
-/// stands for it (P1).
+/// An error of a router that predates RFC 1191 has no MTU: the next plateau below the packet size is
+/// used.
 fn with_mtu(error: IcmpError, quoted: &Quoted<'_>) -> IcmpError {
     match error.mtu() {
         Some(0) => IcmpError { info: plateau_below(quoted.total_len) as u32, ..error },

@@ -6,17 +6,17 @@ use crate::{Rule, Transmit};
 use alloc::vec::Vec;
 use lastack_wire::ip::{Fragment, IpHeader};
 
-/// ByteCounts of the IPv6 fragment header.
+/// Bytes of the IPv6 fragment header.
 const FRAGMENT_HEADER_V6: usize = 8;
 
-/// A packet that leaves in parts.
+/// A packet sent in fragments.
 #[derive(Debug)]
 pub(crate) struct Fragments {
     ip: IpHeader,
     ident: u32,
     payload: Vec<u8>,
     sent: usize,
-    /// ByteCounts of payload in each part but the last.
+    /// Bytes of payload in each fragment but the last.
     room: usize,
     rule: Option<Rule>,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Fragments {
 impl Fragments {
     pub fn new(ip: IpHeader, ident: u32, payload: Vec<u8>, mtu: usize, rule: Option<Rule>) -> Self {
         let headers = ip.len() + if ip.is_v6() { FRAGMENT_HEADER_V6 } else { 0 };
-        // Offsets count in units of eight octets.
+        // Offsets are in units of eight bytes.
         let room = (mtu.saturating_sub(headers) & !7).max(8);
         Self { ip, ident, payload, sent: 0, room, rule }
     }
@@ -33,7 +33,7 @@ impl Fragments {
         self.sent >= self.payload.len()
     }
 
-    /// Puts the next part into `packet`; `None` after the last.
+    /// Writes the next fragment into `packet`; `None` after the last.
     pub fn emit_next(&mut self, packet: &mut Vec<u8>) -> Option<Transmit> {
         if self.is_done() {
             return None;
@@ -51,18 +51,18 @@ impl Fragments {
     }
 }
 
-/// Gives packets their identification, in a secret order that is never the same again.
+/// Assigns identifications to packets, in a secret permutation that changes with each epoch.
 ///
-/// Numbers that count, even if for each pair of hosts, are shared by some, who then see how much is sent
-/// to the others (RFC 7739 section 4): whether a guessed port is open, for one. The highest bit tells an
-/// epoch from the next, so that no number comes again within half of all.
+/// A counter, even one per pair of hosts, can be shared by several flows and so reveals how much is sent to
+/// others (RFC 7739 section 4), for example whether a spoofed packet reached an open port. The highest bit
+/// alternates with the epoch, so that no number is reused within half of the number space.
 #[derive(Debug, Default)]
 pub(crate) struct Idents {
     given: [u64; 2],
 }
 
 impl Idents {
-    /// The next number for a packet of IPv4, which has 16 bits for it, or IPv6, which has 32.
+    /// The next identification of an IPv4 packet (16 bits) or IPv6 packet (32 bits).
     pub fn next(&mut self, secret: &Secret, v6: bool) -> u32 {
         let bits = if v6 { 31 } else { 15 };
         let given = &mut self.given[usize::from(v6)];

@@ -1,4 +1,4 @@
-//! Checks that every packet passes before a protocol sees it.
+//! Checks of every packet before a protocol processes it.
 
 use crate::shared::Shared;
 use crate::{DropReason, Rule};
@@ -6,8 +6,8 @@ use core::net::{IpAddr, Ipv6Addr};
 use lastack_wire::Malformed;
 use lastack_wire::ip::{self, IpPacket};
 
-/// The packet, if it is one, is for us, and can be from a peer. What was parsed stays where it is:
-/// moving it at once after it was written would stall every arrival.
+/// The packet, if it is well-formed, its destination local and its source valid. It is passed by
+/// reference: a move right after the write would cause a store-forwarding stall.
 pub(crate) fn admit<'p, 'a>(
     shared: &mut Shared,
     parsed: &'p Result<IpPacket<'a>, Malformed>,
@@ -32,14 +32,13 @@ pub(crate) fn admit<'p, 'a>(
     Err(broken.into())
 }
 
-/// `Rule::DropBadDestination`. That every unicast address is ours does not include loopback: who sends to 127.0.0.1 means
-/// itself.
+/// `Rule::DropBadDestination`. With `any_address` loopback addresses are not local.
 fn is_ours(shared: &Shared, local: &IpAddr) -> bool {
     is_listed(&shared.config.addresses, local)
         || shared.config.any_address && is_host_at(local) && !local.is_loopback()
 }
 
-/// Family by family, as in [`is_host_at`].
+/// Compares family by family, as [`is_host_at`] does.
 fn is_listed(list: &[IpAddr], addr: &IpAddr) -> bool {
     match addr {
         IpAddr::V4(addr) => list.iter().any(|own| matches!(own, IpAddr::V4(own) if own == addr)),
@@ -47,19 +46,20 @@ fn is_listed(list: &[IpAddr], addr: &IpAddr) -> bool {
     }
 }
 
-/// `Rule::DropBadSource`. Loopback speaks to loopback only. Where every address is ours, the peer's is among them.
+/// `Rule::DropBadSource`. Loopback is a valid source only for loopback. With `any_address` the peer's address is
+/// local, too.
 fn is_peer(shared: &Shared, remote: &IpAddr, local: &IpAddr) -> bool {
     is_host_at(remote)
         && (!remote.is_loopback() || local.is_loopback())
         && (shared.config.any_address || !is_listed(&shared.config.addresses, remote))
 }
 
-/// Whether an address on the wire can be that of one host.
+/// Whether an address on the wire is a unicast host address.
 pub(crate) fn is_host(addr: IpAddr) -> bool {
     is_host_at(&addr)
 }
 
-/// Whether an address is that of a group: multicast, or the broadcast of the link.
+/// Whether an address is multicast or the limited broadcast.
 pub(crate) const fn is_group(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
@@ -67,8 +67,8 @@ pub(crate) const fn is_group(addr: IpAddr) -> bool {
     }
 }
 
-/// The same, family by family: to read sixteen octets where four were written a moment ago would
-/// wait until all that was written before has left the store buffer.
+/// The same, family by family: reading 16 bytes where 4 were just written would stall until the
+/// store buffer drains (no store forwarding).
 fn is_host_at(addr: &IpAddr) -> bool {
     match addr {
         IpAddr::V4(v4) => ip::unicast(IpAddr::V4(*v4)),
@@ -76,7 +76,7 @@ fn is_host_at(addr: &IpAddr) -> bool {
     }
 }
 
-/// An IPv4 address in the deprecated dress of IPv6, `::192.0.2.1` (RFC 4291 section 2.5.5.1).
+/// A deprecated IPv4-compatible IPv6 address, `::192.0.2.1` (RFC 4291 section 2.5.5.1).
 fn is_ipv4_compatible(v6: &Ipv6Addr) -> bool {
     v6.segments()[..6] == [0; 6] && !v6.is_loopback()
 }

@@ -1,49 +1,48 @@
-//! Path MTU discovery: the largest packet that reaches a host (RFC 1191, RFC 8201), and paths with a black hole for
-//! larger ones.
+//! Path MTU discovery: the path MTU to each host (RFC 1191, RFC 8201), and MTU black holes.
 
 use crate::Instant;
 use crate::collections::lru::Aging;
 use core::net::IpAddr;
 use core::time::Duration;
 
-/// Least MTU that an IPv4 router can talk us into (P1).
+/// Min path MTU accepted from an IPv4 router.
 const FLOOR_V4: usize = 552;
-/// The least MTU of a link for IPv4 (RFC 791 section 3.2).
+/// Min MTU of an IPv4 link (RFC 791 section 3.2).
 const LEAST_V4: usize = 68;
-/// Least MTU of any IPv6 link (RFC 8200 section 5); a router that names less is not believed (`Rule::IcmpMtuTooSmall`).
+/// Min MTU of an IPv6 link (RFC 8200 section 5); smaller reported MTUs are ignored (`Rule::IcmpMtuTooSmall`).
 pub(crate) const FLOOR_V6: usize = 1280;
-/// How long an entry holds (P1). RFC 1191 section 6.3 asks for ten minutes.
+/// Lifetime of an entry. RFC 1191 section 6.3 recommends ten minutes.
 const LIFETIME: Duration = Duration::from_secs(600);
-/// Most entries; above it the one that would expire first is forgotten.
+/// Max entries; above it the entry that expires first is evicted.
 const MAX: usize = 4096;
-/// The plateaus of RFC 1191 section 7, for routers that do not name the MTU. Those below the floor
-/// are left out.
+/// The plateau table of RFC 1191 section 7, for routers that do not report the MTU, without the
+/// entries below the floor.
 const PLATEAUS: [usize; 8] = [65_535, 32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006];
 
-/// Whether a link of this MTU carries the family of `addr` at all.
+/// Whether a link of this MTU supports the address family of `addr`.
 pub(crate) fn is_carried(addr: IpAddr, link_mtu: usize) -> bool {
     link_mtu >= if addr.is_ipv4() { LEAST_V4 } else { FLOOR_V6 }
 }
 
-/// The least MTU that a router can tell us of.
+/// The min path MTU accepted from a router.
 pub(crate) const fn floor(addr: IpAddr) -> usize {
     if addr.is_ipv4() { FLOOR_V4 } else { FLOOR_V6 }
 }
 
-/// The paths whose MTU is less than the link's.
+/// The paths whose MTU is lower than the link's.
 #[derive(Debug, Default)]
 pub(crate) struct Paths(Aging<IpAddr, Path>);
 
 #[derive(Debug)]
 struct Path {
     mtu: usize,
-    /// It was found out by what was lost; what passes is searched for.
+    /// An MTU black hole, detected by loss; the path MTU is found by probing.
     silent: bool,
     expires: Instant,
 }
 
 impl Paths {
-    /// The largest packet for `remote`.
+    /// The path MTU to `remote`.
     pub fn mtu(&self, remote: IpAddr, link_mtu: usize, now: Instant) -> usize {
         match self.0.get(&remote) {
             Some(path) if path.expires > now => link_mtu.min(path.mtu),
@@ -51,23 +50,23 @@ impl Paths {
         }
     }
 
-    /// Notes that only packets of `mtu` octets reach `remote`. `false`: it is not believed, or was
-    /// known. The MTU never grows but by expiry (P3).
+    /// Lowers the path MTU to `remote` to `mtu` bytes. `false`: it is ignored, or was known. This never
+    /// raises the MTU.
     pub fn lower(&mut self, remote: IpAddr, mtu: usize, now: Instant) -> bool {
         self.note(remote, mtu, false, now)
     }
 
-    /// Notes that larger packets than `mtu` octets are lost in silence (RFC 4821 section 7.7).
+    /// Records that packets larger than `mtu` bytes are lost silently (RFC 4821 section 7.7).
     pub fn mark_black_hole(&mut self, remote: IpAddr, mtu: usize, now: Instant) -> bool {
         self.note(remote, mtu, true, now)
     }
 
-    /// Whether the path lost large packets in silence.
+    /// Whether the path is an MTU black hole.
     pub fn is_black_hole(&self, remote: IpAddr, now: Instant) -> bool {
         self.0.get(&remote).is_some_and(|path| path.silent && path.expires > now)
     }
 
-    /// A packet of `mtu` octets has arrived.
+    /// A probe of `mtu` bytes was acknowledged.
     pub fn raise(&mut self, remote: IpAddr, mtu: usize, now: Instant) {
         if self.mtu(remote, usize::MAX, now) < mtu
             && let Some(path) = self.0.remove(&remote)
@@ -94,8 +93,8 @@ impl Paths {
     }
 }
 
-/// What to try after a packet of `total_len` octets was too big for a router that does not say what
-/// would not be.
+/// The next MTU to try after a packet of `total_len` bytes was too big for a router that does not
+/// report its MTU.
 pub(crate) fn plateau_below(total_len: usize) -> usize {
     PLATEAUS.into_iter().find(|&plateau| plateau < total_len).unwrap_or(FLOOR_V4)
 }

@@ -12,32 +12,32 @@ use lastack_wire::checksum::Sum;
 use lastack_wire::icmp::IcmpError;
 use lastack_wire::ip::{Fragment, IpPacket};
 
-/// What an incomplete packet costs beside its octets.
+/// Memory overhead of an incomplete packet, in bytes.
 const PACKET_COST: usize = 640;
-/// What a fragment costs beside its octets.
+/// Memory overhead of a fragment, in bytes.
 const FRAGMENT_COST: usize = 64;
-/// Most octets that the length field of an IP header can count.
+/// The max value of the IP length field.
 const MAX_LEN: usize = 65_535;
 const HEADER_V6: usize = 40;
 const FRAGMENT_HEADER_V6: usize = 8;
 
-/// The packets of which some fragments arrived, oldest first.
+/// Incomplete packets, oldest first.
 ///
-/// Where there is no room for a fragment the oldest packets are forgotten, so that fragments sent to
-/// fill the room do not keep out others for as long as they are waited for.
+/// If there is no room for a fragment the oldest packets are evicted, so that a flood of fragments
+/// does not block reassembly until its timeout.
 #[derive(Debug, Default)]
 pub(crate) struct Reassembly {
     packets: Aging<Key, Partial>,
-    /// ByteCounts held, with the cost of holding them.
+    /// Bytes held, with overhead.
     held: usize,
 }
 
-/// What the fragments of one packet have in common.
+/// The header fields that identify the fragments of one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     src: IpAddr,
     dst: IpAddr,
-    /// Of IPv4; fragments of an IPv6 packet need not agree on it, the first decides.
+    /// IPv4 only; in IPv6 the protocol of the first fragment applies.
     protocol: Option<u8>,
     ident: u32,
 }
@@ -45,15 +45,15 @@ struct Key {
 #[derive(Debug)]
 struct Partial {
     deadline: Instant,
-    /// The headers of the fragment at offset 0, once that is here.
+    /// The headers of the fragment at offset 0, once received.
     header: Option<Header>,
     pieces: BTreeMap<u32, Vec<u8>>,
-    /// ByteCounts in `pieces`.
+    /// Bytes in `pieces`.
     octets: u32,
-    /// Length of the whole, once the last fragment is here.
+    /// Length of the whole, once the last fragment was received.
     end: Option<u32>,
     held: usize,
-    /// Fragments overlapped: those still to come are dropped too (RFC 5722 section 4).
+    /// Fragments overlapped: later ones are dropped too (RFC 5722 section 4).
     discarded: bool,
 }
 
@@ -64,7 +64,7 @@ struct Header {
 }
 
 impl Reassembly {
-    /// Takes in a fragment. `Ok`: it was the last that was missing, and this is the packet.
+    /// Adds a fragment. `Ok`: it completes this packet.
     pub fn add(
         &mut self,
         shared: &mut Shared,
@@ -99,7 +99,7 @@ impl Reassembly {
         Ok(whole)
     }
 
-    /// Forgets the packets whose time is over, and says so to their senders (`Rule::IcmpReassemblyTimeout`).
+    /// Discards the packets that have timed out, and sends ICMP errors (`Rule::IcmpReassemblyTimeout`).
     pub fn handle_timeout(&mut self, shared: &mut Shared, icmp: &mut Icmp, now: Instant) {
         while self.packets.oldest().is_some_and(|partial| partial.deadline <= now) {
             let Some(partial) = self.pop_oldest() else { break };
@@ -170,8 +170,8 @@ impl Partial {
         }
     }
 
-    /// Whether a fragment can be taken in. An exact copy is dropped alone; any other overlap is an
-    /// attack or an error and ends the packet (RFC 5722 section 4, RFC 8200 section 4.5).
+    /// Whether a fragment is accepted. An exact duplicate is dropped; any other overlap is an attack or
+    /// an error and discards the packet (RFC 5722 section 4, RFC 8200 section 4.5).
     fn check(&self, fragment: &Fragment, payload: &[u8]) -> Result<(), DropReason> {
         let overlap = Err(Rule::DropOverlappingFragments.into());
         let (start, end) = span(fragment, payload);
@@ -211,7 +211,7 @@ impl Partial {
         self.pieces.insert(start, parsed.payload.to_vec());
     }
 
-    /// Lets go of the fragments; says how much they held.
+    /// Discards the fragments and returns the bytes freed.
     fn discard(&mut self) -> usize {
         let freed = self.held - PACKET_COST;
         *self = Self { discarded: true, ..Self::new(self.deadline) };
@@ -243,8 +243,8 @@ fn span(fragment: &Fragment, payload: &[u8]) -> (u32, u32) {
     (fragment.offset, fragment.offset + payload.len() as u32)
 }
 
-/// Whether a fragment can be a part of any packet: all but the last are cut at units of eight octets,
-/// and the whole has no more octets than its length field can count.
+/// Whether a fragment is valid: all but the last have a multiple of eight bytes, and the whole does
+/// not exceed the IP length field.
 fn fits(fragment: &Fragment, parsed: &IpPacket<'_>) -> bool {
     let headers = if parsed.header.is_v6() {
         parsed.unfragmentable - HEADER_V6 - FRAGMENT_HEADER_V6
@@ -270,7 +270,7 @@ fn strip_fragment_header(mut bytes: Vec<u8>, fragment_header_at: usize) -> Vec<u
     bytes
 }
 
-/// Makes a header say that the packet is whole, and how long.
+/// Sets the length fields of the reassembled packet, and clears the fragmentation fields.
 fn set_lengths(whole: &mut [u8], header_len: usize) -> Option<()> {
     if whole[0] >> 4 == 6 {
         let len = u16::try_from(whole.len() - HEADER_V6).ok()?;

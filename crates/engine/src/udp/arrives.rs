@@ -1,4 +1,4 @@
-//! Datagrams that arrive, and ICMP errors about datagrams that were sent.
+//! Datagrams received, and ICMP errors about datagrams sent.
 
 use crate::collections::bounded_queue::Most;
 use crate::end::FourTuple;
@@ -11,7 +11,7 @@ use lastack_wire::icmp::IcmpError;
 use lastack_wire::ip::IpPacket;
 use lastack_wire::udp::UdpHeader;
 
-/// Takes in a datagram.
+/// Processes a datagram received.
 pub(crate) fn arrives(
     stack: &mut Stack,
     now: Instant,
@@ -45,7 +45,7 @@ pub(crate) fn arrives(
 }
 
 impl UdpTable {
-    /// Gives a datagram to its socket; `None`: there is none.
+    /// Delivers a datagram to its socket; `None`: no socket matches.
     fn deliver(
         &mut self,
         shared: &mut Shared,
@@ -70,8 +70,8 @@ impl UdpTable {
         })
     }
 
-    /// Takes in an ICMP error about a datagram of ours. Only a socket connected to the very peer hears
-    /// of it: the ports are all that shows that it is about something we sent.
+    /// Processes an ICMP error about a datagram sent. It is reported only to a socket connected to that
+    /// peer: the ports are the only evidence that the datagram was sent by this host.
     pub fn icmp_error(
         &mut self,
         shared: &mut Shared,
@@ -88,7 +88,7 @@ impl UdpTable {
             return ignored;
         };
         if let Some(mtu) = error.mtu() {
-            // Without DF no IPv4 router had a reason to complain.
+            // Without DF an IPv4 router fragments instead of sending this error.
             if !error.v6 && !socket.dont_fragment {
                 return ignored;
             }
@@ -99,8 +99,8 @@ impl UdpTable {
         Verdict::Accepted
     }
 
-    /// An unconnected socket is told nothing, but where routers do not fragment the path must be known
-    /// for it too. Of such an error all can be guessed, so it must be about a packet that was sent.
+    /// Nothing is reported to an unconnected socket, but without fragmentation by routers it needs the
+    /// path MTU. An attacker can forge such an error, so a packet of that size must have been sent.
     fn path_shrinks(
         &mut self,
         shared: &mut Shared,

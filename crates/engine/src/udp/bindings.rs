@@ -1,4 +1,4 @@
-//! Which socket is bound to which address.
+//! The local addresses of sockets, and demultiplexing.
 
 use crate::end::FourTuple;
 use crate::isn::Seeded;
@@ -7,26 +7,26 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::RangeInclusive;
 use hashbrown::HashMap;
 
-/// Where an ephemeral port comes from: the ports that IANA sets aside for this (RFC 6335 section 6),
-/// and when all are taken as many below.
+/// The ephemeral ports: the dynamic ports of IANA (RFC 6335 section 6), and if all are taken as many
+/// below.
 const EPHEMERAL: [RangeInclusive<u16>; 2] = [49_152..=65_535, 32_768..=49_151];
 
-/// Finds the socket of a datagram by three look-ups, however many sockets there are.
+/// Finds the socket of a datagram with three lookups, independent of the number of sockets.
 #[derive(Debug)]
 pub(super) struct Bindings {
     connected: HashMap<FourTuple, UdpId, Seeded>,
-    /// By local address, also by the unspecified one of a family.
+    /// By local address, including the unspecified ones.
     bound: HashMap<SocketAddr, Holder, Seeded>,
-    /// How many of `bound` there are at a port.
+    /// The number of entries of `bound` per port.
     ports: HashMap<u16, u32, Seeded>,
-    /// How many ports of each range are in `ports`.
+    /// The number of ports of each range in `ports`.
     taken: [usize; EPHEMERAL.len()],
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Holder {
     id: UdpId,
-    /// It is connected: it keeps the address from others, but only its peer reaches it.
+    /// It is connected: it keeps its local address, but receives only from its peer.
     connected: bool,
 }
 
@@ -40,13 +40,13 @@ impl Bindings {
         }
     }
 
-    /// The most specific match: the socket connected to this very peer, the one bound to the address,
-    /// the one bound to every address.
+    /// The most specific match: the socket connected to this peer, else the one bound to the address,
+    /// else the one bound to the unspecified address.
     pub fn lookup(&self, flow: &FourTuple) -> Option<UdpId> {
         self.connected(flow).or_else(|| self.unconnected(flow.local))
     }
 
-    /// The socket connected to this very peer.
+    /// The socket connected to this peer.
     pub fn connected(&self, flow: &FourTuple) -> Option<UdpId> {
         if self.connected.is_empty() {
             return None;
@@ -54,14 +54,14 @@ impl Bindings {
         self.connected.get(flow).copied()
     }
 
-    /// The socket that hears everybody at this address.
+    /// The unconnected socket bound to this address or to the unspecified one.
     pub fn unconnected(&self, local: SocketAddr) -> Option<UdpId> {
         let open = |at| self.bound.get(&at).filter(|holder| !holder.connected);
         open(local).or_else(|| open(anywhere(local))).map(|holder| holder.id)
     }
 
-    /// Whether a socket has this very address. One with a specific address and one with all addresses
-    /// may share a port.
+    /// Whether a socket is bound to exactly this address. A socket with a specific address and one with
+    /// the unspecified address may share a port.
     pub fn is_taken(&self, local: SocketAddr) -> bool {
         keys(local).any(|key| self.bound.contains_key(&key))
     }
@@ -79,7 +79,7 @@ impl Bindings {
         }
     }
 
-    /// Lets only the peer of `flow` reach the socket bound to `bound`.
+    /// Connects the socket bound to `bound`: it then receives only from the peer of `flow`.
     pub fn connect(&mut self, bound: SocketAddr, flow: FourTuple, id: UdpId) {
         self.connected.insert(flow, id);
         for key in keys(bound) {
@@ -93,7 +93,7 @@ impl Bindings {
         self.connected.remove(flow);
     }
 
-    /// Gives back what a socket has. The intercepting one has no port, and nothing to give back.
+    /// Releases the addresses of a socket. The intercepting socket has none.
     pub fn release(&mut self, bound: SocketAddr, flow: Option<&FourTuple>) {
         if let Some(flow) = flow {
             self.disconnect(flow);
@@ -115,7 +115,7 @@ impl Bindings {
         }
     }
 
-    /// A port that no socket has at any address. The search starts at a place nobody can guess
+    /// A port that no socket uses at any address. The search starts at an unpredictable port
     /// (RFC 6056 section 3.3.2).
     pub fn ephemeral_port(&self, random: u64) -> Option<u16> {
         EPHEMERAL.iter().zip(self.taken).find_map(|(range, taken)| {
@@ -128,19 +128,19 @@ impl Bindings {
     }
 }
 
-/// To which of the ephemeral ranges a port belongs.
+/// The ephemeral range that a port belongs to.
 fn range_of(port: u16) -> Option<usize> {
     EPHEMERAL.iter().position(|range| range.contains(&port))
 }
 
-/// Under which addresses a socket is to be found.
+/// The keys of a socket in `bound`.
 fn keys(local: SocketAddr) -> impl Iterator<Item = SocketAddr> {
     let both = local.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), local.port());
     [Some(local), both.then_some(v4)].into_iter().flatten()
 }
 
-/// All addresses of a family, at the same port.
+/// The unspecified address of the same family, with the same port.
 fn anywhere(local: SocketAddr) -> SocketAddr {
     let ip = match local.ip() {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

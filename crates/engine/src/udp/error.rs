@@ -3,46 +3,46 @@
 use core::fmt;
 use lastack_wire::icmp::IcmpError;
 
-/// What a call on a UDP socket fails with, named as the errno of Linux. The first group comes from
-/// ICMP errors about what a connected socket sent.
+/// The error of a call on a UDP socket, with the errno of Linux. The first group comes from ICMP
+/// errors about datagrams of a connected socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UdpError {
-    /// ECONNREFUSED: nobody uses the peer's port.
+    /// ECONNREFUSED: the peer has no socket on the port.
     Refused,
     /// EHOSTUNREACH
     HostUnreachable,
     /// ENETUNREACH
     NetworkUnreachable,
-    /// ENOPROTOOPT: the peer does not speak UDP.
+    /// ENOPROTOOPT: the peer does not support UDP.
     ProtocolUnreachable,
-    /// EACCES: somebody forbids the communication.
+    /// EACCES: communication is administratively prohibited.
     Prohibited,
-    /// EPROTO: somebody found the packet wrong.
+    /// EPROTO: a router or the peer reported a malformed packet.
     Protocol,
-    /// EHOSTDOWN: the peer is not known on its network.
+    /// EHOSTDOWN: the peer's address is unknown on its network.
     HostDown,
     /// ENONET: the peer is isolated.
     HostIsolated,
-    /// EMSGSIZE: the datagram is too large, for UDP or for a path on which it must not be fragmented.
+    /// EMSGSIZE: the datagram is too large for UDP, or for the path if it must not be fragmented.
     MessageTooLong,
     /// EDESTADDRREQ: the socket is not connected and the call names no destination.
     NotConnected,
-    /// EADDRNOTAVAIL: this host has no such address to send from.
+    /// EADDRNOTAVAIL: the source address is not an address of this host.
     NoAddress,
-    /// EINVAL: the destination cannot be one host's, or its port is 0.
+    /// EINVAL: the destination is not a unicast address, or its port is 0.
     NotUnicast,
     /// EOPNOTSUPP: the destination is this host itself, and there is no loopback.
     OwnAddress,
-    /// EADDRINUSE: another socket is connected from there to that peer.
+    /// EADDRINUSE: another socket is connected with the same four-tuple.
     InUse,
-    /// EAGAIN: the queue of datagrams to be sent is full. `Event::UdpWritable` follows.
+    /// EAGAIN: the send queue is full. `Event::UdpWritable` follows.
     Full,
 }
 
 impl UdpError {
-    /// What an ICMP error means to a connected socket, if it is one that does not pass. As
-    /// Linux; RFC 1122 section 4.1.3.3 asks only that errors are passed up.
+    /// The error that an ICMP error causes on a connected socket; `None` if it is transient. As Linux;
+    /// RFC 1122 section 4.1.3.3 only requires that errors are passed up.
     pub const fn from_icmp(icmp: IcmpError) -> Option<Self> {
         if icmp.v6 {
             Self::from_icmp_v6(icmp.kind, icmp.code)

@@ -11,57 +11,57 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use lastack_wire::icmp::IcmpError;
 
-/// A datagram that arrived.
+/// A datagram received.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Datagram {
-    /// Where it was sent to.
+    /// Its destination.
     pub local: SocketAddr,
-    /// Where it came from.
+    /// Its source.
     pub remote: SocketAddr,
-    /// What it carries.
+    /// Its data.
     pub payload: Vec<u8>,
-    /// What its IP header said beside the addresses.
+    /// Other fields of its IP header.
     pub ip: IpFields,
 }
 
-/// A datagram to be sent, or several of one flow.
+/// A datagram to be sent, or several of the same flow.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub flow: FourTuple,
     pub payload: Vec<u8>,
-    /// The payload is that of several datagrams, each of so many octets, the last with what is left. Together they are
-    /// one packet that the link cuts.
+    /// The payload is split into datagrams of this many bytes (the last may be shorter). They form one super-segment,
+    /// which the link splits.
     pub segment_size: Option<u16>,
-    /// Instead of the socket's own settings.
+    /// Overrides the settings of the socket.
     pub ip: Option<IpFields>,
 }
 
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// What it was bound to.
+    /// The address it was bound to.
     pub bound: SocketAddr,
-    /// Set while it is connected. The local address is then a specific one.
+    /// Set while it is connected. The local address is then specific.
     pub flow: Option<FourTuple>,
     pub received: Inbox<Datagram>,
     pub unsent: VecDeque<Outgoing>,
-    /// A send found `unsent` full.
+    /// A send failed because `unsent` was full.
     pub blocked: bool,
-    /// To be reported once, by the next call that can fail.
+    /// Reported once, by the next call that can fail.
     pub error: Option<UdpError>,
-    /// The ICMP error behind the last such error, and its sender.
+    /// The ICMP error that caused the last such error, and its sender.
     pub icmp: Option<(IcmpError, IpAddr)>,
-    /// How many datagrams may wait to be read, instead of the stack's limit.
+    /// Max datagrams in the receive queue; overrides the stack's limit.
     pub receive_queue: Option<usize>,
-    /// What is too large for the path is an error instead of fragmented.
+    /// A datagram too large for the path is an error instead of fragmented.
     pub dont_fragment: bool,
-    /// Instead of the stack's.
+    /// Overrides the stack's setting.
     pub hop_limit: Option<u8>,
-    /// Where large packets went of late, and how large they were: about those a router may complain.
+    /// Destinations and sizes of recent large packets: ICMP errors may refer to them.
     large: Vec<(IpAddr, u16)>,
     closed: bool,
 }
 
-/// Most destinations of large packets that a socket remembers.
+/// Max destinations in `large`.
 const MAX_LARGE: usize = 16;
 
 impl Socket {
@@ -82,7 +82,7 @@ impl Socket {
         }
     }
 
-    /// A packet of so many octets has left for `remote`.
+    /// A packet of `octets` bytes was sent to `remote`.
     pub fn note_size(&mut self, remote: IpAddr, octets: usize) {
         if octets <= paths::floor(remote) {
             return;
@@ -95,7 +95,7 @@ impl Socket {
         self.large.push((remote, octets));
     }
 
-    /// Whether a packet larger than this has left for `remote` of late.
+    /// Whether a packet larger than this was recently sent to `remote`.
     pub fn has_sent_more(&self, remote: IpAddr, octets: usize) -> bool {
         self.large.iter().any(|(other, sent)| *other == remote && usize::from(*sent) > octets)
     }
@@ -104,7 +104,7 @@ impl Socket {
         self.flow.map_or(self.bound, |flow| flow.local)
     }
 
-    /// Its user has closed it; it only lives to send what waits.
+    /// The application has closed it; it only exists to send queued datagrams.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
@@ -115,7 +115,7 @@ impl Socket {
         self.error = None;
     }
 
-    /// Adds a datagram to those that wait to be read; `false`: there are too many.
+    /// Adds a datagram to the receive queue; `false`: it is full.
     pub fn deliver(&mut self, id: UdpId, datagram: Datagram, most: Most, events: &mut Events) -> bool {
         let octets = datagram.payload.len();
         let delivered = self.received.push(datagram, octets, most).is_ok();
@@ -125,7 +125,7 @@ impl Socket {
         delivered
     }
 
-    /// Keeps an error for the next call that can fail.
+    /// Stores an error for the next call that can fail.
     pub fn fail(&mut self, id: UdpId, error: UdpError, events: &mut Events) {
         if !self.closed {
             self.error = Some(error);

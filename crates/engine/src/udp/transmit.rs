@@ -8,11 +8,11 @@ use alloc::vec::Vec;
 use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::udp::UdpHeader;
 
-/// Place of the checksum in a UDP header.
+/// Offset of the checksum in a UDP header.
 const CHECKSUM_AT: usize = 6;
 
 impl UdpTable {
-    /// Puts the next datagram into `packet`, or its first fragment.
+    /// Writes the next datagram, or its first fragment, into `packet`.
     pub fn poll_transmit(
         &mut self,
         shared: &mut Shared,
@@ -39,8 +39,8 @@ impl UdpTable {
 }
 
 impl Socket {
-    /// Tells a user whose send found the queue full that there is room again: once half of it is free,
-    /// so that it can do more than one send.
+    /// Notifies the user of a socket whose send queue was full, once half of it is free, so that several
+    /// sends succeed.
     fn unblock(&mut self, id: UdpId, shared: &mut Shared) {
         if self.blocked && self.unsent.len() <= shared.config.datagrams.send_queue / 2 {
             self.blocked = false;
@@ -48,7 +48,7 @@ impl Socket {
         }
     }
 
-    /// `None`: it is too large to leave whole, and must not be fragmented.
+    /// `None`: it is too large for the path, and must not be fragmented.
     fn emit(
         &mut self,
         id: UdpId,
@@ -77,19 +77,19 @@ impl Socket {
             let header_len = (ip.len() + UdpHeader::LEN) as u16;
             return Some(Transmit { header_len, partial_checksum, segment_size, ..Transmit::default() });
         }
-        // An embedder that forwards has no use for an error that belongs to one of many flows.
+        // A forwarding embedder cannot use an error that belongs to one of many flows.
         if self.dont_fragment {
             self.fail(id, UdpError::MessageTooLong, &mut shared.events);
             return None;
         }
-        // No link can complete a checksum across fragments.
+        // Checksum offload is not possible across fragments.
         let mut whole = Vec::with_capacity(len);
         udp.emit(&ip, &payload, &mut whole);
         shared.emit_packet(now, ip, whole, None, packet)
     }
 }
 
-/// Appends header and payload with the checksum as the link wants it; `true` if it is partial.
+/// Appends header and payload with the checksum that the link requires; `true` if it is partial.
 fn emit_datagram(
     checksum: TransmitChecksum,
     ip: &IpHeader,

@@ -15,15 +15,15 @@ use lastack_wire::icmp::IcmpError;
 use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::udp::UdpHeader;
 
-/// Most octets that UDP carries over IPv4 and over IPv6.
+/// Max bytes of data in a datagram over IPv4 and over IPv6.
 const MOST_V4: usize = 65_535 - 20 - UdpHeader::LEN;
 const MOST_V6: usize = 65_535 - UdpHeader::LEN;
 
 /// A borrowed view of a UDP socket.
 ///
-/// An error that the network reports about what a *connected* socket sent is given once, by whichever
-/// of [`send`](Self::send), [`receive`](Self::receive) and [`take_error`](Self::take_error) comes
-/// first; that send sends nothing.
+/// An ICMP error about a datagram of a *connected* socket is returned once, by the next call of
+/// [`send`](Self::send), [`receive`](Self::receive) or [`take_error`](Self::take_error). If it is a
+/// send, nothing is sent.
 #[derive(Debug)]
 pub struct Udp<'a> {
     table: &'a mut UdpTable,
@@ -37,7 +37,7 @@ impl<'a> Udp<'a> {
         Self { table, shared, id }
     }
 
-    /// Where it hears: the address it is bound to, or connected from.
+    /// The local address: the one it is bound to, or connected from.
     pub fn local(&self) -> SocketAddr {
         self.socket().local()
     }
@@ -47,12 +47,12 @@ impl<'a> Udp<'a> {
         self.socket().flow.map(|flow| flow.remote)
     }
 
-    /// Makes `remote` the only one it hears, and the destination where a send names none. What arrived
-    /// from others before stays readable.
+    /// Connects it: it then receives only from `remote`, which is the default destination of sends.
+    /// Datagrams already received from others stay readable.
     ///
     /// # Errors
-    /// If `remote` is not a port of one host, there is no address to reach it from, or another socket
-    /// is connected to it from the same address.
+    /// If `remote` is not a unicast address or its port is 0, there is no source address for it, or
+    /// another socket is connected with the same four-tuple.
     pub fn connect(&mut self, remote: SocketAddr) -> Result<(), UdpError> {
         let remote = canonical(remote);
         let bound = self.socket().bound;
@@ -74,11 +74,11 @@ impl<'a> Udp<'a> {
         Ok(())
     }
 
-    /// Queues a datagram to `to`, or to the peer.
+    /// Queues a datagram to `to`, or to the connected peer.
     ///
     /// # Errors
-    /// If something is wrong with it, the queue is full ([`UdpError::Full`]), or an earlier error waits
-    /// to be reported.
+    /// If the datagram is invalid, the queue is full ([`UdpError::Full`]), or an earlier error is
+    /// pending.
     pub fn send(&mut self, payload: &[u8], to: Option<SocketAddr>) -> Result<(), UdpError> {
         let socket = self.socket_mut();
         if let Some(error) = socket.error.take() {
@@ -94,8 +94,8 @@ impl<'a> Udp<'a> {
         self.push(Outgoing { flow, payload: payload.to_vec(), segment_size: None, ip: None })
     }
 
-    /// Queues a datagram from `from` to `to`. The intercepting socket sends from any address that is
-    /// ours or taken for ours, another only from where it hears.
+    /// Queues a datagram from `from` to `to`. The intercepting socket sends from any local address (see
+    /// [`Config::any_address`](crate::Config::any_address)), another only from its own.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -115,13 +115,13 @@ impl<'a> Udp<'a> {
         self.push(Outgoing { flow, payload: payload.to_vec(), segment_size: None, ip: None })
     }
 
-    /// Queues datagrams of one flow with these fields in their IP headers. `segment_size`: the payload is that of
-    /// several datagrams, each of so many octets, the last with what is left. They leave as one packet if the link
-    /// cuts such, else one by one. Only the [intercepting](crate::Stack::udp_intercept) socket may; to it the
-    /// destination can be a multicast or broadcast address too.
+    /// Queues datagrams of one flow with these fields in their IP headers. `segment_size`: the payload is split into
+    /// datagrams of this many bytes (the last may be shorter). They are sent as one super-segment if the link
+    /// supports it, otherwise one by one. Only for the [intercepting](crate::Stack::udp_intercept) socket; the
+    /// destination may be a multicast or broadcast address.
     ///
     /// # Errors
-    /// As [`send`](Self::send); [`UdpError::NoAddress`] if the socket is another.
+    /// As [`send`](Self::send); [`UdpError::NoAddress`] if it is not the intercepting socket.
     pub fn forward(
         &mut self,
         from: SocketAddr,
@@ -141,12 +141,12 @@ impl<'a> Udp<'a> {
         self.push_segments(flow, payload, segment_size, Some(ip))
     }
 
-    /// Queues datagrams of one flow with this octet of ECN and DSCP in their IP headers. `from` as in
-    /// [`send_from`](Self::send_from), or `None`: where the socket hears; `to`: `None`: the peer. `segment_size`: the
-    /// payload is that of several datagrams, each of so many octets, the last with what is left (`UDP_SEGMENT`).
+    /// Queues datagrams of one flow with this DSCP and ECN byte in their IP headers. `from` as in
+    /// [`send_from`](Self::send_from), or `None`: the local address; `to`: `None`: the connected peer. `segment_size`:
+    /// the payload is split into datagrams of this many bytes, the last may be shorter (`UDP_SEGMENT`).
     ///
     /// # Errors
-    /// As [`send_from`](Self::send_from). If the queue is full after some of the datagrams, those are queued.
+    /// As [`send_from`](Self::send_from). If the queue becomes full, the first datagrams are queued.
     pub fn send_segments(
         &mut self,
         from: Option<SocketAddr>,
@@ -196,10 +196,10 @@ impl<'a> Udp<'a> {
         Ok(())
     }
 
-    /// The oldest datagram that waits. After `None`, `Event::UdpReadable` says when there is one.
+    /// Removes the oldest received datagram. After `None`, `Event::UdpReadable` follows.
     ///
     /// # Errors
-    /// An error that waits to be reported. Datagrams stay readable.
+    /// A pending error. Datagrams stay readable.
     pub fn receive(&mut self) -> Result<Option<Datagram>, UdpError> {
         let socket = self.socket_mut();
         match socket.error.take() {
@@ -208,7 +208,7 @@ impl<'a> Udp<'a> {
         }
     }
 
-    /// What [`receive`](Self::receive) would give. An error is reported by this too.
+    /// The datagram that [`receive`](Self::receive) would return. A pending error is returned, too.
     ///
     /// # Errors
     /// As [`receive`](Self::receive).
@@ -220,19 +220,19 @@ impl<'a> Udp<'a> {
         }
     }
 
-    /// Whether a receive would give a datagram or an error. If not, `Event::UdpReadable` follows.
+    /// Whether a receive would return a datagram or an error. If not, `Event::UdpReadable` follows.
     pub fn poll_readable(&mut self) -> Poll<()> {
         let socket = self.socket_mut();
         let ready = socket.error.is_some() || socket.received.peek().is_some();
         if ready { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Whether an error waits to be reported.
+    /// Whether an error is pending.
     pub fn has_error(&self) -> bool {
         self.socket().error.is_some()
     }
 
-    /// Whether a send would find room, or an error. If not, `Event::UdpWritable` follows.
+    /// Whether the send queue has room or an error is pending. If not, `Event::UdpWritable` follows.
     pub fn poll_writable(&mut self) -> Poll<()> {
         let most = self.shared.config.datagrams.send_queue;
         let socket = self.socket_mut();
@@ -243,44 +243,44 @@ impl<'a> Udp<'a> {
         Poll::Pending
     }
 
-    /// The error that waits to be reported, if there is one (SO_ERROR).
+    /// Takes the pending error (SO_ERROR).
     pub fn take_error(&mut self) -> Option<UdpError> {
         self.socket_mut().error.take()
     }
 
-    /// The ICMP error behind the last error that the network reported, and its sender; taken with this.
+    /// Takes the ICMP error that caused the last error, and its sender.
     pub fn take_icmp(&mut self) -> Option<(IcmpError, IpAddr)> {
         self.socket_mut().icmp.take()
     }
 
-    /// How many datagrams may wait to be read; the next are dropped. `None`: as the stack's limit
+    /// Sets the max datagrams in the receive queue; further ones are dropped. `None`: the stack's limit
     /// ([`DatagramConfig::receive_queue`](crate::DatagramConfig::receive_queue)).
     pub fn set_receive_queue(&mut self, datagrams: Option<usize>) {
         self.socket_mut().receive_queue = datagrams;
     }
 
-    /// Whether a datagram that is too large for the path is an error ([`UdpError::MessageTooLong`])
-    /// instead of fragmented: path MTU discovery is then the user's (RFC 8899). Initially not.
+    /// Whether a datagram too large for the path is an error ([`UdpError::MessageTooLong`]) instead of
+    /// fragmented: the application then does path MTU discovery (RFC 8899). Default: false.
     pub fn set_dont_fragment(&mut self, dont_fragment: bool) {
         self.socket_mut().dont_fragment = dont_fragment;
     }
 
-    /// Sets the hop limit (TTL) of what it sends; `None`: as the stack's.
+    /// Sets the hop limit (TTL) of datagrams sent; `None`: the stack's.
     pub fn set_hop_limit(&mut self, hop_limit: Option<u8>) {
         self.socket_mut().hop_limit = hop_limit;
     }
 
-    /// The hop limit (TTL) of what it sends.
+    /// The hop limit (TTL) of datagrams sent.
     pub fn hop_limit(&self) -> u8 {
         self.socket().hop_limit.unwrap_or(self.shared.config.hop_limit)
     }
 
-    /// Answers a datagram that arrived earlier with an ICMP error that quotes it, as from `from`, or from the
-    /// datagram's destination. The embedder's errors are not limited in rate.
+    /// Answers a datagram received earlier with an ICMP error that quotes it, from `from`, or from the
+    /// datagram's destination. The error is not rate-limited.
     ///
     /// # Errors
-    /// The reason why no error can be sent: it or `from` is of the other IP version, `from` is not the
-    /// address of one host (`Rule::IcmpNotAllowed`), there is no such datagram, or too much waits to be sent.
+    /// If no error can be sent: it or `from` is of the other IP version, `from` is not a unicast address
+    /// (`Rule::IcmpNotAllowed`), there is no such datagram, or the outbox is full.
     pub fn reject(
         &mut self,
         datagram: &Datagram,
@@ -298,7 +298,7 @@ impl<'a> Udp<'a> {
         icmp::order_error(self.shared, &packet, error, from, Rule::IcmpIntercepted)
     }
 
-    /// Closes the socket. What waits to be sent still leaves, what waits to be read is lost.
+    /// Closes the socket. Queued datagrams are still sent, unread ones are discarded.
     pub fn close(self) {
         self.table.close(self.id);
     }
@@ -311,7 +311,7 @@ impl<'a> Udp<'a> {
         &mut self.table.sockets[self.id]
     }
 
-    /// Where a datagram to `remote` comes from, if the socket is at `local`.
+    /// The source of a datagram to `remote` from a socket bound to `local`.
     fn source(&self, local: SocketAddr, remote: SocketAddr) -> Result<SocketAddr, UdpError> {
         let local = self.address(local, remote)?;
         if self.shared.is_own(local.ip(), remote.ip()) {
@@ -359,17 +359,17 @@ impl<'a> Udp<'a> {
     }
 }
 
-/// Most octets that a datagram carries to this address.
+/// Max bytes of data in a datagram to this address.
 fn most(remote: IpAddr) -> usize {
     if remote.is_ipv4() { MOST_V4 } else { MOST_V6 }
 }
 
-/// ByteCounts of the headers of a datagram.
+/// Bytes of the headers of a datagram.
 const fn headers(flow: &FourTuple) -> usize {
     UdpHeader::LEN + if flow.remote.is_ipv4() { 20 } else { 40 }
 }
 
-/// An address as it stands in our tables: IPv4 as IPv4, no scope.
+/// The canonical form of an address: IPv4-mapped as IPv4, no scope.
 fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
