@@ -1,6 +1,6 @@
-//! Decides what the next segment of a connection is (RFC 9293 section 3.8): the Nagle algorithm in Minshall's variant,
-//! silly window avoidance, zero-window probes, retransmission. It changes nothing: a plan that is not sent has no effect.
-//! `segmentize` commits it.
+//! Decides what the next segment of a connection is (RFC 9293 section 3.8): the Nagle algorithm in Minshall's
+//! variant, silly window syndrome (SWS) avoidance, zero-window probes, retransmission. Planning has no side effects;
+//! `segmentize` commits a plan.
 
 use crate::Instant;
 use crate::config::TcpConfig;
@@ -16,17 +16,17 @@ use lastack_wire::tcp::TcpFlags;
 /// What a segment is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// It only acknowledges.
+    /// A pure ACK.
     Ack,
-    /// It asks for an answer: SEQ one before what the peer expects.
+    /// A window or keep-alive probe: SEQ is one before what the peer expects.
     Probe,
-    /// Data or FIN, for the first time or again.
+    /// Data or FIN, new or retransmitted.
     Data,
-    /// Data, new or again, whatever the congestion window says (RFC 8985 section 7).
+    /// A tail loss probe: data, new or retransmitted, regardless of the congestion window (RFC 8985 section 7).
     TailProbe,
-    /// New data in a segment larger than the path is known to take (RFC 4821).
+    /// A path MTU probe: new data in a segment larger than the known path MTU (RFC 4821).
     SizeProbe,
-    /// The end.
+    /// A RST.
     Reset,
 }
 
@@ -48,14 +48,14 @@ impl SegmentPlan {
     }
 }
 
-/// What data waits for that does not go now.
+/// What blocks data that cannot be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// Nothing, or something that an arrival or a running timer brings.
+    /// Nothing, or an event that an arrival or a running timer brings.
     Nothing,
-    /// Its turn, at the pace.
+    /// Pacing, until this time.
     Turn(Instant),
-    /// A window that only a probe can find open (RFC 9293 section 3.8.6.1).
+    /// The peer's window, which has to be probed (RFC 9293 section 3.8.6.1).
     Window,
 }
 
@@ -64,7 +64,7 @@ pub(super) enum Wait {
 pub(super) struct Plan {
     pub segment: Option<SegmentPlan>,
     pub wait: Wait,
-    /// The congestion window starts anew after a silence, if data goes out.
+    /// The congestion window is reduced after an idle period, if data is sent.
     pub restart: bool,
 }
 
@@ -75,7 +75,7 @@ impl Plan {
 }
 
 impl Connection {
-    /// Whether there may be something to send; if not, to ask for a plan is needless.
+    /// Whether there may be something to send; if not, no plan is needed.
     pub fn wants_to_send(&self) -> bool {
         let end = self.end_of_text();
         let unsent = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
@@ -105,7 +105,7 @@ impl Connection {
             wait = Wait::Window;
         }
         let segment = if self.pending.probe {
-            // The number before SND.UNA is never acceptable, so the peer must answer with an ACK.
+            // The sequence number before SND.UNA is never acceptable, so the peer must answer with an ACK.
             Some(SegmentPlan { purpose: Purpose::Probe, seq: self.snd.una - 1, ..self.plan_ack(None) })
         } else {
             self.pending.ack.then(|| self.plan_ack(None))
@@ -113,7 +113,7 @@ impl Connection {
         Plan { segment, wait, restart: false }
     }
 
-    /// The plan, for a test to look at.
+    /// The plan, for tests.
     #[cfg(test)]
     pub(in crate::tcp) fn plan_to_show(
         &self,
@@ -128,7 +128,7 @@ impl Connection {
         SegmentPlan { purpose: Purpose::Ack, seq, len: 0, flags: TcpFlags::ACK, rule }
     }
 
-    /// What was lost, or a probe of the path MTU, or new data.
+    /// A retransmission, a path MTU probe, or new data.
     fn plan_data(&self, shared: &Shared, now: Instant, congestion: &Congestion) -> Option<SegmentPlan> {
         if let Some(again) = self.plan_retransmission(shared, congestion) {
             return Some(again);
@@ -143,8 +143,8 @@ impl Connection {
         }
     }
 
-    /// RFC 5681 section 4.1: after a silence the congestion window is not what the path can take at once. What it
-    /// is then; `None` if there was no silence, or nothing waits.
+    /// The congestion state after an idle period, when the old window may exceed what the path can take at once
+    /// (RFC 5681 section 4.1); `None` if there was no idle period, or there is nothing to send.
     fn restart_after_idle(&self, shared: &Shared, now: Instant) -> Option<Congestion> {
         let config = &shared.config.tcp;
         if self.snd.una != self.snd.nxt || !config.slow_start_after_idle {
@@ -160,31 +160,30 @@ impl Connection {
         Some(congestion)
     }
 
-    /// What may still be in flight by congestion control.
+    /// The unused part of the congestion window.
     fn congestion_room(&self, congestion: &Congestion) -> u32 {
         self.recovery.window(congestion, self.mss).saturating_sub(self.recovery.pipe(self.mss))
     }
 
-    /// Whether data or FIN waits, nothing is in flight, and the window does not let it go.
+    /// Whether data or FIN is waiting, nothing is in flight, and the window does not allow sending it.
     fn is_data_stuck(&self) -> bool {
         let end = self.end_of_text();
         let waiting = end.after(self.snd.nxt) || (self.state.fin_pending() && self.snd.nxt == end);
         waiting && self.snd.una == self.snd.nxt && !self.pending.probe
     }
 
-    /// What was lost, again: as much of it as the congestion window lets go. What the peer's window
-    /// let go once may go again.
+    /// A retransmission of lost data, limited by the congestion window. The peer's window has already allowed it once.
     fn plan_retransmission(&self, shared: &Shared, congestion: &Congestion) -> Option<SegmentPlan> {
         let lost = self.recovery.scoreboard.first_lost()?;
         let room = self.congestion_room(congestion);
-        // After a timeout, and first in a recovery, one segment goes whatever the window says.
+        // After a timeout, and first in a recovery, one segment is sent regardless of the window.
         let room = if self.recovery.pipe(self.mss) == 0 { room.max(self.mss) } else { room };
         let len = lost.len.min(self.longest(shared, congestion)).min(room / self.mss * self.mss);
         (len > 0).then(|| self.plan_again(lost.seq, len, lost.pushed && len == lost.len))
     }
 
-    /// New data if there is some, else the last segment again, whatever the congestion window says. `None`: all has
-    /// arrived in the meantime.
+    /// A tail loss probe: new data if there is any, else a retransmission of the last segment, regardless of the
+    /// congestion window. `None`: everything has been acknowledged in the meantime.
     fn plan_tail_probe(&self) -> Option<SegmentPlan> {
         let (seq, end) = (self.snd.nxt, self.end_of_text());
         let edge = self.snd.edge();
@@ -199,12 +198,12 @@ impl Connection {
         Some(SegmentPlan { purpose: Purpose::TailProbe, ..probe })
     }
 
-    /// Data from `seq` on, with FIN after it or not.
+    /// New data from `seq` on, optionally with FIN after it.
     fn data(&self, seq: SndSeq, len: u32, fin: bool) -> SegmentPlan {
         SegmentPlan { purpose: Purpose::Data, seq, len, flags: self.flags_at(seq, len, fin), rule: None }
     }
 
-    /// `octets` of what was sent before, FIN included.
+    /// A retransmission of `octets` bytes of the sequence space, FIN included.
     fn plan_again(&self, seq: SndSeq, octets: u32, pushed: bool) -> SegmentPlan {
         let (end, end_of_text) = (seq + octets, self.end_of_text());
         let fin = end.after(end_of_text);
@@ -214,8 +213,8 @@ impl Connection {
         SegmentPlan { purpose: Purpose::Data, seq, len, flags, rule: None }
     }
 
-    /// A segment larger than the path is known to take, to see whether it arrives. It waits for the congestion
-    /// window, and new data with it.
+    /// A segment larger than the known path MTU, as a probe. It waits for the congestion window, and so does the new
+    /// data behind it.
     fn plan_size_probe(&self, shared: &Shared, now: Instant, congestion: &Congestion) -> SizeProbe {
         let Some(len) = self.next_probe_size(shared, now, congestion.window()) else {
             return SizeProbe::None;
@@ -226,7 +225,7 @@ impl Connection {
         SizeProbe::Send(SegmentPlan { purpose: Purpose::SizeProbe, ..self.data(self.snd.nxt, len, false) })
     }
 
-    /// New data that the windows let go, or the FIN after it.
+    /// New data that both windows allow, or the FIN after it.
     fn plan_new(&self, shared: &Shared, congestion: &Congestion) -> Option<SegmentPlan> {
         let (seq, end) = (self.snd.nxt, self.end_of_text());
         let fin_wanted = self.state.fin_pending() && !seq.after(end);
@@ -243,14 +242,14 @@ impl Connection {
         (len > 0 || fin).then(|| self.data(seq, len, fin))
     }
 
-    /// How much of `available` bytes goes now: whole segments; the rest only if the Nagle algorithm
-    /// (RFC 9293 section 3.7.4) and sender SWS avoidance (section 3.8.6.2.1) let it.
+    /// How many of `available` bytes are sent now: whole segments; the rest only if the Nagle algorithm
+    /// (RFC 9293 section 3.7.4) and sender SWS avoidance (section 3.8.6.2.1) allow it.
     fn sendable(&self, available: u32, room: u32, fin: bool, longest: u32) -> Option<u32> {
         let len = available.min(room).min(longest);
         if len == available {
             let last = len % self.mss;
-            // Minshall's form of the Nagle algorithm, as in Linux: a small segment waits for another
-            // small one only, so the end of a long text does not wait for an ACK that is held back.
+            // Minshall's variant of the Nagle algorithm, as on Linux: a small segment waits only for the ACK
+            // of another small one, so the end of a large write does not wait for a delayed ACK.
             let idle = self.small <= self.recovery.scoreboard.una();
             let held = self.settings.cork || self.pending.more;
             let goes = !held && (self.settings.nodelay || idle);
@@ -265,7 +264,7 @@ impl Connection {
         (self.pending.force || (len > 0 && len >= self.snd.max_wnd / 2)).then_some(len)
     }
 
-    /// The most text in one packet to the link: what it can cut, in whole segments.
+    /// Max data in one packet to the link: what it can segment (GSO), in whole segments.
     fn longest(&self, shared: &Shared, congestion: &Congestion) -> u32 {
         let most = shared.config.max_packet.min(usize::from(u16::MAX));
         if most <= shared.config.mtu {
@@ -276,9 +275,9 @@ impl Connection {
         (most - most % self.mss).max(self.mss)
     }
 
-    /// What the link gets at once: what the path carries in a millisecond, so that no long burst waits in front of a
-    /// slow part of it; more where the peer is near; as many segments as is set at least, and half of the congestion
-    /// window at most. Linux cuts its own so ("TSO autosizing").
+    /// Max size of a super-segment: what the path carries in a millisecond, so that no long burst queues at a
+    /// bottleneck; more at a small RTT; at least `burst_segments` segments, and at most half of the congestion window.
+    /// As in Linux's "TSO autosizing".
     fn burst(&self, config: &TcpConfig, congestion: &Congestion) -> u32 {
         let Some(srtt) = self.rtt.srtt() else { return u32::MAX };
         let micros = (srtt.as_micros() as u64).max(1);
@@ -290,9 +289,8 @@ impl Connection {
         (rate + near).max(least).min(most) as u32
     }
 
-    /// The flags of a segment with this text: PSH with the end of what the user gave us at once (RFC 9293 section
-    /// 3.9.1.2), and with what the link cuts, so that the peer's link, which puts it together again, need not wait
-    /// for more.
+    /// The flags of a segment with this data: PSH at the end of a send call (RFC 9293 section 3.9.1.2), and on every
+    /// super-segment, so that the peer's link, which coalesces segments (GRO), need not wait for more.
     fn flags_at(&self, seq: SndSeq, len: u32, fin: bool) -> TcpFlags {
         let end = seq + len;
         let mut flags = TcpFlags::ACK;
@@ -304,7 +302,7 @@ impl Connection {
     }
 }
 
-/// What becomes of the search for a larger path MTU.
+/// The next step of the search for a larger path MTU.
 enum SizeProbe {
     /// There is nothing to probe now.
     None,

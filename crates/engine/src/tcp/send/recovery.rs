@@ -13,70 +13,69 @@ use crate::tcp::send::scoreboard::{Delivered, Scoreboard};
 use core::ops::Range;
 use core::time::Duration;
 
-/// Duplicate ACKs that show a loss where there is no SACK, on a path that does not reorder.
+/// Number of duplicate ACKs that indicates a loss without SACK, on a path that does not reorder.
 const DUP_THRESHOLD: u32 = 3;
 
-/// On a path that does, no more than this many are waited for.
+/// The max of that number on a path that reorders.
 const MAX_DUPLICATES: u32 = 300;
 
-/// Whether something is being repaired.
+/// The state of loss recovery.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Open,
-    /// Fast recovery since this time, until what was sent before it is acknowledged.
+    /// Fast recovery since this time, until all data sent before it is acknowledged.
     Recovery(Instant, Prr),
     /// After a retransmission timeout at this time.
     Loss(Instant),
 }
 
-/// A tail loss probe that is on its way (RFC 8985 section 7).
+/// A tail loss probe in flight (RFC 8985 section 7).
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     /// The position after it.
     end: u64,
-    /// It sent nothing new.
+    /// It was a retransmission.
     again: bool,
 }
 
-/// What was sent again since the window was reduced.
+/// Retransmissions since the window was reduced, for an undo.
 #[derive(Clone, Copy, Debug)]
 struct UndoState {
     /// SND.UNA at that time, as a position.
     una: u64,
-    /// Bytes sent again of which no DSACK says that they were there twice.
+    /// Bytes retransmitted and not yet reported as duplicates by DSACK.
     again: u32,
 }
 
-/// The scoreboard, and where a connection stands between a loss and its repair.
+/// The scoreboard, and the state of loss recovery.
 #[derive(Debug)]
 pub(crate) struct Recovery {
     pub scoreboard: Scoreboard,
     rack: Rack,
     phase: Phase,
-    /// SND.NXT when the last loss was found, as a position.
+    /// SND.NXT when the last loss was detected, as a position.
     recover: u64,
     /// cwnd while a recovery reduces it.
     window: u32,
     duplicates: u32,
-    /// As many of them show a loss.
+    /// Number of duplicate ACKs that indicates a loss.
     dup_threshold: u32,
-    /// How often SND.UNA has moved since the repair began.
+    /// How often SND.UNA has moved since the recovery began.
     steps: u32,
-    /// The last reduction of the window, as long as it may turn out to have been for nothing.
+    /// The last reduction of the window, as long as it may turn out to be spurious.
     doubt: Option<UndoState>,
-    /// This acknowledgment has shown that the repair was for nothing.
+    /// This acknowledgment has shown that the recovery was spurious.
     undone: bool,
     sack: bool,
     probe: Option<Probe>,
-    /// The most that was in flight since the segment before this position was sent.
+    /// The max flight size since the segment before this position was sent.
     most: (u32, u64),
-    /// A segment that is larger than the path was known to take: if it alone is lost, that says nothing
-    /// of congestion (RFC 4821 section 7.5).
+    /// A path MTU probe in flight: if only it is lost, that is no sign of congestion (RFC 4821 section 7.5).
     size_probe: Option<Range<u64>>,
     size_probe_lost: bool,
 }
 
-/// An acknowledgment, for the recovery.
+/// An acknowledgment, as input of loss recovery.
 pub(crate) struct Ack<'a> {
     pub now: Instant,
     /// SND.UNA, already moved, and SND.NXT.
@@ -86,9 +85,9 @@ pub(crate) struct Ack<'a> {
     pub advanced: u32,
     /// It is a duplicate as RFC 5681 section 2 defines it.
     pub duplicate: bool,
-    /// SACK blocks, as they came.
+    /// SACK blocks, as received.
     pub blocks: &'a [(SndSeq, SndSeq)],
-    /// TSecr is older than this time: what it answers was sent before.
+    /// Whether TSecr is older than this time: the ACK answers a segment sent before it.
     pub echo_before: &'a dyn Fn(Instant) -> bool,
     pub mss: u32,
     pub srtt: Option<Duration>,
@@ -96,16 +95,16 @@ pub(crate) struct Ack<'a> {
     pub delivered: u64,
 }
 
-/// What an acknowledgment leads to.
+/// The result of an acknowledgment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
-    /// A measurement of the round-trip time.
+    /// An RTT sample.
     pub rtt: Option<Duration>,
-    /// When to judge again what is in flight.
+    /// The time until the reordering timer has to expire.
     pub reorder_wait: Option<Duration>,
-    /// Segments that are known to have arrived only now.
+    /// Segments newly delivered.
     pub delivered: u32,
-    /// It has shown more losses.
+    /// More losses were detected.
     lost: bool,
 }
 
@@ -130,12 +129,12 @@ impl Recovery {
         }
     }
 
-    /// What it has learned of the path.
+    /// What it has learned about the path.
     pub fn learned(&self) -> LearnedPath {
         self.rack.learned(self.dup_threshold)
     }
 
-    /// Nothing is in flight, on a path of which this is known.
+    /// Starts with nothing in flight, and with what was learned about the path.
     pub fn with(una: SndSeq, sack: bool, path: &LearnedPath) -> Self {
         Self { rack: Rack::with(path), dup_threshold: path.dup_threshold.into(), ..Self::new(una, sack) }
     }
@@ -144,17 +143,17 @@ impl Recovery {
         matches!(self.phase, Phase::Open)
     }
 
-    /// What the path is known for.
+    /// The state of RACK.
     pub fn rack(&self) -> &Rack {
         &self.rack
     }
 
-    /// As many duplicates as show a loss where there is no SACK.
+    /// Number of duplicate ACKs that indicates a loss without SACK.
     pub fn dup_threshold(&self) -> u32 {
         self.dup_threshold
     }
 
-    /// What is to be told of it.
+    /// The state as in `tcpi_ca_state`.
     pub fn ca_state(&self) -> CaState {
         match self.phase {
             Phase::Open if !self.sack && self.duplicates > 0 || self.scoreboard.sacked() > 0 => {
@@ -166,11 +165,11 @@ impl Recovery {
         }
     }
 
-    /// How much may be in flight.
+    /// Max bytes in flight.
     pub fn window(&self, congestion: &Congestion, mss: u32) -> u32 {
         match self.phase {
             Phase::Recovery(..) => self.window,
-            // Limited transmit: a segment for each duplicate ACK before they show a loss.
+            // Limited transmit: a segment for each duplicate ACK below the threshold.
             Phase::Open if !self.sack => {
                 congestion.window().saturating_add(self.duplicates.min(self.dup_threshold - 1) * mss)
             }
@@ -178,22 +177,22 @@ impl Recovery {
         }
     }
 
-    /// What is in flight as far as we know; without SACK each duplicate ACK is a segment that has
-    /// arrived (RFC 5681 section 3.2 step 4).
+    /// The estimate of bytes in flight; without SACK each duplicate ACK stands for a delivered segment
+    /// (RFC 5681 section 3.2 step 4).
     pub fn pipe(&self, mss: u32) -> u32 {
-        // After a timeout they are the answers to what was sent again in vain.
+        // After a timeout they are the answers to spurious retransmissions.
         let counted = matches!(self.phase, Phase::Recovery(..)) && !self.sack;
         self.scoreboard.pipe().saturating_sub(if counted { self.duplicates.saturating_mul(mss) } else { 0 })
     }
 
-    /// Whether nothing is lost, out of order or probed for: then an acknowledgment of something new takes the short
-    /// way.
+    /// Whether nothing is lost or SACKed and no probe is in flight: then an acknowledgment of new data takes the fast
+    /// path.
     pub fn is_undisturbed(&self) -> bool {
         self.is_open() && self.duplicates == 0 && self.probe.is_none() && self.scoreboard.is_unmarked()
     }
 
-    /// Takes in an acknowledgment of something new, without SACK blocks, while nothing disturbs: what
-    /// [`Self::acknowledged`] does then.
+    /// The fast path of [`Self::acknowledged`] for an acknowledgment of new data without SACK blocks, if
+    /// [`Self::is_undisturbed`].
     pub fn acknowledged_undisturbed(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Outcome {
         let pipe_before = self.scoreboard.total();
         let mut delivered = Delivered::default();
@@ -206,13 +205,13 @@ impl Recovery {
         outcome
     }
 
-    /// Takes in an acknowledgment.
+    /// Processes an acknowledgment.
     pub fn acknowledged(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Outcome {
         let (pipe_before, repairing) = (self.pipe(ack.mss), self.phase);
         let doubted = self.doubt.map_or(0, |doubt| doubt.again);
         let delivered = self.book(ack);
         if doubted > 0 && self.doubt.is_some_and(|doubt| doubt.again == 0) {
-            self.undo(congestion); // all that was sent again was there twice
+            self.undo(congestion); // every retransmission was a duplicate
         }
         let mut outcome = Outcome { delivered: delivered.segments, ..Outcome::default() };
         outcome.rtt = self.measure(ack.now, &delivered);
@@ -232,8 +231,8 @@ impl Recovery {
         outcome
     }
 
-    /// Bytes that this acknowledgment tells of for the first time, for the congestion window. What a repair acknowledges
-    /// may have arrived long ago: as one leap of a slow start it would be a burst (RFC 3465 section 2.3).
+    /// Bytes newly delivered by this acknowledgment, for the congestion window. Data acknowledged by a retransmission
+    /// may have arrived long ago: counted at once in slow start, it would cause a burst (RFC 3465 section 2.3).
     fn newly_arrived(
         &mut self,
         ack: &Ack<'_>,
@@ -245,7 +244,7 @@ impl Recovery {
         let slow_start = congestion.window() < congestion.threshold();
         let repaired = !undone && slow_start && !matches!(before, Phase::Open);
         if repaired && self.is_open() && matches!(before, Phase::Recovery(..)) {
-            return 0; // it was given what may go at once already
+            return 0; // `progress` has set the window already
         }
         match (self.sack, repaired) {
             (true, _) => delivered.octets,
@@ -254,14 +253,14 @@ impl Recovery {
         }
     }
 
-    /// The round-trip time of what has arrived, if it was sent once.
+    /// The RTT sample of delivered data, if it was sent once.
     fn measure(&mut self, now: Instant, delivered: &Delivered) -> Option<Duration> {
         let rtt = delivered.newest.filter(|s| s.timed).map(|s| now - s.at)?;
         self.rack.measured(now, rtt);
         Some(rtt)
     }
 
-    /// Notes in the scoreboard what has arrived.
+    /// Updates the scoreboard by ACK and SACK.
     fn book(&mut self, ack: &Ack<'_>) -> Delivered {
         let mut delivered = Delivered::default();
         if ack.advanced > 0 {
@@ -272,7 +271,7 @@ impl Recovery {
             let inside_next = ack.blocks.get(i + 1).is_some_and(|&(s, e)| !start.before(s) && !end.after(e));
             if i == 0 && (start.before(ack.una) || inside_next) {
                 let again = segments(end.offset_from(start).max(0) as u32, ack.mss);
-                delivered.segments += again; // in vain
+                delivered.segments += again; // duplicates
                 self.rack.dsack(self.scoreboard.una(), self.scoreboard.nxt(), again); // RFC 2883
                 let start_of_block = self.scoreboard.position(start);
                 if let Some(doubt) = self.doubt.as_mut().filter(|doubt| start_of_block >= doubt.una) {
@@ -283,13 +282,13 @@ impl Recovery {
             }
         }
         delivered.last = acknowledged.or(delivered.last);
-        // As far apart as segments were seen to arrive in another order than they were sent.
+        // The reordering distance in segments.
         let distance = delivered.reordering.div_ceil(ack.mss.max(1));
         self.dup_threshold = self.dup_threshold.max(distance.min(MAX_DUPLICATES));
         delivered
     }
 
-    /// The repair was for nothing: back to the window before it, and nothing is lost yet.
+    /// The recovery was spurious: restores the window before it, and removes the loss marks.
     fn undo(&mut self, congestion: &mut Congestion) {
         congestion.undo();
         self.scoreboard.unmark_all_lost();
@@ -303,15 +302,15 @@ impl Recovery {
         self.undone = true;
     }
 
-    /// Eifel: the first answer to a repair that began at `at` is to what was sent before.
+    /// Eifel: the recovery was spurious if the first acknowledgment after its start answers a segment sent before it.
     fn detect_spurious_timeout(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) {
         let (Phase::Loss(at) | Phase::Recovery(at, _)) = self.phase else { return };
         if self.doubt.is_none() || !(ack.echo_before)(at) {
             return;
         }
         if self.scoreboard.was_resent_since(at) {
-            // This segment was only late. Others may be lost; those not yet sent again are judged anew,
-            // by a path that reorders.
+            // Only this segment was late. Others may be lost; loss detection starts over for those not yet
+            // retransmitted, with a reordering window.
             self.scoreboard.unmark_all_lost();
             self.rack.reordered();
         } else {
@@ -332,8 +331,8 @@ impl Recovery {
                 self.phase = Phase::Open;
                 self.duplicates = 0;
                 self.rack.recovered();
-                // The ACK of a repair may let a whole window go; as one burst it would be lost again
-                // (RFC 6582 section 3.2, step 3). Half of it is a burst as slow start makes them.
+                // The ACK that ends a recovery may open a whole window; sent as one burst, it could be lost
+                // again (RFC 6582 section 3.2, step 3). Half of it is a burst as in slow start.
                 let burst = (congestion.window() / 2).max(INITIAL_SEGMENTS * ack.mss);
                 congestion.restrain(self.scoreboard.pipe() + burst);
             }
@@ -346,9 +345,9 @@ impl Recovery {
         }
     }
 
-    /// Whether an acknowledgment of something new restarts the retransmission timer. NewReno repairs
-    /// one segment in a round trip; where many are lost it is better to let the timer expire (the
-    /// "impatient" variant of RFC 6582 section 4).
+    /// Whether an acknowledgment of new data restarts the retransmission timer. NewReno retransmits one segment per
+    /// round trip; if many are lost it is better to let the timer expire (the "impatient" variant of RFC 6582
+    /// section 4).
     pub fn restarts_timer(&self) -> bool {
         self.sack || self.steps <= 1 || !matches!(self.phase, Phase::Recovery(..))
     }
@@ -356,7 +355,7 @@ impl Recovery {
     fn find_losses(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Option<Duration> {
         let mut wait = None;
         if !self.sack {
-            // A flight of few segments brings few duplicates.
+            // A small flight yields few duplicate ACKs.
             let most = ((ack.nxt - ack.una) / ack.mss).saturating_sub(1).max(DUP_THRESHOLD);
             let enough = self.duplicates >= self.dup_threshold.min(most);
             let shown = enough && self.is_open() && self.scoreboard.una() > self.recover;
@@ -375,8 +374,8 @@ impl Recovery {
         self.rack.detect_losses(now, &mut self.scoreboard, mss, recovering, srtt.unwrap_or_default())
     }
 
-    /// The network says that it is congested, without a loss (RFC 3168 section 6.1.2). While a loss is
-    /// repaired the window is reduced already.
+    /// The network reports congestion by ECN, without a loss (RFC 3168 section 6.1.2). During a recovery the
+    /// window is reduced already.
     pub fn marked(&mut self, now: Instant, mss: u32, congestion: &mut Congestion) {
         if self.is_open() {
             congestion.on_loss(now, congestion.window(), mss);
@@ -401,7 +400,7 @@ impl Recovery {
         self.window = self.pipe(mss) + mss;
     }
 
-    /// Moves the window: by the congestion control, or by PRR.
+    /// Updates the window: by congestion control, or by PRR.
     fn regulate(
         &mut self,
         ack: &Ack<'_>,
@@ -417,7 +416,7 @@ impl Recovery {
             let progress = ack.advanced > 0 && !outcome.lost;
             self.window = prr.window(arrived, pipe, congestion.threshold(), ack.mss, progress);
             if !self.sack && ack.advanced > 0 {
-                // The next hole is repaired whatever the window says (RFC 6582 section 3.2 step 3).
+                // The next hole is retransmitted regardless of the window (RFC 6582 section 3.2 step 3).
                 self.window = self.window.max(pipe + ack.mss);
             }
             return;
@@ -425,7 +424,7 @@ impl Recovery {
         self.widen(ack, octets, outcome.rtt, pipe_before, congestion);
     }
 
-    /// Widens the window by what was acknowledged, if it was used.
+    /// Grows the window by the bytes acknowledged, if it was used.
     fn widen(
         &self,
         ack: &Ack<'_>,
@@ -434,13 +433,13 @@ impl Recovery {
         pipe_before: u32,
         congestion: &mut Congestion,
     ) {
-        // A window that was not used is not widened (RFC 7661): in slow start more than half of it at some time of the last
-        // round trip is enough.
+        // An unused window does not grow (RFC 7661): in slow start, use of more than half of it at some
+        // time in the last round trip is enough.
         let slow_start = congestion.window() < congestion.threshold();
         let used = pipe_before.saturating_add(ack.mss);
         let most = pipe_before.max(self.most.0);
         let limited = used >= congestion.window() || (slow_start && most > congestion.window() / 2);
-        // On a path that reorders, what is SACKed is progress as well.
+        // On a path that reorders, SACKed data is progress as well.
         let progress = ack.advanced > 0 || self.sack && octets > 0 && self.dup_threshold > DUP_THRESHOLD;
         if progress && limited {
             congestion.on_ack(&Acked {
@@ -455,7 +454,7 @@ impl Recovery {
         }
     }
 
-    /// The reordering timer: what still has not arrived is lost. Returns how long to wait for more.
+    /// The reordering timer expired: data not yet delivered is lost. Returns the time until the next expiry.
     pub fn reorder_timeout(
         &mut self,
         now: Instant,
@@ -470,9 +469,9 @@ impl Recovery {
 
     /// The retransmission timer expired: everything is lost (RFC 6298 section 5.4, RFC 8985 6.3).
     pub fn timeout(&mut self, now: Instant, mss: u32, congestion: &mut Congestion) {
-        // One timeout is one loss: ssthresh stays for what follows it. Nor does a timeout in a recovery
-        // mean another loss, and its repair was not all in vain. But each begins anew from one segment
-        // (RFC 5681 section 3.1), however far the repair before it had come.
+        // Repeated timeouts are one loss event: ssthresh is kept. Nor is a timeout in a recovery another
+        // loss event, and not all its retransmissions were spurious. But each timeout restarts from one
+        // segment (RFC 5681 section 3.1), however far the recovery before it had come.
         match self.phase {
             Phase::Open => {
                 let flight = self.scoreboard.total();
@@ -497,8 +496,7 @@ impl Recovery {
         self.size_probe = None;
     }
 
-    /// Everything in flight is to be sent again, and nobody is to blame: the path takes smaller
-    /// packets only.
+    /// Everything in flight is to be retransmitted, without a congestion response: the path MTU was reduced.
     pub fn resegment(&mut self) {
         self.scoreboard.mark_all_lost(false);
     }
@@ -512,51 +510,51 @@ impl Recovery {
             && !self.scoreboard.is_empty()
     }
 
-    /// A probe has gone out.
+    /// A probe was sent.
     pub fn probed(&mut self, again: bool) {
         self.probe = Some(Probe { end: self.scoreboard.nxt(), again });
     }
 
-    /// RFC 8985 section 7.4: what the answer to a probe tells.
+    /// RFC 8985 section 7.4: evaluates the answer to a probe.
     fn end_probe(&mut self, ack: &Ack<'_>, delivered: &Delivered, congestion: &mut Congestion) {
         let Some(probe) = self.probe.filter(|probe| self.scoreboard.una() >= probe.end) else { return };
         let dsack = ack.blocks.first().is_some_and(|(start, _)| start.before(ack.una));
         let beyond = self.scoreboard.una() > probe.end;
         if probe.again && !dsack && !beyond {
-            return; // the answer to the probe may show yet that both copies arrived
+            return; // a later ACK may still show that both copies arrived
         }
         self.probe = None;
         if probe.again && !dsack && self.is_open() {
-            // The probe has repaired a loss without a recovery: the window pays for it all the same.
+            // The probe has repaired a loss without a recovery: the window is reduced all the same.
             congestion.on_loss(ack.now, delivered.octets, ack.mss);
             self.doubt = None;
         }
     }
 
-    /// A pure ACK of this number has come once more, with nothing new: of a probe and what it repeated both
-    /// have arrived (RFC 8985 section 7.4.2).
+    /// A duplicate pure ACK has arrived: the probe and the original segment were both received (RFC 8985
+    /// section 7.4.2).
     pub fn acknowledged_again(&mut self) {
         let una = self.scoreboard.una();
         self.probe = self.probe.filter(|probe| probe.end != una);
     }
 
-    /// These bytes go out as one segment to see whether it arrives.
+    /// These bytes are sent as one segment, as a path MTU probe.
     pub fn probes_size(&mut self, octets: Range<u64>) {
         self.size_probe = Some(octets);
         self.size_probe_lost = false;
     }
 
-    /// Whether that segment, and nothing else, was lost. Asked once for each probe.
+    /// Whether only that segment was lost. Reported once per probe.
     pub fn take_size_probe_lost(&mut self) -> bool {
         core::mem::take(&mut self.size_probe_lost)
     }
 
-    /// The last reduction of the window stands, whatever is heard of it.
+    /// Makes the last reduction of the window final: no undo.
     pub fn trust(&mut self) {
         self.doubt = None;
     }
 
-    /// Notes how much is in flight now, after something new was sent.
+    /// Records the flight size, after new data was sent.
     pub fn note_use(&mut self) {
         let pipe = self.scoreboard.pipe();
         if self.scoreboard.una() >= self.most.1 || pipe > self.most.0 {
@@ -564,7 +562,7 @@ impl Recovery {
         }
     }
 
-    /// Books what was sent, `again` or for the first time.
+    /// Accounts data that was sent, for the first time or `again` (retransmitted).
     pub fn sent(&mut self, octets: u32, again: bool) {
         if let Phase::Recovery(_, prr) = &mut self.phase {
             prr.sent(octets);

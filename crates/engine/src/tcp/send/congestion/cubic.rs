@@ -1,4 +1,4 @@
-//! CUBIC (RFC 9438), in integers: the engine has no floating point cube root.
+//! CUBIC (RFC 9438), in integer arithmetic: the engine has no floating-point cube root.
 
 use crate::Instant;
 use crate::tcp::send::congestion::hystart::{CSS_GROWTH_DIVISOR, HyStart, Pace};
@@ -29,11 +29,11 @@ struct Epoch {
     start: Instant,
     /// K: when the curve reaches W_max again, in milliseconds.
     k: u64,
-    /// The window that the curve returns to.
+    /// The window at time K.
     w_max: u32,
-    /// What Reno's window would be (section 4.3).
+    /// W_est: the window of Reno (section 4.3).
     w_est: u32,
-    /// Bytes acknowledged and not yet turned into window, for W_est and for cwnd.
+    /// Fractions of growth not yet added, to W_est and to cwnd.
     est_credit: u64,
     credit: u64,
 }
@@ -60,7 +60,7 @@ impl Cubic {
     }
 
     fn slow_start(&mut self, acked: &Acked) {
-        // RFC 9406 section 4.3: only the first slow start has to find out where to stop.
+        // RFC 9406 section 4.3: HyStart++ applies to the first slow start only.
         let first = self.ssthresh == u32::MAX;
         let pace = if first { self.hystart.on_ack(acked) } else { Pace::SlowStart };
         let growth = match pace {
@@ -85,12 +85,12 @@ impl Cubic {
             est_credit: 0,
             credit: 0,
         });
-        // Section 4.3: what Reno would have by now.
+        // Section 4.3: the window that Reno would have now.
         let (alpha, of) = if epoch.w_est >= epoch.w_max { (1, 1) } else { ALPHA };
         epoch.est_credit += u64::from(acked.octets) * mss * alpha / of;
         epoch.w_est += (epoch.est_credit / cwnd) as u32;
         epoch.est_credit %= cwnd;
-        // Section 4.4, 4.5: the curve one round trip ahead, at most half as much again as now.
+        // Sections 4.4, 4.5: the curve one RTT ahead, at most 1.5 times the current window.
         let ahead = acked.now - epoch.start + acked.srtt.unwrap_or_default();
         let target = epoch.curve(ahead, mss).clamp(cwnd, cwnd + cwnd / 2);
         if u64::from(epoch.w_est) > target {
@@ -104,10 +104,10 @@ impl Cubic {
 
     fn reduce(&mut self, mss: u32) {
         self.before = (self.cwnd, self.ssthresh, self.w_max);
-        // Section 4.7: fast convergence leaves room for flows that come new.
+        // Section 4.7: fast convergence leaves room for new flows.
         self.w_max =
             if self.cwnd < self.w_max { (u64::from(self.cwnd) * (10 + BETA) / 20) as u32 } else { self.cwnd };
-        // Of the window and not of the flight, as Linux and most others (RFC 9438 section 4.6).
+        // From cwnd instead of the flight size, as on Linux and most other stacks (RFC 9438 section 4.6).
         self.ssthresh = ((u64::from(self.cwnd) * BETA / 10) as u32).max(2 * mss);
         self.epoch = None;
     }
@@ -167,7 +167,7 @@ impl Control for Cubic {
     fn restart(&mut self, silence: Duration, rto: Duration, mss: u32) {
         self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
         self.cwnd = after_silence(self.cwnd, silence, rto, mss);
-        // The time of silence is none on the curve (RFC 9438 section 5.8).
+        // Idle time does not count on the curve (RFC 9438 section 5.8).
         self.epoch = None;
     }
 

@@ -1,4 +1,4 @@
-//! HyStart++ (RFC 9406): leaves slow start when the round-trip time grows, before losses occur.
+//! HyStart++ (RFC 9406): leaves slow start when the RTT grows, before losses occur.
 
 use crate::tcp::send::congestion::Acked;
 use core::time::Duration;
@@ -8,33 +8,33 @@ const MIN_RTT_THRESHOLD: Duration = Duration::from_millis(4);
 const MAX_RTT_THRESHOLD: Duration = Duration::from_millis(16);
 const RTT_SAMPLES: u32 = 8;
 const CSS_ROUNDS: u32 = 5;
-/// In conservative slow start the window grows by this fraction of what slow start adds.
+/// In conservative slow start (CSS), the growth of slow start is divided by this.
 pub(super) const CSS_GROWTH_DIVISOR: u32 = 4;
 
-/// Where slow start stands.
+/// The phase of slow start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
     SlowStart,
     Conservative,
-    /// Congestion avoidance begins here.
+    /// Congestion avoidance begins.
     Done,
 }
 
 /// The rounds of a slow start.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HyStart {
-    /// What must be delivered for the round to be over.
+    /// The round ends when this many bytes are delivered.
     round_end: u64,
     samples: u32,
     last: Option<Duration>,
     current: Option<Duration>,
-    /// In conservative slow start: the round-trip time that made us careful, and rounds since.
+    /// In conservative slow start: the baseline RTT, and the rounds since.
     conservative: Option<(Duration, u32)>,
 }
 
 impl HyStart {
-    /// What the acknowledgment says of the pace. The limit L of section 4.2 is left out: an
-    /// acknowledgment of a super-segment is worth many segments, as it is on Linux.
+    /// Updates the phase. The limit L of section 4.2 is left out: the acknowledgment of a super-segment counts for
+    /// many segments, as on Linux.
     pub fn on_ack(&mut self, acked: &Acked) -> Pace {
         if acked.delivered >= self.round_end {
             self.round_end = acked.sent;

@@ -12,8 +12,8 @@ use reno::Reno;
 /// The initial window in segments (RFC 6928).
 pub(crate) const INITIAL_SEGMENTS: u32 = 10;
 
-/// What is left of a window after a silence: half for each RTO, but an initial window if it was one
-/// (RFC 5681 section 4.1, in the steps of RFC 2861).
+/// The window after an idle period: halved for each RTO, but not below the initial window (RFC 5681 section 4.1,
+/// in the steps of RFC 2861).
 fn after_silence(window: u32, silence: Duration, rto: Duration, mss: u32) -> u32 {
     let halvings = (silence.as_nanos() / rto.as_nanos().max(1)).min(31) as u32;
     (window >> halvings).max(window.min(INITIAL_SEGMENTS * mss))
@@ -30,7 +30,7 @@ pub enum Algorithm {
 }
 
 impl core::fmt::Display for Algorithm {
-    /// As Linux calls it.
+    /// The name on Linux.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::Cubic => "cubic",
@@ -39,7 +39,7 @@ impl core::fmt::Display for Algorithm {
     }
 }
 
-/// An acknowledgment, as congestion control sees it.
+/// An acknowledgment, as input of congestion control.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acked {
     pub now: Instant,
@@ -47,32 +47,31 @@ pub(crate) struct Acked {
     pub octets: u32,
     /// Eff.snd.MSS
     pub mss: u32,
-    /// A measurement of the round-trip time, if this acknowledgment gave one.
+    /// The RTT sample of this acknowledgment, if any.
     pub rtt: Option<Duration>,
     pub srtt: Option<Duration>,
-    /// Bytes acknowledged in all, and sent in all: they tell rounds apart.
+    /// Total bytes acknowledged, and total bytes sent: they delimit rounds.
     pub delivered: u64,
     pub sent: u64,
 }
 
-/// What an algorithm is told and asked. Windows are in bytes.
+/// The interface of an algorithm. Windows are in bytes.
 pub(crate) trait Control {
-    /// Something new was acknowledged while the window was what held us back.
+    /// New data was acknowledged while the connection was limited by the congestion window.
     fn on_ack(&mut self, acked: &Acked);
-    /// A loss was found, with `flight` bytes in flight.
+    /// A loss was detected, with `flight` bytes in flight.
     fn on_loss(&mut self, now: Instant, flight: u32, mss: u32);
     /// The retransmission timer expired, with `flight` bytes in flight.
     fn on_timeout(&mut self, now: Instant, flight: u32, mss: u32);
-    /// The repair of a loss has failed, and begins anew from one segment.
+    /// A timeout during a recovery: the window shrinks to one segment, ssthresh stays.
     fn collapse(&mut self, mss: u32);
-    /// No more than this much may be in flight now; what is missing to ssthresh comes by slow start.
+    /// Limits cwnd to `window`; slow start brings it back to ssthresh.
     fn restrain(&mut self, window: u32);
-    /// Nothing was sent for `silence`, which is longer than the RTO: what the window was tells little of
-    /// the path now.
+    /// Nothing was sent for `silence`, which is longer than the RTO: the old window may no longer fit the path.
     fn restart(&mut self, silence: Duration, rto: Duration, mss: u32);
-    /// Nothing was in flight for `silence`, and the window stays what it was: the time is none of the curve.
+    /// Nothing was in flight for `silence`, and the window is kept: the time does not count on CUBIC's curve.
     fn pause(&mut self, silence: Duration);
-    /// The last loss was none: back to the windows before it.
+    /// The last loss was spurious: restores the windows before it.
     fn undo(&mut self);
     /// cwnd
     fn window(&self) -> u32;
@@ -87,18 +86,18 @@ pub(crate) enum Congestion {
     Reno(Reno),
 }
 
-/// What is known of a path's window when nothing is in flight.
+/// What was learned about the windows of a path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LearnedWindow {
     algorithm: Algorithm,
     cwnd: u32,
     ssthresh: u32,
-    /// Where CUBIC's curve returns to.
+    /// CUBIC's W_max.
     w_max: u32,
 }
 
 impl Congestion {
-    /// What it has learned. Where in a round or on a curve it was counts no more.
+    /// What it has learned. The position in a round or on the curve is not kept.
     pub fn learned(&self) -> LearnedWindow {
         let (algorithm, w_max) = match self {
             Self::Cubic(cubic) => (Algorithm::Cubic, cubic.w_max()),
@@ -107,7 +106,7 @@ impl Congestion {
         LearnedWindow { algorithm, cwnd: self.window(), ssthresh: self.threshold(), w_max }
     }
 
-    /// On a path of which this is known.
+    /// Starts with what was learned about the path.
     pub fn with(learned: &LearnedWindow) -> Self {
         let LearnedWindow { algorithm, cwnd, ssthresh, w_max } = *learned;
         match algorithm {
@@ -116,7 +115,7 @@ impl Congestion {
         }
     }
 
-    /// Begins with a window of so many segments.
+    /// Starts with a window of `segments` segments.
     pub fn new(algorithm: Algorithm, mss: u32, segments: u32) -> Self {
         match algorithm {
             Algorithm::Cubic => Self::Cubic(Cubic::new(segments * mss)),

@@ -26,7 +26,7 @@ impl Reno {
 
     fn reduce(&mut self, flight: u32, mss: u32) {
         self.before = (self.cwnd, self.ssthresh);
-        // RFC 5681 equation 4; in flight may be more than the window, for what is SACKed counts.
+        // RFC 5681 equation 4; the flight size may exceed the window, as it includes SACKed data.
         self.ssthresh = (flight.min(self.cwnd) / 2).max(2 * mss);
         self.credit = 0;
     }

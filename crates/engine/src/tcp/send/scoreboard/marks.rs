@@ -3,48 +3,48 @@
 use crate::{Instant, steps};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Ranges kept apart. Beyond it a SACK block is noted only where it extends one, and what is sent again counts as
-/// part of what was sent again before it.
+/// Max number of separate ranges. Beyond it a SACK block is applied only if it extends a range, and a
+/// retransmission is merged into the one before it.
 pub(super) const MAX_RANGES: usize = 16_384;
 
-/// Ranges of lost bytes that one undo may take back beyond what segments have paid for: see [`Marks::credit`].
+/// Number of lost ranges that an undo may revert without credit: see [`Marks::credit`].
 const FREE_UNDO: u32 = 64;
 
-/// What is known of a segment.
+/// The state of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentState {
-    /// Neither acknowledged nor taken for lost.
+    /// Neither acknowledged nor marked lost.
     InFlight,
-    /// The peer has it, beyond a gap.
+    /// Reported by SACK: received beyond a gap.
     Sacked,
-    /// Taken for lost, and not sent again yet.
+    /// Marked lost, and not yet retransmitted.
     Lost,
 }
 
-/// A range of bytes of equal state. What has no mark is in flight and was sent once.
+/// A range of bytes of equal state. Data without a mark is in flight and was sent once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub end: u64,
     pub state: SegmentState,
-    /// When it was sent again last.
+    /// When it was last retransmitted.
     pub resent: Option<Instant>,
-    /// It was sent again because it was taken for lost.
+    /// It was retransmitted because it was marked lost.
     pub repaired: bool,
 }
 
 impl Mark {
-    /// Whether it is still in flight as it was sent then.
+    /// Whether this retransmission of it is still in flight.
     fn is_of(&self, resent: &Resent) -> bool {
         self.state == SegmentState::InFlight && self.resent == Some(resent.at)
     }
 
-    /// Whether two ranges that meet are one.
+    /// Whether two adjacent ranges can be joined.
     fn joins(&self, other: &Self) -> bool {
         (self.state, self.resent, self.repaired) == (other.state, other.resent, other.repaired)
     }
 }
 
-/// What was sent again at one time.
+/// A range that was retransmitted at one time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resent {
     pub at: Instant,
@@ -58,17 +58,17 @@ pub(super) struct Marks {
     ranges: BTreeMap<u64, Mark>,
     /// Where lost ranges start.
     lost_starts: BTreeSet<u64>,
-    /// What was sent again, in order of time and, of one time, of position. Parts of it may have arrived or be lost since.
+    /// Retransmissions, ordered by time and then by position. Parts may have been delivered or lost since.
     pub resent: VecDeque<Resent>,
     sacked: u32,
     lost: u32,
-    /// One past the highest byte that is SACKed; 0 if there is none.
+    /// One past the highest SACKed byte; 0 if there is none.
     pub highest_sacked: u64,
-    /// What was sent once and ends before this has a mark, or was found not to be lost and is judged anew from
-    /// here if that changes. RACK goes on from here.
+    /// RACK continues here: data before this position that was sent once has already been examined. An undo moves
+    /// it back.
     pub judged: u64,
-    /// An undo takes back the mark of each lost range. So that a peer cannot make us do that again and again, it
-    /// may take back as many as there were new SACK blocks and segments sent again.
+    /// An undo reverts the mark of each lost range. To bound the work that a peer can cause, it may revert at most
+    /// as many ranges as there were new SACK blocks and retransmissions.
     credit: u32,
     #[cfg(test)]
     pub max_ranges: usize,
@@ -99,17 +99,17 @@ impl Marks {
         self.ranges.len()
     }
 
-    /// Bytes that are SACKed.
+    /// SACKed bytes.
     pub fn sacked(&self) -> u32 {
         self.sacked
     }
 
-    /// Bytes that are taken for lost and not sent again.
+    /// Bytes marked lost and not retransmitted.
     pub fn lost(&self) -> u32 {
         self.lost
     }
 
-    /// Bytes of memory taken, about: nodes of the maps are two thirds full.
+    /// Approximate memory in bytes: nodes of the maps are two thirds full.
     pub fn memory(&self) -> usize {
         const RANGE: usize = (size_of::<u64>() + size_of::<Mark>()) * 3 / 2;
         const START: usize = size_of::<u64>() * 3 / 2;
@@ -134,7 +134,7 @@ impl Marks {
         (mark.end > at).then_some((start, mark))
     }
 
-    /// The range that ends at or before `at` and is nearest to it, or holds the byte before it.
+    /// The last range that starts before `at`.
     pub fn before(&self, at: u64) -> Option<(u64, Mark)> {
         steps::count();
         self.ranges.range(..at).next_back().map(|(&start, &mark)| (start, mark))
@@ -146,7 +146,7 @@ impl Marks {
         self.ranges.range(at..).next().map(|(&start, _)| start)
     }
 
-    /// The piece of `at..end` of one state that starts at `at`: where it ends, and its mark.
+    /// The first piece of `at..end` of one state: where it ends, and its mark.
     pub fn piece(&self, at: u64, end: u64) -> (u64, Option<Mark>) {
         match self.at(at) {
             Some((_, mark)) => (mark.end.min(end), Some(mark)),
@@ -169,19 +169,19 @@ impl Marks {
         self.ranges.iter().map(|(&start, &mark)| (start, mark))
     }
 
-    /// Whether some SACKed range meets `start..end`, so that to note it makes no range more.
+    /// Whether a SACKed range touches `start..end`, so that marking it adds no range.
     pub fn meets_sacked(&self, start: u64, end: u64) -> bool {
         let sacked = |found: Option<(u64, Mark)>| found.is_some_and(|(_, m)| m.state == SegmentState::Sacked);
         let touches = self.before(start).filter(|(_, mark)| mark.end >= start);
         sacked(touches) || sacked(self.at(start)) || sacked(self.at(end))
     }
 
-    /// Segments have paid for an undo.
+    /// Adds credit for an undo.
     pub fn pay(&mut self) {
         self.credit = self.credit.saturating_add(1);
     }
 
-    /// Whether an undo may take back all that is lost; it has paid then.
+    /// Whether the credit allows an undo of all losses; if so, its cost is subtracted.
     pub fn may_undo(&mut self) -> bool {
         let cost = (self.lost_starts.len() + self.resent.len()) as u32;
         if cost > self.credit {
@@ -191,7 +191,7 @@ impl Marks {
         true
     }
 
-    /// Gives `start..end` this state, whatever it was.
+    /// Sets the state of `start..mark.end`, whatever it was.
     pub fn set(&mut self, start: u64, mark: Mark) {
         self.clear(start, mark.end);
         let mut start = start;
@@ -210,7 +210,7 @@ impl Marks {
         self.insert(start, mark);
     }
 
-    /// Takes all marks of `start..end` away.
+    /// Removes all marks of `start..end`.
     pub fn clear(&mut self, start: u64, end: u64) {
         self.cut(start);
         self.cut(end);
@@ -219,7 +219,7 @@ impl Marks {
         }
     }
 
-    /// Makes `at` a border between ranges.
+    /// Splits the range that contains `at`.
     fn cut(&mut self, at: u64) {
         if let Some((start, mark)) = self.at(at).filter(|(start, _)| *start < at) {
             self.remove(start);
@@ -259,7 +259,7 @@ impl Marks {
         }
     }
 
-    /// Notes that `start..end` was sent again.
+    /// Records the retransmission of `start..end`.
     pub fn push_resent(&mut self, start: u64, end: u64, at: Instant) {
         let mut place = self.resent.len();
         while let Some(before) =
@@ -283,7 +283,7 @@ impl Marks {
         }
     }
 
-    /// Whether some of it is still in flight as it was sent then; taken to be so if that is far to seek.
+    /// Whether some of this retransmission is still in flight; `true` if a bounded search does not tell.
     pub fn is_alive(&self, resent: &Resent) -> bool {
         const FAR: usize = 16;
         let mut at = resent.start;
@@ -300,7 +300,7 @@ impl Marks {
         true
     }
 
-    /// Takes for lost what was sent again as `resent` says, starts before `end`, and is still in flight.
+    /// Marks lost the part of this retransmission that starts before `end` and is still in flight.
     pub fn mark_resent_lost(&mut self, resent: &Resent, end: u64) {
         let mut at = resent.start;
         while at < end {
@@ -312,7 +312,7 @@ impl Marks {
         }
     }
 
-    /// All before `una` is acknowledged, and has no mark any more.
+    /// All data before `una` is acknowledged, and has no marks any more.
     pub fn acknowledged(&mut self, una: u64) {
         self.judged = self.judged.max(una);
         while self.resent.front().is_some_and(|resent| resent.end <= una) {
@@ -326,7 +326,7 @@ impl Marks {
 
     /// # Panics
     ///
-    /// If the parts contradict each other.
+    /// If the parts are inconsistent.
     pub fn check(&self, una: u64, nxt: u64) {
         let (mut end, mut sacked, mut lost, mut highest) = (una, 0, 0, 0);
         let mut last: Option<Mark> = None;

@@ -1,14 +1,12 @@
-//! The scoreboard of RFC 6675, with the times that RFC 8985 needs: what is in flight, segment by segment, and
-//! what is known of its fate.
+//! The scoreboard of RFC 6675, with the times that RFC 8985 needs: the segments in flight and the state of each.
 //!
-//! Two layers. `segments` holds what was sent for the first time, in order of sequence numbers, which is the order
-//! of time as well; it changes at its two ends only. `marks` holds what differs from "sent once, nothing heard":
-//! ranges that are SACKed, lost, or sent again. While nothing is lost or out of order there are none, and an
-//! acknowledgment costs as many steps as segments it takes away. With them an operation costs O(log n) for each
-//! range that it makes, joins or takes away.
+//! Two layers. `segments` holds each segment as first sent, ordered by sequence number, which is also the order
+//! of time; it changes at its two ends only. `marks` holds the ranges that are SACKed, lost or retransmitted.
+//! Without loss or reordering there are no marks, and an acknowledgment costs one step per segment that it
+//! removes. With marks an operation costs O(log n) for each range that it creates, joins or removes.
 //!
-//! Positions are bytes (FIN counts as one) since the connection was established, in 64 bits. They do not wrap,
-//! so one that is kept for long compares rightly with any other.
+//! Positions are byte offsets (FIN counts as one byte) since the connection was established, in 64 bits. They do
+//! not wrap, so that an old position compares correctly with any other.
 
 mod marks;
 #[cfg(test)]
@@ -24,32 +22,32 @@ use core::time::Duration;
 
 pub(crate) use self::marks::SegmentState;
 
-/// Segments kept apart. Beyond it new data counts as part of the segment before it, so that neither peer nor user
-/// can make the scoreboard grow without bound (CVE-2019-11477, CVE-2019-11478).
+/// Max number of separate segments. Beyond it new data is merged into the last segment, so that neither the peer
+/// nor the application can make the scoreboard grow without bound (CVE-2019-11477, CVE-2019-11478).
 const MAX_SEGMENTS: usize = 16_384;
 
-/// The position of the first byte: far enough from zero that numbers before it have positions, too.
+/// The position of the first byte: far enough from zero that earlier sequence numbers have positions, too.
 const ORIGIN: u64 = 1 << 32;
 
-/// A segment as it was sent first. It ends where the next one starts.
+/// A segment as first sent. It ends where the next one starts.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     at: Instant,
     start: u64,
-    /// How many segments of the wire were sent before it.
+    /// How many segments on the wire were sent before it.
     before: u32,
-    /// What the user gave at once ends with it: PSH.
+    /// The data of one send call ends with it: PSH.
     pushed: bool,
-    /// Others, sent earlier, count as part of it: its time is no sample of the round-trip time.
+    /// Earlier segments were merged into it: it gives no RTT sample.
     merged: bool,
 }
 
-/// A piece of what is in flight, for the sender.
+/// A range of data in flight, for the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InFlight {
     pub seq: SndSeq,
     pub len: u32,
-    /// What the user gave at once ends with it: PSH.
+    /// The data of one send call ends with it: PSH.
     pub pushed: bool,
 }
 
@@ -59,16 +57,16 @@ impl InFlight {
     }
 }
 
-/// A segment that is known to have arrived.
+/// A delivered segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrived {
-    /// When it was sent last.
+    /// When it was last sent.
     pub at: Instant,
     /// The position after it.
     pub end: u64,
-    /// It was sent more than once.
+    /// It was retransmitted.
     pub resent: bool,
-    /// The time since then is that of one round trip.
+    /// The time since then is an RTT sample.
     pub timed: bool,
 }
 
@@ -79,20 +77,20 @@ impl Arrived {
     }
 }
 
-/// What an acknowledgment brought.
+/// What an acknowledgment delivered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Delivered {
-    /// Bytes that are known to have arrived only now, by ACK or SACK.
+    /// Bytes newly delivered, by ACK or SACK.
     pub octets: u32,
     /// The same in segments.
     pub segments: u32,
-    /// The segment among them that was sent last.
+    /// The most recently sent segment among them.
     pub newest: Option<Arrived>,
-    /// The segment among them that was looked at last, in the order of RFC 8985 section 6.2: reported by SACK, then
+    /// The segment among them that was processed last, in the order of RFC 8985 section 6.2: SACKed first, then
     /// acknowledged.
     pub last: Option<Arrived>,
-    /// One of them was sent only once, though others up to so many bytes beyond its start were known to have arrived
-    /// before: the path reorders.
+    /// Nonzero if the path reorders: one of them was sent only once, and data up to this many bytes beyond its start
+    /// had been delivered before.
     pub reordering: u32,
     /// One of them was sent only once.
     pub original: bool,
@@ -114,10 +112,10 @@ impl Delivered {
 #[derive(Debug)]
 pub(crate) struct Scoreboard {
     segments: VecDeque<Segment>,
-    /// SND.UNA as a position, and as a number.
+    /// SND.UNA as a position, and as a sequence number.
     una: u64,
     una_seq: SndSeq,
-    /// Segments of the wire that were sent for the first time, in all.
+    /// Segments on the wire that were sent for the first time, in all.
     sent: u32,
     /// SND.NXT as a position.
     nxt: u64,
@@ -130,7 +128,7 @@ pub(crate) struct Scoreboard {
 }
 
 impl Scoreboard {
-    /// Nothing is in flight, and `una` is sent next.
+    /// An empty scoreboard; `una` is sent next.
     pub fn new(una: SndSeq) -> Self {
         Self {
             segments: VecDeque::new(),
@@ -146,7 +144,7 @@ impl Scoreboard {
         }
     }
 
-    /// The position of a number that is in flight or near to it.
+    /// The position of a sequence number that is in flight or near to it.
     pub fn position(&self, seq: SndSeq) -> u64 {
         self.una.wrapping_add_signed(seq.offset_from(self.una_seq).into())
     }
@@ -165,51 +163,50 @@ impl Scoreboard {
         self.nxt
     }
 
-    /// Bytes in flight, whatever is known of them.
+    /// Bytes between SND.UNA and SND.NXT.
     pub fn total(&self) -> u32 {
         (self.nxt - self.una) as u32
     }
 
-    /// Bytes in flight: neither acknowledged, nor known to have arrived, nor taken for lost.
+    /// Bytes in flight: neither acknowledged, nor SACKed, nor marked lost.
     pub fn pipe(&self) -> u32 {
         self.total() - self.marks.as_ref().map_or(0, |marks| marks.sacked() + marks.lost())
     }
 
-    /// Bytes that wait to be sent again.
+    /// Bytes marked lost and not yet retransmitted.
     pub fn lost(&self) -> u32 {
         self.marks.as_ref().map_or(0, |marks| marks.lost())
     }
 
-    /// Bytes known to have arrived beyond a gap.
+    /// SACKed bytes.
     pub fn sacked(&self) -> u32 {
         self.marks.as_ref().map_or(0, |marks| marks.sacked())
     }
 
-    /// Whether nothing is SACKed, lost or sent again.
+    /// Whether nothing is SACKed, lost or retransmitted.
     pub fn is_unmarked(&self) -> bool {
         self.marks.is_none()
     }
 
-    /// Whether it is the scoreboard of `una..nxt`.
+    /// Whether the scoreboard covers exactly `una..nxt`.
     pub fn covers(&self, una: SndSeq, nxt: SndSeq) -> bool {
         self.una_seq == una && self.total() == nxt - una
     }
 
-    /// Bytes of memory taken.
+    /// Memory used, in bytes.
     pub fn memory(&self) -> usize {
         self.segments.capacity() * size_of::<Segment>()
             + self.marks.as_ref().map_or(0, |marks| marks.memory())
     }
 
-    /// Gives the memory back if nothing is in flight.
+    /// Frees the memory if nothing is in flight.
     pub fn shrink(&mut self) {
         if self.segments.is_empty() {
             self.segments = VecDeque::new();
         }
     }
 
-    /// How many segments of `mss` there are: in all; that the peer has beyond a gap; taken for lost; on their way
-    /// again. Walks over all marks: for a user who asks.
+    /// The number of segments of `mss`: all; SACKed; lost; retransmitted. Walks over all marks: for statistics only.
     pub fn count(&self, mss: u32) -> [u32; 4] {
         let mut counts = [self.count_segments(self.una, self.nxt, mss), 0, 0, 0];
         for (start, mark) in self.marks.iter().flat_map(|marks| marks.ranges()) {
@@ -223,7 +220,7 @@ impl Scoreboard {
         counts
     }
 
-    /// Notes that `len` bytes from SND.NXT on were sent for the first time, in `count` segments of the wire.
+    /// Adds `len` bytes of new data from SND.NXT on, sent as `count` segments on the wire.
     pub fn push(&mut self, len: u32, count: u32, at: Instant, pushed: bool) {
         #[cfg(test)]
         let max = self.max_segments;
@@ -242,7 +239,7 @@ impl Scoreboard {
         self.sent = self.sent.wrapping_add(count);
     }
 
-    /// The segment that holds the byte at this position.
+    /// The index of the segment that holds the byte at this position.
     fn index(&self, at: u64) -> usize {
         steps::count();
         self.segments.partition_point(|segment| segment.start <= at).saturating_sub(1)
@@ -253,7 +250,7 @@ impl Scoreboard {
         self.segments.get(index + 1).map_or(self.nxt, |next| next.start)
     }
 
-    /// How many segments of the wire `start..end` is, of `mss` where it is only part of what was sent at once.
+    /// The number of segments on the wire in `start..end`; parts of a super-segment are counted by `mss`.
     fn count_segments(&self, start: u64, end: u64, mss: u32) -> u32 {
         if start >= end || self.segments.is_empty() {
             return 0;
@@ -289,7 +286,7 @@ impl Scoreboard {
         })
     }
 
-    /// Notes that the bytes from `seq` on were sent again.
+    /// Records the retransmission of `len` bytes from `seq` on.
     pub fn on_retransmit(&mut self, seq: SndSeq, len: u32, at: Instant) {
         let mut start = self.position(seq).max(self.una);
         let end = (self.position(seq) + u64::from(len)).min(self.nxt);
@@ -299,7 +296,7 @@ impl Scoreboard {
             && left.end == start
             && left.state == SegmentState::InFlight
         {
-            // The later time counts for both.
+            // The later time is used for both.
             start = before;
         }
         marks.pay();
@@ -316,7 +313,7 @@ impl Scoreboard {
         marks.push_resent(start, end, at);
     }
 
-    /// The first bytes that wait to be sent again, as far as they were sent at once.
+    /// The first lost range, up to the end of its segment.
     pub fn first_lost(&self) -> Option<InFlight> {
         let (start, mark) = self.marks.as_ref()?.first_lost()?;
         let index = self.index(start);
@@ -326,20 +323,20 @@ impl Scoreboard {
         Some(InFlight { seq: self.seq(start), len: (end - start) as u32, pushed })
     }
 
-    /// The segment with the highest number.
+    /// The segment with the highest sequence number.
     pub fn last(&self) -> Option<InFlight> {
         let last = self.segments.back()?;
         let start = last.start.max(self.una);
         Some(InFlight { seq: self.seq(start), len: (self.nxt - start) as u32, pushed: last.pushed })
     }
 
-    /// Whether a segment that was sent again, not before `at`, is still not acknowledged.
+    /// Whether data retransmitted at `at` or later is still unacknowledged.
     pub fn was_resent_since(&self, at: Instant) -> bool {
         let resent = self.marks.iter().flat_map(|marks| marks.resent.iter().rev());
         resent.take_while(|resent| resent.at >= at).any(|resent| resent.end > self.una)
     }
 
-    /// Everything before `ack` is acknowledged.
+    /// Removes all data before `ack`.
     pub fn acknowledge(&mut self, ack: SndSeq, mss: u32, delivered: &mut Delivered) {
         let ack = self.position(ack).min(self.nxt);
         if ack <= self.una {
@@ -363,7 +360,7 @@ impl Scoreboard {
         }
     }
 
-    /// The same while nothing is SACKed, lost or sent again: each segment is looked at once, when it goes.
+    /// The same while nothing is SACKed, lost or retransmitted: each segment is visited once, when it is removed.
     fn acknowledge_unmarked(&mut self, ack: u64, mss: u32, delivered: &mut Delivered) {
         let (mut from, mut count) = (self.una, 0);
         let mut newest = None;
@@ -389,7 +386,7 @@ impl Scoreboard {
         self.una = ack;
     }
 
-    /// Notes that `start..end`, sent once and without a mark, has arrived.
+    /// Records the delivery of `start..end`, which was sent once and has no mark.
     fn deliver(&self, start: u64, end: u64, mss: u32, delivered: &mut Delivered) {
         let (first, last) = (self.index(start), self.index(end - 1));
         let Some(newest) = self.segments.get(last) else { return };
@@ -402,7 +399,7 @@ impl Scoreboard {
         }
     }
 
-    /// Notes that `start..end` has arrived, and what of it was not known before: by SACK, or for good.
+    /// Records the delivery of `start..end`, by SACK or by ACK, and adds what is new to `delivered`.
     fn deliver_marked(&mut self, start: u64, end: u64, mss: u32, delivered: &mut Delivered, sacked: bool) {
         let mut position = start;
         while let Some(marks) = self.marks.as_ref().filter(|_| position < end) {
@@ -426,9 +423,8 @@ impl Scoreboard {
         }
     }
 
-    /// The peer has the bytes of `start..end`, beyond a gap. Whole segments are noted, of `mss` where more than one
-    /// was sent at once: a peer that keeps parts of them has nothing from it, and cannot make us keep books of
-    /// bytes. Linux does the same.
+    /// Applies the SACK block `start..end`. Only whole segments are marked (of `mss` in a super-segment), so that a
+    /// peer that SACKs parts of segments cannot make the scoreboard track single bytes. Linux does the same.
     pub fn sack(&mut self, start: SndSeq, end: SndSeq, mss: u32, delivered: &mut Delivered) {
         let start = self.border(self.position(start).max(self.una), mss, u32::div_ceil);
         let end = self.border(self.position(end).min(self.nxt), mss, |len, mss| len / mss);
@@ -437,7 +433,7 @@ impl Scoreboard {
         }
         let marks = self.marks_mut();
         match marks.at(start) {
-            // Nothing new: a peer repeats its blocks.
+            // Nothing new: SACK blocks are repeated.
             Some((_, mark)) if mark.state == SegmentState::Sacked && mark.end >= end => return,
             _ if marks.is_full() && !marks.meets_sacked(start, end) => return,
             _ => marks.pay(),
@@ -445,8 +441,8 @@ impl Scoreboard {
         self.deliver_marked(start, end, mss, delivered, true);
     }
 
-    /// The border of a segment of the wire beside `at`, if that lies within what was sent at once: `count` says how
-    /// many segments so many bytes are.
+    /// The boundary of a segment on the wire next to `at`, if `at` lies within a super-segment: `count` converts bytes
+    /// to segments and rounds.
     fn border(&self, at: u64, mss: u32, count: fn(u32, u32) -> u32) -> u64 {
         if at <= self.una || at >= self.nxt {
             return at;
@@ -457,8 +453,8 @@ impl Scoreboard {
         whole.min(self.end_of(index)).max(self.una)
     }
 
-    /// Takes for lost what was sent before `newest` and not after `due_since` ago (RFC 8985 section 6.2 step 5), in
-    /// order of time. Returns how long to wait until the rest of what was sent before `newest` is due.
+    /// Marks lost what was sent before `newest` and at least `wait` ago (RFC 8985 section 6.2 step 5), in order of
+    /// time. Returns how long to wait until the rest of what was sent before `newest` is due.
     pub fn detect_losses(&mut self, now: Instant, newest: Arrived, wait: Duration) -> Option<Duration> {
         let since = |at: Instant| now - at; // zero for what is in the future
         let due = |at: Instant| since(at) >= wait;
@@ -475,7 +471,7 @@ impl Scoreboard {
         Some(wait.saturating_sub(since(last)))
     }
 
-    /// Takes what has no mark before `end` for lost.
+    /// Marks lost what has no mark before `end`.
     fn mark_unmarked_lost(&mut self, end: u64) {
         let una = self.una;
         if end <= self.marks.as_ref().map_or(una, |marks| marks.judged.max(una)) {
@@ -494,8 +490,8 @@ impl Scoreboard {
         marks.judged = end;
     }
 
-    /// When the last of `expired..candidates` that has no mark was sent; if it is far to seek, when what it may be
-    /// was sent at the latest.
+    /// When the last range of `expired..candidates` without a mark was sent; after a bounded search, the latest time
+    /// that is possible.
     fn wait_for_originals(&self, candidates: u64, expired: u64) -> Option<Instant> {
         const FAR: usize = 16;
         let mut position = candidates;
@@ -512,7 +508,7 @@ impl Scoreboard {
         (position > floor).then(|| self.segments[self.index(position - 1)].at)
     }
 
-    /// The same for what was sent again. Returns when the last that is not due was sent.
+    /// Loss detection for retransmitted data. Returns when the last range that is not due was sent.
     fn detect_lost_again(&mut self, newest: Arrived, due: impl Fn(Instant) -> bool) -> Option<Instant> {
         const FAR: usize = 16;
         let marks = self.marks.as_mut()?;
@@ -534,7 +530,7 @@ impl Scoreboard {
         candidates.find(|resent| sent_before(resent) && marks.is_alive(resent)).map(|resent| resent.at)
     }
 
-    /// Takes the first `octets` for lost, at most one segment, if they are in flight.
+    /// Marks the first `octets` bytes lost, at most one segment, if they are in flight.
     pub fn mark_front_lost(&mut self, octets: u32) {
         if self.una == self.nxt {
             return;
@@ -549,8 +545,8 @@ impl Scoreboard {
         }
     }
 
-    /// Takes everything for lost that is not known to have arrived, or, with `forget_sacks`, that too (a receiver
-    /// may discard what it has reported: RFC 2018 section 8).
+    /// Marks lost everything that is not SACKed; with `forget_sacks`, also what is SACKed (a receiver may discard
+    /// data that it has SACKed: RFC 2018 section 8).
     pub fn mark_all_lost(&mut self, forget_sacks: bool) {
         let (una, nxt) = (self.una, self.nxt);
         if una == nxt {
@@ -574,8 +570,8 @@ impl Scoreboard {
         marks.judged = nxt;
     }
 
-    /// Nothing was lost after all. What of it was not sent again is judged anew. If a peer makes us take back more
-    /// than it has paid for in segments, what is lost stays so, and is sent again.
+    /// Undoes all loss marks. Data that was not retransmitted is subject to loss detection again. If the undo exceeds
+    /// `Marks::credit`, the data stays lost and is retransmitted.
     pub fn unmark_all_lost(&mut self) {
         let Some(marks) = self.marks.as_mut().filter(|marks| marks.lost() > 0) else { return };
         if !marks.may_undo() {
@@ -599,8 +595,8 @@ impl Scoreboard {
         }
     }
 
-    /// Forgets what is known of each segment and takes all of `una..nxt` for lost, not sent again yet: what is
-    /// left to do if the scoreboard does not fit the send variables.
+    /// Discards the state of each segment and marks all of `una..nxt` lost: the fallback if the scoreboard is
+    /// inconsistent with the send variables.
     pub fn rebuild(&mut self, una: SndSeq, nxt: SndSeq, at: Instant) {
         let len = nxt.offset_from(una).max(0) as u32;
         self.segments.clear();
@@ -612,24 +608,24 @@ impl Scoreboard {
         }
     }
 
-    /// Whether all that is taken for lost lies in these positions, and none of it was sent again before.
+    /// Whether all lost data lies in these positions, and none of it was retransmitted before.
     pub fn lost_only(&self, octets: &core::ops::Range<u64>) -> bool {
         let mut lost = self.marks.iter().flat_map(|marks| marks.lost_ranges());
         lost.all(|(start, mark)| mark.resent.is_none() && start >= octets.start && mark.end <= octets.end)
     }
 
-    /// Whether the first segment is of this size at least.
+    /// Whether the first segment has at least this size.
     pub fn first_is_full(&self, mss: u32) -> bool {
         !self.segments.is_empty() && self.end_of(0) - self.una >= u64::from(mss)
     }
 
-    /// The peer had the first bytes once, and acknowledges less: it has discarded them.
+    /// Whether the first byte is SACKed, though not acknowledged: the peer has discarded it (SACK reneging).
     pub fn first_is_sacked(&self) -> bool {
         let first = self.marks.as_ref().and_then(|marks| marks.at(self.una));
         first.is_some_and(|(_, mark)| mark.state == SegmentState::Sacked)
     }
 
-    /// How many segments and ranges are kept apart.
+    /// The number of segments and ranges.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.segments.len() + self.marks.as_ref().map_or(0, |marks| marks.len())
@@ -642,7 +638,7 @@ impl Scoreboard {
 
     /// # Panics
     ///
-    /// If it is not the scoreboard of these, or its parts contradict each other.
+    /// If it does not cover `una..nxt`, or its parts are inconsistent.
     pub fn check(&self, una: SndSeq, nxt: SndSeq) {
         assert!(self.covers(una, nxt), "the scoreboard of {una:?}..{nxt:?}: {self:?}");
         let mut end = self.segments.front().map_or(self.nxt, |segment| segment.start);
