@@ -1,8 +1,8 @@
-//! Acknowledgment under the control of the user: a relay acknowledges a stream when its other side has, so that the
-//! peer's timers (retransmission, user timeout, keep-alive) measure the whole path and not the way to the relay.
+//! Acknowledgment under application control: a relay acknowledges a stream when its other side has, so that the
+//! peer's timers (retransmission, user timeout, keep-alive) measure the whole path and not the path to the relay.
 //!
-//! Data is read as usual, and the window is advertised as usual; only the ACK field does not advance. A segment that asks
-//! for an acknowledgment that is held back, or a keep-alive probe, is not answered; the user is notified.
+//! Data is read as usual, and the window is advertised as usual; only the ACK field does not advance. A
+//! retransmission of data whose ACK is held back, or a keep-alive probe, is not answered; the application is notified.
 
 use crate::event::Event;
 use crate::icmp;
@@ -18,33 +18,33 @@ use lastack_wire::icmp::IcmpError;
 use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader, TcpOptions};
 
-/// How far the user lets us acknowledge.
+/// How far the application allows acknowledgment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AckHold {
-    /// The number up to which it does.
+    /// The sequence number up to which it does.
     pub upto: RcvSeq,
-    /// The peer has asked for an answer, and got none.
+    /// The peer has sent a segment that requires an answer, and got none.
     pub asked: bool,
 }
 
 impl Connection {
-    /// From now on nothing is acknowledged that the user has not let us.
+    /// From now on only what the application allows is acknowledged.
     pub(in crate::tcp) fn hold_acks(&mut self) {
         let upto = self.rcv.nxt;
         self.rcv.hold.get_or_insert(AckHold { upto, asked: false });
     }
 
-    /// Lets the first `octets` of the stream be acknowledged; `fin`: and the FIN, if these are all.
+    /// Allows acknowledgment of the first `octets` bytes of the stream; `fin`: and of the FIN, if these are all.
     pub(in crate::tcp) fn acknowledge(&mut self, shared: &Shared, now: Instant, octets: u64, fin: bool) {
         let Some(hold) = &mut self.rcv.hold else { return };
         let missing = self.octets.received.saturating_sub(octets);
-        // The number of a FIN that has come.
+        // The sequence number of a received FIN.
         let held_fin = u32::from(!(self.state.may_receive() || fin && missing == 0));
         let upto = self.rcv.nxt - missing as u32 - held_fin;
         hold.upto = hold.upto.later(upto);
         let asked = hold.upto == self.rcv.nxt && core::mem::take(&mut hold.asked);
         let fresh = hold.upto - self.rcv.last_ack.earlier(hold.upto);
-        // As without a hold: after a segment, at once; else an answer may carry it, or a FIN.
+        // As without a hold: at once after a full segment; else it may ride on outgoing data, or on a FIN.
         let rides = self.state.may_receive() && !self.ack_policy.is_quick()
             || !self.state.may_receive() && self.ack_policy.last_text().is_some();
         if asked || fresh > self.mss || fresh > 0 && !rides {
@@ -54,15 +54,15 @@ impl Connection {
         }
     }
 
-    /// Ends the hold: all that has arrived is acknowledged.
+    /// Ends the hold: all received data is acknowledged.
     pub(in crate::tcp) fn release_acks(&mut self) {
         if self.rcv.hold.take().is_some() {
             self.pending.ack |= self.rcv.last_ack != self.rcv.nxt;
         }
     }
 
-    /// Whether this unacceptable segment asks for what is held back: an acknowledgment, or a sign of life. Its answer is
-    /// the user's.
+    /// Whether this unacceptable segment requires an answer that is held back: it retransmits data, or is a keep-alive
+    /// probe. The application decides on the answer.
     pub(in crate::tcp) fn leaves_answer_to_user(&mut self, shared: &mut Shared, seg: &Arrival<'_>) -> bool {
         let Some(hold) = &mut self.rcv.hold else { return false };
         let end = seg.seq() + seg.len();
@@ -78,7 +78,7 @@ impl Connection {
         true
     }
 
-    /// Tells the peer an ICMP error about what it has in flight, as a router on the way would.
+    /// Sends the peer an ICMP error about its data in flight, as a router on the path would.
     pub(in crate::tcp) fn report_error(&self, shared: &mut Shared, error: IcmpError, from: Option<IpAddr>) {
         let (local, remote) = (self.flow.local, self.flow.remote);
         let header = TcpHeader {
@@ -96,7 +96,7 @@ impl Connection {
         ip.emit(header.len(), &mut packet);
         header.emit(&mut packet);
         tcp::fill_checksum(&ip, &mut packet[ip.len()..]);
-        // An error that may not be sent (another family, a source that is no host) is none.
+        // An error that may not be sent (another family, a source that is not a host) is ignored.
         let _ = icmp::order_error(shared, &packet, error, from, Rule::IcmpIntercepted);
     }
 }

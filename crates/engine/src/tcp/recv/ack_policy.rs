@@ -1,33 +1,32 @@
 //! Delayed ACKs (RFC 9293 section 3.8.6.3) and quick ACKs, as on Linux: no delay at the start of a stream, when the
-//! peer's congestion window depends on ACKs; a delay where data flows both ways and the ACK can ride on ours.
+//! peer is in slow start; a delay where data flows both ways and the ACK can be piggybacked.
 
 use crate::Instant;
 use core::time::Duration;
 
-/// How promptly text is acknowledged.
+/// Decides how promptly data is acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AckPolicy {
-    /// So many more ACKs go at once.
+    /// Remaining number of quick ACKs.
     quick: u32,
-    /// Our text answers the peer's: an ACK will find something to ride on.
+    /// Data is sent in reply to the peer's: an ACK can be piggybacked.
     interactive: bool,
-    /// When text last arrived.
+    /// When data last arrived.
     last_text: Option<Instant>,
 }
 
 impl AckPolicy {
-    /// The ACKs that go at once, whether text answers text, and when text last arrived.
+    /// The remaining quick ACKs, whether data flows both ways, and when data last arrived.
     pub fn parts(&self) -> (u32, bool, Option<Instant>) {
         (self.quick, self.interactive, self.last_text)
     }
 
-    /// Of these [`parts`](Self::parts).
+    /// Restores a policy from its [`parts`](Self::parts).
     pub fn with(quick: u32, interactive: bool, last_text: Option<Instant>) -> Self {
         Self { quick, interactive, last_text }
     }
 
-    /// Text has arrived. At the start, and after a pause in which the peer's timer can have expired, it
-    /// may be in slow start.
+    /// Data has arrived. At the start, and after a pause longer than the RTO, the peer may be in slow start.
     pub fn text_arrived(&mut self, now: Instant, rto: Duration, most_quick: u32) {
         if self.last_text.is_none_or(|last| now - last > rto) {
             self.quick = self.quick.max(most_quick);
@@ -35,22 +34,22 @@ impl AckPolicy {
         self.last_text = Some(now);
     }
 
-    /// New text of ours goes out: it answers what came within the time of an ACK.
+    /// New data is sent: it is a reply to data that arrived within the ACK delay.
     pub fn text_sent(&mut self, now: Instant, ack_delay: Duration) {
         self.interactive |= self.last_text.is_some_and(|last| now - last < ack_delay);
     }
 
-    /// An ACK has left, on text or not.
+    /// An ACK was sent, with data or without.
     pub fn acknowledged(&mut self) {
         self.quick = self.quick.saturating_sub(1);
     }
 
-    /// When text last arrived.
+    /// When data last arrived.
     pub fn last_text(&self) -> Option<Instant> {
         self.last_text
     }
 
-    /// Whether an ACK goes at once.
+    /// Whether an ACK is sent at once.
     pub fn is_quick(&self) -> bool {
         self.quick > 0 && !self.interactive
     }

@@ -1,7 +1,7 @@
-//! Buffer auto-tuning: how much a connection may buffer, by what its path can use.
+//! Buffer auto-tuning: a connection may buffer as much as its path can use.
 //!
-//! The receive buffer, and with it the window, grows with what the user reads in a round trip (dynamic right-sizing); the
-//! send buffer grows with the congestion window.
+//! The receive buffer, and with it the window, grows with the data that the application reads per round trip (dynamic
+//! right-sizing); the send buffer grows with the congestion window.
 
 use crate::Instant;
 use crate::config::TcpConfig;
@@ -13,35 +13,34 @@ use crate::tcp::segment::Arrival;
 use crate::tcp::send::congestion::Control;
 use core::time::Duration;
 
-/// What a connection starts with, each way.
+/// The initial limit of each buffer.
 pub(crate) const INITIAL: usize = 128 * 1024;
 
-/// No path of this round-trip time needs more than this many bytes for each nanosecond of it: beyond
-/// it a buffer only pushes others out of the cache.
+/// Max useful buffer per nanosecond of RTT, in bytes: a larger buffer only evicts others from the CPU cache.
 const OCTETS_PER_NANOSECOND: u64 = 4;
 
-/// The first limit of the send buffer.
+/// The initial limit of the send buffer.
 pub(crate) fn initial_send_buffer(config: &TcpConfig) -> usize {
     config.send_buffer.min(INITIAL)
 }
 
-/// The first limit of the receive buffer.
+/// The initial limit of the receive buffer.
 pub(crate) fn initial_receive_buffer(most: usize) -> usize {
     most.min(INITIAL)
 }
 
-/// A round trip of reading.
+/// Measures what is read per round trip.
 #[derive(Debug)]
 pub(crate) struct RcvBufTuner {
     since: Instant,
-    /// Bytes read before, and the most that was read in a round trip so far.
+    /// Bytes read before this round trip, and the max read in one so far.
     read: u64,
     copied: u64,
-    /// How long the last round trip took: from an ACK of ours to text that echoes it. Who only receives
-    /// knows no other round-trip time but that of the handshake.
+    /// The RTT in the last round: from a sent ACK to data that echoes its timestamp. A pure receiver has no other
+    /// sample than that of the handshake.
     trip: Duration,
-    /// The least of this one. Where the last one began with a silence, this tells better, as soon as anything
-    /// echoes what we sent after it.
+    /// The min RTT of this round. If the last round began with an idle period, this one is more accurate, as soon as
+    /// data echoes a segment sent after it.
     least: Duration,
 }
 
@@ -52,7 +51,7 @@ impl RcvBufTuner {
 }
 
 impl RcvBufTuner {
-    /// The most that was read in a round trip, and how long that is in nanoseconds.
+    /// The max bytes read per round trip, and the RTT in nanoseconds.
     pub fn parts(&self) -> (u32, u64) {
         (
             u32::try_from(self.copied).unwrap_or(u32::MAX),
@@ -60,26 +59,26 @@ impl RcvBufTuner {
         )
     }
 
-    /// A new round after an idle time, with what is known of the last.
+    /// A new round after an idle period, with the values of the last.
     pub fn after(since: Instant, read: u64, (copied, trip): (u32, u64)) -> Self {
         Self { since, read, copied: copied.into(), trip: Duration::from_nanos(trip), least: Duration::MAX }
     }
 
-    /// The receiver's round-trip time, once a timestamp has shown it, and the most that was read in one.
+    /// The receiver's RTT, once measured by timestamps, and the max bytes read per round trip.
     pub fn seen(&self) -> (Option<Duration>, u64) {
         ((self.trip > Duration::ZERO).then_some(self.rtt()), self.copied)
     }
 
-    /// The round-trip time. A sample spans all the time that the peer had nothing to send, so that none may be
-    /// longer than another of this or the last round.
+    /// The RTT: the minimum of this and the last round, as a sample includes any time in which the peer had nothing
+    /// to send.
     fn rtt(&self) -> Duration {
         self.trip.min(self.least)
     }
 }
 
 impl Connection {
-    /// Text has arrived: how old what it echoes is (RFC 7323). A sender that has paused makes it older,
-    /// so that the least counts.
+    /// Data has arrived: samples the age of the echoed timestamp (RFC 7323). A pause of the sender adds to it, so the
+    /// minimum is used.
     pub(in crate::tcp) fn measure_trip(&mut self, now: Instant, seg: &Arrival<'_>) {
         let Some(echoed) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) else { return };
         let age = negotiate::timestamp(now, self.ts_offset).wrapping_sub(echoed.ecr);
@@ -88,8 +87,8 @@ impl Connection {
         }
     }
 
-    /// Text has arrived: once a round trip, lets the receive buffer hold twice what was read in it; while
-    /// that grows, as in slow start, as much more as the next round trip will bring.
+    /// Data has arrived: once per round trip, raises the receive buffer to twice the bytes read in it; while that
+    /// grows, as in slow start, by the expected growth of the next round trip, too.
     pub(in crate::tcp) fn tune_receive_buffer(&mut self, shared: &Shared, now: Instant) {
         let Some(rtt) = self.rtt.srtt().map(|rtt| rtt.max(self.reading.rtt())) else { return };
         if now - self.reading.since < rtt {
@@ -109,9 +108,9 @@ impl Connection {
         }
     }
 
-    /// Something was acknowledged: lets the send buffer hold twice the congestion window, so that there is
-    /// always something to send. The limit does not sink with the window: what the peer has beyond a gap
-    /// takes room until the gap is filled, and a window that waits for room would be sent as one burst.
+    /// Data was acknowledged: raises the send buffer to twice the congestion window, so that there is always data to
+    /// send. The limit does not shrink with the window: SACKed data takes room until the gap is filled, and a window
+    /// that waits for room would be sent as one burst.
     pub(in crate::tcp) fn tune_send_buffer(&mut self, config: &TcpConfig) {
         let wanted = (self.congestion.window() as usize).saturating_mul(2);
         if wanted > self.send_limit {
@@ -120,24 +119,24 @@ impl Connection {
         }
     }
 
-    /// Room for text of the user.
+    /// Room in the send buffer.
     pub(in crate::tcp) fn send_room(&self, shared: &Shared) -> usize {
         let config = &shared.config.tcp;
         let users = self.settings.send_buffer.map(|limit| limit.max(MIN_BUFFER).min(config.send_buffer));
         let limit = users.unwrap_or(self.send_limit);
         let most = shared.memory.most(config, self.outgoing.capacity(), self.octets.sent);
-        // What the ring was made for bounds it, however the settings have grown since.
+        // The ring's size at creation is a bound, even if the settings have grown since.
         limit.min(most).saturating_sub(self.outgoing.len()).min(self.outgoing.room())
     }
 }
 
-/// The most that a path of this round-trip time can use.
+/// Max buffer that a path of this RTT can use.
 fn useful(rtt: Duration) -> usize {
     let nanos = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
     size(nanos.saturating_mul(OCTETS_PER_NANOSECOND)).saturating_add(INITIAL)
 }
 
-/// As many bytes, or as there can be: an address may have 32 bits.
+/// Converts to `usize`, saturating: an address may have 32 bits.
 fn size(octets: u64) -> usize {
     usize::try_from(octets).unwrap_or(usize::MAX)
 }

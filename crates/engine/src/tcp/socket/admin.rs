@@ -1,5 +1,4 @@
-//! Kill by the administrator, whoever holds the connection (`Rule::RstKilled` to `Rule::RstListenerKilled`). Linux:
-//! `SOCK_DESTROY` (`ss -K`).
+//! Kill by the administrator (`Rule::RstKilled` to `Rule::RstListenerKilled`). Linux: `SOCK_DESTROY` (`ss -K`).
 
 use crate::end::{Cause, EndedBy, FourTuple, Origin};
 use crate::event::Event;
@@ -11,20 +10,21 @@ use crate::{Instant, Rule, Stack, TcpState};
 use core::net::SocketAddr;
 
 impl Stack {
-    /// Ends the connection between these two ends, whoever holds it; `false`: there is none.
+    /// Ends the connection with this four-tuple, also an orphan; `false`: there is none.
     ///
-    /// The peer of a connection in ESTABLISHED, CLOSE-WAIT, FIN-WAIT-1, FIN-WAIT-2 or, after a
-    /// simultaneous open, SYN-RECEIVED is sent RST (`Rule::RstKilled`); in other states nothing is sent (`Rule::EndKilledSilently`,
-    /// `Rule::EndKilledWithoutConnection`). The user reads what has arrived, then is told [`TcpError::Aborted`] once.
+    /// In ESTABLISHED, CLOSE-WAIT, FIN-WAIT-1, FIN-WAIT-2 or, after a simultaneous open, SYN-RECEIVED, a RST is sent
+    /// (`Rule::RstKilled`); in other states nothing is sent (`Rule::EndKilledSilently`,
+    /// `Rule::EndKilledWithoutConnection`). The application can read the received data, then
+    /// gets [`TcpError::Aborted`] once.
     ///
     /// [`TcpError::Aborted`]: crate::TcpError::Aborted
     pub fn tcp_kill(&mut self, flow: &FourTuple) -> bool {
         self.tcp.kill(&mut self.shared, flow)
     }
 
-    /// Closes the listener that is bound to exactly this address, whoever holds it; `false`: there is
-    /// none. Connections that nobody accepted are reset, embryonic ones are forgotten in silence
-    /// (`Rule::RstListenerKilled`). Who waits to accept is woken by [`Event::Incoming`], and finds no listener.
+    /// Closes the listener that is bound to exactly this address; `false`: there is none. Connections not yet accepted
+    /// are reset, those in SYN-RECEIVED are dropped silently (`Rule::RstListenerKilled`). A waiting accept call is
+    /// woken by [`Event::Incoming`], and finds no listener.
     pub fn tcp_kill_listener(&mut self, local: SocketAddr) -> bool {
         let Some(id) = self.tcp.listeners.bound_to(local) else { return false };
         if self.tcp.listeners.get(id).is_some_and(|listener| listener.waiting) {
@@ -45,7 +45,7 @@ impl TcpTable {
         let now = self.clock();
         let Some(id) = self.live(flow) else {
             let waits = self.is_in_time_wait(flow);
-            self.demux.remove_time_wait(flow); // `Rule::EndKilledWithoutConnection`: its end was told
+            self.demux.remove_time_wait(flow); // `Rule::EndKilledWithoutConnection`: its end was reported
             return waits;
         };
         let killed = match self.socket_mut(id) {

@@ -6,9 +6,9 @@ use core::time::Duration;
 use lastack_wire::icmp::IcmpError;
 
 slotmap::new_key_type! {
-    /// The name of a connection. It is never given to another.
+    /// The identifier of a connection. It is never reused.
     pub struct ConnId;
-    /// The name of a listener. It is never given to another.
+    /// The identifier of a listener. It is never reused.
     pub struct ListenerId;
 }
 
@@ -37,7 +37,7 @@ slotmap::new_key_type! {
 ///       send ACK                   2 MSL
 /// ```
 ///
-/// A RST leads from every state to CLOSED, and so does an abort.
+/// A RST or an abort leads from every state to CLOSED.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum TcpState {
@@ -73,7 +73,7 @@ impl fmt::Display for TcpState {
     }
 }
 
-/// What a call on a connection fails with, named as the errno of Linux.
+/// The error of a call on a connection, with the errno of Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TcpError {
@@ -102,7 +102,7 @@ pub enum TcpError {
 }
 
 impl TcpError {
-    /// The error of an attempt to connect that this ICMP error ended (RFC 5927 section 5.2).
+    /// The error of a connection attempt that this ICMP error ended (RFC 5927 section 5.2).
     pub const fn from_icmp(icmp: IcmpError) -> Self {
         match (icmp.v6, icmp.kind, icmp.code) {
             (false, 3, 0 | 6 | 9 | 11) | (true, 1, 0) => Self::NetworkUnreachable,
@@ -136,17 +136,17 @@ impl fmt::Display for TcpError {
 
 impl core::error::Error for TcpError {}
 
-/// Why a socket cannot have the address it asks for.
+/// Why a socket cannot be bound to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Another socket has it.
+    /// Another socket is bound to it.
     InUse,
-    /// It is not an address of ours.
+    /// It is not an address of this host.
     NotOurs,
     /// No ephemeral port is free.
     NoPort,
-    /// The MTU of the link is less than the address family needs: 68 bytes for IPv4 (RFC 791), 1280 for
+    /// The MTU of the link is below the minimum of the address family: 68 bytes for IPv4 (RFC 791), 1280 for
     /// IPv6 (RFC 8200).
     LinkTooSmall,
 }
@@ -166,21 +166,21 @@ impl fmt::Display for BindError {
 
 impl core::error::Error for BindError {}
 
-/// Why a connection cannot be attempted.
+/// Why a connect call fails at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The local address cannot be had.
+    /// The local address cannot be bound.
     Bind(BindError),
     /// This host has no address of the remote's family.
     NoAddress,
-    /// The remote address cannot be one host's.
+    /// The remote address is not a unicast address.
     NotUnicast,
-    /// The remote port is 0, which names none (Linux sends a SYN to it all the same).
+    /// The remote port is 0, which is not valid (Linux sends a SYN to it all the same).
     NoRemotePort,
-    /// The remote address is this host's own: one of its addresses (not where
-    /// [`any_address`](crate::Config::any_address) is set), or loopback. There is no loopback: what it sends goes
-    /// to the link, which does not bring it back.
+    /// The remote address is this host's own: one of its addresses (unless
+    /// [`any_address`](crate::Config::any_address) is set), or a loopback address. There is no loopback: packets are
+    /// sent to the link, which does not return them.
     OwnAddress,
 }
 
@@ -200,33 +200,33 @@ impl fmt::Display for ConnectError {
 
 impl core::error::Error for ConnectError {}
 
-/// What becomes of an intercepted SYN.
+/// The answer to an intercepted SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
-    /// SYN|ACK: the handshake goes on.
+    /// SYN|ACK: the handshake continues.
     Accept,
     /// RST: refused.
     Refuse,
     /// An ICMP error, from this address (`None`: from the destination itself).
     Unreachable {
-        /// What it says.
+        /// The error.
         error: IcmpError,
-        /// Who says it.
+        /// Its source address.
         from: Option<IpAddr>,
     },
-    /// Nothing: silence.
+    /// No answer.
     Drop,
 }
 
-/// When and how often a silent peer is asked whether it is still there (RFC 9293 section 3.8.4).
+/// Keep-alive parameters (RFC 9293 section 3.8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Silence before the first probe.
+    /// Idle time before the first probe.
     pub idle: Duration,
     /// Time between probes.
     pub interval: Duration,
-    /// Unanswered probes after which the connection ends.
+    /// Number of unanswered probes after which the connection ends.
     pub count: u32,
 }
 
@@ -237,15 +237,15 @@ impl Default for Keepalive {
     }
 }
 
-/// What congestion control is doing, named as Linux's `tcpi_ca_state`.
+/// The state of congestion control, named as Linux's `tcpi_ca_state`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CaState {
-    /// Nothing is wrong.
+    /// No loss, no reordering.
     #[default]
     Open,
-    /// Something has arrived beyond a gap, which may be reordering.
+    /// Data has arrived beyond a gap, which may be reordering.
     Disorder,
-    /// A loss is being repaired.
+    /// Fast recovery from a loss.
     Recovery,
     /// The retransmission timer has expired.
     Loss,

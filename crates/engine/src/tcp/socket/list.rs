@@ -9,32 +9,32 @@ use crate::{Instant, Stack};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenConnection {
-    /// Its name; [`Stack::tcp`] knows it if the connection has a user.
+    /// Its identifier; valid for [`Stack::tcp`] if the connection has a user.
     pub id: ConnId,
     /// Its two ends.
     pub flow: FourTuple,
-    /// Who opened it.
+    /// Which side opened it.
     pub origin: Origin,
     /// Its state.
     pub state: TcpState,
-    /// Whether somebody holds it. An orphan, which its user has closed, and what waits to be accepted
-    /// belong to nobody.
+    /// Whether the application holds it. Orphans (closed by the application) and connections not yet accepted have
+    /// no user.
     pub has_user: bool,
     /// When the first SYN was sent or received.
     pub opened: Instant,
-    /// How much text it has carried.
+    /// How many bytes of data it has carried.
     pub octets: ByteCounts,
 }
 
 impl Stack {
-    /// The connections that have not ended, in no order. Those of nobody, orphans and the embryonic, are
-    /// among them. TIME-WAIT is none: its [`End`](crate::End) has been told.
+    /// The connections that have not ended, in arbitrary order, including orphans and those in SYN-RECEIVED. TIME-WAIT
+    /// is not included: its [`End`](crate::End) has been reported.
     pub fn tcp_connections(&self) -> impl Iterator<Item = OpenConnection> + '_ {
         self.tcp.open()
     }
 
-    /// Whether the peer of this connection has acknowledged all data that was sent, and the FIN if there is one: also of
-    /// one that its user has closed. `true` if the connection is over or unknown.
+    /// Whether the peer has acknowledged all data that was sent, and the FIN if there is one; also for an orphan.
+    /// `true` if the connection has ended or is unknown.
     pub fn tcp_is_drained(&self, id: ConnId) -> bool {
         self.tcp.is_drained(id)
     }

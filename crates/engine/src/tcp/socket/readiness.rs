@@ -2,24 +2,24 @@
 
 use crate::tcp::{Tcp, TcpState};
 
-/// Which calls would not wait, and why: the events of poll(2), as Linux gives them for a TCP socket.
+/// Which calls would not block, and why: the events of poll(2), as on Linux for a TCP socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Readiness {
-    /// `POLLIN`: there is text, the end of the stream or an error to receive.
+    /// `POLLIN`: there is data, the end of the stream or an error to receive.
     pub readable: bool,
-    /// `POLLOUT`: there is room to send into, or an error to be told.
+    /// `POLLOUT`: there is room in the send buffer, or an error to report.
     pub writable: bool,
-    /// `POLLERR`: an error is pending, for whichever call comes first.
+    /// `POLLERR`: an error is pending; the first call returns it.
     pub error: bool,
-    /// `POLLRDHUP`: no text follows what can be received now.
+    /// `POLLRDHUP`: no data follows what can be received now.
     pub read_closed: bool,
     /// `POLLHUP`: both directions are closed.
     pub hung_up: bool,
 }
 
 impl Tcp<'_> {
-    /// What poll(2) would say. Asking takes nothing; what is not ready is told by an event once it is.
+    /// What poll(2) would report. The call consumes nothing; an event follows for what is not ready.
     pub fn readiness(&mut self) -> Readiness {
         let state = self.state();
         let over = self.end().is_some();

@@ -1,4 +1,4 @@
-//! Socket options of a connection, and what its user waits for.
+//! Socket options of a connection, and the events that the application waits for.
 
 use crate::config::TcpConfig;
 use crate::event::Event;
@@ -10,27 +10,26 @@ use lastack_wire::reset_reason::ResetReason;
 /// The field has six bits (RFC 2474 section 3).
 pub(crate) const MAX_DSCP: u8 = 0x3f;
 
-/// What the user has set.
+/// The socket options.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Settings {
     pub nodelay: bool,
     pub cork: bool,
     pub read_shutdown: bool,
-    /// Nothing is sent, and nothing that arrives counts but a reset.
+    /// Nothing is sent, and nothing that arrives is processed but a RST.
     pub muted: bool,
-    /// Most text in a segment, either way (`TCP_MAXSEG`).
+    /// Max data in a segment, in both directions (`TCP_MAXSEG`).
     pub max_segment: Option<u16>,
-    /// Room for text to send, instead of what the path asks for.
+    /// Size of the send buffer, instead of auto-tuning (`SO_SNDBUF`).
     pub send_buffer: Option<usize>,
     pub linger: Option<Duration>,
     pub keepalive: Option<Keepalive>,
     pub user_timeout: Option<Duration>,
-    /// What the peer is told of it (RFC 5482).
+    /// The USER TIMEOUT advertised to the peer (RFC 5482).
     pub advertised_user_timeout: Option<Duration>,
-    /// How long the peer's FIN is waited for without a user, instead of as long as the stack says; zero:
-    /// not at all (`Rule::RstFinWait2Refused`).
+    /// Timeout of an orphan in FIN-WAIT-2, instead of the stack's; zero: no wait (`Rule::RstFinWait2Refused`).
     pub fin_wait_2: Option<Duration>,
-    /// What a reset that the user asks for says of its reason, whatever its rule.
+    /// The reason that a RST caused by the application declares, whatever its rule.
     pub reset_reason: Option<ResetReason>,
     /// Differentiated services codepoint: six bits.
     pub dscp: u8,
@@ -48,7 +47,7 @@ impl Settings {
         }
     }
 
-    /// Nothing is set.
+    /// No option is set.
     pub const fn plain() -> Self {
         Self {
             nodelay: false,
@@ -69,18 +68,18 @@ impl Settings {
     }
 }
 
-/// What the user waits for, and is to be told once.
+/// The events that the application waits for; each is reported once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UserInterest {
     pub read: bool,
     pub write: bool,
     pub drain: bool,
-    /// A writer was turned away for want of room.
+    /// A send call found no room.
     pub blocked: bool,
 }
 
 impl UserInterest {
-    /// The connection is over, and there is an error or an end to be told to who waits.
+    /// The connection has ended: wakes the waiting calls, which return the error or the end of the stream.
     pub fn wake(self, shared: &mut Shared, id: ConnId) {
         if self.read {
             shared.events.push(Event::Readable(id));
@@ -92,7 +91,7 @@ impl UserInterest {
 }
 
 impl Default for UserInterest {
-    /// The first text is told without being asked for.
+    /// The first readiness is reported without a preceding call.
     fn default() -> Self {
         Self { read: true, write: true, drain: false, blocked: false }
     }
