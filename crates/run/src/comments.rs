@@ -1,7 +1,7 @@
-//! What the capture says of packets: the words of the report, where lastack speaks for somebody else.
+//! The packet comments of the capture: the text of the report, where lastack answers in place of a remote or router.
 //!
-//! To the stack a refusal that is passed on is a decision of its user. In a capture it must be the remote's, as it is in
-//! the report.
+//! To the stack a refusal that is passed on is a decision of its user. In a capture it has to be attributed to the
+//! remote, as it is in the report.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -11,10 +11,10 @@ use lastack::link::{Direction, Sink};
 use lastack_engine::Instant;
 use lastack_wire::{IpPacket, Quoted, TcpFlags, TcpHeader, ip};
 
-/// Most connections whose end is remembered: a reset leaves at once after its reason is known.
+/// Max connections whose end is remembered: the reset follows its reason at once.
 const MAX_FLOWS: usize = 1024;
 
-/// Comments for packets to come. Clones are the same.
+/// Comments for future packets. Clones share the state.
 #[derive(Clone, Default)]
 pub struct Comments(Arc<Mutex<State>>);
 
@@ -22,10 +22,10 @@ pub struct Comments(Arc<Mutex<State>>);
 struct State {
     /// For the next packet.
     next: Option<String>,
-    /// For what ends a connection: the program's end and the other, and what is said.
+    /// For the packet that ends a connection, by the program's end and the other.
     flows: HashMap<(SocketAddr, SocketAddr), String>,
     order: VecDeque<(SocketAddr, SocketAddr)>,
-    /// Where packets go that the program never gets.
+    /// Where packets are captured that the program does not receive.
     sink: Option<Box<dyn Sink + Send>>,
 }
 
@@ -40,12 +40,12 @@ impl Comments {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There is a capture, to which this sink leads. Without one nothing is kept.
+    /// Sets the sink of the capture. Without one no comments are kept.
     pub fn connect(&self, sink: Box<dyn Sink + Send>) {
         self.state().sink = Some(sink);
     }
 
-    /// What is said of the next packet.
+    /// Sets the comment of the next packet.
     pub fn next(&self, comment: String) {
         let mut state = self.state();
         if state.sink.is_some() {
@@ -53,7 +53,7 @@ impl Comments {
         }
     }
 
-    /// What is said of the packet that ends this connection.
+    /// Sets the comment of the packet that ends this connection.
     pub fn end(&self, local: SocketAddr, remote: SocketAddr, comment: impl FnOnce() -> String) {
         let mut state = self.state();
         if state.sink.is_none() {
@@ -69,7 +69,7 @@ impl Comments {
         }
     }
 
-    /// A packet that was to go to the program, and does not.
+    /// Captures a packet to the program that is not delivered.
     pub fn unsent(&self, now: Instant, packet: &[u8]) {
         let mut state = self.state();
         let comment = state.next.take();
@@ -83,7 +83,7 @@ impl Comments {
         if let Some(next) = state.next.take() {
             return Some(next);
         }
-        // Only what ends a connection has a rule of the stack that speaks of its user.
+        // Only a packet that ends a connection has a rule of the stack that names its user.
         if direction == Direction::Received || comment.is_none() || state.flows.is_empty() {
             return None;
         }
@@ -115,7 +115,7 @@ fn at(address: IpAddr, port: u16) -> SocketAddr {
     (address, port).into()
 }
 
-/// A sink that says what [`Comments`] have to say.
+/// A sink that adds the text of [`Comments`].
 #[derive(Debug)]
 pub struct Commented<S> {
     sink: S,

@@ -1,4 +1,4 @@
-//! Descriptors: as many as this process may have, and enough of them before the program runs.
+//! File descriptors: raises the limit, and ensures a minimum before the program runs.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -7,10 +7,11 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// What a run needs beside one for each flow: the runtime's, the device, the namespace's, files, and some flows.
+/// What a run needs in addition to one for each flow: the runtime's, the device, the namespace's, files, and some
+/// flows.
 const NEEDED: usize = 32;
 
-/// The limits of open descriptors that this process was given, for the program.
+/// The original limits of this process, for the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Descriptors {
     soft: u64,
@@ -18,11 +19,11 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    /// Raises this process' limit as far as it may, and makes sure of a minimum.
+    /// Raises this process' limit to the maximum, and ensures a minimum.
     pub fn prepare() -> anyhow::Result<Self> {
         let (soft, hard) =
             getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of descriptors")?;
-        // If it fails, what is there has to do.
+        // If it fails, the current limit is used.
         let _unchanged = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
         let probes: Vec<File> = (0..NEEDED).map_while(|_| File::open("/dev/null").ok()).collect();
         if probes.len() < NEEDED {
@@ -36,7 +37,7 @@ impl Descriptors {
         Ok(Self { soft, hard })
     }
 
-    /// Gives the program the limits that this process was given.
+    /// Restores the original limits for the program.
     pub fn restore_for(self, command: &mut Command) {
         let Self { soft, hard } = self;
         let restore = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?);

@@ -1,5 +1,5 @@
-//! Names. The program asks lastack, and lastack asks the host's name servers, in their order for each question: the
-//! next is asked when one is silent for two seconds, cannot be reached, or says that it cannot answer, as libc does.
+//! DNS. The program queries lastack, and lastack queries the host's name servers, in their order for each query: the
+//! next one is tried if one does not answer for two seconds, cannot be reached, or fails, as in libc.
 
 mod conversation;
 mod message;
@@ -16,7 +16,7 @@ pub use stream::relay;
 
 use std::time::Duration;
 
-/// A name server that has not answered in this time is passed over, if there is another. It may still answer.
+/// After this time without an answer the next name server is tried, if there is one. A late answer still counts.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A question that nobody has answered in this time is given up. Programs ask again sooner.
+/// After this time without an answer from any server a query is given up. Programs retry sooner.
 const GIVE_UP: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Header fields of the program's connections, set on the sockets of the host that stand for them.
+//! Header fields of the program's connections, applied to the host sockets that stand for them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ pub struct Headers {
     sockets: RefCell<HashMap<Flow, RawFd>>,
 }
 
-/// A connection whose socket is known, for as long as this lives.
+/// Guard: the connection's socket is registered while this lives.
 #[derive(Debug)]
 pub struct Registered<'a> {
     headers: &'a Headers,
@@ -31,23 +31,23 @@ pub struct Registered<'a> {
 }
 
 impl Headers {
-    /// As the tap sees them.
+    /// For the fields that the tap observes.
     pub fn new(seen: Arc<Seen>) -> Self {
         Self { seen, sockets: RefCell::default() }
     }
 
-    /// What the program has set for a connection that it asks for.
+    /// The fields that the program has set for a connection that it opens.
     pub fn of_syn(&self, flow: Flow) -> Option<IpFields> {
         self.seen.lock().headers.of_syn(flow)
     }
 
-    /// What the program sets from now on is set on this socket.
+    /// Registers the socket to which later changes by the program are applied.
     pub fn register<'a>(&'a self, flow: Flow, socket: &'a TcpStream) -> Registered<'a> {
         self.sockets.borrow_mut().insert(flow, socket.as_raw_fd());
         Registered { headers: self, flow, _socket: socket }
     }
 
-    /// Sets what has changed.
+    /// Applies all changes.
     pub fn apply(&self) {
         let changes = self.seen.lock().headers.take();
         let sockets = self.sockets.borrow();
@@ -55,7 +55,7 @@ impl Headers {
             let Some(&fd) = sockets.get(&flow) else { continue };
             // SAFETY: the descriptor is in the table only while `Registered` borrows the socket that owns it.
             let socket = unsafe { BorrowedFd::borrow_raw(fd) };
-            // It fails only on a connection that is over.
+            // Fails only on a connection that is over.
             let _over = set_header_fields(&socket, flow.1.is_ipv6(), ip);
         }
     }

@@ -1,5 +1,5 @@
-//! Pings of the program to others: asked again by a socket of the host, and answered as that is. The gateway's own
-//! addresses are answered by the stack.
+//! Pings of the program to remotes: sent by a socket of the host, whose answers are passed on. The stack itself answers
+//! pings to the gateway's own addresses.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -18,14 +18,14 @@ use super::plan::Route;
 use crate::host::ping::{Heard, NotSent, Ping};
 use crate::host::{Failure, Said};
 
-/// Most sockets for pings at once.
+/// Max sockets for pings at once.
 const MAX_PINGS: usize = 1024;
-/// Most requests of one ping whose answers are waited for.
+/// Max pending requests of one ping.
 const MAX_ASKED: usize = 64;
-/// A ping is over when nothing has come for so long.
+/// Idle timeout of a ping.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Who pings, whom, and by which identifier.
+/// Source, destination and identifier of a ping.
 type Key = (IpAddr, IpAddr, u16);
 
 struct Pings {
@@ -34,13 +34,13 @@ struct Pings {
     pings: RefCell<HashMap<Key, Rc<Asking>>>,
 }
 
-/// A ping, and the requests that wait for their answers.
+/// A ping, and its pending requests.
 struct Asking {
     ping: Ping,
     asked: RefCell<VecDeque<EchoRequest>>,
 }
 
-/// Answers the program's pings, until the link ends.
+/// Relays the program's pings, until the link ends.
 pub async fn serve(run: Rc<Run>, host: &Host) -> io::Result<Infallible> {
     let pings = Rc::new(Pings { run, program: host.intercept_echo()?, pings: RefCell::default() });
     loop {
@@ -66,7 +66,7 @@ impl Pings {
             Ok(asking) => asking,
             Err(error) => return self.cannot_ask(&request, &error),
         };
-        // lastack is no hop: the host sends what the program would send in its place.
+        // lastack is not a hop: the host sends the fields that the program has set.
         let EchoRequest { hop_limit, traffic_class, dont_fragment, .. } = request;
         let ip = IpFields { hop_limit, traffic_class, dont_fragment };
         match asking.ping.request(request.seq, &request.data, ip) {
@@ -93,7 +93,7 @@ impl Pings {
         Ok(asking)
     }
 
-    /// What comes back, until nothing has for long.
+    /// Passes answers on, until the ping is idle.
     async fn listen(&self, asking: &Asking, live: &Live) {
         loop {
             let heard = tokio::select! {
@@ -105,7 +105,7 @@ impl Pings {
                     let Some(request) = asking.take(Some(seq)) else { continue };
                     self.run.report.count(|summary| summary.echo.answered += 1);
                     let answer = EchoRequest { data, ..request };
-                    // Too many packets wait: lost, as in a network.
+                    // The queue is full: dropped, as in a network.
                     if self.program.forward(&answer, ip).is_err() {
                         self.run.report.count(|summary| summary.dropped += 1);
                     }
@@ -120,7 +120,7 @@ impl Pings {
         }
     }
 
-    /// `mtu`: it does not fit into this host's own network.
+    /// `mtu`: the request does not fit into this host's own network.
     fn fail(&self, request: &EchoRequest, failure: &Failure, mtu: Option<u32>) {
         let v6 = request.local.is_ipv6();
         let error = mtu.map_or_else(|| failure.as_icmp(v6), |mtu| IcmpError::packet_too_big(v6, mtu));
@@ -141,7 +141,7 @@ impl Pings {
         self.fail(request, &Failure::local(error), None);
     }
 
-    /// `from`: who says so; the gateway, if it is not known.
+    /// `from`: the sender of the error; the gateway, if unknown.
     fn unreachable(&self, request: &EchoRequest, error: IcmpError, from: Option<IpAddr>) {
         self.run.report.count(|summary| summary.echo.failed += 1);
         let from = from.or_else(|| self.run.plan.gateway(request.local.is_ipv6()));
@@ -160,7 +160,7 @@ impl Asking {
         asked.push_back(request);
     }
 
-    /// The request with this number; the oldest, if it is not known which.
+    /// The request with this number; the oldest, if the number is unknown.
     fn take(&self, seq: Option<u16>) -> Option<EchoRequest> {
         let mut asked = self.asked.borrow_mut();
         let at = asked.iter().position(|request| seq.is_none_or(|seq| seq == request.seq))?;

@@ -1,7 +1,7 @@
-//! What lastack itself may do once the program runs: as little as its work takes.
+//! Privileges of lastack itself once the program runs: the minimum that it needs.
 //!
-//! It reads what a hostile remote and a hostile program send. Should either take it over, it has no capability, gets none
-//! by starting a program, starts none, and reaches no system call but those of its work.
+//! It processes input from a hostile remote and a hostile program. If either takes it over, it has no capability,
+//! cannot gain any by starting a program, cannot start programs, and reaches only the system calls that it needs.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use seccompiler::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Signals to processes of other users.
+/// Sends signals to processes of other users.
 pub const CAP_KILL: u32 = 5;
 
-/// Raw sockets: pings, where the system admits nobody to ping sockets.
+/// Raw sockets: pings, on systems that do not permit ping sockets.
 const CAP_NET_RAW: u32 = 13;
 
-/// Gives up what the work of a run does not take, for good. Comes after everything is set up.
+/// Gives up the privileges that a run does not need, for good. Call it after everything is set up.
 ///
 /// # Errors
-/// What could not be given up; the rest is.
+/// The privileges that could not be given up; the others are.
 pub fn enter() -> Result<(), Vec<String>> {
     let kept: &[u32] = if needs_raw_sockets() { &[CAP_NET_RAW] } else { &[] };
     let mut failed = Vec::new();
@@ -38,27 +38,27 @@ fn needs_raw_sockets() -> bool {
     Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4)).is_err()
 }
 
-/// Refuses (EPERM) every system call that a run does not make.
+/// Refuses (EPERM) every system call that a run does not need.
 fn filter_calls() -> Result<(), String> {
     let Ok(arch) = std::env::consts::ARCH.try_into() else {
-        // The filter's library does not know this machine.
+        // The filter library does not support this architecture.
         return Ok(());
     };
     let errno = |errno: i32| SeccompAction::Errno(errno.cast_unsigned());
     let mut allowed: Rules = CALLS.iter().map(|call| (*call, Vec::new())).collect();
-    // Threads, and no processes or namespaces.
+    // Threads only, no processes or namespaces.
     let thread = libc::CLONE_THREAD as u64;
     let is_thread = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), thread);
     let is_thread = is_thread.and_then(|condition| SeccompRule::new(vec![condition]));
     allowed.insert(libc::SYS_clone, vec![is_thread.map_err(|error| error.to_string())?]);
     let calls = SeccompFilter::new(allowed, errno(libc::EPERM), SeccompAction::Allow, arch);
-    // What it asks for cannot be seen: libraries take the older call where a kernel does not have it.
+    // Its arguments cannot be inspected: libraries fall back to the older call if the kernel does not have it.
     let newer = [(libc::SYS_clone3, Vec::new())].into_iter().collect();
     let newer = SeccompFilter::new(newer, SeccompAction::Allow, errno(libc::ENOSYS), arch);
     for filter in [newer, calls] {
         let program: BpfProgram =
             filter.and_then(TryInto::try_into).map_err(|error| format!("no filter can be made ({error})"))?;
-        // A kernel without filters.
+        // A kernel without seccomp filters.
         seccompiler::apply_filter(&program).map_err(|error| error.to_string())?;
     }
     Ok(())
@@ -66,8 +66,8 @@ fn filter_calls() -> Result<(), String> {
 
 type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
 
-/// What a run calls: sockets, the device, its files, memory, time, threads of its own, and the end of its children. Not
-/// among them: starting programs, entering namespaces, mounting, tracing, sending signals to others.
+/// The system calls of a run: sockets, the device, its files, memory, time, its own threads, and waiting for its
+/// children. Excluded: starting programs, entering namespaces, mounting, tracing, sending signals to other processes.
 const CALLS: &[libc::c_long] = &[
     libc::SYS_accept4,
     libc::SYS_bind,
@@ -164,7 +164,7 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_waitid,
     libc::SYS_write,
     libc::SYS_writev,
-    // The older names of x86 that libraries still use.
+    // Older x86 system calls that libraries still use.
     #[cfg(target_arch = "x86_64")]
     libc::SYS_access,
     #[cfg(target_arch = "x86_64")]
@@ -209,7 +209,7 @@ struct Set {
     inheritable: u32,
 }
 
-/// Gives up every capability but these, and the way to get others.
+/// Gives up every capability except these, and the means to gain others.
 pub fn drop_capabilities(kept: &[u32]) -> Result<(), Errno> {
     for capability in (0..=LAST).filter(|capability| !kept.contains(capability)) {
         // Without CAP_SETPCAP the bounding set stays, which no_new_privs makes harmless; unknown ones are invalid.

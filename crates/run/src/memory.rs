@@ -1,10 +1,10 @@
 //! Memory of this process.
 
-/// Gives what is free back to the system. The allocator of glibc keeps it otherwise, for as long as anything above it
-/// lives; others give it back by themselves.
+/// Returns free memory to the system. The allocator of glibc otherwise keeps it while anything above it is in use;
+/// others return it by themselves.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: the call takes a number, and touches nothing that is in use.
+    // SAFETY: the call takes a number, and touches no memory in use.
     unsafe {
         libc::malloc_trim(0);
     }

@@ -1,4 +1,4 @@
-//! What a run is asked to be.
+//! The options of a run.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -13,97 +13,97 @@ use crate::report::FailOn;
 /// The options of a run, as [`main`](crate::main) takes them. [`Options::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Write every packet to FILE (pcapng), each with what became of it
+    /// Write every packet to FILE (pcapng), with a comment on its outcome
     pub write: Option<PathBuf>,
 
-    /// Write the connections with their sequence diagrams to this file, as a page of HTML
+    /// Write the connections with their sequence diagrams to this file, as a self-contained HTML page
     pub html: Option<PathBuf>,
 
     /// Write the report to FILE, line by line, instead of standard error
     pub output: Option<PathBuf>,
 
-    /// 1: report every connection, not only those that somebody may want to know of; 2: questions for names, too
+    /// 1: report every connection, not only those that ended badly; 2: DNS queries, too
     pub verbose: u8,
 
-    /// Report as JSON lines, every connection and a summary; docs/report.md says what they hold
+    /// Report as JSON lines: every connection and a summary (format: docs/report.md)
     pub json: bool,
 
     /// Report the summary only
     pub summary_only: bool,
 
-    /// No report at all
+    /// Do not report anything
     pub quiet: bool,
 
-    /// In JSON, a line for each connection that begins
+    /// In JSON, write a line for each connection when it is opened
     pub open_lines: bool,
 
-    /// End with status 1, if the program ends with 0, when a connection ended like this
+    /// Exit with status 1, if the program exits with 0, when a connection ended like this
     pub fail_on: Vec<FailOn>,
 
-    /// Ports of this host that lead to ports at which the program listens
+    /// Ports of this host that are forwarded to ports on which the program listens
     pub publish: Vec<Published>,
 
-    /// Faults that happen to connections
+    /// Faults to inject
     pub inject: Vec<FaultRule>,
 
-    /// More of them, in a file
+    /// More of them, from a file
     pub inject_file: Option<PathBuf>,
 
-    /// Where the chance of faults begins
+    /// Seed of the random faults
     pub seed: Option<u64>,
 
-    /// What the program may reach
+    /// The destinations that the program may reach
     pub policy: Policy,
 
-    /// IPv4 only
+    /// Use IPv4 only
     pub ipv4: bool,
 
-    /// IPv6 only
+    /// Use IPv6 only
     pub ipv6: bool,
 
-    /// Let the program reach this host's own 127.0.0.1 and ::1, at its gateway's addresses
+    /// Let the program reach this host's loopback (127.0.0.1 and ::1) at its gateway's addresses
     pub host_loopback: bool,
 
-    /// Let the program reach these ports of this host's loopback under their own name: 127.0.0.1, ::1 and localhost
+    /// Let the program reach these TCP ports of this host's loopback at its own 127.0.0.1, ::1 and localhost
     pub map_localhost: Vec<u16>,
 
-    /// Ask this server for names instead of the host's (repeatable)
+    /// Name servers to use instead of the host's
     pub dns: Vec<IpAddr>,
 
-    /// The program's IPv4 network: .2 is the gateway, .3 answers for names, .100 is the program; auto is 10.0.2.0/24, or
-    /// another where this host's own networks overlap
+    /// The program's IPv4 network: .2 is the gateway, .3 the name server, .100 the program; auto is 10.0.2.0/24, or
+    /// another one if that overlaps with this host's networks
     pub net: String,
 
-    /// The program's IPv6 network: ::2 is the gateway, ::3 answers for names, ::100 is the program; auto is fd00::/64
+    /// The program's IPv6 network: ::2 is the gateway, ::3 the name server, ::100 the program; auto is fd00::/64
     pub net6: String,
 
-    /// The largest packet between the program and lastack; the largest is the fastest
+    /// MTU of the program's interface; a larger one is faster
     pub mtu: u32,
 
-    /// Hold no more MIB than this for all connections that wait for one side to read, but for a little for each
+    /// Limit of relay buffers in MiB, in total (plus a small minimum per connection)
     pub memory: u16,
 
-    /// Carry the packets by this kind of device: auto, tun or veth
+    /// Type of the program's network device: auto, tun or veth
     pub device: DeviceChoice,
 
-    /// Let the program reach link-local addresses, and with them the metadata service of a cloud (169.254.169.254)
+    /// Let the program reach link-local addresses, including cloud metadata services (169.254.169.254)
     pub link_local: bool,
 
-    /// End what the program leaves running when it ends, instead of waiting for it
+    /// Kill the program's remaining child processes when it ends, instead of waiting for them
     pub kill_rest: bool,
 
-    /// Who the program is
+    /// The program's user
     pub identity: Identity,
 
-    /// Let the program see this host's processes, and have process ids of this host
+    /// Let the program see this host's processes, and use this host's process ids
     pub host_pids: bool,
 
-    /// The program, and its arguments
+    /// The program and its arguments
     pub command: Vec<OsString>,
 }
 
 impl Options {
-    /// Defaults, for this program and its arguments.
+    /// Default options for this program and its arguments.
     pub fn new(command: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             write: None,

@@ -1,5 +1,5 @@
-//! What the program's own loopback refuses: the commonest surprise of a network of one's own. No packet of it reaches
-//! lastack, but its kernel shows the resets (`InnerSocket::Refusals`).
+//! Connections refused by the program's own loopback: the most common surprise in a private network namespace. These
+//! packets do not reach lastack, but the kernel shows the resets (`InnerSocket::Refusals`).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,15 +15,15 @@ use tokio::io::unix::AsyncFd;
 use crate::account::ConnectionReport;
 use crate::run::Run;
 
-/// Most ports whose refusals are counted apart.
+/// Max ports whose refusals are counted separately.
 const MAX_PORTS: usize = 64;
 
-/// How often which address and port refused.
+/// The number of refusals by address and port.
 #[derive(Debug, Default)]
 pub struct Refusals(RefCell<HashMap<SocketAddr, u64>>);
 
 impl Refusals {
-    /// Notes every refusal that the socket shows. Never ends.
+    /// Counts every refusal that the socket shows. Never returns.
     pub async fn watch(&self, run: &Run, socket: OwnedFd) {
         // SAFETY: the descriptor moves into the AsyncFd, which lends it out as a shared reference only.
         let Ok(watched) = (unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }) else {
@@ -46,7 +46,7 @@ impl Refusals {
         }
     }
 
-    /// What is to be said of them at the end of the run.
+    /// The warnings at the end of the run.
     pub fn warnings(&self, mapped: &[u16]) -> Vec<String> {
         let ports = self.0.borrow();
         let mut ports: Vec<_> = ports.iter().collect();
@@ -70,11 +70,11 @@ fn warning(refused: SocketAddr, times: u64, mapped: &[u16]) -> String {
     )
 }
 
-/// The next refusal: who was refused, and by which address.
+/// The next refusal: the client's address, and the refusing one.
 fn read(socket: &OwnedFd) -> std::io::Result<(SocketAddr, SocketAddr)> {
     loop {
         let mut packet = [0; 128];
-        // SAFETY: the kernel writes at most as many octets as the array has.
+        // SAFETY: the kernel writes no more bytes than the array has.
         let len = unsafe {
             libc::recv(socket.as_raw_fd(), packet.as_mut_ptr().cast(), packet.len(), libc::MSG_DONTWAIT)
         };
@@ -85,7 +85,7 @@ fn read(socket: &OwnedFd) -> std::io::Result<(SocketAddr, SocketAddr)> {
     }
 }
 
-/// The two addresses of a reset: to whom, and from.
+/// The two addresses of a reset: destination, and source.
 fn parse(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let parsed = IpPacket::parse(packet).ok()?;
     if parsed.header.protocol != ip::TCP {

@@ -1,4 +1,4 @@
-//! `--html`: the program's connections as a page, explained from their packets as `lastack explain` does.
+//! `--html`: the program's connections as an HTML page, explained from their packets as by `lastack explain`.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,10 +14,10 @@ use lastack_explain::{Explainer, Frame, Options, RawPacket, render};
 
 /// Packets begin with the IP header.
 const LINKTYPE_RAW: u16 = 101;
-/// Connections on the page.
+/// Max connections on the page.
 const ON_PAGE: usize = 2000;
 
-/// Looks at all packets between the program and its network.
+/// Collects all packets between the program and its network.
 #[derive(Clone)]
 pub(crate) struct Page(Arc<Mutex<Watched>>);
 
@@ -31,7 +31,7 @@ struct Watched {
 }
 
 impl Page {
-    /// A page that will be written to this file.
+    /// Creates the file for the page.
     pub(crate) fn create(path: PathBuf) -> anyhow::Result<Self> {
         let file = File::create(&path).with_context(|| {
             format!("cannot write the page to {}: choose another place for --html", path.display())
@@ -42,7 +42,7 @@ impl Page {
         Ok(Self(Arc::new(Mutex::new(Watched { explainer, packets: 0, start, path, file }))))
     }
 
-    /// Writes it.
+    /// Writes the page.
     pub(crate) fn finish(&self) -> anyhow::Result<()> {
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         watched.explainer.finish();

@@ -1,4 +1,4 @@
-//! What the options mean: a plan that can be carried out, or an error that says why not.
+//! Turns the options into a plan that can be carried out, or into an error with the reason.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,63 +17,63 @@ use crate::options::Options;
 use crate::policy::Policy;
 use crate::report;
 
-/// A run, decided.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The program and its arguments.
     pub command: Vec<OsString>,
     /// The program's networks, at most one of each family, at least one.
     pub networks: Vec<Network>,
-    /// Who is asked for names, in this order, when the run begins.
+    /// The name servers, in this order, at the beginning of the run.
     pub resolvers: Vec<SocketAddr>,
-    /// These were named by an option: what the host's resolv.conf says later does not matter.
+    /// They were set by an option: later changes of the host's resolv.conf do not matter.
     pub resolvers_fixed: bool,
     /// The program's name servers: one for each of the host's, up to three (resolv.conf(5)).
     pub name_servers: Vec<IpAddr>,
     /// The gateway stands for the host's loopback.
     pub host_loopback: bool,
-    /// Ports of the host's loopback that the program finds at its own.
+    /// Ports of the host's loopback that are mapped to the program's.
     pub map_localhost: Vec<u16>,
     /// The device's MTU.
     pub mtu: u32,
-    /// Most MiB in the buffers of all connections.
+    /// Max MiB in the buffers of all connections.
     pub memory: u16,
     /// The kind of device.
     pub device: namespace::DeviceChoice,
     /// The program reaches link-local addresses.
     pub link_local: bool,
-    /// What the program leaves running is ended with it.
+    /// Processes that the program leaves running are killed.
     pub kill_rest: bool,
-    /// Who the program is.
+    /// The program's user.
     pub identity: namespace::Identity,
     /// The program sees the processes of this host.
     pub host_pids: bool,
-    /// Where the capture goes.
+    /// The file of the capture.
     pub capture: Option<PathBuf>,
-    /// Where the page goes.
+    /// The file of the HTML page.
     pub page: Option<PathBuf>,
     /// What is reported.
     pub report: report::Settings,
-    /// The faults that are asked for, and where their chance begins.
+    /// The injected faults, and their seed.
     pub faults: (Vec<FaultRule>, u64),
-    /// What the program may reach.
+    /// The destinations that the program may reach.
     pub policy: Policy,
-    /// Ports of this host that lead to ports at which the program listens.
+    /// Ports of this host that are forwarded to ports on which the program listens.
     pub published: Vec<Published>,
 }
 
-/// One of the program's networks, with the numbers that slirp4netns made known.
+/// One of the program's networks, with the host numbers of slirp4netns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     /// The network itself.
     base: IpAddr,
     /// Its length.
     pub prefix: u8,
-    /// The program.
+    /// The program's address.
     pub guest: IpAddr,
-    /// The way out.
+    /// The gateway.
     pub gateway: IpAddr,
-    /// Who answers for names.
+    /// The name server.
     pub dns: IpAddr,
 }
 
@@ -82,34 +82,34 @@ const GATEWAY: u128 = 2;
 const DNS: u128 = 3;
 /// `MAXNS` of resolv.h.
 const MAX_NAME_SERVERS: usize = 3;
-/// The program's number is written alike in both families: `.100` and `::100`.
+/// The program's number has the same notation in both families: `.100` and `::100`.
 const GUEST_V4: u128 = 100;
 const GUEST_V6: u128 = 0x100;
 
-/// Most ports of `--map-localhost`: their listeners come out of the namespace beside one message.
+/// Max ports of `--map-localhost`: their listeners are passed out of the namespace with one message.
 const MAX_MAPPED: usize = 100;
 
-/// Where a packet of the program is meant to go.
+/// The destination of a packet of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// A host out there, or this host's loopback if that is allowed.
+    /// A remote, or this host's loopback if that is allowed.
     Remote(SocketAddr),
-    /// Whoever answers for names.
+    /// The name server.
     Resolver,
-    /// The gateway, which stands for the host's loopback, and that is not allowed.
+    /// The gateway, which stands for the host's loopback, if that is not allowed.
     ForbiddenLoopback,
-    /// Some other way to the host's own loopback.
+    /// Any other address of the host's own loopback.
     HiddenLoopback,
-    /// An address of this host's links, where clouds have their metadata services, and that is not allowed.
+    /// A link-local address, such as a cloud metadata service, if that is not allowed.
     LinkLocal,
-    /// The name server's address, where nobody listens but the resolver.
+    /// The name server's address, on a port other than the resolver's.
     ClosedPort,
-    /// An address of the program's own network that nobody has.
+    /// An unused address of the program's own network.
     NobodyThere,
 }
 
 impl Plan {
-    /// Decides. `Err` says what is wrong with the options, and what would be right.
+    /// Makes the plan. `Err` says what is wrong with the options, and what would be right.
     pub fn new(args: Options) -> anyhow::Result<Self> {
         ensure!(!(args.ipv4 && args.ipv6), "IPv4 only and IPv6 only exclude each other: choose one");
         let mut networks = Vec::new();
@@ -173,7 +173,7 @@ impl Plan {
         })
     }
 
-    /// What the namespace needs to know of it.
+    /// The part of the plan that concerns the namespace.
     pub fn namespace(&self) -> namespace::Plan {
         let networks = self.networks.iter().map(|network| namespace::Network {
             address: network.guest,
@@ -192,16 +192,16 @@ impl Plan {
         plan
     }
 
-    /// Addresses that are lastack's own: it answers pings to them itself.
+    /// lastack's own addresses: it answers pings to them itself.
     pub fn own_addresses(&self) -> Vec<IpAddr> {
         let networks = self.networks.iter().flat_map(|network| [network.gateway, network.dns]);
         let others = self.name_servers.iter().copied().filter(|own| !self.is_first_name_server(*own));
         networks.chain(others).collect()
     }
 
-    /// Which of the host's name servers the program means by one of its own.
+    /// Which of the host's name servers one of the program's corresponds to.
     pub fn resolver_number(&self, server: IpAddr) -> usize {
-        // Each family's first answers whether it is listed or not.
+        // The first of each family answers whether it is listed or not.
         self.name_servers.iter().position(|own| *own == server).unwrap_or(0)
     }
 
@@ -213,16 +213,16 @@ impl Plan {
         self.networks.iter().any(|network| network.dns == address)
     }
 
-    /// How the program knows who sent a datagram to this host. `None`: it cannot know of it, as it is not allowed to
-    /// reach it.
+    /// The address under which the program sees the sender of a datagram to this host. `None`: it cannot be shown, as
+    /// the program is not allowed to reach it.
     pub fn as_seen_inside(&self, from: SocketAddr) -> Option<SocketAddr> {
         if !is_the_host_itself(from.ip()) {
-            // Without the scope, which is one of this host.
+            // Without the scope, which is local to this host.
             return Some((from.ip(), from.port()).into());
         }
         let gateway = self.gateway(from.is_ipv6())?;
         let inside = SocketAddr::new(gateway, from.port());
-        // The program can answer only where what it sends to that address goes.
+        // The program can answer only if its packets to that address are routed to the sender.
         (self.place(inside) == Route::Remote((from.ip(), from.port()).into())).then_some(inside)
     }
 
@@ -231,19 +231,19 @@ impl Plan {
         self.networks.iter().map(|network| network.guest).find(|guest| guest.is_ipv6() == v6)
     }
 
-    /// The gateway of this family, in whose name lastack speaks when it must say something itself.
+    /// The gateway of this family, from whose address lastack sends its own errors.
     pub fn gateway(&self, v6: bool) -> Option<IpAddr> {
         self.networks.iter().map(|network| network.gateway).find(|gateway| gateway.is_ipv6() == v6)
     }
 
-    /// In whose name the program is told what `from` said of a packet to this address, if that name means anything to
-    /// it: not who answers in another's place, and nobody on the host's loopback.
+    /// The source address for passing on an error of `from` about a packet to this address, if it is meaningful to the
+    /// program: not an address that stands for another, and none on the host's loopback.
     pub fn speaker(&self, to: SocketAddr, from: Option<IpAddr>) -> Option<IpAddr> {
         let itself = matches!(self.place(to), Route::Remote(remote) if remote == to);
         from.filter(|from| itself && !is_the_host_itself(*from))
     }
 
-    /// Where a packet to this address and port is meant to go.
+    /// The destination of a packet to this address and port.
     pub fn place(&self, to: SocketAddr) -> Route {
         let loopback: IpAddr =
             if to.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
@@ -272,7 +272,7 @@ impl Plan {
     }
 }
 
-/// The faults of the command line and of the file. The seed of the command line counts.
+/// The faults of the command line and of the file. The seed of the command line takes precedence.
 fn faults(
     mut rules: Vec<FaultRule>,
     file: Option<&Path>,
@@ -291,7 +291,7 @@ fn faults(
     Ok((rules, seed.or(of_file).unwrap_or(1)))
 }
 
-/// Whether only this host's links know it. Mapped addresses of version 4 reach that version.
+/// Whether it is link-local. IPv4-mapped addresses are treated as IPv4.
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -303,15 +303,15 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Where clouds have their metadata service beside link-local addresses.
+/// Cloud metadata services outside of the link-local addresses.
 const METADATA: [Ipv6Addr; 1] = [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)];
 
-/// Addresses by which a socket of the host reaches the host's own loopback.
+/// Whether a socket of the host reaches the host's own loopback by it.
 fn is_the_host_itself(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.octets()[0] == 0,
         IpAddr::V6(v6) => {
-            // ::/96 holds ::, ::1 and the IPv4-compatible addresses; the mapped ones reach version 4.
+            // ::/96 contains ::, ::1 and the IPv4-compatible addresses; the IPv4-mapped ones reach IPv4.
             let [.., g, h] = v6.segments();
             let embedded = Ipv4Addr::from((u32::from(g) << 16) | u32::from(h));
             match v6.segments() {
@@ -323,14 +323,14 @@ fn is_the_host_itself(address: IpAddr) -> bool {
     }
 }
 
-/// The networks that a program gets if it is not told otherwise: the first that is none of this host's. Private networks of
-/// version 4 are few, and collide; those of version 6 are chosen by chance, and its default stays what people know.
+/// The default networks of a program: the first that does not overlap with this host's. Private IPv4 networks are few,
+/// and collide; IPv6 ones are chosen at random, and the well-known default stays.
 const NETWORKS: [&str; 6] =
     ["10.0.2.0/24", "10.0.3.0/24", "10.171.2.0/24", "172.29.2.0/24", "192.168.202.0/24", "198.18.2.0/24"];
 const NETWORK_V6: &str = "fd00::/64";
 
 impl Network {
-    /// The one that is named, or with `auto` one that no network of this host overlaps.
+    /// The given network, or with `auto` one that does not overlap with a network of this host.
     fn chosen(text: &str, v6: bool) -> anyhow::Result<Self> {
         match text {
             "auto" if v6 => Self::parse(NETWORK_V6, v6),
@@ -339,7 +339,7 @@ impl Network {
         }
     }
 
-    /// The first of them that none of these overlaps; the first of all if each does.
+    /// The first candidate that overlaps with none of `taken`; the first of all if each does.
     fn first_free(candidates: &[&str], taken: &[HostNetwork]) -> anyhow::Result<Self> {
         let mut networks =
             candidates.iter().map(|text| Self::parse(text, false)).collect::<Result<Vec<_>, _>>()?;
@@ -360,7 +360,7 @@ impl Network {
         let address: IpAddr = address.parse().ok().with_context(malformed)?;
         let prefix: u8 = prefix.parse().ok().with_context(malformed)?;
         ensure!(address.is_ipv6() == v6, malformed());
-        // Room for the program's number.
+        // Leaves room for the program's host number.
         let longest = if v6 { 119 } else { 25 };
         if prefix > longest || prefix < 8 {
             bail!("{text}: the prefix is out of range: choose from 8 to {longest}");
@@ -386,7 +386,7 @@ impl Network {
     }
 }
 
-/// The name servers that were named by options, else the host's.
+/// The name servers given by options, otherwise the host's.
 fn whom_to_ask(named: &[IpAddr]) -> Vec<SocketAddr> {
     if named.is_empty() {
         return resolvers::of_host();
@@ -394,7 +394,7 @@ fn whom_to_ask(named: &[IpAddr]) -> Vec<SocketAddr> {
     named.iter().map(|&address| (address, 53).into()).collect()
 }
 
-/// The addresses of so many name servers, no more than libc reads: the families take turns.
+/// The addresses of `count` name servers, up to libc's maximum: the families alternate.
 fn name_servers(networks: &[Network], count: usize) -> Vec<IpAddr> {
     let at = |number: usize| {
         let network = networks[number % networks.len()];
@@ -403,7 +403,7 @@ fn name_servers(networks: &[Network], count: usize) -> Vec<IpAddr> {
     (0..count.clamp(1, MAX_NAME_SERVERS)).map(at).collect()
 }
 
-/// The ports of `--map-localhost`, each once.
+/// The ports of `--map-localhost`, without duplicates.
 fn mapped_ports(mut ports: Vec<u16>) -> anyhow::Result<Vec<u16>> {
     ports.sort_unstable();
     ports.dedup();
@@ -412,7 +412,7 @@ fn mapped_ports(mut ports: Vec<u16>) -> anyhow::Result<Vec<u16>> {
     Ok(ports)
 }
 
-/// `-w` and `-o` need a file each.
+/// Ensures that `-w` and `-o` name different files.
 fn ensure_apart(write: &Path, output: &Path) -> anyhow::Result<()> {
     ensure!(
         !same_file(write, output),
@@ -422,8 +422,8 @@ fn ensure_apart(write: &Path, output: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether two paths lead to one regular file, which exists or would be made: by any spelling or link. A device or a
-/// pipe may have several writers.
+/// Whether two paths lead to the same regular file, which exists or would be created, in any spelling or by links. A
+/// device or a pipe may have several writers.
 fn same_file(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
         (Ok(one), Ok(other)) => one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino()),
@@ -435,9 +435,9 @@ fn same_file(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// The place of a file that does not exist: its directory, without links, and its name there.
+/// The location of a file that does not exist: its directory, with links resolved, and its name there.
 fn place_of(path: &Path) -> Option<PathBuf> {
-    // A link that leads nowhere yet: the file is made where it leads.
+    // A dangling link: the file is created at its target.
     let path = match fs::read_link(path) {
         Ok(target) => path.parent()?.join(target),
         Err(_) => path.to_owned(),
@@ -449,7 +449,7 @@ fn place_of(path: &Path) -> Option<PathBuf> {
     Some(directory.canonicalize().ok()?.join(path.file_name()?))
 }
 
-/// The address with this number in the network of `address`.
+/// The address with this host number in the network of `address`.
 fn host_number(address: IpAddr, prefix: u8, number: u128) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {

@@ -1,8 +1,9 @@
-//! What the program may reach: `--allow`, `--deny`, `--offline`, `--log-only`.
+//! The destinations that the program may reach: `--allow`, `--deny`, `--offline`, `--log-only`.
 //!
-//! The narrowest rule that means a destination counts: a name before an address, an address before a network, a rule with a
-//! port before one without; of two equally narrow ones the one that denies. What no rule means is allowed, unless
-//! something is allowed and nothing denied: a list of what is allowed is one of all that is.
+//! The most specific rule that matches a destination applies: a name before an address, an address before a network, a
+//! rule with a port before one without; of two equally specific ones the one that denies. A destination without a
+//! matching rule is allowed, unless there are rules that allow and none that deny: a list of allowed destinations alone
+//! is exhaustive.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::str::FromStr;
 use crate::report::Proto;
 use crate::target::Target;
 
-/// Destinations, as `--allow` and `--deny` name them: `TARGET[:PORT[-PORT],..][/tcp|/udp]`.
+/// Destinations in the syntax of `--allow` and `--deny`: `TARGET[:PORT[-PORT],..][/tcp|/udp]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destinations {
     target: Target,
@@ -30,14 +31,14 @@ pub struct Policy {
     log_only: bool,
 }
 
-/// What becomes of a connection, a datagram, a ping or a question for a name.
+/// The decision on a connection, a datagram, a ping or a DNS query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It goes its way.
+    /// Allowed.
     Allowed,
-    /// It does not, by this option.
+    /// Denied, by this option.
     Denied(String),
-    /// It goes its way, and would not without `--log-only`.
+    /// Allowed, but denied by this option without `--log-only`.
     WouldBeDenied(String),
 }
 
@@ -52,8 +53,8 @@ impl Policy {
         self.allow.is_empty() && self.deny.is_empty() && !self.offline
     }
 
-    /// Whether the program may reach this. `actual`: where the address leads, if it stands for another. `name`: for which
-    /// the program was given the address.
+    /// Whether the program may reach this. `actual`: the real destination, if the address stands for another. `name`:
+    /// the name that was resolved to the address.
     pub fn decide(
         &self,
         proto: Option<Proto>,
@@ -75,7 +76,7 @@ impl Policy {
         self.weigh(narrowest(&self.allow), narrowest(&self.deny))
     }
 
-    /// Whether the program may ask for this name. Where only networks are allowed, names are known by no rule, and their
+    /// Whether the program may query this name. If only networks are allowed, no rule matches names, and their
     /// addresses decide.
     pub fn decide_name(&self, name: &str) -> Decision {
         let narrowest = |rules: &[Destinations]| {
@@ -124,7 +125,7 @@ impl Policy {
 
 impl Destinations {
     fn contains(&self, proto: Option<Proto>, remote: SocketAddr, name: Option<&str>) -> bool {
-        // A ping has neither protocol nor port: only rules without speak of it.
+        // A ping has neither protocol nor port: only rules without them match.
         let proto_is_meant = self.proto.is_none() || self.proto == proto;
         let port_is_meant = self.ports.is_empty()
             || proto.is_some() && self.ports.iter().any(|ports| ports.contains(&remote.port()));
@@ -150,7 +151,7 @@ impl FromStr for Destinations {
             _ => (text, None),
         };
         let whole = |target: Target, ports| Self { target, ports, proto, text: text.to_owned() };
-        // An address of version 6 has colons of its own.
+        // An IPv6 address contains colons.
         let error = match rest.parse::<Target>() {
             Ok(target) => return Ok(whole(target, Vec::new())),
             Err(error) => error,

@@ -1,4 +1,4 @@
-//! The ports at which the program has datagram sockets, as its kernel lists them (`/proc/PID/net/udp`).
+//! The ports of the program's datagram sockets, as its kernel lists them (`/proc/PID/net/udp`).
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -6,25 +6,25 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The lists of both families. They are of the program's network, and keep it for as long as they are open.
+/// The lists of both families. They keep the program's network namespace alive while they are open.
 #[derive(Debug, Default)]
 pub struct Ports {
     lists: RefCell<[Option<File>; 2]>,
 }
 
 impl Ports {
-    /// Opens the lists of the network in which this process is.
+    /// Opens the lists of the network namespace of this process.
     pub fn open(&self, process: u32) {
         *self.lists.borrow_mut() =
             ["udp", "udp6"].map(|name| File::open(format!("/proc/{process}/net/{name}")).ok());
     }
 
-    /// The ports of sockets that hear what is sent to this group.
+    /// The ports of sockets that receive datagrams to this group.
     pub fn of(&self, group: IpAddr) -> BTreeSet<u16> {
         let mut ports = BTreeSet::new();
         for list in self.lists.borrow_mut().iter_mut().flatten() {
             let mut text = String::new();
-            // A network that is gone has no sockets.
+            // A network namespace that is gone has no sockets.
             if list.rewind().is_ok() && list.read_to_string(&mut text).is_ok() {
                 ports.extend(
                     text.lines().filter_map(local).filter(|(at, _)| hears(*at, group)).map(|(_, port)| port),
@@ -36,12 +36,12 @@ impl Ports {
     }
 }
 
-/// Whether a socket that is bound to `at` hears a group, if it has joined.
+/// Whether a socket bound to `at` receives datagrams to a group, if it has joined.
 fn hears(at: IpAddr, group: IpAddr) -> bool {
     match at {
         _ if at == group => true,
         IpAddr::V4(v4) => group.is_ipv4() && v4.is_unspecified(),
-        // A socket of IPv6 may hear IPv4 too.
+        // An IPv6 socket may be dual-stack.
         IpAddr::V6(v6) => v6.is_unspecified(),
     }
 }
@@ -50,7 +50,7 @@ fn hears(at: IpAddr, group: IpAddr) -> bool {
 fn local(line: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = line.split_ascii_whitespace().nth(1)?.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    // Each word of an address stands in the machine's own order.
+    // Each word of an address is in host byte order.
     let word = |at: usize| u32::from_str_radix(address.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
     let address = match address.len() {
         8 => Ipv4Addr::from(word(0)?).into(),

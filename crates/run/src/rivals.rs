@@ -1,20 +1,20 @@
-//! Attempts to connect that lost a race: a program that has several addresses of a name tries them nearly at once (RFC 8305)
-//! and gives up the rest when one connects.
+//! Connection attempts that lost a race: a program with several addresses of a name tries them nearly at once (RFC
+//! 8305) and gives up the others when one connects.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-/// Most connections that are remembered.
+/// Max connections that are remembered.
 const MAX: usize = 256;
 
-/// Connections that were established lately.
+/// Recently established connections.
 #[derive(Debug, Default)]
 pub struct Rivals(RefCell<VecDeque<(Instant, SocketAddr)>>);
 
 impl Rivals {
-    /// A connection to this remote is established.
+    /// A connection to this remote was established.
     pub fn established(&self, remote: SocketAddr) {
         let mut lately = self.0.borrow_mut();
         if lately.len() >= MAX {
@@ -23,7 +23,7 @@ impl Rivals {
         lately.push_back((Instant::now(), remote));
     }
 
-    /// Whether another address was connected to at the same port since an attempt to connect to this remote began.
+    /// Whether another address on the same port was connected to since an attempt to connect to this remote began.
     pub fn won_against(&self, remote: SocketAddr, begun: Instant) -> bool {
         let lately = self.0.borrow();
         lately

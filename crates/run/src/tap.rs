@@ -1,5 +1,5 @@
-//! What the stack does not hand over, read from the program's packets on their way to it: the header fields of its
-//! connections, the groups that it joins, and what lastack does not carry.
+//! Reads from the program's packets, on their way to the stack, what the stack does not report: the header fields of
+//! its connections, the groups that it joins, and the packets that lastack does not relay.
 
 mod groups;
 mod headers;
@@ -20,18 +20,18 @@ pub use groups::Membership;
 pub use headers::{Changes, TcpHeaders};
 pub use uncarried::Uncarried;
 
-/// How long no packet must have come, and how often that is looked at.
+/// The period without packets that counts as quiet, and the polling interval.
 const MOMENT: Duration = Duration::from_millis(2);
 const MAX_MOMENTS: u32 = 1000;
 
-/// A link that looks at what arrives.
+/// A link that inspects the packets that arrive.
 pub struct Tap<L> {
     link: L,
     seen: Arc<Seen>,
     headers: TcpHeaders,
 }
 
-/// What was seen, for others to read.
+/// What was seen, shared with its readers.
 #[derive(Debug, Default)]
 pub struct Seen {
     inner: Mutex<Inner>,
@@ -43,20 +43,20 @@ pub struct Seen {
     pub packets: AtomicU64,
 }
 
-/// Under the lock.
+/// The part under the lock.
 #[derive(Debug, Default)]
 pub struct Inner {
     /// The header fields of connections.
     pub headers: Changes,
-    /// The groups that were joined and left, in order.
+    /// The groups that were joined and left, in sequence.
     pub memberships: Vec<Membership>,
-    /// What was not carried.
+    /// The packets that were not relayed.
     pub uncarried: Uncarried,
 }
 
 impl Seen {
-    /// Waits until no packet of the program has come for a moment: it has ended, and what it sent last may still be on its
-    /// way here.
+    /// Waits until no packet of the program has arrived for a moment: it has ended, and its last packets may still be
+    /// in transit.
     pub async fn quiet(&self) {
         for _ in 0..MAX_MOMENTS {
             let before = self.packets.load(Ordering::Relaxed);
@@ -67,7 +67,7 @@ impl Seen {
         }
     }
 
-    /// The lock, which is never held for long.
+    /// Takes the lock, which is never held for long.
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,7 +98,7 @@ impl<L: Link> Tap<L> {
         let memberships = groups::read(&parsed);
         if !memberships.is_empty() {
             let mut seen = self.seen.lock();
-            // A program that joins and leaves without end is not followed without end.
+            // The queue is bounded: a program may join and leave without end.
             let room = groups::MAX_WAITING.saturating_sub(seen.memberships.len());
             seen.memberships.extend(memberships.into_iter().take(room));
             drop(seen);

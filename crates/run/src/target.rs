@@ -1,24 +1,24 @@
-//! Destinations as people name them: an address, a network, a name, a name with `*.` before it, `all`.
+//! Destinations on the command line: an address, a network, a name, a name with `*.` before it, `all`.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Some destinations.
+/// A set of destinations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// All.
     All,
-    /// The addresses of a network; an address alone is a network of its own.
+    /// The addresses of a network; a single address is a network of its own.
     Network(IpAddr, u8),
-    /// The addresses that this name has.
+    /// The addresses of this name.
     Name(String),
-    /// The addresses that names in this domain have, the domain's own name included.
+    /// The addresses of names in this domain, including the domain's own name.
     Domain(String),
 }
 
 impl Target {
-    /// Whether this address is meant, which the program was given for this name.
+    /// Whether the set contains this address, which was resolved from this name.
     pub fn contains(&self, address: IpAddr, name: Option<&str>) -> bool {
         match self {
             Self::All => true,
@@ -27,7 +27,7 @@ impl Target {
         }
     }
 
-    /// Whether this name is meant.
+    /// Whether the set contains this name.
     pub fn contains_name(&self, name: &str) -> bool {
         let name = name.trim_end_matches('.');
         match self {
@@ -43,7 +43,7 @@ impl Target {
         }
     }
 
-    /// How narrow it is: of two rules that mean an address, the narrower one counts.
+    /// The specificity: of two rules that match an address, the more specific one applies.
     pub fn narrowness(&self) -> u8 {
         match self {
             Self::All => 0,
@@ -54,7 +54,7 @@ impl Target {
         }
     }
 
-    /// Whether it is about names, which are known only from the answers of name servers.
+    /// Whether it is a set of names, whose addresses are known only from the answers of name servers.
     pub fn is_name(&self) -> bool {
         matches!(self, Self::Name(_) | Self::Domain(_))
     }

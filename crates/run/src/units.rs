@@ -1,4 +1,4 @@
-//! Values as people write them on command lines.
+//! Values with units on the command line.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
     if time.is_zero() { Err("the duration must not be zero".to_owned()) } else { Ok(time) }
 }
 
-/// A number of octets: `812`, `4k` or `4KiB` (1024 each), `1M`.
+/// A number of bytes: `812`, `4k` or `4KiB` (1024 each), `1M`.
 pub fn octets(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {

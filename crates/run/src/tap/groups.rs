@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lastack_wire::ip::{self, IpPacket};
 
-/// Most announcements that wait to be acted on.
+/// Max queued announcements.
 pub const MAX_WAITING: usize = 1024;
 
 const IGMP: u8 = 2;
@@ -19,7 +19,7 @@ pub struct Membership {
     pub joined: bool,
 }
 
-/// What a packet announces.
+/// The memberships that a packet announces.
 pub fn read(packet: &IpPacket<'_>) -> Vec<Membership> {
     let payload = packet.payload;
     match (packet.header.protocol, packet.header.is_v6()) {
@@ -49,8 +49,8 @@ fn one_v6(payload: &[u8], joined: bool) -> Vec<Membership> {
     group.map(|group| Membership { group: Ipv6Addr::from(group).into(), joined }).into_iter().collect()
 }
 
-/// The group records of a report of IGMPv3 or MLDv2, whose addresses have so many octets. A source filter is taken for
-/// the whole group.
+/// The group records of an IGMPv3 or MLDv2 report, with addresses of `size` bytes. A source filter is treated as the
+/// whole group.
 fn records(payload: &[u8], size: usize) -> Vec<Membership> {
     let Some(header) = payload.first_chunk::<8>() else { return Vec::new() };
     let (count, mut at, mut memberships) = (u16::from_be_bytes([header[6], header[7]]), 8, Vec::new());
@@ -66,10 +66,10 @@ fn records(payload: &[u8], size: usize) -> Vec<Membership> {
             },
         };
         match record[0] {
-            // Everything but some sources is wanted, or some sources.
+            // EXCLUDE mode, or INCLUDE mode with sources.
             2 | 4 => memberships.push(Membership { group, joined: true }),
             1 | 3 | 5 if sources > 0 => memberships.push(Membership { group, joined: true }),
-            // Nothing is wanted any more.
+            // INCLUDE mode without sources: the group is left.
             1 | 3 => memberships.push(Membership { group, joined: false }),
             _ => {}
         }

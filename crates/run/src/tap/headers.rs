@@ -10,30 +10,30 @@ use lastack_wire::tcp::TcpHeader;
 
 use super::Seen;
 
-/// Most SYNs whose fields are kept until somebody connects for them; the oldest is forgotten first.
+/// Max SYNs whose fields are kept until the host connects for them; the oldest is dropped first.
 const MAX_SYNS: usize = 4096;
-/// Most changes that wait to be acted on.
+/// Max queued changes.
 const MAX_CHANGES: usize = 1024;
-/// Flows are told apart by so many values of a hash, to see quickly that nothing has changed.
+/// Size of the hash table of flows, by which unchanged fields are recognized quickly.
 const PLACES: usize = 4096;
-/// DSCP, without ECN, which each hop of a connection agrees on for itself.
+/// DSCP, without ECN, which is negotiated on each hop of a connection separately.
 const DSCP: u8 = 0xfc;
-/// Hop limit and DSCP of who sets neither.
+/// Default hop limit and DSCP.
 const DEFAULTS: (u8, u8) = (64, 0);
-/// Bits of the flags of TCP.
+/// TCP flags.
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
 /// A connection: the program's end and the other.
 pub type Flow = (SocketAddr, SocketAddr);
 
-/// The fields that were seen last, by a hash of the ports.
+/// The last fields seen, by a hash of the ports.
 #[derive(Debug)]
 pub struct TcpHeaders {
     last: Box<[(u8, u8)]>,
 }
 
-/// What somebody has to act on.
+/// Changes to be applied.
 #[derive(Debug, Default)]
 pub struct Changes {
     syns: HashMap<Flow, IpFields>,
@@ -48,16 +48,16 @@ impl Default for TcpHeaders {
 }
 
 impl TcpHeaders {
-    /// A segment of the program.
+    /// Inspects a segment of the program.
     pub fn look(&mut self, packet: &[u8], seen: &Seen) {
         let Some(quick) = Quick::of(packet) else { return };
         let last = &mut self.last[quick.place];
-        // Two flows with one hash make each other look changed, which costs time and does no harm.
+        // Hash collisions make two flows appear changed, which costs time but does no harm.
         if *last == quick.fields && !quick.syn {
             return;
         }
         *last = quick.fields;
-        // What nobody has set is left to the host.
+        // Fields that the program has not set are left to the host.
         if quick.syn && quick.fields == DEFAULTS {
             return;
         }
@@ -79,12 +79,12 @@ impl TcpHeaders {
     }
 }
 
-/// What can be read of a segment without taking it apart.
+/// The fields of a segment that are read without parsing it.
 struct Quick {
     place: usize,
     /// Hop limit and DSCP.
     fields: (u8, u8),
-    /// It asks for a connection.
+    /// The segment is a SYN.
     syn: bool,
 }
 
@@ -125,7 +125,7 @@ impl Changes {
         self.syns.remove(&flow)
     }
 
-    /// The connections whose fields have changed since.
+    /// The connections whose fields have changed since the last call.
     pub fn take(&mut self) -> Vec<(Flow, IpFields)> {
         std::mem::take(&mut self.changes)
     }

@@ -1,22 +1,22 @@
-//! Packets of the program that lastack does not carry, by what they are: they are reported, never silently gone.
+//! Packets of the program that lastack does not relay, by kind: they are reported, never dropped silently.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use lastack_wire::ip::{self, IpPacket};
 
-/// What kind of packet it is.
+/// The kind of such a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Of a protocol above IP.
+    /// Of this protocol above IP.
     Protocol(u8),
-    /// An ICMP message, of IPv6 if so said, of this type.
+    /// An ICMP message of this type, of IPv6 if `true`.
     Icmp(bool, u8),
     /// A ping to a group.
     PingToGroup,
 }
 
-/// How many of each, and to whom the first of them went.
+/// The number of each kind, and their destination.
 #[derive(Debug, Default)]
 pub struct Uncarried {
     kinds: BTreeMap<Kind, (u64, Option<IpAddr>)>,
@@ -24,11 +24,11 @@ pub struct Uncarried {
 
 /// No next header (RFC 8200 section 4.7).
 const NO_NEXT_HEADER: u8 = 59;
-/// The Internet group management protocol, which is read.
+/// The Internet group management protocol, which the tap evaluates.
 const IGMP: u8 = 2;
 
 impl Kind {
-    /// What kind this is, with its destination; `None`: it is carried, or it is the program's kernel that speaks.
+    /// The kind of this packet, with its destination; `None`: it is relayed, or sent by the kernel itself.
     pub fn of(packet: &IpPacket<'_>) -> Option<(Self, IpAddr)> {
         let header = &packet.header;
         if packet.fragment.is_some_and(|fragment| fragment.offset > 0) {
@@ -39,7 +39,7 @@ impl Kind {
             (ip::TCP | ip::UDP | IGMP | NO_NEXT_HEADER, _) => None,
             (ip::ICMP, false) => match *packet.payload.first()? {
                 8 if to.is_multicast() => Some((Self::PingToGroup, to)),
-                // Answers, and errors about what came for the program.
+                // Replies, and errors about packets to the program.
                 0 | 3 | 8 | 11 | 12 => None,
                 kind => Some((Self::Icmp(false, kind), to)),
             },
@@ -81,16 +81,16 @@ impl Kind {
 }
 
 impl Uncarried {
-    /// One more.
+    /// Counts one packet.
     pub fn add(&mut self, (kind, to): (Kind, IpAddr)) {
-        // No more kinds than there are protocols and types.
+        // Bounded by the number of protocols and types.
         let entry = self.kinds.entry(kind).or_insert((0, Some(to)));
         entry.0 += 1;
-        // One destination is named, or none.
+        // A destination is named only if it is the same for all.
         entry.1 = entry.1.filter(|first| *first == to);
     }
 
-    /// What the report says of them.
+    /// The warnings of the report.
     pub fn warnings(&self) -> Vec<String> {
         let warning = |(kind, (count, to)): (&Kind, &(u64, Option<IpAddr>))| {
             let plural = if *count == 1 { "packet" } else { "packets" };
