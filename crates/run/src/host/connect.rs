@@ -1,4 +1,4 @@
-//! Connecting, with the whole truth about a failure.
+//! Connecting, with the exact cause of a failure.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,27 +16,27 @@ use lastack::IpFields;
 pub struct Connected {
     /// The socket.
     pub stream: TcpStream,
-    /// The remote has reset the connection already; what arrived before can be read. The socket reports the error no
-    /// more.
+    /// The remote has already reset the connection; data that arrived before can be read. The socket does not report
+    /// the error again.
     pub reset: Option<io::Error>,
 }
 
-/// Connects. Dropping the future gives the attempt up.
+/// Connects. Dropping the future aborts the attempt.
 ///
-/// The socket outlives the failure, other than in tokio's own `connect`: its error queue says whether a refusal was
-/// a reset, and which ICMP error from whom made a remote unreachable.
+/// Unlike in tokio's own `connect`, the socket outlives the failure: its error queue shows whether a refusal was a
+/// reset, and which ICMP error from which sender made a remote unreachable.
 pub async fn connect(remote: SocketAddr) -> Result<Connected, Failure> {
     connect_with(remote, None).await
 }
 
-/// The same, with these fields in the IP headers of what is sent.
+/// The same, with these fields in the IP headers of sent packets.
 pub async fn connect_with(remote: SocketAddr, ip: Option<IpFields>) -> Result<Connected, Failure> {
     let v6 = remote.is_ipv6();
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if let Some(ip) = ip {
         set_header_fields(&socket, v6, ip)?;
     }
-    // Version 4 queues the errors of an attempt without asking.
+    // IPv4 queues the errors of an attempt by default.
     if v6 {
         error_queue::enable(&socket, v6, true)?;
     }
@@ -45,7 +45,7 @@ pub async fn connect_with(remote: SocketAddr, ip: Option<IpFields>) -> Result<Co
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
         Err(error) => return Err(Failure::of_attempt(remote, &error, error_queue::first(&socket))),
     }
-    // A remote on this host has answered within the call: the reactor need not be asked.
+    // A remote on this host has answered within the call: no wait for the reactor is needed.
     match Attempt::look(SockRef::from(&socket), remote)? {
         Attempt::Pending => {}
         Attempt::Connected(reset) => return connected(TcpStream::from_std(socket.into())?, v6, reset),
@@ -60,7 +60,7 @@ pub async fn connect_with(remote: SocketAddr, ip: Option<IpFields>) -> Result<Co
     }
 }
 
-/// What became of an attempt so far.
+/// The state of an attempt.
 enum Attempt {
     Pending,
     /// The remote has answered; it may have reset the connection since.
@@ -85,7 +85,7 @@ impl Attempt {
     }
 }
 
-/// An established connection ignores ICMP errors (`docs/resets.md` 4.5), unless it is told to queue them.
+/// An established connection ignores ICMP errors (`docs/resets.md` 4.5), unless the error queue is enabled.
 fn connected(stream: TcpStream, v6: bool, reset: Option<io::Error>) -> Result<Connected, Failure> {
     if v6 {
         error_queue::enable(&stream, v6, false)?;
@@ -93,7 +93,7 @@ fn connected(stream: TcpStream, v6: bool, reset: Option<io::Error>) -> Result<Co
     Ok(Connected { stream, reset })
 }
 
-/// A wakeup before its time: forgets it, so that the next wait waits.
+/// A spurious wakeup: clears readiness, so that the next wait waits.
 fn wait_again(stream: &TcpStream) -> io::Result<()> {
     match stream.try_io(tokio::io::Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into())) {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),

@@ -1,5 +1,5 @@
-//! UDP sockets of the host that are connected to nobody: one of them stands for one socket of the program, whoever it
-//! talks to. What the program set in its headers is set in those of the host, and the reverse.
+//! Unconnected UDP sockets of the host: each stands for one socket of the program, with all its remotes. Header fields
+//! that the program sets are applied to the host's packets, and vice versa.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
@@ -19,14 +19,14 @@ use super::error_queue::{self, QueuedError};
 use super::interface;
 use super::socket::{IpOption, dropped, header_fields, set_option, set_whole, socket_address};
 
-/// Octets of the receive and of the send buffer that are asked for: 3,000 datagrams of 1,000 octets with what the kernel
-/// counts beside them.
+/// Requested size of the receive and of the send buffer in bytes: 3,000 datagrams of 1,000 bytes with the kernel's
+/// overhead.
 const BUFFER: usize = 4 << 20;
 /// Datagrams, or groups of them, read by one call.
 const BATCH: usize = 16;
-/// Most octets of one group (UDP_GRO).
+/// Max bytes of one group (UDP_GRO).
 const LONGEST: usize = 65_536;
-/// Most datagrams in one group that the kernel cuts (UDP_MAX_SEGMENTS).
+/// Max datagrams in one group that the kernel segments (UDP_MAX_SEGMENTS).
 pub const MAX_SEGMENTS: usize = 64;
 
 /// Such a socket.
@@ -34,33 +34,33 @@ pub const MAX_SEGMENTS: usize = 64;
 pub struct DatagramSocket {
     socket: UdpSocket,
     v6: bool,
-    /// Whether the kernel may fragment what is sent, as it was told last.
+    /// Whether the kernel may fragment sent datagrams, as set last.
     whole: Cell<Option<bool>>,
-    /// The device below cannot cut groups of datagrams.
+    /// The device below does not support segmentation of groups.
     one_by_one: Cell<bool>,
 }
 
-/// What is sent, beside the octets.
+/// The shape of a sent datagram or group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// The payload is that of several datagrams of so many octets each, the last with what is left.
+    /// The payload consists of several datagrams of this size, the last one with the rest.
     pub segment_size: Option<u16>,
-    /// What the IP headers say.
+    /// The fields of the IP headers.
     pub ip: IpFields,
 }
 
-/// What came back.
+/// The result of a wait.
 #[derive(Debug)]
 pub enum Heard {
-    /// So many groups of datagrams were handed over.
+    /// This number of groups of datagrams was delivered.
     Datagrams(usize),
-    /// An error about one that was sent.
+    /// An error about a sent datagram.
     Error(QueuedError),
 }
 
 impl DatagramSocket {
-    /// A socket at this port of every address. If the port cannot be had, at another, and the error says why.
-    /// `shared`: another socket of ours is at that port of a group.
+    /// A socket on this port of every address. If the port cannot be had, on another one, with the error. `shared`:
+    /// another socket of ours is on that port for a group.
     pub fn open(v6: bool, port: u16, shared: bool) -> io::Result<(Self, Option<io::Error>)> {
         let socket = Self::prepare(v6)?;
         socket.set_reuse_address(shared)?;
@@ -75,8 +75,8 @@ impl DatagramSocket {
         Ok((Self::new(socket, v6)?, taken))
     }
 
-    /// A socket at a port of a multicast group, which other programs may hear too: it gets what is sent to the group, and
-    /// nothing that is for this host alone.
+    /// A socket on a port of a multicast group, which other programs may share: it receives datagrams to the group
+    /// only, not those to this host alone.
     pub fn open_group(group: SocketAddr, interface: u32) -> io::Result<Self> {
         let v6 = group.is_ipv6();
         let socket = Self::prepare(v6)?;
@@ -105,10 +105,10 @@ impl DatagramSocket {
             setsockopt(&socket, sockopt::IpRecvTos, &true)?;
             socket.set_broadcast(true)?;
         }
-        // Not what comes for groups that other sockets of this host have joined. Old kernels do not know it for IPv6.
+        // Excludes groups that other sockets of this host have joined. Old kernels do not support it for IPv6.
         let all = if v6 { IpOption::MulticastAllV6 } else { IpOption::MulticastAllV4 };
         let _old = set_option(&socket, all, 0);
-        // Beyond the host's limit if this process may, else up to it. What the kernel is too old for is done without.
+        // Beyond the host's limit if permitted, else up to it. Options that the kernel does not support are skipped.
         if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
             socket.set_recv_buffer_size(BUFFER)?;
         }
@@ -122,13 +122,13 @@ impl DatagramSocket {
         Ok(Self { socket, v6, whole: Cell::new(None), one_by_one: Cell::new(false) })
     }
 
-    /// Lets another socket of ours have the same port of a group.
+    /// Lets another socket of ours share the port for a group.
     pub fn share(&self) -> io::Result<()> {
         SockRef::from(&self.socket).set_reuse_address(true)
     }
 
-    /// Has what is sent to groups leave by the interface that everything leaves by, also where the host has no route for
-    /// it. What cannot be had is done without: the send then says why.
+    /// Sends multicast by the interface of the default route, even if the host has no route for it. Failures are
+    /// ignored here: the send then reports an error.
     pub fn prepare_for_groups(&self) {
         let (Some(outside), socket) = (interface::outside(), SockRef::from(&self.socket)) else { return };
         let v4 = outside.addresses.iter().find_map(|address| match address {
@@ -142,20 +142,20 @@ impl DatagramSocket {
         };
     }
 
-    /// The port it is at.
+    /// The local port.
     pub fn port(&self) -> io::Result<u16> {
         Ok(self.socket.local_addr()?.port())
     }
 
     /// Sends a datagram, or a group. [`ErrorKind::WouldBlock`]: the host's queue is full. An error about an earlier
-    /// datagram is not reported here: it stands in the error queue.
+    /// datagram is not reported here, but by the error queue.
     pub fn send(&self, to: SocketAddr, payload: &[u8], shape: Shape) -> io::Result<()> {
         self.set_whole(shape.ip.dont_fragment)?;
         let size = shape.segment_size.filter(|&size| usize::from(size) < payload.len());
         let Some(size) = size else { return self.send_one(to, payload, None, shape.ip) };
         if !self.one_by_one.get() {
             match self.send_one(to, payload, Some(size), shape.ip) {
-                // What the device or the path does not take as a group it may take as datagrams.
+                // If the device or the path does not accept a group, it may accept single datagrams.
                 Err(error)
                     if matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)) =>
                 {
@@ -181,14 +181,14 @@ impl DatagramSocket {
         control.extend(size.as_ref().map(ControlMessage::UdpGsoSegments));
         let (octets, to) = ([IoSlice::new(payload)], SockaddrStorage::from(to));
         let send = || sendmsg(self.fd(), &octets, &control, MsgFlags::MSG_DONTWAIT, Some(&to));
-        // What fails first may be the error of an earlier datagram, which stands in the error queue too.
+        // The first failure may be the error of an earlier datagram, which is also in the error queue.
         match send().or_else(|_| send()) {
             Ok(_) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    /// Whether what is sent has to stay in one piece (DF, IPV6_MTU_DISCOVER).
+    /// Whether sent datagrams must not be fragmented (DF, IPV6_MTU_DISCOVER).
     fn set_whole(&self, whole: bool) -> io::Result<()> {
         if self.whole.get() == Some(whole) {
             return Ok(());
@@ -198,16 +198,16 @@ impl DatagramSocket {
         Ok(())
     }
 
-    /// Waits until there is room for what is sent.
+    /// Waits for room in the send buffer.
     pub async fn writable(&self) -> io::Result<()> {
         self.socket.writable().await?;
-        // Readiness is forgotten only by tokio's own calls, and those here are the kernel's.
+        // Only tokio's own calls clear readiness, but these calls go to the kernel directly.
         let full = || Err::<(), _>(ErrorKind::WouldBlock.into());
         let _forgotten: io::Result<()> = self.socket.try_io(Interest::WRITABLE, full);
         Ok(())
     }
 
-    /// Waits for what comes next. Datagrams are handed to `deliver` with their sender.
+    /// Waits for the next event. Datagrams are passed to `deliver` with their sender.
     pub async fn hear(&self, mut deliver: impl FnMut(SocketAddr, &[u8], Shape)) -> io::Result<Heard> {
         loop {
             let ready = self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
@@ -218,7 +218,7 @@ impl DatagramSocket {
                     Err(error) => return Err(error),
                 }
             }
-            // An error that a read reports once stands in the error queue too.
+            // An error that a read reports once is also in the error queue.
             if let Ok(groups) = self.socket.try_io(Interest::READABLE, || self.receive(&mut deliver)) {
                 return Ok(Heard::Datagrams(groups));
             }
@@ -261,7 +261,7 @@ impl AsFd for DatagramSocket {
 }
 
 thread_local! {
-    /// One for all sockets, because each use is over before another begins.
+    /// Shared by all sockets, because each use is over before another begins.
     static BUFFERS: RefCell<Box<[u8]>> = RefCell::new(vec![0; BATCH * LONGEST].into());
 }
 

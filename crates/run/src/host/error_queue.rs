@@ -1,4 +1,4 @@
-//! The error queue of a socket (`recvmsg` with `MSG_ERRQUEUE`, ip(7)): who answered with which ICMP error.
+//! The error queue of a socket (`recvmsg` with `MSG_ERRQUEUE`, ip(7)): which ICMP error was received from which sender.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,20 +15,19 @@ const ORIGIN_ICMP6: u8 = 3;
 /// An entry of the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuedError {
-    /// What the kernel makes of it.
+    /// The kernel's errno for it.
     pub errno: i32,
     /// The ICMP error and its sender; `None` if the host's own kernel is the origin.
     pub icmp: Option<(IcmpError, Option<IpAddr>)>,
-    /// Whom the packet in question was for, if the socket is connected to nobody.
+    /// The destination of the packet in question, if the socket is unconnected.
     pub to: Option<SocketAddr>,
-    /// The MTU that the packet did not fit through, if this host says so (`EMSGSIZE`).
+    /// The MTU that the packet exceeded, if this host reports it (`EMSGSIZE`).
     pub mtu: Option<u32>,
-    /// As much as came back of the payload of the packet in question. Empty for TCP.
+    /// The quoted part of the payload of the packet in question. Empty for TCP.
     pub payload: Vec<u8>,
 }
 
-/// Asks for errors to be queued, or not any more. A TCP socket of version 4 that is connecting has a queue without
-/// asking; one of version 6 has not.
+/// Enables or disables the error queue. A connecting IPv4 TCP socket has a queue by default; an IPv6 one does not.
 pub fn enable(socket: &impl AsFd, v6: bool, enabled: bool) -> io::Result<()> {
     if v6 {
         setsockopt(&socket.as_fd(), sockopt::Ipv6RecvErr, &enabled)?;
@@ -41,7 +40,7 @@ pub fn enable(socket: &impl AsFd, v6: bool, enabled: bool) -> io::Result<()> {
 /// Takes one entry. [`io::ErrorKind::WouldBlock`]: the queue is empty.
 pub fn take(socket: &impl AsFd) -> io::Result<QueuedError> {
     let mut payload = vec![0; 2048];
-    // The header fields that the socket is told of come with an error too.
+    // The header fields that the socket receives are also attached to errors.
     let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6, i32, i32, i32);
     let (length, to, error) = {
         let mut buffers = [IoSliceMut::new(&mut payload)];
@@ -82,7 +81,7 @@ fn read_message(message: ControlMessageOwned) -> Option<(libc::sock_extended_err
 
 fn icmp_of(error: &libc::sock_extended_err) -> IcmpError {
     let v6 = error.ee_origin == ORIGIN_ICMP6;
-    // The kernel gives the number alone; a pointer (RFC 792) stands in the first octet of the word.
+    // The kernel gives the number alone; a pointer (RFC 792) is in the first byte of the word.
     let info = if !v6 && error.ee_type == 12 { error.ee_info << 24 } else { error.ee_info };
     IcmpError { v6, kind: error.ee_type, code: error.ee_code, info }
 }

@@ -1,4 +1,4 @@
-//! Why the host could not reach somebody.
+//! Why the host could not reach a remote.
 
 use std::fmt;
 use std::io;
@@ -12,33 +12,33 @@ use super::socket::errno_name;
 /// A failed attempt to reach a remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What the host's kernel returned.
+    /// The errno of the host's kernel.
     pub errno: i32,
-    /// Who said so.
+    /// The origin of the failure.
     pub said: Said,
 }
 
-/// Who said that a remote cannot be reached, and how.
+/// The origin of the failure to reach a remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     /// The remote, with a reset.
     Reset,
-    /// Somebody, with an ICMP error.
+    /// A router or host, with an ICMP error.
     Icmp(IcmpError, Option<IpAddr>),
-    /// Nobody: no answer came for as long as the host's kernel tries.
+    /// A timeout: no answer came for as long as the host's kernel tries.
     Nothing,
-    /// The host itself, before a packet left: it has no route, or its neighbour does not answer.
+    /// The host itself, before a packet was sent: it has no route, or its neighbour does not answer.
     NoRoute,
-    /// The host itself: its rules forbid it.
+    /// The host itself: its firewall forbids it.
     Forbidden,
-    /// The host itself: every local port is taken for that destination.
+    /// The host itself: every local port is in use for that destination.
     NoPort,
-    /// The host itself, for want of something else (descriptors, memory).
+    /// The host itself, for lack of another resource (descriptors, memory).
     Host,
 }
 
 impl Failure {
-    /// What a failed call says, and what stands in the error queue of the socket.
+    /// From the error of a failed call, and the entry in the error queue of the socket.
     pub fn new(error: &io::Error, queued: Option<QueuedError>) -> Self {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
         if let Some(QueuedError { icmp: Some((icmp, from)), .. }) = queued {
@@ -51,7 +51,7 @@ impl Failure {
                 Said::NoRoute
             }
             libc::EACCES | libc::EPERM => Said::Forbidden,
-            // No address of that family, or none from which that one can be reached: no route either.
+            // No address of that family, or none from which the remote can be reached: equivalent to no route.
             libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EINVAL => Said::NoRoute,
             _ => Said::Host,
         };
@@ -61,13 +61,13 @@ impl Failure {
     /// Why an attempt to connect to `remote` failed.
     ///
     /// `EADDRNOTAVAIL` has two causes: no address of this host from which `remote` can be reached, or no free port. A
-    /// datagram socket, which needs the address alone, tells them apart.
+    /// datagram socket, which needs the address alone, distinguishes them.
     pub fn of_attempt(remote: SocketAddr, error: &io::Error, queued: Option<QueuedError>) -> Self {
         let failure = Self::new(error, queued);
         if failure.errno != libc::EADDRNOTAVAIL {
             return failure;
         }
-        // Version 4 says ENETUNREACH where an address is missing.
+        // IPv4 reports ENETUNREACH if an address is missing.
         let has_address = remote.is_ipv4()
             || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
                 .map_or(true, |socket| socket.connect(remote).is_ok());
@@ -79,7 +79,7 @@ impl Failure {
         Self::new(error, None)
     }
 
-    /// The ICMP error by which a router would say what the host itself says.
+    /// The ICMP error by which a router would report what the host itself reports.
     pub fn as_icmp(&self, v6: bool) -> IcmpError {
         match (self.said, self.errno) {
             (Said::Icmp(error, _), _) if error.v6 == v6 => error,

@@ -1,5 +1,5 @@
-//! The program's own TCP sockets, asked of its kernel (`NETLINK_SOCK_DIAG`, sock_diag(7)): whether it still waits for a
-//! connection, and whether it has let go of one. No packet says either.
+//! The program's own TCP sockets, queried from its kernel (`NETLINK_SOCK_DIAG`, sock_diag(7)): whether it still waits
+//! for a connection, and whether it has closed its socket. No packet shows either.
 
 use std::io;
 use std::mem;
@@ -17,18 +17,18 @@ pub struct Flow {
     pub remote: SocketAddr,
 }
 
-/// What the program's kernel says of a socket.
+/// The state of a socket in the program's kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InnerState {
     /// The state, with the kernel's number (include/net/tcp_states.h).
     pub state: u8,
-    /// No process holds it any more.
+    /// No process holds it any more (orphaned).
     pub orphan: bool,
-    /// The number by which /proc names it.
+    /// The inode number, as in /proc.
     pub inode: u32,
 }
 
-/// The way to ask.
+/// The netlink socket for the queries.
 #[derive(Debug)]
 pub struct Inner {
     socket: Option<OwnedFd>,
@@ -42,17 +42,17 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 const HEADER: usize = 16;
 const REQUEST: usize = HEADER + 56;
-/// Where fields stand in `inet_diag_msg`: state, inode.
+/// Offsets of fields in `inet_diag_msg`: state, inode.
 const STATE: usize = HEADER + 1;
 const INODE: usize = HEADER + 68;
 
 impl Inner {
-    /// By a socket of the program's network; without one nothing is known.
+    /// With a socket of the program's network; without one nothing is known.
     pub fn new(socket: Option<OwnedFd>) -> Self {
         Self { socket }
     }
 
-    /// Asks about this host's own sockets.
+    /// Queries this host's own sockets.
     pub fn of_this_host() -> Self {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: the call takes numbers; what it gives has just been made for us.
@@ -63,18 +63,18 @@ impl Inner {
         Self { socket: socket.ok() }
     }
 
-    /// What the program's kernel knows of this socket: `Ok(None)`, nothing.
+    /// The state of this socket in the program's kernel; `Ok(None)`: there is no such socket.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The system does not support the query.
     pub fn look(&self, flow: Flow) -> io::Result<Option<InnerState>> {
         self.found(self.ask(&request(SOCK_DIAG_BY_FAMILY, libc::IPPROTO_TCP, flow))?)
     }
 
-    /// The addresses at which sockets of the program listen.
+    /// The addresses on which sockets of the program listen.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The system does not support the query.
     pub fn listening(&self) -> io::Result<Vec<SocketAddr>> {
         let mut all = Vec::new();
         for any in ["0.0.0.0:0", "[::]:0"] {
@@ -92,7 +92,7 @@ impl Inner {
         Ok(all)
     }
 
-    /// As [`look`](Self::look), of a socket for datagrams, whose two ends the kernel names the other way round.
+    /// As [`look`](Self::look), of a datagram socket, whose two ends the kernel swaps.
     ///
     /// # Errors
     /// As [`look`](Self::look).
@@ -113,10 +113,10 @@ impl Inner {
         }
     }
 
-    /// Has the program's kernel end this socket as an administrator does: its user is told `ECONNABORTED`.
+    /// Makes the program's kernel destroy this socket as an administrator does: the application gets `ECONNABORTED`.
     ///
     /// # Errors
-    /// There is none, or the system does not let us.
+    /// There is no such socket, or the system does not permit it.
     pub fn destroy(&self, flow: Flow) -> io::Result<()> {
         let answer = self.ask(&request(SOCK_DESTROY, libc::IPPROTO_TCP, flow))?;
         match reply(&answer) {
@@ -125,7 +125,7 @@ impl Inner {
         }
     }
 
-    /// The kernel answers within the call that asks.
+    /// The kernel answers within the system call.
     fn ask(&self, request: &[u8]) -> io::Result<Vec<u8>> {
         let socket = self.socket.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         // SAFETY: the kernel reads from the array, which lives until the call returns.
@@ -139,7 +139,7 @@ impl Inner {
     fn receive(&self) -> io::Result<Vec<u8>> {
         let socket = self.socket.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let mut answer = vec![0; 32 * 1024];
-        // SAFETY: the kernel writes at most as many octets as the vector has.
+        // SAFETY: the kernel writes no more bytes than the vector has.
         let len = unsafe { libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
         answer.truncate(Errno::result(len)?.cast_unsigned());
         if answer.len() < HEADER + 4 { Err(io::ErrorKind::InvalidData.into()) } else { Ok(answer) }
@@ -168,7 +168,7 @@ fn listeners(part: &[u8], all: &mut Vec<SocketAddr>) -> bool {
 }
 
 enum Reply {
-    /// 0: it was done.
+    /// 0: success.
     Error(i32),
     Message,
 }

@@ -1,4 +1,4 @@
-//! The interface by which packets without a better route leave this host.
+//! The interface of this host's default route.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -13,20 +13,20 @@ use super::socket::socket_address;
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its number.
+    /// Its index.
     pub index: u32,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
 }
 
-/// For how long an answer holds: interfaces seldom change, and to ask costs as much as a hundred datagrams.
+/// How long a result is cached: interfaces seldom change, and a query costs as much as a hundred datagrams.
 const FRESH: Duration = Duration::from_secs(2);
 
 thread_local! {
     static KNOWN: RefCell<Option<(Instant, Option<Interface>)>> = const { RefCell::new(None) };
 }
 
-/// The interface of the default route, else the first that is up and carries multicast. Loopback is none.
+/// The interface of the default route, else the first that is up and supports multicast, except loopback.
 pub fn outside() -> Option<Interface> {
     KNOWN.with_borrow_mut(|known| match known {
         Some((at, interface)) if at.elapsed() < FRESH => interface.clone(),
@@ -53,7 +53,7 @@ fn look() -> Option<Interface> {
     Some(Interface { index, addresses: of_it.filter_map(address).collect() })
 }
 
-/// The address from which a packet without a better route leaves. Nothing is sent.
+/// The source address of packets on the default route. Nothing is sent.
 fn source(v6: bool) -> Option<IpAddr> {
     let (from, to): (SocketAddr, SocketAddr) = if v6 {
         ((Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1), 9).into())

@@ -1,7 +1,7 @@
-//! The host's own sockets: what `run` relays to and what `probe` asks with.
+//! The host's own sockets: those that `run` relays to, and those of `probe`.
 //!
-//! An errno says too little: `ECONNREFUSED` is a reset or an ICMP message, `EHOSTUNREACH` one of a dozen codes from
-//! any router on the way, or no packet at all. The kernel knows, and tells through the error queue of the socket.
+//! An errno is ambiguous: `ECONNREFUSED` is a reset or an ICMP message, `EHOSTUNREACH` one of a dozen codes from any
+//! router on the path, or no packet at all. The kernel reports the exact error by the error queue of the socket.
 
 pub mod connect;
 pub mod datagrams;

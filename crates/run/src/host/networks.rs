@@ -1,4 +1,4 @@
-//! The networks that this host is part of.
+//! The networks of this host.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,9 +8,9 @@ use nix::ifaddrs::getifaddrs;
 /// A network: an address in it, and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostNetwork {
-    /// An address of it.
+    /// An address in it.
     pub address: IpAddr,
-    /// How many bits of the address are the network's.
+    /// The prefix length in bits.
     pub prefix: u8,
 }
 
@@ -30,12 +30,12 @@ impl HostNetwork {
     }
 }
 
-/// The first `prefix` of so many bits.
+/// The first `prefix` bits of a number of `width` bits.
 fn shifted(bits: u128, width: u8, prefix: u8) -> u128 {
     bits.checked_shr((width - prefix).into()).unwrap_or(0)
 }
 
-/// Those of its interfaces' addresses, and those that IPv4 routes lead to, but for the default.
+/// The networks of its interfaces' addresses, and of its IPv4 routes except the default.
 pub fn of_host() -> Vec<HostNetwork> {
     let interfaces = getifaddrs().into_iter().flatten().filter_map(|interface| {
         let address = ip(interface.address?)?;
@@ -57,7 +57,7 @@ fn prefix_of(mask: IpAddr) -> u8 {
     }
 }
 
-/// A line of /proc/net/route: numbers are as they lie in memory. `None` for the default route and the heading.
+/// A line of /proc/net/route: numbers are in host byte order. `None` for the default route and the heading.
 fn route(line: &str) -> Option<HostNetwork> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let number = |at: usize| {

@@ -1,12 +1,12 @@
-//! How large packets may be that leave this host.
+//! The MTU of this host's path to the outside.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
-/// The MTU of the way to whoever there is no better route to; `None`: there is no such way.
+/// The MTU of the default route; `None`: there is no such route.
 pub fn path_mtu(v6: bool) -> Option<u32> {
     let (from, to): (SocketAddr, SocketAddr) = if v6 {
-        // Addresses of documentation (RFC 3849, RFC 5737), to which only the default route leads. Nothing is sent.
+        // Documentation addresses (RFC 3849, RFC 5737), reached by the default route only. Nothing is sent.
         ((Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1), 9).into())
     } else {
         ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(203, 0, 113, 1), 9).into())
@@ -17,7 +17,7 @@ pub fn path_mtu(v6: bool) -> Option<u32> {
         if v6 { (libc::IPPROTO_IPV6, libc::IPV6_MTU) } else { (libc::IPPROTO_IP, libc::IP_MTU) };
     let mut mtu: libc::c_int = 0;
     let mut length = size_of_val(&mtu) as libc::socklen_t;
-    // SAFETY: the kernel writes no more than `length` octets to `mtu`, which lives until the call returns.
+    // SAFETY: the kernel writes no more than `length` bytes to `mtu`, which lives until the call returns.
     let result = unsafe {
         libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut mtu).cast(), &raw mut length)
     };

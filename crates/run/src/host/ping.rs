@@ -20,13 +20,13 @@ use super::failure::Failure;
 use super::scratch;
 use super::socket::{header_fields, set_header_fields, set_whole};
 
-/// A socket for the echoes of one remote.
+/// A socket for pings to one remote.
 #[derive(Debug)]
 pub struct Ping {
-    /// A datagram socket in all but protocol; tokio cares for the descriptor only.
+    /// A datagram socket of another protocol; tokio only needs the descriptor.
     socket: UdpSocket,
     remote: IpAddr,
-    /// The identifier in our requests, on a raw socket. A ping socket writes its own.
+    /// The identifier in our requests, on a raw socket. A ping socket sets its own.
     raw_ident: Option<u16>,
     /// The header fields that were set last.
     fields: Cell<Option<IpFields>>,
@@ -35,20 +35,20 @@ pub struct Ping {
 /// Why a request was not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotSent {
-    /// What the host's kernel says.
+    /// The error of the host's kernel.
     pub failure: Failure,
-    /// The MTU that the request does not fit through.
+    /// The MTU that the request exceeds.
     pub mtu: Option<u32>,
 }
 
-/// What came back.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// The answer to the request with this number.
     Reply {
         /// Its sequence number.
         seq: u16,
-        /// What the request carried, as it comes back.
+        /// The data of the request, as returned.
         data: Vec<u8>,
         /// The fields of its IP header.
         ip: IpFields,
@@ -59,17 +59,17 @@ pub enum Heard {
         seq: Option<u16>,
         /// Why.
         failure: Failure,
-        /// The MTU that it did not fit through, if this host says so.
+        /// The MTU that it exceeded, if this host reports it.
         mtu: Option<u32>,
     },
 }
 
 const HEADER: usize = 8;
-/// No packet carries a message of so many octets.
+/// No packet carries a message of this length.
 const LONGEST: usize = 65_508;
 
 impl Ping {
-    /// A socket for echoes of `remote`. [`io::ErrorKind::PermissionDenied`]: the host allows neither kind to us.
+    /// A socket for echoes of `remote`. [`io::ErrorKind::PermissionDenied`]: the host permits neither kind.
     pub fn open(remote: IpAddr) -> io::Result<Self> {
         let at = SocketAddr::new(remote, 0);
         let (domain, protocol) = match remote {
@@ -96,28 +96,29 @@ impl Ping {
         Ok(Self { socket, remote, raw_ident, fields: Cell::new(None) })
     }
 
-    /// Sends a request with these fields in its IP header. A full queue loses it, as a network does.
+    /// Sends a request with these fields in its IP header. If the queue is full the request is dropped, as in a
+    /// network.
     pub fn request(&self, seq: u16, data: &[u8], ip: IpFields) -> Result<(), NotSent> {
         let ident = self.raw_ident.unwrap_or(0);
         let protocol = if self.remote.is_ipv6() { ip::ICMPV6 } else { ip::ICMP };
         let mut message = Vec::with_capacity(HEADER + data.len());
-        // The checksum is right for version 4; for version 6 the kernel, which knows the source, computes it.
+        // The checksum is right for IPv4; for IPv6 the kernel, which knows the source address, computes it.
         Icmp::Echo { reply: false, ident, seq, data }
             .emit(&IpHeader::new(self.remote, self.remote, protocol), &mut message);
         self.set(ip).map_err(|error| NotSent { failure: Failure::local(&error), mtu: None })?;
-        // The kernel is asked itself: tokio says "would block" until its reactor has seen the socket once.
+        // Calls the kernel directly: tokio returns "would block" until its reactor has polled the socket once.
         let socket = SockRef::from(&self.socket);
-        // What fails first may be the error of an earlier request, which stands in the queue too.
+        // The first failure may be the error of an earlier request, which is also in the error queue.
         match socket.send(&message).or_else(|_| socket.send(&message)) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            // The error queue has the MTU, and tells whose request it was.
+            // The error queue has the MTU, and identifies the request.
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) && message.len() < LONGEST => Ok(()),
             Err(error) => Err(NotSent { failure: Failure::local(&error), mtu: None }),
         }
     }
 
-    /// Has the next request leave with these fields.
+    /// Sets the fields for the next request.
     fn set(&self, ip: IpFields) -> io::Result<()> {
         if self.fields.get() == Some(ip) {
             return Ok(());
@@ -128,7 +129,7 @@ impl Ping {
         Ok(())
     }
 
-    /// Waits for what comes next.
+    /// Waits for the next event.
     pub async fn hear(&self) -> io::Result<Heard> {
         loop {
             self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
@@ -140,7 +141,7 @@ impl Ping {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            // The errors that recv returns once stand in the queue too.
+            // Errors that recv reports once are also in the error queue.
             let reply = scratch::with(|packet| {
                 let (length, ip) = self.socket.try_io(Interest::READABLE, || self.receive(packet)).ok()?;
                 self.reply(&packet[..length], ip)
@@ -151,7 +152,7 @@ impl Ping {
         }
     }
 
-    /// Octets of what has come, and the fields of its IP header.
+    /// The number of received bytes, and the fields of the IP header.
     fn receive(&self, packet: &mut [u8]) -> io::Result<(usize, IpFields)> {
         let mut control = nix::cmsg_space!(i32, i32);
         let mut buffers = [IoSliceMut::new(packet)];
@@ -162,7 +163,7 @@ impl Ping {
     }
 
     fn reply(&self, packet: &[u8], ip: IpFields) -> Option<Heard> {
-        // Raw sockets of version 4 give the IP header too (raw(7)).
+        // IPv4 raw sockets include the IP header (raw(7)).
         let skip = match (self.raw_ident, self.remote) {
             (Some(_), IpAddr::V4(_)) => usize::from(packet.first()? & 0x0f) * 4,
             _ => 0,
@@ -176,7 +177,7 @@ impl Ping {
         })
     }
 
-    /// `None`: about the request of somebody else, as raw sockets hear them too.
+    /// `None`: about a request of another process, which raw sockets receive too.
     fn failed(&self, queued: &QueuedError) -> Option<Heard> {
         let echo = Echo::read(&queued.payload);
         if self.raw_ident.is_some() && !echo.as_ref().is_some_and(|echo| self.is_ours(echo)) {
@@ -191,7 +192,7 @@ impl Ping {
     }
 }
 
-/// An echo message, of either version; its checksum was verified by the kernel.
+/// An echo message, of either IP version; its checksum was verified by the kernel.
 struct Echo<'a> {
     kind: u8,
     ident: u16,

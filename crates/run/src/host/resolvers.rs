@@ -1,17 +1,17 @@
-//! The host's resolvers, as resolv.conf(5) names them.
+//! The host's name servers, from resolv.conf(5).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-/// Where libc looks.
+/// The file that libc reads.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Whom the host asks for names, in this order. A file that cannot be read counts as empty, as it does for libc.
+/// The host's name servers, in this order. A file that cannot be read counts as empty, as in libc.
 pub fn of_host() -> Vec<SocketAddr> {
     of_file(Path::new(RESOLV_CONF))
 }
 
-/// The same, of another file.
+/// The same, from another file.
 pub fn of_file(file: &Path) -> Vec<SocketAddr> {
     parse(&std::fs::read_to_string(file).unwrap_or_default())
 }
@@ -25,13 +25,13 @@ fn parse(text: &str) -> Vec<SocketAddr> {
         }
     }
     if servers.is_empty() {
-        // What libc does without a nameserver line.
+        // libc's default without a nameserver line.
         servers.push((Ipv4Addr::LOCALHOST, 53).into());
     }
     servers
 }
 
-/// An address, of version 6 perhaps with its scope (`fe80::1%eth0`).
+/// An address, for IPv6 with an optional scope (`fe80::1%eth0`).
 fn server(text: &str) -> Option<SocketAddr> {
     let Some((address, scope)) = text.split_once('%') else {
         return text.parse::<IpAddr>().ok().map(|address| (address, 53).into());

@@ -1,15 +1,15 @@
-//! A buffer for what sockets give: one for all, because each use is over before another begins.
+//! A receive buffer shared by all sockets, because each use is over before another begins.
 
 use std::cell::RefCell;
 
-/// Octets read at once.
+/// Bytes read at once.
 pub const LEN: usize = 256 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; LEN].into());
 }
 
-/// Lends the buffer. `read` must not come back here.
+/// Lends the buffer. `read` must not call this function.
 pub fn with<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH.with_borrow_mut(|buffer| read(buffer))
 }

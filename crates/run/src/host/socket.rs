@@ -1,4 +1,4 @@
-//! What sockets are asked beyond what std and tokio ask.
+//! Socket queries and options beyond those of std and tokio.
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use lastack::IpFields;
 use nix::sys::socket::{ControlMessageOwned, SockaddrStorage};
 
-/// Octets written to a TCP socket that have not arrived, as far as the host's kernel knows.
+/// Bytes written to a TCP socket that have not arrived, as far as the host's kernel knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outstanding {
     /// Never sent.
@@ -19,19 +19,19 @@ pub struct Outstanding {
 }
 
 impl Outstanding {
-    /// Both.
+    /// The sum.
     pub fn total(self) -> u64 {
         self.unsent + self.unacked
     }
 
-    /// Nothing is, nor a FIN.
+    /// Whether everything is acknowledged, including the FIN.
     pub fn is_empty(self) -> bool {
         self.total() == 0 && !self.fin
     }
 }
 
-/// `SIOCOUTQ` and `SIOCOUTQNSD` (tcp(7)): what is written and not acknowledged, and what of it was never sent. They
-/// answer after a reset too. `fin`: our direction is shut down, and the FIN counts as one octet until it is acknowledged.
+/// `SIOCOUTQ` and `SIOCOUTQNSD` (tcp(7)): bytes written and not acknowledged, and those of them never sent. They work
+/// after a reset too. `fin`: our direction is shut down, and the FIN counts as one byte until it is acknowledged.
 pub fn outstanding(socket: &impl AsFd, fin: bool) -> io::Result<Outstanding> {
     let unacknowledged = queued(socket, libc::TIOCOUTQ)?;
     if unacknowledged == 0 {
@@ -55,7 +55,7 @@ fn queued(socket: &impl AsFd, request: libc::Ioctl) -> io::Result<u64> {
     Ok(octets.try_into().unwrap_or(0))
 }
 
-/// An option about IP whose value is a number.
+/// An IP option with an integer value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IpOption {
     /// `IP_MTU_DISCOVER` (ip(7)).
@@ -100,8 +100,8 @@ pub fn set_option(socket: &impl AsFd, option: IpOption, value: libc::c_int) -> i
 /// `IPV6_PMTUDISC_WANT` of linux/in6.h.
 const IPV6_PMTUDISC_WANT: libc::c_int = 1;
 
-/// Whether what is sent has to stay in one piece: it then has the DF bit, and what is too large for the path as far as it
-/// is known fails with `EMSGSIZE`.
+/// Whether sent datagrams must not be fragmented: they then have the DF bit, and one that exceeds the known path MTU
+/// fails with `EMSGSIZE`.
 pub fn set_whole(socket: &impl AsFd, v6: bool, whole: bool) -> io::Result<()> {
     let (option, value) = match (v6, whole) {
         (false, true) => (IpOption::MtuDiscoverV4, libc::IP_PMTUDISC_DO),
@@ -112,7 +112,7 @@ pub fn set_whole(socket: &impl AsFd, v6: bool, whole: bool) -> io::Result<()> {
     set_option(socket, option, value)
 }
 
-/// The fields of an IP header, as a socket reports them that asks for them. Whether it had the DF bit is not reported.
+/// The fields of an IP header, as received in control messages. The DF bit is not reported.
 pub fn header_fields(controls: impl IntoIterator<Item = ControlMessageOwned>) -> IpFields {
     let mut ip = IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false };
     for control in controls {
@@ -128,7 +128,7 @@ pub fn header_fields(controls: impl IntoIterator<Item = ControlMessageOwned>) ->
     ip
 }
 
-/// Sets hop limit and traffic class of what a socket sends.
+/// Sets hop limit and traffic class of sent packets.
 pub fn set_header_fields(socket: &impl AsFd, v6: bool, ip: IpFields) -> io::Result<()> {
     let (hops, class) =
         if v6 { (IpOption::UnicastHops, IpOption::TrafficClass) } else { (IpOption::Ttl, IpOption::Tos) };
@@ -141,15 +141,15 @@ pub fn dropped(socket: &impl AsFd) -> u64 {
     let mut info = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
     let mut length = size_of_val(&info) as libc::socklen_t;
     let fd = socket.as_fd().as_raw_fd();
-    // SAFETY: the kernel writes no more than `length` octets to `info`, which lives until the call returns.
+    // SAFETY: the kernel writes no more than `length` bytes to `info`, which lives until the call returns.
     let result = unsafe {
         libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, info.as_mut_ptr().cast(), &raw mut length)
     };
-    // A kernel that does not count drops has nothing to report.
+    // A kernel that does not count drops reports none.
     if result == 0 { info[libc::SK_MEMINFO_DROPS as usize].into() } else { 0 }
 }
 
-/// The address and port in a socket address of the kernel, with the scope of IPv6.
+/// The address and port in a socket address of the kernel, with the IPv6 scope.
 pub fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = address.as_sockaddr_in() {
         return Some(SocketAddrV4::from(*v4).into());
@@ -157,7 +157,7 @@ pub fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     address.as_sockaddr_in6().map(|v6| SocketAddrV6::from(*v6).into())
 }
 
-/// The name of an errno, as `ECONNRESET`.
+/// The name of an errno, such as `ECONNRESET`.
 pub fn errno_name(errno: i32) -> String {
     let name = nix::errno::Errno::from_raw(errno);
     if name == nix::errno::Errno::UnknownErrno { format!("errno {errno}") } else { format!("{name:?}") }

@@ -1,11 +1,11 @@
-//! What the host's kernel has measured of a connection (`TCP_INFO`, tcp(7)): the real path, not the one to lastack.
+//! Measurements of a connection by the host's kernel (`TCP_INFO`, tcp(7)): of the real path, not of the one to lastack.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use crate::report::Path;
 
-/// Where the fields stand in `struct tcp_info` of linux/tcp.h, which only grows at its end.
+/// Offsets of the fields in `struct tcp_info` of linux/tcp.h, which only grows at its end.
 const PROBES: usize = 3;
 const LAST_DATA_RECV: usize = 52;
 const LAST_ACK_RECV: usize = 56;
@@ -19,7 +19,7 @@ impl Info {
     fn of(socket: &impl AsFd) -> Option<Self> {
         let mut info = Self([0; MIN_RTT + 4]);
         let mut len = info.0.len() as libc::socklen_t;
-        // SAFETY: the kernel writes at most `len` octets to the array, which lives until the call returns.
+        // SAFETY: the kernel writes at most `len` bytes to the array, which lives until the call returns.
         let result = unsafe {
             libc::getsockopt(
                 socket.as_fd().as_raw_fd(),
@@ -38,12 +38,12 @@ impl Info {
     }
 }
 
-/// Round-trip time and retransmissions; `None` if the kernel does not say, or has no sample yet.
+/// Round-trip time and retransmissions; `None` if the kernel does not report them, or has no sample yet.
 pub fn path(socket: &impl AsFd) -> Option<Path> {
     let info = Info::of(socket)?;
     let micros = |micros: u32| Duration::from_micros(micros.into());
     let rtt = info.field(RTT);
-    // An older kernel does not know the least; one without a sample says the greatest number.
+    // An older kernel does not have the minimum; without a sample the value is the maximum of its type.
     let min_rtt = Some(info.field(MIN_RTT)).filter(|least| !matches!(least, 0 | &u32::MAX));
     (rtt > 0).then(|| Path {
         rtt: micros(rtt),
@@ -52,17 +52,17 @@ pub fn path(socket: &impl AsFd) -> Option<Path> {
     })
 }
 
-/// What the host's kernel knows of a remote's life.
+/// What the host's kernel knows about whether a remote is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// How long ago something of the remote came.
+    /// The time since something was last received from the remote.
     pub heard: Duration,
-    /// Probes of the remote's window that it has not answered.
+    /// Window probes that the remote has not answered.
     pub probes: u8,
 }
 
 impl Life {
-    /// `None` if the kernel does not say.
+    /// `None` if the kernel does not report it.
     pub fn of(socket: &impl AsFd) -> Option<Self> {
         let info = Info::of(socket)?;
         let heard = info.field(LAST_ACK_RECV).min(info.field(LAST_DATA_RECV));

@@ -1,4 +1,4 @@
-//! `--fail-on`: which ends make a run fail, for CI.
+//! `--fail-on`: which ends of connections make a run fail, for CI.
 
 use std::str::FromStr;
 
@@ -10,11 +10,11 @@ use super::summary::outcome;
 /// A condition of `--fail-on`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailOn {
-    /// Ends that matter at least so much.
+    /// Ends of at least this severity.
     Severity(Severity),
-    /// Ends by this cause.
+    /// Ends with this cause.
     Cause(Cause),
-    /// Ends of this kind.
+    /// Ends with this outcome.
     Outcome(Outcome),
 }
 
@@ -25,7 +25,7 @@ impl FailOn {
         match self {
             Self::Severity(severity) => verdict.severity >= severity,
             Self::Cause(cause) => verdict.cause == cause || verdict.also == Some(cause),
-            // What is benign is no failure, whatever the packets looked like.
+            // A benign end is no failure, whatever its outcome.
             Self::Outcome(outcome) => record.outcome == outcome && verdict.severity > Severity::Benign,
         }
     }

@@ -1,4 +1,4 @@
-//! Many lines of the same kind, folded: `40 x refused by the remote  db:5432, 06:31:02 to 06:31:09`.
+//! Groups similar lines: `40 x refused by the remote  db:5432, 06:31:02 to 06:31:09`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,20 +11,20 @@ use lastack_causes::Severity;
 use super::record::{Process, Proto, Record};
 use super::sentence::{Elapsed, clock, mark};
 
-/// Most groups kept apart; what comes in none of them is counted.
+/// Max separate groups; further records are only counted.
 const MAX_GROUPS: usize = 10_000;
-/// More groups than these are folded further.
+/// Beyond this number of lines, groups are merged further.
 const MAX_SHOWN: usize = 40;
 
 /// Records by cause and destination.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     groups: BTreeMap<Key, Group>,
-    /// Records of groups beyond the bound.
+    /// Records beyond the max number of groups.
     others: u64,
 }
 
-/// What the records of a group have in common. The worst come first.
+/// The common properties of a group's records. The most severe sort first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     severity: std::cmp::Reverse<Severity>,
@@ -32,7 +32,7 @@ struct Key {
     whither: Whither,
 }
 
-/// How far destinations are told apart.
+/// The granularity of destinations.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Whither {
     Socket(Proto, SocketAddr, String),
@@ -50,13 +50,13 @@ struct Group {
     /// The first process, and whether there are others.
     process: Option<Process>,
     other_processes: bool,
-    /// Sockets, or hosts, folded into this group.
+    /// Number of sockets, or hosts, merged into this group.
     folded: u64,
     name: Option<String>,
 }
 
 impl Groups {
-    /// Counts a record in.
+    /// Counts a record.
     pub(super) fn add(&mut self, record: &Record) {
         let verdict = record.verdict();
         let key = Key {
@@ -73,7 +73,7 @@ impl Groups {
         }
     }
 
-    /// The lines, not too many.
+    /// The lines, limited in number.
     pub(super) fn lines(self) -> Vec<String> {
         let mut groups = self.groups;
         for coarser in [Whither::host_only, Whither::anywhere] {
@@ -158,7 +158,7 @@ impl fmt::Display for Line<'_> {
             1 => write!(f, " {}", key.what)?,
             count => {
                 let (style, sign) = mark(key.severity.0);
-                // The mark stands before the number.
+                // The mark precedes the number.
                 let what = key.what.replacen(&format!("{style}{sign} "), "", 1);
                 write!(f, " {style}{sign} {count} x {what}")?;
             }

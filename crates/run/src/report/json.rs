@@ -1,4 +1,4 @@
-//! A record as an object of JSON. `docs/report.md` promises the fields.
+//! A record as a JSON object. `docs/report.md` specifies the fields.
 
 use jiff::Timestamp;
 use lastack_engine::Rule;
@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use super::record::{IcmpSaid, Lost, Octets, Question, Record};
 
-/// The version of the format: fields may be added; a removed or renamed field, or one that means something else, is
-/// another version.
+/// The version of the format: adding a field does not change it; removing, renaming or redefining one does.
 pub const VERSION: u8 = 2;
 
 /// A line.
@@ -26,7 +25,7 @@ pub(super) fn line(kind: &str, body: &impl Serialize) -> String {
         .unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
 }
 
-/// A time in RFC 3339, always with nine digits of a second: such times sort as text.
+/// A time in RFC 3339, always with nine fractional digits: such times sort as text.
 pub(super) fn time(at: Timestamp) -> String {
     format!("{at:.9}")
 }
@@ -145,7 +144,7 @@ impl Record {
         line("connection", &Connection::of(self))
     }
 
-    /// As a line that says that it has begun.
+    /// As a line for a connection that was opened.
     pub fn json_open(&self) -> String {
         #[derive(Serialize)]
         struct Begun<'a> {

@@ -1,7 +1,7 @@
-//! Why a connection ended: the cause and its severity, from what is known of its course. A pure function.
+//! Why a connection ended: the cause and its severity, derived from its course by a pure function.
 //!
-//! The words are those of [`lastack_causes`], which `explain` and `watch` use too. What those infer from packets, a relay
-//! knows: which side closed first, what arrived, and what came too late for anybody to want it.
+//! The terms are those of [`lastack_causes`], shared with `explain` and `watch`. A relay knows what those infer from
+//! packets: which side closed first, what arrived, and what came after a close.
 
 use std::time::Duration;
 
@@ -9,31 +9,31 @@ use lastack_causes::{Cause, Severity};
 
 use super::record::{By, Lost, Outcome, Proto, Record};
 
-/// Octets after a close that are no loss: a TLS closing alert, a `QUIT`, an HTTP/2 GOAWAY.
+/// Bytes after a close that do not count as a loss: a TLS closing alert, a `QUIT`, an HTTP/2 GOAWAY.
 const SHORT: u64 = 64;
-/// A connection that carries nothing and is aborted within this time is a probe.
+/// A connection without data that is aborted within this time is a probe.
 const PROBE: Duration = Duration::from_secs(2);
-/// An attempt that is given up sooner than this says little of the remote.
+/// An attempt that is given up sooner than this says little about the remote.
 const SOON: Duration = Duration::from_secs(1);
-/// A connection without data for so long is idle: timers that end such connections are not shorter.
+/// A connection without data for this long is idle: idle timeouts are not shorter.
 const IDLE: Duration = Duration::from_secs(10);
-/// A server that closes after so long without a request closes for idleness.
+/// A server that closes after this long without a request closes due to inactivity.
 const IDLE_CLOSE: Duration = Duration::from_secs(1);
-/// UDP services that answer nothing: discard, syslog, NetFlow, sFlow, StatsD, collectd.
+/// UDP services without replies: discard, syslog, NetFlow, sFlow, StatsD, collectd.
 const ONE_WAY_PORTS: [u16; 6] = [9, 514, 2055, 6343, 8125, 25826];
 
-/// Why it ended.
+/// The cause of an end, and how much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The cause.
     pub cause: Cause,
-    /// How much this end matters, which may differ from what is usual for the cause.
+    /// The severity of this end, which may differ from the usual one of the cause.
     pub severity: Severity,
-    /// What is true besides: the mechanism.
+    /// The additional cause: the mechanism.
     pub also: Option<Cause>,
-    /// What was lost that somebody may miss.
+    /// Lost data that may be missed.
     pub lost: Lost,
-    /// Octets that came after the close of the side that they were for: nobody wanted them.
+    /// Bytes that arrived after the receiving side had closed, and were discarded.
     pub late: u64,
 }
 
@@ -79,7 +79,7 @@ pub fn judge(record: &Record) -> Verdict {
     }
 }
 
-/// A fault that was asked for had a part in the end: not if both sides had closed and it was only late.
+/// An injected fault contributed to the end: not if both sides had closed and it was only late.
 fn ended_by_fault(record: &Record) -> bool {
     let injected = &record.context.injected;
     let fins = record.facts.fin;
@@ -89,7 +89,7 @@ fn ended_by_fault(record: &Record) -> bool {
     !injected.is_empty() && (answered_by_us || !record.outcome.is_fine() && (cut || !late))
 }
 
-/// Somebody said that the remote is not there, or cannot be reached.
+/// The remote was reported as refusing or unreachable.
 fn unreachable(record: &Record) -> Verdict {
     let cause = match (record.icmp, record.by, record.host_errno.as_deref()) {
         (Some(said), ..) => Cause::of_icmp(said.error.v6, said.error.kind, said.error.code),
@@ -105,7 +105,7 @@ fn unreachable(record: &Record) -> Verdict {
     Verdict::new(record, cause)
 }
 
-/// Nobody ended it: an answer did not come.
+/// A timeout: an answer did not come.
 fn silence(record: &Record) -> Verdict {
     use lastack_engine::Rule;
     let cause = match record.rule {
@@ -116,7 +116,7 @@ fn silence(record: &Record) -> Verdict {
     Verdict::new(record, cause)
 }
 
-/// An end was given up, by either side, with a reset.
+/// Either side aborted with a reset.
 fn aborted(record: &Record) -> Verdict {
     let facts = &record.facts;
     if !facts.established {
@@ -142,12 +142,12 @@ fn aborted(record: &Record) -> Verdict {
     }
 }
 
-/// Who opened it.
+/// The side that opened the connection.
 fn opener(record: &Record) -> By {
     if record.context.inward { By::Remote } else { By::Program }
 }
 
-/// The attempt ended before the remote had answered, by the program's will.
+/// The program ended the attempt before the remote had answered.
 fn given_up(record: &Record) -> Verdict {
     match record.duration() {
         _ if record.facts.sibling => Verdict::new(record, Cause::ConnectCancelled),
@@ -158,7 +158,7 @@ fn given_up(record: &Record) -> Verdict {
     }
 }
 
-/// The side that had closed answered what came later with a reset. Whether that matters depends on what came.
+/// The side that had closed answered later data with a reset. The severity depends on that data.
 fn after_own_close(record: &Record) -> Verdict {
     let (facts, mut lost) = (&record.facts, record.lost);
     let late = if record.by == By::Remote {
@@ -179,9 +179,9 @@ fn after_own_close(record: &Record) -> Verdict {
         _ if facts.late_alert || facts.tls && late <= SHORT => {
             verdict(Cause::CloseNotifyRace, Severity::Benign)
         }
-        // Both had closed, or the other side's FIN met a socket that was gone: all data had arrived.
+        // Both had closed, or the other side's FIN arrived at a closed socket: all data had arrived.
         0 => verdict(Cause::Orderly, Severity::Benign),
-        // The one who reads has gone away, and does not care about what comes.
+        // The reading side has gone away, and discards what comes.
         _ if closer_is_client && late <= SHORT => verdict(Cause::DataAfterClose, Severity::Benign),
         _ if closer_is_client => {
             verdict(Cause::ClientCancelled, Severity::Benign).also(Cause::DataAfterClose)
@@ -194,7 +194,7 @@ fn after_own_close(record: &Record) -> Verdict {
     }
 }
 
-/// A reset came where a FIN was due: the other side had closed already.
+/// A reset came instead of a FIN: the other side had closed already.
 fn for_fin(record: &Record) -> Verdict {
     let answered = record.by != By::Remote || record.octets.received > 0 || record.octets.sent == 0;
     match record.lost.total() {
@@ -212,7 +212,7 @@ fn in_the_middle(record: &Record) -> Verdict {
     let (facts, lost) = (&record.facts, record.lost);
     let verdict = |cause| Verdict::new(record, cause);
     if record.by == opener(record) {
-        // What the opener does to its own connection is its decision; was the other side still sending?
+        // The opener may abort its own connection; was the other side still sending?
         let other = if record.by == By::Program { By::Remote } else { By::Program };
         let incoming = if record.by == By::Program { lost.unread } else { lost.unsent + lost.unacked };
         return match facts.last_data {
@@ -231,7 +231,7 @@ fn in_the_middle(record: &Record) -> Verdict {
     }
 }
 
-/// Datagrams against which nothing was said.
+/// Datagrams without a reported error.
 fn datagrams(record: &Record) -> Verdict {
     let verdict = |cause| Verdict::new(record, cause);
     let questions = &record.context.questions;
@@ -252,7 +252,7 @@ fn datagrams(record: &Record) -> Verdict {
         (_, 1..) | (0, _) => verdict(Cause::Answered),
         // From another port, as with TFTP.
         _ if record.facts.sibling => verdict(Cause::Answered),
-        // Nobody in particular was asked.
+        // A multicast or broadcast destination.
         _ if !lastack_wire::ip::unicast(record.remote.ip()) => verdict(Cause::OneWay),
         _ if ONE_WAY_PORTS.contains(&record.remote.port()) => verdict(Cause::OneWay),
         _ => verdict(Cause::NoAnswer),

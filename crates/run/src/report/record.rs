@@ -1,4 +1,4 @@
-//! The record of one connection or flow, as the program in front of it saw it.
+//! The record of one connection or flow, from the view of the relay.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,73 +12,73 @@ use super::judge::{Verdict, judge};
 
 /// Both sides of a relayed connection, joined, or a flow of datagrams.
 ///
-/// Everything is said from the side of the program that runs: `local` is the program's end, `sent` is what it sent.
+/// All fields are from the program's view: `local` is the program's end, `sent` is what it sent.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Of what protocol.
+    /// The protocol.
     pub proto: Proto,
     /// The program's end.
     pub local: SocketAddr,
-    /// The other end, as the program names it.
+    /// The other end, under the program's address for it.
     pub remote: SocketAddr,
     /// How it ended.
     pub outcome: Outcome,
-    /// Who ended it.
+    /// The party that ended it.
     pub by: By,
-    /// The rule by which it ended: of whoever refused or closed it, else the rule by which a reset, an ICMP error or a
-    /// timer ended it. `None` if it has not ended.
+    /// The rule by which it ended: of the party that refused or closed it, else the rule of the reset, ICMP error or
+    /// timer that ended it. `None` if it has not ended.
     pub rule: Option<Rule>,
-    /// The state of the program's end when it ended, as far as what both sides sent tells.
+    /// The state of the program's end when it ended, as far as it follows from what both sides sent.
     pub state: Option<TcpState>,
-    /// What did not arrive.
+    /// Data that did not arrive.
     pub lost: Lost,
-    /// What arrived.
+    /// Data that arrived.
     pub octets: Octets,
-    /// When the first packet came.
+    /// The time of the first packet.
     pub opened: Timestamp,
-    /// When it ended.
+    /// The time of its end.
     pub ended: Timestamp,
     /// The ICMP error that ended it.
     pub icmp: Option<IcmpSaid>,
-    /// The errno of the host's socket, if one came of it.
+    /// The errno of the host's socket, if there was one.
     pub host_errno: Option<String>,
-    /// What else is known of the reason.
+    /// Further details of the reason.
     pub note: Option<String>,
-    /// What to do for another outcome.
+    /// How to get another outcome.
     pub hint: Option<String>,
-    /// What the cause is judged by, beside all this.
+    /// The facts from which the cause is derived, in addition to the other fields.
     pub facts: Facts,
-    /// Whose it is, and where it leads.
+    /// The process it belongs to, and the path.
     pub context: Context,
 }
 
-/// What is known of the course of a connection, and decides why it ended.
+/// Facts about the course of a connection, from which the cause of its end is derived.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The remote has accepted it.
     pub established: bool,
-    /// Whose FIN came.
+    /// Which FINs were received.
     pub fin: Fins,
-    /// Octets that the remote sent after the program's FIN.
+    /// Bytes that the remote sent after the program's FIN.
     pub late_from_remote: u64,
-    /// Octets that the program sent after the remote's FIN.
+    /// Bytes that the program sent after the remote's FIN.
     pub late_from_program: u64,
-    /// What came late begins with a TLS alert, or a record as long as one.
+    /// The late data begins with a TLS alert, or a record of the length of one.
     pub late_alert: bool,
-    /// The first octets of either side are a TLS record.
+    /// The first bytes of either side are a TLS record.
     pub tls: bool,
-    /// Who sent data last.
+    /// The side that sent data last.
     pub last_data: Option<By>,
-    /// How long nothing had been sent before it ended.
+    /// How long it had been idle when it ended.
     pub idle: Duration,
-    /// How long nothing had been sent before the first FIN.
+    /// How long it had been idle at the first FIN.
     pub idle_before_fin: Duration,
-    /// Another connection to the same port was established while this one waited for an answer; of datagrams: another
+    /// Another connection to the same port was established while this one waited for an answer; for datagrams: another
     /// port of the remote has answered.
     pub sibling: bool,
 }
 
-/// Which FINs have come.
+/// Which FINs were received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fins {
     /// The program's.
@@ -87,24 +87,24 @@ pub struct Fins {
     pub remote: bool,
 }
 
-/// Whose connection it is, and what the path and the options of the run did to it.
+/// The process of a connection, its path, and the options of the run that applied to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     /// It was opened from outside (`--publish`).
     pub inward: bool,
-    /// The name by which the program had asked for the remote's address.
+    /// The name that the program had resolved to the remote's address.
     pub name: Option<String>,
-    /// The process whose socket it is.
+    /// The process that has the socket.
     pub process: Option<Process>,
     /// How long the host took to connect.
     pub connect: Option<Duration>,
-    /// The real path, as the host's kernel measured it.
+    /// The real path, as measured by the host's kernel.
     pub path: Option<Path>,
-    /// The name server that was asked.
+    /// The name server that was queried.
     pub asked: Option<SocketAddr>,
-    /// What was asked for.
+    /// The queries.
     pub questions: Vec<Question>,
-    /// The options (`--inject`) that acted on it.
+    /// The options (`--inject`) that affected it.
     pub injected: Vec<String>,
     /// The option that denied it.
     pub denied: Option<String>,
@@ -121,27 +121,27 @@ pub struct Process {
     pub comm: String,
 }
 
-/// A path, as the host's kernel measured it (`TCP_INFO`).
+/// A path, as measured by the host's kernel (`TCP_INFO`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Path {
     /// The smoothed round-trip time.
     pub rtt: Duration,
-    /// The least of them.
+    /// The minimum RTT.
     pub min_rtt: Duration,
-    /// Segments sent again.
+    /// Retransmitted segments.
     pub retransmitted: u32,
 }
 
-/// A question for a name.
+/// A DNS query.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Question {
     /// The name.
     pub name: String,
     /// The type of record: `A`, `AAAA`, `TYPE65`.
     pub kind: String,
-    /// The answer's code, as `NOERROR`; `None`: no answer came.
+    /// The response code, such as `NOERROR`; `None`: no answer came.
     pub rcode: Option<String>,
-    /// How often it was asked.
+    /// The number of times it was sent.
     pub times: u32,
 }
 
@@ -151,7 +151,7 @@ pub struct Question {
 pub enum Proto {
     /// TCP.
     Tcp,
-    /// UDP; a flow is what goes between two sockets until nothing has gone for a while.
+    /// UDP; a flow is the traffic between two sockets until it has been idle for a while.
     Udp,
 }
 
@@ -159,26 +159,26 @@ pub enum Proto {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Both directions ended with FIN, and all octets arrived.
+    /// Both directions ended with FIN, and all bytes arrived.
     Orderly,
-    /// Somebody said that nobody is there.
+    /// Refused: a reset or an ICMP error reported a closed port.
     Refused,
     /// A reset came from the other side.
     Reset,
-    /// The program, or lastack for it, gave it up with a reset.
+    /// The program, or lastack on its behalf, aborted it with a reset.
     Aborted,
     /// No answer came in time.
     TimedOut,
-    /// Somebody said that the remote cannot be reached.
+    /// An error reported that the remote cannot be reached.
     Unreachable,
-    /// It had not ended when the program did.
+    /// Still open when the program ended.
     Open,
-    /// A flow without an end of its own.
+    /// A flow without an explicit end.
     Idle,
 }
 
 impl Outcome {
-    /// All, in the order of their words in the documentation.
+    /// All, in the sequence of the documentation.
     pub const ALL: [Self; 8] = [
         Self::Orderly,
         Self::Refused,
@@ -190,12 +190,12 @@ impl Outcome {
         Self::Idle,
     ];
 
-    /// Whether it is how connections are meant to go.
+    /// Whether it is a normal end.
     pub fn is_fine(self) -> bool {
         matches!(self, Self::Orderly | Self::Idle)
     }
 
-    /// As in JSON.
+    /// The word used in JSON.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Orderly => "orderly",
@@ -210,30 +210,30 @@ impl Outcome {
     }
 }
 
-/// Who ended it.
+/// The party that ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
-    /// The program that runs. For an orderly end: it closed first.
+    /// The program that runs. For a clean end: it closed first.
     Program,
-    /// The remote. For an orderly end: it closed first.
+    /// The remote. For a clean end: it closed first.
     Remote,
-    /// A router or host on the way, with an ICMP error.
+    /// A router or host on the path, with an ICMP error.
     Network,
-    /// This host's kernel: no route, or a rule of its own.
+    /// This host's kernel: no route, or a local rule.
     Host,
     /// lastack, by a rule of the run.
     Lastack,
-    /// Nobody: silence, or it has not ended.
+    /// No party: a timeout, or it has not ended.
     Nobody,
 }
 
 /// An ICMP error and who sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IcmpSaid {
-    /// What it says.
+    /// The error.
     pub error: IcmpError,
-    /// Who says so, if that is known.
+    /// Its sender, if known.
     pub from: Option<IpAddr>,
 }
 
@@ -254,25 +254,25 @@ impl Serialize for IcmpSaid {
     }
 }
 
-/// Octets that did not arrive, both directions joined.
+/// Bytes that did not arrive, for both directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Lost {
-    /// The program sent them, and they never left for the remote.
+    /// Sent by the program, but never sent to the remote.
     pub unsent: u64,
-    /// The program sent them, and the remote did not acknowledge them: it may have them or not.
+    /// Sent by the program, but not acknowledged by the remote: it may have received them or not.
     pub unacked: u64,
-    /// The remote sent them, and the program's side never took them.
+    /// Sent by the remote, but not taken by the program's side.
     pub unread: u64,
 }
 
 impl Lost {
-    /// All.
+    /// The sum.
     pub fn total(self) -> u64 {
         self.unsent + self.unacked + self.unread
     }
 }
 
-/// Octets that arrived.
+/// Bytes that arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Octets {
     /// From the program, acknowledged by the remote.
@@ -282,7 +282,7 @@ pub struct Octets {
 }
 
 impl Record {
-    /// With nothing known but this. Its end is now, on the monotonic clock since `opened`.
+    /// A record with only these fields known. Its end is now, on the monotonic clock since `opened`.
     pub fn new(proto: Proto, local: SocketAddr, remote: SocketAddr, opened: Began, outcome: Outcome) -> Self {
         Self {
             proto,
@@ -310,12 +310,13 @@ impl Record {
         judge(self)
     }
 
-    /// How long it was.
+    /// Its duration.
     pub fn duration(&self) -> Duration {
         self.ended.duration_since(self.opened).try_into().unwrap_or_default()
     }
 
-    /// Of a connection of a stack of our own, seen from there; `zero` is the time of the stack's zero.
+    /// The record of a closed connection of our own stack, from its view; `zero` is the wall time of the stack's time
+    /// zero.
     pub fn of_ours(ended: &Ended, zero: Timestamp) -> Self {
         let Ended { flow, opened, octets, end, .. } = ended;
         let (outcome, icmp) = Outcome::of(end);
@@ -348,7 +349,7 @@ impl Record {
         }
     }
 
-    /// Of a connection of a stack of our own that has not ended by `now`.
+    /// The record of a connection of our own stack that is still open at `now`.
     pub fn of_open(open: &OpenConnection, now: Instant, zero: Timestamp) -> Self {
         Self {
             proto: Proto::Tcp,
@@ -372,10 +373,10 @@ impl Record {
     }
 }
 
-/// When something began, by both clocks: durations do not depend on the wall clock being set.
+/// A start time by both clocks: durations do not depend on changes of the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Began {
-    /// The time of day.
+    /// The wall time.
     pub wall: Timestamp,
     /// The monotonic time.
     pub clock: std::time::Instant,
@@ -387,21 +388,21 @@ impl Began {
         Self { wall: Timestamp::now(), clock: std::time::Instant::now() }
     }
 
-    /// The time of day so much later.
+    /// The wall time after this duration.
     pub fn after(self, elapsed: Duration) -> Timestamp {
         let elapsed = SignedDuration::try_from(elapsed).unwrap_or_default();
         self.wall.saturating_add(elapsed).unwrap_or(self.wall)
     }
 }
 
-/// A time of a stack whose zero was at `zero`.
+/// The wall time of an instant of a stack whose time zero was at `zero`.
 fn at(zero: Timestamp, instant: Instant) -> Timestamp {
     SignedDuration::try_from(instant.elapsed())
         .map_or(zero, |elapsed| zero.saturating_add(elapsed).unwrap_or(zero))
 }
 
 impl Outcome {
-    /// As the engine says it.
+    /// From the engine's report.
     fn of(end: &End) -> (Self, Option<IcmpError>) {
         match end.cause {
             lastack_engine::Cause::Orderly => (Self::Orderly, None),
@@ -414,13 +415,13 @@ impl Outcome {
     }
 }
 
-/// The state of the program's end that goes with the state of ours, which faces it.
+/// The state of the program's end that corresponds to the state of our end, its peer.
 ///
-/// What is on its way between the two is taken for not yet arrived.
+/// Segments in flight between the two are treated as not yet received.
 pub fn peer_state(ours: TcpState) -> TcpState {
     match ours {
         TcpState::SynReceived => TcpState::SynSent,
-        // We have its FIN, and acknowledged it.
+        // Its FIN is received, and acknowledged.
         TcpState::CloseWait | TcpState::LastAck => TcpState::FinWait2,
         // Our FIN is unacknowledged ..
         TcpState::FinWait1 => TcpState::Established,

@@ -1,4 +1,4 @@
-//! A record as one line for people, short enough for a terminal.
+//! A record as one line of text, short enough for a terminal.
 //!
 //! ```text
 //! 06:31:02 ✗ refused by the remote  10.0.2.2:5432 (db.local)  117 us  curl[123]
@@ -30,7 +30,7 @@ pub(super) const fn mark(severity: Severity) -> (Style, &'static str) {
     }
 }
 
-/// A time of day of this machine.
+/// A local time of day.
 pub(super) fn clock(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string()
 }
@@ -44,7 +44,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// A record in one line without what only an expert asks for.
+/// A record in one line without expert details.
 pub(super) struct Brief<'a>(pub &'a Record);
 
 impl fmt::Display for Brief<'_> {
@@ -77,7 +77,7 @@ impl Record {
         let (style, mark) = mark(verdict.severity);
         let cause = verdict.cause;
         let by = match self.by {
-            // The cause says already who it was.
+            // The cause already names the party.
             _ if matches!(cause, Cause::ClientCancelled | Cause::ConnectCancelled | Cause::PolicyDenied) => {
                 ""
             }
@@ -93,7 +93,7 @@ impl Record {
         format!("{style}{mark} {cause}{style:#}{by}")
     }
 
-    /// Why it ended, for the comment of a packet: `refused by the remote: rst-no-listener, SYN to ..`.
+    /// Why it ended, for a packet comment: `refused by the remote: rst-no-listener, SYN to ..`.
     pub fn reason(&self) -> String {
         let verdict = self.verdict();
         let what = anstream::adapter::strip_str(&self.what(&verdict)).to_string();
@@ -110,7 +110,7 @@ impl Record {
         self.note.as_ref().map_or(text.clone(), |note| format!("{text}; {note}"))
     }
 
-    /// `10.0.2.2:5432 (db.local)`; of a question, what was asked for.
+    /// `10.0.2.2:5432 (db.local)`; for a DNS query, the question.
     pub(super) fn whither(&self) -> String {
         let context = &self.context;
         if !context.questions.is_empty() {
@@ -123,7 +123,7 @@ impl Record {
         format!("{proto}{arrow}{}{name}{asked}", self.remote)
     }
 
-    /// What is worth a word beside the cause.
+    /// Details in addition to the cause.
     fn details(&self, f: &mut fmt::Formatter<'_>, all: bool) -> fmt::Result {
         let verdict = self.verdict();
         if let Some(said) = self.icmp {
@@ -163,7 +163,7 @@ impl Record {
         if let Some(path) = self.context.path {
             write!(f, ", RTT {}, {} retransmitted", Elapsed(path.rtt), path.retransmitted)?;
         }
-        // Every orderly end leads to CLOSED: that tells nobody anything.
+        // Every clean end leads to CLOSED: the state adds nothing.
         if let Some(state) =
             self.state.filter(|state| *state != TcpState::Closed && self.outcome != Outcome::Orderly)
         {
@@ -177,7 +177,7 @@ impl Record {
 }
 
 fn lost(f: &mut fmt::Formatter<'_>, lost: Lost, cause: Cause) -> fmt::Result {
-    // What a program does not read because it has gone away is not lost by anybody.
+    // Data that a program does not read because it has gone away is not a loss.
     let unread = if cause == Cause::ClientCancelled { "not wanted" } else { "unread" };
     let parts = [(lost.unsent, "unsent"), (lost.unacked, "unacknowledged"), (lost.unread, unread)];
     for (i, (octets, what)) in parts.into_iter().filter(|(octets, _)| *octets > 0).enumerate() {
@@ -203,7 +203,7 @@ fn questions(questions: &[Question], asked: std::net::SocketAddr) -> String {
     format!("{text} from {asked}")
 }
 
-/// A time, as precise as it is worth.
+/// A duration, with suitable precision.
 pub(super) struct Elapsed(pub Duration);
 
 impl fmt::Display for Elapsed {
@@ -218,7 +218,7 @@ impl fmt::Display for Elapsed {
     }
 }
 
-/// Bytes, as people count them: `812 bytes`, `1.5 MiB`.
+/// A number of bytes with a unit: `812 bytes`, `1.5 MiB`.
 pub(super) struct Size(pub u64);
 
 impl fmt::Display for Size {

@@ -1,4 +1,4 @@
-//! What all connections of a run came to.
+//! The summary of all connections of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,9 +10,9 @@ use serde::{Serialize, Serializer};
 use super::record::{Lost, Octets, Outcome, Proto, Record};
 use super::sentence::Size;
 
-/// Most destinations counted apart.
+/// Max destinations counted separately.
 const MAX_REMOTES: usize = 1000;
-/// Most names that are listed of each kind.
+/// Max names listed of each kind.
 const MAX_NAMES: usize = 100;
 
 /// The last line of a report.
@@ -23,38 +23,38 @@ pub struct Summary {
     /// When the run began.
     #[serde(serialize_with = "time", skip_serializing_if = "Option::is_none")]
     pub began: Option<Timestamp>,
-    /// How long it lasted.
+    /// Its duration.
     pub seconds: f64,
     /// TCP connections by cause.
     pub tcp: BTreeMap<&'static str, u64>,
     /// UDP flows by cause.
     pub udp: BTreeMap<&'static str, u64>,
-    /// All, by how they ended.
+    /// All, by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
-    /// All, by how much their ends matter.
+    /// All, by severity.
     pub severity: Severities,
     /// Causes by destination, for the first thousand destinations.
     pub by_remote: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Connections to destinations beyond those.
     pub other_remotes: u64,
-    /// Questions for names.
+    /// DNS queries.
     pub names: Names,
     /// Echo requests.
     pub echo: Echo,
-    /// What arrived, in all.
+    /// The total of bytes that arrived.
     pub octets: Octets,
-    /// What was lost, in all.
+    /// The total of bytes that were lost.
     pub lost: Lost,
-    /// Octets that came after the close of the side they were for.
+    /// Bytes that arrived after the receiving side had closed.
     pub late: u64,
-    /// Packets that lastack itself lost between itself and the program's kernel. The network has no part in them.
+    /// Packets that lastack itself dropped between itself and the program's kernel, not the network.
     pub dropped: u64,
-    /// The faults that were asked for.
+    /// The injected faults.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub injected: Vec<Injected>,
-    /// Lines of connections that are not in this report, for want of room on standard error.
+    /// Lines of connections omitted from this report, for lack of space on standard error.
     pub left_out: u64,
-    /// What the program should have and could not be given.
+    /// What the program should have but could not be provided.
     pub warnings: Vec<String>,
     /// How the program ended.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,42 +64,42 @@ pub struct Summary {
 /// Connections and flows by the severity of their ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Severities {
-    /// Something was lost.
+    /// Data was lost.
     pub harmful: u64,
     /// Unusual.
     pub suspicious: u64,
-    /// As it should be.
+    /// Normal.
     pub benign: u64,
 }
 
-/// Questions for names.
+/// DNS queries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Names {
-    /// How many were asked.
+    /// The number of queries.
     pub asked: u64,
     /// Names that do not exist, the first hundred.
     pub not_found: BTreeSet<String>,
-    /// Names of which the server did not know or say anything.
+    /// Names with a failed answer.
     pub failed: BTreeSet<String>,
-    /// Names for which no answer came.
+    /// Names without an answer.
     pub unanswered: BTreeSet<String>,
 }
 
-/// A fault that was asked for, and what came of it.
+/// An injected fault, and its effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Injected {
     /// The rule.
     pub rule: String,
-    /// Connections and questions that it was meant for.
+    /// Connections and queries that it matched.
     pub matched: u64,
-    /// How often it acted: on connections, or on packets.
+    /// How often it was applied: to connections, or to packets.
     pub acted: u64,
 }
 
 /// Pings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Echo {
-    /// Requests that went on to their remote.
+    /// Requests sent on to their remote.
     pub asked: u64,
     /// Replies.
     pub answered: u64,
@@ -111,14 +111,14 @@ pub struct Echo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Exit {
-    /// By itself, with this status.
+    /// Exited with this status.
     Status(i32),
-    /// By this signal.
+    /// Killed by this signal.
     Signal(i32),
 }
 
 impl Summary {
-    /// Counts a record in.
+    /// Counts a record.
     pub fn add(&mut self, record: &Record) {
         let verdict = record.verdict();
         let causes = match record.proto {
@@ -166,7 +166,7 @@ impl Summary {
         }
     }
 
-    /// Whether there is nothing to tell: no connection, no flow, no ping, no trouble.
+    /// Whether there is nothing to report: no connection, no flow, no ping, no warning.
     pub fn is_empty(&self) -> bool {
         let counted = self.severity.total() + self.echo.asked + self.dropped;
         counted == 0 && self.warnings.is_empty() && self.injected.is_empty()
@@ -182,13 +182,13 @@ impl Severities {
         }
     }
 
-    /// All.
+    /// The sum.
     pub fn total(self) -> u64 {
         self.harmful + self.suspicious + self.benign
     }
 }
 
-/// `3 connections: 1 refused, 2 orderly`, the worst first.
+/// `3 connections: 1 refused, 2 orderly`, the most severe first.
 fn causes(f: &mut fmt::Formatter<'_>, what: &str, causes: &BTreeMap<&str, u64>) -> fmt::Result {
     let total: u64 = causes.values().sum();
     write!(f, "{total} {what}{}", if total == 1 { "" } else { "s" })?;
@@ -229,7 +229,7 @@ impl fmt::Display for Summary {
 }
 
 impl Names {
-    /// What is to be said of names, as lines.
+    /// The lines about names.
     pub(super) fn lines(&self) -> Vec<String> {
         let kinds = [
             ("do not exist", &self.not_found),
@@ -248,7 +248,7 @@ impl Names {
 }
 
 impl Injected {
-    /// What is to be said of a fault.
+    /// The line about a fault.
     pub(super) fn line(&self) -> String {
         let Self { rule, matched, acted } = self;
         match (matched, acted) {
@@ -264,7 +264,7 @@ fn time<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S
     at.map(super::json::time).serialize(serializer)
 }
 
-/// Outcomes by word, which `--fail-on` takes as well as causes.
+/// An outcome by its word, which `--fail-on` accepts in addition to causes.
 pub(super) fn outcome(word: &str) -> Option<Outcome> {
     Outcome::ALL.into_iter().find(|outcome| outcome.word() == word)
 }

@@ -1,4 +1,4 @@
-//! Where a report goes, and which of it.
+//! The destination of a report, and its selection of lines.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -15,21 +15,21 @@ use super::record::{Began, Proto, Record};
 use super::sentence::Brief;
 use super::summary::Summary;
 
-/// Most lines kept for the end of the run. A file has them all.
+/// Max lines kept for the end of the run. A file has them all.
 const MAX_LINES: usize = 10_000;
-/// More lines than these are grouped, unless every connection is asked for.
+/// More lines than these are grouped, unless every connection is requested.
 const MAX_UNGROUPED: usize = 20;
 
-/// What is reported, and how.
+/// Settings of the report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Where to.
+    /// The destination.
     pub to: Destination,
-    /// JSON lines.
+    /// Write JSON lines.
     pub json: bool,
-    /// How much of it.
+    /// The level of detail.
     pub detail: Detail,
-    /// In JSON, a line for each connection that begins.
+    /// In JSON, write a line for each connection when it is opened.
     pub open: bool,
     /// Which ends make the run fail.
     pub fail_on: Vec<FailOn>,
@@ -40,28 +40,28 @@ pub struct Settings {
 pub enum Detail {
     /// The summary only.
     Summary,
-    /// What did not end well.
+    /// Connections that did not end well.
     #[default]
     Error,
     /// Every connection, with the local port and the rule.
     Connections,
-    /// Every question for a name, too.
+    /// Every DNS query, too.
     All,
 }
 
-/// Where a report goes.
+/// The destination of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Destination {
     /// Nowhere.
     Nowhere,
-    /// Standard error, when the program has ended: until then it is the program's.
+    /// Standard error, after the program has ended: until then it is the program's.
     #[default]
     StandardError,
-    /// A file, line by line as it happens.
+    /// A file, line by line as connections end.
     File(PathBuf),
 }
 
-/// Takes in records, and writes the report.
+/// Takes records, and writes the report.
 #[derive(Debug)]
 pub struct Reporter {
     settings: Settings,
@@ -72,19 +72,19 @@ pub struct Reporter {
 #[derive(Debug)]
 struct State {
     summary: Summary,
-    /// Lines for the end of the run, and the same grouped in case there are too many.
+    /// Lines for the end of the run, and the same lines grouped in case there are too many.
     kept: Vec<String>,
     groups: Groups,
     more: u64,
     hints: Vec<String>,
     failures: u64,
     file: Option<File>,
-    /// The file could not be written to.
+    /// Writing to the file failed.
     failed: Option<io::Error>,
 }
 
 impl Reporter {
-    /// Opens the file, if there is one to open: better now than when the program has run.
+    /// Opens the file, if there is one, so that errors appear before the program runs.
     pub fn new(settings: Settings) -> anyhow::Result<Self> {
         let file = match &settings.to {
             Destination::File(path) => Some(File::create(path).with_context(|| {
@@ -153,12 +153,12 @@ impl Reporter {
         }
     }
 
-    /// Changes what the summary says.
+    /// Updates the summary.
     pub fn count(&self, change: impl FnOnce(&mut Summary)) {
         change(&mut self.state.borrow_mut().summary);
     }
 
-    /// Something that the program should have and cannot be given. Said once, however often it is noticed.
+    /// Something that the program should have but cannot be provided. Reported once, however often it occurs.
     pub fn warn(&self, warning: impl Into<String>) {
         let warning = warning.into();
         let warnings = &mut self.state.borrow_mut().summary.warnings;
@@ -167,12 +167,12 @@ impl Reporter {
         }
     }
 
-    /// How many connections ended as `--fail-on` names.
+    /// The number of connections that match `--fail-on`.
     pub fn failures(&self) -> u64 {
         self.state.borrow().failures
     }
 
-    /// Writes what is left. Errors are about the file; the summary is on standard error then.
+    /// Writes the rest. Errors concern the file; the summary is then written to standard error.
     pub fn finish(&self) -> io::Result<()> {
         let state = &mut *self.state.borrow_mut();
         state.summary.seconds = self.began.clock.elapsed().as_secs_f64();
@@ -192,7 +192,7 @@ impl Reporter {
 }
 
 impl State {
-    /// Writes a line to the file, or keeps it for the end unless so many are kept.
+    /// Writes a line to the file, or keeps it for the end, up to `most` lines.
     fn put(&mut self, line: String, most: usize) {
         if self.file.is_some() {
             self.write(&line);
@@ -211,7 +211,7 @@ impl State {
         }
     }
 
-    /// What stands behind the lines of connections.
+    /// The lines after those of connections.
     fn closing_lines(&mut self, detail: Detail) -> Vec<String> {
         let mut lines = Vec::new();
         if detail > Detail::Summary {
@@ -220,14 +220,15 @@ impl State {
         }
         lines.extend(self.summary.injected.iter().map(super::summary::Injected::line));
         lines.extend(self.summary.warnings.iter().map(|warning| format!("lastack: warning: {warning}")));
-        // That a program does nothing with its network is worth no line among its output.
+        // A program without network activity gets no line in its output.
         if detail != Detail::Error || self.file.is_some() || !self.summary.is_empty() {
             lines.push(format!("lastack: {}", self.summary));
         }
         lines
     }
 
-    /// What was kept, and the end. If nobody reads standard error, nobody is to be told.
+    /// Prints the kept lines, and the closing ones. Errors are ignored: if standard error is closed, there is no
+    /// reader.
     fn print(&mut self, closing: impl Iterator<Item = String>) {
         let mut lines = std::mem::take(&mut self.kept);
         let groups = std::mem::take(&mut self.groups);
