@@ -1,4 +1,4 @@
-//! The socket between the launcher and the processes inside: one message a packet, as JSON, with descriptors beside it.
+//! The socket between the launcher and the processes inside: one JSON message per packet, with attached descriptors.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -19,59 +19,60 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::Failure;
 
-/// Most descriptors beside a message (`SCM_MAX_FD` of the kernel).
+/// Max descriptors attached to a message (`SCM_MAX_FD` of the kernel).
 pub(super) const MAX_DESCRIPTORS: usize = 253;
-/// The longest message.
+/// Max length of a message.
 const LONGEST: usize = 64 * 1024;
 
-/// What the inside says: first the process that makes the namespaces, then the supervisor it leaves there.
+/// Messages from inside: first from the process that makes the namespaces, then from the supervisor that it leaves
+/// there.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// The device is made; its descriptor is the first beside this message.
+    /// The device is made; its descriptor is the first one attached to this message.
     Ready {
         /// It is a veth pair, not TUN.
         veth: bool,
-        /// What could not be done and is not needed by every program.
+        /// Failures of steps that only some programs need.
         warnings: Vec<Failure>,
-        /// What the other descriptors are, in order.
+        /// The other attached descriptors, in sequence.
         sockets: Vec<InnerSocket>,
     },
     /// The supervisor runs.
     Supervised {
         /// Its process id, as the launcher sees it.
         supervisor: i32,
-        /// What could not be done and is not needed by every program.
+        /// Failures of steps that only some programs need.
         warnings: Vec<Failure>,
     },
-    /// It went no further.
+    /// A step failed, and no further ones follow.
     Failed(Failure),
     /// The program runs.
     Running,
     /// The program was stopped by a signal.
     Stopped,
-    /// The program goes on.
+    /// The program was continued.
     Continued,
     /// The program has ended, with this wait status.
     Ended(i32),
 }
 
-/// A socket that belongs to the guest's network and is used from outside.
+/// A socket in the guest's network that is used from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InnerSocket {
-    /// Asks about the guest's TCP sockets (`NETLINK_SOCK_DIAG`).
+    /// Queries the guest's TCP sockets (`NETLINK_SOCK_DIAG`).
     Diagnosis,
-    /// Shows what the guest's own loopback refuses.
+    /// Receives the resets of the guest's own loopback.
     Refusals,
-    /// Listens there, or is bound to it.
+    /// Listens on, or is bound to, this address.
     Listener(SocketAddr),
 }
 
-/// What the launcher asks of the supervisor.
+/// Requests of the launcher to the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Order {
     /// Send the program this signal.
     Signal(i32),
-    /// Let the program's process group go on.
+    /// Continue the program's process group.
     Continue,
     /// End all processes.
     End,
@@ -87,15 +88,15 @@ impl Channel {
         Ok((Self(near), Self(far)))
     }
 
-    /// Takes the end that was inherited under this number; it is not inherited further.
+    /// Takes the end that was inherited under this number, and sets close-on-exec.
     pub(super) fn inherited(number: RawFd) -> io::Result<Self> {
         if number <= 2 {
             return Err(Errno::EBADF.into());
         }
-        // SAFETY: only asked whether it is open; the borrow ends with the expression.
+        // SAFETY: the borrow is only used to check that it is open, and ends with the expression.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-        // SAFETY: it is open, and nobody in this process but the caller knows of it: it was inherited for this.
+        // SAFETY: it is open, and no other code in this process uses it: it was inherited for this purpose.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(number) }))
     }
 
@@ -111,12 +112,12 @@ impl Channel {
         Ok(())
     }
 
-    /// The next message, waited for; `None` after the last, when the other end is closed.
+    /// Waits for the next message; `None` after the last, when the other end is closed.
     pub(super) fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         self.receive_with(MsgFlags::empty())
     }
 
-    /// The next message, without descriptors. [`io::ErrorKind::WouldBlock`]: there is none yet.
+    /// The next message, without descriptors. [`io::ErrorKind::WouldBlock`]: none is available yet.
     pub(super) fn try_receive<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
         Ok(self.receive_with(MsgFlags::MSG_DONTWAIT)?.map(|(message, _)| message))
     }
@@ -153,7 +154,7 @@ fn descriptors(messages: impl Iterator<Item = ControlMessageOwned>) -> Vec<Owned
         ControlMessageOwned::ScmRights(numbers) => Some(numbers),
         _ => None,
     });
-    // SAFETY: the kernel has just made these descriptors for us; each is wrapped once.
+    // SAFETY: the kernel has just created these descriptors; each is wrapped once.
     numbers.flatten().map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()
 }
 

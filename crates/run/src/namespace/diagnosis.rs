@@ -1,4 +1,4 @@
-//! What forbids a step on this machine, and the cure. A bare errno names neither: the same EPERM comes from four
+//! Why a step is forbidden on this machine, and the remedy. An errno alone is ambiguous: the same EPERM comes from four
 //! different settings.
 
 use std::{env, fs, path::Path};
@@ -10,9 +10,9 @@ use super::{Failure, Step, ids};
 /// A known obstacle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Explanation {
-    /// What forbids it.
+    /// The setting that forbids it.
     pub(super) cause: String,
-    /// What to do.
+    /// The remedy.
     pub(super) cure: String,
 }
 
@@ -27,15 +27,15 @@ pub(super) struct Host {
     none_allowed: bool,
     /// The kernel has user namespaces.
     supported: bool,
-    /// A system call filter is on.
+    /// A seccomp filter is active.
     seccomp: bool,
-    /// We are in a container.
+    /// This process is in a container.
     container: bool,
     /// SELinux enforces its policy.
     selinux: bool,
-    /// We are root.
+    /// This process is root.
     root: bool,
-    /// We have CAP_SETFCAP.
+    /// This process has CAP_SETFCAP.
     may_map_root: bool,
     /// The root directory is not the root of a mount.
     chrooted: bool,
@@ -67,17 +67,17 @@ impl Host {
     }
 }
 
-/// Is a system call filter on, by /proc/self/status?
+/// Whether a seccomp filter is active, from /proc/self/status.
 fn filtered(status: &str) -> bool {
     status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
 }
 
-/// Is "/" a mount point, by /proc/self/mountinfo?
+/// Whether "/" is a mount point, from /proc/self/mountinfo.
 fn root_is_mounted(mounts: &str) -> bool {
     mounts.lines().any(|line| line.split(' ').nth(4) == Some("/"))
 }
 
-/// What forbids it, if it is one of the known obstacles.
+/// The explanation, if it is a known obstacle.
 pub(super) fn explain(failure: &Failure, host: &Host) -> Option<Explanation> {
     let errno = Errno::from_raw(failure.errno);
     match (failure.step, errno) {
@@ -88,7 +88,7 @@ pub(super) fn explain(failure: &Failure, host: &Host) -> Option<Explanation> {
         )),
         (Step::Unshare | Step::UserMap, _) => Some(namespaces(errno, host)),
         (Step::Network | Step::Veth, Errno::EPERM | Errno::EACCES) => Some(forbidden(host)),
-        // Opening the device is what a container forbids; what comes after wants rights in the namespace.
+        // A container forbids opening the device; the later steps need privileges in the namespace.
         (Step::Tun, Errno::EPERM) if host.apparmor_restricts => Some(forbidden(host)),
         (Step::Tun, _) => tun(errno),
         (Step::Veth, _) => veth(errno),
@@ -138,7 +138,7 @@ fn namespaces(errno: Errno, host: &Host) -> Explanation {
     }
 }
 
-/// Who says EPERM or EACCES.
+/// The likely origin of EPERM or EACCES.
 fn forbidden(host: &Host) -> Explanation {
     if host.clone_forbidden {
         explanation(

@@ -1,6 +1,6 @@
-//! A process beside lastack that does what lastack gives up the right to once the program runs: to make sockets of the
-//! guest's network, and to see which process a socket belongs to. It hears nothing of what anybody sends, and answers
-//! these two questions only.
+//! A helper process with privileges that lastack gives up once the program runs: it makes sockets in the guest's
+//! network, and finds the process that a socket belongs to. It receives no data from the network, and answers only
+//! these two requests.
 
 use std::env;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -22,12 +22,12 @@ use crate::report::Process;
 
 /// The hidden first argument.
 const HIDDEN: &str = "__attend";
-/// The questions: a socket of either family; the owner of an inode, which follows.
+/// The requests: a socket of either family; the owner of an inode, which follows.
 const SOCKET_V4: u8 = b'4';
 const SOCKET_V6: u8 = b'6';
 const OWNER: u8 = b'o';
 
-/// The process, and the way to ask it. It ends with this.
+/// The helper process, and its socket. The process ends when this is dropped.
 #[derive(Debug)]
 pub struct Attendant(OwnedFd);
 
@@ -60,7 +60,7 @@ impl Attendant {
                 ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
                 _ => None,
             });
-        // SAFETY: the kernel has just made the descriptor for us.
+        // SAFETY: the kernel has just created the descriptor.
         rights.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).ok_or_else(|| match i32::from_ne_bytes(errno) {
             0 => io::ErrorKind::UnexpectedEof.into(),
             errno => io::Error::from_raw_os_error(errno),
@@ -80,14 +80,14 @@ impl Attendant {
     }
 }
 
-/// Answers until nobody asks any more, and does not return, if this process was started to do that.
+/// Answers requests until the socket is closed, and does not return, if this process was started as the helper.
 pub(super) fn intercept() {
     let mut arguments = env::args().skip(1);
     if arguments.next().is_none_or(|argument| argument != HIDDEN) {
         return;
     }
     for ours in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGTSTP] {
-        // SAFETY: no handler is installed. What lastack does with a signal is not for this process to follow.
+        // SAFETY: no handler is installed. Signals to lastack's process group do not concern this process.
         let _stays = unsafe { signal(ours, SigHandler::SigIgn) };
     }
     let process: u32 = arguments.next().and_then(|id| id.parse().ok()).unwrap_or(0);
@@ -120,7 +120,7 @@ fn attend(process: u32) -> io::Result<()> {
 fn enter(process: u32) -> io::Result<()> {
     let open = |name: &str| std::fs::File::open(format!("/proc/{process}/ns/{name}"));
     let (user, net) = (open("user")?, open("net")?);
-    // The same namespace cannot be entered again, and need not be.
+    // Entering the current namespace again fails, and is not needed.
     match setns(&user, CloneFlags::CLONE_NEWUSER) {
         Ok(()) | Err(Errno::EINVAL) => {}
         Err(errno) => return Err(errno.into()),
@@ -133,7 +133,7 @@ fn make(v6: bool) -> io::Result<Socket> {
     Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
 }
 
-/// The errno, and the socket beside it.
+/// Sends the errno, and the attached socket.
 fn pass_on(made: io::Result<Socket>) -> io::Result<()> {
     let errno =
         made.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO)).to_ne_bytes();

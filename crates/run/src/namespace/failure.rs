@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnosis::{self, Explanation, Host};
 
-/// Exit status when it is lastack that failed, not the guest (as `env`, `timeout`).
+/// Exit status if lastack failed, not the guest (as for `env`, `timeout`).
 const EXIT_INTERNAL: u8 = 125;
 /// Exit status when the program was found and cannot be run.
 const NOT_EXECUTABLE: u8 = 126;
@@ -16,38 +16,38 @@ const NOT_FOUND: u8 = 127;
 /// The steps from the launcher to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// Starting the copy of the launcher, and talking with it.
+    /// Starting the copy of the launcher, and communicating with it.
     Spawn,
     /// Entering new namespaces.
     Unshare,
-    /// Saying which user and group exist in the user namespace.
+    /// Mapping users and groups of the user namespace.
     UserMap,
-    /// A process namespace, and the supervisor in it.
+    /// Creating the process namespace, and its supervisor.
     Processes,
-    /// Making the TUN interface.
+    /// Creating the TUN interface.
     Tun,
-    /// Making the veth pair.
+    /// Creating the veth pair.
     Veth,
-    /// Bringing interfaces up, addresses, routes.
+    /// Configuring interfaces, addresses and routes.
     Network,
-    /// A kernel setting of the namespace.
+    /// Setting a sysctl of the namespace.
     Sysctl,
-    /// Showing the guest another /etc/resolv.conf.
+    /// Replacing the guest's /etc/resolv.conf.
     ResolvConf,
-    /// Becoming the program.
+    /// Executing the program.
     Exec,
 }
 
-/// A step that failed: on its way from the process that becomes the guest to the launcher.
+/// A failed step, as reported by the process that becomes the guest to the launcher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Which step.
     pub step: Step,
     /// What was attempted; completes "cannot ...".
     pub operation: String,
-    /// The kernel's answer; 0 if it was not the kernel that refused.
+    /// The errno of the kernel; 0 if the failure is not the kernel's.
     pub errno: i32,
-    /// What had failed before and led here (TUN, before veth was tried).
+    /// An earlier failure that led here (TUN, before veth was tried).
     pub before: Option<Box<Failure>>,
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Names the step that a call belonged to.
+/// Attaches the step to the error of a call.
 pub(super) trait StepResult<T> {
     /// `operation` completes "cannot ...".
     fn step(self, step: Step, operation: impl FnOnce() -> String) -> Result<T, Failure>;
@@ -100,7 +100,7 @@ impl<T> StepResult<T> for nix::Result<T> {
     }
 }
 
-/// Why there is no guest. Displayed, it says what failed, what forbids it and the cure, each on its line.
+/// Why the guest could not be started. Its display has what failed, the cause and the remedy on separate lines.
 #[derive(Debug)]
 pub struct LaunchError {
     failure: Failure,
@@ -113,17 +113,17 @@ impl LaunchError {
         &self.failure
     }
 
-    /// What forbids it, if that is known.
+    /// The cause, if known.
     pub fn cause(&self) -> Option<&str> {
         self.explanation.as_ref().map(|explanation| explanation.cause.as_str())
     }
 
-    /// What to do about it, if that is known.
+    /// The remedy, if known.
     pub fn cure(&self) -> Option<&str> {
         self.explanation.as_ref().map(|explanation| explanation.cure.as_str())
     }
 
-    /// The exit status for it: 127 no such program, 126 it cannot be run, 125 everything else.
+    /// The exit status for it: 127 no such program, 126 it cannot be executed, 125 otherwise.
     pub fn exit_status(&self) -> u8 {
         match (self.failure.step, Errno::from_raw(self.failure.errno)) {
             (Step::Exec, Errno::ENOENT) => NOT_FOUND,
@@ -134,7 +134,7 @@ impl LaunchError {
 }
 
 impl From<Failure> for LaunchError {
-    /// Looks at this machine for what forbids it.
+    /// Determines the cause on this machine.
     fn from(failure: Failure) -> Self {
         let explanation = diagnosis::explain(&failure, &Host::observe());
         Self { failure, explanation }

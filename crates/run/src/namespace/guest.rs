@@ -30,16 +30,16 @@ use super::{
     processes::{self, Process},
 };
 
-/// A program that runs in namespaces of its own, and all processes that come of it.
+/// A program that runs in its own namespaces, and all its descendants.
 ///
-/// They are killed when the thread that launched it ends, however that happens, and when this is dropped: launch it
-/// from the main thread.
+/// They are killed when the thread that launched it ends, for whatever reason, and when this is dropped: launch it from
+/// the main thread.
 #[derive(Debug)]
 pub struct Guest {
-    /// Looks after the program's processes, and ends after the last of them.
+    /// The parent of the program's processes, which ends after the last of them.
     supervisor: Pid,
     channel: Channel,
-    /// The same, once it is waited for.
+    /// The same, once it is polled.
     watched: Option<AsyncFd<OwnedFd>>,
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
@@ -49,22 +49,22 @@ pub struct Guest {
     job: Job,
 }
 
-/// A guest, and what came out of its namespace.
+/// A guest, and the resources from its namespace.
 #[derive(Debug)]
 pub struct Launched {
-    /// The program. It runs.
+    /// The running program.
     pub guest: Guest,
-    /// The device that carries its packets, for [`Device::from_fd`](lastack_device::Device::from_fd).
+    /// The device of its packets, for [`Device::from_fd`](lastack_device::Device::from_fd).
     pub device: OwnedFd,
     /// What kind of device that is.
     pub kind: DeviceKind,
     /// Sockets in the guest's network.
     pub sockets: Vec<(InnerSocket, OwnedFd)>,
-    /// What could not be done, and the program may miss: kernel settings, IPv6, /etc/resolv.conf.
+    /// Failures that may affect the program: sysctls, IPv6, /etc/resolv.conf.
     pub warnings: Vec<Failure>,
 }
 
-/// What the namespace is made of, before the program runs in it.
+/// The namespace, before the program runs in it.
 struct Made {
     device: OwnedFd,
     kind: DeviceKind,
@@ -74,8 +74,8 @@ struct Made {
 }
 
 impl Guest {
-    /// Runs `command`, a program and its arguments, as the plan says. Standard input, output and error, the working
-    /// directory and the environment are this process'. Blocks for the few milliseconds until the program runs.
+    /// Runs `command`, a program and its arguments, as planned. Standard input, output and error, the working directory
+    /// and the environment are inherited from this process. Blocks for the few milliseconds until the program runs.
     pub fn launch(plan: &Plan, command: &[OsString]) -> Result<Launched, LaunchError> {
         Self::launch_with(plan, command, |_| {})
     }
@@ -96,7 +96,7 @@ impl Guest {
             .step(Step::Spawn, || format!("start {}", plan.launcher.display()))?;
         drop((far, maker));
         let made = await_made(&near, &mut child);
-        // To wait for it would close its standard input.
+        // Waiting for it would close its standard input.
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         if made.is_err() {
             let _ended = child.kill();
@@ -119,28 +119,28 @@ impl Guest {
 
     /// The program's process id; `None` once it has ended.
     pub fn id(&self) -> Option<u32> {
-        // The first that the supervisor started: numbers grow, but for a wrap-around.
+        // The first that the supervisor started: process ids increase, except for a wrap-around.
         let first = processes::children(self.supervisor).into_iter().next();
         first.filter(|_| self.status.is_none()).map(|process| process.id.as_raw().cast_unsigned())
     }
 
-    /// The process that looks after the program's, in the same namespaces, and outlives them.
+    /// The parent of the program's processes, in the same namespaces, which outlives them.
     pub fn supervisor(&self) -> u32 {
         self.supervisor.as_raw().cast_unsigned()
     }
 
-    /// The processes that live: the program, and what it started.
+    /// The live processes: the program, and its descendants.
     pub fn processes(&self) -> Vec<Process> {
         if self.over { Vec::new() } else { processes::descendants(self.supervisor) }
     }
 
-    /// The program's standard input, if [`launch_with`](Self::launch_with) made a pipe of it.
+    /// The program's standard input, if [`launch_with`](Self::launch_with) made it a pipe.
     pub fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.stdin.take()
     }
 
-    /// The program's standard output, if [`launch_with`](Self::launch_with) made a pipe of it. Its end comes with the
-    /// end of the last process that holds it.
+    /// The program's standard output, if [`launch_with`](Self::launch_with) made it a pipe. It reaches its end when the
+    /// last process that holds it ends.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.stdout.take()
     }
@@ -151,20 +151,20 @@ impl Guest {
         self.order(order)
     }
 
-    /// Ends all processes: they are told to (SIGTERM), and a second later killed.
+    /// Ends all processes: SIGTERM, and SIGKILL a second later.
     pub fn end(&mut self) -> io::Result<()> {
         self.order(Order::End)
     }
 
     fn order(&self, order: Order) -> io::Result<()> {
         match self.channel.send(&order, &[]) {
-            // It has ended: nobody is left to be told.
+            // It has already ended.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
             other => other,
         }
     }
 
-    /// Waits for the program's end, and passes on the signals that are meant for it. Can be dropped and called again.
+    /// Waits for the program's end, and forwards signals to it. Cancel-safe.
     pub async fn wait(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
         loop {
             if let Some(status) = self.status {
@@ -186,7 +186,7 @@ impl Guest {
         Ok(self.status.unwrap_or_default())
     }
 
-    /// Waits until the last process has ended. Can be dropped and called again.
+    /// Waits until the last process has ended. Cancel-safe.
     pub async fn rest(&mut self) -> io::Result<()> {
         while !self.over {
             let report = self.report().await?;
@@ -219,7 +219,7 @@ impl Guest {
             Some(Report::Stopped) => {
                 let program = self.id();
                 self.job.stop_with(program)?;
-                // This process goes on: so does the program.
+                // This process was continued, and so is the program.
                 if self.job.has_stopped() {
                     self.order(Order::Continue)?;
                 }
@@ -228,7 +228,7 @@ impl Guest {
             None => {
                 self.over = true;
                 let _reaped = waitpid(self.supervisor, None);
-                // If the supervisor was killed, so was the program.
+                // If the supervisor was killed, the program was killed too.
                 self.status.get_or_insert(ExitStatus::from_raw(Signal::SIGKILL as i32));
             }
         }
@@ -241,7 +241,7 @@ impl Drop for Guest {
         if self.over {
             return;
         }
-        // The supervisor sees the end of the channel, kills everybody and ends.
+        // The supervisor sees the end of the channel, kills all processes and ends.
         let _gone = shutdown(self.channel.as_fd().as_raw_fd(), Shutdown::Both);
         while waitpid(self.supervisor, None) == Err(Errno::EINTR) {}
     }
@@ -287,7 +287,7 @@ fn silent_end(child: &mut Child) -> Failure {
     Failure::new(Step::Spawn, "start the process that becomes the guest", &end)
 }
 
-/// Spawns it with one more descriptor open.
+/// Spawns the command with one more inherited descriptor.
 fn spawn_inheriting(command: &mut Command, fd: BorrowedFd<'_>) -> io::Result<Child> {
     let number = fd.as_raw_fd();
     let inherit = move || {

@@ -1,4 +1,4 @@
-//! Which users and groups exist in the guest's user namespace.
+//! Users and groups of the guest's user namespace.
 
 use std::{
     fs,
@@ -16,20 +16,20 @@ use nix::{
 
 use super::{Failure, Step, failure::StepResult, plan::Identity};
 
-/// What every guest has of its own.
+/// The namespaces of every guest.
 const OWN: CloneFlags = CloneFlags::CLONE_NEWNET.union(CloneFlags::CLONE_NEWNS);
 
-/// Capabilities that it takes to map users other than oneself (capabilities(7)).
+/// Capabilities for mapping users other than oneself (capabilities(7)).
 const SETGID: u32 = 6;
 const SETUID: u32 = 7;
 const SYS_ADMIN: u32 = 21;
 const SETFCAP: u32 = 31;
 
-/// Enters new user, network and mount namespaces, in which this process may do everything. Gives warnings.
+/// Enters new user, network and mount namespaces, with all privileges in them. Returns warnings.
 ///
-/// Every user of the outside exists inside under its own number as far as the system lets one map it: all of them if
-/// root does it; else the user alone, or with [`Identity::Root`] as root, with the ranges of /etc/subuid and
-/// /etc/subgid for the others where newuidmap and newgidmap are installed.
+/// Every outside user exists inside under the same number as far as the system permits the mapping: all of them if root
+/// starts it; else only the current user, or with [`Identity::Root`] that user as root, with the ranges of /etc/subuid
+/// and /etc/subgid for the others if newuidmap and newgidmap are installed.
 pub(super) fn enter_namespaces(identity: Identity) -> Result<Vec<Failure>, Failure> {
     if Uid::effective().is_root() { as_root(identity) } else { as_user(identity) }
 }
@@ -51,7 +51,7 @@ fn as_root(identity: Identity) -> Result<Vec<Failure>, Failure> {
         }
     }
     match unshare(OWN) {
-        // Root in a container without CAP_SYS_ADMIN is as good as anybody.
+        // Root in a container without CAP_SYS_ADMIN is treated as any user.
         Err(Errno::EPERM) => as_user(identity),
         other => other
             .map(|()| warnings)
@@ -69,7 +69,7 @@ fn as_user(identity: Identity) -> Result<Vec<Failure>, Failure> {
         unshare_user()?;
         match writer.finish() {
             Ok(()) => return Ok(warnings),
-            // Its own user and group at least.
+            // Map its own user and group at least.
             Err(failure) => warnings.push(failure),
         }
     } else {
@@ -79,7 +79,7 @@ fn as_user(identity: Identity) -> Result<Vec<Failure>, Failure> {
         let path = format!("/proc/self/{file}");
         fs::write(&path, text).step(Step::UserMap, || format!("write {path}"))
     };
-    // Without rights outside, a group map wants this first (user_namespaces(7)).
+    // Without outside privileges, a group map requires this first (user_namespaces(7)).
     write("setgroups", "deny".to_owned())?;
     write("uid_map", format!("{} {uid} 1", inner.0))?;
     write("gid_map", format!("{} {gid} 1", inner.1))?;
@@ -109,14 +109,14 @@ pub(super) fn may_map_root(effective: u64) -> bool {
     effective & (1 << SETFCAP) != 0
 }
 
-/// Maps of everybody to themselves.
+/// Identity maps of all users and groups.
 struct Maps {
     uids: String,
     gids: String,
 }
 
 impl Maps {
-    /// All who exist here.
+    /// All users and groups of this namespace.
     fn all() -> std::io::Result<Self> {
         let itself = |file: &str| fs::read_to_string(file).map(|map| identity(&map));
         Ok(Self { uids: itself("/proc/self/uid_map")?, gids: itself("/proc/self/gid_map")? })
@@ -134,7 +134,7 @@ impl Maps {
     }
 }
 
-/// The map of each number to itself that exists by this map.
+/// The identity map of the numbers in this map.
 fn identity(map: &str) -> String {
     let extents = map.lines().filter_map(|line| {
         let mut numbers = line.split_whitespace();
@@ -144,7 +144,7 @@ fn identity(map: &str) -> String {
     extents.collect()
 }
 
-/// The numbers that the system gave a user for others of its own (subuid(5)).
+/// The range of subordinate ids of a user (subuid(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
     first: u32,
@@ -163,7 +163,7 @@ impl Ranges {
         Some(Self { uids: range("/etc/subuid")?, gids: range("/etc/subgid")? })
     }
 
-    /// Root is the user, 1 and so on are those of the ranges, as in rootless containers.
+    /// Root is the user; 1 and up are the ids of the ranges, as in rootless containers.
     fn write(self, uid: Uid, gid: Gid) -> impl FnOnce(Pid) -> Result<(), Errno> {
         move |process| {
             map_by("newuidmap", process, uid.as_raw(), self.uids)?;
@@ -195,7 +195,7 @@ fn map_by(program: &str, process: Pid, id: u32, range: Range) -> Result<(), Errn
     }
 }
 
-/// A process that stays outside to write the maps: who has entered the namespace has no rights to do so any more.
+/// A process that stays outside to write the maps: a process that has entered the namespace has no privilege to do so.
 struct MapWriter {
     child: Pid,
     go: UnixStream,

@@ -30,19 +30,19 @@ use super::{
 /// The hidden first argument.
 pub(super) const HIDDEN: &str = "__namespace";
 
-/// The guest's interface, and the far end if it is a veth pair.
+/// The guest's interface, and the other end if it is a veth pair.
 const INTERFACE: &str = "lastack0";
 const FAR_END: &str = "lastack1";
 
-/// Packets that may wait in a TUN interface for us to read them: bursts of several thousand datagrams, which no socket
-/// buffer holds back once they are here.
+/// Queue length of a TUN interface in packets: bursts of several thousand datagrams, which no socket buffer limits once
+/// they are here.
 const QUEUE: u32 = 16_384;
 
-/// Exit status of this process if it does not become the guest. The launcher does not look at it.
+/// Exit status of this process if it does not become the guest. The launcher ignores it.
 pub(super) const FAILED: i32 = 125;
 
-/// Becomes a guest, and does not return, if this process was started to be one. Call it first in `main`: a process
-/// with more than one thread may not enter a user namespace.
+/// Becomes a guest, and does not return, if this process was started as one. Call it first in `main`: a process with
+/// more than one thread may not enter a user namespace.
 pub fn intercept() {
     super::enter::intercept();
     let mut arguments = env::args_os().skip(1);
@@ -53,7 +53,7 @@ pub fn intercept() {
         Ok(orders) => match orders.carry_out() {
             Ok(()) => process::exit(0),
             Err(failure) => {
-                // If the launcher is gone there is nobody left to tell.
+                // If the launcher is gone, no process is left to notify.
                 let _ = orders.channel.send(&Report::Failed(failure), &[]);
             }
         },
@@ -62,7 +62,7 @@ pub fn intercept() {
     process::exit(FAILED)
 }
 
-/// What the launcher wants.
+/// The request of the launcher.
 struct Orders {
     channel: Channel,
     launcher: Pid,
@@ -112,7 +112,7 @@ impl Orders {
         self.channel.send(&report, &fds).step(Step::Spawn, || "pass the device on".to_owned())
     }
 
-    /// Comes after the change of credentials, which would cancel it.
+    /// Called after the change of credentials, which would cancel it.
     fn end_with_launcher(&self) -> Result<(), Failure> {
         prctl::set_pdeathsig(Signal::SIGKILL).step(Step::Spawn, || "tie the guest to lastack".to_owned())?;
         if getppid() != self.launcher {
@@ -122,7 +122,7 @@ impl Orders {
     }
 }
 
-/// Is there a file that the program's name can mean?
+/// Whether a file exists that the program's name can refer to.
 pub(super) fn exists(program: &OsStr) -> bool {
     if program.as_bytes().contains(&b'/') {
         return true;
@@ -135,7 +135,7 @@ fn open_netlink() -> Result<Netlink, Failure> {
     Netlink::open().map_err(|error| Failure::device(Step::Network, &error))
 }
 
-/// Work inside of the namespaces.
+/// The steps inside the namespaces.
 struct Inside<'a> {
     plan: &'a Plan,
     netlink: Netlink,
@@ -177,7 +177,7 @@ impl Inside<'_> {
         let plan = self.plan;
         for network in &plan.networks {
             match self.join(network) {
-                // A kernel without IPv6 is no reason to go without IPv4.
+                // Without IPv6 in the kernel, IPv4 is still used.
                 Err(failure) if network.address.is_ipv6() && plan.networks.len() > 1 => {
                     self.warnings.push(failure)
                 }
@@ -187,8 +187,7 @@ impl Inside<'_> {
         Ok(())
     }
 
-    /// The packets of a path are this host's, but between the guest and lastack segments may be as large as the device
-    /// carries them.
+    /// The path MTU is this host's, but between the guest and lastack segments may be as large as the device permits.
     fn route_sizes(&self, network: &Network) -> RouteSizes {
         let Some(mtu) = network.path_mtu.filter(|mtu| *mtu < self.plan.mtu) else {
             return RouteSizes::default();
@@ -213,19 +212,19 @@ impl Inside<'_> {
             .map_err(|error| Failure::device(Step::Network, &error))
     }
 
-    /// Settings of this namespace; the host's are untouched. Some systems let nobody write them; most programs do
-    /// without.
+    /// Sets sysctls of this namespace; the host's are unchanged. Some systems do not permit it; most programs do not
+    /// need them.
     fn set_sysctls(&mut self) {
-        // In the numbers of the namespace.
+        // The id in this namespace.
         let gid = Gid::effective();
         let mut settings = vec![
-            // Anybody may listen on port 80 here.
+            // Permits unprivileged programs to listen on port 80.
             ("ipv4/ip_unprivileged_port_start".to_owned(), "0".to_owned()),
-            // Anybody may ping.
+            // Permits ping sockets.
             ("ipv4/ping_group_range".to_owned(), format!("{gid} {gid}")),
         ];
         if self.plan.networks.iter().any(|network| matches!(network.address, IpAddr::V6(_))) {
-            // Some systems turn IPv6 off on new interfaces; and nobody else is here who could have our address.
+            // Some systems disable IPv6 on new interfaces; and no other host can have our address (no DAD).
             settings.push((format!("ipv6/conf/{INTERFACE}/disable_ipv6"), "0".to_owned()));
             settings.push((format!("ipv6/conf/{INTERFACE}/accept_dad"), "0".to_owned()));
         }

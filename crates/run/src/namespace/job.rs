@@ -1,4 +1,4 @@
-//! Job control: a shell that waits for lastack must see it stop when the program is stopped, and go on with it.
+//! Job control: a shell that waits for lastack must see it stop and continue together with the program.
 
 use std::{fs::File, io, os::fd::AsFd, thread, time::Duration};
 
@@ -9,14 +9,13 @@ use nix::{
 
 use super::processes::Process;
 
-/// How long a program has to be stopped before it counts: the terminal stops both at once, and a shell lets both go on
-/// at once.
+/// The min time that a program has to be stopped: the terminal stops both at once, and a shell continues both at once.
 const SETTLED: Duration = Duration::from_millis(20);
 
 /// This process and the program as one job of a shell.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// The terminal from which a shell could let us go on. Without one nobody would.
+    /// The terminal of the shell that could continue this process; without one it does not stop.
     terminal: Option<File>,
     stopped: bool,
 }
@@ -31,7 +30,7 @@ impl Job {
         self.stopped
     }
 
-    /// Stops this process, if the program is stopped and a shell is there; returns when it goes on.
+    /// Stops this process, if the program is stopped and there is a shell; returns when it is continued.
     pub(super) fn stop_with(&mut self, program: Option<u32>) -> io::Result<()> {
         self.stopped = false;
         let (Some(terminal), Some(program)) = (&self.terminal, program) else { return Ok(()) };
@@ -41,7 +40,7 @@ impl Job {
             return Ok(());
         }
         let (ours, its) = (getpgrp(), getpgid(Some(program))?);
-        // A shell inside has a process group of its own, which has the terminal: the shell outside expects ours.
+        // A shell inside has its own process group in the foreground; the shell outside expects ours.
         let lent = ours != its && tcgetpgrp(terminal).is_ok_and(|group| group == its || group.as_raw() == 0);
         if lent {
             give(terminal, ours)?;
@@ -55,7 +54,7 @@ impl Job {
     }
 }
 
-/// Puts a process group into the foreground. Who is in the background may do so only while it ignores or blocks SIGTTOU.
+/// Makes a process group the foreground one. A background process may do so only while it ignores or blocks SIGTTOU.
 fn give(terminal: &File, group: Pid) -> io::Result<()> {
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::from(Signal::SIGTTOU)), Some(&mut before))?;

@@ -1,10 +1,10 @@
-//! A guest program in user, network and mount namespaces of its own, without root, whose only way out is a device that
+//! A guest program in its own user, network and mount namespaces, without root, whose only way out is a device that
 //! this process holds.
 //!
-//! Only a process with one thread may enter a new user namespace. So the launcher starts its own executable again with
-//! a hidden first argument; that copy ([`intercept`], called first thing in `main`) enters the namespaces, makes the
-//! device and passes its descriptor back over a socket. In its place it leaves a supervisor, the first process of a
-//! process namespace, which starts the program and looks after all its processes.
+//! Only a process with one thread may enter a new user namespace. Therefore the launcher starts its own executable
+//! again with a hidden first argument; that copy ([`intercept`], called first in `main`) enters the namespaces, makes
+//! the device and passes its descriptor back over a socket. It leaves a supervisor behind, the first process of a
+//! process namespace, which starts the program and reaps all its processes.
 //!
 //! ```text
 //! launcher --+-- maker: user, network, mount namespace; device; ends

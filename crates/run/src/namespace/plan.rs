@@ -7,52 +7,54 @@ use std::{
 use lastack_device::DeviceKind;
 use serde::{Deserialize, Serialize};
 
-/// What the guest's namespace is to look like.
+/// The configuration of the guest's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Which kind of device carries the guest's packets.
+    /// The type of the guest's network device.
     pub device: DeviceChoice,
     /// The guest's networks, at most one of each family.
     pub networks: Vec<Network>,
     /// The device's MTU.
     pub mtu: u32,
-    /// What the guest reads in /etc/resolv.conf; `None` leaves the host's.
+    /// The content of the guest's /etc/resolv.conf; `None`: the host's.
     pub resolv_conf: Option<String>,
-    /// Who the guest is.
+    /// The guest's user.
     pub identity: Identity,
-    /// The guest's processes have a namespace of their own: they see no others, and all of them end with the launcher.
+    /// The guest's processes have their own process namespace: they see no others, and all of them end with the
+    /// launcher.
     pub process_namespace: bool,
-    /// What the program leaves behind is ended with it; else the guest lasts until its last process has ended.
+    /// Remaining processes are killed when the program ends; otherwise the guest lasts until its last process has
+    /// ended.
     pub kill_rest: bool,
-    /// Where in the guest's network the launcher listens.
+    /// The addresses in the guest's network on which the launcher listens.
     pub listeners: Vec<Listener>,
-    /// The program that is started to become the guest: one whose `main` begins with [`intercept`](super::intercept).
+    /// The executable that is started to become the guest: its `main` must begin with [`intercept`](super::intercept).
     pub launcher: PathBuf,
 }
 
-/// The guest's place in one network.
+/// The guest's configuration in one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// The guest's address.
     pub address: IpAddr,
-    /// Bits of the address that are the network's.
+    /// The prefix length.
     pub prefix: u8,
-    /// Where everything outside of the network is sent; of the address's family.
+    /// The default gateway; of the address's family.
     pub gateway: IpAddr,
-    /// The largest packet that leaves this host in one piece, if that is less than the device's MTU: the guest's kernel
-    /// treats what is larger as this host's would.
+    /// The MTU of this host's path to the outside, if less than the device's MTU: the guest's kernel treats larger
+    /// packets as this host's would.
     pub path_mtu: Option<u32>,
 }
 
-/// Who the guest is, to itself and to others.
+/// The guest's user, inside and outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Identity {
-    /// Who starts it, without rights over the outside.
+    /// The user that starts it, without privileges outside.
     #[default]
     Same,
-    /// Root in its own namespaces, whoever starts it.
+    /// Root in its own namespaces, whichever user starts it.
     Root,
-    /// If root starts it, root with all its rights over the outside, which can leave the network.
+    /// If root starts it, root with all its privileges outside, which can leave the network.
     HostRoot,
 }
 
@@ -61,24 +63,24 @@ pub enum Identity {
 pub struct Listener {
     /// Its address there.
     pub address: SocketAddr,
-    /// It listens from the beginning; else it is bound only, and refuses until the launcher lets it listen.
+    /// It listens from the beginning; otherwise it is only bound, and refuses until the launcher makes it listen.
     pub listening: bool,
 }
 
-/// Which kind of device to make.
+/// Which type of device to make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceChoice {
-    /// TUN, and a veth pair if that cannot be had.
+    /// TUN, or a veth pair if TUN is unavailable.
     #[default]
     Auto,
-    /// TUN or nothing.
+    /// TUN only.
     Tun,
-    /// A veth pair or nothing.
+    /// A veth pair only.
     Veth,
 }
 
 impl Plan {
-    /// A plan with these networks, an MTU of 1500 and the host's resolver, launched by this very executable.
+    /// A plan with these networks, an MTU of 1500 and the host's resolver, launched by the current executable.
     pub fn new(networks: Vec<Network>) -> Self {
         Self {
             device: DeviceChoice::Auto,
@@ -95,7 +97,7 @@ impl Plan {
 }
 
 impl DeviceChoice {
-    /// May a device of this kind be made?
+    /// Whether a device of this kind may be made.
     pub fn allows(self, kind: DeviceKind) -> bool {
         match self {
             Self::Auto => true,

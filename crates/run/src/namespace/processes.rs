@@ -1,11 +1,11 @@
-//! Processes by /proc: who descends from whom.
+//! Processes and their descendants, from /proc.
 
 use std::collections::HashMap;
 use std::fs;
 
 use nix::unistd::Pid;
 
-/// A process that runs, or is stopped.
+/// A process that is running or stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Its process id here.
@@ -18,18 +18,18 @@ pub struct Process {
 }
 
 impl Process {
-    /// One of /proc; `None` if it has ended.
+    /// From /proc; `None` if it has ended.
     pub fn of(id: Pid) -> Option<Self> {
         parse(id, &fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
     }
 
-    /// Whether a signal has stopped it.
+    /// Whether it was stopped by a signal.
     pub fn is_stopped(&self) -> bool {
         self.state == 'T'
     }
 }
 
-/// Reads proc_pid_stat(5). The name may have parentheses and spaces of its own.
+/// Parses proc_pid_stat(5). The name may contain parentheses and spaces.
 fn parse(id: Pid, stat: &str) -> Option<Process> {
     let (head, rest) = stat.rsplit_once(')')?;
     let name = head.split_once('(')?.1.to_owned();
@@ -39,7 +39,7 @@ fn parse(id: Pid, stat: &str) -> Option<Process> {
     Some(Process { id, name, state, parent })
 }
 
-/// All that descend from this process and have not ended, children first. Those that end meanwhile may be missing.
+/// All live descendants of this process, children first. Those that end meanwhile may be missing.
 pub fn descendants(ancestor: Pid) -> Vec<Process> {
     let mut children: HashMap<Pid, Vec<Process>> = HashMap::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -59,7 +59,7 @@ pub fn descendants(ancestor: Pid) -> Vec<Process> {
     found
 }
 
-/// The children of this process, in the order of their numbers.
+/// The children of this process, by process id.
 pub fn children(parent: Pid) -> Vec<Process> {
     let mut children: Vec<_> =
         descendants(parent).into_iter().filter(|process| process.parent == parent).collect();

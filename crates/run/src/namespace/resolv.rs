@@ -1,5 +1,5 @@
-//! The guest's /etc/resolv.conf: the host's with other name servers, shown by a bind mount in the guest's own mount
-//! namespace. The host's file is not touched.
+//! The guest's /etc/resolv.conf: the host's with other name servers, provided by a bind mount in the guest's own mount
+//! namespace. The host's file is unchanged.
 
 use std::{
     fs::{self, File},
@@ -16,10 +16,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::{Failure, Step, failure::StepResult};
 
-/// Where the resolver looks.
+/// The file that the resolver reads.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// The host's resolver configuration, asking these servers instead: search list and options stay.
+/// The host's resolver configuration with these servers: search list and options stay.
 pub fn resolv_conf(servers: &[IpAddr]) -> String {
     rewrite(&fs::read_to_string(RESOLV_CONF).unwrap_or_default(), servers)
 }
@@ -37,7 +37,7 @@ fn rewrite(host: &str, servers: &[IpAddr]) -> String {
     text
 }
 
-/// Shows `text` at /etc/resolv.conf from now on, in this mount namespace only.
+/// Provides `text` at /etc/resolv.conf from now on, in this mount namespace only.
 pub(super) fn show(text: &str) -> Result<(), Failure> {
     let path = Path::new(RESOLV_CONF);
     match cover(path, text) {
@@ -46,8 +46,8 @@ pub(super) fn show(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Shows `text` at `path`, where there is no file, or a link to one that is not there: the directory is covered by a
-/// union of itself and a layer in memory, which has the file. Writes of the guest to that directory stay in the layer.
+/// Provides `text` at `path`, where there is no file, or a dangling link: the directory is covered by an overlay of
+/// itself and a layer in memory, which has the file. The guest's writes to that directory stay in the layer.
 fn add(path: &Path, text: &str) -> Result<(), Failure> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     add_file(directory, path, text)
@@ -60,7 +60,7 @@ fn add_file(directory: &Path, path: &Path, text: &str) -> io::Result<()> {
     mount(Some("tmpfs"), directory, Some("tmpfs"), flags, Some("size=16m,mode=0755"))?;
     let uncover = || umount2(directory, MntFlags::MNT_DETACH);
     let shown = union_of(&below, directory).and_then(|()| {
-        // If it cannot be written, the directory is to be as it was.
+        // If it cannot be written, the directory is restored.
         write_anew(path, text).inspect_err(|_| uncover().unwrap_or_default())
     });
     if shown.is_err() {
@@ -69,7 +69,7 @@ fn add_file(directory: &Path, path: &Path, text: &str) -> io::Result<()> {
     shown
 }
 
-/// Mounts the union of a directory and a new layer over the tmpfs that holds the layer.
+/// Mounts the overlay of a directory and a new layer over the tmpfs that holds the layer.
 fn union_of(below: &File, directory: &Path) -> io::Result<()> {
     let (upper, work) = (directory.join("upper"), directory.join("work"));
     fs::create_dir(&upper)?;
@@ -84,13 +84,13 @@ fn union_of(below: &File, directory: &Path) -> io::Result<()> {
     );
     let overlay =
         |options: &str| mount(Some("overlay"), directory, Some("overlay"), MsFlags::MS_NOSUID, Some(options));
-    // In a user namespace the union may keep its notes only in attributes of users.
+    // In a user namespace the overlay may only use user attributes.
     overlay(&format!("{layers},userxattr")).or_else(|_| overlay(&layers))?;
     Ok(())
 }
 
 fn write_anew(path: &Path, text: &str) -> io::Result<()> {
-    // A link that leads nowhere.
+    // A dangling link.
     if path.is_symlink() {
         fs::remove_file(path)?;
     }
@@ -98,22 +98,22 @@ fn write_anew(path: &Path, text: &str) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
 }
 
-/// Shows `text` at `path`, or at what it points to if it is a symbolic link: a mount on a link would be a mount on what
-/// that points to later.
+/// Provides `text` at `path`, or at its target if it is a symbolic link: a mount on a link would follow later changes
+/// of the link.
 pub(super) fn cover(path: &Path, text: &str) -> Result<(), Failure> {
     let target = fs::canonicalize(path).step(Step::ResolvConf, || format!("find {}", path.display()))?;
     cover_file(&target, text)
         .step(Step::ResolvConf, || format!("mount another file over {}", target.display()))
 }
 
-/// Nothing mounted from here on is seen outside. Has to come before [`show`].
+/// Later mounts are not visible outside. Call it before [`show`].
 pub(super) fn make_mounts_private() -> Result<(), Failure> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .step(Step::ResolvConf, || "make the mounts private".to_owned())
 }
 
-/// The file lives in a tmpfs that is seen only while it is made: it covers the target's directory, which exists for
-/// sure, and is taken away again. The bind mount keeps the file alive, and it is gone with the namespace.
+/// The file is in a tmpfs that is visible only while it is made: it covers the target's directory, which always exists,
+/// and is then unmounted. The bind mount keeps the file alive until the namespace ends.
 fn cover_file(target: &Path, text: &str) -> io::Result<()> {
     let directory = target.parent().ok_or(io::ErrorKind::NotFound)?;
     let place = open_path(target)?;
@@ -137,7 +137,7 @@ fn open_path(path: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_PATH).open(path)
 }
 
-/// A name for an open file that does not depend on what covers its path.
+/// A name for an open file that is independent of mounts over its path.
 fn handle(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

@@ -1,4 +1,4 @@
-//! Signals that this process gets while a guest runs, and dying of the guest's.
+//! Signals to this process while a guest runs, and exiting with the guest's status or signal.
 
 use std::{
     io::{self, Read},
@@ -20,7 +20,7 @@ use nix::{
 };
 use tokio::io::Interest;
 
-/// The signals by which people and supervisors talk to a program.
+/// The signals by which users and supervisors control a program.
 const TALK: [Signal; 10] = [
     Signal::SIGHUP,
     Signal::SIGINT,
@@ -34,14 +34,14 @@ const TALK: [Signal; 10] = [
     Signal::SIGCONT,
 ];
 
-/// Where the handler writes; -1 before there is anything.
+/// The socket to which the handler writes; -1 before there is one.
 static NOTES: AtomicI32 = AtomicI32::new(-1);
 
-/// The signals to this process that are meant for the guest.
+/// The signals to this process that are forwarded to the guest.
 ///
 /// While it exists, none of them ends this process, which has a report to write. One from the terminal (Ctrl-C) has
-/// reached the guest already, because both are in the terminal's foreground, and is not passed on; one from another
-/// process is. A signal that was ignored when this process began stays so, for the guest too (`nohup`).
+/// reached the guest already, because both are in the terminal's foreground, and is not forwarded; one from another
+/// process is. A signal that was ignored when this process started stays ignored, for the guest too (`nohup`).
 #[derive(Debug)]
 pub struct Signals {
     notes: UnixStream,
@@ -49,14 +49,14 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches the signals from now on, for the rest of this process' life. There can be one only.
+    /// Catches the signals from now on, for the rest of this process' life. Only one instance is possible.
     pub fn catch() -> io::Result<Self> {
         let (notes, end) = UnixStream::pair()?;
         notes.set_nonblocking(true)?;
         end.set_nonblocking(true)?;
         let taken = NOTES.compare_exchange(-1, end.as_raw_fd(), Ordering::AcqRel, Ordering::Acquire);
         taken.map_err(|_| io::Error::new(io::ErrorKind::AlreadyExists, "the signals are caught already"))?;
-        // The handler's, for ever.
+        // Kept open for the handler.
         let _ = end.into_raw_fd();
         let action = SigAction::new(
             SigHandler::SigAction(note),
@@ -64,17 +64,17 @@ impl Signals {
             SigSet::empty(),
         );
         for signal in TALK {
-            // SAFETY: the handler is async-signal-safe: it writes two octets to a socket and keeps errno.
+            // SAFETY: the handler is async-signal-safe: it writes two bytes to a socket and keeps errno.
             let before = unsafe { sigaction(signal, &action) }?;
             if matches!(before.handler(), SigHandler::SigIgn) {
-                // SAFETY: this puts back what was there.
+                // SAFETY: this restores the previous action.
                 unsafe { sigaction(signal, &before) }?;
             }
         }
         Ok(Self { notes, watched: None })
     }
 
-    /// The next signal that is to be passed on.
+    /// The next signal to be forwarded.
     pub async fn next(&mut self) -> io::Result<Signal> {
         loop {
             if let (signal, Sender::Process) = self.noted().await? {
@@ -83,8 +83,8 @@ impl Signals {
         }
     }
 
-    /// The next signal by which somebody wants an end, whoever sends it, that has not come yet. For the time when the
-    /// program has ended.
+    /// The next termination signal of a kind that has not come yet, from any sender. For use after the program has
+    /// ended.
     pub async fn another(&mut self) -> io::Result<Signal> {
         while (&self.notes).read(&mut [0; 64]).is_ok_and(|octets| octets > 0) {}
         loop {
@@ -116,29 +116,29 @@ impl Signals {
     }
 }
 
-/// Who sends a signal.
+/// The sender of a signal.
 enum Sender {
     /// The terminal, through the kernel, to all programs in its foreground.
     Terminal,
     Process,
 }
 
-/// The handler: notes the signal, and whether it came from the kernel, which speaks for the terminal.
+/// The handler: notes the signal, and whether it came from the kernel on behalf of the terminal.
 extern "C" fn note(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     let errno = Errno::last_raw();
     // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo.
     let from_kernel = unsafe { (*info).si_code } == libc::SI_KERNEL;
     let note = [signal as u8, u8::from(from_kernel)];
-    // SAFETY: write is async-signal-safe and reads two octets of the array. If the socket is full there are signals
-    // enough to pass on.
+    // SAFETY: write is async-signal-safe and reads two bytes of the array. If the socket is full, enough signals are
+    // pending.
     unsafe { libc::write(NOTES.load(Ordering::Acquire), note.as_ptr().cast(), note.len()) };
     Errno::set_raw(errno);
 }
 
-/// Ends this process as the guest ended: with its exit status, or by its signal, without a core of our own.
+/// Ends this process as the guest ended: with its exit status, or by its signal, without dumping core.
 pub fn exit_as(status: ExitStatus) -> ! {
     if let Some(signal) = status.signal().and_then(|number| Signal::try_from(number).ok()) {
-        // Whatever fails here, the exit below tells the same as a shell would.
+        // If any call here fails, the exit below reports the status as a shell would.
         let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
         let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
         // SAFETY: the default action is no handler.

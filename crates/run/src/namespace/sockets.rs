@@ -1,4 +1,5 @@
-//! Sockets of the guest's network that are used from outside: they stay in the network in which they were made.
+//! Sockets of the guest's network that are used from outside: a socket stays in the network namespace in which it was
+//! made.
 
 use std::{
     io, mem,
@@ -11,14 +12,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Failure, Step, channel::InnerSocket, failure::StepResult, plan::Listener};
 
-/// Connections that wait to be accepted.
+/// Backlog of pending connections.
 const BACKLOG: i32 = 512;
 /// linux/netlink.h, linux/if_ether.h, linux/if_packet.h.
 const NETLINK_SOCK_DIAG: libc::c_int = 4;
 const ETH_P_ALL: u16 = 3;
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 
-/// Opens what the launcher uses. What a system does not have is left out, listeners excepted.
+/// Opens the launcher's sockets. Those that the system does not support are omitted, except for listeners.
 pub(super) fn open(listeners: &[Listener]) -> Result<Vec<(InnerSocket, OwnedFd)>, Failure> {
     let mut sockets = Vec::new();
     if let Ok(socket) = raw_socket(libc::AF_NETLINK, libc::SOCK_RAW, NETLINK_SOCK_DIAG) {
@@ -59,10 +60,10 @@ fn bound(listener: Listener) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Shows the resets by which the loopback's own ports refuse connections, and nothing else: a reset in answer to a SYN
-/// has the sequence number 0 (RFC 9293 section 3.10.7.1).
+/// Receives only the resets by which the loopback's own ports refuse connections: a reset in answer to a SYN has the
+/// sequence number 0 (RFC 9293 section 3.10.7.1).
 fn refusals() -> io::Result<OwnedFd> {
-    // No protocol yet: nothing arrives before the filter is there.
+    // Without a protocol no packets are received before the filter is attached.
     let socket = raw_socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0)?;
     attach(&socket, &REFUSAL)?;
     let on: libc::c_int = 1;
@@ -83,13 +84,13 @@ fn raw_socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> 
     let flags = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: the call takes numbers.
     let fd = Errno::result(unsafe { libc::socket(family, flags, protocol) })?;
-    // SAFETY: the kernel has just made it for us.
+    // SAFETY: the kernel has just created it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn set_option<T>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     let len = mem::size_of::<T>() as libc::socklen_t;
-    // SAFETY: the kernel reads `len` octets from the pointer, which is to a value of that size.
+    // SAFETY: the kernel reads `len` bytes from the pointer, which is to a value of that size.
     let result =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast(), len) };
     Errno::result(result)?;
@@ -101,7 +102,7 @@ fn attach(socket: &OwnedFd, filter: &[libc::sock_filter]) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
-/// Octets that are kept of a packet: both headers.
+/// Captured bytes of a packet: both headers.
 const KEPT: u32 = 128;
 const RST: u32 = 4;
 
@@ -116,12 +117,12 @@ const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const IF_SET: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
 const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 
-/// The jumps count from the instruction after them; the last two take the packet, and drop it.
+/// The jumps are relative to the next instruction; the last two accept and drop the packet.
 const REFUSAL: [libc::sock_filter; 21] = [
     op(LOAD_BYTE, 0, 0, 0),
     op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0xf0, 0, 0),
     op(IF_EQUAL, 0x40, 0, 9),
-    // Version 4: TCP, the first fragment, RST, sequence number 0.
+    // IPv4: TCP, the first fragment, RST, sequence number 0.
     op(LOAD_BYTE, 9, 0, 0),
     op(IF_EQUAL, 6, 0, 15),
     op(LOAD_HALF, 6, 0, 0),
@@ -131,7 +132,7 @@ const REFUSAL: [libc::sock_filter; 21] = [
     op(IF_SET, RST, 0, 10),
     op(libc::BPF_LD | libc::BPF_W | libc::BPF_IND, 4, 0, 0),
     op(IF_EQUAL, 0, 7, 8),
-    // Version 6: the same, without extension headers.
+    // IPv6: the same, without extension headers.
     op(IF_EQUAL, 0x60, 0, 7),
     op(LOAD_BYTE, 6, 0, 0),
     op(IF_EQUAL, 6, 0, 5),

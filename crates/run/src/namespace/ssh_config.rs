@@ -1,5 +1,6 @@
-//! The system's configuration files of ssh, for a guest in whose user namespace root does not exist: ssh refuses to
-//! include what belongs neither to root nor to its user ("Bad owner or permissions"). The guest sees copies of its own.
+//! The system's ssh configuration files, for a guest in whose user namespace root does not exist: ssh refuses to
+//! include a file that belongs neither to root nor to its user ("Bad owner or permissions"). The guest sees its own
+//! copies.
 
 use std::{
     collections::BTreeSet,
@@ -10,19 +11,19 @@ use std::{
 
 use super::{Failure, resolv};
 
-/// Where ssh begins to read.
+/// The top-level configuration file.
 const CONFIG: &str = "/etc/ssh/ssh_config";
-/// What is relative there is relative to this.
+/// Relative paths are relative to this directory.
 const DIRECTORY: &str = "/etc/ssh";
-/// ssh's own limit of files in files.
+/// ssh's own limit of nested includes.
 const DEPTH: usize = 16;
 
-/// Shows copies of all files that ssh's configuration includes and that belong to somebody who does not exist here. Mounts
-/// have to be private already.
+/// Provides copies of all files that ssh's configuration includes and whose owner does not exist here. Mounts have to
+/// be private already.
 pub(super) fn show_copies() -> Vec<Failure> {
     let mut included = BTreeSet::new();
     collect(Path::new(CONFIG), DEPTH, &mut included);
-    // Whoever is not in the map of the user namespace is seen as this one.
+    // The user id shown for owners without a mapping.
     let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
     let overflow: u32 = overflow.trim().parse().unwrap_or(65_534);
     let foreign = included
@@ -35,7 +36,7 @@ pub(super) fn show_copies() -> Vec<Failure> {
     covered.collect()
 }
 
-/// The files that this one includes, and those they include.
+/// Collects the files that this one includes, recursively.
 fn collect(config: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {
     let Ok(text) = fs::read_to_string(config) else { return };
     if depth == 0 {
@@ -60,7 +61,7 @@ fn includes(text: &str) -> impl Iterator<Item = &str> {
         .map(|argument| argument.trim_matches(['"', '=']))
 }
 
-/// The files that a path names whose last part may have `*` and `?`, in order.
+/// The files that match a path whose last part may contain `*` and `?`, sorted.
 fn matching(pattern: &Path) -> Vec<PathBuf> {
     let (Some(directory), Some(name)) =
         (pattern.parent(), pattern.file_name().and_then(|name| name.to_str()))

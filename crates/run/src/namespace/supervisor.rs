@@ -1,8 +1,8 @@
-//! The first process of the guest's own process namespace: it starts the program, takes in every process that loses its
-//! parent, and ends when the last of them has. When it ends, however that happens, the kernel ends all the others; and
-//! it ends with the launcher.
+//! The first process of the guest's own process namespace: it starts the program, adopts orphaned processes, and ends
+//! when the last of them has ended. When it ends, for whatever reason, the kernel kills all the others; and it ends
+//! with the launcher.
 //!
-//! Where a process namespace cannot be had it does the same as a subreaper, and ends the others itself.
+//! If a process namespace is unavailable it does the same as a subreaper, and kills the others itself.
 
 use std::{
     fs,
@@ -38,12 +38,12 @@ use super::{
 };
 use crate::isolation;
 
-/// How long processes that are told to end have for it.
+/// The time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(1);
-/// How often processes are ended that others have started meanwhile.
+/// Interval for killing processes that were started meanwhile.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// Starts the supervisor beside this process, as a child of the launcher, and tells the launcher.
+/// Starts the supervisor beside this process, as a child of the launcher, and notifies the launcher.
 pub(super) fn start(channel: &Channel, plan: &Plan, command: &[std::ffi::OsString]) -> Result<(), Failure> {
     let mut warnings = Vec::new();
     let wanted: &[bool] = if plan.process_namespace { &[true, false] } else { &[false] };
@@ -53,7 +53,7 @@ pub(super) fn start(channel: &Channel, plan: &Plan, command: &[std::ffi::OsStrin
             Ok((supervisor, mut go)) => {
                 let report = Report::Supervised { supervisor, warnings };
                 channel.send(&report, &[]).step(Step::Spawn, || "name the supervisor".to_owned())?;
-                // Without it the supervisor ends, and the launcher is told.
+                // Without it the supervisor ends, and the launcher is notified.
                 return go.write_all(&[1]).step(Step::Spawn, || "let the program start".to_owned());
             }
             Err(failure) => {
@@ -65,7 +65,7 @@ pub(super) fn start(channel: &Channel, plan: &Plan, command: &[std::ffi::OsStrin
     Err(last.expect("it was tried"))
 }
 
-/// `own`: in a process namespace of its own. Gives its process id out here, and the stream by which it is let go.
+/// `own`: in its own process namespace. Returns its process id outside, and the stream that lets it continue.
 fn fork_beside(
     channel: &Channel,
     plan: &Plan,
@@ -76,7 +76,7 @@ fn fork_beside(
     let (mut near, far) = UnixStream::pair().step(Step::Processes, operation)?;
     let namespace = if own { libc::CLONE_NEWPID } else { 0 };
     let flags = libc::c_long::from(namespace | libc::CLONE_PARENT | libc::SIGCHLD);
-    // SAFETY: as fork(2), but for the parent: no stack is given, and this process has one thread.
+    // SAFETY: as fork(2), except for the parent: no stack is given, and this process has one thread.
     let child = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     let child = Errno::result(child).step(Step::Processes, operation)?;
     if child == 0 {
@@ -97,12 +97,12 @@ struct Supervisor<'a> {
     channel: &'a Channel,
     /// It is the first of a process namespace.
     own: bool,
-    /// What the program leaves behind is ended with it.
+    /// Remaining processes are killed when the program ends.
     kill_rest: bool,
     program: Pid,
-    /// The program has been reaped: its number may be another's.
+    /// The program has been reaped: its process id may be reused.
     reaped: bool,
-    /// When those that were told to end are ended.
+    /// When to kill the processes that got SIGTERM.
     deadline: Option<Instant>,
 }
 
@@ -114,7 +114,7 @@ impl<'a> Supervisor<'a> {
 
     fn run(mut self, mut starter: UnixStream, command: &[std::ffi::OsString]) -> ! {
         let mut before = SigSet::empty();
-        // What comes from the terminal is the program's. It fails only on what is no set of signals.
+        // Signals from the terminal are the program's. Fails only on an invalid set of signals.
         let _never = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before));
         let prepared = self.prepare();
         let answer = prepared.err().map_or(0, |errno| errno as i32);
@@ -126,7 +126,7 @@ impl<'a> Supervisor<'a> {
         match self.start_program(&before, command) {
             Ok(()) => {}
             Err(failure) => {
-                // If the launcher is gone there is nobody left to tell.
+                // If the launcher is gone, no process is left to notify.
                 let _ = self.channel.send(&Report::Failed(failure), &[]);
                 process::exit(FAILED);
             }
@@ -145,7 +145,7 @@ impl<'a> Supervisor<'a> {
         mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
     }
 
-    /// Gives back once the program runs, or why it does not.
+    /// Returns once the program runs, or with the reason why it does not.
     fn start_program(&mut self, mask: &SigSet, command: &[std::ffi::OsString]) -> Result<(), Failure> {
         let spawn = || "start the program's process".to_owned();
         let (mut reader, mut writer) = io::pipe().step(Step::Spawn, spawn)?;
@@ -155,7 +155,7 @@ impl<'a> Supervisor<'a> {
                 drop(reader);
                 let failure = execute(mask, command);
                 let text = serde_json::to_vec(&failure).unwrap_or_default();
-                // If the supervisor is gone there is nobody left to tell.
+                // If the supervisor is gone, no process is left to notify.
                 let _ = writer.write_all(&text);
                 process::exit(FAILED)
             }
@@ -169,31 +169,31 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Keeps nothing that is the program's: streams that others wait for the end of, a directory, rights.
+    /// Releases the program's resources: streams on whose end others wait, a directory, privileges.
     fn stand_aside(&self) {
         if let Ok(null) = fs::File::options().read(true).write(true).open("/dev/null") {
             for stream in 0..=2 {
-                // SAFETY: both descriptors are open, or become so; nothing of this process uses the streams.
+                // SAFETY: both descriptors are open, or are opened; this process does not use the streams.
                 unsafe { libc::dup2(null.as_raw_fd(), stream) };
             }
         }
         let channel = self.channel.as_fd().as_raw_fd().cast_unsigned();
         for (first, last) in [(3, channel - 1), (channel + 1, u32::MAX)] {
-            // SAFETY: nothing of this process uses a descriptor that it inherited, but for the channel. A kernel before
-            // 5.9 does not know the call.
+            // SAFETY: this process uses no inherited descriptor except the channel. A kernel before 5.9 does not
+            // support the call.
             let _stay = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
         }
         let _stays = std::env::set_current_dir("/");
-        // Nobody inside looks into this process, whose memory is the launcher's, or takes its descriptors: as it was
-        // started outside, not even root may.
+        // Processes inside cannot inspect this process, whose memory is the launcher's, or take its descriptors: as it
+        // was started outside, not even root can.
         let _kept = prctl::set_dumpable(false);
-        // The program may have become another user.
+        // The program may have changed its user.
         let _kept = isolation::drop_capabilities(&[isolation::CAP_KILL]);
         let _kept = prctl::set_no_new_privs();
     }
 
     fn attend(mut self) -> ! {
-        // Both fail only for want of memory or descriptors; without them nothing can be attended.
+        // Both fail only for lack of memory or descriptors; without them nothing can be handled.
         let Ok(ends) = SignalFd::with_flags(
             &SigSet::from(Signal::SIGCHLD),
             SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
@@ -215,7 +215,7 @@ impl<'a> Supervisor<'a> {
             if launcher_lives {
                 watched.push(PollFd::new(self.channel.as_fd(), PollFlags::POLLIN));
             }
-            // Interrupted or not, everything is looked at.
+            // After an interrupted call, too, everything is checked.
             let _looked = poll(&mut watched, timeout);
             while ends.read_signal().is_ok_and(|signal| signal.is_some()) {}
             while launcher_lives {
@@ -232,7 +232,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn obey(&mut self, order: Order) {
-        // Each fails only on processes that have ended.
+        // Each fails only if the processes have ended.
         match order {
             Order::Signal(number) if !self.reaped => {
                 let _ended = Signal::try_from(number).map(|signal| kill(self.program, signal));
@@ -247,7 +247,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Tells everybody to end, and sees to it.
+    /// Sends SIGTERM to all processes, and SIGKILL after the deadline.
     fn end_all(&mut self) {
         if self.deadline.is_none() {
             self.send_all(Signal::SIGTERM);
@@ -258,7 +258,7 @@ impl<'a> Supervisor<'a> {
 
     fn send_all(&self, signal: Signal) {
         if self.own {
-            // Everybody in the process namespace but this process.
+            // All processes of the namespace except this one.
             let _none = kill(Pid::from_raw(-1), signal);
             return;
         }
@@ -267,7 +267,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Takes in what has ended; ends with the last.
+    /// Reaps ended processes; exits after the last.
     fn reap(&mut self) {
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED;
         loop {
@@ -297,21 +297,21 @@ impl<'a> Supervisor<'a> {
 
     fn tell(&self, process: Pid, report: &Report) {
         if process == self.program && !self.reaped {
-            // If the launcher is gone, the channel says so.
+            // If the launcher is gone, the channel reports it.
             let _gone = self.channel.send(report, &[]);
         }
     }
 }
 
-/// Becomes the program; gives back why not.
+/// Executes the program; returns the reason of a failure.
 fn execute(mask: &SigSet, command: &[std::ffi::OsString]) -> Failure {
-    // Should the supervisor be killed where it is no first process of a namespace.
+    // In case the supervisor is killed when it is not the first process of a namespace.
     let _unbound = prctl::set_pdeathsig(Signal::SIGKILL);
     let _never = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None);
     let program = &command[0];
     let mut error = Command::new(program).args(&command[1..]).exec();
     if error.kind() == io::ErrorKind::PermissionDenied && !exists(program) {
-        // A directory of PATH that may not be entered: to people that is "not found", as shells say.
+        // A directory of PATH that may not be entered is reported as "not found", as in shells.
         error = Errno::ENOENT.into();
     }
     Failure::new(Step::Exec, format!("run {}", program.display()), &error)

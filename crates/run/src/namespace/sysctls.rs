@@ -1,11 +1,11 @@
-//! Settings of the host's network that a program can see the effect of: how long its connections are patient, and which
-//! ports it gets. A new network has the kernel's defaults; the guest's gets the host's.
+//! Sysctls of the host's network that affect programs: timeouts of connections, and ephemeral ports. A new network has
+//! the kernel's defaults; the guest's gets the host's values.
 
 use std::fs;
 
 use super::{Failure, Step, failure::StepResult};
 
-/// Below /proc/sys/net/ipv4; they count for IPv6 too.
+/// Below /proc/sys/net/ipv4; they apply to IPv6 too.
 const SETTINGS: [&str; 19] = [
     "ip_default_ttl",
     "ip_local_port_range",
@@ -28,19 +28,18 @@ const SETTINGS: [&str; 19] = [
     "tcp_user_timeout",
 ];
 
-/// The host's settings.
+/// The host's values.
 #[derive(Debug)]
 pub(super) struct Settings(Vec<(String, String)>);
 
 impl Settings {
-    /// Those of the network that this process is in. What a kernel does not have is left out.
+    /// Reads the values of this process' network. Those that the kernel does not have are omitted.
     pub(super) fn of_this_network() -> Self {
         let paths = SETTINGS.iter().map(|name| format!("/proc/sys/net/ipv4/{name}"));
         Self(paths.filter_map(|path| fs::read_to_string(&path).ok().map(|value| (path, value))).collect())
     }
 
-    /// Makes them those of the network that this process is in now. Some systems let nobody write them: gives what
-    /// differs then.
+    /// Writes them to the current network of this process. Some systems do not permit it: returns the differences then.
     pub(super) fn apply(&self) -> Vec<Failure> {
         let different = self.0.iter().filter(|(path, value)| {
             fs::read_to_string(path).is_ok_and(|now| now != *value) && !value.trim().is_empty()
