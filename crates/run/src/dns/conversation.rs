@@ -1,4 +1,4 @@
-//! What one socket of the program asked one name server, and what came of it: one record.
+//! The queries from one socket of the program to one name server, and their results: one record.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
@@ -10,42 +10,42 @@ use crate::host::Failure;
 use crate::report::{Outcome as End, Proto, Question, Record};
 use lastack_causes::{Cause, Severity};
 
-/// Most outcomes that a record lists.
+/// Max outcomes that a record lists.
 const MAX_OUTCOMES: usize = 16;
-/// The hint for who has a name server that does not work.
+/// The hint for a name server that does not work.
 const SERVER_HINT: &str = "name a resolver that answers with --dns";
 
 /// Such a conversation.
 #[derive(Debug)]
 pub struct Conversation {
-    /// Its octets and times.
+    /// Its traffic and times.
     pub account: FlowAccount,
     tcp: bool,
     outcomes: RefCell<Vec<Outcome>>,
     more: Cell<usize>,
 }
 
-/// What came of a question.
+/// The outcome of a query.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What was asked for; `None`: not readable.
+    /// The question; `None`: not readable.
     pub asked: Option<Asked>,
-    /// Who answered, or was asked last.
+    /// The server that answered, or was queried last.
     pub server: SocketAddr,
-    /// How many times a server was asked.
+    /// The number of queries to servers.
     pub tries: u32,
-    /// What became of it.
+    /// The result.
     pub result: Answer,
 }
 
-/// What became of a question.
+/// The result of a query.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// An answer with this response code.
     Code(u8),
     /// No server can be reached.
     Failed(Failure),
-    /// No server has answered, in a time in which one should.
+    /// No server answered within the timeout.
     Silence,
     /// The program did not wait for the answer.
     NotWaitedFor,
@@ -58,12 +58,12 @@ impl Conversation {
         Self { account, tcp: false, outcomes: RefCell::default(), more: Cell::new(0) }
     }
 
-    /// The same, of a connection.
+    /// The same, over TCP.
     pub fn over_tcp(program: SocketAddr, asked: SocketAddr) -> Self {
         Self { tcp: true, ..Self::new(program, asked) }
     }
 
-    /// A question is over.
+    /// A query is complete.
     pub fn add(&self, outcome: Outcome) {
         let mut outcomes = self.outcomes.borrow_mut();
         if outcomes.len() < MAX_OUTCOMES {
@@ -146,12 +146,12 @@ impl std::fmt::Display for Outcome {
 }
 
 impl Outcome {
-    /// An answer is listed with its code; silence needs a word more.
+    /// An answer is listed with its code; other results need a note.
     fn is_worth_a_note(&self) -> bool {
         matches!(self.result, Answer::Silence | Answer::NotWaitedFor)
     }
 
-    /// As the report lists it. What the program did not wait for says nothing of the server.
+    /// The question as listed in the report; `None` if the program did not wait, which says nothing about the server.
     fn question(&self) -> Option<Question> {
         let rcode = match &self.result {
             Answer::Code(code) => Some(rcode_name(*code)),

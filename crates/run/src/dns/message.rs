@@ -1,20 +1,20 @@
-//! What a DNS message says (RFC 1035 section 4), as far as a relay has to know. One that cannot be read is relayed as it
-//! is.
+//! Parsing of DNS messages (RFC 1035 section 4), as far as a relay needs it. A message that cannot be parsed is relayed
+//! unchanged.
 
 use std::net::IpAddr;
 
 use simple_dns::Packet;
 use simple_dns::rdata::RData;
 
-/// Octets of the header.
+/// Length of the header in bytes.
 const HEADER: usize = 12;
 
-/// A question: what is asked for.
+/// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The name, without the dot at its end.
+    /// The name, without the trailing dot.
     pub name: String,
-    /// The type, as `A`.
+    /// The type, such as `A`.
     pub kind: String,
 }
 
@@ -25,7 +25,7 @@ pub fn id(message: &[u8]) -> Option<u16> {
 
 /// Whether it is a response to the question with this identifier.
 pub fn answers(message: &[u8], id: Option<u16>) -> bool {
-    // A message without a header is none of this protocol: whoever sends such things takes such answers.
+    // A message without a header is not DNS: its answer is accepted unchecked.
     message.len() < HEADER || message[2] & 0x80 != 0 && self::id(message) == id
 }
 
@@ -34,7 +34,7 @@ pub fn rcode(message: &[u8]) -> u8 {
     message.get(3).map_or(0, |flags| flags & 0x0f)
 }
 
-/// Whether another server is to be asked: this one failed, does not know how, or does not want to (SERVFAIL, NOTIMP,
+/// Whether to try another server: this one failed, does not implement the query, or refused it (SERVFAIL, NOTIMP,
 /// REFUSED).
 pub fn is_refusal(message: &[u8]) -> bool {
     matches!(rcode(message), 2 | 4 | 5)
@@ -54,7 +54,7 @@ pub fn rcode_name(rcode: u8) -> String {
     .to_owned()
 }
 
-/// What is asked for.
+/// The question of a message.
 pub fn asked(message: &[u8]) -> Option<Asked> {
     let packet = Packet::parse(message).ok()?;
     let question = packet.questions.first()?;
@@ -65,7 +65,7 @@ pub fn asked(message: &[u8]) -> Option<Asked> {
     Some(Asked { name: question.qname.to_string(), kind })
 }
 
-/// The answer to a question that has no records and this response code: header and question, as they came.
+/// A response with no records and this response code: header and question, as received.
 pub fn without_records(question: &[u8], rcode: u8) -> Option<Vec<u8>> {
     const HEADER: usize = 12;
     let packet = Packet::parse(question).ok()?;
@@ -74,15 +74,15 @@ pub fn without_records(question: &[u8], rcode: u8) -> Option<Vec<u8>> {
     let name: usize = first.qname.to_string().len() + 2;
     let end = HEADER + name + 4;
     let mut answer = question.get(..end)?.to_vec();
-    // QR and RA are set, of the question's flags opcode and RD stay.
+    // QR and RA are set; opcode and RD are copied from the query.
     answer[2] = (answer[2] & 0x79) | 0x80;
     answer[3] = 0x80 | rcode;
-    // One question, and nothing else.
+    // One question, no records.
     answer[4..HEADER].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
     Some(answer)
 }
 
-/// The addresses in the answer, and the name that was asked for.
+/// The addresses in the answer, and the name in the question.
 pub fn addresses(message: &[u8]) -> Option<(String, Vec<IpAddr>)> {
     let packet = Packet::parse(message).ok()?;
     let name = packet.questions.first()?.qname.to_string();

@@ -1,4 +1,4 @@
-//! Names of addresses, from the answers that passed.
+//! Names of addresses, from relayed answers.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use super::message;
 
-/// Most addresses whose names are known; the one that was learned first is forgotten first.
+/// Max addresses whose names are remembered; the oldest is evicted first.
 const MAX_NAMES: usize = 4096;
 
-/// Which name the program asked for to find an address.
+/// The name that the program resolved to an address.
 #[derive(Debug, Default)]
 pub struct Names {
     inner: RefCell<Inner>,
@@ -19,18 +19,18 @@ pub struct Names {
 #[derive(Debug, Default)]
 struct Inner {
     names: HashMap<IpAddr, Rc<str>>,
-    /// In the order in which they were learned.
+    /// In the sequence in which they were learned.
     order: VecDeque<IpAddr>,
 }
 
 impl Names {
-    /// An answer has passed.
+    /// Takes the addresses of a relayed answer.
     pub fn learn(&self, answer: &[u8]) {
         let Some((name, addresses)) = message::addresses(answer) else { return };
         let name: Rc<str> = name.into();
         let inner = &mut *self.inner.borrow_mut();
         for address in addresses {
-            // The latest name counts: it is the one that a connection which follows is for.
+            // The latest name takes precedence: it is the one for subsequent connections.
             if inner.names.insert(address, name.clone()).is_none() {
                 inner.order.push_back(address);
             }
@@ -41,7 +41,7 @@ impl Names {
         }
     }
 
-    /// The name by which the program found this address, if an answer with it has passed.
+    /// The name that was resolved to this address.
     pub fn of(&self, address: IpAddr) -> Option<Rc<str>> {
         self.inner.borrow().names.get(&address.to_canonical()).cloned()
     }

@@ -1,5 +1,5 @@
-//! Questions that came as datagrams. Each has sockets of its own, one for each server that is asked, which are closed as
-//! soon as it is answered.
+//! Queries over UDP. Each has its own sockets, one for each server that is queried, which are closed as soon as it is
+//! answered.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -29,12 +29,12 @@ use crate::inject::Flow;
 use crate::report::Proto;
 use crate::udp::Flows;
 
-/// Most questions that wait at once; the oldest is given up first.
+/// Max pending queries; the oldest is evicted first.
 const MAX_WAITING: usize = 1024;
-/// Questions of one socket that follow each other so closely are one record.
+/// Queries of one socket within this interval are one record.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// The questions of a run that wait for their answers.
+/// The pending queries of a run.
 #[derive(Debug, Default)]
 pub struct Questions {
     waiting: RefCell<HashMap<Key, Rc<Question>>>,
@@ -43,7 +43,7 @@ pub struct Questions {
 
 /// The program's socket, and the name server inside.
 type Pair = (SocketAddr, SocketAddr);
-/// The same, and the identifier of the question.
+/// The same, and the identifier of the query.
 type Key = (Pair, Option<u16>);
 
 #[derive(Debug)]
@@ -51,18 +51,18 @@ struct Question {
     key: Key,
     datagram: Datagram,
     since: Instant,
-    /// The program has asked again.
+    /// The program has retransmitted the query.
     again: Notify,
-    /// Another question needs the room.
+    /// Evicted, to make room for another query.
     evicted: Cell<bool>,
 }
 
-/// A conversation that goes on.
+/// A conversation in progress.
 #[derive(Debug)]
 struct Talk {
     conversation: Conversation,
     waiting: Cell<usize>,
-    /// Counts questions, so that a pause can be told from a new one.
+    /// Counts queries, to tell whether a new one came during a pause.
     questions: Cell<u64>,
 }
 
@@ -99,7 +99,7 @@ impl Questions {
         });
     }
 
-    /// An option of the run answers.
+    /// An option of the run determines the answer.
     fn answer_by_rule(
         &self,
         flows: &Rc<Flows>,
@@ -149,7 +149,7 @@ impl Questions {
         talk.waiting.set(talk.waiting.get() - 1);
     }
 
-    /// Writes the record once no question of it waits, and none has followed for a while.
+    /// Writes the record once no query of it is pending, and none has followed for a while.
     async fn close_when_quiet(&self, flows: &Flows, pair: Pair, talk: &Rc<Talk>, live: &Live) {
         let asked = talk.questions.get();
         if talk.waiting.get() > 0 {
@@ -178,21 +178,21 @@ impl Talk {
     }
 }
 
-/// A server that was asked.
+/// A server that was queried.
 #[derive(Debug)]
 struct Server {
     address: SocketAddr,
     socket: UdpSocket,
 }
 
-/// How a question goes on.
+/// The progress of a query.
 struct Course {
     order: Vec<SocketAddr>,
-    /// How many of them were asked.
+    /// How many of the servers were queried.
     next: usize,
-    /// Those that may still answer.
+    /// The servers that may still answer.
     servers: Vec<Server>,
-    /// An answer that says that its server cannot answer; another may.
+    /// The answer of a server that refuses or fails; another one may succeed.
     refusal: Option<(SocketAddr, Vec<u8>)>,
     failure: Option<(SocketAddr, Failure)>,
     last: SocketAddr,
@@ -201,7 +201,7 @@ struct Course {
 }
 
 impl Question {
-    /// Asks one server after the other, and answers the program.
+    /// Queries one server after the other, and answers the program.
     async fn resolve(&self, flows: &Flows, conversation: &Conversation, live: &Live) -> Outcome {
         let run = flows.run();
         let order = run.resolvers.order(run.plan.resolver_number(self.datagram.local.ip()));
@@ -260,7 +260,7 @@ impl Question {
         }
     }
 
-    /// What a server said: the answer, if it is one that counts.
+    /// Handles the answer of a server; returns it if it is final.
     fn take(
         &self,
         course: &mut Course,
@@ -301,7 +301,7 @@ impl Course {
         }
     }
 
-    /// Asks the next server that can be asked; `false`: there is none.
+    /// Queries the next reachable server; `false`: there is none.
     fn ask_next(&mut self, question: &[u8]) -> bool {
         while let Some(&address) = self.order.get(self.next) {
             self.next += 1;
@@ -321,7 +321,7 @@ impl Course {
         false
     }
 
-    /// The program has asked again: so are all that have not answered.
+    /// The program has retransmitted: so does lastack, to all servers that have not answered.
     fn ask_again(&mut self, question: &[u8]) {
         for server in &self.servers {
             // A failure is reported by the next read.
@@ -330,7 +330,7 @@ impl Course {
         self.tries += 1;
     }
 
-    /// Waits for what any of them says.
+    /// Waits for an answer or error of any server.
     async fn hear(&self) -> (usize, io::Result<Vec<u8>>) {
         let mut hearing: Vec<_> = self.servers.iter().map(|server| Box::pin(hear(&server.socket))).collect();
         let next = |cx: &mut Context<'_>| {
@@ -350,7 +350,7 @@ impl Course {
             return Ok(refusal);
         }
         match self.failure.take() {
-            // One that was asked and is silent counts more than one that cannot be reached.
+            // One that was queried and did not answer takes precedence over one that cannot be reached.
             Some((server, failure)) if self.servers.is_empty() => {
                 self.last = server;
                 Err(Answer::Failed(failure))
@@ -360,7 +360,7 @@ impl Course {
     }
 }
 
-/// Asks a server from a port of its own, which nobody can guess, and hears nobody else.
+/// Queries a server from an unpredictable port of its own, with a connected socket.
 fn ask(server: SocketAddr, question: &[u8]) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(server), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     socket.connect(&server.into())?;
@@ -368,7 +368,7 @@ fn ask(server: SocketAddr, question: &[u8]) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// What a server's socket failed with. A closed port is always reported by ICMP.
+/// The failure of a server's socket. A closed port is always reported by ICMP.
 fn failure(server: SocketAddr, error: &io::Error) -> Failure {
     let failure = Failure::local(error);
     if failure.errno != libc::ECONNREFUSED {
@@ -378,7 +378,7 @@ fn failure(server: SocketAddr, error: &io::Error) -> Failure {
     Failure { said, ..failure }
 }
 
-/// Waits for an answer, or for what the network says instead.
+/// Waits for an answer, or for an error from the network.
 async fn hear(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     loop {
         let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;

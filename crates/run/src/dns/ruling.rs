@@ -1,4 +1,4 @@
-//! Questions that options of the run answer: names that the policy denies, and faults that were asked for.
+//! Queries that options of the run answer: names that the policy denies, and injected faults.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ const SERVFAIL: u8 = 2;
 const NXDOMAIN: u8 = 3;
 const REFUSED: u8 = 5;
 
-/// The answer to a question, by an option of the run.
+/// The answer to a query, by an option of the run.
 #[derive(Debug)]
 pub struct Ruling {
     /// The response code; `None`: no answer.
@@ -23,7 +23,7 @@ pub struct Ruling {
 }
 
 impl Ruling {
-    /// The ruling on this question; `None`: a name server answers.
+    /// The ruling on this query; `None`: a name server answers.
     pub fn on(run: &Run, question: &[u8]) -> Option<Self> {
         if run.plan.policy.is_empty() && run.inject.is_empty() {
             return None;
@@ -43,7 +43,7 @@ impl Ruling {
         Some(Self { rcode, denied: None, injected: Some(rule) })
     }
 
-    /// Notes it, and gives the answer, if there is one.
+    /// Records the outcome, and returns the answer, if there is one.
     pub fn answer(self, conversation: &Conversation, server: SocketAddr, question: &[u8]) -> Option<Vec<u8>> {
         let mut context = conversation.account.context.borrow_mut();
         context.denied = context.denied.take().or(self.denied);

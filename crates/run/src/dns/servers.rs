@@ -1,4 +1,4 @@
-//! The name servers of the host, in the order of its resolv.conf(5).
+//! The name servers of the host, as listed in its resolv.conf(5).
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -7,26 +7,26 @@ use std::time::SystemTime;
 
 use crate::host::resolvers;
 
-/// Whom to ask, in which order.
+/// The servers, in the sequence in which they are tried.
 #[derive(Debug)]
 pub struct Resolvers {
     servers: RefCell<Vec<SocketAddr>>,
-    /// The file they come from, if they may change with it.
+    /// The file they are read from, if changes of it apply.
     file: Option<PathBuf>,
     seen: Cell<Option<Stamp>>,
 }
 
-/// What changes when a file is written or replaced.
+/// File metadata that changes when a file is written or replaced.
 type Stamp = (u64, u64, SystemTime);
 
 impl Resolvers {
-    /// These, in this order, whatever the host's resolv.conf says later. There is at least one.
+    /// These, in this order, regardless of changes of the host's resolv.conf. There is at least one.
     pub fn fixed(servers: Vec<SocketAddr>) -> Self {
         assert!(!servers.is_empty(), "a plan names a resolver");
         Self { servers: servers.into(), file: None, seen: Cell::new(None) }
     }
 
-    /// Those that this file names, now and when it has changed.
+    /// Those in this file, which is read again when it has changed.
     pub fn of_file(file: &Path) -> Self {
         let servers = resolvers::of_file(file);
         Self { servers: servers.into(), file: Some(file.to_owned()), seen: Cell::new(stamp(file)) }
@@ -40,7 +40,7 @@ impl Resolvers {
         from.iter().chain(before).copied().collect()
     }
 
-    /// As libc does, which looks at the file for each question (resolv.conf(5), `no-reload`).
+    /// As in libc, which checks the file for each query (resolv.conf(5), `no-reload`).
     fn refresh(&self) {
         let Some(file) = &self.file else { return };
         let now = stamp(file);

@@ -1,5 +1,5 @@
-//! Questions that came over TCP (RFC 7766): the messages are relayed one by one, so that a server that is silent, or says
-//! that it cannot answer, is passed over as with datagrams.
+//! Queries over TCP (RFC 7766): the messages are relayed one by one, so that the next server is tried if one does not
+//! answer or fails, as over UDP.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -20,20 +20,20 @@ use crate::host::{self, Connected, Failure, Said};
 use crate::inject::Flow;
 use crate::report::Proto;
 
-/// Most questions of one connection that wait for their answers.
+/// Max pending queries of one connection.
 const MAX_WAITING: usize = 128;
-/// Octets before each message.
+/// Length of the prefix of each message in bytes.
 const PREFIX: usize = 2;
 
-/// How an attempt to reach a server went.
+/// The result of an attempt to reach a server.
 pub enum Reached {
-    /// It is connected, and so many servers were tried.
+    /// Connected, after this number of servers was tried.
     Server(HostStream, SocketAddr, usize),
     /// No server can be reached.
     Failed(Failure),
 }
 
-/// Connects to the first server that answers. One that is silent is passed over, unless it is the last.
+/// Connects to the first server that answers. After a timeout the next one is tried, unless it is the last.
 async fn reach(order: &[SocketAddr]) -> Reached {
     let mut last = Failure { errno: libc::ETIMEDOUT, said: Said::Nothing };
     for (at, &server) in order.iter().enumerate() {
@@ -54,7 +54,7 @@ async fn reach(order: &[SocketAddr]) -> Reached {
     Reached::Failed(last)
 }
 
-/// Answers the questions of one connection of the program. `Err`: no server can be reached, and the SYN is still to be
+/// Answers the queries of one connection of the program. `Err`: no server can be reached, and the SYN is not yet
 /// answered.
 pub async fn relay(run: &Run, syn: InterceptedTcp, live: &Live) -> Result<(), (InterceptedTcp, Failure)> {
     let (program, asked) = (syn.peer_addr(), syn.local_addr());
@@ -92,11 +92,11 @@ pub async fn relay(run: &Run, syn: InterceptedTcp, live: &Live) -> Result<(), (I
     Ok(())
 }
 
-/// A question that waits for its answer.
+/// A pending query.
 #[derive(Debug)]
 struct Waiting {
     message: Vec<u8>,
-    /// What a server said that cannot answer.
+    /// The answer of a server that refuses or fails.
     refusal: Option<Vec<u8>>,
     tries: u32,
 }
@@ -113,7 +113,7 @@ struct Session {
 }
 
 impl Session {
-    /// Until the program has closed, or no server is left.
+    /// Runs until the program has closed, or no server is left.
     async fn run(
         &mut self,
         run: &Run,
@@ -151,7 +151,7 @@ impl Session {
                         self.asked_at = Instant::now();
                         self.answered(run, &mut program, answer, conversation).await?
                     }
-                    // Servers close connections that are quiet; the next question opens another.
+                    // Servers close idle connections; the next query opens another.
                     Ok(None) | Err(_) => true,
                 },
                 () = sleep_until(self.asked_at + patience), if silent => true,
@@ -163,7 +163,7 @@ impl Session {
         program.shutdown().await
     }
 
-    /// An answer. `true`: its server says that it cannot answer, and another can be asked.
+    /// Handles an answer. `true`: its server refuses or fails, and another can be tried.
     async fn answered(
         &mut self,
         run: &Run,
@@ -177,7 +177,7 @@ impl Session {
                 self.waiting[at].refusal = Some(answer);
                 return Ok(true);
             }
-            // A zone transfer has many answers to one question; those that follow are passed on as they are.
+            // A zone transfer has many answers to one query; the later ones are passed on unchanged.
             let question = self.waiting.remove(at);
             conversation.add(Outcome {
                 asked: message::asked(&answer),
@@ -192,7 +192,7 @@ impl Session {
         Ok(false)
     }
 
-    /// Puts what is not answered to the next server. `false`: there is none, and the program has what was said.
+    /// Sends pending queries to the next server. `false`: there is none, and the program has got the refusals.
     async fn another(
         &mut self,
         host: &mut HostStream,
@@ -236,7 +236,7 @@ impl Session {
         Ok(())
     }
 
-    /// The connection is over: what is not answered will not be.
+    /// The connection is over: pending queries stay unanswered.
     fn give_up(&mut self, conversation: &Conversation) {
         let patient = self.asked_at.elapsed() >= PATIENCE;
         for question in self.waiting.drain(..) {
@@ -251,20 +251,20 @@ impl Session {
 }
 
 async fn send(to: &mut (impl AsyncWriteExt + Unpin), message: &[u8]) -> io::Result<()> {
-    // Messages were read with a length of two octets.
+    // Messages were read with a length of two bytes.
     let mut framed = (message.len() as u16).to_be_bytes().to_vec();
     framed.extend_from_slice(message);
     to.write_all(&framed).await
 }
 
-/// Messages of a stream, each behind its length.
+/// The messages of a stream, each with a length prefix.
 #[derive(Debug, Default)]
 struct Messages {
     octets: Vec<u8>,
 }
 
 impl Messages {
-    /// The next; `None`: the stream has ended. Nothing is lost when the future is dropped.
+    /// The next message; `None`: the stream has ended. Cancel-safe.
     async fn next(&mut self, from: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(prefix) = self.octets.first_chunk::<PREFIX>() {

@@ -1,4 +1,4 @@
-//! What a fault does to a connection as a whole: to its SYN, to its relay, at its end.
+//! The effect of a fault on a connection as a whole: on its SYN, on its relay, at its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,13 @@ use super::select::{Direction, State};
 use super::{Flow, Injector};
 use crate::relay::Side;
 
-/// How long a reset waits for the data before it to arrive.
+/// How long a reset waits for the preceding data to arrive.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A program that sees the reset before it sees the connection would lose the data between.
+/// Min delay of a reset after the connection is established: a program that sees the reset first would lose the data
+/// before it.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// The faults that are for one connection.
+/// The faults for one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     faults: Vec<Planned>,
@@ -36,14 +37,14 @@ struct Planned {
     until: Duration,
 }
 
-/// What answers the SYN.
+/// The answer to the SYN.
 #[derive(Clone, Copy, Debug)]
 pub enum AtSyn {
     /// RST.
     Refuse,
     /// An ICMP error.
     Unreachable(super::rule::Code),
-    /// Nothing, until so long after the run began.
+    /// No answer, until this time since the run began.
     Silence(Duration),
 }
 
@@ -58,7 +59,7 @@ impl AtSyn {
     }
 }
 
-/// Which side of a connection that a fault has ended is kept, in silence, until the run ends.
+/// Which side of a connection that a fault has ended is kept open silently until the run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     /// Neither.
@@ -87,12 +88,12 @@ impl Plan {
         Self { faults: chosen.iter().map(planned).collect() }
     }
 
-    /// Whether there are none.
+    /// Whether there are no faults.
     pub fn is_empty(&self) -> bool {
         self.faults.is_empty()
     }
 
-    /// What answers the SYN, or the first datagram, and by which rule; `None`: the remote does.
+    /// The answer to the SYN, or to the first datagram, and its rule; `None`: the remote answers.
     fn first(&self, run: Duration) -> Option<(usize, AtSyn)> {
         self.faults.iter().find_map(|fault| {
             let answer = match &fault.kind {
@@ -118,14 +119,14 @@ impl Plan {
         self.first(Duration::ZERO).map(|(_, answer)| answer)
     }
 
-    /// What answers the SYN, or the first datagram; `None`: the remote does. Counts it.
+    /// The answer to the SYN, or to the first datagram; `None`: the remote answers. Counts it.
     pub fn answer(&self, injector: &Injector, flow: &Flow) -> Option<AtSyn> {
         let (rule, answer) = self.first(injector.began.elapsed())?;
         injector.table().acted_on(flow, rule);
         Some(answer)
     }
 
-    /// Prepares the gate of the relay.
+    /// Configures the gate of the relay.
     pub fn prepare(&self, gate: &Gate) {
         for fault in &self.faults {
             let sides = [(Side::Program, Direction::Up), (Side::Remote, Direction::Down)];
@@ -136,7 +137,7 @@ impl Plan {
                         gate.stop_fin(side)
                     }
                     Kind::Rst { seq: Seq::Exact, .. } | Kind::HalfOpen => gate.limit(side, fault.after),
-                    // The remote may send no more: nobody reads what it sends.
+                    // A zero window towards the remote: its data is no longer read.
                     Kind::ZeroWindow if way == Direction::Down && fault.direction == way => {
                         gate.limit(side, fault.after);
                     }
@@ -146,7 +147,7 @@ impl Plan {
         }
     }
 
-    /// Waits until a fault ends the connection, and ends it. Which side is kept in silence is what it says.
+    /// Waits until a fault ends the connection, and ends it. Returns which side is kept open silently.
     ///
     /// `reset_remote` makes the close of the host's socket a reset.
     pub async fn act(
@@ -171,7 +172,7 @@ impl Plan {
         match &fault.kind {
             Kind::Rst { to, .. } => {
                 if *to != Ends::Remote {
-                    // It is over anyhow, and what came before it should arrive.
+                    // The connection is over in any case, and data before the reset should arrive.
                     let _late = timeout(PATIENCE, program.drained()).await;
                     sleep_until(established + GRACE).await;
                     program.abort();

@@ -4,10 +4,10 @@ use toml::{Table, Value};
 
 use super::rule::FaultRule;
 
-/// Reads `[[fault]]` tables, and the seed if there is one.
+/// Reads `[[fault]]` tables, and the optional seed.
 ///
 /// # Errors
-/// If it is not TOML, or a rule is wrong: the error says which.
+/// It is not TOML, or a rule is invalid: the error says which.
 pub fn read(text: &str) -> Result<(Vec<FaultRule>, Option<u64>), String> {
     let file: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
     let (mut rules, mut seed) = (Vec::new(), None);
@@ -30,7 +30,7 @@ pub fn read(text: &str) -> Result<(Vec<FaultRule>, Option<u64>), String> {
     Ok((rules, seed))
 }
 
-/// A table as the text of a rule.
+/// Converts a table to the text of a rule.
 fn rule(table: &Table) -> Result<String, String> {
     let kind = table.get("kind").and_then(Value::as_str).ok_or("it lacks a kind, such as kind = \"rst\"")?;
     let mut text = kind.to_owned();

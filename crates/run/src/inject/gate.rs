@@ -1,4 +1,4 @@
-//! Where the relay of a connection stops: so many bytes may pass each way, and a FIN later or never.
+//! Where the relay of a connection stops: a limit of bytes in each direction, and a FIN that is delayed or suppressed.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -24,7 +24,7 @@ struct Way {
     fin: Cell<Fin>,
 }
 
-/// What becomes of a FIN.
+/// The treatment of a FIN.
 #[derive(Clone, Copy, Debug)]
 enum Fin {
     Passes,
@@ -49,29 +49,29 @@ impl Gate {
         if from == Side::Program { &self.from_program } else { &self.from_remote }
     }
 
-    /// No more bytes than these pass from this side.
+    /// Limits the bytes from this side.
     pub(super) fn limit(&self, from: Side, octets: u64) {
         let limit = &self.way(from).limit;
         limit.set(limit.get().min(octets));
     }
 
-    /// This side's FIN passes so much later.
+    /// Delays this side's FIN.
     pub(super) fn delay_fin(&self, from: Side, time: Duration) {
         self.way(from).fin.set(Fin::Late(time));
     }
 
-    /// This side's FIN does not pass.
+    /// Suppresses this side's FIN.
     pub(super) fn stop_fin(&self, from: Side) {
         self.way(from).fin.set(Fin::Stops);
     }
 
-    /// Waits until the gate is reached from either side.
+    /// Waits until the limit is reached from either side.
     pub(super) async fn reached(&self) {
         self.reached.notified().await;
     }
 
-    /// How many bytes may still pass from this side, of which so many have. If none, waits for ever, and the gate is
-    /// reached.
+    /// The number of bytes that may still pass from this side, after `passed` ones. If none, never returns, and the
+    /// limit is reached.
     pub async fn left(&self, from: Side, passed: u64) -> usize {
         match self.way(from).limit.get().saturating_sub(passed) {
             0 => {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::rule::{KEYS, KINDS};
 
-/// What can be asked for, with examples.
+/// The list of faults, with examples.
 pub fn help() -> String {
     let mut text = String::from(
         "--inject KIND[=VALUE][:KEY=VALUE..] makes a fault happen to the program's connections. It can be given more than \
@@ -12,7 +12,7 @@ pub fn help() -> String {
     );
     let row = |text: &mut String, name: &str, value: &str, says: &str| {
         let head = if value.is_empty() { name.to_owned() } else { format!("{name}={value}") };
-        // A string takes everything.
+        // Writing to a string does not fail.
         let _ = match head.len() {
             0..=32 => writeln!(text, "  {head:<33}{says}"),
             _ => writeln!(text, "  {head}\n  {:<33}{says}", ""),

@@ -1,6 +1,6 @@
-//! Faults on demand (`--inject`): what is asked for ([`FaultRule`]), which connections it is for ([`Select`], a pure
-//! function of what is known of them), and what then happens: to the relay of a connection ([`Gate`]), or to its packets
-//! ([`Faults`], a link around the program's device).
+//! Fault injection (`--inject`): the rules ([`FaultRule`]), which connections they apply to ([`Select`], a pure
+//! function of the connection's properties), and their effect: on the relay of a connection ([`Gate`]), or on its
+//! packets ([`Faults`], a link around the program's device).
 
 mod act;
 mod file;
@@ -28,11 +28,11 @@ pub use table::Flow;
 use crate::report::{Injected, Proto};
 use table::Table;
 
-/// The faults of a run.
+/// The injected faults of a run.
 #[derive(Debug)]
 pub struct Injector {
     rules: Arc<[FaultRule]>,
-    /// Connections that each rule was meant for, whose numbers `when` counts.
+    /// The number of connections that each rule matched, which `when` refers to.
     matched: Vec<Cell<u64>>,
     seed: u64,
     began: Instant,
@@ -40,7 +40,7 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// These faults. The same seed hits the same connections and packets.
+    /// From these rules. The same seed hits the same connections and packets.
     pub fn new(rules: Vec<FaultRule>, seed: u64) -> Self {
         let rules: Arc<[FaultRule]> = rules.into();
         let began = Instant::now();
@@ -48,19 +48,19 @@ impl Injector {
         Self { matched: vec![Cell::new(0); rules.len()], rules, seed, began, table }
     }
 
-    /// Whether nothing is asked for.
+    /// Whether there are no faults.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// The rules by which a connection or flow that begins now is hit, and counts it for each rule that means it.
+    /// The rules that apply to a connection or flow that begins now; counts it for each rule that matches it.
     fn choose(&self, to: &Destination<'_>) -> Vec<usize> {
         let mut chosen = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
             if matches!(rule.kind, Kind::Dns(_)) || !rule.select.destination(to) {
                 continue;
             }
-            // Faults of packets have their times packet by packet.
+            // The time of a packet fault is checked for each packet.
             if !rule.is_of_packets() && !rule.select.time(self.began.elapsed()) {
                 continue;
             }
@@ -74,7 +74,7 @@ impl Injector {
         chosen
     }
 
-    /// What happens to a connection that begins now.
+    /// The faults of a connection that begins now.
     pub fn connection(&self, flow: Flow, actual: Option<std::net::IpAddr>, name: Option<&str>) -> Plan {
         if self.is_empty() {
             return Plan::default();
@@ -85,7 +85,7 @@ impl Injector {
         Plan::new(self, flow, &chosen)
     }
 
-    /// What happens to a question for this name, and by which rule.
+    /// The fault of a DNS query for this name, and its rule.
     pub fn question(&self, name: &str) -> Option<(DnsFault, String)> {
         for (index, rule) in self.rules.iter().enumerate() {
             let Kind::Dns(fault) = rule.kind else { continue };
@@ -105,7 +105,7 @@ impl Injector {
         None
     }
 
-    /// Lets go of a connection that is over, and says which rules acted on it.
+    /// Removes a connection that is over, and returns the rules that acted on it.
     pub fn leave(&self, flow: &Flow) -> Vec<String> {
         if self.is_empty() {
             return Vec::new();
@@ -114,7 +114,7 @@ impl Injector {
         acted.into_iter().map(|index| self.rules[index].text().to_owned()).collect()
     }
 
-    /// What came of each rule.
+    /// The effect of each rule.
     pub fn summary(&self) -> Vec<Injected> {
         let table = self.table();
         let of = |(index, rule): (usize, &FaultRule)| Injected {
@@ -125,7 +125,7 @@ impl Injector {
         self.rules.iter().enumerate().map(of).collect()
     }
 
-    /// A link that does to the packets of `inner` what is asked for.
+    /// A link that applies the faults to the packets of `inner`.
     pub fn around<L>(&self, inner: L, comments: crate::comments::Comments) -> Faults<L> {
         Faults::new(inner, self.table.clone(), comments, self.began)
     }

@@ -1,4 +1,4 @@
-//! A link that does to the packets of some connections what faults ask for.
+//! A link that applies faults to the packets of some connections.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
@@ -14,11 +14,11 @@ use super::rule::Seq;
 use super::table::{Look, Table, Treatment, look};
 use crate::comments::Comments;
 
-/// How far from the exact number a reset in the window, and one outside of it, is forged.
+/// The offset of a forged reset from the exact sequence number, inside or outside of the window.
 const IN_WINDOW: u32 = 1000;
 const OUTSIDE: u32 = 1 << 30;
 
-/// Does to the packets of `L` what is asked for. What no fault is for passes untouched.
+/// Applies faults to the packets of `L`. Packets without faults pass unchanged.
 #[derive(Debug)]
 pub struct Faults<L> {
     inner: L,
@@ -31,11 +31,11 @@ pub struct Faults<L> {
     arrived: VecDeque<(Vec<u8>, Received)>,
     packet: Vec<u8>,
     piece: Vec<u8>,
-    /// What `recv` gave last came from `inner` just before: a verdict on it can be passed on.
+    /// The last packet that `recv` returned came directly from `inner`: a verdict on it can be passed on.
     last_is_inners: bool,
 }
 
-/// A packet on its way.
+/// A delayed packet.
 #[derive(Debug)]
 struct Held {
     due: Instant,
@@ -44,7 +44,7 @@ struct Held {
     way: Way,
 }
 
-/// Which way a packet goes, and what is known of it besides its octets.
+/// The direction of a packet, and its metadata.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Up(Received),
@@ -66,7 +66,7 @@ impl PartialOrd for Held {
 }
 
 impl Ord for Held {
-    /// What is due first is the greatest.
+    /// The packet that is due first is the greatest.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.due, other.serial).cmp(&(self.due, self.serial))
     }
@@ -93,7 +93,7 @@ impl<L> Faults<L> {
         }
     }
 
-    /// What is to be done to a packet; `None`: nothing. And whether it must be cut to the size of the wire before.
+    /// The treatment of a packet; `None`: unchanged. Also determines whether it must be segmented first.
     fn treatment(&self, packet: &[u8], up: bool, now: Instant) -> Option<Treatment> {
         let mut table = lock(&self.table);
         let mut header = TcpHeader::default();
@@ -126,7 +126,7 @@ impl<L> Faults<L> {
 }
 
 impl<L: Link> Faults<L> {
-    /// Sends and delivers what is due.
+    /// Sends and delivers packets that are due.
     fn release(&mut self, now: Instant) {
         while self.held.peek().is_some_and(|held| held.due <= now) {
             let Some(held) = self.held.pop() else { return };
@@ -137,7 +137,7 @@ impl<L: Link> Faults<L> {
         }
     }
 
-    /// A packet for the program, of the size of the wire or untouched by what needs that.
+    /// A packet for the program, of wire size or with no treatment that requires it.
     fn send_one(&mut self, now: Instant, packet: &mut [u8], transmit: &Transmit) {
         let Some(treatment) = self.treatment(packet, false, now) else {
             return self.inner.send(now, packet, transmit);
@@ -181,7 +181,7 @@ impl<L: Link> Faults<L> {
         }
     }
 
-    /// A packet of the program.
+    /// Handles a packet of the program.
     fn receive_one(&mut self, now: Instant, packet: &mut Vec<u8>, mut received: Received) {
         let Some(treatment) = self.treatment(packet, true, now) else {
             return self.arrived.push_back((std::mem::take(packet), received));
@@ -215,7 +215,7 @@ impl<L: Link> Faults<L> {
         }
     }
 
-    /// The remote does not know the connection: RST, as RFC 9293 section 3.10.7.1 has it.
+    /// The remote does not know the connection: RST, according to RFC 9293 section 3.10.7.1.
     fn answer_as_forgotten(&mut self, now: Instant, packet: &[u8]) {
         let Some(reset) = unknown(packet) else { return };
         self.inner.flush(now);
@@ -224,7 +224,7 @@ impl<L: Link> Faults<L> {
         self.inner.send(now, &reset, &Transmit { header_len: reset.len() as u16, ..Transmit::default() });
     }
 
-    /// Takes in the next packet of the link below.
+    /// Takes the next packet of the link below.
     fn pull(&mut self, now: Instant) -> bool {
         let mut packet = std::mem::take(&mut self.packet);
         let Some(received) = self.inner.recv(now, &mut packet) else {
@@ -288,7 +288,7 @@ impl<L: Link> Link for Faults<L> {
                 self.packet = std::mem::replace(packet, arrived);
                 return Some(received);
             }
-            // One that is lost or delayed does not end the round: the next may be here already.
+            // A lost or delayed packet does not end the round: the next may have arrived already.
             if !self.pull(now) {
                 return None;
             }
@@ -320,13 +320,13 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The place of the TCP header in a packet.
+/// The offset of the TCP header in a packet.
 fn transport(packet: &[u8]) -> Option<usize> {
     let parsed = IpPacket::parse(packet).ok()?;
     (parsed.header.protocol == ip::TCP && parsed.fragment.is_none()).then_some(parsed.unfragmentable)
 }
 
-/// Takes the FIN out of a segment, closes its window, and puts the checksum right.
+/// Removes the FIN of a segment, closes its window, and updates the checksum.
 fn change(packet: &mut [u8], no_fin: bool, no_window: bool, whole_checksum: bool) {
     let Some(at) = transport(packet) else { return };
     if no_fin {
@@ -335,13 +335,13 @@ fn change(packet: &mut [u8], no_fin: bool, no_window: bool, whole_checksum: bool
     if no_window {
         packet[at + 14..at + 16].fill(0);
     }
-    // A sum of the pseudo-header does not cover what was changed.
+    // A partial checksum (pseudo-header only) does not cover the changed fields.
     if whole_checksum {
         complete_checksum(packet);
     }
 }
 
-/// A segment of a connection that its receiver does not know, as addresses and header.
+/// The addresses, header and data length of a segment.
 fn parse(packet: &[u8]) -> Option<(IpHeader, TcpHeader, usize)> {
     let parsed = IpPacket::parse(packet).ok().filter(|parsed| parsed.header.protocol == ip::TCP)?;
     let (header, data) = TcpHeader::parse(parsed.payload).ok()?;
@@ -359,7 +359,7 @@ fn reset(ip: &IpHeader, header: &TcpHeader) -> Vec<u8> {
     packet
 }
 
-/// A reset like the one that could have followed this segment, with a number that must end nothing.
+/// A reset that could have followed this segment, with a sequence number that must not end the connection.
 fn forged(packet: &[u8], seq: Seq) -> Option<Vec<u8>> {
     let (ip, header, data) = parse(packet)?;
     let next = header.seq.wrapping_add(data as u32);

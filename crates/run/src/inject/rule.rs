@@ -1,4 +1,4 @@
-//! A fault that is asked for: `KIND[=VALUE][:KEY=VALUE..]`.
+//! A fault rule: `KIND[=VALUE][:KEY=VALUE..]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,14 +10,14 @@ use super::select::{Direction, Select, State};
 use crate::report::Proto;
 use crate::units;
 
-/// A fault and what it is for.
+/// A fault and its conditions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaultRule {
-    /// As it was written.
+    /// The original text.
     text: String,
-    /// What happens.
+    /// The fault.
     pub kind: Kind,
-    /// To whom and when.
+    /// The connections and packets it applies to.
     pub select: Select,
 }
 
@@ -35,35 +35,36 @@ pub enum Kind {
         /// With which sequence number.
         seq: Seq,
     },
-    /// The remote forgets the connection: what the program sends next draws RST.
+    /// The remote loses the connection state: the next segment of the program is answered with RST (half-open
+    /// connection).
     HalfOpen,
-    /// Nothing passes any more, and nobody says so.
+    /// Nothing passes any more, without a notification.
     Blackhole,
-    /// Packets take so much longer, and at most so much more by chance.
+    /// Packets are delayed by the first duration, plus a random one up to the second.
     Delay(Duration, Duration),
-    /// A share of the packets is lost.
+    /// Packets are lost with this probability.
     Loss(f64),
-    /// A share of the packets is overtaken by later ones.
+    /// Packets are reordered with this probability.
     Reorder(f64),
-    /// A share of the packets arrives twice.
+    /// Packets are duplicated with this probability.
     Duplicate(f64),
-    /// A share of the packets is damaged.
+    /// Packets are corrupted with this probability.
     Corrupt(f64),
-    /// So many bytes pass in a second.
+    /// Rate limit in bytes per second.
     Rate(u64),
-    /// The receiver's window is closed for good.
+    /// The receiver's window stays closed.
     ZeroWindow,
-    /// Packets larger than this vanish.
+    /// Packets larger than this are dropped silently.
     MtuHole(usize),
-    /// FIN is passed on so much later.
+    /// FIN is delayed by this time.
     SlowClose(Duration),
-    /// FIN never arrives.
+    /// FIN is never passed on.
     CutFin,
-    /// Questions for names are answered like this.
+    /// Answers DNS queries like this.
     Dns(DnsFault),
 }
 
-/// Which ends of a connection.
+/// The ends of a connection that a fault applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ends {
     /// The program's.
@@ -79,7 +80,7 @@ pub enum Ends {
 pub enum Seq {
     /// The one that ends the connection.
     Exact,
-    /// One in the window, which must be challenged (RFC 5961 section 3.2).
+    /// One in the window, which must be answered with a challenge ACK (RFC 5961 section 3.2).
     Window,
     /// One outside of the window, which must be ignored.
     Outside,
@@ -92,7 +93,7 @@ pub enum Code {
     Net,
     /// The host does not answer on its network.
     Host,
-    /// Nobody listens at the port.
+    /// Port unreachable: no socket listens.
     Port,
     /// Administratively prohibited.
     Admin,
@@ -100,14 +101,14 @@ pub enum Code {
     Number(u8),
 }
 
-/// What happens to a question for a name.
+/// The fault of a DNS query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DnsFault {
     /// The name does not exist.
     NxDomain,
     /// The server failed.
     ServFail,
-    /// No answer comes.
+    /// No answer.
     Timeout,
 }
 
@@ -124,7 +125,7 @@ impl Code {
     }
 }
 
-/// The kinds, what their value is, and what they do. `help` prints this, and errors list it.
+/// The kinds, their values, and their effects. Printed by `help`, and listed in errors.
 pub(super) const KINDS: [(&str, &str, &str); 16] = [
     ("refuse", "", "the connection is refused: RST, or \"port unreachable\" for UDP"),
     ("unreach", "net|host|port|admin|NUMBER", "an ICMP error answers the first packet; host without a value"),
@@ -148,7 +149,7 @@ pub(super) const KINDS: [(&str, &str, &str); 16] = [
     ("dns", "nxdomain|servfail|timeout", "the answer to questions for names; to=NAME selects the name"),
 ];
 
-/// The keys, what their value is, and what they mean.
+/// The keys, their values, and their meanings.
 pub(super) const KEYS: [(&str, &str, &str); 13] = [
     ("to", "ADDRESS|NETWORK|NAME|*.NAME", "only to these, with commas; an address of version 6 in brackets"),
     ("port", "PORT|FIRST-LAST", "only to these ports, with commas"),
@@ -174,7 +175,7 @@ pub(super) const KEYS: [(&str, &str, &str); 13] = [
 ];
 
 impl FaultRule {
-    /// As it was written.
+    /// The original text.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -198,7 +199,7 @@ impl FaultRule {
     }
 }
 
-/// The parts of a rule between colons, of which those in brackets are none.
+/// The parts of a rule, separated by colons outside of brackets.
 fn parts(text: &str) -> Vec<&str> {
     let (mut parts, mut begin, mut depth) = (Vec::new(), 0, 0u32);
     for (at, c) in text.char_indices() {
@@ -216,12 +217,12 @@ fn parts(text: &str) -> Vec<&str> {
     parts
 }
 
-/// Whether `KEY=` comes next: a comma before it separates keys, as a colon does; any other comma separates values.
+/// Whether `KEY=` follows: a comma before it separates keys, as a colon does; any other comma separates values.
 fn begins_with_key(text: &str) -> bool {
     text.split_once('=').is_some_and(|(key, _)| key == "p" || KEYS.iter().any(|(known, ..)| *known == key))
 }
 
-/// The keys of a rule, each taken once.
+/// The keys of a rule, each of which can be taken once.
 struct Keys<'a> {
     rule: &'a str,
     kind: &'a str,
@@ -253,7 +254,7 @@ impl<'a> Keys<'a> {
         Some(self.values.remove(at).1)
     }
 
-    /// The value of a key; an error names the rule and the key.
+    /// Parses the value of a key; an error names the rule and the key.
     fn parse<T>(
         &mut self,
         key: &str,
@@ -263,7 +264,7 @@ impl<'a> Keys<'a> {
         read(value).map(Some).map_err(|error| format!("{}: {key}: {error}", self.rule))
     }
 
-    /// What is left does not go with this kind.
+    /// Rejects the remaining keys, which this kind does not support.
     fn finish(self) -> Result<(), String> {
         match self.values.first() {
             Some((key, _)) => Err(format!("{}: {key} means nothing to {}", self.rule, self.kind)),
@@ -294,7 +295,7 @@ impl FromStr for FaultRule {
     }
 }
 
-/// The keys that all kinds have.
+/// The keys common to all kinds.
 fn select(keys: &mut Keys<'_>) -> Result<Select, String> {
     let mut select = Select::default();
     let list = |text: &str| text.split(',').map(str::parse).collect::<Result<Vec<_>, String>>();
@@ -333,7 +334,7 @@ fn parse_kind(
     let wrong = |error: String| format!("{rule}: {kind}: {error}");
     let needed = |what: &str| value.ok_or_else(|| wrong(format!("a value is missing: write {kind}={what}")));
     let share_of_packets = |select: &mut Select| {
-        // Without a value the probability is that of a packet.
+        // Without a value it is the probability for a packet.
         let share = value.map_or(Ok(select.probability), |text| share(text).map_err(wrong));
         if value.is_none() {
             if select.probability >= 1.0 && kind != "loss" {
@@ -387,7 +388,7 @@ fn parse_kind(
     Ok(parsed)
 }
 
-/// `rst`: to whom, when, with which number.
+/// `rst`: the ends, the time, and the sequence number.
 fn reset(value: Option<&str>, keys: &mut Keys<'_>, select: &mut Select) -> Result<Kind, String> {
     let ends = [("program", Ends::Program), ("remote", Ends::Remote), ("both", Ends::Both)];
     let to = value.map_or(Ok(Ends::Both), |text| one_of(text, &ends))?;

@@ -1,4 +1,4 @@
-//! Which connections and packets a fault is for: pure functions of what is known of them.
+//! Which connections and packets a fault applies to: pure functions of their properties.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,16 +8,16 @@ use std::time::Duration;
 use crate::report::Proto;
 use crate::target::Target;
 
-/// What a connection or a flow of datagrams is selected by when it begins.
+/// The properties by which a connection or a flow of datagrams is selected when it begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Destination<'a> {
     /// Its protocol.
     pub proto: Proto,
-    /// Where the program wants to go.
+    /// The destination of the program.
     pub remote: SocketAddr,
-    /// Where that leads, if the program's address stands for another: the host's loopback, a name server.
+    /// The real destination, if the program's address stands for another: the host's loopback, a name server.
     pub actual: Option<IpAddr>,
-    /// The name that the program had asked for when it was given the address.
+    /// The name that was resolved to the address for the program.
     pub name: Option<&'a str>,
 }
 
@@ -30,30 +30,30 @@ pub struct Select {
     pub ports: Vec<RangeInclusive<u16>>,
     /// Only of this protocol.
     pub proto: Option<Proto>,
-    /// Only these of the connections that all of the above select, counted from 1.
+    /// Only these of the connections that match all of the above, counted from 1.
     pub when: When,
-    /// The chance that a connection that is selected is hit, or, of faults of packets, a packet.
+    /// The probability that a selected connection, or, for packet faults, a packet, is hit.
     pub probability: f64,
     /// Not before this time since the run began.
     pub from: Duration,
     /// Not after this time since the run began.
     pub until: Duration,
-    /// What goes this way.
+    /// Only this direction.
     pub direction: Direction,
-    /// Only when so many bytes have passed in that direction.
+    /// Only after this number of bytes has passed in that direction.
     pub after: u64,
-    /// In which state of the connection.
+    /// Only in this state of the connection.
     pub state: Option<State>,
 }
 
-/// Which way data goes.
+/// The direction of data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
     /// From the program.
     Up,
     /// To the program.
     Down,
-    /// Each way.
+    /// Both directions.
     #[default]
     Both,
 }
@@ -63,7 +63,7 @@ pub enum Direction {
 pub enum State {
     /// Before the handshake is complete.
     Syn,
-    /// Once it is.
+    /// After the handshake.
     Established,
     /// When a FIN is due.
     Fin,
@@ -84,7 +84,7 @@ impl Default for When {
 }
 
 impl When {
-    /// Whether the connection of this number is meant, counted from 1.
+    /// Whether the connection with this number is selected, counted from 1.
     pub fn contains(self, number: u64) -> bool {
         (self.first..=self.last).contains(&number) && (number - self.first).is_multiple_of(self.step)
     }
@@ -125,7 +125,7 @@ impl Default for Select {
 }
 
 impl Select {
-    /// Whether the destination is meant. The number of the connection, chance and time are asked apart.
+    /// Whether the destination matches. Connection number, probability and time are checked separately.
     pub fn destination(&self, to: &Destination<'_>) -> bool {
         let port = to.remote.port();
         let meant = |target: &Target| {
@@ -137,22 +137,22 @@ impl Select {
             && (self.to.is_empty() || self.to.iter().any(meant))
     }
 
-    /// Whether this is the time, since the run began.
+    /// Whether this time since the run began matches.
     pub fn time(&self, now: Duration) -> bool {
         (self.from..=self.until).contains(&now)
     }
 }
 
 impl Direction {
-    /// Whether what goes this way is meant.
+    /// Whether this direction matches.
     pub fn includes(self, way: Self) -> bool {
         self == Self::Both || self == way
     }
 }
 
-/// A number that looks drawn by lot, the same for the same seed, rule and turn.
+/// A pseudorandom number, the same for the same seed, rule and turn.
 pub fn chance(seed: u64, rule: usize, turn: u64) -> f64 {
-    // SplitMix64: every bit of the input changes half of the bits of the output.
+    // SplitMix64: each input bit affects half of the output bits on average.
     let mut x = seed
         ^ (rule as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         ^ turn.wrapping_mul(0xd1b5_4a32_d192_ed03);

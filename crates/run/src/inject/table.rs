@@ -1,4 +1,4 @@
-//! The connections whose packets are treated, and what is to be done to each packet: decided here, done by the link.
+//! The connections with packet faults, and the decision on each packet, which the link carries out.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -17,37 +17,37 @@ use crate::report::Proto;
 /// A connection or a flow of datagrams of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {
-    /// Of this protocol.
+    /// The protocol.
     pub proto: Proto,
     /// The program's end.
     pub local: SocketAddr,
-    /// The other end, as the program names it.
+    /// The other end, under the program's address for it.
     pub remote: SocketAddr,
 }
 
-/// All connections that a fault of packets is for.
+/// All connections with packet faults.
 #[derive(Debug)]
 pub(super) struct Table {
     rules: Arc<[FaultRule]>,
     seed: u64,
     flows: HashMap<Flow, State>,
-    /// How often each rule acted.
+    /// The number of times each rule acted.
     pub acts: Vec<u64>,
     entered: u64,
 }
 
-/// What is known of one of them.
+/// The state of one of them.
 #[derive(Debug, Default)]
 struct State {
     faults: Vec<Fault>,
     up: Passed,
     down: Passed,
-    /// The remote has forgotten it: the next packet of the program is answered with RST, and somebody is told.
+    /// The remote has lost its state: the next segment of the program is answered with RST, and this is notified.
     half_open: Option<Arc<Notify>>,
     acted: BTreeSet<usize>,
 }
 
-/// A fault of packets.
+/// A packet fault.
 #[derive(Debug)]
 struct Fault {
     rule: usize,
@@ -57,14 +57,14 @@ struct Fault {
     done: bool,
 }
 
-/// Bytes that have passed one way, by sequence numbers: those sent again do not count.
+/// Bytes that have passed in one direction, by sequence numbers: retransmissions do not count.
 #[derive(Clone, Copy, Debug, Default)]
 struct Passed {
     begin: Option<u32>,
     octets: u64,
 }
 
-/// A packet of a flow, as far as faults look at it.
+/// A packet of a flow, as far as faults need it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look<'a> {
     pub flow: Flow,
@@ -73,28 +73,28 @@ pub(super) struct Look<'a> {
     pub len: usize,
 }
 
-/// What is to be done to a packet.
+/// The treatment of a packet.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Treatment {
-    /// It is lost, by this rule.
+    /// It is dropped, by this rule.
     pub lost: Option<usize>,
-    /// It is delivered at this time, and a copy of it at that.
+    /// It is delivered at this time, and its copy at the second.
     pub due: Option<(Instant, Option<Instant>)>,
-    /// An octet is damaged.
+    /// A byte is corrupted.
     pub damage: Option<Damage>,
-    /// Its FIN is taken out of it.
+    /// Its FIN is removed.
     pub no_fin: bool,
-    /// Its window is closed.
+    /// Its window is set to zero.
     pub no_window: bool,
-    /// It is not delivered; the program is answered with a reset, as by a host that does not know the connection.
+    /// It is dropped, and answered with a reset, as by a host that does not know the connection.
     pub forgotten: bool,
-    /// A reset with a number that ends nothing is sent to the program after it.
+    /// It is followed by a forged reset to the program, whose sequence number must not end the connection.
     pub forged: Option<Seq>,
-    /// The rules that had a part in this.
+    /// The rules that contributed.
     pub rules: Vec<usize>,
 }
 
-/// Takes a packet apart. `up`: it comes from the program. `None`: it belongs to no flow that faults know.
+/// Parses a packet. `up`: it comes from the program. `None`: it belongs to no flow that faults support.
 pub(super) fn look<'a>(packet: &[u8], up: bool, header: &'a mut TcpHeader) -> Option<Look<'a>> {
     let parsed = IpPacket::parse(packet).ok().filter(|parsed| parsed.fragment.is_none())?;
     let (proto, src_port, dst_port, tcp, data) = match parsed.header.protocol {
@@ -119,7 +119,7 @@ impl Table {
         Self { rules, seed, flows: HashMap::new(), acts, entered: 0 }
     }
 
-    /// A connection begins that these rules are for.
+    /// Adds a connection or flow to which these rules apply.
     pub(super) fn enter(&mut self, flow: Flow, chosen: &[usize]) {
         if chosen.is_empty() {
             return;
@@ -139,17 +139,17 @@ impl Table {
         self.flows.insert(flow, State { faults, ..State::default() });
     }
 
-    /// It is over: these rules acted on it.
+    /// Removes it; returns the rules that acted on it.
     pub(super) fn leave(&mut self, flow: &Flow) -> BTreeSet<usize> {
         self.flows.remove(flow).map(|state| state.acted).unwrap_or_default()
     }
 
-    /// A rule acted that is not about packets.
+    /// Counts an action of a rule that does not concern packets.
     pub(super) fn acted(&mut self, rule: usize) {
         self.acts[rule] += 1;
     }
 
-    /// A rule acted on this connection.
+    /// Counts an action of a rule on this connection.
     pub(super) fn acted_on(&mut self, flow: &Flow, rule: usize) {
         self.acts[rule] += 1;
         if let Some(state) = self.flows.get_mut(flow) {
@@ -157,7 +157,7 @@ impl Table {
         }
     }
 
-    /// From now on the remote does not know the connection. The notice is given when the program has been told.
+    /// From now on the remote does not know the connection. The notification follows the reset to the program.
     pub(super) fn forget(&mut self, flow: &Flow) -> Arc<Notify> {
         let notice = Arc::new(Notify::new());
         if let Some(state) = self.flows.get_mut(flow) {
@@ -166,8 +166,7 @@ impl Table {
         notice
     }
 
-    /// What the rules of a flow need to know of its packets before they are cut to the size of the wire: whether they
-    /// must be.
+    /// Whether the packets of this flow must be segmented to wire size before the rules are applied.
     pub(super) fn needs_pieces(&self, flow: &Flow) -> bool {
         self.flows.get(flow).is_some_and(|state| {
             state.faults.iter().any(|fault| {
@@ -176,7 +175,7 @@ impl Table {
         })
     }
 
-    /// A rule as it was written.
+    /// The original text of a rule.
     pub(super) fn text(&self, rule: usize) -> &str {
         self.rules[rule].text()
     }
@@ -185,12 +184,12 @@ impl Table {
         self.flows.is_empty()
     }
 
-    /// Whether faults may do something to the packets of this flow.
+    /// Whether there are faults for the packets of this flow.
     pub(super) fn knows(&self, flow: &Flow) -> bool {
         self.flows.contains_key(flow)
     }
 
-    /// What is to be done to a packet. `run`: the time since the run began.
+    /// The treatment of a packet. `run`: the time since the run began.
     pub(super) fn treat(&mut self, look: &Look<'_>, up: bool, now: Instant, run: Duration) -> Treatment {
         let mut treatment = Treatment::default();
         let Some(state) = self.flows.get_mut(&look.flow) else { return treatment };
@@ -231,7 +230,7 @@ impl Table {
 }
 
 impl Fault {
-    /// Whether the fault does something to this packet, and what.
+    /// Whether the fault applies to this packet, and how.
     fn treat(
         &mut self,
         kind: &Kind,
@@ -247,7 +246,7 @@ impl Fault {
             Kind::Blackhole if included => treatment.lost = Some(self.rule),
             Kind::MtuHole(size) if included && look.len > *size => treatment.lost = Some(self.rule),
             Kind::CutFin if included && flags.contains(TcpFlags::FIN) => treatment.no_fin = true,
-            // What the program is told of its peer's window.
+            // The peer's window as advertised to the program.
             Kind::ZeroWindow if way == Direction::Down && direction.includes(Direction::Up) => {
                 if flags.contains(TcpFlags::RST) {
                     return false;
@@ -277,7 +276,7 @@ impl Fault {
         true
     }
 
-    /// The way over an imperfect link.
+    /// Simulates an imperfect link.
     fn pass(&mut self, way: Direction, len: usize, now: Instant, treatment: &mut Treatment) -> bool {
         let course = if way == Direction::Up { &mut self.up } else { &mut self.down };
         let start = treatment.due.map_or(now, |(due, _)| due);
@@ -307,7 +306,7 @@ impl Passed {
             self.begin = Some(tcp.seq.wrapping_add(1));
             return;
         }
-        // The SYN came before the flow was known.
+        // The SYN was sent before the flow was registered.
         let begin = *self.begin.get_or_insert(tcp.seq);
         let end = tcp.seq.wrapping_add(look.data as u32).wrapping_sub(begin);
         let ahead = end.wrapping_sub(self.octets as u32);
@@ -317,7 +316,7 @@ impl Passed {
     }
 }
 
-/// The link that a fault stands for.
+/// The packet fault of a rule.
 fn plan(kind: &Kind) -> Plan {
     let perfect = Plan::default();
     match *kind {
