@@ -228,7 +228,7 @@ pub enum By {
     Nobody,
 }
 
-/// An ICMP error and who sent it.
+/// An ICMP error and its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IcmpSaid {
     /// The error.
