@@ -1,5 +1,5 @@
-//! Packetization layer path MTU discovery, PLPMTUD (RFC 4821): a probe larger than the known path MTU is sent as data. If
-//! it is acknowledged all segments may be that large; if it alone is lost, that is no sign of congestion.
+//! Packetization layer path MTU discovery, PLPMTUD (RFC 4821): a probe larger than the known path MTU is sent as data.
+//! If it is acknowledged, all segments may be that large; if only the probe is lost, that is no sign of congestion.
 
 use crate::Instant;
 use crate::config::TcpConfig;

@@ -1,4 +1,5 @@
-//! Round-trip time and retransmission timeout, RTO (RFC 6298), without samples of retransmitted data (Karn's algorithm).
+//! Round-trip time (RTT) and retransmission timeout (RTO), RFC 6298, without samples of retransmitted data (Karn's
+//! algorithm).
 
 use crate::Instant;
 use crate::config::TcpConfig;

@@ -1,5 +1,5 @@
-//! The socket calls of a connection (RFC 9293 section 3.9.1): send, receive, half-close, close, abort. They record; they
-//! send nothing.
+//! The socket calls of a connection (RFC 9293 section 3.9.1): send, receive, half-close, close, abort. They change
+//! state only; segments are sent later.
 
 use crate::end::{Cause, End, EndedBy, FourTuple, InitialNumbers};
 use crate::shared::Shared;
@@ -19,13 +19,13 @@ use core::time::Duration;
 use lastack_wire::icmp::IcmpError;
 use lastack_wire::reset_reason::ResetReason;
 
-/// The longest time in FIN-WAIT-2 without a user that one may ask for, as on Linux.
+/// Max timeout of an orphan in FIN-WAIT-2, as on Linux.
 const MOST_FIN_WAIT_2: Duration = Duration::from_secs(120);
 
-/// A timer that were shorter would never rest.
+/// Min interval of a timer: a shorter one would expire all the time.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A connection, seen by its user. From [`Stack::tcp`].
+/// A handle to a connection. From [`Stack::tcp`].
 #[derive(Debug)]
 pub struct Tcp<'a> {
     pub(in crate::tcp) table: &'a mut TcpTable,
@@ -34,7 +34,7 @@ pub struct Tcp<'a> {
 }
 
 impl Stack {
-    /// The connection with this name; `None` if it was closed.
+    /// The connection with this identifier; `None` if it was closed.
     pub fn tcp(&mut self, id: ConnId) -> Option<Tcp<'_>> {
         let Self { tcp, shared, .. } = self;
         if !tcp.owns(id) {
@@ -44,8 +44,8 @@ impl Stack {
         Some(Tcp { table: tcp, shared, id })
     }
 
-    /// The state of the connection between these two ends, whoever holds it: also of one that is
-    /// embryonic, an orphan or in TIME-WAIT. `None`: there is none.
+    /// The state of the connection with this four-tuple, also of an orphan or one in SYN-RECEIVED or TIME-WAIT.
+    /// `None`: there is none.
     pub fn tcp_state(&self, flow: &FourTuple) -> Option<TcpState> {
         self.tcp.state_of(flow)
     }
@@ -85,17 +85,17 @@ impl Tcp<'_> {
         self.table.enqueue(self.id);
     }
 
-    /// Our end.
+    /// The local address.
     pub fn local(&self) -> SocketAddr {
         self.flow().local
     }
 
-    /// The peer's end.
+    /// The remote address.
     pub fn remote(&self) -> SocketAddr {
         self.flow().remote
     }
 
-    /// STATUS: the state it is in.
+    /// STATUS: its state.
     pub fn state(&self) -> TcpState {
         match self.socket() {
             Socket::Closed(over) if self.table.is_in_time_wait(&over.flow) => TcpState::TimeWait,
@@ -103,7 +103,7 @@ impl Tcp<'_> {
         }
     }
 
-    /// Where its sequence numbers begin. After its end only [`Ended`](crate::Ended) tells.
+    /// Its initial sequence numbers. After its end they are only in [`Ended`](crate::Ended).
     pub fn initial_numbers(&self) -> InitialNumbers {
         match self.socket() {
             Socket::Opening(handshake) => handshake.initial_numbers(),
@@ -121,7 +121,7 @@ impl Tcp<'_> {
         }
     }
 
-    /// The pending error, which is told once, by whichever call comes first (`SO_ERROR`).
+    /// The pending error (`SO_ERROR`). It is returned once, by this or any other call.
     pub fn take_error(&mut self) -> Option<TcpError> {
         match self.socket_mut() {
             Socket::Opening(_) => None,
@@ -130,8 +130,8 @@ impl Tcp<'_> {
         }
     }
 
-    /// The error that the next call will be told, which stays so. What the network reports about a
-    /// connection that goes on is none: only [`take_error`](Self::take_error) tells of it.
+    /// The error that the next call will return; it is not cleared. A soft error, from ICMP on a connection that goes
+    /// on, is not included: only [`take_error`](Self::take_error) returns it.
     pub fn pending_error(&self) -> Option<TcpError> {
         match self.socket() {
             Socket::Opening(_) | Socket::Open(_) => None,
@@ -139,12 +139,12 @@ impl Tcp<'_> {
         }
     }
 
-    /// SEND: takes as much of `text` as there is room for, and says how much. `Pending`: there is no
+    /// SEND: copies as much of `text` as there is room for, and returns how much. `Pending`: there is no
     /// room, or no connection yet; [`Event::Writable`](crate::Event::Writable) follows.
     ///
     /// # Errors
     ///
-    /// The pending error once, then [`TcpError::BrokenPipe`]; that also after
+    /// The pending error once, then [`TcpError::BrokenPipe`]; also [`TcpError::BrokenPipe`] after
     /// [`shutdown`](Self::shutdown).
     pub fn send(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
         self.give(text, false)
@@ -168,8 +168,8 @@ impl Tcp<'_> {
         }
     }
 
-    /// [`send`](Self::send), and more follows (`MSG_MORE`): what fills no segment waits for it, until
-    /// the peer's next acknowledgment or the time of the retransmission timeout.
+    /// [`send`](Self::send), and more follows (`MSG_MORE`): a partial segment waits for more data, at most until the
+    /// peer's next acknowledgment or the retransmission timeout.
     ///
     /// # Errors
     ///
@@ -178,9 +178,9 @@ impl Tcp<'_> {
         self.give(text, true)
     }
 
-    /// As [`send`](Self::send) from a source that writes in place: `fill` gets at most as much memory as there is room,
-    /// parts of the send buffer and, where that has to grow, of `spare`, and returns how many bytes it has written
-    /// there, from the first on.
+    /// As [`send`](Self::send), but the caller writes in place: `fill` gets at most as much memory as there is room,
+    /// parts of the send buffer and, if that has to grow, of `spare`; it returns how many bytes it has written, from
+    /// the first on.
     ///
     /// # Errors
     ///
@@ -204,7 +204,7 @@ impl Tcp<'_> {
         Poll::Ready(Ok(sent))
     }
 
-    /// How much room there is to send into; `Pending` and errors as in [`send`](Self::send).
+    /// The room in the send buffer, in bytes; `Pending` and errors as in [`send`](Self::send).
     pub fn poll_writable(&mut self) -> Poll<Result<usize, TcpError>> {
         let room = match self.socket() {
             Socket::Open(connection) if connection.may_send() => connection.send_room(self.shared),
@@ -213,12 +213,12 @@ impl Tcp<'_> {
         if room > 0 { Poll::Ready(Ok(room)) } else { self.send(&[]) }
     }
 
-    /// Ready once all text, and the FIN if there is one, is acknowledged; `Pending`:
+    /// Ready once all data, and the FIN if there is one, is acknowledged; `Pending`:
     /// [`Event::Writable`](crate::Event::Writable) follows.
     ///
     /// # Errors
     ///
-    /// As in [`send`](Self::send), if the connection ended before; not if it ended orderly.
+    /// As in [`send`](Self::send), if the connection ended before; none if it was closed cleanly.
     pub fn poll_drained(&mut self) -> Poll<Result<(), TcpError>> {
         match self.socket_mut() {
             Socket::Opening(handshake) => {
@@ -235,13 +235,12 @@ impl Tcp<'_> {
         }
     }
 
-    /// RECEIVE: moves text into `buf` and says how much; `Ok(0)` is the end of the stream. `Pending`:
+    /// RECEIVE: moves data into `buf` and returns how much; `Ok(0)` is the end of the stream. `Pending`:
     /// there is none yet; [`Event::Readable`](crate::Event::Readable) follows.
     ///
     /// # Errors
     ///
-    /// All text comes first; then the pending error, once; then the end of the stream
-    /// (`docs/errors.md`).
+    /// All data is returned first; then the pending error, once; then the end of the stream (`docs/errors.md`).
     pub fn receive(&mut self, buf: &mut [u8]) -> Poll<Result<usize, TcpError>> {
         match self.poll_readable() {
             Poll::Ready(Ok(n)) if n > 0 => {
@@ -253,7 +252,7 @@ impl Tcp<'_> {
         }
     }
 
-    /// How much text can be received; otherwise as [`receive`](Self::receive).
+    /// How many bytes can be received; otherwise as [`receive`](Self::receive).
     pub fn poll_readable(&mut self) -> Poll<Result<usize, TcpError>> {
         match self.socket_mut() {
             Socket::Opening(handshake) => {
@@ -266,7 +265,7 @@ impl Tcp<'_> {
         }
     }
 
-    /// Copies text into `buf` without receiving it, and says how much.
+    /// Copies data into `buf` without consuming it, and returns how much.
     pub fn peek(&self, buf: &mut [u8]) -> usize {
         match self.socket() {
             Socket::Opening(_) => 0,
@@ -275,7 +274,7 @@ impl Tcp<'_> {
         }
     }
 
-    /// The text that can be received, in place: two pieces, of which the second may be empty.
+    /// The data that can be received, in place: two slices, the second of which may be empty.
     pub fn readable(&self) -> [&[u8]; 2] {
         match self.socket() {
             Socket::Opening(_) => [&[], &[]],
@@ -284,7 +283,7 @@ impl Tcp<'_> {
         }
     }
 
-    /// Removes `n` bytes of that text.
+    /// Removes `n` bytes of that data.
     pub fn consume(&mut self, n: usize) {
         let update = match self.socket_mut() {
             Socket::Opening(_) => false,
@@ -305,17 +304,17 @@ impl Tcp<'_> {
         }
     }
 
-    /// From now on the stream is acknowledged only as far as [`acknowledge`](Self::acknowledge) says, and a probe of
-    /// keep-alive is answered by that call alone; [`Event::AckWanted`](crate::Event::AckWanted) tells of it. For relays:
-    /// the peer's timers then measure the whole path. Nothing before the connection is established.
+    /// From now on the stream is acknowledged only as far as [`acknowledge`](Self::acknowledge) says, and a keep-alive
+    /// probe is answered only by that call; [`Event::AckWanted`](crate::Event::AckWanted) reports it. For relays: the
+    /// peer's timers then measure the whole path. No effect before the connection is established.
     pub fn hold_acks(&mut self) {
         if let Socket::Open(connection) = self.socket_mut() {
             connection.hold_acks();
         }
     }
 
-    /// Acknowledges the first `octets` of the stream, counted from its begin; `fin`: and the FIN, if these are all. With
-    /// the last of it goes the answer to whatever the peer has asked.
+    /// Acknowledges the first `octets` bytes of the stream, counted from its start; `fin`: and the FIN, if these are
+    /// all. The acknowledgment of all received data also answers any pending probe.
     pub fn acknowledge(&mut self, octets: u64, fin: bool) {
         let now = self.table.clock();
         let Self { table, shared, id } = self;
@@ -325,7 +324,7 @@ impl Tcp<'_> {
         }
     }
 
-    /// Whether the peer has asked for an answer that is held back, and has none yet.
+    /// Whether an answer to the peer is pending because it is held back.
     pub fn ack_wanted(&self) -> bool {
         match self.socket() {
             Socket::Open(connection) => connection.rcv.hold.is_some_and(|hold| hold.asked),
@@ -333,12 +332,12 @@ impl Tcp<'_> {
         }
     }
 
-    /// From now on nothing is sent to the peer, and nothing that it sends counts but a reset: to it, the path is cut.
+    /// From now on nothing is sent to the peer, and nothing from it is processed but a RST, as if the path were cut.
     pub fn mute(&mut self) {
         self.set(|settings| settings.muted = true);
     }
 
-    /// Tells the peer an ICMP error about what it has in flight, from this address or, with `None`, from our own.
+    /// Sends the peer an ICMP error about its data in flight, from this address or, with `None`, from our own.
     pub fn report_error(&mut self, error: IcmpError, from: Option<IpAddr>) {
         let Self { table, shared, id } = self;
         if let Socket::Open(connection) = table.socket_mut(*id) {
@@ -346,13 +345,13 @@ impl Tcp<'_> {
         }
     }
 
-    /// CLOSE of our direction: FIN after all text (E1, E10). What the peer sends can still be
-    /// received. Once is enough; again does nothing.
+    /// CLOSE of our direction: FIN after all data. Data from the peer can still be received. A second call has no
+    /// effect.
     ///
     /// # Errors
     ///
-    /// [`TcpError::NotConnected`] after the connection's end. In SYN-SENT the attempt ends (`Rule::EndAttemptClosed`); in
-    /// SYN-RECEIVED the FIN follows the handshake (E2).
+    /// [`TcpError::NotConnected`] after the connection's end. In SYN-SENT the attempt ends (`Rule::EndAttemptClosed`);
+    /// in SYN-RECEIVED the FIN follows the handshake.
     pub fn shutdown(&mut self) -> Result<(), TcpError> {
         let now = self.table.clock();
         let Self { table, shared, id } = self;
@@ -367,9 +366,9 @@ impl Tcp<'_> {
         Ok(())
     }
 
-    /// The user waits for no more text (`SHUT_RD`): where there is none, it is told the end of the
-    /// stream. The peer is not told; what it sends is taken and can be received as before (S73), until
-    /// our direction is closed too: then new text is answered with RST (S74, `Rule::RstDataAfterClose`).
+    /// `SHUT_RD`: without data to receive, a receive call returns the end of the stream. The peer is not notified; its
+    /// data is accepted and can be received as before, until our direction is closed too: then new data is answered
+    /// with RST (`Rule::RstDataAfterClose`).
     ///
     /// # Errors
     ///
@@ -385,8 +384,8 @@ impl Tcp<'_> {
         Ok(())
     }
 
-    /// ABORT: a RST now; what was not sent and not received is discarded (`Rule::RstAbort`). The connection keeps
-    /// its name until [`close`](Self::close).
+    /// ABORT: sends a RST at once; unsent and unread data is discarded (`Rule::RstAbort`). The identifier stays valid
+    /// until [`close`](Self::close).
     pub fn abort(&mut self) {
         self.abort_by(Rule::RstAbort);
     }
@@ -405,15 +404,15 @@ impl Tcp<'_> {
     }
 
     /// The connection may have something to send, or may have ended: then its four-tuple is free at once, and
-    /// what arrives for it is answered as for nobody's.
+    /// segments that arrive for it match no socket.
     fn follow_up(&mut self) {
         let now = self.table.clock();
         self.table.enqueue(self.id);
         self.table.after_step(self.shared, now, self.id);
     }
 
-    /// The last descriptor is closed, and with it the name goes. Unread text: RST (`Rule::RstUnreadDataAtClose`). Linger zero:
-    /// RST (`Rule::RstAbort`). Else an orderly release, which goes on without a user.
+    /// Closes the connection and invalidates its identifier. With unread data: RST (`Rule::RstUnreadDataAtClose`).
+    /// Linger zero: RST (`Rule::RstAbort`). Else a clean close, which continues as an orphan.
     pub fn close(mut self) {
         let now = self.table.clock();
         if let Socket::Open(connection) = self.socket_mut()
@@ -453,8 +452,8 @@ impl Tcp<'_> {
         }
     }
 
-    /// `SO_LINGER`: `None`: off; zero: a close aborts; else how long a close waits, which is the
-    /// caller's to do ([`poll_drained`](Self::poll_drained)).
+    /// `SO_LINGER`: `None`: off; zero: a close aborts; else how long a close waits, which the caller implements
+    /// ([`poll_drained`](Self::poll_drained)).
     pub fn set_linger(&mut self, linger: Option<Duration>) {
         self.set(|settings| settings.linger = linger);
     }
@@ -464,8 +463,8 @@ impl Tcp<'_> {
         self.settings().linger
     }
 
-    /// `TCP_NODELAY`: text goes at once even if it fills no segment and others are in flight. What waits for whatever
-    /// reason when it is set goes too.
+    /// `TCP_NODELAY`: a partial segment is sent at once even if others are in flight. Setting it also flushes data that
+    /// is waiting.
     pub fn set_nodelay(&mut self, nodelay: bool) {
         if let Socket::Open(connection) = self.socket_mut() {
             let waits = connection.end_of_text().after(connection.snd.nxt);
@@ -479,8 +478,7 @@ impl Tcp<'_> {
         self.settings().nodelay
     }
 
-    /// `TCP_CORK`: text that fills no segment waits, until the cork is drawn or the retransmission
-    /// timeout has passed.
+    /// `TCP_CORK`: a partial segment waits until the option is cleared or the retransmission timeout has passed.
     pub fn set_cork(&mut self, cork: bool) {
         self.set(|settings| settings.cork = cork);
     }
@@ -490,13 +488,12 @@ impl Tcp<'_> {
         self.settings().cork
     }
 
-    /// `TCP_MAXSEG`: the most text in a segment, either way, where the SYNs have not settled it yet.
+    /// `TCP_MAXSEG`: max data in a segment, in both directions; no effect after the SYNs are exchanged.
     pub fn set_max_segment(&mut self, octets: Option<u16>) {
         self.set(|settings| settings.max_segment = octets.map(|octets| octets.max(MIN_MSS)));
     }
 
-    /// `SO_SNDBUF`: how much text may wait, sent or not, up to the stack's own limit; `None`: as much as
-    /// the path can use.
+    /// `SO_SNDBUF`: size of the send buffer, sent data included, up to the stack's limit; `None`: auto-tuning.
     pub fn set_send_buffer(&mut self, octets: Option<usize>) {
         self.set(|settings| settings.send_buffer = octets);
         if let Socket::Open(connection) = self.table.socket_mut(self.id) {
@@ -504,7 +501,7 @@ impl Tcp<'_> {
         }
     }
 
-    /// `SO_KEEPALIVE`: its times are a millisecond at least, its probes one; `None`: off.
+    /// `SO_KEEPALIVE`: its times are at least a millisecond, its count at least one; `None`: off.
     pub fn set_keepalive(&mut self, keepalive: Option<Keepalive>) {
         let keepalive = keepalive.map(|times| Keepalive {
             idle: times.idle.max(MIN_INTERVAL),
@@ -519,9 +516,9 @@ impl Tcp<'_> {
         self.settings().keepalive
     }
 
-    /// `TCP_LINGER2`: how long the peer's FIN is waited for in FIN-WAIT-2 after [`close`](Self::close), two
-    /// minutes at most; `None`: as long as the stack's configuration says (`Rule::EndFinWait2Timeout`). Zero (on Linux what is
-    /// negative): not at all: a RST as soon as our FIN is acknowledged (`Rule::RstFinWait2Refused`).
+    /// `TCP_LINGER2`: the timeout in FIN-WAIT-2 after [`close`](Self::close), at most two minutes; `None`: the stack's
+    /// (`Rule::EndFinWait2Timeout`). Zero (on Linux a negative value): no wait, a RST as soon as our FIN is
+    /// acknowledged (`Rule::RstFinWait2Refused`).
     pub fn set_fin_wait_2(&mut self, limit: Option<Duration>) {
         self.set(|settings| settings.fin_wait_2 = limit.map(|limit| limit.min(MOST_FIN_WAIT_2)));
     }
@@ -531,9 +528,9 @@ impl Tcp<'_> {
         self.settings().fin_wait_2
     }
 
-    /// What the reset of an [`abort`](Self::abort), or of a [`close`](Self::close) that resets, says of its
-    /// reason (draft-ietf-tcpm-rst-diagnostic-payload), whether or not the stack declares reasons: a proxy
-    /// passes on what it was told. `None`: what the rule declares, if the stack does.
+    /// The reason declared in the RST of an [`abort`](Self::abort), or of a [`close`](Self::close) that resets
+    /// (draft-ietf-tcpm-rst-diagnostic-payload), even if the stack does not declare reasons: a proxy forwards the
+    /// reason it has received. `None`: the reason of the rule, if the stack declares reasons.
     pub fn set_reset_reason(&mut self, reason: Option<ResetReason>) {
         self.set(|settings| settings.reset_reason = reason);
     }
@@ -543,8 +540,7 @@ impl Tcp<'_> {
         self.settings().reset_reason
     }
 
-    /// DSCP of the segments that we send from now on: six bits, others are cut off
-    /// (RFC 9293 section 3.9.1.9).
+    /// DSCP of segments sent from now on: the low six bits (RFC 9293 section 3.9.1.9).
     pub fn set_dscp(&mut self, dscp: u8) {
         self.set(|settings| settings.dscp = dscp & MAX_DSCP);
     }
@@ -554,8 +550,8 @@ impl Tcp<'_> {
         self.settings().dscp
     }
 
-    /// `IP_TTL`, `IPV6_UNICAST_HOPS`: the hop limit of the segments that we send from now on; `None`: the stack's
-    /// (RFC 9293 section 3.9.1.9). TIME-WAIT answers with the stack's.
+    /// `IP_TTL`, `IPV6_UNICAST_HOPS`: the hop limit of segments sent from now on; `None`: the stack's (RFC 9293
+    /// section 3.9.1.9). TIME-WAIT uses the stack's.
     pub fn set_hop_limit(&mut self, hop_limit: Option<u8>) {
         self.set(|settings| settings.hop_limit = hop_limit);
     }
@@ -570,23 +566,21 @@ impl Tcp<'_> {
         self.settings().max_segment
     }
 
-    /// How much data may wait, sent or not: what was set, or the stack's limit.
+    /// Size of the send buffer: the value set, or the stack's limit.
     pub fn send_buffer(&self) -> usize {
         let limit = self.shared.config.tcp.send_buffer;
         self.settings().send_buffer.map_or(limit, |bytes| bytes.min(limit))
     }
 
-    /// `TCP_USER_TIMEOUT`: how long text may stay unacknowledged; `None` or zero: the retry limit
-    /// decides.
+    /// `TCP_USER_TIMEOUT`: how long data may stay unacknowledged; `None` or zero: the retry limit applies.
     pub fn set_user_timeout(&mut self, limit: Option<Duration>) {
         self.set(|settings| settings.user_timeout = limit.filter(|limit| !limit.is_zero()));
     }
 
-    /// Advertises a USER TIMEOUT to the peer, and heeds what the peer advertises (RFC 5482): text may stay
+    /// Advertises a USER TIMEOUT to the peer, and applies the one that the peer advertises (RFC 5482): data may stay
     /// unacknowledged for the longer of both, within the limits of
-    /// [`TcpConfig`](crate::TcpConfig::min_user_timeout). What
-    /// [`set_user_timeout`](Self::set_user_timeout) has set stands whatever is advertised. `None`: the
-    /// option is neither sent nor heeded.
+    /// [`TcpConfig`](crate::TcpConfig::min_user_timeout). A value set by
+    /// [`set_user_timeout`](Self::set_user_timeout) takes precedence. `None`: the option is neither sent nor applied.
     pub fn set_advertised_user_timeout(&mut self, limit: Option<Duration>) {
         let limit = limit.filter(|limit| !limit.is_zero());
         let news = limit.is_some() && limit != self.settings().advertised_user_timeout;
@@ -612,8 +606,8 @@ impl Tcp<'_> {
     }
 }
 
-/// The user gives a handshake up: silence in SYN-SENT (`Rule::EndAttemptClosed`), RST where the peer knows of us (`Rule::RstCloseInSynReceived`) or
-/// waits for an answer.
+/// The application aborts a handshake: silently in SYN-SENT (`Rule::EndAttemptClosed`), with RST in SYN-RECEIVED
+/// (`Rule::RstCloseInSynReceived`) or if an intercepted SYN is unanswered (`Rule::RstIntercepted`).
 fn abort_handshake(shared: &mut Shared, handshake: &mut Handshake, now: crate::Instant) {
     if handshake.end.is_some() {
         return;
@@ -634,7 +628,7 @@ fn abort_handshake(shared: &mut Shared, handshake: &mut Handshake, now: crate::I
 }
 
 impl Handshake {
-    /// Whether a CLOSE waits for the end of the handshake (E2), instead of ending it.
+    /// Whether a CLOSE waits for the end of the handshake instead of aborting it.
     fn may_finish(&self) -> bool {
         let aborts = self.settings.linger.is_some_and(|time| time.is_zero());
         self.phase == Phase::SynReceived && self.end.is_none() && !aborts
@@ -642,7 +636,7 @@ impl Handshake {
 }
 
 impl Connection {
-    /// Whether the user may send.
+    /// Whether the application may send.
     pub fn may_send(&self) -> bool {
         self.state.may_send() && self.fate.is_none()
     }
@@ -676,8 +670,8 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Stops the timers whose settings differ from those `before`, so that they are started anew. A setting
-    /// changes nothing that the protocol has counted: a peer that answers no probe stays one.
+    /// Stops the timers whose settings differ from those `before`, so that they are restarted. Protocol counters, such
+    /// as that of unanswered probes, are not reset.
     fn rearm(&mut self, before: &Settings) {
         let settings = &self.settings;
         let idle = |settings: &Settings| settings.keepalive.map(|keepalive| keepalive.idle);
@@ -690,17 +684,18 @@ impl Connection {
         }
     }
 
-    /// Whether the peer's FIN is waited for once the user is gone (`Rule::RstFinWait2Refused`).
+    /// Whether an orphan waits for the peer's FIN (`Rule::RstFinWait2Refused`).
     pub fn waits_for_fin(&self) -> bool {
         self.settings.fin_wait_2.is_none_or(|limit| !limit.is_zero())
     }
 
-    /// CLOSE of both directions: the rule by which it is an abort, if it is one (`Rule::RstUnreadDataAtClose` before `Rule::RstAbort` before `Rule::RstFinWait2Refused`).
+    /// CLOSE of both directions: returns the rule if it is an abort (in this order: `Rule::RstUnreadDataAtClose`,
+    /// `Rule::RstAbort`, `Rule::RstFinWait2Refused`).
     fn close(&mut self) -> Option<Rule> {
         if self.fate.is_some() {
             return None;
         }
-        // Nobody is left to say how far to acknowledge.
+        // No application is left to control acknowledgment.
         self.release_acks();
         if !self.incoming.is_empty() {
             return Some(Rule::RstUnreadDataAtClose);

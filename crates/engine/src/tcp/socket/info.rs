@@ -1,4 +1,4 @@
-//! STATUS of RFC 9293 section 3.9.1: the figures of a connection, and their names in Linux's TCP_INFO.
+//! STATUS of RFC 9293 section 3.9.1: statistics of a connection, and their names in Linux's TCP_INFO.
 
 use crate::end::End;
 use crate::shared::Shared;
@@ -12,134 +12,135 @@ use crate::tcp::{CaState, Tcp, TcpState};
 use crate::{Config, Instant};
 use core::time::Duration;
 
-/// A look at a connection. [`TCP_INFO`] says what Linux calls each number.
+/// A snapshot of a connection's statistics. [`TCP_INFO`] maps them to Linux's fields.
 ///
-/// Counts of segments are those of what is on the wire: a super-segment counts as often as the link cuts it. They
-/// have 32 bits, as in Linux, and begin anew when they are full.
+/// Segments are counted as on the wire: a super-segment counts as the number of segments that the link makes of it.
+/// Counters have 32 bits, as on Linux, and wrap around.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TcpInfo {
     /// Its state.
     pub state: TcpState,
-    /// Eff.snd.MSS: the most text in a segment we send.
+    /// Eff.snd.MSS: max data in a sent segment.
     pub mss: u32,
-    /// The MSS that we announced.
+    /// The MSS announced to the peer.
     pub advertised_mss: u32,
-    /// The largest text that came in one segment.
+    /// Max data received in one segment.
     pub largest_received: u32,
-    /// The largest packet that the path takes.
+    /// The path MTU.
     pub path_mtu: u32,
-    /// Both sides have timestamps (RFC 7323).
+    /// Both sides use timestamps (RFC 7323).
     pub timestamps: bool,
-    /// Both sides have selective acknowledgments (RFC 2018).
+    /// Both sides use selective acknowledgments (RFC 2018).
     pub sack: bool,
-    /// Both sides have explicit congestion notification (RFC 3168).
+    /// Both sides use explicit congestion notification (RFC 3168).
     pub ecn: bool,
-    /// The shifts of the windows of the peer and of ours, if they are scaled (RFC 7323).
+    /// Window scale shifts of the peer's window and of ours, if negotiated (RFC 7323).
     pub window_scaling: Option<(u8, u8)>,
-    /// Congestion window, bytes.
+    /// Congestion window, in bytes.
     pub cwnd: u32,
-    /// Bytes that may be in flight: the congestion window, or what a repair makes of it.
+    /// Max bytes in flight: the congestion window, or its value during loss recovery.
     pub send_limit: u32,
-    /// Slow start threshold, bytes.
+    /// Slow start threshold, in bytes.
     pub ssthresh: u32,
-    /// SND.WND, bytes.
+    /// SND.WND, in bytes.
     pub snd_wnd: u32,
-    /// RCV.WND, bytes.
+    /// RCV.WND, in bytes.
     pub rcv_wnd: u32,
-    /// Smoothed round-trip time, once measured.
+    /// Smoothed RTT, once measured.
     pub srtt: Option<Duration>,
-    /// Its variation; zero before it is measured.
+    /// RTT variation; zero before the first measurement.
     pub rttvar: Duration,
-    /// The least round-trip time that was measured, of segments sent once, our SYN or SYN|ACK among them.
+    /// Min RTT, of segments sent once, including our SYN or SYN|ACK.
     pub min_rtt: Option<Duration>,
-    /// The round-trip time that echoed timestamps show to a receiver.
+    /// The receiver's RTT, measured by echoed timestamps.
     pub receiver_rtt: Option<Duration>,
-    /// The most text that the user has read in a round trip.
+    /// Max bytes that the application has read per round trip.
     pub rcv_space: u64,
     /// Retransmission timeout, without back-off.
     pub rto: Duration,
-    /// Bytes in a second that pacing lets go, if it is on.
+    /// Pacing rate in bytes per second, if pacing is on.
     pub pacing_rate: Option<u64>,
-    /// How long an ACK is held back.
+    /// The ACK delay.
     pub ack_delay: Duration,
-    /// Bytes given to us and not yet sent.
+    /// Bytes in the send buffer, not yet sent.
     pub unsent: usize,
     /// Bytes sent and not yet acknowledged.
     pub unacked: usize,
-    /// Bytes received in order and not yet read.
+    /// Bytes received in sequence and not yet read.
     pub unread: usize,
     /// Bytes received beyond a gap.
     pub out_of_order: usize,
-    /// Bytes in flight that the peer has beyond a gap.
+    /// Bytes SACKed by the peer.
     pub sacked: u32,
-    /// Bytes taken for lost and not sent again yet.
+    /// Bytes marked lost and not yet retransmitted.
     pub lost: u32,
-    /// Segments sent and not yet acknowledged, a FIN alone included.
+    /// Segments sent and not yet acknowledged, including a FIN without data.
     pub segments_unacked: u32,
-    /// Those of them that the peer has beyond a gap.
+    /// Those of them that are SACKed.
     pub segments_sacked: u32,
-    /// Those taken for lost and not sent again yet.
+    /// Those marked lost and not yet retransmitted.
     pub segments_lost: u32,
-    /// Those that were taken for lost and are on their way again.
+    /// Those marked lost, retransmitted and in flight.
     pub segments_retrans: u32,
-    /// What congestion control is doing.
+    /// The state of congestion control.
     pub ca_state: CaState,
-    /// Duplicate ACKs that show a loss where the peer has no selective acknowledgments.
+    /// Number of duplicate ACKs that indicates a loss without SACK.
     pub reordering: u32,
-    /// How often the retransmission timeout was doubled since something new was acknowledged.
+    /// How often the retransmission timeout was doubled since new data was acknowledged.
     pub backoffs: u32,
-    /// Unanswered probes, of a shut window or of keep-alive.
+    /// Unanswered zero-window or keep-alive probes.
     pub probes: u32,
-    /// Retransmission timeouts, and those among them that followed no other. Those of our SYN count.
+    /// Retransmission timeouts, and those of them that did not follow another. Those of our SYN count.
     pub timeouts: u32,
     /// See [`timeouts`](Self::timeouts).
     pub timeout_recoveries: u32,
-    /// When text last arrived.
+    /// When data last arrived.
     pub last_text: Option<Instant>,
     /// When the handshake was complete.
     pub established: Option<Instant>,
-    /// When text or a FIN was last sent.
+    /// When data or a FIN was last sent.
     pub last_text_sent: Option<Instant>,
-    /// When an acceptable segment last arrived: each has an ACK.
+    /// When an acceptable segment last arrived: each carries an ACK.
     pub last_ack: Option<Instant>,
-    /// Segments that arrived, acceptable or not.
+    /// Segments received, acceptable or not.
     pub segments_in: u32,
     /// Segments sent.
     pub segments_out: u32,
-    /// Segments with text that arrived.
+    /// Data segments received.
     pub data_segments_in: u32,
-    /// Segments with text that were sent.
+    /// Data segments sent.
     pub data_segments_out: u32,
-    /// Segments with text that arrived before what precedes it, each as often as it came.
+    /// Data segments received out of order, including duplicates.
     pub early_segments: u32,
-    /// Segments sent again, our SYN included.
+    /// Segments retransmitted, including our SYN.
     pub retransmissions: u64,
-    /// Bytes of text sent again.
+    /// Bytes of data retransmitted.
     pub octets_retransmitted: u64,
-    /// Bytes of text sent, without what was sent again.
+    /// Bytes of data sent, without retransmissions.
     pub octets_sent: u64,
-    /// Bytes of text received in order.
+    /// Bytes of data received in sequence.
     pub octets_received: u64,
-    /// Segments, our SYN included, that the peer is known to have.
+    /// Segments delivered, including our SYN.
     pub delivered: u32,
-    /// Those of which an ACK told with a mark of congestion.
+    /// Those whose ACK carried ECE.
     pub delivered_marked: u32,
-    /// Segments that the peer reported to have twice (RFC 2883).
+    /// Segments that the peer reported as duplicates by DSACK (RFC 2883).
     pub duplicates_reported: u32,
-    /// How many ACKs have shown that the path reorders.
+    /// How many ACKs have shown reordering.
     pub reorderings: u32,
-    /// How long there was something to send or in flight.
+    /// How long there was data to send or in flight.
     pub busy: Duration,
-    /// How long of that the peer's window was what kept us from sending.
+    /// How long of that sending was limited by the peer's window.
     pub rwnd_limited: Duration,
-    /// How long of that the send buffer was: its user waited for room while all was in flight.
+    /// How long of that sending was limited by the send buffer: the application waited for room while all data was in
+    /// flight.
     pub sndbuf_limited: Duration,
 }
 
 impl Tcp<'_> {
-    /// STATUS: its numbers. After its end they are those that it ended with; of an attempt to connect, that was
-    /// not established, all but the state are zero.
+    /// STATUS: its statistics. After its end they are the final ones; before it is established, all but the state are
+    /// zero.
     pub fn info(&self) -> TcpInfo {
         match self.socket() {
             Socket::Opening(_) => TcpInfo { state: self.state(), ..TcpInfo::default() },
@@ -193,7 +194,7 @@ impl Connection {
         }
     }
 
-    /// What it ends with. Nothing is in flight any more; what was is lost, not acknowledged.
+    /// The final statistics. Nothing is in flight any more: unacknowledged data is lost.
     pub(in crate::tcp) fn last_info(&self, shared: &Shared, now: Instant, end: &End) -> TcpInfo {
         TcpInfo {
             state: TcpState::Closed,
@@ -211,7 +212,7 @@ impl Connection {
         }
     }
 
-    /// What segments and the path may hold.
+    /// Segment sizes and path MTU.
     fn sizes(&self, shared: &Shared, now: Instant) -> TcpInfo {
         let remote = self.flow.remote.ip();
         let Config { mtu, .. } = shared.config;
@@ -225,13 +226,13 @@ impl Connection {
         }
     }
 
-    /// The least round-trip time of late, of which the handshake's is one.
+    /// The min RTT of the recent window, including the sample of the handshake.
     fn min_rtt(&self, now: Instant) -> Option<Duration> {
         let handshake = self.stats.handshake_rtt().filter(|_| !MinRtt::is_old(now, self.established));
         handshake.into_iter().chain(self.recovery.rack().min_rtt()).min()
     }
 
-    /// What was counted.
+    /// Counters.
     fn counts(&self, now: Instant, rest: TcpInfo) -> TcpInfo {
         let (stats, recovery) = (&self.stats, &self.recovery);
         let [segments_unacked, segments_sacked, segments_lost, segments_retrans] =
@@ -270,22 +271,22 @@ impl Connection {
     }
 }
 
-/// A field of Linux's `struct tcp_info`, and what we have for it.
+/// A field of Linux's `struct tcp_info`, and its counterpart here.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerInfo {
-    /// Its name there.
+    /// Its name on Linux.
     pub linux: &'static str,
-    /// The fields of [`TcpInfo`] that say it; empty if none does.
+    /// The corresponding fields of [`TcpInfo`]; empty if there is none.
     pub ours: &'static str,
-    /// What differs in the meaning, or why there is none.
+    /// Differences in meaning, or why there is no counterpart.
     pub note: &'static str,
-    /// The number as Linux would tell it at this time: times in its units, windows in segments.
+    /// The value as Linux would report it at this time: times in its units, windows in segments.
     pub value: Option<fn(&TcpInfo, Instant) -> u64>,
 }
 
 macro_rules! counterparts {
     ($($linux:ident = $ours:literal $note:literal $($value:expr)?;)*) => {
-        /// Every field of Linux's `struct tcp_info`, in its order.
+        /// All fields of Linux's `struct tcp_info`, in its order.
         pub const TCP_INFO: &[PeerInfo] = &[$(PeerInfo {
             linux: concat!("tcpi_", stringify!($linux)),
             ours: $ours,
@@ -374,18 +375,18 @@ fn micros(time: Duration) -> u64 {
     time.as_micros() as u64
 }
 
-/// Milliseconds since then; since always if it never was.
+/// Milliseconds since then; since the start of the clock if `None`.
 fn since(then: Option<Instant>, now: Instant) -> u64 {
     then.map_or(now.as_millis(), |then| (now - then).as_millis() as u64)
 }
 
-/// The back-off is the timer's; between probes of a shut window Linux counts it apart.
+/// The RTO with back-off; Linux counts the back-off of zero-window probes separately.
 fn backed_off(info: &TcpInfo, _now: Instant) -> u64 {
     let backoffs = if info.segments_unacked == 0 && info.probes > 0 { 0 } else { info.backoffs };
     micros(info.rto).saturating_mul(1 << backoffs.min(20))
 }
 
-/// A threshold that was never set is out of reach.
+/// ssthresh in segments; Linux's infinite value if it was never set.
 fn threshold(info: &TcpInfo, _now: Instant) -> u64 {
     if info.ssthresh >= 1 << 30 { 0x7fff_ffff } else { (info.ssthresh / info.mss.max(1)).into() }
 }
