@@ -202,7 +202,8 @@ counters! {
     tcp_established,
     /// Connection attempts that failed (TcpAttemptFails).
     tcp_attempt_fails,
-    /// Connections that went from ESTABLISHED or CLOSE-WAIT to CLOSED, by a reset of either side (TcpEstabResets).
+    /// Connections that went from ESTABLISHED or CLOSE-WAIT to CLOSED, by a reset of either side
+    /// (TcpEstabResets).
     tcp_established_resets,
     /// Challenge ACKs sent (TcpExtTCPChallengeACK).
     tcp_challenge_acks,

@@ -1,4 +1,4 @@
-//! ICMP for IPv4 and IPv6 (RFC 792, RFC 4443): echo, errors about packets we sent, errors about packets we received.
+//! ICMP for IPv4 and IPv6 (RFC 792, RFC 4443): echo, errors received, errors sent.
 
 mod echo;
 mod errors;
@@ -18,7 +18,7 @@ use lastack_wire::icmp::{Icmp as Message, IcmpError};
 use lastack_wire::ip::{self, IpPacket};
 use limiter::Limiter;
 
-/// No next header: what follows is to be ignored (RFC 8200 section 4.7).
+/// No next header: the rest of the packet is ignored (RFC 8200 section 4.7).
 const NO_NEXT_HEADER: u8 = 59;
 
 /// The state of ICMP.
@@ -29,14 +29,14 @@ pub(crate) struct Icmp {
 }
 
 impl Icmp {
-    /// A packet has arrived that may have to be answered with an error. The rate limits must hear of it
-    /// whether it is answered or not.
+    /// Accounts a packet that may have to be answered with an error in the rate limits, whether it is
+    /// answered or not.
     pub(crate) fn arrived(&mut self, shared: &mut Shared, now: Instant, remote: IpAddr) {
         self.limiter.arrived(&shared.config.datagrams, &mut shared.secret, remote, now);
     }
 }
 
-/// Takes in an ICMP message.
+/// Processes an ICMP message received.
 pub(crate) fn arrives(stack: &mut Stack, now: Instant, packet: &[u8], parsed: &IpPacket<'_>) -> Verdict {
     let header = &parsed.header;
     if header.is_v6() != (header.protocol == ip::ICMPV6) {

@@ -2,7 +2,7 @@
 //!
 //! [`Stack`] takes packets in and gives packets out. It has no I/O, clock, thread, lock or randomness of its own: the
 //! same calls at the same times give the same packets, byte for byte. Data flows one way: an arrival, a timer or a call
-//! changes state and records what is *pending*; only [`Stack::poll_transmit`] makes packets.
+//! changes state and marks output as *pending*; only [`Stack::poll_transmit`] creates packets.
 #![no_std]
 #![forbid(unsafe_code)]
 

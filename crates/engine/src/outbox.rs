@@ -123,7 +123,7 @@ impl Shared {
         Some(transmit)
     }
 
-    /// Sets the identification of an IPv4 packet without DF. An atomic datagram needs none
+    /// Sets the identification of an IPv4 packet without DF. A packet with DF needs none
     /// (RFC 6864 section 4.1).
     pub fn number(&mut self, ip: &mut IpHeader) {
         if !ip.is_v6() && !ip.dont_fragment {

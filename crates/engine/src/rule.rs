@@ -1,9 +1,9 @@
-//! The rules by which packets are answered or dropped and connections end, each with one name.
+//! The rules by which packets are answered or dropped and connections end.
 //!
 //! A rule has a name, which reports, captures and logs print, and a code, which stays the same in
 //! `docs/resets.md`, in JSON and in test names.
 //!
-//! The first word of a name tells what the rule does: `rst-` sends a reset, `peer-rst-` accepts one,
+//! The prefix of a name shows the effect of the rule: `rst-` sends a reset, `peer-rst-` accepts one,
 //! `ack-` answers with an ACK, `drop-` ignores a packet, `icmp-` sends or handles an ICMP error, `end-`
 //! ends a connection without a reset, `limit-` applies a bound.
 
@@ -33,7 +33,7 @@ macro_rules! rules {
                 match self { $(Self::$variant => $code,)* }
             }
 
-            /// What the rule says, in one sentence without a full stop.
+            /// The description, one sentence without a full stop.
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }

@@ -1,4 +1,4 @@
-//! A counter of the work that a peer causes: tests show that N segments cost at most a constant times N steps.
+//! A counter of the work that a peer causes: tests show that N segments cost O(N) steps.
 //! A step is one turn of a loop over state kept for a peer, or one lookup in an ordered map.
 
 #[cfg(test)]
@@ -9,14 +9,14 @@ std::thread_local! {
     static STEPS: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
 }
 
-/// Counts a step; free outside of tests.
+/// Counts a step; no cost outside of tests.
 #[inline(always)]
 pub(crate) fn count() {
     #[cfg(test)]
     STEPS.with(|steps| steps.set(steps.get() + 1));
 }
 
-/// Steps that `work` takes on this thread.
+/// The number of steps of `work` on this thread.
 #[cfg(test)]
 pub(crate) fn of(work: impl FnOnce()) -> u64 {
     let before = STEPS.with(core::cell::Cell::get);

@@ -1,6 +1,6 @@
 //! UDP (RFC 768): sockets, delivery and transmission.
 //!
-//! Calls record; [`Stack::poll_transmit`] sends.
+//! Calls queue datagrams; [`Stack::poll_transmit`] sends them.
 
 mod arrives;
 mod bindings;
@@ -27,18 +27,18 @@ use slotmap::SlotMap;
 use socket::Socket;
 
 slotmap::new_key_type! {
-    /// The name of a UDP socket. It is never given to another.
+    /// The id of a UDP socket. It is never reused.
     pub struct UdpId;
 }
 
-/// Every UDP socket of a stack.
+/// All UDP sockets of a stack.
 #[derive(Debug)]
 pub(crate) struct UdpTable {
     sockets: SlotMap<UdpId, Socket>,
     bindings: Bindings,
-    /// The socket that takes what no other wants.
+    /// The socket that receives datagrams without a matching socket.
     intercept: Option<UdpId>,
-    /// Sockets with something to send, each once. They take turns.
+    /// Sockets with queued datagrams, each once, served round-robin.
     ready: VecDeque<UdpId>,
 }
 

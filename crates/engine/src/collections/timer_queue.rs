@@ -31,12 +31,12 @@ pub(crate) struct TimerQueue {
     tick: u64,
     /// The number of deadlines.
     len: usize,
-    /// How often a deadline was put somewhere: what the queue costs.
+    /// The number of insertions and moves: the cost of the queue.
     #[cfg(test)]
     pub steps: u64,
 }
 
-/// A deadline, and its neighbours in its slot.
+/// A deadline, linked to its neighbours in its slot.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     at: Instant,
@@ -51,7 +51,7 @@ struct Level {
     occupied: u64,
     /// The first node of each slot.
     first: [u32; SLOTS],
-    /// No deadline in the slot is earlier.
+    /// A lower bound of the deadlines of each slot.
     earliest: [Instant; SLOTS],
 }
 
@@ -66,7 +66,7 @@ fn tick_of(at: Instant) -> u64 {
 }
 
 impl TimerQueue {
-    /// Sets the deadline of a place, in the stead of the one it has.
+    /// Sets or replaces the deadline of `place`.
     pub fn set(&mut self, place: u32, at: Instant) {
         let index = place as usize;
         if self.nodes.len() <= index {
@@ -74,18 +74,18 @@ impl TimerQueue {
         }
         self.remove(place);
         self.len += 1;
-        // What lies at the end of time is as late as any deadline.
+        // The max value marks an unset deadline.
         let at = at.min(Instant::from_nanos(u64::MAX - 1));
         self.nodes[index].at = at;
         self.put(place, at);
     }
 
-    /// The deadline of a place.
+    /// The deadline of `place`.
     pub fn get(&self, place: u32) -> Option<Instant> {
         self.nodes.get(place as usize).map(|node| node.at).filter(|at| *at != UNSET)
     }
 
-    /// Forgets the deadline of a place, if it has one.
+    /// Removes the deadline of `place`, if it has one.
     pub fn remove(&mut self, place: u32) {
         let Some(at) = self.get(place) else { return };
         self.len -= 1;
@@ -98,7 +98,7 @@ impl TimerQueue {
         }
     }
 
-    /// No deadline is earlier than this; most often it is the earliest. `None`: there is none.
+    /// A lower bound of all deadlines, usually the earliest one. `None`: there are no deadlines.
     pub fn next(&self) -> Option<Instant> {
         if let Some((at, _)) = self.current.first() {
             return Some(*at);
@@ -107,7 +107,7 @@ impl TimerQueue {
         Some(level.earliest[level.occupied.trailing_zeros() as usize])
     }
 
-    /// Takes a place whose deadline has come at `now`. To be asked until there is none.
+    /// Removes and returns a place whose deadline is due at `now`. Call it until it returns `None`.
     pub fn take_expired(&mut self, now: Instant) -> Option<u32> {
         self.advance(tick_of(now));
         let (at, place) = *self.current.first()?;
@@ -125,7 +125,7 @@ impl TimerQueue {
         self.len
     }
 
-    /// The level and the slot of a tick that has not been reached.
+    /// The level and the slot of a future tick; `None` for a current or past one.
     fn slot_of(&self, tick: u64) -> Option<(usize, usize)> {
         if tick <= self.tick {
             return None;
@@ -174,7 +174,7 @@ impl TimerQueue {
         }
     }
 
-    /// Reaches a tick: what lies in the slots up to it moves on.
+    /// Advances to a tick: the deadlines in the slots up to it move to lower levels.
     fn advance(&mut self, to: u64) {
         while let Some((start, level, slot)) = self.first_slot().filter(|(start, ..)| *start <= to) {
             self.tick = start;
@@ -190,8 +190,8 @@ impl TimerQueue {
         self.tick = self.tick.max(to);
     }
 
-    /// The first tick of the earliest slot that is not empty, its level and its number: all that is in a level
-    /// is earlier than what is in a higher one.
+    /// The first tick of the earliest non-empty slot, its level and its number. All deadlines of a level are
+    /// earlier than those of a higher level.
     fn first_slot(&self) -> Option<(u64, usize, usize)> {
         let (number, level) = self.levels.iter().enumerate().find(|(_, level)| level.occupied != 0)?;
         let slot = level.occupied.trailing_zeros();

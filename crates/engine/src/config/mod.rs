@@ -109,9 +109,9 @@ pub struct TcpConfig {
     /// Max bytes in the buffers of all connections, beyond the few KiB that each connection may always
     /// use. At the limit no buffer grows.
     pub memory: usize,
-    /// Whether connections are reset to enforce [`memory`](Self::memory): stalled ones
-    /// (`Rule::LimitMemory`), and at close those with much unsent data (`Rule::LimitOrphansAtClose`,
-    /// `Rule::LimitOrphans`). Linux resets only the latter.
+    /// Whether connections are reset to enforce `memory`: stalled ones (`Rule::LimitMemory`), and at
+    /// close those with much unsent data (`Rule::LimitOrphansAtClose`, `Rule::LimitOrphans`). Linux
+    /// resets only the latter.
     pub reset_for_memory: bool,
     /// Offer timestamps (RFC 7323).
     pub timestamps: bool,

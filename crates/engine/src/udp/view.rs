@@ -94,8 +94,8 @@ impl<'a> Udp<'a> {
         self.push(Outgoing { flow, payload: payload.to_vec(), segment_size: None, ip: None })
     }
 
-    /// Queues a datagram from `from` to `to`. The intercepting socket sends from any local address (see
-    /// [`Config::any_address`](crate::Config::any_address)), another only from its own.
+    /// Queues a datagram from `from` to `to`. The intercepting socket sends from any local address (with
+    /// `Config::any_address` any unicast address), another only from its own.
     ///
     /// # Errors
     /// As [`send`](Self::send).
