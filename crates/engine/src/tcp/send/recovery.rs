@@ -192,7 +192,7 @@ impl Recovery {
     }
 
     /// The fast path of [`Self::acknowledged`] for an acknowledgment of new data without SACK blocks, if
-    /// [`Self::is_undisturbed`].
+    /// `is_undisturbed`.
     pub fn acknowledged_undisturbed(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Outcome {
         let pipe_before = self.scoreboard.total();
         let mut delivered = Delivered::default();

@@ -144,7 +144,7 @@ impl Tcp<'_> {
     ///
     /// # Errors
     ///
-    /// The pending error once, then [`TcpError::BrokenPipe`]; also [`TcpError::BrokenPipe`] after
+    /// The pending error once, then [`TcpError::BrokenPipe`]; the latter also after
     /// [`shutdown`](Self::shutdown).
     pub fn send(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
         self.give(text, false)
