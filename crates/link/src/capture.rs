@@ -9,21 +9,21 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-/// Which way a packet went.
+/// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// We sent it.
+    /// Sent by this host.
     Sent,
-    /// It arrived.
+    /// Received.
     Received,
 }
 
-/// Where captured packets go: a file, a timeline, a test's list.
+/// The destination of captured packets: a file, a timeline, a list in a test.
 pub trait Sink {
-    /// Takes note of a packet and of what is to be said about it.
+    /// Records a packet with its comment.
     fn record(&mut self, at: Instant, direction: Direction, packet: &[u8], comment: Option<&str>);
 
-    /// The end of a round: no packet comes before the next.
+    /// The end of a round: more packets come only in the next.
     fn flush(&mut self, _now: Instant) {}
 }
 
@@ -47,7 +47,7 @@ impl<S: Sink + ?Sized> Sink for &mut S {
     }
 }
 
-/// A sink that several links share, or that is looked at afterwards.
+/// A sink that several links share, or that is read afterwards.
 impl<S: Sink + ?Sized> Sink for Arc<Mutex<S>> {
     fn record(&mut self, at: Instant, direction: Direction, packet: &[u8], comment: Option<&str>) {
         lock(self).record(at, direction, packet, comment);
@@ -58,16 +58,16 @@ impl<S: Sink + ?Sized> Sink for Arc<Mutex<S>> {
     }
 }
 
-/// A packet that a `Vec<Record>` as [`Sink`] took note of.
+/// A packet recorded by a `Vec<Record>` as [`Sink`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// When it passed.
+    /// The time of capture.
     pub at: Instant,
-    /// Which way.
+    /// The direction.
     pub direction: Direction,
-    /// Its bytes.
+    /// The packet.
     pub packet: Vec<u8>,
-    /// What is to be said about it.
+    /// The comment.
     pub comment: Option<String>,
 }
 
@@ -79,8 +79,8 @@ impl Sink for Vec<Record> {
 
 /// A link that shows each packet to a sink on its way.
 ///
-/// An arrival has its [`Verdict`] as comment unless it was simply accepted, a packet we sent the rule that made
-/// it. Super-segments are shown whole; checksums that were left to others are complete.
+/// The comment of a received packet is its [`Verdict`], unless it was simply accepted; that of a sent packet is the
+/// rule that caused it. Super-segments are captured whole; partial checksums are completed.
 #[derive(Debug)]
 pub struct Capture<L, S: Sink> {
     inner: L,
@@ -88,7 +88,7 @@ pub struct Capture<L, S: Sink> {
 }
 
 impl<L: Link, S: Sink> Capture<L, S> {
-    /// Shows the packets of `inner` to `sink`.
+    /// Captures the packets of `inner` into `sink`.
     pub fn new(inner: L, sink: S) -> Self {
         let recorder = Recorder {
             sink,
@@ -101,12 +101,12 @@ impl<L: Link, S: Sink> Capture<L, S> {
         Self { inner, recorder }
     }
 
-    /// The link below.
+    /// The inner link.
     pub fn inner(&self) -> &L {
         &self.inner
     }
 
-    /// The sink. The last arrival is shown to it only once its verdict is known.
+    /// The sink. It gets the last received packet only once its verdict is known.
     pub fn sink(&self) -> &S {
         &self.recorder.sink
     }
@@ -153,12 +153,12 @@ impl<L: Link, S: Sink> Link for Capture<L, S> {
 #[derive(Debug)]
 struct Recorder<S: Sink> {
     sink: S,
-    /// The last arrival, held back until its verdict is known.
+    /// The last received packet, held back until its verdict is known.
     arrival: Vec<u8>,
     arrived: Option<(Instant, Received)>,
     copy: Vec<u8>,
     comment: String,
-    /// What stands in the checksum fields on this link.
+    /// The content of the checksum fields on this link.
     summed: TransmitChecksum,
 }
 
@@ -169,13 +169,13 @@ impl<S: Sink> Recorder<S> {
         self.arrived = Some((now, received));
     }
 
-    /// Shows the arrival that is held back, if there is one.
+    /// Passes on the packet that is held back, if there is one.
     fn arrival(&mut self, verdict: Option<&Verdict>) {
         let Some((at, received)) = self.arrived.take() else {
             return;
         };
         if received.checksum_good {
-            // Offload on the way in hands over what the sender left to be summed up (NEEDS_CSUM).
+            // Receive offload delivers partial checksums of the sender (NEEDS_CSUM).
             checksum::complete_if_wrong(&mut self.arrival);
         }
         if self.summed != TransmitChecksum::Full {
@@ -192,7 +192,7 @@ impl<S: Sink> Recorder<S> {
             note(&mut self.comment, format_args!("{word}: [{rule}] {text} ({section})"))
         });
         if transmit.segment_size.is_some() && is_udp(packet) {
-            // One by one, or a reader of the capture would take them for one large datagram.
+            // One by one, since a reader of the capture would take them for one large datagram.
             let mut cut = Cut::new(packet, transmit);
             while cut.next(&mut self.copy).is_some() {
                 self.sink.record(now, Direction::Sent, &self.copy, comment);

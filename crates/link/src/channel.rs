@@ -1,4 +1,4 @@
-//! A link whose other side is a program: packets out of a queue, packets into a queue.
+//! A link whose other side is a program, by two queues of packets.
 
 use crate::{Capabilities, Cut, Link, lock};
 use lastack_engine::{Instant, Received, Transmit};
@@ -17,14 +17,14 @@ pub struct Channel {
     piece: Vec<u8>,
 }
 
-/// Gives packets to the stack on the other side of a [`channel`]. All clones are one sender; when the last is dropped,
-/// the link has failed.
+/// Sends packets to the stack on the other side of a [`channel`]. Clones share the queue; when the last is dropped,
+/// the link fails.
 #[derive(Debug)]
 pub struct PacketSender {
     queue: Arc<Mutex<Queue>>,
 }
 
-/// Takes the packets that the stack on the other side of a [`channel`] sends. When it is dropped, they are lost.
+/// Receives the packets that the stack on the other side of a [`channel`] sends. When it is dropped, they are lost.
 #[derive(Debug)]
 pub struct PacketReceiver {
     queue: Arc<Mutex<Queue>>,
@@ -34,7 +34,7 @@ pub struct PacketReceiver {
 struct Queue {
     packets: VecDeque<Vec<u8>>,
     limit: usize,
-    /// Packets lost because the queue was full, or there was no reader.
+    /// Packets lost because the queue was full, or the receiver was dropped.
     dropped: u64,
     senders: usize,
     reader_gone: bool,
@@ -65,7 +65,7 @@ impl Queue {
         Some(packet)
     }
 
-    /// Gives the packet back if there is no room.
+    /// Returns the packet if the queue is full.
     fn put(queue: &Mutex<Self>, packet: Vec<u8>) -> Result<(), Vec<u8>> {
         let reader = {
             let mut queue = lock(queue);
@@ -89,11 +89,11 @@ impl Queue {
     }
 }
 
-/// A link of two queues of packets, each with room for `packets`: the link for a [stack](lastack_engine::Stack), and
-/// the two ends for a program that has packets from wherever it likes: a tunnel, a radio, another stack.
+/// A link of two queues, each with room for `packets` packets: the link for a [stack](lastack_engine::Stack), and the
+/// two ends for a program that has packets from any source: a tunnel, a radio, another stack.
 ///
-/// Every packet is a whole IP packet of at most [`Capabilities::mtu`] bytes, with whole checksums unless
-/// `capabilities` say otherwise. A packet of the stack that finds its queue full is lost, as on a wire, and counted.
+/// Every packet is a whole IP packet of at most [`Capabilities::mtu`] bytes, with complete checksums unless
+/// `capabilities` say otherwise. If the queue is full, a packet of the stack is dropped and counted.
 ///
 /// ```
 /// use lastack_engine::{Instant, Received, Transmit};
@@ -108,7 +108,7 @@ impl Queue {
 /// assert_eq!(packet, b"another");
 /// ```
 pub fn channel(capabilities: Capabilities, packets: usize) -> (Channel, PacketSender, PacketReceiver) {
-    // A super-segment has to be cut by whoever takes it, which a program does not expect.
+    // The receiver would have to segment super-segments, which a program does not expect.
     let capabilities = Capabilities { max_packet: capabilities.mtu, ..capabilities };
     let (to_stack, from_stack) = (Queue::new(packets), Queue::new(packets));
     let (sender, receiver) =
@@ -117,7 +117,7 @@ pub fn channel(capabilities: Capabilities, packets: usize) -> (Channel, PacketSe
 }
 
 impl Channel {
-    /// Packets of the stack that were lost because they found their queue full, or nobody to take them.
+    /// Packets of the stack that were lost because the queue was full or the receiver dropped.
     pub fn dropped(&self) -> u64 {
         lock(&self.from_stack).dropped
     }
@@ -182,12 +182,12 @@ impl Drop for Channel {
     }
 }
 
-/// Why a packet could not be given to a stack. It is inside.
+/// Why a packet could not be sent to a stack; contains the packet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TrySendError {
     /// The queue is full.
     Full(Vec<u8>),
-    /// The link was dropped, and with it the stack.
+    /// The link, and so the stack, was dropped.
     Closed(Vec<u8>),
 }
 
@@ -203,10 +203,10 @@ impl std::fmt::Display for TrySendError {
 impl std::error::Error for TrySendError {}
 
 impl PacketSender {
-    /// Gives the stack a packet.
+    /// Sends a packet to the stack.
     ///
     /// # Errors
-    /// [`TrySendError::Full`] if the queue is, [`TrySendError::Closed`] if there is no stack any more.
+    /// [`TrySendError::Full`] if the queue is full, [`TrySendError::Closed`] if the stack was dropped.
     pub fn try_send(&self, packet: Vec<u8>) -> Result<(), TrySendError> {
         if lock(&self.queue).reader_gone {
             return Err(TrySendError::Closed(packet));
@@ -214,13 +214,13 @@ impl PacketSender {
         Queue::put(&self.queue, packet).map_err(TrySendError::Full)
     }
 
-    /// Gives the stack a packet once there is room.
+    /// Sends a packet to the stack, waiting until there is room.
     ///
     /// # Errors
-    /// There is no stack any more; the packet comes back.
+    /// The stack was dropped; returns the packet.
     ///
     /// # Cancel safety
-    /// Dropped before it is ready, the packet is not sent.
+    /// If the future is dropped before it is ready, the packet is not sent.
     pub async fn send(&self, packet: Vec<u8>) -> Result<(), Vec<u8>> {
         let mut packet = Some(packet);
         poll_fn(|cx| {
@@ -286,7 +286,7 @@ impl PacketReceiver {
         Poll::Pending
     }
 
-    /// The next packet of the stack, if there is one now.
+    /// The next packet of the stack, without waiting.
     pub fn try_recv(&mut self) -> Option<Vec<u8>> {
         Queue::take(&self.queue)
     }

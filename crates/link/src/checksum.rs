@@ -1,11 +1,10 @@
-//! Completing the checksum of a packet that was to be summed up further down.
+//! Completing the partial checksum of a packet.
 
 use crate::layout::{Layout, Protocol};
 use lastack_wire::checksum::Sum;
 use lastack_wire::{Icmp, IpPacket, ip};
 
-/// Computes the checksum of a TCP or UDP header from scratch and stores it; a packet that is something else, or
-/// a fragment, is left as it is.
+/// Computes the checksum of a TCP or UDP header and stores it; other packets and fragments are left unchanged.
 ///
 /// For a packet that was sent with [`Transmit::partial_checksum`](lastack_engine::Transmit) and now goes where
 /// nobody completes it: into a capture, or through damage that must not stay unnoticed.
@@ -15,7 +14,8 @@ pub fn complete_checksum(packet: &mut [u8]) {
     }
 }
 
-/// As [`complete_checksum`], only if what stands there is wrong: an arrival that is known to be good may carry
+/// As [`complete_checksum`], only if the stored checksum is wrong: a received packet that is known to be good may
+/// carry
 /// the sum of the pseudo-header.
 pub(crate) fn complete_if_wrong(packet: &mut [u8]) {
     if let Some(layout) = Layout::of(packet)
@@ -30,7 +30,7 @@ pub(crate) fn complete(layout: &Layout, packet: &mut [u8]) {
     packet[at..at + 2].fill(0);
     let segment = &packet[layout.transport..layout.end];
     let checksum = match (layout.ip.pseudo(segment.len()).add(segment).finish(), layout.protocol) {
-        // RFC 768: a computed 0 is sent as its other form, since 0 says that there is none.
+        // RFC 768: a computed 0 is sent as 0xffff, since 0 means no checksum.
         (0, Protocol::Udp) => 0xffff,
         (checksum, _) => checksum,
     };
@@ -47,16 +47,16 @@ pub(crate) fn complete_quoted(packet: &mut [u8]) {
     }
 }
 
-/// Bytes of an ICMP header, before what it quotes.
+/// Length of an ICMP header, before the quoted packet.
 const ICMP_HEADER: usize = 8;
 
-/// Where the ICMP message is, and the layout of what it quotes.
+/// The offset of the ICMP message, and the layout of the quoted packet.
 fn partial_quoted(packet: &[u8]) -> Option<(usize, Layout)> {
     let parsed = IpPacket::parse(packet).ok().filter(|parsed| is_icmp(parsed))?;
     let Ok(Icmp::Error { quoted, .. }) = Icmp::parse(&parsed.header, parsed.payload) else {
         return None;
     };
-    // A quote that was cut short cannot be summed up, by nobody.
+    // The checksum of a truncated quote cannot be computed.
     let layout = Layout::of(quoted)?;
     let sum = layout.ip.pseudo(layout.end - layout.transport).folded();
     let partial = quoted[layout.checksum()..][..2] == sum.to_be_bytes() && !is_valid(&layout, quoted);
@@ -82,7 +82,7 @@ fn complete_icmp(icmp: usize, packet: &mut [u8]) {
 
 fn is_valid(layout: &Layout, packet: &[u8]) -> bool {
     let segment = &packet[layout.transport..layout.end];
-    // RFC 768: over IPv4 a datagram may do without.
+    // RFC 768: over IPv4 the checksum is optional.
     let without = layout.protocol == Protocol::Udp && !layout.ip.is_v6() && segment[6..8] == [0, 0];
     without || layout.ip.pseudo(segment.len()).add(segment).is_valid()
 }

@@ -1,4 +1,4 @@
-//! Cutting super-segments into packets that fit the wire.
+//! Segmentation of super-segments (GSO).
 
 use crate::checksum;
 use crate::layout::{Layout, Protocol};
@@ -6,10 +6,10 @@ use lastack_engine::Transmit;
 use lastack_wire::TcpFlags;
 use lastack_wire::checksum::Sum;
 
-/// The packets that a super-segment stands for, one after another, each with its whole checksum.
+/// The packets of a super-segment, one after another, each with its complete checksum.
 ///
-/// What segmentation offload does in a network card, for links that cannot. FIN and PSH are on the last piece
-/// only, CWR on the first only (RFC 3168 section 6.1.2: the receiver is told once).
+/// Segmentation in software, for links without offload. FIN and PSH are on the last piece only, CWR on the first only
+/// (RFC 3168 section 6.1.2: the receiver is notified once).
 ///
 /// ```
 /// # use lastack_engine::Transmit;
@@ -28,17 +28,17 @@ pub struct Cut<'a> {
     /// `None`: not TCP or UDP; the packet is the only piece.
     layout: Option<Layout>,
     transmit: Transmit,
-    /// Bytes of text in each piece but the last.
+    /// Bytes of data in each piece but the last.
     size: usize,
-    /// Bytes of text given out so far.
+    /// Bytes of data returned so far.
     done: usize,
     pieces: u16,
     finished: bool,
 }
 
 impl<'a> Cut<'a> {
-    /// Cuts a packet as `transmit` says. A packet that is no super-segment is its own only piece; one that is
-    /// neither TCP nor UDP, or a fragment, is given out as it is.
+    /// Segments a packet as `transmit` says. A packet that is not a super-segment is its only piece; one that is
+    /// neither TCP nor UDP, or is a fragment, is returned unchanged.
     pub fn new(packet: &'a [u8], transmit: &Transmit) -> Self {
         let size = transmit.segment_size.filter(|&size| size > 0).map_or(usize::MAX, usize::from);
         let whole = Transmit { segment_size: None, partial_checksum: false, ..*transmit };
@@ -46,8 +46,8 @@ impl<'a> Cut<'a> {
         Self { packet, layout, transmit: whole, size, done: 0, pieces: 0, finished: false }
     }
 
-    /// Cuts a packet that arrived larger than the MTU, as offload on the way in delivers it. Only segments are
-    /// cut: a datagram of this size is one.
+    /// Segments a received packet that is larger than the MTU, as receive offload (GRO) delivers it. Only TCP
+    /// segments are split: a datagram of this size is a single one.
     pub fn to_mtu(packet: &'a [u8], mtu: usize) -> Self {
         let size = Layout::of(packet)
             .filter(|layout| layout.protocol == Protocol::Tcp && layout.end > mtu)
@@ -60,7 +60,7 @@ impl<'a> Cut<'a> {
         self.layout.is_some_and(|layout| layout.end - layout.text > self.size)
     }
 
-    /// Puts the next piece into `piece`, instead of what was there; `None` after the last.
+    /// Replaces the content of `piece` by the next piece; `None` after the last.
     pub fn next(&mut self, piece: &mut Vec<u8>) -> Option<Transmit> {
         if self.finished {
             return None;
@@ -89,7 +89,7 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Length and, for IPv4, identification (each piece is a packet of its own) and header checksum.
+/// Length and, for IPv4, identification (different in each piece) and header checksum.
 fn fit_ip(layout: &Layout, piece: &mut [u8], number: u16) {
     let len = piece.len();
     if layout.ip.is_v6() {

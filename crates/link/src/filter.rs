@@ -1,12 +1,12 @@
-//! A link on which a function decides about each packet.
+//! A link with a packet filter.
 
 use crate::{Capabilities, Direction, Link};
 use lastack_engine::{Instant, Received, Transmit, Verdict};
 use std::io;
 use std::task::{Context, Poll};
 
-/// A link that loses the packets that a function does not let pass: the third one, all with FIN, or every one for a
-/// while.
+/// A link that drops the packets for which a function returns `false`: the third one, all with FIN, or all for some
+/// time.
 ///
 /// ```
 /// use lastack_link::{Capabilities, Direction, Filter, pipe};
@@ -27,17 +27,17 @@ pub struct Filter<L, F> {
 }
 
 impl<L: Link, F: FnMut(Direction, &[u8]) -> bool> Filter<L, F> {
-    /// A link on which those packets pass for which `passes` gives `true`.
+    /// A link that passes the packets for which `passes` returns `true`.
     pub fn new(link: L, passes: F) -> Self {
         Self { link, passes, lost: 0 }
     }
 
-    /// How many packets did not pass.
+    /// Number of packets dropped.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// The link inside.
+    /// The inner link.
     pub fn inner(&self) -> &L {
         &self.link
     }

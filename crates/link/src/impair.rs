@@ -1,4 +1,4 @@
-//! A link that loses, delays, doubles, reorders and damages packets, the same ones each time.
+//! A link that drops, delays, duplicates, reorders and corrupts packets, deterministically.
 
 mod course;
 mod lane;
@@ -14,11 +14,11 @@ pub use course::{Course, Damage, Passage};
 pub use lane::LaneStats;
 pub use plan::Plan;
 
-/// A link that treats the packets of another as its [`Plan`]s say.
+/// A link that applies [`Plan`]s to the packets of another link.
 ///
-/// Packets are hit as they are on the wire: super-segments are cut before, and damage is done to a packet whose
-/// checksums are complete, so that it can be noticed. Each damage changes one byte, which the checksum of
-/// RFC 1071 always finds.
+/// Impairments apply to packets as they are on the wire: super-segments are segmented first, and a packet is
+/// corrupted only after its checksums are complete, so that the corruption is detected. Each corruption changes one
+/// byte, which the checksum of RFC 1071 always detects.
 ///
 /// What a stack was told of checksums at its start must allow for damage that a later plan brings: a link whose
 /// capabilities say [`TransmitChecksum::None`] cannot tell its other end that a packet is to be tested. Take
@@ -28,31 +28,31 @@ pub struct Impair<L> {
     inner: L,
     up: Lane<Transmit>,
     down: Lane<Received>,
-    /// An arrival before it is treated, and a piece of a packet that is cut.
+    /// A received packet before impairment, and a segment of a super-segment.
     arrival: Vec<u8>,
     piece: Vec<u8>,
-    /// The number of the packet that `inner` gave last; `None` if it was cut.
+    /// The number of the last packet from `inner`; `None` if it was segmented.
     last_arrival: Option<u64>,
-    /// The packet given out last is that one, as it was: a verdict on it can be passed on.
+    /// The packet returned last is unchanged: its verdict can be passed on.
     last_is_inners: bool,
 }
 
-/// What an [`Impair`] did.
+/// Counters of an [`Impair`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImpairStats {
-    /// To packets that were sent.
+    /// Of sent packets.
     pub up: LaneStats,
-    /// To packets that arrived.
+    /// Of received packets.
     pub down: LaneStats,
 }
 
 impl<L: Link> Impair<L> {
-    /// Treats both directions alike; they are hit independently of each other.
+    /// Applies the same plan to both directions, with independent random choices.
     pub fn new(inner: L, plan: Plan) -> Self {
         Self::with_plans(inner, plan, plan)
     }
 
-    /// Treats what is sent (`up`) and what arrives (`down`) each in its own way.
+    /// Applies one plan to sent (`up`) and one to received (`down`) packets.
     pub fn with_plans(inner: L, up: Plan, down: Plan) -> Self {
         Self {
             inner,
@@ -65,22 +65,22 @@ impl<L: Link> Impair<L> {
         }
     }
 
-    /// The link below.
+    /// The inner link.
     pub fn inner(&self) -> &L {
         &self.inner
     }
 
-    /// What was done so far.
+    /// The counters so far.
     pub fn stats(&self) -> ImpairStats {
         ImpairStats { up: self.up.stats, down: self.down.stats }
     }
 
-    /// How packets that are sent are treated from now on. Those on their way stay as they are.
+    /// Sets the plan of packets sent from now on. Packets in transit are not affected.
     pub fn set_up(&mut self, plan: Plan) {
         self.up.course.plan = plan;
     }
 
-    /// How packets that arrive are treated from now on. Those on their way stay as they are.
+    /// Sets the plan of packets received from now on. Packets in transit are not affected.
     pub fn set_down(&mut self, plan: Plan) {
         self.down.course.plan = plan;
     }
@@ -92,7 +92,7 @@ impl<L: Link> Impair<L> {
         }
     }
 
-    /// Takes in the next arrival of the link below.
+    /// Receives the next packet of the inner link.
     fn pull(&mut self, now: Instant) -> bool {
         let Some(mut received) = self.inner.recv(now, &mut self.arrival) else {
             return false;
@@ -153,7 +153,7 @@ impl<L: Link> Link for Impair<L> {
                 self.down.recycle(std::mem::replace(packet, held.packet));
                 return Some(held.meta);
             }
-            // One that is lost or delayed does not end the round: the next may be here already.
+            // Continue after a lost or delayed packet: the next may have arrived already.
             if !self.pull(now) {
                 return None;
             }

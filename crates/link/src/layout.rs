@@ -1,8 +1,8 @@
-//! Where the headers of a packet are, for the functions that change a packet after it was built.
+//! The offsets of the headers of a packet, for the functions that modify a finished packet.
 
 use lastack_wire::{IpHeader, IpPacket, ip};
 
-/// A transport protocol with a checksum and a text that can be cut.
+/// A transport protocol with a checksum whose data can be segmented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// TCP.
@@ -14,15 +14,15 @@ pub(crate) enum Protocol {
 /// A whole packet of TCP or UDP, taken apart as far as is needed to cut it or to sum it up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
-    /// The IP header, its `protocol` that behind the extension headers.
+    /// The IP header; `protocol` is the one behind the extension headers.
     pub ip: IpHeader,
-    /// Which protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// First byte of the transport header.
+    /// Offset of the transport header.
     pub transport: usize,
-    /// First byte of the text.
+    /// Offset of the data.
     pub text: usize,
-    /// Bytes of the packet; what the link added behind it does not count.
+    /// Length of the packet, without link-layer padding.
     pub end: usize,
 }
 
@@ -30,7 +30,7 @@ const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 
 impl Layout {
-    /// `None` if it is not TCP or UDP, or a fragment, or no header to rely on: such packets are left alone.
+    /// `None` if it is not TCP or UDP, is a fragment, or has a malformed header: such packets are left unchanged.
     pub fn of(packet: &[u8]) -> Option<Self> {
         let parsed = IpPacket::parse(packet).ok().filter(|parsed| parsed.fragment.is_none())?;
         let (transport, segment) = (parsed.unfragmentable, parsed.payload);
@@ -47,7 +47,7 @@ impl Layout {
         Some(Self { ip: parsed.header, protocol, transport, text, end })
     }
 
-    /// Where the checksum stands in the packet.
+    /// Offset of the checksum in the packet.
     pub fn checksum(&self) -> usize {
         self.transport
             + match self.protocol {
@@ -57,7 +57,7 @@ impl Layout {
     }
 }
 
-/// Whether it is a datagram: several in one packet must become several again.
+/// Whether it is a datagram: datagrams in one packet must be split again.
 pub(crate) fn is_udp(packet: &[u8]) -> bool {
     Layout::of(packet).is_some_and(|layout| layout.protocol == Protocol::Udp)
 }

@@ -1,8 +1,8 @@
-//! What carries the packets of a stack: the [`Link`] trait, a link in memory, and decorators of any link.
+//! The links of a stack: the [`Link`] trait, an in-memory link, and decorators of any link.
 //!
-//! [`Impair`] makes a link lose, delay and damage packets; [`Capture`] shows them to a [`Sink`] such as
-//! [`PcapngWriter`]. Decorators are read from the inside out: this one writes down what arrives after the
-//! impairment, that is, what the stack sees:
+//! [`Impair`] drops, delays and corrupts packets; [`Capture`] passes them to a [`Sink`] such as [`PcapngWriter`].
+//! Decorators are applied from the inside out: this one captures packets received after the impairment, that is, what
+//! the stack sees:
 //!
 //! ```
 //! use lastack_link::{Capabilities, Capture, Impair, Link, PcapngWriter, Plan, pipe};
@@ -40,71 +40,70 @@ pub use impair::{Course, Damage, Impair, ImpairStats, LaneStats, Passage, Plan};
 pub use pcapng::{PcapngWriter, Section};
 pub use pipe::{Pipe, PipeStats, pipe, pipe_with_queue};
 
-/// A carrier of IP packets that never blocks and is told the time.
+/// A carrier of IP packets. Its calls never block and get the current time as a parameter.
 ///
-/// Whoever drives it calls `recv` until it gives `None` and `flush` at the end of each round of calls, and comes
-/// back once `poll_readable` says so or the deadline of `poll_timeout` has passed.
+/// The driver calls `recv` until it returns `None` and `flush` at the end of each round of calls, and starts the next
+/// round once `poll_readable` is ready or the deadline of `poll_timeout` has passed.
 pub trait Link {
-    /// What the link can carry, and who computes and tests checksums on it.
+    /// The MTU, the max packet size and the checksum offload of the link.
     fn capabilities(&self) -> Capabilities;
 
-    /// Sends `packet`, or loses it: a full link drops, as a wire does.
+    /// Sends `packet`, or drops it if the link is full.
     fn send(&mut self, now: Instant, packet: &[u8], transmit: &Transmit);
 
-    /// Puts the next packet that has arrived into `packet`, instead of what was there.
+    /// Replaces the content of `packet` by the next received packet.
     ///
-    /// `None` says that nothing has arrived, never that something was lost on the way.
+    /// `None` means that nothing was received, never that a packet was lost.
     fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received>;
 
-    /// Tells what became of the packet that `recv` gave last.
+    /// Reports the verdict on the last packet that `recv` returned.
     fn annotate(&mut self, _now: Instant, _verdict: &Verdict) {}
 
-    /// When the link has something to do though nothing new arrives: call `recv` or `flush` then.
+    /// When the link has something to do even if nothing is received: call `recv` or `flush` then.
     fn poll_timeout(&self) -> Option<Instant> {
         None
     }
 
-    /// Ready once `recv` may find something new.
+    /// Ready once `recv` may return a packet.
     ///
     /// # Errors
-    /// If the link is broken for good.
+    /// If the link has failed permanently.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// The end of a round: nothing more is sent at this time.
     fn flush(&mut self, _now: Instant) {}
 }
 
-/// What a link can carry, and who computes and tests checksums on it.
+/// The MTU, the max packet size and the checksum offload of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The largest IP packet it carries, in bytes.
+    /// The MTU: max size of an IP packet in bytes.
     pub mtu: usize,
-    /// The largest packet it takes if told where to cut it ([`Transmit::segment_size`]); equal to `mtu` if it
-    /// cannot cut.
+    /// Max size of a super-segment ([`Transmit::segment_size`]); equal to `mtu` if the link cannot segment.
     pub max_packet: usize,
-    /// Who computes and who tests checksums.
+    /// Which checksums the stack computes and verifies.
     pub checksums: Checksums,
 }
 
-/// The length fields of IP cannot say more.
+/// The max value of IP's length fields.
 pub(crate) const LARGEST_PACKET: usize = 65_535;
 
 impl Capabilities {
-    /// A link of this MTU that cannot cut super-segments and carries whole checksums.
+    /// A link of this MTU without segmentation and checksum offload.
     pub const fn new(mtu: usize) -> Self {
         let checksums = Checksums { verify: true, transmit: TransmitChecksum::Full };
         Self { mtu, max_packet: mtu, checksums }
     }
 
-    /// A link within one memory: it takes super-segments, and nobody sums up bytes that nothing can damage.
-    /// What arrives without a checksum is marked [`Received::checksum_good`]; what a decorator such as [`Impair`]
-    /// has damaged carries one, and is tested.
+    /// An in-memory link: it takes super-segments, and checksums are not computed, since nothing can corrupt the
+    /// bytes. Packets without a checksum are marked [`Received::checksum_good`]; those corrupted by a decorator such
+    /// as [`Impair`] carry a checksum, which is verified.
     pub const fn memory(mtu: usize) -> Self {
         let checksums = Checksums { verify: true, transmit: TransmitChecksum::Partial };
         Self { mtu, max_packet: LARGEST_PACKET, checksums }
     }
 
-    /// Enters them into the settings of the stack that is to use the link.
+    /// Applies them to the configuration of the stack that is to use the link.
     pub fn apply(&self, config: &mut Config) {
         config.mtu = self.mtu;
         config.max_packet = self.max_packet;
@@ -152,7 +151,7 @@ impl<L: Link + ?Sized> Link for &mut L {
     forward!();
 }
 
-/// A link that somebody else looks at meanwhile: to read what [`Impair`] counted, or to change its plan.
+/// A shared link, for reading the counters of an [`Impair`] or changing its plan.
 impl<L: Link + ?Sized> Link for Arc<Mutex<L>> {
     fn capabilities(&self) -> Capabilities {
         lock(self).capabilities()
@@ -183,7 +182,7 @@ impl<L: Link + ?Sized> Link for Arc<Mutex<L>> {
     }
 }
 
-/// A panic elsewhere leaves a link no worse than a lost packet does, so poisoning is passed over.
+/// Poisoning is ignored: the effect of a panic elsewhere on a link is at worst a lost packet.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -24,14 +24,14 @@ const INTERFACE_NAME: u16 = 2;
 const INTERFACE_RESOLUTION: u16 = 9;
 const PACKET_FLAGS: u16 = 2;
 
-/// Time stamps count 10^-9 s.
+/// Timestamps are in nanoseconds.
 const NANOSECONDS: u8 = 9;
 
-/// What is written waits in memory no longer than this once the link is flushed: somebody may be reading along,
-/// and a program that is killed loses no more.
+/// Max time that written data is buffered once the link is flushed: for live readers, and so that a killed program
+/// loses no more than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// What the head of a capture says of its origin; Wireshark shows it as the properties of the file.
+/// The origin of a capture, in its header; Wireshark shows it as the properties of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
     /// The machine.
@@ -40,12 +40,12 @@ pub struct Section {
     pub os: String,
     /// The program that writes the capture.
     pub application: String,
-    /// The interface the packets pass.
+    /// The capture interface.
     pub interface: String,
 }
 
 impl Default for Section {
-    /// This machine's kind and system, this library, and no particular interface.
+    /// This machine's architecture and system, this library, and no interface.
     fn default() -> Self {
         Self {
             hardware: std::env::consts::ARCH.into(),
@@ -56,13 +56,14 @@ impl Default for Section {
     }
 }
 
-/// A [`Sink`] that writes a pcapng file, which Wireshark and tcpdump read: each packet with its time to the
-/// nanosecond, its direction and its comment.
+/// A [`Sink`] that writes a pcapng file, for Wireshark and tcpdump: each packet with its timestamp in nanoseconds,
+/// its direction and its comment.
 ///
-/// An error does not stop the packets: it is kept, nothing more is written, and [`PcapngWriter::finish`] tells.
+/// An error does not stop the packets: it is stored, nothing more is written, and [`PcapngWriter::finish`] returns
+/// it.
 #[derive(Debug)]
 pub struct PcapngWriter<W: Write> {
-    /// The first error takes the writer's place.
+    /// The first error replaces the writer.
     writer: Result<BufWriter<W>, io::Error>,
     unwritten: u64,
     /// Wall-clock time of [`Instant::ZERO`], since 1970.
@@ -72,12 +73,12 @@ pub struct PcapngWriter<W: Write> {
 }
 
 impl<W: Write> PcapngWriter<W> {
-    /// Begins a capture. `start` is the wall-clock time of [`Instant::ZERO`].
+    /// Starts a capture. `start` is the wall-clock time of [`Instant::ZERO`].
     pub fn new(writer: W, start: SystemTime) -> Self {
         Self::with_section(writer, start, &Section::default())
     }
 
-    /// Begins a capture that says where it comes from.
+    /// Starts a capture with this origin.
     pub fn with_section(writer: W, start: SystemTime, section: &Section) -> Self {
         let mut this = Self {
             writer: Ok(BufWriter::with_capacity(1 << 16, writer)),
@@ -95,12 +96,12 @@ impl<W: Write> PcapngWriter<W> {
         self.writer.as_ref().err()
     }
 
-    /// Packets that are missing in the file because of an error.
+    /// Number of packets missing in the file because of an error.
     pub fn unwritten(&self) -> u64 {
         self.unwritten
     }
 
-    /// Writes out what still waits in memory.
+    /// Flushes buffered data.
     pub fn flush(&mut self) {
         if let Ok(writer) = &mut self.writer
             && let Err(error) = writer.flush()
@@ -109,9 +110,9 @@ impl<W: Write> PcapngWriter<W> {
         }
     }
 
-    /// Ends the capture and gives the writer back.
+    /// Ends the capture and returns the writer.
     ///
-    /// A writer that is dropped instead writes out what waits, too, but cannot say whether that worked.
+    /// Dropping the writer instead also flushes buffered data, but cannot report an error.
     ///
     /// # Errors
     /// The first error that occurred while the capture was written.
@@ -150,14 +151,14 @@ impl<W: Write> PcapngWriter<W> {
 
     fn fail(&mut self, error: io::Error) {
         if let Ok(writer) = std::mem::replace(&mut self.writer, Err(error)) {
-            // Taken apart, it does not try again when it is dropped, which could leave a hole in the file.
+            // Taken apart, so that it does not retry when it is dropped, which could leave a gap in the file.
             drop(writer.into_parts());
         }
     }
 }
 
 impl<W: Write> PcapngWriter<W> {
-    /// Writes a packet of which only the beginning was captured. `len` is the length that it had on the link.
+    /// Writes a truncated packet. `len` is its length on the link.
     pub fn record_cut(
         &mut self,
         at: Instant,
@@ -197,7 +198,7 @@ impl<W: Write> Sink for PcapngWriter<W> {
     }
 }
 
-/// A block as it is put together; its memory is used again.
+/// A block under construction; its memory is reused.
 #[derive(Debug, Default)]
 struct Block(Vec<u8>);
 
@@ -229,13 +230,13 @@ impl Block {
         self
     }
 
-    /// An option; a value too long for its length field is cut short.
+    /// An option; a value too long for its length field is truncated.
     fn option(&mut self, code: u16, value: &[u8]) -> &mut Self {
         let value = cut_short(value);
         self.u16(code).u16(value.len() as u16).octets(value)
     }
 
-    /// Closes the options and enters the length on both sides.
+    /// Ends the options and writes both length fields.
     fn end(&mut self) -> &[u8] {
         self.u16(END_OF_OPTIONS).u16(0);
         let len = self.0.len() as u32 + 4;
@@ -245,7 +246,7 @@ impl Block {
     }
 }
 
-/// At most the bytes that an option can hold, not ending within a character of UTF-8.
+/// Truncates to the max length of an option, at a UTF-8 character boundary.
 fn cut_short(value: &[u8]) -> &[u8] {
     let most = usize::from(u16::MAX);
     if value.len() <= most {

@@ -1,4 +1,4 @@
-//! A link in memory: what one end sends, the other receives.
+//! An in-memory link: each end receives what the other sends.
 
 use crate::layout::is_udp;
 use crate::{Capabilities, Cut, Link, lock};
@@ -8,18 +8,17 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-/// Packets that wait in each direction if nothing else is said.
+/// Default max packets queued in each direction.
 const QUEUE: usize = 1024;
-/// Bytes of empty buffers that are kept in each direction for packets to come; more are given back.
+/// Max bytes of free buffers kept for reuse in each direction.
 const MAX_SPARE: usize = 1 << 20;
-/// Room for packets that an empty queue keeps.
+/// Capacity, in packets, that an empty queue keeps.
 const MIN_QUEUE: usize = 64;
 
-/// One end of a link in memory.
+/// One end of an in-memory link.
 ///
-/// It carries super-segments as they are and sums up nothing: a packet sent with a partial checksum arrives as
-/// known to be good. An end that was dropped is a host without power: the other end still sends, and hears
-/// nothing.
+/// It carries super-segments unchanged and computes no checksums: a packet sent with a partial checksum arrives as
+/// known to be good. When one end is dropped, the other can still send, but receives nothing.
 #[derive(Debug)]
 pub struct Pipe {
     capabilities: Capabilities,
@@ -31,14 +30,14 @@ pub struct Pipe {
     to_peer: Arc<Mutex<Queue>>,
 }
 
-/// What an end of a [`Pipe`] has done with the packets it was to send.
+/// Counters of the packets sent by an end of a [`Pipe`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PipeStats {
-    /// Put into the queue.
+    /// Queued.
     pub sent: u64,
     /// Lost because the queue was full.
     pub overflowed: u64,
-    /// Lost because they were larger than the link carries.
+    /// Lost because they were too large for the link.
     pub oversized: u64,
     /// Lost because the other end was dropped.
     pub unheard: u64,
@@ -47,9 +46,9 @@ pub struct PipeStats {
 #[derive(Debug, Default)]
 struct Queue {
     packets: VecDeque<(Vec<u8>, Received)>,
-    /// Buffers that carried a packet and wait for the next, so that a pipe in use allocates nothing.
+    /// Free buffers for reuse, so that a pipe in use does not allocate.
     spare: Vec<Vec<u8>>,
-    /// Their capacities together.
+    /// Their total capacity.
     spare_bytes: usize,
     reader: Option<Waker>,
     reader_gone: bool,
@@ -63,7 +62,7 @@ impl Queue {
         buffer
     }
 
-    /// Keeps a buffer for packets to come, within bounds: after a burst its memory is given back.
+    /// Keeps a buffer for reuse, within bounds: after a burst its memory is freed.
     fn keep_spare(&mut self, buffer: Vec<u8>) {
         if self.spare_bytes + buffer.capacity() <= MAX_SPARE {
             self.spare_bytes += buffer.capacity();
@@ -75,7 +74,8 @@ impl Queue {
     }
 }
 
-/// A link in memory, as its two ends. 1024 packets wait in each direction; the next are lost.
+/// Creates an in-memory link and returns its two ends. 1024 packets are queued in each direction; further ones are
+/// lost.
 pub fn pipe(capabilities: Capabilities) -> (Pipe, Pipe) {
     pipe_with_queue(capabilities, QUEUE)
 }
@@ -95,12 +95,12 @@ pub fn pipe_with_queue(capabilities: Capabilities, packets: usize) -> (Pipe, Pip
 }
 
 impl Pipe {
-    /// What became of the packets that this end was to send.
+    /// The counters of the packets that this end sent.
     pub fn stats(&self) -> PipeStats {
         self.stats
     }
 
-    /// Whether the link carries the packet; a super-segment must fit the wire once it is cut.
+    /// Whether the link can carry the packet; a super-segment must fit once it is segmented.
     fn fits(&self, packet: &[u8], transmit: &Transmit) -> bool {
         match transmit.segment_size {
             None => packet.len() <= self.capabilities.mtu,
@@ -153,7 +153,7 @@ impl Link for Pipe {
         if !self.fits(packet, transmit) {
             self.stats.oversized += 1;
         } else if transmit.segment_size.is_some() && is_udp(packet) {
-            // The bytes of a stream may arrive all at once; datagrams must arrive one by one.
+            // TCP data may arrive as one super-segment; datagrams must arrive one by one.
             self.push_datagrams(packet, transmit);
         } else {
             self.push(packet, Received { checksum_good: transmit.partial_checksum });

@@ -1,57 +1,57 @@
-//! What becomes of one packet after the other that goes the same way.
+//! The fate of successive packets of one direction.
 
 use super::plan::{Fate, Plan};
 use crate::Direction;
 use lastack_engine::Instant;
 use std::time::Duration;
 
-/// The packets that go one way under a [`Plan`].
+/// The packets of one direction under a [`Plan`].
 ///
-/// An [`Impair`](crate::Impair) follows two of them. Who carries packets himself, as a simulation does, asks one
-/// what becomes of each.
+/// An [`Impair`](crate::Impair) uses two of them. A simulation that carries packets itself can query one for the fate
+/// of each packet.
 #[derive(Clone, Debug)]
 pub struct Course {
-    /// How packets are treated from now on.
+    /// The current plan.
     pub plan: Plan,
     direction: Direction,
     /// The number of the next packet.
     next: u64,
-    /// When the packets before have passed the narrow part ([`Plan::rate`]).
+    /// When the previous packets have passed the bottleneck ([`Plan::rate`]).
     free_at: Instant,
-    /// When the last packet that keeps its place is due.
+    /// Delivery time of the last packet that is not reordered.
     last_due: Instant,
 }
 
-/// What becomes of a packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passage {
-    /// Chance has lost it.
+    /// Lost at random.
     Lost,
-    /// Too much waits already where the rate is short.
+    /// Lost because the queue of the bottleneck is full.
     Overflowed,
-    /// It arrives.
+    /// Delivered.
     Arrives {
-        /// When.
+        /// Delivery time.
         due: Instant,
-        /// When a second copy of it arrives: not earlier.
+        /// Delivery time of a duplicate, not earlier than that.
         copy: Option<Instant>,
-        /// What happens to its bytes, and to the copy's.
+        /// The corruption of its bytes, and of the duplicate's.
         damage: Option<Damage>,
-        /// Others may overtake it.
+        /// Whether others may overtake it.
         held_up: bool,
     },
 }
 
-/// Which byte of a packet is damaged, and which of its bits.
+/// The byte and the bit of a packet that are corrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Chance, to be taken modulo the length.
+    /// A random number, to be taken modulo the length.
     pub(super) at: u64,
     pub(super) bits: u8,
 }
 
 impl Damage {
-    /// Changes one byte. The checksums of the packet should be complete, so that it can be noticed.
+    /// Changes one byte. The checksums of the packet should be complete, so that it is detected.
     pub fn apply(self, packet: &mut [u8]) {
         if !packet.is_empty() {
             packet[(self.at % packet.len() as u64) as usize] ^= self.bits;
@@ -60,16 +60,16 @@ impl Damage {
 }
 
 impl Course {
-    /// The packets that go this way: the two ways of a link are hit independently of each other.
+    /// The packets of this direction: the random choices of the two directions are independent.
     pub fn new(plan: Plan, direction: Direction) -> Self {
         Self { plan, direction, next: 0, free_at: Instant::ZERO, last_due: Instant::ZERO }
     }
 
-    /// What becomes of the next packet, of `len` bytes.
+    /// The fate of the next packet, of `len` bytes.
     pub fn pass(&mut self, now: Instant, len: usize) -> Passage {
         let fate = self.plan.fate(self.direction, self.next);
         self.next += 1;
-        // Noise hits a packet behind the narrow part, so a lost one has taken its time there.
+        // Random loss occurs after the bottleneck, so a lost packet has used its capacity.
         let Some(departs) = self.pass_rate(now, len) else {
             return Passage::Overflowed;
         };
@@ -80,18 +80,18 @@ impl Course {
         Passage::Arrives { due, copy, damage: fate.damage, held_up: fate.held_up.is_some() }
     }
 
-    /// The number of the packet that came last.
+    /// The number of the last packet.
     pub(super) fn newest(&self) -> Option<u64> {
         self.next.checked_sub(1)
     }
 
-    /// When a packet has passed the narrow part of the link; `None` if too much waits there already.
+    /// When a packet has passed the bottleneck of the link; `None` if its queue is full.
     fn pass_rate(&mut self, now: Instant, len: usize) -> Option<Instant> {
         let Some(rate) = self.plan.rate else {
             return Some(now);
         };
         let waiting = (self.free_at - now).as_nanos() * u128::from(rate) / NANOS_PER_SECOND;
-        // What finds nobody waiting passes, however short the queue; but nothing passes a rate of 0.
+        // A packet passes an empty queue of any max length, but not a rate of 0.
         if rate == 0 || waiting > 0 && waiting + len as u128 > self.plan.queue as u128 {
             return None;
         }
@@ -100,7 +100,7 @@ impl Course {
         Some(self.free_at)
     }
 
-    /// When a packet arrives, and its copy if there is one. Jitter does not change the order of packets.
+    /// Delivery time of a packet, and of its duplicate if there is one. Jitter does not reorder packets.
     fn deadlines(&mut self, departs: Instant, fate: &Fate) -> (Instant, Option<Instant>) {
         let soonest = departs + self.plan.delay;
         let in_order = (soonest + fate.jitter).max(self.last_due);

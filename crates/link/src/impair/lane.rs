@@ -1,4 +1,4 @@
-//! One direction of an impaired link: packets on their way.
+//! One direction of an impaired link: packets in transit.
 
 use super::course::{Course, Damage, Passage};
 use super::plan::Plan;
@@ -7,35 +7,34 @@ use lastack_engine::{Instant, Received, Transmit};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-/// Most bytes on their way in one direction: a sender that does not heed congestion must not fill the memory.
+/// Max bytes in transit in one direction: bounds memory if a sender has no congestion control.
 const MAX_HELD: usize = 64 << 20;
 
-/// Most buffers kept for packets to come.
+/// Max free buffers kept for reuse.
 const MAX_SPARE: usize = 1024;
 
-/// What was done to the packets of one direction. While a plan is perfect, packets pass uncounted.
+/// Counters of the packets of one direction. While a plan is perfect, packets are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneStats {
-    /// Packets that came, as they are on the wire.
+    /// Packets, as they are on the wire.
     pub packets: u64,
-    /// Lost by chance.
+    /// Lost at random.
     pub lost: u64,
-    /// Lost because too much waited already.
+    /// Lost because the queue was full.
     pub overflowed: u64,
-    /// Delivered twice.
+    /// Duplicated.
     pub duplicated: u64,
-    /// Held up so that others could overtake.
+    /// Delayed to be overtaken by others.
     pub reordered: u64,
-    /// Damaged.
+    /// Corrupted.
     pub corrupted: u64,
-    /// Delivered, copies included.
+    /// Delivered, including duplicates.
     pub delivered: u64,
 }
 
-/// What is known of a packet besides its bytes.
+/// Metadata of a packet.
 pub(super) trait Meta: Copy {
-    /// Gives the packet the whole checksum and says that it is to be tested, so that damage does not stay
-    /// unnoticed.
+    /// Completes the checksum and marks it as not verified, so that corruption is detected.
     fn expose(&mut self, packet: &mut [u8]);
 }
 
@@ -61,21 +60,21 @@ impl Meta for Received {
 pub(super) struct Lane<M> {
     pub course: Course,
     pub stats: LaneStats,
-    /// Sets apart what is due at the same time.
+    /// Tie-breaker for packets due at the same time.
     serial: u64,
     held: BinaryHeap<Held<M>>,
     held_octets: usize,
     spare: Vec<Vec<u8>>,
 }
 
-/// A packet on its way.
+/// A packet in transit.
 #[derive(Debug)]
 pub(super) struct Held<M> {
     due: Instant,
     serial: u64,
-    /// Which packet of its direction it is.
+    /// The number of the packet in its direction.
     pub number: Option<u64>,
-    /// It is as it came.
+    /// It is unchanged.
     pub intact: bool,
     pub packet: Vec<u8>,
     pub meta: M,
@@ -93,7 +92,7 @@ impl<M: Meta> Lane<M> {
         }
     }
 
-    /// Whether a packet may pass at once and untouched.
+    /// Whether packets pass immediately and unchanged.
     pub fn is_transparent(&self) -> bool {
         self.course.plan.is_perfect() && self.held.is_empty()
     }
@@ -102,12 +101,12 @@ impl<M: Meta> Lane<M> {
         self.held.peek().map(|held| held.due)
     }
 
-    /// The number of the packet that came last.
+    /// The number of the last packet.
     pub fn newest(&self) -> Option<u64> {
         self.course.newest()
     }
 
-    /// Lets a packet in, or loses it.
+    /// Enqueues a packet, or drops it.
     pub fn push(&mut self, now: Instant, packet: &[u8], meta: M) {
         self.stats.packets += 1;
         let (due, copy, damage, held_up) = match self.course.pass(now, packet.len()) {
@@ -134,7 +133,7 @@ impl<M: Meta> Lane<M> {
         Some(held)
     }
 
-    /// Takes a buffer back for packets to come.
+    /// Keeps a buffer for reuse.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
         if self.spare.len() < MAX_SPARE {
             self.spare.push(buffer);
@@ -161,7 +160,7 @@ impl<M: Meta> Lane<M> {
     }
 }
 
-/// The greatest is what is due first: a `BinaryHeap` gives that.
+/// The greatest is due first, as `BinaryHeap` is a max-heap.
 impl<M> Ord for Held<M> {
     fn cmp(&self, other: &Self) -> Ordering {
         (other.due, other.serial).cmp(&(self.due, self.serial))

@@ -1,35 +1,36 @@
-//! What a link is to do to its packets, and which packet it hits.
+//! The impairments of a link, and the choice of the packets they apply to.
 
 use super::course::Damage;
 use crate::Direction;
 use std::time::Duration;
 
-/// How one direction of a link is to misbehave. The default is a perfect link.
+/// The impairments of one direction of a link. The default is a perfect link.
 ///
-/// Which packet is hit depends on the seed, the direction and the packet's number in it, and on nothing else: not
-/// on time, nor on what happens in the other direction. The same seed hits the same packets, in every version.
-/// Probabilities reach from 0 (never) to 1 (always).
+/// The affected packets depend only on the seed, the direction and the packet's number in it, not on time or on the
+/// other direction. The same seed affects the same packets, in every version.
+///
+/// Probabilities range from 0 (never) to 1 (always).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
-    /// Where chance begins. Two links with the same seed hit the same packets, so give each its own.
+    /// Seed of the random choices. Links with the same seed affect the same packets, so use different seeds.
     pub seed: u64,
-    /// How long a packet is on its way.
+    /// One-way delay.
     pub delay: Duration,
-    /// Most that is added to `delay`, evenly spread. The order of packets stays.
+    /// Max jitter added to `delay`, uniformly distributed. The order of packets is kept.
     pub jitter: Duration,
     /// The probability that a packet is lost.
     pub loss: f64,
     /// The probability that a packet arrives twice.
     pub duplicate: f64,
-    /// The probability that a packet is held up by up to `reorder_by`, so that others overtake it.
+    /// The probability that a packet is delayed by up to `reorder_by`, so that later ones overtake it.
     pub reorder: f64,
-    /// How long a packet is held up at most.
+    /// Max extra delay of a reordered packet.
     pub reorder_by: Duration,
-    /// The probability that a byte of a packet is damaged, be it in a header or in the text.
+    /// The probability that a byte of a packet, in a header or in the data, is corrupted.
     pub corrupt: f64,
-    /// Bytes that pass in a second; `None` for as many as come.
+    /// Rate in bytes per second; `None` for no limit.
     pub rate: Option<u64>,
-    /// Bytes that may wait where `rate` is short; more are lost.
+    /// Max bytes in the queue of the bottleneck (`rate`); further packets are dropped.
     pub queue: usize,
 }
 
@@ -50,20 +51,20 @@ impl Default for Plan {
     }
 }
 
-/// What happens to one packet.
+/// The impairments of one packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fate {
     pub lost: bool,
     pub damage: Option<Damage>,
-    /// On top of the delay.
+    /// Jitter, added to the delay.
     pub jitter: Duration,
-    /// How long it is held up to let others pass.
+    /// Extra delay, to be overtaken by others.
     pub held_up: Option<Duration>,
-    /// There is a copy, with this jitter.
+    /// The jitter of a duplicate, if there is one.
     pub copy: Option<Duration>,
 }
 
-/// What chance is asked about. The values must stay: they decide what a seed means.
+/// The purposes of random numbers. The values are fixed, since they determine the meaning of a seed.
 #[derive(Clone, Copy)]
 enum Question {
     Loss = 1,
@@ -78,7 +79,7 @@ enum Question {
 }
 
 impl Plan {
-    /// Whether packets pass as if the plan were not there.
+    /// Whether the plan has no effect.
     pub fn is_perfect(&self) -> bool {
         let never = [self.loss, self.duplicate, self.reorder, self.corrupt].iter().all(|&p| p <= 0.0);
         never && self.delay.is_zero() && self.jitter.is_zero() && self.rate.is_none()
@@ -102,7 +103,7 @@ impl Plan {
     }
 }
 
-/// The chance of one packet.
+/// The random numbers of one packet.
 #[derive(Clone, Copy)]
 struct Chance(u64);
 
@@ -119,7 +120,7 @@ impl Chance {
         mix(self.0 ^ question as u64)
     }
 
-    /// Evenly spread over [0, 1), in steps of 2^-53.
+    /// Uniform in [0, 1), in steps of 2^-53.
     fn unit(self, question: Question) -> f64 {
         (self.draw(question) >> 11) as f64 / (1u64 << 53) as f64
     }
