@@ -1,6 +1,6 @@
 use std::{fmt, io};
 
-/// A request to the kernel about a network device that was refused, and which one.
+/// A request to the kernel about a network device that failed, with its name.
 #[derive(Debug)]
 pub struct DeviceError {
     operation: String,
@@ -13,12 +13,12 @@ impl DeviceError {
         Self { operation: operation.into(), source }
     }
 
-    /// What was asked for, as the end of a sentence that begins with "cannot".
+    /// The operation, as the end of a sentence that begins with "cannot".
     pub fn operation(&self) -> &str {
         &self.operation
     }
 
-    /// The errno of the refusal, if it came from the kernel.
+    /// The errno, if the error came from the kernel.
     pub fn errno(&self) -> Option<i32> {
         self.source.raw_os_error()
     }
@@ -31,7 +31,7 @@ impl fmt::Display for DeviceError {
 }
 
 impl std::error::Error for DeviceError {
-    /// What is behind the cause, which the words name already.
+    /// The source of the cause; the cause itself is in the message already.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.source()
     }
@@ -43,9 +43,9 @@ impl From<DeviceError> for io::Error {
     }
 }
 
-/// Names the operation that a system call belonged to.
+/// Adds the name of the operation to the error of a system call.
 pub(crate) trait Operation<T> {
-    /// Turns the failure into a [`DeviceError`]; `operation` completes "cannot ...".
+    /// Converts the error into a [`DeviceError`]; `operation` completes "cannot ...".
     fn operation(self, operation: impl FnOnce() -> String) -> Result<T, DeviceError>;
 }
 

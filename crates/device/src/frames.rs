@@ -1,5 +1,5 @@
-//! Packets in and out of a descriptor that frames them: an optional virtio header, an optional Ethernet header, the
-//! packet. TUN and veth differ in nothing else.
+//! Reading and writing packets on a file descriptor with framing: an optional virtio header, an optional Ethernet
+//! header, the packet. TUN and veth differ only in these.
 
 use std::{
     collections::VecDeque,
@@ -19,11 +19,11 @@ use super::{
     virtio::{self, NetHeader},
 };
 
-/// Bytes of an Ethernet header.
+/// Length of an Ethernet header.
 pub(super) const ETHERNET: usize = 14;
-/// The longest packet that can arrive: an IPv6 header and all that its length field can count.
+/// Max length of a received packet: an IPv6 header and the max payload length.
 const LONGEST: usize = 40 + 65_535;
-/// The longest packet that is sent: IPv4 counts its header.
+/// Max length of a sent packet: IPv4's length includes the header.
 const LONGEST_SENT: usize = 65_535;
 
 /// The two addresses of an Ethernet header.
@@ -33,10 +33,10 @@ pub(super) struct Ethernet {
     pub(super) destination: [u8; 6],
 }
 
-/// What the kernel cuts for us and we take whole.
+/// The offload in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offload {
-    /// Nothing: packets of the MTU's size with checksums of their own.
+    /// None: packets up to the MTU with complete checksums.
     None,
     /// Checksums and TCP segmentation.
     Tcp,
@@ -44,7 +44,7 @@ pub(super) enum Offload {
     TcpUdp,
 }
 
-/// What precedes each packet, and what that allows.
+/// The headers before each packet, and the resulting offload.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Format {
     pub(super) virtio: bool,
@@ -52,38 +52,38 @@ pub(super) struct Format {
     pub(super) offload: Offload,
 }
 
-/// Packets that were lost here, not in the network.
+/// Packets that were lost locally, not in the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// Sent by the stack and not taken by the kernel: its queue was full, or the interface down.
+    /// Sent by the stack but not accepted by the kernel: its queue was full, or the interface down.
     pub sent: u64,
-    /// Lost by the kernel because they were not read in time. Always 0 for TUN, whose kernel side keeps that count
+    /// Dropped by the kernel because they were not read in time. Always 0 for TUN, where the kernel counts them
     /// (`tx_dropped` of the interface).
     pub received: u64,
 }
 
-/// The datagrams of one arrival that are still to be delivered.
+/// The datagrams of one received super-segment that are still to be delivered.
 ///
-/// For TCP a super-segment is as good as its parts. For UDP it is not: a datagram's bounds mean something.
+/// TCP super-segments are delivered whole; UDP ones must be split, as datagram boundaries matter.
 #[derive(Debug, Default)]
 struct Datagrams {
     octets: Vec<u8>,
     /// Where each datagram ends in `octets`.
     ends: VecDeque<usize>,
-    /// Where the next begins.
+    /// Start of the next.
     at: usize,
-    /// Room for one.
+    /// Buffer for one.
     datagram: Vec<u8>,
 }
 
-/// A framed descriptor.
+/// A file descriptor with framing.
 #[derive(Debug)]
 pub(super) struct Frames {
     fd: Watched,
     format: Format,
     mtu: usize,
     pending: Datagrams,
-    /// The device is gone.
+    /// The device was removed.
     broken: Option<io::Error>,
     dropped: u64,
 }
@@ -101,7 +101,7 @@ impl Format {
         self.virtio_len() + self.ethernet_len()
     }
 
-    /// The bytes before a packet of ours.
+    /// The headers before a sent packet.
     fn head(
         &self,
         packet: &[u8],
@@ -124,7 +124,7 @@ impl Format {
         Some(self.len())
     }
 
-    /// The virtio header of an arrival; `None` if the frame is not IP.
+    /// The virtio header of a received frame; `None` if the frame is not IP.
     fn open(&self, head: &[u8]) -> Option<NetHeader> {
         let (virtio, ethernet) = head.split_at_checked(self.virtio_len())?;
         if self.ethernet.is_some() && !matches!(ethernet.get(12..14)?, [0x08, 0x00] | [0x86, 0xdd]) {
@@ -138,7 +138,7 @@ impl Format {
 }
 
 impl Datagrams {
-    /// Cuts `packet` into datagrams with `size` bytes of payload each, the last with what is left.
+    /// Splits `packet` into datagrams with `size` bytes of data each, the last with the rest.
     fn fill(&mut self, packet: &[u8], size: u16) {
         let transmit = Transmit { segment_size: Some(size), ..Transmit::default() };
         self.octets.clear();
@@ -165,7 +165,7 @@ impl Datagrams {
 }
 
 impl Frames {
-    /// The descriptor has to be nonblocking.
+    /// The file descriptor has to be non-blocking.
     pub(super) fn new(fd: OwnedFd, format: Format, mtu: usize) -> Self {
         Self { fd: Watched::new(fd), format, mtu, pending: Datagrams::default(), broken: None, dropped: 0 }
     }
@@ -190,7 +190,7 @@ impl Frames {
         };
         if let Err(error) = written {
             self.dropped += 1;
-            // The interface was removed. The reader is not always told.
+            // The interface was removed. Reads do not always report that.
             if matches!(error.raw_os_error(), Some(libc::EBADFD | libc::ENXIO | libc::ENODEV)) {
                 self.broken = Some(error);
             }
@@ -235,7 +235,8 @@ impl Frames {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                // A packet socket says once that its interface went down; it works on when that comes up again.
+                // A packet socket reports once that its interface went down; it works again when the interface comes
+                // up.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ENETDOWN)) => {}
                 Err(error) => self.broken = Some(error),
             }
@@ -253,7 +254,7 @@ impl Frames {
         }
     }
 
-    /// Packets of ours that the kernel did not take.
+    /// Sent packets that the kernel did not accept.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }

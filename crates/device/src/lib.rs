@@ -1,8 +1,9 @@
 //! Links to the Linux kernel: [`Tun`], and [`Veth`] where there is no /dev/net/tun.
 //!
-//! Both carry super-segments and partial checksums where the kernel does. Both never block: what the kernel does not
-//! take at once is dropped and counted. A device can be made in one process and network namespace ([`tun::create`],
-//! [`veth::create`]), passed as a descriptor, and used in another ([`Device::from_fd`]).
+//! Both carry super-segments and partial checksums if the kernel supports them. Both never block: packets that the
+//! kernel does not accept immediately are dropped and counted. A device can be created in one process and network
+//! namespace ([`tun::create`], [`veth::create`]), passed as a file descriptor, and used in another
+//! ([`Device::from_fd`]).
 #![cfg(target_os = "linux")]
 #![deny(missing_docs)]
 
@@ -72,7 +73,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// Makes a link of a descriptor, which [`tun::create`] or [`veth::create`] made, for an interface with this MTU.
+    /// Makes a link of a file descriptor from [`tun::create`] or [`veth::create`], for an interface with this MTU.
     pub fn from_fd(kind: DeviceKind, fd: OwnedFd, mtu: usize) -> Result<Self, DeviceError> {
         match kind {
             DeviceKind::Tun => Tun::from_fd(fd, mtu).map(Self::Tun),
@@ -80,7 +81,7 @@ impl Device {
         }
     }
 
-    /// Which it is.
+    /// The kind of this device.
     pub fn kind(&self) -> DeviceKind {
         match self {
             Self::Tun(_) => DeviceKind::Tun,
@@ -88,7 +89,7 @@ impl Device {
         }
     }
 
-    /// Packets lost between us and the kernel.
+    /// Packets lost between the stack and the kernel.
     pub fn dropped(&mut self) -> Dropped {
         match self {
             Self::Tun(tun) => tun.dropped(),

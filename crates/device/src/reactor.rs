@@ -1,4 +1,4 @@
-//! A descriptor that tokio watches.
+//! A file descriptor registered with tokio.
 
 use std::{
     io,
@@ -8,24 +8,24 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// A nonblocking descriptor. It is handed to tokio's reactor when it is first waited for, so it can be made outside a
-/// runtime.
+/// A non-blocking file descriptor. It is registered with tokio's reactor when it is first waited for, so it can be
+/// created outside a runtime.
 #[derive(Debug)]
 pub(super) enum Watched {
     Idle(OwnedFd),
     Registered(AsyncFd<OwnedFd>),
-    /// Registration failed; the descriptor is closed.
+    /// Registration failed; the file descriptor is closed.
     Lost,
 }
 
 impl Watched {
-    /// The descriptor has to be nonblocking.
+    /// The file descriptor has to be non-blocking.
     pub(super) fn new(fd: OwnedFd) -> Self {
         Self::Idle(fd)
     }
 
-    /// Runs `read`, unless it is known that nothing can be read. [`io::ErrorKind::WouldBlock`] from it means that
-    /// there is nothing until [`poll_readable`](Self::poll_readable) says so.
+    /// Runs `read`, unless the file descriptor is known not to be readable. [`io::ErrorKind::WouldBlock`] from `read`
+    /// means not readable until [`poll_readable`](Self::poll_readable) is ready.
     pub(super) fn try_read<R>(&self, mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
         match self {
             Self::Idle(fd) => read(fd.as_fd()),
@@ -34,7 +34,7 @@ impl Watched {
         }
     }
 
-    /// Ready when a read may find something.
+    /// Ready when a read may succeed.
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Self::Idle(_) = self {
             self.register()?;

@@ -1,5 +1,5 @@
-//! The system calls of the devices for which there is no safe wrapper. Everything `unsafe` of the devices is here,
-//! but for the registration with tokio's reactor.
+//! The system calls of the devices that have no safe wrapper. Contains all `unsafe` code of the devices, except for
+//! the registration with tokio's reactor.
 
 use std::{
     fs::File,
@@ -10,15 +10,15 @@ use std::{
 use libc::{c_int, c_uint, c_ulong, c_void};
 use nix::{errno::Errno, fcntl};
 
-/// What a TUN descriptor is attached to.
+/// The interface that a TUN file descriptor is attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attachment {
     pub(super) name: String,
     pub(super) flags: c_int,
 }
 
-/// TUNSETIFF: attaches the descriptor to the interface `name`, making it if there is none; an empty name lets the
-/// kernel choose.
+/// TUNSETIFF: attaches the file descriptor to the interface `name`, creating it if needed; for an empty name the
+/// kernel chooses one.
 pub(super) fn attach_tun(fd: BorrowedFd<'_>, name: &str, flags: c_int) -> io::Result<Attachment> {
     let mut request = interface_request(name)?;
     request.ifr_ifru.ifru_flags = flags as i16;
@@ -27,7 +27,7 @@ pub(super) fn attach_tun(fd: BorrowedFd<'_>, name: &str, flags: c_int) -> io::Re
     Ok(attachment(&request))
 }
 
-/// TUNGETIFF: what the descriptor is attached to. Works in any namespace.
+/// TUNGETIFF: the interface that the file descriptor is attached to. Works in any namespace.
 pub(super) fn tun_attachment(fd: BorrowedFd<'_>) -> io::Result<Attachment> {
     let mut request = interface_request("")?;
     // SAFETY: TUNGETIFF writes one ifreq, which lives through the call.
@@ -35,7 +35,7 @@ pub(super) fn tun_attachment(fd: BorrowedFd<'_>) -> io::Result<Attachment> {
     Ok(attachment(&request))
 }
 
-/// TUNSETVNETHDRSZ: bytes of the virtio header before each packet.
+/// TUNSETVNETHDRSZ: length of the virtio header before each packet.
 pub(super) fn set_tun_header_len(fd: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     let len = len as c_int;
     // SAFETY: TUNSETVNETHDRSZ reads one int, which lives through the call.
@@ -43,7 +43,7 @@ pub(super) fn set_tun_header_len(fd: BorrowedFd<'_>, len: usize) -> io::Result<(
     Ok(())
 }
 
-/// TUNSETOFFLOAD: what packets the reader takes, TUN_F_* bits.
+/// TUNSETOFFLOAD: the offload that the reader supports, TUN_F_* bits.
 pub(super) fn set_tun_offload(fd: BorrowedFd<'_>, features: c_uint) -> io::Result<()> {
     // SAFETY: TUNSETOFFLOAD takes a number, not a pointer.
     Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD, c_ulong::from(features)) })?;
@@ -65,7 +65,7 @@ pub(super) fn interface_mtu(name: &str) -> io::Result<usize> {
     Ok(unsafe { request.ifr_ifru.ifru_mtu } as usize)
 }
 
-/// A packet socket for all protocols of one interface, with virtio headers, that does not see its own packets.
+/// A packet socket for all protocols of one interface, with virtio headers, that does not receive its own packets.
 pub(super) fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     // SAFETY: no pointers. Protocol 0: nothing is received before the bind below.
     let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
@@ -84,8 +84,8 @@ pub(super) fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Makes room for packets that wait for the reader and for the device. More than the system's limit needs
-/// CAP_NET_ADMIN; without it the limit is what we get.
+/// Sets the receive and send buffer sizes. Exceeding the system's limit needs CAP_NET_ADMIN; without it the limit
+/// applies.
 pub(super) fn set_socket_buffers(fd: BorrowedFd<'_>, octets: c_int) -> io::Result<()> {
     for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
         if set_int_option(fd, libc::SOL_SOCKET, force, octets).is_err() {
@@ -95,7 +95,7 @@ pub(super) fn set_socket_buffers(fd: BorrowedFd<'_>, octets: c_int) -> io::Resul
     Ok(())
 }
 
-/// PACKET_VNET_HDR: does each packet of this packet socket begin with a virtio header?
+/// PACKET_VNET_HDR: whether each packet of this socket begins with a virtio header.
 pub(super) fn has_virtio_header(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let mut value: c_int = 0;
     packet_option(fd, libc::PACKET_VNET_HDR, &mut value)?;
@@ -109,11 +109,11 @@ pub(super) fn packet_drops(fd: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(u64::from(statistics.tp_drops))
 }
 
-/// How many bytes that were written to this TCP socket of the kernel its peer has not acknowledged, its FIN included
-/// (SIOCOUTQ, tcp(7)).
+/// Number of bytes written to this kernel TCP socket that its peer has not acknowledged, including the FIN (SIOCOUTQ,
+/// tcp(7)).
 ///
 /// # Errors
-/// It is no TCP socket.
+/// If it is not a TCP socket.
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: c_int = 0;
     // SAFETY: the request writes one int to where the pointer points, and `bytes` lives until the call returns.
@@ -122,22 +122,22 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(bytes.try_into().unwrap_or(0))
 }
 
-/// Switches the descriptor to nonblocking.
+/// Makes the file descriptor non-blocking.
 pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     let flags = fcntl::OFlag::from_bits_retain(fcntl::fcntl(fd, fcntl::FcntlArg::F_GETFL)?);
     fcntl::fcntl(fd, fcntl::FcntlArg::F_SETFL(flags | fcntl::OFlag::O_NONBLOCK))?;
     Ok(())
 }
 
-/// /dev/net/tun, nonblocking.
+/// Opens /dev/net/tun, non-blocking.
 pub(super) fn open_tun_device() -> io::Result<OwnedFd> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
     Ok(file.into())
 }
 
-/// Reads one frame: first into all of `head`, the rest into `body`, which is emptied before and gets room for `limit`
-/// bytes. Says how many bytes of the head were filled.
+/// Reads one frame: first fills `head`, then reads the rest into `body`, which is cleared and grown to `limit` bytes.
+/// Returns the number of bytes of the head that were filled.
 pub(super) fn read_frame(
     fd: BorrowedFd<'_>,
     head: &mut [u8],

@@ -16,14 +16,14 @@ use super::{
     sys, virtio,
 };
 
-/// What we take from the kernel, the most first: TCP super-segments (with ECN), and UDP's since Linux 6.2.
+/// The offloads to request, best first: TCP super-segments (with ECN), and UDP's since Linux 6.2.
 const OFFLOADS: [(libc::c_uint, Offload); 2] = {
     const TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
     [(TCP | libc::TUN_F_USO4 | libc::TUN_F_USO6, Offload::TcpUdp), (TCP, Offload::Tcp)]
 };
 
-/// A TUN interface: the kernel routes IP packets to us and takes ours as arrivals. Where the kernel can, packets pass as
-/// super-segments of up to 64 KiB, with checksums left to whoever puts them on a wire.
+/// A TUN interface: the kernel routes IP packets to us and receives ours. If the kernel supports it, packets are
+/// passed as super-segments of up to 64 KiB, with partial checksums.
 #[derive(Debug)]
 pub struct Tun {
     frames: Frames,
@@ -31,8 +31,8 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// Attaches to the TUN interface `name` of this thread's network namespace, making it if there is none. The
-    /// interface is left as it is: bring it up and give it addresses with [`Netlink`](super::Netlink) or `ip`.
+    /// Attaches to the TUN interface `name` of this thread's network namespace, creating it if needed. The interface
+    /// is not configured: bring it up and add addresses with [`Netlink`](super::Netlink) or `ip`.
     pub fn open(name: &str) -> Result<Self, DeviceError> {
         let fd = create(name)?;
         let name = sys::tun_attachment(fd.as_fd()).operation(|| format!("ask for the name of {name}"))?.name;
@@ -41,7 +41,8 @@ impl Tun {
         Self::from_fd(fd, mtu)
     }
 
-    /// Takes a descriptor that is attached to a TUN interface, of this namespace or another. `mtu` is the interface's.
+    /// Uses a file descriptor that is attached to a TUN interface, of this namespace or another. `mtu` is the
+    /// interface's.
     pub fn from_fd(fd: OwnedFd, mtu: usize) -> Result<Self, DeviceError> {
         let attachment = sys::tun_attachment(fd.as_fd()).operation(|| {
             "use the descriptor: it is not attached to a TUN interface (TUNGETIFF)".to_owned()
@@ -63,7 +64,7 @@ impl Tun {
         &self.name
     }
 
-    /// Packets lost between us and the kernel.
+    /// Packets lost between the stack and the kernel.
     pub fn dropped(&self) -> Dropped {
         Dropped { sent: self.frames.dropped(), received: 0 }
     }
@@ -87,8 +88,8 @@ impl Link for Tun {
     }
 }
 
-/// Opens /dev/net/tun and attaches it to the TUN interface `name`, with virtio headers if the kernel has them. The
-/// descriptor can be passed to another process, which makes a link of it by [`Tun::from_fd`].
+/// Opens /dev/net/tun and attaches it to the TUN interface `name`, with virtio headers if the kernel supports them.
+/// The file descriptor can be passed to another process, which makes a link of it by [`Tun::from_fd`].
 pub fn create(name: &str) -> Result<OwnedFd, DeviceError> {
     let fd = sys::open_tun_device().operation(|| "open /dev/net/tun".to_owned())?;
     let flags = libc::IFF_TUN | libc::IFF_NO_PI;

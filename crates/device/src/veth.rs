@@ -17,16 +17,16 @@ use super::{
     sys,
 };
 
-/// The Ethernet addresses of the two ends (locally administered). They are fixed, so nobody needs to ask for them.
+/// The Ethernet addresses of the two ends (locally administered). They are fixed, so no ARP is needed.
 const NEAR: [u8; 6] = [0x02, 0x6c, 0x61, 0x73, 0x74, 0x01];
 const FAR: [u8; 6] = [0x02, 0x6c, 0x61, 0x73, 0x74, 0x02];
 
-/// Bytes of packets that may wait for us. The socket counts memory, which is more than the packets' bytes.
+/// Receive buffer of the socket. It accounts memory, which is more than the packets' bytes.
 const SOCKET_BUFFER: libc::c_int = 16 << 20;
 
-/// A pair of virtual Ethernet interfaces: the kernel has the near end, a packet socket of ours listens at the far end.
-/// It carries super-segments as [`Tun`](super::Tun) does and needs no device file, so it works where /dev/net/tun
-/// cannot be opened.
+/// A veth pair: the kernel uses the near end, and a packet socket of ours is bound to the far end. It carries
+/// super-segments as [`Tun`](super::Tun) does and needs no device file, so it works where /dev/net/tun cannot be
+/// opened.
 #[derive(Debug)]
 pub struct Veth {
     frames: Frames,
@@ -34,14 +34,14 @@ pub struct Veth {
 }
 
 impl Veth {
-    /// Makes the pair in this thread's network namespace and takes its far end. `near` is left down and without
-    /// addresses, and needs IFF_NOARP when it is brought up ([`LinkSettings::no_arp`]). The pair stays when the link
-    /// is dropped; it goes with its namespace, or by [`Netlink::remove`].
+    /// Creates the pair in this thread's network namespace and opens its far end. `near` is left down and without
+    /// addresses, and needs IFF_NOARP when it is brought up ([`LinkSettings::no_arp`]). The pair remains when the
+    /// link is dropped; it is removed with its namespace, or by [`Netlink::remove`].
     pub fn open(near: &str, far: &str, mtu: usize) -> Result<Self, DeviceError> {
         Self::from_fd(create(&mut Netlink::open()?, near, far, mtu)?, mtu)
     }
 
-    /// Takes the descriptor that [`create`] made, in this process or another.
+    /// Uses the file descriptor that [`create`] made, in this process or another.
     pub fn from_fd(fd: OwnedFd, mtu: usize) -> Result<Self, DeviceError> {
         let virtio = sys::has_virtio_header(fd.as_fd())
             .operation(|| "use the descriptor: it is not a packet socket (PACKET_VNET_HDR)".to_owned())?;
@@ -54,9 +54,9 @@ impl Veth {
         Ok(Self { frames: Frames::new(fd, format, mtu), lost: 0 })
     }
 
-    /// Packets lost between us and the kernel.
+    /// Packets lost between the stack and the kernel.
     pub fn dropped(&mut self) -> Dropped {
-        // The kernel's count starts anew with each question.
+        // Reading the kernel's counter resets it.
         self.lost += self.frames.fd().and_then(sys::packet_drops).unwrap_or(0);
         Dropped { sent: self.frames.dropped(), received: self.lost }
     }
@@ -80,12 +80,12 @@ impl Link for Veth {
     }
 }
 
-/// Makes the pair `near` and `far`, brings `far` up and opens the packet socket there. The descriptor can be passed to
-/// another process, which makes a link of it by [`Veth::from_fd`].
+/// Creates the pair `near` and `far`, brings `far` up and opens the packet socket there. The file descriptor can be
+/// passed to another process, which makes a link of it by [`Veth::from_fd`].
 pub fn create(netlink: &mut Netlink, near: &str, far: &str, mtu: usize) -> Result<OwnedFd, DeviceError> {
     netlink.create_veth(VethEnd { name: near, address: NEAR }, VethEnd { name: far, address: FAR })?;
     let index = netlink::index_of(far)?;
-    // The far end is nobody's: no addresses, no ARP, no IPv6 of its own.
+    // The far end is not used by the kernel: no addresses, no ARP, no IPv6.
     let settings = LinkSettings {
         mtu: u32::try_from(mtu).ok(),
         no_arp: true,

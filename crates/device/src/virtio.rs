@@ -1,11 +1,11 @@
-//! The virtio network header (virtio 1.2 section 5.1.6, linux/virtio_net.h): what the kernel tells us of a packet beside
-//! its bytes, and we the kernel. Ten bytes, numbers in the host's order.
+//! The virtio network header (virtio 1.2 section 5.1.6, linux/virtio_net.h): the metadata of a packet, in both
+//! directions. Ten bytes, numbers in host byte order.
 
 use lastack_engine::{Received, Transmit};
 use lastack_wire::ip;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Bytes of the header.
+/// Length of the header.
 pub(super) const LEN: usize = size_of::<NetHeader>();
 
 const NEEDS_CSUM: u8 = 1;
@@ -17,7 +17,7 @@ const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
-/// Offset of the byte with CWR in a TCP header, and the bit.
+/// Offset of the byte with CWR in a TCP header, and its bit.
 const TCP_FLAGS_AT: usize = 13;
 const TCP_CWR: u8 = 0x80;
 
@@ -27,17 +27,17 @@ const TCP_CWR: u8 = 0x80;
 pub(super) struct NetHeader {
     flags: u8,
     gso_type: u8,
-    /// Bytes of all headers; a hint.
+    /// Length of all headers; a hint.
     header_len: u16,
-    /// Bytes of payload in each packet that this one is to be cut into.
+    /// Bytes of data per segment (GSO size).
     gso_size: u16,
-    /// Where the checksum begins to count, from the start of the frame.
+    /// Start of the checksummed range, from the start of the frame.
     csum_start: u16,
-    /// Where the checksum is stored, from `csum_start`.
+    /// Offset of the checksum field, from `csum_start`.
     csum_offset: u16,
 }
 
-/// Where in a packet the transport header begins, and which it is.
+/// The offset of the transport header in a packet, and its protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Transport {
     at: u16,
@@ -46,8 +46,8 @@ struct Transport {
 }
 
 impl NetHeader {
-    /// The header for a packet of ours that follows `link_header` bytes of another header. `None`: no header can say
-    /// what `transmit` asks for (a super-segment that is not TCP or UDP, or has a checksum of its own).
+    /// The header for a packet to be sent that follows `link_header` bytes of another header. `None`: not expressible
+    /// (a super-segment that is not TCP or UDP, or has a complete checksum).
     pub(super) fn outgoing(packet: &[u8], transmit: &Transmit, link_header: usize) -> Option<Self> {
         let payload = packet.len().checked_sub(usize::from(transmit.header_len))?;
         let segment_size = transmit.segment_size.filter(|&size| usize::from(size) < payload);
@@ -74,13 +74,13 @@ impl NetHeader {
         Some(header)
     }
 
-    /// What is known of a packet that arrived with this header. One whose checksum is still to be completed was made
-    /// on this machine and has not been damaged on any wire.
+    /// The metadata of a packet received with this header. A packet with a partial checksum originates on this
+    /// machine and cannot have been corrupted on a wire.
     pub(super) fn received(&self) -> Received {
         Received { checksum_good: self.flags & (NEEDS_CSUM | DATA_VALID) != 0 }
     }
 
-    /// If it is several UDP datagrams in one: bytes of payload of each.
+    /// For a UDP super-segment: bytes of data in each datagram.
     pub(super) fn datagram_size(&self) -> Option<u16> {
         (self.gso_type & !GSO_ECN == GSO_UDP_L4 && self.gso_size > 0).then_some(self.gso_size)
     }
@@ -109,7 +109,8 @@ impl Transport {
             (ip::UDP, _) => Some(GSO_UDP_L4),
             (ip::TCP, v6) => {
                 let flags = packet.get(usize::from(self.at) + TCP_FLAGS_AT)?;
-                // CWR stands in the first segment only (RFC 3168 section 6.1.2); the bit has the kernel cut it so.
+                // CWR is in the first segment only (RFC 3168 section 6.1.2); this bit makes the kernel segment
+                // accordingly.
                 let ecn = if flags & TCP_CWR != 0 { GSO_ECN } else { 0 };
                 Some(if v6 { GSO_TCPV6 } else { GSO_TCPV4 } | ecn)
             }

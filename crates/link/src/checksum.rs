@@ -6,8 +6,8 @@ use lastack_wire::{Icmp, IpPacket, ip};
 
 /// Computes the checksum of a TCP or UDP header and stores it; other packets and fragments are left unchanged.
 ///
-/// For a packet that was sent with [`Transmit::partial_checksum`](lastack_engine::Transmit) and now goes where
-/// nobody completes it: into a capture, or through damage that must not stay unnoticed.
+/// For a packet sent with [`Transmit::partial_checksum`](lastack_engine::Transmit) that is to be captured, or
+/// corrupted detectably.
 pub fn complete_checksum(packet: &mut [u8]) {
     if let Some(layout) = Layout::of(packet) {
         complete(&layout, packet);
@@ -15,8 +15,7 @@ pub fn complete_checksum(packet: &mut [u8]) {
 }
 
 /// As [`complete_checksum`], only if the stored checksum is wrong: a received packet that is known to be good may
-/// carry
-/// the sum of the pseudo-header.
+/// carry the sum of the pseudo-header.
 pub(crate) fn complete_if_wrong(packet: &mut [u8]) {
     if let Some(layout) = Layout::of(packet)
         && !is_valid(&layout, packet)
@@ -37,8 +36,8 @@ pub(crate) fn complete(layout: &Layout, packet: &mut [u8]) {
     packet[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Completes the checksum of the packet that an ICMP error quotes, if what stands there is the sum of the
-/// pseudo-header: who quotes a packet whose checksum was left to others quotes that, too.
+/// Completes the checksum of the packet that an ICMP error quotes, if it is the sum of the pseudo-header: the sender
+/// of the error quotes a partial checksum unchanged.
 pub(crate) fn complete_quoted(packet: &mut [u8]) {
     if let Some((icmp, layout)) = partial_quoted(packet) {
         let quoted = icmp + ICMP_HEADER;

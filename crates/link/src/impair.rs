@@ -20,9 +20,9 @@ pub use plan::Plan;
 /// corrupted only after its checksums are complete, so that the corruption is detected. Each corruption changes one
 /// byte, which the checksum of RFC 1071 always detects.
 ///
-/// What a stack was told of checksums at its start must allow for damage that a later plan brings: a link whose
-/// capabilities say [`TransmitChecksum::None`] cannot tell its other end that a packet is to be tested. Take
-/// [`Capabilities::memory`] where packets are damaged.
+/// The stack's checksum settings, fixed at its start, must allow for the corruption of a later plan: a link with
+/// [`TransmitChecksum::None`] cannot require the other end to verify a packet. Use [`Capabilities::memory`] where
+/// packets are corrupted.
 #[derive(Debug)]
 pub struct Impair<L> {
     inner: L,
@@ -97,7 +97,7 @@ impl<L: Link> Impair<L> {
         let Some(mut received) = self.inner.recv(now, &mut self.arrival) else {
             return false;
         };
-        // Where nothing was summed up, the promise of the link stands for it; but damage is tested for.
+        // If the link does not verify checksums, packets count as good; but corruption must be detected.
         received.checksum_good |= !self.inner.capabilities().checksums.verify;
         let mut cut = Cut::to_mtu(&self.arrival, self.inner.capabilities().mtu);
         if cut.is_needed() {

@@ -11,7 +11,7 @@ pub(crate) enum Protocol {
     Udp,
 }
 
-/// A whole packet of TCP or UDP, taken apart as far as is needed to cut it or to sum it up.
+/// The layout of a whole TCP or UDP packet, as needed for segmentation or checksums.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     /// The IP header; `protocol` is the one behind the extension headers.

@@ -10,7 +10,7 @@ pub(crate) fn noop_context() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-/// A segment with text, from port 49152 to port 80, with the timestamps option.
+/// A segment with data, from port 49152 to port 80, with the timestamps option.
 pub(crate) fn segment(src: &str, dst: &str, text: &[u8]) -> Vec<u8> {
     let timestamps = Some(Timestamps { val: 1, ecr: 2 });
     let header = TcpHeader {

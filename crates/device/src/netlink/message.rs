@@ -1,4 +1,4 @@
-//! rtnetlink messages as bytes: a header, a fixed body, attributes. Numbers are in the host's order.
+//! Encoding of rtnetlink messages: a header, a fixed body, attributes. Numbers are in host byte order.
 
 use std::net::IpAddr;
 
@@ -57,7 +57,7 @@ pub(super) struct RouteBody {
 pub(super) struct Message(Vec<u8>);
 
 impl Message {
-    /// A request of this kind that the kernel acknowledges.
+    /// A request of this type that the kernel acknowledges.
     pub(super) fn new(kind: u16, flags: i32, body: &(impl IntoBytes + Immutable)) -> Self {
         let flags = flags | libc::NLM_F_REQUEST | libc::NLM_F_ACK;
         let header = Header { len: 0, kind, flags: flags as u16, sequence: 0, port: 0 };
@@ -75,7 +75,7 @@ impl Message {
         self
     }
 
-    /// Appends an attribute that ends with a zero byte, as the kernel takes names.
+    /// Appends a NUL-terminated attribute, for names.
     pub(super) fn name(&mut self, kind: u16, name: &str) -> &mut Self {
         let mut data = name.as_bytes().to_vec();
         data.push(0);
@@ -88,7 +88,7 @@ impl Message {
         self
     }
 
-    /// Appends an attribute made of what `fill` appends.
+    /// Appends a nested attribute, whose content `fill` appends.
     pub(super) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
         let at = self.0.len();
         self.attribute(kind, &[]);
@@ -140,7 +140,7 @@ pub(super) fn family(address: IpAddr) -> u8 {
     (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
 }
 
-/// The address as on the wire.
+/// The address in network byte order.
 pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),

@@ -1,5 +1,5 @@
-//! The few rtnetlink requests that a device and a namespace need. They concern the network namespace of the calling
-//! thread and want CAP_NET_ADMIN there.
+//! The rtnetlink requests needed for a device and a namespace. They apply to the network namespace of the calling
+//! thread and require CAP_NET_ADMIN there.
 
 mod message;
 
@@ -25,32 +25,32 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 
-/// How long to wait for what the kernel does by itself, and how long before asking again.
+/// Timeout for asynchronous operations of the kernel, and the polling interval.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_micros(200);
 
 /// The index of the loopback interface of every network namespace.
 pub const LOOPBACK: u32 = 1;
 
-/// Limits of what goes by a route.
+/// Metrics of a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RouteSizes {
-    /// The largest packet, if that is less than the interface's MTU.
+    /// Path MTU, if less than the interface's MTU.
     pub mtu: Option<u32>,
-    /// The largest segment that a peer is told to send, if that is not what `mtu` suggests.
+    /// The MSS to announce, if not derived from `mtu`.
     pub advertised_mss: Option<u32>,
 }
 
-/// How a link is to be brought up. What is `None` or false stays as the kernel made it.
+/// Settings with which a link is brought up. `None` or false leaves the kernel's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkSettings {
-    /// The largest IP packet.
+    /// The MTU.
     pub mtu: Option<u32>,
     /// IFF_NOARP: no ARP, no neighbour discovery.
     pub no_arp: bool,
-    /// How many packets wait for the reader.
+    /// Max length of the transmit queue in packets.
     pub tx_queue_len: Option<u32>,
-    /// No IPv6 link-local address is made, so no router is solicited.
+    /// Do not generate an IPv6 link-local address, and so no router solicitations.
     pub no_link_local: bool,
 }
 
@@ -97,7 +97,7 @@ impl Netlink {
         self.call(up(index, settings), || format!("bring interface {index} up"))
     }
 
-    /// Makes a pair of connected Ethernet interfaces.
+    /// Creates a veth pair.
     pub fn create_veth(&mut self, near: VethEnd<'_>, far: VethEnd<'_>) -> Result<(), DeviceError> {
         self.call(veth(near, far), || format!("create the veth pair {} and {}", near.name, far.name))
     }
@@ -108,17 +108,17 @@ impl Netlink {
         self.call(Message::new(libc::RTM_DELLINK, 0, &body), || format!("remove interface {index}"))
     }
 
-    /// Gives the link an address. An IPv6 address can be used at once (no duplicate address detection).
+    /// Adds an address to the link. An IPv6 address can be used at once (no duplicate address detection).
     pub fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> Result<(), DeviceError> {
         self.call(new_address(index, address, prefix), || format!("add the address {address}/{prefix}"))
     }
 
-    /// Sends everything of the gateway's family that has no better route to the gateway.
+    /// Adds a default route of the gateway's family.
     pub fn add_default_route(&mut self, index: u32, gateway: IpAddr) -> Result<(), DeviceError> {
         self.add_default_route_of(index, gateway, RouteSizes::default())
     }
 
-    /// The same, with limits of what goes that way.
+    /// As [`add_default_route`](Self::add_default_route), with metrics.
     pub fn add_default_route_of(
         &mut self,
         index: u32,
@@ -128,19 +128,19 @@ impl Netlink {
         self.call(default_route(index, gateway, sizes), || format!("add the default route via {gateway}"))
     }
 
-    /// Waits until packets for this address of ours, on a link that is up, are taken. For IPv6 that is a moment after
-    /// [`add_address`](Self::add_address), even without duplicate address detection; a packet that comes before is lost.
+    /// Waits until packets to this local address, on a link that is up, are accepted. For IPv6 that is shortly after
+    /// [`add_address`](Self::add_address), even without duplicate address detection; earlier packets are lost.
     pub fn await_address(&mut self, address: IpAddr) -> Result<(), DeviceError> {
         self.wait(|| format!("see the address {address} in use"), |netlink| netlink.is_local(address))
     }
 
-    /// Waits until a link that is up carries packets. An end of a veth pair that was up before the other does a moment
-    /// after [`set_up`](Self::set_up) of that; what is sent before is lost.
+    /// Waits until a link that is up carries packets. An end of a veth pair that was up before the other does so
+    /// shortly after [`set_up`](Self::set_up) of that one; packets sent earlier are lost.
     pub fn await_running(&mut self, index: u32) -> Result<(), DeviceError> {
         self.wait(|| format!("see interface {index} running"), |netlink| netlink.is_running(index))
     }
 
-    /// The kernel does these things in threads of its own, and tells nobody when they are done.
+    /// The kernel performs these operations asynchronously and does not notify of their completion.
     fn wait(
         &mut self,
         operation: impl Fn() -> String,
@@ -156,7 +156,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// Is the link up, and does it have a carrier and a queue?
+    /// Whether the link is up and has a carrier and a queue.
     fn is_running(&mut self, index: u32) -> nix::Result<bool> {
         let body = LinkBody { index: index as i32, ..LinkBody::default() };
         let flags = self.exchange(Message::new(libc::RTM_GETLINK, 0, &body), |reply, sequence| {
@@ -165,7 +165,7 @@ impl Netlink {
         Ok(flags & libc::IFF_RUNNING as u32 != 0)
     }
 
-    /// Would a packet for this address be delivered to this host?
+    /// Whether a packet to this address would be delivered to this host.
     fn is_local(&mut self, address: IpAddr) -> nix::Result<bool> {
         let kind = self.exchange(route_to(address), |reply, sequence| {
             message::route_type(reply, sequence).map(Ok).or_else(|| refusal(reply, sequence).map(Err))
@@ -185,7 +185,7 @@ impl Netlink {
         self.exchange(message, acknowledged).operation(operation)
     }
 
-    /// Sends the request and reads until `answer` finds what it asks for; what is left of earlier answers is passed over.
+    /// Sends the request and reads until `answer` returns a result; leftovers of earlier replies are skipped.
     fn exchange<T>(
         &mut self,
         message: Message,
@@ -206,7 +206,7 @@ impl Netlink {
     }
 }
 
-/// The errno, if the kernel refused this request.
+/// The errno, if the kernel rejected this request.
 fn refusal(reply: &[u8], sequence: u32) -> Option<Errno> {
     message::acknowledgement(reply, sequence).filter(|&errno| errno != 0).map(Errno::from_raw)
 }
