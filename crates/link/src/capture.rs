@@ -1,4 +1,4 @@
-//! A link that shows each packet to a sink on its way.
+//! A link that passes a copy of each packet to a sink.
 
 use crate::layout::is_udp;
 use crate::{Capabilities, Cut, Link, checksum, lock};
@@ -77,7 +77,7 @@ impl Sink for Vec<Record> {
     }
 }
 
-/// A link that shows each packet to a sink on its way.
+/// A link that passes a copy of each packet to a sink.
 ///
 /// The comment of a received packet is its [`Verdict`], unless it was simply accepted; that of a sent packet is the
 /// rule that caused it. Super-segments are captured whole; partial checksums are completed.

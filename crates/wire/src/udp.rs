@@ -4,7 +4,7 @@ use crate::Malformed;
 use crate::ip::IpHeader;
 use alloc::vec::Vec;
 
-/// Bytes of the header.
+/// Length of the header in bytes.
 const HEADER: usize = 8;
 
 /// The ports of a datagram; length and checksum are derived.
@@ -28,7 +28,7 @@ pub struct UdpHeader {
 }
 
 impl UdpHeader {
-    /// Bytes of the header.
+    /// Length of the header in bytes.
     pub const LEN: usize = HEADER;
 
     /// Parses a datagram and verifies its checksum. Checksum 0 means none for IPv4 and is illegal for IPv6 (RFC 8200
