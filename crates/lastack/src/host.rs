@@ -40,8 +40,8 @@ impl Host {
         Self::with_secret(config, link, secret)
     }
 
-    /// As [`new`](Self::new), with the secret that keys initial sequence numbers, ports and SYN cookies. For tests,
-    /// where a fixed secret makes runs reproducible.
+    /// As [`new`](Self::new), with the secret from which all unpredictable values (initial sequence numbers, ports,
+    /// SYN cookies and others) are derived. For tests, where a fixed secret makes runs reproducible.
     pub fn with_secret<L: Link>(mut config: Config, link: L, secret: [u8; 16]) -> (Self, Driver<L>) {
         link.capabilities().apply(&mut config);
         let shared = Arc::new(Shared::new(Stack::new(config, secret)));

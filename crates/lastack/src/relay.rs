@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// After one side has ended: how long the other may go without progress before it is reset.
+/// After one side has failed: how long the delivery to the other may go without progress before it is reset.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Min time between the handshake and a reset of the local peer: a program that has not yet seen that it is connected
 /// would lose the data before the reset.
