@@ -370,7 +370,11 @@ const ATTACKS: &[Row] = &[
         "middleboxes that forget a connection for an inexact reset",
         Not("a middlebox's to mend; our resets are exact"),
     ),
-    ("D34", "a SYN syn_resent_early by a reset: once in an attempt, and never by a reset", By("S20 S21")),
+    (
+        "D34",
+        "early SYN retransmission: once per attempt, only after a bare ACK of an old connection, never after RST",
+        By("S20 S21"),
+    ),
     ("D35", "reasons in resets as commands or log injection: numbers, never believed", So),
     ("D36", "resets lost behind an ACK that is held back", By("R1")),
 ];

@@ -73,7 +73,7 @@ pub const ITEMS: &[Item] = &[
     ("T23", "good ACK without SYN in SYN-SENT: no reply", By("S23")),
     ("T24", "RST, FIN, nothing without ACK in SYN-SENT: no reply", By("S24")),
     ("T25", "foreign TSecr in SYN-SENT: not tested", By("S22")),
-    ("T26", "a SYN is syn_resent_early once in an attempt, and not by a reset", By("D34")),
+    ("T26", "a SYN is retransmitted early once per attempt, and not after a reset", By("D34")),
     ("T27", "both IP versions give the same TCP headers", Not("every scenario is played over both")),
     ("T28", "no limit: as many resets as SYNs", MANY),
     ("T29", "limit of resets: kept, counted, recovers", OPTION),

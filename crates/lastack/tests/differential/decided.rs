@@ -32,7 +32,7 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "D34",
-        "A SYN is syn_resent_early by nothing but the bare ACK of an old incarnation. Linux also hurries it for a SYN|ACK and \
+        "A SYN is retransmitted early only after the bare ACK of an old incarnation. Linux also does so for a SYN|ACK and \
          for a RST, with which others can make it send.",
         &[
             "SYN, ACK with a bad ACK in SYN-SENT",

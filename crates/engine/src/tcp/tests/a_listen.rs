@@ -127,7 +127,7 @@ fn t25_a_foreign_tsecr_in_syn_sent_is_not_tested() {
     });
 }
 
-/// D34: what looks like the challenge ACK of an old incarnation is worth one syn_resent_early SYN; a SYN|ACK
+/// D34: what looks like the challenge ACK of an old incarnation causes one early SYN retransmission; a SYN|ACK
 /// or a reset is worth none.
 #[test]
 fn t26_the_syn_is_hurried_once_and_not_by_a_reset() {
@@ -136,7 +136,7 @@ fn t26_the_syn_is_hurried_once_and_not_by_a_reset() {
         assert_eq!(p.on(". seq=500 ack=6"), "answered S20 | R seq=6");
         assert_eq!(p.run(900), "10: S seq=0");
         assert_eq!(p.on(". seq=500 ack=6"), "answered S20 | R seq=6");
-        assert_eq!(p.run(200), "110: S seq=0", "not syn_resent_early again");
+        assert_eq!(p.run(200), "110: S seq=0", "no second early retransmission");
 
         for segment in ["R. seq=500 ack=6", "R. seq=500 ack=0"] {
             let mut p = Peer::syn_sent(v6);

@@ -5,7 +5,7 @@ use super::super::table::Socket;
 use super::peer::{Kind, Peer, both};
 use alloc::format;
 
-/// ByteCounts that were sent and acknowledged before: on this side and on the far side of 2^31 and 2^32.
+/// Bytes that were sent and acknowledged before: on this side and on the far side of 2^31 and 2^32.
 const CARRIED: [u64; 7] = [0, 1 << 30, (1 << 31) + 5, 3 << 30, (1 << 32) - 1, (1 << 32) + 77, 7 << 30];
 
 fn connection(p: &mut Peer) -> &mut Connection {

@@ -420,7 +420,7 @@ impl Peer {
         if header.dst_port == THEM { shown } else { format!("{}: {shown}", header.dst_port) }
     }
 
-    /// ByteCounts of memory that the buffers of the connection take.
+    /// Bytes of memory that the buffers of the connection take.
     pub fn buffers(&self) -> usize {
         match self.stack.tcp.get(self.id) {
             Some(Socket::Open(connection)) => connection.incoming.capacity() + connection.outgoing.capacity(),

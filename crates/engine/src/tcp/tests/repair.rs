@@ -9,7 +9,7 @@ use alloc::string::String;
 struct Bulk {
     p: Peer,
     mss: u32,
-    /// ByteCounts acknowledged.
+    /// Bytes acknowledged.
     acked: u32,
 }
 
