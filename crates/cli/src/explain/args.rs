@@ -65,7 +65,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "OLD.JSON")]
     pub baseline: Option<PathBuf>,
 
-    /// Follow at most so many connections at a time
+    /// Track at most this many connections at a time
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(usize))]
     pub max_connections: usize,
 

@@ -137,7 +137,7 @@ impl PerSecond {
 mod tests {
     use super::*;
 
-    /// Takes nothing until it is told to.
+    /// Accepts no data until it is resumed.
     struct Stuck(Receiver<()>, Arc<Mutex<Vec<u8>>>);
 
     impl Write for Stuck {
