@@ -72,7 +72,7 @@ fn a_page_that_cannot_be_written_is_an_error() {
 fn run_writes_the_connections_of_its_program() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("page.html");
-    // Nobody listens at the gateway's discard port.
+    // The gateway's discard port has no listener.
     let connect = "exec 3<>/dev/tcp/10.0.2.2/9";
     let output = lastack(&["run", "--host-loopback", "-q", "bash", "-c", connect], &path);
     if output.status.code() == Some(125) {

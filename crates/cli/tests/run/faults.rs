@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{LASTACK, Ran, Server, finish, have, lastack, namespaces, ready};
 
-/// Connects so many times, sends 4 KiB each time and reads what comes back: 8 KiB and the end. Prints what each saw.
+/// Connects a number of times, sends 4 KiB each time and reads what comes back: 8 KiB and the end. Prints what each saw.
 const CLIENT: &str = r#"
 import errno, json, socket, sys, time
 host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

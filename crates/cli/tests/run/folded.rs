@@ -1,4 +1,4 @@
-//! Ends that look bad on the wire and harm nobody: they are counted, and have no line.
+//! Benign ends that look bad on the wire: the report counts them and prints no line.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
