@@ -1,0 +1,253 @@
+//! Turns the options into a plan that can be carried out, or into an error with the reason.
+
+mod files;
+mod network;
+mod route;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+use crate::host::{self, resolvers};
+use crate::inject::{self, FaultRule};
+use crate::inward::Published;
+use crate::namespace;
+use crate::options::Options;
+use crate::policy::Policy;
+use crate::report;
+
+pub use network::Network;
+pub use route::Route;
+
+/// The plan of a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// The program's networks, at most one of each family, at least one.
+    pub networks: Vec<Network>,
+    /// The name servers, in this order, at the beginning of the run.
+    pub resolvers: Vec<SocketAddr>,
+    /// They were set by an option: later changes of the host's resolv.conf do not matter.
+    pub resolvers_fixed: bool,
+    /// The program's name servers: one for each of the host's, up to three (resolv.conf(5)).
+    pub name_servers: Vec<IpAddr>,
+    /// The gateway stands for the host's loopback.
+    pub host_loopback: bool,
+    /// Ports of the host's loopback that are mapped to the program's.
+    pub map_localhost: Vec<u16>,
+    /// The device's MTU.
+    pub mtu: u32,
+    /// Max MiB in the buffers of all connections.
+    pub memory: u16,
+    /// The kind of device.
+    pub device: namespace::DeviceChoice,
+    /// The program reaches link-local addresses.
+    pub link_local: bool,
+    /// Processes that the program leaves running are killed.
+    pub kill_rest: bool,
+    /// The program's user.
+    pub identity: namespace::Identity,
+    /// The program sees the processes of this host.
+    pub host_pids: bool,
+    /// The file of the capture.
+    pub capture: Option<PathBuf>,
+    /// The file of the HTML page.
+    pub page: Option<PathBuf>,
+    /// What is reported.
+    pub report: report::Settings,
+    /// The injected faults, and their seed.
+    pub faults: (Vec<FaultRule>, u64),
+    /// The destinations that the program may reach.
+    pub policy: Policy,
+    /// Ports of this host that are forwarded to ports on which the program listens.
+    pub published: Vec<Published>,
+}
+
+/// Max ports of `--map-localhost`: their listeners are passed out of the namespace with one message.
+const MAX_MAPPED: usize = 100;
+
+impl Plan {
+    /// Makes the plan. `Err` says what is wrong with the options, and what would be right.
+    pub fn new(args: Options) -> anyhow::Result<Self> {
+        ensure!(!(args.ipv4 && args.ipv6), "IPv4 only and IPv6 only exclude each other: choose one");
+        let mut networks = Vec::new();
+        if !args.ipv6 {
+            networks.push(Network::chosen(&args.net, false).context("--net")?);
+        }
+        if !args.ipv4 {
+            networks.push(Network::chosen(&args.net6, true).context("--net6")?);
+        }
+        let least = if args.ipv4 { 576 } else { 1280 };
+        ensure!(
+            (least..=65_535).contains(&args.mtu),
+            "--mtu {} is out of range: choose from {least} to 65535",
+            args.mtu
+        );
+        let resolvers = whom_to_ask(&args.dns);
+        let name_servers = network::name_servers(&networks, resolvers.len());
+        let map_localhost = mapped_ports(args.map_localhost)?;
+        let output = args.output;
+        let to = match output.clone() {
+            _ if args.quiet => report::Destination::Nowhere,
+            Some(file) => report::Destination::File(file),
+            None => report::Destination::StandardError,
+        };
+        for (option, file) in [("-w", &args.write), ("-o", &output)] {
+            let taken = file.as_ref().is_some_and(|file| file.as_os_str() == "-");
+            ensure!(!taken, "{option} -: standard output is the program's; name a file");
+        }
+        if let (Some(write), Some(output)) = (&args.write, &output) {
+            files::ensure_apart(write, output)?;
+        }
+        let detail = match args.verbose {
+            _ if args.summary_only => report::Detail::Summary,
+            0 => report::Detail::Error,
+            1 => report::Detail::Connections,
+            _ => report::Detail::All,
+        };
+        let report =
+            report::Settings { to, json: args.json, detail, open: args.open_lines, fail_on: args.fail_on };
+        Ok(Self {
+            command: args.command,
+            networks,
+            resolvers,
+            resolvers_fixed: !args.dns.is_empty(),
+            name_servers,
+            host_loopback: args.host_loopback,
+            map_localhost,
+            mtu: args.mtu,
+            memory: args.memory,
+            device: args.device,
+            link_local: args.link_local,
+            kill_rest: args.kill_rest,
+            identity: args.identity,
+            host_pids: args.host_pids,
+            capture: args.write,
+            page: args.html,
+            report,
+            faults: faults(args.inject, args.inject_file.as_deref(), args.seed)?,
+            policy: args.policy,
+            published: args.publish,
+        })
+    }
+
+    /// The part of the plan that concerns the namespace.
+    pub fn namespace(&self) -> namespace::Plan {
+        let networks = self.networks.iter().map(|network| namespace::Network {
+            address: network.guest,
+            prefix: network.prefix,
+            gateway: network.gateway,
+            path_mtu: host::path_mtu(network.gateway.is_ipv6()),
+        });
+        let mut plan = namespace::Plan::new(networks.collect());
+        plan.device = self.device;
+        plan.identity = self.identity;
+        plan.process_namespace = !self.host_pids;
+        plan.kill_rest = self.kill_rest;
+        plan.listeners = crate::localhost::listeners(&self.map_localhost);
+        plan.mtu = self.mtu;
+        plan.resolv_conf = Some(namespace::resolv_conf(&self.name_servers));
+        plan
+    }
+}
+
+/// The faults of the command line and of the file. The seed of the command line takes precedence.
+fn faults(
+    mut rules: Vec<FaultRule>,
+    file: Option<&Path>,
+    seed: Option<u64>,
+) -> anyhow::Result<(Vec<FaultRule>, u64)> {
+    let mut of_file = None;
+    if let Some(path) = file {
+        let shown = path.display();
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("--inject-file: cannot read {shown}"))?;
+        let (more, seed) =
+            inject::read_file(&text).map_err(|error| anyhow::anyhow!("--inject-file {shown}: {error}"))?;
+        rules.extend(more);
+        of_file = seed;
+    }
+    Ok((rules, seed.or(of_file).unwrap_or(1)))
+}
+
+/// The name servers given by options, otherwise the host's.
+fn whom_to_ask(named: &[IpAddr]) -> Vec<SocketAddr> {
+    if named.is_empty() {
+        return resolvers::of_host();
+    }
+    named.iter().map(|&address| (address, 53).into()).collect()
+}
+
+/// The ports of `--map-localhost`, without duplicates.
+fn mapped_ports(mut ports: Vec<u16>) -> anyhow::Result<Vec<u16>> {
+    ports.sort_unstable();
+    ports.dedup();
+    let count = ports.len();
+    ensure!(count <= MAX_MAPPED, "--map-localhost takes at most {MAX_MAPPED} ports, and there are {count}");
+    Ok(ports)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// The plan of default options that `change` changes.
+    pub fn plan(change: impl FnOnce(&mut Options)) -> anyhow::Result<Plan> {
+        let mut options = Options::new(["true"]);
+        change(&mut options);
+        Plan::new(options)
+    }
+
+    #[test]
+    fn the_addresses_are_the_ones_people_know() {
+        let plan = plan(|_| {}).unwrap();
+        let [v4, v6] = plan.networks[..] else { panic!("{plan:?}") };
+        assert_eq!(
+            [v4.guest, v4.gateway, v4.dns].map(|a| a.to_string()),
+            ["10.0.2.100", "10.0.2.2", "10.0.2.3"]
+        );
+        assert_eq!(
+            [v6.guest, v6.gateway, v6.dns].map(|a| a.to_string()),
+            ["fd00::100", "fd00::2", "fd00::3"]
+        );
+        assert_eq!((v4.prefix, v6.prefix, plan.mtu), (24, 64, 65520));
+    }
+
+    #[test]
+    fn they_can_be_changed() {
+        let plan = plan(|o| (o.net, o.ipv4) = ("192.168.77.9/24".to_owned(), true)).unwrap();
+        let [network] = plan.networks[..] else { panic!("{plan:?}") };
+        assert_eq!(
+            (network.guest.to_string(), network.gateway.to_string()),
+            ("192.168.77.100".to_owned(), "192.168.77.2".to_owned())
+        );
+        assert_eq!(plan.gateway(true), None);
+    }
+
+    #[test]
+    fn impossible_plans_name_the_cure() {
+        let fails = |change: fn(&mut Options), cure: &str| {
+            let error = format!("{:#}", plan(change).unwrap_err());
+            assert!(error.contains(cure), "{error}");
+        };
+        fails(|o| o.net = "10.0.2.0".to_owned(), "such as 10.0.2.0/24");
+        fails(|o| o.net = "fd00::/64".to_owned(), "is not a network of IPv4");
+        fails(|o| o.net = "10.0.2.0/30".to_owned(), "choose from 8 to 25");
+        fails(|o| o.net = "127.0.0.0/8".to_owned(), "choose a private network");
+        fails(|o| o.net6 = "ff02::/64".to_owned(), "choose a private network");
+        fails(|o| o.mtu = 100, "choose from 1280 to 65535");
+        fails(|o| o.write = Some("-".into()), "name a file");
+        fails(|o| (o.write, o.output) = (Some("x".into()), Some("./x".into())), "the same file");
+        fails(|o| (o.ipv4, o.ipv6) = (true, true), "IPv4 only and IPv6 only");
+    }
+
+    #[test]
+    fn other_resolvers_replace_the_hosts() {
+        let plan =
+            plan(|o| o.dns = ["192.0.2.53", "2001:db8::53"].map(|a| a.parse().unwrap()).to_vec()).unwrap();
+        assert_eq!(plan.resolvers, ["192.0.2.53:53".parse().unwrap(), "[2001:db8::53]:53".parse().unwrap()]);
+    }
+}
