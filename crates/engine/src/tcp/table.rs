@@ -700,13 +700,25 @@ impl TcpTable {
             match connection.park(shared, now).filter(|_| !touched) {
                 Some(parked) => {
                     entry.watched = false;
-                    if parked.deadline().is_none() {
-                        self.timers.remove(place(id));
-                    }
+                    self.schedule_parked(id, parked.deadline());
                     self.replace(id, Slot::Parked(Box::new(parked)));
                 }
                 None => self.watched.push_back(id),
             }
+        }
+    }
+
+    /// A parked connection has no timers of its own: its deadline, if it has one, is scheduled here. The timer that is
+    /// scheduled may be left over from the handshake, and later than the deadline.
+    fn schedule_parked(&mut self, id: ConnId, deadline: Option<Instant>) {
+        match deadline {
+            None => {
+                self.timers.remove(place(id));
+            }
+            Some(deadline) if self.timers.get(place(id)).is_none_or(|at| deadline < at) => {
+                self.timers.set(place(id), deadline);
+            }
+            Some(_) => {}
         }
     }
 

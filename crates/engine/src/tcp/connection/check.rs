@@ -56,7 +56,10 @@ impl TcpTable {
         };
         let scheduled = self.timers.get(place(id));
         let served = |at| scheduled.is_some_and(|served| served <= at);
-        assert!(deadline.is_none_or(served), "nobody serves the timer of {id:?}: {scheduled:?}");
+        assert!(
+            deadline.is_none_or(served),
+            "no timer is scheduled for the deadline {deadline:?} of {id:?}: {scheduled:?}"
+        );
         assert!(!entry.queued || self.ready.contains(&id), "{id:?} is passed over");
         let over = matches!(entry.slot, Slot::Socket(Socket::Closed(_)));
         assert!(over || self.live(&entry.slot.flow()) == Some(id), "{id:?} is not found");

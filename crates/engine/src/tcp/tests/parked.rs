@@ -123,3 +123,24 @@ fn whatever_happens_to_it_finds_it_whole() {
         assert_eq!(p.out(), "F. seq=1 ack=1");
     });
 }
+
+/// A connection that is parked in the step that establishes it: the timer scheduled for it is its handshake's, and may be
+/// later than its keep-alive deadline.
+#[test]
+fn keepalive_of_a_connection_parked_at_once() {
+    both(|v6| {
+        let mut p = Peer::simultaneous(v6, Kind::Full);
+        p.tcp().set_keepalive(Some(Keepalive {
+            idle: Duration::from_secs(3),
+            interval: Duration::from_secs(2),
+            count: 1,
+        }));
+        // The retransmission after the next is due 4 s after it.
+        p.run(3_500);
+        p.on(".");
+        p.stack.check();
+        assert!(is_parked(&p.stack, p.id));
+        let due = p.stack.poll_timeout().expect("the keep-alive timer runs");
+        assert!(due <= p.now + Duration::from_secs(3), "{due:?} at {:?}", p.now);
+    });
+}
