@@ -565,8 +565,13 @@ impl TcpTable {
             Socket::Opening(handshake) => handshake.deadline,
             Socket::Closed(_) => None,
         };
-        let Some(deadline) = deadline else { return };
-        // A lazy timer: if it expires early, it is set to the later deadline then.
+        if let Some(deadline) = deadline {
+            self.schedule(id, deadline);
+        }
+    }
+
+    /// Schedules the next deadline of a connection. An earlier one stays: when it expires, the later one is scheduled.
+    fn schedule(&mut self, id: ConnId, deadline: Instant) {
         if self.timers.get(place(id)).is_none_or(|at| deadline < at) {
             self.timers.set(place(id), deadline);
         }
@@ -700,25 +705,15 @@ impl TcpTable {
             match connection.park(shared, now).filter(|_| !touched) {
                 Some(parked) => {
                     entry.watched = false;
-                    self.schedule_parked(id, parked.deadline());
+                    // What is scheduled may be left over from the handshake, and later than the deadline.
+                    match parked.deadline() {
+                        Some(deadline) => self.schedule(id, deadline),
+                        None => self.timers.remove(place(id)),
+                    }
                     self.replace(id, Slot::Parked(Box::new(parked)));
                 }
                 None => self.watched.push_back(id),
             }
-        }
-    }
-
-    /// A parked connection has no timers of its own: its deadline, if it has one, is scheduled here. The timer that is
-    /// scheduled may be left over from the handshake, and later than the deadline.
-    fn schedule_parked(&mut self, id: ConnId, deadline: Option<Instant>) {
-        match deadline {
-            None => {
-                self.timers.remove(place(id));
-            }
-            Some(deadline) if self.timers.get(place(id)).is_none_or(|at| deadline < at) => {
-                self.timers.set(place(id), deadline);
-            }
-            Some(_) => {}
         }
     }
 

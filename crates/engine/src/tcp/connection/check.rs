@@ -27,16 +27,24 @@ impl TcpTable {
             live += usize::from(!matches!(entry.slot, Slot::Socket(Socket::Closed(_))));
             scheduled += usize::from(self.timers.get(place(id)).is_some());
             weight += entry.weight as usize;
-            let all = entry.queued || entry.weight as usize == entry.slot.memory();
-            assert!(all, "memory that nobody has weighed: {entry:?}");
+            let accounted = entry.queued || entry.weight as usize == entry.slot.memory();
+            assert!(accounted, "memory is not accounted: {entry:?}");
             self.check_entry(id, entry);
         }
-        assert_eq!(shared.memory.held(), weight, "memory held by nobody");
-        assert_eq!((self.embryonic, self.orphans), (embryonic, orphans), "embryonic connections and orphans");
-        assert_eq!(self.timers.len(), scheduled, "timers without a connection: {:?}", self.timers);
+        assert_eq!(
+            shared.memory.held(),
+            weight,
+            "accounted memory differs from the sum over all connections"
+        );
+        assert_eq!(
+            (self.embryonic, self.orphans),
+            (embryonic, orphans),
+            "counts of embryonic connections and of orphans"
+        );
+        assert_eq!(self.timers.len(), scheduled, "deadlines without a connection: {:?}", self.timers);
         assert_eq!(self.demux.live_names(), live, "four-tuples without a connection");
         for spare in &self.spare.connections {
-            assert_eq!(spare.memory(), 0, "memory kept for nobody");
+            assert_eq!(spare.memory(), 0, "a spare allocation holds memory");
         }
     }
 
@@ -58,11 +66,14 @@ impl TcpTable {
         let served = |at| scheduled.is_some_and(|served| served <= at);
         assert!(
             deadline.is_none_or(served),
-            "no timer is scheduled for the deadline {deadline:?} of {id:?}: {scheduled:?}"
+            "the deadline of {id:?} is not scheduled: {deadline:?} is before {scheduled:?}"
         );
-        assert!(!entry.queued || self.ready.contains(&id), "{id:?} is passed over");
+        assert!(
+            !entry.queued || self.ready.contains(&id),
+            "{id:?} is marked as queued and is not in the ready queue"
+        );
         let over = matches!(entry.slot, Slot::Socket(Socket::Closed(_)));
-        assert!(over || self.live(&entry.slot.flow()) == Some(id), "{id:?} is not found");
+        assert!(over || self.live(&entry.slot.flow()) == Some(id), "{id:?} is not found by its four-tuple");
     }
 }
 
@@ -75,11 +86,14 @@ impl Connection {
         assert!(!s.una.after(s.nxt), "SND.UNA <= SND.NXT: {s:?}");
         self.recovery.scoreboard.check(s.una, s.nxt);
         let timed = self.timers.is_running(Timer::Retransmission) || self.fate.is_some();
-        assert!(s.una == s.nxt || timed, "something is in flight and no timer runs: {s:?}");
+        assert!(
+            s.una == s.nxt || timed,
+            "data is in flight and the retransmission timer does not run: {s:?}"
+        );
         let end = self.end_of_text() + u32::from(self.state.fin_pending());
         // Once the end is decided the data may be discarded, sent or not.
         let decided = self.fate.is_some();
-        assert!(decided || !s.nxt.after(end), "nothing was sent that was not given: {s:?}");
+        assert!(decided || !s.nxt.after(end), "data was sent that is not in the send buffer: {s:?}");
         assert!(self.rcv.fin.is_none() || !self.rcv.nxt.after(self.rcv.edge + 1), "{:?}", self.rcv);
     }
 
@@ -93,22 +107,32 @@ impl Connection {
         let pending = &self.pending;
         let nothing = pending.pure_acks == 0 && pending.challenge.is_none();
         let nothing = nothing && !(pending.ack || pending.probe || pending.tail_probe || pending.reset);
-        assert!(nothing, "it is pending and will not be sent: {pending:?}");
+        assert!(nothing, "output is pending on a connection that is not queued: {pending:?}");
         let idle = self.snd.una == self.snd.nxt;
         let end = self.end_of_text();
         let waits = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
         let runs = |timer| self.timers.is_running(timer);
         let waited_for = runs(Timer::Persist) || runs(Timer::Pace);
-        assert!(!(idle && waits) || waited_for, "text or FIN waits for nothing: {:?}", self.snd);
-        assert!(self.rcv.unacked == 0 || runs(Timer::DelayedAck), "an ACK is forgotten: {:?}", self.rcv);
+        assert!(!(idle && waits) || waited_for, "unsent data or FIN has no timer: {:?}", self.snd);
+        assert!(
+            self.rcv.unacked == 0 || runs(Timer::DelayedAck),
+            "received data has no delayed ACK timer: {:?}",
+            self.rcv
+        );
         let orphan = self.state == State::FinWait2 && !self.has_user;
-        assert!(!orphan || runs(Timer::FinWait2), "an orphan waits for ever");
-        assert!(self.settings.keepalive.is_none() || runs(Timer::KeepAlive), "nobody asks the peer");
+        assert!(!orphan || runs(Timer::FinWait2), "an orphan in FIN-WAIT-2 has no timer");
+        assert!(
+            self.settings.keepalive.is_none() || runs(Timer::KeepAlive),
+            "the keep-alive timer does not run"
+        );
         let stalled = self.settings.user_timeout.is_some() && self.stalled_since.is_some();
         assert!(!stalled || runs(Timer::User), "the user timeout does not run");
         let empty =
             self.outgoing.is_empty() && self.incoming.is_empty() && self.incoming.out_of_order().is_empty();
         let memory = self.outgoing.capacity() + self.incoming.capacity();
-        assert!(!empty || memory == 0 || runs(Timer::Idle), "{memory} octets of memory are kept for ever");
+        assert!(
+            !empty || memory == 0 || runs(Timer::Idle),
+            "{memory} bytes of empty buffers have no idle timer"
+        );
     }
 }

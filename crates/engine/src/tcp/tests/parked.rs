@@ -4,7 +4,7 @@ use crate::tcp::connection::parked::Parked;
 use crate::tcp::table::Slot;
 use crate::tcp::tests::pair::Pair;
 use crate::tcp::tests::peer::{Kind, Peer, both};
-use crate::{ConnId, Keepalive, Stack, TcpState};
+use crate::{Answer, ConnId, Event, Keepalive, Stack, TcpState};
 use core::time::Duration;
 
 fn is_parked(stack: &Stack, id: ConnId) -> bool {
@@ -142,5 +142,33 @@ fn keepalive_of_a_connection_parked_at_once() {
         assert!(is_parked(&p.stack, p.id));
         let due = p.stack.poll_timeout().expect("the keep-alive timer runs");
         assert!(due <= p.now + Duration::from_secs(3), "{due:?} at {:?}", p.now);
+    });
+}
+
+/// A probe that was answered leaves a timer that expires after its interval, which may be later than the idle time.
+#[test]
+fn keepalive_of_a_connection_parked_after_a_probe() {
+    let secs = Duration::from_secs;
+    both(|v6| {
+        let mut p = Peer::with(v6, |config| config.intercept.tcp = true);
+        assert_eq!(p.on("S seq=0 mss=1460"), "accepted");
+        let Some(Event::Intercepted(id)) = p.events.pop() else { panic!("the SYN is reported") };
+        (p.id, p.seq) = (id, 1);
+        p.stack.tcp_answer(id, Answer::Accept);
+        assert_eq!(p.out(), "S. seq=0 ack=1");
+        p.run(3000);
+        let keepalive = Keepalive { idle: Duration::from_millis(50), interval: secs(100), count: 3 };
+        p.tcp().set_keepalive(Some(keepalive));
+        p.ack = 1;
+        assert_eq!(p.on("."), "accepted");
+        p.stack.check();
+        assert_eq!(p.run(50), "50: . seq=0 ack=1");
+        assert_eq!(p.on("."), "accepted");
+        for _ in 0..3 {
+            p.stack.tcp.park_some(&p.stack.shared, p.now);
+            p.stack.check();
+        }
+        assert!(is_parked(&p.stack, p.id));
+        assert_eq!(p.run(50), "50: . seq=0 ack=1");
     });
 }
