@@ -116,6 +116,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub map_localhost: Vec<u16>,
 
+    /// Send from this address of this host, or through this interface only (repeatable: one address of each family, one
+    /// interface); a family without an address is unreachable if another has one
+    #[arg(long, value_name = "ADDRESS|INTERFACE")]
+    pub bind: Vec<String>,
+
     /// Use this name server instead of the host's (repeatable)
     #[arg(short = 'D', long, value_name = "ADDRESS")]
     pub dns: Vec<IpAddr>,
@@ -206,6 +211,7 @@ impl From<RunArgs> for Options {
             ipv6: args.ipv6,
             host_loopback: args.host_loopback,
             map_localhost: args.map_localhost,
+            bind: args.bind,
             dns: args.dns,
             net: args.net,
             net6: args.net6,

@@ -24,6 +24,10 @@ pub const LOOPBACK_HINT: &str =
 pub const NO_PORT_HINT: &str = "the ports of net.ipv4.ip_local_port_range are used up, also by connections in \
      TIME-WAIT: widen the range with sysctl, or set net.ipv4.tcp_tw_reuse to 1";
 
+/// The note and the hint for a remote of a family that `--bind` excludes.
+pub const UNBOUND_NOTE: &str = "--bind names no address of that family";
+pub const UNBOUND_HINT: &str = "add --bind with an address of that family, or name an interface";
+
 /// The state of a connection while it lives.
 #[derive(Debug)]
 pub struct ConnectionReport {
@@ -91,7 +95,7 @@ impl ConnectionReport {
             }
             Said::Icmp(..) => (Outcome::Unreachable, By::Network, Rule::IcmpEndsAttempt),
             Said::Nothing => (Outcome::TimedOut, By::Nobody, Rule::EndSynTimeout),
-            Said::NoRoute | Said::Forbidden | Said::NoPort | Said::Host => {
+            Said::NoRoute | Said::Forbidden | Said::NoPort | Said::Unbound | Said::Host => {
                 (Outcome::Unreachable, By::Host, Rule::IcmpIntercepted)
             }
         };
@@ -104,6 +108,10 @@ impl ConnectionReport {
             Said::NoPort => {
                 record.note = Some("this host has no free port for that destination".to_owned());
                 record.hint = Some(NO_PORT_HINT.to_owned());
+            }
+            Said::Unbound => {
+                record.note = Some(UNBOUND_NOTE.to_owned());
+                record.hint = Some(UNBOUND_HINT.to_owned());
             }
             Said::Host if matches!(failure.errno, libc::EMFILE | libc::ENFILE) => {
                 record.hint = Some("too many descriptors are open: raise the limit (ulimit -n)".to_owned());

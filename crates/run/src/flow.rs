@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lastack::{IcmpError, IpFields, Rule};
 use lastack_causes::Cause;
 
-use super::account::LOOPBACK_HINT;
+use super::account::{LOOPBACK_HINT, UNBOUND_HINT, UNBOUND_NOTE};
 use super::plan::Route;
 use crate::host::{Failure, Said};
 use crate::report::{Began, By, Context, IcmpSaid, Octets, Outcome, Proto, Record};
@@ -212,6 +212,10 @@ fn tell_failure(record: &mut Record, failure: &Failure) {
         }
         _ => (By::Host, Some(Rule::IcmpIntercepted)),
     };
+    if failure.said == Said::Unbound {
+        record.note = Some(UNBOUND_NOTE.to_owned());
+        record.hint = Some(UNBOUND_HINT.to_owned());
+    }
 }
 
 fn tell_place(record: &mut Record, place: Route) {

@@ -83,7 +83,8 @@ impl Pings {
         if self.pings.borrow().len() >= MAX_PINGS {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
-        let asking = Rc::new(Asking { ping: Ping::open(remote)?, asked: RefCell::default() });
+        let asking =
+            Rc::new(Asking { ping: Ping::open(remote, &self.run.plan.source)?, asked: RefCell::default() });
         self.pings.borrow_mut().insert(key, asking.clone());
         let (pings, of_task, live) = (self.clone(), asking.clone(), self.run.live.enter_quietly());
         tokio::task::spawn_local(async move {

@@ -19,11 +19,12 @@ pub const CAP_KILL: u32 = 5;
 const CAP_NET_RAW: u32 = 13;
 
 /// Gives up the privileges that a run does not need, for good. Call it after everything is set up.
+/// `raw_sockets`: the right to those is needed in any case.
 ///
 /// # Errors
 /// The privileges that could not be given up; the others are.
-pub fn enter() -> Result<(), Vec<String>> {
-    let kept: &[u32] = if needs_raw_sockets() { &[CAP_NET_RAW] } else { &[] };
+pub fn enter(raw_sockets: bool) -> Result<(), Vec<String>> {
+    let kept: &[u32] = if raw_sockets || needs_raw_sockets() { &[CAP_NET_RAW] } else { &[] };
     let mut failed = Vec::new();
     let mut note = |what: &str, result: Result<(), String>| {
         failed.extend(result.err().map(|why| format!("lastack itself keeps {what}: {why}")));
@@ -254,7 +255,7 @@ mod tests {
             return;
         }
         let works = || {
-            enter().ok()?;
+            enter(false).ok()?;
             let listener = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
             std::net::TcpStream::connect(listener.local_addr().ok()?).ok()?;
             std::thread::spawn(|| {}).join().ok()?;

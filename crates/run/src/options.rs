@@ -67,6 +67,9 @@ pub struct Options {
     /// Let the program reach these TCP ports of this host's loopback at its own 127.0.0.1, ::1 and localhost
     pub map_localhost: Vec<u16>,
 
+    /// Addresses or the interface of this host from which to send, instead of those of its routes
+    pub bind: Vec<String>,
+
     /// Name servers to use instead of the host's
     pub dns: Vec<IpAddr>,
 
@@ -124,6 +127,7 @@ impl Options {
             ipv6: false,
             host_loopback: false,
             map_localhost: Vec::new(),
+            bind: Vec::new(),
             dns: Vec::new(),
             net: "auto".to_owned(),
             net6: "auto".to_owned(),

@@ -161,7 +161,7 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     let attendant = Attendant::start(launched.guest.supervisor()).ok();
     let run = Run::new(plan, report, resolvers, inner, attendant);
     *run.bound.borrow_mut() = bound;
-    for kept in isolation::enter().err().unwrap_or_default() {
+    for kept in isolation::enter(run.plan.source.needs_privilege()).err().unwrap_or_default() {
         run.report.warn(kept);
     }
     let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, page, &mut signals))?;

@@ -121,7 +121,7 @@ async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &
     let attempt = async {
         let mut last = None;
         for &candidate in candidates {
-            match host::connect_with(candidate, ip).await {
+            match host::connect_with(candidate, ip, &run.plan.source).await {
                 Ok(connected) => return Answer::Connected(connected),
                 Err(failure) => last = Some(failure),
             }
@@ -236,7 +236,7 @@ fn pass_on(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, failure: 
             let speaker = run.plan.speaker(syn.local_addr(), from);
             syn.unreachable(error, speaker.or(gateway));
         }
-        Said::Icmp(..) | Said::NoRoute | Said::Forbidden | Said::NoPort | Said::Host => {
+        Said::Icmp(..) | Said::NoRoute | Said::Forbidden | Said::NoPort | Said::Unbound | Said::Host => {
             syn.unreachable(failure.as_icmp(v6), gateway)
         }
     }

@@ -26,7 +26,7 @@ use crate::host::datagrams::{Heard, MAX_SEGMENTS, Shape};
 use crate::host::error_queue::QueuedError;
 use crate::host::{Failure, Said};
 use groups::{Groups, scoped};
-use mapping::Mapping;
+use mapping::{Key, Mapping};
 
 /// Datagrams taken from the stack at once.
 const BATCH: usize = 256;
@@ -39,7 +39,7 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 pub struct Flows {
     run: Rc<Run>,
     program: UdpInterceptor,
-    mappings: RefCell<HashMap<SocketAddr, Rc<Mapping>>>,
+    mappings: RefCell<HashMap<Key, Rc<Mapping>>>,
     questions: Questions,
     groups: Groups,
     /// Max mappings at once; those idle for longest are evicted.
@@ -103,7 +103,7 @@ impl Flows {
     fn arrive(self: &Rc<Self>, first: &Datagram, group: &[Datagram]) {
         match self.run.plan.place(first.local) {
             Route::Remote(to) => match self.run.screen(first.remote, first.local, to) {
-                Screened::Passes => self.pass_up(first, scoped(to), group),
+                Screened::Passes => self.pass_up(first, scoped(to, &self.run.plan.source), group),
                 Screened::Answered(denied, error) => self.answer_by_rule(denied, error, group),
                 Screened::Swallowed => {}
             },
@@ -118,7 +118,7 @@ impl Flows {
 
     /// From the program to the remote, which the host knows as `to`.
     fn pass_up(self: &Rc<Self>, first: &Datagram, to: SocketAddr, group: &[Datagram]) {
-        let mapping = match self.mapping(first.remote) {
+        let mapping = match self.mapping(first.remote, to.ip()) {
             Ok(mapping) => mapping,
             Err(error) => return self.cannot_open(group, &error),
         };
@@ -151,15 +151,18 @@ impl Flows {
         }
     }
 
-    fn mapping(self: &Rc<Self>, program: SocketAddr) -> io::Result<Rc<Mapping>> {
-        if let Some(known) = self.mappings.borrow().get(&program) {
+    /// The mapping of this socket of the program for a remote that the host knows under this address.
+    fn mapping(self: &Rc<Self>, program: SocketAddr, remote: IpAddr) -> io::Result<Rc<Mapping>> {
+        let source = &self.run.plan.source;
+        let key = Key { program, unbound: !source.is_any() && !source.applies_to(remote) };
+        if let Some(known) = self.mappings.borrow().get(&key) {
             return Ok(known.clone());
         }
         idle::make_room(&self.mappings, self.max_mappings);
         let shared = self.groups.are_heard_at(program.port());
-        let opened = Mapping::open(program, shared).or_else(|error| match error.raw_os_error() {
+        let opened = Mapping::open(key, shared, source).or_else(|error| match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE) if idle::give_up_half(&self.mappings) => {
-                Mapping::open(program, shared)
+                Mapping::open(key, shared, source)
             }
             _ => Err(error),
         });
@@ -168,7 +171,7 @@ impl Flows {
             mapping.another_port(&error, &self.run);
         }
         let mapping = Rc::new(mapping);
-        self.mappings.borrow_mut().insert(program, mapping.clone());
+        self.mappings.borrow_mut().insert(key, mapping.clone());
         let (flows, of_task) = (self.clone(), mapping.clone());
         let live = self.run.live.enter_quietly();
         tokio::task::spawn_local(async move { flows.carry(of_task, live).await });
@@ -177,7 +180,10 @@ impl Flows {
 
     /// This host cannot open a socket for the datagrams.
     fn cannot_open(&self, group: &[Datagram], error: &io::Error) {
+        let excluded = self.run.plan.source.excludes(group[0].local.ip());
         let failure = Failure::local(error);
+        let failure =
+            if excluded { Failure { errno: libc::ENETUNREACH, said: Said::Unbound } } else { failure };
         let account = super::flow::FlowAccount::new(group[0].remote, group[0].local);
         account.failed(&failure);
         self.run.record(account.record());
@@ -189,7 +195,7 @@ impl Flows {
         let first = &group[0];
         let gateway = self.run.plan.gateway(first.local.is_ipv6());
         // The flow is accounted in the mapping of its socket, if there is one.
-        let Ok(mapping) = self.mapping(first.remote) else { return };
+        let Ok(mapping) = self.mapping(first.remote, first.local.ip()) else { return };
         let account = mapping.account(first.local, &self.run);
         account.refused_here(place, gateway);
         let Some((error, from)) = account.verdict(first.local.is_ipv6()) else { return };
@@ -199,7 +205,7 @@ impl Flows {
     /// An option of the run determines the answer.
     fn answer_by_rule(self: &Rc<Self>, denied: Option<String>, error: IcmpError, group: &[Datagram]) {
         let first = &group[0];
-        let Ok(mapping) = self.mapping(first.remote) else { return };
+        let Ok(mapping) = self.mapping(first.remote, first.local.ip()) else { return };
         let account = mapping.account(first.local, &self.run);
         account.context.borrow_mut().denied = denied;
         account.ruled(error);
@@ -255,8 +261,8 @@ impl Flows {
             }
         }
         let mut mappings = self.mappings.borrow_mut();
-        if mappings.get(&mapping.program).is_some_and(|current| Rc::ptr_eq(current, &mapping)) {
-            mappings.remove(&mapping.program);
+        if mappings.get(&mapping.key).is_some_and(|current| Rc::ptr_eq(current, &mapping)) {
+            mappings.remove(&mapping.key);
         }
         drop(mappings);
         mapping.end(&self.run);
@@ -268,7 +274,7 @@ impl Flows {
         let datagrams = shape.segment_size.map_or(1, |size| payload.len().div_ceil(size.max(1).into()));
         mapping.account(remote, &self.run).received(payload.len(), datagrams);
         mapping.touch();
-        if mapping.waits() || self.forward(remote, mapping.program, payload, shape).is_err() {
+        if mapping.waits() || self.forward(remote, mapping.key.program, payload, shape).is_err() {
             mapping.keep(remote, payload, shape);
         }
     }
@@ -290,7 +296,7 @@ impl Flows {
     async fn push_down(&self, mapping: &Mapping) {
         while let Some((remote, payload, shape)) = mapping.take_kept() {
             loop {
-                match self.forward(remote, mapping.program, &payload, shape) {
+                match self.forward(remote, mapping.key.program, &payload, shape) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         if self.program.writable().await.is_err() {
                             return;
@@ -330,7 +336,7 @@ impl Flows {
             None => self.run.plan.gateway(v6),
         };
         let ip = account.last_sent();
-        let datagram = Datagram { local: remote, remote: mapping.program, payload: queued.payload, ip };
+        let datagram = Datagram { local: remote, remote: mapping.key.program, payload: queued.payload, ip };
         self.reject(&datagram, error, from);
     }
 }

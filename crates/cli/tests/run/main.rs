@@ -3,6 +3,7 @@
 //! What the program in front of lastack sees is compared with what the same program sees without it.
 
 mod bad_input;
+mod bind;
 mod bulk;
 mod datagrams;
 mod ends;

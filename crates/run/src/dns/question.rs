@@ -24,7 +24,7 @@ use super::message;
 use super::ruling::Ruling;
 use super::{GIVE_UP, PATIENCE};
 use crate::closing::Live;
-use crate::host::{Failure, Said, scratch};
+use crate::host::{Failure, Said, Source, scratch};
 use crate::inject::Flow;
 use crate::report::Proto;
 use crate::udp::Flows;
@@ -188,6 +188,7 @@ struct Server {
 /// The progress of a query.
 struct Course {
     order: Vec<SocketAddr>,
+    source: Source,
     /// How many of the servers were queried.
     next: usize,
     /// The servers that may still answer.
@@ -205,7 +206,7 @@ impl Question {
     async fn resolve(&self, flows: &Flows, conversation: &Conversation, live: &Live) -> Outcome {
         let run = flows.run();
         let order = run.resolvers.order(run.plan.resolver_number(self.datagram.local.ip()));
-        let mut course = Course::new(order);
+        let mut course = Course::new(order, run.plan.source.clone());
         course.ask_next(&self.datagram.payload);
         let result = self.follow(&mut course, live).await;
         let asked = message::asked(&self.datagram.payload);
@@ -287,10 +288,11 @@ impl Question {
 }
 
 impl Course {
-    fn new(order: Vec<SocketAddr>) -> Self {
+    fn new(order: Vec<SocketAddr>, source: Source) -> Self {
         let last = order[0];
         Self {
             order,
+            source,
             next: 0,
             servers: Vec::new(),
             refusal: None,
@@ -305,7 +307,7 @@ impl Course {
     fn ask_next(&mut self, question: &[u8]) -> bool {
         while let Some(&address) = self.order.get(self.next) {
             self.next += 1;
-            match ask(address, question) {
+            match ask(address, question, &self.source) {
                 Ok(socket) => {
                     self.servers.push(Server { address, socket });
                     (self.last, self.asked_at) = (address, Instant::now());
@@ -361,8 +363,9 @@ impl Course {
 }
 
 /// Queries a server from an unpredictable port of its own, with a connected socket.
-fn ask(server: SocketAddr, question: &[u8]) -> io::Result<UdpSocket> {
+fn ask(server: SocketAddr, question: &[u8], source: &Source) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(server), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    source.apply(&socket, server.ip())?;
     socket.connect(&server.into())?;
     socket.send(question)?;
     UdpSocket::from_std(socket.into())
@@ -436,7 +439,7 @@ mod tests {
             evicted: Cell::new(false),
         };
         let connections = crate::closing::Connections::new();
-        let (mut course, begun) = (Course::new(order.to_vec()), std::time::Instant::now());
+        let (mut course, begun) = (Course::new(order.to_vec(), Source::default()), std::time::Instant::now());
         course.ask_next(&question.datagram.payload);
         let result = question.follow(&mut course, &connections.enter_quietly()).await;
         (result.map(|(server, answer)| (server, message::rcode(&answer))), course.tries, begun.elapsed())

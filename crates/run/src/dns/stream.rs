@@ -16,7 +16,7 @@ use super::ruling::Ruling;
 use super::{GIVE_UP, PATIENCE};
 use crate::Run;
 use crate::closing::Live;
-use crate::host::{self, Connected, Failure, Said};
+use crate::host::{self, Connected, Failure, Said, Source};
 use crate::inject::Flow;
 use crate::report::Proto;
 
@@ -34,10 +34,10 @@ pub enum Reached {
 }
 
 /// Connects to the first server that answers. After a timeout the next one is tried, unless it is the last.
-async fn reach(order: &[SocketAddr]) -> Reached {
+async fn reach(order: &[SocketAddr], source: &Source) -> Reached {
     let mut last = Failure { errno: libc::ETIMEDOUT, said: Said::Nothing };
     for (at, &server) in order.iter().enumerate() {
-        let attempt = host::connect(server);
+        let attempt = host::connect_with(server, None, source);
         let connected = if at + 1 < order.len() {
             match timeout(PATIENCE, attempt).await {
                 Ok(connected) => connected,
@@ -60,7 +60,7 @@ pub async fn relay(run: &Run, syn: InterceptedTcp, live: &Live) -> Result<(), (I
     let (program, asked) = (syn.peer_addr(), syn.local_addr());
     let order = run.resolvers.order(run.plan.resolver_number(asked.ip()));
     let reached = tokio::select! {
-        reached = reach(&order) => reached,
+        reached = reach(&order, &run.plan.source) => reached,
         _given_up = syn.closed() => return Ok(()),
         () = live.closing() => {
             syn.ignore();
@@ -81,6 +81,7 @@ pub async fn relay(run: &Run, syn: InterceptedTcp, live: &Live) -> Result<(), (I
         address: server,
         next,
         order,
+        source: run.plan.source.clone(),
         asked_at: Instant::now(),
     };
     tokio::select! {
@@ -109,6 +110,7 @@ struct Session {
     /// How many servers of `order` were tried.
     next: usize,
     order: Vec<SocketAddr>,
+    source: Source,
     asked_at: Instant,
 }
 
@@ -203,7 +205,8 @@ impl Session {
             // Nothing is lost: the connection is closed as the server closed it.
             return Ok(false);
         }
-        let Reached::Server(stream, address, tried) = reach(&self.order[self.next..]).await else {
+        let Reached::Server(stream, address, tried) = reach(&self.order[self.next..], &self.source).await
+        else {
             return self.hand_over_refusals(program, conversation).await.map(|()| false);
         };
         (*host, self.address, self.next) = (stream, address, self.next + tried);

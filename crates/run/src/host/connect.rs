@@ -7,8 +7,9 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 
 use super::error_queue;
-use super::failure::Failure;
+use super::failure::{Failure, Said};
 use super::socket::set_header_fields;
+use super::source::Source;
 use lastack::IpFields;
 
 /// A connection of the host.
@@ -26,13 +27,21 @@ pub struct Connected {
 /// Unlike in tokio's own `connect`, the socket outlives the failure: its error queue shows whether a refusal was a
 /// reset, and which ICMP error from which sender made a remote unreachable.
 pub async fn connect(remote: SocketAddr) -> Result<Connected, Failure> {
-    connect_with(remote, None).await
+    connect_with(remote, None, &Source::default()).await
 }
 
-/// The same, with these fields in the IP headers of sent packets.
-pub async fn connect_with(remote: SocketAddr, ip: Option<IpFields>) -> Result<Connected, Failure> {
+/// The same, with these fields in the IP headers of sent packets, from this end.
+pub async fn connect_with(
+    remote: SocketAddr,
+    ip: Option<IpFields>,
+    source: &Source,
+) -> Result<Connected, Failure> {
     let v6 = remote.is_ipv6();
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if source.excludes(remote.ip()) {
+        return Err(Failure { errno: libc::ENETUNREACH, said: Said::Unbound });
+    }
+    source.apply(&socket, remote.ip())?;
     if let Some(ip) = ip {
         set_header_fields(&socket, v6, ip)?;
     }
@@ -109,7 +118,6 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::host::failure::Said;
 
     #[tokio::test]
     async fn open_and_refused_on_both_families() {

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use lastack::IpFields;
@@ -16,8 +16,8 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::error_queue::{self, QueuedError};
-use super::interface;
 use super::socket::{IpOption, dropped, header_fields, set_option, set_whole, socket_address};
+use super::source::Source;
 
 /// Requested size of the receive and of the send buffer in bytes: 3,000 datagrams of 1,000 bytes with the kernel's
 /// overhead.
@@ -59,16 +59,17 @@ pub enum Heard {
 }
 
 impl DatagramSocket {
-    /// A socket on this port of every address. If the port cannot be had, on another one, with the error. `shared`:
-    /// another socket of ours is on that port for a group.
-    pub fn open(v6: bool, port: u16, shared: bool) -> io::Result<(Self, Option<io::Error>)> {
+    /// A socket on this port of the source's address, or of every address. If the port cannot be had, on another one,
+    /// with the error. `shared`: another socket of ours is on that port for a group.
+    pub fn open(v6: bool, port: u16, shared: bool, source: &Source) -> io::Result<(Self, Option<io::Error>)> {
+        let address = source.address(v6)?;
         let socket = Self::prepare(v6)?;
         socket.set_reuse_address(shared)?;
-        let any: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-        let taken = match socket.bind(&SocketAddr::new(any, port).into()) {
+        source.apply_interface(&socket)?;
+        let taken = match socket.bind(&SocketAddr::new(address, port).into()) {
             Ok(()) => None,
             Err(error) => {
-                socket.bind(&SocketAddr::new(any, 0).into())?;
+                socket.bind(&SocketAddr::new(address, 0).into())?;
                 Some(error)
             }
         };
@@ -77,10 +78,11 @@ impl DatagramSocket {
 
     /// A socket on a port of a multicast group, which other programs may share: it receives datagrams to the group
     /// only, not those to this host alone.
-    pub fn open_group(group: SocketAddr, interface: u32) -> io::Result<Self> {
+    pub fn open_group(group: SocketAddr, interface: u32, source: &Source) -> io::Result<Self> {
         let v6 = group.is_ipv6();
         let socket = Self::prepare(v6)?;
         socket.set_reuse_address(true)?;
+        source.apply_interface(&socket)?;
         socket.bind(&group.into())?;
         match group.ip() {
             IpAddr::V4(address) => {
@@ -127,10 +129,10 @@ impl DatagramSocket {
         SockRef::from(&self.socket).set_reuse_address(true)
     }
 
-    /// Sends multicast by the interface of the default route, even if the host has no route for it. Failures are
-    /// ignored here: the send then reports an error.
-    pub fn prepare_for_groups(&self) {
-        let (Some(outside), socket) = (interface::outside(), SockRef::from(&self.socket)) else { return };
+    /// Sends multicast by the source's interface, or by that of the default route, even if the host has no route for it.
+    /// Failures are ignored here: the send then reports an error.
+    pub fn prepare_for_groups(&self, source: &Source) {
+        let (Some(outside), socket) = (source.multicast(), SockRef::from(&self.socket)) else { return };
         let v4 = outside.addresses.iter().find_map(|address| match address {
             IpAddr::V4(v4) => Some(*v4),
             IpAddr::V6(_) => None,
@@ -277,6 +279,7 @@ fn read(message: &RecvMsg<'_, '_, SockaddrStorage>) -> (usize, Option<SocketAddr
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
     use std::time::Duration;
 
     use super::*;
@@ -300,7 +303,8 @@ mod tests {
     #[tokio::test]
     async fn header_fields_pass_both_ways() {
         for v6 in [false, true] {
-            let [near, far] = [(); 2].map(|()| DatagramSocket::open(v6, 0, false).unwrap().0);
+            let [near, far] =
+                [(); 2].map(|()| DatagramSocket::open(v6, 0, false, &Source::default()).unwrap().0);
             let shape = Shape { segment_size: None, ip: FIELDS };
             near.send(loopback(v6, far.port().unwrap()), b"hello", shape).unwrap();
             let [(from, payload, got)] = &next(&far).await[..] else { panic!("one datagram") };
@@ -312,7 +316,8 @@ mod tests {
     #[tokio::test]
     async fn a_group_arrives_as_its_datagrams() {
         for v6 in [false, true] {
-            let [near, far] = [(); 2].map(|()| DatagramSocket::open(v6, 0, false).unwrap().0);
+            let [near, far] =
+                [(); 2].map(|()| DatagramSocket::open(v6, 0, false, &Source::default()).unwrap().0);
             let shape = Shape { segment_size: Some(100), ip: FIELDS };
             near.send(loopback(v6, far.port().unwrap()), &[7; 250], shape).unwrap();
             let mut sizes = Vec::new();
@@ -330,7 +335,7 @@ mod tests {
     async fn a_port_that_is_taken_is_replaced_and_named() {
         let taken = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let (socket, why) = DatagramSocket::open(false, port, false).unwrap();
+        let (socket, why) = DatagramSocket::open(false, port, false, &Source::default()).unwrap();
         assert_ne!(socket.port().unwrap(), port);
         assert_eq!(why.unwrap().kind(), ErrorKind::AddrInUse);
     }
@@ -341,7 +346,7 @@ mod tests {
             let closed: Vec<u16> = (0..2)
                 .map(|_| std::net::UdpSocket::bind(loopback(v6, 0)).unwrap().local_addr().unwrap().port())
                 .collect();
-            let (socket, _) = DatagramSocket::open(v6, 0, false).unwrap();
+            let (socket, _) = DatagramSocket::open(v6, 0, false, &Source::default()).unwrap();
             for &port in &closed {
                 socket.send(loopback(v6, port), b"?", Shape { segment_size: None, ip: FIELDS }).unwrap();
             }
@@ -356,8 +361,8 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_fit_into_the_buffer_is_counted() {
         let (near, far) = (
-            DatagramSocket::open(false, 0, false).unwrap().0,
-            DatagramSocket::open(false, 0, false).unwrap().0,
+            DatagramSocket::open(false, 0, false, &Source::default()).unwrap().0,
+            DatagramSocket::open(false, 0, false, &Source::default()).unwrap().0,
         );
         socket2::SockRef::from(&far.socket).set_recv_buffer_size(4096).unwrap();
         let (to, shape) = (loopback(false, far.port().unwrap()), Shape { segment_size: None, ip: FIELDS });

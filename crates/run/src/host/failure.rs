@@ -33,6 +33,8 @@ pub enum Said {
     Forbidden,
     /// The host itself: every local port is in use for that destination.
     NoPort,
+    /// The host itself: the addresses to which its sockets are bound have none of the remote's family.
+    Unbound,
     /// The host itself, for lack of another resource (descriptors, memory).
     Host,
 }
@@ -122,6 +124,7 @@ impl fmt::Display for Failure {
             Said::NoPort => {
                 f.write_str("failed (EADDRNOTAVAIL: this host has no free port for the destination)")
             }
+            Said::Unbound => f.write_str("unreachable (no address of that family is bound)"),
             Said::Host => {
                 write!(f, "failed ({}: {})", self.errno_name(), io::Error::from_raw_os_error(self.errno))
             }

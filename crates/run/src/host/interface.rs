@@ -1,4 +1,4 @@
-//! The interface of this host's default route.
+//! The interface that carries multicast: that of this host's default route, unless another one is named.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -22,19 +22,32 @@ pub struct Interface {
 /// How long a result is cached: interfaces seldom change, and a query costs as much as a hundred datagrams.
 const FRESH: Duration = Duration::from_secs(2);
 
-thread_local! {
-    static KNOWN: RefCell<Option<(Instant, Option<Interface>)>> = const { RefCell::new(None) };
+/// An interface of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// That of the default route, else the first that is up and supports multicast, except loopback.
+    Default,
+    /// The one with this address.
+    With(IpAddr),
+    /// The one with this name.
+    Named(String),
 }
 
-/// The interface of the default route, else the first that is up and supports multicast, except loopback.
-pub fn outside() -> Option<Interface> {
+type Known = Option<(Instant, Which, Option<Interface>)>;
+
+thread_local! {
+    static KNOWN: RefCell<Known> = const { RefCell::new(None) };
+}
+
+/// Finds it.
+pub fn find(which: &Which) -> Option<Interface> {
     KNOWN.with_borrow_mut(|known| match known {
-        Some((at, interface)) if at.elapsed() < FRESH => interface.clone(),
-        _ => known.insert((Instant::now(), look())).1.clone(),
+        Some((at, of, interface)) if at.elapsed() < FRESH && of == which => interface.clone(),
+        _ => known.insert((Instant::now(), which.clone(), look(which))).2.clone(),
     })
 }
 
-fn look() -> Option<Interface> {
+fn look(which: &Which) -> Option<Interface> {
     let all: Vec<_> = getifaddrs().ok()?.collect();
     let carries = |flags: InterfaceFlags| {
         flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_MULTICAST)
@@ -43,11 +56,15 @@ fn look() -> Option<Interface> {
     let address = |entry: &nix::ifaddrs::InterfaceAddress| {
         entry.address.as_ref().and_then(socket_address).map(|address| address.ip())
     };
-    let source = [false, true].into_iter().find_map(source);
     let candidates = || all.iter().filter(|entry| carries(entry.flags));
-    let chosen = candidates()
-        .find(|entry| source.is_some() && address(entry) == source)
-        .or_else(|| candidates().find(|entry| address(entry).is_some()))?;
+    let with =
+        |source: Option<IpAddr>| candidates().find(|entry| source.is_some() && address(entry) == source);
+    let chosen = match which {
+        Which::Named(name) => all.iter().find(|entry| entry.interface_name == *name),
+        Which::With(source) => with(Some(*source)),
+        Which::Default => with([false, true].into_iter().find_map(source))
+            .or_else(|| candidates().find(|entry| address(entry).is_some())),
+    }?;
     let of_it = all.iter().filter(|entry| entry.interface_name == chosen.interface_name);
     let index = if_nametoindex(chosen.interface_name.as_str()).ok()?;
     Some(Interface { index, addresses: of_it.filter_map(address).collect() })

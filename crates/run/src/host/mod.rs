@@ -15,8 +15,10 @@ pub mod ping;
 pub mod resolvers;
 pub mod scratch;
 pub mod socket;
+pub mod source;
 pub mod tcp_info;
 
 pub use connect::{Connected, connect, connect_with};
 pub use failure::{Failure, Said};
 pub use path::path_mtu;
+pub use source::Source;

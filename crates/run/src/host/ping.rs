@@ -19,6 +19,7 @@ use super::error_queue::{self, QueuedError};
 use super::failure::Failure;
 use super::scratch;
 use super::socket::{header_fields, set_header_fields, set_whole};
+use super::source::Source;
 
 /// A socket for pings to one remote.
 #[derive(Debug)]
@@ -69,8 +70,8 @@ const HEADER: usize = 8;
 const LONGEST: usize = 65_508;
 
 impl Ping {
-    /// A socket for echoes of `remote`. [`io::ErrorKind::PermissionDenied`]: the host permits neither kind.
-    pub fn open(remote: IpAddr) -> io::Result<Self> {
+    /// A socket for echoes of `remote`, bound to this end. [`io::ErrorKind::PermissionDenied`]: the host permits neither kind.
+    pub fn open(remote: IpAddr, source: &Source) -> io::Result<Self> {
         let at = SocketAddr::new(remote, 0);
         let (domain, protocol) = match remote {
             IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
@@ -83,6 +84,7 @@ impl Ping {
                 Err(_) => return Err(denied),
             },
         };
+        source.apply(&socket, remote)?;
         error_queue::enable(&socket, remote.is_ipv6(), true)?;
         if remote.is_ipv6() {
             setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
@@ -220,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn the_host_itself_answers() {
         for remote in ["127.0.0.1", "::1"] {
-            let ping = match Ping::open(remote.parse().unwrap()) {
+            let ping = match Ping::open(remote.parse().unwrap(), &Source::default()) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     eprintln!("skipped: this host allows neither ping sockets nor raw sockets to this user");
                     return;

@@ -74,6 +74,8 @@ pub enum IpOption {
     Tos,
     /// `IPV6_TCLASS`.
     TrafficClass,
+    /// `IP_BIND_ADDRESS_NO_PORT`, of both families.
+    BindAddressNoPort,
 }
 
 /// Sets an option.
@@ -87,6 +89,7 @@ pub fn set_option(socket: &impl AsFd, option: IpOption, value: libc::c_int) -> i
         IpOption::UnicastHops => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
         IpOption::Tos => (libc::IPPROTO_IP, libc::IP_TOS),
         IpOption::TrafficClass => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        IpOption::BindAddressNoPort => (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT),
     };
     let length = size_of_val(&value) as libc::socklen_t;
     // SAFETY: each of these options is one int, and `value` lives until the call returns.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use crate::host::{self, resolvers};
+use crate::host::{self, Source, resolvers};
 use crate::inject::{self, FaultRule};
 use crate::inward::Published;
 use crate::namespace;
@@ -38,6 +38,8 @@ pub struct Plan {
     pub host_loopback: bool,
     /// Ports of the host's loopback that are mapped to the program's.
     pub map_localhost: Vec<u16>,
+    /// Where this host's sockets send from.
+    pub source: Source,
     /// The device's MTU.
     pub mtu: u32,
     /// Max MiB in the buffers of all connections.
@@ -72,14 +74,7 @@ const MAX_MAPPED: usize = 100;
 impl Plan {
     /// Makes the plan. `Err` says what is wrong with the options, and what would be right.
     pub fn new(args: Options) -> anyhow::Result<Self> {
-        ensure!(!(args.ipv4 && args.ipv6), "IPv4 only and IPv6 only exclude each other: choose one");
-        let mut networks = Vec::new();
-        if !args.ipv6 {
-            networks.push(Network::chosen(&args.net, false).context("--net")?);
-        }
-        if !args.ipv4 {
-            networks.push(Network::chosen(&args.net6, true).context("--net6")?);
-        }
+        let networks = networks(&args)?;
         let least = if args.ipv4 { 576 } else { 1280 };
         ensure!(
             (least..=65_535).contains(&args.mtu),
@@ -88,28 +83,9 @@ impl Plan {
         );
         let resolvers = whom_to_ask(&args.dns);
         let name_servers = network::name_servers(&networks, resolvers.len());
-        let map_localhost = mapped_ports(args.map_localhost)?;
-        let output = args.output;
-        let to = match output.clone() {
-            _ if args.quiet => report::Destination::Nowhere,
-            Some(file) => report::Destination::File(file),
-            None => report::Destination::StandardError,
-        };
-        for (option, file) in [("-w", &args.write), ("-o", &output)] {
-            let taken = file.as_ref().is_some_and(|file| file.as_os_str() == "-");
-            ensure!(!taken, "{option} -: standard output is the program's; name a file");
-        }
-        if let (Some(write), Some(output)) = (&args.write, &output) {
-            files::ensure_apart(write, output)?;
-        }
-        let detail = match args.verbose {
-            _ if args.summary_only => report::Detail::Summary,
-            0 => report::Detail::Error,
-            1 => report::Detail::Connections,
-            _ => report::Detail::All,
-        };
-        let report =
-            report::Settings { to, json: args.json, detail, open: args.open_lines, fail_on: args.fail_on };
+        let source = Source::new(&args.bind).map_err(|error| anyhow::anyhow!("--bind: {error}"))?;
+        let map_localhost = mapped_ports(args.map_localhost.clone())?;
+        let report = report_settings(&args)?;
         Ok(Self {
             command: args.command,
             networks,
@@ -118,6 +94,7 @@ impl Plan {
             name_servers,
             host_loopback: args.host_loopback,
             map_localhost,
+            source,
             mtu: args.mtu,
             memory: args.memory,
             device: args.device,
@@ -140,7 +117,7 @@ impl Plan {
             address: network.guest,
             prefix: network.prefix,
             gateway: network.gateway,
-            path_mtu: host::path_mtu(network.gateway.is_ipv6()),
+            path_mtu: host::path_mtu(network.gateway.is_ipv6(), &self.source),
         });
         let mut plan = namespace::Plan::new(networks.collect());
         plan.device = self.device;
@@ -152,6 +129,44 @@ impl Plan {
         plan.resolv_conf = Some(namespace::resolv_conf(&self.name_servers));
         plan
     }
+}
+
+/// The program's networks.
+fn networks(args: &Options) -> anyhow::Result<Vec<Network>> {
+    ensure!(!(args.ipv4 && args.ipv6), "IPv4 only and IPv6 only exclude each other: choose one");
+    let mut networks = Vec::new();
+    if !args.ipv6 {
+        networks.push(Network::chosen(&args.net, false).context("--net")?);
+    }
+    if !args.ipv4 {
+        networks.push(Network::chosen(&args.net6, true).context("--net6")?);
+    }
+    Ok(networks)
+}
+
+/// What is reported, and where.
+fn report_settings(args: &Options) -> anyhow::Result<report::Settings> {
+    let output = &args.output;
+    let to = match output.clone() {
+        _ if args.quiet => report::Destination::Nowhere,
+        Some(file) => report::Destination::File(file),
+        None => report::Destination::StandardError,
+    };
+    for (option, file) in [("-w", &args.write), ("-o", output)] {
+        let taken = file.as_ref().is_some_and(|file| file.as_os_str() == "-");
+        ensure!(!taken, "{option} -: standard output is the program's; name a file");
+    }
+    if let (Some(write), Some(output)) = (&args.write, output) {
+        files::ensure_apart(write, output)?;
+    }
+    let detail = match args.verbose {
+        _ if args.summary_only => report::Detail::Summary,
+        0 => report::Detail::Error,
+        1 => report::Detail::Connections,
+        _ => report::Detail::All,
+    };
+    let fail_on = args.fail_on.clone();
+    Ok(report::Settings { to, json: args.json, detail, open: args.open_lines, fail_on })
 }
 
 /// The faults of the command line and of the file. The seed of the command line takes precedence.

@@ -13,8 +13,9 @@ use tokio::time::sleep;
 use super::Flows;
 use crate::closing::Live;
 use crate::flow::FlowAccount;
+use crate::host::Source;
 use crate::host::datagrams::{DatagramSocket, Heard, Shape};
-use crate::host::interface::{self, Interface};
+use crate::host::interface::Interface;
 use crate::tap::Membership;
 
 /// Max sockets of the host on ports of groups.
@@ -30,10 +31,10 @@ pub struct Groups {
 }
 
 /// A destination with the scope that the host needs: link-local addresses need an interface.
-pub fn scoped(to: SocketAddr) -> SocketAddr {
+pub fn scoped(to: SocketAddr, source: &Source) -> SocketAddr {
     match to {
         SocketAddr::V6(v6) if needs_scope(v6.ip()) => {
-            let scope = interface::outside().map_or(0, |interface| interface.index);
+            let scope = source.multicast().map_or(0, |interface| interface.index);
             SocketAddrV6::new(*v6.ip(), v6.port(), 0, scope).into()
         }
         other => other,
@@ -122,14 +123,15 @@ impl Groups {
             return;
         }
         let (group, port, report) = (at.ip(), at.port(), &flows.run().report);
-        let Some(interface) = interface::outside() else {
+        let source = &flows.run().plan.source;
+        let Some(interface) = source.multicast() else {
             report.warn(format!(
                 "the group {group} was joined, but this host has no interface that carries multicast"
             ));
             return;
         };
         flows.share(port);
-        match DatagramSocket::open_group(scoped(at), interface.index) {
+        match DatagramSocket::open_group(scoped(at, source), interface.index, source) {
             Ok(socket) => {
                 let stop = Rc::new(Notify::new());
                 sockets.insert(at, stop.clone());
@@ -211,6 +213,6 @@ mod tests {
         assert!(needs_scope(&"fe80::1".parse().unwrap()) && needs_scope(&"ff02::fb".parse().unwrap()));
         assert!(!needs_scope(&"ff05::c".parse().unwrap()) && !needs_scope(&"2001:db8::1".parse().unwrap()));
         let plain: SocketAddr = "[2001:db8::1]:53".parse().unwrap();
-        assert_eq!(scoped(plain), plain);
+        assert_eq!(scoped(plain, &Source::default()), plain);
     }
 }

@@ -2,12 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::mapping::Mapping;
+use super::mapping::{Key, Mapping};
 
-type Mappings = RefCell<HashMap<SocketAddr, Rc<Mapping>>>;
+type Mappings = RefCell<HashMap<Key, Rc<Mapping>>>;
 
 /// Makes room for one more. An eighth is evicted at once, to amortize the cost of the search.
 pub fn make_room(mappings: &Mappings, max: usize) {
@@ -34,6 +33,6 @@ fn evict(mappings: &Mappings, count: usize) {
     let mut mappings = mappings.borrow_mut();
     for mapping in &all[..count] {
         mapping.evict();
-        mappings.remove(&mapping.program);
+        mappings.remove(&mapping.key);
     }
 }

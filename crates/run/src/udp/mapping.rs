@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::Run;
 use crate::flow::FlowAccount;
+use crate::host::Source;
 use crate::host::datagrams::{DatagramSocket, Shape};
 use crate::host::socket::errno_name;
 use crate::report::Proto;
@@ -28,13 +29,23 @@ const MAX_WAITING: usize = 4 << 20;
 /// Ports from here on are ephemeral (`ip_local_port_range`): the program does not depend on which one it gets.
 const FIRST_EPHEMERAL: u16 = 32_768;
 
+/// A socket of the program, and whether its remotes are on this host's loopback, which bound sockets do not reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Its address, in the program's network.
+    pub program: SocketAddr,
+    /// The remotes are on this host's loopback, and other remotes need a bound socket.
+    pub unbound: bool,
+}
+
 /// One socket of the program.
 #[derive(Debug)]
 pub struct Mapping {
-    /// Its address, in the program's network.
-    pub program: SocketAddr,
+    /// What it is for.
+    pub key: Key,
     /// The host's socket.
     pub socket: DatagramSocket,
+    source: Source,
     remotes: RefCell<HashMap<SocketAddr, Rc<FlowAccount>>>,
     last: Cell<Instant>,
     /// Why the host's socket is on another port.
@@ -58,10 +69,13 @@ struct Waiting {
 impl Mapping {
     /// Opens the host's socket, on the program's own port if that is free; otherwise the error says why not. `shared`:
     /// another socket of ours is on that port for a group.
-    pub fn open(program: SocketAddr, shared: bool) -> io::Result<(Self, Option<io::Error>)> {
-        let (socket, taken) = DatagramSocket::open(program.is_ipv6(), program.port(), shared)?;
+    pub fn open(key: Key, shared: bool, source: &Source) -> io::Result<(Self, Option<io::Error>)> {
+        let program = key.program;
+        let source = if key.unbound { Source::default() } else { source.clone() };
+        let (socket, taken) = DatagramSocket::open(program.is_ipv6(), program.port(), shared, &source)?;
         let mapping = Self {
-            program,
+            key,
+            source,
             socket,
             remotes: RefCell::default(),
             last: Cell::new(Instant::now()),
@@ -78,7 +92,7 @@ impl Mapping {
     /// The program's own port could not be had on this host. An ephemeral port is as good as another; a port that the
     /// program chose is reported as missing.
     pub fn another_port(&self, error: &io::Error, run: &Run) {
-        let port = self.program.port();
+        let port = self.key.program.port();
         if port >= FIRST_EPHEMERAL {
             return;
         }
@@ -114,10 +128,10 @@ impl Mapping {
                 stays
             });
         }
-        let account = Rc::new(FlowAccount::new(self.program, remote));
+        let account = Rc::new(FlowAccount::new(self.key.program, remote));
         account.note(self.note.borrow().clone());
         *account.context.borrow_mut() =
-            run.context(&crate::inject::Flow::new(Proto::Udp, self.program, remote));
+            run.context(&crate::inject::Flow::new(Proto::Udp, self.key.program, remote));
         remotes.insert(remote, account.clone());
         account
     }
@@ -126,7 +140,7 @@ impl Mapping {
     pub fn send(&self, to: SocketAddr, payload: &[u8], shape: Shape) -> io::Result<()> {
         self.touch();
         if to.ip().is_multicast() && !self.for_groups.replace(true) {
-            self.socket.prepare_for_groups();
+            self.socket.prepare_for_groups(&self.source);
         }
         let mut up = self.up.borrow_mut();
         if up.datagrams.is_empty() {
