@@ -32,6 +32,11 @@ mod testing;
 mod time;
 pub mod udp;
 
+/// Congestion control: the algorithms, and the interface of an algorithm of the application.
+pub mod congestion {
+    pub use crate::tcp::{Acked, Algorithm, CongestionControl, CongestionFactory};
+}
+
 pub use config::validate::TcpConfigMut;
 pub use config::{Checksums, Config, DatagramConfig, Intercept, TcpConfig, TransmitChecksum};
 pub use counters::{ByRule, Counters, NSTAT, Nstat};

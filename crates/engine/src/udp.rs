@@ -17,16 +17,16 @@ pub use view::Udp;
 
 pub(crate) use arrives::arrives;
 
+use crate::collections::slots::SlotMap;
 use crate::ip::ingress::is_host;
 use crate::shared::Shared;
 use crate::{BindError, Stack};
 use alloc::collections::VecDeque;
 use bindings::Bindings;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
-use slotmap::SlotMap;
 use socket::Socket;
 
-slotmap::new_key_type! {
+crate::collections::slots::id_type! {
     /// The id of a UDP socket. It is never reused.
     pub struct UdpId;
 }
@@ -45,7 +45,7 @@ pub(crate) struct UdpTable {
 impl UdpTable {
     pub fn new(shared: &Shared) -> Self {
         let mut table = Self {
-            sockets: SlotMap::with_key(),
+            sockets: SlotMap::new(),
             bindings: Bindings::new(shared.secret.table()),
             intercept: None,
             ready: VecDeque::new(),

@@ -129,6 +129,7 @@ pub use tcp::{
 };
 pub use udp::{UdpInterceptor, UdpSocket};
 
+pub use lastack_engine::congestion;
 pub use lastack_engine::{
     Algorithm, BindError, ByRule, ByteCounts, CaState, Cause, Checksums, Config, ConnId, ConnectError,
     Counters, Datagram, DatagramConfig, DropReason, EchoError, EchoRequest, Ecn, End, Ended, EndedBy,

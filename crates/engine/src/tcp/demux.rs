@@ -2,6 +2,7 @@
 
 use crate::Config;
 use crate::collections::hash_index::Index;
+use crate::collections::slots::Id;
 use crate::end::FourTuple;
 use crate::isn::{Secret, Seeded};
 use crate::tcp::ConnId;
@@ -9,7 +10,6 @@ use crate::tcp::closed::time_wait::TimeWait;
 use crate::tcp::closed::waiters::Waiters;
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hash};
-use slotmap::Key;
 
 /// Every four-tuple in use.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct Name {
 
 /// The index of a connection in `names`.
 pub(in crate::tcp) fn place(id: ConnId) -> u32 {
-    id.data().as_ffi() as u32
+    id.slot()
 }
 
 /// The TIME-WAIT table is full.

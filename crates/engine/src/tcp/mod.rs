@@ -20,7 +20,7 @@ pub use acceptance::{ResetEffect, ResetReceiver};
 pub(crate) use closed::reset_reply::ResetLimit;
 pub(crate) use memory::Memory;
 pub(crate) use segment::emit;
-pub use send::congestion::Algorithm;
+pub use send::congestion::{Acked, Algorithm, CongestionControl, CongestionFactory};
 pub use send::ecn::Ecn;
 pub use send::mtu_discovery::MtuProbing;
 pub use socket::api::{

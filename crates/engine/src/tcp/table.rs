@@ -1,6 +1,7 @@
 //! All connections of a stack: dispatch of arrivals, the ready queue, timers, and the removal of connections that have
 //! ended.
 
+use crate::collections::slots::SlotMap;
 use crate::collections::timer_queue::TimerQueue;
 use crate::end::{ByteCounts, Ended, FourTuple, Origin};
 use crate::event::Event;
@@ -24,7 +25,6 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use lastack_wire::ip::IpHeader;
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
-use slotmap::SlotMap;
 
 /// Max number of spare allocations kept for reuse, per type.
 const MAX_SPARE: usize = 32;
@@ -212,7 +212,7 @@ fn is_settled(connection: &Connection, weight: u32, served: Option<Instant>, sha
 impl TcpTable {
     pub fn new(shared: &Shared) -> Self {
         Self {
-            entries: SlotMap::with_key(),
+            entries: SlotMap::new(),
             spare: Spare::default(),
             watched: VecDeque::new(),
             demux: Demux::new(&shared.secret),

@@ -16,7 +16,7 @@ impl TcpTable {
     pub fn check(&self, shared: &Shared) {
         let mut weight = 0;
         let (mut embryonic, mut orphans, mut scheduled, mut live) = (0, 0, 0, 0);
-        for (id, entry) in &self.entries {
+        for (id, entry) in self.entries.iter() {
             match entry.slot.socket() {
                 Some(Socket::Opening(handshake)) => {
                     embryonic += usize::from(handshake.origin == Origin::Passive)

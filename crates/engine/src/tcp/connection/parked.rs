@@ -19,7 +19,7 @@ use crate::tcp::ConnId;
 use crate::tcp::handshake::negotiate::Negotiated;
 use crate::tcp::recv::ack_policy::AckPolicy;
 use crate::tcp::recv::autotune::RcvBufTuner;
-use crate::tcp::send::congestion::{Congestion, LearnedWindow};
+use crate::tcp::send::congestion::{Congestion, CongestionControl, LearnedWindow};
 use crate::tcp::send::ecn::EcnState;
 use crate::tcp::send::mtu_discovery::MtuDiscovery;
 use crate::tcp::send::pacing::Pacer;
@@ -88,15 +88,18 @@ struct Rare {
     search: Option<MtuDiscovery>,
     last_challenge: Option<Instant>,
     peer_user_timeout: Option<Duration>,
+    /// An algorithm of the application.
+    congestion: Option<Box<dyn CongestionControl>>,
 }
 
 impl Rare {
     /// `None` if all fields have their default values.
     fn kept(self) -> Option<Box<Self>> {
-        let Self { settings, search, last_challenge, peer_user_timeout } = &self;
+        let Self { settings, search, last_challenge, peer_user_timeout, congestion } = &self;
         let plain = Settings { nodelay: settings.nodelay, dscp: settings.dscp, ..Settings::plain() };
-        let is_plain =
-            *settings == plain && search.is_none() && last_challenge.is_none() && peer_user_timeout.is_none();
+        let is_plain = *settings == plain
+            && (search.is_none() && last_challenge.is_none())
+            && (peer_user_timeout.is_none() && congestion.is_none());
         (!is_plain).then(|| Box::new(self))
     }
 }
@@ -187,7 +190,7 @@ impl Parked {
             incoming: RecvRing::after(self.read, self.receive_limit as usize, self.max_ooo as usize),
             reading: RcvBufTuner::after(self.established, self.read, self.reading),
             rtt: Rtt::with(self.rtt),
-            congestion: Congestion::with(&self.window),
+            congestion: self.congestion(),
             recovery,
             marks: EcnState::new(self.ecn),
             timers: Timers::default(),
@@ -213,6 +216,11 @@ impl Parked {
             snd: self.snd(),
             rcv: self.rcv(),
         }
+    }
+
+    fn congestion(&self) -> Congestion {
+        let custom = self.rare.as_ref().and_then(|rare| rare.congestion.as_ref());
+        custom.map_or_else(|| Congestion::with(&self.window), |custom| Congestion::Custom(custom.clone_box()))
     }
 
     fn snd(&self) -> Snd {
@@ -286,6 +294,7 @@ impl Connection {
             search: search.clone(),
             last_challenge: *last_challenge,
             peer_user_timeout: *peer_user_timeout,
+            congestion: congestion.custom(),
         };
         let (quick_acks, interactive, last_text) = ack_policy.parts();
         let most = |octets: usize| u32::try_from(octets).unwrap_or(u32::MAX);

@@ -1,12 +1,12 @@
 //! Listeners, their SYN queue and their accept queue (backlog).
 
+use crate::collections::slots::SlotMap;
 use crate::tcp::{BindError, ConnId, ListenerId};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
 use core::net::{IpAddr, SocketAddr};
 use hashbrown::HashMap;
-use slotmap::SlotMap;
 
 /// A passive OPEN.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Hasher for Scrambled {
 
 impl Listeners {
     pub fn new() -> Self {
-        Self { all: SlotMap::with_key(), by_port: HashMap::with_hasher(ByPort) }
+        Self { all: SlotMap::new(), by_port: HashMap::with_hasher(ByPort) }
     }
 
     pub fn add(&mut self, local: SocketAddr, backlog: usize) -> Result<ListenerId, BindError> {

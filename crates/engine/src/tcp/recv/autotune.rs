@@ -10,7 +10,6 @@ use crate::shared::Shared;
 use crate::tcp::connection::Connection;
 use crate::tcp::handshake::negotiate;
 use crate::tcp::segment::Arrival;
-use crate::tcp::send::congestion::Control;
 use core::time::Duration;
 
 /// The initial limit of each buffer.

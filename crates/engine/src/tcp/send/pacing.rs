@@ -4,7 +4,7 @@
 use crate::Instant;
 use crate::shared::Shared;
 use crate::tcp::connection::Connection;
-use crate::tcp::send::congestion::{Congestion, Control, INITIAL_SEGMENTS};
+use crate::tcp::send::congestion::{Congestion, INITIAL_SEGMENTS};
 use core::time::Duration;
 
 /// The max burst is this time at the pacing rate, so that no timer needs to be finer, ..

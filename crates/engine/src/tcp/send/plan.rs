@@ -10,7 +10,7 @@ use crate::shared::Shared;
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::pending::Pending;
 use crate::tcp::handshake::negotiate;
-use crate::tcp::send::congestion::{Congestion, Control};
+use crate::tcp::send::congestion::Congestion;
 use lastack_wire::tcp::TcpFlags;
 
 /// What a segment is for.
@@ -156,7 +156,7 @@ impl Connection {
             return None;
         }
         let mut congestion = self.congestion.clone();
-        congestion.restart(silence, rto, self.mss);
+        congestion.restart_after_idle(silence, rto, self.mss);
         Some(congestion)
     }
 

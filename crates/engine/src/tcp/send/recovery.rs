@@ -6,7 +6,7 @@ use crate::Instant;
 use crate::seq::SndSeq;
 use crate::tcp::CaState;
 use crate::tcp::connection::stats::segments;
-use crate::tcp::send::congestion::{Acked, Congestion, Control, INITIAL_SEGMENTS};
+use crate::tcp::send::congestion::{Acked, Congestion, INITIAL_SEGMENTS};
 use crate::tcp::send::prr::Prr;
 use crate::tcp::send::rack::{LearnedPath, Rack};
 use crate::tcp::send::scoreboard::{Delivered, Scoreboard};
@@ -334,7 +334,7 @@ impl Recovery {
                 // The ACK that ends a recovery may open a whole window; sent as one burst, it could be lost
                 // again (RFC 6582 section 3.2, step 3). Half of it is a burst as in slow start.
                 let burst = (congestion.window() / 2).max(INITIAL_SEGMENTS * ack.mss);
-                congestion.restrain(self.scoreboard.pipe() + burst);
+                congestion.limit_window(self.scoreboard.pipe() + burst);
             }
             Phase::Recovery(..) if !self.sack => {
                 // NewReno: a partial ACK shows the next hole.
@@ -444,7 +444,7 @@ impl Recovery {
         if progress && limited {
             congestion.on_ack(&Acked {
                 now: ack.now,
-                octets,
+                bytes: octets,
                 mss: ack.mss,
                 rtt,
                 srtt: ack.srtt,
@@ -479,10 +479,10 @@ impl Recovery {
                 self.doubt = Some(UndoState { una: self.scoreboard.una(), again: 0 });
             }
             Phase::Recovery(..) => {
-                congestion.collapse(mss);
+                congestion.on_repeated_timeout(mss);
                 self.doubt = None;
             }
-            Phase::Loss(_) => congestion.collapse(mss),
+            Phase::Loss(_) => congestion.on_repeated_timeout(mss),
         }
         if !matches!(self.phase, Phase::Loss(_)) {
             self.phase = Phase::Loss(now);

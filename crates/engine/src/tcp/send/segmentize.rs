@@ -10,7 +10,6 @@ use crate::tcp::connection::user_timeout;
 use crate::tcp::connection::{Closing, Connection};
 use crate::tcp::handshake::negotiate;
 use crate::tcp::segment::Outgoing;
-use crate::tcp::send::congestion::Control;
 use crate::tcp::send::plan::{Purpose, SegmentPlan, Wait};
 use crate::tcp::socket::settings::Settings;
 use crate::{Instant, Transmit};
@@ -173,7 +172,7 @@ impl Connection {
     /// Data is sent after an idle period: reduces the congestion window (RFC 5681 section 4.1).
     fn commit_restart(&mut self, shared: &Shared, now: Instant) {
         if let Some(silence) = self.text_sent.map(|at| now - at) {
-            self.congestion.restart(silence, self.rtt.rto(&shared.config.tcp), self.mss);
+            self.congestion.restart_after_idle(silence, self.rtt.rto(&shared.config.tcp), self.mss);
             self.recovery.trust();
         }
     }
@@ -199,7 +198,7 @@ impl Connection {
         (self.pending.force, self.pending.flush) = (false, false);
         let last = self.text_sent.replace(now);
         if let Some(last) = last.filter(|_| self.snd.una == self.snd.nxt) {
-            self.congestion.pause(now - last);
+            self.congestion.add_idle_time(now - last);
         }
         self.touch_buffers(shared, now);
         self.timers.stop(Timer::Persist);

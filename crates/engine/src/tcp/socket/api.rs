@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 use lastack_wire::icmp::IcmpError;
 
-slotmap::new_key_type! {
+crate::collections::slots::id_type! {
     /// The identifier of a connection. It is never reused.
     pub struct ConnId;
     /// The identifier of a listener. It is never reused.

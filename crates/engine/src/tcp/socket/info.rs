@@ -5,7 +5,6 @@ use crate::shared::Shared;
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::stats::Limit;
 use crate::tcp::handshake::negotiate;
-use crate::tcp::send::congestion::Control;
 use crate::tcp::send::min_rtt::MinRtt;
 use crate::tcp::table::Socket;
 use crate::tcp::{CaState, Tcp, TcpState};

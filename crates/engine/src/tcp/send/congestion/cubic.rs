@@ -2,7 +2,8 @@
 
 use crate::Instant;
 use crate::tcp::send::congestion::hystart::{CSS_GROWTH_DIVISOR, HyStart, Pace};
-use crate::tcp::send::congestion::{Acked, Control, after_silence};
+use crate::tcp::send::congestion::{Acked, CongestionControl, after_silence};
+use alloc::boxed::Box;
 use core::time::Duration;
 
 /// beta_cubic = 0.7, in tenths.
@@ -64,8 +65,8 @@ impl Cubic {
         let first = self.ssthresh == u32::MAX;
         let pace = if first { self.hystart.on_ack(acked) } else { Pace::SlowStart };
         let growth = match pace {
-            Pace::SlowStart => acked.octets,
-            Pace::Conservative => acked.octets / CSS_GROWTH_DIVISOR,
+            Pace::SlowStart => acked.bytes,
+            Pace::Conservative => acked.bytes / CSS_GROWTH_DIVISOR,
             Pace::Done => {
                 self.ssthresh = self.cwnd;
                 return;
@@ -87,7 +88,7 @@ impl Cubic {
         });
         // Section 4.3: the window that Reno would have now.
         let (alpha, of) = if epoch.w_est >= epoch.w_max { (1, 1) } else { ALPHA };
-        epoch.est_credit += u64::from(acked.octets) * mss * alpha / of;
+        epoch.est_credit += u64::from(acked.bytes) * mss * alpha / of;
         epoch.w_est += (epoch.est_credit / cwnd) as u32;
         epoch.est_credit %= cwnd;
         // Sections 4.4, 4.5: the curve one RTT ahead, at most 1.5 times the current window.
@@ -97,7 +98,7 @@ impl Cubic {
             self.cwnd = self.cwnd.max(epoch.w_est);
             return;
         }
-        epoch.credit += (target - cwnd) * u64::from(acked.octets);
+        epoch.credit += (target - cwnd) * u64::from(acked.bytes);
         self.cwnd += (epoch.credit / cwnd) as u32;
         epoch.credit %= cwnd;
     }
@@ -135,7 +136,7 @@ fn cube_root(n: u64) -> u64 {
     root
 }
 
-impl Control for Cubic {
+impl CongestionControl for Cubic {
     fn on_ack(&mut self, acked: &Acked) {
         if self.cwnd < self.ssthresh {
             self.slow_start(acked);
@@ -151,27 +152,27 @@ impl Control for Cubic {
 
     fn on_timeout(&mut self, _: Instant, _: u32, mss: u32) {
         self.reduce(mss);
-        self.collapse(mss);
+        self.on_repeated_timeout(mss);
     }
 
-    fn collapse(&mut self, mss: u32) {
+    fn on_repeated_timeout(&mut self, mss: u32) {
         self.cwnd = mss;
         self.epoch = None;
         self.hystart = HyStart::default();
     }
 
-    fn restrain(&mut self, window: u32) {
+    fn limit_window(&mut self, window: u32) {
         self.cwnd = self.cwnd.min(window);
     }
 
-    fn restart(&mut self, silence: Duration, rto: Duration, mss: u32) {
+    fn restart_after_idle(&mut self, silence: Duration, rto: Duration, mss: u32) {
         self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
         self.cwnd = after_silence(self.cwnd, silence, rto, mss);
         // Idle time does not count on the curve (RFC 9438 section 5.8).
         self.epoch = None;
     }
 
-    fn pause(&mut self, silence: Duration) {
+    fn add_idle_time(&mut self, silence: Duration) {
         // RFC 9438 section 5.8
         if let Some(epoch) = &mut self.epoch {
             epoch.start += silence;
@@ -193,6 +194,10 @@ impl Control for Cubic {
     fn threshold(&self) -> u32 {
         self.ssthresh
     }
+
+    fn clone_box(&self) -> Box<dyn CongestionControl> {
+        Box::new(self.clone())
+    }
 }
 
 #[cfg(test)]
@@ -208,7 +213,7 @@ mod tests {
             for _ in 0..cubic.window() / MSS {
                 cubic.on_ack(&Acked {
                     now,
-                    octets: MSS,
+                    bytes: MSS,
                     mss: MSS,
                     rtt: None,
                     srtt: Some(rtt),
@@ -259,7 +264,7 @@ mod tests {
             cubic.cwnd = 1_000_000;
             cubic.on_loss(Instant::ZERO, 1_000_000, MSS);
             run(&mut cubic, 0, 4_000, 100);
-            cubic.pause(Duration::from_millis(silence));
+            cubic.add_idle_time(Duration::from_millis(silence));
             run(&mut cubic, 4_000 + silence, 4_000, 100);
             cubic
         });

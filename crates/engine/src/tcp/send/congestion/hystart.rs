@@ -82,7 +82,7 @@ mod tests {
         for i in 0..10 {
             pace = hystart.on_ack(&Acked {
                 now: Instant::ZERO,
-                octets: 1000,
+                bytes: 1000,
                 mss: 1000,
                 rtt: Some(Duration::from_millis(rtt)),
                 srtt: None,

@@ -1,7 +1,8 @@
 //! Reno: slow start and congestion avoidance (RFC 5681), by bytes acknowledged (RFC 3465).
 
 use crate::Instant;
-use crate::tcp::send::congestion::{Acked, Control, after_silence};
+use crate::tcp::send::congestion::{Acked, CongestionControl, after_silence};
+use alloc::boxed::Box;
 use core::time::Duration;
 
 /// cwnd and ssthresh.
@@ -32,14 +33,14 @@ impl Reno {
     }
 }
 
-impl Control for Reno {
+impl CongestionControl for Reno {
     fn on_ack(&mut self, acked: &Acked) {
-        let &Acked { octets, mss, .. } = acked;
+        let &Acked { bytes, mss, .. } = acked;
         if self.cwnd < self.ssthresh {
-            self.cwnd = self.cwnd.saturating_add(octets).min(self.ssthresh.max(self.cwnd + mss));
+            self.cwnd = self.cwnd.saturating_add(bytes).min(self.ssthresh.max(self.cwnd + mss));
             return;
         }
-        self.credit = self.credit.saturating_add(octets);
+        self.credit = self.credit.saturating_add(bytes);
         if self.credit >= self.cwnd {
             self.credit -= self.cwnd;
             self.cwnd = self.cwnd.saturating_add(mss);
@@ -53,24 +54,24 @@ impl Control for Reno {
 
     fn on_timeout(&mut self, _: Instant, flight: u32, mss: u32) {
         self.reduce(flight, mss);
-        self.collapse(mss);
+        self.on_repeated_timeout(mss);
     }
 
-    fn collapse(&mut self, mss: u32) {
+    fn on_repeated_timeout(&mut self, mss: u32) {
         self.cwnd = mss;
     }
 
-    fn restrain(&mut self, window: u32) {
+    fn limit_window(&mut self, window: u32) {
         self.cwnd = self.cwnd.min(window);
     }
 
-    fn restart(&mut self, silence: Duration, rto: Duration, mss: u32) {
+    fn restart_after_idle(&mut self, silence: Duration, rto: Duration, mss: u32) {
         self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
         self.cwnd = after_silence(self.cwnd, silence, rto, mss);
         self.credit = 0;
     }
 
-    fn pause(&mut self, _: Duration) {}
+    fn add_idle_time(&mut self, _: Duration) {}
 
     fn undo(&mut self) {
         self.cwnd = self.cwnd.max(self.before.0);
@@ -84,6 +85,10 @@ impl Control for Reno {
     fn threshold(&self) -> u32 {
         self.ssthresh
     }
+
+    fn clone_box(&self) -> Box<dyn CongestionControl> {
+        Box::new(self.clone())
+    }
 }
 
 #[cfg(test)]
@@ -92,8 +97,8 @@ mod tests {
 
     const MSS: u32 = 1000;
 
-    fn acked(octets: u32) -> Acked {
-        Acked { now: Instant::ZERO, octets, mss: MSS, rtt: None, srtt: None, delivered: 0, sent: 0 }
+    fn acked(bytes: u32) -> Acked {
+        Acked { now: Instant::ZERO, bytes, mss: MSS, rtt: None, srtt: None, delivered: 0, sent: 0 }
     }
 
     #[test]
