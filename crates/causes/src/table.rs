@@ -116,8 +116,8 @@ causes! {
         "A reset was not acceptable to its receiver, and the connection went on.",
         "Note the attempt: somebody sent resets for this connection without knowing its sequence numbers.";
     Injected "C19" "injected" Harmful 0.95
-        "A third party forged a reset in the name of an end.",
-        "Capture at both ends: a reset that only one of them sees being sent is forged.";
+        "A third party forged a reset, or data, in the name of an end.",
+        "Capture at both ends: a packet that arrives at one of them and was not sent at the other is forged.";
     InlineReset "C20" "inline-reset" Harmful 0.8
         "A device on the path swallowed the data and reset the connection.",
         "Look at that hop's policy log for the first payload, the server name or the Host header.";

@@ -216,6 +216,7 @@ impl Explainer {
             let plain = conn.resets.is_empty()
                 && conn.icmp.is_empty()
                 && conn.former_answer.is_none()
+                && conn.sides.iter().all(|side| side.payloads.conflict.is_none())
                 && conn.is_orderly();
             if plain && !self.options.all {
                 *self.summary.causes.entry(Cause::Orderly).or_default() += 1;

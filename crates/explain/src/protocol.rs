@@ -106,6 +106,14 @@ pub fn recognize(data: &[u8]) -> Option<Protocol> {
     })
 }
 
+/// Whether a payload that was captured whole begins an HTTP request and ends within its head.
+#[must_use]
+pub fn is_partial_request(data: &[u8], len: u32) -> bool {
+    data.len() as u64 == u64::from(len)
+        && METHODS.iter().any(|method| data.starts_with(method))
+        && !data.windows(4).any(|end| end == b"\r\n\r\n")
+}
+
 /// The last TLS record that begins in these octets: its type and length. `None` if they do not begin with one.
 #[must_use]
 pub fn last_record(data: &[u8], len: u32) -> Option<(u8, u16)> {

@@ -131,7 +131,9 @@ fn probe(conn: &Conn) -> Option<Probe<'_>> {
     let answer = conn.sides[1 - client].syn?;
     let syn = conn.sides[client].syn?;
     let quick = reset.pkt.time - answer.time < 5 * MS && answer.time - syn.time < 200 * MS;
-    Some(Probe { conn, marked: odd || quick })
+    // With the options of a usual stack, a half-open attempt is one that was given up, and a long one is no probe.
+    let usual = !odd && reset.shape == Shape::Reply;
+    (odd || quick && !usual).then_some(Probe { conn, marked: true })
 }
 
 /// One client, many ports or hosts, no data.
@@ -234,7 +236,8 @@ fn full_queues(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
     let mut stalled: HashMap<Endpoint, Vec<(i64, i64)>> = HashMap::new();
     for conn in conns {
         let server = &conn.sides[1 - client(conn)];
-        if conn.established && server.octets == 0 && server.syn.is_some() && server.fin.is_none() {
+        let accepted = conn.established && server.syn.is_some() && server.fin.is_none();
+        if accepted && server.octets == 0 && !is_half_accepted(conn) {
             stalled
                 .entry(server.at)
                 .or_default()
@@ -243,6 +246,13 @@ fn full_queues(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
     }
     for conn in conns {
         let (opener, server) = (&conn.sides[client(conn)], &conn.sides[1 - client(conn)]);
+        if is_half_accepted(conn) {
+            let others = stalled.get(&server.at).map_or(&[][..], Vec::as_slice);
+            let near =
+                |&(start, end): &(i64, i64)| start < conn.first.0 + SECOND / 2 && end + SECOND > conn.first.0;
+            marks.entry(conn.ordinal).or_default().queue_full = others.iter().any(near);
+            continue;
+        }
         if server.syn.is_some() || opener.syns == 0 {
             continue;
         }
@@ -259,6 +269,17 @@ fn full_queues(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
             (mark.queue_full, mark.answered_meanwhile) = (full, answered);
         }
     }
+}
+
+/// The server sent SYN|ACK, and seems not to have received what answers it: it repeats the SYN|ACK, or acknowledges none of the
+/// client's data.
+fn is_half_accepted(conn: &Conn) -> bool {
+    let (opener, server) = (&conn.sides[client(conn)], &conn.sides[1 - client(conn)]);
+    let taken = opener.first_data.is_some_and(|data| server.has_acked(data.end()));
+    server.syn.is_some()
+        && server.octets == 0
+        && !taken
+        && (server.syns >= 2 || opener.octets > 0 && opener.stuck.sends >= 3)
 }
 
 /// Attempts that were dropped because another one of the same client was faster.

@@ -4,7 +4,7 @@ use super::conversation::span;
 use crate::explainer::Explained;
 use crate::packet::Pkt;
 use crate::verdict::Role;
-use lastack_causes::EndedBy;
+use lastack_causes::{Cause, EndedBy};
 use lastack_wire::TcpFlags;
 use std::fmt::Write as _;
 
@@ -45,7 +45,7 @@ pub struct Row {
     pub pkt: Pkt,
 }
 
-/// The rows of the last `most` packets around the end of a connection.
+/// The rows of at most `most` packets around what ended a connection.
 #[must_use]
 pub fn rows(explained: &Explained, most: usize) -> Vec<Row> {
     let (conn, verdict) = (&explained.conn, &explained.verdict);
@@ -61,6 +61,7 @@ pub fn rows(explained: &Explained, most: usize) -> Vec<Row> {
     for pkt in conn.kept() {
         let reset = conn.resets.iter().zip(&verdict.roles).find(|(reset, _)| reset.pkt.frame == pkt.frame);
         let forged = reset.is_some_and(|(_, role)| *role == Role::Injected)
+            || (verdict.cause == Cause::Injected && verdict.decisive.contains(&pkt.frame))
             || (verdict.ended_by == EndedBy::Path
                 && verdict.device.is_some()
                 && reset.is_some_and(|_| verdict.decisive.contains(&pkt.frame)));
@@ -84,8 +85,18 @@ pub fn rows(explained: &Explained, most: usize) -> Vec<Row> {
             pkt: *pkt,
         });
     }
-    let skip = rows.len().saturating_sub(most);
-    rows.split_off(skip)
+    let mut shown = rows.split_off(start(&rows, most));
+    shown.truncate(most);
+    shown
+}
+
+/// Where to begin if only `most` rows are shown: the last ones, or those around the packets that decide.
+fn start(rows: &[Row], most: usize) -> usize {
+    let tail = rows.len().saturating_sub(most);
+    let first = rows.iter().position(|row| row.decisive);
+    let last = rows.iter().rposition(|row| row.decisive);
+    let Some((first, last)) = first.zip(last) else { return tail };
+    first.saturating_sub(3).max((last + 3).saturating_sub(most)).min(tail)
 }
 
 fn label(pkt: &Pkt, bases: &[Option<u32>; 2]) -> String {

@@ -220,13 +220,18 @@ impl Conn {
             self.head.push(pkt);
         }
         // The reset that ended it is the first of the packets after it.
-        if self.reset_by.is_some() {
+        if self.is_decided() {
             if self.after.len() < AFTER {
                 self.after.push(pkt);
             }
         } else {
             self.push_before(pkt);
         }
+    }
+
+    /// Whether what decides was seen: packets from here on are kept as those after it.
+    fn is_decided(&self) -> bool {
+        self.reset_by.is_some() || self.sides.iter().any(|side| side.payloads.conflict.is_some())
     }
 
     fn push_before(&mut self, pkt: Pkt) {
@@ -260,9 +265,8 @@ impl Conn {
             let ttl = i32::from(old.ttl) - i32::from(pkt.ttl);
             same(old) && (pkt.ident != 0 || tapped || ttl == 1 || ttl == -1 || known)
         };
-        let recent = if self.reset_by.is_some() { &self.after } else { &self.before };
-        if self.reset_by.is_some() {
-            return recent.iter().rev().take(6).any(twin);
+        if self.is_decided() {
+            return self.after.iter().rev().take(6).any(twin);
         }
         self.before().rev().take(6).any(twin)
     }
@@ -297,6 +301,10 @@ impl Conn {
         self.accepted_after_all(pkt);
         self.note_probe(pkt);
         let answered = self.sides[peer].ack;
+        if pkt.len > 0 {
+            let max = self.sides[side].started.then_some(self.sides[side].max);
+            self.sides[side].payloads.add(segment, pkt, max);
+        }
         let new = self.sides[side].sends(segment, pkt, answered);
         if pkt.has(TcpFlags::ACK) {
             self.sides[peer].acked_by_peer(pkt.ack);
@@ -312,6 +320,10 @@ impl Conn {
             }
         }
         self.sides[peer].probes.count = 0;
+        if new > 0 {
+            self.sides[0].probes.in_a_row = 0;
+            self.sides[1].probes.in_a_row = 0;
+        }
         if pkt.len > 0 && !pkt.has(TcpFlags::SYN) {
             let turn = self.speaker.is_some_and(|speaker| speaker != pkt.side);
             if turn {
@@ -357,7 +369,8 @@ impl Conn {
         } else if behind && self.established {
             let side = &mut self.sides[usize::from(pkt.side)];
             let probes = &mut side.probes;
-            probes.spacing = if probes.count == 0 { 0 } else { pkt.time - probes.last };
+            probes.spacing = if probes.in_a_row == 0 { 0 } else { pkt.time - probes.last };
+            probes.in_a_row += 1;
             if probes.count == 0 {
                 probes.first = pkt.time;
             }
@@ -519,6 +532,9 @@ impl Conn {
     pub fn shrink(&mut self) {
         let before: Vec<Pkt> = self.before().copied().collect();
         (self.before, self.next) = (before, 0);
+        for side in self.sides.iter_mut().chain(self.at_reset.as_deref_mut().into_iter().flatten()) {
+            side.payloads.shrink();
+        }
         self.head.shrink_to_fit();
         self.after.shrink_to_fit();
         self.resets.shrink_to_fit();

@@ -1,5 +1,6 @@
 //! Following connections packet by packet, in memory bounded by the connections that are alive.
 
+mod conflict;
 mod conn;
 mod reset;
 mod side;

@@ -51,6 +51,8 @@ pub struct Probes {
     pub spacing: i64,
     /// The last one's place.
     pub frame: Frame,
+    /// How many since the last data of either end, answered or not.
+    pub in_a_row: u32,
 }
 
 /// One end, as far as its packets tell.
@@ -129,12 +131,16 @@ pub struct Side {
     pub run_start: Option<Pkt>,
     /// Octets that the run is to have, if its head says so.
     pub promised: Option<u64>,
+    /// Its run begins an HTTP request whose head is not complete in its first packet, and nothing followed.
+    pub is_partial_request: bool,
     /// Runs of payload: questions or answers.
     pub runs: u32,
     /// A fatal TLS alert in clear.
     pub alert: Option<(u8, Frame)>,
     /// The last line that tells of an error.
     pub error: Option<(Box<str>, Frame)>,
+    /// What it sent last, and whether that contradicts itself.
+    pub payloads: super::conflict::Payloads,
     /// It sent TLS records.
     pub tls: bool,
     /// Octets that the peer acknowledged and that are not in the capture.
@@ -312,8 +318,10 @@ impl Side {
                 self.run = 0;
                 self.runs += 1;
                 self.run_start = Some(*pkt);
+                self.is_partial_request = protocol::is_partial_request(segment.payload, pkt.len);
                 self.promised = protocol::http_size(&segment.payload[..segment.payload.len().min(4096)]);
             }
+            self.is_partial_request &= self.run == 0;
             self.run += u64::from(new);
         }
         self.largest = self.largest.max(pkt.len);

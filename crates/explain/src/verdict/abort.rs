@@ -13,140 +13,6 @@ use lastack_wire::TcpFlags;
 const AT_ONCE: i64 = 30 * MS;
 
 impl Case<'_> {
-    /// Ends by a timer of the stack, a shut window or a hole that nobody filled: shown by what came before.
-    pub fn gave_up(&self, reset: &Reset) -> Option<Verdict> {
-        let own = usize::from(reset.pkt.side);
-        let (mine, theirs) = (self.side(own), self.side(1 - own));
-        if mine.probes.count >= 2 && theirs.shut_since.is_none() {
-            return Some(self.probes_failed(reset));
-        }
-        if let Some(shut) = [own, 1 - own].into_iter().find(|&side| self.is_shut(side, reset.pkt.time)) {
-            return Some(self.window_shut(reset, shut));
-        }
-        let reported = theirs.gap_since.map_or(0, |since| reset.pkt.time - since);
-        if theirs.sack.is_some() && reported > (5 * self.crossing()).max(SECOND / 2) && mine.stuck.sends >= 2
-        {
-            return Some(self.hole(reset, reported, 1 - own));
-        }
-        if mine.stuck.sends >= 3 && self.unacked(own) > 0 {
-            return Some(self.delivery_failed(reset));
-        }
-        let waited = mine.gap_since.map_or(0, |since| reset.pkt.time - since);
-        if waited > (5 * self.crossing()).max(SECOND / 2) && mine.sack.is_some() {
-            return Some(self.hole(reset, waited, own));
-        }
-        None
-    }
-
-    /// Whether this end has offered no window for long, while the other had something to send.
-    pub fn is_shut(&self, index: usize, now: i64) -> bool {
-        let side = self.side(index);
-        side.shut_since.is_some_and(|since| {
-            let long = now - since > (5 * self.crossing()).max(SECOND / 2);
-            side.shut_probes >= 2 || (long && side.shut_probes + side.shut_acks >= 2)
-        })
-    }
-
-    fn probes_failed(&self, reset: &Reset) -> Verdict {
-        let own = usize::from(reset.pkt.side);
-        let probes = self.side(own).probes;
-        self.verdict(Cause::KeepaliveTimeout, 0.95, self.by(own))
-            .decisive(probes.frame)
-            .decisive(reset.pkt.frame)
-            .rule("S91")
-            .evidence(
-                Kind::Probes,
-                Some(probes.frame),
-                format!("{} probes, {:.2} s apart", probes.count, super::seconds(probes.spacing)),
-                format!("{} keep-alive probes of the {} had no answer", probes.count, self.end(own).name()),
-            )
-            .alternative(Cause::SilentDrop, 0.03)
-            .done()
-    }
-
-    fn window_shut(&self, reset: &Reset, shut: usize) -> Verdict {
-        let own = usize::from(reset.pkt.side);
-        let since = self.side(shut).shut_since.unwrap_or(reset.pkt.time);
-        let waited = reset.pkt.time - since;
-        let unread = shut == own;
-        self.verdict(Cause::ZeroWindow, 0.9, self.by(own))
-            .decisive(reset.pkt.frame)
-            .evidence(
-                Kind::Window,
-                Some(reset.pkt.frame),
-                format!("0 for {}", span(waited)),
-                format!(
-                    "the {} offered no window for {}: its program did not read; {} probes",
-                    self.end(shut).name(),
-                    span(waited),
-                    self.side(shut).shut_probes
-                ),
-            )
-            .alternative(Cause::CloseUnread, 0.05)
-            .also_if(unread, Cause::CloseUnread, &[reset.pkt.frame])
-            .done()
-    }
-
-    fn delivery_failed(&self, reset: &Reset) -> Verdict {
-        let own = usize::from(reset.pkt.side);
-        let stuck = self.side(own).stuck;
-        let reply = reset.shape == Shape::Reply;
-        let text = if reply {
-            "its data was sent again and again without an ACK, then it fell silent; the reset later answers the other end: its socket was gone"
-        } else {
-            "its data was sent again and again without an ACK, then it gave up"
-        };
-        // A stack gives up when the next send would be due; a program when it likes.
-        let due = reset.pkt.time - stuck.last >= 3 * stuck.spacing / 2 && stuck.sends >= 5;
-        let by_stack = reply || due;
-        let (cause, other) = if by_stack {
-            (Cause::DeliveryTimeout, Cause::SilentDrop)
-        } else {
-            (Cause::SilentDrop, Cause::DeliveryTimeout)
-        };
-        let draft = self
-            .verdict(cause, 0.6, self.by(own))
-            .decisive(reset.pkt.frame)
-            .rule("S92")
-            .evidence(
-                Kind::Retransmissions,
-                Some(reset.pkt.frame),
-                format!("{} sends over {}", stuck.sends, span(stuck.last - stuck.first)),
-                text,
-            )
-            .evidence(
-                Kind::Unacked,
-                Some(reset.pkt.frame),
-                format!("{} bytes", self.unacked(own)),
-                format!(
-                    "{} bytes of the {} were never acknowledged",
-                    self.unacked(own),
-                    self.end(own).name()
-                ),
-            );
-        draft.alternative(other, 0.3).also_if(!by_stack, Cause::Abort, &[reset.pkt.frame]).done()
-    }
-
-    /// One end reported a gap by SACK that nobody filled.
-    fn hole(&self, reset: &Reset, waited: i64, reporter: usize) -> Verdict {
-        let large = self.side(1 - reporter).largest;
-        self.verdict(Cause::SilentDrop, 0.85, self.by(usize::from(reset.pkt.side)))
-            .decisive(reset.pkt.frame)
-            .evidence(
-                Kind::Retransmissions,
-                Some(reset.pkt.frame),
-                format!("a gap for {}", span(waited)),
-                format!(
-                    "the {} reported a gap by SACK for {} and nobody filled it: large segments (up to {large} bytes) vanish, small ones arrive",
-                    self.end(reporter).name(),
-                    span(waited)
-                ),
-            )
-            .also(if reset.shape == Shape::Active { Cause::Abort } else { Cause::Echo }, &[reset.pkt.frame])
-            .advice("Look for a path MTU problem: `tracepath`, clamp the MSS, let ICMP \"too big\" pass.")
-            .done()
-    }
-
     /// The two ends spoke different protocols, or TLS could not agree.
     pub fn mismatch(&self, reset: &Reset) -> Option<Verdict> {
         let own = usize::from(reset.pkt.side);
@@ -205,6 +71,9 @@ impl Case<'_> {
             {
                 return self.inline(reset, gap);
             }
+            if gap.distance > 2 && !is_the_hosts_own(reset) {
+                return self.foreign_abort(reset, gap);
+            }
         }
         if let Some((count, _)) = self.marks.equal_idle
             && idle >= SECOND
@@ -223,6 +92,35 @@ impl Case<'_> {
             return self.abort_without_a_word(reset, idle);
         }
         if self.is_client(own) { self.client_aborts(reset, idle) } else { self.server_aborts(reset, idle) }
+    }
+
+    /// An abort in the midst of traffic that does not look like its end's other packets.
+    fn foreign_abort(&self, reset: &Reset, gap: super::case::TtlGap) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let name = self.end(own).name();
+        let own_choice = if self.is_client(own) { Cause::ClientCancelled } else { Cause::Abort };
+        let mut draft = self
+            .verdict(Cause::InlineReset, 0.5, EndedBy::Path)
+            .by_confidence(0.7)
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Ttl,
+                Some(reset.pkt.frame),
+                gap.seen.to_string(),
+                format!("the reset's TTL is {}, the {name}'s other packets have {}", gap.seen, gap.usual),
+            )
+            .expected(gap.usual.to_string())
+            .against(own_choice)
+            .device(gap.seen);
+        if self.side(own).timestamps && reset.pkt.tsval.is_none() {
+            draft = draft.evidence(
+                Kind::Timestamps,
+                Some(reset.pkt.frame),
+                "none",
+                format!("the reset has no timestamp, the {name}'s other packets have"),
+            );
+        }
+        draft.alternative(Cause::Injected, 0.3).alternative(own_choice, 0.15).done()
     }
 
     /// The reset's number is beyond all that came: what its sender sent before never arrived here.
@@ -332,6 +230,9 @@ impl Case<'_> {
         if !reset.covers(other.first_data.map_or(other.max, |pkt| pkt.end())) && !self.has_taken_data(own) {
             return self.crossed_abort(reset, idle);
         }
+        if other.is_partial_request && idle >= SECOND / 2 {
+            return self.request_timed_out(reset, idle);
+        }
         self.verdict(Cause::CloseUnread, 0.6, by)
             .decisive(reset.pkt.frame)
             .rule("S60")
@@ -430,6 +331,9 @@ impl Case<'_> {
             } else {
                 format!("the client's last data had no answer for {}", span(idle))
             };
+            if self.side(other).is_partial_request && idle >= SECOND / 2 {
+                return self.request_timed_out(reset, idle);
+            }
             return self
                 .verdict(Cause::CloseUnread, 0.8, by)
                 .decisive(reset.pkt.frame)
@@ -449,6 +353,23 @@ impl Case<'_> {
             return self.answered_and_aborted(reset);
         }
         self.idle_abort(reset, idle)
+    }
+
+    /// The request was not complete, and the server waited for the rest until it aborted.
+    fn request_timed_out(&self, reset: &Reset, idle: i64) -> Verdict {
+        self.verdict(Cause::Abort, 0.55, self.by(self.server()))
+            .decisive(reset.pkt.frame)
+            .rule("S64")
+            .idle(idle, reset.pkt.frame)
+            .evidence(
+                Kind::Payload,
+                Some(reset.pkt.frame),
+                format!("{} bytes", reset.peer_run),
+                format!("the client's request has no end, and the server reset the connection {} later: a timer for requests", span(idle)),
+            )
+            .alternative(Cause::CloseUnread, 0.3)
+            .alternative(Cause::IdleReset, 0.1)
+            .done()
     }
 
     /// The server's answer, and at once its abort: was there more to read?

@@ -11,6 +11,9 @@ use lastack_wire::TcpFlags;
 /// A reset in place of a FIN that comes later than this is one of a socket that nobody closed.
 const LEAKED: i64 = 3600 * SECOND;
 
+/// A record of TLS that was sent before its sender knew of the close is no goodbye if it is larger than this.
+const ALERT: u32 = 53;
+
 impl Case<'_> {
     /// A verdict if a FIN came before the reset and has to do with it.
     pub fn closing(&self, reset: &Reset) -> Option<Verdict> {
@@ -82,9 +85,13 @@ impl Case<'_> {
         let own = usize::from(reset.pkt.side);
         let other = 1 - own;
         let tls = self.side(0).tls || self.side(1).tls;
-        let alert =
-            data.tls.is_some_and(|record| is_farewell(record, data.len)) && self.small_rest(reset, fin);
+        let ignorant = !(data.has(TcpFlags::ACK) && ahead(data.ack, fin.end()) >= 0);
+        let alert = data.tls.is_some_and(|record| is_farewell(record, data.len))
+            && self.small_rest(reset, fin)
+            && (!ignorant || data.len <= ALERT);
         let by = self.by(own);
+        // An abort that acknowledges the data: a socket took it, and was closed with it unread.
+        let taken = reset.shape == Shape::Active && reset.covers(data.end());
         let when = match data.time - fin.time {
             late if late >= 0 => format!("{} after", span(late)),
             early => format!("{} before the capture shows", span(-early)),
@@ -95,16 +102,18 @@ impl Case<'_> {
             data.len,
             self.end(own).name()
         );
+        if taken && !(tls && alert) && data.frame > fin.frame {
+            return self.closed_on_late_data(reset, fin, data, text);
+        }
         if tls && alert {
             return self.close_notify_race(reset, fin, data, text);
         }
         if !self.is_client(other) {
             return self.client_closed_first(reset, fin, data, text);
         }
-        let ignorant = !(data.has(TcpFlags::ACK) && ahead(data.ack, fin.end()) >= 0);
         let before = self.quiet_before_data(&data, &fin);
         let question =
-            self.side(own).last_data.is_none_or(|last| last.frame < data.frame) && self.starts_run(&data);
+            self.last_said(own).is_none_or(|last| last.frame < data.frame) && self.starts_run(&data);
         if ignorant && question && before > (5 * self.crossing()).max(50 * MS) {
             return self.keepalive_race(reset, fin, data, before, text);
         }
@@ -126,6 +135,34 @@ impl Case<'_> {
                 .alternative(Cause::KeepaliveRace, 0.2);
         }
         draft.done()
+    }
+
+    /// The socket had sent FIN, still took data of the other end, and was then closed with it unread.
+    fn closed_on_late_data(&self, reset: &Reset, fin: Pkt, data: Pkt, text: String) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let (cause, also) = if self.is_client(own) {
+            (Cause::ClientCancelled, Cause::CloseUnread)
+        } else {
+            (Cause::CloseUnread, Cause::DataAfterClose)
+        };
+        self.verdict(cause, 0.75, self.by(own))
+            .decisive(data.frame)
+            .decisive(reset.pkt.frame)
+            .rule("S60")
+            .evidence(
+                Kind::Unread,
+                Some(reset.pkt.frame),
+                format!("at most {} bytes", reset.peer_run),
+                format!(
+                    "the reset acknowledges the data that came after the {}'s FIN: a socket that was still open took it",
+                    self.end(own).name()
+                ),
+            )
+            .evidence(Kind::PeerFin, Some(fin.frame), "FIN", text)
+            .alternative(Cause::Abort, 0.1)
+            .alternative(Cause::DataAfterClose, 0.1)
+            .also(also, &[data.frame])
+            .done()
     }
 
     /// Whether all that the other end sent after the close is no more than a goodbye.
@@ -230,10 +267,25 @@ impl Case<'_> {
         let before = self.before(data.frame).find(|pkt| {
             pkt.frame != fin.frame
                 && !pkt.is_rst()
+                && !(pkt.side == fin.side
+                    && pkt.tls.is_some_and(|record| is_farewell(record, pkt.len))
+                    && pkt.end() == fin.seq)
                 && !(pkt.has(TcpFlags::ACK) && pkt.span() == 0 && pkt.time >= fin.time)
                 && !(pkt.seq == data.seq && pkt.len == data.len && pkt.side == data.side)
         });
         before.map_or(0, |before| (data.time - before.time).max(0))
+    }
+
+    /// The last data of an end, TLS's goodbye apart.
+    fn last_said(&self, index: usize) -> Option<&Pkt> {
+        self.packets()
+            .filter(|pkt| {
+                usize::from(pkt.side) == index
+                    && pkt.len > 0
+                    && !pkt.is_rst()
+                    && !pkt.tls.is_some_and(|record| is_farewell(record, pkt.len) && pkt.len <= ALERT)
+            })
+            .last()
     }
 
     /// Whether this packet begins what its sender says after the other end has spoken, or anew after a pause.

@@ -68,6 +68,64 @@ impl Case<'_> {
         Some(verdict)
     }
 
+    /// A verdict of injected data: other octets for numbers that the end used itself, in a packet that the end did not make.
+    fn data_injection_of(&self, index: usize) -> Option<Verdict> {
+        let side = &self.conn.sides[index];
+        let [first, second] = *side.payloads.conflict.as_deref()?;
+        let (forged, mark) =
+            [first, second].iter().find_map(|pkt| Some((*pkt, self.foreign_mark(index, pkt)?)))?;
+        let name = self.end(index).name();
+        let text = format!(
+            "two packets of the {name} have different octets for the same sequence numbers: only one of them can be the {name}'s"
+        );
+        let value = format!("SEQ {}, {} and {} bytes", second.seq, first.len, second.len);
+        let frames = self.conn.resets.iter().filter(|reset| !reset.copy && reset.pkt.frame > forged.frame);
+        let frames: Vec<_> = frames.map(|reset| reset.pkt.frame).collect();
+        let draft = self
+            .verdict(Cause::Injected, 0.95, EndedBy::Path)
+            .decisive(forged.frame)
+            .evidence(Kind::Payload, Some(second.frame), value, text)
+            .evidence(mark.kind, Some(forged.frame), mark.value, mark.text)
+            .device(forged.ttl)
+            .alternative(Cause::DataAfterClose, 0.02)
+            .advice("A third party sends data in the name of an end: use TLS, and capture at both ends to see that only one of them has the forged packet.");
+        Some(draft.also_if(!frames.is_empty(), Cause::Echo, &frames).done())
+    }
+
+    /// Injected data of either end.
+    pub fn data_injection(&self) -> Option<Verdict> {
+        [self.server(), self.client].into_iter().find_map(|index| self.data_injection_of(index))
+    }
+
+    /// What shows that a packet with payload was not made by the end whose address it has.
+    fn foreign_mark(&self, index: usize, pkt: &Pkt) -> Option<Mark> {
+        let mut others = self
+            .packets()
+            .filter(|other| usize::from(other.side) == index && !other.is_rst() && other.frame != pkt.frame);
+        let side = &self.conn.sides[index];
+        let mark = |kind, value: String, text: String| Mark {
+            strong: false,
+            family: 2,
+            kind,
+            value,
+            text,
+            frame: pkt.frame,
+        };
+        if side.timestamps && pkt.tsval.is_none() {
+            let text = "the forged packet has no timestamp, the end's other packets have".into();
+            return Some(mark(Kind::Timestamps, "none".into(), text));
+        }
+        let usual = side.syn_ttl.or_else(|| others.next().map(|other| other.ttl))?;
+        let apart = (i32::from(hops(pkt.ttl)) - i32::from(hops(usual))).abs() > 2;
+        // Its TTL is that of no other packet.
+        let alone = others.all(|other| other.ttl != pkt.ttl);
+        (apart && alone).then(|| {
+            let text =
+                format!("the forged packet's TTL is {}, the end's other packets have {usual}", pkt.ttl);
+            mark(Kind::Ttl, pkt.ttl.to_string(), text)
+        })
+    }
+
     /// Whether the payload that a reset answers reached its receiver: it acknowledges it, before or afterwards.
     fn arrived(&self, reset: &Reset, trigger: &Pkt) -> bool {
         let side = usize::from(reset.pkt.side);
@@ -94,6 +152,7 @@ impl Case<'_> {
         marks.extend(copied_from_trigger(reset));
         marks.extend(self.answer_after(reset));
         marks.extend(self.ttl_mark(reset));
+        marks.extend(self.sooner_than_the_host(reset));
         marks.extend(self.host_still_answers(reset));
         marks.extend(odd_fields(reset, self));
         marks
@@ -151,6 +210,20 @@ impl Case<'_> {
             kind: Kind::Ttl,
             value: gap.seen.to_string(),
             text: format!("the reset's TTL is {}, the end's other packets have {}", gap.seen, gap.usual),
+            frame: reset.pkt.frame,
+        })
+    }
+
+    /// The reset came sooner after what it answers than the end itself could answer.
+    fn sooner_than_the_host(&self, reset: &Reset) -> Option<Mark> {
+        let (delay, usual) = self.too_fast(reset)?;
+        let (delay, usual) = (super::case::span(delay), super::case::span(usual));
+        Some(Mark {
+            strong: false,
+            family: 5,
+            kind: Kind::Delay,
+            value: delay.clone(),
+            text: format!("the reset comes {delay} after what it answers; the handshake needed {usual}"),
             frame: reset.pkt.frame,
         })
     }
@@ -297,6 +370,9 @@ fn odd_fields(reset: &Reset, case: &Case<'_>) -> Option<Mark> {
     if clock.is_some_and(|(before, now)| ahead(now, before) < 0 || ahead(now, before) > 1 << 28) {
         odd.push("a timestamp that does not continue the end's clock".into());
     }
+    if reset.shape == Shape::Active && side.timestamps && reset.pkt.tsval.is_none() && reset.own.is_some() {
+        odd.push("no timestamp, though the end's other packets have them".into());
+    }
     if odd.is_empty() {
         return None;
     }
@@ -306,7 +382,7 @@ fn odd_fields(reset: &Reset, case: &Case<'_>) -> Option<Mark> {
         family: 4,
         kind: Kind::Window,
         value: text.clone(),
-        text: format!("{text}: no usual stack sends that"),
+        text: format!("{text}: Linux never sends that"),
         frame: reset.pkt.frame,
     })
 }

@@ -11,6 +11,7 @@ mod handshake;
 mod injection;
 mod reply;
 mod silent;
+mod timeout;
 mod types;
 
 use crate::declared::Declared;
@@ -46,6 +47,9 @@ impl Case<'_> {
             return verdict;
         }
         if let Some(verdict) = self.injection() {
+            return verdict;
+        }
+        if let Some(verdict) = self.data_injection() {
             return verdict;
         }
         let Some((index, reset)) = self.effective_reset() else {

@@ -122,7 +122,8 @@ impl Case<'_> {
             (Cause::BacklogFull, Cause::SynProxy)
         };
         let data = self.side(self.client).octets;
-        self.verdict(first, 0.5, EndedBy::Server)
+        let (by, sure) = if other_box { (EndedBy::Path, 0.65) } else { (EndedBy::Server, 0.5) };
+        self.verdict(first, sure, by)
             .decisive(reset.pkt.frame)
             .evidence(
                 Kind::Handshake,

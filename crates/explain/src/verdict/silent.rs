@@ -144,7 +144,7 @@ impl Case<'_> {
     }
 
     /// The server repeats its SYN|ACK: the third segment of the handshake does not reach it.
-    fn third_segment_lost(&self) -> Verdict {
+    pub fn third_segment_lost(&self) -> Verdict {
         let (client, server) = (self.side(self.client), self.side(self.server()));
         let syn = server.syn.map_or(self.conn.first.1, |syn| syn.frame);
         let data = client.octets > 0;
@@ -154,12 +154,30 @@ impl Case<'_> {
                 "the server repeats its SYN|ACK although the client sent its ACK{}: the ACK is dropped at the server or before it",
                 if data { " and data" } else { "" }
             );
+            // A full queue has others in it; a firewall that misses one direction stops every connection.
+            if self.marks.queue_full {
+                return self
+                    .verdict(Cause::BacklogFull, 0.58, EndedBy::Server)
+                    .decisive(syn)
+                    .evidence(Kind::Handshake, Some(syn), value, text)
+                    .alternative(Cause::SilentDrop, 0.2)
+                    .alternative(Cause::OneSided, 0.1)
+                    .done();
+            }
             return self
-                .verdict(Cause::BacklogFull, 0.55, EndedBy::Server)
+                .verdict(Cause::OneSided, 0.5, EndedBy::Path)
+                .by_confidence(0.5)
                 .decisive(syn)
                 .evidence(Kind::Handshake, Some(syn), value, text)
-                .alternative(Cause::SilentDrop, 0.2)
-                .alternative(Cause::OneSided, 0.15)
+                .evidence(
+                    Kind::Pattern,
+                    None,
+                    "no other connection",
+                    "no other connection to that port waits to be accepted: rather a firewall that does not see the SYN|ACK drops what answers it than a full queue",
+                )
+                .alternative(Cause::BacklogFull, 0.3)
+                .alternative(Cause::SilentDrop, 0.15)
+                .advice("See whether both directions pass the same firewall (asymmetric routing), and look at the server's `nstat -az TcpExtListenOverflows TcpExtListenDrops`.")
                 .done();
         }
         self.verdict(Cause::SilentDrop, 0.5, EndedBy::Nobody)
@@ -220,6 +238,9 @@ impl Case<'_> {
         } else {
             (Cause::SilentDrop, EndedBy::Nobody, Cause::DeliveryTimeout)
         };
+        if first && self.marks.queue_full {
+            return self.not_taken_in(index, value);
+        }
         let what =
             if first { "the first data was never acknowledged" } else { "data was never acknowledged" };
         let end = if gave_up { "; then the sender fell silent" } else { "" };
@@ -237,6 +258,33 @@ impl Case<'_> {
                 ),
             )
             .alternative(second, 0.35)
+            .done()
+    }
+
+    /// The first data was never acknowledged, while the server had connections that wait to be accepted.
+    fn not_taken_in(&self, index: usize, value: String) -> Verdict {
+        self.verdict(Cause::BacklogFull, 0.55, EndedBy::Server)
+            .decisive(self.conn.last.1)
+            .evidence(
+                Kind::Retransmissions,
+                Some(self.conn.last.1),
+                value,
+                "the server answered the SYN, and acknowledges no data: it dropped the ACK that completes the handshake",
+            )
+            .evidence(
+                Kind::Pattern,
+                None,
+                "others wait",
+                "other connections to that port were accepted by the kernel and never answered: its queue is full",
+            )
+            .evidence(
+                Kind::Unacked,
+                None,
+                format!("{} bytes", self.unacked(index)),
+                format!("{} bytes of the {} are not acknowledged", self.unacked(index), self.end(index).name()),
+            )
+            .alternative(Cause::SilentDrop, 0.3)
+            .alternative(Cause::OneSided, 0.05)
             .done()
     }
 

@@ -1,0 +1,185 @@
+//! Aborts by a timer of the stack, at a shut window or a gap that nobody filled: what came before shows them.
+
+use super::case::{Case, SECOND, span};
+use super::types::{Kind, Verdict};
+use crate::track::{Reset, Shape};
+use lastack_causes::Cause;
+
+impl Case<'_> {
+    /// Ends by a timer of the stack, a shut window or a hole that nobody filled: shown by what came before.
+    pub fn gave_up(&self, reset: &Reset) -> Option<Verdict> {
+        let own = usize::from(reset.pkt.side);
+        let (mine, theirs) = (self.side(own), self.side(1 - own));
+        if mine.probes.count >= 2 && theirs.shut_since.is_none() {
+            return Some(self.probes_failed(reset));
+        }
+        if self.answers_were_lost(reset) {
+            return Some(self.probes_failed_there(reset));
+        }
+        if let Some(shut) = [own, 1 - own].into_iter().find(|&side| self.is_shut(side, reset.pkt.time)) {
+            return Some(self.window_shut(reset, shut));
+        }
+        let wordless = theirs.octets == 0 && !self.is_client(1 - own);
+        if self.is_client(own) && wordless && self.answer_repeated() && mine.stuck.sends >= 2 {
+            return Some(self.third_segment_lost());
+        }
+        let reported = theirs.gap_since.map_or(0, |since| reset.pkt.time - since);
+        let long = (5 * self.crossing()).max(SECOND / 2);
+        // At the receiver's side the repetitions are not seen: there the gap has to be open for longer.
+        if theirs.sack.is_some() && reported > long && (mine.stuck.sends >= 2 || reported > 2 * long) {
+            return Some(self.hole(reset, reported, 1 - own));
+        }
+        if mine.stuck.sends >= 3 && self.unacked(own) > 0 {
+            return Some(self.delivery_failed(reset));
+        }
+        let waited = mine.gap_since.map_or(0, |since| reset.pkt.time - since);
+        if waited > (5 * self.crossing()).max(SECOND / 2) && mine.sack.is_some() {
+            return Some(self.hole(reset, waited, own));
+        }
+        None
+    }
+
+    /// Whether this end has offered no window for long, while the other had something to send.
+    pub fn is_shut(&self, index: usize, now: i64) -> bool {
+        let side = self.side(index);
+        side.shut_since.is_some_and(|since| {
+            let long = now - since > (5 * self.crossing()).max(SECOND / 2);
+            side.shut_probes >= 2 || (long && side.shut_probes + side.shut_acks >= 2)
+        })
+    }
+
+    fn probes_failed(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let probes = self.side(own).probes;
+        self.verdict(Cause::KeepaliveTimeout, 0.95, self.by(own))
+            .decisive(probes.frame)
+            .decisive(reset.pkt.frame)
+            .rule("S91")
+            .evidence(
+                Kind::Probes,
+                Some(probes.frame),
+                format!("{} probes, {:.2} s apart", probes.count, super::seconds(probes.spacing)),
+                format!("{} keep-alive probes of the {} had no answer", probes.count, self.end(own).name()),
+            )
+            .alternative(Cause::SilentDrop, 0.03)
+            .done()
+    }
+
+    fn window_shut(&self, reset: &Reset, shut: usize) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let since = self.side(shut).shut_since.unwrap_or(reset.pkt.time);
+        let waited = reset.pkt.time - since;
+        let unread = shut == own;
+        self.verdict(Cause::ZeroWindow, 0.9, self.by(own))
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Window,
+                Some(reset.pkt.frame),
+                format!("0 for {}", span(waited)),
+                format!(
+                    "the {} offered no window for {}: its program did not read; {} probes",
+                    self.end(shut).name(),
+                    span(waited),
+                    self.side(shut).shut_probes
+                ),
+            )
+            .alternative(Cause::CloseUnread, 0.05)
+            .also_if(unread, Cause::CloseUnread, &[reset.pkt.frame])
+            .done()
+    }
+
+    /// Whether the end that resets had sent keep-alive probes, was answered here, and resets when its next probe is due: the
+    /// answers did not reach it.
+    fn answers_were_lost(&self, reset: &Reset) -> bool {
+        let probes = self.side(usize::from(reset.pkt.side)).probes;
+        let (since, spacing) = (reset.pkt.time - probes.last, probes.spacing);
+        reset.shape == Shape::Active
+            && probes.in_a_row >= 2
+            && spacing >= SECOND / 2
+            && (since - spacing).abs() < spacing / 10
+    }
+
+    fn probes_failed_there(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let probes = self.side(own).probes;
+        let (prober, other) = (self.end(own).name(), self.end(1 - own).name());
+        self.verdict(Cause::KeepaliveTimeout, 0.75, self.by(own))
+            .decisive(probes.frame)
+            .decisive(reset.pkt.frame)
+            .rule("S91")
+            .evidence(
+                Kind::Probes,
+                Some(probes.frame),
+                format!("{} probes, {:.2} s apart", probes.in_a_row, super::seconds(probes.spacing)),
+                format!(
+                    "the {prober} sent {} keep-alive probes and reset the connection when the next was due: the {other}'s answers did not reach it",
+                    probes.in_a_row
+                ),
+            )
+            .alternative(Cause::Abort, 0.15)
+            .advice(format!("The path from the {other} to the {prober} is broken: capture at the {prober}."))
+            .done()
+    }
+
+    fn delivery_failed(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let stuck = self.side(own).stuck;
+        let reply = reset.shape == Shape::Reply;
+        let text = if reply {
+            "its data was sent again and again without an ACK, then it fell silent; the reset later answers the other end: its socket was gone"
+        } else {
+            "its data was sent again and again without an ACK, then it gave up"
+        };
+        // A stack gives up when the next send would be due; a program when it likes.
+        let due = reset.pkt.time - stuck.last >= 3 * stuck.spacing / 2 && stuck.sends >= 5;
+        let by_stack = reply || due;
+        let (cause, other) = if self.marks.queue_full && self.side(1 - own).octets == 0 {
+            (Cause::BacklogFull, Cause::SilentDrop)
+        } else if by_stack {
+            (Cause::DeliveryTimeout, Cause::SilentDrop)
+        } else {
+            (Cause::SilentDrop, Cause::DeliveryTimeout)
+        };
+        let draft = self
+            .verdict(cause, 0.6, self.by(own))
+            .decisive(reset.pkt.frame)
+            .rule("S92")
+            .evidence(
+                Kind::Retransmissions,
+                Some(reset.pkt.frame),
+                format!("{} sends over {}", stuck.sends, span(stuck.last - stuck.first)),
+                text,
+            )
+            .evidence(
+                Kind::Unacked,
+                Some(reset.pkt.frame),
+                format!("{} bytes", self.unacked(own)),
+                format!(
+                    "{} bytes of the {} were never acknowledged",
+                    self.unacked(own),
+                    self.end(own).name()
+                ),
+            );
+        draft.alternative(other, 0.3).also_if(!by_stack, Cause::Abort, &[reset.pkt.frame]).done()
+    }
+
+    /// One end reported a gap by SACK that nobody filled.
+    fn hole(&self, reset: &Reset, waited: i64, reporter: usize) -> Verdict {
+        let large = self.side(1 - reporter).largest;
+        self.verdict(Cause::SilentDrop, 0.85, self.by(usize::from(reset.pkt.side)))
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Retransmissions,
+                Some(reset.pkt.frame),
+                format!("a gap for {}", span(waited)),
+                format!(
+                    "the {} reported a gap by SACK for {} and nobody filled it: large segments (up to {large} bytes) vanish, small ones arrive",
+                    self.end(reporter).name(),
+                    span(waited)
+                ),
+            )
+            .also(if reset.shape == Shape::Active { Cause::Abort } else { Cause::Echo }, &[reset.pkt.frame])
+            .advice("Look for a path MTU problem: `tracepath`, clamp the MSS, let ICMP \"too big\" pass.")
+            .done()
+    }
+}
