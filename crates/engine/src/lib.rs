@@ -38,7 +38,10 @@ pub mod congestion {
 }
 
 pub use config::validate::TcpConfigMut;
-pub use config::{Checksums, Config, DatagramConfig, Intercept, TcpConfig, TransmitChecksum};
+pub use config::{
+    Checksums, Config, ConfigError, DatagramConfig, Intercept, InvalidPrefix, Prefix, TcpConfig,
+    TransmitChecksum,
+};
 pub use counters::{ByRule, Counters, NSTAT, Nstat};
 pub use end::{
     ByteCounts, Cause, End, Ended, EndedBy, FourTuple, Header, InitialNumbers, LikelyCause, LostBytes,

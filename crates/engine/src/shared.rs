@@ -40,11 +40,11 @@ impl Shared {
         }
     }
 
-    /// Whether `addr` is local: a configured address or, with `any_address`, any unicast address except
-    /// loopback.
+    /// Whether `addr` is local: a configured address or, with `any_address` or in a local prefix, any unicast address
+    /// except loopback.
     pub fn is_local(&self, addr: IpAddr) -> bool {
         self.config.addresses.contains(&addr)
-            || self.config.any_address && is_host(addr) && !addr.is_loopback()
+            || self.config.accepts_any(addr) && is_host(addr) && !addr.is_loopback()
     }
 
     /// Whether `remote` is this host itself, seen from `local`. Packets to it would go to the link, which does

@@ -33,7 +33,8 @@ impl Host {
     /// The link's capabilities determine MTU, max packet size and checksum offload, overriding `config`.
     ///
     /// # Panics
-    /// If the system provides no random numbers; see [`with_secret`](Self::with_secret).
+    /// If [`Config::check`] refuses the configuration, with its text, and if the system provides no random numbers; see
+    /// [`with_secret`](Self::with_secret).
     pub fn new<L: Link>(config: Config, link: L) -> (Self, Driver<L>) {
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).expect("the system gives random numbers");
@@ -42,7 +43,13 @@ impl Host {
 
     /// As [`new`](Self::new), with the secret from which all unpredictable values (initial sequence numbers, ports,
     /// SYN cookies and others) are derived. For tests, where a fixed secret makes runs reproducible.
+    ///
+    /// # Panics
+    /// If [`Config::check`] refuses the configuration, with its text.
     pub fn with_secret<L: Link>(mut config: Config, link: L, secret: [u8; 16]) -> (Self, Driver<L>) {
+        if let Err(refused) = config.check() {
+            panic!("{refused}");
+        }
         link.capabilities().apply(&mut config);
         let shared = Arc::new(Shared::new(Stack::new(config, secret)));
         (Self(Arc::new(User(shared.clone()))), Driver::new(shared, link))

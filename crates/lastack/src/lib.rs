@@ -131,11 +131,12 @@ pub use udp::{UdpInterceptor, UdpSocket};
 
 pub use lastack_engine::congestion;
 pub use lastack_engine::{
-    Algorithm, BindError, ByRule, ByteCounts, CaState, Cause, Checksums, Config, ConnId, ConnectError,
-    Counters, Datagram, DatagramConfig, DropReason, EchoError, EchoRequest, Ecn, End, Ended, EndedBy,
-    FourTuple, Header, InitialNumbers, Instant, Intercept, IpFields, Keepalive, LikelyCause, LostBytes,
-    MtuProbing, NSTAT, Nstat, OpenConnection, Origin, PeerInfo, Received, Rule, TCP_INFO, TcpConfig,
-    TcpError, TcpInfo, TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError, Verdict,
+    Algorithm, BindError, ByRule, ByteCounts, CaState, Cause, Checksums, Config, ConfigError, ConnId,
+    ConnectError, Counters, Datagram, DatagramConfig, DropReason, EchoError, EchoRequest, Ecn, End, Ended,
+    EndedBy, FourTuple, Header, InitialNumbers, Instant, Intercept, InvalidPrefix, IpFields, Keepalive,
+    LikelyCause, LostBytes, MtuProbing, NSTAT, Nstat, OpenConnection, Origin, PeerInfo, Prefix, Received,
+    Rule, TCP_INFO, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError,
+    Verdict,
 };
 pub use lastack_link as link;
 pub use lastack_wire::Malformed;

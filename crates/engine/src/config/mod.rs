@@ -1,6 +1,11 @@
 //! The configuration of a stack, set once at its start.
 
+mod check;
+mod prefix;
 pub(crate) mod validate;
+
+pub use check::ConfigError;
+pub use prefix::{InvalidPrefix, Prefix};
 
 use crate::tcp::{Algorithm, Ecn, MtuProbing};
 use alloc::vec::Vec;
@@ -16,6 +21,9 @@ pub struct Config {
     pub addresses: Vec<IpAddr>,
     /// Accept packets to any unicast destination as local, for a proxy or a VPN.
     pub any_address: bool,
+    /// Accept packets to the unicast destinations in these prefixes as local: as
+    /// [`any_address`](Self::any_address), for a part of the addresses. Loopback addresses are not included.
+    pub local_prefixes: Vec<Prefix>,
     /// What the embedder decides instead of the stack.
     pub intercept: Intercept,
     /// MTU: the largest IP packet that the link carries, in bytes; 65 535 at most.
@@ -41,6 +49,7 @@ impl Config {
         Self {
             addresses: addresses.into_iter().collect(),
             any_address: false,
+            local_prefixes: Vec::new(),
             intercept: Intercept::default(),
             mtu: 1500,
             max_packet: 1500,
@@ -96,7 +105,8 @@ pub enum TransmitChecksum {
 
 /// Settings of TCP. Timeouts as in RFC 9293 section 3.8.3; the defaults are Linux's unless noted.
 ///
-/// Values outside the documented bounds are clamped; no duration is longer than 100 000 hours.
+/// The setters refuse a value outside its bounds, and [`Config::check`] finds one that was assigned to a field; a stack
+/// replaces it by the nearest one that is allowed. A duration of more than 100 000 hours counts as that.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TcpConfig {

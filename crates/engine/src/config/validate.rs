@@ -2,27 +2,36 @@
 //! timer expires and no transfer waits for buffer space that cannot exist.
 
 use crate::config::{Config, DatagramConfig, TcpConfig};
+use core::net::IpAddr;
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 
 /// Max duration; 1000 times twice this value still fits the clock.
 const LONGEST: Duration = Duration::from_secs(100_000 * 3600);
 /// The granularity of the clock of RFC 6298.
-const MIN_RTO: Duration = Duration::from_millis(1);
+pub(super) const MIN_RTO: Duration = Duration::from_millis(1);
 /// RFC 9293 MUST-40: less than 500 ms.
-const LONGEST_ACK_DELAY: Duration = Duration::from_millis(499);
+pub(super) const LONGEST_ACK_DELAY: Duration = Duration::from_millis(499);
 /// Min interval of the checks for idle buffers.
 pub(crate) const MIN_BUFFER_IDLE: Duration = Duration::from_millis(100);
 /// A path MTU search takes a few RTTs.
-const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// The default MSS (RFC 9293 MUST-15).
 pub(crate) const MIN_BUFFER: usize = 536;
 /// The max window of 32-bit sequence numbers (RFC 7323 section 2.3).
-const MAX_BUFFER: usize = 1 << 30;
+pub(super) const MAX_BUFFER: usize = 1 << 30;
 /// The max value of the IP length field.
-const MAX_PACKET: usize = 65_535;
+pub(super) const MAX_PACKET: usize = 65_535;
 
 impl Config {
+    /// Whether `addr` is accepted as local without being listed.
+    #[inline]
+    pub(crate) fn accepts_any(&self, addr: IpAddr) -> bool {
+        self.any_address
+            || !self.local_prefixes.is_empty()
+                && self.local_prefixes.iter().any(|prefix| prefix.contains(addr))
+    }
+
     /// These settings clamped to their bounds.
     pub(crate) fn clamp(mut self) -> Self {
         self.mtu = self.mtu.min(MAX_PACKET);

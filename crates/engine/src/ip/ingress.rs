@@ -32,10 +32,10 @@ pub(crate) fn admit<'p, 'a>(
     Err(broken.into())
 }
 
-/// `Rule::DropBadDestination`. With `any_address` loopback addresses are not local.
+/// `Rule::DropBadDestination`. With `any_address` and in local prefixes loopback addresses are not local.
 fn is_ours(shared: &Shared, local: &IpAddr) -> bool {
     is_listed(&shared.config.addresses, local)
-        || shared.config.any_address && is_host_at(local) && !local.is_loopback()
+        || shared.config.accepts_any(*local) && is_host_at(local) && !local.is_loopback()
 }
 
 /// Compares family by family, as [`is_host_at`] does.
@@ -112,6 +112,22 @@ mod tests {
         assert_eq!(shared.counters.ip_in_address_errors, 11);
         assert_eq!(verdict(&mut shared, "10.0.0.2", "10.0.0.1"), Ok(()));
         assert_eq!(verdict(&mut shared, "fd00::2", "fd00::1"), Ok(()));
+    }
+
+    #[test]
+    fn n4_with_a_local_prefix_its_unicast_destinations_are_ours() {
+        let mut shared = shared(&["192.0.2.1"], false);
+        shared.config.local_prefixes = ["10.1.0.0/16", "127.0.0.0/8", "224.0.0.0/4", "2001:db8::/32"]
+            .map(|p| p.parse().unwrap())
+            .to_vec();
+        for dst in ["10.1.0.1", "10.1.255.254", "192.0.2.1"] {
+            assert_eq!(verdict(&mut shared, "10.0.0.2", dst), Ok(()), "{dst}");
+        }
+        for dst in ["10.2.0.1", "127.0.0.1", "224.0.0.1", "192.0.2.2"] {
+            assert_eq!(verdict(&mut shared, "10.0.0.2", dst), N4, "{dst}");
+        }
+        assert_eq!(verdict(&mut shared, "fd00::2", "2001:db8::1"), Ok(()));
+        assert_eq!(verdict(&mut shared, "192.0.2.1", "10.1.0.1"), N5, "its own address is no peer");
     }
 
     #[test]

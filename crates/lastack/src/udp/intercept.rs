@@ -5,7 +5,7 @@ use crate::Host;
 use crate::error::{intercepted_already, not_intercepted, udp_error};
 use crate::shared::Inner;
 use crate::wakers::{Interest, Wait};
-use lastack_engine::{Datagram, IpFields, UdpId};
+use lastack_engine::{Datagram, IpFields, UdpError, UdpId};
 use lastack_wire::icmp::IcmpError;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -93,12 +93,31 @@ impl UdpInterceptor {
     }
 
     /// Sends a datagram with the source address `from`: in a reply, the [`local`](Datagram::local) address of the
-    /// request.
+    /// request. Waits while the send queue is full.
     ///
     /// # Errors
-    /// `WouldBlock` if the send queue is full; `AddrNotAvailable` if `from` is neither an address of the host nor
-    /// accepted as one.
-    pub fn send_from(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> io::Result<()> {
+    /// `AddrNotAvailable` if `from` is neither an address of the host nor accepted as one; the error of the driver once
+    /// it has stopped.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, nothing was sent.
+    pub async fn send_from(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> io::Result<()> {
+        let sent = |inner: &mut Inner| {
+            inner.running()?;
+            let Some(mut udp) = inner.stack.udp(self.id) else { return Poll::Ready(Err(inner.gone())) };
+            match udp.send_from(from, to, payload) {
+                Err(UdpError::Full) => Poll::Pending,
+                result => Poll::Ready(result.map_err(|error| udp_error(error, None))),
+            }
+        };
+        Wait::new(self.host.shared(), Interest::UdpWrite(self.id), sent).await
+    }
+
+    /// As [`send_from`](Self::send_from), without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the send queue is full; otherwise as [`send_from`](Self::send_from).
+    pub fn try_send_from(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> io::Result<()> {
         self.host.shared().with(|inner| {
             inner.running()?;
             let Some(mut udp) = inner.stack.udp(self.id) else { return Err(inner.gone()) };
@@ -111,7 +130,7 @@ impl UdpInterceptor {
     /// them as one packet. The destination can be a multicast or broadcast address.
     ///
     /// # Errors
-    /// As [`send_from`](Self::send_from).
+    /// As [`try_send_from`](Self::try_send_from).
     pub fn forward(
         &self,
         from: SocketAddr,

@@ -1,5 +1,6 @@
 //! Sockets over links in memory, in virtual time.
 
+mod bounds;
 mod driver;
 mod ending;
 mod http;

@@ -3,7 +3,7 @@
 use crate::{CLIENT, SERVER, addr, hosts, hosts_with};
 use lastack::{EchoError, IcmpError, UdpSocket};
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::ReadBuf;
 use tokio::time;
@@ -119,7 +119,7 @@ async fn intercepted_datagrams_are_answered_from_where_they_went() {
     client.send(b"question").await.unwrap();
     let datagram = interceptor.recv().await.unwrap();
     assert_eq!((datagram.local, &datagram.payload[..]), (addr(ELSEWHERE, 53), &b"question"[..]));
-    interceptor.send_from(datagram.local, datagram.remote, b"answer").unwrap();
+    interceptor.send_from(datagram.local, datagram.remote, b"answer").await.unwrap();
     let mut buf = [0; 64];
     assert_eq!(client.recv(&mut buf).await.unwrap(), 6);
 
@@ -127,6 +127,32 @@ async fn intercepted_datagrams_are_answered_from_where_they_went() {
     let datagram = interceptor.recv().await.unwrap();
     interceptor.reject(&datagram, IcmpError::port_unreachable(false), None).unwrap();
     assert_eq!(client.recv(&mut buf).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interceptor_waits_for_room_in_the_send_queue() {
+    let (client_host, server_host) = hosts_with(|config| {
+        config.local_prefixes = vec!["10.99.0.0/16".parse().unwrap()];
+        config.intercept.udp = true;
+        config.datagrams.send_queue = 2;
+        config.datagrams.receive_queue = 1000;
+    });
+    let interceptor = server_host.intercept_udp().unwrap();
+    let client = UdpSocket::bind(&client_host, (CLIENT, 5000)).unwrap();
+    let (from, to) = (SocketAddr::from(([10, 99, 1, 2], 53)), addr(CLIENT, 5000));
+    interceptor.try_send_from(from, to, b"0").unwrap();
+    interceptor.try_send_from(from, to, b"1").unwrap();
+    assert_eq!(interceptor.try_send_from(from, to, b"2").unwrap_err().kind(), ErrorKind::WouldBlock);
+    for n in 2..100 {
+        interceptor.send_from(from, to, n.to_string().as_bytes()).await.unwrap();
+    }
+    let outside = interceptor.send_from(([10, 98, 1, 2], 53).into(), to, b"").await.unwrap_err();
+    assert_eq!(outside.kind(), ErrorKind::AddrNotAvailable, "not in the prefix");
+    for n in 0..100 {
+        let mut buf = [0; 8];
+        let (len, source) = client.recv_from(&mut buf).await.unwrap();
+        assert_eq!((&buf[..len], source), (n.to_string().as_bytes(), from));
+    }
 }
 
 #[tokio::test(start_paused = true)]
