@@ -7,6 +7,7 @@ use std::rc::Rc;
 use lastack::{Cause as EngineCause, End, EndedBy, LikelyCause, Rule, TcpState, TcpStream};
 use lastack_wire::icmp::IcmpError;
 
+use super::budget::{DESCRIPTORS_HINT, Slot};
 use super::localhost::Failed;
 use super::plan::Route;
 use super::relay::{Over, RelayStats, Side};
@@ -44,6 +45,12 @@ impl ConnectionReport {
     /// Of a connection that begins now.
     pub fn new(local: SocketAddr, remote: SocketAddr) -> Self {
         Self { local, remote, opened: Began::now(), ledger: Rc::default(), context: RefCell::default() }
+    }
+
+    /// From now on it may be closed to make room for another.
+    pub fn may_be_evicted(&self, slot: &Slot) {
+        let (ledger, begun) = (self.ledger.clone(), std::time::Instant::now());
+        slot.watch(move || ledger.course.idle_since(begun));
     }
 
     fn record(&self, outcome: Outcome, by: By, rule: Option<Rule>, state: TcpState) -> Record {
@@ -114,7 +121,7 @@ impl ConnectionReport {
                 record.hint = Some(UNBOUND_HINT.to_owned());
             }
             Said::Host if matches!(failure.errno, libc::EMFILE | libc::ENFILE) => {
-                record.hint = Some("too many descriptors are open: raise the limit (ulimit -n)".to_owned());
+                record.hint = Some(DESCRIPTORS_HINT.to_owned());
             }
             Said::Reset | Said::Nothing | Said::Host => {}
         }
@@ -161,6 +168,7 @@ impl ConnectionReport {
             Some(Over::Program(end)) => self.program_ended(end),
             Some(Over::LetGo) => self.closed_alone(),
             Some(Over::Injected(_)) => self.ended_by_fault(program),
+            Some(Over::Evicted(why)) => self.out_of_descriptors(why),
         };
         self.figures(&mut record, program, host);
         let (program_fin, remote_fin) = (self.ledger.program_fin.get(), self.ledger.remote_fin.get());
@@ -183,6 +191,16 @@ impl ConnectionReport {
     fn ended_by_fault(&self, program: &TcpStream) -> Record {
         let state = program.end().map_or_else(|| program.state(), |end| end.state);
         self.record(Outcome::Reset, By::Lastack, Some(Rule::RstAbort), peer_state(state))
+    }
+
+    /// lastack closed it, to make room for another.
+    fn out_of_descriptors(&self, why: &str) -> Record {
+        let rule = Some(Rule::RstAbort);
+        let mut record = self.record(Outcome::Reset, By::Lastack, rule, TcpState::Established);
+        record.host_errno = Some(errno_name(libc::EMFILE));
+        record.note = Some(why.to_owned());
+        record.hint = Some(DESCRIPTORS_HINT.to_owned());
+        record
     }
 
     /// An injected fault answered the SYN.
@@ -231,6 +249,9 @@ impl ConnectionReport {
         let mut record = match over {
             None => self.open(TcpState::Established),
             Some(Ok(())) => self.orderly(),
+            Some(Err(Failed { errno: libc::EMFILE | libc::ENFILE, .. })) => {
+                self.out_of_descriptors("closed to stay within the limit of descriptors (ulimit -n)")
+            }
             Some(Err(Failed { side: Side::Program, errno })) => {
                 let mut record = self.record(
                     Outcome::Aborted,

@@ -62,6 +62,11 @@ impl Course {
         *self.announced.borrow_mut() = Some(notice);
     }
 
+    /// The same, of data that is not looked at.
+    pub fn moved(&self, from: Side) {
+        self.last.set(Some((from, Instant::now())));
+    }
+
     /// The first FIN was received.
     pub fn first_fin(&self) {
         self.idle_before_fin.set(Some(self.idle()));
@@ -69,6 +74,11 @@ impl Course {
 
     fn idle(&self) -> Duration {
         self.last.get().map_or(Duration::ZERO, |(_, at)| at.elapsed())
+    }
+
+    /// The same; since this time if no data was relayed.
+    pub fn idle_since(&self, begun: Instant) -> Duration {
+        self.last.get().map_or_else(|| begun.elapsed(), |(_, at)| at.elapsed())
     }
 
     /// The facts for a record.

@@ -8,6 +8,7 @@ use lastack::{IcmpError, IpFields, Rule};
 use lastack_causes::Cause;
 
 use super::account::{LOOPBACK_HINT, UNBOUND_HINT, UNBOUND_NOTE};
+use super::budget::DESCRIPTORS_HINT;
 use super::plan::Route;
 use crate::host::{Failure, Said};
 use crate::report::{Began, By, Context, IcmpSaid, Octets, Outcome, Proto, Record};
@@ -212,6 +213,10 @@ fn tell_failure(record: &mut Record, failure: &Failure) {
         }
         _ => (By::Host, Some(Rule::IcmpIntercepted)),
     };
+    if matches!(failure.errno, libc::EMFILE | libc::ENFILE) {
+        record.note = Some("every descriptor of lastack is in use".to_owned());
+        record.hint = Some(DESCRIPTORS_HINT.to_owned());
+    }
     if failure.said == Said::Unbound {
         record.note = Some(UNBOUND_NOTE.to_owned());
         record.hint = Some(UNBOUND_HINT.to_owned());

@@ -1,7 +1,7 @@
 //! Pings of the program to remotes: sent by a socket of the host, whose answers are passed on. The stack itself answers
 //! pings to the gateway's own addresses.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lastack::{EchoInterceptor, EchoRequest, Host, IcmpError, IpFields};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Run;
+use super::budget::Slot;
 use super::closing::Live;
 use super::plan::Route;
 use crate::host::ping::{Heard, NotSent, Ping};
@@ -38,6 +39,9 @@ struct Pings {
 struct Asking {
     ping: Ping,
     asked: RefCell<VecDeque<EchoRequest>>,
+    /// The time of the last request.
+    last: Rc<Cell<Instant>>,
+    slot: Slot,
 }
 
 /// Relays the program's pings, until the link ends.
@@ -83,8 +87,13 @@ impl Pings {
         if self.pings.borrow().len() >= MAX_PINGS {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
-        let asking =
-            Rc::new(Asking { ping: Ping::open(remote, &self.run.plan.source)?, asked: RefCell::default() });
+        let slot =
+            self.run.budget.try_acquire(1).ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?;
+        let ping = Ping::open(remote, &self.run.plan.source)?;
+        let last = Rc::new(Cell::new(Instant::now()));
+        let of_slot = last.clone();
+        slot.watch(move || of_slot.get().elapsed());
+        let asking = Rc::new(Asking { ping, asked: RefCell::default(), last, slot });
         self.pings.borrow_mut().insert(key, asking.clone());
         let (pings, of_task, live) = (self.clone(), asking.clone(), self.run.live.enter_quietly());
         tokio::task::spawn_local(async move {
@@ -99,6 +108,7 @@ impl Pings {
         loop {
             let heard = tokio::select! {
                 heard = timeout(IDLE, asking.ping.hear()) => heard,
+                () = asking.slot.evicted() => return,
                 () = live.closing() => return,
             };
             match heard {
@@ -154,6 +164,7 @@ impl Pings {
 
 impl Asking {
     fn remember(&self, request: EchoRequest) {
+        self.last.set(Instant::now());
         let mut asked = self.asked.borrow_mut();
         if asked.len() >= MAX_ASKED {
             asked.pop_front();

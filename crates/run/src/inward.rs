@@ -20,9 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use crate::account::ConnectionReport;
+use crate::budget::Slot;
 use crate::host::inner::Flow;
-use crate::localhost::{Failed, join, listens};
-use crate::relay::Relay;
+use crate::localhost::{DESCRIPTORS, Failed, join, listens};
+use crate::relay::{Over, Relay};
 use crate::run::Run;
 
 /// Polling interval of the check for a listener inside.
@@ -196,11 +197,15 @@ async fn accept(run: &Rc<Run>, host: &Host, listener: &TcpListener, bound: &Boun
     loop {
         match listener.accept().await {
             Ok((client, from)) => {
+                // Until there is room, no other client is accepted.
+                let slot = run.budget.acquire(1).await;
                 let (run, host, inside, v6) = (run.clone(), host.clone(), bound.inside, bound.at.is_ipv6());
                 tokio::task::spawn_local(async move {
                     match target(&run, inside, v6) {
-                        Some(to) if to.ip().is_loopback() => by_loopback(&run, client, from, to).await,
-                        Some(to) => by_stack(&run, &host, client, from, to).await,
+                        Some(to) if to.ip().is_loopback() => {
+                            by_loopback(&run, (client, from), to, slot).await
+                        }
+                        Some(to) => by_stack(&run, &host, (client, from), to, slot).await,
                         None => reset(&client),
                     }
                 });
@@ -227,7 +232,13 @@ fn reset(client: &TcpStream) {
 }
 
 /// Through the stack, from the client's own address, if that is valid on a network.
-async fn by_stack(run: &Run, host: &Host, client: TcpStream, from: SocketAddr, to: SocketAddr) {
+async fn by_stack(
+    run: &Run,
+    host: &Host,
+    (client, from): (TcpStream, SocketAddr),
+    to: SocketAddr,
+    slot: Slot,
+) {
     let own = from.ip().to_canonical();
     let visible = own.is_ipv6() == to.is_ipv6() && !own.is_loopback() && !own.is_unspecified();
     let gateway = run.plan.gateway(to.is_ipv6());
@@ -253,15 +264,20 @@ async fn by_stack(run: &Run, host: &Host, client: TcpStream, from: SocketAddr, t
     account.context.borrow_mut().process = run.owner(inner);
     let _over = (program.set_nodelay(true), client.set_nodelay(true));
     let relay = Relay::new(&program, &client, &account.ledger, &run.inner, inner, None);
-    let over = crate::tcp::carry(&relay, &account, &live).await;
+    account.may_be_evicted(&slot);
+    let over = tokio::select! {
+        over = crate::tcp::carry(&relay, &account, &live) => over,
+        () = slot.evicted() => Some(Over::Evicted(slot.reason())),
+    };
     run.record(account.relayed(over.as_ref(), &program, &client));
-    if over.is_none() {
+    if matches!(over, None | Some(Over::Evicted(_))) {
+        relay.reset_remote();
         program.abort();
     }
 }
 
 /// By a socket of the program's network, to its loopback.
-async fn by_loopback(run: &Run, client: TcpStream, from: SocketAddr, to: SocketAddr) {
+async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: SocketAddr, slot: Slot) {
     let account = ConnectionReport::new(to, from);
     account.context.borrow_mut().inward = true;
     let live = run.live.enter();
@@ -274,8 +290,12 @@ async fn by_loopback(run: &Run, client: TcpStream, from: SocketAddr, to: SocketA
         }
     };
     live.watch(&account.ledger);
+    // The client has one already.
+    let slot = (slot, run.budget.acquire(DESCRIPTORS - 1).await).1;
+    account.may_be_evicted(&slot);
     let over: Option<Result<(), Failed>> = tokio::select! {
         over = join(&program, &client, &account.ledger) => Some(over),
+        () = slot.evicted() => Some(Err(Failed::evicted())),
         () = live.closing() => None,
     };
     if !matches!(over, Some(Ok(()))) {

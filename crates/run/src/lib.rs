@@ -14,6 +14,7 @@ pub mod units;
 
 mod account;
 mod acks;
+mod budget;
 mod closing;
 mod comments;
 mod conclude;

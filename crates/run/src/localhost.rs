@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use crate::account::ConnectionReport;
+use crate::budget::Slot;
 use crate::closing::Live;
 use crate::host::inner::{Flow, Inner};
 use crate::namespace::Listener;
@@ -32,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Backlog of pending connections.
 const BACKLOG: i32 = 512;
+/// Descriptors of one connection: two sockets, and a pipe for each direction.
+pub const DESCRIPTORS: usize = 6;
 /// Requested pipe capacity in bytes.
 const PIPE: i32 = 256 * 1024;
 /// include/net/tcp_states.h.
@@ -106,9 +109,11 @@ async fn accept(run: &Rc<Run>, listener: &TcpListener, at: SocketAddr) {
         };
         match accepted {
             Ok((program, from)) => {
+                // Until there is room, no other connection is accepted.
+                let slot = run.budget.acquire(DESCRIPTORS).await;
                 let (run, refused) = (run.clone(), refused.clone());
                 tokio::task::spawn_local(async move {
-                    if !connection(&run, program, from, at).await {
+                    if !connection(&run, program, (from, at), slot).await {
                         refused.notify_one();
                     }
                 });
@@ -120,7 +125,7 @@ async fn accept(run: &Rc<Run>, listener: &TcpListener, at: SocketAddr) {
 }
 
 /// Returns whether the host accepted.
-async fn connection(run: &Run, program: TcpStream, from: SocketAddr, at: SocketAddr) -> bool {
+async fn connection(run: &Run, program: TcpStream, (from, at): (SocketAddr, SocketAddr), slot: Slot) -> bool {
     let account = ConnectionReport::new(from, at);
     let live = run.live.enter();
     let host = match crate::host::connect(at).await {
@@ -133,8 +138,10 @@ async fn connection(run: &Run, program: TcpStream, from: SocketAddr, at: SocketA
     };
     let _fails_on_no_socket = (program.set_nodelay(true), host.set_nodelay(true));
     live.watch(&account.ledger);
+    account.may_be_evicted(&slot);
     let over = tokio::select! {
         over = join(&program, &host, &account.ledger) => Some(over),
+        () = slot.evicted() => Some(Err(Failed::evicted())),
         () = closing(&live) => None,
     };
     if !matches!(over, Some(Ok(()))) {
@@ -160,16 +167,28 @@ pub struct Failed {
     pub errno: i32,
 }
 
+impl Failed {
+    /// lastack closes it, to make room for another.
+    pub fn evicted() -> Self {
+        Self { side: Side::Program, errno: libc::EMFILE }
+    }
+}
+
 /// Relays between both until both have closed.
 pub async fn join(program: &TcpStream, host: &TcpStream, ledger: &RelayStats) -> Result<(), Failed> {
     let up = async {
-        carry((program, Side::Program), (host, Side::Remote), &[&ledger.to_remote]).await?;
+        carry((program, Side::Program), (host, Side::Remote), ledger, &[&ledger.to_remote]).await?;
         ledger.closed(Side::Program);
         Ok(())
     };
     let down = async {
-        carry((host, Side::Remote), (program, Side::Program), &[&ledger.from_remote, &ledger.to_program])
-            .await?;
+        carry(
+            (host, Side::Remote),
+            (program, Side::Program),
+            ledger,
+            &[&ledger.from_remote, &ledger.to_program],
+        )
+        .await?;
         ledger.closed(Side::Remote);
         Ok(())
     };
@@ -180,6 +199,7 @@ pub async fn join(program: &TcpStream, host: &TcpStream, ledger: &RelayStats) ->
 async fn carry(
     (from, source): (&TcpStream, Side),
     (to, sink): (&TcpStream, Side),
+    ledger: &RelayStats,
     counters: &[&Cell<u64>],
 ) -> Result<(), Failed> {
     let failed =
@@ -200,6 +220,7 @@ async fn carry(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(failed(source)(error)),
         };
+        ledger.course.moved(source);
         let mut left = taken;
         while left > 0 {
             match to.try_io(Interest::WRITABLE, || splice(&reader, to, left)) {

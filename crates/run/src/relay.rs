@@ -59,6 +59,8 @@ pub enum Over {
     Program(Box<End>),
     /// The program has closed and released its socket, and the remote has not closed.
     LetGo,
+    /// It was idle, and closed to make room for another.
+    Evicted(String),
     /// An injected fault ended it, and kept this side of it.
     Injected(Held),
 }
@@ -170,7 +172,7 @@ impl<'a> Relay<'a> {
         };
         match &over {
             // The kernels of both sides go on alone, as with any connection that a program has closed.
-            Over::Orderly | Over::LetGo | Over::Injected(_) => {}
+            Over::Orderly | Over::LetGo | Over::Injected(_) | Over::Evicted(_) => {}
             Over::Host(_) => {
                 if !down_done {
                     self.patiently(down).await;

@@ -19,6 +19,7 @@ use lastack_device::Device;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, LocalSet};
 
+use crate::budget::{Budget, DESCRIPTORS_HINT};
 use crate::closing::Connections;
 use crate::comments::{Commented, Comments};
 use crate::conclude::Screened;
@@ -50,6 +51,8 @@ pub struct Run {
     pub(crate) plan: Plan,
     pub(crate) report: Reporter,
     pub(crate) live: Connections,
+    /// The descriptors for flows.
+    pub(crate) budget: Rc<Budget>,
     pub(crate) resolvers: Resolvers,
     pub(crate) names: Names,
     /// The injected faults.
@@ -193,6 +196,7 @@ impl Run {
             plan,
             report,
             live: Connections::new(),
+            budget: Budget::of_process(),
             resolvers,
             names: Names::default(),
             screened: RefCell::default(),
@@ -208,6 +212,17 @@ impl Run {
             bound: RefCell::default(),
             lost: RefCell::default(),
         })
+    }
+
+    /// Warns that flows were closed for lack of descriptors.
+    fn warn_of_evictions(&self) {
+        let (count, limit) = (self.budget.evictions(), self.budget.of_process_limit());
+        if count > 0 {
+            let flows = if count == 1 { "flow was" } else { "flows were" };
+            self.report.warn(format!(
+                "{count} idle {flows} closed to stay within the limit of {limit} descriptors: {DESCRIPTORS_HINT}"
+            ));
+        }
     }
 
     /// The exit status: the program's, unless it is 0 and `--fail-on` turns it into a failure.
@@ -271,6 +286,7 @@ async fn attend(
     for warning in run.refusals.warnings(&run.plan.map_localhost) {
         run.report.warn(warning);
     }
+    run.warn_of_evictions();
     for warning in run.seen.lock().uncarried.warnings() {
         run.report.warn(warning);
     }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Run;
 use super::account::ConnectionReport;
+use super::budget::Slot;
 use super::closing::Live;
 use super::dns;
 use super::plan::Route;
@@ -85,12 +86,25 @@ async fn attempt(
         record.facts.sibling = run.rivals.won_against(remote, begun);
         run.record(record);
     };
+    let slot = tokio::select! {
+        biased;
+        slot = run.budget.acquire(1) => slot,
+        end = syn.closed() => return unanswered(end.map_or_else(|_| account.let_go(), |end| account.given_up(&end))),
+        () = let_go(run, flow_of(&syn)) => {
+            unanswered(account.let_go());
+            return syn.ignore();
+        }
+        () = live.closing() => {
+            unanswered(account.let_go());
+            return syn.ignore();
+        }
+    };
     match ask(run, &syn, candidates, live).await {
         Answer::Connected(connected) => {
             account.context.borrow_mut().connect = Some(begun.elapsed());
             run.rivals.established(remote);
             let live = run.live.enter();
-            relay(run, syn, connected, account, &live, faults).await;
+            relay(run, syn, connected, (account, slot), &live, faults).await;
         }
         Answer::Failed(failure) => pass_on(run, syn, account, &failure),
         Answer::GivenUp(end) => unanswered(account.given_up(&end)),
@@ -121,7 +135,7 @@ async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &
     let attempt = async {
         let mut last = None;
         for &candidate in candidates {
-            match host::connect_with(candidate, ip, &run.plan.source).await {
+            match connect(run, candidate, ip).await {
                 Ok(connected) => return Answer::Connected(connected),
                 Err(failure) => last = Some(failure),
             }
@@ -136,6 +150,23 @@ async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &
         end = syn.closed() => end.map_or(Answer::Closing, Answer::GivenUp),
         () = let_go(run, flow_of(syn)) => Answer::LetGo,
         () = live.closing() => Answer::Closing,
+    }
+}
+
+/// Connects. If this host has no descriptor left in spite of the budget (the limit of the whole system), idle flows
+/// make room.
+async fn connect(
+    run: &Run,
+    candidate: SocketAddr,
+    ip: Option<lastack::IpFields>,
+) -> Result<Connected, Failure> {
+    loop {
+        match host::connect_with(candidate, ip, &run.plan.source).await {
+            Err(Failure { errno: libc::EMFILE | libc::ENFILE, .. }) if run.budget.evict() => {
+                tokio::task::yield_now().await;
+            }
+            other => return other,
+        }
     }
 }
 
@@ -246,7 +277,7 @@ async fn relay(
     run: &Run,
     syn: InterceptedTcp,
     connected: Connected,
-    account: &ConnectionReport,
+    (account, slot): (&ConnectionReport, Slot),
     live: &Live,
     faults: &Faults,
 ) {
@@ -280,11 +311,13 @@ async fn relay(
     run.report.opened(|| account.relayed(None, &program, &host));
     let (faulty, gate) = (FaultFlow::new(Proto::Tcp, flow.program, flow.remote), &account.ledger.gate);
     faults.prepare(gate);
+    account.may_be_evicted(&slot);
     let over = tokio::select! {
         over = carry(&relay, account, live) => over,
         held = faults.act(&run.inject, &faulty, gate, &program, || relay.reset_remote()) => {
             Some(Over::Injected(held))
         }
+        () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
     run.record(account.relayed(over.as_ref(), &program, &host));
     match over {
@@ -299,6 +332,10 @@ async fn relay(
         // Reset, so that the program does not mistake the end of the run for the end of the stream: a FIN that the
         // remote has not sent would make a truncated stream look complete.
         None if !account.ledger.remote_fin.get() => program.abort(),
+        Some(Over::Evicted(_)) => {
+            relay.reset_remote();
+            program.abort();
+        }
         // The program's kernel waits for the remote's FIN with its usual timeout. So does the host's, once its socket
         // is closed.
         Some(Over::LetGo) => drop(program.mute()),

@@ -6,12 +6,13 @@ mod groups;
 mod idle;
 mod mapping;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use lastack::{Datagram, Host, IpFields, UdpInterceptor};
 use lastack_wire::icmp::IcmpError;
@@ -32,8 +33,6 @@ use mapping::{Key, Mapping};
 const BATCH: usize = 256;
 /// Max bytes of the datagrams that are sent to the host as one group.
 const MAX_GROUP: usize = 65_000;
-/// Descriptors reserved for the rest of the run.
-const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// The datagrams of a run.
 pub struct Flows {
@@ -42,8 +41,10 @@ pub struct Flows {
     mappings: RefCell<HashMap<Key, Rc<Mapping>>>,
     questions: Questions,
     groups: Groups,
-    /// Max mappings at once; those idle for longest are evicted.
+    /// Max mappings at once, half of the descriptors for flows; those idle for longest are evicted.
     max_mappings: usize,
+    /// Descriptors were taken from other flows.
+    crowded: Cell<bool>,
 }
 
 /// Relays every datagram of the program, until the link ends.
@@ -53,7 +54,8 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> io::Result<Infallible> {
         mappings: RefCell::default(),
         questions: Questions::default(),
         groups: Groups::default(),
-        max_mappings: max_mappings(),
+        max_mappings: (run.budget.limit() / 2).clamp(4, 65_536),
+        crowded: Cell::default(),
         run,
     });
     let following = flows.clone();
@@ -66,16 +68,13 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> io::Result<Infallible> {
             let group = group(rest);
             flows.arrive(first, &rest[..group]);
             rest = &rest[group..];
+            if flows.crowded.take() {
+                // The tasks of evicted mappings close their sockets.
+                tokio::task::yield_now().await;
+            }
         }
         batch.clear();
     }
-}
-
-/// Half of the descriptors that this process may have.
-fn max_mappings() -> usize {
-    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
-    let soft = limit.map_or(1024, |(soft, _)| soft);
-    (soft.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(4, 65_536) as usize
 }
 
 /// The number of datagrams at the beginning that can be sent as one group: of one flow, of one size except for the
@@ -158,7 +157,17 @@ impl Flows {
         if let Some(known) = self.mappings.borrow().get(&key) {
             return Ok(known.clone());
         }
+        let count = self.mappings.borrow().len();
+        self.crowded.set(count + 1 >= self.max_mappings || self.run.budget.is_full());
         idle::make_room(&self.mappings, self.max_mappings);
+        let slot = match self.run.budget.try_acquire(1) {
+            Some(slot) => slot,
+            // Connections that are in use have all the others: they stay.
+            None if idle::give_up_half(&self.mappings) => {
+                self.run.budget.try_acquire(1).ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?
+            }
+            None => return Err(io::Error::from_raw_os_error(libc::EMFILE)),
+        };
         let shared = self.groups.are_heard_at(program.port());
         let opened = Mapping::open(key, shared, source).or_else(|error| match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE) if idle::give_up_half(&self.mappings) => {
@@ -171,6 +180,9 @@ impl Flows {
             mapping.another_port(&error, &self.run);
         }
         let mapping = Rc::new(mapping);
+        let of_slot = Rc::downgrade(&mapping);
+        slot.watch(move || of_slot.upgrade().map_or(Duration::MAX, |mapping| mapping.last().elapsed()));
+        mapping.hold(slot);
         self.mappings.borrow_mut().insert(key, mapping.clone());
         let (flows, of_task) = (self.clone(), mapping.clone());
         let live = self.run.live.enter_quietly();
@@ -242,6 +254,7 @@ impl Flows {
                 heard = mapping.socket.hear(|from, payload, shape| self.pass_down(&mapping, from, payload, shape)) => heard,
                 () = mapping.send_waiting() => continue,
                 () = mapping.changed() => continue,
+                () = mapping.is_out_of_budget() => break,
                 () = &mut late => {
                     if mapping.is_idle() {
                         break;

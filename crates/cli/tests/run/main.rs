@@ -6,6 +6,7 @@ mod bad_input;
 mod bind;
 mod bulk;
 mod datagrams;
+mod descriptors;
 mod ends;
 mod faults;
 mod folded;

@@ -80,7 +80,7 @@ impl Questions {
         if let Some(ruling) = Ruling::on(flows.run(), &datagram.payload) {
             return self.answer_by_rule(flows, pair, talk, datagram, ruling);
         }
-        self.make_room();
+        self.make_room(MAX_WAITING.min(flows.run().budget.reserve() / 2));
         let question = Rc::new(Question {
             key,
             datagram: datagram.clone(),
@@ -129,9 +129,9 @@ impl Questions {
         self.conversations.borrow_mut().entry(pair).or_insert_with(new).clone()
     }
 
-    fn make_room(&self) {
+    fn make_room(&self, max: usize) {
         let waiting = self.waiting.borrow();
-        if waiting.len() < MAX_WAITING {
+        if waiting.len() < max {
             return;
         }
         if let Some(oldest) = waiting.values().min_by_key(|question| question.since) {

@@ -72,6 +72,8 @@ pub fn judge(record: &Record) -> Verdict {
         (Outcome::Refused | Outcome::Unreachable, _) => unreachable(record),
         (Outcome::TimedOut, _) => silence(record),
         (Outcome::Aborted | Outcome::Reset, _) => match record.by {
+            // Closed to stay within the limit of descriptors.
+            By::Lastack if record.host_errno.is_some() => Verdict::new(record, Cause::HostResources),
             By::Host | By::Network => unreachable(record),
             By::Nobody => silence(record),
             By::Program | By::Remote | By::Lastack => aborted(record),

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::Run;
+use crate::budget::Slot;
 use crate::flow::FlowAccount;
 use crate::host::Source;
 use crate::host::datagrams::{DatagramSocket, Shape};
@@ -51,6 +52,8 @@ pub struct Mapping {
     /// Why the host's socket is on another port.
     note: RefCell<Option<String>>,
     evicted: Cell<bool>,
+    /// Its descriptor; returned as soon as it is evicted.
+    slot: RefCell<Option<Slot>>,
     /// The host's socket is bound to an interface for multicast.
     for_groups: Cell<bool>,
     changed: Notify,
@@ -81,6 +84,7 @@ impl Mapping {
             last: Cell::new(Instant::now()),
             note: RefCell::default(),
             evicted: Cell::new(false),
+            slot: RefCell::default(),
             for_groups: Cell::new(false),
             changed: Notify::new(),
             up: RefCell::default(),
@@ -204,9 +208,26 @@ impl Mapping {
         self.last.get()
     }
 
+    /// Keeps the descriptor that it was granted.
+    pub fn hold(&self, slot: Slot) {
+        *self.slot.borrow_mut() = Some(slot);
+    }
+
+    /// Waits until its descriptor is needed for another flow.
+    pub async fn is_out_of_budget(&self) {
+        let evicted = self.slot.borrow().as_ref().map(Slot::evicted);
+        match evicted {
+            Some(evicted) => evicted.await,
+            None => std::future::pending().await,
+        }
+        let mut note = self.note.borrow_mut();
+        *note = self.slot.borrow().as_ref().map(Slot::reason).or(note.take());
+    }
+
     /// Evicts it, to make room for another.
     pub fn evict(&self) {
         self.evicted.set(true);
+        *self.slot.borrow_mut() = None;
         self.changed.notify_one();
     }
 
@@ -245,6 +266,9 @@ impl Mapping {
         let answered = remotes.iter().filter(|(_, account)| account.has_answered());
         let hosts: HashSet<IpAddr> = answered.map(|(remote, _)| remote.ip()).collect();
         for (remote, account) in remotes {
+            if self.slot.borrow().as_ref().is_some_and(Slot::is_evicted) {
+                account.note(self.note.borrow().clone());
+            }
             if hosts.contains(&remote.ip()) {
                 account.answered_elsewhere();
             }
