@@ -1,5 +1,5 @@
 //! The virtio network header (virtio 1.2 section 5.1.6, linux/virtio_net.h): the metadata of a packet, in both
-//! directions. Ten bytes, numbers in host byte order.
+//! directions: partial checksums, TSO when sending, GRO when receiving. Ten bytes, numbers in host byte order.
 
 use lastack_engine::{Received, Transmit};
 use lastack_wire::ip;

@@ -1,5 +1,5 @@
-//! Numbers that an outsider must not be able to predict: initial sequence numbers (RFC 6528), ephemeral ports
-//! (RFC 6056), timestamp offsets, IPv4 identifications, and the keys of hash tables.
+//! Numbers that an outsider must not be able to predict: initial sequence numbers, ISN (RFC 6528), ephemeral
+//! ports (RFC 6056), timestamp offsets, IPv4 identifications, and the keys of hash tables.
 
 use crate::Instant;
 use crate::end::FourTuple;

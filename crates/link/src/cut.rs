@@ -1,4 +1,4 @@
-//! Segmentation of super-segments (GSO).
+//! Segmentation of super-segments (GSO, TSO), as a device with segmentation offload does it.
 
 use crate::checksum;
 use crate::layout::{Layout, Protocol};

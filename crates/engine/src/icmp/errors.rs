@@ -1,4 +1,4 @@
-//! ICMP errors that the stack sends: when they are allowed, what they quote, and their headers.
+//! ICMP errors that the stack sends, such as port unreachable: when they are allowed, what they quote, and their headers.
 
 use crate::icmp::Icmp;
 use crate::ip::ingress::is_host;

@@ -1,4 +1,4 @@
-//! The memory limit of all buffers together (`Rule::LimitMemory`): how much is held, how much more a connection may
+//! The memory limit of all buffers together (`Rule::LimitMemory`), and of orphans: how much is held, how much more a connection may
 //! allocate, and which connections are reset when memory is short.
 //!
 //! Up to a quarter of [`TcpConfig::memory`] buffers grow as their paths need. Beyond that a buffer grows above its initial

@@ -1,4 +1,4 @@
-//! One connection in TIME-WAIT (RFC 9293 section 3.6.1, RFC 1337, RFC 6191), in a few words of memory.
+//! One connection in TIME-WAIT for 2 MSL (RFC 9293 section 3.6.1, RFC 1337, RFC 6191), in a few words of memory.
 
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;

@@ -1,5 +1,5 @@
-//! The receive sequence variables (RFC 9293 section 3.3.1) and the advertised window (silly window avoidance,
-//! RFC 9293 section 3.8.6.2.2).
+//! The receive sequence variables (RFC 9293 section 3.3.1), the advertised window and when a window update is due (silly
+//! window syndrome avoidance, RFC 9293 section 3.8.6.2.2), and the SACK blocks of an ACK (RFC 2018).
 
 use crate::Instant;
 use crate::buffer::RecvRing;

@@ -1,4 +1,4 @@
-//! SEGMENT ARRIVES in SYN-SENT (RFC 9293 section 3.10.7.3) and SYN-RECEIVED (section 3.10.7.4).
+//! SEGMENT ARRIVES in SYN-SENT (RFC 9293 section 3.10.7.3) and SYN-RECEIVED (section 3.10.7.4), and the simultaneous open.
 
 use crate::end::{Cause, EndedBy, LikelyCause, Origin};
 use crate::seq::RcvSeq;

@@ -1,4 +1,5 @@
-//! A connection before ESTABLISHED: SYN-SENT and SYN-RECEIVED (the SYN queue). It has no buffers.
+//! The three-way handshake (RFC 9293 section 3.5): a connection in SYN-SENT or SYN-RECEIVED (the SYN queue). It has no
+//! buffers.
 
 pub(super) mod active;
 pub(super) mod arrives;

@@ -1,5 +1,5 @@
-//! The socket calls of a connection (RFC 9293 section 3.9.1): send, receive, half-close, close, abort. They change
-//! state only; segments are sent later.
+//! The socket calls of a connection (RFC 9293 section 3.9.1): send, receive, half-close, close (SO_LINGER), abort.
+//! They change state only; segments are sent later.
 
 use crate::end::{Cause, End, EndedBy, FourTuple, InitialNumbers};
 use crate::shared::Shared;

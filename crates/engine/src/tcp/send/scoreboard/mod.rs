@@ -7,6 +7,9 @@
 //!
 //! Positions are byte offsets (FIN counts as one byte) since the connection was established, in 64 bits. They do
 //! not wrap, so that an old position compares correctly with any other.
+//!
+//! SACK reneging (RFC 2018 section 8): what was SACKed may still be discarded by the peer, so it is kept until it is
+//! acknowledged.
 
 mod marks;
 #[cfg(test)]
