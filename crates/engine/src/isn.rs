@@ -3,8 +3,11 @@
 
 use crate::Instant;
 use crate::end::FourTuple;
+use crate::seq::SndSeq;
 use core::hash::{BuildHasher, Hash, Hasher};
 use core::net::IpAddr;
+use foldhash::SharedSeed;
+use foldhash::quality::FoldHasher;
 use siphasher::sip::{SipHasher13, SipHasher24};
 
 /// The key of a stack, its only source of randomness.
@@ -21,16 +24,10 @@ impl Secret {
         Self { keys: (word(low), word(high)), drawn: 0 }
     }
 
-    /// ISN = M + F(four-tuple, secret), where M is a timer with 4 µs ticks (RFC 6528 section 3).
-    pub fn initial_sequence_number(&self, now: Instant, flow: &FourTuple) -> u32 {
-        let clock = (now.as_micros() / 4) as u32;
-        clock.wrapping_add(self.hash(b'i', flow) as u32)
-    }
-
-    /// The offset of TSval from the clock, so that TSval does not reveal the uptime or other connections
-    /// (RFC 7323 section 5.4).
-    pub fn timestamp_offset(&self, flow: &FourTuple) -> u32 {
-        self.hash(b't', flow) as u32
+    /// The numbers of a four-tuple: the two halves of one hash.
+    pub fn of_flow(&self, flow: &FourTuple) -> FlowNumbers {
+        let hash = self.hash(b'i', flow);
+        FlowNumbers { sequence: hash as u32, timestamp_offset: (hash >> 32) as u32 }
     }
 
     /// A keyed permutation of the numbers of `bits` bits, different in each `epoch`: a Feistel network
@@ -73,6 +70,12 @@ impl Secret {
         Seeded { keys: self.keys }
     }
 
+    /// The hasher of the table of connections.
+    pub fn flow_hasher(&self) -> FlowHasher {
+        let seeds = [0u8, 1].map(|n| self.hash(b'h', &n));
+        FlowHasher { seed: seeds[0], shared: SharedSeed::from_u64(seeds[1]) }
+    }
+
     /// The purpose is hashed last, as 32 bits, to keep the words of a four-tuple aligned.
     #[inline]
     fn hash(&self, purpose: u8, value: &impl Hash) -> u64 {
@@ -98,6 +101,40 @@ impl BuildHasher for Seeded {
     }
 }
 
+/// The numbers of a connection that depend on its four-tuple and the secret alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FlowNumbers {
+    sequence: u32,
+    /// The offset of TSval from the clock, so that TSval does not reveal the uptime or other connections
+    /// (RFC 7323 section 5.4).
+    pub timestamp_offset: u32,
+}
+
+impl FlowNumbers {
+    /// ISN = M + F(four-tuple, secret), where M is a timer with 4 µs ticks (RFC 6528 section 3).
+    pub fn initial_sequence_number(&self, now: Instant) -> SndSeq {
+        SndSeq(((now.as_micros() / 4) as u32).wrapping_add(self.sequence))
+    }
+}
+
+/// The keyed hash of four-tuples in the tables of connections, computed for every segment that arrives. No reply depends
+/// on it, so a fast hash suffices: without the key, which cannot be observed, nobody can choose four-tuples that collide.
+#[derive(Clone, Debug)]
+pub(crate) struct FlowHasher {
+    seed: u64,
+    shared: SharedSeed,
+}
+
+impl FlowHasher {
+    /// The hash of a four-tuple: local and remote address, local and remote port.
+    #[inline]
+    pub fn hash(&self, local: &IpAddr, remote: &IpAddr, ports: (u16, u16)) -> u32 {
+        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
+        FourTuple::hash_ends(local, remote, ports, &mut hasher);
+        hasher.finish() as u32
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,10 +149,13 @@ mod tests {
     #[test]
     fn the_same_flow_counts_up_with_the_clock_and_another_flow_is_unrelated() {
         let secret = Secret::new([7; 16]);
-        let isn = |ms, port| secret.initial_sequence_number(Instant::from_millis(ms), &flow(port));
+        let isn_of = |secret: &Secret, ms, port| {
+            secret.of_flow(&flow(port)).initial_sequence_number(Instant::from_millis(ms)).0
+        };
+        let isn = |ms, port| isn_of(&secret, ms, port);
         assert_eq!(isn(1000, 5).wrapping_sub(isn(0, 5)), 250_000);
         assert_ne!(isn(0, 5).wrapping_sub(isn(0, 6)), isn(0, 6).wrapping_sub(isn(0, 7)));
-        assert_ne!(Secret::new([8; 16]).initial_sequence_number(Instant::ZERO, &flow(5)), isn(0, 5));
+        assert_ne!(isn_of(&Secret::new([8; 16]), 0, 5), isn(0, 5));
     }
 
     #[test]
@@ -129,6 +169,33 @@ mod tests {
             numbers.sort_unstable();
             assert!((0..1 << 11).eq(numbers));
         }
+    }
+
+    /// Every bit of a four-tuple changes the hash, both families alike, and another key changes all.
+    #[test]
+    fn flow_hashes_are_spread() {
+        let hashers = [7, 8].map(|key| Secret::new([key; 16]).flow_hasher());
+        let mut seen = alloc::collections::BTreeSet::new();
+        let (v4, v6) = (|n: u32| IpAddr::from(n.to_be_bytes()), |n: u128| IpAddr::from(n.to_be_bytes()));
+        let mut count = 0;
+        for hasher in &hashers {
+            for bit in 0..32 {
+                seen.insert(hasher.hash(&v4(1 << bit), &v4(0), (0, 0)));
+                seen.insert(hasher.hash(&v4(0), &v4(1 << bit), (0, 0)));
+                count += 2;
+            }
+            for bit in 0..16 {
+                seen.insert(hasher.hash(&v4(0), &v4(0), (1 << bit, 0)));
+                seen.insert(hasher.hash(&v4(0), &v4(0), (0, 1 << bit)));
+                count += 2;
+            }
+            for bit in 0..128 {
+                seen.insert(hasher.hash(&v6(1 << bit), &v6(0), (1, 1)));
+                seen.insert(hasher.hash(&v6(0), &v6(1 << bit), (1, 1)));
+                count += 2;
+            }
+        }
+        assert_eq!(seen.len(), count);
     }
 
     #[test]

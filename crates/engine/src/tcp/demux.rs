@@ -4,17 +4,16 @@ use crate::Config;
 use crate::collections::hash_index::Index;
 use crate::collections::slots::Id;
 use crate::end::FourTuple;
-use crate::isn::{Secret, Seeded};
+use crate::isn::{FlowHasher, Secret};
 use crate::tcp::ConnId;
 use crate::tcp::closed::time_wait::TimeWait;
 use crate::tcp::closed::waiters::Waiters;
 use alloc::vec::Vec;
-use core::hash::{BuildHasher, Hash};
 
 /// Every four-tuple in use.
 #[derive(Debug)]
 pub(crate) struct Demux {
-    hasher: Seeded,
+    pub hasher: FlowHasher,
     /// Live connections by the hash of their four-tuple, as indices into `names`.
     live: Index,
     names: Vec<Name>,
@@ -40,7 +39,7 @@ pub(crate) struct NoRoom;
 impl Demux {
     pub fn new(secret: &Secret) -> Self {
         Self {
-            hasher: secret.table(),
+            hasher: secret.flow_hasher(),
             live: Index::default(),
             names: Vec::new(),
             waiting: Waiters::default(),
@@ -70,8 +69,9 @@ impl Demux {
 
     /// The hash of a four-tuple, as `live` and `Waiters` take it.
     #[inline]
-    pub fn hash(&self, flow: &impl Hash) -> u32 {
-        self.hasher.hash_one(flow) as u32
+    pub fn hash(&self, flow: &FourTuple) -> u32 {
+        let ports = (flow.local.port(), flow.remote.port());
+        self.hasher.hash(&flow.local.ip(), &flow.remote.ip(), ports)
     }
 
     /// The live connection with a four-tuple of this hash; `owns` tests whether a connection has that four-tuple.
@@ -82,9 +82,9 @@ impl Demux {
         Some(self.names[place as usize].id)
     }
 
-    /// Adds a connection, whose four-tuple is free.
-    pub fn insert(&mut self, flow: &FourTuple, id: ConnId) {
-        let (hash, place) = (self.hash(flow), place(id));
+    /// Adds a connection, whose four-tuple is free and has this hash.
+    pub fn insert(&mut self, hash: u32, id: ConnId) {
+        let place = place(id);
         if self.names.len() <= place as usize {
             self.names.resize(place as usize + 1, Name::default());
         }
@@ -95,24 +95,31 @@ impl Demux {
 
     /// Removes a connection.
     pub fn remove(&mut self, id: ConnId) {
+        self.take(id);
+    }
+
+    /// Removes a connection, and returns the hash of its four-tuple.
+    fn take(&mut self, id: ConnId) -> Option<u32> {
         let place = place(id);
-        if let Some(name) = self.names.get_mut(place as usize).filter(|name| name.id == id) {
-            self.live.remove(name.hash, place);
-            *name = Name::default();
-        }
+        let name = self.names.get_mut(place as usize).filter(|name| name.id == id)?;
+        let Name { hash, .. } = core::mem::take(name);
+        self.live.remove(hash, place);
+        Some(hash)
     }
 
-    /// Removes a TIME-WAIT entry.
-    pub fn remove_time_wait(&mut self, flow: &FourTuple) {
-        self.waiting.remove(self.hash(flow), flow);
-    }
-
-    /// Adds a TIME-WAIT entry, whose four-tuple is free.
-    pub fn wait(&mut self, config: &Config, flow: FourTuple, entry: TimeWait) -> Result<(), NoRoom> {
+    /// Replaces a connection by a TIME-WAIT entry.
+    pub fn wait(
+        &mut self,
+        config: &Config,
+        id: ConnId,
+        flow: FourTuple,
+        entry: TimeWait,
+    ) -> Result<(), NoRoom> {
+        let hash = self.take(id);
         if self.waiting.len() >= config.tcp.max_time_wait {
             return Err(NoRoom);
         }
-        self.waiting.insert(self.hash(&flow), flow, entry);
+        self.waiting.insert(hash.unwrap_or_else(|| self.hash(&flow)), flow, entry);
         Ok(())
     }
 }

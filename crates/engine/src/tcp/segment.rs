@@ -1,10 +1,10 @@
 //! A segment: as it arrives, and as it is written out.
 
 use crate::end::Header;
+use crate::isn::FlowHasher;
 use crate::seq::{RcvSeq, SndSeq};
 use crate::{Config, FourTuple, Rule, Transmit, TransmitChecksum};
 use alloc::vec::Vec;
-use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::tcp::{Checksum, TcpFlags, TcpHeader, emit_packet};
@@ -15,14 +15,14 @@ pub(crate) struct Arrival<'a> {
     pub ip: &'a IpHeader,
     pub tcp: &'a TcpHeader,
     pub text: &'a [u8],
+    /// The hash of its four-tuple.
+    pub hash: u32,
 }
 
-impl Hash for Arrival<'_> {
-    /// Hashes as its four-tuple does.
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let ports = (self.tcp.dst_port, self.tcp.src_port);
-        FourTuple::hash_ends(&self.ip.dst, &self.ip.src, ports, state);
+impl<'a> Arrival<'a> {
+    pub fn new(ip: &'a IpHeader, tcp: &'a TcpHeader, text: &'a [u8], hasher: &FlowHasher) -> Self {
+        let hash = hasher.hash(&ip.dst, &ip.src, (tcp.dst_port, tcp.src_port));
+        Self { ip, tcp, text, hash }
     }
 }
 

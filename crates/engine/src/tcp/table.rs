@@ -182,8 +182,8 @@ pub(crate) struct TcpTable {
     /// Connections that are not parked, the least recently examined first.
     pub(in crate::tcp) watched: VecDeque<ConnId>,
     pub(in crate::tcp) demux: Demux,
-    /// The connection of the last segment, and its ports (a one-entry cache).
-    last: Option<((u16, u16), ConnId)>,
+    /// The connection of the last segment, and the hash of its four-tuple (a one-entry cache).
+    last: Option<(u32, ConnId)>,
     pub(in crate::tcp) listeners: Listeners,
     pub(in crate::tcp) ready: VecDeque<ConnId>,
     /// The next deadline of each connection, by its place. The connection's own deadline may be later, never earlier.
@@ -258,27 +258,26 @@ impl TcpTable {
         }
         let Shared { resets, config, secret, .. } = shared;
         resets.arrived(config.tcp.reset_rate, now, secret, tcp.flags.contains(TcpFlags::RST));
-        self.demultiplex(shared, now, &Arrival { ip, tcp: &tcp, text })
+        let seg = Arrival::new(ip, &tcp, text, &self.demux.hasher);
+        self.demultiplex(shared, now, &seg)
     }
 
     fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         // Consecutive segments often belong to the same connection.
-        let ports = (seg.tcp.src_port, seg.tcp.dst_port);
-        if let Some((_, id)) = self.last.filter(|last| last.0 == ports && self.is_live(last.1, seg)) {
+        if let Some((_, id)) = self.last.filter(|last| last.0 == seg.hash && self.is_live(last.1, seg)) {
             return self.arrives_at(shared, now, id, seg);
         }
         if self.demux.is_empty() {
             return self.arrives_for_nobody(shared, now, seg, None);
         }
-        let hash = self.demux.hash(seg);
-        if let Some(id) = self.demux.live(hash, |id| self.entries[id].slot.is_of(seg)) {
-            self.last = Some((ports, id));
+        if let Some(id) = self.demux.live(seg.hash, |id| self.entries[id].slot.is_of(seg)) {
+            self.last = Some((seg.hash, id));
             return self.arrives_at(shared, now, id, seg);
         }
         match self
             .demux
             .waiting
-            .get_mut(hash, |flow| seg.is_of(flow))
+            .get_mut(seg.hash, |flow| seg.is_of(flow))
             .map(|entry| entry.arrives(shared, now, seg))
         {
             Some(Waiting::Done(verdict)) => verdict,
@@ -370,11 +369,10 @@ impl TcpTable {
     /// handshake is complete: if the SYN was an old duplicate, the connection is in TIME-WAIT as before
     /// (RFC 1122 section 4.2.2.13).
     fn reopen(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, after: SndSeq) -> Verdict {
-        let flow = seg.flow();
-        if shared.config.intercept.tcp || self.listeners.find(flow.local).is_some() {
+        if shared.config.intercept.tcp || self.listeners.find(seg.local()).is_some() {
             return self.arrives_for_nobody(shared, now, seg, Some(after));
         }
-        match self.demux.waiting.get_mut(self.demux.hash(&flow), |other| *other == flow) {
+        match self.demux.waiting.get_mut(seg.hash, |flow| seg.is_of(flow)) {
             Some(entry) => entry.answer(shared, now, seg),
             None => Verdict::Dropped(Rule::DropInTimeWait.into()),
         }
@@ -389,18 +387,14 @@ impl TcpTable {
         self.entries.iter().filter(|(_, entry)| of(entry)).map(|(id, _)| id).collect()
     }
 
-    /// Adds an entry and assigns its id.
-    pub(in crate::tcp) fn insert(
-        &mut self,
-        flow: FourTuple,
-        make: impl FnOnce(ConnId) -> Handshake,
-    ) -> ConnId {
+    /// Adds an entry and assigns its id. Its four-tuple is free and has this hash.
+    pub(in crate::tcp) fn insert(&mut self, hash: u32, make: impl FnOnce(ConnId) -> Handshake) -> ConnId {
         let Self { entries, spare, .. } = self;
         let id = entries.insert_with_key(|id| {
             let slot = Slot::Socket(Socket::Opening(spare.handshake(make(id))));
             Entry { slot, weight: 0, queued: false, watched: false, touched: false }
         });
-        self.demux.insert(&flow, id);
+        self.demux.insert(hash, id);
         self.enqueue(id);
         id
     }
@@ -436,7 +430,7 @@ impl TcpTable {
         self.replace(id, Slot::Socket(Socket::Open(connection)));
         self.watch(shared, now, id);
         if reopens {
-            self.demux.remove_time_wait(&flow);
+            self.demux.waiting.remove(seg.hash, &flow);
         }
         match listener {
             Some(listener) => self.offer(shared, listener, id),
@@ -589,8 +583,7 @@ impl TcpTable {
                 if connection.pending.ack || connection.pending.pure_acks > 0 {
                     wait.acknowledge(shared, now, &flow);
                 }
-                self.demux.remove(id);
-                if self.demux.wait(&shared.config, flow, wait).is_err() {
+                if self.demux.wait(&shared.config, id, flow, wait).is_err() {
                     shared.counters.tcp_time_wait_overflows += 1;
                 }
                 end
@@ -780,9 +773,8 @@ impl TcpTable {
         self.live_at(self.demux.hash(flow), flow)
     }
 
-    /// Whether the four-tuple is in use, TIME-WAIT included.
-    pub fn is_taken(&self, flow: &FourTuple) -> bool {
-        let hash = self.demux.hash(flow);
+    /// Whether the four-tuple with this hash is in use, TIME-WAIT included.
+    pub fn is_taken(&self, hash: u32, flow: &FourTuple) -> bool {
         self.live_at(hash, flow).is_some() || self.demux.waiting.contains(hash, flow)
     }
 

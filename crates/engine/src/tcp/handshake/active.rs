@@ -46,10 +46,10 @@ impl Stack {
         if !Shared::may_leave(local.ip(), remote.ip()) {
             return Err(ConnectError::NoAddress);
         }
-        let flow = self.tcp.free_flow(&mut self.shared, FourTuple { local, remote })?;
+        let (hash, flow) = self.tcp.free_flow(&mut self.shared, FourTuple { local, remote })?;
         let shared = &self.shared;
         let now = self.tcp.clock();
-        Ok(self.tcp.insert(flow, |id| Handshake::connect(shared, now, id, flow)))
+        Ok(self.tcp.insert(hash, |id| Handshake::connect(shared, now, id, flow)))
     }
 }
 
@@ -69,21 +69,22 @@ fn check_remote(shared: &Shared, remote: SocketAddr) -> Result<(), ConnectError>
 }
 
 impl TcpTable {
-    /// The four-tuple, with an ephemeral port if its local port is 0 (RFC 6056 algorithm 1, with a secret generator: a
+    /// The four-tuple and its hash, with an ephemeral port if its local port is 0 (RFC 6056 algorithm 1, with a secret generator: a
     /// port reveals nothing about the next one, to any peer).
-    fn free_flow(&self, shared: &mut Shared, flow: FourTuple) -> Result<FourTuple, ConnectError> {
+    fn free_flow(&self, shared: &mut Shared, flow: FourTuple) -> Result<(u32, FourTuple), ConnectError> {
+        let free = |flow: FourTuple| {
+            let hash = self.demux.hash(&flow);
+            (!self.is_taken(hash, &flow)).then_some((hash, flow))
+        };
         if flow.local.port() != 0 {
-            let taken = self.is_taken(&flow);
-            return if taken { Err(ConnectError::Bind(BindError::InUse)) } else { Ok(flow) };
+            return free(flow).ok_or(ConnectError::Bind(BindError::InUse));
         }
         let count = u32::from(EPHEMERAL.end - EPHEMERAL.start);
         let start = (shared.secret.draw() % u64::from(count)) as u32;
         (0..count)
-            .map(|n| {
-                let port = EPHEMERAL.start + ((start + n) % count) as u16;
-                FourTuple { local: SocketAddr::new(flow.local.ip(), port), ..flow }
-            })
-            .find(|flow| !self.is_taken(flow) && !self.listeners.has_port(flow.local.port()))
+            .map(|n| EPHEMERAL.start + ((start + n) % count) as u16)
+            .filter(|port| !self.listeners.has_port(*port))
+            .find_map(|port| free(FourTuple { local: SocketAddr::new(flow.local.ip(), port), ..flow }))
             .ok_or(ConnectError::Bind(BindError::NoPort))
     }
 }

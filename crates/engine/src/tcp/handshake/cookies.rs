@@ -72,7 +72,7 @@ impl Cookies {
         let class =
             CLASSES.iter().rposition(|mss| *mss <= seg.tcp.options.mss.unwrap_or(CLASSES[0])).unwrap_or(0);
         let iss = cookie(&shared.secret, &flow, seg.tcp.seq, minute(now), class);
-        let clock = negotiate::timestamp(now, shared.secret.timestamp_offset(&flow));
+        let clock = negotiate::timestamp(now, shared.secret.of_flow(&flow).timestamp_offset);
         let ecr = seg.tcp.options.timestamps.map_or(0, |t| t.val);
         let timestamps = Timestamps { val: marked(clock, &seg.tcp.options), ecr };
         let offered = Offered::new(&shared.config.tcp);

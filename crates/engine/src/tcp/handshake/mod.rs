@@ -9,6 +9,7 @@ pub(super) mod negotiate;
 pub(super) mod passive;
 
 use crate::end::{Cause, End, EndedBy, Header, InitialNumbers, LostBytes, Origin, TimeLimit};
+use crate::isn::FlowNumbers;
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;
 use crate::tcp::connection::rcv::Rcv;
@@ -58,7 +59,7 @@ pub(crate) struct Handshake {
     pub ecn: bool,
     /// Traffic class of the peer's SYN, for an ICMP error to quote.
     pub traffic_class: u8,
-    ts_offset: u32,
+    numbers: FlowNumbers,
     /// When our SYN was first sent.
     first_sent: Option<Instant>,
     retransmissions: u32,
@@ -81,6 +82,7 @@ pub(crate) struct Handshake {
 impl Handshake {
     /// An active open.
     pub fn connect(shared: &Shared, now: Instant, id: ConnId, flow: FourTuple) -> Self {
+        let numbers = shared.secret.of_flow(&flow);
         Self {
             id,
             flow,
@@ -98,7 +100,7 @@ impl Handshake {
             peer_window: 0,
             ecn: false,
             traffic_class: 0,
-            ts_offset: shared.secret.timestamp_offset(&flow),
+            numbers,
             first_sent: None,
             retransmissions: 0,
             rtt: Rtt::new(&shared.config.tcp),
@@ -115,18 +117,19 @@ impl Handshake {
     }
 
     /// A passive open: a SYN has arrived.
-    pub fn passive(shared: &Shared, now: Instant, id: ConnId, seg: &Arrival<'_>, iss: SndSeq) -> Self {
+    pub fn passive(shared: &Shared, now: Instant, id: ConnId, seg: &Arrival<'_>) -> Self {
+        let new = Self::connect(shared, now, id, seg.flow());
         Self {
             origin: Origin::Passive,
             phase: Phase::SynReceived,
             has_user: false,
-            iss,
+            iss: new.numbers.initial_sequence_number(now),
             irs: seg.seq(),
             peer: seg.tcp.options,
             peer_window: u32::from(seg.tcp.window),
             ecn: ecn::is_agreed(shared.config.tcp.ecn, seg),
             traffic_class: seg.ip.traffic_class,
-            ..Self::connect(shared, now, id, seg.flow())
+            ..new
         }
     }
 
@@ -139,7 +142,7 @@ impl Handshake {
         iss: SndSeq,
         peer: TcpOptions,
     ) -> Self {
-        Self { irs: seg.seq() - 1, peer, ..Self::passive(shared, now, id, seg, iss) }
+        Self { iss, irs: seg.seq() - 1, peer, ..Self::passive(shared, now, id, seg) }
     }
 
     /// Whether a SYN was exchanged: the peer sent one, or ours was sent.
@@ -236,7 +239,7 @@ impl Handshake {
                 self.first_sent = Some(now);
                 if self.origin == Origin::Active {
                     self.opened = now;
-                    self.iss = SndSeq(shared.secret.initial_sequence_number(now, &self.flow));
+                    self.iss = self.numbers.initial_sequence_number(now);
                 }
             }
             Some(_) => self.retransmissions += 1,
@@ -255,7 +258,7 @@ impl Handshake {
     fn header(&self, shared: &Shared, now: Instant, seq: SndSeq, flags: TcpFlags) -> TcpHeader {
         let answering = (self.phase == Phase::SynReceived).then_some(&self.peer);
         let ecr = self.peer.timestamps.map_or(0, |t| t.val);
-        let timestamps = Timestamps { val: negotiate::timestamp(now, self.ts_offset), ecr };
+        let timestamps = Timestamps { val: negotiate::timestamp(now, self.numbers.timestamp_offset), ecr };
         let remote = self.flow.remote.ip();
         let mut offer = self.offered.options(&shared.config, remote, answering, timestamps);
         offer.mss = offer.mss.map(|mss| mss.min(self.max_segment()));
@@ -346,7 +349,7 @@ impl Handshake {
     /// Linux. None was lost if the answer echoes the timestamp of the first.
     fn initial_segments(&self) -> u32 {
         let lost = self.retransmissions > 1 + u32::from(self.syn_resent_early);
-        let first = self.first_sent.map(|at| negotiate::timestamp(at, self.ts_offset));
+        let first = self.first_sent.map(|at| negotiate::timestamp(at, self.numbers.timestamp_offset));
         let answers_first =
             self.origin == Origin::Active && self.peer.timestamps.is_some_and(|echo| first == Some(echo.ecr));
         if lost && !answers_first { 1 } else { INITIAL_SEGMENTS }
@@ -414,7 +417,7 @@ impl Handshake {
                 origin: self.origin,
                 opened: self.opened,
                 negotiated,
-                ts_offset: self.ts_offset,
+                ts_offset: self.numbers.timestamp_offset,
                 snd,
                 rcv,
                 rtt,

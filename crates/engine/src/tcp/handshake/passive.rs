@@ -165,7 +165,7 @@ impl TcpTable {
         shared.counters.tcp_cookies_received += 1;
         self.cookies.spend(now, seg, iss);
         self.embryonic += 1;
-        let id = self.insert(seg.flow(), |id| Handshake::of_cookie(shared, now, id, seg, iss, options));
+        let id = self.insert(seg.hash, |id| Handshake::of_cookie(shared, now, id, seg, iss, options));
         if let Socket::Opening(handshake) = self.socket_mut(id) {
             handshake.listener = Some(listener);
         }
@@ -202,18 +202,16 @@ impl TcpTable {
         seg: &Arrival<'_>,
         iss_after: Option<SndSeq>,
     ) -> ConnId {
-        let flow = seg.flow();
-        let mut iss = SndSeq(shared.secret.initial_sequence_number(now, &flow));
-        if let Some(last) = iss_after
-            && !iss.after(last)
-        {
-            // RFC 6191: larger than the last sequence number of the previous connection, by an unpredictable amount.
-            iss = last + ISS_GAP + (shared.secret.draw() as u32 >> 8);
-        }
         self.embryonic += 1;
-        self.insert(flow, |id| {
-            let mut handshake = Handshake::passive(shared, now, id, seg, iss);
+        self.insert(seg.hash, |id| {
+            let mut handshake = Handshake::passive(shared, now, id, seg);
             handshake.reopens = iss_after.is_some();
+            if let Some(last) = iss_after
+                && !handshake.iss.after(last)
+            {
+                // RFC 6191: larger than the last sequence number of the previous connection, by an unpredictable amount.
+                handshake.iss = last + ISS_GAP + (shared.secret.draw() as u32 >> 8);
+            }
             handshake
         })
     }

@@ -45,7 +45,7 @@ impl TcpTable {
         let now = self.clock();
         let Some(id) = self.live(flow) else {
             let waits = self.is_in_time_wait(flow);
-            self.demux.remove_time_wait(flow); // `Rule::EndKilledWithoutConnection`: its end was reported
+            self.demux.waiting.remove(self.demux.hash(flow), flow); // `Rule::EndKilledWithoutConnection`: its end was reported
             return waits;
         };
         let killed = match self.socket_mut(id) {

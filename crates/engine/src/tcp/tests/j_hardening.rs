@@ -31,7 +31,7 @@ fn isns_are_uniform(v6: bool) {
     let isn = |secret: &Secret, n: u32| {
         let remote = SocketAddr::new(host((n >> 16) as u8 + 2), n as u16);
         let local = SocketAddr::new(host(1), US);
-        secret.initial_sequence_number(Instant::from_millis(5), &FourTuple { local, remote })
+        secret.of_flow(&FourTuple { local, remote }).initial_sequence_number(Instant::from_millis(5)).0
     };
     let mut counts = [[0; 256]; 3];
     for n in 0..100_000 {
