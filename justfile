@@ -33,6 +33,10 @@ simulate seeds="100000":
 fuzz seconds="60":
     .ci/fuzz run {{seconds}}
 
+# measure `run` and a stack behind a TUN device beside other programs (root; minutes)
+performance *arguments:
+    .ci/performance {{arguments}}
+
 # break the code on purpose and see that the tests notice
 mutations:
     .ci/mutations

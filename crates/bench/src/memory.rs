@@ -1,0 +1,56 @@
+//! The memory of `lastack run`.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::environment::{Environment, Kind, Layout, Outer, Programs};
+use crate::process::memory;
+use crate::work::Work;
+
+/// Connections of each kind.
+pub const CONNECTIONS: usize = 1000;
+/// What the kernel and the allocator take to release memory.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// In bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    pub rest: u64,
+    /// Of each of many idle connections.
+    pub idle: f64,
+    /// With many connections over which the program reads nothing, at `--memory 256`.
+    pub never_read: u64,
+    /// After these have been closed.
+    pub after: u64,
+    /// Gbit/s of a download alone, and beside those connections.
+    pub alone: f64,
+    pub beside: f64,
+}
+
+pub fn measure(programs: &Programs, time: Duration) -> Result<Memory> {
+    let outer = Outer::new(programs)?;
+    let mut environment = Environment::new(Kind::RunLastack, programs, &[])?;
+    let pid = environment.stack.context("no process")?;
+    let mut run = |work: Work, time: Duration| environment.run(&outer, work, time, Layout::TwoCpus, false);
+    let rest = memory(pid)?;
+    // What is allocated once, with the first connections, is not theirs.
+    run(Work::Idle { connections: 10 }, time)?;
+    sleep(SETTLE / 4);
+    let first = memory(pid)?;
+    run(Work::Idle { connections: CONNECTIONS }, time)?;
+    sleep(SETTLE / 4);
+    let idle = memory(pid)?.saturating_sub(first) as f64 / CONNECTIONS as f64;
+    run(Work::Release, time)?;
+    sleep(SETTLE);
+    let alone = run(Work::Download { streams: 1 }, time)?.rate;
+    run(Work::NeverRead { connections: CONNECTIONS }, time)?;
+    sleep(SETTLE);
+    let never_read = memory(pid)?;
+    let beside = run(Work::Download { streams: 1 }, time)?.rate;
+    run(Work::Release, time)?;
+    sleep(SETTLE * 2);
+    let after = memory(pid)?;
+    Ok(Memory { rest, idle, never_read, after, alone, beside })
+}

@@ -1,0 +1,92 @@
+//! lastack's sockets for tokio, on one thread.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use lastack::device::{Tun, tun};
+use lastack::{Config, Host, TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{INTERFACE, SERVER, configure};
+use crate::pattern::{self, Checker};
+use crate::work::{Request, port};
+
+/// Serves in this network namespace until it is killed.
+pub fn serve() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let fd = tun::create(INTERFACE)?;
+        configure(1500)?;
+        let host = Host::spawn(Config::new([SERVER.into()]), Tun::from_fd(fd, 1500)?);
+        each(&host, port::SOURCE, source)?;
+        each(&host, port::SINK, sink)?;
+        each(&host, port::ECHO, echo)?;
+        each(&host, port::CLOSE, close)?;
+        println!("ready");
+        std::future::pending::<Result<()>>().await
+    })
+}
+
+fn each<F>(host: &Host, port: u16, serve: fn(TcpStream) -> F) -> io::Result<()>
+where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let listener = TcpListener::bind(host, (SERVER, port))?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    Ok(())
+}
+
+async fn request(stream: &mut TcpStream) -> io::Result<Request> {
+    let mut bytes = [0; Request::LEN];
+    stream.read_exact(&mut bytes).await?;
+    Ok(Request::from_bytes(&bytes))
+}
+
+async fn source(mut stream: TcpStream) -> io::Result<()> {
+    let request = request(&mut stream).await?;
+    let end = Instant::now() + Duration::from_millis(request.millis);
+    let mut sent = 0;
+    while Instant::now() < end {
+        sent += stream.write(pattern::at(sent)).await? as u64;
+    }
+    stream.write_all(&pattern::trailer(sent)).await?;
+    stream.shutdown().await?;
+    stream.read(&mut [0]).await.map(drop)
+}
+
+async fn sink(mut stream: TcpStream) -> io::Result<()> {
+    let request = request(&mut stream).await?;
+    let mut checker = Checker::new(request.thorough);
+    let mut buffer = vec![0; pattern::CHUNK];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => break,
+            bytes => checker.receive(&buffer[..bytes]),
+        }
+    }
+    let verdict = match checker.finish() {
+        Ok(length) => length.to_le_bytes().to_vec(),
+        Err(wrong) => wrong.into_bytes(),
+    };
+    stream.write_all(&verdict).await?;
+    stream.close().await
+}
+
+async fn echo(mut stream: TcpStream) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            bytes => stream.write_all(&buffer[..bytes]).await?,
+        }
+    }
+}
+
+async fn close(mut stream: TcpStream) -> io::Result<()> {
+    stream.read(&mut [0; 16]).await.map(drop)
+}
