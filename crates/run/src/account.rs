@@ -14,7 +14,7 @@ use super::relay::{Over, RelayStats, Side};
 use crate::host::socket::{Outstanding, errno_name, outstanding};
 use crate::host::{Failure, Said};
 use crate::report::{
-    Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Proto, Record, peer_state,
+    Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Proto, Rates, Record, peer_state,
 };
 
 /// The hint for an attempt to reach the host's loopback.
@@ -175,6 +175,7 @@ impl ConnectionReport {
         record.facts =
             Facts { fin: Fins { program: program_fin, remote: remote_fin }, ..self.ledger.course.facts() };
         record.context.path = crate::host::tcp_info::path(host);
+        self.measured(&mut record);
         record
     }
 
@@ -273,7 +274,16 @@ impl ConnectionReport {
         record.octets = Octets { sent: ledger.to_remote.get(), received: ledger.to_program.get() };
         let fin = Fins { program: ledger.program_fin.get(), remote: ledger.remote_fin.get() };
         record.facts = Facts { fin, established: true, ..ledger.course.facts() };
+        self.measured(&mut record);
         record
+    }
+
+    /// The times and rates of the data that was relayed.
+    fn measured(&self, record: &mut Record) {
+        let course = &self.ledger.course;
+        let first = course.received.first();
+        record.context.first_received = first.map(|first| first.duration_since(self.opened.clock));
+        record.context.rates = Rates { sent: course.sent.rate(), received: course.received.rate() };
     }
 
     fn orderly(&self) -> Record {

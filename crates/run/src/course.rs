@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::rate::Meter;
 use crate::relay::Side;
 use crate::report::{By, Facts};
 
@@ -27,6 +28,10 @@ pub struct Course {
     late_from_program: Cell<u64>,
     late_from_remote: Cell<u64>,
     late_alert: Cell<bool>,
+    /// The rates of both directions.
+    pub sent: Meter,
+    /// The same, of the remote's data.
+    pub received: Meter,
     /// Notified when the program has announced a port of its own to the remote.
     announced: RefCell<Option<Rc<Notify>>>,
 }
@@ -46,7 +51,10 @@ impl Course {
         if self.last.get().is_none() {
             self.tls.set(is_tls(begin));
         }
-        self.last.set(Some((from, Instant::now())));
+        let now = Instant::now();
+        self.last.set(Some((from, now)));
+        let meter = if from == Side::Program { &self.sent } else { &self.received };
+        meter.add(octets, now);
         if late {
             let counter =
                 if from == Side::Program { &self.late_from_program } else { &self.late_from_remote };

@@ -11,7 +11,8 @@ use super::account::{LOOPBACK_HINT, UNBOUND_HINT, UNBOUND_NOTE};
 use super::budget::DESCRIPTORS_HINT;
 use super::plan::Route;
 use crate::host::{Failure, Said};
-use crate::report::{Began, By, Context, IcmpSaid, Octets, Outcome, Proto, Record};
+use crate::rate::Meter;
+use crate::report::{Began, By, Context, Datagrams, IcmpSaid, Octets, Outcome, Proto, Rates, Record};
 
 /// The state of a flow while it lives.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct FlowAccount {
     last: Cell<Duration>,
     sent: Cell<Traffic>,
     received: Cell<Traffic>,
+    sending_rate: Meter,
+    receiving_rate: Meter,
     /// The header fields of the program's last datagram.
     ip: Cell<IpFields>,
     verdict: RefCell<Option<Verdict>>,
@@ -67,6 +70,8 @@ impl FlowAccount {
             last: Cell::default(),
             sent: Cell::default(),
             received: Cell::default(),
+            sending_rate: Meter::default(),
+            receiving_rate: Meter::default(),
             ip: Cell::new(IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false }),
             verdict: RefCell::default(),
             answered_elsewhere: Cell::new(false),
@@ -113,17 +118,23 @@ impl FlowAccount {
     /// Counts what was sent to the remote.
     pub fn sent(&self, octets: usize, datagrams: usize) {
         self.sent.set(self.sent.get().add(octets, datagrams));
-        self.last.set(self.opened.clock.elapsed());
+        self.measure(&self.sending_rate, octets);
     }
 
     /// Counts what was received from the remote; clears an earlier error, as the remote is reachable.
     pub fn received(&self, octets: usize, datagrams: usize) {
         self.received.set(self.received.get().add(octets, datagrams));
-        self.last.set(self.opened.clock.elapsed());
+        self.measure(&self.receiving_rate, octets);
         let mut verdict = self.verdict.borrow_mut();
         if matches!(*verdict, Some(Verdict::Failed(_))) {
             *verdict = None;
         }
+    }
+
+    fn measure(&self, meter: &Meter, octets: usize) {
+        let now = Instant::now();
+        self.last.set(now - self.opened.clock);
+        meter.add(octets, now);
     }
 
     /// An error was reported: the remote cannot be reached.
@@ -171,6 +182,10 @@ impl FlowAccount {
         record.octets = Octets { sent: sent.octets, received: received.octets };
         record.note = self.note.borrow().clone();
         record.context = self.context.borrow().clone();
+        record.context.datagrams = Some(Datagrams { sent: sent.datagrams, received: received.datagrams });
+        let first = self.receiving_rate.first();
+        record.context.first_received = first.map(|first| first.duration_since(self.opened.clock));
+        record.context.rates = Rates { sent: self.sending_rate.rate(), received: self.receiving_rate.rate() };
         record.facts.sibling = self.answered_elsewhere.get();
         record.ended = self.opened.after(self.last.get());
         match self.verdict.borrow().as_ref() {

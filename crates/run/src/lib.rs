@@ -35,6 +35,7 @@ mod page;
 mod plan;
 mod policy;
 mod ports;
+mod rate;
 mod relay;
 mod rivals;
 mod run;

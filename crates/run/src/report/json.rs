@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use lastack_engine::Rule;
 use serde::Serialize;
 
-use super::record::{IcmpSaid, Lost, Octets, Question, Record};
+use super::record::{Datagrams, IcmpSaid, Lost, Octets, Question, Rate, Rates, Record};
 
 /// The version of the format: adding a field does not change it; removing, renaming or redefining one does.
 pub const VERSION: u8 = 2;
@@ -57,11 +57,17 @@ struct Connection<'a> {
     lost: Lost,
     late: u64,
     octets: Octets,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datagrams: Option<Datagrams>,
     opened: String,
     ended: String,
     duration_us: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     connect_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_received_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<PerSecond>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rtt_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,10 +120,13 @@ impl<'a> Connection<'a> {
             lost: verdict.lost,
             late: verdict.late,
             octets: record.octets,
+            datagrams: context.datagrams,
             opened: time(record.opened),
             ended: time(record.ended),
             duration_us: micros(record.duration()),
             connect_us: context.connect.map(micros),
+            first_received_us: context.first_received.map(micros),
+            rate: PerSecond::of(context.rates),
             rtt_us: path.map(|path| micros(path.rtt)),
             min_rtt_us: path.map(|path| micros(path.min_rtt)),
             retrans: path.map(|path| path.retransmitted),
@@ -131,6 +140,28 @@ impl<'a> Connection<'a> {
             note: record.note.as_deref(),
             hint: record.hint.as_deref(),
         }
+    }
+}
+
+/// Bytes per second; `null` for a direction without a rate.
+#[derive(Serialize)]
+struct PerSecond {
+    sent: Option<u64>,
+    received: Option<u64>,
+    peak_sent: Option<u64>,
+    peak_received: Option<u64>,
+}
+
+impl PerSecond {
+    fn of(Rates { sent, received }: Rates) -> Option<Self> {
+        let mean = |rate: Option<Rate>| rate.map(|rate| rate.mean);
+        let peak = |rate: Option<Rate>| rate.map(|rate| rate.peak);
+        (sent.is_some() || received.is_some()).then(|| Self {
+            sent: mean(sent),
+            received: mean(received),
+            peak_sent: peak(sent),
+            peak_received: peak(received),
+        })
     }
 }
 
@@ -196,6 +227,8 @@ mod tests {
         record.context.name = Some("db.example".to_owned());
         record.context.process = Some(Process { pid: 123, comm: "curl".to_owned() });
         record.context.connect = Some(Duration::from_micros(80));
+        record.context.first_received = Some(Duration::from_millis(90));
+        record.context.rates.received = Some(Rate { mean: 1000, peak: 2000 });
         record.context.path = Some(Path {
             rtt: Duration::from_millis(12),
             min_rtt: Duration::from_millis(11),
@@ -210,7 +243,10 @@ mod tests {
             "outcome": "unreachable", "by": "network", "rule": "icmp-ends-attempt", "rule_code": "I1", "state": "SYN-SENT",
             "lost": {"unsent": 0, "unacked": 0, "unread": 0}, "late": 0, "octets": {"sent": 0, "received": 0},
             "opened": "2026-11-22T10:00:00.500000000Z", "ended": "2026-11-22T10:00:01.000000000Z",
-            "duration_us": 500_000, "connect_us": 80, "rtt_us": 12_000, "min_rtt_us": 11_000, "retrans": 2,
+            "duration_us": 500_000, "connect_us": 80,
+            "first_received_us": 90_000,
+            "rate": {"sent": null, "received": 1000, "peak_sent": null, "peak_received": 2000},
+            "rtt_us": 12_000, "min_rtt_us": 11_000, "retrans": 2,
             "icmp": {"version": 4, "type": 3, "code": 1, "text": "host unreachable", "from": "192.0.2.1"},
             "host_errno": "EHOSTUNREACH",
         });

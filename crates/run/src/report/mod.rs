@@ -16,8 +16,8 @@ pub use fail_on::FailOn;
 pub use json::VERSION;
 pub use judge::{Verdict, judge};
 pub use record::{
-    Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Path, Process, Proto, Question, Record,
-    peer_state,
+    Began, By, Context, Datagrams, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Path, Process, Proto,
+    Question, Rate, Rates, Record, peer_state,
 };
 pub use summary::{Echo, Exit, Injected, Names, Summary};
 pub use writer::{Destination, Detail, Reporter, Settings};

@@ -9,6 +9,7 @@ use lastack_wire::icmp::IcmpError;
 use serde::{Serialize, Serializer};
 
 use super::judge::{Verdict, judge};
+pub use crate::rate::Rate;
 
 /// Both sides of a relayed connection, joined, or a flow of datagrams.
 ///
@@ -100,6 +101,12 @@ pub struct Context {
     pub connect: Option<Duration>,
     /// The real path, as measured by the host's kernel.
     pub path: Option<Path>,
+    /// The time from its beginning to the remote's first data.
+    pub first_received: Option<Duration>,
+    /// The rates of the data.
+    pub rates: Rates,
+    /// The number of datagrams, of a flow of those.
+    pub datagrams: Option<Datagrams>,
     /// The name server that was queried.
     pub asked: Option<SocketAddr>,
     /// The queries.
@@ -130,6 +137,24 @@ pub struct Path {
     pub min_rtt: Duration,
     /// Retransmitted segments.
     pub retransmitted: u32,
+}
+
+/// The datagrams of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Datagrams {
+    /// Sent by the program.
+    pub sent: u64,
+    /// Received from the remote.
+    pub received: u64,
+}
+
+/// The rates of both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Of the program's data.
+    pub sent: Option<Rate>,
+    /// Of the remote's data.
+    pub received: Option<Rate>,
 }
 
 /// A DNS query.

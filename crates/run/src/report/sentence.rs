@@ -163,6 +163,12 @@ impl Record {
         if let Some(path) = self.context.path {
             write!(f, ", RTT {}, {} retransmitted", Elapsed(path.rtt), path.retransmitted)?;
         }
+        let rates = self.context.rates;
+        for (rate, direction) in [(rates.sent, "sent"), (rates.received, "received")] {
+            if let Some(rate) = rate {
+                write!(f, ", {direction} at {}/s", Size(rate.mean))?;
+            }
+        }
         // Every clean end leads to CLOSED: the state adds nothing.
         if let Some(state) =
             self.state.filter(|state| *state != TcpState::Closed && self.outcome != Outcome::Orderly)
