@@ -36,6 +36,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 
+    /// Keep the last packets of each connection in memory, and write a capture (pcapng) to DIR for each that ended badly,
+    /// with the cause in its name and comments
+    #[arg(long, value_name = "DIR")]
+    pub flight_recorder: Option<PathBuf>,
+
+    /// Limit the packets that --flight-recorder keeps in memory to MIB
+    #[arg(long, value_name = "MIB", default_value_t = 32, requires = "flight_recorder", value_parser = clap::value_parser!(u16).range(1..))]
+    pub flight_memory: u16,
+
     /// Write the report to FILE, line by line, instead of standard error
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -195,6 +204,8 @@ impl From<RunArgs> for Options {
         Self {
             write: args.write,
             html: args.html,
+            flight_recorder: args.flight_recorder,
+            flight_memory: args.flight_memory,
             output: args.output,
             verbose: args.verbose,
             json: args.json,

@@ -42,16 +42,19 @@ pub struct Section {
     pub application: String,
     /// The capture interface.
     pub interface: String,
+    /// A comment on the whole capture.
+    pub comment: Option<String>,
 }
 
 impl Default for Section {
-    /// This machine's architecture and system, this library, and no interface.
+    /// This machine's architecture and system, this library, its name as that of the interface, and no comment.
     fn default() -> Self {
         Self {
             hardware: std::env::consts::ARCH.into(),
             os: std::env::consts::OS.into(),
             application: concat!("lastack ", env!("CARGO_PKG_VERSION")).into(),
             interface: "lastack".into(),
+            comment: None,
         }
     }
 }
@@ -127,6 +130,9 @@ impl<W: Write> PcapngWriter<W> {
         block.option(SECTION_HARDWARE, section.hardware.as_bytes());
         block.option(SECTION_OS, section.os.as_bytes());
         block.option(SECTION_APPLICATION, section.application.as_bytes());
+        if let Some(comment) = &section.comment {
+            block.option(COMMENT, comment.as_bytes());
+        }
         self.write_block();
         // Snapshot length 0: packets are never cut short.
         self.block.begin(INTERFACE_DESCRIPTION).u16(LINKTYPE_RAW).u16(0).u32(0);

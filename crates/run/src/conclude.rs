@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lastack_wire::icmp::IcmpError;
 
+use crate::flight::SETTLED;
 use crate::inject::Flow;
 use crate::policy::Decision;
 use crate::report::{By, Context, Proto, Record};
@@ -114,7 +115,7 @@ impl Run {
         }
     }
 
-    /// A connection or flow is over. Its last packet in the capture gets the text of the report as a comment.
+    /// A connection or flow is over. Its last packet in the captures gets the text of the report as a comment.
     pub(crate) fn record(&self, mut record: Record) {
         if record.context.name.is_none() {
             record.context.name = self.name_of(record.remote.ip());
@@ -128,7 +129,21 @@ impl Run {
         if ours {
             record.by = By::Lastack;
         }
-        self.comments.end(record.local, record.remote, || record.reason());
+        let seen_as = record.context.seen_as.unwrap_or(record.remote);
+        self.comments.end(record.local, seen_as, || record.reason());
+        self.keep_packets(Flow { remote: seen_as, ..flow }, &mut record);
         self.report.record(&record);
+    }
+
+    /// The flight recorder writes the packets of a connection that ended badly, once its last ones have passed.
+    fn keep_packets(&self, flow: Flow, record: &mut Record) {
+        let Some(flight) = &self.flight else { return };
+        let Some((id, file)) = flight.end(flow, record) else { return };
+        record.context.capture = file;
+        let flight = flight.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(SETTLED).await;
+            flight.settle(&flow, id);
+        });
     }
 }

@@ -262,6 +262,7 @@ async fn by_stack(
     };
     let inner = Flow { program: to, remote: program.local_addr().unwrap_or(from) };
     account.context.borrow_mut().process = run.owner(inner);
+    account.context.borrow_mut().seen_as = Some(inner.remote);
     let _over = (program.set_nodelay(true), client.set_nodelay(true));
     let relay = Relay::new(&program, &client, &account.ledger, &run.inner, inner, None);
     account.may_be_evicted(&slot);

@@ -21,6 +21,7 @@ mod conclude;
 mod course;
 mod descriptors;
 mod dns;
+mod flight;
 mod flow;
 mod headers;
 mod icmp;

@@ -19,6 +19,13 @@ pub struct Options {
     /// Write the connections with their sequence diagrams to this file, as a self-contained HTML page
     pub html: Option<PathBuf>,
 
+    /// Keep the last packets of each connection in memory, and write a capture to this directory for each that ended
+    /// badly
+    pub flight_recorder: Option<PathBuf>,
+
+    /// Limit of the packets kept for that, in MiB
+    pub flight_memory: u16,
+
     /// Write the report to FILE, line by line, instead of standard error
     pub output: Option<PathBuf>,
 
@@ -111,6 +118,8 @@ impl Options {
         Self {
             write: None,
             html: None,
+            flight_recorder: None,
+            flight_memory: 32,
             output: None,
             verbose: 0,
             json: false,

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use lastack::link::{Capture, Link, PcapngWriter};
+use lastack::Instant;
+use lastack::link::{Capture, Direction, Link, PcapngWriter, Sink};
 use lastack::{Config, Host};
 use lastack_device::Device;
 use tokio::sync::Notify;
@@ -25,6 +26,7 @@ use crate::comments::{Commented, Comments};
 use crate::conclude::Screened;
 use crate::descriptors::Descriptors;
 use crate::dns::{Names, Resolvers};
+use crate::flight::FlightRecorder;
 use crate::inject::{Flow, Injector};
 use crate::plan::Plan;
 use crate::ports::Ports;
@@ -68,6 +70,8 @@ pub struct Run {
     /// The program's own sockets.
     pub(crate) inner: Inner,
     pub(crate) headers: Headers,
+    /// The last packets of each connection.
+    pub(crate) flight: Option<FlightRecorder>,
     /// Connections refused by the program's own loopback.
     pub(crate) refusals: Refusals,
     pub(crate) seen: Arc<Seen>,
@@ -137,6 +141,7 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     let capture = open_capture(&plan)?;
     let bound = inward::bind(&plan.published)?;
     let page = plan.page.clone().map(Page::create).transpose()?;
+    let flight = plan.flight.as_ref().map(FlightRecorder::new).transpose()?;
     let resolvers = match plan.resolvers_fixed {
         true => Resolvers::fixed(plan.resolvers.clone()),
         false => Resolvers::of_file(Path::new(RESOLV_CONF)),
@@ -162,7 +167,7 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     let inner = Inner::new(take(InnerSocket::Diagnosis));
     launched.sockets = sockets;
     let attendant = Attendant::start(launched.guest.supervisor()).ok();
-    let run = Run::new(plan, report, resolvers, inner, attendant);
+    let run = Run::new(plan, report, resolvers, inner, attendant, flight);
     *run.bound.borrow_mut() = bound;
     for kept in isolation::enter(run.plan.source.needs_privilege()).err().unwrap_or_default() {
         run.report.warn(kept);
@@ -189,6 +194,7 @@ impl Run {
         resolvers: Resolvers,
         inner: Inner,
         attendant: Option<Attendant>,
+        flight: Option<FlightRecorder>,
     ) -> Rc<Self> {
         let seen = Arc::<Seen>::default();
         Rc::new(Self {
@@ -204,6 +210,7 @@ impl Run {
             rivals: Rivals::default(),
             comments: Comments::default(),
             inner,
+            flight,
             headers: Headers::new(seen.clone()),
             seen,
             refusals: Refusals::default(),
@@ -253,6 +260,9 @@ async fn attend(
     let Launched { mut guest, device, kind, sockets, .. } = launched;
     let device = Device::from_fd(kind, device, run.plan.mtu as usize).context("cannot use the device")?;
     let device = Arc::new(Mutex::new(device));
+    if let Some(flight) = &run.flight {
+        flight.begin();
+    }
     let writer = capture.map(|file| Arc::new(Mutex::new(PcapngWriter::new(file, SystemTime::now()))));
     // Driver and relays run on one executor: they take turns, and no wakeup across threads is needed.
     let (host, driver) =
@@ -294,6 +304,9 @@ async fn attend(
     run.report.count(|summary| summary.dropped += dropped.sent + dropped.received);
     if let Some(writer) = writer {
         finish(run, &writer);
+    }
+    for warning in run.flight.as_ref().map(FlightRecorder::finish).unwrap_or_default() {
+        run.report.warn(warning);
     }
     if let Some(Err(error)) = page.map(|page| page.finish()) {
         run.report.warn(format!("{error:#}"));
@@ -443,19 +456,49 @@ fn link(
     page: Option<Page>,
 ) -> Box<dyn Link + Send> {
     let seen = run.seen.clone();
-    let link: Box<dyn Link + Send> = match writer {
-        Some(writer) => {
-            run.comments.connect(Box::new(writer.clone()));
-            let sink = Commented::new(writer, run.comments.clone());
-            Box::new(Tap::new(Capture::new(device, sink), seen))
-        }
-        None => Box::new(Tap::new(device, seen)),
+    let captures = Captures { file: writer, flight: run.flight.clone() };
+    let link: Box<dyn Link + Send> = if captures.is_empty() {
+        Box::new(Tap::new(device, seen))
+    } else {
+        run.comments.connect(Box::new(captures.clone()));
+        let sink = Commented::new(captures, run.comments.clone());
+        Box::new(Tap::new(Capture::new(device, sink), seen))
     };
     let link = match page {
         Some(page) => Box::new(Capture::new(link, page)),
         None => link,
     };
     if run.inject.is_empty() { link } else { Box::new(run.inject.around(link, run.comments.clone())) }
+}
+
+/// What captures the packets between the program and its network.
+#[derive(Clone)]
+struct Captures {
+    file: Option<Writer>,
+    flight: Option<FlightRecorder>,
+}
+
+impl Captures {
+    fn is_empty(&self) -> bool {
+        self.file.is_none() && self.flight.is_none()
+    }
+}
+
+impl Sink for Captures {
+    fn record(&mut self, at: Instant, direction: Direction, packet: &[u8], comment: Option<&str>) {
+        if let Some(file) = &mut self.file {
+            file.record(at, direction, packet, comment);
+        }
+        if let Some(flight) = &mut self.flight {
+            flight.record(at, direction, packet, comment);
+        }
+    }
+
+    fn flush(&mut self, now: Instant) {
+        if let Some(file) = &mut self.file {
+            Sink::flush(file, now);
+        }
+    }
 }
 
 /// Completes the capture.

@@ -9,6 +9,7 @@ mod datagrams;
 mod descriptors;
 mod ends;
 mod faults;
+mod flight;
 mod folded;
 mod inward;
 mod lifecycle;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
+use crate::flight;
 use crate::host::{self, Source, resolvers};
 use crate::inject::{self, FaultRule};
 use crate::inward::Published;
@@ -58,6 +59,8 @@ pub struct Plan {
     pub capture: Option<PathBuf>,
     /// The file of the HTML page.
     pub page: Option<PathBuf>,
+    /// The recorder of the last packets.
+    pub flight: Option<flight::Settings>,
     /// What is reported.
     pub report: report::Settings,
     /// The injected faults, and their seed.
@@ -104,6 +107,9 @@ impl Plan {
             host_pids: args.host_pids,
             capture: args.write,
             page: args.html,
+            flight: args
+                .flight_recorder
+                .map(|directory| flight::Settings { directory, memory: args.flight_memory }),
             report,
             faults: faults(args.inject, args.inject_file.as_deref(), args.seed)?,
             policy: args.policy,

@@ -85,6 +85,8 @@ struct Connection<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     would_deny: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    capture: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     icmp: Option<IcmpSaid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     host_errno: Option<&'a str>,
@@ -135,6 +137,7 @@ impl<'a> Connection<'a> {
             injected: &context.injected,
             denied: context.denied.as_deref(),
             would_deny: context.would_deny.as_deref(),
+            capture: context.capture.as_deref(),
             icmp: record.icmp,
             host_errno: record.host_errno.as_deref(),
             note: record.note.as_deref(),

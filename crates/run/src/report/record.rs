@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use lastack_causes::Severity;
 use lastack_engine::{End, Ended, EndedBy, Instant, OpenConnection, Origin, Rule, TcpState};
 use lastack_wire::icmp::IcmpError;
 use serde::{Serialize, Serializer};
@@ -93,6 +94,10 @@ pub struct Fins {
 pub struct Context {
     /// It was opened from outside (`--publish`).
     pub inward: bool,
+    /// The other end as the program's packets name it, if that is not the remote's own address.
+    pub seen_as: Option<SocketAddr>,
+    /// The name of its capture in the directory of the flight recorder.
+    pub capture: Option<String>,
     /// The name that the program had resolved to the remote's address.
     pub name: Option<String>,
     /// The process that has the socket.
@@ -333,6 +338,11 @@ impl Record {
     /// Why it ended, and how much that matters.
     pub fn verdict(&self) -> Verdict {
         judge(self)
+    }
+
+    /// Whether the report mentions it in any case.
+    pub fn is_trouble(&self) -> bool {
+        self.verdict().severity > Severity::Benign || self.context.would_deny.is_some()
     }
 
     /// Its duration.

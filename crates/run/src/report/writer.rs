@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use lastack_causes::Severity;
 
 use super::fail_on::FailOn;
 use super::group::Groups;
@@ -132,7 +131,7 @@ impl Reporter {
         if *as_json {
             return state.put(record.json(), MAX_LINES);
         }
-        let trouble = record.verdict().severity > Severity::Benign || record.context.would_deny.is_some();
+        let trouble = record.is_trouble();
         let question = record.proto == Proto::Udp && !record.context.questions.is_empty();
         let wanted = if question { Detail::All } else { Detail::Connections };
         if !trouble && *detail < wanted {

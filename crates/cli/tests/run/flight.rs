@@ -1,0 +1,89 @@
+//! `--flight-recorder`: a capture for each connection that ended badly, and none for the others.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::support::{LASTACK, Server, closed_port, finish, lastack, ready, reset};
+
+/// Reads a capture back with `lastack explain`: its connections.
+fn explained(capture: &Path) -> Vec<Value> {
+    let output = finish(Command::new(LASTACK).args(["explain", "--json"]).arg(capture));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["type"] == "connection").collect()
+}
+
+fn captures(directory: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_bad_end_leaves_a_capture_that_explain_reads_and_a_good_one_leaves_none() {
+    if !ready() {
+        return;
+    }
+    let text: Vec<u8> = b"0123456789".repeat(200_000);
+    let server = Server::new("127.0.0.1", 2, move |mut stream: TcpStream| {
+        stream.write_all(&text).unwrap();
+        let mut word = [0; 4];
+        std::io::Read::read_exact(&mut stream, &mut word).unwrap();
+        if &word == b"rst\n" {
+            reset(stream)
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let into = directory.path().join("new/flight");
+    let program = "\
+import socket, sys
+def ends(port, word):
+    try:
+        s = socket.create_connection(('10.0.2.2', port))
+        s.recv(2000000, socket.MSG_WAITALL)
+        s.sendall(word)
+        s.recv(1)
+    except OSError as error:
+        print(error.strerror)
+ends(int(sys.argv[1]), b'fin\\n')
+ends(int(sys.argv[1]), b'rst\\n')
+ends(int(sys.argv[2]), b'')";
+    let (port, closed) = (server.port().to_string(), closed_port("127.0.0.1").to_string());
+    let options = ["--host-loopback", "--flight-recorder", into.to_str().unwrap()];
+    let ran = lastack(&options, &["python3", "-c", program, &port, &closed]);
+    server.join();
+    assert_eq!(String::from_utf8_lossy(&ran.output.stdout).lines().count(), 2, "{ran:?}");
+    let files = captures(&into);
+    assert_eq!(files.len(), 2, "{files:?}");
+    let named: Vec<&Value> = ran.connections().map(|record| &record["capture"]).collect();
+    for (file, cause) in files.iter().zip(["close-unread", "refused"]) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(named.contains(&&Value::from(name)), "{name}: {named:?}");
+        let record = ran.connections().find(|record| record["capture"] == name).unwrap();
+        assert_eq!(record["cause"], cause, "{record}");
+        assert!(name.contains(&format!("-{cause}-tcp-10.0.2.2-")), "{name}");
+        let [one] = &explained(file)[..] else { panic!("{name}") };
+        assert_eq!(one["client"], record["local"], "{one}");
+        assert_eq!(one["cause"], cause, "{one}");
+        let bytes = fs::read(file).unwrap();
+        assert!(bytes.len() < 64 * 2048, "{} bytes", bytes.len());
+        let said = |words: &str| bytes.windows(words.len()).any(|window| window == words.as_bytes());
+        let of_report = format!("{} by the remote", cause.replace('-', ' '));
+        assert!(said(&of_report), "{name}");
+        assert_eq!(said("were not kept"), cause != "refused", "{name}");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_is_an_error_before_the_program_runs() {
+    let mut command = Command::new(LASTACK);
+    let output = finish(command.args(["run", "--flight-recorder", "/dev/null/there", "echo", "ran"]));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(125), &b""[..]), "{said}");
+    assert!(said.contains("choose another directory for --flight-recorder"), "{said}");
+}

@@ -1,0 +1,100 @@
+//! The rate of the data in one direction of a connection.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// The interval over which the peak is measured.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Data that all passes within this time has no rate: it was in buffers.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Bytes per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// From the first byte to the last.
+    pub mean: u64,
+    /// The maximum over one second; if all the data took less, the mean.
+    pub peak: u64,
+}
+
+/// Measures the rate of one direction.
+#[derive(Debug, Default)]
+pub struct Meter {
+    octets: Cell<u64>,
+    /// The first data and the last.
+    span: Cell<Option<(Instant, Instant)>>,
+    /// The beginning of the current window, and the bytes in it.
+    window: Cell<Option<(Instant, u64)>>,
+    peak: Cell<u64>,
+}
+
+impl Meter {
+    /// Data passes now.
+    pub fn add(&self, octets: usize, now: Instant) {
+        let octets = octets as u64;
+        self.octets.set(self.octets.get() + octets);
+        self.span.set(Some((self.span.get().map_or(now, |(first, _)| first), now)));
+        let (begun, within) = self.window.get().unwrap_or((now, 0));
+        if now - begun < WINDOW {
+            self.window.set(Some((begun, within + octets)));
+            return;
+        }
+        self.peak.set(self.peak.get().max(per_second(within, now - begun)));
+        self.window.set(Some((now, octets)));
+    }
+
+    /// The time of the first data.
+    pub fn first(&self) -> Option<Instant> {
+        self.span.get().map(|(first, _)| first)
+    }
+
+    /// `None`: there was no data, or all of it at once.
+    pub fn rate(&self) -> Option<Rate> {
+        let (first, last) = self.span.get()?;
+        let elapsed = last - first;
+        if elapsed < SHORTEST {
+            return None;
+        }
+        let mean = per_second(self.octets.get(), elapsed);
+        // The last window is not complete, and no peak unless there was no other.
+        Some(Rate { mean, peak: self.peak.get().max(mean) })
+    }
+}
+
+fn per_second(octets: u64, elapsed: Duration) -> u64 {
+    let rate = u128::from(octets) * 1_000_000 / elapsed.as_micros().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_flow_has_one_rate() {
+        let (meter, begun) = (Meter::default(), Instant::now());
+        (0..=40).for_each(|i| meter.add(1000, begun + Duration::from_millis(100) * i));
+        let rate = meter.rate().unwrap();
+        assert_eq!(rate.mean, 10_250);
+        assert!((10_000..=10_250).contains(&rate.peak), "{rate:?}");
+    }
+
+    #[test]
+    fn a_burst_is_the_peak_and_a_pause_lowers_the_mean_only() {
+        let (meter, begun) = (Meter::default(), Instant::now());
+        (0..10).for_each(|i| meter.add(100_000, begun + Duration::from_millis(100) * i));
+        meter.add(1, begun + Duration::from_secs(1));
+        meter.add(1, begun + Duration::from_secs(10));
+        let rate = meter.rate().unwrap();
+        assert_eq!((rate.mean, rate.peak), (100_000, 1_000_000));
+    }
+
+    #[test]
+    fn data_that_comes_at_once_has_no_rate() {
+        let (meter, now) = (Meter::default(), Instant::now());
+        assert_eq!(meter.rate(), None);
+        meter.add(5, now);
+        meter.add(5, now + Duration::from_micros(10));
+        assert_eq!(meter.rate(), None);
+    }
+}
