@@ -101,16 +101,17 @@ impl Format {
         self.virtio_len() + self.ethernet_len()
     }
 
-    /// The headers before a sent packet.
+    /// The headers before a sent packet of `len` bytes, of which `packet` holds at least the IP and transport headers.
     fn head(
         &self,
         packet: &[u8],
+        len: usize,
         transmit: &Transmit,
         head: &mut [u8; virtio::LEN + ETHERNET],
     ) -> Option<usize> {
         let virtio = self.virtio_len();
         if self.virtio {
-            let header = NetHeader::outgoing(packet, transmit, self.ethernet_len())?;
+            let header = NetHeader::outgoing(packet, len, transmit, self.ethernet_len())?;
             header.write_to_prefix(head).ok()?;
         } else if transmit.partial_checksum || transmit.segment_size.is_some() {
             return None;
@@ -182,9 +183,11 @@ impl Frames {
         }
     }
 
-    pub(super) fn send(&mut self, packet: &[u8], transmit: &Transmit) {
+    /// Sends a packet in three parts: all headers, and data, which may be empty.
+    pub(super) fn send(&mut self, packet: [&[u8]; 3], transmit: &Transmit) {
         let mut head = [0; virtio::LEN + ETHERNET];
-        let written = match self.format.head(packet, transmit, &mut head) {
+        let len = packet.iter().map(|part| part.len()).sum();
+        let written = match self.format.head(packet[0], len, transmit, &mut head) {
             Some(len) => self.write(&head[..len], packet),
             None => Err(io::ErrorKind::InvalidInput.into()),
         };
@@ -197,10 +200,13 @@ impl Frames {
         }
     }
 
-    fn write(&self, head: &[u8], packet: &[u8]) -> io::Result<()> {
+    fn write(&self, head: &[u8], packet: [&[u8]; 3]) -> io::Result<()> {
         let fd = self.fd.fd()?;
+        let parts = [head, packet[0], packet[1], packet[2]].map(IoSlice::new);
+        // The kernel looks at each part, even if it is empty.
+        let used = parts.iter().rposition(|part| !part.is_empty()).map_or(0, |last| last + 1);
         loop {
-            match nix::sys::uio::writev(fd, &[IoSlice::new(head), IoSlice::new(packet)]) {
+            match nix::sys::uio::writev(fd, &parts[..used]) {
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
                 Ok(_) => return Ok(()),
@@ -289,12 +295,31 @@ mod tests {
         let (mut frames, far) = frames(ETHER);
         let mut frame = [0; 100];
         for (first, kind) in [(0x45, [0x08, 0x00]), (0x60, [0x86, 0xdd])] {
-            frames.send(&[first, 5, 6], &Transmit::default());
+            frames.send([&[first, 5, 6], &[], &[]], &Transmit::default());
             let len = far.recv(&mut frame).unwrap();
             assert_eq!(frame[..10], [0; 10], "nothing for the kernel to do");
             assert_eq!(frame[10..24], [[2; 6].as_slice(), &[1; 6], &kind].concat());
             assert_eq!(frame[24..len], [first, 5, 6]);
         }
+    }
+
+    #[test]
+    fn the_parts_of_a_packet_are_one_frame() {
+        let (mut frames, far) = frames(ETHER);
+        let mut headers = [[0x45; 20], [0; 20]].concat();
+        headers[9] = libc::IPPROTO_TCP as u8;
+        let transmit = Transmit { header_len: 40, segment_size: Some(3), partial_checksum: true, rule: None };
+        let mut whole = [0; 200];
+        let mut parts = [0; 200];
+        let packet = [&headers[..], b"seven", b"ty"];
+        frames.send([&packet.concat(), &[], &[]], &transmit);
+        let len = far.recv(&mut whole).unwrap();
+        for split in [packet, [&headers, b"seventy", &[]], [&headers, &[], b"seventy"]] {
+            frames.send(split, &transmit);
+            assert_eq!(far.recv(&mut parts).unwrap(), len);
+            assert_eq!(parts, whole);
+        }
+        assert!(whole[..10] != [0; 10], "the kernel is to segment it");
     }
 
     #[test]
@@ -315,7 +340,7 @@ mod tests {
     fn a_full_queue_counts_as_dropped() {
         let (mut frames, _far) = frames(PLAIN);
         for _ in 0..10_000 {
-            frames.send(&[0x45; 1000], &Transmit::default());
+            frames.send([&[0x45; 1000], &[], &[]], &Transmit::default());
         }
         assert!((1..10_000).contains(&frames.dropped()), "{}", frames.dropped());
     }
@@ -323,7 +348,8 @@ mod tests {
     #[test]
     fn a_plain_link_does_not_take_what_it_cannot_say() {
         let (mut frames, far) = frames(PLAIN);
-        frames.send(&[0x45; 30], &Transmit { partial_checksum: true, header_len: 28, ..Transmit::default() });
+        let partial = Transmit { partial_checksum: true, header_len: 28, ..Transmit::default() };
+        frames.send([&[0x45; 30], &[], &[]], &partial);
         assert_eq!(frames.dropped(), 1);
         assert!(far.recv(&mut [0; 10]).is_err());
         let capabilities = frames.capabilities();

@@ -113,6 +113,17 @@ impl Link for Device {
         }
     }
 
+    fn send_vectored(&mut self, now: Instant, packet: [&[u8]; 3], transmit: &Transmit) {
+        match self {
+            Self::Tun(tun) => tun.send_vectored(now, packet, transmit),
+            Self::Veth(veth) => veth.send_vectored(now, packet, transmit),
+        }
+    }
+
+    fn is_vectored(&self) -> bool {
+        true
+    }
+
     fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
         match self {
             Self::Tun(tun) => tun.recv(now, packet),

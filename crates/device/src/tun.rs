@@ -76,7 +76,15 @@ impl Link for Tun {
     }
 
     fn send(&mut self, _now: Instant, packet: &[u8], transmit: &Transmit) {
+        self.frames.send([packet, &[], &[]], transmit);
+    }
+
+    fn send_vectored(&mut self, _now: Instant, packet: [&[u8]; 3], transmit: &Transmit) {
         self.frames.send(packet, transmit);
+    }
+
+    fn is_vectored(&self) -> bool {
+        true
     }
 
     fn recv(&mut self, _now: Instant, packet: &mut Vec<u8>) -> Option<Received> {

@@ -46,10 +46,15 @@ struct Transport {
 }
 
 impl NetHeader {
-    /// The header for a packet to be sent that follows `link_header` bytes of another header. `None`: not expressible
-    /// (a super-segment that is not TCP or UDP, or has a complete checksum).
-    pub(super) fn outgoing(packet: &[u8], transmit: &Transmit, link_header: usize) -> Option<Self> {
-        let payload = packet.len().checked_sub(usize::from(transmit.header_len))?;
+    /// The header for a packet of `len` bytes to be sent, which begins with the headers in `packet`; `link_header` bytes
+    /// of another header are between. `None`: not expressible (a super-segment that is not TCP or UDP, or has a complete checksum).
+    pub(super) fn outgoing(
+        packet: &[u8],
+        len: usize,
+        transmit: &Transmit,
+        link_header: usize,
+    ) -> Option<Self> {
+        let payload = len.checked_sub(usize::from(transmit.header_len))?;
         let segment_size = transmit.segment_size.filter(|&size| usize::from(size) < payload);
         if segment_size.is_none() && !transmit.partial_checksum {
             return Some(Self::default());
@@ -158,10 +163,13 @@ mod tests {
         Transmit { segment_size: Some(size), header_len, partial_checksum: true, ..Transmit::default() }
     }
 
+    fn outgoing(packet: &[u8], transmit: &Transmit, link_header: usize) -> Option<NetHeader> {
+        NetHeader::outgoing(packet, packet.len(), transmit, link_header)
+    }
+
     #[test]
     fn the_octets_are_those_of_the_kernel() {
-        let header =
-            NetHeader::outgoing(&tcp(false, TcpFlags::ACK, 3000), &super_segment(40, 1400), 0).unwrap();
+        let header = outgoing(&tcp(false, TcpFlags::ACK, 3000), &super_segment(40, 1400), 0).unwrap();
         let mut octets = vec![1, 1];
         for number in [40u16, 1400, 20, 16] {
             octets.extend_from_slice(&number.to_ne_bytes());
@@ -182,8 +190,7 @@ mod tests {
         ];
         for (packet, header_len, gso_type, csum_start, csum_offset) in cases {
             for link_header in [0, 14] {
-                let header =
-                    NetHeader::outgoing(&packet, &super_segment(header_len, 1200), link_header).unwrap();
+                let header = outgoing(&packet, &super_segment(header_len, 1200), link_header).unwrap();
                 let link_header = link_header as u16;
                 let expected = NetHeader {
                     flags: NEEDS_CSUM,
@@ -200,31 +207,27 @@ mod tests {
 
     #[test]
     fn a_segment_that_fits_is_not_cut() {
-        let header =
-            NetHeader::outgoing(&tcp(false, TcpFlags::ACK, 1400), &super_segment(40, 1400), 0).unwrap();
+        let header = outgoing(&tcp(false, TcpFlags::ACK, 1400), &super_segment(40, 1400), 0).unwrap();
         assert_eq!((header.gso_type, header.gso_size, header.flags), (GSO_NONE, 0, NEEDS_CSUM));
     }
 
     #[test]
     fn a_packet_with_its_own_checksum_needs_nothing() {
         let transmit = Transmit { header_len: 40, ..Transmit::default() };
-        assert_eq!(
-            NetHeader::outgoing(&tcp(false, TcpFlags::ACK, 9), &transmit, 14),
-            Some(NetHeader::default())
-        );
+        assert_eq!(outgoing(&tcp(false, TcpFlags::ACK, 9), &transmit, 14), Some(NetHeader::default()));
     }
 
     #[test]
     fn what_no_header_can_say_is_refused() {
         let whole = Transmit { segment_size: Some(1000), header_len: 40, ..Transmit::default() };
-        assert_eq!(NetHeader::outgoing(&tcp(false, TcpFlags::ACK, 3000), &whole, 0), None);
+        assert_eq!(outgoing(&tcp(false, TcpFlags::ACK, 3000), &whole, 0), None);
         let (src, dst) = addresses(false);
         let mut icmp = Vec::new();
         IpHeader::new(src, dst, ip::ICMP).emit(3000, &mut icmp);
         icmp.resize(3020, 0);
-        assert_eq!(NetHeader::outgoing(&icmp, &super_segment(28, 1000), 0), None);
-        assert_eq!(NetHeader::outgoing(&[], &super_segment(0, 1000), 0), None);
-        assert_eq!(NetHeader::outgoing(&[0x45], &super_segment(40, 1000), 0), None);
+        assert_eq!(outgoing(&icmp, &super_segment(28, 1000), 0), None);
+        assert_eq!(outgoing(&[], &super_segment(0, 1000), 0), None);
+        assert_eq!(outgoing(&[0x45], &super_segment(40, 1000), 0), None);
     }
 
     #[test]

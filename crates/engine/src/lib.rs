@@ -49,7 +49,7 @@ pub use end::{
 };
 pub use event::Event;
 pub use icmp::{EchoError, EchoReply, EchoRequest};
-pub use packet::{DropReason, IpFields, Received, Transmit, Verdict};
+pub use packet::{DropReason, IpFields, LentPacket, Received, Transmit, Verdict};
 pub use rule::{Rule, UnknownRule};
 pub use seq::{RcvSeq, SndSeq};
 pub use stack::Stack;

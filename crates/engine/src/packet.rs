@@ -1,7 +1,9 @@
 //! Metadata of packets, and the verdict on an arrival.
 
-use crate::Rule;
+use crate::{ConnId, Rule};
+use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use lastack_wire::Malformed;
 use lastack_wire::ip::IpHeader;
 
@@ -24,6 +26,58 @@ pub struct Transmit {
     pub partial_checksum: bool,
     /// The rule that caused this packet, if it is a reset, a challenge ACK or an ICMP error.
     pub rule: Option<Rule>,
+}
+
+/// A packet to be sent whose data is lent: from [`Stack::poll_transmit_vectored`](crate::Stack::poll_transmit_vectored).
+#[derive(Clone, Copy, Debug)]
+pub struct LentPacket<'a> {
+    /// Its metadata.
+    pub transmit: Transmit,
+    /// The data behind the headers: two slices of a send buffer, which may be empty.
+    pub data: [&'a [u8]; 2],
+}
+
+/// What a packet is written to.
+pub(crate) trait PacketBuffer {
+    /// The buffer of the headers, and of what is not data of a connection.
+    fn headers(&mut self) -> &mut Vec<u8>;
+
+    /// The data that follows: `at` in the send buffer of the connection `id`, from SND.UNA on.
+    fn data(&mut self, id: ConnId, at: Range<usize>, data: [&[u8]; 2]);
+}
+
+impl PacketBuffer for Vec<u8> {
+    #[inline]
+    fn headers(&mut self) -> &mut Vec<u8> {
+        self
+    }
+
+    /// Copies it.
+    #[inline]
+    fn data(&mut self, _: ConnId, _: Range<usize>, [first, second]: [&[u8]; 2]) {
+        self.extend_from_slice(first);
+        if !second.is_empty() {
+            self.extend_from_slice(second);
+        }
+    }
+}
+
+/// A packet whose data stays where it is.
+#[derive(Debug)]
+pub(crate) struct Lending<'p> {
+    pub headers: &'p mut Vec<u8>,
+    pub lent: Option<(ConnId, Range<usize>)>,
+}
+
+impl PacketBuffer for Lending<'_> {
+    fn headers(&mut self) -> &mut Vec<u8> {
+        self.headers
+    }
+
+    /// Notes where it is.
+    fn data(&mut self, id: ConnId, at: Range<usize>, _: [&[u8]; 2]) {
+        self.lent = Some((id, at));
+    }
 }
 
 /// The fields of an IP header that the user of a socket sets and reads: IP_TTL, IP_TOS,

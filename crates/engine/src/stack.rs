@@ -5,6 +5,7 @@ use crate::event::Event;
 use crate::icmp::Icmp;
 use crate::ip::ingress;
 use crate::ip::reassembly::Reassembly;
+use crate::packet::{Lending, LentPacket, PacketBuffer};
 use crate::shared::Shared;
 use crate::tcp::TcpTable;
 use crate::udp::UdpTable;
@@ -156,11 +157,37 @@ impl Stack {
 
     /// Writes the next packet to be sent into `packet`, replacing its content.
     pub fn poll_transmit(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
+        self.transmit(now, packet)
+    }
+
+    /// As [`poll_transmit`](Self::poll_transmit), without copying the data of a TCP segment: `headers` gets the rest of
+    /// the packet, and the data is lent from the send buffer. For links that take several slices (`writev`).
+    ///
+    /// The packet is `headers`, `data[0]`, `data[1]`, in this order; a packet that is not a TCP segment with data is in
+    /// `headers` as a whole.
+    pub fn poll_transmit_vectored<'a>(
+        &'a mut self,
+        now: Instant,
+        headers: &mut Vec<u8>,
+    ) -> Option<LentPacket<'a>> {
+        loop {
+            let mut packet = Lending { headers: &mut *headers, lent: None };
+            let transmit = self.transmit(now, &mut packet)?;
+            let Some((id, at)) = packet.lent else { return Some(LentPacket { transmit, data: [&[], &[]] }) };
+            // If memory is short, the connection may have been aborted right after its segment: its RST follows.
+            if self.tcp.sent_data(id, at.clone()).is_some() {
+                let data = self.tcp.sent_data(id, at).unwrap_or_default();
+                return Some(LentPacket { transmit, data });
+            }
+        }
+    }
+
+    fn transmit(&mut self, now: Instant, packet: &mut impl PacketBuffer) -> Option<Transmit> {
         let transmit = self
             .shared
-            .pop_outbox(now, packet)
+            .pop_outbox(now, packet.headers())
             .or_else(|| self.tcp.poll_transmit(&mut self.shared, now, packet))
-            .or_else(|| self.udp.poll_transmit(&mut self.shared, now, packet))?;
+            .or_else(|| self.udp.poll_transmit(&mut self.shared, now, packet.headers()))?;
         self.shared.counters.ip_out_requests += 1;
         if let Some(rule) = transmit.rule {
             self.shared.counters.sent.count(rule);

@@ -51,6 +51,18 @@ pub trait Link {
     /// Sends `packet`, or drops it if the link is full.
     fn send(&mut self, now: Instant, packet: &[u8], transmit: &Transmit);
 
+    /// As [`send`](Self::send) of a packet in three parts: its headers, then the data in two slices, which may be empty
+    /// ([`Stack::poll_transmit_vectored`](lastack_engine::Stack::poll_transmit_vectored)). By default the parts are
+    /// joined and passed to `send`.
+    fn send_vectored(&mut self, now: Instant, packet: [&[u8]; 3], transmit: &Transmit) {
+        self.send(now, &packet.concat(), transmit);
+    }
+
+    /// Whether [`send_vectored`](Self::send_vectored) passes the parts on without joining them.
+    fn is_vectored(&self) -> bool {
+        false
+    }
+
     /// Replaces the content of `packet` by the next received packet.
     ///
     /// `None` means that nothing was received, never that a packet was lost.
@@ -121,6 +133,14 @@ macro_rules! forward {
             (**self).send(now, packet, transmit);
         }
 
+        fn send_vectored(&mut self, now: Instant, packet: [&[u8]; 3], transmit: &Transmit) {
+            (**self).send_vectored(now, packet, transmit);
+        }
+
+        fn is_vectored(&self) -> bool {
+            (**self).is_vectored()
+        }
+
         fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
             (**self).recv(now, packet)
         }
@@ -159,6 +179,14 @@ impl<L: Link + ?Sized> Link for Arc<Mutex<L>> {
 
     fn send(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) {
         lock(self).send(now, packet, transmit);
+    }
+
+    fn send_vectored(&mut self, now: Instant, packet: [&[u8]; 3], transmit: &Transmit) {
+        lock(self).send_vectored(now, packet, transmit);
+    }
+
+    fn is_vectored(&self) -> bool {
+        lock(self).is_vectored()
     }
 
     fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {

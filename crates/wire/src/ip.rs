@@ -112,6 +112,19 @@ impl IpHeader {
         }
     }
 
+    /// Writes the header of a packet without payload to the beginning of `bytes`.
+    pub(crate) fn write(&self, bytes: &mut [u8]) {
+        match (self.src, self.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                bytes[..v4::HEADER].copy_from_slice(&v4::bytes(self, src, dst, None, 0));
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                bytes[..v6::HEADER].copy_from_slice(&v6::bytes(self, src, dst, self.protocol, 0));
+            }
+            _ => mixed(),
+        }
+    }
+
     /// Appends the header of a fragment with `payload_len` bytes of payload; for IPv6 with the fragment header.
     ///
     /// # Panics

@@ -1,8 +1,10 @@
 //! The TCP header (RFC 9293 section 3.1).
 
 mod options;
+mod template;
 
 pub use options::{SackBlocks, TcpOptions, Timestamps};
+pub use template::{HeaderTemplate, SegmentFields};
 
 use crate::Malformed;
 use crate::checksum::Sum;
@@ -214,9 +216,29 @@ pub enum Checksum {
 ///
 /// # Panics
 /// As [`IpHeader::emit`].
-// Inlined where the headers are built, so that their known fields are constants.
 #[inline(always)]
 pub fn emit_packet(
+    ip: &IpHeader,
+    tcp: &TcpHeader,
+    data: [&[u8]; 2],
+    checksum: Checksum,
+    out: &mut Vec<u8>,
+) -> usize {
+    let headers = emit_headers(ip, tcp, data, checksum, out);
+    out.extend_from_slice(data[0]);
+    if !data[1].is_empty() {
+        out.extend_from_slice(data[1]);
+    }
+    headers
+}
+
+/// Replaces the content of `out` by the headers of such a packet, without its data. Returns their length.
+///
+/// # Panics
+/// As [`IpHeader::emit`].
+// Inlined where the headers are built, so that their known fields are constants.
+#[inline(always)]
+pub fn emit_headers(
     ip: &IpHeader,
     tcp: &TcpHeader,
     data: [&[u8]; 2],
@@ -233,6 +255,7 @@ pub fn emit_packet(
     let pseudo = ip.pseudo(segment);
     out.clear();
     ip.emit(segment, out);
+    let at = out.len();
     let field = if checksum == Checksum::Partial { pseudo.folded() } else { 0 };
     out.extend_from_slice(&tcp.fixed(len, field));
     match alone {
@@ -240,21 +263,15 @@ pub fn emit_packet(
         Some(Some(timestamps)) => out.extend_from_slice(&timestamps.block([NOP, NOP])),
         None => tcp.options.emit(out),
     }
-    let headers = out.len();
-    out.extend_from_slice(data[0]);
-    if !data[1].is_empty() {
-        out.extend_from_slice(data[1]);
-    }
     if checksum == Checksum::Full {
-        let at = headers - len;
         let sum = match alone {
             // By value: reading back the header just written would stall.
-            Some(timestamps) => tcp.sum_with(timestamps, len, pseudo).add(&out[headers..]),
+            Some(timestamps) => tcp.sum_with(timestamps, len, pseudo),
             None => pseudo.add(&out[at..]),
         };
-        out[at..][CHECKSUM].copy_from_slice(&sum.finish().to_be_bytes());
+        out[at..][CHECKSUM].copy_from_slice(&sum.add_both(data).finish().to_be_bytes());
     }
-    headers
+    out.len()
 }
 
 /// Whether the checksum of a whole segment is valid.

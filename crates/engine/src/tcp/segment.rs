@@ -3,11 +3,13 @@
 use crate::end::Header;
 use crate::isn::FlowHasher;
 use crate::seq::{RcvSeq, SndSeq};
-use crate::{Config, FourTuple, Rule, Transmit, TransmitChecksum};
+use crate::{Config, FourTuple, Transmit, TransmitChecksum};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use lastack_wire::ip::{self, IpHeader};
-use lastack_wire::tcp::{Checksum, TcpFlags, TcpHeader, emit_packet};
+use lastack_wire::tcp::{
+    Checksum, HeaderTemplate, SegmentFields, TcpFlags, TcpHeader, TcpOptions, emit_headers, emit_packet,
+};
 
 /// A segment that has arrived, its checksum and header verified.
 #[derive(Debug)]
@@ -94,35 +96,6 @@ fn socket_addr(ip: &IpAddr, port: u16) -> SocketAddr {
     }
 }
 
-/// A segment to be sent.
-pub(crate) struct Outgoing<'a> {
-    pub flow: &'a FourTuple,
-    pub tcp: &'a TcpHeader,
-    pub text: [&'a [u8]; 2],
-    /// Eff.snd.MSS, if the data is longer and the link has to segment it (TSO).
-    pub segment_size: Option<u16>,
-    pub dscp: u8,
-    /// Hop limit (TTL) that overrides the stack's.
-    pub hop_limit: Option<u8>,
-    /// The ECN bits of the IP header.
-    pub codepoint: u8,
-    pub rule: Option<Rule>,
-}
-
-impl Outgoing<'_> {
-    /// Writes it into `packet`, replacing its contents.
-    #[inline(always)]
-    pub fn emit(&self, config: &Config, packet: &mut Vec<u8>) -> Transmit {
-        let ip = IpHeader {
-            hop_limit: self.hop_limit.unwrap_or(config.hop_limit),
-            traffic_class: self.dscp << 2 | self.codepoint,
-            ..IpHeader::new(self.flow.local.ip(), self.flow.remote.ip(), ip::TCP)
-        };
-        let transmit = emit(config, &ip, self.tcp, self.text, packet);
-        Transmit { segment_size: self.segment_size, rule: self.rule, ..transmit }
-    }
-}
-
 /// Writes any segment into `packet`, replacing its contents, with the checksum computed as far as the link requires.
 #[inline(always)]
 pub(crate) fn emit(
@@ -132,14 +105,47 @@ pub(crate) fn emit(
     data: [&[u8]; 2],
     packet: &mut Vec<u8>,
 ) -> Transmit {
-    let checksum = match config.checksums.transmit {
+    let header_len = emit_packet(ip, tcp, data, checksum(config), packet);
+    transmit(config, header_len)
+}
+
+/// The headers of the segments of a connection.
+pub(crate) fn template(flow: &FourTuple, timestamps: bool) -> HeaderTemplate {
+    let ip = IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::TCP);
+    HeaderTemplate::new(&ip, flow.local.port(), flow.remote.port(), timestamps)
+}
+
+/// Writes the headers of a segment of a connection whose options its template does not have. Returns their length.
+#[cold]
+pub(crate) fn emit_fields(
+    flow: &FourTuple,
+    fields: &SegmentFields,
+    options: TcpOptions,
+    data: [&[u8]; 2],
+    checksum: Checksum,
+    headers: &mut Vec<u8>,
+) -> usize {
+    let &SegmentFields { hop_limit, traffic_class, seq, ack, flags, window, timestamps: _ } = fields;
+    let ip =
+        IpHeader { hop_limit, traffic_class, ..IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::TCP) };
+    let (src_port, dst_port) = (flow.local.port(), flow.remote.port());
+    let tcp = TcpHeader { src_port, dst_port, seq, ack, flags, window, urgent: 0, options };
+    emit_headers(&ip, &tcp, data, checksum, headers)
+}
+
+/// How far the link requires checksums to be computed.
+pub(crate) const fn checksum(config: &Config) -> Checksum {
+    match config.checksums.transmit {
         TransmitChecksum::Full => Checksum::Full,
         TransmitChecksum::Partial => Checksum::Partial,
         TransmitChecksum::None => Checksum::None,
-    };
-    let header_len = emit_packet(ip, tcp, data, checksum, packet) as u16;
-    let partial_checksum = checksum == Checksum::Partial;
-    Transmit { segment_size: None, header_len, partial_checksum, rule: None }
+    }
+}
+
+/// The metadata of a segment with headers of this length.
+pub(crate) const fn transmit(config: &Config, header_len: usize) -> Transmit {
+    let partial_checksum = matches!(config.checksums.transmit, TransmitChecksum::Partial);
+    Transmit { segment_size: None, header_len: header_len as u16, partial_checksum, rule: None }
 }
 
 /// The IP header of segments sent on `flow`.

@@ -5,6 +5,7 @@ use crate::collections::slots::SlotMap;
 use crate::collections::timer_queue::TimerQueue;
 use crate::end::{ByteCounts, Ended, FourTuple, Origin};
 use crate::event::Event;
+use crate::packet::PacketBuffer;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::tcp::closed::closed_socket::ClosedSocket;
@@ -23,6 +24,7 @@ use crate::{DropReason, Instant, Received, Rule, Transmit, Verdict};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::Range;
 use lastack_wire::ip::IpHeader;
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
 
@@ -466,7 +468,7 @@ impl TcpTable {
         &mut self,
         shared: &mut Shared,
         now: Instant,
-        packet: &mut Vec<u8>,
+        packet: &mut impl PacketBuffer,
     ) -> Option<Transmit> {
         self.clock = self.clock.max(now);
         while let Some(id) = self.ready.pop_front() {
@@ -489,7 +491,7 @@ impl TcpTable {
                     continue;
                 }
                 Slot::Socket(Socket::Opening(handshake)) => {
-                    let transmit = handshake.segmentize(shared, now, packet);
+                    let transmit = handshake.segmentize(shared, now, packet.headers());
                     let more = transmit.is_some();
                     (transmit, more)
                 }
@@ -505,6 +507,14 @@ impl TcpTable {
             }
         }
         None
+    }
+
+    /// Data in the send buffer of a connection, from SND.UNA on; `None` if it is not there any more.
+    pub fn sent_data(&self, id: ConnId, at: Range<usize>) -> Option<[&[u8]; 2]> {
+        match self.get(id)? {
+            Socket::Open(connection) => connection.outgoing.slices(at.start, at.len()),
+            Socket::Opening(_) | Socket::Closed(_) => None,
+        }
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {

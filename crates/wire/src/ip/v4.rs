@@ -122,6 +122,18 @@ pub(super) fn emit(
     payload_len: usize,
     out: &mut Vec<u8>,
 ) {
+    out.extend_from_slice(&bytes(header, src, dst, fragment, payload_len));
+}
+
+/// The header of a packet with `payload_len` bytes of payload.
+#[inline(always)]
+pub(super) fn bytes(
+    header: &IpHeader,
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    fragment: Option<Fragment>,
+    payload_len: usize,
+) -> [u8; HEADER] {
     let total_len = u16::try_from(HEADER + payload_len).expect("an IPv4 packet has at most 65535 octets");
     let (ident, place) = match fragment {
         None => (header.ident, if header.dont_fragment { DONT_FRAGMENT } else { 0 }),
@@ -152,5 +164,5 @@ pub(super) fn emit(
     b[10..12].copy_from_slice(&checksum.to_be_bytes());
     b[12..16].copy_from_slice(&src.octets());
     b[16..20].copy_from_slice(&dst.octets());
-    out.extend_from_slice(&b);
+    b
 }

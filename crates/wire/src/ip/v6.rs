@@ -212,6 +212,18 @@ pub(super) fn emit(
     payload_len: usize,
     out: &mut Vec<u8>,
 ) {
+    out.extend_from_slice(&bytes(header, src, dst, next_header, payload_len));
+}
+
+/// The header of a packet with `payload_len` bytes of payload.
+#[inline(always)]
+pub(super) fn bytes(
+    header: &IpHeader,
+    src: Ipv6Addr,
+    dst: Ipv6Addr,
+    next_header: u8,
+    payload_len: usize,
+) -> [u8; HEADER] {
     let payload_len = u16::try_from(payload_len).expect("an IPv6 packet has at most 65535 octets of payload");
     let first = 6 << 28 | u32::from(header.traffic_class) << 20 | header.flow_label & 0x000f_ffff;
     let mut b = [0; HEADER];
@@ -221,7 +233,7 @@ pub(super) fn emit(
     b[7] = header.hop_limit;
     b[8..24].copy_from_slice(&src.octets());
     b[24..40].copy_from_slice(&dst.octets());
-    out.extend_from_slice(&b);
+    b
 }
 
 pub(super) fn emit_fragment(

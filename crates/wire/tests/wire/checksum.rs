@@ -38,6 +38,18 @@ fn the_largest_packet_of_ones_does_not_overflow() {
 }
 
 #[test]
+fn ones_after_a_carry_keep_the_next_carry() {
+    for len in [64, 128, 192, 256, 1448, 1472] {
+        let mut bytes = vec![0xff; len];
+        assert_eq!(Sum::new().add(&bytes).finish(), by_definition(&bytes), "{len} octets");
+        bytes[len - 1] = 0xfe;
+        assert_eq!(Sum::new().add(&bytes).finish(), by_definition(&bytes), "{len} octets");
+        bytes[0] = 1;
+        assert_eq!(Sum::new().add(&bytes).finish(), by_definition(&bytes), "{len} octets");
+    }
+}
+
+#[test]
 fn every_length_agrees_with_the_definition() {
     let bytes: Vec<u8> = (0..600u32).map(|i| (i * 167 + 13) as u8).collect();
     for len in 0..bytes.len() {
@@ -51,6 +63,15 @@ proptest! {
         let cut = (cut % (bytes.len() + 1)) & !1;
         let (front, back) = bytes.split_at(cut);
         prop_assert_eq!(Sum::new().add(front).add(back).finish(), by_definition(&bytes));
+    }
+
+    #[test]
+    fn two_strings_of_any_length_sum_to_the_whole(
+        bytes in proptest::collection::vec(any::<u8>(), 0..2000),
+        cut in any::<usize>(),
+    ) {
+        let (front, back) = bytes.split_at(cut % (bytes.len() + 1));
+        prop_assert_eq!(Sum::new().add_both([front, back]).finish(), by_definition(&bytes));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::arbitrary;
 use lastack_wire::checksum::Sum;
+use lastack_wire::tcp::{Checksum, HeaderTemplate, SegmentFields};
 use lastack_wire::{IpHeader, Malformed, SackBlocks, TcpFlags, TcpHeader, TcpOptions, Timestamps, ip, tcp};
 use proptest::prelude::*;
 
@@ -260,6 +261,40 @@ fn partial_checksum_is_completed_by_summing_the_segment() {
 }
 
 proptest! {
+    /// A template gives the same bytes as building both headers from their fields.
+    #[test]
+    fn a_template_writes_what_the_fields_say(
+        ip in arbitrary::ip_header(),
+        header in arbitrary::tcp_header(),
+        timestamps in any::<Option<(u32, u32)>>(),
+        data in arbitrary::payload(),
+        cut in any::<usize>(),
+        checksum in prop_oneof![Just(Checksum::Full), Just(Checksum::Partial), Just(Checksum::None)],
+    ) {
+        let ip = IpHeader { protocol: ip::TCP, ..ip };
+        let timestamps = timestamps.map(|(val, ecr)| Timestamps { val, ecr });
+        let options = TcpOptions { timestamps, ..TcpOptions::default() };
+        let header = TcpHeader { options, urgent: 0, ..header };
+        let (first, second) = data.split_at(cut % (data.len() + 1));
+        let mut expected = vec![];
+        let len = tcp::emit_packet(&ip, &header, [first, second], checksum, &mut expected);
+        let other = IpHeader { hop_limit: 1, traffic_class: 0xff, ..ip };
+        let template =
+            HeaderTemplate::new(&other, header.src_port, header.dst_port, timestamps.is_some());
+        let fields = SegmentFields {
+            seq: header.seq,
+            ack: header.ack,
+            flags: header.flags,
+            window: header.window,
+            timestamps: timestamps.unwrap_or_default(),
+            ..SegmentFields::of(&ip)
+        };
+        let mut packet = vec![1; 100];
+        template.emit(&fields, [first, second], checksum, &mut packet);
+        prop_assert_eq!((packet.len(), template.len()), (len, len));
+        prop_assert_eq!(&packet[..], &expected[..len]);
+    }
+
     #[test]
     fn what_is_emitted_is_read(header in arbitrary::tcp_header(), text in arbitrary::payload()) {
         let mut segment = vec![];

@@ -30,6 +30,7 @@ use crate::tcp::connection::timers::{Timer, Timers};
 use crate::tcp::handshake::negotiate::Negotiated;
 use crate::tcp::recv::ack_policy::AckPolicy;
 use crate::tcp::recv::autotune::{self, RcvBufTuner};
+use crate::tcp::segment;
 use crate::tcp::send::congestion::Congestion;
 use crate::tcp::send::ecn::EcnState;
 use crate::tcp::send::mtu_discovery::{self, MtuDiscovery};
@@ -44,12 +45,15 @@ use core::net::IpAddr;
 use core::time::Duration;
 use lastack_wire::icmp::IcmpError;
 use lastack_wire::reset_reason::ResetReason;
+use lastack_wire::tcp::HeaderTemplate;
 
 /// The transmission control block of RFC 9293 section 3.3.1, from ESTABLISHED to LAST-ACK.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub id: ConnId,
     pub flow: FourTuple,
+    /// The headers of its segments.
+    pub template: HeaderTemplate,
     pub origin: Origin,
     pub opened: Instant,
     pub established: Instant,
@@ -170,6 +174,7 @@ impl Connection {
         Self {
             id: opened.id,
             flow: opened.flow,
+            template: segment::template(&opened.flow, opened.negotiated.timestamps),
             origin: opened.origin,
             opened: opened.opened,
             established: now,

@@ -19,6 +19,7 @@ use crate::tcp::ConnId;
 use crate::tcp::handshake::negotiate::Negotiated;
 use crate::tcp::recv::ack_policy::AckPolicy;
 use crate::tcp::recv::autotune::RcvBufTuner;
+use crate::tcp::segment;
 use crate::tcp::send::congestion::{Congestion, CongestionControl, LearnedWindow};
 use crate::tcp::send::ecn::EcnState;
 use crate::tcp::send::mtu_discovery::MtuDiscovery;
@@ -177,6 +178,7 @@ impl Parked {
         Connection {
             id,
             flow,
+            template: segment::template(&flow, self.negotiated.timestamps),
             origin: self.origin,
             opened: self.opened,
             established: self.established,
@@ -284,7 +286,7 @@ impl Connection {
         // Every field is named, so that a new one is not forgotten.
         #[rustfmt::skip]
         let Self {
-            id: _, flow, origin, opened, established, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,
+            id: _, flow, template: _, origin, opened, established, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,
             send_limit, incoming, reading, rtt, congestion, recovery, marks, timers: _, pacer: _, pending: _, ack_policy,
             small: _, pushed: _, settings, waits, has_user: _, stalled_since: _, heard, sent, text_sent, probes: _,
             last_challenge, soft_error: _, octets, stats, peer_user_timeout, fate: _,

@@ -17,7 +17,7 @@ use crate::tcp::connection::snd::Snd;
 use crate::tcp::connection::user_timeout;
 use crate::tcp::connection::{Connection, Opened};
 use crate::tcp::handshake::negotiate::Offered;
-use crate::tcp::segment::{Arrival, Outgoing};
+use crate::tcp::segment::{self, Arrival};
 use crate::tcp::send::congestion::INITIAL_SEGMENTS;
 use crate::tcp::send::ecn::{self, Ecn};
 use crate::tcp::send::rtt::Rtt;
@@ -25,6 +25,7 @@ use crate::tcp::socket::settings::{Settings, UserInterest};
 use crate::tcp::{ConnId, ListenerId, TcpState};
 use crate::{FourTuple, Instant, Rule, Transmit};
 use alloc::vec::Vec;
+use lastack_wire::ip::IpHeader;
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
 /// The phase of a handshake.
@@ -194,19 +195,9 @@ impl Handshake {
             (self.iss + 1, TcpFlags::ACK, Some(rule))
         };
         let tcp = self.header(shared, now, seq, flags);
-        Some(
-            Outgoing {
-                flow: &self.flow,
-                tcp: &tcp,
-                text: [&[], &[]],
-                segment_size: None,
-                dscp: self.settings.dscp,
-                hop_limit: self.settings.hop_limit,
-                codepoint: 0,
-                rule,
-            }
-            .emit(&shared.config, packet),
-        )
+        let ip = segment::ip_header(&shared.config, &self.flow, self.settings.dscp);
+        let ip = IpHeader { hop_limit: self.settings.hop_limit.unwrap_or(ip.hop_limit), ..ip };
+        Some(Transmit { rule, ..segment::emit(&shared.config, &ip, &tcp, [&[], &[]], packet) })
     }
 
     /// Counts a SYN; a retransmitted one does not count as sent, in the sense of RFC 4022.

@@ -2,6 +2,7 @@
 //! section 4.1) is applied here.
 
 use crate::end::{End, EndedBy};
+use crate::packet::PacketBuffer;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::tcp::connection::stats::segments;
@@ -9,13 +10,11 @@ use crate::tcp::connection::timers::Timer;
 use crate::tcp::connection::user_timeout;
 use crate::tcp::connection::{Closing, Connection};
 use crate::tcp::handshake::negotiate;
-use crate::tcp::segment::Outgoing;
+use crate::tcp::segment;
 use crate::tcp::send::plan::{Purpose, SegmentPlan, Wait};
-use crate::tcp::socket::settings::Settings;
 use crate::{Instant, Transmit};
-use alloc::vec::Vec;
 use lastack_wire::reset_reason;
-use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
+use lastack_wire::tcp::{SegmentFields, TcpFlags, TcpOptions, Timestamps};
 
 /// Max SACK blocks in a segment: without and with the timestamp option.
 const SACK_BLOCKS: [usize; 2] = [4, 3];
@@ -26,7 +25,7 @@ impl Connection {
         &mut self,
         shared: &mut Shared,
         now: Instant,
-        packet: &mut Vec<u8>,
+        packet: &mut impl PacketBuffer,
     ) -> Option<Transmit> {
         if self.pending.reset {
             return self.send_reset(shared, now, packet);
@@ -54,7 +53,12 @@ impl Connection {
     }
 
     /// Sends the RST of an ABORT (RFC 9293 section 3.10.5) and ends the connection.
-    fn send_reset(&mut self, shared: &mut Shared, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
+    fn send_reset(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        packet: &mut impl PacketBuffer,
+    ) -> Option<Transmit> {
         self.pending.reset = false;
         let Some(Closing::Resetting(mut end)) = self.fate.take() else {
             return None;
@@ -92,57 +96,79 @@ impl Connection {
         now: Instant,
         plan: &SegmentPlan,
         declared: &[u8],
-        packet: &mut Vec<u8>,
+        packet: &mut impl PacketBuffer,
     ) -> Option<Transmit> {
         self.cap_receive_buffer(shared);
+        let start = (plan.seq - self.snd.una) as usize;
         let data = match plan.len {
             0 => [declared, &[]],
-            len => self.outgoing.slices((plan.seq - self.snd.una) as usize, len as usize)?,
+            len => self.outgoing.slices(start, len as usize)?,
         };
         let edge = self.rcv.edge_to_announce(&self.incoming, self.mss);
         let (ecn, codepoint) = self.marks.stamp(plan.len > 0 && plan.seq == self.snd.nxt);
-        let tcp = TcpHeader {
-            src_port: self.flow.local.port(),
-            dst_port: self.flow.remote.port(),
+        let fields = SegmentFields {
+            hop_limit: self.settings.hop_limit.unwrap_or(shared.config.hop_limit),
+            traffic_class: self.settings.dscp << 2 | codepoint,
             seq: plan.seq.0,
             ack: self.rcv.ack().0,
             flags: plan.flags | ecn,
             window: self.rcv.window_field(edge),
-            urgent: 0,
-            options: self.options_of(now, plan),
+            timestamps: self.timestamps(now),
         };
-        let whole = plan.len <= self.mss || plan.purpose == Purpose::SizeProbe;
-        let segment_size = (!whole).then_some(self.mss as u16);
-        let Settings { dscp, hop_limit, .. } = self.settings;
-        let (flow, rule) = (&self.flow, plan.rule);
-        let segment =
-            Outgoing { flow, tcp: &tcp, text: data, segment_size, dscp, hop_limit, codepoint, rule };
-        let transmit = segment.emit(&shared.config, packet);
-        // The window, the SACK blocks and the flags of this segment are now announced.
-        self.rcv.edge = edge;
-        if !tcp.options.sack.is_empty() {
-            self.rcv.duplicate = None;
+        let checksum = segment::checksum(&shared.config);
+        let rare = self.needs_rare_options().then(|| self.options_of(plan, fields.timestamps));
+        let header_len = match rare {
+            Some(options) => {
+                segment::emit_fields(&self.flow, &fields, options, data, checksum, packet.headers())
+            }
+            None => {
+                self.template.emit(&fields, data, checksum, packet.headers());
+                self.template.len()
+            }
+        };
+        if plan.len > 0 {
+            packet.data(self.id, start..start + plan.len as usize, data);
+        } else if !declared.is_empty() {
+            packet.headers().extend_from_slice(declared);
         }
-        if tcp.flags.contains(TcpFlags::CWR) {
+        // The window, the options and the flags of this segment are now announced.
+        if let Some(options) = rare {
+            self.rare_options_announced(plan, &options);
+        }
+        self.rcv.edge = edge;
+        if ecn.contains(TcpFlags::CWR) {
             self.marks.said_slowed();
         }
-        if self.pending.user_timeout && Self::may_advertise_timeout(plan, &tcp.options) {
-            self.pending.user_timeout = false;
+        let whole = plan.len <= self.mss || plan.purpose == Purpose::SizeProbe;
+        let segment_size = (!whole).then_some(self.mss as u16);
+        Some(Transmit { segment_size, rule: plan.rule, ..segment::transmit(&shared.config, header_len) })
+    }
+
+    /// The timestamps option; zero if it is not used.
+    fn timestamps(&self, now: Instant) -> Timestamps {
+        if !self.negotiated.timestamps {
+            return Timestamps::default();
         }
-        Some(transmit)
+        Timestamps { val: negotiate::timestamp(now, self.ts_offset), ecr: self.rcv.ts_recent }
+    }
+
+    /// Whether there are options to send other than timestamps.
+    fn needs_rare_options(&self) -> bool {
+        self.reports_ranges() || self.pending.user_timeout
+    }
+
+    /// Whether there is something to report with SACK.
+    fn reports_ranges(&self) -> bool {
+        self.negotiated.sack && (!self.incoming.out_of_order().is_empty() || self.rcv.duplicate.is_some())
     }
 
     /// The options of a segment.
-    fn options_of(&self, now: Instant, plan: &SegmentPlan) -> TcpOptions {
-        let mut options = TcpOptions::default();
-        let timestamps = self.negotiated.timestamps;
-        if timestamps {
-            let val = negotiate::timestamp(now, self.ts_offset);
-            options.timestamps = Some(Timestamps { val, ecr: self.rcv.ts_recent });
-        }
-        let tells = !self.incoming.out_of_order().is_empty() || self.rcv.duplicate.is_some();
-        if tells && self.negotiated.sack {
-            let most = SACK_BLOCKS[usize::from(timestamps)];
+    fn options_of(&self, plan: &SegmentPlan, timestamps: Timestamps) -> TcpOptions {
+        let has_timestamps = self.negotiated.timestamps;
+        let mut options =
+            TcpOptions { timestamps: has_timestamps.then_some(timestamps), ..TcpOptions::default() };
+        if self.reports_ranges() {
+            let most = SACK_BLOCKS[usize::from(has_timestamps)];
             // As many as fit beside the data; out-of-order data was already reported by an ACK of its own.
             let room = self.mss.saturating_sub(plan.len + 4) as usize / 8;
             if room > 0 {
@@ -153,6 +179,16 @@ impl Connection {
             options.user_timeout = self.settings.advertised_user_timeout.map(user_timeout::field);
         }
         options
+    }
+
+    /// A segment with these options is sent.
+    fn rare_options_announced(&mut self, plan: &SegmentPlan, options: &TcpOptions) {
+        if !options.sack.is_empty() {
+            self.rcv.duplicate = None;
+        }
+        if self.pending.user_timeout && Self::may_advertise_timeout(plan, options) {
+            self.pending.user_timeout = false;
+        }
     }
 
     /// Data segments have no room for the User Timeout Option, nor does a segment with four SACK blocks.

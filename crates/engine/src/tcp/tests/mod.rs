@@ -50,3 +50,4 @@ mod scoreboard;
 mod search;
 mod settings;
 mod streams;
+mod vectored;

@@ -33,6 +33,16 @@ impl Host {
         self.stack.tcp(id).expect("the connection has a name")
     }
 
+    fn poll_transmit(&mut self, now: Instant, vectored: bool, packet: &mut Vec<u8>) -> Option<Transmit> {
+        if !vectored {
+            return self.stack.poll_transmit(now, packet);
+        }
+        let lent = self.stack.poll_transmit_vectored(now, packet)?;
+        packet.extend_from_slice(lent.data[0]);
+        packet.extend_from_slice(lent.data[1]);
+        Some(lent.transmit)
+    }
+
     fn collect_events(&mut self) {
         while let Some(event) = self.stack.poll_event() {
             match event {
@@ -52,6 +62,8 @@ pub(super) struct Pair {
     pub lose: fn(usize) -> bool,
     /// Loses the packets that are larger than this.
     pub swallow_above: Option<usize>,
+    /// The data of packets is lent.
+    pub vectored: bool,
     /// How long a packet is on its way.
     pub delay: Duration,
     /// When packets arrive, whether they are from A, and what they are.
@@ -81,6 +93,7 @@ impl Pair {
             b: Host::new(config(2), 2),
             lose: |_| false,
             swallow_above: None,
+            vectored: false,
             delay: Duration::ZERO,
             wire: VecDeque::new(),
             carried: 0,
@@ -94,7 +107,7 @@ impl Pair {
             for from_a in [true, false] {
                 let host = if from_a { &mut self.a } else { &mut self.b };
                 let mut packet = Vec::new();
-                while let Some(transmit) = host.stack.poll_transmit(self.now, &mut packet) {
+                while let Some(transmit) = host.poll_transmit(self.now, self.vectored, &mut packet) {
                     host.sent.push((self.now, packet.clone(), transmit));
                     self.carried += 1;
                     let swallowed = self.swallow_above.is_some_and(|most| packet.len() > most);
