@@ -438,7 +438,6 @@ fn config(plan: &Plan) -> Config {
     config.any_address = true;
     let intercept = &mut config.intercept;
     (intercept.tcp, intercept.udp, intercept.groups, intercept.echo) = (true, true, true, true);
-    config.mtu = plan.mtu as usize;
     config.tcp.memory = usize::from(plan.memory) << 20;
     // A program that does not read for long is slow, not hostile: a reset of ours would misreport the remote.
     config.tcp.reset_for_memory = false;
