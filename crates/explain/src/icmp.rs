@@ -36,8 +36,8 @@ pub struct Quote {
     pub src: Endpoint,
     /// Its receiver.
     pub dst: Endpoint,
-    /// Its sequence number, if it is of TCP.
-    pub seq: u32,
+    /// Its sequence number, if it is of TCP and was captured.
+    pub seq: Option<u32>,
 }
 
 impl IcmpSeen {
@@ -143,7 +143,7 @@ impl Quote {
             protocol,
             src: Endpoint { addr: src, port: port(0) },
             dst: Endpoint { addr: dst, port: port(2) },
-            seq: seq.map_or(0, u32::from_be_bytes),
+            seq: seq.map(u32::from_be_bytes),
         })
     }
 

@@ -68,6 +68,27 @@ impl Protocol {
     }
 }
 
+/// As [`recognize`], where the snapshot length left only the first octets of `len`.
+#[must_use]
+pub fn recognize_cut(data: &[u8], len: u32) -> Option<Protocol> {
+    if data.len() >= 16 || data.len() as u64 == u64::from(len) {
+        return recognize(data);
+    }
+    recognize(data).or_else(|| {
+        let begins = |word: &[u8]| data.len() >= 2 && word.starts_with(data);
+        Some(match data {
+            _ if begins(b"PRI * HTTP/2.0") => Protocol::Http2,
+            _ if METHODS.iter().any(|method| begins(method)) => Protocol::HttpRequest,
+            _ if begins(b"HTTP/1.") => Protocol::HttpResponse,
+            _ if begins(b"SSH-") => Protocol::Ssh,
+            [20 | 22 | 23, 3, ..] => Protocol::Tls,
+            [21, 3, ..] if len == 7 => Protocol::TlsAlert,
+            _ if begins(b"220 ") || begins(b"220-") => Protocol::Mail,
+            _ => return None,
+        })
+    })
+}
+
 const METHODS: [&[u8]; 9] =
     [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"TRACE "];
 

@@ -6,6 +6,8 @@ use lastack_wire::TcpHeader;
 
 /// Octets of a header up to the flags and the window: with fewer there is nothing to say.
 const LEAST: usize = 14;
+/// Octets of a header up to the window's end.
+const WINDOW: usize = 16;
 const HEADER: usize = 20;
 
 /// A segment: what is kept of it, and what is looked at while it is here.
@@ -21,6 +23,8 @@ pub struct Segment<'a> {
     pub header: TcpHeader,
     /// Its options as they stand in the packet.
     pub options: &'a [u8],
+    /// Octets of options that the packet has, captured or not.
+    pub options_size: u8,
     /// The payload as far as it was captured.
     pub payload: &'a [u8],
     /// The sender's hardware address.
@@ -54,6 +58,10 @@ impl<'a> Segment<'a> {
                 return None;
             }
             copy[..there].copy_from_slice(&data[..there]);
+            // A window that was cut off is not shut; that of a reset means nothing.
+            if there < WINDOW && copy[13] & 4 == 0 {
+                copy[14..16].copy_from_slice(&[0xff; 2]);
+            }
             copy[12] = 5 << 4 | copy[12] & 15;
             header.read(&copy).ok()?;
             (data.get(HEADER..).unwrap_or_default(), &[])
@@ -81,6 +89,7 @@ impl<'a> Segment<'a> {
             dst: Endpoint { addr: ip.dst, port: header.dst_port },
             header,
             options,
+            options_size: (size - HEADER) as u8,
             payload,
             mac: ip.mac,
             tap: ip.tap,
@@ -115,6 +124,9 @@ fn record(header: &TcpHeader, payload: &[u8], len: u32) -> Option<(u8, u16)> {
     }
     let port = |port| matches!(port, 443 | 465 | 636 | 853 | 989 | 990 | 993 | 995 | 5223 | 8443);
     let cut = payload.len() < 5 && payload.len() < len as usize;
+    if cut && let &[kind @ 20..=24, 3, ..] = payload {
+        return Some((kind, (len as u16).saturating_sub(5)));
+    }
     if cut && (24..=64).contains(&len) && (port(header.src_port) || port(header.dst_port)) {
         return Some((ALERT, len as u16 - 5));
     }

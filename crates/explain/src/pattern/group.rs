@@ -37,7 +37,8 @@ pub(crate) struct GroupFacts {
     first: i64,
     last: i64,
     idle: (f64, f64),
-    ids: Vec<String>,
+    /// When the first of them ended, and their identifiers.
+    members: Vec<(i64, String)>,
     by: BTreeMap<EndedBy, u64>,
 }
 
@@ -53,7 +54,7 @@ impl Groups {
             first: ended,
             last: ended,
             idle: (f64::MAX, 0.0),
-            ids: Vec::new(),
+            members: Vec::new(),
             by: BTreeMap::new(),
         });
         facts.count += 1;
@@ -61,48 +62,89 @@ impl Groups {
         facts.last = facts.last.max(ended);
         facts.idle = (facts.idle.0.min(verdict.idle), facts.idle.1.max(verdict.idle));
         *facts.by.entry(verdict.ended_by).or_default() += 1;
-        if facts.ids.len() < LISTED {
-            facts.ids.push(id());
+        if facts.members.len() < LISTED {
+            facts.members.push((ended, id()));
         }
     }
 
     /// The groups of two or more, the largest first.
     pub fn finish(&self, context: &Context) -> Vec<Group> {
-        let mut groups: Vec<Group> = self
-            .0
-            .iter()
-            .filter(|(_, facts)| facts.count >= 2)
-            .map(|((cause, server), facts)| Group {
+        let mut groups: Vec<Group> = Vec::new();
+        for ((cause, server), facts) in self.0.iter().filter(|(_, facts)| facts.count >= 2) {
+            let by = facts.by.iter().max_by_key(|(_, count)| **count).map(|(by, _)| *by);
+            let group = Group {
                 cause: *cause,
                 server: *server,
                 count: facts.count,
                 first: facts.first,
                 last: facts.last,
-                ended_by: facts
-                    .by
-                    .iter()
-                    .max_by_key(|(_, count)| **count)
-                    .map_or(EndedBy::Unknown, |(by, _)| *by),
+                ended_by: by.unwrap_or(EndedBy::Unknown),
                 fact: fact(*cause, *server, facts, context),
-                ids: facts.ids.clone(),
-            })
-            .collect();
+                ids: facts.members.iter().map(|(_, id)| id.clone()).collect(),
+            };
+            match outages(&group, facts, context) {
+                Some(outages) => groups.extend(outages),
+                None => groups.push(group),
+            }
+        }
         groups.sort_by_key(|group| (std::cmp::Reverse(group.count), group.cause, group.server));
         groups
     }
 }
 
+/// Whether ends of this cause mean that the server accepts nothing at that time.
+const fn is_outage(cause: Cause) -> bool {
+    matches!(cause, Cause::Refused | Cause::BacklogFull | Cause::FirewallReject | Cause::SilentDrop)
+}
+
+/// A group whose server accepted connections in between, as one group for each time in which it did not.
+fn outages(group: &Group, facts: &GroupFacts, context: &Context) -> Option<Vec<Group>> {
+    let accepted = context.accepted(group.server);
+    let between = |from: i64, to: i64| accepted.iter().any(|&time| from < time && time < to);
+    if !is_outage(group.cause)
+        || !between(group.first, group.last)
+        || facts.members.len() as u64 != facts.count
+    {
+        return None;
+    }
+    let mut members = facts.members.clone();
+    members.sort_unstable();
+    let outages = members.chunk_by(|(a, _), (b, _)| !between(*a, *b)).filter(|part| part.len() >= 2);
+    Some(
+        outages
+            .map(|part| {
+                let (first, last) = (part[0].0, part[part.len() - 1].0);
+                Group {
+                    count: part.len() as u64,
+                    first,
+                    last,
+                    fact: outage(first, last, accepted).into(),
+                    ids: part.iter().map(|(_, id)| id.clone()).collect(),
+                    ..group.clone()
+                }
+            })
+            .collect(),
+    )
+}
+
+/// What the connections that the server accepted tell about the time in which it did not.
+fn outage(first: i64, last: i64, accepted: &[i64]) -> &'static str {
+    let before = accepted.iter().any(|&time| time < first);
+    let during = accepted.iter().any(|&time| first < time && time < last);
+    let after = accepted.iter().any(|&time| time > last);
+    match (before, during, after) {
+        (_, true, _) => "it accepted others at that time",
+        (true, _, true) => "down, then back",
+        (true, _, false) => "accepted connections before, none after",
+        (false, _, true) => "accepted connections only afterwards",
+        (false, _, false) => "accepted no connection in this capture",
+    }
+}
+
 fn fact(cause: Cause, server: Endpoint, facts: &GroupFacts, context: &Context) -> String {
     let accepted = context.accepted(server);
-    if matches!(cause, Cause::Refused | Cause::BacklogFull | Cause::FirewallReject | Cause::SilentDrop) {
-        let before = accepted.iter().filter(|&&time| time < facts.first).max();
-        let after = accepted.iter().filter(|&&time| time > facts.last).min();
-        return match (before, after) {
-            (Some(_), Some(_)) => "down, then back".into(),
-            (Some(_), None) => "accepted connections before, none after".into(),
-            (None, Some(_)) => "accepted connections only afterwards".into(),
-            (None, None) => "accepted no connection in this capture".into(),
-        };
+    if is_outage(cause) {
+        return outage(facts.first, facts.last, accepted).into();
     }
     let (low, high) = facts.idle;
     if facts.count >= 3 && low >= 1.0 && high - low <= (low * 0.02).max(0.1) {

@@ -32,6 +32,8 @@ pub(crate) struct Marks {
     pub queue_full: bool,
     /// The port answered other SYNs while this one was not answered.
     pub answered_meanwhile: bool,
+    /// It goes on, with another port or address, where this packet of another connection left off.
+    pub moved_from: Option<crate::packet::Frame>,
     /// The client's other connection to that port was established first.
     pub sibling_won: bool,
 }
@@ -45,6 +47,7 @@ pub(crate) fn mark(conns: &[Box<Conn>], context: &Context) -> HashMap<u64, Marks
     equal_idles(conns, context, &mut marks);
     full_queues(conns, context, &mut marks);
     siblings(conns, &mut marks);
+    moved(conns, &mut marks);
     marks
 }
 
@@ -280,6 +283,36 @@ fn is_half_accepted(conn: &Conn) -> bool {
         && server.octets == 0
         && !taken
         && (server.syns >= 2 || opener.octets > 0 && opener.stuck.sends >= 3)
+}
+
+/// Connections without a SYN whose first data has the numbers at which another connection to that server stands: a NAT gave it
+/// another port.
+fn moved(conns: &[Box<Conn>], marks: &mut All) {
+    let begins = |conn: &Conn| {
+        let first = conn.head.first().filter(|pkt| pkt.len > 0 && !pkt.has(TcpFlags::SYN))?;
+        let unknown = conn.sides.iter().all(|side| side.syn.is_none()) && !conn.resets.is_empty();
+        unknown.then_some((conn.sides[1 - usize::from(first.side)].at, first.seq, first.ack))
+    };
+    let mut stands: HashMap<(Endpoint, u32, u32), crate::packet::Frame> = HashMap::new();
+    if conns.iter().all(|conn| begins(conn).is_none()) {
+        return;
+    }
+    for conn in conns.iter().filter(|conn| conn.established && has_data(conn)) {
+        for index in 0..2 {
+            let (own, peer) = (&conn.sides[index], &conn.sides[1 - index]);
+            if own.started && peer.started {
+                // The peer may have closed since.
+                for known in [Some(peer.max), peer.fin_seq()].into_iter().flatten() {
+                    stands.insert((peer.at, own.max, known), conn.last.1);
+                }
+            }
+        }
+    }
+    for conn in conns {
+        if let Some(frame) = begins(conn).and_then(|key| stands.get(&key)) {
+            marks.entry(conn.ordinal).or_default().moved_from = Some(*frame);
+        }
+    }
 }
 
 /// Attempts that were dropped because another one of the same client was faster.

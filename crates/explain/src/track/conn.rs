@@ -18,6 +18,8 @@ const BEFORE: usize = 20;
 const AFTER: usize = 20;
 /// Resets that are kept with all that was known when they came.
 const RESETS: usize = 4096;
+/// Packets that pass each other in a capture are at most so far apart.
+const OVERTAKEN: i64 = 2_000_000;
 /// Copies of one packet come within this time.
 const COPY: i64 = 20_000_000;
 
@@ -168,6 +170,9 @@ impl Conn {
                 (None, None) => self.is_over(),
             };
         }
+        if self.was_overtaken(pkt, side) {
+            return false;
+        }
         match &self.sides[side].syn {
             Some(syn) if syn.seq == pkt.seq => {
                 // The same number long after the end is a new attempt by a tool that always uses it.
@@ -182,6 +187,16 @@ impl Conn {
             }
             _ => true,
         }
+    }
+
+    /// Whether this SYN was captured after what answers it.
+    fn was_overtaken(&self, pkt: &Pkt, side: usize) -> bool {
+        let near = |answer: &Pkt| (pkt.time - answer.time).abs() <= OVERTAKEN && answer.ack == pkt.end();
+        let accepted = self.sides[1 - side].syn.is_some_and(|syn| syn.has(TcpFlags::ACK) && near(&syn));
+        let only_resets = self.packets == self.resets.len() as u64;
+        let refused =
+            || self.resets.iter().any(|reset| usize::from(reset.pkt.side) != side && near(&reset.pkt));
+        self.sides[side].syn.is_none() && (accepted || only_resets && refused())
     }
 
     /// Takes note of a segment of `side`.
@@ -294,17 +309,15 @@ impl Conn {
                 }
             }
         }
-        let known = self.sides[side].syn.is_some_and(|syn| syn.seq == pkt.seq);
+        let known =
+            self.sides[side].syn.is_some_and(|syn| syn.seq == pkt.seq) || self.was_overtaken(pkt, side);
         if pkt.has(TcpFlags::SYN) && !pkt.has(TcpFlags::ACK) && self.established && !known {
             return; // its numbers are not those of the connection
         }
         self.accepted_after_all(pkt);
         self.note_probe(pkt);
         let answered = self.sides[peer].ack;
-        if pkt.len > 0 {
-            let max = self.sides[side].started.then_some(self.sides[side].max);
-            self.sides[side].payloads.add(segment, pkt, max);
-        }
+        self.sides[side].compare(segment, pkt);
         let new = self.sides[side].sends(segment, pkt, answered);
         if pkt.has(TcpFlags::ACK) {
             self.sides[peer].acked_by_peer(pkt.ack);
@@ -319,6 +332,7 @@ impl Conn {
                 self.established = true;
             }
         }
+        self.overtaken_by_reset(pkt);
         self.sides[peer].probes.count = 0;
         if new > 0 {
             self.sides[0].probes.in_a_row = 0;
@@ -333,6 +347,26 @@ impl Conn {
             if new > 0 {
                 self.speaker = Some(pkt.side);
             }
+        }
+    }
+
+    /// A reset was captured before the data that its sender sent before it: with that, it is what its receiver expects.
+    fn overtaken_by_reset(&mut self, pkt: &Pkt) {
+        let Some(index) = self.resets.iter().rposition(|reset| !reset.copy) else { return };
+        let reset = &self.resets[index];
+        let fits = reset.pkt.side == pkt.side
+            && reset.pkt.seq == pkt.end()
+            && (pkt.time - reset.pkt.time).abs() <= OVERTAKEN
+            && self.was_refused(reset);
+        if self.reset_by.is_some() || !fits {
+            return;
+        }
+        let effect = self.effect(&reset.pkt);
+        if effect.is_accepted() {
+            self.resets[index].effect = effect;
+            self.resets[index].own_nxt = Some(pkt.end());
+            self.reset_by = Some(index);
+            self.at_reset = self.established.then(|| Box::new(self.sides.clone()));
         }
     }
 

@@ -145,6 +145,8 @@ pub struct Side {
     pub tls: bool,
     /// Octets that the peer acknowledged and that are not in the capture.
     pub unseen: u32,
+    /// The last of these octets, from where to where.
+    pub(super) skipped: (u32, u32),
     /// The most payload that one packet had.
     pub largest: u32,
     /// The connection has timestamps on this side.
@@ -191,6 +193,13 @@ impl Side {
         new
     }
 
+    /// Compares its payload with what it sent before.
+    pub(super) fn compare(&mut self, segment: &Segment<'_>, pkt: &Pkt) {
+        if pkt.len > 0 {
+            self.payloads.add(segment, pkt, self.started.then_some(self.max));
+        }
+    }
+
     fn opens(&mut self, segment: &Segment<'_>, pkt: &Pkt) {
         self.syns += 1;
         self.last_syn = pkt.time;
@@ -199,7 +208,7 @@ impl Side {
             self.syn = Some(*pkt);
             self.syn_ttl = Some(pkt.ttl);
             self.options = SynOptions {
-                size: segment.options.len() as u8,
+                size: segment.options_size,
                 mss: options.mss,
                 scale: options.window_scale,
                 timestamps: options.timestamps.is_some(),
@@ -249,6 +258,7 @@ impl Side {
             && ahead(answered, self.nxt) > 0
         {
             self.unseen = self.unseen.saturating_add(ahead(answered, self.nxt).unsigned_abs());
+            self.skipped = (self.nxt, answered);
             self.nxt = answered;
             self.join();
             if ahead(self.nxt, self.max) > 0 {
@@ -257,6 +267,12 @@ impl Side {
         }
         if pkt.span() == 0 {
             return 0;
+        }
+        // Its acknowledgment was captured before it.
+        if pkt.len > 0 && ahead(seq, self.skipped.0) >= 0 && ahead(end, self.skipped.1) <= 0 {
+            self.unseen = self.unseen.saturating_sub(pkt.span());
+            self.skipped.0 = end;
+            return pkt.len;
         }
         let new = if ahead(end, self.max) > 0 {
             let fresh = ahead(end, self.max).unsigned_abs().min(pkt.span());
@@ -327,7 +343,7 @@ impl Side {
         self.largest = self.largest.max(pkt.len);
         if self.first_data.is_none() {
             self.first_data = Some(*pkt);
-            self.protocol = protocol::recognize(segment.payload);
+            self.protocol = protocol::recognize_cut(segment.payload, pkt.len);
         }
         self.last_data = Some(*pkt);
         self.tls |= pkt.tls.is_some();

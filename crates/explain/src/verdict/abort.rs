@@ -88,7 +88,8 @@ impl Case<'_> {
         {
             return self.data_missing(reset, missing);
         }
-        if self.side(own).octets == 0 {
+        let from_the_start = self.conn.sides.iter().any(|side| side.syn.is_some());
+        if self.side(own).octets == 0 && (from_the_start || self.marks.same_instant.is_some()) {
             return self.abort_without_a_word(reset, idle);
         }
         if self.is_client(own) { self.client_aborts(reset, idle) } else { self.server_aborts(reset, idle) }
@@ -334,8 +335,10 @@ impl Case<'_> {
             if self.side(other).is_partial_request && idle >= SECOND / 2 {
                 return self.request_timed_out(reset, idle);
             }
+            // After a longer time the data may have been read, and an answer not have been found.
+            let (sure, other) = if idle < 100 * MS { (0.8, 0.12) } else { (0.65, 0.3) };
             return self
-                .verdict(Cause::CloseUnread, 0.8, by)
+                .verdict(Cause::CloseUnread, sure, by)
                 .decisive(reset.pkt.frame)
                 .rule("S60")
                 .idle(idle, reset.pkt.frame)
@@ -345,7 +348,7 @@ impl Case<'_> {
                     format!("at most {} bytes", reset.peer_run),
                     text,
                 )
-                .alternative(Cause::Abort, 0.12)
+                .alternative(Cause::Abort, other)
                 .done();
         }
         let last = self.side(own).last_data.map_or(idle, |pkt| reset.pkt.time - pkt.time);

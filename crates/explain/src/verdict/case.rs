@@ -236,6 +236,13 @@ pub(crate) fn hops(ttl: u8) -> u8 {
 /// Which end is the client where no SYN tells: known listeners, what was said first, and ports.
 fn guess_client(conn: &Conn, context: &Context) -> usize {
     let [a, b] = &conn.sides;
+    // What answers a SYN is of the server.
+    let answers_syn = |reset: &&Reset| reset.pkt.has(TcpFlags::ACK) && reset.pkt.seq == 0;
+    if conn.packets == conn.resets.len() as u64
+        && let Some(reset) = conn.resets.iter().find(answers_syn)
+    {
+        return 1 - usize::from(reset.pkt.side);
+    }
     match (context.listens(a.at), context.listens(b.at)) {
         (true, false) => return 1,
         (false, true) => return 0,

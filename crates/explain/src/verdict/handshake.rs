@@ -345,6 +345,9 @@ impl Case<'_> {
     fn stray_reply(&self, reset: &Reset) -> Option<Verdict> {
         let others =
             self.conn.packets - self.conn.copies - self.conn.resets.iter().filter(|r| !r.copy).count() as u64;
+        if others == 0 && reset.pkt.has(TcpFlags::ACK) && reset.pkt.seq == 0 && reset.pkt.window == 0 {
+            return Some(self.refused_unseen(reset));
+        }
         if others == 0 {
             return Some(
                 self.verdict(Cause::Echo, 0.6, EndedBy::Unknown)
@@ -376,6 +379,23 @@ impl Case<'_> {
             return Some(self.stray(reset, Some(trigger.frame)));
         }
         None
+    }
+
+    /// A RST,ACK with SEQ 0 answers a segment without ACK: a SYN, which is not in the capture.
+    fn refused_unseen(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        self.verdict(Cause::Refused, 0.55, self.by(own))
+            .decisive(reset.pkt.frame)
+            .rule("S1")
+            .evidence(
+                Kind::Shape,
+                Some(reset.pkt.frame),
+                "RST,ACK, SEQ 0, window 0",
+                "such a reset answers a SYN; the SYN is not in the capture",
+            )
+            .alternative(Cause::FirewallReject, 0.25)
+            .alternative(Cause::Scan, 0.1)
+            .done()
     }
 
     /// A segment without ACK and SYN that only a probe has.

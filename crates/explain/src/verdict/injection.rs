@@ -35,6 +35,11 @@ impl Case<'_> {
             let independent = strong.iter().any(|mark| marks.iter().any(|other| other.family != mark.family));
             (!strong.is_empty() && independent).then_some((*reset, marks))
         })?;
+        // What answers nothing after a pause is a timer's, and other data may follow from the end that it spared.
+        let waited = first.before.map_or(0, |before| first.pkt.time - before.time);
+        if waited >= SECOND && !marks.iter().any(|mark| matches!(mark.family, 1 | 3)) {
+            return None;
+        }
         // A device in the path swallows what it answers; an injector beside the path cannot.
         if first
             .trigger

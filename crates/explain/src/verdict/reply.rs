@@ -11,9 +11,15 @@ impl Case<'_> {
     /// A reset of the shape of a reply.
     pub fn reply(&self, reset: &Reset) -> Verdict {
         let own = usize::from(reset.pkt.side);
-        let Some(trigger) = reset.trigger.filter(|_| reset.answers) else {
+        let prompt = (4 * self.crossing()).max(SECOND);
+        let Some(trigger) =
+            reset.trigger.filter(|trigger| reset.answers && reset.pkt.time - trigger.time < prompt)
+        else {
             return self.without_trigger(reset);
         };
+        if let Some(frame) = self.marks.moved_from {
+            return self.moved(reset, frame);
+        }
         let gap = self.quiet_before(&trigger);
         if let Some(foreign) = self.foreign_ttl(reset) {
             if gap >= SECOND {
@@ -38,6 +44,23 @@ impl Case<'_> {
             return self.client_gone(reset);
         }
         self.lost_state(reset, gap)
+    }
+
+    /// The data of a connection that the server knows by another port or address of the client.
+    fn moved(&self, reset: &Reset, frame: crate::packet::Frame) -> Verdict {
+        let trigger = reset.trigger.map(|pkt| pkt.frame);
+        self.verdict(Cause::StateExpired, 0.85, EndedBy::Path)
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Pattern,
+                Some(frame),
+                "the same numbers",
+                "the first packet here goes on where another connection to that server stood: a NAT had forgotten it and gave it another port",
+            )
+            .evidence(Kind::Trigger, trigger, "no SYN", "the server never saw this pair of addresses and ports before")
+            .alternative(Cause::PortReuse, 0.03)
+            .advice("Send keep-alives more often than the NAT's timer, or raise it.")
+            .done()
     }
 
     /// A reset that came sooner than the end itself could send it, with the end's hop limit.
@@ -194,9 +217,17 @@ impl Case<'_> {
         let own = usize::from(reset.pkt.side);
         let idle = reset.before.map_or(0, |before| (reset.pkt.time - before.time).max(0));
         let foreign = self.foreign_ttl(reset);
+        // What it answers may be in the direction that is missing.
+        if self.missing_side() == Some(1 - own) && idle >= SECOND {
+            return match foreign {
+                Some(_) => self.state_expired(reset, idle, foreign),
+                None => self.lost_state(reset, idle),
+            };
+        }
         let exact = reset.seq_offset() == Some(0);
+        let twin = self.reset_of_the_other_end(reset);
         if idle >= SECOND && (foreign.is_some() || exact) {
-            let sure = if foreign.is_some() { 0.7 } else { 0.45 };
+            let sure = if foreign.is_some() || twin.is_some() { 0.7 } else { 0.45 };
             let mut draft = self
                 .verdict(Cause::IdleReset, sure, EndedBy::Path)
                 .decisive(reset.pkt.frame)
@@ -207,6 +238,10 @@ impl Case<'_> {
                     "none",
                     "a bare reset that answers nothing, after an idle time: a timer",
                 );
+            if let Some(twin) = twin {
+                let text = "both ends are reset at the same time, neither in answer to the other";
+                draft = draft.evidence(Kind::Copies, Some(twin), "both directions", text);
+            }
             if let Some(foreign) = foreign {
                 draft = draft
                     .evidence(
@@ -244,6 +279,16 @@ impl Case<'_> {
                 0.15,
             )
             .done()
+    }
+
+    /// A reset of the other direction at the same time as this one, that is not its echo.
+    fn reset_of_the_other_end(&self, reset: &Reset) -> Option<crate::packet::Frame> {
+        let near = |other: &&Reset| {
+            other.pkt.side != reset.pkt.side
+                && !other.copy
+                && (other.pkt.time - reset.pkt.time).abs() < self.crossing() / 2
+        };
+        self.conn.resets.iter().find(near).map(|other| other.pkt.frame)
     }
 
     /// Whether the third segment of the handshake was followed by a repeated SYN|ACK.

@@ -64,7 +64,7 @@ impl Case<'_> {
         }
         let syn = self.side(self.client).syn?;
         self.conn.icmp.iter().find(|icmp| {
-            (icmp.quoted.seq == syn.seq || ahead(icmp.quoted.seq, syn.seq) == 1)
+            icmp.quoted.seq.is_none_or(|seq| matches!(ahead(seq, syn.seq), 0 | 1))
                 && icmp.cause() != Cause::IcmpTooBig
         })
     }
