@@ -212,6 +212,42 @@ impl Case<'_> {
             .done()
     }
 
+    /// A bare reset that answers nothing, after an idle time.
+    fn timer_of_a_device(&self, reset: &Reset, idle: i64, foreign: Option<super::case::TtlGap>) -> Verdict {
+        let twin = self.reset_of_the_other_end(reset);
+        let sure = if foreign.is_some() || twin.is_some() { 0.7 } else { 0.45 };
+        let mut draft = self
+            .verdict(Cause::IdleReset, sure, EndedBy::Path)
+            .decisive(reset.pkt.frame)
+            .idle(idle, reset.pkt.frame)
+            .evidence(
+                Kind::Trigger,
+                Some(reset.pkt.frame),
+                "none",
+                "a bare reset that answers nothing, after an idle time: a timer",
+            );
+        if let Some(twin) = twin {
+            let text = "both ends are reset at the same time, neither in answer to the other";
+            draft = draft.evidence(Kind::Copies, Some(twin), "both directions", text);
+        }
+        if let Some(foreign) = foreign {
+            draft = draft
+                .evidence(
+                    Kind::Ttl,
+                    Some(reset.pkt.frame),
+                    foreign.seen.to_string(),
+                    format!(
+                        "the reset's TTL is {}, the end's other packets have {}",
+                        foreign.seen, foreign.usual
+                    ),
+                )
+                .device(foreign.seen);
+        } else {
+            draft = draft.alternative(Cause::Abort, 0.3);
+        }
+        draft.done()
+    }
+
     /// A bare reset that answers nothing in the capture.
     fn without_trigger(&self, reset: &Reset) -> Verdict {
         let own = usize::from(reset.pkt.side);
@@ -225,39 +261,8 @@ impl Case<'_> {
             };
         }
         let exact = reset.seq_offset() == Some(0);
-        let twin = self.reset_of_the_other_end(reset);
         if idle >= SECOND && (foreign.is_some() || exact) {
-            let sure = if foreign.is_some() || twin.is_some() { 0.7 } else { 0.45 };
-            let mut draft = self
-                .verdict(Cause::IdleReset, sure, EndedBy::Path)
-                .decisive(reset.pkt.frame)
-                .idle(idle, reset.pkt.frame)
-                .evidence(
-                    Kind::Trigger,
-                    Some(reset.pkt.frame),
-                    "none",
-                    "a bare reset that answers nothing, after an idle time: a timer",
-                );
-            if let Some(twin) = twin {
-                let text = "both ends are reset at the same time, neither in answer to the other";
-                draft = draft.evidence(Kind::Copies, Some(twin), "both directions", text);
-            }
-            if let Some(foreign) = foreign {
-                draft = draft
-                    .evidence(
-                        Kind::Ttl,
-                        Some(reset.pkt.frame),
-                        foreign.seen.to_string(),
-                        format!(
-                            "the reset's TTL is {}, the end's other packets have {}",
-                            foreign.seen, foreign.usual
-                        ),
-                    )
-                    .device(foreign.seen);
-            } else {
-                draft = draft.alternative(Cause::Abort, 0.3);
-            }
-            return draft.done();
+            return self.timer_of_a_device(reset, idle, foreign);
         }
         if self.missing_side().is_none() && exact && !reset.peer_fin {
             // A bare reset with the exact next number: an abort of a stack that leaves out the ACK.
