@@ -9,7 +9,7 @@ use clap::Args;
 use lastack_run::inject::{self, FaultRule};
 use lastack_run::namespace::{DeviceChoice, Identity};
 use lastack_run::report::FailOn;
-use lastack_run::{Destinations, Options, Policy, Published};
+use lastack_run::{Destinations, Options, Policy, Published, Terminal};
 
 /// Run a program in its own network namespace, and report how each of its connections ended
 ///
@@ -44,6 +44,11 @@ pub struct RunArgs {
     /// Limit the packets that --flight-recorder keeps in memory to MIB
     #[arg(long, value_name = "MIB", default_value_t = 32, requires = "flight_recorder", value_parser = clap::value_parser!(u16).range(1..))]
     pub flight_memory: u16,
+
+    /// Show a table of the connections while the program runs, on the terminal that lastack was started from if the
+    /// program's output is redirected, or on another one
+    #[arg(long, value_name = "TERMINAL", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub live: Option<OsString>,
 
     /// Write the report to FILE, line by line, instead of standard error
     #[arg(short, long, value_name = "FILE")]
@@ -185,6 +190,11 @@ pub fn main(args: RunArgs) -> ExitCode {
     lastack_run::main(args.into())
 }
 
+/// The terminal of the table.
+fn terminal(path: OsString) -> Terminal {
+    if path.is_empty() { Terminal::Own } else { Terminal::Other(path.into()) }
+}
+
 /// Parses a fault; `help` prints the list of faults and exits.
 fn fault(text: &str) -> Result<FaultRule, String> {
     if text == "help" {
@@ -204,6 +214,7 @@ impl From<RunArgs> for Options {
         Self {
             write: args.write,
             html: args.html,
+            live: args.live.map(terminal),
             flight_recorder: args.flight_recorder,
             flight_memory: args.flight_memory,
             output: args.output,

@@ -1,6 +1,7 @@
 //! Both sides of a connection, joined into one record.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -10,11 +11,12 @@ use lastack_wire::icmp::IcmpError;
 use super::budget::{DESCRIPTORS_HINT, Slot};
 use super::localhost::Failed;
 use super::plan::Route;
-use super::relay::{Over, RelayStats, Side};
+use super::relay::{Over, Relay, RelayStats, Side};
 use crate::host::socket::{Outstanding, errno_name, outstanding};
 use crate::host::{Failure, Said};
+use crate::live::{INTERVAL, Shot, Shown};
 use crate::report::{
-    Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Proto, Rates, Record, peer_state,
+    Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Path, Proto, Rates, Record, peer_state,
 };
 
 /// The hint for an attempt to reach the host's loopback.
@@ -39,12 +41,24 @@ pub struct ConnectionReport {
     pub ledger: Rc<RelayStats>,
     /// Its process, and the path and options that apply to it.
     pub context: RefCell<Context>,
+    /// It is shown while it lives.
+    observed: Cell<bool>,
+    /// The state of our end and the path, if it is shown.
+    current: Cell<Option<(TcpState, Option<Path>)>>,
 }
 
 impl ConnectionReport {
     /// Of a connection that begins now.
     pub fn new(local: SocketAddr, remote: SocketAddr) -> Self {
-        Self { local, remote, opened: Began::now(), ledger: Rc::default(), context: RefCell::default() }
+        Self {
+            local,
+            remote,
+            opened: Began::now(),
+            ledger: Rc::default(),
+            context: RefCell::default(),
+            observed: Cell::default(),
+            current: Cell::default(),
+        }
     }
 
     /// From now on it may be closed to make room for another.
@@ -390,5 +404,43 @@ impl ConnectionReport {
             unacked: waiting.unacked,
             unread: ledger.from_remote.get().saturating_sub(record.octets.received),
         };
+    }
+}
+
+impl ConnectionReport {
+    /// Measures a connection that is shown, from time to time.
+    pub async fn watch(&self, relay: &Relay<'_>) -> Infallible {
+        if !self.observed.get() {
+            return std::future::pending().await;
+        }
+        loop {
+            self.current.set(Some(relay.state()));
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+}
+
+impl Shown for ConnectionReport {
+    fn observe(&self) {
+        self.observed.set(true);
+    }
+
+    fn shot(&self) -> Shot {
+        let (ledger, context) = (&self.ledger, self.context.borrow());
+        let (state, path) = self.current.get().unwrap_or((TcpState::SynReceived, None));
+        let joined = ledger.moved() > 0 && self.current.get().is_none();
+        let state = if joined { TcpState::Established } else { peer_state(state) };
+        Shot {
+            proto: Proto::Tcp,
+            inward: context.inward,
+            remote: self.remote,
+            name: context.name.clone(),
+            process: context.process.clone(),
+            state: state.to_string(),
+            sent: ledger.to_remote.get(),
+            received: ledger.to_program.get(),
+            path,
+            opened: self.opened.clock,
+        }
     }
 }

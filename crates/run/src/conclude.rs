@@ -132,6 +132,9 @@ impl Run {
         let seen_as = record.context.seen_as.unwrap_or(record.remote);
         self.comments.end(record.local, seen_as, || record.reason());
         self.keep_packets(Flow { remote: seen_as, ..flow }, &mut record);
+        if let Some(board) = &self.board {
+            board.end(&record);
+        }
         self.report.record(&record);
     }
 

@@ -11,6 +11,7 @@ use super::account::{LOOPBACK_HINT, UNBOUND_HINT, UNBOUND_NOTE};
 use super::budget::DESCRIPTORS_HINT;
 use super::plan::Route;
 use crate::host::{Failure, Said};
+use crate::live::{Shot, Shown};
 use crate::rate::Meter;
 use crate::report::{Began, By, Context, Datagrams, IcmpSaid, Octets, Outcome, Proto, Rates, Record};
 
@@ -244,6 +245,30 @@ fn tell_place(record: &mut Record, place: Route) {
     record.outcome = if unreachable { Outcome::Unreachable } else { Outcome::Refused };
     if matches!(place, Route::ForbiddenLoopback | Route::HiddenLoopback) {
         record.hint = Some(LOOPBACK_HINT.to_owned());
+    }
+}
+
+impl Shown for FlowAccount {
+    fn shot(&self) -> Shot {
+        let (sent, received, context) = (self.sent.get(), self.received.get(), self.context.borrow());
+        let state = match &*self.verdict.borrow() {
+            Some(Verdict::Failed(_)) => "unreachable",
+            Some(_) => "refused",
+            None if received.datagrams > 0 => "answered",
+            None => "sent",
+        };
+        Shot {
+            proto: Proto::Udp,
+            inward: context.inward,
+            remote: self.remote,
+            name: context.name.clone(),
+            process: context.process.clone(),
+            state: state.to_owned(),
+            sent: sent.octets,
+            received: received.octets,
+            path: None,
+            opened: self.opened.clock,
+        }
     }
 }
 

@@ -244,7 +244,7 @@ async fn by_stack(
     let gateway = run.plan.gateway(to.is_ipv6());
     let source =
         if visible { Some((own, 0).into()) } else { gateway.map(|gateway| SocketAddr::new(gateway, 0)) };
-    let account = ConnectionReport::new(to, from);
+    let account = run.show(ConnectionReport::new(to, from));
     account.context.borrow_mut().inward = true;
     let live = run.live.enter();
     let connecting = async {
@@ -279,7 +279,7 @@ async fn by_stack(
 
 /// By a socket of the program's network, to its loopback.
 async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: SocketAddr, slot: Slot) {
-    let account = ConnectionReport::new(to, from);
+    let account = run.show(ConnectionReport::new(to, from));
     account.context.borrow_mut().inward = true;
     let live = run.live.enter();
     let program = match connect_inside(run, to).await {

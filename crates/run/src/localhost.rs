@@ -126,7 +126,7 @@ async fn accept(run: &Rc<Run>, listener: &TcpListener, at: SocketAddr) {
 
 /// Returns whether the host accepted.
 async fn connection(run: &Run, program: TcpStream, (from, at): (SocketAddr, SocketAddr), slot: Slot) -> bool {
-    let account = ConnectionReport::new(from, at);
+    let account = run.show(ConnectionReport::new(from, at));
     let live = run.live.enter();
     let host = match crate::host::connect(at).await {
         Ok(connected) => connected.stream,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::inject::FaultRule;
 use crate::inward::Published;
+use crate::live::Terminal;
 use crate::namespace::{DeviceChoice, Identity};
 use crate::policy::Policy;
 use crate::report::FailOn;
@@ -25,6 +26,9 @@ pub struct Options {
 
     /// Limit of the packets kept for that, in MiB
     pub flight_memory: u16,
+
+    /// Show a table of the connections on a terminal while the program runs
+    pub live: Option<Terminal>,
 
     /// Write the report to FILE, line by line, instead of standard error
     pub output: Option<PathBuf>,
@@ -118,6 +122,7 @@ impl Options {
         Self {
             write: None,
             html: None,
+            live: None,
             flight_recorder: None,
             flight_memory: 32,
             output: None,

@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use lastack::{Cause, End, TcpStream};
+use lastack::{Cause, End, TcpState, TcpStream};
 use tokio::io::Interest;
 use tokio::net::TcpStream as HostStream;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -22,6 +22,7 @@ use crate::host::inner::{Flow, Inner};
 use crate::host::scratch;
 use crate::host::socket::outstanding;
 use crate::inject::{Gate, Held};
+use crate::report::Path;
 
 /// How long to wait without progress, once one side has ended, for the other side to take the preceding data.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -189,6 +190,11 @@ impl<'a> Relay<'a> {
             }
         }
         over
+    }
+
+    /// The state of our end, and the path as measured by the host's kernel.
+    pub fn state(&self) -> (TcpState, Option<Path>) {
+        (self.program.state(), crate::host::tcp_info::path(self.host))
     }
 
     /// Whether data of the program is not yet acknowledged by the remote.

@@ -34,7 +34,9 @@ use crate::rivals::Rivals;
 
 use crate::headers::Headers;
 use crate::host::resolvers::RESOLV_CONF;
+use crate::live::{self, Board};
 use crate::options::Options;
+use crate::outputs::Outputs;
 use crate::own_loopback::Refusals;
 use crate::page::Page;
 use crate::tap::{Seen, Tap};
@@ -70,6 +72,8 @@ pub struct Run {
     /// The program's own sockets.
     pub(crate) inner: Inner,
     pub(crate) headers: Headers,
+    /// What `--live` shows.
+    pub(crate) board: Option<Board>,
     /// The last packets of each connection.
     pub(crate) flight: Option<FlightRecorder>,
     /// Connections refused by the program's own loopback.
@@ -124,24 +128,13 @@ pub fn main(options: Options) -> ExitCode {
 
 type Writer = Arc<Mutex<PcapngWriter<File>>>;
 
-fn open_capture(plan: &Plan) -> anyhow::Result<Option<File>> {
-    let capture = plan.capture.as_ref().map(|path| {
-        let cannot =
-            || format!("cannot write the capture to {}: choose another place for -w", path.display());
-        File::create(path).with_context(cannot)
-    });
-    capture.transpose()
-}
-
 fn run(options: Options) -> Result<ExitStatus, Error> {
     let plan = Plan::new(options)?;
     // Do everything that can fail before the program runs.
     let descriptors = Descriptors::prepare()?;
     let report = Reporter::new(plan.report.clone())?;
-    let capture = open_capture(&plan)?;
+    let outputs = Outputs::open(&plan)?;
     let bound = inward::bind(&plan.published)?;
-    let page = plan.page.clone().map(Page::create).transpose()?;
-    let flight = plan.flight.as_ref().map(FlightRecorder::new).transpose()?;
     let resolvers = match plan.resolvers_fixed {
         true => Resolvers::fixed(plan.resolvers.clone()),
         false => Resolvers::of_file(Path::new(RESOLV_CONF)),
@@ -167,12 +160,12 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     let inner = Inner::new(take(InnerSocket::Diagnosis));
     launched.sockets = sockets;
     let attendant = Attendant::start(launched.guest.supervisor()).ok();
-    let run = Run::new(plan, report, resolvers, inner, attendant, flight);
+    let run = Run::new(plan, report, resolvers, inner, attendant, &outputs);
     *run.bound.borrow_mut() = bound;
     for kept in isolation::enter(run.plan.source.needs_privilege()).err().unwrap_or_default() {
         run.report.warn(kept);
     }
-    let status = LocalSet::new().block_on(&runtime, attend(&run, launched, capture, page, &mut signals))?;
+    let status = LocalSet::new().block_on(&runtime, attend(&run, launched, outputs, &mut signals))?;
     run.report.count(|summary| {
         summary.exit = Some(exit_of(status));
         summary.injected = run.inject.summary();
@@ -194,7 +187,7 @@ impl Run {
         resolvers: Resolvers,
         inner: Inner,
         attendant: Option<Attendant>,
-        flight: Option<FlightRecorder>,
+        outputs: &Outputs,
     ) -> Rc<Self> {
         let seen = Arc::<Seen>::default();
         Rc::new(Self {
@@ -210,7 +203,8 @@ impl Run {
             rivals: Rivals::default(),
             comments: Comments::default(),
             inner,
-            flight,
+            board: outputs.screen.is_some().then(Board::new),
+            flight: outputs.flight.clone(),
             headers: Headers::new(seen.clone()),
             seen,
             refusals: Refusals::default(),
@@ -253,10 +247,10 @@ const FAILED_ON: i32 = 1;
 async fn attend(
     run: &Rc<Run>,
     launched: Launched,
-    capture: Option<File>,
-    page: Option<Page>,
+    outputs: Outputs,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitStatus> {
+    let Outputs { capture, page, screen, .. } = outputs;
     let Launched { mut guest, device, kind, sockets, .. } = launched;
     let device = Device::from_fd(kind, device, run.plan.mtu as usize).context("cannot use the device")?;
     let device = Arc::new(Mutex::new(device));
@@ -270,6 +264,7 @@ async fn attend(
     let watch = watch_driver(run, tokio::task::spawn_local(driver));
     serve(run, &host);
     serve_inside(run, sockets);
+    let table = screen.map(|screen| tokio::task::spawn_local(live::draw(run.clone(), screen)));
     let trimmer = run.clone();
     tokio::task::spawn_local(async move { trimmer.live.trim().await });
     if let Some(process) = guest.id() {
@@ -293,6 +288,11 @@ async fn attend(
     }
     run.seen.quiet().await;
     run.live.close().await;
+    if let Some(table) = table {
+        table.abort();
+        // The terminal is as it was once the task has ended.
+        let _aborted = table.await;
+    }
     for warning in run.refusals.warnings(&run.plan.map_localhost) {
         run.report.warn(warning);
     }

@@ -48,7 +48,7 @@ enum Answer {
 
 async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
     let (program, remote) = (syn.peer_addr(), syn.local_addr());
-    let account = ConnectionReport::new(program, remote);
+    let account = run.show(ConnectionReport::new(program, remote));
     let faulty = FaultFlow::new(Proto::Tcp, program, remote);
     *account.context.borrow_mut() = run.context(&faulty);
     let candidates = match run.plan.place(remote) {
@@ -397,6 +397,7 @@ pub async fn carry(relay: &Relay<'_>, account: &ConnectionReport, live: &Live) -
     live.watch(&account.ledger);
     tokio::select! {
         over = relay.run() => Some(over),
+        never = account.watch(relay) => match never {},
         () = live.closing() => {
             // Without the program's FIN a FIN to the remote would be false. With it, the host's kernel completes the
             // close alone.

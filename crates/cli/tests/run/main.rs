@@ -13,6 +13,7 @@ mod flight;
 mod folded;
 mod inward;
 mod lifecycle;
+mod live;
 mod localhost;
 mod names;
 mod policy;

@@ -14,6 +14,7 @@ use crate::flight;
 use crate::host::{self, Source, resolvers};
 use crate::inject::{self, FaultRule};
 use crate::inward::Published;
+use crate::live::Terminal;
 use crate::namespace;
 use crate::options::Options;
 use crate::policy::Policy;
@@ -59,6 +60,8 @@ pub struct Plan {
     pub capture: Option<PathBuf>,
     /// The file of the HTML page.
     pub page: Option<PathBuf>,
+    /// Where a table is shown while the program runs.
+    pub live: Option<Terminal>,
     /// The recorder of the last packets.
     pub flight: Option<flight::Settings>,
     /// What is reported.
@@ -107,6 +110,7 @@ impl Plan {
             host_pids: args.host_pids,
             capture: args.write,
             page: args.html,
+            live: args.live,
             flight: args
                 .flight_recorder
                 .map(|directory| flight::Settings { directory, memory: args.flight_memory }),

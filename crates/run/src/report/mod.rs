@@ -19,5 +19,6 @@ pub use record::{
     Began, By, Context, Datagrams, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Path, Process, Proto,
     Question, Rate, Rates, Record, peer_state,
 };
+pub(crate) use sentence::{Size, mark};
 pub use summary::{Echo, Exit, Injected, Names, Summary};
 pub use writer::{Destination, Detail, Reporter, Settings};

@@ -22,7 +22,7 @@ const GOOD: Style = AnsiColor::Green.on_default();
 pub(super) const FAINT: Style = Style::new().dimmed();
 
 /// The style and the mark of a severity.
-pub(super) const fn mark(severity: Severity) -> (Style, &'static str) {
+pub(crate) const fn mark(severity: Severity) -> (Style, &'static str) {
     match severity {
         Severity::Harmful => (BAD, "✗"),
         Severity::Suspicious => (DOUBTFUL, "!"),
@@ -73,7 +73,7 @@ impl Record {
     }
 
     /// `✗ refused by the remote`.
-    pub(super) fn what(&self, verdict: &Verdict) -> String {
+    pub(crate) fn what(&self, verdict: &Verdict) -> String {
         let (style, mark) = mark(verdict.severity);
         let cause = verdict.cause;
         let by = match self.by {
@@ -111,7 +111,7 @@ impl Record {
     }
 
     /// `10.0.2.2:5432 (db.local)`; for a DNS query, the question.
-    pub(super) fn whither(&self) -> String {
+    pub(crate) fn whither(&self) -> String {
         let context = &self.context;
         if !context.questions.is_empty() {
             return questions(&context.questions, context.asked.unwrap_or(self.remote));
@@ -225,7 +225,7 @@ impl fmt::Display for Elapsed {
 }
 
 /// A number of bytes with a unit: `812 bytes`, `1.5 MiB`.
-pub(super) struct Size(pub u64);
+pub(crate) struct Size(pub u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

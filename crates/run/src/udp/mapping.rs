@@ -132,7 +132,7 @@ impl Mapping {
                 stays
             });
         }
-        let account = Rc::new(FlowAccount::new(self.key.program, remote));
+        let account = run.show(FlowAccount::new(self.key.program, remote));
         account.note(self.note.borrow().clone());
         *account.context.borrow_mut() =
             run.context(&crate::inject::Flow::new(Proto::Udp, self.key.program, remote));
