@@ -154,7 +154,7 @@ const CONNECTIONS: &[Row] = &[
     ),
     Row(
         "pieces of memory kept for connections to come",
-        Constant("tcp/table.rs", "MAX_SPARE"),
+        Constant("tcp/table/slot.rs", "MAX_SPARE"),
         "more are given back",
         "",
         "",

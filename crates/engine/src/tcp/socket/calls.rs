@@ -1,36 +1,23 @@
-//! The socket calls of a connection (RFC 9293 section 3.9.1): send, receive, half-close, close (SO_LINGER), abort.
-//! They change state only; segments are sent later.
+//! The handle to a connection, its state, and the calls that move data (RFC 9293 section 3.9.1). Calls change state only;
+//! segments are sent later.
 
-use crate::end::{Cause, End, EndedBy, FourTuple, InitialNumbers};
+use crate::Stack;
+use crate::end::{Cause, End, FourTuple, InitialNumbers};
 use crate::shared::Shared;
-use crate::tcp::closed::reset_reply;
-use crate::tcp::connection::state::State;
-use crate::tcp::connection::timers::Timer;
-use crate::tcp::connection::{Connection, Ending};
-use crate::tcp::handshake::negotiate::MIN_MSS;
-use crate::tcp::handshake::{Handshake, Phase};
-use crate::tcp::socket::settings::{MAX_DSCP, Settings};
+use crate::tcp::connection::Connection;
+use crate::tcp::socket::settings::Settings;
 use crate::tcp::table::{Socket, TcpTable};
-use crate::tcp::{ConnId, Keepalive, TcpError, TcpState};
-use crate::{Rule, Stack};
+use crate::tcp::{ConnId, TcpError, TcpState};
 use core::net::{IpAddr, SocketAddr};
 use core::task::Poll;
-use core::time::Duration;
 use lastack_wire::icmp::IcmpError;
-use lastack_wire::reset_reason::ResetReason;
-
-/// Max timeout of an orphan in FIN-WAIT-2, as on Linux.
-const MOST_FIN_WAIT_2: Duration = Duration::from_secs(120);
-
-/// Min interval of a timer: a shorter one would expire all the time.
-const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A handle to a connection. From [`Stack::tcp`].
 #[derive(Debug)]
 pub struct Tcp<'a> {
     pub(in crate::tcp) table: &'a mut TcpTable,
     pub(in crate::tcp) shared: &'a mut Shared,
-    id: ConnId,
+    pub(super) id: ConnId,
 }
 
 impl Stack {
@@ -56,7 +43,7 @@ impl Tcp<'_> {
         self.table.socket(self.id)
     }
 
-    fn socket_mut(&mut self) -> &mut Socket {
+    pub(super) fn socket_mut(&mut self) -> &mut Socket {
         self.table.socket_mut(self.id)
     }
 
@@ -70,19 +57,6 @@ impl Tcp<'_> {
             Socket::Open(connection) => &connection.settings,
             Socket::Closed(over) => &over.settings,
         }
-    }
-
-    fn set(&mut self, change: impl FnOnce(&mut Settings)) {
-        match self.socket_mut() {
-            Socket::Opening(handshake) => change(&mut handshake.settings),
-            Socket::Open(connection) => {
-                let before = connection.settings;
-                change(&mut connection.settings);
-                connection.rearm(&before);
-            }
-            Socket::Closed(over) => change(&mut over.settings),
-        }
-        self.table.enqueue(self.id);
     }
 
     /// The local address.
@@ -344,295 +318,6 @@ impl Tcp<'_> {
             connection.report_error(shared, error, from);
         }
     }
-
-    /// CLOSE of our direction: FIN after all data. Data from the peer can still be received. A second call has no
-    /// effect.
-    ///
-    /// # Errors
-    ///
-    /// [`TcpError::NotConnected`] after the connection's end. In SYN-SENT the attempt ends (`Rule::EndAttemptClosed`);
-    /// in SYN-RECEIVED the FIN follows the handshake.
-    pub fn shutdown(&mut self) -> Result<(), TcpError> {
-        let now = self.table.clock();
-        let Self { table, shared, id } = self;
-        match table.socket_mut(*id) {
-            Socket::Opening(handshake) if handshake.phase == Phase::SynReceived => handshake.closing = true,
-            Socket::Opening(handshake) => abort_handshake(shared, handshake, now),
-            Socket::Open(connection) if connection.fate.is_some() => return Err(TcpError::NotConnected),
-            Socket::Open(connection) => connection.state = connection.state.close(),
-            Socket::Closed(_) => return Err(TcpError::NotConnected),
-        }
-        self.follow_up();
-        Ok(())
-    }
-
-    /// `SHUT_RD`: without data to receive, a receive call returns the end of the stream. The peer is not notified; its
-    /// data is accepted and can be received as before, until our direction is closed too: then new data is answered
-    /// with RST (`Rule::RstDataAfterClose`).
-    ///
-    /// # Errors
-    ///
-    /// [`TcpError::NotConnected`] after the connection's end.
-    pub fn shutdown_read(&mut self) -> Result<(), TcpError> {
-        if self.end().is_some() {
-            return Err(TcpError::NotConnected);
-        }
-        self.set(|settings| settings.read_shutdown = true);
-        if let Socket::Open(connection) = self.table.socket_mut(self.id) {
-            connection.wake_reader(self.shared);
-        }
-        Ok(())
-    }
-
-    /// ABORT: sends a RST at once; unsent and unread data is discarded (`Rule::RstAbort`). The identifier stays valid
-    /// until [`close`](Self::close).
-    pub fn abort(&mut self) {
-        self.abort_by(Rule::RstAbort);
-    }
-
-    fn abort_by(&mut self, rule: Rule) {
-        let now = self.table.clock();
-        let Self { table, shared, id } = self;
-        match table.socket_mut(*id) {
-            Socket::Opening(handshake) => abort_handshake(shared, handshake, now),
-            Socket::Open(connection) if connection.fate.is_none() => {
-                connection.abort(Ending::new(Cause::Aborted, EndedBy::Application, rule), now);
-            }
-            Socket::Open(_) | Socket::Closed(_) => {}
-        }
-        self.follow_up();
-    }
-
-    /// The connection may have something to send, or may have ended: then its four-tuple is free at once, and
-    /// segments that arrive for it match no socket.
-    fn follow_up(&mut self) {
-        let now = self.table.clock();
-        self.table.enqueue(self.id);
-        self.table.after_step(self.shared, now, self.id);
-    }
-
-    /// Closes the connection and invalidates its identifier. With unread data: RST (`Rule::RstUnreadDataAtClose`).
-    /// Linger zero: RST (`Rule::RstAbort`). Else a clean close, which continues as an orphan.
-    pub fn close(mut self) {
-        let now = self.table.clock();
-        if let Socket::Open(connection) = self.socket_mut()
-            && connection.settings.muted
-            && connection.fate.is_none()
-        {
-            connection.finish(Ending::new(Cause::Aborted, EndedBy::Application, Rule::DropIntercepted), now);
-        }
-        let rule = match self.socket_mut() {
-            Socket::Opening(handshake) if handshake.may_finish() => {
-                handshake.closing = true;
-                None
-            }
-            Socket::Opening(_) => Some(Rule::RstAbort),
-            Socket::Open(connection) => connection.close(),
-            Socket::Closed(_) => None,
-        };
-        let mut crowded = self.table.orphans >= self.shared.config.tcp.max_orphans;
-        let rule = match self.table.socket_mut(self.id) {
-            Socket::Opening(handshake) => {
-                handshake.has_user = false;
-                rule
-            }
-            Socket::Open(connection) => {
-                connection.has_user = false;
-                let alive = connection.fate.is_none();
-                crowded |= connection.exceeds_memory_share(self.shared);
-                self.table.orphans += 1;
-                self.shared.counters.tcp_orphan_overflows += u64::from(crowded && rule.is_none() && alive);
-                rule.or((crowded && alive).then_some(Rule::LimitOrphansAtClose))
-            }
-            Socket::Closed(_) => return self.table.remove_over(self.shared, self.id),
-        };
-        match rule {
-            Some(rule) => self.abort_by(rule),
-            None => self.follow_up(),
-        }
-    }
-
-    /// `SO_LINGER`: `None`: off; zero: a close aborts; else how long a close waits, which the caller implements
-    /// ([`poll_drained`](Self::poll_drained)).
-    pub fn set_linger(&mut self, linger: Option<Duration>) {
-        self.set(|settings| settings.linger = linger);
-    }
-
-    /// See [`set_linger`](Self::set_linger).
-    pub fn linger(&self) -> Option<Duration> {
-        self.settings().linger
-    }
-
-    /// `TCP_NODELAY`: a partial segment is sent at once even if others are in flight. Setting it also flushes data that
-    /// is waiting.
-    pub fn set_nodelay(&mut self, nodelay: bool) {
-        if let Socket::Open(connection) = self.socket_mut() {
-            let waits = connection.end_of_text().after(connection.snd.nxt);
-            connection.pending.flush = nodelay && waits;
-        }
-        self.set(|settings| settings.nodelay = nodelay);
-    }
-
-    /// See [`set_nodelay`](Self::set_nodelay).
-    pub fn nodelay(&self) -> bool {
-        self.settings().nodelay
-    }
-
-    /// `TCP_CORK`: a partial segment waits until the option is cleared or the retransmission timeout has passed.
-    pub fn set_cork(&mut self, cork: bool) {
-        self.set(|settings| settings.cork = cork);
-    }
-
-    /// See [`set_cork`](Self::set_cork).
-    pub fn cork(&self) -> bool {
-        self.settings().cork
-    }
-
-    /// `TCP_MAXSEG`: max data in a segment, in both directions; no effect after the SYNs are exchanged.
-    pub fn set_max_segment(&mut self, octets: Option<u16>) {
-        self.set(|settings| settings.max_segment = octets.map(|octets| octets.max(MIN_MSS)));
-    }
-
-    /// `SO_SNDBUF`: size of the send buffer, sent data included, up to the stack's limit; `None`: auto-tuning.
-    pub fn set_send_buffer(&mut self, octets: Option<usize>) {
-        self.set(|settings| settings.send_buffer = octets);
-        if let Socket::Open(connection) = self.table.socket_mut(self.id) {
-            connection.wake_writer(self.shared);
-        }
-    }
-
-    /// `SO_KEEPALIVE`: its times are at least a millisecond, its count at least one; `None`: off.
-    pub fn set_keepalive(&mut self, keepalive: Option<Keepalive>) {
-        let keepalive = keepalive.map(|times| Keepalive {
-            idle: times.idle.max(MIN_INTERVAL),
-            interval: times.interval.max(MIN_INTERVAL),
-            count: times.count.max(1),
-        });
-        self.set(|settings| settings.keepalive = keepalive);
-    }
-
-    /// See [`set_keepalive`](Self::set_keepalive).
-    pub fn keepalive(&self) -> Option<Keepalive> {
-        self.settings().keepalive
-    }
-
-    /// `TCP_LINGER2`: the timeout in FIN-WAIT-2 after [`close`](Self::close), at most two minutes; `None`: the stack's
-    /// (`Rule::EndFinWait2Timeout`). Zero (on Linux a negative value): no wait, a RST as soon as our FIN is
-    /// acknowledged (`Rule::RstFinWait2Refused`).
-    pub fn set_fin_wait_2(&mut self, limit: Option<Duration>) {
-        self.set(|settings| settings.fin_wait_2 = limit.map(|limit| limit.min(MOST_FIN_WAIT_2)));
-    }
-
-    /// See [`set_fin_wait_2`](Self::set_fin_wait_2).
-    pub fn fin_wait_2(&self) -> Option<Duration> {
-        self.settings().fin_wait_2
-    }
-
-    /// The reason declared in the RST of an [`abort`](Self::abort), or of a [`close`](Self::close) that resets
-    /// (draft-ietf-tcpm-rst-diagnostic-payload), even if the stack does not declare reasons: a proxy forwards the
-    /// reason it has received. `None`: the reason of the rule, if the stack declares reasons.
-    pub fn set_reset_reason(&mut self, reason: Option<ResetReason>) {
-        self.set(|settings| settings.reset_reason = reason);
-    }
-
-    /// See [`set_reset_reason`](Self::set_reset_reason).
-    pub fn reset_reason(&self) -> Option<ResetReason> {
-        self.settings().reset_reason
-    }
-
-    /// DSCP of segments sent from now on: the low six bits (RFC 9293 section 3.9.1.9).
-    pub fn set_dscp(&mut self, dscp: u8) {
-        self.set(|settings| settings.dscp = dscp & MAX_DSCP);
-    }
-
-    /// See [`set_dscp`](Self::set_dscp).
-    pub fn dscp(&self) -> u8 {
-        self.settings().dscp
-    }
-
-    /// `IP_TTL`, `IPV6_UNICAST_HOPS`: the hop limit of segments sent from now on; `None`: the stack's (RFC 9293
-    /// section 3.9.1.9). TIME-WAIT uses the stack's.
-    pub fn set_hop_limit(&mut self, hop_limit: Option<u8>) {
-        self.set(|settings| settings.hop_limit = hop_limit);
-    }
-
-    /// See [`set_hop_limit`](Self::set_hop_limit).
-    pub fn hop_limit(&self) -> u8 {
-        self.settings().hop_limit.unwrap_or(self.shared.config.hop_limit)
-    }
-
-    /// See [`set_max_segment`](Self::set_max_segment).
-    pub fn max_segment(&self) -> Option<u16> {
-        self.settings().max_segment
-    }
-
-    /// Size of the send buffer: the value set, or the stack's limit.
-    pub fn send_buffer(&self) -> usize {
-        let limit = self.shared.config.tcp.send_buffer;
-        self.settings().send_buffer.map_or(limit, |bytes| bytes.min(limit))
-    }
-
-    /// `TCP_USER_TIMEOUT`: how long data may stay unacknowledged; `None` or zero: the retry limit applies.
-    pub fn set_user_timeout(&mut self, limit: Option<Duration>) {
-        self.set(|settings| settings.user_timeout = limit.filter(|limit| !limit.is_zero()));
-    }
-
-    /// Advertises a USER TIMEOUT to the peer, and applies the one that the peer advertises (RFC 5482): data may stay
-    /// unacknowledged for the longer of both, within the limits of
-    /// [`TcpConfig`](crate::TcpConfig::min_user_timeout). A value set by
-    /// [`set_user_timeout`](Self::set_user_timeout) takes precedence. `None`: the option is neither sent nor applied.
-    pub fn set_advertised_user_timeout(&mut self, limit: Option<Duration>) {
-        let limit = limit.filter(|limit| !limit.is_zero());
-        let news = limit.is_some() && limit != self.settings().advertised_user_timeout;
-        self.set(|settings| settings.advertised_user_timeout = limit);
-        if let Socket::Open(connection) = self.socket_mut()
-            && connection.fate.is_none()
-        {
-            connection.pending.user_timeout = news;
-            if news {
-                connection.pending.pure_ack();
-            }
-        }
-    }
-
-    /// See [`set_advertised_user_timeout`](Self::set_advertised_user_timeout).
-    pub fn advertised_user_timeout(&self) -> Option<Duration> {
-        self.settings().advertised_user_timeout
-    }
-
-    /// See [`set_user_timeout`](Self::set_user_timeout).
-    pub fn user_timeout(&self) -> Option<Duration> {
-        self.settings().user_timeout
-    }
-}
-
-/// The application aborts a handshake: silently in SYN-SENT (`Rule::EndAttemptClosed`), with RST in SYN-RECEIVED
-/// (`Rule::RstCloseInSynReceived`) or if an intercepted SYN is unanswered (`Rule::RstIntercepted`).
-fn abort_handshake(shared: &mut Shared, handshake: &mut Handshake, now: crate::Instant) {
-    if handshake.end.is_some() {
-        return;
-    }
-    let rule = match handshake.phase {
-        Phase::SynSent => Rule::EndAttemptClosed,
-        Phase::AwaitingDecision => Rule::RstIntercepted,
-        Phase::SynReceived => Rule::RstCloseInSynReceived,
-    };
-    match handshake.phase {
-        Phase::SynSent => {}
-        Phase::AwaitingDecision => {
-            reset_reply::push(shared, &handshake.flow, handshake.refusal_header(), rule)
-        }
-        Phase::SynReceived => handshake.owes_reset = Some(rule),
-    }
-    handshake.finish(Cause::Aborted, EndedBy::Application, rule, None, now);
-}
-
-impl Handshake {
-    /// Whether a CLOSE waits for the end of the handshake instead of aborting it.
-    fn may_finish(&self) -> bool {
-        let aborts = self.settings.linger.is_some_and(|time| time.is_zero());
-        self.phase == Phase::SynReceived && self.end.is_none() && !aborts
-    }
 }
 
 impl Connection {
@@ -668,42 +353,5 @@ impl Connection {
         }
         self.waits.read = true;
         Poll::Pending
-    }
-
-    /// Stops the timers whose settings differ from those `before`, so that they are restarted. Protocol counters, such
-    /// as that of unanswered probes, are not reset.
-    fn rearm(&mut self, before: &Settings) {
-        let settings = &self.settings;
-        let idle = |settings: &Settings| settings.keepalive.map(|keepalive| keepalive.idle);
-        if idle(settings) != idle(before) {
-            self.timers.stop(Timer::KeepAlive);
-        }
-        let limits = |settings: &Settings| (settings.user_timeout, settings.advertised_user_timeout);
-        if limits(settings) != limits(before) {
-            self.timers.stop(Timer::User);
-        }
-    }
-
-    /// Whether an orphan waits for the peer's FIN (`Rule::RstFinWait2Refused`).
-    pub fn waits_for_fin(&self) -> bool {
-        self.settings.fin_wait_2.is_none_or(|limit| !limit.is_zero())
-    }
-
-    /// CLOSE of both directions: returns the rule if it is an abort (in this order: `Rule::RstUnreadDataAtClose`,
-    /// `Rule::RstAbort`, `Rule::RstFinWait2Refused`).
-    fn close(&mut self) -> Option<Rule> {
-        if self.fate.is_some() {
-            return None;
-        }
-        // No application is left to control acknowledgment.
-        self.release_acks();
-        if !self.incoming.is_empty() {
-            return Some(Rule::RstUnreadDataAtClose);
-        }
-        if self.settings.linger.is_some_and(|time| time.is_zero()) {
-            return Some(Rule::RstAbort);
-        }
-        self.state = self.state.close();
-        (self.state == State::FinWait2 && !self.waits_for_fin()).then_some(Rule::RstFinWait2Refused)
     }
 }

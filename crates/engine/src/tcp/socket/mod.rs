@@ -3,7 +3,9 @@
 pub(super) mod admin;
 pub(super) mod api;
 pub(super) mod calls;
+mod closing;
 pub(super) mod info;
 pub(super) mod list;
+mod options;
 pub(super) mod readiness;
 pub(super) mod settings;

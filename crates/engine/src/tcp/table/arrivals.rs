@@ -1,0 +1,207 @@
+//! The path of a segment that arrives: to its connection, a TIME-WAIT entry, a listener, or none.
+
+use super::slot::{Slot, Socket};
+use super::{TcpTable, is_settled};
+use crate::end::Origin;
+use crate::event::Event;
+use crate::seq::SndSeq;
+use crate::shared::Shared;
+use crate::tcp::ConnId;
+use crate::tcp::closed::reset_reply;
+use crate::tcp::closed::time_wait::Waiting;
+use crate::tcp::demux::place;
+use crate::tcp::handshake::arrives::Opening;
+use crate::tcp::segment::Arrival;
+use crate::{DropReason, Instant, Received, Rule, Verdict};
+use lastack_wire::ip::IpHeader;
+use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
+
+impl TcpTable {
+    /// A segment has arrived: checks its form (`Rule::DropBadChecksum`, `Rule::DropBadHeader`,
+    /// `Rule::DropUnverifiedSignature`), then demultiplexes it.
+    pub fn arrives(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        ip: &IpHeader,
+        segment: &[u8],
+        received: Received,
+    ) -> Verdict {
+        self.clock = now;
+        shared.counters.tcp_in_segments += 1;
+        let verify = shared.config.checksums.verify && !received.checksum_good;
+        if verify && !tcp::checksum_ok(ip, segment) {
+            shared.counters.tcp_in_errors += 1;
+            return Verdict::Dropped(Rule::DropBadChecksum.into());
+        }
+        let mut tcp = TcpHeader::default();
+        let Ok(text) = tcp.read(segment) else {
+            shared.counters.tcp_in_errors += 1;
+            return Verdict::Dropped(Rule::DropBadHeader.into());
+        };
+        if tcp.options.signed {
+            return Verdict::Dropped(Rule::DropUnverifiedSignature.into());
+        }
+        let Shared { resets, config, secret, .. } = shared;
+        resets.arrived(config.tcp.reset_rate, now, secret, tcp.flags.contains(TcpFlags::RST));
+        let seg = Arrival::new(ip, &tcp, text, &self.demux.hasher);
+        self.demultiplex(shared, now, &seg)
+    }
+
+    fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
+        // Consecutive segments often belong to the same connection.
+        if let Some((_, id)) = self.last.filter(|last| last.0 == seg.hash && self.is_live(last.1, seg)) {
+            return self.arrives_at(shared, now, id, seg);
+        }
+        if self.demux.is_empty() {
+            return self.arrives_for_nobody(shared, now, seg, None);
+        }
+        if let Some(id) = self.demux.live(seg.hash, |id| self.entries[id].slot.is_of(seg)) {
+            self.last = Some((seg.hash, id));
+            return self.arrives_at(shared, now, id, seg);
+        }
+        match self
+            .demux
+            .waiting
+            .get_mut(seg.hash, |flow| seg.is_of(flow))
+            .map(|entry| entry.arrives(shared, now, seg))
+        {
+            Some(Waiting::Done(verdict)) => verdict,
+            Some(Waiting::Reopen(after)) => self.reopen(shared, now, seg, after),
+            None => self.arrives_for_nobody(shared, now, seg, None),
+        }
+    }
+
+    /// Whether this connection exists, is not closed, and owns the segment.
+    fn is_live(&self, id: ConnId, seg: &Arrival<'_>) -> bool {
+        self.entries.get(id).is_some_and(|entry| match &entry.slot {
+            Slot::Socket(Socket::Closed(_)) => false,
+            slot => slot.is_of(seg),
+        })
+    }
+
+    pub(in crate::tcp) fn arrives_at(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        id: ConnId,
+        seg: &Arrival<'_>,
+    ) -> Verdict {
+        if matches!(self.entries[id].slot, Slot::Parked(_)) {
+            self.socket_mut(id);
+        }
+        let entry = &mut self.entries[id];
+        entry.touched = true;
+        let Some(socket) = entry.slot.socket_mut() else { return Verdict::Dropped(DropReason::Unwanted) };
+        let verdict = match socket {
+            Socket::Open(connection) => {
+                let verdict = connection.arrives(shared, now, seg);
+                #[cfg(any(test, debug_assertions))]
+                connection.check();
+                if verdict == Verdict::Accepted {
+                    shared.resets.give_back();
+                }
+                if !entry.queued && connection.wants_to_send() {
+                    entry.queued = true;
+                    self.ready.push_back(id);
+                }
+                if !is_settled(connection, entry.weight, self.timers.get(place(id)), shared) {
+                    self.after_step(shared, now, id);
+                }
+                return verdict;
+            }
+            Socket::Opening(handshake) => match handshake.arrives(shared, now, seg) {
+                Opening::Done(verdict) => verdict,
+                Opening::Complete => self.complete(shared, now, id, seg),
+            },
+            Socket::Closed(_) => Verdict::Dropped(DropReason::Unwanted),
+        };
+        if verdict == Verdict::Accepted {
+            shared.resets.give_back();
+        }
+        self.enqueue(id);
+        self.after_step(shared, now, id);
+        verdict
+    }
+
+    /// No connection has the four-tuple: the segment goes to a listener, is intercepted, or arrives in CLOSED
+    /// (RFC 9293 sections 3.10.7.1 and 3.10.7.2).
+    pub(in crate::tcp) fn arrives_for_nobody(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+        iss_after: Option<SndSeq>,
+    ) -> Verdict {
+        if let Some(listener) = self.listeners.find(seg.local()) {
+            return self.arrives_at_listener(shared, now, listener, seg, iss_after);
+        }
+        if seg.has(TcpFlags::RST) {
+            return Verdict::Dropped(Rule::DropRstNoConnection.into());
+        }
+        let syn_only = seg.tcp.flags & (TcpFlags::SYN | TcpFlags::ACK | TcpFlags::FIN) == TcpFlags::SYN;
+        if syn_only && shared.config.intercept.tcp {
+            return self.intercept(shared, now, seg, iss_after);
+        }
+        let rule = match (seg.has(TcpFlags::ACK), seg.has(TcpFlags::SYN)) {
+            (true, _) => Rule::RstNoConnection,
+            (false, true) => Rule::RstNoListener,
+            (false, false) => Rule::RstNoConnectionNoAck,
+        };
+        reset_reply::reply(shared, seg, rule)
+    }
+
+    /// RFC 6191: a new SYN in TIME-WAIT. Without a listener it is acknowledged, not reset. The entry stays until the
+    /// handshake is complete: if the SYN was an old duplicate, the connection is in TIME-WAIT as before
+    /// (RFC 1122 section 4.2.2.13).
+    fn reopen(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, after: SndSeq) -> Verdict {
+        if shared.config.intercept.tcp || self.listeners.find(seg.local()).is_some() {
+            return self.arrives_for_nobody(shared, now, seg, Some(after));
+        }
+        match self.demux.waiting.get_mut(seg.hash, |flow| seg.is_of(flow)) {
+            Some(entry) => entry.answer(shared, now, seg),
+            None => Verdict::Dropped(Rule::DropInTimeWait.into()),
+        }
+    }
+
+    /// The handshake is complete; the segment that completed it is the connection's first.
+    fn complete(&mut self, shared: &mut Shared, now: Instant, id: ConnId, seg: &Arrival<'_>) -> Verdict {
+        let Socket::Opening(handshake) = self.socket_mut(id) else {
+            return Verdict::Dropped(DropReason::Unwanted);
+        };
+        if let Some(listener) = handshake.listener
+            && let Some(verdict) = self.overflow(shared, now, id, listener, seg)
+        {
+            return verdict;
+        }
+        let Socket::Opening(handshake) = self.socket_mut(id) else {
+            return Verdict::Dropped(DropReason::Unwanted);
+        };
+        let listener = handshake.listener;
+        let (has_user, reopens, flow) = (handshake.has_user, handshake.reopens, handshake.flow);
+        let mut connection = handshake.establish(shared, now);
+        let syn = seg.has(TcpFlags::SYN);
+        let verdict = if syn {
+            connection.pending.ack = true;
+            Verdict::Accepted
+        } else {
+            connection.arrives(shared, now, seg)
+        };
+        shared.counters.tcp_established += 1;
+        shared.counters.tcp_passive_opens += u64::from(connection.origin == Origin::Passive);
+        self.embryonic -= usize::from(connection.origin == Origin::Passive);
+        self.orphans += usize::from(!connection.has_user);
+        let connection = self.spare.connection(connection);
+        self.replace(id, Slot::Socket(Socket::Open(connection)));
+        self.watch(shared, now, id);
+        if reopens {
+            self.demux.waiting.remove(seg.hash, &flow);
+        }
+        match listener {
+            Some(listener) => self.offer(shared, listener, id),
+            None if has_user => shared.events.push(Event::Connected(id)),
+            None => {}
+        }
+        verdict
+    }
+}
