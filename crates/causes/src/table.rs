@@ -60,7 +60,7 @@ causes! {
         "The client gave up before the handshake was complete.",
         "If the SYN|ACK was only slow, raise the client's connect timeout.";
     Stray "C28" "stray" Benign 0.6
-        "A segment that nobody asked for was answered with a reset.",
+        "An unsolicited segment was answered with a reset.",
         "Usually backscatter of spoofed traffic, or the capture began late.";
 
     // An end aborted.
@@ -114,7 +114,7 @@ causes! {
         "Capture at both ends; `tracepath` for the path MTU, clamp the MSS, and read the firewall's log.";
     ResetIgnored "C17" "reset-ignored" Suspicious 0.95
         "A reset was not acceptable to its receiver, and the connection went on.",
-        "Note the attempt: somebody sent resets for this connection without knowing its sequence numbers.";
+        "Note the attempt: a third party sent resets for this connection without knowing its sequence numbers.";
     Injected "C19" "injected" Harmful 0.95
         "A third party forged a reset, or data, in the name of an end.",
         "Capture at both ends: a packet that arrives at one of them and was not sent at the other is forged.";
@@ -146,13 +146,13 @@ causes! {
         "ICMP: a packet was too big for the next link.",
         "Clamp the MSS, and let these ICMP messages pass: without them large packets vanish.";
     IcmpTimeExceeded "I06" "icmp-time-exceeded" Suspicious 0.95
-        "ICMP: the packet's hop limit ran out.", "A routing loop, unless somebody runs traceroute.";
+        "ICMP: the packet's hop limit ran out.", "A routing loop, unless traceroute is in use.";
     IcmpOther "I07" "icmp-other" Suspicious 0.9
         "ICMP: another error.", "See its type and code.";
 
     // Known to `lastack run` alone: this host, lastack itself, datagrams and names.
     HostNoRoute "L01" "host-no-route" Harmful 0.99
-        "This host found no way to the destination: it has no route, or the next hop did not answer.",
+        "This host cannot reach the destination: it has no route, or the next hop did not answer.",
         "`ip route get ADDRESS` on this host; is the interface up?";
     HostForbidden "L02" "host-forbidden" Harmful 0.99
         "A rule of this host forbids the packet.", "Look at this host's own rules: `nft list ruleset`, `ip rule`.";

@@ -30,11 +30,11 @@ use lastack_run::units;
   lastack probe -u 192.0.2.7:53
 
 What the answers mean:
-  open                          the handshake succeeded (UDP: something came back)
-  refused (RST)                 the host is there, and nobody listens
-  refused (ICMP ..)             the host, or a filter in front of it, says that nobody is there
-  unreachable (ICMP ..)         a router says why the way ends
-  no answer                     a filter, or nobody: silence does not tell")]
+  open                          the handshake succeeded (UDP: an answer arrived)
+  refused (RST)                 the host answers; no socket listens at that port
+  refused (ICMP ..)             the host, or a firewall before it, rejects the packet
+  unreachable (ICMP ..)         a router reports why it cannot forward the packet
+  no answer                     a firewall drops the packets, or there is no such host")]
 pub struct ProbeArgs {
     /// A host and a port: example.org:443, 192.0.2.7:22, [2001:db8::7]:22
     #[arg(value_name = "HOST:PORT")]

@@ -251,8 +251,8 @@ impl From<RunArgs> for Options {
 
 const EXAMPLES: &str = "\
 Examples:
-  lastack run curl https://example.org/      what became of curl's connections
+  lastack run curl https://example.org/      how curl's connections ended
   lastack run -v -w out.pcapng -- make test  every connection, and a capture
-  lastack run --json -o ends.jsonl ./server  one JSON object a line
+  lastack run --json -o ends.jsonl ./server  one JSON object per line
   lastack run --host-loopback -- curl http://10.0.2.2:8080/
                                              a server on this host's loopback";

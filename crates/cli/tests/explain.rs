@@ -64,7 +64,7 @@ fn one_connection_is_shown_in_full() {
     }
     let output = explain(&["--conn", "nonsense", &file]);
     assert!(
-        !output.status.success() && complaint(&output).contains("no connection fits"),
+        !output.status.success() && complaint(&output).contains("no connection matches"),
         "{}",
         complaint(&output)
     );

@@ -165,7 +165,7 @@ fn interface_request(name: &str) -> io::Result<libc::ifreq> {
     if name.len() >= request.ifr_name.len() || name.contains('\0') {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{name:?} cannot be the name of an interface (up to 15 octets, none of them zero)"),
+            format!("{name:?} cannot be the name of an interface (1 to 15 bytes, none of them zero)"),
         ));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {

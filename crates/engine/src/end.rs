@@ -294,7 +294,7 @@ impl fmt::Display for EndedBy {
 impl fmt::Display for LikelyCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NobodyListens => "nobody listens at the peer's port",
+            Self::NobodyListens => "no socket listens at the peer's port",
             Self::UnknownConnection => {
                 "the peer does not know the connection (it lost its state or has closed)"
             }

@@ -105,9 +105,9 @@ fn ending(end: &End) -> Ending {
 }
 
 fn same<T: PartialEq + Display>(what: &str, found: T, stated: T) -> Result<(), String> {
-    if found == stated { Ok(()) } else { Err(format!("{what}: {found}, stated is {stated}")) }
+    if found == stated { Ok(()) } else { Err(format!("{what}: {found}, expected {stated}")) }
 }
 
 fn same_list<T: PartialEq + Debug>(what: &str, found: &[T], stated: &[T]) -> Result<(), String> {
-    if found == stated { Ok(()) } else { Err(format!("{what} are {found:?}, stated is {stated:?}")) }
+    if found == stated { Ok(()) } else { Err(format!("{what} are {found:?}, expected {stated:?}")) }
 }

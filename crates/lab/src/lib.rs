@@ -136,7 +136,7 @@ impl Topic {
     /// Its heading.
     pub const fn heading(self) -> &'static str {
         match self {
-            Self::Refusal => "Nobody there",
+            Self::Refusal => "No listener",
             Self::Release => "Orderly release",
             Self::Abort => "Abort",
             Self::HalfOpen => "Half-open connections",

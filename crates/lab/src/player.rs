@@ -154,7 +154,7 @@ impl<'a, C: Counterpart> Player<'a, C> {
                 Some(found) => return job.call.verify(side, found, stated),
                 None if self.other.pass(&mut self.net, limit)? => {}
                 None => {
-                    return Err(format!("{side}: {} does not return, stated is {stated}", job.call.name()));
+                    return Err(format!("{side}: {} does not return, expected {stated}", job.call.name()));
                 }
             }
         }

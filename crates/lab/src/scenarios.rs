@@ -15,7 +15,7 @@ use std::time::Duration;
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "refused",
-        summary: "a SYN to port 1935, where nobody listens",
+        summary: "a SYN to port 1935, at which no socket listens",
         topic: Topic::Refusal,
         reference: "RFC 9293 section 3.5.2 group 1 and section 3.10.7.1",
         two_sided: true,
@@ -31,7 +31,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "silent-host",
-        summary: "a SYN that nobody answers: not refused, only silence",
+        summary: "a SYN that is never answered: not refused, only silence",
         topic: Topic::Refusal,
         reference: "RFC 9293 section 3.8.3 (MUST-23), RFC 6298",
         two_sided: false,
@@ -39,7 +39,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "udp-unreachable",
-        summary: "a datagram to a port where nobody listens: ICMP instead of RST",
+        summary: "a datagram to a port without a socket: ICMP instead of RST",
         topic: Topic::Refusal,
         reference: "RFC 1122 sections 3.2.2.1 and 4.1.3.1",
         two_sided: true,
@@ -55,7 +55,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "orderly",
-        summary: "each side says that it has finished, and is told that it was heard",
+        summary: "each side sends FIN, and each FIN is acknowledged",
         topic: Topic::Release,
         reference: "RFC 9293 section 3.6, figure 12",
         two_sided: true,
@@ -63,7 +63,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "half-close",
-        summary: "one side has finished, the other goes on sending",
+        summary: "one side has sent FIN, the other continues to send",
         topic: Topic::Release,
         reference: "RFC 9293 section 3.6.1, RFC 1122 section 4.2.2.13",
         two_sided: true,
@@ -71,7 +71,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "simultaneous-close",
-        summary: "both sides finish at once, and both wait",
+        summary: "both sides send FIN at once, and both enter TIME-WAIT",
         topic: Topic::Release,
         reference: "RFC 9293 section 3.6, figure 13",
         two_sided: true,
@@ -79,7 +79,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "abort-linger",
-        summary: "close with linger zero: queued text is discarded, and the reader is told",
+        summary: "close with SO_LINGER 0: queued data is discarded, and the peer is reset",
         topic: Topic::Abort,
         reference: "RFC 9293 section 3.10.5 (ABORT)",
         two_sided: true,
@@ -87,7 +87,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "abort-unread",
-        summary: "close with unread text: the sender learns that it was not read",
+        summary: "close with unread data: a RST informs the sender that it was not read",
         topic: Topic::Abort,
         reference: "RFC 9293 section 3.6.1 (SHLD-3), RFC 2525 section 2.17",
         two_sided: true,
@@ -95,7 +95,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "half-open-data",
-        summary: "text for a host that has restarted and knows nothing of the connection",
+        summary: "data for a host that has rebooted and does not know the connection",
         topic: Topic::HalfOpen,
         reference: "RFC 9293 section 3.5.1, figure 10",
         two_sided: true,
@@ -103,7 +103,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "half-open-keepalive",
-        summary: "a silent side finds out by keep-alive that its peer has restarted",
+        summary: "an idle side detects by keep-alive that its peer has rebooted",
         topic: Topic::HalfOpen,
         reference: "RFC 9293 section 3.8.4",
         two_sided: true,
@@ -111,7 +111,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "half-open-syn",
-        summary: "a restarted host connects again, from the same port",
+        summary: "a rebooted host connects again, from the same port",
         topic: Topic::HalfOpen,
         reference: "RFC 9293 section 3.5.1, figure 9, RFC 5961 section 4.2",
         two_sided: true,
@@ -119,7 +119,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "half-open-silent",
-        summary: "the path is cut: a sender gives up in silence, and its peer never knows",
+        summary: "the path fails: the sender gives up silently, and its peer is not informed",
         topic: Topic::HalfOpen,
         reference: "RFC 9293 section 3.8.3 (USER TIMEOUT), section 3.5.1",
         two_sided: true,

@@ -258,7 +258,7 @@ impl Call {
         if found == stated {
             return Ok(());
         }
-        Err(format!("{side}: {}: {found}, stated is {stated}", self.name()))
+        Err(format!("{side}: {}: {found}, expected {stated}", self.name()))
     }
 }
 
@@ -288,8 +288,8 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done => f.write_str("done"),
-            Self::Octets(1) => f.write_str("1 octet"),
-            Self::Octets(n) => write!(f, "{n} octets"),
+            Self::Octets(1) => f.write_str("1 byte"),
+            Self::Octets(n) => write!(f, "{n} bytes"),
             Self::EndOfStream => f.write_str("end of stream"),
             Self::Failed(kind) => write!(f, "{kind:?}"),
         }

@@ -235,7 +235,7 @@ pub fn endings(trace: &Trace) -> Vec<(String, Vec<String>)> {
             sentences.push(format!("still {state} at the end, with {}", flow.remote));
         }
         if !host.ours {
-            sentences.push("not one of our stacks: what its application saw stands above".to_owned());
+            sentences.push("not a lastack stack: what its application observed is above".to_owned());
         } else if sentences.is_empty() {
             sentences.push("no connection".to_owned());
         }

@@ -47,7 +47,7 @@ fn the_timeline_of_a_refusal() {
     let played = lab::play(lab::find("refused").unwrap(), &Setup::default());
     let drawn = played.timeline().to_string();
     let expected = "\
-refused: a SYN to port 1935, where nobody listens
+refused: a SYN to port 1935, at which no socket listens
 RFC 9293 section 3.5.2 group 1 and section 3.10.7.1
 
    time client                   |                                        | server
@@ -60,7 +60,7 @@ RFC 9293 section 3.5.2 group 1 and section 3.10.7.1
 
 How it ended
   client  refused by the peer in SYN-SENT; [peer-rst-refused] reset that acknowledges our SYN:
-          connection refused; nobody listens at the peer's port
+          connection refused; no socket listens at the peer's port
   server  no connection
 
 Rules
@@ -101,12 +101,12 @@ fn wrong() -> Script {
 }
 
 #[test]
-fn what_is_not_as_stated_is_told() {
+fn what_is_not_as_expected_is_reported() {
     let scenario = Scenario { script: wrong, ..*lab::find("refused").unwrap() };
     let played = lab::play(&scenario, &Setup::default());
     assert_eq!(played.differences.len(), 8, "{:#?}", played.differences);
-    assert_eq!(played.differences[0], "A: connect: ConnectionRefused, stated is done");
-    assert_eq!(played.differences[2], "segments S from A: 1, stated is 2");
+    assert_eq!(played.differences[0], "A: connect: ConnectionRefused, expected done");
+    assert_eq!(played.differences[2], "segments S from A: 1, expected 2");
 }
 
 #[test]

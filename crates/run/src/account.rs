@@ -76,7 +76,7 @@ impl ConnectionReport {
     pub fn refused_here(&self, place: Route) -> Record {
         let (outcome, rule, note, hint) = match place {
             Route::NobodyThere => {
-                let note = "nobody has this address in the program's own network";
+                let note = "no host has this address in the program's own network";
                 (
                     Outcome::Unreachable,
                     Rule::IcmpIntercepted,
@@ -124,7 +124,7 @@ impl ConnectionReport {
         record.host_errno = Some(failure.errno_name());
         match failure.said {
             Said::Icmp(error, from) => record.icmp = Some(IcmpSaid { error, from }),
-            Said::NoRoute => record.note = Some("this host found no way, no packet said so".to_owned()),
+            Said::NoRoute => record.note = Some("reported by this host itself, not by a packet".to_owned()),
             Said::Forbidden => record.note = Some("this host's own rules forbid it".to_owned()),
             Said::NoPort => {
                 record.note = Some("this host has no free port for that destination".to_owned());
@@ -159,9 +159,7 @@ impl ConnectionReport {
     pub fn let_go(&self) -> Record {
         let mut record =
             self.record(Outcome::Aborted, By::Program, Some(Rule::EndAttemptClosed), TcpState::SynSent);
-        record.note = Some(
-            "given up: no answer to SYN had come, neither from the remote nor from the network".to_owned(),
-        );
+        record.note = Some("given up before the remote or the network had answered the SYN".to_owned());
         record
     }
 
@@ -169,7 +167,7 @@ impl ConnectionReport {
     pub fn no_answer(&self) -> Record {
         let mut record =
             self.record(Outcome::TimedOut, By::Nobody, Some(Rule::EndSynTimeout), TcpState::SynSent);
-        record.note = Some("no answer to SYN, neither from the remote nor from the network".to_owned());
+        record.note = Some("neither the remote nor the network answered the SYN".to_owned());
         record
     }
 
@@ -255,7 +253,7 @@ impl ConnectionReport {
     pub fn refused_by_itself(&self) -> Record {
         let mut record =
             self.record(Outcome::Refused, By::Program, Some(Rule::RstNoListener), TcpState::SynSent);
-        record.note = Some("the program's own loopback, where nobody listens there".to_owned());
+        record.note = Some("the program's own loopback, where no socket listens at that port".to_owned());
         record
     }
 
@@ -372,10 +370,10 @@ impl ConnectionReport {
                 Some("the program's side does not answer any more".to_owned())
             }
             Some(LikelyCause::UnknownConnection) => {
-                Some("the program had closed when more arrived for it".to_owned())
+                Some("more data arrived after the program had closed".to_owned())
             }
             Some(LikelyCause::AbortedByPeer) => {
-                Some("closed with linger zero, or with text unread".to_owned())
+                Some("closed with SO_LINGER 0, or with data unread".to_owned())
             }
             _ => None,
         };

@@ -27,11 +27,14 @@ pub fn enter(raw_sockets: bool) -> Result<(), Vec<String>> {
     let kept: &[u32] = if raw_sockets || needs_raw_sockets() { &[CAP_NET_RAW] } else { &[] };
     let mut failed = Vec::new();
     let mut note = |what: &str, result: Result<(), String>| {
-        failed.extend(result.err().map(|why| format!("lastack itself keeps {what}: {why}")));
+        failed.extend(result.err().map(|why| format!("lastack could not give up {what}: {why}")));
     };
     note("capabilities", drop_capabilities(kept).map_err(|errno| errno.to_string()));
-    note("the way to new privileges", prctl::set_no_new_privs().map_err(|errno| errno.to_string()));
-    note("every system call", filter_calls());
+    note(
+        "the gain of new privileges (no_new_privs)",
+        prctl::set_no_new_privs().map_err(|errno| errno.to_string()),
+    );
+    note("the system calls that it does not need (seccomp)", filter_calls());
     if failed.is_empty() { Ok(()) } else { Err(failed) }
 }
 
@@ -39,7 +42,7 @@ fn needs_raw_sockets() -> bool {
     Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4)).is_err()
 }
 
-/// Refuses (EPERM) every system call that a run does not need.
+/// Refuses (EPERM) the system calls that it does not need (seccomp) that a run does not need.
 fn filter_calls() -> Result<(), String> {
     let Ok(arch) = std::env::consts::ARCH.try_into() else {
         // The filter library does not support this architecture.

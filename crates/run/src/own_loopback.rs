@@ -59,13 +59,11 @@ fn warning(refused: SocketAddr, times: u64, mapped: &[u16]) -> String {
     let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
     if mapped.contains(&refused.port()) {
         return format!(
-            "the program was refused {times} at {refused}: nobody listens there, neither in its own network nor on this \
-             host, to which --map-localhost leads"
+            "the program was refused {times} at {refused}: no socket listens there, neither in its own network nor on this host, to which --map-localhost leads"
         );
     }
     format!(
-        "the program was refused {times} at {refused}: that is the loopback of its own network, where nobody listens \
-         there. --map-localhost {} leads to this host's",
+        "the program was refused {times} at {refused}: that is the loopback of its own network, where no socket listens at that port. --map-localhost {} leads to this host's",
         refused.port()
     )
 }

@@ -278,7 +278,7 @@ async fn attend(
     let status = guest.wait(signals).await.context("cannot wait for the program")?;
     wait_for_the_rest(run, &mut guest, signals)
         .await
-        .context("cannot wait for what the program left running")?;
+        .context("cannot wait for the processes that the program left running")?;
     watch.abort();
     tokio::select! {
         () = run.live.drain() => {}
@@ -322,8 +322,7 @@ async fn wait_for_the_rest(run: &Run, guest: &mut Guest, signals: &mut Signals) 
     };
     if run.talks() && !left.is_empty() {
         anstream::eprintln!(
-            "lastack: the program has ended; the run lasts until what it left running has, too: {}. Ctrl-C ends it, and \
-             so does --kill-rest from the beginning.",
+            "lastack: the program has ended; processes that it started are still running: {}. The run ends with them, or with Ctrl-C; --kill-rest kills them when the program ends.",
             named(&left)
         );
     }
@@ -333,7 +332,7 @@ async fn wait_for_the_rest(run: &Run, guest: &mut Guest, signals: &mut Signals) 
     }
     let killed = guest.processes();
     if !killed.is_empty() {
-        run.report.warn(format!("ended with the run, as an interrupt asked: {}", named(&killed)));
+        run.report.warn(format!("killed at the end of the run, after an interrupt: {}", named(&killed)));
     }
     guest.end()?;
     guest.rest().await
@@ -396,8 +395,7 @@ async fn explain_the_wait(run: &Run) {
     let blocked = run.live.blocked();
     if blocked > 0 && run.talks() {
         anstream::eprintln!(
-            "lastack: the program has ended; {blocked} of its connections still have data that the remote has no \
-             room for. It is kept while the remote takes some of it; Ctrl-C gives it up."
+            "lastack: the program has ended; {blocked} of its connections still have data that the remote does not accept yet. lastack waits as long as the remote accepts some of it; Ctrl-C discards it."
         );
     }
     std::future::pending::<()>().await;

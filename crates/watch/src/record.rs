@@ -285,7 +285,7 @@ pub(crate) fn ended_by_words(ended: &Ended) -> String {
         EndedBy::Client | EndedBy::Server => format!("by the {}", ended.ended_by.name()),
         EndedBy::Path => "by a device on the path".into(),
         EndedBy::Both => "by both ends".into(),
-        EndedBy::Nobody => "by nobody".into(),
+        EndedBy::Nobody => "by neither end".into(),
         _ => "by an unknown party".into(),
     }
 }

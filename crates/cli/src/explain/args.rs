@@ -7,7 +7,7 @@ use clap::Args;
 use lastack_causes::{Cause, Severity};
 use lastack_explain::Explained;
 
-/// Say of each connection in packet captures who ended it, why, how sure that is, and what to do.
+/// Report for each connection in packet captures who ended it, why, how certain that is, and what to do.
 ///
 /// Reads pcap and pcapng, compressed with gzip, zstd, xz, bzip2 or lz4. Several files are merged by time.
 /// Exit status: 0 nothing at or above --fail-on, 1 something, 2 bad options, 3 nothing could be read, 4 read in part.
@@ -49,7 +49,7 @@ pub struct ExplainArgs {
     #[arg(long)]
     pub anonymize: bool,
 
-    /// Leave out what programs said: error lines and payload of resets
+    /// Leave out application data: error lines and the payload of resets
     #[arg(long)]
     pub redact: bool,
 
@@ -57,7 +57,8 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "FILE")]
     pub kernel_trace: Option<PathBuf>,
 
-    /// Exit with 1 if an end is `harmful`, `suspicious`, or of one of these causes; `:CONFIDENCE` sets the least confidence
+    /// Exit with 1 if an end is `harmful`, `suspicious`, or of one of these causes; `:CONFIDENCE` sets the min
+    /// confidence
     #[arg(long, value_name = "harmful|suspicious|CAUSE,..[:CONF]")]
     pub fail_on: Option<FailOn>,
 
@@ -69,7 +70,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(usize))]
     pub max_connections: usize,
 
-    /// Print no list, progress or warnings: the exit status tells
+    /// Print no list, progress or warnings; only the exit status reports the result
     #[arg(short, long)]
     pub quiet: bool,
 }

@@ -59,7 +59,7 @@ pub fn warnings(input: &Merge, summary: &Summary) -> Vec<String> {
     }
     if summary.evicted > 0 {
         warnings.push(format!(
-            "{} connections had to be let go before their end: more were open at a time than --max-connections allows",
+            "{} connections were dropped from memory before their end: more were open at a time than --max-connections allows",
             summary.evicted
         ));
     }

@@ -106,7 +106,7 @@ fn one(
     };
     if found.is_empty() {
         return Err(anyhow!(
-            "no connection fits --conn {wanted}: give an ID, a number of the list, `client > server`, `ADDRESS:PORT`, or `frame:N`"
+            "no connection matches --conn {wanted}: give an ID, a number of the list, `client > server`, `ADDRESS:PORT`, or `frame:N`"
         ));
     }
     for (place, one) in found.iter().take(SHOWN).enumerate() {
@@ -116,7 +116,7 @@ fn one(
         out.write_all(render::detail(writer, one, &run.kernel(one)).as_bytes())?;
     }
     if found.len() > SHOWN {
-        writeln!(out, "\n.. and {} more that fit", found.len() - SHOWN)?;
+        writeln!(out, "\n.. and {} more that match", found.len() - SHOWN)?;
     }
     Ok(())
 }

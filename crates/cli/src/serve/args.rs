@@ -23,12 +23,12 @@ use lastack_run::units;
   lastack serve --listen 80 --tun peer0 --addr 192.168.77.1/24
 
 Behaviours:
-  echo         sends back what comes, and closes when the peer does
+  echo         sends back what it receives, and closes when the peer does
   discard      reads everything, and closes when the peer does
-  rst-after=N  aborts with RST after N octets (0: after the handshake)
+  rst-after=N  aborts with RST after N bytes (0: after the handshake)
   never-read   accepts and never reads: the window closes
-  half-open=N  after N octets (without =N: after the handshake) the whole host forgets its connections without a word,
-               as if it had been switched off and on: the next segment of the peer is answered with RST")]
+  half-open=N  after N bytes (without =N: after the handshake) the whole host loses its
+               connections, as in a reboot: the peer's next segment is answered with RST")]
 pub struct ServeArgs {
     /// Listen on these ports (repeatable)
     #[arg(short, long, value_name = "PORT", required = true, num_args = 1.., value_delimiter = ',')]
@@ -47,7 +47,7 @@ pub struct ServeArgs {
     pub addr: Vec<Route>,
 
     /// MTU of the interface
-    #[arg(short, long, value_name = "OCTETS", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(1280..=65_535))]
+    #[arg(short, long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(1280..=65_535))]
     pub mtu: u32,
 
     /// Serve at most N connections at once; further ones are reset

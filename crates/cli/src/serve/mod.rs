@@ -44,7 +44,7 @@ type Writer = Arc<Mutex<PcapngWriter<File>>>;
 fn run(mut args: ServeArgs) -> anyhow::Result<()> {
     args.listen.sort_unstable();
     args.listen.dedup();
-    ensure!(args.listen.iter().all(|port| *port > 0), "port 0 is no port: choose from 1 to 65535");
+    ensure!(args.listen.iter().all(|port| *port > 0), "port 0 cannot be used: choose from 1 to 65535");
     let ready = args.ready_fd.map(take_descriptor).transpose()?;
     let writer = args.write.as_ref().map(|path| {
         let cannot =

@@ -11,11 +11,11 @@ use lastack_watch::{Ended, Filter, Source, SourceOptions, WatchOptions};
 
 use lastack_run::units;
 
-/// Watch the TCP connections of this host, and see how each one ends, who ended it, and which process owned it
+/// Watch the TCP connections of this host, and report how each one ends, who ended it, and which process owned it
 ///
-/// No program is changed and nothing is loaded into the kernel. Without any privilege it tells refused connections,
+/// No program is changed and nothing is loaded into the kernel. Without any privilege it reports refused connections,
 /// closes with unread data, killed processes and timeouts; root adds the packets and the kernel's own reasons. At the
-/// start it says what it can see, what it cannot, and what would give more.
+/// start it prints what it can observe, what it cannot, and which privilege would add it.
 ///
 /// With a command it watches that program and its children, and ends with it.
 #[derive(Args, Clone, Debug)]
@@ -41,7 +41,8 @@ pub struct WatchArgs {
     #[arg(short, long)]
     pub all: bool,
 
-    /// Write JSON lines: a record for each connection that did not end in order (with --all for every one), a summary
+    /// Write JSON lines: a record for each connection that did not end orderly (with --all for every one), and a
+    /// summary
     #[arg(long)]
     pub json: bool,
 
@@ -65,8 +66,8 @@ pub struct WatchArgs {
     #[arg(long, value_name = "TIME", value_parser = units::time)]
     pub duration: Option<Duration>,
 
-    /// Exit with status 1 if a connection ended so: harmful, suspicious, or causes by name or code, separated by
-    /// commas; with :0.8 behind, only if the confidence is that high
+    /// Exit with status 1 if a connection ended like this: harmful, suspicious, or causes by name or code, separated
+    /// by commas; followed by :0.8, only if the confidence is at least that
     #[arg(long, value_name = "WHAT", value_parser = FailOn::from_str)]
     pub fail_on: Option<FailOn>,
 
@@ -74,15 +75,15 @@ pub struct WatchArgs {
     #[arg(long, value_name = "NAME|PID|FILE")]
     pub netns: Option<String>,
 
-    /// Do without a source: destroyed, counters, processes, sockets, packets, tracepoints
+    /// Do not use a source: destroyed, counters, processes, sockets, packets, tracepoints
     #[arg(long, value_name = "SOURCE", value_delimiter = ',', value_parser = source)]
     pub without: Vec<Source>,
 
-    /// Connections that are remembered at a time
+    /// Max connections that are tracked at a time
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(16..))]
     pub max_connections: u32,
 
-    /// Say nothing at the start, and no summary at the end
+    /// Print nothing at the start, and no summary at the end
     #[arg(short, long)]
     pub quiet: bool,
 
@@ -100,9 +101,9 @@ const EXAMPLES: &str = "Examples:
 
 SIGUSR1 prints a summary without ending the watch.
 
-Exit status: 0, or 1 if --fail-on was met; 2 for bad options, 3 if nothing can be watched. With a command: its own
-status (128 + N if signal N ended it), or 1 if that is 0 and --fail-on was met; 126 if it cannot be run, 127 if it does
-not exist.";
+Exit status: 0, or 1 if --fail-on was met; 2 for bad options; 3 if nothing can be watched.
+With a command: its own status (128 + N if signal N ended it), or 1 if that is 0 and --fail-on
+was met; 126 if it cannot be run; 127 if it does not exist.";
 
 /// The packets to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -134,7 +135,7 @@ impl FromStr for FailOn {
             Some((list, confidence)) => (list, confidence.parse().ok().filter(|c| (0.0..=1.0).contains(c))),
             None => (text, Some(0.0)),
         };
-        let confidence = confidence.ok_or("behind the colon stands a confidence from 0 to 1, such as 0.8")?;
+        let confidence = confidence.ok_or("after the colon, write a confidence from 0 to 1, such as 0.8")?;
         let mut fail_on = Self { severity: None, causes: Vec::new(), confidence };
         for word in list.split(',').map(str::trim) {
             let severity = match word {

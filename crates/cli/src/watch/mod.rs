@@ -59,7 +59,7 @@ fn warn_without_packets(sources: &[Availability]) {
     let packets = sources.iter().find(|source| source.source == lastack_watch::Source::Packets);
     if let Some(error) = packets.and_then(|source| source.error.as_ref()) {
         eprintln!(
-            "lastack: the capture will stay empty, for packets cannot be read ({error}): they need CAP_NET_RAW"
+            "lastack: the capture will be empty: packets cannot be read ({error}); that needs CAP_NET_RAW"
         );
     }
 }
@@ -88,7 +88,7 @@ impl Session<'_> {
             }
             let report = &mut self.report;
             let ended = self.watcher.turn(&[signals.as_fd()], left, |packet| report.keep(packet));
-            self.take(ended.context("a source broke")?)?;
+            self.take(ended.context("a source failed")?)?;
             for notice in signals.read()? {
                 match notice {
                     Notice::Summary => self.report.summary(&self.watcher)?,
@@ -132,7 +132,7 @@ impl Session<'_> {
 
     fn end(mut self) -> Result<ExitCode> {
         let report = &mut self.report;
-        let ended = self.watcher.finish(|packet| report.keep(packet)).context("a source broke")?;
+        let ended = self.watcher.finish(|packet| report.keep(packet)).context("a source failed")?;
         self.take(ended)?;
         self.report.close(&self.watcher)?;
         let own = self.child.take().map_or(0, Child::status);

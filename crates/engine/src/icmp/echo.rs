@@ -91,15 +91,15 @@ pub enum EchoError {
 impl fmt::Display for EchoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable { error, from } => write!(f, "{error}, says {from}"),
+            Self::Unreachable { error, from } => write!(f, "{error}, reported by {from}"),
             Self::NoAddress => f.write_str("this host has no address of that family"),
             Self::NotOurs => f.write_str("the local address is not one of this host's"),
-            Self::NotUnicast => f.write_str("the remote address is not the address of one host"),
+            Self::NotUnicast => f.write_str("the remote address is not a unicast address"),
             Self::OwnAddress => {
                 f.write_str("the remote address is this host's own, and a host has no loopback")
             }
             Self::TooLong => f.write_str("the data does not fit into a packet"),
-            Self::NoSpace => f.write_str("too much waits to be sent"),
+            Self::NoSpace => f.write_str("the send queue is full"),
         }
     }
 }

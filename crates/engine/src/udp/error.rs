@@ -80,7 +80,7 @@ impl UdpError {
 impl fmt::Display for UdpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Refused => "connection refused: nobody uses the peer's port",
+            Self::Refused => "connection refused: no socket uses the peer's port",
             Self::HostUnreachable => "host unreachable",
             Self::NetworkUnreachable => "network unreachable",
             Self::ProtocolUnreachable => "protocol unreachable",
@@ -91,7 +91,7 @@ impl fmt::Display for UdpError {
             Self::MessageTooLong => "message too long",
             Self::NotConnected => "not connected: name the destination",
             Self::NoAddress => "this host has no such address to send from",
-            Self::NotUnicast => "the destination is not a port of one host",
+            Self::NotUnicast => "the destination is not a unicast address and port",
             Self::OwnAddress => "the destination is this host's own, and a host has no loopback",
             Self::InUse => "another socket is connected to that peer from the same address",
             Self::Full => "the queue of datagrams to be sent is full",

@@ -49,7 +49,7 @@ pub enum ReadError {
     #[error("not a packet capture: it begins with {}; pcap and pcapng are read, also in gzip, zstd, xz, bzip2 or lz4", hex(.0))]
     Unknown(Vec<u8>),
     /// Its head is damaged or cut off.
-    #[error("the head of the capture is damaged: {0}")]
+    #[error("the header of the capture is damaged: {0}")]
     Head(&'static str),
 }
 

@@ -29,7 +29,7 @@ impl Pcap {
             _ => return Ok(None),
         };
         if !buffer.fill(HEAD) {
-            return Err(ReadError::Head("a pcap head has 24 bytes, and the file ends before that"));
+            return Err(ReadError::Head("a pcap header has 24 bytes, and the file ends before that"));
         }
         // The parser knows the head of the "modified" kind in one byte order only; it is the same head.
         let mut head: [u8; HEAD] = *buffer.data().first_chunk().ok_or(ReadError::Head("it is cut off"))?;
@@ -61,7 +61,7 @@ impl Pcap {
         if !buffer.fill(self.record) {
             if !buffer.data().is_empty() {
                 let left = buffer.data().len();
-                facts.damaged(format!("the file ends within the head of a packet ({left} bytes are left)"));
+                facts.damaged(format!("the file ends within the header of a packet ({left} bytes are left)"));
             }
             return None;
         }

@@ -75,7 +75,7 @@ impl Pcapng {
             buffer.release();
             if !buffer.fill(8) {
                 if !buffer.data().is_empty() {
-                    facts.damaged("the file ends within the head of a block");
+                    facts.damaged("the file ends within the header of a block");
                 }
                 return None;
             }

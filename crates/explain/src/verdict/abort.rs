@@ -212,7 +212,7 @@ impl Case<'_> {
         }
         if other.octets == 0 {
             let soon = reset.pkt.time - self.conn.first.0 < 100 * MS + 2 * self.crossing();
-            let text = format!("{} after the last packet, without a word of either end", span(idle));
+            let text = format!("{} after the last packet, without a packet of either end", span(idle));
             let (first, second) = if soon {
                 (Cause::Abort, Cause::ListenerClosed)
             } else {
@@ -242,7 +242,7 @@ impl Case<'_> {
                 Kind::Unread,
                 Some(reset.pkt.frame),
                 format!("at most {} bytes", reset.peer_run),
-                "the server took the request and reset the connection without a word",
+                "the server took the request and reset the connection without an answer",
             )
             .alternative(Cause::ListenerClosed, 0.25)
             .alternative(Cause::Abort, 0.1)
@@ -267,7 +267,7 @@ impl Case<'_> {
                     Kind::Unread,
                     Some(reset.pkt.frame),
                     format!("at most {} bytes", reset.peer_run),
-                    "the server spoke first, and the client reset the connection without a word",
+                    "the server sent data first, and the client reset the connection without an answer",
                 )
                 .alternative(Cause::CloseUnread, 0.2)
                 .alternative(Cause::Abort, 0.15)

@@ -81,7 +81,7 @@ impl Case<'_> {
             [first, second].iter().find_map(|pkt| Some((*pkt, self.foreign_mark(index, pkt)?)))?;
         let name = self.end(index).name();
         let text = format!(
-            "two packets of the {name} have different octets for the same sequence numbers: only one of them can be the {name}'s"
+            "two packets of the {name} have different bytes for the same sequence numbers: only one of them can be the {name}'s"
         );
         let value = format!("SEQ {}, {} and {} bytes", second.seq, first.len, second.len);
         let frames = self.conn.resets.iter().filter(|reset| !reset.copy && reset.pkt.frame > forged.frame);

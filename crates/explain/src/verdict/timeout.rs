@@ -173,7 +173,7 @@ impl Case<'_> {
                 Some(reset.pkt.frame),
                 format!("a gap for {}", span(waited)),
                 format!(
-                    "the {} reported a gap by SACK for {} and nobody filled it: large segments (up to {large} bytes) vanish, small ones arrive",
+                    "the {} reported a gap by SACK for {} and it was never filled: large segments (up to {large} bytes) vanish, small ones arrive",
                     self.end(reporter).name(),
                     span(waited)
                 ),

@@ -19,7 +19,7 @@ pub(super) fn check_keepalive(keepalive: Option<Keepalive>) -> io::Result<()> {
 
 pub(super) fn check_dscp(dscp: u8) -> io::Result<()> {
     if dscp > MAX_DSCP {
-        return Err(invalid("a DSCP has six bits, so 63 is the greatest; IP_TOS is four times as large"));
+        return Err(invalid("a DSCP has six bits: the max is 63 (IP_TOS is four times the DSCP)"));
     }
     Ok(())
 }

@@ -228,7 +228,7 @@ impl TcpSocket {
     /// # Errors
     /// `InvalidInput` above 255.
     pub fn set_tos_v4(&self, tos: u32) -> io::Result<()> {
-        let tos = u8::try_from(tos).map_err(|_| invalid("IP_TOS is one octet, so 255 is the greatest"))?;
+        let tos = u8::try_from(tos).map_err(|_| invalid("IP_TOS is one byte: the max is 255"))?;
         self.set_dscp(tos >> 2)
     }
 
@@ -264,7 +264,7 @@ impl TcpSocket {
     /// `InvalidInput` below 88.
     pub fn set_max_segment(&self, bytes: Option<u16>) -> io::Result<()> {
         if bytes.is_some_and(|bytes| bytes < MIN_SEGMENT) {
-            return Err(invalid("a segment carries 88 bytes at least (TCP_MAXSEG)"));
+            return Err(invalid("the min of TCP_MAXSEG is 88 bytes"));
         }
         self.set(|options| options.max_segment = bytes)
     }

@@ -293,7 +293,9 @@ impl UdpSocket {
     /// `InvalidInput` for 0.
     pub fn set_receive_queue(&self, datagrams: Option<usize>) -> io::Result<()> {
         if datagrams == Some(0) {
-            return Err(crate::error::invalid("a queue of no datagram receives none: choose 1 or more"));
+            return Err(crate::error::invalid(
+                "a receive queue holds at least one datagram: choose 1 or more",
+            ));
         }
         self.call(|udp| {
             udp.set_receive_queue(datagrams);

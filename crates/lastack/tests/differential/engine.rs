@@ -158,7 +158,7 @@ impl Subject for Engine {
     }
 
     fn deliver(&mut self, packet: &[u8]) {
-        // The verdict is not compared: Linux tells none.
+        // The verdict is not compared: Linux does not report it.
         let _ = self.stack.handle_packet(self.now, packet, Received::default());
         self.drain();
     }

@@ -91,7 +91,7 @@ impl Conversation {
         if outcomes.iter().any(|outcome| outcome.is_worth_a_note()) {
             record.note = Some(self.note(&outcomes));
         } else if self.more.get() > 0 {
-            record.note = Some(format!("and {} more questions", self.more.get()));
+            record.note = Some(format!("and {} more queries", self.more.get()));
         }
         let verdict = record.verdict();
         if self.tcp && verdict.severity == Severity::Benign {
@@ -109,7 +109,7 @@ impl Conversation {
         for outcome in outcomes {
             let (name, kind) = match &outcome.asked {
                 Some(asked) => (asked.name.clone(), asked.kind.clone()),
-                None => ("a message that is no question".to_owned(), String::new()),
+                None => ("a message that is not a query".to_owned(), String::new()),
             };
             let said = outcome.to_string();
             match parts.iter_mut().find(|part| part.0 == name && part.2 == said) {
@@ -124,7 +124,7 @@ impl Conversation {
             let _written = write!(note, "{between}{name} {}: {said}", kinds.join(", "));
         }
         if self.more.get() > 0 {
-            let _written = write!(note, "; and {} more questions", self.more.get());
+            let _written = write!(note, "; and {} more queries", self.more.get());
         }
         note
     }
@@ -229,7 +229,7 @@ mod tests {
         let many: Vec<Outcome> =
             (0..MAX_OUTCOMES + 5).map(|i| outcome(&format!("{i}.test"), "A", Answer::Code(0))).collect();
         let record = record(&many);
-        assert!(record.note.unwrap().ends_with("and 5 more questions"));
+        assert!(record.note.unwrap().ends_with("and 5 more queries"));
         assert_eq!(record.context.questions.len(), MAX_OUTCOMES);
     }
 }

@@ -52,7 +52,7 @@ pub fn take(socket: &impl AsFd) -> io::Result<QueuedError> {
     };
     payload.truncate(length);
     let Some((error, from)) = error else {
-        return Err(io::Error::other("an entry of the error queue says nothing of an error"));
+        return Err(io::Error::other("an entry of the error queue reports no error"));
     };
     let icmp = matches!(error.ee_origin, ORIGIN_ICMP | ORIGIN_ICMP6).then(|| (icmp_of(&error), from));
     let errno = error.ee_errno as i32;

@@ -54,7 +54,9 @@ fn scalar(key: &str, value: &Value) -> Result<String, String> {
         Value::String(text) => Ok(text.clone()),
         Value::Integer(number) => Ok(number.to_string()),
         Value::Float(number) => Ok(number.to_string()),
-        other => Err(format!("{key}: a {} means nothing here: write a string or a number", other.type_str())),
+        other => {
+            Err(format!("{key}: a {} is not allowed here: write a string or a number", other.type_str()))
+        }
     }
 }
 
@@ -84,7 +86,7 @@ mod tests {
         for (text, says) in [
             ("[[fault]]\nkind = \"refuse\"\n[[fault]]\nport = 1", "fault 2: it lacks a kind"),
             ("[[fault]]\nkind = \"rst\"\nafer = 1", "fault 1: rst:afer=1: unknown key"),
-            ("[[fault]]\nkind = \"rst\"\nwhen = true", "when: a boolean means nothing"),
+            ("[[fault]]\nkind = \"rst\"\nwhen = true", "when: a boolean is not allowed"),
             ("faults = 1", "there are seed = NUMBER and [[fault]]"),
             ("seed = -1", "not negative"),
             ("kind = [", "TOML parse error"),

@@ -153,7 +153,7 @@ impl<L: Link> Faults<L> {
         if treatment.no_fin || treatment.no_window {
             change(packet, treatment.no_fin, treatment.no_window, !transmit.partial_checksum);
             self.inner.flush(now);
-            self.say(&treatment, if treatment.no_fin { "FIN taken out" } else { "window closed" });
+            self.say(&treatment, if treatment.no_fin { "FIN removed" } else { "window closed" });
         }
         if let Some(damage) = treatment.damage {
             if transmit.partial_checksum {
@@ -194,7 +194,7 @@ impl<L: Link> Faults<L> {
         }
         if treatment.no_fin {
             change(packet, true, false, !received.checksum_good);
-            self.say(&treatment, "FIN taken out");
+            self.say(&treatment, "FIN removed");
         }
         if let Some(damage) = treatment.damage {
             if received.checksum_good {

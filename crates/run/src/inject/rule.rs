@@ -131,47 +131,47 @@ pub(super) const KINDS: [(&str, &str, &str); 16] = [
     ("unreach", "net|host|port|admin|NUMBER", "an ICMP error answers the first packet; host without a value"),
     ("rst", "program|remote|both", "a reset, to both ends without a value"),
     ("half-open", "", "the remote forgets the connection: the program's next packet draws RST"),
-    ("blackhole", "", "nothing passes any more, without a word"),
-    ("delay", "TIME", "packets to and from the program take so much longer"),
+    ("blackhole", "", "all packets are dropped, silently"),
+    ("delay", "TIME", "packets to and from the program are delayed by this time"),
     ("loss", "SHARE", "packets are lost"),
-    ("reorder", "SHARE", "packets are overtaken by later ones"),
-    ("duplicate", "SHARE", "packets arrive twice"),
-    ("corrupt", "SHARE", "packets are damaged; their checksum tells"),
-    ("rate", "BYTES", "so many bytes a second pass (100k, 1M)"),
+    ("reorder", "SHARE", "packets are reordered"),
+    ("duplicate", "SHARE", "packets are duplicated"),
+    ("corrupt", "SHARE", "packets are corrupted; their checksum is wrong"),
+    ("rate", "BYTES", "max rate, in bytes per second (100k, 1M)"),
     (
         "zero-window",
         "",
-        "the program may send no more: its peer's window is closed (direction=down: the remote)",
+        "the program cannot send: its peer's window is closed (direction=down: the remote cannot)",
     ),
-    ("mtu-hole", "BYTES", "larger packets vanish, and no ICMP error says so"),
-    ("slow-close", "TIME", "a FIN is passed on so much later"),
-    ("cut-fin", "", "a FIN never arrives"),
-    ("dns", "nxdomain|servfail|timeout", "the answer to questions for names; to=NAME selects the name"),
+    ("mtu-hole", "BYTES", "larger packets are dropped, without an ICMP error"),
+    ("slow-close", "TIME", "a FIN is delayed by this time"),
+    ("cut-fin", "", "FINs are dropped"),
+    ("dns", "nxdomain|servfail|timeout", "the answer to DNS queries; to=NAME selects the name"),
 ];
 
 /// The keys, their values, and their meanings.
 pub(super) const KEYS: [(&str, &str, &str); 13] = [
-    ("to", "ADDRESS|NETWORK|NAME|*.NAME", "only to these, with commas; an address of version 6 in brackets"),
-    ("port", "PORT|FIRST-LAST", "only to these ports, with commas"),
-    ("proto", "tcp|udp", "only of this protocol"),
-    ("when", "N|N..M|N..M+STEP|N..", "only these of the connections that the above select, counted from 1"),
+    ("to", "ADDRESS|NETWORK|NAME|*.NAME", "only to these, separated by commas; an IPv6 address in brackets"),
+    ("port", "PORT|FIRST-LAST", "only to these ports, separated by commas"),
+    ("proto", "tcp|udp", "only connections of this protocol"),
+    ("when", "N|N..M|N..M+STEP|N..", "only these of the connections selected by the above, counted from 1"),
     (
         "probability",
         "SHARE",
-        "the chance that a connection is hit, or of loss and its like a packet (0.1 or 10%)",
+        "the probability for each connection; of loss and the like for each packet (0.1 or 10%)",
     ),
-    ("from", "TIME", "not before this time since the run began"),
-    ("until", "TIME", "not after it"),
-    ("direction", "up|down|both", "what comes from the program, what goes to it, or both"),
-    ("after", "BYTES", "when so many bytes have passed in that direction"),
+    ("from", "TIME", "begins at this time since the start of the run"),
+    ("until", "TIME", "ends at this time"),
+    ("direction", "up|down|both", "packets from the program, packets to it, or both"),
+    ("after", "BYTES", "after this number of bytes in that direction"),
     ("state", "syn|established|fin", "rst: before the handshake is complete, after it, or at the first FIN"),
     (
         "seq",
         "exact|window|outside",
-        "rst: a number that ends the connection, or one that must be challenged or ignored",
+        "rst: a sequence number that ends the connection, or one that is challenged or ignored",
     ),
-    ("value", "..", "the value of the kind, as behind its ="),
-    ("jitter", "TIME", "delay: at most so much is added, by chance"),
+    ("value", "..", "the value of the kind, as after its ="),
+    ("jitter", "TIME", "delay: max random time added to it"),
 ];
 
 impl FaultRule {
@@ -242,7 +242,7 @@ impl<'a> Keys<'a> {
                 return Err(format!("{rule}: unknown key {key:?}: there are {keys}"));
             }
             if values.iter().any(|(known, _)| *known == key) {
-                return Err(format!("{rule}: {key} stands there twice"));
+                return Err(format!("{rule}: {key} is given twice"));
             }
             values.push((key, value));
         }
@@ -267,7 +267,7 @@ impl<'a> Keys<'a> {
     /// Rejects the remaining keys, which this kind does not support.
     fn finish(self) -> Result<(), String> {
         match self.values.first() {
-            Some((key, _)) => Err(format!("{}: {key} means nothing to {}", self.rule, self.kind)),
+            Some((key, _)) => Err(format!("{}: {key} does not apply to {}", self.rule, self.kind)),
             None => Ok(()),
         }
     }
@@ -356,7 +356,7 @@ fn parse_kind(
         "duplicate" => Kind::Duplicate(share_of_packets(select)?),
         "corrupt" => Kind::Corrupt(share_of_packets(select)?),
         "rate" => match units::octets(needed("100k")?).map_err(wrong)? {
-            0 => return Err(wrong("nothing at all is a blackhole".to_owned())),
+            0 => return Err(wrong("a rate of 0 is a blackhole: use the kind blackhole".to_owned())),
             rate => Kind::Rate(rate),
         },
         "mtu-hole" => match units::octets(needed("1400")?).map_err(wrong)? {
@@ -522,8 +522,8 @@ mod tests {
             ("reorder", "write reorder=10%"),
             ("dns=refused", "none of nxdomain, servfail, timeout"),
             ("dns", "write dns=nxdomain"),
-            ("refuse:port=1:port=2", "port stands there twice"),
-            ("refuse:seq=exact", "seq means nothing to refuse"),
+            ("refuse:port=1:port=2", "port is given twice"),
+            ("refuse:seq=exact", "seq does not apply to refuse"),
             ("refuse=now", "it has no value"),
             ("refuse:5432", "write KEY=VALUE"),
             ("unreach=99", "choose from 0 to 15"),

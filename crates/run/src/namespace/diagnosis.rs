@@ -119,7 +119,7 @@ fn explanation(cause: &str, cure: &str) -> Explanation {
 fn namespaces(errno: Errno, host: &Host) -> Explanation {
     match errno {
         Errno::ENOSPC if host.none_allowed => explanation(
-            "the setting user.max_user_namespaces is 0: nobody may make a user namespace",
+            "the setting user.max_user_namespaces is 0: no user may create a user namespace",
             "sudo sysctl user.max_user_namespaces=15000, or run as root",
         ),
         Errno::ENOSPC => explanation(
@@ -127,7 +127,7 @@ fn namespaces(errno: Errno, host: &Host) -> Explanation {
             "end programs that hold namespaces, or raise the setting with sysctl",
         ),
         Errno::EUSERS => explanation(
-            "user namespaces are nested too deep (32 levels)",
+            "user namespaces are nested too deeply (32 levels)",
             "run it outside of some of the surrounding containers",
         ),
         Errno::EINVAL | Errno::ENOSYS if !host.supported => explanation(
@@ -142,13 +142,16 @@ fn namespaces(errno: Errno, host: &Host) -> Explanation {
 fn forbidden(host: &Host) -> Explanation {
     if host.clone_forbidden {
         explanation(
-            "the setting kernel.unprivileged_userns_clone is 0: only root may make a user namespace",
+            "the setting kernel.unprivileged_userns_clone is 0: only root may create a user namespace",
             "sudo sysctl kernel.unprivileged_userns_clone=1, or run as root",
         )
     } else if host.apparmor_restricts {
         apparmor(&host.program)
     } else if host.chrooted {
-        explanation("a process inside a chroot may not make a user namespace", "run it outside of the chroot")
+        explanation(
+            "a process inside a chroot may not create a user namespace",
+            "run it outside of the chroot",
+        )
     } else if host.container || host.seccomp {
         explanation(
             "the container or a system call filter (seccomp) forbids new namespaces",
@@ -192,7 +195,7 @@ fn tun(errno: Errno) -> Option<Explanation> {
             ("the kernel's tun module is not loaded", "sudo modprobe tun, or choose --device veth")
         }
         Errno::EACCES => (
-            "the file mode of /dev/net/tun keeps you out",
+            "the file mode of /dev/net/tun denies access",
             "sudo chmod 0666 /dev/net/tun (most systems have it so), or choose --device veth",
         ),
         Errno::EPERM => (

@@ -103,13 +103,12 @@ impl Mapping {
         let why = match error.raw_os_error() {
             Some(libc::EADDRINUSE) => "is in use on this host".to_owned(),
             Some(libc::EACCES | libc::EPERM) => "is privileged on this host".to_owned(),
-            errno => format!("cannot be had on this host ({})", errno_name(errno.unwrap_or(libc::EIO))),
+            errno => format!("is not available on this host ({})", errno_name(errno.unwrap_or(libc::EIO))),
         };
         let used = self.socket.port().unwrap_or(0);
         *self.note.borrow_mut() = Some(format!("sent from port {used} of this host, because {port} {why}"));
         run.report.warn(format!(
-            "UDP port {port} {why}: what the program sends from it leaves from another port, and what comes for it from \
-             elsewhere does not reach the program"
+            "UDP port {port} {why}: datagrams that the program sends from it leave from another port, and datagrams to it from elsewhere do not reach the program"
         ));
     }
 

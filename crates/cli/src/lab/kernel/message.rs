@@ -19,7 +19,7 @@ pub(super) enum Message {
 pub(super) fn outcome(step: usize, result: &io::Result<Outcome>) -> String {
     match result {
         Ok(Outcome::Done) => format!("outcome {step} done"),
-        Ok(Outcome::Octets(n)) => format!("outcome {step} octets {n}"),
+        Ok(Outcome::Octets(n)) => format!("outcome {step} bytes {n}"),
         Ok(Outcome::EndOfStream) => format!("outcome {step} end"),
         Ok(Outcome::Failed(_)) => format!("outcome {step} errno 0"),
         Err(error) => format!("outcome {step} errno {}", error.raw_os_error().unwrap_or(0)),
@@ -58,7 +58,7 @@ impl FromStr for Message {
         let message = match words[..] {
             ["outcome", step, "done"] => number(step).map(|step| (step, Outcome::Done)),
             ["outcome", step, "end"] => number(step).map(|step| (step, Outcome::EndOfStream)),
-            ["outcome", step, "octets", n] => number(step).zip(number(n).map(Outcome::Octets)),
+            ["outcome", step, "bytes", n] => number(step).zip(number(n).map(Outcome::Octets)),
             ["outcome", step, "errno", n] => number(step).zip(n.parse().ok().map(failed)),
             ["state", local, remote, name] => return state(local, remote, name).ok_or_else(|| strange(line)),
             _ => None,
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_not_understood() {
-        for line in ["", "outcome", "outcome x done", "outcome 1 octets", "state a b CLOSED", "state 1 2"] {
+        for line in ["", "outcome", "outcome x done", "outcome 1 bytes", "state a b CLOSED", "state 1 2"] {
             assert!(line.parse::<Message>().is_err(), "{line:?}");
         }
     }

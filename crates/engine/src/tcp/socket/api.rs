@@ -158,7 +158,7 @@ impl fmt::Display for BindError {
             Self::NotOurs => "the address is not one of this host's",
             Self::NoPort => "no ephemeral port is free",
             Self::LinkTooSmall => {
-                "the MTU of the link is too small: IPv4 needs 68 octets, IPv6 1280; give the link a larger one"
+                "the MTU of the link is too small: IPv4 needs 68 bytes, IPv6 1280; give the link a larger one"
             }
         })
     }
@@ -189,8 +189,8 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Bind(error) => error.fmt(f),
             Self::NoAddress => f.write_str("this host has no address of that family"),
-            Self::NotUnicast => f.write_str("the remote address is not the address of one host"),
-            Self::NoRemotePort => f.write_str("the remote port is 0, at which nobody can listen: name another"),
+            Self::NotUnicast => f.write_str("the remote address is not a unicast address"),
+            Self::NoRemotePort => f.write_str("the remote port is 0, which cannot be used: choose another"),
             Self::OwnAddress => f.write_str(
                 "the remote address is this host's own, and a host has no loopback: ask another host on its link",
             ),
