@@ -23,6 +23,17 @@ pub(crate) struct Shared {
     pub resets: ResetLimit,
     pub memory: Memory,
     pub idents: Idents,
+    /// Tests compare the results with and without header prediction.
+    #[cfg(test)]
+    pub prediction: Prediction,
+}
+
+/// Whether segments are predicted, and how many were.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Prediction {
+    pub is_off: bool,
+    pub segments: u64,
 }
 
 impl Shared {
@@ -37,6 +48,8 @@ impl Shared {
             resets: ResetLimit::default(),
             memory: Memory::default(),
             idents: Idents::default(),
+            #[cfg(test)]
+            prediction: Prediction::default(),
         }
     }
 

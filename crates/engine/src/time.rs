@@ -54,6 +54,12 @@ impl Instant {
         Self(self.0.saturating_add(nanos))
     }
 
+    /// The nanoseconds from `earlier` to `self`, zero if `earlier` is not earlier: [`Sub`] without a [`Duration`], which
+    /// would have to be divided into seconds and the rest.
+    pub(crate) const fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The time since the start.
     pub const fn elapsed(self) -> Duration {
         Duration::from_nanos(self.0)

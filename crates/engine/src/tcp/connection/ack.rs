@@ -67,7 +67,7 @@ impl Connection {
 
     /// A zero window has opened: the lack of progress was due to flow control, not to the path. The RTO backoff is reset
     /// and the time limits restart.
-    fn window_opened(&mut self, shared: &Shared, now: Instant) {
+    pub(super) fn window_opened(&mut self, shared: &Shared, now: Instant) {
         self.rtt.progress();
         self.stalled_since = self.stalled_since.map(|_| now);
         self.timers.stop(Timer::User);
@@ -83,7 +83,7 @@ impl Connection {
     }
 
     /// SND.UNA moves to `ack`.
-    fn advance_una(&mut self, shared: &mut Shared, now: Instant, ack: SndSeq) {
+    pub(super) fn advance_una(&mut self, shared: &mut Shared, now: Instant, ack: SndSeq) {
         let text = (ack - self.snd.una).min(self.outgoing.len() as u32);
         let fin = self.state.fin_pending() && ack == self.end_of_text() + 1;
         self.outgoing.acknowledge(text as usize);
@@ -97,7 +97,13 @@ impl Connection {
     }
 
     /// Fast path: new data is acknowledged while nothing is lost or out of order.
-    fn recover_undisturbed(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, advanced: u32) {
+    pub(super) fn recover_undisturbed(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+        advanced: u32,
+    ) {
         let outcome = self.recovery.acknowledged_undisturbed(
             &Ack {
                 now,
@@ -121,19 +127,19 @@ impl Connection {
         }
     }
 
-    /// Takes an RTT sample.
+    /// Takes an RTT sample, in nanoseconds.
     fn measure_rtt(
         &mut self,
         shared: &Shared,
         now: Instant,
         seg: &Arrival<'_>,
-        rtt: Option<Duration>,
+        rtt: Option<u64>,
         advanced: u32,
     ) {
         let config = &shared.config.tcp;
         let echo = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps).map(|t| t.ecr);
         if let Some(rtt) = rtt {
-            self.rtt.measure(rtt, config);
+            self.rtt.measure_nanos(rtt, config);
         } else if let Some(ecr) = echo.filter(|_| self.rtt.srtt().is_none() && advanced > 0) {
             // After a retransmission only a timestamp identifies the acknowledged segment.
             let elapsed = negotiate::timestamp(now, self.ts_offset).wrapping_sub(ecr);
@@ -196,7 +202,7 @@ impl Connection {
     }
 
     /// New data was acknowledged: the timers restart (RFC 6298 sections 5.2 and 5.3).
-    fn progress(&mut self, shared: &mut Shared, now: Instant) {
+    pub(super) fn progress(&mut self, shared: &mut Shared, now: Instant) {
         self.timers.stop(Timer::User);
         self.timers.stop(Timer::TailProbe);
         if self.snd.una == self.snd.nxt {

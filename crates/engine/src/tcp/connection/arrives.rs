@@ -15,7 +15,7 @@ use crate::{DropReason, Instant, Rule, Verdict};
 use lastack_wire::tcp::TcpFlags;
 
 /// `Ok`: go on with the next step. `Err`: the verdict on the segment.
-type Step = Result<(), Verdict>;
+pub(super) type Step = Result<(), Verdict>;
 
 impl Connection {
     /// A segment of this connection has arrived.
@@ -27,7 +27,19 @@ impl Connection {
             return Verdict::Dropped(DropReason::Unwanted);
         }
         self.stats.arrived(seg);
-        self.steps(shared, now, seg).err().unwrap_or(Verdict::Accepted)
+        let is_predicted = self.is_predicted(seg);
+        #[cfg(test)]
+        let is_predicted = is_predicted && !shared.prediction.is_off;
+        #[cfg(test)]
+        {
+            shared.prediction.segments += u64::from(is_predicted);
+        }
+        let result = if is_predicted {
+            self.process_predicted(shared, now, seg)
+        } else {
+            self.steps(shared, now, seg)
+        };
+        result.err().unwrap_or(Verdict::Accepted)
     }
 
     fn steps(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
@@ -210,6 +222,18 @@ impl Connection {
         } else if let Some(twice) = self.incoming.out_of_order().meeting(at..at + text.len() as u64) {
             self.rcv.duplicate = Some((seq + (twice.start - at) as u32, seq + (twice.end - at) as u32));
         }
+        self.store_text(shared, now, seg, at, text)
+    }
+
+    /// Stores data that is new, in the window and wanted. `at`: its position in the stream.
+    pub(super) fn store_text(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        seg: &Arrival<'_>,
+        at: u64,
+        text: &[u8],
+    ) -> Step {
         self.touch_buffers(shared, now);
         self.measure_trip(now, seg);
         let gap = !self.incoming.out_of_order().is_empty();
@@ -252,9 +276,9 @@ impl Connection {
         self.rcv.nxt += advanced;
         self.octets.received += u64::from(advanced);
         self.tune_receive_buffer(shared, now);
-        let rto = self.rtt.rto(&shared.config.tcp);
+        let rto = self.rtt.rto_nanos(&shared.config.tcp);
         // Each acknowledges two segments in the long run, so more than the window holds are of no use.
-        let most_quick = shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * self.mss)).max(2));
+        let most_quick = || shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * self.mss)).max(2));
         self.ack_policy.text_arrived(now, rto, most_quick);
         // Data that fills all or part of a gap is acknowledged at once (RFC 5681 section 4.2), as is more than one full
         // segment (SHLD-18: every second segment, whatever its size).

@@ -7,6 +7,7 @@ pub(super) mod expire;
 pub(super) mod icmp;
 pub(super) mod parked;
 pub(super) mod pending;
+mod prediction;
 pub(super) mod rcv;
 pub(super) mod retries;
 pub(super) mod snd;

@@ -85,12 +85,24 @@ impl Rcv {
 
     /// PAWS (RFC 7323 section 5): whether this timestamp is older than TS.Recent.
     pub fn is_old(&self, timestamps: Timestamps, now: Instant) -> bool {
-        (timestamps.val.wrapping_sub(self.ts_recent) as i32) < 0 && now - self.ts_recent_at < TS_RECENT_LIFE
+        !self.is_recent(timestamps) && now - self.ts_recent_at < TS_RECENT_LIFE
+    }
+
+    /// Whether this timestamp is not older than TS.Recent, whatever the age of that.
+    pub fn is_recent(&self, timestamps: Timestamps) -> bool {
+        timestamps.val.wrapping_sub(self.ts_recent) as i32 >= 0
     }
 
     /// Updates TS.Recent from an acceptable segment (RFC 7323 section 4.3).
     pub fn note(&mut self, timestamps: Timestamps, seq: RcvSeq, now: Instant) {
-        if !seq.after(self.last_ack) && !self.is_old(timestamps, now) {
+        if !self.is_old(timestamps, now) {
+            self.note_recent(timestamps, seq, now);
+        }
+    }
+
+    /// The same for a timestamp that is known not to be old.
+    pub fn note_recent(&mut self, timestamps: Timestamps, seq: RcvSeq, now: Instant) {
+        if !seq.after(self.last_ack) {
             self.ts_recent = timestamps.val;
             self.ts_recent_at = now;
         }

@@ -2,6 +2,7 @@
 //! peer is in slow start; a delay where data flows both ways and the ACK can be piggybacked.
 
 use crate::Instant;
+use crate::time::nanos;
 use core::time::Duration;
 
 /// Decides how promptly data is acknowledged.
@@ -26,17 +27,18 @@ impl AckPolicy {
         Self { quick, interactive, last_text }
     }
 
-    /// Data has arrived. At the start, and after a pause longer than the RTO, the peer may be in slow start.
-    pub fn text_arrived(&mut self, now: Instant, rto: Duration, most_quick: u32) {
-        if self.last_text.is_none_or(|last| now - last > rto) {
-            self.quick = self.quick.max(most_quick);
+    /// Data has arrived. At the start, and after a pause longer than the RTO (in nanoseconds), the peer may be in slow
+    /// start.
+    pub fn text_arrived(&mut self, now: Instant, rto: u64, most_quick: impl FnOnce() -> u32) {
+        if self.last_text.is_none_or(|last| now.nanos_since(last) > rto) {
+            self.quick = self.quick.max(most_quick());
         }
         self.last_text = Some(now);
     }
 
     /// New data is sent: it is a reply to data that arrived within the ACK delay.
     pub fn text_sent(&mut self, now: Instant, ack_delay: Duration) {
-        self.interactive |= self.last_text.is_some_and(|last| now - last < ack_delay);
+        self.interactive |= self.last_text.is_some_and(|last| now.nanos_since(last) < nanos(ack_delay));
     }
 
     /// An ACK was sent, with data or without.
@@ -59,7 +61,7 @@ impl AckPolicy {
 mod tests {
     use super::*;
 
-    const RTO: Duration = Duration::from_millis(200);
+    const RTO: u64 = 200_000_000;
     const DELAY: Duration = Duration::from_millis(40);
 
     fn at(ms: u64) -> Instant {
@@ -71,24 +73,24 @@ mod tests {
         let mut ack_policy = AckPolicy::default();
         assert!(!ack_policy.is_quick());
         for ms in 0..16 {
-            ack_policy.text_arrived(at(ms), RTO, 16);
+            ack_policy.text_arrived(at(ms), RTO, || 16);
             assert!(ack_policy.is_quick(), "{ms}");
             ack_policy.acknowledged();
         }
         assert!(!ack_policy.is_quick());
-        ack_policy.text_arrived(at(100), RTO, 16);
+        ack_policy.text_arrived(at(100), RTO, || 16);
         assert!(!ack_policy.is_quick());
-        ack_policy.text_arrived(at(301), RTO, 16);
+        ack_policy.text_arrived(at(301), RTO, || 16);
         assert!(ack_policy.is_quick());
     }
 
     #[test]
     fn an_answer_lets_acks_wait_for_the_next() {
         let mut ack_policy = AckPolicy::default();
-        ack_policy.text_arrived(at(0), RTO, 16);
+        ack_policy.text_arrived(at(0), RTO, || 16);
         ack_policy.text_sent(at(50), DELAY);
         assert!(ack_policy.is_quick());
-        ack_policy.text_arrived(at(60), RTO, 16);
+        ack_policy.text_arrived(at(60), RTO, || 16);
         ack_policy.text_sent(at(70), DELAY);
         assert!(!ack_policy.is_quick());
     }

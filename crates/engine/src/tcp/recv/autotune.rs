@@ -18,6 +18,9 @@ pub(crate) const INITIAL: usize = 128 * 1024;
 /// Max useful buffer per nanosecond of RTT, in bytes: a larger buffer only evicts others from the CPU cache.
 const OCTETS_PER_NANOSECOND: u64 = 4;
 
+/// No RTT sample.
+const NONE: u64 = u64::MAX;
+
 /// The initial limit of the send buffer.
 pub(crate) fn initial_send_buffer(config: &TcpConfig) -> usize {
     config.send_buffer.min(INITIAL)
@@ -35,42 +38,39 @@ pub(crate) struct RcvBufTuner {
     /// Bytes read before this round trip, and the max read in one so far.
     read: u64,
     copied: u64,
-    /// The RTT in the last round: from a sent ACK to data that echoes its timestamp. A pure receiver has no other
-    /// sample than that of the handshake.
-    trip: Duration,
+    /// The RTT in the last round, in nanoseconds: from a sent ACK to data that echoes its timestamp. A pure receiver has
+    /// no other sample than that of the handshake.
+    trip: u64,
     /// The min RTT of this round. If the last round began with an idle period, this one is more accurate, as soon as
     /// data echoes a segment sent after it.
-    least: Duration,
+    least: u64,
 }
 
 impl RcvBufTuner {
     pub fn new(now: Instant) -> Self {
-        Self { since: now, read: 0, copied: 0, trip: Duration::ZERO, least: Duration::MAX }
+        Self { since: now, read: 0, copied: 0, trip: 0, least: NONE }
     }
 }
 
 impl RcvBufTuner {
     /// The max bytes read per round trip, and the RTT in nanoseconds.
     pub fn parts(&self) -> (u32, u64) {
-        (
-            u32::try_from(self.copied).unwrap_or(u32::MAX),
-            u64::try_from(self.trip.as_nanos()).unwrap_or(u64::MAX),
-        )
+        (u32::try_from(self.copied).unwrap_or(u32::MAX), self.trip)
     }
 
     /// A new round after an idle period, with the values of the last.
     pub fn after(since: Instant, read: u64, (copied, trip): (u32, u64)) -> Self {
-        Self { since, read, copied: copied.into(), trip: Duration::from_nanos(trip), least: Duration::MAX }
+        Self { since, read, copied: copied.into(), trip, least: NONE }
     }
 
     /// The receiver's RTT, once measured by timestamps, and the max bytes read per round trip.
     pub fn seen(&self) -> (Option<Duration>, u64) {
-        ((self.trip > Duration::ZERO).then_some(self.rtt()), self.copied)
+        ((self.trip > 0).then(|| Duration::from_nanos(self.rtt())), self.copied)
     }
 
     /// The RTT: the minimum of this and the last round, as a sample includes any time in which the peer had nothing
     /// to send.
-    fn rtt(&self) -> Duration {
+    fn rtt(&self) -> u64 {
         self.trip.min(self.least)
     }
 }
@@ -82,24 +82,24 @@ impl Connection {
         let Some(echoed) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) else { return };
         let age = negotiate::timestamp(now, self.ts_offset).wrapping_sub(echoed.ecr);
         if age < 1 << 31 {
-            self.reading.least = self.reading.least.min(Duration::from_millis(u64::from(age)));
+            self.reading.least = self.reading.least.min(u64::from(age) * 1_000_000);
         }
     }
 
     /// Data has arrived: once per round trip, raises the receive buffer to twice the bytes read in it; while that
     /// grows, as in slow start, by the expected growth of the next round trip, too.
     pub(in crate::tcp) fn tune_receive_buffer(&mut self, shared: &Shared, now: Instant) {
-        let Some(rtt) = self.rtt.srtt().map(|rtt| rtt.max(self.reading.rtt())) else { return };
-        if now - self.reading.since < rtt {
+        let srtt = self.rtt.srtt_nanos();
+        let rtt = srtt.max(self.reading.rtt());
+        if srtt == 0 || now.nanos_since(self.reading.since) < rtt {
             return;
         }
         let read = self.incoming.total_read();
         let copied = read - self.reading.read;
         let before = self.reading.copied;
         let least = self.reading.least;
-        let trip = if least == Duration::MAX { self.reading.trip } else { least };
-        self.reading =
-            RcvBufTuner { since: now, read, copied: copied.max(before), trip, least: Duration::MAX };
+        let trip = if least == NONE { self.reading.trip } else { least };
+        self.reading = RcvBufTuner { since: now, read, copied: copied.max(before), trip, least: NONE };
         if copied > before {
             let wanted = copied * 2 + (copied - before).min(copied / 2) * 4 + 16 * u64::from(self.mss);
             let most = shared.config.tcp.receive_buffer;
@@ -113,7 +113,7 @@ impl Connection {
     pub(in crate::tcp) fn tune_send_buffer(&mut self, config: &TcpConfig) {
         let wanted = (self.congestion.window() as usize).saturating_mul(2);
         if wanted > self.send_limit {
-            let rtt = self.rtt.srtt().unwrap_or_default();
+            let rtt = self.rtt.srtt_nanos();
             self.send_limit = self.send_limit.max(wanted.min(useful(rtt)).min(config.send_buffer));
         }
     }
@@ -129,10 +129,9 @@ impl Connection {
     }
 }
 
-/// Max buffer that a path of this RTT can use.
-fn useful(rtt: Duration) -> usize {
-    let nanos = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
-    size(nanos.saturating_mul(OCTETS_PER_NANOSECOND)).saturating_add(INITIAL)
+/// Max buffer that a path of this RTT in nanoseconds can use.
+fn useful(rtt: u64) -> usize {
+    size(rtt.saturating_mul(OCTETS_PER_NANOSECOND)).saturating_add(INITIAL)
 }
 
 /// Converts to `usize`, saturating: an address may have 32 bits.
@@ -146,10 +145,10 @@ mod tests {
 
     #[test]
     fn a_path_of_any_length_has_a_use() {
-        assert_eq!(useful(Duration::ZERO), INITIAL);
-        assert_eq!(useful(Duration::from_millis(1)), INITIAL + 4_000_000);
+        assert_eq!(useful(0), INITIAL);
+        assert_eq!(useful(1_000_000), INITIAL + 4_000_000);
         let most = size(u64::MAX - INITIAL as u64).saturating_add(INITIAL);
-        for long in [Duration::from_secs(1 << 40), Duration::MAX] {
+        for long in [u64::MAX / 4 + 1, u64::MAX] {
             assert_eq!(useful(long), most);
         }
         // An address may have 32 bits.

@@ -1,6 +1,7 @@
 //! The minimum RTT over a recent window: the delay of the path without queues.
 
 use crate::Instant;
+use crate::time::nanos;
 use core::time::Duration;
 
 /// A sample expires after this time at the latest, and after half of it at the earliest: the path may have
@@ -29,14 +30,15 @@ impl MinRtt {
         Some(self.current.min(self.previous)).filter(|rtt| *rtt != NONE).map(Duration::from_nanos)
     }
 
-    /// Adds an RTT sample.
-    pub fn measured(&mut self, now: Instant, rtt: Duration) {
-        let age = now - self.since;
-        if age >= WINDOW / 2 {
-            self.previous = if age < WINDOW { self.current } else { NONE };
+    /// Adds an RTT sample, in nanoseconds.
+    pub fn measured(&mut self, now: Instant, rtt: u64) {
+        const WHOLE: u64 = nanos(WINDOW);
+        let age = now.nanos_since(self.since);
+        if age >= WHOLE / 2 {
+            self.previous = if age < WHOLE { self.current } else { NONE };
             (self.current, self.since) = (NONE, now);
         }
-        self.current = self.current.min(u64::try_from(rtt.as_nanos()).unwrap_or(NONE));
+        self.current = self.current.min(rtt);
     }
 
     /// Whether a sample of that time has expired.
@@ -67,7 +69,7 @@ mod tests {
             // A silence longer than the window.
             (1000, 70, 70),
         ] {
-            min.measured(at(second), ms(rtt));
+            min.measured(at(second), nanos(ms(rtt)));
             assert_eq!(min.get(), Some(ms(expected)), "{second}");
         }
         assert!(MinRtt::is_old(at(300), at(0)) && !MinRtt::is_old(at(299), at(0)));

@@ -11,6 +11,7 @@ use crate::tcp::connection::Connection;
 use crate::tcp::connection::pending::Pending;
 use crate::tcp::handshake::negotiate;
 use crate::tcp::send::congestion::Congestion;
+use core::time::Duration;
 use lastack_wire::tcp::TcpFlags;
 
 /// What a segment is for.
@@ -150,11 +151,12 @@ impl Connection {
         if self.snd.una != self.snd.nxt || !config.slow_start_after_idle {
             return None;
         }
-        let silence = self.text_sent.map(|at| now - at)?;
-        let rto = self.rtt.rto(config);
+        let silence = now.nanos_since(self.text_sent?);
+        let rto = self.rtt.rto_nanos(config);
         if silence <= rto || !self.end_of_text().after(self.snd.nxt) {
             return None;
         }
+        let (silence, rto) = (Duration::from_nanos(silence), Duration::from_nanos(rto));
         let mut congestion = self.congestion.clone();
         congestion.restart_after_idle(silence, rto, self.mss);
         Some(congestion)

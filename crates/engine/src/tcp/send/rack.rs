@@ -14,8 +14,8 @@ const PERSIST: u8 = 16;
 /// The state of RACK for a connection.
 #[derive(Debug)]
 pub(crate) struct Rack {
-    /// The most recently sent segment among those delivered, and its RTT.
-    newest: Option<(Arrived, Duration)>,
+    /// The most recently sent segment among those delivered, and its RTT in nanoseconds.
+    newest: Option<(Arrived, u64)>,
     min_rtt: MinRtt,
     reordering_seen: bool,
     /// ACKs that showed reordering, and segments that arrived twice: for statistics.
@@ -91,8 +91,8 @@ impl Rack {
         (self.reorderings, self.dsacks)
     }
 
-    /// Adds an RTT sample of a segment sent once.
-    pub fn measured(&mut self, now: Instant, rtt: Duration) {
+    /// Adds an RTT sample of a segment sent once, in nanoseconds.
+    pub fn measured(&mut self, now: Instant, rtt: u64) {
         self.min_rtt.measured(now, rtt);
     }
 
@@ -107,15 +107,29 @@ impl Rack {
             !segment.resent || !(echo_is_older || early())
         };
         // RACK.rtt is that of the segment processed last, not necessarily of the one sent last.
-        let rtt = Some(last).filter(is_copy).map(|last| now - last.at);
+        let rtt = Some(last).filter(is_copy).map(|last| now.nanos_since(last.at));
         let newest = Some(newest).filter(is_copy);
         self.newest = match (self.newest, newest) {
             (Some((known, _)), Some(newest)) if newest.sent_after(known.at, known.end) => {
-                Some((newest, rtt.unwrap_or(now - newest.at)))
+                Some((newest, rtt.unwrap_or(now.nanos_since(newest.at))))
             }
-            (None, Some(newest)) => Some((newest, rtt.unwrap_or(now - newest.at))),
+            (None, Some(newest)) => Some((newest, rtt.unwrap_or(now.nanos_since(newest.at)))),
             (known, _) => known.map(|(known, before)| (known, rtt.unwrap_or(before))),
         };
+    }
+
+    /// The same if nothing was retransmitted or reordered: `newest` is the only segment to consider. `rtt`: the time
+    /// since it was sent, in nanoseconds.
+    pub fn arrived_in_order(&mut self, newest: Arrived, rtt: u64) {
+        match &mut self.newest {
+            Some((known, known_rtt)) => {
+                if newest.sent_after(known.at, known.end) {
+                    *known = newest;
+                }
+                *known_rtt = rtt;
+            }
+            None => self.newest = Some((newest, rtt)),
+        }
     }
 
     /// Step 4: the reordering window.
@@ -168,7 +182,7 @@ impl Rack {
     ) -> Option<Duration> {
         let (newest, rtt) = self.newest?;
         let window = self.window(scoreboard.sacked() / mss.max(1), recovering, srtt);
-        scoreboard.detect_losses(now, newest, rtt + window)
+        scoreboard.detect_losses(now, newest, Duration::from_nanos(rtt) + window)
     }
 }
 
@@ -192,7 +206,7 @@ mod tests {
         let mut flight = Scoreboard::new(SndSeq(0));
         (0..10).for_each(|i| flight.push(MSS, 1, at(i), false));
         let mut rack = Rack { reordering_seen: seen, ..Rack::new() };
-        rack.measured(at(100), ms(100));
+        rack.measured(at(100), 100_000_000);
         for i in arrived {
             let mut delivered = Delivered::default();
             flight.sack(SndSeq(i * MSS), SndSeq((i + 1) * MSS), MSS, &mut delivered);
@@ -216,7 +230,7 @@ mod tests {
     #[test]
     fn an_impossibly_early_answer_to_a_copy_is_the_answer_to_the_original() {
         let mut rack = Rack::new();
-        rack.measured(at(100), ms(100));
+        rack.measured(at(100), 100_000_000);
         let copy = Arrived { at: at(200), end: 1, resent: true, timed: false };
         let delivered = Delivered { newest: Some(copy), last: Some(copy), ..Delivered::default() };
         rack.arrived(at(210), &delivered, false);

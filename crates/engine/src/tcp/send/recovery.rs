@@ -98,8 +98,8 @@ pub(crate) struct Ack<'a> {
 /// The result of an acknowledgment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
-    /// An RTT sample.
-    pub rtt: Option<Duration>,
+    /// An RTT sample in nanoseconds.
+    pub rtt: Option<u64>,
     /// The time until the reordering timer has to expire.
     pub reorder_wait: Option<Duration>,
     /// Segments newly delivered.
@@ -195,11 +195,17 @@ impl Recovery {
     /// `is_undisturbed`.
     pub fn acknowledged_undisturbed(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Outcome {
         let pipe_before = self.scoreboard.total();
-        let mut delivered = Delivered::default();
-        self.scoreboard.acknowledge(ack.una, ack.mss, &mut delivered);
-        let mut outcome = Outcome { delivered: delivered.segments, ..Outcome::default() };
-        outcome.rtt = self.measure(ack.now, &delivered);
-        self.rack.arrived(ack.now, &delivered, false);
+        let end = self.scoreboard.una() + u64::from(ack.advanced.min(pipe_before));
+        let mut outcome = Outcome::default();
+        if let Some((newest, segments)) = self.scoreboard.acknowledge_unmarked(end, ack.mss) {
+            let rtt = ack.now.nanos_since(newest.at);
+            if newest.timed {
+                self.rack.measured(ack.now, rtt);
+                outcome.rtt = Some(rtt);
+            }
+            self.rack.arrived_in_order(newest, rtt);
+            outcome.delivered = segments;
+        }
         self.steps = self.steps.saturating_add(1);
         self.widen(ack, ack.advanced, outcome.rtt, pipe_before, congestion);
         outcome
@@ -253,9 +259,9 @@ impl Recovery {
         }
     }
 
-    /// The RTT sample of delivered data, if it was sent once.
-    fn measure(&mut self, now: Instant, delivered: &Delivered) -> Option<Duration> {
-        let rtt = delivered.newest.filter(|s| s.timed).map(|s| now - s.at)?;
+    /// The RTT sample of delivered data in nanoseconds, if it was sent once.
+    fn measure(&mut self, now: Instant, delivered: &Delivered) -> Option<u64> {
+        let rtt = delivered.newest.filter(|s| s.timed).map(|s| now.nanos_since(s.at))?;
         self.rack.measured(now, rtt);
         Some(rtt)
     }
@@ -429,7 +435,7 @@ impl Recovery {
         &self,
         ack: &Ack<'_>,
         octets: u32,
-        rtt: Option<Duration>,
+        rtt: Option<u64>,
         pipe_before: u32,
         congestion: &mut Congestion,
     ) {
@@ -446,7 +452,7 @@ impl Recovery {
                 now: ack.now,
                 bytes: octets,
                 mss: ack.mss,
-                rtt,
+                rtt: rtt.map(Duration::from_nanos),
                 srtt: ack.srtt,
                 delivered: ack.delivered,
                 sent: ack.delivered + u64::from(ack.nxt - ack.una),

@@ -99,8 +99,13 @@ impl Rtt {
 
     /// Section 2: one measurement R', of a segment that was sent only once (Karn).
     pub fn measure(&mut self, r: Duration, config: &TcpConfig) {
+        self.measure_nanos(nanos(r), config);
+    }
+
+    /// The same in nanoseconds.
+    pub fn measure_nanos(&mut self, r: u64, config: &TcpConfig) {
         // A sixteenth of the range, so that the sums below cannot overflow.
-        let r = nanos(r).clamp(1, u64::MAX / 16);
+        let r = r.clamp(1, u64::MAX / 16);
         if self.srtt == 0 {
             self.srtt = r;
             self.rttvar = r / 2;

@@ -43,6 +43,7 @@ mod pair;
 mod parked;
 mod peer;
 mod plan;
+mod prediction;
 mod random;
 mod repair;
 mod requirements;

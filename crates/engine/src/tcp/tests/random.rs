@@ -62,8 +62,8 @@ impl Random {
     }
 }
 
-struct Run {
-    p: Peer,
+pub(super) struct Run {
+    pub p: Peer,
     random: Random,
     /// The connections that have a user.
     ids: Vec<ConnId>,
@@ -72,7 +72,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let intercept = random.below(4) == 0;
         let (buffers, v6) = (random.pick(&[3000, 20_000, 6 << 20]), random.below(2) == 0);
@@ -107,7 +107,7 @@ impl Run {
         }
     }
 
-    fn step(&mut self) {
+    pub fn step(&mut self) {
         self.follow();
         match self.random.below(12) {
             0..6 => {
@@ -144,7 +144,7 @@ impl Run {
         }
     }
 
-    fn name(&mut self, id: ConnId) {
+    pub fn name(&mut self, id: ConnId) {
         self.ids.push(id);
         self.named.push(id);
     }

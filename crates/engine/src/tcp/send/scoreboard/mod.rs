@@ -346,7 +346,11 @@ impl Scoreboard {
             return;
         }
         if self.marks.is_none() {
-            return self.acknowledge_unmarked(ack, mss, delivered);
+            let octets = (ack - self.una) as u32;
+            if let Some((newest, segments)) = self.acknowledge_unmarked(ack, mss) {
+                delivered.note(octets, segments, newest);
+            }
+            return;
         }
         self.deliver_marked(self.una, ack, mss, delivered, false);
         while self.segments.front().is_some_and(|_| self.end_of(0) <= ack) {
@@ -363,8 +367,9 @@ impl Scoreboard {
         }
     }
 
-    /// The same while nothing is SACKed, lost or retransmitted: each segment is visited once, when it is removed.
-    fn acknowledge_unmarked(&mut self, ack: u64, mss: u32, delivered: &mut Delivered) {
+    /// The same while nothing is SACKed, lost or retransmitted: each segment is visited once, when it is removed. Returns
+    /// the last one and their number. `ack` is a position after SND.UNA, and not after SND.NXT.
+    pub fn acknowledge_unmarked(&mut self, ack: u64, mss: u32) -> Option<(Arrived, u32)> {
         let (mut from, mut count) = (self.una, 0);
         let mut newest = None;
         while let Some(&front) = self.segments.front().filter(|_| from < ack) {
@@ -381,12 +386,10 @@ impl Scoreboard {
             from = end;
             self.segments.pop_front();
         }
-        if let Some(newest) = newest {
-            let arrived = Arrived { at: newest.at, end: ack, resent: false, timed: !newest.merged };
-            delivered.note((ack - self.una) as u32, count, arrived);
-        }
         self.una_seq = self.seq(ack);
         self.una = ack;
+        let newest = newest?;
+        Some((Arrived { at: newest.at, end: ack, resent: false, timed: !newest.merged }, count))
     }
 
     /// Records the delivery of `start..end`, which was sent once and has no mark.
