@@ -73,7 +73,15 @@ impl Outbox {
 
 impl Shared {
     /// Writes the oldest reply into `packet`.
+    #[inline]
     pub fn pop_outbox(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
+        if self.outbox.is_empty() {
+            return None;
+        }
+        self.pop_reply(now, packet)
+    }
+
+    fn pop_reply(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
         if let Some(transmit) = self.pop_part(packet) {
             return Some(transmit);
         }

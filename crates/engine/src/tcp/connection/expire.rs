@@ -21,6 +21,7 @@ const MIN_PROBE_DELAY: u64 = 2_000_000;
 impl Connection {
     /// Starts the timers that the settings and the state require and that do not run. Calls that change the settings
     /// have no time argument, so the timers are started here.
+    #[inline]
     pub fn arm(&mut self, shared: &Shared, now: Instant) {
         if let Some(keepalive) = self.settings.keepalive
             && !self.timers.is_running(Timer::KeepAlive)

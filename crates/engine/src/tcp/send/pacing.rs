@@ -44,7 +44,10 @@ pub(super) fn percent(congestion: &Congestion, window: u64) -> u64 {
 impl Connection {
     /// How long `octets` bytes take at the pacing rate. `None`: no pacing.
     fn pace(&self, shared: &Shared, congestion: &Congestion, octets: u32) -> Option<Duration> {
-        let srtt = self.rtt.srtt().filter(|_| shared.config.tcp.pacing)?;
+        if !shared.config.tcp.pacing {
+            return None;
+        }
+        let srtt = self.rtt.srtt()?;
         let window = u64::from(self.recovery.window(congestion, self.mss)).max(u64::from(self.mss));
         let percent = percent(congestion, window);
         let nanos = u128::from(octets) * srtt.as_nanos() * 100 / u128::from(window * percent);

@@ -249,7 +249,7 @@ impl Connection {
     fn sendable(&self, available: u32, room: u32, fin: bool, longest: u32) -> Option<u32> {
         let len = available.min(room).min(longest);
         if len == available {
-            let last = len % self.mss;
+            let last = if len < self.mss { len } else { len % self.mss };
             // Minshall's variant of the Nagle algorithm, as on Linux: a small segment waits only for the ACK
             // of another small one, so the end of a large write does not wait for a delayed ACK.
             let idle = self.small <= self.recovery.scoreboard.una();

@@ -37,10 +37,10 @@ impl Connection {
             // No peer can cause this. If it happens all the same, this connection retransmits too much.
             self.recovery.scoreboard.rebuild(self.snd.una, self.snd.nxt, now);
         }
-        self.arm(shared, now);
         let plan = self.plan(shared, now);
         self.commit_wait(shared, now, plan.wait);
         let Some(segment) = plan.segment else {
+            self.arm(shared, now);
             self.note_limit(now);
             return None;
         };
@@ -49,6 +49,7 @@ impl Connection {
             self.commit_restart(shared, now);
         }
         self.commit(shared, now, &segment);
+        self.arm(shared, now);
         Some(transmit)
     }
 
@@ -260,7 +261,6 @@ impl Connection {
         if repaired || !self.timers.is_running(Timer::Retransmission) {
             self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));
         }
-        self.arm(shared, now);
         self.note_limit(now);
     }
 
@@ -274,10 +274,10 @@ impl Connection {
         shared.counters.tcp_data_segments_sent += u64::from(count);
         self.recovery.scoreboard.push(plan.occupies(), count, now, pushed);
         self.recovery.note_use();
-        if plan.len != self.mss && !plan.len.is_multiple_of(self.mss) {
-            self.small = end_of_data;
-        }
         if plan.len > 0 {
+            if plan.len < self.mss || !plan.len.is_multiple_of(self.mss) {
+                self.small = end_of_data;
+            }
             self.ack_policy.text_sent(now, shared.config.tcp.ack_delay);
         }
         self.snd.nxt = plan.seq + plan.occupies();

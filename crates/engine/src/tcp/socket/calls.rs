@@ -134,8 +134,7 @@ impl Tcp<'_> {
             }
             Socket::Open(connection) => {
                 let sent = connection.send(shared, text, more);
-                table.enqueue(*id);
-                table.account_memory(shared, *id);
+                table.after_call(shared, *id);
                 sent
             }
             Socket::Closed(over) => Poll::Ready(Err(over.write())),
@@ -173,8 +172,7 @@ impl Tcp<'_> {
         let sent = connection.outgoing.fill(room, spare, fill);
         connection.pending.more = false;
         connection.pushed = connection.recovery.scoreboard.position(connection.end_of_text());
-        table.enqueue(*id);
-        table.account_memory(shared, *id);
+        table.after_call(shared, *id);
         Poll::Ready(Ok(sent))
     }
 
@@ -216,6 +214,15 @@ impl Tcp<'_> {
     ///
     /// All data is returned first; then the pending error, once; then the end of the stream (`docs/errors.md`).
     pub fn receive(&mut self, buf: &mut [u8]) -> Poll<Result<usize, TcpError>> {
+        if let Socket::Open(connection) = self.socket_mut()
+            && !connection.incoming.is_empty()
+        {
+            let n = connection.incoming.peek(buf);
+            if connection.consume(n) {
+                self.table.enqueue(self.id);
+            }
+            return Poll::Ready(Ok(n));
+        }
         match self.poll_readable() {
             Poll::Ready(Ok(n)) if n > 0 => {
                 let n = self.peek(buf);
@@ -261,13 +268,7 @@ impl Tcp<'_> {
     pub fn consume(&mut self, n: usize) {
         let update = match self.socket_mut() {
             Socket::Opening(_) => false,
-            Socket::Open(connection) => {
-                connection.incoming.consume(n);
-                let due = connection.state.may_receive()
-                    && connection.rcv.update_is_due(&connection.incoming, connection.mss);
-                connection.pending.ack |= due;
-                due
-            }
+            Socket::Open(connection) => connection.consume(n),
             Socket::Closed(over) => {
                 over.incoming.consume(n);
                 false
@@ -342,6 +343,14 @@ impl Connection {
             self.pushed = self.recovery.scoreboard.position(self.end_of_text());
         }
         Poll::Ready(Ok(taken))
+    }
+
+    /// Removes `n` bytes of received data; `true` if a window update is due.
+    fn consume(&mut self, n: usize) -> bool {
+        self.incoming.consume(n);
+        let due = self.state.may_receive() && self.rcv.update_is_due(&self.incoming, self.mss);
+        self.pending.ack |= due;
+        due
     }
 
     fn poll_readable(&mut self) -> Poll<Result<usize, TcpError>> {

@@ -87,14 +87,14 @@ impl TcpTable {
         id: ConnId,
         seg: &Arrival<'_>,
     ) -> Verdict {
-        if matches!(self.entries[id].slot, Slot::Parked(_)) {
-            self.socket_mut(id);
-        }
         let entry = &mut self.entries[id];
         entry.touched = true;
-        let Some(socket) = entry.slot.socket_mut() else { return Verdict::Dropped(DropReason::Unwanted) };
-        let verdict = match socket {
-            Socket::Open(connection) => {
+        let verdict = match &mut entry.slot {
+            Slot::Parked(_) => {
+                self.restore(id);
+                return self.arrives_at(shared, now, id, seg);
+            }
+            Slot::Socket(Socket::Open(connection)) => {
                 let verdict = connection.arrives(shared, now, seg);
                 #[cfg(any(test, debug_assertions))]
                 connection.check();
@@ -110,11 +110,11 @@ impl TcpTable {
                 }
                 return verdict;
             }
-            Socket::Opening(handshake) => match handshake.arrives(shared, now, seg) {
+            Slot::Socket(Socket::Opening(handshake)) => match handshake.arrives(shared, now, seg) {
                 Opening::Done(verdict) => verdict,
                 Opening::Complete => self.complete(shared, now, id, seg),
             },
-            Socket::Closed(_) => Verdict::Dropped(DropReason::Unwanted),
+            Slot::Socket(Socket::Closed(_)) => Verdict::Dropped(DropReason::Unwanted),
         };
         if verdict == Verdict::Accepted {
             shared.resets.give_back();

@@ -119,6 +119,17 @@ impl TcpTable {
         }
     }
 
+    /// After a call by which the user of a connection may have something to send, or may have changed its memory.
+    pub fn after_call(&mut self, shared: &mut Shared, id: ConnId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        if !core::mem::replace(&mut entry.queued, true) {
+            self.ready.push_back(id);
+        }
+        if entry.slot.memory() != entry.weight as usize {
+            self.account_memory(shared, id);
+        }
+    }
+
     pub fn has_output(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -271,10 +282,21 @@ impl TcpTable {
     }
 
     /// The connection with this id, which must exist. A parked one is unparked.
+    #[inline]
     pub fn socket_mut(&mut self, id: ConnId) -> &mut Socket {
+        if matches!(self.entries[id].slot, Slot::Parked(_)) {
+            self.restore(id);
+        }
+        let entry = &mut self.entries[id];
+        entry.touched = true;
+        entry.slot.socket_mut().expect("it is whole")
+    }
+
+    /// Unparks a connection.
+    #[cold]
+    pub(super) fn restore(&mut self, id: ConnId) {
         let Self { entries, spare, watched, ready, .. } = self;
         let entry = &mut entries[id];
-        entry.touched = true;
         if let Slot::Parked(parked) = &entry.slot {
             entry.slot = Slot::Socket(Socket::Open(spare.connection(parked.unpark(id))));
             if !core::mem::replace(&mut entry.watched, true) {
@@ -285,7 +307,6 @@ impl TcpTable {
                 ready.push_back(id);
             }
         }
-        entry.slot.socket_mut().expect("it is whole")
     }
 
     /// The id of the connection with this four-tuple, unless it is in TIME-WAIT.
