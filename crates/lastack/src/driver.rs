@@ -82,14 +82,42 @@ impl<L: Link> Driver<L> {
     }
 
     fn transmit(&mut self, now: Instant) -> bool {
+        let vectored = self.link.is_vectored();
         for _ in 0..TRANSMIT_BATCH {
-            let packet = &mut self.packet;
-            let Some(transmit) = self.shared.with(|inner| inner.stack.poll_transmit(now, packet)) else {
+            let sent = if vectored { self.send_lent(now) } else { self.send_copied(now) };
+            if !sent {
                 return false;
-            };
-            self.link.send(now, packet, &transmit);
+            }
         }
         true
+    }
+
+    /// Sends the next packet, if there is one.
+    fn send_copied(&mut self, now: Instant) -> bool {
+        let Self { shared, link, packet, .. } = self;
+        let transmit = shared.with(|inner| inner.stack.poll_transmit(now, packet));
+        if let Some(transmit) = &transmit {
+            link.send(now, packet, transmit);
+        }
+        transmit.is_some()
+    }
+
+    /// The same, with data that the link takes from the send buffer, under the lock.
+    fn send_lent(&mut self, now: Instant) -> bool {
+        let Self { shared, link, packet, .. } = self;
+        let transmit = shared.with(|inner| {
+            let lent = inner.stack.poll_transmit_vectored(now, packet)?;
+            let [first, second] = lent.data;
+            let has_data = !(first.is_empty() && second.is_empty());
+            if has_data {
+                link.send_vectored(now, [packet, first, second], &lent.transmit);
+            }
+            Some((lent.transmit, has_data))
+        });
+        if let Some((transmit, false)) = &transmit {
+            link.send(now, packet, transmit);
+        }
+        transmit.is_some()
     }
 
     /// Waits for the link, a call that has something to send, or a deadline. When ready: another round.
@@ -100,12 +128,13 @@ impl<L: Link> Driver<L> {
         let deadline = deadline.into_iter().chain(self.link.poll_timeout()).min();
         let deadline = deadline.and_then(|at| self.shared.start.checked_add(at.elapsed()));
         // Arming a timer for an earlier time wakes the runtime's reactor, which costs a system call. So while packets
-        // arrive, a timer that fires in time is kept, and a new one is armed for soon: it may fire too early, which
-        // only costs a check.
+        // arrive, a new one is armed for soon, and one that fires soon is kept, even without a deadline: it may fire too
+        // early, which only costs a check.
+        let soon = tokio::time::Instant::now() + SOON;
         if let Some(timer) = &mut self.timer
             && !timer.is_elapsed()
             && deadline.is_none_or(|at| timer.deadline() <= at)
-            && (self.moved || deadline == Some(timer.deadline()))
+            && (timer.deadline() <= soon || deadline == Some(timer.deadline()))
         {
             return timer.as_mut().poll(cx).map(Ok);
         }
@@ -114,7 +143,7 @@ impl<L: Link> Driver<L> {
             return Poll::Pending;
         };
         if std::mem::take(&mut self.moved) {
-            at = at.min(tokio::time::Instant::now() + SOON);
+            at = at.min(soon);
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if timer.deadline() != at || timer.is_elapsed() {

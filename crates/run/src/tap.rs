@@ -118,6 +118,14 @@ impl<L: Link> Link for Tap<L> {
         self.link.send(now, packet, transmit);
     }
 
+    fn send_vectored(&mut self, now: Instant, packet: [&[u8]; 3], transmit: &Transmit) {
+        self.link.send_vectored(now, packet, transmit);
+    }
+
+    fn is_vectored(&self) -> bool {
+        self.link.is_vectored()
+    }
+
     fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
         let received = self.link.recv(now, packet)?;
         self.seen.packets.fetch_add(1, Ordering::Relaxed);
