@@ -71,18 +71,21 @@ impl Run {
     /// end soon.
     pub(crate) fn context(&self, flow: &Flow) -> Context {
         let ends = crate::host::inner::Flow { program: flow.local, remote: flow.remote };
-        let found = match flow.proto {
-            Proto::Tcp => self.inner.look(ends),
-            Proto::Udp => self.inner.look_datagrams(ends),
-        };
-        let owner = |inode| self.attendant.as_ref().and_then(|attendant| attendant.owner(inode));
-        let process = found.ok().flatten().filter(|found| !found.orphan).and_then(|found| owner(found.inode));
+        let process = if self.plan.names_processes() { self.process(flow.proto, ends) } else { None };
         Context { name: self.name_of(flow.remote.ip()), process, ..Context::default() }
     }
 
     /// The process that has this end of a TCP connection.
     pub(crate) fn owner(&self, ends: crate::host::inner::Flow) -> Option<crate::report::Process> {
-        let found = self.inner.look(ends).ok().flatten().filter(|found| !found.orphan)?;
+        if self.plan.names_processes() { self.process(Proto::Tcp, ends) } else { None }
+    }
+
+    fn process(&self, proto: Proto, ends: crate::host::inner::Flow) -> Option<crate::report::Process> {
+        let found = match proto {
+            Proto::Tcp => self.inner.look(ends),
+            Proto::Udp => self.inner.look_datagrams(ends),
+        };
+        let found = found.ok().flatten().filter(|found| !found.orphan)?;
         self.attendant.as_ref()?.owner(found.inode)
     }
 

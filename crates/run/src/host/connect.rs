@@ -10,6 +10,7 @@ use super::error_queue;
 use super::failure::{Failure, Said};
 use super::socket::set_header_fields;
 use super::source::Source;
+use super::spare;
 use lastack::IpFields;
 
 /// A connection of the host.
@@ -37,6 +38,42 @@ pub async fn connect_with(
     source: &Source,
 ) -> Result<Connected, Failure> {
     let v6 = remote.is_ipv6();
+    let plain = ip.is_none() && !source.applies_to(remote.ip());
+    let socket = match plain.then(|| spare::take(remote.ip())).flatten() {
+        Some(socket) => socket,
+        None => prepared(remote, ip, source)?,
+    };
+    match socket.connect(&remote.into()) {
+        Ok(()) => return connected(TcpStream::from_std(socket.into())?, v6, None),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(Failure::of_attempt(remote, &error, error_queue::first(&socket))),
+    }
+    // A remote on this host has answered within the call: no wait for the reactor is needed.
+    match Attempt::look(SockRef::from(&socket), remote) {
+        Ok(Attempt::Pending) => {}
+        Ok(Attempt::Connected(reset)) => {
+            return connected(TcpStream::from_std(socket.into())?, v6, reset);
+        }
+        Err(failure) => {
+            if plain && failure.said == Said::Reset {
+                spare::keep(socket, remote.ip());
+            }
+            return Err(failure);
+        }
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    loop {
+        stream.writable().await?;
+        match Attempt::look(SockRef::from(&stream), remote)? {
+            Attempt::Pending => wait_again(&stream)?,
+            Attempt::Connected(reset) => return connected(stream, v6, reset),
+        }
+    }
+}
+
+/// A socket for an attempt.
+fn prepared(remote: SocketAddr, ip: Option<IpFields>, source: &Source) -> Result<Socket, Failure> {
+    let v6 = remote.is_ipv6();
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if source.excludes(remote.ip()) {
         return Err(Failure { errno: libc::ENETUNREACH, said: Said::Unbound });
@@ -49,24 +86,7 @@ pub async fn connect_with(
     if v6 {
         error_queue::enable(&socket, v6, true)?;
     }
-    match socket.connect(&remote.into()) {
-        Ok(()) => return connected(TcpStream::from_std(socket.into())?, v6, None),
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(Failure::of_attempt(remote, &error, error_queue::first(&socket))),
-    }
-    // A remote on this host has answered within the call: no wait for the reactor is needed.
-    match Attempt::look(SockRef::from(&socket), remote)? {
-        Attempt::Pending => {}
-        Attempt::Connected(reset) => return connected(TcpStream::from_std(socket.into())?, v6, reset),
-    }
-    let stream = TcpStream::from_std(socket.into())?;
-    loop {
-        stream.writable().await?;
-        match Attempt::look(SockRef::from(&stream), remote)? {
-            Attempt::Pending => wait_again(&stream)?,
-            Attempt::Connected(reset) => return connected(stream, v6, reset),
-        }
-    }
+    Ok(socket)
 }
 
 /// The state of an attempt.

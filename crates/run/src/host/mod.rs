@@ -16,6 +16,7 @@ pub mod resolvers;
 pub mod scratch;
 pub mod socket;
 pub mod source;
+mod spare;
 pub mod tcp_info;
 
 pub use connect::{Connected, connect, connect_with};

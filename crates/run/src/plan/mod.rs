@@ -78,6 +78,14 @@ pub struct Plan {
 const MAX_MAPPED: usize = 100;
 
 impl Plan {
+    /// Whether anything that is written names processes. Without that none is looked up, which takes four system calls
+    /// for each connection.
+    pub fn names_processes(&self) -> bool {
+        let captured =
+            self.capture.is_some() || self.page.is_some() || self.flight.is_some() || self.live.is_some();
+        captured || self.report.to != report::Destination::Nowhere
+    }
+
     /// Makes the plan. `Err` says what is wrong with the options, and what would be right.
     pub fn new(args: Options) -> anyhow::Result<Self> {
         let networks = networks(&args)?;
