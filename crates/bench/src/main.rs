@@ -7,6 +7,7 @@
 mod calls;
 mod client;
 mod environment;
+mod links;
 mod measure;
 mod memory;
 mod pattern;
@@ -57,6 +58,17 @@ enum Command {
     },
     /// Measure, and write the report.
     Compare(Compare),
+    /// Compare with Linux over bad links, and write the report.
+    Links(links::Compare),
+    /// One transfer over a bad link.
+    #[command(hide = true)]
+    Link {
+        /// What is at both ends.
+        #[arg(value_enum)]
+        ends: links::Ends,
+        #[command(flatten)]
+        cell: links::Cell,
+    },
 }
 
 #[derive(clap::Args)]
@@ -90,6 +102,11 @@ fn main() -> Result<()> {
             if name == "smoltcp" { stacks::smoltcp::serve() } else { stacks::lastack::serve() }
         }
         Command::Compare(arguments) => compare(&arguments),
+        Command::Links(arguments) => {
+            let _allowed = Cubic::allow()?;
+            links::compare(&arguments)
+        }
+        Command::Link { ends, cell } => links::run(ends, cell),
     }
 }
 

@@ -80,6 +80,16 @@ impl Checker {
         }
     }
 
+    /// The number of bytes compared so far.
+    pub fn compared(&self) -> u64 {
+        self.at
+    }
+
+    /// Whether one of them was wrong.
+    pub fn is_wrong(&self) -> bool {
+        self.wrong
+    }
+
     /// The length of the stream, or what is wrong with it.
     pub fn finish(&self) -> Result<u64, String> {
         if self.wrong {

@@ -287,7 +287,8 @@ fn title(work: Work) -> String {
     }
 }
 
-fn output(program: &str, arguments: &[&str]) -> String {
+/// What a program prints.
+pub fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     output.map_or_else(
         |_| "unknown".to_owned(),
