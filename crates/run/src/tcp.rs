@@ -273,6 +273,36 @@ fn pass_on(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, failure: 
     }
 }
 
+/// Accepts the program's connection, with the MSS of the host's. Records why not, if it does not come to one.
+async fn accept(
+    run: &Run,
+    syn: InterceptedTcp,
+    host: &tokio::net::TcpStream,
+    account: &ConnectionReport,
+    live: &Live,
+) -> Option<TcpStream> {
+    if let Some(octets) = host::tcp_info::max_segment(host) {
+        syn.set_max_segment(octets);
+    }
+    let accepted = tokio::select! {
+        accepted = syn.accept() => accepted,
+        () = live.closing() => {
+            run.record(account.no_answer());
+            return None;
+        }
+    };
+    accepted
+        .inspect_err(|error| {
+            // The remote has a connection that the program does not have.
+            let _never = socket2::SockRef::from(host).set_linger(Some(Duration::ZERO));
+            run.record(match lastack::EndError::find(error) {
+                Some(end) => account.probed(end),
+                None => account.no_answer(),
+            });
+        })
+        .ok()
+}
+
 async fn relay(
     run: &Run,
     syn: InterceptedTcp,
@@ -285,22 +315,7 @@ async fn relay(
     let flow = flow_of(&syn);
     prepare(&host);
     let registered = run.headers.register((syn.peer_addr(), syn.local_addr()), &host);
-    let program = tokio::select! {
-        accepted = syn.accept() => accepted,
-        () = live.closing() => return run.record(account.no_answer()),
-    };
-    let program = match program {
-        Ok(program) => program,
-        Err(error) => {
-            // The remote has a connection that the program does not have.
-            let _never = socket2::SockRef::from(&host).set_linger(Some(std::time::Duration::ZERO));
-            let record = match lastack::EndError::find(&error) {
-                Some(end) => account.probed(end),
-                None => account.no_answer(),
-            };
-            return run.record(record);
-        }
-    };
+    let Some(program) = accept(run, syn, &host, account, live).await else { return };
     // The kernels of both ends have already applied Nagle's algorithm as configured. Fails only on a connection that is
     // over, which the relay sees.
     let _over = program.set_nodelay(true);

@@ -69,6 +69,6 @@ pub const CELLS: &[Cell] = &[
     Cell::new(
         "TCP: the segment size of a connection (TCP_MAXSEG)",
         "for h in BOTH:\n s = socket.socket(socket.AF_INET6 if ':' in h else socket.AF_INET); s.settimeout(4); \
-         s.connect((h, 7010)); tell(1300 < s.getsockopt(6, 2) < 1460)",
+         s.connect((h, 7010)); tell(s.getsockopt(6, 2))",
     ),
 ];

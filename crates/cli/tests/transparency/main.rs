@@ -57,6 +57,7 @@ What a program sees on the kernel, under `lastack run`, under pasta (`--config-n
 played: the program is on a host, two hops from a server; the first hop carries 1500 bytes, the second 1400. This page is
 made by a test: `UPDATE_DOCS=1 cargo test -p lastack-cli --test transparency`. Without `UPDATE_DOCS` the test plays the
 first two columns, which have to be alike where no difference is explained.
+Whole programs are in [clients.md](clients.md).
 ";
 
 #[test]

@@ -209,6 +209,16 @@ impl InterceptedTcp {
         TcpStream::new(self.host.clone(), self.id, self.local, self.remote).established().await
     }
 
+    /// Limits the segments of both directions to this many bytes (`TCP_MAXSEG`); the MSS option of the SYN|ACK announces
+    /// it. The limit is at least 88.
+    pub fn set_max_segment(&self, octets: u16) {
+        self.host.shared().with(|inner| {
+            if let Some(mut tcp) = inner.stack.tcp(self.id) {
+                tcp.set_max_segment(Some(octets));
+            }
+        });
+    }
+
     /// Answers with RST, as for a port with no listener.
     pub fn refuse(mut self) {
         self.decline(Answer::Refuse);

@@ -7,6 +7,8 @@ use crate::report::Path;
 
 /// Offsets of the fields in `struct tcp_info` of linux/tcp.h, which only grows at its end.
 const PROBES: usize = 3;
+const OPTIONS: usize = 5;
+const SND_MSS: usize = 16;
 const LAST_DATA_RECV: usize = 52;
 const LAST_ACK_RECV: usize = 56;
 const RTT: usize = 68;
@@ -51,6 +53,17 @@ pub fn path(socket: &impl AsFd) -> Option<Path> {
         retransmitted: info.field(TOTAL_RETRANS),
     })
 }
+
+/// The MSS that the remote and the path allow, as the MSS option counts it: without the options of segments (RFC 6691).
+pub fn max_segment(socket: &impl AsFd) -> Option<u16> {
+    let info = Info::of(socket)?;
+    let timestamps = if info.0[OPTIONS] & HAS_TIMESTAMPS != 0 { TIMESTAMPS } else { 0 };
+    u16::try_from(info.field(SND_MSS) + timestamps).ok()
+}
+
+/// `TCPI_OPT_TIMESTAMPS` of linux/tcp.h, and the length of the option with its padding.
+const HAS_TIMESTAMPS: u8 = 1;
+const TIMESTAMPS: u32 = 12;
 
 /// What the host's kernel knows about whether a remote is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
