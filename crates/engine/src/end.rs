@@ -216,7 +216,7 @@ impl fmt::Display for Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LikelyCause {
     /// The SYN was sent to a port without a listener: RST with ACK, SEQ 0, window 0.
-    NobodyListens,
+    NoListener,
     /// The peer has no such connection: RST without ACK, whose SEQ is an acknowledgment number sent.
     /// The peer lost its state (half-open connection) or has closed completely.
     UnknownConnection,
@@ -294,7 +294,7 @@ impl fmt::Display for EndedBy {
 impl fmt::Display for LikelyCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NobodyListens => "no socket listens at the peer's port",
+            Self::NoListener => "no socket listens at the peer's port",
             Self::UnknownConnection => {
                 "the peer does not know the connection (it lost its state or has closed)"
             }

@@ -169,13 +169,7 @@ const DATAGRAMS: &[Row] = &[
         "udp_receive_overflows",
         "datagrams",
     ),
-    Row(
-        "octets of them",
-        Setting("receive_octets"),
-        "more are dropped",
-        "udp_receive_overflows",
-        "datagrams",
-    ),
+    Row("octets of them", Setting("receive_bytes"), "more are dropped", "udp_receive_overflows", "datagrams"),
     Row(
         "datagrams to be sent, a socket",
         Setting("send_queue"),
@@ -185,7 +179,7 @@ const DATAGRAMS: &[Row] = &[
     ),
     Row(
         "octets held for incomplete packets, with what it costs to hold them",
-        Setting("reassembly_octets"),
+        Setting("reassembly_bytes"),
         "the oldest packets are forgotten",
         "ip_reassembly_failed",
         "fragments",

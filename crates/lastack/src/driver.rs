@@ -76,6 +76,8 @@ impl<L: Link> Driver<L> {
             let Some(received) = self.link.recv(now, &mut self.packet) else { return false };
             self.moved = true;
             let verdict = self.shared.with(|inner| inner.stack.handle_packet(now, &self.packet, received));
+            #[cfg(feature = "tracing")]
+            crate::trace::verdict(&verdict);
             self.link.annotate(now, &verdict);
         }
         true
@@ -168,6 +170,8 @@ impl<L: Link> Driver<L> {
             match result {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => {
+                    #[cfg(feature = "tracing")]
+                    crate::trace::link_failed(&error);
                     let copy = match error.raw_os_error() {
                         Some(errno) => io::Error::from_raw_os_error(errno),
                         None => io::Error::new(error.kind(), error.to_string()),

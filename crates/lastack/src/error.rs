@@ -30,7 +30,7 @@ use std::sync::Arc;
 ///
 /// let end = EndError::find(&error).expect("a refused connection has an end");
 /// assert_eq!((end.cause, end.by), (Cause::Refused, EndedBy::Peer));
-/// assert_eq!(end.inferred, Some(LikelyCause::NobodyListens));
+/// assert_eq!(end.inferred, Some(LikelyCause::NoListener));
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq)]

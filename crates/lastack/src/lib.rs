@@ -67,6 +67,12 @@
 //! delivered. If a tokio runtime is dropped before that, the connections of hosts made by [`Host::spawn`] are reset;
 //! a [`Driver`] that is dropped sends nothing.
 //!
+//! # Features
+//!
+//! `tokio` (default) is all of the above. Without it the crate is the [`engine`] (a [`Stack`](engine::Stack) without I/O)
+//! and the [links](link). `device` adds TUN, `pcap` captures, `tracing` spans and events, `testing` the test kit;
+//! [`docs::recipes`] lists all of them with their dependencies.
+//!
 //! # Cancellation and wakers
 //!
 //! Every future here may be dropped at any time without losing a connection, a datagram or a byte. Any number of
@@ -86,26 +92,44 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
+#[cfg(feature = "tokio")]
 mod adapters;
+#[cfg(feature = "tokio")]
 mod addr;
 pub mod docs;
+#[cfg(feature = "tokio")]
 mod driver;
+#[cfg(feature = "tokio")]
 mod echo;
+#[cfg(feature = "tokio")]
 mod ended;
+#[cfg(feature = "tokio")]
 mod error;
+#[cfg(feature = "tokio")]
 mod host;
 #[cfg(all(test, lastack_loom))]
 mod loom_tests;
+#[cfg(feature = "tokio")]
 pub mod net;
+#[cfg(feature = "tokio")]
 mod packet_io;
+#[cfg(feature = "tokio")]
 mod relay;
+#[cfg(feature = "tokio")]
 mod shared;
+#[cfg(feature = "tokio")]
 mod shutdown;
+#[cfg(feature = "tokio")]
 mod sync;
+#[cfg(feature = "tokio")]
 mod tcp;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "tracing")]
+mod trace;
+#[cfg(feature = "tokio")]
 mod udp;
+#[cfg(feature = "tokio")]
 mod wakers;
 
 /// Links to the Linux kernel: TUN, and veth where there is no /dev/net/tun.
@@ -115,20 +139,31 @@ pub mod device {
 }
 
 #[allow(unused_imports, reason = "each name is behind a feature")]
+#[cfg(feature = "tokio")]
 pub use adapters::*;
+#[cfg(feature = "tokio")]
 pub use driver::Driver;
+#[cfg(feature = "tokio")]
 pub use echo::{EchoInterceptor, Pong};
+#[cfg(feature = "tokio")]
 pub use ended::EndedConnections;
+#[cfg(feature = "tokio")]
 pub use error::{EndError, HostError, UdpReport, errno};
+#[cfg(feature = "tokio")]
 pub use host::Host;
+#[cfg(feature = "tokio")]
 pub use packet_io::PacketIo;
+#[cfg(feature = "tokio")]
 pub use relay::{RelayReport, Relayed, Remote, relay};
+#[cfg(feature = "tokio")]
 pub use tcp::{
     InterceptedTcp, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpInterceptor, TcpListener,
     TcpSocket, TcpStream, Watch, WriteHalf,
 };
+#[cfg(feature = "tokio")]
 pub use udp::{UdpInterceptor, UdpSocket};
 
+pub use lastack_engine as engine;
 pub use lastack_engine::congestion;
 pub use lastack_engine::{
     Algorithm, BindError, ByRule, ByteCounts, CaState, Cause, Checksums, Config, ConfigError, ConnId,
@@ -139,6 +174,7 @@ pub use lastack_engine::{
     Verdict,
 };
 pub use lastack_link as link;
+pub use lastack_wire as wire;
 pub use lastack_wire::Malformed;
 pub use lastack_wire::icmp::IcmpError;
 pub use lastack_wire::reset_reason::ResetReason;

@@ -5,13 +5,18 @@ use crate::ended::Subscribers;
 use crate::error::{HostError, gone, would_block};
 use crate::sync::Mutex;
 use crate::tcp::{Intercepted, Watched};
+#[cfg(feature = "tracing")]
+use crate::trace::Traces;
 use crate::wakers::{Interest, Ticket, Wakers};
-use lastack_engine::{Event, Instant, ListenerId, Stack};
+use lastack_engine::{ConnId, Event, Instant, ListenerId, Stack};
 use std::any::Any;
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+#[cfg(feature = "tracing")]
+use std::sync::Arc;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker, ready};
 use tokio::task::coop;
@@ -21,6 +26,8 @@ pub(crate) struct Shared {
     inner: Mutex<Inner>,
     /// Time zero of the stack's clock.
     pub start: tokio::time::Instant,
+    #[cfg(feature = "tracing")]
+    pub traces: Arc<Traces>,
 }
 
 /// The state under the lock.
@@ -38,6 +45,8 @@ pub(crate) struct Inner {
     pub abandoned: bool,
     /// [`Host::shutdown`](crate::Host::shutdown) has begun: no new sockets.
     pub shutting_down: bool,
+    #[cfg(feature = "tracing")]
+    traces: Arc<Traces>,
 }
 
 /// The state of the driver.
@@ -64,6 +73,8 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     pub fn new(stack: Stack) -> Self {
+        #[cfg(feature = "tracing")]
+        let traces = Arc::<Traces>::default();
         let inner = Inner {
             stack,
             wakers: Wakers::default(),
@@ -76,8 +87,15 @@ impl Shared {
             driver: DriverState::Awake,
             abandoned: false,
             shutting_down: false,
+            #[cfg(feature = "tracing")]
+            traces: traces.clone(),
         };
-        Self { inner: Mutex::new(inner), start: tokio::time::Instant::now() }
+        Self {
+            inner: Mutex::new(inner),
+            start: tokio::time::Instant::now(),
+            #[cfg(feature = "tracing")]
+            traces,
+        }
     }
 
     pub fn now(&self) -> Instant {
@@ -104,6 +122,8 @@ impl Shared {
             (result, inner.wakers.take_due())
         };
         due.wake();
+        #[cfg(feature = "tracing")]
+        self.traces.emit();
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
@@ -138,6 +158,14 @@ impl Shared {
 }
 
 impl Inner {
+    /// A connection begins for the application, by this call.
+    pub fn trace_begin(&self, id: ConnId, local: SocketAddr, remote: SocketAddr, how: &'static str) {
+        #[cfg(feature = "tracing")]
+        self.traces.began(id, lastack_engine::FourTuple { local, remote }, how);
+        #[cfg(not(feature = "tracing"))]
+        let _ = (id, local, remote, how);
+    }
+
     /// An error once the driver has stopped: nothing will be received or sent.
     pub fn running(&self) -> io::Result<()> {
         match &self.driver {
@@ -228,6 +256,8 @@ impl Inner {
                 }
                 self.intercepted.ended(&mut self.stack, &ended);
                 self.watched.ended(&ended);
+                #[cfg(feature = "tracing")]
+                self.traces.ended(&ended);
                 self.ended.push(&mut self.wakers, &ended);
             }
             Event::UdpReadable(id) => self.wakers.wake(Interest::UdpRead(id)),

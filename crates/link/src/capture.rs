@@ -1,22 +1,13 @@
 //! A link that passes a copy of each packet to a sink.
 
-use crate::layout::is_udp;
 use crate::{Capabilities, Cut, Link, checksum, lock};
+use crate::{Direction, layout::is_udp};
 use lastack_engine::{Instant, Received, Transmit, TransmitChecksum, Verdict};
 use lastack_wire::{IpPacket, TcpFlags, TcpHeader, ip};
 use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-
-/// The direction of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// Sent by this host.
-    Sent,
-    /// Received.
-    Received,
-}
 
 /// The destination of captured packets: a file, a timeline, a list in a test.
 pub trait Sink {

@@ -1,8 +1,11 @@
 //! Completing the partial checksum of a packet.
 
+#[cfg(feature = "pcap")]
+mod quoted;
+
 use crate::layout::{Layout, Protocol};
-use lastack_wire::checksum::Sum;
-use lastack_wire::{Icmp, IpPacket, ip};
+#[cfg(feature = "pcap")]
+pub(crate) use quoted::{complete_quoted, is_icmp};
 
 /// Computes the checksum of a TCP or UDP header and stores it; other packets and fragments are left unchanged.
 ///
@@ -36,49 +39,6 @@ pub(crate) fn complete(layout: &Layout, packet: &mut [u8]) {
     packet[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Completes the checksum of the packet that an ICMP error quotes, if it is the sum of the pseudo-header: the sender
-/// of the error quotes a partial checksum unchanged.
-pub(crate) fn complete_quoted(packet: &mut [u8]) {
-    if let Some((icmp, layout)) = partial_quoted(packet) {
-        let quoted = icmp + ICMP_HEADER;
-        complete(&layout, &mut packet[quoted..]);
-        complete_icmp(icmp, packet);
-    }
-}
-
-/// Length of an ICMP header, before the quoted packet.
-const ICMP_HEADER: usize = 8;
-
-/// The offset of the ICMP message, and the layout of the quoted packet.
-fn partial_quoted(packet: &[u8]) -> Option<(usize, Layout)> {
-    let parsed = IpPacket::parse(packet).ok().filter(|parsed| is_icmp(parsed))?;
-    let Ok(Icmp::Error { quoted, .. }) = Icmp::parse(&parsed.header, parsed.payload) else {
-        return None;
-    };
-    // The checksum of a truncated quote cannot be computed.
-    let layout = Layout::of(quoted)?;
-    let sum = layout.ip.pseudo(layout.end - layout.transport).folded();
-    let partial = quoted[layout.checksum()..][..2] == sum.to_be_bytes() && !is_valid(&layout, quoted);
-    partial.then_some((parsed.unfragmentable, layout))
-}
-
-pub(crate) fn is_icmp(parsed: &IpPacket<'_>) -> bool {
-    parsed.fragment.is_none() && matches!(parsed.header.protocol, ip::ICMP | ip::ICMPV6)
-}
-
-fn complete_icmp(icmp: usize, packet: &mut [u8]) {
-    packet[icmp + 2..icmp + 4].fill(0);
-    let Ok(parsed) = IpPacket::parse(packet) else {
-        return;
-    };
-    let pseudo = match parsed.header.protocol {
-        ip::ICMPV6 => parsed.header.pseudo(parsed.payload.len()),
-        _ => Sum::new(),
-    };
-    let checksum = pseudo.add(parsed.payload).finish();
-    packet[icmp + 2..icmp + 4].copy_from_slice(&checksum.to_be_bytes());
-}
-
 fn is_valid(layout: &Layout, packet: &[u8]) -> bool {
     let segment = &packet[layout.transport..layout.end];
     // RFC 768: over IPv4 the checksum is optional.
@@ -89,7 +49,9 @@ fn is_valid(layout: &Layout, packet: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{datagram, partial, segment, unreachable};
+    #[cfg(feature = "pcap")]
+    use crate::testing::unreachable;
+    use crate::testing::{datagram, partial, segment};
 
     #[test]
     fn a_partial_checksum_becomes_the_whole_one() {
@@ -120,6 +82,7 @@ mod tests {
         assert_eq!(packet, before);
     }
 
+    #[cfg(feature = "pcap")]
     #[test]
     fn a_quoted_partial_checksum_becomes_whole_and_the_error_stays_valid() {
         for (a, b) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")] {

@@ -5,6 +5,7 @@
 //! the stack sees:
 //!
 //! ```
+//! # #[cfg(feature = "pcap")] {
 //! use lastack_link::{Capabilities, Capture, Impair, Link, PcapngWriter, Plan, pipe};
 //! use std::time::{Duration, SystemTime};
 //!
@@ -13,9 +14,13 @@
 //! let file = PcapngWriter::new(Vec::new(), SystemTime::now());
 //! let link = Capture::new(Impair::new(near, plan), file);
 //! assert_eq!(link.capabilities().mtu, 1500);
+//! # }
 //! ```
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(feature = "pcap"), allow(rustdoc::broken_intra_doc_links))]
 
+#[cfg(feature = "pcap")]
 mod capture;
 mod channel;
 mod checksum;
@@ -23,6 +28,7 @@ mod cut;
 mod filter;
 mod impair;
 mod layout;
+#[cfg(feature = "pcap")]
 mod pcapng;
 mod pipe;
 
@@ -31,12 +37,14 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-pub use capture::{Capture, Direction, Record, Sink};
+#[cfg(feature = "pcap")]
+pub use capture::{Capture, Record, Sink};
 pub use channel::{Channel, PacketReceiver, PacketSender, TrySendError, channel};
 pub use checksum::complete_checksum;
 pub use cut::Cut;
 pub use filter::Filter;
 pub use impair::{Course, Damage, Impair, ImpairStats, LaneStats, Passage, Plan};
+#[cfg(feature = "pcap")]
 pub use pcapng::{PcapngWriter, Section};
 pub use pipe::{Pipe, PipeStats, pipe, pipe_with_queue};
 
@@ -84,6 +92,15 @@ pub trait Link {
 
     /// The end of a round: nothing more is sent at this time.
     fn flush(&mut self, _now: Instant) {}
+}
+
+/// The direction of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Sent by this host.
+    Sent,
+    /// Received.
+    Received,
 }
 
 /// The MTU, the max packet size and the checksum offload of a link.

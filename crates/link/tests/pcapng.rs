@@ -1,4 +1,5 @@
 //! Captures as the programs read them that people will use: tshark and tcpdump.
+#![cfg(feature = "pcap")]
 
 use lastack_engine::{Instant, Rule, Transmit, Verdict};
 use lastack_link::{Capabilities, Capture, Link, PcapngWriter, Section, pipe};

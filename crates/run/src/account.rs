@@ -389,8 +389,8 @@ impl ConnectionReport {
         };
         let (to_program, from_program) = match (program.end(), program.info()) {
             // A closed connection has its counts of lost data; a live one reports what is in flight.
-            (Some(end), Ok(info)) => (end.lost.unsent + end.lost.unacked, info.octets_received),
-            (None, Ok(info)) => ((info.unsent + info.unacked) as u64, info.octets_received),
+            (Some(end), Ok(info)) => (end.lost.unsent + end.lost.unacked, info.bytes_received),
+            (None, Ok(info)) => ((info.unsent + info.unacked) as u64, info.bytes_received),
             (_, Err(_)) => (0, 0),
         };
         record.octets = Octets {

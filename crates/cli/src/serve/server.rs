@@ -200,7 +200,7 @@ impl Server {
     /// Serves a connection until it is over, or it has been idle for too long.
     async fn serve_one(&self, stream: TcpStream) {
         let watch = stream.watch();
-        let moved = |info: lastack::TcpInfo| (info.octets_sent, info.octets_received, info.unread);
+        let moved = |info: lastack::TcpInfo| (info.bytes_sent, info.bytes_received, info.unread);
         let idle = async {
             let mut last = None;
             loop {

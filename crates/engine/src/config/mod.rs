@@ -297,7 +297,7 @@ pub struct DatagramConfig {
     /// Max datagrams in the receive queue of a socket; further ones are dropped.
     pub receive_queue: usize,
     /// Max bytes in the receive queue of a socket; further datagrams are dropped.
-    pub receive_octets: usize,
+    pub receive_bytes: usize,
     /// Max datagrams in the send queue of a socket.
     pub send_queue: usize,
     /// Burst of ICMP errors to one destination (RFC 4443 section 2.4).
@@ -313,7 +313,7 @@ pub struct DatagramConfig {
     /// Disable both limits, for a loopback-like link.
     pub unlimited_errors: bool,
     /// Max bytes held for incomplete IP packets.
-    pub reassembly_octets: usize,
+    pub reassembly_bytes: usize,
     /// Reassembly timeout of a packet.
     pub reassembly_time: Duration,
 }
@@ -322,14 +322,14 @@ impl Default for DatagramConfig {
     fn default() -> Self {
         Self {
             receive_queue: 256,
-            receive_octets: 4 << 20,
+            receive_bytes: 4 << 20,
             send_queue: 256,
             error_burst: 6,
             error_interval: Duration::from_secs(1),
             error_rate: 1000,
             error_rate_burst: 50,
             unlimited_errors: false,
-            reassembly_octets: 4 << 20,
+            reassembly_bytes: 4 << 20,
             reassembly_time: Duration::from_secs(30),
         }
     }

@@ -122,7 +122,7 @@ impl Reassembly {
     }
 
     fn make_room(&mut self, shared: &mut Shared, cost: usize) -> Result<(), DropReason> {
-        while self.held + cost > shared.config.datagrams.reassembly_octets {
+        while self.held + cost > shared.config.datagrams.reassembly_bytes {
             self.pop_oldest().ok_or(DropReason::NoSpace)?;
             shared.counters.ip_reassembly_failed += 1;
         }

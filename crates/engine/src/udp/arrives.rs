@@ -58,7 +58,7 @@ impl UdpTable {
         let config = &shared.config.datagrams;
         let most = Most {
             items: socket.receive_queue.unwrap_or(config.receive_queue),
-            octets: config.receive_octets,
+            octets: config.receive_bytes,
         };
         let datagram = Datagram { local: flow.local, remote: flow.remote, payload: payload.to_vec(), ip };
         Some(if socket.deliver(id, datagram, most, &mut shared.events) {

@@ -26,7 +26,7 @@ use tower_service::Service;
 /// let http = Client::builder(TokioExecutor::new()).build(HostConnector::new(&client));
 /// # let http: Client<_, String> = http;
 /// let error = http.get("http://10.0.0.2/".parse().unwrap()).await.unwrap_err();
-/// assert_eq!(EndError::find(&error).unwrap().inferred, Some(LikelyCause::NobodyListens));
+/// assert_eq!(EndError::find(&error).unwrap().inferred, Some(LikelyCause::NoListener));
 /// # }
 /// ```
 #[derive(Clone, Debug)]

@@ -201,6 +201,7 @@ impl InterceptedTcp {
         self.answered = true;
         self.host.shared().with(|inner| {
             inner.stack.tcp_answer(self.id, Answer::Accept);
+            inner.trace_begin(self.id, self.local, self.remote, "accepted by the interceptor");
             match inner.intercepted.given.remove(&self.id).flatten() {
                 Some(end) => Err(tcp_error(end.error().unwrap_or(TcpError::Aborted), Some(&end))),
                 None => Ok(()),

@@ -138,7 +138,9 @@ fn next_of(
     let id = inner.stack.tcp_accept(listener)?;
     let mut tcp = inner.stack.tcp(id)?;
     options.apply(&mut tcp);
-    Some((id, tcp.local(), tcp.remote()))
+    let (local, remote) = (tcp.local(), tcp.remote());
+    inner.trace_begin(id, local, remote, "accepted");
+    Some((id, local, remote))
 }
 
 impl Drop for TcpListener {

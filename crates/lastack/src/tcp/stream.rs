@@ -81,6 +81,7 @@ impl TcpStream {
             let mut tcp = inner.stack.tcp(id).ok_or_else(gone)?;
             options.apply(&mut tcp);
             let (local, remote) = (tcp.local(), tcp.remote());
+            inner.trace_begin(id, local, remote, "connecting");
             Ok(Self::new(host.clone(), id, local, remote))
         })
     }

@@ -22,7 +22,7 @@ async fn the_numbers_stay_when_the_connection_is_over() {
     far.write_all(b"unread").await.unwrap();
     far.drained().await.unwrap();
     let before = near.info().unwrap();
-    assert_eq!((before.octets_sent, before.octets_received, before.unread), (4, 6, 6));
+    assert_eq!((before.bytes_sent, before.bytes_received, before.unread), (4, 6, 6));
     let flow = FourTuple { local: near.local_addr().unwrap(), remote: near.peer_addr().unwrap() };
     assert!(client.kill(flow));
     assert_eq!((near.state(), near.info().unwrap().state), (TcpState::Closed, TcpState::Closed), "at once");
@@ -31,8 +31,8 @@ async fn the_numbers_stay_when_the_connection_is_over() {
     let (near, far) = (near.info().unwrap(), far.info().unwrap());
     assert_eq!((near.state, far.state), (TcpState::Closed, TcpState::Closed));
     assert_eq!(near.segments_out, before.segments_out + 1, "the reset");
-    assert_eq!((near.octets_sent, near.octets_received, near.unread), (4, 6, 6));
-    assert_eq!((far.octets_sent, far.octets_received), (6, 4));
+    assert_eq!((near.bytes_sent, near.bytes_received, near.unread), (4, 6, 6));
+    assert_eq!((far.bytes_sent, far.bytes_received), (6, 4));
     assert_eq!((near.srtt, near.cwnd, near.mss), (before.srtt, before.cwnd, before.mss));
 }
 
@@ -44,7 +44,7 @@ async fn refused_says_by_whom_and_why() {
     let held = error.get_ref().and_then(|held| held.downcast_ref::<EndError>()).unwrap();
     let end = held.end();
     assert_eq!((end.cause, end.by, end.state), (Cause::Refused, EndedBy::Peer, TcpState::SynSent));
-    assert_eq!(end.inferred, Some(LikelyCause::NobodyListens));
+    assert_eq!(end.inferred, Some(LikelyCause::NoListener));
     assert!(error.to_string().starts_with("connection refused: "), "{error}");
 
     let wrapped: Box<dyn Error> = std::io::Error::other(error).into();

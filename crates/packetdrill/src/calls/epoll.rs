@@ -135,7 +135,7 @@ impl Lastack {
 
     fn seen(&mut self, fd: i64) -> Seen {
         let id = self.fds.get(&fd).and_then(Fd::connection);
-        let received = id.and_then(|id| self.stack.tcp(id)).map_or(0, |tcp| tcp.info().octets_received);
+        let received = id.and_then(|id| self.stack.tcp(id)).map_or(0, |tcp| tcp.info().bytes_received);
         let notices = self.notices_told(fd);
         Seen { ready: self.readiness(fd), received, notices }
     }

@@ -21,7 +21,7 @@ impl Lastack {
     pub(super) fn promise_notice(&mut self, fd: i64) {
         let id = self.fds.get(&fd).and_then(Fd::connection);
         let info = id.and_then(|id| self.stack.tcp(id)).map(|tcp| tcp.info());
-        let end = info.map_or(0, |info| info.octets_sent + info.unsent as u64);
+        let end = info.map_or(0, |info| info.bytes_sent + info.unsent as u64);
         if let Some(found) = self.fds.get_mut(&fd) {
             found.notices.promised.push(end);
         }
@@ -31,7 +31,7 @@ impl Lastack {
     fn noticed(&mut self, fd: i64) -> usize {
         let id = self.fds.get(&fd).and_then(Fd::connection);
         let info = id.and_then(|id| self.stack.tcp(id)).map(|tcp| tcp.info());
-        let acked = info.map_or(u64::MAX, |info| info.octets_sent - info.unacked as u64);
+        let acked = info.map_or(u64::MAX, |info| info.bytes_sent - info.unacked as u64);
         let promised = self.fds.get(&fd).map_or(&[][..], |found| &found.notices.promised);
         promised.iter().take_while(|end| **end <= acked).count()
     }

@@ -309,7 +309,7 @@ impl Court<'_> {
         let wrong = match why.inferred {
             Some(LikelyCause::AbortedByPeer) => !aborted,
             Some(LikelyCause::UnknownConnection) => aborted && rule != Rule::RstDataAfterClose,
-            Some(LikelyCause::NobodyListens) | None => false,
+            Some(LikelyCause::NoListener) | None => false,
         };
         demand(!wrong, || format!("a reset by {rule} is taken for another: {end:?}"))?;
         let Some(peer) = self.peer(end) else { return Ok(()) };

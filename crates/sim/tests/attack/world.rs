@@ -123,9 +123,9 @@ impl World {
         let [ours, peers] = [self.ends[side].iss, self.ends[1 - side].iss];
         let id = self.ends[side].id.expect("it is open");
         let info = self.ends[side].stack.tcp(id).expect("its name is held").info();
-        let snd_nxt = ours.wrapping_add(1).wrapping_add(info.octets_sent as u32);
+        let snd_nxt = ours.wrapping_add(1).wrapping_add(info.bytes_sent as u32);
         Variables {
-            rcv_nxt: peers.wrapping_add(1).wrapping_add(info.octets_received as u32),
+            rcv_nxt: peers.wrapping_add(1).wrapping_add(info.bytes_received as u32),
             rcv_wnd: info.rcv_wnd,
             snd_una: snd_nxt.wrapping_sub(info.unacked as u32),
             snd_nxt,

@@ -226,7 +226,7 @@ fn the_largest_packet_can_be_put_together() {
 fn the_room_is_bounded_and_the_oldest_make_place() {
     for v6 in [false, true] {
         let room = 20_000;
-        let mut bench = Bench::with(v6, |config| config.datagrams.reassembly_octets = room);
+        let mut bench = Bench::with(v6, |config| config.datagrams.reassembly_bytes = room);
         let (local, remote) = (bench.us(7), bench.peer(5));
         bench.stack.udp_bind(local).unwrap();
         let parts: Vec<_> =
@@ -237,7 +237,7 @@ fn the_room_is_bounded_and_the_oldest_make_place() {
         }
         assert_eq!(bench.give(&parts[0][1]), KEPT, "the first is forgotten");
         assert_eq!(bench.give(&parts[99][1]), Verdict::Accepted, "the last is not");
-        let mut small = Bench::with(v6, |config| config.datagrams.reassembly_octets = 1000);
+        let mut small = Bench::with(v6, |config| config.datagrams.reassembly_bytes = 1000);
         assert_eq!(small.give(&parts[0][0]), Verdict::Dropped(DropReason::NoSpace));
     }
 }

@@ -351,7 +351,7 @@ impl Connection {
         // The application is likely to respond to earlier data, if only with a FIN: piggyback the ACK, as on Linux.
         let bare = seg.tcp.flags.contains(TcpFlags::FIN) && seg.text.is_empty();
         let answer = bare && self.state == State::Established && self.has_user;
-        let answer = answer && self.ack_policy.last_text().is_some() && self.pending.pure_acks == 0;
+        let answer = answer && self.ack_policy.last_data().is_some() && self.pending.pure_acks == 0;
         if self.rcv.hold.is_some() {
             self.pending.ack = false;
         } else if answer && self.rcv.unacked <= self.mss {

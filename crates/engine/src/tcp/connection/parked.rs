@@ -70,7 +70,7 @@ pub(crate) struct Parked {
     ecn: bool,
     quick_acks: u16,
     interactive: bool,
-    last_text: Moment,
+    last_data: Moment,
     waits: UserInterest,
     heard: Instant,
     sent: Instant,
@@ -198,7 +198,7 @@ impl Parked {
             timers: Timers::default(),
             pacer: Pacer::default(),
             pending: Pending::default(),
-            ack_policy: AckPolicy::with(self.quick_acks.into(), self.interactive, self.last_text.get()),
+            ack_policy: AckPolicy::with(self.quick_acks.into(), self.interactive, self.last_data.get()),
             small: position,
             pushed: position,
             settings: rare.map_or(plain, |rare| rare.settings),
@@ -298,7 +298,7 @@ impl Connection {
             peer_user_timeout: *peer_user_timeout,
             congestion: congestion.custom(),
         };
-        let (quick_acks, interactive, last_text) = ack_policy.parts();
+        let (quick_acks, interactive, last_data) = ack_policy.parts();
         let most = |octets: usize| u32::try_from(octets).unwrap_or(u32::MAX);
         Some(Parked {
             ends: Ends::new(flow),
@@ -333,7 +333,7 @@ impl Connection {
             ecn: marks.is_on(),
             quick_acks: quick_acks.min(u32::from(u16::MAX)) as u16,
             interactive,
-            last_text: last_text.into(),
+            last_data: last_data.into(),
             waits: *waits,
             heard: *heard,
             sent: *sent,

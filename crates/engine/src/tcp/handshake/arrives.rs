@@ -102,7 +102,7 @@ impl Handshake {
         self.finish(cause, EndedBy::Peer, rule, Some(seg.header()), now);
         if let Some(end) = &mut self.end {
             end.peer_said = reset_reply::reason(shared, seg);
-            end.inferred = (rule == Rule::PeerRstRefused).then_some(LikelyCause::NobodyListens);
+            end.inferred = (rule == Rule::PeerRstRefused).then_some(LikelyCause::NoListener);
         }
     }
 

@@ -46,7 +46,7 @@ impl Connection {
         let fresh = hold.upto - self.rcv.last_ack.earlier(hold.upto);
         // As without a hold: at once after a full segment; else it may ride on outgoing data, or on a FIN.
         let rides = self.state.may_receive() && !self.ack_policy.is_quick()
-            || !self.state.may_receive() && self.ack_policy.last_text().is_some();
+            || !self.state.may_receive() && self.ack_policy.last_data().is_some();
         if asked || fresh > self.mss || fresh > 0 && !rides {
             self.pending.ack = true;
         } else if fresh > 0 && !self.timers.is_running(Timer::DelayedAck) {

@@ -13,32 +13,32 @@ pub(crate) struct AckPolicy {
     /// Data is sent in reply to the peer's: an ACK can be piggybacked.
     interactive: bool,
     /// When data last arrived.
-    last_text: Option<Instant>,
+    last_data: Option<Instant>,
 }
 
 impl AckPolicy {
     /// The remaining quick ACKs, whether data flows both ways, and when data last arrived.
     pub fn parts(&self) -> (u32, bool, Option<Instant>) {
-        (self.quick, self.interactive, self.last_text)
+        (self.quick, self.interactive, self.last_data)
     }
 
     /// Restores a policy from its [`parts`](Self::parts).
-    pub fn with(quick: u32, interactive: bool, last_text: Option<Instant>) -> Self {
-        Self { quick, interactive, last_text }
+    pub fn with(quick: u32, interactive: bool, last_data: Option<Instant>) -> Self {
+        Self { quick, interactive, last_data }
     }
 
     /// Data has arrived. At the start, and after a pause longer than the RTO (in nanoseconds), the peer may be in slow
     /// start.
     pub fn text_arrived(&mut self, now: Instant, rto: u64, most_quick: impl FnOnce() -> u32) {
-        if self.last_text.is_none_or(|last| now.nanos_since(last) > rto) {
+        if self.last_data.is_none_or(|last| now.nanos_since(last) > rto) {
             self.quick = self.quick.max(most_quick());
         }
-        self.last_text = Some(now);
+        self.last_data = Some(now);
     }
 
     /// New data is sent: it is a reply to data that arrived within the ACK delay.
     pub fn text_sent(&mut self, now: Instant, ack_delay: Duration) {
-        self.interactive |= self.last_text.is_some_and(|last| now.nanos_since(last) < nanos(ack_delay));
+        self.interactive |= self.last_data.is_some_and(|last| now.nanos_since(last) < nanos(ack_delay));
     }
 
     /// An ACK was sent, with data or without.
@@ -47,8 +47,8 @@ impl AckPolicy {
     }
 
     /// When data last arrived.
-    pub fn last_text(&self) -> Option<Instant> {
-        self.last_text
+    pub fn last_data(&self) -> Option<Instant> {
+        self.last_data
     }
 
     /// Whether an ACK is sent at once.

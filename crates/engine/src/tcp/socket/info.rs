@@ -95,11 +95,11 @@ pub struct TcpInfo {
     /// See [`timeouts`](Self::timeouts).
     pub timeout_recoveries: u32,
     /// When data last arrived.
-    pub last_text: Option<Instant>,
+    pub last_data: Option<Instant>,
     /// When the handshake was complete.
     pub established: Option<Instant>,
     /// When data or a FIN was last sent.
-    pub last_text_sent: Option<Instant>,
+    pub last_data_sent: Option<Instant>,
     /// When an acceptable segment last arrived: each carries an ACK.
     pub last_ack: Option<Instant>,
     /// Segments received, acceptable or not.
@@ -111,15 +111,15 @@ pub struct TcpInfo {
     /// Data segments sent.
     pub data_segments_out: u32,
     /// Data segments received out of order, including duplicates.
-    pub early_segments: u32,
+    pub out_of_order_segments: u32,
     /// Segments retransmitted, including our SYN.
     pub retransmissions: u64,
     /// Bytes of data retransmitted.
-    pub octets_retransmitted: u64,
+    pub bytes_retransmitted: u64,
     /// Bytes of data sent, without retransmissions.
-    pub octets_sent: u64,
+    pub bytes_sent: u64,
     /// Bytes of data received in sequence.
-    pub octets_received: u64,
+    pub bytes_received: u64,
     /// Segments delivered, including our SYN.
     pub delivered: u32,
     /// Those whose ACK carried ECE.
@@ -184,11 +184,11 @@ impl Connection {
             out_of_order: self.incoming.out_of_order().octets() as usize,
             backoffs: self.rtt.backoffs(),
             probes: self.probes,
-            last_text: self.ack_policy.last_text(),
+            last_data: self.ack_policy.last_data(),
             established: Some(self.established),
             last_ack: Some(self.heard),
-            octets_sent: self.octets.sent + u64::from(unacked),
-            octets_received: self.octets.received,
+            bytes_sent: self.octets.sent + u64::from(unacked),
+            bytes_received: self.octets.received,
             ..self.counts(now, self.sizes(shared, now))
         }
     }
@@ -199,7 +199,7 @@ impl Connection {
             state: TcpState::Closed,
             unsent: end.lost.unsent as usize,
             unacked: end.lost.unacked as usize,
-            octets_sent: self.octets.sent + end.lost.unacked,
+            bytes_sent: self.octets.sent + end.lost.unacked,
             out_of_order: 0,
             sacked: 0,
             lost: 0,
@@ -250,14 +250,14 @@ impl Connection {
             min_rtt: self.min_rtt(now),
             timeouts: stats.timeouts,
             timeout_recoveries: stats.timeout_recoveries,
-            last_text_sent: self.text_sent,
+            last_data_sent: self.text_sent,
             segments_in: stats.segments_in,
             segments_out: stats.segments_out,
             data_segments_in: stats.text_in,
             data_segments_out: stats.text_out,
-            early_segments: stats.early_in,
+            out_of_order_segments: stats.early_in,
             retransmissions: u64::from(stats.retransmitted),
-            octets_retransmitted: stats.octets_again,
+            bytes_retransmitted: stats.octets_again,
             delivered: stats.delivered,
             delivered_marked: stats.delivered_marked,
             duplicates_reported,
@@ -317,9 +317,9 @@ counterparts! {
     lost = "segments_lost, segments_retrans, lost" "Linux counts retransmitted data as lost until it is acknowledged" |info, _| (info.segments_lost + info.segments_retrans).into();
     retrans = "segments_retrans" "" |info, _| info.segments_retrans.into();
     fackets = "" "Linux no longer reports it";
-    last_data_sent = "last_text_sent" "a time of the stack's clock" |info, now| since(info.last_text_sent, now);
+    last_data_sent = "last_data_sent" "a time of the stack's clock" |info, now| since(info.last_data_sent, now);
     last_ack_sent = "" "Linux does not report it";
-    last_data_recv = "last_text, established" "a time of the stack's clock; before data arrives Linux counts from the handshake" |info, now| since(info.last_text.or(info.established), now);
+    last_data_recv = "last_data, established" "a time of the stack's clock; before data arrives Linux counts from the handshake" |info, now| since(info.last_data.or(info.established), now);
     last_ack_recv = "last_ack" "a time of the stack's clock" |info, now| since(info.last_ack, now);
     pmtu = "path_mtu" "" |info, _| info.path_mtu.into();
     rcv_ssthresh = "" "the window is limited by the buffer only";
@@ -334,8 +334,8 @@ counterparts! {
     total_retrans = "retransmissions" "" |info, _| info.retransmissions;
     pacing_rate = "pacing_rate" "none unless `TcpConfig::pacing` is on" |info, _| info.pacing_rate.unwrap_or(0);
     max_pacing_rate = "" "limited by the path only";
-    bytes_acked = "octets_sent, unacked" "data only; Linux also counts its SYN and FIN, for a connection that it opened" |info, _| info.octets_sent - info.unacked as u64;
-    bytes_received = "octets_received" "data only; Linux also counts the FIN" |info, _| info.octets_received;
+    bytes_acked = "bytes_sent, unacked" "data only; Linux also counts its SYN and FIN, for a connection that it opened" |info, _| info.bytes_sent - info.unacked as u64;
+    bytes_received = "bytes_received" "data only; Linux also counts the FIN" |info, _| info.bytes_received;
     segs_out = "segments_out" "" |info, _| info.segments_out.into();
     segs_in = "segments_in" "" |info, _| info.segments_in.into();
     notsent_bytes = "unsent" "" |info, _| info.unsent as u64;
@@ -348,11 +348,11 @@ counterparts! {
     sndbuf_limited = "sndbuf_limited" "" |info, _| micros(info.sndbuf_limited);
     delivered = "delivered" "" |info, _| info.delivered.into();
     delivered_ce = "delivered_marked" "" |info, _| info.delivered_marked.into();
-    bytes_sent = "octets_sent, octets_retransmitted" "their sum" |info, _| info.octets_sent + info.octets_retransmitted;
-    bytes_retrans = "octets_retransmitted" "" |info, _| info.octets_retransmitted;
+    bytes_sent = "bytes_sent, bytes_retransmitted" "their sum" |info, _| info.bytes_sent + info.bytes_retransmitted;
+    bytes_retrans = "bytes_retransmitted" "" |info, _| info.bytes_retransmitted;
     dsack_dups = "duplicates_reported" "" |info, _| info.duplicates_reported.into();
     reord_seen = "reorderings" "" |info, _| info.reorderings.into();
-    rcv_ooopack = "early_segments" "" |info, _| info.early_segments.into();
+    rcv_ooopack = "out_of_order_segments" "" |info, _| info.out_of_order_segments.into();
     snd_wnd = "snd_wnd" "" |info, _| info.snd_wnd.into();
     rcv_wnd = "rcv_wnd" "" |info, _| info.rcv_wnd.into();
     rehash = "" "the flow label is not changed";

@@ -112,7 +112,7 @@ fn the_send_buffer_holds_twice_the_largest_window() {
         p.out();
         for _ in 0..6 {
             p.run(20);
-            let next = 1 + i64::from(p.tcp().info().unacked as u32) + p.tcp().info().octets_sent as i64
+            let next = 1 + i64::from(p.tcp().info().unacked as u32) + p.tcp().info().bytes_sent as i64
                 - p.tcp().info().unacked as i64;
             while p.ack < next {
                 p.ack = (p.ack + mss).min(next);

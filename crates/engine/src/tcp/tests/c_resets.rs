@@ -209,7 +209,7 @@ fn t50_t51_a_reset_in_syn_sent_counts_by_its_ack() {
             let mut p = Peer::syn_sent(v6);
             assert_eq!(p.on(segment), "ended R11", "{segment}");
             let ended = p.ended[0].clone();
-            assert_eq!(ended.end.inferred, Some(LikelyCause::NobodyListens));
+            assert_eq!(ended.end.inferred, Some(LikelyCause::NoListener));
             assert_eq!(ended.established, None);
             assert_eq!(p.ends(), format!("refused by the peer in SYN-SENT (R11), {}", flags_of(segment)));
             assert_eq!(

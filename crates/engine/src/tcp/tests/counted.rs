@@ -89,7 +89,7 @@ fn early_text_counts_as_often_as_it_comes() {
         let mut p = Peer::established(v6, Kind::Full);
         p.on(". at=100 len=5");
         p.on(". at=100 len=5");
-        assert_eq!(p.tcp().info().early_segments, 2);
+        assert_eq!(p.tcp().info().out_of_order_segments, 2);
         assert_eq!(p.stack.counters().tcp_ofo_segments, 2);
     });
 }

@@ -202,7 +202,7 @@ fn t193_whose_end_it_was_is_never_confused() {
             assert!(ends[..at].iter().all(|(other, ..)| look(other) != look(end)), "{end}");
         }
         let shapes: Vec<_> = ends[5..8].iter().filter_map(|(end, ..)| end.inferred).collect();
-        let known = [LikelyCause::AbortedByPeer, LikelyCause::UnknownConnection, LikelyCause::NobodyListens];
+        let known = [LikelyCause::AbortedByPeer, LikelyCause::UnknownConnection, LikelyCause::NoListener];
         assert_eq!(shapes, known);
     });
 }

@@ -22,7 +22,7 @@ fn ready(v6: bool, pacing: bool) -> Peer {
 
 /// There is always more to send.
 fn acknowledge_all(p: &mut Peer) {
-    p.ack = 1 + p.tcp().info().octets_sent as i64;
+    p.ack = 1 + p.tcp().info().bytes_sent as i64;
     p.on(".");
     p.send(1 << 20);
     p.out();

@@ -461,7 +461,7 @@ impl Peer {
     /// RECEIVE with room for all: `5`, `0` (the end of the stream), `pending`, or the error. The text
     /// is tested.
     pub fn receive(&mut self) -> String {
-        let before = self.tcp().info().octets_received as i64 - self.tcp().info().unread as i64;
+        let before = self.tcp().info().bytes_received as i64 - self.tcp().info().unread as i64;
         let known = !matches!(self.state(), TcpState::Closed | TcpState::TimeWait);
         let mut buf = alloc::vec![0; 1 << 17];
         match self.tcp().receive(&mut buf) {

@@ -370,7 +370,7 @@ fn blocks_ride_on_text() {
         let mss = p.tcp().info().mss as usize;
         p.on_all(&["P. at=20 len=10", "P. at=40 len=10"]);
         for (room, blocks) in [(0, ""), (11, ""), (12, " sack=41-51"), (20, " sack=41-51 sack=21-31")] {
-            let seq = 1 + p.tcp().info().octets_sent;
+            let seq = 1 + p.tcp().info().bytes_sent;
             p.send(mss - room);
             assert_eq!(p.out(), format!("P. seq={seq} ack=1 len={}{blocks}", mss - room));
             p.ack = seq as i64 + (mss - room) as i64;
