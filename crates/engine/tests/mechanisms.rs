@@ -100,7 +100,7 @@ const CONNECTION: &[Row] = &[
     Row("Ephemeral ports", &["ephemeral port"], "6056", "engine/src/tcp/handshake/active.rs"),
     Row("Keep-alive", &["keep-alive"], "9293", "engine/src/tcp/connection/expire.rs"),
     Row("User timeout", &["user timeout option"], "5482", "engine/src/tcp/connection/user_timeout.rs"),
-    Row("Half-close, linger", &["half-close", "SO_LINGER"], "9293", "engine/src/tcp/socket/calls.rs"),
+    Row("Half-close, linger", &["half-close", "SO_LINGER"], "9293", "engine/src/tcp/socket/closing.rs"),
     Row("TIME-WAIT", &["TIME-WAIT", "2 MSL"], "1337", "engine/src/tcp/closed/time_wait.rs"),
     Row("Reuse of TIME-WAIT by timestamps", &["6191"], "6191", "engine/src/tcp/closed/time_wait.rs"),
     Row("Orphans", &["orphan"], "-", "engine/src/tcp/memory.rs"),

@@ -1,4 +1,4 @@
-//! The calls that end a connection or one of its directions (RFC 9293 section 3.9.1): CLOSE and ABORT.
+//! The calls that end a connection or one of its directions (RFC 9293 section 3.9.1): half-close, CLOSE (SO_LINGER), ABORT.
 
 use crate::end::{Cause, EndedBy};
 use crate::shared::Shared;
