@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::tcp::ConnId;
 use crate::tcp::connection::{Closing, Connection, Ending};
 use crate::tcp::recv::autotune;
-use crate::tcp::table::{Socket, TcpTable};
+use crate::tcp::table::{Entry, Socket, TcpTable};
 use crate::{Instant, Rule};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -84,13 +84,25 @@ impl Memory {
     }
 }
 
+impl Entry {
+    /// Accounts the memory that the connection holds now.
+    pub(in crate::tcp) fn account(&mut self, memory: &mut Memory) {
+        let weight = u32::try_from(self.slot.memory()).unwrap_or(u32::MAX);
+        memory.held = memory.held - self.weight as usize + weight as usize;
+        self.weight = weight;
+    }
+
+    /// The connection is removed: it holds no memory.
+    pub(in crate::tcp) fn release_account(&mut self, memory: &mut Memory) {
+        memory.held -= core::mem::take(&mut self.weight) as usize;
+    }
+}
+
 impl TcpTable {
     /// Accounts the memory that a connection holds now.
     pub(in crate::tcp) fn account_memory(&mut self, shared: &mut Shared, id: ConnId) {
         if let Some(entry) = self.entries.get_mut(id) {
-            let weight = u32::try_from(entry.slot.memory()).unwrap_or(u32::MAX);
-            shared.memory.held = shared.memory.held - entry.weight as usize + weight as usize;
-            entry.weight = weight;
+            entry.account(&mut shared.memory);
         }
     }
 

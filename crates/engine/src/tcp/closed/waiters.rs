@@ -6,6 +6,9 @@ use crate::{FourTuple, Instant};
 use alloc::vec::Vec;
 use hashbrown::HashTable;
 
+/// Number of places that are kept while there is no entry.
+const KEPT: usize = 64;
+
 /// A connection in TIME-WAIT.
 #[derive(Debug)]
 struct Waiter {
@@ -98,7 +101,7 @@ impl Waiters {
             found.remove();
         }
         self.free.push(place);
-        if self.index.is_empty() {
+        if self.index.is_empty() && self.places.len() > KEPT {
             *self = Self::default(); // frees the memory of a past peak
         }
     }

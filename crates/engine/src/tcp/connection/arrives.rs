@@ -311,8 +311,8 @@ impl Connection {
         let _ = reset_reply::reply(shared, seg, rule);
         let ending = Ending::new(Cause::Aborted, EndedBy::Application, rule);
         self.finish(ending.by_segment(seg.header()), now);
-        if let Some(crate::tcp::connection::Closing::Closed(end)) = &mut self.fate {
-            end.lost.unread += seg.text.len() as u64;
+        if let Some(crate::tcp::connection::Closing::Closed(ended)) = &mut self.fate {
+            ended.end.lost.unread += seg.text.len() as u64;
         }
         Verdict::Ended(rule)
     }

@@ -17,7 +17,9 @@ pub(super) mod timers;
 pub(super) mod user_timeout;
 
 use crate::buffer::{RecvRing, SendRing};
-use crate::end::{ByteCounts, Cause, End, EndedBy, Header, InitialNumbers, LikelyCause, LostBytes, Origin};
+use crate::end::{
+    ByteCounts, Cause, End, Ended, EndedBy, Header, InitialNumbers, LikelyCause, LostBytes, Origin,
+};
 use crate::event::Event;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
@@ -113,9 +115,9 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) enum Closing {
     /// A reset is sent first.
-    Resetting(Box<End>),
-    TimeWait(Box<End>),
-    Closed(Box<End>),
+    Resetting(Box<Ended>),
+    TimeWait(Box<Ended>),
+    Closed(Box<Ended>),
 }
 
 /// Why a connection ends; becomes part of an [`End`].
@@ -261,19 +263,20 @@ impl Connection {
     /// In CLOSING and LAST-ACK both sides have sent FIN and no reset is sent (`Rule::EndAbortAfterFins`), unless data
     /// is lost: received data that was not read, or our data that was not sent.
     pub fn abort(&mut self, ending: Ending, now: Instant) {
-        let mut end = self.end(ending, now);
+        let mut ended = self.end(ending, now);
         let finished = matches!(self.state, State::Closing | State::LastAck);
         let unsent = !self.snd.nxt.after(self.end_of_text());
         // An administrator's ABORT is silent in these states even if data is lost (`Rule::EndKilledSilently`).
-        let killed = end.rule == Rule::EndKilledSilently;
-        let silent = finished && (killed || !unsent && end.rule != Rule::RstUnreadDataAtClose);
+        let rule = ended.end.rule;
+        let killed = rule == Rule::EndKilledSilently;
+        let silent = finished && (killed || !unsent && rule != Rule::RstUnreadDataAtClose);
         self.outgoing.clear();
         self.pending = Pending { reset: !silent, ..Pending::default() };
         self.fate = Some(if silent {
-            end.rule = if killed { end.rule } else { Rule::EndAbortAfterFins };
-            Closing::Closed(end)
+            ended.end.rule = if killed { rule } else { Rule::EndAbortAfterFins };
+            Closing::Closed(ended)
         } else {
-            Closing::Resetting(end)
+            Closing::Resetting(ended)
         });
     }
 
@@ -293,17 +296,17 @@ impl Connection {
     /// The end of the connection, once it is decided.
     pub fn decided(&self) -> Option<&End> {
         match self.fate.as_ref()? {
-            Closing::Resetting(end) | Closing::TimeWait(end) | Closing::Closed(end) => Some(end),
+            Closing::Resetting(end) | Closing::TimeWait(end) | Closing::Closed(end) => Some(&end.end),
         }
     }
 
     /// The record of an end at `now`.
-    pub fn end(&self, ending: Ending, now: Instant) -> Box<End> {
+    pub fn end(&self, ending: Ending, now: Instant) -> Box<Ended> {
         let in_flight = self.snd.nxt.earlier(self.end_of_text());
         let unacked = u64::from(in_flight - self.snd.una);
         let reader_gone = !self.has_user || ending.rule == Rule::RstAbort;
         let unread = if reader_gone { self.incoming.len() as u64 } else { 0 };
-        Box::new(End {
+        let end = End {
             cause: ending.cause,
             by: ending.by,
             rule: ending.rule,
@@ -317,6 +320,16 @@ impl Connection {
                 unread: unread + self.incoming.out_of_order().octets(),
             },
             at: now,
+        };
+        Box::new(Ended {
+            id: self.id,
+            flow: self.flow,
+            origin: self.origin,
+            opened: self.opened,
+            established: Some(self.established),
+            numbers: self.initial_numbers(),
+            octets: self.octets,
+            end,
         })
     }
 

@@ -200,6 +200,12 @@ impl Handshake {
         Some(Transmit { rule, ..segment::emit(&shared.config, &ip, &tcp, [&[], &[]], packet) })
     }
 
+    /// Whether [`segmentize`](Self::segmentize) has a segment to send.
+    pub fn wants_to_send(&self) -> bool {
+        let goes_on = self.end.is_none() && self.phase != Phase::AwaitingDecision;
+        self.owes_reset.is_some() || goes_on && (self.owes_syn || self.owes_ack.is_some())
+    }
+
     /// Counts a SYN; a retransmitted one does not count as sent, in the sense of RFC 4022.
     fn count_syn(&self, shared: &mut Shared) {
         let counters = &mut shared.counters;

@@ -128,13 +128,12 @@ impl TcpTable {
             shared.counters.tcp_listen_drops += 1;
             return Verdict::Dropped(Rule::LimitSynQueue.into());
         }
-        let id = self.receive_syn(shared, now, seg, iss_after);
         let max_segment = self.listeners.get(listener).and_then(|listener| listener.max_segment);
-        if let Socket::Opening(handshake) = self.socket_mut(id) {
+        self.receive_syn(shared, now, seg, iss_after, |handshake| {
             handshake.listener = Some(listener);
             handshake.settings.max_segment = max_segment;
             handshake.owes_syn = true;
-        }
+        });
         Verdict::Accepted
     }
 
@@ -184,12 +183,12 @@ impl TcpTable {
             shared.counters.tcp_listen_drops += 1;
             return Verdict::Dropped(Rule::LimitSynQueue.into());
         }
-        let id = self.receive_syn(shared, now, seg, iss_after);
-        if let Socket::Opening(handshake) = self.socket_mut(id) {
+        let deadline = now + shared.config.tcp.intercept_timeout;
+        let id = self.receive_syn(shared, now, seg, iss_after, |handshake| {
             handshake.phase = Phase::AwaitingDecision;
             handshake.has_user = true;
-            handshake.deadline = Some(now + shared.config.tcp.intercept_timeout);
-        }
+            handshake.deadline = Some(deadline);
+        });
         self.after_step(shared, now, id);
         shared.events.push(Event::Intercepted(id));
         Verdict::Accepted
@@ -201,10 +200,12 @@ impl TcpTable {
         now: Instant,
         seg: &Arrival<'_>,
         iss_after: Option<SndSeq>,
+        prepare: impl FnOnce(&mut Handshake),
     ) -> ConnId {
         self.embryonic += 1;
         self.insert(seg.hash, |id| {
             let mut handshake = Handshake::passive(shared, now, id, seg);
+            prepare(&mut handshake);
             handshake.reopens = iss_after.is_some();
             if let Some(last) = iss_after
                 && !handshake.iss.after(last)
@@ -276,7 +277,7 @@ impl TcpTable {
                     self.enqueue(child);
                     self.after_step(shared, now, child);
                 }
-                Socket::Opening(_) | Socket::Closed(_) => self.remove_over(shared, child),
+                Socket::Opening(_) | Socket::Closed(_) => self.remove(shared, child),
             }
         }
         for embryo in self.embryonic_of(id) {

@@ -61,22 +61,22 @@ impl Connection {
         packet: &mut impl PacketBuffer,
     ) -> Option<Transmit> {
         self.pending.reset = false;
-        let Some(Closing::Resetting(mut end)) = self.fate.take() else {
+        let Some(Closing::Resetting(mut ended)) = self.fate.take() else {
             return None;
         };
         let seq = self.snd.acceptable_seq(self.negotiated.snd_shift);
         let flags = TcpFlags::RST | TcpFlags::ACK;
-        let plan = SegmentPlan { purpose: Purpose::Reset, seq, len: 0, flags, rule: Some(end.rule) };
-        let declared = self.rst_reason_payload(shared, seq, &end).filter(|_| !self.pending.repeat);
+        let plan = SegmentPlan { purpose: Purpose::Reset, seq, len: 0, flags, rule: Some(ended.end.rule) };
+        let declared = self.rst_reason_payload(shared, seq, &ended.end).filter(|_| !self.pending.repeat);
         let transmit = self.emit(shared, now, &plan, declared.as_ref().map_or(&[], |d| d), packet)?;
         self.stats.sent(0, 1);
         shared.counters.tcp_out_segments += 1;
         shared.counters.tcp_out_resets += 1;
         shared.counters.tcp_reasons_sent += u64::from(declared.is_some());
-        end.at = now;
+        ended.end.at = now;
         let again = declared.is_some() && shared.config.tcp.resend_plain_rst;
         (self.pending.reset, self.pending.repeat) = (again, again);
-        self.fate = Some(if again { Closing::Resetting(end) } else { Closing::Closed(end) });
+        self.fate = Some(if again { Closing::Resetting(ended) } else { Closing::Closed(ended) });
         Some(transmit)
     }
 

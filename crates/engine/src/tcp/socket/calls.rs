@@ -24,11 +24,7 @@ impl Stack {
     /// The connection with this identifier; `None` if it was closed.
     pub fn tcp(&mut self, id: ConnId) -> Option<Tcp<'_>> {
         let Self { tcp, shared, .. } = self;
-        if !tcp.owns(id) {
-            return None;
-        }
-        tcp.unpark(shared, id);
-        Some(Tcp { table: tcp, shared, id })
+        tcp.take_up(shared, id).then_some(Tcp { table: tcp, shared, id })
     }
 
     /// The state of the connection with this four-tuple, also of an orphan or one in SYN-RECEIVED or TIME-WAIT.

@@ -82,28 +82,19 @@ impl Tcp<'_> {
     /// Linger zero: RST (`Rule::RstAbort`). Else a clean close, which continues as an orphan.
     pub fn close(mut self) {
         let now = self.table.clock();
-        if let Socket::Open(connection) = self.socket_mut()
-            && connection.settings.muted
-            && connection.fate.is_none()
-        {
-            connection.finish(Ending::new(Cause::Aborted, EndedBy::Application, Rule::DropIntercepted), now);
-        }
-        let rule = match self.socket_mut() {
-            Socket::Opening(handshake) if handshake.may_finish() => {
-                handshake.closing = true;
-                None
-            }
-            Socket::Opening(_) => Some(Rule::RstAbort),
-            Socket::Open(connection) => connection.close(),
-            Socket::Closed(_) => None,
-        };
         let mut crowded = self.table.orphans >= self.shared.config.tcp.max_orphans;
         let rule = match self.table.socket_mut(self.id) {
             Socket::Opening(handshake) => {
                 handshake.has_user = false;
-                rule
+                handshake.closing |= handshake.may_finish();
+                (!handshake.may_finish()).then_some(Rule::RstAbort)
             }
             Socket::Open(connection) => {
+                if connection.settings.muted && connection.fate.is_none() {
+                    let ending = Ending::new(Cause::Aborted, EndedBy::Application, Rule::DropIntercepted);
+                    connection.finish(ending, now);
+                }
+                let rule = connection.close();
                 connection.has_user = false;
                 let alive = connection.fate.is_none();
                 crowded |= connection.exceeds_memory_share(self.shared);
@@ -111,7 +102,7 @@ impl Tcp<'_> {
                 self.shared.counters.tcp_orphan_overflows += u64::from(crowded && rule.is_none() && alive);
                 rule.or((crowded && alive).then_some(Rule::LimitOrphansAtClose))
             }
-            Socket::Closed(_) => return self.table.remove_over(self.shared, self.id),
+            Socket::Closed(_) => return self.table.remove(self.shared, self.id),
         };
         match rule {
             Some(rule) => self.abort_by(rule),

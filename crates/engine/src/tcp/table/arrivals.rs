@@ -91,7 +91,7 @@ impl TcpTable {
         entry.touched = true;
         let verdict = match &mut entry.slot {
             Slot::Parked(_) => {
-                self.restore(id);
+                self.unpark(id);
                 return self.arrives_at(shared, now, id, seg);
             }
             Slot::Socket(Socket::Open(connection)) => {
@@ -111,7 +111,13 @@ impl TcpTable {
                 return verdict;
             }
             Slot::Socket(Socket::Opening(handshake)) => match handshake.arrives(shared, now, seg) {
-                Opening::Done(verdict) => verdict,
+                Opening::Done(verdict) => {
+                    if !entry.queued && handshake.wants_to_send() {
+                        entry.queued = true;
+                        self.ready.push_back(id);
+                    }
+                    verdict
+                }
                 Opening::Complete => self.complete(shared, now, id, seg),
             },
             Slot::Socket(Socket::Closed(_)) => Verdict::Dropped(DropReason::Unwanted),
@@ -119,7 +125,6 @@ impl TcpTable {
         if verdict == Verdict::Accepted {
             shared.resets.give_back();
         }
-        self.enqueue(id);
         self.after_step(shared, now, id);
         verdict
     }
@@ -166,20 +171,19 @@ impl TcpTable {
 
     /// The handshake is complete; the segment that completed it is the connection's first.
     fn complete(&mut self, shared: &mut Shared, now: Instant, id: ConnId, seg: &Arrival<'_>) -> Verdict {
-        let Socket::Opening(handshake) = self.socket_mut(id) else {
-            return Verdict::Dropped(DropReason::Unwanted);
-        };
-        if let Some(listener) = handshake.listener
+        if let Slot::Socket(Socket::Opening(handshake)) = &self.entries[id].slot
+            && let Some(listener) = handshake.listener
             && let Some(verdict) = self.overflow(shared, now, id, listener, seg)
         {
             return verdict;
         }
-        let Socket::Opening(handshake) = self.socket_mut(id) else {
+        let Self { entries, spare, .. } = self;
+        let entry = &mut entries[id];
+        let Slot::Socket(Socket::Opening(handshake)) = &mut entry.slot else {
             return Verdict::Dropped(DropReason::Unwanted);
         };
-        let listener = handshake.listener;
-        let (has_user, reopens, flow) = (handshake.has_user, handshake.reopens, handshake.flow);
-        let mut connection = handshake.establish(shared, now);
+        let (listener, has_user, reopens) = (handshake.listener, handshake.has_user, handshake.reopens);
+        let mut connection = spare.connection(|| handshake.establish(shared, now));
         let syn = seg.has(TcpFlags::SYN);
         let verdict = if syn {
             connection.pending.ack = true;
@@ -191,11 +195,16 @@ impl TcpTable {
         shared.counters.tcp_passive_opens += u64::from(connection.origin == Origin::Passive);
         self.embryonic -= usize::from(connection.origin == Origin::Passive);
         self.orphans += usize::from(!connection.has_user);
-        let connection = self.spare.connection(connection);
-        self.replace(id, Slot::Socket(Socket::Open(connection)));
-        self.watch(shared, now, id);
+        let before = core::mem::replace(&mut entry.slot, Slot::Socket(Socket::Open(connection)));
+        spare.keep(before);
+        if !core::mem::replace(&mut entry.watched, true) {
+            self.watched.push_back(id);
+        }
+        self.park_some(shared, now);
+        // Its timers are started when it is polled for output.
+        self.enqueue(id);
         if reopens {
-            self.demux.waiting.remove(seg.hash, &flow);
+            self.demux.waiting.remove(seg.hash, &seg.flow());
         }
         match listener {
             Some(listener) => self.offer(shared, listener, id),

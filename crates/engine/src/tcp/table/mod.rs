@@ -94,11 +94,11 @@ impl TcpTable {
     pub(in crate::tcp) fn insert(&mut self, hash: u32, make: impl FnOnce(ConnId) -> Handshake) -> ConnId {
         let Self { entries, spare, .. } = self;
         let id = entries.insert_with_key(|id| {
-            let slot = Slot::Socket(Socket::Opening(spare.handshake(make(id))));
-            Entry { slot, weight: 0, queued: false, watched: false, touched: false }
+            let slot = Slot::Socket(Socket::Opening(spare.handshake(|| make(id))));
+            Entry { slot, weight: 0, queued: true, watched: false, touched: false }
         });
         self.demux.insert(hash, id);
-        self.enqueue(id);
+        self.ready.push_back(id);
         id
     }
 
@@ -163,7 +163,7 @@ impl TcpTable {
                 }
                 Slot::Socket(Socket::Opening(handshake)) => {
                     let transmit = handshake.segmentize(shared, now, packet.headers());
-                    let more = transmit.is_some();
+                    let more = transmit.is_some() && handshake.wants_to_send();
                     (transmit, more)
                 }
                 Slot::Socket(Socket::Closed(_)) | Slot::Parked(_) => (None, false),
@@ -218,28 +218,30 @@ impl TcpTable {
     /// Updates the table after a step of a connection: its timer or its end, and its memory.
     pub(in crate::tcp) fn after_step(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         self.follow_up(shared, now, id);
-        self.account_memory(shared, id);
-        self.reclaim_memory(shared, now);
+        if shared.memory.is_short(&shared.config.tcp) {
+            self.reclaim_memory(shared, now);
+        }
     }
 
+    /// [`after_step`](Self::after_step) for this connection alone.
     pub(in crate::tcp) fn follow_up(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        let Some(socket) = entry.slot.socket_mut() else { return };
-        let deadline = match socket {
-            Socket::Open(connection) => match &connection.fate {
+        let deadline = match &entry.slot {
+            Slot::Socket(Socket::Open(connection)) => match &connection.fate {
                 None => connection.timers.next(),
                 Some(Closing::Resetting(_)) => None,
                 Some(Closing::TimeWait(_) | Closing::Closed(_)) => {
                     return self.finish_connection(shared, now, id);
                 }
             },
-            Socket::Opening(handshake) if handshake.owes_reset.is_some() => None,
-            Socket::Opening(handshake) if handshake.end.is_some() => {
+            Slot::Socket(Socket::Opening(handshake)) if handshake.owes_reset.is_some() => None,
+            Slot::Socket(Socket::Opening(handshake)) if handshake.end.is_some() => {
                 return self.finish_handshake(shared, id);
             }
-            Socket::Opening(handshake) => handshake.deadline,
-            Socket::Closed(_) => None,
+            Slot::Socket(Socket::Opening(handshake)) => handshake.deadline,
+            Slot::Socket(Socket::Closed(_)) | Slot::Parked(_) => None,
         };
+        entry.account(&mut shared.memory);
         if let Some(deadline) = deadline {
             self.schedule(id, deadline);
         }
@@ -267,6 +269,20 @@ impl TcpTable {
         self.entries.get(id)?.slot.socket()
     }
 
+    /// Whether a user owns this id. A parked connection is unparked.
+    pub fn take_up(&mut self, shared: &Shared, id: ConnId) -> bool {
+        let Some(entry) = self.entries.get(id) else { return false };
+        match &entry.slot {
+            Slot::Parked(_) => {
+                self.unpark(id);
+                let now = self.clock;
+                self.park_some(shared, now);
+                true
+            }
+            _ => self.owns(id),
+        }
+    }
+
     /// Whether a user owns this id.
     pub fn owns(&self, id: ConnId) -> bool {
         self.entries.get(id).is_some_and(|entry| match &entry.slot {
@@ -278,35 +294,18 @@ impl TcpTable {
 
     /// The connection with this id, which must exist and not be parked.
     pub fn socket(&self, id: ConnId) -> &Socket {
-        self.entries[id].slot.socket().expect("who looks at a connection has made it whole")
+        self.entries[id].slot.socket().expect("a connection is unparked before it is read")
     }
 
     /// The connection with this id, which must exist. A parked one is unparked.
     #[inline]
     pub fn socket_mut(&mut self, id: ConnId) -> &mut Socket {
         if matches!(self.entries[id].slot, Slot::Parked(_)) {
-            self.restore(id);
+            self.unpark(id);
         }
         let entry = &mut self.entries[id];
         entry.touched = true;
-        entry.slot.socket_mut().expect("it is whole")
-    }
-
-    /// Unparks a connection.
-    #[cold]
-    pub(super) fn restore(&mut self, id: ConnId) {
-        let Self { entries, spare, watched, ready, .. } = self;
-        let entry = &mut entries[id];
-        if let Slot::Parked(parked) = &entry.slot {
-            entry.slot = Slot::Socket(Socket::Open(spare.connection(parked.unpark(id))));
-            if !core::mem::replace(&mut entry.watched, true) {
-                watched.push_back(id);
-            }
-            // Its timers are started when it is next polled for output.
-            if !core::mem::replace(&mut entry.queued, true) {
-                ready.push_back(id);
-            }
-        }
+        entry.slot.socket_mut().expect("a connection is unparked before it is used")
     }
 
     /// The id of the connection with this four-tuple, unless it is in TIME-WAIT.

@@ -16,16 +16,6 @@ const MAX_WARM: usize = if cfg!(debug_assertions) { 0 } else { 64 };
 const LOOKS: usize = 4;
 
 impl TcpTable {
-    /// A connection is established or in use again: queues it as a candidate for parking.
-    pub(super) fn watch(&mut self, shared: &Shared, now: Instant, id: ConnId) {
-        let entry = &mut self.entries[id];
-        entry.touched = true;
-        if !core::mem::replace(&mut entry.watched, true) {
-            self.watched.push_back(id);
-        }
-        self.park_some(shared, now);
-    }
-
     /// Parks idle connections while more than `MAX_WARM` are unparked, the least recently examined first. Only a few are
     /// examined at a time, so that the cost per call is constant.
     pub(in crate::tcp) fn park_some(&mut self, shared: &Shared, now: Instant) {
@@ -48,21 +38,29 @@ impl TcpTable {
                         Some(deadline) => self.schedule(id, deadline),
                         None => self.timers.remove(place(id)),
                     }
-                    self.replace(id, Slot::Parked(Box::new(parked)));
+                    let entry = &mut self.entries[id];
+                    let parked = Slot::Parked(Box::new(parked));
+                    self.spare.keep(core::mem::replace(&mut entry.slot, parked));
                 }
                 None => self.watched.push_back(id),
             }
         }
     }
 
-    /// A connection is about to be used: unparks it if it is parked.
-    pub fn unpark(&mut self, shared: &Shared, id: ConnId) {
-        if let Some(entry) = self.entries.get(id)
-            && matches!(entry.slot, Slot::Parked(_))
-        {
-            self.socket_mut(id);
-            let now = self.clock;
-            self.park_some(shared, now);
+    /// Unparks a connection that is about to be used.
+    #[cold]
+    pub(super) fn unpark(&mut self, id: ConnId) {
+        let Self { entries, spare, watched, ready, .. } = self;
+        let entry = &mut entries[id];
+        let Slot::Parked(parked) = &entry.slot else { return };
+        entry.slot = Slot::Socket(Socket::Open(spare.connection(|| parked.unpark(id))));
+        entry.touched = true;
+        if !core::mem::replace(&mut entry.watched, true) {
+            watched.push_back(id);
+        }
+        // Its timers are started when it is next polled for output.
+        if !core::mem::replace(&mut entry.queued, true) {
+            ready.push_back(id);
         }
     }
 }

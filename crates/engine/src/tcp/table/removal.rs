@@ -19,42 +19,38 @@ impl TcpTable {
     pub(super) fn finish_connection(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         self.timers.remove(place(id));
         let Some(Socket::Open(connection)) = self.entries[id].slot.socket_mut() else { return };
-        let flow = connection.flow;
-        let end = match connection.fate.take() {
-            Some(Closing::TimeWait(end)) => {
+        let mut ended = match connection.fate.take() {
+            Some(Closing::TimeWait(ended)) => {
                 let wait = TimeWait::new(shared, now, connection);
                 if connection.pending.ack || connection.pending.pure_acks > 0 {
-                    wait.acknowledge(shared, now, &flow);
+                    wait.acknowledge(shared, now, &connection.flow);
                 }
-                if self.demux.wait(&shared.config, id, flow, wait).is_err() {
+                if self.demux.wait(&shared.config, id, connection.flow, wait).is_err() {
                     shared.counters.tcp_time_wait_overflows += 1;
                 }
-                end
+                ended
             }
-            Some(Closing::Closed(end) | Closing::Resetting(end)) => {
+            Some(Closing::Closed(ended) | Closing::Resetting(ended)) => {
                 self.demux.remove(id);
-                end
+                ended
             }
             None => return,
         };
-        let open = matches!(end.state, TcpState::Established | TcpState::CloseWait);
+        ended.octets = connection.octets;
+        let open = matches!(ended.end.state, TcpState::Established | TcpState::CloseWait);
         shared.counters.tcp_established_resets += u64::from(open);
-        shared.counters.ends.count(end.rule);
-        shared.events.push(Event::Ended(Box::new(Ended {
-            id,
-            flow,
-            origin: connection.origin,
-            opened: connection.opened,
-            established: Some(connection.established),
-            numbers: connection.initial_numbers(),
-            octets: connection.octets,
-            end: (*end).clone(),
-        })));
-        if connection.has_user {
-            connection.waits.wake(shared, id);
+        shared.counters.ends.count(ended.end.rule);
+        let over = if connection.has_user {
+            Some(ClosedSocket::of_connection(shared, now, connection, ended.end.clone()))
+        } else {
+            self.orphans -= 1;
+            None
+        };
+        let waits = connection.waits;
+        shared.events.push(Event::Ended(ended));
+        if over.is_some() {
+            waits.wake(shared, id);
         }
-        self.orphans -= usize::from(!connection.has_user);
-        let over = connection.has_user.then(|| ClosedSocket::of_connection(shared, now, connection, *end));
         self.keep(shared, id, over);
     }
 
@@ -87,35 +83,21 @@ impl TcpTable {
     /// Keeps what is left of a closed connection for its user, or removes the entry.
     fn keep(&mut self, shared: &mut Shared, id: ConnId, over: Option<ClosedSocket>) {
         match over {
-            Some(over) => self.replace(id, Slot::Socket(Socket::Closed(Box::new(over)))),
+            Some(over) => {
+                let entry = &mut self.entries[id];
+                let over = Slot::Socket(Socket::Closed(Box::new(over)));
+                self.spare.keep(core::mem::replace(&mut entry.slot, over));
+                entry.account(&mut shared.memory);
+            }
             None => self.remove(shared, id),
         }
     }
 
-    fn remove(&mut self, shared: &mut Shared, id: ConnId) {
-        self.release(id);
-        self.account_memory(shared, id);
-        if let Some(entry) = self.entries.remove(id) {
+    /// Removes the entry of a connection that has ended and has no user.
+    pub fn remove(&mut self, shared: &mut Shared, id: ConnId) {
+        if let Some(mut entry) = self.entries.remove(id) {
+            entry.release_account(&mut shared.memory);
             self.spare.keep(entry.slot);
         }
-    }
-
-    /// Frees the heap memory of a connection.
-    fn release(&mut self, id: ConnId) {
-        if let Some(socket) = self.entries.get_mut(id).and_then(|entry| entry.slot.socket_mut()) {
-            socket.release();
-        }
-    }
-
-    /// Replaces a connection's slot by that of its next phase.
-    pub(super) fn replace(&mut self, id: ConnId, slot: Slot) {
-        self.release(id);
-        let before = core::mem::replace(&mut self.entries[id].slot, slot);
-        self.spare.keep(before);
-    }
-
-    /// The user closed a connection that had ended: removes its entry.
-    pub fn remove_over(&mut self, shared: &mut Shared, id: ConnId) {
-        self.remove(shared, id);
     }
 }

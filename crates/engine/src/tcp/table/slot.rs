@@ -119,16 +119,19 @@ pub(in crate::tcp) struct Spare {
 }
 
 impl Spare {
-    pub fn handshake(&mut self, handshake: Handshake) -> Box<Handshake> {
-        fill(self.handshakes.pop(), handshake)
+    pub fn handshake(&mut self, make: impl FnOnce() -> Handshake) -> Box<Handshake> {
+        fill(self.handshakes.pop(), make)
     }
 
-    pub fn connection(&mut self, connection: Connection) -> Box<Connection> {
-        fill(self.connections.pop(), connection)
+    pub fn connection(&mut self, make: impl FnOnce() -> Connection) -> Box<Connection> {
+        fill(self.connections.pop(), make)
     }
 
-    /// Keeps the allocation of a removed connection that holds no other memory.
-    pub fn keep(&mut self, slot: Slot) {
+    /// Keeps the allocation of a connection that is removed or enters its next phase, and frees what else it holds.
+    pub fn keep(&mut self, mut slot: Slot) {
+        if let Some(socket) = slot.socket_mut() {
+            socket.release();
+        }
         match slot {
             Slot::Socket(Socket::Opening(spare)) if self.handshakes.len() < MAX_SPARE => {
                 self.handshakes.push(spare);
@@ -141,12 +144,13 @@ impl Spare {
     }
 }
 
-fn fill<T>(spare: Option<Box<T>>, value: T) -> Box<T> {
+#[inline(always)]
+fn fill<T>(spare: Option<Box<T>>, make: impl FnOnce() -> T) -> Box<T> {
     match spare {
         Some(mut spare) => {
-            *spare = value;
+            *spare = make();
             spare
         }
-        None => Box::new(value),
+        None => Box::new(make()),
     }
 }
