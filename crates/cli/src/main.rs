@@ -1,5 +1,6 @@
 //! The program `lastack`: `run`, `explain`, `lab`, `probe`, `serve`, `script`, `watch`.
 
+mod compat;
 mod explain;
 mod lab;
 mod man;
@@ -37,7 +38,10 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
+    #[command(name = "slirp4netns")]
+    Slirp4netns(compat::SlirpArgs),
+    Pasta(compat::PastaArgs),
     Explain(explain::ExplainArgs),
     Lab(lab::LabArgs),
     Probe(probe::ProbeArgs),
@@ -64,6 +68,9 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     lastack_run::namespace::intercept();
     lab::intercept();
+    if let Some(status) = compat::by_name(std::env::args_os().next().as_deref()) {
+        return status;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return complain(&error),
@@ -74,7 +81,9 @@ fn main() -> ExitCode {
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
     match cli.command {
-        Command::Run(args) => run::main(args),
+        Command::Run(args) => run::main(*args),
+        Command::Slirp4netns(args) => compat::main(args),
+        Command::Pasta(args) => compat::main(args),
         Command::Explain(args) => explain::main(&args),
         Command::Lab(args) => lab::main(&args),
         Command::Probe(args) => probe::main(&args),

@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use lastack_run::inject::{self, FaultRule};
-use lastack_run::namespace::{DeviceChoice, Identity};
+use lastack_run::namespace::{DeviceChoice, INTERFACE, Identity};
 use lastack_run::report::FailOn;
 use lastack_run::{Destinations, Options, Policy, Published, Terminal};
 
@@ -156,7 +157,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub memory: u16,
 
-    /// Type of the program's network device: auto, tun or veth
+    /// Type of the program's network device: auto, tun, veth, or tap (with Ethernet headers)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
 
@@ -180,8 +181,68 @@ pub struct RunArgs {
     #[arg(long)]
     pub host_pids: bool,
 
+    /// Join the network namespace of this process, or in this file (/proc/PID/ns/net, /run/netns/NAME), instead of making
+    /// one; without COMMAND, serve it until it ends. The PID of another `lastack run` stands for its program
+    #[arg(long, value_name = "PID|PATH", help_heading = "Namespace")]
+    pub join: Option<String>,
+
+    /// Enter this user namespace before; by default the one that owns the network namespace
+    #[arg(long, value_name = "PATH", requires = "join", help_heading = "Namespace")]
+    pub join_user: Option<PathBuf>,
+
+    /// Name of the program's interface
+    #[arg(long, value_name = "NAME", default_value = INTERFACE, help_heading = "Namespace")]
+    pub interface: String,
+
+    /// Leave addresses, routes and MTU of the interface to the caller
+    #[arg(long, requires = "join", help_heading = "Namespace")]
+    pub no_configure: bool,
+
+    /// The program's address, in the network of --net or --net6 (repeatable: one of each family)
+    #[arg(long, value_name = "ADDRESS", help_heading = "Namespace")]
+    pub address: Vec<IpAddr>,
+
+    /// The gateway's address there (repeatable: one of each family)
+    #[arg(long, value_name = "ADDRESS", help_heading = "Namespace")]
+    pub gateway: Vec<IpAddr>,
+
+    /// Let the program reach this host's services, except those on the loopback, at this address (repeatable)
+    #[arg(long, value_name = "ADDRESS", help_heading = "Namespace")]
+    pub host_at: Vec<IpAddr>,
+
+    /// Answer the program's DNS queries at this address, too (repeatable)
+    #[arg(long, value_name = "ADDRESS", help_heading = "Namespace")]
+    pub dns_at: Vec<IpAddr>,
+
+    /// Go on in the background once the network is ready; the report needs --output then
+    #[arg(long, help_heading = "Namespace")]
+    pub detach: bool,
+
+    /// Write "1" to this file descriptor once the network is ready, and close it
+    #[arg(long, value_name = "FD", help_heading = "Namespace")]
+    pub ready_fd: Option<RawFd>,
+
+    /// Without COMMAND: end when this file descriptor becomes readable, or is closed at its other end
+    #[arg(
+        long,
+        value_name = "FD",
+        requires = "join",
+        conflicts_with = "command",
+        help_heading = "Namespace"
+    )]
+    pub exit_fd: Option<RawFd>,
+
+    /// Write the process id to FILE once the network is ready
+    #[arg(long = "pid", value_name = "FILE", help_heading = "Namespace")]
+    pub pid_file: Option<PathBuf>,
+
+    /// Listen at this UNIX socket for requests to forward ports: the JSON of slirp4netns (add_hostfwd, list_hostfwd,
+    /// remove_hostfwd)
+    #[arg(long, value_name = "PATH", help_heading = "Namespace")]
+    pub api_socket: Option<PathBuf>,
+
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(required_unless_present = "join", trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
@@ -244,6 +305,19 @@ impl From<RunArgs> for Options {
             kill_rest: args.kill_rest,
             identity,
             host_pids: args.host_pids,
+            join: args.join,
+            join_user: args.join_user,
+            interface: args.interface,
+            configure: !args.no_configure,
+            address: args.address,
+            gateway: args.gateway,
+            host_at: args.host_at,
+            dns_at: args.dns_at,
+            detach: args.detach,
+            ready_fd: args.ready_fd,
+            exit_fd: args.exit_fd,
+            pid_file: args.pid_file,
+            api_socket: args.api_socket,
             command: args.command,
         }
     }

@@ -66,7 +66,7 @@ impl FromStr for DeviceKind {
 /// A device of either kind.
 #[derive(Debug)]
 pub enum Device {
-    /// A TUN interface.
+    /// A TUN or TAP interface.
     Tun(Tun),
     /// A veth pair.
     Veth(Veth),

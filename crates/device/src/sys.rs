@@ -35,6 +35,20 @@ pub(super) fn tun_attachment(fd: BorrowedFd<'_>) -> io::Result<Attachment> {
     Ok(attachment(&request))
 }
 
+/// SIOCGIFHWADDR: the Ethernet address of the TAP interface that the file descriptor is attached to.
+pub(super) fn tap_address(fd: BorrowedFd<'_>) -> io::Result<[u8; 6]> {
+    let mut request = interface_request("")?;
+    // SAFETY: SIOCGIFHWADDR writes one ifreq, which lives through the call.
+    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) })?;
+    // SAFETY: SIOCGIFHWADDR has just filled this member of the union; any bytes are an address.
+    let data = unsafe { request.ifr_ifru.ifru_hwaddr }.sa_data;
+    let mut address = [0; 6];
+    for (to, from) in address.iter_mut().zip(data) {
+        *to = from.cast_unsigned();
+    }
+    Ok(address)
+}
+
 /// TUNSETVNETHDRSZ: length of the virtio header before each packet.
 pub(super) fn set_tun_header_len(fd: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     let len = len as c_int;

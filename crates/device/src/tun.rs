@@ -1,4 +1,4 @@
-//! TUN interfaces.
+//! TUN and TAP interfaces.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use lastack_link::{Capabilities, Link};
 use super::{
     DeviceError, Dropped,
     error::Operation,
-    frames::{Format, Frames, Offload},
+    frames::{Ethernet, Format, Frames, Offload},
     sys, virtio,
 };
 
@@ -42,20 +42,29 @@ impl Tun {
     }
 
     /// Uses a file descriptor that is attached to a TUN interface, of this namespace or another. `mtu` is the
-    /// interface's.
+    /// interface's. A TAP interface ([`create_tap`]) is used in the same way: its Ethernet headers have its own address
+    /// on both sides, so it needs IFF_NOARP ([`LinkSettings::no_arp`](super::LinkSettings::no_arp)).
     pub fn from_fd(fd: OwnedFd, mtu: usize) -> Result<Self, DeviceError> {
         let attachment = sys::tun_attachment(fd.as_fd()).operation(|| {
             "use the descriptor: it is not attached to a TUN interface (TUNGETIFF)".to_owned()
         })?;
         let name = attachment.name;
-        if attachment.flags & libc::IFF_TUN == 0 || attachment.flags & libc::IFF_NO_PI == 0 {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, "it needs IFF_TUN and IFF_NO_PI");
+        if attachment.flags & libc::IFF_NO_PI == 0 {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "it needs IFF_NO_PI");
             return Err(DeviceError::new(format!("use the interface {name}"), error));
         }
+        let ethernet = match attachment.flags & libc::IFF_TAP {
+            0 => None,
+            _ => {
+                let own = sys::tap_address(fd.as_fd())
+                    .operation(|| format!("ask for the address of {name} (SIOCGIFHWADDR)"))?;
+                Some(Ethernet { source: PEER, destination: own })
+            }
+        };
         let virtio = attachment.flags & libc::IFF_VNET_HDR != 0;
         let offload = if virtio { negotiate(fd.as_fd(), &name)? } else { Offload::None };
         sys::set_nonblocking(fd.as_fd()).operation(|| format!("make {name} nonblocking"))?;
-        let format = Format { virtio, ethernet: None, offload };
+        let format = Format { virtio, ethernet, offload };
         Ok(Self { frames: Frames::new(fd, format, mtu), name })
     }
 
@@ -96,18 +105,33 @@ impl Link for Tun {
     }
 }
 
+/// The Ethernet address of the other side of a TAP interface: locally administered.
+const PEER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+
 /// Opens /dev/net/tun and attaches it to the TUN interface `name`, with virtio headers if the kernel supports them.
 /// The file descriptor can be passed to another process, which makes a link of it by [`Tun::from_fd`].
 pub fn create(name: &str) -> Result<OwnedFd, DeviceError> {
+    create_with(name, libc::IFF_TUN)
+}
+
+/// As [`create`], a TAP interface: with Ethernet headers, for callers that expect them or have made it themselves.
+pub fn create_tap(name: &str) -> Result<OwnedFd, DeviceError> {
+    create_with(name, libc::IFF_TAP)
+}
+
+fn create_with(name: &str, mode: libc::c_int) -> Result<OwnedFd, DeviceError> {
     let fd = sys::open_tun_device().operation(|| "open /dev/net/tun".to_owned())?;
-    let flags = libc::IFF_TUN | libc::IFF_NO_PI;
+    let flags = mode | libc::IFF_NO_PI;
     let attach = |flags| sys::attach_tun(fd.as_fd(), name, flags);
     match attach(flags | libc::IFF_VNET_HDR) {
         // An interface that exists without virtio headers, or a kernel without them.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => attach(flags),
         other => other,
     }
-    .operation(|| format!("attach to the TUN interface {name} (TUNSETIFF)"))?;
+    .operation(|| {
+        let kind = if mode == libc::IFF_TAP { "TAP" } else { "TUN" };
+        format!("attach to the {kind} interface {name} (TUNSETIFF)")
+    })?;
     Ok(fd)
 }
 

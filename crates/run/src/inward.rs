@@ -40,6 +40,13 @@ pub struct Published {
     ports: Option<(u16, u16)>,
 }
 
+impl Published {
+    /// A port of this host's address, which leads to a port of the program.
+    pub fn port(address: IpAddr, outside: u16, inside: u16) -> Self {
+        Self { address: Some(address), ports: Some((outside, inside)) }
+    }
+}
+
 impl FromStr for Published {
     type Err = String;
 
@@ -164,7 +171,7 @@ fn publish_found(run: &Rc<Run>, host: &Host, at: SocketAddr) {
 }
 
 /// Serves one port for the whole run.
-async fn publish(run: Rc<Run>, host: Host, bound: Bound) {
+pub async fn publish(run: Rc<Run>, host: Host, bound: Bound) {
     loop {
         while target(&run, bound.inside, bound.at.is_ipv6()).is_none() {
             sleep(LOOK).await;

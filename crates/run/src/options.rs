@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use crate::inject::FaultRule;
 use crate::inward::Published;
 use crate::live::Terminal;
-use crate::namespace::{DeviceChoice, Identity};
+use crate::namespace::{DeviceChoice, INTERFACE, Identity};
 use crate::policy::Policy;
 use crate::report::FailOn;
 
@@ -112,7 +113,46 @@ pub struct Options {
     /// Let the program see this host's processes, and use this host's process ids
     pub host_pids: bool,
 
-    /// The program and its arguments
+    /// The network namespace to join, instead of a new one: a process id, or a path
+    pub join: Option<String>,
+
+    /// The user namespace to enter before; by default the one that owns the network namespace
+    pub join_user: Option<PathBuf>,
+
+    /// The name of the program's interface
+    pub interface: String,
+
+    /// Bring the interface up with addresses and routes; otherwise the caller does that
+    pub configure: bool,
+
+    /// The program's addresses, instead of the usual ones; at most one of each family
+    pub address: Vec<IpAddr>,
+
+    /// The gateway's addresses, likewise
+    pub gateway: Vec<IpAddr>,
+
+    /// Addresses at which the program reaches this host's services, except those on the loopback
+    pub host_at: Vec<IpAddr>,
+
+    /// More addresses in the program's network that stand for this host's name servers
+    pub dns_at: Vec<IpAddr>,
+
+    /// Go on in the background once the network is ready
+    pub detach: bool,
+
+    /// Write "1" to this descriptor once the network is ready
+    pub ready_fd: Option<RawFd>,
+
+    /// End when this descriptor becomes readable or is closed at its other end
+    pub exit_fd: Option<RawFd>,
+
+    /// Write the process id to this file once the network is ready
+    pub pid_file: Option<PathBuf>,
+
+    /// The socket of requests to forward ports, in the format of slirp4netns
+    pub api_socket: Option<PathBuf>,
+
+    /// The program and its arguments; may be empty if a network namespace is joined
     pub command: Vec<OsString>,
 }
 
@@ -152,6 +192,19 @@ impl Options {
             kill_rest: false,
             identity: Identity::Same,
             host_pids: false,
+            join: None,
+            join_user: None,
+            interface: INTERFACE.to_owned(),
+            configure: true,
+            address: Vec::new(),
+            gateway: Vec::new(),
+            host_at: Vec::new(),
+            dns_at: Vec::new(),
+            detach: false,
+            ready_fd: None,
+            exit_fd: None,
+            pid_file: None,
+            api_socket: None,
             command: command.into_iter().map(Into::into).collect(),
         }
     }

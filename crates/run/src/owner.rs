@@ -43,9 +43,9 @@ impl Default for Owners {
 }
 
 impl Owners {
-    /// The program is in the namespace of this process.
-    pub fn look_in(&self, process: u32) {
-        *self.namespace.borrow_mut() = fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    /// The program is in the network namespace with this number.
+    pub fn look_in(&self, namespace: u64) {
+        *self.namespace.borrow_mut() = Some(PathBuf::from(format!("net:[{namespace}]")));
     }
 
     /// The process that has the socket with this inode open.
@@ -119,6 +119,7 @@ fn numbers(directory: &Path) -> Vec<u32> {
 mod tests {
     use std::net::UdpSocket;
     use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
 
     use super::*;
 
@@ -133,7 +134,7 @@ mod tests {
         let owners = Owners::default();
         let sockets: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         assert_eq!(owners.of(inode(&sockets[0])), None, "without a namespace nobody is looked at");
-        owners.look_in(std::process::id());
+        owners.look_in(fs::metadata("/proc/self/ns/net").unwrap().ino());
         for socket in &sockets {
             assert_eq!(owners.of(inode(socket)).unwrap().pid, std::process::id());
         }
@@ -145,7 +146,7 @@ mod tests {
     #[test]
     fn the_search_has_a_bound_and_what_is_known_needs_none() {
         let owners = Owners::default();
-        owners.look_in(std::process::id());
+        owners.look_in(fs::metadata("/proc/self/ns/net").unwrap().ino());
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         assert!(owners.of(inode(&socket)).is_some());
         owners.spent.set(Duration::from_secs(3600));

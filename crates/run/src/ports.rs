@@ -1,10 +1,11 @@
-//! The ports of the program's datagram sockets, as its kernel lists them (`/proc/PID/net/udp`).
+//! The ports of the program's datagram sockets, as its kernel lists them (`/proc/net/udp`).
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 
 /// The lists of both families. They keep the program's network namespace alive while they are open.
 #[derive(Debug, Default)]
@@ -13,10 +14,9 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Opens the lists of the network namespace of this process.
-    pub fn open(&self, process: u32) {
-        *self.lists.borrow_mut() =
-            ["udp", "udp6"].map(|name| File::open(format!("/proc/{process}/net/{name}")).ok());
+    /// Takes an open list of the program's network namespace.
+    pub fn take(&self, v6: bool, list: OwnedFd) {
+        self.lists.borrow_mut()[usize::from(v6)] = Some(list.into());
     }
 
     /// The ports of sockets that receive datagrams to this group.
@@ -72,7 +72,9 @@ mod tests {
     #[test]
     fn sockets_are_listed_by_what_they_hear() {
         let ports = Ports::default();
-        ports.open(std::process::id());
+        for (v6, list) in [(false, "/proc/self/net/udp"), (true, "/proc/self/net/udp6")] {
+            ports.take(v6, File::open(list).unwrap().into());
+        }
         let open = |at: &str| {
             let socket = UdpSocket::bind(at).unwrap();
             let port = socket.local_addr().unwrap().port();

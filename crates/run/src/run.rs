@@ -32,6 +32,7 @@ use crate::plan::Plan;
 use crate::ports::Ports;
 use crate::rivals::Rivals;
 
+use crate::forward::{self, ApiSocket};
 use crate::headers::Headers;
 use crate::host::resolvers::RESOLV_CONF;
 use crate::live::{self, Board};
@@ -43,8 +44,10 @@ use crate::tap::{Seen, Tap};
 use crate::{icmp, inward, isolation, localhost, tcp, udp};
 
 use crate::host::inner::Inner;
-use crate::namespace::{Attendant, Guest, InnerSocket, LaunchError, Launched, Process, Signals, exit_as};
+use crate::lifetime::{Ready, Until};
+use crate::namespace::{Attendant, Guest, InnerSocket, LaunchError, Process, Signals, exit_as};
 use crate::report::{Destination, Exit, Reporter};
+use crate::served::Served;
 
 /// Exit status if lastack itself fails, including invalid options.
 pub const EXIT_INTERNAL: u8 = 125;
@@ -84,6 +87,8 @@ pub struct Run {
     pub(crate) announced: Rc<Notify>,
     /// Published ports on which no program listens yet.
     bound: RefCell<Vec<inward::Bound>>,
+    /// The socket of requests to forward ports.
+    api: RefCell<Option<ApiSocket>>,
     /// Why the program has lost its network.
     lost: RefCell<Option<String>>,
 }
@@ -130,11 +135,16 @@ type Writer = Arc<Mutex<PcapngWriter<File>>>;
 
 fn run(options: Options) -> Result<ExitStatus, Error> {
     let plan = Plan::new(options)?;
+    let mut ready = Ready::prepare(plan.place.ready_fd, plan.place.pid_file.as_deref())?;
+    if plan.place.detach {
+        ready.detach()?;
+    }
     // Do everything that can fail before the program runs.
     let descriptors = Descriptors::prepare()?;
     let report = Reporter::new(plan.report.clone())?;
     let outputs = Outputs::open(&plan)?;
     let bound = inward::bind(&plan.published)?;
+    let api = plan.place.api_socket.as_deref().map(ApiSocket::open).transpose()?;
     let resolvers = match plan.resolvers_fixed {
         true => Resolvers::fixed(plan.resolvers.clone()),
         false => Resolvers::of_file(Path::new(RESOLV_CONF)),
@@ -142,30 +152,31 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let launched = Guest::launch_with(&plan.namespace(), &plan.command, |command| {
-        descriptors.restore_for(command);
-    });
-    let mut launched = launched.map_err(Error::Launch)?;
-    for warning in &launched.warnings {
+    let mut served = Served::begin(&plan, descriptors).map_err(Error::Launch)?;
+    for warning in &served.warnings {
         report.warn(warning.to_string());
     }
+    let entered = runtime.enter();
+    let until = Until::new(plan.place.join.as_ref().filter(|_| served.guest.is_none()), plan.place.exit_fd)?;
+    drop(entered);
     report.count(|summary| {
         summary.command = plan.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     });
-    let mut sockets = std::mem::take(&mut launched.sockets);
+    let mut sockets = std::mem::take(&mut served.sockets);
     let mut take = |kind| {
         let at = sockets.iter().position(|(found, _)| *found == kind)?;
         Some(sockets.swap_remove(at).1)
     };
     let inner = Inner::new(take(InnerSocket::Diagnosis));
-    launched.sockets = sockets;
-    let attendant = Attendant::start(launched.guest.supervisor()).ok();
+    served.sockets = sockets;
+    let attendant = Attendant::start(&served.namespace).ok();
     let run = Run::new(plan, report, resolvers, inner, attendant, &outputs);
-    *run.bound.borrow_mut() = bound;
+    (*run.bound.borrow_mut(), *run.api.borrow_mut()) = (bound, api);
     for kept in isolation::enter(run.plan.source.needs_privilege()).err().unwrap_or_default() {
         run.report.warn(kept);
     }
-    let status = LocalSet::new().block_on(&runtime, attend(&run, launched, outputs, &mut signals))?;
+    let serving = attend(&run, served, (ready, until), outputs, &mut signals);
+    let status = LocalSet::new().block_on(&runtime, serving)?;
     run.report.count(|summary| {
         summary.exit = Some(exit_of(status));
         summary.injected = run.inject.summary();
@@ -211,6 +222,7 @@ impl Run {
             ports: Ports::default(),
             announced: Rc::default(),
             bound: RefCell::default(),
+            api: RefCell::default(),
             lost: RefCell::default(),
         })
     }
@@ -246,12 +258,13 @@ const FAILED_ON: i32 = 1;
 /// Relays the program's packets until the program and its connections have ended.
 async fn attend(
     run: &Rc<Run>,
-    launched: Launched,
+    served: Served,
+    (ready, until): (Ready, Until),
     outputs: Outputs,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitStatus> {
     let Outputs { capture, page, screen, .. } = outputs;
-    let Launched { mut guest, device, kind, sockets, .. } = launched;
+    let Served { guest, device, kind, sockets, .. } = served;
     let device = Device::from_fd(kind, device, run.plan.mtu as usize).context("cannot use the device")?;
     let device = Arc::new(Mutex::new(device));
     if let Some(flight) = &run.flight {
@@ -267,18 +280,15 @@ async fn attend(
     let table = screen.map(|screen| tokio::task::spawn_local(live::draw(run.clone(), screen)));
     let trimmer = run.clone();
     tokio::task::spawn_local(async move { trimmer.live.trim().await });
-    if let Some(process) = guest.id() {
-        // The open lists keep the program's network namespace alive until all that it sent is read.
-        run.ports.open(process);
-    }
     if !run.plan.published.is_empty() {
         let bound = std::mem::take(&mut *run.bound.borrow_mut());
         tokio::task::spawn_local(inward::serve(run.clone(), host.clone(), bound));
     }
-    let status = guest.wait(signals).await.context("cannot wait for the program")?;
-    wait_for_the_rest(run, &mut guest, signals)
-        .await
-        .context("cannot wait for the processes that the program left running")?;
+    if let Some(api) = run.api.take() {
+        tokio::task::spawn_local(forward::serve(run.clone(), host.clone(), api));
+    }
+    ready.announce()?;
+    let status = wait(run, guest, &until, signals).await?;
     watch.abort();
     tokio::select! {
         () = run.live.drain() => {}
@@ -311,6 +321,27 @@ async fn attend(
     if let Some(Err(error)) = page.map(|page| page.finish()) {
         run.report.warn(format!("{error:#}"));
     }
+    Ok(status)
+}
+
+/// Waits for the end of the program and of what it has left running; without a program, for the end of the namespace.
+async fn wait(
+    run: &Run,
+    guest: Option<Guest>,
+    until: &Until,
+    signals: &mut Signals,
+) -> anyhow::Result<ExitStatus> {
+    let Some(mut guest) = guest else {
+        tokio::select! {
+            () = until.over() => {}
+            _ = signals.another() => {}
+        }
+        return Ok(ExitStatus::default());
+    };
+    let status = guest.wait(signals).await.context("cannot wait for the program")?;
+    wait_for_the_rest(run, &mut guest, signals)
+        .await
+        .context("cannot wait for the processes that the program left running")?;
     Ok(status)
 }
 
@@ -357,6 +388,7 @@ fn serve_inside(run: &Rc<Run>, sockets: Vec<(InnerSocket, OwnedFd)>) {
         let run = run.clone();
         match kind {
             InnerSocket::Diagnosis => {}
+            InnerSocket::Datagrams { v6 } => run.ports.take(v6, socket),
             InnerSocket::Refusals => {
                 tokio::task::spawn_local(async move { run.refusals.watch(&run, socket).await });
             }

@@ -12,6 +12,7 @@ mod faults;
 mod flight;
 mod folded;
 mod inward;
+mod joined;
 mod lifecycle;
 mod live;
 mod localhost;

@@ -71,7 +71,7 @@ fn look(which: &Which) -> Option<Interface> {
 }
 
 /// The source address of packets on the default route. Nothing is sent.
-fn source(v6: bool) -> Option<IpAddr> {
+pub fn source(v6: bool) -> Option<IpAddr> {
     let (from, to): (SocketAddr, SocketAddr) = if v6 {
         ((Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1), 9).into())
     } else {

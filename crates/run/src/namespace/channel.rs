@@ -63,6 +63,11 @@ pub enum InnerSocket {
     Diagnosis,
     /// Receives the resets of the guest's own loopback.
     Refusals,
+    /// Lists the guest's datagram sockets of one family (`/proc/net/udp`).
+    Datagrams {
+        /// IPv6.
+        v6: bool,
+    },
     /// Listens on, or is bound to, this address.
     Listener(SocketAddr),
 }

@@ -86,6 +86,19 @@ pub(super) fn explain(failure: &Failure, host: &Host) -> Option<Explanation> {
             "give it (docker run --cap-add SETFCAP; setpriv, capsh and systemd: keep cap_setfcap in the bounding set), \
              or run as an ordinary user",
         )),
+        (Step::Join, Errno::EEXIST) => Some(explanation(
+            "another lastack serves that network namespace already, or served it and was not ended",
+            "run the program there with nsenter --net=FILE, choose another name with --interface, or remove the interface",
+        )),
+        (Step::Join, Errno::EPERM | Errno::EACCES) => Some(explanation(
+            "only root, or the user who made the user namespace of that network namespace, may join it",
+            "run lastack as that user, or as root; --join-user names the user namespace if it is another one",
+        )),
+        (Step::Join, _) => None,
+        (Step::Network, Errno::EEXIST) => Some(explanation(
+            "the network namespace has that address or a default route already",
+            "choose a network namespace without a network of its own, or remove its default route",
+        )),
         (Step::Unshare | Step::UserMap, _) => Some(namespaces(errno, host)),
         (Step::Network | Step::Veth, Errno::EPERM | Errno::EACCES) => Some(forbidden(host)),
         // A container forbids opening the device; the later steps need privileges in the namespace.

@@ -5,11 +5,10 @@
 use std::env;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
 
 use nix::cmsg_space;
-use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send,
@@ -17,6 +16,7 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::join::Join;
 use crate::owner::Owners;
 use crate::report::Process;
 
@@ -32,14 +32,14 @@ const OWNER: u8 = b'o';
 pub struct Attendant(OwnedFd);
 
 impl Attendant {
-    /// Starts it, for the namespaces of this process.
+    /// Starts it, for these namespaces.
     ///
     /// # Errors
     /// No process can be started.
-    pub fn start(process: u32) -> io::Result<Self> {
+    pub fn start(guest: &Join) -> io::Result<Self> {
         let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg(HIDDEN).arg(process.to_string());
+        command.arg(HIDDEN).arg(&guest.net).args(&guest.user);
         command.stdin(Stdio::from(far)).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         Ok(Self(near))
     }
@@ -82,7 +82,7 @@ impl Attendant {
 
 /// Answers requests until the socket is closed, and does not return, if this process was started as the helper.
 pub(super) fn intercept() {
-    let mut arguments = env::args().skip(1);
+    let mut arguments = env::args_os().skip(1);
     if arguments.next().is_none_or(|argument| argument != HIDDEN) {
         return;
     }
@@ -90,14 +90,14 @@ pub(super) fn intercept() {
         // SAFETY: no handler is installed. Signals to lastack's process group do not concern this process.
         let _stays = unsafe { signal(ours, SigHandler::SigIgn) };
     }
-    let process: u32 = arguments.next().and_then(|id| id.parse().ok()).unwrap_or(0);
-    let _ended = attend(process);
+    let net = PathBuf::from(arguments.next().unwrap_or_default());
+    let _ended = attend(&Join { net, user: arguments.next().map(PathBuf::from), process: None });
     process::exit(0)
 }
 
-fn attend(process: u32) -> io::Result<()> {
+fn attend(guest: &Join) -> io::Result<()> {
     let (owners, mut inside) = (Owners::default(), false);
-    owners.look_in(process);
+    owners.look_in(guest.inode()?);
     loop {
         let mut question = [0; 8];
         match (recv(0, &mut question, MsgFlags::empty())?, question) {
@@ -109,23 +109,13 @@ fn attend(process: u32) -> io::Result<()> {
                 send(0, &answer, MsgFlags::MSG_NOSIGNAL)?;
             }
             (_, [family, ..]) => {
-                let made = if inside { Ok(()) } else { enter(process) };
+                let made = if inside { Ok(()) } else { guest.enter() };
+                let made = made.map_err(|failure| io::Error::from_raw_os_error(failure.errno));
                 inside |= made.is_ok();
                 pass_on(made.and_then(|()| make(family == SOCKET_V6)))?;
             }
         }
     }
-}
-
-fn enter(process: u32) -> io::Result<()> {
-    let open = |name: &str| std::fs::File::open(format!("/proc/{process}/ns/{name}"));
-    let (user, net) = (open("user")?, open("net")?);
-    // Entering the current namespace again fails, and is not needed.
-    match setns(&user, CloneFlags::CLONE_NEWUSER) {
-        Ok(()) | Err(Errno::EINVAL) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    Ok(setns(&net, CloneFlags::CLONE_NEWNET)?)
 }
 
 fn make(v6: bool) -> io::Result<Socket> {

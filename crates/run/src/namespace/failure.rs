@@ -20,6 +20,8 @@ pub enum Step {
     Spawn,
     /// Entering new namespaces.
     Unshare,
+    /// Entering a network namespace that exists.
+    Join,
     /// Mapping users and groups of the user namespace.
     UserMap,
     /// Creating the process namespace, and its supervisor.

@@ -86,15 +86,7 @@ impl Guest {
         command: &[OsString],
         adjust: impl FnOnce(&mut Command),
     ) -> Result<Launched, LaunchError> {
-        let (near, far) = Channel::pair().step(Step::Spawn, || "make a socket pair".to_owned())?;
-        near.send(plan, &[]).step(Step::Spawn, || "pass the plan on".to_owned())?;
-        let mut maker = Command::new(&plan.launcher);
-        maker.arg0("lastack").arg(HIDDEN);
-        maker.arg(far.as_fd().as_raw_fd().to_string()).arg(std::process::id().to_string()).args(command);
-        adjust(&mut maker);
-        let mut child = spawn_inheriting(&mut maker, far.as_fd())
-            .step(Step::Spawn, || format!("start {}", plan.launcher.display()))?;
-        drop((far, maker));
+        let (near, mut child) = start_maker(plan, command, adjust)?;
         let made = await_made(&near, &mut child);
         // Waiting for it would close its standard input.
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -247,23 +239,75 @@ impl Drop for Guest {
     }
 }
 
-/// The messages of the process that makes the namespaces.
-fn await_made(channel: &Channel, child: &mut Child) -> Result<Made, Failure> {
-    let receive = || channel.receive::<Report>().step(Step::Spawn, || "read from the new process".to_owned());
-    let (kind, mut warnings, device, sockets) = match receive()? {
+/// An interface in a network namespace that exists, without a program of ours, and the resources from there.
+#[derive(Debug)]
+pub struct Joined {
+    /// The device of its packets, for [`Device::from_fd`](lastack_device::Device::from_fd).
+    pub device: OwnedFd,
+    /// What kind of device that is.
+    pub kind: DeviceKind,
+    /// Sockets in that network.
+    pub sockets: Vec<(InnerSocket, OwnedFd)>,
+    /// Failures that may affect programs there.
+    pub warnings: Vec<Failure>,
+}
+
+/// Makes the interface in the namespace that the plan names ([`Plan::join`]). It exists as long as the device is open.
+///
+/// # Errors
+/// The step that failed, and why.
+pub fn join(plan: &Plan) -> Result<Joined, LaunchError> {
+    let (channel, mut child) = start_maker(plan, &[], |_| {})?;
+    let ready = await_ready(&channel, &mut child);
+    if ready.is_err() {
+        let _ended = child.kill();
+    }
+    let _reaped = child.wait();
+    Ok(ready?)
+}
+
+/// Starts the process that makes the namespaces.
+fn start_maker(
+    plan: &Plan,
+    command: &[OsString],
+    adjust: impl FnOnce(&mut Command),
+) -> Result<(Channel, Child), Failure> {
+    let (near, far) = Channel::pair().step(Step::Spawn, || "make a socket pair".to_owned())?;
+    near.send(plan, &[]).step(Step::Spawn, || "pass the plan on".to_owned())?;
+    let mut maker = Command::new(&plan.launcher);
+    maker.arg0("lastack").arg(HIDDEN);
+    maker.arg(far.as_fd().as_raw_fd().to_string()).arg(std::process::id().to_string()).args(command);
+    adjust(&mut maker);
+    let child = spawn_inheriting(&mut maker, far.as_fd())
+        .step(Step::Spawn, || format!("start {}", plan.launcher.display()))?;
+    Ok((near, child))
+}
+
+fn receive(channel: &Channel) -> Result<Option<(Report, Vec<OwnedFd>)>, Failure> {
+    channel.receive::<Report>().step(Step::Spawn, || "read from the new process".to_owned())
+}
+
+/// The device and the sockets, from the process that makes the namespaces.
+fn await_ready(channel: &Channel, child: &mut Child) -> Result<Joined, Failure> {
+    match receive(channel)? {
         Some((Report::Ready { veth, warnings, sockets }, fds)) => {
             let mut fds = fds.into_iter();
             let missing =
                 || Failure::new(Step::Spawn, "receive the device", &io::Error::other("no descriptor came"));
             let device = fds.next().ok_or_else(missing)?;
             let kind = if veth { DeviceKind::Veth } else { DeviceKind::Tun };
-            (kind, warnings, device, sockets.into_iter().zip(fds).collect())
+            Ok(Joined { device, kind, sockets: sockets.into_iter().zip(fds).collect(), warnings })
         }
-        Some((Report::Failed(failure), _)) => return Err(failure),
-        Some((other, _)) => return Err(nonsense(&other)),
-        None => return Err(silent_end(child)),
-    };
-    match receive()? {
+        Some((Report::Failed(failure), _)) => Err(failure),
+        Some((other, _)) => Err(nonsense(&other)),
+        None => Err(silent_end(child)),
+    }
+}
+
+/// The messages of the process that makes the namespaces.
+fn await_made(channel: &Channel, child: &mut Child) -> Result<Made, Failure> {
+    let Joined { device, kind, sockets, mut warnings } = await_ready(channel, child)?;
+    match receive(channel)? {
         Some((Report::Supervised { supervisor, warnings: more }, _)) => {
             warnings.extend(more);
             Ok(Made { device, kind, sockets, warnings, supervisor: Pid::from_raw(supervisor) })

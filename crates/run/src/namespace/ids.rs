@@ -16,30 +16,29 @@ use nix::{
 
 use super::{Failure, Step, failure::StepResult, plan::Identity};
 
-/// The namespaces of every guest.
-const OWN: CloneFlags = CloneFlags::CLONE_NEWNET.union(CloneFlags::CLONE_NEWNS);
-
 /// Capabilities for mapping users other than oneself (capabilities(7)).
 const SETGID: u32 = 6;
 const SETUID: u32 = 7;
 const SYS_ADMIN: u32 = 21;
 const SETFCAP: u32 = 31;
 
-/// Enters new user, network and mount namespaces, with all privileges in them. Returns warnings.
+/// Enters new user and mount namespaces, and a new network namespace if `net` has it, with all privileges in them.
+/// Returns warnings.
 ///
 /// Every outside user exists inside under the same number as far as the system permits the mapping: all of them if root
 /// starts it; else only the current user, or with [`Identity::Root`] that user as root, with the ranges of /etc/subuid
 /// and /etc/subgid for the others if newuidmap and newgidmap are installed.
-pub(super) fn enter_namespaces(identity: Identity) -> Result<Vec<Failure>, Failure> {
-    if Uid::effective().is_root() { as_root(identity) } else { as_user(identity) }
+pub(super) fn enter_namespaces(identity: Identity, net: CloneFlags) -> Result<Vec<Failure>, Failure> {
+    let own = net | CloneFlags::CLONE_NEWNS;
+    if Uid::effective().is_root() { as_root(identity, own) } else { as_user(identity, own) }
 }
 
-fn as_root(identity: Identity) -> Result<Vec<Failure>, Failure> {
+fn as_root(identity: Identity, own: CloneFlags) -> Result<Vec<Failure>, Failure> {
     let mut warnings = Vec::new();
     if identity != Identity::HostRoot && capable(&[SETGID, SETUID, SYS_ADMIN, SETFCAP]) {
         let maps = Maps::all().step(Step::UserMap, || "read /proc/self/uid_map".to_owned())?;
         let writer = MapWriter::start(maps.write())?;
-        match unshare(OWN | CloneFlags::CLONE_NEWUSER) {
+        match unshare(own | CloneFlags::CLONE_NEWUSER) {
             Ok(()) => {
                 writer.finish()?;
                 return Ok(warnings);
@@ -50,30 +49,30 @@ fn as_root(identity: Identity) -> Result<Vec<Failure>, Failure> {
             }
         }
     }
-    match unshare(OWN) {
+    match unshare(own) {
         // Root in a container without CAP_SYS_ADMIN is treated as any user.
-        Err(Errno::EPERM) => as_user(identity),
+        Err(Errno::EPERM) => as_user(identity, own),
         other => other
             .map(|()| warnings)
             .step(Step::Unshare, || "create network and mount namespaces (unshare)".to_owned()),
     }
 }
 
-fn as_user(identity: Identity) -> Result<Vec<Failure>, Failure> {
+fn as_user(identity: Identity, own: CloneFlags) -> Result<Vec<Failure>, Failure> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
     let inner = if identity == Identity::Root { (0, 0) } else { (uid.as_raw(), gid.as_raw()) };
     let ranges = if identity == Identity::Root { Ranges::of(uid) } else { None };
     let mut warnings = Vec::new();
     if let Some(ranges) = ranges {
         let writer = MapWriter::start(ranges.write(uid, gid))?;
-        unshare_user()?;
+        unshare_user(own)?;
         match writer.finish() {
             Ok(()) => return Ok(warnings),
             // Map its own user and group at least.
             Err(failure) => warnings.push(failure),
         }
     } else {
-        unshare_user()?;
+        unshare_user(own)?;
     }
     let write = |file: &str, text: String| {
         let path = format!("/proc/self/{file}");
@@ -86,8 +85,8 @@ fn as_user(identity: Identity) -> Result<Vec<Failure>, Failure> {
     Ok(warnings)
 }
 
-fn unshare_user() -> Result<(), Failure> {
-    unshare(OWN | CloneFlags::CLONE_NEWUSER)
+fn unshare_user(own: CloneFlags) -> Result<(), Failure> {
+    unshare(own | CloneFlags::CLONE_NEWUSER)
         .step(Step::Unshare, || "create user, network and mount namespaces (unshare)".to_owned())
 }
 

@@ -14,6 +14,8 @@ use std::{
 
 use lastack_device::{DeviceKind, LinkSettings, Netlink, RouteSizes, netlink, tun, veth};
 use nix::{
+    errno::Errno,
+    sched::CloneFlags,
     sys::{prctl, signal::Signal},
     unistd::{Gid, Pid, getppid},
 };
@@ -23,15 +25,14 @@ use super::{
     channel::{Channel, Report},
     failure::StepResult,
     ids,
-    plan::Network,
+    plan::{DeviceChoice, Network},
     resolv, sockets, ssh_config, supervisor, sysctls,
 };
 
 /// The hidden first argument.
 pub(super) const HIDDEN: &str = "__namespace";
 
-/// The guest's interface, and the other end if it is a veth pair.
-const INTERFACE: &str = "lastack0";
+/// The other end if it is a veth pair.
 const FAR_END: &str = "lastack1";
 
 /// Queue length of a TUN interface in packets: bursts of several thousand datagrams, which no socket buffer limits once
@@ -79,8 +80,8 @@ impl Orders {
         let (fd, launcher): (RawFd, Pid) = (number()?, Pid::from_raw(number()?));
         let channel = Channel::inherited(fd)?;
         let command: Vec<OsString> = arguments.collect();
-        let (plan, _) = channel.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        if command.is_empty() {
+        let (plan, _) = channel.receive::<Plan>()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if command.is_empty() && plan.join.is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is named"));
         }
         Ok(Self { channel, launcher, plan, command })
@@ -89,19 +90,37 @@ impl Orders {
     /// Leaves a supervisor behind, which starts the program.
     fn carry_out(&self) -> Result<(), Failure> {
         self.prepare()?;
+        if self.command.is_empty() {
+            return Ok(());
+        }
         supervisor::start(&self.channel, &self.plan, &self.command)
     }
 
     fn prepare(&self) -> Result<(), Failure> {
-        let settings = sysctls::Settings::of_this_network();
-        let mut warnings = ids::enter_namespaces(self.plan.identity)?;
+        let mut warnings = match &self.plan.join {
+            Some(join) => join.enter().map(|()| Vec::new())?,
+            None => {
+                let settings = sysctls::Settings::of_this_network();
+                let mut warnings = ids::enter_namespaces(self.plan.identity, CloneFlags::CLONE_NEWNET)?;
+                warnings.extend(settings.apply());
+                warnings
+            }
+        };
         self.end_with_launcher()?;
-        warnings.extend(settings.apply());
-        let mut inside = Inside { plan: &self.plan, netlink: open_netlink()?, warnings };
+        let mut inside =
+            Inside { plan: &self.plan, netlink: open_netlink()?, warnings: std::mem::take(&mut warnings) };
         let (fd, kind) = inside.make_device()?;
         inside.configure(kind)?;
-        inside.show_resolv_conf();
         let inner = sockets::open(&self.plan.listeners)?;
+        if self.plan.join.is_some() && !self.command.is_empty() {
+            // The program has no rights over the namespace that it joins.
+            let more = ids::enter_namespaces(self.plan.identity, CloneFlags::empty())?;
+            inside.warnings.extend(more);
+            self.end_with_launcher()?;
+        }
+        if !self.command.is_empty() {
+            inside.show_resolv_conf();
+        }
         let mut fds = vec![fd.as_fd()];
         fds.extend(inner.iter().map(|(_, socket)| socket.as_fd()));
         let report = Report::Ready {
@@ -146,7 +165,12 @@ impl Inside<'_> {
     fn make_device(&mut self) -> Result<(OwnedFd, DeviceKind), Failure> {
         let mut before = None;
         if self.plan.device.allows(DeviceKind::Tun) {
-            match tun::create(INTERFACE) {
+            let name = &self.plan.interface;
+            if self.plan.join.is_some() && self.plan.configure && netlink::index_of(name).is_ok() {
+                return Err(Errno::EEXIST).step(Step::Join, || format!("make the interface {name}"));
+            }
+            let tap = self.plan.device == DeviceChoice::Tap;
+            match if tap { tun::create_tap(name) } else { tun::create(name) } {
                 Ok(fd) => return Ok((fd, DeviceKind::Tun)),
                 Err(error) => before = Some(Box::new(Failure::device(Step::Tun, &error))),
             }
@@ -154,7 +178,7 @@ impl Inside<'_> {
         if !self.plan.device.allows(DeviceKind::Veth) {
             return Err(*before.expect("TUN is allowed if veth is not"));
         }
-        match veth::create(&mut self.netlink, INTERFACE, FAR_END, self.plan.mtu as usize) {
+        match veth::create(&mut self.netlink, &self.plan.interface, FAR_END, self.plan.mtu as usize) {
             Ok(fd) => Ok((fd, DeviceKind::Veth)),
             Err(error) => Err(Failure { before, ..Failure::device(Step::Veth, &error) }),
         }
@@ -162,9 +186,12 @@ impl Inside<'_> {
 
     fn configure(&mut self, kind: DeviceKind) -> Result<(), Failure> {
         self.set_sysctls();
-        self.network(|netlink, _| netlink.set_up(netlink::LOOPBACK, &LinkSettings::default()))?;
+        let configure = self.plan.configure;
+        if configure {
+            self.network(|netlink, _| netlink.set_up(netlink::LOOPBACK, &LinkSettings::default()))?;
+        }
         let settings = LinkSettings {
-            mtu: Some(self.plan.mtu),
+            mtu: configure.then_some(self.plan.mtu),
             no_arp: true,
             tx_queue_len: (kind == DeviceKind::Tun).then_some(QUEUE),
             no_link_local: true,
@@ -175,7 +202,7 @@ impl Inside<'_> {
             self.network(|netlink, _| netlink.await_running(netlink::index_of(FAR_END)?))?;
         }
         let plan = self.plan;
-        for network in &plan.networks {
+        for network in plan.networks.iter().filter(|_| configure) {
             match self.join(network) {
                 // Without IPv6 in the kernel, IPv4 is still used.
                 Err(failure) if network.address.is_ipv6() && plan.networks.len() > 1 => {
@@ -207,7 +234,7 @@ impl Inside<'_> {
         &mut self,
         request: impl FnOnce(&mut Netlink, u32) -> Result<(), lastack_device::DeviceError>,
     ) -> Result<(), Failure> {
-        netlink::index_of(INTERFACE)
+        netlink::index_of(&self.plan.interface)
             .and_then(|index| request(&mut self.netlink, index))
             .map_err(|error| Failure::device(Step::Network, &error))
     }
@@ -217,16 +244,18 @@ impl Inside<'_> {
     fn set_sysctls(&mut self) {
         // The id in this namespace.
         let gid = Gid::effective();
-        let mut settings = vec![
+        let mut settings = Vec::new();
+        if self.plan.join.is_none() {
             // Permits unprivileged programs to listen on port 80.
-            ("ipv4/ip_unprivileged_port_start".to_owned(), "0".to_owned()),
+            settings.push(("ipv4/ip_unprivileged_port_start".to_owned(), "0".to_owned()));
             // Permits ping sockets.
-            ("ipv4/ping_group_range".to_owned(), format!("{gid} {gid}")),
-        ];
+            settings.push(("ipv4/ping_group_range".to_owned(), format!("{gid} {gid}")));
+        }
         if self.plan.networks.iter().any(|network| matches!(network.address, IpAddr::V6(_))) {
             // Some systems disable IPv6 on new interfaces; and no other host can have our address (no DAD).
-            settings.push((format!("ipv6/conf/{INTERFACE}/disable_ipv6"), "0".to_owned()));
-            settings.push((format!("ipv6/conf/{INTERFACE}/accept_dad"), "0".to_owned()));
+            let interface = &self.plan.interface;
+            settings.push((format!("ipv6/conf/{interface}/disable_ipv6"), "0".to_owned()));
+            settings.push((format!("ipv6/conf/{interface}/accept_dad"), "0".to_owned()));
         }
         for (name, value) in settings {
             let path = format!("/proc/sys/net/{name}");

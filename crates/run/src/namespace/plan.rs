@@ -7,11 +7,22 @@ use std::{
 use lastack_device::DeviceKind;
 use serde::{Deserialize, Serialize};
 
+use super::join::Join;
+
+/// The guest's interface, unless another name is given.
+pub const INTERFACE: &str = "lastack0";
+
 /// The configuration of the guest's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The type of the guest's network device.
     pub device: DeviceChoice,
+    /// The network namespace to join; `None`: a new one.
+    pub join: Option<Join>,
+    /// The name of the guest's interface.
+    pub interface: String,
+    /// The interface is brought up with addresses and routes; otherwise the caller does that.
+    pub configure: bool,
     /// The guest's networks, at most one of each family.
     pub networks: Vec<Network>,
     /// The device's MTU.
@@ -77,6 +88,8 @@ pub enum DeviceChoice {
     Tun,
     /// A veth pair only.
     Veth,
+    /// TAP: with Ethernet headers, as slirp4netns has them.
+    Tap,
 }
 
 impl Plan {
@@ -84,6 +97,9 @@ impl Plan {
     pub fn new(networks: Vec<Network>) -> Self {
         Self {
             device: DeviceChoice::Auto,
+            join: None,
+            interface: INTERFACE.to_owned(),
+            configure: true,
             networks,
             mtu: 1500,
             resolv_conf: None,
@@ -101,7 +117,7 @@ impl DeviceChoice {
     pub fn allows(self, kind: DeviceKind) -> bool {
         match self {
             Self::Auto => true,
-            Self::Tun => kind == DeviceKind::Tun,
+            Self::Tun | Self::Tap => kind == DeviceKind::Tun,
             Self::Veth => kind == DeviceKind::Veth,
         }
     }
@@ -115,7 +131,8 @@ impl FromStr for DeviceChoice {
             "auto" => Ok(Self::Auto),
             "tun" => Ok(Self::Tun),
             "veth" => Ok(Self::Veth),
-            other => Err(format!("unknown device {other:?}: it is auto, tun or veth")),
+            "tap" => Ok(Self::Tap),
+            other => Err(format!("unknown device {other:?}: it is auto, tun, tap or veth")),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! made.
 
 use std::{
+    fs::File,
     io, mem,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
@@ -27,6 +28,11 @@ pub(super) fn open(listeners: &[Listener]) -> Result<Vec<(InnerSocket, OwnedFd)>
     }
     if let Ok(socket) = refusals() {
         sockets.push((InnerSocket::Refusals, socket));
+    }
+    for (v6, list) in [(false, "/proc/self/net/udp"), (true, "/proc/self/net/udp6")] {
+        if let Ok(file) = File::open(list) {
+            sockets.push((InnerSocket::Datagrams { v6 }, file.into()));
+        }
     }
     for listener in listeners {
         let at = listener.address;

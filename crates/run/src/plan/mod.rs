@@ -6,9 +6,10 @@ mod route;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use crate::flight;
 use crate::host::{self, Source, resolvers};
@@ -28,6 +29,8 @@ pub use route::Route;
 pub struct Plan {
     /// The program and its arguments.
     pub command: Vec<OsString>,
+    /// The place in which it runs, and how the run begins and ends.
+    pub place: Place,
     /// The program's networks, at most one of each family, at least one.
     pub networks: Vec<Network>,
     /// The name servers, in this order, at the beginning of the run.
@@ -52,6 +55,10 @@ pub struct Plan {
     pub link_local: bool,
     /// Processes that the program leaves running are killed.
     pub kill_rest: bool,
+    /// Addresses that stand for this host, but not for its loopback.
+    pub host_at: Vec<IpAddr>,
+    /// Addresses that stand for the name servers, outside of the program's networks or beside the usual ones.
+    pub dns_at: Vec<IpAddr>,
     /// The program's user.
     pub identity: namespace::Identity,
     /// The program sees the processes of this host.
@@ -77,6 +84,60 @@ pub struct Plan {
 /// Max ports of `--map-localhost`: their listeners are passed out of the namespace with one message.
 const MAX_MAPPED: usize = 100;
 
+/// The namespace of the program, and what tools need that start the run.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The network namespace to join.
+    pub join: Option<namespace::Join>,
+    /// The name of the program's interface.
+    pub interface: String,
+    /// The interface gets addresses and routes.
+    pub configure: bool,
+    /// The run goes on in the background.
+    pub detach: bool,
+    /// The descriptor that gets "1" when the network is ready.
+    pub ready_fd: Option<RawFd>,
+    /// The descriptor whose event ends the run.
+    pub exit_fd: Option<RawFd>,
+    /// The file of the process id.
+    pub pid_file: Option<PathBuf>,
+    /// The socket of requests to forward ports.
+    pub api_socket: Option<PathBuf>,
+}
+
+impl Place {
+    fn new(args: &Options) -> anyhow::Result<Self> {
+        let join = args.join.as_deref().map(namespace::Join::new).transpose();
+        let mut join = join.map_err(|error| anyhow::anyhow!("--join: {error}"))?;
+        match (&mut join, &args.join_user) {
+            (Some(join), user) => join.user = user.clone().or(join.user.take()),
+            (None, Some(_)) => {
+                bail!("--join-user names the user namespace of a network namespace: add --join")
+            }
+            (None, None) => {
+                ensure!(!args.command.is_empty(), "name a program to run, or --join a network namespace")
+            }
+        }
+        let length = args.interface.len();
+        let fits = (1..=15).contains(&length) && !args.interface.contains(['/', ' ']);
+        ensure!(
+            fits,
+            "--interface {:?} is not the name of an interface: up to 15 characters, such as tap0",
+            args.interface
+        );
+        Ok(Self {
+            join,
+            interface: args.interface.clone(),
+            configure: args.configure,
+            detach: args.detach,
+            ready_fd: args.ready_fd,
+            exit_fd: args.exit_fd,
+            pid_file: args.pid_file.clone(),
+            api_socket: args.api_socket.clone(),
+        })
+    }
+}
+
 impl Plan {
     /// Whether anything that is written names processes. Without that none is looked up, which takes four system calls
     /// for each connection.
@@ -89,6 +150,7 @@ impl Plan {
     /// Makes the plan. `Err` says what is wrong with the options, and what would be right.
     pub fn new(args: Options) -> anyhow::Result<Self> {
         let networks = networks(&args)?;
+        let place = Place::new(&args)?;
         let least = if args.ipv4 { 576 } else { 1280 };
         ensure!(
             (least..=65_535).contains(&args.mtu),
@@ -102,6 +164,9 @@ impl Plan {
         let report = report_settings(&args)?;
         Ok(Self {
             command: args.command,
+            place,
+            dns_at: args.dns_at,
+            host_at: args.host_at,
             networks,
             resolvers,
             resolvers_fixed: !args.dns.is_empty(),
@@ -139,6 +204,9 @@ impl Plan {
         });
         let mut plan = namespace::Plan::new(networks.collect());
         plan.device = self.device;
+        plan.join = self.place.join.clone();
+        plan.interface = self.place.interface.clone();
+        plan.configure = self.place.configure;
         plan.identity = self.identity;
         plan.process_namespace = !self.host_pids;
         plan.kill_rest = self.kill_rest;
@@ -158,6 +226,25 @@ fn networks(args: &Options) -> anyhow::Result<Vec<Network>> {
     }
     if !args.ipv4 {
         networks.push(Network::chosen(&args.net6, true).context("--net6")?);
+    }
+    for (option, addresses, gateway) in
+        [("--address", &args.address, false), ("--gateway", &args.gateway, true)]
+    {
+        for &address in addresses {
+            let network = networks.iter_mut().find(|network| network.contains(address));
+            let outside = || {
+                format!("{option} {address} is not in the program's network: --net and --net6 choose that")
+            };
+            let network = network.with_context(outside)?;
+            *(if gateway { &mut network.gateway } else { &mut network.guest }) = address;
+        }
+    }
+    for network in &networks {
+        ensure!(
+            network.guest != network.gateway,
+            "{}: the program and the gateway need an address each",
+            network.guest
+        );
     }
     Ok(networks)
 }

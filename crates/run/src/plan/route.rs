@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Plan;
+use crate::host;
 
 /// The destination of a packet of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl Plan {
     pub fn own_addresses(&self) -> Vec<IpAddr> {
         let networks = self.networks.iter().flat_map(|network| [network.gateway, network.dns]);
         let others = self.name_servers.iter().copied().filter(|own| !self.is_first_name_server(*own));
-        networks.chain(others).collect()
+        networks.chain(others).chain(self.dns_at.iter().copied()).collect()
     }
 
     /// Which of the host's name servers one of the program's corresponds to.
@@ -80,6 +81,13 @@ impl Plan {
         let loopback: IpAddr =
             if to.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
         let address = to.ip();
+        if self.dns_at.contains(&address) {
+            return if to.port() == 53 { Route::Resolver } else { Route::ClosedPort };
+        }
+        if self.host_at.contains(&address) {
+            let own = host::interface::source(address.is_ipv6());
+            return own.map_or(Route::NobodyThere, |own| Route::Remote((own, to.port()).into()));
+        }
         if let Some(network) = self.networks.iter().find(|network| network.contains(address)) {
             return match address {
                 _ if self.is_name_server(address) && to.port() == 53 => Route::Resolver,
