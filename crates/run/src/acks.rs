@@ -177,7 +177,8 @@ impl<'a> Acks<'a> {
                 continue;
             }
             self.ledger.unanswered.set(true);
-            if self.remote_lives().await {
+            // On the heap: few connections are probed.
+            if Box::pin(self.remote_lives()).await {
                 self.ledger.unanswered.set(false);
                 self.acknowledge();
             } else {

@@ -154,20 +154,26 @@ impl<'a> Relay<'a> {
     /// Relays until the connection is over, and passes the end on.
     pub async fn run(&self) -> Over {
         let established = Instant::now();
-        let (mut up, mut down, mut watch) = (pin!(self.up()), pin!(self.down()), pin!(self.watch()));
-        let (mut acks, mut let_go) = (pin!(self.acks.attend()), pin!(self.let_go()));
+        let (mut up, mut down) = (pin!(self.up()), pin!(self.down()));
+        let (mut watch, mut acks) = (pin!(self.watch()), pin!(self.acks.attend()));
+        // What most connections do not need, or only at their end, is on the heap: an idle one has a small future.
+        let mut let_go: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
         let (mut up_done, mut down_done) = (false, false);
         let over = loop {
+            if up_done && !down_done && let_go.is_none() {
+                let_go = Some(Box::pin(self.let_go()));
+            }
             let result = tokio::select! {
                 result = &mut up, if !up_done => { up_done = true; result }
                 result = &mut down, if !down_done => { down_done = true; result }
                 over = &mut watch => Err(over),
                 () = &mut acks => Ok(()),
-                () = &mut let_go, if up_done && !down_done => Err(Over::LetGo),
+                () = poll_fn(|cx| let_go.as_mut().map_or(Poll::Pending, |let_go| let_go.as_mut().poll(cx))),
+                    if !down_done => Err(Over::LetGo),
             };
             match result {
                 Err(over) => break over,
-                Ok(()) if up_done && down_done => break self.settle().await,
+                Ok(()) if up_done && down_done => break Box::pin(self.settle()).await,
                 Ok(()) => {}
             }
         };
@@ -175,17 +181,23 @@ impl<'a> Relay<'a> {
             // The kernels of both sides go on alone, as with any connection that a program has closed.
             Over::Orderly | Over::LetGo | Over::Injected(_) | Over::Evicted(_) => {}
             Over::Host(_) => {
-                if !down_done {
-                    self.patiently(down).await;
-                }
-                self.deliver_to_program().await;
-                sleep_until(established + GRACE).await;
+                let rest = async {
+                    if !down_done {
+                        self.patiently(down).await;
+                    }
+                    self.deliver_to_program().await;
+                    sleep_until(established + GRACE).await;
+                };
+                Box::pin(rest).await;
             }
             Over::Program(_) => {
-                if !up_done {
-                    self.patiently(up).await;
-                }
-                self.deliver_to_remote().await;
+                let rest = async {
+                    if !up_done {
+                        self.patiently(up).await;
+                    }
+                    self.deliver_to_remote().await;
+                };
+                Box::pin(rest).await;
                 self.reset_remote();
             }
         }

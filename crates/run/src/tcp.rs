@@ -53,7 +53,7 @@ async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
     *account.context.borrow_mut() = run.context(&faulty);
     let candidates = match run.plan.place(remote) {
         Route::Remote(remote) => vec![remote],
-        Route::Resolver => return ask_for_names(run, syn, &account, live).await,
+        Route::Resolver => return Box::pin(ask_for_names(run, syn, &account, live)).await,
         place => return refuse(run, syn, &account, place),
     };
     let actual = candidates.first().copied();
@@ -63,7 +63,7 @@ async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
     let name = account.context.borrow().name.clone();
     let faults = run.inject.connection(faulty, actual.map(|actual| actual.ip()), name.as_deref());
     let syn = match faults.answer(&run.inject, &faulty) {
-        Some(answer) => match answer_by_fault(run, syn, &account, live, answer).await {
+        Some(answer) => match Box::pin(answer_by_fault(run, syn, &account, live, answer)).await {
             Some(syn) => syn,
             None => return,
         },
@@ -99,7 +99,8 @@ async fn attempt(
             return syn.ignore();
         }
     };
-    match ask(run, &syn, candidates, live).await {
+    // On the heap for as long as it takes: the future of an open connection is smaller without it.
+    match Box::pin(ask(run, &syn, candidates, live)).await {
         Answer::Connected(connected) => {
             account.context.borrow_mut().connect = Some(begun.elapsed());
             run.rivals.established(remote);
@@ -327,11 +328,15 @@ async fn relay(
     let (faulty, gate) = (FaultFlow::new(Proto::Tcp, flow.program, flow.remote), &account.ledger.gate);
     faults.prepare(gate);
     account.may_be_evicted(&slot);
+    let acted = async {
+        if faults.is_empty() {
+            return std::future::pending().await;
+        }
+        Box::pin(faults.act(&run.inject, &faulty, gate, &program, || relay.reset_remote())).await
+    };
     let over = tokio::select! {
         over = carry(&relay, account, live) => over,
-        held = faults.act(&run.inject, &faulty, gate, &program, || relay.reset_remote()) => {
-            Some(Over::Injected(held))
-        }
+        held = acted => Some(Over::Injected(held)),
         () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
     run.record(account.relayed(over.as_ref(), &program, &host));
@@ -358,7 +363,7 @@ async fn relay(
             let waits = relay.is_waiting();
             drop(registered);
             drop(host);
-            end_as_the_host_did(run, &program, flow, errno, waits, live).await;
+            Box::pin(end_as_the_host_did(run, &program, flow, errno, waits, live)).await;
         }
         _ => {}
     }
@@ -429,4 +434,22 @@ fn prepare(host: &tokio::net::TcpStream) {
     let _over = host.set_nodelay(true);
     // Urgent data is delivered in line, as in our stack.
     let _over = socket2::SockRef::from(host).set_out_of_band_inline(true);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_output<A, F>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_takes_little_memory() {
+        type Arguments = (&'static Run, InterceptedTcp, &'static Live);
+        let future = size_of_output(|(run, syn, live): Arguments| connection(run, syn, live));
+        assert!(future <= 3600, "{future} bytes: what most connections do not need belongs on the heap");
+        let statistics = size_of::<crate::relay::RelayStats>();
+        assert!(statistics <= 400, "{statistics} bytes");
+    }
 }
