@@ -1,7 +1,6 @@
 //! A segment: as it arrives, and as it is written out.
 
 use crate::end::Header;
-use crate::isn::FlowHasher;
 use crate::seq::{RcvSeq, SndSeq};
 use crate::{Config, FourTuple, Transmit, TransmitChecksum};
 use alloc::vec::Vec;
@@ -17,15 +16,8 @@ pub(crate) struct Arrival<'a> {
     pub ip: &'a IpHeader,
     pub tcp: &'a TcpHeader,
     pub text: &'a [u8],
-    /// The hash of its four-tuple.
+    /// The hash of its four-tuple; 0 if it goes to a synchronized connection, which needs none.
     pub hash: u32,
-}
-
-impl<'a> Arrival<'a> {
-    pub fn new(ip: &'a IpHeader, tcp: &'a TcpHeader, text: &'a [u8], hasher: &FlowHasher) -> Self {
-        let hash = hasher.hash(&ip.dst, &ip.src, (tcp.dst_port, tcp.src_port));
-        Self { ip, tcp, text, hash }
-    }
 }
 
 impl Arrival<'_> {

@@ -9,6 +9,7 @@ use crate::tcp::connection::stats::is_marked;
 use crate::tcp::connection::timers::Timer;
 use crate::tcp::handshake::negotiate;
 use crate::tcp::segment::Arrival;
+use crate::tcp::send::congestion::Acked;
 use crate::tcp::send::recovery::Ack;
 use crate::{Instant, Rule, Verdict};
 use core::time::Duration;
@@ -104,21 +105,19 @@ impl Connection {
         seg: &Arrival<'_>,
         advanced: u32,
     ) {
-        let outcome = self.recovery.acknowledged_undisturbed(
-            &Ack {
+        let in_flight = self.recovery.scoreboard.total();
+        let outcome = self.recovery.acknowledged_undisturbed(now, advanced, self.mss);
+        if self.recovery.uses_window(in_flight, self.mss, &self.congestion) {
+            self.congestion.on_ack(&Acked {
                 now,
-                una: self.snd.una,
-                nxt: self.snd.nxt,
-                advanced,
-                duplicate: false,
-                blocks: &[],
-                echo_before: &|_| false,
+                bytes: advanced,
                 mss: self.mss,
+                rtt: outcome.rtt.map(Duration::from_nanos),
                 srtt: self.rtt.srtt(),
                 delivered: self.octets.sent,
-            },
-            &mut self.congestion,
-        );
+                sent: self.octets.sent + u64::from(self.snd.nxt - self.snd.una),
+            });
+        }
         self.stats.delivered(outcome.delivered, is_marked(seg, self.marks.is_on()));
         self.measure_rtt(shared, now, seg, outcome.rtt, advanced);
         self.timers.stop(Timer::Reorder);

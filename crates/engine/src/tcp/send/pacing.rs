@@ -62,19 +62,26 @@ impl Connection {
     }
 
     /// Until when pacing delays data; `None`: it may be sent now.
+    #[inline]
     pub(in crate::tcp) fn paced_until(
         &self,
         shared: &Shared,
         now: Instant,
         congestion: &Congestion,
     ) -> Option<Instant> {
+        if !shared.config.tcp.pacing {
+            return None;
+        }
         let burst = self.pace(shared, congestion, BURST_SEGMENTS * self.mss)?;
         self.pacer.wait(now, burst.max(QUANTUM))
     }
 
     /// Accounts data that was sent.
+    #[inline]
     pub(in crate::tcp) fn book_pace(&mut self, shared: &Shared, now: Instant, octets: u32) {
-        if let Some(time) = self.pace(shared, &self.congestion, octets) {
+        if shared.config.tcp.pacing
+            && let Some(time) = self.pace(shared, &self.congestion, octets)
+        {
             self.pacer.sent(now, time);
         }
     }

@@ -192,22 +192,20 @@ impl Recovery {
     }
 
     /// The fast path of [`Self::acknowledged`] for an acknowledgment of new data without SACK blocks, if
-    /// `is_undisturbed`.
-    pub fn acknowledged_undisturbed(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) -> Outcome {
-        let pipe_before = self.scoreboard.total();
-        let end = self.scoreboard.una() + u64::from(ack.advanced.min(pipe_before));
+    /// `is_undisturbed`. The window grows if [`Self::uses_window`].
+    pub fn acknowledged_undisturbed(&mut self, now: Instant, advanced: u32, mss: u32) -> Outcome {
+        let end = self.scoreboard.una() + u64::from(advanced.min(self.scoreboard.total()));
         let mut outcome = Outcome::default();
-        if let Some((newest, segments)) = self.scoreboard.acknowledge_unmarked(end, ack.mss) {
-            let rtt = ack.now.nanos_since(newest.at);
+        if let Some((newest, segments)) = self.scoreboard.acknowledge_unmarked(end, mss) {
+            let rtt = now.nanos_since(newest.at);
             if newest.timed {
-                self.rack.measured(ack.now, rtt);
+                self.rack.measured(now, rtt);
                 outcome.rtt = Some(rtt);
             }
             self.rack.arrived_in_order(newest, rtt);
             outcome.delivered = segments;
         }
         self.steps = self.steps.saturating_add(1);
-        self.widen(ack, ack.advanced, outcome.rtt, pipe_before, congestion);
         outcome
     }
 
@@ -430,6 +428,15 @@ impl Recovery {
         self.widen(ack, octets, outcome.rtt, pipe_before, congestion);
     }
 
+    /// Whether the window may grow when data is acknowledged, `pipe_before` bytes having been in flight. An unused window
+    /// does not grow (RFC 7661): in slow start, use of more than half of it at some time in the last round trip is enough.
+    #[inline]
+    pub fn uses_window(&self, pipe_before: u32, mss: u32, congestion: &Congestion) -> bool {
+        let window = congestion.window();
+        pipe_before.saturating_add(mss) >= window
+            || pipe_before.max(self.most.0) > window / 2 && window < congestion.threshold()
+    }
+
     /// Grows the window by the bytes acknowledged, if it was used.
     fn widen(
         &self,
@@ -439,15 +446,9 @@ impl Recovery {
         pipe_before: u32,
         congestion: &mut Congestion,
     ) {
-        // An unused window does not grow (RFC 7661): in slow start, use of more than half of it at some
-        // time in the last round trip is enough.
-        let slow_start = congestion.window() < congestion.threshold();
-        let used = pipe_before.saturating_add(ack.mss);
-        let most = pipe_before.max(self.most.0);
-        let limited = used >= congestion.window() || (slow_start && most > congestion.window() / 2);
         // On a path that reorders, SACKed data is progress as well.
         let progress = ack.advanced > 0 || self.sack && octets > 0 && self.dup_threshold > DUP_THRESHOLD;
-        if progress && limited {
+        if progress && self.uses_window(pipe_before, ack.mss, congestion) {
             congestion.on_ack(&Acked {
                 now: ack.now,
                 bytes: octets,

@@ -39,21 +39,25 @@ impl Connection {
         }
         let plan = self.plan(shared, now);
         self.commit_wait(shared, now, plan.wait);
-        let Some(segment) = plan.segment else {
+        let Some(next) = plan.segment else {
             self.arm(shared, now);
             self.note_limit(now);
             return None;
         };
-        let transmit = self.emit(shared, now, &segment, &[], packet)?;
+        let header_len = self.emit(shared, now, &next, &[], packet)?;
         if plan.restart {
             self.commit_restart(shared, now);
         }
-        self.commit(shared, now, &segment);
+        self.commit(shared, now, &next);
         self.arm(shared, now);
-        Some(transmit)
+        let whole = next.len <= self.mss || next.purpose == Purpose::SizeProbe;
+        let segment_size = (!whole).then_some(self.mss as u16);
+        let transmit = segment::transmit(&shared.config, header_len);
+        Some(Transmit { segment_size, rule: next.rule, ..transmit })
     }
 
     /// Sends the RST of an ABORT (RFC 9293 section 3.10.5) and ends the connection.
+    #[cold]
     fn send_reset(
         &mut self,
         shared: &mut Shared,
@@ -68,7 +72,7 @@ impl Connection {
         let flags = TcpFlags::RST | TcpFlags::ACK;
         let plan = SegmentPlan { purpose: Purpose::Reset, seq, len: 0, flags, rule: Some(ended.end.rule) };
         let declared = self.rst_reason_payload(shared, seq, &ended.end).filter(|_| !self.pending.repeat);
-        let transmit = self.emit(shared, now, &plan, declared.as_ref().map_or(&[], |d| d), packet)?;
+        let header_len = self.emit(shared, now, &plan, declared.as_ref().map_or(&[], |d| d), packet)?;
         self.stats.sent(0, 1);
         shared.counters.tcp_out_segments += 1;
         shared.counters.tcp_out_resets += 1;
@@ -77,7 +81,7 @@ impl Connection {
         let again = declared.is_some() && shared.config.tcp.resend_plain_rst;
         (self.pending.reset, self.pending.repeat) = (again, again);
         self.fate = Some(if again { Closing::Resetting(ended) } else { Closing::Closed(ended) });
-        Some(transmit)
+        Some(Transmit { rule: plan.rule, ..segment::transmit(&shared.config, header_len) })
     }
 
     /// The diagnostic payload of a RST. `None` if it does not fit the peer's window: Linux drops such a RST,
@@ -90,7 +94,8 @@ impl Connection {
     }
 
     /// Writes the planned segment, with data from the send buffer or, in a RST, the diagnostic payload `declared`.
-    /// `None`: the send buffer does not hold the data, and nothing has changed.
+    /// Returns the length of its headers. `None`: the send buffer does not hold the data, and nothing has changed.
+    #[inline(always)]
     fn emit(
         &mut self,
         shared: &Shared,
@@ -98,7 +103,7 @@ impl Connection {
         plan: &SegmentPlan,
         declared: &[u8],
         packet: &mut impl PacketBuffer,
-    ) -> Option<Transmit> {
+    ) -> Option<usize> {
         self.cap_receive_buffer(shared);
         let start = (plan.seq - self.snd.una) as usize;
         let data = match plan.len {
@@ -140,9 +145,7 @@ impl Connection {
         if ecn.contains(TcpFlags::CWR) {
             self.marks.said_slowed();
         }
-        let whole = plan.len <= self.mss || plan.purpose == Purpose::SizeProbe;
-        let segment_size = (!whole).then_some(self.mss as u16);
-        Some(Transmit { segment_size, rule: plan.rule, ..segment::transmit(&shared.config, header_len) })
+        Some(header_len)
     }
 
     /// The timestamps option; zero if it is not used.

@@ -44,20 +44,22 @@ impl TcpTable {
         }
         let Shared { resets, config, secret, .. } = shared;
         resets.arrived(config.tcp.reset_rate, now, secret, tcp.flags.contains(TcpFlags::RST));
-        let seg = Arrival::new(ip, &tcp, text, &self.demux.hasher);
+        // Consecutive segments often belong to the same connection, which needs no hash.
+        let mut seg = Arrival { ip, tcp: &tcp, text, hash: 0 };
+        let ports = (tcp.src_port, tcp.dst_port);
+        if let Some((_, id)) = self.last.filter(|last| last.0 == ports && self.is_open_at(last.1, &seg)) {
+            return self.arrives_at(shared, now, id, &seg);
+        }
+        seg.hash = self.demux.hasher.hash(&ip.dst, &ip.src, (tcp.dst_port, tcp.src_port));
         self.demultiplex(shared, now, &seg)
     }
 
     fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
-        // Consecutive segments often belong to the same connection.
-        if let Some((_, id)) = self.last.filter(|last| last.0 == seg.hash && self.is_live(last.1, seg)) {
-            return self.arrives_at(shared, now, id, seg);
-        }
         if self.demux.is_empty() {
             return self.arrives_for_nobody(shared, now, seg, None);
         }
         if let Some(id) = self.demux.live(seg.hash, |id| self.entries[id].slot.is_of(seg)) {
-            self.last = Some((seg.hash, id));
+            self.last = Some(((seg.tcp.src_port, seg.tcp.dst_port), id));
             return self.arrives_at(shared, now, id, seg);
         }
         match self
@@ -72,11 +74,12 @@ impl TcpTable {
         }
     }
 
-    /// Whether this connection exists, is not closed, and owns the segment.
-    fn is_live(&self, id: ConnId, seg: &Arrival<'_>) -> bool {
+    /// Whether this connection exists, is synchronized, and owns the segment.
+    #[inline]
+    fn is_open_at(&self, id: ConnId, seg: &Arrival<'_>) -> bool {
         self.entries.get(id).is_some_and(|entry| match &entry.slot {
-            Slot::Socket(Socket::Closed(_)) => false,
-            slot => slot.is_of(seg),
+            Slot::Socket(Socket::Open(connection)) => seg.is_of(&connection.flow),
+            _ => false,
         })
     }
 

@@ -32,8 +32,8 @@ pub(crate) struct TcpTable {
     /// Connections that are not parked, the least recently examined first.
     pub(in crate::tcp) watched: VecDeque<ConnId>,
     pub(in crate::tcp) demux: Demux,
-    /// The connection of the last segment, and the hash of its four-tuple (a one-entry cache).
-    last: Option<(u32, ConnId)>,
+    /// The connection of the last segment, and its ports (a one-entry cache).
+    last: Option<((u16, u16), ConnId)>,
     pub(in crate::tcp) listeners: Listeners,
     pub(in crate::tcp) ready: VecDeque<ConnId>,
     /// The next deadline of each connection, by its place. The connection's own deadline may be later, never earlier.
