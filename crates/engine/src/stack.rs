@@ -156,8 +156,9 @@ impl Stack {
     }
 
     /// Writes the next packet to be sent into `packet`, replacing its content.
+    #[inline]
     pub fn poll_transmit(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
-        self.transmit(now, packet)
+        if self.has_output() { self.transmit(now, packet) } else { None }
     }
 
     /// As [`poll_transmit`](Self::poll_transmit), without copying the data of a TCP segment: `headers` gets the rest of
@@ -182,6 +183,7 @@ impl Stack {
         }
     }
 
+    #[inline(never)]
     fn transmit(&mut self, now: Instant, packet: &mut impl PacketBuffer) -> Option<Transmit> {
         let transmit = self
             .shared
@@ -196,6 +198,7 @@ impl Stack {
     }
 
     /// Whether [`poll_transmit`](Self::poll_transmit) may have something to send.
+    #[inline]
     pub fn has_output(&self) -> bool {
         !self.shared.outbox.is_empty() || self.tcp.has_output() || self.udp.has_output()
     }

@@ -102,7 +102,10 @@ impl RecvRing {
         }
         let text = &text[(start - at) as usize..(end - at) as usize];
         if start == self.next && self.out_of_order.is_empty() {
-            self.store(start, text);
+            // No data lies beyond it.
+            let (at, used) = ((start - self.read) as usize, self.len());
+            self.ring.reserve(used, at + text.len());
+            self.ring.write(at, text);
             self.next = end;
             return Some(end - start);
         }
@@ -122,6 +125,7 @@ impl RecvRing {
         Some(self.next - before)
     }
 
+    #[inline]
     fn store(&mut self, start: u64, text: &[u8]) {
         let at = (start - self.read) as usize;
         let used = self.out_of_order.end().unwrap_or(self.next) - self.read;
@@ -146,7 +150,9 @@ impl RecvRing {
         let n = buf.len().min(self.len());
         let [a, b] = self.ring.slices(0..n);
         buf[..a.len()].copy_from_slice(a);
-        buf[a.len()..n].copy_from_slice(b);
+        if !b.is_empty() {
+            buf[a.len()..n].copy_from_slice(b);
+        }
         n
     }
 

@@ -34,11 +34,16 @@ impl Ring {
     }
 
     /// Allocates memory for the positions below `end`, of which the first `used` are in use.
+    #[inline]
     pub fn reserve(&mut self, used: usize, end: usize) {
         debug_assert!(used <= end);
-        if end <= self.bytes.len() {
-            return;
+        if end > self.bytes.len() {
+            self.grow(used, end);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, used: usize, end: usize) {
         let size = end.next_power_of_two().max(MIN).min(self.limit.max(end));
         let mut grown = Vec::with_capacity(size);
         let [a, b] = self.slices(0..used);
@@ -50,6 +55,7 @@ impl Ring {
     }
 
     /// Moves the front forward: position `n` becomes position 0.
+    #[inline]
     pub fn advance(&mut self, n: usize) {
         self.front += n;
         if self.front >= self.bytes.len() {
@@ -82,9 +88,12 @@ impl Ring {
         let [a, b] = self.pieces(at..at + text.len());
         let (left, right) = text.split_at(a.len());
         self.bytes[a].copy_from_slice(left);
-        self.bytes[b].copy_from_slice(right);
+        if !right.is_empty() {
+            self.bytes[b].copy_from_slice(right);
+        }
     }
 
+    #[inline]
     fn pieces(&self, at: Range<usize>) -> [Range<usize>; 2] {
         let size = self.bytes.len();
         debug_assert!(at.end <= size);

@@ -68,6 +68,7 @@ impl Connection {
 
     /// A zero window has opened: the lack of progress was due to flow control, not to the path. The RTO backoff is reset
     /// and the time limits restart.
+    #[cold]
     pub(super) fn window_opened(&mut self, shared: &Shared, now: Instant) {
         self.rtt.progress();
         self.stalled_since = self.stalled_since.map(|_| now);
@@ -84,6 +85,7 @@ impl Connection {
     }
 
     /// SND.UNA moves to `ack`.
+    #[inline]
     pub(super) fn advance_una(&mut self, shared: &mut Shared, now: Instant, ack: SndSeq) {
         let text = (ack - self.snd.una).min(self.outgoing.len() as u32);
         let fin = self.state.fin_pending() && ack == self.end_of_text() + 1;
@@ -98,6 +100,7 @@ impl Connection {
     }
 
     /// Fast path: new data is acknowledged while nothing is lost or out of order.
+    #[inline]
     pub(super) fn recover_undisturbed(
         &mut self,
         shared: &mut Shared,
@@ -201,6 +204,7 @@ impl Connection {
     }
 
     /// New data was acknowledged: the timers restart (RFC 6298 sections 5.2 and 5.3).
+    #[inline]
     pub(super) fn progress(&mut self, shared: &mut Shared, now: Instant) {
         self.timers.stop(Timer::User);
         self.timers.stop(Timer::TailProbe);

@@ -115,6 +115,7 @@ impl Connection {
     }
 
     /// A probe was sent.
+    #[cold]
     pub(in crate::tcp) fn on_mtu_probe_sent(&mut self, shared: &Shared, now: Instant, seq: SndSeq, len: u32) {
         let high = self.size_limit(shared, now);
         if let Some(search) = &mut self.search {

@@ -131,7 +131,9 @@ impl Connection {
 
     /// A retransmission, a path MTU probe, or new data.
     fn plan_data(&self, shared: &Shared, now: Instant, congestion: &Congestion) -> Option<SegmentPlan> {
-        if let Some(again) = self.plan_retransmission(shared, congestion) {
+        if !self.recovery.scoreboard.is_unmarked()
+            && let Some(again) = self.plan_retransmission(shared, congestion)
+        {
             return Some(again);
         }
         if self.search.is_none() {
@@ -156,10 +158,15 @@ impl Connection {
         if silence <= rto || !self.end_of_text().after(self.snd.nxt) {
             return None;
         }
-        let (silence, rto) = (Duration::from_nanos(silence), Duration::from_nanos(rto));
+        Some(self.restarted(Duration::from_nanos(silence), Duration::from_nanos(rto)))
+    }
+
+    /// The congestion state if data is sent after this silence.
+    #[cold]
+    fn restarted(&self, silence: Duration, rto: Duration) -> Congestion {
         let mut congestion = self.congestion.clone();
         congestion.restart_after_idle(silence, rto, self.mss);
-        Some(congestion)
+        congestion
     }
 
     /// The unused part of the congestion window.
@@ -175,6 +182,7 @@ impl Connection {
     }
 
     /// A retransmission of lost data, limited by the congestion window. The peer's window has already allowed it once.
+    #[cold]
     fn plan_retransmission(&self, shared: &Shared, congestion: &Congestion) -> Option<SegmentPlan> {
         let lost = self.recovery.scoreboard.first_lost()?;
         let room = self.congestion_room(congestion);
@@ -186,6 +194,7 @@ impl Connection {
 
     /// A tail loss probe: new data if there is any, else a retransmission of the last segment, regardless of the
     /// congestion window. `None`: everything has been acknowledged in the meantime.
+    #[cold]
     fn plan_tail_probe(&self) -> Option<SegmentPlan> {
         let (seq, end) = (self.snd.nxt, self.end_of_text());
         let edge = self.snd.edge();
@@ -217,6 +226,7 @@ impl Connection {
 
     /// A segment larger than the known path MTU, as a probe. It waits for the congestion window, and so does the new
     /// data behind it.
+    #[inline(never)]
     fn plan_size_probe(&self, shared: &Shared, now: Instant, congestion: &Congestion) -> SizeProbe {
         let Some(len) = self.next_probe_size(shared, now, congestion.window()) else {
             return SizeProbe::None;
@@ -267,6 +277,7 @@ impl Connection {
     }
 
     /// Max data in one packet to the link: what it can segment (GSO), in whole segments.
+    #[inline]
     fn longest(&self, shared: &Shared, congestion: &Congestion) -> u32 {
         let most = shared.config.max_packet.min(usize::from(u16::MAX));
         if most <= shared.config.mtu {

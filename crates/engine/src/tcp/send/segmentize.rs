@@ -167,6 +167,7 @@ impl Connection {
     }
 
     /// The options of a segment.
+    #[cold]
     fn options_of(&self, plan: &SegmentPlan, timestamps: Timestamps) -> TcpOptions {
         let has_timestamps = self.negotiated.timestamps;
         let mut options =
@@ -186,6 +187,7 @@ impl Connection {
     }
 
     /// A segment with these options is sent.
+    #[cold]
     fn rare_options_announced(&mut self, plan: &SegmentPlan, options: &TcpOptions) {
         if !options.sack.is_empty() {
             self.rcv.duplicate = None;
@@ -210,6 +212,7 @@ impl Connection {
     }
 
     /// Data is sent after an idle period: reduces the congestion window (RFC 5681 section 4.1).
+    #[cold]
     fn commit_restart(&mut self, shared: &Shared, now: Instant) {
         if let Some(silence) = self.text_sent.map(|at| now - at) {
             self.congestion.restart_after_idle(silence, self.rtt.rto(&shared.config.tcp), self.mss);
@@ -226,12 +229,10 @@ impl Connection {
         self.commit_acks(plan);
         let occupies = plan.occupies();
         let again = occupies > 0 && plan.seq.before(self.snd.nxt);
-        if again {
-            shared.counters.tcp_retransmitted += u64::from(count);
-        } else {
-            shared.counters.tcp_out_segments += u64::from(count);
-        }
-        shared.counters.tcp_challenge_acks += u64::from(plan.rule.is_some());
+        let counters = &mut shared.counters;
+        *(if again { &mut counters.tcp_retransmitted } else { &mut counters.tcp_out_segments }) +=
+            u64::from(count);
+        counters.tcp_challenge_acks += u64::from(plan.rule.is_some());
         if occupies == 0 {
             return;
         }
@@ -245,8 +246,7 @@ impl Connection {
         self.recovery.sent(occupies, again);
         self.book_pace(shared, now, occupies);
         if again {
-            self.stats.sent_again(plan.len, count);
-            self.recovery.scoreboard.on_retransmit(plan.seq, occupies, now);
+            self.commit_again(now, plan, count);
         } else {
             self.commit_new(shared, now, plan, count);
         }
@@ -265,6 +265,13 @@ impl Connection {
             self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));
         }
         self.note_limit(now);
+    }
+
+    /// Commits a retransmission, sent as `count` segments on the wire.
+    #[cold]
+    fn commit_again(&mut self, now: Instant, plan: &SegmentPlan, count: u32) {
+        self.stats.sent_again(plan.len, count);
+        self.recovery.scoreboard.on_retransmit(plan.seq, plan.occupies(), now);
     }
 
     /// Commits new data, sent as `count` segments on the wire.

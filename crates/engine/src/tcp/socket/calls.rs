@@ -22,6 +22,7 @@ pub struct Tcp<'a> {
 
 impl Stack {
     /// The connection with this identifier; `None` if it was closed.
+    #[inline]
     pub fn tcp(&mut self, id: ConnId) -> Option<Tcp<'_>> {
         let Self { tcp, shared, .. } = self;
         tcp.take_up(shared, id).then_some(Tcp { table: tcp, shared, id })
@@ -39,6 +40,7 @@ impl Tcp<'_> {
         self.table.socket(self.id)
     }
 
+    #[inline]
     pub(super) fn socket_mut(&mut self) -> &mut Socket {
         self.table.socket_mut(self.id)
     }

@@ -369,6 +369,7 @@ impl Scoreboard {
 
     /// The same while nothing is SACKed, lost or retransmitted: each segment is visited once, when it is removed. Returns
     /// the last one and their number. `ack` is a position after SND.UNA, and not after SND.NXT.
+    #[inline]
     pub fn acknowledge_unmarked(&mut self, ack: u64, mss: u32) -> Option<(Arrived, u32)> {
         let (mut from, mut count) = (self.una, 0);
         let mut newest = None;
