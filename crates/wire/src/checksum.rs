@@ -43,6 +43,15 @@ impl Sum {
         Self(self.0 + fold32(sum))
     }
 
+    /// Adds an array whose length is a multiple of four: of a length known when it is compiled.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn add_array<const N: usize>(self, bytes: &[u8; N]) -> Self {
+        const { assert!(N.is_multiple_of(4)) };
+        let words = bytes.as_chunks::<4>().0.iter();
+        Self(words.fold(self.0, |sum, word| sum + u64::from(u32::from_ne_bytes(*word))))
+    }
+
     /// Adds two strings as if they were one; the first may have an odd length.
     #[inline]
     #[must_use]

@@ -62,7 +62,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<IpPacket<'_>, Malformed> {
     }
     let packet = bytes.get(..fields.total_len).ok_or(Malformed::Truncated)?;
     let (header, payload) = packet.split_at(fields.header_len);
-    if !Sum::new().add(header).is_valid() {
+    let sum = match header.first_chunk::<HEADER>() {
+        Some(plain) if header.len() == HEADER => Sum::new().add_array(plain),
+        _ => Sum::new().add(header),
+    };
+    if !sum.is_valid() {
         return Err(Malformed::Checksum);
     }
     if !options_ok(&header[HEADER..]) {

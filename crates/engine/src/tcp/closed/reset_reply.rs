@@ -5,7 +5,6 @@ use crate::shared::Shared;
 use crate::tcp::segment::{self, Arrival};
 use crate::tcp::socket::settings::MAX_DSCP;
 use crate::{DropReason, FourTuple, Instant, Rule, Verdict};
-use core::time::Duration;
 use lastack_wire::ip::IpHeader;
 use lastack_wire::reset_reason::{self, ResetReason};
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions};
@@ -78,6 +77,9 @@ pub(crate) fn ip_header(shared: &Shared, ip: &IpHeader) -> IpHeader {
     IpHeader { hop_limit: shared.config.hop_limit, traffic_class: ip.traffic_class & DSCP, ..back }
 }
 
+/// How often tokens are refilled, in nanoseconds.
+const REFILL: u64 = 1_000_000_000;
+
 /// The token bucket of resets that answer segments of no connection. Each refill is reduced by a random amount, so
 /// that the tokens left do not reveal exactly how many others used.
 ///
@@ -96,7 +98,7 @@ impl ResetLimit {
     pub fn arrived(&mut self, rate: Option<u32>, now: Instant, secret: &mut Secret, reset: bool) {
         self.granted = false;
         let Some(rate) = rate.filter(|_| !reset) else { return };
-        if self.refilled.is_none_or(|at| now - at >= Duration::from_secs(1)) {
+        if self.refilled.is_none_or(|at| now.nanos_since(at) >= REFILL) {
             self.refilled = Some(now);
             self.tokens = rate - (secret.draw() % u64::from(rate / 8 + 1)) as u32;
         }

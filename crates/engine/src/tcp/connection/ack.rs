@@ -100,7 +100,7 @@ impl Connection {
     }
 
     /// Fast path: new data is acknowledged while nothing is lost or out of order.
-    #[inline]
+    #[inline(always)]
     pub(super) fn recover_undisturbed(
         &mut self,
         shared: &mut Shared,
@@ -130,6 +130,7 @@ impl Connection {
     }
 
     /// Takes an RTT sample, in nanoseconds.
+    #[inline]
     fn measure_rtt(
         &mut self,
         shared: &Shared,
@@ -204,7 +205,7 @@ impl Connection {
     }
 
     /// New data was acknowledged: the timers restart (RFC 6298 sections 5.2 and 5.3).
-    #[inline]
+    #[inline(always)]
     pub(super) fn progress(&mut self, shared: &mut Shared, now: Instant) {
         self.timers.stop(Timer::User);
         self.timers.stop(Timer::TailProbe);

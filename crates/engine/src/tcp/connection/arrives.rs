@@ -19,6 +19,7 @@ pub(super) type Step = Result<(), Verdict>;
 
 impl Connection {
     /// A segment of this connection has arrived.
+    #[inline]
     pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         if self.fate.is_some() {
             return Verdict::Dropped(DropReason::Unwanted);
@@ -42,6 +43,7 @@ impl Connection {
         result.err().unwrap_or(Verdict::Accepted)
     }
 
+    #[inline(never)]
     fn steps(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         self.check_sequence(shared, now, seg)?; // first
         self.check_reset(shared, now, seg)?; // second

@@ -170,6 +170,7 @@ impl Connection {
     }
 
     /// The unused part of the congestion window.
+    #[inline(always)]
     fn congestion_room(&self, congestion: &Congestion) -> u32 {
         self.recovery.window(congestion, self.mss).saturating_sub(self.recovery.pipe(self.mss))
     }
@@ -238,6 +239,7 @@ impl Connection {
     }
 
     /// New data that both windows allow, or the FIN after it.
+    #[inline(always)]
     fn plan_new(&self, shared: &Shared, congestion: &Congestion) -> Option<SegmentPlan> {
         let (seq, end) = (self.snd.nxt, self.end_of_text());
         let fin_wanted = self.state.fin_pending() && !seq.after(end);
@@ -277,7 +279,7 @@ impl Connection {
     }
 
     /// Max data in one packet to the link: what it can segment (GSO), in whole segments.
-    #[inline]
+    #[inline(never)]
     fn longest(&self, shared: &Shared, congestion: &Congestion) -> u32 {
         let most = shared.config.max_packet.min(usize::from(u16::MAX));
         if most <= shared.config.mtu {
