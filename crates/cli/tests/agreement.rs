@@ -76,11 +76,11 @@ fn reset(mut stream: TcpStream) {
 }
 
 #[test]
+#[ignore = "needs namespaces and python3"]
 fn explain_agrees_with_run() {
     let works = lastack(&["run", "-q", "--", "true"]);
     if !works.status.success() {
-        eprintln!("skipped: lastack run does not work here: {}", String::from_utf8_lossy(&works.stderr));
-        return;
+        panic!("cannot run here: lastack run does not work here: {}", String::from_utf8_lossy(&works.stderr));
     }
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let ports = [closed, server(answer), server(reset)];

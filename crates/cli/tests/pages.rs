@@ -69,6 +69,7 @@ fn a_page_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
+#[ignore = "needs namespaces"]
 fn run_writes_the_connections_of_its_program() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("page.html");
@@ -76,8 +77,7 @@ fn run_writes_the_connections_of_its_program() {
     let connect = "exec 3<>/dev/tcp/10.0.2.2/9";
     let output = lastack(&["run", "--host-loopback", "-q", "bash", "-c", connect], &path);
     if output.status.code() == Some(125) {
-        eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr));
-        return;
+        panic!("cannot run here: {}", String::from_utf8_lossy(&output.stderr));
     }
     let page = read(&path);
     assert!(page.contains("refused") && page.contains("10.0.2.2:9"), "{page}");

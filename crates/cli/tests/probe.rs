@@ -76,6 +76,7 @@ fn silence_is_told_from_refusal() {
 }
 
 #[test]
+#[ignore = "needs namespaces"]
 fn the_router_that_says_no_is_named() {
     let inside = |arguments: &[&str]| {
         let run = ["run", "-q", "--", LASTACK, "probe"];
@@ -84,8 +85,7 @@ fn the_router_that_says_no_is_named() {
     };
     let (status, said) = inside(&["10.0.2.99:80"]);
     if status == Some(125) {
-        eprintln!("skipped: {said}");
-        return;
+        panic!("cannot run here: {said}");
     }
     assert_eq!(status, Some(1));
     assert!(said.contains("unreachable (ICMP host unreachable (3/1) from 10.0.2.2)"), "{said}");

@@ -78,9 +78,10 @@ fn every_field_of_ours_has_its_place() {
 
 /// The header of the machine's kernel knows no field that is not in the table.
 #[test]
+#[ignore = "needs the headers of Linux"]
 fn every_field_of_the_kernel_has_its_place() {
     let Ok(header) = fs::read_to_string("/usr/include/linux/tcp.h") else {
-        return eprintln!("skipped: needs /usr/include/linux/tcp.h");
+        panic!("cannot run here: needs /usr/include/linux/tcp.h");
     };
     let (_, rest) = header.split_once("struct tcp_info {").expect("the struct is in the header");
     let (body, _) = rest.split_once("};").expect("it ends");

@@ -169,8 +169,8 @@ fn what_is_no_capture_is_refused() {
     assert!(matches!(open(&[0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 0, 1, 2, 3, 4]), Err(ReadError::Head(_))));
 }
 
-/// Runs a compressor; `None` where it is not installed.
-fn compressed(program: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+/// Runs a compressor.
+fn compressed(program: &str, bytes: &[u8]) -> Vec<u8> {
     let child = Command::new(program)
         .arg("-c")
         .stdin(Stdio::piped())
@@ -178,20 +178,20 @@ fn compressed(program: &str, bytes: &[u8]) -> Option<Vec<u8>> {
         .stderr(Stdio::null())
         .spawn();
     let Ok(mut child) = child else {
-        eprintln!("skipped: {program} is not installed");
-        return None;
+        panic!("cannot run here: {program} is not installed");
     };
     child.stdin.take().unwrap().write_all(bytes).unwrap();
     let out = child.wait_with_output().unwrap();
     assert!(out.status.success(), "{program}");
-    Some(out.stdout)
+    out.stdout
 }
 
 #[test]
+#[ignore = "needs gzip, zstd, xz, bzip2 and lz4"]
 fn compressed_captures() {
     let file = pcap(false, 0xa1b2_c3d4, 16, 1000);
     for program in ["gzip", "zstd", "xz", "bzip2", "lz4"] {
-        let Some(packed) = compressed(program, &file) else { continue };
+        let packed = compressed(program, &file);
         assert_eq!(read(packed.clone()).0, expected(101), "{program}");
         let half = packed[..packed.len() / 2].to_vec();
         if let Ok(mut capture) = Capture::from_reader(Box::new(Cursor::new(half)), program, 0) {
@@ -201,7 +201,7 @@ fn compressed_captures() {
     }
     for program in ["gzip", "zstd"] {
         let (head, tail) = file.split_at(50);
-        let Some((a, b)) = compressed(program, head).zip(compressed(program, tail)) else { continue };
+        let (a, b) = (compressed(program, head), compressed(program, tail));
         assert_eq!(read([a, b].concat()).0, expected(101), "{program}, two members");
     }
 }

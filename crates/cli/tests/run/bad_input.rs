@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{LASTACK, finish, namespaces};
+use crate::support::{LASTACK, finish, require_namespaces};
 
 /// The exit status, and what is said.
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
@@ -60,20 +60,18 @@ fn unwritable_files_are_noticed_before_the_program_runs() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn programs_that_cannot_be_run() {
-    if !namespaces() {
-        return;
-    }
+    require_namespaces();
     fails(&["run", "no-such-program-anywhere"], 127, &["no-such-program-anywhere", "no such program"]);
     fails(&["run", "/etc/passwd"], 126, &["/etc/passwd", "chmod +x"]);
     fails(&["run", "/etc"], 126, &["/etc"]);
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn where_namespaces_are_forbidden_the_cause_is_named() {
-    if !namespaces() {
-        return;
-    }
+    require_namespaces();
     // In a namespace that may make no further ones; as root it would need no user namespace of its own.
     let script = "cd /proc/sys/user; echo 0 > max_user_namespaces; echo 0 > max_net_namespaces; exec \"$0\" run -q true";
     let output = finish(Command::new("unshare").args(["--map-root-user", "sh", "-c", script, LASTACK]));

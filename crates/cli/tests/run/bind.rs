@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{LASTACK, finish, have, read_report, ready};
+use crate::support::{LASTACK, finish, read_report, require_all, require_tool};
 
 /// A network of its own, in which this host has three addresses on the loopback interface, and a remote on a cable.
 /// `listen` starts a server that prints the source of each first packet, of TCP, UDP and pings.
@@ -45,15 +45,15 @@ fn play(script: &str) -> (std::process::Output, String) {
     (output, report)
 }
 
-fn possible() -> bool {
-    ready() && ["ip", "unshare", "bash", "ping"].into_iter().all(have)
+fn require_network() {
+    require_all();
+    ["ip", "unshare", "bash", "ping"].into_iter().for_each(require_tool);
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn tcp_udp_and_pings_come_from_the_bound_address() {
-    if !possible() {
-        return;
-    }
+    require_network();
     let script = r#"
 listen
 for bind in 192.0.2.1 192.0.2.2; do
@@ -67,10 +67,9 @@ cat "$place/seen""#;
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn an_interface_is_the_only_way() {
-    if !possible() {
-        return;
-    }
+    require_network();
     // Whoever is bound to the cable sees nothing of the addresses on the loopback interface.
     let script = r#"
 listen
@@ -93,10 +92,9 @@ tail -n +2 "$place/seen""#;
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_family_without_an_address_is_unreachable_and_the_report_says_why() {
-    if !possible() {
-        return;
-    }
+    require_network();
     let script = r#"
 $lastack run --json -o "$place/report" --bind 192.0.2.1 -- python3 -c '
 import errno, socket

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use crate::support::{FAMILIES, Server, client, lastack, ready};
+use crate::support::{FAMILIES, Server, client, lastack, require_all};
 
 const SERVER: &str = r#"
 import hashlib, socket, sys, threading
@@ -40,9 +40,7 @@ print(sent.hexdigest(), "same" if received.digest() == expected.digest() else "o
 /// 64 MiB each way at the same time.
 fn both_ways(options: &[&str]) {
     const LENGTH: u64 = 64 << 20;
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let mut server = Command::new("python3")
             .args(["-c", SERVER, host, &LENGTH.to_string()])
@@ -72,16 +70,19 @@ fn both_ways(options: &[&str]) {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn sixty_four_mebibytes_each_way() {
     both_ways(&[]);
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn sixty_four_mebibytes_each_way_in_small_packets() {
     both_ways(&["--mtu", "1500"]);
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn sixty_four_mebibytes_each_way_over_veth() {
     both_ways(&["--device", "veth"]);
 }
@@ -89,12 +90,11 @@ fn sixty_four_mebibytes_each_way_over_veth() {
 /// Connections that the program does not read: what is held for all of them has a bound, nobody is reset, and
 /// every octet comes when it reads.
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_program_that_does_not_read() {
     const EACH: usize = 3 << 20;
     const CONNECTIONS: usize = 60;
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let server = Server::new(host, CONNECTIONS, |mut stream: TcpStream| {
             std::thread::spawn(move || std::io::Write::write_all(&mut stream, &vec![7; EACH]).unwrap())
@@ -112,10 +112,9 @@ fn a_program_that_does_not_read() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn two_hundred_connections_at_once() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let server = Server::new(host, 200, |mut stream: TcpStream| {
             std::thread::spawn(move || {

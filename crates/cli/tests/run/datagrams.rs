@@ -2,13 +2,14 @@
 
 use std::net::UdpSocket;
 
-use crate::support::{FAMILIES, closed_port, direct, have, lastack, namespaces, ready, relayed};
+use crate::support::{
+    FAMILIES, closed_port, direct, lastack, relayed, require_all, require_namespaces, require_tool,
+};
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_closed_port_refuses_at_once() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let port = closed_port(host);
         assert_eq!(direct("udp", host, port, &["x"]).end(), "ECONNREFUSED");
@@ -22,10 +23,9 @@ fn a_closed_port_refuses_at_once() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn answers_come_back() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let socket = UdpSocket::bind((host, 0)).unwrap();
         let port = socket.local_addr().unwrap().port();
@@ -49,10 +49,9 @@ fn answers_come_back() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_loopback_is_closed_to_datagrams_too() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let socket = UdpSocket::bind((host, 0)).unwrap();
         let port = socket.local_addr().unwrap().port();
@@ -66,10 +65,10 @@ fn the_loopback_is_closed_to_datagrams_too() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_gateway_answers_pings() {
-    if !have("ping") || !namespaces() {
-        return;
-    }
+    require_tool("ping");
+    require_namespaces();
     for address in ["10.0.2.2", "10.0.2.3", "fd00::2", "fd00::3"] {
         let ran = lastack(&[], &["ping", "-n", "-c", "2", "-i", "0.2", "-W", "3", address]);
         assert!(ran.output.status.success(), "{address}: {ran:?}");
@@ -77,10 +76,10 @@ fn the_gateway_answers_pings() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_ping_to_nobody_is_unreachable() {
-    if !have("ping") || !namespaces() {
-        return;
-    }
+    require_tool("ping");
+    require_namespaces();
     let ran = lastack(&[], &["ping", "-n", "-c", "1", "-W", "3", "10.0.2.99"]);
     let said = String::from_utf8_lossy(&ran.output.stdout).into_owned();
     assert!(said.contains("From 10.0.2.2 icmp_seq=1 Destination Host Unreachable"), "{said}");

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{LASTACK, finish, ready};
+use crate::support::{LASTACK, finish, require_all};
 
 /// Runs a program of python in front of lastack with so many descriptors, and a server on the host's loopback that holds
 /// its connections and sends what it gets back. The program has as many descriptors as it likes.
@@ -45,10 +45,9 @@ fn ours(ran: &serde_json::Value) -> Vec<&serde_json::Value> {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_oldest_idle_connection_makes_room_for_a_new_one() {
-    if !ready() {
-        return;
-    }
+    require_all();
     // The program's own limit is the one that lastack was given: several processes have many connections together.
     let inside = r#"
 import os, socket, sys, time
@@ -98,10 +97,9 @@ for child in range(4): os.wait()
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn connections_in_use_stay_and_others_wait_their_turn() {
-    if !ready() {
-        return;
-    }
+    require_all();
     // More at once than there are descriptors; each is in use, and ends by itself.
     let inside = r#"
 import os, socket, sys, threading, time
@@ -127,10 +125,9 @@ for child in range(5): os.wait()
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn datagrams_of_many_sockets_need_no_more() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let inside = r#"
 import socket, sys
 kept = []

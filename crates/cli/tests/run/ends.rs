@@ -5,15 +5,13 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::support::{
-    FAMILIES, Ran, Server, answer_after_fin, closed_port, direct, have, lastack, namespaces, read_to_end,
-    ready, relayed, reset,
+    FAMILIES, Ran, Server, answer_after_fin, closed_port, direct, lastack, read_to_end, relayed, require_all,
+    require_namespaces, require_tool, reset,
 };
 
 /// The client sees the same with and without lastack, and the report says why.
 fn same(what: &str, serve: impl Fn(TcpStream) + Clone + Send + 'static, check: impl Fn(&Ran)) {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let server = Server::new(host, 2, serve.clone());
         let without = direct(what, host, server.port(), &[]);
@@ -37,10 +35,9 @@ fn assert_report(ran: &Ran, fields: &[(&str, &str)]) {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn refused_is_refused_at_once() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let port = closed_port(host);
         assert_eq!(direct("read", host, port, &[]).end(), "ECONNREFUSED");
@@ -55,6 +52,7 @@ fn refused_is_refused_at_once() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn an_answer_ends_in_order() {
     let serve = |mut stream: TcpStream| stream.write_all(b"hello").unwrap();
     same("read", serve, |ran| {
@@ -65,6 +63,7 @@ fn an_answer_ends_in_order() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn an_abort_comes_after_the_octets_before_it() {
     let serve = |mut stream: TcpStream| {
         // A reset that comes before the client has seen that it is connected takes the octets with it.
@@ -83,10 +82,9 @@ fn an_abort_comes_after_the_octets_before_it() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn many_octets_before_an_abort_all_arrive() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let server = Server::new(host, 1, |mut stream: TcpStream| {
             stream.write_all(&vec![b'x'; 300_000]).unwrap();
@@ -101,6 +99,7 @@ fn many_octets_before_an_abort_all_arrive() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_close_with_unread_octets_is_a_reset() {
     let serve = |stream: TcpStream| {
         // Something has come, and is never read.
@@ -113,6 +112,7 @@ fn a_close_with_unread_octets_is_a_reset() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_half_closed_connection_waits_for_its_answer() {
     let serve = |stream: TcpStream| {
         let heard = answer_after_fin(stream, Duration::from_millis(1500), b"answer");
@@ -126,6 +126,7 @@ fn a_half_closed_connection_waits_for_its_answer() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_writer_learns_that_the_remote_is_gone() {
     // The remote closes; what comes after is answered with RST, and the write after that fails.
     let serve = |stream: TcpStream| drop(stream);
@@ -136,10 +137,9 @@ fn a_writer_learns_that_the_remote_is_gone() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_servers_see_the_programs_abort() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let server = Server::new(host, 2, |mut stream: TcpStream| read_to_end(&mut stream));
         direct("abort", host, server.port(), &[]);
@@ -154,10 +154,9 @@ fn the_servers_see_the_programs_abort() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_servers_see_the_programs_close_with_unread_octets() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let server = Server::new(host, 2, |mut stream: TcpStream| {
             stream.write_all(b"never read").unwrap();
@@ -173,10 +172,9 @@ fn the_servers_see_the_programs_close_with_unread_octets() {
 /// The server writes and reads at once when the program goes: the reset reaches one of the two, whichever asks
 /// first, and never as an end of the stream to one and a broken pipe to the other.
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn an_abort_against_octets_in_flight_is_never_an_end() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = Server::new("127.0.0.1", 6, |stream: TcpStream| {
         let mut writer = stream.try_clone().unwrap();
         let writing = std::thread::spawn(move || {
@@ -200,10 +198,9 @@ fn an_abort_against_octets_in_flight_is_never_an_end() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn what_was_sent_before_the_programs_end_still_arrives() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
         // The program has ended long before this is read.
         std::thread::sleep(Duration::from_millis(1500));
@@ -224,10 +221,9 @@ fn what_was_sent_before_the_programs_end_still_arrives() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_remote_that_does_not_close_is_open_at_the_end() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
         let heard = read_to_end(&mut stream);
         std::thread::sleep(Duration::from_secs(3));
@@ -241,10 +237,10 @@ fn a_remote_that_does_not_close_is_open_at_the_end() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn curl_says_what_it_says_without_us() {
-    if !have("curl") || !namespaces() {
-        return;
-    }
+    require_tool("curl");
+    require_namespaces();
     for (host, gateway) in [("127.0.0.1", "10.0.2.2"), ("[::1]", "[fd00::2]")] {
         let bare = host.trim_matches(['[', ']']);
         let serve = |mut stream: TcpStream| {
@@ -269,10 +265,9 @@ fn curl_says_what_it_says_without_us() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_hosts_loopback_is_closed_unless_it_is_opened() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let listener = std::net::TcpListener::bind((host, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::support::{LASTACK, Ran, Server, finish, have, lastack, namespaces, ready};
+use crate::support::{LASTACK, Ran, Server, finish, lastack, require_all, require_namespaces, require_tool};
 
 /// Connects a number of times, sends 4 KiB each time and reads what comes back: 8 KiB and the end. Prints what each saw.
 const CLIENT: &str = r#"
@@ -54,10 +54,9 @@ fn ends(seen: &[Value]) -> Vec<&str> {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_third_connection_is_reset_after_4_kib() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let (seen, ran) = inject(&["rst:when=3:after=4k:direction=down"], 4);
     assert_eq!(ends(&seen), ["EOF", "EOF", "ECONNRESET", "EOF"], "{ran:?}");
     assert_eq!([&seen[1]["bytes"], &seen[2]["bytes"]], [8192, 4096]);
@@ -71,10 +70,9 @@ fn the_third_connection_is_reset_after_4_kib() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn each_fault_is_seen_by_the_program() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (fault, end) in [
         ("refuse", "ECONNREFUSED"),
         ("rst:state=syn", "ECONNREFUSED"),
@@ -108,10 +106,9 @@ fn each_fault_is_seen_by_the_program() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn late_packets_and_late_closes_take_their_time() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (fault, least) in [("delay=150ms", 0.44), ("rate=10k", 0.8), ("slow-close=700ms:direction=down", 0.7)]
     {
         let (seen, ran) = inject(&[fault], 1);
@@ -121,10 +118,9 @@ fn late_packets_and_late_closes_take_their_time() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_forgotten_connection_is_reset_when_it_speaks() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server =
         Server::new("127.0.0.1", 1, |mut stream: TcpStream| stream.read(&mut [0; 10]).map_err(|e| e.kind()));
     let script = format!(
@@ -140,10 +136,9 @@ fn a_forgotten_connection_is_reset_when_it_speaks() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_rule_that_matches_nothing_is_reported() {
-    if !namespaces() {
-        return;
-    }
+    require_namespaces();
     let mut command = std::process::Command::new(LASTACK);
     let output =
         finish(command.args(["run", "--inject", "refuse:port=9", "--inject", "loss=1%", "--", "true"]));
@@ -170,10 +165,10 @@ fn rules_are_explained_and_wrong_ones_refused_before_the_program_runs() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_capture_says_of_a_packet_what_the_report_says() {
-    if !ready() || !have("tshark") {
-        return;
-    }
+    require_all();
+    require_tool("tshark");
     let comments = |options: &[&str]| {
         let capture = tempfile::NamedTempFile::new().unwrap();
         let path = capture.path().to_str().unwrap();
@@ -193,10 +188,9 @@ fn the_capture_says_of_a_packet_what_the_report_says() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn questions_for_names_fail_as_asked_for_and_datagrams_too() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let ask = "import socket, time\nt = time.monotonic()\ntry: socket.getaddrinfo('a.example.test', 80)\n\
                except socket.gaierror as e: print(e.errno, time.monotonic() - t < 4)";
     let of = |options: &[&str]| lastack(options, &["python3", "-c", ask]);

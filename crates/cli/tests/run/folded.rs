@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::{FAMILIES, Ran, Server, lastack, read_to_end, ready, relayed, reset};
+use crate::support::{FAMILIES, Ran, Server, lastack, read_to_end, relayed, require_all, reset};
 
 /// The cause of the run's only connection, and its severity.
 fn cause(ran: &Ran) -> (&str, &str) {
@@ -24,10 +24,9 @@ const CLOSE_NOTIFY: [u8; 24] =
 const HELLO: &str = "b'\\x16\\x03\\x01\\x02\\0\\x01'";
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_closing_alert_of_a_server_comes_too_late() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let server = Server::new(host, 1, |mut stream: TcpStream| {
             stream.read_exact(&mut [0; 6]).unwrap();
@@ -49,10 +48,9 @@ fn the_closing_alert_of_a_server_comes_too_late() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_closing_alert_of_a_client_comes_too_late() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let server = Server::new(host, 1, |mut stream: TcpStream| {
             stream.read_exact(&mut [0; 6]).unwrap();
@@ -74,10 +72,9 @@ fn the_closing_alert_of_a_client_comes_too_late() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_request_after_the_servers_close_is_lost() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
         stream.read_exact(&mut [0; 6]).unwrap();
         stream.write_all(b"data").unwrap();
@@ -94,10 +91,9 @@ fn a_request_after_the_servers_close_is_lost() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_probe_is_no_failure() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| read_to_end(&mut stream));
     let ran = python(&format!(
         "import socket, struct; s = socket.create_connection(('10.0.2.2', {}))\n\
@@ -109,10 +105,9 @@ fn a_probe_is_no_failure() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_cancelled_download_is_not_the_networks_fault() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
         // It ends with an error: nobody reads to its end.
         let _cancelled = stream.write_all(&vec![b'x'; 8 << 20]);
@@ -123,10 +118,9 @@ fn a_cancelled_download_is_not_the_networks_fault() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_remote_that_resets_a_request_is_no_probe() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
         stream.read_exact(&mut [0; 5]).unwrap();
         std::thread::sleep(Duration::from_millis(100));

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{LASTACK, closed_port, finish, have, ready};
+use crate::support::{LASTACK, closed_port, finish, require_all, require_tool};
 
 /// Listens at an address and port after half a second, says hello to one client, and goes on for a while.
 const SERVER: &str = "
@@ -50,10 +50,9 @@ fn published(option: &str, address: &str, port: u16) -> (ErrorKind, String, Erro
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_port_listens_as_long_as_the_program_does() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let refused = ErrorKind::ConnectionRefused;
     for (option, address, client) in [
         ("PORT", "0.0.0.0", "10.0.2.2"),
@@ -75,10 +74,11 @@ fn a_port_listens_as_long_as_the_program_does() {
 
 /// A client in a network of its own reaches the program from its own address.
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_clients_address_is_visible_inside() {
-    if !ready() || !have("ip") || !have("unshare") {
-        return;
-    }
+    require_all();
+    require_tool("ip");
+    require_tool("unshare");
     let script = format!(
         "ip link set lo up; ip addr add 192.0.2.1/32 dev lo; {LASTACK} run -q -p 192.0.2.1:8080:80 -- python3 -c \"$0\" 0.0.0.0 80 & \
          for i in $(seq 100); do sleep 0.05; python3 -c \"$1\" && break; done; wait"
@@ -90,10 +90,9 @@ fn the_clients_address_is_visible_inside() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_port_that_is_taken_is_told_before_the_program_runs() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let output = finish(Command::new(LASTACK).args(["run", "-p", &port, "--", "echo", "ran"]));

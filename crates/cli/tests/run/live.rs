@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::support::{LASTACK, Server, closed_port, finish, ready};
+use super::support::{LASTACK, Server, closed_port, finish, require_all};
 
 /// Runs lastack with a pseudoterminal.
 fn with_terminal(kind: &str, rest: &[&str]) -> Value {
@@ -18,10 +18,9 @@ fn with_terminal(kind: &str, rest: &[&str]) -> Value {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_table_shows_connections_as_they_live_and_end_and_the_terminal_is_restored() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
         for _ in 0..24 {
             stream.write_all(&[b'x'; 100_000]).unwrap();
@@ -57,10 +56,9 @@ print('done')";
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_terminal_of_the_program_is_left_alone_and_that_is_said() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let own = with_terminal("own", &["echo", "mine"]);
     let terminal = own["terminal"].as_str().unwrap();
     assert!(terminal.contains("the program writes to this terminal, so there is no table"), "{own}");

@@ -4,13 +4,14 @@ use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::support::{FAMILIES, Server, client, closed_port, direct, lastack, read_to_end, ready, reset};
+use crate::support::{
+    FAMILIES, Server, client, closed_port, direct, lastack, read_to_end, require_all, reset,
+};
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn what_its_own_loopback_refuses_is_in_the_report() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, _) in FAMILIES {
         let port = closed_port(host);
         let ran = lastack(&[], &client("read", host, port, &[]));
@@ -23,10 +24,9 @@ fn what_its_own_loopback_refuses_is_in_the_report() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_mapped_port_ends_connections_as_the_host_does() {
-    if !ready() {
-        return;
-    }
+    require_all();
     type Serve = fn(TcpStream);
     let ends: [(&str, Serve); 3] = [
         ("read", |mut stream| stream.write_all(b"hello").unwrap()),
@@ -61,10 +61,9 @@ fn a_mapped_port_ends_connections_as_the_host_does() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_mapped_port_listens_while_the_host_does() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let port = closed_port("127.0.0.1");
     let option = port.to_string();
     let ran = lastack(&["--map-localhost", &option], &client("read", "127.0.0.1", port, &[]));

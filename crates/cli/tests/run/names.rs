@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{LASTACK, finish, have, ready};
+use crate::support::{LASTACK, finish, require_all, require_tool};
 
 /// Answers every question of type A with 192.0.2.77, by UDP and TCP, at this address.
 const RESOLVER: &str = r#"
@@ -62,32 +62,38 @@ const ANSWERS: &str = "192.0.2.77\n192.0.2.77\n['10.0.2.3']\n";
 const ANSWERS_OF_TWO: &str = "192.0.2.77\n192.0.2.77\n['10.0.2.3', 'fd00::3']\n";
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn names_resolve_by_udp_and_tcp() {
-    if ready() && have("unshare") && have("ip") {
-        assert_eq!(ask("127.0.0.1", "-D 127.0.0.1"), ANSWERS);
-        assert_eq!(ask("::1", "-D ::1"), ANSWERS);
-    }
+    require_all();
+    require_tool("unshare");
+    require_tool("ip");
+    assert_eq!(ask("127.0.0.1", "-D 127.0.0.1"), ANSWERS);
+    assert_eq!(ask("::1", "-D ::1"), ANSWERS);
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_resolver_that_refuses_is_passed_over() {
-    if ready() && have("unshare") && have("ip") {
-        assert_eq!(ask("127.0.0.1", "-D ::1 -D 127.0.0.1"), ANSWERS_OF_TWO);
-    }
+    require_all();
+    require_tool("unshare");
+    require_tool("ip");
+    assert_eq!(ask("127.0.0.1", "-D ::1 -D 127.0.0.1"), ANSWERS_OF_TWO);
 }
 
 /// A refusal reaches the program over the family it asked over, whichever the resolver was asked over.
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_refusing_resolver_is_not_waited_for() {
-    if ready() && have("unshare") && have("ip") {
-        let question = "import socket, time\nt = time.monotonic()\ntry: socket.getaddrinfo('a.example', 80)\n\
+    require_all();
+    require_tool("unshare");
+    require_tool("ip");
+    let question = "import socket, time\nt = time.monotonic()\ntry: socket.getaddrinfo('a.example', 80)\n\
                         except socket.gaierror: print('at once' if time.monotonic() - t < 4 else 'late')";
-        let script = format!("ip link set lo up; {LASTACK} run -D 127.0.0.1 -- python3 -c \"$0\"");
-        let mut command = Command::new("unshare");
-        let output = finish(command.args(["--map-root-user", "--net", "sh", "-c", &script, question]));
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "at once\n", "{output:?}");
-        let report = String::from_utf8_lossy(&output.stderr);
-        assert!(report.contains("ECONNREFUSED from 127.0.0.1:53"), "{report}");
-        assert!(report.contains("name a resolver that answers with --dns"), "{report}");
-    }
+    let script = format!("ip link set lo up; {LASTACK} run -D 127.0.0.1 -- python3 -c \"$0\"");
+    let mut command = Command::new("unshare");
+    let output = finish(command.args(["--map-root-user", "--net", "sh", "-c", &script, question]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "at once\n", "{output:?}");
+    let report = String::from_utf8_lossy(&output.stderr);
+    assert!(report.contains("ECONNREFUSED from 127.0.0.1:53"), "{report}");
+    assert!(report.contains("name a resolver that answers with --dns"), "{report}");
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::support::{FAMILIES, Ran, Server, client, lastack, ready};
+use crate::support::{FAMILIES, Ran, Server, client, lastack, require_all};
 
 fn read(options: &[&str], gateway: &str, port: u16) -> Ran {
     let options: Vec<&str> = ["--host-loopback"].into_iter().chain(options.iter().copied()).collect();
@@ -14,10 +14,9 @@ fn hello(host: &str) -> Server<()> {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn what_is_denied_is_prohibited_by_us() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let server = hello(host);
         let port = server.port();
@@ -40,10 +39,9 @@ fn what_is_denied_is_prohibited_by_us() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_list_of_what_is_allowed_is_all_that_is() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = hello("127.0.0.1");
     let port = server.port();
     let denied = read(&["--allow=192.0.2.7"], "10.0.2.2", port);
@@ -55,10 +53,9 @@ fn a_list_of_what_is_allowed_is_all_that_is() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn what_would_be_denied_is_only_reported() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = hello("127.0.0.1");
     let ran = read(&["--offline", "--log-only"], "10.0.2.2", server.port());
     assert_eq!(ran.seen().data(), "hello");

@@ -5,13 +5,14 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{LASTACK, Server, closed_port, finish, have, lastack, namespaces, ready, relayed};
+use crate::support::{
+    LASTACK, Server, closed_port, finish, lastack, relayed, require_all, require_namespaces, require_tool,
+};
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_exit_status_is_the_programs() {
-    if !namespaces() {
-        return;
-    }
+    require_namespaces();
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 125", 125)] {
         let ran = lastack(&[], &["sh", "-c", script]);
         assert_eq!(ran.output.status.code(), Some(code));
@@ -23,10 +24,9 @@ fn the_exit_status_is_the_programs() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn standard_output_is_the_programs_alone() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let port = closed_port("127.0.0.1");
     let script = format!("import socket; socket.socket().connect_ex(('10.0.2.2', {port})); print('mine')");
     let output = finish(Command::new(LASTACK).args(["run", "--host-loopback", "python3", "-c", &script]));
@@ -56,10 +56,9 @@ fn two_ends(options: &[&str]) -> String {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn as_much_is_reported_as_is_asked_for() {
-    if !ready() {
-        return;
-    }
+    require_all();
     assert_eq!(two_ends(&[]).lines().count(), 2, "the refused one, and the summary");
     assert_eq!(two_ends(&["-v"]).lines().count(), 3, "both, and the summary");
     assert_eq!(two_ends(&["-c"]).lines().count(), 1, "the summary");
@@ -70,10 +69,9 @@ fn as_much_is_reported_as_is_asked_for() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn every_line_of_json_has_the_promised_fields() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let json = two_ends(&["--json"]);
     let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().all(|line| line["v"] == lastack_run::report::VERSION));
@@ -118,10 +116,9 @@ fn every_line_of_json_has_the_promised_fields() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn every_field_and_word_is_explained() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let page = include_str!("../../../../docs/report.md");
     let explained = |name: &str| page.contains(&format!("`{name}`"));
     for line in two_ends(&["--json"]).lines() {
@@ -146,10 +143,9 @@ fn every_field_and_word_is_explained() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_connection_whose_program_is_killed_is_reported() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = Server::new("127.0.0.1", 1, |mut stream| crate::support::read_to_end(&mut stream));
     let script = format!(
         "import os, socket; s = socket.create_connection(('10.0.2.2', {})); s.sendall(b'hello'); os.kill(os.getpid(), 9)",
@@ -162,10 +158,10 @@ fn a_connection_whose_program_is_killed_is_reported() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_capture_holds_the_packets_and_what_became_of_them() {
-    if !ready() || !have("tshark") {
-        return;
-    }
+    require_all();
+    require_tool("tshark");
     let capture = tempfile::NamedTempFile::new().unwrap();
     let path = capture.path().to_str().unwrap();
     let server = Server::new("127.0.0.1", 1, drop);
@@ -193,10 +189,9 @@ fn the_capture_holds_the_packets_and_what_became_of_them() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn octets_are_kept_for_a_slow_remote_until_a_signal() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let (told, go_on) = std::sync::mpsc::channel::<()>();
     let server = Server::new("127.0.0.1", 1, move |stream| {
         go_on.recv().unwrap();
@@ -226,10 +221,9 @@ fn octets_are_kept_for_a_slow_remote_until_a_signal() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn other_addresses_can_be_chosen() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server =
         Server::new("127.0.0.1", 1, |mut stream| std::io::Write::write_all(&mut stream, b"hello").unwrap());
     let options = ["--host-loopback", "--net", "192.168.77.0/24", "-4", "--mtu", "9000"];
@@ -240,10 +234,9 @@ fn other_addresses_can_be_chosen() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn runs_do_not_disturb_each_other() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server =
         Server::new("127.0.0.1", 8, |mut stream| std::io::Write::write_all(&mut stream, b"hello").unwrap());
     let port = server.port();
@@ -257,10 +250,9 @@ fn runs_do_not_disturb_each_other() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_process_that_owns_a_connection_is_named() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let server = Server::new("127.0.0.1", 2, drop);
     let script = format!(
         "import os, socket\npid = os.fork()\nif pid: os.wait()\ns = socket.create_connection(('10.0.2.2', {}))\n\

@@ -3,14 +3,14 @@
 use std::process::Command;
 
 use crate::support::{
-    FAMILIES, LASTACK, Ran, Silent, client, direct, finish, have, lastack, read_report, ready, relayed,
+    FAMILIES, LASTACK, Ran, Silent, client, direct, finish, lastack, read_report, relayed, require_all,
+    require_tool,
 };
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn silence_stays_silence() {
-    if !ready() {
-        return;
-    }
+    require_all();
     for (host, gateway) in FAMILIES {
         let silent = Silent::new(host);
         assert_eq!(direct("impatient", host, silent.port, &[]).end(), "TIMEOUT");
@@ -62,10 +62,11 @@ fn unreachable_like_the_host_says(routes: &str, to: &str, errno: &str, code: &st
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_network_without_a_route_is_unreachable() {
-    if !ready() || !have("ip") || !have("unshare") {
-        return;
-    }
+    require_all();
+    require_tool("ip");
+    require_tool("unshare");
     unreachable_like_the_host_says("true", "192.0.2.7", "ENETUNREACH", "ENETUNREACH");
     unreachable_like_the_host_says("true", "2001:db8::7", "ENETUNREACH", "ENETUNREACH");
     let routes = "ip route add unreachable 192.0.2.0/24 && ip route add unreachable 2001:db8::/64 dev lo";
@@ -74,10 +75,11 @@ fn a_network_without_a_route_is_unreachable() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_network_that_swallows_everything_is_silent() {
-    if !ready() || !have("ip") || !have("unshare") {
-        return;
-    }
+    require_all();
+    require_tool("ip");
+    require_tool("unshare");
     // Both ends of the cable are here, and nobody behind the far one forwards anything.
     let routes = "ip link add near type veth peer name far && ip link set near arp off up && ip link set far arp off up \
                   && ip addr add 192.0.2.1/24 dev near && ip route add default dev near";
@@ -87,10 +89,9 @@ fn a_network_that_swallows_everything_is_silent() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_code_and_its_sender_come_through() {
-    if !ready() {
-        return;
-    }
+    require_all();
     // A lastack in front of a lastack: what the outer one answers, the inner one hears as the network's word.
     for (options, to, from) in
         [("--net=10.9.0.0/24", "10.0.2.99", "10.0.2.2"), ("--net6=fd09::/64", "fd00::99", "fd00::2")]

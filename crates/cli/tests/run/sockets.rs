@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::process::Command;
 
-use crate::support::{FAMILIES, LASTACK, Ran, finish, have, lastack, ready};
+use crate::support::{FAMILIES, LASTACK, Ran, finish, lastack, require_all, require_tool};
 
 /// Runs a script of python against a host: on the kernel, and in front of lastack. Both print the same.
 fn alike(script: &str, arguments: &[&str]) -> Vec<Ran> {
@@ -47,6 +47,7 @@ fn server() -> [u16; 2] {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn an_answer_from_another_port_arrives() {
     let script = "import socket, sys\n\
                   host, ports = sys.argv[1], [int(p) for p in sys.argv[2:4]]\n\
@@ -56,16 +57,16 @@ fn an_answer_from_another_port_arrives() {
                   s.sendto(b'from another port', (host, port))\n\
                   data, who = s.recvfrom(100)\n\
                   print(data, who[0], 'another port' if who[1] != port else 'the same port')";
-    if ready() {
-        let ports = server().map(|port| port.to_string());
-        for ran in alike(script, &[&ports[0], &ports[1]]) {
-            // Whoever was asked has answered, if from elsewhere: nobody was silent.
-            assert!(ran.connections().all(|flow| flow["cause"] == "answered"), "{ran:?}");
-        }
+    require_all();
+    let ports = server().map(|port| port.to_string());
+    for ran in alike(script, &[&ports[0], &ports[1]]) {
+        // Whoever was asked has answered, if from elsewhere: nobody was silent.
+        assert!(ran.connections().all(|flow| flow["cause"] == "answered"), "{ran:?}");
     }
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn all_destinations_see_one_source_which_is_the_programs_own_port() {
     let script = "import socket, sys\n\
                   host, ports = sys.argv[1], sys.argv[2:]\n\
@@ -76,17 +77,15 @@ fn all_destinations_see_one_source_which_is_the_programs_own_port() {
                   for port in ports[v6::2]:\n    \
                       s.sendto(b'?', (host, int(port)))\n    \
                       print('own port' if int(s.recv(100)) == own else 'another port')";
-    if ready() {
-        let ports: Vec<String> = [server(), server()].concat().iter().map(ToString::to_string).collect();
-        alike(script, &ports.iter().map(String::as_str).collect::<Vec<_>>());
-    }
+    require_all();
+    let ports: Vec<String> = [server(), server()].concat().iter().map(ToString::to_string).collect();
+    alike(script, &ports.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_port_that_is_taken_on_this_host_is_replaced_and_reported() {
-    if !ready() {
-        return;
-    }
+    require_all();
     let taken = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
     // Below those that are drawn for programs: this one was asked for.
     let taken = (20_000..30_000).find_map(|port| UdpSocket::bind(("0.0.0.0", port)).ok()).unwrap_or(taken);
@@ -106,6 +105,7 @@ fn a_port_that_is_taken_on_this_host_is_replaced_and_reported() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn an_error_reaches_the_socket_that_it_is_about() {
     // Errors about two destinations of one unconnected socket, as IP_RECVERR tells them.
     let script = "import socket, sys, time\n\
@@ -121,12 +121,12 @@ fn an_error_reaches_the_socket_that_it_is_about() {
                       data, anc, flags, to = s.recvmsg(512, 512, 0x2000)\n    \
                       e = anc[0][2]\n    \
                       print(data, to[:2], 'errno', e[0], 'origin', e[4], 'type', e[5], 'code', e[6])";
-    if ready() {
-        alike(script, &[]);
-    }
+    require_all();
+    alike(script, &[]);
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn three_thousand_datagrams_back_to_back_arrive_each_way() {
     // What arrives in the namespace is counted there, because what the program's own buffer loses under load is not
     // lastack's loss.
@@ -154,9 +154,7 @@ try:
 except OSError: pass
 print("down", arrived() - before)
 "#;
-    if !ready() {
-        return;
-    }
+    require_all();
     let ports = FAMILIES.map(|(host, _)| {
         let socket = UdpSocket::bind((host, 0)).unwrap();
         enlarge(&socket);
@@ -196,10 +194,10 @@ fn enlarge(socket: &UdpSocket) {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn few_descriptors_are_enough_for_many_sockets() {
-    if !ready() || !have("sh") {
-        return;
-    }
+    require_all();
+    require_tool("sh");
     let [port, _] = server();
     let script = format!(
         "import socket\n\

@@ -77,28 +77,22 @@ impl Ran {
     }
 }
 
-/// Whether a tool is there. If not, the test says aloud that it is skipped.
-pub fn have(tool: &str) -> bool {
-    let found =
-        Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap().status.success();
-    if !found {
-        eprintln!("skipped: {tool} is missing");
-    }
-    found
+/// The test fails if this tool is missing.
+pub fn require_tool(tool: &str) {
+    let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
+    assert!(found.status.success(), "cannot run here: {tool} is missing");
 }
 
-/// Whether this machine lets us make namespaces. If not, the test says aloud that it is skipped.
-pub fn namespaces() -> bool {
+/// The test fails if namespaces cannot be made.
+pub fn require_namespaces() {
     let output = Command::new(LASTACK).args(["run", "-q", "true"]).output().unwrap();
-    if !output.status.success() {
-        eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    output.status.success()
+    assert!(output.status.success(), "cannot run here: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Whether all that most tests need is there.
-pub fn ready() -> bool {
-    have("python3") && namespaces()
+/// What most tests need.
+pub fn require_all() {
+    require_tool("python3");
+    require_namespaces();
 }
 
 /// Runs to the end, within the limit.

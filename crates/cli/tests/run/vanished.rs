@@ -4,7 +4,7 @@
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::support::{LASTACK, finish, have, read_report, ready};
+use crate::support::{LASTACK, finish, read_report, require_all, require_tool};
 
 /// Two hosts: this script's, 192.0.2.1, and the remote, 192.0.2.2, whose process is `$remote`. Their neighbours are known
 /// for good, so that silence is silence. `vanish`: from now on the remote hears nothing.
@@ -61,15 +61,15 @@ fn both(script: &str) -> (String, String, Vec<serde_json::Value>) {
     (kernel, seen, report)
 }
 
-fn possible() -> bool {
-    ready() && have("ip") && have("unshare") && have("nsenter") && have("bash")
+fn require_network() {
+    require_all();
+    ["ip", "unshare", "nsenter", "bash"].into_iter().for_each(require_tool);
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn keep_alive_notices_a_remote_that_vanished() {
-    if !possible() {
-        return;
-    }
+    require_network();
     let script = r#"
 serve; vanish_later
 $run python3 -c '
@@ -91,10 +91,9 @@ except OSError as error: print(errno.errorcode.get(error.errno), round(time.mono
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn keep_alive_keeps_a_connection_to_a_remote_that_lives() {
-    if !possible() {
-        return;
-    }
+    require_network();
     let script = r#"
 serve
 $run python3 -c '
@@ -114,10 +113,9 @@ except TimeoutError as error: print("silent, and alive" if error.errno is None e
 /// The user timeout, and the host's own limit of retransmissions: what the remote has not acknowledged was not
 /// acknowledged for it.
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn data_into_silence_times_out() {
-    if !possible() {
-        return;
-    }
+    require_network();
     for (setting, option) in [
         ("true", "s.setsockopt(socket.IPPROTO_TCP, 18, 3000)"),
         ("sysctl -qw net.ipv4.tcp_retries2=3", "pass"),
@@ -146,10 +144,9 @@ except OSError as error: print(errno.errorcode.get(error.errno), "soon" if time.
 
 /// A program that closes its attempts leaves none of them behind, on either side.
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn attempts_that_are_given_up_are_given_up_to_the_remote() {
-    if !possible() {
-        return;
-    }
+    require_network();
     let script = r#"
 vanish
 $run python3 -c '
@@ -177,10 +174,9 @@ wait $program
 
 /// A connection that only the program closed is left to the host's kernel, as soon as no process holds it.
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_connection_that_the_program_let_go_costs_no_descriptor() {
-    if !possible() {
-        return;
-    }
+    require_network();
     let script = r#"
 serve
 $run python3 -c '

@@ -78,18 +78,17 @@ fn have(tool: &str) -> bool {
     Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap().status.success()
 }
 
-/// Whether this machine lets us build the network. If not, the test says aloud that it is skipped.
-pub fn ready() -> bool {
+/// The test fails if the network cannot be built.
+pub fn require_root() {
     let missing: Vec<&str> =
         ["ip", "python3", "unshare", "nsenter", "mount"].into_iter().filter(|tool| !have(tool)).collect();
     let root = nix::unistd::geteuid().is_root();
     let namespaces =
         Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|status| status.success());
-    if !missing.is_empty() || !root || !namespaces {
-        eprintln!("skipped: needs root, namespaces, and these tools: {missing:?}");
-        return false;
-    }
-    true
+    assert!(
+        missing.is_empty() && root && namespaces,
+        "cannot run here: needs root, namespaces, and these tools: {missing:?}"
+    );
 }
 
 impl Lab {

@@ -61,10 +61,9 @@ Whole programs are in [clients.md](clients.md).
 ";
 
 #[test]
+#[ignore = "needs root, ip and python3"]
 fn the_program_sees_what_it_sees_on_the_kernel() {
-    if !lab::ready() {
-        return;
-    }
+    lab::require_root();
     let update = std::env::var_os("UPDATE_DOCS");
     let lab = Lab::new();
     let ways: Vec<Way> = Way::ALL.into_iter().filter(|way| way.is_asked_for(update.is_some())).collect();

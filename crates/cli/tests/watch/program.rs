@@ -1,5 +1,6 @@
 //! The command line: a watched program, its exit status, signals, conditions and files.
 
+use crate::scene::require_root;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -29,36 +30,24 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Whether this test can run; says so if not.
-fn possible() -> bool {
-    crate::scene::possible()
-}
-
-/// Whether short connections can be given a process: the kernel has tracepoints for it. Says so if not.
-fn traced() -> bool {
-    if !possible() {
-        return false;
-    }
+/// Short connections can be given a process only if the kernel has tracepoints for it.
+fn require_sources() {
+    require_root();
     let start = watch(&["--json", "--duration", "100ms"]).output().unwrap();
     let first = String::from_utf8_lossy(&start.stdout).lines().next().map(str::to_owned).unwrap_or_default();
     let first: Value = serde_json::from_str(&first).unwrap_or_default();
     let sources = first["sources"].as_array().cloned().unwrap_or_default();
     let open = |name: &str| sources.iter().any(|source| source["source"] == name && source["open"] == true);
-    let there = open("tracepoints") && open("packets");
-    if !there {
-        eprintln!("skipped: no tracepoints or no packets here: {sources:?}");
-    }
-    there
+    assert!(open("tracepoints") && open("packets"), "cannot run here: {sources:?}");
 }
 
 /// Connects to a port at which nobody listens.
 const REFUSED: &str = "exec 3<>/dev/tcp/127.0.0.1/9";
 
 #[test]
+#[ignore = "needs root, ip, ss and setpriv"]
 fn the_exit_status_is_that_of_the_program() {
-    if !possible() {
-        return;
-    }
+    require_root();
     assert_eq!(status(&["-q", "--", "sh", "-c", "exit 3"]), 3);
     assert_eq!(status(&["-q", "--", "true"]), 0);
     assert_eq!(status(&["-q", "--", "sh", "-c", "kill -9 $$"]), 137);
@@ -86,10 +75,9 @@ fn bad_options_name_what_is_wrong() {
 }
 
 #[test]
+#[ignore = "needs root, ip, ss and setpriv"]
 fn an_end_of_the_program_meets_the_condition() {
-    if !traced() {
-        return;
-    }
+    require_sources();
     let condition =
         |what| output(&["-q", "--fail-on", what, "--", "bash", "-c", &format!("{REFUSED}; true")]);
     let met = condition("refused");
@@ -101,10 +89,9 @@ fn an_end_of_the_program_meets_the_condition() {
 }
 
 #[test]
+#[ignore = "needs root, ip, ss and setpriv"]
 fn filters_leave_out_what_does_not_fit() {
-    if !traced() {
-        return;
-    }
+    require_sources();
     let lines = |filter: &[&str]| {
         let mut options = vec!["-q"];
         options.extend(filter);
@@ -120,10 +107,9 @@ fn filters_leave_out_what_does_not_fit() {
 }
 
 #[test]
+#[ignore = "needs root, ip, ss and setpriv"]
 fn both_families_are_watched() {
-    if !traced() {
-        return;
-    }
+    require_sources();
     let refused = output(&["-q", "--json", "--", "bash", "-c", "exec 3<>/dev/tcp/::1/9"]);
     let records: Vec<Value> =
         said(&refused).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -135,10 +121,9 @@ fn both_families_are_watched() {
 }
 
 #[test]
+#[ignore = "needs root, ip, ss and setpriv"]
 fn packets_are_written_with_the_verdict() {
-    if !traced() {
-        return;
-    }
+    require_sources();
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("bad.pcapng");
     output(&["-q", "-w", path.to_str().unwrap(), "--", "bash", "-c", REFUSED]);
@@ -154,10 +139,9 @@ fn packets_are_written_with_the_verdict() {
 }
 
 #[test]
+#[ignore = "needs root, ip, ss and setpriv"]
 fn signals_reach_the_program_and_a_summary_is_printed_on_demand() {
-    if !possible() {
-        return;
-    }
+    require_root();
     let mut child = watch(&["--", "sleep", "60"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();

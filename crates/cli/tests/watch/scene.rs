@@ -40,20 +40,13 @@ fn run(command: &str) {
     assert!(status.success(), "{command}");
 }
 
-/// Whether namespaces can be made. If not, the test says aloud that it is skipped.
-pub fn possible() -> bool {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root, to make network namespaces");
-        return false;
-    }
-    let have = |tool: &str| {
+/// The test fails if network namespaces cannot be made, or a tool is missing.
+pub fn require_root() {
+    assert!(nix::unistd::geteuid().is_root(), "cannot run here: needs root, to make network namespaces");
+    for tool in ["ip", "ss", "setpriv"] {
         let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
-        if !found.status.success() {
-            eprintln!("skipped: {tool} is missing");
-        }
-        found.status.success()
-    };
-    have("ip") && have("ss") && have("setpriv")
+        assert!(found.status.success(), "cannot run here: {tool} is missing");
+    }
 }
 
 impl Scene {

@@ -37,10 +37,8 @@ pub fn with_devices(test: impl Fn(Lab, Pair) + Copy + Send + 'static) {
     for kind in [DeviceKind::Tun, DeviceKind::Veth] {
         for pair in pairs() {
             in_namespace(move || {
-                if let Some(lab) = Lab::new(kind) {
-                    eprintln!("{kind}, {pair:?}");
-                    test(lab, pair);
-                }
+                eprintln!("{kind}, {pair:?}");
+                test(Lab::new(kind), pair);
             });
         }
     }
@@ -50,7 +48,7 @@ pub fn with_devices(test: impl Fn(Lab, Pair) + Copy + Send + 'static) {
 pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let thread = thread::spawn(|| match nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
         Ok(()) => test(),
-        Err(errno) => eprintln!("skipped: needs root, for a network namespace: {errno}"),
+        Err(errno) => panic!("cannot run here: needs root, for a network namespace: {errno}"),
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
@@ -58,19 +56,12 @@ pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
 }
 
 impl Lab {
-    pub fn new(kind: DeviceKind) -> Option<Self> {
+    pub fn new(kind: DeviceKind) -> Self {
         let device = match kind {
             DeviceKind::Tun => Tun::open(NAME).map(Device::Tun),
             DeviceKind::Veth => Veth::open(NAME, FAR, MTU).map(Device::Veth),
         };
-        let device = match device {
-            Ok(device) => device,
-            Err(error) => {
-                eprintln!("skipped: needs a {kind} device: {error}");
-                return None;
-            }
-        };
-        Some(Self::over(device))
+        Self::over(device.unwrap_or_else(|error| panic!("cannot run here: needs a {kind} device: {error}")))
     }
 
     /// Brings the interface up and gives it its addresses.

@@ -22,9 +22,10 @@ use crate::lab::{Lab, MTU, NAME, PATIENCE, Pair, in_namespace, pairs, pattern, w
 
 /// TUN as other programs make it: without virtio headers.
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn a_tun_without_offload_carries_plain_packets() {
     let test = || {
-        let fd = plain_tun()?;
+        let fd = plain_tun().expect("cannot run here: needs /dev/net/tun");
         let device = Tun::from_fd(fd, MTU).unwrap();
         assert_eq!(device.name(), NAME);
         let capabilities = device.capabilities();
@@ -42,13 +43,8 @@ fn a_tun_without_offload_carries_plain_packets() {
             lab.send(&packet, &transmit);
             assert_eq!(socket.recv(&mut [0; 100]).unwrap(), 4);
         }
-        Some(())
     };
-    in_namespace(move || {
-        if test().is_none() {
-            eprintln!("skipped: needs /dev/net/tun");
-        }
-    });
+    in_namespace(test);
 }
 
 fn plain_tun() -> Option<OwnedFd> {
@@ -95,6 +91,7 @@ fn datagram(pair: Pair, port: u16, payload: &[u8], partial: bool) -> (Vec<u8>, T
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn the_kernel_offers_super_segments() {
     with_devices(|lab, _| {
         let capabilities = lab.device.capabilities();
@@ -105,6 +102,7 @@ fn the_kernel_offers_super_segments() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn a_datagram_of_the_kernel_arrives() {
     with_devices(|mut lab, pair| {
         let socket = socket(pair.kernel);
@@ -120,6 +118,7 @@ fn a_datagram_of_the_kernel_arrives() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn the_kernel_takes_our_datagrams() {
     with_devices(|mut lab, pair| {
         let socket = socket(pair.kernel);
@@ -137,6 +136,7 @@ fn the_kernel_takes_our_datagrams() {
 
 /// If the header were wrong the kernel would not complete the sum, and drop the datagram at the socket.
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn the_kernel_tests_what_is_not_partial() {
     with_devices(|mut lab, pair| {
         let socket = socket(pair.kernel);
@@ -153,6 +153,7 @@ fn the_kernel_tests_what_is_not_partial() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn several_datagrams_in_one_packet_arrive_one_by_one() {
     with_devices(|mut lab, pair| {
         let socket = socket(pair.kernel);
@@ -184,6 +185,7 @@ fn several_datagrams_in_one_packet_arrive_one_by_one() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn the_kernel_cuts_our_datagrams() {
     with_devices(|mut lab, pair| {
         let socket = socket(pair.kernel);
@@ -201,6 +203,7 @@ fn the_kernel_cuts_our_datagrams() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn the_kernel_answers_our_echo_request() {
     with_devices(|mut lab, pair| {
         let protocol = if pair.kernel.is_ipv4() { ICMP } else { ICMPV6 };
@@ -288,6 +291,7 @@ impl Peer {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn tcp_passes_as_super_segments_both_ways() {
     const DOWN: usize = 3 * 1400;
     const UP: usize = 200_000;
@@ -314,6 +318,7 @@ fn tcp_passes_as_super_segments_both_ways() {
 
 /// Whoever has the rights may remove the interface. The next packet for it finds out.
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn a_removed_interface_is_told() {
     with_devices(|mut lab, pair| {
         let index = netlink::index_of(NAME).unwrap();
@@ -330,6 +335,7 @@ fn a_removed_interface_is_told() {
 
 /// What arrives faster than it is read is lost, and the link says how much of that it knows.
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn a_veth_counts_what_was_not_read_in_time() {
     with_devices(|mut lab, pair| {
         if lab.device.kind() == DeviceKind::Tun {

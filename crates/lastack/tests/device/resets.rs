@@ -156,6 +156,7 @@ async fn reset_by_us(how: How, host: &Host, ours: TcpStream, linux: &mut net::Tc
 /// S60, S64, S103, with a reason too: in ESTABLISHED, FIN-WAIT-2, CLOSE-WAIT, and at a shut window of either
 /// side. T206: a Linux that stalls drops a reset whose text does not fit, so ours has none there.
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn t206_linux_takes_our_resets_in_every_state() {
     with_stack(
         |_| {},
@@ -181,6 +182,7 @@ fn t206_linux_takes_our_resets_in_every_state() {
 
 /// The same from Linux (S60, S64, S103 there): R1, and R15 after its FIN.
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn r1_r15_we_take_the_resets_of_linux_in_every_state() {
     with_stack(
         |_| {},
@@ -220,6 +222,7 @@ fn r1_r15_we_take_the_resets_of_linux_in_every_state() {
 
 /// S80, S71, S97: what we send after our close, and Linux, which is in CLOSE-WAIT, takes: EPIPE.
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn s80_s71_s97_linux_takes_our_resets_after_our_close() {
     with_stack(
         |config| config.tcp.reset_on_give_up = true,
@@ -249,6 +252,7 @@ fn s80_s71_s97_linux_takes_our_resets_after_our_close() {
 
 /// S90, S106, and S99 where no connection may live on without a user.
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn s90_s106_s99_linux_takes_the_resets_of_listeners_and_orphans() {
     with_stack(
         |config| config.tcp.max_orphans = 0,
@@ -283,6 +287,7 @@ fn s90_s106_s99_linux_takes_the_resets_of_listeners_and_orphans() {
 /// S93, then S4 or S10: a connection that we gave up in silence, of which Linux knows until it speaks.
 /// S20: or until we connect again, from the same port.
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn s4_s10_s20_linux_takes_our_answers_to_a_connection_that_we_lost() {
     with_stack(
         |_| {},
@@ -318,6 +323,7 @@ fn s4_s10_s20_linux_takes_our_answers_to_a_connection_that_we_lost() {
 /// Linux' answers to what we send after its close (S80 there), to a listener that closed (S90), and to a
 /// port where nobody listens.
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn r15_r1_r11_we_take_the_resets_of_linux_after_its_close() {
     with_stack(
         |_| {},

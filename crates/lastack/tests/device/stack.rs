@@ -61,6 +61,7 @@ async fn exchange(mut stream: TcpStream) {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn a_linux_client_exchanges_megabytes_with_our_server() {
     with_stacks(async |host, pair| {
         let listener = TcpListener::bind(&host, (pair.ours, PORT)).unwrap();
@@ -74,6 +75,7 @@ fn a_linux_client_exchanges_megabytes_with_our_server() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn our_client_exchanges_megabytes_with_a_linux_server() {
     with_stacks(async |host, pair| {
         let listener = net::TcpListener::bind((pair.kernel, PORT)).unwrap();
@@ -85,6 +87,7 @@ fn our_client_exchanges_megabytes_with_a_linux_server() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn where_nobody_listens_both_are_refused_at_once() {
     with_stacks(async |host, pair| {
         let linux = thread::spawn(move || net::TcpStream::connect((pair.ours, PORT)).unwrap_err());
@@ -99,6 +102,7 @@ fn where_nobody_listens_both_are_refused_at_once() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn datagrams_to_a_closed_port_are_refused_both_ways() {
     with_stacks(async |host, pair| {
         let linux = net::UdpSocket::bind((pair.kernel, 0)).unwrap();
@@ -117,6 +121,7 @@ fn datagrams_to_a_closed_port_are_refused_both_ways() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn an_abort_reaches_linux_after_the_octets_before_it() {
     with_stacks(async |host, pair| {
         let listener = TcpListener::bind(&host, (pair.ours, PORT)).unwrap();
@@ -141,6 +146,7 @@ fn an_abort_reaches_linux_after_the_octets_before_it() {
 }
 
 #[test]
+#[ignore = "needs root and /dev/net/tun"]
 fn an_abort_by_linux_is_a_reset_by_the_peer() {
     with_stacks(async |host, pair| {
         let listener = TcpListener::bind(&host, (pair.ours, PORT)).unwrap();

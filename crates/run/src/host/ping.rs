@@ -220,12 +220,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[ignore = "needs ping or raw sockets"]
     async fn the_host_itself_answers() {
         for remote in ["127.0.0.1", "::1"] {
             let ping = match Ping::open(remote.parse().unwrap(), &Source::default()) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    eprintln!("skipped: this host allows neither ping sockets nor raw sockets to this user");
-                    return;
+                    panic!(
+                        "cannot run here: this host allows neither ping sockets nor raw sockets to this user"
+                    );
                 }
                 other => other.unwrap(),
             };
