@@ -3,7 +3,7 @@
 
 use std::process::{Command, Output};
 
-use crate::support::{LASTACK, finish, have, read_report, ready};
+use crate::support::{LASTACK, finish, read_report, require_all, require_tool};
 
 /// A host of its own, with a server on its loopback, and links to lastack under the names of the tools. `box` starts a
 /// process in a network namespace; `$inside` is its id, and `/run/netns/box` its namespace.
@@ -50,15 +50,15 @@ fn said(output: &Output) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-fn possible() -> bool {
-    ready() && ["ip", "unshare", "nsenter", "bash", "mount"].into_iter().all(have)
+fn require_network() {
+    require_all();
+    ["ip", "unshare", "nsenter", "bash", "mount"].into_iter().for_each(require_tool);
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn several_programs_share_a_namespace_that_is_served_in_the_background() {
-    if !possible() {
-        return;
-    }
+    require_network();
     let script = r#"
 box
 $lastack run --detach --join /run/netns/box --host-loopback --pid "$place/pid" --json -o "$place/report"
@@ -74,10 +74,9 @@ gone $(cat "$place/pid")
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_program_joins_a_process_and_the_run_ends_with_either() {
-    if !possible() {
-        return;
-    }
+    require_network();
     let script = r#"
 box
 $lastack run -q --host-loopback --join $inside -- python3 -c "$ask" 10.0.2.2 8080
@@ -118,10 +117,9 @@ fn what_cannot_be_joined_is_an_error_that_names_the_cure() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_run_in_the_background_fails_in_the_foreground() {
-    if !possible() {
-        return;
-    }
+    require_network();
     let script = r#"
 $lastack run --detach -q -- /nowhere/program || echo "status $?"
 "#;
@@ -131,10 +129,9 @@ $lastack run --detach -q -- /nowhere/program || echo "status $?"
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn slirp4netns_as_podman_calls_it() {
-    if !possible() {
-        return;
-    }
+    require_network();
     let script = r#"
 box
 mkfifo "$place/exit"; sleep 60 > "$place/exit" & exit=$!; exec 4< "$place/exit"
@@ -186,10 +183,9 @@ kill $exit; wait $slirp; echo "ended $?"
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn slirp4netns_and_pasta_as_rootlesskit_calls_them() {
-    if !possible() {
-        return;
-    }
+    require_network();
     // The interface is made and configured by the caller; pasta configures its own and goes on in the background.
     let script = r#"
 box
@@ -209,10 +205,9 @@ in_box python3 -c "$ask" 10.0.2.2 8080
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn pasta_as_podman_calls_it() {
-    if !possible() {
-        return;
-    }
+    require_network();
     let script = r#"
 box; ip addr add 192.0.2.1/24 dev lo; ip route add default dev lo src 192.0.2.1
 python3 -c '
