@@ -1,4 +1,5 @@
-//! The ports of the program's datagram sockets, as its kernel lists them (`/proc/net/udp`).
+//! What the program's kernel lists of its network: the ports of datagram sockets (`/proc/net/udp`), and the packets
+//! that it dropped before lastack could read them (`/proc/net/dev`).
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -11,12 +12,29 @@ use std::os::fd::OwnedFd;
 #[derive(Debug, Default)]
 pub struct Ports {
     lists: RefCell<[Option<File>; 2]>,
+    devices: RefCell<Option<File>>,
 }
 
 impl Ports {
     /// Takes an open list of the program's network namespace.
     pub fn take(&self, v6: bool, list: OwnedFd) {
         self.lists.borrow_mut()[usize::from(v6)] = Some(list.into());
+    }
+
+    /// Takes the open list of its devices.
+    pub fn take_devices(&self, list: OwnedFd) {
+        *self.devices.borrow_mut() = Some(list.into());
+    }
+
+    /// The packets that the program's kernel dropped on their way to lastack, because the queue of the device was full.
+    pub fn dropped(&self) -> u64 {
+        let mut devices = self.devices.borrow_mut();
+        let Some(devices) = devices.as_mut() else { return 0 };
+        let mut text = String::new();
+        if devices.rewind().and_then(|()| devices.read_to_string(&mut text)).is_err() {
+            return 0;
+        }
+        text.lines().filter_map(sending_dropped).sum()
     }
 
     /// The ports of sockets that receive datagrams to this group.
@@ -34,6 +52,15 @@ impl Ports {
         ports.remove(&0);
         ports
     }
+}
+
+/// The packets that a device other than the loopback dropped when it sent: `  eth0: ..`, the twelfth number.
+fn sending_dropped(line: &str) -> Option<u64> {
+    let (name, numbers) = line.split_once(':')?;
+    if name.trim() == "lo" {
+        return None;
+    }
+    numbers.split_ascii_whitespace().nth(11)?.parse().ok()
 }
 
 /// Whether a socket bound to `at` receives datagrams to a group, if it has joined.
@@ -96,5 +123,18 @@ mod tests {
         if cfg!(target_endian = "little") {
             assert_eq!(local(line), Some(("127.0.0.1".parse().unwrap(), 53)));
         }
+    }
+
+    #[test]
+    fn what_a_device_drops_when_it_sends_is_in_its_line() {
+        let of = |line| sending_dropped(line);
+        assert_eq!(of("lastack0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"), Some(12));
+        assert_eq!(of("    lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"), None);
+        assert_eq!(of(" face |bytes    packets errs drop fifo frame"), None);
+        // This host's own list has that form.
+        let (ports, own) = (Ports::default(), "/proc/self/net/dev");
+        ports.take_devices(File::open(own).unwrap().into());
+        let counted: u64 = std::fs::read_to_string(own).unwrap().lines().filter_map(sending_dropped).sum();
+        assert!(ports.dropped() >= counted);
     }
 }

@@ -311,7 +311,7 @@ async fn attend(
         run.report.warn(warning);
     }
     let dropped = device.lock().unwrap_or_else(PoisonError::into_inner).dropped();
-    run.report.count(|summary| summary.dropped += dropped.sent + dropped.received);
+    run.report.count(|summary| summary.dropped += dropped.sent + dropped.received + run.ports.dropped());
     if let Some(writer) = writer {
         finish(run, &writer);
     }
@@ -389,6 +389,7 @@ fn serve_inside(run: &Rc<Run>, sockets: Vec<(InnerSocket, OwnedFd)>) {
         match kind {
             InnerSocket::Diagnosis => {}
             InnerSocket::Datagrams { v6 } => run.ports.take(v6, socket),
+            InnerSocket::Devices => run.ports.take_devices(socket),
             InnerSocket::Refusals => {
                 tokio::task::spawn_local(async move { run.refusals.watch(&run, socket).await });
             }

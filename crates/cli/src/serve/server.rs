@@ -270,13 +270,15 @@ struct Journal<'a> {
     out: &'a Output,
     /// Attempts that were not completed: any host can cause them, with any source address.
     attempts: PerSecond,
+    /// Ends that were lost because they came faster than they were printed, as far as that has been printed.
+    missed: u64,
 }
 
 impl<'a> Journal<'a> {
     fn new(host: &'a Host, out: &'a Output) -> Self {
         let start = SignedDuration::try_from(host.now().elapsed()).unwrap_or_default();
         let (ended, zero) = (host.ended(), Timestamp::now() - start);
-        Self { host, ended, zero, out, attempts: PerSecond::new(ATTEMPTS_PER_SECOND) }
+        Self { host, ended, zero, out, attempts: PerSecond::new(ATTEMPTS_PER_SECOND), missed: 0 }
     }
 
     /// Prints the end of each connection, for as long as the link works.
@@ -321,8 +323,19 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Prints the number of attempts that were not printed.
+    /// Prints the number of ends and of attempts that were not printed.
     fn print_held(&mut self) {
+        let missed = self.ended.missed();
+        if missed > self.missed {
+            let ends = missed - self.missed;
+            self.missed = missed;
+            self.out.line(match self.out.json() {
+                true => json(&Missed { v: 1, r#type: "missed", ends }),
+                false => format!(
+                    "tcp: {ends} connections ended that are not listed: they ended faster than they could be"
+                ),
+            });
+        }
         match self.attempts.take_held() {
             0 => {}
             attempts if self.out.json() => {
@@ -342,6 +355,14 @@ impl<'a> Journal<'a> {
 fn json(line: &impl Serialize) -> String {
     // Serializing plain values cannot fail.
     serde_json::to_string(line).unwrap_or_default()
+}
+
+/// A line of JSON.
+#[derive(Serialize)]
+struct Missed {
+    v: u8,
+    r#type: &'static str,
+    ends: u64,
 }
 
 /// A line of JSON.

@@ -261,6 +261,7 @@ fn real_clients_end_as_they_do_on_the_kernel() {
     let (page, wrong) = judge(&clients, &played);
     eprintln!("{} clients in {:.1} s", played.len(), begun.elapsed().as_secs_f64());
     assert!(wrong.is_empty(), "{wrong}");
+    retries_meet_the_injected_reset(&lab);
     if !only.is_empty() {
         return;
     }
@@ -275,6 +276,30 @@ fn real_clients_end_as_they_do_on_the_kernel() {
         let there = is_forbidden_here(kernel) || known.contains(&command);
         assert!(there, "docs/clients.md lacks a row; UPDATE_DOCS=1: {command}");
     }
+}
+
+/// The third connection to PostgreSQL is reset after 4 KiB: psql reports it, and the report says that it was injected.
+fn retries_meet_the_injected_reset(lab: &Lab) {
+    if !have("psql") {
+        eprintln!("skipped: psql is missing");
+        return;
+    }
+    let script = "ip netns exec $NAME-h \"$LASTACK\" run --inject rst:port=5432:when=3:after=4k:direction=down -- sh -c '
+        for i in 1 2 3 4; do
+          psql -h 198.51.100.9 -U postgres -qAtc \"select md5(g::text) from generate_series(1, 20000) g\" >/dev/null &&
+            echo \"$i ok\" || echo \"$i failed\"
+        done'";
+    let output = shell(script, &[("NAME", &lab.name), ("LASTACK", LASTACK), ("LC_ALL", "C")]);
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said, "1 ok\n2 ok\n3 failed\n4 ok\n", "{errors}");
+    for wanted in [
+        "server closed the connection unexpectedly",
+        "! fault-injected  198.51.100.9:5432",
+        "matched 4, acted once",
+    ] {
+        assert!(errors.contains(wanted), "{wanted}: {errors}");
+    }
+    eprintln!("{said}{errors}");
 }
 
 /// Not a matter of the network: a machine that does not let containers be made.

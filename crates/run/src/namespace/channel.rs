@@ -68,6 +68,8 @@ pub enum InnerSocket {
         /// IPv6.
         v6: bool,
     },
+    /// Lists the guest's devices (`/proc/net/dev`).
+    Devices,
     /// Listens on, or is bound to, this address.
     Listener(SocketAddr),
 }

@@ -34,6 +34,9 @@ pub(super) fn open(listeners: &[Listener]) -> Result<Vec<(InnerSocket, OwnedFd)>
             sockets.push((InnerSocket::Datagrams { v6 }, file.into()));
         }
     }
+    if let Ok(file) = File::open("/proc/self/net/dev") {
+        sockets.push((InnerSocket::Devices, file.into()));
+    }
     for listener in listeners {
         let at = listener.address;
         match bound(*listener) {
