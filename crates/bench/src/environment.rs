@@ -30,6 +30,8 @@ pub enum Kind {
     Veth,
     /// lastack behind a TUN device.
     TunLastack,
+    /// lastack behind a TUN device with two queues, a stack and a thread for each.
+    TunQueues,
     /// smoltcp behind a TUN device.
     TunSmoltcp,
     /// `lastack run`.
@@ -52,6 +54,7 @@ impl Kind {
             Self::Loopback => "loopback",
             Self::Veth => "veth",
             Self::TunLastack | Self::RunLastack | Self::MapLastack => "lastack",
+            Self::TunQueues => "lastack, two queues",
             Self::TunSmoltcp => "smoltcp",
             Self::RunPasta | Self::MapPasta => "pasta",
             Self::RunSlirp => "slirp4netns",
@@ -170,6 +173,8 @@ pub enum Layout {
     /// What carries the packets on one, everything else on another. The kernel carries packets for both ends: there
     /// the client is on one and the server on another.
     TwoCpus,
+    /// As the scheduler decides.
+    Anywhere,
 }
 
 /// How the outer namespace serves: the process of the server.
@@ -223,6 +228,7 @@ impl Environment {
             }
             Kind::Veth => veth(programs),
             Kind::TunLastack => tun(kind, programs, "lastack", variables),
+            Kind::TunQueues => tun(kind, programs, "queues", variables),
             Kind::TunSmoltcp => tun(kind, programs, "smoltcp", variables),
             Kind::RunFree => tun(kind, programs, "free", variables),
             Kind::RunSlirp => slirp(programs),
@@ -269,10 +275,10 @@ impl Environment {
         layout: Layout,
         thorough: bool,
     ) -> Result<Outcome> {
-        let near = 0;
-        let far = match layout {
-            Layout::OneCpu => 0,
-            Layout::TwoCpus => 1.min(process::cpus() - 1),
+        let (near, far) = match layout {
+            Layout::OneCpu => (Some(0), Some(0)),
+            Layout::TwoCpus => (Some(0), Some(1.min(process::cpus() - 1))),
+            Layout::Anywhere => (None, None),
         };
         let outer_server = outer.server.0.id();
         let own_server = self.own_server.as_ref().map(|server| server.0.id());
@@ -282,13 +288,12 @@ impl Environment {
             (None, Some(_)) => Some((outer_server, near)),
         };
         if let Some((pid, cpu)) = server {
-            process::pin(pid, Some(cpu))?;
+            process::pin(pid, cpu)?;
         }
         if let Some(stack) = self.stack {
-            process::pin(stack, Some(far))?;
+            process::pin(stack, far)?;
         }
-        let order =
-            Order { work, server: self.server, millis: time.as_millis() as u64, cpu: Some(near), thorough };
+        let order = Order { work, server: self.server, millis: time.as_millis() as u64, cpu: near, thorough };
         self.client.order(order).with_context(|| format!("{work:?} over {}", self.kind.name()))
     }
 }

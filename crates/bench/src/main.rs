@@ -49,7 +49,7 @@ enum Command {
     /// Serve behind a TUN device.
     #[command(hide = true)]
     Stack {
-        /// lastack, smoltcp or free.
+        /// lastack, queues, smoltcp or free.
         name: String,
         /// The network namespace of the client.
         namespace: PathBuf,
@@ -99,7 +99,11 @@ fn main() -> Result<()> {
                 return stacks::free::serve(&namespace, server);
             }
             stacks::enter(&namespace)?;
-            if name == "smoltcp" { stacks::smoltcp::serve() } else { stacks::lastack::serve() }
+            match name.as_str() {
+                "smoltcp" => stacks::smoltcp::serve(),
+                "queues" => stacks::lastack::serve_queues(2),
+                _ => stacks::lastack::serve(),
+            }
         }
         Command::Compare(arguments) => compare(&arguments),
         Command::Links(arguments) => {
@@ -145,6 +149,7 @@ fn compare(arguments: &Compare) -> Result<()> {
         copies: copies.as_deref(),
         memory: memory.as_ref(),
         seconds: begin.elapsed().as_secs(),
+        whole,
     };
     let text = report.write();
     match &arguments.output {

@@ -21,6 +21,8 @@ pub struct Report<'a> {
     pub copies: Option<&'a [Copies]>,
     pub memory: Option<&'a Memory>,
     pub seconds: u64,
+    /// Everything was measured, not only some rows.
+    pub whole: bool,
 }
 
 /// The share of disturbed samples beyond which the whole is not to be believed.
@@ -30,14 +32,17 @@ impl Report<'_> {
     pub fn write(&self) -> String {
         let mut text = String::new();
         self.introduction(&mut text);
-        for (number, group) in self.groups.iter().enumerate() {
+        let groups = self.groups.iter().enumerate().filter(|(_, group)| !group.rows.is_empty());
+        for (number, group) in groups {
             self.group(&mut text, number, group);
         }
         if let Some(memory) = self.memory {
             memory_table(&mut text, memory);
         }
-        self.calls_table(&mut text);
-        self.copies_table(&mut text);
+        if self.whole {
+            self.calls_table(&mut text);
+            self.copies_table(&mut text);
+        }
         self.errors(&mut text);
         text
     }
@@ -265,7 +270,7 @@ fn against(against: Against, row: &Row) -> String {
 fn network(kind: Kind) -> String {
     let name = kind.name();
     match kind {
-        Kind::TunLastack | Kind::TunSmoltcp => format!("TUN, {name}"),
+        Kind::TunLastack | Kind::TunQueues | Kind::TunSmoltcp => format!("TUN, {name}"),
         Kind::MapLastack | Kind::MapPasta => format!("mapped ports, {name}"),
         _ => format!("run, {name}"),
     }

@@ -49,11 +49,13 @@ pub struct Group {
 
 use Against::{BestPeer, CpuOf, Delivery, Fairness, Floor, OneStream, Peer};
 use Kind::{
-    Loopback, MapLastack, MapPasta, RunFree, RunLastack, RunPasta, RunSlirp, TunLastack, TunSmoltcp, Veth,
+    Loopback, MapLastack, MapPasta, RunFree, RunLastack, RunPasta, RunSlirp, TunLastack, TunQueues,
+    TunSmoltcp, Veth,
 };
-use Layout::{OneCpu, TwoCpus};
+use Layout::{Anywhere, OneCpu, TwoCpus};
 
 const TUN_BULK: &[Kind] = &[TunLastack, Veth];
+const QUEUES: &[Kind] = &[TunQueues, TunLastack];
 const TUN_SMALL: &[Kind] = &[TunLastack, TunSmoltcp, Veth];
 const RUN_BULK: &[Kind] = &[RunLastack, RunPasta, RunSlirp, RunFree];
 const RUN_MANY: &[Kind] = &[RunLastack, RunPasta, RunSlirp];
@@ -66,7 +68,7 @@ const PACE: u32 = 20_000;
 
 /// All tables.
 pub fn groups() -> Vec<Group> {
-    vec![tun(), run_bulk(), run_small(), run_udp(), map()]
+    vec![tun(), queues(), run_bulk(), run_small(), run_udp(), map()]
 }
 
 fn row(
@@ -93,6 +95,18 @@ fn tun() -> Group {
         row("refused", Work::Refused, OneCpu, TUN_SMALL, &[(Peer(TunSmoltcp), 1.1)]),
     ];
     Group { title: "A stack behind a TUN device, MTU 1500", rows }
+}
+
+/// More than one core: a stack for each queue of the device, beside one for all.
+fn queues() -> Group {
+    let marks = [(Peer(TunLastack), 1.0)];
+    let download = Work::Download { streams: 8 };
+    let upload = Work::Upload { streams: 8 };
+    let rows = vec![
+        row("kernel to stacks, 8 streams", upload, Anywhere, QUEUES, &marks),
+        row("stacks to kernel, 8 streams", download, Anywhere, QUEUES, &marks),
+    ];
+    Group { title: "A stack for each of two queues of a TUN device, not pinned, beside one stack", rows }
 }
 
 fn run_bulk() -> Group {

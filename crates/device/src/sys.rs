@@ -10,6 +10,8 @@ use std::{
 use libc::{c_int, c_uint, c_ulong, c_void};
 use nix::{errno::Errno, fcntl};
 
+use super::steering::Instruction;
+
 /// The interface that a TUN file descriptor is attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attachment {
@@ -61,6 +63,52 @@ pub(super) fn set_tun_header_len(fd: BorrowedFd<'_>, len: usize) -> io::Result<(
 pub(super) fn set_tun_offload(fd: BorrowedFd<'_>, features: c_uint) -> io::Result<()> {
     // SAFETY: TUNSETOFFLOAD takes a number, not a pointer.
     Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD, c_ulong::from(features)) })?;
+    Ok(())
+}
+
+/// Loads a program that chooses a number for each packet (BPF_PROG_LOAD, BPF_PROG_TYPE_SOCKET_FILTER). Needs CAP_BPF
+/// where unprivileged programs are disabled.
+pub(super) fn load_filter(program: &[Instruction]) -> io::Result<OwnedFd> {
+    const BPF_PROG_LOAD: c_int = 5;
+    const SOCKET_FILTER: u32 = 1;
+    /// The beginning of `union bpf_attr` for this command, in linux/bpf.h.
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel_version: u32,
+        flags: u32,
+    }
+    let load = Load {
+        kind: SOCKET_FILTER,
+        count: program.len() as u32,
+        instructions: program.as_ptr() as u64,
+        license: c"MIT".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads the structure, `count` instructions and the string, all of which live through the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>()) };
+    let fd = Errno::result(fd)? as c_int;
+    // SAFETY: the descriptor was just made and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// TUNSETSTEERINGEBPF: the program chooses the queue of each packet to be read.
+pub(super) fn set_tun_steering(fd: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    /// `_IOR('T', 224, int)`.
+    const TUNSETSTEERINGEBPF: libc::Ioctl = 0x8004_54e0_u32 as libc::Ioctl;
+    let program = program.as_raw_fd();
+    // SAFETY: the request reads one int, which lives through the call.
+    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETSTEERINGEBPF, &raw const program) })?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::{
     DeviceError, Dropped,
     error::Operation,
     frames::{Ethernet, Format, Frames, Offload},
-    sys, virtio,
+    steering, sys, virtio,
 };
 
 /// The offloads to request, best first: TCP super-segments (with ECN), and UDP's since Linux 6.2.
@@ -39,6 +39,32 @@ impl Tun {
         let mtu =
             sys::interface_mtu(&name).operation(|| format!("ask for the MTU of {name} (SIOCGIFMTU)"))?;
         Self::from_fd(fd, mtu)
+    }
+
+    /// Attaches to the TUN interface `name` with several queues, each a link of its own, for a stack in each of several
+    /// threads that share nothing. The interface must be new, or have been made with queues.
+    ///
+    /// The kernel gives the packets of a flow to the queue that [`queue_of`](super::queue_of) computes from its ports, and
+    /// ICMP errors about it, too; fragments, and what has no ports, to the first. Packets may be sent over any queue.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `EPERM` also without `CAP_BPF` (a namespace's root does not have it), `EINVAL` for an
+    /// interface without queues, `E2BIG` for more than the kernel supports (256).
+    pub fn open_queues(name: &str, queues: usize) -> Result<Vec<Self>, DeviceError> {
+        let first = attach_new(name, libc::IFF_MULTI_QUEUE)?;
+        let name =
+            sys::tun_attachment(first.as_fd()).operation(|| format!("ask for the name of {name}"))?.name;
+        let mtu =
+            sys::interface_mtu(&name).operation(|| format!("ask for the MTU of {name} (SIOCGIFMTU)"))?;
+        let filter = sys::load_filter(&steering::program())
+            .operation(|| "load the filter that chooses the queue (BPF_PROG_LOAD)".to_owned())?;
+        sys::set_tun_steering(first.as_fd(), filter.as_fd())
+            .operation(|| format!("set the filter of {name} (TUNSETSTEERINGEBPF)"))?;
+        let mut fds = vec![first];
+        while fds.len() < queues {
+            fds.push(attach_new(&name, libc::IFF_MULTI_QUEUE)?);
+        }
+        fds.into_iter().map(|fd| Self::from_fd(fd, mtu)).collect()
     }
 
     /// Uses a file descriptor that is attached to a TUN interface, of this namespace or another. `mtu` is the
@@ -111,27 +137,20 @@ const PEER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 /// Opens /dev/net/tun and attaches it to the TUN interface `name`, with virtio headers if the kernel supports them.
 /// The file descriptor can be passed to another process, which makes a link of it by [`Tun::from_fd`].
 pub fn create(name: &str) -> Result<OwnedFd, DeviceError> {
-    create_with(name, libc::IFF_TUN)
+    attach_new(name, 0)
 }
 
-/// As [`create`], a TAP interface: with Ethernet headers, for callers that expect them or have made it themselves.
-pub fn create_tap(name: &str) -> Result<OwnedFd, DeviceError> {
-    create_with(name, libc::IFF_TAP)
-}
-
-fn create_with(name: &str, mode: libc::c_int) -> Result<OwnedFd, DeviceError> {
+/// The same, with these flags as well.
+fn attach_new(name: &str, more: libc::c_int) -> Result<OwnedFd, DeviceError> {
     let fd = sys::open_tun_device().operation(|| "open /dev/net/tun".to_owned())?;
-    let flags = mode | libc::IFF_NO_PI;
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | more;
     let attach = |flags| sys::attach_tun(fd.as_fd(), name, flags);
     match attach(flags | libc::IFF_VNET_HDR) {
         // An interface that exists without virtio headers, or a kernel without them.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => attach(flags),
         other => other,
     }
-    .operation(|| {
-        let kind = if mode == libc::IFF_TAP { "TAP" } else { "TUN" };
-        format!("attach to the {kind} interface {name} (TUNSETIFF)")
-    })?;
+    .operation(|| format!("attach to the TUN interface {name} (TUNSETIFF)"))?;
     Ok(fd)
 }
 

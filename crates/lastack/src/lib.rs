@@ -113,6 +113,8 @@ mod loom_tests;
 pub mod net;
 #[cfg(feature = "tokio")]
 mod packet_io;
+#[cfg(all(target_os = "linux", feature = "device"))]
+mod queues;
 #[cfg(feature = "tokio")]
 mod relay;
 #[cfg(feature = "tokio")]
@@ -135,7 +137,9 @@ mod wakers;
 /// Links to the Linux kernel: TUN, and veth where there is no /dev/net/tun.
 #[cfg(all(target_os = "linux", feature = "device"))]
 pub mod device {
-    pub use lastack_device::{Device, DeviceError, DeviceKind, Dropped, LinkSettings, Tun, Veth, tun, veth};
+    pub use lastack_device::{
+        Device, DeviceError, DeviceKind, Dropped, LinkSettings, Tun, Veth, queue_of, tun, veth,
+    };
 }
 
 #[allow(unused_imports, reason = "each name is behind a feature")]
@@ -153,6 +157,8 @@ pub use error::{EndError, HostError, UdpReport, errno};
 pub use host::Host;
 #[cfg(feature = "tokio")]
 pub use packet_io::PacketIo;
+#[cfg(all(target_os = "linux", feature = "device"))]
+pub use queues::Queues;
 #[cfg(feature = "tokio")]
 pub use relay::{RelayReport, Relayed, Remote, relay};
 #[cfg(feature = "tokio")]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lastack::device::{Tun, tun};
-use lastack::{Config, Host, TcpListener, TcpStream};
+use lastack::{Config, Host, Queues, TcpListener, TcpStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{INTERFACE, SERVER, configure};
@@ -19,13 +19,45 @@ pub fn serve() -> Result<()> {
         let fd = tun::create(INTERFACE)?;
         configure(1500)?;
         let host = Host::spawn(Config::new([SERVER.into()]), Tun::from_fd(fd, 1500)?);
-        each(&host, port::SOURCE, source)?;
-        each(&host, port::SINK, sink)?;
-        each(&host, port::ECHO, echo)?;
-        each(&host, port::CLOSE, close)?;
+        listen(&host)?;
         println!("ready");
         std::future::pending::<Result<()>>().await
     })
+}
+
+/// The same with a host for each of so many queues, on a thread of its own.
+pub fn serve_queues(queues: usize) -> Result<()> {
+    let (queues, drivers) = Queues::open(INTERFACE, queues, &Config::new([SERVER.into()]))?;
+    configure(1500)?;
+    let (ready, listening) = std::sync::mpsc::channel();
+    let threads = queues.hosts().iter().cloned().zip(drivers).map(|(host, driver)| {
+        let ready = ready.clone();
+        std::thread::spawn(move || -> Result<()> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let driver = tokio::spawn(driver);
+                listen(&host)?;
+                ready.send(())?;
+                Ok(driver.await??)
+            })
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    for _ in &threads {
+        listening.recv()?;
+    }
+    println!("ready");
+    for thread in threads {
+        thread.join().map_err(|_| anyhow::anyhow!("a stack has panicked"))??;
+    }
+    Ok(())
+}
+
+fn listen(host: &Host) -> io::Result<()> {
+    each(host, port::SOURCE, source)?;
+    each(host, port::SINK, sink)?;
+    each(host, port::ECHO, echo)?;
+    each(host, port::CLOSE, close)
 }
 
 fn each<F>(host: &Host, port: u16, serve: fn(TcpStream) -> F) -> io::Result<()>

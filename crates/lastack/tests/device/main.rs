@@ -7,5 +7,7 @@
 mod kill;
 mod lab;
 mod packets;
+#[cfg(feature = "device")]
+mod queues;
 mod resets;
 mod stack;
