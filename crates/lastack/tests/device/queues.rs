@@ -24,11 +24,8 @@ const CONNECTIONS: usize = 40;
 fn with_queues(test: fn(Queues, Pair)) {
     for pair in pairs() {
         in_namespace(move || {
-            let opened = Queues::open(NAME, QUEUES, &Config::new([pair.ours]));
-            let (queues, drivers) = match opened {
-                Ok(opened) => opened,
-                Err(error) => return eprintln!("skipped: needs a TUN with queues: {error}"),
-            };
+            let (queues, drivers) = Queues::open(NAME, QUEUES, &Config::new([pair.ours]))
+                .unwrap_or_else(|error| panic!("cannot run here: {error}"));
             let mut netlink = Netlink::open().unwrap();
             let index = netlink::index_of(NAME).unwrap();
             netlink.add_address(index, pair.kernel, if pair.kernel.is_ipv4() { 24 } else { 64 }).unwrap();
@@ -64,6 +61,7 @@ fn serve(host: Host, pair: Pair, accepted: Arc<AtomicUsize>) {
 }
 
 #[test]
+#[ignore = "needs root, /dev/net/tun and bpf(2)"]
 fn connections_of_the_kernel_are_distributed_and_each_is_served() {
     with_queues(|queues, pair| {
         let counts: Vec<_> = queues.hosts().iter().map(|_| Arc::<AtomicUsize>::default()).collect();
@@ -93,6 +91,7 @@ fn connections_of_the_kernel_are_distributed_and_each_is_served() {
 }
 
 #[test]
+#[ignore = "needs root, /dev/net/tun and bpf(2)"]
 fn answers_to_a_connection_come_to_the_queue_that_opened_it() {
     with_queues(|queues, pair| {
         let listener = KernelListener::bind((pair.kernel, 0)).unwrap();
