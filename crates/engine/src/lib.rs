@@ -55,8 +55,8 @@ pub use seq::{RcvSeq, SndSeq};
 pub use stack::Stack;
 pub use tcp::{
     Algorithm, Answer, BindError, CaState, ConnId, ConnectError, Ecn, Keepalive, ListenerId, MtuProbing,
-    OpenConnection, PeerInfo, Readiness, ResetEffect, ResetReceiver, TCP_INFO, Tcp, TcpError, TcpInfo,
-    TcpState,
+    OpenConnection, PeerInfo, Readiness, ResetEffect, ResetReceiver, SlowStartExit, TCP_INFO, Tcp, TcpError,
+    TcpInfo, TcpState,
 };
 pub use time::Instant;
 pub use udp::{Datagram, Udp, UdpError, UdpId};

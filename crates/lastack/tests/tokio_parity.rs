@@ -56,6 +56,7 @@ macro_rules! calls {
             reuseaddr => s.reuseaddr(),
             set_send_buffer_size => s.set_send_buffer_size(100_000),
             send_buffer_size => s.send_buffer_size(),
+            set_recv_buffer_size => s.set_recv_buffer_size(100_000),
             recv_buffer_size => s.recv_buffer_size(),
             set_zero_linger => s.set_zero_linger(),
             linger => s.linger(),
@@ -231,11 +232,6 @@ const ABSENT: &[(&str, &[&str], &str)] = &[
     ("TcpStream", &["quickack", "set_quickack"], "`TcpConfig::quick_acks` sets it for a host"),
     ("TcpSocket, UdpSocket", &["device", "bind_device"], "a host has one link"),
     ("TcpSocket", &["set_reuseport", "reuseport"], "one listener per address; clone an `Arc` of it"),
-    (
-        "TcpSocket",
-        &["set_recv_buffer_size"],
-        "the receive buffer follows the path, up to `TcpConfig::receive_buffer`",
-    ),
     (
         "TcpSocket",
         &["set_linger", "set_tos", "tos"],

@@ -128,6 +128,7 @@ const IP_OPTIONS: Table = &[
     ("IP_PMTUDISC_WANT", 1),
     ("IP_PMTUDISC_DO", 2),
     ("IP_PMTUDISC_PROBE", 3),
+    ("IPV6_MTU_DISCOVER", 23),
     ("IPV6_MTU", 24),
     ("IPV6_RECVERR", 25),
     ("IPV6_V6ONLY", 26),

@@ -3,7 +3,7 @@
 use super::error::Problem;
 use super::lexer::integer;
 use super::syntax::Span;
-use lastack_engine::{Algorithm, Ecn, MtuProbing, TcpConfig};
+use lastack_engine::{Algorithm, Ecn, MtuProbing, SlowStartExit, TcpConfig};
 use std::time::Duration;
 
 /// Applies a command's effect on the kernel under test to the stack's configuration.
@@ -18,6 +18,10 @@ pub fn run(command: &str, span: &Span, config: &mut TcpConfig) -> Result<(), Pro
             let message = format!("unsupported command {line:?}{part}");
             Problem::unsupported(span.clone(), message)
         };
+        if let Some(setting) = module_parameter(line) {
+            set(setting, span, config)?;
+            continue;
+        }
         let words = without_redirections(line).ok_or_else(foreign)?;
         let Some((program, arguments)) = words.split_first() else { continue };
         let program = program.rsplit('/').next().unwrap_or(program);
@@ -44,6 +48,13 @@ pub fn run(command: &str, span: &Span, config: &mut TcpConfig) -> Result<(), Pro
         }
     }
     Ok(())
+}
+
+/// `echo 3 > /sys/module/tcp_cubic/parameters/hystart_detect` as (hystart_detect, 3).
+fn module_parameter(line: &str) -> Option<(&str, &str)> {
+    let (value, path) = line.strip_prefix("echo ")?.split_once('>')?;
+    let name = path.trim().strip_prefix("/sys/module/tcp_cubic/parameters/")?;
+    Some((name, value.trim()))
 }
 
 /// The words of a line; `None` if its input or output is redirected.
@@ -117,7 +128,8 @@ const FIXED: &[(&str, &str)] = &[
     ("tcp_early_retrans", "4"),
     ("tcp_recovery", "1"),
     ("tcp_reordering", "3"),
-    ("tcp_base_mss", "1024"),
+    ("tcp_notsent_lowat", "4294967295"),
+    ("tcp_notsent_lowat", "-1"),
     ("tcp_moderate_rcvbuf", "1"),
     ("tcp_thin_linear_timeouts", "0"),
     ("tcp_retrans_collapse", "0"),
@@ -149,6 +161,8 @@ fn range(name: &str) -> Option<(i64, i64)> {
         "tcp_syn_retries" => (1, 127),
         "tcp_rto_max_ms" => (1000, 120_000),
         "tcp_rto_min_us" => (1, i32::MAX.into()),
+        "hystart" => (0, 1),
+        "hystart_detect" => (0, 3),
         "tcp_fin_timeout" | "tcp_max_tw_buckets" => (i32::MIN.into(), i32::MAX.into()),
         "tcp_invalid_ratelimit" => (0, i32::MAX.into()),
         _ => return None,
@@ -214,18 +228,31 @@ fn set((path, value): (&str, &str), span: &Span, config: &mut TcpConfig) -> Resu
                 _ => (MtuProbing::Always, TcpConfig::default().black_hole_timeouts),
             };
         }
-        "tcp_congestion_control" => {
-            config.congestion = match value {
-                "cubic" => Algorithm::Cubic,
-                "reno" => Algorithm::Reno,
-                _ => return Err(unsupported()),
-            };
+        "tcp_base_mss" => {
+            config.base_mss = u16::try_from(number()?).map_err(|_| unsupported())?;
+        }
+        "tcp_congestion_control" | "hystart" | "hystart_detect" => {
+            set_congestion(name, value, config).ok_or_else(unsupported)?;
         }
         _ if WITHOUT_MEANING.contains(&name) => {}
         _ if FIXED.contains(&(name, value)) => {}
         _ => return Err(unsupported()),
     }
     Ok(())
+}
+
+fn set_congestion(name: &str, value: &str, config: &mut TcpConfig) -> Option<()> {
+    match (name, value) {
+        ("tcp_congestion_control", "cubic") => config.congestion = Algorithm::Cubic,
+        ("tcp_congestion_control", "reno") => config.congestion = Algorithm::Reno,
+        ("hystart" | "hystart_detect", "0") => config.slow_start_exit = SlowStartExit::Loss,
+        // Trains of ACKs, which 3 evaluates too, end slow start only where other traffic delays them.
+        ("hystart", "1") | ("hystart_detect", "2" | "3") => {
+            config.slow_start_exit = SlowStartExit::HyStartDelay
+        }
+        _ => return None,
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -289,6 +316,17 @@ mod tests {
             let config = after(&format!("sysctl -q net.ipv4.tcp_mtu_probing={value}")).unwrap();
             assert_eq!((config.mtu_probing, config.black_hole_timeouts), expected);
         }
+    }
+
+    #[test]
+    fn hystart_and_the_base_mss_are_set() {
+        for (value, expected) in [("0", SlowStartExit::Loss), ("2", SlowStartExit::HyStartDelay)] {
+            let command = format!("echo {value} > /sys/module/tcp_cubic/parameters/hystart_detect");
+            assert_eq!(after(&command).unwrap().slow_start_exit, expected);
+        }
+        // ACK trains alone are not supported.
+        assert!(after("echo 1 > /sys/module/tcp_cubic/parameters/hystart_detect").is_err());
+        assert_eq!(after("sysctl -q net.ipv4.tcp_base_mss=512").unwrap().base_mss, 512);
     }
 
     #[test]

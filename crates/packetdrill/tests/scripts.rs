@@ -73,6 +73,8 @@ macro_rules! scripts {
 scripts! {
     accept_blocking
     ack_of_new_text_takes_the_timer_along
+    base_mss
+    blocking_write
     calls_on_a_new_socket
     close_unread_rst
     connect_refused_blocking
@@ -108,6 +110,7 @@ scripts! {
     handshake_blocking
     handshake_options
     handshake_without_timestamps
+    hystart_delay
     initial_window
     inq
     k_error_does_not_end_a_connection
@@ -115,17 +118,24 @@ scripts! {
     k_refused_by_icmp
     k_refused_by_icmpv6
     keepalive_timeout
+    limited_transmit_sack
+    limited_transmit_without_sack
     linger0_abort
     linger0_abort_of_a_silent_peer
     maxseg_client
     maxseg_server
     messages
+    msg_eor
     msg_more
     mss_missing
     mss_tiny
+    mtu_discover_do
+    mtu_discover_dont
+    mtu_discover_probe
     nagle
     nodelay
     nodelay_lets_waiting_text_go
+    notsent_lowat
     orderly_close_active
     orderly_close_passive
     path_mtu
@@ -154,6 +164,10 @@ scripts! {
     r17_reset_in_time_wait
     r18_reset_in_fin_wait_2_closed
     r19_reset_before_accept
+    rack_last_segment
+    rack_short_path
+    receive_buffer
+    receive_buffer_client
     recv_flags
     reordering_is_measured
     retransmission_backs_off
@@ -207,8 +221,11 @@ scripts! {
     s67_linger_expires
     s71_linger2
     s73_shutdown_read
+    s73_shutdown_read_then_close
     s74_shutdown_both
     s75_shutdown_of_a_listener
+    s80_shutdown_both_queue
+    s80_shutdown_both_then_text
     s80_text_in_fin_wait_1_closed
     s81_ack_of_fin_with_text
     s82_text_in_fin_wait_2_closed
@@ -228,6 +245,7 @@ scripts! {
     sack_of_part_of_a_segment
     send_buffer
     shutdown_before_text_is_sent
+    silly_window
     simultaneous_close
     syn_sent_again_and_answered
     syn_to_closed_port
@@ -244,6 +262,7 @@ scripts! {
     vectors
     window_grows_by_what_is_new
     window_scale
+    writable_again
     zero_window_probe
     zerocopy_notices
 }

@@ -4,6 +4,7 @@ use super::validate::{
     LONGEST_ACK_DELAY, MAX_BUFFER, MAX_PACKET, MIN_BUFFER, MIN_BUFFER_IDLE, MIN_PROBE_INTERVAL, MIN_RTO,
 };
 use crate::config::{Config, TcpConfig};
+use crate::tcp::MIN_MSS;
 use alloc::format;
 use alloc::string::String;
 use core::fmt::{self, Debug, Display, Formatter};
@@ -110,6 +111,8 @@ bounded! { TcpConfig check_own:
         "the default MSS, RFC 9293 MUST-15; the max window, RFC 7323 section 2.3";
     /// Sets [`dscp`](Self::dscp).
     set_dscp dscp: u8, "tcp.dscp", |_| 0..=MAX_DSCP, "a DSCP has six bits, RFC 2474";
+    /// Sets [`base_mss`](Self::base_mss).
+    set_base_mss base_mss: u16, "tcp.base_mss", |_| MIN_MSS..=u16::MAX, "less data than header, CVE-2019-11479";
     /// Sets [`ack_delay`](Self::ack_delay).
     set_ack_delay ack_delay: Duration, "tcp.ack_delay", |_| Duration::ZERO..=LONGEST_ACK_DELAY,
         "less than 500 ms, RFC 9293 MUST-40";

@@ -7,7 +7,7 @@ pub(crate) mod validate;
 pub use check::ConfigError;
 pub use prefix::{InvalidPrefix, Prefix};
 
-use crate::tcp::{Algorithm, Ecn, MtuProbing};
+use crate::tcp::{Algorithm, Ecn, MtuProbing, SlowStartExit};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -131,6 +131,8 @@ pub struct TcpConfig {
     pub window_scaling: bool,
     /// Congestion control.
     pub congestion: Algorithm,
+    /// When CUBIC leaves slow start before a loss (`tcp_cubic`'s `hystart` and `hystart_detect`).
+    pub slow_start_exit: SlowStartExit,
     /// Reduce the congestion window after an idle time longer than the RTO (RFC 5681 section 4.1;
     /// `tcp_slow_start_after_idle`).
     pub slow_start_after_idle: bool,
@@ -180,6 +182,10 @@ pub struct TcpConfig {
     /// When packetization layer path MTU discovery probes with larger segments (RFC 4821;
     /// `tcp_mtu_probing`, which is off on Linux).
     pub mtu_probing: MtuProbing,
+    /// The segment size, TCP options included, that every IPv4 path is assumed to carry: path MTU discovery starts
+    /// from it, and a black hole lowers the path MTU to it (`tcp_base_mss`). At least 88. IPv6 starts from an MTU of
+    /// 1280 (RFC 8200 section 5).
+    pub base_mss: u16,
     /// Time from the end of a path MTU search to the start of the next (`tcp_probe_interval`); at least
     /// 100 ms.
     pub mtu_probe_interval: Duration,
@@ -246,6 +252,7 @@ impl Default for TcpConfig {
             sack: true,
             window_scaling: true,
             congestion: Algorithm::default(),
+            slow_start_exit: SlowStartExit::default(),
             slow_start_after_idle: true,
             pacing: false,
             burst_segments: 2,
@@ -266,6 +273,7 @@ impl Default for TcpConfig {
             min_user_timeout: Duration::from_secs(100),
             max_user_timeout: Duration::from_secs(3600),
             mtu_probing: MtuProbing::default(),
+            base_mss: 1024,
             mtu_probe_interval: Duration::from_secs(600),
             max_orphans: 65_536,
             reset_on_give_up: false,

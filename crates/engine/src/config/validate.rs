@@ -2,6 +2,7 @@
 //! timer expires and no transfer waits for buffer space that cannot exist.
 
 use crate::config::{Config, DatagramConfig, TcpConfig};
+use crate::tcp::MIN_MSS;
 use core::net::IpAddr;
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
@@ -61,6 +62,7 @@ impl TcpConfig {
         self.max_rto = self.max_rto.clamp(self.min_rto, LONGEST);
         self.initial_rto = self.initial_rto.clamp(MIN_RTO, LONGEST);
         self.ack_delay = self.ack_delay.min(LONGEST_ACK_DELAY);
+        self.base_mss = self.base_mss.max(MIN_MSS);
         self.buffer_idle = self.buffer_idle.clamp(MIN_BUFFER_IDLE, LONGEST);
         self.mtu_probe_interval = self.mtu_probe_interval.clamp(MIN_PROBE_INTERVAL, LONGEST);
         self.advertised_user_timeout = self.advertised_user_timeout.map(|time| time.min(LONGEST));

@@ -167,10 +167,14 @@ impl Connection {
         self.recovery.scoreboard.shrink();
     }
 
-    /// Limits the growth of the receive buffer to the memory available.
+    /// Limits the growth of the receive buffer to the memory available, and to the size that the application has set:
+    /// the window that was advertised before is kept (RFC 9293 section 3.8.6).
     pub(in crate::tcp) fn cap_receive_buffer(&mut self, shared: &Shared) {
         let (size, passed) = (self.incoming.capacity(), self.incoming.total_read());
-        self.incoming.set_ceiling(shared.memory.most(&shared.config.tcp, size, passed));
+        let most = shared.memory.most(&shared.config.tcp, size, passed);
+        let promised = self.incoming.len() + self.rcv.wnd() as usize;
+        let users = self.settings.receive_buffer.map_or(usize::MAX, |limit| promised.max(limit as usize));
+        self.incoming.set_ceiling(most.min(users));
     }
 
     /// Whether its send buffer is larger than the guaranteed minimum while memory is exhausted.

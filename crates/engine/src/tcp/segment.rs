@@ -107,19 +107,26 @@ pub(crate) fn template(flow: &FourTuple, timestamps: bool) -> HeaderTemplate {
     HeaderTemplate::new(&ip, flow.local.port(), flow.remote.port(), timestamps)
 }
 
-/// Writes the headers of a segment of a connection whose options its template does not have. Returns their length.
+/// Writes the headers of a segment of a connection whose options its template does not have. `ident`: the
+/// identification of an IPv4 packet without DF. Returns their length.
 #[cold]
 pub(crate) fn emit_fields(
     flow: &FourTuple,
     fields: &SegmentFields,
     options: TcpOptions,
+    ident: Option<u16>,
     data: [&[u8]; 2],
     checksum: Checksum,
     headers: &mut Vec<u8>,
 ) -> usize {
     let &SegmentFields { hop_limit, traffic_class, seq, ack, flags, window, timestamps: _ } = fields;
-    let ip =
-        IpHeader { hop_limit, traffic_class, ..IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::TCP) };
+    let ip = IpHeader {
+        hop_limit,
+        traffic_class,
+        ident: ident.unwrap_or_default(),
+        dont_fragment: ident.is_none(),
+        ..IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::TCP)
+    };
     let (src_port, dst_port) = (flow.local.port(), flow.remote.port());
     let tcp = TcpHeader { src_port, dst_port, seq, ack, flags, window, urgent: 0, options };
     emit_headers(&ip, &tcp, data, checksum, headers)

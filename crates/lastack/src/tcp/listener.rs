@@ -56,6 +56,7 @@ impl TcpListener {
             inner.accepts_sockets()?;
             let id = inner.stack.tcp_listen(local, backlog).map_err(bind_error)?;
             inner.stack.tcp_set_listener_max_segment(id, options.max_segment());
+            inner.stack.tcp_set_listener_receive_buffer(id, options.receive_buffer());
             inner.listeners.insert(id);
             let local = inner.stack.tcp_listener_addr(id).unwrap_or(local);
             Ok(Self { host: host.clone(), id, local, options: Mutex::new(options) })

@@ -1,5 +1,6 @@
 //! TCP sockets.
 
+mod buffers;
 mod hold;
 mod intercept;
 mod listener;

@@ -212,7 +212,7 @@ impl TcpStream {
         self.call(|tcp| Ok(tcp.cork()))
     }
 
-    fn set(&self, set: impl FnOnce(&mut lastack_engine::Tcp<'_>)) -> io::Result<()> {
+    pub(super) fn set(&self, set: impl FnOnce(&mut lastack_engine::Tcp<'_>)) -> io::Result<()> {
         self.call(|tcp| {
             set(tcp);
             Ok(())

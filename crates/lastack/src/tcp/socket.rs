@@ -57,6 +57,7 @@ pub(super) struct Options {
     pub(super) ttl: Option<u8>,
     max_segment: Option<u16>,
     send_buffer: Option<usize>,
+    receive_buffer: Option<usize>,
     user_timeout: Option<Duration>,
     reuse: bool,
 }
@@ -83,6 +84,9 @@ impl Options {
         }
         if self.send_buffer.is_some() {
             tcp.set_send_buffer(self.send_buffer);
+        }
+        if self.receive_buffer.is_some() {
+            tcp.set_receive_buffer(self.receive_buffer);
         }
         if self.user_timeout.is_some() {
             tcp.set_user_timeout(self.user_timeout);
@@ -290,13 +294,26 @@ impl TcpSocket {
         Ok(self.get(|options| options.send_buffer).unwrap_or_else(default) as u32)
     }
 
-    /// Max size of the receive buffer: the host's [`receive_buffer`](crate::TcpConfig::receive_buffer), up to which
-    /// it is tuned automatically.
+    /// Size of the receive buffer (`SO_RCVBUF`), up to the host's
+    /// [`receive_buffer`](crate::TcpConfig::receive_buffer); if not set, it is tuned automatically. The window never
+    /// exceeds it.
+    ///
+    /// # Errors
+    /// `InvalidInput` below 536 or above 1 GiB.
+    pub fn set_recv_buffer_size(&self, bytes: u32) -> io::Result<()> {
+        if !BUFFER.contains(&bytes) {
+            return Err(invalid("a receive buffer has from 536 bytes to 1 GiB"));
+        }
+        self.set(|options| options.receive_buffer = Some(bytes as usize))
+    }
+
+    /// See [`set_recv_buffer_size`](Self::set_recv_buffer_size).
     ///
     /// # Errors
     /// None.
     pub fn recv_buffer_size(&self) -> io::Result<u32> {
-        Ok(self.host.config().tcp.receive_buffer as u32)
+        let default = || self.host.config().tcp.receive_buffer;
+        Ok(self.get(|options| options.receive_buffer).unwrap_or_else(default) as u32)
     }
 
     /// See [`TcpStream::set_user_timeout`].
@@ -392,6 +409,10 @@ impl TcpSocket {
 }
 
 impl Options {
+    pub(super) const fn receive_buffer(&self) -> Option<usize> {
+        self.receive_buffer
+    }
+
     pub(super) const fn max_segment(&self) -> Option<u16> {
         self.max_segment
     }

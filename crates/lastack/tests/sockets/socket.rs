@@ -319,3 +319,42 @@ async fn each_failure_to_connect_has_its_answer() {
     let again = answered(inner).await.unwrap_err();
     assert_eq!(EndError::find(&again).unwrap().cause, Cause::Unreachable(icmp), "the same ICMP error");
 }
+
+/// The receive buffer bounds what a sender can have in flight, on either side of a connection.
+#[tokio::test(start_paused = true)]
+async fn a_receive_buffer_bounds_the_window() {
+    let (client, server) = hosts();
+    let listener = TcpSocket::new_v4(&server).unwrap();
+    assert_eq!(listener.set_recv_buffer_size(500).unwrap_err().kind(), ErrorKind::InvalidInput);
+    listener.set_recv_buffer_size(10_000).unwrap();
+    assert_eq!(listener.recv_buffer_size().unwrap(), 10_000);
+    listener.bind(addr(SERVER, 80)).unwrap();
+    let listener = listener.listen(1).unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(&client, addr(SERVER, 80)), listener.accept());
+    let (near, (mut far, _)) = (near.unwrap(), far.unwrap());
+    near.try_write(&[7; 50_000]).unwrap();
+    sleep(Duration::from_secs(5)).await;
+    let unread = far.info().unwrap().unread;
+    assert!((8_000..=10_000).contains(&unread), "{unread}");
+    let mut all = vec![0; 50_000];
+    far.read_exact(&mut all).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn unsent_data_is_limited_and_records_have_ends() {
+    let (client, server) = hosts();
+    let (near, mut far, _listener) = connection(&client, &server).await;
+    near.set_not_sent_low_water(Some(3000)).unwrap();
+    assert_eq!(near.not_sent_low_water().unwrap(), Some(3000));
+    near.set_path_mtu_discovery(false).unwrap();
+    assert!(!near.path_mtu_discovery().unwrap());
+    // The initial window of ten segments, and the limit.
+    let taken = near.try_write_record(&[7; 100_000]).unwrap();
+    assert!((10_000..20_000).contains(&taken), "{taken}");
+    assert_eq!(near.try_write(&[7; 10]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    let mut all = vec![0; taken];
+    let (read, ready) = tokio::join!(far.read_exact(&mut all), near.writable());
+    assert_eq!((read.unwrap(), ready.is_ok()), (taken, true));
+    assert_eq!(near.try_write_record(&[7; 1000]).unwrap(), 1000);
+    far.read_exact(&mut all[..1000]).await.unwrap();
+}

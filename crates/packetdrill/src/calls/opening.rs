@@ -110,8 +110,7 @@ impl Lastack {
         let backlog = usize::try_from(backlog).unwrap_or(4096);
         match self.stack.tcp_listen(local, backlog) {
             Ok(listener) => {
-                let max_segment = options::max_segment(&set_before);
-                self.stack.tcp_set_listener_max_segment(listener, max_segment);
+                options::apply_to_listener(&mut self.stack, &set_before, listener);
                 stream.state = StreamState::Listening(listener);
                 Ok(Operation::value(0))
             }

@@ -6,7 +6,7 @@ use crate::arguments::{self, Arguments};
 use crate::error::Problem;
 use crate::lastack::Lastack;
 use crate::syntax::{Expr, Node};
-use lastack_engine::{ConnId, Keepalive, Stack, Tcp};
+use lastack_engine::{ConnId, Keepalive, ListenerId, Stack, Tcp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -32,8 +32,18 @@ const IPV6_V6ONLY: (i64, i64) = (SOL_IPV6, 26);
 const NODELAY: (i64, i64) = (SOL_TCP, 1);
 const MAXSEG: (i64, i64) = (SOL_TCP, 2);
 const SO_SNDBUF: (i64, i64) = (SOL_SOCKET, 7);
-/// The initial send buffer of a socket (`tcp_wmem`).
+const SO_RCVBUF: (i64, i64) = (SOL_SOCKET, 8);
+/// The initial buffers of a socket (`tcp_wmem`, `tcp_rmem`).
 const FIRST_SEND_BUFFER: i64 = 262_144;
+const FIRST_RECEIVE_BUFFER: i64 = 540_000;
+/// The smallest buffers, after doubling: `SOCK_MIN_SNDBUF`, `SOCK_MIN_RCVBUF`.
+const MIN_SEND_BUFFER: i64 = 4608;
+const MIN_RECEIVE_BUFFER: i64 = 2304;
+const IP_MTU_DISCOVER: (i64, i64) = (SOL_IP, 10);
+const IPV6_MTU_DISCOVER: (i64, i64) = (SOL_IPV6, 23);
+const IP_PMTUDISC_DONT: i64 = 0;
+const IP_PMTUDISC_WANT: i64 = 1;
+const NOTSENT_LOWAT: (i64, i64) = (SOL_TCP, 25);
 const IP_TOS: (i64, i64) = (0, 1);
 const IPV6_TCLASS: (i64, i64) = (SOL_IPV6, 67);
 const IP_FREEBIND: (i64, i64) = (0, 15);
@@ -158,7 +168,7 @@ impl Lastack {
         }
         match found.stream().map(|stream| stream.state) {
             Some(StreamState::Listening(listener)) => {
-                self.stack.tcp_set_listener_max_segment(listener, max_segment(&found.options));
+                apply_to_listener(&mut self.stack, &found.options, listener);
             }
             Some(StreamState::Connecting(id) | StreamState::Connected(id)) => {
                 apply(&mut self.stack, found, id);
@@ -228,7 +238,13 @@ impl Lastack {
             }
             MAXSEG => self.segment_size(fd),
             // Linux doubles the requested size and reports the double.
-            SO_SNDBUF => found.options.get(&option).copied().unwrap_or(FIRST_SEND_BUFFER / 2) * 2,
+            SO_SNDBUF => {
+                found.options.get(&option).map_or(FIRST_SEND_BUFFER, |set| doubled(*set, MIN_SEND_BUFFER))
+            }
+            SO_RCVBUF => found
+                .options
+                .get(&option)
+                .map_or(FIRST_RECEIVE_BUFFER, |set| doubled(*set, MIN_RECEIVE_BUFFER)),
             _ if can_be_set(option) => found.options.get(&option).copied().unwrap_or(default_of(option)),
             _ => return Err(unknown(arguments, expr)),
         };
@@ -277,6 +293,10 @@ fn can_be_set(option: (i64, i64)) -> bool {
             | SO_PRIORITY
             | IPV6_V6ONLY
             | SO_SNDBUF
+            | SO_RCVBUF
+            | IP_MTU_DISCOVER
+            | IPV6_MTU_DISCOVER
+            | NOTSENT_LOWAT
             | IP_TOS
             | IPV6_TCLASS
             | IP_FREEBIND
@@ -300,6 +320,8 @@ fn is_legal(option: (i64, i64), value: i64) -> bool {
         KEEPCNT => (1..=127).contains(&value),
         USER_TIMEOUT => value >= 0,
         MAXSEG => (88..=32_767).contains(&value),
+        // From IP_PMTUDISC_DONT to IP_PMTUDISC_OMIT.
+        IP_MTU_DISCOVER | IPV6_MTU_DISCOVER => (0..=5).contains(&value),
         _ => true,
     }
 }
@@ -310,12 +332,32 @@ fn default_of(option: (i64, i64)) -> i64 {
         KEEPINTVL => 75,
         KEEPCNT => 9,
         LINGER2 => 60,
+        IP_MTU_DISCOVER | IPV6_MTU_DISCOVER => IP_PMTUDISC_WANT,
         _ => 0,
     }
 }
 
+/// The size of a buffer as Linux reports it: the double of what was set, for its own overhead.
+fn doubled(set: i64, least: i64) -> i64 {
+    // A negative number is a large unsigned one.
+    let most = i64::from(i32::MAX / 2);
+    (if set < 0 { most } else { set.min(most) } * 2).max(least)
+}
+
+/// The receive buffer, if it was set: half of what Linux reports is for data.
+fn receive_buffer(options: &BTreeMap<(i64, i64), i64>) -> Option<usize> {
+    let set = *options.get(&SO_RCVBUF)?;
+    usize::try_from(doubled(set, MIN_RECEIVE_BUFFER) / 2).ok()
+}
+
+/// Applies the options of a listening descriptor.
+pub fn apply_to_listener(stack: &mut Stack, options: &BTreeMap<(i64, i64), i64>, listener: ListenerId) {
+    stack.tcp_set_listener_max_segment(listener, max_segment(options));
+    stack.tcp_set_listener_receive_buffer(listener, receive_buffer(options));
+}
+
 /// `TCP_MAXSEG`, if it was set.
-pub fn max_segment(options: &BTreeMap<(i64, i64), i64>) -> Option<u16> {
+fn max_segment(options: &BTreeMap<(i64, i64), i64>) -> Option<u16> {
     options.get(&MAXSEG).and_then(|octets| u16::try_from(*octets).ok())
 }
 
@@ -338,8 +380,17 @@ pub fn apply(stack: &mut Stack, fd: &Fd, id: ConnId) {
         tcp.set_max_segment(Some(octets));
     }
     if let Some(octets) = set(SO_SNDBUF).and_then(|octets| usize::try_from(octets).ok()) {
-        // Linux doubles it.
-        tcp.set_send_buffer(Some(octets * 2));
+        tcp.set_send_buffer(Some(doubled(octets as i64, MIN_SEND_BUFFER) as usize));
+    }
+    if let Some(octets) = receive_buffer(&fd.options) {
+        tcp.set_receive_buffer(Some(octets));
+    }
+    if let Some(octets) = set(NOTSENT_LOWAT) {
+        // An unsigned number; zero stands for the default, which is no limit.
+        tcp.set_not_sent_low_water(Some(octets as u32).filter(|octets| *octets != 0));
+    }
+    if let Some(mode) = set(IP_MTU_DISCOVER) {
+        tcp.set_path_mtu_discovery(mode != IP_PMTUDISC_DONT);
     }
     if let Some(tos) = set(IP_TOS).or(set(IPV6_TCLASS)) {
         tcp.set_dscp((tos >> 2) as u8);

@@ -125,7 +125,7 @@ impl Lastack {
         if tcp.info().unread > 0 {
             ready |= IN | RDNORM;
         }
-        if !may_send || tcp.poll_writable().is_ready() {
+        if !may_send || tcp.readiness().writable {
             ready |= OUT | WRNORM;
         }
         if over || (peer_done || shut) && !may_send {

@@ -13,6 +13,7 @@ const MSG_PEEK: i64 = 0x2;
 const MSG_DONTROUTE: i64 = 0x4;
 const MSG_TRUNC: i64 = 0x20;
 const MSG_DONTWAIT: i64 = 0x40;
+const MSG_EOR: i64 = 0x80;
 const MSG_WAITALL: i64 = 0x100;
 const MSG_ERRQUEUE: i64 = 0x2000;
 const MSG_ZEROCOPY: i64 = 0x0400_0000;
@@ -51,7 +52,7 @@ impl Lastack {
         if gives_null(arguments) && transfer.len > 0 {
             return Ok(Operation::errno(errno::EFAULT));
         }
-        let known = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_DONTROUTE | MSG_MORE | MSG_ZEROCOPY;
+        let known = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_DONTROUTE | MSG_MORE | MSG_ZEROCOPY | MSG_EOR;
         refuse_flags(arguments, transfer.flags & !known)?;
         Ok(Operation::Send(transfer))
     }
@@ -175,10 +176,13 @@ impl Lastack {
         loop {
             let left = transfer.len - transfer.moved;
             let moved = transfer.moved as i64;
+            let text = &ZEROS[..left.min(CHUNK)];
             let sent = if more {
-                tcp.send_more(&ZEROS[..left.min(CHUNK)])
+                tcp.send_more(text)
+            } else if transfer.flags & MSG_EOR != 0 && text.len() == left {
+                tcp.send_record(text)
             } else {
-                tcp.send(&ZEROS[..left.min(CHUNK)])
+                tcp.send(text)
             };
             match sent {
                 Poll::Ready(Ok(n)) => transfer.moved += n,
@@ -277,7 +281,7 @@ fn refuse_flags(arguments: &Arguments<'_>, unknown: i64) -> Result<(), Problem> 
     if unknown == 0 {
         return Ok(());
     }
-    let names = ["MSG_OOB", "MSG_FASTOPEN", "MSG_EOR"];
+    let names = ["MSG_OOB", "MSG_FASTOPEN"];
     let name = names.into_iter().find(|name| constants::value(name).is_some_and(|bit| unknown & bit != 0));
     let what = name.map_or_else(|| format!("the flags {unknown:#x} are"), |name| format!("{name} is"));
     Err(Problem::unsupported(arguments.span(), format!("{what} not supported")))

@@ -43,6 +43,9 @@ const ENDING: [Rule; 16] = [
     Rule::RstListenerKilled,
 ];
 
+/// Retransmissions without an answer after which a timeout is the path's fault.
+const MIN_RETRANSMISSIONS: usize = 4;
+
 type Check = Result<(), String>;
 
 fn demand(holds: bool, what: impl FnOnce() -> String) -> Check {
@@ -216,7 +219,28 @@ impl Court<'_> {
         let Some((writer, end)) = self.writer(app).zip(self.end_of(app)) else { return Ok(()) };
         let well = self.world.calm && app.means_well && writer.means_well;
         let parted = end.ended.end.cause == Cause::Orderly && app.end_of_stream;
-        demand(!well || parted, || format!("they do not part well: {}\n  {end:?}", brief(app)))
+        let failed = || self.is_cut_off(end) || self.peer(end).is_some_and(|peer| self.is_cut_off(peer));
+        demand(!well || parted || failed(), || format!("they do not part well: {}\n  {end:?}", brief(app)))
+    }
+
+    /// Whether it timed out because the path lost every retransmission or its answer: on a path that loses every
+    /// tenth packet that is rare, but no error.
+    fn is_cut_off(&self, end: &EndOf) -> bool {
+        let (host, flow) = (self.world.hosts[end.host].id, end.ended.flow);
+        let packets = || self.world.net.trace().packets.iter();
+        let heard = packets()
+            .filter(|record| record.kind != PacketKind::Damaged && record.to == Some(host))
+            .filter(|record| crate::net::tcp_flow(&record.bytes) == Some(back(flow)))
+            .filter_map(|record| match record.fate {
+                Fate::Delivered { at, .. } => Some(at),
+                _ => None,
+            })
+            .max();
+        let unanswered = packets()
+            .filter(|record| record.from == host && heard.is_none_or(|heard| record.sent > heard))
+            .filter(|record| crate::net::tcp_flow(&record.bytes) == Some(flow))
+            .count();
+        end.ended.end.cause == Cause::TimedOut(TimeLimit::Retransmission) && unanswered >= MIN_RETRANSMISSIONS
     }
 
     /// The byte counts of both ends agree.

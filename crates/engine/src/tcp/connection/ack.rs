@@ -58,6 +58,10 @@ impl Connection {
         if !ack.before(self.snd.una) && self.snd.update_window(seg.seq(), ack, wnd, advances) {
             self.window_opened(shared, now);
         }
+        if self.settings.not_sent_low_water.is_some() {
+            // The windows may allow more.
+            self.wake_writer(shared);
+        }
         self.on_peer_user_timeout(shared, now, seg);
         // Only now is the segment known to come from the peer (RFC 7323 section 4.3).
         if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) {
@@ -214,6 +218,9 @@ impl Connection {
             self.note_limit(now);
             self.timers.stop(Timer::Retransmission);
             self.stalled_since = None;
+            if self.outgoing.is_empty() {
+                self.records = None;
+            }
         } else {
             if self.recovery.restarts_timer() {
                 self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));

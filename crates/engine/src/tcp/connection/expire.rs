@@ -125,7 +125,11 @@ impl Connection {
         let remote = self.flow.remote.ip();
         let full = self.recovery.scoreboard.first_is_full(self.mss);
         if shared.config.tcp.black_hole_timeouts.is_some_and(|most| self.rtt.backoffs() == most) && full {
-            let lowered = shared.paths.mark_black_hole(remote, mtu_discovery::base_mtu(remote), now);
+            let lowered = shared.paths.mark_black_hole(
+                remote,
+                mtu_discovery::base_mtu(&shared.config.tcp, remote),
+                now,
+            );
             shared.counters.tcp_black_holes += u64::from(lowered);
             self.fit_path(shared, now);
             self.start_mtu_discovery(shared);

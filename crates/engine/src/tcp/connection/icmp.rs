@@ -119,6 +119,9 @@ impl Connection {
         }
         match meaning(error) {
             Meaning::Nothing => Verdict::Dropped(DropReason::Unwanted),
+            Meaning::TooBig(_) if self.settings.may_fragment && !error.v6 => {
+                Verdict::Dropped(DropReason::Unwanted)
+            }
             Meaning::TooBig(mtu) => {
                 shared.paths.lower(self.flow.remote.ip(), mtu as usize, now);
                 self.fit_path(shared, now);

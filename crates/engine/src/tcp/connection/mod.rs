@@ -38,6 +38,7 @@ use crate::tcp::send::congestion::Congestion;
 use crate::tcp::send::ecn::EcnState;
 use crate::tcp::send::mtu_discovery::{self, MtuDiscovery};
 use crate::tcp::send::pacing::Pacer;
+use crate::tcp::send::records::Records;
 use crate::tcp::send::recovery::Recovery;
 use crate::tcp::send::rtt::Rtt;
 use crate::tcp::send::scoreboard::Scoreboard;
@@ -86,6 +87,8 @@ pub(crate) struct Connection {
     pub small: u64,
     /// The end of the last write, as a stream position, unless more was to follow: PSH.
     pub pushed: u64,
+    /// The ends of records that segments must not span.
+    pub records: Option<Box<Records>>,
     pub settings: Settings,
     pub waits: UserInterest,
     /// Whether the application holds its id. An orphan has no user.
@@ -189,15 +192,21 @@ impl Connection {
             outgoing: SendRing::new(config.send_buffer),
             send_limit: autotune::initial_send_buffer(config),
             incoming: RecvRing::new(
-                autotune::initial_receive_buffer(opened.receive_buffer),
+                autotune::initial_receive_buffer(opened.receive_buffer, &opened.settings),
                 config.max_ooo_ranges,
             ),
             reading: RcvBufTuner::new(now),
             recovery: Recovery::new(opened.snd.una, opened.negotiated.sack),
-            congestion: Congestion::new(config.congestion, mss, opened.initial_segments),
+            congestion: Congestion::new(
+                config.congestion,
+                config.slow_start_exit,
+                mss,
+                opened.initial_segments,
+            ),
             marks: EcnState::new(opened.ecn),
             small: 0,
             pushed: 0,
+            records: None,
             snd: opened.snd,
             rcv: opened.rcv,
             timers: Timers::default(),
@@ -282,7 +291,8 @@ impl Connection {
 
     /// Bytes held on the heap.
     pub fn memory(&self) -> usize {
-        self.outgoing.capacity() + self.incoming.capacity() + self.recovery.scoreboard.memory()
+        let records = self.records.as_ref().map_or(0, |records| records.memory());
+        self.outgoing.capacity() + self.incoming.capacity() + self.recovery.scoreboard.memory() + records
     }
 
     /// Frees its heap memory.
@@ -290,6 +300,7 @@ impl Connection {
         self.outgoing.clear();
         self.incoming = RecvRing::new(0, 0);
         self.recovery.scoreboard = Scoreboard::new(self.snd.una);
+        self.records = None;
         self.fate = None;
     }
 
@@ -343,7 +354,7 @@ impl Connection {
     /// Notifies a waiting writer that there is room, or that all data is acknowledged.
     pub fn wake_writer(&mut self, shared: &mut Shared) {
         let drained = self.waits.drain && self.is_drained();
-        let room = self.waits.write && self.send_room(shared) > 0;
+        let room = self.waits.write && self.is_writable_again(shared);
         if self.has_user && (room || drained) {
             self.waits.write = false;
             self.waits.blocked = false;

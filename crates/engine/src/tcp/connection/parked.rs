@@ -201,6 +201,7 @@ impl Parked {
             ack_policy: AckPolicy::with(self.quick_acks.into(), self.interactive, self.last_data.get()),
             small: position,
             pushed: position,
+            records: None,
             settings: rare.map_or(plain, |rare| rare.settings),
             waits: self.waits,
             has_user: true,
@@ -288,7 +289,7 @@ impl Connection {
         let Self {
             id: _, flow, template: _, origin, opened, established, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,
             send_limit, incoming, reading, rtt, congestion, recovery, marks, timers: _, pacer: _, pending: _, ack_policy,
-            small: _, pushed: _, settings, waits, has_user: _, stalled_since: _, heard, sent, text_sent, probes: _,
+            small: _, pushed: _, records: _, settings, waits, has_user: _, stalled_since: _, heard, sent, text_sent, probes: _,
             last_challenge, soft_error: _, octets, stats, peer_user_timeout, fate: _,
         } = self;
         let rare = Rare {

@@ -19,6 +19,8 @@ pub(crate) struct Listener {
     pub waiting: bool,
     /// Max data in a segment of its connections.
     pub max_segment: Option<u16>,
+    /// The receive buffer of its connections.
+    pub receive_buffer: Option<u32>,
 }
 
 impl Listener {
@@ -85,6 +87,7 @@ impl Listeners {
             queue: VecDeque::new(),
             waiting: true,
             max_segment: None,
+            receive_buffer: None,
         });
         ids.push(id);
         Ok(id)

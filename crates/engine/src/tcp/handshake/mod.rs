@@ -276,6 +276,11 @@ impl Handshake {
         }
     }
 
+    /// Whether our SYN was not sent yet.
+    pub fn is_unsent(&self) -> bool {
+        self.first_sent.is_none()
+    }
+
     /// The limit set by the application (`TCP_MAXSEG`).
     fn max_segment(&self) -> u16 {
         self.settings.max_segment.unwrap_or(u16::MAX)

@@ -128,10 +128,12 @@ impl TcpTable {
             shared.counters.tcp_listen_drops += 1;
             return Verdict::Dropped(Rule::LimitSynQueue.into());
         }
-        let max_segment = self.listeners.get(listener).and_then(|listener| listener.max_segment);
+        let options =
+            self.listeners.get(listener).map(|options| (options.max_segment, options.receive_buffer));
         self.receive_syn(shared, now, seg, iss_after, |handshake| {
             handshake.listener = Some(listener);
-            handshake.settings.max_segment = max_segment;
+            let settings = &mut handshake.settings;
+            (settings.max_segment, settings.receive_buffer) = options.unwrap_or_default();
             handshake.owes_syn = true;
         });
         Verdict::Accepted
@@ -206,6 +208,7 @@ impl TcpTable {
         self.insert(seg.hash, |id| {
             let mut handshake = Handshake::passive(shared, now, id, seg);
             prepare(&mut handshake);
+            handshake.fit_receive_buffer(shared);
             handshake.reopens = iss_after.is_some();
             if let Some(last) = iss_after
                 && !handshake.iss.after(last)

@@ -10,6 +10,7 @@ use crate::shared::Shared;
 use crate::tcp::connection::Connection;
 use crate::tcp::handshake::negotiate;
 use crate::tcp::segment::Arrival;
+use crate::tcp::socket::settings::Settings;
 use core::time::Duration;
 
 /// The initial limit of each buffer.
@@ -26,9 +27,9 @@ pub(crate) fn initial_send_buffer(config: &TcpConfig) -> usize {
     config.send_buffer.min(INITIAL)
 }
 
-/// The initial limit of the receive buffer.
-pub(crate) fn initial_receive_buffer(most: usize) -> usize {
-    most.min(INITIAL)
+/// The initial limit of the receive buffer: the application's, if it has set one.
+pub(crate) fn initial_receive_buffer(most: usize, settings: &Settings) -> usize {
+    if settings.receive_buffer.is_some() { most } else { most.min(INITIAL) }
 }
 
 /// Measures what is read per round trip.
@@ -102,7 +103,8 @@ impl Connection {
         self.reading = RcvBufTuner { since: now, read, copied: copied.max(before), trip, least: NONE };
         if copied > before {
             let wanted = copied * 2 + (copied - before).min(copied / 2) * 4 + 16 * u64::from(self.mss);
-            let most = shared.config.tcp.receive_buffer;
+            let users = self.settings.receive_buffer.map_or(usize::MAX, |limit| limit as usize);
+            let most = shared.config.tcp.receive_buffer.min(users);
             self.incoming.raise_limit(size(wanted).min(useful(rtt)).min(most));
         }
     }
@@ -118,14 +120,52 @@ impl Connection {
         }
     }
 
-    /// Room in the send buffer.
+    /// Room for a write: that in the send buffer, as far as the limit of unsent data allows.
     pub(in crate::tcp) fn send_room(&self, shared: &Shared) -> usize {
+        let room = self.free_send_buffer(shared);
+        let Some(low) = self.settings.not_sent_low_water else { return room };
+        room.min(low.saturating_add(self.sendable_now()).saturating_sub(self.unsent()) as usize)
+    }
+
+    /// The free part of the send buffer.
+    fn free_send_buffer(&self, shared: &Shared) -> usize {
         let config = &shared.config.tcp;
         let users = self.settings.send_buffer.map(|limit| limit.max(MIN_BUFFER).min(config.send_buffer));
         let limit = users.unwrap_or(self.send_limit);
         let most = shared.memory.most(config, self.outgoing.capacity(), self.octets.sent);
         // The ring's size at creation is a bound, even if the settings have grown since.
         limit.min(most).saturating_sub(self.outgoing.len()).min(self.outgoing.room())
+    }
+
+    fn unsent(&self) -> u32 {
+        self.end_of_text().offset_from(self.snd.nxt).max(0) as u32
+    }
+
+    /// Bytes of unsent data beyond what both windows allow.
+    fn waiting(&self) -> u32 {
+        self.unsent().saturating_sub(self.sendable_now())
+    }
+
+    /// Whether the connection counts as writable, as on Linux: a third of the send buffer is free, and less than
+    /// `share` of the limit of unsent data is used. To notify a writer of each acknowledgment would be a waste.
+    fn is_writable(&self, shared: &Shared, share: u32) -> bool {
+        let free = self.free_send_buffer(shared);
+        let low = self.settings.not_sent_low_water;
+        free > 0
+            && free >= self.outgoing.len() / 2
+            && low.is_none_or(|low| self.waiting() < low.div_ceil(share))
+    }
+
+    /// Whether a writer that found no room is notified: half of the limit of unsent data is free.
+    pub(in crate::tcp) fn is_writable_again(&self, shared: &Shared) -> bool {
+        self.is_writable(shared, 2)
+    }
+
+    /// Whether poll(2) would report it as writable; if not, an event follows.
+    pub(in crate::tcp) fn poll_ample_room(&mut self, shared: &Shared) -> bool {
+        let ready = self.is_writable(shared, 1);
+        self.waits.write |= !ready;
+        ready
     }
 }
 

@@ -8,6 +8,7 @@ pub(super) mod pacing;
 pub(super) mod plan;
 pub(super) mod prr;
 pub(super) mod rack;
+pub(super) mod records;
 pub(super) mod recovery;
 pub(super) mod rtt;
 pub(super) mod scoreboard;

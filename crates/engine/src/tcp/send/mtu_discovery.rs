@@ -7,7 +7,7 @@ use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::tcp::CaState;
 use crate::tcp::connection::Connection;
-use crate::tcp::handshake::negotiate::Negotiated;
+use crate::tcp::handshake::negotiate::{Negotiated, headers};
 use core::net::IpAddr;
 
 /// When the path MTU is searched for (RFC 4821).
@@ -23,8 +23,8 @@ pub enum MtuProbing {
 }
 
 /// The packet size that passes everywhere (RFC 4821 section 7.2, RFC 8200 section 5).
-pub(in crate::tcp) fn base_mtu(remote: IpAddr) -> usize {
-    if remote.is_ipv4() { 1064 } else { 1280 }
+pub(in crate::tcp) fn base_mtu(config: &TcpConfig, remote: IpAddr) -> usize {
+    if remote.is_ipv4() { usize::from(config.base_mss) + headers(remote) } else { 1280 }
 }
 
 /// The minimum gain for which a probe is sent (`tcp_probe_threshold`).
@@ -71,7 +71,8 @@ pub(in crate::tcp) fn first_size(
     let link = shared.config.mtu;
     let path = shared.paths.mtu(remote, link, now);
     let always = shared.config.tcp.mtu_probing == MtuProbing::Always;
-    let size = negotiated.text_size(if always { path.min(base_mtu(remote)) } else { path }, remote);
+    let size = negotiated
+        .text_size(if always { path.min(base_mtu(&shared.config.tcp, remote)) } else { path }, remote);
     let silent = shared.paths.is_black_hole(remote, now);
     let high = negotiated.text_size(if silent { link } else { path }, remote);
     let searched = negotiated.sack && (always || silent && shared.config.tcp.mtu_probing != MtuProbing::Off);

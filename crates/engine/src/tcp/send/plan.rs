@@ -190,7 +190,9 @@ impl Connection {
         // After a timeout, and first in a recovery, one segment is sent regardless of the window.
         let room = if self.recovery.pipe(self.mss) == 0 { room.max(self.mss) } else { room };
         let len = lost.len.min(self.longest(shared, congestion)).min(room / self.mss * self.mss);
-        (len > 0).then(|| self.plan_again(lost.seq, len, lost.pushed && len == lost.len))
+        let whole = self.record_room(lost.seq, len);
+        let pushed = lost.pushed && len == lost.len || whole < len;
+        (len > 0).then(|| self.plan_again(lost.seq, whole, pushed))
     }
 
     /// A tail loss probe: new data if there is any, else a retransmission of the last segment, regardless of the
@@ -201,10 +203,10 @@ impl Connection {
         let edge = self.snd.edge();
         let probe = if end.after(seq) && edge.after(seq) {
             let len = (end - seq).min(edge - seq).min(self.mss);
-            self.data(seq, len, false)
+            self.data(seq, self.record_room(seq, len), false)
         } else {
             let last = self.recovery.scoreboard.last()?;
-            let len = last.len.min(self.mss);
+            let len = self.record_tail(last.end(), last.len.min(self.mss));
             self.plan_again(last.end() - len, len, last.pushed)
         };
         Some(SegmentPlan { purpose: Purpose::TailProbe, ..probe })
@@ -232,6 +234,9 @@ impl Connection {
         let Some(len) = self.next_probe_size(shared, now, congestion.window()) else {
             return SizeProbe::None;
         };
+        if self.record_room(self.snd.nxt, len) < len {
+            return SizeProbe::None;
+        }
         if self.congestion_room(congestion) < len {
             return if self.recovery.pipe(self.mss) > 0 { SizeProbe::UserInterest } else { SizeProbe::None };
         }
@@ -250,8 +255,10 @@ impl Connection {
         let edge = self.snd.edge();
         let peer_room = if edge.after(seq) { edge - seq } else { 0 };
         let room = peer_room.min(self.congestion_room(congestion));
-        let longest = if available <= self.mss { self.mss } else { self.longest(shared, congestion) };
-        let len = self.sendable(available, room, fin_wanted, longest)?;
+        let record = self.record_room(seq, available);
+        let longest = if record <= self.mss { self.mss } else { self.longest(shared, congestion) };
+        // The last segment of a record does not wait if data follows it.
+        let len = self.sendable(record, room, fin_wanted || record < available, longest)?;
         let fin = fin_wanted && len == available && room > len;
         (len > 0 || fin).then(|| self.data(seq, len, fin))
     }
@@ -282,12 +289,38 @@ impl Connection {
     #[inline(never)]
     fn longest(&self, shared: &Shared, congestion: &Congestion) -> u32 {
         let most = shared.config.max_packet.min(usize::from(u16::MAX));
-        if most <= shared.config.mtu {
+        // Without DF each segment has an identification of its own.
+        if most <= shared.config.mtu || self.settings.may_fragment {
             return self.mss;
         }
         let headers = negotiate::headers(self.flow.remote.ip()) + 40;
         let most = (most.saturating_sub(headers) as u32).min(self.burst(&shared.config.tcp, congestion));
         (most - most % self.mss).max(self.mss)
+    }
+
+    /// How many of `len` bytes from `seq` on may share a segment: those up to the end of a record (`MSG_EOR`).
+    fn record_room(&self, seq: SndSeq, len: u32) -> u32 {
+        let Some(records) = &self.records else { return len };
+        let (start, end) = self.record_span(seq, self.end_of_text());
+        records.next_after(start).filter(|at| *at < end).map_or(len, |at| len.min((at - start) as u32))
+    }
+
+    /// How many of the last `len` bytes before `end` may share a segment.
+    fn record_tail(&self, end: SndSeq, len: u32) -> u32 {
+        let Some(records) = &self.records else { return len };
+        let (end, end_of_text) = self.record_span(end, self.end_of_text());
+        // A FIN shares the segment of the last record.
+        records.last_before(end.min(end_of_text)).map_or(len, |at| len.min((end - at) as u32))
+    }
+
+    fn record_span(&self, from: SndSeq, to: SndSeq) -> (u64, u64) {
+        (self.recovery.scoreboard.position(from), self.recovery.scoreboard.position(to))
+    }
+
+    /// Bytes of unsent data that both windows allow sending now.
+    pub(in crate::tcp) fn sendable_now(&self) -> u32 {
+        let room = self.snd.edge().offset_from(self.snd.nxt).max(0) as u32;
+        room.min(self.congestion_room(&self.congestion))
     }
 
     /// Max size of a super-segment: what the path carries in a millisecond, so that no long burst queues at a
@@ -310,7 +343,9 @@ impl Connection {
         let end = seq + len;
         let mut flags = TcpFlags::ACK;
         let position = |seq| self.recovery.scoreboard.position(seq);
-        let pushed = self.pushed > position(seq) && self.pushed <= position(end) || self.pending.force;
+        let record = || self.records.as_ref().is_some_and(|records| records.ends_at(position(end)));
+        let pushed =
+            self.pushed > position(seq) && self.pushed <= position(end) || self.pending.force || record();
         flags.set(TcpFlags::PSH, len > 0 && (pushed || len > self.mss));
         flags.set(TcpFlags::FIN, fin && end == self.end_of_text());
         flags

@@ -98,7 +98,7 @@ impl Connection {
     #[inline(always)]
     fn emit(
         &mut self,
-        shared: &Shared,
+        shared: &mut Shared,
         now: Instant,
         plan: &SegmentPlan,
         declared: &[u8],
@@ -122,10 +122,14 @@ impl Connection {
             timestamps: self.timestamps(now),
         };
         let checksum = segment::checksum(&shared.config);
-        let rare = self.needs_rare_options().then(|| self.options_of(plan, fields.timestamps));
+        // Routers must be able to tell fragments of different segments apart (RFC 6864).
+        let fragmentable = self.settings.may_fragment && self.flow.remote.is_ipv4();
+        let ident = fragmentable.then(|| shared.idents.next(&shared.secret, false) as u16);
+        let rare =
+            (self.needs_rare_options() || fragmentable).then(|| self.options_of(plan, fields.timestamps));
         let header_len = match rare {
             Some(options) => {
-                segment::emit_fields(&self.flow, &fields, options, data, checksum, packet.headers())
+                segment::emit_fields(&self.flow, &fields, options, ident, data, checksum, packet.headers())
             }
             None => {
                 self.template.emit(&fields, data, checksum, packet.headers());

@@ -2,6 +2,7 @@
 
 pub(super) mod admin;
 pub(super) mod api;
+pub(super) mod buffers;
 pub(super) mod calls;
 mod closing;
 pub(super) mod info;

@@ -1,5 +1,6 @@
 //! Readiness of a connection, as poll(2) would report it.
 
+use crate::tcp::table::Socket;
 use crate::tcp::{Tcp, TcpState};
 
 /// Which calls would not block, and why: the events of poll(2), as on Linux for a TCP socket.
@@ -8,7 +9,7 @@ use crate::tcp::{Tcp, TcpState};
 pub struct Readiness {
     /// `POLLIN`: there is data, the end of the stream or an error to receive.
     pub readable: bool,
-    /// `POLLOUT`: there is room in the send buffer, or an error to report.
+    /// `POLLOUT`: a third of the send buffer is free, or there is an error to report.
     pub writable: bool,
     /// `POLLERR`: an error is pending; the first call returns it.
     pub error: bool,
@@ -31,10 +32,17 @@ impl Tcp<'_> {
         let read_closed = over || peer_finished || self.settings().read_shutdown;
         Readiness {
             readable: read_closed || self.poll_readable().is_ready(),
-            writable: finished || self.poll_writable().is_ready(),
+            writable: finished || self.has_ample_room(),
             error: self.pending_error().is_some(),
             read_closed,
             hung_up: read_closed && finished,
+        }
+    }
+
+    fn has_ample_room(&mut self) -> bool {
+        match self.table.socket_mut(self.id) {
+            Socket::Open(connection) if connection.may_send() => connection.poll_ample_room(self.shared),
+            _ => self.poll_writable().is_ready(),
         }
     }
 }

@@ -22,6 +22,12 @@ pub(crate) struct Settings {
     pub max_segment: Option<u16>,
     /// Size of the send buffer, instead of auto-tuning (`SO_SNDBUF`).
     pub send_buffer: Option<usize>,
+    /// Size of the receive buffer, instead of auto-tuning (`SO_RCVBUF`).
+    pub receive_buffer: Option<u32>,
+    /// Max bytes of unsent data beyond what the windows allow (`TCP_NOTSENT_LOWAT`).
+    pub not_sent_low_water: Option<u32>,
+    /// IPv4 segments are sent without DF (`IP_PMTUDISC_DONT`).
+    pub may_fragment: bool,
     pub linger: Option<Duration>,
     pub keepalive: Option<Keepalive>,
     pub user_timeout: Option<Duration>,
@@ -56,6 +62,9 @@ impl Settings {
             muted: false,
             max_segment: None,
             send_buffer: None,
+            receive_buffer: None,
+            not_sent_low_water: None,
+            may_fragment: false,
             linger: None,
             keepalive: None,
             user_timeout: None,

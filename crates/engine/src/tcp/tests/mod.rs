@@ -12,6 +12,7 @@ mod abort;
 mod ack_hold;
 mod autotune;
 mod b_syn_received;
+mod buffers;
 mod c_resets;
 mod check;
 mod cookies;

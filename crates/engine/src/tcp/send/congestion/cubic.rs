@@ -1,7 +1,7 @@
 //! CUBIC (RFC 9438), in integer arithmetic: the engine has no floating-point cube root.
 
 use crate::Instant;
-use crate::tcp::send::congestion::hystart::{CSS_GROWTH_DIVISOR, HyStart, Pace};
+use crate::tcp::send::congestion::hystart::{CSS_GROWTH_DIVISOR, HyStart, Pace, SlowStartExit};
 use crate::tcp::send::congestion::{Acked, CongestionControl, after_silence};
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -40,19 +40,24 @@ struct Epoch {
 }
 
 impl Cubic {
-    pub fn new(cwnd: u32) -> Self {
+    pub fn new(cwnd: u32, exit: SlowStartExit) -> Self {
         Self {
             cwnd,
             ssthresh: u32::MAX,
             w_max: 0,
-            hystart: HyStart::default(),
+            hystart: HyStart::new(exit),
             epoch: None,
             before: (cwnd, u32::MAX, 0),
         }
     }
 
-    pub fn with(cwnd: u32, ssthresh: u32, w_max: u32) -> Self {
-        Self { ssthresh, w_max, before: (cwnd, ssthresh, w_max), ..Self::new(cwnd) }
+    pub fn with(cwnd: u32, ssthresh: u32, w_max: u32, exit: SlowStartExit) -> Self {
+        Self { ssthresh, w_max, before: (cwnd, ssthresh, w_max), ..Self::new(cwnd, exit) }
+    }
+
+    /// When slow start ends.
+    pub fn exit(&self) -> SlowStartExit {
+        self.hystart.exit()
     }
 
     /// W_max
@@ -63,7 +68,7 @@ impl Cubic {
     fn slow_start(&mut self, acked: &Acked) {
         // RFC 9406 section 4.3: HyStart++ applies to the first slow start only.
         let first = self.ssthresh == u32::MAX;
-        let pace = if first { self.hystart.on_ack(acked) } else { Pace::SlowStart };
+        let pace = if first { self.hystart.on_ack(acked, self.cwnd) } else { Pace::SlowStart };
         let growth = match pace {
             Pace::SlowStart => acked.bytes,
             Pace::Conservative => acked.bytes / CSS_GROWTH_DIVISOR,
@@ -158,7 +163,7 @@ impl CongestionControl for Cubic {
     fn on_repeated_timeout(&mut self, mss: u32) {
         self.cwnd = mss;
         self.epoch = None;
-        self.hystart = HyStart::default();
+        self.hystart.reset();
     }
 
     fn limit_window(&mut self, window: u32) {
@@ -235,7 +240,7 @@ mod tests {
     /// Section 4.2: after a loss at W_max the window is back there after K, and passes it after 2 K.
     #[test]
     fn the_window_follows_the_curve() {
-        let mut cubic = Cubic::new(10 * MSS);
+        let mut cubic = Cubic::new(10 * MSS, SlowStartExit::default());
         cubic.cwnd = 1_000_000;
         cubic.on_loss(Instant::ZERO, 1_000_000, MSS);
         assert_eq!((cubic.window(), cubic.w_max), (700_000, 1_000_000));
@@ -249,7 +254,7 @@ mod tests {
     /// Section 4.3: on a short path Reno grows faster, and CUBIC is not slower than it.
     #[test]
     fn on_a_short_path_it_is_as_fast_as_reno() {
-        let mut cubic = Cubic::new(10 * MSS);
+        let mut cubic = Cubic::new(10 * MSS, SlowStartExit::default());
         cubic.cwnd = 20_000;
         cubic.on_loss(Instant::ZERO, 20_000, MSS);
         run(&mut cubic, 0, 1_000, 10);
@@ -260,7 +265,7 @@ mod tests {
     #[test]
     fn a_silence_is_no_time_on_the_curve() {
         let mut cubics = [0, 100_000].map(|silence| {
-            let mut cubic = Cubic::new(10 * MSS);
+            let mut cubic = Cubic::new(10 * MSS, SlowStartExit::default());
             cubic.cwnd = 1_000_000;
             cubic.on_loss(Instant::ZERO, 1_000_000, MSS);
             run(&mut cubic, 0, 4_000, 100);
@@ -274,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_second_loss_below_w_max_gives_way() {
-        let mut cubic = Cubic::new(10 * MSS);
+        let mut cubic = Cubic::new(10 * MSS, SlowStartExit::default());
         cubic.cwnd = 100_000;
         cubic.on_loss(Instant::ZERO, 100_000, MSS);
         cubic.on_loss(Instant::ZERO, 70_000, MSS);

@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use core::fmt::{self, Debug, Display, Formatter};
 use core::time::Duration;
 use cubic::Cubic;
+pub use hystart::SlowStartExit;
 use reno::Reno;
 
 /// The initial window in segments (RFC 6928).
@@ -212,16 +213,17 @@ pub(crate) struct LearnedWindow {
     ssthresh: u32,
     /// CUBIC's W_max.
     w_max: u32,
+    exit: SlowStartExit,
 }
 
 impl Congestion {
     /// What it has learned. The position in a round or on the curve is not kept.
     pub fn learned(&self) -> LearnedWindow {
-        let (is_cubic, w_max) = match self {
-            Self::Cubic(cubic) => (true, cubic.w_max()),
-            Self::Reno(_) | Self::Custom(_) => (false, 0),
+        let (is_cubic, w_max, exit) = match self {
+            Self::Cubic(cubic) => (true, cubic.w_max(), cubic.exit()),
+            Self::Reno(_) | Self::Custom(_) => (false, 0, SlowStartExit::default()),
         };
-        LearnedWindow { is_cubic, cwnd: self.window(), ssthresh: self.threshold(), w_max }
+        LearnedWindow { is_cubic, cwnd: self.window(), ssthresh: self.threshold(), w_max, exit }
     }
 
     /// An algorithm of the application, whose state is kept as it is.
@@ -234,18 +236,18 @@ impl Congestion {
 
     /// Starts with what was learned about the path.
     pub fn with(learned: &LearnedWindow) -> Self {
-        let LearnedWindow { is_cubic, cwnd, ssthresh, w_max } = *learned;
+        let LearnedWindow { is_cubic, cwnd, ssthresh, w_max, exit } = *learned;
         if is_cubic {
-            Self::Cubic(Cubic::with(cwnd, ssthresh, w_max))
+            Self::Cubic(Cubic::with(cwnd, ssthresh, w_max, exit))
         } else {
             Self::Reno(Reno::with(cwnd, ssthresh))
         }
     }
 
     /// Starts with a window of `segments` segments.
-    pub fn new(algorithm: Algorithm, mss: u32, segments: u32) -> Self {
+    pub fn new(algorithm: Algorithm, exit: SlowStartExit, mss: u32, segments: u32) -> Self {
         match algorithm {
-            Algorithm::Cubic => Self::Cubic(Cubic::new(segments * mss)),
+            Algorithm::Cubic => Self::Cubic(Cubic::new(segments * mss, exit)),
             Algorithm::Reno => Self::Reno(Reno::new(segments * mss)),
             Algorithm::Custom(factory) => Self::Custom(factory.build(segments * mss, mss)),
         }
@@ -325,7 +327,7 @@ mod tests {
             for (segments, silence, left) in
                 [(80, 201, 40), (80, 401, 20), (80, 5000, 10), (5, 5000, 5), (80, 1_000_000_000, 10)]
             {
-                let mut control = Congestion::new(algorithm, mss, segments);
+                let mut control = Congestion::new(algorithm, SlowStartExit::default(), mss, segments);
                 control.on_loss(Instant::ZERO, 2 * segments * mss, mss);
                 control.undo();
                 control.restart_after_idle(Duration::from_millis(silence), rto, mss);

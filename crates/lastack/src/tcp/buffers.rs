@@ -1,0 +1,57 @@
+//! Socket options about buffers and packet sizes: `TCP_NOTSENT_LOWAT`, `MSG_EOR`, `IP_MTU_DISCOVER`.
+
+use crate::tcp::TcpStream;
+use crate::tcp::stream::poll_tcp;
+use std::io;
+
+/// Buffers and packet sizes.
+impl TcpStream {
+    /// Limits unsent data (`TCP_NOTSENT_LOWAT`): a write takes at most this many bytes beyond what the peer's window
+    /// and the congestion window allow sending, and the stream counts as writable again once less than half of that
+    /// is unsent. What is written then is recent, for data that ages, as a picture or a HTTP/2 frame of high priority.
+    /// `None`: the size of the send buffer is the only limit.
+    ///
+    /// # Errors
+    /// None while the stream exists.
+    pub fn set_not_sent_low_water(&self, bytes: Option<u32>) -> io::Result<()> {
+        self.set(|tcp| tcp.set_not_sent_low_water(bytes))
+    }
+
+    /// See [`set_not_sent_low_water`](Self::set_not_sent_low_water).
+    ///
+    /// # Errors
+    /// None while the stream exists.
+    pub fn not_sent_low_water(&self) -> io::Result<Option<u32>> {
+        self.call(|tcp| Ok(tcp.not_sent_low_water()))
+    }
+
+    /// `IP_MTU_DISCOVER`. `false` is `IP_PMTUDISC_DONT`: IPv4 segments are sent without DF, and ICMP errors do not
+    /// lower the path MTU. No effect on IPv6, whose routers never fragment.
+    ///
+    /// # Errors
+    /// None while the stream exists.
+    pub fn set_path_mtu_discovery(&self, on: bool) -> io::Result<()> {
+        self.set(|tcp| tcp.set_path_mtu_discovery(on))
+    }
+
+    /// See [`set_path_mtu_discovery`](Self::set_path_mtu_discovery).
+    ///
+    /// # Errors
+    /// None while the stream exists.
+    pub fn path_mtu_discovery(&self) -> io::Result<bool> {
+        self.call(|tcp| Ok(tcp.path_mtu_discovery()))
+    }
+
+    /// [`try_write`](Self::try_write), and a record ends after `data` if all of it was taken (`MSG_EOR`): no segment
+    /// contains data from both sides of its end. The peer is not notified of it. At most 1024 ends are kept.
+    ///
+    /// # Errors
+    /// As [`try_write`](Self::try_write).
+    pub fn try_write_record(&self, data: &[u8]) -> io::Result<usize> {
+        self.host.shared().with(|inner| {
+            inner.running()?;
+            let sent = poll_tcp(inner, self.id, |tcp| tcp.send_record(data));
+            inner.or_would_block(sent)
+        })
+    }
+}
