@@ -125,8 +125,8 @@ impl Connection {
         // Routers must be able to tell fragments of different segments apart (RFC 6864).
         let fragmentable = self.settings.may_fragment && self.flow.remote.is_ipv4();
         let ident = fragmentable.then(|| shared.idents.next(&shared.secret, false) as u16);
-        let rare =
-            (self.needs_rare_options() || fragmentable).then(|| self.options_of(plan, fields.timestamps));
+        let has_template = !fragmentable && !self.needs_rare_options();
+        let rare = (!has_template).then(|| self.options_of(plan, fields.timestamps));
         let header_len = match rare {
             Some(options) => {
                 segment::emit_fields(&self.flow, &fields, options, ident, data, checksum, packet.headers())
