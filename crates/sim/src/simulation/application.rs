@@ -300,7 +300,7 @@ impl Application {
         // Where memory is short, room is made by other connections and only its own acknowledgments notify it.
         let info = tcp.info();
         let told = short && info.unsent + info.unacked > 0;
-        (self.waits[1] && !told && tcp.poll_writable().is_ready()).then_some("room to write")
+        (self.waits[1] && !told && tcp.readiness().writable).then_some("room to write")
     }
 }
 
