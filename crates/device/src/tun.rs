@@ -51,7 +51,7 @@ impl Tun {
     /// As [`open`](Self::open); `EPERM` also without `CAP_BPF` (a namespace's root does not have it), `EINVAL` for an
     /// interface without queues, `E2BIG` for more than the kernel supports (256).
     pub fn open_queues(name: &str, queues: usize) -> Result<Vec<Self>, DeviceError> {
-        let first = attach_new(name, libc::IFF_MULTI_QUEUE)?;
+        let first = create_with(name, libc::IFF_TUN | libc::IFF_MULTI_QUEUE)?;
         let name =
             sys::tun_attachment(first.as_fd()).operation(|| format!("ask for the name of {name}"))?.name;
         let mtu =
@@ -62,7 +62,7 @@ impl Tun {
             .operation(|| format!("set the filter of {name} (TUNSETSTEERINGEBPF)"))?;
         let mut fds = vec![first];
         while fds.len() < queues {
-            fds.push(attach_new(&name, libc::IFF_MULTI_QUEUE)?);
+            fds.push(create_with(&name, libc::IFF_TUN | libc::IFF_MULTI_QUEUE)?);
         }
         fds.into_iter().map(|fd| Self::from_fd(fd, mtu)).collect()
     }
@@ -137,20 +137,27 @@ const PEER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 /// Opens /dev/net/tun and attaches it to the TUN interface `name`, with virtio headers if the kernel supports them.
 /// The file descriptor can be passed to another process, which makes a link of it by [`Tun::from_fd`].
 pub fn create(name: &str) -> Result<OwnedFd, DeviceError> {
-    attach_new(name, 0)
+    create_with(name, libc::IFF_TUN)
 }
 
-/// The same, with these flags as well.
-fn attach_new(name: &str, more: libc::c_int) -> Result<OwnedFd, DeviceError> {
+/// As [`create`], a TAP interface: with Ethernet headers, for callers that expect them or have made it themselves.
+pub fn create_tap(name: &str) -> Result<OwnedFd, DeviceError> {
+    create_with(name, libc::IFF_TAP)
+}
+
+fn create_with(name: &str, mode: libc::c_int) -> Result<OwnedFd, DeviceError> {
     let fd = sys::open_tun_device().operation(|| "open /dev/net/tun".to_owned())?;
-    let flags = libc::IFF_TUN | libc::IFF_NO_PI | more;
+    let flags = mode | libc::IFF_NO_PI;
     let attach = |flags| sys::attach_tun(fd.as_fd(), name, flags);
     match attach(flags | libc::IFF_VNET_HDR) {
         // An interface that exists without virtio headers, or a kernel without them.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => attach(flags),
         other => other,
     }
-    .operation(|| format!("attach to the TUN interface {name} (TUNSETIFF)"))?;
+    .operation(|| {
+        let kind = if mode == libc::IFF_TAP { "TAP" } else { "TUN" };
+        format!("attach to the {kind} interface {name} (TUNSETIFF)")
+    })?;
     Ok(fd)
 }
 
