@@ -14,7 +14,7 @@ test:
 
 # all tests, those that need root, /dev/net/tun or tools too
 test-all:
-    cargo test --workspace -- --include-ignored
+    cargo test --workspace --lib --bins --tests --examples -- --include-ignored
 
 # write the generated pages of docs/ again
 docs:
@@ -48,6 +48,10 @@ packages:
 # a Debian package
 deb:
     .ci/deb
+
+# unused dependencies, licences, advisories, the oldest versions of dependencies
+dependencies:
+    .ci/dependencies
 
 # the oldest compiler, other systems
 portability:
