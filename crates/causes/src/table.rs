@@ -166,6 +166,9 @@ causes! {
         "A fault that was asked for (--inject) ended it.", "Nothing: the fault was asked for.";
     NotCarried "L06" "not-carried" Suspicious 0.99
         "lastack does not carry packets of this kind.", "Run the part that needs them outside of `lastack run`.";
+    ProxyFailed "L07" "proxy-failed" Harmful 0.99
+        "The proxy (--via) did not answer, or refused to carry it.",
+        "Look at the proxy: its address, its rules, user and password; datagrams need SOCKS5 with UDP ASSOCIATE.";
     Answered "D01" "answered" Benign 0.99
         "Datagrams went, and datagrams came back.", "";
     NoAnswer "D02" "no-answer" Suspicious 0.9

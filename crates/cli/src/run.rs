@@ -131,6 +131,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub map_localhost: Vec<u16>,
 
+    /// Connect by this proxy: socks5://[USER:PASSWORD@]HOST:PORT, socks5h:// (the proxy resolves names), or http://
+    /// (CONNECT; the proxy resolves names). Datagrams need SOCKS5. This host's loopback is reached directly
+    #[arg(long, value_name = "PROXY")]
+    pub via: Option<String>,
+
     /// Send from this address of this host, or through this interface only (repeatable: one address of each family, one
     /// interface); a family without an address is unreachable if another has one
     #[arg(long, value_name = "ADDRESS|INTERFACE")]
@@ -294,6 +299,7 @@ impl From<RunArgs> for Options {
             ipv6: args.ipv6,
             host_loopback: args.host_loopback,
             map_localhost: args.map_localhost,
+            via: args.via,
             bind: args.bind,
             dns: args.dns,
             net: args.net,

@@ -15,6 +15,7 @@ use super::relay::{Over, Relay, RelayStats, Side};
 use crate::host::socket::{Outstanding, errno_name, outstanding};
 use crate::host::{Failure, Said};
 use crate::live::{INTERVAL, Shot, Shown};
+use crate::proxy::Refused;
 use crate::report::{
     Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Path, Proto, Rates, Record, peer_state,
 };
@@ -139,6 +140,23 @@ impl ConnectionReport {
             }
             Said::Reset | Said::Nothing | Said::Host => {}
         }
+        record
+    }
+
+    /// The proxy did not connect.
+    pub fn failed_by_proxy(&self, refused: &Refused) -> Record {
+        let mut record = self.failed(&refused.failure);
+        if refused.by_proxy {
+            record.by = By::Host;
+        } else if refused.failure.said != Said::Reset {
+            record.by = By::Network;
+            // The report of a proxy is equivalent to that of a router.
+            let error = refused.failure.as_icmp(self.remote.is_ipv6());
+            record.icmp = Some(IcmpSaid { error, from: None });
+        }
+        record.host_errno = None;
+        record.note = Some(refused.note.clone());
+        record.hint = None;
         record
     }
 

@@ -7,6 +7,7 @@ use lastack_wire::icmp::IcmpError;
 use crate::flight::SETTLED;
 use crate::inject::Flow;
 use crate::policy::Decision;
+use crate::proxy::Destination;
 use crate::report::{By, Context, Proto, Record};
 use crate::run::Run;
 
@@ -87,6 +88,23 @@ impl Run {
         };
         let found = found.ok().flatten().filter(|found| !found.orphan)?;
         self.attendant.as_ref()?.owner(found.inode)
+    }
+
+    /// A destination as a proxy gets it: the name that the program has resolved, if it is known.
+    pub(crate) fn destination(&self, seen: SocketAddr, actual: SocketAddr) -> Destination {
+        match self.name_of(seen.ip()) {
+            Some(name) => Destination::Name(name, actual.port()),
+            None => Destination::Address(actual),
+        }
+    }
+
+    /// Why datagrams to this remote are not carried.
+    pub(crate) fn carries_no_datagrams(&self, actual: IpAddr) -> Option<String> {
+        let proxy = self.plan.via(actual)?;
+        if !proxy.carries_datagrams() {
+            return Some(format!("the proxy {proxy} carries TCP only"));
+        }
+        self.no_datagrams.borrow().clone()
     }
 
     /// The name that was resolved to this address for the program.

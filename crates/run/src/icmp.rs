@@ -61,6 +61,12 @@ impl Pings {
             Route::Remote(_) if self.run.denies_ping(request.local) => {
                 return self.unreachable(&request, IcmpError::admin_prohibited(v6), None);
             }
+            Route::Remote(remote) if self.run.plan.via(remote.ip()).is_some() => {
+                self.run
+                    .report
+                    .warn("pings are answered \"prohibited\": a proxy (--via) does not carry them");
+                return self.unreachable(&request, IcmpError::admin_prohibited(v6), None);
+            }
             Route::Remote(remote) => remote.ip(),
             Route::NobodyThere => return self.unreachable(&request, IcmpError::host_unreachable(v6), None),
             Route::LinkLocal => return self.unreachable(&request, IcmpError::admin_prohibited(v6), None),

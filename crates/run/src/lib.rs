@@ -40,6 +40,7 @@ mod page;
 mod plan;
 mod policy;
 mod ports;
+mod proxy;
 mod rate;
 mod relay;
 mod rivals;

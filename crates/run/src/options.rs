@@ -79,6 +79,9 @@ pub struct Options {
     /// Let the program reach these TCP ports of this host's loopback at its own 127.0.0.1, ::1 and localhost
     pub map_localhost: Vec<u16>,
 
+    /// The proxy that carries everything except the host's loopback: socks5://, socks5h:// or http://
+    pub via: Option<String>,
+
     /// Addresses or the interface of this host from which to send, instead of those of its routes
     pub bind: Vec<String>,
 
@@ -181,6 +184,7 @@ impl Options {
             ipv6: false,
             host_loopback: false,
             map_localhost: Vec::new(),
+            via: None,
             bind: Vec::new(),
             dns: Vec::new(),
             net: "auto".to_owned(),

@@ -89,6 +89,8 @@ pub struct Run {
     bound: RefCell<Vec<inward::Bound>>,
     /// The socket of requests to forward ports.
     api: RefCell<Option<ApiSocket>>,
+    /// Why the proxy carries no datagrams, once it has said so.
+    pub(crate) no_datagrams: RefCell<Option<String>>,
     /// Why the program has lost its network.
     lost: RefCell<Option<String>>,
 }
@@ -223,6 +225,7 @@ impl Run {
             announced: Rc::default(),
             bound: RefCell::default(),
             api: RefCell::default(),
+            no_datagrams: RefCell::default(),
             lost: RefCell::default(),
         })
     }

@@ -19,6 +19,7 @@ use super::relay::{Over, Relay};
 use crate::host::inner::Flow;
 use crate::host::{self, Connected, Failure, Said};
 use crate::inject::{AtSyn, Flow as FaultFlow, Held, Plan as Faults};
+use crate::proxy::Refused;
 use crate::report::{Proto, Record};
 
 /// Answers every SYN of the program, until the link ends.
@@ -39,6 +40,8 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> std::io::Result<Infallible> {
 enum Answer {
     Connected(Connected),
     Failed(Failure),
+    /// The proxy, or the remote as the proxy reports it.
+    Refused(Refused),
     /// The program has given up: its packets or its kernel report it.
     GivenUp(End),
     LetGo,
@@ -60,6 +63,8 @@ async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
     if run.is_denied(&mut account.context.borrow_mut(), Proto::Tcp, remote, actual) {
         return deny(run, syn, &account);
     }
+    let via = actual.and_then(|actual| run.plan.via(actual.ip())).map(ToString::to_string);
+    account.context.borrow_mut().via = via;
     let name = account.context.borrow().name.clone();
     let faults = run.inject.connection(faulty, actual.map(|actual| actual.ip()), name.as_deref());
     let syn = match faults.answer(&run.inject, &faulty) {
@@ -108,6 +113,12 @@ async fn attempt(
             relay(run, syn, connected, (account, slot), &live, faults).await;
         }
         Answer::Failed(failure) => pass_on(run, syn, account, &failure),
+        Answer::Refused(refused) => {
+            account.context.borrow_mut().proxy_failed = refused.by_proxy;
+            let record = account.failed_by_proxy(&refused);
+            run.record(record);
+            answer(run, syn, &refused.failure);
+        }
         Answer::GivenUp(end) => unanswered(account.given_up(&end)),
         Answer::LetGo => {
             unanswered(account.let_go());
@@ -136,6 +147,13 @@ async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &
     let attempt = async {
         let mut last = None;
         for &candidate in candidates {
+            if let Some(proxy) = run.plan.via(candidate.ip()) {
+                let to = run.destination(syn.local_addr(), candidate);
+                return match proxy.connect(&to, &run.plan.source).await {
+                    Ok(connected) => Answer::Connected(connected),
+                    Err(refused) => Answer::Refused(refused),
+                };
+            }
             match connect(run, candidate, ip).await {
                 Ok(connected) => return Answer::Connected(connected),
                 Err(failure) => last = Some(failure),
@@ -259,6 +277,11 @@ async fn answer_by_fault(
 /// Passes the failure of the host's attempt on to the program.
 fn pass_on(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, failure: &Failure) {
     run.record(account.failed(failure));
+    answer(run, syn, failure);
+}
+
+/// Answers as the host was answered.
+fn answer(run: &Run, syn: InterceptedTcp, failure: &Failure) {
     let v6 = syn.local_addr().is_ipv6();
     let gateway = run.plan.gateway(v6);
     match failure.said {

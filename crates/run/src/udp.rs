@@ -5,12 +5,13 @@
 mod groups;
 mod idle;
 mod mapping;
+mod way;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use super::dns::Questions;
 use super::plan::Route;
 use crate::host::datagrams::{Heard, MAX_SEGMENTS, Shape};
 use crate::host::error_queue::QueuedError;
-use crate::host::{Failure, Said};
+use crate::host::{Failure, Said, Source};
 use groups::{Groups, scoped};
 use mapping::{Key, Mapping};
 
@@ -102,6 +103,9 @@ impl Flows {
     fn arrive(self: &Rc<Self>, first: &Datagram, group: &[Datagram]) {
         match self.run.plan.place(first.local) {
             Route::Remote(to) => match self.run.screen(first.remote, first.local, to) {
+                Screened::Passes if let Some(why) = self.run.carries_no_datagrams(to.ip()) => {
+                    self.not_carried(&why, group);
+                }
                 Screened::Passes => self.pass_up(first, scoped(to, &self.run.plan.source), group),
                 Screened::Answered(denied, error) => self.answer_by_rule(denied, error, group),
                 Screened::Swallowed => {}
@@ -136,7 +140,8 @@ impl Flows {
         };
         let account = mapping.account(first.local, &self.run);
         account.sending(first.ip);
-        match mapping.send(to, payload, shape) {
+        let destination = self.run.destination(first.local, to);
+        match mapping.send(to, (&destination, first.local), payload, shape) {
             Ok(()) => account.sent(payload.len(), group.len()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.run.report.count(|summary| summary.dropped += group.len() as u64);
@@ -153,7 +158,11 @@ impl Flows {
     /// The mapping of this socket of the program for a remote that the host knows under this address.
     fn mapping(self: &Rc<Self>, program: SocketAddr, remote: IpAddr) -> io::Result<Rc<Mapping>> {
         let source = &self.run.plan.source;
-        let key = Key { program, unbound: !source.is_any() && !source.applies_to(remote) };
+        let direct = Source::default();
+        let via = self.run.plan.via.as_ref();
+        let unbound = (!source.is_any() || via.is_some()) && remote.to_canonical().is_loopback();
+        let key = Key { program, unbound };
+        let (source, via) = if unbound { (&direct, None) } else { (source, via) };
         if let Some(known) = self.mappings.borrow().get(&key) {
             return Ok(known.clone());
         }
@@ -169,9 +178,9 @@ impl Flows {
             None => return Err(io::Error::from_raw_os_error(libc::EMFILE)),
         };
         let shared = self.groups.are_heard_at(program.port());
-        let opened = Mapping::open(key, shared, source).or_else(|error| match error.raw_os_error() {
+        let opened = Mapping::open(key, shared, source, via).or_else(|error| match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE) if idle::give_up_half(&self.mappings) => {
-                Mapping::open(key, shared, source)
+                Mapping::open(key, shared, source, via)
             }
             _ => Err(error),
         });
@@ -212,6 +221,20 @@ impl Flows {
         account.refused_here(place, gateway);
         let Some((error, from)) = account.verdict(first.local.is_ipv6()) else { return };
         group.iter().for_each(|datagram| self.reject(datagram, error, from));
+    }
+
+    /// The proxy does not carry datagrams.
+    fn not_carried(self: &Rc<Self>, why: &str, group: &[Datagram]) {
+        let first = &group[0];
+        let v6 = first.local.is_ipv6();
+        // Accounted in a mapping that needs no proxy.
+        let Ok(mapping) = self.mapping(first.remote, Ipv4Addr::LOCALHOST.into()) else { return };
+        let account = mapping.account(first.local, &self.run);
+        account.context.borrow_mut().proxy_failed = true;
+        account.note(Some(why.to_owned()));
+        account.ruled(IcmpError::admin_prohibited(v6));
+        let gateway = self.run.plan.gateway(v6);
+        group.iter().for_each(|datagram| self.reject(datagram, IcmpError::admin_prohibited(v6), gateway));
     }
 
     /// An option of the run determines the answer.
@@ -267,6 +290,10 @@ impl Flows {
             match heard {
                 Ok(Heard::Datagrams(_)) => self.push_down(&mapping).await,
                 Ok(Heard::Error(queued)) => self.pass_error(&mapping, queued),
+                Err(_) if mapping.refused().is_some() => {
+                    self.refused_by_proxy(&mapping);
+                    break;
+                }
                 Err(error) => {
                     self.run.report.warn(format!("a datagram socket of this host failed: {error}"));
                     break;
@@ -279,6 +306,21 @@ impl Flows {
         }
         drop(mappings);
         mapping.end(&self.run);
+    }
+
+    /// The proxy has refused the association: answers the datagrams that wait for it.
+    fn refused_by_proxy(&self, mapping: &Mapping) {
+        let Some(refused) = mapping.refused() else { return };
+        *self.run.no_datagrams.borrow_mut() = Some(refused.note.clone());
+        for (remote, payload, shape) in mapping.take_waiting() {
+            let account = mapping.account(remote, &self.run);
+            account.context.borrow_mut().proxy_failed = true;
+            account.note(Some(refused.note.clone()));
+            let v6 = remote.is_ipv6();
+            account.ruled(IcmpError::admin_prohibited(v6));
+            let datagram = Datagram { local: remote, remote: mapping.key.program, payload, ip: shape.ip };
+            self.reject(&datagram, IcmpError::admin_prohibited(v6), self.run.plan.gateway(v6));
+        }
     }
 
     /// Datagrams from a remote, under the host's address of it, to the program.

@@ -23,3 +23,4 @@ mod silence;
 mod sockets;
 mod support;
 mod vanished;
+mod via;

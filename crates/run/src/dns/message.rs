@@ -1,7 +1,7 @@
 //! Parsing of DNS messages (RFC 1035 section 4), as far as a relay needs it. A message that cannot be parsed is relayed
 //! unchanged.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use simple_dns::Packet;
 use simple_dns::rdata::RData;
@@ -79,6 +79,23 @@ pub fn without_records(question: &[u8], rcode: u8) -> Option<Vec<u8>> {
     answer[3] = 0x80 | rcode;
     // One question, no records.
     answer[4..HEADER].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+    Some(answer)
+}
+
+/// A response with this address of the name; without one if another type of record is asked for.
+pub fn with_address(question: &[u8], address: Ipv4Addr) -> Option<Vec<u8>> {
+    /// The TTL in seconds: short, as the address is valid during the run only.
+    const TTL: u32 = 60;
+    let mut answer = without_records(question, 0)?;
+    if asked(question)?.kind != "A" {
+        return Some(answer);
+    }
+    answer[7] = 1;
+    // A pointer to the name of the question, type A, class IN.
+    answer.extend([0xc0, 12, 0, 1, 0, 1]);
+    answer.extend(TTL.to_be_bytes());
+    answer.extend([0, 4]);
+    answer.extend(address.octets());
     Some(answer)
 }
 

@@ -2,13 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use super::message;
 
 /// Max addresses whose names are remembered; the oldest is evicted first.
 const MAX_NAMES: usize = 4096;
+
+/// The addresses that stand for names, from here on: of the network for benchmarks (RFC 2544), which no remote has.
+const FIRST_SUBSTITUTE: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
+/// Their number. The oldest is reused.
+const SUBSTITUTES: u32 = 65_000;
 
 /// The name that the program resolved to an address.
 #[derive(Debug, Default)]
@@ -21,6 +26,9 @@ struct Inner {
     names: HashMap<IpAddr, Rc<str>>,
     /// In the sequence in which they were learned.
     order: VecDeque<IpAddr>,
+    /// The substitute addresses of names, and how many have been given.
+    substitutes: HashMap<String, Ipv4Addr>,
+    last: u32,
 }
 
 impl Names {
@@ -41,6 +49,24 @@ impl Names {
         }
     }
 
+    /// An address that stands for this name, which a proxy resolves. The same name has the same address as long as it is
+    /// remembered.
+    pub fn substitute(&self, name: &str) -> Ipv4Addr {
+        let inner = &mut *self.inner.borrow_mut();
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        if let Some(known) = inner.substitutes.get(&name) {
+            return *known;
+        }
+        let number = inner.last % SUBSTITUTES;
+        inner.last += 1;
+        let address = Ipv4Addr::from(u32::from(FIRST_SUBSTITUTE) + number);
+        if let Some(before) = inner.names.insert(address.into(), name.as_str().into()) {
+            inner.substitutes.remove(&*before);
+        }
+        inner.substitutes.insert(name, address);
+        address
+    }
+
     /// The name that was resolved to this address.
     pub fn of(&self, address: IpAddr) -> Option<Rc<str>> {
         self.inner.borrow().names.get(&address.to_canonical()).cloned()
@@ -51,6 +77,21 @@ impl Names {
 mod tests {
     use super::super::message::tests::{answer, question};
     use super::*;
+
+    #[test]
+    fn a_name_keeps_its_substitute_address() {
+        let names = Names::default();
+        let first = names.substitute("a.test");
+        assert_eq!((first, names.substitute("A.test.")), (FIRST_SUBSTITUTE, first));
+        assert_ne!(names.substitute("b.test"), first);
+        assert_eq!(names.of(first.into()).as_deref(), Some("a.test"));
+        for number in 0..SUBSTITUTES {
+            names.substitute(&format!("{number}.test"));
+        }
+        // Its address was reused.
+        assert_ne!(names.of(first.into()).as_deref(), Some("a.test"));
+        assert_eq!(names.inner.borrow().substitutes.len() as u32, SUBSTITUTES);
+    }
 
     #[test]
     fn the_latest_name_counts_and_the_oldest_is_forgotten() {

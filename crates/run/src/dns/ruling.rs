@@ -1,6 +1,6 @@
 //! Queries that options of the run answer: names that the policy denies, and injected faults.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::conversation::{Answer, Conversation, Outcome};
 use super::message;
@@ -18,6 +18,8 @@ const REFUSED: u8 = 5;
 pub struct Ruling {
     /// The response code; `None`: no answer.
     rcode: Option<u8>,
+    /// The address that stands for the name.
+    address: Option<Ipv4Addr>,
     denied: Option<String>,
     injected: Option<String>,
 }
@@ -25,22 +27,26 @@ pub struct Ruling {
 impl Ruling {
     /// The ruling on this query; `None`: a name server answers.
     pub fn on(run: &Run, question: &[u8]) -> Option<Self> {
-        if run.plan.policy.is_empty() && run.inject.is_empty() {
+        let by_proxy = run.plan.via.as_ref().is_some_and(|proxy| proxy.resolves_names());
+        if run.plan.policy.is_empty() && run.inject.is_empty() && !by_proxy {
             return None;
         }
         let name = message::asked(question)?.name;
         if !run.plan.policy.is_empty()
             && let Decision::Denied(option) = run.plan.policy.decide_name(&name)
         {
-            return Some(Self { rcode: Some(REFUSED), denied: Some(option), injected: None });
+            return Some(Self { rcode: Some(REFUSED), address: None, denied: Some(option), injected: None });
         }
-        let (fault, rule) = run.inject.question(&name)?;
+        let Some((fault, rule)) = run.inject.question(&name) else {
+            let address = by_proxy.then(|| run.names.substitute(&name))?;
+            return Some(Self { rcode: Some(0), address: Some(address), denied: None, injected: None });
+        };
         let rcode = match fault {
             DnsFault::NxDomain => Some(NXDOMAIN),
             DnsFault::ServFail => Some(SERVFAIL),
             DnsFault::Timeout => None,
         };
-        Some(Self { rcode, denied: None, injected: Some(rule) })
+        Some(Self { rcode, address: None, denied: None, injected: Some(rule) })
     }
 
     /// Records the outcome, and returns the answer, if there is one.
@@ -53,7 +59,10 @@ impl Ruling {
         drop(context);
         let result = self.rcode.map_or(Answer::Silence, Answer::Code);
         conversation.add(Outcome { asked: message::asked(question), server, tries: 1, result });
-        let answer = message::without_records(question, self.rcode?)?;
+        let answer = match self.address {
+            Some(address) => message::with_address(question, address)?,
+            None => message::without_records(question, self.rcode?)?,
+        };
         conversation.account.received(answer.len(), 1);
         Some(answer)
     }

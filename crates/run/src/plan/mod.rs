@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, bail, ensure};
 
@@ -19,6 +20,7 @@ use crate::live::Terminal;
 use crate::namespace;
 use crate::options::Options;
 use crate::policy::Policy;
+use crate::proxy::Proxy;
 use crate::report;
 
 pub use network::Network;
@@ -43,6 +45,8 @@ pub struct Plan {
     pub host_loopback: bool,
     /// Ports of the host's loopback that are mapped to the program's.
     pub map_localhost: Vec<u16>,
+    /// The proxy as the way out.
+    pub via: Option<Rc<Proxy>>,
     /// Where this host's sockets send from.
     pub source: Source,
     /// The device's MTU.
@@ -160,6 +164,8 @@ impl Plan {
         let resolvers = whom_to_ask(&args.dns);
         let name_servers = network::name_servers(&networks, resolvers.len());
         let source = Source::new(&args.bind).map_err(|error| anyhow::anyhow!("--bind: {error}"))?;
+        let via = args.via.as_deref().map(|text| Proxy::new(text).map(Rc::new)).transpose();
+        let via = via.map_err(|error| anyhow::anyhow!("--via: {error}"))?;
         let map_localhost = mapped_ports(args.map_localhost.clone())?;
         let report = report_settings(&args)?;
         Ok(Self {
@@ -174,6 +180,7 @@ impl Plan {
             host_loopback: args.host_loopback,
             map_localhost,
             source,
+            via,
             mtu: args.mtu,
             memory: args.memory,
             device: args.device,

@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use std::rc::Rc;
+
 use super::Plan;
 use crate::host;
+use crate::proxy::Proxy;
 
 /// The destination of a packet of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +107,11 @@ impl Plan {
             _ if is_link_local(address) && !self.link_local => Route::LinkLocal,
             _ => Route::Remote(to),
         }
+    }
+
+    /// The proxy that carries traffic to this remote, which the host knows by this address.
+    pub fn via(&self, remote: IpAddr) -> Option<&Rc<Proxy>> {
+        self.via.as_ref().filter(|_| !is_the_host_itself(remote))
     }
 
     /// As [`place`](Self::place), of a protocol without ports.

@@ -41,6 +41,8 @@ struct Connection<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     comm: Option<&'a str>,
@@ -108,6 +110,7 @@ impl<'a> Connection<'a> {
             remote_ip: record.remote.ip().to_string(),
             remote_port: record.remote.port(),
             name: context.name.as_deref(),
+            via: record.context.via.as_deref(),
             pid: context.process.as_ref().map(|process| process.pid),
             comm: context.process.as_ref().map(|process| process.comm.as_str()),
             cause: verdict.cause.name(),

@@ -57,6 +57,9 @@ pub fn judge(record: &Record) -> Verdict {
     if record.context.denied.is_some() {
         return verdict(Cause::PolicyDenied);
     }
+    if record.context.proxy_failed {
+        return verdict(Cause::ProxyFailed);
+    }
     if ended_by_fault(record) {
         return verdict(Cause::FaultInjected);
     }

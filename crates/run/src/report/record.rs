@@ -118,6 +118,10 @@ pub struct Context {
     pub questions: Vec<Question>,
     /// The options (`--inject`) that affected it.
     pub injected: Vec<String>,
+    /// The proxy that carried it (`--via`).
+    pub via: Option<String>,
+    /// The proxy failed, not the remote.
+    pub proxy_failed: bool,
     /// The option that denied it.
     pub denied: Option<String>,
     /// The option that would have denied it (`--log-only`).

@@ -10,12 +10,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::way::Way;
 use crate::Run;
 use crate::budget::Slot;
 use crate::flow::FlowAccount;
 use crate::host::Source;
 use crate::host::datagrams::{DatagramSocket, Shape};
 use crate::host::socket::errno_name;
+use crate::proxy::{Association, Destination, Proxy, Refused};
 use crate::report::Proto;
 
 /// Idle timeout of a mapping (RFC 4787 REQ-5).
@@ -45,7 +47,7 @@ pub struct Mapping {
     /// What it is for.
     pub key: Key,
     /// The host's socket.
-    pub socket: DatagramSocket,
+    pub socket: Way,
     source: Source,
     remotes: RefCell<HashMap<SocketAddr, Rc<FlowAccount>>>,
     last: Cell<Instant>,
@@ -63,19 +65,38 @@ pub struct Mapping {
     down: RefCell<VecDeque<(SocketAddr, Vec<u8>, Shape)>>,
 }
 
+/// A datagram, or a group of them, that waits for the host's socket.
+#[derive(Debug)]
+struct Queued {
+    to: SocketAddr,
+    named: (Destination, SocketAddr),
+    payload: Vec<u8>,
+    shape: Shape,
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
-    datagrams: VecDeque<(SocketAddr, Vec<u8>, Shape)>,
+    datagrams: VecDeque<Queued>,
     octets: usize,
 }
 
 impl Mapping {
     /// Opens the host's socket, on the program's own port if that is free; otherwise the error says why not. `shared`:
     /// another socket of ours is on that port for a group.
-    pub fn open(key: Key, shared: bool, source: &Source) -> io::Result<(Self, Option<io::Error>)> {
-        let program = key.program;
-        let source = if key.unbound { Source::default() } else { source.clone() };
-        let (socket, taken) = DatagramSocket::open(program.is_ipv6(), program.port(), shared, &source)?;
+    pub fn open(
+        key: Key,
+        shared: bool,
+        source: &Source,
+        via: Option<&Rc<Proxy>>,
+    ) -> io::Result<(Self, Option<io::Error>)> {
+        let (program, source) = (key.program, source.clone());
+        let (socket, taken) = match via {
+            Some(proxy) => (Way::Proxy(Box::new(Association::new(proxy.clone(), source.clone()))), None),
+            None => {
+                let opened = DatagramSocket::open(program.is_ipv6(), program.port(), shared, &source)?;
+                (Way::Direct(opened.0), opened.1)
+            }
+        };
         let mapping = Self {
             key,
             source,
@@ -140,14 +161,21 @@ impl Mapping {
     }
 
     /// Sends, or queues until there is room. [`ErrorKind::WouldBlock`]: the queue is full.
-    pub fn send(&self, to: SocketAddr, payload: &[u8], shape: Shape) -> io::Result<()> {
+    /// `named`: the destination as a proxy gets it, and as the program sees it.
+    pub fn send(
+        &self,
+        to: SocketAddr,
+        named: (&Destination, SocketAddr),
+        payload: &[u8],
+        shape: Shape,
+    ) -> io::Result<()> {
         self.touch();
         if to.ip().is_multicast() && !self.for_groups.replace(true) {
             self.socket.prepare_for_groups(&self.source);
         }
         let mut up = self.up.borrow_mut();
         if up.datagrams.is_empty() {
-            match self.socket.send(to, payload, shape) {
+            match self.socket.send(to, named, payload, shape) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 other => return other,
             }
@@ -156,7 +184,12 @@ impl Mapping {
             return Err(ErrorKind::WouldBlock.into());
         }
         up.octets += payload.len();
-        up.datagrams.push_back((to, payload.to_vec(), shape));
+        up.datagrams.push_back(Queued {
+            to,
+            named: (named.0.clone(), named.1),
+            payload: payload.to_vec(),
+            shape,
+        });
         self.changed.notify_one();
         Ok(())
     }
@@ -170,8 +203,8 @@ impl Mapping {
             return std::future::pending().await;
         }
         let mut up = self.up.borrow_mut();
-        while let Some((to, payload, shape)) = up.datagrams.front() {
-            match self.socket.send(*to, payload, *shape) {
+        while let Some(Queued { to, named, payload, shape }) = up.datagrams.front() {
+            match self.socket.send(*to, (&named.0, named.1), payload, *shape) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // An error about the remote reaches the program by the error queue.
                 _ => {}
@@ -180,6 +213,20 @@ impl Mapping {
             up.octets -= sent;
             up.datagrams.pop_front();
         }
+    }
+
+    /// Why the proxy refused the datagrams.
+    pub fn refused(&self) -> Option<Refused> {
+        match &self.socket {
+            Way::Proxy(association) => association.refused(),
+            Way::Direct(_) => None,
+        }
+    }
+
+    /// Takes the datagrams that wait for the host's socket, with the program's address of their destination.
+    pub fn take_waiting(&self) -> Vec<(SocketAddr, Vec<u8>, Shape)> {
+        let waiting = std::mem::take(&mut *self.up.borrow_mut());
+        waiting.datagrams.into_iter().map(|queued| (queued.named.1, queued.payload, queued.shape)).collect()
     }
 
     /// Queues datagrams for the program until the stack has room for them.
