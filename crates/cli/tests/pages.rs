@@ -81,4 +81,9 @@ fn run_writes_the_connections_of_its_program() {
     }
     let page = read(&path);
     assert!(page.contains("refused") && page.contains("10.0.2.2:9"), "{page}");
+    // What run itself decided is the cause, not what the packets look like.
+    let denied = ["run", "--host-loopback", "-q", "--deny", "10.0.2.2:9", "bash", "-c", connect];
+    lastack(&denied, &path);
+    let page = read(&path);
+    assert!(page.contains("policy-denied") && page.contains("--deny 10.0.2.2:9"), "{page}");
 }

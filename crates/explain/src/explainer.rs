@@ -8,9 +8,9 @@ use crate::pattern::{self, Context, Group, Groups};
 use crate::read::RawPacket;
 use crate::segment::Segment;
 use crate::track::{Conn, Tracker};
-use crate::verdict::{self, Verdict};
-use lastack_causes::{Cause, Severity};
-use std::collections::BTreeMap;
+use crate::verdict::{self, Also, Evidence, Kind, Verdict};
+use lastack_causes::{Cause, EndedBy, Severity};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Different ICMP errors that are kept.
 const ICMP: usize = 10_000;
@@ -61,11 +61,58 @@ impl Explained {
         self.conn.sides[1 - usize::from(self.verdict.client)].at
     }
 
+    /// Replaces the cause by one that is known for certain from elsewhere. What the packets show stays as evidence.
+    pub fn decide(&mut self, known: Known) {
+        let verdict = &mut self.verdict;
+        let same = verdict.cause == known.cause;
+        verdict.cause = known.cause;
+        verdict.severity = known.severity;
+        (verdict.confidence, verdict.ended_by_confidence) = (0.99, 0.99);
+        verdict.ended_by = known.ended_by;
+        verdict.alternatives.clear();
+        if !same {
+            (verdict.evidence, verdict.device, verdict.advice) = (Vec::new(), None, None);
+        }
+        verdict.also.retain(|also| also.cause != known.cause);
+        if let Some(cause) = known.also {
+            verdict.also.push(Also { cause, frames: Vec::new() });
+        }
+        verdict.evidence.insert(
+            0,
+            Evidence {
+                kind: Kind::Kernel,
+                frame: None,
+                value: known.source.into(),
+                expected: None,
+                speaks_for: Some(known.cause),
+                against: None,
+                text: known.text,
+            },
+        );
+    }
+
     /// Whether a list of ends leaves it out unless all are asked for.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.verdict.cause == Cause::Orderly && self.conn.resets.is_empty()
     }
+}
+
+/// A cause that is known for certain: the relay between the ends, or the kernel of one of them, has decided it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The cause.
+    pub cause: Cause,
+    /// How much it matters.
+    pub severity: Severity,
+    /// Who ended it.
+    pub ended_by: EndedBy,
+    /// The mechanism.
+    pub also: Option<Cause>,
+    /// Who knows it.
+    pub source: &'static str,
+    /// What is known, as a sentence.
+    pub text: String,
 }
 
 /// ICMP errors of one kind about one flow that is no TCP connection of the capture.
@@ -117,7 +164,10 @@ pub struct Explainer {
     context: Context,
     #[allow(clippy::vec_box, reason = "connections are large, and move from list to list")]
     waiting: Vec<Box<Conn>>,
-    ready: Vec<Explained>,
+    /// Connections that are judged when their verdicts are taken; `context` has the marks of these.
+    judging: std::vec::IntoIter<Box<Conn>>,
+    /// Verdicts of an earlier batch that were not taken.
+    ready: VecDeque<Explained>,
     groups: Groups,
     icmp: BTreeMap<(Endpoint, Endpoint, u8, u8, u8), IcmpError>,
     summary: Summary,
@@ -133,7 +183,8 @@ impl Explainer {
             tracker: Tracker::new(options.live),
             context: Context::default(),
             waiting: Vec::new(),
-            ready: Vec::new(),
+            judging: Vec::new().into_iter(),
+            ready: VecDeque::new(),
             groups: Groups::default(),
             icmp: BTreeMap::new(),
             summary: Summary::default(),
@@ -230,25 +281,30 @@ impl Explainer {
         }
     }
 
-    /// Judges all that wait, with what they tell about each other.
+    /// Makes all that wait ready to be judged, with what they tell about each other.
     fn judge(&mut self) {
+        while let Some(conn) = self.judging.next() {
+            let explained = self.explain(conn);
+            self.ready.push_back(explained);
+        }
         let mut conns = std::mem::take(&mut self.waiting);
         conns.sort_by_key(|conn| conn.ordinal);
         let marks = pattern::mark(&conns, &self.context);
         self.context.set_marks(marks);
-        for conn in conns {
-            let verdict = verdict::judge(&conn, &self.context);
-            *self.summary.causes.entry(verdict.cause).or_default() += 1;
-            *self.summary.severities.entry(verdict.severity).or_default() += 1;
-            self.summary.rst_explained += conn.resets.len() as u64;
-            let explained = Explained { conn, verdict };
-            if !explained.is_plain() && explained.verdict.cause != Cause::Open {
-                let ended = explained.conn.last.0;
-                self.groups.add(explained.server(), ended, || explained.id(), &explained.verdict);
-            }
-            self.ready.push(explained);
+        self.judging = conns.into_iter();
+    }
+
+    fn explain(&mut self, conn: Box<Conn>) -> Explained {
+        let verdict = verdict::judge(&conn, &self.context);
+        *self.summary.causes.entry(verdict.cause).or_default() += 1;
+        *self.summary.severities.entry(verdict.severity).or_default() += 1;
+        self.summary.rst_explained += conn.resets.len() as u64;
+        let explained = Explained { conn, verdict };
+        if !explained.is_plain() && explained.verdict.cause != Cause::Open {
+            let ended = explained.conn.last.0;
+            self.groups.add(explained.server(), ended, || explained.id(), &explained.verdict);
         }
-        self.context.set_marks(Default::default());
+        explained
     }
 
     /// Judges the connections that are over by now, without waiting for companions: for a live view.
@@ -257,24 +313,28 @@ impl Explainer {
     }
 
     /// Judges the connection between two ends as far as it was seen, and lets it go: for a live view that knows by
-    /// other means that it is over. `None` if it is not followed.
-    pub fn take(&mut self, a: Endpoint, b: Endpoint) -> Option<Explained> {
-        let conn = self.tracker.take(a, b)?;
+    /// other means that it is over. `initial`: a sequence number with which it began, if known, to tell it from a later one
+    /// of the same ends. `None` if it is not followed.
+    pub fn take(&mut self, a: Endpoint, b: Endpoint, initial: Option<u32>) -> Option<Explained> {
+        let conn = self.tracker.take(a, b, initial)?;
         self.context.observe(&conn);
         let verdict = verdict::judge(&conn, &self.context);
         Some(Explained { conn, verdict })
     }
 
     /// Takes the verdicts that are ready. Without a call of [`Explainer::finish`] or [`Explainer::judge_finished`] there
-    /// are some only when very many connections are over.
-    pub fn ready(&mut self) -> std::vec::Drain<'_, Explained> {
-        self.ready.drain(..)
+    /// are some only when very many connections are over. The summary and the groups count a connection when its verdict
+    /// is taken.
+    pub fn ready(&mut self) -> impl Iterator<Item = Explained> + '_ {
+        std::iter::from_fn(|| {
+            self.ready.pop_front().or_else(|| self.judging.next().map(|conn| self.explain(conn)))
+        })
     }
 
     /// Whether verdicts are ready.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || self.judging.len() > 0
     }
 
     /// The input is over: all connections are judged.
@@ -290,6 +350,16 @@ impl Explainer {
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
         self.groups.finish(&self.context)
+    }
+
+    /// The groups of these ends, for verdicts that were replaced ([`Explained::decide`]).
+    #[must_use]
+    pub fn groups_of(&self, explained: &[Explained]) -> Vec<Group> {
+        let mut groups = Groups::default();
+        for one in explained.iter().filter(|one| !one.is_plain() && one.verdict.cause != Cause::Open) {
+            groups.add(one.server(), one.conn.last.0, || one.id(), &one.verdict);
+        }
+        groups.finish(&self.context)
     }
 
     /// ICMP errors that belong to no TCP connection.

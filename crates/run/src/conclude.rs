@@ -156,6 +156,9 @@ impl Run {
         if let Some(board) = &self.board {
             board.end(&record);
         }
+        if let Some(page) = &self.page {
+            page.conclude(&record, seen_as);
+        }
         self.report.record(&record);
     }
 

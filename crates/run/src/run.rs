@@ -79,6 +79,8 @@ pub struct Run {
     pub(crate) board: Option<Board>,
     /// The last packets of each connection.
     pub(crate) flight: Option<FlightRecorder>,
+    /// The page of the connections.
+    pub(crate) page: Option<Page>,
     /// Connections refused by the program's own loopback.
     pub(crate) refusals: Refusals,
     pub(crate) seen: Arc<Seen>,
@@ -218,6 +220,7 @@ impl Run {
             inner,
             board: outputs.screen.is_some().then(Board::new),
             flight: outputs.flight.clone(),
+            page: outputs.page.clone(),
             headers: Headers::new(seen.clone()),
             seen,
             refusals: Refusals::default(),

@@ -82,6 +82,8 @@ pub struct Alternative {
 pub struct Evidence {
     /// Of the closed list of kinds: `kernel`, `unread`, `shape`, `handshake` ..
     pub kind: &'static str,
+    /// The packet that shows it, by its number.
+    pub frame: Option<u64>,
     /// What was observed.
     pub value: String,
     /// The cause it speaks for.
@@ -187,6 +189,23 @@ pub struct Ended {
     pub limits: Vec<String>,
     /// An earlier record of this connection said that it ended in order.
     pub amends: bool,
+    /// Its packets, as far as they were seen. They are numbered in the order in which the watch read them.
+    pub wire: Option<Wire>,
+}
+
+/// What the packets of a connection show.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    /// The packets, and their verdict.
+    pub explained: Arc<lastack_explain::Explained>,
+    /// All packets were read, not only those that begin and end connections.
+    pub whole: bool,
+}
+
+impl PartialEq for Wire {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.explained, &other.explained)
+    }
 }
 
 impl Ended {

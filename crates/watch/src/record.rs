@@ -9,7 +9,7 @@ use lastack_causes::{EndedBy, Severity};
 use serde_json::{Map, Value, json};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::ended::{Ended, Owner, Role, SeenReset, Totals};
+use crate::ended::{Ended, Owner, Role, SeenReset, Totals, Wire};
 use crate::event::{Source, Time};
 use crate::sources::Availability;
 
@@ -117,7 +117,54 @@ pub fn connection(ended: &Ended, calendar: &Calendar) -> Value {
     if ended.amends {
         set("amends", true.into());
     }
+    if let Some(wire) = &ended.wire {
+        add_packets(&mut record, wire);
+    }
     Value::Object(record)
+}
+
+/// Fills in what only the packets show, as `lastack explain` prints it.
+fn add_packets(record: &mut Map<String, Value>, wire: &Wire) {
+    let explained = &*wire.explained;
+    let writer = lastack_explain::record::Writer { digits: 6, ..Default::default() };
+    let Ok(Value::Object(mut packets)) = serde_json::to_value(writer.connection(explained, &[])) else {
+        return;
+    };
+    // Guessed roles may differ from those of the sockets.
+    if packets.get("client") != record.get("client") {
+        return;
+    }
+    if record.get("ended_by") != Some(&"path".into()) {
+        packets.remove("path");
+    }
+    for name in ["frames", "declared", "tunnel", "path"] {
+        if let Some(value) = packets.remove(name) {
+            record.insert(name.to_owned(), value);
+        }
+    }
+    for name in ["rst_frames", "icmp"] {
+        if let Some(value) =
+            packets.remove(name).filter(|list| list.as_array().is_some_and(|list| !list.is_empty()))
+        {
+            record.insert(name.to_owned(), value);
+        }
+    }
+    // An answer that was not read by the watch is no missing answer.
+    for end in ["client", "server"].into_iter().filter(|_| wire.whole) {
+        let unanswered = packets.get("lost").map(|lost| lost[end]["request_unanswered"].clone());
+        if let (Some(unanswered), Some(lost)) = (unanswered, record.get_mut("lost")) {
+            lost[end]["request_unanswered"] = unanswered;
+        }
+    }
+    let frames_of = |cause: &str| {
+        let also = packets.get("also")?.as_array()?.iter().find(|also| also["cause"] == cause)?;
+        also.get("frames").cloned()
+    };
+    for also in record.get_mut("also").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(frames) = also["cause"].as_str().and_then(frames_of) {
+            also["frames"] = frames;
+        }
+    }
 }
 
 /// Community ID, `#`, and the client's initial sequence number, or `s` and the server's, or `?` and an ordinal.
@@ -158,7 +205,7 @@ fn evidence(ended: &Ended) -> Value {
         .map(|evidence| {
             json!({
                 "kind": evidence.kind,
-                "frame": null,
+                "frame": evidence.frame,
                 "value": evidence.value,
                 "expected": null,
                 "for": evidence.supports.map(|cause| cause.name()),

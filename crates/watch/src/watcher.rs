@@ -1,5 +1,6 @@
 //! The loop around sources and join: reads, orders by time, asks for more where it is worth it.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -93,6 +94,8 @@ pub struct Watcher {
     opened: bool,
     opens: u64,
     wanted: Vec<u32>,
+    /// The inodes of the last list.
+    inodes: HashSet<u32>,
 }
 
 impl Watcher {
@@ -125,6 +128,7 @@ impl Watcher {
             opened: true,
             opens: 0,
             wanted: Vec::new(),
+            inodes: HashSet::new(),
         };
         this.read_counters()?;
         this.list_sockets();
@@ -219,13 +223,16 @@ impl Watcher {
         let begun = cpu_time();
         let mut listed = Vec::new();
         let _late = self.sources.list(&mut listed);
-        for (at, event) in listed {
-            match event {
-                // At once: the owners of short-lived sockets are to be looked up while they are there.
-                Event::Listed(_) => self.join.handle(at, event),
-                _ => self.pending.push((at, event)),
-            }
-        }
+        // At once: the owners of short-lived sockets are to be looked up while they are there. The list itself waits
+        // for events from before it: the port may have been another connection's.
+        let sockets = listed.iter().filter_map(|(_, event)| match event {
+            Event::Listed(report) if report.inode != 0 => Some(report.inode),
+            _ => None,
+        });
+        let inodes: HashSet<u32> = sockets.collect();
+        self.wanted.extend(inodes.difference(&self.inodes));
+        self.inodes = inodes;
+        self.pending.append(&mut listed);
         self.opened = false;
         self.list.done(begun);
     }

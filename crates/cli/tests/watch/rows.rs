@@ -173,6 +173,15 @@ fn root_is_told_every_end_with_the_kernels_reason() {
         assert_eq!(record["roles"], "syn");
         assert!(record["confidence"].as_f64().unwrap() >= 0.6, "{record:#?}");
         assert!(!record["kernel"].as_array().unwrap().is_empty(), "{record:#?}");
+        // What the packets show, in the fields of `explain`.
+        let frames = &record["frames"];
+        assert!(frames["first"].as_u64() <= frames["last"].as_u64(), "{record:#?}");
+        assert!(frames["first"].is_u64(), "{record:#?}");
+    }
+    for port in [8101, 8102, 8103] {
+        let record = session.one(port);
+        assert!(!record["frames"]["decisive"].as_array().unwrap().is_empty(), "{record:#?}");
+        assert!(record["rst_frames"][0]["frame"].is_u64(), "{record:#?}");
     }
 }
 

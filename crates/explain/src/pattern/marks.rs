@@ -104,12 +104,15 @@ fn health_checks(conns: &[Box<Conn>], marks: &mut All) {
 /// A probe: nothing was said, and it is over at once.
 struct Probe<'a> {
     conn: &'a Conn,
+    client: Addr,
+    time: i64,
     /// It has what only a probe has.
     marked: bool,
 }
 
 fn probe(conn: &Conn) -> Option<Probe<'_>> {
     let client = client(conn);
+    let probe = |marked| Probe { conn, client: conn.sides[client].at.addr, time: conn.first.0, marked };
     if has_data(conn) || conn.former_answer.is_some() || conn.is_orderly() {
         return None;
     }
@@ -119,40 +122,34 @@ fn probe(conn: &Conn) -> Option<Probe<'_>> {
         return None;
     }
     let Some(reset) = first_reset(conn) else {
-        return conn.is_unanswered().then_some(Probe { conn, marked: odd });
+        return conn.is_unanswered().then(|| probe(odd));
     };
     let from_client = usize::from(reset.pkt.side) == client;
     let no_syn = conn.sides.iter().all(|side| side.syn.is_none());
     if no_syn {
         let trigger = reset.trigger?;
-        return Some(Probe { conn, marked: !trigger.has(TcpFlags::ACK) });
+        return Some(probe(!trigger.has(TcpFlags::ACK)));
     }
     if !from_client {
         let refused = conn.sides[1 - client].syn.is_none();
-        return refused.then_some(Probe { conn, marked: odd });
+        return refused.then(|| probe(odd));
     }
     let answer = conn.sides[1 - client].syn?;
     let syn = conn.sides[client].syn?;
     let quick = reset.pkt.time - answer.time < 5 * MS && answer.time - syn.time < 200 * MS;
     // With the options of a usual stack, a half-open attempt is one that was given up, and a long one is no probe.
     let usual = !odd && reset.shape == Shape::Reply;
-    (odd || quick && !usual).then_some(Probe { conn, marked: true })
+    (odd || quick && !usual).then(|| probe(true))
 }
 
 /// One client, many ports or hosts, no data.
 fn scans(conns: &[Box<Conn>], marks: &mut All) {
-    let mut by_client: BTreeMap<Addr, Vec<Probe<'_>>> = BTreeMap::new();
-    for conn in conns {
-        let checked = marks.get(&conn.ordinal).is_some_and(|mark| mark.health_check.is_some());
-        if !checked && let Some(probe) = probe(conn) {
-            by_client.entry(conn.sides[client(conn)].at.addr).or_default().push(probe);
-        }
-    }
-    for probes in by_client.values_mut() {
-        probes.sort_by_key(|probe| probe.conn.first.0);
-        for cluster in probes.chunk_by(|a, b| b.conn.first.0 - a.conn.first.0 < SCAN_GAP) {
-            mark_scan(cluster, marks);
-        }
+    let mut probes: Vec<Probe<'_>> = conns.iter().filter_map(|conn| probe(conn)).collect();
+    probes.retain(|probe| marks.get(&probe.conn.ordinal).is_none_or(|mark| mark.health_check.is_none()));
+    probes.sort_unstable_by_key(|probe| (probe.client, probe.time));
+    let near = |a: &Probe<'_>, b: &Probe<'_>| a.client == b.client && b.time - a.time < SCAN_GAP;
+    for cluster in probes.chunk_by(near).filter(|cluster| cluster.len() >= 3) {
+        mark_scan(cluster, marks);
     }
 }
 
@@ -208,7 +205,8 @@ fn same_instants(conns: &[Box<Conn>], marks: &mut All) {
 fn equal_idles(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
     let mut idles: BTreeMap<Addr, Vec<(i64, u64, i64)>> = BTreeMap::new();
     for conn in conns {
-        if conn.reset_by.is_none() || conn.sides.iter().any(|side| side.fin.is_some()) {
+        let short = conn.last.0 - conn.first.0 < SECOND;
+        if short || conn.reset_by.is_none() || conn.sides.iter().any(|side| side.fin.is_some()) {
             continue;
         }
         let idle = idle_before(conn, context);
@@ -278,10 +276,10 @@ fn full_queues(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
 /// client's data.
 fn is_half_accepted(conn: &Conn) -> bool {
     let (opener, server) = (&conn.sides[client(conn)], &conn.sides[1 - client(conn)]);
-    let taken = opener.first_data.is_some_and(|data| server.has_acked(data.end()));
+    let taken = || opener.first_data.is_some_and(|data| server.has_acked(data.end()));
     server.syn.is_some()
         && server.octets == 0
-        && !taken
+        && !taken()
         && (server.syns >= 2 || opener.octets > 0 && opener.stuck.sends >= 3)
 }
 
@@ -289,9 +287,11 @@ fn is_half_accepted(conn: &Conn) -> bool {
 /// another port.
 fn moved(conns: &[Box<Conn>], marks: &mut All) {
     let begins = |conn: &Conn| {
+        if conn.resets.is_empty() || conn.sides.iter().any(|side| side.syn.is_some()) {
+            return None;
+        }
         let first = conn.head.first().filter(|pkt| pkt.len > 0 && !pkt.has(TcpFlags::SYN))?;
-        let unknown = conn.sides.iter().all(|side| side.syn.is_none()) && !conn.resets.is_empty();
-        unknown.then_some((conn.sides[1 - usize::from(first.side)].at, first.seq, first.ack))
+        Some((conn.sides[1 - usize::from(first.side)].at, first.seq, first.ack))
     };
     let mut stands: HashMap<(Endpoint, u32, u32), crate::packet::Frame> = HashMap::new();
     if conns.iter().all(|conn| begins(conn).is_none()) {

@@ -29,7 +29,10 @@ pub fn html(
 ) -> String {
     let shown = in_order(explained, all);
     let mut page = Page {
-        title: format!("How {} connections ended", count(summary.connections)),
+        title: match summary.connections {
+            1 => "How one connection ended".into(),
+            n => format!("How {} connections ended", count(n)),
+        },
         headline: headline(writer, summary, groups, explained),
         tiles: tiles(summary),
         columns: vec![

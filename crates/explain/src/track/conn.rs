@@ -116,17 +116,15 @@ impl Conn {
         }
     }
 
-    /// The packets before the end, the oldest first.
+    /// The packets before the end, the oldest first: the first ones, and the last ones.
     pub fn before(&self) -> impl DoubleEndedIterator<Item = &Pkt> + Clone {
         let (newer, older) = self.before.split_at(self.next.min(self.before.len()));
-        older.iter().chain(newer)
+        self.head.iter().chain(older).chain(newer)
     }
 
     /// All packets that are kept, in the order of the input: the first ones, the last ones before the end, and those after.
     pub fn kept(&self) -> impl Iterator<Item = &Pkt> + Clone {
-        let last_head = self.head.last().map(|pkt| pkt.frame);
-        let rest = self.before().chain(&self.after);
-        self.head.iter().chain(rest.filter(move |pkt| last_head.is_none_or(|last| pkt.frame > last)))
+        self.before().chain(&self.after)
     }
 
     /// Whether both ends sent FIN and each was acknowledged.
@@ -226,19 +224,17 @@ impl Conn {
     }
 
     fn keep(&mut self, pkt: Pkt) {
-        if self.head.len() < HEAD {
-            // Floods make connections of one packet: room for one, until there are more.
-            if self.head.is_empty() {
-                self.head.reserve_exact(1);
-                self.before.reserve_exact(1);
-            }
-            self.head.push(pkt);
-        }
         // The reset that ended it is the first of the packets after it.
         if self.is_decided() {
             if self.after.len() < AFTER {
                 self.after.push(pkt);
             }
+        } else if self.head.len() < HEAD {
+            // Floods make connections of one packet: room for one, until there are more.
+            if self.head.is_empty() {
+                self.head.reserve_exact(1);
+            }
+            self.head.push(pkt);
         } else {
             self.push_before(pkt);
         }
@@ -564,8 +560,10 @@ impl Conn {
 
     /// Gives back memory that a connection that is over does not need.
     pub fn shrink(&mut self) {
-        let before: Vec<Pkt> = self.before().copied().collect();
-        (self.before, self.next) = (before, 0);
+        let oldest = self.next.min(self.before.len());
+        self.before.rotate_left(oldest);
+        self.before.shrink_to_fit();
+        self.next = 0;
         for side in self.sides.iter_mut().chain(self.at_reset.as_deref_mut().into_iter().flatten()) {
             side.payloads.shrink();
         }

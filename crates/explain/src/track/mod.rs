@@ -194,9 +194,15 @@ impl Tracker {
         self.slots[slot as usize].as_deref_mut()
     }
 
-    /// Lets the connection between two ends go, if it is followed: it is over, as is known by other means.
-    pub fn take(&mut self, a: Endpoint, b: Endpoint) -> Option<Box<Conn>> {
+    /// Lets the connection between two ends go, if it is followed: it is over, as is known by other means. `initial`: a
+    /// sequence number with which it began, if that is known; a later connection of the same ends stays.
+    pub fn take(&mut self, a: Endpoint, b: Endpoint, initial: Option<u32>) -> Option<Box<Conn>> {
         let slot = *self.table.get(&key(a, b))?;
+        let mut known =
+            self.slots[slot as usize].as_ref()?.sides.iter().filter_map(|side| side.syn).peekable();
+        if initial.is_some() && known.peek().is_some() && known.all(|syn| Some(syn.seq) != initial) {
+            return None;
+        }
         let before = self.finished.len();
         self.retire(slot);
         (self.finished.len() > before).then(|| self.finished.pop()).flatten()

@@ -5,7 +5,7 @@ use lastack_wire::TcpFlags;
 
 use super::connection::{Connection, FirstFin, Reported, Side};
 use super::{AWAIT_DESTROY, FOREIGN_AFTER, Id, Join, REMEMBER, SETTLE};
-use crate::ended::{Alternative, Ended, Evidence, Owner, Role, SeenIcmp, SeenReset};
+use crate::ended::{Alternative, Ended, Evidence, Owner, Role, SeenIcmp, SeenReset, Wire};
 use crate::event::{Flow, Source, TcpState, Time};
 
 /// Who ended it, as a local socket sees it.
@@ -109,7 +109,13 @@ impl Opinion {
         text: impl Into<String>,
     ) -> Self {
         let supports = Some(self.cause);
-        self.evidence.push(Evidence { kind, value: value.to_string(), supports, text: text.into() });
+        self.evidence.push(Evidence {
+            kind,
+            frame: None,
+            value: value.to_string(),
+            supports,
+            text: text.into(),
+        });
         self
     }
 
@@ -400,6 +406,7 @@ impl Join {
             rules: opinion.rules,
             limits,
             amends,
+            wire: self.packets_of.take().map(|explained| Wire { explained, whole: self.options.all_packets }),
         }
     }
 

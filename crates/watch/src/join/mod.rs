@@ -16,7 +16,7 @@ mod sockets;
 mod traces;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
 use crate::ended::{Ended, Totals};
@@ -80,12 +80,19 @@ pub struct Join {
     /// Listeners closed lately: when, port, thread, process.
     closed_listeners: VecDeque<(Time, u16, u32, Option<Actor>)>,
     /// Addresses of this host, as seen on its sockets.
-    local: std::collections::HashSet<IpAddr>,
+    local: HashSet<IpAddr>,
     wanted_owners: Vec<u32>,
+    /// Cookies of sockets that made room for others with the same addresses: reports about them come too late.
+    past: HashSet<u64>,
+    past_order: VecDeque<u64>,
+    /// The tracepoint of destroyed sockets works on this kernel.
+    traces_destroys: bool,
     /// Judges the packets, as `lastack explain` does.
     explainer: packets::Explainer,
     /// The verdict of the packets on the connection that is judged now.
     packet_verdict: Option<packets::PacketVerdict>,
+    /// The packets of that connection, as far as they were seen.
+    packets_of: Option<std::sync::Arc<lastack_explain::Explained>>,
     ready: VecDeque<Ended>,
     ordinal: u64,
     totals: Totals,
@@ -95,6 +102,8 @@ pub struct Join {
 const MAX_CLOSED_LISTENERS: usize = 64;
 /// Sockets without a port that are remembered.
 const MAX_OPENING: usize = 1 << 14;
+/// Cookies that are remembered of sockets whose connection was dropped.
+const MAX_PAST: usize = 1 << 16;
 /// Local addresses that are remembered.
 const MAX_LOCAL: usize = 1 << 12;
 
@@ -116,10 +125,14 @@ impl Join {
             ledger: Ledger::default(),
             listeners: HashMap::new(),
             closed_listeners: VecDeque::new(),
-            local: std::collections::HashSet::new(),
+            local: HashSet::new(),
             wanted_owners: Vec::new(),
+            past: HashSet::new(),
+            past_order: VecDeque::new(),
+            traces_destroys: false,
             explainer: packets::Explainer::default(),
             packet_verdict: None,
+            packets_of: None,
             ready: VecDeque::new(),
             ordinal: 0,
             totals: Totals::default(),
@@ -254,11 +267,19 @@ impl Join {
             if self.by_sk.get(&side.sk) == Some(&side.flow) {
                 self.by_sk.remove(&side.sk);
             }
-            if let Some(cookie) = side.cookie
-                && self.by_cookie.get(&cookie) == Some(&side.flow)
-            {
-                self.by_cookie.remove(&cookie);
+            if let Some(cookie) = side.cookie {
+                if self.by_cookie.get(&cookie) == Some(&side.flow) {
+                    self.by_cookie.remove(&cookie);
+                }
+                if side.destroyed.is_none() && self.past.insert(cookie) {
+                    self.past_order.push_back(cookie);
+                }
             }
+        }
+        while self.past_order.len() > MAX_PAST
+            && let Some(oldest) = self.past_order.pop_front()
+        {
+            self.past.remove(&oldest);
         }
     }
 
@@ -292,6 +313,12 @@ impl Join {
         let begun_before = known.is_some_and(|connection| {
             connection.wire.syn.is_none() && connection.sides().all(|side| !side.is_over())
         });
+        // The packets of the connection before on the same ports are read late.
+        let traced = |side: &Side| side.opened.filter(|_| side.sk != 0);
+        let opened = known.and_then(|connection| connection.sides().filter_map(traced).min());
+        if opened.is_some_and(|opened| at < opened) && !segment.flags.contains(TcpFlags::SYN) {
+            return;
+        }
         let id = self.connection(segment.flow, fresh && !repeated && !begun_before);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.wire.add(at, segment);

@@ -6,7 +6,8 @@
 
 use lastack_causes::{Cause, EndedBy};
 use lastack_explain::verdict::Verdict;
-use lastack_explain::{Endpoint, Frame, Options, RawPacket};
+use lastack_explain::{Endpoint, Explained, Frame, Options, RawPacket};
+use std::sync::Arc;
 
 use super::judge::{By, Opinion, Rank};
 use super::{Id, Join};
@@ -40,10 +41,7 @@ impl Default for Explainer {
 
 /// What the packets say of one connection.
 #[derive(Debug)]
-pub(super) struct PacketVerdict {
-    verdict: Verdict,
-    client: Endpoint,
-}
+pub(super) struct PacketVerdict(Arc<Explained>);
 
 impl Explainer {
     fn packet(&mut self, packet: &crate::RawPacket<'_>) {
@@ -64,10 +62,8 @@ impl Explainer {
         }
     }
 
-    fn take(&mut self, flow: Flow) -> Option<PacketVerdict> {
-        let explained = self.inner.take(flow.local.into(), flow.remote.into())?;
-        let client = explained.client();
-        Some(PacketVerdict { verdict: explained.verdict, client })
+    fn take(&mut self, flow: Flow, initial: Option<u32>) -> Option<Arc<Explained>> {
+        self.inner.take(flow.local.into(), flow.remote.into(), initial).map(Arc::new)
     }
 }
 
@@ -109,11 +105,14 @@ impl Join {
 
     /// What the packets say of this connection, if it can be believed.
     pub(super) fn judge_packets(&mut self, id: Id) {
-        let flow =
-            self.connections.get(&id).filter(|connection| connection.wire.count > 0).map(|found| found.key);
-        let told = flow.and_then(|flow| self.explainer.take(flow));
-        self.packet_verdict = told.filter(|told| {
-            let Verdict { cause, confidence, .. } = told.verdict;
+        let connection = self.connections.get(&id).filter(|connection| connection.wire.count > 0);
+        let found = connection.map(|connection| {
+            let initial = connection.wire.syn.map(|(_, syn)| syn.seq);
+            (connection.key, initial)
+        });
+        self.packets_of = found.and_then(|(flow, initial)| self.explainer.take(flow, initial));
+        self.packet_verdict = self.packets_of.clone().map(PacketVerdict).filter(|told| {
+            let Verdict { cause, confidence, .. } = told.0.verdict;
             let known = !matches!(cause, Cause::Open | Cause::Orderly);
             known && confidence >= WORTH && (self.options.all_packets || shows_in_ends(cause))
         });
@@ -123,8 +122,8 @@ impl Join {
 impl PacketVerdict {
     /// The verdict as the local socket of this flow sees it.
     fn opinion(&self, flow: Flow, rank: Rank) -> Opinion {
-        let verdict = &self.verdict;
-        let is_client = self.client == Endpoint::from(flow.local);
+        let verdict = &self.0.verdict;
+        let is_client = self.0.client() == Endpoint::from(flow.local);
         let by = match verdict.ended_by {
             EndedBy::Client if is_client => By::Local,
             EndedBy::Server if !is_client => By::Local,
@@ -152,6 +151,7 @@ impl PacketVerdict {
             .iter()
             .map(|evidence| Evidence {
                 kind: evidence.kind.name(),
+                frame: evidence.frame.map(Frame::number),
                 value: evidence.value.clone(),
                 supports: evidence.speaks_for,
                 text: evidence.text.clone(),

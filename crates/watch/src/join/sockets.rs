@@ -71,6 +71,9 @@ impl Join {
             return;
         };
         self.learn_local(flow.local.ip());
+        if self.is_past(&report, flow) {
+            return;
+        }
         // Both ends of one connection are one end for the counters.
         if self.side(flow.mirrored()).is_none_or(|peer| peer.destroyed.is_none()) {
             self.ledger.end(at);
@@ -87,6 +90,23 @@ impl Join {
         side.used(Source::Destroyed);
         self.by_cookie.insert(report.cookie, flow);
         self.look_at(flow, at, SETTLE);
+    }
+
+    /// Whether a report is about an earlier socket with these addresses: broadcasts come late. A socket that tracepoints have
+    /// shown is reported as destroyed after they have shown that, with its cookie.
+    fn is_past(&self, report: &SocketReport, flow: Flow) -> bool {
+        if self.past.contains(&report.cookie) {
+            return true;
+        }
+        let traced = self.traces_destroys && !self.totals.lost.contains_key(&Source::Tracepoints);
+        let current = |id: &super::Id| {
+            let connection = self.connections.get(id)?;
+            connection.sides[connection.place(flow)].as_ref()
+        };
+        let side = self.by_flow.get(&flow.undirected()).and_then(current);
+        traced
+            && !self.by_cookie.contains_key(&report.cookie)
+            && side.is_some_and(|side| side.sk != 0 && side.cookie.is_none() && !side.is_over())
     }
 
     /// The flow of a destroyed socket. The kernel clears a part of it when a socket is disconnected (linger 0, a

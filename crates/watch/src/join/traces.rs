@@ -32,6 +32,7 @@ impl Join {
                 }
             }
             &TraceKind::DestroySock { sk, cookie, .. } => {
+                self.traces_destroys = true;
                 self.opening.remove(&sk);
                 if let Some(flow) = self.by_sk.remove(&sk) {
                     if let Some(side) = self.side(flow).filter(|side| side.sk == sk) {

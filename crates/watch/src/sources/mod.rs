@@ -271,7 +271,7 @@ impl Sources {
     pub fn list(&mut self, events: &mut Vec<(Time, Event)>) -> io::Result<()> {
         if let Some(lists) = &mut self.lists {
             let begun = now();
-            lists.read(|report| events.push((begun, Event::Listed(report))))?;
+            lists.read(|report| events.push((now(), Event::Listed(report))))?;
             events.push((now(), Event::ListEnd { begun }));
         }
         Ok(())
