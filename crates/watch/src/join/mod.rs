@@ -20,7 +20,9 @@ use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
 use crate::ended::{Ended, Totals};
-use crate::event::{Counters, Event, Flow, IcmpReport, Process, Segment, Source, TcpState, Time};
+use crate::event::{
+    Counters, Event, Flow, IcmpReport, Process, Segment, SocketReport, Source, TcpState, Time,
+};
 use connection::{Actor, Connection, Side};
 use ledger::Ledger;
 use processes::ProcessTable;
@@ -85,6 +87,8 @@ pub struct Join {
     /// Cookies of sockets that made room for others with the same addresses: reports about them come too late.
     past: HashSet<u64>,
     past_order: VecDeque<u64>,
+    /// Reports of destroyed sockets that wait for the tracepoint that says which socket it was, by cookie.
+    unclaimed: HashMap<u64, (Time, SocketReport)>,
     /// The tracepoint of destroyed sockets works on this kernel.
     traces_destroys: bool,
     /// Judges the packets, as `lastack explain` does.
@@ -102,6 +106,8 @@ pub struct Join {
 const MAX_CLOSED_LISTENERS: usize = 64;
 /// Sockets without a port that are remembered.
 const MAX_OPENING: usize = 1 << 14;
+/// Reports that wait.
+const MAX_UNCLAIMED: usize = 1 << 12;
 /// Cookies that are remembered of sockets whose connection was dropped.
 const MAX_PAST: usize = 1 << 16;
 /// Local addresses that are remembered.
@@ -129,6 +135,7 @@ impl Join {
             wanted_owners: Vec::new(),
             past: HashSet::new(),
             past_order: VecDeque::new(),
+            unclaimed: HashMap::new(),
             traces_destroys: false,
             explainer: packets::Explainer::default(),
             packet_verdict: None,

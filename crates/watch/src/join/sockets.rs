@@ -1,7 +1,7 @@
 //! Events of sock_diag: lists of the sockets alive, and broadcasts of those destroyed.
 
 use super::connection::Side;
-use super::{Join, SETTLE};
+use super::{Join, MAX_UNCLAIMED, SETTLE};
 use crate::event::{Flow, SocketReport, Source, TcpState, Time};
 
 impl Join {
@@ -71,7 +71,14 @@ impl Join {
             return;
         };
         self.learn_local(flow.local.ip());
-        if self.is_past(&report, flow) {
+        if self.past.contains(&report.cookie) {
+            return;
+        }
+        if self.is_ahead(&report, flow) {
+            if self.unclaimed.len() >= MAX_UNCLAIMED {
+                self.unclaimed.clear();
+            }
+            self.unclaimed.insert(report.cookie, (at, report));
             return;
         }
         // Both ends of one connection are one end for the counters.
@@ -92,12 +99,9 @@ impl Join {
         self.look_at(flow, at, SETTLE);
     }
 
-    /// Whether a report is about an earlier socket with these addresses: broadcasts come late. A socket that tracepoints have
-    /// shown is reported as destroyed after they have shown that, with its cookie.
-    fn is_past(&self, report: &SocketReport, flow: Flow) -> bool {
-        if self.past.contains(&report.cookie) {
-            return true;
-        }
+    /// Whether a report may be about an earlier socket with these addresses. A socket that tracepoints show is reported as
+    /// destroyed by them too, with its cookie: that tells which one it was.
+    fn is_ahead(&self, report: &SocketReport, flow: Flow) -> bool {
         let traced = self.traces_destroys && !self.totals.lost.contains_key(&Source::Tracepoints);
         let current = |id: &super::Id| {
             let connection = self.connections.get(id)?;

@@ -42,6 +42,9 @@ impl Join {
                     }
                     self.by_cookie.entry(cookie).or_insert(flow);
                 }
+                if let Some((at, report)) = self.unclaimed.remove(&cookie) {
+                    self.on_destroyed(at, report);
+                }
             }
         }
     }
