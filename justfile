@@ -53,6 +53,10 @@ deb:
 dependencies:
     .ci/dependencies
 
+# the public interface beside docs/api: what was removed or changed
+api *arguments:
+    .ci/api {{arguments}}
+
 # the oldest compiler, other systems
 portability:
     .ci/msrv && .ci/targets
