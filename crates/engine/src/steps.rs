@@ -16,6 +16,15 @@ pub(crate) fn count() {
     STEPS.with(|steps| steps.set(steps.get() + 1));
 }
 
+/// Counts the elements that an insertion or a removal moves in memory, 64 a step, and the search for the place.
+#[inline(always)]
+pub(crate) fn count_moved(elements: usize) {
+    #[cfg(test)]
+    STEPS.with(|steps| steps.set(steps.get() + 1 + elements as u64 / 64));
+    #[cfg(not(test))]
+    let _ = elements;
+}
+
 /// The number of steps of `work` on this thread.
 #[cfg(test)]
 pub(crate) fn of(work: impl FnOnce()) -> u64 {

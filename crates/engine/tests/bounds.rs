@@ -65,6 +65,13 @@ const CONNECTION: &[Row] = &[
         "t160_t161_t162_a_tiny_mss_and_a_storm_of_sacks",
     ),
     Row(
+        "ends of records in the send buffer (`MSG_EOR`)",
+        Constant("tcp/send/records.rs", "MAX_RECORDS"),
+        "the records after them may share segments",
+        "",
+        "more_records_than_are_kept_share_segments",
+    ),
+    Row(
         "challenge ACKs",
         Setting("challenge_interval"),
         "one in this time; the others are not sent",
@@ -238,7 +245,7 @@ const DATAGRAMS: &[Row] = &[
         Constant("icmp/echo.rs", "MAX_ASKED"),
         "the oldest is forgotten",
         "",
-        "",
+        "the_oldest_request_of_ours_is_forgotten",
     ),
     Row(
         "answers to be sent that belong to no connection",
@@ -324,6 +331,24 @@ the rules ([resets.md](resets.md)), counters and tests exist: `UPDATE_DOCS=1 car
 Not bounded is what the user asks for: sockets, listeners, connections that were opened or accepted, and events that
 nobody polls. A connection with empty buffers takes about 1.6 KiB while it is in use,
 and 0.5 KiB once it is idle.
+";
+
+const WORK: &str = "
+## What a packet costs
+
+A step is one turn of a loop over what is kept for a peer, a lookup, or the move of 64 elements. The tests count them; N packets
+take at most this many times N, however much is kept.
+
+| packets | steps a packet, at most | test |
+|---|---|---|
+| SACK blocks of any shape, cumulative ACKs, losses | constant, logarithmic for a block | `scoreboard::tests` |
+| segments out of order with gaps, and those that fill them, in any order | 48: a range in the middle of 4096 moves half of them | `out_of_order_ranges` |
+| segments of one byte, new or again | 16 | `tiny_segments` |
+| SYNs with cookies, without, and within the bound | 16 | `syn_floods` |
+| their timeouts, all retransmissions together | 100 | `syn_floods` |
+| SYNs that reopen a connection in TIME-WAIT | 64 | `time_wait_is_reused` |
+| segments that move a deadline among 1000 connections | 16 | `moving_deadlines` |
+| fragments of many packets, of one, repeated, overlapping, IPv4 and IPv6 | 16 | `work_is_linear_in_fragments` |
 ";
 
 const FLOODS: &str = "
@@ -418,7 +443,7 @@ fn page() -> String {
         );
         page.extend(rows.iter().map(row));
     }
-    page + FLOODS
+    page + WORK + FLOODS
 }
 
 fn rows() -> impl Iterator<Item = &'static Row> {

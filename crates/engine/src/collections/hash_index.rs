@@ -3,6 +3,7 @@
 //! Many connections do not fit in the cache, and a cache miss costs as much as the rest of a handshake. A bucket is one
 //! cache line and holds all that a lookup needs, so a lookup touches only the connection it finds.
 
+use crate::steps;
 use alloc::vec::Vec;
 use core::mem;
 
@@ -49,6 +50,7 @@ impl Bucket {
             hits |= u32::from(*other == tag) << i;
         }
         while hits != 0 {
+            steps::count();
             let i = hits.trailing_zeros() as usize;
             if is_it(self.places[i]) {
                 return Some(i);
@@ -75,6 +77,7 @@ impl Index {
     #[inline]
     fn locate(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<(usize, usize)> {
         for at in self.walk(hash) {
+            steps::count();
             let bucket = &self.buckets[at];
             if let Some(i) = bucket.find(tag(hash), &is_it) {
                 return Some((at, i));
@@ -107,6 +110,7 @@ impl Index {
 
     fn put(&mut self, hash: u32, place: u32) {
         for at in self.walk(hash) {
+            steps::count();
             let bucket = &mut self.buckets[at];
             if let Some(i) = bucket.find(FREE, |_| true) {
                 bucket.tags[i] = tag(hash);

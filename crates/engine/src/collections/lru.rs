@@ -1,5 +1,6 @@
 //! A bounded map that evicts its oldest entry.
 
+use crate::steps;
 use alloc::collections::BTreeMap;
 
 /// A map that also keeps its entries in insertion order.
@@ -24,11 +25,13 @@ impl<K: Ord + Copy, V> Aging<K, V> {
     }
 
     pub fn get(&self, key: &K) -> Option<&V> {
+        steps::count();
         self.entries.get(key).map(|(_, value)| value)
     }
 
     /// Adds the youngest entry, replacing an entry with this key.
     pub fn insert(&mut self, key: K, value: V) {
+        steps::count();
         let age = self.next;
         self.next += 1;
         self.ages.insert(age, key);
@@ -39,6 +42,7 @@ impl<K: Ord + Copy, V> Aging<K, V> {
 
     /// The entry with this key, or a new, youngest one.
     pub fn get_or_insert_with(&mut self, key: K, value: impl FnOnce() -> V) -> &mut V {
+        steps::count();
         let (_, value) = self.entries.entry(key).or_insert_with(|| {
             let age = self.next;
             self.next += 1;
@@ -49,6 +53,7 @@ impl<K: Ord + Copy, V> Aging<K, V> {
     }
 
     pub fn remove(&mut self, key: &K) -> Option<V> {
+        steps::count();
         let (age, value) = self.entries.remove(key)?;
         self.ages.remove(&age);
         Some(value)
@@ -60,6 +65,7 @@ impl<K: Ord + Copy, V> Aging<K, V> {
     }
 
     pub fn pop_oldest(&mut self) -> Option<(K, V)> {
+        steps::count();
         let (_, key) = self.ages.pop_first()?;
         let (_, value) = self.entries.remove(&key)?;
         Some((key, value))

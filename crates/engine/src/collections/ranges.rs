@@ -1,11 +1,13 @@
 //! Sets of ranges of stream positions.
 
-use alloc::vec::Vec;
+use crate::steps;
+use alloc::collections::VecDeque;
 use core::ops::Range;
 
-/// Sorted, disjoint, non-adjacent ranges.
+/// Sorted, disjoint, non-adjacent ranges. A change moves the ranges on the shorter side of it, so that the ends, where
+/// most changes are, cost nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ranges(Vec<Range<u64>>);
+pub(crate) struct Ranges(VecDeque<Range<u64>>);
 
 impl Ranges {
     /// Adds `new`, merged with every range that it overlaps or touches.
@@ -15,28 +17,34 @@ impl Ranges {
         }
         let first = self.0.partition_point(|r| r.end < new.start);
         let last = self.0.partition_point(|r| r.start <= new.end);
-        let met = &self.0[first..last];
-        let start = met.first().map_or(new.start, |r| r.start.min(new.start));
-        let end = met.last().map_or(new.end, |r| r.end.max(new.end));
-        self.0.splice(first..last, core::iter::once(start..end));
+        steps::count_moved(first.min(self.0.len() - last));
+        if first == last {
+            return self.0.insert(first, new);
+        }
+        let start = self.0[first].start.min(new.start);
+        let end = self.0[last - 1].end.max(new.end);
+        self.0.drain(first + 1..last);
+        self.0[first] = start..end;
     }
 
     /// Removes the first range if it starts at or before `at`, and returns its end.
     pub fn take_front(&mut self, at: u64) -> Option<u64> {
-        if self.0.first()?.start > at {
+        if self.0.front()?.start > at {
             return None;
         }
-        Some(self.0.remove(0).end)
+        self.0.pop_front().map(|range| range.end)
     }
 
     /// The range that contains `at`.
     pub fn holding(&self, at: u64) -> Option<Range<u64>> {
+        steps::count();
         let i = self.0.partition_point(|r| r.end <= at);
         self.0.get(i).filter(|r| r.start <= at).cloned()
     }
 
     /// The first part of `range` that is in the set.
     pub fn meeting(&self, range: Range<u64>) -> Option<Range<u64>> {
+        steps::count();
         let i = self.0.partition_point(|r| r.end <= range.start);
         let met = self.0.get(i).filter(|r| r.start < range.end)?;
         Some(met.start.max(range.start)..met.end.min(range.end))
@@ -48,7 +56,7 @@ impl Ranges {
 
     /// The end of the last range.
     pub fn end(&self) -> Option<u64> {
-        self.0.last().map(|r| r.end)
+        self.0.back().map(|r| r.end)
     }
 
     pub fn len(&self) -> usize {
@@ -65,13 +73,14 @@ impl Ranges {
     }
 
     pub fn clear(&mut self) {
-        self.0 = Vec::new();
+        self.0 = VecDeque::new();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn ranges_agree_with_a_plain_set() {

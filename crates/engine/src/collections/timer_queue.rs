@@ -5,7 +5,7 @@
 //! from the lowest level to the sorted set of current deadlines. Adding, removing and moving a deadline take constant
 //! time, and each deadline moves at most once per level.
 
-use crate::Instant;
+use crate::{Instant, steps};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -136,6 +136,7 @@ impl TimerQueue {
     }
 
     fn put(&mut self, place: u32, at: Instant) {
+        steps::count();
         #[cfg(test)]
         {
             self.steps += 1;

@@ -3,6 +3,7 @@
 use crate::collections::lru::Aging;
 use crate::icmp::{self, Icmp};
 use crate::shared::Shared;
+use crate::steps;
 use crate::{DropReason, Instant, Rule};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -184,6 +185,7 @@ impl Partial {
         {
             return Err(DropReason::Duplicate);
         }
+        steps::count();
         let before = self.pieces.range(..=start).next_back();
         let after = self.pieces.range(start..).next();
         let last = self.pieces.last_key_value();
@@ -208,6 +210,7 @@ impl Partial {
         }
         self.octets += end - start;
         self.held += cost;
+        steps::count();
         self.pieces.insert(start, parsed.payload.to_vec());
     }
 

@@ -313,3 +313,26 @@ proptest! {
         }
     }
 }
+
+/// Fragments cost a bounded number of steps each: those of many packets, which evict each other, those of one packet
+/// in any order, and overlapping ones.
+#[test]
+fn work_is_linear_in_fragments() {
+    const N: u32 = 8000;
+    for mut bench in both() {
+        let scattered = |i: u32| i * 4999 % N;
+        for (what, parts) in [
+            ("a packet each", (0..N).map(|i| piece(&bench, i, 8, true, &[1; 1000])).collect::<Vec<_>>()),
+            ("one packet", (0..N).map(|i| piece(&bench, N, 8 + 8 * scattered(i), true, &[1; 8])).collect()),
+            ("twice", (0..N).map(|i| piece(&bench, N + 1, 8 * (i / 2), true, &[1; 8])).collect()),
+            ("overlapping", (0..N).map(|i| piece(&bench, N + 2, 8 * i, true, &[1; 16])).collect()),
+        ] {
+            let steps = crate::steps::of(|| {
+                for part in &parts {
+                    let _ = bench.give(part);
+                }
+            });
+            assert!(steps <= 16 * u64::from(N), "{what}: {steps} steps for {N} fragments");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::time_wait::TimeWait;
 use crate::collections::timer_queue::TimerQueue;
-use crate::{FourTuple, Instant};
+use crate::{FourTuple, Instant, steps};
 use alloc::vec::Vec;
 use hashbrown::HashTable;
 
@@ -45,8 +45,10 @@ impl Waiters {
 
     #[inline]
     fn find(&self, hash: u32, is_it: impl Fn(&FourTuple) -> bool) -> Option<u32> {
-        let of =
-            |place: &u32| self.places[*place as usize].as_ref().is_some_and(|waiter| is_it(&waiter.flow));
+        let of = |place: &u32| {
+            steps::count();
+            self.places[*place as usize].as_ref().is_some_and(|waiter| is_it(&waiter.flow))
+        };
         self.index.find(spread(hash), of).copied()
     }
 

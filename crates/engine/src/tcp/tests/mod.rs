@@ -53,3 +53,4 @@ mod search;
 mod settings;
 mod streams;
 mod vectored;
+mod work;
