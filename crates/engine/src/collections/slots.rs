@@ -94,6 +94,10 @@ impl<I: Id, T> SlotMap<I, T> {
         self.slots.remove(id.key())
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut T)> {
+        self.slots.iter_mut().map(|(key, value)| (I::from_key(key), value))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (I, &T)> {
         self.slots.iter().map(|(key, value)| (I::from_key(key), value))
     }

@@ -6,10 +6,9 @@ use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::tcp::connection::Connection;
 use crate::tcp::handshake::{Handshake, Phase};
-use crate::tcp::table::{Socket, TcpTable};
-use crate::{ConnId, DropReason, Instant, Rule, Verdict};
+use crate::tcp::table::{Slot, Socket, TcpTable};
+use crate::{DropReason, Instant, Rule, Verdict};
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::net::IpAddr;
 use lastack_wire::icmp::IcmpError;
 
@@ -151,14 +150,20 @@ impl Connection {
 }
 
 impl TcpTable {
-    /// The link MTU has changed.
+    /// The link MTU has changed. Parked connections stay parked.
     pub fn fit_paths(&mut self, shared: &Shared) {
         let now = self.clock();
-        let open: Vec<ConnId> = self.slots().map(|(id, _)| id).collect();
-        for id in open {
-            if let Socket::Open(connection) = self.socket_mut(id) {
-                connection.fit_path(shared, now);
-                self.enqueue(id);
+        let Self { entries, ready, .. } = self;
+        for (id, entry) in entries.iter_mut() {
+            match &mut entry.slot {
+                Slot::Parked(parked) => parked.fit_path(shared, now),
+                Slot::Socket(Socket::Open(connection)) => {
+                    connection.fit_path(shared, now);
+                    if !core::mem::replace(&mut entry.queued, true) {
+                        ready.push_back(id);
+                    }
+                }
+                Slot::Socket(Socket::Opening(_) | Socket::Closed(_)) => {}
             }
         }
     }

@@ -167,6 +167,16 @@ impl Parked {
         Some(self.heard + keepalive.idle)
     }
 
+    /// Applies the path MTU, as [`Connection::fit_path`] does.
+    pub fn fit_path(&mut self, shared: &Shared, now: Instant) {
+        let remote = self.flow().remote.ip();
+        let mss = self.negotiated.text_size(shared.paths.mtu(remote, shared.config.mtu, now), remote);
+        if let Some(search) = self.rare.as_mut().and_then(|rare| rare.search.as_mut()) {
+            search.limit(mss.max(self.mss));
+        }
+        self.mss = self.mss.min(mss);
+    }
+
     /// Restores the connection.
     pub fn unpark(&self, id: ConnId) -> Connection {
         let flow = self.flow();

@@ -172,3 +172,23 @@ fn keepalive_of_a_connection_parked_after_a_probe() {
         assert_eq!(p.run(50), "50: . seq=0 ack=1");
     });
 }
+
+/// A new MTU applies to parked connections and does not unpark them, however many there are.
+#[test]
+fn a_new_mtu_leaves_parked_connections_parked() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        p.run(1);
+        p.stack.tcp.park_some(&p.stack.shared, p.now);
+        assert!(is_parked(&p.stack, p.id));
+        p.stack.set_mtu(1300, 1300).unwrap();
+        assert!(is_parked(&p.stack, p.id) && !p.stack.has_output());
+        p.stack.check();
+        let headers = if v6 { 60 } else { 40 } + 12;
+        assert_eq!(p.send(3000), "3000");
+        assert!(p.out().starts_with(&alloc::format!(". seq=1 ack=1 len={}", 1300 - headers)));
+        // A larger MTU does not raise the size of segments again.
+        p.stack.set_mtu(1500, 1500).unwrap();
+        assert_eq!(p.tcp().info().mss, 1300 - headers);
+    });
+}
