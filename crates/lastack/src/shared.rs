@@ -249,11 +249,7 @@ impl Inner {
             Event::Readable(id) => self.wakers.wake(Interest::Read(id)),
             Event::AckWanted(id) => self.wakers.wake(Interest::Acknowledge(id)),
             Event::Ended(ended) => {
-                let ends =
-                    [Interest::Read, Interest::Write, Interest::End, Interest::Acknowledge, Interest::Watch];
-                for interest in ends {
-                    self.wakers.wake(interest(ended.id));
-                }
+                self.wakers.wake_connection(ended.id);
                 self.intercepted.ended(&mut self.stack, &ended);
                 self.watched.ended(&ended);
                 #[cfg(feature = "tracing")]

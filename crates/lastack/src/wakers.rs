@@ -3,16 +3,16 @@
 use crate::shared::{Inner, Shared};
 use lastack_engine::udp::UdpId;
 use lastack_engine::{ConnId, ListenerId};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::mem;
+use std::mem::{self, Discriminant, discriminant};
 use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 /// The event that a task waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Interest {
     /// A connection to accept.
     Accept(ListenerId),
@@ -44,6 +44,32 @@ pub(crate) enum Interest {
     Stopped,
 }
 
+/// The socket that an interest is about.
+enum Socket {
+    Connection(ConnId),
+    Listener(ListenerId),
+    Udp(UdpId),
+    None,
+}
+
+impl Interest {
+    fn socket(self) -> Socket {
+        match self {
+            Self::Accept(id) => Socket::Listener(id),
+            Self::Read(id) | Self::Write(id) | Self::End(id) | Self::Acknowledge(id) | Self::Watch(id) => {
+                Socket::Connection(id)
+            }
+            Self::UdpRead(id) | Self::UdpWrite(id) => Socket::Udp(id),
+            Self::Intercepted
+            | Self::EchoRequest
+            | Self::EchoReply(_)
+            | Self::Ended(_)
+            | Self::Quiet
+            | Self::Stopped => Socket::None,
+        }
+    }
+}
+
 /// Identifies a future among those with the same interest.
 pub(crate) type Ticket = Option<NonZeroU64>;
 
@@ -53,7 +79,11 @@ pub(crate) type Ticket = Option<NonZeroU64>;
 /// [`Due`], which is processed after unlocking.
 #[derive(Debug)]
 pub(crate) struct Wakers {
-    waiting: HashMap<Interest, Waiting>,
+    connections: BySlot<ConnId>,
+    listeners: BySlot<ListenerId>,
+    udp: BySlot<UdpId>,
+    /// Those of no socket.
+    others: BTreeMap<Interest, Waiting>,
     due: Due,
     next_ticket: NonZeroU64,
 }
@@ -71,37 +101,104 @@ impl Due {
     }
 }
 
-/// The wakers of one interest: the task that last called a `poll_*` method, and any number of futures.
+/// The wakers of each socket, by the slot of its id.
+#[derive(Debug)]
+struct BySlot<I>(Vec<(I, Waiting)>);
+
+impl<I> Default for BySlot<I> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<I: Copy + Default + PartialEq> BySlot<I> {
+    fn get(&mut self, id: I, slot: usize) -> Option<&mut Waiting> {
+        self.0.get_mut(slot).filter(|(owner, _)| *owner == id).map(|(_, waiting)| waiting)
+    }
+
+    /// The wakers of this socket. Tasks that still wait for the slot's previous owner are woken: it is gone.
+    fn entry(&mut self, id: I, slot: usize, due: &mut Due) -> &mut Waiting {
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, Default::default);
+        }
+        let (owner, waiting) = &mut self.0[slot];
+        if *owner != id {
+            waiting.take(|_| true, &mut due.wake);
+            *owner = id;
+        }
+        waiting
+    }
+
+    fn take_all(&mut self, into: &mut Vec<Waker>) {
+        for (_, waiting) in std::mem::take(&mut self.0).iter_mut() {
+            waiting.take(|_| true, into);
+        }
+    }
+}
+
+/// The wakers of a socket: for each interest the task that last called a `poll_*` method, and any number of futures.
+/// Usually there is one.
 #[derive(Debug, Default)]
 struct Waiting {
-    poller: Option<Waker>,
-    futures: Vec<(NonZeroU64, Waker)>,
+    first: Option<Waiter>,
+    more: Vec<Waiter>,
+}
+
+/// A task that waits.
+#[derive(Debug)]
+struct Waiter {
+    interest: Discriminant<Interest>,
+    /// `None`: the task of a `poll_*` method.
+    ticket: Ticket,
+    waker: Waker,
 }
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.poller.is_none() && self.futures.is_empty()
+        self.first.is_none() && self.more.is_empty()
     }
 
-    fn into_wakers(self) -> impl Iterator<Item = Waker> {
-        self.poller.into_iter().chain(self.futures.into_iter().map(|(_, waker)| waker))
+    fn register(&mut self, interest: Discriminant<Interest>, ticket: Ticket, waker: &Waker, due: &mut Due) {
+        let same = |old: &&mut Waiter| old.interest == interest && old.ticket == ticket;
+        if let Some(old) = self.first.iter_mut().chain(&mut self.more).find(same) {
+            if !old.waker.will_wake(waker) {
+                due.stale.push(mem::replace(&mut old.waker, waker.clone()));
+            }
+            return;
+        }
+        let new = Waiter { interest, ticket, waker: waker.clone() };
+        match self.first {
+            None => self.first = Some(new),
+            Some(_) => self.more.push(new),
+        }
+    }
+
+    /// Removes the tasks that match, and appends their wakers to `into`.
+    fn take(&mut self, matches: impl Fn(&Waiter) -> bool, into: &mut Vec<Waker>) {
+        into.extend(self.first.take_if(|waiter| matches(waiter)).map(|waiter| waiter.waker));
+        if !self.more.is_empty() {
+            into.extend(self.more.extract_if(.., |waiter| matches(waiter)).map(|waiter| waiter.waker));
+        }
     }
 }
 
 impl Default for Wakers {
     fn default() -> Self {
-        Self { waiting: HashMap::new(), due: Due::default(), next_ticket: NonZeroU64::MIN }
+        Self {
+            connections: BySlot::default(),
+            listeners: BySlot::default(),
+            udp: BySlot::default(),
+            others: BTreeMap::new(),
+            due: Due::default(),
+            next_ticket: NonZeroU64::MIN,
+        }
     }
 }
 
 impl Wakers {
     /// Registers the task of a `poll_*` method. Only the last such task is kept, as in tokio's sockets.
     pub fn register_poller(&mut self, interest: Interest, waker: &Waker) {
-        let poller = &mut self.waiting.entry(interest).or_default().poller;
-        match poller {
-            Some(old) if old.will_wake(waker) => {}
-            _ => self.due.stale.extend(poller.replace(waker.clone())),
-        }
+        self.add(interest, None, waker);
     }
 
     /// Registers a future; `ticket` identifies it across polls.
@@ -111,48 +208,81 @@ impl Wakers {
             self.next_ticket = ticket.checked_add(1).expect("2^64 futures do not fit into a lifetime");
             ticket
         });
-        let futures = &mut self.waiting.entry(interest).or_default().futures;
-        match futures.iter_mut().find(|(owner, _)| *owner == ticket) {
-            Some((_, old)) if old.will_wake(waker) => {}
-            Some((_, old)) => self.due.stale.push(mem::replace(old, waker.clone())),
-            None => futures.push((ticket, waker.clone())),
-        }
+        self.add(interest, Some(ticket), waker);
+    }
+
+    fn add(&mut self, interest: Interest, ticket: Ticket, waker: &Waker) {
+        let Self { connections, listeners, udp, others, due, .. } = self;
+        let waiting = match interest.socket() {
+            Socket::Connection(id) => connections.entry(id, id.slot(), due),
+            Socket::Listener(id) => listeners.entry(id, id.slot(), due),
+            Socket::Udp(id) => udp.entry(id, id.slot(), due),
+            Socket::None => others.entry(interest).or_default(),
+        };
+        waiting.register(discriminant(&interest), ticket, waker, due);
     }
 
     /// Unregisters a future.
     fn unregister(&mut self, interest: Interest, ticket: NonZeroU64) {
-        let Some(waiting) = self.waiting.get_mut(&interest) else { return };
-        if let Some(at) = waiting.futures.iter().position(|(owner, _)| *owner == ticket) {
-            self.due.stale.push(waiting.futures.swap_remove(at).1);
-        }
-        if waiting.is_empty() {
-            self.waiting.remove(&interest);
-        }
+        let kind = discriminant(&interest);
+        self.take(
+            interest,
+            |waiter| waiter.interest == kind && waiter.ticket == Some(ticket),
+            |due| &mut due.stale,
+        );
     }
 
     /// Wakes all tasks with this interest.
     pub fn wake(&mut self, interest: Interest) {
-        if let Some(waiting) = self.waiting.remove(&interest) {
-            self.due.wake.extend(waiting.into_wakers());
+        let kind = discriminant(&interest);
+        self.take(interest, |waiter| waiter.interest == kind, |due| &mut due.wake);
+    }
+
+    /// Wakes all tasks that wait for this connection, whatever their interest.
+    pub fn wake_connection(&mut self, id: ConnId) {
+        self.take(Interest::End(id), |_| true, |due| &mut due.wake);
+    }
+
+    /// Drops the wakers of this interest: the socket was closed.
+    pub fn forget(&mut self, interest: Interest) {
+        let kind = discriminant(&interest);
+        self.take(interest, |waiter| waiter.interest == kind, |due| &mut due.stale);
+    }
+
+    fn take(
+        &mut self,
+        interest: Interest,
+        matches: impl Fn(&Waiter) -> bool,
+        into: impl Fn(&mut Due) -> &mut Vec<Waker>,
+    ) {
+        let Self { connections, listeners, udp, others, due, .. } = self;
+        let waiting = match interest.socket() {
+            Socket::Connection(id) => connections.get(id, id.slot()),
+            Socket::Listener(id) => listeners.get(id, id.slot()),
+            Socket::Udp(id) => udp.get(id, id.slot()),
+            Socket::None => others.get_mut(&interest),
+        };
+        let Some(waiting) = waiting else { return };
+        waiting.take(matches, into(due));
+        if waiting.is_empty() && matches!(interest.socket(), Socket::None) {
+            others.remove(&interest);
         }
     }
 
     /// Wakes all tasks.
     pub fn wake_all(&mut self) {
-        let waiting = mem::take(&mut self.waiting);
-        self.due.wake.extend(waiting.into_values().flat_map(Waiting::into_wakers));
+        let Self { connections, listeners, udp, others, due, .. } = self;
+        connections.take_all(&mut due.wake);
+        listeners.take_all(&mut due.wake);
+        udp.take_all(&mut due.wake);
+        for mut waiting in mem::take(others).into_values() {
+            waiting.take(|_| true, &mut due.wake);
+        }
     }
 
     /// Wakes this task after unlocking.
     pub fn wake_later(&mut self, waker: Waker) {
         self.due.wake.push(waker);
-    }
-
-    /// Drops the wakers of this interest: the socket was closed.
-    pub fn forget(&mut self, interest: Interest) {
-        if let Some(waiting) = self.waiting.remove(&interest) {
-            self.due.stale.extend(waiting.into_wakers());
-        }
     }
 
     /// Takes the wakers to be processed after unlocking.
@@ -246,7 +376,7 @@ mod tests {
         let mut ticket = None;
         wakers.register(Interest::EchoRequest, &mut ticket, &waker);
         wakers.unregister(Interest::EchoRequest, ticket.expect("registered"));
-        assert!(wakers.waiting.is_empty());
+        assert!(wakers.others.is_empty());
         wakers.wake_all();
         wakers.take_due().wake();
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
@@ -261,5 +391,37 @@ mod tests {
         wakers.wake_all();
         wakers.take_due().wake();
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
+    }
+
+    /// A stack whose connections end and begin in the same slot.
+    #[test]
+    fn a_slot_that_is_used_again_wakes_only_its_owner() {
+        let mut stack =
+            lastack_engine::Stack::new(lastack_engine::Config::new([[10, 0, 0, 1].into()]), [0; 16]);
+        let mut connect = || {
+            let id = stack.tcp_connect(None, ([10, 0, 0, 2], 80).into()).unwrap();
+            stack.tcp(id).unwrap().close();
+            id
+        };
+        let [old, new] = [connect(), connect()];
+        assert!(old.slot() == new.slot() && old != new);
+        let mut wakers = Wakers::default();
+        let [(first, a), (second, b), (third, c)] = [counted(), counted(), counted()];
+        wakers.register_poller(Interest::Watch(old), &a);
+        let mut ticket = None;
+        wakers.register(Interest::Read(new), &mut ticket, &b);
+        wakers.register_poller(Interest::Write(new), &c);
+        let woken = |wakers: &mut Wakers| {
+            wakers.take_due().wake();
+            [&first, &second, &third].map(|count| count.0.load(Ordering::Relaxed))
+        };
+        assert_eq!(woken(&mut wakers), [1, 0, 0], "the connection that was waited for is gone");
+        wakers.wake_connection(old);
+        wakers.wake(Interest::Read(old));
+        assert_eq!(woken(&mut wakers), [1, 0, 0]);
+        wakers.wake(Interest::Read(new));
+        assert_eq!(woken(&mut wakers), [1, 1, 0]);
+        wakers.wake_connection(new);
+        assert_eq!(woken(&mut wakers), [1, 1, 1]);
     }
 }

@@ -31,6 +31,15 @@ macro_rules! id_type {
         #[repr(transparent)]
         pub struct $id(slotmap::DefaultKey);
 
+        impl $id {
+            /// The index of its slot, for tables of the embedding program: a small number that no other live id of its
+            /// type has. It is used again once the id has become invalid.
+            #[inline]
+            pub fn slot(self) -> usize {
+                $crate::collections::slots::Id::slot(self) as usize
+            }
+        }
+
         impl core::fmt::Debug for $id {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 write!(f, "{}({:?})", stringify!($id), slotmap::Key::data(&self.0))

@@ -29,7 +29,7 @@ struct Name {
 
 /// The index of a connection in `names`.
 pub(in crate::tcp) fn place(id: ConnId) -> u32 {
-    id.slot()
+    Id::slot(id)
 }
 
 /// The TIME-WAIT table is full.
