@@ -16,6 +16,7 @@ mod report;
 mod rows;
 mod server;
 mod stacks;
+mod uring;
 mod work;
 
 use std::fs::File;
@@ -60,6 +61,12 @@ enum Command {
     Compare(Compare),
     /// Compare with Linux over bad links, and write the report.
     Links(links::Compare),
+    /// Compare epoll and io_uring for a TUN device.
+    Uring {
+        /// The number of rounds.
+        #[arg(long, default_value_t = 9)]
+        rounds: usize,
+    },
     /// One transfer over a bad link.
     #[command(hide = true)]
     Link {
@@ -110,6 +117,7 @@ fn main() -> Result<()> {
             let _allowed = Cubic::allow()?;
             links::compare(&arguments)
         }
+        Command::Uring { rounds } => uring::trial(rounds, Duration::from_millis(500)),
         Command::Link { ends, cell } => links::run(ends, cell),
     }
 }
