@@ -82,7 +82,7 @@ pub struct RunArgs {
     pub fail_on: Vec<FailOn>,
 
     /// Forward a port of this host to a port on which the program listens: [ADDRESS:]HOSTPORT[:PORT], on this host's
-    /// loopback without ADDRESS; "auto": every port on which the program listens (repeatable)
+    /// loopback without ADDRESS; PORT/udp: datagrams; "auto": every TCP port on which the program listens (repeatable)
     #[arg(short, long, value_name = "PORT")]
     pub publish: Vec<Published>,
 

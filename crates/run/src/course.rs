@@ -4,8 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
 use crate::rate::Meter;
 use crate::relay::Side;
 use crate::report::{By, Facts};
@@ -16,6 +14,29 @@ const APPLICATION_DATA: u8 = 23;
 const HANDSHAKE: u8 = 22;
 /// An encrypted alert of TLS 1.3 has 19 bytes (two, the type, the tag of 16), one of TLS 1.2 with CBC at most 48.
 const MAX_ALERT: u16 = 48;
+
+/// A call that is set later.
+#[derive(Default)]
+pub struct Announced(RefCell<Option<Box<dyn Fn()>>>);
+
+impl Announced {
+    /// Sets it.
+    pub fn set(&self, call: impl Fn() + 'static) {
+        *self.0.borrow_mut() = Some(Box::new(call));
+    }
+
+    fn call(&self) {
+        if let Some(call) = &*self.0.borrow() {
+            call();
+        }
+    }
+}
+
+impl std::fmt::Debug for Announced {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Announced").finish_non_exhaustive()
+    }
+}
 
 /// The data of a connection, both ways.
 #[derive(Debug, Default)]
@@ -32,8 +53,8 @@ pub struct Course {
     pub sent: Meter,
     /// The same, of the remote's data.
     pub received: Meter,
-    /// Notified when the program has announced a port of its own to the remote.
-    announced: RefCell<Option<Rc<Notify>>>,
+    /// What is done before the program announces a port of its own to the remote.
+    announced: RefCell<Option<Rc<Announced>>>,
 }
 
 impl Course {
@@ -41,12 +62,6 @@ impl Course {
     pub fn data(&self, from: Side, begin: &[u8], octets: usize, late: bool) {
         if octets == 0 {
             return;
-        }
-        if from == Side::Program
-            && (begin.starts_with(b"PORT ") || begin.starts_with(b"EPRT "))
-            && let Some(announced) = &*self.announced.borrow()
-        {
-            announced.notify_one();
         }
         if self.last.get().is_none() {
             self.tls.set(is_tls(begin));
@@ -65,9 +80,18 @@ impl Course {
         }
     }
 
-    /// Notifies when the program announces a port for the remote to connect to, as FTP does (RFC 959, RFC 2428).
-    pub fn announce_to(&self, notice: Rc<Notify>) {
-        *self.announced.borrow_mut() = Some(notice);
+    /// Sets what is done when the program announces a port for the remote to connect to, as FTP does (RFC 959, RFC 2428).
+    pub fn announce_to(&self, announced: Rc<Announced>) {
+        *self.announced.borrow_mut() = Some(announced);
+    }
+
+    /// The program's data, before it is sent: the remote may connect as soon as it has it.
+    pub fn before(&self, data: &[u8]) {
+        if (data.starts_with(b"PORT ") || data.starts_with(b"EPRT "))
+            && let Some(announced) = &*self.announced.borrow()
+        {
+            announced.call();
+        }
     }
 
     /// The same, of data that is not looked at.

@@ -24,10 +24,13 @@ use crate::budget::Slot;
 use crate::host::inner::Flow;
 use crate::localhost::{DESCRIPTORS, Failed, join, listens};
 use crate::relay::{Over, Relay};
+use crate::report::Proto;
 use crate::run::Run;
+use crate::udp::published::PublishedPort;
 
-/// Polling interval of the check for a listener inside.
+/// Polling intervals of the check for a listener inside.
 const LOOK: Duration = Duration::from_millis(20);
+const MAX_LOOK: Duration = Duration::from_millis(250);
 /// Backlog of pending connections.
 const BACKLOG: i32 = 128;
 
@@ -38,12 +41,13 @@ pub struct Published {
     address: Option<IpAddr>,
     /// This host's port and the program's; `None`: every port on which the program listens, under its own number.
     ports: Option<(u16, u16)>,
+    proto: Proto,
 }
 
 impl Published {
     /// A port of this host's address, which leads to a port of the program.
     pub fn port(address: IpAddr, outside: u16, inside: u16) -> Self {
-        Self { address: Some(address), ports: Some((outside, inside)) }
+        Self { address: Some(address), ports: Some((outside, inside)), proto: Proto::Tcp }
     }
 }
 
@@ -53,29 +57,36 @@ impl FromStr for Published {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?} is not a port to publish: write 8080, 8080:80, 0.0.0.0:8080:80, [::1]:8080:80 or auto"
+                "{text:?} is not a port to publish: write 8080, 8080:80, 0.0.0.0:8080:80, [::1]:8080:80, 5353:53/udp or auto"
             )
         };
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong);
-        let text_of_tcp = text.strip_suffix("/tcp").unwrap_or(text);
-        let (address, rest) = match text_of_tcp.strip_prefix('[') {
+        let (ends, proto) = match text.strip_suffix("/udp") {
+            Some(ends) => (ends, Proto::Udp),
+            None => (text.strip_suffix("/tcp").unwrap_or(text), Proto::Tcp),
+        };
+        let (address, rest) = match ends.strip_prefix('[') {
             Some(rest) => {
                 let (address, rest) = rest.split_once("]:").ok_or_else(wrong)?;
                 (Some(address.parse().map_err(|_| wrong())?), rest)
             }
-            None => match text_of_tcp.split_once(':') {
+            None => match ends.split_once(':') {
                 Some((address, rest)) if address.contains('.') => {
                     (Some(address.parse().map_err(|_| wrong())?), rest)
                 }
-                _ => (None, text_of_tcp),
+                _ => (None, ends),
             },
         };
         let ports = match rest.split_once(':') {
+            // A datagram socket does not show whether it is a server's.
+            _ if rest == "auto" && proto == Proto::Udp => {
+                return Err("auto/udp: name the ports: only TCP has sockets that listen".to_owned());
+            }
             _ if rest == "auto" => None,
             Some((outside, inside)) => Some((port(outside)?, port(inside)?)),
             None => Some((port(rest)?, port(rest)?)),
         };
-        Ok(Self { address, ports })
+        Ok(Self { address, ports, proto })
     }
 }
 
@@ -90,7 +101,7 @@ pub struct Bound {
 /// Binds the ports, so that errors appear before the program runs. `auto` has none yet.
 pub fn bind(published: &[Published]) -> anyhow::Result<Vec<Bound>> {
     let mut bound = Vec::new();
-    for wanted in published {
+    for wanted in published.iter().filter(|wanted| wanted.proto == Proto::Tcp) {
         let Some((outside, inside)) = wanted.ports else { continue };
         for address in addresses(wanted.address) {
             let at = SocketAddr::new(address, outside);
@@ -101,6 +112,26 @@ pub fn bind(published: &[Published]) -> anyhow::Result<Vec<Bound>> {
                 Err(error) => {
                     return Err(error)
                         .with_context(|| format!("-p: cannot listen at {at}: choose another port"));
+                }
+            }
+        }
+    }
+    Ok(bound)
+}
+
+/// Binds the ports of datagrams.
+pub fn bind_datagrams(published: &[Published]) -> anyhow::Result<Vec<PublishedPort>> {
+    let mut bound = Vec::new();
+    for wanted in published.iter().filter(|wanted| wanted.proto == Proto::Udp) {
+        let Some((outside, inside)) = wanted.ports else { continue };
+        for address in addresses(wanted.address) {
+            let at = SocketAddr::new(address, outside);
+            match PublishedPort::bind(at, inside) {
+                Ok(port) => bound.push(port),
+                Err(error) if at.is_ipv6() && wanted.address.is_none() && is_missing(&error) => {}
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("-p: cannot receive at {at}/udp: choose another port"));
                 }
             }
         }
@@ -135,46 +166,88 @@ pub async fn serve(run: Rc<Run>, host: Host, bound: Vec<Bound>) {
     for one in bound {
         tokio::task::spawn_local(publish(run.clone(), host.clone(), one));
     }
-    let auto: Vec<Published> =
+    let wanted: Vec<Published> =
         run.plan.published.iter().filter(|wanted| wanted.ports.is_none()).cloned().collect();
-    let known: RefCell<HashSet<SocketAddr>> = RefCell::default();
+    if wanted.is_empty() {
+        return std::future::pending().await;
+    }
+    let auto = Rc::new(Auto { run: run.clone(), host, wanted, known: RefCell::default() });
+    let announced = Rc::downgrade(&auto);
+    run.announced.set(move || {
+        if let Some(auto) = announced.upgrade() {
+            auto.look();
+        }
+    });
+    let mut pace = Pace::default();
     loop {
-        for wanted in &auto {
-            for port in run.inner.listening().unwrap_or_default().iter().map(SocketAddr::port) {
+        auto.look();
+        pace.wait(&run).await;
+    }
+}
+
+/// Every port on which the program listens.
+struct Auto {
+    run: Rc<Run>,
+    host: Host,
+    wanted: Vec<Published>,
+    known: RefCell<HashSet<SocketAddr>>,
+}
+
+impl Auto {
+    /// Publishes the ports that are new. When it returns, they listen.
+    fn look(&self) {
+        for wanted in &self.wanted {
+            for port in self.run.inner.listening().unwrap_or_default().iter().map(SocketAddr::port) {
                 for address in addresses(wanted.address) {
                     let at = SocketAddr::new(address, port);
-                    if known.borrow_mut().insert(at) {
-                        publish_found(&run, &host, at);
+                    if self.known.borrow_mut().insert(at) {
+                        self.publish(at);
                     }
                 }
             }
         }
-        if auto.is_empty() {
-            return std::future::pending().await;
-        }
-        tokio::select! {
-            () = sleep(LOOK) => {}
-            () = run.announced.notified() => {}
+    }
+
+    fn publish(&self, at: SocketAddr) {
+        let listening = socket_at(at).and_then(|socket| {
+            SockRef::from(&socket).listen(BACKLOG)?;
+            Ok(socket)
+        });
+        match listening {
+            Ok(socket) => {
+                let bound = Bound { socket, at, inside: at.port() };
+                tokio::task::spawn_local(publish(self.run.clone(), self.host.clone(), bound));
+            }
+            Err(error) if at.is_ipv6() && is_missing(&error) => {}
+            Err(error) => self.run.report.warn(format!("-p auto: {at} cannot be published: {error}")),
         }
     }
 }
 
-fn publish_found(run: &Rc<Run>, host: &Host, at: SocketAddr) {
-    match socket_at(at) {
-        Ok(socket) => {
-            let bound = Bound { socket, at, inside: at.port() };
-            tokio::task::spawn_local(publish(run.clone(), host.clone(), bound));
-        }
-        Err(error) if at.is_ipv6() && is_missing(&error) => {}
-        Err(error) => run.report.warn(format!("-p auto: {at} cannot be published: {error}")),
+/// The intervals of polling. No event of the kernel says that a socket begins to listen, except to root's tracers; a program
+/// that does so mostly sends something at that time, and one that has been quiet for a while is looked at less often.
+#[derive(Default)]
+pub(crate) struct Pace {
+    packets: u64,
+    pause: Duration,
+}
+
+impl Pace {
+    pub(crate) async fn wait(&mut self, run: &Run) {
+        let packets = run.seen.packets.load(std::sync::atomic::Ordering::Relaxed);
+        let quiet = packets == self.packets;
+        self.packets = packets;
+        self.pause = if quiet { (self.pause + self.pause / 8).clamp(LOOK, MAX_LOOK) } else { LOOK };
+        sleep(self.pause).await;
     }
 }
 
 /// Serves one port for the whole run.
 pub async fn publish(run: Rc<Run>, host: Host, bound: Bound) {
     loop {
+        let mut pace = Pace::default();
         while target(&run, bound.inside, bound.at.is_ipv6()).is_none() {
-            sleep(LOOK).await;
+            pace.wait(&run).await;
         }
         let listening = SockRef::from(&bound.socket)
             .listen(BACKLOG)
@@ -195,8 +268,9 @@ pub async fn publish(run: Rc<Run>, host: Host, bound: Bound) {
 
 /// Waits until no socket inside listens any more.
 async fn ends(run: &Run, bound: &Bound) {
+    let mut pace = Pace::default();
     while target(run, bound.inside, bound.at.is_ipv6()).is_some() {
-        sleep(LOOK).await;
+        pace.wait(run).await;
     }
 }
 
@@ -238,6 +312,17 @@ fn reset(client: &TcpStream) {
     let _never = SockRef::from(client).set_linger(Some(Duration::ZERO));
 }
 
+impl Run {
+    /// How the program sees a client: by its own address, or by the gateway's if that is not valid on a network of this
+    /// family.
+    pub(crate) fn as_client(&self, client: SocketAddr, v6: bool) -> Option<SocketAddr> {
+        let own = client.ip().to_canonical();
+        let visible = own.is_ipv6() == v6 && !own.is_loopback() && !own.is_unspecified();
+        let address = if visible { Some(own) } else { self.plan.gateway(v6) };
+        address.map(|address| SocketAddr::new(address, client.port()))
+    }
+}
+
 /// Through the stack, from the client's own address, if that is valid on a network.
 async fn by_stack(
     run: &Run,
@@ -246,11 +331,7 @@ async fn by_stack(
     to: SocketAddr,
     slot: Slot,
 ) {
-    let own = from.ip().to_canonical();
-    let visible = own.is_ipv6() == to.is_ipv6() && !own.is_loopback() && !own.is_unspecified();
-    let gateway = run.plan.gateway(to.is_ipv6());
-    let source =
-        if visible { Some((own, 0).into()) } else { gateway.map(|gateway| SocketAddr::new(gateway, 0)) };
+    let source = run.as_client((from.ip(), 0).into(), to.is_ipv6());
     let account = run.show(ConnectionReport::new(to, from));
     account.context.borrow_mut().inward = true;
     let live = run.live.enter();
@@ -326,11 +407,14 @@ mod tests {
     #[test]
     fn ports_are_written_as_container_tools_write_them() {
         let of = |text: &str| {
-            let Published { address, ports } = text.parse().unwrap();
+            let Published { address, ports, proto } = text.parse().unwrap();
+            assert_eq!(proto == Proto::Udp, text.ends_with("/udp"), "{text}");
             (address.map(|address| address.to_string()), ports)
         };
         assert_eq!(of("8080"), (None, Some((8080, 8080))));
         assert_eq!(of("8080:80/tcp"), (None, Some((8080, 80))));
+        assert_eq!(of("5353:53/udp"), (None, Some((5353, 53))));
+        assert!("auto/udp".parse::<Published>().unwrap_err().contains("name the ports"));
         assert_eq!(of("0.0.0.0:8080:80"), (Some("0.0.0.0".to_owned()), Some((8080, 80))));
         assert_eq!(of("127.0.0.1:8080"), (Some("127.0.0.1".to_owned()), Some((8080, 8080))));
         assert_eq!(of("[::1]:8080:80"), (Some("::1".to_owned()), Some((8080, 80))));

@@ -257,6 +257,7 @@ impl<'a> Relay<'a> {
         let mut failed = None;
         let read = self.program.poll_read_with(cx, |texts| {
             let texts = first(texts, left);
+            self.ledger.course.before(texts[0]);
             match self.host.try_write_vectored(&texts.map(IoSlice::new)) {
                 Ok(octets) => {
                     self.ledger.data(Side::Program, texts[0], octets);

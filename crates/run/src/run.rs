@@ -17,13 +17,13 @@ use lastack::Instant;
 use lastack::link::{Capture, Direction, Link, PcapngWriter, Sink};
 use lastack::{Config, Host};
 use lastack_device::Device;
-use tokio::sync::Notify;
 use tokio::task::{JoinHandle, LocalSet};
 
 use crate::budget::{Budget, DESCRIPTORS_HINT};
 use crate::closing::Connections;
 use crate::comments::{Commented, Comments};
 use crate::conclude::Screened;
+use crate::course::Announced;
 use crate::descriptors::Descriptors;
 use crate::dns::{Names, Resolvers};
 use crate::flight::FlightRecorder;
@@ -41,6 +41,7 @@ use crate::outputs::Outputs;
 use crate::own_loopback::Refusals;
 use crate::page::Page;
 use crate::tap::{Seen, Tap};
+use crate::udp::published::PublishedPort;
 use crate::{icmp, inward, isolation, localhost, tcp, udp};
 
 use crate::host::inner::Inner;
@@ -86,9 +87,10 @@ pub struct Run {
     pub(crate) seen: Arc<Seen>,
     pub(crate) ports: Ports,
     /// A program inside may have started to listen.
-    pub(crate) announced: Rc<Notify>,
+    pub(crate) announced: Rc<Announced>,
     /// Published ports on which no program listens yet.
     bound: RefCell<Vec<inward::Bound>>,
+    pub(crate) bound_datagrams: RefCell<Vec<PublishedPort>>,
     /// The socket of requests to forward ports.
     api: RefCell<Option<ApiSocket>>,
     /// Why the proxy carries no datagrams, once it has said so.
@@ -148,6 +150,7 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     let report = Reporter::new(plan.report.clone())?;
     let outputs = Outputs::open(&plan)?;
     let bound = inward::bind(&plan.published)?;
+    let datagrams = inward::bind_datagrams(&plan.published)?;
     let api = plan.place.api_socket.as_deref().map(ApiSocket::open).transpose()?;
     let resolvers = match plan.resolvers_fixed {
         true => Resolvers::fixed(plan.resolvers.clone()),
@@ -176,6 +179,7 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     let attendant = Attendant::start(&served.namespace).ok();
     let run = Run::new(plan, report, resolvers, inner, attendant, &outputs);
     (*run.bound.borrow_mut(), *run.api.borrow_mut()) = (bound, api);
+    run.bound_datagrams.replace(datagrams);
     for kept in isolation::enter(run.plan.source.needs_privilege()).err().unwrap_or_default() {
         run.report.warn(kept);
     }
@@ -227,6 +231,7 @@ impl Run {
             ports: Ports::default(),
             announced: Rc::default(),
             bound: RefCell::default(),
+            bound_datagrams: RefCell::default(),
             api: RefCell::default(),
             no_datagrams: RefCell::default(),
             lost: RefCell::default(),

@@ -5,6 +5,7 @@
 mod groups;
 mod idle;
 mod mapping;
+pub mod published;
 mod way;
 
 use std::cell::{Cell, RefCell};
@@ -42,6 +43,8 @@ pub struct Flows {
     mappings: RefCell<HashMap<Key, Rc<Mapping>>>,
     questions: Questions,
     groups: Groups,
+    /// Published ports on which the program receives.
+    published: RefCell<Vec<Rc<published::Open>>>,
     /// Max mappings at once, half of the descriptors for flows; those idle for longest are evicted.
     max_mappings: usize,
     /// Descriptors were taken from other flows.
@@ -55,12 +58,16 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> io::Result<Infallible> {
         mappings: RefCell::default(),
         questions: Questions::default(),
         groups: Groups::default(),
+        published: RefCell::default(),
         max_mappings: (run.budget.limit() / 2).clamp(4, 65_536),
         crowded: Cell::default(),
         run,
     });
     let following = flows.clone();
     tokio::task::spawn_local(async move { Groups::follow(&following).await });
+    for port in flows.run.bound_datagrams.take() {
+        tokio::task::spawn_local(published::serve(flows.clone(), port));
+    }
     let mut batch = Vec::new();
     loop {
         flows.program.recv_many(&mut batch, BATCH).await?;
@@ -101,6 +108,9 @@ fn group(datagrams: &[Datagram]) -> usize {
 impl Flows {
     /// Datagrams of one flow of the program; `first` is the first of them.
     fn arrive(self: &Rc<Self>, first: &Datagram, group: &[Datagram]) {
+        if self.published.borrow().iter().any(|port| port.answer(group)) {
+            return;
+        }
         match self.run.plan.place(first.local) {
             Route::Remote(to) => match self.run.screen(first.remote, first.local, to) {
                 Screened::Passes if let Some(why) = self.run.carries_no_datagrams(to.ip()) => {

@@ -1,7 +1,7 @@
 //! `--publish`: ports of this host that lead to ports at which the program listens.
 
 use std::io::{ErrorKind, Read};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -98,4 +98,126 @@ fn a_port_that_is_taken_is_told_before_the_program_runs() {
     let output = finish(Command::new(LASTACK).args(["run", "-p", &port, "--", "echo", "ran"]));
     assert_eq!((output.status.code(), output.stdout.len()), (Some(125), 0));
     assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("127.0.0.1:{port}")), "{output:?}");
+}
+
+/// Answers datagrams, from half a second on for a second and a half: each with the address that it came from.
+const ECHO: &str = "
+import socket, sys, time
+time.sleep(0.5)
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], int(sys.argv[2])))
+s.settimeout(0.1)
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    try: data, who = s.recvfrom(65535)
+    except TimeoutError: continue
+    s.sendto(data + who[0].encode(), who)
+s.close()
+time.sleep(1)
+";
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn a_port_of_datagrams_receives_as_long_as_the_program_does() {
+    require_all();
+    for (address, host, gateway) in [("0.0.0.0", "127.0.0.1", "10.0.2.2"), ("::", "::1", "fd00::2")] {
+        let port = closed_port(host);
+        let report = tempfile::NamedTempFile::new().unwrap();
+        let published = match host {
+            "::1" => format!("[::1]:{port}:5300/udp"),
+            _ => format!("{host}:{port}:5300/udp"),
+        };
+        let mut command = Command::new(LASTACK);
+        command.args(["run", "--json", "-o"]).arg(report.path());
+        command.args(["-p", &published, "--", "python3", "-c", ECHO, address, "5300"]);
+        let mut run = command.stderr(Stdio::inherit()).spawn().unwrap();
+        let client = UdpSocket::bind((host, 0)).unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        client.connect((host, port)).unwrap();
+        let mut heard = [0; 3000];
+        let (mut ends, begun) = (Vec::new(), Instant::now());
+        let large = vec![b'x'; 2000];
+        while run.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{ends:?}");
+            let end = client.send(&large).and_then(|_| client.recv(&mut heard));
+            let end = match end {
+                Ok(length) => String::from_utf8_lossy(&heard[2000..length]).into_owned(),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => "refused".to_owned(),
+                // Between a datagram and its fate.
+                Err(_) => continue,
+            };
+            if ends.last() != Some(&end) {
+                ends.push(end);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // The client may begin before the port is bound, and go on when it is not any more: refused, too.
+        assert_eq!(ends, ["refused", gateway, "refused"]);
+        let lines = std::fs::read_to_string(report.path()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        assert_eq!(
+            (&line["proto"], &line["direction"], &line["remote_ip"]),
+            (&"udp".into(), &"in".into(), &host.into())
+        );
+        assert!(line["datagrams"]["sent"].as_u64().unwrap() > 0, "{line}");
+    }
+}
+
+/// A server that connects to the port of each PORT command at once, twenty times in a session (FTP's active mode).
+const ACTIVE: &str = "
+import re, socket, threading
+l = socket.create_server(('127.0.0.1', 0))
+print(l.getsockname()[1], flush=True)
+c, _ = l.accept()
+c.sendall(b'220 hello\\r\\n')
+for line in c.makefile('rb'):
+    n = list(map(int, re.findall(rb'\\d+', line)))
+    try:
+        d = socket.create_connection(('127.0.0.1', n[4] * 256 + n[5]), 5)
+        d.sendall(b'data')
+        d.close()
+        c.sendall(b'226 sent\\r\\n')
+    except OSError as error:
+        c.sendall(b'425 ' + str(error).encode() + b'\\r\\n')
+";
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn a_port_is_published_before_the_remote_learns_of_it() {
+    require_all();
+    let program = "
+import socket, sys
+c = socket.create_connection(('10.0.2.2', int(sys.argv[1])))
+f = c.makefile('rb')
+f.readline()
+for _ in range(20):
+    l = socket.create_server(('0.0.0.0', 0))
+    l.settimeout(10)
+    p = l.getsockname()[1]
+    c.sendall(b'PORT 127,0,0,1,%d,%d\\r\\n' % (p >> 8, p & 255))
+    answer = f.readline()
+    if not answer.startswith(b'226'): sys.exit(answer.decode())
+    d, _ = l.accept()
+    assert d.recv(99) == b'data'
+    d.close(); l.close()
+print('done')";
+    let mut server = Command::new("python3").args(["-c", ACTIVE]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut port = String::new();
+    let mut out = std::io::BufReader::new(server.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut out, &mut port).unwrap();
+    let mut command = Command::new(LASTACK);
+    let output = finish(command.args([
+        "run",
+        "-q",
+        "--host-loopback",
+        "-p",
+        "auto",
+        "python3",
+        "-c",
+        program,
+        port.trim(),
+    ]));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{output:?}");
 }
