@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 
 /// Groups that the headline names.
 const NAMED: usize = 6;
+/// Causes that a list explains.
+const EXPLAINED: usize = 12;
 
 /// The time of day of a record's time.
 fn clock(time: &str) -> &str {
@@ -72,12 +74,26 @@ fn phrases(writer: &Writer, groups: &[Group], explained: &[Explained], bad: u64)
         phrases.push(format!("{phrase} {when} ({})", group.fact));
         told += group.count;
     }
-    if phrases.is_empty() {
-        let singles = explained.iter().filter(|one| one.verdict.severity != Severity::Benign);
-        for one in singles.take(NAMED) {
-            phrases.push(format!("{} ({})", cause_by(writer, one), writer.endpoint(one.server())));
-            told += 1;
+    let grouped = |one: &&Explained| {
+        groups.iter().any(|group| group.cause == one.verdict.cause && group.server == one.server())
+    };
+    let mut singles: Vec<(String, Vec<String>)> = Vec::new();
+    let bad_ones = explained.iter().filter(|one| one.verdict.severity != Severity::Benign);
+    for one in bad_ones.filter(|one| !grouped(one)) {
+        let (what, server) = (cause_by(writer, one), writer.endpoint(one.server()));
+        match singles.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, servers)) => servers.push(server),
+            None => singles.push((what, vec![server])),
         }
+    }
+    singles.sort_by_key(|(_, servers)| std::cmp::Reverse(servers.len()));
+    for (what, servers) in singles.into_iter().take(NAMED.saturating_sub(phrases.len())) {
+        told += servers.len() as u64;
+        phrases.push(match servers.len() {
+            1 => format!("{what} ({})", servers[0]),
+            n @ 2..=3 => format!("{n} {what} ({})", servers.join(", ")),
+            n => format!("{} {what} ({}, {} and others)", count(n as u64), servers[0], servers[1]),
+        });
     }
     if bad > told {
         phrases.push(format!("{} more", count(bad - told)));
@@ -155,6 +171,33 @@ pub fn lines(
     }
     if !all {
         out.push_str(&folded(explained));
+    }
+    out.push_str(&legend(shown.iter().take(most).map(|one| one.verdict.cause)));
+    out
+}
+
+/// What the causes of a list mean, in the order in which they stand there.
+fn legend(causes: impl Iterator<Item = Cause>) -> String {
+    let mut known: Vec<Cause> = Vec::new();
+    for cause in causes {
+        if !known.contains(&cause) && known.len() < EXPLAINED {
+            known.push(cause);
+        }
+    }
+    let width = known.iter().map(|cause| cause.name().len()).max().unwrap_or(0);
+    let mut out = String::new();
+    for cause in known {
+        let _ = write!(
+            out,
+            "{}{:<width$}  {}",
+            if out.is_empty() { "\n" } else { "" },
+            cause.name(),
+            cause.sentence()
+        );
+        out.push('\n');
+    }
+    if !out.is_empty() {
+        out.push_str("--conn N shows number N in full: evidence, alternatives, what to do\n");
     }
     out
 }

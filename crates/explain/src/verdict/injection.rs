@@ -278,6 +278,9 @@ impl Case<'_> {
     /// A verdict of a device in the path that swallowed data and answered it with a reset.
     pub fn inline(&self, reset: &Reset, gap: TtlGap) -> Verdict {
         let (near, far) = if gap.distance > 1 { (0.75, 0.1) } else { (0.6, 0.15) };
+        // What is farther off than the end itself is not between the two ends, unless it writes another hop limit.
+        let beyond = hops(gap.seen) > hops(gap.usual).saturating_add(2);
+        let (near, injected) = if beyond { (0.5, 0.35) } else { (near, 0.12) };
         let trigger = reset.trigger;
         let draft = self
             .verdict(Cause::InlineReset, near, EndedBy::Path)
@@ -291,7 +294,7 @@ impl Case<'_> {
             .expected(gap.usual.to_string())
             .against(Cause::LostState)
             .device(gap.seen)
-            .alternative(Cause::Injected, 0.12)
+            .alternative(Cause::Injected, injected)
             .alternative(Cause::StateExpired, far)
             .alternative(Cause::LostState, 0.05);
         match trigger {
