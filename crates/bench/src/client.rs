@@ -13,7 +13,7 @@ use crate::server::{self, cubic};
 use crate::work::{DATAGRAM, Order, Outcome, Reply, Request, Work, port};
 
 /// After this time without progress a measurement has failed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// After this time without a datagram the rest is lost.
 const SILENCE: Duration = Duration::from_millis(300);
 

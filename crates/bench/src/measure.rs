@@ -25,6 +25,8 @@ pub struct Sample {
 #[derive(Debug, Default)]
 pub struct Results {
     samples: BTreeMap<(usize, usize, Kind), Vec<Option<Sample>>>,
+    /// The rounds that were measured.
+    pub rounds: usize,
     /// What went wrong, and how often.
     pub errors: BTreeMap<String, usize>,
     /// The share of CPU time that other processes used, for each sample.
@@ -54,10 +56,23 @@ impl Spread {
     }
 }
 
-/// Measures every row in every network, round by round. Each round has new networks.
-pub fn rounds(groups: &[Group], programs: &Programs, count: usize, time: Duration) -> Result<Results> {
+/// Measures every row in every network, round by round, until the rounds or the time allowed are over. Each round has new
+/// networks.
+pub fn rounds(
+    groups: &[Group],
+    programs: &Programs,
+    count: usize,
+    time: Duration,
+    allowed: Duration,
+) -> Result<Results> {
     let mut results = Results::default();
+    let begin = Instant::now();
     for round in 0..count {
+        if begin.elapsed() > allowed {
+            eprintln!("no time for more rounds");
+            break;
+        }
+        results.rounds += 1;
         eprintln!("round {} of {count}", round + 1);
         let outer = Outer::new(programs)?;
         let mut environments = start(groups, programs, &mut results);
