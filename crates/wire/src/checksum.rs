@@ -121,6 +121,10 @@ fn wide(bytes: &[u8]) -> u64 {
         sums[0] = add_words(sums[0], first);
         sums[1] = add_words(sums[1], second);
     }
+    let (blocks, rest) = rest.as_chunks::<32>();
+    for block in blocks {
+        sums[0] = add_words(sums[0], block.as_chunks::<8>().0);
+    }
     sums.into_iter().map(fold32).sum::<u64>() + narrow(rest)
 }
 

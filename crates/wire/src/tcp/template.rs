@@ -104,10 +104,18 @@ impl HeaderTemplate {
     ///
     /// # Panics
     /// If the packet would exceed the max length.
-    #[inline]
+    #[inline(always)]
     pub fn emit(&self, fields: &SegmentFields, data: [&[u8]; 2], checksum: Checksum, out: &mut Vec<u8>) {
         match self.len() {
             52 => self.write::<V4, 52>(fields, data, checksum, out),
+            _ => self.emit_other(fields, data, checksum, out),
+        }
+    }
+
+    /// The same for all but IPv4 with timestamps.
+    #[inline(never)]
+    fn emit_other(&self, fields: &SegmentFields, data: [&[u8]; 2], checksum: Checksum, out: &mut Vec<u8>) {
+        match self.len() {
             40 => self.write::<V4, 40>(fields, data, checksum, out),
             72 => self.write::<V6, 72>(fields, data, checksum, out),
             _ => self.write::<V6, 60>(fields, data, checksum, out),

@@ -146,6 +146,7 @@ impl Connection {
 
     /// RFC 8985 section 7.2: a probe is sent after two RTTs without an ACK, but not later than the retransmission
     /// timeout.
+    #[inline(always)]
     pub(in crate::tcp) fn arm_tail_probe(&mut self, shared: &Shared, now: Instant) {
         if !self.recovery.may_probe() {
             return;

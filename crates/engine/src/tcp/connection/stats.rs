@@ -197,6 +197,7 @@ impl Limits {
 
 impl Connection {
     /// Records what limits the sender, when nothing can be sent now.
+    #[inline(always)]
     pub(in crate::tcp) fn note_limit(&mut self, now: Instant) {
         let unsent =
             if self.end_of_text().after(self.snd.nxt) { self.end_of_text() - self.snd.nxt } else { 0 };

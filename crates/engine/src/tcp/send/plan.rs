@@ -265,6 +265,7 @@ impl Connection {
 
     /// How many of `available` bytes are sent now: whole segments; the rest only if the Nagle algorithm
     /// (RFC 9293 section 3.7.4) and sender SWS avoidance (section 3.8.6.2.1) allow it.
+    #[inline(always)]
     fn sendable(&self, available: u32, room: u32, fin: bool, longest: u32) -> Option<u32> {
         let len = available.min(room).min(longest);
         if len == available {
@@ -286,13 +287,18 @@ impl Connection {
     }
 
     /// Max data in one packet to the link: what it can segment (GSO), in whole segments.
-    #[inline(never)]
+    #[inline]
     fn longest(&self, shared: &Shared, congestion: &Congestion) -> u32 {
         let most = shared.config.max_packet.min(usize::from(u16::MAX));
         // Without DF each segment has an identification of its own.
         if most <= shared.config.mtu || self.settings.may_fragment {
             return self.mss;
         }
+        self.longest_super_segment(shared, congestion, most)
+    }
+
+    #[inline(never)]
+    fn longest_super_segment(&self, shared: &Shared, congestion: &Congestion, most: usize) -> u32 {
         let headers = negotiate::headers(self.flow.remote.ip()) + 40;
         let most = (most.saturating_sub(headers) as u32).min(self.burst(&shared.config.tcp, congestion));
         (most - most % self.mss).max(self.mss)

@@ -193,6 +193,7 @@ impl Recovery {
 
     /// The fast path of [`Self::acknowledged`] for an acknowledgment of new data without SACK blocks, if
     /// `is_undisturbed`. The window grows if [`Self::uses_window`].
+    #[inline(always)]
     pub fn acknowledged_undisturbed(&mut self, now: Instant, advanced: u32, mss: u32) -> Outcome {
         let end = self.scoreboard.una() + u64::from(advanced.min(self.scoreboard.total()));
         let mut outcome = Outcome::default();
@@ -562,6 +563,7 @@ impl Recovery {
     }
 
     /// Records the flight size, after new data was sent.
+    #[inline(always)]
     pub fn note_use(&mut self) {
         let pipe = self.scoreboard.pipe();
         if self.scoreboard.una() >= self.most.1 || pipe > self.most.0 {

@@ -48,7 +48,14 @@ impl Connection {
         if plan.restart {
             self.commit_restart(shared, now);
         }
-        self.commit(shared, now, &next);
+        let is_new_data = next.purpose == Purpose::Data && next.seq == self.snd.nxt && next.rule.is_none();
+        if is_new_data {
+            // The same, compiled for this case.
+            let next = SegmentPlan { purpose: Purpose::Data, seq: self.snd.nxt, rule: None, ..next };
+            self.commit(shared, now, &next);
+        } else {
+            self.commit_other(shared, now, &next);
+        }
         self.arm(shared, now);
         let whole = next.len <= self.mss || next.purpose == Purpose::SizeProbe;
         let segment_size = (!whole).then_some(self.mss as u16);
@@ -224,7 +231,14 @@ impl Connection {
         }
     }
 
+    /// Commits a segment that is not new data.
+    #[inline(never)]
+    fn commit_other(&mut self, shared: &mut Shared, now: Instant, plan: &SegmentPlan) {
+        self.commit(shared, now, plan);
+    }
+
     /// Commits the segment just sent: pending flags, SND.NXT, timers.
+    #[inline(always)]
     fn commit(&mut self, shared: &mut Shared, now: Instant, plan: &SegmentPlan) {
         let probes_size = plan.purpose == Purpose::SizeProbe;
         let count = if probes_size { 1 } else { segments(plan.len, self.mss) };
@@ -279,6 +293,7 @@ impl Connection {
     }
 
     /// Commits new data, sent as `count` segments on the wire.
+    #[inline(always)]
     fn commit_new(&mut self, shared: &mut Shared, now: Instant, plan: &SegmentPlan, count: u32) {
         if plan.purpose == Purpose::SizeProbe {
             self.on_mtu_probe_sent(shared, now, plan.seq, plan.len);
@@ -298,6 +313,7 @@ impl Connection {
     }
 
     /// Commits the ACK that every segment carries.
+    #[inline(always)]
     fn commit_acks(&mut self, plan: &SegmentPlan) {
         match plan.purpose {
             Purpose::Probe => self.pending.probe = false,

@@ -270,25 +270,25 @@ impl TcpTable {
     }
 
     /// Whether a user owns this id. A parked connection is unparked.
+    #[inline]
     pub fn take_up(&mut self, shared: &Shared, id: ConnId) -> bool {
-        let Some(entry) = self.entries.get(id) else { return false };
-        match &entry.slot {
-            Slot::Parked(_) => {
+        match self.entries.get(id).map(|entry| &entry.slot) {
+            None => false,
+            Some(Slot::Socket(socket)) => socket.has_user(),
+            Some(Slot::Parked(_)) => {
                 self.unpark(id);
                 let now = self.clock;
                 self.park_some(shared, now);
                 true
             }
-            _ => self.owns(id),
         }
     }
 
     /// Whether a user owns this id.
     pub fn owns(&self, id: ConnId) -> bool {
         self.entries.get(id).is_some_and(|entry| match &entry.slot {
-            Slot::Socket(Socket::Opening(handshake)) => handshake.has_user,
-            Slot::Socket(Socket::Open(connection)) => connection.has_user,
-            Slot::Socket(Socket::Closed(_)) | Slot::Parked(_) => true,
+            Slot::Socket(socket) => socket.has_user(),
+            Slot::Parked(_) => true,
         })
     }
 

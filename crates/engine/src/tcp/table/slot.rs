@@ -75,6 +75,16 @@ impl Slot {
 }
 
 impl Socket {
+    /// Whether a user owns it.
+    #[inline]
+    pub fn has_user(&self) -> bool {
+        match self {
+            Self::Opening(handshake) => handshake.has_user,
+            Self::Open(connection) => connection.has_user,
+            Self::Closed(_) => true,
+        }
+    }
+
     pub fn flow(&self) -> &FourTuple {
         match self {
             Self::Opening(handshake) => &handshake.flow,

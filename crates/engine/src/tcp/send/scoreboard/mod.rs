@@ -224,6 +224,7 @@ impl Scoreboard {
     }
 
     /// Adds `len` bytes of new data from SND.NXT on, sent as `count` segments on the wire.
+    #[inline(always)]
     pub fn push(&mut self, len: u32, count: u32, at: Instant, pushed: bool) {
         #[cfg(test)]
         let max = self.max_segments;
