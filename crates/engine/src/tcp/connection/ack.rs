@@ -58,10 +58,7 @@ impl Connection {
         if !ack.before(self.snd.una) && self.snd.update_window(seg.seq(), ack, wnd, advances) {
             self.window_opened(shared, now);
         }
-        if self.settings.not_sent_low_water.is_some() {
-            // The windows may allow more.
-            self.wake_writer(shared);
-        }
+        self.wake_low_water_writer(shared);
         self.on_peer_user_timeout(shared, now, seg);
         // Only now is the segment known to come from the peer (RFC 7323 section 4.3).
         if let Some(timestamps) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) {
@@ -80,6 +77,14 @@ impl Connection {
         self.arm(shared, now);
         if self.timers.is_running(Timer::Retransmission) {
             self.timers.set(Timer::Retransmission, self.rtt.expiry(now, &shared.config.tcp));
+        }
+    }
+
+    /// The windows may allow more: the writer may be waiting for unsent data to be sent.
+    #[inline]
+    pub(super) fn wake_low_water_writer(&mut self, shared: &mut Shared) {
+        if self.settings.not_sent_low_water.is_some() {
+            self.wake_writer(shared);
         }
     }
 

@@ -65,6 +65,7 @@ impl Connection {
         if self.snd.update_window(seg.seq(), ack, wnd, advances) {
             self.window_opened(shared, now);
         }
+        self.wake_low_water_writer(shared);
         if let Some(timestamps) = seg.tcp.options.timestamps {
             self.rcv.note_recent(timestamps, seg.seq(), now);
         }

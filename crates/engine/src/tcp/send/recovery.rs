@@ -510,6 +510,7 @@ impl Recovery {
     }
 
     /// Whether a tail loss probe may be scheduled (RFC 8985 section 7.2).
+    #[inline(always)]
     pub fn may_probe(&self) -> bool {
         self.is_open()
             && self.sack
