@@ -24,6 +24,7 @@ mod f_half_open;
 mod f_keepalive;
 mod f_time_limits;
 mod f_user_timeout;
+mod fairness;
 mod flow;
 mod g_close;
 mod g_kill;

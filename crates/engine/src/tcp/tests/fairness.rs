@@ -1,0 +1,96 @@
+//! Several bulk streams through one bottleneck: none is starved, whatever each has done before.
+
+use crate::tcp::tests::pair::{PORT, Pair};
+use crate::{ConnId, Received, TransmitChecksum};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::task::Poll;
+use core::time::Duration;
+
+const STREAMS: usize = 8;
+/// A step of virtual time, and the packets that pass the bottleneck in one.
+const STEP: Duration = Duration::from_micros(500);
+const PASSED: usize = 5;
+
+/// Connections from A to B, and the packets from A that wait at the bottleneck. Nothing is lost there; ACKs are not held
+/// up.
+struct Streams {
+    pair: Pair,
+    ids: Vec<(ConnId, ConnId)>,
+    queue: VecDeque<Vec<u8>>,
+    received: [usize; STREAMS],
+}
+
+impl Streams {
+    /// Established in turn; the first is silent for a time before the others are.
+    fn new(silence: Duration) -> Self {
+        let mut pair = Pair::with(false, |config| {
+            (config.mtu, config.max_packet) = (9000, 9000);
+            config.checksums.transmit = TransmitChecksum::None;
+            config.checksums.verify = false;
+        });
+        let listener = pair.listen(STREAMS);
+        let mut ids = Vec::new();
+        for n in 0..STREAMS {
+            let to = core::net::SocketAddr::new(pair.b.addr, PORT);
+            let a = pair.a.stack.tcp_connect(None, to).unwrap();
+            pair.run(Duration::from_millis(1));
+            ids.push((a, pair.b.stack.tcp_accept(listener).unwrap()));
+            if n == 0 {
+                pair.run(silence);
+            }
+        }
+        Self { pair, ids, queue: VecDeque::new(), received: [0; STREAMS] }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.pair.now + time;
+        let (data, mut buffer, mut packet) = (alloc::vec![7; 1 << 16], alloc::vec![0; 1 << 16], Vec::new());
+        while self.pair.now < end {
+            let Self { pair, ids, queue, received } = self;
+            let Pair { a, b, now, .. } = pair;
+            *now += STEP;
+            for stack in [&mut a.stack, &mut b.stack] {
+                stack.handle_timeout(*now);
+            }
+            for (id, _) in ids.iter() {
+                while matches!(a.tcp(*id).send(&data), Poll::Ready(Ok(1..))) {}
+            }
+            while a.stack.poll_transmit(*now, &mut packet).is_some() {
+                queue.push_back(packet.clone());
+            }
+            for packet in queue.drain(..PASSED.min(queue.len())) {
+                let _ = b.stack.handle_packet(*now, &packet, Received::default());
+            }
+            for ((_, id), received) in ids.iter().zip(received) {
+                while let Poll::Ready(Ok(n @ 1..)) = b.tcp(*id).receive(&mut buffer) {
+                    *received += n;
+                }
+            }
+            while b.stack.poll_transmit(*now, &mut packet).is_some() {
+                let _ = a.stack.handle_packet(*now, &packet, Received::default());
+            }
+            for stack in [&mut a.stack, &mut b.stack] {
+                while stack.poll_event().is_some() {}
+            }
+        }
+    }
+
+    /// The smallest share in percent of the mean.
+    fn smallest_share(&self) -> usize {
+        let total: usize = self.received.iter().sum();
+        self.received.iter().min().unwrap() * STREAMS * 100 / total
+    }
+}
+
+/// One stream was silent before: the silence is no round trip, so it does not keep its receive buffer small while the
+/// others fill the bottleneck.
+#[test]
+fn none_of_eight_streams_is_starved_after_a_silence() {
+    for silence in [0, 20_000] {
+        let mut streams = Streams::new(Duration::from_millis(silence));
+        streams.run(Duration::from_millis(1500));
+        let share = streams.smallest_share();
+        assert!(share >= 50, "silence of {silence} ms: {share} % of {:?}", streams.received);
+    }
+}
