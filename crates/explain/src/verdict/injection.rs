@@ -13,6 +13,9 @@ use lastack_wire::TcpFlags;
 /// Packets that pass each other in a capture are at most so far apart.
 const REORDER: i64 = 2 * MS;
 
+/// Data that the reset's number includes may be captured so late.
+const LATE: i64 = 20 * MS;
+
 /// A mark of injection.
 struct Mark {
     strong: bool,
@@ -172,6 +175,8 @@ impl Case<'_> {
                 && !pkt.has(TcpFlags::SYN)
                 && pkt.time - reset.pkt.time > REORDER
                 && ahead(pkt.seq, reset.pkt.seq) <= 0
+                // The reset counts this data in: it was sent before, and captured late.
+                && (ahead(pkt.end(), reset.pkt.seq) > 0 || pkt.time - reset.pkt.time > LATE)
                 && ahead(pkt.end(), nxt) > 0
                 && ahead(pkt.seq, nxt) >= 0
         })?;
