@@ -37,6 +37,7 @@ pub use veth::Veth;
 
 /// The kinds of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// [`Tun`].
     Tun,

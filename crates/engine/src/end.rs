@@ -156,6 +156,7 @@ pub enum Cause {
 
 /// Which timeout expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TimeLimit {
     /// No answer to the SYN or the SYN|ACK.
     Handshake,
@@ -214,6 +215,7 @@ impl fmt::Display for Header {
 
 /// The likely cause of a peer's reset, inferred from its header (RFC 9293 section 3.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LikelyCause {
     /// The SYN was sent to a port without a listener: RST with ACK, SEQ 0, window 0.
     NoListener,

@@ -112,6 +112,7 @@ impl IpFields {
 /// How the stack handled a packet that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[non_exhaustive]
 pub enum Verdict {
     /// It was delivered to a socket or connection.
     Accepted,

@@ -42,6 +42,7 @@ fn name(ident: u16, seq: u16) -> u32 {
 
 /// A reply to [`Host::ping`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pong {
     /// The data in the reply.
     pub data: Vec<u8>,

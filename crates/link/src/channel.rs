@@ -184,6 +184,7 @@ impl Drop for Channel {
 
 /// Why a packet could not be sent to a stack; contains the packet.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TrySendError {
     /// The queue is full.
     Full(Vec<u8>),

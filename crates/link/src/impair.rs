@@ -39,6 +39,7 @@ pub struct Impair<L> {
 
 /// Counters of an [`Impair`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImpairStats {
     /// Of sent packets.
     pub up: LaneStats,

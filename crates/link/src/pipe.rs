@@ -32,6 +32,7 @@ pub struct Pipe {
 
 /// Counters of the packets sent by an end of a [`Pipe`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PipeStats {
     /// Queued.
     pub sent: u64,

@@ -383,9 +383,9 @@ impl Network {
         let back = path.course.plan.delay;
         record.fate = match outcome.passage {
             Err(loss) => Fate::Lost(loss),
-            Ok(Passage::Lost) => Fate::Lost(Loss::Chance),
             Ok(Passage::Overflowed) => Fate::Lost(Loss::Queue),
             Ok(Passage::Arrives { .. }) => Fate::InFlight,
+            Ok(_) => Fate::Lost(Loss::Chance),
         };
         if let Ok(Passage::Arrives { due, copy, damage, .. }) = outcome.passage {
             return self.carry(record, due, copy, damage);

@@ -4,6 +4,7 @@ use core::fmt;
 
 /// Why a packet, or a part of one, could not be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Malformed {
     /// It is shorter than the fixed header, or than the length in the header.
     Truncated,

@@ -46,6 +46,7 @@ pub struct EchoRequest {
 
 /// The result of an echo request sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct EchoReply {
     /// The source of the request.
     pub local: IpAddr,

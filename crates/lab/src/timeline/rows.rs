@@ -206,7 +206,7 @@ impl Builder<'_> {
             Verdict::Answered(rule) if answer == Some(rule) => return,
             Verdict::Answered(rule) => Cell { rule: Some(rule), ..Cell::new(Kind::Plain, "noted") },
             Verdict::Ended(rule) => Cell { rule: Some(rule), ..Cell::EMPTY },
-            Verdict::Dropped(_) => Cell { rule: verdict.rule(), ..Cell::new(Kind::Plain, "dropped") },
+            _ => Cell { rule: verdict.rule(), ..Cell::new(Kind::Plain, "dropped") },
         };
         self.cell(at, side, cell);
     }

@@ -59,7 +59,7 @@ impl Lab {
     pub fn new(kind: DeviceKind) -> Self {
         let device = match kind {
             DeviceKind::Tun => Tun::open(NAME).map(Device::Tun),
-            DeviceKind::Veth => Veth::open(NAME, FAR, MTU).map(Device::Veth),
+            _ => Veth::open(NAME, FAR, MTU).map(Device::Veth),
         };
         Self::over(device.unwrap_or_else(|error| panic!("cannot run here: needs a {kind} device: {error}")))
     }

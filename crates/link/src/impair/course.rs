@@ -24,6 +24,7 @@ pub struct Course {
 
 /// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Passage {
     /// Lost at random.
     Lost,

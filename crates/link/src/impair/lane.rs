@@ -15,6 +15,7 @@ const MAX_SPARE: usize = 1024;
 
 /// Counters of the packets of one direction. While a plan is perfect, packets are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LaneStats {
     /// Packets, as they are on the wire.
     pub packets: u64,

@@ -281,16 +281,16 @@ impl Fault {
         let course = if way == Direction::Up { &mut self.up } else { &mut self.down };
         let start = treatment.due.map_or(now, |(due, _)| due);
         match course.pass(start, len) {
-            Passage::Lost | Passage::Overflowed => {
-                treatment.lost = Some(self.rule);
-                true
-            }
             Passage::Arrives { due, copy, damage, held_up } => {
                 let changed = due > start || copy.is_some() || damage.is_some() || held_up;
                 let before = treatment.due.and_then(|(_, copy)| copy);
                 treatment.due = Some((due, copy.or(before)));
                 treatment.damage = damage.or(treatment.damage);
                 changed
+            }
+            _ => {
+                treatment.lost = Some(self.rule);
+                true
             }
         }
     }

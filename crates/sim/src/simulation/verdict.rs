@@ -333,7 +333,7 @@ impl Court<'_> {
         let wrong = match why.inferred {
             Some(LikelyCause::AbortedByPeer) => !aborted,
             Some(LikelyCause::UnknownConnection) => aborted && rule != Rule::RstDataAfterClose,
-            Some(LikelyCause::NoListener) | None => false,
+            _ => false,
         };
         demand(!wrong, || format!("a reset by {rule} is taken for another: {end:?}"))?;
         let Some(peer) = self.peer(end) else { return Ok(()) };

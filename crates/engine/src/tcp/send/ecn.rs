@@ -16,6 +16,7 @@ pub(crate) const SETUP: TcpFlags = TcpFlags::ECE.union(TcpFlags::CWR);
 
 /// Whether a connection requests ECN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ecn {
     /// Never.
     Off,

@@ -12,6 +12,7 @@ use core::net::IpAddr;
 
 /// When the path MTU is searched for (RFC 4821).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MtuProbing {
     /// Never: only ICMP errors and timeouts lower the path MTU (`tcp_mtu_probing` 0).
     Off,

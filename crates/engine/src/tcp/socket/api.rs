@@ -239,6 +239,7 @@ impl Default for Keepalive {
 
 /// The state of congestion control, named as Linux's `tcpi_ca_state`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CaState {
     /// No loss, no reordering.
     #[default]

@@ -272,6 +272,7 @@ impl Connection {
 
 /// A field of Linux's `struct tcp_info`, and its counterpart here.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PeerInfo {
     /// Its name on Linux.
     pub linux: &'static str,
