@@ -122,6 +122,8 @@ pub fn compare(arguments: &Compare) -> Result<()> {
             variants.extend([Variant::NoSack, Variant::Paced]);
         }
     }
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("unknown").to_owned();
     let mut text = introduction(seeds);
     for variant in variants {
         let mut rows = Vec::new();
@@ -135,7 +137,8 @@ pub fn compare(arguments: &Compare) -> Result<()> {
         }
         table(&mut text, variant, &rows);
     }
-    let _ = writeln!(text, "Measured in {} s.", begin.elapsed().as_secs());
+    let seconds = begin.elapsed().as_secs();
+    let _ = writeln!(text, "Measured in {seconds} s. The load of the machine before it was {load}.");
     match &arguments.output {
         Some(file) => std::fs::write(file, text)?,
         None => print!("{text}"),
