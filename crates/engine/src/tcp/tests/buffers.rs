@@ -47,6 +47,24 @@ fn no_segment_spans_the_end_of_a_record() {
     });
 }
 
+/// Minshall's variant of the Nagle algorithm holds back the last small segment, not one that data follows.
+#[test]
+fn the_end_of_a_record_does_not_wait_for_an_acknowledgment() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Plain);
+        p.on(". win=60000");
+        let from = p.sent.len();
+        send_record(&mut p, 400);
+        p.out();
+        send_record(&mut p, 100);
+        p.send(50);
+        p.out();
+        assert_eq!(lengths(&p, from), [400, 100]);
+        p.on(". ack=501 win=60000");
+        assert_eq!(lengths(&p, from), [400, 100, 50]);
+    });
+}
+
 #[test]
 fn a_super_segment_ends_with_its_record() {
     let mut p = Peer::with(false, |config| config.max_packet = 65_535).listen(1).establish(Kind::Plain);
@@ -161,6 +179,9 @@ fn a_receive_buffer_is_offered_and_kept() {
         p.on("P. seq=1001 len=1000 win=60000");
         p.run(100);
         assert_eq!(usize::from(p.last().header().window), whole - 2000);
+        let rest = whole - 2000;
+        p.on(&format!("P. seq=2001 len={rest} win=60000"));
+        assert_eq!(p.tcp().info().unread, whole - 1000);
         p.stack.check();
     });
 }

@@ -79,7 +79,9 @@ impl Streams {
     /// The smallest share in percent of the mean.
     fn smallest_share(&self) -> usize {
         let total: usize = self.received.iter().sum();
-        self.received.iter().min().unwrap() * STREAMS * 100 / total
+        // Computed in 64 bits: an address may have 32.
+        let share = *self.received.iter().min().unwrap() as u64 * (STREAMS * 100) as u64 / total as u64;
+        share as usize
     }
 }
 

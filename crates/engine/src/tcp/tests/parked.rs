@@ -192,3 +192,23 @@ fn a_new_mtu_leaves_parked_connections_parked() {
         assert_eq!(p.tcp().info().mss, 1300 - headers);
     });
 }
+
+/// The sender still knows the largest window that the peer has offered: what is less than half of it waits (RFC 9293
+/// section 3.8.6.2.1).
+#[test]
+fn the_largest_window_is_remembered() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Plain);
+        p.on(". win=10000");
+        p.send(10);
+        p.out();
+        p.on(". ack=11 win=600");
+        p.run(20_000);
+        p.stack.tcp.park_some(&p.stack.shared, p.now + Duration::from_secs(1000));
+        assert!(is_parked(&p.stack, p.id));
+        p.send(2000);
+        assert_eq!(p.out(), "");
+        p.on(". ack=11 win=5000");
+        assert!(p.sent.last().unwrap().text().len() >= 540);
+    });
+}
