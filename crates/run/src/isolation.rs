@@ -3,7 +3,10 @@
 //! It processes input from a hostile remote and a hostile program. If either takes it over, it has no capability,
 //! cannot gain any by starting a program, cannot start programs, and reaches only the system calls that it needs.
 
+mod files;
+
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -15,15 +18,19 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Sends signals to processes of other users.
 pub const CAP_KILL: u32 = 5;
 
+/// Descriptors of processes of other users, in /proc.
+const CAP_DAC_READ_SEARCH: u32 = 2;
+const CAP_SYS_PTRACE: u32 = 19;
+
 /// Raw sockets: pings, on systems that do not permit ping sockets.
 const CAP_NET_RAW: u32 = 13;
 
 /// Gives up the privileges that a run does not need, for good. Call it after everything is set up.
-/// `raw_sockets`: the right to those is needed in any case.
+/// `raw_sockets`: the right to those is needed in any case. `write`: the directories in which files are still made.
 ///
 /// # Errors
 /// The privileges that could not be given up; the others are.
-pub fn enter(raw_sockets: bool) -> Result<(), Vec<String>> {
+pub fn enter(raw_sockets: bool, write: &[PathBuf]) -> Result<(), Vec<String>> {
     let kept: &[u32] = if raw_sockets || needs_raw_sockets() { &[CAP_NET_RAW] } else { &[] };
     let mut failed = Vec::new();
     let mut note = |what: &str, result: Result<(), String>| {
@@ -34,7 +41,8 @@ pub fn enter(raw_sockets: bool) -> Result<(), Vec<String>> {
         "the gain of new privileges (no_new_privs)",
         prctl::set_no_new_privs().map_err(|errno| errno.to_string()),
     );
-    note("the system calls that it does not need (seccomp)", filter_calls());
+    note("the files that it does not need (Landlock)", files::restrict(write));
+    note("the system calls that it does not need (seccomp)", filter_calls(CALLS));
     if failed.is_empty() { Ok(()) } else { Err(failed) }
 }
 
@@ -42,19 +50,33 @@ fn needs_raw_sockets() -> bool {
     Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4)).is_err()
 }
 
-/// Refuses (EPERM) the system calls that it does not need (seccomp) that a run does not need.
-fn filter_calls() -> Result<(), String> {
+/// The same for the attendant, which has entered the guest's namespaces: it keeps the capabilities there that it needs to
+/// see which process has a socket. Landlock would prevent that.
+pub fn enter_attendant() -> Result<(), Vec<String>> {
+    let results = [
+        drop_capabilities(&[CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE]).map_err(|errno| errno.to_string()),
+        prctl::set_no_new_privs().map_err(|errno| errno.to_string()),
+        filter_calls(ATTENDANT_CALLS),
+    ];
+    let failed: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed) }
+}
+
+/// Refuses (EPERM) every other system call.
+fn filter_calls(calls: &[libc::c_long]) -> Result<(), String> {
     let Ok(arch) = std::env::consts::ARCH.try_into() else {
         // The filter library does not support this architecture.
         return Ok(());
     };
     let errno = |errno: i32| SeccompAction::Errno(errno.cast_unsigned());
-    let mut allowed: Rules = CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    let mut allowed: Rules = calls.iter().map(|call| (*call, Vec::new())).collect();
     // Threads only, no processes or namespaces.
     let thread = libc::CLONE_THREAD as u64;
     let is_thread = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), thread);
     let is_thread = is_thread.and_then(|condition| SeccompRule::new(vec![condition]));
-    allowed.insert(libc::SYS_clone, vec![is_thread.map_err(|error| error.to_string())?]);
+    if calls.contains(&libc::SYS_clone3) {
+        allowed.insert(libc::SYS_clone, vec![is_thread.map_err(|error| error.to_string())?]);
+    }
     let calls = SeccompFilter::new(allowed, errno(libc::EPERM), SeccompAction::Allow, arch);
     // Its arguments cannot be inspected: libraries fall back to the older call if the kernel does not have it.
     let newer = [(libc::SYS_clone3, Vec::new())].into_iter().collect();
@@ -195,6 +217,49 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_unlink,
 ];
 
+/// The system calls of the attendant: its socket, sockets of the guest's network, /proc, memory. It connects nothing,
+/// sends nothing to a network and writes no file.
+const ATTENDANT_CALLS: &[libc::c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_close,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_futex,
+    libc::SYS_getdents64,
+    libc::SYS_getrandom,
+    libc::SYS_ioctl,
+    libc::SYS_lseek,
+    libc::SYS_madvise,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_readlinkat,
+    libc::SYS_recvfrom,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_sigaltstack,
+    libc::SYS_socket,
+    libc::SYS_statx,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+];
+
 /// linux/capability.h.
 const VERSION_3: u32 = 0x2008_0522;
 const LAST: u32 = 63;
@@ -247,6 +312,12 @@ fn held() -> Result<[Set; 2], Errno> {
 mod tests {
     use super::*;
 
+    /// Whether this kernel has Landlock.
+    fn has_landlock() -> bool {
+        // SAFETY: without a ruleset the call only returns the version.
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0, 1) > 0 }
+    }
+
     /// In a process of its own, which the filter stays with.
     #[test]
     fn a_confined_process_can_do_its_work_and_nothing_else() {
@@ -257,8 +328,18 @@ mod tests {
             assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 0));
             return;
         }
+        let landlocked = has_landlock();
         let works = || {
-            enter(false).ok()?;
+            let place = tempfile::tempdir().ok()?;
+            let home = tempfile::tempdir().ok()?;
+            enter(false, &[place.path().to_owned()]).ok()?;
+            std::fs::write(place.path().join("capture"), "").ok()?;
+            if landlocked {
+                let denied = std::fs::write(home.path().join("x"), "").err()?;
+                (denied.kind() == std::io::ErrorKind::PermissionDenied).then_some(())?;
+                std::fs::read_dir(home.path()).is_err().then_some(())?;
+            }
+            std::fs::read("/proc/1/stat").ok()?;
             let listener = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
             std::net::TcpStream::connect(listener.local_addr().ok()?).ok()?;
             std::thread::spawn(|| {}).join().ok()?;

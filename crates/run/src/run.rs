@@ -180,7 +180,8 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     let run = Run::new(plan, report, resolvers, inner, attendant, &outputs);
     (*run.bound.borrow_mut(), *run.api.borrow_mut()) = (bound, api);
     run.bound_datagrams.replace(datagrams);
-    for kept in isolation::enter(run.plan.source.needs_privilege()).err().unwrap_or_default() {
+    let privileged = run.plan.source.needs_privilege();
+    for kept in isolation::enter(privileged, &run.plan.writes_in()).err().unwrap_or_default() {
         run.report.warn(kept);
     }
     let serving = attend(&run, served, (ready, until), outputs, &mut signals);

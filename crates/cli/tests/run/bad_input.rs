@@ -29,7 +29,7 @@ fn bad_options_of_run_are_failures_of_ours() {
         &["--mtu 12 is out of range", "choose from"],
     );
     fails(&["run", "-m", "many", "true"], 125, &["invalid value", "--mtu"]);
-    fails(&["run", "--device", "tap", "true"], 125, &["tap", "auto, tun or veth"]);
+    fails(&["run", "--device", "tape", "true"], 125, &["tape", "auto, tun, tap or veth"]);
     fails(&["run", "--net", "10.0.2.0/31", "true"], 125, &["--net", "choose from 8 to 25"]);
     fails(&["run", "-D", "resolver", "true"], 125, &["invalid value 'resolver'", "--dns"]);
     fails(&["run", "-4", "-6", "true"], 125, &["cannot be used with"]);

@@ -22,5 +22,6 @@ mod report;
 mod silence;
 mod sockets;
 mod support;
+mod tricks;
 mod vanished;
 mod via;

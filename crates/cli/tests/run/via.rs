@@ -67,6 +67,7 @@ fn ask(via: &str, host: &str, port: u16) -> (String, Ran) {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn names_and_addresses_reach_the_proxy_as_they_are() {
     require_all();
     let proxy = Proxy::new();
@@ -106,6 +107,7 @@ fn names_and_addresses_reach_the_proxy_as_they_are() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn failures_are_those_of_the_remote_or_of_the_proxy_and_say_which() {
     require_all();
     let proxy = Proxy::new();
@@ -137,6 +139,7 @@ fn failures_are_those_of_the_remote_or_of_the_proxy_and_say_which() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn datagrams_pass_where_the_proxy_carries_them_and_are_refused_elsewhere() {
     require_all();
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -183,6 +186,7 @@ fn datagrams_pass_where_the_proxy_carries_them_and_are_refused_elsewhere() {
 }
 
 #[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn the_hosts_loopback_needs_no_proxy() {
     require_all();
     let server = hello();

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
 
 use nix::cmsg_space;
+use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send,
@@ -17,6 +18,7 @@ use nix::sys::socket::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::join::Join;
+use crate::isolation;
 use crate::owner::Owners;
 use crate::report::Process;
 
@@ -96,8 +98,13 @@ pub(super) fn intercept() {
 }
 
 fn attend(guest: &Join) -> io::Result<()> {
-    let (owners, mut inside) = (Owners::default(), false);
+    let owners = Owners::default();
     owners.look_in(guest.inode()?);
+    // In the guest's user namespace, root there could trace it otherwise. As it was started outside, not even root can.
+    prctl::set_dumpable(false)?;
+    let entered = guest.enter().map_err(|failure| failure.errno);
+    // What it cannot give up it keeps: it obeys lastack alone.
+    let _kept = isolation::enter_attendant();
     loop {
         let mut question = [0; 8];
         match (recv(0, &mut question, MsgFlags::empty())?, question) {
@@ -109,9 +116,7 @@ fn attend(guest: &Join) -> io::Result<()> {
                 send(0, &answer, MsgFlags::MSG_NOSIGNAL)?;
             }
             (_, [family, ..]) => {
-                let made = if inside { Ok(()) } else { guest.enter() };
-                let made = made.map_err(|failure| io::Error::from_raw_os_error(failure.errno));
-                inside |= made.is_ok();
+                let made = entered.map_err(io::Error::from_raw_os_error);
                 pass_on(made.and_then(|()| make(family == SOCKET_V6)))?;
             }
         }

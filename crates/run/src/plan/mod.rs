@@ -201,6 +201,13 @@ impl Plan {
         })
     }
 
+    /// The directories in which files are made or removed while the program runs.
+    pub fn writes_in(&self) -> Vec<PathBuf> {
+        let flight = self.flight.as_ref().map(|flight| flight.directory.clone());
+        let api = self.place.api_socket.as_deref().and_then(|path| Some(path.parent()?.to_owned()));
+        flight.into_iter().chain(api).collect()
+    }
+
     /// The part of the plan that concerns the namespace.
     pub fn namespace(&self) -> namespace::Plan {
         let networks = self.networks.iter().map(|network| namespace::Network {
