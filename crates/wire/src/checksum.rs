@@ -173,8 +173,8 @@ const fn fold32(sum: u64) -> u64 {
 /// Folds to 16 bits; only a sum of zeros is 0.
 #[inline]
 const fn fold16(sum: u64) -> u16 {
+    // At most 2^33 after the first step, 2^32 after the second, 2^17 - 2 after the third.
     let sum = fold32(fold32(sum));
-    let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     sum as u16
