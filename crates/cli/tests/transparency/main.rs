@@ -6,6 +6,7 @@
 //! takes minutes, is played for rows that are new, and for all with `UPDATE_DOCS=all`; both have to be installed.
 
 mod datagrams;
+mod ends;
 mod headers;
 mod lab;
 mod names;
@@ -41,7 +42,8 @@ impl Cell {
 }
 
 /// All rows, by subject.
-const SUBJECTS: [(&str, &[Cell]); 4] = [
+const SUBJECTS: [(&str, &[Cell]); 5] = [
+    ("TCP", ends::CELLS),
     ("UDP", datagrams::UDP),
     ("ICMP", datagrams::ICMP),
     ("IP headers", headers::CELLS),

@@ -140,5 +140,70 @@ for v6 in (False, True):
     for port in (7003, 7006): thread(source, v6, port)
 for mode in (53, 54, 55, 56): thread(names, mode)
 time.sleep(0.5)
+# How TCP connections end. 7029 tells what the last of them saw.
+seen = {}
+def reset(c):
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    c.close()
+def read_all(c):
+    length, ends = 0, "EOF"
+    try:
+        while data := c.recv(65536): length += len(data)
+    except OSError as e: ends = e.strerror
+    return "%d, %s" % (length, ends)
+def half_close(c): c.sendall(read_all(c).encode())
+def closes_first(c):
+    c.shutdown(1)
+    seen[c.family] = read_all(c)
+def resets_after_answer(c):
+    c.recv(1)
+    c.sendall(b"answer")
+    time.sleep(0.3)
+    reset(c)
+def resets(c):
+    c.recv(1)
+    reset(c)
+def sees(c): seen[c.family] = read_all(c)
+def sends_and_sees(c):
+    c.sendall(b"unread")
+    time.sleep(0.1)
+    seen[c.family] = read_all(c)
+def mute(c):
+    "After its first data the remote's packets to the client are lost."
+    c.recv(4)
+    import subprocess
+    subprocess.run(["ip", "route", "add", "blackhole", c.getpeername()[0]])
+    time.sleep(4)
+    subprocess.run(["ip", "route", "del", "blackhole", c.getpeername()[0]])
+def tells(c): c.sendall(seen.pop(c.family, "nothing").encode())
+def ending(v6, port, how):
+    l = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET)
+    if v6: l.setsockopt(41, 26, 1)
+    l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    l.bind(("::" if v6 else "0.0.0.0", port))
+    l.listen(50)
+    def one(c):
+        how(c)
+        c.close()
+    while True: thread(one, l.accept()[0])
+def silent(v6):
+    "Its queue is full."
+    family, here = (socket.AF_INET6, "::1") if v6 else (socket.AF_INET, "127.0.0.1")
+    l = socket.socket(family)
+    if v6: l.setsockopt(41, 26, 1)
+    l.bind(("::" if v6 else "0.0.0.0", 7026))
+    l.listen(0)
+    waiting = [socket.socket(family) for _ in range(4)]
+    for w in waiting:
+        w.setblocking(False)
+        try: w.connect((here, 7026))
+        except OSError: pass
+    return l, waiting
+ENDINGS = {7020: half_close, 7021: closes_first, 7022: resets_after_answer, 7023: resets, 7024: sees, 7025: sends_and_sees,
+    7027: mute, 7028: sees, 7029: tells}
+for v6 in (False, True):
+    for port, how in ENDINGS.items(): thread(ending, v6, port, how)
+silences = [silent(False), silent(True)]
+time.sleep(0.2)
 print("ready", flush=True)
 while True: time.sleep(100)
