@@ -113,7 +113,7 @@ impl Row {
 
 pub fn compare(arguments: &Compare) -> Result<()> {
     let begin = Instant::now();
-    let seeds = arguments.seeds.unwrap_or(if arguments.quick { 1 } else { 6 });
+    let seeds = arguments.seeds.unwrap_or(if arguments.quick { 1 } else { 4 });
     let delays = if arguments.delays.is_empty() { DELAYS.to_vec() } else { arguments.delays.clone() };
     let mut variants = arguments.variants.clone();
     if variants.is_empty() {
@@ -123,8 +123,15 @@ pub fn compare(arguments: &Compare) -> Result<()> {
         }
     }
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or("unknown").to_owned();
+    let load = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
     let mut text = introduction(seeds);
+    if load > crate::process::cpus() as f64 {
+        let _ = write!(
+            text,
+            "**The machine was too busy** (its load before was {load:.1}): transfers in real time then wait for the CPU, and \
+             the ratio of single cells says little.\n\n"
+        );
+    }
     for variant in variants {
         let mut rows = Vec::new();
         for reorder in REORDERS {
@@ -137,8 +144,7 @@ pub fn compare(arguments: &Compare) -> Result<()> {
         }
         table(&mut text, variant, &rows);
     }
-    let seconds = begin.elapsed().as_secs();
-    let _ = writeln!(text, "Measured in {seconds} s. The load of the machine before it was {load}.");
+    let _ = writeln!(text, "Measured in {} s.", begin.elapsed().as_secs());
     match &arguments.output {
         Some(file) => std::fs::write(file, text)?,
         None => print!("{text}"),
