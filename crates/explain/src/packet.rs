@@ -4,27 +4,39 @@ use lastack_wire::TcpFlags;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The place of a packet in the input: the file, and the number within it, which begins with 1.
+/// The place of a packet in the input: the file, and the number within it, which begins with 1. Frames are ordered as the
+/// packets are in the input, of whatever file they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Frame(u64);
+pub struct Frame {
+    /// The place in the whole input.
+    place: u64,
+    /// File and number.
+    id: u64,
+}
 
 impl Frame {
     /// Packet `number` of the file at this place among several.
     #[must_use]
     pub const fn new(file: u16, number: u64) -> Self {
-        Self((file as u64) << 48 | number & ((1 << 48) - 1))
+        Self { place: number, id: (file as u64) << 48 | number & ((1 << 48) - 1) }
+    }
+
+    /// The same packet as the `place`-th of an input of several files.
+    #[must_use]
+    pub const fn placed(self, place: u64) -> Self {
+        Self { place, ..self }
     }
 
     /// The place of the file among several.
     #[must_use]
     pub const fn file(self) -> u16 {
-        (self.0 >> 48) as u16
+        (self.id >> 48) as u16
     }
 
     /// The number within the file, from 1 on.
     #[must_use]
     pub const fn number(self) -> u64 {
-        self.0 & ((1 << 48) - 1)
+        self.id & ((1 << 48) - 1)
     }
 }
 

@@ -19,12 +19,15 @@ pub struct Merge {
     captures: Vec<Capture>,
     waiting: Vec<Option<Waiting>>,
     out: Option<Waiting>,
+    /// Packets so far.
+    place: u64,
 }
 
 impl Merge {
     /// Merges these.
     pub fn new(captures: Vec<Capture>) -> Self {
-        let mut this = Self { waiting: captures.iter().map(|_| None).collect(), captures, out: None };
+        let mut this =
+            Self { waiting: captures.iter().map(|_| None).collect(), captures, out: None, place: 0 };
         if this.captures.len() > 1 {
             for index in 0..this.captures.len() {
                 this.refill(index, None);
@@ -62,8 +65,10 @@ impl Merge {
         let spare = self.out.take().map(|old| old.data);
         self.out = self.waiting[index].take();
         self.refill(index, spare);
+        self.place += 1;
+        let place = self.place;
         self.out.as_ref().map(|packet| RawPacket {
-            frame: packet.frame,
+            frame: packet.frame.placed(place),
             time: packet.time,
             timed: packet.timed,
             link: packet.link,

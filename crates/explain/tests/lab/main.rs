@@ -6,6 +6,7 @@
 mod forms;
 
 use forms::{Form, Packet};
+use lastack_explain::read::{Capture, Merge};
 use lastack_explain::record::Writer;
 use lastack_explain::{Explainer, Options};
 use serde_json::Value;
@@ -153,4 +154,38 @@ fn captures_in_other_forms_give_the_same_causes() {
         let score = score(form, false);
         println!("{name}: {} of {} right, {} times the right party", score.right, score.looked, score.who);
     }
+}
+
+/// The records of a connection seen from both ends, of two captures that are merged.
+fn merged(client: &Path, server: &Path) -> Vec<Value> {
+    let open = |path, file| Capture::open(path, file).unwrap();
+    let mut input = Merge::new(vec![open(client, 0), open(server, 1)]);
+    let mut explainer = Explainer::new(Options { all: true, ..Options::default() });
+    while let Some(packet) = input.next_packet() {
+        explainer.packet(&packet);
+    }
+    explainer.finish();
+    let writer = Writer { digits: 6, ..Writer::default() };
+    let ready: Vec<_> = explainer.ready().collect();
+    ready.iter().map(|explained| serde_json::to_value(writer.connection(explained, &[])).unwrap()).collect()
+}
+
+#[test]
+fn captures_of_both_ends_together_give_the_same_causes() {
+    let truth: Value =
+        serde_json::from_str(&std::fs::read_to_string(directory().join("TRUTH.json")).unwrap()).unwrap();
+    let (mut looked, mut right) = (0, 0);
+    for (file, facts) in truth.as_object().unwrap().iter().filter(|(file, _)| file.contains(".client.")) {
+        let server = file.replace(".client.", ".server.");
+        let records = merged(&directory().join(file), &directory().join(server));
+        for truth in facts["connections"].as_array().unwrap().iter().filter(|truth| truth["hidden"] != true) {
+            let same =
+                |record: &&Value| record["client"] == truth["client"] && record["server"] == truth["server"];
+            looked += 1;
+            right += u32::from(records.iter().filter(same).any(|record| is_right(record, truth)));
+            let accused = records.iter().filter(same).any(|record| record["cause"] == "injected");
+            assert!(!accused || truth["cause"] == "injected", "{file}: a false accusation: {truth}");
+        }
+    }
+    assert!(looked > 200 && f64::from(right) >= 0.97 * f64::from(looked), "{right} of {looked}");
 }
