@@ -4,6 +4,9 @@
 //! [`main`] does what the command does. Its parts can be used separately: [`namespace`] starts a guest whose only way
 //! out is a device that this process holds, [`host`] has sockets of this machine that report the cause of each failure,
 //! and [`report`] writes records of connections.
+//!
+//! `examples/tunnel.rs` is the endpoint of a tunnel made of [`host::connect`], [`Policy`] and the relay of `lastack`, without a
+//! namespace.
 #![deny(missing_docs)]
 
 pub mod host;
