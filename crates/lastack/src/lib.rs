@@ -176,8 +176,8 @@ pub use lastack_engine::{
     ConnectError, Counters, Datagram, DatagramConfig, DropReason, EchoError, EchoRequest, Ecn, End, Ended,
     EndedBy, FourTuple, Header, InitialNumbers, Instant, Intercept, InvalidPrefix, IpFields, Keepalive,
     LikelyCause, LostBytes, MtuProbing, NSTAT, Nstat, OpenConnection, Origin, PeerInfo, Prefix, Received,
-    Rule, TCP_INFO, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit, Transmit, TransmitChecksum, UdpError,
-    Verdict,
+    Rule, SlowStartExit, TCP_INFO, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit, Transmit,
+    TransmitChecksum, UdpError, Verdict,
 };
 pub use lastack_link as link;
 pub use lastack_wire as wire;
