@@ -5,7 +5,7 @@
 //! out is a device that this process holds, [`host`] has sockets of this machine that report the cause of each failure,
 //! and [`report`] writes records of connections.
 //!
-//! `examples/tunnel.rs` is the endpoint of a tunnel made of [`host::connect`], [`Policy`] and the relay of `lastack`, without a
+//! `examples/tunnel.rs` is the endpoint of a tunnel made of [`host::connect()`], [`Policy`] and the relay of `lastack`, without a
 //! namespace.
 #![deny(missing_docs)]
 
