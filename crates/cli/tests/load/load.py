@@ -7,7 +7,7 @@ namespace of its own (unshare -n), as root or as a user. Prints a table; fails i
 import hashlib, json, os, resource, signal, socket, subprocess, sys, tempfile, threading, time
 
 LASTACK, FULL = os.path.abspath(sys.argv[1]), "full" in sys.argv[2:]
-AT_ONCE, IN_A_ROW, BULK, IDLE = (2000, 100_000, 1 << 30, 10) if FULL else (200, 1000, 16 << 20, 2)
+AT_ONCE, IN_A_ROW, BULK, IDLE, SETTLED = (2000, 100_000, 1 << 30, 10, 15) if FULL else (200, 1000, 16 << 20, 2, 1)
 
 PROGRAM = r"""
 import hashlib, resource, socket, sys, threading
@@ -143,6 +143,8 @@ def load():
     memory, descriptors = measured(f"{AT_ONCE} connections at once", "hold", AT_ONCE)
     check(descriptors <= descriptors_before + AT_ONCE + 8, f"{descriptors} descriptors")
     check(memory - memory_before < 4096 + 40 * AT_ONCE, f"{memory} KiB")
+    # Delayed acknowledgments, and the packing of connections that stay idle.
+    time.sleep(SETTLED)
     idle = figures(run.pid)[2]
     time.sleep(IDLE)
     idle = figures(run.pid)[2] - idle
