@@ -28,7 +28,7 @@ fn script(directory: &Path, arguments: &[&str]) -> Option<(Option<i32>, String, 
 const PATIENT: &str = "--tolerance-usecs=2000000";
 
 #[test]
-fn the_kernel_does_what_scripts_say() {
+fn the_kernel_passes_the_scripts() {
     let scripts = root().join("crates/packetdrill/tests/scripts");
     let files =
         ["r01-exact-reset.pkt", "connect-refused-nonblocking.pkt", "vectors.pkt", "epoll-level-and-edge.pkt"];
@@ -39,7 +39,7 @@ fn the_kernel_does_what_scripts_say() {
 }
 
 #[test]
-fn what_the_kernel_does_not_do_is_told() {
+fn deviations_of_the_kernel_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let source = "0 socket(..., SOCK_STREAM, 0) = 3\n+0 listen(3, 1) = -1 EINVAL\n";
     fs::write(directory.path().join("wrong.pkt"), source).unwrap();

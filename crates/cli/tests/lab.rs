@@ -7,12 +7,12 @@ fn lab(arguments: &[&str]) -> Output {
     command.arg("lab").args(arguments).output().expect("the program can be run")
 }
 
-fn text(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets).into_owned()
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[test]
-fn a_timeline_is_plain_text_and_the_same_on_every_run() {
+fn a_timeline_is_plain_text_and_reproducible() {
     let first = lab(&["refused"]);
     assert!(first.status.success() && first.stderr.is_empty(), "{first:?}");
     let drawn = text(&first.stdout);
@@ -37,7 +37,7 @@ fn the_timeline_in_the_readme_is_as_it_says() {
 }
 
 #[test]
-fn colour_is_there_if_asked_for() {
+fn colour_is_there_if_requested() {
     let output = Command::new(env!("CARGO_BIN_EXE_lastack"))
         .args(["--color", "always", "lab", "refused"])
         .output()
@@ -56,7 +56,7 @@ fn trouble_has_exit_status_2() {
 }
 
 #[test]
-fn whoever_has_seen_enough_ends_it_quietly() {
+fn a_closed_output_pipe_ends_it_quietly() {
     let script = format!("{} lab | head -1", env!("CARGO_BIN_EXE_lastack"));
     let output = Command::new("sh").args(["-c", &script]).output().expect("there is a shell");
     assert!(output.stdout.starts_with(b"refused: ") && output.stderr.is_empty(), "{output:?}");

@@ -128,7 +128,7 @@ fn expected_kind() -> DeviceKind {
 
 #[test]
 #[ignore = "needs root"]
-fn the_guest_is_who_it_was_in_a_network_of_its_own() {
+fn the_guest_keeps_its_user_and_has_its_own_network() {
     as_both(|plan| {
         let uid = uid();
         let launched =
@@ -217,7 +217,7 @@ fn the_guest_asks_other_name_servers() {
 
 #[test]
 #[ignore = "needs root"]
-fn what_cannot_run_is_told_as_env_tells_it() {
+fn a_program_that_cannot_run_is_reported_as_by_env() {
     as_both(|plan| {
         let cases: [(PathBuf, u8, &str); 4] = [
             ("no-such-program-here".into(), 127, "no such program"),
@@ -263,7 +263,7 @@ fn a_plan_that_does_not_fit_together_is_refused() {
 }
 
 #[test]
-fn a_launcher_that_does_not_know_its_part_is_told() {
+fn a_launcher_that_does_not_know_its_part_is_reported() {
     let (plan, _place) = prepare();
     let error = launch(&Plan { launcher: "/bin/true".into(), ..plan.clone() }, &["true"]).unwrap_err();
     assert!(error.to_string().contains("it ended by itself: exit status: 0"), "{error}");
@@ -380,12 +380,12 @@ struct Screen {
 
 impl Screen {
     fn read_until(&mut self, text: &str) {
-        let mut octets = [0; 1024];
+        let mut bytes = [0; 1024];
         while !self.text.contains(text) {
             // At the end of all programs there, the terminal gives an error.
-            let len = self.terminal.read(&mut octets).unwrap_or(0);
+            let len = self.terminal.read(&mut bytes).unwrap_or(0);
             assert_ne!(len, 0, "{text:?} is not in {:?}", self.text);
-            self.text.push_str(&String::from_utf8_lossy(&octets[..len]));
+            self.text.push_str(&String::from_utf8_lossy(&bytes[..len]));
         }
     }
 }

@@ -57,7 +57,7 @@ fn datagrams_are_answered_or_refused_by_icmp() {
 }
 
 #[test]
-fn silence_is_told_from_refusal() {
+fn no_answer_differs_from_refusal() {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     listener.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     listener.listen(0).unwrap();
@@ -77,7 +77,7 @@ fn silence_is_told_from_refusal() {
 
 #[test]
 #[ignore = "needs namespaces"]
-fn the_router_that_says_no_is_named() {
+fn the_router_that_refuses_is_named() {
     let inside = |arguments: &[&str]| {
         let run = ["run", "-q", "--", LASTACK, "probe"];
         let output = Command::new(LASTACK).args(run).args(arguments).output().unwrap();
@@ -112,7 +112,7 @@ fn several_times() {
 }
 
 #[test]
-fn what_cannot_be_asked() {
+fn invalid_requests() {
     says(&["no-such-host.invalid:80"], 2, "unknown host \"no-such-host.invalid\"");
     says(&["127.0.0.1:70000"], 2, "choose from 1 to 65535");
     says(&["127.0.0.1"], 2, "has no port");

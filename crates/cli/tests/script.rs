@@ -49,7 +49,7 @@ fn one_that_fails_is_drawn() {
 }
 
 #[test]
-fn many_are_counted() {
+fn several_scripts_are_counted() {
     let directory = files();
     let (code, out, _) = script(directory.path(), &["passes.pkt", "fails.pkt", "skipped.pkt"]);
     assert_eq!(code, Some(1));
@@ -98,7 +98,7 @@ fn standard_input_is_a_script() {
 }
 
 #[test]
-fn what_is_no_text_is_no_script() {
+fn a_file_that_is_not_text_is_not_a_script() {
     let directory = files();
     fs::write(directory.path().join("binary.pkt"), b"\x7fELF\x02\xff\xfe").unwrap();
     let (code, _, err) = script(directory.path(), &["binary.pkt"]);

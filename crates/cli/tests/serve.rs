@@ -64,13 +64,13 @@ fn discard_sends_nothing() {
 
 #[test]
 #[ignore = "needs /dev/net/tun, namespaces, ip, python3 and tshark"]
-fn rst_after_some_octets() {
+fn rst_after_some_bytes() {
     behaves("rst-after=5", false, "ECONNRESET", &["by lastack", "[aborted, ", "rst-abort: "]);
 }
 
 #[test]
 #[ignore = "needs /dev/net/tun, namespaces, ip, python3 and tshark"]
-fn half_open_answers_with_a_reset_only_when_it_is_spoken_to() {
+fn half_open_sends_a_reset_only_in_answer_to_data() {
     let again = "import socket, time\ns = socket.create_connection(('10.0.3.1', 7), 5)\ntime.sleep(0.5)\n\
                  s.send(b'are you there')\ntry: s.recv(1)\nexcept ConnectionResetError: print('reset')";
     let (seen, printed) = serve("--listen 7 --behave half-open", again);
@@ -93,7 +93,7 @@ fn never_read_closes_its_window() {
 fn json_and_a_capture_over_a_restart() {
     let capture = tempfile::NamedTempFile::new().unwrap();
     let options = format!("--listen 7 --behave half-open=1 --json -w {}", capture.path().display());
-    // A client whose octets were acknowledged before the restart learns of it only when it speaks again.
+    // A client whose bytes were acknowledged before the restart learns of it only when it speaks again.
     let insist = "import errno, socket, time\nfor i in range(2):\n \
                   s = socket.create_connection(('10.0.3.1', 7), 5)\n try:\n  \
                   for j in range(50): s.send(b'hello'); time.sleep(0.1)\n \
@@ -127,7 +127,7 @@ fn late(last: &str) -> String {
 
 #[test]
 #[ignore = "needs /dev/net/tun, namespaces, ip, python3 and tshark"]
-fn a_signal_closes_what_is_open() {
+fn a_signal_closes_open_connections() {
     let wait = "while s.recv(100): pass\n print('EOF')";
     let leave_open = "while s.recv(100): pass\n print('EOF', flush=True); time.sleep(2)";
     for (behaviour, last, sees, prints) in [
@@ -228,7 +228,7 @@ print("status", server.wait(5))
 
 #[test]
 #[ignore = "needs /dev/net/tun, namespaces, ip, python3 and tshark"]
-fn attempts_that_come_to_nothing_are_counted_not_listed() {
+fn failed_attempts_are_counted_not_listed() {
     let python = r#"
 raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 def checksum(data):

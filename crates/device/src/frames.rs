@@ -67,7 +67,7 @@ pub struct Dropped {
 /// TCP super-segments are delivered whole; UDP ones must be split, as datagram boundaries matter.
 #[derive(Debug, Default)]
 struct Datagrams {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     /// Where each datagram ends in `octets`.
     ends: VecDeque<usize>,
     /// Start of the next.
@@ -142,20 +142,20 @@ impl Datagrams {
     /// Splits `packet` into datagrams with `size` bytes of data each, the last with the rest.
     fn fill(&mut self, packet: &[u8], size: u16) {
         let transmit = Transmit { segment_size: Some(size), ..Transmit::default() };
-        self.octets.clear();
+        self.bytes.clear();
         self.ends.clear();
         self.at = 0;
         let mut cut = Cut::new(packet, &transmit);
         while cut.next(&mut self.datagram).is_some() {
-            self.octets.extend_from_slice(&self.datagram);
-            self.ends.push_back(self.octets.len());
+            self.bytes.extend_from_slice(&self.datagram);
+            self.ends.push_back(self.bytes.len());
         }
     }
 
     fn next(&mut self, packet: &mut Vec<u8>) -> bool {
         let Some(end) = self.ends.pop_front() else { return false };
         packet.clear();
-        packet.extend_from_slice(&self.octets[self.at..end]);
+        packet.extend_from_slice(&self.bytes[self.at..end]);
         self.at = end;
         true
     }
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_link_does_not_take_what_it_cannot_say() {
+    fn a_plain_link_refuses_unsupported_offloads() {
         let (mut frames, far) = frames(PLAIN);
         let partial = Transmit { partial_checksum: true, header_len: 28, ..Transmit::default() };
         frames.send([&[0x45; 30], &[], &[]], &partial);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_the_device_is_told_to_who_waits() {
+    async fn the_end_of_the_device_wakes_waiting_tasks() {
         let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let mut frames = Frames::new(near.into(), PLAIN, 1500);

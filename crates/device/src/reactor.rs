@@ -87,10 +87,10 @@ mod tests {
     use super::*;
 
     fn read_one(fd: BorrowedFd<'_>) -> io::Result<u8> {
-        let mut octet = [0];
-        match nix::unistd::read(fd, &mut octet)? {
+        let mut byte = [0];
+        match nix::unistd::read(fd, &mut byte)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(octet[0]),
+            _ => Ok(byte[0]),
         }
     }
 
@@ -99,11 +99,11 @@ mod tests {
         let (near, mut far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let mut watched = Watched::new(near.into());
-        for octet in 0..50 {
+        for byte in 0..50 {
             assert_eq!(watched.try_read(read_one).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-            far.write_all(&[octet]).unwrap();
+            far.write_all(&[byte]).unwrap();
             poll_fn(|cx| watched.poll_readable(cx)).await.unwrap();
-            assert_eq!(watched.try_read(read_one).unwrap(), octet);
+            assert_eq!(watched.try_read(read_one).unwrap(), byte);
         }
     }
 
@@ -116,14 +116,14 @@ mod tests {
             far.write_all(b"x").unwrap();
             far
         });
-        let octet = loop {
+        let byte = loop {
             match watched.try_read(read_one) {
-                Ok(octet) => break octet,
+                Ok(byte) => break byte,
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
             poll_fn(|cx| watched.poll_readable(cx)).await.unwrap();
         };
-        assert_eq!(octet, b'x');
+        assert_eq!(byte, b'x');
         let mut far = writer.await.unwrap();
         far.set_nonblocking(true).unwrap();
         assert!(far.read(&mut [0]).is_err(), "nothing was written back");

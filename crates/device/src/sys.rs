@@ -148,10 +148,10 @@ pub(super) fn packet_socket(index: u32) -> io::Result<OwnedFd> {
 
 /// Sets the receive and send buffer sizes. Exceeding the system's limit needs CAP_NET_ADMIN; without it the limit
 /// applies.
-pub(super) fn set_socket_buffers(fd: BorrowedFd<'_>, octets: c_int) -> io::Result<()> {
+pub(super) fn set_socket_buffers(fd: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
     for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
-        if set_int_option(fd, libc::SOL_SOCKET, force, octets).is_err() {
-            set_int_option(fd, libc::SOL_SOCKET, plain, octets)?;
+        if set_int_option(fd, libc::SOL_SOCKET, force, bytes).is_err() {
+            set_int_option(fd, libc::SOL_SOCKET, plain, bytes)?;
         }
     }
     Ok(())
@@ -238,7 +238,7 @@ fn interface_request(name: &str) -> io::Result<libc::ifreq> {
 
 fn attachment(request: &libc::ifreq) -> Attachment {
     let name: Vec<u8> =
-        request.ifr_name.iter().take_while(|&&octet| octet != 0).map(|octet| octet.cast_unsigned()).collect();
+        request.ifr_name.iter().take_while(|&&byte| byte != 0).map(|byte| byte.cast_unsigned()).collect();
     // SAFETY: TUNSETIFF and TUNGETIFF leave the flags in this member of the union; any bytes are a short.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     Attachment {
@@ -302,8 +302,8 @@ mod tests {
 
     #[test]
     fn names_that_do_not_fit_are_refused() {
-        assert!(interface_request("fifteen-octets-").is_ok());
-        assert!(interface_request("sixteen-octets--").is_err());
+        assert!(interface_request("fifteen-bytes-").is_ok());
+        assert!(interface_request("sixteen-bytes--").is_err());
         assert_eq!(attachment(&interface_request("tun7").unwrap()).name, "tun7");
     }
 }

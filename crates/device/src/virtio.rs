@@ -168,13 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn the_octets_are_those_of_the_kernel() {
+    fn the_bytes_are_those_of_the_kernel() {
         let header = outgoing(&tcp(false, TcpFlags::ACK, 3000), &super_segment(40, 1400), 0).unwrap();
-        let mut octets = vec![1, 1];
+        let mut bytes = vec![1, 1];
         for number in [40u16, 1400, 20, 16] {
-            octets.extend_from_slice(&number.to_ne_bytes());
+            bytes.extend_from_slice(&number.to_ne_bytes());
         }
-        assert_eq!(header.as_bytes(), octets);
+        assert_eq!(header.as_bytes(), bytes);
         assert_eq!(LEN, 10);
     }
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_header_can_say_is_refused() {
+    fn values_that_do_not_fit_the_header_are_refused() {
         let whole = Transmit { segment_size: Some(1000), header_len: 40, ..Transmit::default() };
         assert_eq!(outgoing(&tcp(false, TcpFlags::ACK, 3000), &whole, 0), None);
         let (src, dst) = addresses(false);

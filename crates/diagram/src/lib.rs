@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_text_is_taken_for_markup() {
+    fn markup_in_text_is_escaped() {
         assert_eq!(
             escape("<b a='1' b=\"2\">&\u{1b}[2J"),
             "&lt;b a=&#39;1&#39; b=&quot;2&quot;&gt;&amp;\u{fffd}[2J"

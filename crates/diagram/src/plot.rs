@@ -7,7 +7,7 @@ use crate::escape;
 /// What a point is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// A segment with data: from its first to its last octet.
+    /// A segment with data: from its first to its last byte.
     Data,
     /// A segment without data, at its sequence number.
     Bare,
@@ -24,7 +24,7 @@ pub struct Point {
     pub time: f64,
     /// Relative sequence number.
     pub seq: f64,
-    /// Octets.
+    /// Bytes.
     pub len: f64,
     /// What it is.
     pub mark: Mark,
@@ -74,7 +74,7 @@ impl Plot {
                 seconds(at_time),
                 LEFT - 6.0,
                 y(at_seq) + 4.0,
-                octets(at_seq)
+                bytes(at_seq)
             );
         }
         for point in &self.points {
@@ -113,7 +113,7 @@ fn seconds(value: f64) -> String {
     }
 }
 
-fn octets(value: f64) -> String {
+fn bytes(value: f64) -> String {
     match value {
         small if small < 10_000.0 => format!("{small:.0}"),
         small if small < 10_000_000.0 => format!("{:.0} K", small / 1e3),

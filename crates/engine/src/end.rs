@@ -78,7 +78,7 @@ pub struct Ended {
     /// Its initial sequence numbers, which identify its segments in a capture.
     pub numbers: InitialNumbers,
     /// The bytes of data it carried.
-    pub octets: ByteCounts,
+    pub bytes: ByteCounts,
     /// Why it ended.
     pub end: End,
 }
@@ -317,13 +317,13 @@ impl fmt::Display for End {
         } else if let Some(inferred) = self.inferred {
             write!(f, "; {inferred}")?;
         }
-        for (octets, what) in [
+        for (bytes, what) in [
             (self.lost.unsent, "unsent"),
             (self.lost.unacked, "unacknowledged"),
             (self.lost.unread, "unread"),
         ] {
-            if octets > 0 {
-                write!(f, "; {octets} bytes {what}")?;
+            if bytes > 0 {
+                write!(f, "; {bytes} bytes {what}")?;
             }
         }
         Ok(())

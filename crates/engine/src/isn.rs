@@ -20,7 +20,7 @@ pub(crate) struct Secret {
 impl Secret {
     pub fn new(key: [u8; 16]) -> Self {
         let (low, high) = key.split_at(8);
-        let word = |half: &[u8]| half.iter().rev().fold(0, |word, octet| word << 8 | u64::from(*octet));
+        let word = |half: &[u8]| half.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
         Self { keys: (word(low), word(high)), drawn: 0 }
     }
 
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drawn_does_not_repeat() {
+    fn isns_do_not_repeat() {
         let (mut a, mut b) = (Secret::new([7; 16]), Secret::new([7; 16]));
         let drawn = [a.draw(), a.draw(), a.draw()];
         assert!(drawn[0] != drawn[1] && drawn[1] != drawn[2]);

@@ -19,7 +19,7 @@ const MAX_OCTETS: usize = 4 << 20;
 pub(crate) struct Outbox {
     answers: VecDeque<Answer>,
     /// Bytes of the queued packets.
-    octets: usize,
+    bytes: usize,
     /// The remaining fragments of a packet that is partly sent.
     parts: Option<Fragments>,
 }
@@ -32,7 +32,7 @@ enum Answer {
 }
 
 impl Answer {
-    fn octets(&self) -> usize {
+    fn bytes(&self) -> usize {
         match self {
             Self::Segment { .. } => 0,
             Self::Packet { payload, .. } => payload.len(),
@@ -61,11 +61,11 @@ impl Outbox {
     }
 
     fn push(&mut self, answer: Answer) -> Result<(), Full> {
-        let octets = answer.octets();
-        if self.answers.len() >= MAX || self.octets + octets > MAX_OCTETS {
+        let bytes = answer.bytes();
+        if self.answers.len() >= MAX || self.bytes + bytes > MAX_OCTETS {
             return Err(Full);
         }
-        self.octets += octets;
+        self.bytes += bytes;
         self.answers.push_back(answer);
         Ok(())
     }
@@ -86,7 +86,7 @@ impl Shared {
             return Some(transmit);
         }
         let answer = self.outbox.answers.pop_front()?;
-        self.outbox.octets -= answer.octets();
+        self.outbox.bytes -= answer.bytes();
         match answer {
             Answer::Segment { ip, tcp, rule } => {
                 Some(Transmit { rule, ..tcp::emit(&self.config, &ip, &tcp, [&[], &[]], packet) })

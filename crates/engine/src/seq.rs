@@ -46,22 +46,22 @@ macro_rules! space {
         impl Add<u32> for $name {
             type Output = Self;
 
-            fn add(self, octets: u32) -> Self {
-                Self(self.0.wrapping_add(octets))
+            fn add(self, bytes: u32) -> Self {
+                Self(self.0.wrapping_add(bytes))
             }
         }
 
         impl AddAssign<u32> for $name {
-            fn add_assign(&mut self, octets: u32) {
-                *self = *self + octets;
+            fn add_assign(&mut self, bytes: u32) {
+                *self = *self + bytes;
             }
         }
 
         impl Sub<u32> for $name {
             type Output = Self;
 
-            fn sub(self, octets: u32) -> Self {
-                Self(self.0.wrapping_sub(octets))
+            fn sub(self, bytes: u32) -> Self {
+                Self(self.0.wrapping_sub(bytes))
             }
         }
 

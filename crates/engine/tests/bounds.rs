@@ -34,14 +34,14 @@ const CONNECTION: &[Row] = &[
         Setting("receive_buffer"),
         "the window closes; text beyond it is dropped, and acknowledged as before",
         "",
-        "text_that_crosses_the_right_edge_is_cut_there",
+        "data_that_crosses_the_right_edge_is_cut_there",
     ),
     Row(
         "pieces of early text",
         Setting("max_ooo_ranges"),
         "more of them are dropped; the peer sends them again",
         "",
-        "holes_of_single_octets",
+        "gaps_of_single_bytes",
     ),
     Row(
         "segments in flight kept apart",
@@ -82,7 +82,7 @@ const CONNECTION: &[Row] = &[
 
 const CONNECTIONS: &[Row] = &[
     Row(
-        "octets in all buffers",
+        "bytes in all buffers",
         Setting("memory"),
         "above 1/4 a buffer grows only with what has passed through it, to 1/4 of what is free; above 7/8, early text is \
          dropped and stalled connections are reset, the longest first, 256 looked at in 10 ms",
@@ -90,7 +90,7 @@ const CONNECTIONS: &[Row] = &[
         "ten_thousand_zero_windows",
     ),
     Row(
-        "octets that a buffer may have all the same",
+        "bytes that a buffer may have all the same",
         Constant("tcp/memory.rs", "MIN"),
         "no buffer grows further, however large a segment is",
         "",
@@ -115,7 +115,7 @@ const CONNECTIONS: &[Row] = &[
         Setting("intercept_timeout"),
         "it is forgotten silently; what ends before it was answered is not kept",
         "X4",
-        "x4_intercepted_syns_that_nobody_answers_do_not_add_up",
+        "x4_undecided_intercepted_syns_do_not_accumulate",
     ),
     Row(
         "cookies known to have come back",
@@ -129,7 +129,7 @@ const CONNECTIONS: &[Row] = &[
         Given("`backlog` + 1"),
         "a SYN is dropped, and so is an ACK that completes a handshake or brings a cookie (by option: RST)",
         "S17 S37 tcp_listen_overflows",
-        "an_accept_queue_that_nobody_serves",
+        "an_accept_queue_without_accepts",
     ),
     Row(
         "connections without a user",
@@ -176,7 +176,7 @@ const DATAGRAMS: &[Row] = &[
         "udp_receive_overflows",
         "datagrams",
     ),
-    Row("octets of them", Setting("receive_bytes"), "more are dropped", "udp_receive_overflows", "datagrams"),
+    Row("bytes of them", Setting("receive_bytes"), "more are dropped", "udp_receive_overflows", "datagrams"),
     Row(
         "datagrams to be sent, a socket",
         Setting("send_queue"),
@@ -185,7 +185,7 @@ const DATAGRAMS: &[Row] = &[
         "a_full_queue_refuses_and_tells_when_there_is_room",
     ),
     Row(
-        "octets held for incomplete packets, with what it costs to hold them",
+        "bytes held for incomplete packets, with what it costs to hold them",
         Setting("reassembly_bytes"),
         "the oldest packets are forgotten",
         "ip_reassembly_failed",
@@ -255,7 +255,7 @@ const DATAGRAMS: &[Row] = &[
         "echoes",
     ),
     Row(
-        "octets of those that are not kept as values",
+        "bytes of those that are not kept as values",
         Constant("outbox.rs", "MAX_OCTETS"),
         "more are not sent",
         "outbox_overflows",
@@ -272,9 +272,9 @@ const DATAGRAMS: &[Row] = &[
 
 const RUN: &[Row] = &[
     Row(
-        "octets in the buffers of all connections of the program",
+        "bytes in the buffers of all connections of the program",
         Given("`--memory`"),
-        "no buffer grows beyond 4096 octets; nobody is reset: `reset_for_memory` is off",
+        "no buffer grows beyond 4096 bytes; nobody is reset: `reset_for_memory` is off",
         "",
         "a_program_that_does_not_read",
     ),
@@ -293,7 +293,7 @@ const RUN: &[Row] = &[
         "",
     ),
     Row(
-        "octets that wait for the host's socket to take them, a socket",
+        "bytes that wait for the host's socket to take them, a socket",
         Constant("run/src/udp/mapping.rs", "MAX_WAITING"),
         "more are dropped and counted",
         "",
@@ -360,14 +360,14 @@ above the second figure.
 | flood | takes | at most |
 |---|---|---|
 | 100,000 SYNs from as many hosts, cookies on or off | 6.0 MiB for 4096 embryonic connections | 8 MiB |
-| 20,000 complete connections, 1000 octets in each, that nobody accepts; backlog 64 | 0.2 MiB | 1 MiB |
+| 20,000 complete connections, 1000 bytes in each, that nobody accepts; backlog 64 | 0.2 MiB | 1 MiB |
 | 10,000 zero windows, each before 1 MiB of text, `memory` 64 MiB | 116 MiB: 64, and 5.3 KiB each | 130 MiB |
-| 5000 orphans that get no answer, 900 octets in each, `max_orphans` 1000 | 3.5 MiB | 8 MiB |
+| 5000 orphans that get no answer, 900 bytes in each, `max_orphans` 1000 | 3.5 MiB | 8 MiB |
 | 12,000 connections in TIME-WAIT, `max_time_wait` 10,000 | 3.6 MiB | 5 MiB |
-| 8000 SACK options of four single octets each | 0.2 MiB | 2 MiB |
-| 20,000 segments of one octet | 0.05 MiB | 0.125 MiB |
+| 8000 SACK options of four single bytes each | 0.2 MiB | 2 MiB |
+| 20,000 segments of one byte | 0.05 MiB | 0.125 MiB |
 | 60,000 fragments of as many packets, small or large | 4.3 MiB | 5 MiB |
-| 1000 datagrams of 40,000 octets to one socket | 4.2 MiB | 5 MiB |
+| 1000 datagrams of 40,000 bytes to one socket | 4.2 MiB | 5 MiB |
 | 20,000 echo requests while the link takes nothing | 4.5 MiB | 6 MiB |
 | 100,000 resets, and segments to closed ports | nothing | 1 KB |
 
@@ -392,13 +392,13 @@ fn setting(name: &str) -> String {
     let rest = &all[start + name.len() + 3..];
     let end = rest.find([',', ' ', '}']).unwrap_or(rest.len());
     match rest[..end].parse() {
-        Ok(number) => octets(name, number),
+        Ok(number) => bytes(name, number),
         Err(_) => rest[..end].to_owned(),
     }
 }
 
-fn octets(name: &str, number: u64) -> String {
-    let sized = ["buffer", "octets", "memory"].iter().any(|word| name.to_lowercase().contains(word));
+fn bytes(name: &str, number: u64) -> String {
+    let sized = ["buffer", "bytes", "memory"].iter().any(|word| name.to_lowercase().contains(word));
     match number {
         n if sized && n.is_multiple_of(1 << 20) => format!("{} MiB", n >> 20),
         n => n.to_string(),
@@ -464,7 +464,7 @@ fn the_page_is_what_the_code_says() {
 fn every_setting_that_is_a_bound_has_a_row() {
     let all = format!("{:?}", Config::new([]));
     let names = all.split([' ', '{']).filter_map(|word| word.strip_suffix(':'));
-    let words = ["max_", "_queue", "_octets", "_burst", "memory", "_buffer"];
+    let words = ["max_", "_queue", "_bytes", "_burst", "memory", "_buffer"];
     for name in names.filter(|name| words.iter().any(|word| name.contains(word))) {
         let listed = rows().any(|Row(_, bound, ..)| matches!(bound, Setting(listed) if *listed == name));
         assert!(

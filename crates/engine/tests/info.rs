@@ -14,7 +14,7 @@ here. This page is written by `UPDATE_DOCS=1 cargo test -p lastack-engine --test
 fixes are compared with Linux, exchange by exchange, by `cargo test -p lastack --test differential` (the scenarios named \
 *info*; [linux.md](linux.md) has them), and scripts of packetdrill read all of them under Linux's names.
 
-Linux counts in segments what is here in octets, where there are both.
+Linux counts in segments what is here in bytes, where there are both.
 
 After the end of a connection the numbers are those that it ended with, for as long as its user holds the stream, as on Linux: \
 the state is `Closed` at once (or `TimeWait`), nothing is in flight any more, `unacked` and `unsent` are what was lost and \

@@ -137,25 +137,25 @@ struct Maker<W: Write> {
     out: W,
     time: u64,
     packets: u64,
-    octets: u64,
+    bytes: u64,
     ident: u16,
     random: Random,
 }
 
-fn make(path: &Path, mix: Mix, octets: u64) -> u64 {
+fn make(path: &Path, mix: Mix, bytes: u64) -> u64 {
     let out = BufWriter::with_capacity(1 << 20, File::create(path).expect("a place for the capture"));
     let mut maker = Maker {
         out,
         time: 1_700_000_000_000_000,
         packets: 0,
-        octets: 0,
+        bytes: 0,
         ident: 0,
         random: Random(0x9e37_79b9_7f4a_7c15),
     };
     let head = [0xa1b2_c3d4_u32, 4 << 16 | 2, 0, 0, 262_144, 1];
     head.iter().for_each(|word| maker.out.write_all(&word.to_le_bytes()).expect("writing"));
     let mut live: Vec<Session> = (0..2000).map(|_| maker.session()).collect();
-    while maker.octets < octets {
+    while maker.bytes < bytes {
         if mix == Mix::Hostile && maker.random.below(3) > 0 {
             maker.probe();
             continue;
@@ -252,7 +252,7 @@ impl<W: Write> Maker<W> {
         self.ident = self.ident.wrapping_add(1);
         let total = (40 + len) as u16;
         let whole = 14 + usize::from(total);
-        self.octets += whole as u64 + 16;
+        self.bytes += whole as u64 + 16;
         let mut packet = [0_u8; 1600];
         let b = &mut packet[..whole];
         b[..12].copy_from_slice(&[2, 0, 0, 0, 0, u8::from(up), 2, 0, 0, 0, 0, u8::from(!up)]);

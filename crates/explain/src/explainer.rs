@@ -149,8 +149,8 @@ pub struct Summary {
     pub evicted: u64,
     /// Packets that could not be read as IP.
     pub unread_packets: u64,
-    /// Octets of packets that were not captured.
-    pub cut_octets: u64,
+    /// Bytes of packets that were not captured.
+    pub cut_bytes: u64,
     /// Packets of link types that are not known.
     pub unknown_links: BTreeMap<u16, u64>,
     /// Packets whose time is before that of the packet before.
@@ -195,7 +195,7 @@ impl Explainer {
     /// Takes the next packet.
     pub fn packet(&mut self, packet: &RawPacket<'_>) {
         self.summary.packets += 1;
-        self.summary.cut_octets += u64::from(packet.length.saturating_sub(packet.data.len() as u32));
+        self.summary.cut_bytes += u64::from(packet.length.saturating_sub(packet.data.len() as u32));
         self.note_time(packet.time);
         let Some(ip) = decap::dissect(packet.link, packet.data, packet.length, packet.interface) else {
             self.summary.unread_packets += 1;

@@ -115,7 +115,7 @@ impl IcmpSeen {
 }
 
 impl Quote {
-    /// The addresses, ports and sequence number of the quoted head, which may be cut off after eight octets of its
+    /// The addresses, ports and sequence number of the quoted head, which may be cut off after eight bytes of its
     /// payload.
     fn read(data: &[u8]) -> Option<Self> {
         let (src, dst, protocol, payload) = match data.first()? >> 4 {

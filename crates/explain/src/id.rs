@@ -9,15 +9,15 @@ use lastack_wire::TcpFlags;
 /// Community ID, version 1, seed 0, of a flow.
 #[must_use]
 pub fn community_id(a: Endpoint, b: Endpoint, protocol: u8) -> String {
-    let octets = |end: Endpoint| match end.addr.ip() {
+    let bytes = |end: Endpoint| match end.addr.ip() {
         std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
         std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    let (first, second) = if (octets(a), a.port) <= (octets(b), b.port) { (a, b) } else { (b, a) };
+    let (first, second) = if (bytes(a), a.port) <= (bytes(b), b.port) { (a, b) } else { (b, a) };
     let mut hash = sha1_smol::Sha1::new();
     hash.update(&[0, 0]);
-    hash.update(&octets(first));
-    hash.update(&octets(second));
+    hash.update(&bytes(first));
+    hash.update(&bytes(second));
     hash.update(&[protocol, 0]);
     hash.update(&first.port.to_be_bytes());
     hash.update(&second.port.to_be_bytes());

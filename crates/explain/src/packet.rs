@@ -45,16 +45,16 @@ impl Frame {
 pub struct Addr(pub u128);
 
 impl Addr {
-    /// Of four octets.
+    /// Of four bytes.
     #[inline]
-    pub(crate) const fn v4(octets: [u8; 4]) -> Self {
-        Self(0xffff_0000_0000 | u32::from_be_bytes(octets) as u128)
+    pub(crate) const fn v4(bytes: [u8; 4]) -> Self {
+        Self(0xffff_0000_0000 | u32::from_be_bytes(bytes) as u128)
     }
 
-    /// Of sixteen octets.
+    /// Of sixteen bytes.
     #[inline]
-    pub(crate) const fn v6(octets: [u8; 16]) -> Self {
-        Self(u128::from_be_bytes(octets))
+    pub(crate) const fn v6(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
     }
 
     /// Whether it is an IPv4 address.
@@ -166,13 +166,13 @@ pub struct Pkt {
     pub seq: u32,
     /// SEG.ACK, also where the flag is clear.
     pub ack: u32,
-    /// Octets of payload on the wire.
+    /// Bytes of payload on the wire.
     pub len: u32,
     /// TSval, if there are timestamps.
     pub tsval: Option<u32>,
     /// Right edge of the first SACK block.
     pub sack: Option<u32>,
-    /// Octets that look like the beginning of a TLS record: its type and length.
+    /// Bytes that look like the beginning of a TLS record: its type and length.
     pub tls: Option<(u8, u16)>,
 }
 

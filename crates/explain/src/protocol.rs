@@ -1,6 +1,6 @@
-//! What the first octets of a direction say: the protocol, TLS records and alerts, the last line of a program.
+//! What the first bytes of a direction say: the protocol, TLS records and alerts, the last line of a program.
 
-/// A protocol that its first octets tell.
+/// A protocol that its first bytes tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// An HTTP/1 request.
@@ -68,7 +68,7 @@ impl Protocol {
     }
 }
 
-/// As [`recognize`], where the snapshot length left only the first octets of `len`.
+/// As [`recognize`], where the snapshot length left only the first bytes of `len`.
 #[must_use]
 pub fn recognize_cut(data: &[u8], len: u32) -> Option<Protocol> {
     if data.len() >= 16 || data.len() as u64 == u64::from(len) {
@@ -92,7 +92,7 @@ pub fn recognize_cut(data: &[u8], len: u32) -> Option<Protocol> {
 const METHODS: [&[u8]; 9] =
     [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"TRACE "];
 
-/// The protocol that these octets begin, if they are typical of one.
+/// The protocol that these bytes begin, if they are typical of one.
 #[must_use]
 pub fn recognize(data: &[u8]) -> Option<Protocol> {
     let starts = |word: &[u8]| data.starts_with(word);
@@ -135,7 +135,7 @@ pub fn is_partial_request(data: &[u8], len: u32) -> bool {
         && !data.windows(4).any(|end| end == b"\r\n\r\n")
 }
 
-/// The last TLS record that begins in these octets: its type and length. `None` if they do not begin with one.
+/// The last TLS record that begins in these bytes: its type and length. `None` if they do not begin with one.
 #[must_use]
 pub fn last_record(data: &[u8], len: u32) -> Option<(u8, u16)> {
     let mut rest = data;
@@ -156,10 +156,10 @@ pub fn last_record(data: &[u8], len: u32) -> Option<(u8, u16)> {
     last
 }
 
-/// Octets that TLS sends at most to say goodbye: an alert of any cipher suite, and HTTP/2's GOAWAY before it.
+/// Bytes that TLS sends at most to say goodbye: an alert of any cipher suite, and HTTP/2's GOAWAY before it.
 pub const FAREWELL: u64 = 128;
 
-/// Whether a segment of so many octets, whose last TLS record is of this type and length, is no more than a goodbye.
+/// Whether a segment of so many bytes, whose last TLS record is of this type and length, is no more than a goodbye.
 #[must_use]
 pub fn is_farewell(record: (u8, u16), len: u32) -> bool {
     u64::from(len) <= FAREWELL && matches!(record, (21 | 23, 1..=80))
@@ -210,7 +210,7 @@ pub fn is_disagreement(code: u8) -> bool {
     matches!(code, 10 | 20 | 40 | 42..=51 | 70 | 71 | 80 | 86 | 109 | 110 | 112 | 113 | 115 | 116 | 120)
 }
 
-/// A fatal alert in clear at the start of these octets: its code. Warnings end nothing.
+/// A fatal alert in clear at the start of these bytes: its code. Warnings end nothing.
 #[must_use]
 pub fn clear_alert(data: &[u8]) -> Option<u8> {
     match *data {
@@ -219,7 +219,7 @@ pub fn clear_alert(data: &[u8]) -> Option<u8> {
     }
 }
 
-/// What the head of an HTTP message promises: the octets of the whole message, if it says so.
+/// What the head of an HTTP message promises: the bytes of the whole message, if it says so.
 #[must_use]
 pub fn http_size(data: &[u8]) -> Option<u64> {
     // A search through data of other protocols would cost more than all the rest.
@@ -235,7 +235,7 @@ pub fn http_size(data: &[u8]) -> Option<u64> {
     Some(end as u64 + value.parse::<u64>().ok()?.min(1 << 50))
 }
 
-/// The line of a program that tells of an error, if these octets hold one: SMTP and FTP 4xx and 5xx, HTTP status, SSH,
+/// The line of a program that tells of an error, if these bytes hold one: SMTP and FTP 4xx and 5xx, HTTP status, SSH,
 /// MySQL, Postgres and Redis errors.
 #[must_use]
 pub fn error_line(data: &[u8]) -> Option<String> {
@@ -275,7 +275,7 @@ pub fn error_line(data: &[u8]) -> Option<String> {
     }
 }
 
-/// Octets as text that is safe to print: printable ASCII as it is, the rest as `\xNN`, cut at `most` octets.
+/// Bytes as text that is safe to print: printable ASCII as it is, the rest as `\xNN`, cut at `most` bytes.
 #[must_use]
 pub fn escape(data: &[u8], most: usize) -> String {
     let mut text = String::new();
@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn protocols_are_known_by_their_first_octets() {
+    fn protocols_are_known_by_their_first_bytes() {
         assert_eq!(recognize(b"GET / HTTP/1.1\r\n"), Some(Protocol::HttpRequest));
         assert_eq!(recognize(b"SSH-2.0-OpenSSH_9"), Some(Protocol::Ssh));
         assert_eq!(recognize(&[22, 3, 1, 2, 0, 1]), Some(Protocol::Tls));

@@ -66,7 +66,7 @@ struct Frames {
 }
 
 #[derive(Serialize)]
-struct Octets {
+struct Bytes {
     client: u64,
     server: u64,
 }
@@ -159,7 +159,8 @@ pub struct ConnectionRecord {
     roles: &'static str,
     started: String,
     ended: String,
-    octets: Octets,
+    #[serde(rename = "octets")]
+    bytes: Bytes,
     idle: f64,
     frames: Frames,
     cause: &'static str,
@@ -252,7 +253,8 @@ pub struct SummaryRecord {
     rst_explained: u64,
     evicted: u64,
     unread_packets: u64,
-    unread_octets: u64,
+    #[serde(rename = "unread_octets")]
+    unread_bytes: u64,
     warnings: Vec<String>,
 }
 
@@ -382,7 +384,7 @@ impl Writer {
             roles: if verdict.roles_known { "syn" } else { "guessed" },
             started: self.time(conn.first.0),
             ended: self.time(conn.last.0),
-            octets: Octets { client: conn.sides[client].octets, server: conn.sides[1 - client].octets },
+            bytes: Bytes { client: conn.sides[client].bytes, server: conn.sides[1 - client].bytes },
             idle: (verdict.idle * 1e6).round() / 1e6,
             frames: Frames {
                 first: self.frame(conn.first.1),
@@ -555,7 +557,7 @@ impl Writer {
             rst_explained: summary.rst_explained,
             evicted: summary.evicted,
             unread_packets: summary.unread_packets,
-            unread_octets: summary.cut_octets,
+            unread_bytes: summary.cut_bytes,
             warnings,
         }
     }

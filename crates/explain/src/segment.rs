@@ -4,9 +4,9 @@ use crate::decap::{Ip, Tunnel};
 use crate::packet::{Endpoint, Frame, Pkt};
 use lastack_wire::TcpHeader;
 
-/// Octets of a header up to the flags and the window: with fewer there is nothing to say.
+/// Bytes of a header up to the flags and the window: with fewer there is nothing to say.
 const LEAST: usize = 14;
-/// Octets of a header up to the window's end.
+/// Bytes of a header up to the window's end.
 const WINDOW: usize = 16;
 const HEADER: usize = 20;
 
@@ -23,7 +23,7 @@ pub struct Segment<'a> {
     pub header: TcpHeader,
     /// Its options as they stand in the packet.
     pub options: &'a [u8],
-    /// Octets of options that the packet has, captured or not.
+    /// Bytes of options that the packet has, captured or not.
     pub options_size: u8,
     /// The payload as far as it was captured.
     pub payload: &'a [u8],

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const PACKETS: [&[u8]; 3] = [b"first packet", b"second, longer packet", b"3"];
 const TIMES: [i64; 3] = [1_700_000_000_000_001_000, 1_700_000_000_500_000_000, 1_700_000_001_000_002_000];
 
-/// What a capture holds: times, link types, octets.
+/// What a capture holds: times, link types, bytes.
 type Content = Vec<(i64, u16, Vec<u8>)>;
 
 fn read(bytes: Vec<u8>) -> (Content, lastack_explain::read::FileFacts) {
@@ -147,7 +147,7 @@ fn binary_resolution_frame_checks_and_packets_without_a_time() {
 }
 
 #[test]
-fn what_is_cut_off_is_said_and_the_rest_is_read() {
+fn a_truncated_file_is_reported_and_read_as_far_as_possible() {
     let whole = pcap(false, 0xa1b2_c3d4, 16, 1000);
     let (content, facts) = read(whole[..whole.len() - PACKETS[2].len() - 5].to_vec());
     assert_eq!(content.len(), 2);
@@ -161,7 +161,7 @@ fn what_is_cut_off_is_said_and_the_rest_is_read() {
 }
 
 #[test]
-fn what_is_no_capture_is_refused() {
+fn a_file_that_is_not_a_capture_is_refused() {
     let open = |bytes: &[u8]| Capture::from_reader(Box::new(Cursor::new(bytes.to_vec())), "x", 0).map(|_| ());
     assert!(matches!(open(b""), Err(ReadError::Empty)));
     assert!(matches!(open(b"GIF89a, certainly"), Err(ReadError::Unknown(_))));

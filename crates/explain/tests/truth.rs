@@ -142,7 +142,7 @@ fn confidences_are_bounded() {
 }
 
 #[test]
-fn the_same_capture_gives_the_same_octets() {
+fn the_same_capture_gives_the_same_bytes() {
     let path = directory().join("web.client.pcap");
     assert_eq!(records(&path), records(&path));
 }

@@ -2,7 +2,7 @@
 //! the input decides how far to deviate from that.
 
 use crate::Input;
-use crate::host::octet;
+use crate::host::byte;
 use lastack_engine::{FourTuple, Instant};
 use lastack_wire::{
     Fragment, Icmp, IcmpError, IpHeader, IpPacket, TcpFlags, TcpHeader, TcpOptions, Timestamps, UdpHeader,
@@ -214,7 +214,7 @@ fn emit(ip: &IpHeader, header: &TcpHeader, len: u32) -> Vec<u8> {
     ip.emit(header.len() + len as usize, &mut packet);
     header.emit(&mut packet);
     let first = header.seq.wrapping_add(u32::from(header.flags.contains(TcpFlags::SYN)));
-    packet.extend((0..len).map(|i| octet(first.wrapping_add(i))));
+    packet.extend((0..len).map(|i| byte(first.wrapping_add(i))));
     tcp::fill_checksum(ip, &mut packet[ip.len()..]);
     packet
 }

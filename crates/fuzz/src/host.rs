@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 const MAX_AT_ONCE: usize = 20_000;
 
 /// The byte that an application writes at this place of a stream.
-pub fn octet(at: u32) -> u8 {
+pub fn byte(at: u32) -> u8 {
     (at.wrapping_mul(0x9e37_79b1) >> 24) as u8
 }
 
@@ -156,14 +156,14 @@ impl Host {
     pub fn assert_accounted(&self) {
         for named in self.named.values() {
             let ended = named.end.as_ref().expect("it is over");
-            let (octets, lost) = (ended.octets, ended.end.lost);
-            assert_eq!(octets.sent + lost.unacked + lost.unsent, u64::from(named.written), "{ended:?}");
-            assert!(named.read.len() as u64 <= octets.received, "{ended:?}");
+            let (bytes, lost) = (ended.bytes, ended.end.lost);
+            assert_eq!(bytes.sent + lost.unacked + lost.unsent, u64::from(named.written), "{ended:?}");
+            assert!(named.read.len() as u64 <= bytes.received, "{ended:?}");
             if ended.end.cause == Cause::Orderly {
                 assert_eq!((lost.unsent, lost.unacked), (0, 0), "an orderly end loses nothing: {ended:?}");
             }
             if named.end_of_stream {
-                assert_eq!(named.read.len() as u64, octets.received, "it ends before its octets: {ended:?}");
+                assert_eq!(named.read.len() as u64, bytes.received, "it ends before its bytes: {ended:?}");
             }
         }
     }
@@ -171,7 +171,7 @@ impl Host {
     fn look_at(&mut self, bytes: &[u8], transmit: Transmit) {
         let config = self.stack.config();
         let most = if transmit.segment_size.is_some() { config.max_packet } else { config.mtu };
-        assert!(bytes.len() <= most, "{} octets leave, {most} fit", bytes.len());
+        assert!(bytes.len() <= most, "{} bytes leave, {most} fit", bytes.len());
         let parsed = IpPacket::parse(bytes).expect("what is sent is a packet");
         let header = parsed.header;
         assert!(ip::unicast(header.src) && ip::unicast(header.dst), "{header:?}");
@@ -222,7 +222,7 @@ impl Host {
             let isns = self.isns.get(&flow).map_or(&[][..], Vec::as_slice);
             let written = |iss: u32| {
                 let first = segment.seq.wrapping_sub(iss).wrapping_sub(1);
-                text.iter().enumerate().all(|(i, sent)| octet(first.wrapping_add(i as u32)) == *sent)
+                text.iter().enumerate().all(|(i, sent)| byte(first.wrapping_add(i as u32)) == *sent)
             };
             assert!(isns.iter().any(|iss| written(*iss)), "{flow} sends what nobody wrote: {segment:?}");
         }

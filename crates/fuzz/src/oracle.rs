@@ -51,7 +51,7 @@ mod tests {
     use TcpState::{CloseWait, Closed, Established, FinWait1, FinWait2, LastAck, SynReceived, TimeWait};
 
     #[test]
-    fn what_the_figure_does_not_have_is_not_allowed() {
+    fn transitions_outside_the_state_diagram_are_rejected() {
         for (step, from, to) in [
             (Step::Arrival, Established, FinWait1),
             (Step::Arrival, CloseWait, Established),

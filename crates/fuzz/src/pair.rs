@@ -6,7 +6,7 @@
 
 use crate::Input;
 use crate::forge::Forger;
-use crate::host::{Host, Named, octet};
+use crate::host::{Host, Named, byte};
 use crate::repair::repair;
 use crate::stack::config;
 use lastack_engine::{Cause, ConnId, FourTuple, Instant, ListenerId, Stack};
@@ -267,7 +267,7 @@ impl World {
             for (one, other) in [(named[0], named[1]), (named[1], named[0])] {
                 match (one, other) {
                     (Some(one), Some(other)) => together(flow, one, other),
-                    (Some(one), None) => assert!(one.read.is_empty(), "{flow}: octets from nobody"),
+                    (Some(one), None) => assert!(one.read.is_empty(), "{flow}: bytes from nobody"),
                     (None, _) => {}
                 }
             }
@@ -279,14 +279,14 @@ impl World {
 fn together(flow: &FourTuple, sender: &Named, receiver: &Named) {
     let (Some(sent), Some(received)) = (&sender.end, &receiver.end) else { panic!("{flow} is not over") };
     let show = || format!("{flow}\n{sent:?}\n{received:?}");
-    let exact = receiver.read.iter().enumerate().all(|(at, read)| *read == octet(at as u32));
-    assert!(exact, "other octets than were written: {}", show());
-    assert!(received.octets.received <= u64::from(sender.written), "more than was written: {}", show());
-    assert!(sent.octets.sent <= received.octets.received, "acknowledged and not received: {}", show());
+    let exact = receiver.read.iter().enumerate().all(|(at, read)| *read == byte(at as u32));
+    assert!(exact, "other bytes than were written: {}", show());
+    assert!(received.bytes.received <= u64::from(sender.written), "more than was written: {}", show());
+    assert!(sent.bytes.sent <= received.bytes.received, "acknowledged and not received: {}", show());
     if receiver.end_of_stream {
         assert_eq!(receiver.read.len(), sender.written as usize, "a short stream that ends well: {}", show());
     }
     if sent.end.cause == Cause::Orderly {
-        assert_eq!(received.octets.received, u64::from(sender.written), "a short release: {}", show());
+        assert_eq!(received.bytes.received, u64::from(sender.written), "a short release: {}", show());
     }
 }

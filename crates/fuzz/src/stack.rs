@@ -2,7 +2,7 @@
 
 use crate::Input;
 use crate::forge::{self, Forger, OURS, THEIRS};
-use crate::host::{Host, octet};
+use crate::host::{Host, byte};
 use crate::repair::repair;
 use lastack_engine::{
     Answer, Config, ConnId, Ecn, FourTuple, Instant, ListenerId, Stack, TransmitChecksum, UdpId,
@@ -299,8 +299,8 @@ impl World {
             if let Some(irs) = ended.numbers.peers {
                 // A packet that the stack sent may come back to it (`Forger::reflection`).
                 let expected = named.read.iter().enumerate().all(|(i, read)| {
-                    let forged = octet(irs.wrapping_add(1).wrapping_add(i as u32));
-                    *read == forged || *read == octet(i as u32)
+                    let forged = byte(irs.wrapping_add(1).wrapping_add(i as u32));
+                    *read == forged || *read == byte(i as u32)
                 });
                 assert!(expected, "it was read and never sent: {ended:?}");
             }

@@ -1,7 +1,7 @@
 //! The calls of an application, as decided by the input.
 
 use crate::Input;
-use crate::host::{Host, Named, octet};
+use crate::host::{Host, Named, byte};
 use lastack_engine::{ConnId, Keepalive, Tcp, TcpError};
 use std::task::Poll;
 use std::time::Duration;
@@ -19,7 +19,7 @@ impl Host {
     pub fn send(&mut self, id: ConnId, input: &mut Input<'_>) {
         let (len, more) = (input.pick(&[1, 100, 1460, 20_000]), input.byte() & 1 == 1);
         let from = self.named[&id].written;
-        let text: Vec<_> = (from..from + len).map(octet).collect();
+        let text: Vec<_> = (from..from + len).map(byte).collect();
         let sent = self.tcp(id, |mut tcp| if more { tcp.send_more(&text) } else { tcp.send(&text) });
         let named = self.named_mut(id);
         match sent {

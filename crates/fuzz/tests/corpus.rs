@@ -56,7 +56,7 @@ fn the_inputs_are_small() {
     for target in TARGETS {
         for path in corpus(target) {
             let len = fs::metadata(&path).expect("a file of the corpus").len() as usize;
-            assert!(len <= target.longest, "{} has {len} octets", path.display());
+            assert!(len <= target.longest, "{} has {len} bytes", path.display());
         }
     }
 }

@@ -94,8 +94,8 @@ fn poll_tcp(stack: &mut Stack, id: ConnId, call: Call) -> Option<Outcome> {
             (None, TcpState::SynSent | TcpState::SynReceived) => return None,
             (None, _) => Ok(Outcome::Done),
         },
-        Call::Send(text) => return octets(tcp.send(text.as_bytes())),
-        Call::Read(most) => return octets(tcp.receive(&mut vec![0; most])),
+        Call::Send(text) => return bytes(tcp.send(text.as_bytes())),
+        Call::Read(most) => return bytes(tcp.receive(&mut vec![0; most])),
         Call::Shutdown => tcp.shutdown().map(|()| Outcome::Done),
         Call::Close => {
             tcp.close();
@@ -119,11 +119,11 @@ fn poll_tcp(stack: &mut Stack, id: ConnId, call: Call) -> Option<Outcome> {
     Some(result.unwrap_or_else(|error| Outcome::Failed(kind(error))))
 }
 
-fn octets(result: Poll<Result<usize, TcpError>>) -> Option<Outcome> {
+fn bytes(result: Poll<Result<usize, TcpError>>) -> Option<Outcome> {
     match result {
         Poll::Pending => None,
         Poll::Ready(Ok(0)) => Some(Outcome::EndOfStream),
-        Poll::Ready(Ok(n)) => Some(Outcome::Octets(n)),
+        Poll::Ready(Ok(n)) => Some(Outcome::Bytes(n)),
         Poll::Ready(Err(error)) => Some(Outcome::Failed(kind(error))),
     }
 }
@@ -140,7 +140,7 @@ fn poll_udp(stack: &mut Stack, id: UdpId, call: Call) -> Option<Outcome> {
         _ => return Some(Outcome::Failed(ErrorKind::InvalidInput)),
     };
     Some(match result {
-        Ok(n) => Outcome::Octets(n),
+        Ok(n) => Outcome::Bytes(n),
         Err(error) => Outcome::Failed(udp_kind(error)),
     })
 }

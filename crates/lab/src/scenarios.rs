@@ -175,7 +175,7 @@ fn connected() -> Vec<Step> {
 
 /// A sends five bytes, and B reads them.
 fn hello() -> [Step; 3] {
-    [a(Call::Send("hello"), Outcome::Octets(5)), b(Call::Read(100), Outcome::Octets(5)), PAUSE]
+    [a(Call::Send("hello"), Outcome::Bytes(5)), b(Call::Read(100), Outcome::Bytes(5)), PAUSE]
 }
 
 const fn failed(kind: ErrorKind) -> Outcome {

@@ -145,7 +145,7 @@ pub enum Outcome {
     /// It succeeded.
     Done,
     /// This many bytes were sent or read.
-    Octets(usize),
+    Bytes(usize),
     /// The stream has ended cleanly.
     EndOfStream,
     /// It failed.
@@ -288,8 +288,8 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done => f.write_str("done"),
-            Self::Octets(1) => f.write_str("1 byte"),
-            Self::Octets(n) => write!(f, "{n} bytes"),
+            Self::Bytes(1) => f.write_str("1 byte"),
+            Self::Bytes(n) => write!(f, "{n} bytes"),
             Self::EndOfStream => f.write_str("end of stream"),
             Self::Failed(kind) => write!(f, "{kind:?}"),
         }

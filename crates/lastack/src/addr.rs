@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_address_is_named_with_its_cure() {
+    async fn an_invalid_address_is_named_with_its_cure() {
         for (wrong, cure) in
             [("192.0.2.1", "HOST:PORT"), ("name:http", "a number"), ("name:65536", "a number")]
         {

@@ -76,7 +76,7 @@ fn datagram() -> Vec<u8> {
 }
 
 #[test]
-fn what_is_sent_while_the_driver_goes_to_sleep_leaves() {
+fn data_written_while_the_driver_parks_is_sent() {
     model(|| {
         let (host, driver, near) = host();
         let driver = thread::spawn(move || loom::future::block_on(driver));
@@ -91,7 +91,7 @@ fn what_is_sent_while_the_driver_goes_to_sleep_leaves() {
 }
 
 #[test]
-fn what_arrives_while_its_reader_goes_to_sleep_is_read() {
+fn data_that_arrives_while_its_reader_parks_is_read() {
     model(|| {
         let (host, driver, near) = host();
         let socket = UdpSocket::bind(&host, (HERE, 53)).unwrap();
@@ -117,7 +117,7 @@ fn what_arrives_while_its_reader_goes_to_sleep_is_read() {
 }
 
 #[test]
-fn a_driver_that_is_dropped_wakes_who_waits() {
+fn a_dropped_driver_wakes_waiting_tasks() {
     model(|| {
         let (host, driver, _near) = host();
         let socket = UdpSocket::bind(&host, (HERE, 53)).unwrap();

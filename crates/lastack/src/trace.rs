@@ -101,8 +101,8 @@ fn report(ended: &Ended) {
                 rule_code = end.rule.code(),
                 by = %end.by,
                 state = %end.state,
-                bytes_sent = ended.octets.sent,
-                bytes_received = ended.octets.received,
+                bytes_sent = ended.bytes.sent,
+                bytes_received = ended.bytes.received,
                 "{end}"
             )
         };

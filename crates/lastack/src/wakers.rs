@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_is_not_woken() {
+    fn a_removed_waker_is_not_woken() {
         let mut wakers = Wakers::default();
         let (count, waker) = counted();
         wakers.register_poller(Interest::EchoRequest, &waker);

@@ -19,7 +19,7 @@ async fn ask(net: &Net) -> io::Result<Vec<u8>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_before_the_connection() {
+async fn faults_before_the_connection() {
     let net = Net::new();
     let served = net.serve(
         80,
@@ -39,7 +39,7 @@ async fn what_is_before_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_after_the_connection() {
+async fn faults_after_the_connection() {
     let net = Net::new();
     let served = net.serve(
         80,
@@ -83,7 +83,7 @@ async fn a_slow_server_takes_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_and_a_server_that_does_not_read() {
+async fn no_answer_and_a_server_that_does_not_read() {
     let net = Net::new();
     net.serve(80, [Behavior::silent(), Behavior::respond_then_stall(*b"half"), Behavior::never_read()]);
     assert!(timeout(Duration::from_secs(60), ask(&net)).await.is_err());
@@ -94,7 +94,7 @@ async fn silence_and_a_server_that_does_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_open_connection_is_found_out_when_it_is_used() {
+async fn a_half_open_connection_is_detected_when_used() {
     let net = Net::new();
     net.serve(80, [Behavior::half_open(7), Behavior::respond(*b"again")]);
     let mut stream = net.connect(80).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_link_that_comes_back_delivers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn chosen_packets_are_lost_and_sent_again() {
+async fn selected_packets_are_lost_and_retransmitted() {
     let net = Net::new();
     net.serve(80, [Behavior::respond(*b"answer")]);
     net.lose_next(Direction::Sent, 2);

@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_rule_made_is_noted_with_it() {
+    fn a_packet_is_annotated_with_its_rule() {
         let (mut link, _far, shared) = captured(Capabilities::new(1500));
         let reset = TcpHeader { flags: TcpFlags::RST, ..TcpHeader::default() };
         let reset = segment_with("192.0.2.1", "192.0.2.2", reset, b"");

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_transport_packet_is_left_alone() {
+    fn other_packets_are_not_modified() {
         let whole = segment("192.0.2.1", "192.0.2.2", b"text");
         let mut fragment = whole.clone();
         fragment[6] = 0x20;

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_not_changed_but_for_its_checksum() {
+    fn a_packet_that_fits_changes_only_its_checksum() {
         for packet in [
             segment("192.0.2.1", "192.0.2.2", &[7; 100]),
             segment("2001:db8::1", "2001:db8::2", b""),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_tcp_nor_udp_goes_through() {
+    fn other_protocols_pass() {
         let mut fragment = segment("192.0.2.1", "192.0.2.2", &[7; 100]);
         fragment[6] = 0x20;
         for packet in [Vec::new(), vec![1, 2, 3], fragment] {

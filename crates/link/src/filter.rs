@@ -90,7 +90,7 @@ mod tests {
     use crate::testing::segment;
 
     #[test]
-    fn what_does_not_pass_is_lost_in_either_direction() {
+    fn a_filtered_packet_is_lost_in_either_direction() {
         let (near, mut far) = pipe(Capabilities::new(1500));
         let mut numbers = [0; 2];
         let mut link = Filter::new(near, move |direction, _packet: &[u8]| {

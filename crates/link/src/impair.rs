@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_always_noticed_even_where_nobody_sums_up() {
+    fn damage_is_always_detected_even_without_checksums() {
         let plan = Plan { seed: 3, corrupt: 1.0, ..Plan::default() };
         let (mut link, mut far) = impaired(Capabilities::memory(1500), plan, plan);
         let mut places = std::collections::HashSet::new();
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hit_does_not_depend_on_the_other_direction_nor_on_time() {
+    fn impairments_do_not_depend_on_the_other_direction_or_on_time() {
         let plan = Plan { seed: 11, loss: 0.3, duplicate: 0.2, corrupt: 0.2, ..Plan::default() };
         let run = |noise: bool, step: Duration| {
             let (mut link, mut far) = impaired(Capabilities::memory(1500), plan, plan);

@@ -176,7 +176,7 @@ impl<W: Write> PcapngWriter<W> {
         let stamp = (self.start + at.elapsed()).as_nanos() as u64;
         let (high, low) = ((stamp >> 32) as u32, stamp as u32);
         let block = self.block.begin(ENHANCED_PACKET);
-        block.u32(0).u32(high).u32(low).u32(packet.len() as u32).u32(len as u32).octets(packet);
+        block.u32(0).u32(high).u32(low).u32(packet.len() as u32).u32(len as u32).bytes(packet);
         let flags: u32 = match direction {
             Direction::Received => 1,
             Direction::Sent => 2,
@@ -230,8 +230,8 @@ impl Block {
     }
 
     /// Bytes, padded to 32 bits.
-    fn octets(&mut self, octets: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(octets);
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
         self.0.resize(self.0.len().next_multiple_of(4), 0);
         self
     }
@@ -239,7 +239,7 @@ impl Block {
     /// An option; a value too long for its length field is truncated.
     fn option(&mut self, code: u16, value: &[u8]) -> &mut Self {
         let value = cut_short(value);
-        self.u16(code).u16(value.len() as u16).octets(value)
+        self.u16(code).u16(value.len() as u16).bytes(value)
     }
 
     /// Ends the options and writes both length fields.
@@ -258,7 +258,7 @@ fn cut_short(value: &[u8]) -> &[u8] {
     if value.len() <= most {
         return value;
     }
-    let continues = |octet: u8| octet & 0xc0 == 0x80;
+    let continues = |byte: u8| byte & 0xc0 == 0x80;
     let end = (0..=most).rev().find(|&at| !continues(value[at])).unwrap_or(most);
     &value[..end]
 }
@@ -267,16 +267,16 @@ fn cut_short(value: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    /// A disk that is full after so many octets.
+    /// A disk that is full after so many bytes.
     struct Full(Vec<u8>, usize);
 
     impl Write for Full {
-        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-            let room = octets.len().min(self.1 - self.0.len());
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let room = bytes.len().min(self.1 - self.0.len());
             if room == 0 {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            self.0.extend_from_slice(&octets[..room]);
+            self.0.extend_from_slice(&bytes[..room]);
             Ok(room)
         }
 

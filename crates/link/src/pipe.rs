@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_carries_a_whole_checksum_is_to_be_tested() {
+    fn only_complete_checksums_are_verified() {
         let (mut near, mut far) = pipe(Capabilities::memory(1500));
         let whole = segment("192.0.2.1", "192.0.2.2", b"text");
         near.send(NOW, &whole, &Transmit::default());
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_link_does_not_carry_is_lost() {
+    fn packets_the_link_does_not_carry_are_lost() {
         let cut = |size| Transmit { segment_size: Some(size), header_len: 40, ..Transmit::default() };
         let (mut near, mut far) = pipe(Capabilities::new(1500));
         near.send(NOW, &[0x45; 1501], &Transmit::default());
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_end_hears_nothing() {
+    fn a_dropped_end_receives_nothing() {
         let (mut near, far) = pipe(Capabilities::new(1500));
         drop(far);
         near.send(NOW, b"anybody?", &Transmit::default());
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_used_again() {
+    fn buffers_are_reused() {
         let (mut near, mut far) = pipe(Capabilities::new(1500));
         let (sent, mut packet) = ([7; 1500], Vec::with_capacity(1500));
         let mut round = |seen: &mut HashSet<*const u8>| {

@@ -186,7 +186,7 @@ fn tcpdump_finds_every_packet_and_nothing_wrong() {
 
 #[test]
 #[ignore = "needs tshark and tcpdump"]
-fn the_head_says_where_the_capture_comes_from() {
+fn the_header_names_the_source_of_the_capture() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("t.pcapng");
     write(&file);

@@ -60,17 +60,17 @@ impl<'a> Arguments<'a> {
     pub fn size(&self, index: usize) -> Result<usize, Problem> {
         let expr = self.at(index)?;
         let number = number(expr)?;
-        octets(number, expr)
+        bytes(number, expr)
     }
 }
 
 /// Linux's upper bound for the bytes moved by one call (`MAX_RW_COUNT`).
 const MAX_OCTETS: usize = 0x7fff_f000;
 
-fn octets(number: i64, expr: &Expr) -> Result<usize, Problem> {
-    let octets = usize::try_from(number);
-    let octets = octets.map_err(|_| Problem::syntax(expr.span.clone(), "a length must not be negative"))?;
-    Ok(octets.min(MAX_OCTETS))
+fn bytes(number: i64, expr: &Expr) -> Result<usize, Problem> {
+    let bytes = usize::try_from(number);
+    let bytes = bytes.map_err(|_| Problem::syntax(expr.span.clone(), "a length must not be negative"))?;
+    Ok(bytes.min(MAX_OCTETS))
 }
 
 /// A number, a constant, or several of them joined by `|`.
@@ -126,7 +126,7 @@ pub fn vector(expr: &Expr) -> Result<usize, Problem> {
     list(expr)?.iter().try_fold(0, |sum, part| {
         let fields = fields(part)?;
         let len = fields.last().ok_or_else(|| Problem::syntax(part.span.clone(), "expected a length"))?;
-        Ok(MAX_OCTETS.min(sum + octets(number(&len.value)?, &len.value)?))
+        Ok(MAX_OCTETS.min(sum + bytes(number(&len.value)?, &len.value)?))
     })
 }
 

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn every_difference_is_told() {
+    fn every_difference_is_reported() {
         let expected = Segment { window: Some(5), ..text(TcpFlags::ACK, 1, 0) };
         let actual = Segment {
             window: Some(6),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn early_is_as_wrong_as_late() {
+    fn too_early_is_as_wrong_as_too_late() {
         let ms = Duration::from_millis;
         assert!(in_time(ms(10), ms(12), ms(12), ms(2)).is_ok());
         assert!(in_time(ms(9), ms(12), ms(12), ms(2)).unwrap_err().contains("early"));

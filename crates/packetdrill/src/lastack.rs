@@ -28,7 +28,7 @@ pub struct Lastack {
 impl Lastack {
     pub fn new(setup: Setup) -> Self {
         // The secret does not matter: the runner translates all numbers.
-        let stack = Stack::new(setup.config(), *b"a script's secret"[..16].first_chunk().expect("16 octets"));
+        let stack = Stack::new(setup.config(), *b"a script's secret"[..16].first_chunk().expect("16 bytes"));
         Self { setup, stack, clock: Instant::ZERO, fds: BTreeMap::new(), opened: None, sent: VecDeque::new() }
     }
 

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_end_is_shown_where_it_begins() {
+    fn an_unterminated_token_is_shown_at_its_start() {
         let problem = |source| lex(source, &HashMap::new()).unwrap_err().span;
         assert_eq!(problem("1 \"a"), 2..3);
         assert_eq!(problem("1 `a"), 2..3);

@@ -81,7 +81,7 @@ fn flags(flags: TcpFlags, ace: Option<u8>) -> String {
 
 impl fmt::Display for TcpOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         match self {
             Self::Nop => f.write_str("nop"),
             Self::End => f.write_str("eol"),
@@ -93,9 +93,9 @@ impl fmt::Display for TcpOption {
                 blocks.iter().try_for_each(|(left, right)| write!(f, " {left}:{right}"))
             }
             Self::Timestamps { val, ecr } => write!(f, "TS val {val} ecr {ecr}"),
-            Self::Md5(octets) => write!(f, "md5 {}", hex(octets)),
-            Self::FastOpen(octets) => write!(f, "FO {}", hex(octets)),
-            Self::ExperimentalFastOpen(octets) => write!(f, "FOEXP {}", hex(octets)),
+            Self::Md5(bytes) => write!(f, "md5 {}", hex(bytes)),
+            Self::FastOpen(bytes) => write!(f, "FO {}", hex(bytes)),
+            Self::ExperimentalFastOpen(bytes) => write!(f, "FOEXP {}", hex(bytes)),
             Self::AccurateEcn { kind, fields } => {
                 let names = if *kind == 172 { ["e0b", "ceb", "e1b"] } else { ["e1b", "ceb", "e0b"] };
                 f.write_str("ECN")?;
@@ -174,7 +174,7 @@ mod tests {
     use std::collections::HashMap;
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn written_notation_can_be_parsed() {
         for text in [
             "S 0:0(0) win 20000 <mss 1000,sackOK,TS val 1 ecr 2,nop,wscale 7>",
             "FP. 1:51(50) ack 1 win 20000 urg 3",

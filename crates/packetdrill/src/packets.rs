@@ -90,7 +90,7 @@ fn read_segment(header: &IpHeader, bytes: &[u8]) -> Result<(Segment, Option<&'st
 
 /// The calls of a script write only zeros.
 fn text_flaw(text: &[u8]) -> Option<&'static str> {
-    text.iter().any(|&octet| octet != 0).then_some("the payload is not the data that was written")
+    text.iter().any(|&byte| byte != 0).then_some("the payload is not the data that was written")
 }
 
 fn read_options(mut bytes: &[u8]) -> Vec<TcpOption> {
@@ -148,9 +148,9 @@ fn write_options(options: &[TcpOption]) -> Vec<u8> {
                 (5, edges.flat_map(|edge| edge.to_be_bytes()).collect())
             }
             TcpOption::Timestamps { val, ecr } => (8, [val.to_be_bytes(), ecr.to_be_bytes()].concat()),
-            TcpOption::Md5(octets) => (19, octets.clone()),
-            TcpOption::FastOpen(octets) => (34, octets.clone()),
-            TcpOption::ExperimentalFastOpen(octets) => (254, [&FAST_OPEN_MAGIC, &octets[..]].concat()),
+            TcpOption::Md5(bytes) => (19, bytes.clone()),
+            TcpOption::FastOpen(bytes) => (34, bytes.clone()),
+            TcpOption::ExperimentalFastOpen(bytes) => (254, [&FAST_OPEN_MAGIC, &bytes[..]].concat()),
             TcpOption::AccurateEcn { kind, fields } => {
                 (*kind, fields.iter().flat_map(|field| field.to_be_bytes()[1..].to_vec()).collect())
             }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_has_its_checksum_and_its_text() {
+    fn a_segment_has_its_checksum_and_its_data() {
         let flow =
             FourTuple { local: "192.168.0.1:8080".parse().unwrap(), remote: "192.0.2.1:9".parse().unwrap() };
         let options = Some(vec![TcpOption::Mss(5)]);

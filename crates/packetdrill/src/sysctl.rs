@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_linux_refuses_is_refused() {
+    fn values_that_linux_refuses_are_refused() {
         for (setting, range) in [
             ("tcp_retries2=4294967295", "0 to 255"),
             ("tcp_retries2=256", "0 to 255"),
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_stack_does_not_have_is_refused() {
+    fn unsupported_sysctls_are_refused() {
         assert!(after("sysctl net.ipv4.tcp_ecn=3").unwrap_err().contains("tcp_ecn=\"3\""));
         assert_eq!(after("sysctl net.ipv4.tcp_ecn=1").unwrap().ecn, Ecn::Request);
         assert!(after("tc qdisc add dev tun0").unwrap_err().contains("unsupported command"));

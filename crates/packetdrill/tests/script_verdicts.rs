@@ -88,7 +88,7 @@ fn results_of_calls_count() {
 }
 
 #[test]
-fn a_call_that_does_not_return_is_told() {
+fn a_call_that_does_not_return_is_reported() {
     let (message, place) = failure("+0...1 read(4, ..., 10) = 10");
     assert!(message.contains("had not returned at the end") && place.contains("read(4"), "{message}");
     let (message, _) = failure("+0 read(4, ..., 10) = 10");
@@ -118,7 +118,7 @@ fn assertions_count() {
 }
 
 #[test]
-fn what_is_not_to_be_had_is_skipped_with_its_reason() {
+fn unsupported_features_are_skipped_with_a_reason() {
     for (rest, reason) in [
         ("+0 splice(4, NULL, 5, NULL, 1, 0) = 1", "the system call splice()"),
         ("+0 setsockopt(4, SOL_SOCKET, SO_RCVLOWAT, [1], 4) = 0", "the socket option SO_RCVLOWAT"),
@@ -145,7 +145,7 @@ fn what_is_not_to_be_had_is_skipped_with_its_reason() {
 
 /// As for Linux: a count is cut, a datagram has its limit, and nothing is set aside for the rest.
 #[test]
-fn a_call_may_ask_for_more_octets_than_there_are() {
+fn a_call_may_ask_for_more_bytes_than_there_are() {
     let most = i64::MAX;
     let source = format!(
         "0 socket(..., SOCK_DGRAM, IPPROTO_UDP) = 3\n\
@@ -284,7 +284,7 @@ fn icmp_has_the_types_of_its_version() {
 }
 
 #[test]
-fn what_is_missing_at_the_end_is_missing_on_the_last_line() {
+fn missing_packets_are_reported_on_the_last_line() {
     let source = "0 < S 0:0(0)\n\n// that is all\n";
     let Verdict::Failed(problem) = verdict(source) else { panic!("there is no window") };
     assert_eq!(problem.line(source), 1);
@@ -303,7 +303,7 @@ fn what_is_missing_at_the_end_is_missing_on_the_last_line() {
 }
 
 #[test]
-fn a_script_says_which_version_it_is_for() {
+fn a_script_names_its_ip_version() {
     for version in IpVersion::ALL {
         let source = format!("// One version.\n--mss=5 --ip_version={}\n0 < udp (1)\n", version.name());
         assert_eq!(IpVersion::of_script(&source), Some(version));

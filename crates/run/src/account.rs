@@ -17,7 +17,7 @@ use crate::host::{Failure, Said};
 use crate::live::{INTERVAL, Shot, Shown};
 use crate::proxy::Refused;
 use crate::report::{
-    Began, By, Context, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Path, Proto, Rates, Record, peer_state,
+    Began, By, Bytes, Context, Facts, Fins, IcmpSaid, Lost, Outcome, Path, Proto, Rates, Record, peer_state,
 };
 
 /// The hint for an attempt to reach the host's loopback.
@@ -174,7 +174,7 @@ impl ConnectionReport {
     }
 
     /// The program closed its socket before the remote had answered, without a packet.
-    pub fn let_go(&self) -> Record {
+    pub fn abandoned(&self) -> Record {
         let mut record =
             self.record(Outcome::Aborted, By::Program, Some(Rule::EndAttemptClosed), TcpState::SynSent);
         record.note = Some("given up before the remote or the network had answered the SYN".to_owned());
@@ -301,7 +301,7 @@ impl ConnectionReport {
             }
         };
         let ledger = &self.ledger;
-        record.octets = Octets { sent: ledger.to_remote.get(), received: ledger.to_program.get() };
+        record.bytes = Bytes { sent: ledger.to_remote.get(), received: ledger.to_program.get() };
         let fin = Fins { program: ledger.program_fin.get(), remote: ledger.remote_fin.get() };
         record.facts = Facts { fin, established: true, ..ledger.course.facts() };
         self.measured(&mut record);
@@ -411,14 +411,14 @@ impl ConnectionReport {
             (None, Ok(info)) => ((info.unsent + info.unacked) as u64, info.bytes_received),
             (_, Err(_)) => (0, 0),
         };
-        record.octets = Octets {
+        record.bytes = Bytes {
             sent: ledger.to_remote.get().saturating_sub(waiting.total()),
             received: ledger.to_program.get().saturating_sub(to_program),
         };
         record.lost = Lost {
             unsent: waiting.unsent + from_program.saturating_sub(ledger.to_remote.get()),
             unacked: waiting.unacked,
-            unread: ledger.from_remote.get().saturating_sub(record.octets.received),
+            unread: ledger.from_remote.get().saturating_sub(record.bytes.received),
         };
     }
 }

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_moves_is_waited_for() {
+    async fn progress_is_waited_for() {
         let connections = Connections::new();
         let live = connections.enter();
         let ledger = Rc::new(RelayStats::default());
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_stands_still_is_told_to_go() {
+    async fn a_stalled_connection_is_ended() {
         let connections = Connections::new();
         let live = connections.enter();
         let start = Instant::now();

@@ -59,8 +59,8 @@ pub struct Course {
 
 impl Course {
     /// One side's data is relayed: the number of bytes, and the first of them. `late`: the other side has closed.
-    pub fn data(&self, from: Side, begin: &[u8], octets: usize, late: bool) {
-        if octets == 0 {
+    pub fn data(&self, from: Side, begin: &[u8], bytes: usize, late: bool) {
+        if bytes == 0 {
             return;
         }
         if self.last.get().is_none() {
@@ -69,14 +69,14 @@ impl Course {
         let now = Instant::now();
         self.last.set(Some((from, now)));
         let meter = if from == Side::Program { &self.sent } else { &self.received };
-        meter.add(octets, now);
+        meter.add(bytes, now);
         if late {
             let counter =
                 if from == Side::Program { &self.late_from_program } else { &self.late_from_remote };
             if counter.get() == 0 {
                 self.late_alert.set(is_alert(begin));
             }
-            counter.set(counter.get() + octets as u64);
+            counter.set(counter.get() + bytes as u64);
         }
     }
 
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_closing_alert_is_told_from_data() {
+    fn a_closing_alert_is_distinguished_from_data() {
         assert!(is_alert(b"\x17\x03\x03\0\x13................."), "TLS 1.3");
         assert!(is_alert(b"\x15\x03\x03\0\x1a................."), "TLS 1.2");
         assert!(!is_alert(b"\x17\x03\x03\x01\x13................"));

@@ -13,7 +13,7 @@ use super::plan::Route;
 use crate::host::{Failure, Said};
 use crate::live::{Shot, Shown};
 use crate::rate::Meter;
-use crate::report::{Began, By, Context, Datagrams, IcmpSaid, Octets, Outcome, Proto, Rates, Record};
+use crate::report::{Began, By, Bytes, Context, Datagrams, IcmpSaid, Outcome, Proto, Rates, Record};
 
 /// The state of a flow while it lives.
 #[derive(Debug)]
@@ -40,13 +40,13 @@ pub struct FlowAccount {
 /// The traffic in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Traffic {
-    octets: u64,
+    bytes: u64,
     datagrams: u64,
 }
 
 impl Traffic {
-    fn add(self, octets: usize, datagrams: usize) -> Self {
-        Self { octets: self.octets + octets as u64, datagrams: self.datagrams + datagrams as u64 }
+    fn add(self, bytes: usize, datagrams: usize) -> Self {
+        Self { bytes: self.bytes + bytes as u64, datagrams: self.datagrams + datagrams as u64 }
     }
 }
 
@@ -117,25 +117,25 @@ impl FlowAccount {
     }
 
     /// Counts what was sent to the remote.
-    pub fn sent(&self, octets: usize, datagrams: usize) {
-        self.sent.set(self.sent.get().add(octets, datagrams));
-        self.measure(&self.sending_rate, octets);
+    pub fn sent(&self, bytes: usize, datagrams: usize) {
+        self.sent.set(self.sent.get().add(bytes, datagrams));
+        self.measure(&self.sending_rate, bytes);
     }
 
     /// Counts what was received from the remote; clears an earlier error, as the remote is reachable.
-    pub fn received(&self, octets: usize, datagrams: usize) {
-        self.received.set(self.received.get().add(octets, datagrams));
-        self.measure(&self.receiving_rate, octets);
+    pub fn received(&self, bytes: usize, datagrams: usize) {
+        self.received.set(self.received.get().add(bytes, datagrams));
+        self.measure(&self.receiving_rate, bytes);
         let mut verdict = self.verdict.borrow_mut();
         if matches!(*verdict, Some(Verdict::Failed(_))) {
             *verdict = None;
         }
     }
 
-    fn measure(&self, meter: &Meter, octets: usize) {
+    fn measure(&self, meter: &Meter, bytes: usize) {
         let now = Instant::now();
         self.last.set(now - self.opened.clock);
-        meter.add(octets, now);
+        meter.add(bytes, now);
     }
 
     /// An error was reported: the remote cannot be reached.
@@ -180,7 +180,7 @@ impl FlowAccount {
     pub fn record(&self) -> Record {
         let mut record = Record::new(Proto::Udp, self.local, self.remote, self.opened, Outcome::Idle);
         let (sent, received) = (self.sent.get(), self.received.get());
-        record.octets = Octets { sent: sent.octets, received: received.octets };
+        record.bytes = Bytes { sent: sent.bytes, received: received.bytes };
         record.note = self.note.borrow().clone();
         record.context = self.context.borrow().clone();
         record.context.datagrams = Some(Datagrams { sent: sent.datagrams, received: received.datagrams });
@@ -190,7 +190,7 @@ impl FlowAccount {
         record.facts.sibling = self.answered_elsewhere.get();
         record.ended = self.opened.after(self.last.get());
         match self.verdict.borrow().as_ref() {
-            None => self.tell_silence(&mut record),
+            None => self.report_no_answer(&mut record),
             Some(Verdict::Failed(failure)) => tell_failure(&mut record, failure),
             Some(Verdict::Ours(_, _, place)) => tell_place(&mut record, *place),
             Some(Verdict::Ruled(error)) => {
@@ -206,7 +206,7 @@ impl FlowAccount {
 
 impl FlowAccount {
     /// Notes that the remote never answered, and the number of attempts.
-    fn tell_silence(&self, record: &mut Record) {
+    fn report_no_answer(&self, record: &mut Record) {
         let sent = self.sent.get().datagrams;
         if record.verdict().cause != Cause::NoAnswer {
             return;
@@ -264,8 +264,8 @@ impl Shown for FlowAccount {
             name: context.name.clone(),
             process: context.process.clone(),
             state: state.to_owned(),
-            sent: sent.octets,
-            received: received.octets,
+            sent: sent.bytes,
+            received: received.bytes,
             path: None,
             opened: self.opened.clock,
         }
@@ -287,14 +287,14 @@ mod tests {
         account.received(7, 1);
         let record = account.record();
         assert_eq!(
-            (record.outcome, record.rule, record.octets),
-            (Outcome::Idle, None, Octets { sent: 5, received: 7 })
+            (record.outcome, record.rule, record.bytes),
+            (Outcome::Idle, None, Bytes { sent: 5, received: 7 })
         );
         assert_eq!(account.verdict(false), None);
     }
 
     #[test]
-    fn silence_where_an_answer_is_due_is_reported() {
+    fn a_missing_answer_is_reported() {
         let account = |remote: &str| {
             let account = FlowAccount::new("10.0.2.100:5000".parse().unwrap(), remote.parse().unwrap());
             account.sent(48, 1);
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn who_answers_after_an_error_is_there_after_all() {
+    fn an_answer_after_an_error_clears_the_error() {
         let account = account();
         account.failed(&Failure { errno: libc::EHOSTUNREACH, said: Said::NoRoute });
         assert_eq!(account.record().outcome, Outcome::Unreachable);

@@ -121,14 +121,14 @@ pub async fn serve(run: Rc<Run>, host: Host, socket: ApiSocket) {
 }
 
 async fn answer(run: &Rc<Run>, host: &Host, forwards: &Forwards, mut stream: UnixStream) -> io::Result<()> {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     // The request ends where its JSON does; not every client closes its direction.
     let request = loop {
-        match serde_json::from_slice::<Request>(&octets) {
+        match serde_json::from_slice::<Request>(&bytes) {
             Ok(request) => break Ok(request),
-            Err(error) if octets.len() >= LONGEST || !error.is_eof() => break Err(error.to_string()),
+            Err(error) if bytes.len() >= LONGEST || !error.is_eof() => break Err(error.to_string()),
             Err(error) => {
-                if stream.read_buf(&mut octets).await? == 0 {
+                if stream.read_buf(&mut bytes).await? == 0 {
                     break Err(error.to_string());
                 }
             }

@@ -74,7 +74,7 @@ impl Pings {
         };
         let asking = match self.asking(&request, remote) {
             Ok(asking) => asking,
-            Err(error) => return self.cannot_ask(&request, &error),
+            Err(error) => return self.report_failure(&request, &error),
         };
         // lastack is not a hop: the host sends the fields that the program has set.
         let EchoRequest { hop_limit, traffic_class, dont_fragment, .. } = request;
@@ -148,7 +148,7 @@ impl Pings {
         self.unreachable(request, error, from);
     }
 
-    fn cannot_ask(&self, request: &EchoRequest, error: &io::Error) {
+    fn report_failure(&self, request: &EchoRequest, error: &io::Error) {
         if error.kind() == io::ErrorKind::PermissionDenied {
             self.run.report.warn(
                 "pings to others than the gateway are answered \"prohibited\", because this host allows you no ping \

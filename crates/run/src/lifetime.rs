@@ -48,7 +48,7 @@ impl Ready {
         match unsafe { fork() }.context("--detach")? {
             ForkResult::Parent { child } => {
                 drop(writer);
-                if reader.read(&mut [0]).is_ok_and(|octets| octets == 1) {
+                if reader.read(&mut [0]).is_ok_and(|bytes| bytes == 1) {
                     process::exit(0);
                 }
                 let status = match waitpid(child, None) {

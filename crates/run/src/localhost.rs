@@ -216,7 +216,7 @@ async fn carry(
                 let _reset = SockRef::from(to).shutdown(Shutdown::Write);
                 return Ok(());
             }
-            Ok(octets) => octets,
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(failed(source)(error)),
         };
@@ -224,9 +224,9 @@ async fn carry(
         let mut left = taken;
         while left > 0 {
             match to.try_io(Interest::WRITABLE, || splice(&reader, to, left)) {
-                Ok(octets) => {
-                    left -= octets;
-                    counters.iter().for_each(|counter| counter.set(counter.get() + octets as u64));
+                Ok(bytes) => {
+                    left -= bytes;
+                    counters.iter().for_each(|counter| counter.set(counter.get() + bytes as u64));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     to.writable().await.map_err(failed(sink))?;
@@ -242,6 +242,6 @@ fn splice(from: &impl AsFd, to: &impl AsFd, most: usize) -> io::Result<usize> {
     let flags = libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE;
     let nowhere = std::ptr::null_mut();
     // SAFETY: both descriptors are open for as long as the call lasts, and neither has an offset.
-    let octets = unsafe { libc::splice(from, nowhere, to, nowhere, most, flags) };
-    Ok(Errno::result(octets)?.cast_unsigned())
+    let bytes = unsafe { libc::splice(from, nowhere, to, nowhere, most, flags) };
+    Ok(Errno::result(bytes)?.cast_unsigned())
 }

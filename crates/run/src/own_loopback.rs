@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reset_names_who_refused_whom() {
+    fn a_refusal_names_both_ends() {
         let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1];
         packet.extend([0x15, 0x38, 0x9c, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 0x50, 0x14, 0, 0, 0, 0, 0, 0]);
         let sum =

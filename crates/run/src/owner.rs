@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_search_has_a_bound_and_what_is_known_needs_none() {
+    fn the_search_is_bounded_and_cached() {
         let owners = Owners::default();
         owners.look_in(fs::metadata("/proc/self/ns/net").unwrap().ino());
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

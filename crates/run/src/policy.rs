@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_denied_is_named_by_its_option() {
+    fn a_denial_names_its_option() {
         let policy = policy(&[], &["192.0.2.0/24"]);
         let decision = policy.decide(Some(Proto::Tcp), "192.0.2.7:80".parse().unwrap(), None, None);
         assert_eq!(decision, Decision::Denied("--deny 192.0.2.0/24".to_owned()));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_asked_for_as_the_rules_allow() {
+    fn names_are_requested_as_the_rules_allow() {
         let names = |policy: &Policy, name: &str| policy.decide_name(name) == Decision::Allowed;
         let listed = policy(&["*.example.org"], &[]);
         assert!(names(&listed, "a.example.org") && !names(&listed, "example.com"));

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_are_listed_by_what_they_hear() {
+    fn sockets_are_listed_by_local_address() {
         let ports = Ports::default();
         for (v6, list) in [(false, "/proc/self/net/udp"), (true, "/proc/self/net/udp6")] {
             ports.take(v6, File::open(list).unwrap().into());

@@ -20,7 +20,7 @@ pub struct Rate {
 /// Measures the rate of one direction.
 #[derive(Debug, Default)]
 pub struct Meter {
-    octets: Cell<u64>,
+    bytes: Cell<u64>,
     /// The first data and the last.
     span: Cell<Option<(Instant, Instant)>>,
     /// The beginning of the current window, and the bytes in it.
@@ -30,17 +30,17 @@ pub struct Meter {
 
 impl Meter {
     /// Data passes now.
-    pub fn add(&self, octets: usize, now: Instant) {
-        let octets = octets as u64;
-        self.octets.set(self.octets.get() + octets);
+    pub fn add(&self, bytes: usize, now: Instant) {
+        let bytes = bytes as u64;
+        self.bytes.set(self.bytes.get() + bytes);
         self.span.set(Some((self.span.get().map_or(now, |(first, _)| first), now)));
         let (begun, within) = self.window.get().unwrap_or((now, 0));
         if now - begun < WINDOW {
-            self.window.set(Some((begun, within + octets)));
+            self.window.set(Some((begun, within + bytes)));
             return;
         }
         self.peak.set(self.peak.get().max(per_second(within, now - begun)));
-        self.window.set(Some((now, octets)));
+        self.window.set(Some((now, bytes)));
     }
 
     /// The time of the first data.
@@ -55,14 +55,14 @@ impl Meter {
         if elapsed < SHORTEST {
             return None;
         }
-        let mean = per_second(self.octets.get(), elapsed);
+        let mean = per_second(self.bytes.get(), elapsed);
         // The last window is not complete, and no peak unless there was no other.
         Some(Rate { mean, peak: self.peak.get().max(mean) })
     }
 }
 
-fn per_second(octets: u64, elapsed: Duration) -> u64 {
-    let rate = u128::from(octets) * 1_000_000 / elapsed.as_micros().max(1);
+fn per_second(bytes: u64, elapsed: Duration) -> u64 {
+    let rate = u128::from(bytes) * 1_000_000 / elapsed.as_micros().max(1);
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
 

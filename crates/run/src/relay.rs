@@ -116,9 +116,9 @@ impl RelayStats {
     }
 
     /// Data of this side is relayed: the number of bytes, and the first of them.
-    fn data(&self, from: Side, begin: &[u8], octets: usize) {
+    fn data(&self, from: Side, begin: &[u8], bytes: usize) {
         let late = if from == Side::Program { self.remote_fin.get() } else { self.program_fin.get() };
-        self.course.data(from, begin, octets, late);
+        self.course.data(from, begin, bytes, late);
     }
 }
 
@@ -157,18 +157,18 @@ impl<'a> Relay<'a> {
         let (mut up, mut down) = (pin!(self.up()), pin!(self.down()));
         let (mut watch, mut acks) = (pin!(self.watch()), pin!(self.acks.attend()));
         // What most connections do not need, or only at their end, is on the heap: an idle one has a small future.
-        let mut let_go: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
+        let mut abandoned: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
         let (mut up_done, mut down_done) = (false, false);
         let over = loop {
-            if up_done && !down_done && let_go.is_none() {
-                let_go = Some(Box::pin(self.let_go()));
+            if up_done && !down_done && abandoned.is_none() {
+                abandoned = Some(Box::pin(self.abandoned()));
             }
             let result = tokio::select! {
                 result = &mut up, if !up_done => { up_done = true; result }
                 result = &mut down, if !down_done => { down_done = true; result }
                 over = &mut watch => Err(over),
                 () = &mut acks => Ok(()),
-                () = poll_fn(|cx| let_go.as_mut().map_or(Poll::Pending, |let_go| let_go.as_mut().poll(cx))),
+                () = poll_fn(|cx| abandoned.as_mut().map_or(Poll::Pending, |abandoned| abandoned.as_mut().poll(cx))),
                     if !down_done => Err(Over::LetGo),
             };
             match result {
@@ -231,8 +231,8 @@ impl<'a> Relay<'a> {
                     self.ledger.blocked.set(false);
                     writable.map_err(|error| self.host_failed(&error))?;
                 }
-                Ok(Some(octets)) => {
-                    add(&self.ledger.to_remote, octets);
+                Ok(Some(bytes)) => {
+                    add(&self.ledger.to_remote, bytes);
                     self.acks.wrote();
                 }
                 Ok(None) => {
@@ -259,9 +259,9 @@ impl<'a> Relay<'a> {
             let texts = first(texts, left);
             self.ledger.course.before(texts[0]);
             match self.host.try_write_vectored(&texts.map(IoSlice::new)) {
-                Ok(octets) => {
-                    self.ledger.data(Side::Program, texts[0], octets);
-                    octets
+                Ok(bytes) => {
+                    self.ledger.data(Side::Program, texts[0], bytes);
+                    bytes
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.ledger.waiting.set(texts.iter().map(|text| text.len() as u64).sum());
@@ -276,7 +276,7 @@ impl<'a> Relay<'a> {
         match (failed, read) {
             (Some(error), _) => Poll::Ready(Err(self.host_failed(&error))),
             (None, Poll::Ready(Err(error))) => Poll::Ready(Err(self.program_failed(&error))),
-            (None, Poll::Ready(Ok(octets))) => Poll::Ready(Ok(octets)),
+            (None, Poll::Ready(Ok(bytes))) => Poll::Ready(Ok(bytes)),
             (None, Poll::Pending) => Poll::Pending,
         }
     }
@@ -316,13 +316,13 @@ impl<'a> Relay<'a> {
                 let mut room = first_room(room, left).map(IoSliceMut::new);
                 let fits: usize = room.iter().map(|piece| piece.len()).sum();
                 match self.host.try_read_vectored(&mut room) {
-                    Ok(octets) => {
-                        read = Ok(Some(octets));
-                        drained = octets < fits;
+                    Ok(bytes) => {
+                        read = Ok(Some(bytes));
+                        drained = bytes < fits;
                         let begin = room.iter().find(|piece| !piece.is_empty());
-                        let begin = begin.map_or(&[][..], |piece| &piece[..octets.min(piece.len())]);
-                        self.ledger.data(Side::Remote, begin, octets);
-                        octets
+                        let begin = begin.map_or(&[][..], |piece| &piece[..bytes.min(piece.len())]);
+                        self.ledger.data(Side::Remote, begin, bytes);
+                        bytes
                     }
                     Err(error) => {
                         read = Err(error);
@@ -331,8 +331,8 @@ impl<'a> Relay<'a> {
                 }
             })
         });
-        if let Ok(Some(octets @ 1..)) = read {
-            add(&self.ledger.from_remote, octets);
+        if let Ok(Some(bytes @ 1..)) = read {
+            add(&self.ledger.from_remote, bytes);
             add(&self.ledger.to_program, written.unwrap_or(0));
             self.acks.heard();
             if drained {
@@ -387,7 +387,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Waits until no process of the program holds the connection; its kernel then ends it after a while.
-    async fn let_go(&self) {
+    async fn abandoned(&self) {
         let mut pause = LET_GO;
         loop {
             sleep(pause).await;
@@ -498,6 +498,6 @@ fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
-fn add(to: &Cell<u64>, octets: usize) {
-    to.set(to.get() + octets as u64);
+fn add(to: &Cell<u64>, bytes: usize) {
+    to.set(to.get() + bytes as u64);
 }

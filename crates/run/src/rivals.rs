@@ -24,7 +24,7 @@ impl Rivals {
     }
 
     /// Whether another address on the same port was connected to since an attempt to connect to this remote began.
-    pub fn won_against(&self, remote: SocketAddr, begun: Instant) -> bool {
+    pub fn is_abandoned_attempt(&self, remote: SocketAddr, begun: Instant) -> bool {
         let lately = self.0.borrow();
         lately
             .iter()
@@ -42,14 +42,14 @@ mod tests {
         let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
         let begun = Instant::now();
         rivals.established(at("192.0.2.7:443"));
-        assert!(rivals.won_against(at("[2001:db8::7]:443"), begun));
-        assert!(!rivals.won_against(at("[2001:db8::7]:80"), begun), "another service");
-        assert!(!rivals.won_against(at("192.0.2.7:443"), begun), "the same address");
-        assert!(!rivals.won_against(at("[2001:db8::7]:443"), Instant::now()), "an earlier one");
+        assert!(rivals.is_abandoned_attempt(at("[2001:db8::7]:443"), begun));
+        assert!(!rivals.is_abandoned_attempt(at("[2001:db8::7]:80"), begun), "another service");
+        assert!(!rivals.is_abandoned_attempt(at("192.0.2.7:443"), begun), "the same address");
+        assert!(!rivals.is_abandoned_attempt(at("[2001:db8::7]:443"), Instant::now()), "an earlier one");
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn memory_is_bounded() {
         let rivals = Rivals::default();
         for port in 1..1000 {
             rivals.established(([192, 0, 2, 7], port).into());

@@ -152,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn the_narrower_of_two_is_known() {
+    fn the_narrower_of_two_targets_is_found() {
         let order = ["all", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "*.example.org", "db.example.org"];
         assert!(order.map(|text| target(text).narrowness()).is_sorted());
     }
 
     #[test]
-    fn what_is_no_destination_is_refused_with_examples() {
+    fn an_invalid_destination_is_refused_with_examples() {
         for wrong in ["", "192.0.2.0/33", "192.0.2", "a..b", "exa mple", "*.", "192.0.2.0/x", "1.2.3.4.5"] {
             let error = wrong.parse::<Target>().unwrap_err();
             assert!(error.contains("192.0.2.0/24"), "{wrong}: {error}");

@@ -88,19 +88,19 @@ async fn attempt(
 ) {
     let (begun, remote) = (std::time::Instant::now(), syn.local_addr());
     let unanswered = |mut record: Record| {
-        record.facts.sibling = run.rivals.won_against(remote, begun);
+        record.facts.sibling = run.rivals.is_abandoned_attempt(remote, begun);
         run.record(record);
     };
     let slot = tokio::select! {
         biased;
         slot = run.budget.acquire(1) => slot,
-        end = syn.closed() => return unanswered(end.map_or_else(|_| account.let_go(), |end| account.given_up(&end))),
-        () = let_go(run, flow_of(&syn)) => {
-            unanswered(account.let_go());
+        end = syn.closed() => return unanswered(end.map_or_else(|_| account.abandoned(), |end| account.given_up(&end))),
+        () = abandoned(run, flow_of(&syn)) => {
+            unanswered(account.abandoned());
             return syn.ignore();
         }
         () = live.closing() => {
-            unanswered(account.let_go());
+            unanswered(account.abandoned());
             return syn.ignore();
         }
     };
@@ -121,13 +121,13 @@ async fn attempt(
         }
         Answer::GivenUp(end) => unanswered(account.given_up(&end)),
         Answer::LetGo => {
-            unanswered(account.let_go());
+            unanswered(account.abandoned());
             // Nothing is left to notify.
             syn.ignore();
         }
         Answer::Closing => {
             // The process that waited has ended.
-            unanswered(account.let_go());
+            unanswered(account.abandoned());
             // The program's kernel gets no answer from us either.
             syn.ignore();
         }
@@ -167,7 +167,7 @@ async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &
         answer = attempt => answer,
         // An error is the end of the link, and of the run.
         end = syn.closed() => end.map_or(Answer::Closing, Answer::GivenUp),
-        () = let_go(run, flow_of(syn)) => Answer::LetGo,
+        () = abandoned(run, flow_of(syn)) => Answer::LetGo,
         () = live.closing() => Answer::Closing,
     }
 }
@@ -191,7 +191,7 @@ async fn connect(
 
 /// Waits until the program has given up its attempt: closing a socket in SYN-SENT sends no packet, but its kernel shows
 /// it. The host's attempt is then dropped as well.
-async fn let_go(run: &Run, flow: Flow) {
+async fn abandoned(run: &Run, flow: Flow) {
     let mut pause = ATTEMPT_FIRST;
     loop {
         sleep(pause).await;
@@ -264,7 +264,7 @@ async fn answer_by_fault(
             tokio::select! {
                 () = healed => return Some(syn),
                 _ = syn.closed() => {}
-                () = let_go(run, flow_of(&syn)) => {}
+                () = abandoned(run, flow_of(&syn)) => {}
                 () = live.closing() => {}
             }
             run.record(account.answered_by_fault(None, false));
@@ -288,8 +288,8 @@ fn answer(run: &Run, syn: InterceptedTcp, failure: &Failure) {
         Said::Reset => syn.refuse(),
         Said::Nothing => syn.ignore(),
         Said::Icmp(error, from) if error.v6 == v6 => {
-            let speaker = run.plan.speaker(syn.local_addr(), from);
-            syn.unreachable(error, speaker.or(gateway));
+            let error_source = run.plan.error_source(syn.local_addr(), from);
+            syn.unreachable(error, error_source.or(gateway));
         }
         Said::Icmp(..) | Said::NoRoute | Said::Forbidden | Said::NoPort | Said::Unbound | Said::Host => {
             syn.unreachable(failure.as_icmp(v6), gateway)
@@ -305,8 +305,8 @@ async fn accept(
     account: &ConnectionReport,
     live: &Live,
 ) -> Option<TcpStream> {
-    if let Some(octets) = host::tcp_info::max_segment(host) {
-        syn.set_max_segment(octets);
+    if let Some(bytes) = host::tcp_info::max_segment(host) {
+        syn.set_max_segment(bytes);
     }
     let accepted = tokio::select! {
         accepted = syn.accept() => accepted,

@@ -89,11 +89,11 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> io::Result<Infallible> {
 /// last, with equal header fields.
 fn group(datagrams: &[Datagram]) -> usize {
     let first = &datagrams[0];
-    let (size, mut octets, mut count) = (first.payload.len(), first.payload.len(), 1);
+    let (size, mut bytes, mut count) = (first.payload.len(), first.payload.len(), 1);
     for next in &datagrams[1..] {
-        octets += next.payload.len();
+        bytes += next.payload.len();
         let alike = (next.local, next.remote, next.ip) == (first.local, first.remote, first.ip);
-        let fits = next.payload.len() <= size && !next.payload.is_empty() && octets <= MAX_GROUP;
+        let fits = next.payload.len() <= size && !next.payload.is_empty() && bytes <= MAX_GROUP;
         if !alike || !fits || count == MAX_SEGMENTS {
             break;
         }
@@ -182,14 +182,14 @@ impl Flows {
         let slot = match self.run.budget.try_acquire(1) {
             Some(slot) => slot,
             // Connections that are in use have all the others: they stay.
-            None if idle::give_up_half(&self.mappings) => {
+            None if idle::evict_half(&self.mappings) => {
                 self.run.budget.try_acquire(1).ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?
             }
             None => return Err(io::Error::from_raw_os_error(libc::EMFILE)),
         };
-        let shared = self.groups.are_heard_at(program.port());
+        let shared = self.groups.are_joined_at(program.port());
         let opened = Mapping::open(key, shared, source, via).or_else(|error| match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE) if idle::give_up_half(&self.mappings) => {
+            Some(libc::EMFILE | libc::ENFILE) if idle::evict_half(&self.mappings) => {
                 Mapping::open(key, shared, source, via)
             }
             _ => Err(error),
@@ -386,7 +386,7 @@ impl Flows {
         let v6 = remote.is_ipv6();
         let failure = Failure::new(&io::Error::from_raw_os_error(queued.errno), Some(queued.clone()));
         let (error, from) = match (failure.said, queued.mtu) {
-            (Said::Icmp(error, from), _) => (error, self.run.plan.speaker(remote, from)),
+            (Said::Icmp(error, from), _) => (error, self.run.plan.error_source(remote, from)),
             // This host itself: the packet exceeds the MTU of its own network.
             (_, Some(mtu)) => (IcmpError::packet_too_big(v6, mtu), self.run.plan.gateway(v6)),
             _ => return account.failed(&failure),
@@ -453,11 +453,11 @@ impl Flows {
 mod tests {
     use super::*;
 
-    fn datagram(to: &str, octets: usize, hop_limit: u8) -> Datagram {
+    fn datagram(to: &str, bytes: usize, hop_limit: u8) -> Datagram {
         Datagram {
             local: to.parse().unwrap(),
             remote: "10.0.2.100:5000".parse().unwrap(),
-            payload: vec![0; octets],
+            payload: vec![0; bytes],
             ip: IpFields { hop_limit, traffic_class: 0, dont_fragment: true },
         }
     }

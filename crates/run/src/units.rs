@@ -20,7 +20,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
 }
 
 /// A number of bytes: `812`, `4k` or `4KiB` (1024 each), `1M`.
-pub fn octets(text: &str) -> Result<u64, String> {
+pub fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -50,13 +50,13 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_octets() {
-        assert_eq!(octets("812"), Ok(812));
-        assert_eq!(octets("4k"), Ok(4096));
-        assert_eq!(octets("4KiB"), Ok(4096));
-        assert_eq!(octets("1M"), Ok(1 << 20));
+    fn numbers_of_bytes() {
+        assert_eq!(bytes("812"), Ok(812));
+        assert_eq!(bytes("4k"), Ok(4096));
+        assert_eq!(bytes("4KiB"), Ok(4096));
+        assert_eq!(bytes("1M"), Ok(1 << 20));
         for wrong in ["", "k", "-1", "1.5k", "99999999999G"] {
-            assert!(octets(wrong).is_err(), "{wrong}");
+            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 }

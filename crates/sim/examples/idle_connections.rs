@@ -34,9 +34,9 @@ fn main() {
     }
     let open = stacks[0].connections() + stacks[1].connections();
     assert_eq!(open, 2 * count, "all are open");
-    let octets = resident().saturating_sub(before);
+    let bytes = resident().saturating_sub(before);
     println!("{count} connections, {open} ends, opened in {:.1} s", start.elapsed().as_secs_f64());
-    println!("{} MB resident, {} octets an end", octets / 1_000_000, octets / open as u64);
+    println!("{} MB resident, {} bytes an end", bytes / 1_000_000, bytes / open as u64);
 }
 
 /// Opens and accepts these connections.
@@ -80,7 +80,7 @@ fn carry(stacks: &mut [Stack; 2], now: Instant) {
     }
 }
 
-/// Octets of memory that the process has, as Linux tells; zero where nobody does.
+/// Bytes of memory that the process has, as Linux tells; zero where nobody does.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

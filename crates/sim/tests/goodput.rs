@@ -78,17 +78,17 @@ const ROUNDS: f64 = 12.0;
 #[test]
 fn no_cell_is_slower_than_its_losses_explain() {
     for path in paths().filter(|path| path.loss > 0.0) {
-        let octets = 2_000_000;
+        let bytes = 2_000_000;
         let mut rates: Vec<_> = (1..=3)
             .map(|seed| {
-                let (took, outcome) = transfer(&ours(|_| {}), path, octets, seed);
-                let again = outcome.sent as f64 / octets as f64 - 1.0;
+                let (took, outcome) = transfer(&ours(|_| {}), path, bytes, seed);
+                let again = outcome.sent as f64 / bytes as f64 - 1.0;
                 assert!(again < path.loss * 1.5 + 0.08, "{path:?}, {seed}: {again} sent again");
-                octets as f64 * 8e-6 / took.as_secs_f64()
+                bytes as f64 * 8e-6 / took.as_secs_f64()
             })
             .collect();
         rates.sort_by(f64::total_cmp);
-        let megabits = octets as f64 * 8e-6;
+        let megabits = bytes as f64 * 8e-6;
         let least = megabits / (2.0 * megabits / expected(path) + ROUNDS * path.delay as f64 * 2e-3);
         assert!(rates[1] >= least, "{path:?}: {rates:?}, expected {least}");
     }

@@ -46,7 +46,7 @@ fn play_all(seeds: u64) -> Met {
 fn nothing_happens_that_must_not() {
     let met = play_all(seeds().unwrap_or(SEEDS));
     println!("{met:#?}");
-    assert!(met.octets > 5_000_000 && met.packets > 50_000, "{met:?}");
+    assert!(met.bytes > 5_000_000 && met.packets > 50_000, "{met:?}");
     let common = [
         Rule::EndOrderly,
         Rule::PeerRstExact,
@@ -73,11 +73,11 @@ fn the_same_seed_gives_the_same_packets() {
 
 /// What must be said of each injected. Some of them do harm in few runs only, so that several are played.
 const NOTICED: [(InjectedBug, &str); 10] = [
-    (InjectedBug::FlipOctet, "not what was written"),
+    (InjectedBug::FlipByte, "not what was written"),
     (InjectedBug::EarlyFin, "a short stream that ends well"),
     (InjectedBug::DropEnd, "no end"),
     (InjectedBug::DoubleEnd, "two ends of one connection"),
-    (InjectedBug::LieAboutOctets, "received, not sent"),
+    (InjectedBug::LieAboutBytes, "received, not sent"),
     (InjectedBug::ForgeReset, "nobody sent the reset"),
     (InjectedBug::ShrinkWindow, "the right edge moves left"),
     (InjectedBug::AcknowledgeTooMuch, "it acknowledges what was never sent"),
@@ -86,7 +86,7 @@ const NOTICED: [(InjectedBug, &str); 10] = [
 ];
 
 #[test]
-fn every_wound_is_noticed() {
+fn every_injected_bug_is_detected() {
     assert_eq!(NOTICED.map(|(injected, _)| injected), InjectedBug::ALL);
     for (injected, words) in NOTICED {
         let noticed = (0..40).any(|seed| {

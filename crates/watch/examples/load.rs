@@ -1,7 +1,7 @@
 //! A load of short connections over loopback, to measure what a watch costs.
 //!
 //! `load RATE SECONDS ABORTS` makes so many connections a second for so many seconds. Each carries a request of 100
-//! octets and an answer of 1000; of ABORTS in 1000 the client closes with the last octet unread. It prints what it
+//! bytes and an answer of 1000; of ABORTS in 1000 the client closes with the last byte unread. It prints what it
 //! reached.
 
 use std::io::{Read, Write};

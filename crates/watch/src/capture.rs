@@ -15,7 +15,7 @@ use crate::event::Flow;
 use crate::record::ended_by_words;
 use crate::sources::RawPacket;
 
-/// Octets of packets that are kept for all connections together.
+/// Bytes of packets that are kept for all connections together.
 const MAX_KEPT: usize = 64 << 20;
 
 #[derive(Debug)]
@@ -23,7 +23,7 @@ struct Kept {
     wall: u64,
     sent: bool,
     len: usize,
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     reset: bool,
 }
 
@@ -55,7 +55,7 @@ impl<W: Write> PacketFile<W> {
 
     /// Keeps a packet.
     pub fn keep(&mut self, packet: &RawPacket<'_>) {
-        let Some((flow, reset)) = flow(packet.octets) else { return };
+        let Some((flow, reset)) = flow(packet.bytes) else { return };
         let flow = flow.undirected();
         let packets = self.flows.entry(flow).or_insert_with(|| {
             self.order.push_back(flow);
@@ -64,11 +64,11 @@ impl<W: Write> PacketFile<W> {
         if packets.len() == self.per_connection
             && let Some(old) = packets.pop_front()
         {
-            self.kept -= old.octets.len();
+            self.kept -= old.bytes.len();
         }
-        let RawPacket { wall, sent, len, octets } = *packet;
-        packets.push_back(Kept { wall, sent, len, octets: octets.to_vec(), reset });
-        self.kept += octets.len();
+        let RawPacket { wall, sent, len, bytes } = *packet;
+        packets.push_back(Kept { wall, sent, len, bytes: bytes.to_vec(), reset });
+        self.kept += bytes.len();
         while self.kept > MAX_KEPT
             && let Some(oldest) = self.order.pop_front()
         {
@@ -78,7 +78,7 @@ impl<W: Write> PacketFile<W> {
 
     fn drop_flow(&mut self, flow: Flow) -> VecDeque<Kept> {
         let packets = self.flows.remove(&flow).unwrap_or_default();
-        self.kept -= packets.iter().map(|packet| packet.octets.len()).sum::<usize>();
+        self.kept -= packets.iter().map(|packet| packet.bytes.len()).sum::<usize>();
         packets
     }
 
@@ -91,7 +91,7 @@ impl<W: Write> PacketFile<W> {
             let comment = (n == decisive).then(|| comment(ended));
             let direction = if packet.sent { Direction::Sent } else { Direction::Received };
             let at = Instant::from_nanos(packet.wall);
-            self.writer.record_cut(at, direction, &packet.octets, packet.len, comment.as_deref());
+            self.writer.record_cut(at, direction, &packet.bytes, packet.len, comment.as_deref());
             self.written += 1;
         }
         self.writer.flush();

@@ -141,8 +141,8 @@ pub struct Ended {
     pub started: Option<Time>,
     /// When it ended.
     pub ended: Time,
-    /// Octets of payload that the client and the server sent.
-    pub octets: [Option<u64>; 2],
+    /// Bytes of payload that the client and the server sent.
+    pub bytes: [Option<u64>; 2],
     /// Seconds without data before the end.
     pub idle: Option<f64>,
     /// Why it ended.
@@ -163,9 +163,9 @@ pub struct Ended {
     pub also: Vec<Cause>,
     /// What the verdict rests on, strongest first.
     pub evidence: Vec<Evidence>,
-    /// Octets that the client and the server had received and not read.
+    /// Bytes that the client and the server had received and not read.
     pub unread: [Option<u32>; 2],
-    /// Octets that the client and the server had written and the other end had not acknowledged.
+    /// Bytes that the client and the server had written and the other end had not acknowledged.
     pub unacked: [Option<u32>; 2],
     /// The process that owned the socket of the end that ended the connection, else of the local end.
     pub process: Option<Owner>,

@@ -76,11 +76,11 @@ pub(crate) fn plain_ip(address: IpAddr) -> IpAddr {
     }
 }
 
-pub(crate) fn ip_from_16(octets: [u8; 16], v6: bool) -> IpAddr {
+pub(crate) fn ip_from_16(bytes: [u8; 16], v6: bool) -> IpAddr {
     if v6 {
-        plain_ip(Ipv6Addr::from(octets).into())
+        plain_ip(Ipv6Addr::from(bytes).into())
     } else {
-        IpAddr::from([octets[0], octets[1], octets[2], octets[3]])
+        IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
 }
 
@@ -167,9 +167,9 @@ pub struct SocketReport {
     pub state: TcpState,
     /// The running timer: 0 none, 1 retransmission, 2 keep-alive, 3 TIME-WAIT, 4 window probe.
     pub timer: u8,
-    /// Octets received that the application has not read.
+    /// Bytes received that the application has not read.
     pub rqueue: u32,
-    /// Octets written that the peer has not acknowledged. Meaningless after a disconnect.
+    /// Bytes written that the peer has not acknowledged. Meaningless after a disconnect.
     pub wqueue: u32,
     /// The owner's user id; 0 in broadcasts.
     pub uid: u32,
@@ -200,9 +200,9 @@ pub struct TcpInfo {
     pub rtt: u32,
     /// All retransmissions.
     pub total_retrans: u32,
-    /// Octets that the peer acknowledged, SYN and FIN included.
+    /// Bytes that the peer acknowledged, SYN and FIN included.
     pub bytes_acked: u64,
-    /// Octets received in order.
+    /// Bytes received in order.
     pub bytes_received: u64,
     /// Segments sent.
     pub segs_out: u32,
@@ -395,7 +395,7 @@ pub struct Segment {
     pub ack: u32,
     /// Window, not scaled.
     pub window: u16,
-    /// Octets of payload.
+    /// Bytes of payload.
     pub payload: u32,
     /// Time to live or hop limit.
     pub hop_limit: u8,
@@ -419,7 +419,7 @@ pub struct IcmpReport {
 pub struct Process {
     /// Its id.
     pub pid: u32,
-    /// Its name, at most 15 octets.
+    /// Its name, at most 15 bytes.
     pub comm: Arc<str>,
     /// Its arguments, separated by spaces; empty for kernel threads and if it is not readable.
     pub command: Arc<str>,

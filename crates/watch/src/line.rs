@@ -25,8 +25,8 @@ pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
     if let Some(started) = ended.started {
         let _ = write!(line, "  after {}", duration(ended.ended.since(started)));
     }
-    if let [Some(client), Some(server)] = ended.octets {
-        let _ = write!(line, ", {} sent, {} received", octets(client), octets(server));
+    if let [Some(client), Some(server)] = ended.bytes {
+        let _ = write!(line, ", {} sent, {} received", bytes(client), bytes(server));
     }
     if let Some(other) = ended.alternatives.first().filter(|_| ended.confidence < 0.9) {
         let _ =
@@ -68,7 +68,7 @@ fn duration(nanoseconds: u64) -> String {
     }
 }
 
-fn octets(count: u64) -> String {
+fn bytes(count: u64) -> String {
     match count {
         0..10_000 => format!("{count} bytes"),
         10_000..10_000_000 => format!("{} KB", count / 1000),
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(duration(1_240_000_000), "1.2 s");
         assert_eq!(duration(3_725_000_000_000), "1:02:05");
         assert_eq!(
-            (octets(9), octets(37_400), octets(12_345_678)),
+            (bytes(9), bytes(37_400), bytes(12_345_678)),
             ("9 bytes".into(), "37 KB".into(), "12 MB".into())
         );
     }

@@ -47,11 +47,11 @@ impl Calendar {
 /// Community ID version 1 of a TCP flow, with seed 0: the same for both directions.
 #[must_use]
 pub fn community_id(a: SocketAddr, b: SocketAddr) -> String {
-    let octets = |ip: IpAddr| match ip {
+    let bytes = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    let mut ends = [(octets(a.ip()), a.port()), (octets(b.ip()), b.port())];
+    let mut ends = [(bytes(a.ip()), a.port()), (bytes(b.ip()), b.port())];
     ends.sort();
     let mut input = vec![0, 0];
     input.extend_from_slice(&ends[0].0);
@@ -88,7 +88,7 @@ pub fn connection(ended: &Ended, calendar: &Calendar) -> Value {
     set("local", if ended.both_local { "both" } else { ended.local.name() }.into());
     set("started", ended.started.map_or(Value::Null, |at| calendar.rfc3339(at).into()));
     set("ended", calendar.rfc3339(ended.ended).into());
-    set("octets", sides(ended.octets));
+    set("octets", sides(ended.bytes));
     set("idle", ended.idle.map_or(Value::Null, Into::into));
     set("frames", json!({ "first": null, "last": null, "count": ended.packets, "decisive": [] }));
     set("cause", ended.cause.name().into());

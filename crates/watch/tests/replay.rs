@@ -178,12 +178,12 @@ fn linger_0_is_an_abort_of_the_program() {
     let ended = machine.end();
     assert_eq!((ended.cause, ended.ended_by), (Cause::Abort, EndedBy::Client));
     assert_eq!(ended.flow, flow());
-    assert_eq!(ended.unacked, [None, None], "65538 octets are what a disconnect leaves, not data");
+    assert_eq!(ended.unacked, [None, None], "65538 bytes are what a disconnect leaves, not data");
     assert_eq!(owner(&ended), Some((OWNER, "close")));
 }
 
 #[test]
-fn a_close_with_unread_data_tells_how_many_octets() {
+fn a_close_with_unread_data_tells_how_many_bytes() {
     let mut machine = Machine::root();
     machine
         .connect()
@@ -193,13 +193,13 @@ fn a_close_with_unread_data_tells_how_many_octets() {
     let ended = machine.end();
     assert_eq!((ended.cause, ended.ended_by), (Cause::CloseUnread, EndedBy::Client));
     assert_eq!(ended.unread, [Some(2990), None]);
-    assert_eq!(ended.octets, [Some(1), Some(3000)]);
+    assert_eq!(ended.bytes, [Some(1), Some(3000)]);
     assert_eq!(ended.severity, Severity::Harmful);
     assert_eq!(ended.process.unwrap().killed_by, None);
 }
 
 #[test]
-fn a_killed_process_is_told_from_one_that_closes() {
+fn a_killed_process_is_distinguished_from_one_that_closes() {
     let mut machine = Machine::root();
     machine
         .connect()
@@ -213,7 +213,7 @@ fn a_killed_process_is_told_from_one_that_closes() {
 }
 
 #[test]
-fn who_runs_when_a_timer_fires_is_not_named() {
+fn the_process_running_at_a_timer_is_not_named() {
     let mut machine = Machine::root();
     machine
         .connect()
@@ -316,7 +316,7 @@ fn an_administrator_is_not_the_owner() {
 }
 
 #[test]
-fn a_listener_that_closes_resets_what_waits() {
+fn a_closed_listener_resets_waiting_connections() {
     let mut machine = Machine::root();
     let listener = Flow::new(flow().local, "0.0.0.0:0".parse().unwrap());
     machine.state(VICTIM, SOFTIRQ, TcpState::SynRecv, TcpState::Established).trace(
@@ -347,7 +347,7 @@ fn a_socket_of_another_network_namespace_is_left_out() {
 }
 
 #[test]
-fn a_flow_that_is_used_again_is_another_connection() {
+fn a_reused_four_tuple_is_another_connection() {
     let mut machine = Machine::root();
     for _ in 0..2 {
         machine

@@ -36,7 +36,7 @@ impl Sum {
     /// Adds bytes; an odd length is padded with a zero byte.
     #[inline]
     #[must_use]
-    #[allow(clippy::should_implement_trait, reason = "a sum plus octets is no sum plus sum")]
+    #[allow(clippy::should_implement_trait, reason = "a sum plus bytes is no sum plus sum")]
     pub fn add(self, bytes: &[u8]) -> Self {
         let sum = if bytes.len() < SHORT { narrow(bytes) } else { wide(bytes) };
         // Each addition is below 2^33, so 2^31 of them fit before the accumulator could overflow.

@@ -90,7 +90,7 @@ impl UdpHeader {
     }
 
     fn header(&self, payload: &[u8], checksum: u16) -> [u8; HEADER] {
-        let len = u16::try_from(HEADER + payload.len()).expect("a datagram has at most 65535 octets");
+        let len = u16::try_from(HEADER + payload.len()).expect("a datagram has at most 65535 bytes");
         let mut b = [0; HEADER];
         b[0..2].copy_from_slice(&self.src_port.to_be_bytes());
         b[2..4].copy_from_slice(&self.dst_port.to_be_bytes());

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fails_is_read() {
+    fn fail_on_values_are_parsed() {
         let read: FailOn = "harmful,refused:0.5".parse().unwrap();
         assert_eq!(
             (read.severity, read.causes.as_slice(), read.confidence),

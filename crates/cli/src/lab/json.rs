@@ -55,7 +55,8 @@ struct Packet<'a> {
     verdict_rule: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict_rule_code: Option<&'static str>,
-    octets: usize,
+    #[serde(rename = "octets")]
+    bytes: usize,
 }
 
 #[derive(Serialize)]
@@ -80,7 +81,8 @@ struct End<'a> {
     rule_code: &'static str,
     state: String,
     lost: Lost,
-    octets: Octets,
+    #[serde(rename = "octets")]
+    bytes: Bytes,
     opened: f64,
     ended: f64,
     sentence: String,
@@ -94,7 +96,7 @@ struct Lost {
 }
 
 #[derive(Serialize)]
-struct Octets {
+struct Bytes {
     sent: u64,
     received: u64,
 }
@@ -183,7 +185,7 @@ fn packet<'a>(trace: &'a Trace, record: &PacketRecord, decoder: &mut Decoder) ->
         verdict: verdict.as_ref().map(Verdict::to_string),
         verdict_rule: verdict.and_then(Verdict::rule).map(Rule::name),
         verdict_rule_code: verdict.and_then(Verdict::rule).map(Rule::code),
-        octets: record.bytes.len(),
+        bytes: record.bytes.len(),
     }
 }
 
@@ -216,7 +218,7 @@ fn end<'a>(time: f64, host: &'a str, ended: &Ended) -> End<'a> {
         rule_code: end.rule.code(),
         state: end.state.to_string(),
         lost: Lost { unsent: end.lost.unsent, unacked: end.lost.unacked, unread: end.lost.unread },
-        octets: Octets { sent: ended.octets.sent, received: ended.octets.received },
+        bytes: Bytes { sent: ended.bytes.sent, received: ended.bytes.received },
         opened: seconds(ended.opened),
         ended: seconds(end.at),
         sentence: end.to_string(),

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_named_are_played_in_the_order_asked_for() {
+    fn only_the_named_are_played_in_the_order_requested() {
         let played = lab("orderly refused -6").unwrap();
         let at = |title: &str| played.find(title).unwrap_or_else(|| panic!("{title} in {played}"));
         assert!(at("orderly: ") < at("refused: ") && at("[2001:db8::1]:40001") < at("refused: "));

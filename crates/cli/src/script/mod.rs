@@ -212,13 +212,13 @@ impl Run {
 
 /// Reads a script; returns its path and text.
 fn read(path: &Path) -> Result<(PathBuf, String), Trouble> {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     let (path, read) = if path.as_os_str() == "-" {
-        ("<stdin>".into(), io::stdin().lock().read_to_end(&mut octets))
+        ("<stdin>".into(), io::stdin().lock().read_to_end(&mut bytes))
     } else {
-        (path.to_owned(), fs::File::open(path).and_then(|mut file| file.read_to_end(&mut octets)))
+        (path.to_owned(), fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)))
     };
-    match read.map(|_| String::from_utf8(octets)) {
+    match read.map(|_| String::from_utf8(bytes)) {
         Ok(Ok(source)) => Ok((path, source)),
         Ok(Err(error)) => Err(Trouble::NoText(path, error.utf8_error().valid_up_to())),
         Err(error) => Err(Trouble::File(path, error)),

@@ -82,16 +82,16 @@ pub enum Behaviour {
 }
 
 fn behaviour(text: &str) -> Result<Behaviour, String> {
-    let (name, octets) = match text.split_once('=') {
-        Some((name, octets)) => (name, Some(units::octets(octets)?)),
+    let (name, bytes) = match text.split_once('=') {
+        Some((name, bytes)) => (name, Some(units::bytes(bytes)?)),
         None => (text, None),
     };
-    match (name, octets) {
+    match (name, bytes) {
         ("echo", None) => Ok(Behaviour::Echo),
         ("discard", None) => Ok(Behaviour::Discard),
-        ("rst-after", Some(octets)) => Ok(Behaviour::RstAfter(octets)),
+        ("rst-after", Some(bytes)) => Ok(Behaviour::RstAfter(bytes)),
         ("never-read", None) => Ok(Behaviour::NeverRead),
-        ("half-open", octets) => Ok(Behaviour::HalfOpen(octets.unwrap_or(0))),
+        ("half-open", bytes) => Ok(Behaviour::HalfOpen(bytes.unwrap_or(0))),
         _ => Err("choose echo, discard, rst-after=N, never-read, half-open or half-open=N".to_owned()),
     }
 }
@@ -144,9 +144,9 @@ impl fmt::Display for Behaviour {
         match self {
             Self::Echo => f.write_str("echo"),
             Self::Discard => f.write_str("discard"),
-            Self::RstAfter(octets) => write!(f, "rst-after={octets}"),
+            Self::RstAfter(bytes) => write!(f, "rst-after={bytes}"),
             Self::NeverRead => f.write_str("never-read"),
-            Self::HalfOpen(octets) => write!(f, "half-open={octets}"),
+            Self::HalfOpen(bytes) => write!(f, "half-open={bytes}"),
         }
     }
 }

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_output_that_fails_is_noticed() {
+    async fn an_output_that_fails_is_detected() {
         struct Broken;
         impl Write for Broken {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {

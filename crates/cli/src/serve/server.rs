@@ -233,15 +233,15 @@ impl Server {
                 stream.shutdown().await?;
                 stream.closed().await?;
             }
-            Behaviour::RstAfter(octets) => {
-                read_so_many(&mut stream, octets).await?;
+            Behaviour::RstAfter(bytes) => {
+                read_so_many(&mut stream, bytes).await?;
                 stream.abort();
             }
             Behaviour::NeverRead => {
                 stream.closed().await?;
             }
-            Behaviour::HalfOpen(octets) => {
-                read_so_many(&mut stream, octets).await?;
+            Behaviour::HalfOpen(bytes) => {
+                read_so_many(&mut stream, bytes).await?;
                 self.forget(&stream)?;
                 self.reboot.notify_one();
                 std::future::pending::<()>().await;
@@ -383,6 +383,6 @@ struct Forgotten {
 }
 
 /// Reads this many bytes, or up to the end of the stream.
-async fn read_so_many(stream: &mut TcpStream, octets: u64) -> io::Result<()> {
-    tokio::io::copy(&mut stream.take(octets), &mut tokio::io::sink()).await.map(drop)
+async fn read_so_many(stream: &mut TcpStream, bytes: u64) -> io::Result<()> {
+    tokio::io::copy(&mut stream.take(bytes), &mut tokio::io::sink()).await.map(drop)
 }

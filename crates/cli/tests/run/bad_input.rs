@@ -43,7 +43,7 @@ fn bad_options_elsewhere_are_usage_errors() {
 }
 
 #[test]
-fn unwritable_files_are_noticed_before_the_program_runs() {
+fn unwritable_files_are_detected_before_the_program_runs() {
     let marker = tempfile::tempdir().unwrap().path().join("ran");
     let marker = marker.to_str().unwrap();
     fails(

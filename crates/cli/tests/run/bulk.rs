@@ -88,7 +88,7 @@ fn sixty_four_mebibytes_each_way_over_veth() {
 }
 
 /// Connections that the program does not read: what is held for all of them has a bound, nobody is reset, and
-/// every octet comes when it reads.
+/// every byte comes when it reads.
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
 fn a_program_that_does_not_read() {

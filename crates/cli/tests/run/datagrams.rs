@@ -32,8 +32,8 @@ fn answers_come_back() {
         let server = std::thread::spawn(move || {
             let mut payload = [0; 65_536];
             for _ in 0..2 {
-                let (octets, from) = socket.recv_from(&mut payload).unwrap();
-                socket.send_to(&payload[..octets], from).unwrap();
+                let (bytes, from) = socket.recv_from(&mut payload).unwrap();
+                socket.send_to(&payload[..bytes], from).unwrap();
             }
         });
         let ran = relayed("udp", gateway, port, &["hello"]);

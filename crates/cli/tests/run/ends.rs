@@ -64,9 +64,9 @@ fn an_answer_ends_in_order() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn an_abort_comes_after_the_octets_before_it() {
+fn an_abort_comes_after_the_bytes_before_it() {
     let serve = |mut stream: TcpStream| {
-        // A reset that comes before the client has seen that it is connected takes the octets with it.
+        // A reset that comes before the client has seen that it is connected takes the bytes with it.
         std::thread::sleep(Duration::from_millis(100));
         stream.write_all(b"hello").unwrap();
         reset(stream);
@@ -83,7 +83,7 @@ fn an_abort_comes_after_the_octets_before_it() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn many_octets_before_an_abort_all_arrive() {
+fn many_bytes_before_an_abort_all_arrive() {
     require_all();
     for (host, gateway) in FAMILIES {
         let server = Server::new(host, 1, |mut stream: TcpStream| {
@@ -100,7 +100,7 @@ fn many_octets_before_an_abort_all_arrive() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn a_close_with_unread_octets_is_a_reset() {
+fn a_close_with_unread_bytes_is_a_reset() {
     let serve = |stream: TcpStream| {
         // Something has come, and is never read.
         stream.peek(&mut [0]).unwrap();
@@ -155,7 +155,7 @@ fn the_servers_see_the_programs_abort() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn the_servers_see_the_programs_close_with_unread_octets() {
+fn the_servers_see_the_programs_close_with_unread_bytes() {
     require_all();
     for (host, gateway) in FAMILIES {
         let server = Server::new(host, 2, |mut stream: TcpStream| {
@@ -173,7 +173,7 @@ fn the_servers_see_the_programs_close_with_unread_octets() {
 /// first, and never as an end of the stream to one and a broken pipe to the other.
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn an_abort_against_octets_in_flight_is_never_an_end() {
+fn an_abort_against_bytes_in_flight_is_never_an_end() {
     require_all();
     let server = Server::new("127.0.0.1", 6, |stream: TcpStream| {
         let mut writer = stream.try_clone().unwrap();
@@ -238,14 +238,14 @@ fn a_remote_that_does_not_close_is_open_at_the_end() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn curl_says_what_it_says_without_us() {
+fn curl_prints_the_same_as_without_lastack() {
     require_tool("curl");
     require_namespaces();
     for (host, gateway) in [("127.0.0.1", "10.0.2.2"), ("[::1]", "[fd00::2]")] {
         let bare = host.trim_matches(['[', ']']);
         let serve = |mut stream: TcpStream| {
             let mut request = [0; 4096];
-            let _octets = stream.read(&mut request).unwrap();
+            let _bytes = stream.read(&mut request).unwrap();
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
                 .unwrap();

@@ -119,7 +119,7 @@ fn late_packets_and_late_closes_take_their_time() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn a_forgotten_connection_is_reset_when_it_speaks() {
+fn data_on_a_forgotten_connection_is_reset() {
     require_all();
     let server =
         Server::new("127.0.0.1", 1, |mut stream: TcpStream| stream.read(&mut [0; 10]).map_err(|e| e.kind()));
@@ -189,7 +189,7 @@ fn the_capture_says_of_a_packet_what_the_report_says() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn questions_for_names_fail_as_asked_for_and_datagrams_too() {
+fn dns_and_udp_faults_are_injected() {
     require_all();
     let ask = "import socket, time\nt = time.monotonic()\ntry: socket.getaddrinfo('a.example.test', 80)\n\
                except socket.gaierror as e: print(e.errno, time.monotonic() - t < 4)";

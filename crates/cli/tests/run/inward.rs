@@ -91,7 +91,7 @@ fn the_clients_address_is_visible_inside() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn a_port_that_is_taken_is_told_before_the_program_runs() {
+fn a_port_in_use_is_reported_before_the_program_runs() {
     require_all();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

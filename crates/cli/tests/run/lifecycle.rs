@@ -25,7 +25,7 @@ fn the_exit_status_is_the_programs_wherever_the_report_goes() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn too_few_descriptors_are_told_before_the_program_runs() {
+fn too_few_descriptors_are_reported_before_the_program_runs() {
     require_all();
     let script = format!("ulimit -n 20; exec {LASTACK} run -q -- sh -c 'echo the program ran'");
     let output = finish(Command::new("sh").args(["-c", &script]));

@@ -57,7 +57,7 @@ fn two_ends(options: &[&str]) -> String {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn as_much_is_reported_as_is_asked_for() {
+fn the_report_has_the_requested_detail() {
     require_all();
     assert_eq!(two_ends(&[]).lines().count(), 2, "the refused one, and the summary");
     assert_eq!(two_ends(&["-v"]).lines().count(), 3, "both, and the summary");
@@ -190,7 +190,7 @@ fn the_capture_holds_the_packets_and_what_became_of_them() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn octets_are_kept_for_a_slow_remote_until_a_signal() {
+fn bytes_are_kept_for_a_slow_remote_until_a_signal() {
     require_all();
     let (told, go_on) = std::sync::mpsc::channel::<()>();
     let server = Server::new("127.0.0.1", 1, move |stream| {
@@ -208,7 +208,7 @@ fn octets_are_kept_for_a_slow_remote_until_a_signal() {
     std::thread::sleep(std::time::Duration::from_secs(4));
     assert!(
         child.try_wait().unwrap().is_none(),
-        "the program has ended, and its octets are not delivered yet"
+        "the program has ended, and its bytes are not delivered yet"
     );
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();

@@ -9,7 +9,7 @@ use crate::support::{
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn silence_stays_silence() {
+fn an_unanswered_attempt_stays_unanswered() {
     require_all();
     for (host, gateway) in FAMILIES {
         let silent = Silent::new(host);

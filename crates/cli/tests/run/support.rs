@@ -208,7 +208,7 @@ pub fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// Reads to the end: the octets, and the kind of error or `None` for the end of the stream.
+/// Reads to the end: the bytes, and the kind of error or `None` for the end of the stream.
 pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, Option<std::io::ErrorKind>) {
     let mut data = Vec::new();
     // What is read before an error stays.

@@ -64,7 +64,7 @@ Whole programs are in [clients.md](clients.md).
 
 #[test]
 #[ignore = "needs root, ip and python3"]
-fn the_program_sees_what_it_sees_on_the_kernel() {
+fn the_program_sees_the_same_as_on_the_kernel() {
     lab::require_root();
     let update = std::env::var_os("UPDATE_DOCS");
     let lab = Lab::new();

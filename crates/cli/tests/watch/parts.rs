@@ -44,8 +44,8 @@ fn server(what: &str, address: SocketAddr) {
         return;
     }
     let (mut stream, _) = listener.accept().unwrap();
-    let mut octet = [0];
-    stream.read_exact(&mut octet).unwrap();
+    let mut byte = [0];
+    stream.read_exact(&mut byte).unwrap();
     match what {
         "answers" => {
             stream.write_all(&[7; 3000]).unwrap();

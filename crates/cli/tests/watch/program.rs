@@ -130,7 +130,7 @@ fn packets_are_written_with_the_verdict() {
     let file = std::fs::read(&path).unwrap();
     assert_eq!(file[..4], [0x0a, 0x0d, 0x0d, 0x0a], "pcapng");
     let comment = b"lastack: refused by the server (C01)";
-    assert!(file.windows(comment.len()).any(|octets| octets == comment));
+    assert!(file.windows(comment.len()).any(|bytes| bytes == comment));
     // What `explain` says of the file.
     let told = Command::new(LASTACK).args(["explain", "--json"]).arg(&path).output().unwrap();
     let first = String::from_utf8(told.stdout).unwrap();

@@ -147,7 +147,7 @@ fn check_common(session: &Session, pids: &Pids) {
 
 #[test]
 #[ignore = "needs root, ip, ss and setpriv"]
-fn root_is_told_every_end_with_the_kernels_reason() {
+fn root_sees_every_end_with_the_reason_of_the_kernel() {
     require_root();
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let scene = Scene::new(User::Root);
@@ -187,7 +187,7 @@ fn root_is_told_every_end_with_the_kernels_reason() {
 
 #[test]
 #[ignore = "needs root, ip, ss and setpriv"]
-fn a_user_without_privileges_is_told_what_can_be_told() {
+fn an_unprivileged_user_sees_what_needs_no_privilege() {
     require_root();
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let scene = Scene::new(User::Nobody);

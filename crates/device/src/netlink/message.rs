@@ -61,9 +61,9 @@ impl Message {
     pub(super) fn new(kind: u16, flags: i32, body: &(impl IntoBytes + Immutable)) -> Self {
         let flags = flags | libc::NLM_F_REQUEST | libc::NLM_F_ACK;
         let header = Header { len: 0, kind, flags: flags as u16, sequence: 0, port: 0 };
-        let mut octets = header.as_bytes().to_vec();
-        octets.extend_from_slice(body.as_bytes());
-        Self(octets)
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(body.as_bytes());
+        Self(bytes)
     }
 
     /// Appends an attribute, padded to four bytes; its length does not count the padding.
@@ -141,7 +141,7 @@ pub(super) fn family(address: IpAddr) -> u8 {
 }
 
 /// The address in network byte order.
-pub(super) fn octets(address: IpAddr) -> Vec<u8> {
+pub(super) fn bytes(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -153,13 +153,13 @@ mod tests {
     use super::*;
 
     /// (kind, data) of each attribute.
-    fn attributes(mut octets: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    fn attributes(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
         let mut all = Vec::new();
-        while !octets.is_empty() {
-            let len = usize::from(u16::from_ne_bytes([octets[0], octets[1]]));
-            let kind = u16::from_ne_bytes([octets[2], octets[3]]);
-            all.push((kind, octets[4..len].to_vec()));
-            octets = &octets[len.next_multiple_of(4).min(octets.len())..];
+        while !bytes.is_empty() {
+            let len = usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
+            let kind = u16::from_ne_bytes([bytes[2], bytes[3]]);
+            all.push((kind, bytes[4..len].to_vec()));
+            bytes = &bytes[len.next_multiple_of(4).min(bytes.len())..];
         }
         all
     }
@@ -167,14 +167,14 @@ mod tests {
     #[test]
     fn a_request_states_its_length_kind_flags_and_sequence() {
         let body = LinkBody { index: 7, flags: 1, change: 1, ..LinkBody::default() };
-        let octets = Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE, &body).finish(0x0102_0304);
-        assert_eq!(octets.len(), 32);
-        assert_eq!(octets[0..4], 32u32.to_ne_bytes());
-        assert_eq!(octets[4..6], 16u16.to_ne_bytes(), "RTM_NEWLINK");
-        assert_eq!(octets[6..8], 0x405u16.to_ne_bytes(), "CREATE|REQUEST|ACK");
-        assert_eq!(octets[8..12], 0x0102_0304u32.to_ne_bytes());
-        assert_eq!(octets[20..24], 7i32.to_ne_bytes());
-        assert_eq!(octets[24..28], 1u32.to_ne_bytes());
+        let bytes = Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE, &body).finish(0x0102_0304);
+        assert_eq!(bytes.len(), 32);
+        assert_eq!(bytes[0..4], 32u32.to_ne_bytes());
+        assert_eq!(bytes[4..6], 16u16.to_ne_bytes(), "RTM_NEWLINK");
+        assert_eq!(bytes[6..8], 0x405u16.to_ne_bytes(), "CREATE|REQUEST|ACK");
+        assert_eq!(bytes[8..12], 0x0102_0304u32.to_ne_bytes());
+        assert_eq!(bytes[20..24], 7i32.to_ne_bytes());
+        assert_eq!(bytes[24..28], 1u32.to_ne_bytes());
     }
 
     #[test]
@@ -183,22 +183,22 @@ mod tests {
         message.name(3, "tun0").nest(18, |message| {
             message.attribute(1, b"veth").attribute(2, b"abcde");
         });
-        let octets = message.finish(1);
-        let top = attributes(&octets[32..]);
+        let bytes = message.finish(1);
+        let top = attributes(&bytes[32..]);
         assert_eq!(top[0], (3, b"tun0\0".to_vec()));
         assert_eq!(top[1].0, 18);
         assert_eq!(attributes(&top[1].1), [(1, b"veth".to_vec()), (2, b"abcde".to_vec())]);
-        assert_eq!(octets.len() % 4, 0);
+        assert_eq!(bytes.len() % 4, 0);
     }
 
     #[test]
     fn an_acknowledgement_is_the_error_message_of_that_request() {
         let reply = |kind: i32, sequence: u32, code: i32| {
             let header = Header { len: 36, kind: kind as u16, flags: 0, sequence, port: 0 };
-            let mut octets = header.as_bytes().to_vec();
-            octets.extend_from_slice(&code.to_ne_bytes());
-            octets.extend_from_slice(&[0; 16]);
-            octets
+            let mut bytes = header.as_bytes().to_vec();
+            bytes.extend_from_slice(&code.to_ne_bytes());
+            bytes.extend_from_slice(&[0; 16]);
+            bytes
         };
         assert_eq!(acknowledgement(&reply(libc::NLMSG_ERROR, 5, 0), 5), Some(0));
         assert_eq!(acknowledgement(&reply(libc::NLMSG_ERROR, 5, -libc::EPERM), 5), Some(libc::EPERM));
@@ -221,8 +221,8 @@ mod tests {
 
     #[test]
     fn addresses_are_in_network_order() {
-        assert_eq!(octets("10.0.2.100".parse().unwrap()), [10, 0, 2, 100]);
-        assert_eq!(octets("fd00::3".parse().unwrap())[15], 3);
+        assert_eq!(bytes("10.0.2.100".parse().unwrap()), [10, 0, 2, 100]);
+        assert_eq!(bytes("fd00::3".parse().unwrap())[15], 3);
         assert_eq!(family("10.0.2.100".parse().unwrap()), 2);
         assert_eq!(family("fd00::3".parse().unwrap()), 10);
     }

@@ -263,11 +263,11 @@ fn veth(near: VethEnd<'_>, far: VethEnd<'_>) -> Message {
 
 fn new_address(index: u32, address: IpAddr, prefix: u8) -> Message {
     let body = AddressBody { family: message::family(address), prefix, flags: 0, scope: 0, index };
-    let octets = message::octets(address);
+    let bytes = message::bytes(address);
     let mut message = Message::new(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &body);
     message
-        .attribute(libc::IFA_LOCAL, &octets)
-        .attribute(libc::IFA_ADDRESS, &octets)
+        .attribute(libc::IFA_LOCAL, &bytes)
+        .attribute(libc::IFA_ADDRESS, &bytes)
         .attribute(libc::IFA_FLAGS, &libc::IFA_F_NODAD.to_ne_bytes());
     message
 }
@@ -291,7 +291,7 @@ fn default_route(index: u32, gateway: IpAddr, sizes: RouteSizes) -> Message {
     let mut message = Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &body);
     message
         .attribute(libc::RTA_OIF, &index.to_ne_bytes())
-        .attribute(libc::RTA_GATEWAY, &message::octets(gateway));
+        .attribute(libc::RTA_GATEWAY, &message::bytes(gateway));
     let metrics = [(RTAX_MTU, sizes.mtu), (RTAX_ADVMSS, sizes.advertised_mss)];
     if metrics.iter().any(|(_, value)| value.is_some()) {
         message.nest(libc::RTA_METRICS, |message| {
@@ -306,12 +306,12 @@ fn default_route(index: u32, gateway: IpAddr, sizes: RouteSizes) -> Message {
 }
 
 fn route_to(address: IpAddr) -> Message {
-    let octets = message::octets(address);
-    let prefix = octets.len() as u8 * 8;
+    let bytes = message::bytes(address);
+    let prefix = bytes.len() as u8 * 8;
     let body =
         RouteBody { family: message::family(address), destination_prefix: prefix, ..RouteBody::default() };
     let mut message = Message::new(libc::RTM_GETROUTE, 0, &body);
-    message.attribute(libc::RTA_DST, &octets);
+    message.attribute(libc::RTA_DST, &bytes);
     message
 }
 
@@ -319,48 +319,48 @@ fn route_to(address: IpAddr) -> Message {
 mod tests {
     use super::*;
 
-    /// What `ip link set dev IF up mtu 1500 arp off` sends: the golden octets after the header, from linux/if_link.h.
+    /// What `ip link set dev IF up mtu 1500 arp off` sends: the golden bytes after the header, from linux/if_link.h.
     #[test]
     fn up_carries_the_flags_and_the_mtu() {
         let settings = LinkSettings { mtu: Some(1500), no_arp: true, ..LinkSettings::default() };
-        let octets = up(9, &settings).finish(1);
+        let bytes = up(9, &settings).finish(1);
         let flags = 0x81u32.to_ne_bytes();
-        assert_eq!(octets[20..24], 9i32.to_ne_bytes());
-        assert_eq!(octets[24..28], flags);
-        assert_eq!(octets[28..32], flags, "only these flags change");
+        assert_eq!(bytes[20..24], 9i32.to_ne_bytes());
+        assert_eq!(bytes[24..28], flags);
+        assert_eq!(bytes[28..32], flags, "only these flags change");
         let mut mtu = vec![];
         mtu.extend_from_slice(&8u16.to_ne_bytes());
         mtu.extend_from_slice(&4u16.to_ne_bytes());
         mtu.extend_from_slice(&1500u32.to_ne_bytes());
-        assert_eq!(octets[32..], mtu);
+        assert_eq!(bytes[32..], mtu);
     }
 
     #[test]
     fn an_address_skips_duplicate_detection() {
-        let octets = new_address(3, "fd00::100".parse().unwrap(), 64).finish(1);
-        assert_eq!(octets[16..20], [10, 64, 0, 0]);
-        assert_eq!(octets[20..24], 3u32.to_ne_bytes());
-        assert_eq!(octets.len(), 24 + 20 + 20 + 8);
-        assert_eq!(octets[octets.len() - 4..], 2u32.to_ne_bytes(), "IFA_F_NODAD");
+        let bytes = new_address(3, "fd00::100".parse().unwrap(), 64).finish(1);
+        assert_eq!(bytes[16..20], [10, 64, 0, 0]);
+        assert_eq!(bytes[20..24], 3u32.to_ne_bytes());
+        assert_eq!(bytes.len(), 24 + 20 + 20 + 8);
+        assert_eq!(bytes[bytes.len() - 4..], 2u32.to_ne_bytes(), "IFA_F_NODAD");
     }
 
     #[test]
     fn a_default_route_has_no_destination() {
-        let octets = default_route(3, "10.0.2.2".parse().unwrap(), RouteSizes::default()).finish(1);
-        assert_eq!(octets[16..24], [2, 0, 0, 0, 254, 4, 0, 1]);
-        assert_eq!(octets[28..32], [8, 0, 4, 0], "RTA_OIF");
-        assert_eq!(octets[octets.len() - 4..], [10, 0, 2, 2]);
+        let bytes = default_route(3, "10.0.2.2".parse().unwrap(), RouteSizes::default()).finish(1);
+        assert_eq!(bytes[16..24], [2, 0, 0, 0, 254, 4, 0, 1]);
+        assert_eq!(bytes[28..32], [8, 0, 4, 0], "RTA_OIF");
+        assert_eq!(bytes[bytes.len() - 4..], [10, 0, 2, 2]);
     }
 
     #[test]
     fn a_veth_names_both_ends() {
         let near = VethEnd { name: "tun0", address: [2, 0, 0, 0, 0, 1] };
         let far = VethEnd { name: "far0", address: [2, 0, 0, 0, 0, 2] };
-        let octets = veth(near, far).finish(1);
-        let at = |needle: &[u8]| octets.windows(needle.len()).position(|window| window == needle);
+        let bytes = veth(near, far).finish(1);
+        let at = |needle: &[u8]| bytes.windows(needle.len()).position(|window| window == needle);
         let (kind, name) = (at(b"veth\0").unwrap(), at(b"far0\0").unwrap());
         assert!(at(b"tun0\0").unwrap() < kind && kind < name);
         assert!(at(&far.address).unwrap() > name);
-        assert_eq!(octets[0..4], (octets.len() as u32).to_ne_bytes());
+        assert_eq!(bytes[0..4], (bytes.len() as u32).to_ne_bytes());
     }
 }

@@ -92,20 +92,20 @@ impl RecvRing {
         &self.out_of_order
     }
 
-    /// Stores the part of `text`, whose first byte is at position `at`, that is new and fits, and
+    /// Stores the part of `data`, whose first byte is at position `at`, that is new and fits, and
     /// returns by how much `next` advanced. `None`: nothing was new, or there was no room.
-    pub fn write(&mut self, at: u64, text: &[u8]) -> Option<u64> {
+    pub fn write(&mut self, at: u64, data: &[u8]) -> Option<u64> {
         let start = at.max(self.next);
-        let end = (at + text.len() as u64).min(self.next + self.room() as u64);
+        let end = (at + data.len() as u64).min(self.next + self.room() as u64);
         if start >= end {
             return None;
         }
-        let text = &text[(start - at) as usize..(end - at) as usize];
+        let data = &data[(start - at) as usize..(end - at) as usize];
         if start == self.next && self.out_of_order.is_empty() {
             // No data lies beyond it.
             let (at, used) = ((start - self.read) as usize, self.len());
-            self.ring.reserve(used, at + text.len());
-            self.ring.write(at, text);
+            self.ring.reserve(used, at + data.len());
+            self.ring.write(at, data);
             self.next = end;
             return Some(end - start);
         }
@@ -118,7 +118,7 @@ impl RecvRing {
         if start != self.next && self.out_of_order.holding(start).is_some_and(|r| r.end >= end) {
             return None;
         }
-        self.store(start, text);
+        self.store(start, data);
         self.out_of_order.insert(start..end);
         let before = self.next;
         self.next = self.out_of_order.take_front(self.next).unwrap_or(self.next);
@@ -126,11 +126,11 @@ impl RecvRing {
     }
 
     #[inline]
-    fn store(&mut self, start: u64, text: &[u8]) {
+    fn store(&mut self, start: u64, data: &[u8]) {
         let at = (start - self.read) as usize;
         let used = self.out_of_order.end().unwrap_or(self.next) - self.read;
-        self.ring.reserve(used as usize, (at + text.len()).max(used as usize));
-        self.ring.write(at, text);
+        self.ring.reserve(used as usize, (at + data.len()).max(used as usize));
+        self.ring.write(at, data);
     }
 
     /// The unread in-order data, in place.
@@ -158,9 +158,9 @@ impl RecvRing {
 
     /// Discards out-of-order data, and returns its length in bytes.
     pub fn drop_ooo(&mut self) -> u64 {
-        let octets = self.out_of_order.octets();
+        let bytes = self.out_of_order.bytes();
         self.out_of_order.clear();
-        octets
+        bytes
     }
 
     /// Bytes of memory allocated.
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use alloc::vec::Vec;
 
-    /// Any arrivals, in any order, of any pieces: what is read is the stream, and each octet
+    /// Any arrivals, in any order, of any pieces: what is read is the stream, and each byte
     /// offered inside the window is kept.
     #[test]
     fn whatever_arrives_in_whatever_order_the_stream_is_read() {
@@ -212,7 +212,7 @@ mod tests {
                 }
                 assert!(advanced.is_none_or(|n| n <= ring.next()));
                 let next = ring.next() as usize;
-                assert!(kept.get(next) != Some(&true), "seed {seed}: octet {next} was kept, not counted");
+                assert!(kept.get(next) != Some(&true), "seed {seed}: byte {next} was kept, not counted");
                 let mut buf = [0; 1600];
                 let n = random(1600) as usize;
                 let n = ring.peek(&mut buf[..n]);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_octet_is_nothing_new() {
+    fn a_repeated_byte_is_nothing_new() {
         let mut ring = RecvRing::new(100, 8);
         assert_eq!(ring.write(0, b"abc"), Some(3));
         assert_eq!((ring.write(0, b"abc"), ring.write(5, b"fg"), ring.write(5, b"f")), (None, Some(0), None));

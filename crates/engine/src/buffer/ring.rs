@@ -83,10 +83,10 @@ impl Ring {
         [&mut high[..a.end - a.start], &mut low[b]]
     }
 
-    /// Writes `text` at position `at`.
-    pub fn write(&mut self, at: usize, text: &[u8]) {
-        let [a, b] = self.pieces(at..at + text.len());
-        let (left, right) = text.split_at(a.len());
+    /// Writes `data` at position `at`.
+    pub fn write(&mut self, at: usize, data: &[u8]) {
+        let [a, b] = self.pieces(at..at + data.len());
+        let (left, right) = data.split_at(a.len());
         self.bytes[a].copy_from_slice(left);
         if !right.is_empty() {
             self.bytes[b].copy_from_slice(right);

@@ -31,11 +31,11 @@ impl SendRing {
         self.ring.limit().saturating_sub(self.len)
     }
 
-    /// Appends as much of `text` as fits, and returns the number of bytes.
-    pub fn push(&mut self, text: &[u8]) -> usize {
-        let n = text.len().min(self.room());
+    /// Appends as much of `data` as fits, and returns the number of bytes.
+    pub fn push(&mut self, data: &[u8]) -> usize {
+        let n = data.len().min(self.room());
         self.ring.reserve(self.len, self.len + n);
-        self.ring.write(self.len, &text[..n]);
+        self.ring.write(self.len, &data[..n]);
         self.len += n;
         n
     }
@@ -107,8 +107,8 @@ mod tests {
             let most = step % 70;
             ring.fill(most, &mut spare, |pieces| {
                 let mut filled = 0;
-                for octet in pieces.into_iter().flatten() {
-                    *octet = written;
+                for byte in pieces.into_iter().flatten() {
+                    *byte = written;
                     written = written.wrapping_add(1);
                     filled += 1;
                 }
@@ -117,8 +117,8 @@ mod tests {
             });
             let take = (step * 7 % 80).min(ring.len());
             for piece in ring.slices(0, take).unwrap() {
-                for octet in piece {
-                    assert_eq!(*octet, read);
+                for byte in piece {
+                    assert_eq!(*byte, read);
                     read = read.wrapping_add(1);
                 }
             }
@@ -139,10 +139,10 @@ mod tests {
         };
         let (mut ring, mut model) = (SendRing::new(10_000), VecDeque::new());
         for round in 0..5000 {
-            let text: Vec<u8> = (0..random(3000)).map(|i| (i + round) as u8).collect();
-            let n = ring.push(&text);
-            assert_eq!(n, text.len().min(10_000 - model.len()));
-            model.extend(&text[..n]);
+            let data: Vec<u8> = (0..random(3000)).map(|i| (i + round) as u8).collect();
+            let n = ring.push(&data);
+            assert_eq!(n, data.len().min(10_000 - model.len()));
+            model.extend(&data[..n]);
             let offset = random(model.len() + 1);
             let len = random(model.len() - offset + 1);
             let [a, b] = ring.slices(offset, len).unwrap();

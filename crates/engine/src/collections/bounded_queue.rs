@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
     waiting: VecDeque<(T, usize)>,
-    octets: usize,
+    bytes: usize,
     notified: bool,
 }
 
@@ -16,30 +16,30 @@ pub(crate) struct Inbox<T> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Most {
     pub items: usize,
-    pub octets: usize,
+    pub bytes: usize,
 }
 
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), octets: 0, notified: false }
+        Self { waiting: VecDeque::new(), bytes: 0, notified: false }
     }
 }
 
 impl<T> Inbox<T> {
     /// Adds an item of `octets` bytes, unless the queue would exceed `most`.
-    pub fn push(&mut self, item: T, octets: usize, most: Most) -> Result<(), Full> {
-        if self.waiting.len() >= most.items || self.octets + octets > most.octets {
+    pub fn push(&mut self, item: T, bytes: usize, most: Most) -> Result<(), Full> {
+        if self.waiting.len() >= most.items || self.bytes + bytes > most.bytes {
             return Err(Full);
         }
-        self.octets += octets;
-        self.waiting.push_back((item, octets));
+        self.bytes += bytes;
+        self.waiting.push_back((item, bytes));
         Ok(())
     }
 
     /// Removes the oldest item. If there is none, the next item causes a notification.
     pub fn pop(&mut self) -> Option<T> {
-        let (item, octets) = self.waiting.pop_front().unzip();
-        self.octets -= octets.unwrap_or(0);
+        let (item, bytes) = self.waiting.pop_front().unzip();
+        self.bytes -= bytes.unwrap_or(0);
         self.notified &= item.is_some();
         item
     }
@@ -62,8 +62,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_user_is_told_once_until_it_finds_nothing() {
-        let (mut inbox, most) = (Inbox::default(), Most { items: 2, octets: 10 });
+    fn the_user_is_notified_once_until_the_queue_is_empty() {
+        let (mut inbox, most) = (Inbox::default(), Most { items: 2, bytes: 10 });
         assert!(inbox.push(1, 6, most).is_ok() && inbox.tell());
         assert!(inbox.push(2, 5, most).is_err());
         assert!(inbox.push(2, 4, most).is_ok() && !inbox.tell());

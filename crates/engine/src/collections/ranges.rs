@@ -68,7 +68,7 @@ impl Ranges {
     }
 
     /// Bytes in all ranges.
-    pub fn octets(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.0.iter().map(|r| r.end - r.start).sum()
     }
 
@@ -106,7 +106,7 @@ mod tests {
                 assert_eq!(met.is_some(), in_reach(i));
                 assert!(met.is_none_or(|met| met.clone().all(|at| set[at as usize])));
             }
-            assert_eq!(ranges.octets() as usize, set.iter().filter(|s| **s).count());
+            assert_eq!(ranges.bytes() as usize, set.iter().filter(|s| **s).count());
         }
     }
 

@@ -215,7 +215,7 @@ mod tests {
 
     /// Deadlines near and far, set, moved and removed in any order, against a set in order.
     #[test]
-    fn it_agrees_with_a_set_in_order() {
+    fn the_timer_queue_agrees_with_an_ordered_set() {
         for seed in 0..20u64 {
             let mut rng = seed;
             let (mut queue, mut model) = (TimerQueue::default(), BTreeSet::<(Instant, u32)>::new());

@@ -14,7 +14,7 @@ use lastack_wire::icmp::{self, Icmp as Message, IcmpError, Quoted};
 use lastack_wire::ip::{self, IpHeader};
 
 /// Max queued intercepted requests, and max queued replies.
-const MAX_WAITING: Most = Most { items: 256, octets: 4 << 20 };
+const MAX_WAITING: Most = Most { items: 256, bytes: 4 << 20 };
 /// Max outstanding requests; the oldest is evicted first.
 const MAX_ASKED: usize = 1024;
 /// Max bytes of an IP packet.

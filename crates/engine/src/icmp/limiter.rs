@@ -38,7 +38,7 @@ impl Limiter {
             return;
         }
         let (owner, place) = secret.place(remote, PLACES);
-        let full = Bucket::full(most_of_one(config), now);
+        let full = Bucket::full(max_burst(config), now);
         if self.places.is_empty() {
             self.places.resize(PLACES, Place { owner: !owner, bucket: full.clone() });
         }
@@ -56,7 +56,7 @@ impl Limiter {
         let granted = core::mem::take(&mut self.granted);
         let (_, place) = secret.place(remote, PLACES);
         let Some(Place { bucket, .. }) = self.places.get_mut(place).filter(|_| granted) else { return false };
-        bucket.refill(most_of_one(config), now);
+        bucket.refill(max_burst(config), now);
         bucket.take(config.error_interval, config.error_interval)
     }
 
@@ -71,7 +71,7 @@ impl Limiter {
     }
 }
 
-fn most_of_one(config: &DatagramConfig) -> Duration {
+fn max_burst(config: &DatagramConfig) -> Duration {
     config.error_interval.saturating_mul(config.error_burst)
 }
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn d9_what_one_destination_used_up_is_not_anothers() {
+    fn d9_each_destination_has_its_own_limit() {
         let mut limiter = Limiter::default();
         assert_eq!(admitted(&mut limiter, (0..10_000).map(|n| (1, n / 100)), 1), 6);
         assert_eq!(admitted(&mut limiter, (0..6).map(|_| (2, 1000)), 2), 6);

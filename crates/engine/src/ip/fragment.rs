@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn no_ident_comes_again_soon_nor_tells_how_many_were_given() {
+    fn an_ident_is_not_reused_soon_and_does_not_reveal_the_count() {
         for v6 in [false, true] {
             let (secret, mut idents) = (Secret::new([1; 16]), Idents::default());
             let given: Vec<u32> = (0..3 << 15).map(|_| idents.next(&secret, v6)).collect();

@@ -101,7 +101,7 @@ mod tests {
     const N5: Result<(), DropReason> = Err(DropReason::Rule(Rule::DropBadSource));
 
     #[test]
-    fn n4_what_is_not_for_us_is_dropped() {
+    fn n4_packets_for_other_hosts_are_dropped() {
         let mut shared = shared(&["10.0.0.1", "fd00::1"], false);
         for dst in ["255.255.255.255", "224.0.0.1", "10.0.0.9", "0.0.0.0", "127.0.0.1"] {
             assert_eq!(verdict(&mut shared, "10.0.0.2", dst), N4, "{dst}");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn n5_what_cannot_be_from_a_peer_is_dropped() {
+    fn n5_impossible_source_addresses_are_dropped() {
         let mut shared = shared(&["10.0.0.1", "fd00::1"], false);
         for src in ["127.0.0.1", "224.0.0.5", "255.255.255.255", "0.0.0.0", "240.0.0.1", "10.0.0.1"] {
             assert_eq!(verdict(&mut shared, src, "10.0.0.1"), N5, "{src}");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_packet_is_counted() {
+    fn malformed_packets_are_counted() {
         let mut shared = shared(&["10.0.0.1"], false);
         let mut bytes = packet(addr("10.0.0.2"), addr("10.0.0.1"), ip::UDP, b"12345678");
         bytes[8] ^= 1;

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn p2_ipv6_below_1280_is_not_believed() {
+    fn p2_ipv6_mtu_below_1280_is_ignored() {
         let mut paths = Paths::default();
         for mtu in [0, 100, 1279] {
             assert!(!paths.lower(V6, mtu, Instant::ZERO));

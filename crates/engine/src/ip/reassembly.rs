@@ -50,7 +50,7 @@ struct Partial {
     header: Option<Header>,
     pieces: BTreeMap<u32, Vec<u8>>,
     /// Bytes in `pieces`.
-    octets: u32,
+    bytes: u32,
     /// Length of the whole, once the last fragment was received.
     end: Option<u32>,
     held: usize,
@@ -90,7 +90,7 @@ impl Reassembly {
             return Err(reason);
         }
         partial.insert(&fragment, packet, parsed, cost);
-        let complete = partial.end == Some(partial.octets);
+        let complete = partial.end == Some(partial.bytes);
         self.held += cost;
         if !complete {
             return Err(DropReason::Incomplete);
@@ -164,7 +164,7 @@ impl Partial {
             deadline,
             header: None,
             pieces: BTreeMap::new(),
-            octets: 0,
+            bytes: 0,
             end: None,
             held: PACKET_COST,
             discarded: false,
@@ -208,7 +208,7 @@ impl Partial {
         if !fragment.more {
             self.end = Some(end);
         }
-        self.octets += end - start;
+        self.bytes += end - start;
         self.held += cost;
         steps::count();
         self.pieces.insert(start, parsed.payload.to_vec());
@@ -231,7 +231,7 @@ impl Partial {
     fn assemble(self) -> Option<Vec<u8>> {
         let Header { bytes, next_header_at } = self.header?;
         let mut whole = if bytes[0] >> 4 == 4 { bytes } else { strip_fragment_header(bytes, next_header_at) };
-        whole.reserve_exact(self.octets as usize);
+        whole.reserve_exact(self.bytes as usize);
         let header_len = whole.len();
         for piece in self.pieces.values() {
             whole.extend_from_slice(piece);

@@ -15,7 +15,7 @@ use lastack_wire::tcp::{
 pub(crate) struct Arrival<'a> {
     pub ip: &'a IpHeader,
     pub tcp: &'a TcpHeader,
-    pub text: &'a [u8],
+    pub payload: &'a [u8],
     /// The hash of its four-tuple; 0 if it goes to a synchronized connection, which needs none.
     pub hash: u32,
 }
@@ -50,7 +50,7 @@ impl Arrival<'_> {
     /// SEG.LEN: data, SYN and FIN.
     pub fn len(&self) -> u32 {
         let controls = u32::from(self.has(TcpFlags::SYN)) + u32::from(self.has(TcpFlags::FIN));
-        self.text.len() as u32 + controls
+        self.payload.len() as u32 + controls
     }
 
     pub fn has(&self, flag: TcpFlags) -> bool {
@@ -64,7 +64,7 @@ impl Arrival<'_> {
             seq: self.tcp.seq,
             ack: self.tcp.ack,
             window: self.tcp.window,
-            len: self.text.len() as u32,
+            len: self.payload.len() as u32,
         }
     }
 }

@@ -56,10 +56,8 @@ impl UdpTable {
         let id = self.bindings.lookup(flow).or(self.intercept)?;
         let socket = self.sockets.get_mut(id)?;
         let config = &shared.config.datagrams;
-        let most = Most {
-            items: socket.receive_queue.unwrap_or(config.receive_queue),
-            octets: config.receive_bytes,
-        };
+        let most =
+            Most { items: socket.receive_queue.unwrap_or(config.receive_queue), bytes: config.receive_bytes };
         let datagram = Datagram { local: flow.local, remote: flow.remote, payload: payload.to_vec(), ip };
         Some(if socket.deliver(id, datagram, most, &mut shared.events) {
             shared.counters.udp_in_datagrams += 1;

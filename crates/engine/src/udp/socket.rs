@@ -83,21 +83,21 @@ impl Socket {
     }
 
     /// A packet of `octets` bytes was sent to `remote`.
-    pub fn note_size(&mut self, remote: IpAddr, octets: usize) {
-        if octets <= paths::floor(remote) {
+    pub fn note_size(&mut self, remote: IpAddr, bytes: usize) {
+        if bytes <= paths::floor(remote) {
             return;
         }
-        let octets = u16::try_from(octets).unwrap_or(u16::MAX);
+        let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
         self.large.retain(|(other, _)| *other != remote);
         if self.large.len() >= MAX_LARGE {
             self.large.remove(0);
         }
-        self.large.push((remote, octets));
+        self.large.push((remote, bytes));
     }
 
     /// Whether a packet larger than this was recently sent to `remote`.
-    pub fn has_sent_more(&self, remote: IpAddr, octets: usize) -> bool {
-        self.large.iter().any(|(other, sent)| *other == remote && usize::from(*sent) > octets)
+    pub fn has_sent_more(&self, remote: IpAddr, bytes: usize) -> bool {
+        self.large.iter().any(|(other, sent)| *other == remote && usize::from(*sent) > bytes)
     }
 
     pub fn local(&self) -> SocketAddr {
@@ -117,8 +117,8 @@ impl Socket {
 
     /// Adds a datagram to the receive queue; `false`: it is full.
     pub fn deliver(&mut self, id: UdpId, datagram: Datagram, most: Most, events: &mut Events) -> bool {
-        let octets = datagram.payload.len();
-        let delivered = self.received.push(datagram, octets, most).is_ok();
+        let bytes = datagram.payload.len();
+        let delivered = self.received.push(datagram, bytes, most).is_ok();
         if delivered {
             self.tell(id, events);
         }

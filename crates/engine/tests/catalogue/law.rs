@@ -396,10 +396,10 @@ pub const UNNUMBERED: &[(&str, &str, &str)] = &[
     (
         "timers",
         "keep-alive: two hours, 75 s, nine probes",
-        "t96_keep_alive_is_off_until_asked_for_and_patient_then",
+        "t96_keep_alive_is_off_by_default_and_waits_two_hours",
     ),
-    ("timers", "SYN: 1, 1, 2, 4 s ..", "s94_a_syn_that_stays_unanswered_ends_in_silence"),
-    ("timers", "SYN|ACK: five times", "s36_a_syn_ack_that_stays_unanswered_ends_in_silence"),
+    ("timers", "SYN: 1, 1, 2, 4 s ..", "s94_an_unanswered_syn_times_out_silently"),
+    ("timers", "SYN|ACK: five times", "s36_an_unanswered_syn_ack_times_out_silently"),
     ("timers", "data: a budget of 924.6 s", "t99_the_retransmission_limit"),
     ("timers", "the user timeout option", "s93_the_longer_of_both_counts"),
     (
@@ -420,7 +420,7 @@ pub const UNNUMBERED: &[(&str, &str, &str)] = &[
     (
         "limits of ICMP errors",
         "one destination does not use up another's",
-        "d9_what_one_destination_used_up_is_not_anothers",
+        "d9_each_destination_has_its_own_limit",
     ),
     (
         "what UDP sockets report",
@@ -430,7 +430,7 @@ pub const UNNUMBERED: &[(&str, &str, &str)] = &[
     (
         "calls in an orderly release",
         "a second shutdown: no second FIN",
-        "s72_one_fin_however_often_it_is_asked_for",
+        "s72_repeated_shutdowns_send_one_fin",
     ),
     (
         "calls in an orderly release",
@@ -440,7 +440,7 @@ pub const UNNUMBERED: &[(&str, &str, &str)] = &[
     (
         "calls in an orderly release",
         "shutdown in SYN-SENT: the attempt ends",
-        "s27_an_attempt_is_given_up_in_silence",
+        "s27_an_attempt_times_out_without_a_reset",
     ),
     (
         "calls in an orderly release",
@@ -450,17 +450,17 @@ pub const UNNUMBERED: &[(&str, &str, &str)] = &[
     (
         "calls in an orderly release",
         "the user can tell a release from a reset (MUST-12)",
-        "t193_whose_end_it_was_is_never_confused",
+        "t193_the_ending_side_is_never_confused",
     ),
     (
         "connections without a user",
         "FIN-WAIT-2: a minute, or as the user said",
-        "t112_a_user_says_how_long_the_fin_is_waited_for",
+        "t112_a_user_sets_the_fin_wait_2_timeout",
     ),
     (
         "connections without a user",
         "FIN-WAIT-2: FIN is taken, data is reset",
-        "t114_text_after_the_close_is_reset",
+        "t114_data_after_the_close_is_reset",
     ),
     ("connections without a user", "SEG.ACK is tested (Linux does not)", "t117_an_orphan_looks_at_the_ack"),
     (

@@ -156,6 +156,6 @@ fn ids_are_found() {
     let named =
         |id: &str, test: &str| index.get(id).is_some_and(|all| all.iter().any(|t| t.name.ends_with(test)));
     assert!(named("T3", "a_closed::t1_to_t6_a_closed_port_answers_by_the_ack_flag"));
-    assert!(named("T18", "a_listen::t17_t18_what_neither_opens_nor_acknowledges_is_dropped_by_a_listener"));
+    assert!(named("T18", "a_listen::t17_t18_a_listener_drops_segments_without_syn_and_ack"));
     assert!(!named("T7", "a_closed::t1_to_t6_a_closed_port_answers_by_the_ack_flag"));
 }

@@ -74,7 +74,7 @@ pub(super) fn llc(data: &[u8], outer: Outer) -> Option<Ip<'_>> {
     if data.get(..3)? == [6, 6, 3] { any_ip(data.get(3..)?, outer) } else { None }
 }
 
-/// BSD loopback: an address family of four octets, whose numbers differ from system to system.
+/// BSD loopback: an address family of four bytes, whose numbers differ from system to system.
 fn loopback(data: &[u8], outer: Outer) -> Option<Ip<'_>> {
     any_ip(data.get(4..)?, outer)
 }
@@ -87,7 +87,7 @@ fn ppp_or_hdlc(data: &[u8], outer: Outer) -> Option<Ip<'_>> {
     }
 }
 
-/// Behind address and control: a protocol of one or two octets.
+/// Behind address and control: a protocol of one or two bytes.
 pub(super) fn ppp(data: &[u8], outer: Outer) -> Option<Ip<'_>> {
     match *data {
         [0x00, 0x21 | 0x57, ref rest @ ..] | [0x21 | 0x57, ref rest @ ..] => any_ip(rest, outer),

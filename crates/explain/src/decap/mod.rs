@@ -1,4 +1,4 @@
-//! From the octets of a link to the IP packet that matters: through link headers and tunnels.
+//! From the bytes of a link to the IP packet that matters: through link headers and tunnels.
 
 mod link;
 mod tunnel;
@@ -77,7 +77,7 @@ pub struct Ip<'a> {
     pub ident: u16,
     /// The payload as far as it was captured.
     pub payload: &'a [u8],
-    /// Octets of the payload on the wire.
+    /// Bytes of the payload on the wire.
     pub length: u32,
     /// Whether it is the first fragment of several.
     pub fragment: bool,
@@ -95,7 +95,7 @@ struct Outer {
     mac: [u8; 6],
     tap: u32,
     tunnel: Tunnel,
-    /// Octets that were not captured, at the end of the packet.
+    /// Bytes that were not captured, at the end of the packet.
     missing: u32,
     depth: u8,
 }
@@ -122,13 +122,13 @@ fn inside<'a>(ethertype: u16, data: &'a [u8], mut outer: Outer) -> Option<Ip<'a>
         0x8847 | 0x8848 => tunnel::mpls(data, outer),
         0x8864 => tunnel::pppoe(data, outer),
         0x6558 => link::ethernet(data, outer),
-        // Cisco metadata: two octets, the options, then an ethertype.
+        // Cisco metadata: two bytes, the options, then an ethertype.
         0x8909 => inside(u16::from_be_bytes(*data.get(6..)?.first_chunk()?), data.get(8..)?, outer),
         _ => None,
     }
 }
 
-/// IP of the version that the first octet says.
+/// IP of the version that the first byte says.
 fn any_ip(data: &[u8], outer: Outer) -> Option<Ip<'_>> {
     match data.first()? >> 4 {
         4 => ipv4(data, outer),

@@ -145,7 +145,7 @@ fn teredo(mut data: &[u8], outer: Outer) -> Option<Ip<'_>> {
     if data.first()? >> 4 == 6 { any_ip(data, named(outer, TunnelKind::Teredo, 0)) } else { None }
 }
 
-/// Labels up to the bottom of the stack; what is below is known by its first half octet.
+/// Labels up to the bottom of the stack; what is below is known by its first half byte.
 pub(super) fn mpls(mut data: &[u8], mut outer: Outer) -> Option<Ip<'_>> {
     outer.depth += 1;
     if outer.depth > super::DEPTH {

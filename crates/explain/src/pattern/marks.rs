@@ -66,7 +66,7 @@ fn first_reset(conn: &Conn) -> Option<&Reset> {
 }
 
 fn has_data(conn: &Conn) -> bool {
-    conn.sides.iter().any(|side| side.octets > 0)
+    conn.sides.iter().any(|side| side.bytes > 0)
 }
 
 /// Connections without data that the client resets, with a fixed period.
@@ -162,10 +162,10 @@ fn mark_scan(cluster: &[Probe<'_>], marks: &mut All) {
         hosts.entry(server.port).or_default().insert(server.addr);
     }
     let marked = cluster.iter().filter(|probe| probe.marked).count();
-    let most_ports = ports.values().map(BTreeSet::len).max().unwrap_or(0);
-    let most_hosts = hosts.values().map(BTreeSet::len).max().unwrap_or(0);
+    let max_ports = ports.values().map(BTreeSet::len).max().unwrap_or(0);
+    let max_hosts = hosts.values().map(BTreeSet::len).max().unwrap_or(0);
     let is_scan =
-        if marked > 0 { most_ports >= 3 || most_hosts >= 5 } else { most_ports >= 10 || most_hosts >= 25 };
+        if marked > 0 { max_ports >= 3 || max_hosts >= 5 } else { max_ports >= 10 || max_hosts >= 25 };
     if !is_scan {
         return;
     }
@@ -175,7 +175,7 @@ fn mark_scan(cluster: &[Probe<'_>], marks: &mut All) {
             || hosts.get(&server.port).is_some_and(|hosts| hosts.len() >= 5);
         if wide {
             let mark = marks.entry(probe.conn.ordinal).or_default();
-            mark.scan = Some((most_ports as u32, ports.len() as u32));
+            mark.scan = Some((max_ports as u32, ports.len() as u32));
         }
     }
 }
@@ -186,7 +186,7 @@ fn same_instants(conns: &[Box<Conn>], marks: &mut All) {
     for conn in conns {
         let server = 1 - client(conn);
         let Some(reset) = conn.reset_by.map(|index| &conn.resets[index]) else { continue };
-        let wordless = conn.sides[server].octets == 0 && conn.sides[server].syn.is_some();
+        let wordless = conn.sides[server].bytes == 0 && conn.sides[server].syn.is_some();
         if usize::from(reset.pkt.side) == server && reset.shape == Shape::Active && wordless {
             ends.entry(server_of(conn)).or_default().push((reset.pkt.time, conn.ordinal));
         }
@@ -238,7 +238,7 @@ fn full_queues(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
     for conn in conns {
         let server = &conn.sides[1 - client(conn)];
         let accepted = conn.established && server.syn.is_some() && server.fin.is_none();
-        if accepted && server.octets == 0 && !is_half_accepted(conn) {
+        if accepted && server.bytes == 0 && !is_half_accepted(conn) {
             stalled
                 .entry(server.at)
                 .or_default()
@@ -278,9 +278,9 @@ fn is_half_accepted(conn: &Conn) -> bool {
     let (opener, server) = (&conn.sides[client(conn)], &conn.sides[1 - client(conn)]);
     let taken = || opener.first_data.is_some_and(|data| server.has_acked(data.end()));
     server.syn.is_some()
-        && server.octets == 0
+        && server.bytes == 0
         && !taken()
-        && (server.syns >= 2 || opener.octets > 0 && opener.stuck.sends >= 3)
+        && (server.syns >= 2 || opener.bytes > 0 && opener.stuck.sends >= 3)
 }
 
 /// Connections without a SYN whose first data has the numbers at which another connection to that server stands: a NAT gave it

@@ -1,10 +1,10 @@
-//! A window over a source of octets that grows to hold the block that is being read.
+//! A window over a source of bytes that grows to hold the block that is being read.
 
 use std::io::{self, Read};
 
 const CHUNK: usize = 1 << 18;
 
-/// Octets read and not yet consumed.
+/// Bytes read and not yet consumed.
 pub(super) struct Buffer {
     source: Box<dyn Read + Send>,
     bytes: Vec<u8>,
@@ -21,18 +21,18 @@ impl Buffer {
         Self { source, bytes: vec![0; CHUNK], start: 0, end: 0, taken: 0, consumed: 0, error: None }
     }
 
-    /// What is there, from the first octet that was not consumed.
+    /// What is there, from the first byte that was not consumed.
     #[inline]
     pub fn data(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    /// Octets consumed since the start.
+    /// Bytes consumed since the start.
     pub fn position(&self) -> u64 {
         self.consumed
     }
 
-    /// Makes sure that at least `len` octets are there; `false` at the end of the source.
+    /// Makes sure that at least `len` bytes are there; `false` at the end of the source.
     #[inline]
     pub fn fill(&mut self, len: usize) -> bool {
         self.end - self.start >= len || self.read_more(len)
@@ -63,14 +63,14 @@ impl Buffer {
         true
     }
 
-    /// Drops `len` octets now.
+    /// Drops `len` bytes now.
     pub fn consume(&mut self, len: usize) {
         let len = len.min(self.end - self.start);
         self.start += len;
         self.consumed += len as u64;
     }
 
-    /// Notes that `len` octets are done once the next packet is asked for.
+    /// Notes that `len` bytes are done once the next packet is asked for.
     #[inline]
     pub fn take(&mut self, len: usize) {
         self.taken = len;

@@ -1,9 +1,9 @@
-//! Compressed captures, recognized by their first octets.
+//! Compressed captures, recognized by their first bytes.
 
 use std::io::{self, BufReader, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// The source's octets, decompressed if they are compressed.
+/// The source's bytes, decompressed if they are compressed.
 pub(super) fn plain(mut source: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
     let mut head = [0; 6];
     let mut read = 0;

@@ -83,7 +83,7 @@ impl Merge {
         self.captures.iter().map(Capture::facts)
     }
 
-    /// Octets read so far, of all files together.
+    /// Bytes read so far, of all files together.
     pub fn position(&self) -> u64 {
         self.captures.iter().map(Capture::position).sum()
     }

@@ -30,9 +30,9 @@ pub struct RawPacket<'a> {
     pub link: u16,
     /// The interface within the file.
     pub interface: u32,
-    /// The octets that were captured.
+    /// The bytes that were captured.
     pub data: &'a [u8],
-    /// Octets that the packet had on the wire.
+    /// Bytes that the packet had on the wire.
     pub length: u32,
 }
 
@@ -186,7 +186,7 @@ impl Capture {
         })
     }
 
-    /// Octets of the capture, decompressed, that were read so far.
+    /// Bytes of the capture, decompressed, that were read so far.
     pub fn position(&self) -> u64 {
         self.buffer.position()
     }

@@ -44,7 +44,7 @@ impl Pcap {
         let (unit, digits) = if nanoseconds { ("ns", 9) } else { ("us", 6) };
         facts.format = format!("pcap, {unit}, {}{kind}", if big { "big-endian" } else { "little-endian" });
         facts.digits = digits;
-        // The upper bits of the link type tell of a frame check sequence; octets behind IP do no harm.
+        // The upper bits of the link type tell of a frame check sequence; bytes behind IP do no harm.
         let link = (header.network.0 as u32 & 0xffff) as u16;
         Ok(Some(Self {
             big,
@@ -92,7 +92,7 @@ impl Pcap {
         Some(Found { time: Some(time), link: self.link, interface: 0, data: self.record..end, length })
     }
 
-    /// The fields of a record's head: seconds, fraction, octets captured, octets on the wire.
+    /// The fields of a record's head: seconds, fraction, bytes captured, bytes on the wire.
     fn head(&self, data: &[u8]) -> Option<(u32, u32, u32, u32)> {
         // The head alone, as a record without data: what a length claims is looked at before it is read.
         let field = |at: usize| -> Option<u32> {

@@ -10,7 +10,7 @@ const INTERFACE: u32 = 1;
 const OLD_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
-/// Octets before the data of an enhanced packet block, and of an old packet block.
+/// Bytes before the data of an enhanced packet block, and of an old packet block.
 const PACKET_HEAD: usize = 28;
 
 #[derive(Clone, Copy)]
@@ -21,7 +21,7 @@ struct Interface {
     units: u64,
     /// Seconds to add.
     offset: i64,
-    /// Octets of the frame check sequence behind each packet.
+    /// Bytes of the frame check sequence behind each packet.
     fcs: u8,
 }
 

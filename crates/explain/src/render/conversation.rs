@@ -17,8 +17,8 @@ pub(super) fn count(n: u64) -> String {
     out
 }
 
-/// Octets for people: `812 B`, `37 KB`, `4.2 MB`.
-pub(super) fn octets(n: u64) -> String {
+/// Bytes for people: `812 B`, `37 KB`, `4.2 MB`.
+pub(super) fn bytes(n: u64) -> String {
     match n {
         0..10_000 => format!("{n} B"),
         10_000..10_000_000 => format!("{} KB", n / 1000),

@@ -6,7 +6,7 @@ use lastack_diagram::{
 };
 use lastack_wire::TcpFlags;
 
-use super::conversation::{cause_by, certainty, count, octets, span};
+use super::conversation::{bytes, cause_by, certainty, count, span};
 use super::sequence::{Arrow, Row, rows};
 use super::text::{headline, in_order, not_visible};
 use crate::explainer::{Explained, Summary};
@@ -85,7 +85,7 @@ fn group_list(writer: &Writer, groups: &[Group]) -> Section {
 
 fn entry(writer: &Writer, one: &Explained) -> Entry {
     let (conn, verdict) = (&one.conn, &one.verdict);
-    let total = conn.sides[0].octets + conn.sides[1].octets;
+    let total = conn.sides[0].bytes + conn.sides[1].bytes;
     let lasted = conn.last.0 - conn.first.0;
     let by = match verdict.ended_by {
         EndedBy::Path => "a device",
@@ -100,7 +100,7 @@ fn entry(writer: &Writer, one: &Explained) -> Entry {
         Cell::ranked(verdict.severity.name(), verdict.severity as i32),
         Cell::number(format!("{:.2}", verdict.confidence), f64::from(verdict.confidence)),
         Cell::number(span(lasted), lasted as f64),
-        Cell::number(octets(total), total as f64),
+        Cell::number(bytes(total), total as f64),
         Cell::number(conn.resets.len().to_string(), conn.resets.len() as f64),
     ];
     Entry { class: verdict.severity.name(), cells, body: body(writer, one) }
@@ -142,7 +142,7 @@ fn body(writer: &Writer, one: &Explained) -> Section {
     if !verdict.also.is_empty() {
         body.heading("Also true").list(verdict.also.iter().map(|also| also.cause.sentence()));
     }
-    if one.conn.sides.iter().any(|side| side.octets > 0) {
+    if one.conn.sides.iter().any(|side| side.bytes > 0) {
         body.heading("Sequence numbers over time");
         for side in [usize::from(verdict.client), 1 - usize::from(verdict.client)] {
             let name = if side == usize::from(verdict.client) { "client" } else { "server" };

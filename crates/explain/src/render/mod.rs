@@ -24,9 +24,9 @@ pub fn pseudonym(addr: Addr) -> Addr {
         // Class E is nobody's: 240.0.0.0/4 leaves room to tell many hosts apart.
         Addr::v4([240 | digest[0] & 7, digest[1], digest[2], digest[3]])
     } else {
-        let mut octets = [0; 16];
-        octets[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
-        octets[8..].copy_from_slice(&digest[..8]);
-        Addr::v6(octets)
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+        bytes[8..].copy_from_slice(&digest[..8]);
+        Addr::v6(bytes)
     }
 }

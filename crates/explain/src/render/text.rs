@@ -1,6 +1,6 @@
 //! Verdicts for people: the headline, a line a connection, and one connection in full.
 
-use super::conversation::{cause_by, certainty, count, group_phrase, octets, span};
+use super::conversation::{bytes, cause_by, certainty, count, group_phrase, span};
 use super::sequence::sequence;
 use crate::explainer::{Explained, IcmpError, Summary};
 use crate::pattern::Group;
@@ -106,7 +106,7 @@ fn phrases(writer: &Writer, groups: &[Group], explained: &[Explained], bad: u64)
 pub fn line(writer: &Writer, explained: &Explained) -> String {
     let (conn, verdict) = (&explained.conn, &explained.verdict);
     let started = writer.time(conn.first.0);
-    let total = conn.sides[0].octets + conn.sides[1].octets;
+    let total = conn.sides[0].bytes + conn.sides[1].bytes;
     let last = verdict.decisive.last().copied().unwrap_or(conn.last.1);
     let (client, server) = (writer.endpoint(explained.client()), writer.endpoint(explained.server()));
     let mut line = format!(
@@ -115,7 +115,7 @@ pub fn line(writer: &Writer, explained: &Explained) -> String {
         cause_by(writer, explained),
         verdict.confidence,
         span(conn.last.0 - conn.first.0),
-        octets(total),
+        bytes(total),
         writer.frame(last),
     );
     if let Some((said, _)) = verdict.declared.iter().find(|(said, _)| said.source != "application") {
@@ -234,8 +234,8 @@ pub fn detail(writer: &Writer, explained: &Explained, kernel: &[String]) -> Stri
         writer.time(conn.first.0),
         writer.time(conn.last.0),
         count(conn.packets),
-        count(conn.sides[usize::from(verdict.client)].octets),
-        count(conn.sides[1 - usize::from(verdict.client)].octets),
+        count(conn.sides[usize::from(verdict.client)].bytes),
+        count(conn.sides[1 - usize::from(verdict.client)].bytes),
     );
     if conn.tunnel.is_some() && !writer.anonymize {
         let _ = writeln!(out, "inside {}", conn.tunnel);

@@ -5,9 +5,9 @@ use crate::segment::Segment;
 
 /// Segments that are remembered of one direction.
 const RECENT: usize = 8;
-/// Octets that are remembered of each.
+/// Bytes that are remembered of each.
 const PREFIX: usize = 16;
-/// Octets that have to be comparable, and of these so many have to differ: a damaged octet is not another payload.
+/// Bytes that have to be comparable, and of these so many have to differ: a damaged byte is not another payload.
 const COMPARED: usize = 8;
 const DIFFERENT: usize = 4;
 /// Numbers come again after 4 GB; within this time they do not.
@@ -64,7 +64,7 @@ impl Payloads {
     }
 }
 
-/// Whether two segments have different octets for the same numbers.
+/// Whether two segments have different bytes for the same numbers.
 fn contradict(old: &Said, new: &Said) -> bool {
     let offset = ahead(new.pkt.seq, old.pkt.seq);
     let (first, second) = if offset >= 0 { (old, new) } else { (new, old) };

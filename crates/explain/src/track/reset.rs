@@ -65,7 +65,7 @@ pub struct Reset {
     pub late: bool,
     /// What it states.
     pub declared: Vec<Declared>,
-    /// Octets of payload.
+    /// Bytes of payload.
     pub payload: u32,
     /// Whether its checksum is wrong.
     pub bad_checksum: bool,
@@ -87,9 +87,9 @@ pub struct Reset {
     pub ttl_usual: Option<u8>,
     /// The packet before it in the connection.
     pub before: Option<Pkt>,
-    /// The sender's octets since the other end's last payload.
+    /// The sender's bytes since the other end's last payload.
     pub own_run: u64,
-    /// The other end's octets since the sender's last payload.
+    /// The other end's bytes since the sender's last payload.
     pub peer_run: u64,
     /// Who sent payload last: the sender of the reset?
     pub own_spoke_last: Option<bool>,

@@ -11,7 +11,7 @@ const RANGES: usize = 16;
 /// The options of a SYN, and its window: they tell stacks, and tools that forge packets, apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SynOptions {
-    /// Octets of options.
+    /// Bytes of options.
     pub size: u8,
     /// Maximum segment size.
     pub mss: Option<u16>,
@@ -23,10 +23,10 @@ pub struct SynOptions {
     pub sack: bool,
 }
 
-/// Sends of one octet that nobody acknowledges.
+/// Sends of one byte that nobody acknowledges.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stuck {
-    /// The first octet that is not acknowledged.
+    /// The first byte that is not acknowledged.
     pub seq: u32,
     /// How often it was sent since the last progress.
     pub sends: u32,
@@ -62,8 +62,8 @@ pub struct Side {
     pub at: Endpoint,
     /// Packets, copies apart.
     pub packets: u64,
-    /// Octets of payload, repetitions apart.
-    pub octets: u64,
+    /// Bytes of payload, repetitions apart.
+    pub bytes: u64,
     /// Its first SYN or SYN|ACK.
     pub syn: Option<Pkt>,
     /// SYNs it sent.
@@ -117,19 +117,19 @@ pub struct Side {
     pub mac: [u8; 6],
     /// Retransmissions without progress.
     pub stuck: Stuck,
-    /// The highest number of sends of one octet.
-    pub most_sends: u32,
+    /// The highest number of sends of one byte.
+    pub max_sends: u32,
     /// Repeated sends altogether.
     pub repeats: u32,
     /// Keep-alive probes without answer.
     pub probes: Probes,
-    /// What its first octets say.
+    /// What its first bytes say.
     pub protocol: Option<Protocol>,
-    /// Octets since the peer's last payload.
+    /// Bytes since the peer's last payload.
     pub run: u64,
     /// The first packet of them.
     pub run_start: Option<Pkt>,
-    /// Octets that the run is to have, if its head says so.
+    /// Bytes that the run is to have, if its head says so.
     pub promised: Option<u64>,
     /// Its run begins an HTTP request whose head is not complete in its first packet, and nothing followed.
     pub is_partial_request: bool,
@@ -143,9 +143,9 @@ pub struct Side {
     pub payloads: super::conflict::Payloads,
     /// It sent TLS records.
     pub tls: bool,
-    /// Octets that the peer acknowledged and that are not in the capture.
+    /// Bytes that the peer acknowledged and that are not in the capture.
     pub unseen: u32,
-    /// The last of these octets, from where to where.
+    /// The last of these bytes, from where to where.
     pub(super) skipped: (u32, u32),
     /// The most payload that one packet had.
     pub largest: u32,
@@ -165,7 +165,7 @@ impl Side {
     }
 
     /// Takes note of a packet that is neither a RST nor a copy. `answered`: the highest number that the peer
-    /// has acknowledged. Returns the octets of payload that are new.
+    /// has acknowledged. Returns the bytes of payload that are new.
     pub(super) fn sends(&mut self, segment: &Segment<'_>, pkt: &Pkt, answered: Option<u32>) -> u32 {
         let first = self.packets == 0;
         self.packets += 1;
@@ -312,7 +312,7 @@ impl Side {
             self.repeats += 1;
             self.stuck.spacing = pkt.time - self.stuck.last;
             self.stuck.last = pkt.time;
-            self.most_sends = self.most_sends.max(self.stuck.sends);
+            self.max_sends = self.max_sends.max(self.stuck.sends);
         } else if self.stuck.sends == 0 || (new == 0 && ahead(pkt.seq, self.stuck.seq) < 0) {
             self.stuck = Stuck { seq: pkt.seq, sends: 1, first: pkt.time, last: pkt.time, spacing: 0 };
         }
@@ -326,10 +326,10 @@ impl Side {
         }
     }
 
-    /// Takes note of payload: `new` octets of it. `turn`: the peer was the last to send payload.
+    /// Takes note of payload: `new` bytes of it. `turn`: the peer was the last to send payload.
     pub(super) fn says(&mut self, segment: &Segment<'_>, pkt: &Pkt, new: u32, turn: bool) {
         if new > 0 {
-            self.octets += u64::from(new);
+            self.bytes += u64::from(new);
             if turn || self.run_start.is_none() {
                 self.run = 0;
                 self.runs += 1;
@@ -361,7 +361,7 @@ impl Side {
         }
     }
 
-    /// Octets by which its window fell below what it was while the peer sent `run` octets: it does not read them.
+    /// Bytes by which its window fell below what it was while the peer sent `run` bytes: it does not read them.
     pub fn unread_by_window(&self, run: u64) -> u64 {
         let fallen = u64::from(self.window_peak.saturating_sub(self.window.unwrap_or(0)));
         if fallen >= 2000 && fallen * 4 >= run { fallen } else { 0 }

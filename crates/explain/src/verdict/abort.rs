@@ -89,7 +89,7 @@ impl Case<'_> {
             return self.data_missing(reset, missing);
         }
         let from_the_start = self.conn.sides.iter().any(|side| side.syn.is_some());
-        if self.side(own).octets == 0 && (from_the_start || self.marks.same_instant.is_some()) {
+        if self.side(own).bytes == 0 && (from_the_start || self.marks.same_instant.is_some()) {
             return self.abort_without_a_word(reset, idle);
         }
         if self.is_client(own) { self.client_aborts(reset, idle) } else { self.server_aborts(reset, idle) }
@@ -189,7 +189,7 @@ impl Case<'_> {
         }
     }
 
-    /// The resetting end had never sent an octet.
+    /// The resetting end had never sent a byte.
     fn abort_without_a_word(&self, reset: &Reset, idle: i64) -> Verdict {
         let own = usize::from(reset.pkt.side);
         let other = self.side(1 - own);
@@ -210,7 +210,7 @@ impl Case<'_> {
                 )
                 .done();
         }
-        if other.octets == 0 {
+        if other.bytes == 0 {
             let soon = reset.pkt.time - self.conn.first.0 < 100 * MS + 2 * self.crossing();
             let text = format!("{} after the last packet, without a packet of either end", span(idle));
             let (first, second) = if soon {
@@ -258,7 +258,7 @@ impl Case<'_> {
     fn client_without_a_word(&self, reset: &Reset, idle: i64) -> Verdict {
         let by = self.by(self.client);
         let server = self.side(self.server());
-        if server.octets > 0 {
+        if server.bytes > 0 {
             return self
                 .verdict(Cause::ClientCancelled, 0.55, by)
                 .decisive(reset.pkt.frame)

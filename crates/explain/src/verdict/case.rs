@@ -167,14 +167,14 @@ impl<'a> Case<'a> {
         self.conn.speaker == Some(index as u8) && !self.only_alerts(index)
     }
 
-    /// Whether the last octets of this end are no more than a TLS alert.
+    /// Whether the last bytes of this end are no more than a TLS alert.
     pub fn only_alerts(&self, index: usize) -> bool {
         let side = self.side(index);
         side.run <= crate::protocol::FAREWELL
             && side.last_data.is_some_and(|pkt| pkt.tls.is_some_and(|record| is_farewell(record, pkt.len)))
     }
 
-    /// Octets that this end sent and the other did not acknowledge, as seen here.
+    /// Bytes that this end sent and the other did not acknowledge, as seen here.
     pub fn unacked(&self, index: usize) -> u64 {
         let side = self.side(index);
         match self.side(1 - index).ack {
@@ -272,7 +272,7 @@ impl Side {
     /// Whether what it acknowledges, or sends, moves on: somebody answers, seen or not.
     fn has_moved(&self) -> bool {
         let repeats = self.stuck.sends >= 3 || self.fins >= 2;
-        !repeats && (self.octets > 0 || self.syn.is_none() && self.packets > 1)
+        !repeats && (self.bytes > 0 || self.syn.is_none() && self.packets > 1)
     }
 }
 

@@ -259,7 +259,7 @@ impl Case<'_> {
                 && self.side(server).run > 4000
         });
         let recent = data.time - fin.time < (3 * self.crossing()).max(20 * MS);
-        (asked && client.octets > 0) || (streaming && recent) || self.side(server).is_cut_short()
+        (asked && client.bytes > 0) || (streaming && recent) || self.side(server).is_cut_short()
     }
 
     /// The pause before data that met a closed socket: the FIN apart.
@@ -387,7 +387,7 @@ impl Case<'_> {
             return None;
         }
         // What cannot be an answer to the other end's own abort.
-        let unread = self.is_unanswered(other) && reset.peer_run > 0 && self.side(other).octets > 0;
+        let unread = self.is_unanswered(other) && reset.peer_run > 0 && self.side(other).bytes > 0;
         let fin_text = format!(
             "the {} answers the {}'s FIN with a reset {} later",
             self.end(own).name(),

@@ -139,7 +139,7 @@ impl Case<'_> {
         if attempts > 1 && waited > SECOND / 2 && self.unanswered_before(reset) {
             draft = draft.also(Cause::SilentDrop, &[syn]).alternative(Cause::BacklogFull, 0.05);
         }
-        self.refusal_context(draft).done()
+        self.with_refusal_context(draft).done()
     }
 
     /// A refusal that the addressed host did not make.
@@ -174,7 +174,7 @@ impl Case<'_> {
     }
 
     /// What other connections to the same port tell of a refusal.
-    fn refusal_context<'a>(&self, mut draft: Draft<'a>) -> Draft<'a> {
+    fn with_refusal_context<'a>(&self, mut draft: Draft<'a>) -> Draft<'a> {
         let server = self.side(self.server()).at;
         if let Some((before, after)) = self.context.accepted_around(server, self.conn.first.0) {
             let text = match (before, after) {
@@ -367,7 +367,7 @@ impl Case<'_> {
         if !trigger.has(TcpFlags::ACK) {
             return Some(self.lone_probe(reset, probe_name(&trigger)));
         }
-        let data: u64 = self.conn.sides.iter().map(|side| side.octets).sum();
+        let data: u64 = self.conn.sides.iter().map(|side| side.bytes).sum();
         let silent = self.side(usize::from(reset.pkt.side)).packets == 0;
         if reset.shape == Shape::Reply
             && reset.answers

@@ -76,7 +76,7 @@ impl Case<'_> {
         Some(verdict)
     }
 
-    /// A verdict of injected data: other octets for numbers that the end used itself, in a packet that the end did not make.
+    /// A verdict of injected data: other bytes for numbers that the end used itself, in a packet that the end did not make.
     fn data_injection_of(&self, index: usize) -> Option<Verdict> {
         let side = &self.conn.sides[index];
         let [first, second] = *side.payloads.conflict.as_deref()?;

@@ -216,7 +216,7 @@ impl Case<'_> {
                 let first =
                     decisive.is_none_or(|frame| frame == reset.pkt.frame) || verdict.declared.len() == 1;
                 if first && !reset.late {
-                    self.believe(verdict, said, reset);
+                    self.apply_stated_reason(verdict, said, reset);
                 }
             }
         }
@@ -248,7 +248,7 @@ impl Case<'_> {
 
     /// Lets a stated reason decide between causes that the packets leave open. It is a hint: it moves a verdict among
     /// those of resets that an end or a device sent, and never makes one harmless.
-    fn believe(&self, verdict: &mut Verdict, said: &Declared, reset: &Reset) {
+    fn apply_stated_reason(&self, verdict: &mut Verdict, said: &Declared, reset: &Reset) {
         let Some(cause) = said.cause else { return };
         let foreign = self.foreign_ttl(reset);
         let open = matches!(

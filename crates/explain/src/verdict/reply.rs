@@ -36,11 +36,11 @@ impl Case<'_> {
         if let Some((delay, usual)) = self.too_fast(reset) {
             return self.nearer_device(reset, gap, delay, usual);
         }
-        let wordless = self.side(own).octets == 0 && self.side(own).syn.is_some();
+        let wordless = self.side(own).bytes == 0 && self.side(own).syn.is_some();
         if wordless && gap < SECOND && !self.is_client(own) {
             return self.not_accepted(reset);
         }
-        if gap < SECOND && self.is_client(own) && self.side(1 - own).octets > 0 {
+        if gap < SECOND && self.is_client(own) && self.side(1 - own).bytes > 0 {
             return self.client_gone(reset);
         }
         self.lost_state(reset, gap)
@@ -144,7 +144,7 @@ impl Case<'_> {
         } else {
             (Cause::BacklogFull, Cause::SynProxy)
         };
-        let data = self.side(self.client).octets;
+        let data = self.side(self.client).bytes;
         let (by, sure) = if other_box { (EndedBy::Path, 0.65) } else { (EndedBy::Server, 0.5) };
         self.verdict(first, sure, by)
             .decisive(reset.pkt.frame)

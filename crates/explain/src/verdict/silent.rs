@@ -14,8 +14,7 @@ impl Case<'_> {
         if let Some(icmp) = self.fatal_icmp() {
             return self.unreachable(icmp);
         }
-        if client.syn.is_some_and(|syn| !syn.has(TcpFlags::ACK)) && server.packets == 0 && client.octets == 0
-        {
+        if client.syn.is_some_and(|syn| !syn.has(TcpFlags::ACK)) && server.packets == 0 && client.bytes == 0 {
             return self.no_answer();
         }
         if let Some(former) = self.conn.former_answer {
@@ -30,8 +29,8 @@ impl Case<'_> {
             );
         }
         let unheard =
-            server.syns >= 3 || (client.octets > 0 && client.stuck.sends >= 2) || !self.conn.established;
-        if self.answer_repeated() && server.octets == 0 && unheard {
+            server.syns >= 3 || (client.bytes > 0 && client.stuck.sends >= 2) || !self.conn.established;
+        if self.answer_repeated() && server.bytes == 0 && unheard {
             return self.third_segment_lost();
         }
         for index in [self.client, self.server()] {
@@ -147,7 +146,7 @@ impl Case<'_> {
     pub fn third_segment_lost(&self) -> Verdict {
         let (client, server) = (self.side(self.client), self.side(self.server()));
         let syn = server.syn.map_or(self.conn.first.1, |syn| syn.frame);
-        let data = client.octets > 0;
+        let data = client.bytes > 0;
         let value = format!("{} SYN|ACK", server.syns);
         if data || self.conn.established {
             let text = format!(

@@ -19,7 +19,7 @@ impl Case<'_> {
         if let Some(shut) = [own, 1 - own].into_iter().find(|&side| self.is_shut(side, reset.pkt.time)) {
             return Some(self.window_shut(reset, shut));
         }
-        let wordless = theirs.octets == 0 && !self.is_client(1 - own);
+        let wordless = theirs.bytes == 0 && !self.is_client(1 - own);
         if self.is_client(own) && wordless && self.answer_repeated() && mine.stuck.sends >= 2 {
             return Some(self.third_segment_lost());
         }
@@ -133,7 +133,7 @@ impl Case<'_> {
         // A stack gives up when the next send would be due; a program when it likes.
         let due = reset.pkt.time - stuck.last >= 3 * stuck.spacing / 2 && stuck.sends >= 5;
         let by_stack = reply || due;
-        let (cause, other) = if self.marks.queue_full && self.side(1 - own).octets == 0 {
+        let (cause, other) = if self.marks.queue_full && self.side(1 - own).bytes == 0 {
             (Cause::BacklogFull, Cause::SilentDrop)
         } else if by_stack {
             (Cause::DeliveryTimeout, Cause::SilentDrop)

@@ -155,9 +155,9 @@ impl Role {
 /// Data that was lost at one end, or may have been.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Octets that it sent and that nobody acknowledged.
+    /// Bytes that it sent and that nobody acknowledged.
     pub unacked: u64,
-    /// Octets that it received and may not have read: at most so many.
+    /// Bytes that it received and may not have read: at most so many.
     pub unread_max: u64,
     /// Its request had no answer.
     pub request_unanswered: bool,

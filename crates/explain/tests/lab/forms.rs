@@ -88,8 +88,8 @@ pub fn swapped(mut packets: Vec<Packet>) -> Vec<Packet> {
     packets
 }
 
-fn cut(mut packets: Vec<Packet>, octets: usize) -> Vec<Packet> {
-    packets.iter_mut().for_each(|packet| packet.data.truncate(octets));
+fn cut(mut packets: Vec<Packet>, bytes: usize) -> Vec<Packet> {
+    packets.iter_mut().for_each(|packet| packet.data.truncate(bytes));
     packets
 }
 

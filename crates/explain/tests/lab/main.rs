@@ -139,8 +139,8 @@ fn captures_in_other_forms_give_the_same_causes() {
     let forms: &[(&str, Form, f64)] = &[
         ("each packet twice", forms::twice, 0.98),
         ("packets that overtake each other", forms::swapped, 0.97),
-        ("96 octets of each packet", forms::cut_to_96, 0.96),
-        ("68 octets of each packet", forms::cut_to_68, 0.91),
+        ("96 bytes of each packet", forms::cut_to_96, 0.96),
+        ("68 bytes of each packet", forms::cut_to_68, 0.91),
         ("begun after the handshake", forms::without_beginning, 0.86),
     ];
     for &(name, form, least) in forms {

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 const NAMES: [&str; 2] = ["client", "server"];
 const RESET: Ending = Ending::new(Cause::Reset, EndedBy::Peer, Rule::PeerRstExact);
 
-fn nobody_finished() -> [Expected; 4] {
+fn no_fin_sent() -> [Expected; 4] {
     [
         Expected::Count { by: Side::A, flags: TcpFlags::FIN, times: 0 },
         Expected::Count { by: Side::B, flags: TcpFlags::FIN, times: 0 },
@@ -24,11 +24,11 @@ pub(super) fn linger() -> Script {
     let mut steps = connected();
     steps.extend(hello());
     steps.extend([
-        a(Call::Send("and so"), Outcome::Octets(6)),
-        a(Call::Send("on"), Outcome::Octets(2)),
+        a(Call::Send("and so"), Outcome::Bytes(6)),
+        a(Call::Send("on"), Outcome::Bytes(2)),
         a(Call::Abort, Outcome::Done),
         PAUSE,
-        b(Call::Read(100), Outcome::Octets(6)),
+        b(Call::Read(100), Outcome::Bytes(6)),
         b(Call::Read(100), failed(ErrorKind::ConnectionReset)),
         b(Call::Close, Outcome::Done),
     ]);
@@ -40,14 +40,14 @@ pub(super) fn linger() -> Script {
         Expected::Ends(Side::A, vec![aborted]),
         Expected::Ends(Side::B, vec![RESET]),
     ];
-    expected.extend(nobody_finished());
+    expected.extend(no_fin_sent());
     Script { expected, ..script(NAMES, steps) }
 }
 
 pub(super) fn unread() -> Script {
     let mut steps = connected();
     steps.extend([
-        a(Call::Send("hello"), Outcome::Octets(5)),
+        a(Call::Send("hello"), Outcome::Bytes(5)),
         PAUSE,
         b(Call::Close, Outcome::Done),
         a(Call::Read(100), failed(ErrorKind::ConnectionReset)),
@@ -62,6 +62,6 @@ pub(super) fn unread() -> Script {
         Expected::Ends(Side::A, vec![RESET]),
         Expected::Ends(Side::B, vec![aborted]),
     ];
-    expected.extend(nobody_finished());
+    expected.extend(no_fin_sent());
     Script { expected, ..script(NAMES, steps) }
 }

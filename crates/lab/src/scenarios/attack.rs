@@ -20,7 +20,7 @@ pub(super) fn blind_reset() -> Script {
         Step::ForgeReset { offset: 0 },
         b(Call::Read(100), failed(ErrorKind::ConnectionReset)),
         b(Call::Close, Outcome::Done),
-        a(Call::Send("hello?"), Outcome::Octets(6)),
+        a(Call::Send("hello?"), Outcome::Bytes(6)),
         a(Call::Read(100), failed(ErrorKind::ConnectionReset)),
         a(Call::Close, Outcome::Done),
     ]);

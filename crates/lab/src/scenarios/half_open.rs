@@ -20,7 +20,7 @@ pub(super) fn data() -> Script {
     steps.extend([
         Step::Restart,
         SECOND,
-        b(Call::Send("are you there?"), Outcome::Octets(14)),
+        b(Call::Send("are you there?"), Outcome::Bytes(14)),
         b(Call::Read(100), failed(ErrorKind::ConnectionReset)),
         b(Call::Read(100), Outcome::EndOfStream),
         b(Call::Close, Outcome::Done),
@@ -71,8 +71,8 @@ pub(super) fn syn() -> Script {
         b(Call::Close, Outcome::Done),
         Step::Join { side: Side::A, socket: 0, outcome: Outcome::Done },
         accept(2),
-        a(Call::Send("again"), Outcome::Octets(5)),
-        Step::Call { side: Side::B, socket: 2, call: Call::Read(100), outcome: Some(Outcome::Octets(5)) },
+        a(Call::Send("again"), Outcome::Bytes(5)),
+        Step::Call { side: Side::B, socket: 2, call: Call::Read(100), outcome: Some(Outcome::Bytes(5)) },
         PAUSE,
     ]);
     let expected = vec![
@@ -95,12 +95,12 @@ pub(super) fn silent() -> Script {
     steps.extend(hello());
     steps.extend([
         Step::Cut,
-        b(Call::Send("are you there?"), Outcome::Octets(14)),
+        b(Call::Send("are you there?"), Outcome::Bytes(14)),
         b(Call::Read(100), failed(ErrorKind::TimedOut)),
         b(Call::Close, Outcome::Done),
         SECOND,
         Step::Mend,
-        a(Call::Send("yes"), Outcome::Octets(3)),
+        a(Call::Send("yes"), Outcome::Bytes(3)),
         a(Call::Read(100), failed(ErrorKind::ConnectionReset)),
         a(Call::Close, Outcome::Done),
     ]);

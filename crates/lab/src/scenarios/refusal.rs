@@ -66,7 +66,7 @@ pub(super) fn silent_host() -> Script {
 pub(super) fn udp_unreachable() -> Script {
     let steps = vec![
         a(Call::ConnectUdp { from: FROM, to: PORT }, Outcome::Done),
-        a(Call::SendDatagram("hello"), Outcome::Octets(5)),
+        a(Call::SendDatagram("hello"), Outcome::Bytes(5)),
         a(Call::ReadDatagram, failed(ErrorKind::ConnectionRefused)),
     ];
     let mut script = script(NAMES, steps);

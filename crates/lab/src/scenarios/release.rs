@@ -39,11 +39,7 @@ fn orderly_ends(endings: [Ending; 2]) -> Vec<Expected> {
 pub(super) fn orderly() -> Script {
     let mut steps = connected();
     steps.extend(hello());
-    steps.extend([
-        b(Call::Send("welcome"), Outcome::Octets(7)),
-        a(Call::Read(100), Outcome::Octets(7)),
-        PAUSE,
-    ]);
+    steps.extend([b(Call::Send("welcome"), Outcome::Bytes(7)), a(Call::Read(100), Outcome::Bytes(7)), PAUSE]);
     steps.extend(both_close());
     Script { expected: orderly_ends([FIRST, SECOND]), ..script(NAMES, steps) }
 }
@@ -51,13 +47,13 @@ pub(super) fn orderly() -> Script {
 pub(super) fn half_close() -> Script {
     let mut steps = connected();
     steps.extend([
-        a(Call::Send("question"), Outcome::Octets(8)),
+        a(Call::Send("question"), Outcome::Bytes(8)),
         a(Call::Shutdown, Outcome::Done),
-        b(Call::Read(100), Outcome::Octets(8)),
+        b(Call::Read(100), Outcome::Bytes(8)),
         b(Call::Read(100), Outcome::EndOfStream),
         Step::Wait(Duration::from_secs(1)),
-        b(Call::Send("late answer"), Outcome::Octets(11)),
-        a(Call::Read(100), Outcome::Octets(11)),
+        b(Call::Send("late answer"), Outcome::Bytes(11)),
+        a(Call::Read(100), Outcome::Bytes(11)),
         PAUSE,
         b(Call::Close, Outcome::Done),
         a(Call::Read(100), Outcome::EndOfStream),

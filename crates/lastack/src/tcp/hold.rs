@@ -28,9 +28,9 @@ impl TcpStream {
     ///
     /// # Errors
     /// As [`hold_acks`](Self::hold_acks).
-    pub fn acknowledge(&self, octets: u64, fin: bool) -> io::Result<()> {
+    pub fn acknowledge(&self, bytes: u64, fin: bool) -> io::Result<()> {
         self.call(|tcp| {
-            tcp.acknowledge(octets, fin);
+            tcp.acknowledge(bytes, fin);
             Ok(())
         })
     }

@@ -212,10 +212,10 @@ impl InterceptedTcp {
 
     /// Limits the segments of both directions to this many bytes (`TCP_MAXSEG`); the MSS option of the SYN|ACK announces
     /// it. The limit is at least 88.
-    pub fn set_max_segment(&self, octets: u16) {
+    pub fn set_max_segment(&self, bytes: u16) {
         self.host.shared().with(|inner| {
             if let Some(mut tcp) = inner.stack.tcp(self.id) {
-                tcp.set_max_segment(Some(octets));
+                tcp.set_max_segment(Some(bytes));
             }
         });
     }

@@ -61,7 +61,7 @@ fn plain_tun() -> Option<OwnedFd> {
 }
 
 #[test]
-fn what_is_no_device_is_refused() {
+fn a_file_that_is_not_a_device_is_refused() {
     let file = || OwnedFd::from(File::open("/dev/null").unwrap());
     let error = Tun::from_fd(file(), MTU).unwrap_err();
     assert!(error.to_string().contains("not attached to a TUN interface"), "{error}");
@@ -137,7 +137,7 @@ fn the_kernel_takes_our_datagrams() {
 /// If the header were wrong the kernel would not complete the sum, and drop the datagram at the socket.
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
-fn the_kernel_tests_what_is_not_partial() {
+fn the_kernel_verifies_complete_checksums() {
     with_devices(|mut lab, pair| {
         let socket = socket(pair.kernel);
         let port = socket.local_addr().unwrap().port();
@@ -170,17 +170,17 @@ fn several_datagrams_in_one_packet_arrive_one_by_one() {
         };
         assert_eq!(set, 0);
         socket.send_to(&pattern(3000), (pair.ours, 9)).unwrap();
-        let (mut lengths, mut octets) = (Vec::new(), Vec::new());
-        while octets.len() < 3000 {
+        let (mut lengths, mut bytes) = (Vec::new(), Vec::new());
+        while bytes.len() < 3000 {
             let (packet, received) = lab.recv(pair.ours, UDP);
             let parsed = IpPacket::parse(&packet).unwrap();
             let (_, payload) = UdpHeader::parse(&parsed.header, parsed.payload).unwrap();
             assert!(received.checksum_good);
             lengths.push(payload.len());
-            octets.extend_from_slice(payload);
+            bytes.extend_from_slice(payload);
         }
         assert_eq!(lengths, [1200, 1200, 600]);
-        assert_eq!(octets, pattern(3000));
+        assert_eq!(bytes, pattern(3000));
     });
 }
 
@@ -191,14 +191,14 @@ fn the_kernel_cuts_our_datagrams() {
         let socket = socket(pair.kernel);
         let (packet, transmit) = datagram(pair, socket.local_addr().unwrap().port(), &pattern(2500), true);
         lab.send(&packet, &Transmit { segment_size: Some(1000), ..transmit });
-        let (mut lengths, mut octets, mut buf) = (Vec::new(), Vec::new(), [0; 2000]);
-        while octets.len() < 2500 {
+        let (mut lengths, mut bytes, mut buf) = (Vec::new(), Vec::new(), [0; 2000]);
+        while bytes.len() < 2500 {
             let len = socket.recv(&mut buf).unwrap();
             lengths.push(len);
-            octets.extend_from_slice(&buf[..len]);
+            bytes.extend_from_slice(&buf[..len]);
         }
         assert_eq!(lengths, [1000, 1000, 500]);
-        assert_eq!(octets, pattern(2500));
+        assert_eq!(bytes, pattern(2500));
     });
 }
 
@@ -225,7 +225,7 @@ fn the_kernel_answers_our_echo_request() {
     });
 }
 
-/// Our end of a connection that the kernel opened: enough TCP to pass octets in order.
+/// Our end of a connection that the kernel opened: enough TCP to pass bytes in order.
 struct Peer {
     pair: Pair,
     ports: (u16, u16),
@@ -273,20 +273,20 @@ impl Peer {
 
     /// Text in order, acknowledged at once; and the largest packet that brought it.
     fn receive(&mut self, lab: &mut Lab, len: usize) -> (Vec<u8>, usize) {
-        let (mut octets, mut largest) = (Vec::new(), 0);
-        while octets.len() < len {
+        let (mut bytes, mut largest) = (Vec::new(), 0);
+        while bytes.len() < len {
             let (packet, received) = lab.recv(self.pair.ours, TCP);
             let parsed = IpPacket::parse(&packet).unwrap();
             let (header, text) = TcpHeader::parse(parsed.payload).unwrap();
             if header.seq == self.ack && !text.is_empty() {
                 assert!(received.checksum_good);
-                octets.extend_from_slice(text);
+                bytes.extend_from_slice(text);
                 largest = largest.max(packet.len());
                 self.ack = self.ack.wrapping_add(text.len() as u32);
                 self.send(lab, TcpFlags::ACK, &[], None);
             }
         }
-        (octets, largest)
+        (bytes, largest)
     }
 }
 
@@ -310,7 +310,7 @@ fn tcp_passes_as_super_segments_both_ways() {
         peer.send(&mut lab, TcpFlags::ACK | TcpFlags::PSH, &pattern(DOWN), Some(1400));
         let (up, largest) = peer.receive(&mut lab, UP);
         assert_eq!(up, pattern(UP));
-        assert!(largest > 2 * MTU, "the kernel gave {largest} octets at most");
+        assert!(largest > 2 * MTU, "the kernel gave {largest} bytes at most");
         let (_stream, down) = program.join().unwrap();
         assert_eq!(down, pattern(DOWN));
     });
@@ -319,7 +319,7 @@ fn tcp_passes_as_super_segments_both_ways() {
 /// Whoever has the rights may remove the interface. The next packet for it finds out.
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
-fn a_removed_interface_is_told() {
+fn a_removed_interface_is_reported() {
     with_devices(|mut lab, pair| {
         let index = netlink::index_of(NAME).unwrap();
         Netlink::open().unwrap().remove(index).unwrap();

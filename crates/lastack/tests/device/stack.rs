@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::lab::{Lab, PATIENCE, Pair, pattern, with_devices};
 
-/// Octets in each direction: enough for windows to open and super-segments to be full.
+/// Bytes in each direction: enough for windows to open and super-segments to be full.
 const MUCH: usize = 8 << 20;
 const PORT: u16 = 8080;
 
@@ -37,26 +37,26 @@ fn exchange_by_linux(mut stream: net::TcpStream) -> Vec<u8> {
         writer.write_all(&pattern(MUCH)).unwrap();
         writer.shutdown(Shutdown::Write).unwrap();
     });
-    let mut octets = Vec::new();
-    stream.read_to_end(&mut octets).unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
     writer.join().unwrap();
-    octets
+    bytes
 }
 
 /// Our side of the same; it ends in an orderly release.
 async fn exchange(mut stream: TcpStream) {
     let text = pattern(MUCH);
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     {
         let (mut reader, mut writer) = stream.split();
         let write = async {
             writer.write_all(&text).await.unwrap();
             writer.shutdown().await.unwrap();
         };
-        let (_, read) = tokio::join!(write, reader.read_to_end(&mut octets));
+        let (_, read) = tokio::join!(write, reader.read_to_end(&mut bytes));
         read.unwrap();
     }
-    assert!(octets == text);
+    assert!(bytes == text);
     assert_eq!(stream.closed().await.unwrap().cause, Cause::Orderly);
 }
 
@@ -88,7 +88,7 @@ fn our_client_exchanges_megabytes_with_a_linux_server() {
 
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
-fn where_nobody_listens_both_are_refused_at_once() {
+fn without_a_listener_both_are_refused_at_once() {
     with_stacks(async |host, pair| {
         let linux = thread::spawn(move || net::TcpStream::connect((pair.ours, PORT)).unwrap_err());
         let error = TcpStream::connect(&host, (pair.kernel, PORT)).await.unwrap_err();
@@ -122,7 +122,7 @@ fn datagrams_to_a_closed_port_are_refused_both_ways() {
 
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
-fn an_abort_reaches_linux_after_the_octets_before_it() {
+fn an_abort_reaches_linux_after_the_bytes_before_it() {
     with_stacks(async |host, pair| {
         let listener = TcpListener::bind(&host, (pair.ours, PORT)).unwrap();
         let linux = thread::spawn(move || {
@@ -152,7 +152,7 @@ fn an_abort_by_linux_is_a_reset_by_the_peer() {
         let listener = TcpListener::bind(&host, (pair.ours, PORT)).unwrap();
         let linux = thread::spawn(move || {
             let stream = net::TcpStream::connect((pair.ours, PORT)).unwrap();
-            // Closed with an octet unread: Linux resets.
+            // Closed with a byte unread: Linux resets.
             assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
         });
         let (mut stream, _) = listener.accept().await.unwrap();

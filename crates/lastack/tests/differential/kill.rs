@@ -17,7 +17,7 @@ const SOCK_DESTROY: u16 = 21;
 const ALL_STATES: u32 = u32::MAX;
 /// `INET_DIAG_NOCOOKIE`
 const NO_COOKIE: [u32; 2] = [u32::MAX; 2];
-/// Octets of a `struct nlmsghdr`, and of a `struct inet_diag_req_v2`.
+/// Bytes of a `struct nlmsghdr`, and of a `struct inet_diag_req_v2`.
 const HEADER: usize = 16;
 const REQUEST: usize = 56;
 

@@ -244,8 +244,8 @@ fn text(len: usize, receive: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<u
     let mut buf = vec![MaybeUninit::new(0); len];
     match receive(&mut buf) {
         Ok(n) => {
-            // SAFETY: every octet of the buffer was initialized above.
-            Outcome::Text(buf[..n].iter().map(|octet| unsafe { octet.assume_init() }).collect())
+            // SAFETY: every byte of the buffer was initialized above.
+            Outcome::Text(buf[..n].iter().map(|byte| unsafe { byte.assume_init() }).collect())
         }
         Err(error) => failed(error),
     }

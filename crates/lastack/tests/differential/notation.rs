@@ -2,7 +2,7 @@
 //!
 //! | step | meaning |
 //! |---|---|
-//! | `< P. 1+5 ack 1 win=0 mss` | the peer sends a segment: flags (`-`: none), SEQ and octets of text, ACK, more |
+//! | `< P. 1+5 ack 1 win=0 mss` | the peer sends a segment: flags (`-`: none), SEQ and bytes of text, ACK, more |
 //! | `icmp 3/1 seq 1` | a router complains about the packet with this SEQ |
 //! | `listen 8`, `accept`, `send 10`, .. | a call of the application |
 //! | `wait 500` | milliseconds pass |
@@ -116,7 +116,7 @@ pub struct Segment {
     pub timestamps: Option<(i64, i64)>,
     /// Blocks of ours that the peer has, relative to our ISS.
     pub sack: Vec<(u32, u32)>,
-    /// Options, octet for octet.
+    /// Options, byte for byte.
     pub raw_options: Vec<u8>,
     pub bad_checksum: bool,
     pub data_offset: Option<u8>,
@@ -285,11 +285,8 @@ fn flags(text: &str, letters: &str) -> u16 {
 }
 
 fn hex(text: &str, digits: &str) -> Vec<u8> {
-    let octet = |at| u8::from_str_radix(&digits[at..at + 2], 16);
-    (0..digits.len())
-        .step_by(2)
-        .map(|at| octet(at).unwrap_or_else(|_| panic!("no octets: {text:?}")))
-        .collect()
+    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16);
+    (0..digits.len()).step_by(2).map(|at| byte(at).unwrap_or_else(|_| panic!("no bytes: {text:?}"))).collect()
 }
 
 fn icmp(text: &str, words: &[&str]) -> Icmp {

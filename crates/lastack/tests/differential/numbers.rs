@@ -47,7 +47,7 @@ const COMPARED: &[&str] = &[
     "total_rto_recoveries",
 ];
 
-/// Where each field lies in the struct of the kernel, in its order: the first octet and how many.
+/// Where each field lies in the struct of the kernel, in its order: the first byte and how many.
 const LAYOUT: &[(&str, usize, usize)] = &[
     ("state", 0, 1),
     ("ca_state", 1, 1),
@@ -122,26 +122,26 @@ pub fn ours(info: &TcpInfo, now: Instant) -> Numbers {
 }
 
 pub fn of_linux(socket: &Socket) -> Numbers {
-    let mut octets = [0_u8; 512];
-    let mut len = octets.len() as libc::socklen_t;
-    let place = octets.as_mut_ptr().cast();
-    // SAFETY: the kernel writes at most `len` octets to the array, which lives through the call, and the length.
+    let mut bytes = [0_u8; 512];
+    let mut len = bytes.len() as libc::socklen_t;
+    let place = bytes.as_mut_ptr().cast();
+    // SAFETY: the kernel writes at most `len` bytes to the array, which lives through the call, and the length.
     let done = unsafe {
         libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut len)
     };
     Errno::result(done).unwrap();
     let known = LAYOUT.iter().filter(|(_, at, size)| at + size <= len as usize);
     let mut numbers: Numbers =
-        known.map(|(name, at, size)| (*name, number(&octets[*at..at + size]))).collect();
-    // Two fields in one octet, the first in its low half where the low octet of a number comes first.
+        known.map(|(name, at, size)| (*name, number(&bytes[*at..at + size]))).collect();
+    // Two fields in one byte, the first in its low half where the low byte of a number comes first.
     *numbers.get_mut("snd_wscale").unwrap() &= 0xf;
     *numbers.get_mut("options").unwrap() &= OPTIONS;
     numbers
 }
 
-fn number(octets: &[u8]) -> u64 {
+fn number(bytes: &[u8]) -> u64 {
     let mut all = [0; 8];
-    all[..octets.len()].copy_from_slice(octets);
+    all[..bytes.len()].copy_from_slice(bytes);
     u64::from_le_bytes(all)
 }
 

@@ -1,4 +1,4 @@
-//! Packets of the hand-made peer, octet by octet, and what the stack under test sends, as text.
+//! Packets of the hand-made peer, byte by byte, and what the stack under test sends, as text.
 
 use std::{
     collections::HashMap,
@@ -52,7 +52,7 @@ pub struct Known {
 }
 
 /// The text that the peer sends at this place of its stream.
-pub fn octet(at: i64) -> u8 {
+pub fn byte(at: i64) -> u8 {
     at.rem_euclid(251) as u8
 }
 
@@ -104,9 +104,9 @@ impl Known {
         tcp.extend([0, 0]);
         tcp.extend(seg.urgent.to_be_bytes());
         tcp.extend(options);
-        // A SYN stands before the first octet.
+        // A SYN stands before the first byte.
         let text = first + i64::from(seg.flags >> 1 & 1);
-        tcp.extend((0..seg.len as i64).map(|at| octet(text + at)));
+        tcp.extend((0..seg.len as i64).map(|at| byte(text + at)));
         let sum = header.pseudo(tcp.len()).add(&tcp).finish() ^ if seg.bad_checksum { 0x5555 } else { 0 };
         tcp[16..18].copy_from_slice(&sum.to_be_bytes());
         let mut packet = Vec::new();
@@ -279,7 +279,7 @@ fn options_text(ip: &IpHeader, tcp: &TcpHeader, edge: Option<i64>) -> String {
     let header = if ip.is_v6() { 60 } else { 40 };
     let mut shown = String::new();
     if let Some(mss) = options.mss {
-        // 1500 octets without the headers is what it should be.
+        // 1500 bytes without the headers is what it should be.
         shown += &if mss == 1500 - header { " mss".to_owned() } else { format!(" mss={mss}") };
     }
     for (there, name) in [

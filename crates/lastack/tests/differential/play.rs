@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     notation::{Action, Call, Origin, STEP, Segment, Step},
-    packets::{Ends, Known, octet},
+    packets::{Ends, Known, byte},
 };
 
 /// How the peer fills a window: segments of this size, and no more than so many.
@@ -149,7 +149,7 @@ impl Player<'_> {
     }
 
     fn text(&mut self, call: Call, text: &[u8]) -> String {
-        let right = (self.read..).zip(text).all(|(at, found)| octet(at) == *found);
+        let right = (self.read..).zip(text).all(|(at, found)| byte(at) == *found);
         if call != Call::Peek {
             self.read += text.len() as i64;
         }

@@ -123,7 +123,7 @@ async fn a_link_that_panics_is_named_as_what_stopped_the_host() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_driver_would_have_to_send_is_an_error() {
+async fn a_write_after_the_driver_ended_is_an_error() {
     let (a, b) = pipe(Capabilities::new(1500));
     let (client, driver) = Host::new(Config::new([CLIENT]), a);
     let driver = tokio::spawn(driver);
@@ -159,7 +159,7 @@ async fn a_panic_of_a_reader_is_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_driver_ends_with_the_last_user_once_all_is_said() {
+async fn a_driver_ends_after_the_last_user_and_all_output() {
     let (a, b) = pipe(Capabilities::new(1500));
     let (client, driver) = Host::new(Config::new([CLIENT]), a);
     let driver = tokio::spawn(driver);
@@ -204,7 +204,7 @@ async fn a_slow_link_takes_its_time_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn text_arrives_whole_over_a_bad_link() {
+async fn data_arrives_whole_over_a_bad_link() {
     for seed in 0..10 {
         let (a, b) = pipe(Capabilities::new(1500));
         let plan = Plan { seed, loss: 0.03, duplicate: 0.02, corrupt: 0.02, ..Plan::default() };
@@ -221,7 +221,7 @@ async fn text_arrives_whole_over_a_bad_link() {
         let mut got = Vec::new();
         far.read_to_end(&mut got).await.unwrap();
         drop(far);
-        assert!(got == text, "seed {seed}: {} of {} octets", got.len(), text.len());
+        assert!(got == text, "seed {seed}: {} of {} bytes", got.len(), text.len());
         assert_eq!(write.await.unwrap().cause, lastack::Cause::Orderly, "seed {seed}");
     }
 }

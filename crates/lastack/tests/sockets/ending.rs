@@ -37,7 +37,7 @@ async fn the_numbers_stay_when_the_connection_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_says_by_whom_and_why() {
+async fn a_refusal_names_its_sender_and_reason() {
     let (client, _server) = hosts();
     let error = TcpStream::connect(&client, (SERVER, 1935)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -63,7 +63,7 @@ async fn silence_times_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn text_that_nobody_read_resets_the_peer() {
+async fn unread_data_resets_the_peer() {
     let (client, server) = hosts();
     let (mut near, far, _listener) = connection(&client, &server).await;
     near.write_all(b"never read").await.unwrap();
@@ -127,7 +127,7 @@ async fn an_orderly_end_is_one_on_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_goes_resets_whom_nobody_accepted() {
+async fn a_dropped_listener_resets_connections_not_accepted() {
     let (client, server) = hosts();
     let listener = TcpListener::bind(&server, (SERVER, 80)).unwrap();
     let mut stream = TcpStream::connect(&client, (SERVER, 80)).await.unwrap();
@@ -185,7 +185,7 @@ async fn closing_lingers_until_all_is_acknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_lingers_no_longer_than_it_was_told() {
+async fn closing_lingers_no_longer_than_so_linger() {
     let (client, server) = hosts_with(|config| config.tcp.receive_buffer = 10_000);
     let (mut near, mut far, _listener) = connection(&client, &server).await;
     near.write_all(&[1; 100_000]).await.unwrap();
@@ -200,7 +200,7 @@ async fn closing_lingers_no_longer_than_it_was_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_with_unread_text_does_not_linger() {
+async fn closing_with_unread_data_does_not_linger() {
     let (client, server) = hosts();
     let (mut near, far, _listener) = connection(&client, &server).await;
     near.write_all(b"unread").await.unwrap();
@@ -213,7 +213,7 @@ async fn closing_with_unread_text_does_not_linger() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_end_of_a_host_is_told() {
+async fn every_end_of_a_host_is_reported() {
     let (client, server) = hosts();
     let (mut here, mut there) = (client.ended(), server.ended());
     assert!(here.try_recv().is_none());
@@ -228,9 +228,9 @@ async fn every_end_of_a_host_is_told() {
     assert_eq!(here.recv().await.unwrap().end.cause, Cause::Refused);
     let ended = here.recv().await.unwrap();
     assert_eq!((ended.flow.local, ended.flow.remote), flow);
-    assert_eq!((ended.end.cause, ended.octets.sent), (Cause::Orderly, 5));
+    assert_eq!((ended.end.cause, ended.bytes.sent), (Cause::Orderly, 5));
     assert!(ended.opened <= ended.end.at && ended.end.at <= client.now());
-    assert_eq!(there.recv().await.unwrap().octets.received, 5);
+    assert_eq!(there.recv().await.unwrap().bytes.received, 5);
 }
 
 /// S103: what has arrived comes first, then the error, once.
@@ -297,14 +297,14 @@ async fn the_open_connections_are_listed_and_no_others() {
     let [seen] = client.connections()[..] else { panic!("{:?}", client.connections()) };
     assert_eq!((seen.state, seen.origin, seen.has_user), (TcpState::Established, Origin::Active, true));
     assert_eq!((seen.flow.local, seen.flow.remote), (near.local_addr().unwrap(), near.peer_addr().unwrap()));
-    assert_eq!((seen.octets.sent, seen.octets.received), (5, 0));
+    assert_eq!((seen.bytes.sent, seen.bytes.received), (5, 0));
 
     drop(near);
     time::sleep(Duration::from_secs(1)).await;
     let [seen] = client.connections()[..] else { panic!("{:?}", client.connections()) };
     assert_eq!((seen.state, seen.has_user), (TcpState::FinWait2, false), "an orphan");
     let [seen] = server.connections()[..] else { panic!("{:?}", server.connections()) };
-    assert_eq!((seen.state, seen.origin, seen.octets.received), (TcpState::CloseWait, Origin::Passive, 5));
+    assert_eq!((seen.state, seen.origin, seen.bytes.received), (TcpState::CloseWait, Origin::Passive, 5));
 
     let silent: std::net::SocketAddr = "10.0.0.9:80".parse().unwrap();
     let attempt = tokio::spawn({

@@ -21,7 +21,7 @@ fn everything(config: &mut Config) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn accepted_it_is_a_connection_with_the_address_asked_for() {
+async fn an_accepted_one_has_the_requested_address() {
     let (client, server) = world();
     let interceptor = server.intercept_tcp().unwrap();
     let connect = tokio::spawn({
@@ -62,7 +62,7 @@ async fn refused_and_dropped_are_refused() {
 
 /// S107.
 #[tokio::test(start_paused = true)]
-async fn unreachable_is_what_was_said_by_whom_it_was_said() {
+async fn an_icmp_error_keeps_its_code_and_source() {
     let (client, server) = world();
     let interceptor = server.intercept_tcp().unwrap();
     let router = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
@@ -77,7 +77,7 @@ async fn unreachable_is_what_was_said_by_whom_it_was_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ignored_is_silence() {
+async fn an_ignored_syn_gets_no_answer() {
     let (client, server) = world();
     let interceptor = server.intercept_tcp().unwrap();
     tokio::spawn(async move {
@@ -90,7 +90,7 @@ async fn ignored_is_silence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn listeners_come_first_and_early_syns_wait_for_the_interceptor() {
+async fn listeners_have_precedence_and_first_syns_wait_for_the_interceptor() {
     let (client, server) = world();
     let listener = TcpListener::bind(&server, (SERVER, 80)).unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(&client, (SERVER, 80)), listener.accept());
@@ -107,7 +107,7 @@ async fn listeners_come_first_and_early_syns_wait_for_the_interceptor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_one_interceptor_and_it_must_be_asked_for() {
+async fn there_is_one_interceptor_and_it_must_be_enabled() {
     let (_client, plain) = hosts();
     let error = plain.intercept_tcp().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -120,7 +120,7 @@ async fn there_is_one_interceptor_and_it_must_be_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_gives_up_is_known() {
+async fn a_peer_that_gives_up_is_detected() {
     let (client, server) = world();
     let interceptor = server.intercept_tcp().unwrap();
     let connect = tokio::spawn({

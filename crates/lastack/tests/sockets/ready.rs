@@ -1,4 +1,4 @@
-//! Readiness, and reads that want a number of octets.
+//! Readiness, and reads that want a number of bytes.
 
 use crate::{connection, hosts, hosts_with};
 use std::io::ErrorKind;
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
 use tokio::time;
 
 #[tokio::test(start_paused = true)]
-async fn ready_waits_for_any_of_what_it_is_asked_for_and_takes_nothing() {
+async fn ready_waits_for_any_requested_interest_and_consumes_nothing() {
     let (client, server) = hosts();
     let (mut near, mut far, _listener) = connection(&client, &server).await;
     assert_eq!(near.ready(Interest::READABLE | Interest::WRITABLE).await.unwrap(), Ready::WRITABLE);
@@ -27,7 +27,7 @@ async fn ready_waits_for_any_of_what_it_is_asked_for_and_takes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ready_wakes_whoever_waits_for_room() {
+async fn ready_wakes_waiting_writers() {
     let (client, server) = hosts_with(|config| config.tcp.receive_buffer = 10_000);
     let (near, mut far, _listener) = connection(&client, &server).await;
     while time::timeout(Duration::from_secs(5), near.ready(Interest::WRITABLE)).await.is_ok() {
@@ -38,7 +38,7 @@ async fn ready_wakes_whoever_waits_for_room() {
     assert_eq!((found.unwrap(), text.unwrap()), (Ready::WRITABLE, 100_000));
 }
 
-/// T82: `read_exact` has no way to tell of the octets that came before the error; `read_to_end` leaves them.
+/// T82: `read_exact` has no way to tell of the bytes that came before the error; `read_to_end` leaves them.
 #[tokio::test(start_paused = true)]
 async fn t82_a_read_of_a_fixed_size_gives_the_error_and_leaves_what_came() {
     let (client, server) = hosts();

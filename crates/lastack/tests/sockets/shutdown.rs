@@ -16,7 +16,7 @@ fn distant_hosts() -> (Host, Host) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drained_waits_for_what_a_dropped_stream_had_written() {
+async fn drained_waits_for_data_of_a_dropped_stream() {
     let (client, server) = distant_hosts();
     let (mut near, mut far, _listener) = connection(&client, &server).await;
     near.write_all(&[7; 100_000]).await.unwrap();
@@ -38,7 +38,7 @@ async fn drained_of_a_host_without_connections_is_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_delivers_what_was_written_and_ends_the_driver() {
+async fn shutdown_delivers_written_data_and_ends_the_driver() {
     let (a, b) = pipe(Capabilities::new(1500));
     let (client, driver) = Host::new(Config::new([CLIENT]), a);
     let driver = tokio::spawn(driver);
@@ -62,7 +62,7 @@ async fn shutdown_delivers_what_was_written_and_ends_the_driver() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_resets_what_has_not_ended_in_time() {
+async fn shutdown_resets_connections_that_do_not_end_in_time() {
     let (client, server) = hosts();
     let listener = TcpListener::bind(&client, (CLIENT, 80)).unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(&server, (CLIENT, 80)), listener.accept());
@@ -111,7 +111,7 @@ async fn abort_all_resets_every_connection_and_the_host_lives_on() {
 }
 
 #[test]
-fn a_runtime_that_is_dropped_resets_what_is_open() {
+fn a_dropped_runtime_resets_open_connections() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (first, second) = (runtime(), runtime());
     let (a, b) = pipe(Capabilities::new(1500));
@@ -160,7 +160,7 @@ async fn a_connection_of_an_address_that_went_ends_and_the_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_mtu_that_shrinks_is_kept_to_at_once() {
+async fn a_smaller_mtu_applies_at_once() {
     use lastack::link::{Direction, Filter};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -115,12 +115,12 @@ async fn a_watch_outlives_the_stream() {
     assert_eq!(end.cause, Cause::Reset, "the peer closed with unread data");
     assert_eq!(watch.end(), Some(end));
     let ended = watch.ended().unwrap();
-    assert_eq!((ended.id, ended.octets.sent), (id, 5));
+    assert_eq!((ended.id, ended.bytes.sent), (id, 5));
     assert_eq!(watch.state(), TcpState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_of_what_is_over_knows_its_end() {
+async fn a_watch_of_an_ended_connection_returns_its_end() {
     let (client, server) = hosts();
     let (near, far, _listener) = connection(&client, &server).await;
     far.abort();
@@ -242,7 +242,7 @@ async fn a_relay_passes_each_fin_on_by_itself() {
 }
 
 #[tokio::test(start_paused = true, flavor = "local")]
-async fn a_relay_delivers_what_came_before_a_reset() {
+async fn a_relay_delivers_data_before_a_reset() {
     let (client, relayed) = proxied(async |listener| {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(&[5; 200_000]).await.unwrap();

@@ -110,7 +110,7 @@ async fn halves_of_two_streams_do_not_fit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slices_are_written_in_order_and_text_is_read_in_place() {
+async fn slices_are_written_in_order_and_data_is_read_in_place() {
     let (client, server) = hosts();
     let (mut near, mut far, _listener) = connection(&client, &server).await;
     let slices = [&b"one "[..], b"", b"two ", b"three"].map(IoSlice::new);
@@ -136,7 +136,7 @@ async fn slices_are_written_in_order_and_text_is_read_in_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_done_now_would_block() {
+async fn an_operation_that_must_wait_would_block() {
     let (client, server) = hosts();
     let (near, far, _listener) = connection(&client, &server).await;
     assert_eq!(far.try_read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);

@@ -28,7 +28,7 @@ async fn datagrams_go_and_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connected_socket_hears_its_peer_only() {
+async fn a_connected_socket_receives_from_its_peer_only() {
     let (client_host, server_host) = hosts();
     let server = UdpSocket::bind(&server_host, (SERVER, 53)).unwrap();
     let stranger = UdpSocket::bind(&server_host, (SERVER, 54)).unwrap();
@@ -66,7 +66,7 @@ async fn a_closed_port_refuses_a_connected_socket_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_that_is_not_connected_hears_of_no_error() {
+async fn an_unconnected_socket_reports_no_error() {
     let (client_host, _server_host) = hosts();
     let client = UdpSocket::bind(&client_host, (CLIENT, 0)).unwrap();
     client.send_to(b"anybody?", (SERVER, 9)).await.unwrap();

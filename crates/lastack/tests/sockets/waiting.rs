@@ -44,7 +44,7 @@ async fn a_dropped_accept_loses_no_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_read_loses_no_text() {
+async fn a_dropped_read_loses_no_data() {
     let (client, server) = hosts();
     let (mut near, mut far, _listener) = connection(&client, &server).await;
     far.set_nodelay(true).unwrap();
@@ -139,7 +139,7 @@ async fn the_task_that_polled_last_is_woken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_writer_that_waits_is_told_of_a_reset() {
+async fn a_reset_wakes_a_waiting_writer() {
     let (client, server) = hosts();
     let (mut near, far, _listener) = connection(&client, &server).await;
     let write = tokio::spawn(async move { near.write_all(&vec![1; 16 << 20]).await });
@@ -185,7 +185,7 @@ async fn a_greedy_writer_yields_to_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_close_closes_all_the_same() {
+async fn a_dropped_close_future_still_closes() {
     let (client, server) = hosts();
     let (mut near, mut far, _listener) = connection(&client, &server).await;
     let mut ended = client.ended();
@@ -212,7 +212,7 @@ async fn a_dropped_wait_for_an_end_loses_no_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_a_user_under_the_lock_leaves_the_host_whole() {
+async fn a_panic_of_a_user_under_the_lock_leaves_the_host_working() {
     let (client, server) = hosts();
     let (near, mut far, _listener) = connection(&client, &server).await;
     far.write_all(b"text").await.unwrap();

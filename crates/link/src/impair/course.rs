@@ -138,7 +138,7 @@ mod tests {
                     if let Some(damage) = damage {
                         let mut packet = [0; 100];
                         damage.apply(&mut packet);
-                        assert_eq!(packet.iter().filter(|octet| **octet != 0).count(), 1);
+                        assert_eq!(packet.iter().filter(|byte| **byte != 0).count(), 1);
                         damage.apply(&mut []);
                         seen[4] += 1;
                     }

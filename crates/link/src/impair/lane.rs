@@ -64,7 +64,7 @@ pub(super) struct Lane<M> {
     /// Tie-breaker for packets due at the same time.
     serial: u64,
     held: BinaryHeap<Held<M>>,
-    held_octets: usize,
+    held_bytes: usize,
     spare: Vec<Vec<u8>>,
 }
 
@@ -88,7 +88,7 @@ impl<M: Meta> Lane<M> {
             stats: LaneStats::default(),
             serial: 0,
             held: BinaryHeap::new(),
-            held_octets: 0,
+            held_bytes: 0,
             spare: Vec::new(),
         }
     }
@@ -129,7 +129,7 @@ impl<M: Meta> Lane<M> {
     pub fn pop(&mut self, now: Instant) -> Option<Held<M>> {
         self.next_due().filter(|&due| due <= now)?;
         let held = self.held.pop()?;
-        self.held_octets -= held.packet.len();
+        self.held_bytes -= held.packet.len();
         self.stats.delivered += 1;
         Some(held)
     }
@@ -142,7 +142,7 @@ impl<M: Meta> Lane<M> {
     }
 
     fn hold(&mut self, due: Instant, packet: &[u8], mut meta: M, damage: Option<Damage>) -> bool {
-        if self.held_octets + packet.len() > MAX_HELD {
+        if self.held_bytes + packet.len() > MAX_HELD {
             self.stats.overflowed += 1;
             return false;
         }
@@ -153,7 +153,7 @@ impl<M: Meta> Lane<M> {
             meta.expose(&mut buffer);
             damage.apply(&mut buffer);
         }
-        self.held_octets += buffer.len();
+        self.held_bytes += buffer.len();
         let (intact, number) = (damage.is_none(), self.newest());
         self.held.push(Held { due, serial: self.serial, number, intact, packet: buffer, meta });
         self.serial += 1;
@@ -257,12 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_is_bounded() {
+    fn packets_in_flight_are_bounded() {
         let mut lane = lane(Plan { delay: MS, ..Plan::default() });
         for _ in 0..1100 {
             lane.push(Instant::ZERO, &[0; 65_000], Transmit::default());
         }
         assert!(lane.stats.overflowed > 0);
-        assert!(lane.held_octets <= MAX_HELD);
+        assert!(lane.held_bytes <= MAX_HELD);
     }
 }

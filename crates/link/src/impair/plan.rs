@@ -69,7 +69,7 @@ pub(super) struct Fate {
 enum Question {
     Loss = 1,
     Corrupt = 2,
-    Octet = 3,
+    Byte = 3,
     Bits = 4,
     Duplicate = 5,
     Jitter = 6,
@@ -88,7 +88,7 @@ impl Plan {
     pub(super) fn fate(&self, direction: Direction, number: u64) -> Fate {
         let chance = Chance::of(self.seed, direction, number);
         let damage = chance.hits(Question::Corrupt, self.corrupt).then(|| Damage {
-            at: chance.draw(Question::Octet),
+            at: chance.draw(Question::Byte),
             bits: 1 + (chance.draw(Question::Bits) % 255) as u8,
         });
         let reordered = chance.hits(Question::Reorder, self.reorder);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_seed_means_stays() {
+    fn a_seed_keeps_its_meaning() {
         let plan = Plan { seed: 42, loss: 0.25, ..Plan::default() };
         let lost: Vec<_> = (0..40).filter(|&number| plan.fate(Direction::Sent, number).lost).collect();
         assert_eq!(

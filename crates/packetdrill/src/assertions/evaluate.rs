@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_told_apart() {
+    fn unknown_fields_are_reported() {
         assert_eq!(run("assert rtt == 1"), Err(Failure::Unknown("rtt".into())));
         assert!(matches!(run("import os"), Err(Failure::Foreign(_))));
         assert!(matches!(run("assert f(1)"), Err(Failure::Unknown(_))));

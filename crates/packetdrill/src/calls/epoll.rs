@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_is_told_once_until_something_is_new() {
+    fn an_edge_is_reported_once_until_new_readiness() {
         let mut edge = watch(polling::IN | EDGE);
         let seen = |ready, received| Seen { ready, received, notices: 0 };
         assert_eq!(edge.look(seen(polling::IN, 1)), Some(polling::IN));

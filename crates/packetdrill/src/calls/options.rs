@@ -358,7 +358,7 @@ pub fn apply_to_listener(stack: &mut Stack, options: &BTreeMap<(i64, i64), i64>,
 
 /// `TCP_MAXSEG`, if it was set.
 fn max_segment(options: &BTreeMap<(i64, i64), i64>) -> Option<u16> {
-    options.get(&MAXSEG).and_then(|octets| u16::try_from(*octets).ok())
+    options.get(&MAXSEG).and_then(|bytes| u16::try_from(*bytes).ok())
 }
 
 /// Applies the options of a descriptor to its connection.
@@ -376,18 +376,18 @@ pub fn apply(stack: &mut Stack, fd: &Fd, id: ConnId) {
     {
         tcp.set_cork(on != 0);
     }
-    if let Some(octets) = max_segment(&fd.options) {
-        tcp.set_max_segment(Some(octets));
+    if let Some(bytes) = max_segment(&fd.options) {
+        tcp.set_max_segment(Some(bytes));
     }
-    if let Some(octets) = set(SO_SNDBUF).and_then(|octets| usize::try_from(octets).ok()) {
-        tcp.set_send_buffer(Some(doubled(octets as i64, MIN_SEND_BUFFER) as usize));
+    if let Some(bytes) = set(SO_SNDBUF).and_then(|bytes| usize::try_from(bytes).ok()) {
+        tcp.set_send_buffer(Some(doubled(bytes as i64, MIN_SEND_BUFFER) as usize));
     }
-    if let Some(octets) = receive_buffer(&fd.options) {
-        tcp.set_receive_buffer(Some(octets));
+    if let Some(bytes) = receive_buffer(&fd.options) {
+        tcp.set_receive_buffer(Some(bytes));
     }
-    if let Some(octets) = set(NOTSENT_LOWAT) {
+    if let Some(bytes) = set(NOTSENT_LOWAT) {
         // An unsigned number; zero stands for the default, which is no limit.
-        tcp.set_not_sent_low_water(Some(octets as u32).filter(|octets| *octets != 0));
+        tcp.set_not_sent_low_water(Some(bytes as u32).filter(|bytes| *bytes != 0));
     }
     if let Some(mode) = set(IP_MTU_DISCOVER) {
         tcp.set_path_mtu_discovery(mode != IP_PMTUDISC_DONT);

@@ -192,9 +192,9 @@ impl Parser {
             "sackOK" => TcpOption::SackPermitted,
             "sack" => TcpOption::Sack(self.sack_blocks()?),
             "TS" => self.timestamps()?,
-            "FO" => TcpOption::FastOpen(self.octets()?),
-            "FOEXP" => TcpOption::ExperimentalFastOpen(self.octets()?),
-            "md5" => TcpOption::Md5(self.octets()?),
+            "FO" => TcpOption::FastOpen(self.bytes()?),
+            "FOEXP" => TcpOption::ExperimentalFastOpen(self.bytes()?),
+            "md5" => TcpOption::Md5(self.bytes()?),
             "ECN" => self.counters()?,
             other => return Err(Problem::syntax(span, format!("unknown TCP option {other}"))),
         })
@@ -222,7 +222,7 @@ impl Parser {
     }
 
     /// Hexadecimal digits, which may look like a word or a number; they may be missing.
-    fn octets(&mut self) -> Result<Vec<u8>, Problem> {
+    fn bytes(&mut self) -> Result<Vec<u8>, Problem> {
         let span = self.span();
         let digits = match self.token().clone() {
             Token::Word(digits) => digits,
@@ -237,9 +237,9 @@ impl Parser {
         } else {
             digits
         };
-        let octet = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
-        let octets = (0..digits.len()).step_by(2).map(octet).collect::<Option<Vec<u8>>>();
-        octets.ok_or_else(|| Problem::syntax(span, "expected an even number of hexadecimal digits"))
+        let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+        let bytes = (0..digits.len()).step_by(2).map(byte).collect::<Option<Vec<u8>>>();
+        bytes.ok_or_else(|| Problem::syntax(span, "expected an even number of hexadecimal digits"))
     }
 
     /// `ECN e0b N ceb N e1b N`
@@ -332,8 +332,8 @@ impl TcpOption {
             Self::SackPermitted => 2,
             Self::Sack(blocks) => 2 + 8 * blocks.len(),
             Self::Timestamps { .. } => 10,
-            Self::Md5(octets) | Self::FastOpen(octets) => 2 + octets.len(),
-            Self::ExperimentalFastOpen(octets) => 4 + octets.len(),
+            Self::Md5(bytes) | Self::FastOpen(bytes) => 2 + bytes.len(),
+            Self::ExperimentalFastOpen(bytes) => 4 + bytes.len(),
             Self::AccurateEcn { fields, .. } => 2 + 3 * fields.len(),
             Self::Other { data, .. } => 2 + data.len(),
         }

@@ -38,7 +38,7 @@ fn flags_may_be_a_number_or_none() {
 }
 
 #[test]
-fn octets_of_a_cookie_may_look_like_a_number() {
+fn bytes_of_a_cookie_may_look_like_a_number() {
     let cookie =
         |text: &str| segment(&format!("< S 0:0(0) win 1 <nop,nop,{text}>")).options.unwrap()[2].clone();
     assert_eq!(
@@ -80,7 +80,7 @@ fn a_call_has_arguments_and_a_result() {
 }
 
 #[test]
-fn what_is_wrong_is_shown_at_its_place() {
+fn an_error_is_shown_at_its_position() {
     let wrong = |source: &str| {
         let problem = script(source).unwrap_err();
         (problem.kind, source[problem.span].to_owned())

@@ -115,7 +115,7 @@ pub fn addresses(message: &[u8]) -> Option<(String, Vec<IpAddr>)> {
 pub mod tests {
     use super::*;
 
-    /// A question for the addresses of `name`, which has labels of less than 64 octets.
+    /// A question for the addresses of `name`, which has labels of less than 64 bytes.
     pub fn question(id: u16, name: &str) -> Vec<u8> {
         let mut message = id.to_be_bytes().to_vec();
         message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -139,7 +139,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_message_is_read_as_far_as_it_goes() {
+    fn a_truncated_message_is_read_as_far_as_possible() {
         let question = question(7, "www.example.test");
         let expected = Asked { name: "www.example.test".to_owned(), kind: "A".to_owned() };
         assert_eq!((id(&question), asked(&question)), (Some(7), Some(expected)));

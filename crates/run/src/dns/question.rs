@@ -251,7 +251,7 @@ impl Question {
                         return course.finish();
                     }
                     give_up = Instant::now() + GIVE_UP;
-                    course.ask_again(&self.datagram.payload);
+                    course.resend_query(&self.datagram.payload);
                 }
                 () = live.closing() => {
                     let patient = self.since.elapsed() >= PATIENCE;
@@ -324,7 +324,7 @@ impl Course {
     }
 
     /// The program has retransmitted: so does lastack, to all servers that have not answered.
-    fn ask_again(&mut self, question: &[u8]) {
+    fn resend_query(&mut self, question: &[u8]) {
         for server in &self.servers {
             // A failure is reported by the next read.
             let _reported = socket2::SockRef::from(&server.socket).send(question);
@@ -393,7 +393,7 @@ async fn hear(socket: &UdpSocket) -> io::Result<Vec<u8>> {
             }
             let received = scratch::with(|buffer| {
                 let receive = || Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?);
-                socket.try_io(interest, receive).map(|octets| buffer[..octets].to_vec())
+                socket.try_io(interest, receive).map(|bytes| buffer[..bytes].to_vec())
             });
             match received {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_says_no_or_is_silent_is_passed_over() {
+    async fn a_server_that_fails_or_does_not_answer_is_skipped() {
         let good = server(Some(0));
         for first in [server(Some(2)), server(Some(4)), server(Some(5)), closed()] {
             let (result, tries, took) = course(&[first, good]).await;
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn if_none_knows_the_program_hears_what_was_said() {
+    async fn if_all_servers_fail_the_program_gets_the_last_answer() {
         let (refused, silent) = (server(Some(5)), server(None));
         assert_eq!(course(&[refused, silent]).await.0.unwrap(), (refused, 5));
         let (result, ..) = course(&[closed(), closed()]).await;

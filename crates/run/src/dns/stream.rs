@@ -263,24 +263,24 @@ async fn send(to: &mut (impl AsyncWriteExt + Unpin), message: &[u8]) -> io::Resu
 /// The messages of a stream, each with a length prefix.
 #[derive(Debug, Default)]
 struct Messages {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 impl Messages {
     /// The next message; `None`: the stream has ended. Cancel-safe.
     async fn next(&mut self, from: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Option<Vec<u8>>> {
         loop {
-            if let Some(prefix) = self.octets.first_chunk::<PREFIX>() {
+            if let Some(prefix) = self.bytes.first_chunk::<PREFIX>() {
                 let end = PREFIX + usize::from(u16::from_be_bytes(*prefix));
-                if self.octets.len() >= end {
-                    let rest = self.octets.split_off(end);
-                    let mut message = std::mem::replace(&mut self.octets, rest);
+                if self.bytes.len() >= end {
+                    let rest = self.bytes.split_off(end);
+                    let mut message = std::mem::replace(&mut self.bytes, rest);
                     message.drain(..PREFIX);
                     return Ok(Some(message));
                 }
             }
-            if from.read_buf(&mut self.octets).await? == 0 {
-                let whole = self.octets.is_empty();
+            if from.read_buf(&mut self.bytes).await? == 0 {
+                let whole = self.bytes.is_empty();
                 return if whole { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
             }
         }
@@ -294,11 +294,11 @@ mod tests {
     #[tokio::test]
     async fn messages_are_cut_at_their_lengths() {
         let mut messages = Messages::default();
-        let mut octets = &b"\0\x03abc\0\0\0\x02de\0\x05f"[..];
+        let mut bytes = &b"\0\x03abc\0\0\0\x02de\0\x05f"[..];
         for expected in [&b"abc"[..], b"", b"de"] {
-            assert_eq!(messages.next(&mut octets).await.unwrap().unwrap(), expected);
+            assert_eq!(messages.next(&mut bytes).await.unwrap().unwrap(), expected);
         }
-        assert_eq!(messages.next(&mut octets).await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(messages.next(&mut bytes).await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
         assert_eq!(Messages::default().next(&mut &b""[..]).await.unwrap(), None);
     }
 }

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_never_leaves_the_host_is_told_apart() {
+    async fn failures_of_this_host_are_distinguished() {
         // An address that means nothing without its interface: the host refuses by itself.
         let failure = connect("[fe80::1]:9".parse().unwrap()).await.unwrap_err();
         assert_eq!(failure.said, Said::NoRoute, "{failure}");

@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::error_queue::{self, QueuedError};
-use super::socket::{IpOption, dropped, header_fields, set_option, set_whole, socket_address};
+use super::socket::{IpOption, dropped, header_fields, set_dont_fragment, set_option, socket_address};
 use super::source::Source;
 
 /// Requested size of the receive and of the send buffer in bytes: 3,000 datagrams of 1,000 bytes with the kernel's
@@ -152,7 +152,7 @@ impl DatagramSocket {
     /// Sends a datagram, or a group. [`ErrorKind::WouldBlock`]: the host's queue is full. An error about an earlier
     /// datagram is not reported here, but by the error queue.
     pub fn send(&self, to: SocketAddr, payload: &[u8], shape: Shape) -> io::Result<()> {
-        self.set_whole(shape.ip.dont_fragment)?;
+        self.set_dont_fragment(shape.ip.dont_fragment)?;
         let size = shape.segment_size.filter(|&size| usize::from(size) < payload.len());
         let Some(size) = size else { return self.send_one(to, payload, None, shape.ip) };
         if !self.one_by_one.get() {
@@ -181,8 +181,8 @@ impl DatagramSocket {
             control.extend([ControlMessage::Ipv4Ttl(&hops), ControlMessage::Ipv4Tos(&ip.traffic_class)]);
         }
         control.extend(size.as_ref().map(ControlMessage::UdpGsoSegments));
-        let (octets, to) = ([IoSlice::new(payload)], SockaddrStorage::from(to));
-        let send = || sendmsg(self.fd(), &octets, &control, MsgFlags::MSG_DONTWAIT, Some(&to));
+        let (bytes, to) = ([IoSlice::new(payload)], SockaddrStorage::from(to));
+        let send = || sendmsg(self.fd(), &bytes, &control, MsgFlags::MSG_DONTWAIT, Some(&to));
         // The first failure may be the error of an earlier datagram, which is also in the error queue.
         match send().or_else(|_| send()) {
             Ok(_) => Ok(()),
@@ -191,11 +191,11 @@ impl DatagramSocket {
     }
 
     /// Whether sent datagrams must not be fragmented (DF, IPV6_MTU_DISCOVER).
-    fn set_whole(&self, whole: bool) -> io::Result<()> {
+    fn set_dont_fragment(&self, whole: bool) -> io::Result<()> {
         if self.whole.get() == Some(whole) {
             return Ok(());
         }
-        set_whole(&self.socket, self.v6, whole)?;
+        set_dont_fragment(&self.socket, self.v6, whole)?;
         self.whole.set(Some(whole));
         Ok(())
     }
@@ -236,10 +236,10 @@ impl DatagramSocket {
             let flags = MsgFlags::MSG_DONTWAIT;
             let results = recvmmsg(self.fd(), &mut headers, slices.iter_mut(), flags, None)?;
             let groups: Vec<_> = results.map(|message| read(&message)).collect();
-            for (group, octets) in groups.iter().zip(buffers.chunks(LONGEST)) {
+            for (group, bytes) in groups.iter().zip(buffers.chunks(LONGEST)) {
                 let (length, from, shape) = *group;
                 if let Some(from) = from {
-                    deliver(from, &octets[..length], shape);
+                    deliver(from, &bytes[..length], shape);
                 }
             }
             Ok(groups.len())
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_fit_into_the_buffer_is_counted() {
+    async fn datagrams_dropped_by_a_full_buffer_are_counted() {
         let (near, far) = (
             DatagramSocket::open(false, 0, false, &Source::default()).unwrap().0,
             DatagramSocket::open(false, 0, false, &Source::default()).unwrap().0,

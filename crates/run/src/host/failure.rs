@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_errno_alone_is_told_from_one_with_a_packet() {
+    fn an_errno_alone_is_distinguished_from_one_with_a_packet() {
         let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
         assert_eq!(Failure::local(&refused).to_string(), "refused (RST)");
         let icmp = IcmpError::port_unreachable(false);

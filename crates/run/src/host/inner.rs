@@ -106,7 +106,7 @@ impl Inner {
             Reply::Error(libc::ENOENT) => Ok(None),
             Reply::Error(errno) => Err(io::Error::from_raw_os_error(errno)),
             Reply::Message => {
-                let field = answer.get(INODE..INODE + 4).and_then(|octets| octets.try_into().ok());
+                let field = answer.get(INODE..INODE + 4).and_then(|bytes| bytes.try_into().ok());
                 let inode = u32::from_ne_bytes(field.ok_or(io::ErrorKind::InvalidData)?);
                 Ok(Some(InnerState { state: answer[STATE], orphan: inode == 0, inode }))
             }
@@ -157,8 +157,8 @@ fn listeners(part: &[u8], all: &mut Vec<SocketAddr>) -> bool {
         }
         let message = &rest[HEADER..length];
         if let (Some(&[high, low]), Some(source)) = (message.get(4..6), message.get(8..24)) {
-            let v4 = source.first_chunk::<4>().map(|octets| IpAddr::from(*octets));
-            let v6 = source.first_chunk::<16>().map(|octets| IpAddr::from(*octets));
+            let v4 = source.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes));
+            let v6 = source.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes));
             let address = if i32::from(message[0]) == libc::AF_INET6 { v6 } else { v4 };
             all.extend(address.map(|address| SocketAddr::new(address, u16::from_be_bytes([high, low]))));
         }
@@ -178,7 +178,7 @@ fn reply(answer: &[u8]) -> Reply {
     if i32::from(kind) != libc::NLMSG_ERROR {
         return Reply::Message;
     }
-    let errno = answer[HEADER..].first_chunk().map_or(-libc::EIO, |octets| i32::from_ne_bytes(*octets));
+    let errno = answer[HEADER..].first_chunk().map_or(-libc::EIO, |bytes| i32::from_ne_bytes(*bytes));
     Reply::Error(-errno)
 }
 

@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn routes_are_read_and_the_default_is_none() {
         let [destination, mask] =
-            [[10, 0, 2, 0], [255, 255, 255, 0]].map(|octets| format!("{:08X}", u32::from_ne_bytes(octets)));
+            [[10, 0, 2, 0], [255, 255, 255, 0]].map(|bytes| format!("{:08X}", u32::from_ne_bytes(bytes)));
         let line = format!("eth0\t{destination}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0");
         assert_eq!(route(&line), Some(network("10.0.2.0/24")));
         assert_eq!(route("eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0"), None);

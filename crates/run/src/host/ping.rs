@@ -18,7 +18,7 @@ use tokio::net::UdpSocket;
 use super::error_queue::{self, QueuedError};
 use super::failure::Failure;
 use super::scratch;
-use super::socket::{header_fields, set_header_fields, set_whole};
+use super::socket::{header_fields, set_dont_fragment, set_header_fields};
 use super::source::Source;
 
 /// A socket for pings to one remote.
@@ -126,7 +126,7 @@ impl Ping {
             return Ok(());
         }
         set_header_fields(&self.socket, self.remote.is_ipv6(), ip)?;
-        set_whole(&self.socket, self.remote.is_ipv6(), ip.dont_fragment)?;
+        set_dont_fragment(&self.socket, self.remote.is_ipv6(), ip.dont_fragment)?;
         self.fields.set(Some(ip));
         Ok(())
     }

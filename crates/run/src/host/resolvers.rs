@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn without_servers_the_host_itself_is_asked() {
+    fn without_servers_the_local_host_is_queried() {
         assert_eq!(parse("search lan\n"), ["127.0.0.1:53".parse().unwrap()]);
     }
 

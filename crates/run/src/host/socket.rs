@@ -48,11 +48,11 @@ pub fn outstanding(socket: &impl AsFd, fin: bool) -> io::Result<Outstanding> {
 const SIOCOUTQNSD: libc::Ioctl = 0x894b;
 
 fn queued(socket: &impl AsFd, request: libc::Ioctl) -> io::Result<u64> {
-    let mut octets: libc::c_int = 0;
+    let mut bytes: libc::c_int = 0;
     // SAFETY: both requests write one int to where the pointer points, and `octets` lives until the call returns.
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), request, &raw mut octets) };
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), request, &raw mut bytes) };
     nix::errno::Errno::result(result)?;
-    Ok(octets.try_into().unwrap_or(0))
+    Ok(bytes.try_into().unwrap_or(0))
 }
 
 /// An IP option with an integer value.
@@ -105,7 +105,7 @@ const IPV6_PMTUDISC_WANT: libc::c_int = 1;
 
 /// Whether sent datagrams must not be fragmented: they then have the DF bit, and one that exceeds the known path MTU
 /// fails with `EMSGSIZE`.
-pub fn set_whole(socket: &impl AsFd, v6: bool, whole: bool) -> io::Result<()> {
+pub fn set_dont_fragment(socket: &impl AsFd, v6: bool, whole: bool) -> io::Result<()> {
     let (option, value) = match (v6, whole) {
         (false, true) => (IpOption::MtuDiscoverV4, libc::IP_PMTUDISC_DO),
         (false, false) => (IpOption::MtuDiscoverV4, libc::IP_PMTUDISC_DONT),
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_peer_has_not_taken_is_outstanding() {
+    fn data_the_peer_has_not_acknowledged_is_outstanding() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut far, _) = listener.accept().unwrap();

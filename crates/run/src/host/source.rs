@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_interfaces_are_told_apart() {
+    fn addresses_and_interfaces_are_distinguished() {
         assert!(source(&[]).unwrap().is_any());
         assert_eq!(source(&["127.0.0.9"]).unwrap().v4, Some([127, 0, 0, 9].into()));
         assert_eq!(source(&["[::1]"]).unwrap().v6, Some(Ipv6Addr::LOCALHOST));

@@ -36,7 +36,7 @@ impl Info {
     }
 
     fn field(&self, at: usize) -> u32 {
-        self.0[at..].first_chunk().map_or(0, |octets| u32::from_ne_bytes(*octets))
+        self.0[at..].first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes))
     }
 }
 

@@ -50,9 +50,9 @@ impl Gate {
     }
 
     /// Limits the bytes from this side.
-    pub(super) fn limit(&self, from: Side, octets: u64) {
+    pub(super) fn limit(&self, from: Side, bytes: u64) {
         let limit = &self.way(from).limit;
-        limit.set(limit.get().min(octets));
+        limit.set(limit.get().min(bytes));
     }
 
     /// Delays this side's FIN.

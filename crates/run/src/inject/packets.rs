@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_connection_draws_a_reset_as_the_rfc_has_it() {
+    fn a_forgotten_connection_is_answered_by_a_reset_as_in_the_rfc() {
         let (mut link, mut far, injector) = link(&["half-open"]);
         let flow = Flow::new(Proto::Tcp, LOCAL.parse().unwrap(), REMOTE.parse().unwrap());
         let _notice = injector.table().forget(&flow);

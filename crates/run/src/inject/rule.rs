@@ -318,7 +318,7 @@ fn select(keys: &mut Keys<'_>) -> Result<Select, String> {
     if let Some(direction) = keys.parse("direction", |text| one_of(text, &directions))? {
         select.direction = direction;
     }
-    if let Some(after) = keys.parse("after", units::octets)? {
+    if let Some(after) = keys.parse("after", units::bytes)? {
         select.after = after;
     }
     Ok(select)
@@ -355,11 +355,11 @@ fn parse_kind(
         "reorder" => Kind::Reorder(share_of_packets(select)?),
         "duplicate" => Kind::Duplicate(share_of_packets(select)?),
         "corrupt" => Kind::Corrupt(share_of_packets(select)?),
-        "rate" => match units::octets(needed("100k")?).map_err(wrong)? {
+        "rate" => match units::bytes(needed("100k")?).map_err(wrong)? {
             0 => return Err(wrong("a rate of 0 is a blackhole: use the kind blackhole".to_owned())),
             rate => Kind::Rate(rate),
         },
-        "mtu-hole" => match units::octets(needed("1400")?).map_err(wrong)? {
+        "mtu-hole" => match units::bytes(needed("1400")?).map_err(wrong)? {
             size @ 68..=65_535 => Kind::MtuHole(size as usize),
             _ => return Err(wrong("choose from 68 to 65535".to_owned())),
         },

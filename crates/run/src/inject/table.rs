@@ -61,7 +61,7 @@ struct Fault {
 #[derive(Clone, Copy, Debug, Default)]
 struct Passed {
     begin: Option<u32>,
-    octets: u64,
+    bytes: u64,
 }
 
 /// A packet of a flow, as far as faults need it.
@@ -204,14 +204,14 @@ impl Table {
             }
             return treatment;
         }
-        let octets = [state.up.octets, state.down.octets];
+        let bytes = [state.up.bytes, state.down.bytes];
         for fault in &mut state.faults {
             let rule = &self.rules[fault.rule];
             let select = &rule.select;
             let reached = match select.direction {
-                Direction::Up => octets[0],
-                Direction::Down => octets[1],
-                Direction::Both => octets[0].max(octets[1]),
+                Direction::Up => bytes[0],
+                Direction::Down => bytes[1],
+                Direction::Both => bytes[0].max(bytes[1]),
             } >= select.after;
             if rule.is_of_packets() && (!reached || !select.time(run)) {
                 continue;
@@ -299,7 +299,7 @@ impl Fault {
 impl Passed {
     fn count(&mut self, look: &Look<'_>) {
         let Some(tcp) = look.tcp else {
-            self.octets += look.data as u64;
+            self.bytes += look.data as u64;
             return;
         };
         if tcp.flags.contains(TcpFlags::SYN) {
@@ -309,9 +309,9 @@ impl Passed {
         // The SYN was sent before the flow was registered.
         let begin = *self.begin.get_or_insert(tcp.seq);
         let end = tcp.seq.wrapping_add(look.data as u32).wrapping_sub(begin);
-        let ahead = end.wrapping_sub(self.octets as u32);
+        let ahead = end.wrapping_sub(self.bytes as u32);
         if ahead < 1 << 31 {
-            self.octets += u64::from(ahead);
+            self.bytes += u64::from(ahead);
         }
     }
 }
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_forgotten_connection_is_answered_once_it_speaks() {
+    async fn a_forgotten_connection_is_answered_when_it_sends() {
         let (mut table, flow) = table(&["half-open"]);
         let notice = table.forget(&flow);
         let ack = segment(1, TcpFlags::ACK);

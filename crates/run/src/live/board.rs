@@ -151,8 +151,8 @@ impl Board {
             severity: verdict.severity,
             what: plain(record.what(&verdict)),
             whither: record.whither(),
-            sent: record.octets.sent,
-            received: record.octets.received,
+            sent: record.bytes.sent,
+            received: record.bytes.received,
             duration: record.duration(),
             process: record.context.process.clone(),
         });
@@ -163,9 +163,9 @@ impl Board {
         let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
         let since = state.looked.replace(now).map_or(Duration::ZERO, |looked| now - looked);
-        let rate = |octets: u64| match since.as_micros() {
+        let rate = |bytes: u64| match since.as_micros() {
             0 => 0,
-            micros => u64::try_from(u128::from(octets) * 1_000_000 / micros).unwrap_or(u64::MAX),
+            micros => u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX),
         };
         let mut open = Vec::new();
         state.open.retain_mut(|entry| {

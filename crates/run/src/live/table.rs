@@ -105,11 +105,11 @@ fn row(cells: [String; COLUMNS], columns: usize) -> String {
 }
 
 /// A number of bytes in up to five characters: `999`, `1.2K`, `34M`.
-fn short(octets: u64) -> String {
-    if octets < 1000 {
-        return if octets == 0 { "-".to_owned() } else { octets.to_string() };
+fn short(bytes: u64) -> String {
+    if bytes < 1000 {
+        return if bytes == 0 { "-".to_owned() } else { bytes.to_string() };
     }
-    let mut size = octets as f64;
+    let mut size = bytes as f64;
     for unit in ["K", "M", "G", "T"] {
         size /= 1024.0;
         if size < 9.95 {

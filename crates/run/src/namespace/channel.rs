@@ -108,14 +108,14 @@ impl Channel {
     }
 
     pub(super) fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let octets = serde_json::to_vec(message)?;
-        if octets.len() > LONGEST {
+        let bytes = serde_json::to_vec(message)?;
+        if bytes.len() > LONGEST {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the message is longer than 64 KiB"));
         }
         let fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
         let control = if fds.is_empty() { &[] } else { &rights[..] };
-        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&octets)], control, MsgFlags::MSG_NOSIGNAL, None)?;
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
         Ok(())
     }
 
@@ -130,10 +130,10 @@ impl Channel {
     }
 
     fn receive_with<T: DeserializeOwned>(&self, flags: MsgFlags) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let mut octets = vec![0; LONGEST];
+        let mut bytes = vec![0; LONGEST];
         let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
         let (len, fds) = loop {
-            let mut parts = [IoSliceMut::new(&mut octets)];
+            let mut parts = [IoSliceMut::new(&mut bytes)];
             let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
             match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags) {
                 Err(Errno::EINTR) => {}
@@ -146,7 +146,7 @@ impl Channel {
         if len == 0 {
             return Ok(None);
         }
-        Ok(Some((serde_json::from_slice(&octets[..len])?, fds)))
+        Ok(Some((serde_json::from_slice(&bytes[..len])?, fds)))
     }
 }
 

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_device_is_told_from_a_forbidden_one() {
+    fn a_missing_device_is_distinguished_from_a_forbidden_one() {
         assert!(cause(Step::Tun, libc::ENOENT, &host()).contains("there is no /dev/net/tun"));
         assert!(cause(Step::Tun, libc::EACCES, &host()).contains("file mode"));
         assert!(cause(Step::Tun, libc::ENODEV, &host()).contains("module is not loaded"));

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_what_the_kernel_said_and_what_came_before() {
+    fn a_failure_has_the_error_of_the_kernel_and_the_failed_step() {
         let before =
             Failure::new(Step::Tun, "open /dev/net/tun", &io::Error::from_raw_os_error(libc::EACCES));
         let mut failure = Failure::new(Step::Veth, "create it", &io::Error::from_raw_os_error(libc::EPERM));

@@ -163,7 +163,7 @@ impl Guest {
                 return Ok(status);
             }
             tokio::select! {
-                report = self.report() => self.heed(report?)?,
+                report = self.report() => self.handle_report(report?)?,
                 caught = signals.next() => self.signal(caught?)?,
             }
         }
@@ -173,7 +173,7 @@ impl Guest {
     pub fn wait_blocking(&mut self) -> io::Result<ExitStatus> {
         while self.status.is_none() {
             let report = self.channel.receive()?.map(|(report, _)| report);
-            self.heed(report)?;
+            self.handle_report(report)?;
         }
         Ok(self.status.unwrap_or_default())
     }
@@ -182,7 +182,7 @@ impl Guest {
     pub async fn rest(&mut self) -> io::Result<()> {
         while !self.over {
             let report = self.report().await?;
-            self.heed(report)?;
+            self.handle_report(report)?;
         }
         Ok(())
     }
@@ -205,7 +205,7 @@ impl Guest {
         }
     }
 
-    fn heed(&mut self, report: Option<Report>) -> io::Result<()> {
+    fn handle_report(&mut self, report: Option<Report>) -> io::Result<()> {
         match report {
             Some(Report::Ended(status)) => self.status = Some(ExitStatus::from_raw(status)),
             Some(Report::Stopped) => {

@@ -210,7 +210,7 @@ impl MapWriter {
             ForkResult::Parent { child } => Ok(Self { child, go }),
             ForkResult::Child => {
                 drop(go);
-                let told = waiting.read(&mut [0]).is_ok_and(|octets| octets == 1);
+                let told = waiting.read(&mut [0]).is_ok_and(|bytes| bytes == 1);
                 let errno = if told { write(entering).err() } else { None };
                 process::exit(errno.map_or(0, |errno| errno as i32))
             }
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_who_exists_is_mapped_to_themselves() {
+    fn every_id_is_mapped_to_itself() {
         assert_eq!(identity("         0          0 4294967295\n"), "0 0 4294967295\n");
         assert_eq!(identity("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
     }

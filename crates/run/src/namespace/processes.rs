@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn descendants_are_found_and_the_dead_are_none() {
+    fn descendants_are_found_and_ended_processes_are_not() {
         let mut shell = Command::new("sh").args(["-c", "sleep 100 & wait"]).spawn().unwrap();
         let names = || -> Vec<String> {
             let mut names: Vec<_> =

@@ -86,7 +86,7 @@ impl Signals {
     /// The next termination signal of a kind that has not come yet, from any sender. For use after the program has
     /// ended.
     pub async fn another(&mut self) -> io::Result<Signal> {
-        while (&self.notes).read(&mut [0; 64]).is_ok_and(|octets| octets > 0) {}
+        while (&self.notes).read(&mut [0; 64]).is_ok_and(|bytes| bytes > 0) {}
         loop {
             let (signal, _) = self.noted().await?;
             if matches!(signal, Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM) {

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_file_is_one_file_however_it_is_spelt() {
+    fn two_spellings_of_a_path_are_one_file() {
         let place = tempfile::tempdir().unwrap();
         let at = |name: &str| place.path().join(name);
         assert!(same_file(&at("x"), &at("./x")) && !same_file(&at("x"), &at("y")));

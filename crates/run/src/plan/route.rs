@@ -74,7 +74,7 @@ impl Plan {
 
     /// The source address for passing on an error of `from` about a packet to this address, if it is meaningful to the
     /// program: not an address that stands for another, and none on the host's loopback.
-    pub fn speaker(&self, to: SocketAddr, from: Option<IpAddr>) -> Option<IpAddr> {
+    pub fn error_source(&self, to: SocketAddr, from: Option<IpAddr>) -> Option<IpAddr> {
         let itself = matches!(self.place(to), Route::Remote(remote) if remote == to);
         from.filter(|from| itself && !is_the_host_itself(*from))
     }
@@ -222,13 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn who_means_nothing_to_the_program_does_not_speak() {
+    fn lastack_does_not_use_addresses_of_the_program() {
         let plan = plan(|o| o.host_loopback = true).unwrap();
-        let speaker = |to: &str, from: &str| plan.speaker(to.parse().unwrap(), Some(from.parse().unwrap()));
-        assert_eq!(speaker("192.0.2.7:80", "192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
-        assert_eq!(speaker("192.0.2.7:80", "127.0.0.1"), None);
-        assert_eq!(speaker("10.0.2.2:80", "127.0.0.1"), None);
-        assert_eq!(speaker("10.0.2.3:53", "192.0.2.53"), None);
+        let error_source =
+            |to: &str, from: &str| plan.error_source(to.parse().unwrap(), Some(from.parse().unwrap()));
+        assert_eq!(error_source("192.0.2.7:80", "192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(error_source("192.0.2.7:80", "127.0.0.1"), None);
+        assert_eq!(error_source("10.0.2.2:80", "127.0.0.1"), None);
+        assert_eq!(error_source("10.0.2.3:53", "192.0.2.53"), None);
     }
 
     #[test]

@@ -147,14 +147,14 @@ pub fn write_destination(message: &mut Vec<u8>, to: &Destination) {
 async fn read_address(stream: &mut TcpStream, kind: u8) -> io::Result<SocketAddr> {
     let address: IpAddr = match kind {
         V4 => {
-            let mut octets = [0; 4];
-            stream.read_exact(&mut octets).await?;
-            octets.into()
+            let mut bytes = [0; 4];
+            stream.read_exact(&mut bytes).await?;
+            bytes.into()
         }
         V6 => {
-            let mut octets = [0; 16];
-            stream.read_exact(&mut octets).await?;
-            octets.into()
+            let mut bytes = [0; 16];
+            stream.read_exact(&mut bytes).await?;
+            bytes.into()
         }
         NAME => {
             let mut name = vec![0; stream.read_u8().await?.into()];
@@ -173,12 +173,12 @@ pub fn read_header(datagram: &[u8]) -> Option<(SocketAddr, usize)> {
     let (kind, rest) = rest.split_first()?;
     let (address, rest): (IpAddr, &[u8]) = match *kind {
         V4 => {
-            let (octets, rest) = rest.split_first_chunk::<4>()?;
-            (Ipv4Addr::from(*octets).into(), rest)
+            let (bytes, rest) = rest.split_first_chunk::<4>()?;
+            (Ipv4Addr::from(*bytes).into(), rest)
         }
         V6 => {
-            let (octets, rest) = rest.split_first_chunk::<16>()?;
-            (Ipv6Addr::from(*octets).into(), rest)
+            let (bytes, rest) = rest.split_first_chunk::<16>()?;
+            (Ipv6Addr::from(*bytes).into(), rest)
         }
         _ => return None,
     };

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_counted() {
+    fn lines_beyond_the_limit_are_counted() {
         let mut groups = Groups::default();
         for number in 0..u32::from(u16::MAX) / 4 {
             let remote = (std::net::Ipv4Addr::from(0x0a00_0000 + number), 80).into();

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use lastack_engine::Rule;
 use serde::Serialize;
 
-use super::record::{Datagrams, IcmpSaid, Lost, Octets, Question, Rate, Rates, Record};
+use super::record::{Bytes, Datagrams, IcmpSaid, Lost, Question, Rate, Rates, Record};
 
 /// The version of the format: adding a field does not change it; removing, renaming or redefining one does.
 pub const VERSION: u8 = 2;
@@ -58,7 +58,8 @@ struct Connection<'a> {
     state: Option<String>,
     lost: Lost,
     late: u64,
-    octets: Octets,
+    #[serde(rename = "octets")]
+    bytes: Bytes,
     #[serde(skip_serializing_if = "Option::is_none")]
     datagrams: Option<Datagrams>,
     opened: String,
@@ -124,7 +125,7 @@ impl<'a> Connection<'a> {
             state: record.state.map(|state| state.to_string()),
             lost: verdict.lost,
             late: verdict.late,
-            octets: record.octets,
+            bytes: record.bytes,
             datagrams: context.datagrams,
             opened: time(record.opened),
             ended: time(record.ended),

@@ -127,7 +127,7 @@ fn aborted(record: &Record) -> Verdict {
     if !facts.established {
         return given_up(record);
     }
-    let nothing = record.octets.sent + record.octets.received + record.lost.total() == 0;
+    let nothing = record.bytes.sent + record.bytes.received + record.lost.total() == 0;
     if nothing
         && !facts.fin.program
         && !facts.fin.remote
@@ -192,7 +192,7 @@ fn after_own_close(record: &Record) -> Verdict {
             verdict(Cause::ClientCancelled, Severity::Benign).also(Cause::DataAfterClose)
         }
         // A request that crossed with the close of an idle connection.
-        _ if record.octets.received > 0 && facts.idle_before_fin >= IDLE_CLOSE => {
+        _ if record.bytes.received > 0 && facts.idle_before_fin >= IDLE_CLOSE => {
             verdict(Cause::KeepaliveRace, Severity::Harmful).also(Cause::DataAfterClose)
         }
         _ => verdict(Cause::DataAfterClose, Severity::Harmful),
@@ -201,7 +201,7 @@ fn after_own_close(record: &Record) -> Verdict {
 
 /// A reset came instead of a FIN: the other side had closed already.
 fn for_fin(record: &Record) -> Verdict {
-    let answered = record.by != By::Remote || record.octets.received > 0 || record.octets.sent == 0;
+    let answered = record.by != By::Remote || record.bytes.received > 0 || record.bytes.sent == 0;
     match record.lost.total() {
         0 if answered => Verdict::new(record, Cause::ResetForFin),
         0 => Verdict::new(record, Cause::CloseUnread),
@@ -253,7 +253,7 @@ fn datagrams(record: &Record) -> Verdict {
             () => verdict(Cause::Answered),
         };
     }
-    match (record.octets.sent, record.octets.received) {
+    match (record.bytes.sent, record.bytes.received) {
         (_, 1..) | (0, _) => verdict(Cause::Answered),
         // From another port, as with TFTP.
         _ if record.facts.sibling => verdict(Cause::Answered),
@@ -268,7 +268,7 @@ fn datagrams(record: &Record) -> Verdict {
 mod tests {
     use jiff::ToSpan;
 
-    use super::super::record::{Facts, Fins, Octets, Question, tests};
+    use super::super::record::{Bytes, Facts, Fins, Question, tests};
     use super::*;
 
     fn facts() -> Facts {
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_before_the_close_is_no_alert() {
+    fn data_lost_before_the_close_is_not_an_alert() {
         let late =
             Facts { fin: Fins { program: true, remote: false }, tls: true, late_from_remote: 24, ..facts() };
         let mut record = reset(By::Program, late);
@@ -349,7 +349,7 @@ mod tests {
     fn a_probe_carries_nothing_and_is_short() {
         let probe = Facts { established: true, ..Facts::default() };
         let mut record = reset(By::Program, probe);
-        record.octets = Octets::default();
+        record.bytes = Bytes::default();
         assert_eq!(cause(&record), ("health-check", "benign"));
         record.ended = record.opened + 1.minute();
         assert_eq!(cause(&record), ("abort", "suspicious"), "an hour of nothing is no probe");
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loser_of_a_race_is_told_from_a_silent_remote() {
+    fn an_abandoned_attempt_differs_from_a_remote_that_does_not_answer() {
         let mut record = reset(By::Program, Facts { sibling: true, ..Facts::default() });
         assert_eq!(cause(&record), ("connect-cancelled", "benign"));
         record.facts.sibling = false;
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn icmp_and_this_host_are_told_apart() {
+    fn icmp_and_this_host_are_distinguished() {
         let mut record = tests::unreachable();
         assert_eq!(cause(&record), ("icmp-host-unreachable", "harmful"));
         (record.icmp, record.by) = (None, By::Host);
@@ -411,7 +411,7 @@ mod tests {
             proto: Proto::Udp,
             outcome: Outcome::Idle,
             by: By::Nobody,
-            octets: Octets { sent, received },
+            bytes: Bytes { sent, received },
             remote: ([192, 0, 2, 7], port).into(),
             ..tests::orderly()
         };
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_options_of_the_run_do_is_ours() {
+    fn effects_of_options_are_attributed_to_lastack() {
         let mut record = reset(By::Remote, facts());
         record.context.injected = vec!["rst:after=4k".to_owned()];
         assert_eq!(cause(&record).0, "fault-injected");

@@ -16,7 +16,7 @@ pub use fail_on::FailOn;
 pub use json::VERSION;
 pub use judge::{Verdict, judge};
 pub use record::{
-    Began, By, Context, Datagrams, Facts, Fins, IcmpSaid, Lost, Octets, Outcome, Path, Process, Proto,
+    Began, By, Bytes, Context, Datagrams, Facts, Fins, IcmpSaid, Lost, Outcome, Path, Process, Proto,
     Question, Rate, Rates, Record, peer_state,
 };
 pub(crate) use sentence::{Size, mark};

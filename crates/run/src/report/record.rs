@@ -35,7 +35,7 @@ pub struct Record {
     /// Data that did not arrive.
     pub lost: Lost,
     /// Data that arrived.
-    pub octets: Octets,
+    pub bytes: Bytes,
     /// The time of the first packet.
     pub opened: Timestamp,
     /// The time of its end.
@@ -308,7 +308,7 @@ impl Lost {
 
 /// Bytes that arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Octets {
+pub struct Bytes {
     /// From the program, acknowledged by the remote.
     pub sent: u64,
     /// From the remote, acknowledged by the program's side.
@@ -327,7 +327,7 @@ impl Record {
             rule: None,
             state: None,
             lost: Lost::default(),
-            octets: Octets::default(),
+            bytes: Bytes::default(),
             opened: opened.wall,
             ended: opened.after(opened.clock.elapsed()),
             icmp: None,
@@ -357,7 +357,7 @@ impl Record {
     /// The record of a closed connection of our own stack, from its view; `zero` is the wall time of the stack's time
     /// zero.
     pub fn of_ours(ended: &Ended, zero: Timestamp) -> Self {
-        let Ended { flow, opened, octets, end, .. } = ended;
+        let Ended { flow, opened, bytes, end, .. } = ended;
         let (outcome, icmp) = Outcome::of(end);
         let icmp = icmp.map(|error| {
             let from = if let EndedBy::Network(from) = end.by { Some(from) } else { None };
@@ -376,7 +376,7 @@ impl Record {
             rule: Some(end.rule),
             state: Some(end.state),
             lost: Lost { unsent: end.lost.unsent, unacked: end.lost.unacked, unread: end.lost.unread },
-            octets: Octets { sent: octets.sent, received: octets.received },
+            bytes: Bytes { sent: bytes.sent, received: bytes.received },
             opened: at(zero, *opened),
             ended: at(zero, end.at),
             icmp,
@@ -399,7 +399,7 @@ impl Record {
             rule: None,
             state: Some(open.state),
             lost: Lost::default(),
-            octets: Octets { sent: open.octets.sent, received: open.octets.received },
+            bytes: Bytes { sent: open.bytes.sent, received: open.bytes.received },
             opened: at(zero, open.opened),
             ended: at(zero, now),
             icmp: None,
@@ -486,7 +486,7 @@ pub mod tests {
             rule: Some(Rule::EndOrderly),
             state: Some(TcpState::Closed),
             lost: Lost::default(),
-            octets: Octets { sent: 75, received: 1200 },
+            bytes: Bytes { sent: 75, received: 1200 },
             opened: "2026-11-22T10:00:00.5Z".parse().unwrap(),
             ended: "2026-11-22T10:00:01Z".parse().unwrap(),
             icmp: None,
@@ -505,7 +505,7 @@ pub mod tests {
             by: By::Network,
             rule: Some(Rule::IcmpEndsAttempt),
             state: Some(TcpState::SynSent),
-            octets: Octets::default(),
+            bytes: Bytes::default(),
             icmp: Some(IcmpSaid {
                 error: IcmpError::host_unreachable(false),
                 from: Some("192.0.2.1".parse().unwrap()),

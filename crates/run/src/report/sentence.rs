@@ -130,8 +130,8 @@ impl Record {
             write!(f, "; ICMP {}", said.error)?;
             said.from.map_or(Ok(()), |from| write!(f, " from {from}"))?;
         }
-        if all && (self.octets.sent > 0 || self.octets.received > 0) {
-            write!(f, "; {} sent, {} received", Size(self.octets.sent), Size(self.octets.received))?;
+        if all && (self.bytes.sent > 0 || self.bytes.received > 0) {
+            write!(f, "; {} sent, {} received", Size(self.bytes.sent), Size(self.bytes.received))?;
         }
         lost(f, verdict.lost, verdict.cause)?;
         if verdict.late > 0 && (all || verdict.severity > Severity::Benign) {
@@ -186,8 +186,8 @@ fn lost(f: &mut fmt::Formatter<'_>, lost: Lost, cause: Cause) -> fmt::Result {
     // Data that a program does not read because it has gone away is not a loss.
     let unread = if cause == Cause::ClientCancelled { "not wanted" } else { "unread" };
     let parts = [(lost.unsent, "unsent"), (lost.unacked, "unacknowledged"), (lost.unread, unread)];
-    for (i, (octets, what)) in parts.into_iter().filter(|(octets, _)| *octets > 0).enumerate() {
-        write!(f, "{} {} {what}", if i > 0 { "," } else { ";" }, Size(octets))?;
+    for (i, (bytes, what)) in parts.into_iter().filter(|(bytes, _)| *bytes > 0).enumerate() {
+        write!(f, "{} {} {what}", if i > 0 { "," } else { ";" }, Size(bytes))?;
     }
     Ok(())
 }
@@ -247,7 +247,7 @@ impl fmt::Display for Size {
 mod tests {
     use lastack_engine::TcpState;
 
-    use super::super::record::{Facts, Fins, Octets, Process, tests};
+    use super::super::record::{Bytes, Facts, Fins, Process, tests};
     use super::*;
 
     /// The line without its time of day, which depends on where it is printed.
@@ -285,7 +285,7 @@ mod tests {
             outcome: Outcome::Reset,
             state: Some(TcpState::Established),
             lost: Lost { unsent: 0, unacked: 812, unread: 3 },
-            octets: Octets { sent: 5, received: 0 },
+            bytes: Bytes { sent: 5, received: 0 },
             facts: Facts { established: true, last_data: Some(By::Program), ..Facts::default() },
             ..tests::orderly()
         };
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_too_late_is_not_called_lost() {
+    fn late_data_is_not_counted_as_lost() {
         let facts = Facts {
             established: true,
             fin: Fins { program: true, remote: false },

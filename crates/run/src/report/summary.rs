@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use lastack_causes::Severity;
 use serde::{Serialize, Serializer};
 
-use super::record::{Lost, Octets, Outcome, Proto, Record};
+use super::record::{Bytes, Lost, Outcome, Proto, Record};
 use super::sentence::Size;
 
 /// Max destinations counted separately.
@@ -42,7 +42,8 @@ pub struct Summary {
     /// Echo requests.
     pub echo: Echo,
     /// The total of bytes that arrived.
-    pub octets: Octets,
+    #[serde(rename = "octets")]
+    pub bytes: Bytes,
     /// The total of bytes that were lost.
     pub lost: Lost,
     /// Bytes that arrived after the receiving side had closed.
@@ -131,8 +132,8 @@ impl Summary {
         *self.severity.of(verdict.severity) += 1;
         self.count_remote(record, cause);
         self.count_names(record);
-        self.octets.sent += record.octets.sent;
-        self.octets.received += record.octets.received;
+        self.bytes.sent += record.bytes.sent;
+        self.bytes.received += record.bytes.received;
         self.lost.unsent += verdict.lost.unsent;
         self.lost.unacked += verdict.lost.unacked;
         self.lost.unread += verdict.lost.unread;
@@ -216,7 +217,7 @@ impl fmt::Display for Summary {
             let plural = if asked == 1 { "" } else { "s" };
             write!(f, "; {asked} echo request{plural}, {answered} answered, {failed} failed")?;
         }
-        write!(f, "; {} sent, {} received", Size(self.octets.sent), Size(self.octets.received))?;
+        write!(f, "; {} sent, {} received", Size(self.bytes.sent), Size(self.bytes.received))?;
         let lost = self.lost.unsent + self.lost.unacked + self.lost.unread;
         if lost > 0 {
             write!(f, ", {} not delivered", Size(lost))?;
@@ -338,13 +339,13 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_matched_nothing_is_said() {
+    fn an_unmatched_fault_is_reported() {
         let injected = Injected { rule: "rst:port=1".to_owned(), matched: 0, acted: 0 };
         assert_eq!(injected.line(), "lastack: --inject rst:port=1: matched nothing");
     }
 
     #[test]
-    fn json_says_how_the_program_ended() {
+    fn json_has_the_exit_status_of_the_program() {
         let began = Some("2026-11-22T10:00:00.5Z".parse().unwrap());
         let summary = Summary { exit: Some(Exit::Signal(9)), began, ..Summary::default() };
         let json = serde_json::to_value(summary).unwrap();

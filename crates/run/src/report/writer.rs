@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_well_is_told_only_when_asked_for() {
+    fn clean_ends_are_listed_only_on_request() {
         let records = [tests::orderly(), tests::unreachable()];
         let brief = written(Settings::default(), &records);
         assert_eq!(brief.lines().count(), 3, "{brief}");
@@ -279,13 +279,13 @@ mod tests {
     }
 
     #[test]
-    fn an_orderly_end_that_lost_octets_is_told() {
+    fn an_orderly_end_that_lost_bytes_is_reported() {
         let record = Record { lost: Lost { unacked: 1, ..Lost::default() }, ..tests::orderly() };
         assert_eq!(written(Settings::default(), &[record]).lines().count(), 3);
     }
 
     #[test]
-    fn a_hint_is_said_once() {
+    fn a_hint_is_printed_once() {
         let record = Record { hint: Some("try --dns".to_owned()), ..tests::unreachable() };
         let text = written(Settings::default(), &[record.clone(), record]);
         assert_eq!(text.matches("lastack: try --dns\n").count(), 1, "{text}");

@@ -40,12 +40,12 @@ pub fn read(packet: &IpPacket<'_>) -> Vec<Membership> {
 }
 
 fn one_v4(payload: &[u8], joined: bool) -> Vec<Membership> {
-    let group = payload.get(4..8).and_then(|octets| <[u8; 4]>::try_from(octets).ok());
+    let group = payload.get(4..8).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
     group.map(|group| Membership { group: Ipv4Addr::from(group).into(), joined }).into_iter().collect()
 }
 
 fn one_v6(payload: &[u8], joined: bool) -> Vec<Membership> {
-    let group = payload.get(8..24).and_then(|octets| <[u8; 16]>::try_from(octets).ok());
+    let group = payload.get(8..24).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
     group.map(|group| Membership { group: Ipv6Addr::from(group).into(), joined }).into_iter().collect()
 }
 

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_set_is_left_to_the_host() {
+    fn unset_fields_are_left_to_the_host() {
         let (seen, mut headers) = (Seen::default(), TcpHeaders::default());
         let (from, to) = ("10.0.2.100:5000", "192.0.2.1:80");
         headers.look(&segment(from, to, TcpFlags::SYN, 64, 2), &seen);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn syns_that_nobody_asks_for_are_forgotten() {
+    fn syns_without_a_request_expire() {
         let (seen, mut headers) = (Seen::default(), TcpHeaders::default());
         for port in 1..=u16::MAX {
             let from = format!("10.0.2.100:{port}");

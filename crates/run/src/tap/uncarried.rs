@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_carried_or_the_kernels_own_is_not_counted() {
+    fn carried_packets_and_kernel_packets_are_not_counted() {
         for (to, protocol, first) in [
             ("192.0.2.1", ip::TCP, 0),
             ("224.0.0.22", IGMP, 0x22),

@@ -86,7 +86,7 @@ impl Groups {
     }
 
     /// Whether a group is received on this port.
-    pub fn are_heard_at(&self, port: u16) -> bool {
+    pub fn are_joined_at(&self, port: u16) -> bool {
         self.sockets.borrow().keys().any(|at| at.port() == port)
     }
 

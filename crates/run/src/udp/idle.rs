@@ -17,7 +17,7 @@ pub fn make_room(mappings: &Mappings, max: usize) {
 }
 
 /// This process has no descriptor left: evicts half of the mappings. `false`: there is none.
-pub fn give_up_half(mappings: &Mappings) -> bool {
+pub fn evict_half(mappings: &Mappings) -> bool {
     let count = mappings.borrow().len();
     evict(mappings, count.div_ceil(2));
     count > 0

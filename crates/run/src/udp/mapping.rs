@@ -77,7 +77,7 @@ struct Queued {
 #[derive(Debug, Default)]
 struct Waiting {
     datagrams: VecDeque<Queued>,
-    octets: usize,
+    bytes: usize,
 }
 
 impl Mapping {
@@ -180,10 +180,10 @@ impl Mapping {
                 other => return other,
             }
         }
-        if up.octets + payload.len() > MAX_WAITING {
+        if up.bytes + payload.len() > MAX_WAITING {
             return Err(ErrorKind::WouldBlock.into());
         }
-        up.octets += payload.len();
+        up.bytes += payload.len();
         up.datagrams.push_back(Queued {
             to,
             named: (named.0.clone(), named.1),
@@ -210,7 +210,7 @@ impl Mapping {
                 _ => {}
             }
             let sent = payload.len();
-            up.octets -= sent;
+            up.bytes -= sent;
             up.datagrams.pop_front();
         }
     }

@@ -66,12 +66,12 @@ impl Application {
 impl Sender {
     fn send(&mut self, index: usize) {
         let Self { stack, app } = self;
-        let Flow { octets, .. } = app.flows[index];
+        let Flow { bytes, .. } = app.flows[index];
         let Some(mut tcp) = stack.tcp(app.connections[index]) else { return };
-        while app.done[index] < octets {
-            let Poll::Ready(Ok(n)) = tcp.send(app.text.from(app.done[index], octets)) else { return };
+        while app.done[index] < bytes {
+            let Poll::Ready(Ok(n)) = tcp.send(app.text.from(app.done[index], bytes)) else { return };
             app.done[index] += n as u64;
-            if app.done[index] == octets {
+            if app.done[index] == bytes {
                 let _over_already = tcp.shutdown();
             }
         }

@@ -23,8 +23,8 @@ fn main() {
     if contenders.is_empty() {
         contenders = Contender::ALL.to_vec();
     }
-    let [octets, seeds, seconds] = if measured { [20_000_000, 5, 60] } else { [100_000, 1, 4] };
-    let text = table::all(&Effort { octets, seeds, shared: Duration::from_secs(seconds), contenders });
+    let [bytes, seeds, seconds] = if measured { [20_000_000, 5, 60] } else { [100_000, 1, 4] };
+    let text = table::all(&Effort { bytes, seeds, shared: Duration::from_secs(seconds), contenders });
     println!("{text}");
     if measured && std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/goodput.md");

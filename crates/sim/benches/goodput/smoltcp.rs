@@ -126,15 +126,15 @@ impl Smoltcp {
 
     fn send(&mut self, index: usize) {
         let socket = self.sockets.get_mut::<Socket<'_>>(self.handles[index]);
-        let octets = self.flows[index].octets;
-        while self.done[index] < octets && socket.can_send() {
-            let sent = socket.send_slice(self.text.from(self.done[index], octets)).expect("it can send");
+        let bytes = self.flows[index].bytes;
+        while self.done[index] < bytes && socket.can_send() {
+            let sent = socket.send_slice(self.text.from(self.done[index], bytes)).expect("it can send");
             self.done[index] += sent as u64;
-            if self.done[index] == octets {
+            if self.done[index] == bytes {
                 socket.close();
             }
         }
-        if self.done[index] < octets && !socket.is_open() {
+        if self.done[index] < bytes && !socket.is_open() {
             self.failures.push(format!("connection {index} ended"));
         }
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 /// How much is measured.
 pub struct Effort {
-    /// Octets of a transfer.
-    pub octets: u64,
+    /// Bytes of a transfer.
+    pub bytes: u64,
     /// Each transfer is made with so many seeds.
     pub seeds: u64,
     /// How long two connections share a path.
@@ -62,8 +62,8 @@ What a transfer makes of a bad link, in virtual time: the same numbers on every 
 
 The link carries 100 Mbit/s, and 50 ms of packets may wait before it. It loses packets at random, both
 ways; *reordering* holds up 2 % of them by up to the one-way delay. One connection carries 20 MB. Each
-number is the median of five seeds: Mbit/s from the SYN to the last octet, and in parentheses the share
-of the octets sent that went in vain or again.
+number is the median of five seeds: Mbit/s from the SYN to the last byte, and in parentheses the share
+of the bytes sent that went in vain or again.
 
 - *lastack*: the defaults: CUBIC, SACK, RACK-TLP, timestamps.
 - *paced*: the same with `TcpConfig::pacing`. *Reno*: as the first, with `Algorithm::Reno`. *no SACK*: as the
@@ -85,7 +85,7 @@ given the second is that of the second connection.
 const TAIL: &str = "
 ## How to read it
 
-- Random loss is no congestion, and neither CUBIC nor Reno knows: 1448 octets / RTT * sqrt(1.5 / loss) is what
+- Random loss is no congestion, and neither CUBIC nor Reno knows: 1448 bytes / RTT * sqrt(1.5 / loss) is what
   standard TCP makes of it (Mathis et al., 1997): 0.7 Mbit/s for 1 % and 100 ms. `crates/sim/tests/goodput.rs` tests
   that no cell falls under half of that, that none stalls, and that two connections share a link.
 - At 100 ms without loss the link could carry 20 MB in 1.6 s; the handshake and slow start take 1.7 s more.
@@ -143,11 +143,11 @@ fn row(effort: &Effort, path: Path, cell: fn(Contender, Path, &Effort) -> String
 }
 
 fn goodput(contender: Contender, path: Path, effort: &Effort) -> String {
-    let octets = effort.octets;
+    let bytes = effort.bytes;
     let hosts = |flows: &[Flow], seed| contender.hosts(flows, seed);
     let runs = (1..=effort.seeds).map(|seed| {
-        let (took, outcome) = transfer(&hosts, path, octets, seed);
-        (octets as f64 * 8e-6 / took.as_secs_f64(), 100.0 - 100.0 * octets as f64 / outcome.sent as f64)
+        let (took, outcome) = transfer(&hosts, path, bytes, seed);
+        (bytes as f64 * 8e-6 / took.as_secs_f64(), 100.0 - 100.0 * bytes as f64 / outcome.sent as f64)
     });
     let (rates, again) = runs.unzip();
     format!("{:.2} ({:.1} %)", median(rates), median(again))

@@ -46,18 +46,18 @@ impl Path {
 pub type Hosts<'a> = &'a dyn Fn(&[Flow], u64) -> [Box<dyn crate::world::Host>; 2];
 
 /// One connection carries `octets`. The path decides how long that takes; an hour is too long.
-pub fn transfer(hosts: Hosts<'_>, path: Path, octets: u64, seed: u64) -> (Duration, Outcome) {
-    let world = World::new(path.plan(seed), hosts(&[Flow { start: START, octets }], seed), Duration::ZERO);
-    let outcome = world.run(octets, START + HOUR);
+pub fn transfer(hosts: Hosts<'_>, path: Path, bytes: u64, seed: u64) -> (Duration, Outcome) {
+    let world = World::new(path.plan(seed), hosts(&[Flow { start: START, bytes }], seed), Duration::ZERO);
+    let outcome = world.run(bytes, START + HOUR);
     assert!(outcome.failures.is_empty(), "{path:?}, seed {seed}: {:?}", outcome.failures);
     let took = outcome.took.unwrap_or_else(|| panic!("{path:?}, seed {seed}: an hour is not enough"));
     (took, outcome)
 }
 
 /// Two connections share the path for this long, the second begins two seconds after the first: the
-/// octets that each has received in the last two thirds of the time.
+/// bytes that each has received in the last two thirds of the time.
 pub fn share(hosts: Hosts<'_>, path: Path, time: Duration, seed: u64) -> [f64; 2] {
-    let flows = [START, START + Duration::from_secs(2)].map(|start| Flow { start, octets: u64::MAX });
+    let flows = [START, START + Duration::from_secs(2)].map(|start| Flow { start, bytes: u64::MAX });
     let detour = Duration::from_millis(path.detour);
     let outcome = World::new(path.plan(seed), hosts(&flows, seed), detour).run(u64::MAX, START + time);
     assert!(outcome.failures.is_empty(), "{path:?}, seed {seed}: {:?}", outcome.failures);

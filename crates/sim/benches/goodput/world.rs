@@ -17,7 +17,7 @@ pub trait Host {
     fn poll_timeout(&mut self, now: Instant) -> Option<Instant>;
     /// Writes the next packet into `packet`; `false`: there is none.
     fn poll_transmit(&mut self, now: Instant, packet: &mut Vec<u8>) -> bool;
-    /// Octets that each connection has brought so far.
+    /// Bytes that each connection has brought so far.
     fn received(&self) -> &[u64];
     /// How connections ended, as far as that was before they had done their work.
     fn failures(&self) -> &[String];
@@ -27,10 +27,10 @@ pub trait Host {
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
     pub start: Instant,
-    pub octets: u64,
+    pub bytes: u64,
 }
 
-/// The text that every connection carries: an octet follows from its place.
+/// The text that every connection carries: a byte follows from its place.
 pub struct Text(Vec<u8>);
 
 impl Text {
@@ -42,9 +42,9 @@ impl Text {
     }
 
     /// Some of the text from `at` on: 64 KiB, or what is left of `octets`.
-    pub fn from(&self, at: u64, octets: u64) -> &[u8] {
+    pub fn from(&self, at: u64, bytes: u64) -> &[u8] {
         let start = (at % Self::PERIOD as u64) as usize;
-        let len = (octets - at).min(Self::PERIOD as u64) as usize;
+        let len = (bytes - at).min(Self::PERIOD as u64) as usize;
         &self.0[start..start + len]
     }
 
@@ -61,12 +61,12 @@ impl Text {
 /// What a run has shown.
 #[derive(Debug)]
 pub struct Outcome {
-    /// When each number of octets was received, by all connections together: one entry in each
+    /// When each number of bytes was received, by all connections together: one entry in each
     /// [`STEP`], by connection.
     pub history: Vec<Vec<u64>>,
-    /// From the start to the last octet; `None`: it never came.
+    /// From the start to the last byte; `None`: it never came.
     pub took: Option<Duration>,
-    /// Octets of text that the sender put on the wire.
+    /// Bytes of text that the sender put on the wire.
     pub sent: u64,
     /// Ends before the work was done, and other things that should not be.
     pub failures: Vec<String>,
@@ -88,7 +88,7 @@ pub struct World {
     first: Option<(u16, u16)>,
     detour: Duration,
     serial: u64,
-    /// Octets of text that the sender put on the wire.
+    /// Bytes of text that the sender put on the wire.
     sent: u64,
     packet: Vec<u8>,
 }
@@ -113,7 +113,7 @@ impl World {
     }
 
     /// Lets everything happen until `octets` have been received, or it is `limit`.
-    pub fn run(mut self, octets: u64, limit: Instant) -> Outcome {
+    pub fn run(mut self, bytes: u64, limit: Instant) -> Outcome {
         let (mut history, mut failures) = (Vec::new(), Vec::new());
         let took = loop {
             self.settle();
@@ -122,7 +122,7 @@ impl World {
                 history.push(received.to_vec());
             }
             failures.extend(self.hosts.iter().flat_map(|host| host.failures().to_vec()));
-            if received.iter().sum::<u64>() >= octets {
+            if received.iter().sum::<u64>() >= bytes {
                 break Some(self.now - START);
             }
             match self.next() {

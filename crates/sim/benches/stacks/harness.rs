@@ -108,13 +108,13 @@ pub fn per_second(rate: f64) -> String {
 }
 
 /// 31.4 Gbit/s
-pub fn gigabits(octets: f64) -> String {
-    format!("{:.1} Gbit/s", octets * 8e-9)
+pub fn gigabits(bytes: f64) -> String {
+    format!("{:.1} Gbit/s", bytes * 8e-9)
 }
 
-/// 1,234 octets
-pub fn octets(octets: f64) -> String {
-    format!("{} octets", grouped(octets as usize))
+/// 1,234 bytes
+pub fn bytes(bytes: f64) -> String {
+    format!("{} bytes", grouped(bytes as usize))
 }
 
 /// 98 %

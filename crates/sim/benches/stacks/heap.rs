@@ -1,4 +1,4 @@
-//! An allocator that counts the octets it has given out.
+//! An allocator that counts the bytes it has given out.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -10,7 +10,7 @@ static LIVE: AtomicUsize = AtomicUsize::new(0);
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The octets that are allocated now. Exact while one thread runs, as is the case here: counting
+/// The bytes that are allocated now. Exact while one thread runs, as is the case here: counting
 /// costs both stacks a load and a store, not a locked instruction.
 pub fn live() -> usize {
     LIVE.load(Relaxed)

@@ -11,7 +11,7 @@ mod memory;
 mod smoltcp;
 mod work;
 
-use harness::{Options, Rates, Row, Work, compare, gigabits, grouped, octets, per_second, percent, print};
+use harness::{Options, Rates, Row, Work, bytes, compare, gigabits, grouped, per_second, percent, print};
 use lastack_wire::ip::{self, IpHeader};
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader, TcpOptions};
 use std::net::IpAddr;
@@ -58,7 +58,7 @@ fn main() {
 fn count(args: &[String]) {
     let [name, turns] = args else { panic!("--count WORK TURNS") };
     let turns: usize = turns.parse().expect("a number of turns");
-    // Octets of text in a segment at MTU 1500, with timestamps.
+    // Bytes of text in a segment at MTU 1500, with timestamps.
     const SEGMENT: f64 = 1448.0;
     let (mut work, unit) = match name.as_str() {
         "bulk" => (work::bulk(lastack::for_bulk(ON)), SEGMENT),
@@ -86,7 +86,7 @@ fn bulk(options: Options, name: &str, shape: Shape) {
 fn round_trips(options: Options) {
     let ours = work::round_trips(lastack::for_round_trips());
     let theirs = || work::round_trips(smoltcp::for_round_trips());
-    pair(options, "round trips of 1 octet", ours, theirs, per_second);
+    pair(options, "round trips of 1 byte", ours, theirs, per_second);
 }
 
 /// A work that each stack does in one way.
@@ -150,7 +150,7 @@ fn idle(options: Options) {
             lastack: Some(lastack),
             smoltcp,
             ratio: smoltcp.map(|smoltcp| lastack / smoltcp),
-            show: octets,
+            show: bytes,
         }));
     }
 }

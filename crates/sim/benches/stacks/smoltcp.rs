@@ -147,7 +147,7 @@ pub struct Hosts {
 const PLAIN: Shape = Shape { checksums: true, large: false };
 
 impl Hosts {
-    /// Hosts with packets of 1500 octets and checksums.
+    /// Hosts with packets of 1500 bytes and checksums.
     pub fn plain() -> Self {
         Self::new(PLAIN)
     }

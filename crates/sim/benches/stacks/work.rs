@@ -19,7 +19,7 @@ pub const TIME_WAIT_MS: u64 = 10_000;
 pub struct Shape {
     /// Whether both ends compute and verify checksums.
     pub checksums: bool,
-    /// The largest packet handed over at once is as large as IP allows, not 1500 octets.
+    /// The largest packet handed over at once is as large as IP allows, not 1500 bytes.
     pub large: bool,
 }
 
@@ -51,8 +51,8 @@ impl Text {
     const CHUNK: usize = 64 * 1024;
 
     fn new() -> Self {
-        let octet = |i: usize| ((i % Self::PERIOD) as u32).wrapping_mul(0x9e37_79b1).to_be_bytes()[0];
-        Self((0..Self::PERIOD + Self::CHUNK).map(octet).collect())
+        let byte = |i: usize| ((i % Self::PERIOD) as u32).wrapping_mul(0x9e37_79b1).to_be_bytes()[0];
+        Self((0..Self::PERIOD + Self::CHUNK).map(byte).collect())
     }
 
     fn at(&self, position: u64) -> &[u8] {
@@ -60,12 +60,12 @@ impl Text {
     }
 }
 
-/// Bulk transfer from A to B. The amount is octets received.
+/// Bulk transfer from A to B. The amount is bytes received.
 pub fn bulk(mut pair: impl Pair + 'static) -> Work {
     let (text, mut buf) = (Text::new(), vec![0; Text::CHUNK]);
     let (mut sent, mut received) = (0u64, 0u64);
-    let mut transfer = move |octets: u64, verify: bool| {
-        let end = received + octets;
+    let mut transfer = move |bytes: u64, verify: bool| {
+        let end = received + bytes;
         while received < end {
             while let n @ 1.. = pair.send(Side::A, text.at(sent)) {
                 sent += n as u64;
@@ -79,23 +79,23 @@ pub fn bulk(mut pair: impl Pair + 'static) -> Work {
                 pair.wait();
             }
         }
-        octets as f64
+        bytes as f64
     };
     transfer(8 << 20, true);
     Box::new(move || transfer(2 << 20, false))
 }
 
-/// One octet there, one octet back.
+/// One byte there, one byte back.
 pub fn round_trips(mut pair: impl Pair + 'static) -> Work {
     const TRIPS: u32 = 1000;
-    let mut trip = move |octet: u8| {
+    let mut trip = move |byte: u8| {
         let mut buf = [0; 1];
-        assert_eq!(pair.send(Side::A, &[octet]), 1);
+        assert_eq!(pair.send(Side::A, &[byte]), 1);
         pair.carry(Side::A);
-        assert_eq!((pair.receive(Side::B, &mut buf), buf), (1, [octet]));
-        assert_eq!(pair.send(Side::B, &[!octet]), 1);
+        assert_eq!((pair.receive(Side::B, &mut buf), buf), (1, [byte]));
+        assert_eq!(pair.send(Side::B, &[!byte]), 1);
         pair.carry(Side::B);
-        assert_eq!((pair.receive(Side::A, &mut buf), buf), (1, [!octet]));
+        assert_eq!((pair.receive(Side::A, &mut buf), buf), (1, [!byte]));
     };
     Box::new(move || {
         (0..TRIPS).for_each(|n| trip(n as u8));

@@ -43,7 +43,7 @@ fn a_packet_takes_its_time() {
 }
 
 #[test]
-fn copies_arrive_twice_and_damage_is_noticed() {
+fn copies_arrive_twice_and_damage_is_detected() {
     let (mut net, a, b) = two_hosts(1, Plan { duplicate: 1.0, ..Plan::default() });
     assert_eq!(echo_datagram(&mut net, a, b), 2);
     assert_eq!(net.trace().packets[1].kind, PacketKind::Copy);
@@ -53,7 +53,7 @@ fn copies_arrive_twice_and_damage_is_noticed() {
 }
 
 #[test]
-fn what_is_lost_is_logged_with_its_reason() {
+fn a_lost_packet_is_logged_with_its_reason() {
     let (mut net, a, b) = two_hosts(1, Plan { loss: 1.0, ..Plan::default() });
     assert_eq!(echo_datagram(&mut net, a, b), 0);
     net.set_cut(a, b, true);
@@ -74,7 +74,7 @@ fn echo_datagram_again(net: &mut Network, a: HostId) -> Fate {
 }
 
 #[test]
-fn a_restarted_host_knows_nothing() {
+fn a_restarted_host_has_no_state() {
     let (mut net, a, b) = two_hosts(1, Plan { delay: MS, ..Plan::default() });
     net.watch(a);
     let listener = net.call(b, |stack| stack.tcp_listen(address(2, 7), 1)).unwrap();

@@ -46,14 +46,14 @@ pub(super) struct Application {
 }
 
 /// The byte at this offset of a stream.
-fn octet(number: u64, offset: u64) -> u8 {
+fn byte(number: u64, offset: u64) -> u8 {
     let word = Random::new(number << 32 ^ (offset >> 3)).draw();
     (word >> (8 * (offset & 7))) as u8
 }
 
 /// The bytes of a stream.
 pub(super) fn text(number: u64, from: u64, len: u64) -> Vec<u8> {
-    (from..from + len).map(|offset| octet(number, offset)).collect()
+    (from..from + len).map(|offset| byte(number, offset)).collect()
 }
 
 impl Application {
@@ -162,8 +162,8 @@ impl Application {
             || match self.profile.finish {
                 Finish::Orderly => finished,
                 Finish::WhenWritten => self.written == self.profile.wants,
-                Finish::AfterRead(octets) => self.read.len() as u64 >= octets || finished,
-                Finish::AbortAfter(octets) => self.written >= octets,
+                Finish::AfterRead(bytes) => self.read.len() as u64 >= bytes || finished,
+                Finish::AbortAfter(bytes) => self.written >= bytes,
                 Finish::Hold => false,
             }
     }
@@ -173,7 +173,7 @@ impl Application {
         let had = self.read.len() as u64;
         let (most, pause) = match self.profile.reading {
             Reading::Eager => (9_000, None),
-            Reading::Slow(octets, pause) => (octets, Some(pause)),
+            Reading::Slow(bytes, pause) => (bytes, Some(pause)),
             Reading::UpTo(most) => (most.saturating_sub(had).min(9_000) as usize, None),
         };
         if self.end_of_stream || self.error.is_some() || most == 0 {
@@ -188,7 +188,7 @@ impl Application {
             Poll::Ready(Ok(n)) => self.read.extend_from_slice(&buf[..n]),
             Poll::Ready(Err(error)) => self.error = Some(error),
         }
-        if self.profile.deaf_after.is_some_and(|octets| self.read.len() as u64 >= octets) {
+        if self.profile.deaf_after.is_some_and(|bytes| self.read.len() as u64 >= bytes) {
             self.profile.deaf_after = None;
             // The connection may be over already; the next read reports it.
             self.deaf |= self.tcp(stack).shutdown_read().is_ok();

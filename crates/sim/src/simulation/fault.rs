@@ -94,7 +94,7 @@ impl Fault {
             Self::Mend(a, b) => world.cut(a, b, None),
             Self::Mtu(a, b, mtu) => {
                 let [a, b] = [a, b].map(|host| world.hosts[host].id);
-                world.net.say(a, format!("the path takes {mtu:?} octets"));
+                world.net.say(a, format!("the path takes {mtu:?} bytes"));
                 world.net.set_mtu(a, b, mtu);
             }
             Self::Path(a, b) => world.change_path(a, b),

@@ -10,7 +10,7 @@ use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InjectedBug {
     /// A byte of data is changed, with a correct checksum.
-    FlipOctet,
+    FlipByte,
     /// A FIN comes before the end of the stream.
     EarlyFin,
     /// A connection produces no [`End`](lastack_engine::End).
@@ -18,7 +18,7 @@ pub enum InjectedBug {
     /// A connection produces two.
     DoubleEnd,
     /// An end counts bytes that were not transferred.
-    LieAboutOctets,
+    LieAboutBytes,
     /// A reset arrives that its sender did not report.
     ForgeReset,
     /// A window shrinks.
@@ -34,11 +34,11 @@ pub enum InjectedBug {
 impl InjectedBug {
     /// All of them.
     pub const ALL: [Self; 10] = [
-        Self::FlipOctet,
+        Self::FlipByte,
         Self::EarlyFin,
         Self::DropEnd,
         Self::DoubleEnd,
-        Self::LieAboutOctets,
+        Self::LieAboutBytes,
         Self::ForgeReset,
         Self::ShrinkWindow,
         Self::AcknowledgeTooMuch,
@@ -55,9 +55,9 @@ impl InjectedBug {
                     world.ends.push(only.clone());
                 }
             }
-            Self::LieAboutOctets => {
-                if let Some(end) = world.ends.last_mut().filter(|end| end.ended.octets.received > 0) {
-                    end.ended.octets.received += 1;
+            Self::LieAboutBytes => {
+                if let Some(end) = world.ends.last_mut().filter(|end| end.ended.bytes.received > 0) {
+                    end.ended.bytes.received += 1;
                 }
             }
             Self::FalsePeace => {
@@ -93,7 +93,7 @@ impl InjectedBug {
         }
         let mut text = text.to_vec();
         match self {
-            Self::FlipOctet => *text.get_mut(3)? ^= 0x20,
+            Self::FlipByte => *text.get_mut(3)? ^= 0x20,
             Self::EarlyFin if text.len() > 8 => {
                 text.truncate(text.len() / 2);
                 tcp.flags |= TcpFlags::FIN;

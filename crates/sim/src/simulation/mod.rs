@@ -47,7 +47,7 @@ pub struct Met {
     /// Number of packets sent.
     pub packets: u64,
     /// Bytes of data that arrived in sequence.
-    pub octets: u64,
+    pub bytes: u64,
     /// How often connections ended, by rule.
     pub ends: BTreeMap<Rule, u64>,
     /// The same, by cause.
@@ -61,7 +61,7 @@ impl Met {
     pub fn add(&mut self, other: Self) {
         self.runs += other.runs;
         self.packets += other.packets;
-        self.octets += other.octets;
+        self.bytes += other.bytes;
         other.ends.into_iter().for_each(|(rule, count)| *self.ends.entry(rule).or_default() += count);
         other.causes.into_iter().for_each(|(cause, count)| *self.causes.entry(cause).or_default() += count);
         self.rules.extend(other.rules);
@@ -97,7 +97,7 @@ fn met(world: &World) -> Met {
     let mut met = Met { runs: 1, packets: world.net.trace().packets.len() as u64, ..Met::default() };
     for end in &world.ends {
         let end = &end.ended;
-        met.octets += end.octets.received;
+        met.bytes += end.bytes.received;
         *met.ends.entry(end.end.rule).or_default() += 1;
         let cause = match end.end.cause {
             Cause::Unreachable(_) => "unreachable".to_owned(),

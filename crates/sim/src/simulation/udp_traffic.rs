@@ -101,7 +101,7 @@ impl UdpTraffic {
     fn check(&self, data: &[u8]) -> Result<(), String> {
         let asked = name(data).and_then(|name| self.asked.get(&name));
         if asked != Some(&data.len()) {
-            return Err(format!("a ping brings back what was not sent: {} octets", data.len()));
+            return Err(format!("a ping brings back what was not sent: {} bytes", data.len()));
         }
         Ok(())
     }

@@ -86,7 +86,7 @@ pub(super) fn judge(world: &World) -> Vec<String> {
         wrong.extend(court.explained(end).err());
         wrong.extend(court.orderly(end).err());
         if let Some(peer) = court.peer(end) {
-            wrong.extend(court.octets(end, peer).err());
+            wrong.extend(court.bytes(end, peer).err());
         }
     }
     for reset in &court.resets {
@@ -175,15 +175,15 @@ impl Court<'_> {
         let Some(end) = self.end_of(app) else {
             return demand(app.vanished.is_some(), || format!("no end: {}", brief(app)));
         };
-        let Ended { end, octets, .. } = &*end.ended;
-        let accounted = octets.sent + end.lost.unacked + end.lost.unsent;
+        let Ended { end, bytes, .. } = &*end.ended;
+        let accounted = bytes.sent + end.lost.unacked + end.lost.unsent;
         demand(app.vanished.is_some() || accounted == app.written, || {
-            format!("{accounted} octets are accounted for, {} were written: {}", app.written, brief(app))
+            format!("{accounted} bytes are accounted for, {} were written: {}", app.written, brief(app))
         })?;
-        demand(octets.received >= read, || format!("read more than was received: {}", show()))?;
+        demand(bytes.received >= read, || format!("read more than was received: {}", show()))?;
         if app.end_of_stream && app.error.is_none() && !app.deaf {
-            demand(octets.received == read, || {
-                format!("an end of the stream before its octets: {}", brief(app))
+            demand(bytes.received == read, || {
+                format!("an end of the stream before its bytes: {}", brief(app))
             })?;
         }
         let Some(error) = app.error.filter(|error| *error != TcpError::BrokenPipe) else { return Ok(()) };
@@ -197,19 +197,19 @@ impl Court<'_> {
 
     /// An orderly end has lost nothing, and its peer agrees.
     fn orderly(&self, end: &EndOf) -> Check {
-        let Ended { end: why, octets, .. } = &*end.ended;
+        let Ended { end: why, bytes, .. } = &*end.ended;
         if why.cause != Cause::Orderly {
             return Ok(());
         }
         let lost = why.lost.unsent + why.lost.unacked + why.lost.unread;
-        demand(lost == 0, || format!("an orderly end that loses {lost} octets: {end:?}"))?;
+        demand(lost == 0, || format!("an orderly end that loses {lost} bytes: {end:?}"))?;
         if let Some(peer) = self.peer(end) {
             let theirs = &peer.ended.end;
             let agrees = theirs.cause == Cause::Orderly
                 || matches!(theirs.state, TcpState::Closing | TcpState::LastAck);
             demand(agrees, || format!("an orderly end whose peer has not finished: {end:?}\n  {peer:?}"))?;
-            let got = peer.ended.octets.received;
-            demand(got == octets.sent, || format!("an orderly end of {got} octets: {end:?}\n  {peer:?}"))?;
+            let got = peer.ended.bytes.received;
+            demand(got == bytes.sent, || format!("an orderly end of {got} bytes: {end:?}\n  {peer:?}"))?;
         }
         Ok(())
     }
@@ -244,11 +244,11 @@ impl Court<'_> {
     }
 
     /// The byte counts of both ends agree.
-    fn octets(&self, end: &EndOf, peer: &EndOf) -> Check {
-        let (sent, lost, got) = (end.ended.octets.sent, end.ended.end.lost, peer.ended.octets.received);
+    fn bytes(&self, end: &EndOf, peer: &EndOf) -> Check {
+        let (sent, lost, got) = (end.ended.bytes.sent, end.ended.end.lost, peer.ended.bytes.received);
         let show = || format!("{end:?}\n  {peer:?}");
-        demand(sent <= got, || format!("{sent} octets acknowledged, {got} received: {}", show()))?;
-        demand(got <= sent + lost.unacked, || format!("{got} octets received, not sent: {}", show()))
+        demand(sent <= got, || format!("{sent} bytes acknowledged, {got} received: {}", show()))?;
+        demand(got <= sent + lost.unacked, || format!("{got} bytes received, not sent: {}", show()))
     }
 
     /// A packet on the wire explains the reported cause.

@@ -131,7 +131,7 @@ const ATTACKS: [(&str, Attack); 13] = [
     ("ICMP error", icmp),
 ];
 
-/// Every octet near the edges of a window of this size, the rest of it and as much before and behind it
+/// Every byte near the edges of a window of this size, the rest of it and as much before and behind it
 /// in strides, and some anywhere.
 fn offsets(window: i64, random: &mut Random) -> Vec<i64> {
     let mut offsets = BTreeSet::new();
@@ -178,7 +178,7 @@ fn step(world: &mut World) {
     world.pass(Duration::from_millis(1));
 }
 
-/// Octets arrive, and both ends are orderly, whatever is sent at whatever offset but the one that a
+/// Bytes arrive, and both ends are orderly, whatever is sent at whatever offset but the one that a
 /// reset must hit exactly.
 #[test]
 fn a_blind_attacker_breaks_nothing() {
@@ -197,7 +197,7 @@ fn a_blind_attacker_breaks_nothing() {
 }
 
 /// What the sweeps leave out is what it takes: the exact number for a reset (R1), and for text, beside a
-/// number in the window, an acknowledgment that is neither too old by one octet nor too new (S52, S53).
+/// number in the window, an acknowledgment that is neither too old by one byte nor too new (S52, S53).
 #[test]
 fn only_the_exact_numbers_do_anything() {
     for (v6, side) in [(false, 0), (false, 1), (true, 0), (true, 1)] {

@@ -1,4 +1,4 @@
-//! An allocator that counts the octets that a thread has: each test has one of its own.
+//! An allocator that counts the bytes that a thread has: each test has one of its own.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -25,7 +25,7 @@ impl Meter {
         Self(live)
     }
 
-    /// Octets allocated since, and not freed.
+    /// Bytes allocated since, and not freed.
     pub fn live(&self) -> usize {
         usize::try_from(LIVE.get() - self.0).unwrap_or(0)
     }

@@ -28,12 +28,12 @@ fn accepted(host: &mut Host, listener: ListenerId, n: u32, window: u16) -> (Conn
     (host.stack.tcp_accept(listener).expect("it is established"), flow, ack)
 }
 
-fn send(host: &mut Host, id: ConnId, octets: usize) -> usize {
+fn send(host: &mut Host, id: ConnId, bytes: usize) -> usize {
     let mut sent = 0;
     let text = vec![7; 16_384];
-    while sent < octets
+    while sent < bytes
         && let Some(mut tcp) = host.stack.tcp(id)
-        && let Poll::Ready(Ok(n)) = tcp.send(&text[..text.len().min(octets - sent)])
+        && let Poll::Ready(Ok(n)) = tcp.send(&text[..text.len().min(bytes - sent)])
     {
         sent += n;
     }
@@ -41,11 +41,11 @@ fn send(host: &mut Host, id: ConnId, octets: usize) -> usize {
 }
 
 /// A peer that takes what it is sent, and its program, which sends that.
-fn goes_on(host: &mut Host, listener: ListenerId, n: u32, octets: u32) {
+fn goes_on(host: &mut Host, listener: ListenerId, n: u32, bytes: u32) {
     let (id, flow, first) = accepted(host, listener, n, 60_000);
     let (mut sent, mut ack) = (0, first);
     for _ in 0..10_000 {
-        sent += send(host, id, octets as usize - sent);
+        sent += send(host, id, bytes as usize - sent);
         host.send();
         let last = host.last.filter(|_| host.last_flow.is_some_and(|to| to == flow));
         if let Some(last) = last {
@@ -53,12 +53,12 @@ fn goes_on(host: &mut Host, listener: ListenerId, n: u32, octets: u32) {
         }
         let segment = Segment { flow, flags: ACK, seq: ISN + 1, ack, text: b"" };
         let _ = host.give(&segment.with(TcpOptions::default(), 60_000));
-        if ack.wrapping_sub(first) == octets {
+        if ack.wrapping_sub(first) == bytes {
             return;
         }
         host.pass(Duration::from_millis(10));
     }
-    panic!("{} of {octets} octets arrived", ack.wrapping_sub(first));
+    panic!("{} of {bytes} bytes arrived", ack.wrapping_sub(first));
 }
 
 /// D26, T164 to T166: ten thousand peers ask for much, and shut their windows. All of them together hold
@@ -89,7 +89,7 @@ fn ten_thousand_zero_windows() {
         }
         goes_on(&mut host, listener, 20_001, 1 << 20);
         let aborts = host.stack.counters().tcp_memory_aborts;
-        println!("zero windows: {} octets at most, {aborts} connections reset", meter.peak());
+        println!("zero windows: {} bytes at most, {aborts} connections reset", meter.peak());
         assert!((100..10_000).contains(&aborts), "{aborts}");
         // The first went before the last, and their users are told why.
         let end = |host: &mut Host, id| host.stack.tcp(id).expect("it is held").end().map(|end| end.rule);
@@ -98,9 +98,9 @@ fn ten_thousand_zero_windows() {
     }
 }
 
-/// SACK blocks and early text of single octets (D17, D18, D20, T160, T161, T163).
+/// SACK blocks and early text of single bytes (D17, D18, D20, T160, T161, T163).
 #[test]
-fn holes_of_single_octets() {
+fn gaps_of_single_bytes() {
     for v6 in [false, true] {
         let mut host = Host::new(v6, 2, |_| {});
         let listener = host.listener;
@@ -121,7 +121,7 @@ fn holes_of_single_octets() {
             let segment = Segment { flow, flags: ACK, seq: ISN + 1, ack, text: b"" };
             let _ = host.give(&segment.with(options, 65_535));
         }
-        println!("SACK storm: {} octets", meter.peak());
+        println!("SACK storm: {} bytes", meter.peak());
         assert!(meter.peak() < 2 << 20, "{}", meter.peak());
 
         let meter = Meter::new();
@@ -130,13 +130,13 @@ fn holes_of_single_octets() {
             let segment = Segment { flow, flags: ACK, seq: ISN + 3 + 2 * n, ack, text: b"x" };
             kept += u32::from(host.give(&segment.packet()) == Verdict::Accepted);
         }
-        println!("holes: {} octets, {kept} kept", meter.peak());
+        println!("holes: {} bytes, {kept} kept", meter.peak());
         assert_eq!(kept, 4096, "max_ooo_ranges");
         assert!(meter.peak() < 256 << 10, "{}", meter.peak());
     }
 }
 
-/// Text in single octets, which nobody reads: it takes no more than it has octets, and the window does
+/// Text in single bytes, which nobody reads: it takes no more than it has bytes, and the window does
 /// not open in steps as small (SWS).
 #[test]
 fn tiny_segments() {
@@ -148,21 +148,21 @@ fn tiny_segments() {
             let segment = Segment { flow, flags: ACK, seq: ISN + 1 + n, ack, text: b"x" };
             assert_eq!(host.give(&segment.packet()), Verdict::Accepted);
         }
-        println!("tiny segments: {} octets", meter.peak());
+        println!("tiny segments: {} bytes", meter.peak());
         assert!(meter.peak() < 128 << 10, "{}", meter.peak());
         let before = host.stack.counters().tcp_out_segments;
-        let mut octet = [0];
+        let mut byte = [0];
         for _ in 0..1000 {
-            let _ = host.stack.tcp(id).expect("it is held").receive(&mut octet);
+            let _ = host.stack.tcp(id).expect("it is held").receive(&mut byte);
             host.send();
         }
-        assert!(host.stack.counters().tcp_out_segments - before <= 2, "a window of an octet is none");
+        assert!(host.stack.counters().tcp_out_segments - before <= 2, "a window of a byte is none");
     }
 }
 
 /// D16, S17: complete connections that nobody accepts, and text in each.
 #[test]
-fn an_accept_queue_that_nobody_serves() {
+fn an_accept_queue_without_accepts() {
     for v6 in [false, true] {
         let mut host = Host::new(v6, 4, |_| {});
         let meter = Meter::new();
@@ -174,7 +174,7 @@ fn an_accept_queue_that_nobody_serves() {
         }
         assert_eq!(host.stack.connections(), 65, "a backlog of 64, and one");
         assert_eq!(host.stack.counters().tcp_listen_overflows, 20_000 - 65);
-        println!("accept queue: {} octets", meter.peak());
+        println!("accept queue: {} bytes", meter.peak());
         assert!(meter.peak() < 1 << 20, "{}", meter.peak());
     }
 }
@@ -230,7 +230,7 @@ fn orphans_and_fin_wait_2() {
         }
         assert_eq!(host.stack.connections(), 1000);
         assert_eq!(host.stack.counters().tcp_orphan_overflows, 4000);
-        println!("orphans, FIN acknowledged {answers}: {} octets", meter.peak());
+        println!("orphans, FIN acknowledged {answers}: {} bytes", meter.peak());
         assert!(meter.peak() < 8 << 20, "{}", meter.peak());
         let time = if answers { 61 } else { 130 };
         (0..time).for_each(|_| host.pass(Duration::from_secs(1)));
@@ -251,7 +251,7 @@ fn time_wait() {
             let _ = host.segment(flow, ACK | FIN, ISN + 1, ack.wrapping_add(1));
         }
         assert_eq!(host.stack.counters().tcp_time_wait_overflows, 2000);
-        println!("TIME-WAIT: {} octets for 10,000", meter.peak());
+        println!("TIME-WAIT: {} bytes for 10,000", meter.peak());
         assert!(meter.peak() < 5 << 20, "{}", meter.peak());
         host.pass(Duration::from_secs(61));
         assert_eq!(host.stack.poll_timeout(), None);
@@ -260,7 +260,7 @@ fn time_wait() {
 
 /// D31, T49: resets, and segments that ask for them, from nobody.
 #[test]
-fn resets_from_nobody_allocate_nothing() {
+fn unmatched_resets_allocate_nothing() {
     for v6 in [false, true] {
         let mut host = Host::new(v6, 8, |_| {});
         let flow = peer(&host, 1);
@@ -300,7 +300,7 @@ fn fragments() {
             let packet = fragment(&host, n, 0, true, len);
             assert_eq!(host.give(&packet), Verdict::Dropped(DropReason::Incomplete));
         }
-        println!("fragments of {len}: {} octets", meter.peak());
+        println!("fragments of {len}: {} bytes", meter.peak());
         assert!(meter.peak() < 5 << 20, "{}", meter.peak());
         for (offset, more) in [(16, true), (8, true), (24, false)] {
             let packet = fragment(&host, 70_000, offset, more, 16);
@@ -326,7 +326,7 @@ fn datagrams() {
             let meter = Meter::new();
             let delivered =
                 (0..1000).filter(|_| host.payload(source, 9, 53, &payload) == Verdict::Accepted).count();
-            println!("datagrams of {len}: {} octets", meter.peak());
+            println!("datagrams of {len}: {} bytes", meter.peak());
             assert_eq!(delivered, fit);
             assert!(meter.peak() < 5 << 20, "{}", meter.peak());
             assert_eq!(host.stack.counters().udp_receive_overflows, 1000 - fit as u64);
@@ -350,7 +350,7 @@ fn echoes() {
             for _ in 0..20_000 {
                 let _ = host.stack.handle_packet(host.now, &packet, lastack_engine::Received::default());
             }
-            println!("echoes of {len}: {} octets", meter.peak());
+            println!("echoes of {len}: {} bytes", meter.peak());
             assert!(meter.peak() < 6 << 20, "{}", meter.peak());
             assert!(host.stack.counters().outbox_overflows > 0);
             host.send();

@@ -1,6 +1,6 @@
 //! What an attacker beside the path can learn from answers to itself. It sends a guess in the name of
 //! others, often, and then looks at what the host sends to its own address. A host that holds what was
-//! guessed and one that does not must look the same to it: octet for octet, at the same times.
+//! guessed and one that does not must look the same to it: byte for byte, at the same times.
 //!
 //! CVE-2016-5696 (challenge ACKs), CVE-2020-25705 (ICMP errors), and the same with limited resets.
 

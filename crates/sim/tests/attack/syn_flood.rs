@@ -45,7 +45,7 @@ fn a_hundred_thousand_syns_do_not_keep_a_client_out() {
     for v6 in [false, true] {
         let mut world = World::new(v6, 1, |_| {});
         let peak = flood(&mut world);
-        println!("{SYNS} SYNs, cookies on: {peak} octets");
+        println!("{SYNS} SYNs, cookies on: {peak} bytes");
         assert!(peak < MAX_MEMORY, "{peak}");
         assert_eq!(world.ends[1].stack.connections(), 4096, "the bound of max_embryonic");
         let counters = world.ends[1].stack.counters();
@@ -83,7 +83,7 @@ fn without_cookies_the_client_waits_until_the_flood_has_timed_out() {
     for v6 in [false, true] {
         let mut world = World::new(v6, 2, |config| config.tcp.syn_cookies = false);
         let peak = flood(&mut world);
-        println!("{SYNS} SYNs, cookies off: {peak} octets");
+        println!("{SYNS} SYNs, cookies off: {peak} bytes");
         assert!(peak < MAX_MEMORY, "{peak}");
         assert_eq!(world.ends[1].stack.counters().tcp_listen_drops, u64::from(SYNS) - 4096);
         world.connect();

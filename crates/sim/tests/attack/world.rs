@@ -53,8 +53,8 @@ pub struct World {
     wire: VecDeque<(Instant, usize, Vec<u8>)>,
 }
 
-/// The octet at this place of the stream that host `side` sends.
-fn octet(side: usize, at: u64) -> u8 {
+/// The byte at this place of the stream that host `side` sends.
+fn byte(side: usize, at: u64) -> u8 {
     (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 ^ side as u8
 }
 
@@ -192,10 +192,10 @@ impl World {
     }
 
     /// The program of host `side` writes up to `octets`, and reads what there is.
-    pub fn work(&mut self, side: usize, octets: u64) {
+    pub fn work(&mut self, side: usize, bytes: u64) {
         let end = &mut self.ends[side];
         let mut tcp = end.stack.tcp(end.id.expect("it is open")).expect("its name is held");
-        let text: Vec<u8> = (end.written..end.written + octets).map(|at| octet(side, at)).collect();
+        let text: Vec<u8> = (end.written..end.written + bytes).map(|at| byte(side, at)).collect();
         match tcp.send(&text) {
             Poll::Ready(Ok(n)) => end.written += n as u64,
             Poll::Ready(Err(error)) => panic!("host {side} cannot write: {error}: {:?}", tcp.end()),
@@ -219,7 +219,7 @@ impl World {
             match tcp.receive(&mut buf) {
                 Poll::Ready(Ok(0)) => end.end_of_stream = true,
                 Poll::Ready(Ok(n)) => {
-                    let sent = (end.read..).map(|at| octet(1 - side, at));
+                    let sent = (end.read..).map(|at| byte(1 - side, at));
                     assert!(
                         buf[..n].iter().copied().eq(sent.take(n)),
                         "octets of somebody else at {}",
@@ -233,7 +233,7 @@ impl World {
         }
     }
 
-    /// Both half-close, read to the end, and close; every octet has arrived, and both ends are orderly.
+    /// Both half-close, read to the end, and close; every byte has arrived, and both ends are orderly.
     pub fn part_well(&mut self) {
         self.part();
         for end in &self.ends {
@@ -268,7 +268,7 @@ impl World {
         }
         for side in [0, 1] {
             let (written, end) = (self.ends[1 - side].written, &mut self.ends[side]);
-            assert!(end.end_of_stream && end.read == written, "{} of {written} octets at {side}", end.read);
+            assert!(end.end_of_stream && end.read == written, "{} of {written} bytes at {side}", end.read);
             end.stack.tcp(end.id.expect("it is open")).expect("it is held").close();
             self.flush(side);
         }

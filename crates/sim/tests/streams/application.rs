@@ -12,9 +12,9 @@ pub enum Intent {
     Orderly,
     /// Closes as soon as all is written, whatever the other side still says.
     CloseWhenWritten,
-    /// Closes after so many octets read.
+    /// Closes after so many bytes read.
     CloseAfter(u64),
-    /// Aborts after so many octets written.
+    /// Aborts after so many bytes written.
     AbortAfter(u64),
 }
 
@@ -23,7 +23,7 @@ pub enum Intent {
 pub struct Application {
     pub host: HostId,
     pub id: ConnId,
-    /// The connection's number, and whether this end opened it: what the octets are made of.
+    /// The connection's number, and whether this end opened it: what the bytes are made of.
     pub connection: u64,
     pub active: bool,
     pub intent: Intent,
@@ -44,8 +44,8 @@ pub struct Application {
     pub next: Instant,
 }
 
-/// The octet at this place of a stream.
-fn octet(connection: u64, active: bool, offset: u64) -> u8 {
+/// The byte at this place of a stream.
+fn byte(connection: u64, active: bool, offset: u64) -> u8 {
     let mut random = Random::new(connection << 33 ^ u64::from(active) << 32 ^ (offset >> 3));
     (random.draw() >> (8 * (offset & 7))) as u8
 }
@@ -104,8 +104,8 @@ impl Application {
             || match self.intent {
                 Intent::Orderly => self.finished && self.end_of_stream,
                 Intent::CloseWhenWritten => self.written == self.wants,
-                Intent::CloseAfter(octets) => self.read >= octets || self.finished && self.end_of_stream,
-                Intent::AbortAfter(octets) => self.written >= octets,
+                Intent::CloseAfter(bytes) => self.read >= bytes || self.finished && self.end_of_stream,
+                Intent::AbortAfter(bytes) => self.written >= bytes,
             };
         if finished {
             self.close(stack);
@@ -120,10 +120,10 @@ impl Application {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) => self.end_of_stream = true,
                 Poll::Ready(Ok(n)) => {
-                    for (i, octet_read) in buf[..n].iter().enumerate() {
+                    for (i, byte_read) in buf[..n].iter().enumerate() {
                         let offset = self.read + i as u64;
-                        let sent = octet(self.connection, !self.active, offset);
-                        assert_eq!(*octet_read, sent, "octet {offset} of {self:?}");
+                        let sent = byte(self.connection, !self.active, offset);
+                        assert_eq!(*byte_read, sent, "byte {offset} of {self:?}");
                     }
                     self.read += n as u64;
                 }
@@ -140,7 +140,7 @@ impl Application {
         while self.written < self.wants {
             let chunk = (1 + random.below(6_000)).min(self.wants - self.written);
             let text: Vec<u8> =
-                (0..chunk).map(|i| octet(self.connection, self.active, self.written + i)).collect();
+                (0..chunk).map(|i| byte(self.connection, self.active, self.written + i)).collect();
             match tcp.send(&text) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(n)) => self.written += n as u64,

@@ -48,15 +48,15 @@ pub fn check(world: &World) {
 
 /// What one end says agrees with what its application did.
 fn alone(app: &Application, ended: &Ended) {
-    let (lost, octets) = (ended.end.lost, ended.octets);
-    let accounted = octets.sent + lost.unacked + lost.unsent;
+    let (lost, bytes) = (ended.end.lost, ended.bytes);
+    let accounted = bytes.sent + lost.unacked + lost.unsent;
     assert_eq!(accounted, app.written, "octets that nobody accounts for: {app:?}\n{ended:?}");
-    assert!(octets.received >= app.read, "read more than was received: {app:?}\n{ended:?}");
+    assert!(bytes.received >= app.read, "read more than was received: {app:?}\n{ended:?}");
     if ended.end.cause == Cause::Orderly {
         assert_eq!((lost.unsent, lost.unacked), (0, 0), "an orderly end loses nothing: {app:?}\n{ended:?}");
     }
     if app.end_of_stream && app.error.is_none() {
-        assert_eq!(app.read, octets.received, "an end of the stream before its octets: {app:?}\n{ended:?}");
+        assert_eq!(app.read, bytes.received, "an end of the stream before its bytes: {app:?}\n{ended:?}");
     }
     let told = app.error.is_some() && app.error != Some(TcpError::BrokenPipe);
     if told {
@@ -67,14 +67,14 @@ fn alone(app: &Application, ended: &Ended) {
 /// What `sender` says agrees with what `receiver` has got.
 fn together(sender: &Application, sent: &Ended, receiver: &Application, received: &Ended) {
     let show = || format!("{sender:?}\n{sent:?}\n{receiver:?}\n{received:?}");
-    assert!(received.octets.received <= sender.written, "more than was sent: {}", show());
-    assert!(sent.octets.sent <= received.octets.received, "acknowledged and not received: {}", show());
+    assert!(received.bytes.received <= sender.written, "more than was sent: {}", show());
+    assert!(sent.bytes.sent <= received.bytes.received, "acknowledged and not received: {}", show());
     // The heart of it: a stream that ends well is whole.
     if receiver.end_of_stream {
         assert_eq!(receiver.read, sender.written, "a short stream that ends well: {}", show());
     }
     if sent.end.cause == Cause::Orderly {
-        assert_eq!(received.octets.received, sender.written, "a short orderly release: {}", show());
+        assert_eq!(received.bytes.received, sender.written, "a short orderly release: {}", show());
     }
 }
 
@@ -97,8 +97,8 @@ pub struct Met {
     pub timed_out: usize,
     pub other: usize,
     pub packets: usize,
-    pub octets: u64,
-    pub lost_octets: u64,
+    pub bytes: u64,
+    pub lost_bytes: u64,
 }
 
 impl Met {
@@ -109,13 +109,13 @@ impl Met {
         self.timed_out += other.timed_out;
         self.other += other.other;
         self.packets += other.packets;
-        self.octets += other.octets;
-        self.lost_octets += other.lost_octets;
+        self.bytes += other.bytes;
+        self.lost_bytes += other.lost_bytes;
     }
 
     pub fn assert_variety(&self) {
         assert!(self.orderly > 300 && self.reset > 50 && self.aborted > 50, "{self:?}");
-        assert!(self.octets > 10_000_000 && self.lost_octets > 100_000, "{self:?}");
+        assert!(self.bytes > 10_000_000 && self.lost_bytes > 100_000, "{self:?}");
     }
 }
 
@@ -123,8 +123,8 @@ pub fn met(world: &World) -> Met {
     let mut met = Met { packets: world.net.trace().packets.len(), ..Met::default() };
     for ended in world.hosts.iter().flat_map(|host| world.net.trace().ends(*host)) {
         let lost = ended.end.lost;
-        met.octets += ended.octets.received;
-        met.lost_octets += lost.unsent + lost.unacked + lost.unread;
+        met.bytes += ended.bytes.received;
+        met.lost_bytes += lost.unsent + lost.unacked + lost.unread;
         match ended.end.cause {
             Cause::Orderly => met.orderly += 1,
             Cause::Reset => met.reset += 1,

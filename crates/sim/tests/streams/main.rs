@@ -1,7 +1,7 @@
 //! Two stacks over a path that loses, doubles, reorders and damages packets, driven by applications
 //! that write, read, half-close, close and abort as chance has it.
 //!
-//! Whatever happens, the octets arrive exactly, or an `End` says what was lost.
+//! Whatever happens, the bytes arrive exactly, or an `End` says what was lost.
 //!
 //! `LASTACK_SEEDS=5000` plays more of them, `LASTACK_SEED=17` this one alone.
 
@@ -65,7 +65,7 @@ fn play_all() -> check::Met {
 }
 
 #[test]
-fn octets_arrive_or_an_end_says_what_was_lost() {
+fn bytes_arrive_or_an_end_says_what_was_lost() {
     let met = play_all();
     println!("{met:#?}");
     if number("LASTACK_SEED").is_none() && number("LASTACK_SEEDS").is_none() {

@@ -153,10 +153,10 @@ impl Side {
         self.destroyed.as_ref().or(self.listed.as_ref()).map(|(_, report)| report)
     }
 
-    /// Octets received and not read at the end, exactly. Unknown once the kernel has cleared the socket.
+    /// Bytes received and not read at the end, exactly. Unknown once the kernel has cleared the socket.
     pub(super) fn unread(&self) -> Option<u32> {
         let report = self.destroyed.map(|(_, report)| report).filter(|report| report.flow.is_complete())?;
-        // The kernel counts a FIN that was not read as an octet.
+        // The kernel counts a FIN that was not read as a byte.
         Some(report.rqueue.saturating_sub(u32::from(self.fin == Some(FirstFin::Theirs))))
     }
 }

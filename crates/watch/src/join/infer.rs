@@ -121,7 +121,7 @@ impl Join {
     }
 
     fn ended_established(&mut self, connection: &Connection, side: &Side, window: Window) -> Option<Opinion> {
-        // A FIN that was not read counts as an octet: among several ends it is no mark of this one.
+        // A FIN that was not read counts as a byte: among several ends it is no mark of this one.
         let shared = self.ledger.is_shared(window.at);
         if side.unread().is_some_and(|unread| unread > u32::from(shared))
             && let Some(claim) = self.claim(ABORT_ON_CLOSE, window)

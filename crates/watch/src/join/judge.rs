@@ -382,7 +382,7 @@ impl Join {
             roles_known,
             started,
             ended,
-            octets: self.octets(near, far, local, opinion.cause),
+            bytes: self.bytes(near, far, local, opinion.cause),
             idle: near.or(far).and_then(idle),
             cause: opinion.cause,
             confidence: opinion.confidence,
@@ -491,8 +491,8 @@ impl Join {
         self.owner(side, side.over_at()?)?.killed_by
     }
 
-    /// Octets that client and server sent.
-    fn octets(&self, near: Option<&Side>, far: Option<&Side>, local: Role, cause: Cause) -> [Option<u64>; 2] {
+    /// Bytes that client and server sent.
+    fn bytes(&self, near: Option<&Side>, far: Option<&Side>, local: Role, cause: Cause) -> [Option<u64>; 2] {
         let info = |side: Option<&Side>| {
             let complete =
                 side?.destroyed.map(|(_, report)| report).filter(|report| report.flow.is_complete());

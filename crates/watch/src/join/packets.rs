@@ -53,7 +53,7 @@ impl Explainer {
             timed: true,
             link: LINKTYPE_RAW,
             interface: 0,
-            data: packet.octets,
+            data: packet.bytes,
             length: packet.len as u32,
         });
         if self.packets.is_multiple_of(SWEEP) {

@@ -1,4 +1,4 @@
-//! Octets of a packet to the event it is.
+//! Bytes of a packet to the event it is.
 
 use std::net::SocketAddr;
 

@@ -80,10 +80,10 @@ fn netlink(groups: u32) -> io::Result<OwnedFd> {
 }
 
 /// Makes the receive buffer as large as it may be.
-pub(super) fn enlarge(socket: &OwnedFd, octets: usize) {
+pub(super) fn enlarge(socket: &OwnedFd, bytes: usize) {
     // Without CAP_NET_ADMIN net.core.rmem_max is the limit; what is lost all the same is counted.
-    if setsockopt(socket, sockopt::RcvBufForce, &octets).is_err() {
-        let _limited = setsockopt(socket, sockopt::RcvBuf, &octets);
+    if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_err() {
+        let _limited = setsockopt(socket, sockopt::RcvBuf, &bytes);
     }
 }
 
@@ -167,9 +167,9 @@ impl Lists {
         let len = (size_of::<Header>() + size_of::<Request>()) as u32;
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
         let header = Header { len, kind: SOCK_DIAG_BY_FAMILY, flags, sequence: self.sequence, port: 0 };
-        let mut octets = header.as_bytes().to_vec();
-        octets.extend_from_slice(request.as_bytes());
-        send(self.socket.as_raw_fd(), &octets, MsgFlags::empty())?;
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(request.as_bytes());
+        send(self.socket.as_raw_fd(), &bytes, MsgFlags::empty())?;
         Ok(())
     }
 
@@ -237,7 +237,7 @@ fn parse(payload: &[u8]) -> Option<SocketReport> {
     let (message, rest) = Message::read_from_prefix(payload).ok()?;
     let v6 = i32::from(message.family) == libc::AF_INET6;
     let id = message.id;
-    let address = |octets: [u8; 16], port: [u8; 2]| (ip_from_16(octets, v6), u16::from_be_bytes(port)).into();
+    let address = |bytes: [u8; 16], port: [u8; 2]| (ip_from_16(bytes, v6), u16::from_be_bytes(port)).into();
     let mut report = SocketReport {
         flow: Flow::new(address(id.source, id.source_port), address(id.destination, id.destination_port)),
         cookie: u64::from(id.cookie[0]) | u64::from(id.cookie[1]) << 32,
@@ -262,15 +262,15 @@ fn parse(payload: &[u8]) -> Option<SocketReport> {
 
 /// `struct tcp_info`, which grows with the kernel: what an older one lacks is 0.
 fn info(value: &[u8]) -> TcpInfo {
-    let octet = |at: usize| value.get(at).copied().unwrap_or_default();
+    let byte = |at: usize| value.get(at).copied().unwrap_or_default();
     let maybe = |at: usize| value.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
     let word = |at: usize| maybe(at).unwrap_or_default();
     let long = |at: usize| {
-        value.get(at..at + 8).and_then(|octets| octets.try_into().ok()).map_or(0, u64::from_ne_bytes)
+        value.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes)
     };
     TcpInfo {
-        retransmits: octet(2),
-        probes: octet(3),
+        retransmits: byte(2),
+        probes: byte(3),
         unacked: word(24),
         last_data_sent: word(44),
         last_data_recv: word(52),
@@ -290,27 +290,27 @@ mod tests {
     use super::*;
 
     fn message(v6: bool) -> Vec<u8> {
-        let mut octets = vec![if v6 { 10 } else { 2 }, 7, 0, 0];
-        octets.extend_from_slice(&[0xcb, 0x2a, 0x1f, 0xa7]);
+        let mut bytes = vec![if v6 { 10 } else { 2 }, 7, 0, 0];
+        bytes.extend_from_slice(&[0xcb, 0x2a, 0x1f, 0xa7]);
         let mut source = [0; 16];
         source[..4].copy_from_slice(&[10, 78, 0, 1]);
         if v6 {
             source = std::net::Ipv4Addr::new(10, 78, 0, 1).to_ipv6_mapped().octets();
         }
-        octets.extend_from_slice(&source);
-        octets.extend_from_slice(&source);
+        bytes.extend_from_slice(&source);
+        bytes.extend_from_slice(&source);
         for word in [0u32, 0x1044, 1, 0, 2990, 4, 1000, 77] {
-            octets.extend_from_slice(&word.to_ne_bytes());
+            bytes.extend_from_slice(&word.to_ne_bytes());
         }
-        octets
+        bytes
     }
 
     #[test]
     fn a_broadcast_tells_addresses_cookie_and_queues() {
         for v6 in [false, true] {
-            let mut octets = message(v6);
-            octets.extend_from_slice(&[12, 0, 21, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
-            let report = parse(&octets).unwrap();
+            let mut bytes = message(v6);
+            bytes.extend_from_slice(&[12, 0, 21, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+            let report = parse(&bytes).unwrap();
             assert_eq!(report.flow.local, "10.78.0.1:52010".parse().unwrap(), "mapped addresses are IPv4");
             assert_eq!(report.flow.remote.port(), 8103);
             assert_eq!((report.cookie, report.rqueue, report.wqueue), (0x1_0000_1044, 2990, 4));
@@ -319,16 +319,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_read_as_far_as_it_goes() {
+    fn a_truncated_message_is_read_as_far_as_possible() {
         let whole = message(false);
         for len in 0..whole.len() {
             assert_eq!(parse(&whole[..len]), None);
         }
         // An attribute longer than the message, and one of length 0.
         for attribute in [[12u8, 0, 21, 0], [0, 0, 21, 0]] {
-            let mut octets = whole.clone();
-            octets.extend_from_slice(&attribute);
-            assert_eq!(parse(&octets).unwrap().cgroup, None);
+            let mut bytes = whole.clone();
+            bytes.extend_from_slice(&attribute);
+            assert_eq!(parse(&bytes).unwrap().cgroup, None);
         }
         let mut value = vec![0; 120];
         value.extend_from_slice(&5u64.to_ne_bytes());
@@ -341,11 +341,11 @@ mod tests {
     #[test]
     fn messages_end_where_a_length_is_wrong() {
         let header = Header { len: 20, kind: 20, flags: 0, sequence: 7, port: 0 };
-        let mut octets = header.as_bytes().to_vec();
-        octets.extend_from_slice(&[1, 2, 3, 4]);
-        octets.extend_from_slice(header.as_bytes());
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(&[1, 2, 3, 4]);
+        bytes.extend_from_slice(header.as_bytes());
         let parsed: Vec<_> =
-            Messages(&octets).map(|(header, payload)| (header.sequence, payload.len())).collect();
+            Messages(&bytes).map(|(header, payload)| (header.sequence, payload.len())).collect();
         assert_eq!(parsed, [(7, 4)]);
     }
 }

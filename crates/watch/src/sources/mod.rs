@@ -72,7 +72,7 @@ pub struct RawPacket<'a> {
     /// The length of the packet on the link.
     pub len: usize,
     /// The packet from its IP header on, cut short.
-    pub octets: &'a [u8],
+    pub bytes: &'a [u8],
 }
 
 /// The open sources.
@@ -218,9 +218,9 @@ impl Sources {
         if let Some(packets) = &mut self.packets {
             let ahead = wall_now().saturating_sub(now().0);
             let count = packets.read(|captured| {
-                let packets::Captured { wall, sent, len, octets } = captured;
-                packet(&RawPacket { wall, sent, len, octets });
-                if let Some(event) = decode::decode(octets, sent) {
+                let packets::Captured { wall, sent, len, bytes } = captured;
+                packet(&RawPacket { wall, sent, len, bytes });
+                if let Some(event) = decode::decode(bytes, sent) {
                     events.push((Time(wall.saturating_sub(ahead)), event));
                 }
             })?;

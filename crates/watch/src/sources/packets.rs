@@ -29,7 +29,7 @@ const NANOSECONDS: usize = 8;
 const CAPTURED: usize = 12;
 const LENGTH: usize = 16;
 const OFFSETS: usize = 24;
-/// `struct sockaddr_ll` follows the header; the kind of packet is at its octet 10.
+/// `struct sockaddr_ll` follows the header; the kind of packet is at its byte 10.
 const KIND: usize = 48 + 10;
 
 /// `struct tpacket_req3`.
@@ -60,9 +60,9 @@ pub(super) struct Captured<'a> {
     /// Nanoseconds since 1970.
     pub(super) wall: u64,
     pub(super) sent: bool,
-    /// The packet's length; fewer octets may be there.
+    /// The packet's length; fewer bytes may be there.
     pub(super) len: usize,
-    pub(super) octets: &'a [u8],
+    pub(super) bytes: &'a [u8],
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(super) struct Packets {
     socket: OwnedFd,
     ring: Mapping,
     block: usize,
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 impl Packets {
@@ -93,7 +93,7 @@ impl Packets {
         sys::set_option(fd, libc::SOL_PACKET, PACKET_RX_RING, &request)?;
         let ring = Mapping::new(fd, BLOCK * BLOCKS)?;
         sys::bind_packets(fd, (libc::ETH_P_ALL as u16).to_be())?;
-        Ok(Self { socket, ring, block: 0, octets: Vec::new() })
+        Ok(Self { socket, ring, block: 0, bytes: Vec::new() })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -125,14 +125,14 @@ impl Packets {
             // The offsets of the link header and of the network header, 16 bits each.
             let [_, _, low, high] = word(at + OFFSETS).to_ne_bytes();
             let network = usize::from(u16::from_ne_bytes([low, high]));
-            self.octets.clear();
-            self.ring.copy(start + at + network, word(at + CAPTURED) as usize, &mut self.octets);
+            self.bytes.clear();
+            self.ring.copy(start + at + network, word(at + CAPTURED) as usize, &mut self.bytes);
             let kind = word(at + KIND - 2).to_ne_bytes()[2];
             take(Captured {
                 wall: u64::from(word(at + SECONDS)) * 1_000_000_000 + u64::from(word(at + NANOSECONDS)),
                 sent: kind == PACKET_OUTGOING,
                 len: word(at + LENGTH) as usize,
-                octets: &self.octets,
+                bytes: &self.bytes,
             });
             match word(at + NEXT) as usize {
                 0 => return,
@@ -142,7 +142,7 @@ impl Packets {
     }
 }
 
-/// Octets of a packet that are kept: headers, and enough of the data to recognize its protocol.
+/// Bytes of a packet that are kept: headers, and enough of the data to recognize its protocol.
 const SNAP: u32 = 256;
 
 /// A classic BPF program under construction: jumps name labels that are placed later.
@@ -193,7 +193,7 @@ impl Program {
     }
 }
 
-/// Load something of the packet that is not in its octets.
+/// Load something of the packet that is not in its bytes.
 const ANCILLARY: u32 = -0x1000i32 as u32;
 const ANCILLARY_PACKET_KIND: u32 = ANCILLARY + 4;
 const ANCILLARY_HARDWARE: u32 = ANCILLARY + 28;
@@ -203,7 +203,7 @@ const SYN_FIN_RST: u32 = 0x07;
 fn filter(selection: Selection) -> Vec<libc::sock_filter> {
     use Label as L;
     use libc::*;
-    let octet = |at: u32| (BPF_LD | BPF_B | BPF_ABS, at);
+    let byte = |at: u32| (BPF_LD | BPF_B | BPF_ABS, at);
     let mut p = Program::default();
     // On the loopback interface each packet passes twice; the one that is received stays.
     p.statement(BPF_LD | BPF_W | BPF_ABS, ANCILLARY_HARDWARE);
@@ -211,12 +211,12 @@ fn filter(selection: Selection) -> Vec<libc::sock_filter> {
     p.statement(BPF_LD | BPF_W | BPF_ABS, ANCILLARY_PACKET_KIND);
     p.jump(BPF_JEQ, PACKET_OUTGOING.into(), L::Reject, L::Next);
     p.place(L::Ip4);
-    let (code, k) = octet(0);
+    let (code, k) = byte(0);
     p.statement(code, k);
     p.statement(BPF_ALU | BPF_RSH | BPF_K, 4);
     p.jump(BPF_JEQ, 6, L::Ip6, L::Next);
     p.jump(BPF_JEQ, 4, L::Next, L::Reject);
-    let (code, k) = octet(9);
+    let (code, k) = byte(9);
     p.statement(code, k);
     p.jump(BPF_JEQ, 6, L::Tcp4, L::Next);
     p.jump(BPF_JEQ, 1, L::Icmp4, L::Reject);
@@ -228,12 +228,12 @@ fn filter(selection: Selection) -> Vec<libc::sock_filter> {
     p.statement(BPF_LD | BPF_B | BPF_IND, 13);
     p.jump(BPF_JGE, 0, L::Flags, L::Flags);
     p.place(L::Ip6);
-    let (code, k) = octet(6);
+    let (code, k) = byte(6);
     p.statement(code, k);
     p.jump(BPF_JEQ, 58, L::Icmp6, L::Next);
     // Extension headers are left to the reader.
     p.jump(BPF_JEQ, 6, L::Next, L::Accept);
-    let (code, k) = octet(40 + 13);
+    let (code, k) = byte(40 + 13);
     p.statement(code, k);
     p.place(L::Flags);
     match selection {
@@ -247,7 +247,7 @@ fn filter(selection: Selection) -> Vec<libc::sock_filter> {
     p.jump(BPF_JEQ, 3, L::Accept, L::Next);
     p.jump(BPF_JEQ, 11, L::Accept, L::Reject);
     p.place(L::Icmp6);
-    let (code, k) = octet(40);
+    let (code, k) = byte(40);
     p.statement(code, k);
     // Errors are below 128.
     p.jump(BPF_JGE, 128, L::Reject, L::Accept);
@@ -270,8 +270,8 @@ mod tests {
             at += 1;
             let code = u32::from(now.code);
             let load = |place: u32, len: usize| {
-                let octets = packet.get(place as usize..place as usize + len)?;
-                Some(octets.iter().fold(0u32, |sum, &octet| sum << 8 | u32::from(octet)))
+                let bytes = packet.get(place as usize..place as usize + len)?;
+                Some(bytes.iter().fold(0u32, |sum, &byte| sum << 8 | u32::from(byte)))
             };
             let taken = match code {
                 0x20 if now.k == ANCILLARY_HARDWARE => {

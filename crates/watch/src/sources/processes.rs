@@ -111,8 +111,8 @@ enum Change {
     Ended(u32, i32),
 }
 
-fn word(octets: &[u8], at: usize) -> Option<u32> {
-    octets.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
 /// `struct proc_event`: kind, CPU, time of 64 bits, then pid, tgid and what belongs to the kind.
@@ -141,7 +141,7 @@ pub(super) fn describe(pid: u32) -> Option<Process> {
     let parent = field("PPid:").and_then(|id| id.trim().parse().ok()).unwrap_or_default();
     let comm = read("comm").ok().map_or_else(String::new, |comm| printable(comm.trim_ascii_end()));
     let command = read("cmdline").unwrap_or_default();
-    let command: Vec<_> = command.split(|&octet| octet == 0).map(printable).collect();
+    let command: Vec<_> = command.split(|&byte| byte == 0).map(printable).collect();
     let cgroup =
         read("cgroup").map_or_else(|_| String::new(), |content| cgroup(&String::from_utf8_lossy(&content)));
     Some(Process {
@@ -155,9 +155,9 @@ pub(super) fn describe(pid: u32) -> Option<Process> {
 }
 
 /// Names come from programs: what could control a terminal is shown escaped.
-pub(super) fn printable(octets: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let mut out = String::new();
-    for character in String::from_utf8_lossy(octets).chars() {
+    for character in String::from_utf8_lossy(bytes).chars() {
         if character.is_control() {
             out.extend(character.escape_default());
         } else {

@@ -21,7 +21,7 @@ pub(super) struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Maps `len` octets of `fd`, shared, for reading and writing.
+    /// Maps `len` bytes of `fd`, shared, for reading and writing.
     pub(super) fn new(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: the kernel chooses the address, so no memory of this process is replaced.
@@ -74,13 +74,13 @@ impl Mapping {
         unsafe { AtomicU64::from_ptr(self.at(offset)) }.store(value, Ordering::Release);
     }
 
-    /// Appends the octets at `offset` to `out`. What reaches beyond the mapping is left out.
+    /// Appends the bytes at `offset` to `out`. What reaches beyond the mapping is left out.
     pub(super) fn copy(&self, offset: usize, len: usize, out: &mut Vec<u8>) {
         let offset = offset.min(self.len);
         let len = len.min(self.len - offset);
         out.reserve(len);
-        // SAFETY: source and destination are valid for `len` octets and cannot overlap; the kernel does not write to
-        // a part of a ring that was not handed back to it, and octets have no invalid values.
+        // SAFETY: source and destination are valid for `len` bytes and cannot overlap; the kernel does not write to
+        // a part of a ring that was not handed back to it, and bytes have no invalid values.
         unsafe {
             let end = out.as_mut_ptr().add(out.len());
             std::ptr::copy_nonoverlapping(self.start.as_ptr().add(offset), end, len);
@@ -159,7 +159,7 @@ pub(super) fn share_ring(fd: BorrowedFd<'_>, ring: BorrowedFd<'_>) -> io::Result
 /// Sets the condition under which a tracepoint is recorded.
 pub(super) fn set_filter(fd: BorrowedFd<'_>, filter: &str) -> io::Result<()> {
     let filter = CString::new(filter)?;
-    // SAFETY: the string ends with a zero octet and outlives the call, which only reads it.
+    // SAFETY: the string ends with a zero byte and outlives the call, which only reads it.
     checked(unsafe { perf::ioctls::SET_FILTER(fd.as_raw_fd(), filter.as_ptr().cast_mut()) })
 }
 
@@ -174,7 +174,7 @@ pub(super) fn mount_tracefs() -> io::Result<OwnedFd> {
     const FSOPEN_CLOEXEC: libc::c_long = 1;
     const FSCONFIG_CMD_CREATE: libc::c_long = 6;
     const FSMOUNT_CLOEXEC: libc::c_long = 1;
-    // SAFETY: the string is constant and ends with a zero octet.
+    // SAFETY: the string is constant and ends with a zero byte.
     let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), FSOPEN_CLOEXEC) })?;
     let nothing = std::ptr::null::<u8>();
     // SAFETY: this command takes neither key nor value.

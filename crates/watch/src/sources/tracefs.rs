@@ -109,20 +109,20 @@ impl Format {
         self.reasons.get(&number).cloned()
     }
 
-    /// The octets of a field.
-    pub(super) fn octets<'a>(&self, record: &'a [u8], field: &str) -> Option<&'a [u8]> {
+    /// The bytes of a field.
+    pub(super) fn bytes<'a>(&self, record: &'a [u8], field: &str) -> Option<&'a [u8]> {
         let &(offset, size) = self.fields.get(field)?;
         record.get(offset..offset.checked_add(size)?)
     }
 
-    /// A field that is a number of 1, 2, 4 or 8 octets.
+    /// A field that is a number of 1, 2, 4 or 8 bytes.
     pub(super) fn number(&self, record: &[u8], field: &str) -> Option<u64> {
-        let octets = self.octets(record, field)?;
-        Some(match octets.len() {
-            1 => octets[0].into(),
-            2 => u16::from_ne_bytes(octets.try_into().ok()?).into(),
-            4 => u32::from_ne_bytes(octets.try_into().ok()?).into(),
-            8 => u64::from_ne_bytes(octets.try_into().ok()?),
+        let bytes = self.bytes(record, field)?;
+        Some(match bytes.len() {
+            1 => bytes[0].into(),
+            2 => u16::from_ne_bytes(bytes.try_into().ok()?).into(),
+            4 => u32::from_ne_bytes(bytes.try_into().ok()?).into(),
+            8 => u64::from_ne_bytes(bytes.try_into().ok()?),
             _ => return None,
         })
     }
@@ -152,8 +152,8 @@ mod tests {
         record[28] = 1;
         assert_eq!(format.number(&record, "skbaddr"), Some(7));
         assert_eq!(format.number(&record, "reason"), Some(1));
-        assert_eq!(format.octets(&record, "saddr").unwrap().len(), 28);
-        assert_eq!(format.octets(&record[..59], "saddr"), None);
+        assert_eq!(format.bytes(&record, "saddr").unwrap().len(), 28);
+        assert_eq!(format.bytes(&record[..59], "saddr"), None);
         assert_eq!(format.number(&record, "nothing"), None);
         assert!(Format::parse("name: x\n").is_none());
     }

@@ -259,30 +259,30 @@ fn kind(point: Point, format: &Format, raw: &[u8]) -> Option<TraceKind> {
 
 /// The addresses: two of `struct sockaddr_in6`, or ports and addresses apart.
 fn flow(format: &Format, raw: &[u8]) -> Option<Flow> {
-    let (source, destination) = (format.octets(raw, "saddr")?, format.octets(raw, "daddr")?);
+    let (source, destination) = (format.bytes(raw, "saddr")?, format.bytes(raw, "daddr")?);
     if source.len() == 28 {
         return Some(Flow::new(socket_address(source)?, socket_address(destination)?));
     }
     let port = |field: &str| format.number(raw, field).map(|port| port as u16);
     let (source, destination) = if format.number(raw, "family") == Some(libc::AF_INET6 as u64) {
         let address =
-            |field: &str| format.octets(raw, field)?.try_into().ok().map(|octets| ip_from_16(octets, true));
+            |field: &str| format.bytes(raw, field)?.try_into().ok().map(|bytes| ip_from_16(bytes, true));
         (address("saddr_v6")?, address("daddr_v6")?)
     } else {
-        let address = |octets: &[u8]| octets.first_chunk::<4>().map(|&octets| IpAddr::from(octets));
+        let address = |bytes: &[u8]| bytes.first_chunk::<4>().map(|&bytes| IpAddr::from(bytes));
         (address(source)?, address(destination)?)
     };
     Some(Flow::new((source, port("sport")?).into(), (destination, port("dport")?).into()))
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6`; the latter has its address behind the flow label.
-fn socket_address(octets: &[u8]) -> Option<SocketAddr> {
-    let family = u16::from_ne_bytes(*octets.first_chunk()?);
-    let port = u16::from_be_bytes(octets.get(2..4)?.try_into().ok()?);
+fn socket_address(bytes: &[u8]) -> Option<SocketAddr> {
+    let family = u16::from_ne_bytes(*bytes.first_chunk()?);
+    let port = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
     let ip = if i32::from(family) == libc::AF_INET6 {
-        ip_from_16(octets.get(8..24)?.try_into().ok()?, true)
+        ip_from_16(bytes.get(8..24)?.try_into().ok()?, true)
     } else {
-        IpAddr::from(<[u8; 4]>::try_from(octets.get(4..8)?).ok()?)
+        IpAddr::from(<[u8; 4]>::try_from(bytes.get(4..8)?).ok()?)
     };
     Some((ip, port).into())
 }
@@ -304,10 +304,10 @@ impl Names {
         self.0.entry(tid).or_insert_with(|| (0, thread_name(tid))).1.clone()
     }
 
-    /// A record of a name: pid, tid, the name up to a zero octet; at its end pid, tid and time.
+    /// A record of a name: pid, tid, the name up to a zero byte; at its end pid, tid and time.
     fn set(&mut self, record: &[u8]) {
         if let (Some(tid), Some(time), Some(name)) = (word(record, 4), time_at_end(record), record.get(8..)) {
-            let name = name.split(|&octet| octet == 0).next().unwrap_or_default();
+            let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
             self.put(tid, time, printable(name).into());
         }
     }
@@ -367,14 +367,14 @@ mod tests {
 
     #[test]
     fn addresses_are_read_from_both_layouts() {
-        let mut octets = vec![0; 28];
-        octets[..2].copy_from_slice(&2u16.to_ne_bytes());
-        octets[2..8].copy_from_slice(&[0x1f, 0xa5, 10, 78, 0, 1]);
-        assert_eq!(socket_address(&octets), Some("10.78.0.1:8101".parse().unwrap()));
-        octets[..2].copy_from_slice(&10u16.to_ne_bytes());
-        octets[8..24].copy_from_slice(&"fd00::3".parse::<std::net::Ipv6Addr>().unwrap().octets());
-        assert_eq!(socket_address(&octets), Some("[fd00::3]:8101".parse().unwrap()));
-        assert_eq!(socket_address(&octets[..20]), None);
+        let mut bytes = vec![0; 28];
+        bytes[..2].copy_from_slice(&2u16.to_ne_bytes());
+        bytes[2..8].copy_from_slice(&[0x1f, 0xa5, 10, 78, 0, 1]);
+        assert_eq!(socket_address(&bytes), Some("10.78.0.1:8101".parse().unwrap()));
+        bytes[..2].copy_from_slice(&10u16.to_ne_bytes());
+        bytes[8..24].copy_from_slice(&"fd00::3".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        assert_eq!(socket_address(&bytes), Some("[fd00::3]:8101".parse().unwrap()));
+        assert_eq!(socket_address(&bytes[..20]), None);
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl IcmpError {
     /// If `mtu` is above 65535 for IPv4, which has 16 bits for it.
     #[must_use]
     pub const fn packet_too_big(v6: bool, mtu: u32) -> Self {
-        assert!(v6 || mtu <= 0xffff, "an IPv4 packet is never larger than 65535 octets");
+        assert!(v6 || mtu <= 0xffff, "an IPv4 packet is never larger than 65535 bytes");
         Self::new(v6, (v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED), (v6::PACKET_TOO_BIG, 0)).with_info(mtu)
     }
 
@@ -107,7 +107,7 @@ impl IcmpError {
     /// If `pointer` is above 255 for IPv4, which has 8 bits for it.
     #[must_use]
     pub const fn parameter_problem(v6: bool, pointer: u32) -> Self {
-        assert!(v6 || pointer <= 0xff, "an IPv4 header is never longer than 60 octets");
+        assert!(v6 || pointer <= 0xff, "an IPv4 header is never longer than 60 bytes");
         let info = if v6 { pointer } else { pointer << 24 };
         Self::new(v6, (v4::PARAMETER_PROBLEM, 0), (v6::PARAMETER_PROBLEM, 0)).with_info(info)
     }

@@ -138,7 +138,7 @@ pub(super) fn bytes(
     fragment: Option<Fragment>,
     payload_len: usize,
 ) -> [u8; HEADER] {
-    let total_len = u16::try_from(HEADER + payload_len).expect("an IPv4 packet has at most 65535 octets");
+    let total_len = u16::try_from(HEADER + payload_len).expect("an IPv4 packet has at most 65535 bytes");
     let (ident, place) = match fragment {
         None => (header.ident, if header.dont_fragment { DONT_FRAGMENT } else { 0 }),
         Some(Fragment { ident, offset, more }) => {

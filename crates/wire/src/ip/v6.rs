@@ -47,9 +47,9 @@ impl Fields {
 
 #[inline]
 fn address(b: &[u8]) -> IpAddr {
-    let mut octets = [0; 16];
-    octets.copy_from_slice(b);
-    IpAddr::V6(Ipv6Addr::from(octets))
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(b);
+    IpAddr::V6(Ipv6Addr::from(bytes))
 }
 
 /// The state of the walk along the extension headers.
@@ -224,7 +224,7 @@ pub(super) fn bytes(
     next_header: u8,
     payload_len: usize,
 ) -> [u8; HEADER] {
-    let payload_len = u16::try_from(payload_len).expect("an IPv6 packet has at most 65535 octets of payload");
+    let payload_len = u16::try_from(payload_len).expect("an IPv6 packet has at most 65535 bytes of payload");
     let first = 6 << 28 | u32::from(header.traffic_class) << 20 | header.flow_label & 0x000f_ffff;
     let mut b = [0; HEADER];
     b[0..4].copy_from_slice(&first.to_be_bytes());

@@ -136,7 +136,7 @@ impl HeaderTemplate {
         out.extend_from_slice(&self.bytes[..LEN]);
         let Some(b) = out.first_chunk_mut::<LEN>() else { return };
         if IP == V4 {
-            let total = u16::try_from(IP + segment).expect("an IPv4 packet has at most 65535 octets");
+            let total = u16::try_from(IP + segment).expect("an IPv4 packet has at most 65535 bytes");
             let (class, hops) = (u16::from(fields.traffic_class), u16::from(fields.hop_limit) << 8);
             let sum = self.ip.add_u16(class).add_u16(total).add_u16(hops);
             b[1] = fields.traffic_class;
@@ -144,7 +144,7 @@ impl HeaderTemplate {
             b[8] = fields.hop_limit;
             b[10..12].copy_from_slice(&sum.finish().to_be_bytes());
         } else {
-            let len = u16::try_from(segment).expect("an IPv6 packet has at most 65535 octets of payload");
+            let len = u16::try_from(segment).expect("an IPv6 packet has at most 65535 bytes of payload");
             b[0] = self.bytes[0] | fields.traffic_class >> 4;
             b[1] = self.bytes[1] | fields.traffic_class << 4;
             b[4..6].copy_from_slice(&len.to_be_bytes());

@@ -85,7 +85,7 @@ pub fn tcp_header() -> impl Strategy<Value = TcpHeader> {
     )
 }
 
-/// Octets of a payload.
+/// Bytes of a payload.
 pub fn payload() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..200)
 }

@@ -41,11 +41,11 @@ fn the_largest_packet_of_ones_does_not_overflow() {
 fn ones_after_a_carry_keep_the_next_carry() {
     for len in [64, 128, 192, 256, 1448, 1472] {
         let mut bytes = vec![0xff; len];
-        assert_eq!(Sum::new().add(&bytes).finish(), by_definition(&bytes), "{len} octets");
+        assert_eq!(Sum::new().add(&bytes).finish(), by_definition(&bytes), "{len} bytes");
         bytes[len - 1] = 0xfe;
-        assert_eq!(Sum::new().add(&bytes).finish(), by_definition(&bytes), "{len} octets");
+        assert_eq!(Sum::new().add(&bytes).finish(), by_definition(&bytes), "{len} bytes");
         bytes[0] = 1;
-        assert_eq!(Sum::new().add(&bytes).finish(), by_definition(&bytes), "{len} octets");
+        assert_eq!(Sum::new().add(&bytes).finish(), by_definition(&bytes), "{len} bytes");
     }
 }
 
@@ -53,7 +53,7 @@ fn ones_after_a_carry_keep_the_next_carry() {
 fn every_length_agrees_with_the_definition() {
     let bytes: Vec<u8> = (0..600u32).map(|i| (i * 167 + 13) as u8).collect();
     for len in 0..bytes.len() {
-        assert_eq!(Sum::new().add(&bytes[..len]).finish(), by_definition(&bytes[..len]), "{len} octets");
+        assert_eq!(Sum::new().add(&bytes[..len]).finish(), by_definition(&bytes[..len]), "{len} bytes");
     }
 }
 
@@ -75,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn numbers_count_as_their_octets(a in any::<u16>(), b in any::<u32>(), rest in any::<[u8; 6]>()) {
+    fn numbers_count_as_their_bytes(a in any::<u16>(), b in any::<u32>(), rest in any::<[u8; 6]>()) {
         let mut bytes = a.to_be_bytes().to_vec();
         bytes.extend(b.to_be_bytes());
         bytes.extend(rest);
@@ -83,7 +83,7 @@ proptest! {
     }
 
     #[test]
-    fn a_stored_checksum_makes_it_valid_and_a_changed_octet_does_not(
+    fn a_stored_checksum_makes_it_valid_and_a_changed_byte_does_not(
         mut bytes in proptest::collection::vec(any::<u8>(), 2..300),
         at in any::<usize>(),
         change in 1..=255u8,

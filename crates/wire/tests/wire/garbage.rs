@@ -1,4 +1,4 @@
-//! No octets make a parser panic, whatever they are and wherever they end.
+//! No bytes make a parser panic, whatever they are and wherever they end.
 
 use crate::arbitrary;
 use lastack_wire::{Icmp, IpHeader, IpPacket, Quoted, ResetReason, TcpHeader, UdpHeader, ip, tcp};
@@ -52,12 +52,12 @@ fn behind_v6(next_header: u8, bytes: &[u8]) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn any_octets(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         parse_as_everything(&bytes);
     }
 
     #[test]
-    fn any_octets_with_a_version(first in 0x40..0x70u8, mut bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
+    fn any_bytes_with_a_version(first in 0x40..0x70u8, mut bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
         bytes[0] = first;
         parse_as_everything(&bytes);
     }
@@ -75,12 +75,12 @@ proptest! {
     fn every_truncation((_, _, _, packet) in arbitrary::tcp_packet()) {
         for len in 0..packet.len() {
             parse_as_everything(&packet[..len]);
-            prop_assert!(IpPacket::parse(&packet[..len]).is_err(), "{} of {} octets", len, packet.len());
+            prop_assert!(IpPacket::parse(&packet[..len]).is_err(), "{} of {} bytes", len, packet.len());
         }
     }
 
     #[test]
-    fn every_changed_octet((_, _, _, mut packet) in arbitrary::tcp_packet(), value in any::<u8>()) {
+    fn every_changed_byte((_, _, _, mut packet) in arbitrary::tcp_packet(), value in any::<u8>()) {
         for at in 0..packet.len().min(100) {
             let was = std::mem::replace(&mut packet[at], value);
             parse_as_everything(&packet);

@@ -90,7 +90,7 @@ fn every_type_and_code_has_words() {
 }
 
 #[test]
-fn octets_of_messages() {
+fn bytes_of_messages() {
     let echo = Icmp::Echo { reply: false, ident: 0x0102, seq: 0x0304, data: &[5] };
     assert_eq!(emit(false, echo)[..2], [8, 0]);
     assert_eq!(emit(true, echo)[..2], [128, 0]);
@@ -130,7 +130,7 @@ fn an_error_goes_in_its_own_version() {
 }
 
 #[test]
-fn a_quote_makes_a_message_of_576_or_1280_octets() {
+fn a_quote_makes_a_message_of_576_or_1280_bytes() {
     let packet = [0; 1500];
     assert_eq!(IcmpError::port_unreachable(false).quote(&packet).len(), 548);
     assert_eq!(IcmpError::port_unreachable(true).quote(&packet).len(), 1232);
@@ -213,7 +213,7 @@ fn a_quoted_ipv6_packet_has_its_extension_headers_passed_over() {
 
 proptest! {
     #[test]
-    fn what_is_emitted_is_read(
+    fn emitted_headers_are_parsed(
         ip in arbitrary::ip_header(), reply in any::<bool>(), ident in any::<u16>(), seq in any::<u16>(),
         data in arbitrary::payload(), kind in any::<u8>(), code in any::<u8>(), info in any::<u32>(),
     ) {

@@ -34,7 +34,7 @@ fn with_options(options: &[u8], payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn octets_of_an_ipv4_header() {
+fn bytes_of_an_ipv4_header() {
     let header = IpHeader { traffic_class: 0xb8, ident: 0x1234, hop_limit: 3, ..header() };
     let mut out = vec![];
     header.emit(5, &mut out);
@@ -44,7 +44,7 @@ fn octets_of_an_ipv4_header() {
 }
 
 #[test]
-fn octets_of_an_ipv6_header() {
+fn bytes_of_an_ipv6_header() {
     let header = IpHeader {
         traffic_class: 0xb8,
         flow_label: 0xfff1_2345,
@@ -64,7 +64,7 @@ fn padding_of_the_link_is_cut() {
 }
 
 #[test]
-fn what_is_malformed() {
+fn malformed_headers() {
     let good = packet(b"abc");
     let changed = |at: usize, value: u8| {
         let mut packet = good.clone();
@@ -162,7 +162,7 @@ fn mixed_versions_cannot_be_emitted() {
 }
 
 #[test]
-#[should_panic(expected = "at most 65535 octets")]
+#[should_panic(expected = "at most 65535 bytes")]
 fn a_packet_longer_than_its_length_field_cannot_be_emitted() {
     header().emit(65516, &mut vec![]);
 }
@@ -175,7 +175,7 @@ fn a_reassembled_ipv4_packet() {
 
 proptest! {
     #[test]
-    fn what_is_emitted_is_read(header in arbitrary::ip_header(), payload in arbitrary::payload()) {
+    fn emitted_headers_are_parsed(header in arbitrary::ip_header(), payload in arbitrary::payload()) {
         let mut bytes = vec![];
         header.emit(payload.len(), &mut bytes);
         prop_assert_eq!(bytes.len(), header.len());
@@ -192,7 +192,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_emitted_as_fragment_is_read(
+    fn an_emitted_fragment_is_parsed(
         header in arbitrary::ip_header(), fragment in arbitrary::fragment(), payload in arbitrary::payload(),
     ) {
         let mut bytes = vec![];

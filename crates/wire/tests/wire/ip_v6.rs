@@ -57,7 +57,7 @@ fn all_extension_headers_in_a_row_are_passed_over() {
 }
 
 #[test]
-fn what_is_none_of_them_ends_the_walk() {
+fn an_unknown_next_header_ends_the_walk() {
     // ESP, AH, no next header, and hop-by-hop options where they must not be (RFC 8200 section 4).
     for protocol in [50, 51, 59, 132, HOP_BY_HOP] {
         let bytes = packet(DESTINATION, &[&padding(protocol), &[0; 16]]);
@@ -105,7 +105,7 @@ fn segments_left_are_refused() {
 }
 
 #[test]
-fn unknown_options_say_whether_to_go_on() {
+fn unknown_options_are_skipped_or_dropped_by_their_high_bits() {
     for (kind, expected) in [
         (0x05, Ok(())), // router alert
         (0x3e, Ok(())),

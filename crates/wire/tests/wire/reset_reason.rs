@@ -63,7 +63,7 @@ fn a_malformed_reason_is_none() {
 }
 
 #[test]
-fn magic_tells_a_malformed_reason_from_another_text() {
+fn the_magic_distinguishes_a_malformed_reason_from_other_payload() {
     assert!(has_magic(&[0x33, 0xaa]));
     assert!(has_magic(&[0x33, 0xaa, 0, 0, 0, 0, 0, 0, 0]));
     assert!(!has_magic(&[0x33]));

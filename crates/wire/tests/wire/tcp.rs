@@ -24,7 +24,7 @@ fn parse_options(options: &[u8]) -> TcpOptions {
     header.options
 }
 
-/// The octets that these options are emitted as.
+/// The bytes that these options are emitted as.
 fn emit_options(options: TcpOptions) -> Vec<u8> {
     let header = TcpHeader { options, ..Default::default() };
     let mut out = vec![];
@@ -62,7 +62,7 @@ fn flags_are_shown_as_tcpdump_does() {
 }
 
 #[test]
-fn octets_of_a_header() {
+fn bytes_of_a_header() {
     let header = TcpHeader {
         src_port: 0x0102,
         dst_port: 0x0304,
@@ -91,11 +91,7 @@ fn data_offset_out_of_bounds() {
     for (offset, len) in [(4, 20), (0, 60), (9, 20), (6, 23), (15, 59)] {
         let mut segment = vec![0; len];
         segment[12] = offset << 4;
-        assert_eq!(
-            TcpHeader::parse(&segment),
-            Err(Malformed::HeaderLength),
-            "{offset} words in {len} octets"
-        );
+        assert_eq!(TcpHeader::parse(&segment), Err(Malformed::HeaderLength), "{offset} words in {len} bytes");
     }
 }
 
@@ -123,7 +119,7 @@ fn order_of_options() {
 
 /// RFC 9293 MUST-64.
 #[test]
-fn options_may_begin_at_any_octet() {
+fn options_may_begin_at_any_byte() {
     for before in 0..4 {
         let mut bytes = vec![1; before];
         bytes.extend([2, 4, 5, 180, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 3, 3, 7]);
@@ -214,7 +210,7 @@ fn an_option_without_length_ends_the_reading() {
         // Behind it, an MSS that must not be found.
         assert_eq!(parse_options(&[&[3, 3, 7], end, &[2, 4, 5, 180]].concat()), scale, "{end:?}");
     }
-    assert_eq!(parse_options(&[3, 3, 7, 2]), scale, "a kind as the last octet");
+    assert_eq!(parse_options(&[3, 3, 7, 2]), scale, "a kind as the last byte");
 }
 
 #[test]
@@ -233,7 +229,7 @@ fn signatures_are_seen() {
 
 #[test]
 fn five_sack_blocks_cannot_be() {
-    // 2 + 5 * 8 octets do not fit in 40, so the length reaches past the end.
+    // 2 + 5 * 8 bytes do not fit in 40, so the length reaches past the end.
     let five = [&[5, 42][..], &[0; 38]].concat();
     assert_eq!(parse_options(&five), TcpOptions::default());
 }
@@ -296,7 +292,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_emitted_is_read(header in arbitrary::tcp_header(), text in arbitrary::payload()) {
+    fn emitted_headers_are_parsed(header in arbitrary::tcp_header(), text in arbitrary::payload()) {
         let mut segment = vec![];
         header.emit(&mut segment);
         prop_assert_eq!(segment.len(), header.len());

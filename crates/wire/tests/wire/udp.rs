@@ -33,7 +33,7 @@ fn checksum_0_is_legal_in_ipv4_only() {
 #[test]
 fn a_checksum_that_computes_to_0_is_sent_as_ffff() {
     for ip in [v4(), v6()] {
-        // Two octets of payload that make the sum 0xffff.
+        // Two bytes of payload that make the sum 0xffff.
         let sum = datagram(&ip, &[0, 0]);
         let payload = &sum[6..8];
         let datagram = datagram(&ip, payload);
@@ -43,7 +43,7 @@ fn a_checksum_that_computes_to_0_is_sent_as_ffff() {
 }
 
 #[test]
-fn a_wrong_checksum_is_seen_unless_nobody_looks() {
+fn a_wrong_checksum_is_detected_if_verification_is_on() {
     let mut datagram = datagram(&v4(), b"abc");
     datagram[7] ^= 1;
     assert_eq!(UdpHeader::parse(&v4(), &datagram), Err(Malformed::Checksum));
@@ -86,7 +86,7 @@ fn partial_checksum_is_completed_by_summing_the_datagram() {
 
 proptest! {
     #[test]
-    fn what_is_emitted_is_read(
+    fn emitted_headers_are_parsed(
         ip in arbitrary::ip_header(), src_port in any::<u16>(), dst_port in any::<u16>(), payload in arbitrary::payload(),
     ) {
         let ip = IpHeader { protocol: ip::UDP, ..ip };

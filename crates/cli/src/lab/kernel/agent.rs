@@ -114,12 +114,12 @@ impl Agent {
 /// A call on an existing socket.
 fn on(mut socket: &Socket, call: Call) -> io::Result<Outcome> {
     match call {
-        Call::Send(text) | Call::SendDatagram(text) => socket.write(text.as_bytes()).map(Outcome::Octets),
+        Call::Send(text) | Call::SendDatagram(text) => socket.write(text.as_bytes()).map(Outcome::Bytes),
         Call::Read(most) => Ok(match socket.read(&mut vec![0; most])? {
             0 => Outcome::EndOfStream,
-            n => Outcome::Octets(n),
+            n => Outcome::Bytes(n),
         }),
-        Call::ReadDatagram => socket.read(&mut [0; 65_536]).map(Outcome::Octets),
+        Call::ReadDatagram => socket.read(&mut [0; 65_536]).map(Outcome::Bytes),
         Call::Shutdown => socket.shutdown(Shutdown::Write).map(|()| Outcome::Done),
         Call::KeepAlive { idle, interval, count } => {
             let times = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(count);

@@ -19,7 +19,7 @@ pub(super) enum Message {
 pub(super) fn outcome(step: usize, result: &io::Result<Outcome>) -> String {
     match result {
         Ok(Outcome::Done) => format!("outcome {step} done"),
-        Ok(Outcome::Octets(n)) => format!("outcome {step} bytes {n}"),
+        Ok(Outcome::Bytes(n)) => format!("outcome {step} bytes {n}"),
         Ok(Outcome::EndOfStream) => format!("outcome {step} end"),
         Ok(Outcome::Failed(_)) => format!("outcome {step} errno 0"),
         Err(error) => format!("outcome {step} errno {}", error.raw_os_error().unwrap_or(0)),
@@ -58,7 +58,7 @@ impl FromStr for Message {
         let message = match words[..] {
             ["outcome", step, "done"] => number(step).map(|step| (step, Outcome::Done)),
             ["outcome", step, "end"] => number(step).map(|step| (step, Outcome::EndOfStream)),
-            ["outcome", step, "bytes", n] => number(step).zip(number(n).map(Outcome::Octets)),
+            ["outcome", step, "bytes", n] => number(step).zip(number(n).map(Outcome::Bytes)),
             ["outcome", step, "errno", n] => number(step).zip(n.parse().ok().map(failed)),
             ["state", local, remote, name] => return state(local, remote, name).ok_or_else(|| strange(line)),
             _ => None,
@@ -91,7 +91,7 @@ mod tests {
             local: "192.0.2.2:1935".parse().unwrap(),
             remote: "[2001:db8::1]:40001".parse().unwrap(),
         };
-        let outcomes = [Outcome::Done, Outcome::EndOfStream, Outcome::Octets(5)];
+        let outcomes = [Outcome::Done, Outcome::EndOfStream, Outcome::Bytes(5)];
         let outcomes = outcomes.map(|outcome| Message::Outcome { step: 7, outcome });
         let states = STATES.map(|state| Message::State { flow, state });
         for message in outcomes.into_iter().chain(states) {

@@ -243,7 +243,7 @@ impl Preparing<'_> {
 
     fn set_option(&self) -> Result<Work, Problem> {
         let (fd, level, name) = (self.fd(0)?, self.int(1)?, self.int(2)?);
-        let mut value = octets(self.arguments.at(3)?)?;
+        let mut value = bytes(self.arguments.at(3)?)?;
         value.truncate(self.arguments.size(4)?);
         plain(move || sys::set_option(fd, level, name, &value))
     }
@@ -251,7 +251,7 @@ impl Preparing<'_> {
     fn option(&self) -> Result<Work, Problem> {
         let (fd, level, name) = (self.fd(0)?, self.int(1)?, self.int(2)?);
         let expr = self.arguments.at(3)?;
-        let expected = if arguments::is_ellipsis(expr) { None } else { Some(octets(expr)?) };
+        let expected = if arguments::is_ellipsis(expr) { None } else { Some(bytes(expr)?) };
         let len = arguments::single(self.arguments.at(4)?).map_or(4, |len| len.unsigned_abs() as usize);
         let is_text = matches!(expr.node, Node::Text(_));
         let what = self.arguments.at(2)?.to_string();
@@ -259,8 +259,8 @@ impl Preparing<'_> {
             let mut told = sys::option(fd, level, name, len)?;
             if is_text {
                 // Names are padded to the size of the field.
-                told.truncate(told.iter().position(|octet| *octet == 0).unwrap_or(told.len()));
-                let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+                told.truncate(told.iter().position(|byte| *byte == 0).unwrap_or(told.len()));
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let expected = expected.as_deref().map(text);
                 return Ok(Outcome::told(0, &what, &text(&told), expected.as_ref()));
             }
@@ -268,8 +268,8 @@ impl Preparing<'_> {
                 let message = format!("getsockopt() returned {} bytes, expected {len}", told.len());
                 return Ok(Outcome::Wrong(0, message));
             }
-            let numbers = |octets: &[u8]| -> Vec<i32> {
-                octets.as_chunks().0.iter().map(|octets| i32::from_ne_bytes(*octets)).collect()
+            let numbers = |bytes: &[u8]| -> Vec<i32> {
+                bytes.as_chunks().0.iter().map(|bytes| i32::from_ne_bytes(*bytes)).collect()
             };
             let expected = expected.as_deref().map(numbers);
             Ok(Outcome::told(0, &what, &numbers(&told), expected.as_ref()))
@@ -325,7 +325,7 @@ fn event(expr: &Expr) -> Result<(u32, u64), Problem> {
 }
 
 /// The value of a socket option as bytes in memory.
-fn octets(expr: &Expr) -> Result<Vec<u8>, Problem> {
+fn bytes(expr: &Expr) -> Result<Vec<u8>, Problem> {
     match &expr.node {
         Node::Text(text) => Ok(text.clone()),
         Node::Struct(_) => {

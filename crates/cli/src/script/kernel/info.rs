@@ -76,25 +76,25 @@ const BITS: &[(&str, usize, u32, u32)] = &[
 
 /// All values of a socket.
 pub fn of(fd: RawFd) -> io::Result<Vec<(&'static str, i64)>> {
-    let octets = sys::option(fd, libc::SOL_TCP, libc::TCP_INFO, 512)?;
-    let fields = FIELDS.iter().filter_map(|&(name, at, len)| Some((name, number(octets.get(at..at + len)?))));
+    let bytes = sys::option(fd, libc::SOL_TCP, libc::TCP_INFO, 512)?;
+    let fields = FIELDS.iter().filter_map(|&(name, at, len)| Some((name, number(bytes.get(at..at + len)?))));
     let parts =
-        BITS.iter().filter_map(|&(name, at, first, len)| Some((name, bits(*octets.get(at)?, first, len))));
+        BITS.iter().filter_map(|&(name, at, first, len)| Some((name, bits(*bytes.get(at)?, first, len))));
     Ok(fields.chain(parts).collect())
 }
 
 /// Bit fields are laid out in the byte order of the machine.
-fn bits(octet: u8, first: u32, len: u32) -> i64 {
+fn bits(byte: u8, first: u32, len: u32) -> i64 {
     let shift = if cfg!(target_endian = "little") { first } else { 8 - first - len };
-    i64::from(octet >> shift) & ((1 << len) - 1)
+    i64::from(byte >> shift) & ((1 << len) - 1)
 }
 
-fn number(octets: &[u8]) -> i64 {
+fn number(bytes: &[u8]) -> i64 {
     let mut all = [0; 8];
     if cfg!(target_endian = "little") {
-        all[..octets.len()].copy_from_slice(octets);
+        all[..bytes.len()].copy_from_slice(bytes);
     } else {
-        all[8 - octets.len()..].copy_from_slice(octets);
+        all[8 - bytes.len()..].copy_from_slice(bytes);
     }
     // The kernel reports the absence of a limit as the largest number.
     u64::from_ne_bytes(all).cast_signed()
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn scales_of_windows_share_an_octet() {
+    fn scales_of_windows_share_a_byte() {
         assert_eq!((bits(0xa7, 0, 4), bits(0xa7, 4, 4), bits(0b110, 1, 2)), (7, 10, 3));
     }
 }

@@ -177,7 +177,7 @@ impl System for Kernel {
             Err(_) => return true,
         };
         if returns {
-            let _one_octet_is_there = self.returns.read(&mut [0; 1]);
+            let _one_byte_is_there = self.returns.read(&mut [0; 1]);
         }
         if tun {
             self.read_packet();

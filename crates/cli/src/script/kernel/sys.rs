@@ -149,8 +149,7 @@ pub fn recvmsg(fd: RawFd, len: usize, flags: c_int) -> io::Result<(i64, c_int, V
 
 /// Decodes the numbers of a control message, by the names of scripts.
 fn read_control(level: c_int, kind: c_int, data: &[u8]) -> Control {
-    let number =
-        |octets: &[u8]| octets.first_chunk().map_or(0, |octets| i64::from(u32::from_ne_bytes(*octets)));
+    let number = |bytes: &[u8]| bytes.first_chunk().map_or(0, |bytes| i64::from(u32::from_ne_bytes(*bytes)));
     let named = |name: &str, value: i64| (name.to_owned(), value);
     // struct sock_extended_err (linux/errqueue.h)
     let data = if is_error(level, kind) && data.len() >= 16 {

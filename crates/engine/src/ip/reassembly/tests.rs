@@ -83,7 +83,7 @@ fn fragments_in_any_order_make_the_packet() {
 }
 
 #[test]
-fn packets_are_told_apart_by_ident_source_and_protocol() {
+fn packets_are_distinguished_by_ident_source_and_protocol() {
     for mut bench in both() {
         let a = cut(&datagram(bench.peer(5), bench.us(7), &[1; 2000]), 1, 1280);
         let b = cut(&datagram(bench.peer(5), bench.us(7), &[2; 2000]), 2, 1280);
@@ -91,9 +91,9 @@ fn packets_are_told_apart_by_ident_source_and_protocol() {
         for part in [&a[0], &b[0], &c[0]] {
             assert_eq!(bench.give(part), KEPT);
         }
-        for (part, octet) in [(&b[1], 2), (&c[1], 3), (&a[1], 1)] {
+        for (part, byte) in [(&b[1], 2), (&c[1], 3), (&a[1], 1)] {
             assert_eq!(bench.give(part), Verdict::Accepted);
-            assert_eq!(received(&mut bench), Some(vec![octet; 2000]));
+            assert_eq!(received(&mut bench), Some(vec![byte; 2000]));
         }
     }
 }
@@ -114,7 +114,7 @@ fn an_exact_copy_is_dropped_alone() {
 
 #[test]
 fn n6a_fragments_that_overlap_end_their_packet() {
-    // What is there, and what contradicts it: (offset, more, octets, their value).
+    // What is there, and what contradicts it: (offset, more, bytes, their value).
     let first = (0, true, 64, 1);
     let last = (64, false, 16, 1);
     let cases = [
@@ -131,8 +131,8 @@ fn n6a_fragments_that_overlap_end_their_packet() {
     ];
     for (had, came) in cases {
         for mut bench in both() {
-            let give = |bench: &mut Bench, (offset, more, len, octet): (u32, bool, usize, u8)| {
-                let part = piece(bench, 1, offset, more, &vec![octet; len]);
+            let give = |bench: &mut Bench, (offset, more, len, byte): (u32, bool, usize, u8)| {
+                let part = piece(bench, 1, offset, more, &vec![byte; len]);
                 bench.give(&part)
             };
             assert_eq!(give(&mut bench, had), KEPT);
@@ -173,7 +173,7 @@ fn u7_a_packet_that_stays_incomplete_is_answered_if_its_first_fragment_came() {
 }
 
 #[test]
-fn u7_without_the_first_fragment_there_is_silence() {
+fn u7_without_the_first_fragment_no_error_is_sent() {
     for mut bench in both() {
         let whole = datagram(bench.peer(5), bench.us(7), &[1; 3000]);
         for part in &cut(&whole, 1, 1280)[1..] {
@@ -198,7 +198,7 @@ fn u7_about_an_icmp_error_nothing_is_sent() {
 }
 
 #[test]
-fn what_is_no_part_of_any_packet_is_dropped() {
+fn invalid_fragments_are_dropped() {
     for mut bench in both() {
         for (offset, more, len) in [(0, true, 0), (8, false, 0), (0, true, 12), (65_528, false, 8)] {
             let part = piece(&bench, 1, offset, more, &vec![0; len]);

@@ -53,9 +53,9 @@ fn header(seg: &TcpHeader, len: u32) -> TcpHeader {
 /// The reason in the payload of a reset that ends a connection. A malformed one is counted, and the reset is
 /// accepted all the same (draft-ietf-tcpm-rst-diagnostic-payload section 4).
 pub(crate) fn reason(shared: &mut Shared, seg: &Arrival<'_>) -> Option<ResetReason> {
-    let said = ResetReason::from_payload(seg.text);
+    let said = ResetReason::from_payload(seg.payload);
     shared.counters.tcp_reasons_received += u64::from(said.is_some());
-    shared.counters.tcp_reasons_invalid += u64::from(said.is_none() && reset_reason::has_magic(seg.text));
+    shared.counters.tcp_reasons_invalid += u64::from(said.is_none() && reset_reason::has_magic(seg.payload));
     said
 }
 
@@ -135,7 +135,7 @@ mod tests {
         let mut shared = Shared::new(crate::Config::new([]), [1; 16]);
         let ip = IpHeader::new([10, 0, 0, 2].into(), [10, 0, 0, 1].into(), lastack_wire::ip::TCP);
         for flags in [TcpFlags::RST, TcpFlags::RST | TcpFlags::ACK, TcpFlags::RST | TcpFlags::SYN] {
-            let arrival = Arrival { ip: &ip, tcp: &seg(flags), text: &[], hash: 0 };
+            let arrival = Arrival { ip: &ip, tcp: &seg(flags), payload: &[], hash: 0 };
             let verdict = reply(&mut shared, &arrival, Rule::RstNoConnection);
             assert_eq!(verdict, Verdict::Dropped(Rule::DropResetToReset.into()));
         }

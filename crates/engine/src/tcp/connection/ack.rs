@@ -27,7 +27,7 @@ impl Connection {
         if ack.after(self.snd.nxt) {
             return Err(self.challenge(shared, now, Rule::AckUnsentData));
         }
-        let acked = self.octets.sent + u64::from(self.state == State::FinWait2);
+        let acked = self.bytes.sent + u64::from(self.state == State::FinWait2);
         if ack.before(self.snd.oldest_ack(acked)) {
             return Err(self.challenge(shared, now, Rule::AckTooOld));
         }
@@ -49,7 +49,7 @@ impl Connection {
             self.recover(shared, now, seg, ack.offset_from(before).max(0) as u32, duplicate);
         }
         if ack == before && seg.len() == 0 && wnd == self.snd.wnd && seg.tcp.options.sack.is_empty() {
-            self.recovery.acknowledged_again();
+            self.recovery.on_duplicate_pure_ack();
         }
         if ack.after(before) {
             self.progress(shared, now);
@@ -96,10 +96,10 @@ impl Connection {
     /// SND.UNA moves to `ack`.
     #[inline]
     pub(super) fn advance_una(&mut self, shared: &mut Shared, now: Instant, ack: SndSeq) {
-        let text = (ack - self.snd.una).min(self.outgoing.len() as u32);
-        let fin = self.state.fin_pending() && ack == self.end_of_text() + 1;
-        self.outgoing.acknowledge(text as usize);
-        self.octets.sent += u64::from(text);
+        let data = (ack - self.snd.una).min(self.outgoing.len() as u32);
+        let fin = self.state.fin_pending() && ack == self.end_of_data() + 1;
+        self.outgoing.acknowledge(data as usize);
+        self.bytes.sent += u64::from(data);
         self.snd.una = ack;
         self.soft_error = None;
         if fin {
@@ -126,8 +126,8 @@ impl Connection {
                 mss: self.mss,
                 rtt: outcome.rtt.map(Duration::from_nanos),
                 srtt: self.rtt.srtt(),
-                delivered: self.octets.sent,
-                sent: self.octets.sent + u64::from(self.snd.nxt - self.snd.una),
+                delivered: self.bytes.sent,
+                sent: self.bytes.sent + u64::from(self.snd.nxt - self.snd.una),
             });
         }
         self.stats.delivered(outcome.delivered, is_marked(seg, self.marks.is_on()));
@@ -195,7 +195,7 @@ impl Connection {
                 echo_before: &echo_before,
                 mss: self.mss,
                 srtt: self.rtt.srtt(),
-                delivered: self.octets.sent,
+                delivered: self.bytes.sent,
             },
             &mut self.congestion,
         );

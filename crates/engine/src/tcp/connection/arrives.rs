@@ -54,7 +54,7 @@ impl Connection {
             return Ok(()); // our FIN is acknowledged and both directions are closed
         }
         self.check_user(shared, now, seg)?;
-        self.process_text(shared, now, seg)?; // seventh
+        self.process_payload(shared, now, seg)?; // seventh
         self.process_fin(shared, now, seg) // eighth
     }
 
@@ -129,7 +129,7 @@ impl Connection {
             return self.challenge(shared, now, rule);
         }
         // Also for a segment dropped by PAWS: its sender learns that the retransmission was spurious.
-        let end = (seg.seq() + seg.text.len() as u32).earlier(self.rcv.nxt);
+        let end = (seg.seq() + seg.payload.len() as u32).earlier(self.rcv.nxt);
         if seg.seq().before(end) {
             self.rcv.duplicate = Some((seg.seq(), end));
         }
@@ -196,20 +196,20 @@ impl Connection {
     }
 
     /// Seventh: the data.
-    fn process_text(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
-        if seg.text.is_empty() {
+    fn process_payload(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
+        if seg.payload.is_empty() {
             return Ok(());
         }
         if !self.state.may_receive() {
             return Err(Verdict::Dropped(Rule::DropDataAfterFin.into()));
         }
         let old = if seg.seq().before(self.rcv.nxt) { self.rcv.nxt - seg.seq() } else { 0 };
-        let text = self.fitting(seg.seq(), seg.text);
-        if text.is_empty() {
+        let payload = self.fitting(seg.seq(), seg.payload);
+        if payload.is_empty() {
             self.pending.pure_ack();
             return Err(Verdict::Dropped(DropReason::NoSpace));
         }
-        let Some(text) = text.get(old as usize..).filter(|text| !text.is_empty()) else {
+        let Some(payload) = payload.get(old as usize..).filter(|payload| !payload.is_empty()) else {
             self.pending.pure_ack();
             return Ok(());
         };
@@ -221,10 +221,10 @@ impl Connection {
         let at = self.rcv.position(&self.incoming, seq);
         if old > 0 {
             self.rcv.duplicate = Some((seg.seq(), self.rcv.nxt));
-        } else if let Some(twice) = self.incoming.out_of_order().meeting(at..at + text.len() as u64) {
+        } else if let Some(twice) = self.incoming.out_of_order().meeting(at..at + payload.len() as u64) {
             self.rcv.duplicate = Some((seq + (twice.start - at) as u32, seq + (twice.end - at) as u32));
         }
-        self.store_text(shared, now, seg, at, text)
+        self.store_text(shared, now, seg, at, payload)
     }
 
     /// Stores data that is new, in the window and wanted. `at`: its position in the stream.
@@ -234,16 +234,16 @@ impl Connection {
         now: Instant,
         seg: &Arrival<'_>,
         at: u64,
-        text: &[u8],
+        payload: &[u8],
     ) -> Step {
         self.touch_buffers(shared, now);
-        self.measure_trip(now, seg);
+        self.measure_rcv_rtt(now, seg);
         let gap = !self.incoming.out_of_order().is_empty();
         self.cap_receive_buffer(shared);
-        match self.incoming.write(at, text) {
+        match self.incoming.write(at, payload) {
             Some(0) => {
                 self.count_ooo(shared);
-                self.rcv.note_early(&self.incoming, at);
+                self.rcv.note_out_of_order(&self.incoming, at);
                 self.pending.pure_ack();
             }
             Some(advanced) => self.advance_rcv(shared, now, advanced as u32, gap),
@@ -263,25 +263,25 @@ impl Connection {
 
     /// Counts a segment with out-of-order data.
     fn count_ooo(&mut self, shared: &mut Shared) {
-        self.stats.early_in = self.stats.early_in.wrapping_add(1);
+        self.stats.ooo_in = self.stats.ooo_in.wrapping_add(1);
         shared.counters.tcp_ofo_segments += 1;
     }
 
-    /// The part of `text` left of the right edge of the window.
-    fn fitting<'a>(&self, seq: RcvSeq, text: &'a [u8]) -> &'a [u8] {
+    /// The part of `payload` left of the right edge of the window.
+    fn fitting<'a>(&self, seq: RcvSeq, payload: &'a [u8]) -> &'a [u8] {
         let room = self.rcv.edge.offset_from(seq).max(0) as usize;
-        &text[..text.len().min(room)]
+        &payload[..payload.len().min(room)]
     }
 
     /// RCV.NXT advances by `advanced` bytes; `gap`: there was out-of-order data beyond it.
     fn advance_rcv(&mut self, shared: &mut Shared, now: Instant, advanced: u32, gap: bool) {
         self.rcv.nxt += advanced;
-        self.octets.received += u64::from(advanced);
+        self.bytes.received += u64::from(advanced);
         self.tune_receive_buffer(shared, now);
         let rto = self.rtt.rto_nanos(&shared.config.tcp);
         // Each acknowledges two segments in the long run, so more than the window holds are of no use.
-        let most_quick = || shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * self.mss)).max(2));
-        self.ack_policy.text_arrived(now, rto, most_quick);
+        let max_quick_acks = || shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * self.mss)).max(2));
+        self.ack_policy.data_arrived(now, rto, max_quick_acks);
         // Data that fills all or part of a gap is acknowledged at once (RFC 5681 section 4.2), as is more than one full
         // segment (SHLD-18: every second segment, whatever its size).
         if self.rcv.hold.is_some() {
@@ -314,7 +314,7 @@ impl Connection {
         let ending = Ending::new(Cause::Aborted, EndedBy::Application, rule);
         self.finish(ending.by_segment(seg.header()), now);
         if let Some(crate::tcp::connection::Closing::Closed(ended)) = &mut self.fate {
-            ended.end.lost.unread += seg.text.len() as u64;
+            ended.end.lost.unread += seg.payload.len() as u64;
         }
         Verdict::Ended(rule)
     }
@@ -329,8 +329,8 @@ impl Connection {
         }
         self.rcv.fin = self.rcv.fin.filter(|fin| !fin.before(self.rcv.nxt));
         if seg.has(TcpFlags::FIN) {
-            let fin = seg.seq() + seg.text.len() as u32;
-            if fin.after(self.rcv.nxt) && seg.text.is_empty() {
+            let fin = seg.seq() + seg.payload.len() as u32;
+            if fin.after(self.rcv.nxt) && seg.payload.is_empty() {
                 if !self.has_user {
                     // The data missing before it can no longer be read.
                     return Err(self.refuse(shared, now, seg, Rule::RstDataAfterClose));
@@ -351,7 +351,7 @@ impl Connection {
         self.rcv.nxt += 1;
         self.rcv.edge = self.rcv.edge.later(self.rcv.nxt);
         // The application is likely to respond to earlier data, if only with a FIN: piggyback the ACK, as on Linux.
-        let bare = seg.tcp.flags.contains(TcpFlags::FIN) && seg.text.is_empty();
+        let bare = seg.tcp.flags.contains(TcpFlags::FIN) && seg.payload.is_empty();
         let answer = bare && self.state == State::Established && self.has_user;
         let answer = answer && self.ack_policy.last_data().is_some() && self.pending.pure_acks == 0;
         if self.rcv.hold.is_some() {

@@ -90,7 +90,7 @@ impl Connection {
             s.una == s.nxt || timed,
             "data is in flight and the retransmission timer does not run: {s:?}"
         );
-        let end = self.end_of_text() + u32::from(self.state.fin_pending());
+        let end = self.end_of_data() + u32::from(self.state.fin_pending());
         // Once the end is decided the data may be discarded, sent or not.
         let decided = self.fate.is_some();
         assert!(decided || !s.nxt.after(end), "data was sent that is not in the send buffer: {s:?}");
@@ -109,7 +109,7 @@ impl Connection {
         let nothing = nothing && !(pending.ack || pending.probe || pending.tail_probe || pending.reset);
         assert!(nothing, "output is pending on a connection that is not queued: {pending:?}");
         let idle = self.snd.una == self.snd.nxt;
-        let end = self.end_of_text();
+        let end = self.end_of_data();
         let waits = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
         let runs = |timer| self.timers.is_running(timer);
         let waited_for = runs(Timer::Persist) || runs(Timer::Pace);

@@ -28,7 +28,7 @@ impl Connection {
         {
             self.timers.set(Timer::KeepAlive, self.heard + keepalive.idle);
         }
-        if let (Some(limit), Some(since)) = (self.limit_of_user(&shared.config.tcp), self.stalled_since)
+        if let (Some(limit), Some(since)) = (self.user_timeout_limit(&shared.config.tcp), self.stalled_since)
             && !self.timers.is_running(Timer::User)
         {
             self.timers.set(Timer::User, since + limit);
@@ -42,8 +42,8 @@ impl Connection {
     /// Data or FIN is unsent, nothing is in flight, and the window does not allow it: only a probe can detect when the
     /// window opens (RFC 9293 section 3.8.6.1).
     pub(in crate::tcp) fn arm_persist(&mut self, shared: &Shared, now: Instant) {
-        let waiting = self.end_of_text().after(self.snd.nxt)
-            || (self.state.fin_pending() && self.snd.nxt == self.end_of_text());
+        let waiting = self.end_of_data().after(self.snd.nxt)
+            || (self.state.fin_pending() && self.snd.nxt == self.end_of_data());
         if waiting
             && self.snd.una == self.snd.nxt
             && !self.timers.is_running(Timer::Persist)
@@ -82,8 +82,8 @@ impl Connection {
                 }
                 Timer::KeepAlive => self.keep_alive(shared, now),
                 Timer::User => self.user_timeout(shared, now),
-                Timer::FinWait2 => self.fin_wait_2_is_over(shared, now),
-                Timer::Idle => self.let_buffers_go(shared, now),
+                Timer::FinWait2 => self.fin_wait_2_timeout(shared, now),
+                Timer::Idle => self.release_idle_buffers(shared, now),
                 Timer::Pace => {} // `segmentize` follows every timer
             }
         }
@@ -198,7 +198,7 @@ impl Connection {
             // Retransmissions or window probes detect a dead peer.
             return self.timers.set(Timer::KeepAlive, now + keepalive.idle);
         }
-        let limit = self.limit_of_user(&shared.config.tcp);
+        let limit = self.user_timeout_limit(&shared.config.tcp);
         let late = limit.is_some_and(|limit| self.probes > 0 && silence >= limit);
         let spent = limit.is_none() && self.probes >= keepalive.count;
         if late || spent {
@@ -212,7 +212,7 @@ impl Connection {
     }
 
     fn user_timeout(&mut self, shared: &mut Shared, now: Instant) {
-        let Some(limit) = self.limit_of_user(&shared.config.tcp) else { return };
+        let Some(limit) = self.user_timeout_limit(&shared.config.tcp) else { return };
         if self.stalled_for(now) >= limit {
             self.give_up(shared, now, TimeLimit::User, Rule::EndUserTimeout);
         } else {
@@ -221,7 +221,7 @@ impl Connection {
     }
 
     /// `Rule::EndFinWait2Timeout`, or `Rule::RstFinWait2Timeout`: with a reset if so configured.
-    fn fin_wait_2_is_over(&mut self, shared: &Shared, now: Instant) {
+    fn fin_wait_2_timeout(&mut self, shared: &Shared, now: Instant) {
         let ending = |rule| Ending::new(Cause::TimedOut(TimeLimit::FinWait2), EndedBy::Stack, rule);
         if shared.config.tcp.reset_on_give_up {
             self.abort(ending(Rule::RstFinWait2Timeout), now);
@@ -260,14 +260,14 @@ impl Connection {
     /// Whether the user timeout replaces threshold R2; it may be shorter or longer (RFC 9293 MUST-21). It does not
     /// apply to orphans.
     fn user_decides(&self, config: &TcpConfig) -> bool {
-        self.has_user && self.limit_of_user(config).is_some()
+        self.has_user && self.user_timeout_limit(config).is_some()
     }
 
     fn stalled_for(&self, now: Instant) -> Duration {
         self.stalled_since.map_or(Duration::ZERO, |since| now - since)
     }
 
-    fn let_buffers_go(&mut self, shared: &Shared, now: Instant) {
+    fn release_idle_buffers(&mut self, shared: &Shared, now: Instant) {
         let idle_since = self.heard.max(self.sent);
         if now - idle_since < shared.config.tcp.buffer_idle {
             return self.timers.set(Timer::Idle, idle_since + shared.config.tcp.buffer_idle);

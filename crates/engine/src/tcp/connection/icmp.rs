@@ -138,7 +138,7 @@ impl Connection {
     /// congestion control reaction.
     pub(in crate::tcp) fn fit_path(&mut self, shared: &Shared, now: Instant) {
         let remote = self.flow.remote.ip();
-        let mss = self.negotiated.text_size(shared.paths.mtu(remote, shared.config.mtu, now), remote);
+        let mss = self.negotiated.data_size(shared.paths.mtu(remote, shared.config.mtu, now), remote);
         if let Some(search) = &mut self.search {
             search.limit(mss.max(self.mss));
         }

@@ -99,14 +99,14 @@ pub(crate) struct Connection {
     pub heard: Instant,
     pub sent: Instant,
     /// When data was last sent; `None`: not since the congestion window was reduced after an idle period.
-    pub text_sent: Option<Instant>,
+    pub data_sent: Option<Instant>,
     /// Unanswered window or keep-alive probes.
     pub probes: u32,
     /// When the last rate-limited ACK was sent (RFC 5961 section 7).
     pub last_challenge: Option<Instant>,
     /// The last ICMP error that did not end the connection (RFC 5927 section 5.2).
     pub soft_error: Option<Box<(IcmpError, IpAddr)>>,
-    pub octets: ByteCounts,
+    pub bytes: ByteCounts,
     pub stats: Stats,
     /// USER TIMEOUT that the peer advertised (RFC 5482).
     pub peer_user_timeout: Option<Duration>,
@@ -223,11 +223,11 @@ impl Connection {
             stalled_since: None,
             heard: now,
             sent: now,
-            text_sent: None,
+            data_sent: None,
             probes: 0,
             last_challenge: opened.last_challenge,
             soft_error: None,
-            octets: ByteCounts::default(),
+            bytes: ByteCounts::default(),
             stats: Stats::new(opened.origin, now, opened.syns, opened.rtt.srtt()),
             rtt: opened.rtt,
             peer_user_timeout: opened.peer_user_timeout,
@@ -236,7 +236,7 @@ impl Connection {
     }
 
     /// The sequence number after the last byte in the send buffer: that of our FIN.
-    pub fn end_of_text(&self) -> SndSeq {
+    pub fn end_of_data(&self) -> SndSeq {
         self.snd.una + self.outgoing.len() as u32
     }
 
@@ -274,7 +274,7 @@ impl Connection {
     pub fn abort(&mut self, ending: Ending, now: Instant) {
         let mut ended = self.end(ending, now);
         let finished = matches!(self.state, State::Closing | State::LastAck);
-        let unsent = !self.snd.nxt.after(self.end_of_text());
+        let unsent = !self.snd.nxt.after(self.end_of_data());
         // An administrator's ABORT is silent in these states even if data is lost (`Rule::EndKilledSilently`).
         let rule = ended.end.rule;
         let killed = rule == Rule::EndKilledSilently;
@@ -313,7 +313,7 @@ impl Connection {
 
     /// The record of an end at `now`.
     pub fn end(&self, ending: Ending, now: Instant) -> Box<Ended> {
-        let in_flight = self.snd.nxt.earlier(self.end_of_text());
+        let in_flight = self.snd.nxt.earlier(self.end_of_data());
         let unacked = u64::from(in_flight - self.snd.una);
         let reader_gone = !self.has_user || ending.rule == Rule::RstAbort;
         let unread = if reader_gone { self.incoming.len() as u64 } else { 0 };
@@ -328,7 +328,7 @@ impl Connection {
             lost: LostBytes {
                 unsent: self.outgoing.len() as u64 - unacked,
                 unacked,
-                unread: unread + self.incoming.out_of_order().octets(),
+                unread: unread + self.incoming.out_of_order().bytes(),
             },
             at: now,
         };
@@ -339,7 +339,7 @@ impl Connection {
             opened: self.opened,
             established: Some(self.established),
             numbers: self.initial_numbers(),
-            octets: self.octets,
+            bytes: self.bytes,
             end,
         })
     }

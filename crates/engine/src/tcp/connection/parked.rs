@@ -74,8 +74,8 @@ pub(crate) struct Parked {
     waits: UserInterest,
     heard: Instant,
     sent: Instant,
-    text_sent: Moment,
-    pub octets: ByteCounts,
+    data_sent: Moment,
+    pub bytes: ByteCounts,
     stats: IdleStats,
     nodelay: bool,
     dscp: u8,
@@ -170,7 +170,7 @@ impl Parked {
     /// Applies the path MTU, as [`Connection::fit_path`] does.
     pub fn fit_path(&mut self, shared: &Shared, now: Instant) {
         let remote = self.flow().remote.ip();
-        let mss = self.negotiated.text_size(shared.paths.mtu(remote, shared.config.mtu, now), remote);
+        let mss = self.negotiated.data_size(shared.paths.mtu(remote, shared.config.mtu, now), remote);
         if let Some(search) = self.rare.as_mut().and_then(|rare| rare.search.as_mut()) {
             search.limit(mss.max(self.mss));
         }
@@ -218,11 +218,11 @@ impl Parked {
             stalled_since: None,
             heard: self.heard,
             sent: self.sent,
-            text_sent: self.text_sent.get(),
+            data_sent: self.data_sent.get(),
             probes: 0,
             last_challenge: rare.and_then(|rare| rare.last_challenge),
             soft_error: None,
-            octets: self.octets,
+            bytes: self.bytes,
             stats: self.stats.stats(self.sent),
             peer_user_timeout: rare.and_then(|rare| rare.peer_user_timeout),
             fate: None,
@@ -269,7 +269,7 @@ impl Parked {
 impl Connection {
     /// Whether parking it would lose nothing.
     fn may_park(&self, shared: &Shared, now: Instant) -> bool {
-        let used = self.octets != ByteCounts::default();
+        let used = self.bytes != ByteCounts::default();
         let idle = now - self.heard.max(self.sent) >= shared.config.tcp.buffer_idle;
         let timers = Timer::ALL.iter().filter(|timer| !matches!(timer, Timer::KeepAlive | Timer::Idle));
         self.has_user
@@ -299,8 +299,8 @@ impl Connection {
         let Self {
             id: _, flow, template: _, origin, opened, established, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,
             send_limit, incoming, reading, rtt, congestion, recovery, marks, timers: _, pacer: _, pending: _, ack_policy,
-            small: _, pushed: _, records: _, settings, waits, has_user: _, stalled_since: _, heard, sent, text_sent, probes: _,
-            last_challenge, soft_error: _, octets, stats, peer_user_timeout, fate: _,
+            small: _, pushed: _, records: _, settings, waits, has_user: _, stalled_since: _, heard, sent, data_sent, probes: _,
+            last_challenge, soft_error: _, bytes, stats, peer_user_timeout, fate: _,
         } = self;
         let rare = Rare {
             settings: *settings,
@@ -310,7 +310,7 @@ impl Connection {
             congestion: congestion.custom(),
         };
         let (quick_acks, interactive, last_data) = ack_policy.parts();
-        let most = |octets: usize| u32::try_from(octets).unwrap_or(u32::MAX);
+        let most = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         Some(Parked {
             ends: Ends::new(flow),
             origin: *origin,
@@ -348,8 +348,8 @@ impl Connection {
             waits: *waits,
             heard: *heard,
             sent: *sent,
-            text_sent: (*text_sent).into(),
-            octets: *octets,
+            data_sent: (*data_sent).into(),
+            bytes: *bytes,
             stats: stats.idle(),
             nodelay: settings.nodelay,
             dscp: settings.dscp,

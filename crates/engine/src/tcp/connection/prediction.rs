@@ -21,12 +21,12 @@ impl Connection {
             && tcp.options.user_timeout.is_none();
         // First: the sequence number is the expected one, the data lies in the window, and the timestamp is not old.
         let expected = seg.seq() == self.rcv.nxt
-            && self.rcv.edge.offset_from(self.rcv.nxt) >= seg.text.len() as i32
+            && self.rcv.edge.offset_from(self.rcv.nxt) >= seg.payload.len() as i32
             && tcp.options.timestamps.is_none_or(|timestamps| self.rcv.is_recent(timestamps));
         // Fifth: it acknowledges data in flight, or nothing new and carries data.
         let ack = seg.ack();
         let (advances, is_sent) = (ack.after(self.snd.una), !ack.after(self.snd.nxt));
-        let acknowledges = is_sent && (advances || ack == self.snd.una && !seg.text.is_empty());
+        let acknowledges = is_sent && (advances || ack == self.snd.una && !seg.payload.is_empty());
         plain && expected && acknowledges && self.is_undisturbed()
     }
 
@@ -43,11 +43,11 @@ impl Connection {
     /// What the steps do with a predicted segment.
     pub(super) fn process_predicted(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Step {
         self.acknowledge_predicted(shared, now, seg); // fifth
-        if seg.text.is_empty() {
+        if seg.payload.is_empty() {
             return Ok(());
         }
         let at = self.incoming.next();
-        self.store_text(shared, now, seg, at, seg.text) // seventh
+        self.store_text(shared, now, seg, at, seg.payload) // seventh
     }
 
     fn acknowledge_predicted(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) {

@@ -114,7 +114,7 @@ impl Rcv {
     }
 
     /// Records that out-of-order data arrived at this position.
-    pub fn note_early(&mut self, ring: &RecvRing, at: u64) {
+    pub fn note_out_of_order(&mut self, ring: &RecvRing, at: u64) {
         let Some(range) = ring.out_of_order().holding(at) else { return };
         let before = self.recent;
         let mut others = before.into_iter().filter(|other| !range.contains(other));

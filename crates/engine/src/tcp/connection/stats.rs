@@ -16,14 +16,14 @@ pub(crate) struct Stats {
     pub segments_in: u32,
     pub segments_out: u32,
     /// Segments with data.
-    pub text_in: u32,
-    pub text_out: u32,
+    pub data_in: u32,
+    pub data_out: u32,
     /// Segments with out-of-order data.
-    pub early_in: u32,
+    pub ooo_in: u32,
     /// The largest amount of data received in one segment.
     pub largest_in: u16,
     pub retransmitted: u32,
-    pub octets_again: u64,
+    pub bytes_retrans: u64,
     /// Segments delivered to the peer (`tcpi_delivered`), and those of them whose ACK carried ECE.
     pub delivered: u32,
     pub delivered_marked: u32,
@@ -42,12 +42,12 @@ impl Stats {
             handshake: handshake.map_or(u32::MAX, |rtt| rtt.as_micros().min(u128::from(u32::MAX)) as u32),
             segments_in: 1,
             segments_out: active * syns,
-            text_in: 0,
-            text_out: 0,
-            early_in: 0,
+            data_in: 0,
+            data_out: 0,
+            ooo_in: 0,
             largest_in: 0,
             retransmitted: syns - 1,
-            octets_again: 0,
+            bytes_retrans: 0,
             delivered: 1,
             delivered_marked: 0,
             timeouts: syns - 1,
@@ -64,9 +64,9 @@ impl Stats {
     /// A segment has arrived.
     pub fn arrived(&mut self, seg: &Arrival<'_>) {
         self.segments_in = self.segments_in.wrapping_add(1);
-        if !seg.text.is_empty() {
-            self.text_in = self.text_in.wrapping_add(1);
-            self.largest_in = self.largest_in.max(seg.text.len().min(usize::from(u16::MAX)) as u16);
+        if !seg.payload.is_empty() {
+            self.data_in = self.data_in.wrapping_add(1);
+            self.largest_in = self.largest_in.max(seg.payload.len().min(usize::from(u16::MAX)) as u16);
         }
     }
 
@@ -79,23 +79,23 @@ impl Stats {
     }
 
     /// A packet with this much data is sent, as this number of segments.
-    pub fn sent(&mut self, text: u32, segments: u32) {
+    pub fn sent(&mut self, data: u32, segments: u32) {
         self.segments_out = self.segments_out.wrapping_add(segments);
-        if text > 0 {
-            self.text_out = self.text_out.wrapping_add(segments);
+        if data > 0 {
+            self.data_out = self.data_out.wrapping_add(segments);
         }
     }
 
     /// A packet is retransmitted.
-    pub fn sent_again(&mut self, text: u32, segments: u32) {
+    pub fn sent_again(&mut self, data: u32, segments: u32) {
         self.retransmitted = self.retransmitted.wrapping_add(segments);
-        self.octets_again += u64::from(text);
+        self.bytes_retrans += u64::from(data);
     }
 }
 
 /// The number of segments that the link cuts this much data into; one if there is no data.
-pub(crate) fn segments(text: u32, mss: u32) -> u32 {
-    if text <= mss { 1 } else { text.div_ceil(mss.max(1)) }
+pub(crate) fn segments(data: u32, mss: u32) -> u32 {
+    if data <= mss { 1 } else { data.div_ceil(mss.max(1)) }
 }
 
 /// What keeps a sender from sending faster.
@@ -117,7 +117,7 @@ pub(crate) struct IdleStats {
     /// All but the limits: segments, bytes and losses.
     handshake: u32,
     counts: [u32; 10],
-    octets_again: u64,
+    bytes_retrans: u64,
     largest_in: u16,
     spent: [u64; 3],
 }
@@ -127,15 +127,15 @@ impl Stats {
     pub fn idle(&self) -> IdleStats {
         #[rustfmt::skip]
         let Self {
-            handshake, segments_in, segments_out, text_in, text_out, early_in, largest_in, retransmitted, octets_again,
+            handshake, segments_in, segments_out, data_in, data_out, ooo_in, largest_in, retransmitted, bytes_retrans,
             delivered, delivered_marked, timeouts, timeout_recoveries, limits,
         } = self;
-        let counts = [segments_in, segments_out, text_in, text_out, early_in, retransmitted, delivered];
+        let counts = [segments_in, segments_out, data_in, data_out, ooo_in, retransmitted, delivered];
         let [a, b, c, d, e, f, g] = counts.map(|count| *count);
         IdleStats {
             handshake: *handshake,
             counts: [a, b, c, d, e, f, g, *delivered_marked, *timeouts, *timeout_recoveries],
-            octets_again: *octets_again,
+            bytes_retrans: *bytes_retrans,
             largest_in: *largest_in,
             spent: limits.spent,
         }
@@ -145,19 +145,19 @@ impl Stats {
 impl IdleStats {
     /// The full counters. There was nothing to send `since`.
     pub fn stats(&self, since: Instant) -> Stats {
-        let [segments_in, segments_out, text_in, text_out, early_in, retransmitted, delivered, rest @ ..] =
+        let [segments_in, segments_out, data_in, data_out, ooo_in, retransmitted, delivered, rest @ ..] =
             self.counts;
         let [delivered_marked, timeouts, timeout_recoveries] = rest;
         Stats {
             handshake: self.handshake,
             segments_in,
             segments_out,
-            text_in,
-            text_out,
-            early_in,
+            data_in,
+            data_out,
+            ooo_in,
             largest_in: self.largest_in,
             retransmitted,
-            octets_again: self.octets_again,
+            bytes_retrans: self.bytes_retrans,
             delivered,
             delivered_marked,
             timeouts,
@@ -200,7 +200,7 @@ impl Connection {
     #[inline(always)]
     pub(in crate::tcp) fn note_limit(&mut self, now: Instant) {
         let unsent =
-            if self.end_of_text().after(self.snd.nxt) { self.end_of_text() - self.snd.nxt } else { 0 };
+            if self.end_of_data().after(self.snd.nxt) { self.end_of_data() - self.snd.nxt } else { 0 };
         let edge = self.snd.edge();
         let room = if edge.after(self.snd.nxt) { edge - self.snd.nxt } else { 0 };
         let limit = if self.snd.una == self.snd.nxt && unsent == 0 {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_into_segments() {
-        assert_eq!([0, 1, 1000, 1001, 64_000].map(|text| segments(text, 1000)), [1, 1, 1, 2, 64]);
+    fn data_is_cut_into_segments() {
+        assert_eq!([0, 1, 1000, 1001, 64_000].map(|data| segments(data, 1000)), [1, 1, 1, 2, 64]);
     }
 }

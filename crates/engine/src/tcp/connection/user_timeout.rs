@@ -30,7 +30,7 @@ pub(crate) fn time(field: u16) -> Option<Duration> {
 impl Connection {
     /// USER TIMEOUT: the value that the application has set, which no peer changes; else, if the option is in use, the
     /// larger of the two advertised values, within the limits (RFC 5482 section 3.1).
-    pub fn limit_of_user(&self, config: &TcpConfig) -> Option<Duration> {
+    pub fn user_timeout_limit(&self, config: &TcpConfig) -> Option<Duration> {
         self.settings.user_timeout.or_else(|| {
             let ours = self.settings.advertised_user_timeout?;
             let longest = ours.max(self.peer_user_timeout.unwrap_or_default()).max(config.min_user_timeout);

@@ -77,7 +77,7 @@ impl Handshake {
         }
         // Simultaneous open (figure 7).
         self.phase = Phase::SynReceived;
-        self.owes_syn = true;
+        self.syn_pending = true;
         Done(Verdict::Accepted)
     }
 
@@ -198,7 +198,7 @@ impl Handshake {
         if seg.len() == 0 || seg.has(TcpFlags::SYN) {
             return self.answer(shared, now, Rule::AckUnacceptableInSynReceived);
         }
-        self.owes_ack = Some(Rule::AckUnacceptableInSynReceived);
+        self.ack_pending = Some(Rule::AckUnacceptableInSynReceived);
         Verdict::Answered(Rule::AckUnacceptableInSynReceived)
     }
 
@@ -249,7 +249,7 @@ impl Handshake {
         if self.limited(shared, now) {
             return Verdict::Dropped(DropReason::Duplicate);
         }
-        self.owes_syn = true;
+        self.syn_pending = true;
         Verdict::Answered(Rule::AckRepeatedSyn)
     }
 
@@ -257,7 +257,7 @@ impl Handshake {
         if self.limited(shared, now) {
             return Verdict::Dropped(rule.into());
         }
-        self.owes_ack = Some(rule);
+        self.ack_pending = Some(rule);
         Verdict::Answered(rule)
     }
 

@@ -66,10 +66,10 @@ pub(crate) struct Handshake {
     retransmissions: u32,
     rtt: Rtt,
     pub deadline: Option<Instant>,
-    pub owes_syn: bool,
-    pub owes_ack: Option<Rule>,
+    pub syn_pending: bool,
+    pub ack_pending: Option<Rule>,
     /// The reset to be sent before the handshake ends from our side (`Rule::RstCloseInSynReceived`).
-    pub owes_reset: Option<Rule>,
+    pub reset_pending: Option<Rule>,
     /// The previous connection on the four-tuple is still in TIME-WAIT.
     pub reopens: bool,
     /// The application has closed: a FIN follows the handshake.
@@ -106,9 +106,9 @@ impl Handshake {
             retransmissions: 0,
             rtt: Rtt::new(&shared.config.tcp),
             deadline: None,
-            owes_syn: true,
-            owes_ack: None,
-            owes_reset: None,
+            syn_pending: true,
+            ack_pending: None,
+            reset_pending: None,
             reopens: false,
             closing: false,
             last_answer: None,
@@ -178,18 +178,18 @@ impl Handshake {
         packet: &mut Vec<u8>,
     ) -> Option<Transmit> {
         self.apply_user_timeout();
-        let (seq, flags, rule) = if let Some(rule) = self.owes_reset.take() {
+        let (seq, flags, rule) = if let Some(rule) = self.reset_pending.take() {
             shared.counters.tcp_out_resets += 1;
             shared.counters.tcp_out_segments += 1;
             (self.iss + 1, TcpFlags::RST | TcpFlags::ACK, Some(rule))
         } else if self.end.is_some() || self.phase == Phase::AwaitingDecision {
             return None;
-        } else if core::mem::take(&mut self.owes_syn) {
+        } else if core::mem::take(&mut self.syn_pending) {
             self.count_syn(shared);
             self.begin(shared, now);
             (self.iss, TcpFlags::SYN | self.syn_flags(shared.config.tcp.ecn), None)
         } else {
-            let rule = self.owes_ack.take()?;
+            let rule = self.ack_pending.take()?;
             shared.counters.tcp_challenge_acks += 1;
             shared.counters.tcp_out_segments += 1;
             (self.iss + 1, TcpFlags::ACK, Some(rule))
@@ -203,7 +203,7 @@ impl Handshake {
     /// Whether [`segmentize`](Self::segmentize) has a segment to send.
     pub fn wants_to_send(&self) -> bool {
         let goes_on = self.end.is_none() && self.phase != Phase::AwaitingDecision;
-        self.owes_reset.is_some() || goes_on && (self.owes_syn || self.owes_ack.is_some())
+        self.reset_pending.is_some() || goes_on && (self.syn_pending || self.ack_pending.is_some())
     }
 
     /// Counts a SYN; a retransmitted one does not count as sent, in the sense of RFC 4022.
@@ -344,7 +344,7 @@ impl Handshake {
         if self.retransmissions > 0 || !self.syn_resent_early {
             self.rtt.back_off();
         }
-        self.owes_syn = true;
+        self.syn_pending = true;
     }
 
     /// The initial window: one segment if more than one SYN was lost (RFC 5681 section 3.1, RFC 6928 section 2), as on

@@ -90,15 +90,15 @@ impl Offered {
 
 impl Negotiated {
     /// Eff.snd.MSS: the max data in a segment on a path of this MTU (RFC 9293 section 3.7.1, RFC 6691).
-    pub fn text_size(&self, path_mtu: usize, remote: IpAddr) -> u32 {
+    pub fn data_size(&self, path_mtu: usize, remote: IpAddr) -> u32 {
         // Below the min MSS only if our own link is that small: the path MTU from routers has a floor.
         let mss = usize::from(self.peer_mss).min(path_mtu.saturating_sub(headers(remote)));
         mss.saturating_sub(self.options()).max(1) as u32
     }
 
     /// The size of the packet with this much data.
-    pub fn packet_size(&self, text: u32, remote: IpAddr) -> usize {
-        headers(remote) + self.options() + text as usize
+    pub fn packet_size(&self, payload: u32, remote: IpAddr) -> usize {
+        headers(remote) + self.options() + payload as usize
     }
 
     /// The size of the options in every segment.
@@ -144,14 +144,14 @@ mod tests {
         assert_eq!(plain, Negotiated { peer_mss: 536, ..Negotiated::default() });
         let tiny = TcpOptions { mss: Some(1), window_scale: Some(15), ..TcpOptions::default() };
         let tiny = offered.negotiate(remote, &tiny);
-        assert_eq!((tiny.text_size(1500, remote), tiny.snd_shift, tiny.rcv_shift), (88, 14, 7));
+        assert_eq!((tiny.data_size(1500, remote), tiny.snd_shift, tiny.rcv_shift), (88, 14, 7));
     }
 
     #[test]
     fn a_segment_fits_the_path() {
         let n = Negotiated { peer_mss: 1460, timestamps: true, ..Negotiated::default() };
-        assert_eq!(n.text_size(1500, "10.0.0.2".parse().unwrap()), 1448);
-        assert_eq!(n.text_size(1300, "10.0.0.2".parse().unwrap()), 1248);
-        assert_eq!(n.text_size(1500, "fd00::2".parse().unwrap()), 1428);
+        assert_eq!(n.data_size(1500, "10.0.0.2".parse().unwrap()), 1448);
+        assert_eq!(n.data_size(1300, "10.0.0.2".parse().unwrap()), 1248);
+        assert_eq!(n.data_size(1500, "fd00::2".parse().unwrap()), 1428);
     }
 }

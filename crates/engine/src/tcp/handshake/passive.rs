@@ -61,9 +61,9 @@ impl Stack {
 
     /// Limits the data in a segment of a listener's later connections, in both directions (`TCP_MAXSEG`). Connections
     /// opened by a SYN cookie are not limited.
-    pub fn tcp_set_listener_max_segment(&mut self, id: ListenerId, octets: Option<u16>) {
+    pub fn tcp_set_listener_max_segment(&mut self, id: ListenerId, bytes: Option<u16>) {
         if let Some(listener) = self.tcp.listeners.get_mut(id) {
-            listener.max_segment = octets.map(|octets| octets.max(MIN_MSS));
+            listener.max_segment = bytes.map(|bytes| bytes.max(MIN_MSS));
         }
     }
 
@@ -134,7 +134,7 @@ impl TcpTable {
             handshake.listener = Some(listener);
             let settings = &mut handshake.settings;
             (settings.max_segment, settings.receive_buffer) = options.unwrap_or_default();
-            handshake.owes_syn = true;
+            handshake.syn_pending = true;
         });
         Verdict::Accepted
     }
@@ -304,7 +304,7 @@ impl TcpTable {
             Answer::Accept => {
                 handshake.phase = Phase::SynReceived;
                 handshake.deadline = None;
-                handshake.owes_syn = true;
+                handshake.syn_pending = true;
             }
             Answer::Refuse => {
                 reset_reply::push(shared, &handshake.flow, handshake.refusal_header(), Rule::RstIntercepted);

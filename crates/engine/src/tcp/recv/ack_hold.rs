@@ -35,9 +35,9 @@ impl Connection {
     }
 
     /// Allows acknowledgment of the first `octets` bytes of the stream; `fin`: and of the FIN, if these are all.
-    pub(in crate::tcp) fn acknowledge(&mut self, shared: &Shared, now: Instant, octets: u64, fin: bool) {
+    pub(in crate::tcp) fn acknowledge(&mut self, shared: &Shared, now: Instant, bytes: u64, fin: bool) {
         let Some(hold) = &mut self.rcv.hold else { return };
-        let missing = self.octets.received.saturating_sub(octets);
+        let missing = self.bytes.received.saturating_sub(bytes);
         // The sequence number of a received FIN.
         let held_fin = u32::from(!(self.state.may_receive() || fin && missing == 0));
         let upto = self.rcv.nxt - missing as u32 - held_fin;

@@ -29,15 +29,15 @@ impl AckPolicy {
 
     /// Data has arrived. At the start, and after a pause longer than the RTO (in nanoseconds), the peer may be in slow
     /// start.
-    pub fn text_arrived(&mut self, now: Instant, rto: u64, most_quick: impl FnOnce() -> u32) {
+    pub fn data_arrived(&mut self, now: Instant, rto: u64, max_quick_acks: impl FnOnce() -> u32) {
         if self.last_data.is_none_or(|last| now.nanos_since(last) > rto) {
-            self.quick = self.quick.max(most_quick());
+            self.quick = self.quick.max(max_quick_acks());
         }
         self.last_data = Some(now);
     }
 
     /// New data is sent: it is a reply to data that arrived within the ACK delay.
-    pub fn text_sent(&mut self, now: Instant, ack_delay: Duration) {
+    pub fn data_sent(&mut self, now: Instant, ack_delay: Duration) {
         self.interactive |= self.last_data.is_some_and(|last| now.nanos_since(last) < nanos(ack_delay));
     }
 
@@ -73,25 +73,25 @@ mod tests {
         let mut ack_policy = AckPolicy::default();
         assert!(!ack_policy.is_quick());
         for ms in 0..16 {
-            ack_policy.text_arrived(at(ms), RTO, || 16);
+            ack_policy.data_arrived(at(ms), RTO, || 16);
             assert!(ack_policy.is_quick(), "{ms}");
             ack_policy.acknowledged();
         }
         assert!(!ack_policy.is_quick());
-        ack_policy.text_arrived(at(100), RTO, || 16);
+        ack_policy.data_arrived(at(100), RTO, || 16);
         assert!(!ack_policy.is_quick());
-        ack_policy.text_arrived(at(301), RTO, || 16);
+        ack_policy.data_arrived(at(301), RTO, || 16);
         assert!(ack_policy.is_quick());
     }
 
     #[test]
     fn an_answer_lets_acks_wait_for_the_next() {
         let mut ack_policy = AckPolicy::default();
-        ack_policy.text_arrived(at(0), RTO, || 16);
-        ack_policy.text_sent(at(50), DELAY);
+        ack_policy.data_arrived(at(0), RTO, || 16);
+        ack_policy.data_sent(at(50), DELAY);
         assert!(ack_policy.is_quick());
-        ack_policy.text_arrived(at(60), RTO, || 16);
-        ack_policy.text_sent(at(70), DELAY);
+        ack_policy.data_arrived(at(60), RTO, || 16);
+        ack_policy.data_sent(at(70), DELAY);
         assert!(!ack_policy.is_quick());
     }
 }

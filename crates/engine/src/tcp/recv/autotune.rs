@@ -79,7 +79,7 @@ impl RcvBufTuner {
 impl Connection {
     /// Data has arrived: samples the age of the echoed timestamp (RFC 7323). A pause of the sender adds to it, so the
     /// minimum is used.
-    pub(in crate::tcp) fn measure_trip(&mut self, now: Instant, seg: &Arrival<'_>) {
+    pub(in crate::tcp) fn measure_rcv_rtt(&mut self, now: Instant, seg: &Arrival<'_>) {
         let Some(echoed) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) else { return };
         let age = negotiate::timestamp(now, self.ts_offset).wrapping_sub(echoed.ecr);
         if age < 1 << 31 {
@@ -132,13 +132,13 @@ impl Connection {
         let config = &shared.config.tcp;
         let users = self.settings.send_buffer.map(|limit| limit.max(MIN_BUFFER).min(config.send_buffer));
         let limit = users.unwrap_or(self.send_limit);
-        let most = shared.memory.most(config, self.outgoing.capacity(), self.octets.sent);
+        let most = shared.memory.most(config, self.outgoing.capacity(), self.bytes.sent);
         // The ring's size at creation is a bound, even if the settings have grown since.
         limit.min(most).saturating_sub(self.outgoing.len()).min(self.outgoing.room())
     }
 
     fn unsent(&self) -> u32 {
-        self.end_of_text().offset_from(self.snd.nxt).max(0) as u32
+        self.end_of_data().offset_from(self.snd.nxt).max(0) as u32
     }
 
     /// Bytes of unsent data beyond what both windows allow.
@@ -175,8 +175,8 @@ fn useful(rtt: u64) -> usize {
 }
 
 /// Converts to `usize`, saturating: an address may have 32 bits.
-fn size(octets: u64) -> usize {
-    usize::try_from(octets).unwrap_or(usize::MAX)
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -45,19 +45,19 @@ pub(crate) struct EcnState {
     /// A mark has arrived: ECE is sent until the peer sends CWR.
     echo: bool,
     /// The window was reduced: the next new data carries CWR.
-    slowed: bool,
+    cwr_pending: bool,
     /// ECE for data before this position has been handled.
     until: u64,
 }
 
 impl EcnState {
     pub fn new(on: bool) -> Self {
-        Self { on, echo: false, slowed: false, until: 0 }
+        Self { on, echo: false, cwr_pending: false, until: 0 }
     }
 
     /// Whether ECE or CWR is pending.
     pub fn is_pending(&self) -> bool {
-        self.echo || self.slowed
+        self.echo || self.cwr_pending
     }
 
     /// Whether both sides use ECN.
@@ -73,8 +73,8 @@ impl EcnState {
         if seg.has(TcpFlags::CWR) {
             self.echo = false;
         }
-        let marked =
-            !seg.text.is_empty() && seg.ip.traffic_class & CONGESTION_EXPERIENCED == CONGESTION_EXPERIENCED;
+        let marked = !seg.payload.is_empty()
+            && seg.ip.traffic_class & CONGESTION_EXPERIENCED == CONGESTION_EXPERIENCED;
         self.echo |= marked;
         marked
     }
@@ -91,23 +91,23 @@ impl EcnState {
         if self.on && seg.has(TcpFlags::ECE) && recovery.scoreboard.position(seg.ack()) > self.until {
             recovery.marked(now, mss, congestion);
             self.until = recovery.scoreboard.nxt();
-            self.slowed = true;
+            self.cwr_pending = true;
         }
     }
 
     /// CWR was sent.
-    pub fn said_slowed(&mut self) {
-        self.slowed = false;
+    pub fn cwr_sent(&mut self) {
+        self.cwr_pending = false;
     }
 
     /// The flags and the codepoint of an outgoing segment. Only new data may be marked.
-    pub fn stamp(&self, new_text: bool) -> (TcpFlags, u8) {
+    pub fn stamp(&self, new_data: bool) -> (TcpFlags, u8) {
         let mut flags = TcpFlags::empty();
         if !self.on {
             return (flags, 0);
         }
         flags.set(TcpFlags::ECE, self.echo);
-        flags.set(TcpFlags::CWR, new_text && self.slowed);
-        (flags, if new_text { ECT_0 } else { 0 })
+        flags.set(TcpFlags::CWR, new_data && self.cwr_pending);
+        (flags, if new_data { ECT_0 } else { 0 })
     }
 }

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_is_forgotten_when_it_is_old() {
+    fn the_minimum_expires() {
         let (secs, ms) = (Duration::from_secs, Duration::from_millis);
         let mut min = MinRtt::new();
         assert_eq!(min.get(), None);

@@ -43,12 +43,12 @@ pub(crate) struct MtuDiscovery {
     /// The probe in flight: its first byte, and its size.
     probe: Option<(SndSeq, u32)>,
     /// When the search starts over, with all larger sizes.
-    again_at: Option<Instant>,
+    next_search_at: Option<Instant>,
 }
 
 impl MtuDiscovery {
     fn new(high: u32) -> Self {
-        Self { high, probe: None, again_at: None }
+        Self { high, probe: None, next_search_at: None }
     }
 
     /// Whether no probe is in flight.
@@ -73,9 +73,9 @@ pub(in crate::tcp) fn first_size(
     let path = shared.paths.mtu(remote, link, now);
     let always = shared.config.tcp.mtu_probing == MtuProbing::Always;
     let size = negotiated
-        .text_size(if always { path.min(base_mtu(&shared.config.tcp, remote)) } else { path }, remote);
+        .data_size(if always { path.min(base_mtu(&shared.config.tcp, remote)) } else { path }, remote);
     let silent = shared.paths.is_black_hole(remote, now);
-    let high = negotiated.text_size(if silent { link } else { path }, remote);
+    let high = negotiated.data_size(if silent { link } else { path }, remote);
     let searched = negotiated.sack && (always || silent && shared.config.tcp.mtu_probing != MtuProbing::Off);
     (size, searched.then(|| MtuDiscovery::new(high)))
 }
@@ -90,13 +90,13 @@ impl Connection {
     }
 
     fn largest_size(&self, shared: &Shared) -> u32 {
-        self.negotiated.text_size(shared.config.mtu, self.flow.remote.ip())
+        self.negotiated.data_size(shared.config.mtu, self.flow.remote.ip())
     }
 
     /// The largest size that may pass: after an interval, a size that was lost may pass now.
     fn size_limit(&self, shared: &Shared, now: Instant) -> Option<u32> {
         let search = self.search.as_ref()?;
-        let renewed = search.again_at.is_some_and(|at| at <= now);
+        let renewed = search.next_search_at.is_some_and(|at| at <= now);
         Some(if renewed { self.largest_size(shared) } else { search.high })
     }
 
@@ -109,7 +109,7 @@ impl Connection {
         }
         let size = (self.mss + high).div_ceil(2);
         let needed = size + FOLLOWERS * self.mss;
-        let ready = self.end_of_text().offset_from(self.snd.nxt) >= needed as i32
+        let ready = self.end_of_data().offset_from(self.snd.nxt) >= needed as i32
             && self.snd.edge().offset_from(self.snd.nxt) >= needed as i32
             && cwnd >= MIN_WINDOW * self.mss
             && self.recovery.ca_state() == CaState::Open;
@@ -122,7 +122,7 @@ impl Connection {
         let high = self.size_limit(shared, now);
         if let Some(search) = &mut self.search {
             search.high = high.unwrap_or(search.high);
-            search.again_at = search.again_at.filter(|at| *at > now);
+            search.next_search_at = search.next_search_at.filter(|at| *at > now);
             search.probe = Some((seq, len));
         }
         let start = self.recovery.scoreboard.position(seq);
@@ -145,11 +145,11 @@ impl Connection {
         if lost {
             search.probe = None;
             search.high = len - 1;
-            search.again_at = Some(now + mtu_probe_interval);
+            search.next_search_at = Some(now + mtu_probe_interval);
             shared.counters.tcp_mtu_probes_lost += 1;
         } else if !self.snd.una.before(seq + len) {
             search.probe = None;
-            search.again_at.get_or_insert(now + mtu_probe_interval);
+            search.next_search_at.get_or_insert(now + mtu_probe_interval);
             if len > self.mss {
                 self.mss = len;
                 let remote = self.flow.remote.ip();

@@ -43,14 +43,14 @@ pub(super) fn percent(congestion: &Congestion, window: u64) -> u64 {
 
 impl Connection {
     /// How long `octets` bytes take at the pacing rate. `None`: no pacing.
-    fn pace(&self, shared: &Shared, congestion: &Congestion, octets: u32) -> Option<Duration> {
+    fn pace(&self, shared: &Shared, congestion: &Congestion, bytes: u32) -> Option<Duration> {
         if !shared.config.tcp.pacing {
             return None;
         }
         let srtt = self.rtt.srtt()?;
         let window = u64::from(self.recovery.window(congestion, self.mss)).max(u64::from(self.mss));
         let percent = percent(congestion, window);
-        let nanos = u128::from(octets) * srtt.as_nanos() * 100 / u128::from(window * percent);
+        let nanos = u128::from(bytes) * srtt.as_nanos() * 100 / u128::from(window * percent);
         Some(Duration::from_nanos(nanos as u64))
     }
 
@@ -78,9 +78,9 @@ impl Connection {
 
     /// Accounts data that was sent.
     #[inline]
-    pub(in crate::tcp) fn book_pace(&mut self, shared: &Shared, now: Instant, octets: u32) {
+    pub(in crate::tcp) fn book_pace(&mut self, shared: &Shared, now: Instant, bytes: u32) {
         if shared.config.tcp.pacing
-            && let Some(time) = self.pace(shared, &self.congestion, octets)
+            && let Some(time) = self.pace(shared, &self.congestion, bytes)
         {
             self.pacer.sent(now, time);
         }

@@ -78,7 +78,7 @@ impl Plan {
 impl Connection {
     /// Whether there may be something to send; if not, no plan is needed.
     pub fn wants_to_send(&self) -> bool {
-        let end = self.end_of_text();
+        let end = self.end_of_data();
         let unsent = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
         unsent || self.pending != Pending::default() || self.recovery.scoreboard.lost() > 0
     }
@@ -153,9 +153,9 @@ impl Connection {
         if self.snd.una != self.snd.nxt || !config.slow_start_after_idle {
             return None;
         }
-        let silence = now.nanos_since(self.text_sent?);
+        let silence = now.nanos_since(self.data_sent?);
         let rto = self.rtt.rto_nanos(config);
-        if silence <= rto || !self.end_of_text().after(self.snd.nxt) {
+        if silence <= rto || !self.end_of_data().after(self.snd.nxt) {
             return None;
         }
         Some(self.restarted(Duration::from_nanos(silence), Duration::from_nanos(rto)))
@@ -177,7 +177,7 @@ impl Connection {
 
     /// Whether data or FIN is waiting, nothing is in flight, and the window does not allow sending it.
     fn is_data_stuck(&self) -> bool {
-        let end = self.end_of_text();
+        let end = self.end_of_data();
         let waiting = end.after(self.snd.nxt) || (self.state.fin_pending() && self.snd.nxt == end);
         waiting && self.snd.una == self.snd.nxt && !self.pending.probe
     }
@@ -192,14 +192,14 @@ impl Connection {
         let len = lost.len.min(self.longest(shared, congestion)).min(room / self.mss * self.mss);
         let whole = self.record_room(lost.seq, len);
         let pushed = lost.pushed && len == lost.len || whole < len;
-        (len > 0).then(|| self.plan_again(lost.seq, whole, pushed))
+        (len > 0).then(|| self.retransmission_plan(lost.seq, whole, pushed))
     }
 
     /// A tail loss probe: new data if there is any, else a retransmission of the last segment, regardless of the
     /// congestion window. `None`: everything has been acknowledged in the meantime.
     #[cold]
     fn plan_tail_probe(&self) -> Option<SegmentPlan> {
-        let (seq, end) = (self.snd.nxt, self.end_of_text());
+        let (seq, end) = (self.snd.nxt, self.end_of_data());
         let edge = self.snd.edge();
         let probe = if end.after(seq) && edge.after(seq) {
             let len = (end - seq).min(edge - seq).min(self.mss);
@@ -207,7 +207,7 @@ impl Connection {
         } else {
             let last = self.recovery.scoreboard.last()?;
             let len = self.record_tail(last.end(), last.len.min(self.mss));
-            self.plan_again(last.end() - len, len, last.pushed)
+            self.retransmission_plan(last.end() - len, len, last.pushed)
         };
         Some(SegmentPlan { purpose: Purpose::TailProbe, ..probe })
     }
@@ -218,10 +218,10 @@ impl Connection {
     }
 
     /// A retransmission of `octets` bytes of the sequence space, FIN included.
-    fn plan_again(&self, seq: SndSeq, octets: u32, pushed: bool) -> SegmentPlan {
-        let (end, end_of_text) = (seq + octets, self.end_of_text());
-        let fin = end.after(end_of_text);
-        let len = octets - u32::from(fin);
+    fn retransmission_plan(&self, seq: SndSeq, bytes: u32, pushed: bool) -> SegmentPlan {
+        let (end, end_of_data) = (seq + bytes, self.end_of_data());
+        let fin = end.after(end_of_data);
+        let len = bytes - u32::from(fin);
         let mut flags = self.flags_at(seq, len, fin);
         flags.set(TcpFlags::PSH, len > 0 && (pushed || len > self.mss));
         SegmentPlan { purpose: Purpose::Data, seq, len, flags, rule: None }
@@ -246,7 +246,7 @@ impl Connection {
     /// New data that both windows allow, or the FIN after it.
     #[inline(always)]
     fn plan_new(&self, shared: &Shared, congestion: &Congestion) -> Option<SegmentPlan> {
-        let (seq, end) = (self.snd.nxt, self.end_of_text());
+        let (seq, end) = (self.snd.nxt, self.end_of_data());
         let fin_wanted = self.state.fin_pending() && !seq.after(end);
         let available = if seq.after(end) { 0 } else { end - seq };
         if available == 0 && !fin_wanted {
@@ -307,16 +307,16 @@ impl Connection {
     /// How many of `len` bytes from `seq` on may share a segment: those up to the end of a record (`MSG_EOR`).
     fn record_room(&self, seq: SndSeq, len: u32) -> u32 {
         let Some(records) = &self.records else { return len };
-        let (start, end) = self.record_span(seq, self.end_of_text());
+        let (start, end) = self.record_span(seq, self.end_of_data());
         records.next_after(start).filter(|at| *at < end).map_or(len, |at| len.min((at - start) as u32))
     }
 
     /// How many of the last `len` bytes before `end` may share a segment.
     fn record_tail(&self, end: SndSeq, len: u32) -> u32 {
         let Some(records) = &self.records else { return len };
-        let (end, end_of_text) = self.record_span(end, self.end_of_text());
+        let (end, end_of_data) = self.record_span(end, self.end_of_data());
         // A FIN shares the segment of the last record.
-        records.last_before(end.min(end_of_text)).map_or(len, |at| len.min((end - at) as u32))
+        records.last_before(end.min(end_of_data)).map_or(len, |at| len.min((end - at) as u32))
     }
 
     fn record_span(&self, from: SndSeq, to: SndSeq) -> (u64, u64) {
@@ -353,7 +353,7 @@ impl Connection {
         let pushed =
             self.pushed > position(seq) && self.pushed <= position(end) || self.pending.force || record();
         flags.set(TcpFlags::PSH, len > 0 && (pushed || len > self.mss));
-        flags.set(TcpFlags::FIN, fin && end == self.end_of_text());
+        flags.set(TcpFlags::FIN, fin && end == self.end_of_data());
         flags
     }
 }

@@ -15,8 +15,8 @@ impl Prr {
         Self { flight_at_start: flight.max(1), delivered: 0, sent: 0 }
     }
 
-    pub fn sent(&mut self, octets: u32) {
-        self.sent = self.sent.saturating_add(octets);
+    pub fn sent(&mut self, bytes: u32) {
+        self.sent = self.sent.saturating_add(bytes);
     }
 
     /// The congestion window after an ACK that delivered `delivered` bytes. `progress`: SND.UNA moved

@@ -222,13 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn fewer_or_a_path_that_reorders_wait_a_quarter_of_the_round_trip() {
+    fn fewer_duplicates_or_reordering_wait_a_quarter_of_the_rtt() {
         assert_eq!(judged(&[5], false), (0, Some(ms(4 + 105 + 25 - 110))));
         assert_eq!(judged(&[5, 6, 7], true), (0, Some(ms(4 + 103 + 25 - 110))));
     }
 
     #[test]
-    fn an_impossibly_early_answer_to_a_copy_is_the_answer_to_the_original() {
+    fn an_ack_sooner_than_min_rtt_is_for_the_original() {
         let mut rack = Rack::new();
         rack.measured(at(100), 100_000_000);
         let copy = Arrived { at: at(200), end: 1, resent: true, timed: false };

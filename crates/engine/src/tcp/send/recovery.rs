@@ -231,8 +231,8 @@ impl Recovery {
         let lost_before = self.scoreboard.lost();
         outcome.reorder_wait = self.find_losses(ack, congestion);
         outcome.lost = self.scoreboard.lost() > lost_before;
-        let octets = self.newly_arrived(ack, &delivered, repairing, congestion);
-        self.regulate(ack, octets, &delivered, &outcome, pipe_before, congestion);
+        let bytes = self.newly_arrived(ack, &delivered, repairing, congestion);
+        self.regulate(ack, bytes, &delivered, &outcome, pipe_before, congestion);
         outcome
     }
 
@@ -252,7 +252,7 @@ impl Recovery {
             return 0; // `progress` has set the window already
         }
         match (self.sack, repaired) {
-            (true, _) => delivered.octets,
+            (true, _) => delivered.bytes,
             (false, true) => ack.advanced.min(2 * ack.mss),
             (false, false) => ack.advanced,
         }
@@ -409,7 +409,7 @@ impl Recovery {
     fn regulate(
         &mut self,
         ack: &Ack<'_>,
-        octets: u32,
+        bytes: u32,
         delivered: &Delivered,
         outcome: &Outcome,
         pipe_before: u32,
@@ -417,7 +417,7 @@ impl Recovery {
     ) {
         let pipe = self.pipe(ack.mss);
         if let Phase::Recovery(_, prr) = &mut self.phase {
-            let arrived = if self.sack { delivered.octets } else { ack.mss.max(delivered.octets) };
+            let arrived = if self.sack { delivered.bytes } else { ack.mss.max(delivered.bytes) };
             let progress = ack.advanced > 0 && !outcome.lost;
             self.window = prr.window(arrived, pipe, congestion.threshold(), ack.mss, progress);
             if !self.sack && ack.advanced > 0 {
@@ -426,7 +426,7 @@ impl Recovery {
             }
             return;
         }
-        self.widen(ack, octets, outcome.rtt, pipe_before, congestion);
+        self.widen(ack, bytes, outcome.rtt, pipe_before, congestion);
     }
 
     /// Whether the window may grow when data is acknowledged, `pipe_before` bytes having been in flight. An unused window
@@ -442,17 +442,17 @@ impl Recovery {
     fn widen(
         &self,
         ack: &Ack<'_>,
-        octets: u32,
+        bytes: u32,
         rtt: Option<u64>,
         pipe_before: u32,
         congestion: &mut Congestion,
     ) {
         // On a path that reorders, SACKed data is progress as well.
-        let progress = ack.advanced > 0 || self.sack && octets > 0 && self.dup_threshold > DUP_THRESHOLD;
+        let progress = ack.advanced > 0 || self.sack && bytes > 0 && self.dup_threshold > DUP_THRESHOLD;
         if progress && self.uses_window(pipe_before, ack.mss, congestion) {
             congestion.on_ack(&Acked {
                 now: ack.now,
-                bytes: octets,
+                bytes: bytes,
                 mss: ack.mss,
                 rtt: rtt.map(Duration::from_nanos),
                 srtt: ack.srtt,
@@ -535,21 +535,21 @@ impl Recovery {
         self.probe = None;
         if probe.again && !dsack && self.is_open() {
             // The probe has repaired a loss without a recovery: the window is reduced all the same.
-            congestion.on_loss(ack.now, delivered.octets, ack.mss);
+            congestion.on_loss(ack.now, delivered.bytes, ack.mss);
             self.doubt = None;
         }
     }
 
     /// A duplicate pure ACK has arrived: the probe and the original segment were both received (RFC 8985
     /// section 7.4.2).
-    pub fn acknowledged_again(&mut self) {
+    pub fn on_duplicate_pure_ack(&mut self) {
         let una = self.scoreboard.una();
         self.probe = self.probe.filter(|probe| probe.end != una);
     }
 
     /// These bytes are sent as one segment, as a path MTU probe.
-    pub fn probes_size(&mut self, octets: Range<u64>) {
-        self.size_probe = Some(octets);
+    pub fn probes_size(&mut self, bytes: Range<u64>) {
+        self.size_probe = Some(bytes);
         self.size_probe_lost = false;
     }
 
@@ -573,12 +573,12 @@ impl Recovery {
     }
 
     /// Accounts data that was sent, for the first time or `again` (retransmitted).
-    pub fn sent(&mut self, octets: u32, again: bool) {
+    pub fn sent(&mut self, bytes: u32, again: bool) {
         if let Phase::Recovery(_, prr) = &mut self.phase {
-            prr.sent(octets);
+            prr.sent(bytes);
         }
         if let Some(doubt) = self.doubt.as_mut().filter(|_| again) {
-            doubt.again = doubt.again.saturating_add(octets);
+            doubt.again = doubt.again.saturating_add(bytes);
         }
     }
 }

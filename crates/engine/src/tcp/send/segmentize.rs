@@ -154,7 +154,7 @@ impl Connection {
         }
         self.rcv.edge = edge;
         if ecn.contains(TcpFlags::CWR) {
-            self.marks.said_slowed();
+            self.marks.cwr_sent();
         }
         Some(header_len)
     }
@@ -225,7 +225,7 @@ impl Connection {
     /// Data is sent after an idle period: reduces the congestion window (RFC 5681 section 4.1).
     #[cold]
     fn commit_restart(&mut self, shared: &Shared, now: Instant) {
-        if let Some(silence) = self.text_sent.map(|at| now - at) {
+        if let Some(silence) = self.data_sent.map(|at| now - at) {
             self.congestion.restart_after_idle(silence, self.rtt.rto(&shared.config.tcp), self.mss);
             self.recovery.trust();
         }
@@ -255,7 +255,7 @@ impl Connection {
             return;
         }
         (self.pending.force, self.pending.flush) = (false, false);
-        let last = self.text_sent.replace(now);
+        let last = self.data_sent.replace(now);
         if let Some(last) = last.filter(|_| self.snd.una == self.snd.nxt) {
             self.congestion.add_idle_time(now - last);
         }
@@ -307,7 +307,7 @@ impl Connection {
             if plan.len < self.mss || !plan.len.is_multiple_of(self.mss) {
                 self.small = end_of_data;
             }
-            self.ack_policy.text_sent(now, shared.config.tcp.ack_delay);
+            self.ack_policy.data_sent(now, shared.config.tcp.ack_delay);
         }
         self.snd.nxt = plan.seq + plan.occupies();
     }

@@ -71,7 +71,7 @@ impl Handshake {
             }
             (Phase::AwaitingDecision | Phase::SynReceived, Origin::Active) => Rule::RstKilled,
         };
-        self.owes_reset = Some(rule).filter(|rule| *rule == Rule::RstKilled);
+        self.reset_pending = Some(rule).filter(|rule| *rule == Rule::RstKilled);
         self.finish(Cause::Aborted, EndedBy::Administrator, rule, None, now);
         true
     }

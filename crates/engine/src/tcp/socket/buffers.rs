@@ -14,40 +14,40 @@ use core::task::Poll;
 impl Stack {
     /// The receive buffer of a listener's later connections ([`Tcp::set_receive_buffer`]); connections opened by a SYN
     /// cookie have the stack's.
-    pub fn tcp_set_listener_receive_buffer(&mut self, id: ListenerId, octets: Option<usize>) {
-        let octets = bounded(octets, self.shared.config.tcp.receive_buffer);
+    pub fn tcp_set_listener_receive_buffer(&mut self, id: ListenerId, bytes: Option<usize>) {
+        let bytes = bounded(bytes, self.shared.config.tcp.receive_buffer);
         if let Some(listener) = self.tcp.listeners.get_mut(id) {
-            listener.receive_buffer = octets;
+            listener.receive_buffer = bytes;
         }
     }
 }
 
 /// A size within the limits of a receive buffer.
-fn bounded(octets: Option<usize>, limit: usize) -> Option<u32> {
-    octets.map(|octets| octets.clamp(MIN_BUFFER, limit) as u32)
+fn bounded(bytes: Option<usize>, limit: usize) -> Option<u32> {
+    bytes.map(|bytes| bytes.clamp(MIN_BUFFER, limit) as u32)
 }
 
 /// The whole segments that fit: a window of them invites no partial segment.
-fn whole_segments(shared: &Shared, remote: IpAddr, octets: usize) -> usize {
+fn whole_segments(shared: &Shared, remote: IpAddr, bytes: usize) -> usize {
     let mss = usize::from(negotiate::own_mss(&shared.config, remote)).max(1);
-    if octets > mss { octets - octets % mss } else { octets }
+    if bytes > mss { bytes - bytes % mss } else { bytes }
 }
 
 impl Tcp<'_> {
     /// `SO_RCVBUF`: size of the receive buffer, from 536 bytes up to the stack's limit; the window has whole
     /// segments and never exceeds it; `None`: auto-tuning. Set before the SYN is sent, it determines the window scale too. A window that
     /// was advertised is not taken back.
-    pub fn set_receive_buffer(&mut self, octets: Option<usize>) {
-        let octets = bounded(octets, self.shared.config.tcp.receive_buffer);
-        self.set(|settings| settings.receive_buffer = octets);
+    pub fn set_receive_buffer(&mut self, bytes: Option<usize>) {
+        let bytes = bounded(bytes, self.shared.config.tcp.receive_buffer);
+        self.set(|settings| settings.receive_buffer = bytes);
         match self.table.socket_mut(self.id) {
             Socket::Opening(handshake) => handshake.fit_receive_buffer(self.shared),
             Socket::Open(connection) => {
-                let octets = octets.unwrap_or_default() as usize;
+                let bytes = bytes.unwrap_or_default() as usize;
                 connection.incoming.raise_limit(whole_segments(
                     self.shared,
                     connection.flow.remote.ip(),
-                    octets,
+                    bytes,
                 ));
                 connection.cap_receive_buffer(self.shared);
             }
@@ -58,14 +58,14 @@ impl Tcp<'_> {
     /// See [`set_receive_buffer`](Self::set_receive_buffer). The stack's limit, if none is set.
     pub fn receive_buffer(&self) -> usize {
         let limit = self.shared.config.tcp.receive_buffer;
-        self.settings().receive_buffer.map_or(limit, |octets| octets as usize)
+        self.settings().receive_buffer.map_or(limit, |bytes| bytes as usize)
     }
 
     /// `TCP_NOTSENT_LOWAT`: the send buffer takes at most this much data beyond what the peer's window and the
     /// congestion window allow sending; [`Event::Writable`](crate::Event::Writable) follows once half of that is sent.
     /// `None`: the size of the send buffer is the only limit.
-    pub fn set_not_sent_low_water(&mut self, octets: Option<u32>) {
-        self.set(|settings| settings.not_sent_low_water = octets);
+    pub fn set_not_sent_low_water(&mut self, bytes: Option<u32>) {
+        self.set(|settings| settings.not_sent_low_water = bytes);
         if let Socket::Open(connection) = self.table.socket_mut(self.id) {
             connection.wake_writer(self.shared);
         }
@@ -112,7 +112,7 @@ impl Handshake {
             return;
         }
         let limit = shared.config.tcp.receive_buffer;
-        let whole = |octets: u32| whole_segments(shared, self.flow.remote.ip(), octets as usize);
+        let whole = |bytes: u32| whole_segments(shared, self.flow.remote.ip(), bytes as usize);
         self.offered.receive_buffer = self.settings.receive_buffer.map_or(limit, whole);
     }
 }
@@ -120,7 +120,7 @@ impl Handshake {
 impl Connection {
     fn end_record(&mut self) {
         let position = |seq| self.recovery.scoreboard.position(seq);
-        let (una, end) = (position(self.snd.una), position(self.end_of_text()));
+        let (una, end) = (position(self.snd.una), position(self.end_of_data()));
         self.records.get_or_insert_with(Box::default).push(end, una);
     }
 }

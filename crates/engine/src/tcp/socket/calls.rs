@@ -111,18 +111,18 @@ impl Tcp<'_> {
         }
     }
 
-    /// SEND: copies as much of `text` as there is room for, and returns how much. `Pending`: there is no
+    /// SEND: copies as much of `data` as there is room for, and returns how much. `Pending`: there is no
     /// room, or no connection yet; [`Event::Writable`](crate::Event::Writable) follows.
     ///
     /// # Errors
     ///
     /// The pending error once, then [`TcpError::BrokenPipe`]; the latter also after
     /// [`shutdown`](Self::shutdown).
-    pub fn send(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
-        self.give(text, false)
+    pub fn send(&mut self, data: &[u8]) -> Poll<Result<usize, TcpError>> {
+        self.give(data, false)
     }
 
-    fn give(&mut self, text: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
+    fn give(&mut self, data: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
         let Self { table, shared, id } = self;
         match table.socket_mut(*id) {
             Socket::Opening(handshake) if handshake.closing => Poll::Ready(Err(TcpError::BrokenPipe)),
@@ -131,7 +131,7 @@ impl Tcp<'_> {
                 Poll::Pending
             }
             Socket::Open(connection) => {
-                let sent = connection.send(shared, text, more);
+                let sent = connection.send(shared, data, more);
                 table.after_call(shared, *id);
                 sent
             }
@@ -145,8 +145,8 @@ impl Tcp<'_> {
     /// # Errors
     ///
     /// As in [`send`](Self::send).
-    pub fn send_more(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
-        self.give(text, true)
+    pub fn send_more(&mut self, data: &[u8]) -> Poll<Result<usize, TcpError>> {
+        self.give(data, true)
     }
 
     /// As [`send`](Self::send), but the caller writes in place: `fill` gets at most as much memory as there is room,
@@ -169,7 +169,7 @@ impl Tcp<'_> {
         }
         let sent = connection.outgoing.fill(room, spare, fill);
         connection.pending.more = false;
-        connection.pushed = connection.recovery.scoreboard.position(connection.end_of_text());
+        connection.pushed = connection.recovery.scoreboard.position(connection.end_of_data());
         table.after_call(shared, *id);
         Poll::Ready(Ok(sent))
     }
@@ -288,11 +288,11 @@ impl Tcp<'_> {
 
     /// Acknowledges the first `octets` bytes of the stream, counted from its start; `fin`: and the FIN, if these are
     /// all. The acknowledgment of all received data also answers any pending probe.
-    pub fn acknowledge(&mut self, octets: u64, fin: bool) {
+    pub fn acknowledge(&mut self, bytes: u64, fin: bool) {
         let now = self.table.clock();
         let Self { table, shared, id } = self;
         if let Socket::Open(connection) = table.socket_mut(*id) {
-            connection.acknowledge(shared, now, octets, fin);
+            connection.acknowledge(shared, now, bytes, fin);
             table.enqueue(*id);
         }
     }
@@ -325,7 +325,7 @@ impl Connection {
         self.state.may_send() && self.fate.is_none()
     }
 
-    fn send(&mut self, shared: &Shared, text: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
+    fn send(&mut self, shared: &Shared, data: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
         if !self.may_send() {
             return Poll::Ready(Err(TcpError::BrokenPipe));
         }
@@ -335,10 +335,10 @@ impl Connection {
             self.waits.blocked = true;
             return Poll::Pending;
         }
-        let taken = self.outgoing.push(&text[..text.len().min(room)]);
+        let taken = self.outgoing.push(&data[..data.len().min(room)]);
         self.pending.more = more;
         if !more {
-            self.pushed = self.recovery.scoreboard.position(self.end_of_text());
+            self.pushed = self.recovery.scoreboard.position(self.end_of_data());
         }
         Poll::Ready(Ok(taken))
     }

@@ -127,7 +127,7 @@ fn abort_handshake(shared: &mut Shared, handshake: &mut Handshake, now: Instant)
         Phase::AwaitingDecision => {
             reset_reply::push(shared, &handshake.flow, handshake.refusal_header(), rule)
         }
-        Phase::SynReceived => handshake.owes_reset = Some(rule),
+        Phase::SynReceived => handshake.reset_pending = Some(rule),
     }
     handshake.finish(Cause::Aborted, EndedBy::Application, rule, None, now);
 }

@@ -157,7 +157,7 @@ impl Tcp<'_> {
 impl Connection {
     fn info(&self, shared: &Shared, now: Instant) -> TcpInfo {
         let config = &shared.config;
-        let unacked = self.snd.nxt.earlier(self.end_of_text()) - self.snd.una;
+        let unacked = self.snd.nxt.earlier(self.end_of_data()) - self.snd.una;
         let negotiated = &self.negotiated;
         let (receiver_rtt, rcv_space) = self.reading.seen();
         TcpInfo {
@@ -181,14 +181,14 @@ impl Connection {
             unsent: self.outgoing.len() - unacked as usize,
             unacked: unacked as usize,
             unread: self.incoming.len(),
-            out_of_order: self.incoming.out_of_order().octets() as usize,
+            out_of_order: self.incoming.out_of_order().bytes() as usize,
             backoffs: self.rtt.backoffs(),
             probes: self.probes,
             last_data: self.ack_policy.last_data(),
             established: Some(self.established),
             last_ack: Some(self.heard),
-            bytes_sent: self.octets.sent + u64::from(unacked),
-            bytes_received: self.octets.received,
+            bytes_sent: self.bytes.sent + u64::from(unacked),
+            bytes_received: self.bytes.received,
             ..self.counts(now, self.sizes(shared, now))
         }
     }
@@ -199,7 +199,7 @@ impl Connection {
             state: TcpState::Closed,
             unsent: end.lost.unsent as usize,
             unacked: end.lost.unacked as usize,
-            bytes_sent: self.octets.sent + end.lost.unacked,
+            bytes_sent: self.bytes.sent + end.lost.unacked,
             out_of_order: 0,
             sacked: 0,
             lost: 0,
@@ -250,14 +250,14 @@ impl Connection {
             min_rtt: self.min_rtt(now),
             timeouts: stats.timeouts,
             timeout_recoveries: stats.timeout_recoveries,
-            last_data_sent: self.text_sent,
+            last_data_sent: self.data_sent,
             segments_in: stats.segments_in,
             segments_out: stats.segments_out,
-            data_segments_in: stats.text_in,
-            data_segments_out: stats.text_out,
-            out_of_order_segments: stats.early_in,
+            data_segments_in: stats.data_in,
+            data_segments_out: stats.data_out,
+            out_of_order_segments: stats.ooo_in,
             retransmissions: u64::from(stats.retransmitted),
-            bytes_retransmitted: stats.octets_again,
+            bytes_retransmitted: stats.bytes_retrans,
             delivered: stats.delivered,
             delivered_marked: stats.delivered_marked,
             duplicates_reported,

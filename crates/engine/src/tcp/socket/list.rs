@@ -23,7 +23,7 @@ pub struct OpenConnection {
     /// When the first SYN was sent or received.
     pub opened: Instant,
     /// How many bytes of data it has carried.
-    pub octets: ByteCounts,
+    pub bytes: ByteCounts,
 }
 
 impl Stack {
@@ -51,17 +51,17 @@ impl TcpTable {
 
     fn open(&self) -> impl Iterator<Item = OpenConnection> + '_ {
         self.slots().filter_map(|(id, slot)| {
-            let (has_user, origin, opened, octets) = match slot {
+            let (has_user, origin, opened, bytes) = match slot {
                 _ if slot.state() == TcpState::Closed => return None,
-                Slot::Parked(of) => (true, of.origin, of.opened, of.octets),
+                Slot::Parked(of) => (true, of.origin, of.opened, of.bytes),
                 Slot::Socket(Socket::Opening(of)) => {
                     (of.has_user, of.origin, of.opened, ByteCounts::default())
                 }
-                Slot::Socket(Socket::Open(of)) => (of.has_user, of.origin, of.opened, of.octets),
+                Slot::Socket(Socket::Open(of)) => (of.has_user, of.origin, of.opened, of.bytes),
                 Slot::Socket(Socket::Closed(_)) => return None,
             };
             let (flow, state) = (slot.flow(), slot.state());
-            Some(OpenConnection { id, flow, origin, state, has_user, opened, octets })
+            Some(OpenConnection { id, flow, origin, state, has_user, opened, bytes })
         })
     }
 }

@@ -45,7 +45,7 @@ impl Tcp<'_> {
     /// is waiting.
     pub fn set_nodelay(&mut self, nodelay: bool) {
         if let Socket::Open(connection) = self.socket_mut() {
-            let waits = connection.end_of_text().after(connection.snd.nxt);
+            let waits = connection.end_of_data().after(connection.snd.nxt);
             connection.pending.flush = nodelay && waits;
         }
         self.set(|settings| settings.nodelay = nodelay);
@@ -67,13 +67,13 @@ impl Tcp<'_> {
     }
 
     /// `TCP_MAXSEG`: max data in a segment, in both directions; no effect after the SYNs are exchanged.
-    pub fn set_max_segment(&mut self, octets: Option<u16>) {
-        self.set(|settings| settings.max_segment = octets.map(|octets| octets.max(MIN_MSS)));
+    pub fn set_max_segment(&mut self, bytes: Option<u16>) {
+        self.set(|settings| settings.max_segment = bytes.map(|bytes| bytes.max(MIN_MSS)));
     }
 
     /// `SO_SNDBUF`: size of the send buffer, sent data included, up to the stack's limit; `None`: auto-tuning.
-    pub fn set_send_buffer(&mut self, octets: Option<usize>) {
-        self.set(|settings| settings.send_buffer = octets);
+    pub fn set_send_buffer(&mut self, bytes: Option<usize>) {
+        self.set(|settings| settings.send_buffer = bytes);
         if let Socket::Open(connection) = self.table.socket_mut(self.id) {
             connection.wake_writer(self.shared);
         }

@@ -35,7 +35,7 @@ impl TcpTable {
             return Verdict::Dropped(Rule::DropBadChecksum.into());
         }
         let mut tcp = TcpHeader::default();
-        let Ok(text) = tcp.read(segment) else {
+        let Ok(payload) = tcp.read(segment) else {
             shared.counters.tcp_in_errors += 1;
             return Verdict::Dropped(Rule::DropBadHeader.into());
         };
@@ -45,7 +45,7 @@ impl TcpTable {
         let Shared { resets, config, secret, .. } = shared;
         resets.arrived(config.tcp.reset_rate, now, secret, tcp.flags.contains(TcpFlags::RST));
         // Consecutive segments often belong to the same connection, which needs no hash.
-        let mut seg = Arrival { ip, tcp: &tcp, text, hash: 0 };
+        let mut seg = Arrival { ip, tcp: &tcp, payload, hash: 0 };
         let ports = (tcp.src_port, tcp.dst_port);
         if let Some((_, id)) = self.last.filter(|last| last.0 == ports && self.is_open_at(last.1, &seg)) {
             return self.arrives_at(shared, now, id, &seg);
@@ -56,7 +56,7 @@ impl TcpTable {
 
     fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
         if self.demux.is_empty() {
-            return self.arrives_for_nobody(shared, now, seg, None);
+            return self.arrives_in_closed(shared, now, seg, None);
         }
         if let Some(id) = self.demux.live(seg.hash, |id| self.entries[id].slot.is_of(seg)) {
             self.last = Some(((seg.tcp.src_port, seg.tcp.dst_port), id));
@@ -70,7 +70,7 @@ impl TcpTable {
         {
             Some(Waiting::Done(verdict)) => verdict,
             Some(Waiting::Reopen(after)) => self.reopen(shared, now, seg, after),
-            None => self.arrives_for_nobody(shared, now, seg, None),
+            None => self.arrives_in_closed(shared, now, seg, None),
         }
     }
 
@@ -134,7 +134,7 @@ impl TcpTable {
 
     /// No connection has the four-tuple: the segment goes to a listener, is intercepted, or arrives in CLOSED
     /// (RFC 9293 sections 3.10.7.1 and 3.10.7.2).
-    pub(in crate::tcp) fn arrives_for_nobody(
+    pub(in crate::tcp) fn arrives_in_closed(
         &mut self,
         shared: &mut Shared,
         now: Instant,
@@ -164,7 +164,7 @@ impl TcpTable {
     /// (RFC 1122 section 4.2.2.13).
     fn reopen(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>, after: SndSeq) -> Verdict {
         if shared.config.intercept.tcp || self.listeners.find(seg.local()).is_some() {
-            return self.arrives_for_nobody(shared, now, seg, Some(after));
+            return self.arrives_in_closed(shared, now, seg, Some(after));
         }
         match self.demux.waiting.get_mut(seg.hash, |flow| seg.is_of(flow)) {
             Some(entry) => entry.answer(shared, now, seg),

@@ -234,7 +234,7 @@ impl TcpTable {
                     return self.finish_connection(shared, now, id);
                 }
             },
-            Slot::Socket(Socket::Opening(handshake)) if handshake.owes_reset.is_some() => None,
+            Slot::Socket(Socket::Opening(handshake)) if handshake.reset_pending.is_some() => None,
             Slot::Socket(Socket::Opening(handshake)) if handshake.end.is_some() => {
                 return self.finish_handshake(shared, id);
             }

@@ -36,7 +36,7 @@ impl TcpTable {
             }
             None => return,
         };
-        ended.octets = connection.octets;
+        ended.bytes = connection.bytes;
         let open = matches!(ended.end.state, TcpState::Established | TcpState::CloseWait);
         shared.counters.tcp_established_resets += u64::from(open);
         shared.counters.ends.count(ended.end.rule);
@@ -68,7 +68,7 @@ impl TcpTable {
             opened: handshake.opened,
             established: None,
             numbers: handshake.initial_numbers(),
-            octets: ByteCounts::default(),
+            bytes: ByteCounts::default(),
             end: end.clone(),
         })));
         self.demux.remove(id);

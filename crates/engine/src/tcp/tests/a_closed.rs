@@ -107,7 +107,7 @@ fn spoil(p: &Peer, text: &str, repair: bool, change: impl FnOnce(&mut Vec<u8>)) 
 }
 
 #[test]
-fn t9_t10_what_is_damaged_is_dropped_and_counted() {
+fn t9_t10_damaged_segments_are_dropped_and_counted() {
     both(|v6| {
         let mut p = Peer::listening(v6);
         let mut errors = 0;
@@ -210,7 +210,7 @@ fn t14_a_signed_segment_without_a_key_is_dropped() {
 
 /// N11, S16, S57: bits and options that mean nothing to us change no answer.
 #[test]
-fn t15_what_is_unknown_is_passed_over() {
+fn t15_unknown_options_are_skipped() {
     both(|v6| {
         let odd: [fn(&Peer) -> Vec<u8>; 7] = [
             |p| p.packet("SEW seq=0"),
@@ -261,7 +261,7 @@ fn answers(v6: bool, listen: bool) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn t27_both_families_answer_with_the_same_octets() {
+fn t27_both_families_answer_with_the_same_bytes() {
     for listen in [false, true] {
         let [v4, v6] = [false, true].map(|v6| answers(v6, listen));
         assert_eq!(v4, v6);
@@ -306,7 +306,7 @@ fn t28_t29_t30_the_limit_of_resets() {
 /// D10: what the limit leaves for one asker after others have asked is not the same each time, so that
 /// nobody can count the others by it.
 #[test]
-fn t31_what_the_limit_leaves_cannot_be_foretold() {
+fn t31_the_remaining_challenge_acks_are_unpredictable() {
     both(|v6| {
         let mut p = Peer::with(v6, |config| config.tcp.reset_rate = Some(200));
         let mut left = alloc::collections::BTreeSet::new();
@@ -343,7 +343,7 @@ fn any_address_answers_for_every_host() {
 
 /// What the segment parser reads is what was meant: the tests stand on it.
 #[test]
-fn the_notation_says_what_it_means() {
+fn the_notation_is_parsed() {
     let p = Peer::new(false);
     let packet = p.packet("P. seq=5 ack=7 win=100 len=3");
     let (header, text) = TcpHeader::parse(&packet[20..]).unwrap();

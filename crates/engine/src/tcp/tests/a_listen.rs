@@ -28,7 +28,7 @@ fn t16_an_ack_to_a_listener_is_reset_and_the_listener_goes_on() {
 }
 
 #[test]
-fn t17_t18_what_neither_opens_nor_acknowledges_is_dropped_by_a_listener() {
+fn t17_t18_a_listener_drops_segments_without_syn_and_ack() {
     both(|v6| {
         for (segment, expected) in [
             ("F seq=9", "dropped S13"),
@@ -47,7 +47,7 @@ fn t17_t18_what_neither_opens_nor_acknowledges_is_dropped_by_a_listener() {
 
 /// S15: there is no TCP Fast Open.
 #[test]
-fn t21_text_on_a_syn_is_not_acknowledged_and_taken_when_sent_again() {
+fn t21_data_on_a_syn_is_not_acknowledged_and_accepted_when_retransmitted() {
     both(|v6| {
         let mut p = Peer::listening(v6);
         assert_eq!(p.on("S seq=0 len=7 mss=1460"), "accepted | S. seq=0 ack=1");
@@ -78,7 +78,7 @@ fn t22_an_unacceptable_ack_in_syn_sent_is_reset_and_the_attempt_goes_on() {
 }
 
 #[test]
-fn t23_t24_what_says_nothing_in_syn_sent_is_dropped() {
+fn t23_t24_segments_without_meaning_in_syn_sent_are_dropped() {
     both(|v6| {
         for (segment, expected) in [
             (". seq=500 ack=1", "dropped S23"),
@@ -103,7 +103,7 @@ fn t23_t24_what_says_nothing_in_syn_sent_is_dropped() {
 /// S26: what else stands on a SYN|ACK, text or FIN, is not taken with it, as on Linux: the peer sends it
 /// again.
 #[test]
-fn s26_text_and_fin_on_a_syn_ack_wait() {
+fn s26_data_and_fin_on_a_syn_ack_wait() {
     both(|v6| {
         let mut p = Peer::syn_sent(v6);
         assert_eq!(p.on("SF. seq=0 ack=1 len=5 mss=1460"), "accepted | . seq=1 ack=1");
@@ -148,7 +148,7 @@ fn t26_the_syn_is_hurried_once_and_not_by_a_reset() {
 
 /// S27 by every call that gives an attempt up: nothing is sent, the end is told once.
 #[test]
-fn s27_an_attempt_is_given_up_in_silence() {
+fn s27_an_attempt_times_out_without_a_reset() {
     both(|v6| {
         for how in ["close", "abort", "shutdown", "linger"] {
             let mut p = Peer::syn_sent(v6);

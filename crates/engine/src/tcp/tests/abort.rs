@@ -11,7 +11,7 @@ use lastack_wire::tcp::{TcpFlags, TcpHeader};
 
 /// R8, S64 with text in flight and text that waits behind it: both are lost, and counted.
 #[test]
-fn an_abort_discards_what_waits() {
+fn an_abort_discards_queued_data() {
     let mut pair = Pair::new(false);
     let (a, b) = pair.connect();
     pair.a.tcp(a).set_linger(Some(Duration::ZERO));
@@ -38,7 +38,7 @@ fn an_abort_discards_what_waits() {
 
 /// S66, and S60 in its place: after both FINs an abort is silent unless it discards unread text.
 #[test]
-fn an_abort_after_both_fins_is_silent_unless_text_is_unread() {
+fn an_abort_after_both_fins_is_silent_unless_data_is_unread() {
     for unread in [false, true] {
         let mut pair = Pair::new(false);
         let (a, b) = pair.connect();
@@ -114,7 +114,7 @@ fn a_reset_declares_its_reason() {
 }
 
 #[test]
-fn a_reset_declares_nothing_that_does_not_fit_or_was_not_asked_for() {
+fn a_reset_carries_a_reason_only_if_configured_and_if_it_fits() {
     for (declare, buffer) in [(false, 1 << 20), (true, 536)] {
         let mut pair = Pair::with(false, |config| {
             config.tcp.send_rst_reason = declare;

@@ -11,7 +11,7 @@ fn held(v6: bool) -> Peer {
 }
 
 #[test]
-fn nothing_is_acknowledged_before_the_user_says_so() {
+fn nothing_is_acknowledged_before_the_user_releases_it() {
     both(|v6| {
         let mut p = held(v6);
         assert_eq!(p.on("P. len=10"), "accepted");
@@ -32,7 +32,7 @@ fn nothing_is_acknowledged_before_the_user_says_so() {
 }
 
 #[test]
-fn who_asks_is_not_answered_and_the_user_is_told() {
+fn a_probe_is_not_answered_and_the_user_is_notified() {
     both(|v6| {
         let mut p = held(v6);
         p.on("P. len=10");
@@ -46,7 +46,7 @@ fn who_asks_is_not_answered_and_the_user_is_told() {
         p.tcp().acknowledge(10, false);
         assert_eq!(p.out(), ". seq=1 ack=11");
         assert!(!p.tcp().ack_wanted());
-        // A probe of keep-alive, with and without an octet.
+        // A probe of keep-alive, with and without a byte.
         for probe in [". seq=10", ". seq=10 len=1"] {
             assert_eq!(p.on(probe), "dropped S51");
             assert_eq!(p.told(), "AckWanted");
@@ -95,14 +95,14 @@ fn an_error_quotes_what_is_in_flight() {
         let sent = Sent { bytes: p.last().bytes.clone(), transmit: p.last().transmit };
         let (error, quoted) = sent.error();
         assert_eq!(error, IcmpError::host_unreachable(v6));
-        // Ports and sequence number are those of the first octet that is not acknowledged.
+        // Ports and sequence number are those of the first byte that is not acknowledged.
         let tcp = if v6 { 40 } else { 20 };
         assert_eq!(quoted[tcp..tcp + 8], p.packet("P. len=10")[tcp..tcp + 8]);
     });
 }
 
 #[test]
-fn who_closes_leaves_nothing_unacknowledged_and_who_is_muted_nothing_at_all() {
+fn a_close_acknowledges_everything_and_a_muted_connection_nothing() {
     both(|v6| {
         let mut p = held(v6);
         p.on("FP. len=10");

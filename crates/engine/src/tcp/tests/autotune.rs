@@ -5,7 +5,7 @@ use crate::tcp::tests::peer::{Kind, Peer, both};
 use alloc::format;
 use core::time::Duration;
 
-/// The peer sends so many segments of 1000 octets a round trip of 20 ms after our last ACK, and all is read.
+/// The peer sends so many segments of 1000 bytes a round trip of 20 ms after our last ACK, and all is read.
 fn receive_round(p: &mut Peer, segments: u32) {
     p.run(20);
     for _ in 0..segments {
@@ -38,7 +38,7 @@ fn the_receive_buffer_holds_twice_what_is_read_in_a_round_trip() {
 /// What comes first after a silence echoes a timestamp as old as the silence. It is no round trip, neither for the
 /// window nor for who asks; whatever the silence, and once or again and again.
 #[test]
-fn a_silence_is_no_round_trip() {
+fn idle_time_is_not_an_rtt() {
     let took = |silences: &[u64]| {
         let mut pair = Pair::new(false);
         let listener = pair.listen(8);
@@ -67,7 +67,7 @@ fn a_silence_is_no_round_trip() {
 
 /// A path that has become longer is known after a few round trips all the same.
 #[test]
-fn a_round_trip_that_has_grown_is_found_out() {
+fn a_grown_rtt_is_detected() {
     let mut pair = Pair::new(false);
     let listener = pair.listen(8);
     pair.delay = Duration::from_millis(1);
@@ -87,7 +87,7 @@ fn a_round_trip_that_has_grown_is_found_out() {
 
 /// The user reads nothing: a window that nobody empties does not grow.
 #[test]
-fn the_receive_buffer_of_who_does_not_read_stays() {
+fn the_receive_buffer_does_not_grow_without_reads() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         let at_first = p.tcp().info().rcv_wnd;

@@ -90,7 +90,7 @@ fn t35_a_fin_completes_a_simultaneous_open() {
 }
 
 #[test]
-fn t36_an_exact_reset_ends_an_embryonic_connection_in_silence() {
+fn t36_an_exact_reset_ends_syn_received_silently() {
     both(|v6| {
         for segment in ["R", "R. ack=1", "R. ack=99", "R len=20", "SR", "FR"] {
             let mut p = Peer::syn_received(v6, Kind::Full);
@@ -106,7 +106,7 @@ fn t36_an_exact_reset_ends_an_embryonic_connection_in_silence() {
 }
 
 #[test]
-fn t37_t38_another_reset_does_not_end_an_embryonic_connection() {
+fn t37_t38_another_reset_does_not_end_a_connection_in_syn_received() {
     both(|v6| {
         let challenged = "answered R2 | . seq=1 ack=1";
         for (segment, expected) in [
@@ -127,7 +127,7 @@ fn t37_t38_another_reset_does_not_end_an_embryonic_connection() {
 }
 
 #[test]
-fn t39_what_else_can_reach_an_embryonic_connection() {
+fn t39_other_segments_in_syn_received() {
     both(|v6| {
         for (segment, expected) in [
             ("S seq=0", "answered S31 | S. seq=0 ack=1"),
@@ -149,7 +149,7 @@ fn t39_what_else_can_reach_an_embryonic_connection() {
 
 /// S31, S33: one answer in 500 ms, whatever it is to.
 #[test]
-fn t39_the_answers_of_an_embryonic_connection_are_limited() {
+fn t39_the_answers_of_a_connection_in_syn_received_are_limited() {
     both(|v6| {
         let mut p = Peer::syn_received(v6, Kind::Plain);
         assert_eq!(p.on("S seq=0"), "answered S31 | S. seq=0 ack=1");
@@ -202,7 +202,7 @@ fn t39_another_syn_in_the_window() {
 
 /// S35, and a FIN with the last ACK.
 #[test]
-fn t39_what_completes_a_handshake_oddly() {
+fn t39_unusual_completions_of_a_handshake() {
     both(|v6| {
         let mut p = Peer::syn_received(v6, Kind::Plain);
         assert_eq!(p.on("S. seq=0 ack=1"), "accepted | . seq=1 ack=1");
@@ -237,7 +237,7 @@ fn t40_a_reset_after_a_simultaneous_open_refuses() {
 
 /// T151, S36: 1, 2, 4, 8, 16 and 32 s; then silence, and the last ACK finds a listener (S10).
 #[test]
-fn s36_a_syn_ack_that_stays_unanswered_ends_in_silence() {
+fn s36_an_unanswered_syn_ack_times_out_silently() {
     both(|v6| {
         let mut p = Peer::syn_received(v6, Kind::Plain);
         let times = [1, 3, 7, 15, 31].map(|s| alloc::format!("{s}000: S. seq=0 ack=1"));
@@ -252,7 +252,7 @@ fn s36_a_syn_ack_that_stays_unanswered_ends_in_silence() {
 
 /// S94: 1, 2, 4, .. 64 s.
 #[test]
-fn s94_a_syn_that_stays_unanswered_ends_in_silence() {
+fn s94_an_unanswered_syn_times_out_silently() {
     both(|v6| {
         let mut p = Peer::syn_sent(v6);
         let times = [1, 3, 7, 15, 31, 63].map(|s| alloc::format!("{s}000: S seq=0"));

@@ -172,7 +172,7 @@ fn t48_nothing_but_the_number_of_a_reset_counts() {
             p.run(5000);
             assert_eq!(p.on(segment), "ended R1", "{segment}");
             assert_eq!((p.receive(), p.receive()), ("Reset".into(), "0".into()));
-            assert_eq!(p.ended[0].octets.received, 0);
+            assert_eq!(p.ended[0].bytes.received, 0);
         }
     });
 }
@@ -228,7 +228,7 @@ fn t50_t51_a_reset_in_syn_sent_counts_by_its_ack() {
 
 /// R10: a reset finds nothing and leaves nothing.
 #[test]
-fn t52_a_reset_to_nobody_leaves_no_state() {
+fn t52_a_reset_without_a_connection_leaves_no_state() {
     both(|v6| {
         for listen in [false, true] {
             let mut p = if listen { Peer::listening(v6) } else { Peer::new(v6) };
@@ -319,7 +319,7 @@ fn t57_a_sweep_of_the_window_does_not_end_the_connection() {
 
 /// What the shape of a reset tells, and what its text says.
 #[test]
-fn the_record_of_a_reset_says_what_is_known() {
+fn the_record_of_a_reset_is_complete() {
     both(|v6| {
         for (segment, inferred) in [("R", LikelyCause::UnknownConnection), ("R.", LikelyCause::AbortedByPeer)]
         {
@@ -337,7 +337,7 @@ fn the_record_of_a_reset_says_what_is_known() {
                 (crate::tcp::tests::peer::IRS.wrapping_add(21), 7, 0)
             );
             assert_eq!((ended.end.at, ended.flow), (p.now, p.flow()));
-            assert_eq!((ended.octets.sent, ended.octets.received), (0, 20));
+            assert_eq!((ended.bytes.sent, ended.bytes.received), (0, 20));
             assert_eq!((ended.end.lost.unacked, ended.end.peer_said), (700, None));
         }
         let said = ResetReason::from_payload(&[0x33, 0xaa, 0, 5, 0, 0, 0, 0]).unwrap();

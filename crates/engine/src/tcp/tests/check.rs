@@ -24,7 +24,7 @@ fn connection(table: &mut TcpTable, id: ConnId) -> &mut Connection {
 }
 
 #[test]
-fn what_does_not_hold_is_seen() {
+fn broken_invariants_are_detected() {
     assert!(!sees(|_, _| {}));
     assert!(sees(|table, _| table.orphans += 1));
     assert!(sees(|table, _| table.embryonic += 1));

@@ -63,7 +63,7 @@ fn every_rule_counts() {
 
 /// RFC 9293 section 3.8.6.3: an ACK that nothing took along goes when its time is over.
 #[test]
-fn an_ack_that_is_held_back_counts_when_it_goes() {
+fn a_delayed_ack_counts_when_it_is_sent() {
     both(|v6| {
         let mut p = Peer::listening(v6);
         p.stack.tcp_config_mut().quick_acks = 0;
@@ -84,7 +84,7 @@ fn linux(name: &str, info: &TcpInfo) -> u64 {
 
 /// As on Linux, whose number counts what comes and not what is kept.
 #[test]
-fn early_text_counts_as_often_as_it_comes() {
+fn out_of_order_data_counts_each_time_it_arrives() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         p.on(". at=100 len=5");
@@ -96,7 +96,7 @@ fn early_text_counts_as_often_as_it_comes() {
 
 /// Linux tells the RTO without the back-off of the probes of a shut window.
 #[test]
-fn probes_of_a_shut_window_do_not_back_off_the_rto_that_is_told() {
+fn window_probes_do_not_back_off_the_reported_rto() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         p.send(5);
@@ -132,7 +132,7 @@ fn the_handshake_shows_a_round_trip_time() {
 
 /// What is in flight is limited by the buffer only while a writer waits for room.
 #[test]
-fn the_send_buffer_limits_who_waits_for_room() {
+fn sndbuf_limited_time_counts_while_a_writer_waits() {
     for waits in [false, true] {
         let mut pair = Pair::with(false, |config| config.tcp.send_buffer = 10_000);
         let (a, _b) = pair.connect();

@@ -67,7 +67,7 @@ fn t62_a_syn_with_an_old_timestamp_is_challenged() {
 }
 
 #[test]
-fn t64_an_ack_of_what_was_never_sent_is_answered_and_its_text_dropped() {
+fn t64_an_ack_of_unsent_data_is_answered_and_its_data_dropped() {
     both(|v6| {
         for state in STATES {
             for (past, text) in [(1, ""), (1, " len=8"), (99_999, " len=8"), (1 << 30, "")] {
@@ -104,10 +104,10 @@ fn t65_an_optimistic_ack_moves_neither_window_nor_estimate() {
     });
 }
 
-/// S53 (RFC 5961 section 5.2): MAX.SND.WND bounds how old an ACK may be, and so do the octets that
+/// S53 (RFC 5961 section 5.2): MAX.SND.WND bounds how old an ACK may be, and so do the bytes that
 /// were acknowledged at all.
 #[test]
-fn t66_an_ack_that_is_too_old_is_challenged_and_its_text_dropped() {
+fn t66_an_ack_that_is_too_old_is_challenged_and_its_data_dropped() {
     both(|v6| {
         // Nothing was acknowledged yet: only SND.UNA will do.
         let mut p = Peer::established(v6, Kind::Plain);
@@ -140,9 +140,9 @@ fn t66_an_ack_that_is_too_old_is_challenged_and_its_text_dropped() {
     });
 }
 
-/// D25: ACKs that divide a segment are worth the octets that they acknowledge.
+/// D25: ACKs that divide a segment are worth the bytes that they acknowledge.
 #[test]
-fn t66a_divided_acks_grow_the_window_by_octets() {
+fn t66a_divided_acks_grow_the_window_by_bytes() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         let mss = p.tcp().info().mss;
@@ -203,7 +203,7 @@ fn t68_t69_t70_the_limit_of_challenge_acks() {
 }
 
 #[test]
-fn t71_what_has_no_ack_flag_is_dropped() {
+fn t71_segments_without_ack_flag_are_dropped() {
     both(|v6| {
         for state in STATES {
             for segment in ["-", "F", "P len=5", "U", "FPU len=5"] {
@@ -220,7 +220,7 @@ fn t71_what_has_no_ack_flag_is_dropped() {
 /// S51, S59: what does not lie in the window is answered: the probe of a peer's keep-alive, old text
 /// and text beyond the edge.
 #[test]
-fn s51_s59_what_is_outside_the_window_is_answered() {
+fn s51_s59_segments_outside_the_window_are_answered() {
     both(|v6| {
         for segment in [
             ". at=-1",

@@ -45,7 +45,7 @@ fn reset_with(v6: bool, unread: usize) -> Peer {
 
 /// Text first, then the error once, to whoever asks first, then the end of the stream.
 #[test]
-fn t76_t77_t78_t80_a_reset_is_told_once() {
+fn t76_t77_t78_t80_a_reset_is_reported_once() {
     both(|v6| {
         let rows: [(usize, &Calls); 9] = [
             (0, &[("recv", "Reset"), ("recv", "0"), ("recv", "0"), ("send", "BrokenPipe")]),
@@ -134,7 +134,7 @@ fn t83_no_end_after_the_fin_reaches_the_reader() {
 
 /// Who waits is told that there is something to be told.
 #[test]
-fn t84_t86_a_reset_wakes_who_waits() {
+fn t84_t86_a_reset_wakes_waiting_tasks() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         assert_eq!(p.receive(), "pending");
@@ -151,7 +151,7 @@ fn t84_t86_a_reset_wakes_who_waits() {
 }
 
 #[test]
-fn t85_a_refused_attempt_is_told_once() {
+fn t85_a_refused_attempt_is_reported_once() {
     both(|v6| {
         let rows: [&Calls; 4] = [
             &[("so_error", "Refused"), ("so_error", "none"), ("send", "BrokenPipe"), ("recv", "0")],

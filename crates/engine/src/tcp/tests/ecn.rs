@@ -53,7 +53,7 @@ fn both_have_to_agree() {
 }
 
 #[test]
-fn a_mark_slows_the_sender_once_and_is_echoed_until_it_says_so() {
+fn an_ecn_mark_reduces_the_window_once_and_is_echoed_until_cwr() {
     let mut pair = Pair::with(true, |config| config.tcp.ecn = Ecn::Request);
     let (a, b) = pair.connect();
     let before = pair.a.tcp(a).info().cwnd;

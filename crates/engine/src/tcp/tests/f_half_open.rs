@@ -122,7 +122,7 @@ fn t95_keep_alive_gives_up_with_a_reset() {
 
 /// H5: nothing finds out before
 #[test]
-fn t96_keep_alive_is_off_until_asked_for_and_patient_then() {
+fn t96_keep_alive_is_off_by_default_and_waits_two_hours() {
     both(|v6| {
         // Off: nothing is sent for a year, and no timer runs.
         let mut p = Peer::connected(v6, Kind::Full);

@@ -26,7 +26,7 @@ fn at(times: &[u64], segment: &str) -> String {
 /// S93: at the deadline the connection ends in silence; what the peer says later is answered as for
 /// nobody's.
 #[test]
-fn t98_the_user_timeout_ends_in_silence() {
+fn t98_the_user_timeout_ends_silently() {
     both(|v6| {
         for before in [true, false] {
             let mut p = Peer::established(v6, Kind::Plain);
@@ -179,7 +179,7 @@ fn t99_the_user_timeout_ends_a_shut_window() {
 
 /// A window that shut over text in flight: the peer answers each retransmission, so it is alive.
 #[test]
-fn t99_a_window_shut_over_text_in_flight_is_no_death() {
+fn t99_a_window_closed_over_data_in_flight_does_not_end_the_connection() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         p.send(100);

@@ -26,7 +26,7 @@ fn dies_after(p: &mut Peer) -> (u64, &'static str) {
 
 /// Off unless asked for: not sent, and what the peer says is nothing to us.
 #[test]
-fn h10_the_option_is_off_until_asked_for() {
+fn h10_the_option_is_off_until_requested() {
     both(|v6| {
         let mut p = Peer::listening(v6);
         assert_eq!(p.on("S seq=0 mss=1460 uto=200"), "accepted | S. seq=0 ack=1");
@@ -100,7 +100,7 @@ impl Peer {
 /// Later a change goes at once, once, on a segment without text; and so does what the peer changes count,
 /// also while text is waited for.
 #[test]
-fn s93_a_change_is_told_and_heeded() {
+fn s93_a_change_is_advertised_and_applied() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         p.tcp().set_advertised_user_timeout(seconds(150));

@@ -100,7 +100,7 @@ fn an_ack_is_delayed() {
 /// RFC 5681 section 4.2, RFC 2018: each segment beyond a gap is acknowledged at once, by itself, the
 /// newest block first; the repair is acknowledged at once.
 #[test]
-fn early_text_is_acknowledged_selectively() {
+fn out_of_order_data_is_acknowledged_selectively() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         let out = p.on_all(&["P. at=100 len=10", "P. at=200 len=10", "P. at=110 len=10"]);
@@ -127,7 +127,7 @@ fn early_text_is_acknowledged_selectively() {
 
 /// Without SACK the same, without blocks.
 #[test]
-fn early_text_without_sack() {
+fn out_of_order_data_without_sack() {
     both(|v6| {
         let mut p = plain(v6);
         assert_eq!(
@@ -153,7 +153,7 @@ fn a_storm_of_holes_is_bounded() {
     assert_eq!(p.receive(), "601");
 }
 
-/// A connection with a receive buffer of 8000 octets.
+/// A connection with a receive buffer of 8000 bytes.
 fn small(v6: bool) -> Peer {
     Peer::with(v6, |config| config.tcp.receive_buffer = 8000).listen(1).establish(Kind::Plain)
 }
@@ -194,7 +194,7 @@ fn the_window_shuts_and_opens_in_steps() {
     });
 }
 
-/// A peer asks whether a shut window is open (RFC 9293 section 3.8.6.1): with an old octet, or with a
+/// A peer asks whether a shut window is open (RFC 9293 section 3.8.6.1): with an old byte, or with a
 /// new one, which is taken once there is room.
 #[test]
 fn window_probes_of_the_peer_are_answered() {
@@ -265,7 +265,7 @@ fn both_windows_limit_what_is_in_flight() {
 /// RFC 3042: each of the first two duplicate ACKs lets a new segment go, whatever the congestion window
 /// says; it brings the third, that shows a loss. With SACK what has arrived is not in flight any more.
 #[test]
-fn the_first_duplicates_let_new_text_go() {
+fn limited_transmit_sends_new_data_on_the_first_duplicates() {
     both(|v6| {
         for kind in Kind::ALL {
             let mut p = Peer::established(v6, kind);
@@ -370,7 +370,7 @@ fn what_a_syn_offered_stays_when_the_settings_change() {
 /// RFC 9293 section 3.10.7.4, fifth, and where it falls short: text sent again, with an old SEQ,
 /// acknowledges more and shuts the window. What was told before is not counted from the new SND.UNA.
 #[test]
-fn text_sent_again_tells_the_newest_window() {
+fn a_retransmission_carries_the_current_window() {
     both(|v6| {
         for kind in Kind::ALL {
             let mut p = Peer::established(v6, kind);
@@ -409,7 +409,7 @@ fn a_larger_send_buffer_wakes_the_writer() {
 /// A buffer is as large as it was made, however the settings grow: what does not fit waits, and a SEND
 /// never takes nothing of something.
 #[test]
-fn a_send_takes_something_or_waits_when_the_settings_grow() {
+fn a_send_accepts_data_or_waits_when_the_settings_grow() {
     both(|v6| {
         let mut p = Peer::with(v6, |config| config.tcp.send_buffer = 1000).listen(1).establish(Kind::Full);
         p.stack.tcp_config_mut().send_buffer = 1 << 20;
@@ -447,7 +447,7 @@ fn super_segments() {
 
 /// What was read in place is what was sent; peek takes nothing away.
 #[test]
-fn text_can_be_read_in_place() {
+fn data_can_be_read_in_place() {
     both(|v6| {
         let mut p = plain(v6);
         p.on("P. len=300");
@@ -466,7 +466,7 @@ fn text_can_be_read_in_place() {
 
 /// A connection that does nothing holds no buffer and needs no timer.
 #[test]
-fn buffers_are_let_go() {
+fn idle_buffers_are_released() {
     both(|v6| {
         for kind in Kind::ALL {
             let mut p = Peer::established(v6, kind);
@@ -519,9 +519,9 @@ fn a_path_that_swallows_large_packets_is_found_out() {
     }
 }
 
-/// Table 6: a segment whose first octet lies in the window is taken as far as the window goes.
+/// Table 6: a segment whose first byte lies in the window is taken as far as the window goes.
 #[test]
-fn text_that_crosses_the_right_edge_is_cut_there() {
+fn data_that_crosses_the_right_edge_is_cut_there() {
     both(|v6| {
         let listening = Peer::with(v6, |config| config.tcp.receive_buffer = 1000).listen(1);
         let mut p = listening.establish(Kind::Full);
@@ -549,7 +549,7 @@ fn an_older_segment_does_not_change_the_send_window() {
 
 /// What lies beyond the right edge is not taken, though the buffer may have room for it.
 #[test]
-fn the_window_bounds_text_and_not_the_buffer() {
+fn the_window_bounds_data_and_not_the_buffer() {
     both(|v6| {
         let mut p = plain(v6);
         assert_eq!(p.tcp().info().rcv_wnd, 65_535);

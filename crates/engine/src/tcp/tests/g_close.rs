@@ -13,7 +13,7 @@ fn linger(p: &mut Peer, time: u64) {
 
 /// T109a, S69: a program that ends closes what it has
 #[test]
-fn t104_a_close_with_unread_text_resets() {
+fn t104_a_close_with_unread_data_resets() {
     both(|v6| {
         for (state, segment, expected) in [
             (Established, "P. len=5", "R. seq=1 ack=6"),
@@ -48,7 +48,7 @@ fn t104_a_close_with_unread_text_resets() {
     });
 }
 
-/// S61 to S63: what is not unread text does not make a close a reset. Urgent octets are ordinary text,
+/// S61 to S63: what is not unread text does not make a close a reset. Urgent bytes are ordinary text,
 /// so one that was read was read.
 #[test]
 fn t105_a_close_with_all_text_read_is_orderly() {
@@ -122,7 +122,7 @@ fn t106_a_close_with_linger_zero_aborts() {
 
 /// S66: unless the peer still waits for what it will never get.
 #[test]
-fn t106_after_both_fins_with_text_or_fin_unsent() {
+fn t106_after_both_fins_with_data_or_fin_unsent() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         assert_eq!(p.on("F. win=0"), "accepted | . seq=1 ack=2");
@@ -258,7 +258,7 @@ fn t110_a_shut_window_does_not_keep_an_orphan() {
 }
 
 #[test]
-fn t112_an_orphan_waits_a_minute_for_the_fin() {
+fn t112_an_orphan_waits_one_minute_for_the_fin() {
     both(|v6| {
         let mut p = Peer::in_state(v6, Kind::Plain, FinWait2, false);
         p.pass(59_999);
@@ -287,7 +287,7 @@ fn t112_an_orphan_waits_a_minute_for_the_fin() {
 }
 
 #[test]
-fn t114_text_after_the_close_is_reset() {
+fn t114_data_after_the_close_is_reset() {
     both(|v6| {
         for (state, segment, expected) in [
             (FinWait1, "P. ack=1 len=3", "ended S80 | R seq=1"),
@@ -349,7 +349,7 @@ fn t118_a_half_close_has_no_limit() {
 
 /// S72: a second shutdown is none.
 #[test]
-fn s72_one_fin_however_often_it_is_asked_for() {
+fn s72_repeated_shutdowns_send_one_fin() {
     both(|v6| {
         for state in [Established, CloseWait] {
             let mut p = Peer::in_state(v6, Kind::Plain, state, true);

@@ -55,7 +55,7 @@ impl TcpState {
 
 /// S103: what has arrived in order is read first; what was not sent is lost, and the record says so.
 #[test]
-fn t119_unread_text_comes_before_the_error() {
+fn t119_unread_data_comes_before_the_error() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         p.on("P. len=5");
@@ -99,7 +99,7 @@ fn t119_an_administrator_ends_an_orphan() {
 
 /// S104 even if the peer still waits for text: what sends RST there is the user's ABORT (S66).
 #[test]
-fn s104_is_silent_with_text_unsent() {
+fn s104_is_silent_with_data_unsent() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         assert_eq!(p.on("F. win=0"), "accepted | . seq=1 ack=2");
@@ -140,7 +140,7 @@ fn t119_an_administrator_ends_a_handshake() {
 
 /// S105: as if it had never been. The SYN that the embedder still thinks about goes too.
 #[test]
-fn s105_removes_what_has_no_socket() {
+fn s105_removes_connections_without_a_socket() {
     both(|v6| {
         let mut p = Peer::in_state(v6, Kind::Plain, TimeWait, true);
         assert!(p.ends().starts_with("orderly"));
@@ -202,7 +202,7 @@ fn t119_an_administrator_closes_a_listener() {
 
 /// S106: who waits at the listener is woken.
 #[test]
-fn s106_wakes_who_waits_to_accept() {
+fn s106_wakes_waiting_accepts() {
     both(|v6| {
         let mut p = Peer::listening(v6);
         let local = SocketAddr::new(p.us, US);

@@ -70,7 +70,7 @@ fn t102_a_full_queue_may_refuse_the_last_ack() {
 
 /// S90, S38.
 #[test]
-fn t103_a_listener_that_closes_resets_who_was_not_accepted() {
+fn t103_a_closed_listener_resets_connections_not_accepted() {
     both(|v6| {
         let mut p = Peer::listening(v6);
         another(&mut p, 6001);
@@ -148,7 +148,7 @@ fn held(v6: bool) -> Peer {
 }
 
 #[test]
-fn an_intercepted_syn_waits_in_silence() {
+fn an_intercepted_syn_is_not_answered_before_the_decision() {
     both(|v6| {
         let mut p = held(v6);
         p.pass(60_000);
@@ -208,7 +208,7 @@ fn x4_an_intercepted_syn_that_is_not_answered_is_forgotten() {
 /// However many ask and go, in whatever way, nothing is left of those that have ended; and those that nobody answers
 /// keep others out for a time only.
 #[test]
-fn x4_intercepted_syns_that_nobody_answers_do_not_add_up() {
+fn x4_undecided_intercepted_syns_do_not_accumulate() {
     both(|v6| {
         let intercepting = |most| {
             Peer::with(v6, |config| {
@@ -317,7 +317,7 @@ fn an_intercepted_syn_is_answered_by_icmp_or_not_at_all() {
 
 /// A listener's port is not intercepted.
 #[test]
-fn interception_is_for_syns_that_nobody_listens_for() {
+fn interception_is_for_syns_without_a_listener() {
     both(|v6| {
         let mut p = Peer::with(v6, |config| config.intercept.tcp = true).listen(1);
         assert_eq!(p.on("S seq=0"), "accepted | S. seq=0 ack=1");

@@ -71,7 +71,7 @@ fn t113_elsewhere_nothing_changes() {
 
 /// S96 with a time of the user's own (`TCP_LINGER2`), two minutes at most.
 #[test]
-fn t112_a_user_says_how_long_the_fin_is_waited_for() {
+fn t112_a_user_sets_the_fin_wait_2_timeout() {
     both(|v6| {
         for (asked, waited) in [(3, 3), (90, 90), (1000, 120)] {
             let mut p = Peer::in_state(v6, Kind::Plain, FinWait2, true);
@@ -108,7 +108,7 @@ fn s97_a_reset_after_fin_wait_2_if_so_configured() {
 /// Two connections without a user, of which the network says of the first that its peer cannot be
 /// reached: it counts twice, and goes when its timer comes. The other stays.
 #[test]
-fn s100_what_cannot_be_reached_goes_first() {
+fn s100_unreachable_orphans_end_first() {
     both(|v6| {
         let p = Peer::with(v6, |config| config.tcp.max_orphans = 3).listen(8);
         let mut p = p.establish(Kind::Plain);

@@ -211,7 +211,7 @@ fn t128_each_entry_has_its_own_time() {
 /// A four-tuple that is used again and again leaves nothing behind but its last entry, at a cost in proportion to
 /// how often it was used.
 #[test]
-fn t128_what_is_opened_again_leaves_nothing_behind() {
+fn t128_a_reopened_connection_leaves_no_state() {
     both(|v6| {
         const TIMES: u64 = 300;
         let mut p = waiting(v6, Kind::Plain);

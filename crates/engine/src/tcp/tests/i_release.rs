@@ -32,7 +32,7 @@ fn t130_we_close_first() {
 
 /// E12: the peer's FIN again, with the ACK of ours that was lost before: nothing newer than the FIN will come.
 #[test]
-fn e12_the_fin_again_acknowledges_ours() {
+fn e12_a_retransmitted_fin_acknowledges_ours() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         p.on("F.");
@@ -45,7 +45,7 @@ fn e12_the_fin_again_acknowledges_ours() {
 
 /// The same of text: its ACK field counts unless it ends before what we have acknowledged last.
 #[test]
-fn e12_text_again_acknowledges_ours() {
+fn e12_retransmitted_data_acknowledges_ours() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         p.on_all(&["P. len=10", "P. at=10 len=10"]);
@@ -86,7 +86,7 @@ fn t130_the_peer_closes_first() {
 
 /// E7, E13: FIN and ACK of ours together; FIN rides on the last text.
 #[test]
-fn t130_fin_with_ack_and_fin_with_text() {
+fn t130_fin_with_ack_and_fin_with_data() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         assert_eq!(p.send(100), "100");
@@ -94,7 +94,7 @@ fn t130_fin_with_ack_and_fin_with_text() {
         assert_eq!(p.out(), "FP. seq=1 ack=1 len=100");
         p.ack = 102;
         assert_eq!((p.on("F.").as_str(), p.state()), ("accepted | . seq=102 ack=2", TimeWait));
-        assert_eq!(p.ended[0].octets.sent, 100);
+        assert_eq!(p.ended[0].bytes.sent, 100);
         assert_eq!(p.ends(), "orderly by the local application in FIN-WAIT-2 (E0)");
     });
 }
@@ -147,7 +147,7 @@ fn t132_simultaneous_close() {
 }
 
 #[test]
-fn t133_a_lost_fin_is_sent_again() {
+fn t133_a_lost_fin_is_retransmitted() {
     both(|v6| {
         for (state, segment) in [(FinWait1, "F. seq=1 ack=1"), (LastAck, "F. seq=1 ack=2")] {
             let mut p = Peer::in_state(v6, Kind::Plain, state, true);
@@ -172,7 +172,7 @@ fn t133_a_lost_fin_is_sent_again() {
 
 /// E14: our ACK of the peer's FIN was lost.
 #[test]
-fn t134_a_fin_again_is_acknowledged_again() {
+fn t134_a_retransmitted_fin_is_acknowledged_again() {
     both(|v6| {
         for state in [CloseWait, Closing, LastAck, TimeWait] {
             let mut p = Peer::in_state(v6, Kind::Plain, state, true);
@@ -190,7 +190,7 @@ fn t134_a_fin_again_is_acknowledged_again() {
 
 /// E15.
 #[test]
-fn t135_a_fin_that_comes_early_is_remembered() {
+fn t135_a_fin_out_of_order_is_kept() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         assert_eq!(p.on("F. at=10"), "accepted | . seq=1 ack=1");
@@ -219,7 +219,7 @@ fn t135_a_fin_that_comes_early_is_remembered() {
 /// beyond it was never part of the stream; text in order passes over one before its end, which somebody else
 /// may have sent.
 #[test]
-fn t135_of_early_fins_the_first_that_is_reached_counts() {
+fn t135_of_several_fins_out_of_order_the_first_reached_counts() {
     both(|v6| {
         for (segments, text) in [
             (&["F. at=10", "P. at=12 len=20", "P. len=10"][..], "10"),
@@ -320,7 +320,7 @@ fn t138_calls_after_the_ends_of_the_streams() {
 
 /// S84.
 #[test]
-fn t139_text_beyond_the_fin_is_ignored() {
+fn t139_data_beyond_the_fin_is_ignored() {
     both(|v6| {
         for state in [CloseWait, Closing, LastAck] {
             let mut p = Peer::in_state(v6, Kind::Plain, state, true);

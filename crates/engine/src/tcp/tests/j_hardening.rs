@@ -166,7 +166,7 @@ fn t144_dont_fragment_stands() {
     assert!(p.sent.iter().all(|sent| sent.ip.dont_fragment));
 }
 
-/// D17 to D19: a tiny MSS is taken for one that pays, and SACK blocks of single octets are bounded work.
+/// D17 to D19: a tiny MSS is taken for one that pays, and SACK blocks of single bytes are bounded work.
 #[test]
 fn t160_t161_t162_a_tiny_mss_and_a_storm_of_sacks() {
     both(|v6| {
@@ -192,14 +192,14 @@ fn t160_t161_t162_a_tiny_mss_and_a_storm_of_sacks() {
     });
 }
 
-/// D20: text in pieces of one octet, each behind a hole. What is kept is bounded, and the connection goes
+/// D20: text in pieces of one byte, each behind a hole. What is kept is bounded, and the connection goes
 /// on once the holes are filled.
 #[test]
 fn t163_a_hundred_thousand_holes() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         for n in 0..100_000_i64 {
-            // Every second octet of the window, over and over.
+            // Every second byte of the window, over and over.
             let at = 1 + 2 * (n % 30_000);
             let packet = p.packet(&format!(". at={at} len=1"));
             let _ = p.stack.handle_packet(p.now, &packet, crate::Received::default());

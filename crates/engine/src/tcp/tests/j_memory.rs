@@ -21,7 +21,7 @@ fn second(p: &mut Peer) {
 
 /// T166: the connection whose peer takes nothing for a second is reset; the other gets its memory.
 #[test]
-fn t166_d26_who_stalls_longest_goes_first() {
+fn t166_d26_the_longest_stalled_is_reset_first() {
     both(|v6| {
         let mut p = Peer::with(v6, small).listen(8).establish(Kind::Plain);
         p.on(". win=0");
@@ -43,7 +43,7 @@ fn t166_d26_who_stalls_longest_goes_first() {
 
 /// If so configured nobody is reset: each goes on with what it may always have.
 #[test]
-fn d26_nobody_has_to_go_if_so_configured() {
+fn d26_no_connection_is_reset_if_so_configured() {
     both(|v6| {
         let set = |config: &mut Config| {
             small(config);

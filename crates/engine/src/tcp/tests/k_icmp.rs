@@ -121,7 +121,7 @@ fn t172_an_error_does_not_end_a_connection() {
 /// The policy: an embryonic connection goes on hard errors only, and only if ours
 /// was quoted exactly.
 #[test]
-fn t173_only_a_hard_error_ends_an_embryonic_connection() {
+fn t173_only_a_hard_error_ends_a_connection_in_syn_received() {
     both(|v6| {
         for &(kind, code, _, hard) in rows(v6) {
             let mut p = Peer::syn_received(v6, Kind::Plain);
@@ -190,7 +190,7 @@ fn t175_time_wait_and_listeners_ignore_errors() {
 
 /// I7, I5: source quench, redirects and reassembly timeouts mean nothing.
 #[test]
-fn t176_what_means_nothing_is_ignored_everywhere() {
+fn t176_meaningless_errors_are_ignored_in_every_state() {
     for (kind, code, expected) in [(4, 0, "dropped I7"), (5, 1, "dropped I7"), (11, 1, "dropped Unwanted")] {
         let states: [fn() -> Peer; 4] = [
             || Peer::syn_sent(false),
@@ -240,7 +240,7 @@ fn too_big(v6: bool, mtu: u32) -> IcmpError {
 
 /// P4: at once, in smaller segments, and congestion control is not told.
 #[test]
-fn t178_what_was_too_big_is_sent_again_in_pieces() {
+fn t178_a_segment_too_big_is_retransmitted_in_pieces() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         let len = 1400;
@@ -264,7 +264,7 @@ fn t178_what_was_too_big_is_sent_again_in_pieces() {
 
 /// P1, P2, P3.
 #[test]
-fn t179_t180_t182_which_mtu_is_believed() {
+fn t179_t180_t182_which_mtu_is_accepted() {
     both(|v6| {
         let mss = |mtu: u32| mtu - if v6 { 60 } else { 40 };
         for (mtu, by, expected) in [

@@ -83,7 +83,7 @@ fn t190_an_answer_and_an_end_have_one_record() {
 /// A challenge ACK that is sent, one that the limit holds back, and what is dropped in silence: each has
 /// its rule, and is counted.
 #[test]
-fn t191_what_is_not_answered_has_its_rule_too() {
+fn t191_silent_drops_have_a_rule_too() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         let mut verdict = |segment: &str| {
@@ -167,7 +167,7 @@ fn killed(v6: bool) -> Peer {
 /// By our program, by who runs it, by our stack, by the peer, by the path: no two of these ends look the
 /// same.
 #[test]
-fn t193_whose_end_it_was_is_never_confused() {
+fn t193_the_ending_side_is_never_confused() {
     both(|v6| {
         let local = |act: fn(&mut Peer)| {
             let mut p = Peer::established(v6, Kind::Plain);
@@ -249,7 +249,7 @@ fn t194_records_outlive_their_connection() {
 
 /// What the counters say is what somebody with a capture would count.
 #[test]
-fn t195_the_counters_are_what_a_capture_counts() {
+fn t195_the_counters_agree_with_a_capture() {
     both(|v6| {
         let mut pair = Pair::new(v6);
         pair.lose = |n| n % 7 == 5;
@@ -302,8 +302,8 @@ fn again(seen: &[(TcpHeader, usize, Option<Rule>)]) -> u64 {
     let mut next: alloc::collections::BTreeMap<(u16, u16), u32> = alloc::collections::BTreeMap::new();
     let mut count = 0;
     for (tcp, len, rule) in seen {
-        let octets = [TcpFlags::SYN, TcpFlags::FIN].map(|flag| u32::from(tcp.flags.contains(flag)));
-        let end = tcp.seq.wrapping_add(*len as u32 + octets[0] + octets[1]);
+        let bytes = [TcpFlags::SYN, TcpFlags::FIN].map(|flag| u32::from(tcp.flags.contains(flag)));
+        let end = tcp.seq.wrapping_add(*len as u32 + bytes[0] + bytes[1]);
         if rule.is_some() || end == tcp.seq {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Connections that have carried gigabytes: no number is compared with one that lies 2^31 octets behind it.
+//! Connections that have carried gigabytes: no number is compared with one that lies 2^31 bytes behind it.
 
 use super::super::connection::Connection;
 use super::super::table::Socket;
@@ -16,11 +16,11 @@ fn connection(p: &mut Peer) -> &mut Connection {
 }
 
 /// As if so much had been sent and acknowledged, without a loss.
-fn carry(p: &mut Peer, octets: u64) {
+fn carry(p: &mut Peer, bytes: u64) {
     let now = p.now;
     let c = connection(p);
     assert_eq!(c.snd.una, c.snd.nxt);
-    let mut rest = octets;
+    let mut rest = bytes;
     while rest > 0 {
         let part = rest.min(1 << 29) as u32;
         let scoreboard = &mut c.recovery.scoreboard;
@@ -28,27 +28,27 @@ fn carry(p: &mut Peer, octets: u64) {
         c.snd.nxt += part;
         scoreboard.acknowledge(c.snd.nxt, c.mss, &mut Default::default());
         c.snd.una = c.snd.nxt;
-        c.octets.sent += u64::from(part);
+        c.bytes.sent += u64::from(part);
         rest -= u64::from(part);
     }
-    p.ack += octets as i64;
+    p.ack += bytes as i64;
 }
 
 /// RFC 5681 section 3.2, RFC 6582: three duplicates, and the segment goes again.
 #[test]
 fn a_fast_retransmit_after_gigabytes() {
     both(|v6| {
-        for octets in CARRIED {
+        for bytes in CARRIED {
             let mut p = Peer::established(v6, Kind::Plain);
-            carry(&mut p, octets);
+            carry(&mut p, bytes);
             let una = p.ack as i32;
             for _ in 0..8 {
                 p.send(1000);
                 p.out();
             }
-            assert_eq!((p.on("."), p.on(".")), ("accepted".into(), "accepted".into()), "{octets}");
+            assert_eq!((p.on("."), p.on(".")), ("accepted".into(), "accepted".into()), "{bytes}");
             let again = p.on(".");
-            assert!(again.contains(&format!("seq={una} ack=1 len=1000")), "{octets}: {again}");
+            assert!(again.contains(&format!("seq={una} ack=1 len=1000")), "{bytes}: {again}");
         }
     });
 }
@@ -57,24 +57,24 @@ fn a_fast_retransmit_after_gigabytes() {
 #[test]
 fn a_mark_of_congestion_after_gigabytes() {
     both(|v6| {
-        for octets in CARRIED {
+        for bytes in CARRIED {
             let mut p = Peer::listening(v6);
             p.on("SEW seq=0 mss=1460");
             (p.seq, p.ack) = (1, 1);
             p.on(".");
             p.accept();
             for round in 1..3 {
-                carry(&mut p, octets);
+                carry(&mut p, bytes);
                 let before = p.tcp().info().cwnd;
                 p.send(5000);
                 p.out();
                 p.ack += 1000;
                 p.on(".E");
                 let after = p.tcp().info().cwnd;
-                assert!(after < before, "{octets}, round {round}: {before} {after}");
+                assert!(after < before, "{bytes}, round {round}: {before} {after}");
                 p.ack += 1000;
                 p.on(".E");
-                assert!(p.tcp().info().cwnd >= after, "{octets}: twice in a round trip");
+                assert!(p.tcp().info().cwnd >= after, "{bytes}: twice in a round trip");
                 p.ack += 3000;
                 p.on(".");
                 p.out();
@@ -87,18 +87,18 @@ fn a_mark_of_congestion_after_gigabytes() {
 #[test]
 fn a_small_segment_after_gigabytes() {
     both(|v6| {
-        for octets in CARRIED {
+        for bytes in CARRIED {
             let mut p = Peer::established(v6, Kind::Plain);
             p.send(10);
             p.out();
             p.ack += 10;
             p.on(".");
-            carry(&mut p, octets);
+            carry(&mut p, bytes);
             let mss = p.tcp().info().mss as usize;
             p.send(mss);
             p.out();
             p.send(7);
-            assert!(p.out().contains("len=7"), "{octets}");
+            assert!(p.out().contains("len=7"), "{bytes}");
         }
     });
 }
@@ -107,7 +107,7 @@ fn a_small_segment_after_gigabytes() {
 #[test]
 fn a_dsack_after_gigabytes() {
     both(|v6| {
-        for octets in CARRIED {
+        for bytes in CARRIED {
             let mut p = Peer::established(v6, Kind::Full);
             for round in 1..3 {
                 p.send(1000);
@@ -116,8 +116,8 @@ fn a_dsack_after_gigabytes() {
                 let (una, end) = (p.ack, p.ack + 1000);
                 p.on(&format!(". ack={end} sack={}-{}", una as u32, end as u32));
                 p.ack = end;
-                carry(&mut p, octets);
-                assert_eq!(connection(&mut p).recovery.rack().steps(), 1 + round, "{octets}");
+                carry(&mut p, bytes);
+                assert_eq!(connection(&mut p).recovery.rack().steps(), 1 + round, "{bytes}");
             }
         }
     });

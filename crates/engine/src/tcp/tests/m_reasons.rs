@@ -30,7 +30,7 @@ fn said(p: &Peer) -> Option<ResetReason> {
 
 /// Malformed in each way, the reset counts, what it says does not, and is counted.
 #[test]
-fn t197_a_malformed_reason_ends_the_connection_all_the_same() {
+fn t197_a_malformed_reason_ends_the_connection_anyway() {
     let good = ResetReason::Abort.to_payload();
     for (payload, invalid) in [
         (&good[..7], 1),
@@ -53,7 +53,7 @@ fn t197_a_malformed_reason_ends_the_connection_all_the_same() {
 /// D35: what it says is told as numbers, in each state, and changes nothing: not whether the reset counts,
 /// nor what is read. In SYN-SENT and SYN-RECEIVED too.
 #[test]
-fn t199_a_reason_is_told_and_changes_nothing() {
+fn t199_a_reason_is_reported_and_changes_nothing() {
     let vendor = ResetReason::Vendor { pen: 32473, code: 1234 };
     for reason in [ResetReason::NotAuthorized, ResetReason::Unassigned(700), vendor] {
         let payload = reason.to_payload();
@@ -101,7 +101,7 @@ fn t46_a_reason_passes_a_shut_window() {
     });
 }
 
-/// Where eight octets do not fit the peer's window the reset says nothing: Linux would drop it.
+/// Where eight bytes do not fit the peer's window the reset says nothing: Linux would drop it.
 #[test]
 fn t200_a_reason_must_fit_the_window() {
     both(|v6| {
@@ -186,7 +186,7 @@ fn t202_who_says_what() {
 
 /// Resets that answer strangers are never longer than what they answer, which may have a forged source.
 #[test]
-fn t203_a_stranger_is_told_nothing() {
+fn t203_an_off_path_attacker_learns_nothing() {
     both(|v6| {
         let mut p = Peer::with(v6, |config| {
             declaring(config);

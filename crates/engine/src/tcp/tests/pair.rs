@@ -181,6 +181,6 @@ impl Pair {
                 return got;
             }
         }
-        panic!("{} of {} octets arrived", got.len(), text.len());
+        panic!("{} of {} bytes arrived", got.len(), text.len());
     }
 }

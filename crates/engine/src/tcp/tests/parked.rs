@@ -11,7 +11,7 @@ fn is_parked(stack: &Stack, id: ConnId) -> bool {
     matches!(stack.tcp.entries[id].slot, Slot::Parked(_))
 }
 
-/// An idle connection is to take no more than 512 octets with all tables that know of it.
+/// An idle connection is to take no more than 512 bytes with all tables that know of it.
 #[test]
 fn it_is_small() {
     assert!(size_of::<Parked>() <= 384, "{}", size_of::<Parked>());
@@ -19,7 +19,7 @@ fn it_is_small() {
 
 /// Everything that can be told of it is the same, and it carries text, whether it has carried any before or not.
 #[test]
-fn what_was_parked_is_as_it_was() {
+fn parking_changes_no_state() {
     for v6 in [false, true] {
         for used in [false, true] {
             let mut pair = Pair::new(v6);
@@ -65,7 +65,7 @@ fn what_was_parked_is_as_it_was() {
 
 /// What waits to be read or sent, or is held back, keeps a connection from being parked.
 #[test]
-fn what_is_not_idle_is_not_parked() {
+fn a_connection_in_use_is_not_parked() {
     both(|v6| {
         let reasons: [fn(&mut Peer); 6] = [
             |p| assert_eq!(p.on("P. len=3"), "accepted"),
@@ -92,7 +92,7 @@ fn what_is_not_idle_is_not_parked() {
 
 /// A segment, a timer and a call each find it whole.
 #[test]
-fn whatever_happens_to_it_finds_it_whole() {
+fn a_segment_a_timer_and_a_call_unpark_it() {
     both(|v6| {
         let parked = || {
             let mut p = Peer::established(v6, Kind::Full);

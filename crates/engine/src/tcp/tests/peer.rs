@@ -299,7 +299,7 @@ impl Peer {
         let first = spec.seq.unwrap_or(self.seq) + spec.at;
         let mut segment = Vec::new();
         header.emit(&mut segment);
-        segment.extend((0..spec.len as i64).map(|i| octet(first + i)));
+        segment.extend((0..spec.len as i64).map(|i| byte(first + i)));
         tcp::fill_checksum(&ip, &mut segment);
         let mut packet = Vec::new();
         ip.emit(segment.len(), &mut packet);
@@ -467,7 +467,7 @@ impl Peer {
         match self.tcp().receive(&mut buf) {
             Poll::Pending => "pending".to_string(),
             Poll::Ready(Ok(n)) => {
-                let expected: Vec<_> = (0..n as i64).map(|i| octet(1 + before + i)).collect();
+                let expected: Vec<_> = (0..n as i64).map(|i| byte(1 + before + i)).collect();
                 assert!(!known || buf[..n] == expected, "the text is wrong");
                 n.to_string()
             }
@@ -475,7 +475,7 @@ impl Peer {
         }
     }
 
-    /// SEND of this many octets: how many were taken, `pending`, or the error.
+    /// SEND of this many bytes: how many were taken, `pending`, or the error.
     pub fn send(&mut self, len: usize) -> String {
         match self.tcp().send(&alloc::vec![b'x'; len]) {
             Poll::Pending => "pending".to_string(),
@@ -501,7 +501,7 @@ pub(super) fn flags_of(text: &str) -> &str {
 }
 
 /// What the peer sends at this place of its stream.
-fn octet(at: i64) -> u8 {
+fn byte(at: i64) -> u8 {
     (at % 251) as u8
 }
 

@@ -79,7 +79,7 @@ fn played(steps: &[Step], v6: bool, pacing: bool, lose: usize, plans: bool) -> V
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Two runs, of which one plans at any time for any time, send the same octets.
+    /// Two runs, of which one plans at any time for any time, send the same bytes.
     #[test]
     fn a_plan_that_is_not_sent_changes_nothing(
         steps in prop::collection::vec(step(), 1..40), v6: bool, pacing: bool, lose in 0..LOSE.len(),

@@ -116,7 +116,7 @@ fn exchange(pair: &mut Pair, low_water: bool) {
                 break;
             }
         }
-        assert!(rest.is_empty(), "{} octets are left", rest.len());
+        assert!(rest.is_empty(), "{} bytes are left", rest.len());
     }
     pair.a.tcp(a).close();
     pair.run(Duration::from_secs(3));

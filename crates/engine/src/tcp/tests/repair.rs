@@ -33,7 +33,7 @@ impl Bulk {
         self.p.sent[from..].iter().filter(|sent| !sent.text().is_empty()).count()
     }
 
-    /// The number of the first octet of a segment, relative to the ISS.
+    /// The number of the first byte of a segment, relative to the ISS.
     fn seq(&self, segment: u32) -> u32 {
         1 + segment * self.mss
     }

@@ -139,7 +139,7 @@ fn a_port_that_connects_can_listen() {
 /// MUST-43, MUST-44, MUST-45: the local address is the caller's, or the first of the family; then it
 /// stays.
 #[test]
-fn the_local_address_is_asked_for_chosen_and_kept() {
+fn the_local_address_is_requested_chosen_and_kept() {
     both(|v6| {
         let second: IpAddr = if v6 { "2001:db8::7" } else { "192.0.2.7" }.parse().unwrap();
         let mut p = Peer::with(v6, |config| config.addresses.push(second));
@@ -193,7 +193,7 @@ fn segments_that_come_together_share_an_ack() {
 
 /// MUST-34, SHLD-15, SHLD-16, MAY-7: a window that shrinks stops new text, not what is sent again.
 #[test]
-fn a_window_that_shrinks_stops_new_text_only() {
+fn a_window_that_shrinks_stops_new_data_only() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         let mss = p.tcp().info().mss as usize;
@@ -264,7 +264,7 @@ fn the_user_may_wait_longer_than_the_stack() {
 /// RFC 6298 section 5.7: a SYN that was lost leaves an RTO of three seconds, until there is a
 /// measurement.
 #[test]
-fn after_a_lost_syn_the_first_text_is_waited_for() {
+fn after_a_lost_syn_the_first_data_is_waited_for() {
     both(|v6| {
         let mut p = Peer::syn_sent(v6);
         assert_eq!(p.run(1500), "1000: S seq=0");
@@ -351,7 +351,7 @@ fn a_silence_reduces_the_window() {
 
 /// RFC 2883 section 4.2.2, 4.3: of a segment that is new in part, the part that is not.
 #[test]
-fn the_part_that_came_twice_is_told() {
+fn the_duplicate_part_is_reported() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         p.on("P. at=20 len=10");
@@ -364,7 +364,7 @@ fn the_part_that_came_twice_is_told() {
 
 /// RFC 2018 section 4: text of ours tells of early text too, if there is room beside it.
 #[test]
-fn blocks_ride_on_text() {
+fn blocks_ride_on_data() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         let mss = p.tcp().info().mss as usize;
@@ -382,7 +382,7 @@ fn blocks_ride_on_text() {
 
 /// RFC 2883 section 4: what came twice is told once, before the blocks that are news.
 #[test]
-fn what_came_twice_is_told() {
+fn duplicate_data_is_reported() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         p.on_all(&["P. len=10", "P. at=20 len=10"]);

@@ -16,8 +16,8 @@ fn connection(p: &mut Peer) -> &mut Connection {
     }
 }
 
-/// A connection that has sent `n` octets in segments of one octet.
-fn single_octets(v6: bool, kind: Kind, n: usize, max_segments: usize) -> Peer {
+/// A connection that has sent `n` bytes in segments of one byte.
+fn single_bytes(v6: bool, kind: Kind, n: usize, max_segments: usize) -> Peer {
     let mut p = Peer::established(v6, kind);
     p.tcp().set_nodelay(true);
     let scoreboard = &mut connection(&mut p).recovery.scoreboard;
@@ -36,7 +36,7 @@ fn an_ack_inside_a_segment_past_the_bound_of_the_scoreboard() {
     both(|v6| {
         for kind in Kind::ALL {
             for acked in 1..20 {
-                let mut p = single_octets(v6, kind, 20, 8);
+                let mut p = single_bytes(v6, kind, 20, 8);
                 assert_eq!(p.on(&format!(". ack={}", 1 + acked)), "accepted");
                 p.stack.check();
                 let again = p.run(1500);
@@ -48,11 +48,11 @@ fn an_ack_inside_a_segment_past_the_bound_of_the_scoreboard() {
     });
 }
 
-/// SACK blocks of single octets past the bound: whatever is noted of them, all that is missing is sent again.
+/// SACK blocks of single bytes past the bound: whatever is noted of them, all that is missing is sent again.
 #[test]
 fn sack_blocks_past_the_bound_of_the_scoreboard() {
     both(|v6| {
-        let mut p = single_octets(v6, Kind::Full, 40, 8);
+        let mut p = single_bytes(v6, Kind::Full, 40, 8);
         for first in (2..36).step_by(2) {
             p.on(&format!(". ack=1 sack={first}-{}", first + 1));
             p.stack.check();

@@ -153,7 +153,7 @@ fn settings_are_brought_within_their_bounds_when_they_change() {
 
 /// Text is cut as small as the link needs it, and where that is less than IP allows, the call says so.
 #[test]
-fn the_smallest_links_carry_text_and_smaller_ones_are_refused() {
+fn the_smallest_links_carry_data_and_smaller_ones_are_refused() {
     for (v6, least) in [(false, 68), (true, 1280)] {
         let of = |mtu| {
             Pair::with(v6, |config| {
@@ -182,7 +182,7 @@ fn the_smallest_links_carry_text_and_smaller_ones_are_refused() {
 #[test]
 fn the_settings_of_a_connection_may_be_nothing_little_or_too_much() {
     for time in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
-        for octets in [0, 1, usize::MAX] {
+        for bytes in [0, 1, usize::MAX] {
             let mut pair = Pair::new(false);
             pair.delay = Duration::from_millis(10);
             pair.listen(8);
@@ -190,11 +190,11 @@ fn the_settings_of_a_connection_may_be_nothing_little_or_too_much() {
             let client = pair.a.stack.tcp_connect(None, remote).unwrap();
             pair.run(Duration::from_secs(1));
             let mut tcp = pair.a.tcp(client);
-            tcp.set_keepalive(Some(Keepalive { idle: time, interval: time, count: octets as u32 }));
+            tcp.set_keepalive(Some(Keepalive { idle: time, interval: time, count: bytes as u32 }));
             tcp.set_fin_wait_2(Some(time));
             tcp.set_advertised_user_timeout(Some(time));
-            tcp.set_send_buffer(Some(octets));
-            assert!(matches!(tcp.send(b"text"), Poll::Ready(Ok(4))), "{octets}");
+            tcp.set_send_buffer(Some(bytes));
+            assert!(matches!(tcp.send(b"text"), Poll::Ready(Ok(4))), "{bytes}");
             pair.run(Duration::from_secs(20));
             pair.a.tcp(client).close();
             pair.run(Duration::from_secs(20));

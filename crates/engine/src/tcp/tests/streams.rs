@@ -11,7 +11,7 @@ fn text(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn text_arrives() {
+fn data_arrives() {
     for v6 in [false, true] {
         let mut pair = Pair::new(v6);
         let (a, b) = pair.connect();
@@ -23,7 +23,7 @@ fn text_arrives() {
 }
 
 #[test]
-fn text_arrives_over_a_wire_that_loses() {
+fn data_arrives_over_a_wire_that_loses() {
     let mut pair = Pair::new(false);
     let (a, b) = pair.connect();
     pair.lose = |n| n % 37 == 0 || n % 41 == 3;
@@ -75,7 +75,7 @@ fn an_idle_reader_holds_little() {
 
 /// A user that closes with text behind a shut window: it arrives once the reader reads.
 #[test]
-fn text_behind_a_shut_window_outlives_its_user() {
+fn data_behind_a_shut_window_outlives_its_user() {
     let mut pair = Pair::new(false);
     let (a, b) = pair.connect();
     let sent = text(300_000);

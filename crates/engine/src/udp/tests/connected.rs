@@ -173,9 +173,9 @@ fn p1_too_big_lowers_the_path_where_a_socket_relies_on_it() {
         assert_eq!(bench.give(&icmp_error(bench.router, &forged, error)), IGNORED);
         if !connected {
             // All of it can be guessed: as long as nothing went there that is too big, nobody can have complained.
-            for (to, octets) in [(bench.peer(5), 1200), (SocketAddr::new(bench.router, 5), 1400)] {
+            for (to, bytes) in [(bench.peer(5), 1200), (SocketAddr::new(bench.router, 5), 1400)] {
                 assert_eq!(bench.give(&icmp_error(bench.router, &ours, error)), IGNORED);
-                assert_eq!(bench.udp(id).send(&vec![1; octets], Some(to)), Ok(()));
+                assert_eq!(bench.udp(id).send(&vec![1; bytes], Some(to)), Ok(()));
                 bench.take_one();
             }
             assert_eq!(bench.give(&icmp_error(bench.router, &ours, error)), IGNORED);

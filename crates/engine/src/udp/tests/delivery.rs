@@ -8,7 +8,7 @@ const LENGTH: usize = 4;
 const CHECKSUM: usize = 6;
 
 #[test]
-fn u8_a_wrong_checksum_or_length_is_dropped_in_silence() {
+fn u8_a_wrong_checksum_or_length_is_dropped_silently() {
     for mut bench in Bench::both() {
         let (local, remote) = (bench.us(9), bench.peer(5));
         let id = bench.bind(local);
@@ -16,11 +16,11 @@ fn u8_a_wrong_checksum_or_length_is_dropped_in_silence() {
         for dst in [local, closed] {
             let good = datagram(remote, dst, b"abcd");
             let udp_at = IpPacket::parse(&good).unwrap().unfragmentable;
-            for (at, octets) in
+            for (at, bytes) in
                 [(udp_at + CHECKSUM, [1, 2]), (udp_at + LENGTH, [0, 7]), (udp_at + LENGTH, [0, 13])]
             {
                 let mut bad = good.clone();
-                bad[at..at + 2].copy_from_slice(&octets);
+                bad[at..at + 2].copy_from_slice(&bytes);
                 assert_eq!(bench.give(&bad), Verdict::Dropped(Rule::DropBadDatagram.into()));
             }
         }
@@ -59,7 +59,7 @@ fn a_checksum_known_to_be_good_is_not_tested() {
 }
 
 #[test]
-fn n4_n5_what_is_from_or_to_no_host_is_dropped_in_silence() {
+fn n4_n5_packets_from_or_to_no_host_are_dropped_silently() {
     let mut bench = Bench::new(false);
     let id = bench.bind(at("[::]:9"));
     for (src, dst, rule) in [
@@ -94,7 +94,7 @@ fn an_empty_datagram_is_one() {
 }
 
 #[test]
-fn the_user_is_told_of_the_first_datagram_and_after_a_receive_that_found_none() {
+fn the_user_is_notified_of_the_first_datagram_and_after_an_empty_receive() {
     for mut bench in Bench::both() {
         let (local, remote) = (bench.us(9), bench.peer(5));
         let id = bench.bind(local);

@@ -2,7 +2,7 @@
 
 use super::{Row, Scenario};
 
-/// Ten segments of 1000 octets in flight, to a peer that takes no more, and what follows at once.
+/// Ten segments of 1000 bytes in flight, to a peer that takes no more, and what follows at once.
 macro_rules! TEN {
     ($rest:literal) => {
         concat!(

@@ -2,7 +2,7 @@
 
 use crate::Instant;
 use crate::tcp::send::congestion::hystart::{CSS_GROWTH_DIVISOR, HyStart, Pace, SlowStartExit};
-use crate::tcp::send::congestion::{Acked, CongestionControl, after_silence};
+use crate::tcp::send::congestion::{Acked, CongestionControl, after_idle};
 use alloc::boxed::Box;
 use core::time::Duration;
 
@@ -172,7 +172,7 @@ impl CongestionControl for Cubic {
 
     fn restart_after_idle(&mut self, silence: Duration, rto: Duration, mss: u32) {
         self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
-        self.cwnd = after_silence(self.cwnd, silence, rto, mss);
+        self.cwnd = after_idle(self.cwnd, silence, rto, mss);
         // Idle time does not count on the curve (RFC 9438 section 5.8).
         self.epoch = None;
     }
@@ -263,7 +263,7 @@ mod tests {
 
     /// RFC 9438 section 5.8: the curve goes on where it was.
     #[test]
-    fn a_silence_is_no_time_on_the_curve() {
+    fn idle_time_does_not_advance_the_cubic_curve() {
         let mut cubics = [0, 100_000].map(|silence| {
             let mut cubic = Cubic::new(10 * MSS, SlowStartExit::default());
             cubic.cwnd = 1_000_000;

@@ -9,7 +9,7 @@ use core::time::Duration;
 pub enum SlowStartExit {
     /// A loss or an ECN mark ends slow start (`hystart` 0).
     Loss,
-    /// HyStart++ (RFC 9406): when the RTT grows, growth is slowed down for five rounds; then slow start ends, unless
+    /// HyStart++ (RFC 9406): when the RTT grows, growth is cwr_pending down for five rounds; then slow start ends, unless
     /// the RTT has decreased again.
     #[default]
     HyStartPlusPlus,

@@ -17,7 +17,7 @@ pub(crate) const INITIAL_SEGMENTS: u32 = 10;
 
 /// The window after an idle period: halved for each RTO, but not below the initial window (RFC 5681 section 4.1,
 /// in the steps of RFC 2861).
-fn after_silence(window: u32, silence: Duration, rto: Duration, mss: u32) -> u32 {
+fn after_idle(window: u32, silence: Duration, rto: Duration, mss: u32) -> u32 {
     let halvings = (silence.as_nanos() / rto.as_nanos().max(1)).min(31) as u32;
     (window >> halvings).max(window.min(INITIAL_SEGMENTS * mss))
 }
@@ -169,7 +169,7 @@ pub trait CongestionControl: Debug + Send + Sync {
     /// Data is sent after nothing was sent for `silence`, which is longer than the RTO: the old window may no longer
     /// fit the path. By default it is halved for each RTO down to the initial window (RFC 5681 section 4.1).
     fn restart_after_idle(&mut self, silence: Duration, rto: Duration, mss: u32) {
-        self.limit_window(after_silence(self.window(), silence, rto, mss));
+        self.limit_window(after_idle(self.window(), silence, rto, mss));
     }
     /// Nothing was in flight for `silence`, and the window is kept: a curve over time continues where it was. By
     /// default nothing happens.
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_rto_of_silence_halves_the_window_down_to_the_initial_one() {
+    fn each_idle_rto_halves_the_window_down_to_the_initial_one() {
         let (mss, rto) = (1000, Duration::from_millis(200));
         for algorithm in [Algorithm::Cubic, Algorithm::Reno] {
             for (segments, silence, left) in

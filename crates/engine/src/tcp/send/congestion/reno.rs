@@ -1,7 +1,7 @@
 //! Reno: slow start and congestion avoidance (RFC 5681), by bytes acknowledged (RFC 3465).
 
 use crate::Instant;
-use crate::tcp::send::congestion::{Acked, CongestionControl, after_silence};
+use crate::tcp::send::congestion::{Acked, CongestionControl, after_idle};
 use alloc::boxed::Box;
 use core::time::Duration;
 
@@ -67,7 +67,7 @@ impl CongestionControl for Reno {
 
     fn restart_after_idle(&mut self, silence: Duration, rto: Duration, mss: u32) {
         self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
-        self.cwnd = after_silence(self.cwnd, silence, rto, mss);
+        self.cwnd = after_idle(self.cwnd, silence, rto, mss);
         self.credit = 0;
     }
 

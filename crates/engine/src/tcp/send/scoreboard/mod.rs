@@ -84,7 +84,7 @@ impl Arrived {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Delivered {
     /// Bytes newly delivered, by ACK or SACK.
-    pub octets: u32,
+    pub bytes: u32,
     /// The same in segments.
     pub segments: u32,
     /// The most recently sent segment among them.
@@ -100,8 +100,8 @@ pub(crate) struct Delivered {
 }
 
 impl Delivered {
-    fn note(&mut self, octets: u32, segments: u32, arrived: Arrived) {
-        self.octets += octets;
+    fn note(&mut self, bytes: u32, segments: u32, arrived: Arrived) {
+        self.bytes += bytes;
         self.segments += segments;
         if self.newest.as_ref().is_none_or(|newest| arrived.sent_after(newest.at, newest.end)) {
             self.newest = Some(arrived);
@@ -347,9 +347,9 @@ impl Scoreboard {
             return;
         }
         if self.marks.is_none() {
-            let octets = (ack - self.una) as u32;
+            let bytes = (ack - self.una) as u32;
             if let Some((newest, segments)) = self.acknowledge_unmarked(ack, mss) {
-                delivered.note(octets, segments, newest);
+                delivered.note(bytes, segments, newest);
             }
             return;
         }
@@ -539,12 +539,12 @@ impl Scoreboard {
     }
 
     /// Marks the first `octets` bytes lost, at most one segment, if they are in flight.
-    pub fn mark_front_lost(&mut self, octets: u32) {
+    pub fn mark_front_lost(&mut self, bytes: u32) {
         if self.una == self.nxt {
             return;
         }
         let una = self.una;
-        let end = self.end_of(self.index(una)).min(una + u64::from(octets));
+        let end = self.end_of(self.index(una)).min(una + u64::from(bytes));
         let marks = self.marks_mut();
         let (end, mark) = marks.piece(una, end);
         if mark.is_none_or(|mark| mark.state == SegmentState::InFlight) {
@@ -617,9 +617,9 @@ impl Scoreboard {
     }
 
     /// Whether all lost data lies in these positions, and none of it was retransmitted before.
-    pub fn lost_only(&self, octets: &core::ops::Range<u64>) -> bool {
+    pub fn lost_only(&self, bytes: &core::ops::Range<u64>) -> bool {
         let mut lost = self.marks.iter().flat_map(|marks| marks.lost_ranges());
-        lost.all(|(start, mark)| mark.resent.is_none() && start >= octets.start && mark.end <= octets.end)
+        lost.all(|(start, mark)| mark.resent.is_none() && start >= bytes.start && mark.end <= bytes.end)
     }
 
     /// Whether the first segment has at least this size.

@@ -8,14 +8,14 @@ fn at(ms: u64) -> Instant {
     Instant::from_millis(ms)
 }
 
-/// Ten segments of 100 octets from 1000 on, a millisecond apart.
+/// Ten segments of 100 bytes from 1000 on, a millisecond apart.
 fn ten() -> Scoreboard {
     let mut board = Scoreboard::new(SndSeq(1000));
     (0..10).for_each(|i| board.push(100, 1, at(i), false));
     board
 }
 
-/// The segment of 100 octets that ends there arrives, and is the newest.
+/// The segment of 100 bytes that ends there arrives, and is the newest.
 fn arrival(board: &mut Scoreboard, end: u32) -> Arrived {
     let mut delivered = Delivered::default();
     board.sack(SndSeq(end - 100), SndSeq(end), MSS, &mut delivered);
@@ -27,10 +27,10 @@ fn an_ack_inside_a_segment_leaves_the_rest() {
     let (mut board, mut delivered) = (ten(), Delivered::default());
     board.sack(SndSeq(1300), SndSeq(1500), MSS, &mut delivered);
     board.check(SndSeq(1000), SndSeq(2000));
-    assert_eq!((delivered.octets, delivered.segments, board.sacked(), board.pipe()), (200, 2, 200, 800));
+    assert_eq!((delivered.bytes, delivered.segments, board.sacked(), board.pipe()), (200, 2, 200, 800));
     board.acknowledge(SndSeq(1120), MSS, &mut delivered);
     board.check(SndSeq(1120), SndSeq(2000));
-    assert_eq!((delivered.octets, delivered.segments, board.pipe()), (320, 4, 680));
+    assert_eq!((delivered.bytes, delivered.segments, board.pipe()), (320, 4, 680));
     assert!(delivered.reordering == 500 && delivered.original);
     assert_eq!(delivered.newest.unwrap().at, at(4));
     board.acknowledge(SndSeq(1600), MSS, &mut delivered);
@@ -54,12 +54,12 @@ fn sacks_count_by_whole_segments() {
         board.push(20, 1, at(10), false);
         board.sack(SndSeq(block.0), SndSeq(block.1), 50, &mut delivered);
         board.check(SndSeq(1000), SndSeq(2020));
-        assert_eq!((board.sacked(), delivered.octets), (expected, expected), "{block:?}");
+        assert_eq!((board.sacked(), delivered.bytes), (expected, expected), "{block:?}");
     }
 }
 
 #[test]
-fn what_is_lost_leaves_the_pipe_until_it_is_sent_again() {
+fn lost_segments_leave_the_pipe_until_retransmitted() {
     let mut board = ten();
     let newest = arrival(&mut board, 2000);
     assert_eq!(
@@ -81,7 +81,7 @@ fn what_is_lost_leaves_the_pipe_until_it_is_sent_again() {
 
 /// Lost once more: in order of the time when it was sent again, whatever its number.
 #[test]
-fn what_is_sent_again_is_judged_by_that_time() {
+fn a_retransmission_is_judged_by_its_own_time() {
     let mut board = ten();
     board.mark_all_lost(false);
     board.on_retransmit(SndSeq(1000), 100, at(50));
@@ -98,7 +98,7 @@ fn what_is_sent_again_is_judged_by_that_time() {
 
 /// Of one time, too: lower numbers may be sent again after higher ones.
 #[test]
-fn what_is_sent_again_at_one_time_is_judged_by_number() {
+fn retransmissions_of_equal_time_are_ordered_by_sequence_number() {
     let mut board = ten();
     board.mark_all_lost(false);
     board.on_retransmit(SndSeq(1500), 200, at(50));
@@ -116,7 +116,7 @@ fn what_is_sent_again_at_one_time_is_judged_by_number() {
     board.check(SndSeq(1000), SndSeq(2000));
 }
 
-/// The first octets of a burst are missing: those beyond it were sent at the same time.
+/// The first bytes of a burst are missing: those beyond it were sent at the same time.
 #[test]
 fn a_burst_is_judged_by_its_segments() {
     let mut board = Scoreboard::new(SndSeq(0));
@@ -215,11 +215,11 @@ fn positions_do_not_wrap() {
     assert_eq!(board.una() - start, 20 << 29);
 }
 
-/// The same, octet by octet.
+/// The same, byte by byte.
 #[derive(Debug)]
 struct Model {
     una: u32,
-    octets: Vec<Octet>,
+    bytes: Vec<Octet>,
 }
 
 /// Its state, and when it was sent again last and first.
@@ -227,7 +227,7 @@ type Octet = (SegmentState, Option<Instant>, Instant);
 
 impl Model {
     fn count(&self, state: SegmentState) -> u32 {
-        self.octets.iter().filter(|octet| octet.0 == state).count() as u32
+        self.bytes.iter().filter(|byte| byte.0 == state).count() as u32
     }
 }
 
@@ -259,21 +259,21 @@ fn step() -> impl Strategy<Value = Step> {
 const BASE: SndSeq = SndSeq(0xffff_ff00);
 
 impl Model {
-    /// The octets of this range of offsets.
+    /// The bytes of this range of offsets.
     fn range(&mut self, from: u32, to: u32) -> &mut [Octet] {
-        &mut self.octets[(from - self.una) as usize..(to - self.una) as usize]
+        &mut self.bytes[(from - self.una) as usize..(to - self.una) as usize]
     }
 
     fn end(&self) -> u32 {
-        self.una + self.octets.len() as u32
+        self.una + self.bytes.len() as u32
     }
 
     fn acknowledge(&mut self, board: &mut Scoreboard, len: u32) -> Delivered {
         let mut delivered = Delivered::default();
-        let len = len.min(self.octets.len() as u32);
+        let len = len.min(self.bytes.len() as u32);
         board.acknowledge(BASE + (self.una + len), 1, &mut delivered);
-        let gone = self.octets.drain(..len as usize);
-        assert_eq!(delivered.octets, gone.filter(|octet| octet.0 != SegmentState::Sacked).count() as u32);
+        let gone = self.bytes.drain(..len as usize);
+        assert_eq!(delivered.bytes, gone.filter(|byte| byte.0 != SegmentState::Sacked).count() as u32);
         self.una += len;
         delivered
     }
@@ -285,24 +285,24 @@ impl Model {
             board.sack(BASE + from, BASE + to, 1, &mut delivered);
         }
         let mut new = 0;
-        for octet in self.range(from, to) {
-            new += u32::from(octet.0 != SegmentState::Sacked);
-            *octet = (SegmentState::Sacked, None, octet.2);
+        for byte in self.range(from, to) {
+            new += u32::from(byte.0 != SegmentState::Sacked);
+            *byte = (SegmentState::Sacked, None, byte.2);
         }
-        assert_eq!(delivered.octets, new);
+        assert_eq!(delivered.bytes, new);
         delivered
     }
 
     fn resend(&mut self, board: &mut Scoreboard, len: u32, now: Instant) {
-        let first = self.octets.iter().position(|octet| octet.0 == SegmentState::Lost);
+        let first = self.bytes.iter().position(|byte| byte.0 == SegmentState::Lost);
         let lost = board.first_lost();
         assert_eq!(lost.map(|lost| lost.seq - BASE), first.map(|i| self.una + i as u32));
         let Some(lost) = lost else { return };
         let len = len.min(lost.len);
         board.on_retransmit(lost.seq, len, now);
-        for octet in self.range(lost.seq - BASE, lost.seq - BASE + len) {
-            assert_eq!(octet.0, SegmentState::Lost, "one state from end to end");
-            *octet = (SegmentState::InFlight, Some(now), octet.2);
+        for byte in self.range(lost.seq - BASE, lost.seq - BASE + len) {
+            assert_eq!(byte.0, SegmentState::Lost, "one state from end to end");
+            *byte = (SegmentState::InFlight, Some(now), byte.2);
         }
     }
 
@@ -311,11 +311,11 @@ impl Model {
         let end = board.position(BASE + newest.1);
         board.detect_losses(now, Arrived { at: newest.0, end, resent: false, timed: false }, wait);
         let una = self.una;
-        for (i, octet) in self.octets.iter_mut().enumerate() {
-            let at = octet.1.unwrap_or(octet.2);
+        for (i, byte) in self.bytes.iter_mut().enumerate() {
+            let at = byte.1.unwrap_or(byte.2);
             let before = (at, una + i as u32 + 1) <= newest;
-            if octet.0 == SegmentState::InFlight && before && now - at >= wait {
-                octet.0 = SegmentState::Lost;
+            if byte.0 == SegmentState::InFlight && before && now - at >= wait {
+                byte.0 = SegmentState::Lost;
             }
         }
     }
@@ -332,7 +332,7 @@ impl Model {
         match *step {
             Step::Push(len) => {
                 board.push(len, 1, now, false);
-                self.octets.extend((0..len).map(|_| (InFlight, None, now)));
+                self.bytes.extend((0..len).map(|_| (InFlight, None, now)));
             }
             Step::Ack(len) => return self.acknowledge(board, len),
             Step::Sack(start, len) => return self.sack(board, start, len),
@@ -341,20 +341,20 @@ impl Model {
             Step::Front(len) => {
                 let lost = board.lost();
                 board.mark_front_lost(len);
-                for octet in &mut self.octets[..(board.lost() - lost) as usize] {
-                    assert_eq!(octet.0, InFlight);
-                    octet.0 = Lost;
+                for byte in &mut self.bytes[..(board.lost() - lost) as usize] {
+                    assert_eq!(byte.0, InFlight);
+                    byte.0 = Lost;
                 }
             }
             Step::Timeout(forget) => {
                 board.mark_all_lost(forget);
-                let lost = self.octets.iter_mut().filter(|octet| octet.0 != Sacked || forget);
-                lost.for_each(|octet| octet.0 = Lost);
+                let lost = self.bytes.iter_mut().filter(|byte| byte.0 != Sacked || forget);
+                lost.for_each(|byte| byte.0 = Lost);
             }
             Step::Undo => {
                 board.unmark_all_lost();
-                let lost = self.octets.iter_mut().filter(|octet| octet.0 == Lost);
-                lost.for_each(|octet| octet.0 = InFlight);
+                let lost = self.bytes.iter_mut().filter(|byte| byte.0 == Lost);
+                lost.for_each(|byte| byte.0 = InFlight);
             }
         }
         Delivered::default()
@@ -362,12 +362,12 @@ impl Model {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: the scoreboard says of each octet what a list of octets says.
+    /// Whatever happens in whatever order: the scoreboard says of each byte what a list of bytes says.
     #[test]
-    fn a_scoreboard_is_a_list_of_octets(steps in prop::collection::vec((step(), 0u64..4), 1..120)) {
+    fn a_scoreboard_is_a_list_of_bytes(steps in prop::collection::vec((step(), 0u64..4), 1..120)) {
         use SegmentState::{Lost, Sacked};
         let mut board = Scoreboard::new(BASE);
-        let mut model = Model { una: 0, octets: Vec::new() };
+        let mut model = Model { una: 0, bytes: Vec::new() };
         let (mut now, mut newest) = (at(10), None);
         for (step, ms) in &steps {
             now += Duration::from_millis(*ms);
@@ -376,7 +376,7 @@ proptest! {
                 newest = newest.max(Some(arrived));
             }
             let una = BASE + model.una;
-            board.check(una, una + model.octets.len() as u32);
+            board.check(una, una + model.bytes.len() as u32);
             let counted = (board.sacked(), board.lost());
             prop_assert_eq!(counted, (model.count(Sacked), model.count(Lost)), "after {:?}", step);
         }
