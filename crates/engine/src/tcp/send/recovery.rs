@@ -452,7 +452,7 @@ impl Recovery {
         if progress && self.uses_window(pipe_before, ack.mss, congestion) {
             congestion.on_ack(&Acked {
                 now: ack.now,
-                bytes: bytes,
+                bytes,
                 mss: ack.mss,
                 rtt: rtt.map(Duration::from_nanos),
                 srtt: ack.srtt,
