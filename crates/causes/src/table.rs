@@ -65,7 +65,7 @@ causes! {
 
     // An end aborted.
     Abort "C05" "abort" Suspicious 0.7
-        "An end aborted the connection by choice; nothing was left unread.",
+        "An end aborted the connection by choice; no sign of unread data was seen.",
         "Look for SO_LINGER with timeout 0 (SetLinger(0), nolinger), `ss -K`, or a program that was made to drop its connections.";
     CloseUnread "C06" "close-unread" Harmful 0.8
         "An end closed the connection, or its process died, with received data unread.",

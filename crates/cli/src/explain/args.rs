@@ -143,7 +143,7 @@ impl FromStr for FailOn {
                 cause => {
                     let unknown = |_| {
                         format!(
-                            "`{cause}` is neither `harmful`, `suspicious` nor a cause; `lastack rules` lists them"
+                            "`{cause}` is neither `harmful`, `suspicious` nor a cause (docs/explain.md lists the causes)"
                         )
                     };
                     this.causes.push(cause.parse().map_err(unknown)?);

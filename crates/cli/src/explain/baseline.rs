@@ -39,7 +39,7 @@ impl Baseline {
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let known: Known = serde_json::from_str(line).map_err(|error| {
                 anyhow!(
-                    "line {} of {} is no record of `lastack explain --json`: {error}",
+                    "line {} of {} is not a record of `lastack explain --json`: {error}",
                     number + 1,
                     path.display()
                 )

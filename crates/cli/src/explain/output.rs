@@ -74,7 +74,10 @@ pub fn people(
     if run.unlisted > 0 {
         writeln!(out, "{} more connections were counted only; --json prints all", run.unlisted)?;
     }
-    writeln!(out, "\ncaptured {}", explainer.context().vantage())?;
+    match explainer.context().vantage() {
+        "unknown" => writeln!(out, "\nwhere it was captured is not known")?,
+        place => writeln!(out, "\ncaptured {place}")?,
+    }
     Ok(())
 }
 

@@ -88,7 +88,7 @@ pub struct WatchArgs {
     pub quiet: bool,
 
     /// A program to watch, with its children
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 

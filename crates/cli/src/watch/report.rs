@@ -124,10 +124,11 @@ impl Report {
             text.push_str(&format!("  {} benign ends were not shown (--all shows them)\n", self.folded));
         }
         if self.filtered && self.left_out > 0 {
-            text.push_str(&format!("  {} ends were left out by the filters", self.left_out));
+            let (ends, left_out) = (if self.left_out == 1 { "end was" } else { "ends were" }, self.left_out);
+            text.push_str(&format!("  {left_out} {ends} left out by the filters"));
             if self.unknown > 0 {
                 text.push_str(&format!(
-                    ", {} of them harmful or suspicious ones without a known process",
+                    "; {} harmful or suspicious, of processes that are not known",
                     self.unknown
                 ));
             }

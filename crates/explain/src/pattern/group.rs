@@ -71,7 +71,8 @@ impl Groups {
     pub fn finish(&self, context: &Context) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         for ((cause, server), facts) in self.0.iter().filter(|(_, facts)| facts.count >= 2) {
-            let by = facts.by.iter().max_by_key(|(_, count)| **count).map(|(by, _)| *by);
+            // One party for the whole group, or none.
+            let by = facts.by.keys().next().filter(|_| facts.by.len() == 1).copied();
             let group = Group {
                 cause: *cause,
                 server: *server,

@@ -69,8 +69,10 @@ pub(super) fn group_phrase(cause: Cause, count_of: u64, server: &str, by: EndedB
     let n = count(count_of);
     match cause {
         Cause::Refused => format!("{n} refused by {server}"),
+        Cause::CloseUnread if by == EndedBy::Unknown => format!("{n} closed with data unread at {server}"),
         Cause::CloseUnread => format!("{n} closed with data unread by {}", party(by, server)),
         Cause::SilentDrop => format!("{n} without answer from {server}"),
+        Cause::Abort if by == EndedBy::Unknown => format!("{n} aborted at {server}"),
         Cause::Abort => format!("{n} aborted by {}", party(by, server)),
         Cause::Open => format!("{n} still open to {server}"),
         cause => format!("{n} {cause} at {server}"),

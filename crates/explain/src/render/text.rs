@@ -35,7 +35,10 @@ pub fn headline(writer: &Writer, summary: &Summary, groups: &[Group], explained:
     }
     let plural = if summary.connections == 1 { "connection" } else { "connections" };
     if bad == 0 {
-        let _ = write!(out, "All of {} {plural} ended well or are still open.", count(summary.connections));
+        out.push_str(&match summary.connections {
+            1 => "The connection ended well or is still open.".to_owned(),
+            n => format!("All of {} {plural} ended well or are still open.", count(n)),
+        });
     } else {
         let _ = write!(out, "{} of {} {plural} ended badly: ", count(bad), count(summary.connections));
         out.push_str(&phrases(writer, groups, explained, bad));
@@ -96,7 +99,8 @@ fn phrases(writer: &Writer, groups: &[Group], explained: &[Explained], bad: u64)
         });
     }
     if bad > told {
-        phrases.push(format!("{} more", count(bad - told)));
+        let what = if phrases.is_empty() { "not listed" } else { "more" };
+        phrases.push(format!("{} {what}", count(bad - told)));
     }
     phrases.join("; ")
 }

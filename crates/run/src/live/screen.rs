@@ -59,7 +59,7 @@ impl Screen {
                 Ok(Ok(Self::of(terminal)))
             }
             Terminal::Own => Ok(match open(Path::new(OWN)) {
-                Err(_) => Err(format!("--live: there is no terminal, so there is no table; {CURE}")),
+                Err(_) => Err(format!("--live: there is no terminal, so there is no table; {NAME_ONE}")),
                 Ok(_) if standard().iter().any(|output| is_own(*output)) => {
                     Err(format!("--live: the program writes to this terminal, so there is no table; {CURE}"))
                 }
@@ -123,6 +123,9 @@ impl Drop for Screen {
 }
 
 /// How to get a table.
+const NAME_ONE: &str = "name one as --live=/dev/pts/N, where `tty` prints its name";
+
+/// How to get a table if the program uses the terminal.
 const CURE: &str = "redirect the program's output (> FILE 2>&1), or name another terminal as --live=/dev/pts/N, where \
      `tty` prints its name";
 

@@ -142,7 +142,7 @@ impl Record {
             write!(f, "; {option}")?;
         }
         if let Some(option) = &self.context.would_deny {
-            write!(f, "; would be denied by {option}")?;
+            write!(f, "; would be denied: {option}")?;
         }
         match &self.note {
             Some(note) if all || verdict.severity > Severity::Benign => write!(f, "; {note}"),

@@ -79,6 +79,13 @@ impl Join {
         let _explained = self.claim(ESTAB_RESETS, Window { at, since, until: at.plus_millis(AFTER) });
     }
 
+    /// Whether the other end is on this host and its socket was destroyed before this one: it had closed. A reset would
+    /// have ended both at once.
+    fn peer_went_before(connection: &Connection, side: &Side, at: Time) -> bool {
+        let other = connection.sides[1 - connection.place(side.flow)].as_ref();
+        other.and_then(Side::over_at).is_some_and(|gone| gone.plus_millis(1) < at)
+    }
+
     /// A socket that was never connected.
     fn failed_attempt(&mut self, window: Window) -> Option<Opinion> {
         if let Some(claim) = self.claim(ABORT_ON_TIMEOUT, window) {
@@ -136,15 +143,21 @@ impl Join {
         }
         // One of several connections was reset: which one is unknown.
         let claim = if shared { None } else { self.claim(ESTAB_RESETS, window) }?;
-        // A reset of ours that no other end explains: the socket was killed.
-        let ours = self.claim(OUT_RESETS, window).is_some();
+        let state = side.listed.map(|(_, report)| report.state);
+        let peer_closed = matches!(first_fin(connection, side), Some(FirstFin::Theirs))
+            || matches!(state, Some(TcpState::CloseWait | TcpState::LastAck))
+            || Self::peer_went_before(connection, side, window.at);
+        let state = if peer_closed { Some(TcpState::CloseWait) } else { state };
+        // A reset of ours that no other end explains: the socket was killed. But a peer on this host that has closed
+        // answers data by a reset of this host, too.
+        let sent = self.claim(OUT_RESETS, window).is_some();
+        let ours = sent && !(peer_closed && self.is_local(side.flow.remote.ip()));
         let opinion = if ours {
             Opinion::new(Rank::Acted, Cause::Abort, confidence(claim).min(0.7), By::Local)
                 .detail("this host aborted the connection, as `ss -K` does")
                 .or(Cause::ListenerClosed, 0.1, "tracepoints (root)")
                 .rule("S103")
         } else {
-            let state = side.listed.map(|(_, report)| report.state);
             let mut opinion = self.with_packets(self.reset_by_peer(connection, side, state), side.flow);
             opinion.confidence = opinion.confidence.min(confidence(claim));
             opinion

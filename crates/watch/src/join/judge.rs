@@ -382,7 +382,7 @@ impl Join {
             roles_known,
             started,
             ended,
-            bytes: self.bytes(near, far, local, opinion.cause),
+            bytes: Self::bytes(near, far, local, &opinion),
             idle: near.or(far).and_then(idle),
             cause: opinion.cause,
             confidence: opinion.confidence,
@@ -492,21 +492,43 @@ impl Join {
     }
 
     /// Bytes that client and server sent.
-    fn bytes(&self, near: Option<&Side>, far: Option<&Side>, local: Role, cause: Cause) -> [Option<u64>; 2] {
+    fn bytes(near: Option<&Side>, far: Option<&Side>, local: Role, opinion: &Opinion) -> [Option<u64>; 2] {
         let info = |side: Option<&Side>| {
             let complete =
                 side?.destroyed.map(|(_, report)| report).filter(|report| report.flow.is_complete());
             complete.or(side?.listed.map(|(_, report)| report))?.info
         };
-        let (near, far) = (info(near), info(far));
-        // The kernel counts the SYN of the client and the FIN among what was acknowledged.
-        let acked = |info: crate::event::TcpInfo, role: Role| {
-            let extra = u64::from(role == Role::Client) + u64::from(cause == Cause::Orderly);
-            info.bytes_acked.saturating_sub(extra)
+        // The kernel counts the SYN of the client and the FIN among what was acknowledged, and the FIN among what was
+        // received.
+        let fins = fins(near, far, opinion);
+        let role_of = |place: usize| if place == 0 { local } else { local.other() };
+        let received = |at: usize, side| {
+            info(side).map(|info| info.bytes_received.saturating_sub(u64::from(fins[1 - at])))
         };
-        let sent = far.map(|info| info.bytes_received).or(near.map(|info| acked(info, local)));
-        let received = near.map(|info| info.bytes_received).or(far.map(|info| acked(info, local.other())));
-        by_role_of(local, sent, received)
+        let acked = |at: usize, side| {
+            let extra = u64::from(role_of(at) == Role::Client) + u64::from(fins[at]);
+            info(side).map(|info| info.bytes_acked.saturating_sub(extra))
+        };
+        let sent = received(1, far).or(acked(0, near));
+        by_role_of(local, sent, received(0, near).or(acked(1, far)))
+    }
+}
+
+/// Whether the near and the far end sent a FIN that the other end received.
+fn fins(near: Option<&Side>, far: Option<&Side>, opinion: &Opinion) -> [bool; 2] {
+    let fin = |side: Option<&Side>| side.and_then(|side| side.fin);
+    let first = |ours: Option<FirstFin>, theirs: Option<FirstFin>| {
+        ours == Some(FirstFin::Ours) || theirs == Some(FirstFin::Theirs)
+    };
+    let by = |by: By| opinion.by == by;
+    let (near, far) = (first(fin(near), fin(far)), first(fin(far), fin(near)));
+    match opinion.cause {
+        Cause::Orderly => [true; 2],
+        // It had closed, and data came later.
+        Cause::DataAfterClose => [near || by(By::Local), far || by(By::Remote)],
+        // It answered the peer's FIN.
+        Cause::ResetForFin => [near || by(By::Remote), far || by(By::Local)],
+        _ => [near, far],
     }
 }
 
