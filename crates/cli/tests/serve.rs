@@ -145,7 +145,7 @@ fn a_signal_closes_open_connections() {
 #[test]
 fn bad_input() {
     for (options, words) in [
-        (&["--listen", "0"][..], "port 0 is no port"),
+        (&["--listen", "0"][..], "port 0 cannot be used"),
         (&["--listen", "70000"], "70000 is not in 0..=65535"),
         (&["--listen", "7", "--behave", "sulk"], "echo, discard"),
         (&["--listen", "7", "--addr", "10.0.3.1"], "expected e.g. 10.0.3.1/24"),
