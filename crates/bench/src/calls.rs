@@ -61,7 +61,7 @@ pub fn count(programs: &Programs, kinds: &[(Kind, &[Work])], time: Duration) -> 
         let mut environment = Environment::new(kind, programs, &[])?;
         for &work in works {
             let layout = layout(work);
-            // The first of a kind does what is done once.
+            // The first operation includes one-time work.
             environment.run(&outer, work, Duration::from_millis(50), layout, false)?;
             let pid = environment.stack.context("nothing to trace")?;
             let trace = Trace::begin(pid)?;

@@ -19,7 +19,7 @@ pub(super) struct Instruction {
 /// Spreads ports that have the same parity, as those of Linux's clients have.
 const MULTIPLIER: u32 = 0x9e37_79b1;
 
-/// The queue, of so many, of the flow with these two ports.
+/// The queue, among `queues`, of the flow with these two ports.
 ///
 /// # Panics
 /// If there are no queues.

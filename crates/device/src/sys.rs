@@ -131,7 +131,7 @@ pub(super) fn interface_mtu(name: &str) -> io::Result<usize> {
 pub(super) fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     // SAFETY: no pointers. Protocol 0: nothing is received before the bind below.
     let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
-    // SAFETY: the socket was just made and nobody else owns it.
+    // SAFETY: the socket was just made and has no other owner.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     set_int_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
     set_int_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;

@@ -53,7 +53,7 @@ impl Section {
         self
     }
 
-    /// Adds a table of so many columns, without heads.
+    /// Adds a table with this number of columns, without a header row.
     pub fn table<const N: usize>(&mut self, rows: impl IntoIterator<Item = [String; N]>) -> &mut Self {
         self.html.push_str("<table class=\"facts\">");
         for row in rows {

@@ -118,7 +118,7 @@ impl FlowNumbers {
 }
 
 /// The keyed hash of four-tuples in the tables of connections, computed for every segment that arrives. No reply depends
-/// on it, so a fast hash suffices: without the key, which cannot be observed, nobody can choose four-tuples that collide.
+/// on it, so a fast hash suffices: without the key, which cannot be observed, no peer can choose four-tuples that collide.
 #[derive(Clone, Debug)]
 pub(crate) struct FlowHasher {
     seed: u64,

@@ -159,7 +159,7 @@ pub fn last_record(data: &[u8], len: u32) -> Option<(u8, u16)> {
 /// Bytes that TLS sends at most to say goodbye: an alert of any cipher suite, and HTTP/2's GOAWAY before it.
 pub const FAREWELL: u64 = 128;
 
-/// Whether a segment of so many bytes, whose last TLS record is of this type and length, is no more than a goodbye.
+/// Whether a segment of this length, whose last TLS record is of this type and length, is no more than a goodbye.
 #[must_use]
 pub fn is_farewell(record: (u8, u16), len: u32) -> bool {
     u64::from(len) <= FAREWELL && matches!(record, (21 | 23, 1..=80))

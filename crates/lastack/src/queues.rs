@@ -45,7 +45,7 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Opens the TUN interface `name` with so many queues ([`Tun::open_queues`]), and makes a host on each.
+    /// Opens the TUN interface `name` with this number of queues ([`Tun::open_queues`]), and makes a host on each.
     ///
     /// # Errors
     /// Those of [`Tun::open_queues`].

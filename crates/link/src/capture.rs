@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(got, partial(&whole));
         assert!(link.recv(NOW, &mut got).is_some());
         assert_eq!(got, partial(&whole));
-        // One that nobody vouches for is shown as it came.
+        // A packet with an unverified checksum is shown as it came.
         far.send(NOW, &partial(&whole), &Transmit::default());
         assert!(link.recv(NOW, &mut got).is_some());
         link.flush(NOW);

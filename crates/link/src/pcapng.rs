@@ -267,7 +267,7 @@ fn cut_short(value: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    /// A disk that is full after so many bytes.
+    /// A disk that is full after this number of bytes.
     struct Full(Vec<u8>, usize);
 
     impl Write for Full {

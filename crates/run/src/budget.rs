@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
 
-    /// A slot whose flow has been idle for so many seconds.
+    /// A slot whose flow has been idle for this number of seconds.
     fn idle(budget: &Rc<Budget>, seconds: u64) -> Slot {
         let slot = budget.try_acquire(1).unwrap();
         slot.watch(move || Duration::from_secs(seconds));

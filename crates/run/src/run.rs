@@ -93,7 +93,7 @@ pub struct Run {
     pub(crate) bound_datagrams: RefCell<Vec<PublishedPort>>,
     /// The socket of requests to forward ports.
     api: RefCell<Option<ApiSocket>>,
-    /// Why the proxy carries no datagrams, once it has said so.
+    /// Why the proxy carries no datagrams, once it has refused them.
     pub(crate) no_datagrams: RefCell<Option<String>>,
     /// Why the program has lost its network.
     lost: RefCell<Option<String>>,

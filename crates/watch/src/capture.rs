@@ -40,7 +40,7 @@ pub struct PacketFile<W: Write> {
 }
 
 impl<W: Write> PacketFile<W> {
-    /// Begins a file that will have so many packets of each connection.
+    /// Begins a file with at most this number of packets per connection.
     pub fn new(writer: W, per_connection: usize) -> Self {
         let section = Section { interface: "any".into(), ..Section::default() };
         Self {

@@ -555,7 +555,7 @@ pub enum Event {
     Icmp(IcmpReport),
     /// A tracepoint.
     Trace(Trace),
-    /// A source lost so many events.
+    /// A source lost this number of events.
     Lost {
         /// The source.
         source: Source,

@@ -23,7 +23,7 @@ const COUNTERS_RARELY: u64 = 500;
 /// Lists of sockets: at most and at least so often, in milliseconds.
 const LIST_FASTEST: u64 = 100;
 const LIST_USUAL: u64 = 5000;
-/// A costly job waits so many times its own duration until it is done again: it takes 5 % of a CPU at most.
+/// A costly job waits this multiple of its own duration before it is repeated, so that it takes at most 5 % of a CPU.
 const COST_FACTOR: u64 = 20;
 /// Sockets whose owners wait to be found.
 const MAX_WANTED: usize = 1 << 14;
@@ -51,7 +51,7 @@ struct Job {
 }
 
 impl Job {
-    /// Whether so many milliseconds have passed, and the job has not taken too much time lately.
+    /// Whether this number of milliseconds has passed, and the job has not taken too much time recently.
     fn is_due(&self, at: Time, milliseconds: u64) -> bool {
         at.since(self.last) >= (milliseconds * 1_000_000).max(self.cost * COST_FACTOR)
     }

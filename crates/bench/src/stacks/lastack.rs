@@ -25,7 +25,7 @@ pub fn serve() -> Result<()> {
     })
 }
 
-/// The same with a host for each of so many queues, on a thread of its own.
+/// The same with one host per queue, each on its own thread.
 pub fn serve_queues(queues: usize) -> Result<()> {
     let (queues, drivers) = Queues::open(INTERFACE, queues, &Config::new([SERVER.into()]))?;
     configure(1500)?;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::support::{LASTACK, finish, require_all};
 
-/// Runs a program of python in front of lastack with so many descriptors, and a server on the host's loopback that holds
+/// Runs a Python program under lastack with this number of descriptors, and a server on the host's loopback that holds
 /// its connections and sends what it gets back. The program has as many descriptors as it likes.
 const OUTSIDE: &str = r#"
 import json, os, resource, socket, subprocess, sys, threading

@@ -60,7 +60,7 @@ fn an_answer_from_another_port_arrives() {
     require_all();
     let ports = server().map(|port| port.to_string());
     for ran in alike(script, &[&ports[0], &ports[1]]) {
-        // Whoever was asked has answered, if from elsewhere: nobody was silent.
+        // The queried servers have answered, if from another address: no answer is missing.
         assert!(ran.connections().all(|flow| flow["cause"] == "answered"), "{ran:?}");
     }
 }

@@ -20,9 +20,9 @@ const LISTED: usize = 256;
 /// The marks of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Marks {
-    /// It is one of so many checks, one each so many seconds.
+    /// It is one of a series of checks: their number, and the seconds between them.
     pub health_check: Option<(u32, f64)>,
-    /// Its client tried so many ports of so many hosts.
+    /// Number of ports and of hosts that its client tried.
     pub scan: Option<(u32, u32)>,
     /// So many connections of the server, never answered, ended in the same instant; the first.
     pub same_instant: Option<(u32, i64)>,

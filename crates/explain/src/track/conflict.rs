@@ -7,7 +7,7 @@ use crate::segment::Segment;
 const RECENT: usize = 8;
 /// Bytes that are remembered of each.
 const PREFIX: usize = 16;
-/// Bytes that have to be comparable, and of these so many have to differ: a damaged byte is not another payload.
+/// Number of bytes that have to be comparable, and of those that have to differ: a damaged byte is not another payload.
 const COMPARED: usize = 8;
 const DIFFERENT: usize = 4;
 /// Numbers come again after 4 GB; within this time they do not.

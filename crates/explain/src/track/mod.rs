@@ -16,7 +16,7 @@ pub use side::{Side, SynOptions};
 
 /// A connection that is over is kept so long for late packets.
 const LINGER: i64 = 60_000_000_000;
-/// A handshake that nobody answers is kept so long.
+/// How long an unanswered handshake is kept.
 const EMBRYO: i64 = 300_000_000_000;
 
 type Key = (Endpoint, Endpoint);
@@ -108,7 +108,7 @@ impl Tracker {
     /// The next life of a tuple, whose life before may still go on at the other end.
     fn succeed(&mut self, slot: u32, segment: &Segment<'_>, side: usize) -> Box<Conn> {
         let former = self.slots[slot as usize].as_ref().and_then(|old| {
-            // A life that this end ended alone may go on at the other; one that nobody answered never was.
+            // A life that this end ended alone may go on at the other; an unanswered one never existed.
             let answered = old.sides[1 - side].packets > 0;
             let known = |side: usize| old.sides[side].started.then_some(old.sides[side].max);
             (answered && !old.is_orderly()).then(|| Former { nxt: [known(side), known(1 - side)] })

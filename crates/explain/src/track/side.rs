@@ -1,4 +1,4 @@
-//! One direction of a connection: what its sender has said so far.
+//! One direction of a connection: what its sender has sent so far.
 
 use crate::packet::{Endpoint, Frame, Pkt, ahead};
 use crate::protocol::{self, Protocol};
@@ -23,7 +23,7 @@ pub struct SynOptions {
     pub sack: bool,
 }
 
-/// Sends of one byte that nobody acknowledges.
+/// Unacknowledged segments of one byte.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stuck {
     /// The first byte that is not acknowledged.
@@ -38,7 +38,7 @@ pub struct Stuck {
     pub spacing: i64,
 }
 
-/// Keep-alive or window probes that nobody answers.
+/// Unanswered keep-alive or window probes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Probes {
     /// How many since the peer's last packet.

@@ -220,7 +220,7 @@ impl<'a> Case<'a> {
 pub(crate) struct TtlGap {
     pub seen: u8,
     pub usual: u8,
-    /// By so many hops.
+    /// By this number of hops.
     pub distance: u32,
 }
 

@@ -8,7 +8,7 @@ use crate::track::{Reset, Shape};
 use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_wire::TcpFlags;
 
-/// A reset in place of a FIN that comes later than this is one of a socket that nobody closed.
+/// A reset in place of a FIN that comes later than this belongs to a socket that was not closed.
 const LEAKED: i64 = 3600 * SECOND;
 
 /// A record of TLS that was sent before its sender knew of the close is no goodbye if it is larger than this.
@@ -435,7 +435,7 @@ impl Case<'_> {
             .done()
     }
 
-    /// A bare reset answers the FIN of a connection that was idle: nobody knew it any more.
+    /// A bare reset answers the FIN of a connection that was idle: its state was gone.
     fn fin_met_nothing(&self, reset: &Reset, fin: Pkt, quiet: i64) -> Verdict {
         let foreign = self.foreign_ttl(reset);
         let (cause, other, by) = match foreign {

@@ -325,7 +325,7 @@ impl Case<'_> {
             .done()
     }
 
-    /// A SYN|ACK, or an ACK, that nobody asked for.
+    /// An unsolicited SYN|ACK or ACK.
     fn stray(&self, reset: &Reset, trigger: Option<crate::packet::Frame>) -> Verdict {
         let draft = self
             .verdict(Cause::Stray, 0.6, EndedBy::Unknown)

@@ -56,7 +56,7 @@ impl Case<'_> {
         self.still_open()
     }
 
-    /// An ICMP error that ended the attempt: it quotes the SYN, and nobody answered it.
+    /// An ICMP error that ended the attempt: it quotes the SYN, and the SYN got no answer.
     fn fatal_icmp(&self) -> Option<&IcmpSeen> {
         if self.conn.established || self.side(self.server()).packets > 0 {
             return None;

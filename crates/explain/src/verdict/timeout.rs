@@ -1,4 +1,4 @@
-//! Aborts by a timer of the stack, at a shut window or a gap that nobody filled: what came before shows them.
+//! Aborts by a timer of the stack, at a closed window or an unfilled gap: the segments before show them.
 
 use super::case::{Case, SECOND, span};
 use super::types::{Kind, Verdict};
@@ -6,7 +6,7 @@ use crate::track::{Reset, Shape};
 use lastack_causes::Cause;
 
 impl Case<'_> {
-    /// Ends by a timer of the stack, a shut window or a hole that nobody filled: shown by what came before.
+    /// Ends by a timer of the stack, a closed window or an unfilled gap, as the segments before show.
     pub fn gave_up(&self, reset: &Reset) -> Option<Verdict> {
         let own = usize::from(reset.pkt.side);
         let (mine, theirs) = (self.side(own), self.side(1 - own));
@@ -163,7 +163,7 @@ impl Case<'_> {
         draft.alternative(other, 0.3).also_if(!by_stack, Cause::Abort, &[reset.pkt.frame]).done()
     }
 
-    /// One end reported a gap by SACK that nobody filled.
+    /// One end reported a gap by SACK that was never filled.
     fn hole(&self, reset: &Reset, waited: i64, reporter: usize) -> Verdict {
         let large = self.side(1 - reporter).largest;
         self.verdict(Cause::SilentDrop, 0.85, self.by(usize::from(reset.pkt.side)))

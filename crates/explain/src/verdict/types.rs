@@ -155,9 +155,9 @@ impl Role {
 /// Data that was lost at one end, or may have been.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Bytes that it sent and that nobody acknowledged.
+    /// Bytes that it sent and that were not acknowledged.
     pub unacked: u64,
-    /// Bytes that it received and may not have read: at most so many.
+    /// Max number of bytes that it received and may not have read.
     pub unread_max: u64,
     /// Its request had no answer.
     pub request_unanswered: bool,

@@ -106,7 +106,7 @@ mod tests {
     }
 
     fn refused(address: &str, error: IcmpError) {
-        // A port that is ours and where nobody receives any more.
+        // A port of this host without a receiver.
         let closed = UdpSocket::bind((address, 0)).unwrap().local_addr().unwrap();
         let socket = UdpSocket::bind((address, 0)).unwrap();
         enable(&socket, closed.is_ipv6(), true).unwrap();

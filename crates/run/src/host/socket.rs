@@ -180,7 +180,7 @@ mod tests {
         let (mut far, _) = listener.accept().unwrap();
         near.write_all(b"12345").unwrap();
         far.read_exact(&mut [0; 5]).unwrap();
-        // Loopback acknowledges within the call; the FIN, which nobody delays, does too.
+        // Loopback acknowledges within the call; so does the peer's FIN.
         near.shutdown(Shutdown::Write).unwrap();
         assert_eq!(far.read(&mut [0]).unwrap(), 0);
         assert_eq!(outstanding(&near, true).unwrap().total(), 0);

@@ -25,7 +25,7 @@ const V4: u8 = 1;
 const NAME: u8 = 3;
 const V6: u8 = 4;
 
-/// How long a proxy may take to agree on a method: it needs nobody else for that.
+/// How long a proxy may take to agree on a method, which needs no other host.
 const GREETING: Duration = Duration::from_secs(5);
 
 /// Agrees on a method, and authenticates.
@@ -168,7 +168,7 @@ async fn read_address(stream: &mut TcpStream, kind: u8) -> io::Result<SocketAddr
 
 /// The source in the header of a relayed datagram (RFC 1928 section 7), and where the payload begins.
 pub fn read_header(datagram: &[u8]) -> Option<(SocketAddr, usize)> {
-    // Reserved, and the number of the fragment, which nobody uses.
+    // Reserved, and the fragment number, which is unused.
     let rest = datagram.strip_prefix(&[0, 0, 0])?;
     let (kind, rest) = rest.split_first()?;
     let (address, rest): (IpAddr, &[u8]) = match *kind {

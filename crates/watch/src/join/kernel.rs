@@ -198,7 +198,7 @@ fn administrative(side: &Side, actor: Option<&super::Actor>) -> Opinion {
     }
 }
 
-/// Given up by a timer without a word to the peer.
+/// Ended by a timer, without a segment to the peer.
 fn timed_out(side: &Side, from: Option<TcpState>) -> Opinion {
     let opinion = if from == Some(TcpState::SynSent) {
         Opinion::new(Rank::Acted, Cause::SilentDrop, KERNEL, By::Nobody).detail("no answer to the SYN")

@@ -298,7 +298,7 @@ impl Join {
         connection.sides[place].as_mut()
     }
 
-    /// Looks at the connection of this flow once so many milliseconds have passed.
+    /// Schedules a check of the connection of this flow after this number of milliseconds.
     fn look_at(&mut self, flow: Flow, at: Time, after: u64) {
         if let Some(&id) = self.by_flow.get(&flow.undirected())
             && let Some(connection) = self.connections.get_mut(&id)

@@ -18,7 +18,7 @@ use crate::event::Flow;
 const LINKTYPE_RAW: u16 = 101;
 /// Connections that are followed by their packets.
 const LIVE: usize = 1 << 16;
-/// So many packets pass between two looks at connections that nobody asked for (those that are forwarded).
+/// Number of packets between two checks for forwarded connections, which have no socket here.
 const SWEEP: u64 = 1 << 14;
 
 pub(super) struct Explainer {

@@ -15,7 +15,7 @@ const TPACKET_V3: i32 = 2;
 const TP_STATUS_USER: u32 = 1;
 const BLOCK: usize = 1 << 18;
 const BLOCKS: usize = 32;
-/// A block is handed over after so many milliseconds at the latest.
+/// Max number of milliseconds until a block is handed over.
 const HAND_OVER: u32 = 20;
 const PACKET_OUTGOING: u8 = 4;
 

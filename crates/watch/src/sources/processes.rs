@@ -207,7 +207,7 @@ fn socket_inode(target: &str) -> Option<u32> {
     target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Descriptors of processes whose end matters: so many at most.
+/// Max number of process descriptors that are open to learn how a process ended.
 const MAX_DESCRIPTORS: usize = 1024;
 
 /// The substitute for the connector where it is missing.

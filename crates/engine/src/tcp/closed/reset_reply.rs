@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    /// `Rule::DropResetToReset`, whoever asks for an answer.
+    /// `Rule::DropResetToReset`, whatever rule asks for an answer.
     #[test]
     fn a_reset_is_never_answered() {
         let mut shared = Shared::new(crate::Config::new([]), [1; 16]);
