@@ -302,8 +302,8 @@ mod tests {
 
     #[test]
     fn names_that_do_not_fit_are_refused() {
-        assert!(interface_request("fifteen-bytes-").is_ok());
-        assert!(interface_request("sixteen-bytes--").is_err());
+        assert!(interface_request("fifteen-bytes--").is_ok());
+        assert!(interface_request("sixteen-bytes---").is_err());
         assert_eq!(attachment(&interface_request("tun7").unwrap()).name, "tun7");
     }
 }
