@@ -5,7 +5,7 @@ use crate::tcp::tests::peer::{Kind, Peer, both};
 use alloc::format;
 use core::time::Duration;
 
-/// The peer sends so many segments of 1000 bytes a round trip of 20 ms after our last ACK, and all is read.
+/// The peer sends this number of segments of 1000 bytes one RTT of 20 ms after our last ACK, and all is read.
 fn receive_round(p: &mut Peer, segments: u32) {
     p.run(20);
     for _ in 0..segments {

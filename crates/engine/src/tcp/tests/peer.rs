@@ -375,7 +375,7 @@ impl Peer {
         while let Some(transmit) = self.stack.poll_transmit(self.now, &mut bytes) {
             self.note(core::mem::take(&mut bytes), transmit);
         }
-        assert!(!self.stack.has_output(), "nothing is pending once poll_transmit said so");
+        assert!(!self.stack.has_output(), "output is pending after poll_transmit returned None");
         while let Some(event) = self.stack.poll_event() {
             match event {
                 Event::Ended(ended) => {
