@@ -30,6 +30,8 @@ pub struct Cut<'a> {
     transmit: Transmit,
     /// Bytes of data in each piece but the last.
     size: usize,
+    /// There are no more pieces than this.
+    max_pieces: u16,
     /// Bytes of data returned so far.
     done: usize,
     pieces: u16,
@@ -43,7 +45,8 @@ impl<'a> Cut<'a> {
         let size = transmit.segment_size.filter(|&size| size > 0).map_or(usize::MAX, usize::from);
         let whole = Transmit { segment_size: None, partial_checksum: false, ..*transmit };
         let layout = Layout::of(packet);
-        Self { packet, layout, transmit: whole, size, done: 0, pieces: 0, finished: false }
+        let max_pieces = u16::MAX;
+        Self { packet, layout, transmit: whole, size, max_pieces, done: 0, pieces: 0, finished: false }
     }
 
     /// Segments a received packet that is larger than the MTU, as receive offload (GRO) delivers it. Only TCP
@@ -53,6 +56,12 @@ impl<'a> Cut<'a> {
             .filter(|layout| layout.protocol == Protocol::Tcp && layout.end > mtu)
             .and_then(|layout| u16::try_from(mtu.checked_sub(layout.text)?).ok());
         Self::new(packet, &Transmit { segment_size: size, ..Transmit::default() })
+    }
+
+    /// Divides a TCP segment in two: the first `bytes` bytes of its data, which must be fewer than it has, and the rest.
+    pub fn at(packet: &'a [u8], bytes: usize) -> Self {
+        let whole = Self::new(packet, &Transmit::default());
+        Self { size: bytes, max_pieces: 2, ..whole }
     }
 
     /// Whether there is more than one piece.
@@ -72,7 +81,8 @@ impl<'a> Cut<'a> {
             return Some(self.transmit);
         };
         let text = &self.packet[layout.text + self.done..layout.end];
-        let text = &text[..text.len().min(self.size)];
+        let last = self.pieces + 1 >= self.max_pieces;
+        let text = if last { text } else { &text[..text.len().min(self.size)] };
         let (at, first) = (self.done, self.pieces == 0);
         self.done += text.len();
         self.finished = layout.text + self.done == layout.end;
@@ -84,7 +94,7 @@ impl<'a> Cut<'a> {
         }
         let end = piece.len();
         checksum::complete(&Layout { end, ..layout }, piece);
-        self.pieces = self.pieces.wrapping_add(1);
+        self.pieces = self.pieces.saturating_add(1);
         Some(self.transmit)
     }
 }
@@ -168,6 +178,18 @@ mod tests {
             }
             assert_eq!(got, text);
         }
+    }
+
+    #[test]
+    fn a_segment_is_divided_in_two() {
+        let packet = segment("192.0.2.1", "192.0.2.2", b"one, and everything after it");
+        let data =
+            |packet: &[u8]| TcpHeader::parse(IpPacket::parse(packet).unwrap().payload).unwrap().1.to_vec();
+        let pieces = pieces(Cut::at(&packet, 3));
+        assert_eq!(
+            pieces.iter().map(|piece| data(piece)).collect::<Vec<_>>(),
+            [&b"one"[..], b", and everything after it"]
+        );
     }
 
     #[test]

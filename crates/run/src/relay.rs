@@ -223,8 +223,11 @@ impl<'a> Relay<'a> {
     /// From the program to the remote, up to the program's FIN.
     async fn up(&self) -> Result<(), Over> {
         loop {
-            let left = self.ledger.gate.left(Side::Program, self.ledger.to_remote.get()).await;
-            match poll_fn(|cx| self.poll_up(cx, left)).await {
+            let gate = &self.ledger.gate;
+            gate.left(Side::Program, self.ledger.to_remote.get()).await;
+            match poll_fn(|cx| self.poll_up(cx)).await {
+                // A fault has closed the gate meanwhile.
+                Ok(Some(0)) if gate.room(Side::Program, self.ledger.to_remote.get()) == 0 => {}
                 Ok(Some(0)) => {
                     self.ledger.blocked.set(true);
                     let writable = self.host.writable().await;
@@ -252,8 +255,9 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Writes what is readable, up to `left` bytes, to the host's socket, in place. 0: there is no room.
-    fn poll_up(&self, cx: &mut std::task::Context<'_>, left: usize) -> Poll<Result<Option<usize>, Over>> {
+    /// Writes what is readable, and may pass the gate, to the host's socket, in place. 0: there is no room.
+    fn poll_up(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Option<usize>, Over>> {
+        let left = self.ledger.gate.room(Side::Program, self.ledger.to_remote.get());
         let mut failed = None;
         let read = self.program.poll_read_with(cx, |texts| {
             let texts = first(texts, left);

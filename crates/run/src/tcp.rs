@@ -15,7 +15,7 @@ use super::budget::Slot;
 use super::closing::Live;
 use super::dns;
 use super::plan::Route;
-use super::relay::{Over, Relay};
+use super::relay::{Over, Relay, Side};
 use crate::host::inner::Flow;
 use crate::host::{self, Connected, Failure, Said};
 use crate::inject::{AtSyn, Flow as FaultFlow, Held, Plan as Faults};
@@ -351,13 +351,17 @@ async fn relay(
     }
     run.report.opened(|| account.relayed(None, &program, &host));
     let (faulty, gate) = (FaultFlow::new(Proto::Tcp, flow.program, flow.remote), &account.ledger.gate);
-    faults.prepare(gate);
+    faults.prepare(gate, run.inject.elapsed());
     account.may_be_evicted(&slot);
     let acted = async {
         if faults.is_empty() {
             return std::future::pending().await;
         }
-        Box::pin(faults.act(&run.inject, &faulty, gate, &program, || relay.reset_remote())).await
+        let passed = |side| match side {
+            Side::Program => account.ledger.to_remote.get(),
+            Side::Remote => account.ledger.from_remote.get(),
+        };
+        Box::pin(faults.act(&run.inject, &faulty, gate, &program, passed, || relay.reset_remote())).await
     };
     let over = tokio::select! {
         over = carry(&relay, account, live) => over,

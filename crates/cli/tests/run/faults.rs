@@ -107,6 +107,58 @@ fn each_fault_is_seen_by_the_program() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
+fn a_fault_begins_at_the_byte_that_it_names() {
+    require_all();
+    for kind in ["blackhole", "rst", "half-open"] {
+        let fault = format!("{kind}:after=5000:direction=down");
+        let (seen, ran) = inject(&[&fault], 1);
+        assert_eq!(
+            (&seen[0]["bytes"], &ran.connection()["cause"]),
+            (&5000.into(), &"fault-injected".into()),
+            "{fault}"
+        );
+    }
+    // What the program sends: the remote gets so much of it.
+    for kind in ["blackhole", "rst", "zero-window"] {
+        let server = Server::new("127.0.0.1", 1, |stream: TcpStream| {
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+            let (mut stream, mut total, mut data) = (stream, 0, [0; 4096]);
+            while let Ok(bytes @ 1..) = stream.read(&mut data) {
+                total += bytes;
+            }
+            total
+        });
+        let script = format!(
+            "import socket\ns = socket.create_connection(('10.0.2.2', {}), 3)\ns.settimeout(1)\n\
+             try: s.sendall(bytes(100000)); s.recv(1)\nexcept OSError: pass",
+            server.port()
+        );
+        let fault = format!("{kind}:after=5000:direction=up");
+        let ran = lastack(&["--host-loopback", "--inject", &fault], &["python3", "-c", &script]);
+        assert_eq!(server.join(), [5000], "{fault}: {ran:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn a_reset_comes_at_its_time_to_a_connection_that_is_open() {
+    require_all();
+    let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
+        let _reset = (stream.write_all(b"hello"), stream.read(&mut [0; 1]));
+    });
+    let script = format!(
+        "import socket, time\ns = socket.create_connection(('10.0.2.2', {}), 3)\nt = time.monotonic()\nprint(s.recv(5))\n\
+         try: s.recv(1)\nexcept ConnectionResetError: print(time.monotonic() - t > 0.5)",
+        server.port()
+    );
+    let ran = lastack(&["--host-loopback", "--inject", "rst:from=1500ms"], &["python3", "-c", &script]);
+    assert_eq!(ran.output.stdout, b"b'hello'\nTrue\n", "{ran:?}");
+    assert_eq!(ran.connection()["cause"], "fault-injected");
+    server.join();
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn late_packets_and_late_closes_take_their_time() {
     require_all();
     for (fault, least) in [("delay=150ms", 0.44), ("rate=10k", 0.8), ("slow-close=700ms:direction=down", 0.7)]

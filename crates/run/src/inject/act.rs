@@ -1,5 +1,6 @@
 //! The effect of a fault on a connection as a whole: on its SYN, on its relay, at its end.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,18 @@ pub enum AtSyn {
     Silence(Duration),
 }
 
+impl Planned {
+    /// Whether it ends a relayed connection.
+    fn ends(&self) -> bool {
+        matches!(self.kind, Kind::Rst { seq: Seq::Exact, .. } | Kind::HalfOpen)
+    }
+
+    /// Whether this time since the run began is within its time.
+    fn is_due(&self, run: Duration) -> bool {
+        (self.from..=self.until).contains(&run)
+    }
+}
+
 impl AtSyn {
     /// The ICMP error, if it is one; datagrams are refused by one, too.
     pub fn icmp(self, v6: bool) -> Option<IcmpError> {
@@ -71,7 +84,7 @@ pub enum Held {
 }
 
 impl Plan {
-    pub(super) fn new(injector: &Injector, flow: Flow, chosen: &[usize]) -> Self {
+    pub(super) fn new(injector: &Injector, chosen: &[usize]) -> Self {
         let planned = |&rule: &usize| {
             let of = &injector.rules[rule];
             Planned {
@@ -84,7 +97,6 @@ impl Plan {
                 until: of.select.until,
             }
         };
-        let _ = flow;
         Self { faults: chosen.iter().map(planned).collect() }
     }
 
@@ -104,9 +116,7 @@ impl Plan {
                 {
                     AtSyn::Refuse
                 }
-                Kind::Blackhole if fault.after == 0 && (fault.from..=fault.until).contains(&run) => {
-                    AtSyn::Silence(fault.until)
-                }
+                Kind::Blackhole if fault.after == 0 && fault.is_due(run) => AtSyn::Silence(fault.until),
                 _ => return None,
             };
             Some((fault.rule, answer))
@@ -126,19 +136,20 @@ impl Plan {
         Some(answer)
     }
 
-    /// Configures the gate of the relay.
-    pub fn prepare(&self, gate: &Gate) {
-        for fault in &self.faults {
+    /// Configures the gate of the relay for this time since the run began.
+    pub fn prepare(&self, gate: &Gate, run: Duration) {
+        gate.open();
+        for fault in self.faults.iter().filter(|fault| fault.is_due(run)) {
             let sides = [(Side::Program, Direction::Up), (Side::Remote, Direction::Down)];
             for (side, way) in sides.into_iter().filter(|(_, way)| fault.direction.includes(*way)) {
                 match &fault.kind {
                     Kind::SlowClose(time) => gate.delay_fin(side, *time),
                     Kind::Rst { seq: Seq::Exact, .. } if fault.state == Some(State::Fin) => {
-                        gate.stop_fin(side)
+                        gate.stop_fin(side);
                     }
                     Kind::Rst { seq: Seq::Exact, .. } | Kind::HalfOpen => gate.limit(side, fault.after),
-                    // A zero window towards the remote: its data is no longer read.
-                    Kind::ZeroWindow if way == Direction::Down && fault.direction == way => {
+                    // The program's data is not accepted, or (direction=down) the remote's not read.
+                    Kind::ZeroWindow if way == Direction::Up || fault.direction == way => {
                         gate.limit(side, fault.after);
                     }
                     _ => {}
@@ -147,27 +158,56 @@ impl Plan {
         }
     }
 
+    /// Configures the gate again when the time of a fault begins or ends.
+    async fn follow_time(&self, injector: &Injector, gate: &Gate) {
+        let now = injector.began.elapsed();
+        let times = self.faults.iter().flat_map(|fault| [fault.from, fault.until]);
+        let Some(next) = times.filter(|time| *time > now).min() else { return pending().await };
+        match injector.began.checked_add(next) {
+            // The time that ends a fault belongs to it.
+            Some(at) => sleep_until(Instant::from_std(at) + Duration::from_millis(1)).await,
+            None => return pending().await,
+        }
+        self.prepare(gate, injector.began.elapsed());
+        gate.has_changed();
+    }
+
+    /// Waits for the fault that ends the connection: its place is reached, or its time has come when the connection has
+    /// passed that place.
+    async fn end(&self, injector: &Injector, gate: &Gate, passed: impl Fn(Side) -> u64) -> &Planned {
+        loop {
+            let run = injector.began.elapsed();
+            let ends = self.faults.iter().find(|fault| fault.ends() && fault.is_due(run));
+            let past = |side| gate.room(side, passed(side)) == 0;
+            match ends {
+                Some(fault) if past(Side::Program) || past(Side::Remote) => return fault,
+                Some(fault) => tokio::select! {
+                    () = gate.reached() => return fault,
+                    () = self.follow_time(injector, gate) => {}
+                },
+                None => self.follow_time(injector, gate).await,
+            }
+        }
+    }
+
     /// Waits until a fault ends the connection, and ends it. Returns which side is kept open silently.
     ///
-    /// `reset_remote` makes the close of the host's socket a reset.
+    /// `passed` is the number of bytes that have been relayed from a side; `reset_remote` makes the close of the host's
+    /// socket a reset.
     pub async fn act(
         &self,
         injector: &Injector,
         flow: &Flow,
         gate: &Gate,
         program: &TcpStream,
+        passed: impl Fn(Side) -> u64,
         reset_remote: impl Fn(),
     ) -> Held {
         let established = Instant::now();
         for slow in self.faults.iter().filter(|fault| matches!(fault.kind, Kind::SlowClose(_))) {
             injector.table().acted_on(flow, slow.rule);
         }
-        let ends =
-            |fault: &&Planned| matches!(fault.kind, Kind::Rst { seq: Seq::Exact, .. } | Kind::HalfOpen);
-        let Some(fault) = self.faults.iter().find(ends) else {
-            return std::future::pending().await;
-        };
-        gate.reached().await;
+        let fault = self.end(injector, gate, passed).await;
         injector.table().acted_on(flow, fault.rule);
         match &fault.kind {
             Kind::Rst { to, .. } => {

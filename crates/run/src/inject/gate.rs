@@ -1,7 +1,6 @@
 //! Where the relay of a connection stops: a limit of bytes in each direction, and a FIN that is delayed or suppressed.
 
 use std::cell::Cell;
-use std::future::pending;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -14,6 +13,7 @@ pub struct Gate {
     from_program: Way,
     from_remote: Way,
     reached: Notify,
+    changed: Notify,
 }
 
 /// One direction.
@@ -40,13 +40,27 @@ impl Default for Way {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { from_program: Way::default(), from_remote: Way::default(), reached: Notify::new() }
+        let (from_program, from_remote) = (Way::default(), Way::default());
+        Self { from_program, from_remote, reached: Notify::new(), changed: Notify::new() }
     }
 }
 
 impl Gate {
     fn way(&self, from: Side) -> &Way {
         if from == Side::Program { &self.from_program } else { &self.from_remote }
+    }
+
+    /// Opens it.
+    pub(super) fn open(&self) {
+        for way in [&self.from_program, &self.from_remote] {
+            way.limit.set(u64::MAX);
+            way.fin.set(Fin::Passes);
+        }
+    }
+
+    /// What waits at it looks at it again.
+    pub(super) fn has_changed(&self) {
+        self.changed.notify_waiters();
     }
 
     /// Limits the bytes from this side.
@@ -70,28 +84,35 @@ impl Gate {
         self.reached.notified().await;
     }
 
-    /// The number of bytes that may still pass from this side, after `passed` ones. If none, never returns, and the
-    /// limit is reached.
+    /// The number of bytes that may still pass from this side, after `passed` ones.
+    pub fn room(&self, from: Side, passed: u64) -> usize {
+        self.way(from).limit.get().saturating_sub(passed).try_into().unwrap_or(usize::MAX)
+    }
+
+    /// As [`room`](Self::room). If there is none the limit is reached, and this waits until it is raised.
     pub async fn left(&self, from: Side, passed: u64) -> usize {
-        match self.way(from).limit.get().saturating_sub(passed) {
-            0 => {
-                self.reached.notify_one();
-                pending().await
+        loop {
+            match self.room(from, passed) {
+                0 => self.wait().await,
+                left => return left,
             }
-            left => left.try_into().unwrap_or(usize::MAX),
         }
     }
 
     /// Returns when this side's FIN may pass.
     pub async fn fin(&self, from: Side) {
-        match self.way(from).fin.get() {
-            Fin::Passes => {}
-            Fin::Late(time) => tokio::time::sleep(time).await,
-            Fin::Stops => {
-                self.reached.notify_one();
-                pending().await
+        loop {
+            match self.way(from).fin.get() {
+                Fin::Passes => return,
+                Fin::Late(time) => return tokio::time::sleep(time).await,
+                Fin::Stops => self.wait().await,
             }
         }
+    }
+
+    async fn wait(&self) {
+        self.reached.notify_one();
+        self.changed.notified().await;
     }
 }
 
@@ -111,6 +132,15 @@ mod tests {
             _ = gate.left(Side::Program, 10) => panic!("nothing is left"),
             () = gate.reached() => {}
         }
+        gate.open();
+        let raise = async {
+            tokio::task::yield_now().await;
+            gate.open();
+            gate.has_changed();
+        };
+        gate.limit(Side::Program, 10);
+        let (left, ()) = tokio::join!(gate.left(Side::Program, 10), raise);
+        assert_eq!(left, usize::MAX - 10);
     }
 
     #[tokio::test(start_paused = true)]

@@ -60,8 +60,9 @@ impl Injector {
             if matches!(rule.kind, Kind::Dns(_)) || !rule.select.destination(to) {
                 continue;
             }
-            // The time of a packet fault is checked for each packet.
-            if !rule.is_of_packets() && !rule.select.time(self.began.elapsed()) {
+            let now = self.began.elapsed();
+            // The time of other faults is checked when they act, which may be later.
+            if now > rule.select.until || rule.is_of_syn() && now < rule.select.from {
                 continue;
             }
             let number = self.matched[index].get() + 1;
@@ -82,7 +83,7 @@ impl Injector {
         let to = Destination { proto: flow.proto, remote: flow.remote, actual, name };
         let chosen = self.choose(&to);
         self.table().enter(flow, &chosen);
-        Plan::new(self, flow, &chosen)
+        Plan::new(self, &chosen)
     }
 
     /// The fault of a DNS query for this name, and its rule.
@@ -123,6 +124,11 @@ impl Injector {
             acted: table.acts[index],
         };
         self.rules.iter().enumerate().map(of).collect()
+    }
+
+    /// The time since the run began.
+    pub fn elapsed(&self) -> std::time::Duration {
+        self.began.elapsed()
     }
 
     /// A link that applies the faults to the packets of `inner`.

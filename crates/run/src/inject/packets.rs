@@ -111,6 +111,13 @@ impl<L> Faults<L> {
         table.knows(&flow).then(|| table.needs_pieces(&flow))
     }
 
+    /// Where a segment has to be divided because a fault begins within it.
+    fn division(&self, packet: &[u8], up: bool) -> Option<usize> {
+        let mut header = TcpHeader::default();
+        let look = look(packet, up, &mut header)?;
+        lock(&self.table).division(&look, up)
+    }
+
     fn say(&self, treatment: &Treatment, what: &str) {
         let rules: Vec<String> = {
             let table = lock(&self.table);
@@ -138,7 +145,17 @@ impl<L: Link> Faults<L> {
     }
 
     /// A packet for the program, of wire size or with no treatment that requires it.
-    fn send_one(&mut self, now: Instant, packet: &mut [u8], transmit: &Transmit) {
+    fn send_one(&mut self, now: Instant, packet: &mut Vec<u8>, transmit: &Transmit) {
+        let mut rest = std::mem::take(packet);
+        while let Some(at) = self.division(&rest, false) {
+            let mut piece = divide(&mut rest, at);
+            self.send_part(now, &mut piece, &Transmit { partial_checksum: false, ..*transmit });
+        }
+        self.send_part(now, &mut rest, transmit);
+        *packet = rest;
+    }
+
+    fn send_part(&mut self, now: Instant, packet: &mut [u8], transmit: &Transmit) {
         let Some(treatment) = self.treatment(packet, false, now) else {
             return self.inner.send(now, packet, transmit);
         };
@@ -182,7 +199,15 @@ impl<L: Link> Faults<L> {
     }
 
     /// Handles a packet of the program.
-    fn receive_one(&mut self, now: Instant, packet: &mut Vec<u8>, mut received: Received) {
+    fn receive_one(&mut self, now: Instant, packet: &mut Vec<u8>, received: Received) {
+        while let Some(at) = self.division(packet, true) {
+            let mut piece = divide(packet, at);
+            self.receive_part(now, &mut piece, received);
+        }
+        self.receive_part(now, packet, received);
+    }
+
+    fn receive_part(&mut self, now: Instant, packet: &mut Vec<u8>, mut received: Received) {
         let Some(treatment) = self.treatment(packet, true, now) else {
             return self.arrived.push_back((std::mem::take(packet), received));
         };
@@ -318,6 +343,16 @@ impl<L: Link> Link for Faults<L> {
 
 fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the first `at` bytes of data from a segment, as a segment of its own. Both have complete checksums.
+fn divide(packet: &mut Vec<u8>, at: usize) -> Vec<u8> {
+    let mut cut = Cut::at(packet, at);
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
+    cut.next(&mut first);
+    cut.next(&mut rest);
+    *packet = rest;
+    first
 }
 
 /// The offset of the TCP header in a packet.
@@ -487,6 +522,31 @@ mod tests {
         send(&mut far, at(0), &segment(LOCAL, REMOTE, 1, TcpFlags::ACK, b"up"));
         assert!(received(&mut far, at(9)).is_empty() && received(&mut link, at(9)).is_empty());
         assert_eq!(injector.summary()[0].acted, 2);
+    }
+
+    #[test]
+    fn a_fault_begins_at_the_byte_that_it_names() {
+        let data = |link: &mut dyn Link| {
+            let (mut packet, mut bytes) = (Vec::new(), 0);
+            while link.recv(at(1), &mut packet).is_some() {
+                let parsed = IpPacket::parse(&packet).unwrap();
+                assert!(tcp::checksum_ok(&parsed.header, parsed.payload));
+                bytes += TcpHeader::parse(parsed.payload).unwrap().1.len();
+            }
+            bytes
+        };
+        for rule in ["blackhole", "loss=100%", "mtu-hole=68", "rate=1"] {
+            let (mut link, mut far, _) = link(&[&format!("{rule}:after=2500")]);
+            let down = segment(REMOTE, LOCAL, 1, TcpFlags::ACK, &[0; 7000]);
+            let large = Transmit { header_len: 40, segment_size: Some(1000), ..Transmit::default() };
+            link.send(at(0), &down, &large);
+            link.flush(at(1));
+            assert_eq!(data(&mut far), 2500, "{rule}, down");
+            let (mut link, mut far, _) = self::link(&[&format!("{rule}:after=2500:direction=up")]);
+            send(&mut far, at(0), &segment(LOCAL, REMOTE, 1, TcpFlags::ACK, &[0; 1200]));
+            send(&mut far, at(0), &segment(LOCAL, REMOTE, 1201, TcpFlags::ACK, &[0; 1400]));
+            assert_eq!(data(&mut link), 2500, "{rule}, up");
+        }
     }
 
     #[test]

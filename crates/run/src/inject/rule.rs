@@ -160,10 +160,10 @@ pub(super) const KEYS: [(&str, &str, &str); 13] = [
         "SHARE",
         "the probability for each connection; of loss and the like for each packet (0.1 or 10%)",
     ),
-    ("from", "TIME", "begins at this time since the start of the run"),
+    ("from", "TIME", "begins at this time since the start of the run, for connections that are open too"),
     ("until", "TIME", "ends at this time"),
     ("direction", "up|down|both", "packets from the program, packets to it, or both"),
-    ("after", "BYTES", "after this number of bytes in that direction"),
+    ("after", "BYTES", "once exactly this number of bytes has passed in that direction"),
     ("state", "syn|established|fin", "rst: before the handshake is complete, after it, or at the first FIN"),
     (
         "seq",
@@ -178,6 +178,11 @@ impl FaultRule {
     /// The original text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it answers the first packet.
+    pub fn is_of_syn(&self) -> bool {
+        matches!(self.kind, Kind::Refuse | Kind::Unreach(_)) || self.select.state == Some(State::Syn)
     }
 
     /// Whether it acts on packets between the program and lastack.
@@ -289,6 +294,7 @@ impl FromStr for FaultRule {
         let mut keys = Keys::of(text, kind, &parts[1..])?;
         let value = value.or_else(|| keys.take("value"));
         let mut select = select(&mut keys)?;
+        applicable(text, kind, &parts[1..])?;
         let kind = parse_kind(text, kind, value, &mut keys, &mut select)?;
         keys.finish()?;
         Ok(Self { text: text.to_owned(), kind, select })
@@ -322,6 +328,27 @@ fn select(keys: &mut Keys<'_>) -> Result<Select, String> {
         select.after = after;
     }
     Ok(select)
+}
+
+/// Rejects keys that would have no effect on this kind.
+fn applicable(rule: &str, kind: &str, parts: &[&str]) -> Result<(), String> {
+    for (key, value) in parts.iter().filter_map(|part| part.split_once('=')) {
+        let without_effect = match key {
+            "after" => matches!(kind, "refuse" | "unreach" | "slow-close" | "dns"),
+            "direction" => matches!(kind, "refuse" | "unreach" | "dns"),
+            "port" => kind == "dns",
+            "proto" if kind == "dns" => true,
+            "proto" if value == "udp" => {
+                matches!(kind, "rst" | "half-open" | "zero-window" | "slow-close" | "cut-fin")
+            }
+            _ => false,
+        };
+        if without_effect {
+            let what = if key == "proto" { format!("proto={value}") } else { key.to_owned() };
+            return Err(format!("{rule}: {what} does not apply to {kind}"));
+        }
+    }
+    Ok(())
 }
 
 fn parse_kind(
@@ -524,6 +551,11 @@ mod tests {
             ("dns", "write dns=nxdomain"),
             ("refuse:port=1:port=2", "port is given twice"),
             ("refuse:seq=exact", "seq does not apply to refuse"),
+            ("refuse:after=4k", "after does not apply to refuse"),
+            ("unreach:direction=up", "direction does not apply to unreach"),
+            ("slow-close=1s:after=4k", "after does not apply to slow-close"),
+            ("dns=timeout:port=53", "port does not apply to dns"),
+            ("rst:proto=udp", "proto=udp does not apply to rst"),
             ("refuse=now", "it has no value"),
             ("refuse:5432", "write KEY=VALUE"),
             ("unreach=99", "choose from 0 to 15"),

@@ -170,7 +170,9 @@ impl Table {
     pub(super) fn needs_pieces(&self, flow: &Flow) -> bool {
         self.flows.get(flow).is_some_and(|state| {
             state.faults.iter().any(|fault| {
-                !matches!(self.rules[fault.rule].kind, Kind::CutFin | Kind::ZeroWindow | Kind::Blackhole)
+                let rule = &self.rules[fault.rule];
+                let whole = matches!(rule.kind, Kind::CutFin | Kind::ZeroWindow | Kind::Blackhole);
+                !whole || rule.select.after > 0
             })
         })
     }
@@ -189,11 +191,33 @@ impl Table {
         self.flows.contains_key(flow)
     }
 
+    /// Where a segment has to be divided: the number of its bytes that pass before a fault begins, if that is within it.
+    pub(super) fn division(&self, look: &Look<'_>, up: bool) -> Option<usize> {
+        let state = self.flows.get(&look.flow)?;
+        let tcp = look.tcp?;
+        let (way, passed, others) = match up {
+            true => (Direction::Up, &state.up, &state.down),
+            false => (Direction::Down, &state.down, &state.up),
+        };
+        let start = passed.offset(tcp)?;
+        let before = |fault: &Fault| {
+            let rule = &self.rules[fault.rule];
+            let after = rule.select.after;
+            let begun = rule.select.direction == Direction::Both && others.bytes >= after;
+            let concerned = rule.is_of_packets() && rule.select.direction.includes(way) && !begun;
+            let within = (start + 1..start + look.data as u64).contains(&after);
+            (concerned && within && after > passed.bytes).then(|| (after - start) as usize)
+        };
+        state.faults.iter().filter_map(before).min()
+    }
+
     /// The treatment of a packet. `run`: the time since the run began.
     pub(super) fn treat(&mut self, look: &Look<'_>, up: bool, now: Instant, run: Duration) -> Treatment {
         let mut treatment = Treatment::default();
         let Some(state) = self.flows.get_mut(&look.flow) else { return treatment };
         let way = if up { Direction::Up } else { Direction::Down };
+        // A fault begins with the first packet after so many bytes.
+        let bytes = [state.up.bytes, state.down.bytes];
         let passed = if up { &mut state.up } else { &mut state.down };
         passed.count(look);
         if let Some(notice) = &state.half_open {
@@ -204,7 +228,6 @@ impl Table {
             }
             return treatment;
         }
-        let bytes = [state.up.bytes, state.down.bytes];
         for fault in &mut state.faults {
             let rule = &self.rules[fault.rule];
             let select = &rule.select;
@@ -297,6 +320,13 @@ impl Fault {
 }
 
 impl Passed {
+    /// Where the data of a segment begins in its direction; `None`: before anything that was counted.
+    fn offset(&self, tcp: &TcpHeader) -> Option<u64> {
+        let Some(begin) = self.begin else { return Some(0) };
+        let ahead = tcp.seq.wrapping_sub(begin).wrapping_sub(self.bytes as u32) as i32;
+        self.bytes.checked_add_signed(i64::from(ahead))
+    }
+
     fn count(&mut self, look: &Look<'_>) {
         let Some(tcp) = look.tcp else {
             self.bytes += look.data as u64;
@@ -362,15 +392,25 @@ mod tests {
     #[test]
     fn a_black_hole_opens_after_so_many_bytes() {
         let (mut table, flow) = table(&["blackhole:after=100:direction=down"]);
+        let divided = |table: &Table, tcp: &TcpHeader, data: usize| {
+            table.division(&Look { flow, tcp: Some(tcp), data, len: data + 40 }, false)
+        };
+        let first = segment(8, TcpFlags::ACK);
         assert_eq!(
             treat(&mut table, flow, false, &segment(7, TcpFlags::SYN | TcpFlags::ACK), 0),
             Treatment::default()
         );
-        assert_eq!(treat(&mut table, flow, false, &segment(8, TcpFlags::ACK), 60), Treatment::default());
+        assert_eq!(divided(&table, &first, 100), None, "what ends there passes as it is");
+        assert_eq!(treat(&mut table, flow, false, &first, 60), Treatment::default());
         // The same again is not more.
-        assert_eq!(treat(&mut table, flow, false, &segment(8, TcpFlags::ACK), 60), Treatment::default());
-        let lost = treat(&mut table, flow, false, &segment(68, TcpFlags::ACK), 60);
-        assert_eq!(lost.lost, Some(0));
+        assert_eq!(treat(&mut table, flow, false, &first, 60), Treatment::default());
+        let next = segment(68, TcpFlags::ACK);
+        assert_eq!(divided(&table, &next, 60), Some(40));
+        assert_eq!(divided(&table, &first, 120), Some(100), "what is sent again may go further");
+        assert_eq!(treat(&mut table, flow, false, &next, 40), Treatment::default());
+        let rest = segment(108, TcpFlags::ACK);
+        assert_eq!((divided(&table, &rest, 20), divided(&table, &next, 60)), (None, None));
+        assert_eq!(treat(&mut table, flow, false, &rest, 20).lost, Some(0));
         assert_eq!(table.leave(&flow), BTreeSet::from([0]));
         assert_eq!(table.acts, [1]);
     }
