@@ -89,7 +89,7 @@ struct Compare {
     /// Two short rounds, to see that everything works.
     #[arg(long)]
     quick: bool,
-    /// Only tables and rows with this word in their title.
+    /// Only tables and rows with this word in their title; `memory`: the memory of `lastack run`.
     #[arg(long)]
     only: Option<String>,
     /// The number of rounds.
@@ -146,7 +146,11 @@ fn compare(arguments: &Compare) -> Result<()> {
     let copied = [Kind::TunLastack, Kind::RunLastack];
     let copies =
         if whole { results.noted("copies", calls::copies(&programs, &copied, time)).flatten() } else { None };
-    let memory = if whole { results.noted("memory", memory::measure(&programs, time)) } else { None };
+    let memory = if whole || arguments.only.as_deref() == Some("memory") {
+        results.noted("memory", memory::measure(&programs, time))
+    } else {
+        None
+    };
     let report = report::Report {
         groups: &groups,
         results: &results,

@@ -13,6 +13,9 @@ use crate::work::{DATAGRAM, Request, port};
 /// The answer to an HTTP request: 1 KiB of content.
 pub const CONTENT: usize = 1024;
 
+/// The send buffer of a server whose client does not read.
+const FLOOD_BUFFER: usize = 64 * 1024;
+
 /// Datagrams counted since the last query.
 #[derive(Default)]
 struct Counters {
@@ -157,6 +160,9 @@ fn close(mut stream: TcpStream) -> io::Result<()> {
 }
 
 fn flood(mut stream: TcpStream) -> io::Result<()> {
+    // The send buffers of remote hosts are not in the memory of this one: here a thousand of them, of 2.5 MB each over
+    // loopback, exceed `net.ipv4.tcp_mem`, and the kernel then slows down every connection, with or without lastack.
+    socket2::SockRef::from(&stream).set_send_buffer_size(FLOOD_BUFFER)?;
     loop {
         stream.write_all(pattern::at(0))?;
     }

@@ -84,7 +84,7 @@ const CONNECTIONS: &[Row] = &[
     Row(
         "bytes in all buffers",
         Setting("memory"),
-        "above 1/4 a buffer grows only with what has passed through it, to 1/4 of what is free; above 7/8, early text is \
+        "above 1/4 a buffer grows only with what has passed through it, to 1/4 of what is free, and the last 1/4 is for these; above 7/8, early text is \
          dropped and stalled connections are reset, the longest first, 256 looked at in 10 ms",
         "D26 S99 S100 tcp_memory_aborts",
         "ten_thousand_zero_windows",

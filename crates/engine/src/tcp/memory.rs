@@ -2,8 +2,9 @@
 //! allocate, and which connections are reset when memory is short.
 //!
 //! Up to a quarter of [`TcpConfig::memory`] buffers grow as their paths need. Beyond that a buffer grows above its initial
-//! size only if much data has passed through it, and only to a quarter of the free memory, so that connections whose
-//! applications do not read, or whose peers accept nothing, do not slow down the others. At the limit windows stay closed,
+//! size only if much data has passed through it, and only to a quarter of the free memory, and the last quarter is reserved
+//! for such buffers, so that connections whose applications do not read, or whose peers accept nothing, do not slow down
+//! the others. At the limit windows stay closed,
 //! data beyond them is dropped and writers wait. Above seven eighths of the limit the connections whose peers accept
 //! nothing are reset, the longest-stalled first (RFC 6429 section 3), unless [`TcpConfig::reset_for_memory`] is off.
 
@@ -24,6 +25,12 @@ const MIN: usize = 4096;
 
 /// Below this fraction of the limit every buffer may grow as it needs.
 const UNPROVEN: usize = 4;
+
+/// This fraction of the limit is reserved for buffers through which much data has passed.
+const RESERVED: usize = 4;
+/// The fraction of the free memory that a new buffer may take when only the reserve is left. With less, a segment would
+/// fill the buffer, and each would wait for a delayed ACK.
+const RESERVED_SHARE: usize = 512;
 
 /// The fraction of the free memory that a new buffer may take, and that a buffer may take after much data has passed
 /// through it.
@@ -67,7 +74,9 @@ impl Memory {
         let most = if config.memory < MIN_SHARED || self.held <= config.memory / UNPROVEN {
             size + free
         } else {
-            let first = autotune::INITIAL.min((size + free) / FIRST_SHARE);
+            let unreserved = free.saturating_sub(config.memory / RESERVED);
+            let share = ((size + unreserved) / FIRST_SHARE).max((size + free) / RESERVED_SHARE);
+            let first = autotune::INITIAL.min(share);
             let proven = usize::try_from(passed / PASSED).unwrap_or(usize::MAX);
             first.max(proven.min(size + free / PROVEN_SHARE))
         };
@@ -200,6 +209,41 @@ impl Socket {
             Self::Opening(_) => {}
             Self::Open(connection) => connection.release(),
             Self::Closed(over) => over.incoming = RecvRing::new(0, 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size that a buffer reaches if it grows whenever it may, up to its limit, as data passes through it.
+    fn grow(memory: &mut Memory, config: &TcpConfig, limit: usize, passed: [u64; 8]) -> usize {
+        let mut size = 0;
+        for passed in passed {
+            let most = memory.most(config, size, passed).min(limit).max(size);
+            memory.held += most - size;
+            size = most;
+        }
+        size
+    }
+
+    /// Buffers that are never emptied leave room for one that is.
+    #[test]
+    fn d26_a_buffer_that_is_emptied_grows_beside_thousands_that_are_not() {
+        let config = TcpConfig { memory: 256 << 20, ..TcpConfig::default() };
+        for stuck in [0, 1000, 3000] {
+            let mut memory = Memory::default();
+            for _ in 0..stuck {
+                // What the peer's receive buffer takes passes through, and then nothing.
+                let accepted = 128 << 10;
+                grow(&mut memory, &config, autotune::INITIAL, [0, 0, 0, 0, 0, accepted, accepted, accepted]);
+            }
+            assert!(memory.held <= config.memory, "{stuck}: {}", memory.held);
+            let began = memory.most(&config, 0, 0);
+            assert!(began >= 16 << 10, "beside {stuck}: {began} bytes at first");
+            let size = grow(&mut memory, &config, 4 << 20, [0, 1, 2, 4, 8, 16, 32, 64].map(|mib| mib << 20));
+            assert!(size >= 1 << 20, "beside {stuck}: {size} bytes");
         }
     }
 }
