@@ -1,5 +1,6 @@
 //! Packets in, verdicts out.
 
+use crate::comment;
 use crate::decap::{self, Ip};
 use crate::icmp::IcmpSeen;
 use crate::id::connection_id;
@@ -205,6 +206,22 @@ impl Explainer {
             return;
         };
         self.ip(&ip, packet.time, packet.frame);
+        if let Some(comment) = packet.comment {
+            self.comment(&ip, packet, comment);
+        }
+    }
+
+    /// Takes note of what the stack that wrote the capture says of a packet.
+    fn comment(&mut self, ip: &Ip<'_>, packet: &RawPacket<'_>, text: &str) {
+        let ends = if ip.protocol == TCP {
+            Segment::read(ip, packet.time, packet.frame).map(|segment| (segment.src, segment.dst))
+        } else {
+            IcmpSeen::read(ip, packet.time, packet.frame).map(|icmp| (icmp.quoted.dst, icmp.quoted.src))
+        };
+        let conn = ends.and_then(|(from, to)| Some((self.tracker.between(from, to)?, to)));
+        if let Some((conn, to)) = conn {
+            comment::note(&mut conn.comments, text, packet.frame, to);
+        }
     }
 
     fn note_time(&mut self, time: i64) {
@@ -266,6 +283,7 @@ impl Explainer {
             self.context.observe(&conn);
             let plain = conn.resets.is_empty()
                 && conn.icmp.is_empty()
+                && conn.comments.is_empty()
                 && conn.former_answer.is_none()
                 && conn.sides.iter().all(|side| side.payloads.conflict.is_none())
                 && conn.is_orderly();
@@ -296,10 +314,12 @@ impl Explainer {
 
     fn explain(&mut self, conn: Box<Conn>) -> Explained {
         let verdict = verdict::judge(&conn, &self.context);
+        let mut explained = Explained { conn, verdict };
+        comment::decide(&mut explained);
+        let verdict = &explained.verdict;
         *self.summary.causes.entry(verdict.cause).or_default() += 1;
         *self.summary.severities.entry(verdict.severity).or_default() += 1;
-        self.summary.rst_explained += conn.resets.len() as u64;
-        let explained = Explained { conn, verdict };
+        self.summary.rst_explained += explained.conn.resets.len() as u64;
         if !explained.is_plain() && explained.verdict.cause != Cause::Open {
             let ended = explained.conn.last.0;
             self.groups.add(explained.server(), ended, || explained.id(), &explained.verdict);

@@ -152,13 +152,14 @@ impl Trace {
 }
 
 /// The cause that a reason of Linux means, beside what the packets show; and the mechanism, if that is another.
-fn cause_of(reason: &str, seen: Cause) -> Option<(Cause, Option<Cause>)> {
+pub(crate) fn cause_of(reason: &str, seen: Cause) -> Option<(Cause, Option<Cause>)> {
     let keep = |which: &[Cause], otherwise: Cause| if which.contains(&seen) { seen } else { otherwise };
     Some(match reason {
-        "NO_SOCKET" => {
+        "NO_SOCKET" | "TCP_FLAGS" => {
             let known = [
                 Cause::Refused,
                 Cause::LostState,
+                Cause::StateExpired,
                 Cause::DeliveryTimeout,
                 Cause::DataAfterClose,
                 Cause::CloseNotifyRace,
@@ -206,10 +207,6 @@ fn cause_of(reason: &str, seen: Cause) -> Option<(Cause, Option<Cause>)> {
             (keep(&known, Cause::DataAfterClose), Some(Cause::DataAfterClose))
         }
         "TCP_KEEPALIVE_TIMEOUT" => (Cause::KeepaliveTimeout, None),
-        "TCP_FLAGS" => (
-            keep(&[Cause::LostState, Cause::StateExpired, Cause::Scan, Cause::Stray], Cause::LostState),
-            None,
-        ),
         "TCP_INVALID_ACK_SEQUENCE" => (keep(&[Cause::PortReuse, Cause::Stray], Cause::PortReuse), None),
         _ => return None,
     })

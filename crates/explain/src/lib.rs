@@ -7,6 +7,7 @@
 //! Whether a reset counted for its receiver is decided by the stack itself ([`lastack_engine::ResetReceiver`]).
 #![forbid(unsafe_code)]
 
+mod comment;
 pub mod decap;
 mod declared;
 mod explainer;

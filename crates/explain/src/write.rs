@@ -89,7 +89,7 @@ impl<W: Write> PcapngWriter<W> {
     /// Those of the writer.
     pub fn new(out: W, anonymize: bool) -> io::Result<Self> {
         let mut this = Self { out, interfaces: Vec::new(), anonymize, written: 0 };
-        let application = format!("lastack {}", env!("CARGO_PKG_VERSION"));
+        let application = format!("lastack explain {}", env!("CARGO_PKG_VERSION"));
         let mut body = Vec::new();
         body.extend(0x1a2b_3c4d_u32.to_le_bytes());
         body.extend([1, 0, 0, 0]);

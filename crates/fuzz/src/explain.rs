@@ -49,6 +49,7 @@ fn make_packets(input: &mut Input<'_>, explainer: &mut Explainer) {
             interface: 0,
             data: &packet,
             length: packet.len() as u32 + input.below(2) * 40,
+            comment: None,
         });
     }
 }

@@ -144,6 +144,7 @@ impl Sink for Page {
             interface: 0,
             data: packet,
             length: packet.len() as u32,
+            comment: None,
         };
         watched.explainer.packet(&raw);
     }

@@ -5,7 +5,7 @@ use crate::packet::{Addr, Endpoint};
 use crate::track::{Conn, Reset, Shape};
 use crate::verdict::{idle_before, odd_syn};
 use lastack_wire::TcpFlags;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 const MS: i64 = 1_000_000;
 const SECOND: i64 = 1_000_000_000;
@@ -36,6 +36,8 @@ pub(crate) struct Marks {
     pub moved_from: Option<crate::packet::Frame>,
     /// The client's other connection to that port was established first.
     pub sibling_won: bool,
+    /// The SYN of the next connection of the same ends met this one, and the answer was reset: that SYN, and the reset.
+    pub superseded: Option<[crate::packet::Frame; 2]>,
 }
 
 /// Marks the connections.
@@ -48,6 +50,7 @@ pub(crate) fn mark(conns: &[Box<Conn>], context: &Context) -> HashMap<u64, Marks
     full_queues(conns, context, &mut marks);
     siblings(conns, &mut marks);
     moved(conns, &mut marks);
+    superseded(conns, &mut marks);
     marks
 }
 
@@ -311,6 +314,28 @@ fn moved(conns: &[Box<Conn>], marks: &mut All) {
     for conn in conns {
         if let Some(frame) = begins(conn).and_then(|key| stands.get(&key)) {
             marks.entry(conn.ordinal).or_default().moved_from = Some(*frame);
+        }
+    }
+}
+
+/// Connections that one end still had when the other began a new one with the same ports, and reset the old one.
+fn superseded(conns: &[Box<Conn>], marks: &mut All) {
+    let next = |conn: &Conn| {
+        let answer = conn.former_answer?;
+        let reset = conn.resets.iter().find(|reset| !reset.copy && reset.pkt.seq == answer.ack)?;
+        let syn = conn.sides[usize::from(reset.pkt.side)].syn?;
+        Some([syn.frame, reset.pkt.frame])
+    };
+    let key = |conn: &Conn| {
+        let [a, b] = [conn.sides[0].at, conn.sides[1].at];
+        if a <= b { (a, b) } else { (b, a) }
+    };
+    let ends: HashSet<_> = conns.iter().filter(|conn| next(conn).is_some()).map(|conn| key(conn)).collect();
+    let mut last = HashMap::new();
+    for conn in conns.iter().filter(|conn| ends.contains(&key(conn))) {
+        let before = last.insert(key(conn), conn.ordinal);
+        if let Some((before, frames)) = before.zip(next(conn)) {
+            marks.entry(before).or_default().superseded = Some(frames);
         }
     }
 }

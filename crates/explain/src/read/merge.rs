@@ -12,6 +12,7 @@ struct Waiting {
     interface: u32,
     data: Vec<u8>,
     length: u32,
+    comment: Option<Box<str>>,
 }
 
 /// Captures merged by time. One capture passes through unchanged, in the order of the file.
@@ -49,6 +50,7 @@ impl Merge {
                 interface: packet.interface,
                 data,
                 length: packet.length,
+                comment: packet.comment.map(Into::into),
             }
         });
     }
@@ -75,6 +77,7 @@ impl Merge {
             interface: packet.interface,
             data: &packet.data,
             length: packet.length,
+            comment: packet.comment.as_deref(),
         })
     }
 

@@ -34,6 +34,8 @@ pub struct RawPacket<'a> {
     pub data: &'a [u8],
     /// Bytes that the packet had on the wire.
     pub length: u32,
+    /// Its comment, if lastack wrote the capture: the comments of others are not read.
+    pub comment: Option<&'a str>,
 }
 
 /// Why a file could not be read.
@@ -183,6 +185,7 @@ impl Capture {
             interface: found.interface,
             data: &self.buffer.data()[found.data.clone()],
             length: found.length,
+            comment: found.comment.and_then(|at| std::str::from_utf8(self.buffer.data().get(at)?).ok()),
         })
     }
 
@@ -205,4 +208,5 @@ struct Found {
     interface: u32,
     data: std::ops::Range<usize>,
     length: u32,
+    comment: Option<std::ops::Range<usize>>,
 }

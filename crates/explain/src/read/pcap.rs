@@ -89,7 +89,14 @@ impl Pcap {
         buffer.take(end);
         let unit = if self.nanoseconds { 1 } else { 1000 };
         let time = i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * unit;
-        Some(Found { time: Some(time), link: self.link, interface: 0, data: self.record..end, length })
+        Some(Found {
+            time: Some(time),
+            link: self.link,
+            interface: 0,
+            data: self.record..end,
+            length,
+            comment: None,
+        })
     }
 
     /// The fields of a record's head: seconds, fraction, bytes captured, bytes on the wire.

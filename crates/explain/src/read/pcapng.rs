@@ -10,6 +10,11 @@ const INTERFACE: u32 = 1;
 const OLD_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
+/// The option of a comment, and that of the application that wrote a section.
+const COMMENT: u16 = 1;
+const APPLICATION: u16 = 4;
+/// Bytes before the options of a section header.
+const SECTION_OPTIONS: usize = 24;
 /// Bytes before the data of an enhanced packet block, and of an old packet block.
 const PACKET_HEAD: usize = 28;
 
@@ -27,6 +32,8 @@ struct Interface {
 
 pub(super) struct Pcapng {
     big: bool,
+    /// The section was written by lastack's stack, whose packet comments are evidence.
+    own: bool,
     interfaces: Vec<Interface>,
     bad_blocks: u64,
 }
@@ -43,7 +50,7 @@ impl Pcapng {
             ));
         }
         facts.format = "pcapng".into();
-        let mut this = Self { big: false, interfaces: Vec::new(), bad_blocks: 0 };
+        let mut this = Self { big: false, own: false, interfaces: Vec::new(), bad_blocks: 0 };
         if !this.order(buffer.data()) {
             return Err(ReadError::Head("the byte-order magic of pcapng is neither 1a2b3c4d nor 4d3c2b1a"));
         }
@@ -106,6 +113,7 @@ impl Pcapng {
             }
             buffer.take(end);
             match kind {
+                _ if magic == SECTION.to_be_bytes() => self.own = self.is_own(&buffer.data()[..end]),
                 INTERFACE if there => self.interface(&buffer.data()[..end], facts),
                 ENHANCED_PACKET | OLD_PACKET | SIMPLE_PACKET => {
                     if let Some(found) = self.packet(kind, &buffer.data()[..end], facts) {
@@ -183,6 +191,7 @@ impl Pcapng {
             return None;
         };
         let room = block.len().checked_sub(start)?;
+        let stated = captured;
         let captured = match kind {
             SIMPLE_PACKET if interface.snaplen > 0 => captured.min(interface.snaplen),
             _ => captured,
@@ -197,7 +206,33 @@ impl Pcapng {
             interface: number,
             data,
             length: length.max(captured as u32),
+            comment: if self.own && kind == ENHANCED_PACKET { self.comment(block, stated) } else { None },
         })
+    }
+
+    /// Whether lastack's stack wrote this section: the application is `lastack VERSION`.
+    fn is_own(&self, block: &[u8]) -> bool {
+        let application = self.option(block, SECTION_OPTIONS, APPLICATION);
+        let version = application.and_then(|at| block.get(at)?.strip_prefix(b"lastack "));
+        version.and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit)
+    }
+
+    /// Where the comment of a packet block stands. `captured`: the bytes of the packet as the block states them.
+    fn comment(&self, block: &[u8], captured: u32) -> Option<std::ops::Range<usize>> {
+        self.option(block, PACKET_HEAD.checked_add((captured as usize).next_multiple_of(4))?, COMMENT)
+    }
+
+    /// Where the first option of this kind stands in a block whose options begin at `at`.
+    fn option(&self, block: &[u8], mut at: usize, wanted: u16) -> Option<std::ops::Range<usize>> {
+        loop {
+            let (code, length) = (self.u16(block, at)?, usize::from(self.u16(block, at + 2)?));
+            let value = at + 4..at + 4 + length;
+            match code {
+                0 => return None,
+                code if code == wanted => return (value.end <= block.len()).then_some(value),
+                _ => at = value.end.next_multiple_of(4),
+            }
+        }
     }
 
     fn ticks(&self, block: &[u8]) -> Option<u64> {

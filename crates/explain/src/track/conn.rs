@@ -2,6 +2,7 @@
 
 use super::reset::{Effect, Reset, Shape};
 use super::side::Side;
+use crate::comment::Comment;
 use crate::decap::Tunnel;
 use crate::declared;
 use crate::icmp::IcmpSeen;
@@ -79,6 +80,8 @@ pub struct Conn {
     pub evicted: bool,
     /// Times went backwards within it.
     pub backwards: bool,
+    /// What the stack that wrote the capture says of its packets.
+    pub(crate) comments: Vec<Comment>,
     tap: u32,
 }
 
@@ -112,6 +115,7 @@ impl Conn {
             pause: (0, pkt.frame),
             evicted: false,
             backwards: false,
+            comments: Vec::new(),
             tap: segment.tap,
         }
     }

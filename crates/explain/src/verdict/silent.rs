@@ -53,6 +53,9 @@ impl Case<'_> {
         if let Some(missing) = self.missing_side() {
             return self.one_sided(missing);
         }
+        if let Some(frames) = self.marks.superseded {
+            return self.superseded(frames);
+        }
         self.still_open()
     }
 
@@ -343,6 +346,23 @@ impl Case<'_> {
                 ),
             )
             .alternative(Cause::Open, 0.1)
+            .done()
+    }
+
+    /// The client no longer knew the connection: it began another one with the same ports, and reset what the server answered.
+    fn superseded(&self, [syn, reset]: [crate::packet::Frame; 2]) -> Verdict {
+        self.verdict(Cause::PortReuse, 0.9, self.by(self.client))
+            .decisive(syn)
+            .decisive(reset)
+            .rule("S50")
+            .rule("S20")
+            .evidence(
+                Kind::Handshake,
+                Some(reset),
+                "SYN, ACK, RST",
+                "the client began a new connection with the same ports while the server still had this one, and reset it with the number that the server answered",
+            )
+            .also(Cause::LostState, &[reset])
             .done()
     }
 

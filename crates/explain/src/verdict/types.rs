@@ -51,6 +51,8 @@ pub enum Kind {
     Icmp,
     /// The kernel's own word.
     Kernel,
+    /// A packet comment of the stack that wrote the capture.
+    Comment,
 }
 
 impl Kind {
@@ -80,6 +82,7 @@ impl Kind {
             Self::Probes => "probes",
             Self::Icmp => "icmp",
             Self::Kernel => "kernel",
+            Self::Comment => "comment",
         }
     }
 }

@@ -28,6 +28,7 @@ impl Packet {
             interface: 0,
             data: &self.data,
             length: self.length,
+            comment: None,
         }
     }
 

@@ -55,6 +55,7 @@ impl Explainer {
             interface: 0,
             data: packet.bytes,
             length: packet.len as u32,
+            comment: None,
         });
         if self.packets.is_multiple_of(SWEEP) {
             self.inner.judge_finished();
