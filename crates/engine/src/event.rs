@@ -36,6 +36,11 @@ pub enum Event {
     /// An echo reply, or an error about an echo request sent, waits for
     /// [`Stack::poll_echo_reply`](crate::Stack::poll_echo_reply).
     EchoReply,
+    /// A packet of another protocol waits for [`Stack::poll_raw_packet`](crate::Stack::poll_raw_packet).
+    RawPacket,
+    /// The queue of [`Stack::raw_send`](crate::Stack::raw_send) is empty again. Follows
+    /// [`RawError::NoSpace`](crate::RawError::NoSpace).
+    RawWritable,
 }
 
 /// Events not yet polled, in the order in which they happened.

@@ -49,6 +49,7 @@ pub use end::{
 };
 pub use event::Event;
 pub use icmp::{EchoError, EchoReply, EchoRequest};
+pub use ip::raw::{RawError, RawPacket};
 pub use packet::{DropReason, IpFields, LentPacket, Received, Transmit, Verdict};
 pub use rule::{Rule, UnknownRule};
 pub use seq::{RcvSeq, SndSeq};

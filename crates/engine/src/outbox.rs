@@ -2,7 +2,7 @@
 
 use crate::ip::fragment::Fragments;
 use crate::shared::Shared;
-use crate::{Instant, Rule, Transmit, tcp};
+use crate::{Event, Instant, Rule, Transmit, tcp};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -22,6 +22,8 @@ pub(crate) struct Outbox {
     bytes: usize,
     /// The remaining fragments of a packet that is partly sent.
     parts: Option<Fragments>,
+    /// A user waits for room ([`Event::RawWritable`]).
+    pub blocked: bool,
 }
 
 /// One reply. Segments are stored as values: a flood of SYNs to closed ports allocates nothing.
@@ -87,6 +89,10 @@ impl Shared {
         }
         let answer = self.outbox.answers.pop_front()?;
         self.outbox.bytes -= answer.bytes();
+        if self.outbox.blocked && self.outbox.answers.is_empty() {
+            self.outbox.blocked = false;
+            self.events.push(Event::RawWritable);
+        }
         match answer {
             Answer::Segment { ip, tcp, rule } => {
                 Some(Transmit { rule, ..tcp::emit(&self.config, &ip, &tcp, [&[], &[]], packet) })

@@ -4,6 +4,7 @@ use crate::config::validate::TcpConfigMut;
 use crate::event::Event;
 use crate::icmp::Icmp;
 use crate::ip::ingress;
+use crate::ip::raw::RawPackets;
 use crate::ip::reassembly::Reassembly;
 use crate::packet::{Lending, LentPacket, PacketBuffer};
 use crate::shared::Shared;
@@ -87,6 +88,7 @@ pub struct Stack {
     pub(crate) tcp: TcpTable,
     pub(crate) udp: UdpTable,
     pub(crate) icmp: Icmp,
+    pub(crate) raw: RawPackets,
     pub(crate) reassembly: Reassembly,
 }
 
@@ -99,6 +101,7 @@ impl Stack {
             tcp: TcpTable::new(&shared),
             udp: UdpTable::new(&shared),
             icmp: Icmp::default(),
+            raw: RawPackets::default(),
             reassembly: Reassembly::default(),
             shared,
         }
@@ -139,7 +142,10 @@ impl Stack {
             ip::TCP => self.tcp.arrives(&mut self.shared, now, &parsed.header, parsed.payload, received),
             ip::UDP => udp::arrives(self, now, packet, parsed, received),
             ip::ICMP | ip::ICMPV6 => icmp::arrives(self, now, packet, parsed),
-            _ => icmp::unknown_protocol(self, now, packet, parsed),
+            _ => match self.raw.arrives(&mut self.shared, parsed) {
+                Some(verdict) => verdict,
+                None => icmp::unknown_protocol(self, now, packet, parsed),
+            },
         }
     }
 

@@ -241,6 +241,13 @@ const DATAGRAMS: &[Row] = &[
         "the_requests_that_wait_are_bounded",
     ),
     Row(
+        "intercepted packets of other protocols to be read",
+        Constant("ip/raw.rs", "MAX_WAITING"),
+        "more are dropped",
+        "",
+        "the_packets_that_wait_are_bounded_and_there_is_one_event_for_them",
+    ),
+    Row(
         "echo requests of ours that wait for a reply",
         Constant("icmp/echo.rs", "MAX_ASKED"),
         "the oldest is forgotten",

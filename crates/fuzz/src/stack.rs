@@ -68,6 +68,8 @@ impl World {
         config.intercept.udp = bits & 2 != 0;
         config.intercept.echo = bits & 4 != 0;
         config.any_address = bits & 8 != 0;
+        config.intercept.other = bits & 32 != 0;
+        config.intercept.groups = bits & 64 != 0;
         let [us, them] =
             if bits & 16 == 0 { ["192.0.2.1", "192.0.2.2"] } else { ["2001:db8::1", "2001:db8::2"] }
                 .map(addr);
@@ -230,6 +232,14 @@ impl World {
                 _ => {
                     if let Some(request) = stack.poll_echo_request() {
                         let _ = stack.echo_reply(&request);
+                    }
+                    if let Some(raw) = stack.poll_raw_packet() {
+                        let _ = stack.raw_send(raw.local, raw.remote, raw.protocol, &raw.payload, raw.ip);
+                        let _ = stack.raw_reject(
+                            &raw,
+                            IcmpError::protocol_unreachable(raw.local.is_ipv6(), 0),
+                            None,
+                        );
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 mod errno;
 
-use lastack_engine::{BindError, ConnectError, EchoError, End, TcpError, UdpError};
+use lastack_engine::{BindError, ConnectError, EchoError, End, RawError, TcpError, UdpError};
 use lastack_wire::icmp::IcmpError;
 use std::any::Any;
 use std::error::Error;
@@ -57,7 +57,7 @@ impl EndError {
 
     /// The first error of this type in the chain of sources of `error`.
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a End> {
-        find(error).map(Self::end)
+        find_error(error).map(Self::end)
     }
 }
 
@@ -95,7 +95,7 @@ impl HostError {
 
     /// The first error of this type in the chain of sources of `error`.
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
-        find(error)
+        find_error(error)
     }
 
     fn kind(&self) -> ErrorKind {
@@ -139,8 +139,34 @@ impl From<HostError> for io::Error {
     }
 }
 
-/// Searches the chain of sources for an error of this type.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+/// Searches the chain of sources of `error` for an error of the type `T`: the reason inside the [`io::Error`] of a
+/// call, also where another crate has wrapped that.
+///
+/// Each operation has its type of error:
+///
+/// | operation | reason inside | kinds |
+/// |---|---|---|
+/// | [`TcpListener::bind`](crate::TcpListener::bind), [`TcpSocket::listen`](crate::TcpSocket::listen) | [`BindError`] | `AddrInUse`, `AddrNotAvailable` |
+/// | [`TcpStream::connect`](crate::TcpStream::connect), [`TcpSocket::connect`](crate::TcpSocket::connect): no SYN can be sent | [`ConnectError`] or [`BindError`] | `NetworkUnreachable`, `AddrNotAvailable`, `AddrInUse`, `InvalidInput`, `Unsupported` |
+/// | `connect`: the peer or the network answered, or nobody did | [`EndError`] | `ConnectionRefused`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `PermissionDenied` |
+/// | reading and writing a [`TcpStream`](crate::TcpStream) | [`EndError`]; [`TcpError`] before there is an end | `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `TimedOut`, `NotConnected` and those of `connect` |
+/// | a [`UdpSocket`](crate::UdpSocket) | [`UdpError`]; [`UdpReport`] with the ICMP error | `ConnectionRefused`, `AddrInUse`, `AddrNotAvailable`, `InvalidInput` and others |
+/// | [`Host::ping`](crate::Host::ping) | [`EchoError`] | `HostUnreachable`, `NetworkUnreachable`, `PermissionDenied` and others |
+/// | a [`RawInterceptor`](crate::RawInterceptor) | [`RawError`] | `AddrNotAvailable`, `NetworkUnreachable`, `InvalidInput`, `Unsupported` |
+/// | any of these once the host has stopped | [`HostError`] | that of the link, or `NetworkDown` |
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use lastack::{BindError, Config, Host, TcpListener, find_error, link};
+///
+/// let (link, _other_end) = link::pipe(link::Capabilities::memory(1500));
+/// let host = Host::spawn(Config::new([[10, 0, 0, 1].into()]), link);
+/// let error = TcpListener::bind(&host, ([10, 0, 0, 9], 80)).unwrap_err();
+/// assert_eq!(find_error(&error), Some(&BindError::NotOurs));
+/// # }
+/// ```
+pub fn find_error<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         // `io::Error::source` skips the error that it holds and returns the source of that.
@@ -178,15 +204,17 @@ pub fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
     if let Some(number) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
         return Some(number);
     }
-    find(error)
+    find_error(error)
         .map(|end: &EndError| errno::of_tcp(end.error))
-        .or_else(|| find(error).map(|error| errno::of_tcp(*error)))
-        .or_else(|| find(error).map(|error| errno::of_udp(*error)))
-        .or_else(|| find(error).map(|report: &UdpReport| errno::of_udp(report.error)))
-        .or_else(|| find(error).map(|error| errno::of_bind(*error)))
-        .or_else(|| find(error).map(|error| errno::of_connect(*error)))
-        .or_else(|| find(error).map(errno::of_host))
-        .or_else(|| find::<io::Error>(error).and_then(io::Error::raw_os_error))
+        .or_else(|| find_error(error).map(|error| errno::of_tcp(*error)))
+        .or_else(|| find_error(error).map(|error| errno::of_udp(*error)))
+        .or_else(|| find_error(error).map(|report: &UdpReport| errno::of_udp(report.error)))
+        .or_else(|| find_error(error).map(|error| errno::of_bind(*error)))
+        .or_else(|| find_error(error).map(|error| errno::of_connect(*error)))
+        .or_else(|| find_error(error).map(|error| errno::of_raw(*error)))
+        .or_else(|| find_error(error).map(|error| errno::of_echo(*error)))
+        .or_else(|| find_error(error).map(errno::of_host))
+        .or_else(|| find_error::<io::Error>(error).and_then(io::Error::raw_os_error))
         .or_else(|| error.downcast_ref::<io::Error>().and_then(|error| errno::of_kind(error.kind())))
 }
 
@@ -268,6 +296,17 @@ pub(crate) fn echo_error(error: EchoError) -> io::Error {
     io::Error::new(kind, error)
 }
 
+pub(crate) fn raw_error(error: RawError) -> io::Error {
+    let kind = match error {
+        RawError::NotOurs => ErrorKind::AddrNotAvailable,
+        RawError::BadDestination => ErrorKind::NetworkUnreachable,
+        RawError::OwnAddress => ErrorKind::Unsupported,
+        RawError::NoSpace => ErrorKind::WouldBlock,
+        _ => ErrorKind::InvalidInput,
+    };
+    io::Error::new(kind, error)
+}
+
 /// A listener that was killed: EINVAL, as on Linux.
 pub(crate) fn listener_killed(local: SocketAddr) -> io::Error {
     let cure = format!("an administrator closed the listener at {local}: bind another one");
@@ -325,7 +364,7 @@ pub struct UdpReport {
 impl UdpReport {
     /// The first report in the chain of sources of `error`.
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
-        find(error)
+        find_error(error)
     }
 }
 

@@ -57,8 +57,8 @@
 //!
 //! With [`Config::any_address`] a host accepts packets to any destination, and with [`Config::intercept`] it leaves
 //! the answer to the application: [`Host::intercept_tcp`] returns each SYN, to be accepted, refused, answered with an
-//! ICMP error or ignored; [`Host::intercept_udp`] and [`Host::intercept_echo`] do the same for datagrams and echo
-//! requests. So a proxy can pass on the actual result of its outgoing connection.
+//! ICMP error or ignored; [`Host::intercept_udp`], [`Host::intercept_echo`] and [`Host::intercept_other`] do the same for
+//! datagrams, echo requests, and packets of other protocols (GRE, ESP, IGMP). So a proxy can pass on the actual result of its outgoing connection.
 //!
 //! # Shutting down a host
 //!
@@ -116,6 +116,8 @@ mod packet_io;
 #[cfg(all(target_os = "linux", feature = "device"))]
 mod queues;
 #[cfg(feature = "tokio")]
+mod raw;
+#[cfg(feature = "tokio")]
 mod relay;
 #[cfg(feature = "tokio")]
 mod shared;
@@ -152,13 +154,15 @@ pub use echo::{EchoInterceptor, Pong};
 #[cfg(feature = "tokio")]
 pub use ended::EndedConnections;
 #[cfg(feature = "tokio")]
-pub use error::{EndError, HostError, UdpReport, errno};
+pub use error::{EndError, HostError, UdpReport, errno, find_error};
 #[cfg(feature = "tokio")]
 pub use host::Host;
 #[cfg(feature = "tokio")]
 pub use packet_io::PacketIo;
 #[cfg(all(target_os = "linux", feature = "device"))]
 pub use queues::Queues;
+#[cfg(feature = "tokio")]
+pub use raw::RawInterceptor;
 #[cfg(feature = "tokio")]
 pub use relay::{RelayReport, Relayed, Remote, relay};
 #[cfg(feature = "tokio")]
@@ -175,9 +179,9 @@ pub use lastack_engine::{
     Algorithm, BindError, ByRule, ByteCounts, CaState, Cause, Checksums, Config, ConfigError, ConnId,
     ConnectError, Counters, Datagram, DatagramConfig, DropReason, EchoError, EchoRequest, Ecn, End, Ended,
     EndedBy, FourTuple, Header, InitialNumbers, Instant, Intercept, InvalidPrefix, IpFields, Keepalive,
-    LikelyCause, LostBytes, MtuProbing, NSTAT, Nstat, OpenConnection, Origin, PeerInfo, Prefix, Received,
-    Rule, SlowStartExit, TCP_INFO, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit, Transmit,
-    TransmitChecksum, UdpError, Verdict,
+    LikelyCause, LostBytes, MtuProbing, NSTAT, Nstat, OpenConnection, Origin, PeerInfo, Prefix, RawError,
+    RawPacket, Received, Rule, SlowStartExit, TCP_INFO, TcpConfig, TcpError, TcpInfo, TcpState, TimeLimit,
+    Transmit, TransmitChecksum, UdpError, Verdict,
 };
 pub use lastack_link as link;
 pub use lastack_wire as wire;

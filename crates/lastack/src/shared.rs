@@ -37,6 +37,7 @@ pub(crate) struct Inner {
     pub listeners: HashSet<ListenerId>,
     pub intercepted: Intercepted,
     pub datagrams_intercepted: bool,
+    pub raw_intercepted: bool,
     pub pings: Pings,
     pub ended: Subscribers,
     pub watched: Watched,
@@ -81,6 +82,7 @@ impl Shared {
             listeners: HashSet::new(),
             intercepted: Intercepted::default(),
             datagrams_intercepted: false,
+            raw_intercepted: false,
             pings: Pings::default(),
             ended: Subscribers::default(),
             watched: Watched::default(),
@@ -259,6 +261,8 @@ impl Inner {
             Event::UdpReadable(id) => self.wakers.wake(Interest::UdpRead(id)),
             Event::UdpWritable(id) => self.wakers.wake(Interest::UdpWrite(id)),
             Event::EchoRequest => self.wakers.wake(Interest::EchoRequest),
+            Event::RawPacket => self.wakers.wake(Interest::RawPacket),
+            Event::RawWritable => self.wakers.wake(Interest::RawWrite),
             Event::EchoReply => self.pings.collect(&mut self.stack, &mut self.wakers),
             // An event of a newer engine for a feature that these sockets do not offer.
             _ => {}

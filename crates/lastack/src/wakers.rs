@@ -34,6 +34,10 @@ pub(crate) enum Interest {
     UdpWrite(UdpId),
     /// An intercepted echo request.
     EchoRequest,
+    /// An intercepted packet of another protocol.
+    RawPacket,
+    /// Room for such a packet.
+    RawWrite,
     /// The reply to our echo request with this name.
     EchoReply(u32),
     /// The end of any connection, for this subscriber.
@@ -63,6 +67,8 @@ impl Interest {
             Self::Intercepted
             | Self::EchoRequest
             | Self::EchoReply(_)
+            | Self::RawPacket
+            | Self::RawWrite
             | Self::Ended(_)
             | Self::Quiet
             | Self::Stopped => Socket::None,

@@ -70,10 +70,15 @@ pub struct Intercept {
     /// A datagram without a matching socket: it is delivered to the socket of
     /// [`Stack::udp_intercept`](crate::Stack::udp_intercept).
     pub udp: bool,
-    /// A datagram to a multicast or broadcast address: it is delivered to the same socket.
+    /// A datagram to a multicast or broadcast address: it is delivered to the same socket. With
+    /// [`other`](Self::other), packets of other protocols to such an address, too.
     pub groups: bool,
     /// An echo request to an address that is not in [`Config::addresses`].
     pub echo: bool,
+    /// A packet of a protocol other than TCP, UDP and ICMP
+    /// ([`Stack::poll_raw_packet`](crate::Stack::poll_raw_packet)); otherwise it is answered with protocol
+    /// unreachable.
+    pub other: bool,
 }
 
 /// Checksum offload: which checksums the stack verifies and computes.

@@ -20,7 +20,7 @@ pub(crate) fn admit<'p, 'a>(
         }
     };
     let (local, remote) = (&parsed.header.dst, &parsed.header.src);
-    let group = shared.config.intercept.groups && parsed.header.protocol == ip::UDP && is_group(*local);
+    let group = takes_groups(shared, parsed.header.protocol) && is_group(*local);
     let broken = if !group && !is_ours(shared, local) {
         Rule::DropBadDestination
     } else if !is_peer(shared, remote, local) {
@@ -30,6 +30,17 @@ pub(crate) fn admit<'p, 'a>(
     };
     shared.counters.ip_in_address_errors += 1;
     Err(broken.into())
+}
+
+/// Whether packets of this protocol to multicast and broadcast addresses are intercepted.
+const fn takes_groups(shared: &Shared, protocol: u8) -> bool {
+    let intercept = &shared.config.intercept;
+    intercept.groups
+        && match protocol {
+            ip::UDP => true,
+            ip::TCP | ip::ICMP | ip::ICMPV6 => false,
+            _ => intercept.other,
+        }
 }
 
 /// `Rule::DropBadDestination`. With `any_address` and in local prefixes loopback addresses are not local.

@@ -3,4 +3,5 @@
 pub(crate) mod fragment;
 pub(crate) mod ingress;
 pub(crate) mod paths;
+pub(crate) mod raw;
 pub(crate) mod reassembly;

@@ -1,7 +1,7 @@
 //! Linux's errno values (x86, Arm, RISC-V; `asm-generic/errno.h`).
 
 use super::HostError;
-use lastack_engine::{BindError, ConnectError, TcpError, UdpError};
+use lastack_engine::{BindError, ConnectError, EchoError, RawError, TcpError, UdpError};
 use std::io::ErrorKind;
 
 pub(super) const EAGAIN: i32 = 11;
@@ -77,6 +77,29 @@ pub(super) const fn of_connect(error: ConnectError) -> i32 {
         ConnectError::NoRemotePort => EINVAL,
         ConnectError::OwnAddress => EOPNOTSUPP,
         _ => EINVAL,
+    }
+}
+
+pub(super) const fn of_raw(error: RawError) -> i32 {
+    match error {
+        RawError::NotOurs => EADDRNOTAVAIL,
+        RawError::BadDestination => ENETUNREACH,
+        RawError::OwnAddress => EOPNOTSUPP,
+        RawError::TooLong => EMSGSIZE,
+        RawError::NoSpace => EAGAIN,
+        _ => EINVAL,
+    }
+}
+
+pub(super) const fn of_echo(error: EchoError) -> i32 {
+    match error {
+        EchoError::Unreachable { error, .. } => of_tcp(TcpError::from_icmp(error)),
+        EchoError::NotOurs => EADDRNOTAVAIL,
+        EchoError::NoAddress | EchoError::NotUnicast => ENETUNREACH,
+        EchoError::OwnAddress => EOPNOTSUPP,
+        EchoError::TooLong => EMSGSIZE,
+        EchoError::NoSpace => EAGAIN,
+        _ => EPROTO,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Connections answered by the embedder.
 
 use crate::{CLIENT, SERVER, addr, hosts, hosts_with};
-use lastack::{Config, EndError, EndedBy, Host, IcmpError, TcpListener, TcpStream};
+use lastack::{Config, EndError, EndedBy, Host, IcmpError, IpFields, TcpListener, TcpStream};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -133,4 +133,76 @@ async fn a_peer_that_gives_up_is_detected() {
     // The SYN|ACK meets nobody: the reset that answers it ends the handshake.
     let error = intercepted.accept().await.unwrap_err();
     assert_eq!(EndError::find(&error).unwrap().by, EndedBy::Peer);
+}
+
+/// GRE, which the stack does not implement.
+const GRE: u8 = 47;
+const PLAIN: IpFields = IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false };
+
+fn other_protocols(config: &mut Config) {
+    config.any_address = true;
+    config.intercept.other = true;
+}
+
+/// A client that sends packets of other protocols, and a host that intercepts those to any address.
+fn raw_world() -> (Host, Host) {
+    let (a, b) = lastack::link::pipe(lastack::link::Capabilities::new(1500));
+    let [mut client, mut server] = [CLIENT, SERVER].map(|address| Config::new([address]));
+    client.intercept.other = true;
+    other_protocols(&mut server);
+    (Host::spawn(client, a), Host::spawn(server, b))
+}
+
+#[tokio::test(start_paused = true)]
+async fn packets_of_other_protocols_are_received_answered_and_rejected() {
+    let (client, server) = raw_world();
+    let (near, far) = (client.intercept_other().unwrap(), server.intercept_other().unwrap());
+    near.send(CLIENT, ELSEWHERE, GRE, &[7; 5000], PLAIN).await.unwrap();
+    let packet = far.recv().await.unwrap();
+    assert_eq!((packet.local, packet.remote, packet.protocol), (ELSEWHERE, CLIENT, GRE));
+    assert_eq!(packet.payload, [7; 5000], "its fragments were reassembled");
+    let ip = IpFields { hop_limit: 5, traffic_class: 0x20, dont_fragment: true };
+    far.send(packet.local, packet.remote, GRE, b"answer", ip).await.unwrap();
+    let answer = near.recv().await.unwrap();
+    assert_eq!((answer.remote, &answer.payload[..], answer.ip), (ELSEWHERE, &b"answer"[..], ip));
+    far.reject(&packet, IcmpError::host_unreachable(false), Some(SERVER)).unwrap();
+    let wrong = far.reject(&packet, IcmpError::host_unreachable(true), None).unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_one_interceptor_of_other_protocols_and_without_it_they_are_unreachable() {
+    let (client, server) = raw_world();
+    assert_eq!(hosts().0.intercept_other().unwrap_err().kind(), ErrorKind::InvalidInput);
+    let far = server.intercept_other().unwrap();
+    assert_eq!(server.intercept_other().unwrap_err().kind(), ErrorKind::AddrInUse);
+    drop(far);
+    let near = client.intercept_other().unwrap();
+    near.send(CLIENT, ELSEWHERE, GRE, b"12345678", PLAIN).await.unwrap();
+    time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(server.counters().icmp_out_errors, 1);
+    let far = server.intercept_other().unwrap();
+    near.send(CLIENT, ELSEWHERE, GRE, b"next", PLAIN).await.unwrap();
+    assert_eq!(far.recv().await.unwrap().payload, b"next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_packet_waits_for_room_in_the_send_queue() {
+    let (client, _server) = raw_world();
+    let near = client.intercept_other().unwrap();
+    let large = vec![1; 1400];
+    let mut sent = 0;
+    let full = loop {
+        match near.try_send(CLIENT, ELSEWHERE, GRE, &large, PLAIN) {
+            Ok(()) => sent += 1,
+            Err(full) => break full,
+        }
+    };
+    assert_eq!((full.kind(), lastack::errno(&full)), (ErrorKind::WouldBlock, Some(11)));
+    near.send(CLIENT, ELSEWHERE, GRE, b"last", PLAIN).await.unwrap();
+    time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(client.counters().ip_out_requests, sent + 1);
+    let refused = near.send(SERVER, ELSEWHERE, GRE, b"1", PLAIN).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AddrNotAvailable);
+    assert!(refused.get_ref().is_some_and(|inner| inner.is::<lastack::RawError>()));
 }

@@ -3,6 +3,7 @@
 mod bounds;
 mod driver;
 mod ending;
+mod errors;
 mod http;
 mod intercept;
 mod ready;
