@@ -142,7 +142,9 @@ fn bad_input_gets_a_message_and_a_status() {
     assert!(out(&output).contains("7 of 11"));
     let unknown = path("link.pcap", &[&whole[..20], &[0x93, 0, 0, 0], &whole[24..]].concat());
     assert!(complaint(&explain(&[&unknown])).contains("link type 147 is not known"));
-    assert_eq!(explain(&["--fail-on", "nonsense", &cut]).status.code(), Some(2));
+    let output = explain(&["--fail-on", "nonsense", &cut]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(complaint(&output).contains("the causes are orderly, refused, "), "{}", complaint(&output));
     assert_eq!(explain(&["-", "-w", "x.pcapng"]).status.code(), Some(2));
     assert_eq!(explain(&[]).status.code(), Some(2));
 }
@@ -163,6 +165,51 @@ fn the_exit_status_tells_of_findings() {
     assert_eq!(status(&["-q", "--fail-on", "suspicious", "--baseline", &old]), Some(0));
     let other = explain(&["--json", "--baseline", &old, &name("inject.client.pcap")]);
     assert!(records(&other).iter().any(|record| record["cause"] == "injected"));
+}
+
+#[test]
+fn a_baseline_leaves_what_is_new() {
+    let file = name("web.client.pcap");
+    let all = out(&explain(&["--json", &file]));
+    let directory = tempfile::tempdir().unwrap();
+    let compared = |lines: usize| {
+        let old = directory.path().join("old.json");
+        fs::write(&old, all.lines().take(lines).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let old = old.display().to_string();
+        (out(&explain(&["--baseline", &old, &file])), out(&explain(&["--json", "--baseline", &old, &file])))
+    };
+    let (whole, _) = compared(usize::MAX);
+    assert!(
+        whole.starts_with("Nothing new: of 11 connections, 7 ended badly, and the baseline has all of them."),
+        "{whole}"
+    );
+    let (part, json) = compared(3);
+    assert!(part.starts_with("4 of 11 connections ended badly and are not in the baseline: "), "{part}");
+    assert!(part.contains(" 3 more are in the baseline."), "{part}");
+    assert!(
+        !json.contains("\"type\":\"group\",\"cause\":\"close-unread\""),
+        "one of the two is known: {json}"
+    );
+}
+
+#[test]
+fn words_follow_the_confidence() {
+    let sentence = |which: &str| {
+        let shown = out(&explain(&["--conn", which, &name("web.client.pcap")]));
+        shown.lines().find(|line| line.starts_with("The cause")).unwrap().to_owned()
+    };
+    let cause = |which: &str, start: &str| assert!(sentence(which).starts_with(start), "{}", sentence(which));
+    cause("frame:46", "The cause is data-after-close by the server (C07, ");
+    cause("frame:26", "The cause is very likely close-unread by the server (C06, harmful, confidence 0.75).");
+    cause(
+        "frame:12",
+        "The cause is either refused by the server (C01, harmful, confidence 0.60) or firewall-reject (C02, 0.30).",
+    );
+    let list = out(&explain(&[&name("web.client.pcap")]));
+    assert!(
+        list.contains("refused by the server  confidence 0.60, or firewall-reject 0.30  after "),
+        "{list}"
+    );
 }
 
 #[test]

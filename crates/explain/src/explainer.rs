@@ -156,6 +156,8 @@ pub struct Summary {
     pub unknown_links: BTreeMap<u16, u64>,
     /// Packets whose time is before that of the packet before.
     pub backwards: u64,
+    /// Connections that ended badly and are not listed because a baseline has them; the caller counts them.
+    pub known: u64,
 }
 
 /// Follows connections and judges those that are over.

@@ -10,7 +10,9 @@ use lastack_explain::Explained;
 /// Report for each connection in packet captures who ended it, why, how certain that is, and what to do.
 ///
 /// Reads pcap and pcapng, compressed with gzip, zstd, xz, bzip2 or lz4. Several files are merged by time.
-/// Exit status: 0 nothing at or above --fail-on, 1 something, 2 bad options, 3 nothing could be read, 4 read in part.
+/// Exit status: 0 if no connection ended in a way that --fail-on names (always, without --fail-on); 1 if one did; 2 for
+/// options that are not valid; 3 if no input could be read, or an output not be written; 4 if the input could be read only in
+/// part.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The captures; `-` is standard input
@@ -57,12 +59,13 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "FILE")]
     pub kernel_trace: Option<PathBuf>,
 
-    /// Exit with 1 if an end is `harmful`, `suspicious`, or of one of these causes; `:CONFIDENCE` sets the min
-    /// confidence
+    /// Exit with status 1 if a connection ended in a way that is `harmful`, at least `suspicious`, or of one of these causes;
+    /// `:CONF` counts only verdicts of at least this confidence, 0 to 1
     #[arg(long, value_name = "harmful|suspicious|CAUSE,..[:CONF]")]
     pub fail_on: Option<FailOn>,
 
-    /// Leave out what an earlier --json output has: the same connection, or the same cause at the same server
+    /// Show only what is new: leave out what an earlier --json output has (the same connection, or the same cause and party at
+    /// the same server)
     #[arg(long, value_name = "OLD.JSON")]
     pub baseline: Option<PathBuf>,
 
@@ -142,8 +145,10 @@ impl FromStr for FailOn {
                 "suspicious" => this.severity = Some(Severity::Suspicious),
                 cause => {
                     let unknown = |_| {
+                        let names: Vec<&str> = Cause::all().map(Cause::name).collect();
                         format!(
-                            "`{cause}` is neither `harmful`, `suspicious` nor a cause (docs/explain.md lists the causes)"
+                            "`{cause}` is neither `harmful`, `suspicious` nor a cause; the causes are {}",
+                            names.join(", ")
                         )
                     };
                     this.causes.push(cause.parse().map_err(unknown)?);
@@ -165,7 +170,8 @@ mod tests {
             (read.severity, read.causes.as_slice(), read.confidence),
             (Some(Severity::Harmful), &[Cause::Refused][..], 0.5)
         );
-        assert!("nonsense".parse::<FailOn>().unwrap_err().contains("nonsense"));
+        assert!("nonsense".parse::<FailOn>().unwrap_err().contains("`nonsense`"));
+        assert!("nonsense".parse::<FailOn>().unwrap_err().contains("close-unread, "));
         assert!("harmful:2".parse::<FailOn>().is_err() && "harmful:x".parse::<FailOn>().is_err());
     }
 }

@@ -12,9 +12,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use lastack_explain::kernel::Trace;
+use lastack_explain::pattern::Group;
 use lastack_explain::record::Writer;
 use lastack_explain::write::{PcapngWriter, Selection};
-use lastack_explain::{Explained, Explainer, Options};
+use lastack_explain::{Explained, Explainer, Options, Summary};
 
 pub use args::ExplainArgs;
 use baseline::Baseline;
@@ -58,7 +59,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn explain(args: &ExplainArgs, opened: Opened) -> anyhow::Result<u8> {
     let trace = read_trace(args)?;
     let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
-    let mut run = Run { args, trace, baseline, listed: Vec::new(), unlisted: 0, found: false };
+    let mut run = Run { args, trace, baseline, listed: Vec::new(), unlisted: 0, known: 0, found: false };
     let Opened { mut input, partly, names } = opened;
     let all = args.all || args.conn.is_some();
     let mut explainer = Explainer::new(Options { all, live: args.max_connections, ..Options::default() });
@@ -83,9 +84,10 @@ fn explain(args: &ExplainArgs, opened: Opened) -> anyhow::Result<u8> {
         }
     }
     if args.json {
-        output::json_tail(&mut out, &writer, &explainer, &input, warnings)?;
+        let groups = run.groups(&explainer);
+        output::json_tail(&mut out, &writer, &explainer, &input, &groups, warnings)?;
     } else {
-        output::people(&mut out, args, &writer, &explainer, &run)?;
+        output::people(&mut out, args, &writer, &explainer, &run, &input)?;
     }
     out.flush()?;
     if let Some(path) = &args.write {
@@ -125,6 +127,8 @@ struct Run<'a> {
     baseline: Option<Baseline>,
     listed: Vec<Explained>,
     unlisted: u64,
+    /// Connections that ended badly and that the baseline has.
+    known: u64,
     found: bool,
 }
 
@@ -141,6 +145,7 @@ impl Run<'_> {
                 trace.decide(&mut explained);
             }
             if self.baseline.as_ref().is_some_and(|baseline| baseline.knows(&explained, writer)) {
+                self.known += u64::from(explained.verdict.severity != lastack_causes::Severity::Benign);
                 continue;
             }
             self.found |= self.args.fail_on.as_ref().is_some_and(|fail_on| fail_on.matches(&explained));
@@ -150,7 +155,10 @@ impl Run<'_> {
                 serde_json::to_writer(&mut *out, &record)?;
                 out.write_all(b"\n")?;
             }
-            let wanted = !self.args.json || self.args.write.is_some() || self.args.html.is_some();
+            let wanted = !self.args.json
+                || self.args.write.is_some()
+                || self.args.html.is_some()
+                || self.baseline.is_some();
             if wanted && self.listed.len() < LISTED {
                 self.listed.push(explained);
             } else if wanted {
@@ -162,6 +170,19 @@ impl Run<'_> {
 
     fn is_selected(&self, explained: &Explained, writer: &Writer) -> bool {
         self.args.conn.as_deref().is_none_or(|wanted| select::matches(wanted, explained, writer))
+    }
+
+    /// The groups of ends; with a baseline only those of what is new.
+    fn groups(&self, explainer: &Explainer) -> Vec<Group> {
+        match &self.baseline {
+            Some(_) => explainer.groups_of(&self.listed),
+            None => explainer.groups(),
+        }
+    }
+
+    /// The sums, with what the baseline has.
+    fn summary(&self, explainer: &Explainer) -> Summary {
+        Summary { known: self.known, ..explainer.summary().clone() }
     }
 
     fn kernel(&self, explained: &Explained) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
+use lastack_explain::pattern::Group;
 use lastack_explain::read::Merge;
 use lastack_explain::record::Writer;
 use lastack_explain::{Explained, Explainer, render};
@@ -24,6 +25,7 @@ pub fn json_tail(
     writer: &Writer,
     explainer: &Explainer,
     input: &Merge,
+    groups: &[Group],
     warnings: Vec<String>,
 ) -> anyhow::Result<()> {
     let mut line = |record: serde_json::Result<String>| -> anyhow::Result<()> {
@@ -33,12 +35,11 @@ pub fn json_tail(
     for error in explainer.icmp_errors() {
         line(serde_json::to_string(&writer.icmp_error(error)))?;
     }
-    for group in explainer.groups() {
-        line(serde_json::to_string(&writer.group(&group)))?;
+    for group in groups {
+        line(serde_json::to_string(&writer.group(group)))?;
     }
-    let vantage = explainer.context().vantage();
     for facts in input.facts() {
-        line(serde_json::to_string(&writer.file(facts, vantage)))?;
+        line(serde_json::to_string(&writer.file(facts, explainer.context().vantage(facts.by_lastack))))?;
     }
     line(serde_json::to_string(&writer.summary(explainer.summary(), warnings)))
 }
@@ -50,8 +51,9 @@ pub fn people(
     writer: &Writer,
     explainer: &Explainer,
     run: &Run<'_>,
+    input: &Merge,
 ) -> anyhow::Result<()> {
-    let groups = explainer.groups();
+    let groups = run.groups(explainer);
     if let Some(wanted) = &args.conn {
         return one(out, wanted, args, writer, run);
     }
@@ -60,11 +62,11 @@ pub fn people(
     }
     let most = if args.all { usize::MAX } else { LINES };
     if args.markdown {
-        let page = render::markdown(writer, explainer.summary(), &groups, &run.listed, args.all, most);
+        let page = render::markdown(writer, &run.summary(explainer), &groups, &run.listed, args.all, most);
         out.write_all(page.as_bytes())?;
         return Ok(());
     }
-    let headline = render::headline(writer, explainer.summary(), &groups, &run.listed);
+    let headline = render::headline(writer, &run.summary(explainer), &groups, &run.listed);
     writeln!(out, "{headline}")?;
     let icmp: Vec<_> = explainer.icmp_errors().collect();
     let lines = render::lines(writer, &run.listed, &icmp, args.all, most);
@@ -74,7 +76,7 @@ pub fn people(
     if run.unlisted > 0 {
         writeln!(out, "{} more connections were counted only; --json prints all", run.unlisted)?;
     }
-    match explainer.context().vantage() {
+    match explainer.context().vantage(input.facts().all(|facts| facts.by_lastack)) {
         "unknown" => writeln!(out, "\nwhere it was captured is not known")?,
         place => writeln!(out, "\ncaptured {place}")?,
     }
@@ -89,8 +91,8 @@ pub fn page(
     explainer: &Explainer,
     run: &Run<'_>,
 ) -> anyhow::Result<()> {
-    let groups = explainer.groups();
-    let page = render::html(writer, explainer.summary(), &groups, &run.listed, args.all, ON_PAGE);
+    let groups = run.groups(explainer);
+    let page = render::html(writer, &run.summary(explainer), &groups, &run.listed, args.all, ON_PAGE);
     std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -122,15 +122,18 @@ impl Context {
         self.marks = marks;
     }
 
-    /// Where the capture was made, as far as hop limits tell.
+    /// Where the capture was made, as far as hop limits tell. `by_lastack`: lastack wrote it, and stands between the ends.
     #[must_use]
-    pub fn vantage(&self) -> &'static str {
+    pub fn vantage(&self, by_lastack: bool) -> &'static str {
+        if by_lastack {
+            return "by lastack itself, between the two ends";
+        }
         let most = self.looked * 9 / 10;
         let [client, server] = self.untouched.map(|count| self.looked > 0 && count > most);
         match (client, server) {
             (true, false) => "near the client",
             (false, true) => "near the server",
-            (true, true) => "on the link of both ends",
+            (true, true) => "on a link of both ends, or at a proxy that ends the connections of both",
             _ if self.looked == 0 => "unknown",
             _ => "in the middle",
         }

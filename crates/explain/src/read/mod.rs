@@ -80,6 +80,8 @@ pub struct FileFacts {
     pub warnings: Vec<String>,
     /// It could not be read to its end.
     pub partly: bool,
+    /// lastack's own stack wrote it.
+    pub by_lastack: bool,
 }
 
 impl FileFacts {

@@ -113,7 +113,10 @@ impl Pcapng {
             }
             buffer.take(end);
             match kind {
-                _ if magic == SECTION.to_be_bytes() => self.own = self.is_own(&buffer.data()[..end]),
+                _ if magic == SECTION.to_be_bytes() => {
+                    self.own = self.is_own(&buffer.data()[..end]);
+                    facts.by_lastack |= self.own;
+                }
                 INTERFACE if there => self.interface(&buffer.data()[..end], facts),
                 ENHANCED_PACKET | OLD_PACKET | SIMPLE_PACKET => {
                     if let Some(found) = self.packet(kind, &buffer.data()[..end], facts) {

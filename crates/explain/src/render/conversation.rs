@@ -2,6 +2,7 @@
 
 use crate::explainer::Explained;
 use crate::record::Writer;
+use crate::verdict::Verdict;
 use lastack_causes::{Cause, EndedBy};
 
 /// A count with thousands set apart: `1,204`.
@@ -31,13 +32,47 @@ pub(super) fn span(nanoseconds: i64) -> String {
     crate::verdict::span(nanoseconds)
 }
 
-/// How a verdict sounds: by its number.
-pub(super) fn certainty(confidence: f32) -> &'static str {
-    match confidence {
-        c if c >= 0.9 => "is",
-        c if c >= 0.6 => "is very likely",
-        c if c >= 0.4 => "is either this or an alternative:",
-        _ => "is unknown, perhaps",
+/// Confidence from which a cause is stated without a word of doubt.
+const SURE: f32 = 0.9;
+/// Causes that one capture cannot tell apart have at most this: "either .. or".
+const EITHER: f32 = 0.6;
+/// Below this the cause is unknown.
+const UNKNOWN: f32 = 0.4;
+
+/// The verdict as a sentence, in words that follow the confidence: "is" from 0.9, "is very likely" above 0.6, "is either .. or" from 0.4, and
+/// "is unknown" below.
+pub(super) fn sentence(writer: &Writer, explained: &Explained) -> String {
+    let verdict = &explained.verdict;
+    let what = format!(
+        "{} ({}, {}, confidence {:.2})",
+        cause_by(writer, explained),
+        verdict.cause.code(),
+        verdict.severity,
+        verdict.confidence
+    );
+    let meaning = verdict.cause.sentence();
+    match (verdict.confidence, verdict.alternatives.first()) {
+        (sure, _) if sure >= SURE => format!("The cause is {what}. {meaning}"),
+        (sure, _) if sure > EITHER => format!("The cause is very likely {what}. {meaning}"),
+        (sure, Some(other)) if sure >= UNKNOWN => format!(
+            "The cause is either {what} or {} ({}, {:.2}). {meaning}",
+            other.cause,
+            other.cause.code(),
+            other.confidence
+        ),
+        (sure, None) if sure >= UNKNOWN => format!("The cause is probably {what}. {meaning}"),
+        _ => format!("The cause is unknown; it may be {what}. {meaning}"),
+    }
+}
+
+/// The confidence in a list, with the likeliest other cause where the two cannot be told apart.
+pub(super) fn in_doubt(verdict: &Verdict) -> String {
+    let sure = format!("confidence {:.2}", verdict.confidence);
+    match verdict.alternatives.first() {
+        Some(other) if verdict.confidence <= EITHER && other.confidence >= 0.2 => {
+            format!("{sure}, or {} {:.2}", other.cause, other.confidence)
+        }
+        _ => sure,
     }
 }
 

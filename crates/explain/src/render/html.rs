@@ -6,7 +6,7 @@ use lastack_diagram::{
 };
 use lastack_wire::TcpFlags;
 
-use super::conversation::{bytes, cause_by, certainty, count, span};
+use super::conversation::{bytes, count, sentence, span};
 use super::sequence::{Arrow, Row, rows};
 use super::text::{headline, in_order, not_visible};
 use crate::explainer::{Explained, Summary};
@@ -109,13 +109,7 @@ fn entry(writer: &Writer, one: &Explained) -> Entry {
 fn body(writer: &Writer, one: &Explained) -> Section {
     let verdict = &one.verdict;
     let mut body = Section::new("");
-    body.paragraph(&format!(
-        "The cause {} {} ({}). {}",
-        certainty(verdict.confidence),
-        cause_by(writer, one),
-        verdict.cause.code(),
-        verdict.cause.sentence()
-    ));
+    body.paragraph(&sentence(writer, one));
     let advice = verdict.advice.as_deref().unwrap_or_else(|| verdict.cause.advice());
     if !advice.is_empty() {
         body.paragraph(&format!("What to do: {advice}"));

@@ -1,6 +1,6 @@
 //! Verdicts for people: the headline, a line a connection, and one connection in full.
 
-use super::conversation::{bytes, cause_by, certainty, count, group_phrase, span};
+use super::conversation::{bytes, cause_by, count, group_phrase, in_doubt, sentence, span};
 use super::sequence::sequence;
 use crate::explainer::{Explained, IcmpError, Summary};
 use crate::pattern::Group;
@@ -25,24 +25,36 @@ fn hours(time: &str) -> &str {
 /// The headline: how many ended badly, grouped by cause, server and span.
 #[must_use]
 pub fn headline(writer: &Writer, summary: &Summary, groups: &[Group], explained: &[Explained]) -> String {
+    let known = summary.known;
     let of = |severity| summary.severities.get(&severity).copied().unwrap_or(0);
     let (harmful, suspicious) = (of(Severity::Harmful), of(Severity::Suspicious));
-    let bad = harmful + suspicious;
+    let bad = (harmful + suspicious).saturating_sub(known);
     let mut out = String::new();
     if summary.connections == 0 {
         let _ = write!(out, "No TCP connections in {} packets.", count(summary.packets));
         return out;
     }
     let plural = if summary.connections == 1 { "connection" } else { "connections" };
-    if bad == 0 {
+    let new = if known > 0 { " and are not in the baseline" } else { "" };
+    if bad == 0 && known > 0 {
+        let _ = write!(
+            out,
+            "Nothing new: of {} {plural}, {} ended badly, and the baseline has all of them.",
+            count(summary.connections),
+            count(known)
+        );
+    } else if bad == 0 {
         out.push_str(&match summary.connections {
             1 => "The connection ended well or is still open.".to_owned(),
             n => format!("All of {} {plural} ended well or are still open.", count(n)),
         });
     } else {
-        let _ = write!(out, "{} of {} {plural} ended badly: ", count(bad), count(summary.connections));
+        let _ = write!(out, "{} of {} {plural} ended badly{new}: ", count(bad), count(summary.connections));
         out.push_str(&phrases(writer, groups, explained, bad));
         out.push('.');
+        if known > 0 {
+            let _ = write!(out, " {} more are in the baseline.", count(known));
+        }
     }
     let open = summary.causes.get(&Cause::Open).copied().unwrap_or(0);
     if open > 0 {
@@ -99,8 +111,8 @@ fn phrases(writer: &Writer, groups: &[Group], explained: &[Explained], bad: u64)
         });
     }
     if bad > told {
-        let what = if phrases.is_empty() { "not listed" } else { "more" };
-        phrases.push(format!("{} {what}", count(bad - told)));
+        let others = if phrases.is_empty() { "of several causes" } else { "of other causes or servers" };
+        phrases.push(format!("{} {others}", count(bad - told)));
     }
     phrases.join("; ")
 }
@@ -114,10 +126,10 @@ pub fn line(writer: &Writer, explained: &Explained) -> String {
     let last = verdict.decisive.last().copied().unwrap_or(conn.last.1);
     let (client, server) = (writer.endpoint(explained.client()), writer.endpoint(explained.server()));
     let mut line = format!(
-        "{}  {client} > {server}  {}  {:.2}  after {}, {}; frame {}",
+        "{}  {client} > {server}  {}  {}  after {}, {}; frame {}",
         clock(&started),
         cause_by(writer, explained),
-        verdict.confidence,
+        in_doubt(verdict),
         span(conn.last.0 - conn.first.0),
         bytes(total),
         writer.frame(last),
@@ -244,16 +256,7 @@ pub fn detail(writer: &Writer, explained: &Explained, kernel: &[String]) -> Stri
     if conn.tunnel.is_some() && !writer.anonymize {
         let _ = writeln!(out, "inside {}", conn.tunnel);
     }
-    let _ = writeln!(
-        out,
-        "\nThe cause {} {} ({}, {}, confidence {:.2}). {}",
-        certainty(verdict.confidence),
-        cause_by(writer, explained),
-        verdict.cause.code(),
-        verdict.severity,
-        verdict.confidence,
-        verdict.cause.sentence()
-    );
+    let _ = writeln!(out, "\n{}", sentence(writer, explained));
     for also in &verdict.also {
         let frames: Vec<String> =
             also.frames.iter().take(4).map(|frame| writer.frame(*frame).to_string()).collect();

@@ -104,15 +104,7 @@ impl Case<'_> {
             .verdict(Cause::InlineReset, 0.5, EndedBy::Path)
             .by_confidence(0.7)
             .decisive(reset.pkt.frame)
-            .evidence(
-                Kind::Ttl,
-                Some(reset.pkt.frame),
-                gap.seen.to_string(),
-                format!("the reset's TTL is {}, the {name}'s other packets have {}", gap.seen, gap.usual),
-            )
-            .expected(gap.usual.to_string())
-            .against(own_choice)
-            .device(gap.seen);
+            .foreign(reset, gap, own_choice);
         if self.side(own).timestamps && reset.pkt.tsval.is_none() {
             draft = draft.evidence(
                 Kind::Timestamps,
@@ -162,16 +154,7 @@ impl Case<'_> {
             .by_confidence(if gap.is_some() { sure } else { 0.6 })
             .decisive(reset.pkt.frame);
         if let Some(gap) = gap {
-            draft = draft
-                .evidence(
-                    Kind::Ttl,
-                    Some(reset.pkt.frame),
-                    gap.seen.to_string(),
-                    format!("the reset's TTL is {}, the end's other packets have {}", gap.seen, gap.usual),
-                )
-                .expected(gap.usual.to_string())
-                .against(Cause::Abort)
-                .device(gap.seen);
+            draft = draft.foreign(reset, gap, Cause::Abort);
         }
         if let Some((count, seconds)) = self.marks.equal_idle {
             let text =
@@ -299,6 +282,8 @@ impl Case<'_> {
         let own = usize::from(reset.pkt.side);
         let other = 1 - own;
         let idle = reset.trigger.map_or(idle, |trigger| self.quiet_before(&trigger));
+        let client = self.is_client(own);
+        let timer = if idle >= SECOND { 0.2 } else { 0.08 };
         self.verdict(Cause::Abort, 0.5, self.by(own))
             .decisive(reset.pkt.frame)
             .idle(idle, reset.pkt.frame)
@@ -311,9 +296,9 @@ impl Case<'_> {
                     self.end(other).name()
                 ),
             )
-            .alternative(Cause::IdleReset, 0.2)
+            .alternative(Cause::IdleReset, timer)
             .alternative(Cause::CloseUnread, 0.15)
-            .alternative(Cause::ClientCancelled, if self.is_client(own) { 0.25 } else { 0.0 })
+            .alternative(Cause::ClientCancelled, if client { 0.25 } else { 0.0 })
             .done()
     }
 
@@ -409,6 +394,13 @@ impl Case<'_> {
         let (first, second) =
             if device { (Cause::IdleReset, Cause::Abort) } else { (Cause::Abort, Cause::IdleReset) };
         let by = if device { EndedBy::Path } else { self.by(own) };
+        let client = self.is_client(own);
+        // A timer needs an idle time. Without one, a close that left a rest of the request unread looks the same.
+        let (second_sure, unread) = match (idle >= SECOND, client) {
+            (true, false) => (0.3, 0.1),
+            (true, true) => (if timer.is_some() { 0.3 } else { 0.15 }, 0.05),
+            (false, _) => (0.08, if self.side(1 - own).run > 1460 { 0.25 } else { 0.15 }),
+        };
         self.verdict(first, if idle >= SECOND { 0.55 } else { 0.6 }, by)
             .decisive(reset.pkt.frame)
             .rule("S64")
@@ -417,15 +409,15 @@ impl Case<'_> {
                 Some(reset.pkt.frame),
                 "RST,ACK",
                 format!(
-                    "an abort of the {}: everything was answered {} before, and nothing was plausibly unread",
+                    "an abort of the {}: the last data was answered {} before, and no data is seen that it had not read",
                     self.end(own).name(),
                     span(idle)
                 ),
             )
             .idle(idle, reset.pkt.frame)
-            .alternative(second, if timer.is_some() || !self.is_client(own) { 0.3 } else { 0.15 })
-            .alternative(Cause::ClientCancelled, if self.is_client(own) { 0.25 } else { 0.03 })
-            .alternative(Cause::CloseUnread, 0.1)
+            .alternative(second, second_sure)
+            .alternative(Cause::ClientCancelled, if client { 0.25 } else { 0.03 })
+            .alternative(Cause::CloseUnread, unread)
             .done()
     }
 

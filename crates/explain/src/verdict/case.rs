@@ -358,6 +358,16 @@ impl Draft<'_> {
         self
     }
 
+    /// The hop limit of a reset is not that of the end whose address it has: a device made it.
+    pub fn foreign(self, reset: &Reset, gap: TtlGap, against: Cause) -> Self {
+        let name = self.case.end(usize::from(reset.pkt.side)).name();
+        let text = format!("the reset's TTL is {}, the {name}'s other packets have {}", gap.seen, gap.usual);
+        self.evidence(Kind::Ttl, Some(reset.pkt.frame), gap.seen.to_string(), text)
+            .expected(gap.usual.to_string())
+            .against(against)
+            .device(gap.seen)
+    }
+
     pub fn device(mut self, ttl: u8) -> Self {
         let hops = hops(ttl);
         self.verdict.device = Some(Device { ttl: Some(ttl), hops: Some(hops), address: None });
@@ -390,7 +400,6 @@ impl Draft<'_> {
             }
             None => format!("{} without traffic before", span(idle)),
         };
-        let _ = self.case;
         self.evidence(Kind::Idle, Some(frame), format!("{:.3} s", seconds(idle)), text)
     }
 }

@@ -290,15 +290,7 @@ impl Case<'_> {
         let draft = self
             .verdict(Cause::InlineReset, near, EndedBy::Path)
             .decisive(reset.pkt.frame)
-            .evidence(
-                Kind::Ttl,
-                Some(reset.pkt.frame),
-                gap.seen.to_string(),
-                format!("the reset's TTL is {}, the end's other packets have {}", gap.seen, gap.usual),
-            )
-            .expected(gap.usual.to_string())
-            .against(Cause::LostState)
-            .device(gap.seen)
+            .foreign(reset, gap, Cause::LostState)
             .alternative(Cause::Injected, injected)
             .alternative(Cause::StateExpired, far)
             .alternative(Cause::LostState, 0.05);

@@ -194,12 +194,7 @@ impl Case<'_> {
             )
             .expected(reset.own_nxt.map_or_else(String::new, |nxt| nxt.to_string()));
         if let Some(gap) = self.foreign_ttl(reset) {
-            draft = draft.evidence(
-                Kind::Ttl,
-                Some(reset.pkt.frame),
-                gap.seen.to_string(),
-                format!("its TTL is {}, that of the end is {}", gap.seen, gap.usual),
-            );
+            draft = draft.foreign(reset, gap, Cause::Orderly);
         }
         draft.alternative(Cause::Injected, 0.04).done()
     }
@@ -315,7 +310,8 @@ impl Case<'_> {
             let unread = matches!(
                 verdict.cause,
                 Cause::CloseUnread | Cause::ListenerClosed | Cause::ProtocolMismatch | Cause::ZeroWindow
-            ) || verdict.also.iter().any(|also| also.cause == Cause::CloseUnread);
+            ) || verdict.also.iter().any(|also| also.cause == Cause::CloseUnread)
+                || verdict.alternatives.iter().any(|other| other.cause == Cause::CloseUnread);
             if unread && reset.is_some_and(|reset| usize::from(reset.pkt.side) == end) {
                 lost.unread_max = reset.map_or(0, |reset| reset.peer_run);
             }

@@ -112,19 +112,7 @@ impl Case<'_> {
                 format!("the first packet after {} without traffic is answered with a reset", span(gap)),
             );
         if let Some(foreign) = foreign {
-            draft = draft
-                .evidence(
-                    Kind::Ttl,
-                    Some(reset.pkt.frame),
-                    foreign.seen.to_string(),
-                    format!(
-                        "the reset's TTL is {}, the end's other packets have {}",
-                        foreign.seen, foreign.usual
-                    ),
-                )
-                .expected(foreign.usual.to_string())
-                .against(Cause::LostState)
-                .device(foreign.seen);
+            draft = draft.foreign(reset, foreign, Cause::LostState);
         }
         if far {
             draft = draft.alternative(Cause::InlineReset, 0.08);
@@ -231,17 +219,7 @@ impl Case<'_> {
             draft = draft.evidence(Kind::Copies, Some(twin), "both directions", text);
         }
         if let Some(foreign) = foreign {
-            draft = draft
-                .evidence(
-                    Kind::Ttl,
-                    Some(reset.pkt.frame),
-                    foreign.seen.to_string(),
-                    format!(
-                        "the reset's TTL is {}, the end's other packets have {}",
-                        foreign.seen, foreign.usual
-                    ),
-                )
-                .device(foreign.seen);
+            draft = draft.foreign(reset, foreign, Cause::Abort);
         } else {
             draft = draft.alternative(Cause::Abort, 0.3);
         }

@@ -11,10 +11,10 @@ impl Case<'_> {
         let own = usize::from(reset.pkt.side);
         let (mine, theirs) = (self.side(own), self.side(1 - own));
         if mine.probes.count >= 2 && theirs.shut_since.is_none() {
-            return Some(self.probes_failed(reset));
+            return Some(self.probes_failed(reset, true));
         }
         if self.answers_were_lost(reset) {
-            return Some(self.probes_failed_there(reset));
+            return Some(self.probes_failed(reset, false));
         }
         if let Some(shut) = [own, 1 - own].into_iter().find(|&side| self.is_shut(side, reset.pkt.time)) {
             return Some(self.window_shut(reset, shut));
@@ -32,6 +32,11 @@ impl Case<'_> {
         if mine.stuck.sends >= 3 && self.unacked(own) > 0 {
             return Some(self.delivery_failed(reset));
         }
+        let unknown = !reset.covers(theirs.stuck.seq.wrapping_add(1)) && self.unacked(1 - own) > 0;
+        if reset.shape == Shape::Active && theirs.stuck.sends >= 3 && unknown && self.missing_side().is_none()
+        {
+            return Some(self.data_never_arrived(reset));
+        }
         let waited = mine.gap_since.map_or(0, |since| reset.pkt.time - since);
         if waited > (5 * self.crossing()).max(SECOND / 2) && mine.sack.is_some() {
             return Some(self.hole(reset, waited, own));
@@ -48,20 +53,34 @@ impl Case<'_> {
         })
     }
 
-    fn probes_failed(&self, reset: &Reset) -> Verdict {
+    /// Keep-alive probes whose answers did not reach the end that sent them. `here`: they are not in this capture, either.
+    fn probes_failed(&self, reset: &Reset, here: bool) -> Verdict {
         let own = usize::from(reset.pkt.side);
         let probes = self.side(own).probes;
-        self.verdict(Cause::KeepaliveTimeout, 0.95, self.by(own))
+        let (prober, other) = (self.end(own).name(), self.end(1 - own).name());
+        let (count, sure, text) = if here {
+            let text = format!("{} keep-alive probes of the {prober} had no answer", probes.count);
+            (probes.count, 0.95, text)
+        } else {
+            let text = format!(
+                "the {prober} sent {} keep-alive probes and reset the connection when the next was due: the {other}'s answers did not reach it",
+                probes.in_a_row
+            );
+            (probes.in_a_row, 0.75, text)
+        };
+        let value = format!("{count} probes, {:.2} s apart", super::seconds(probes.spacing));
+        let draft = self
+            .verdict(Cause::KeepaliveTimeout, sure, self.by(own))
             .decisive(probes.frame)
             .decisive(reset.pkt.frame)
             .rule("S91")
-            .evidence(
-                Kind::Probes,
-                Some(probes.frame),
-                format!("{} probes, {:.2} s apart", probes.count, super::seconds(probes.spacing)),
-                format!("{} keep-alive probes of the {} had no answer", probes.count, self.end(own).name()),
-            )
-            .alternative(Cause::SilentDrop, 0.03)
+            .evidence(Kind::Probes, Some(probes.frame), value, text);
+        if here {
+            return draft.alternative(Cause::SilentDrop, 0.03).done();
+        }
+        draft
+            .alternative(Cause::Abort, 0.15)
+            .advice(format!("The path from the {other} to the {prober} is broken: capture at the {prober}."))
             .done()
     }
 
@@ -97,28 +116,6 @@ impl Case<'_> {
             && probes.in_a_row >= 2
             && spacing >= SECOND / 2
             && (since - spacing).abs() < spacing / 10
-    }
-
-    fn probes_failed_there(&self, reset: &Reset) -> Verdict {
-        let own = usize::from(reset.pkt.side);
-        let probes = self.side(own).probes;
-        let (prober, other) = (self.end(own).name(), self.end(1 - own).name());
-        self.verdict(Cause::KeepaliveTimeout, 0.75, self.by(own))
-            .decisive(probes.frame)
-            .decisive(reset.pkt.frame)
-            .rule("S91")
-            .evidence(
-                Kind::Probes,
-                Some(probes.frame),
-                format!("{} probes, {:.2} s apart", probes.in_a_row, super::seconds(probes.spacing)),
-                format!(
-                    "the {prober} sent {} keep-alive probes and reset the connection when the next was due: the {other}'s answers did not reach it",
-                    probes.in_a_row
-                ),
-            )
-            .alternative(Cause::Abort, 0.15)
-            .advice(format!("The path from the {other} to the {prober} is broken: capture at the {prober}."))
-            .done()
     }
 
     fn delivery_failed(&self, reset: &Reset) -> Verdict {
@@ -161,6 +158,39 @@ impl Case<'_> {
                 ),
             );
         draft.alternative(other, 0.3).also_if(!by_stack, Cause::Abort, &[reset.pkt.frame]).done()
+    }
+
+    /// One end sent its data again and again, and the other, which aborts, never got it.
+    fn data_never_arrived(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let (sender, resetter) = (self.end(1 - own).name(), self.end(own).name());
+        let stuck = self.side(1 - own).stuck;
+        let (cause, other) = if self.marks.queue_full && self.side(own).bytes == 0 {
+            (Cause::BacklogFull, Cause::SilentDrop)
+        } else {
+            (Cause::SilentDrop, Cause::Abort)
+        };
+        self.verdict(cause, 0.58, self.by(own))
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Retransmissions,
+                Some(reset.pkt.frame),
+                format!("{} sends over {}", stuck.sends, span(stuck.last - stuck.first)),
+                format!(
+                    "the {sender} sent the same data {} times without an ACK, and the {resetter}'s reset does not acknowledge it: it never arrived there",
+                    stuck.sends
+                ),
+            )
+            .evidence(
+                Kind::Ack,
+                Some(reset.pkt.frame),
+                format!("ACK {}", reset.pkt.ack),
+                format!("{} bytes of the {sender} are not acknowledged", self.unacked(1 - own)),
+            )
+            .alternative(other, 0.3)
+            .alternative(Cause::OneSided, 0.05)
+            .also(Cause::Abort, &[reset.pkt.frame])
+            .done()
     }
 
     /// One end reported a gap by SACK that was never filled.

@@ -220,7 +220,7 @@ impl fmt::Display for Summary {
         write!(f, "; {} sent, {} received", Size(self.bytes.sent), Size(self.bytes.received))?;
         let lost = self.lost.unsent + self.lost.unacked + self.lost.unread;
         if lost > 0 {
-            write!(f, ", {} not delivered", Size(lost))?;
+            write!(f, ", {} lost", Size(lost))?;
         }
         if self.dropped > 0 {
             write!(f, "; {} packets dropped by lastack itself, not by the network", self.dropped)?;
