@@ -53,6 +53,10 @@ deb:
 dependencies:
     .ci/dependencies
 
+# public items without an example; links and paths that lead nowhere
+documentation:
+    .ci/doc-examples; .ci/links
+
 # the public interface beside docs/api: what was removed or changed
 api *arguments:
     .ci/api {{arguments}}

@@ -36,6 +36,22 @@ pub use tun::Tun;
 pub use veth::Veth;
 
 /// The kinds of device.
+///
+/// ```no_run
+/// use lastack_device::{Device, DeviceKind, Tun, Veth, tun};
+///
+/// # fn main() -> Result<(), lastack_device::DeviceError> {
+/// // The interface may be made by another process, or in another network namespace.
+/// let fd = tun::create("tun0")?;
+/// let device = Device::from_fd(DeviceKind::Tun, fd, 1500)?;
+/// // Or each kind by itself:
+/// let tun: Tun = Tun::from_fd(tun::create("tun1")?, 1500)?;
+/// let veth: Veth = Veth::open("near0", "far0", 1500)?;
+/// let other = lastack_device::veth::create(&mut lastack_device::Netlink::open()?, "near1", "far1", 1500)?;
+/// let veth = Veth::from_fd(other, 1500)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeviceKind {

@@ -31,6 +31,19 @@ macro_rules! counters {
 }
 
 /// A count for each rule of the catalogue.
+///
+/// ```
+/// use lastack_engine::{ByRule, Config, Counters, Rule, Stack};
+///
+/// let stack = Stack::new(Config::new(["10.0.0.1".parse()?]), [0; 16]);
+/// let counters: &Counters = stack.counters();
+/// let sent: &ByRule = &counters.sent;
+/// assert_eq!(sent.of(Rule::RstNoListener), 0);
+/// for (rule, count) in sent.iter() {
+///     println!("{rule}: {count}");
+/// }
+/// # Ok::<(), core::net::AddrParseError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ByRule([u64; Rule::ALL.len()]);
 

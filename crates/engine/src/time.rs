@@ -7,6 +7,17 @@ use core::time::Duration;
 ///
 /// The engine has no clock. The driver of a [`Stack`](crate::Stack) passes the time in, so that
 /// tests simulate hours in moments, reproducibly.
+///
+/// ```
+/// use core::time::Duration;
+/// use lastack_engine::Instant;
+///
+/// let start = std::time::Instant::now();
+/// let now = Instant::since_start(start.elapsed());
+/// let later = now + Duration::from_millis(1);
+/// assert_eq!(later - now, Duration::from_millis(1));
+/// assert_eq!(Instant::from_micros(5), Instant::from_nanos(5000));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 

@@ -60,6 +60,20 @@ impl Host {
     /// `PermissionDenied`; or if the host cannot send it. The inner [`EchoError`] has the sender of the ICMP error.
     ///
     /// [`EchoError`]: lastack_engine::EchoError
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let _server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// let pong = client.ping([10, 0, 0, 2].into(), b"data").await?;
+    /// assert_eq!(pong.data, b"data");
+    /// println!("{:?}", pong.round_trip);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn ping(&self, remote: IpAddr, data: &[u8]) -> io::Result<Pong> {
         let shared = self.shared();
         let asked = shared.with(|inner| {
@@ -114,6 +128,36 @@ impl Drop for Asked<'_> {
 /// Receives the echo requests to other addresses; see [`Host::intercept_echo`].
 ///
 /// A request that is not answered is dropped silently, as are all requests once this is dropped.
+///
+/// ```
+/// use lastack::{Config, EchoInterceptor, Host, IcmpError, IpFields, link};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (a, b) = link::pipe(link::Capabilities::memory(1500));
+/// let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+/// let mut config = Config::new([[10, 0, 0, 2].into()]);
+/// config.any_address = true;
+/// config.intercept.echo = true;
+/// let proxy = Host::spawn(config, b);
+///
+/// let requests: EchoInterceptor = proxy.intercept_echo()?;
+/// tokio::spawn(async move {
+///     while let Ok(request) = requests.recv().await {
+///         let hop_limit = request.hop_limit;
+///         let answered = match hop_limit {
+///             1 => requests.unreachable(&request, IcmpError::time_exceeded(false), Some([10, 0, 0, 2].into())),
+///             2 => requests.reply(&request),
+///             _ => requests.forward(&request, IpFields { hop_limit: 60, traffic_class: 0, dont_fragment: false }),
+///         };
+///         answered.expect("it can be sent");
+///     }
+/// });
+/// let pong = client.ping([192, 0, 2, 7].into(), b"data").await?;
+/// assert_eq!(pong.hop_limit, 60);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct EchoInterceptor {
     host: Host,

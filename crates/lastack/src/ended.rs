@@ -49,6 +49,23 @@ impl Subscribers {
 /// capacity given to [`Host::ended_with_capacity`](crate::Host::ended_with_capacity)); when the queue is full, the
 /// oldest is dropped and counted in [`missed`](Self::missed). It does not keep the host running, so a task may loop
 /// over it until `None`.
+///
+/// ```
+/// use lastack::{Cause, EndedConnections};
+/// # use lastack::{Config, Host, TcpStream, link};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+/// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+/// # let _server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+///
+/// let mut ended: EndedConnections = client.ended();
+/// TcpStream::connect(&client, ([10, 0, 0, 2], 80)).await.unwrap_err();
+/// let last = ended.recv().await.expect("the host runs");
+/// assert_eq!((last.end.cause, last.flow.remote.port()), (Cause::Refused, 80));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct EndedConnections {
     shared: Arc<Shared>,

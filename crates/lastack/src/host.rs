@@ -123,6 +123,27 @@ impl Host {
     /// connection (`Rule::RstKilled`), silently where it has none (`Rule::EndKilledSilently`,
     /// `Rule::EndKilledWithoutConnection`). Its socket can still read received data, then gets `ConnectionAborted`
     /// once. `false`: no such connection.
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (_stream, _peer) = (near?, far?.0);
+    /// for open in client.connections() {
+    ///     println!("{}: {:?}", open.flow, open.state);
+    ///     assert!(client.kill(open.flow));
+    /// }
+    /// assert!(client.connections().is_empty());
+    /// assert!(server.kill_listener(([10, 0, 0, 2], 80)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kill(&self, flow: FourTuple) -> bool {
         self.shared().with(|inner| inner.stack.tcp_kill(&flow))
     }

@@ -78,6 +78,31 @@ pub fn with_host<F: Future>(host: Host, future: F) -> impl Future<Output = F::Ou
 ///
 /// # Errors
 /// `NotConnected` if there is none.
+///
+/// ```
+/// use lastack::net::{TcpSocket, ToSocketAddrs, current_host, lookup_host, with_host};
+/// # use lastack::{Config, Host, link};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+/// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+/// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+///
+/// /// Listens at the first address of this name, with a larger receive buffer.
+/// async fn listen(at: impl ToSocketAddrs) -> std::io::Result<lastack::net::TcpListener> {
+///     let address = lookup_host(at).await?.next().expect("a name has addresses");
+///     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+///     socket.set_recv_buffer_size(1 << 20)?;
+///     socket.bind(address)?;
+///     socket.listen(128)
+/// }
+/// let (listener, host) = with_host(server, async { (listen("10.0.0.2:80").await, current_host()) }).await;
+/// assert_eq!(listener?.local_addr()?.port(), 80);
+/// assert_eq!(host?.config().addresses.len(), 1);
+/// # drop(client);
+/// # Ok(())
+/// # }
+/// ```
 pub fn current_host() -> io::Result<Host> {
     if let Ok(host) = TASK.try_with(Host::clone) {
         return Ok(host);

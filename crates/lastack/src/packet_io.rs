@@ -16,6 +16,16 @@ const QUEUE: usize = 256;
 ///
 /// It carries packets up to the MTU with complete checksums. Where the device also carries super-segments, the `Tun`
 /// of the feature `device` is several times as fast.
+///
+/// ```
+/// use lastack::{Config, Host, PacketIo};
+/// use tokio::io::{AsyncRead, AsyncWrite};
+///
+/// /// A host behind a device that reads and writes one packet at a time.
+/// fn host(device: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Host {
+///     Host::spawn(Config::new([[10, 0, 0, 1].into()]), PacketIo::new(device, 1400))
+/// }
+/// ```
 #[derive(Debug)]
 pub struct PacketIo<T> {
     io: T,

@@ -21,7 +21,7 @@ impl Host {
     /// `AddrInUse` if there is an interceptor already.
     ///
     /// ```
-    /// use lastack::{Config, Host, IpFields, link};
+    /// use lastack::{Config, Host, IpFields, RawInterceptor, link};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> std::io::Result<()> {
@@ -34,7 +34,8 @@ impl Host {
     /// let (near, far) = (Host::spawn(settings(1), a), Host::spawn(settings(2), b));
     ///
     /// const GRE: u8 = 47;
-    /// let (near, far) = (near.intercept_other()?, far.intercept_other()?);
+    /// let near: RawInterceptor = near.intercept_other()?;
+    /// let far = far.intercept_other()?;
     /// let ip = IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false };
     /// near.send([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), GRE, b"a GRE packet", ip).await?;
     ///

@@ -23,6 +23,15 @@ const MAX_POLL: Duration = Duration::from_millis(100);
 const CHUNK: usize = 64 * 1024;
 
 /// The far side of a [`relay`]: a stream that can be reset and reports its undelivered bytes.
+///
+/// ```
+/// use lastack::{RelayReport, Remote, TcpStream, relay};
+///
+/// /// Joins a connection of a host to a stream of any kind: one of a kernel, of another host, or of a tunnel.
+/// async fn carry(local: TcpStream, far: impl Remote) -> RelayReport {
+///     relay(local, far).await
+/// }
+/// ```
 pub trait Remote: AsyncRead + AsyncWrite + Unpin {
     /// Number of bytes written and not acknowledged by the peer; 0 where it is unknown.
     ///

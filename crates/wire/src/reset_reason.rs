@@ -70,6 +70,13 @@ macro_rules! reasons {
             }
 
             /// The reason with this code in the registry; `None` for 0, which is reserved.
+            ///
+            /// ```
+            /// use lastack_wire::reset_reason::ResetReason;
+            ///
+            /// assert_eq!(ResetReason::registered(0), None);
+            /// println!("{}", ResetReason::registered(1).unwrap());
+            /// ```
             #[must_use]
             pub const fn registered(code: u16) -> Option<Self> {
                 match code {

@@ -43,6 +43,14 @@ pub enum UdpError {
 impl UdpError {
     /// The error that an ICMP error causes on a connected socket; `None` if it is transient. As Linux;
     /// RFC 1122 section 4.1.3.3 only requires that errors are passed up.
+    ///
+    /// ```
+    /// use lastack_engine::UdpError;
+    /// use lastack_wire::IcmpError;
+    ///
+    /// assert_eq!(UdpError::from_icmp(IcmpError::port_unreachable(false)), Some(UdpError::Refused));
+    /// assert_eq!(UdpError::from_icmp(IcmpError::host_unreachable(false)), None);
+    /// ```
     pub const fn from_icmp(icmp: IcmpError) -> Option<Self> {
         if icmp.v6 {
             Self::from_icmp_v6(icmp.kind, icmp.code)

@@ -14,6 +14,18 @@ type Arrival = Pin<Box<dyn Future<Output = (io::Result<usize>, Vec<u8>)> + Send>
 /// A [`Link`] over a TUN device of the crate tun-rs, which supports macOS, Windows, the BSDs, Linux, and the file
 /// descriptors of Android and iOS. Create the device without offload: packets are passed one by one, with complete
 /// checksums.
+///
+/// ```no_run
+/// use lastack::{Config, Host, TunRs};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let device = tun_rs::DeviceBuilder::new().ipv4("10.0.9.2", 24, None).mtu(1400).build_async()?;
+/// let host = Host::spawn(Config::new([[10, 0, 9, 1].into()]), TunRs::new(device, 1400));
+/// # drop(host);
+/// # Ok(())
+/// # }
+/// ```
 pub struct TunRs {
     device: Arc<AsyncDevice>,
     capabilities: Capabilities,

@@ -47,6 +47,24 @@ impl TcpStream {
     ///
     /// # Errors
     /// As [`try_write`](Self::try_write).
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (stream, _peer) = (near?, far?.0);
+    /// stream.set_nodelay(false)?;
+    /// stream.try_write_record(b"one message")?; // a segment of its own, also if another message is queued behind it
+    /// stream.try_write_record(b"another")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_write_record(&self, data: &[u8]) -> io::Result<usize> {
         self.host.shared().with(|inner| {
             inner.running()?;

@@ -16,6 +16,31 @@ impl TcpStream {
     ///
     /// # Errors
     /// None: the stack keeps the connection while the stream exists.
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (stream, peer) = (near?, far?.0);
+    /// # use lastack::IcmpError;
+    /// stream.hold_acks()?;
+    /// peer.try_write(b"a request")?;
+    /// stream.ack_wanted().await?; // the peer has retransmitted it
+    /// let forwarded = true; // the final reader has acknowledged it, or not
+    /// if forwarded {
+    ///     stream.acknowledge(9, false)?;
+    /// } else {
+    ///     stream.report_error(IcmpError::host_unreachable(false), None)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn hold_acks(&self) -> io::Result<()> {
         self.call(|tcp| {
             tcp.hold_acks();
@@ -23,7 +48,7 @@ impl TcpStream {
         })
     }
 
-    /// Acknowledges the first `octets` bytes of the stream, counted from its start; `fin`: and the FIN, if these are
+    /// Acknowledges the first `bytes` bytes of the stream, counted from its start; `fin`: and the FIN, if these are
     /// all. A pending probe or retransmission of the peer is answered with the last of it.
     ///
     /// # Errors

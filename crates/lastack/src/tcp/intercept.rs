@@ -104,6 +104,36 @@ impl Host {
 }
 
 /// Receives the SYNs that match no listener; see [`Host::intercept_tcp`].
+///
+/// ```
+/// use lastack::{Config, Host, IcmpError, TcpInterceptor, TcpStream, link};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (a, b) = link::pipe(link::Capabilities::memory(1500));
+/// let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+/// let mut config = Config::new([[10, 0, 0, 2].into()]);
+/// config.any_address = true;
+/// config.intercept.tcp = true;
+/// let proxy = Host::spawn(config, b);
+///
+/// let syns: TcpInterceptor = proxy.intercept_tcp()?;
+/// tokio::spawn(async move {
+///     while let Ok(syn) = syns.recv().await {
+///         match syn.local_addr().port() {
+///             80 => drop(tokio::spawn(syn.accept())),
+///             81 => syn.unreachable(IcmpError::admin_prohibited(false), None),
+///             82 => syn.ignore(),
+///             _ => syn.refuse(),
+///         }
+///     }
+/// });
+/// TcpStream::connect(&client, ([192, 0, 2, 7], 80)).await?;
+/// let error = TcpStream::connect(&client, ([192, 0, 2, 7], 81)).await.unwrap_err();
+/// assert_eq!(error.kind(), std::io::ErrorKind::HostUnreachable);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TcpInterceptor {
     host: Host,

@@ -86,6 +86,30 @@ impl TcpStream {
     ///
     /// # Errors
     /// As [`try_write`](Self::try_write).
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (stream, _peer) = (near?, far?.0);
+    /// let mut spare = [0; 4096];
+    /// let sent = stream.try_write_with(&mut spare, |room| {
+    ///     // As much of the source as fits into the first part.
+    ///     let source = b"hello";
+    ///     let n = source.len().min(room[0].len());
+    ///     room[0][..n].copy_from_slice(&source[..n]);
+    ///     n
+    /// });
+    /// println!("{sent:?}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_write_with(
         &self,
         spare: &mut [u8],

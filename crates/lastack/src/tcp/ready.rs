@@ -17,6 +17,25 @@ impl TcpStream {
     ///
     /// # Errors
     /// The link failed or the driver was dropped.
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (stream, _peer) = (near?, far?.0);
+    /// use tokio::io::Interest;
+    ///
+    /// let ready = stream.ready(Interest::READABLE | Interest::WRITABLE).await?;
+    /// assert!(ready.is_writable() && !ready.is_readable());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         let wanted = wanted(interest);
         let look = |inner: &mut crate::shared::Inner| {

@@ -35,12 +35,63 @@ pub struct OwnedWriteHalf {
 
 impl TcpStream {
     /// Splits the stream into borrowed halves, for use in one task.
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (_stream, mut peer) = (near?, far?.0);
+    /// use lastack::{ReadHalf, WriteHalf};
+    ///
+    /// async fn echo((mut read, mut write): (ReadHalf<'_>, WriteHalf<'_>)) -> std::io::Result<u64> {
+    ///     tokio::io::copy(&mut read, &mut write).await
+    /// }
+    /// # let _unused = tokio::time::timeout(std::time::Duration::from_millis(1),
+    /// echo(peer.split())
+    /// # ).await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         (ReadHalf(self), WriteHalf(self))
     }
 
     /// Splits the stream into owned halves, for use in two tasks. The connection is closed when both halves are
     /// dropped.
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (stream, mut peer) = (near?, far?.0);
+    /// # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// # tokio::spawn(async move { let (mut read, mut write) = peer.split(); tokio::io::copy(&mut read, &mut write).await });
+    /// use lastack::{OwnedReadHalf, OwnedWriteHalf};
+    ///
+    /// let (mut read, mut write): (OwnedReadHalf, OwnedWriteHalf) = stream.into_split();
+    /// let writer = tokio::spawn(async move {
+    ///     write.write_all(b"hello").await?;
+    ///     std::io::Result::Ok(write) // `write.forget()` would drop it without FIN
+    /// });
+    /// let mut echo = [0; 5];
+    /// read.read_exact(&mut echo).await?;
+    /// let stream: TcpStream = read.reunite(writer.await??).expect("they are of one stream");
+    /// # drop(stream);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         let stream = Arc::new(self);
         (OwnedReadHalf(stream.clone()), OwnedWriteHalf { stream, shutdown_on_drop: true })

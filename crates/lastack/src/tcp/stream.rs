@@ -169,6 +169,29 @@ impl TcpStream {
     /// Waits until the peer has acknowledged all written data, as long as something is acknowledged within each
     /// `patience`; then sends RST. For a proxy whose far side was reset: data received before the reset is delivered
     /// first.
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (mut stream, peer) = (near?, far?.0);
+    /// # use tokio::io::AsyncReadExt;
+    /// peer.try_write(b"half of an answer")?;
+    /// tokio::spawn(peer.abort_when_delivered(std::time::Duration::from_secs(3)));
+    ///
+    /// let mut data = Vec::new();
+    /// let error = stream.read_to_end(&mut data).await.unwrap_err();
+    /// assert_eq!(data, b"half of an answer");
+    /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn abort_when_delivered(self, patience: Duration) {
         let mut left = u64::MAX;
         loop {
@@ -279,6 +302,34 @@ impl TcpStream {
     ///
     /// # Errors
     /// `WouldBlock` if there is no data; the error of the connection.
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (stream, peer) = (near?, far?.0);
+    /// peer.writable().await?;
+    /// assert_eq!(peer.try_write(b"hello")?, 5);
+    ///
+    /// let mut buf = [0; 100];
+    /// let n = loop {
+    ///     stream.readable().await?;
+    ///     match stream.try_read(&mut buf) {
+    ///         Ok(n) => break n, // 0: the end of the stream
+    ///         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+    ///         Err(error) => return Err(error),
+    ///     }
+    /// };
+    /// assert_eq!(&buf[..n], b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.host.shared().with(|inner| {
             let received = poll_tcp(inner, self.id, |tcp| tcp.receive(buf));
@@ -290,6 +341,27 @@ impl TcpStream {
     ///
     /// # Errors
     /// The error of the connection, which is thereby taken (as by `MSG_PEEK`).
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (mut stream, peer) = (near?, far?.0);
+    /// # use tokio::io::AsyncReadExt;
+    /// peer.try_write(b"GET /")?;
+    /// let mut start = [0; 3];
+    /// let n = stream.peek(&mut start).await?; // the data stays in the receive buffer
+    /// assert_eq!(&start[..n], b"GET");
+    /// stream.read_exact(&mut [0; 5]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         let peek = |tcp: &mut Tcp<'_>| {
             ready!(tcp.poll_readable())?;
@@ -331,6 +403,30 @@ impl TcpStream {
     ///
     /// # Errors
     /// The error of the connection.
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (stream, peer) = (near?, far?.0);
+    /// peer.try_write(b"hello")?;
+    /// let mut copy = Vec::new();
+    /// let taken = stream
+    ///     .read_with(|parts| {
+    ///         parts.iter().for_each(|part| copy.extend_from_slice(part));
+    ///         copy.len()
+    ///     })
+    ///     .await?;
+    /// assert_eq!((taken, &copy[..]), (Some(5), &b"hello"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn read_with(
         &self,
         mut read: impl FnMut([&[u8]; 2]) -> usize + Unpin,

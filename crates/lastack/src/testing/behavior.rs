@@ -14,6 +14,46 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 type Handler = Box<dyn FnOnce(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// The server's behavior for one connection.
+///
+/// ```
+/// use lastack::testing::{Behavior, Net, Served};
+/// use lastack::{Cause, IcmpError};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let net = Net::new();
+/// let served: Served = net.serve(
+///     80,
+///     [
+///         Behavior::ignore(),
+///         Behavior::unreachable(IcmpError::host_unreachable(false)),
+///         Behavior::respond_then_stall(*b"half of an ans"),
+///         Behavior::half_open(4),
+///         Behavior::never_read(),
+///         Behavior::echo(),
+///         Behavior::run(|mut stream| async move { drop(stream.write_all(b"220 ready\r\n").await) }),
+///     ],
+/// );
+/// let mut kinds = Vec::new();
+/// for _ in 0..7 {
+///     let attempt = async {
+///         let mut stream = net.connect(80).await?;
+///         stream.write_all(b"ping").await?;
+///         stream.write_all(b"again").await?;
+///         stream.read_exact(&mut [0; 9]).await
+///     };
+///     let limited = tokio::time::timeout(std::time::Duration::from_secs(300), attempt).await;
+///     kinds.push(limited.map(|result| result.map_err(|error| error.kind())));
+/// }
+/// assert!(matches!(kinds[0], Ok(Err(std::io::ErrorKind::TimedOut))));
+/// assert!(matches!(kinds[1], Ok(Err(std::io::ErrorKind::HostUnreachable))));
+/// assert!(kinds[4].is_err(), "the time limit is over");
+/// assert!(kinds[5].is_ok());
+/// assert_eq!(served.connections(), 7);
+/// assert!(net.causes().await.contains(&Cause::Reset));
+/// # }
+/// ```
 pub struct Behavior(Kind);
 
 enum Kind {

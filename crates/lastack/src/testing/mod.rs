@@ -77,6 +77,41 @@ type Filters = Arc<Mutex<Vec<PacketFilter>>>;
 /// A client and a server on one link; see the [module](self).
 ///
 /// Dropping it stops both hosts.
+///
+/// ```
+/// use lastack::link::{Direction, Plan};
+/// use lastack::testing::{Behavior, Net};
+/// use lastack::{Cause, EndedBy};
+/// use std::time::Duration;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let bad_link = Plan { seed: 7, loss: 0.02, ..Plan::default() };
+/// let net = Net::builder()
+///     .delay(Duration::from_millis(40))
+///     .plans(bad_link.clone(), bad_link)
+///     .server(|config| config.tcp.nodelay = true)
+///     .build();
+/// net.serve(80, [Behavior::echo(), Behavior::echo()]);
+///
+/// // The SYN is lost once: the connection takes a second longer.
+/// net.lose_next(Direction::Sent, 1);
+/// let mut stream = net.connect(80).await.unwrap();
+///
+/// // A reset of the server is lost while the link is cut: the connection is half-open.
+/// net.cut();
+/// net.reboot_server();
+/// net.heal();
+/// stream.write_all(b"hello").await.unwrap();
+/// stream.read_u8().await.unwrap_err();
+/// let ends = net.ends().await;
+/// assert_eq!((ends[0].end.cause, ends[0].end.by), (Cause::Reset, EndedBy::Peer));
+///
+/// // Every data segment is lost, and handshakes pass.
+/// net.lose(|_, packet| packet.len() > 60);
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Net {
     client: Host,

@@ -39,6 +39,43 @@ impl Host {
 /// Receives the datagrams that match no socket; see [`Host::intercept_udp`].
 ///
 /// A datagram that is not answered is dropped silently.
+///
+/// ```
+/// use lastack::{Config, Host, IcmpError, IpFields, UdpInterceptor, UdpSocket, link};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (a, b) = link::pipe(link::Capabilities::memory(1500));
+/// let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+/// let mut config = Config::new([[10, 0, 0, 2].into()]);
+/// config.any_address = true;
+/// config.intercept.udp = true;
+/// let proxy = Host::spawn(config, b);
+///
+/// let datagrams: UdpInterceptor = proxy.intercept_udp()?;
+/// tokio::spawn(async move {
+///     while let Ok(query) = datagrams.recv().await {
+///         match query.local.port() {
+///             53 => datagrams.send_from(query.local, query.remote, b"answer").await?,
+///             54 => {
+///                 // With header fields of one's own, if there is room.
+///                 datagrams.writable().await?;
+///                 let ip = IpFields { hop_limit: 9, ..query.ip };
+///                 datagrams.forward(query.local, query.remote, b"answer", None, ip)?;
+///             }
+///             _ => datagrams.reject(&query, IcmpError::port_unreachable(query.local.is_ipv6()), None)?,
+///         }
+///     }
+///     std::io::Result::Ok(())
+/// });
+/// let socket = UdpSocket::bind(&client, ([10, 0, 0, 1], 0))?;
+/// socket.connect(([192, 0, 2, 7], 53))?;
+/// socket.send(b"query").await?;
+/// let mut answer = [0; 100];
+/// assert_eq!(socket.recv(&mut answer).await?, 6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct UdpInterceptor {
     host: Host,

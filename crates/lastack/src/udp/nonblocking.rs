@@ -270,6 +270,26 @@ impl UdpSocket {
     /// # Errors
     /// `WouldBlock` if the send queue is full (some of these may have been queued); as
     /// [`send_from`](Self::send_from).
+    ///
+    /// ```
+    /// use lastack::{Config, Host, UdpSocket, link};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// let from = UdpSocket::bind(&client, ([10, 0, 0, 1], 0))?;
+    /// let to = UdpSocket::bind(&server, ([10, 0, 0, 2], 443))?;
+    ///
+    /// // Three datagrams, of 1000, 1000 and 500 bytes, marked ECT(0).
+    /// from.try_send_segments(None, to.local_addr()?, &[0; 2500], Some(1000), 0b10)?;
+    /// to.readable().await?;
+    /// let first = to.recv_datagram().await?;
+    /// assert_eq!((first.payload.len(), first.ip.traffic_class & 0b11), (1000, 0b10));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_send_segments(
         &self,
         from: Option<SocketAddr>,

@@ -19,6 +19,35 @@ use tokio::io::ReadBuf;
 /// errors.
 ///
 /// The futures are cancel safe: dropped before they are ready, they neither lose nor send a datagram.
+///
+/// ```
+/// use lastack::{Config, Host, UdpSocket, link};
+/// use tokio::io::Interest;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (a, b) = link::pipe(link::Capabilities::memory(1500));
+/// let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+/// let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+/// let near = UdpSocket::bind(&client, ([10, 0, 0, 1], 0))?;
+/// let far = UdpSocket::bind(&server, ([10, 0, 0, 2], 53))?;
+/// near.send_to(b"query", far.local_addr()?).await?;
+///
+/// // Wait, look, take.
+/// assert!(far.ready(Interest::READABLE).await?.is_readable());
+/// let mut buf = [0; 100];
+/// let (n, from) = far.try_peek_from(&mut buf)?;
+/// assert_eq!(far.try_recv_from(&mut buf)?, (n, from));
+/// assert_eq!(&buf[..n], b"query");
+/// far.writable().await?;
+/// far.try_send_to(b"answer", from)?;
+///
+/// // The address that a datagram was sent to, and its header fields.
+/// let answer = near.recv_datagram().await?;
+/// assert_eq!((answer.local, answer.ip.hop_limit), (near.local_addr()?, 64));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct UdpSocket {
     pub(super) host: Host,

@@ -3,6 +3,30 @@
 use core::fmt;
 
 /// An ICMP error of either version: type and code as on the wire, and the 32 bits behind the checksum.
+///
+/// ```
+/// use lastack_wire::IcmpError;
+///
+/// let v6 = false;
+/// for error in [
+///     IcmpError::net_unreachable(v6),
+///     IcmpError::host_unreachable(v6),
+///     IcmpError::port_unreachable(v6),
+///     IcmpError::admin_prohibited(v6),
+///     IcmpError::time_exceeded(v6),
+///     IcmpError::reassembly_timeout(v6),
+/// ] {
+///     assert!(IcmpError::is_error_kind(v6, error.kind));
+///     println!("{error}"); // "host unreachable" and so on
+/// }
+/// // The pointer of these two is the position of the field that was refused.
+/// assert_eq!(IcmpError::parameter_problem(v6, 20).kind, 12);
+/// assert_eq!(IcmpError::protocol_unreachable(true, 6).info, 6);
+///
+/// // What an error quotes of the packet that it is about: 548 bytes at most.
+/// let error = IcmpError::packet_too_big(v6, 1400);
+/// assert_eq!((error.mtu(), error.quote(&[0; 1500]).len()), (Some(1400), 548));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IcmpError {
     /// Whether it is ICMPv6.

@@ -103,6 +103,13 @@ pub enum TcpError {
 
 impl TcpError {
     /// The error of a connection attempt that this ICMP error ended (RFC 5927 section 5.2).
+    ///
+    /// ```
+    /// use lastack_engine::TcpError;
+    /// use lastack_wire::IcmpError;
+    ///
+    /// assert_eq!(TcpError::from_icmp(IcmpError::host_unreachable(false)), TcpError::HostUnreachable);
+    /// ```
     pub const fn from_icmp(icmp: IcmpError) -> Self {
         match (icmp.v6, icmp.kind, icmp.code) {
             (false, 3, 0 | 6 | 9 | 11) | (true, 1, 0) => Self::NetworkUnreachable,
