@@ -4,7 +4,7 @@ use crate::tcp::{ConnId, TcpError, TcpState};
 use crate::{Instant, Rule};
 use core::fmt;
 use core::hash::{Hash, Hasher};
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use lastack_wire::icmp::IcmpError;
 use lastack_wire::reset_reason::ResetReason;
 use lastack_wire::tcp::TcpFlags;
@@ -19,6 +19,12 @@ pub struct FourTuple {
 }
 
 impl FourTuple {
+    /// The four-tuple of no connection.
+    pub(crate) const NOWHERE: Self = {
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        Self { local: nowhere, remote: nowhere }
+    };
+
     /// Hashes a four-tuple in as few words as possible: every arrival is looked up by it.
     #[inline]
     pub(crate) fn hash_ends<H: Hasher>(

@@ -102,7 +102,7 @@ impl BuildHasher for Seeded {
 }
 
 /// The numbers of a connection that depend on its four-tuple and the secret alone.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FlowNumbers {
     sequence: u32,
     /// The offset of TSval from the clock, so that TSval does not reveal the uptime or other connections

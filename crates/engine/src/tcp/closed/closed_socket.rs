@@ -28,7 +28,8 @@ pub(crate) struct ClosedSocket {
 impl ClosedSocket {
     pub fn of_connection(shared: &Shared, now: Instant, connection: &mut Connection, end: End) -> Self {
         let numbers = connection.last_info(shared, now, &end);
-        let (flow, settings) = (connection.flow, connection.settings);
+        let flow = connection.flow;
+        let settings = core::mem::replace(&mut connection.settings, Settings::plain());
         let mut incoming = core::mem::replace(&mut connection.incoming, RecvRing::new(0, 0));
         incoming.drop_ooo();
         if end.rule == Rule::RstAbort {
@@ -45,13 +46,13 @@ impl ClosedSocket {
         Self { flow, incoming, pending, write_error, settings, end, numbers: Some(Box::new(numbers)) }
     }
 
-    pub fn of_handshake(handshake: &Handshake, end: End) -> Self {
+    pub fn of_handshake(handshake: &mut Handshake, end: End) -> Self {
         Self {
             flow: handshake.flow,
             incoming: RecvRing::new(0, 0),
             pending: error(&end),
             write_error: None,
-            settings: handshake.settings,
+            settings: core::mem::replace(&mut handshake.settings, Settings::plain()),
             end,
             numbers: None,
         }

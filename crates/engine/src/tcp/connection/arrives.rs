@@ -140,11 +140,11 @@ impl Connection {
     /// Queues a challenge ACK, at most one per configured interval (RFC 5961 section 7).
     pub fn challenge(&mut self, shared: &mut Shared, now: Instant, rule: Rule) -> Verdict {
         let interval = shared.config.tcp.challenge_interval;
-        if self.last_challenge.is_some_and(|last| now - last < interval) {
+        if self.cold.last_challenge.is_some_and(|last| now - last < interval) {
             shared.counters.tcp_suppressed_acks += 1;
             return Verdict::Dropped(rule.into());
         }
-        self.last_challenge = Some(now);
+        self.cold.last_challenge = Some(now);
         self.pending.challenge = Some(rule);
         Verdict::Answered(rule)
     }
@@ -263,7 +263,7 @@ impl Connection {
 
     /// Counts a segment with out-of-order data.
     fn count_ooo(&mut self, shared: &mut Shared) {
-        self.stats.ooo_in = self.stats.ooo_in.wrapping_add(1);
+        self.cold.losses.ooo_in = self.cold.losses.ooo_in.wrapping_add(1);
         shared.counters.tcp_ofo_segments += 1;
     }
 

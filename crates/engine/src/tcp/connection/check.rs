@@ -122,10 +122,10 @@ impl Connection {
         let orphan = self.state == State::FinWait2 && !self.has_user;
         assert!(!orphan || runs(Timer::FinWait2), "an orphan in FIN-WAIT-2 has no timer");
         assert!(
-            self.settings.keepalive.is_none() || runs(Timer::KeepAlive),
+            self.settings.rare().keepalive.is_none() || runs(Timer::KeepAlive),
             "the keep-alive timer does not run"
         );
-        let stalled = self.settings.user_timeout.is_some() && self.stalled_since.is_some();
+        let stalled = self.settings.rare().user_timeout.is_some() && self.stalled_since.is_some();
         assert!(!stalled || runs(Timer::User), "the user timeout does not run");
         let empty =
             self.outgoing.is_empty() && self.incoming.is_empty() && self.incoming.out_of_order().is_empty();

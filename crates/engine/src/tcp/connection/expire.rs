@@ -23,7 +23,7 @@ impl Connection {
     /// have no time argument, so the timers are started here.
     #[inline]
     pub fn arm(&mut self, shared: &Shared, now: Instant) {
-        if let Some(keepalive) = self.settings.keepalive
+        if let Some(keepalive) = self.settings.rare().keepalive
             && !self.timers.is_running(Timer::KeepAlive)
         {
             self.timers.set(Timer::KeepAlive, self.heard + keepalive.idle);
@@ -34,7 +34,7 @@ impl Connection {
             self.timers.set(Timer::User, since + limit);
         }
         if self.state == State::FinWait2 && !self.has_user && !self.timers.is_running(Timer::FinWait2) {
-            let limit = self.settings.fin_wait_2.unwrap_or(shared.config.tcp.fin_wait_2);
+            let limit = self.settings.rare().fin_wait_2.unwrap_or(shared.config.tcp.fin_wait_2);
             self.timers.set(Timer::FinWait2, now + limit);
         }
     }
@@ -108,9 +108,10 @@ impl Connection {
         }
         self.abandon_probe();
         self.recovery.timeout(now, self.mss, &mut self.congestion);
-        self.stats.timeouts = self.stats.timeouts.wrapping_add(1);
+        let losses = &mut self.cold.losses;
+        losses.timeouts = losses.timeouts.wrapping_add(1);
         shared.counters.tcp_timeouts += 1;
-        self.stats.timeout_recoveries += u32::from(self.rtt.backoffs() == 0);
+        losses.timeout_recoveries += u32::from(self.rtt.backoffs() == 0);
         self.rtt.back_off();
         self.check_black_hole(shared, now);
         let config = &shared.config.tcp;
@@ -188,7 +189,7 @@ impl Connection {
     /// RFC 9293 section 3.8.4: nothing was received for the idle time: probe, or end the connection
     /// (`Rule::RstKeepaliveTimeout`).
     fn keep_alive(&mut self, shared: &mut Shared, now: Instant) {
-        let Some(keepalive) = self.settings.keepalive else { return };
+        let Some(keepalive) = self.settings.rare().keepalive else { return };
         let silence = now - self.heard;
         if silence < keepalive.idle {
             self.probes = 0;

@@ -21,27 +21,26 @@ use crate::end::{
     ByteCounts, Cause, End, Ended, EndedBy, Header, InitialNumbers, LikelyCause, LostBytes, Origin,
 };
 use crate::event::Event;
-use crate::seq::SndSeq;
+use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;
 use crate::tcp::ConnId;
 use crate::tcp::connection::pending::Pending;
 use crate::tcp::connection::rcv::Rcv;
 use crate::tcp::connection::snd::Snd;
 use crate::tcp::connection::state::{Next, State};
-use crate::tcp::connection::stats::Stats;
+use crate::tcp::connection::stats::{LossStats, Stats};
 use crate::tcp::connection::timers::{Timer, Timers};
 use crate::tcp::handshake::negotiate::Negotiated;
 use crate::tcp::recv::ack_policy::AckPolicy;
 use crate::tcp::recv::autotune::{self, RcvBufTuner};
 use crate::tcp::segment;
-use crate::tcp::send::congestion::Congestion;
+use crate::tcp::send::congestion::{Algorithm, Congestion, SlowStartExit};
 use crate::tcp::send::ecn::EcnState;
 use crate::tcp::send::mtu_discovery::{self, MtuDiscovery};
 use crate::tcp::send::pacing::Pacer;
 use crate::tcp::send::records::Records;
 use crate::tcp::send::recovery::Recovery;
 use crate::tcp::send::rtt::Rtt;
-use crate::tcp::send::scoreboard::Scoreboard;
 use crate::tcp::socket::settings::{Settings, UserInterest};
 use crate::{FourTuple, Instant, Rule};
 use alloc::boxed::Box;
@@ -58,16 +57,13 @@ pub(crate) struct Connection {
     pub flow: FourTuple,
     /// The headers of its segments.
     pub template: HeaderTemplate,
-    pub origin: Origin,
-    pub opened: Instant,
-    pub established: Instant,
     pub state: State,
     pub negotiated: Negotiated,
     pub ts_offset: u32,
     /// Eff.snd.MSS
     pub mss: u32,
     /// The search for a larger path MTU (RFC 4821).
-    pub search: Option<MtuDiscovery>,
+    pub search: Option<Box<MtuDiscovery>>,
     pub snd: Snd,
     pub rcv: Rcv,
     pub outgoing: SendRing,
@@ -80,7 +76,6 @@ pub(crate) struct Connection {
     pub recovery: Recovery,
     pub marks: EcnState,
     pub timers: Timers,
-    pub pacer: Pacer,
     pub pending: Pending,
     pub ack_policy: AckPolicy,
     /// The end of the last small segment sent, as a stream position: the Nagle algorithm.
@@ -102,16 +97,28 @@ pub(crate) struct Connection {
     pub data_sent: Option<Instant>,
     /// Unanswered window or keep-alive probes.
     pub probes: u32,
-    /// When the last rate-limited ACK was sent (RFC 5961 section 7).
-    pub last_challenge: Option<Instant>,
     /// The last ICMP error that did not end the connection (RFC 5927 section 5.2).
     pub soft_error: Option<Box<(IcmpError, IpAddr)>>,
     pub bytes: ByteCounts,
     pub stats: Stats,
-    /// USER TIMEOUT that the peer advertised (RFC 5482).
-    pub peer_user_timeout: Option<Duration>,
     /// How the connection ends, once that is decided.
     pub fate: Option<Closing>,
+    pub cold: Box<Cold>,
+}
+
+/// The variables of a connection that few segments touch.
+#[derive(Debug)]
+pub(crate) struct Cold {
+    pub origin: Origin,
+    pub opened: Instant,
+    pub established: Instant,
+    /// Used only if pacing is on.
+    pub pacer: Pacer,
+    /// When the last rate-limited ACK was sent (RFC 5961 section 7).
+    pub last_challenge: Option<Instant>,
+    /// USER TIMEOUT that the peer advertised (RFC 5482).
+    pub peer_user_timeout: Option<Duration>,
+    pub losses: LossStats,
 }
 
 /// The fate of a connection whose end is decided.
@@ -145,9 +152,9 @@ impl Ending {
 }
 
 /// The state that a new connection takes over from its handshake.
-pub(crate) struct Opened {
+pub(crate) struct Opened<'a> {
     pub id: ConnId,
-    pub flow: FourTuple,
+    pub flow: &'a FourTuple,
     pub origin: Origin,
     pub opened: Instant,
     pub negotiated: Negotiated,
@@ -173,66 +180,116 @@ pub(crate) struct Opened {
 }
 
 impl Connection {
-    pub fn new(shared: &Shared, now: Instant, opened: Opened) -> Self {
-        let config = &shared.config.tcp;
-        let remote = opened.flow.remote.ip();
-        let (mss, search) = mtu_discovery::first_size(shared, now, &opened.negotiated, remote);
+    /// A connection without state, in CLOSED: an allocation for [`open`](Self::open).
+    #[cold]
+    pub fn blank() -> Self {
+        let flow = FourTuple::NOWHERE;
+        let (ours, peers) = (SndSeq(0), RcvSeq(0));
         Self {
-            id: opened.id,
-            flow: opened.flow,
-            template: segment::template(&opened.flow, opened.negotiated.timestamps),
-            origin: opened.origin,
-            opened: opened.opened,
-            established: now,
-            state: if opened.closing { State::FinWait1 } else { State::Established },
-            negotiated: opened.negotiated,
-            ts_offset: opened.ts_offset,
-            mss,
-            search,
-            outgoing: SendRing::new(config.send_buffer),
-            send_limit: autotune::initial_send_buffer(config),
-            incoming: RecvRing::new(
-                autotune::initial_receive_buffer(opened.receive_buffer, &opened.settings),
-                config.max_ooo_ranges,
-            ),
-            reading: RcvBufTuner::new(now),
-            recovery: Recovery::new(opened.snd.una, opened.negotiated.sack),
-            congestion: Congestion::new(
-                config.congestion,
-                config.slow_start_exit,
-                mss,
-                opened.initial_segments,
-            ),
-            marks: EcnState::new(opened.ecn),
+            id: ConnId::default(),
+            flow,
+            template: segment::template(&flow, false),
+            state: State::Established,
+            negotiated: Negotiated::default(),
+            ts_offset: 0,
+            mss: 0,
+            search: None,
+            snd: Snd::new(ours, peers, 0),
+            rcv: Rcv::new(peers, 0, 0, 0, Instant::ZERO),
+            outgoing: SendRing::new(0),
+            send_limit: 0,
+            incoming: RecvRing::new(0, 0),
+            reading: RcvBufTuner::new(Instant::ZERO),
+            rtt: Rtt::with([0; 3]),
+            congestion: Congestion::new(Algorithm::Reno, SlowStartExit::default(), 0, 0),
+            recovery: Recovery::new(ours, false),
+            marks: EcnState::new(false),
+            timers: Timers::default(),
+            pending: Pending::default(),
+            ack_policy: AckPolicy::default(),
             small: 0,
             pushed: 0,
             records: None,
-            snd: opened.snd,
-            rcv: opened.rcv,
-            timers: Timers::default(),
-            pacer: Pacer::default(),
-            // With a SYN cookie the listener does not keep this option of the SYN: repeat it (RFC 5482 section 3).
-            pending: Pending {
-                user_timeout: opened.settings.advertised_user_timeout.is_some(),
-                ..Pending::default()
-            },
-            ack_policy: AckPolicy::default(),
-            settings: opened.settings,
-            waits: opened.waits,
-            has_user: opened.has_user,
+            settings: Settings::plain(),
+            waits: UserInterest::default(),
+            has_user: false,
             stalled_since: None,
-            heard: now,
-            sent: now,
+            heard: Instant::ZERO,
+            sent: Instant::ZERO,
             data_sent: None,
             probes: 0,
-            last_challenge: opened.last_challenge,
             soft_error: None,
             bytes: ByteCounts::default(),
-            stats: Stats::new(opened.origin, now, opened.syns, opened.rtt.srtt()),
-            rtt: opened.rtt,
-            peer_user_timeout: opened.peer_user_timeout,
+            stats: Stats::new(Origin::Active, Instant::ZERO, 1),
             fate: None,
+            cold: Box::new(Cold {
+                origin: Origin::Active,
+                opened: Instant::ZERO,
+                established: Instant::ZERO,
+                pacer: Pacer::default(),
+                last_challenge: None,
+                peer_user_timeout: None,
+                losses: LossStats::new(1, None),
+            }),
         }
+    }
+
+    /// Enters ESTABLISHED with what its handshake has agreed on. Every variable gets its first value in place: a
+    /// connection is large, and is not moved.
+    #[inline]
+    pub fn open(&mut self, shared: &Shared, now: Instant, opened: Opened<'_>) {
+        let config = &shared.config.tcp;
+        let remote = opened.flow.remote.ip();
+        let (mss, search) = mtu_discovery::first_size(shared, now, &opened.negotiated, remote);
+        self.id = opened.id;
+        self.flow = *opened.flow;
+        self.template = segment::template(opened.flow, opened.negotiated.timestamps);
+        self.state = if opened.closing { State::FinWait1 } else { State::Established };
+        self.negotiated = opened.negotiated;
+        self.ts_offset = opened.ts_offset;
+        self.mss = mss;
+        self.search = search;
+        self.outgoing = SendRing::new(config.send_buffer);
+        self.send_limit = autotune::initial_send_buffer(config);
+        self.incoming = RecvRing::new(
+            autotune::initial_receive_buffer(opened.receive_buffer, &opened.settings),
+            config.max_ooo_ranges,
+        );
+        self.reading = RcvBufTuner::new(now);
+        self.recovery.restart(opened.snd.una, opened.negotiated.sack);
+        self.congestion =
+            Congestion::new(config.congestion, config.slow_start_exit, mss, opened.initial_segments);
+        self.marks = EcnState::new(opened.ecn);
+        self.small = 0;
+        self.pushed = 0;
+        self.records = None;
+        self.snd = opened.snd;
+        self.rcv = opened.rcv;
+        self.timers = Timers::default();
+        // With a SYN cookie the listener does not keep this option of the SYN: repeat it (RFC 5482 section 3).
+        let user_timeout = opened.settings.rare().advertised_user_timeout.is_some();
+        self.pending = Pending { user_timeout, ..Pending::default() };
+        self.ack_policy = AckPolicy::default();
+        self.settings = opened.settings;
+        self.waits = opened.waits;
+        self.has_user = opened.has_user;
+        self.stalled_since = None;
+        self.heard = now;
+        self.sent = now;
+        self.data_sent = None;
+        self.probes = 0;
+        self.soft_error = None;
+        self.bytes = ByteCounts::default();
+        self.stats = Stats::new(opened.origin, now, opened.syns);
+        self.fate = None;
+        self.cold.origin = opened.origin;
+        self.cold.opened = opened.opened;
+        self.cold.established = now;
+        self.cold.pacer = Pacer::default();
+        self.cold.last_challenge = opened.last_challenge;
+        self.cold.peer_user_timeout = opened.peer_user_timeout;
+        self.cold.losses = LossStats::new(opened.syns, opened.rtt.srtt());
+        self.rtt = opened.rtt;
     }
 
     /// The sequence number after the last byte in the send buffer: that of our FIN.
@@ -299,8 +356,9 @@ impl Connection {
     pub fn release(&mut self) {
         self.outgoing.clear();
         self.incoming = RecvRing::new(0, 0);
-        self.recovery.scoreboard = Scoreboard::new(self.snd.una);
+        self.recovery.scoreboard = self.recovery.scoreboard.reuse(self.snd.una);
         self.records = None;
+        self.soft_error = None;
         self.fate = None;
     }
 
@@ -335,9 +393,9 @@ impl Connection {
         Box::new(Ended {
             id: self.id,
             flow: self.flow,
-            origin: self.origin,
-            opened: self.opened,
-            established: Some(self.established),
+            origin: self.cold.origin,
+            opened: self.cold.opened,
+            established: Some(self.cold.established),
             numbers: self.initial_numbers(),
             bytes: self.bytes,
             end,

@@ -9,7 +9,7 @@ use super::snd::Snd;
 use super::state::State;
 use super::stats::IdleStats;
 use super::timers::{Timer, Timers};
-use super::{Connection, Pending};
+use super::{Cold, Connection, Pending};
 use crate::Instant;
 use crate::buffer::{RecvRing, SendRing};
 use crate::end::{ByteCounts, FourTuple, Origin};
@@ -86,7 +86,7 @@ pub(crate) struct Parked {
 #[derive(Debug)]
 struct Rare {
     settings: Settings,
-    search: Option<MtuDiscovery>,
+    search: Option<Box<MtuDiscovery>>,
     last_challenge: Option<Instant>,
     peer_user_timeout: Option<Duration>,
     /// An algorithm of the application.
@@ -97,8 +97,7 @@ impl Rare {
     /// `None` if all fields have their default values.
     fn kept(self) -> Option<Box<Self>> {
         let Self { settings, search, last_challenge, peer_user_timeout, congestion } = &self;
-        let plain = Settings { nodelay: settings.nodelay, dscp: settings.dscp, ..Settings::plain() };
-        let is_plain = *settings == plain
+        let is_plain = settings.is_plain()
             && (search.is_none() && last_challenge.is_none())
             && (peer_user_timeout.is_none() && congestion.is_none());
         (!is_plain).then(|| Box::new(self))
@@ -163,7 +162,7 @@ impl Parked {
 
     /// The next deadline: only the keep-alive timer may run.
     pub fn deadline(&self) -> Option<Instant> {
-        let keepalive = self.rare.as_ref()?.settings.keepalive?;
+        let keepalive = self.rare.as_ref()?.settings.rare().keepalive?;
         Some(self.heard + keepalive.idle)
     }
 
@@ -178,57 +177,60 @@ impl Parked {
     }
 
     /// Restores the connection.
-    pub fn unpark(&self, id: ConnId) -> Connection {
+    pub fn unpark(&self, id: ConnId, connection: &mut Connection) {
         let flow = self.flow();
         let rare = self.rare.as_deref();
-        let plain = Settings { nodelay: self.nodelay, dscp: self.dscp, ..Settings::plain() };
         let una = self.snd_nxt;
         let recovery = Recovery::with(una, self.negotiated.sack, &self.path);
         let position = recovery.scoreboard.position(una);
-        Connection {
-            id,
-            flow,
-            template: segment::template(&flow, self.negotiated.timestamps),
+        let (stats, losses) = self.stats.stats(self.sent);
+        connection.id = id;
+        connection.template = segment::template(&flow, self.negotiated.timestamps);
+        connection.flow = flow;
+        connection.state = State::Established;
+        connection.negotiated = self.negotiated;
+        connection.ts_offset = self.ts_offset;
+        connection.mss = self.mss;
+        connection.search = rare.and_then(|rare| rare.search.clone());
+        connection.snd = self.snd();
+        connection.rcv = self.rcv();
+        connection.outgoing = SendRing::new(self.send_buffer as usize);
+        connection.send_limit = self.send_limit as usize;
+        connection.incoming = RecvRing::after(self.read, self.receive_limit as usize, self.max_ooo as usize);
+        connection.reading = RcvBufTuner::after(self.established, self.read, self.reading);
+        connection.rtt = Rtt::with(self.rtt);
+        connection.congestion = self.congestion();
+        connection.recovery = recovery;
+        connection.marks = EcnState::new(self.ecn);
+        connection.timers = Timers::default();
+        connection.pending = Pending::default();
+        connection.ack_policy =
+            AckPolicy::with(self.quick_acks.into(), self.interactive, self.last_data.get());
+        connection.small = position;
+        connection.pushed = position;
+        connection.records = None;
+        connection.settings =
+            rare.map_or_else(|| Settings::common(self.nodelay, self.dscp), |rare| rare.settings.clone());
+        connection.waits = self.waits;
+        connection.has_user = true;
+        connection.stalled_since = None;
+        connection.heard = self.heard;
+        connection.sent = self.sent;
+        connection.data_sent = self.data_sent.get();
+        connection.probes = 0;
+        connection.soft_error = None;
+        connection.bytes = self.bytes;
+        connection.stats = stats;
+        connection.fate = None;
+        *connection.cold = Cold {
             origin: self.origin,
             opened: self.opened,
             established: self.established,
-            state: State::Established,
-            negotiated: self.negotiated,
-            ts_offset: self.ts_offset,
-            mss: self.mss,
-            search: rare.and_then(|rare| rare.search.clone()),
-            outgoing: SendRing::new(self.send_buffer as usize),
-            send_limit: self.send_limit as usize,
-            incoming: RecvRing::after(self.read, self.receive_limit as usize, self.max_ooo as usize),
-            reading: RcvBufTuner::after(self.established, self.read, self.reading),
-            rtt: Rtt::with(self.rtt),
-            congestion: self.congestion(),
-            recovery,
-            marks: EcnState::new(self.ecn),
-            timers: Timers::default(),
             pacer: Pacer::default(),
-            pending: Pending::default(),
-            ack_policy: AckPolicy::with(self.quick_acks.into(), self.interactive, self.last_data.get()),
-            small: position,
-            pushed: position,
-            records: None,
-            settings: rare.map_or(plain, |rare| rare.settings),
-            waits: self.waits,
-            has_user: true,
-            stalled_since: None,
-            heard: self.heard,
-            sent: self.sent,
-            data_sent: self.data_sent.get(),
-            probes: 0,
             last_challenge: rare.and_then(|rare| rare.last_challenge),
-            soft_error: None,
-            bytes: self.bytes,
-            stats: self.stats.stats(self.sent),
             peer_user_timeout: rare.and_then(|rare| rare.peer_user_timeout),
-            fate: None,
-            snd: self.snd(),
-            rcv: self.rcv(),
-        }
+            losses,
+        };
     }
 
     fn congestion(&self) -> Congestion {
@@ -284,7 +286,7 @@ impl Connection {
             && (self.rcv.hold.is_none() && self.soft_error.is_none() && self.stalled_since.is_none())
             && (self.probes, self.rtt.backoffs()) == (0, 0)
             && !self.marks.is_pending()
-            && self.search.as_ref().is_none_or(MtuDiscovery::is_idle)
+            && self.search.as_ref().is_none_or(|search| search.is_idle())
             && timers.into_iter().all(|timer| !self.timers.is_running(*timer))
     }
 
@@ -297,13 +299,15 @@ impl Connection {
         // Every field is named, so that a new one is not forgotten.
         #[rustfmt::skip]
         let Self {
-            id: _, flow, template: _, origin, opened, established, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,
-            send_limit, incoming, reading, rtt, congestion, recovery, marks, timers: _, pacer: _, pending: _, ack_policy,
+            id: _, flow, template: _, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,
+            send_limit, incoming, reading, rtt, congestion, recovery, marks, timers: _, pending: _, ack_policy,
             small: _, pushed: _, records: _, settings, waits, has_user: _, stalled_since: _, heard, sent, data_sent, probes: _,
-            last_challenge, soft_error: _, bytes, stats, peer_user_timeout, fate: _,
+            soft_error: _, bytes, stats, fate: _, cold,
         } = self;
+        let Cold { origin, opened, established, pacer: _, last_challenge, peer_user_timeout, losses } =
+            &**cold;
         let rare = Rare {
-            settings: *settings,
+            settings: settings.clone(),
             search: search.clone(),
             last_challenge: *last_challenge,
             peer_user_timeout: *peer_user_timeout,
@@ -350,7 +354,7 @@ impl Connection {
             sent: *sent,
             data_sent: (*data_sent).into(),
             bytes: *bytes,
-            stats: stats.idle(),
+            stats: IdleStats::new(stats, losses),
             nodelay: settings.nodelay,
             dscp: settings.dscp,
             rare: rare.kept(),

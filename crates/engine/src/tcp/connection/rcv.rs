@@ -38,6 +38,26 @@ pub(crate) struct Rcv {
 }
 
 impl Rcv {
+    /// The variables after a handshake in which this window was advertised and the peer's SYN had this timestamp.
+    #[inline]
+    pub fn new(irs: RcvSeq, window: u32, shift: u8, ts_recent: u32, now: Instant) -> Self {
+        let nxt = irs + 1;
+        Self {
+            irs,
+            nxt,
+            edge: nxt + window,
+            shift,
+            fin: None,
+            last_ack: nxt,
+            hold: None,
+            unacked: 0,
+            ts_recent,
+            ts_recent_at: now,
+            duplicate: None,
+            recent: [0; 4],
+        }
+    }
+
     /// RCV.WND
     pub fn wnd(&self) -> u32 {
         if self.edge.after(self.nxt) { self.edge - self.nxt } else { 0 }

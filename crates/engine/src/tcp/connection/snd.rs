@@ -21,6 +21,13 @@ pub(crate) struct Snd {
 }
 
 impl Snd {
+    /// The variables after a handshake: our SYN is acknowledged, and the peer's advertised this window.
+    #[inline]
+    pub fn new(iss: SndSeq, irs: RcvSeq, wnd: u32) -> Self {
+        let una = iss + 1;
+        Self { iss, una, nxt: una, wnd, wl1: irs, wl2: iss, max_wnd: wnd }
+    }
+
     /// The right edge of the window: the first sequence number beyond it.
     pub fn edge(&self) -> SndSeq {
         self.una + self.wnd

@@ -7,58 +7,52 @@ use crate::tcp::segment::Arrival;
 use core::time::Duration;
 use lastack_wire::tcp::TcpFlags;
 
-/// Counters of a connection, of 32 bits as in Linux: they wrap.
+/// What segments count, in 32 bits as in Linux: the counters wrap.
 #[derive(Clone, Debug)]
 pub(crate) struct Stats {
-    /// The RTT of the handshake in microseconds; all ones if it is not known.
-    handshake: u32,
     /// All segments, including unacceptable ones.
     pub segments_in: u32,
     pub segments_out: u32,
     /// Segments with data.
     pub data_in: u32,
     pub data_out: u32,
-    /// Segments with out-of-order data.
-    pub ooo_in: u32,
-    /// The largest amount of data received in one segment.
-    pub largest_in: u16,
-    pub retransmitted: u32,
-    pub bytes_retrans: u64,
     /// Segments delivered to the peer (`tcpi_delivered`), and those of them whose ACK carried ECE.
     pub delivered: u32,
     pub delivered_marked: u32,
-    pub timeouts: u32,
-    /// Timeouts that were the first in a row.
-    pub timeout_recoveries: u32,
+    /// The largest amount of data received in one segment.
+    pub largest_in: u16,
     pub limits: Limits,
 }
 
+/// What few connections count: losses and reordering.
+#[derive(Clone, Debug)]
+pub(crate) struct LossStats {
+    /// The RTT of the handshake in microseconds; all ones if it is not known.
+    handshake: u32,
+    /// Segments with out-of-order data.
+    pub ooo_in: u32,
+    pub retransmitted: u32,
+    pub bytes_retrans: u64,
+    pub timeouts: u32,
+    /// Timeouts that were the first in a row.
+    pub timeout_recoveries: u32,
+}
+
 impl Stats {
-    /// The peer's SYN is counted, and ours if it was not a SYN|ACK, as in Linux. `handshake`: its RTT, if it was
-    /// measured.
-    pub fn new(origin: Origin, now: Instant, syns: u32, handshake: Option<Duration>) -> Self {
+    /// The peer's SYN is counted, and ours if it was not a SYN|ACK, as in Linux.
+    #[inline]
+    pub fn new(origin: Origin, now: Instant, syns: u32) -> Self {
         let active = u32::from(origin == Origin::Active);
         Self {
-            handshake: handshake.map_or(u32::MAX, |rtt| rtt.as_micros().min(u128::from(u32::MAX)) as u32),
             segments_in: 1,
             segments_out: active * syns,
             data_in: 0,
             data_out: 0,
-            ooo_in: 0,
-            largest_in: 0,
-            retransmitted: syns - 1,
-            bytes_retrans: 0,
             delivered: 1,
             delivered_marked: 0,
-            timeouts: syns - 1,
-            timeout_recoveries: u32::from(syns > 1),
+            largest_in: 0,
             limits: Limits { limit: Limit::Nothing, since: now, spent: [0; 3] },
         }
-    }
-
-    /// The RTT of the handshake, if it was measured.
-    pub fn handshake_rtt(&self) -> Option<Duration> {
-        (self.handshake < u32::MAX).then(|| Duration::from_micros(self.handshake.into()))
     }
 
     /// A segment has arrived.
@@ -84,6 +78,26 @@ impl Stats {
         if data > 0 {
             self.data_out = self.data_out.wrapping_add(segments);
         }
+    }
+}
+
+impl LossStats {
+    /// `handshake`: its RTT, if it was measured. Each SYN but the first was a retransmission.
+    #[inline]
+    pub fn new(syns: u32, handshake: Option<Duration>) -> Self {
+        Self {
+            handshake: handshake.map_or(u32::MAX, |rtt| rtt.as_micros().min(u128::from(u32::MAX)) as u32),
+            ooo_in: 0,
+            retransmitted: syns - 1,
+            bytes_retrans: 0,
+            timeouts: syns - 1,
+            timeout_recoveries: u32::from(syns > 1),
+        }
+    }
+
+    /// The RTT of the handshake, if it was measured.
+    pub fn handshake_rtt(&self) -> Option<Duration> {
+        (self.handshake < u32::MAX).then(|| Duration::from_micros(self.handshake.into()))
     }
 
     /// A packet is retransmitted.
@@ -114,56 +128,42 @@ pub(crate) enum Limit {
 /// The counters of a parked connection.
 #[derive(Clone, Debug)]
 pub(crate) struct IdleStats {
-    /// All but the limits: segments, bytes and losses.
-    handshake: u32,
-    counts: [u32; 10],
-    bytes_retrans: u64,
+    counts: [u32; 6],
     largest_in: u16,
     spent: [u64; 3],
-}
-
-impl Stats {
-    /// The compact form, while there is nothing to send.
-    pub fn idle(&self) -> IdleStats {
-        #[rustfmt::skip]
-        let Self {
-            handshake, segments_in, segments_out, data_in, data_out, ooo_in, largest_in, retransmitted, bytes_retrans,
-            delivered, delivered_marked, timeouts, timeout_recoveries, limits,
-        } = self;
-        let counts = [segments_in, segments_out, data_in, data_out, ooo_in, retransmitted, delivered];
-        let [a, b, c, d, e, f, g] = counts.map(|count| *count);
-        IdleStats {
-            handshake: *handshake,
-            counts: [a, b, c, d, e, f, g, *delivered_marked, *timeouts, *timeout_recoveries],
-            bytes_retrans: *bytes_retrans,
-            largest_in: *largest_in,
-            spent: limits.spent,
-        }
-    }
+    losses: LossStats,
 }
 
 impl IdleStats {
+    /// The compact form, while there is nothing to send.
+    pub fn new(stats: &Stats, losses: &LossStats) -> Self {
+        #[rustfmt::skip]
+        let Stats {
+            segments_in, segments_out, data_in, data_out, delivered, delivered_marked, largest_in, limits,
+        } = stats;
+        let counts = [segments_in, segments_out, data_in, data_out, delivered, delivered_marked];
+        Self {
+            counts: counts.map(|count| *count),
+            largest_in: *largest_in,
+            spent: limits.spent,
+            losses: losses.clone(),
+        }
+    }
+
     /// The full counters. There was nothing to send `since`.
-    pub fn stats(&self, since: Instant) -> Stats {
-        let [segments_in, segments_out, data_in, data_out, ooo_in, retransmitted, delivered, rest @ ..] =
-            self.counts;
-        let [delivered_marked, timeouts, timeout_recoveries] = rest;
-        Stats {
-            handshake: self.handshake,
+    pub fn stats(&self, since: Instant) -> (Stats, LossStats) {
+        let [segments_in, segments_out, data_in, data_out, delivered, delivered_marked] = self.counts;
+        let stats = Stats {
             segments_in,
             segments_out,
             data_in,
             data_out,
-            ooo_in,
-            largest_in: self.largest_in,
-            retransmitted,
-            bytes_retrans: self.bytes_retrans,
             delivered,
             delivered_marked,
-            timeouts,
-            timeout_recoveries,
+            largest_in: self.largest_in,
             limits: Limits { limit: Limit::Nothing, since, spent: self.spent },
-        }
+        };
+        (stats, self.losses.clone())
     }
 }
 

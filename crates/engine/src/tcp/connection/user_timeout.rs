@@ -31,9 +31,10 @@ impl Connection {
     /// USER TIMEOUT: the value that the application has set, which no peer changes; else, if the option is in use, the
     /// larger of the two advertised values, within the limits (RFC 5482 section 3.1).
     pub fn user_timeout_limit(&self, config: &TcpConfig) -> Option<Duration> {
-        self.settings.user_timeout.or_else(|| {
-            let ours = self.settings.advertised_user_timeout?;
-            let longest = ours.max(self.peer_user_timeout.unwrap_or_default()).max(config.min_user_timeout);
+        self.settings.rare().user_timeout.or_else(|| {
+            let ours = self.settings.rare().advertised_user_timeout?;
+            let longest =
+                ours.max(self.cold.peer_user_timeout.unwrap_or_default()).max(config.min_user_timeout);
             Some(longest.min(config.max_user_timeout))
         })
     }
@@ -41,7 +42,7 @@ impl Connection {
     /// Records the user timeout that an acceptable segment advertises.
     pub(in crate::tcp) fn on_peer_user_timeout(&mut self, shared: &Shared, now: Instant, seg: &Arrival<'_>) {
         let Some(said) = seg.tcp.options.user_timeout.and_then(time) else { return };
-        if self.peer_user_timeout.replace(said) != Some(said) {
+        if self.cold.peer_user_timeout.replace(said) != Some(said) {
             self.timers.stop(Timer::User);
             self.arm(shared, now);
         }

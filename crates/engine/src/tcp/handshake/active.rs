@@ -5,7 +5,6 @@ use crate::end::FourTuple;
 use crate::ip::ingress::is_host;
 use crate::ip::paths;
 use crate::shared::Shared;
-use crate::tcp::handshake::Handshake;
 use crate::tcp::table::TcpTable;
 use crate::tcp::{BindError, ConnId, ConnectError};
 use core::net::SocketAddr;
@@ -49,7 +48,7 @@ impl Stack {
         let (hash, flow) = self.tcp.free_flow(&mut self.shared, FourTuple { local, remote })?;
         let shared = &self.shared;
         let now = self.tcp.clock();
-        Ok(self.tcp.insert(hash, |id| Handshake::connect(shared, now, id, flow)))
+        Ok(self.tcp.insert(hash, |handshake, id| handshake.connect(shared, now, id, &flow)))
     }
 }
 

@@ -81,19 +81,19 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
-    /// An active open.
-    pub fn connect(shared: &Shared, now: Instant, id: ConnId, flow: FourTuple) -> Self {
-        let numbers = shared.secret.of_flow(&flow);
+    /// A handshake that has not begun: an allocation for the next one.
+    #[cold]
+    pub fn blank() -> Self {
         Self {
-            id,
-            flow,
+            id: ConnId::default(),
+            flow: FourTuple::NOWHERE,
             origin: Origin::Active,
-            opened: now,
+            opened: Instant::ZERO,
             phase: Phase::SynSent,
             listener: None,
-            has_user: true,
-            settings: Settings::new(&shared.config.tcp),
-            offered: Offered::new(&shared.config.tcp),
+            has_user: false,
+            settings: Settings::plain(),
+            offered: Offered::default(),
             waits: UserInterest::default(),
             iss: SndSeq(0),
             irs: RcvSeq(0),
@@ -101,12 +101,12 @@ impl Handshake {
             peer_window: 0,
             ecn: false,
             traffic_class: 0,
-            numbers,
+            numbers: FlowNumbers::default(),
             first_sent: None,
             retransmissions: 0,
-            rtt: Rtt::new(&shared.config.tcp),
+            rtt: Rtt::with([0; 3]),
             deadline: None,
-            syn_pending: true,
+            syn_pending: false,
             ack_pending: None,
             reset_pending: None,
             reopens: false,
@@ -117,33 +117,73 @@ impl Handshake {
         }
     }
 
-    /// A passive open: a SYN has arrived.
-    pub fn passive(shared: &Shared, now: Instant, id: ConnId, seg: &Arrival<'_>) -> Self {
-        let new = Self::connect(shared, now, id, seg.flow());
-        Self {
-            origin: Origin::Passive,
-            phase: Phase::SynReceived,
-            has_user: false,
-            iss: new.numbers.initial_sequence_number(now),
-            irs: seg.seq(),
-            peer: seg.tcp.options,
-            peer_window: u32::from(seg.tcp.window),
-            ecn: ecn::is_agreed(shared.config.tcp.ecn, seg),
-            traffic_class: seg.ip.traffic_class,
-            ..new
-        }
+    /// An active open. Every variable gets its first value, in place.
+    #[inline]
+    pub fn connect(&mut self, shared: &Shared, now: Instant, id: ConnId, flow: &FourTuple) {
+        self.begin_as(Origin::Active, shared, now, id, flow);
+        self.phase = Phase::SynSent;
+        self.has_user = true;
+        self.iss = SndSeq(0);
+        self.irs = RcvSeq(0);
+        self.peer = TcpOptions::default();
+        self.peer_window = 0;
+        self.ecn = false;
+        self.traffic_class = 0;
+    }
+
+    /// A passive open: a SYN has arrived. Every variable gets its first value, in place.
+    #[inline]
+    pub fn passive(&mut self, shared: &Shared, now: Instant, id: ConnId, seg: &Arrival<'_>) {
+        self.begin_as(Origin::Passive, shared, now, id, &seg.flow());
+        self.phase = Phase::SynReceived;
+        self.has_user = false;
+        self.iss = self.numbers.initial_sequence_number(now);
+        self.irs = seg.seq();
+        self.peer = seg.tcp.options;
+        self.peer_window = u32::from(seg.tcp.window);
+        self.ecn = ecn::is_agreed(shared.config.tcp.ecn, seg);
+        self.traffic_class = seg.ip.traffic_class;
+    }
+
+    #[inline(always)]
+    fn begin_as(&mut self, origin: Origin, shared: &Shared, now: Instant, id: ConnId, flow: &FourTuple) {
+        let config = &shared.config.tcp;
+        self.id = id;
+        self.flow = *flow;
+        self.origin = origin;
+        self.opened = now;
+        self.listener = None;
+        self.settings = Settings::new(config);
+        self.offered = Offered::new(config);
+        self.waits = UserInterest::default();
+        self.numbers = shared.secret.of_flow(flow);
+        self.first_sent = None;
+        self.retransmissions = 0;
+        self.rtt = Rtt::new(config);
+        self.deadline = None;
+        self.syn_pending = true;
+        self.ack_pending = None;
+        self.reset_pending = None;
+        self.reopens = false;
+        self.closing = false;
+        self.last_answer = None;
+        self.syn_resent_early = false;
+        self.end = None;
     }
 
     /// A passive open by SYN cookie: only the last ACK is seen, which carries the rest.
     pub fn of_cookie(
+        &mut self,
         shared: &Shared,
         now: Instant,
         id: ConnId,
         seg: &Arrival<'_>,
-        iss: SndSeq,
-        peer: TcpOptions,
-    ) -> Self {
-        Self { iss, irs: seg.seq() - 1, peer, ..Self::passive(shared, now, id, seg) }
+        (iss, peer): (SndSeq, TcpOptions),
+    ) {
+        self.passive(shared, now, id, seg);
+        self.iss = iss;
+        self.irs = seg.seq() - 1;
+        self.peer = peer;
     }
 
     /// Whether a SYN was exchanged: the peer sent one, or ours was sent.
@@ -247,7 +287,7 @@ impl Handshake {
 
     /// Limits the deadline to the user timeout, which may have been set after the SYN was sent.
     fn apply_user_timeout(&mut self) {
-        if let (Some(at), Some(limit)) = (self.deadline, self.settings.user_timeout) {
+        if let (Some(at), Some(limit)) = (self.deadline, self.settings.rare().user_timeout) {
             self.deadline = Some(at.min(self.opened + limit));
         }
     }
@@ -259,7 +299,7 @@ impl Handshake {
         let remote = self.flow.remote.ip();
         let mut offer = self.offered.options(&shared.config, remote, answering, timestamps);
         offer.mss = offer.mss.map(|mss| mss.min(self.max_segment()));
-        offer.user_timeout = self.settings.advertised_user_timeout.map(user_timeout::field);
+        offer.user_timeout = self.settings.rare().advertised_user_timeout.map(user_timeout::field);
         let syn = flags.contains(TcpFlags::SYN);
         let plain = TcpOptions { timestamps: offer.timestamps, ..TcpOptions::default() };
         // Only the window of a SYN is not scaled (RFC 7323 section 2.2).
@@ -283,7 +323,7 @@ impl Handshake {
 
     /// The limit set by the application (`TCP_MAXSEG`).
     fn max_segment(&self) -> u16 {
-        self.settings.max_segment.unwrap_or(u16::MAX)
+        self.settings.rare().max_segment.unwrap_or(u16::MAX)
     }
 
     /// The header of the reset that refuses an intercepted SYN (`Rule::RstIntercepted`): as for `Rule::RstNoListener`.
@@ -336,7 +376,7 @@ impl Handshake {
             Phase::AwaitingDecision => return,
             Phase::SynReceived => (config.syn_ack_retries, Rule::EndSynAckTimeout),
         };
-        let late = self.settings.user_timeout.is_some_and(|limit| now - self.opened >= limit);
+        let late = self.settings.rare().user_timeout.is_some_and(|limit| now - self.opened >= limit);
         if self.retransmissions >= retries || late {
             return self.finish(Cause::TimedOut(TimeLimit::Handshake), EndedBy::Stack, rule, None, now);
         }
@@ -372,37 +412,14 @@ impl Handshake {
         });
     }
 
-    /// The connection that this handshake becomes.
-    pub fn establish(&mut self, shared: &Shared, now: Instant) -> Connection {
+    /// The handshake is complete: `connection` becomes the connection that it has made.
+    pub fn establish(&mut self, shared: &Shared, now: Instant, connection: &mut Connection) {
         let config = &shared.config;
         let mut negotiated = self.offered.negotiate(self.flow.remote.ip(), &self.peer);
         negotiated.peer_mss = negotiated.peer_mss.min(self.max_segment());
-        let una = self.iss + 1;
-        let snd = Snd {
-            iss: self.iss,
-            una,
-            nxt: una,
-            wnd: self.peer_window,
-            wl1: self.irs,
-            wl2: self.iss,
-            max_wnd: self.peer_window,
-        };
-        let nxt = self.irs + 1;
-        let rcv = Rcv {
-            irs: self.irs,
-            nxt,
-            edge: nxt + self.offered.window(),
-            shift: negotiated.rcv_shift,
-            fin: None,
-            last_ack: nxt,
-            hold: None,
-            unacked: 0,
-            ts_recent: self.peer.timestamps.map_or(0, |t| t.val),
-            ts_recent_at: now,
-            duplicate: None,
-            recent: [0; 4],
-        };
-        let mut rtt = core::mem::replace(&mut self.rtt, Rtt::new(&config.tcp));
+        let window = self.offered.window();
+        let ts_recent = self.peer.timestamps.map_or(0, |t| t.val);
+        let mut rtt = self.rtt;
         rtt.progress();
         match self.first_sent.filter(|_| self.retransmissions == 0) {
             Some(sent) => rtt.measure(now - sent, &config.tcp),
@@ -410,31 +427,28 @@ impl Handshake {
             None if self.retransmissions > u32::from(self.syn_resent_early) => rtt.fall_back(),
             None => {}
         }
-        Connection::new(
-            shared,
-            now,
-            Opened {
-                id: self.id,
-                flow: self.flow,
-                origin: self.origin,
-                opened: self.opened,
-                negotiated,
-                ts_offset: self.numbers.timestamp_offset,
-                snd,
-                rcv,
-                rtt,
-                settings: self.settings,
-                receive_buffer: self.offered.receive_buffer,
-                waits: core::mem::take(&mut self.waits),
-                has_user: self.has_user || self.listener.is_some(),
-                closing: self.closing,
-                ecn: self.ecn,
-                initial_segments: self.initial_segments(),
-                syns: 1 + self.retransmissions,
-                // The ACK rate limit of a passive handshake does not carry over.
-                last_challenge: self.last_answer.filter(|_| self.origin == Origin::Active),
-                peer_user_timeout: self.peer.user_timeout.and_then(user_timeout::time),
-            },
-        )
+        let opened = Opened {
+            id: self.id,
+            flow: &self.flow,
+            origin: self.origin,
+            opened: self.opened,
+            negotiated,
+            ts_offset: self.numbers.timestamp_offset,
+            snd: Snd::new(self.iss, self.irs, self.peer_window),
+            rcv: Rcv::new(self.irs, window, negotiated.rcv_shift, ts_recent, now),
+            rtt,
+            settings: core::mem::replace(&mut self.settings, Settings::plain()),
+            receive_buffer: self.offered.receive_buffer,
+            waits: self.waits,
+            has_user: self.has_user || self.listener.is_some(),
+            closing: self.closing,
+            ecn: self.ecn,
+            initial_segments: self.initial_segments(),
+            syns: 1 + self.retransmissions,
+            // The ACK rate limit of a passive handshake does not carry over.
+            last_challenge: self.last_answer.filter(|_| self.origin == Origin::Active),
+            peer_user_timeout: self.peer.user_timeout.and_then(user_timeout::time),
+        };
+        connection.open(shared, now, opened);
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Negotiated {
 
 /// The options of our SYN. They are fixed when the connection is created, even if the settings change before the
 /// handshake is complete: the peer may have received an earlier SYN.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Offered {
     pub receive_buffer: usize,
     timestamps: bool,

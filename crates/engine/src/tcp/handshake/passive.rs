@@ -132,8 +132,11 @@ impl TcpTable {
             self.listeners.get(listener).map(|options| (options.max_segment, options.receive_buffer));
         self.receive_syn(shared, now, seg, iss_after, |handshake| {
             handshake.listener = Some(listener);
-            let settings = &mut handshake.settings;
-            (settings.max_segment, settings.receive_buffer) = options.unwrap_or_default();
+            let (max_segment, receive_buffer) = options.unwrap_or_default();
+            handshake.settings.receive_buffer = receive_buffer;
+            if max_segment.is_some() {
+                handshake.settings.rare_mut().max_segment = max_segment;
+            }
             handshake.syn_pending = true;
         });
         Verdict::Accepted
@@ -166,7 +169,9 @@ impl TcpTable {
         shared.counters.tcp_cookies_received += 1;
         self.cookies.spend(now, seg, iss);
         self.embryonic += 1;
-        let id = self.insert(seg.hash, |id| Handshake::of_cookie(shared, now, id, seg, iss, options));
+        let id = self.insert(seg.hash, |handshake, id| {
+            handshake.of_cookie(shared, now, id, seg, (iss, options));
+        });
         if let Socket::Opening(handshake) = self.socket_mut(id) {
             handshake.listener = Some(listener);
         }
@@ -205,9 +210,9 @@ impl TcpTable {
         prepare: impl FnOnce(&mut Handshake),
     ) -> ConnId {
         self.embryonic += 1;
-        self.insert(seg.hash, |id| {
-            let mut handshake = Handshake::passive(shared, now, id, seg);
-            prepare(&mut handshake);
+        self.insert(seg.hash, |handshake, id| {
+            handshake.passive(shared, now, id, seg);
+            prepare(handshake);
             handshake.fit_receive_buffer(shared);
             handshake.reopens = iss_after.is_some();
             if let Some(last) = iss_after
@@ -216,7 +221,6 @@ impl TcpTable {
                 // RFC 6191: larger than the last sequence number of the previous connection, by an unpredictable amount.
                 handshake.iss = last + ISS_GAP + (shared.secret.draw() as u32 >> 8);
             }
-            handshake
         })
     }
 

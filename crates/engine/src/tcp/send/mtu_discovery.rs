@@ -8,6 +8,7 @@ use crate::shared::Shared;
 use crate::tcp::CaState;
 use crate::tcp::connection::Connection;
 use crate::tcp::handshake::negotiate::{Negotiated, headers};
+use alloc::boxed::Box;
 use core::net::IpAddr;
 
 /// When the path MTU is searched for (RFC 4821).
@@ -68,7 +69,7 @@ pub(in crate::tcp) fn first_size(
     now: Instant,
     negotiated: &Negotiated,
     remote: IpAddr,
-) -> (u32, Option<MtuDiscovery>) {
+) -> (u32, Option<Box<MtuDiscovery>>) {
     let link = shared.config.mtu;
     let path = shared.paths.mtu(remote, link, now);
     let always = shared.config.tcp.mtu_probing == MtuProbing::Always;
@@ -77,7 +78,7 @@ pub(in crate::tcp) fn first_size(
     let silent = shared.paths.is_black_hole(remote, now);
     let high = negotiated.data_size(if silent { link } else { path }, remote);
     let searched = negotiated.sack && (always || silent && shared.config.tcp.mtu_probing != MtuProbing::Off);
-    (size, searched.then(|| MtuDiscovery::new(high)))
+    (size, searched.then(|| Box::new(MtuDiscovery::new(high))))
 }
 
 impl Connection {
@@ -85,7 +86,7 @@ impl Connection {
     /// probe cannot be distinguished from other losses.
     pub(in crate::tcp) fn start_mtu_discovery(&mut self, shared: &Shared) {
         if self.negotiated.sack && shared.config.tcp.mtu_probing != MtuProbing::Off {
-            self.search = Some(MtuDiscovery::new(self.largest_size(shared)));
+            self.search = Some(Box::new(MtuDiscovery::new(self.largest_size(shared))));
         }
     }
 

@@ -73,7 +73,7 @@ impl Connection {
             return None;
         }
         let burst = self.pace(shared, congestion, BURST_SEGMENTS * self.mss)?;
-        self.pacer.wait(now, burst.max(QUANTUM))
+        self.cold.pacer.wait(now, burst.max(QUANTUM))
     }
 
     /// Accounts data that was sent.
@@ -82,7 +82,7 @@ impl Connection {
         if shared.config.tcp.pacing
             && let Some(time) = self.pace(shared, &self.congestion, bytes)
         {
-            self.pacer.sent(now, time);
+            self.cold.pacer.sent(now, time);
         }
     }
 }

@@ -129,6 +129,26 @@ impl Recovery {
         }
     }
 
+    /// The state of a new connection, of which `una` is sent next, in the memory of another.
+    #[inline]
+    pub fn restart(&mut self, una: SndSeq, sack: bool) {
+        self.scoreboard = self.scoreboard.reuse(una);
+        self.rack = Rack::new();
+        self.phase = Phase::Open;
+        self.recover = 0;
+        self.window = 0;
+        self.duplicates = 0;
+        self.dup_threshold = DUP_THRESHOLD;
+        self.steps = 0;
+        self.doubt = None;
+        self.undone = false;
+        self.sack = sack;
+        self.probe = None;
+        self.most = (0, 0);
+        self.size_probe = None;
+        self.size_probe_lost = false;
+    }
+
     /// What it has learned about the path.
     pub fn learned(&self) -> LearnedPath {
         self.rack.learned(self.dup_threshold)

@@ -13,7 +13,7 @@ const FALLBACK: u64 = 3_000_000_000;
 const GRANULARITY: u64 = 1_000_000;
 
 /// The estimate, in nanoseconds: nearly every acknowledgment updates it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Rtt {
     /// Zero before the first measurement.
     srtt: u64,

@@ -94,7 +94,7 @@ impl Connection {
     /// The diagnostic payload of a RST. `None` if it does not fit the peer's window: Linux drops such a RST,
     /// and would stay half-open.
     fn rst_reason_payload(&self, shared: &Shared, seq: SndSeq, end: &End) -> Option<[u8; reset_reason::LEN]> {
-        let users = self.settings.reset_reason.filter(|_| end.by == EndedBy::Application);
+        let users = self.settings.rare().reset_reason.filter(|_| end.by == EndedBy::Application);
         let reason = users.or(end.rule.rst_reason().filter(|_| shared.config.tcp.send_rst_reason))?;
         let fits = !(seq + reset_reason::LEN as u32).after(self.snd.edge());
         fits.then(|| reason.to_payload())
@@ -192,7 +192,7 @@ impl Connection {
             }
         }
         if self.pending.user_timeout && Self::may_advertise_timeout(plan, &options) {
-            options.user_timeout = self.settings.advertised_user_timeout.map(user_timeout::field);
+            options.user_timeout = self.settings.rare().advertised_user_timeout.map(user_timeout::field);
         }
         options
     }
@@ -288,7 +288,7 @@ impl Connection {
     /// Commits a retransmission, sent as `count` segments on the wire.
     #[cold]
     fn commit_again(&mut self, now: Instant, plan: &SegmentPlan, count: u32) {
-        self.stats.sent_again(plan.len, count);
+        self.cold.losses.sent_again(plan.len, count);
         self.recovery.scoreboard.on_retransmit(plan.seq, plan.occupies(), now);
     }
 

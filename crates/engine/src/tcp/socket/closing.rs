@@ -135,7 +135,7 @@ fn abort_handshake(shared: &mut Shared, handshake: &mut Handshake, now: Instant)
 impl Handshake {
     /// Whether a CLOSE waits for the end of the handshake instead of aborting it.
     fn may_finish(&self) -> bool {
-        let aborts = self.settings.linger.is_some_and(|time| time.is_zero());
+        let aborts = self.settings.rare().linger.is_some_and(|time| time.is_zero());
         self.phase == Phase::SynReceived && self.end.is_none() && !aborts
     }
 }
@@ -143,7 +143,7 @@ impl Handshake {
 impl Connection {
     /// Whether an orphan waits for the peer's FIN (`Rule::RstFinWait2Refused`).
     pub fn waits_for_fin(&self) -> bool {
-        self.settings.fin_wait_2.is_none_or(|limit| !limit.is_zero())
+        self.settings.rare().fin_wait_2.is_none_or(|limit| !limit.is_zero())
     }
 
     /// CLOSE of both directions: returns the rule if it is an abort (in this order: `Rule::RstUnreadDataAtClose`,
@@ -157,7 +157,7 @@ impl Connection {
         if !self.incoming.is_empty() {
             return Some(Rule::RstUnreadDataAtClose);
         }
-        if self.settings.linger.is_some_and(|time| time.is_zero()) {
+        if self.settings.rare().linger.is_some_and(|time| time.is_zero()) {
             return Some(Rule::RstAbort);
         }
         self.state = self.state.close();

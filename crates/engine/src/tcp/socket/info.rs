@@ -185,7 +185,7 @@ impl Connection {
             backoffs: self.rtt.backoffs(),
             probes: self.probes,
             last_data: self.ack_policy.last_data(),
-            established: Some(self.established),
+            established: Some(self.cold.established),
             last_ack: Some(self.heard),
             bytes_sent: self.bytes.sent + u64::from(unacked),
             bytes_received: self.bytes.received,
@@ -215,7 +215,7 @@ impl Connection {
     fn sizes(&self, shared: &Shared, now: Instant) -> TcpInfo {
         let remote = self.flow.remote.ip();
         let Config { mtu, .. } = shared.config;
-        let allowed = self.settings.max_segment.unwrap_or(u16::MAX);
+        let allowed = self.settings.rare().max_segment.unwrap_or(u16::MAX);
         TcpInfo {
             mss: self.mss,
             advertised_mss: u32::from(negotiate::own_mss(&shared.config, remote).min(allowed)),
@@ -227,13 +227,14 @@ impl Connection {
 
     /// The min RTT of the recent window, including the sample of the handshake.
     fn min_rtt(&self, now: Instant) -> Option<Duration> {
-        let handshake = self.stats.handshake_rtt().filter(|_| !MinRtt::is_old(now, self.established));
+        let handshake = self.cold.losses.handshake_rtt();
+        let handshake = handshake.filter(|_| !MinRtt::is_old(now, self.cold.established));
         handshake.into_iter().chain(self.recovery.rack().min_rtt()).min()
     }
 
     /// Counters.
     fn counts(&self, now: Instant, rest: TcpInfo) -> TcpInfo {
-        let (stats, recovery) = (&self.stats, &self.recovery);
+        let (stats, losses, recovery) = (&self.stats, &self.cold.losses, &self.recovery);
         let [segments_unacked, segments_sacked, segments_lost, segments_retrans] =
             recovery.scoreboard.count(self.mss);
         let (reorderings, duplicates_reported) = recovery.rack().seen();
@@ -248,16 +249,16 @@ impl Connection {
             ca_state: recovery.ca_state(),
             reordering: recovery.dup_threshold(),
             min_rtt: self.min_rtt(now),
-            timeouts: stats.timeouts,
-            timeout_recoveries: stats.timeout_recoveries,
+            timeouts: losses.timeouts,
+            timeout_recoveries: losses.timeout_recoveries,
             last_data_sent: self.data_sent,
             segments_in: stats.segments_in,
             segments_out: stats.segments_out,
             data_segments_in: stats.data_in,
             data_segments_out: stats.data_out,
-            out_of_order_segments: stats.ooo_in,
-            retransmissions: u64::from(stats.retransmitted),
-            bytes_retransmitted: stats.bytes_retrans,
+            out_of_order_segments: losses.ooo_in,
+            retransmissions: u64::from(losses.retransmitted),
+            bytes_retransmitted: losses.bytes_retrans,
             delivered: stats.delivered,
             delivered_marked: stats.delivered_marked,
             duplicates_reported,

@@ -57,7 +57,7 @@ impl TcpTable {
                 Slot::Socket(Socket::Opening(of)) => {
                     (of.has_user, of.origin, of.opened, ByteCounts::default())
                 }
-                Slot::Socket(Socket::Open(of)) => (of.has_user, of.origin, of.opened, of.bytes),
+                Slot::Socket(Socket::Open(of)) => (of.has_user, of.cold.origin, of.cold.opened, of.bytes),
                 Slot::Socket(Socket::Closed(_)) => return None,
             };
             let (flow, state) = (slot.flow(), slot.state());

@@ -21,9 +21,9 @@ impl Tcp<'_> {
         match self.socket_mut() {
             Socket::Opening(handshake) => change(&mut handshake.settings),
             Socket::Open(connection) => {
-                let before = connection.settings;
+                let before = connection.timer_settings();
                 change(&mut connection.settings);
-                connection.rearm(&before);
+                connection.rearm(before);
             }
             Socket::Closed(over) => change(&mut over.settings),
         }
@@ -33,12 +33,12 @@ impl Tcp<'_> {
     /// `SO_LINGER`: `None`: off; zero: a close aborts; else how long a close waits, which the caller implements
     /// ([`poll_drained`](Self::poll_drained)).
     pub fn set_linger(&mut self, linger: Option<Duration>) {
-        self.set(|settings| settings.linger = linger);
+        self.set(|settings| settings.rare_mut().linger = linger);
     }
 
     /// See [`set_linger`](Self::set_linger).
     pub fn linger(&self) -> Option<Duration> {
-        self.settings().linger
+        self.settings().rare().linger
     }
 
     /// `TCP_NODELAY`: a partial segment is sent at once even if others are in flight. Setting it also flushes data that
@@ -68,7 +68,7 @@ impl Tcp<'_> {
 
     /// `TCP_MAXSEG`: max data in a segment, in both directions; no effect after the SYNs are exchanged.
     pub fn set_max_segment(&mut self, bytes: Option<u16>) {
-        self.set(|settings| settings.max_segment = bytes.map(|bytes| bytes.max(MIN_MSS)));
+        self.set(|settings| settings.rare_mut().max_segment = bytes.map(|bytes| bytes.max(MIN_MSS)));
     }
 
     /// `SO_SNDBUF`: size of the send buffer, sent data included, up to the stack's limit; `None`: auto-tuning.
@@ -86,36 +86,36 @@ impl Tcp<'_> {
             interval: times.interval.max(MIN_INTERVAL),
             count: times.count.max(1),
         });
-        self.set(|settings| settings.keepalive = keepalive);
+        self.set(|settings| settings.rare_mut().keepalive = keepalive);
     }
 
     /// See [`set_keepalive`](Self::set_keepalive).
     pub fn keepalive(&self) -> Option<Keepalive> {
-        self.settings().keepalive
+        self.settings().rare().keepalive
     }
 
     /// `TCP_LINGER2`: the timeout in FIN-WAIT-2 after [`close`](Self::close), at most two minutes; `None`: the stack's
     /// (`Rule::EndFinWait2Timeout`). Zero (on Linux a negative value): no wait, a RST as soon as our FIN is
     /// acknowledged (`Rule::RstFinWait2Refused`).
     pub fn set_fin_wait_2(&mut self, limit: Option<Duration>) {
-        self.set(|settings| settings.fin_wait_2 = limit.map(|limit| limit.min(MOST_FIN_WAIT_2)));
+        self.set(|settings| settings.rare_mut().fin_wait_2 = limit.map(|limit| limit.min(MOST_FIN_WAIT_2)));
     }
 
     /// See [`set_fin_wait_2`](Self::set_fin_wait_2).
     pub fn fin_wait_2(&self) -> Option<Duration> {
-        self.settings().fin_wait_2
+        self.settings().rare().fin_wait_2
     }
 
     /// The reason declared in the RST of an [`abort`](Self::abort), or of a [`close`](Self::close) that resets
     /// (draft-ietf-tcpm-rst-diagnostic-payload), even if the stack does not declare reasons: a proxy forwards the
     /// reason it has received. `None`: the reason of the rule, if the stack declares reasons.
     pub fn set_reset_reason(&mut self, reason: Option<ResetReason>) {
-        self.set(|settings| settings.reset_reason = reason);
+        self.set(|settings| settings.rare_mut().reset_reason = reason);
     }
 
     /// See [`set_reset_reason`](Self::set_reset_reason).
     pub fn reset_reason(&self) -> Option<ResetReason> {
-        self.settings().reset_reason
+        self.settings().rare().reset_reason
     }
 
     /// DSCP of segments sent from now on: the low six bits (RFC 9293 section 3.9.1.9).
@@ -141,7 +141,7 @@ impl Tcp<'_> {
 
     /// See [`set_max_segment`](Self::set_max_segment).
     pub fn max_segment(&self) -> Option<u16> {
-        self.settings().max_segment
+        self.settings().rare().max_segment
     }
 
     /// Size of the send buffer: the value set, or the stack's limit.
@@ -152,7 +152,7 @@ impl Tcp<'_> {
 
     /// `TCP_USER_TIMEOUT`: how long data may stay unacknowledged; `None` or zero: the retry limit applies.
     pub fn set_user_timeout(&mut self, limit: Option<Duration>) {
-        self.set(|settings| settings.user_timeout = limit.filter(|limit| !limit.is_zero()));
+        self.set(|settings| settings.rare_mut().user_timeout = limit.filter(|limit| !limit.is_zero()));
     }
 
     /// Advertises a USER TIMEOUT to the peer, and applies the one that the peer advertises (RFC 5482): data may stay
@@ -161,8 +161,8 @@ impl Tcp<'_> {
     /// [`set_user_timeout`](Self::set_user_timeout) takes precedence. `None`: the option is neither sent nor applied.
     pub fn set_advertised_user_timeout(&mut self, limit: Option<Duration>) {
         let limit = limit.filter(|limit| !limit.is_zero());
-        let news = limit.is_some() && limit != self.settings().advertised_user_timeout;
-        self.set(|settings| settings.advertised_user_timeout = limit);
+        let news = limit.is_some() && limit != self.settings().rare().advertised_user_timeout;
+        self.set(|settings| settings.rare_mut().advertised_user_timeout = limit);
         if let Socket::Open(connection) = self.socket_mut()
             && connection.fate.is_none()
         {
@@ -175,26 +175,31 @@ impl Tcp<'_> {
 
     /// See [`set_advertised_user_timeout`](Self::set_advertised_user_timeout).
     pub fn advertised_user_timeout(&self) -> Option<Duration> {
-        self.settings().advertised_user_timeout
+        self.settings().rare().advertised_user_timeout
     }
 
     /// See [`set_user_timeout`](Self::set_user_timeout).
     pub fn user_timeout(&self) -> Option<Duration> {
-        self.settings().user_timeout
+        self.settings().rare().user_timeout
     }
 }
 
 impl Connection {
+    /// The settings of timers: the idle time of keep-alive, and both user timeouts.
+    fn timer_settings(&self) -> (Option<Duration>, [Option<Duration>; 2]) {
+        let rare = self.settings.rare();
+        let idle = rare.keepalive.map(|keepalive| keepalive.idle);
+        (idle, [rare.user_timeout, rare.advertised_user_timeout])
+    }
+
     /// Stops the timers whose settings differ from those `before`, so that they are restarted. Protocol counters, such
     /// as that of unanswered probes, are not reset.
-    fn rearm(&mut self, before: &Settings) {
-        let settings = &self.settings;
-        let idle = |settings: &Settings| settings.keepalive.map(|keepalive| keepalive.idle);
-        if idle(settings) != idle(before) {
+    fn rearm(&mut self, before: (Option<Duration>, [Option<Duration>; 2])) {
+        let settings = self.timer_settings();
+        if settings.0 != before.0 {
             self.timers.stop(Timer::KeepAlive);
         }
-        let limits = |settings: &Settings| (settings.user_timeout, settings.advertised_user_timeout);
-        if limits(settings) != limits(before) {
+        if settings.1 != before.1 {
             self.timers.stop(Timer::User);
         }
     }

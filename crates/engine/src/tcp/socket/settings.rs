@@ -4,22 +4,21 @@ use crate::config::TcpConfig;
 use crate::event::Event;
 use crate::shared::Shared;
 use crate::tcp::{ConnId, Keepalive};
+use alloc::boxed::Box;
 use core::time::Duration;
 use lastack_wire::reset_reason::ResetReason;
 
 /// The field has six bits (RFC 2474 section 3).
 pub(crate) const MAX_DSCP: u8 = 0x3f;
 
-/// The socket options.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The socket options. Those that a segment depends on are at hand; the others exist once one is set.
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub nodelay: bool,
     pub cork: bool,
     pub read_shutdown: bool,
     /// Nothing is sent, and nothing that arrives is processed but a RST.
     pub muted: bool,
-    /// Max data in a segment, in both directions (`TCP_MAXSEG`).
-    pub max_segment: Option<u16>,
     /// Size of the send buffer, instead of auto-tuning (`SO_SNDBUF`).
     pub send_buffer: Option<usize>,
     /// Size of the receive buffer, instead of auto-tuning (`SO_RCVBUF`).
@@ -28,6 +27,18 @@ pub(crate) struct Settings {
     pub not_sent_low_water: Option<u32>,
     /// IPv4 segments are sent without DF (`IP_PMTUDISC_DONT`).
     pub may_fragment: bool,
+    /// Differentiated services codepoint: six bits.
+    pub dscp: u8,
+    /// Hop limit (TTL), instead of the stack's.
+    pub hop_limit: Option<u8>,
+    rare: Option<Box<RareSettings>>,
+}
+
+/// The socket options that no segment depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RareSettings {
+    /// Max data in a segment, in both directions (`TCP_MAXSEG`).
+    pub max_segment: Option<u16>,
     pub linger: Option<Duration>,
     pub keepalive: Option<Keepalive>,
     pub user_timeout: Option<Duration>,
@@ -37,20 +48,55 @@ pub(crate) struct Settings {
     pub fin_wait_2: Option<Duration>,
     /// The reason that a RST caused by the application declares, whatever its rule.
     pub reset_reason: Option<ResetReason>,
-    /// Differentiated services codepoint: six bits.
-    pub dscp: u8,
-    /// Hop limit (TTL), instead of the stack's.
-    pub hop_limit: Option<u8>,
 }
+
+/// No rare option is set.
+static NO_RARE: RareSettings = RareSettings {
+    max_segment: None,
+    linger: None,
+    keepalive: None,
+    user_timeout: None,
+    advertised_user_timeout: None,
+    fin_wait_2: None,
+    reset_reason: None,
+};
 
 impl Settings {
     pub fn new(config: &TcpConfig) -> Self {
-        Self {
-            nodelay: config.nodelay,
-            advertised_user_timeout: config.advertised_user_timeout,
-            dscp: config.dscp & MAX_DSCP,
-            ..Self::plain()
+        let mut settings = Self::common(config.nodelay, config.dscp & MAX_DSCP);
+        if config.advertised_user_timeout.is_some() {
+            settings.rare_mut().advertised_user_timeout = config.advertised_user_timeout;
         }
+        settings
+    }
+
+    /// The options that no segment depends on.
+    #[inline]
+    pub fn rare(&self) -> &RareSettings {
+        self.rare.as_deref().unwrap_or(&NO_RARE)
+    }
+
+    /// The same, to change one.
+    pub fn rare_mut(&mut self) -> &mut RareSettings {
+        self.rare.get_or_insert_with(|| Box::new(NO_RARE.clone()))
+    }
+
+    /// Whether no option is set, apart from `nodelay` and `dscp`.
+    pub fn is_plain(&self) -> bool {
+        let Self { nodelay: _, dscp: _, rare: _, cork, read_shutdown, muted, may_fragment, .. } = self;
+        let sizes =
+            [self.send_buffer.is_some(), self.receive_buffer.is_some(), self.not_sent_low_water.is_some()];
+        !(*cork || *read_shutdown || *muted || *may_fragment)
+            && sizes == [false; 3]
+            && self.hop_limit.is_none()
+            && *self.rare() == NO_RARE
+    }
+
+    /// No option is set but these.
+    pub const fn common(nodelay: bool, dscp: u8) -> Self {
+        let mut settings = Self::plain();
+        (settings.nodelay, settings.dscp) = (nodelay, dscp);
+        settings
     }
 
     /// No option is set.
@@ -60,19 +106,13 @@ impl Settings {
             cork: false,
             read_shutdown: false,
             muted: false,
-            max_segment: None,
             send_buffer: None,
             receive_buffer: None,
             not_sent_low_water: None,
             may_fragment: false,
-            linger: None,
-            keepalive: None,
-            user_timeout: None,
-            advertised_user_timeout: None,
-            fin_wait_2: None,
-            reset_reason: None,
             dscp: 0,
             hop_limit: None,
+            rare: None,
         }
     }
 }

@@ -186,7 +186,8 @@ impl TcpTable {
             return Verdict::Dropped(DropReason::Unwanted);
         };
         let (listener, has_user, reopens) = (handshake.listener, handshake.has_user, handshake.reopens);
-        let mut connection = spare.connection(|| handshake.establish(shared, now));
+        let mut connection = spare.connection();
+        handshake.establish(shared, now, &mut connection);
         let syn = seg.has(TcpFlags::SYN);
         let verdict = if syn {
             connection.pending.ack = true;
@@ -195,8 +196,8 @@ impl TcpTable {
             connection.arrives(shared, now, seg)
         };
         shared.counters.tcp_established += 1;
-        shared.counters.tcp_passive_opens += u64::from(connection.origin == Origin::Passive);
-        self.embryonic -= usize::from(connection.origin == Origin::Passive);
+        shared.counters.tcp_passive_opens += u64::from(connection.cold.origin == Origin::Passive);
+        self.embryonic -= usize::from(connection.cold.origin == Origin::Passive);
         self.orphans += usize::from(!connection.has_user);
         let before = core::mem::replace(&mut entry.slot, Slot::Socket(Socket::Open(connection)));
         spare.keep(before);

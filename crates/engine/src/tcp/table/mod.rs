@@ -91,10 +91,12 @@ impl TcpTable {
     }
 
     /// Adds an entry and assigns its id. Its four-tuple is free and has this hash.
-    pub(in crate::tcp) fn insert(&mut self, hash: u32, make: impl FnOnce(ConnId) -> Handshake) -> ConnId {
-        let Self { entries, spare, .. } = self;
-        let id = entries.insert_with_key(|id| {
-            let slot = Slot::Socket(Socket::Opening(spare.handshake(|| make(id))));
+    #[inline]
+    pub(in crate::tcp) fn insert(&mut self, hash: u32, begin: impl FnOnce(&mut Handshake, ConnId)) -> ConnId {
+        let mut handshake = self.spare.handshake();
+        let id = self.entries.insert_with_key(|id| {
+            begin(&mut handshake, id);
+            let slot = Slot::Socket(Socket::Opening(handshake));
             Entry { slot, weight: 0, queued: true, watched: false, touched: false }
         });
         self.demux.insert(hash, id);

@@ -53,7 +53,9 @@ impl TcpTable {
         let Self { entries, spare, watched, ready, .. } = self;
         let entry = &mut entries[id];
         let Slot::Parked(parked) = &entry.slot else { return };
-        entry.slot = Slot::Socket(Socket::Open(spare.connection(|| parked.unpark(id))));
+        let mut connection = spare.connection();
+        parked.unpark(id, &mut connection);
+        entry.slot = Slot::Socket(Socket::Open(connection));
         entry.touched = true;
         if !core::mem::replace(&mut entry.watched, true) {
             watched.push_back(id);

@@ -129,12 +129,16 @@ pub(in crate::tcp) struct Spare {
 }
 
 impl Spare {
-    pub fn handshake(&mut self, make: impl FnOnce() -> Handshake) -> Box<Handshake> {
-        fill(self.handshakes.pop(), make)
+    /// An allocation for a handshake, with what was in it before.
+    #[inline]
+    pub fn handshake(&mut self) -> Box<Handshake> {
+        self.handshakes.pop().unwrap_or_else(|| Box::new(Handshake::blank()))
     }
 
-    pub fn connection(&mut self, make: impl FnOnce() -> Connection) -> Box<Connection> {
-        fill(self.connections.pop(), make)
+    /// An allocation for a connection, with what was in it before.
+    #[inline]
+    pub fn connection(&mut self) -> Box<Connection> {
+        self.connections.pop().unwrap_or_else(|| Box::new(Connection::blank()))
     }
 
     /// Keeps the allocation of a connection that is removed or enters its next phase, and frees what else it holds.
@@ -151,16 +155,5 @@ impl Spare {
             }
             _ => {}
         }
-    }
-}
-
-#[inline(always)]
-fn fill<T>(spare: Option<Box<T>>, make: impl FnOnce() -> T) -> Box<T> {
-    match spare {
-        Some(mut spare) => {
-            *spare = make();
-            spare
-        }
-        None => Box::new(make()),
     }
 }

@@ -33,7 +33,9 @@ fn broken_invariants_are_detected() {
     assert!(sees(|table, id| connection(table, id).pending.ack = true));
     assert!(sees(|table, id| assert_eq!(connection(table, id).outgoing.push(b"text"), 4)));
     assert!(sees(|table, id| connection(table, id).rcv.unacked = 1));
-    assert!(sees(|table, id| connection(table, id).settings.keepalive = Some(crate::Keepalive::default())));
+    assert!(sees(
+        |table, id| connection(table, id).settings.rare_mut().keepalive = Some(crate::Keepalive::default())
+    ));
     assert!(sees(|table, id| {
         let connection = connection(table, id);
         let nxt = connection.snd.nxt;

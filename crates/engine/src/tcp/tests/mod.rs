@@ -49,6 +49,7 @@ mod prediction;
 mod random;
 mod repair;
 mod requirements;
+mod reused;
 mod scoreboard;
 mod search;
 mod settings;

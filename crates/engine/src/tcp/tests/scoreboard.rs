@@ -76,7 +76,7 @@ fn a_scoreboard_that_does_not_fit_is_rebuilt() {
         p.out();
         let c = connection(&mut p);
         let una = c.snd.una;
-        c.recovery.scoreboard.rebuild(SndSeq(una.0.wrapping_sub(3000)), una + 2000, c.opened);
+        c.recovery.scoreboard.rebuild(SndSeq(una.0.wrapping_sub(3000)), una + 2000, c.cold.opened);
         p.run(1500);
         p.stack.check();
         assert_eq!(p.on(". ack=5001").split(' ').next(), Some("accepted"));

@@ -29,6 +29,9 @@ pub(crate) use self::marks::SegmentState;
 /// nor the application can make the scoreboard grow without bound (CVE-2019-11477, CVE-2019-11478).
 const MAX_SEGMENTS: usize = 16_384;
 
+/// Max number of segments whose memory counts as part of the connection and is used again by the next one.
+const MAX_KEPT: usize = 8;
+
 /// The position of the first byte: far enough from zero that earlier sequence numbers have positions, too.
 const ORIGIN: u64 = 1 << 32;
 
@@ -147,6 +150,17 @@ impl Scoreboard {
         }
     }
 
+    /// An empty scoreboard in the memory of this one, if that is little; `una` is sent next.
+    #[inline]
+    pub fn reuse(&mut self, una: SndSeq) -> Self {
+        let mut segments = core::mem::take(&mut self.segments);
+        segments.clear();
+        if segments.capacity() > MAX_KEPT {
+            segments = VecDeque::new();
+        }
+        Self { segments, ..Self::new(una) }
+    }
+
     /// The position of a sequence number that is in flight or near to it.
     pub fn position(&self, seq: SndSeq) -> u64 {
         self.una.wrapping_add_signed(seq.offset_from(self.una_seq).into())
@@ -196,10 +210,11 @@ impl Scoreboard {
         self.una_seq == una && self.total() == nxt - una
     }
 
-    /// Memory used, in bytes.
+    /// Memory used, in bytes, beyond that of a few segments.
     pub fn memory(&self) -> usize {
-        self.segments.capacity() * size_of::<Segment>()
-            + self.marks.as_ref().map_or(0, |marks| marks.memory())
+        let many = self.segments.capacity() > MAX_KEPT;
+        let segments = if many { self.segments.capacity() } else { 0 };
+        segments * size_of::<Segment>() + self.marks.as_ref().map_or(0, |marks| marks.memory())
     }
 
     /// Frees the memory if nothing is in flight.
