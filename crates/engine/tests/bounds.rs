@@ -23,21 +23,21 @@ struct Row(&'static str, Bound, &'static str, &'static str, &'static str);
 
 const CONNECTION: &[Row] = &[
     Row(
-        "text to be sent",
+        "data to be sent",
         Setting("send_buffer"),
-        "the writer waits; before that the limit follows the path",
+        "the writer waits; below it the limit depends on the congestion window",
         "",
         "the_send_buffer_holds_twice_the_largest_window",
     ),
     Row(
-        "text to be read",
+        "data to be read",
         Setting("receive_buffer"),
-        "the window closes; text beyond it is dropped, and acknowledged as before",
+        "the window closes; data beyond it is dropped, and the ACK repeated",
         "",
         "data_that_crosses_the_right_edge_is_cut_there",
     ),
     Row(
-        "pieces of early text",
+        "ranges of out-of-order data",
         Setting("max_ooo_ranges"),
         "more of them are dropped; the peer sends them again",
         "",
@@ -51,14 +51,14 @@ const CONNECTION: &[Row] = &[
         "new_data_past_the_bound_joins_the_last_segment",
     ),
     Row(
-        "ranges of them that are SACKed, lost or sent again",
+        "ranges of them that are SACKed, lost or retransmitted",
         Constant("tcp/send/scoreboard/marks.rs", "MAX_RANGES"),
-        "a SACK block counts where it extends one (CVE-2019-11477, -11478); what is sent again joins what was before it",
+        "a SACK block counts where it extends one (CVE-2019-11477, -11478); a retransmitted range joins the one before it",
         "",
         "ranges_past_the_bound_are_merged",
     ),
     Row(
-        "least MSS",
+        "min MSS of a peer",
         Constant("tcp/handshake/negotiate.rs", "MIN_MSS"),
         "a peer's smaller one is taken for this (CVE-2019-11479)",
         "",
@@ -84,13 +84,13 @@ const CONNECTIONS: &[Row] = &[
     Row(
         "bytes in all buffers",
         Setting("memory"),
-        "above 1/4 a buffer grows only with what has passed through it, to 1/4 of what is free, and the last 1/4 is for these; above 7/8, early text is \
+        "above 1/4 a buffer grows only with what has passed through it, to 1/4 of what is free, and the last 1/4 is for these; above 7/8, out-of-order data is \
          dropped and stalled connections are reset, the longest first, 256 looked at in 10 ms",
         "D26 S99 S100 tcp_memory_aborts",
         "ten_thousand_zero_windows",
     ),
     Row(
-        "bytes that a buffer may have all the same",
+        "bytes that each buffer may have in any case",
         Constant("tcp/memory.rs", "MIN"),
         "no buffer grows further, however large a segment is",
         "",
@@ -104,23 +104,23 @@ const CONNECTIONS: &[Row] = &[
         "a_hundred_thousand_syns_do_not_keep_a_client_out",
     ),
     Row(
-        "life of an embryonic connection: SYN,ACKs sent again",
+        "lifetime of an embryonic connection: SYN|ACK retransmissions",
         Setting("syn_ack_retries"),
-        "it is forgotten in silence, after 63 s",
+        "it ends silently, after 63 s",
         "S36",
         "without_cookies_the_client_waits_until_the_flood_has_timed_out",
     ),
     Row(
         "time that an intercepted SYN waits for the embedder",
         Setting("intercept_timeout"),
-        "it is forgotten silently; what ends before it was answered is not kept",
+        "it ends silently; a SYN that ends before it was answered is not kept",
         "X4",
         "x4_undecided_intercepted_syns_do_not_accumulate",
     ),
     Row(
         "cookies known to have come back",
         Constant("tcp/handshake/cookies.rs", "MAX_SPENT"),
-        "the oldest is forgotten",
+        "the oldest is removed",
         "",
         "cookies_for_a_full_accept_queue",
     ),
@@ -132,14 +132,14 @@ const CONNECTIONS: &[Row] = &[
         "an_accept_queue_without_accepts",
     ),
     Row(
-        "connections without a user",
+        "orphaned connections",
         Setting("max_orphans"),
         "a close sends RST; those that get no answer are reset before",
         "S99 S100 tcp_orphan_overflows",
         "orphans_and_fin_wait_2",
     ),
     Row(
-        "FIN-WAIT-2 without a user",
+        "time of an orphan in FIN-WAIT-2",
         Setting("fin_wait_2"),
         "the connection ends",
         "S96 S97",
@@ -148,7 +148,7 @@ const CONNECTIONS: &[Row] = &[
     Row(
         "entries in TIME-WAIT",
         Setting("max_time_wait"),
-        "more are forgotten at once (S101)",
+        "further connections skip TIME-WAIT (S101)",
         "tcp_time_wait_overflows",
         "time_wait",
     ),
@@ -187,19 +187,19 @@ const DATAGRAMS: &[Row] = &[
     Row(
         "bytes held for incomplete packets, with what it costs to hold them",
         Setting("reassembly_bytes"),
-        "the oldest packets are forgotten",
+        "the oldest packets are dropped",
         "ip_reassembly_failed",
         "fragments",
     ),
     Row(
         "wait for the rest of a packet",
         Setting("reassembly_time"),
-        "it is forgotten, and time exceeded sent",
+        "it is dropped, and time exceeded is sent",
         "U7 ip_reassembly_failed",
         "fragments",
     ),
     Row(
-        "ICMP errors at once to a destination",
+        "burst of ICMP errors to a destination",
         Setting("error_burst"),
         "the others are not sent",
         "D9 icmp_suppressed_errors",
@@ -220,7 +220,7 @@ const DATAGRAMS: &[Row] = &[
         "icmp_errors_tell_no_open_port",
     ),
     Row(
-        "of these at once, about",
+        "burst of these, about",
         Setting("error_rate_burst"),
         "errors about the others are not sent",
         "D9 icmp_suppressed_errors",
@@ -250,7 +250,7 @@ const DATAGRAMS: &[Row] = &[
     Row(
         "echo requests of ours that wait for a reply",
         Constant("icmp/echo.rs", "MAX_ASKED"),
-        "the oldest is forgotten",
+        "the oldest is removed",
         "",
         "the_oldest_request_of_ours_is_forgotten",
     ),
@@ -271,7 +271,7 @@ const DATAGRAMS: &[Row] = &[
     Row(
         "paths with an MTU below the link's",
         Constant("ip/paths.rs", "MAX"),
-        "that which would expire first is forgotten",
+        "the one that expires first is removed",
         "",
         "the_table_is_bounded",
     ),
@@ -281,7 +281,7 @@ const RUN: &[Row] = &[
     Row(
         "bytes in the buffers of all connections of the program",
         Given("`--memory`"),
-        "no buffer grows beyond 4096 bytes; nobody is reset: `reset_for_memory` is off",
+        "no buffer grows beyond 4096 bytes; no connection is reset: `reset_for_memory` is off",
         "",
         "a_program_that_does_not_read",
     ),
@@ -295,7 +295,7 @@ const RUN: &[Row] = &[
     Row(
         "remotes of one such socket that are accounted for",
         Constant("run/src/udp/mapping.rs", "MAX_REMOTES"),
-        "the records of those that are idle longest are written early",
+        "the records of those idle longest are written at once",
         "",
         "",
     ),
@@ -316,7 +316,7 @@ const RUN: &[Row] = &[
     Row(
         "addresses whose names are known",
         Constant("run/src/dns/names.rs", "MAX_NAMES"),
-        "that which was learned first is forgotten",
+        "the oldest is removed",
         "",
         "the_latest_name_counts_and_the_oldest_is_forgotten",
     ),
@@ -332,25 +332,24 @@ const RUN: &[Row] = &[
 const HEAD: &str = "\
 # Bounds
 
-What a stack keeps has a bound, whatever arrives. This page is made from the code by a test, which also looks whether
-the rules ([resets.md](resets.md)), counters and tests exist: `UPDATE_DOCS=1 cargo test -p lastack-engine --test bounds`.
+All state that packets can create has a bound. This page is generated from the code by a test, which also checks that the
+rules ([resets.md](resets.md)), counters and tests exist: `UPDATE_DOCS=1 cargo test -p lastack-engine --test bounds`.
 
-Not bounded is what the user asks for: sockets, listeners, connections that were opened or accepted, and events that
-nobody polls. A connection with empty buffers takes about 1.6 KiB while it is in use,
-and 0.5 KiB once it is idle.
+State that the application creates has no bound: sockets, listeners, connections that it opened or accepted, and events
+that it does not poll. A connection with empty buffers takes about 1.6 KiB while it is in use, and 0.5 KiB once it is idle.
 ";
 
 const WORK: &str = "
 ## What a packet costs
 
-A step is one turn of a loop over what is kept for a peer, a lookup, or the move of 64 elements. The tests count them; N packets
-take at most this many times N, however much is kept.
+A step is one iteration of a loop over the state of a peer, a lookup, or the move of 64 elements. The tests count them; N
+packets take at most this many times N, however large the state is.
 
 | packets | steps a packet, at most | test |
 |---|---|---|
 | SACK blocks of any shape, cumulative ACKs, losses | constant, logarithmic for a block | `scoreboard::tests` |
 | segments out of order with gaps, and those that fill them, in any order | 48: a range in the middle of 4096 moves half of them | `out_of_order_ranges` |
-| segments of one byte, new or again | 16 | `tiny_segments` |
+| segments of one byte, new or retransmitted | 16 | `tiny_segments` |
 | SYNs with cookies, without, and within the bound | 16 | `syn_floods` |
 | their timeouts, all retransmissions together | 100 | `syn_floods` |
 | SYNs that reopen a connection in TIME-WAIT | 64 | `time_wait_is_reused` |
@@ -359,33 +358,33 @@ take at most this many times N, however much is kept.
 ";
 
 const FLOODS: &str = "
-## What floods take
+## Memory under floods
 
-Measured with an allocator that counts, in `crates/sim/tests/attack/`, with the defaults unless said; the tests fail
-above the second figure.
+Measured with a counting allocator, in `crates/sim/tests/attack/`, with the defaults unless noted; the tests fail above the
+second figure.
 
 | flood | takes | at most |
 |---|---|---|
 | 100,000 SYNs from as many hosts, cookies on or off | 6.0 MiB for 4096 embryonic connections | 8 MiB |
-| 20,000 complete connections, 1000 bytes in each, that nobody accepts; backlog 64 | 0.2 MiB | 1 MiB |
-| 10,000 zero windows, each before 1 MiB of text, `memory` 64 MiB | 116 MiB: 64, and 5.3 KiB each | 130 MiB |
-| 5000 orphans that get no answer, 900 bytes in each, `max_orphans` 1000 | 3.5 MiB | 8 MiB |
+| 20,000 complete connections, 1000 bytes in each, that are not accepted; backlog 64 | 0.2 MiB | 1 MiB |
+| 10,000 zero windows, each before 1 MiB of data, `memory` 64 MiB | 116 MiB: 64, and 5.3 KiB each | 130 MiB |
+| 5000 unanswered orphans, 900 bytes in each, `max_orphans` 1000 | 3.5 MiB | 8 MiB |
 | 12,000 connections in TIME-WAIT, `max_time_wait` 10,000 | 3.6 MiB | 5 MiB |
 | 8000 SACK options of four single bytes each | 0.2 MiB | 2 MiB |
 | 20,000 segments of one byte | 0.05 MiB | 0.125 MiB |
 | 60,000 fragments of as many packets, small or large | 4.3 MiB | 5 MiB |
 | 1000 datagrams of 40,000 bytes to one socket | 4.2 MiB | 5 MiB |
-| 20,000 echo requests while the link takes nothing | 4.5 MiB | 6 MiB |
+| 20,000 echo requests while the link accepts nothing | 4.5 MiB | 6 MiB |
 | 100,000 resets, and segments to closed ports | nothing | 1 KB |
 
 ## What is left to an attacker
 
-Who is beside the path and knows a four-tuple has to guess: the exact number for a reset; for text, a number in the
-window and an acknowledgment that is neither too new nor older than the largest window. No answer that it gets tells it
-whether a guess was good (`crates/sim/tests/attack/side_channel.rs`). Before a connection is established less is needed:
-another SYN in the window of 64 KiB ends an embryonic one (S32), and a bare SYN that meets our own in SYN-SENT opens
-simultaneously, after which a reset at its number refuses the attempt (R13); both are as in RFC 9293 and on Linux. Who
-sees the packets can do anything but read what TLS hides.
+An off-path attacker who has a four-tuple must guess: the exact sequence number for a reset; for data, a sequence number in
+the window and an acknowledgment that is neither too new nor older than the largest window. No answer reveals whether a guess
+was right (`crates/sim/tests/attack/side_channel.rs`). Before a connection is established less is needed: another SYN in the
+window of 64 KiB ends an embryonic one (S32), and a bare SYN during SYN-SENT is a simultaneous open, after which a reset at
+its sequence number refuses the attempt (R13); both are as in RFC 9293 and on Linux. An on-path attacker can do anything
+except read what TLS encrypts.
 ";
 
 fn root() -> PathBuf {
@@ -446,7 +445,7 @@ fn page() -> String {
         ("`lastack run`", RUN),
     ] {
         page += &format!(
-            "\n## {title}\n\n| what | set by | default | beyond it | told by | test |\n|---|---|---|---|---|---|\n"
+            "\n## {title}\n\n| what | set by | default | beyond it | rules, counters | test |\n|---|---|---|---|---|---|\n"
         );
         page.extend(rows.iter().map(row));
     }

@@ -72,7 +72,7 @@ macro_rules! scripts {
 
 scripts! {
     accept_blocking
-    ack_of_new_text_takes_the_timer_along
+    ack_of_new_data_restarts_the_timer
     base_mss
     blocking_write
     calls_on_a_new_socket
@@ -83,23 +83,23 @@ scripts! {
     d_sack
     data_after_close
     delayed_ack
-    duplicate_text_is_told
-    e1_blocked_read_is_told
-    e1_second_connect_takes_the_error
-    e1_text_before_the_error
-    e1_write_takes_the_error
-    early_text
-    ecn_echoes_marks
-    ecn_is_not_asked_for
+    duplicate_data_is_reported
+    e1_blocked_read_fails
+    e1_second_connect_returns_the_error
+    e1_data_before_the_error
+    e1_write_returns_the_error
+    out_of_order_data
+    ecn_echo
+    ecn_off
     ecn_request
     epoll_level_and_edge
     fast_retransmit_sack
     fast_retransmit_without_sack
-    fin_behind_a_gap
+    fin_out_of_order
     fin_of_the_peer_is_acknowledged_by_ours
-    fin_with_text
+    fin_with_data
     h01_restarted_peer_connects
-    h02_restarted_peer_answers_text
+    h02_restarted_peer_answers_data
     h06_keepalive_finds_a_restarted_peer
     h08_answered_keepalives
     h14_syn_in_close_wait
@@ -134,14 +134,14 @@ scripts! {
     mtu_discover_probe
     nagle
     nodelay
-    nodelay_lets_waiting_text_go
+    nodelay_sends_delayed_data
     notsent_lowat
     orderly_close_active
     orderly_close_passive
     path_mtu
     peer_window_limits
     poll_of_a_listener
-    poll_tells_what_is_ready
+    poll_events
     push
     r01_exact_reset
     r01_reset_with_other_flags
@@ -149,7 +149,7 @@ scripts! {
     r02_reset_in_window
     r03_reset_at_the_right_edge
     r04_reset_outside_the_window
-    r05_reset_at_the_end_of_what_was_reported
+    r05_reset_at_the_end_of_sacked_data
     r06_reset_at_the_number_of_the_fin
     r08_challenge_draws_an_exact_reset
     r11_refused_with_any_number
@@ -173,7 +173,7 @@ scripts! {
     retransmission_backs_off
     rst_in_window_challenge_ack
     s01_syn_closed_port
-    s02_syn_with_text_closed_port
+    s02_syn_with_data_closed_port
     s03_syn_fin_closed_port
     s04_ack_closed_port
     s05_no_ack_closed_port
@@ -181,7 +181,7 @@ scripts! {
     s10_ack_at_listener
     s12_reset_at_listener
     s13_no_flags_at_listener
-    s15_syn_with_text_at_listener
+    s15_syn_with_data_at_listener
     s16_syn_with_odd_flags
     s20_old_ack_in_syn_sent
     s21_reset_with_a_bad_ack_in_syn_sent
@@ -201,7 +201,7 @@ scripts! {
     s50_challenges_are_limited
     s50_syn_in_established
     s51_outside_the_window
-    s52_ack_of_what_was_not_sent
+    s52_ack_of_unsent_data
     s53_ack_too_old
     s54_no_ack_in_established
     s55_old_timestamp
@@ -210,12 +210,12 @@ scripts! {
     s60_unread_in_close_wait
     s60_unread_in_fin_wait_1
     s60_unread_in_fin_wait_2
-    s61_only_early_text_unread
+    s61_only_out_of_order_data_unread
     s62_everything_read
     s64_linger_0_in_close_wait
     s64_linger_0_in_fin_wait_2
-    s64_linger_0_with_unsent_text
-    s65_linger_0_with_unread_text
+    s64_linger_0_with_unsent_data
+    s65_linger_0_with_unread_data
     s66_linger_0_in_last_ack
     s67_linger_acknowledged
     s67_linger_expires
@@ -225,12 +225,12 @@ scripts! {
     s74_shutdown_both
     s75_shutdown_of_a_listener
     s80_shutdown_both_queue
-    s80_shutdown_both_then_text
-    s80_text_in_fin_wait_1_closed
-    s81_ack_of_fin_with_text
-    s82_text_in_fin_wait_2_closed
+    s80_shutdown_both_then_data
+    s80_data_in_fin_wait_1_closed
+    s81_ack_of_fin_with_data
+    s82_data_in_fin_wait_2_closed
     s83_syn_in_fin_wait_2_closed
-    s84_text_behind_the_fin
+    s84_data_after_the_fin
     s85_after_last_ack
     s90_listener_closed_with_a_connection
     s92_retransmission_limit
@@ -239,15 +239,15 @@ scripts! {
     s95_fin_without_an_answer
     s96_fin_in_fin_wait_2
     s96_fin_wait_2_limit
-    s98_answered_probes_of_a_shut_window
-    sack_below_una_lets_more_go
+    s98_answered_zero_window_probes
+    sack_below_una
     sack_blocks
     sack_of_part_of_a_segment
     send_buffer
-    shutdown_before_text_is_sent
+    shutdown_before_data_is_sent
     silly_window
     simultaneous_close
-    syn_sent_again_and_answered
+    syn_retransmitted
     syn_to_closed_port
     tail_loss_probe
     tcp_info
@@ -260,7 +260,7 @@ scripts! {
     udp_sendto
     udp_shutdown
     vectors
-    window_grows_by_what_is_new
+    window_grows_by_newly_acknowledged_data
     window_scale
     writable_again
     zero_window_probe

@@ -35,12 +35,12 @@ pub const IDS: &[&str] = &[
     "T170-206",
 ];
 
-const CLOCK: Linux = Not("it takes longer than a comparison should");
-const MANY: Linux = Not("it is about many packets, and how the stack bears them");
-const INSIDE: Linux = Not("it is about the inside of a stack");
+const CLOCK: Linux = Not("it takes too long");
+const MANY: Linux = Not("it is about many packets, and the load on the stack");
+const INSIDE: Linux = Not("it is internal to a stack");
 const RECORDS: Linux = Not("Linux keeps no such record");
 const OPTION: Linux = Not("Linux has no such option");
-const PAYLOAD: Linux = Not("Linux sends none, and tells nobody what it was sent");
+const PAYLOAD: Linux = Not("Linux neither sends nor reports one");
 const DATAGRAMS: Linux = Not("the comparison is of TCP; measured by hand");
 
 pub const ITEMS: &[Item] = &[
@@ -50,7 +50,7 @@ pub const ITEMS: &[Item] = &[
     ("T4", "anything with ACK to a closed port: RST at SEG.ACK", By("S4")),
     ("T5", "neither ACK nor SYN to a closed port: RST|ACK of all that came", By("S5")),
     ("T6", "a reset to a closed port and to a listener: no reply", By("N1 S12")),
-    ("T7", "SYN|ACK after the attempt was given up: RST", By("S7")),
+    ("T7", "SYN|ACK after the attempt was closed: RST", By("S7")),
     (
         "T8",
         "header of such a reset: no window, no options, TTL ours, DSCP copied, ECN cleared, ID 0",
@@ -63,13 +63,13 @@ pub const ITEMS: &[Item] = &[
     ("T13", "fragments: no reply", By("N6")),
     ("T14", "signed without a key: no reply; a malformed signature is none", By("N7")),
     ("T15", "reserved bits, ECE, CWR, unknown and illegal options change no answer", By("N11")),
-    ("T16", "ACK, data, FIN|ACK, SYN|ACK, SYN|FIN|ACK to a listener: RST, and it goes on", By("S10")),
+    ("T16", "ACK, data, FIN|ACK, SYN|ACK, SYN|FIN|ACK to a listener: RST, and the listener stays", By("S10")),
     ("T17", "no ACK and no SYN to a listener: no reply", By("S13")),
     ("T18", "SYN|FIN to a listener: no reset", By("S14")),
     ("T19", "SYN from our own address and port: no reply", By("N5")),
     ("T20", "a thousand resets: the IPv4 ID stays 0", INSIDE),
     ("T21", "SYN with data to a listener: SYN|ACK of the SYN; the data when it is retransmitted", By("S15")),
-    ("T22", "unacceptable ACK in SYN-SENT: RST, and the attempt goes on", By("S20")),
+    ("T22", "unacceptable ACK in SYN-SENT: RST, and the attempt continues", By("S20")),
     ("T23", "good ACK without SYN in SYN-SENT: no reply", By("S23")),
     ("T24", "RST, FIN, nothing without ACK in SYN-SENT: no reply", By("S24")),
     ("T25", "foreign TSecr in SYN-SENT: not tested", By("S22")),
@@ -78,12 +78,12 @@ pub const ITEMS: &[Item] = &[
     ("T28", "no limit: as many resets as SYNs", MANY),
     ("T29", "limit of resets: kept, counted, recovers", OPTION),
     ("T30", "limit of resets reached: an abort still sends its own", OPTION),
-    ("T31", "limit of resets: what it lets through cannot be foretold", OPTION),
+    ("T31", "limit of resets: which ones pass is unpredictable", OPTION),
     ("T32", "SYN-RECEIVED: unacceptable ACK: RST, and the handshake completes", By("S30")),
     ("T33", "simultaneous open: ACK of nothing: RST", By("S42")),
     ("T34", "simultaneous open: ACK of what was not sent: RST", By("S40")),
     ("T35", "simultaneous open completes, with the peer's options only", By("S25 S43")),
-    ("T36", "SYN-RECEIVED: exact RST: gone silently, the listener goes on", By("R12")),
+    ("T36", "SYN-RECEIVED: exact RST: ends silently, the listener stays", By("R12")),
     ("T37", "SYN-RECEIVED: RST in the window: challenge ACK, the handshake completes", By("R12a")),
     ("T38", "SYN-RECEIVED: RST outside: no reply, the handshake completes", By("R12b")),
     (
@@ -96,7 +96,7 @@ pub const ITEMS: &[Item] = &[
     ("T42", "RST in the window in each: one challenge ACK", By("R2")),
     ("T43", "exact RST while an ACK is held back: over", By("R1a")),
     ("T44", "RST outside: no reply", By("R3 R4")),
-    ("T45", "exact RST at a shut window: over", By("R7")),
+    ("T45", "exact RST at a zero window: ends", By("R7")),
     ("T46", "the same with 8 bytes and unread data: over", By("R7a")),
     ("T47", "RST at the end of SACK, and at the peer's FIN; with the extensions off", By("R5 R6")),
     (
@@ -108,7 +108,7 @@ pub const ITEMS: &[Item] = &[
     ("T50", "SYN-SENT: RST with the ACK of our SYN, whatever its SEQ: refused", By("R11")),
     ("T51", "SYN-SENT: RST with another ACK: ignored", By("R11b")),
     ("T52", "RST without a connection: ignored, no memory", By("R10")),
-    ("T53", "TIME-WAIT: RST: ignored, the time goes on", By("R17")),
+    ("T53", "TIME-WAIT: RST: ignored, the timer runs on", By("R17")),
     ("T54", "CLOSING, LAST-ACK after close: RST frees it, nothing is reported", By("R16")),
     ("T55", "FIN-WAIT-2 after close: only an exact RST removes it", By("R18")),
     ("T56", "RST before accept: accepted, then reported", By("R19")),
@@ -135,14 +135,14 @@ pub const ITEMS: &[Item] = &[
     ("T78", "RST, write first: ECONNRESET, EPIPE; the reader gets data, then 0", By("R14")),
     ("T79", "where a write raises SIGPIPE: an error", By("T79")),
     ("T80", "RST, SO_ERROR first: ECONNRESET once; then 0, EPIPE", By("R14")),
-    ("T81", "RST, peek first: it takes the error as a read does, data stays", By("R14")),
+    ("T81", "RST, peek first: it returns the error as a read does, data stays", By("R14")),
     ("T82", "MSG_WAITALL: what there is, then ECONNRESET", By("T82")),
     ("T83", "FIN then RST: data, 0, 0; EPIPE", By("R15")),
-    ("T84", "who waits to read or write is woken by a RST", By("T84")),
+    ("T84", "a blocked read or write is woken by a RST", By("T84")),
     ("T85", "refused: ECONNREFUSED once", By("R11")),
     ("T86", "readiness before and after the error is reported", By("T86")),
     ("T87", "a connection reset before accept: data, ECONNRESET, 0", By("R19")),
-    ("T88", "after a RST: both addresses are known, shutdown fails", By("R14")),
+    ("T88", "after a RST: both addresses are available, shutdown fails", By("R14")),
     ("T89", "the reason stays after the error was reported", RECORDS),
     ("T90", "RFC 9293 figure 9, both roles", By("H1")),
     ("T91", "figure 10, both roles", By("H2")),
@@ -163,7 +163,11 @@ pub const ITEMS: &[Item] = &[
         By("S92"),
     ),
     ("T100", "full accept queue: a SYN is dropped, and taken after an accept", By("S17")),
-    ("T101", "full accept queue: the last ACK is dropped, SYN|ACK again, then complete", By("S37")),
+    (
+        "T101",
+        "full accept queue: the last ACK is dropped, SYN|ACK is retransmitted, then complete",
+        By("S37"),
+    ),
     ("T102", "the same with the option: RST", By("S37")),
     (
         "T103",
@@ -189,20 +193,20 @@ pub const ITEMS: &[Item] = &[
         "more without a user than may be: RST on close",
         Not("it needs a machine with few orphans allowed"),
     ),
-    ("T112", "FIN-WAIT-2 without a user: FIN before its end is acknowledged, after it reset", By("S96")),
+    ("T112", "orphan in FIN-WAIT-2: FIN before the timeout: ACK, after it: RST", By("S96")),
     ("T113", "no wait for the FIN: RST in FIN-WAIT-2, and on the ACK of ours", By("S71")),
     ("T114", "data after close: RST in FIN-WAIT-1 and FIN-WAIT-2, in order or not", By("S80 S81 S82")),
-    ("T115", "shutdown of both, then data: RST, ECONNRESET; what came before is read", By("T115")),
-    ("T116", "shutdown of reading: data is taken; close with it unread: RST", By("T116")),
-    ("T117", "FIN-WAIT-2 without a user: bogus ACKs are not taken", By("D7")),
-    ("T118", "FIN-WAIT-2 with a user: no limit", By("E9")),
+    ("T115", "shutdown of both, then data: RST, ECONNRESET; earlier data is read", By("T115")),
+    ("T116", "shutdown of reading: data is received; close with unread data: RST", By("T116")),
+    ("T117", "orphan in FIN-WAIT-2: bogus ACKs are dropped", By("D7")),
+    ("T118", "FIN-WAIT-2 with a socket: no limit", By("E9")),
     ("T119", "killed in each state", By("S103 S104 S105 S106")),
-    ("T120", "TIME-WAIT: FIN again: ACK, time anew", By("Q1")),
+    ("T120", "TIME-WAIT: retransmitted FIN: ACK, the timer restarts", By("Q1")),
     ("T121", "TIME-WAIT: bare ACK, nothing: no reply", By("Q2 Q4")),
     ("T122", "TIME-WAIT: data, outside: ACK, limited", By("Q3")),
     ("T123", "TIME-WAIT: newer SYN: accepted, ISS not to be guessed", By("Q6")),
     ("T124", "TIME-WAIT: SYN by its timestamp", By("Q7 Q8")),
-    ("T125", "TIME-WAIT: old SYN: ACK, the time goes on", By("Q10")),
+    ("T125", "TIME-WAIT: old SYN: ACK, the timer is not restarted", By("Q10")),
     ("T126", "TIME-WAIT reopened, then RST: back", By("Q13")),
     ("T127", "TIME-WAIT: SYN and no listener: ACK; after its end RST", By("Q11")),
     ("T128", "TIME-WAIT ends at 2 MSL", CLOCK),
@@ -210,10 +214,10 @@ pub const ITEMS: &[Item] = &[
     ("T130", "close in both orders", By("E1 E4 E10 E12")),
     ("T131", "half-close: a megabyte after our FIN", By("E9")),
     ("T132", "simultaneous close", By("E6 E11")),
-    ("T133", "FIN lost: again, with data that waits", By("E13")),
-    ("T134", "last ACK lost: FIN again, ACK again", By("E14")),
-    ("T135", "early FIN: ACK, then once", By("E15")),
-    ("T136", "FIN at a shut window, one past the edge", By("E16")),
+    ("T133", "FIN lost: retransmitted, with the data that waits", By("E13")),
+    ("T134", "last ACK lost: FIN retransmitted, ACK again", By("E14")),
+    ("T135", "out-of-order FIN: ACK, then delivered once", By("E15")),
+    ("T136", "FIN at a zero window, one past the edge", By("E16")),
     ("T137", "FIN without ACK", By("E17 Q14")),
     (
         "T138",
@@ -227,7 +231,7 @@ pub const ITEMS: &[Item] = &[
     ("T143", "ephemeral ports are uniform; none is taken twice", INSIDE),
     ("T144", "DF and ID cannot be changed by a path MTU message", INSIDE),
     ("T150", "SYN flood: flat memory, a client connects", MANY),
-    ("T151", "SYN|ACK again at 1, 2, 4, 8, 16 s, then over", By("S36")),
+    ("T151", "SYN|ACK retransmitted after 1, 2, 4, 8, 16 s, then it ends", By("S36")),
     (
         "T152",
         "a cookie keeps MSS, window scale, SACK",
@@ -239,9 +243,9 @@ pub const ITEMS: &[Item] = &[
     ("T161", "SACK in many pieces: bounded work", MANY),
     ("T162", "MSS 1: a floor", MANY),
     ("T163", "a hundred thousand holes of one byte", MANY),
-    ("T164", "ten thousand shut windows", MANY),
+    ("T164", "ten thousand zero windows", MANY),
     ("T165", "window 0 after the handshake, never read", MANY),
-    ("T166", "too many stalled: the one that is stalled longest goes, with its reason", MANY),
+    ("T166", "too many stalled: the longest-stalled one is reset, with its reason", MANY),
     ("T170", "SYN-SENT and every ICMP code", By("I1 I3")),
     ("T171", "the same for ICMPv6", By("I8 I9")),
     ("T172", "ESTABLISHED and every code: alive, reported by SO_ERROR", By("I2 I3")),
@@ -250,7 +254,7 @@ pub const ITEMS: &[Item] = &[
     ("T175", "TIME-WAIT, LISTEN: ignored", By("I1")),
     ("T176", "source quench: ignored", By("I7")),
     ("T177", "soft error, then timeout: its errno; progress clears it", By("I1")),
-    ("T178", "fragmentation needed: cut and sent again at once", By("P4")),
+    ("T178", "fragmentation needed: split and retransmitted at once", By("P4")),
     ("T179", "path MTU too small: 552 for IPv4; ignored for IPv6", By("P1 P2")),
     ("T180", "a greater path MTU: ignored", By("P3")),
     ("T181", "a path MTU expires after ten minutes", CLOCK),

@@ -15,11 +15,11 @@ has the name (`rule`) and the code (`rule_code`); tests name the code. `lastack 
 This page is written by `UPDATE_DOCS=1 cargo test -p lastack-engine --test catalogue`, and a test fails where a
 rule has no test; [tests.md](tests.md) lists the conformance tests.
 
-The first word of a name tells what the rule does: `rst-` sends a reset, `peer-rst-` accepts one, `ack-` answers \
+The first word of a name is the action of the rule: `rst-` sends a reset, `peer-rst-` accepts one, `ack-` answers \
 with an ACK, `drop-` ignores a packet, `icmp-` sends or handles an ICMP error, `end-` ends a connection without a \
 reset, `limit-` applies a bound. Codes by their first letter: **N** never answered, **S** a reset or ACK is sent, **R** a reset is received, \
 **H** half-open connections, **U** UDP, **I** ICMP, **P** path MTU, **E** orderly release, **Q** TIME-WAIT, \
-**D** attacks, **X** decided by the program that uses the stack. *Declares*: what the reset says of its reason if \
+**D** attacks, **X** decided by the program that uses the stack. *Declares*: the reason that the reset carries if \
 `TcpConfig::send_rst_reason` is on (draft-ietf-tcpm-rst-diagnostic-payload). *Linux*: the name in its tracepoint \
 `tcp_send_reset`.
 
@@ -30,27 +30,27 @@ reset, `limit-` applies a bound. Codes by their first letter: **N** never answer
 const ROWS: &str = "
 ## Every row
 
-What is known to happen with resets, half-open connections and orderly release, and where it happens here: *own*: a rule
-above has its id; rules: it is a case of these; *so*: it is so, and nothing is answered, dropped or ended by it. A test
-fails where an id is missing, and where no test and no scenario of [linux.md](linux.md) names a row.
+All known cases of resets, half-open connections and orderly release, and how they are handled here: *own*: a rule above has
+the same code; codes: it is a case of these rules; *no rule*: it is handled as described, and nothing is answered, dropped or
+ended by it. A test fails if a code is missing, or if no test and no scenario of [linux.md](linux.md) names a row.
 ";
 
 const UNNUMBERED: &str = "
-## Without an id
+## Cases without a code
 
-| place | what | test |
+| subject | case | test |
 |---|---|---|
 ";
 
 const NOT_BUILT: &str = "
 ## Not built, and why
 
-| id | what | why not here |
+| code | case | reason |
 |---|---|---|
 ";
 
 const OTHERS: &str = "\
-| | TCP-MD5, TCP-AO | no keys: what is signed is dropped (N7) |
+| | TCP-MD5, TCP-AO | no keys: a signed segment is dropped (N7) |
 | | a reset in TIME-WAIT ends it (RFC 793) | ignored (R17) |
 ";
 
@@ -65,11 +65,11 @@ pub fn resets() -> String {
     }
     page += ROWS;
     for table in TABLES {
-        write!(page, "\n### {}\n\n| id | what | here |\n|---|---|---|\n", table.title).unwrap();
+        write!(page, "\n### {}\n\n| code | case | here |\n|---|---|---|\n", table.title).unwrap();
         for (id, what, here) in table.rows {
             let here = match here {
                 Here::Own => "own",
-                Here::So => "so",
+                Here::So => "no rule",
                 Here::By(rules) => rules,
                 Here::Not(_) => "not built",
             };

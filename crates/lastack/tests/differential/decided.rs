@@ -20,8 +20,8 @@ const fn decision(rule: &'static str, why: &'static str, scenarios: &'static [&'
 pub const DECISIONS: &[Decision] = &[
     decision(
         "N5",
-        "An address that can be no host's is not answered: class E, the unspecified address, an IPv4 address inside \
-         IPv6. Linux answers where it finds a route.",
+        "A packet from an address that cannot be a host's is not answered: class E, the unspecified address, an \
+         IPv4-mapped IPv6 address. Linux answers where it finds a route.",
         &["SYN from class E", "SYN from ::", "SYN from ::ffff:10.9.0.2"],
     ),
     decision(
@@ -32,8 +32,8 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "D34",
-        "A SYN is retransmitted early only after the bare ACK of an old incarnation. Linux also does so for a SYN|ACK and \
-         for a RST, with which others can make it send.",
+        "A SYN is retransmitted before the timeout only after a bare ACK of an old connection. Linux also does so \
+         after a SYN|ACK and a RST, so that a third party can make it send.",
         &[
             "SYN, ACK with a bad ACK in SYN-SENT",
             "RST with a bad ACK in SYN-SENT",
@@ -42,8 +42,8 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "S22",
-        "TSecr is not tested in a handshake: RFC 7323 does not ask for it, and middleboxes rewrite timestamps. Linux \
-         does, and so does not know the echo of its own challenge ACK.",
+        "TSecr is not verified in a handshake: RFC 7323 does not require it, and middleboxes rewrite timestamps. \
+         Linux verifies it, and so does not recognize the echo of its own challenge ACK.",
         &[
             "SYN, ACK with a foreign TSecr",
             "RST, ACK with a foreign TSecr",
@@ -53,67 +53,67 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "S27",
-        "What the application ended itself gives ECONNABORTED, so that it is not taken for a reset by the peer. Linux \
-         gives ECONNRESET.",
+        "A connection that the application itself ended returns ECONNABORTED, which distinguishes it from a reset by \
+         the peer. Linux returns ECONNRESET.",
         &["shutdown in SYN-SENT", "the error after an abort"],
     ),
     decision(
         "D29",
-        "After a simultaneous open the SYN|ACK has the options that the peer's SYN had, as every SYN|ACK. Linux offers \
-         all of its own again, and scales its window although the peer does not know.",
+        "After a simultaneous open the SYN|ACK has the options of the peer's SYN, as every SYN|ACK. Linux offers all \
+         of its own again, and scales its window although the peer has not negotiated it.",
         &["simultaneous open"],
     ),
     decision(
         "S42",
-        "An ACK of ISS acknowledges nothing and is reset in SYN-RECEIVED (RFC 9293 section 3.10.7.4). Linux enters \
-         ESTABLISHED after a simultaneous open.",
+        "An ACK of ISS acknowledges nothing and is answered with RST in SYN-RECEIVED (RFC 9293 section 3.10.7.4). \
+         Linux enters ESTABLISHED after a simultaneous open.",
         &["ACK = ISS after simultaneous open"],
     ),
     decision(
         "S43",
-        "A SYN that comes twice is not reported by D-SACK: RFC 2883 is about data.",
+        "A retransmitted SYN is not reported by D-SACK: RFC 2883 applies to data.",
         &["simultaneous open completed by SYN, ACK"],
     ),
     decision(
         "S68",
-        "After an abort the connection is over, with ECONNABORTED once, and reads end. On Linux the abort is \
-         connect(AF_UNSPEC), which leaves a fresh socket: a stream of Rust is none.",
+        "After an abort the connection has ended: ECONNABORTED once, then reads return the end of the stream. On \
+         Linux the abort is connect(AF_UNSPEC), after which the socket can be used again; a stream of Rust cannot.",
         &["our abort"],
     ),
     decision(
         "T82",
-        "Where data and then an error are there, a read that wants more (`read_to_end`, `take(n).read_to_end`) leaves \
-         the data in the buffer and gives the error at once: that is how Rust's calls say both. Linux's MSG_WAITALL gives \
-         the short count, and the error with the next call.",
+        "If data and then an error are pending, a read of more than there is (`read_to_end`, `take(n).read_to_end`) \
+         leaves the data in the buffer and returns the error at once, as Rust's calls can report both. Linux's \
+         MSG_WAITALL returns the short count, and the error with the next call.",
         &["reset with unread data: read more than there is"],
     ),
     decision(
         "T85",
-        "A connection that was established is no failure to connect, however soon it is reset: the stream is there, its \
-         data can be read, and its first read without data tells. On Linux connect fails, and std and tokio drop the socket with \
-         its data.",
+        "An established connection is not a failure to connect, however soon it is reset: connect returns the stream, \
+         its data can be read, and its first read without data returns the error. On Linux connect fails, and std and \
+         tokio drop the socket with its data.",
         &["connect: reset before it was looked at"],
     ),
     decision(
         "T88",
-        "The name of the peer is known as long as the stream is. Linux forgets it with the connection.",
+        "The address of the peer is available as long as the stream exists. Linux removes it with the connection.",
         &["reset: the peer's name"],
     ),
     decision(
         "T177",
-        "What the network said stands in for ETIMEDOUT, and is reported once. Linux tells it once as the error of the \
-         connection, and once more to SO_ERROR.",
+        "An ICMP error replaces ETIMEDOUT, and is reported once. Linux reports it once as the error of the \
+         connection, and again by SO_ERROR.",
         &["retransmissions without success, and host unreachable"],
     ),
     decision(
         "TcpInErrs",
-        "A SYN that is challenged is no segment received in error (RFC 4022). Linux counts it as one.",
+        "A SYN that is challenged is not a segment received in error (RFC 4022). Linux counts it as one.",
         &["counters of challenges"],
     ),
     decision(
         "TCPTimeouts",
-        "The user timeout has a timer of its own. Linux looks at it when the retransmission timer expires, and counts \
-         that.",
+        "The user timeout has a timer of its own. Linux checks it when the retransmission timer expires, and counts \
+         that timeout.",
         &["counters of a user timeout"],
     ),
     decision(
@@ -125,37 +125,36 @@ pub const DECISIONS: &[Decision] = &[
     decision(
         "R13",
         "A reset after a simultaneous open refuses the connection (RFC 9293 section 3.10.7.4): ECONNREFUSED. Linux \
-         gives ECONNRESET.",
+         returns ECONNRESET.",
         &["exact RST after simultaneous open"],
     ),
     decision(
         "E2",
         "A close in SYN-RECEIVED sends its FIN once the handshake is complete. Linux sends it at once, which RFC 9293 \
-         allows too.",
+         also allows.",
         &["close after simultaneous open"],
     ),
     decision(
         "R12",
-        "A reset is not subject to PAWS (RFC 7323 section 5.2), in SYN-RECEIVED neither.",
+        "A reset is not subject to PAWS (RFC 7323 section 5.2), also in SYN-RECEIVED.",
         &["exact RST with an old TSval in SYN-RECEIVED"],
     ),
     decision(
         "S63",
-        "Urgent bytes are ordinary data (RFC 6093). Linux takes the last out of the stream, and resets if it is not \
-         read.",
+        "Urgent bytes are ordinary data (RFC 6093). Linux removes the last one from the stream, and resets if it is \
+         not read.",
         &["data with URG", "close with all but an urgent byte read"],
     ),
     decision(
         "S51",
-        "What lies beyond the window is cut off and not taken; at a shut window the ACK of a segment counts all the \
-         same (RFC 9293 section 3.10.7.4). Linux takes data over the edge, and 6.18 drops the whole segment at a shut \
-         window.",
+        "Data beyond the window is trimmed; at a zero window the ACK of a segment is still processed (RFC 9293 \
+         section 3.10.7.4). Linux accepts data across the edge, and 6.18 drops the whole segment at a zero window.",
         &["data that overlaps the right edge", "data and its ACK at a shut window"],
     ),
     decision(
         "S82",
-        "SEG.ACK is tested in FIN-WAIT-2 without a user and in TIME-WAIT as everywhere. Linux's small sockets for these \
-         states answer an ACK of what was never sent.",
+        "SEG.ACK is verified for an orphan in FIN-WAIT-2 and in TIME-WAIT as in every state. Linux's small sockets \
+         for these states answer an ACK of unsent data.",
         &[
             "data with a bogus ACK after close, FIN acknowledged",
             "FIN with a bogus ACK after close, FIN acknowledged",
@@ -164,14 +163,14 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "S83",
-        "A SYN in FIN-WAIT-2 without a user is challenged, as in every synchronized state (RFC 5961 section 4). Linux \
-         resets and forgets the connection for any SYN in the window.",
+        "A SYN to an orphan in FIN-WAIT-2 is challenged, as in every synchronized state (RFC 5961 section 4). Linux \
+         resets and removes the connection for any SYN in the window.",
         &["SYN in the window after close, FIN acknowledged"],
     ),
     decision(
         "S103",
-        "An administrator's ABORT resets in FIN-WAIT-2 without a user as it does with one: the peer still has a \
-         connection. Linux has only a small socket left there, and forgets it silently.",
+        "An orphan in FIN-WAIT-2 that an administrator kills sends RST, as every connection: the peer still has it. \
+         Linux has only a small socket left there, and removes it silently.",
         &["killed in FIN-WAIT-2, closed"],
     ),
     decision(
@@ -181,7 +180,7 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "R4",
-        "A reset is tested by its SEQ alone. Linux counts one as inside whose data ends inside.",
+        "A reset is checked by its SEQ alone. Linux counts one as inside the window if its data ends inside.",
         &["RST at RCV.NXT - 1 with data that reaches into the window", "RST at RCV.NXT - 8 with 8 bytes"],
     ),
     decision(
@@ -192,8 +191,8 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "R18",
-        "In FIN-WAIT-2 without a user a reset counts as everywhere: exact ends, in the window is challenged, else \
-         silence. Linux takes any in the window, and answers one outside.",
+        "An orphan in FIN-WAIT-2 handles a reset as in every state: exact, it ends; in the window, it is challenged; \
+         otherwise it is dropped. Linux accepts any in the window, and answers one outside.",
         &[
             "RST + 5 in FIN-WAIT-2, closed",
             "RST - 1 in FIN-WAIT-2, closed",
@@ -207,44 +206,45 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "SACK",
-        "SACK blocks are about data: a FIN that came early is remembered and not reported.",
+        "SACK blocks report data: an out-of-order FIN is kept and not reported.",
         &["FIN before data, with SACK"],
     ),
     decision(
         "S53",
-        "An ACK from before the first byte is challenged on every path (RFC 5961 section 5). Linux 6.18 does not test \
-         it on its fast path, and on a connection of its own takes an ACK of ISS.",
+        "An ACK from before the first byte is challenged on every path (RFC 5961 section 5). Linux 6.18 does not \
+         verify it on its fast path, and on a connection that it opened accepts an ACK of ISS.",
         &["ACK = ISS with data, after data in order", "ACK = ISS with data on a connection of ours"],
     ),
     decision(
         "S84",
-        "Data beyond the peer's FIN is ignored, where it begins too. Linux resets if it begins before the FIN.",
+        "Data beyond the peer's FIN is ignored, also if it begins before it. Linux resets if it begins before the \
+         FIN.",
         &["data from before the FIN to beyond it in CLOSE-WAIT"],
     ),
     decision(
         "Q2",
-        "In TIME-WAIT what has neither ACK nor FIN is dropped, and a bare ACK at RCV.NXT however old its timestamp. \
-         Linux answers both.",
+        "In TIME-WAIT a segment with neither ACK nor FIN is dropped, and so is a bare ACK at RCV.NXT however old its \
+         timestamp. Linux answers both.",
         &["data without flags in TIME-WAIT", "ACK with an old TSval in TIME-WAIT"],
     ),
     decision(
         "Q13",
-        "A reset of the handshake that reopens a connection in TIME-WAIT leads back to TIME-WAIT (RFC 1122 section \
-         4.2.2.13). Linux has forgotten it by then.",
+        "A reset of the handshake that reopens a connection in TIME-WAIT returns it to TIME-WAIT (RFC 1122 section \
+         4.2.2.13). Linux has removed it by then.",
         &["RST of the new connection in TIME-WAIT"],
     ),
     decision(
         "S14",
-        "SYN|FIN opens nothing in TIME-WAIT, and is acknowledged. Linux ends TIME-WAIT for it, and then drops it at the \
-         listener.",
+        "SYN|FIN in TIME-WAIT does not open a connection, and is acknowledged. Linux ends TIME-WAIT for it, and then \
+         drops it at the listener.",
         &["SYN, FIN with a later SEQ in TIME-WAIT"],
     ),
     decision(
         "S94",
-        "A user timeout ends an attempt to connect at its time. Linux sends another SYN first.",
+        "A user timeout ends an attempt to connect when it expires. Linux sends another SYN first.",
         &["user timeout in SYN-SENT"],
     ),
-    decision("P1", "Of segments that were cut smaller only the last has PSH.", &["ICMP 3/4 with MTU 0"]),
+    decision("P1", "Of segments that were split only the last has PSH.", &["ICMP 3/4 with MTU 0"]),
     decision(
         "I3",
         "EOPNOTSUPP, EHOSTDOWN and ENONET are reported as EHOSTUNREACH: Rust has no kind of error for them. The `End` has \
@@ -260,8 +260,8 @@ pub const DECISIONS: &[Decision] = &[
     ),
     decision(
         "I1",
-        "An in SYN-RECEIVED connection of a listener goes if the error is hard, and stays if it is soft, in both IP versions. \
-         Linux's IPv6 does so; its IPv4 does the opposite.",
+        "A connection of a listener in SYN-RECEIVED ends by a hard ICMP error, and stays after a soft one, in both IP \
+         versions. Linux's IPv6 does so; its IPv4 does the opposite.",
         &[
             "ICMP 3/0 in SYN-RECEIVED",
             "ICMP 3/1 in SYN-RECEIVED",

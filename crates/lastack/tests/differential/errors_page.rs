@@ -108,7 +108,7 @@ fn row(text: &mut String, record: &Record, scenario: &Scenario) {
 
 fn table(record: &Record) -> String {
     let mut text = format!(
-        "{BEGIN}\n| what happened | the calls after it, and what they give | `end()` | Linux {} |\n|---|---|---|---|\n",
+        "{BEGIN}\n| event | the calls after it, and their results | `end()` | Linux {} |\n|---|---|---|---|\n",
         record.release
     );
     for scenario in &scenarios::errno::scenarios() {

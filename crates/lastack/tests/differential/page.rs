@@ -12,9 +12,9 @@ use crate::{
 const HEAD: &str = "\
 # lastack and Linux
 
-Each row is a scenario: a hand-made peer and an application, played against the engine and against Linux over a TUN
-device. *same*: both send the same segments (flags, relative SEQ and ACK, bytes of text, options, a closed window) and
-tell their applications the same. Otherwise the difference was decided, and is in the list under that rule; any other
+Each row is a scenario: a scripted peer and an application, played against the engine and against Linux over a TUN
+device. *same*: both send the same segments (flags, relative SEQ and ACK, bytes of data, options, a zero window) and
+return the same from the calls. Otherwise the difference is intended, and is in the list under that rule; any other
 difference fails the test. The scripts are in `crates/lastack/tests/differential/scenarios/`, what Linux does in
 `crates/lastack/tests/differential/linux.txt`. This page is written by
 `UPDATE_DOCS=1 cargo test -p lastack --test differential`, as root.

@@ -135,6 +135,7 @@ fn a_dropped_runtime_resets_open_connections() {
     assert!(matches!(HostError::find(&error), Some(HostError::DriverDropped)), "{error}");
 }
 
+/// S109.
 #[tokio::test(start_paused = true)]
 async fn a_connection_of_an_address_that_went_ends_and_the_others_go_on() {
     let second = std::net::IpAddr::from([10, 0, 0, 7]);
