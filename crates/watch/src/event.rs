@@ -431,6 +431,18 @@ pub struct Process {
     pub parent: u32,
 }
 
+/// A process calls connect() for a socket of TCP that is not connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectCall {
+    /// The process.
+    pub pid: u32,
+    /// The number of the socket among all sockets of this boot.
+    pub cookie: u64,
+    /// The address to which the socket is bound, or the one that the routing table gives; the port is 0. And the address
+    /// to which it connects.
+    pub flow: Flow,
+}
+
 /// Counters of TCP in this network namespace, as absolute numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -497,12 +509,21 @@ pub enum Source {
     Packets,
     /// F: tracepoints by perf_event_open.
     Tracepoints,
+    /// G: calls of connect() of one program, by a seccomp filter.
+    Calls,
 }
 
 impl Source {
     /// All, in the order of their letters.
-    pub const ALL: [Self; 6] =
-        [Self::Destroyed, Self::Counters, Self::Processes, Self::Sockets, Self::Packets, Self::Tracepoints];
+    pub const ALL: [Self; 7] = [
+        Self::Destroyed,
+        Self::Counters,
+        Self::Processes,
+        Self::Sockets,
+        Self::Packets,
+        Self::Tracepoints,
+        Self::Calls,
+    ];
 
     /// The name used in records.
     #[must_use]
@@ -514,6 +535,7 @@ impl Source {
             Self::Sockets => "sockets",
             Self::Packets => "packets",
             Self::Tracepoints => "tracepoints",
+            Self::Calls => "calls",
         }
     }
 }
@@ -555,6 +577,8 @@ pub enum Event {
     Icmp(IcmpReport),
     /// A tracepoint.
     Trace(Trace),
+    /// A process of the watched program connects.
+    Connect(ConnectCall),
     /// A source lost this number of events.
     Lost {
         /// The source.

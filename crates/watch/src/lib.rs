@@ -6,6 +6,7 @@
 //! `lastack watch` the program.
 #![deny(unsafe_code)]
 
+mod calls;
 mod capture;
 mod ended;
 mod event;
@@ -17,10 +18,11 @@ mod scope;
 mod sources;
 mod watcher;
 
+pub use calls::Calls;
 pub use capture::PacketFile;
 pub use ended::{Alternative, Ended, Evidence, Owner, Role, SeenIcmp, SeenReset, Totals};
 pub use event::{
-    Context, Counters, Event, Flow, IcmpReport, Process, Segment, SocketReport, Source, TcpInfo, TcpState,
+    ConnectCall, Context, Counters, Event, Flow, IcmpReport, Process, Segment, SocketReport, Source, TcpInfo, TcpState,
     Time, Trace, TraceKind,
 };
 pub use filter::Filter;

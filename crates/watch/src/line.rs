@@ -14,8 +14,10 @@ use crate::record::{Calendar, ended_by_words};
 pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
     let time = calendar.at(ended.ended).to_zoned(zone.clone()).strftime("%H:%M:%S%.3f");
     let mut line = format!("{time}  {} > {}  ", shown(ended, true), shown(ended, false));
-    if let Some(owner) = &ended.process {
-        let _ = write!(line, "{}  ", owner_words(owner));
+    match (&ended.process, &ended.peer_process) {
+        (Some(owner), _) => drop(write!(line, "{}  ", owner_words(owner))),
+        (None, Some(peer)) => drop(write!(line, "peer: {}  ", owner_words(peer))),
+        (None, None) => {}
     }
     let _ = write!(line, "{} {}", ended.cause, ended_by_words(ended));
     if !ended.detail.is_empty() {
@@ -25,8 +27,13 @@ pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
     if let Some(started) = ended.started {
         let _ = write!(line, "  after {}", duration(ended.ended.since(started)));
     }
-    if let [Some(client), Some(server)] = ended.bytes {
-        let _ = write!(line, ", {} sent, {} received", bytes(client), bytes(server));
+    match ended.bytes {
+        [Some(client), Some(server)] => {
+            let _ = write!(line, ", {} sent, {} received", bytes(client), bytes(server));
+        }
+        [Some(client), None] => drop(write!(line, ", {} sent, bytes received unknown", bytes(client))),
+        [None, Some(server)] => drop(write!(line, ", bytes sent unknown, {} received", bytes(server))),
+        [None, None] => {}
     }
     if let Some(other) = ended.alternatives.first().filter(|_| ended.confidence < 0.9) {
         let _ =
@@ -70,6 +77,7 @@ fn duration(nanoseconds: u64) -> String {
 
 fn bytes(count: u64) -> String {
     match count {
+        1 => "1 byte".into(),
         0..10_000 => format!("{count} bytes"),
         10_000..10_000_000 => format!("{} KB", count / 1000),
         _ => format!("{} MB", count / 1_000_000),

@@ -24,6 +24,7 @@ impl Source {
                 "SYN, FIN, RST and ICMP of both directions: who reset, with which numbers and TTL"
             }
             Self::Tracepoints => "the kernel's own reason for each reset, the error that the program gets",
+            Self::Calls => "which process of the program connects where",
         }
     }
 
@@ -39,6 +40,7 @@ impl Source {
             Self::Tracepoints => {
                 "the kernel's reason: causes are inferred from counters, short connections have no process"
             }
+            Self::Calls => "refused and other short connections of the program",
         }
     }
 
@@ -54,6 +56,7 @@ impl Source {
             }
             Self::Packets => "CAP_NET_RAW",
             Self::Tracepoints => "root, or CAP_PERFMON and a tracefs that this user may read",
+            Self::Calls => "Linux 5.9 with CONFIG_SECCOMP_FILTER, on x86-64, ARM64 or RISC-V",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use crate::calls::Calls;
 use crate::ended::{Ended, Totals};
 use crate::event::{Event, Source, TcpState, Time, TraceKind};
 use crate::join::{Join, JoinOptions};
@@ -15,6 +16,8 @@ use crate::sources::{Availability, RawPacket, SourceOptions, Sources, cpu_time, 
 const HOLD: u64 = 60;
 /// The sources are read at least so often.
 const TICK: Duration = Duration::from_millis(50);
+/// At the end, sources have at most this long to complete what they reported; in milliseconds.
+const FINISH: u64 = 1500;
 /// Counters are read at most so often, and without a reason so often; in milliseconds.
 const COUNTERS_FASTEST: u64 = 10;
 const COUNTERS_USUAL: u64 = 50;
@@ -135,6 +138,12 @@ impl Watcher {
         Ok((this, report))
     }
 
+    /// Watches the calls of a program, too.
+    pub fn attach(&mut self, calls: Calls) {
+        self.sources.attach(calls);
+        self.join.add_source(Source::Calls);
+    }
+
     /// Waits until there is something to read, a descriptor of `wake` is readable, or the time is over; reads, and
     /// gives the ends that are decided. `packet` is given every packet that is seen.
     ///
@@ -162,7 +171,8 @@ impl Watcher {
         if self.counters.is_due(at, if destroyed { COUNTERS_FASTEST } else { usual }) {
             self.read_counters()?;
         }
-        if self.list.is_due(at, if self.opened { LIST_FASTEST } else { LIST_USUAL }) {
+        let opened = self.opened || self.join.has_attempts();
+        if self.list.is_due(at, if opened { LIST_FASTEST } else { LIST_USUAL }) {
             self.list_sockets();
         }
         self.release(Time(now().0.saturating_sub(HOLD * 1_000_000)));
@@ -170,11 +180,19 @@ impl Watcher {
         Ok(self.collect(now()))
     }
 
-    /// Reads what is left and decides everything that has begun to end.
+    /// Gives what sources report late about connections that have begun to end, and decides them. Returns within two
+    /// seconds.
     ///
     /// # Errors
     /// If a source breaks.
     pub fn finish(&mut self, mut packet: impl FnMut(&RawPacket<'_>)) -> io::Result<Vec<Ended>> {
+        let mut ended = Vec::new();
+        let begun = now();
+        while now() < begun.plus_millis(2 * HOLD)
+            || self.join.is_deciding() && now() < begun.plus_millis(FINISH)
+        {
+            ended.append(&mut self.turn(&[], TICK, &mut packet)?);
+        }
         let join = &mut self.join;
         self.sources.read(&mut self.pending, |raw| {
             join.packet(raw);
@@ -184,7 +202,8 @@ impl Watcher {
         self.read_counters()?;
         self.release(Time(u64::MAX));
         self.join.finish();
-        Ok(self.collect(now()))
+        ended.append(&mut self.collect(now()));
+        Ok(ended)
     }
 
     /// Counts so far.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::Command;
 
 use anyhow::Result;
+use lastack_watch::Calls;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -33,13 +34,26 @@ impl fmt::Display for StartError {
 }
 
 impl Child {
-    /// Starts the program, if there is a command.
-    pub fn start(command: &[OsString]) -> Result<Option<Self>, StartError> {
+    /// Starts the program, if there is a command. `observe`: its calls, too; they are given if that is possible, else the
+    /// reason.
+    pub fn start(
+        command: &[OsString],
+        observe: bool,
+    ) -> Result<Option<(Self, Option<io::Result<Calls>>)>, StartError> {
         let Some((program, arguments)) = command.split_first() else { return Ok(None) };
         // Orphaned descendants are reparented to this process, so that they still count as the program's.
         let _without = set_child_subreaper(true);
-        match Command::new(program).args(arguments).spawn() {
-            Ok(child) => Ok(Some(Self { pid: Pid::from_raw(child.id() as i32), status: None })),
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let started = if observe {
+            Calls::spawn(&mut command).map(|(child, calls)| (child, Some(calls)))
+        } else {
+            command.spawn().map(|child| (child, None))
+        };
+        match started {
+            Ok((child, calls)) => {
+                Ok(Some((Self { pid: Pid::from_raw(child.id() as i32), status: None }, calls)))
+            }
             Err(error) => Err(StartError { program: program.clone(), error }),
         }
     }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lastack_watch::{Availability, Ended, Filter, Watcher};
+use lastack_watch::{Availability, Calls, Ended, Filter, Source, Watcher};
 
 pub use args::WatchArgs;
 use child::{Child, Notice, Signals, StartError};
@@ -31,7 +31,7 @@ pub fn main(args: &WatchArgs) -> ExitCode {
 }
 
 fn watch(args: &WatchArgs) -> Result<ExitCode> {
-    let (watcher, sources) = match &args.netns {
+    let (mut watcher, mut sources) = match &args.netns {
         None => Watcher::open(&args.options()).context("cannot watch")?,
         Some(name) => Watcher::open(&args.options())
             .with_context(|| format!("cannot watch the network namespace {name:?}"))?,
@@ -39,15 +39,22 @@ fn watch(args: &WatchArgs) -> Result<ExitCode> {
     if args.write.is_some() {
         warn_without_packets(&sources);
     }
-    let report = Report::open(args, &sources)?;
+    let mut report = Report::open(args)?;
+    // With tracepoints the kernel itself reports which process connects.
+    let traced = sources.iter().any(|source| source.source == Source::Tracepoints && source.error.is_none());
+    let observe = !traced && !args.without.contains(&Source::Calls);
     // The program inherits neither blocked signals nor the descriptors of the sources.
-    let child = match Child::start(&args.command) {
-        Ok(child) => child,
+    let child = match Child::start(&args.command, observe) {
+        Ok(started) => started.map(|(child, calls)| {
+            sources.extend(calls.map(|calls| attach(&mut watcher, calls)));
+            child
+        }),
         Err(error) => {
             eprintln!("lastack: {error}");
             return Ok(error.status().into());
         }
     };
+    report.begin(args, &sources)?;
     let signals = Signals::open().context("cannot receive signals")?;
     let filter = args.filter();
     let mut session = Session { args, watcher, report, filter, child, met: false };
@@ -55,8 +62,13 @@ fn watch(args: &WatchArgs) -> Result<ExitCode> {
     session.end()
 }
 
+fn attach(watcher: &mut Watcher, calls: io::Result<Calls>) -> Availability {
+    let error = calls.map(|calls| watcher.attach(calls)).err();
+    Availability { source: Source::Calls, error, limit: None }
+}
+
 fn warn_without_packets(sources: &[Availability]) {
-    let packets = sources.iter().find(|source| source.source == lastack_watch::Source::Packets);
+    let packets = sources.iter().find(|source| source.source == Source::Packets);
     if let Some(error) = packets.and_then(|source| source.error.as_ref()) {
         eprintln!(
             "lastack: the capture will be empty: packets cannot be read ({error}); that needs CAP_NET_RAW"
@@ -126,8 +138,9 @@ impl Session<'_> {
     /// Whether it belongs to the watched program or one of its children; without a program always true.
     fn is_of_child(&self, ended: &Ended) -> bool {
         let me = std::process::id();
-        self.child.is_none()
-            || ended.owners().any(|owner| owner.pid != me && self.watcher.join().descends(owner.pid, me))
+        let join = self.watcher.join();
+        let is_of_child = |pid| join.is_of_program(pid) || pid != me && join.descends(pid, me);
+        self.child.is_none() || ended.owners().any(|owner| is_of_child(owner.pid))
     }
 
     fn end(mut self) -> Result<ExitCode> {

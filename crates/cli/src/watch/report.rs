@@ -32,7 +32,8 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn open(args: &WatchArgs, sources: &[Availability]) -> Result<Self> {
+    /// Creates the files.
+    pub fn open(args: &WatchArgs) -> Result<Self> {
         let create = |path: &std::path::Path| {
             File::create(path).with_context(|| format!("cannot write to {}", path.display()))
         };
@@ -47,7 +48,7 @@ impl Report {
             None => Box::new(anstream::stdout()),
         };
         let filtered = !args.command.is_empty() || args.filter() != lastack_watch::Filter::default();
-        let mut this = Self {
+        Ok(Self {
             out,
             json: args.json,
             all: args.all,
@@ -60,16 +61,20 @@ impl Report {
             left_out: 0,
             unknown: 0,
             filtered,
-        };
+        })
+    }
+
+    /// Reports what is watched, and by which sources.
+    pub fn begin(&mut self, args: &WatchArgs, sources: &[Availability]) -> Result<()> {
         let namespace = args.options().sources.namespace;
         let scope = scope(namespace.as_deref());
-        if this.json {
-            this.print(&record::start(&scope, sources, now(), &this.calendar).to_string())?;
-        } else if !this.quiet {
+        if self.json {
+            self.print(&record::start(&scope, sources, now(), &self.calendar).to_string())?;
+        } else if !self.quiet {
             // Messages about the watch itself are not part of the report.
             eprint!("{}", start(&scope, sources));
         }
-        Ok(this)
+        Ok(())
     }
 
     /// Whether the reader has closed the output.
@@ -96,7 +101,8 @@ impl Report {
     /// Reports a connection.
     pub fn end(&mut self, ended: &Ended) -> Result<()> {
         let shown = self.all
-            || if self.json { ended.cause != Cause::Orderly } else { ended.severity != Severity::Benign };
+            || ended.severity != Severity::Benign
+            || self.json && ended.cause != Cause::Orderly;
         if let Some(packets) = &mut self.packets {
             if shown { packets.write(ended) } else { packets.discard(ended) }
         }

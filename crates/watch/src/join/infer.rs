@@ -10,7 +10,7 @@ use super::connection::{Connection, FirstFin, Side};
 use super::judge::{By, Opinion, Rank, first_fin};
 use super::kernel::{is_zero_window, undelivered};
 use super::ledger::Claim;
-use crate::event::{Counters, SocketReport, TcpState, Time};
+use crate::event::{Counters, SocketReport, Source, TcpState, Time};
 
 /// The counters are read soon after an end; what caused it is at most so long before, in milliseconds.
 const BEFORE: u64 = 400;
@@ -23,7 +23,6 @@ const SHARED: f32 = 0.6;
 type Field = fn(&mut Counters) -> &mut u64;
 
 const ABORT_ON_DATA: Field = |counters| &mut counters.abort_on_data;
-const ABORT_ON_CLOSE: Field = |counters| &mut counters.abort_on_close;
 const ABORT_ON_TIMEOUT: Field = |counters| &mut counters.abort_on_timeout;
 const ATTEMPT_FAILS: Field = |counters| &mut counters.attempt_fails;
 const ESTAB_RESETS: Field = |counters| &mut counters.estab_resets;
@@ -44,7 +43,9 @@ const fn confidence(claim: Claim) -> f32 {
 impl Join {
     pub(super) fn by_inference(&mut self, connection: &Connection, side: &Side) -> Opinion {
         let at = side.over_at().unwrap_or_default();
-        let since = side.vanished.map_or(at, |vanished| side.listed.map_or(vanished, |(listed, _)| listed));
+        // A socket that vanished did so after it was seen.
+        let seen = side.listed.map(|(listed, _)| listed).or(side.opened);
+        let since = side.vanished.map_or(at, |vanished| seen.unwrap_or(vanished));
         let window = Window {
             at,
             since: Time(since.0.saturating_sub(BEFORE * 1_000_000)),
@@ -54,7 +55,10 @@ impl Join {
         let never_established =
             destroyed.map_or(!side.established, |report| was_never_established(side, &report, at));
         let opinion = if never_established {
-            self.failed_attempt(window)
+            // The call itself may be long ago: the program keeps the socket of a failed attempt.
+            let since = side.opened.filter(|_| side.sources.contains(&Source::Calls)).unwrap_or(window.since);
+            let window = Window { since: since.min(window.since), ..window };
+            Some(self.failed_attempt(side, window))
         } else if destroyed.is_some_and(|report| !report.flow.is_complete()) {
             self.disconnected(side, window)
         } else {
@@ -66,6 +70,12 @@ impl Join {
             .limits
             .push("the cause is inferred from counters: the kernel's own reason needs tracepoints".into());
         opinion
+    }
+
+    /// Whether the counters show a failed attempt to connect between these times.
+    pub(super) fn attempt_failed(&self, since: Time, until: Time) -> bool {
+        let until = until.plus_millis(AFTER);
+        self.ledger.has(ATTEMPT_FAILS, since, until) || self.ledger.has(ABORT_ON_TIMEOUT, since, until)
     }
 
     fn claim(&mut self, field: Field, window: Window) -> Option<Claim> {
@@ -87,19 +97,31 @@ impl Join {
     }
 
     /// A socket that was never connected.
-    fn failed_attempt(&mut self, window: Window) -> Option<Opinion> {
+    fn failed_attempt(&mut self, side: &Side, window: Window) -> Opinion {
         if let Some(claim) = self.claim(ABORT_ON_TIMEOUT, window) {
             let _failed = self.claim(ATTEMPT_FAILS, window);
             let opinion = Opinion::new(Rank::Acted, Cause::SilentDrop, confidence(claim), By::Nobody);
-            return Some(counted(opinion.detail("no answer to the SYN"), "TCPAbortOnTimeout"));
+            return counted(opinion.detail("no answer to the SYN"), "TCPAbortOnTimeout");
         }
-        let claim = self.claim(ATTEMPT_FAILS, window)?;
-        let opinion = Opinion::new(Rank::Affected, Cause::Refused, confidence(claim).min(0.85), By::Remote)
-            .detail("nothing accepts connections at that port")
-            .or(Cause::IcmpPortUnreachable, 0.05, "the packets (CAP_NET_RAW)")
-            .or(Cause::FirewallReject, 0.05, "the packets (CAP_NET_RAW)")
-            .rule("S1");
-        Some(counted(opinion, "AttemptFails"))
+        let refused = |confidence: f32| {
+            Opinion::new(Rank::Affected, Cause::Refused, confidence, By::Remote)
+                .detail("nothing accepts connections at that port")
+                .or(Cause::IcmpPortUnreachable, 0.05, "the packets (CAP_NET_RAW)")
+                .or(Cause::FirewallReject, 0.05, "the packets (CAP_NET_RAW)")
+                .rule("S1")
+        };
+        // The kernel clears the addresses of a socket whose connect() has failed.
+        let cleared = side.destroyed.is_some_and(|(_, report)| !report.flow.is_complete());
+        match self.claim(ATTEMPT_FAILS, window) {
+            Some(claim) => {
+                let confidence = if cleared { ALONE } else { confidence(claim) };
+                counted(refused(confidence.min(0.85)), "AttemptFails")
+            }
+            None if cleared => refused(0.5),
+            None => Opinion::new(Rank::Acted, Cause::ConnectCancelled, 0.7, By::Local)
+                .detail("closed before the peer had answered the SYN")
+                .or(Cause::Refused, 0.1, "tracepoints (root)"),
+        }
     }
 
     /// The kernel cleared the addresses: linger 0, or the close of a listener.
@@ -128,10 +150,11 @@ impl Join {
     }
 
     fn ended_established(&mut self, connection: &Connection, side: &Side, window: Window) -> Option<Opinion> {
-        // A FIN that was not read counts as a byte: among several ends it is no mark of this one.
         let shared = self.ledger.is_shared(window.at);
-        if side.unread().is_some_and(|unread| unread > u32::from(shared))
-            && let Some(claim) = self.claim(ABORT_ON_CLOSE, window)
+        let queued = side.destroyed.map_or(0, |(_, report)| report.rqueue);
+        if side.unread().is_some_and(|unread| unread > 0)
+            && let Some(claim) =
+                self.ledger.claim_unread(queued, window.at, (window.since, window.until))
         {
             let _established = self.claim(ESTAB_RESETS, window);
             let _sent = self.claim(OUT_RESETS, window);

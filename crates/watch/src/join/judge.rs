@@ -4,6 +4,7 @@ use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_wire::TcpFlags;
 
 use super::connection::{Connection, FirstFin, Reported, Side};
+use super::kernel::{is_crash, signal_name};
 use super::{AWAIT_DESTROY, FOREIGN_AFTER, Id, Join, REMEMBER, SETTLE};
 use crate::ended::{Alternative, Ended, Evidence, Owner, Role, SeenIcmp, SeenReset, Wire};
 use crate::event::{Flow, Source, TcpState, Time};
@@ -335,7 +336,8 @@ impl Join {
         }
         // The highest rank; of two ends that acted, the one that did so first.
         opinions.sort_by_key(|(at, _, opinion)| (std::cmp::Reverse(opinion.rank), *at));
-        let (_, flow, mut opinion) = opinions.into_iter().next()?;
+        let (_, flow, opinion) = opinions.into_iter().next()?;
+        let mut opinion = self.add_signal(connection, flow, opinion);
         let sum: f32 = opinion.alternatives.iter().map(|alternative| alternative.confidence).sum();
         let room = 1.0 - opinion.confidence;
         if sum > room && sum > 0.0 {
@@ -382,7 +384,7 @@ impl Join {
             roles_known,
             started,
             ended,
-            bytes: Self::bytes(near, far, local, &opinion),
+            bytes: Self::bytes(connection, flow, local, &opinion),
             idle: near.or(far).and_then(idle),
             cause: opinion.cause,
             confidence: opinion.confidence,
@@ -477,9 +479,10 @@ impl Join {
         })
     }
 
-    /// A connection that is not accepted yet belongs to the listener.
+    /// A connection that is not accepted yet belongs to the listener; of one that was gone before a list showed it, the
+    /// process that holds the listener is known.
     fn listener_of(&self, side: &Side) -> Option<(u32, Option<std::sync::Arc<str>>, &'static str)> {
-        if side.client == Some(true) || side.listed.is_none_or(|(_, report)| report.inode != 0) {
+        if side.client == Some(true) || side.listed.is_some_and(|(_, report)| report.inode != 0) {
             return None;
         }
         let (_, holder) = self.listeners.get(&side.flow.local.port())?;
@@ -491,12 +494,45 @@ impl Join {
         self.owner(side, side.over_at()?)?.killed_by
     }
 
+    /// Adds that the process of the end that closed was ended by a signal. The kernel closes its sockets like any others.
+    fn add_signal(&self, connection: &Connection, flow: Flow, mut opinion: Opinion) -> Opinion {
+        if !matches!(opinion.cause, Cause::Orderly | Cause::Abort | Cause::ConnectCancelled | Cause::ResetForFin) {
+            return opinion;
+        }
+        let side = |flow: Flow| connection.sides[connection.place(flow)].as_ref();
+        let killed = |flow: Flow| side(flow).and_then(|side| self.killed(side));
+        let found = match opinion.by {
+            By::Remote => killed(flow.mirrored()),
+            By::Local => killed(flow),
+            By::Unknown => killed(flow).or_else(|| killed(flow.mirrored())),
+            By::Path | By::Nobody => None,
+        };
+        let Some(signal) = found else { return opinion };
+        if opinion.by == By::Unknown && killed(flow.mirrored()).is_none() {
+            (opinion.by, opinion.by_confidence) = (By::Local, 0.8);
+        } else if opinion.by == By::Unknown && killed(flow).is_none() {
+            (opinion.by, opinion.by_confidence) = (By::Remote, 0.8);
+        }
+        let name = signal_name(signal);
+        let text = format!("its process was killed by {name}");
+        if opinion.cause == Cause::Orderly && is_crash(signal) {
+            opinion.severity = Some(Severity::Suspicious);
+        }
+        opinion.detail = match opinion.detail.as_str() {
+            "" => text.clone(),
+            detail => format!("{text}; {detail}"),
+        };
+        opinion.because("kernel", signal, text)
+    }
+
     /// Bytes that client and server sent.
-    fn bytes(near: Option<&Side>, far: Option<&Side>, local: Role, opinion: &Opinion) -> [Option<u64>; 2] {
-        let info = |side: Option<&Side>| {
-            let complete =
-                side?.destroyed.map(|(_, report)| report).filter(|report| report.flow.is_complete());
-            complete.or(side?.listed.map(|(_, report)| report))?.info
+    fn bytes(connection: &Connection, flow: Flow, local: Role, opinion: &Opinion) -> [Option<u64>; 2] {
+        let place = connection.place(flow);
+        let (near, far) = (connection.sides[place].as_ref(), connection.sides[1 - place].as_ref());
+        // The kernel clears the counts of a socket that is disconnected: what a list showed before may be too little.
+        let info = |side: Option<&Side>| match side?.destroyed {
+            Some((_, report)) => report.info.filter(|_| report.flow.is_complete()),
+            None => side?.listed.and_then(|(_, report)| report.info),
         };
         // The kernel counts the SYN of the client and the FIN among what was acknowledged, and the FIN among what was
         // received.
@@ -509,9 +545,31 @@ impl Join {
             let extra = u64::from(role_of(at) == Role::Client) + u64::from(fins[at]);
             info(side).map(|info| info.bytes_acked.saturating_sub(extra))
         };
-        let sent = received(1, far).or(acked(0, near));
-        by_role_of(local, sent, received(0, near).or(acked(1, far)))
+        // A FIN has a number, too.
+        let by_reset: [Option<u64>; 2] = std::array::from_fn(|at| {
+            by_reset(connection, flow)[at].map(|bytes| bytes.saturating_sub(fins[at].into()))
+        });
+        let sent = received(1, far).or(acked(0, near)).or(by_reset[0]);
+        by_role_of(local, sent, received(0, near).or(acked(1, far)).or(by_reset[1]))
     }
+}
+
+/// Bytes that the two ends sent, by the numbers of the reset with which one of them aborted. Unknown beyond what the
+/// numbers can tell apart.
+fn by_reset(connection: &Connection, flow: Flow) -> [Option<u64>; 2] {
+    let numbers = || {
+        let (_, reset) = connection.wire.resets.first()?;
+        let active = reset.flags.contains(TcpFlags::ACK) && reset.seq != 0;
+        let (first, second) = (connection.wire.syn?.1, connection.wire.syn_ack?.1);
+        let begun = [first, second].into_iter().find(|syn| syn.flow == reset.flow)?;
+        let answer = [first, second].into_iter().find(|syn| syn.flow != reset.flow)?;
+        let sent = reset.seq.wrapping_sub(begun.seq).wrapping_sub(1);
+        let received = reset.ack.wrapping_sub(answer.seq).wrapping_sub(1);
+        let plausible = |bytes: u32| (bytes < 1 << 31).then_some(u64::from(bytes));
+        let (sent, received) = (plausible(sent)?, plausible(received)?);
+        active.then_some(if reset.flow == flow { [Some(sent), Some(received)] } else { [Some(received), Some(sent)] })
+    };
+    numbers().unwrap_or_default()
 }
 
 /// Whether the near and the far end sent a FIN that the other end received.

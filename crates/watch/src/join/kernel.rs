@@ -86,15 +86,7 @@ impl Join {
                 .detail("closed with linger 0 after the peer's FIN")
                 .also(Cause::Abort);
         }
-        let opinion = Opinion::new(Rank::Acted, Cause::Abort, 0.95, By::Local)
-            .detail("closed with linger 0")
-            .rule("S64");
-        match self.killed(side) {
-            Some(signal) => {
-                opinion.because("kernel", signal, format!("its process was ended by signal {signal}"))
-            }
-            None => opinion,
-        }
+        Opinion::new(Rank::Acted, Cause::Abort, 0.95, By::Local).detail("closed with linger 0").rule("S64")
     }
 
     /// Closed with unread data, or the process ended with it.
@@ -102,6 +94,7 @@ impl Join {
         let killed = self.killed(side);
         let unread = side.unread();
         let what = match unread {
+            Some(1) => "1 byte unread".into(),
             Some(unread) => format!("{unread} bytes unread"),
             None => "data unread".into(),
         };
@@ -282,4 +275,10 @@ fn orderly(connection: &Connection, side: &Side, from: Option<TcpState>) -> Opin
 pub(super) fn signal_name(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal)
         .map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
+}
+
+/// A signal that no user sends to end a program in the usual way: of a fault, or one that cannot be caught.
+pub(super) fn is_crash(signal: i32) -> bool {
+    use libc::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU, SIGXFSZ};
+    [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU, SIGXFSZ].contains(&signal)
 }

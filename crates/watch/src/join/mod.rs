@@ -4,6 +4,7 @@
 //! is looked at only some time after its first sign of an end ([`SETTLE`]); what it was is then decided in
 //! `kernel` from the tracepoints, or in `infer` without them, and joined over both ends in `judge`.
 
+mod calls;
 mod connection;
 mod infer;
 mod judge;
@@ -72,6 +73,8 @@ pub struct Join {
     by_cookie: HashMap<u64, Flow>,
     /// Sockets that connect and have no port yet.
     opening: HashMap<u64, (Time, Option<Actor>, crate::event::Trace)>,
+    /// Calls of connect() whose sockets nothing else has shown yet.
+    attempts: calls::Attempts,
     /// Order of creation, for eviction.
     order: VecDeque<Id>,
     due: BinaryHeap<Reverse<(Time, Id)>>,
@@ -125,6 +128,7 @@ impl Join {
             by_sk: HashMap::new(),
             by_cookie: HashMap::new(),
             opening: HashMap::new(),
+            attempts: calls::Attempts::default(),
             order: VecDeque::new(),
             due: BinaryHeap::new(),
             processes: ProcessTable::default(),
@@ -159,6 +163,7 @@ impl Join {
             Event::Segment(segment) => self.on_segment(at, segment),
             Event::Icmp(report) => self.on_icmp(at, report),
             Event::Trace(trace) => self.on_trace(at, trace),
+            Event::Connect(call) => self.on_connect(at, call),
             Event::Lost { source, count } => *self.totals.lost.entry(source).or_default() += count,
         }
     }
@@ -183,6 +188,12 @@ impl Join {
 
     /// Decides all connections that have begun to end, without waiting for more.
     pub fn finish(&mut self) {
+        // What still waits for the tracepoint that says which socket it was.
+        let unclaimed: Vec<_> = self.unclaimed.drain().map(|(_, waiting)| waiting).collect();
+        self.traces_destroys = false;
+        for (at, report) in unclaimed {
+            self.on_destroyed(at, report);
+        }
         let mut due: Vec<(Time, Id)> =
             self.connections.iter().filter_map(|(&id, connection)| Some((connection.due?, id))).collect();
         due.sort_unstable();
@@ -190,6 +201,12 @@ impl Join {
             // A side that is still waited for gets no second chance.
             self.conclude(id, at.plus_millis(FOREIGN_AFTER));
         }
+    }
+
+    /// Whether connections have begun to end that are not decided yet.
+    #[must_use]
+    pub fn is_deciding(&self) -> bool {
+        self.connections.values().any(|connection| connection.reported.is_none() && connection.due.is_some())
     }
 
     /// Inodes of sockets whose owner is to be looked up, each once.
@@ -201,6 +218,12 @@ impl Join {
     #[must_use]
     pub fn descends(&self, pid: u32, ancestor: u32) -> bool {
         self.processes.descends(pid, ancestor)
+    }
+
+    /// Whether calls of this process were observed: it belongs to the program that [`Calls`](crate::Calls) started.
+    #[must_use]
+    pub fn is_of_program(&self, pid: u32) -> bool {
+        self.processes.is_of_program(pid)
     }
 
     /// Counts so far.

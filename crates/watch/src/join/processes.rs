@@ -1,6 +1,6 @@
 //! The processes that are known, alive or ended.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::event::{Process, Time};
 
@@ -17,6 +17,8 @@ pub(super) struct Known {
 #[derive(Debug, Default)]
 pub(super) struct ProcessTable {
     known: HashMap<u32, Known>,
+    /// Processes whose calls were seen: those of the watched program.
+    program: HashSet<u32>,
     /// In the order in which they became known.
     order: VecDeque<u32>,
 }
@@ -38,6 +40,17 @@ impl ProcessTable {
         if let Some(known) = self.known.get_mut(&pid) {
             known.exit = Some((at, status));
         }
+    }
+
+    /// This process belongs to the watched program.
+    pub(super) fn join_program(&mut self, pid: u32) {
+        if self.program.len() < MAX {
+            self.program.insert(pid);
+        }
+    }
+
+    pub(super) fn is_of_program(&self, pid: u32) -> bool {
+        self.program.contains(&pid)
     }
 
     pub(super) fn get(&self, pid: u32) -> Option<&Known> {

@@ -19,13 +19,24 @@ impl Join {
             return;
         }
         let flow = report.flow;
-        let fresh =
-            self.side(flow).is_none_or(|side| side.cookie.is_some_and(|cookie| cookie != report.cookie));
+        let called = self.recognize(&report).map(|(_, attempt)| attempt);
+        // The other end may have been destroyed already: then it is the same connection.
+        let reported = || {
+            let id = self.by_flow.get(&flow.undirected())?;
+            self.connections.get(id)?.reported
+        };
+        let reported = reported().is_some();
+        let fresh = self
+            .side(flow)
+            .map_or(reported, |side| side.cookie.is_some_and(|cookie| cookie != report.cookie));
         let id = self.connection(flow, fresh);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let place = connection.place(flow);
         let side = connection.sides[place].get_or_insert_with(|| Side::new(flow));
         let first = side.listed.is_none();
+        if let Some(attempt) = called {
+            side.called(&attempt);
+        }
         side.cookie = Some(report.cookie);
         side.opened.get_or_insert(at);
         side.established |= report.state != TcpState::SynSent;
@@ -49,6 +60,7 @@ impl Join {
         if self.has(Source::Tracepoints) {
             return;
         }
+        self.fail_unlisted(begun);
         let mut vanished = Vec::new();
         for connection in self.connections.values_mut() {
             for side in connection.sides.iter_mut().flatten() {
@@ -65,8 +77,16 @@ impl Join {
     }
 
     pub(super) fn on_destroyed(&mut self, at: Time, report: SocketReport) {
-        let Some(flow) = self.flow_of(&report) else {
-            self.ledger.end(at);
+        let called = self.recognize(&report);
+        if called.is_some() && report.flow.local.port() == 0 {
+            // The call failed before a segment was sent.
+            return;
+        }
+        let Some(flow) = called.as_ref().map(|(flow, _)| *flow).or_else(|| self.flow_of(&report)) else {
+            // Listeners, and sockets that were never connected, are not counted by the kernel.
+            if !report.flow.remote.ip().is_unspecified() {
+                self.ledger.end(at);
+            }
             self.on_stranger_destroyed(at, report);
             return;
         };
@@ -81,6 +101,7 @@ impl Join {
             self.unclaimed.insert(report.cookie, (at, report));
             return;
         }
+        self.ledger.unread(at, report.rqueue);
         // Both ends of one connection are one end for the counters.
         if self.side(flow.mirrored()).is_none_or(|peer| peer.destroyed.is_none()) {
             self.ledger.end(at);
@@ -92,6 +113,9 @@ impl Join {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let place = connection.place(flow);
         let side = connection.sides[place].get_or_insert_with(|| Side::new(flow));
+        if let Some((_, attempt)) = called {
+            side.called(&attempt);
+        }
         side.cookie = Some(report.cookie);
         side.destroyed = Some((at, report));
         side.used(Source::Destroyed);

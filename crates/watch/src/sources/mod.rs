@@ -19,10 +19,12 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::calls::Calls;
 use crate::event::{Event, Process, Source, Time};
 use counters::CounterFiles;
 use diag::{Broadcasts, Lists};
 use packets::{Packets, Selection};
+pub(crate) use processes::describe as describe_process;
 use processes::{Connector, Descriptors};
 use tracepoints::Tracepoints;
 
@@ -85,6 +87,7 @@ pub struct Sources {
     lists: Option<Lists>,
     packets: Option<Packets>,
     tracepoints: Option<Tracepoints>,
+    calls: Option<Calls>,
     /// Processes already described.
     described: HashSet<u32>,
 }
@@ -113,7 +116,7 @@ fn nanoseconds(clock: ClockId) -> u64 {
 /// Processes whose description is remembered as known.
 const MAX_DESCRIBED: usize = 1 << 16;
 /// Ancestors that are looked up.
-const MAX_ANCESTORS: usize = 32;
+pub(crate) const MAX_ANCESTORS: usize = 32;
 
 impl Sources {
     /// Opens every source that this process may use, and reports whether each is open.
@@ -157,9 +160,15 @@ impl Sources {
             lists,
             packets,
             tracepoints,
+            calls: None,
             described: HashSet::new(),
         };
         Ok((this, report))
+    }
+
+    /// Adds the calls of a program that was started.
+    pub(crate) fn attach(&mut self, calls: Calls) {
+        self.calls = Some(calls);
     }
 
     /// Whether this source is open.
@@ -172,6 +181,7 @@ impl Sources {
             Source::Sockets => self.lists.is_some(),
             Source::Packets => self.packets.is_some(),
             Source::Tracepoints => self.tracepoints.is_some(),
+            Source::Calls => self.calls.is_some(),
         }
     }
 
@@ -230,6 +240,10 @@ impl Sources {
             let at = now();
             let count = broadcasts.read(|report| events.push((at, Event::Destroyed(report))))?;
             lost(events, Source::Destroyed, count);
+        }
+        if let Some(calls) = &self.calls {
+            let count = calls.read(events);
+            lost(events, Source::Calls, count);
         }
         let described = &mut self.described;
         match &mut self.connector {

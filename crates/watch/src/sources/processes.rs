@@ -133,7 +133,7 @@ fn parse(datagram: &[u8]) -> Option<(Time, Change)> {
 }
 
 /// The description of a process in /proc.
-pub(super) fn describe(pid: u32) -> Option<Process> {
+pub(crate) fn describe(pid: u32) -> Option<Process> {
     let read = |file: &str| fs::read(format!("/proc/{pid}/{file}"));
     let status = String::from_utf8_lossy(&read("status").ok()?).into_owned();
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));

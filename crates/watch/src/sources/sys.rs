@@ -1,4 +1,4 @@
-//! The system calls that have no safe wrapper elsewhere: the only `unsafe` code of this crate.
+//! The system calls that have no safe wrapper elsewhere: all `unsafe` code of this crate but that of `calls`.
 #![allow(unsafe_code, reason = "this is the module for it")]
 
 use std::ffi::CString;
