@@ -14,6 +14,9 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// All, by how much they matter, most first.
+    pub const ALL: [Self; 3] = [Self::Harmful, Self::Suspicious, Self::Benign];
+
     /// `benign`, `suspicious` or `harmful`.
     #[must_use]
     pub fn name(self) -> &'static str {

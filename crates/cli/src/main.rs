@@ -2,6 +2,7 @@
 
 mod compat;
 mod explain;
+mod fail_on;
 mod lab;
 mod man;
 mod probe;

@@ -104,6 +104,20 @@ impl Program {
         self.add(ALU64 | operation | REGISTER, register, other, 0);
     }
 
+    /// Loads the length of the IPv4 header whose first byte is in R0.
+    fn header_length(&mut self) {
+        self.constant(AND, R0, 15);
+        self.constant(SHIFT_LEFT, R0, 2);
+    }
+
+    /// Jumps where the number in a register leads, or else to `other`.
+    fn branch(&mut self, register: u8, cases: &[(i32, Label)], other: Label) {
+        for &(value, label) in cases {
+            self.jump(EQUAL, register, value, label);
+        }
+        self.jump(ALWAYS, 0, 0, other);
+    }
+
     fn jump(&mut self, condition: u8, register: u8, value: i32, to: Label) {
         self.jumps.push((self.instructions.len(), to));
         self.add(JUMP | condition, register, 0, value);
@@ -130,9 +144,7 @@ pub(super) fn program() -> Vec<Instruction> {
     p.register(MOVE, R6, R1);
     p.load(BYTE, 0);
     p.constant(SHIFT_RIGHT, R0, 4);
-    p.jump(EQUAL, R0, 4, Label::V4);
-    p.jump(EQUAL, R0, 6, Label::V6);
-    p.jump(ALWAYS, 0, 0, Label::First);
+    p.branch(R0, &[(4, Label::V4), (6, Label::V6)], Label::First);
 
     p.label(Label::V4);
     p.load(HALF, 6);
@@ -142,8 +154,7 @@ pub(super) fn program() -> Vec<Instruction> {
     p.load(BYTE, 9);
     p.register(MOVE, PROTOCOL, R0);
     p.load(BYTE, 0);
-    p.constant(AND, R0, 15);
-    p.constant(SHIFT_LEFT, R0, 2);
+    p.header_length();
     p.register(MOVE, TRANSPORT, R0);
     p.jump(ALWAYS, 0, 0, Label::Transport);
 
@@ -153,24 +164,22 @@ pub(super) fn program() -> Vec<Instruction> {
     p.constant(MOVE, TRANSPORT, 40);
 
     p.label(Label::Transport);
-    p.jump(EQUAL, PROTOCOL, libc::IPPROTO_TCP, Label::Ports);
-    p.jump(EQUAL, PROTOCOL, libc::IPPROTO_UDP, Label::Ports);
-    p.jump(EQUAL, PROTOCOL, libc::IPPROTO_ICMP, Label::Icmp4);
-    p.jump(EQUAL, PROTOCOL, libc::IPPROTO_ICMPV6, Label::Icmp6);
-    p.jump(ALWAYS, 0, 0, Label::First);
+    let protocols = [
+        (libc::IPPROTO_TCP, Label::Ports),
+        (libc::IPPROTO_UDP, Label::Ports),
+        (libc::IPPROTO_ICMP, Label::Icmp4),
+        (libc::IPPROTO_ICMPV6, Label::Icmp6),
+    ];
+    p.branch(PROTOCOL, &protocols, Label::First);
 
     // Destination unreachable, time exceeded, parameter problem: they quote a packet.
     p.label(Label::Icmp4);
     p.load_transport(BYTE, 0);
-    p.jump(EQUAL, R0, 3, Label::Quoted4);
-    p.jump(EQUAL, R0, 11, Label::Quoted4);
-    p.jump(EQUAL, R0, 12, Label::Quoted4);
-    p.jump(ALWAYS, 0, 0, Label::First);
+    p.branch(R0, &[3, 11, 12].map(|kind| (kind, Label::Quoted4)), Label::First);
 
     p.label(Label::Quoted4);
     p.load_transport(BYTE, 8);
-    p.constant(AND, R0, 15);
-    p.constant(SHIFT_LEFT, R0, 2);
+    p.header_length();
     p.constant(ADD, R0, 8);
     p.register(ADD, TRANSPORT, R0);
     p.jump(ALWAYS, 0, 0, Label::Ports);

@@ -22,8 +22,8 @@ pub use calls::Calls;
 pub use capture::PacketFile;
 pub use ended::{Alternative, Ended, Evidence, Owner, Role, SeenIcmp, SeenReset, Totals};
 pub use event::{
-    ConnectCall, Context, Counters, Event, Flow, IcmpReport, Process, Segment, SocketReport, Source, TcpInfo, TcpState,
-    Time, Trace, TraceKind,
+    ConnectCall, Context, Counters, Event, Flow, IcmpReport, Process, Segment, SocketReport, Source, TcpInfo,
+    TcpState, Time, Trace, TraceKind,
 };
 pub use filter::Filter;
 pub use join::{Join, JoinOptions, SETTLE};

@@ -12,19 +12,13 @@ impl Source {
     #[must_use]
     pub const fn shows(self) -> &'static str {
         match self {
-            Self::Destroyed => {
-                "sockets that end: bytes unread and undelivered, retransmissions, round-trip time"
-            }
-            Self::Counters => {
-                "counts of resets, aborts and timeouts: the cause, if one connection ended at that time"
-            }
-            Self::Processes => "processes that end, and by which signal",
-            Self::Sockets => "sockets alive, and the processes that own them",
-            Self::Packets => {
-                "SYN, FIN, RST and ICMP of both directions: who reset, with which numbers and TTL"
-            }
-            Self::Tracepoints => "the kernel's own reason for each reset, the error that the program gets",
-            Self::Calls => "which process of the program connects where",
+            Self::Destroyed => "sockets that end: bytes unread and undelivered, retransmissions",
+            Self::Counters => "how many resets, aborts and timeouts there were",
+            Self::Processes => "processes that end, and the signals that kill them",
+            Self::Sockets => "open sockets, and the processes that own them",
+            Self::Packets => "SYN, FIN, RST and ICMP: who reset, with which numbers and TTL",
+            Self::Tracepoints => "the kernel's reason for each reset, and the error that the program gets",
+            Self::Calls => "which process of the program connects, and where",
         }
     }
 
@@ -34,12 +28,10 @@ impl Source {
         match self {
             Self::Destroyed => "bytes unread and undelivered",
             Self::Counters => "causes, where there are no tracepoints",
-            Self::Processes => "the signal that killed a process whose sockets were not seen before",
+            Self::Processes => "the signal that killed a process",
             Self::Sockets => "the owners of accepted connections",
-            Self::Packets => "which kind of reset the peer sent, what devices on the path do, refused peers",
-            Self::Tracepoints => {
-                "the kernel's reason: causes are inferred from counters, short connections have no process"
-            }
+            Self::Packets => "the kind of a peer's reset, what devices on the path do",
+            Self::Tracepoints => "the kernel's reason (it is inferred), the process of short connections",
             Self::Calls => "refused and other short connections of the program",
         }
     }
@@ -55,7 +47,7 @@ impl Source {
                 "CONFIG_INET_DIAG; CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE for the processes of others"
             }
             Self::Packets => "CAP_NET_RAW",
-            Self::Tracepoints => "root, or CAP_PERFMON and a tracefs that this user may read",
+            Self::Tracepoints => "root, or CAP_PERFMON and a readable tracefs",
             Self::Calls => "Linux 5.9 with CONFIG_SECCOMP_FILTER, on x86-64, ARM64 or RISC-V",
         }
     }
@@ -78,7 +70,7 @@ pub fn scope(namespace: Option<&Path>) -> String {
         }
     };
     if !initial_processes {
-        words.push_str("; this is a container: processes outside of it have no names here");
+        words.push_str("\n  this is a container: processes outside of it have no names here");
     }
     words
 }
@@ -87,24 +79,27 @@ pub fn scope(namespace: Option<&Path>) -> String {
 #[must_use]
 pub fn start(scope: &str, sources: &[Availability]) -> String {
     let mut out = format!("watching the TCP connections of {scope}\n");
+    let line = |out: &mut String, name: &str, text: &str| {
+        let _ = writeln!(out, "  {name:<12} {text}");
+    };
     for source in sources.iter().filter(|source| source.error.is_none()) {
-        let _ = write!(out, "  {:<14} {}", source.source.name(), source.source.shows());
-        let _ = match &source.limit {
-            Some(limit) => writeln!(out, "; {limit}"),
-            None => writeln!(out),
-        };
-    }
-    for source in sources {
-        if let Some(error) = &source.error {
-            let name = format!("no {}", source.source.name());
-            let error = error.to_string();
-            let error = error.split(" (os error").next().unwrap_or_default();
-            let _ = write!(out, "  {name:<14} ({error}); not known: {}", source.source.without());
-            if let Some(limit) = &source.limit {
-                let _ = write!(out, "; {limit}");
-            }
-            let _ = writeln!(out, "; needs {}", source.source.needs());
+        line(&mut out, source.source.name(), source.source.shows());
+        if let Some(limit) = &source.limit {
+            line(&mut out, "", &format!("({limit})"));
         }
+    }
+    let missing = || sources.iter().filter_map(|source| Some((source, source.error.as_ref()?)));
+    if missing().next().is_some() {
+        out.push_str("not seen:\n");
+    }
+    for (source, error) in missing() {
+        line(&mut out, source.source.name(), source.source.without());
+        if let Some(limit) = &source.limit {
+            line(&mut out, "", &format!("({limit})"));
+        }
+        let error = error.to_string();
+        let error = error.split(" (os error").next().unwrap_or_default();
+        line(&mut out, "", &format!("{error}; needs {}", source.source.needs()));
     }
     out
 }

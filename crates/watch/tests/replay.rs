@@ -2,8 +2,8 @@
 
 use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_watch::{
-    Context, Counters, Ended, Event, Flow, Join, JoinOptions, Process, SocketReport, Source, TcpInfo,
-    TcpState, Time, Trace, TraceKind,
+    ConnectCall, Context, Counters, Ended, Event, Flow, Join, JoinOptions, Process, SocketReport, Source,
+    TcpInfo, TcpState, Time, Trace, TraceKind,
 };
 
 /// Flags of an event in a system call, and in an interrupt for packets.
@@ -452,4 +452,164 @@ fn the_number_of_connections_is_bounded() {
     }
     assert_eq!(join.open_connections(), 100);
     assert_eq!(join.totals().evicted, 9900);
+}
+
+/// Another network namespace has a socket with the same addresses: the events of the two are not mixed, whichever comes
+/// first.
+#[test]
+fn sockets_of_two_namespaces_with_the_same_addresses_are_kept_apart() {
+    for ours_first in [false, true] {
+        let mut machine = Machine::root();
+        let unbound = Flow::new("10.78.0.1:0".parse().unwrap(), flow().remote);
+        let sockets = if ours_first { [7, 8] } else { [8, 7] };
+        let process = |sk| if sk == 7 { OWNER } else { 31_114 };
+        for sk in sockets {
+            let (old, new) = (TcpState::Close, TcpState::SynSent);
+            machine.trace(process(sk), PROCESS, TraceKind::SetState { sk, flow: unbound, old, new });
+        }
+        for sk in sockets {
+            // Ours is refused; the other one is closed by its program before an answer comes.
+            let pid = process(sk);
+            if sk == 7 {
+                let kind = TraceKind::ReceiveReset { sk, flow: flow(), cookie: 0x1041 };
+                machine.trace(pid, SOFTIRQ, kind);
+            }
+            let (old, new) = (TcpState::SynSent, TcpState::Close);
+            machine.trace(pid, SOFTIRQ, TraceKind::SetState { sk, flow: flow(), old, new });
+            let errno = if sk == 7 { libc::ECONNREFUSED } else { libc::EHOSTUNREACH };
+            machine.error(pid, SOFTIRQ, errno);
+        }
+        for sk in sockets {
+            let cookie = if sk == 7 { 0x1041 } else { 0x2000 };
+            machine.trace(process(sk), PROCESS, TraceKind::DestroySock { sk, flow: flow(), cookie });
+        }
+        // Only the socket of this namespace is broadcast.
+        machine.event(Event::Destroyed(report(flow(), 0, 0)));
+        let ended = machine.end();
+        assert_eq!(
+            (ended.cause, ended.ended_by),
+            (Cause::Refused, EndedBy::Server),
+            "{ours_first} {ended:#?}"
+        );
+        assert_eq!(owner(&ended), Some((OWNER, "connect")), "{ours_first}");
+        assert!(ended.kernel.iter().all(|line| !line.contains("error=113")), "{:#?}", ended.kernel);
+    }
+}
+
+fn call(cookie: u64, remote: &str) -> Event {
+    let flow = Flow::new("10.78.0.1:0".parse().unwrap(), remote.parse().unwrap());
+    Event::Connect(ConnectCall { pid: OWNER, cookie, flow })
+}
+
+/// What sock_diag reports of a socket whose connect() has failed.
+fn cleared(cookie: u64) -> SocketReport {
+    let flow = Flow::new("0.0.0.0:53900".parse().unwrap(), "10.78.0.2:0".parse().unwrap());
+    let info = TcpInfo { last_ack_recv: u32::MAX, ..TcpInfo::default() };
+    SocketReport { cookie, info: Some(info), ..report(flow, 0, 0) }
+}
+
+fn with_calls() -> Machine {
+    Machine::new(&[Source::Destroyed, Source::Counters, Source::Sockets, Source::Calls])
+}
+
+#[test]
+fn a_call_tells_whose_a_refused_socket_was_and_where_it_connected() {
+    let mut machine = with_calls();
+    machine.counters(Counters::default());
+    machine.event(call(0x1041, "10.78.0.2:8101")).event(call(0x1042, "10.78.0.2:8102"));
+    machine.event(Event::Destroyed(cleared(0x1042))).event(Event::Destroyed(cleared(0x1041)));
+    machine.counters(Counters { attempt_fails: 2, ..Counters::default() });
+    let mut ends = machine.ends();
+    ends.sort_by_key(|ended| ended.flow.remote.port());
+    let flows: Vec<String> =
+        ends.iter().map(|ended| format!("{} > {}", ended.client(), ended.server())).collect();
+    assert_eq!(flows, ["10.78.0.1:53900 > 10.78.0.2:8101", "10.78.0.1:53900 > 10.78.0.2:8102"]);
+    for ended in &ends {
+        assert_eq!((ended.cause, owner(ended)), (Cause::Refused, Some((OWNER, "connect"))));
+        // Each of them failed, though two fell between two readings.
+        assert!(ended.confidence > 0.8 && ended.roles_known, "{ended:#?}");
+    }
+    assert!(machine.join.is_of_program(OWNER) && !machine.join.is_of_program(VICTIM));
+}
+
+#[test]
+fn a_call_that_failed_before_a_segment_was_sent_is_no_connection() {
+    let mut machine = with_calls();
+    machine.counters(Counters::default()).event(call(0x1041, "203.0.113.9:80"));
+    let unbound = Flow::new("0.0.0.0:0".parse().unwrap(), "0.0.0.0:0".parse().unwrap());
+    machine.event(Event::Destroyed(SocketReport { flow: unbound, ..cleared(0x1041) }));
+    machine.counters(Counters::default());
+    assert_eq!(machine.ends(), []);
+}
+
+#[test]
+fn a_socket_that_vanished_from_the_lists_after_its_call_was_refused() {
+    for (fails, expected) in [(1, 1), (0, 0)] {
+        let mut machine = with_calls();
+        machine.counters(Counters::default()).event(call(0x1041, "10.78.0.2:8101"));
+        machine.later(2000).counters(Counters { attempt_fails: fails, ..Counters::default() });
+        let begun = Time::from_millis(machine.now);
+        machine.event(Event::ListEnd { begun });
+        let ends = machine.ends();
+        assert_eq!(ends.len(), expected, "{ends:#?}");
+        assert!(ends.iter().all(|ended| ended.cause == Cause::Refused && ended.server().port() == 8101));
+        // The program closes it later: nothing new.
+        machine.event(Event::Destroyed(cleared(0x1041)));
+        assert_eq!(machine.ends(), []);
+    }
+}
+
+#[test]
+fn a_second_call_for_a_socket_tells_that_the_first_failed_unless_it_is_the_same() {
+    for (second, expected) in [("10.78.0.2:8102", 2), ("10.78.0.2:8101", 1)] {
+        let mut machine = with_calls();
+        machine.counters(Counters::default()).event(call(0x1041, "10.78.0.2:8101"));
+        machine.counters(Counters { attempt_fails: 1, ..Counters::default() });
+        machine.event(call(0x1041, second)).event(Event::Destroyed(cleared(0x1041)));
+        machine.counters(Counters { attempt_fails: 2, ..Counters::default() });
+        let ends = machine.ends();
+        assert_eq!(ends.len(), expected, "{ends:#?}");
+        assert!(ends.iter().all(|ended| ended.cause == Cause::Refused));
+    }
+}
+
+/// Both ends are on this host, and the one that closed first is destroyed before a list shows the other.
+#[test]
+fn the_other_end_is_listed_after_the_first_was_destroyed() {
+    let mut machine = with_calls();
+    machine.counters(Counters::default());
+    machine.event(Event::Destroyed(SocketReport { cookie: 0x2000, ..report(flow().mirrored(), 0, 0) }));
+    let alive = SocketReport { state: TcpState::CloseWait, inode: 5, ..report(flow(), 3001, 0) };
+    machine.event(Event::Listed(alive)).event(Event::Owner { inode: 5, pid: OWNER });
+    machine.later(100).event(Event::Destroyed(report(flow(), 2991, 0)));
+    machine.counters(Counters { abort_on_close: 1, estab_resets: 1, ..Counters::default() });
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.both_local), (Cause::CloseUnread, true), "{ended:#?}");
+    assert_eq!(
+        (owner(&ended), ended.detail.as_str()),
+        (Some((OWNER, "fd")), "closed with 2990 bytes unread")
+    );
+}
+
+#[test]
+fn a_process_that_is_killed_with_nothing_unread_is_named_with_its_signal() {
+    let killed = |signal: i32| {
+        let mut machine = unprivileged();
+        let exit = Event::Exit { pid: OWNER, status: Some(signal) };
+        machine.destroyed(0, 0).event(exit).counters(Counters::default());
+        machine.end()
+    };
+    let ended = killed(9);
+    assert_eq!(
+        (ended.cause, ended.ended_by, ended.severity),
+        (Cause::Orderly, EndedBy::Client, Severity::Suspicious)
+    );
+    assert_eq!(ended.detail, "its process was killed by SIGKILL");
+    let ended = killed(15);
+    assert_eq!(
+        (ended.severity, ended.detail.as_str()),
+        (Severity::Benign, "its process was killed by SIGTERM")
+    );
+    // An exit is no signal.
+    assert_eq!(killed(0x100).detail, "");
 }

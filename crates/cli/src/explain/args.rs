@@ -1,11 +1,10 @@
 //! The options of `lastack explain`.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::Args;
-use lastack_causes::{Cause, Severity};
-use lastack_explain::Explained;
+
+use crate::fail_on::FailOn;
 
 /// Report for each connection in packet captures who ended it, why, how certain that is, and what to do.
 ///
@@ -100,78 +99,5 @@ impl ExplainArgs {
             return Err("--max-connections must be at least 1".into());
         }
         Ok(())
-    }
-}
-
-/// The condition of `--fail-on`, under which the exit status is 1.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FailOn {
-    severity: Option<Severity>,
-    causes: Vec<Cause>,
-    confidence: f32,
-}
-
-impl FailOn {
-    /// Whether this end meets the condition.
-    pub fn matches(&self, explained: &Explained) -> bool {
-        let verdict = &explained.verdict;
-        let severe = self.severity.is_some_and(|severity| verdict.severity >= severity);
-        (severe || self.causes.contains(&verdict.cause)) && verdict.confidence >= self.confidence
-    }
-}
-
-impl FromStr for FailOn {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (words, confidence) = match text.rsplit_once(':') {
-            Some((words, number)) => {
-                let confidence: f32 =
-                    number.parse().map_err(|_| format!("`{number}` is not a confidence from 0 to 1"))?;
-                if !(0.0..=1.0).contains(&confidence) {
-                    return Err(format!("the confidence {number} is not from 0 to 1"));
-                }
-                (words, confidence)
-            }
-            None => (text, 0.0),
-        };
-        let mut this = Self { severity: None, causes: Vec::new(), confidence };
-        for word in words.split(',') {
-            match word {
-                "harmful" => {
-                    this.severity =
-                        Some(this.severity.map_or(Severity::Harmful, |known| known.min(Severity::Harmful)))
-                }
-                "suspicious" => this.severity = Some(Severity::Suspicious),
-                cause => {
-                    let unknown = |_| {
-                        let names: Vec<&str> = Cause::all().map(Cause::name).collect();
-                        format!(
-                            "`{cause}` is neither `harmful`, `suspicious` nor a cause; the causes are {}",
-                            names.join(", ")
-                        )
-                    };
-                    this.causes.push(cause.parse().map_err(unknown)?);
-                }
-            }
-        }
-        Ok(this)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fail_on_values_are_parsed() {
-        let read: FailOn = "harmful,refused:0.5".parse().unwrap();
-        assert_eq!(
-            (read.severity, read.causes.as_slice(), read.confidence),
-            (Some(Severity::Harmful), &[Cause::Refused][..], 0.5)
-        );
-        assert!("nonsense".parse::<FailOn>().unwrap_err().contains("`nonsense`"));
-        assert!("nonsense".parse::<FailOn>().unwrap_err().contains("close-unread, "));
-        assert!("harmful:2".parse::<FailOn>().is_err() && "harmful:x".parse::<FailOn>().is_err());
     }
 }

@@ -148,7 +148,10 @@ impl Run<'_> {
                 self.known += u64::from(explained.verdict.severity != lastack_causes::Severity::Benign);
                 continue;
             }
-            self.found |= self.args.fail_on.as_ref().is_some_and(|fail_on| fail_on.matches(&explained));
+            self.found |= self.args.fail_on.as_ref().is_some_and(|fail_on| {
+                let verdict = &explained.verdict;
+                fail_on.is_met(verdict.cause, verdict.severity, verdict.confidence)
+            });
             let plain = explained.is_plain() && !self.args.all;
             if self.args.json && !plain && self.is_selected(&explained, writer) {
                 let record = writer.connection(&explained, &self.kernel(&explained));

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use lastack_causes::{Cause, Severity};
-use lastack_watch::{Ended, Filter, Source, SourceOptions, WatchOptions};
+use lastack_watch::{Filter, Source, SourceOptions, WatchOptions};
 
+use crate::fail_on::FailOn;
 use lastack_run::units;
 
 /// Watch the TCP connections of this host, and report how each one ends, who ended it, and which process owned it
@@ -17,7 +17,9 @@ use lastack_run::units;
 /// closes with unread data, killed processes and timeouts; root adds the packets and the kernel's own reasons. At the
 /// start it prints what it can observe, what it cannot, and which privilege would add it.
 ///
-/// With a command it watches that program and its children, and ends with it.
+/// With a command it watches that program and its children, and ends with it. Without privileges the program is then
+/// stopped for a moment at each connect(), to see where it connects, and cannot gain privileges itself (sudo):
+/// `--without calls` avoids both, and leaves refused connections out.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct WatchArgs {
@@ -75,7 +77,7 @@ pub struct WatchArgs {
     #[arg(long, value_name = "NAME|PID|FILE")]
     pub netns: Option<String>,
 
-    /// Do not use a source: destroyed, counters, processes, sockets, packets, tracepoints
+    /// Do not use a source: destroyed, counters, processes, sockets, packets, tracepoints, calls
     #[arg(long, value_name = "SOURCE", value_delimiter = ',', value_parser = source)]
     pub without: Vec<Source>,
 
@@ -101,9 +103,13 @@ const EXAMPLES: &str = "Examples:
 
 SIGUSR1 prints a summary without ending the watch.
 
-Exit status: 0, or 1 if --fail-on was met; 2 for bad options; 3 if nothing can be watched.
-With a command: its own status (128 + N if signal N ended it), or 1 if that is 0 and --fail-on
-was met; 126 if it cannot be run; 127 if it does not exist.";
+Exit status:
+  0    nothing met the condition of --fail-on
+  1    at least one end met it
+  2    bad options
+  3    nothing can be watched, or the report cannot be written
+With a command it is that of the command (128 + N if signal N ended it; 127 if it does not exist, 126 if it
+cannot be run), or 1 if that is 0 and an end met the condition of --fail-on.";
 
 /// The packets to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -117,53 +123,6 @@ fn source(name: &str) -> Result<Source, String> {
         let names: Vec<_> = Source::ALL.iter().map(|source| source.name()).collect();
         format!("there is no such source; the sources are {}", names.join(", "))
     })
-}
-
-/// The condition of `--fail-on`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FailOn {
-    severity: Option<Severity>,
-    causes: Vec<Cause>,
-    confidence: f32,
-}
-
-impl FromStr for FailOn {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (list, confidence) = match text.rsplit_once(':') {
-            Some((list, confidence)) => (list, confidence.parse().ok().filter(|c| (0.0..=1.0).contains(c))),
-            None => (text, Some(0.0)),
-        };
-        let confidence = confidence.ok_or("after the colon, write a confidence from 0 to 1, such as 0.8")?;
-        let mut fail_on = Self { severity: None, causes: Vec::new(), confidence };
-        for word in list.split(',').map(str::trim) {
-            let severity = match word {
-                "harmful" => Some(Severity::Harmful),
-                "suspicious" => Some(Severity::Suspicious),
-                "benign" => Some(Severity::Benign),
-                _ => None,
-            };
-            match severity {
-                Some(severity) => {
-                    fail_on.severity = Some(fail_on.severity.map_or(severity, |other| other.min(severity)));
-                }
-                None => fail_on.causes.push(word.parse().map_err(|_| {
-                    format!("{word:?} is neither harmful nor suspicious, nor the name or code of a cause")
-                })?),
-            }
-        }
-        Ok(fail_on)
-    }
-}
-
-impl FailOn {
-    /// Whether this end meets the condition: at least as severe, or of one of the causes.
-    pub fn is_met(&self, ended: &Ended) -> bool {
-        ended.confidence >= self.confidence
-            && (self.severity.is_some_and(|severity| ended.severity >= severity)
-                || self.causes.contains(&ended.cause))
-    }
 }
 
 impl WatchArgs {
@@ -197,19 +156,6 @@ fn namespace(name: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn conditions_to_fail_on() {
-        let parse = |text: &str| text.parse::<FailOn>();
-        let expected = FailOn { severity: Some(Severity::Harmful), causes: vec![], confidence: 0.0 };
-        assert_eq!(parse("harmful"), Ok(expected));
-        let expected =
-            FailOn { severity: None, causes: vec![Cause::Refused, Cause::CloseUnread], confidence: 0.8 };
-        assert_eq!(parse("refused,C06:0.8"), Ok(expected));
-        for bad in ["", "bad", "refused:2", "refused:x", "refused,"] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_network_namespace_is_named_in_three_ways() {

@@ -34,13 +34,12 @@ impl fmt::Display for StartError {
 }
 
 impl Child {
-    /// Starts the program, if there is a command. `observe`: its calls, too; they are given if that is possible, else the
-    /// reason.
+    /// Starts the program. `observe`: its calls, too; they are given if that is possible, else the reason.
     pub fn start(
-        command: &[OsString],
+        program: &OsString,
+        arguments: &[OsString],
         observe: bool,
-    ) -> Result<Option<(Self, Option<io::Result<Calls>>)>, StartError> {
-        let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+    ) -> Result<(Self, Option<io::Result<Calls>>), StartError> {
         // Orphaned descendants are reparented to this process, so that they still count as the program's.
         let _without = set_child_subreaper(true);
         let mut command = Command::new(program);
@@ -50,12 +49,8 @@ impl Child {
         } else {
             command.spawn().map(|child| (child, None))
         };
-        match started {
-            Ok((child, calls)) => {
-                Ok(Some((Self { pid: Pid::from_raw(child.id() as i32), status: None }, calls)))
-            }
-            Err(error) => Err(StartError { program: program.clone(), error }),
-        }
+        let (child, calls) = started.map_err(|error| StartError { program: program.clone(), error })?;
+        Ok((Self { pid: Pid::from_raw(child.id() as i32), status: None }, calls))
     }
 
     /// Reaps all children that have ended, and returns whether the program is among them.

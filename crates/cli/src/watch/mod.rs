@@ -44,20 +44,23 @@ fn watch(args: &WatchArgs) -> Result<ExitCode> {
     let traced = sources.iter().any(|source| source.source == Source::Tracepoints && source.error.is_none());
     let observe = !traced && !args.without.contains(&Source::Calls);
     // The program inherits neither blocked signals nor the descriptors of the sources.
-    let child = match Child::start(&args.command, observe) {
-        Ok(started) => started.map(|(child, calls)| {
-            sources.extend(calls.map(|calls| attach(&mut watcher, calls)));
-            child
-        }),
-        Err(error) => {
-            eprintln!("lastack: {error}");
-            return Ok(error.status().into());
-        }
+    let child = match args.command.split_first() {
+        None => None,
+        Some((program, arguments)) => match Child::start(program, arguments, observe) {
+            Ok((child, calls)) => {
+                sources.extend(calls.map(|calls| attach(&mut watcher, calls)));
+                Some(child)
+            }
+            Err(error) => {
+                eprintln!("lastack: {error}");
+                return Ok(error.status().into());
+            }
+        },
     };
     report.begin(args, &sources)?;
     let signals = Signals::open().context("cannot receive signals")?;
     let filter = args.filter();
-    let mut session = Session { args, watcher, report, filter, child, met: false };
+    let mut session = Session { args, watcher, report, filter, child, met: 0 };
     session.run(&signals)?;
     session.end()
 }
@@ -82,8 +85,8 @@ struct Session<'a> {
     report: Report,
     filter: Filter,
     child: Option<Child>,
-    /// An end met the condition of `--fail-on`.
-    met: bool,
+    /// Ends that met the condition of `--fail-on`.
+    met: u64,
 }
 
 impl Session<'_> {
@@ -129,7 +132,10 @@ impl Session<'_> {
                 self.report.leave_out(&ended);
                 continue;
             }
-            self.met |= self.args.fail_on.as_ref().is_some_and(|condition| condition.is_met(&ended));
+            let condition = self.args.fail_on.as_ref();
+            let is_met = condition
+                .is_some_and(|fail_on| fail_on.is_met(ended.cause, ended.severity, ended.confidence));
+            self.met += u64::from(is_met);
             self.report.end(&ended)?;
         }
         Ok(())
@@ -149,7 +155,12 @@ impl Session<'_> {
         self.take(ended)?;
         self.report.close(&self.watcher)?;
         let own = self.child.take().map_or(0, Child::status);
-        Ok(if own == 0 && self.met { ExitCode::FAILURE } else { own.into() })
+        if self.met > 0 && !self.args.quiet {
+            let ends = if self.met == 1 { "1 end".into() } else { format!("{} ends", self.met) };
+            let status = if own == 0 { 1 } else { own };
+            eprintln!("  {ends} met the condition of --fail-on; the exit status is {status}");
+        }
+        Ok(if own == 0 && self.met > 0 { ExitCode::FAILURE } else { own.into() })
     }
 }
 

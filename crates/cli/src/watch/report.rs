@@ -100,9 +100,8 @@ impl Report {
 
     /// Reports a connection.
     pub fn end(&mut self, ended: &Ended) -> Result<()> {
-        let shown = self.all
-            || ended.severity != Severity::Benign
-            || self.json && ended.cause != Cause::Orderly;
+        let shown =
+            self.all || ended.severity != Severity::Benign || self.json && ended.cause != Cause::Orderly;
         if let Some(packets) = &mut self.packets {
             if shown { packets.write(ended) } else { packets.discard(ended) }
         }

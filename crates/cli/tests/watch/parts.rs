@@ -12,6 +12,9 @@ use socket2::{SockRef, TcpKeepalive};
 /// Tells a copy of this test program to play a part.
 pub const PART: &str = "LASTACK_TEST_PART";
 
+/// Names a file for what the part has to say.
+pub const RESULT: &str = "LASTACK_TEST_RESULT";
+
 /// Not a test of its own: plays a part if it is told to.
 #[test]
 fn play() {
@@ -67,13 +70,46 @@ fn server(what: &str, address: SocketAddr) {
     }
 }
 
-fn client(what: &str, address: SocketAddr) {
-    let connected = TcpStream::connect(address);
-    if what == "refused" {
-        assert_eq!(connected.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
-        return;
+/// A client that is not connected.
+fn fails(what: &str, address: SocketAddr) {
+    use std::io::ErrorKind::{ConnectionRefused, NetworkUnreachable};
+    let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let connect = |socket: &socket2::Socket, to: SocketAddr| socket.connect(&to.into());
+    match what {
+        "refused-kept" => {
+            let socket = socket();
+            assert_eq!(connect(&socket, address).unwrap_err().kind(), ConnectionRefused);
+            pause(2500);
+        }
+        "refused-asked" => {
+            let socket = socket();
+            socket.set_nonblocking(true).unwrap();
+            let _in_progress = connect(&socket, address);
+            pause(50);
+            assert_eq!(connect(&socket, address).unwrap_err().kind(), ConnectionRefused);
+        }
+        "refused-twice" => {
+            let socket = socket();
+            assert_eq!(connect(&socket, address).unwrap_err().kind(), ConnectionRefused);
+            pause(300);
+            let next = SocketAddr::new(address.ip(), address.port() + 1);
+            assert_eq!(connect(&socket, next).unwrap_err().kind(), ConnectionRefused);
+        }
+        "unroutable" => assert_eq!(connect(&socket(), address).unwrap_err().kind(), NetworkUnreachable),
+        "later" => {
+            pause(1500);
+            let error = TcpStream::connect(address).unwrap_err();
+            std::fs::write(env::var(RESULT).unwrap(), error.to_string()).unwrap();
+        }
+        _ => assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ConnectionRefused),
     }
-    let mut stream = connected.unwrap();
+}
+
+fn client(what: &str, address: SocketAddr) {
+    if what.starts_with("refused") || matches!(what, "unroutable" | "later") {
+        return fails(what, address);
+    }
+    let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     if what == "mute" {
         let _reset = stream.read(&mut [0]);

@@ -64,7 +64,10 @@ fn bad_options_name_what_is_wrong() {
         (output.status.code().unwrap(), said(&output))
     };
     let (status, said) = bad(&["--fail-on", "broken"]);
-    assert!(status == 2 && said.contains("neither harmful nor suspicious"), "{status} {said}");
+    assert!(
+        status == 2 && said.contains("neither a severity nor a cause") && said.contains("close-unread"),
+        "{status} {said}"
+    );
     let (status, said) = bad(&["--without", "everything"]);
     assert!(status == 2 && said.contains("destroyed, counters, processes"), "{status} {said}");
     let (status, said) = bad(&["--netns", "no-such-namespace", "--duration", "1s"]);

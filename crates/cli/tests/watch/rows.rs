@@ -65,6 +65,7 @@ fn servers(scene: &Scene) -> Vec<Part> {
         ("late", THERE, 8108),
         ("waits", THERE, 8110),
         ("answers", THERE, 8111),
+        ("waits", THERE, 8112),
     ];
     let play = |(what, address, port)| scene.play_there(&format!("peer server-{what} {address}:{port}"));
     servers.into_iter().map(play).collect()
@@ -96,9 +97,14 @@ fn play(scene: &Scene) -> (Session, Pids, Vec<String>) {
     let refused = client("refused", THERE, 8101);
     let refusing = scene.play_there(&format!("peer client-refused {}", at(HERE, 8199)));
     // One after the other: without tracepoints the counters tell causes of single ends only.
-    for (what, port) in
-        [("linger0", 8102), ("unread", 8103), ("killed", 8104), ("waits", 8107), ("closes", 8108)]
-    {
+    for (what, port) in [
+        ("linger0", 8102),
+        ("unread", 8103),
+        ("killed", 8104),
+        ("waits", 8107),
+        ("closes", 8108),
+        ("killed", 8112),
+    ] {
         client(what, THERE, port).end();
         pause(250);
     }
@@ -122,9 +128,18 @@ fn check_common(session: &Session, pids: &Pids) {
     assert_eq!(session.verdict(8103), ("close-unread", "client"));
     session.owned_by(8103, pids[&8103]);
     assert_eq!(session.one(8103)["lost"]["client"]["unread_max"], 2990);
+    assert_eq!(session.one(8103)["detail"], "closed with 2990 bytes unread");
+    assert!(session.one(8103)["confidence"].as_f64().unwrap() >= 0.9, "{:#?}", session.one(8103));
     assert_eq!(session.verdict(8104), ("close-unread", "client"));
     session.owned_by(8104, pids[&8104]);
     assert_eq!(session.one(8104)["process"]["killed_by"], 9);
+    let killed = "its process was killed by SIGKILL with 3000 bytes unread";
+    assert_eq!(session.one(8104)["detail"], killed);
+    // Killed with nothing unread: the kernel closes as a program would.
+    assert_eq!(session.verdict(8112), ("orderly", "client"));
+    session.owned_by(8112, pids[&8112]);
+    assert_eq!(session.one(8112)["detail"], "its process was killed by SIGKILL");
+    assert_eq!(session.one(8112)["severity"], "suspicious");
     assert_eq!(session.verdict(8105), ("keepalive-timeout", "client"));
     session.owned_by(8105, pids[&8105]);
     assert_eq!(session.verdict(8106), ("delivery-timeout", "client"));
@@ -156,6 +171,8 @@ fn root_sees_every_end_with_the_reason_of_the_kernel() {
     check_common(&session, &pids);
     assert_eq!(session.verdict(8101), ("refused", "server"));
     session.owned_by(8101, pids[&8101]);
+    // The kernel clears the counts of a socket that closes with linger 0; the numbers of its reset show them.
+    assert_eq!(session.one(8102)["octets"], serde_json::json!({ "client": 1, "server": 0 }));
     assert_eq!(session.verdict(8199), ("refused", "server"));
     assert_eq!(session.one(8199)["process"], Value::Null, "nothing listens");
     let killed = session.one(8110)["detail"].as_str().unwrap();
@@ -200,6 +217,8 @@ fn an_unprivileged_user_sees_what_needs_no_privilege() {
     assert_eq!((&refused[0]["ended_by"], &refused[0]["server"]), (&"server".into(), &"10.78.0.2:0".into()));
     assert_eq!(refused[0]["process"], Value::Null);
     assert!(refused[0]["limits"].as_array().unwrap().len() >= 3, "{:#?}", refused[0]["limits"]);
+    // The kernel clears the counts of a socket that closes with linger 0.
+    assert_eq!(session.one(8102)["octets"], serde_json::json!({ "client": null, "server": null }));
     // Invisible but to the counter of resets.
     assert!(session.all(8199).is_empty());
     assert!(session.summary["resets_sent"].as_u64().unwrap() > 0);

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::parts::PART;
+use crate::parts::{PART, RESULT};
 
 /// Addresses: this host, its peer, and one of the peer that falls silent.
 pub const HERE: &str = "10.78.0.1";
@@ -88,6 +88,43 @@ impl Scene {
         }
         command.arg(program);
         command
+    }
+
+    /// A watch of this command, as the user.
+    pub fn watch_command(&self, options: &[&str], program: &[&str]) -> Command {
+        let mut command = self.here(&self.path("lastack"));
+        command.arg("watch").args(options).arg("--").args(program);
+        command
+    }
+
+    /// A watch of a program that plays a part.
+    pub fn watch_part(&self, options: &[&str], part: &str) -> Command {
+        let program = self.path("part");
+        let mut command = self.watch_command(options, &[program.to_str().unwrap()]);
+        command.args(["--exact", "parts::play", "--nocapture"]).env(PART, part).stdout(Stdio::null());
+        command
+    }
+
+    /// A shell command that plays a part, with a file for its result.
+    pub fn part_command(&self, part: &str, result: &Path) -> String {
+        let (program, result) = (self.path("part"), result.display());
+        format!(
+            "env '{PART}={part}' '{RESULT}={result}' {} --exact parts::play --nocapture",
+            program.display()
+        )
+    }
+
+    /// An empty file that every user may write.
+    pub fn file_for_all(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        run(&format!(": >{0}; chmod 666 {0}", path.display()));
+        path
+    }
+
+    /// The processes in the watched namespace.
+    pub fn processes(&self) -> Vec<String> {
+        let found = Command::new("ip").args(["netns", "pids", &self.here]).output().unwrap();
+        String::from_utf8_lossy(&found.stdout).split_whitespace().map(str::to_owned).collect()
     }
 
     /// A command in the peer's namespace, as root.

@@ -99,7 +99,9 @@ impl Supervisor {
             return Ok(None);
         }
         // A call that asks how an earlier one gets on.
-        if sys::tcp_state(&socket).and_then(|state| TcpState::from_number(state.into())) != Some(TcpState::Close) {
+        if sys::tcp_state(&socket).and_then(|state| TcpState::from_number(state.into()))
+            != Some(TcpState::Close)
+        {
             return Ok(None);
         }
         let namespace = fs::read_link(format!("/proc/{}/ns/net", call.thread)).ok();
@@ -107,10 +109,12 @@ impl Supervisor {
             return Ok(None);
         }
         let cookie = sys::cookie(&socket)?;
-        let local = sys::local_address(&socket).filter(|ip| !ip.is_unspecified()).or_else(|| source_for(remote));
+        let local =
+            sys::local_address(&socket).filter(|ip| !ip.is_unspecified()).or_else(|| source_for(remote));
         drop(socket);
         self.describe(pid);
-        let unspecified = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let unspecified =
+            if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let flow = Flow::new(SocketAddr::new(local.unwrap_or(unspecified), 0), remote);
         Ok(Some(ConnectCall { pid, cookie, flow }))
     }
@@ -191,7 +195,8 @@ fn open_process(thread: u32) -> io::Result<(u32, OwnedFd)> {
 
 /// The source address that the routing table gives for this destination. No packet is sent.
 fn source_for(remote: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(remote).ok()?;
     socket.local_addr().ok().map(|address| address.ip())

@@ -56,8 +56,12 @@ impl Attempts {
 
     /// Those that were made before this time.
     fn take_older(&mut self, than: Time) -> Vec<(u64, Attempt)> {
-        let old: Vec<u64> =
-            self.by_cookie.iter().filter(|(_, attempt)| attempt.at < than).map(|(&cookie, _)| cookie).collect();
+        let old: Vec<u64> = self
+            .by_cookie
+            .iter()
+            .filter(|(_, attempt)| attempt.at < than)
+            .map(|(&cookie, _)| cookie)
+            .collect();
         old.into_iter().filter_map(|cookie| Some((cookie, self.take(cookie)?))).collect()
     }
 }

@@ -82,6 +82,8 @@ pub(super) struct Side {
     /// A list of all sockets no longer had it, though nothing said that it was destroyed.
     pub(super) vanished: Option<Time>,
     pub(super) lines: Vec<(Time, Trace)>,
+    /// The last of them: when, and which thread was on the CPU.
+    pub(super) last_line: Option<(Time, u32)>,
     pub(super) sources: Vec<Source>,
 }
 
@@ -107,6 +109,7 @@ impl Side {
             listener_closed: None,
             vanished: None,
             lines: Vec::new(),
+            last_line: None,
             sources: Vec::new(),
         }
     }
@@ -119,6 +122,7 @@ impl Side {
 
     pub(super) fn line(&mut self, at: Time, trace: &Trace) {
         self.used(Source::Tracepoints);
+        self.last_line = Some((at, trace.context.tid));
         if self.lines.len() < MAX_LINES {
             self.lines.push((at, trace.clone()));
         }

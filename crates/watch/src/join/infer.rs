@@ -153,8 +153,7 @@ impl Join {
         let shared = self.ledger.is_shared(window.at);
         let queued = side.destroyed.map_or(0, |(_, report)| report.rqueue);
         if side.unread().is_some_and(|unread| unread > 0)
-            && let Some(claim) =
-                self.ledger.claim_unread(queued, window.at, (window.since, window.until))
+            && let Some(claim) = self.ledger.claim_unread(queued, window.at, (window.since, window.until))
         {
             let _established = self.claim(ESTAB_RESETS, window);
             let _sent = self.claim(OUT_RESETS, window);

@@ -286,6 +286,11 @@ impl Join {
     }
 
     fn is_our_side(&self, connection: &Connection, side: &Side) -> bool {
+        // The end of a socket of this namespace would have been reported, too.
+        let reported = self.has(Source::Destroyed) && !self.totals.lost.contains_key(&Source::Destroyed);
+        if reported && side.sk == u64::MAX && !self.has_cookie(side) {
+            return false;
+        }
         let ip = side.flow.local.ip();
         let by_address = if ip.is_loopback() { connection.wire.count > 0 } else { self.local.contains(&ip) };
         self.has_cookie(side) || by_address
@@ -306,7 +311,7 @@ impl Join {
         !expected && connection.replies.iter().all(|reply| self.is_local(reply.flow.local.ip()))
     }
 
-    fn has_cookie(&self, side: &Side) -> bool {
+    pub(super) fn has_cookie(&self, side: &Side) -> bool {
         side.listed.is_some() || side.destroyed.is_some()
     }
 
@@ -496,7 +501,10 @@ impl Join {
 
     /// Adds that the process of the end that closed was ended by a signal. The kernel closes its sockets like any others.
     fn add_signal(&self, connection: &Connection, flow: Flow, mut opinion: Opinion) -> Opinion {
-        if !matches!(opinion.cause, Cause::Orderly | Cause::Abort | Cause::ConnectCancelled | Cause::ResetForFin) {
+        if !matches!(
+            opinion.cause,
+            Cause::Orderly | Cause::Abort | Cause::ConnectCancelled | Cause::ResetForFin
+        ) {
             return opinion;
         }
         let side = |flow: Flow| connection.sides[connection.place(flow)].as_ref();
@@ -567,7 +575,11 @@ fn by_reset(connection: &Connection, flow: Flow) -> [Option<u64>; 2] {
         let received = reset.ack.wrapping_sub(answer.seq).wrapping_sub(1);
         let plausible = |bytes: u32| (bytes < 1 << 31).then_some(u64::from(bytes));
         let (sent, received) = (plausible(sent)?, plausible(received)?);
-        active.then_some(if reset.flow == flow { [Some(sent), Some(received)] } else { [Some(received), Some(sent)] })
+        active.then_some(if reset.flow == flow {
+            [Some(sent), Some(received)]
+        } else {
+            [Some(received), Some(sent)]
+        })
     };
     numbers().unwrap_or_default()
 }

@@ -233,7 +233,7 @@ pub(super) fn undelivered(side: &Side) -> String {
 pub(super) fn unreachable(connection: &Connection, side: &Side) -> Opinion {
     let errno = side.errno.map_or(0, |(_, errno)| errno);
     let (cause, confidence) = match connection.wire.icmp {
-        Some((_, report)) => (super::peer::icmp_cause(&report.error), 0.97),
+        Some((_, report)) => (Cause::of_icmp(report.error.v6, report.error.kind, report.error.code), 0.97),
         None if errno == libc::ECONNREFUSED => (Cause::IcmpPortUnreachable, 0.9),
         None if errno == libc::ENETUNREACH => (Cause::IcmpNoRoute, 0.8),
         None if errno == libc::EACCES => (Cause::IcmpProhibited, 0.8),

@@ -117,12 +117,7 @@ impl Ledger {
 
     /// As [`Ledger::claim`], for a socket that was destroyed with so many bytes unread. If as many closes with unread data
     /// were counted as sockets had unread data, each of them is one.
-    pub(super) fn claim_unread(
-        &mut self,
-        unread: u32,
-        at: Time,
-        period: (Time, Time),
-    ) -> Option<Claim> {
+    pub(super) fn claim_unread(&mut self, unread: u32, at: Time, period: (Time, Time)) -> Option<Claim> {
         let entry = self.nearest(|counters| &mut counters.abort_on_close, at, period)?;
         let Ends { unread: several, one_unread, .. } = entry.ends;
         let shared = match unread {

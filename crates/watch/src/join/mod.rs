@@ -13,6 +13,7 @@ mod ledger;
 mod packets;
 mod peer;
 mod processes;
+mod rivals;
 mod sockets;
 mod traces;
 
@@ -71,6 +72,8 @@ pub struct Join {
     /// Sockets by their address in the kernel.
     by_sk: HashMap<u64, Flow>,
     by_cookie: HashMap<u64, Flow>,
+    /// Sockets with the addresses of others, of which one at most is in this network namespace.
+    rivals: rivals::Rivals,
     /// Sockets that connect and have no port yet.
     opening: HashMap<u64, (Time, Option<Actor>, crate::event::Trace)>,
     /// Calls of connect() whose sockets nothing else has shown yet.
@@ -127,6 +130,7 @@ impl Join {
             by_flow: HashMap::new(),
             by_sk: HashMap::new(),
             by_cookie: HashMap::new(),
+            rivals: rivals::Rivals::default(),
             opening: HashMap::new(),
             attempts: calls::Attempts::default(),
             order: VecDeque::new(),

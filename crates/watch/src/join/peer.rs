@@ -1,7 +1,7 @@
 //! The meaning of the peer's reset: its shape on the wire, and what happened before it.
 
 use lastack_causes::{Cause, Severity};
-use lastack_wire::{IcmpError, TcpFlags};
+use lastack_wire::TcpFlags;
 
 use super::Join;
 use super::connection::{Connection, FirstFin, Side};
@@ -144,17 +144,4 @@ fn aborted(side: &Side, seen: Option<&Segment>) -> Opinion {
             .or(Cause::IdleReset, 0.1, "the log of the devices on the path")
     };
     opinion.rule("R1")
-}
-
-/// The cause that an ICMP error states.
-pub(super) fn icmp_cause(error: &IcmpError) -> Cause {
-    match (error.v6, error.kind, error.code) {
-        (false, 3, 3) | (true, 1, 4) => Cause::IcmpPortUnreachable,
-        (false, 3, 9 | 10 | 13) | (true, 1, 1 | 5 | 6) => Cause::IcmpProhibited,
-        (false, 3, 1) | (true, 1, 3) => Cause::IcmpHostUnreachable,
-        (false, 3, 0) | (true, 1, 0) => Cause::IcmpNoRoute,
-        (false, 3, 4) | (true, 2, _) => Cause::IcmpTooBig,
-        (false, 11, 0) | (true, 3, 0) => Cause::IcmpTimeExceeded,
-        _ => Cause::IcmpOther,
-    }
 }

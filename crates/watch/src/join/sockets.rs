@@ -19,6 +19,10 @@ impl Join {
             return;
         }
         let flow = report.flow;
+        // Tracepoints show several sockets with these addresses: the end of this one will tell which it is.
+        if self.rivals.has(flow) && !self.by_cookie.contains_key(&report.cookie) {
+            return;
+        }
         let called = self.recognize(&report).map(|(_, attempt)| attempt);
         // The other end may have been destroyed already: then it is the same connection.
         let reported = || {
@@ -77,6 +81,9 @@ impl Join {
     }
 
     pub(super) fn on_destroyed(&mut self, at: Time, report: SocketReport) {
+        if self.past.contains(&report.cookie) {
+            return;
+        }
         let called = self.recognize(&report);
         if called.is_some() && report.flow.local.port() == 0 {
             // The call failed before a segment was sent.
@@ -91,9 +98,6 @@ impl Join {
             return;
         };
         self.learn_local(flow.local.ip());
-        if self.past.contains(&report.cookie) {
-            return;
-        }
         if self.is_ahead(&report, flow) {
             if self.unclaimed.len() >= MAX_UNCLAIMED {
                 self.unclaimed.clear();
@@ -102,6 +106,7 @@ impl Join {
             return;
         }
         self.ledger.unread(at, report.rqueue);
+        self.promote(report.cookie);
         // Both ends of one connection are one end for the counters.
         if self.side(flow.mirrored()).is_none_or(|peer| peer.destroyed.is_none()) {
             self.ledger.end(at);
@@ -132,9 +137,10 @@ impl Join {
             connection.sides[connection.place(flow)].as_ref()
         };
         let side = self.by_flow.get(&flow.undirected()).and_then(current);
+        let open = |side: &Side| side.sk != 0 && side.cookie.is_none() && !side.is_over();
         traced
             && !self.by_cookie.contains_key(&report.cookie)
-            && side.is_some_and(|side| side.sk != 0 && side.cookie.is_none() && !side.is_over())
+            && (side.is_some_and(open) || self.rivals.has(flow))
     }
 
     /// The flow of a destroyed socket. The kernel clears a part of it when a socket is disconnected (linger 0, a

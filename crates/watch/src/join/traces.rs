@@ -13,7 +13,7 @@ impl Join {
             &TraceKind::SetState { sk, flow, old, new } => self.on_state(at, &trace, sk, flow, old, new),
             TraceKind::SendReset { .. } => self.on_send_reset(at, &trace),
             &TraceKind::ReceiveReset { sk, flow, cookie } => {
-                if let Some(side) = self.traced(flow, sk) {
+                if let Some(side) = self.traced(at, flow, sk) {
                     side.received_reset.get_or_insert(at);
                     side.line(at, &trace);
                     side.cookie.get_or_insert(cookie);
@@ -24,7 +24,7 @@ impl Join {
             &TraceKind::ErrorReport { flow, errno } => {
                 // 0 is an error that does not end anything; after a disconnect the addresses are gone.
                 if errno != 0
-                    && let Some(side) = self.side(flow).filter(|side| side.sk != 0)
+                    && let Some(side) = self.concerned(flow, &trace)
                 {
                     side.errno.get_or_insert((at, errno));
                     side.line(at, &trace);
@@ -34,7 +34,9 @@ impl Join {
             &TraceKind::DestroySock { sk, cookie, .. } => {
                 self.traces_destroys = true;
                 self.opening.remove(&sk);
-                if let Some(flow) = self.by_sk.remove(&sk) {
+                if let Some(flow) = self.rivals.destroy(sk, cookie) {
+                    self.by_cookie.entry(cookie).or_insert(flow);
+                } else if let Some(flow) = self.by_sk.remove(&sk) {
                     if let Some(side) = self.side(flow).filter(|side| side.sk == sk) {
                         side.cookie.get_or_insert(cookie);
                         // The same address may be given to another socket from now on.
@@ -49,12 +51,21 @@ impl Join {
         }
     }
 
-    /// The socket with this flow and address, made known if it was not. `None` if the flow is that of another
-    /// socket, in another network namespace.
-    fn traced(&mut self, flow: Flow, sk: u64) -> Option<&mut Side> {
+    /// The socket with this flow and address, made known if it was not.
+    fn traced(&mut self, at: Time, flow: Flow, sk: u64) -> Option<&mut Side> {
+        if self.rivals.get(sk, flow).is_some() {
+            return self.rivals.get(sk, flow);
+        }
         // A disconnect clears addresses: the kernel address identifies the socket.
         let flow = if flow.is_complete() { flow } else { *self.by_sk.get(&sk)? };
-        let over = self.side(flow).is_some_and(|side| side.is_over() && side.sk != sk);
+        let other = self.side(flow).filter(|side| side.sk != sk).map(|side| (side.sk, side.is_over()));
+        let over = other.is_some_and(|(_, over)| over);
+        if let Some((other, over)) = other
+            && other != 0
+            && !(over && self.is_confirmed(flow))
+        {
+            return self.add_rival(at, flow, sk);
+        }
         let id = self.connection(flow, over);
         let connection = self.connections.get_mut(&id)?;
         let place = connection.place(flow);
@@ -62,11 +73,21 @@ impl Join {
         if side.sk == 0 {
             side.sk = sk;
         }
-        if side.sk != sk {
-            return None;
-        }
         self.by_sk.insert(sk, flow);
         Some(side)
+    }
+
+    /// The socket that an event is about which has only its addresses. Of several the one whose last event happened in the
+    /// same thread.
+    fn concerned(&mut self, flow: Flow, trace: &Trace) -> Option<&mut Side> {
+        let tid = trace.context.tid;
+        let rank = |side: &Side| side.last_line.map(|(at, last)| (last == tid, at));
+        let best = self.side(flow).filter(|side| side.sk != 0).map(|side| rank(side));
+        let is_rival = self.rivals.with(flow).map(|side| rank(side)).max() > best;
+        if is_rival {
+            return self.rivals.with(flow).max_by_key(|side| rank(side));
+        }
+        self.side(flow).filter(|side| side.sk != 0)
     }
 
     fn on_state(&mut self, at: Time, trace: &Trace, sk: u64, flow: Flow, old: TcpState, new: TcpState) {
@@ -90,9 +111,9 @@ impl Join {
         // A second attempt of the same socket, or the first: it is not any more what was known by this address.
         let opening = self.opening.remove(&sk);
         if opening.is_some() || old == TcpState::SynRecv && new == TcpState::Established {
-            self.begin(flow);
+            self.begin(flow, sk);
         }
-        let Some(side) = self.traced(flow, sk) else { return };
+        let Some(side) = self.traced(at, flow, sk) else { return };
         if let Some((begun, opener, line)) = opening {
             side.client = Some(true);
             side.opened = Some(begun);
@@ -105,17 +126,19 @@ impl Join {
         }
     }
 
-    /// A new connection begins on this flow: an earlier one on it is over.
-    fn begin(&mut self, flow: Flow) {
-        let other = self.side(flow).is_some_and(|side| side.sk != 0 || side.is_over());
-        self.connection(flow, other);
+    /// A new connection begins on this flow: an earlier one of the same socket is over.
+    fn begin(&mut self, flow: Flow, sk: u64) {
+        let other = self.side(flow).map(|side| (side.sk, side.is_over()));
+        if other.is_none_or(|(other, _)| other == sk || other == 0) {
+            self.connection(flow, other.is_some_and(|(other, over)| other != 0 || over));
+        }
     }
 
     fn on_send_reset(&mut self, at: Time, trace: &Trace) {
         let TraceKind::SendReset { reply, sk, flow, state, ref reason } = trace.kind else { return };
         if !reply {
             let listener = self.closed_listener(flow.local.port(), at, Some(trace.context.tid));
-            let Some(side) = self.traced(flow, sk) else { return };
+            let Some(side) = self.traced(at, flow, sk) else { return };
             let reason = reason.clone();
             side.active_reset.get_or_insert(ActiveReset { state, reason, actor: Actor::of(trace) });
             side.line(at, trace);

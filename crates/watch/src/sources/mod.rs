@@ -143,10 +143,10 @@ impl Sources {
                     (!missing.is_empty()).then(|| format!("this kernel lacks {missing}"))
                 }),
                 Source::Processes if availability.error.is_some() => {
-                    Some("the end of a process is known if it was seen to own a socket before".into())
+                    Some("but it is known of processes that were seen to own a socket".into())
                 }
                 Source::Sockets if !nix::unistd::geteuid().is_root() => {
-                    Some("owners are found among the processes of this user only".into())
+                    Some("owners are found among the processes of this user".into())
                 }
                 _ => None,
             };
@@ -332,8 +332,11 @@ fn open<T>(
     source: Source,
     open: impl FnOnce() -> io::Result<T>,
 ) -> Option<T> {
-    let opened =
-        if options.without.contains(&source) { Err(io::Error::other("left out by option")) } else { open() };
+    let opened = if options.without.contains(&source) {
+        Err(io::Error::other("left out by --without"))
+    } else {
+        open()
+    };
     let (opened, error) = match opened {
         Ok(opened) => (Some(opened), None),
         Err(error) => (None, Some(error)),
