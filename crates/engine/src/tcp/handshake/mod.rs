@@ -439,7 +439,7 @@ impl Handshake {
             rtt,
             settings: core::mem::replace(&mut self.settings, Settings::plain()),
             receive_buffer: self.offered.receive_buffer,
-            waits: self.waits,
+            waits: UserInterest { blocked: false, ..self.waits },
             has_user: self.has_user || self.listener.is_some(),
             closing: self.closing,
             ecn: self.ecn,

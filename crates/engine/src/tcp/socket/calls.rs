@@ -128,6 +128,7 @@ impl Tcp<'_> {
             Socket::Opening(handshake) if handshake.closing => Poll::Ready(Err(TcpError::BrokenPipe)),
             Socket::Opening(handshake) => {
                 handshake.waits.write = true;
+                handshake.waits.blocked = true;
                 Poll::Pending
             }
             Socket::Open(connection) => {

@@ -23,10 +23,16 @@ impl Tcp<'_> {
         let now = self.table.clock();
         let Self { table, shared, id } = self;
         match table.socket_mut(*id) {
-            Socket::Opening(handshake) if handshake.phase == Phase::SynReceived => handshake.closing = true,
+            Socket::Opening(handshake) if handshake.phase == Phase::SynReceived => {
+                handshake.closing = true;
+                handshake.waits.fail_writer(shared, *id);
+            }
             Socket::Opening(handshake) => abort_handshake(shared, handshake, now),
             Socket::Open(connection) if connection.fate.is_some() => return Err(TcpError::NotConnected),
-            Socket::Open(connection) => connection.state = connection.state.close(),
+            Socket::Open(connection) => {
+                connection.state = connection.state.close();
+                connection.waits.fail_writer(shared, *id);
+            }
             Socket::Closed(_) => return Err(TcpError::NotConnected),
         }
         self.follow_up();

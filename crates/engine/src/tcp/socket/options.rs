@@ -77,6 +77,9 @@ impl Tcp<'_> {
         if let Socket::Open(connection) = self.table.socket_mut(self.id) {
             connection.wake_writer(self.shared);
         }
+        if let Socket::Open(connection) = self.table.socket_mut(self.id) {
+            connection.wake_writer(self.shared);
+        }
     }
 
     /// `SO_KEEPALIVE`: its times are at least a millisecond, its count at least one; `None`: off.

@@ -128,6 +128,14 @@ pub(crate) struct UserInterest {
 }
 
 impl UserInterest {
+    /// The application has shut down sending: wakes a send call that waits for room, which fails.
+    pub fn fail_writer(&mut self, shared: &mut Shared, id: ConnId) {
+        if core::mem::take(&mut self.blocked) {
+            self.write = false;
+            shared.events.push(Event::Writable(id));
+        }
+    }
+
     /// The connection has ended: wakes the waiting calls, which return the error or the end of the stream.
     pub fn wake(self, shared: &mut Shared, id: ConnId) {
         if self.read {

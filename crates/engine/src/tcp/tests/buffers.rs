@@ -229,3 +229,50 @@ fn the_base_mss_is_where_a_search_begins() {
     let mut config = crate::TcpConfig::default();
     assert!(config.set_base_mss(87).unwrap_err().to_string().contains("the min is 88"));
 }
+
+/// What a call waits for is decided by another call: it is notified at once.
+#[test]
+fn a_writer_that_waits_is_notified_of_a_shutdown() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Plain);
+        while p.send(100_000) != "pending" {}
+        p.out();
+        p.told();
+        p.tcp().shutdown().unwrap();
+        assert_eq!(p.told(), "Writable");
+        assert_eq!(p.send(1), "BrokenPipe");
+        // Nobody waits any more.
+        p.on(". ack=1461 win=60000");
+        assert_eq!(p.told(), "");
+    });
+}
+
+/// The same in SYN-RECEIVED, where a write waits for the handshake.
+#[test]
+fn a_writer_that_waits_for_the_handshake_is_notified_of_a_shutdown() {
+    both(|v6| {
+        let mut p = Peer::simultaneous(v6, Kind::Plain);
+        assert_eq!(p.state(), crate::TcpState::SynReceived);
+        assert_eq!(p.send(1), "pending");
+        p.told();
+        p.tcp().shutdown().unwrap();
+        assert_eq!(p.told(), "Writable");
+        assert_eq!(p.send(1), "BrokenPipe");
+    });
+}
+
+#[test]
+fn a_writer_that_waits_is_notified_of_a_larger_send_buffer() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Plain);
+        p.tcp().set_send_buffer(Some(8192));
+        while p.send(100_000) != "pending" {}
+        p.out();
+        p.told();
+        p.tcp().set_send_buffer(Some(8300));
+        assert_eq!(p.told(), "", "a third of it has to be free");
+        p.tcp().set_send_buffer(Some(65_536));
+        assert_eq!(p.told(), "Writable");
+        assert_ne!(p.send(1), "pending");
+    });
+}
