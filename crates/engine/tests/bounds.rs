@@ -164,7 +164,7 @@ const CONNECTIONS: &[Row] = &[
         Constant("tcp/table/slot.rs", "MAX_SPARE"),
         "more are given back",
         "",
-        "",
+        "few_allocations_are_kept_for_connections_to_come",
     ),
 ];
 
@@ -286,6 +286,13 @@ const RUN: &[Row] = &[
         "a_program_that_does_not_read",
     ),
     Row(
+        "descriptors of all flows",
+        Given("the limit of descriptors, less a quarter, of at least 8 and at most 1088"),
+        "the flow that is idle longest is closed; a connection waits, its SYN unanswered, until one is idle for a second or ends",
+        "",
+        "the_flow_that_is_idle_for_longest_goes_first",
+    ),
+    Row(
         "sockets of the program that have a datagram socket of the host",
         Given("half of the limit of descriptors"),
         "those that are idle longest are closed",
@@ -297,21 +304,21 @@ const RUN: &[Row] = &[
         Constant("run/src/udp/mapping.rs", "MAX_REMOTES"),
         "the records of those idle longest are written at once",
         "",
-        "",
+        "records_of_many_remotes_are_written_early",
     ),
     Row(
         "bytes that wait for the host's socket to take them, a socket",
         Constant("run/src/udp/mapping.rs", "MAX_WAITING"),
         "more are dropped and counted",
         "",
-        "",
+        "what_waits_for_the_hosts_socket_is_bounded",
     ),
     Row(
         "questions to name servers that wait for an answer",
         Constant("run/src/dns/question.rs", "MAX_WAITING"),
         "the oldest is given up",
         "",
-        "",
+        "the_oldest_question_is_given_up_for_another",
     ),
     Row(
         "addresses whose names are known",
@@ -325,7 +332,7 @@ const RUN: &[Row] = &[
         Constant("run/src/icmp.rs", "MAX_PINGS"),
         "more are dropped",
         "",
-        "",
+        "more_pings_than_are_kept_are_refused",
     ),
 ];
 

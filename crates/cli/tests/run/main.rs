@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bind;
+mod bounds;
 mod bulk;
 mod datagrams;
 mod descriptors;

@@ -468,4 +468,31 @@ mod tests {
         let Err(Answer::Failed(failure)) = result else { panic!("{result:?}") };
         assert_eq!(failure.errno, libc::ECONNREFUSED);
     }
+
+    #[test]
+    fn the_oldest_question_is_given_up_for_another() {
+        let questions = Questions::default();
+        let (program, asked) = ("10.0.2.100:5000".parse().unwrap(), "10.0.2.3:53".parse().unwrap());
+        let ip = lastack::IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: true };
+        let begun = Instant::now();
+        let ask = |id: u16| {
+            let key = ((program, asked), Some(id));
+            let datagram = Datagram { local: asked, remote: program, payload: question(id, "a.test"), ip };
+            let since = begun + Duration::from_millis(u64::from(id));
+            let question =
+                Rc::new(Question { key, datagram, since, again: Notify::new(), evicted: Cell::new(false) });
+            questions.make_room(MAX_WAITING);
+            questions.waiting.borrow_mut().insert(key, question.clone());
+            question
+        };
+        let mut all: Vec<_> = (0..MAX_WAITING as u16).map(ask).collect();
+        assert!(all.iter().all(|question| !question.evicted.get()));
+        // The task of a question that is given up removes it.
+        for late in 0..100 {
+            all.push(ask(MAX_WAITING as u16 + late));
+            assert!(all[usize::from(late)].evicted.get() && !all[usize::from(late) + 1].evicted.get());
+            questions.waiting.borrow_mut().remove(&all[usize::from(late)].key);
+            assert_eq!(questions.waiting.borrow().len(), MAX_WAITING);
+        }
+    }
 }

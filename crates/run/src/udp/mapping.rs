@@ -322,3 +322,38 @@ impl Mapping {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lastack::IpFields;
+
+    #[tokio::test]
+    async fn what_waits_for_the_hosts_socket_is_bounded() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = receiver.local_addr().unwrap();
+        let key = Key { program: "10.0.2.100:40000".parse().unwrap(), unbound: false };
+        let (mapping, _) = Mapping::open(key, false, &Source::default(), None).unwrap();
+        let (named, payload) = (Destination::Address(to), vec![7; 60_000]);
+        let ip = IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false };
+        let shape = Shape { segment_size: None, ip };
+        // The host's socket had no room for one; those behind it wait for their turn.
+        let first = Queued { to, named: (named.clone(), to), payload: Vec::new(), shape };
+        mapping.up.borrow_mut().datagrams.push_back(first);
+        let mut accepted = 0;
+        while mapping.send(to, (&named, to), &payload, shape).is_ok() {
+            accepted += 1;
+        }
+        assert_eq!(accepted, MAX_WAITING / payload.len());
+        for _ in 0..100 {
+            let refused = mapping.send(to, (&named, to), &payload, shape).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+        }
+        assert!(mapping.up.borrow().bytes <= MAX_WAITING);
+        // What waits is sent, and then there is room again.
+        mapping.send_waiting().await;
+        assert_eq!(mapping.up.borrow().bytes, 60_000 * mapping.up.borrow().datagrams.len());
+        assert!(mapping.up.borrow().datagrams.len() < accepted);
+        mapping.send(to, (&named, to), &payload, shape).unwrap();
+    }
+}

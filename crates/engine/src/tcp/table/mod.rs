@@ -5,6 +5,8 @@ mod parking;
 mod removal;
 mod slot;
 
+#[cfg(test)]
+pub(in crate::tcp) use slot::MAX_SPARE;
 pub(crate) use slot::Socket;
 pub(in crate::tcp) use slot::{Entry, Slot, Spare};
 

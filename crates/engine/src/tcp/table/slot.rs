@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// Max number of spare allocations kept for reuse, per type.
-const MAX_SPARE: usize = 32;
+pub(in crate::tcp) const MAX_SPARE: usize = 32;
 
 /// A connection in one of its phases, each in an allocation of its own size.
 #[derive(Debug)]
@@ -129,6 +129,12 @@ pub(in crate::tcp) struct Spare {
 }
 
 impl Spare {
+    /// How many are kept, of handshakes and of connections.
+    #[cfg(test)]
+    pub fn kept(&self) -> [usize; 2] {
+        [self.handshakes.len(), self.connections.len()]
+    }
+
     /// An allocation for a handshake, with what was in it before.
     #[inline]
     pub fn handshake(&mut self) -> Box<Handshake> {

@@ -2,6 +2,7 @@
 
 use crate::Config;
 use crate::TcpState;
+use crate::tcp::table::MAX_SPARE;
 use crate::tcp::tests::pair::Pair;
 use crate::tcp::tests::peer::{Kind, Peer, THEM, both};
 use alloc::format;
@@ -209,4 +210,29 @@ fn d26_looking_for_memory_costs_no_more_than_a_few_at_a_time() {
         p.on(". seq=1 ack=1 port=1999 win=0");
     }
     assert!(p.stack.counters().tcp_memory_aborts > 900, "{}", p.stack.counters().tcp_memory_aborts);
+}
+
+/// The allocations of connections that ended are kept for those to come, but not of as many as there ever were.
+#[test]
+fn few_allocations_are_kept_for_connections_to_come() {
+    let mut p = Peer::new(false).listen(200);
+    for port in 1000..1200 {
+        p.on(&format!("S seq=0 mss=1460 port={port}"));
+    }
+    for port in 1000..1200 {
+        // With unread data it is in use, and not parked.
+        p.on(&format!("P. seq=1 ack=1 len=10 port={port}"));
+    }
+    assert_eq!(p.stack.tcp.spare.kept()[0], MAX_SPARE, "200 handshakes are complete");
+    for port in 1000..1200 {
+        p.on(&format!("R seq=11 port={port}"));
+    }
+    // Those that nobody has accepted are gone when somebody does.
+    for _ in 0..200 {
+        p.accept();
+        p.tcp().close();
+    }
+    p.run(1000);
+    assert_eq!(p.stack.connections(), 0);
+    assert_eq!(p.stack.tcp.spare.kept(), [MAX_SPARE, MAX_SPARE]);
 }

@@ -1,0 +1,87 @@
+//! Bounds of `run` (docs/bounds.md), driven past their value.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::{LASTACK, finish, read_report, require_all};
+
+/// Runs `$0` with arguments in a network in which nobody answers.
+const SILENCE: &str = "ip link set lo up; ip link add d0 type veth peer name d1; ip link set d0 arp off
+    ip addr add 10.77.0.1/16 dev d0; ip link set d0 up; ip link set d1 up; ulimit -n 4096; exec \"$0\" run \"$@\"";
+
+/// `lastack run` with a report in that file, in this network.
+fn in_silence(report: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "sh", "-ec", SILENCE, LASTACK, "--json", "-o"]).arg(report);
+    command
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn records_of_many_remotes_are_written_early() {
+    require_all();
+    const REMOTES: usize = 2500;
+    let report = tempfile::NamedTempFile::new().unwrap();
+    let records = || {
+        let lines = std::fs::read_to_string(report.path()).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines
+            .filter(|line| line["type"] == "connection")
+            .map(|line| line["remote"].to_string())
+            .collect::<Vec<_>>()
+    };
+    let inside = format!(
+        "import socket, sys, time\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         for n in range({REMOTES}):\n    s.sendto(b'x', ('10.77.%d.%d' % (1 + n // 200, 1 + n % 200), 9))\n    if n % 50 == 0: time.sleep(0.01)\n\
+         time.sleep(0.5); print('sent', flush=True); sys.stdin.readline()"
+    );
+    let mut command = in_silence(report.path());
+    command.args(["--", "python3", "-c", &inside]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "sent\n");
+    let early = records().len();
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(early >= REMOTES - 1024, "{early} of {REMOTES} while the socket is open");
+    // None is lost, and none is written twice.
+    let mut all = records();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!((all.len(), records().len()), (REMOTES, REMOTES));
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn more_pings_than_are_kept_are_refused() {
+    require_all();
+    let report = tempfile::NamedTempFile::new().unwrap();
+    // Each request has an identifier of its own, and so is a ping of its own.
+    let inside = r"
+import socket, struct, time
+def sum16(b):
+    n = sum(struct.unpack('!%dH' % (len(b) // 2), b))
+    while n >> 16: n = (n & 0xffff) + (n >> 16)
+    return ~n & 0xffff
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+s.settimeout(1)
+for ident in range(1, 1101):
+    b = struct.pack('!BBHHH', 8, 0, 0, ident, 1)
+    s.sendto(b[:2] + struct.pack('!H', sum16(b)) + b[4:], ('10.77.0.99', 0))
+    if ident % 50 == 0: time.sleep(0.01)
+time.sleep(0.5)
+";
+    let mut command = in_silence(report.path());
+    command.args(["--", "python3", "-c", inside]);
+    let output = finish(&mut command);
+    let ran = read_report(output, &std::fs::read_to_string(report.path()).unwrap());
+    assert!(ran.output.status.success(), "{ran:?}");
+    let pings = &ran.summary()["echo"];
+    assert_eq!(
+        (pings["asked"].as_u64(), pings["answered"].as_u64(), pings["failed"].as_u64()),
+        (Some(1100), Some(0), Some(1100 - 1024)),
+        "{pings}"
+    );
+}
