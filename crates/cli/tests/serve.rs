@@ -1,17 +1,15 @@
 //! `lastack serve` with the kernel's clients on the other side of the link.
 
+mod requirements;
+
+use requirements::require_tools;
 use std::process::Command;
 
 const LASTACK: &str = env!("CARGO_BIN_EXE_lastack");
 
 /// Serves in a network namespace of its own, runs a client beside it, and ends it by SIGINT.
 fn serve(options: &str, client: &str) -> (String, String) {
-    for tool in ["unshare", "ip", "python3"] {
-        if !Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap().status.success()
-        {
-            panic!("cannot run here: {tool} is missing");
-        }
-    }
+    require_tools(&["unshare", "ip", "python3"]);
     let place = tempfile::tempdir().unwrap();
     let script = format!(
         "ip link set lo up; mkfifo \"$0/ready\"; {LASTACK} serve {options} --ready-fd 9 > \"$0/out\" 2> \"$0/err\" \

@@ -4,6 +4,10 @@
 //! on the kernel and under lastack. A client that is not installed is skipped, and so is one that fails on the kernel of
 //! this machine for lack of rights. `UPDATE_DOCS=1 cargo test -p lastack-cli --test clients` writes `docs/clients.md`.
 
+#[path = "../requirements/mod.rs"]
+mod requirements;
+
+use requirements::{have, require_root};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -69,25 +73,6 @@ fn clients() -> Vec<Client> {
 
 fn shell(script: &str, environment: &[(&str, &str)]) -> Output {
     Command::new("bash").args(["-c", script]).envs(environment.iter().copied()).output().unwrap()
-}
-
-fn have(tool: &str) -> bool {
-    Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap().status.success()
-}
-
-fn require_root() {
-    let missing: Vec<&str> =
-        ["ip", "unshare", "bash", "openssl", "curl", "git", "nginx", "ssh", "ssh-keygen"]
-            .into_iter()
-            .filter(|tool| !have(tool))
-            .collect();
-    let root = nix::unistd::geteuid().is_root();
-    let namespaces =
-        Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|status| status.success());
-    assert!(
-        missing.is_empty() && root && namespaces,
-        "cannot run here: needs root, namespaces, and these tools: {missing:?}"
-    );
 }
 
 impl Lab {
@@ -254,7 +239,7 @@ fn judge(clients: &[Client], played: &[Played]) -> (String, String) {
 #[test]
 #[ignore = "needs root, ip and the clients"]
 fn real_clients_end_as_they_do_on_the_kernel() {
-    require_root();
+    require_root(&["ip", "unshare", "bash", "openssl", "curl", "git", "nginx", "ssh", "ssh-keygen"]);
     let only = std::env::var("LASTACK_CLIENTS").unwrap_or_default();
     let (begun, lab, clients) = (Instant::now(), Lab::new(), clients());
     let played = play(&lab, &clients, &only);

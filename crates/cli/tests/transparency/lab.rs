@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use super::Cell;
+use super::requirements::{have, require_root};
 
 const LASTACK: &str = env!("CARGO_BIN_EXE_lastack");
 
@@ -74,21 +75,9 @@ pub struct Lab {
     place: tempfile::TempDir,
 }
 
-fn have(tool: &str) -> bool {
-    Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap().status.success()
-}
-
 /// The test fails if the network cannot be built.
-pub fn require_root() {
-    let missing: Vec<&str> =
-        ["ip", "python3", "unshare", "nsenter", "mount"].into_iter().filter(|tool| !have(tool)).collect();
-    let root = nix::unistd::geteuid().is_root();
-    let namespaces =
-        Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|status| status.success());
-    assert!(
-        missing.is_empty() && root && namespaces,
-        "cannot run here: needs root, namespaces, and these tools: {missing:?}"
-    );
+pub fn require_network() {
+    require_root(&["ip", "python3", "unshare", "nsenter", "mount"]);
 }
 
 impl Lab {

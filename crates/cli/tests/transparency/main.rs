@@ -10,6 +10,8 @@ mod ends;
 mod headers;
 mod lab;
 mod names;
+#[path = "../requirements/mod.rs"]
+mod requirements;
 
 use std::fmt::Write;
 
@@ -65,7 +67,7 @@ Whole programs are in [clients.md](clients.md).
 #[test]
 #[ignore = "needs root, ip and python3"]
 fn the_program_sees_the_same_as_on_the_kernel() {
-    lab::require_root();
+    lab::require_network();
     let update = std::env::var_os("UPDATE_DOCS");
     let lab = Lab::new();
     let ways: Vec<Way> = Way::ALL.into_iter().filter(|way| way.is_asked_for(update.is_some())).collect();
