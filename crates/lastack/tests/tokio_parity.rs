@@ -1,6 +1,6 @@
-//! Each call of `tokio::net`, compiled against both: `docs/tokio.md` is made of this list, and says what is missing.
+//! Each call of `tokio::net`, compiled against both: `docs/tokio.md` is generated from this list, and lists what is missing.
 //!
-//! Nothing here is run: that the same text compiles with either import is what is to be shown.
+//! Nothing here is run: the test is that the same code compiles with either import.
 #![allow(dead_code, unused_variables, clippy::let_underscore_future, reason = "it only has to compile")]
 
 use std::collections::BTreeSet;
@@ -203,7 +203,7 @@ async fn the_programs_run_over_the_kernel() {
     each_program!(run);
 }
 
-/// The same text with the other import, over two hosts on a link in memory.
+/// The same code with the other import, over two hosts on a link in memory.
 #[tokio::test]
 async fn the_programs_run_in_user_space() {
     use lastack::{Config, Host, link, net::with_host};
@@ -222,12 +222,12 @@ async fn the_programs_run_in_user_space() {
 
 const CALLS: &[(&str, &[&str])] = calls!(table);
 
-/// What tokio has and this has not, and why.
+/// The calls of tokio that are missing here, and why.
 const ABSENT: &[(&str, &[&str], &str)] = &[
     (
         "every type",
         &["from_std", "into_std", "from_std_stream", "as_raw_fd", "as_fd"],
-        "there is no descriptor: the socket is in this process",
+        "there is no descriptor: the socket belongs to this process",
     ),
     ("TcpStream", &["quickack", "set_quickack"], "`TcpConfig::quick_acks` sets it for a host"),
     ("TcpSocket, UdpSocket", &["device", "bind_device"], "a host has one link"),
@@ -262,15 +262,15 @@ const ABSENT: &[(&str, &[&str], &str)] = &[
 
 fn page() -> String {
     let mut page = String::from(
-        "# From `tokio::net`\n\nA program moves over by changing its imports to [`lastack::net`](crate::net) and saying once which host its sockets\n\
-         are of. Every call in this table compiles unchanged with either import, which the test `tokio_parity` shows.\n\n\
+        "# From `tokio::net`\n\nA program moves over by changing its imports to [`lastack::net`](crate::net) and setting the host of its sockets\n\
+         once. Every call in this table compiles unchanged with either import, which the test `tokio_parity` shows.\n\n\
          | type | calls |\n|---|---|\n",
     );
     for (kind, calls) in CALLS {
         let calls: Vec<String> = calls.iter().map(|call| format!("`{call}`")).collect();
         page += &format!("| `{kind}` | {} |\n", calls.join(", "));
     }
-    page += "\n## What is not there\n\n| type | calls | why |\n|---|---|---|\n";
+    page += "\n## Calls that are missing\n\n| type | calls | why |\n|---|---|---|\n";
     for (kind, calls, why) in ABSENT {
         let calls: Vec<String> = calls.iter().map(|call| format!("`{call}`")).collect();
         page += &format!("| {kind} | {} | {why} |\n", calls.join(", "));
@@ -330,6 +330,6 @@ fn every_call_of_tokio_is_listed() {
             .chain(ABSENT.iter().flat_map(|(_, calls, _)| calls.iter().copied()))
             .collect();
         let missing: Vec<&str> = public.filter(|name| !listed.contains(name)).collect();
-        assert!(missing.is_empty(), "{kind}: {missing:?} is neither compiled nor said to be missing");
+        assert!(missing.is_empty(), "{kind}: {missing:?} is neither compiled nor listed as missing");
     }
 }
