@@ -147,7 +147,9 @@ impl Behavior {
         Self(Kind::Echo)
     }
 
-    /// Reads everything and never answers.
+    /// Reads everything, and never answers or closes. A client that closes such a connection stays in FIN-WAIT-2 for a
+    /// minute ([`TcpConfig::fin_wait_2`](crate::TcpConfig::fin_wait_2)): only then is it among
+    /// [`Net::ends`](super::Net::ends).
     pub const fn silent() -> Self {
         Self(Kind::Silent)
     }

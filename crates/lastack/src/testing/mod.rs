@@ -322,8 +322,9 @@ impl Net {
         self.inner.reboot();
     }
 
-    /// The client's connections that have ended since the last call, in the order in which they ended. First waits
-    /// some round trips, so that connections can finish closing.
+    /// The client's connections that have ended since the last call, in the order in which they ended, which can differ
+    /// from that in which they were opened. First waits some round trips, so that connections can finish closing; one
+    /// that the server does not close ([`Behavior::silent`], [`Behavior::respond_then_stall`]) has not ended by then.
     pub async fn ends(&self) -> Vec<Ended> {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let mut ended = lock(&self.ended);
