@@ -99,6 +99,7 @@ pub fn recognize(data: &[u8]) -> Option<Protocol> {
     Some(match data {
         _ if starts(b"PRI * HTTP/2.0") => Protocol::Http2,
         _ if METHODS.iter().any(|method| starts(method)) => Protocol::HttpRequest,
+        _ if starts(b"HTTP/") && names_tls(data) => Protocol::Tls,
         _ if starts(b"HTTP/1.") || starts(b"HTTP/0.9") => Protocol::HttpResponse,
         [21, 3, 0..=4, 0, 2, 1 | 2, _, ..] => Protocol::TlsAlert,
         [22, 3, 0..=4, ..] | [20 | 21 | 23, 3, 1..=4, _, _, ..] => Protocol::Tls,
@@ -156,6 +157,17 @@ pub fn last_record(data: &[u8], len: u32) -> Option<(u8, u16)> {
     last
 }
 
+/// Whether a server of TLS says, in HTTP without TLS, that it expects TLS: as nginx, Apache and Go's library do.
+fn names_tls(data: &[u8]) -> bool {
+    let says = |words: &[u8]| data.windows(words.len()).any(|window| window.eq_ignore_ascii_case(words));
+    let words: [&[u8]; 3] = [
+        b"plain HTTP request was sent to HTTPS port",
+        b"speaking plain HTTP to an SSL-enabled server port",
+        b"sent an HTTP request to an HTTPS server",
+    ];
+    data.get(9) == Some(&b'4') && words.into_iter().any(says)
+}
+
 /// Bytes that TLS sends at most to say goodbye: an alert of any cipher suite, and HTTP/2's GOAWAY before it.
 pub const FAREWELL: u64 = 128;
 
@@ -163,6 +175,22 @@ pub const FAREWELL: u64 = 128;
 #[must_use]
 pub fn is_farewell(record: (u8, u16), len: u32) -> bool {
     u64::from(len) <= FAREWELL && matches!(record, (21 | 23, 1..=80))
+}
+
+/// Whether a message is the last of its protocol, after which the client closes without waiting for an answer: LDAP's
+/// unbind, QUIT of mail, FTP and Redis, the Terminate of Postgres, COM_QUIT of MySQL, MQTT's DISCONNECT, the end of an XMPP stream.
+#[must_use]
+pub fn is_goodbye(data: &[u8]) -> bool {
+    let unbind = |data: &[u8]| {
+        let size = data.get(1).map(|size| usize::from(*size));
+        data.first() == Some(&0x30) && size == Some(data.len() - 2) && data.ends_with(&[0x42, 0])
+    };
+    let quit = |data: &[u8]| {
+        data.len() <= 6 && data.to_ascii_uppercase().starts_with(b"QUIT") && data.ends_with(b"\n")
+    };
+    let others: [&[u8]; 5] =
+        [b"X\0\0\0\x04", b"\x01\0\0\0\x01", b"\xe0\0", b"</stream:stream>", b"*1\r\n$4\r\nQUIT\r\n"];
+    unbind(data) || quit(data) || others.contains(&data)
 }
 
 /// The name of a TLS alert (RFC 8446 section 6, and older ones).
@@ -240,7 +268,7 @@ pub fn http_size(data: &[u8]) -> Option<u64> {
 #[must_use]
 pub fn error_line(data: &[u8]) -> Option<String> {
     let begins =
-        matches!(data, [b'H' | b'4' | b'5' | b'-' | b'P' | b'I' | b'E', ..] | [_, _, 0, _, 0xff, ..]);
+        matches!(data, [b'H' | b'4' | b'5' | b'-' | b'P' | b'I' | b'E' | b'N', ..] | [_, _, 0, _, 0xff, ..]);
     if !begins {
         return None;
     }
@@ -259,7 +287,10 @@ pub fn error_line(data: &[u8]) -> Option<String> {
     if digits(b"45") || line.starts_with(b"-ERR") || line.starts_with(b"-NOAUTH") {
         return Some(escape(line, 100));
     }
-    if line.starts_with(b"Protocol mismatch") || line.starts_with(b"Invalid SSH") {
+    if [b"Protocol mismatch" as &[u8], b"Invalid SSH", b"Exceeded MaxStartups", b"Not allowed at this time"]
+        .iter()
+        .any(|words| line.starts_with(words))
+    {
         return Some(escape(line, 100));
     }
     match *data {

@@ -139,7 +139,9 @@ fn probe(conn: &Conn) -> Option<Probe<'_>> {
     }
     let answer = conn.sides[1 - client].syn?;
     let syn = conn.sides[client].syn?;
-    let quick = reset.pkt.time - answer.time < 5 * MS && answer.time - syn.time < 200 * MS;
+    // At the server's side, the client's packets come a round trip after the SYN|ACK: its own ACK tells when it began.
+    let opened = conn.sides[client].last.map_or(answer.time, |ack| ack.time.max(answer.time));
+    let quick = reset.pkt.time - opened < 5 * MS && answer.time - syn.time < 200 * MS;
     // With the options of a usual stack, a half-open attempt is one that was given up, and a long one is no probe.
     let usual = !odd && reset.shape == Shape::Reply;
     (odd || quick && !usual).then(|| probe(true))

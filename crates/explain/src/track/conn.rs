@@ -21,6 +21,8 @@ const AFTER: usize = 20;
 const RESETS: usize = 4096;
 /// Packets that pass each other in a capture are at most so far apart.
 const OVERTAKEN: i64 = 2_000_000;
+/// A reset that answers a packet comes so soon after it, in nanoseconds.
+const PROMPT: i64 = 1_000_000_000;
 /// Copies of one packet come within this time.
 const COPY: i64 = 20_000_000;
 
@@ -418,7 +420,8 @@ impl Conn {
         let (own, peer) = (usize::from(pkt.side), 1 - usize::from(pkt.side));
         let (trigger, answers) = self.trigger(&pkt);
         let effect = if copy { Effect::Unseen } else { self.effect(&pkt) };
-        let shape = self.shape(&pkt, answers);
+        let prompt = trigger.filter(|trigger| answers && pkt.time - trigger.time < PROMPT).is_some();
+        let shape = self.shape(&pkt, answers, prompt);
         let known = |side: &Side| side.started.then_some(side.max);
         let reset = Reset {
             pkt,
@@ -473,12 +476,12 @@ impl Conn {
         }
     }
 
-    fn shape(&self, rst: &Pkt, answers: bool) -> Shape {
+    fn shape(&self, rst: &Pkt, answers: bool, prompt: bool) -> Shape {
         if rst.has(TcpFlags::ACK) {
             return if answers && rst.seq == 0 { Shape::Reply } else { Shape::Active };
         }
         // Old Windows leaves a number in the ACK field of an abort without the flag.
-        if rst.ack != 0 && !answers { Shape::Active } else { Shape::Reply }
+        if rst.ack != 0 && !prompt { Shape::Active } else { Shape::Reply }
     }
 
     /// What the reset does to the other end, by the stack's own rules.

@@ -143,6 +143,8 @@ pub struct Side {
     pub payloads: super::conflict::Payloads,
     /// It sent TLS records.
     pub tls: bool,
+    /// What it sent last is a goodbye of its protocol, that asks for no answer.
+    pub said_goodbye: bool,
     /// Bytes that the peer acknowledged and that are not in the capture.
     pub unseen: u32,
     /// The last of these bytes, from where to where.
@@ -346,6 +348,7 @@ impl Side {
             self.protocol = protocol::recognize_cut(segment.payload, pkt.len);
         }
         self.last_data = Some(*pkt);
+        self.said_goodbye = protocol::is_goodbye(segment.payload);
         self.tls |= pkt.tls.is_some();
         if let Some(code) = protocol::clear_alert(segment.payload)
             && (self.tls || self.protocol == Some(Protocol::TlsAlert) || self.protocol.is_none())

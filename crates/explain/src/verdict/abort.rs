@@ -17,18 +17,18 @@ impl Case<'_> {
     pub fn mismatch(&self, reset: &Reset) -> Option<Verdict> {
         let own = usize::from(reset.pkt.side);
         let (client, server) = (self.side(self.client), self.side(self.server()));
-        let draft = |confidence| {
-            self.verdict(Cause::ProtocolMismatch, confidence, self.by(own)).decisive(reset.pkt.frame)
+        let draft = |confidence, by| {
+            self.verdict(Cause::ProtocolMismatch, confidence, self.by(by)).decisive(reset.pkt.frame)
         };
         let unread = !reset.peer_fin && !reset.own_fin && reset.shape == Shape::Active;
-        let alert = [client, server]
+        let alert = [self.client, self.server()]
             .into_iter()
-            .filter_map(|side| side.alert)
-            .find(|(code, _)| is_disagreement(*code));
-        if let Some((code, frame)) = alert {
+            .filter_map(|end| self.side(end).alert.map(|(code, frame)| (end, code, frame)))
+            .find(|(_, code, _)| is_disagreement(*code));
+        if let Some((end, code, frame)) = alert {
             let text = format!("a TLS alert in clear: {} ({code})", alert_name(code));
             return Some(
-                draft(0.95)
+                draft(0.95, end)
                     .decisive(frame)
                     .evidence(Kind::Payload, Some(frame), format!("alert {code}"), text)
                     .also_if(unread, Cause::CloseUnread, &[reset.pkt.frame])
@@ -42,8 +42,11 @@ impl Case<'_> {
         let frame = server.first_data.map(|pkt| pkt.frame);
         let text = format!("the client speaks {}, the server {}", asked.name(), answered.name());
         let value = format!("{} / {}", asked.name(), answered.name());
+        // The first FIN is the decision; a reset after it only follows.
+        let fins = [own, 1 - own].map(|end| self.side(end).fin.map(|fin| (fin.frame, end)));
+        let by = fins.into_iter().flatten().min().map_or(own, |(_, end)| end);
         Some(
-            draft(0.93)
+            draft(0.93, by)
                 .evidence(Kind::Payload, frame, value, text)
                 .also_if(unread, Cause::CloseUnread, &[reset.pkt.frame])
                 .advice(format!(
@@ -75,6 +78,9 @@ impl Case<'_> {
                 return self.foreign_abort(reset, gap);
             }
         }
+        if let Some((delay, usual)) = self.too_fast(reset).filter(|_| !is_the_hosts_own(reset)) {
+            return self.nearer_device(reset, idle, delay, usual);
+        }
         if let Some((count, _)) = self.marks.equal_idle
             && idle >= SECOND
             && count >= 3
@@ -86,6 +92,10 @@ impl Case<'_> {
             && self.missing_side().is_none()
             && reset.own_nxt.is_some()
         {
+            // What the other end acknowledged arrived: only the capture lacks it.
+            if self.side(1 - own).has_acked(reset.pkt.seq) {
+                return self.idle_abort(reset, idle);
+            }
             return self.data_missing(reset, missing);
         }
         let from_the_start = self.conn.sides.iter().any(|side| side.syn.is_some());
@@ -233,7 +243,7 @@ impl Case<'_> {
     }
 
     /// Whether this end acknowledged any payload of the other.
-    fn has_taken_data(&self, index: usize) -> bool {
+    pub(super) fn has_taken_data(&self, index: usize) -> bool {
         let other = self.side(1 - index);
         other.first_data.is_some_and(|first| self.side(index).has_acked(first.seq.wrapping_add(1)))
     }

@@ -4,7 +4,7 @@ use super::types::{Also, Alternative, Device, Evidence, Kind, Lost, Role, Verdic
 use crate::packet::{End, Frame, Pkt, ahead};
 use crate::pattern::{Context, Marks};
 use crate::protocol::is_farewell;
-use crate::track::{Conn, Reset, Side};
+use crate::track::{Conn, Reset, Shape, Side};
 use lastack_causes::{Cause, EndedBy};
 use lastack_wire::TcpFlags;
 
@@ -128,7 +128,7 @@ impl<'a> Case<'a> {
 
     /// Whether a reset came sooner after what it answers than its sender could: the delay, and that of the handshake.
     pub fn too_fast(&self, reset: &Reset) -> Option<(i64, i64)> {
-        let trigger = reset.trigger.filter(|_| reset.answers)?;
+        let asked = self.asked_at(reset)?;
         let (client, server) = (self.side(self.client).syn?, self.side(self.server()).syn?);
         let usual = if usize::from(reset.pkt.side) == self.server() {
             server.time - client.time
@@ -138,10 +138,45 @@ impl<'a> Case<'a> {
             })?;
             third.time - server.time
         };
-        let delay = reset.pkt.time - trigger.time;
+        let delay = reset.pkt.time - asked;
         // A retransmitted SYN would make the handshake look slow.
         let clean = self.side(self.client).syns == 1 && self.side(self.server()).syns == 1;
-        (clean && usual > 3 * MS && delay >= 0 && delay * 3 < usual).then_some((delay, usual))
+        let soon = clean && usual > 3 * MS && delay >= 0 && delay * 3 < usual;
+        (soon && !self.acknowledged_sooner(reset, usual / 3)).then_some((delay, usual))
+    }
+
+    /// When that was captured which a reset answers: at the earliest, where several packets may be it.
+    fn asked_at(&self, reset: &Reset) -> Option<i64> {
+        let own = usize::from(reset.pkt.side);
+        let mut data = self.packets().filter(|pkt| {
+            usize::from(pkt.side) != own && pkt.frame < reset.pkt.frame && pkt.len > 0 && !pkt.is_rst()
+        });
+        if reset.answers {
+            let trigger = reset.trigger?;
+            let in_flight = |pkt: &&Pkt| pkt.ack == reset.pkt.seq && !self.side(own).has_acked(pkt.end());
+            return match trigger.len {
+                0 => Some(trigger.time),
+                _ => Some(data.find(in_flight).map_or(trigger.time, |pkt| pkt.time)),
+            };
+        }
+        // An abort answers nothing, but it cannot acknowledge what its sender has not received.
+        let known = reset.shape == Shape::Active && reset.pkt.has(TcpFlags::ACK);
+        data.find(|pkt| known && pkt.end() == reset.pkt.ack).map(|pkt| pkt.time)
+    }
+
+    /// Whether an end acknowledged data as soon as this before its reset: a proxy or a balancer completes the handshake late.
+    fn acknowledged_sooner(&self, reset: &Reset, limit: i64) -> bool {
+        let own = reset.pkt.side;
+        let mut sent: Option<(u32, i64)> = None;
+        self.packets().filter(|pkt| pkt.frame < reset.pkt.frame && !pkt.is_rst()).any(|pkt| {
+            if pkt.side != own {
+                if pkt.len > 0 && sent.is_none_or(|(end, _)| ahead(pkt.end(), end) > 0) {
+                    sent = Some((pkt.end(), pkt.time));
+                }
+                return false;
+            }
+            sent.is_some_and(|(end, time)| pkt.ack == end && pkt.time - time < limit)
+        })
     }
 
     /// Whether one direction was not captured although its packets must have been.
@@ -233,6 +268,14 @@ pub(crate) fn hops(ttl: u8) -> u8 {
     }
 }
 
+/// Registered ports above 1023 on which servers usually listen, in order.
+const SERVICES: &[u16] = &[
+    1080, 1433, 1494, 1521, 1723, 1863, 1883, 2049, 2181, 2222, 2404, 3000, 3128, 3260, 3268, 3269, 3306,
+    3389, 3690, 5000, 5060, 5061, 5190, 5222, 5269, 5432, 5601, 5672, 5900, 5985, 5986, 6379, 6443, 6667,
+    6881, 8000, 8008, 8080, 8081, 8088, 8443, 8883, 8888, 9000, 9042, 9092, 9100, 9200, 9300, 9443, 11211,
+    20000, 27017, 44818, 50051,
+];
+
 /// Which end is the client where no SYN tells: known listeners, what was said first, and ports.
 fn guess_client(conn: &Conn, context: &Context) -> usize {
     let [a, b] = &conn.sides;
@@ -260,10 +303,13 @@ fn guess_client(conn: &Conn, context: &Context) -> usize {
         return 1;
     }
     let well_known = |port: u16| port > 0 && port < 1024;
-    match (well_known(a.at.port), well_known(b.at.port)) {
-        (true, false) => return 1,
-        (false, true) => return 0,
-        _ => {}
+    let of_service = |port: u16| SERVICES.binary_search(&port).is_ok();
+    for known in [&well_known as &dyn Fn(u16) -> bool, &of_service] {
+        match (known(a.at.port), known(b.at.port)) {
+            (true, false) => return 1,
+            (false, true) => return 0,
+            _ => {}
+        }
     }
     usize::from(a.at.port < b.at.port)
 }

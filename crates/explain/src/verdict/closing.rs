@@ -397,6 +397,7 @@ impl Case<'_> {
         if let Some(verdict) = self.mismatch(reset) {
             return Some(verdict);
         }
+        let unread = unread && !self.side(other).said_goodbye;
         if unread && self.is_client(other) && reset.shape == Shape::Active {
             return Some(self.unread_before_fin(reset, fin, fin_text));
         }

@@ -157,6 +157,7 @@ impl Case<'_> {
         let mut marks = Vec::new();
         marks.extend(self.data_after(reset));
         marks.extend(several_for_one(reset, all, self));
+        marks.extend(unlike_each_other(reset, all));
         marks.extend(copied_from_trigger(reset));
         marks.extend(self.answer_after(reset));
         marks.extend(self.ttl_mark(reset));
@@ -339,6 +340,30 @@ fn several_for_one(reset: &Reset, all: &[&Reset], case: &Case<'_>) -> Option<Mar
         value: format!("{} resets, SEQ +{offset}", near.len()),
         text: format!("{} resets for one packet with different numbers: a guesser", near.len()),
         frame: guessed.pkt.frame,
+    })
+}
+
+/// Several aborts with the same number, with other hop limits or windows: a host aborts a connection once.
+fn unlike_each_other(reset: &Reset, all: &[&Reset]) -> Option<Mark> {
+    let other = all.iter().find(|other| {
+        let (one, two) = (&reset.pkt, &other.pkt);
+        let apart = (i32::from(hops(one.ttl)) - i32::from(hops(two.ttl))).abs() > 2;
+        other.shape == Shape::Active
+            && (one.side, one.seq, one.ack) == (two.side, two.seq, two.ack)
+            && one.ident != two.ident
+            && (two.time - one.time).abs() < 50 * MS
+            && (apart || one.window != two.window)
+    })?;
+    (reset.shape == Shape::Active).then(|| Mark {
+        strong: true,
+        family: 1,
+        kind: Kind::Copies,
+        value: format!(
+            "TTL {} and {}, window {} and {}",
+            reset.pkt.ttl, other.pkt.ttl, reset.pkt.window, other.pkt.window
+        ),
+        text: "several resets with the same numbers, whose TTL or window differ: one host sends one".into(),
+        frame: other.pkt.frame,
     })
 }
 

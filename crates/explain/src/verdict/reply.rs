@@ -3,7 +3,7 @@
 use super::case::{Case, MS, SECOND, span};
 use super::types::{Kind, Verdict};
 use crate::timers;
-use crate::track::Reset;
+use crate::track::{Reset, Shape};
 use lastack_causes::{Cause, EndedBy};
 use lastack_wire::TcpFlags;
 
@@ -36,7 +36,7 @@ impl Case<'_> {
         if let Some((delay, usual)) = self.too_fast(reset) {
             return self.nearer_device(reset, gap, delay, usual);
         }
-        let wordless = self.side(own).bytes == 0 && self.side(own).syn.is_some();
+        let wordless = self.side(own).bytes == 0 && self.side(own).syn.is_some() && !self.has_taken_data(own);
         if wordless && gap < SECOND && !self.is_client(own) {
             return self.not_accepted(reset);
         }
@@ -64,14 +64,11 @@ impl Case<'_> {
     }
 
     /// A reset that came sooner than the end itself could send it, with the end's hop limit.
-    fn nearer_device(&self, reset: &Reset, gap: i64, delay: i64, usual: i64) -> Verdict {
+    pub(super) fn nearer_device(&self, reset: &Reset, gap: i64, delay: i64, usual: i64) -> Verdict {
         let trigger = reset.trigger.map(|pkt| pkt.frame);
         let idle = gap >= SECOND;
-        let (cause, other) = if idle {
-            (Cause::StateExpired, Cause::LostState)
-        } else {
-            (Cause::InlineReset, Cause::LostState)
-        };
+        let cause = if idle { Cause::StateExpired } else { Cause::InlineReset };
+        let other = if reset.shape == Shape::Reply { Cause::LostState } else { Cause::CloseUnread };
         self.verdict(cause, 0.55, EndedBy::Path)
             .decisive(reset.pkt.frame)
             .idle(gap, trigger.unwrap_or(reset.pkt.frame))
@@ -86,7 +83,7 @@ impl Case<'_> {
                 ),
             )
             .expected(span(usual))
-            .against(Cause::LostState)
+            .against(other)
             .device(reset.pkt.ttl)
             .alternative(other, 0.2)
             .alternative(Cause::Injected, 0.15)

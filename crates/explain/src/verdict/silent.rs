@@ -4,7 +4,7 @@ use super::case::{Case, SECOND, span};
 use super::types::{Device, Kind, Verdict};
 use crate::icmp::IcmpSeen;
 use crate::packet::ahead;
-use lastack_causes::{Cause, EndedBy};
+use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_wire::TcpFlags;
 
 impl Case<'_> {
@@ -21,11 +21,7 @@ impl Case<'_> {
             return self.port_reuse(
                 former,
                 0.9,
-                if self.conn.established {
-                    Cause::PortReuse.severity()
-                } else {
-                    lastack_causes::Severity::Harmful
-                },
+                if self.conn.established { Cause::PortReuse.severity() } else { Severity::Harmful },
             );
         }
         let unheard =
@@ -52,6 +48,11 @@ impl Case<'_> {
         }
         if let Some(missing) = self.missing_side() {
             return self.one_sided(missing);
+        }
+        for index in [self.client, self.server()] {
+            if let Some(since) = self.gap_at_the_end(index) {
+                return self.never_filled(index, since);
+            }
         }
         if let Some(frames) = self.marks.superseded {
             return self.superseded(frames);
@@ -166,8 +167,10 @@ impl Case<'_> {
                     .alternative(Cause::OneSided, 0.1)
                     .done();
             }
+            let severity = if data { Severity::Harmful } else { Cause::OneSided.severity() };
             return self
                 .verdict(Cause::OneSided, 0.5, EndedBy::Path)
+                .severity(severity)
                 .by_confidence(0.5)
                 .decisive(syn)
                 .evidence(Kind::Handshake, Some(syn), value, text)
@@ -287,6 +290,32 @@ impl Case<'_> {
             )
             .alternative(Cause::SilentDrop, 0.3)
             .alternative(Cause::OneSided, 0.05)
+            .done()
+    }
+
+    /// Since when an end has reported a gap by SACK, that was not filled although there was time for it.
+    fn gap_at_the_end(&self, index: usize) -> Option<i64> {
+        let side = self.side(index);
+        let since = side.gap_since.filter(|_| side.sack.is_some())?;
+        (self.seen_after(since) > (10 * self.crossing()).max(3 * SECOND)).then_some(since)
+    }
+
+    /// Data is missing at the end that was to receive it, and the repetitions do not come, either.
+    fn never_filled(&self, index: usize, since: i64) -> Verdict {
+        let waited = span(self.seen_after(since));
+        let (receiver, sender) = (self.end(index).name(), self.end(1 - index).name());
+        self.verdict(Cause::SilentDrop, 0.75, EndedBy::Nobody)
+            .decisive(self.conn.last.1)
+            .evidence(
+                Kind::Retransmissions,
+                Some(self.conn.last.1),
+                format!("a gap for {waited}"),
+                format!(
+                    "the {receiver} reported a gap by SACK, and nothing of the {sender} filled it in {waited}: its segments, or the {receiver}'s ACKs, vanish"
+                ),
+            )
+            .alternative(Cause::Open, 0.2)
+            .advice("Look for a path MTU problem: `tracepath`, clamp the MSS, let ICMP \"too big\" pass.")
             .done()
     }
 

@@ -128,7 +128,9 @@ impl Case<'_> {
             "its data was sent again and again without an ACK, then it gave up"
         };
         // A stack gives up when the next send would be due; a program when it likes.
-        let due = reset.pkt.time - stuck.last >= 3 * stuck.spacing / 2 && stuck.sends >= 5;
+        let since = reset.pkt.time - stuck.last;
+        let capped = (since - stuck.spacing).abs() < stuck.spacing / 20 && stuck.spacing > 10 * SECOND;
+        let due = (since >= 3 * stuck.spacing / 2 || capped) && stuck.sends >= 5;
         let by_stack = reply || due;
         let (cause, other) = if self.marks.queue_full && self.side(1 - own).bytes == 0 {
             (Cause::BacklogFull, Cause::SilentDrop)
