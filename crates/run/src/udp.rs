@@ -339,14 +339,29 @@ impl Flows {
         let datagrams = shape.segment_size.map_or(1, |size| payload.len().div_ceil(size.max(1).into()));
         mapping.account(remote, &self.run).received(payload.len(), datagrams);
         mapping.touch();
+        match shape.segment_size.filter(|&size| size > 0 && self.is_fragmented(size.into())) {
+            None => self.pass_on(mapping, remote, payload, shape),
+            Some(size) => {
+                for payload in payload.chunks(size.into()) {
+                    self.pass_on(mapping, remote, payload, Shape { segment_size: None, ..shape });
+                }
+            }
+        }
+    }
+
+    fn pass_on(&self, mapping: &Mapping, remote: SocketAddr, payload: &[u8], shape: Shape) {
         if mapping.waits() || self.forward(remote, mapping.key.program, payload, shape).is_err() {
             mapping.keep(remote, payload, shape);
         }
     }
 
+    /// Datagrams larger than the link's MTU are fragmented on it, however they arrived from the network.
+    fn is_fragmented(&self, bytes: usize) -> bool {
+        bytes + 48 > self.run.plan.mtu as usize
+    }
+
     fn forward(&self, from: SocketAddr, to: SocketAddr, payload: &[u8], shape: Shape) -> io::Result<()> {
-        // Datagrams larger than the link's MTU are fragmented on it, however they arrived from the network.
-        let whole = shape.segment_size.is_some() || payload.len() + 48 <= self.run.plan.mtu as usize;
+        let whole = shape.segment_size.is_some() || !self.is_fragmented(payload.len());
         self.program.forward(
             from,
             to,

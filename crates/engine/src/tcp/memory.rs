@@ -15,6 +15,7 @@ use crate::shared::Shared;
 use crate::tcp::ConnId;
 use crate::tcp::connection::{Closing, Connection, Ending};
 use crate::tcp::recv::autotune;
+use crate::tcp::send::sharers::Sharers;
 use crate::tcp::table::{Entry, Socket, TcpTable};
 use crate::{Instant, Rule};
 use alloc::vec::Vec;
@@ -54,6 +55,8 @@ const STALLED: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     held: usize,
+    /// The connections that share the CPU cache with their send buffers.
+    pub sharers: Sharers,
     relieved: Option<Instant>,
     /// The place of the connection that is scanned next.
     hand: usize,

@@ -16,6 +16,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::error_queue::{self, QueuedError};
+use super::joined::Joined;
 use super::socket::{IpOption, dropped, header_fields, set_dont_fragment, set_option, socket_address};
 use super::source::Source;
 
@@ -23,7 +24,7 @@ use super::source::Source;
 /// overhead.
 const BUFFER: usize = 4 << 20;
 /// Datagrams, or groups of them, read by one call.
-const BATCH: usize = 16;
+const BATCH: usize = 32;
 /// Max bytes of one group (UDP_GRO).
 const LONGEST: usize = 65_536;
 /// Max datagrams in one group that the kernel segments (UDP_MAX_SEGMENTS).
@@ -228,7 +229,7 @@ impl DatagramSocket {
     }
 
     fn receive(&self, deliver: &mut impl FnMut(SocketAddr, &[u8], Shape)) -> io::Result<usize> {
-        BUFFERS.with_borrow_mut(|buffers| {
+        BUFFERS.with_borrow_mut(|(buffers, joined)| {
             let space = nix::cmsg_space!(i32, i32, i32, i32);
             let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(space));
             let mut slices: Vec<[IoSliceMut<'_>; 1]> =
@@ -236,12 +237,14 @@ impl DatagramSocket {
             let flags = MsgFlags::MSG_DONTWAIT;
             let results = recvmmsg(self.fd(), &mut headers, slices.iter_mut(), flags, None)?;
             let groups: Vec<_> = results.map(|message| read(&message)).collect();
+            let mut joined = Joined::new(joined, deliver);
             for (group, bytes) in groups.iter().zip(buffers.chunks(LONGEST)) {
                 let (length, from, shape) = *group;
                 if let Some(from) = from {
-                    deliver(from, &bytes[..length], shape);
+                    joined.push(from, &bytes[..length], shape);
                 }
             }
+            joined.finish();
             Ok(groups.len())
         })
     }
@@ -263,8 +266,8 @@ impl AsFd for DatagramSocket {
 }
 
 thread_local! {
-    /// Shared by all sockets, because each use is over before another begins.
-    static BUFFERS: RefCell<Box<[u8]>> = RefCell::new(vec![0; BATCH * LONGEST].into());
+    /// For what is read, and for groups of it. Shared by all sockets, because each use is over before another begins.
+    static BUFFERS: RefCell<(Box<[u8]>, Vec<u8>)> = RefCell::new((vec![0; BATCH * LONGEST].into(), Vec::new()));
 }
 
 fn read(message: &RecvMsg<'_, '_, SockaddrStorage>) -> (usize, Option<SocketAddr>, Shape) {
@@ -371,7 +374,7 @@ mod tests {
         }
         let mut heard = 0;
         while heard + far.dropped() < 100 {
-            heard += next(&far).await.len() as u64;
+            heard += next(&far).await.iter().map(|(_, payload, _)| payload.len() as u64 / 1000).sum::<u64>();
         }
         assert!(far.dropped() > 0 && heard > 0);
     }

@@ -9,6 +9,7 @@ pub mod error_queue;
 pub mod failure;
 pub mod inner;
 pub mod interface;
+mod joined;
 pub mod networks;
 pub mod path;
 pub mod ping;

@@ -11,6 +11,7 @@ const OPTIONS: usize = 5;
 const SND_MSS: usize = 16;
 const LAST_DATA_RECV: usize = 52;
 const LAST_ACK_RECV: usize = 56;
+const PATH_MTU: usize = 60;
 const RTT: usize = 68;
 const TOTAL_RETRANS: usize = 100;
 const MIN_RTT: usize = 148;
@@ -58,8 +59,17 @@ pub fn path(socket: &impl AsFd) -> Option<Path> {
 pub fn max_segment(socket: &impl AsFd) -> Option<u16> {
     let info = Info::of(socket)?;
     let timestamps = if info.0[OPTIONS] & HAS_TIMESTAMPS != 0 { TIMESTAMPS } else { 0 };
-    u16::try_from(info.field(SND_MSS) + timestamps).ok()
+    let segment = info.field(SND_MSS) + timestamps;
+    // The kernel limits segments to half of the largest window that the remote has announced, which is at most 64 KiB in
+    // its SYN|ACK, and grows. On a path with so large packets, such as loopback, the limit is the path's.
+    let path = info.field(PATH_MTU).saturating_sub(HEADERS);
+    u16::try_from(if segment >= HALF_WINDOW { segment.max(path) } else { segment }).ok()
 }
+
+/// The IP and TCP headers of the larger of both versions.
+const HEADERS: u32 = 60;
+/// Segments of this size are limited by a window of 64 KiB less at most two segments' headers.
+const HALF_WINDOW: u32 = 32_000;
 
 /// `TCPI_OPT_TIMESTAMPS` of linux/tcp.h, and the length of the option with its padding.
 const HAS_TIMESTAMPS: u8 = 1;
@@ -101,5 +111,16 @@ mod tests {
         assert!(path.rtt > Duration::ZERO && path.rtt < Duration::from_secs(5), "{path:?}");
         assert!(path.min_rtt <= path.rtt, "{path:?}");
         assert_eq!(path.retransmitted, 0);
+    }
+
+    /// Not half of the window that a SYN|ACK can announce: data would pass in packets of half the possible size.
+    #[test]
+    fn segments_over_loopback_are_as_large_as_its_mtu() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let segment = max_segment(&near).unwrap();
+            assert!(segment >= 65_400, "{address}: {segment}");
+        }
     }
 }

@@ -234,7 +234,7 @@ impl Connection {
             self.arm(shared, now);
             self.arm_tail_probe(shared, now);
         }
-        self.tune_send_buffer(&shared.config.tcp);
+        self.tune_send_buffer(shared, now);
         self.wake_writer(shared);
     }
 }

@@ -196,6 +196,7 @@ impl Parked {
         connection.rcv = self.rcv();
         connection.outgoing = SendRing::new(self.send_buffer as usize);
         connection.send_limit = self.send_limit as usize;
+        connection.shared_in = 0;
         connection.incoming = RecvRing::after(self.read, self.receive_limit as usize, self.max_ooo as usize);
         connection.reading = RcvBufTuner::after(self.established, self.read, self.reading);
         connection.rtt = Rtt::with(self.rtt);
@@ -300,7 +301,7 @@ impl Connection {
         #[rustfmt::skip]
         let Self {
             id: _, flow, template: _, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,
-            send_limit, incoming, reading, rtt, congestion, recovery, marks, timers: _, pending: _, ack_policy,
+            send_limit, shared_in: _, incoming, reading, rtt, congestion, recovery, marks, timers: _, pending: _, ack_policy,
             small: _, pushed: _, records: _, settings, waits, has_user: _, stalled_since: _, heard, sent, data_sent, probes: _,
             soft_error: _, bytes, stats, fate: _, cold,
         } = self;

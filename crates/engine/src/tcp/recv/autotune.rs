@@ -19,6 +19,9 @@ pub(crate) const INITIAL: usize = 128 * 1024;
 /// Max useful buffer per nanosecond of RTT, in bytes: a larger buffer only evicts others from the CPU cache.
 const OCTETS_PER_NANOSECOND: u64 = 4;
 
+/// The buffer that each of many connections may use: four of the largest packets.
+const MIN_SHARE: usize = 2 * INITIAL;
+
 /// No RTT sample.
 const NONE: u64 = u64::MAX;
 
@@ -112,12 +115,23 @@ impl Connection {
     /// Data was acknowledged: raises the send buffer to twice the congestion window, so that there is always data to
     /// send. The limit does not shrink with the window: SACKed data takes room until the gap is filled, and a window
     /// that waits for room would be sent as one burst.
-    pub(in crate::tcp) fn tune_send_buffer(&mut self, config: &TcpConfig) {
+    pub(in crate::tcp) fn tune_send_buffer(&mut self, shared: &mut Shared, now: Instant) {
+        if self.outgoing.capacity() >= MIN_SHARE {
+            shared.memory.sharers.count(now, &mut self.shared_in);
+        }
         let wanted = (self.congestion.window() as usize).saturating_mul(2);
         if wanted > self.send_limit {
-            let rtt = self.rtt.srtt_nanos();
-            self.send_limit = self.send_limit.max(wanted.min(useful(rtt)).min(config.send_buffer));
+            let most = self.share_of_useful(shared).min(shared.config.tcp.send_buffer);
+            self.send_limit = self.send_limit.max(wanted.min(most));
         }
+    }
+
+    /// Max useful send buffer. Connections with large buffers share what one alone could use, in equal parts: together
+    /// they are not faster than one, and the time that each waits for its turn adds to the RTT of all others.
+    fn share_of_useful(&self, shared: &Shared) -> usize {
+        let share = (useful(self.rtt.srtt_nanos()) / shared.memory.sharers.number()).max(MIN_SHARE);
+        // In whole segments, so that a full buffer does not end in a small one.
+        share - share % self.mss as usize
     }
 
     /// Room for a write: that in the send buffer, as far as the limit of unsent data allows.
@@ -131,7 +145,10 @@ impl Connection {
     fn free_send_buffer(&self, shared: &Shared) -> usize {
         let config = &shared.config.tcp;
         let users = self.settings.send_buffer.map(|limit| limit.max(MIN_BUFFER).min(config.send_buffer));
-        let limit = users.unwrap_or(self.send_limit);
+        let limit = users.unwrap_or_else(|| match shared.memory.sharers.number() {
+            1 => self.send_limit,
+            _ => self.send_limit.min(self.share_of_useful(shared)),
+        });
         let most = shared.memory.most(config, self.outgoing.capacity(), self.bytes.sent);
         // The ring's size at creation is a bound, even if the settings have grown since.
         limit.min(most).saturating_sub(self.outgoing.len()).min(self.outgoing.room())

@@ -13,3 +13,4 @@ pub(super) mod recovery;
 pub(super) mod rtt;
 pub(super) mod scoreboard;
 pub(super) mod segmentize;
+pub(in crate::tcp) mod sharers;

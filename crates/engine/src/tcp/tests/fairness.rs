@@ -11,6 +11,7 @@ const STREAMS: usize = 8;
 /// A step of virtual time, and the packets that pass the bottleneck in one.
 const STEP: Duration = Duration::from_micros(500);
 const PASSED: usize = 5;
+const MTU: usize = 9000;
 
 /// Connections from A to B, and the packets from A that wait at the bottleneck. Nothing is lost there; ACKs are not held
 /// up.
@@ -19,13 +20,14 @@ struct Streams {
     ids: Vec<(ConnId, ConnId)>,
     queue: VecDeque<Vec<u8>>,
     received: [usize; STREAMS],
+    step: Duration,
 }
 
 impl Streams {
     /// Established in turn; the first is silent for a time before the others are.
-    fn new(silence: Duration) -> Self {
+    fn new(silence: Duration, mtu: usize, step: Duration) -> Self {
         let mut pair = Pair::with(false, |config| {
-            (config.mtu, config.max_packet) = (9000, 9000);
+            (config.mtu, config.max_packet) = (mtu, mtu);
             config.checksums.transmit = TransmitChecksum::None;
             config.checksums.verify = false;
         });
@@ -40,16 +42,16 @@ impl Streams {
                 pair.run(silence);
             }
         }
-        Self { pair, ids, queue: VecDeque::new(), received: [0; STREAMS] }
+        Self { pair, ids, queue: VecDeque::new(), received: [0; STREAMS], step }
     }
 
     fn run(&mut self, time: Duration) {
         let end = self.pair.now + time;
         let (data, mut buffer, mut packet) = (alloc::vec![7; 1 << 16], alloc::vec![0; 1 << 16], Vec::new());
         while self.pair.now < end {
-            let Self { pair, ids, queue, received } = self;
+            let Self { pair, ids, queue, received, step } = self;
             let Pair { a, b, now, .. } = pair;
-            *now += STEP;
+            *now += *step;
             for stack in [&mut a.stack, &mut b.stack] {
                 stack.handle_timeout(*now);
             }
@@ -90,9 +92,27 @@ impl Streams {
 #[test]
 fn none_of_eight_streams_is_starved_after_a_silence() {
     for silence in [0, 20_000] {
-        let mut streams = Streams::new(Duration::from_millis(silence));
+        let mut streams = Streams::new(Duration::from_millis(silence), MTU, STEP);
         streams.run(Duration::from_millis(1500));
         let share = streams.smallest_share();
         assert!(share >= 50, "silence of {silence} ms: {share} % of {:?}", streams.received);
     }
+}
+
+/// Streams on a path without delay of its own, as fast as memory: their RTT is the time that each waits for the others, so
+/// larger buffers would only make it longer, and leave the CPU cache. They hold no more together than one alone could use,
+/// in equal parts.
+#[test]
+fn fast_streams_share_the_buffer_that_one_could_use() {
+    const STEP: Duration = Duration::from_micros(50);
+    let mut streams = Streams::new(Duration::ZERO, 65_520, STEP);
+    streams.run(Duration::from_millis(40));
+    let Streams { pair, ids, .. } = &mut streams;
+    let held: Vec<usize> =
+        ids.iter().map(|(a, _)| pair.a.tcp(*a).info()).map(|info| info.unsent + info.unacked).collect();
+    let (min, max) = (held.iter().min().unwrap(), held.iter().max().unwrap());
+    assert!(*max <= 320 << 10, "{held:?}");
+    assert!(min * 2 >= *max, "{held:?}");
+    let share = streams.smallest_share();
+    assert!(share >= 80, "{share} % of {:?}", streams.received);
 }
