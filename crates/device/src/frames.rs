@@ -68,7 +68,7 @@ pub struct Dropped {
 #[derive(Debug, Default)]
 struct Datagrams {
     bytes: Vec<u8>,
-    /// Where each datagram ends in `octets`.
+    /// The end of each datagram in `octets`.
     ends: VecDeque<usize>,
     /// Start of the next.
     at: usize,

@@ -1,6 +1,6 @@
 //! Which queue of a multi-queue TUN gets a packet of the kernel: a filter (eBPF) that hashes the ports.
 //!
-//! Without it the kernel sends a flow where its last packet came from, and forgets that after three seconds. The hash is
+//! Without it the kernel sends a flow where its last packet came from, and removes that entry after three seconds. The hash is
 //! symmetric: both directions of a flow, and the ICMP errors that quote a packet of it, have the same queue. It does not
 //! depend on the addresses, so that a local port for a queue can be chosen. Fragments, and whatever has no ports, go to the
 //! first queue.

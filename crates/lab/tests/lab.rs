@@ -70,7 +70,7 @@ Rules
     assert_eq!(drawn, expected, "\n{drawn}");
 }
 
-/// What the lab is for: an abort is told from an orderly release by the one who reads.
+/// The purpose of the lab: the reader can distinguish an abort from an orderly release.
 #[test]
 fn a_reader_tells_an_abort_from_an_end() {
     let says = |name: &str, text: &str| {

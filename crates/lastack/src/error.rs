@@ -148,7 +148,7 @@ impl From<HostError> for io::Error {
 /// |---|---|---|
 /// | [`TcpListener::bind`](crate::TcpListener::bind), [`TcpSocket::listen`](crate::TcpSocket::listen) | [`BindError`] | `AddrInUse`, `AddrNotAvailable` |
 /// | [`TcpStream::connect`](crate::TcpStream::connect), [`TcpSocket::connect`](crate::TcpSocket::connect): no SYN can be sent | [`ConnectError`] or [`BindError`] | `NetworkUnreachable`, `AddrNotAvailable`, `AddrInUse`, `InvalidInput`, `Unsupported` |
-/// | `connect`: the peer or the network answered, or nobody did | [`EndError`] | `ConnectionRefused`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `PermissionDenied` |
+/// | `connect`: the peer or the network answered, or there was no answer | [`EndError`] | `ConnectionRefused`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `PermissionDenied` |
 /// | reading and writing a [`TcpStream`](crate::TcpStream) | [`EndError`]; [`TcpError`] before there is an end | `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `TimedOut`, `NotConnected` and those of `connect` |
 /// | a [`UdpSocket`](crate::UdpSocket) | [`UdpError`]; [`UdpReport`] with the ICMP error | `ConnectionRefused`, `AddrInUse`, `AddrNotAvailable`, `InvalidInput` and others |
 /// | [`Host::ping`](crate::Host::ping) | [`EchoError`] | `HostUnreachable`, `NetworkUnreachable`, `PermissionDenied` and others |

@@ -31,9 +31,9 @@
 //! let mut stream = TcpStream::connect(&client, ([10, 0, 0, 2], 7)).await?;
 //! stream.write_all(b"echo").await?;
 //! stream.shutdown().await?;
-//! let mut text = String::new();
-//! stream.read_to_string(&mut text).await?;
-//! assert_eq!(text, "echo");
+//! let mut data = String::new();
+//! stream.read_to_string(&mut data).await?;
+//! assert_eq!(data, "echo");
 //! assert_eq!(stream.closed().await?.cause, Cause::Orderly);
 //!
 //! // The hosts are part of this process: pending data is given some time to be delivered.

@@ -21,7 +21,7 @@ pub(crate) struct Traces(Mutex<State>);
 struct State {
     queue: VecDeque<Record>,
     open: HashMap<ConnId, Span>,
-    /// A thread is emitting; it goes on until the queue is empty.
+    /// A thread is emitting, until the queue is empty.
     emitting: bool,
 }
 

@@ -272,7 +272,7 @@ mod tests {
                 places.insert(changed[0]);
             }
         }
-        // Headers and text.
+        // Headers and data.
         assert!(places.iter().any(|&at| at < 20) && places.iter().any(|&at| at > 52));
         assert_eq!((link.stats().up.corrupted, link.stats().down.corrupted), (250, 250));
     }

@@ -81,7 +81,7 @@ impl Exchange {
         &mut self.records[subject]
     }
 
-    /// The addresses of the socket under test; a system may know its ephemeral port before it sends anything.
+    /// The addresses of the socket under test; the ephemeral port may be known before anything is sent.
     pub fn flow(&mut self, system: &mut impl System) -> FourTuple {
         let nobody = FourTuple { local: self.setup.local_end(), remote: self.setup.remote_end() };
         let local_ip = self.setup.local;

@@ -198,7 +198,7 @@ fn set((path, value): (&str, &str), span: &Span, config: &mut TcpConfig) -> Resu
         "tcp_synack_retries" => config.syn_ack_retries = number()?,
         "tcp_retries2" => config.retries = number()?,
         "tcp_orphan_retries" => {
-            // Zero stands for eight.
+            // Zero means eight.
             config.orphan_retries = Some(number()?).filter(|&count| count != 0).unwrap_or(8);
         }
         "tcp_fin_timeout" => config.fin_wait_2 = Duration::from_secs(number()?.into()),

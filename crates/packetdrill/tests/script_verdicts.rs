@@ -17,7 +17,7 @@ fn verdict(source: &str) -> Verdict {
     script::run(source, &Settings::default()).verdict
 }
 
-/// What is wrong with a script that goes on like this, and the text that is pointed at.
+/// The error of a script that continues like this, and the part that the error points at.
 fn failure(rest: &str) -> (String, String) {
     let source = format!("{ESTABLISHED}{rest}\n");
     match verdict(&source) {

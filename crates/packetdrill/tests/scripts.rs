@@ -22,7 +22,7 @@ fn passes(test: &str) {
                 let log = report.log.join("\n");
                 panic!("{}, {}\n{log}\n{}", name, version.name(), problem.draw(&name, &source, false));
             }
-            // One that is for one version says so.
+            // A script for one version has this option.
             Verdict::Skipped(_) if source.contains("--ip_version=") => {}
             Verdict::Skipped(problem) => panic!("{}", problem.draw(&name, &source, false)),
         }
@@ -30,7 +30,7 @@ fn passes(test: &str) {
     assert!(ran > 0, "{name} is for no IP version");
 }
 
-/// docs/scripts.md tells how each fares on Linux, as the scripts themselves do.
+/// docs/scripts.md lists each script with its result on Linux.
 #[test]
 fn the_page_lists_every_script() {
     let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/scripts.md");

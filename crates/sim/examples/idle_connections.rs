@@ -80,7 +80,7 @@ fn carry(stacks: &mut [Stack; 2], now: Instant) {
     }
 }
 
-/// Bytes of memory that the process has, as Linux tells; zero where nobody does.
+/// Resident memory of the process in bytes, on Linux; zero elsewhere.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

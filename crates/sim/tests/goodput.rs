@@ -74,7 +74,7 @@ fn expected(path: Path) -> f64 {
 /// Round trips of a handshake and a slow start.
 const ROUNDS: f64 = 12.0;
 
-/// The start included, a transfer is at half of that at least, and sends little in vain.
+/// The start included, a transfer is at half of that at least, and retransmits little unnecessarily.
 #[test]
 fn no_cell_is_slower_than_its_losses_explain() {
     for path in paths().filter(|path| path.loss > 0.0) {

@@ -1,7 +1,7 @@
 //! Random runs of hosts and paths: nothing happens that must not, and what does is noticed.
 //!
 //! `LASTACK_SEEDS=5000` plays more of them; `cargo run --release -p lastack-sim -- --seed 17` plays one
-//! and tells what happened.
+//! and prints what happened.
 
 use lastack_engine::Rule;
 use lastack_sim::simulation::{self, InjectedBug, Met};

@@ -59,7 +59,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// The meaning of the same code in the versions -00 to -02 of the draft, which cannot be told from -03 on
+            /// The meaning of the same code in the versions -00 to -02 of the draft, which cannot be distinguished from -03 on
             /// the wire; `None` if they did not define it.
             #[must_use]
             pub const fn earlier_reading(self) -> Option<&'static str> {

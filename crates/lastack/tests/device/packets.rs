@@ -333,7 +333,7 @@ fn a_removed_interface_is_reported() {
     });
 }
 
-/// What arrives faster than it is read is lost, and the link says how much of that it knows.
+/// What arrives faster than it is read is lost, and the link reports the losses that it can count.
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
 fn a_veth_counts_what_was_not_read_in_time() {

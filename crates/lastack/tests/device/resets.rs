@@ -43,7 +43,7 @@ const ALL: [Before; 5] =
 /// How one side resets.
 #[derive(Clone, Copy, Debug)]
 enum How {
-    /// It closes with text unread (S60).
+    /// It closes with unread data (S60).
     Unread,
     /// It closes with linger zero (S64).
     Linger,
@@ -111,7 +111,7 @@ async fn prepare(before: Before, ours: &mut TcpStream, linux: &mut net::TcpStrea
     }
 }
 
-/// The error that Linux tells of the connection.
+/// The error that Linux reports for the connection.
 async fn linux_error(linux: &net::TcpStream) -> i32 {
     let mut error = None;
     until(|| {
@@ -154,7 +154,7 @@ async fn reset_by_us(how: How, host: &Host, ours: TcpStream, linux: &mut net::Tc
 }
 
 /// S60, S64, S103, with a reason too: in ESTABLISHED, FIN-WAIT-2, CLOSE-WAIT, and at a shut window of either
-/// side. T206: a Linux that stalls drops a reset whose text does not fit, so ours has none there.
+/// side. T206: a stalled Linux drops a reset whose data does not fit, so ours has none there.
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
 fn t206_linux_takes_our_resets_in_every_state() {
@@ -284,7 +284,7 @@ fn s90_s106_s99_linux_takes_the_resets_of_listeners_and_orphans() {
     );
 }
 
-/// S93, then S4 or S10: a connection that we gave up in silence, of which Linux knows until it speaks.
+/// S93, then S4 or S10: a connection that we ended silently, and that Linux keeps until it sends.
 /// S20: or until we connect again, from the same port.
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
@@ -321,7 +321,7 @@ fn s4_s10_s20_linux_takes_our_answers_to_a_connection_that_we_lost() {
 }
 
 /// Linux' answers to what we send after its close (S80 there), to a listener that closed (S90), and to a
-/// port where nobody listens.
+/// port with no listener.
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
 fn r15_r1_r11_we_take_the_resets_of_linux_after_its_close() {

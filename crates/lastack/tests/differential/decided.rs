@@ -286,7 +286,7 @@ pub enum Verdict {
     Same,
     /// It differs as was decided: what Linux and what the engine does, first.
     Decided(&'static Decision, String, String),
-    /// It differs, and nobody decided that.
+    /// It differs, and that is not intended.
     Undecided(String),
     /// It was decided to differ, and does not.
     Stale(&'static Decision),

@@ -40,7 +40,7 @@ const CALLS: [(&str, &str); 21] = [
     ("local-name", "local_addr"),
 ];
 
-/// What stands for an errno in `std::io::ErrorKind`.
+/// The equivalent of an errno in `std::io::ErrorKind`.
 const KINDS: [(&str, &str); 13] = [
     ("EAGAIN", "WouldBlock"),
     ("ECONNREFUSED", "ConnectionRefused"),

@@ -34,7 +34,7 @@ pub struct Linux<'a> {
     connection: Option<Socket>,
     /// Connections that were accepted before, and stay open.
     others: Vec<Socket>,
-    /// What a call gives that waits in a thread of its own.
+    /// The result of a call that blocks in a thread of its own.
     awaited: Option<Receiver<Outcome>>,
 }
 
@@ -180,7 +180,7 @@ impl Subject for Linux<'_> {
     }
 }
 
-/// What poll(2) says, at most after so many milliseconds; negative: when there is something.
+/// The result of poll(2) with this timeout in milliseconds; negative: without one.
 fn events(socket: &Socket, wanted: i16, longest: i32) -> i16 {
     let mut fd = libc::pollfd { fd: socket.as_raw_fd(), events: wanted, revents: 0 };
     // SAFETY: poll reads and writes this one pollfd, which lives through the call.
@@ -221,7 +221,7 @@ fn disconnect(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// The crates that know socket options do not know TCP_LINGER2.
+/// No crate for socket options has TCP_LINGER2.
 fn set_linger2(socket: &Socket, seconds: i32) -> io::Result<()> {
     let len = size_of_val(&seconds) as libc::socklen_t;
     let value = (&raw const seconds).cast();

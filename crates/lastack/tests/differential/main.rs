@@ -1,7 +1,7 @@
 //! The engine against Linux: the same hand-made peer and the same application, in front of both.
 //!
 //! A scenario ([`scenarios`]) is played against the kernel, over a TUN device in a network namespace and in real time,
-//! and against the engine, in virtual time. What each of them sends and what its application is told must be the same,
+//! and against the engine, in virtual time. What each of them sends and returns to its application must be the same,
 //! line for line, or the difference is in the list of those that were decided ([`decided`]).
 //!
 //! What Linux does is recorded in `linux.txt`, so that the comparison needs neither root nor time. Where there is root,
@@ -91,7 +91,7 @@ fn the_matrix_of_errors_is_what_the_sockets_do() {
     errors_page::check(&RECORD, updating());
 }
 
-/// On the kernel of the record a difference is a failure; of another kernel it is told.
+/// On the kernel of the record a difference is a failure; on another kernel it is printed.
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
 fn linux_does_what_is_recorded() {

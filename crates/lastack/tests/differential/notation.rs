@@ -2,7 +2,7 @@
 //!
 //! | step | meaning |
 //! |---|---|
-//! | `< P. 1+5 ack 1 win=0 mss` | the peer sends a segment: flags (`-`: none), SEQ and bytes of text, ACK, more |
+//! | `< P. 1+5 ack 1 win=0 mss` | the peer sends a segment: flags (`-`: none), SEQ and bytes of data, ACK, more |
 //! | `icmp 3/1 seq 1` | a router complains about the packet with this SEQ |
 //! | `listen 8`, `accept`, `send 10`, .. | a call of the application |
 //! | `wait 500` | milliseconds pass |
@@ -71,7 +71,7 @@ pub enum Call {
     Ready,
     /// What became of `connect`, without waiting.
     Connected,
-    /// A read that goes on until it has so much, the stream ends or fails (MSG_WAITALL).
+    /// A read that waits for this number of bytes, the end of the stream or an error (MSG_WAITALL).
     ReceiveWhole(usize),
     PeerName,
     LocalName,

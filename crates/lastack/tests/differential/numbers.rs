@@ -1,4 +1,4 @@
-//! The numbers of a connection: what `tcp_info` tells of it.
+//! The numbers of a connection: its `tcp_info`.
 
 use std::{collections::BTreeMap, os::fd::AsRawFd};
 
@@ -47,7 +47,7 @@ const COMPARED: &[&str] = &[
     "total_rto_recoveries",
 ];
 
-/// Where each field lies in the struct of the kernel, in its order: the first byte and how many.
+/// The offset and size of each field in the struct of the kernel, in its order.
 const LAYOUT: &[(&str, usize, usize)] = &[
     ("state", 0, 1),
     ("ca_state", 1, 1),
@@ -109,7 +109,7 @@ const LAYOUT: &[(&str, usize, usize)] = &[
     ("total_rto_time", 244, 4),
 ];
 
-/// The options that both stacks know: timestamps, SACK, window scaling, ECN.
+/// The options that both stacks have: timestamps, SACK, window scaling, ECN.
 const OPTIONS: u64 = 0xf;
 
 /// A name without what all have.

@@ -1,4 +1,4 @@
-//! Packets of the hand-made peer, byte by byte, and what the stack under test sends, as text.
+//! Packets of the scripted peer, byte by byte, and what the stack under test sends, as text.
 
 use std::{
     collections::HashMap,
@@ -44,20 +44,20 @@ pub struct Known {
     timestamp: HashMap<u16, u32>,
     /// Text and FINs up to these numbers were seen.
     sent: HashMap<u16, u32>,
-    /// The right edge of the peer's window, as told last, and its SND.NXT, both relative to its ISS.
+    /// The right edge of the peer's window, as advertised last, and its SND.NXT, both relative to its ISS.
     edge: i64,
     next: i64,
-    /// Numbers are told relative to SND.NXT, since they depend on the size of a window.
+    /// Numbers are relative to SND.NXT, since they depend on the size of a window.
     sized: bool,
 }
 
-/// The text that the peer sends at this place of its stream.
+/// The data that the peer sends at this offset of its stream.
 pub fn byte(at: i64) -> u8 {
     at.rem_euclid(251) as u8
 }
 
 impl Known {
-    /// How much text the peer may still send.
+    /// How many bytes the peer may still send.
     pub fn room(&self) -> usize {
         (self.edge - self.next).max(0) as usize
     }
@@ -186,7 +186,7 @@ impl Known {
     }
 
     /// What the stack under test has sent, in the notation of scenarios with what only answers have: `raw 0` is a SEQ that
-    /// belongs to no sequence. `None`: a retransmission, unless `repeats` wants them.
+    /// belongs to no sequence. `None`: a retransmission, unless `repeats` includes them.
     pub fn show(&mut self, ends: &Ends, bytes: &[u8], repeats: bool) -> Option<String> {
         let packet = match IpPacket::parse(bytes) {
             Ok(packet) => packet,
@@ -223,7 +223,7 @@ impl Known {
         ))
     }
 
-    /// A SYN tells the ISS; another one than before is that of a new connection.
+    /// A SYN has the ISS; a different one belongs to a new connection.
     fn note_syn(&mut self, port: u16, tcp: &TcpHeader) -> bool {
         if !tcp.flags.contains(TcpFlags::SYN) {
             return false;
@@ -232,7 +232,7 @@ impl Known {
         before.is_some_and(|iss| iss != tcp.seq)
     }
 
-    /// Whether it is text or a FIN that was sent before. When it is sent again is a matter of timers.
+    /// Whether it is data or a FIN that was sent before. The time of a retransmission depends on timers.
     fn is_repeated(&mut self, port: u16, tcp: &TcpHeader, len: usize) -> bool {
         let fin = u32::from(tcp.flags.contains(TcpFlags::FIN));
         if tcp.flags.intersects(TcpFlags::SYN | TcpFlags::RST) || len as u32 + fin == 0 {

@@ -7,7 +7,7 @@ use crate::{
     packets::{Ends, Known, byte},
 };
 
-/// How the peer fills a window: segments of this size, and no more than so many.
+/// How the peer fills a window: segments of this size, and at most this number.
 const MSS: usize = 1400;
 const PSH_ACK: u16 = 0x18;
 const FILLS: usize = 40;
@@ -29,7 +29,7 @@ pub enum Outcome {
     Done,
     Count(usize),
     Text(Vec<u8>),
-    /// Text and an error, where one call tells both.
+    /// Data and an error, where one call returns both.
     Partly(Vec<u8>, String),
     /// A word of its own.
     Said(String),
@@ -88,7 +88,7 @@ impl Player<'_> {
             Action::Repeats => self.repeats = true,
             Action::Lead(steps) => {
                 for step in steps {
-                    // What the calls give is told only if it is not what it should be.
+                    // The result of a call is shown only if it is not the expected one.
                     let part = self.step(step);
                     seen.extend(part.into_iter().filter(|part| part != "ok" && part != "EINPROGRESS"));
                 }

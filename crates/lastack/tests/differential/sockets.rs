@@ -144,7 +144,7 @@ impl Sockets {
         }
     }
 
-    /// Takes the connection for a call that wants it for itself.
+    /// Takes the connection for a call that needs it exclusively.
     fn take(&mut self) -> TcpStream {
         let connection = self.connection.take().expect("there is a connection");
         Arc::into_inner(connection).expect("no other call uses it")
@@ -198,7 +198,7 @@ impl Sockets {
         }
     }
 
-    /// Calls that want the stream for themselves.
+    /// Calls that need the stream exclusively.
     fn consume(&mut self, call: Call) -> Outcome {
         let mut stream = self.take();
         match call {

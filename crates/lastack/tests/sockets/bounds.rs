@@ -37,7 +37,7 @@ async fn without_a_free_ephemeral_port_connect_has_no_address() {
     assert!(TcpStream::connect(&client, (SERVER, 80)).await.is_ok(), "a port is free again");
 }
 
-/// SYNs that the application does not answer are bounded in number and time, and interception goes on after them.
+/// SYNs that the application does not answer are bounded in number and time, and interception continues after them.
 #[tokio::test(start_paused = true)]
 async fn syns_that_wait_for_an_answer_are_bounded() {
     let (client, server) = hosts_with(|config| {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time;
 
-/// A link that fails once it is told to, at the next arrival.
+/// A link that fails at the next arrival after a signal.
 struct Fragile {
     link: Pipe,
     broken: Arc<AtomicBool>,

@@ -253,7 +253,7 @@ async fn an_administrator_ends_a_connection() {
     assert_eq!(near.read(&mut text).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
-/// S104: a connect that waits is told.
+/// S104: a pending connect fails.
 #[tokio::test(start_paused = true)]
 async fn an_administrator_ends_an_attempt_to_connect() {
     let (a, _nobody) = link::pipe(link::Capabilities::new(1500));
@@ -268,7 +268,7 @@ async fn an_administrator_ends_an_attempt_to_connect() {
     assert_eq!(failed.unwrap_err().kind(), ErrorKind::ConnectionAborted);
 }
 
-/// S106: who waits to accept is told.
+/// S106: a pending accept fails.
 #[tokio::test(start_paused = true)]
 async fn an_administrator_closes_a_listener() {
     let (client, server) = hosts();

@@ -10,7 +10,7 @@ use tokio::time;
 
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
-/// A client, and a host that stands for the rest of the world.
+/// A client, and a host that accepts packets to any address.
 fn world() -> (Host, Host) {
     hosts_with(everything)
 }
@@ -130,7 +130,7 @@ async fn a_peer_that_gives_up_is_detected() {
     let intercepted = interceptor.recv().await.unwrap();
     connect.abort();
     let _gone = connect.await;
-    // The SYN|ACK meets nobody: the reset that answers it ends the handshake.
+    // The SYN|ACK finds no connection: the reset that answers it ends the handshake.
     let error = intercepted.accept().await.unwrap_err();
     assert_eq!(EndError::find(&error).unwrap().by, EndedBy::Peer);
 }

@@ -1,4 +1,4 @@
-//! Readiness, and reads that want a number of bytes.
+//! Readiness, and reads of a fixed number of bytes.
 
 use crate::{connection, hosts, hosts_with};
 use std::io::ErrorKind;

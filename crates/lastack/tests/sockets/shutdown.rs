@@ -23,7 +23,7 @@ async fn drained_waits_for_data_of_a_dropped_stream() {
     drop(near);
     assert!(timeout(Duration::from_millis(20), client.drained()).await.is_err(), "nothing has arrived yet");
     client.drained().await.unwrap();
-    // Its FIN is acknowledged, so all of it is in the other host, though nobody has read it.
+    // Its FIN is acknowledged, so all of it is in the other host, though it has not been read.
     assert_eq!(far.state(), TcpState::CloseWait);
     let mut got = Vec::new();
     far.read_to_end(&mut got).await.unwrap();

@@ -1,4 +1,4 @@
-//! Connections that carry text.
+//! Connections that carry data.
 
 use crate::{CLIENT, SERVER, addr, connection, hosts, hosts_with};
 use lastack::{Config, Host, Keepalive, TcpListener, TcpState, TcpStream, link};

@@ -222,7 +222,7 @@ async fn a_panic_of_a_user_under_the_lock_leaves_the_host_working() {
         read.await
     });
     assert!(reading.await.unwrap_err().is_panic());
-    // Dropped with text unread: the peer is reset, and the host still works.
+    // Dropped with unread data: the peer is reset, and the host still works.
     assert_eq!(far.read(&mut [0; 1]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     let (mut near, mut far, _listener) = connection(&client, &server).await;
     near.write_all(b"x").await.unwrap();

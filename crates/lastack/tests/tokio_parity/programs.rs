@@ -1,4 +1,4 @@
-// Ten programs written for `tokio::net`: a server, which returns its address and goes on in a task, and a client. This
+// Ten programs written for `tokio::net`: a server, which returns its address and continues in a task, and a client. This
 // file is included below either import.
 
 use std::io::Result;

@@ -274,7 +274,7 @@ impl Lastack {
     }
 }
 
-/// An unsigned 32-bit number may stand for a negative one.
+/// An unsigned 32-bit number may represent a negative one.
 fn int(number: i64) -> i64 {
     i64::from(number as i32)
 }
@@ -386,7 +386,7 @@ pub fn apply(stack: &mut Stack, fd: &Fd, id: ConnId) {
         tcp.set_receive_buffer(Some(bytes));
     }
     if let Some(bytes) = set(NOTSENT_LOWAT) {
-        // An unsigned number; zero stands for the default, which is no limit.
+        // An unsigned number; zero means the default, which is no limit.
         tcp.set_not_sent_low_water(Some(bytes as u32).filter(|bytes| *bytes != 0));
     }
     if let Some(mode) = set(IP_MTU_DISCOVER) {

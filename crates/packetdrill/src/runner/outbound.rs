@@ -106,7 +106,7 @@ impl<S: System> Runner<'_, S> {
         })
     }
 
-    /// Learns from a packet what the script's numbers stand for, and translates it into them.
+    /// Derives the values of the script's numbers from a packet, and translates the packet into them.
     fn in_script_numbers(&mut self, expected: &Packet, live: &Live) -> Packet {
         let mut packet = live.packet.clone();
         if let (Body::Tcp(segment), Some(record)) = (&live.packet.body, self.exchange.record()) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct Effort {
     /// Bytes of a transfer.
     pub bytes: u64,
-    /// Each transfer is made with so many seeds.
+    /// The number of seeds of each transfer.
     pub seeds: u64,
     /// How long two connections share a path.
     pub shared: Duration,

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// A host whose application sends text, or reads what comes.
+/// A host whose application sends data, or reads what arrives.
 pub trait Host {
     /// The application does what it can now.
     fn work(&mut self, now: Instant);
@@ -30,7 +30,7 @@ pub struct Flow {
     pub bytes: u64,
 }
 
-/// The text that every connection carries: a byte follows from its place.
+/// The data that every connection carries: each byte is determined by its offset.
 pub struct Text(Vec<u8>);
 
 impl Text {
@@ -41,14 +41,14 @@ impl Text {
         Self((0..2 * Self::PERIOD).map(|i| ((i % Self::PERIOD * 197) >> 5) as u8).collect())
     }
 
-    /// Some of the text from `at` on: 64 KiB, or what is left of `octets`.
+    /// Some of the data from `at` on: 64 KiB, or what is left of `octets`.
     pub fn from(&self, at: u64, bytes: u64) -> &[u8] {
         let start = (at % Self::PERIOD as u64) as usize;
         let len = (bytes - at).min(Self::PERIOD as u64) as usize;
         &self.0[start..start + len]
     }
 
-    /// Whether `bytes` is the text from `at` on.
+    /// Whether `bytes` is the data from `at` on.
     pub fn is(&self, mut at: u64, bytes: &[u8]) -> bool {
         bytes.chunks(Self::PERIOD).all(|chunk| {
             let start = (at % Self::PERIOD as u64) as usize;
@@ -66,7 +66,7 @@ pub struct Outcome {
     pub history: Vec<Vec<u64>>,
     /// From the start to the last byte; `None`: it never came.
     pub took: Option<Duration>,
-    /// Bytes of text that the sender put on the wire.
+    /// Bytes of data that the sender put on the wire.
     pub sent: u64,
     /// Ends before the work was done, and other things that should not be.
     pub failures: Vec<String>,
@@ -88,7 +88,7 @@ pub struct World {
     first: Option<(u16, u16)>,
     detour: Duration,
     serial: u64,
-    /// Bytes of text that the sender put on the wire.
+    /// Bytes of data that the sender put on the wire.
     sent: u64,
     packet: Vec<u8>,
 }
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// Lets everything happen until `octets` have been received, or it is `limit`.
+    /// Runs the world until `octets` have been received, or it is `limit`.
     pub fn run(mut self, bytes: u64, limit: Instant) -> Outcome {
         let (mut history, mut failures) = (Vec::new(), Vec::new());
         let took = loop {

@@ -98,7 +98,7 @@ impl Hosts {
         self.stack(Side::A).tcp_connect(Some(local), remote).expect("the port is free")
     }
 
-    /// Lets every connection carry some text each way.
+    /// Lets every connection carry some data in each direction.
     pub fn use_all(&mut self, open: &[(ConnId, ConnId)]) {
         for &(a, b) in open {
             for (from, to, at, end) in [(Side::A, Side::B, a, b), (Side::B, Side::A, b, a)] {
@@ -133,7 +133,7 @@ impl Hosts {
     }
 }
 
-/// Two hosts and the one connection that carries text.
+/// Two hosts and the one connection that carries data.
 pub struct Joined {
     hosts: Hosts,
     ends: [ConnId; 2],

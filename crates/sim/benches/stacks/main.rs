@@ -1,7 +1,7 @@
 //! lastack and smoltcp side by side, on the same work, in memory and one thread.
 //!
 //! `cargo bench` takes under two minutes, `cargo bench -- --quick` under twenty seconds. See
-//! `docs/benchmarks.md` for what is measured. `-- --count WORK TURNS` does so many turns of one work of lastack and
+//! `docs/benchmarks.md` for what is measured. `-- --count WORK TURNS` does this number of turns of one work of lastack and
 //! says how much that was: for `.ci/instructions`, which counts what that takes.
 
 mod harness;
@@ -58,7 +58,7 @@ fn main() {
 fn count(args: &[String]) {
     let [name, turns] = args else { panic!("--count WORK TURNS") };
     let turns: usize = turns.parse().expect("a number of turns");
-    // Bytes of text in a segment at MTU 1500, with timestamps.
+    // Bytes of data in a segment at MTU 1500, with timestamps.
     const SEGMENT: f64 = 1448.0;
     let (mut work, unit) = match name.as_str() {
         "bulk" => (work::bulk(lastack::for_bulk(ON)), SEGMENT),
@@ -111,7 +111,7 @@ fn refuse(options: Options) {
     });
 }
 
-/// A work beside so many open connections: all numbers in the same rounds, so that they compare. The
+/// A work beside a number of open connections: all numbers in the same rounds, so that they compare. The
 /// first and the last tell what is left of the rate.
 fn beside_others<const N: usize>(
     name: &str,
@@ -165,7 +165,7 @@ fn row(work: String, lastack: Option<&Rates>, smoltcp: Option<&Rates>, show: fn(
     }));
 }
 
-/// SYNs from many ports, as a scanner sends them, to a port where nobody listens.
+/// SYNs from many ports, as a scanner sends them, to a port with no listener.
 fn syns() -> Vec<Vec<u8>> {
     (0..1024).map(|n| syn(20_000 + n)).collect()
 }

@@ -3,7 +3,7 @@
 use crate::{heap, lastack as ours, smoltcp as theirs};
 use std::time::Duration;
 
-/// Bytes of heap for one end of a connection, with all tables that know of it.
+/// Bytes of heap for one end of a connection, with all tables that refer to it.
 pub fn lastack(count: usize, used: bool) -> f64 {
     let mut hosts = ours::Hosts::new(|_| {});
     let before = heap::live();

@@ -203,7 +203,7 @@ impl Hosts {
     }
 }
 
-/// Two hosts and the one connection that carries text.
+/// Two hosts and the one connection that carries data.
 pub struct Joined {
     hosts: Hosts,
     ends: [SocketHandle; 2],

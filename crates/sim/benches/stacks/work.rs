@@ -32,9 +32,9 @@ pub enum Side {
 
 /// Two stacks and a wire between them; A has a connection to B.
 pub trait Pair {
-    /// Gives A text to send and says how much it took.
+    /// Gives A data to send and returns how many bytes it accepted.
     fn send(&mut self, from: Side, text: &[u8]) -> usize;
-    /// Takes text that has arrived, and says how much.
+    /// Reads data that has arrived, and returns how many bytes.
     fn receive(&mut self, at: Side, buf: &mut [u8]) -> usize;
     /// Carries what a side has to send, at most a batch, to the other, and says how many packets.
     fn carry(&mut self, from: Side) -> usize;
@@ -42,7 +42,7 @@ pub trait Pair {
     fn wait(&mut self);
 }
 
-/// Text that tells its position.
+/// Data from which its position can be derived.
 struct Text(Vec<u8>);
 
 impl Text {

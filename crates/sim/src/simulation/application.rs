@@ -96,7 +96,7 @@ impl Application {
 
     /// # Panics
     ///
-    /// If the stack no longer knows an id that this program still holds.
+    /// If the stack no longer has an id that this program still holds.
     fn tcp<'a>(&self, stack: &'a mut Stack) -> Tcp<'a> {
         stack.tcp(self.id).unwrap_or_else(|| panic!("its name is gone before it closes: {self:?}"))
     }
@@ -219,7 +219,7 @@ impl Application {
         self.profile.pause.is_zero()
     }
 
-    /// Half-closes when everything is written, if its profile says so.
+    /// Half-closes when everything is written, if its profile includes that.
     fn half_close(&mut self, stack: &mut Stack, now: Instant) {
         let means_to = matches!(self.profile.finish, Finish::Orderly | Finish::AfterRead(_));
         if !means_to || self.half_closed || self.error.is_some() || self.written < self.profile.wants {

@@ -37,7 +37,7 @@ impl Victim {
     }
 
     /// An acknowledgment that is not acceptable (RFC 5961 section 5.2): the attacker has to guess that
-    /// too, and does so in vain.
+    /// too, without success.
     fn wrong_ack(&self, random: &mut Random) -> u32 {
         let beyond = 1 + random.below(1 << 31) as u32;
         self.vars.snd_nxt.wrapping_add(beyond)
@@ -196,7 +196,7 @@ fn a_blind_attacker_breaks_nothing() {
     }
 }
 
-/// What the sweeps leave out is what it takes: the exact number for a reset (R1), and for text, beside a
+/// What the sweeps leave out is what it takes: the exact number for a reset (R1), and for data, beside a
 /// number in the window, an acknowledgment that is neither too old by one byte nor too new (S52, S53).
 #[test]
 fn only_the_exact_numbers_do_anything() {

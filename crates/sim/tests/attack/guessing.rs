@@ -68,7 +68,7 @@ fn port(stack: &mut Stack, remote: SocketAddr) -> (ConnId, u32) {
     (id, stack.tcp(id).expect("it is held").local().port().into())
 }
 
-/// D12: a port tells nothing of the next, to the same destination or another, nor of another boot's.
+/// D12: a port reveals nothing of the next, to the same destination or another, nor of those after a reboot.
 #[test]
 fn ephemeral_ports() {
     /// Ports 32,768 to 60,998, spread over 32 bits.

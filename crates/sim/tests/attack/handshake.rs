@@ -21,7 +21,7 @@ fn flags(of: &[TcpFlags]) -> TcpFlags {
     of.iter().fold(TcpFlags::empty(), |all, one| all | *one)
 }
 
-/// A segment to host `side` in the name of its peer, with and without text.
+/// A segment to host `side` with the address of its peer, with and without data.
 fn guess(world: &mut World, flow: FourTuple, side: usize, of: TcpFlags, seq: u32, ack: u32) -> Verdict {
     let peers = FourTuple { local: flow.remote, remote: flow.local };
     let text: &[u8] = if (seq ^ ack) & 1 == 0 { b"" } else { b"injected" };
@@ -76,7 +76,7 @@ fn a_blind_syn_does_not_divert_an_attempt() {
     }
 }
 
-/// SYN-RECEIVED: resets at any number but the exact one, acknowledgments of another ISN, text and FIN
+/// SYN-RECEIVED: resets at any number but the exact one, acknowledgments of another ISN, data and FIN
 /// with them, and ICMP errors. (Another SYN in the window of 64 KiB ends it, S32; so it does on Linux.)
 #[test]
 fn syn_received_ends_by_nothing_that_does_not_know_the_isn() {

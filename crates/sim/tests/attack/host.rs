@@ -16,14 +16,14 @@ pub struct Host {
     pub attacker: IpAddr,
     /// The last segment to anybody.
     pub last: Option<TcpHeader>,
-    /// How much text was in it, and whom it was to.
+    /// How much data was in it, and its destination.
     pub last_len: usize,
     pub last_flow: Option<FourTuple>,
     pub listener: ListenerId,
     pub seen: Vec<(Instant, Vec<u8>)>,
 }
 
-/// The port of a connection of its own, and one where nobody listens.
+/// The port of a connection of its own, and one with no listener.
 pub const OPEN: u16 = 1935;
 pub const CLOSED: u16 = 9;
 
@@ -54,7 +54,7 @@ impl Host {
         verdict
     }
 
-    /// Sends what it owes, and forgets its events.
+    /// Sends its pending packets, and discards its events.
     pub fn send(&mut self) {
         let mut sent = Vec::new();
         while self.stack.poll_transmit(self.now, &mut sent).is_some() {
@@ -69,7 +69,7 @@ impl Host {
             if parsed.header.dst == self.attacker {
                 let mut seen = sent.clone();
                 if parsed.header.ident != 0 {
-                    // It is different each time; that it tells nothing has a test of its own.
+                    // It is different each time; that it reveals nothing has a test of its own.
                     [4, 5, 10, 11].into_iter().for_each(|at| seen[at] = 0);
                 }
                 self.seen.push((self.now, seen));

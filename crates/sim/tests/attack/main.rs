@@ -1,5 +1,5 @@
-//! Attacks, in virtual time: blind ones from beside the path, and floods. A connection that somebody else
-//! than its peer attacks goes on, what an attacker can see tells it nothing, and what a flood can take is
+//! Attacks, in virtual time: blind ones from off the path, and floods. A connection that a third party
+//! attacks continues, what an attacker can see reveals nothing, and what a flood can use is
 //! bounded (docs/bounds.md).
 
 mod blind;

@@ -91,14 +91,14 @@ fn ten_thousand_zero_windows() {
         let aborts = host.stack.counters().tcp_memory_aborts;
         println!("zero windows: {} bytes at most, {aborts} connections reset", meter.peak());
         assert!((100..10_000).contains(&aborts), "{aborts}");
-        // The first went before the last, and their users are told why.
+        // The first went before the last, and their users get the reason.
         let end = |host: &mut Host, id| host.stack.tcp(id).expect("it is held").end().map(|end| end.rule);
         assert_eq!(end(&mut host, ids[0]), Some(Rule::LimitMemory));
         assert_eq!(end(&mut host, ids[9_999]), None);
     }
 }
 
-/// SACK blocks and early text of single bytes (D17, D18, D20, T160, T161, T163).
+/// SACK blocks and out-of-order data of single bytes (D17, D18, D20, T160, T161, T163).
 #[test]
 fn gaps_of_single_bytes() {
     for v6 in [false, true] {
@@ -136,7 +136,7 @@ fn gaps_of_single_bytes() {
     }
 }
 
-/// Text in single bytes, which nobody reads: it takes no more than it has bytes, and the window does
+/// Data in single bytes, which is not read: it takes no more than it has bytes, and the window does
 /// not open in steps as small (SWS).
 #[test]
 fn tiny_segments() {
@@ -160,7 +160,7 @@ fn tiny_segments() {
     }
 }
 
-/// D16, S17: complete connections that nobody accepts, and text in each.
+/// D16, S17: complete connections that are not accepted, and data in each.
 #[test]
 fn an_accept_queue_without_accepts() {
     for v6 in [false, true] {
@@ -258,7 +258,7 @@ fn time_wait() {
     }
 }
 
-/// D31, T49: resets, and segments that ask for them, from nobody.
+/// D31, T49: resets, and segments that cause them, without a connection.
 #[test]
 fn unmatched_resets_allocate_nothing() {
     for v6 in [false, true] {
@@ -315,7 +315,7 @@ fn fragments() {
     }
 }
 
-/// Datagrams that nobody reads, small and large.
+/// Datagrams that are not read, small and large.
 #[test]
 fn datagrams() {
     for v6 in [false, true] {

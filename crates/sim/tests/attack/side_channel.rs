@@ -131,7 +131,7 @@ fn limited_resets_tell_nothing() {
     }
 }
 
-/// D22: which UDP port is open. The attacker asks in the names of so many others, and then for itself.
+/// D22: which UDP port is open. The attacker sends with the addresses of many others, and then with its own.
 fn scan(sources: u16, port: impl Fn(u16) -> u16) -> impl Fn(&mut Host, bool) {
     move |host, guess| {
         let v6 = host.us.is_ipv6();
@@ -162,7 +162,7 @@ fn icmp_errors_tell_no_open_port() {
     tells_nothing("many sources", |_| {}, scan(9000, |_| 53_000));
 }
 
-/// The victim's own share tells nothing either: an attacker in its name does not see what is left of it.
+/// The victim's own quota reveals nothing either: an attacker with its address does not see the rest of it.
 #[test]
 fn icmp_errors_to_another_tell_nothing() {
     tells_nothing(

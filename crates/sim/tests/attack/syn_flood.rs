@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const SYNS: u32 = 100_000;
 
-/// What the embryonic connections of a flood may take, with all that knows of them (docs/bounds.md).
+/// The memory that the embryonic connections of a flood may use, with all tables (docs/bounds.md).
 const MAX_MEMORY: usize = 8 << 20;
 
 /// The flood within a second. Returns the most memory that the host took for it.
@@ -50,7 +50,7 @@ fn a_hundred_thousand_syns_do_not_keep_a_client_out() {
         assert_eq!(world.ends[1].stack.connections(), 4096, "the bound of max_embryonic");
         let counters = world.ends[1].stack.counters();
         assert_eq!(counters.tcp_cookies_sent, u64::from(SYNS) - 4096);
-        // Every SYN was answered once, and nobody more than once.
+        // Every SYN was answered exactly once.
         assert_eq!(world.elsewhere as u64, counters.tcp_out_segments + counters.tcp_retransmitted);
 
         world.connect();
@@ -77,7 +77,7 @@ fn a_hundred_thousand_syns_do_not_keep_a_client_out() {
 }
 
 /// Without cookies there is room again when the embryonic connections of the flood have timed out: a
-/// client that goes on asking gets in.
+/// client that retransmits its SYN gets in.
 #[test]
 fn without_cookies_the_client_waits_until_the_flood_has_timed_out() {
     for v6 in [false, true] {

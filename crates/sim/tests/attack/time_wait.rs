@@ -65,7 +65,7 @@ fn answered(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Answered(_))
 }
 
-/// Hazard 1 of RFC 1337: old text of the connection before is not taken by a new one on the same
+/// Hazard 1 of RFC 1337: old data of the previous connection is not accepted by a new one on the same
 /// four-tuple.
 #[test]
 fn old_text_does_not_reach_the_next_connection() {

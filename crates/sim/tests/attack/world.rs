@@ -1,4 +1,4 @@
-//! Two hosts that speak with each other, and somebody beside the path who forges packets to them.
+//! Two hosts with a connection, and an off-path attacker who forges packets to them.
 
 use lastack_engine::{
     Cause, Config, ConnId, Ended, Event, FourTuple, Instant, ListenerId, Received, Stack, Verdict,
@@ -24,7 +24,7 @@ pub struct End {
     pub id: Option<ConnId>,
     pub written: u64,
     pub read: u64,
-    /// It was told of the end of the stream.
+    /// It has read the end of the stream.
     pub end_of_stream: bool,
     iss: u32,
 }
@@ -46,9 +46,9 @@ pub struct World {
     pub listener: ListenerId,
     /// How many packets the hosts sent to anybody else than each other.
     pub elsewhere: usize,
-    /// The next segment with text to host 1 is lost.
+    /// The next segment with data to host 1 is lost.
     pub lose: bool,
-    /// How many segments of host 1 told of text that came early.
+    /// How many segments of host 1 reported out-of-order data.
     pub sacks: usize,
     wire: VecDeque<(Instant, usize, Vec<u8>)>,
 }
@@ -118,7 +118,7 @@ impl World {
         FourTuple { local: tcp.local(), remote: tcp.remote() }
     }
 
-    /// What host `side` knows of its connection.
+    /// The state that host `side` has of its connection.
     pub fn variables(&mut self, side: usize) -> Variables {
         let [ours, peers] = [self.ends[side].iss, self.ends[1 - side].iss];
         let id = self.ends[side].id.expect("it is open");

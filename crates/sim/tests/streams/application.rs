@@ -12,9 +12,9 @@ pub enum Intent {
     Orderly,
     /// Closes as soon as all is written, whatever the other side still says.
     CloseWhenWritten,
-    /// Closes after so many bytes read.
+    /// Closes after reading this number of bytes.
     CloseAfter(u64),
-    /// Aborts after so many bytes written.
+    /// Aborts after writing this number of bytes.
     AbortAfter(u64),
 }
 
@@ -33,7 +33,7 @@ pub struct Application {
     pub read: u64,
     /// It has half-closed or closed after writing all that it wanted.
     pub finished: bool,
-    /// It was told that the stream has ended, before any error.
+    /// It has read the end of the stream, before any error.
     pub end_of_stream: bool,
     pub error: Option<TcpError>,
     /// It has closed or aborted.
@@ -91,7 +91,7 @@ impl Application {
         }
     }
 
-    /// Does the next few things, and says when it goes on.
+    /// Does the next few actions, and returns the time of the next.
     pub fn act(&mut self, stack: &mut Stack, now: Instant, random: &mut Random) {
         self.next = now + Duration::from_micros(random.below(20_000));
         if random.once_in(self.laziness) {

@@ -60,7 +60,7 @@ impl World {
             self.accept();
             self.act();
         }
-        // What is accepted by nobody waits in the queue of its listener, until that closes (S90).
+        // A connection that is not accepted stays in the queue of its listener, until that closes (S90).
         for side in [0, 1] {
             let listener = self.listeners[side];
             self.net.call(self.hosts[side], |stack| stack.tcp_unlisten(listener));
@@ -121,7 +121,7 @@ impl World {
         }
     }
 
-    /// What happened, for whoever plays one seed.
+    /// A log, to be read when one seed is played.
     pub fn summary(&self) -> String {
         let mut lines = vec![format!("seed {}: {:?}", self.seed, self.plan)];
         for (flow, app) in &self.applications {

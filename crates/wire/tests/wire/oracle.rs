@@ -41,7 +41,7 @@ fn theirs(header: &IpHeader) -> IpHeaders {
     }
 }
 
-/// The options as etherparse has them; it does not know the user timeout.
+/// The options as etherparse has them; it does not support the user timeout.
 fn options_of(elements: impl Iterator<Item = TcpOptionElement>) -> TcpOptions {
     let mut options = TcpOptions::default();
     for element in elements {
@@ -138,7 +138,7 @@ proptest! {
         let TransportSlice::Tcp(read) = transport(&packet) else { panic!("no TCP") };
         prop_assert_eq!(read.payload(), &text[..]);
         let options = TcpOptions { user_timeout: None, ..header.options };
-        // It stops at the user timeout, which it does not know.
+        // It stops at the user timeout, which it does not support.
         if header.options.user_timeout.is_none() {
             prop_assert_eq!(options_of(read.options_iterator().map(Result::unwrap)), options);
         }

@@ -6,7 +6,7 @@ use lastack_wire::tcp::{Checksum, HeaderTemplate, SegmentFields};
 use lastack_wire::{IpHeader, Malformed, SackBlocks, TcpFlags, TcpHeader, TcpOptions, Timestamps, ip, tcp};
 use proptest::prelude::*;
 
-/// A segment with these options, padded with zeros, and text.
+/// A segment with these options, padded with zeros, and data.
 fn segment(options: &[u8], text: &[u8]) -> Vec<u8> {
     let words = options.len().div_ceil(4);
     let mut segment = vec![0; 20];

@@ -1,4 +1,4 @@
-//! Segments that a synchronized connection does not want: S50 to S59.
+//! Segments that a synchronized connection does not accept: S50 to S59.
 
 use super::Row;
 

@@ -1,4 +1,4 @@
-//! What the application is told, in which order and how often (RESETS 2.4), and half-open connections (RESETS 3.1).
+//! The errors that the application gets, in which order and how often, and half-open connections.
 
 use super::Row;
 
