@@ -55,7 +55,7 @@ fn t6_a_reset_to_a_listener_is_ignored() {
     });
 }
 
-/// S7, and E3: the attempt was given up in silence; what answers it is cleaned up.
+/// S7, and E3: the attempt ended silently; a late answer is answered with RST.
 #[test]
 fn t7_a_late_syn_ack_for_an_attempt_that_was_given_up_is_reset() {
     both(|v6| {
@@ -304,7 +304,7 @@ fn t28_t29_t30_the_limit_of_resets() {
 }
 
 /// D10: what the limit leaves for one asker after others have asked is not the same each time, so that
-/// nobody can count the others by it.
+/// the others cannot be counted by it.
 #[test]
 fn t31_the_remaining_challenge_acks_are_unpredictable() {
     both(|v6| {

@@ -100,7 +100,7 @@ fn t23_t24_segments_without_meaning_in_syn_sent_are_dropped() {
     });
 }
 
-/// S26: what else stands on a SYN|ACK, text or FIN, is not taken with it, as on Linux: the peer sends it
+/// S26: data or FIN on a SYN|ACK is not accepted with it, as on Linux: the peer sends it
 /// again.
 #[test]
 fn s26_data_and_fin_on_a_syn_ack_wait() {
@@ -146,7 +146,7 @@ fn t26_the_syn_is_hurried_once_and_not_by_a_reset() {
     });
 }
 
-/// S27 by every call that gives an attempt up: nothing is sent, the end is told once.
+/// S27 by every call that ends an attempt: nothing is sent, the end is reported once.
 #[test]
 fn s27_an_attempt_times_out_without_a_reset() {
     both(|v6| {

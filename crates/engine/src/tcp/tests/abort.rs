@@ -9,7 +9,7 @@ use lastack_wire::ip::IpPacket;
 use lastack_wire::reset_reason::ResetReason;
 use lastack_wire::tcp::{TcpFlags, TcpHeader};
 
-/// R8, S64 with text in flight and text that waits behind it: both are lost, and counted.
+/// R8, S64 with data in flight and unsent data: both are lost, and counted.
 #[test]
 fn an_abort_discards_queued_data() {
     let mut pair = Pair::new(false);
@@ -29,14 +29,14 @@ fn an_abort_discards_queued_data() {
     let end = &pair.a.ended[0].end;
     assert_eq!((end.cause, end.by), (Cause::Aborted, EndedBy::Application));
     assert_eq!(end.lost, LostBytes { unsent: 6, unacked: 9, unread: 0 });
-    // The text was lost, so the reset is beyond RCV.NXT and only challenged (R2); the answer to the
+    // The data was lost, so the reset is beyond RCV.NXT and only challenged (R2); the answer to the
     // challenge is exact (S4, R1).
     assert!(pair.b.verdicts.contains(&Verdict::Answered(Rule::AckChallengeRst)));
     assert_eq!(pair.b.tcp(b).state(), TcpState::Closed);
     assert_eq!(pair.b.ended[0].end.rule, Rule::PeerRstExact);
 }
 
-/// S66, and S60 in its place: after both FINs an abort is silent unless it discards unread text.
+/// S66, and S60 in its place: after both FINs an abort is silent unless it discards unread data.
 #[test]
 fn an_abort_after_both_fins_is_silent_unless_data_is_unread() {
     for unread in [false, true] {

@@ -1,4 +1,4 @@
-//! Acknowledgment by the user: what is held back, what is told, and what the window says meanwhile.
+//! Acknowledgment by the user: which ACKs are withheld, what is reported, and the window meanwhile.
 
 use crate::tcp::tests::peer::{Kind, Peer, both};
 use crate::testing::Sent;

@@ -16,7 +16,7 @@ fn receive_round(p: &mut Peer, segments: u32) {
     }
 }
 
-/// The handshake of this peer took no time, and we send nothing: what its text echoes tells the round trip.
+/// The handshake of this peer took no time, and we send nothing: the RTT is measured by the echo in its data.
 #[test]
 fn the_receive_buffer_holds_twice_what_is_read_in_a_round_trip() {
     both(|v6| {
@@ -85,7 +85,7 @@ fn a_grown_rtt_is_detected() {
     assert!((80..200).contains(&rtt.as_millis()), "{rtt:?}");
 }
 
-/// The user reads nothing: a window that nobody empties does not grow.
+/// The user reads nothing: a window that is not read does not grow.
 #[test]
 fn the_receive_buffer_does_not_grow_without_reads() {
     both(|v6| {

@@ -181,7 +181,7 @@ fn t39_an_old_timestamp_does_not_complete_a_handshake() {
     });
 }
 
-/// S32: the policy is Linux's; the other one of RFC 9293 (back to LISTEN in silence) by a setting.
+/// S32: the policy is Linux's; the other one of RFC 9293 (back to LISTEN silently) by a setting.
 #[test]
 fn t39_another_syn_in_the_window() {
     both(|v6| {

@@ -85,7 +85,7 @@ fn t44_a_reset_outside_the_window_is_ignored() {
             let mut p = Peer::established(v6, kind);
             for at in [-1, -65_535, 65_535, 65_536, 1 << 30, -(1 << 30)] {
                 assert_eq!(p.on(&format!("R at={at}")), "dropped R4", "{at}");
-                // The law of the RFC: text does not move a reset into the window.
+                // As in the RFC: data does not move a reset into the window.
                 assert_eq!(p.on(&format!("R at={at} len=8")), "dropped R4", "{at}");
             }
             assert_eq!(p.on("R at=65534"), "answered R2 | . seq=1 ack=1");
@@ -154,7 +154,7 @@ fn t47_the_extensions_of_the_sequence_test() {
     });
 }
 
-/// T199: of an exact reset nothing else counts, and its text is not delivered.
+/// T199: an exact reset counts whatever else it has, and its data is not delivered.
 #[test]
 fn t48_nothing_but_the_number_of_a_reset_counts() {
     both(|v6| {
@@ -242,7 +242,7 @@ fn t52_a_reset_without_a_connection_leaves_no_state() {
     });
 }
 
-/// R17 by RFC 1337: where Linux (`tcp_rfc1337` = 0) forgets the connection.
+/// R17 by RFC 1337: where Linux (`tcp_rfc1337` = 0) removes the connection.
 #[test]
 fn t53_a_reset_in_time_wait_is_ignored_and_the_time_goes_on() {
     both(|v6| {
@@ -277,7 +277,7 @@ fn t54_t55_a_reset_ends_an_orphan_only_if_it_is_exact() {
     });
 }
 
-/// T87, R19: the choice is Linux's: accept succeeds, the text can be read, then the reset is told.
+/// T87, R19: the choice is Linux's: accept succeeds, the data can be read, then the reset is reported.
 #[test]
 fn t56_a_connection_that_was_reset_in_the_queue_is_accepted() {
     both(|v6| {
@@ -317,7 +317,7 @@ fn t57_a_sweep_of_the_window_does_not_end_the_connection() {
     });
 }
 
-/// What the shape of a reset tells, and what its text says.
+/// What is inferred from the header of a reset, and the reason in its data.
 #[test]
 fn the_record_of_a_reset_is_complete() {
     both(|v6| {

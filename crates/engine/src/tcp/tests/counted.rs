@@ -94,7 +94,7 @@ fn out_of_order_data_counts_each_time_it_arrives() {
     });
 }
 
-/// Linux tells the RTO without the back-off of the probes of a shut window.
+/// Linux reports the RTO without the back-off of zero-window probes.
 #[test]
 fn window_probes_do_not_back_off_the_reported_rto() {
     both(|v6| {
@@ -117,7 +117,7 @@ fn window_probes_do_not_back_off_the_reported_rto() {
     });
 }
 
-/// The least round-trip time is that of the handshake before text shows another.
+/// The min RTT is that of the handshake until data is measured.
 #[test]
 fn the_handshake_shows_a_round_trip_time() {
     let mut pair = Pair::new(false);

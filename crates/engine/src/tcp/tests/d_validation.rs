@@ -126,7 +126,7 @@ fn t66_an_ack_that_is_too_old_is_challenged_and_its_data_dropped() {
             p.ack += 1000;
             assert_eq!(p.on(". win=1000"), "accepted");
         }
-        // A run of text in order, as header prediction would take it, changes nothing about that.
+        // A run of in-order data, as header prediction handles it, does not change that.
         for _ in 0..4 {
             assert!(p.on("P. win=1000 len=10").starts_with("accepted"));
             p.seq += 10;
@@ -172,7 +172,7 @@ fn t67_a_loop_of_acks_dies_out() {
     });
 }
 
-/// One limit for each connection, shared by all that it is for; text is answered at once.
+/// One limit for each connection, shared by all its cases; data is answered at once.
 #[test]
 fn t68_t69_t70_the_limit_of_challenge_acks() {
     both(|v6| {
@@ -217,8 +217,8 @@ fn t71_segments_without_ack_flag_are_dropped() {
     });
 }
 
-/// S51, S59: what does not lie in the window is answered: the probe of a peer's keep-alive, old text
-/// and text beyond the edge.
+/// S51, S59: a segment outside the window is answered: a keep-alive probe of the peer, old data
+/// and data beyond the edge.
 #[test]
 fn s51_s59_segments_outside_the_window_are_answered() {
     both(|v6| {

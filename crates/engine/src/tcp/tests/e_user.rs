@@ -43,7 +43,7 @@ fn reset_with(v6: bool, unread: usize) -> Peer {
     p
 }
 
-/// Text first, then the error once, to whoever asks first, then the end of the stream.
+/// Data first, then the error once, from the first call, then the end of the stream.
 #[test]
 fn t76_t77_t78_t80_a_reset_is_reported_once() {
     both(|v6| {
@@ -52,7 +52,7 @@ fn t76_t77_t78_t80_a_reset_is_reported_once() {
             (5, &[("recv", "5"), ("recv", "Reset"), ("recv", "0"), ("send", "BrokenPipe")]),
             (5, &[("peek", "5"), ("peek", "5"), ("recv", "5"), ("recv", "Reset"), ("recv", "0")]),
             (0, &[("send", "Reset"), ("send", "BrokenPipe"), ("recv", "0")]),
-            // The reset is invisible to the reader once a writer was told; the record keeps it.
+            // The reset is invisible to the reader once a write has returned it; the record keeps it.
             (5, &[("send", "Reset"), ("recv", "5"), ("recv", "0"), ("send", "BrokenPipe")]),
             (5, &[("so_error", "Reset"), ("so_error", "none"), ("recv", "5"), ("recv", "0")]),
             (0, &[("so_error", "Reset"), ("recv", "0"), ("send", "BrokenPipe"), ("so_error", "none")]),
@@ -71,13 +71,13 @@ fn t76_t77_t78_t80_a_reset_is_reported_once() {
         for (unread, calls) in rows {
             let mut p = reset_with(v6, unread);
             run(&mut p, calls);
-            // T89: whoever was told, the reason is known.
+            // T89: whichever call returned it, the reason stays available.
             assert_eq!(p.tcp().end().map(|end| end.cause), Some(Cause::Reset));
         }
     });
 }
 
-/// T81: to look at text tells no error: there is none to look at.
+/// T81: peeking at data returns no error.
 #[test]
 fn t81_peek_does_not_consume_the_error() {
     both(|v6| {
@@ -85,7 +85,7 @@ fn t81_peek_does_not_consume_the_error() {
     });
 }
 
-/// R15: after the FIN the reader has its end; a writer is told EPIPE, or by a setting ECONNRESET.
+/// R15: after the FIN reads return the end; a write returns EPIPE, or by a setting ECONNRESET.
 #[test]
 fn t83_a_reset_after_the_fin_does_not_reach_the_reader() {
     both(|v6| {
@@ -132,7 +132,7 @@ fn t83_no_end_after_the_fin_reaches_the_reader() {
     });
 }
 
-/// Who waits is told that there is something to be told.
+/// A blocked call is notified of the error.
 #[test]
 fn t84_t86_a_reset_wakes_waiting_tasks() {
     both(|v6| {
@@ -191,7 +191,7 @@ fn t88_after_a_reset_the_two_ends_are_still_known() {
     });
 }
 
-/// The user's own abort: what it had not read is gone, and it is told so if it goes on.
+/// The user's own abort: unread data is lost, and the next call returns the error.
 #[test]
 fn s64_after_an_abort() {
     both(|v6| {

@@ -43,7 +43,7 @@ fn t90_t63_figure_9() {
 fn t91_figure_10() {
     both(|v6| {
         for listening in [false, true] {
-            // We are A: nobody, or a listener, has the port.
+            // We are A: no socket, or a listener, has the port.
             let mut p = if listening { Peer::listening(v6) } else { Peer::new(v6) };
             let rule = if listening { "S10" } else { "S4" };
             assert_eq!(p.on("P. seq=300 ack=100 len=10"), format!("answered {rule} | R seq=100"));
@@ -79,7 +79,7 @@ fn keepalive(idle: u64, interval: u64, count: u32) -> Keepalive {
     Keepalive { idle: Duration::from_secs(idle), interval: Duration::from_secs(interval), count }
 }
 
-/// H6: the probe is the number before SND.NXT, without text.
+/// H6: the probe has the sequence number before SND.NXT, without data.
 #[test]
 fn t94_keep_alive_finds_a_peer_that_was_rebooted() {
     both(|v6| {
@@ -92,7 +92,7 @@ fn t94_keep_alive_finds_a_peer_that_was_rebooted() {
     });
 }
 
-/// H7, S91: the only time limit that tells the peer.
+/// H7, S91: the only time limit at which the peer is notified.
 #[test]
 fn t95_keep_alive_gives_up_with_a_reset() {
     both(|v6| {
@@ -136,7 +136,7 @@ fn t96_keep_alive_is_off_by_default_and_waits_two_hours() {
         assert_eq!(p.run(7_874_999), times.collect::<alloc::vec::Vec<String>>().join(" | "));
         assert_eq!(p.run(1), "1: R. seq=1 ack=1");
 
-        // Whatever the peer says starts the time anew: an answer to a probe, an ACK, text.
+        // Any segment of the peer restarts the timer: an answer to a probe, an ACK, data.
         let mut p = Peer::established(v6, Kind::Plain);
         p.tcp().set_keepalive(Some(keepalive(10, 2, 2)));
         for (segment, taken) in [(".", true), (". at=-1", false), ("P. len=4", true)] {
@@ -169,7 +169,7 @@ fn t97_a_challenge_that_fits_the_new_syn() {
         p.out();
         p.run(1_000_000);
         assert!(p.ends().starts_with("timed out (no acknowledgment)"));
-        // And as the peer that asks: no RST, the attempt goes on until it ends by itself.
+        // And as the peer that connects: no RST, the attempt continues until it times out.
         let mut p = Peer::syn_sent(v6);
         assert_eq!(p.on(". seq=300 ack=1"), "dropped S23");
         assert_eq!(p.state(), TcpState::SynSent);
@@ -188,7 +188,7 @@ fn h17_an_orphan_is_removed_by_the_reset_of_a_rebooted_peer() {
 }
 
 /// H16: a middlebox that forgot the connection gives the peer another port: what comes from there is a
-/// stranger's, and its reset leads the peer to its end. Ours goes on for as long as nobody asks.
+/// stranger's, and its reset leads the peer to its end. Ours stays until a segment arrives.
 #[test]
 fn h16_the_peer_comes_back_from_another_port() {
     both(|v6| {

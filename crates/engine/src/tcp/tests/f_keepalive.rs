@@ -1,4 +1,4 @@
-//! F, continued: keep-alive finds a dead peer, whatever the user sets and whoever forges segments.
+//! F, continued: keep-alive finds a dead peer, whatever the user sets and whatever segments are forged.
 
 use super::peer::{Kind, Peer, both};
 use crate::{Keepalive, TcpState};

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// When text that is never acknowledged is sent again: doubling from 200 ms, 120 s at most.
+/// When data that is never acknowledged is retransmitted: doubling from 200 ms, 120 s at most.
 fn schedule() -> Vec<u64> {
     let mut times = alloc::vec![200];
     let mut rto = 200;
@@ -23,8 +23,8 @@ fn at(times: &[u64], segment: &str) -> String {
     lines.join(" | ")
 }
 
-/// S93: at the deadline the connection ends in silence; what the peer says later is answered as for
-/// nobody's.
+/// S93: at the deadline the connection ends silently; a later segment is answered as without
+/// a connection.
 #[test]
 fn t98_the_user_timeout_ends_silently() {
     both(|v6| {
@@ -53,7 +53,7 @@ fn t98_the_user_timeout_ends_silently() {
     });
 }
 
-/// Progress starts the time anew; without anything to wait for there is no limit.
+/// Progress restarts the timer; with nothing in flight there is no limit.
 #[test]
 fn t98_the_user_timeout_counts_from_the_last_progress() {
     both(|v6| {
@@ -80,7 +80,7 @@ fn t98_the_user_timeout_counts_from_the_last_progress() {
     });
 }
 
-/// S92: `tcp_retries2` as a budget: 15 retransmissions, 924.6 s. By a setting a reset says so.
+/// S92: `tcp_retries2` as a budget: 15 retransmissions, 924.6 s. By a setting a reset is sent.
 #[test]
 fn t99_the_retransmission_limit() {
     both(|v6| {
@@ -107,7 +107,7 @@ fn t99_the_retransmission_limit() {
     });
 }
 
-/// A connection whose peer has shut its window, with text that waits for it.
+/// A connection whose peer has closed its window, with data that waits for it.
 fn shut(v6: bool) -> Peer {
     let mut p = Peer::established(v6, Kind::Plain);
     assert_eq!(p.on(". win=0"), "accepted");
@@ -141,7 +141,7 @@ fn t99_probes_of_a_shut_window_may_go_on_for_ever() {
     });
 }
 
-/// H9: probes that nobody answers are limited as text is.
+/// H9: unanswered probes are limited as retransmissions are.
 #[test]
 fn t99_unanswered_probes_end_the_connection() {
     both(|v6| {
@@ -177,7 +177,7 @@ fn t99_the_user_timeout_ends_a_shut_window() {
     });
 }
 
-/// A window that shut over text in flight: the peer answers each retransmission, so it is alive.
+/// A window that closed over data in flight: the peer answers each retransmission, so it is alive.
 #[test]
 fn t99_a_window_closed_over_data_in_flight_does_not_end_the_connection() {
     both(|v6| {
@@ -194,7 +194,7 @@ fn t99_a_window_closed_over_data_in_flight_does_not_end_the_connection() {
         p.ack = 101;
         assert_eq!(p.on("."), "accepted");
         p.pass(100_000);
-        // Unless nobody answers any more.
+        // Unless there is no answer any more.
         let mut p = Peer::established(v6, Kind::Plain);
         p.send(100);
         p.out();

@@ -12,7 +12,7 @@ fn advertising(config: &mut Config) {
     config.tcp.advertised_user_timeout = seconds(300);
 }
 
-/// Sends text that is never acknowledged, and says after how many seconds the connection is over, and by
+/// Sends data that is never acknowledged, and returns after how many seconds the connection ends, and by
 /// which rule.
 fn dies_after(p: &mut Peer) -> (u64, &'static str) {
     let start = p.now;
@@ -39,7 +39,7 @@ fn h10_the_option_is_off_until_requested() {
     });
 }
 
-/// It goes on SYN and SYN|ACK, and the longer of both counts, within the limits.
+/// It is sent on SYN and SYN|ACK, and the longer of both counts, within the limits.
 #[test]
 fn s93_the_longer_of_both_counts() {
     for (theirs, expected) in [
@@ -97,8 +97,8 @@ impl Peer {
     }
 }
 
-/// Later a change goes at once, once, on a segment without text; and so does what the peer changes count,
-/// also while text is waited for.
+/// Later a change is sent at once, once, on a segment without data; a change by the peer also applies,
+/// also while data is expected.
 #[test]
 fn s93_a_change_is_advertised_and_applied() {
     both(|v6| {
@@ -107,7 +107,7 @@ fn s93_a_change_is_advertised_and_applied() {
         assert_eq!(p.out(), ". seq=1 ack=1 uto=150");
         p.tcp().set_advertised_user_timeout(seconds(150));
         assert_eq!(p.out(), "", "that is no news");
-        // With text the option has to wait for its turn, which comes at once.
+        // With data the option is sent with the next segment, at once.
         assert_eq!(p.send(3), "3");
         p.tcp().set_advertised_user_timeout(seconds(40_000));
         assert_eq!(p.out(), ". seq=1 ack=1 uto=33435 | P. seq=1 ack=1 len=3");

@@ -15,7 +15,7 @@ fn plain(v6: bool) -> Peer {
     p
 }
 
-/// The largest text in a segment of ours.
+/// The max data in a segment of ours.
 fn mss(p: &mut Peer) -> usize {
     p.tcp().info().mss as usize
 }
@@ -86,7 +86,7 @@ fn an_ack_is_delayed() {
         let second = format!(". at={mss} len={mss}");
         assert_eq!(p.on(&second), format!("accepted | . seq=1 ack={}", 21 + 2 * mss));
         p.pass(100);
-        // It rides on text of ours.
+        // It is sent with our data.
         p.seq += 2 * mss;
         assert_eq!(p.on("P. len=5"), "accepted");
         p.send(3);
@@ -139,7 +139,7 @@ fn out_of_order_data_without_sack() {
     });
 }
 
-/// D20: holes are bounded; text for which there is none is dropped, the connection is not.
+/// D20: holes are bounded; data beyond the bound is dropped, the connection is not.
 #[test]
 fn a_storm_of_holes_is_bounded() {
     let mut p = Peer::established(false, Kind::Full);
@@ -185,7 +185,7 @@ fn the_window_shuts_and_opens_in_steps() {
         p.tcp().consume(2600);
         assert_eq!(p.out(), ". seq=1 ack=8001");
         assert_eq!((p.last().header().window, edge(&p)), (4000, 12_001));
-        // The window is open now: small steps are told with the next ACK only.
+        // The window is open now: small steps are advertised with the next ACK only.
         p.tcp().consume(1500);
         assert_eq!(p.out(), "");
         p.on("P. len=10");
@@ -217,7 +217,7 @@ fn window_probes_of_the_peer_are_answered() {
     });
 }
 
-/// RFC 9293 section 3.8.6.2.1: text that fills neither a segment nor half the peer's largest window
+/// RFC 9293 section 3.8.6.2.1: data that fills neither a segment nor half the peer's largest window
 /// waits, but not for ever.
 #[test]
 fn a_small_window_is_not_filled_at_once() {
@@ -367,8 +367,8 @@ fn what_a_syn_offered_stays_when_the_settings_change() {
     });
 }
 
-/// RFC 9293 section 3.10.7.4, fifth, and where it falls short: text sent again, with an old SEQ,
-/// acknowledges more and shuts the window. What was told before is not counted from the new SND.UNA.
+/// RFC 9293 section 3.10.7.4, fifth, and where it falls short: retransmitted data, with an old SEQ,
+/// acknowledges more and closes the window. The window advertised before does not count from the new SND.UNA.
 #[test]
 fn a_retransmission_carries_the_current_window() {
     both(|v6| {
@@ -388,7 +388,7 @@ fn a_retransmission_carries_the_current_window() {
     });
 }
 
-/// Who waits for room is told when the user raises the limit of the send buffer (as Linux).
+/// A blocked writer is notified when the user raises the limit of the send buffer (as Linux).
 #[test]
 fn a_larger_send_buffer_wakes_the_writer() {
     both(|v6| {
@@ -419,7 +419,7 @@ fn a_send_accepts_data_or_waits_when_the_settings_grow() {
     });
 }
 
-/// Where the link can cut, text leaves in packets of many segments; and arrives so.
+/// If the link segments, data is sent in packets of many segments, and received so.
 #[test]
 fn super_segments() {
     both(|v6| {

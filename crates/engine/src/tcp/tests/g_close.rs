@@ -48,7 +48,7 @@ fn t104_a_close_with_unread_data_resets() {
     });
 }
 
-/// S61 to S63: what is not unread text does not make a close a reset. Urgent bytes are ordinary text,
+/// S61 to S63: without unread data a close is no reset. Urgent bytes are ordinary data,
 /// so one that was read was read.
 #[test]
 fn t105_a_close_with_all_text_read_is_orderly() {
@@ -69,7 +69,7 @@ fn t105_a_close_with_all_text_read_is_orderly() {
             assert_eq!(p.out(), expected, "{segments:?}");
             assert!(matches!(p.state(), FinWait1 | LastAck));
         }
-        // What lay beyond a gap is lost, and the record says so.
+        // Data beyond a gap is lost, and recorded as such.
         let mut p = Peer::established(v6, Kind::Plain);
         p.on("P. at=100 len=50");
         p.tcp().close();
@@ -318,7 +318,7 @@ fn t114_data_after_the_close_is_reset() {
     });
 }
 
-/// D7: where Linux forgets to look at the ACK.
+/// D7: where Linux does not verify the ACK.
 #[test]
 fn t117_an_orphan_looks_at_the_ack() {
     both(|v6| {

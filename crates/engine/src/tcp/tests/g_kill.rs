@@ -13,7 +13,7 @@ fn kill(p: &mut Peer) -> bool {
     p.stack.tcp_kill(&flow)
 }
 
-/// S103, S104: who holds the connection is told ECONNABORTED, once; after the peer's FIN only who writes.
+/// S103, S104: the application gets ECONNABORTED, once; after the peer's FIN only from a write.
 #[test]
 fn t119_an_administrator_ends_a_connection() {
     both(|v6| {
@@ -53,7 +53,7 @@ impl TcpState {
     }
 }
 
-/// S103: what has arrived in order is read first; what was not sent is lost, and the record says so.
+/// S103: received data is read first; unsent data is lost, and recorded as such.
 #[test]
 fn t119_unread_data_comes_before_the_error() {
     both(|v6| {
@@ -76,7 +76,7 @@ fn t119_unread_data_comes_before_the_error() {
     });
 }
 
-/// S103: connections without a user, too. (Linux forgets one in FIN-WAIT-2 in silence: it has only a
+/// S103: orphans, too. (Linux removes one in FIN-WAIT-2 silently: it has only a
 /// small socket left to send from.)
 #[test]
 fn t119_an_administrator_ends_an_orphan() {
@@ -97,7 +97,7 @@ fn t119_an_administrator_ends_an_orphan() {
     });
 }
 
-/// S104 even if the peer still waits for text: what sends RST there is the user's ABORT (S66).
+/// S104 even if the peer still expects data: RST is sent there by the user's ABORT (S66).
 #[test]
 fn s104_is_silent_with_data_unsent() {
     both(|v6| {
@@ -173,7 +173,7 @@ fn s103_leaves_the_accept_queue_alone() {
     });
 }
 
-/// S106: what nobody accepted is reset, embryonic connections are forgotten, accepted ones stay.
+/// S106: connections in the accept queue are reset, embryonic ones removed, accepted ones stay.
 #[test]
 fn t119_an_administrator_closes_a_listener() {
     both(|v6| {

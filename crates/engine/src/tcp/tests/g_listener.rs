@@ -164,7 +164,7 @@ fn an_intercepted_syn_is_not_answered_before_the_decision() {
             assert_eq!(p.on(segment), expected, "{segment}");
             assert_eq!((p.told(), p.state()), ("".into(), TcpState::SynReceived));
         }
-        // R12: the peer gives up; the embedder is told, nothing is kept, and its answer comes too late.
+        // R12: the peer gives up; the embedder is notified, nothing is kept, and its answer comes too late.
         assert_eq!(p.on("R"), "ended R12");
         assert_eq!(p.ends(), "reset by the peer in SYN-RECEIVED (R12), R");
         assert!(p.stack.tcp(p.id).is_none());
@@ -179,7 +179,7 @@ fn an_intercepted_syn_is_not_answered_before_the_decision() {
     });
 }
 
-/// X4: nobody answers, and the peer has long given up.
+/// X4: there is no answer, and the peer has long given up.
 #[test]
 fn x4_an_intercepted_syn_that_is_not_answered_is_forgotten() {
     both(|v6| {
@@ -205,7 +205,7 @@ fn x4_an_intercepted_syn_that_is_not_answered_is_forgotten() {
     });
 }
 
-/// However many ask and go, in whatever way, nothing is left of those that have ended; and those that nobody answers
+/// However many SYNs arrive and end, in whatever way, nothing is left of those that have ended; and those without an answer
 /// keep others out for a time only.
 #[test]
 fn x4_undecided_intercepted_syns_do_not_accumulate() {

@@ -40,7 +40,7 @@ fn t113_a_user_that_does_not_wait_for_the_fin() {
     });
 }
 
-/// S71 is about FIN-WAIT-2 only: where the peer's FIN has come, nobody waits for it; unread text and a
+/// S71 is about FIN-WAIT-2 only: if the peer's FIN has arrived, it is not waited for; unread data and a
 /// linger time of zero come first.
 #[test]
 fn t113_elsewhere_nothing_changes() {

@@ -22,7 +22,7 @@ fn rest(p: &mut Peer) -> u64 {
     (p.now - start).as_millis() as u64
 }
 
-/// Q1 to Q4, Q10, Q12, Q14: what is answered, and what starts the time anew.
+/// Q1 to Q4, Q10, Q12, Q14: what is answered, and what restarts the timer.
 #[test]
 fn t120_t121_t122_what_arrives_in_time_wait() {
     both(|v6| {
@@ -43,7 +43,7 @@ fn t120_t121_t122_what_arrives_in_time_wait() {
             ("S at=-5", ACK, false),
             ("S", ACK, false),
             ("SF at=5", ACK, false),
-            // An ACK of what we never sent is nobody's: it does not keep the entry alive.
+            // An ACK of unsent data belongs to no connection: it does not extend the entry.
             ("F. at=-1 ack=99", "dropped Q2", false),
             ("R", "dropped R17", false),
         ] {
@@ -178,13 +178,13 @@ fn t127_t128_without_a_listener() {
     });
 }
 
-/// An entry whose time was started anew expires at its own time, whatever waits beside it.
+/// An entry whose timer was restarted expires at its own time, whatever else is in the table.
 #[test]
 fn t128_each_entry_has_its_own_time() {
     both(|v6| {
         let mut p = waiting(v6, Kind::Plain);
         p.pass(5000);
-        // Another one, 5 s later; then the first is started anew, so that it is the later one.
+        // Another one, 5 s later; then the first is restarted, so that it is the later one.
         let port = 6001;
         let other =
             crate::FourTuple { local: SocketAddr::new(p.us, US), remote: SocketAddr::new(p.them, port) };

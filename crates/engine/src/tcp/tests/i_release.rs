@@ -43,7 +43,7 @@ fn e12_a_retransmitted_fin_acknowledges_ours() {
     });
 }
 
-/// The same of text: its ACK field counts unless it ends before what we have acknowledged last.
+/// The same with data: its ACK field counts unless it ends before what we have acknowledged last.
 #[test]
 fn e12_retransmitted_data_acknowledges_ours() {
     both(|v6| {
@@ -84,7 +84,7 @@ fn t130_the_peer_closes_first() {
     });
 }
 
-/// E7, E13: FIN and ACK of ours together; FIN rides on the last text.
+/// E7, E13: FIN and ACK of ours together; FIN is on the last data segment.
 #[test]
 fn t130_fin_with_ack_and_fin_with_data() {
     both(|v6| {
@@ -199,7 +199,7 @@ fn t135_a_fin_out_of_order_is_kept() {
         assert_eq!(p.on("P. len=10"), "accepted | . seq=1 ack=12");
         assert_eq!((p.state(), p.receive(), p.receive()), (CloseWait, "10".into(), "0".into()));
 
-        // With text, and SACK: one answer for one segment, and the FIN is no text that could be
+        // With data, and SACK: one answer for one segment, and the FIN is not data that could be
         // acknowledged selectively.
         let mut p = Peer::established(v6, Kind::Full);
         assert_eq!(p.on("FP. at=10 len=5"), "accepted | . seq=1 ack=1 sack=11-16");
@@ -215,8 +215,8 @@ fn t135_a_fin_out_of_order_is_kept() {
     });
 }
 
-/// Early FINs that contradict each other, or the text: the first that is reached ends the stream. What lay
-/// beyond it was never part of the stream; text in order passes over one before its end, which somebody else
+/// Out-of-order FINs that contradict each other, or the data: the first that is reached ends the stream. What lay
+/// beyond it was never part of the stream; in-order data replaces one before its end, which a third party
 /// may have sent.
 #[test]
 fn t135_of_several_fins_out_of_order_the_first_reached_counts() {
@@ -241,7 +241,7 @@ fn t135_of_several_fins_out_of_order_the_first_reached_counts() {
             assert_eq!(p.on("R at=11"), "ended R16");
             assert_eq!(p.ends(), "reset by the peer in LAST-ACK (R16), R");
         }
-        // Text goes on where a FIN should have been.
+        // Data continues where a FIN should have been.
         let mut p = Peer::established(v6, Kind::Full);
         p.on("F. at=10");
         p.on("P. len=30");
@@ -249,7 +249,7 @@ fn t135_of_several_fins_out_of_order_the_first_reached_counts() {
     });
 }
 
-/// E16. A FIN at a shut window is taken at RCV.NXT, where no text would be: it needs no room (as
+/// E16. A FIN at a zero window is accepted at RCV.NXT, where data is not: it needs no room (as
 /// Linux 7.3); one beyond the edge is not.
 #[test]
 fn t136_a_fin_and_the_window() {
@@ -271,7 +271,7 @@ fn t136_a_fin_and_the_window() {
         let mut p = full(&["P. len=1400", "P. at=1400 len=1400"]);
         assert_eq!(p.on("FP. at=2800 len=1200"), "accepted | . seq=1 ack=4002");
         assert_eq!(p.state(), CloseWait);
-        // Part of the text does not fit either: the FIN waits for it.
+        // Part of the data does not fit either: the FIN waits for it.
         let mut p = full(&["P. len=1400", "P. at=1400 len=1400"]);
         let out = p.on("FP. at=2800 len=1400");
         assert!(out.ends_with(". seq=1 ack=4001"), "{out}");

@@ -108,7 +108,7 @@ fn t143_ephemeral_ports_are_uniform() {
         while p.stack.poll_event().is_some() {}
     }
     assert!(chi_square(&counts).abs() < 5.0, "{counts:?}");
-    // One tells nothing of the next.
+    // One reveals nothing of the next.
     let mut steps = [0; 32];
     ports.windows(2).for_each(|w| {
         let step = (u32::from(w[1]) + 28_231 - u32::from(w[0])) % 28_231;
@@ -192,7 +192,7 @@ fn t160_t161_t162_a_tiny_mss_and_a_storm_of_sacks() {
     });
 }
 
-/// D20: text in pieces of one byte, each behind a hole. What is kept is bounded, and the connection goes
+/// D20: data in pieces of one byte, each behind a hole. What is kept is bounded, and the connection goes
 /// on once the holes are filled.
 #[test]
 fn t163_a_hundred_thousand_holes() {

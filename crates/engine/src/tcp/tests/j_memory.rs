@@ -42,7 +42,7 @@ fn t166_d26_the_longest_stalled_is_reset_first() {
     });
 }
 
-/// If so configured nobody is reset: each goes on with what it may always have.
+/// If so configured no connection is reset: each continues with its guaranteed memory.
 #[test]
 fn d26_no_connection_is_reset_if_so_configured() {
     both(|v6| {
@@ -106,7 +106,7 @@ fn s99_s100_no_memory_for_orphans() {
     });
 }
 
-/// A pair with large packets, and many connections that nobody reads: what both ends hold for them.
+/// A pair with large packets, and many connections that are not read: the memory of both ends.
 fn unread(many: usize, memory: usize) -> (Pair, crate::ListenerId) {
     let mut pair = Pair::with(false, |config| {
         (config.mtu, config.max_packet) = (65_520, 65_520);
@@ -227,7 +227,7 @@ fn few_allocations_are_kept_for_connections_to_come() {
     for port in 1000..1200 {
         p.on(&format!("R seq=11 port={port}"));
     }
-    // Those that nobody has accepted are gone when somebody does.
+    // Those that were not accepted have ended when one is accepted.
     for _ in 0..200 {
         p.accept();
         p.tcp().close();

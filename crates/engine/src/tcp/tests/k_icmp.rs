@@ -99,7 +99,7 @@ fn t170_the_number_that_an_error_quotes_is_tested() {
     });
 }
 
-/// I2: hard or soft, a synchronized connection goes on, and nothing is sent. The error is told once
+/// I2: hard or soft, a synchronized connection continues, and nothing is sent. The error is reported once
 /// to who asks.
 #[test]
 fn t172_an_error_does_not_end_a_connection() {
@@ -118,7 +118,7 @@ fn t172_an_error_does_not_end_a_connection() {
     });
 }
 
-/// The policy: an embryonic connection goes on hard errors only, and only if ours
+/// The policy: an embryonic connection ends by hard errors only, and only if ours
 /// was quoted exactly.
 #[test]
 fn t173_only_a_hard_error_ends_a_connection_in_syn_received() {
@@ -238,7 +238,7 @@ fn too_big(v6: bool, mtu: u32) -> IcmpError {
     IcmpError::packet_too_big(v6, mtu)
 }
 
-/// P4: at once, in smaller segments, and congestion control is not told.
+/// P4: at once, in smaller segments, and without congestion control.
 #[test]
 fn t178_a_segment_too_big_is_retransmitted_in_pieces() {
     both(|v6| {
@@ -315,7 +315,7 @@ fn t181_the_path_mtu_expires() {
     });
 }
 
-/// P6: in SYN-SENT the MTU is noted and the attempt goes on.
+/// P6: in SYN-SENT the MTU is stored and the attempt continues.
 #[test]
 fn p6_a_path_mtu_in_syn_sent() {
     both(|v6| {

@@ -65,7 +65,7 @@ fn t190_an_answer_and_an_end_have_one_record() {
             p.out();
             assert_eq!(verdict.rule().map(Rule::code), Some(rule), "{state} {segment}");
             let rules: Vec<_> = p.sent[from..].iter().map(|sent| sent.transmit.rule).collect();
-            // The ACKs of TIME-WAIT, and of text outside the window, are as ordinary as others.
+            // The ACKs of TIME-WAIT, and of data outside the window, count as others.
             let ordinary = rule == "Q1";
             let expected = if ordinary { None } else { verdict.rule() };
             assert_eq!(rules, if sends { Vec::from([expected]) } else { Vec::new() }, "{state} {segment}");
@@ -80,7 +80,7 @@ fn t190_an_answer_and_an_end_have_one_record() {
     }
 }
 
-/// A challenge ACK that is sent, one that the limit holds back, and what is dropped in silence: each has
+/// A challenge ACK that is sent, one that the limit suppresses, and a silent drop: each has
 /// its rule, and is counted.
 #[test]
 fn t191_silent_drops_have_a_rule_too() {
@@ -239,7 +239,7 @@ fn t194_records_outlive_their_connection() {
             assert_eq!((p.stack.connections(), p.ended.len()), (0, n + 1));
         }
         assert_eq!(p.stack.poll_timeout(), None);
-        // Of one that nobody holds the event is all.
+        // Of one without a socket there is only the event.
         let mut p = Peer::in_state(v6, Kind::Plain, FinWait2, false);
         assert_eq!(p.on("R"), "ended R1");
         assert_eq!(p.stack.connections(), 0);
@@ -247,7 +247,7 @@ fn t194_records_outlive_their_connection() {
     });
 }
 
-/// What the counters say is what somebody with a capture would count.
+/// The counters are equal to what is counted in a capture.
 #[test]
 fn t195_the_counters_agree_with_a_capture() {
     both(|v6| {
@@ -297,7 +297,7 @@ fn t195_the_counters_agree_with_a_capture() {
     });
 }
 
-/// Segments of connections with text, SYN or FIN whose numbers were used before.
+/// Segments of connections with data, SYN or FIN whose sequence numbers were used before.
 fn again(seen: &[(TcpHeader, usize, Option<Rule>)]) -> u64 {
     let mut next: alloc::collections::BTreeMap<(u16, u16), u32> = alloc::collections::BTreeMap::new();
     let mut count = 0;

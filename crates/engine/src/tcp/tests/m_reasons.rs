@@ -13,7 +13,7 @@ fn declaring(config: &mut Config) {
     config.tcp.send_rst_reason = true;
 }
 
-/// A reset of the peer's with this text.
+/// A reset of the peer with this data.
 fn reset(p: &Peer, text: &str, payload: &[u8]) -> Vec<u8> {
     let mut packet = p.packet(&format!("{text} len={}", payload.len()));
     let at = packet.len() - payload.len();
@@ -50,7 +50,7 @@ fn t197_a_malformed_reason_ends_the_connection_anyway() {
     }
 }
 
-/// D35: what it says is told as numbers, in each state, and changes nothing: not whether the reset counts,
+/// D35: a reason is reported as numbers, in each state, and changes nothing: not whether the reset counts,
 /// nor what is read. In SYN-SENT and SYN-RECEIVED too.
 #[test]
 fn t199_a_reason_is_reported_and_changes_nothing() {
@@ -85,7 +85,7 @@ fn t199_a_reason_is_reported_and_changes_nothing() {
     }
 }
 
-/// R7a: at a shut window, with unread text: whatever the length of what it says.
+/// R7a: at a zero window, with unread data: whatever the length of the reason.
 #[test]
 fn t46_a_reason_passes_a_shut_window() {
     both(|v6| {
@@ -124,7 +124,7 @@ fn t200_a_reason_must_fit_the_window() {
     });
 }
 
-/// For paths that drop resets with text: the same again without, and then it is over.
+/// For paths that drop resets with data: a second one without, and then the connection ends.
 #[test]
 fn t201_a_reset_with_its_reason_and_again_without() {
     both(|v6| {
@@ -150,7 +150,7 @@ fn t201_a_reset_with_its_reason_and_again_without() {
     });
 }
 
-/// Off unless the stack, or the user of the connection, wants it; what the user says is said of what the
+/// Off unless the stack, or the user of the connection, enables it; a reason of the user applies to what the
 /// user does, not of what the stack does.
 #[test]
 fn t202_who_says_what() {

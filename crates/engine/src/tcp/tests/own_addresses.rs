@@ -43,7 +43,7 @@ fn what_is_no_hosts_address_is_none_of_ours_though_every_address_is() {
     }
 }
 
-/// RFC 1122 section 3.2.1.3 (g), and no loopback: nothing leaves for the host itself, and each protocol says so.
+/// RFC 1122 section 3.2.1.3 (g), and no loopback: nothing is sent to the host itself, and each protocol returns an error.
 #[test]
 fn nothing_leaves_for_the_host_itself() {
     for any_address in [false, true] {
@@ -68,7 +68,7 @@ fn nothing_leaves_for_the_host_itself() {
     }
 }
 
-/// A host whose link is a loopback, which says so by its address, speaks to others there, and to nobody else.
+/// A host with a loopback address on a loopback link sends to other loopback addresses only.
 #[test]
 fn a_loopback_link_is_a_link() {
     let mut p = Peer::with(false, |config| config.addresses = alloc::vec!["127.0.0.1".parse().unwrap()]);

@@ -1,4 +1,4 @@
-//! Pacing: when text leaves that the window has let go.
+//! Pacing: when data is sent that the window allows.
 
 use crate::tcp::tests::peer::{Kind, Peer, both};
 use alloc::vec::Vec;
@@ -34,7 +34,7 @@ fn is_full(p: &mut Peer) -> bool {
     info.unacked as u32 + info.mss > info.cwnd
 }
 
-/// When the segments with text left that were sent since `from`, in milliseconds after `start`.
+/// When the segments with data were sent since `from`, in milliseconds after `start`.
 fn departures(p: &Peer, from: usize, start: crate::Instant) -> Vec<u64> {
     let text = p.sent[from..].iter().filter(|sent| !sent.text().is_empty());
     text.map(|sent| (sent.at - start).as_millis() as u64).collect()
@@ -71,7 +71,7 @@ fn without_pacing_a_window_leaves_at_once() {
     });
 }
 
-/// An ACK is pending at once, also while text waits for its turn.
+/// An ACK is pending at once, also while data is paced.
 #[test]
 fn acks_are_not_paced() {
     both(|v6| {

@@ -1,4 +1,4 @@
-//! An idle connection is parked: it takes less memory, and goes on as if it had not been.
+//! An idle connection is parked: it takes less memory, and continues as if it had not been.
 
 use crate::tcp::connection::parked::Parked;
 use crate::tcp::table::Slot;
@@ -17,7 +17,7 @@ fn it_is_small() {
     assert!(size_of::<Parked>() <= 384, "{}", size_of::<Parked>());
 }
 
-/// Everything that can be told of it is the same, and it carries text, whether it has carried any before or not.
+/// Everything that it reports is the same, and it carries data, whether it has carried any before or not.
 #[test]
 fn parking_changes_no_state() {
     for v6 in [false, true] {

@@ -258,7 +258,7 @@ impl Peer {
         crate::FourTuple { local: SocketAddr::new(self.us, US), remote: SocketAddr::new(self.them, THEM) }
     }
 
-    /// The state, whoever holds the connection; CLOSED if there is none.
+    /// The state, in whatever table the connection is; CLOSED if there is none.
     pub fn state(&self) -> TcpState {
         self.stack.tcp_state(&self.flow()).unwrap_or(TcpState::Closed)
     }
@@ -458,7 +458,7 @@ impl Peer {
         assert!(self.id == ConnId::default() || self.ends.contains(&self.id), "its end was told");
     }
 
-    /// RECEIVE with room for all: `5`, `0` (the end of the stream), `pending`, or the error. The text
+    /// RECEIVE with room for all: `5`, `0` (the end of the stream), `pending`, or the error. The data
     /// is tested.
     pub fn receive(&mut self) -> String {
         let before = self.tcp().info().bytes_received as i64 - self.tcp().info().unread as i64;

@@ -228,7 +228,7 @@ fn a_block_beyond_what_was_sent_is_not_believed() {
     });
 }
 
-/// RFC 8985 section 6.2 step 4: a repair in vain widens the reordering window by a quarter of a round
+/// RFC 8985 section 6.2 step 4: a spurious retransmission widens the reordering window by a quarter of a round
 /// trip.
 #[test]
 fn a_dsack_makes_the_next_repair_wait_longer() {
@@ -272,7 +272,7 @@ fn each_timeout_begins_from_one_segment() {
     });
 }
 
-/// RFC 8985 section 7.4.2: a tail loss probe that sent old text again costs the window only once an ACK lies
+/// RFC 8985 section 7.4.2: a tail loss probe that retransmitted old data reduces the window only once an ACK lies
 /// beyond it, and nothing if a DSACK or a repeated ACK has shown before that both copies arrived.
 #[test]
 fn a_tail_loss_probe_costs_the_window_when_more_is_acknowledged() {

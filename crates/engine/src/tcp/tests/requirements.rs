@@ -181,7 +181,7 @@ fn segments_that_come_together_share_an_ack() {
         let mut p = Peer::established(v6, Kind::Plain);
         let out = p.on_all(&["P. len=1460", "P. at=1460 len=1460", "P. at=2920 len=1460", "F. at=4380"]);
         assert_eq!(out, ". seq=1 ack=4382");
-        // With text of ours there is no ACK of its own.
+        // With our data there is no separate ACK.
         let mut p = Peer::established(v6, Kind::Plain);
         let packet = p.packet("P. len=100");
         let _ = p.stack.handle_packet(p.now, &packet, crate::Received::default());
@@ -191,7 +191,7 @@ fn segments_that_come_together_share_an_ack() {
     });
 }
 
-/// MUST-34, SHLD-15, SHLD-16, MAY-7: a window that shrinks stops new text, not what is sent again.
+/// MUST-34, SHLD-15, SHLD-16, MAY-7: a window that shrinks stops new data, not retransmissions.
 #[test]
 fn a_window_that_shrinks_stops_new_data_only() {
     both(|v6| {
@@ -214,7 +214,7 @@ fn a_window_that_shrinks_stops_new_data_only() {
     });
 }
 
-/// MUST-18 (Karn): without timestamps nobody knows which copy is acknowledged.
+/// MUST-18 (Karn): without timestamps it is unknown which copy is acknowledged.
 #[test]
 fn what_was_sent_twice_is_not_measured() {
     both(|v6| {
@@ -250,7 +250,7 @@ fn the_user_may_wait_longer_than_the_stack() {
             p.run(1500);
             assert!(p.ends().contains("(S93)"), "{window}");
         }
-        // What nobody waits for has the limit of orphans.
+        // Without a user the limit of orphans applies.
         let mut p = Peer::established(v6, Kind::Plain);
         p.tcp().set_user_timeout(Some(Duration::from_secs(3000)));
         p.send(100);
@@ -362,7 +362,7 @@ fn the_duplicate_part_is_reported() {
     });
 }
 
-/// RFC 2018 section 4: text of ours tells of early text too, if there is room beside it.
+/// RFC 2018 section 4: our data segments report out-of-order data too, if there is room.
 #[test]
 fn blocks_ride_on_data() {
     both(|v6| {
@@ -380,7 +380,7 @@ fn blocks_ride_on_data() {
     });
 }
 
-/// RFC 2883 section 4: what came twice is told once, before the blocks that are news.
+/// RFC 2883 section 4: duplicate data is reported once, before the new blocks.
 #[test]
 fn duplicate_data_is_reported() {
     both(|v6| {

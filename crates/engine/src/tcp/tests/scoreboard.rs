@@ -30,7 +30,7 @@ fn single_bytes(v6: bool, kind: Kind, n: usize, max_segments: usize) -> Peer {
 }
 
 /// The peer acknowledges the middle of what counts as one segment, then is silent: what is sent again begins
-/// at SND.UNA, and the connection goes on.
+/// at SND.UNA, and the connection continues.
 #[test]
 fn an_ack_inside_a_segment_past_the_bound_of_the_scoreboard() {
     both(|v6| {

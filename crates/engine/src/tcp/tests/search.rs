@@ -4,12 +4,12 @@ use crate::tcp::tests::pair::Pair;
 use crate::{ConnId, MtuProbing};
 use core::time::Duration;
 
-/// The path loses in silence what is larger.
+/// The path silently drops larger packets.
 const MTU: usize = 1300;
 /// The search ends this close to what passes.
 const NEAR: u32 = 8;
 
-/// The largest text in a packet of this size.
+/// The max data in a packet of this size.
 fn text(mtu: usize, v6: bool) -> u32 {
     mtu as u32 - if v6 { 72 } else { 52 }
 }
@@ -55,7 +55,7 @@ fn without_probing_segments_stay_small() {
     }
 }
 
-/// Nothing is lost but probes, which costs the window nothing; and nobody waits for a timeout.
+/// Nothing is lost but probes, which does not reduce the window; and no timeout is needed.
 #[test]
 fn a_search_from_below_meets_no_black_hole() {
     for v6 in [false, true] {

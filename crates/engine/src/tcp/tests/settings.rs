@@ -1,4 +1,4 @@
-//! Whatever the settings are, time goes on: no panic, no timer without end, no transfer that waits for
+//! Whatever the settings are: no panic, no timer without end, no transfer that waits for
 //! what cannot come.
 
 use crate::tcp::tests::pair::Pair;
@@ -84,7 +84,7 @@ const LEN: usize = 60_000;
 const KEEPALIVE: Keepalive =
     Keepalive { idle: Duration::from_secs(5), interval: Duration::from_secs(1), count: 3 };
 
-/// Sends text to a reader who is slow at first, over a path that loses, is idle, and closes. Returns whether it all
+/// Sends data to a reader that is slow at first, over a path that loses, is idle, and closes. Returns whether it all
 /// arrived, or the connection ended of itself.
 fn exchange(pair: &mut Pair) -> bool {
     pair.delay = Duration::from_millis(10);
@@ -151,7 +151,7 @@ fn settings_are_brought_within_their_bounds_when_they_change() {
     assert_eq!((tcp.send_buffer, tcp.receive_buffer), (536, 1 << 30));
 }
 
-/// Text is cut as small as the link needs it, and where that is less than IP allows, the call says so.
+/// Data is split as small as the link requires, and where that is less than IP allows, the call returns an error.
 #[test]
 fn the_smallest_links_carry_data_and_smaller_ones_are_refused() {
     for (v6, least) in [(false, 68), (true, 1280)] {

@@ -73,7 +73,7 @@ fn an_idle_reader_holds_little() {
     assert!((64 * 1024..=128 * 1024).contains(&info.unread), "{info:?}");
 }
 
-/// A user that closes with text behind a shut window: it arrives once the reader reads.
+/// A user that closes with data behind a zero window: it arrives once the reader reads.
 #[test]
 fn data_behind_a_shut_window_outlives_its_user() {
     let mut pair = Pair::new(false);

@@ -172,7 +172,7 @@ fn p1_too_big_lowers_the_path_where_a_socket_relies_on_it() {
         let error = IcmpError::packet_too_big(v6, 1300);
         assert_eq!(bench.give(&icmp_error(bench.router, &forged, error)), IGNORED);
         if !connected {
-            // All of it can be guessed: as long as nothing went there that is too big, nobody can have complained.
+            // All of it can be guessed: as long as nothing too big was sent there, the error cannot be genuine.
             for (to, bytes) in [(bench.peer(5), 1200), (SocketAddr::new(bench.router, 5), 1400)] {
                 assert_eq!(bench.give(&icmp_error(bench.router, &ours, error)), IGNORED);
                 assert_eq!(bench.udp(id).send(&vec![1; bytes], Some(to)), Ok(()));
