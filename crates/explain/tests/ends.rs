@@ -362,3 +362,29 @@ fn a_registered_port_tells_the_server() {
     talk.add(Packet { window: 0, ..packet(0.4, 0, RST | ACK, 6, 9) });
     assert_end(&talk.explain(0), "client-cancelled", "client");
 }
+
+/// A SYN in the client's name from elsewhere is challenged, and the connection goes on: it is one.
+#[test]
+fn a_forged_syn_begins_no_connection() {
+    let mut talk = Talk::opened(20.);
+    asked(&mut talk).add(Packet { ttl: 200, ..packet(90., 0, SYN, 77_000, 0) });
+    talk.add(packet(20., 1, ACK, 1001, 41));
+    talk.add(Packet { zeros: 60, ..packet(300., 0, PSH | ACK, 41, 1001) })
+        .add(packet(20., 1, ACK, 1001, 101));
+    talk.add(packet(9., 0, FIN | ACK, 101, 1001)).add(packet(20., 1, FIN | ACK, 1001, 102));
+    talk.add(packet(0.1, 0, ACK, 102, 1002));
+    assert_end(&talk.explain(0), "orderly", "client");
+}
+
+/// A proxy of SYNs passes on that the server behind it refused: its SYN|ACK offers no window.
+#[test]
+fn a_reset_after_a_syn_ack_without_window_is_of_a_syn_proxy() {
+    let mut talk = Talk::default();
+    talk.add(packet(0., 0, SYN, 0, 0)).add(Packet { window: 0, ttl: 63, ..packet(20., 1, SYN | ACK, 0, 1) });
+    talk.add(packet(0.1, 0, ACK, 1, 1)).add(Packet {
+        window: 0,
+        ident: 0,
+        ..packet(30., 1, RST | ACK, 1, 1)
+    });
+    assert_end(&talk.explain(0), "syn-proxy", "path");
+}

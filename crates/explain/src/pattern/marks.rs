@@ -187,20 +187,23 @@ fn mark_scan(cluster: &[Probe<'_>], marks: &mut All) {
 
 /// Connections that a server had never answered, reset in the same instant.
 fn same_instants(conns: &[Box<Conn>], marks: &mut All) {
-    let mut ends: BTreeMap<Endpoint, Vec<(i64, u64)>> = BTreeMap::new();
+    let mut ends: BTreeMap<Endpoint, Vec<(i64, u64, i64)>> = BTreeMap::new();
     for conn in conns {
         let server = 1 - client(conn);
         let Some(reset) = conn.reset_by.map(|index| &conn.resets[index]) else { continue };
         let wordless = conn.sides[server].bytes == 0 && conn.sides[server].syn.is_some();
         if usize::from(reset.pkt.side) == server && reset.shape == Shape::Active && wordless {
-            ends.entry(server_of(conn)).or_default().push((reset.pkt.time, conn.ordinal));
+            ends.entry(server_of(conn)).or_default().push((reset.pkt.time, conn.ordinal, conn.first.0));
         }
     }
     for ends in ends.values_mut() {
         ends.sort_unstable();
-        for cluster in ends.chunk_by(|a, b| b.0 - a.0 < INSTANT).filter(|cluster| cluster.len() >= 2) {
-            for (_, ordinal) in cluster {
-                marks.entry(*ordinal).or_default().same_instant = Some((cluster.len() as u32, cluster[0].0));
+        for cluster in ends.chunk_by(|a, b| b.0 - a.0 < INSTANT) {
+            // One event ends only what was there when it came.
+            let first = cluster[0].0;
+            let waiting: Vec<_> = cluster.iter().filter(|(.., began)| *began < first).collect();
+            for (_, ordinal, _) in waiting.iter().filter(|_| waiting.len() >= 2) {
+                marks.entry(*ordinal).or_default().same_instant = Some((waiting.len() as u32, first));
             }
         }
     }

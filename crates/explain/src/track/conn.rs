@@ -163,7 +163,10 @@ impl Conn {
         }
         // A server does not open its clients' connections anew: a SYN in its name on a living one is only challenged.
         let by_server = self.client.is_some_and(|client| usize::from(client) != side);
-        if by_server && self.established && !self.is_over() {
+        // Nor does a client whose SYN has another hop limit than all it sent: it is forged.
+        let usual = self.sides[side].ttl.unwrap_or(pkt.ttl);
+        let forged = !pkt.has(TcpFlags::ACK) && usual.abs_diff(pkt.ttl) > 2;
+        if (by_server || forged) && self.established && !self.is_over() {
             return false;
         }
         if pkt.has(TcpFlags::ACK) {

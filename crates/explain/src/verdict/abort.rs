@@ -65,6 +65,9 @@ impl Case<'_> {
             return verdict;
         }
         let idle = reset.before.map_or(0, |before| (reset.pkt.time - before.time).max(0));
+        if self.is_proxied(own) && idle < SECOND {
+            return self.not_accepted(reset);
+        }
         if let Some(gap) = self.foreign_ttl(reset) {
             if idle >= SECOND {
                 return self.idle_reset(reset, idle, Some(gap));

@@ -21,6 +21,9 @@ impl Case<'_> {
             return self.moved(reset, frame);
         }
         let gap = self.quiet_before(&trigger);
+        if self.is_proxied(own) && gap < SECOND {
+            return self.not_accepted(reset);
+        }
         if let Some(foreign) = self.foreign_ttl(reset) {
             if gap >= SECOND {
                 return self.state_expired(reset, gap, Some(foreign));
@@ -119,8 +122,15 @@ impl Case<'_> {
         draft.done()
     }
 
+    /// Whether the server's SYN|ACK is that of a proxy of SYNs: it offers no window, and the server never sent or took data.
+    pub(super) fn is_proxied(&self, own: usize) -> bool {
+        let side = self.side(own);
+        let shut = side.syn.is_some_and(|answer| answer.has(TcpFlags::ACK) && answer.window == 0);
+        shut && side.bytes == 0 && !self.is_client(own) && !self.has_taken_data(own)
+    }
+
     /// The handshake was done for the client, and the server resets its ACK or first data.
-    fn not_accepted(&self, reset: &Reset) -> Verdict {
+    pub(super) fn not_accepted(&self, reset: &Reset) -> Verdict {
         let server = self.side(self.server());
         let other_box =
             server.syn.is_some_and(|syn| syn.window == 0) || server.options.size == 0 && server.packets <= 1;
@@ -137,11 +147,13 @@ impl Case<'_> {
                 Kind::Handshake,
                 reset.trigger.map(|pkt| pkt.frame),
                 "RST for the third segment",
-                format!("the server answers the client's ACK of its SYN|ACK with a bare reset ({data} bytes were sent)"),
+                format!(
+                    "the server answers the client's ACK of its SYN|ACK with a reset ({data} bytes were sent)"
+                ),
             )
             .alternative(second, 0.15)
             .alternative(Cause::ListenerClosed, 0.15)
-            .alternative(Cause::InlineReset, 0.1)
+            .alternative(Cause::InlineReset, if other_box { 0.0 } else { 0.1 })
             .done()
     }
 
