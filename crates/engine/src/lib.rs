@@ -30,6 +30,7 @@ pub mod tcp;
 #[cfg(test)]
 mod testing;
 mod time;
+mod turn;
 pub mod udp;
 
 /// Congestion control: the algorithms, and the interface of an algorithm of the application.

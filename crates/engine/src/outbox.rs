@@ -74,19 +74,16 @@ impl Outbox {
 }
 
 impl Shared {
-    /// Writes the oldest reply into `packet`.
+    /// Writes the oldest reply into `packet`. No packet may be partly sent.
     #[inline]
     pub fn pop_outbox(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
-        if self.outbox.is_empty() {
+        if self.outbox.answers.is_empty() {
             return None;
         }
         self.pop_reply(now, packet)
     }
 
     fn pop_reply(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
-        if let Some(transmit) = self.pop_part(packet) {
-            return Some(transmit);
-        }
         let answer = self.outbox.answers.pop_front()?;
         self.outbox.bytes -= answer.bytes();
         if self.outbox.blocked && self.outbox.answers.is_empty() {
@@ -127,7 +124,13 @@ impl Shared {
         self.pop_part(packet)
     }
 
-    fn pop_part(&mut self, packet: &mut Vec<u8>) -> Option<Transmit> {
+    /// Writes the next fragment of a packet that is partly sent.
+    #[inline]
+    pub fn pop_part(&mut self, packet: &mut Vec<u8>) -> Option<Transmit> {
+        if self.outbox.parts.is_none() { None } else { self.pop_next_part(packet) }
+    }
+
+    fn pop_next_part(&mut self, packet: &mut Vec<u8>) -> Option<Transmit> {
         let parts = self.outbox.parts.as_mut()?;
         let transmit = parts.emit_next(packet)?;
         if parts.is_done() {

@@ -9,6 +9,7 @@ use crate::ip::reassembly::Reassembly;
 use crate::packet::{Lending, LentPacket, PacketBuffer};
 use crate::shared::Shared;
 use crate::tcp::TcpTable;
+use crate::turn::Turn;
 use crate::udp::UdpTable;
 use crate::{Config, Counters, Instant, Received, Transmit, Verdict};
 use crate::{icmp, udp};
@@ -90,6 +91,7 @@ pub struct Stack {
     pub(crate) icmp: Icmp,
     pub(crate) raw: RawPackets,
     pub(crate) reassembly: Reassembly,
+    turn: Turn,
 }
 
 impl Stack {
@@ -103,6 +105,7 @@ impl Stack {
             icmp: Icmp::default(),
             raw: RawPackets::default(),
             reassembly: Reassembly::default(),
+            turn: Turn::default(),
             shared,
         }
     }
@@ -161,10 +164,15 @@ impl Stack {
         [self.tcp.poll_timeout(), self.reassembly.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// Writes the next packet to be sent into `packet`, replacing its content.
+    /// Writes the next packet to be sent into `packet`, replacing its content. Replies, TCP and UDP take turns, as do
+    /// the connections and the sockets among themselves.
     #[inline]
     pub fn poll_transmit(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
-        if self.has_output() { self.transmit(now, packet) } else { None }
+        if self.has_output() {
+            return self.transmit(now, packet);
+        }
+        self.turn = Turn::default();
+        None
     }
 
     /// As [`poll_transmit`](Self::poll_transmit), without copying the data of a TCP segment: `headers` gets the rest of
@@ -191,16 +199,34 @@ impl Stack {
 
     #[inline(never)]
     fn transmit(&mut self, now: Instant, packet: &mut impl PacketBuffer) -> Option<Transmit> {
-        let transmit = self
-            .shared
-            .pop_outbox(now, packet.headers())
-            .or_else(|| self.tcp.poll_transmit(&mut self.shared, now, packet))
-            .or_else(|| self.udp.poll_transmit(&mut self.shared, now, packet.headers()))?;
+        let transmit = self.transmit_in_turn(now, packet)?;
         self.shared.counters.ip_out_requests += 1;
         if let Some(rule) = transmit.rule {
             self.shared.counters.sent.count(rule);
         }
         Some(transmit)
+    }
+
+    #[inline(always)]
+    fn transmit_in_turn(&mut self, now: Instant, packet: &mut impl PacketBuffer) -> Option<Transmit> {
+        // A packet that is sent in fragments is finished first.
+        if let Some(transmit) = self.shared.pop_part(packet.headers()) {
+            return Some(transmit);
+        }
+        for _ in 0..Turn::COUNT {
+            let turn = self.turn;
+            self.turn = turn.next();
+            let transmit = match turn {
+                Turn::Replies => self.shared.pop_outbox(now, packet.headers()),
+                Turn::Tcp => self.tcp.poll_transmit(&mut self.shared, now, packet),
+                Turn::Udp => self.udp.poll_transmit(&mut self.shared, now, packet.headers()),
+            };
+            if transmit.is_some() {
+                return transmit;
+            }
+        }
+        self.turn = Turn::default();
+        None
     }
 
     /// Whether [`poll_transmit`](Self::poll_transmit) may have something to send.

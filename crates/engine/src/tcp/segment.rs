@@ -88,6 +88,35 @@ fn socket_addr(ip: &IpAddr, port: u16) -> SocketAddr {
     }
 }
 
+/// The fields of a segment without a template: of a handshake or of TIME-WAIT, with rare options, or a reply without a
+/// connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fields {
+    pub seq: u32,
+    /// The acknowledgment number, if the segment has one: the ACK flag is set then.
+    pub ack: Option<u32>,
+    /// The other flags.
+    pub flags: TcpFlags,
+    pub window: u16,
+    pub options: TcpOptions,
+}
+
+impl Fields {
+    /// The header of a segment sent on `flow`.
+    #[inline]
+    pub fn header(self, flow: &FourTuple) -> TcpHeader {
+        self.header_between(flow.local.port(), flow.remote.port())
+    }
+
+    /// The header of a segment from one port to another.
+    #[inline]
+    pub fn header_between(self, src_port: u16, dst_port: u16) -> TcpHeader {
+        let Self { seq, ack, mut flags, window, options } = self;
+        flags.set(TcpFlags::ACK, ack.is_some());
+        TcpHeader { src_port, dst_port, seq, ack: ack.unwrap_or(0), flags, window, urgent: 0, options }
+    }
+}
+
 /// Writes any segment into `packet`, replacing its contents, with the checksum computed as far as the link requires.
 #[inline(always)]
 pub(crate) fn emit(
@@ -120,6 +149,7 @@ pub(crate) fn emit_fields(
     headers: &mut Vec<u8>,
 ) -> usize {
     let &SegmentFields { hop_limit, traffic_class, seq, ack, flags, window, timestamps: _ } = fields;
+    let ack = flags.contains(TcpFlags::ACK).then_some(ack);
     let ip = IpHeader {
         hop_limit,
         traffic_class,
@@ -127,8 +157,7 @@ pub(crate) fn emit_fields(
         dont_fragment: ident.is_none(),
         ..IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::TCP)
     };
-    let (src_port, dst_port) = (flow.local.port(), flow.remote.port());
-    let tcp = TcpHeader { src_port, dst_port, seq, ack, flags, window, urgent: 0, options };
+    let tcp = Fields { seq, ack, flags, window, options }.header(flow);
     emit_headers(&ip, &tcp, data, checksum, headers)
 }
 

@@ -7,7 +7,7 @@ use crate::tcp::socket::settings::MAX_DSCP;
 use crate::{DropReason, FourTuple, Instant, Rule, Verdict};
 use lastack_wire::ip::IpHeader;
 use lastack_wire::reset_reason::{self, ResetReason};
-use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions};
+use lastack_wire::tcp::{TcpFlags, TcpHeader};
 
 /// DSCP is copied from the segment being answered; ECN is not.
 const DSCP: u8 = 0xfc;
@@ -33,21 +33,14 @@ pub(crate) fn reply(shared: &mut Shared, seg: &Arrival<'_>, rule: Rule) -> Verdi
 
 /// `<SEQ=SEG.ACK><CTL=RST>`, or `<SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>` if there is no ACK.
 fn header(seg: &TcpHeader, len: u32) -> TcpHeader {
-    let (seq, ack, flags) = if seg.flags.contains(TcpFlags::ACK) {
-        (seg.ack, 0, TcpFlags::RST)
-    } else {
-        (0, seg.seq.wrapping_add(len), TcpFlags::RST | TcpFlags::ACK)
+    let acked = seg.flags.contains(TcpFlags::ACK);
+    let fields = segment::Fields {
+        seq: if acked { seg.ack } else { 0 },
+        ack: (!acked).then(|| seg.seq.wrapping_add(len)),
+        flags: TcpFlags::RST,
+        ..segment::Fields::default()
     };
-    TcpHeader {
-        src_port: seg.dst_port,
-        dst_port: seg.src_port,
-        seq,
-        ack,
-        flags,
-        window: 0,
-        urgent: 0,
-        options: TcpOptions::default(),
-    }
+    fields.header_between(seg.dst_port, seg.src_port)
 }
 
 /// The reason in the payload of a reset that ends a connection. A malformed one is counted, and the reset is
@@ -115,6 +108,7 @@ impl ResetLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lastack_wire::tcp::TcpOptions;
 
     fn seg(flags: TcpFlags) -> TcpHeader {
         TcpHeader {

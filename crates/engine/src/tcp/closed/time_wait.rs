@@ -4,7 +4,7 @@ use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;
 use crate::tcp::connection::Connection;
 use crate::tcp::handshake::negotiate;
-use crate::tcp::segment::{Arrival, ip_header};
+use crate::tcp::segment::{self, Arrival, ip_header};
 use crate::{DropReason, FourTuple, Instant, Rule, Verdict};
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
@@ -124,15 +124,13 @@ impl TimeWait {
     fn ack(&self, now: Instant, flow: &FourTuple) -> TcpHeader {
         let timestamps =
             self.timestamps.map(|(ecr, offset)| Timestamps { val: negotiate::timestamp(now, offset), ecr });
-        TcpHeader {
-            src_port: flow.local.port(),
-            dst_port: flow.remote.port(),
+        let fields = segment::Fields {
             seq: self.snd_nxt.0,
-            ack: self.rcv_nxt.0,
-            flags: TcpFlags::ACK,
+            ack: Some(self.rcv_nxt.0),
+            flags: TcpFlags::empty(),
             window: (self.rcv_wnd >> self.rcv_shift).min(u32::from(u16::MAX)) as u16,
-            urgent: 0,
             options: TcpOptions { timestamps, ..TcpOptions::default() },
-        }
+        };
+        fields.header(flow)
     }
 }

@@ -10,11 +10,12 @@ use crate::isn::Secret;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::tcp::handshake::negotiate::{self, Offered};
+use crate::tcp::handshake::syn::Syn;
 use crate::tcp::segment::{Arrival, ip_header};
 use crate::tcp::socket::settings::MAX_DSCP;
 use crate::{DropReason, Instant, Rule, Verdict};
 use core::time::Duration;
-use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
+use lastack_wire::tcp::{TcpFlags, TcpOptions, Timestamps};
 
 /// The MSS values that a cookie can encode; the peer's is rounded down.
 const CLASSES: [u16; 4] = [536, 1220, 1300, 1440];
@@ -73,26 +74,20 @@ impl Cookies {
             CLASSES.iter().rposition(|mss| *mss <= seg.tcp.options.mss.unwrap_or(CLASSES[0])).unwrap_or(0);
         let iss = cookie(&shared.secret, &flow, seg.tcp.seq, minute(now), class);
         let clock = negotiate::timestamp(now, shared.secret.of_flow(&flow).timestamp_offset);
-        let ecr = seg.tcp.options.timestamps.map_or(0, |t| t.val);
-        let timestamps = Timestamps { val: marked(clock, &seg.tcp.options), ecr };
-        let offered = Offered::new(&shared.config.tcp);
-        let answering = Some(&seg.tcp.options);
-        let mut offer = offered.options(&shared.config, flow.remote.ip(), answering, timestamps);
-        if offer.timestamps.is_none() {
-            // Without timestamps the agreed options cannot be recovered from the ACK.
-            offer.window_scale = None;
-            offer.sack_permitted = false;
-        }
-        let tcp = TcpHeader {
-            src_port: flow.local.port(),
-            dst_port: flow.remote.port(),
-            seq: iss,
-            ack: seg.tcp.seq.wrapping_add(1),
-            flags: TcpFlags::SYN | TcpFlags::ACK,
-            window: offered.window() as u16,
-            urgent: 0,
-            options: offer,
+        let syn = Syn {
+            flow: &flow,
+            iss: SndSeq(iss),
+            answers: Some((seg.seq(), &seg.tcp.options)),
+            flags: TcpFlags::SYN,
+            offered: &Offered::new(&shared.config.tcp),
+            clock: marked(clock, &seg.tcp.options),
         };
+        let mut tcp = syn.header(&shared.config);
+        if tcp.options.timestamps.is_none() {
+            // Without timestamps the agreed options cannot be recovered from the ACK.
+            tcp.options.window_scale = None;
+            tcp.options.sack_permitted = false;
+        }
         let ip = ip_header(&shared.config, &flow, shared.config.tcp.dscp & MAX_DSCP);
         if shared.outbox.push_segment(ip, tcp, Some(Rule::LimitSynQueue)).is_err() {
             shared.counters.outbox_overflows += 1;

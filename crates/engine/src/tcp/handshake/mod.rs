@@ -7,6 +7,7 @@ pub(super) mod cookies;
 pub(super) mod listener;
 pub(super) mod negotiate;
 pub(super) mod passive;
+mod syn;
 
 use crate::end::{Cause, End, EndedBy, Header, InitialNumbers, LostBytes, Origin, TimeLimit};
 use crate::isn::FlowNumbers;
@@ -17,6 +18,7 @@ use crate::tcp::connection::snd::Snd;
 use crate::tcp::connection::user_timeout;
 use crate::tcp::connection::{Connection, Opened};
 use crate::tcp::handshake::negotiate::Offered;
+use crate::tcp::handshake::syn::Syn;
 use crate::tcp::segment::{self, Arrival};
 use crate::tcp::send::congestion::INITIAL_SEGMENTS;
 use crate::tcp::send::ecn::{self, Ecn};
@@ -218,23 +220,22 @@ impl Handshake {
         packet: &mut Vec<u8>,
     ) -> Option<Transmit> {
         self.apply_user_timeout();
-        let (seq, flags, rule) = if let Some(rule) = self.reset_pending.take() {
+        let (tcp, rule) = if let Some(rule) = self.reset_pending.take() {
             shared.counters.tcp_out_resets += 1;
             shared.counters.tcp_out_segments += 1;
-            (self.iss + 1, TcpFlags::RST | TcpFlags::ACK, Some(rule))
+            (self.later_header(now, TcpFlags::RST), Some(rule))
         } else if self.end.is_some() || self.phase == Phase::AwaitingDecision {
             return None;
         } else if core::mem::take(&mut self.syn_pending) {
             self.count_syn(shared);
             self.begin(shared, now);
-            (self.iss, TcpFlags::SYN | self.syn_flags(shared.config.tcp.ecn), None)
+            (self.syn_header(shared, now), None)
         } else {
             let rule = self.ack_pending.take()?;
             shared.counters.tcp_challenge_acks += 1;
             shared.counters.tcp_out_segments += 1;
-            (self.iss + 1, TcpFlags::ACK, Some(rule))
+            (self.later_header(now, TcpFlags::empty()), Some(rule))
         };
-        let tcp = self.header(shared, now, seq, flags);
         let ip = segment::ip_header(&shared.config, &self.flow, self.settings.dscp);
         let ip = IpHeader { hop_limit: self.settings.hop_limit.unwrap_or(ip.hop_limit), ..ip };
         Some(Transmit { rule, ..segment::emit(&shared.config, &ip, &tcp, [&[], &[]], packet) })
@@ -258,14 +259,14 @@ impl Handshake {
         }
     }
 
-    /// The flags sent with SYN: ACK and those of ECN. A retransmitted SYN does not request ECN, since a middlebox may drop
+    /// The flags of ECN sent with SYN. A retransmitted SYN does not request ECN, since a middlebox may drop
     /// SYNs that do (RFC 3168 section 6.1.1.1).
-    fn syn_flags(&self, ecn: Ecn) -> TcpFlags {
+    fn ecn_flags(&self, ecn: Ecn) -> TcpFlags {
         match self.phase {
             Phase::SynSent if ecn == Ecn::Request && self.retransmissions == 0 => ecn::SETUP,
             Phase::SynSent => TcpFlags::empty(),
-            _ if self.ecn => TcpFlags::ACK | TcpFlags::ECE,
-            _ => TcpFlags::ACK,
+            _ if self.ecn => TcpFlags::ECE,
+            _ => TcpFlags::empty(),
         }
     }
 
@@ -292,28 +293,41 @@ impl Handshake {
         }
     }
 
-    fn header(&self, shared: &Shared, now: Instant, seq: SndSeq, flags: TcpFlags) -> TcpHeader {
-        let answering = (self.phase == Phase::SynReceived).then_some(&self.peer);
-        let ecr = self.peer.timestamps.map_or(0, |t| t.val);
-        let timestamps = Timestamps { val: negotiate::timestamp(now, self.numbers.timestamp_offset), ecr };
-        let remote = self.flow.remote.ip();
-        let mut offer = self.offered.options(&shared.config, remote, answering, timestamps);
-        offer.mss = offer.mss.map(|mss| mss.min(self.max_segment()));
-        offer.user_timeout = self.settings.rare().advertised_user_timeout.map(user_timeout::field);
-        let syn = flags.contains(TcpFlags::SYN);
-        let plain = TcpOptions { timestamps: offer.timestamps, ..TcpOptions::default() };
-        // Only the window of a SYN is not scaled (RFC 7323 section 2.2).
-        let shift = if syn { 0 } else { self.offered.negotiate(remote, &self.peer).rcv_shift };
-        TcpHeader {
-            src_port: self.flow.local.port(),
-            dst_port: self.flow.remote.port(),
-            seq: seq.0,
-            ack: if flags.contains(TcpFlags::ACK) { (self.irs + 1).0 } else { 0 },
+    /// The header of our SYN or SYN|ACK.
+    fn syn_header(&self, shared: &Shared, now: Instant) -> TcpHeader {
+        let syn = Syn {
+            flow: &self.flow,
+            iss: self.iss,
+            answers: (self.phase == Phase::SynReceived).then_some((self.irs, &self.peer)),
+            flags: TcpFlags::SYN | self.ecn_flags(shared.config.tcp.ecn),
+            offered: &self.offered,
+            clock: self.clock(now),
+        };
+        let mut header = syn.header(&shared.config);
+        let options = &mut header.options;
+        options.mss = options.mss.map(|mss| mss.min(self.max_segment()));
+        options.user_timeout = self.settings.rare().advertised_user_timeout.map(user_timeout::field);
+        header
+    }
+
+    /// The header of an ACK or a RST in SYN-RECEIVED.
+    fn later_header(&self, now: Instant, flags: TcpFlags) -> TcpHeader {
+        let negotiated = self.offered.negotiate(self.flow.remote.ip(), &self.peer);
+        let ecr = self.peer.timestamps.map_or(0, |peer| peer.val);
+        let timestamps = negotiated.timestamps.then(|| Timestamps { val: self.clock(now), ecr });
+        let fields = segment::Fields {
+            seq: (self.iss + 1).0,
+            ack: Some((self.irs + 1).0),
             flags,
-            window: (self.offered.window() >> shift) as u16,
-            urgent: 0,
-            options: if syn { offer } else { plain },
-        }
+            window: (self.offered.window() >> negotiated.rcv_shift) as u16,
+            options: TcpOptions { timestamps, ..TcpOptions::default() },
+        };
+        fields.header(&self.flow)
+    }
+
+    /// TSval.
+    fn clock(&self, now: Instant) -> u32 {
+        negotiate::timestamp(now, self.numbers.timestamp_offset)
     }
 
     /// Whether our SYN was not sent yet.
@@ -328,30 +342,21 @@ impl Handshake {
 
     /// The header of the reset that refuses an intercepted SYN (`Rule::RstIntercepted`): as for `Rule::RstNoListener`.
     pub fn refusal_header(&self) -> TcpHeader {
-        TcpHeader {
-            src_port: self.flow.local.port(),
-            dst_port: self.flow.remote.port(),
-            seq: 0,
-            ack: (self.irs + 1).0,
-            flags: TcpFlags::RST | TcpFlags::ACK,
-            window: 0,
-            urgent: 0,
-            options: TcpOptions::default(),
-        }
+        let ack = Some((self.irs + 1).0);
+        let fields = segment::Fields { ack, flags: TcpFlags::RST, ..segment::Fields::default() };
+        fields.header(&self.flow)
     }
 
     /// The header of the peer's SYN, as far as it is kept, for an ICMP error to quote.
-    pub fn syn_header(&self) -> TcpHeader {
-        TcpHeader {
-            src_port: self.flow.remote.port(),
-            dst_port: self.flow.local.port(),
+    pub fn peers_syn_header(&self) -> TcpHeader {
+        let fields = segment::Fields {
             seq: self.irs.0,
-            ack: 0,
+            ack: None,
             flags: TcpFlags::SYN,
             window: self.peer_window as u16,
-            urgent: 0,
             options: self.peer,
-        }
+        };
+        fields.header_between(self.flow.remote.port(), self.flow.local.port())
     }
 
     /// The deadline has expired: retransmit the SYN, or give up (`Rule::EndSynAckTimeout`, `Rule::EndSynTimeout`).

@@ -349,7 +349,7 @@ fn syn_packet(handshake: &Handshake) -> Vec<u8> {
         traffic_class: handshake.traffic_class,
         ..IpHeader::new(remote.ip(), local.ip(), ip::TCP)
     };
-    let header = handshake.syn_header();
+    let header = handshake.peers_syn_header();
     let mut packet = Vec::new();
     ip.emit(header.len(), &mut packet);
     header.emit(&mut packet);

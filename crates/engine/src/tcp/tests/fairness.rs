@@ -4,8 +4,11 @@ use crate::tcp::tests::pair::{PORT, Pair};
 use crate::{ConnId, Received, TransmitChecksum};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 use core::task::Poll;
 use core::time::Duration;
+use lastack_wire::icmp::Icmp;
+use lastack_wire::ip::{self, IpPacket};
 
 const STREAMS: usize = 8;
 /// A step of virtual time, and the packets that pass the bottleneck in one.
@@ -34,7 +37,7 @@ impl Streams {
         let listener = pair.listen(STREAMS);
         let mut ids = Vec::new();
         for n in 0..STREAMS {
-            let to = core::net::SocketAddr::new(pair.b.addr, PORT);
+            let to = SocketAddr::new(pair.b.addr, PORT);
             let a = pair.a.stack.tcp_connect(None, to).unwrap();
             pair.run(Duration::from_millis(1));
             ids.push((a, pair.b.stack.tcp_accept(listener).unwrap()));
@@ -115,4 +118,62 @@ fn fast_streams_share_the_buffer_that_one_could_use() {
     assert!(min * 2 >= *max, "{held:?}");
     let share = streams.smallest_share();
     assert!(share >= 80, "{share} % of {:?}", streams.received);
+}
+
+/// What the next packets of A are, while a bulk stream always has more, and A also has datagrams or replies to send.
+fn kinds_beside_bulk(queue: impl Fn(&mut Pair)) -> Vec<u8> {
+    let mut pair = Pair::with(false, |config| config.tcp.slow_start_after_idle = false);
+    let (a, b) = pair.connect();
+    let text = alloc::vec![7; 200_000];
+    assert!(pair.transfer(a, b, &text) == text, "the windows are wide");
+    assert!(matches!(pair.a.tcp(a).send(&text), Poll::Ready(Ok(100_000..))));
+    queue(&mut pair);
+    let mut packet = Vec::new();
+    let mut kinds = Vec::new();
+    while kinds.len() < 12 && pair.a.stack.poll_transmit(pair.now, &mut packet).is_some() {
+        kinds.push(IpPacket::parse(&packet).unwrap().header.protocol);
+    }
+    kinds
+}
+
+#[test]
+fn a_datagram_does_not_wait_behind_a_bulk_stream() {
+    let kinds = kinds_beside_bulk(|pair| {
+        let (local, remote) = (SocketAddr::new(pair.a.addr, 1000), SocketAddr::new(pair.b.addr, 2000));
+        let id = pair.a.stack.udp_bind(local).unwrap();
+        for _ in 0..3 {
+            pair.a.stack.udp(id).unwrap().send(b"datagram", Some(remote)).unwrap();
+        }
+    });
+    let datagrams: Vec<_> = (0..kinds.len()).filter(|n| kinds[*n] == ip::UDP).collect();
+    assert_eq!(datagrams, [1, 3, 5], "{kinds:?}");
+    assert_eq!(kinds.iter().filter(|kind| **kind == ip::TCP).count(), 9);
+}
+
+/// Nor does a stream wait behind an endless flow of replies.
+#[test]
+fn a_stream_does_not_wait_behind_replies() {
+    let kinds = kinds_beside_bulk(|pair| {
+        for n in 0..50 {
+            let request = Icmp::Echo { reply: false, ident: 1, seq: n, data: b"ping" };
+            let request = crate::testing::icmp(pair.b.addr, pair.a.addr, request);
+            let _ = pair.a.stack.handle_packet(pair.now, &request, Received::default());
+        }
+    });
+    assert_eq!(kinds.iter().filter(|kind| **kind == ip::TCP).count(), 6, "{kinds:?}");
+    assert_eq!(kinds.iter().filter(|kind| **kind == ip::ICMP).count(), 6, "{kinds:?}");
+}
+
+/// The fragments of a datagram follow each other: no other packet is cut before it is sent as a whole.
+#[test]
+fn the_fragments_of_a_datagram_stay_together() {
+    let kinds = kinds_beside_bulk(|pair| {
+        let (local, remote) = (SocketAddr::new(pair.a.addr, 1000), SocketAddr::new(pair.b.addr, 2000));
+        let id = pair.a.stack.udp_bind(local).unwrap();
+        for _ in 0..2 {
+            pair.a.stack.udp(id).unwrap().send(&[0; 4000], Some(remote)).unwrap();
+        }
+    });
+    let (t, u) = (ip::TCP, ip::UDP);
+    assert_eq!(kinds, [t, u, u, u, t, u, u, u, t, t, t, t]);
 }
