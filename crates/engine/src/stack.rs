@@ -199,7 +199,18 @@ impl Stack {
 
     #[inline(never)]
     fn transmit(&mut self, now: Instant, packet: &mut impl PacketBuffer) -> Option<Transmit> {
-        let transmit = self.transmit_in_turn(now, packet)?;
+        let others = !self.shared.outbox.is_empty() || self.udp.has_output();
+        let mut transmit = None;
+        if others {
+            transmit = self.transmit_other(now, packet.headers());
+        }
+        if transmit.is_none() {
+            transmit = self.tcp.poll_transmit(&mut self.shared, now, packet);
+        }
+        if transmit.is_none() && others {
+            transmit = self.transmit_other(now, packet.headers());
+        }
+        let transmit = transmit?;
         self.shared.counters.ip_out_requests += 1;
         if let Some(rule) = transmit.rule {
             self.shared.counters.sent.count(rule);
@@ -207,25 +218,26 @@ impl Stack {
         Some(transmit)
     }
 
-    #[inline(always)]
-    fn transmit_in_turn(&mut self, now: Instant, packet: &mut impl PacketBuffer) -> Option<Transmit> {
+    /// Writes a reply or a datagram; `None` if there is none, or if it is TCP's turn.
+    #[inline(never)]
+    fn transmit_other(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
         // A packet that is sent in fragments is finished first.
-        if let Some(transmit) = self.shared.pop_part(packet.headers()) {
+        if let Some(transmit) = self.shared.pop_part(packet) {
             return Some(transmit);
         }
         for _ in 0..Turn::COUNT {
             let turn = self.turn;
             self.turn = turn.next();
             let transmit = match turn {
-                Turn::Replies => self.shared.pop_outbox(now, packet.headers()),
-                Turn::Tcp => self.tcp.poll_transmit(&mut self.shared, now, packet),
-                Turn::Udp => self.udp.poll_transmit(&mut self.shared, now, packet.headers()),
+                Turn::Replies => self.shared.pop_outbox(now, packet),
+                Turn::Tcp if self.tcp.has_output() => return None,
+                Turn::Tcp => None,
+                Turn::Udp => self.udp.poll_transmit(&mut self.shared, now, packet),
             };
             if transmit.is_some() {
                 return transmit;
             }
         }
-        self.turn = Turn::default();
         None
     }
 

@@ -103,13 +103,13 @@ pub(crate) struct Fields {
 
 impl Fields {
     /// The header of a segment sent on `flow`.
-    #[inline]
+    #[inline(always)]
     pub fn header(self, flow: &FourTuple) -> TcpHeader {
         self.header_between(flow.local.port(), flow.remote.port())
     }
 
     /// The header of a segment from one port to another.
-    #[inline]
+    #[inline(always)]
     pub fn header_between(self, src_port: u16, dst_port: u16) -> TcpHeader {
         let Self { seq, ack, mut flags, window, options } = self;
         flags.set(TcpFlags::ACK, ack.is_some());

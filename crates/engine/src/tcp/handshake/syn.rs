@@ -21,6 +21,7 @@ pub(super) struct Syn<'a> {
 
 impl Syn<'_> {
     /// The header with the options that are offered. Only the window of a SYN is not scaled (RFC 7323 section 2.2).
+    #[inline(always)]
     pub fn header(&self, config: &Config) -> TcpHeader {
         let options = self.answers.map(|(_, options)| options);
         let ecr = options.and_then(|options| options.timestamps).map_or(0, |peer| peer.val);
