@@ -23,10 +23,19 @@ impl Filter {
         let any = |check: &dyn Fn(&Owner) -> bool| ended.owners().any(check);
         (self.ports.is_empty() || self.ports.iter().any(|port| ports.contains(port)))
             && (self.pids.is_empty() || any(&|owner| self.pids.contains(&owner.pid)))
-            && (self.comms.is_empty() || any(&|owner| self.comms.iter().any(|comm| fits(comm, &owner.comm))))
+            && (self.comms.is_empty()
+                || any(&|owner| self.comms.iter().any(|comm| fits(known(comm), &owner.comm))))
             && (self.cgroups.is_empty()
                 || any(&|owner| self.cgroups.iter().any(|cgroup| is_within(cgroup, &owner.cgroup))))
     }
+}
+
+/// The part of a name that the kernel keeps: 15 bytes.
+fn known(name: &str) -> &str {
+    if name.contains('*') || name.len() <= 15 {
+        return name;
+    }
+    &name[..(0..=15).rev().find(|&end| name.is_char_boundary(end)).unwrap_or_default()]
 }
 
 fn is_within(wanted: &str, path: &str) -> bool {
@@ -61,6 +70,13 @@ mod tests {
         assert!(fits("nginx", "nginx") && !fits("nginx", "nginx2"));
         assert!(fits("ngi*", "nginx") && fits("*x", "nginx") && fits("*", "") && fits("n*i*x", "nginx"));
         assert!(!fits("n*y", "nginx") && !fits("ab*ba", "aba"));
+    }
+
+    #[test]
+    fn a_name_is_compared_as_far_as_the_kernel_keeps_it() {
+        assert_eq!(known("systemd-networkd"), "systemd-network");
+        assert_eq!((known("nginx"), known("systemd-network*x")), ("nginx", "systemd-network*x"));
+        assert_eq!(known("abcdefghijklmn\u{e9}x"), "abcdefghijklmn");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
-use lastack_causes::Severity;
+use lastack_causes::{Cause, Severity};
 
 use crate::ended::{Ended, Owner, Totals};
 use crate::event::Source;
@@ -15,8 +15,11 @@ pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
     let time = calendar.at(ended.ended).to_zoned(zone.clone()).strftime("%H:%M:%S%.3f");
     let mut line = format!("{time}  {} > {}  ", shown(ended, true), shown(ended, false));
     match (&ended.process, &ended.peer_process) {
+        (Some(owner), Some(peer)) if owner.pid != peer.pid => {
+            let _ = write!(line, "{} (peer {})  ", owner_words(owner), owner_words(peer));
+        }
         (Some(owner), _) => drop(write!(line, "{}  ", owner_words(owner))),
-        (None, Some(peer)) => drop(write!(line, "peer: {}  ", owner_words(peer))),
+        (None, Some(peer)) => drop(write!(line, "(peer {})  ", owner_words(peer))),
         (None, None) => {}
     }
     let _ = write!(line, "{} {}", ended.cause, ended_by_words(ended));
@@ -28,6 +31,7 @@ pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
         let _ = write!(line, "  after {}", duration(ended.ended.since(started)));
     }
     match ended.bytes {
+        [Some(0), Some(0)] if ended.cause == Cause::Refused => {}
         [Some(client), Some(server)] => {
             let _ = write!(line, ", {} sent, {} received", bytes(client), bytes(server));
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use lastack_watch::{Filter, Source, SourceOptions, WatchOptions};
 
@@ -28,15 +29,15 @@ pub struct WatchArgs {
     pub port: Vec<u16>,
 
     /// Only connections of this process
-    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    #[arg(long, value_name = "PID", value_delimiter = ',', value_parser = process)]
     pub pid: Vec<u32>,
 
     /// Only connections of processes with this name; `*` stands for anything
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub comm: Vec<String>,
 
     /// Only connections of processes in this control group or below; `*` stands for anything
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = cgroup)]
     pub cgroup: Vec<String>,
 
     /// Show benign ends, too
@@ -118,6 +119,27 @@ pub enum Which {
     All,
 }
 
+fn process(text: &str) -> Result<u32, String> {
+    let pid: u32 = text.parse().map_err(|_| "a process id is a number")?;
+    if Path::new("/proc").join(pid.to_string()).exists() {
+        Ok(pid)
+    } else {
+        Err("there is no such process".into())
+    }
+}
+
+/// A path as /proc/PID/cgroup gives it; that of its directory will do.
+fn cgroup(text: &str) -> Result<String, String> {
+    let path = text.strip_prefix("/sys/fs/cgroup").filter(|rest| rest.starts_with('/')).unwrap_or(text);
+    if path.starts_with(['/', '*']) {
+        Ok(path.to_owned())
+    } else {
+        Err(format!(
+            "the path of a control group begins with /: write \"*{text}*\" for those that contain it"
+        ))
+    }
+}
+
 fn source(name: &str) -> Result<Source, String> {
     Source::ALL.into_iter().find(|source| source.name() == name).ok_or_else(|| {
         let names: Vec<_> = Source::ALL.iter().map(|source| source.name()).collect();
@@ -126,6 +148,17 @@ fn source(name: &str) -> Result<Source, String> {
 }
 
 impl WatchArgs {
+    /// What the options exclude together.
+    pub fn check(&self) -> Result<(), String> {
+        match (&self.output, &self.write) {
+            (Some(output), Some(write)) if output == write => Err(format!(
+                "the report and the packets would overwrite each other: both go to {}",
+                write.display()
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub fn filter(&self) -> Filter {
         Filter {
             ports: self.port.clone(),
@@ -150,6 +183,22 @@ fn namespace(name: &str) -> PathBuf {
     match name.parse::<u32>() {
         Ok(pid) => format!("/proc/{pid}/ns/net").into(),
         Err(_) => Path::new("/run/netns").join(name),
+    }
+}
+
+/// Why a network namespace cannot be entered, as far as its file shows.
+pub fn namespace_hint(name: &str) -> &'static str {
+    let path = namespace(name);
+    let is_namespace = || {
+        // NSFS_MAGIC.
+        nix::sys::statfs::statfs(&path).is_ok_and(|file| file.filesystem_type().0 == 0x6e73_6673)
+    };
+    match path.exists() {
+        false if name.parse::<u32>().is_ok() => ": there is no such process",
+        false if !name.contains('/') => ": `ip netns` knows no such name",
+        true if !is_namespace() => ": it is not a network namespace",
+        true if !nix::unistd::geteuid().is_root() => ": that needs CAP_SYS_ADMIN",
+        _ => "",
     }
 }
 

@@ -8,6 +8,8 @@ use std::process::Command;
 
 use anyhow::Result;
 use lastack_watch::Calls;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -76,6 +78,11 @@ impl Child {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> Pid {
+        self.pid
+    }
+
     /// Its exit status as in a shell. A program that still runs is not stopped.
     pub fn status(self) -> u8 {
         self.status.unwrap_or_default()
@@ -113,6 +120,15 @@ impl Signals {
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+
+    /// Waits for a signal.
+    pub fn wait(&self) -> Result<()> {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// All signals received since the last call.

@@ -13,18 +13,24 @@ use lastack_watch::{Availability, Calls, Ended, Filter, Source, Watcher};
 
 pub use args::WatchArgs;
 use child::{Child, Notice, Signals, StartError};
-use report::Report;
+use report::{Report, say};
 
-/// No source is available.
+/// Options that exclude each other.
+const USAGE: u8 = 2;
+/// No source is available, or the report cannot be written.
 const UNABLE: u8 = 3;
 /// Ends caused by the program itself may be reported this long after it has ended.
 const AFTER_CHILD: Duration = Duration::from_millis(700);
 
 pub fn main(args: &WatchArgs) -> ExitCode {
+    if let Err(problem) = args.check() {
+        say(format_args!("lastack: {problem}\n"));
+        return USAGE.into();
+    }
     match watch(args) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("lastack: {error:#}");
+            say(format_args!("lastack: {error:#}\n"));
             UNABLE.into()
         }
     }
@@ -33,8 +39,9 @@ pub fn main(args: &WatchArgs) -> ExitCode {
 fn watch(args: &WatchArgs) -> Result<ExitCode> {
     let (mut watcher, mut sources) = match &args.netns {
         None => Watcher::open(&args.options()).context("cannot watch")?,
-        Some(name) => Watcher::open(&args.options())
-            .with_context(|| format!("cannot watch the network namespace {name:?}"))?,
+        Some(name) => Watcher::open(&args.options()).with_context(|| {
+            format!("cannot watch the network namespace {name:?}{}", args::namespace_hint(name))
+        })?,
     };
     if args.write.is_some() {
         warn_without_packets(&sources);
@@ -52,17 +59,20 @@ fn watch(args: &WatchArgs) -> Result<ExitCode> {
                 Some(child)
             }
             Err(error) => {
-                eprintln!("lastack: {error}");
+                say(format_args!("lastack: {error}\n"));
                 return Ok(error.status().into());
             }
         },
     };
-    report.begin(args, &sources)?;
+    report.begin(args, &sources);
     let signals = Signals::open().context("cannot receive signals")?;
     let filter = args.filter();
     let mut session = Session { args, watcher, report, filter, child, met: 0 };
-    session.run(&signals)?;
-    session.end()
+    match session.run(&signals).and_then(|()| session.finish()) {
+        Err(error) if session.child.is_some() => session.fail(&error, &signals),
+        Err(error) => Err(error),
+        Ok(()) => Ok(session.end()),
+    }
 }
 
 fn attach(watcher: &mut Watcher, calls: io::Result<Calls>) -> Availability {
@@ -73,9 +83,9 @@ fn attach(watcher: &mut Watcher, calls: io::Result<Calls>) -> Availability {
 fn warn_without_packets(sources: &[Availability]) {
     let packets = sources.iter().find(|source| source.source == Source::Packets);
     if let Some(error) = packets.and_then(|source| source.error.as_ref()) {
-        eprintln!(
-            "lastack: the capture will be empty: packets cannot be read ({error}); that needs CAP_NET_RAW"
-        );
+        say(format_args!(
+            "lastack: the capture will be empty: packets cannot be read ({error}); that needs CAP_NET_RAW\n"
+        ));
     }
 }
 
@@ -103,10 +113,10 @@ impl Session<'_> {
             }
             let report = &mut self.report;
             let ended = self.watcher.turn(&[signals.as_fd()], left, |packet| report.keep(packet));
-            self.take(ended.context("a source failed")?)?;
+            self.take(ended.context("a source failed")?);
             for notice in signals.read()? {
                 match notice {
-                    Notice::Summary => self.report.summary(&self.watcher)?,
+                    Notice::Summary => self.report.summary(&self.watcher),
                     Notice::Child => {}
                     Notice::Stop { signal, from_terminal } => match &self.child {
                         // The terminal has sent the signal to the program itself.
@@ -126,7 +136,7 @@ impl Session<'_> {
         }
     }
 
-    fn take(&mut self, ended: Vec<Ended>) -> Result<()> {
+    fn take(&mut self, ended: Vec<Ended>) {
         for ended in ended {
             if !self.filter.matches(&ended) || !self.is_of_child(&ended) {
                 self.report.leave_out(&ended);
@@ -136,9 +146,8 @@ impl Session<'_> {
             let is_met = condition
                 .is_some_and(|fail_on| fail_on.is_met(ended.cause, ended.severity, ended.confidence));
             self.met += u64::from(is_met);
-            self.report.end(&ended)?;
+            self.report.end(&ended);
         }
-        Ok(())
     }
 
     /// Whether it belongs to the watched program or one of its children; without a program always true.
@@ -149,18 +158,52 @@ impl Session<'_> {
         self.child.is_none() || ended.owners().any(|owner| is_of_child(owner.pid))
     }
 
-    fn end(mut self) -> Result<ExitCode> {
+    /// Takes what sources report late.
+    fn finish(&mut self) -> Result<()> {
         let report = &mut self.report;
         let ended = self.watcher.finish(|packet| report.keep(packet)).context("a source failed")?;
-        self.take(ended)?;
-        self.report.close(&self.watcher)?;
-        let own = self.child.take().map_or(0, Child::status);
+        self.take(ended);
+        Ok(())
+    }
+
+    /// Nothing can be watched any more: only the program is waited for.
+    fn fail(mut self, error: &anyhow::Error, signals: &Signals) -> Result<ExitCode> {
+        say(format_args!("lastack: {error:#}; the program continues without being watched\n"));
+        let mut child = self.child.take();
+        while let Some(running) = &mut child
+            && !running.has_ended()
+        {
+            signals.wait()?;
+            for notice in signals.read()? {
+                if let Notice::Stop { signal, from_terminal: false } = notice {
+                    running.send(signal);
+                }
+            }
+        }
+        self.report.close(&self.watcher);
+        let own = child.map_or(0, Child::status);
+        Ok(if own == 0 { UNABLE } else { own }.into())
+    }
+
+    fn end(mut self) -> ExitCode {
+        let complete = self.report.close(&self.watcher);
+        let mut child = self.child.take();
+        if let Some(running) = &mut child
+            && !running.has_ended()
+        {
+            say(format_args!("lastack: the program still runs (process {})\n", running.id()));
+        }
+        let own = child.map_or(0, Child::status);
+        let status = match own {
+            0 if !complete => UNABLE,
+            0 if self.met > 0 => 1,
+            own => own,
+        };
         if self.met > 0 && !self.args.quiet {
             let ends = if self.met == 1 { "1 end".into() } else { format!("{} ends", self.met) };
-            let status = if own == 0 { 1 } else { own };
-            eprintln!("  {ends} met the condition of --fail-on; the exit status is {status}");
+            say(format_args!("  {ends} met the condition of --fail-on; the exit status is {status}\n"));
         }
-        Ok(if own == 0 && self.met > 0 { ExitCode::FAILURE } else { own.into() })
+        status.into()
     }
 }
 

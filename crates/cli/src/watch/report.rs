@@ -1,7 +1,8 @@
 //! The output of `lastack watch`.
 
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
@@ -12,6 +13,12 @@ use lastack_watch::{Availability, Ended, PacketFile, RawPacket, Watcher, line, n
 
 use super::WatchArgs;
 
+/// Prints a message about the watch itself. Whether anybody can read it does not matter to the watch.
+pub fn say(text: impl Display) {
+    let mut out = anstream::stderr();
+    let _unread = write!(out, "{text}");
+}
+
 /// The destinations of lines, records and packets.
 pub struct Report {
     out: Box<dyn Write>,
@@ -21,8 +28,10 @@ pub struct Report {
     calendar: Calendar,
     zone: TimeZone,
     packets: Option<PacketFile<File>>,
-    /// The reader has closed the output.
+    /// Nothing more can be written.
     closed: bool,
+    /// Not because the reader has closed the output.
+    failed: bool,
     /// Benign ends that were not shown.
     folded: u64,
     /// Ends excluded by the filters, and among them those with an unknown process.
@@ -42,7 +51,7 @@ impl Report {
             None => None,
         };
         let out: Box<dyn Write> = match &args.output {
-            Some(path) => Box::new(create(path)?),
+            Some(path) => Box::new(anstream::AutoStream::auto(create(path)?)),
             // Standard output belongs to the program.
             None if !args.command.is_empty() => Box::new(anstream::stderr()),
             None => Box::new(anstream::stdout()),
@@ -57,6 +66,7 @@ impl Report {
             zone: TimeZone::system(),
             packets,
             closed: false,
+            failed: false,
             folded: 0,
             left_out: 0,
             unknown: 0,
@@ -65,19 +75,18 @@ impl Report {
     }
 
     /// Reports what is watched, and by which sources.
-    pub fn begin(&mut self, args: &WatchArgs, sources: &[Availability]) -> Result<()> {
+    pub fn begin(&mut self, args: &WatchArgs, sources: &[Availability]) {
         let namespace = args.options().sources.namespace;
         let scope = scope(namespace.as_deref());
         if self.json {
-            self.print(&record::start(&scope, sources, now(), &self.calendar).to_string())?;
+            self.print(&record::start(&scope, sources, now(), &self.calendar).to_string());
         } else if !self.quiet {
             // Messages about the watch itself are not part of the report.
-            eprint!("{}", start(&scope, sources));
+            say(start(&scope, sources));
         }
-        Ok(())
     }
 
-    /// Whether the reader has closed the output.
+    /// Whether nothing more can be written.
     pub const fn is_closed(&self) -> bool {
         self.closed
     }
@@ -99,7 +108,7 @@ impl Report {
     }
 
     /// Reports a connection.
-    pub fn end(&mut self, ended: &Ended) -> Result<()> {
+    pub fn end(&mut self, ended: &Ended) {
         let shown =
             self.all || ended.severity != Severity::Benign || self.json && ended.cause != Cause::Orderly;
         if let Some(packets) = &mut self.packets {
@@ -107,7 +116,7 @@ impl Report {
         }
         if !shown {
             self.folded += 1;
-            return Ok(());
+            return;
         }
         if self.json {
             return self.print(&record::connection(ended, &self.calendar).to_string());
@@ -118,7 +127,7 @@ impl Report {
     }
 
     /// Prints the counts so far.
-    pub fn summary(&mut self, watcher: &Watcher) -> Result<()> {
+    pub fn summary(&mut self, watcher: &Watcher) {
         let written = self.packets.as_ref().map_or(0, PacketFile::written);
         let open = watcher.join().open_connections();
         if self.json {
@@ -142,33 +151,32 @@ impl Report {
         if self.packets.is_some() {
             text.push_str(&format!("  {written} packets written\n"));
         }
-        eprint!("{text}");
-        Ok(())
+        say(text);
     }
 
-    /// Prints the summary and closes the outputs.
-    pub fn close(mut self, watcher: &Watcher) -> Result<()> {
+    /// Prints the summary and closes the outputs. Whether all of it could be written.
+    pub fn close(mut self, watcher: &Watcher) -> bool {
         if self.json || !self.quiet {
-            self.summary(watcher)?;
+            self.summary(watcher);
         }
-        if let Some(packets) = self.packets.take() {
-            packets.finish().context("the capture is not complete")?;
+        if let Some(Err(error)) = self.packets.take().map(PacketFile::finish) {
+            say(format_args!("lastack: the capture is not complete: {error}\n"));
+            self.failed = true;
         }
-        Ok(())
+        !self.failed
     }
 
     /// Prints a line. A closed reader is not an error: the watch continues for its other results.
-    fn print(&mut self, line: &str) -> Result<()> {
+    fn print(&mut self, line: &str) {
         if self.closed {
-            return Ok(());
+            return;
         }
-        match writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                self.closed = true;
-                Ok(())
+        if let Err(error) = writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
+            self.closed = true;
+            if error.kind() != ErrorKind::BrokenPipe {
+                say(format_args!("lastack: cannot write the report: {error}\n"));
+                self.failed = true;
             }
-            result => result
-                .map_err(|error: io::Error| anyhow::Error::from(error).context("cannot write the report")),
         }
     }
 }

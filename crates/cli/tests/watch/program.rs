@@ -72,6 +72,19 @@ fn bad_options_name_what_is_wrong() {
     assert!(status == 2 && said.contains("destroyed, counters, processes"), "{status} {said}");
     let (status, said) = bad(&["--netns", "no-such-namespace", "--duration", "1s"]);
     assert!(status == 3 && said.contains("no-such-namespace"), "{status} {said}");
+    let (status, said) = bad(&["--netns", "/etc/passwd", "--duration", "1s"]);
+    assert!(status == 3 && said.contains("it is not a network namespace"), "{status} {said}");
+    for (options, expected) in [
+        (["--pid", "999999999"], "there is no such process"),
+        (["--pid", "0"], "there is no such process"),
+        (["--pid", "nginx"], "a process id is a number"),
+        (["--comm", ""], "a value is required"),
+        (["--cgroup", "nginx"], "write \"*nginx*\""),
+        (["-otwice", "-wtwice"], "would overwrite each other"),
+    ] {
+        let (status, said) = bad(&[&options[..], &["--duration", "1s"]].concat());
+        assert!(status == 2 && said.contains(expected), "{options:?}: {status} {said}");
+    }
     let nothing = "destroyed,packets,tracepoints";
     let (status, said) = bad(&["--without", nothing, "--duration", "1s"]);
     assert!(status == 3 && said.contains("none of the sources"), "{status} {said}");
@@ -164,4 +177,39 @@ fn signals_reach_the_program_and_a_summary_is_printed_on_demand() {
     lines.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert!(begun.elapsed() < Duration::from_secs(20) && rest.contains("lost events: none"), "{rest}");
+}
+
+/// What cannot be written is said once; the status of the program is not lost with it.
+#[test]
+#[ignore = "needs root, ip, ss and setpriv"]
+fn a_full_disk_does_not_take_the_status_of_the_program() {
+    require_sources();
+    let ends = |options: &[&str], status: &str| {
+        let program = format!("{REFUSED} 2>/dev/null; sleep 0.7; exit {status}");
+        let output = output(&[&["-q"][..], options, &["--", "bash", "-c", &program]].concat());
+        (output.status.code().unwrap(), said(&output))
+    };
+    for (options, expected) in [
+        (["-o", "/dev/full"], "cannot write the report: No space left"),
+        (["-w", "/dev/full"], "the capture is not complete: No space left"),
+    ] {
+        let (status, said) = ends(&options, "5");
+        assert!(status == 5 && said.matches(expected).count() == 1, "{status} {said}");
+        assert_eq!(ends(&options, "0").0, 3, "{options:?}");
+    }
+    // Nobody reads the messages.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = watch(&["--duration", "100ms"]).stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+#[ignore = "needs root, ip, ss and setpriv"]
+fn a_report_in_a_file_has_no_colors() {
+    require_sources();
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("report");
+    output(&["-q", "-o", path.to_str().unwrap(), "--", "bash", "-c", REFUSED]);
+    let report = std::fs::read_to_string(&path).unwrap();
+    assert!(report.contains("refused by the server") && !report.contains('\u{1b}'), "{report:?}");
 }
