@@ -4,9 +4,9 @@ use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_wire::TcpFlags;
 
 use super::connection::{Connection, FirstFin, Reported, Side};
-use super::kernel::{is_crash, signal_name};
+use super::counts::{idle, unacked, unread};
 use super::{AWAIT_DESTROY, FOREIGN_AFTER, Id, Join, REMEMBER, SETTLE};
-use crate::ended::{Alternative, Ended, Evidence, Owner, Role, SeenIcmp, SeenReset, Wire};
+use crate::ended::{Alternative, Ended, Evidence, Role, SeenIcmp, SeenReset, Wire};
 use crate::event::{Flow, Source, TcpState, Time};
 
 /// Who ended it, as a local socket sees it.
@@ -446,166 +446,6 @@ impl Join {
         }
         (role(flow.local.port() > flow.remote.port() || flow.remote.port() == 0), false)
     }
-
-    fn owner(&self, side: &Side, ended: Time) -> Option<Owner> {
-        let holder = side.holder.map(|pid| (pid, None, "fd"));
-        let actor = |actor: &Option<super::Actor>, how| {
-            actor.as_ref().map(|actor| (actor.pid, Some(actor.comm.clone()), how))
-        };
-        let found = actor(&side.listener_closed, "listener")
-            .or_else(|| actor(&side.closer, "close"))
-            .or(holder)
-            .or_else(|| actor(&side.opener, "connect"))
-            .or_else(|| self.listener_of(side));
-        let (pid, comm, how) = found?;
-        let known = self.processes.get(pid);
-        let process = known.map(|known| &known.process);
-        let text = |of: fn(&crate::event::Process) -> &std::sync::Arc<str>| {
-            process.map_or_else(|| "".into(), |process| of(process).clone())
-        };
-        // The kernel closes the sockets of a process shortly before it reports its exit.
-        let signal = known.and_then(|known| known.exit).and_then(|(at, status)| {
-            let near = at.plus_millis(50) >= ended && at <= ended.plus_millis(1000);
-            status.filter(|status| near && status & 0x7f != 0).map(|status| status & 0x7f)
-        });
-        // The name of the process rather than that of the thread.
-        let name =
-            Some(text(|process| &process.comm)).filter(|name| !name.is_empty()).or(comm).unwrap_or_default();
-        Some(Owner {
-            pid,
-            comm: name,
-            command: text(|process| &process.command),
-            uid: process
-                .and_then(|process| process.uid)
-                .or_else(|| side.listed.map(|(_, report)| report.uid)),
-            cgroup: text(|process| &process.cgroup),
-            how,
-            killed_by: signal,
-        })
-    }
-
-    /// A connection that is not accepted yet belongs to the listener; of one that was gone before a list showed it, the
-    /// process that holds the listener is known.
-    fn listener_of(&self, side: &Side) -> Option<(u32, Option<std::sync::Arc<str>>, &'static str)> {
-        if side.client == Some(true) || side.listed.is_some_and(|(_, report)| report.inode != 0) {
-            return None;
-        }
-        let (_, holder) = self.listeners.get(&side.flow.local.port())?;
-        holder.map(|pid| (pid, None, "listener"))
-    }
-
-    /// The signal that killed the owner at the end, if one did.
-    pub(super) fn killed(&self, side: &Side) -> Option<i32> {
-        self.owner(side, side.over_at()?)?.killed_by
-    }
-
-    /// Adds that the process of the end that closed was ended by a signal. The kernel closes its sockets like any others.
-    fn add_signal(&self, connection: &Connection, flow: Flow, mut opinion: Opinion) -> Opinion {
-        if !matches!(
-            opinion.cause,
-            Cause::Orderly | Cause::Abort | Cause::ConnectCancelled | Cause::ResetForFin
-        ) {
-            return opinion;
-        }
-        let side = |flow: Flow| connection.sides[connection.place(flow)].as_ref();
-        let killed = |flow: Flow| side(flow).and_then(|side| self.killed(side));
-        let found = match opinion.by {
-            By::Remote => killed(flow.mirrored()),
-            By::Local => killed(flow),
-            By::Unknown => killed(flow).or_else(|| killed(flow.mirrored())),
-            By::Path | By::Nobody => None,
-        };
-        let Some(signal) = found else { return opinion };
-        if opinion.by == By::Unknown && killed(flow.mirrored()).is_none() {
-            (opinion.by, opinion.by_confidence) = (By::Local, 0.8);
-        } else if opinion.by == By::Unknown && killed(flow).is_none() {
-            (opinion.by, opinion.by_confidence) = (By::Remote, 0.8);
-        }
-        let name = signal_name(signal);
-        let text = format!("its process was killed by {name}");
-        if opinion.cause == Cause::Orderly && is_crash(signal) {
-            opinion.severity = Some(Severity::Suspicious);
-        }
-        opinion.detail = match opinion.detail.as_str() {
-            "" => text.clone(),
-            detail => format!("{text}; {detail}"),
-        };
-        opinion.because("kernel", signal, text)
-    }
-
-    /// Bytes that client and server sent.
-    fn bytes(connection: &Connection, flow: Flow, local: Role, opinion: &Opinion) -> [Option<u64>; 2] {
-        let place = connection.place(flow);
-        let (near, far) = (connection.sides[place].as_ref(), connection.sides[1 - place].as_ref());
-        // The kernel clears the counts of a socket that is disconnected: what a list showed before may be too little.
-        let info = |side: Option<&Side>| match side?.destroyed {
-            Some((_, report)) => report.info.filter(|_| report.flow.is_complete()),
-            None => side?.listed.and_then(|(_, report)| report.info),
-        };
-        // The kernel counts the SYN of the client and the FIN among what was acknowledged, and the FIN among what was
-        // received.
-        let fins = fins(near, far, opinion);
-        let role_of = |place: usize| if place == 0 { local } else { local.other() };
-        let received = |at: usize, side| {
-            info(side).map(|info| info.bytes_received.saturating_sub(u64::from(fins[1 - at])))
-        };
-        let acked = |at: usize, side| {
-            let extra = u64::from(role_of(at) == Role::Client) + u64::from(fins[at]);
-            info(side).map(|info| info.bytes_acked.saturating_sub(extra))
-        };
-        // A FIN has a number, too.
-        let by_reset: [Option<u64>; 2] = std::array::from_fn(|at| {
-            by_reset(connection, flow)[at].map(|bytes| bytes.saturating_sub(fins[at].into()))
-        });
-        let sent = received(1, far).or(acked(0, near)).or(by_reset[0]);
-        by_role_of(local, sent, received(0, near).or(acked(1, far)).or(by_reset[1]))
-    }
-}
-
-/// Bytes that the two ends sent, by the numbers of the reset with which one of them aborted. Unknown beyond what the
-/// numbers can tell apart.
-fn by_reset(connection: &Connection, flow: Flow) -> [Option<u64>; 2] {
-    let numbers = || {
-        let (_, reset) = connection.wire.resets.first()?;
-        let active = reset.flags.contains(TcpFlags::ACK) && reset.seq != 0;
-        let (first, second) = (connection.wire.syn?.1, connection.wire.syn_ack?.1);
-        let begun = [first, second].into_iter().find(|syn| syn.flow == reset.flow)?;
-        let answer = [first, second].into_iter().find(|syn| syn.flow != reset.flow)?;
-        let sent = reset.seq.wrapping_sub(begun.seq).wrapping_sub(1);
-        let received = reset.ack.wrapping_sub(answer.seq).wrapping_sub(1);
-        let plausible = |bytes: u32| (bytes < 1 << 31).then_some(u64::from(bytes));
-        let (sent, received) = (plausible(sent)?, plausible(received)?);
-        active.then_some(if reset.flow == flow {
-            [Some(sent), Some(received)]
-        } else {
-            [Some(received), Some(sent)]
-        })
-    };
-    numbers().unwrap_or_default()
-}
-
-/// Whether the near and the far end sent a FIN that the other end received.
-fn fins(near: Option<&Side>, far: Option<&Side>, opinion: &Opinion) -> [bool; 2] {
-    let fin = |side: Option<&Side>| side.and_then(|side| side.fin);
-    let first = |ours: Option<FirstFin>, theirs: Option<FirstFin>| {
-        ours == Some(FirstFin::Ours) || theirs == Some(FirstFin::Theirs)
-    };
-    let by = |by: By| opinion.by == by;
-    let (near, far) = (first(fin(near), fin(far)), first(fin(far), fin(near)));
-    match opinion.cause {
-        Cause::Orderly => [true; 2],
-        // It had closed, and data came later.
-        Cause::DataAfterClose => [near || by(By::Local), far || by(By::Remote)],
-        // It answered the peer's FIN.
-        Cause::ResetForFin => [near || by(By::Remote), far || by(By::Local)],
-        _ => [near, far],
-    }
-}
-
-fn unread(near: Option<&Side>, far: Option<&Side>, local: Role, cause: Cause) -> [Option<u32>; 2] {
-    // With data unread the kernel would have sent a reset: what it counts then is the FIN.
-    let unread = |side: &Side| side.unread().map(|unread| if cause == Cause::Orderly { 0 } else { unread });
-    by_role_of(local, near.and_then(unread), far.and_then(unread))
 }
 
 fn ended_at(connection: &Connection) -> Time {
@@ -615,7 +455,7 @@ fn ended_at(connection: &Connection) -> Time {
     socket.or(reply).or(reset).unwrap_or_default()
 }
 
-fn by_role_of<T>(local: Role, near: T, far: T) -> [T; 2] {
+pub(super) fn by_role_of<T>(local: Role, near: T, far: T) -> [T; 2] {
     match local {
         Role::Client => [near, far],
         Role::Server => [far, near],
@@ -642,26 +482,6 @@ fn wait_longer(connection: &Connection, broadcasts: bool, now: Time, patience: u
     let waiting = connection.sides().filter(|side| side.destroyed.is_none() && side.is_over());
     let until = waiting.filter_map(Side::over_at).map(|at| at.plus_millis(patience)).max()?;
     (until > now).then(|| until.min(now.plus_millis(SETTLE)))
-}
-
-fn idle(side: &Side) -> Option<f64> {
-    let info = side.report()?.info?;
-    if side.established || info.bytes_received + info.bytes_acked > 0 {
-        let last = info.last_data_recv.min(info.last_data_sent);
-        // Without data ever, the kernel counts from its own start.
-        let life = side.over_at()?.since(side.opened.unwrap_or_default()) / 1_000_000;
-        return Some(f64::from(last.min(u32::try_from(life).unwrap_or(u32::MAX))) / 1e3);
-    }
-    None
-}
-
-fn unacked(side: &Side) -> Option<u32> {
-    // In the handshake it is the SYN.
-    side.destroyed
-        .filter(|_| side.established || side.listed.is_some())
-        .map(|(_, report)| report)
-        .filter(|report| report.flow.is_complete())
-        .map(|report| report.wqueue)
 }
 
 fn lines(connection: &Connection) -> Vec<String> {

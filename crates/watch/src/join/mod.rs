@@ -6,10 +6,12 @@
 
 mod calls;
 mod connection;
+mod counts;
 mod infer;
 mod judge;
 mod kernel;
 mod ledger;
+mod owner;
 mod packets;
 mod peer;
 mod processes;
