@@ -93,9 +93,9 @@ pub struct Watcher {
     counters: Job,
     list: Job,
     owners: Job,
-    /// A connection was opened since the last list.
-    opened: bool,
-    opens: u64,
+    /// Connections were opened or reset since the last list.
+    changed: bool,
+    changes: u64,
     wanted: Vec<u32>,
     /// The inodes of the last list.
     inodes: HashSet<u32>,
@@ -128,8 +128,8 @@ impl Watcher {
             counters: Job::default(),
             list: Job::default(),
             owners: Job::default(),
-            opened: true,
-            opens: 0,
+            changed: true,
+            changes: 0,
             wanted: Vec::new(),
             inodes: HashSet::new(),
         };
@@ -165,14 +165,14 @@ impl Watcher {
         })?;
         self.describe_actors(first);
         let at = now();
-        self.opened |= self.pending[first..].iter().any(|(_, event)| is_open(event));
+        self.changed |= self.pending[first..].iter().any(|(_, event)| is_open(event));
         let destroyed = self.pending[first..].iter().any(|(_, event)| matches!(event, Event::Destroyed(_)));
         let usual = if self.sources.has(Source::Tracepoints) { COUNTERS_RARELY } else { COUNTERS_USUAL };
         if self.counters.is_due(at, if destroyed { COUNTERS_FASTEST } else { usual }) {
             self.read_counters()?;
         }
-        let opened = self.opened || self.join.has_attempts();
-        if self.list.is_due(at, if opened { LIST_FASTEST } else { LIST_USUAL }) {
+        let changed = self.changed || self.join.has_attempts();
+        if self.list.is_due(at, if changed { LIST_FASTEST } else { LIST_USUAL }) {
             self.list_sockets();
         }
         self.release(Time(now().0.saturating_sub(HOLD * 1_000_000)));
@@ -230,15 +230,18 @@ impl Watcher {
         self.sources.read_counters(&mut self.pending)?;
         if let Some((_, Event::Counters(counters))) = self.pending.get(first) {
             let opens = counters.active_opens + counters.passive_opens;
-            self.opened |= opens != self.opens;
-            self.opens = opens;
+            // A socket that was reset may be held by its program for long: that it vanished from the lists shows its end.
+            let changes = opens + counters.estab_resets;
+            self.changed |= changes != self.changes;
+            self.changes = changes;
         }
         self.counters.done(begun);
         Ok(())
     }
 
-    /// A list that fails is only late: the next one comes.
+    /// A list that fails is only late: the next one comes. Counters come first: they tell why a socket is not in it.
     fn list_sockets(&mut self) {
+        let _late = self.read_counters();
         let begun = cpu_time();
         let mut listed = Vec::new();
         let _late = self.sources.list(&mut listed);
@@ -252,7 +255,7 @@ impl Watcher {
         self.wanted.extend(inodes.difference(&self.inodes));
         self.inodes = inodes;
         self.pending.append(&mut listed);
-        self.opened = false;
+        self.changed = false;
         self.list.done(begun);
     }
 

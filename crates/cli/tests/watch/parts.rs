@@ -150,7 +150,7 @@ fn client(what: &str, address: SocketAddr) {
                 error.kind(),
                 std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::ConnectionAborted
             ));
-            pause(300);
+            pause(1500);
         }
         "reads" => {
             pause(300);

@@ -111,8 +111,10 @@ fn play(scene: &Scene) -> (Session, Pids, Vec<String>) {
     let administrator = client("waits", THERE, 8110);
     pause(500);
     scene.as_root("ss -K dport = 8110 >/dev/null");
+    administrator.end();
+    pause(500);
     let orderly = client("reads", THERE, 8111);
-    for part in silenced.into_iter().chain([refused, refusing, administrator, orderly, listener]) {
+    for part in silenced.into_iter().chain([refused, refusing, orderly, listener]) {
         part.end();
     }
     pause(800);

@@ -12,13 +12,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::sys;
 
-/// Starts it. It takes over when the returned descriptor is closed.
-pub(super) fn start(listener: &OwnedFd, current: &Arc<sys::SharedWord>) -> io::Result<OwnedFd> {
+/// Starts it, before the program, which sends it the listener. It takes over when the returned descriptor is closed.
+pub(super) fn start(channel: &OwnedFd, current: &Arc<sys::SharedWord>) -> io::Result<OwnedFd> {
     let (observed, alive) = sys::pipe()?;
     sys::fork(|| {
         // The output of the watch is not held open, and the signals of the terminal are not for this process.
-        sys::detach(&[listener, &observed]);
-        guard(listener, &observed, current);
+        sys::detach(&[channel, &observed]);
+        // Without a program, or if it has no filter, there is nothing to guard.
+        if let Ok(listener) = sys::receive_listener(channel, true) {
+            guard(&listener, &observed, current);
+        }
     })?;
     Ok(alive)
 }

@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -51,44 +51,55 @@ impl Calls {
     /// # Errors
     /// If the program cannot be started.
     pub fn spawn(command: &mut Command) -> io::Result<(Child, io::Result<Self>)> {
-        let (ours, theirs) = sys::channel()?;
-        let filter = match filter::program().and_then(|filter| sys::check_sizes().map(|()| filter)) {
-            Ok(filter) => filter,
-            Err(error) => return Ok((command.spawn()?, Err(error))),
-        };
-        sys::before_exec(command, theirs, filter);
-        let mut child = command.spawn()?;
-        match sys::receive_listener(&ours) {
-            Ok(listener) => match Self::observe(listener) {
-                Ok(calls) => Ok((child, Ok(calls))),
-                Err(error) => {
-                    // Nobody answers its calls.
-                    child.kill()?;
-                    child.wait()?;
-                    Err(error)
-                }
-            },
-            Err(error) => Ok((child, Err(error))),
+        match Self::prepare(command) {
+            Ok(prepared) => {
+                let child = command.spawn()?;
+                Ok((child, prepared.observe()))
+            }
+            Err(error) => Ok((command.spawn()?, Err(error))),
         }
     }
 
-    fn observe(listener: OwnedFd) -> io::Result<Self> {
+    /// Everything that can fail comes before the program is started, and so does the guard.
+    fn prepare(command: &mut Command) -> io::Result<Prepared> {
+        let filter = filter::program()?;
+        sys::check_sizes()?;
         let current = Arc::new(sys::SharedWord::new()?);
-        // Held by the thread alone: when it ends, for whatever reason, the guard takes over.
-        let alive = guard::start(&listener, &current)?;
         let (stopped, stop) = sys::pipe()?;
-        let (sender, events) = channel();
-        let lost = Arc::new(AtomicU64::new(0));
-        let supervisor =
-            supervisor::Supervisor::new(listener, current, alive, stopped, sender, Arc::clone(&lost));
-        let thread = thread::Builder::new().name("calls".into()).spawn(move || supervisor.run())?;
-        Ok(Self { events, lost, thread: Some(thread), stop: Some(stop) })
+        let (ours, theirs) = sys::channel()?;
+        let (guards, guards_theirs) = sys::channel()?;
+        let alive = guard::start(&guards, &current)?;
+        sys::before_exec(command, [theirs, guards_theirs], filter);
+        Ok(Prepared { current, stopped, stop, channel: ours, alive })
     }
 
     /// Gives what was observed since the last call, with its times, and how many calls could not be looked at.
     pub(crate) fn read(&self, events: &mut Vec<(Time, Event)>) -> u64 {
         events.extend(self.events.try_iter());
         self.lost.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// What is ready before the program is started.
+struct Prepared {
+    current: Arc<sys::SharedWord>,
+    stopped: OwnedFd,
+    stop: OwnedFd,
+    channel: OwnedFd,
+    /// Closed when nobody observes calls any more: the guard takes over then.
+    alive: OwnedFd,
+}
+
+impl Prepared {
+    fn observe(self) -> io::Result<Calls> {
+        let Self { current, stopped, stop, channel, alive } = self;
+        let listener = sys::receive_listener(&channel, false)?;
+        let (sender, events) = mpsc::channel();
+        let lost = Arc::new(AtomicU64::new(0));
+        let supervisor =
+            supervisor::Supervisor::new(listener, current, alive, stopped, sender, Arc::clone(&lost));
+        let thread = thread::Builder::new().name("calls".into()).spawn(move || supervisor.run())?;
+        Ok(Calls { events, lost, thread: Some(thread), stop: Some(stop) })
     }
 }
 

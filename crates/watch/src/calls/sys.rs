@@ -99,15 +99,19 @@ pub(super) fn check_sizes() -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel reports calls in another format"))
 }
 
-/// The program installs the filter before it is executed, and sends the listener. If it cannot it sends the errno.
-pub(super) fn before_exec(command: &mut Command, channel: OwnedFd, filter: Vec<libc::sock_filter>) {
+/// The program installs the filter before it is executed, and sends the listener to each channel. If it cannot it sends
+/// the errno.
+pub(super) fn before_exec(command: &mut Command, channels: [OwnedFd; 2], filter: Vec<libc::sock_filter>) {
     let hook = move || {
         let (code, listener) = match install(&filter) {
             Ok(listener) => (0, Some(listener)),
             Err(error) => (error.raw_os_error().unwrap_or(libc::EINVAL), None),
         };
-        // SAFETY: the listener is open until this function ends.
-        unsafe { send(channel.as_raw_fd(), code, listener.as_ref().map(AsRawFd::as_raw_fd)) }
+        let listener = listener.as_ref().map(AsRawFd::as_raw_fd);
+        channels.iter().try_for_each(|channel| {
+            // SAFETY: the listener is open until this function ends.
+            unsafe { send(channel.as_raw_fd(), code, listener) }
+        })
     };
     // SAFETY: the hook makes system calls on memory that exists already, and does not allocate.
     unsafe { command.pre_exec(hook) };
@@ -172,12 +176,14 @@ unsafe fn send(channel: RawFd, code: i32, fd: Option<RawFd>) -> io::Result<()> {
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The listener that the program has sent before it was executed, or why it has none.
-pub(super) fn receive_listener(channel: &OwnedFd) -> io::Result<OwnedFd> {
+/// The listener that the program sends before it is executed, or why it has none. `wait`: until it is executed, or
+/// nobody is left to send.
+pub(super) fn receive_listener(channel: &OwnedFd, wait: bool) -> io::Result<OwnedFd> {
     let mut code = [0; 4];
     let mut control = cmsg_space!(RawFd);
     let mut parts = [io::IoSliceMut::new(&mut code)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let wait = if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+    let flags = wait | MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(channel.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
     let rights = message.cmsgs()?.find_map(|message| match message {
         ControlMessageOwned::ScmRights(fds) => fds.first().copied(),

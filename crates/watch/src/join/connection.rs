@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use lastack_wire::TcpFlags;
 
-use crate::event::{Context, Flow, IcmpReport, Segment, SocketReport, Source, TcpState, Time, Trace};
+use super::ledger::Claim;
+
+use crate::event::{
+    Context, Flow, IcmpReport, Segment, SocketReport, Source, TcpInfo, TcpState, Time, Trace,
+};
 
 /// A process in whose context something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +85,8 @@ pub(super) struct Side {
     pub(super) listener_closed: Option<Actor>,
     /// A list of all sockets no longer had it, though nothing said that it was destroyed.
     pub(super) vanished: Option<Time>,
+    /// The count of a reset that is booked for it, because it vanished while its program holds it.
+    pub(super) reset: Option<Claim>,
     pub(super) lines: Vec<(Time, Trace)>,
     /// The last of them: when, and which thread was on the CPU.
     pub(super) last_line: Option<(Time, u32)>,
@@ -108,6 +114,7 @@ impl Side {
             errno: None,
             listener_closed: None,
             vanished: None,
+            reset: None,
             lines: Vec::new(),
             last_line: None,
             sources: Vec::new(),
@@ -150,6 +157,14 @@ impl Side {
     /// The last report of sock_diag fits an abort by this end: unread data, or addresses cleared by a disconnect.
     pub(super) fn shows_abort(&self) -> bool {
         self.destroyed.is_some_and(|(_, report)| report.rqueue > 0 || !report.flow.is_complete())
+    }
+
+    /// Milliseconds for which something had not happened when the socket was over, of the number in its last report.
+    pub(super) fn idle(&self, since: fn(&TcpInfo) -> u32) -> Option<u64> {
+        let (at, report) = self.destroyed.or(self.listed)?;
+        let reported = Time::from_millis(since(&report.info?).into());
+        let over = self.over_at().unwrap_or(at);
+        Some(reported.plus_millis(over.since(at) / 1_000_000).since(Time(at.since(over))) / 1_000_000)
     }
 
     /// The last report of sock_diag about it.

@@ -93,10 +93,10 @@ pub(super) fn unread(near: Option<&Side>, far: Option<&Side>, local: Role, cause
 pub(super) fn idle(side: &Side) -> Option<f64> {
     let info = side.report()?.info?;
     if side.established || info.bytes_received + info.bytes_acked > 0 {
-        let last = info.last_data_recv.min(info.last_data_sent);
+        let last = side.idle(|info| info.last_data_recv.min(info.last_data_sent))?;
         // Without data ever, the kernel counts from its own start.
         let life = side.over_at()?.since(side.opened.unwrap_or_default()) / 1_000_000;
-        return Some(f64::from(last.min(u32::try_from(life).unwrap_or(u32::MAX))) / 1e3);
+        return Some(last.min(life) as f64 / 1e3);
     }
     None
 }

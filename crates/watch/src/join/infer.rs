@@ -78,6 +78,19 @@ impl Join {
         self.ledger.has(ATTEMPT_FAILS, since, until) || self.ledger.has(ABORT_ON_TIMEOUT, since, until)
     }
 
+    /// Books the count of a reset for a socket that vanished while its program holds it: nothing else ends such a socket.
+    /// One that was closed at that time cannot take it any more.
+    pub(super) fn book_reset(&mut self, id: super::Id) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        for side in connection.sides.iter_mut().flatten() {
+            let held = side.listed.filter(|(_, report)| report.inode != 0 && side.destroyed.is_none());
+            if let (Some(vanished), Some((listed, _)), None) = (side.vanished, held, side.reset) {
+                let since = Time(listed.0.saturating_sub(BEFORE * 1_000_000));
+                side.reset = self.ledger.claim(ESTAB_RESETS, vanished, (since, vanished.plus_millis(AFTER)));
+            }
+        }
+    }
+
     fn claim(&mut self, field: Field, window: Window) -> Option<Claim> {
         self.ledger.claim(field, window.at, (window.since, window.until))
     }
@@ -160,11 +173,17 @@ impl Join {
             return Some(counted(self.close_unread(connection, side, confidence(claim)), "TCPAbortOnClose"));
         }
         if let Some(claim) = self.claim(ABORT_ON_TIMEOUT, window) {
-            let _established = self.claim(ESTAB_RESETS, window);
+            if side.reset.is_none() {
+                let _established = self.claim(ESTAB_RESETS, window);
+            }
             return Some(counted(timed_out(side, claim), "TCPAbortOnTimeout"));
         }
         // One of several connections was reset: which one is unknown.
-        let claim = if shared { None } else { self.claim(ESTAB_RESETS, window) }?;
+        let claim = match side.reset {
+            Some(claim) => claim,
+            None if shared => return None,
+            None => self.claim(ESTAB_RESETS, window)?,
+        };
         let state = side.listed.map(|(_, report)| report.state);
         let peer_closed = matches!(first_fin(connection, side), Some(FirstFin::Theirs))
             || matches!(state, Some(TcpState::CloseWait | TcpState::LastAck))

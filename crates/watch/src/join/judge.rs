@@ -144,6 +144,7 @@ impl Join {
             return;
         }
         self.drop_foreign_side(id);
+        self.book_reset(id);
         let broadcasts = self.has(Source::Destroyed);
         let later = self.connections.get(&id).and_then(|connection| {
             // Under load the broadcasts come late: nothing is taken for another's too early.

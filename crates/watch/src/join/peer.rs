@@ -6,7 +6,7 @@ use lastack_wire::TcpFlags;
 use super::Join;
 use super::connection::{Connection, FirstFin, Side};
 use super::judge::{By, Opinion, Rank, first_fin};
-use crate::event::{Flow, Segment, TcpState, Time};
+use crate::event::{Flow, Segment, TcpInfo, TcpState, Time};
 
 impl Join {
     /// The peer reset the connection.
@@ -118,14 +118,17 @@ fn reset_for_fin(side: &Side) -> Opinion {
     if undelivered > 1 { opinion.severity(Severity::Harmful) } else { opinion }
 }
 
+/// An abort so soon after data was sent may be a reaction to it, in milliseconds.
+const UNANSWERED: u64 = 200;
+
 /// The peer reset an established connection. What its program did shows in no packet for certain.
 fn aborted(side: &Side, seen: Option<&Segment>) -> Opinion {
     const SETTLE: &str = "the kernel's reason on the peer's host (`lastack watch` there)";
     let info = side.report().and_then(|report| report.info);
     // It had got data a moment ago and did not answer it.
-    let unanswered = info.is_some_and(|info| {
-        info.bytes_acked > 1 && info.last_data_sent < info.last_data_recv && info.last_data_sent < 1000
-    });
+    let idle = |since: fn(&TcpInfo) -> u32| side.idle(since).unwrap_or(u64::MAX);
+    let (sent, received) = (idle(|info| info.last_data_sent), idle(|info| info.last_data_recv));
+    let unanswered = info.is_some_and(|info| info.bytes_acked > 1) && sent < received && sent < UNANSWERED;
     if seen.is_some_and(|reset| !is_active(reset)) {
         return Opinion::new(Rank::Affected, Cause::LostState, 0.5, By::Remote)
             .detail("the peer's host answered a segment with a reset: it no longer knew the connection")
