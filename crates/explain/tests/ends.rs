@@ -388,3 +388,52 @@ fn a_reset_after_a_syn_ack_without_window_is_of_a_syn_proxy() {
     });
     assert_end(&talk.explain(0), "syn-proxy", "path");
 }
+
+/// Two paths: the reset took the other one. The flow's own clock and count of IP ids go on in it.
+#[test]
+fn an_abort_of_the_host_over_another_path_is_the_hosts() {
+    let mut talk = Talk::opened(30.);
+    asked(&mut talk).add(Packet { ttl: 48, ..packet(2300., 1, RST | ACK, 1001, 41) });
+    talk.packets.iter_mut().for_each(|packet| packet.timestamp = true);
+    assert_end(&talk.explain(0), "abort", "server");
+    let reset = talk.packets.last_mut().unwrap();
+    (reset.timestamp, reset.window, reset.ident) = (false, 0, 0);
+    assert_end(&talk.explain(0), "idle-reset", "path");
+}
+
+/// The causes of connections to these ports, each of one packet.
+fn causes_of(ports: std::ops::Range<u16>, packet: Packet) -> Vec<String> {
+    let mut explainer = Explainer::new(Options { all: true, ..Options::default() });
+    for (place, port) in ports.enumerate() {
+        let talk = Talk { ports: Some([40_000, port]), ..Talk::default() };
+        let data = talk.bytes(&packet, 700 + port);
+        explainer.packet(&RawPacket {
+            frame: Frame::new(0, place as u64 + 1),
+            time: 1_700_000_000_000 * MS + place as i64 * 20 * MS,
+            timed: true,
+            link: 101,
+            interface: 0,
+            data: &data,
+            length: data.len() as u32,
+            comment: None,
+        });
+    }
+    explainer.finish();
+    let writer = Writer { digits: 6, ..Writer::default() };
+    let ready: Vec<_> = explainer.ready().collect();
+    let record = |explained| serde_json::to_value(writer.connection(explained, &[])).unwrap();
+    ready.iter().map(|explained| record(explained)["cause"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A scan is one though its probes are dropped, or only the answers are in the capture.
+#[test]
+fn scans_are_found_in_one_direction_alone() {
+    let probe = |flags| Packet { window: 1024, ..packet(0., 0, flags, 0, 0) };
+    for flags in [FIN, 0, FIN | PSH | 32, ACK] {
+        let causes = causes_of(20..40, probe(flags));
+        assert!(causes.iter().all(|cause| cause == "scan"), "flags {flags}: {causes:?}");
+    }
+    let refusal = Packet { window: 0, seq: 0_u32.wrapping_sub(START[1]), ..packet(0., 1, RST | ACK, 0, 1) };
+    assert!(causes_of(20..40, refusal).iter().all(|cause| cause == "scan"));
+    assert!(causes_of(20..24, refusal).iter().all(|cause| cause == "refused"));
+}

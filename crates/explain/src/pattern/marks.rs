@@ -57,7 +57,14 @@ pub(crate) fn mark(conns: &[Box<Conn>], context: &Context) -> HashMap<u64, Marks
 type All = HashMap<u64, Marks>;
 
 fn client(conn: &Conn) -> usize {
-    usize::from(conn.client.unwrap_or(0))
+    let refused = lone_refusal(conn).map(|reset| 1 - reset.pkt.side);
+    usize::from(conn.client.or(refused).unwrap_or(0))
+}
+
+/// The refusal of a SYN, where nothing else of the connection is in the capture.
+fn lone_refusal(conn: &Conn) -> Option<&Reset> {
+    let only_resets = conn.packets == conn.resets.len() as u64;
+    first_reset(conn).filter(|reset| only_resets && reset.pkt.has(TcpFlags::ACK) && reset.pkt.seq == 0)
 }
 
 fn server_of(conn: &Conn) -> Endpoint {
@@ -79,6 +86,9 @@ fn health_checks(conns: &[Box<Conn>], marks: &mut All) {
         let client = client(conn);
         let by_client = first_reset(conn).is_some_and(|reset| usize::from(reset.pkt.side) == client);
         let answered = conn.sides[1 - client].syn.is_some();
+        if conn.sides[client].syn.is_some_and(|syn| syn.tsval == Some(u32::MAX)) {
+            continue; // a measurement of nmap
+        }
         if conn.client.is_some() && by_client && answered && !has_data(conn) && conn.former_answer.is_none() {
             checks.entry((conn.sides[client].at.addr, server_of(conn))).or_default().push(conn);
         }
@@ -124,8 +134,16 @@ fn probe(conn: &Conn) -> Option<Probe<'_>> {
     if !odd && conn.sides[client].last_syn - conn.first.0 > SECOND / 2 {
         return None;
     }
+    if lone_refusal(conn).is_some() {
+        return Some(probe(false));
+    }
     let Some(reset) = first_reset(conn) else {
-        return conn.is_unanswered().then(|| probe(odd));
+        let first = conn.head.first()?;
+        // Without a SYN and without an answer: a firewall drops what no connection has.
+        let [from, to] = &conn.sides;
+        let lone_ack = conn.packets <= 2 && from.at.port > to.at.port && first.flags == TcpFlags::ACK;
+        let stray = to.packets == 0 && from.syn.is_none() && (lone_ack || !first.has(TcpFlags::ACK));
+        return (stray || conn.is_unanswered()).then(|| probe(odd || stray && !first.has(TcpFlags::ACK)));
     };
     let from_client = usize::from(reset.pkt.side) == client;
     let no_syn = conn.sides.iter().all(|side| side.syn.is_none());

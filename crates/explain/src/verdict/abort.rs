@@ -68,7 +68,7 @@ impl Case<'_> {
         if self.is_proxied(own) && idle < SECOND {
             return self.not_accepted(reset);
         }
-        if let Some(gap) = self.foreign_ttl(reset) {
+        if let Some(gap) = self.foreign_ttl(reset).filter(|_| !is_the_hosts_own(reset)) {
             if idle >= SECOND {
                 return self.idle_reset(reset, idle, Some(gap));
             }
@@ -77,7 +77,7 @@ impl Case<'_> {
             {
                 return self.inline(reset, gap);
             }
-            if gap.distance > 2 && !is_the_hosts_own(reset) {
+            if gap.distance > 2 {
                 return self.foreign_abort(reset, gap);
             }
         }

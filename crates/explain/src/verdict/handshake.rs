@@ -437,6 +437,12 @@ pub(crate) fn odd_syn(side: &Side) -> Option<&'static str> {
     if syn.ident == 54_321 {
         return Some("IP id 54321, as of zmap");
     }
+    if syn.tsval == Some(u32::MAX) {
+        return Some("a timestamp of 4294967295, as of nmap's OS detection");
+    }
+    if (1..64).contains(&syn.window) {
+        return Some("a window that no host offers, as of nmap's OS detection");
+    }
     let options = &side.options;
     let tiny = options.size <= 4 && !options.sack && !options.timestamps && options.scale.is_none();
     if tiny && matches!(syn.window, 1024 | 2048 | 3072 | 4096) {
