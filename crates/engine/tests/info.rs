@@ -26,8 +26,8 @@ the state is `Closed` at once (or `TimeWait`), nothing is in flight any more, `u
 
 /// What Linux's struct does not have.
 const MORE: &[(&str, &str)] = &[
-    ("unread", "octets received in order and not yet read (`SIOCINQ`)"),
-    ("out_of_order", "octets received beyond a gap"),
+    ("unread", "bytes received in order and not yet read (`SIOCINQ`)"),
+    ("out_of_order", "bytes received out of order"),
 ];
 
 /// The names of the fields of `TcpInfo`.
