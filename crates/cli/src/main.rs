@@ -5,6 +5,7 @@ mod explain;
 mod fail_on;
 mod lab;
 mod man;
+mod nearest;
 mod probe;
 mod rules;
 mod run;

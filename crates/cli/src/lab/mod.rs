@@ -7,6 +7,7 @@ mod show;
 
 pub use kernel::intercept;
 
+use crate::nearest::nearest;
 use clap::Args;
 use kernel::KernelTrouble;
 use lastack_lab::{self as lab, Played, SCENARIOS, Scenario, Setup};
@@ -106,7 +107,7 @@ impl std::fmt::Display for Trouble {
         match self {
             Self::NoSuchScenario(name) => {
                 write!(f, "unknown scenario {name:?}")?;
-                if let Some(near) = nearest(name) {
+                if let Some(near) = nearest(name, SCENARIOS.iter().map(|scenario| scenario.name)) {
                     write!(f, "; did you mean {near:?}?")?;
                 }
                 f.write_str("\n'lastack lab --list' lists them")
@@ -181,22 +182,6 @@ fn chosen(args: &LabArgs) -> Result<Vec<&'static Scenario>, Trouble> {
     }
     let find = |name: &String| lab::find(name).ok_or_else(|| Trouble::NoSuchScenario(name.clone()));
     args.scenarios.iter().map(find).collect()
-}
-
-/// The scenario whose name shares most of its words with this one.
-fn nearest(name: &str) -> Option<&'static str> {
-    let words =
-        |name: &str| name.to_lowercase().split(['-', '_', ' ']).map(str::to_owned).collect::<Vec<_>>();
-    let asked = words(name);
-    let shared = |scenario: &Scenario| {
-        let words = words(scenario.name);
-        asked
-            .iter()
-            .filter(|word| words.iter().any(|other| other.starts_with(*word) || word.starts_with(other)))
-            .count()
-    };
-    let best = SCENARIOS.iter().max_by_key(|scenario| shared(scenario))?;
-    (shared(best) > 0).then_some(best.name)
 }
 
 /// The capture of all scenarios, one after the other.

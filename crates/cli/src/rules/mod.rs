@@ -9,10 +9,11 @@ use lastack::Rule;
 use lastack_causes::Cause;
 
 use crate::USAGE;
+use crate::nearest::nearest;
 
 /// Print the rules by which packets are answered and connections end
 ///
-/// Without a name: every rule, a line each. With the name or code of a rule (rst-no-listener, S1): its text, its source,
+/// Without a name: every rule and every cause, a line each. With the name or code of a rule (rst-no-listener, S1): its text, its source,
 /// what Linux calls it and the tests that cover it. With the name or code of a cause of `explain`, `watch` and `run`
 /// (close-unread, C06): what it means and what to do.
 #[derive(Args, Debug)]
@@ -53,9 +54,17 @@ pub fn main(args: &RulesArgs) -> ExitCode {
 fn list() -> String {
     let mut page = String::new();
     for rule in Rule::ALL {
-        writeln!(page, "{:5} {:37} {}", rule.code(), rule.name(), rule.text()).expect("a String takes all");
+        line(&mut page, rule.code(), rule.name(), rule.text());
+    }
+    page += "\nCauses of ends, as reported by explain, watch and run:\n";
+    for cause in Cause::all() {
+        line(&mut page, cause.code(), cause.name(), cause.sentence());
     }
     page
+}
+
+fn line(page: &mut String, code: &str, name: &str, text: &str) {
+    writeln!(page, "{code:5} {name:37} {text}").expect("a String takes all");
 }
 
 fn entry(name: &str) -> Result<String, String> {
@@ -68,9 +77,11 @@ fn entry(name: &str) -> Result<String, String> {
     match (rule, cause) {
         (Some(rule), _) => Ok(of_rule(*rule)),
         (None, Some(cause)) => Ok(of_cause(cause)),
-        (None, None) => Err(format!(
-            "unknown rule or cause {name:?}: `lastack rules` lists the rules, docs/explain.md the causes"
-        )),
+        (None, None) => {
+            let names = Rule::ALL.iter().map(|rule| rule.name()).chain(Cause::all().map(Cause::name));
+            let near = nearest(name, names).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+            Err(format!("unknown rule or cause {name:?}{near}\n'lastack rules' lists them"))
+        }
     }
 }
 
@@ -112,12 +123,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_rule_is_listed_with_its_tests() {
+    fn every_rule_and_cause_is_listed_and_each_rule_has_tests() {
         let page = list();
         for rule in Rule::ALL {
             assert!(page.contains(rule.name()) && page.contains(rule.text()));
             assert!(super::tests(*rule).next().is_some(), "{rule}: no test in tests.tsv");
         }
+        assert!(Cause::all().all(|cause| page.contains(cause.name()) && page.contains(cause.sentence())));
     }
 
     #[test]
@@ -126,5 +138,6 @@ mod tests {
         assert!(entry("S1").unwrap().contains("  Linux     NO_SOCKET"));
         assert_eq!(entry("close-unread"), entry("C06"));
         assert!(entry("S999").unwrap_err().contains("unknown rule or cause \"S999\""));
+        assert!(entry("abort-rst").unwrap_err().contains("did you mean \"rst-abort\"?"));
     }
 }
