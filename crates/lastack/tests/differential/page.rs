@@ -9,6 +9,28 @@ use crate::{
     scenarios::{self, Family},
 };
 
+const AMOUNTS: &str = "
+## Differences in amounts
+
+What a sender may have in flight and in its buffers cannot be compared segment by segment, where Linux counts something
+else. The scripts of `packetdrill` ([scripts.md](scripts.md)) show where both agree.
+
+- **Send buffer.** lastack counts the bytes that an application has written: two congestion windows of them. Linux counts the
+  memory of its packets, headers and slack included, which differs between releases and drivers; for segments of 1460 bytes
+  it takes about half a window more before a write waits. Two windows are what keeps the window full between the
+  acknowledgment that frees a window and the write that follows it; more only adds delay before the first byte that is
+  written.
+- **PRR** counts bytes, as RFC 6937 does; Linux counts packets. Both allow the same where segments are full. A segment that
+  is smaller than the MSS counts as a whole packet on Linux: after its loss or delivery Linux sends up to an MSS more or less.
+- **ACK trains.** Linux's HyStart also ends slow start after a train of closely spaced ACKs that is half as long as the
+  minimum RTT (`hystart_detect` 1). RFC 9406 leaves this out, and so does lastack: where acknowledgments are
+  thinned out or bunched, as on wireless links and behind segmentation offload, and for a pacing sender, the length of a train says
+  nothing about the path. HyStart++ is the default, and Linux's detection by delay can be chosen.
+- **`tcp_base_mss` on accepted connections.** With `MtuProbing::Always` every connection begins at the base, since a server, which
+  sends most, needs it most on a path that drops large packets silently. Linux initializes the search of an accepted
+  connection after its MSS is set, so that it begins at the MTU of the route and finds a black hole by timeouts.
+";
+
 const HEAD: &str = "\
 # lastack and Linux
 
@@ -85,6 +107,7 @@ impl Table {
                 self.write_difference(&mut text, name);
             }
         }
+        text.push_str(AMOUNTS);
         text
     }
 

@@ -6,10 +6,11 @@ use core::time::Duration;
 
 /// When CUBIC leaves slow start before a loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SlowStartExit {
     /// A loss or an ECN mark ends slow start (`hystart` 0).
     Loss,
-    /// HyStart++ (RFC 9406): when the RTT grows, growth is cwr_pending down for five rounds; then slow start ends, unless
+    /// HyStart++ (RFC 9406): when the RTT grows, growth is slower for five rounds; then slow start ends, unless
     /// the RTT has decreased again.
     #[default]
     HyStartPlusPlus,
