@@ -12,8 +12,13 @@ struct Row(&'static str, &'static [&'static str], &'static str, &'static str);
 const MAX_FOUND: usize = 6;
 
 const SEND: &[Row] = &[
-    Row("Nagle algorithm", &["Nagle"], "9293", "engine/src/tcp/send/plan.rs"),
-    Row("Sender's silly window avoidance", &["SWS", "silly window"], "9293", "engine/src/tcp/send/plan.rs"),
+    Row("Nagle algorithm", &["Nagle"], "9293", "engine/src/tcp/connection/plan.rs"),
+    Row(
+        "Sender's silly window avoidance",
+        &["SWS", "silly window"],
+        "9293",
+        "engine/src/tcp/connection/plan.rs",
+    ),
     Row(
         "Zero-window probe",
         &["zero-window probe", "persist"],
@@ -51,7 +56,12 @@ const SEND: &[Row] = &[
     ),
     Row("HyStart++", &["HyStart"], "9406", "engine/src/tcp/send/congestion/hystart.rs"),
     Row("Initial window", &["initial window"], "6928", "engine/src/tcp/send/congestion/mod.rs"),
-    Row("Slow start after idle", &["slow start after idle"], "5681", "engine/src/tcp/send/segmentize.rs"),
+    Row(
+        "Slow start after idle",
+        &["slow start after idle"],
+        "5681",
+        "engine/src/tcp/connection/segmentize.rs",
+    ),
     Row("Pacing", &["pacing"], "-", "engine/src/tcp/send/pacing.rs"),
     Row(
         "Explicit congestion notification",

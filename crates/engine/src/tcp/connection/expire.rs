@@ -106,7 +106,9 @@ impl Connection {
                 if self.has_user { Rule::EndRetransmissionTimeout } else { Rule::EndFinTimeout },
             );
         }
-        self.abandon_probe();
+        if let Some(search) = &mut self.search {
+            search.abandon();
+        }
         self.recovery.timeout(now, self.mss, &mut self.congestion);
         let losses = &mut self.cold.losses;
         losses.timeouts = losses.timeouts.wrapping_add(1);

@@ -1,15 +1,21 @@
 //! A connection in a synchronized state: its variables (the TCB of RFC 9293 section 3.3.1), and how it ends.
 
 pub(super) mod ack;
+pub(super) mod ack_hold;
 pub(super) mod arrives;
+mod buffers;
 pub(super) mod check;
 pub(super) mod expire;
 pub(super) mod icmp;
+mod mtu_probing;
+mod pacing;
 pub(super) mod parked;
 pub(super) mod pending;
+mod plan;
 mod prediction;
 pub(super) mod rcv;
 pub(super) mod retries;
+mod segmentize;
 pub(super) mod snd;
 pub(super) mod state;
 pub(super) mod stats;

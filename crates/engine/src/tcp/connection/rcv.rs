@@ -4,7 +4,7 @@
 use crate::Instant;
 use crate::buffer::RecvRing;
 use crate::seq::RcvSeq;
-use crate::tcp::recv::ack_hold::AckHold;
+use crate::tcp::connection::ack_hold::AckHold;
 use core::time::Duration;
 use lastack_wire::tcp::{SackBlocks, Timestamps};
 

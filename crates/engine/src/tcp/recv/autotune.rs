@@ -5,11 +5,6 @@
 
 use crate::Instant;
 use crate::config::TcpConfig;
-use crate::config::validate::MIN_BUFFER;
-use crate::shared::Shared;
-use crate::tcp::connection::Connection;
-use crate::tcp::handshake::negotiate;
-use crate::tcp::segment::Arrival;
 use crate::tcp::socket::settings::Settings;
 use core::time::Duration;
 
@@ -20,7 +15,7 @@ pub(crate) const INITIAL: usize = 128 * 1024;
 const OCTETS_PER_NANOSECOND: u64 = 4;
 
 /// The buffer that each of many connections may use: four of the largest packets.
-const MIN_SHARE: usize = 2 * INITIAL;
+pub(in crate::tcp) const MIN_SHARE: usize = 2 * INITIAL;
 
 /// No RTT sample.
 const NONE: u64 = u64::MAX;
@@ -54,9 +49,34 @@ impl RcvBufTuner {
     pub fn new(now: Instant) -> Self {
         Self { since: now, read: 0, copied: 0, trip: 0, least: NONE }
     }
-}
 
-impl RcvBufTuner {
+    /// Data has arrived that echoes a timestamp of this age in milliseconds (RFC 7323). A pause of the sender adds to
+    /// it, so the minimum is used.
+    pub fn measure(&mut self, age: u32) {
+        if age < 1 << 31 {
+            self.least = self.least.min(u64::from(age) * 1_000_000);
+        }
+    }
+
+    /// Data has arrived, and `read` bytes were read in all. Once per round trip: the size of the receive buffer for the
+    /// next, twice the bytes read in this one; while that grows, as in slow start, the expected growth is added.
+    #[inline]
+    pub fn tune(&mut self, now: Instant, srtt: u64, read: u64, mss: u32) -> Option<usize> {
+        let rtt = srtt.max(self.rtt());
+        if srtt == 0 || now.nanos_since(self.since) < rtt {
+            return None;
+        }
+        let copied = read - self.read;
+        let before = self.copied;
+        let trip = if self.least == NONE { self.trip } else { self.least };
+        *self = Self { since: now, read, copied: copied.max(before), trip, least: NONE };
+        if copied <= before {
+            return None;
+        }
+        let wanted = copied * 2 + (copied - before).min(copied / 2) * 4 + 16 * u64::from(mss);
+        Some(size(wanted).min(useful(rtt)))
+    }
+
     /// The max bytes read per round trip, and the RTT in nanoseconds.
     pub fn parts(&self) -> (u32, u64) {
         (u32::try_from(self.copied).unwrap_or(u32::MAX), self.trip)
@@ -79,115 +99,8 @@ impl RcvBufTuner {
     }
 }
 
-impl Connection {
-    /// Data has arrived: samples the age of the echoed timestamp (RFC 7323). A pause of the sender adds to it, so the
-    /// minimum is used.
-    pub(in crate::tcp) fn measure_rcv_rtt(&mut self, now: Instant, seg: &Arrival<'_>) {
-        let Some(echoed) = seg.tcp.options.timestamps.filter(|_| self.negotiated.timestamps) else { return };
-        let age = negotiate::timestamp(now, self.ts_offset).wrapping_sub(echoed.ecr);
-        if age < 1 << 31 {
-            self.reading.least = self.reading.least.min(u64::from(age) * 1_000_000);
-        }
-    }
-
-    /// Data has arrived: once per round trip, raises the receive buffer to twice the bytes read in it; while that
-    /// grows, as in slow start, by the expected growth of the next round trip, too.
-    pub(in crate::tcp) fn tune_receive_buffer(&mut self, shared: &Shared, now: Instant) {
-        let srtt = self.rtt.srtt_nanos();
-        let rtt = srtt.max(self.reading.rtt());
-        if srtt == 0 || now.nanos_since(self.reading.since) < rtt {
-            return;
-        }
-        let read = self.incoming.total_read();
-        let copied = read - self.reading.read;
-        let before = self.reading.copied;
-        let least = self.reading.least;
-        let trip = if least == NONE { self.reading.trip } else { least };
-        self.reading = RcvBufTuner { since: now, read, copied: copied.max(before), trip, least: NONE };
-        if copied > before {
-            let wanted = copied * 2 + (copied - before).min(copied / 2) * 4 + 16 * u64::from(self.mss);
-            let users = self.settings.receive_buffer.map_or(usize::MAX, |limit| limit as usize);
-            let most = shared.config.tcp.receive_buffer.min(users);
-            self.incoming.raise_limit(size(wanted).min(useful(rtt)).min(most));
-        }
-    }
-
-    /// Data was acknowledged: raises the send buffer to twice the congestion window, so that there is always data to
-    /// send. The limit does not shrink with the window: SACKed data takes room until the gap is filled, and a window
-    /// that waits for room would be sent as one burst.
-    pub(in crate::tcp) fn tune_send_buffer(&mut self, shared: &mut Shared, now: Instant) {
-        if self.outgoing.capacity() >= MIN_SHARE {
-            shared.memory.sharers.count(now, &mut self.shared_in);
-        }
-        let wanted = (self.congestion.window() as usize).saturating_mul(2);
-        if wanted > self.send_limit {
-            let most = self.share_of_useful(shared).min(shared.config.tcp.send_buffer);
-            self.send_limit = self.send_limit.max(wanted.min(most));
-        }
-    }
-
-    /// Max useful send buffer. Connections with large buffers share what one alone could use, in equal parts: together
-    /// they are not faster than one, and the time that each waits for its turn adds to the RTT of all others.
-    fn share_of_useful(&self, shared: &Shared) -> usize {
-        let share = (useful(self.rtt.srtt_nanos()) / shared.memory.sharers.number()).max(MIN_SHARE);
-        // In whole segments, so that a full buffer does not end in a small one.
-        share - share % self.mss as usize
-    }
-
-    /// Room for a write: that in the send buffer, as far as the limit of unsent data allows.
-    pub(in crate::tcp) fn send_room(&self, shared: &Shared) -> usize {
-        let room = self.free_send_buffer(shared);
-        let Some(low) = self.settings.not_sent_low_water else { return room };
-        room.min(low.saturating_add(self.sendable_now()).saturating_sub(self.unsent()) as usize)
-    }
-
-    /// The free part of the send buffer.
-    fn free_send_buffer(&self, shared: &Shared) -> usize {
-        let config = &shared.config.tcp;
-        let users = self.settings.send_buffer.map(|limit| limit.max(MIN_BUFFER).min(config.send_buffer));
-        let limit = users.unwrap_or_else(|| match shared.memory.sharers.number() {
-            1 => self.send_limit,
-            _ => self.send_limit.min(self.share_of_useful(shared)),
-        });
-        let most = shared.memory.most(config, self.outgoing.capacity(), self.bytes.sent);
-        // The ring's size at creation is a bound, even if the settings have grown since.
-        limit.min(most).saturating_sub(self.outgoing.len()).min(self.outgoing.room())
-    }
-
-    fn unsent(&self) -> u32 {
-        self.end_of_data().offset_from(self.snd.nxt).max(0) as u32
-    }
-
-    /// Bytes of unsent data beyond what both windows allow.
-    fn waiting(&self) -> u32 {
-        self.unsent().saturating_sub(self.sendable_now())
-    }
-
-    /// Whether the connection counts as writable, as on Linux: a third of the send buffer is free, and less than
-    /// `share` of the limit of unsent data is used. To notify a writer of each acknowledgment would be a waste.
-    fn is_writable(&self, shared: &Shared, share: u32) -> bool {
-        let free = self.free_send_buffer(shared);
-        let low = self.settings.not_sent_low_water;
-        free > 0
-            && free >= self.outgoing.len() / 2
-            && low.is_none_or(|low| self.waiting() < low.div_ceil(share))
-    }
-
-    /// Whether a writer that found no room is notified: half of the limit of unsent data is free.
-    pub(in crate::tcp) fn is_writable_again(&self, shared: &Shared) -> bool {
-        self.is_writable(shared, 2)
-    }
-
-    /// Whether poll(2) would report it as writable; if not, an event follows.
-    pub(in crate::tcp) fn poll_ample_room(&mut self, shared: &Shared) -> bool {
-        let ready = self.is_writable(shared, 1);
-        self.waits.write |= !ready;
-        ready
-    }
-}
-
 /// Max buffer that a path of this RTT in nanoseconds can use.
-fn useful(rtt: u64) -> usize {
+pub(in crate::tcp) fn useful(rtt: u64) -> usize {
     size(rtt.saturating_mul(OCTETS_PER_NANOSECOND)).saturating_add(INITIAL)
 }
 

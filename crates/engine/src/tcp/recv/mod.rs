@@ -1,5 +1,4 @@
 //! The receive side of a connection: delayed ACKs, and receive buffer auto-tuning.
 
-pub(super) mod ack_hold;
 pub(super) mod ack_policy;
 pub(super) mod autotune;

@@ -5,11 +5,10 @@ use crate::Instant;
 use crate::config::TcpConfig;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
-use crate::tcp::CaState;
-use crate::tcp::connection::Connection;
 use crate::tcp::handshake::negotiate::{Negotiated, headers};
 use alloc::boxed::Box;
 use core::net::IpAddr;
+use core::time::Duration;
 
 /// When the path MTU is searched for (RFC 4821).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,9 +31,17 @@ pub(in crate::tcp) fn base_mtu(config: &TcpConfig, remote: IpAddr) -> usize {
 /// The minimum gain for which a probe is sent (`tcp_probe_threshold`).
 const MIN_GAIN: u32 = 8;
 /// A probe needs a congestion window of at least this many segments, ..
-const MIN_WINDOW: u32 = 11;
+pub(in crate::tcp) const MIN_WINDOW: u32 = 11;
 /// .. and this many segments after it, which show whether it was lost.
 const FOLLOWERS: u32 = 4;
+
+/// What became of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Lost,
+    /// A segment with this much data passes.
+    Passed(u32),
+}
 
 /// The state of the search. Sizes are those of the data in a segment.
 #[derive(Clone, Debug)]
@@ -48,8 +55,55 @@ pub(crate) struct MtuDiscovery {
 }
 
 impl MtuDiscovery {
-    fn new(high: u32) -> Self {
+    /// `high`: the largest size that may pass.
+    pub fn new(high: u32) -> Self {
         Self { high, probe: None, next_search_at: None }
+    }
+
+    /// The largest size that may pass: after an interval, a size that was lost may pass now. `largest`: that of the
+    /// link.
+    pub fn size_limit(&self, now: Instant, largest: u32) -> u32 {
+        let renewed = self.next_search_at.is_some_and(|at| at <= now);
+        if renewed { largest } else { self.high }
+    }
+
+    /// The size of the next probe: the middle between the size that passes, `mss`, and the largest that may.
+    pub fn next_size(&self, mss: u32, limit: u32) -> Option<u32> {
+        (self.is_idle() && limit >= mss + MIN_GAIN).then(|| (mss + limit).div_ceil(2))
+    }
+
+    /// Bytes that must be ready for a probe of this size, with the segments after it.
+    pub fn needed(mss: u32, size: u32) -> u32 {
+        size + FOLLOWERS * mss
+    }
+
+    /// A probe was sent.
+    pub fn sent(&mut self, now: Instant, limit: u32, seq: SndSeq, len: u32) {
+        self.high = limit;
+        self.next_search_at = self.next_search_at.filter(|at| *at > now);
+        self.probe = Some((seq, len));
+    }
+
+    /// A timeout: the loss of the probe says nothing about the path MTU.
+    pub fn abandon(&mut self) {
+        self.probe = None;
+    }
+
+    /// An ACK has arrived: handles a probe that was lost, or acknowledged by `una`.
+    pub fn outcome(&mut self, now: Instant, interval: Duration, lost: bool, una: SndSeq) -> Option<Outcome> {
+        let (seq, len) = self.probe?;
+        if lost {
+            self.probe = None;
+            self.high = len - 1;
+            self.next_search_at = Some(now + interval);
+            return Some(Outcome::Lost);
+        }
+        if una.before(seq + len) {
+            return None;
+        }
+        self.probe = None;
+        self.next_search_at.get_or_insert(now + interval);
+        Some(Outcome::Passed(len))
     }
 
     /// Whether no probe is in flight.
@@ -79,84 +133,4 @@ pub(in crate::tcp) fn first_size(
     let high = negotiated.data_size(if silent { link } else { path }, remote);
     let searched = negotiated.sack && (always || silent && shared.config.tcp.mtu_probing != MtuProbing::Off);
     (size, searched.then(|| Box::new(MtuDiscovery::new(high))))
-}
-
-impl Connection {
-    /// The path drops large packets: starts the search for the largest that passes. Without SACK the loss of a
-    /// probe cannot be distinguished from other losses.
-    pub(in crate::tcp) fn start_mtu_discovery(&mut self, shared: &Shared) {
-        if self.negotiated.sack && shared.config.tcp.mtu_probing != MtuProbing::Off {
-            self.search = Some(Box::new(MtuDiscovery::new(self.largest_size(shared))));
-        }
-    }
-
-    fn largest_size(&self, shared: &Shared) -> u32 {
-        self.negotiated.data_size(shared.config.mtu, self.flow.remote.ip())
-    }
-
-    /// The largest size that may pass: after an interval, a size that was lost may pass now.
-    fn size_limit(&self, shared: &Shared, now: Instant) -> Option<u32> {
-        let search = self.search.as_ref()?;
-        let renewed = search.next_search_at.is_some_and(|at| at <= now);
-        Some(if renewed { self.largest_size(shared) } else { search.high })
-    }
-
-    /// The size of a probe to be sent now: the middle between the size that passes and the largest that may.
-    pub(in crate::tcp) fn next_probe_size(&self, shared: &Shared, now: Instant, cwnd: u32) -> Option<u32> {
-        self.search.as_ref().filter(|search| search.probe.is_none())?;
-        let high = self.size_limit(shared, now)?;
-        if high < self.mss + MIN_GAIN {
-            return None;
-        }
-        let size = (self.mss + high).div_ceil(2);
-        let needed = size + FOLLOWERS * self.mss;
-        let ready = self.end_of_data().offset_from(self.snd.nxt) >= needed as i32
-            && self.snd.edge().offset_from(self.snd.nxt) >= needed as i32
-            && cwnd >= MIN_WINDOW * self.mss
-            && self.recovery.ca_state() == CaState::Open;
-        ready.then_some(size)
-    }
-
-    /// A probe was sent.
-    #[cold]
-    pub(in crate::tcp) fn on_mtu_probe_sent(&mut self, shared: &Shared, now: Instant, seq: SndSeq, len: u32) {
-        let high = self.size_limit(shared, now);
-        if let Some(search) = &mut self.search {
-            search.high = high.unwrap_or(search.high);
-            search.next_search_at = search.next_search_at.filter(|at| *at > now);
-            search.probe = Some((seq, len));
-        }
-        let start = self.recovery.scoreboard.position(seq);
-        self.recovery.probes_size(start..start + u64::from(len));
-    }
-
-    /// A timeout: the loss of the probe says nothing about the path MTU.
-    pub(in crate::tcp) fn abandon_probe(&mut self) {
-        if let Some(search) = &mut self.search {
-            search.probe = None;
-        }
-    }
-
-    /// After an ACK: handles a probe that was acknowledged or lost.
-    pub(in crate::tcp) fn on_mtu_probe_outcome(&mut self, shared: &mut Shared, now: Instant) {
-        let lost = self.recovery.take_size_probe_lost();
-        let Some(search) = &mut self.search else { return };
-        let Some((seq, len)) = search.probe else { return };
-        let TcpConfig { mtu_probe_interval, .. } = shared.config.tcp;
-        if lost {
-            search.probe = None;
-            search.high = len - 1;
-            search.next_search_at = Some(now + mtu_probe_interval);
-            shared.counters.tcp_mtu_probes_lost += 1;
-        } else if !self.snd.una.before(seq + len) {
-            search.probe = None;
-            search.next_search_at.get_or_insert(now + mtu_probe_interval);
-            if len > self.mss {
-                self.mss = len;
-                let remote = self.flow.remote.ip();
-                shared.paths.raise(remote, self.negotiated.packet_size(len, remote), now);
-                shared.counters.tcp_mtu_probes_arrived += 1;
-            }
-        }
-    }
 }

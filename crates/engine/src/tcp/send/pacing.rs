@@ -2,15 +2,13 @@
 //! Off by default (`TcpConfig::pacing`).
 
 use crate::Instant;
-use crate::shared::Shared;
-use crate::tcp::connection::Connection;
 use crate::tcp::send::congestion::{Congestion, INITIAL_SEGMENTS};
 use core::time::Duration;
 
 /// The max burst is this time at the pacing rate, so that no timer needs to be finer, ..
 const QUANTUM: Duration = Duration::from_millis(1);
 /// .. or an initial window (RFC 6928), which every path must take anyway.
-const BURST_SEGMENTS: u32 = INITIAL_SEGMENTS;
+pub(in crate::tcp) const BURST_SEGMENTS: u32 = INITIAL_SEGMENTS;
 
 /// The pacing rate in percent of one window per RTT, as on Linux: slow start doubles the window within the RTT;
 /// congestion avoidance needs a margin to use the window in spite of delays.
@@ -25,64 +23,25 @@ pub(crate) struct Pacer {
 
 impl Pacer {
     /// Accounts data that takes `time` at the pacing rate.
-    fn sent(&mut self, now: Instant, time: Duration) {
+    pub fn sent(&mut self, now: Instant, time: Duration) {
         self.free_at = Some(self.free_at.map_or(now, |at| at.max(now)) + time);
     }
 
-    /// Until when the next segment has to wait if at most `ahead` may be sent in advance; `None`: it may be sent now.
-    fn wait(&self, now: Instant, ahead: Duration) -> Option<Instant> {
+    /// Until when the next segment has to wait if at most `burst` may be sent in advance; `None`: it may be sent now.
+    pub fn wait(&self, now: Instant, burst: Duration) -> Option<Instant> {
+        let ahead = burst.max(QUANTUM);
         let at = self.free_at.filter(|at| *at - now > ahead)?;
         Some(now + (at - now - ahead).max(QUANTUM))
     }
 }
 
-/// The pacing rate for this window, in percent of the window per RTT.
-pub(super) fn percent(congestion: &Congestion, window: u64) -> u64 {
-    if window < u64::from(congestion.threshold() / 2) { SLOW_START } else { AVOIDANCE }
+/// How long this many bytes take at the pacing rate, if the window is sent within an RTT.
+pub(in crate::tcp) fn time_of(bytes: u32, srtt: Duration, congestion: &Congestion, window: u64) -> Duration {
+    let nanos = u128::from(bytes) * srtt.as_nanos() * 100 / u128::from(window * percent(congestion, window));
+    Duration::from_nanos(nanos as u64)
 }
 
-impl Connection {
-    /// How long `octets` bytes take at the pacing rate. `None`: no pacing.
-    fn pace(&self, shared: &Shared, congestion: &Congestion, bytes: u32) -> Option<Duration> {
-        if !shared.config.tcp.pacing {
-            return None;
-        }
-        let srtt = self.rtt.srtt()?;
-        let window = u64::from(self.recovery.window(congestion, self.mss)).max(u64::from(self.mss));
-        let percent = percent(congestion, window);
-        let nanos = u128::from(bytes) * srtt.as_nanos() * 100 / u128::from(window * percent);
-        Some(Duration::from_nanos(nanos as u64))
-    }
-
-    /// The pacing rate in bytes per second.
-    pub(in crate::tcp) fn pacing_rate(&self, shared: &Shared) -> Option<u64> {
-        const SAMPLE: u32 = 1 << 20;
-        let time = self.pace(shared, &self.congestion, SAMPLE)?;
-        Some((u128::from(SAMPLE) * 1_000_000_000 / time.as_nanos().max(1)) as u64)
-    }
-
-    /// Until when pacing delays data; `None`: it may be sent now.
-    #[inline]
-    pub(in crate::tcp) fn paced_until(
-        &self,
-        shared: &Shared,
-        now: Instant,
-        congestion: &Congestion,
-    ) -> Option<Instant> {
-        if !shared.config.tcp.pacing {
-            return None;
-        }
-        let burst = self.pace(shared, congestion, BURST_SEGMENTS * self.mss)?;
-        self.cold.pacer.wait(now, burst.max(QUANTUM))
-    }
-
-    /// Accounts data that was sent.
-    #[inline]
-    pub(in crate::tcp) fn book_pace(&mut self, shared: &Shared, now: Instant, bytes: u32) {
-        if shared.config.tcp.pacing
-            && let Some(time) = self.pace(shared, &self.congestion, bytes)
-        {
-            self.cold.pacer.sent(now, time);
-        }
-    }
+/// The pacing rate for this window, in percent of the window per RTT.
+pub(in crate::tcp) fn percent(congestion: &Congestion, window: u64) -> u64 {
+    if window < u64::from(congestion.threshold() / 2) { SLOW_START } else { AVOIDANCE }
 }

@@ -11,6 +11,7 @@ use crate::tcp::connection::Connection;
 use crate::tcp::connection::pending::Pending;
 use crate::tcp::handshake::negotiate;
 use crate::tcp::send::congestion::Congestion;
+use crate::tcp::send::pacing;
 use core::time::Duration;
 use lastack_wire::tcp::TcpFlags;
 
@@ -336,7 +337,7 @@ impl Connection {
         let Some(srtt) = self.rtt.srtt() else { return u32::MAX };
         let micros = (srtt.as_micros() as u64).max(1);
         let cwnd = u64::from(congestion.window());
-        let rate = cwnd * super::pacing::percent(congestion, cwnd) * 10 / micros * 1000 / 1024;
+        let rate = cwnd * pacing::percent(congestion, cwnd) * 10 / micros * 1000 / 1024;
         let near = (1 << 16) >> (micros >> 9).min(17);
         let most = (cwnd / 2).max(self.mss.into());
         let least = u64::from(self.mss) * u64::from(config.burst_segments);
