@@ -56,13 +56,15 @@ impl Protocol {
     /// Whether a client of `self` and a server of `other` can understand each other.
     #[must_use]
     pub fn agrees(self, other: Self) -> bool {
-        use Protocol::{Http2, HttpRequest, HttpResponse, Proxy, Tls, TlsAlert};
+        use Protocol::{Http2, HttpRequest, HttpResponse, Mail, Mailbox, Proxy, Redis, Tls, TlsAlert};
         match (self, other) {
             // What follows the header is not known.
             (Proxy, _) => true,
-            (HttpRequest, HttpResponse) | (Http2, Http2) | (Tls, Tls | TlsAlert) => true,
+            (HttpRequest, HttpResponse) | (Http2, Http2) | (Tls | TlsAlert, Tls | TlsAlert) => true,
+            // USER is of FTP and of POP3, whose errors begin as those of Redis.
+            (Mail, Mailbox | Redis) => true,
             // An upgrade, or an answer that is chunked in a way of its own.
-            (HttpRequest, _) | (Http2, _) | (Tls, _) => false,
+            (HttpRequest | Http2 | Tls, _) => false,
             (a, b) => a == b,
         }
     }

@@ -437,3 +437,27 @@ fn scans_are_found_in_one_direction_alone() {
     assert!(causes_of(20..40, refusal).iter().all(|cause| cause == "scan"));
     assert!(causes_of(20..24, refusal).iter().all(|cause| cause == "refused"));
 }
+
+/// USER begins FTP and POP3, and POP3's errors look like those of Redis.
+#[test]
+fn mail_that_is_refused_is_no_mismatch() {
+    for greeting in [b"+OK ready\r\n" as &'static [u8], b"-ERR busy\r\n"] {
+        let end = 1 + greeting.len() as u32;
+        let mut talk = Talk { ports: Some([40_000, 110]), ..Talk::opened(20.) };
+        talk.add(Packet { data: greeting, ..packet(5., 1, PSH | ACK, 1, 1) })
+            .add(packet(0.1, 0, ACK, 1, end));
+        talk.add(Packet { data: b"USER a\r\n", ..packet(5., 0, PSH | ACK, 1, end) });
+        talk.add(Packet { data: b"-ERR no\r\n", ..packet(20., 1, PSH | ACK, end, 9) });
+        talk.add(packet(0.1, 1, FIN | ACK, end + 9, 9)).add(packet(0.1, 0, FIN | ACK, 9, end + 10));
+        talk.add(packet(20., 1, ACK, end + 10, 10));
+        assert_end(&talk.explain(0), "orderly", "server");
+    }
+}
+
+/// A stack that aborts without the ACK flag, right after it acknowledged all data.
+#[test]
+fn a_bare_reset_of_an_end_that_just_acknowledged_is_an_abort() {
+    let mut talk = Talk::opened(20.);
+    asked(&mut talk).add(Packet { window: 0, ..packet(0.4, 0, RST, 41, 0) });
+    assert_end(&talk.explain(0), "abort", "client");
+}

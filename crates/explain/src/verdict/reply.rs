@@ -20,6 +20,11 @@ impl Case<'_> {
         if let Some(frame) = self.marks.moved_from {
             return self.moved(reset, frame);
         }
+        // A host that acknowledged the data knows the connection: an abort of a stack that leaves out the ACK.
+        let knows = trigger.len > 0 && self.side(own).has_acked(trigger.end());
+        if knows && reset.seq_offset() == Some(0) && !reset.peer_fin && self.foreign_ttl(reset).is_none() {
+            return self.abort(reset);
+        }
         let gap = self.quiet_before(&trigger);
         if self.is_proxied(own) && gap < SECOND {
             return self.not_accepted(reset);
