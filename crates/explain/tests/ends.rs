@@ -401,6 +401,39 @@ fn an_abort_of_the_host_over_another_path_is_the_hosts() {
     assert_end(&talk.explain(0), "idle-reset", "path");
 }
 
+/// Connections that one event ends were idle for as long as each other: the event is the fact, not a timer.
+#[test]
+fn a_group_that_ends_at_once_says_so() {
+    let mut explainer = Explainer::new(Options { all: true, ..Options::default() });
+    let mut number = 0;
+    let mut talk = Talk::opened(1.);
+    asked(&mut talk).add(Packet { window: 0, ..packet(33_000., 1, RST | ACK, 1001, 41) });
+    let mut time = 1_700_000_000_000 * MS;
+    for (place, sent) in talk.packets.iter().enumerate() {
+        time += (sent.after * MS as f64) as i64;
+        for client in 0..3 {
+            number += 1;
+            let other = Talk { ports: Some([40_000 + client, 8021]), ..Talk::default() };
+            let data = other.bytes(sent, 100 + place as u16);
+            explainer.packet(&RawPacket {
+                frame: Frame::new(0, number),
+                time: time + i64::from(client) * MS / 10,
+                timed: true,
+                link: 101,
+                interface: 0,
+                data: &data,
+                length: data.len() as u32,
+                comment: None,
+            });
+        }
+    }
+    explainer.finish();
+    let ended: Vec<_> = explainer.ready().collect();
+    let groups = explainer.groups_of(&ended);
+    assert_eq!(groups.len(), 1, "{groups:?}");
+    assert_eq!(groups[0].fact, "all in the same instant, 33.0 s after the last traffic");
+}
+
 /// The causes of connections to these ports, each of one packet.
 fn causes_of(ports: std::ops::Range<u16>, packet: Packet) -> Vec<String> {
     let mut explainer = Explainer::new(Options { all: true, ..Options::default() });

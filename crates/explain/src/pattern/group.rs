@@ -148,11 +148,14 @@ fn fact(cause: Cause, server: Endpoint, facts: &GroupFacts, context: &Context) -
         return outage(facts.first, facts.last, accepted).into();
     }
     let (low, high) = facts.idle;
-    if facts.count >= 3 && low >= 1.0 && high - low <= (low * 0.02).max(0.1) {
-        return format!("each after {low:.1} s without traffic");
-    }
-    if facts.count >= 2 && facts.last - facts.first < 100_000_000 {
-        return "all in the same instant".into();
+    let alike = facts.count >= 3 && low >= 1.0 && high - low <= (low * 0.02).max(0.1);
+    let together = facts.count >= 2 && facts.last - facts.first < 100_000_000;
+    match (together, alike) {
+        // One event, though the connections may have been idle for as long as each other.
+        (true, true) => return format!("all in the same instant, {low:.1} s after the last traffic"),
+        (true, false) => return "all in the same instant".into(),
+        (false, true) => return format!("each after {low:.1} s without traffic"),
+        (false, false) => {}
     }
     format!("over {:.0} s", seconds(facts.last - facts.first).max(1.0))
 }

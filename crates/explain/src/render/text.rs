@@ -287,13 +287,13 @@ fn reasons(out: &mut String, writer: &Writer, explained: &Explained) {
             Some(expected) if !expected.is_empty() => format!(", expected {expected}"),
             _ => String::new(),
         };
-        let _ = writeln!(
-            out,
-            "  {:<16} {frame:<14} {} [{}{expected}]",
-            evidence.kind.name(),
-            writer.hide_addresses(&evidence.text),
-            evidence.value
-        );
+        // Some evidence has no value but what its text says.
+        let value = match evidence.value == evidence.text {
+            true => String::new(),
+            false => format!(" [{}{expected}]", evidence.value),
+        };
+        let text = writer.hide_addresses(&evidence.text);
+        let _ = writeln!(out, "  {:<16} {frame:<14} {text}{value}", evidence.kind.name());
     }
     for (said, frame) in &verdict.declared {
         let text = if writer.redact && matches!(said.source, "application" | "text") {
