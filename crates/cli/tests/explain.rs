@@ -144,7 +144,7 @@ fn bad_input_gets_a_message_and_a_status() {
     assert!(complaint(&explain(&[&unknown])).contains("link type 147 is not known"));
     let output = explain(&["--fail-on", "nonsense", &cut]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(complaint(&output).contains("the causes are orderly, refused, "), "{}", complaint(&output));
+    assert!(complaint(&output).contains("Causes: orderly, refused, "), "{}", complaint(&output));
     assert_eq!(explain(&["-", "-w", "x.pcapng"]).status.code(), Some(2));
     assert_eq!(explain(&[]).status.code(), Some(2));
 }
