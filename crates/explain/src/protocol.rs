@@ -185,7 +185,7 @@ pub fn is_farewell(record: (u8, u16), len: u32) -> bool {
 pub fn is_goodbye(data: &[u8]) -> bool {
     let unbind = |data: &[u8]| {
         let size = data.get(1).map(|size| usize::from(*size));
-        data.first() == Some(&0x30) && size == Some(data.len() - 2) && data.ends_with(&[0x42, 0])
+        data.first() == Some(&0x30) && size == data.len().checked_sub(2) && data.ends_with(&[0x42, 0])
     };
     let quit = |data: &[u8]| {
         data.len() <= 6 && data.to_ascii_uppercase().starts_with(b"QUIT") && data.ends_with(b"\n")
@@ -343,6 +343,16 @@ mod tests {
         assert!(
             !Protocol::HttpRequest.agrees(Protocol::Ssh) && !Protocol::Tls.agrees(Protocol::HttpResponse)
         );
+    }
+
+    #[test]
+    fn a_goodbye_is_whole() {
+        let goodbyes: [&[u8]; 4] = [b"0\x05\x02\x01\x02B\0", b"quit\r\n", b"X\0\0\0\x04", b"\xe0\0"];
+        for data in goodbyes {
+            assert!(is_goodbye(data));
+            assert!((0..data.len()).all(|end| !is_goodbye(&data[..end])), "{data:?}");
+        }
+        assert!(!is_goodbye(b"QUIT NOW\r\n") && !is_goodbye(b"0"));
     }
 
     #[test]
