@@ -31,6 +31,8 @@ pub struct Payloads {
 }
 
 impl Payloads {
+    pub(super) const NONE: Self = Self { recent: Vec::new(), next: 0, conflict: None };
+
     /// Takes note of a segment with payload. `max`: the end of what the sender had sent before.
     pub(super) fn add(&mut self, segment: &Segment<'_>, pkt: &Pkt, max: Option<u32>) {
         let kept = segment.payload.len().min(PREFIX);

@@ -91,10 +91,9 @@ impl Conn {
     /// A connection that begins with this segment.
     pub fn new(segment: &Segment<'_>, ordinal: u64) -> Self {
         let pkt = &segment.pkt;
-        let side = |at| Side { at, ..Side::default() };
         Self {
             ordinal,
-            sides: [side(segment.src), side(segment.dst)],
+            sides: [Side::new(segment.src), Side::new(segment.dst)],
             client: None,
             packets: 0,
             first: (pkt.time, pkt.frame),
@@ -338,10 +337,11 @@ impl Conn {
             }
         }
         self.overtaken_by_reset(pkt);
-        self.sides[peer].probes.count = 0;
+        self.sides[peer].is_answered();
         if new > 0 {
-            self.sides[0].probes.in_a_row = 0;
-            self.sides[1].probes.in_a_row = 0;
+            for side in self.sides.iter_mut().filter(|side| side.probes.in_a_row > 0) {
+                side.probes.in_a_row = 0;
+            }
         }
         if pkt.len > 0 && !pkt.has(TcpFlags::SYN) {
             let turn = self.speaker.is_some_and(|speaker| speaker != pkt.side);
@@ -575,7 +575,7 @@ impl Conn {
         self.before.shrink_to_fit();
         self.next = 0;
         for side in self.sides.iter_mut().chain(self.at_reset.as_deref_mut().into_iter().flatten()) {
-            side.payloads.shrink();
+            side.shrink();
         }
         self.head.shrink_to_fit();
         self.after.shrink_to_fit();

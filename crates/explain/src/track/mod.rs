@@ -108,10 +108,10 @@ impl Tracker {
     /// The next life of a tuple, whose life before may still go on at the other end.
     fn succeed(&mut self, slot: u32, segment: &Segment<'_>, side: usize) -> Box<Conn> {
         let former = self.slots[slot as usize].as_ref().and_then(|old| {
-            // A life that this end ended alone may go on at the other; an unanswered one never existed.
+            // A life that this end ended alone may go on at the other, or be there in TIME-WAIT; an unanswered one never existed.
             let answered = old.sides[1 - side].packets > 0;
             let known = |side: usize| old.sides[side].started.then_some(old.sides[side].max);
-            (answered && !old.is_orderly()).then(|| Former { nxt: [known(side), known(1 - side)] })
+            answered.then(|| Former { nxt: [known(side), known(1 - side)] })
         });
         self.ordinal += 1;
         let mut conn = Box::new(Conn::new(segment, self.ordinal));
@@ -237,5 +237,16 @@ impl Conn {
         self.sides[1].packets == 0
             && self.resets.is_empty()
             && self.sides[0].syn.is_some_and(|syn| !syn.has(TcpFlags::ACK))
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a flood there is a connection for each packet: what one takes is what the flood costs.
+    #[test]
+    fn a_connection_of_one_packet_is_small() {
+        assert!(size_of::<Conn>() <= 1024, "{}", size_of::<Conn>());
+        assert!(size_of::<Side>() <= 288, "{}", size_of::<Side>());
     }
 }

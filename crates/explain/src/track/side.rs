@@ -4,6 +4,7 @@ use crate::packet::{Endpoint, Frame, Pkt, ahead};
 use crate::protocol::{self, Protocol};
 use crate::segment::Segment;
 use lastack_wire::TcpFlags;
+use std::ops::{Deref, DerefMut};
 
 /// Ranges that are kept of data that came out of order.
 const RANGES: usize = 16;
@@ -55,7 +56,8 @@ pub struct Probes {
     pub in_a_row: u32,
 }
 
-/// One end, as far as its packets tell.
+/// One end, as far as its packets tell. What only an end has that sent data or closed stands behind a pointer ([`Dialog`]): in a flood
+/// nearly every connection is one packet.
 #[derive(Clone, Debug, Default)]
 pub struct Side {
     /// Its address and port.
@@ -72,25 +74,43 @@ pub struct Side {
     pub last_syn: i64,
     /// What its SYN says.
     pub options: SynOptions,
-    /// Its first FIN.
-    pub fin: Option<Pkt>,
-    /// FINs it sent.
-    pub fins: u32,
-    /// The last FIN.
-    pub last_fin: i64,
     /// Whether `nxt` and `max` mean something.
     pub started: bool,
     /// The end of what it sent without a gap, as seen here.
     pub nxt: u32,
     /// The end of all that it sent.
     pub max: u32,
-    pub(super) ranges: Vec<(u32, u32)>,
     /// The highest number it acknowledged.
     pub ack: Option<u32>,
     /// The last window it offered, scaled if the scale is known.
     pub window: Option<u32>,
+    /// Its last packet that is no RST.
+    pub last: Option<Pkt>,
+    /// Hop limit of its SYN.
+    pub syn_ttl: Option<u8>,
+    /// Hop limit of its last packet that is no RST.
+    pub ttl: Option<u8>,
+    /// The lowest and the highest hop limit of packets that are no RST.
+    pub ttl_range: (u8, u8),
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// The connection has timestamps on this side.
+    pub timestamps: bool,
     /// The largest window it offered since the peer began its run of payload.
     pub window_peak: u32,
+    dialog: Option<Box<Dialog>>,
+}
+
+/// What an end has that sent data, closed, or was probed. An end that did nothing of it has the default.
+#[derive(Clone, Debug)]
+pub struct Dialog {
+    /// Its first FIN.
+    pub fin: Option<Pkt>,
+    /// FINs it sent.
+    pub fins: u32,
+    /// The last FIN.
+    pub last_fin: i64,
+    pub(super) ranges: Vec<(u32, u32)>,
     /// Since when it has offered no window.
     pub shut_since: Option<i64>,
     /// ACKs with a shut window since then.
@@ -105,16 +125,6 @@ pub struct Side {
     pub first_data: Option<Pkt>,
     /// Its last packet with payload.
     pub last_data: Option<Pkt>,
-    /// Its last packet that is no RST.
-    pub last: Option<Pkt>,
-    /// Hop limit of its SYN.
-    pub syn_ttl: Option<u8>,
-    /// Hop limit of its last packet that is no RST.
-    pub ttl: Option<u8>,
-    /// The lowest and the highest hop limit of packets that are no RST.
-    pub ttl_range: (u8, u8),
-    /// Its hardware address.
-    pub mac: [u8; 6],
     /// Retransmissions without progress.
     pub stuck: Stuck,
     /// The highest number of sends of one byte.
@@ -151,11 +161,69 @@ pub struct Side {
     pub(super) skipped: (u32, u32),
     /// The most payload that one packet had.
     pub largest: u32,
-    /// The connection has timestamps on this side.
-    pub timestamps: bool,
+}
+
+impl Dialog {
+    const NOTHING: Self = Self {
+        fin: None,
+        fins: 0,
+        last_fin: 0,
+        ranges: Vec::new(),
+        shut_since: None,
+        shut_acks: 0,
+        shut_probes: 0,
+        sack: None,
+        gap_since: None,
+        first_data: None,
+        last_data: None,
+        stuck: Stuck { seq: 0, sends: 0, first: 0, last: 0, spacing: 0 },
+        max_sends: 0,
+        repeats: 0,
+        probes: Probes { count: 0, first: 0, last: 0, spacing: 0, frame: Frame::new(0, 0), in_a_row: 0 },
+        protocol: None,
+        run: 0,
+        run_start: None,
+        promised: None,
+        is_partial_request: false,
+        runs: 0,
+        alert: None,
+        error: None,
+        payloads: super::conflict::Payloads::NONE,
+        tls: false,
+        unseen: 0,
+        skipped: (0, 0),
+        largest: 0,
+    };
+}
+
+impl Deref for Side {
+    type Target = Dialog;
+
+    fn deref(&self) -> &Dialog {
+        static NOTHING: Dialog = Dialog::NOTHING;
+        self.dialog.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Side {
+    fn deref_mut(&mut self) -> &mut Dialog {
+        self.dialog.get_or_insert_with(|| Box::new(Dialog::NOTHING))
+    }
 }
 
 impl Side {
+    /// An end that has sent nothing yet.
+    pub(super) fn new(at: Endpoint) -> Self {
+        Self { at, ..Self::default() }
+    }
+
+    /// Gives back the memory of what is needed only while packets come.
+    pub(super) fn shrink(&mut self) {
+        if let Some(dialog) = &mut self.dialog {
+            dialog.payloads.shrink();
+        }
+    }
+
     /// Whether it acknowledges `number`, as far as is known.
     pub fn has_acked(&self, number: u32) -> bool {
         self.ack.is_some_and(|ack| ahead(ack, number) >= 0)
@@ -198,7 +266,8 @@ impl Side {
     /// Compares its payload with what it sent before.
     pub(super) fn compare(&mut self, segment: &Segment<'_>, pkt: &Pkt) {
         if pkt.len > 0 {
-            self.payloads.add(segment, pkt, self.started.then_some(self.max));
+            let max = self.started.then_some(self.max);
+            self.payloads.add(segment, pkt, max);
         }
     }
 
@@ -231,7 +300,7 @@ impl Side {
                     self.gap_since = Some(pkt.time);
                 }
             }
-            _ if progress => (self.sack, self.gap_since) = (None, None),
+            _ if progress && self.sack.is_some() => (self.sack, self.gap_since) = (None, None),
             _ => {}
         }
         let shift = if pkt.has(TcpFlags::SYN) { 0 } else { self.options.scale.unwrap_or(0).min(14) };
@@ -239,7 +308,9 @@ impl Side {
         self.window = Some(window);
         self.window_peak = self.window_peak.max(window);
         if window > 0 {
-            (self.shut_since, self.shut_acks, self.shut_probes) = (None, 0, 0);
+            if self.shut_since.is_some() || self.shut_probes > 0 {
+                (self.shut_since, self.shut_acks, self.shut_probes) = (None, 0, 0);
+            }
         } else if !pkt.has(TcpFlags::SYN) {
             self.shut_since.get_or_insert(pkt.time);
             self.shut_acks += 1;
@@ -322,9 +393,16 @@ impl Side {
 
     /// The peer acknowledged up to `ack`: what it acknowledges is not stuck.
     pub(super) fn acked_by_peer(&mut self, ack: u32) {
-        self.probes.count = 0;
+        self.is_answered();
         if self.stuck.sends > 0 && ahead(ack, self.stuck.seq) > 0 {
             self.stuck.sends = 0;
+        }
+    }
+
+    /// The peer sent something: its probes are answered.
+    pub(super) fn is_answered(&mut self) {
+        if self.probes.count > 0 {
+            self.probes.count = 0;
         }
     }
 

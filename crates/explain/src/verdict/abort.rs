@@ -310,7 +310,8 @@ impl Case<'_> {
                 ),
             )
             .alternative(Cause::IdleReset, timer)
-            .alternative(Cause::CloseUnread, 0.15)
+            .alternative(Cause::KeepaliveRace, if idle >= SECOND && !client { 0.15 } else { 0.0 })
+            .alternative(Cause::CloseUnread, if idle >= SECOND { 0.05 } else { 0.15 })
             .alternative(Cause::ClientCancelled, if client { 0.25 } else { 0.0 })
             .done()
     }
@@ -323,6 +324,12 @@ impl Case<'_> {
             let start =
                 self.side(other).run_start.map_or(self.side(other).max, |pkt| pkt.seq.wrapping_add(1));
             if !reset.covers(start) && !self.side(own).has_acked(start) {
+                let answered = self.side(own).last_data.map_or(idle, |pkt| reset.pkt.time - pkt.time);
+                let (there, here) = (self.side(other), self.side(own));
+                let upload = there.bytes > there.run + 2920 && there.bytes > here.bytes;
+                if answered < AT_ONCE && (upload || here.error.is_some()) {
+                    return self.answered_and_aborted(reset);
+                }
                 return self.crossed_abort(reset, idle);
             }
             let text = if idle < 5 * MS {
@@ -378,6 +385,7 @@ impl Case<'_> {
         let own = usize::from(reset.pkt.side);
         let other = self.side(1 - own);
         let upload = other.run > 1460
+            || reset.own_spoke_last == Some(false)
             || other.is_cut_short()
             || self.later(1 - own, reset.pkt.frame).any(|pkt| pkt.len > 0);
         let refused = self.side(own).error.is_some();
