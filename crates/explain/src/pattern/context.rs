@@ -1,13 +1,10 @@
 //! What the rest of the capture tells about hosts, routers and listeners.
 
 use super::marks::Marks;
+use super::{HashMap, HashSet};
 use crate::packet::{Addr, Endpoint};
 use crate::track::Conn;
 use lastack_wire::TcpFlags;
-use std::collections::{HashMap as StdMap, HashSet as StdSet};
-
-type HashMap<K, V> = StdMap<K, V, foldhash::fast::RandomState>;
-type HashSet<K> = StdSet<K, foldhash::fast::RandomState>;
 
 /// Hosts, routers and listeners that are remembered; more are not needed to judge.
 const MOST: usize = 1 << 16;
@@ -29,7 +26,7 @@ pub struct Context {
     accepted: HashMap<Endpoint, Vec<i64>>,
     /// Ports that accepted a connection over IPv4 (true) or IPv6.
     open: HashSet<(u16, bool)>,
-    marks: StdMap<u64, Marks>,
+    marks: HashMap<u64, Marks>,
     /// The first and the last time of the input.
     pub start: i64,
     /// The last time of the input.
@@ -118,7 +115,7 @@ impl Context {
         self.marks.get(&ordinal).copied().unwrap_or_default()
     }
 
-    pub(crate) fn set_marks(&mut self, marks: StdMap<u64, Marks>) {
+    pub(crate) fn set_marks(&mut self, marks: HashMap<u64, Marks>) {
         self.marks = marks;
     }
 

@@ -1,11 +1,12 @@
 //! What a connection's companions make of it.
 
 use super::Context;
+use super::{HashMap, HashSet};
 use crate::packet::{Addr, Endpoint};
 use crate::track::{Conn, Reset, Shape};
 use crate::verdict::{idle_before, odd_syn};
 use lastack_wire::TcpFlags;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 const MS: i64 = 1_000_000;
 const SECOND: i64 = 1_000_000_000;
@@ -42,7 +43,7 @@ pub(crate) struct Marks {
 
 /// Marks the connections.
 pub(crate) fn mark(conns: &[Box<Conn>], context: &Context) -> HashMap<u64, Marks> {
-    let mut marks = HashMap::new();
+    let mut marks = HashMap::default();
     health_checks(conns, &mut marks);
     scans(conns, &mut marks);
     same_instants(conns, &mut marks);
@@ -260,7 +261,7 @@ fn is_spread(cluster: &[(i64, u64, i64)]) -> bool {
 
 /// SYNs that were dropped while the server had connections that it never answered, or answered others.
 fn full_queues(conns: &[Box<Conn>], context: &Context, marks: &mut All) {
-    let mut stalled: HashMap<Endpoint, Vec<(i64, i64)>> = HashMap::new();
+    let mut stalled: HashMap<Endpoint, Vec<(i64, i64)>> = HashMap::default();
     for conn in conns {
         let server = &conn.sides[1 - client(conn)];
         let accepted = conn.established && server.syn.is_some() && server.fin.is_none();
@@ -319,7 +320,7 @@ fn moved(conns: &[Box<Conn>], marks: &mut All) {
         let first = conn.head.first().filter(|pkt| pkt.len > 0 && !pkt.has(TcpFlags::SYN))?;
         Some((conn.sides[1 - usize::from(first.side)].at, first.seq, first.ack))
     };
-    let mut stands: HashMap<(Endpoint, u32, u32), crate::packet::Frame> = HashMap::new();
+    let mut stands: HashMap<(Endpoint, u32, u32), crate::packet::Frame> = HashMap::default();
     if conns.iter().all(|conn| begins(conn).is_none()) {
         return;
     }
@@ -354,7 +355,7 @@ fn superseded(conns: &[Box<Conn>], marks: &mut All) {
         if a <= b { (a, b) } else { (b, a) }
     };
     let ends: HashSet<_> = conns.iter().filter(|conn| next(conn).is_some()).map(|conn| key(conn)).collect();
-    let mut last = HashMap::new();
+    let mut last = HashMap::default();
     for conn in conns.iter().filter(|conn| ends.contains(&key(conn))) {
         let before = last.insert(key(conn), conn.ordinal);
         if let Some((before, frames)) = before.zip(next(conn)) {
@@ -366,7 +367,7 @@ fn superseded(conns: &[Box<Conn>], marks: &mut All) {
 /// Attempts that were dropped because another one of the same client was faster.
 fn siblings(conns: &[Box<Conn>], marks: &mut All) {
     let key = |conn: &Conn| (conn.sides[client(conn)].at.addr, server_of(conn).port);
-    let mut established: HashMap<(Addr, u16), Vec<&Conn>> = HashMap::new();
+    let mut established: HashMap<(Addr, u16), Vec<&Conn>> = HashMap::default();
     for conn in conns.iter().filter(|conn| conn.client.is_some() && conn.established && has_data(conn)) {
         let list = established.entry(key(conn)).or_default();
         if list.len() < LISTED {
