@@ -4,11 +4,12 @@ use crate::comment;
 use crate::decap::{self, Ip};
 use crate::icmp::IcmpSeen;
 use crate::id::connection_id;
-use crate::packet::{Endpoint, Frame};
+use crate::packet::Endpoint;
 use crate::pattern::{self, Context, Group, Groups};
 use crate::read::RawPacket;
 use crate::segment::Segment;
 use crate::track::{Conn, Tracker};
+use crate::translate::Translations;
 use crate::verdict::{self, Also, Evidence, Kind, Verdict};
 use lastack_causes::{Cause, EndedBy, Severity};
 use std::collections::{BTreeMap, VecDeque};
@@ -60,6 +61,13 @@ impl Explained {
     #[must_use]
     pub fn server(&self) -> Endpoint {
         self.conn.sides[1 - usize::from(self.verdict.client)].at
+    }
+
+    /// The client and the server as another capture has them, if a NAT is between.
+    #[must_use]
+    pub fn translated(&self) -> Option<(Endpoint, Endpoint)> {
+        let (first, second) = self.conn.views.as_deref()?.translated?;
+        Some(if self.verdict.client == 0 { (first, second) } else { (second, first) })
     }
 
     /// Replaces the cause by one that is known for certain from elsewhere. What the packets show stays as evidence.
@@ -164,6 +172,7 @@ pub struct Summary {
 pub struct Explainer {
     options: Options,
     tracker: Tracker,
+    translations: Translations,
     context: Context,
     #[allow(clippy::vec_box, reason = "connections are large, and move from list to list")]
     waiting: Vec<Box<Conn>>,
@@ -184,6 +193,7 @@ impl Explainer {
         Self {
             options,
             tracker: Tracker::new(options.live),
+            translations: Translations::default(),
             context: Context::default(),
             waiting: Vec::new(),
             judging: Vec::new().into_iter(),
@@ -207,7 +217,7 @@ impl Explainer {
             }
             return;
         };
-        self.ip(&ip, packet.time, packet.frame);
+        self.ip(&ip, packet);
         if let Some(comment) = packet.comment {
             self.comment(&ip, packet, comment);
         }
@@ -237,15 +247,31 @@ impl Explainer {
     }
 
     /// Takes an IP packet.
-    fn ip(&mut self, ip: &Ip<'_>, time: i64, frame: Frame) {
+    fn ip(&mut self, ip: &Ip<'_>, packet: &RawPacket<'_>) {
         if ip.protocol == TCP {
-            let Some(segment) = Segment::read(ip, time, frame) else {
+            let Some(mut segment) = Segment::read(ip, packet.time, packet.frame) else {
                 self.summary.unread_packets += 1;
                 return;
             };
+            if packet.vantage > 0 {
+                segment.pkt.vantage = packet.vantage;
+                self.translate(&mut segment);
+            }
             self.segment(&segment);
-        } else if let Some(icmp) = IcmpSeen::read(ip, time, frame) {
+        } else if let Some(icmp) = IcmpSeen::read(ip, packet.time, packet.frame) {
             self.icmp(icmp);
+        }
+    }
+
+    /// Gives a segment the ends under which another capture has its connection.
+    fn translate(&mut self, segment: &mut Segment<'_>) {
+        let own = (segment.src, segment.dst);
+        let is_followed = self.tracker.follows(own.0, own.1);
+        let Some((src, dst)) = self.translations.find(segment, is_followed) else { return };
+        (segment.src, segment.dst) = (src, dst);
+        if let Some(conn) = self.tracker.between(src, dst) {
+            let ends = if conn.sides[0].at == src { own } else { (own.1, own.0) };
+            conn.is_translated(ends, &segment.pkt);
         }
     }
 

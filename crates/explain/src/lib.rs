@@ -23,6 +23,7 @@ pub mod render;
 mod segment;
 pub mod timers;
 pub mod track;
+mod translate;
 pub mod verdict;
 pub mod write;
 

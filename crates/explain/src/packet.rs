@@ -152,6 +152,10 @@ pub struct Pkt {
     pub frame: Frame,
     /// Its sender: 0 is the end that the tracker met first, 1 the other.
     pub side: u8,
+    /// The place of its capture among several ([`crate::RawPacket::vantage`]).
+    pub vantage: u8,
+    /// A bit for each capture that has it.
+    pub seen: u8,
     /// Control bits.
     pub flags: TcpFlags,
     /// The reserved bits of the header.

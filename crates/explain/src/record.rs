@@ -146,6 +146,13 @@ struct PathRecord {
     address: Option<String>,
 }
 
+/// The ends of a connection in another capture, behind a NAT.
+#[derive(Serialize)]
+struct TranslatedRecord {
+    client: String,
+    server: String,
+}
+
 /// A connection's record.
 #[derive(Serialize)]
 pub struct ConnectionRecord {
@@ -181,6 +188,7 @@ pub struct ConnectionRecord {
     advice: String,
     limits: Vec<String>,
     tunnel: Option<String>,
+    translated: Option<TranslatedRecord>,
     kernel: Vec<String>,
 }
 
@@ -410,6 +418,9 @@ impl Writer {
             advice: verdict.advice.clone().unwrap_or_else(|| verdict.cause.advice().into()),
             limits: verdict.limits.clone(),
             tunnel: conn.tunnel.is_some().then(|| self.tunnel(&conn.tunnel.to_string())),
+            translated: explained
+                .translated()
+                .map(|(a, b)| TranslatedRecord { client: self.endpoint(a), server: self.endpoint(b) }),
             kernel: kernel.to_vec(),
         }
     }

@@ -71,6 +71,8 @@ impl<'a> Segment<'a> {
             time,
             frame,
             side: 0,
+            vantage: 0,
+            seen: 0,
             flags: header.flags,
             reserved: data[12] >> 1 & 7,
             ttl: ip.ttl,

@@ -50,6 +50,7 @@ fn make_packets(input: &mut Input<'_>, explainer: &mut Explainer) {
             data: &packet,
             length: packet.len() as u32 + input.below(2) * 40,
             comment: None,
+            vantage: 0,
         });
     }
 }

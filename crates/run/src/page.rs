@@ -145,6 +145,7 @@ impl Sink for Page {
             data: packet,
             length: packet.len() as u32,
             comment: None,
+            vantage: 0,
         };
         watched.explainer.packet(&raw);
     }

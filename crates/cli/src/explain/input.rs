@@ -1,11 +1,11 @@
 //! Opening the captures, progress, and input errors.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lastack_explain::Summary;
-use lastack_explain::read::{Capture, Merge};
+use lastack_explain::read::{Capture, Merge, offsets};
 
 /// The captures that could be opened.
 pub struct Opened {
@@ -37,7 +37,24 @@ pub fn open(files: &[PathBuf], quiet: bool) -> Option<Opened> {
             }
         }
     }
-    (!captures.is_empty()).then(|| Opened { input: Merge::new(captures), partly, names })
+    let offsets = clock_offsets(&names);
+    if !quiet {
+        for (name, offset) in names.iter().zip(&offsets).filter(|(_, offset)| **offset != 0) {
+            let seconds = *offset as f64 / 1e9;
+            eprintln!(
+                "lastack explain: {name}: {seconds:+.6} s is added to its times, which differ from those of the other captures of the same packets"
+            );
+        }
+    }
+    let input = Merge::with_offsets(captures, offsets);
+    (!names.is_empty()).then_some(Opened { input, partly, names })
+}
+
+/// What is added to the times of each file, so that captures of the same packets agree. Standard input cannot be read twice.
+fn clock_offsets(names: &[String]) -> Vec<i64> {
+    let several = names.len() > 1 && names.iter().all(|name| Path::new(name).is_file());
+    let open = || names.iter().map(|name| Capture::open(Path::new(name), 0)).collect::<Result<Vec<_>, _>>();
+    if several { open().map_or_else(|_| Vec::new(), offsets) } else { Vec::new() }
 }
 
 /// Warnings about the input that concern the verdicts.

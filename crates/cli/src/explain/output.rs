@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use lastack_explain::pattern::Group;
-use lastack_explain::read::Merge;
+use lastack_explain::read::{FileFacts, Merge};
 use lastack_explain::record::Writer;
 use lastack_explain::{Explained, Explainer, render};
 
@@ -38,8 +38,9 @@ pub fn json_tail(
     for group in groups {
         line(serde_json::to_string(&writer.group(group)))?;
     }
-    for facts in input.facts() {
-        line(serde_json::to_string(&writer.file(facts, explainer.context().vantage(facts.by_lastack))))?;
+    for (facts, vantage) in input.facts().zip(input.vantages()) {
+        let place = explainer.context().vantage(vantage, facts.by_lastack);
+        line(serde_json::to_string(&writer.file(facts, place)))?;
     }
     line(serde_json::to_string(&writer.summary(explainer.summary(), warnings)))
 }
@@ -76,11 +77,24 @@ pub fn people(
     if run.unlisted > 0 {
         writeln!(out, "{} more connections were counted only; --json prints all", run.unlisted)?;
     }
-    match explainer.context().vantage(input.facts().all(|facts| facts.by_lastack)) {
-        "unknown" => writeln!(out, "\nwhere it was captured is not known")?,
-        place => writeln!(out, "\ncaptured {place}")?,
-    }
+    writeln!(out, "\n{}", captured(writer, explainer, input))?;
     Ok(())
+}
+
+/// Where the captures were made.
+fn captured(writer: &Writer, explainer: &Explainer, input: &Merge) -> String {
+    let place = |(facts, vantage): (&FileFacts, u8)| explainer.context().vantage(vantage, facts.by_lastack);
+    let places: Vec<&str> = input.facts().zip(input.vantages()).map(place).collect();
+    match places.first() {
+        Some(&"unknown") if places.iter().all(|place| *place == "unknown") => {
+            "where it was captured is not known".into()
+        }
+        Some(first) if places.iter().all(|place| place == first) => format!("captured {first}"),
+        _ => {
+            let each = writer.files.iter().zip(&places).map(|(name, place)| format!("{name}: {place}"));
+            format!("captured {}", each.collect::<Vec<_>>().join("; "))
+        }
+    }
 }
 
 /// The page of `--html`.

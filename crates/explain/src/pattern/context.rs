@@ -31,10 +31,27 @@ pub struct Context {
     pub start: i64,
     /// The last time of the input.
     pub end: i64,
-    /// Packets whose end sent them with an untouched hop limit: of the client, of the server.
-    pub untouched: [u64; 2],
-    /// Connections whose hop limits were looked at.
-    pub looked: u64,
+    /// By capture ([`crate::RawPacket::vantage`]): what hop limits tell of its place.
+    places: [Place; PLACES],
+}
+
+/// Captures that were made at the same time.
+const PLACES: usize = 8;
+
+/// What hop limits tell of where a capture was made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// Connections of which it has packets of the client, and of the server.
+    looked: [u64; 2],
+    /// Those whose packets have an untouched hop limit there.
+    untouched: [u64; 2],
+}
+
+impl Place {
+    fn add(&mut self, end: usize, ttl: u8) {
+        self.looked[end] += 1;
+        self.untouched[end] += u64::from(matches!(ttl, 64 | 128 | 255));
+    }
 }
 
 impl Context {
@@ -49,9 +66,8 @@ impl Context {
                 let card = self.cards.entry(side.mac).or_insert((side.at.addr, false));
                 card.1 |= card.0 != side.at.addr;
             }
-            if let Some(client) = conn.client {
-                self.untouched[usize::from(index != usize::from(client))] +=
-                    u64::from(matches!(ttl, 64 | 128 | 255));
+            if let Some(client) = conn.client.filter(|_| conn.views.is_none()) {
+                self.places[0].add(usize::from(index != usize::from(client)), ttl);
             }
             let opened = side.syn.filter(|syn| syn.has(TcpFlags::SYN | TcpFlags::ACK));
             if let Some(answer) = opened
@@ -67,7 +83,11 @@ impl Context {
                 }
             }
         }
-        self.looked += u64::from(conn.client.is_some());
+        for (vantage, side, ttl) in conn.views.iter().flat_map(|views| views.ttls()) {
+            if let (Some(client), Some(place)) = (conn.client, self.places.get_mut(usize::from(vantage))) {
+                place.add(usize::from(side != client), ttl);
+            }
+        }
     }
 
     /// The hop limit that a host's packets have most often.
@@ -119,19 +139,20 @@ impl Context {
         self.marks = marks;
     }
 
-    /// Where the capture was made, as far as hop limits tell. `by_lastack`: lastack wrote it, and stands between the ends.
+    /// Where a capture was made, as far as hop limits tell: `vantage` is its place among several
+    /// ([`crate::RawPacket::vantage`]). `by_lastack`: lastack wrote it, and stands between the ends.
     #[must_use]
-    pub fn vantage(&self, by_lastack: bool) -> &'static str {
+    pub fn vantage(&self, vantage: u8, by_lastack: bool) -> &'static str {
         if by_lastack {
             return "by lastack itself, between the two ends";
         }
-        let most = self.looked * 9 / 10;
-        let [client, server] = self.untouched.map(|count| self.looked > 0 && count > most);
-        match (client, server) {
+        let place = self.places.get(usize::from(vantage)).copied().unwrap_or_default();
+        let near = |end: usize| place.looked[end] > 0 && place.untouched[end] * 10 > place.looked[end] * 9;
+        match (near(0), near(1)) {
             (true, false) => "near the client",
             (false, true) => "near the server",
             (true, true) => "on a link of both ends, or at a proxy that ends the connections of both",
-            _ if self.looked == 0 => "unknown",
+            _ if place.looked == [0, 0] => "unknown",
             _ => "in the middle",
         }
     }

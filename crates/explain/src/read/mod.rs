@@ -1,5 +1,6 @@
 //! Reading capture files: pcap and pcapng in all their forms, compressed or not, several merged by time.
 
+mod align;
 mod buffer;
 mod compress;
 mod merge;
@@ -11,6 +12,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::packet::Frame;
+pub use align::offsets;
 use buffer::Buffer;
 pub use merge::Merge;
 
@@ -36,6 +38,8 @@ pub struct RawPacket<'a> {
     pub length: u32,
     /// Its comment, if lastack wrote the capture: the comments of others are not read.
     pub comment: Option<&'a str>,
+    /// The place of the capture among several that were made at the same time, from 1 on; 0 if there is one only.
+    pub vantage: u8,
 }
 
 /// Why a file could not be read.
@@ -188,6 +192,7 @@ impl Capture {
             data: &self.buffer.data()[found.data.clone()],
             length: found.length,
             comment: found.comment.and_then(|at| std::str::from_utf8(self.buffer.data().get(at)?).ok()),
+            vantage: 0,
         })
     }
 

@@ -253,6 +253,14 @@ pub fn detail(writer: &Writer, explained: &Explained, kernel: &[String]) -> Stri
         count(conn.sides[usize::from(verdict.client)].bytes),
         count(conn.sides[1 - usize::from(verdict.client)].bytes),
     );
+    if let Some((client, server)) = explained.translated() {
+        let _ = writeln!(
+            out,
+            "behind a NAT, in another capture: {} > {}",
+            writer.endpoint(client),
+            writer.endpoint(server)
+        );
+    }
     if conn.tunnel.is_some() && !writer.anonymize {
         let _ = writeln!(out, "inside {}", conn.tunnel);
     }

@@ -2,11 +2,12 @@
 
 use super::reset::{Effect, Reset, Shape};
 use super::side::Side;
+use super::views::{Views, bit, is_same, same_reset};
 use crate::comment::Comment;
 use crate::decap::Tunnel;
 use crate::declared;
 use crate::icmp::IcmpSeen;
-use crate::packet::{Frame, Pkt, ahead};
+use crate::packet::{Endpoint, Frame, Pkt, ahead};
 use crate::segment::Segment;
 use lastack_engine::{RcvSeq, ResetEffect, ResetReceiver, SndSeq, TcpState};
 use lastack_wire::TcpFlags;
@@ -84,6 +85,8 @@ pub struct Conn {
     pub backwards: bool,
     /// What the stack that wrote the capture says of its packets.
     pub(crate) comments: Vec<Comment>,
+    /// What each of several captures saw of it.
+    pub views: Option<Box<Views>>,
     tap: u32,
 }
 
@@ -117,6 +120,7 @@ impl Conn {
             evicted: false,
             backwards: false,
             comments: Vec::new(),
+            views: None,
             tap: segment.tap,
         }
     }
@@ -209,8 +213,9 @@ impl Conn {
     pub fn take(&mut self, segment: &Segment<'_>, side: usize) {
         let mut pkt = segment.pkt;
         pkt.side = side as u8;
+        pkt.seen = bit(pkt.vantage);
         self.packets += 1;
-        let copy = self.is_copy(&pkt, segment);
+        let copy = pkt.vantage > 0 && self.is_seen_elsewhere(&pkt) || self.is_copy(&pkt, segment);
         self.backwards |= pkt.time < self.last.0;
         if !copy && self.packets > 1 && pkt.time - self.last.0 > self.pause.0 {
             self.pause = (pkt.time - self.last.0, pkt.frame);
@@ -288,6 +293,36 @@ impl Conn {
             return self.after.iter().rev().take(6).any(twin);
         }
         self.before().rev().take(6).any(twin)
+    }
+
+    /// Whether another capture had this packet before.
+    fn is_seen_elsewhere(&mut self, pkt: &Pkt) -> bool {
+        if pkt.is_rst() {
+            let known = same_reset(&mut self.resets, pkt);
+            return known.map(|reset| reset.pkt.seen |= bit(pkt.vantage)).is_some();
+        }
+        let views = self.views.get_or_insert_default();
+        let new = views.add(pkt);
+        if !views.are_several() {
+            return false;
+        }
+        let kept = self.after.iter_mut().rev().chain(self.before.iter_mut()).chain(&mut self.head);
+        if let Some(old) = kept.filter(|old| !old.is_rst()).find(|old| is_same(old, pkt)) {
+            old.seen |= bit(pkt.vantage);
+            return true;
+        }
+        // What is no longer kept: it is new to this capture, and older than what is known.
+        let side = &self.sides[usize::from(pkt.side)];
+        if pkt.span() > 0 {
+            new && side.started && ahead(pkt.end(), side.max) <= 0
+        } else {
+            pkt.has(TcpFlags::ACK) && side.ack.is_some_and(|ack| ahead(pkt.ack, ack) < 0)
+        }
+    }
+
+    /// A capture has this packet with the ends `ends`, the first side's first.
+    pub(crate) fn is_translated(&mut self, ends: (Endpoint, Endpoint), pkt: &Pkt) {
+        self.views.get_or_insert_default().translate(ends, pkt);
     }
 
     fn take_other(&mut self, segment: &Segment<'_>, pkt: &Pkt) {
@@ -443,6 +478,11 @@ impl Conn {
             own_nxt: known(&self.sides[own]),
             peer_nxt: known(&self.sides[peer]),
             ttl_usual: self.sides[own].ttl,
+            ttl_there: self
+                .views
+                .as_ref()
+                .filter(|views| views.are_several())
+                .map(|views| views.ttl(pkt.vantage, pkt.side).unwrap_or_default()),
             before: self.before().next_back().copied(),
             own_run: self.sides[own].run,
             peer_run: self.sides[peer].run,

@@ -4,6 +4,7 @@ mod conflict;
 mod conn;
 mod reset;
 mod side;
+mod views;
 
 use crate::packet::{End, Endpoint};
 use crate::segment::Segment;
@@ -13,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 pub use conn::{Conn, Former};
 pub use reset::{Effect, Reset, Shape};
 pub use side::{Side, SynOptions};
+pub use views::{Views, bit};
 
 /// A connection that is over is kept so long for late packets.
 const LINGER: i64 = 60_000_000_000;
@@ -186,6 +188,11 @@ impl Tracker {
         self.free.push(slot);
         conn.shrink();
         self.finished.push(conn);
+    }
+
+    /// Whether a connection between two ends is followed.
+    pub fn follows(&self, a: Endpoint, b: Endpoint) -> bool {
+        self.table.contains_key(&key(a, b))
     }
 
     /// The connection between two ends, if it is followed.

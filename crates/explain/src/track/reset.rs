@@ -85,6 +85,9 @@ pub struct Reset {
     pub peer_nxt: Option<u32>,
     /// Hop limit of the sender's other packets.
     pub ttl_usual: Option<u8>,
+    /// With several captures: the lowest and the highest hop limit of the sender's other packets in the one that has the reset first;
+    /// 0 if there are none.
+    pub ttl_there: Option<(u8, u8)>,
     /// The packet before it in the connection.
     pub before: Option<Pkt>,
     /// The sender's bytes since the other end's last payload.

@@ -107,8 +107,11 @@ impl<'a> Case<'a> {
     /// How the hop limit of a reset differs from the same end's other packets. `None`: it does not, or cannot be said.
     pub fn foreign_ttl(&self, reset: &Reset) -> Option<TtlGap> {
         let side = self.side(usize::from(reset.pkt.side));
-        let usual = reset.ttl_usual.or_else(|| self.context.host_ttl(side.at.addr))?;
-        let stable = side.packets == 0 || side.ttl_range.0 == side.ttl_range.1;
+        let (usual, range) = match reset.ttl_there {
+            Some(range) => (range.1, range),
+            None => (reset.ttl_usual.or_else(|| self.context.host_ttl(side.at.addr))?, side.ttl_range),
+        };
+        let stable = side.packets == 0 || range.0 == range.1;
         let seen = reset.pkt.ttl;
         // Packets that are meant for the next hop only say nothing of the host's usual value.
         if usual < 8 || seen < 8 {
@@ -118,7 +121,7 @@ impl<'a> Case<'a> {
         if seen == usual || (hops(seen) == hops(usual) && hops(seen) > 0) {
             return None;
         }
-        if side.packets > 0 && (side.ttl_range.0..=side.ttl_range.1).contains(&seen) {
+        if side.packets > 0 && (range.0..=range.1).contains(&seen) {
             return None;
         }
         let distance = (i32::from(hops(seen)) - i32::from(hops(usual))).unsigned_abs();

@@ -212,7 +212,12 @@ impl Case<'_> {
     fn is_gateways_own(&self, reset: &Reset) -> Option<&'static str> {
         let untouched = |ttl: u8| matches!(ttl, 64 | 128 | 255);
         let syn = self.side(self.client).syn?;
-        if !untouched(reset.pkt.ttl) || !untouched(syn.ttl) || self.side(self.server()).ttl.is_some() {
+        let one_place = reset.pkt.vantage == syn.vantage;
+        if !one_place
+            || !untouched(reset.pkt.ttl)
+            || !untouched(syn.ttl)
+            || self.side(self.server()).ttl.is_some()
+        {
             return None;
         }
         let (client, server) = (self.side(self.client).at.addr, self.side(self.server()).at.addr);

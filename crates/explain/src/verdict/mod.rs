@@ -13,6 +13,7 @@ mod reply;
 mod silent;
 mod timeout;
 mod types;
+mod vantage;
 
 use crate::declared::Declared;
 use crate::packet::Frame;
@@ -31,6 +32,7 @@ pub use types::{Also, Alternative, Device, Evidence, GroupKey, Kind, Lost, Role,
 pub(crate) fn judge(conn: &Conn, context: &Context) -> Verdict {
     let case = Case::new(conn, context);
     let mut verdict = case.decide();
+    case.compare_captures(&mut verdict);
     case.declare(&mut verdict);
     case.count_losses(&mut verdict);
     case.assign_roles(&mut verdict);
@@ -44,6 +46,9 @@ pub(crate) fn judge(conn: &Conn, context: &Context) -> Verdict {
 impl Case<'_> {
     fn decide(&self) -> Verdict {
         if let Some(verdict) = self.scan_or_check() {
+            return verdict;
+        }
+        if let Some(verdict) = self.made_between() {
             return verdict;
         }
         if let Some(verdict) = self.injection() {

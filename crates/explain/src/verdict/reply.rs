@@ -17,8 +17,14 @@ impl Case<'_> {
         else {
             return self.without_trigger(reset);
         };
-        if let Some(frame) = self.marks.moved_from {
-            return self.moved(reset, frame);
+        let moved = "the first packet here goes on where another connection to that server stood: a NAT had forgotten it and gave it another port";
+        let renamed = "from this packet on the capture behind the NAT has the connection with other ports: the NAT had forgotten it";
+        let places = [
+            (self.marks.moved_from, moved),
+            (self.conn.views.as_deref().and_then(|views| views.renamed), renamed),
+        ];
+        if let Some((frame, text)) = places.into_iter().find_map(|(frame, text)| Some((frame?, text))) {
+            return self.moved(reset, frame, text);
         }
         // A host that acknowledged the data knows the connection: an abort of a stack that leaves out the ACK.
         let knows = trigger.len > 0 && self.side(own).has_acked(trigger.end());
@@ -55,17 +61,17 @@ impl Case<'_> {
     }
 
     /// The data of a connection that the server knows by another port or address of the client.
-    fn moved(&self, reset: &Reset, frame: crate::packet::Frame) -> Verdict {
+    fn moved(&self, reset: &Reset, frame: crate::packet::Frame, text: &str) -> Verdict {
         let trigger = reset.trigger.map(|pkt| pkt.frame);
         self.verdict(Cause::StateExpired, 0.85, EndedBy::Path)
             .decisive(reset.pkt.frame)
+            .evidence(Kind::Pattern, Some(frame), "the same numbers", text)
             .evidence(
-                Kind::Pattern,
-                Some(frame),
-                "the same numbers",
-                "the first packet here goes on where another connection to that server stood: a NAT had forgotten it and gave it another port",
+                Kind::Trigger,
+                trigger,
+                "no SYN",
+                "the server never saw this pair of addresses and ports before",
             )
-            .evidence(Kind::Trigger, trigger, "no SYN", "the server never saw this pair of addresses and ports before")
             .alternative(Cause::PortReuse, 0.03)
             .advice("Send keep-alives more often than the NAT's timer, or raise it.")
             .done()

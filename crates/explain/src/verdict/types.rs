@@ -53,6 +53,8 @@ pub enum Kind {
     Kernel,
     /// A packet comment of the stack that wrote the capture.
     Comment,
+    /// What another capture of the same connection has, or lacks.
+    Vantage,
 }
 
 impl Kind {
@@ -83,6 +85,7 @@ impl Kind {
             Self::Icmp => "icmp",
             Self::Kernel => "kernel",
             Self::Comment => "comment",
+            Self::Vantage => "vantage",
         }
     }
 }

@@ -239,6 +239,7 @@ impl Script {
                     data: &packet.1,
                     length,
                     comment: None,
+                    vantage: 0,
                 });
             }
         }

@@ -29,6 +29,7 @@ impl Packet {
             data: &self.data,
             length: self.length,
             comment: None,
+            vantage: 0,
         }
     }
 

@@ -56,6 +56,7 @@ impl Explainer {
             data: packet.bytes,
             length: packet.len as u32,
             comment: None,
+            vantage: 0,
         });
         if self.packets.is_multiple_of(SWEEP) {
             self.inner.judge_finished();
