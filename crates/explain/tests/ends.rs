@@ -150,6 +150,7 @@ impl Talk {
                 data,
                 length: data.len() as u32,
                 comment: None,
+                vantage: 0,
             });
         };
         for packet in &self.packets {

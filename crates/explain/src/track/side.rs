@@ -190,6 +190,7 @@ impl Dialog {
         error: None,
         payloads: super::conflict::Payloads::NONE,
         tls: false,
+        said_goodbye: false,
         unseen: 0,
         skipped: (0, 0),
         largest: 0,

@@ -440,7 +440,7 @@ const KINDS: &[Kind] = &[
         by: &["client"],
         script: || {
             let mut s = http(Windows, Linux);
-            s.wait(300.0);
+            s.wait(3000.0);
             let reset = Segment { ack: s.ends_seq(S).wrapping_sub(77), window: 0, ..s.segment(C, RST) };
             s.send(C, reset, b"");
             s
