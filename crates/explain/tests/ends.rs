@@ -425,6 +425,7 @@ fn a_group_that_ends_at_once_says_so() {
                 data: &data,
                 length: data.len() as u32,
                 comment: None,
+                vantage: 0,
             });
         }
     }
@@ -450,6 +451,7 @@ fn causes_of(ports: std::ops::Range<u16>, packet: Packet) -> Vec<String> {
             data: &data,
             length: data.len() as u32,
             comment: None,
+            vantage: 0,
         });
     }
     explainer.finish();
