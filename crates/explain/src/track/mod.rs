@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 
 pub use conn::{Conn, Former};
 pub use reset::{Effect, Reset, Shape};
-pub use side::{Side, SynOptions};
+pub use side::{Dialog, Side, SynOptions};
 pub use views::{Views, bit};
 
 /// A connection that is over is kept so long for late packets.
