@@ -137,7 +137,8 @@ impl<'a> Acks<'a> {
             self.waiting.notified().await;
             let mut pause = FIRST_LOOK;
             while self.is_waiting() {
-                sleep(pause).await;
+                // On the heap, as most connections are idle most of the time.
+                Box::pin(sleep(pause)).await;
                 if self.is_waiting() && self.look() {
                     break;
                 }
@@ -173,7 +174,7 @@ impl<'a> Acks<'a> {
             // While data is in flight, its acknowledgment is the answer.
             if self.is_waiting() {
                 self.waiting.notify_one();
-                sleep(FIRST_LOOK).await;
+                Box::pin(sleep(FIRST_LOOK)).await;
                 continue;
             }
             self.ledger.unanswered.set(true);
@@ -183,7 +184,7 @@ impl<'a> Acks<'a> {
                 self.acknowledge();
             } else {
                 // The next probe tries again.
-                sleep(FIRST_LOOK).await;
+                Box::pin(sleep(FIRST_LOOK)).await;
             }
         }
     }

@@ -26,7 +26,8 @@ use crate::report::{Proto, Record};
 pub async fn serve(run: Rc<Run>, host: &Host) -> std::io::Result<Infallible> {
     let syns = host.intercept_tcp()?;
     loop {
-        let syn = syns.recv().await?;
+        // On the heap: the futures that pass it on are smaller.
+        let syn = Box::new(syns.recv().await?);
         let run = run.clone();
         tokio::task::spawn_local(async move {
             // The end of the run does not wait for DNS connections: the program that sent the queries has ended.
@@ -49,19 +50,27 @@ enum Answer {
     Closing,
 }
 
-async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
+/// A connection that is open on the host, and not yet accepted from the program.
+struct Open {
+    syn: Box<InterceptedTcp>,
+    connected: Connected,
+    slot: Slot,
+    live: Live,
+}
+
+async fn connection(run: &Run, syn: Box<InterceptedTcp>, live: &Live) {
     let (program, remote) = (syn.peer_addr(), syn.local_addr());
     let account = run.show(ConnectionReport::new(program, remote));
     let faulty = FaultFlow::new(Proto::Tcp, program, remote);
     *account.context.borrow_mut() = run.context(&faulty);
     let candidates = match run.plan.place(remote) {
         Route::Remote(remote) => vec![remote],
-        Route::Resolver => return Box::pin(ask_for_names(run, syn, &account, live)).await,
-        place => return refuse(run, syn, &account, place),
+        Route::Resolver => return Box::pin(ask_for_names(run, *syn, &account, live)).await,
+        place => return refuse(run, *syn, &account, place),
     };
     let actual = candidates.first().copied();
     if run.is_denied(&mut account.context.borrow_mut(), Proto::Tcp, remote, actual) {
-        return deny(run, syn, &account);
+        return deny(run, *syn, &account);
     }
     let via = actual.and_then(|actual| run.plan.via(actual.ip())).map(ToString::to_string);
     account.context.borrow_mut().via = via;
@@ -70,24 +79,27 @@ async fn connection(run: &Run, syn: InterceptedTcp, live: &Live) {
         run.inject.connection(faulty, actual.map(|actual| actual.ip()), name.as_deref())
     };
     let syn = match faults.answer(&run.inject, &faulty) {
-        Some(answer) => match Box::pin(answer_by_fault(run, syn, &account, live, answer)).await {
-            Some(syn) => syn,
+        Some(answer) => match Box::pin(answer_by_fault(run, *syn, &account, live, answer)).await {
+            Some(syn) => Box::new(syn),
             None => return,
         },
         None => syn,
     };
-    attempt(run, syn, &account, live, &candidates, &faults).await;
+    // On the heap for as long as it takes: the future of an open connection is smaller without it.
+    let open = Box::pin(attempt(run, syn, &account, live, &candidates)).await;
+    if let Some(open) = open {
+        relay(run, open, &account, &faults).await;
+    }
 }
 
-/// Passes the remote's answer on, and relays the connection if it is accepted.
+/// Passes the remote's answer on, unless it has accepted.
 async fn attempt(
     run: &Run,
-    syn: InterceptedTcp,
+    syn: Box<InterceptedTcp>,
     account: &ConnectionReport,
     live: &Live,
     candidates: &[SocketAddr],
-    faults: &Faults,
-) {
+) -> Option<Open> {
     let (begun, remote) = (std::time::Instant::now(), syn.local_addr());
     let unanswered = |mut record: Record| {
         record.facts.sibling = run.rivals.is_abandoned_attempt(remote, begun);
@@ -96,30 +108,33 @@ async fn attempt(
     let slot = tokio::select! {
         biased;
         slot = run.budget.acquire(1) => slot,
-        end = syn.closed() => return unanswered(end.map_or_else(|_| account.abandoned(), |end| account.given_up(&end))),
+        end = syn.closed() => {
+            unanswered(end.map_or_else(|_| account.abandoned(), |end| account.given_up(&end)));
+            return None;
+        }
         () = abandoned(run, flow_of(&syn)) => {
             unanswered(account.abandoned());
-            return syn.ignore();
+            syn.ignore();
+            return None;
         }
         () = live.closing() => {
             unanswered(account.abandoned());
-            return syn.ignore();
+            syn.ignore();
+            return None;
         }
     };
-    // On the heap for as long as it takes: the future of an open connection is smaller without it.
-    match Box::pin(ask(run, &syn, candidates, live)).await {
+    match ask(run, &syn, candidates, live).await {
         Answer::Connected(connected) => {
             account.context.borrow_mut().connect = Some(begun.elapsed());
             run.rivals.established(remote);
-            let live = run.live.enter();
-            relay(run, syn, connected, (account, slot), &live, faults).await;
+            return Some(Open { syn, connected, slot, live: run.live.enter() });
         }
-        Answer::Failed(failure) => pass_on(run, syn, account, &failure),
+        Answer::Failed(failure) => pass_on(run, *syn, account, &failure),
         Answer::Refused(refused) => {
             account.context.borrow_mut().proxy_failed = refused.by_proxy;
             let record = account.failed_by_proxy(&refused);
             run.record(record);
-            answer(run, syn, &refused.failure);
+            answer(run, *syn, &refused.failure);
         }
         Answer::GivenUp(end) => unanswered(account.given_up(&end)),
         Answer::LetGo => {
@@ -134,6 +149,7 @@ async fn attempt(
             syn.ignore();
         }
     }
+    None
 }
 
 /// A connection to a name server: its queries are answered one by one.
@@ -302,7 +318,7 @@ fn answer(run: &Run, syn: InterceptedTcp, failure: &Failure) {
 /// Accepts the program's connection, with the MSS of the host's. Records why not, if it does not come to one.
 async fn accept(
     run: &Run,
-    syn: InterceptedTcp,
+    syn: Box<InterceptedTcp>,
     host: &tokio::net::TcpStream,
     account: &ConnectionReport,
     live: &Live,
@@ -329,15 +345,10 @@ async fn accept(
         .ok()
 }
 
-async fn relay(
-    run: &Run,
-    syn: InterceptedTcp,
-    connected: Connected,
-    (account, slot): (&ConnectionReport, Slot),
-    live: &Live,
-    faults: &Faults,
-) {
-    let Connected { stream: host, reset } = connected;
+/// Accepts the program's connection, and relays both.
+async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Faults) {
+    let Open { syn, connected, slot, live } = open;
+    let (Connected { stream: host, reset }, live) = (connected, &live);
     let flow = flow_of(&syn);
     prepare(&host);
     let registered = run.headers.register((syn.peer_addr(), syn.local_addr()), &host);
@@ -350,18 +361,23 @@ async fn relay(
         account.ledger.course.announce_to(run.announced.clone());
     }
     run.report.opened(|| account.relayed(None, &program, &host));
-    let (faulty, gate) = (FaultFlow::new(Proto::Tcp, flow.program, flow.remote), &account.ledger.gate);
+    let gate = &account.ledger.gate;
     faults.prepare(gate, run.inject.elapsed());
     account.may_be_evicted(&slot);
     let acted = async {
         if faults.is_empty() {
             return std::future::pending().await;
         }
-        let passed = |side| match side {
-            Side::Program => account.ledger.to_remote.get(),
-            Side::Remote => account.ledger.from_remote.get(),
-        };
-        Box::pin(faults.act(&run.inject, &faulty, gate, &program, passed, || relay.reset_remote())).await
+        // On the heap, as few connections have faults.
+        let act = Box::pin(async {
+            let faulty = FaultFlow::new(Proto::Tcp, flow.program, flow.remote);
+            let passed = |side| match side {
+                Side::Program => account.ledger.to_remote.get(),
+                Side::Remote => account.ledger.from_remote.get(),
+            };
+            faults.act(&run.inject, &faulty, gate, &program, passed, || relay.reset_remote()).await
+        });
+        act.await
     };
     let over = tokio::select! {
         over = carry(&relay, account, live) => over,
@@ -475,9 +491,9 @@ mod tests {
 
     #[test]
     fn a_connection_takes_little_memory() {
-        type Arguments = (&'static Run, InterceptedTcp, &'static Live);
+        type Arguments = (&'static Run, Box<InterceptedTcp>, &'static Live);
         let future = size_of_output(|(run, syn, live): Arguments| connection(run, syn, live));
-        assert!(future <= 3700, "{future} bytes: what most connections do not need belongs on the heap");
+        assert!(future <= 2900, "{future} bytes: what most connections do not need belongs on the heap");
         let statistics = size_of::<crate::relay::RelayStats>();
         assert!(statistics <= 400, "{statistics} bytes");
     }
