@@ -436,23 +436,25 @@ fn a_group_that_ends_at_once_says_so() {
     assert_eq!(groups[0].fact, "all in the same instant, 33.0 s after the last traffic");
 }
 
-/// The causes of connections to these ports, each of one packet.
+/// The causes of connections to these ports, each of one packet that is captured three times.
 fn causes_of(ports: std::ops::Range<u16>, packet: Packet) -> Vec<String> {
     let mut explainer = Explainer::new(Options { all: true, ..Options::default() });
     for (place, port) in ports.enumerate() {
         let talk = Talk { ports: Some([40_000, port]), ..Talk::default() };
         let data = talk.bytes(&packet, 700 + port);
-        explainer.packet(&RawPacket {
-            frame: Frame::new(0, place as u64 + 1),
-            time: 1_700_000_000_000 * MS + place as i64 * 20 * MS,
-            timed: true,
-            link: 101,
-            interface: 0,
-            data: &data,
-            length: data.len() as u32,
-            comment: None,
-            vantage: 0,
-        });
+        for copy in 0..3 {
+            explainer.packet(&RawPacket {
+                frame: Frame::new(0, 3 * place as u64 + copy + 1),
+                time: 1_700_000_000_000 * MS + place as i64 * 20 * MS + copy as i64 * 2000,
+                timed: true,
+                link: 101,
+                interface: 0,
+                data: &data,
+                length: data.len() as u32,
+                comment: None,
+                vantage: 0,
+            });
+        }
     }
     explainer.finish();
     let writer = Writer { digits: 6, ..Writer::default() };

@@ -142,7 +142,7 @@ fn probe(conn: &Conn) -> Option<Probe<'_>> {
         let first = conn.head.first()?;
         // Without a SYN and without an answer: a firewall drops what no connection has.
         let [from, to] = &conn.sides;
-        let lone_ack = conn.packets <= 2 && from.at.port > to.at.port && first.flags == TcpFlags::ACK;
+        let lone_ack = from.packets <= 2 && from.at.port > to.at.port && first.flags == TcpFlags::ACK;
         let stray = to.packets == 0 && from.syn.is_none() && (lone_ack || !first.has(TcpFlags::ACK));
         return (stray || conn.is_unanswered()).then(|| probe(odd || stray && !first.has(TcpFlags::ACK)));
     };
