@@ -157,12 +157,11 @@ impl Watcher {
     ) -> io::Result<Vec<Ended>> {
         let timeout = self.time_left(timeout.min(TICK));
         self.sources.wait(wake, timeout)?;
+        // What happened before this time is read by the end of this turn, however late this process runs. What comes in
+        // while sources are read one after the other may be read in part: an end without what led to it.
+        let complete = Time(now().0.saturating_sub(HOLD * 1_000_000));
         let first = self.pending.len();
-        let join = &mut self.join;
-        self.sources.read(&mut self.pending, |raw| {
-            join.packet(raw);
-            packet(raw);
-        })?;
+        self.read(&mut packet)?;
         self.describe_actors(first);
         let at = now();
         self.changed |= self.pending[first..].iter().any(|(_, event)| is_open(event));
@@ -175,9 +174,18 @@ impl Watcher {
         if self.list.is_due(at, if changed { LIST_FASTEST } else { LIST_USUAL }) {
             self.list_sockets();
         }
-        self.release(Time(now().0.saturating_sub(HOLD * 1_000_000)));
+        self.release(complete);
         self.find_owners(at);
-        Ok(self.collect(now()))
+        // Nothing is decided by what is not known yet.
+        Ok(self.collect(complete))
+    }
+
+    fn read(&mut self, mut packet: impl FnMut(&RawPacket<'_>)) -> io::Result<()> {
+        let join = &mut self.join;
+        self.sources.read(&mut self.pending, |raw| {
+            join.packet(raw);
+            packet(raw);
+        })
     }
 
     /// Gives what sources report late about connections that have begun to end, and decides them. Returns within two
@@ -193,14 +201,12 @@ impl Watcher {
         {
             ended.append(&mut self.turn(&[], TICK, &mut packet)?);
         }
-        let join = &mut self.join;
-        self.sources.read(&mut self.pending, |raw| {
-            join.packet(raw);
-            packet(raw);
-        })?;
-        self.describe_actors(0);
+        self.read(&mut packet)?;
         self.read_counters()?;
-        self.release(Time(u64::MAX));
+        let complete = now();
+        self.read(&mut packet)?;
+        self.describe_actors(0);
+        self.release(complete);
         self.join.finish();
         ended.append(&mut self.collect(now()));
         Ok(ended)
@@ -220,7 +226,7 @@ impl Watcher {
 
     /// Not longer than until a connection is to be looked at.
     fn time_left(&self, timeout: Duration) -> Duration {
-        let next = self.join.next_timeout().map(|at| Duration::from_nanos(at.since(now())));
+        let next = self.join.next_timeout().map(|at| Duration::from_nanos(at.plus_millis(HOLD).since(now())));
         next.map_or(timeout, |next| next.min(timeout))
     }
 

@@ -613,3 +613,19 @@ fn a_process_that_is_killed_with_nothing_unread_is_named_with_its_signal() {
     // An exit is no signal.
     assert_eq!(killed(0x100).detail, "");
 }
+
+/// A BPF program at the tracepoint of transitions holds its events back from perf. The kernel does not count them.
+#[test]
+fn events_that_the_kernel_withholds_are_counted_as_lost() {
+    for withheld in [false, true] {
+        let mut machine = Machine::root();
+        machine.event(Event::Listed(SocketReport { state: TcpState::Established, ..report(flow(), 0, 0) }));
+        if !withheld {
+            machine.state(OWNER, PROCESS, TcpState::LastAck, TcpState::Close);
+        }
+        machine.trace(OWNER, PROCESS, TraceKind::DestroySock { sk: 7, flow: flow(), cookie: 0x1041 });
+        machine.event(Event::Destroyed(report(flow(), 0, 0)));
+        assert_eq!(machine.end().cause, Cause::Orderly);
+        assert_eq!(machine.join.totals().lost.get(&Source::Tracepoints), withheld.then_some(&1));
+    }
+}

@@ -5,7 +5,7 @@
 
 use super::connection::{ActiveReset, Actor, Close, FirstFin, Reply, Side};
 use super::{Join, MAX_CLOSED_LISTENERS, MAX_OPENING, SETTLE, is_synchronized};
-use crate::event::{Flow, TcpState, Time, Trace, TraceKind};
+use crate::event::{Flow, Source, TcpState, Time, Trace, TraceKind};
 
 impl Join {
     pub(super) fn on_trace(&mut self, at: Time, trace: Trace) {
@@ -31,8 +31,11 @@ impl Join {
                     self.look_at(flow, at, SETTLE);
                 }
             }
-            &TraceKind::DestroySock { sk, cookie, .. } => {
+            &TraceKind::DestroySock { sk, flow, cookie } => {
                 self.traces_destroys = true;
+                if self.lacks_close(sk, flow) {
+                    *self.totals.lost.entry(Source::Tracepoints).or_default() += 1;
+                }
                 self.opening.remove(&sk);
                 if let Some(flow) = self.rivals.destroy(sk, cookie) {
                     self.by_cookie.entry(cookie).or_insert(flow);
@@ -49,6 +52,21 @@ impl Join {
                 }
             }
         }
+    }
+
+    /// A socket is destroyed whose transition to CLOSE was not reported, though it was seen alive. The kernel withholds
+    /// events from perf while a BPF program is attached to the same tracepoint, and does not count them as lost.
+    fn lacks_close(&mut self, sk: u64, flow: Flow) -> bool {
+        let flow = self.by_sk.get(&sk).copied().unwrap_or(flow);
+        if self.rivals.get(sk, flow).is_some() || !flow.is_complete() {
+            return false;
+        }
+        let connection = self.by_flow.get(&flow.undirected()).and_then(|id| self.connections.get(id));
+        connection.filter(|connection| connection.reported.is_none()).is_some_and(|connection| {
+            let side = connection.sides[connection.place(flow)].as_ref();
+            let alive = connection.wire.syn.is_some() || side.is_some_and(|side| side.listed.is_some());
+            alive && side.is_none_or(|side| side.close.is_none())
+        })
     }
 
     /// The socket with this flow and address, made known if it was not.
