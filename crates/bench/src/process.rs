@@ -46,7 +46,7 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
-/// Memory of a process: resident, without what it shares with its executable file.
+/// Resident memory of a process in bytes, with the mapped pages of its executable file and libraries.
 pub fn memory(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
