@@ -98,7 +98,7 @@ impl Connection {
         // A peer that closed its window over data in flight, and acknowledges each retransmission with a zero window, is
         // alive (RFC 9293 section 3.8.6.1).
         let shut = self.has_user && self.snd.wnd == 0 && now - self.heard < budget;
-        if self.stalled_for(now) >= budget && !shut && !self.user_decides(config) {
+        if self.is_unanswered_for(now, budget) && !shut && !self.user_decides(config) {
             return self.give_up(
                 shared,
                 now,
@@ -264,6 +264,14 @@ impl Connection {
     /// apply to orphans.
     fn user_decides(&self, config: &TcpConfig) -> bool {
         self.has_user && self.user_timeout_limit(config).is_some()
+    }
+
+    /// Whether nothing was acknowledged for `budget`, though data was retransmitted after the last progress. As on Linux, the
+    /// first timeout after progress ends nothing: backed off it may exceed the budget by itself.
+    fn is_unanswered_for(&self, now: Instant, budget: Duration) -> bool {
+        let Some(since) = self.stalled_since.filter(|since| now - *since >= budget) else { return false };
+        self.recovery.scoreboard.was_resent_since(since + Duration::from_nanos(1))
+            || now - since >= 2 * budget
     }
 
     fn stalled_for(&self, now: Instant) -> Duration {

@@ -219,3 +219,28 @@ fn s91_the_user_timeout_limits_keep_alive() {
         assert_eq!(p.ends(), "timed out (keep-alive) by the local stack in ESTABLISHED (S91)");
     });
 }
+
+/// On a path without timestamps that loses every other segment, the timeout stays backed off (RFC 6298 section 5.7), and
+/// may exceed the limit of an orphan: its data is retransmitted all the same before it is given up.
+#[test]
+fn s95_the_first_timeout_after_progress_ends_nothing() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Plain);
+        p.send(10_000);
+        p.out();
+        while p.tcp().info().backoffs < 9 {
+            p.run(1000);
+        }
+        // An acknowledgment of what was retransmitted gives no round-trip time.
+        p.on(". ack=1461");
+        p.tcp().close();
+        p.out();
+        p.ends();
+        let sent = p.sent.len();
+        p.run(110_000);
+        assert_eq!(p.ends(), "");
+        assert!(p.sent.len() > sent, "the data is retransmitted");
+        p.run(125_000);
+        assert!(p.ends().starts_with("timed out"), "{}", p.ends());
+    });
+}
