@@ -188,7 +188,11 @@ impl Host {
                 self.look_at_segment([header.src, header.dst], &segment, text, transmit);
             }
             ip::UDP => drop(UdpHeader::parse(&header, parsed.payload).expect("what is sent is a datagram")),
-            _ => look_at_message(&parsed, transmit),
+            protocol if protocol == if header.is_v6() { ip::ICMPV6 } else { ip::ICMP } => {
+                look_at_message(&parsed, transmit);
+            }
+            // The application sends the packets of other protocols.
+            _ => assert!(transmit.rule.is_none(), "{header:?}"),
         }
     }
 
