@@ -213,6 +213,14 @@ fn words_follow_the_confidence() {
 }
 
 #[test]
+fn the_same_packets_of_two_captures_are_one() {
+    let text = out(&explain(&[&name("web.client.pcap"), &name("web.server.pcap")]));
+    assert!(text.starts_with("7 of 11 connections ended badly"), "{text}");
+    assert!(text.contains(" 4 harmless resets folded."), "{text}");
+    assert!(text.contains("web.client.pcap: near the client; "), "{text}");
+}
+
+#[test]
 fn standard_input_and_compressed_files_are_read() {
     let whole = fs::read(capture("web.client.pcap")).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_lastack"))

@@ -63,7 +63,7 @@ pub fn headline(writer: &Writer, summary: &Summary, groups: &[Group], explained:
     let resets: u64 = explained
         .iter()
         .filter(|one| one.verdict.severity == Severity::Benign)
-        .map(|one| one.conn.resets.len() as u64)
+        .map(|one| one.conn.resets.iter().filter(|reset| !reset.copy).count() as u64)
         .sum();
     if resets > 0 {
         let word = if resets == 1 { "reset" } else { "resets" };

@@ -283,7 +283,9 @@ impl Conn {
                 && old.sack == pkt.sack
                 && (pkt.time - old.time).abs() < COPY
         };
-        let (tapped, known) = (tap != self.tap, self.copies > 0);
+        // Copies in another capture say nothing of copies within one.
+        let several = self.views.as_deref().is_some_and(Views::are_several);
+        let (tapped, known) = (tap != self.tap, self.copies > 0 && !several);
         self.tap = tap;
         let twin = |old: &Pkt| {
             let ttl = i32::from(old.ttl) - i32::from(pkt.ttl);
