@@ -208,6 +208,8 @@ pub struct TcpInfo {
     pub segs_out: u32,
     /// Segments received.
     pub segs_in: u32,
+    /// Bytes of data sent, each once, if the kernel reports it (4.19 or later).
+    pub data_sent: Option<u64>,
     /// The peer's window, in bytes, if the kernel reports it (5.4 or later).
     pub snd_wnd: Option<u32>,
 }

@@ -159,6 +159,13 @@ impl Side {
         self.destroyed.is_some_and(|(_, report)| report.rqueue > 0 || !report.flow.is_complete())
     }
 
+    /// Whether the peer acknowledged a FIN of this socket: more than the data and, of a client, the SYN. Then it did not
+    /// abort.
+    pub(super) fn fin_acked(&self, client: bool) -> Option<bool> {
+        let info = self.destroyed.filter(|(_, report)| report.flow.is_complete())?.1.info?;
+        Some(info.bytes_acked > info.data_sent? + u64::from(client))
+    }
+
     /// Milliseconds for which something had not happened when the socket was over, of the number in its last report.
     pub(super) fn idle(&self, since: fn(&TcpInfo) -> u32) -> Option<u64> {
         let (at, report) = self.destroyed.or(self.listed)?;

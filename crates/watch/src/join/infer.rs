@@ -10,6 +10,7 @@ use super::connection::{Connection, FirstFin, Side};
 use super::judge::{By, Opinion, Rank, first_fin};
 use super::kernel::{is_zero_window, undelivered};
 use super::ledger::Claim;
+use crate::ended::Role;
 use crate::event::{Counters, SocketReport, Source, TcpState, Time};
 
 /// The counters are read soon after an end; what caused it is at most so long before, in milliseconds.
@@ -165,6 +166,15 @@ impl Join {
     fn ended_established(&mut self, connection: &Connection, side: &Side, window: Window) -> Option<Opinion> {
         let shared = self.ledger.is_shared(window.at);
         let queued = side.destroyed.map_or(0, |(_, report)| report.rqueue);
+        let (role, known) = self.role(connection, side.flow);
+        let fin_acked = side.fin_acked(role == Role::Client).filter(|_| known);
+        // One byte may be a FIN. A socket that has closed by a FIN of its own did not abort for it, and one that has not
+        // did not close in order.
+        let queued = match (queued, fin_acked) {
+            (1, Some(true)) => 0,
+            (1, Some(false)) => 2,
+            _ => queued,
+        };
         if side.unread().is_some_and(|unread| unread > 0)
             && let Some(claim) = self.ledger.claim_unread(queued, window.at, (window.since, window.until))
         {

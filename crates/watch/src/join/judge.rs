@@ -419,7 +419,7 @@ impl Join {
     }
 
     /// The role of the local socket, and whether it is known.
-    fn role(&self, connection: &Connection, flow: Flow) -> (Role, bool) {
+    pub(super) fn role(&self, connection: &Connection, flow: Flow) -> (Role, bool) {
         let role = |client: bool| if client { Role::Client } else { Role::Server };
         let side = |flow: Flow| connection.sides[connection.place(flow)].as_ref();
         if let Some(client) = side(flow).and_then(|side| side.client) {

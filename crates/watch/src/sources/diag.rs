@@ -281,6 +281,7 @@ fn info(value: &[u8]) -> TcpInfo {
         bytes_received: long(128),
         segs_out: word(136),
         segs_in: word(140),
+        data_sent: (value.len() >= 216).then(|| long(200).saturating_sub(long(208))),
         snd_wnd: maybe(228),
     }
 }
