@@ -109,7 +109,7 @@ impl Message {
 
 /// The kernel's answer: `None` if `reply` is not the acknowledgement of request `sequence`, else 0 or the errno.
 pub(super) fn acknowledgement(reply: &[u8], sequence: u32) -> Option<i32> {
-    let (header, rest) = Header::ref_from_prefix(reply).ok()?;
+    let (header, rest) = Header::read_from_prefix(reply).ok()?;
     if header.kind != libc::NLMSG_ERROR as u16 || header.sequence != sequence {
         return None;
     }
@@ -127,12 +127,13 @@ pub(super) fn link_flags(reply: &[u8], sequence: u32) -> Option<u32> {
     answer::<LinkBody>(reply, libc::RTM_NEWLINK, sequence).map(|body| body.flags)
 }
 
-fn answer<T: FromBytes + KnownLayout + Immutable>(reply: &[u8], kind: u16, sequence: u32) -> Option<&T> {
-    let (header, rest) = Header::ref_from_prefix(reply).ok()?;
+/// Copies: the reply may lie at any address.
+fn answer<T: FromBytes>(reply: &[u8], kind: u16, sequence: u32) -> Option<T> {
+    let (header, rest) = Header::read_from_prefix(reply).ok()?;
     if header.kind != kind || header.sequence != sequence {
         return None;
     }
-    Some(T::ref_from_prefix(rest).ok()?.0)
+    Some(T::read_from_prefix(rest).ok()?.0)
 }
 
 /// AF_INET or AF_INET6.
@@ -205,6 +206,12 @@ mod tests {
         assert_eq!(acknowledgement(&reply(libc::NLMSG_ERROR, 4, 0), 5), None);
         assert_eq!(acknowledgement(&reply(libc::NLMSG_DONE, 5, 0), 5), None);
         assert_eq!(acknowledgement(&[0; 18], 0), None);
+        // Wherever it lies.
+        for offset in 0..8 {
+            let mut bytes = vec![0; offset];
+            bytes.extend(reply(libc::NLMSG_ERROR, 5, 0));
+            assert_eq!(acknowledgement(&bytes[offset..], 5), Some(0), "{offset}");
+        }
     }
 
     #[test]
