@@ -140,7 +140,9 @@ impl Join {
 
     /// The kernel cleared the addresses: linger 0, or the close of a listener.
     fn disconnected(&mut self, side: &Side, window: Window) -> Option<Opinion> {
-        let aborted = self.claim(ABORT_ON_DATA, window);
+        // A socket without a file was never accepted: no program can have closed it.
+        let never_accepted = side.listed.is_some_and(|(_, report)| report.inode == 0);
+        let aborted = if never_accepted { None } else { self.claim(ABORT_ON_DATA, window) };
         let _established = self.claim(ESTAB_RESETS, window);
         let _sent = self.claim(OUT_RESETS, window);
         if let Some(claim) = aborted {
@@ -149,7 +151,6 @@ impl Join {
                 .rule("S64");
             return Some(counted(opinion, "TCPAbortOnData"));
         }
-        let never_accepted = side.listed.is_some_and(|(_, report)| report.inode == 0);
         Some(if never_accepted {
             let text = "the socket had no file: no program had accepted it";
             Opinion::new(Rank::Acted, Cause::ListenerClosed, 0.85, By::Local)
