@@ -43,7 +43,7 @@ enum Command {
     Run(Box<run::RunArgs>),
     #[command(name = "slirp4netns")]
     Slirp4netns(compat::SlirpArgs),
-    Pasta(compat::PastaArgs),
+    Pasta(Box<compat::PastaArgs>),
     Explain(explain::ExplainArgs),
     Lab(lab::LabArgs),
     Probe(probe::ProbeArgs),
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run::main(*args),
         Command::Slirp4netns(args) => compat::main(args),
-        Command::Pasta(args) => compat::main(args),
+        Command::Pasta(args) => compat::main(*args),
         Command::Explain(args) => explain::main(&args),
         Command::Lab(args) => lab::main(&args),
         Command::Probe(args) => probe::main(&args),

@@ -82,7 +82,7 @@ pub struct RunArgs {
     pub fail_on: Vec<FailOn>,
 
     /// Forward a port of this host to a port on which the program listens: [ADDRESS:]HOSTPORT[:PORT], on this host's
-    /// loopback without ADDRESS; PORT/udp: datagrams; "auto": every TCP port on which the program listens (repeatable)
+    /// loopback without ADDRESS; PORT/udp: datagrams; auto, auto/udp: every port on which the program listens (repeatable)
     #[arg(short, long, value_name = "PORT")]
     pub publish: Vec<Published>,
 
@@ -150,7 +150,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "NETWORK/PREFIX", default_value = "auto")]
     pub net: String,
 
-    /// The program's IPv6 network: ::2 is the gateway, ::3 the name server, ::100 the program; auto is fd00::/64
+    /// The program's IPv6 network: ::2 is the gateway, ::3 the name server, ::100 the program; auto is fd00::/64, or
+    /// another one if that overlaps with this host's networks
     #[arg(long, value_name = "NETWORK/PREFIX", default_value = "auto")]
     pub net6: String,
 

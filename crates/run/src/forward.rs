@@ -16,11 +16,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
 use crate::inward::{self, Published};
+use crate::report::Proto;
 use crate::run::Run;
+use crate::udp::published;
 
 /// Max length of a request in bytes.
 const LONGEST: usize = 4096;
@@ -109,7 +111,7 @@ pub async fn serve(run: Rc<Run>, host: Host, socket: ApiSocket) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (run, host, forwards) = (run.clone(), host.clone(), forwards.clone());
-                tokio::task::spawn_local(async move {
+                spawn_local(async move {
                     // A client that leaves or is too slow gets no answer.
                     let _left = timeout(PATIENCE, answer(&run, &host, &forwards, stream)).await;
                 });
@@ -171,15 +173,20 @@ impl Forwards {
     }
 
     fn add(&self, run: &Rc<Run>, host: &Host, arguments: &Arguments) -> Result<Value, String> {
-        let (description, published) = arguments.to_publish(run)?;
-        let bound = inward::bind(&[published]).map_err(|error| format!("{error:#}"))?;
-        let tasks = bound.into_iter().map(|bound| {
-            tokio::task::spawn_local(inward::publish(run.clone(), host.clone(), bound)).abort_handle()
-        });
-        let tasks = tasks.collect();
+        let (mut description, published, proto) = arguments.to_publish(run)?;
+        let failed = |error: anyhow::Error| format!("{error:#}");
+        let tasks = if proto == Proto::Udp {
+            let flows = run.datagrams.borrow().upgrade().ok_or("the run is ending")?;
+            let bound = inward::bind_datagrams(&[published]).map_err(failed)?.into_iter();
+            bound.map(|port| spawn_local(published::serve(flows.clone(), port)).abort_handle()).collect()
+        } else {
+            let bound = inward::bind(&[published]).map_err(failed)?.into_iter();
+            bound
+                .map(|one| spawn_local(inward::publish(run.clone(), host.clone(), one)).abort_handle())
+                .collect()
+        };
         let id = self.last.get() + 1;
         self.last.set(id);
-        let mut description = description;
         description["id"] = id.into();
         self.all.borrow_mut().insert(id, Forward { description, tasks });
         Ok(json!({ "id": id }))
@@ -187,12 +194,14 @@ impl Forwards {
 }
 
 impl Arguments {
-    fn to_publish(&self, run: &Run) -> Result<(Value, Published), String> {
-        let proto = self.proto.as_deref().ok_or("arguments.proto is missing: it is tcp")?;
-        if !matches!(proto, "tcp" | "tcp4" | "tcp6") {
-            return Err(format!("arguments.proto {proto:?} is not supported: only tcp is"));
-        }
-        let any = if proto == "tcp6" { "::" } else { "0.0.0.0" };
+    fn to_publish(&self, run: &Run) -> Result<(Value, Published, Proto), String> {
+        let proto = self.proto.as_deref().ok_or("arguments.proto is missing: it is tcp or udp")?;
+        let transport = match proto {
+            "tcp" | "tcp4" | "tcp6" => Proto::Tcp,
+            "udp" | "udp4" | "udp6" => Proto::Udp,
+            _ => return Err(format!("arguments.proto {proto:?} is not supported: it is tcp or udp")),
+        };
+        let any = if proto.ends_with('6') { "::" } else { "0.0.0.0" };
         let address = |name: &str, text: &str| {
             text.parse::<IpAddr>().map_err(|_| format!("arguments.{name} {text:?} is not an address"))
         };
@@ -217,7 +226,7 @@ impl Arguments {
             "id": 0, "proto": proto, "host_addr": host_addr.to_string(), "host_port": host_port,
             "guest_addr": guest_addr.to_string(), "guest_port": guest_port,
         });
-        Ok((description, Published::port(host_addr, host_port, guest_port)))
+        Ok((description, Published::port(host_addr, host_port, guest_port, transport), transport))
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::time::sleep;
 use crate::account::ConnectionReport;
 use crate::budget::Slot;
 use crate::host::inner::Flow;
+use crate::host::urgent;
 use crate::localhost::{DESCRIPTORS, Failed, join, listens};
 use crate::relay::{Over, Relay};
 use crate::report::Proto;
@@ -34,7 +35,7 @@ const MAX_LOOK: Duration = Duration::from_millis(250);
 /// Backlog of pending connections.
 const BACKLOG: i32 = 128;
 
-/// A port to publish: `[ADDRESS:]HOSTPORT[:PORT]`, or `[ADDRESS:]auto`.
+/// A port to publish: `[ADDRESS:]HOSTPORT[:PORT]`, or `[ADDRESS:]auto`, with `/udp` for datagrams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// The address on which this host listens; loopback if not given.
@@ -46,8 +47,23 @@ pub struct Published {
 
 impl Published {
     /// A port of this host's address, which leads to a port of the program.
-    pub fn port(address: IpAddr, outside: u16, inside: u16) -> Self {
-        Self { address: Some(address), ports: Some((outside, inside)), proto: Proto::Tcp }
+    pub fn port(address: IpAddr, outside: u16, inside: u16, proto: Proto) -> Self {
+        Self { address: Some(address), ports: Some((outside, inside)), proto }
+    }
+
+    /// Whether it is every port on which the program listens.
+    fn is_any_listener(&self) -> bool {
+        self.proto == Proto::Tcp && self.ports.is_none()
+    }
+
+    /// Whether it is every port on which the program receives datagrams.
+    pub(crate) fn is_any_datagram(&self) -> bool {
+        self.proto == Proto::Udp && self.ports.is_none()
+    }
+
+    /// The addresses of this host.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        addresses(self.address)
     }
 }
 
@@ -57,7 +73,7 @@ impl FromStr for Published {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?} is not a port to publish: write 8080, 8080:80, 0.0.0.0:8080:80, [::1]:8080:80, 5353:53/udp or auto"
+                "{text:?} is not a port to publish: write 8080, 8080:80, 0.0.0.0:8080:80, [::1]:8080:80, 5353:53/udp, auto or auto/udp"
             )
         };
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong);
@@ -78,10 +94,6 @@ impl FromStr for Published {
             },
         };
         let ports = match rest.split_once(':') {
-            // A datagram socket does not show whether it is a server's.
-            _ if rest == "auto" && proto == Proto::Udp => {
-                return Err("auto/udp: name the ports: only TCP has sockets that listen".to_owned());
-            }
             _ if rest == "auto" => None,
             Some((outside, inside)) => Some((port(outside)?, port(inside)?)),
             None => Some((port(rest)?, port(rest)?)),
@@ -144,7 +156,7 @@ fn addresses(address: Option<IpAddr>) -> Vec<IpAddr> {
         .map_or_else(|| vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], |address| vec![address])
 }
 
-fn is_missing(error: &io::Error) -> bool {
+pub(crate) fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
 }
 
@@ -167,7 +179,7 @@ pub async fn serve(run: Rc<Run>, host: Host, bound: Vec<Bound>) {
         tokio::task::spawn_local(publish(run.clone(), host.clone(), one));
     }
     let wanted: Vec<Published> =
-        run.plan.published.iter().filter(|wanted| wanted.ports.is_none()).cloned().collect();
+        run.plan.published.iter().filter(|wanted| wanted.is_any_listener()).cloned().collect();
     if wanted.is_empty() {
         return std::future::pending().await;
     }
@@ -352,13 +364,15 @@ async fn by_stack(
     account.context.borrow_mut().process = run.owner(inner);
     account.context.borrow_mut().seen_as = Some(inner.remote);
     let _over = (program.set_nodelay(true), client.set_nodelay(true));
-    let relay = Relay::new(&program, &client, &account.ledger, &run.inner, inner, None);
+    urgent::prepare_connected(&client);
+    let relay = Relay::new(&program, &client, &account.ledger, &run.inner, &run.seen.urgent, inner, None);
     account.may_be_evicted(&slot);
     let over = tokio::select! {
         over = crate::tcp::carry(&relay, &account, &live) => over,
         () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
     run.record(account.relayed(over.as_ref(), &program, &client));
+    run.seen.urgent.forget(&inner.into());
     if matches!(over, None | Some(Over::Evicted(_))) {
         relay.reset_remote();
         program.abort();
@@ -414,7 +428,7 @@ mod tests {
         assert_eq!(of("8080"), (None, Some((8080, 8080))));
         assert_eq!(of("8080:80/tcp"), (None, Some((8080, 80))));
         assert_eq!(of("5353:53/udp"), (None, Some((5353, 53))));
-        assert!("auto/udp".parse::<Published>().unwrap_err().contains("name the ports"));
+        assert_eq!(of("auto/udp"), (None, None));
         assert_eq!(of("0.0.0.0:8080:80"), (Some("0.0.0.0".to_owned()), Some((8080, 80))));
         assert_eq!(of("127.0.0.1:8080"), (Some("127.0.0.1".to_owned()), Some((8080, 8080))));
         assert_eq!(of("[::1]:8080:80"), (Some("::1".to_owned()), Some((8080, 80))));

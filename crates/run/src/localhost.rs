@@ -23,6 +23,7 @@ use crate::account::ConnectionReport;
 use crate::budget::Slot;
 use crate::closing::Live;
 use crate::host::inner::{Flow, Inner};
+use crate::host::urgent;
 use crate::namespace::Listener;
 use crate::relay::{RelayStats, Side};
 use crate::run::Run;
@@ -176,6 +177,8 @@ impl Failed {
 
 /// Relays between both until both have closed.
 pub async fn join(program: &TcpStream, host: &TcpStream, ledger: &RelayStats) -> Result<(), Failed> {
+    urgent::prepare_connected(program);
+    urgent::prepare_connected(host);
     let up = async {
         carry((program, Side::Program), (host, Side::Remote), ledger, &[&ledger.to_remote]).await?;
         ledger.closed(Side::Program);
@@ -195,6 +198,23 @@ pub async fn join(program: &TcpStream, host: &TcpStream, ledger: &RelayStats) ->
     tokio::try_join!(up, down).map(|_| ())
 }
 
+/// Passes the urgent byte on. `false`: it has not arrived yet.
+async fn pass_urgent(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+    let mut byte = [0];
+    match from.try_read(&mut byte) {
+        Ok(0) => return Ok(false),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    loop {
+        match urgent::send(to, byte[0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+            other => return other.map(|_| true),
+        }
+    }
+}
+
 /// From one to the other, up to the FIN, which is passed on.
 async fn carry(
     (from, source): (&TcpStream, Side),
@@ -210,6 +230,13 @@ async fn carry(
     let _smaller = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE) };
     loop {
         from.readable().await.map_err(failed(source))?;
+        // `splice` never passes an urgent byte.
+        if urgent::is_next(from) {
+            if pass_urgent(from, to).await.map_err(failed(source))? {
+                counters.iter().for_each(|counter| counter.set(counter.get() + 1));
+            }
+            continue;
+        }
         let taken = match from.try_io(Interest::READABLE, || splice(from, &writer, PIPE as usize)) {
             Ok(0) => {
                 // Fails on a connection that was reset, which its reader sees.

@@ -37,6 +37,22 @@ impl Ports {
         text.lines().filter_map(sending_dropped).sum()
     }
 
+    /// The ports on which servers receive datagrams: those of sockets without a peer, and not in the range from which the
+    /// kernel gives ports to clients.
+    pub fn of_servers(&self) -> BTreeSet<u16> {
+        let mut ports = BTreeSet::new();
+        for list in self.lists.borrow_mut().iter_mut().flatten() {
+            let mut text = String::new();
+            if list.rewind().is_ok() && list.read_to_string(&mut text).is_ok() {
+                ports.extend(
+                    text.lines().filter(|line| has_no_peer(line)).filter_map(local).map(|(_, port)| port),
+                );
+            }
+        }
+        ports.retain(|port| (1..first_local_port()).contains(port));
+        ports
+    }
+
     /// The ports of sockets that receive datagrams to this group.
     pub fn of(&self, group: IpAddr) -> BTreeSet<u16> {
         let mut ports = BTreeSet::new();
@@ -52,6 +68,13 @@ impl Ports {
         ports.remove(&0);
         ports
     }
+}
+
+/// The first port that the kernel gives to sockets that ask for none in particular (`ip_local_port_range`), which is that of
+/// this host in the program's network.
+fn first_local_port() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    range.split_ascii_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768)
 }
 
 /// The packets that a device other than the loopback dropped when it sent: `  eth0: ..`, the twelfth number.
@@ -71,6 +94,11 @@ fn hears(at: IpAddr, group: IpAddr) -> bool {
         // An IPv6 socket may be dual-stack.
         IpAddr::V6(v6) => v6.is_unspecified(),
     }
+}
+
+/// Whether the socket of a line is not connected: the port of its peer is 0.
+fn has_no_peer(line: &str) -> bool {
+    line.split_ascii_whitespace().nth(2).is_some_and(|peer| peer.ends_with(":0000"))
 }
 
 /// The local address and port of a line: `  12: FB0000E0:14E9 00000000:0000 07 ..`.
@@ -113,6 +141,21 @@ mod tests {
         assert!(heard.contains(&any.1) && heard.contains(&v6.1) && !heard.contains(&specific.1), "{heard:?}");
         let heard = ports.of("ff02::fb".parse().unwrap());
         assert!(heard.contains(&v6.1) && !heard.contains(&any.1), "{heard:?}");
+    }
+
+    #[test]
+    fn servers_have_no_peer_and_a_port_of_their_own_choice() {
+        let ports = Ports::default();
+        ports.take(false, File::open("/proc/self/net/udp").unwrap().into());
+        let first = first_local_port();
+        let server =
+            (first - 3000..first).find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok()).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = (first - 3000..first).find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok()).unwrap();
+        peer.connect(server.local_addr().unwrap()).unwrap();
+        let found = ports.of_servers();
+        let is_found = |socket: &UdpSocket| found.contains(&socket.local_addr().unwrap().port());
+        assert_eq!([&server, &client, &peer].map(is_found), [true, false, false], "{found:?}");
     }
 
     #[test]

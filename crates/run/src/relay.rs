@@ -21,8 +21,10 @@ use crate::course::Course;
 use crate::host::inner::{Flow, Inner};
 use crate::host::scratch;
 use crate::host::socket::outstanding;
+use crate::host::urgent;
 use crate::inject::{Gate, Held};
 use crate::report::Path;
+use crate::tap::Urgent;
 
 /// Max bytes of a turn: the other connections have theirs, and the driver sends these bytes while they are in the CPU's
 /// cache.
@@ -136,6 +138,8 @@ pub struct Relay<'a> {
     flow: Flow,
     /// Which of the program's data is acknowledged.
     acks: Acks<'a>,
+    /// The marks of urgent data.
+    urgent: &'a Urgent,
     /// The error of the host's socket, which the kernel reports only once, to the first call.
     failed: Cell<Option<i32>>,
 }
@@ -147,11 +151,13 @@ impl<'a> Relay<'a> {
         host: &'a HostStream,
         ledger: &'a RelayStats,
         inner: &'a Inner,
+        urgent: &'a Urgent,
         flow: Flow,
         reset: Option<io::Error>,
     ) -> Self {
         let failed = Cell::new(reset.map(|error| errno(&error)));
-        Self { program, host, ledger, inner, flow, acks: Acks::new(program, host, ledger), failed }
+        let acks = Acks::new(program, host, ledger);
+        Self { program, host, ledger, inner, flow, acks, urgent, failed }
     }
 
     /// Relays until the connection is over, and passes the end on.
@@ -261,11 +267,17 @@ impl<'a> Relay<'a> {
     /// Writes what is readable, and may pass the gate, to the host's socket, in place. 0: there is no room.
     fn poll_up(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Option<usize>, Over>> {
         let left = self.ledger.gate.room(Side::Program, self.ledger.to_remote.get());
+        let mark = self.next_mark();
         let mut failed = None;
         let read = self.program.poll_read_with(cx, |texts| {
-            let texts = first(texts, left);
+            // A write that ends with an urgent byte is one of that byte alone: a part of it could be written otherwise.
+            let texts = first(texts, left.min(mark.map_or(usize::MAX, |mark| mark.max(1))));
             self.ledger.course.before(texts[0]);
-            match self.host.try_write_vectored(&texts.map(IoSlice::new)) {
+            let written = match texts.iter().find_map(|text| text.first()) {
+                Some(&byte) if mark == Some(0) => urgent::send(self.host, byte),
+                _ => self.host.try_write_vectored(&texts.map(IoSlice::new)),
+            };
+            match written {
                 Ok(bytes) => {
                     self.ledger.data(Side::Program, texts[0], bytes);
                     bytes
@@ -285,6 +297,23 @@ impl<'a> Relay<'a> {
             (None, Poll::Ready(Err(error))) => Poll::Ready(Err(self.program_failed(&error))),
             (None, Poll::Ready(Ok(bytes))) => Poll::Ready(Ok(bytes)),
             (None, Poll::Pending) => Poll::Pending,
+        }
+    }
+
+    /// The distance to the next urgent byte of the program.
+    fn next_mark(&self) -> Option<usize> {
+        if !self.urgent.is_used() {
+            return None;
+        }
+        let begin = self.program.initial_numbers().ok()?.peers?.wrapping_add(1);
+        self.urgent.next(self.flow.into(), begin.wrapping_add(self.ledger.to_remote.get() as u32))
+    }
+
+    /// The next byte for the program is urgent.
+    fn mark_next(&self) {
+        if let Some(initial) = self.program.initial_numbers().ok().and_then(|numbers| numbers.ours) {
+            let next = initial.wrapping_add(1).wrapping_add(self.ledger.to_program.get() as u32);
+            self.urgent.mark(self.flow.into(), next);
         }
     }
 
@@ -319,7 +348,11 @@ impl<'a> Relay<'a> {
 
     /// Reads once, up to `left` bytes, into the free space of the program's side. `None`: there is none, or the side
     /// has ended, which the next wait for room reports.
-    fn pass_down(&self, left: usize) -> io::Result<Option<usize>> {
+    fn pass_down(&self, mut left: usize) -> io::Result<Option<usize>> {
+        if urgent::is_next(self.host) {
+            self.mark_next();
+            left = 1;
+        }
         let mut read = Ok(None);
         let mut drained = false;
         let written = scratch::with(|spare| {
@@ -329,7 +362,7 @@ impl<'a> Relay<'a> {
                 match self.host.try_read_vectored(&mut room) {
                     Ok(bytes) => {
                         read = Ok(Some(bytes));
-                        drained = bytes < fits;
+                        drained = bytes < fits && !urgent::has_arrived();
                         let begin = room.iter().find(|piece| !piece.is_empty());
                         let begin = begin.map_or(&[][..], |piece| &piece[..bytes.min(piece.len())]);
                         self.ledger.data(Side::Remote, begin, bytes);

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -41,6 +41,7 @@ use crate::outputs::Outputs;
 use crate::own_loopback::Refusals;
 use crate::page::Page;
 use crate::tap::{Seen, Tap};
+use crate::udp::Flows;
 use crate::udp::published::PublishedPort;
 use crate::{icmp, inward, isolation, localhost, tcp, udp};
 
@@ -91,6 +92,8 @@ pub struct Run {
     /// Published ports on which no program listens yet.
     bound: RefCell<Vec<inward::Bound>>,
     pub(crate) bound_datagrams: RefCell<Vec<PublishedPort>>,
+    /// The datagrams, once they are relayed.
+    pub(crate) datagrams: RefCell<Weak<Flows>>,
     /// The socket of requests to forward ports.
     api: RefCell<Option<ApiSocket>>,
     /// Why the proxy carries no datagrams, once it has refused them.
@@ -233,6 +236,7 @@ impl Run {
             announced: Rc::default(),
             bound: RefCell::default(),
             bound_datagrams: RefCell::default(),
+            datagrams: RefCell::default(),
             api: RefCell::default(),
             no_datagrams: RefCell::default(),
             lost: RefCell::default(),

@@ -1,9 +1,11 @@
 //! Reads from the program's packets, on their way to the stack, what the stack does not report: the header fields of
-//! its connections, the groups that it joins, and the packets that lastack does not relay.
+//! its connections, urgent data, the groups that it joins, and the packets that lastack does not relay.
 
+mod errors;
 mod groups;
 mod headers;
 mod uncarried;
+mod urgent;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +21,7 @@ use tokio::sync::Notify;
 pub use groups::Membership;
 pub use headers::{Changes, TcpHeaders};
 pub use uncarried::Uncarried;
+pub use urgent::Urgent;
 
 /// The period without packets that counts as quiet, and the polling interval.
 const MOMENT: Duration = Duration::from_millis(2);
@@ -39,6 +42,8 @@ pub struct Seen {
     pub changed: Notify,
     /// A group was joined or left.
     pub joined: Notify,
+    /// Urgent data of both directions.
+    pub urgent: Urgent,
     /// Packets of the program so far.
     pub packets: AtomicU64,
 }
@@ -86,10 +91,19 @@ impl<L: Link> Tap<L> {
             _ => None,
         };
         match protocol {
-            Some(ip::TCP) => self.headers.look(packet, &self.seen),
+            Some(ip::TCP) => {
+                if self.headers.look(packet, &self.seen) {
+                    self.seen.urgent.look(packet);
+                }
+            }
             Some(ip::UDP) | None => {}
             Some(_) => self.look_closer(packet),
         }
+    }
+
+    /// A packet for the program with what the stack does not know of it; `None`: it stays as it is.
+    fn changed(&self, packet: [&[u8]; 3], transmit: &Transmit) -> Option<Vec<u8>> {
+        self.seen.urgent.marked(packet, !transmit.partial_checksum).or_else(|| errors::with_hop_limit(packet))
     }
 
     /// A packet that is neither TCP nor UDP, or has extension headers.
@@ -115,11 +129,17 @@ impl<L: Link> Link for Tap<L> {
     }
 
     fn send(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) {
-        self.link.send(now, packet, transmit);
+        match self.changed([packet, &[], &[]], transmit) {
+            Some(marked) => self.link.send(now, &marked, transmit),
+            None => self.link.send(now, packet, transmit),
+        }
     }
 
     fn send_vectored(&mut self, now: Instant, packet: [&[u8]; 3], transmit: &Transmit) {
-        self.link.send_vectored(now, packet, transmit);
+        match self.changed(packet, transmit) {
+            Some(marked) => self.link.send(now, &marked, transmit),
+            None => self.link.send_vectored(now, packet, transmit),
+        }
     }
 
     fn is_vectored(&self) -> bool {

@@ -350,13 +350,13 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
     let Open { syn, connected, slot, live } = open;
     let (Connected { stream: host, reset }, live) = (connected, &live);
     let flow = flow_of(&syn);
-    prepare(&host);
+    let _over = host.set_nodelay(true);
     let registered = run.headers.register((syn.peer_addr(), syn.local_addr()), &host);
     let Some(program) = accept(run, syn, &host, account, live).await else { return };
     // The kernels of both ends have already applied Nagle's algorithm as configured. Fails only on a connection that is
     // over, which the relay sees.
     let _over = program.set_nodelay(true);
-    let relay = Relay::new(&program, &host, &account.ledger, &run.inner, flow, reset);
+    let relay = Relay::new(&program, &host, &account.ledger, &run.inner, &run.seen.urgent, flow, reset);
     if !run.plan.published.is_empty() {
         account.ledger.course.announce_to(run.announced.clone());
     }
@@ -385,6 +385,7 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
         () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
     run.record(account.relayed(over.as_ref(), &program, &host));
+    run.seen.urgent.forget(&flow.into());
     match over {
         // One side does not notice its end.
         Some(Over::Injected(Held::Remote)) => live.closing().await,
@@ -472,13 +473,6 @@ pub async fn carry(relay: &Relay<'_>, account: &ConnectionReport, live: &Live) -
             None
         }
     }
-}
-
-/// Sets options of the host's socket. Fails only on a connection that is over, which the relay sees.
-fn prepare(host: &tokio::net::TcpStream) {
-    let _over = host.set_nodelay(true);
-    // Urgent data is delivered in line, as in our stack.
-    let _over = socket2::SockRef::from(host).set_out_of_band_inline(true);
 }
 
 #[cfg(test)]

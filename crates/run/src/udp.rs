@@ -65,6 +65,8 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> io::Result<Infallible> {
     });
     let following = flows.clone();
     tokio::task::spawn_local(async move { Groups::follow(&following).await });
+    flows.run.datagrams.replace(Rc::downgrade(&flows));
+    tokio::task::spawn_local(published::serve_all(flows.clone()));
     for port in flows.run.bound_datagrams.take() {
         tokio::task::spawn_local(published::serve(flows.clone(), port));
     }

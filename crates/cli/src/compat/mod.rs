@@ -145,10 +145,36 @@ mod tests {
         for (line, cure) in [
             ("pasta -t ~22 1234", "ports"),
             ("pasta -U 53 1234", "-U"),
+            ("pasta --no-icmp 1234", "--no-icmp is not supported"),
+            ("pasta -T 80:81 1234", "under the same number"),
+            ("pasta --map-host-loopback 10.9.9.9 1234", "gateway or none"),
+            ("pasta -n 255.0.255.0 1234", "255.255.255.0"),
             ("pasta --address=10.0.2.9 --address=10.0.2.8 1234", "--address"),
         ] {
             let error = translated::<PastaArgs>(line).unwrap_err();
             assert!(error.contains(cure), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn options_of_pasta_that_change_nothing_here_are_accepted() {
+        let line = "pasta -d --runas 0:0 -l /tmp/log --log-size 1000 -M 02:00:00:00:00:01 -i eth0 -S example.org --no-dhcp \
+                    --no-ra --no-dhcp-dns --no-copy-routes --map-host-loopback none -D none -n 255.255.0.0 -a 10.9.0.7 \
+                    -p /tmp/x.pcap --no-udp -u auto -T 80-82 --outbound-if4 e0 --outbound-if6 e0 1234";
+        assert_eq!(
+            translated::<PastaArgs>(line).unwrap(),
+            "--join 1234 --no-configure --detach --write /tmp/x.pcap --deny all/udp --net 10.9.0.7/16 --address 10.9.0.7 \
+             --bind e0 -p 0.0.0.0:auto/udp --map-localhost 80,81,82"
+        );
+    }
+
+    #[test]
+    fn slirp4netns_sends_from_an_address_or_an_interface() {
+        let line = "slirp4netns --outbound-addr=192.0.2.1 --outbound-addr6=eth0 7";
+        assert!(translated::<SlirpArgs>(line).unwrap().ends_with("--bind 192.0.2.1 --bind eth0"));
+        for option in ["--macaddress=02:00:00:00:00:01", "--disable-dns"] {
+            let error = translated::<SlirpArgs>(&format!("slirp4netns {option} 7")).unwrap_err();
+            assert!(error.contains("is not supported, because"), "{error}");
         }
     }
 

@@ -1,7 +1,6 @@
 //! The command line of slirp4netns.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
@@ -63,13 +62,13 @@ pub struct SlirpArgs {
     #[arg(long)]
     enable_seccomp: bool,
 
-    /// Send from this IPv4 address of this host
-    #[arg(long, value_name = "IPv4")]
-    outbound_addr: Option<Ipv4Addr>,
+    /// Send from this IPv4 address or interface of this host
+    #[arg(long, value_name = "IPv4|INTERFACE")]
+    outbound_addr: Option<String>,
 
-    /// Send from this IPv6 address of this host
-    #[arg(long, value_name = "IPv6")]
-    outbound_addr6: Option<Ipv6Addr>,
+    /// Send from this IPv6 address or interface of this host, the same interface for both families
+    #[arg(long, value_name = "IPv6|INTERFACE")]
+    outbound_addr6: Option<String>,
 
     /// Not supported: names are always answered
     #[arg(long)]
@@ -103,8 +102,13 @@ impl Translate for SlirpArgs {
         if self.target_type != "netns" {
             return Err(format!("--target-type={} is not supported: only netns is", self.target_type));
         }
-        if self.disable_dns || self.macaddress.is_some() {
-            return Err("--disable-dns and --macaddress are not supported: leave them out".to_owned());
+        for (given, option, why) in [
+            (self.disable_dns, "--disable-dns", "the name server at the .3 address always answers"),
+            (self.macaddress.is_some(), "--macaddress", "the kernel chooses the address of the interface"),
+        ] {
+            if given {
+                return Err(format!("{option} is not supported, because {why}: leave it out"));
+            }
         }
         if self.netns_type == NetnsType::Pid
             && self.namespace.to_str().is_none_or(|text| text.parse::<u32>().is_err())
@@ -137,10 +141,10 @@ impl Translate for SlirpArgs {
                 option(&mut line, name, path);
             }
         }
-        let addresses =
-            [self.outbound_addr.map(|a| a.to_string()), self.outbound_addr6.map(|a| a.to_string())];
-        for address in addresses.into_iter().flatten() {
-            option(&mut line, "--bind", address);
+        let mut sources: Vec<String> = self.outbound_addr.into_iter().chain(self.outbound_addr6).collect();
+        sources.dedup();
+        for source in sources {
+            option(&mut line, "--bind", source);
         }
         Ok(line)
     }

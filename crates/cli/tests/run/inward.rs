@@ -163,6 +163,33 @@ fn a_port_of_datagrams_receives_as_long_as_the_program_does() {
     }
 }
 
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn every_port_of_datagrams_can_be_published() {
+    require_all();
+    let port = closed_port("127.0.0.1");
+    let script = format!(
+        "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', {port})); s.settimeout(20)\n\
+         data, who = s.recvfrom(99); s.sendto(data + b' heard', who)"
+    );
+    let mut command = Command::new(LASTACK);
+    let mut run =
+        command.args(["run", "-q", "-p", "auto/udp", "--", "python3", "-c", &script]).spawn().unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    client.connect(("127.0.0.1", port)).unwrap();
+    let mut heard = [0; 99];
+    let answer = loop {
+        assert!(run.try_wait().unwrap().is_none(), "the program has ended without a question");
+        if let Ok(length) = client.send(b"hello").and_then(|_| client.recv(&mut heard)) {
+            break &heard[..length];
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(answer, b"hello heard");
+    assert!(run.wait().unwrap().success());
+}
+
 /// A server that connects to the port of each PORT command at once, twenty times in a session (FTP's active mode).
 const ACTIVE: &str = "
 import re, socket, threading

@@ -31,6 +31,15 @@ serve='
 import socket
 s = socket.create_server(("0.0.0.0", 80)); print("ready", flush=True)
 while True: c, who = s.accept(); c.sendall(b"from the box\n"); c.close()'
+echo='
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", 53))
+while True: data, who = s.recvfrom(99); s.sendto(b"echo of " + data, who)'
+ask_udp='
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1); s.connect(("127.0.0.1", int(sys.argv[1])))
+try: s.send(b"x"); print(s.recv(99).decode())
+except OSError: sys.exit(1)'
 api='
 import json, socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(sys.argv[2].encode()); s.shutdown(socket.SHUT_WR)
@@ -150,6 +159,11 @@ call '{"execute": "remove_hostfwd", "arguments": {"id": 1}}'
 python3 -c "$ask" 127.0.0.1 8181 2>/dev/null || echo "not forwarded"
 call '{"execute": "remove_hostfwd", "arguments": {"id": 1}}'
 call '{"execute": "add_hostfwd", "arguments": {"proto": "tcp", "host_port": 8080, "guest_port": 80}}'
+call '{"execute": "add_hostfwd", "arguments": {"proto": "udp", "host_addr": "127.0.0.1", "host_port": 8282, "guest_port": 53}}'
+nsenter --net=/run/netns/box python3 -c "$echo" & others="$others $!"
+for i in $(seq 100); do python3 -c "$ask_udp" 8282 && break; sleep 0.02; done
+call '{"execute": "remove_hostfwd", "arguments": {"id": 2}}'
+python3 -c "$ask_udp" 8282 || echo "not forwarded"
 call 'nonsense'
 kill $exit; wait $slirp; echo "ended $?"
 "#;
@@ -168,13 +182,19 @@ kill $exit; wait $slirp; echo "ended $?"
         ],
         "{output:?}"
     );
-    for (line, words) in [(7, "there is no id 1"), (8, "cannot listen at 0.0.0.0:8080"), (9, "parse error")] {
+    assert_eq!(
+        lines[9..13],
+        [r#"{"return": {"id": 2}}"#, "echo of x", r#"{"return": {}}"#, "not forwarded"],
+        "{lines:?}"
+    );
+    for (line, words) in [(7, "there is no id 1"), (8, "cannot listen at 0.0.0.0:8080"), (13, "parse error")]
+    {
         assert!(
             lines[line].contains(r#"{"error": {"desc": "bad request"#) && lines[line].contains(words),
             "{lines:?}"
         );
     }
-    assert_eq!(lines[10..], ["ended 0"]);
+    assert_eq!(lines[14..], ["ended 0"]);
     let ran = read_report(output, &report);
     assert!(
         ran.connections().any(|end| end["direction"] == "in") && ran.summary()["exit"]["status"] == 0,

@@ -2,7 +2,10 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
+
+use nix::sys::socket::{MsgFlags, recv};
 
 use crate::support::{
     FAMILIES, Server, client, closed_port, direct, lastack, read_to_end, require_all, reset,
@@ -79,4 +82,28 @@ fn a_mapped_port_listens_while_the_host_does() {
     let ran = lastack(&["--map-localhost", &option], &["bash", "-c", &script]);
     assert_eq!(String::from_utf8_lossy(&ran.output.stdout), "late", "{ran:?}");
     later.join().unwrap();
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn urgent_data_passes_a_mapped_port() {
+    require_all();
+    let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
+        stream.write_all(b"ab").unwrap();
+        socket2::SockRef::from(&stream).send_out_of_band(b"!").unwrap();
+        stream.write_all(b"cd").unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        let mut urgent = [0];
+        recv(stream.as_raw_fd(), &mut urgent, MsgFlags::MSG_OOB).unwrap();
+        (urgent, read_to_end(&mut stream).0)
+    });
+    let script = format!(
+        "import socket, time\ns = socket.create_connection(('127.0.0.1', {}), 3)\ns.sendall(b'12'); \
+         s.send(b'?', socket.MSG_OOB); s.sendall(b'34')\ntime.sleep(0.3)\n\
+         print(s.recv(9), s.recv(1, socket.MSG_OOB), s.recv(9))",
+        server.port()
+    );
+    let ran = lastack(&["--map-localhost", &server.port().to_string()], &["python3", "-c", &script]);
+    assert_eq!(ran.output.stdout, b"b'ab' b'!' b'cd'\n", "{ran:?}");
+    assert_eq!(server.join(), [([b'?'], b"1234".to_vec())]);
 }

@@ -18,6 +18,7 @@ mod lifecycle;
 mod live;
 mod localhost;
 mod names;
+mod networks;
 mod policy;
 mod report;
 mod silence;

@@ -52,6 +52,19 @@ pub const CELLS: &[Cell] = &[
     Cell::new(
         "urgent data (MSG_OOB): what the remote reads in line",
         "s = tcp(S4, 7028); s.sendall(b'ab'); s.send(b'!', socket.MSG_OOB); s.sendall(b'cd'); s.shutdown(1); time.sleep(0.3); tell(last(S4))",
-    )
-    .differs("urgent data arrives in line, without its mark"),
+    ),
+    Cell::new(
+        "urgent data: what the remote reads before it, as MSG_OOB, and after it",
+        "for h in BOTH:\n s = tcp(h, 7032); s.sendall(b'ab'); s.send(b'!', socket.MSG_OOB); s.sendall(b'cd'); tell(s.recv(99))",
+    ),
+    Cell::new(
+        "urgent data of the remote: SIGURG, and what is read before it, as MSG_OOB, and after it",
+        "import fcntl, signal\nsignals = []\nsignal.signal(signal.SIGURG, lambda *a: signals.append(1))\nfor h in BOTH:\n \
+         s = tcp(h, 7033); fcntl.fcntl(s, fcntl.F_SETOWN, os.getpid()); s.send(b'?'); time.sleep(0.5)\n \
+         tell(len(signals), s.recv(99), s.recv(1, socket.MSG_OOB), s.recv(99), attempt(s.recv, 1, socket.MSG_OOB))",
+    ),
+    Cell::new(
+        "urgent data of the remote in line (SO_OOBINLINE): a read ends before it",
+        "for h in BOTH:\n s = tcp(h, 7033); s.setsockopt(1, 10, 1); s.send(b'?'); time.sleep(0.5); tell(s.recv(99), s.recv(99))",
+    ),
 ];

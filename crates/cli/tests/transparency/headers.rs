@@ -67,6 +67,11 @@ pub const CELLS: &[Cell] = &[
          set_hops(s, 1); tell(attempt(s.connect, (h, 7010)), said(s))",
     ),
     Cell::new(
+        "the hop limit with which an ICMP error arrives: of the router, of the server (tracepath)",
+        "for h in BOTH:\n for n in (1, 2):\n  s = udp(h); tell_errors(s); ask_fields(s); set_hops(s, n); s.sendto(b'x', (h, 33437)); \
+         tell(error_fields(s))",
+    ),
+    Cell::new(
         "TCP: the segment size of a connection (TCP_MAXSEG)",
         "for h in BOTH:\n s = socket.socket(socket.AF_INET6 if ':' in h else socket.AF_INET); s.settimeout(4); \
          s.connect((h, 7010)); tell(s.getsockopt(6, 2))",

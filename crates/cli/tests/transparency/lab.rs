@@ -86,10 +86,15 @@ impl Lab {
         let place = tempfile::tempdir().unwrap();
         let output = shell(&name, &place.path().to_string_lossy(), include_str!("up.sh"), &[]);
         assert!(output.status.success(), "{output:?}");
-        let scripts = [("s", include_str!("server.py")), ("r", include_str!("neighbour.py"))];
+        let scripts = [
+            ("s", include_str!("server.py")),
+            ("r", include_str!("neighbour.py")),
+            ("h", include_str!("host.py")),
+        ];
         let servers = scripts.map(|(namespace, script)| {
             let mut server = Command::new("ip")
                 .args(["netns", "exec", &format!("{name}-{namespace}"), "python3", "-c", script])
+                .env("PLACE", place.path())
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();

@@ -4,6 +4,7 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p lastack-cli --test transparency` writes the page. What pasta and slirp4netns do, which
 //! takes minutes, is played for rows that are new, and for all with `UPDATE_DOCS=all`; both have to be installed.
+//! `ROWS=TEXT` plays only rows that contain TEXT, and writes nothing.
 
 mod datagrams;
 mod ends;
@@ -12,6 +13,7 @@ mod lab;
 mod names;
 #[path = "../requirements/mod.rs"]
 mod requirements;
+mod surroundings;
 
 use std::fmt::Write;
 
@@ -44,12 +46,14 @@ impl Cell {
 }
 
 /// All rows, by subject.
-const SUBJECTS: [(&str, &[Cell]); 5] = [
+const SUBJECTS: [(&str, &[Cell]); 7] = [
     ("TCP", ends::CELLS),
     ("UDP", datagrams::UDP),
     ("ICMP", datagrams::ICMP),
     ("IP headers", headers::CELLS),
     ("Names", names::CELLS),
+    ("Resources", surroundings::RESOURCES),
+    ("Isolation", surroundings::ISOLATION),
 ];
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/transparency.md");
@@ -69,6 +73,9 @@ Whole programs are in [clients.md](clients.md).
 fn the_program_sees_the_same_as_on_the_kernel() {
     lab::require_network();
     let update = std::env::var_os("UPDATE_DOCS");
+    lab::require_root();
+    let rows = std::env::var("ROWS").ok();
+    let update = std::env::var_os("UPDATE_DOCS").filter(|_| rows.is_none());
     let lab = Lab::new();
     let ways: Vec<Way> = Way::ALL.into_iter().filter(|way| way.is_asked_for(update.is_some())).collect();
     let known =
@@ -78,7 +85,7 @@ fn the_program_sees_the_same_as_on_the_kernel() {
         let names: Vec<&str> = ways.iter().map(|way| way.name()).collect();
         write!(page, "\n## {subject}\n\n| | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(ways.len()))
             .unwrap();
-        for cell in cells {
+        for cell in cells.iter().filter(|cell| rows.as_ref().is_none_or(|rows| cell.what.contains(rows))) {
             let play = |(column, way): (usize, &Way)| {
                 let kept = if way.is_a_peer() { known.cell(cell.what, column) } else { None };
                 kept.unwrap_or_else(|| lab.play(*way, cell))
@@ -90,7 +97,9 @@ fn the_program_sees_the_same_as_on_the_kernel() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    if update.is_some() {
+    if rows.is_some() {
+        println!("{page}");
+    } else if update.is_some() {
         std::fs::write(PAGE, page).unwrap();
     } else {
         compare(&page);
@@ -111,7 +120,10 @@ impl Page {
 
     /// What stands in a column of the row that begins with `what`; `None`: nothing yet.
     fn cell(&self, what: &str, column: usize) -> Option<String> {
-        self.0.iter().find(|row| row[0].starts_with(what))?.get(column + 1).cloned()
+        let is_of = |row: &[String]| {
+            row[0].strip_prefix(what).is_some_and(|note| note.is_empty() || note.starts_with(" ("))
+        };
+        self.0.iter().find(|row| is_of(row))?.get(column + 1).cloned()
     }
 }
 

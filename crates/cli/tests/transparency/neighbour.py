@@ -22,9 +22,16 @@ def broadcast():
         data, who = s.recvfrom(2000)
         s.sendto(b"heard", who)
 
+def metadata():
+    l = socket.create_server(("169.254.169.254", 7041))
+    while True:
+        c, _ = l.accept()
+        c.sendall(b"secret")
+        c.close()
+
 index = struct.pack("=I", socket.if_nametoindex("r0"))
 threads = [(mdns, (socket.AF_INET, "224.0.0.251", 0, 35, 32, 34, socket.inet_aton("192.0.2.2"))),
-           (mdns, (socket.AF_INET6, "ff02::fb", 41, 20, 17, 19, index)), (broadcast, ())]
+           (mdns, (socket.AF_INET6, "ff02::fb", 41, 20, 17, 19, index)), (broadcast, ()), (metadata, ())]
 for function, arguments in threads: threading.Thread(target=function, args=arguments, daemon=True).start()
 time.sleep(0.5)
 print("ready", flush=True)

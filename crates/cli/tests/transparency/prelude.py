@@ -42,6 +42,13 @@ def fields(controls):
         if (level, kind) in ((0, 2), (0, 12), (41, 52)): ttl = number
         if (level, kind) in ((0, 1), (0, 13), (41, 67)): tos = number
     return "hops %s class %s" % (ttl, tos)
+def error_fields(s, limit=2):
+    "The header fields of the first error."
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        try: return fields(s.recvmsg(2048, 512, 0x2000 | 0x40)[1])
+        except BlockingIOError: time.sleep(0.02)
+    return "nothing"
 def ask_fields(s):
     for level, option in ((41, 51), (41, 66)) if s.family == socket.AF_INET6 else ((0, 12), (0, 13)):
         s.setsockopt(level, option, 1)
@@ -66,3 +73,9 @@ def attempt(f, *a):
     try: return f(*a)
     except OSError as e: return name(e)
 def tell(*parts): print(*(part.strip() if isinstance(part, str) else part for part in parts), flush=True)
+def same(what):
+    "Whether the surroundings of a program of the host are ours."
+    sys.path.insert(0, os.environ["PLACE"])
+    import surroundings
+    theirs, ours = eval(open(os.environ["PLACE"] + "/surroundings").read())[what], surroundings.all()[what]
+    return theirs == ours

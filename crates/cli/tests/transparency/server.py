@@ -175,6 +175,14 @@ def mute(c):
     subprocess.run(["ip", "route", "add", "blackhole", c.getpeername()[0]])
     time.sleep(4)
     subprocess.run(["ip", "route", "del", "blackhole", c.getpeername()[0]])
+def takes_urgent(c):
+    time.sleep(0.3)
+    before, urgent = c.recv(99), c.recv(1, socket.MSG_OOB)
+    c.sendall(b"%s then %s then %s" % (before, urgent, c.recv(99)))
+def sends_urgent(c):
+    c.recv(1)
+    for data, flags in ((b"ab", 0), (b"!", socket.MSG_OOB), (b"cd", 0)): c.send(data, flags)
+    c.recv(1)
 def tells(c): c.sendall(seen.pop(c.family, "nothing").encode())
 def ending(v6, port, how):
     l = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET)
@@ -200,7 +208,7 @@ def silent(v6):
         except OSError: pass
     return l, waiting
 ENDINGS = {7020: half_close, 7021: closes_first, 7022: resets_after_answer, 7023: resets, 7024: sees, 7025: sends_and_sees,
-    7027: mute, 7028: sees, 7029: tells}
+    7027: mute, 7028: sees, 7029: tells, 7032: takes_urgent, 7033: sends_urgent}
 for v6 in (False, True):
     for port, how in ENDINGS.items(): thread(ending, v6, port, how)
 silences = [silent(False), silent(True)]

@@ -18,6 +18,8 @@ ip -n $NAME-h route add default via 192.0.2.2
 ip -n $NAME-h -6 route add default via 2001:db8:1::2
 ip -n $NAME-s route add default via 198.51.100.1
 ip -n $NAME-s -6 route add default via 2001:db8:2::1
+# A metadata service, as clouds have it.
+ip -n $NAME-r addr add 169.254.169.254/32 dev lo
 # Networks about which the router complains.
 ip -n $NAME-r route add unreachable 203.0.113.0/24
 ip -n $NAME-r route add prohibit 203.0.114.0/24

@@ -2,6 +2,7 @@
 
 use crate::tcp::TcpStream;
 use crate::wakers::Interest;
+use lastack_engine::InitialNumbers;
 use lastack_wire::icmp::IcmpError;
 use std::io;
 use std::net::IpAddr;
@@ -58,6 +59,15 @@ impl TcpStream {
             tcp.acknowledge(bytes, fin);
             Ok(())
         })
+    }
+
+    /// The initial sequence numbers of both directions: the byte at offset N of the stream has the initial number plus
+    /// N + 1, modulo 2^32. Both are `None` once the connection is over.
+    ///
+    /// # Errors
+    /// As [`hold_acks`](Self::hold_acks).
+    pub fn initial_numbers(&self) -> io::Result<InitialNumbers> {
+        self.call(|tcp| Ok(tcp.initial_numbers()))
     }
 
     /// Waits until the peer needs a held-back acknowledgment: it retransmitted data or sent a keep-alive probe.

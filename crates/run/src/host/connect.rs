@@ -10,7 +10,7 @@ use super::error_queue;
 use super::failure::{Failure, Said};
 use super::socket::set_header_fields;
 use super::source::Source;
-use super::spare;
+use super::{spare, urgent};
 use lastack::IpFields;
 
 /// A connection of the host.
@@ -46,7 +46,9 @@ pub async fn connect_with(
     match socket.connect(&remote.into()) {
         Ok(()) => return connected(TcpStream::from_std(socket.into())?, v6, None),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(Failure::of_attempt(remote, &error, error_queue::first(&socket))),
+        Err(error) => {
+            return Err(Failure::of_attempt(remote, &error, error_queue::first_with_hop_limit(&socket, v6)));
+        }
     }
     // A remote on this host has answered within the call: no wait for the reactor is needed.
     match Attempt::look(SockRef::from(&socket), remote) {
@@ -79,6 +81,7 @@ fn prepared(remote: SocketAddr, ip: Option<IpFields>, source: &Source) -> Result
         return Err(Failure { errno: libc::ENETUNREACH, said: Said::Unbound });
     }
     source.apply(&socket, remote.ip())?;
+    urgent::prepare(&socket);
     if let Some(ip) = ip {
         set_header_fields(&socket, v6, ip)?;
     }
@@ -103,7 +106,10 @@ impl Attempt {
             Some(error) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE)) => {
                 return Ok(Self::Connected(Some(error)));
             }
-            Some(error) => return Err(Failure::of_attempt(remote, &error, error_queue::first(&*socket))),
+            Some(error) => {
+                let queued = error_queue::first_with_hop_limit(&*socket, remote.is_ipv6());
+                return Err(Failure::of_attempt(remote, &error, queued));
+            }
             None => {}
         }
         match socket.peer_addr() {

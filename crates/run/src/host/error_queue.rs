@@ -4,6 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
+use super::hops;
 use super::socket::socket_address;
 use lastack_wire::icmp::IcmpError;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
@@ -37,6 +38,17 @@ pub fn enable(socket: &impl AsFd, v6: bool, enabled: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// As [`first`], of a socket that does not receive hop limits. That of the error is noted ([`hops`]).
+pub fn first_with_hop_limit(socket: &impl AsFd, v6: bool) -> Option<QueuedError> {
+    // Without it the hop limit is not known. It need not be set when the error arrives.
+    let _unknown = if v6 {
+        setsockopt(&socket.as_fd(), sockopt::Ipv6RecvHopLimit, &true)
+    } else {
+        setsockopt(&socket.as_fd(), sockopt::Ipv4RecvTtl, &true)
+    };
+    first(socket)
+}
+
 /// Takes one entry. [`io::ErrorKind::WouldBlock`]: the queue is empty.
 pub fn take(socket: &impl AsFd) -> io::Result<QueuedError> {
     let mut payload = vec![0; 2048];
@@ -48,7 +60,19 @@ pub fn take(socket: &impl AsFd) -> io::Result<QueuedError> {
         let message =
             recvmsg::<SockaddrStorage>(socket.as_fd().as_raw_fd(), &mut buffers, Some(&mut control), flags)?;
         let to = message.address.as_ref().and_then(socket_address);
-        (message.bytes, to, message.cmsgs()?.find_map(read_message))
+        let (mut error, mut hop_limit) = (None, None);
+        for control in message.cmsgs()? {
+            match control {
+                ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => {
+                    hop_limit = u8::try_from(hops).ok();
+                }
+                other => error = read_message(other).or(error),
+            }
+        }
+        if let (Some((_, Some(from))), Some(hop_limit)) = (&error, hop_limit) {
+            hops::note(*from, hop_limit);
+        }
+        (message.bytes, to, error)
     };
     payload.truncate(length);
     let Some((error, from)) = error else {

@@ -17,6 +17,12 @@ pub struct Flow {
     pub remote: SocketAddr,
 }
 
+impl From<Flow> for (SocketAddr, SocketAddr) {
+    fn from(flow: Flow) -> Self {
+        (flow.program, flow.remote)
+    }
+}
+
 /// The state of a socket in the program's kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InnerState {

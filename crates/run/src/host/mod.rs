@@ -7,6 +7,7 @@ pub mod connect;
 pub mod datagrams;
 pub mod error_queue;
 pub mod failure;
+pub mod hops;
 pub mod inner;
 pub mod interface;
 mod joined;
@@ -19,6 +20,7 @@ pub mod socket;
 pub mod source;
 mod spare;
 pub mod tcp_info;
+pub mod urgent;
 
 pub use connect::{Connected, connect, connect_with};
 pub use failure::{Failure, Said};

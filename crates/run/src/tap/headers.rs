@@ -23,6 +23,7 @@ const DEFAULTS: (u8, u8) = (64, 0);
 /// TCP flags.
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
+const URG: u8 = 0x20;
 
 /// A connection: the program's end and the other.
 pub type Flow = (SocketAddr, SocketAddr);
@@ -48,9 +49,14 @@ impl Default for TcpHeaders {
 }
 
 impl TcpHeaders {
-    /// Inspects a segment of the program.
-    pub fn look(&mut self, packet: &[u8], seen: &Seen) {
-        let Some(quick) = Quick::of(packet) else { return };
+    /// Inspects a segment of the program. Returns whether it has urgent data.
+    pub fn look(&mut self, packet: &[u8], seen: &Seen) -> bool {
+        let Some(quick) = Quick::of(packet) else { return false };
+        self.note(packet, &quick, seen);
+        quick.urgent
+    }
+
+    fn note(&mut self, packet: &[u8], quick: &Quick, seen: &Seen) {
         let last = &mut self.last[quick.place];
         // Hash collisions make two flows appear changed, which costs time but does no harm.
         if *last == quick.fields && !quick.syn {
@@ -86,6 +92,8 @@ struct Quick {
     fields: (u8, u8),
     /// The segment is a SYN.
     syn: bool,
+    /// It has the URG flag.
+    urgent: bool,
 }
 
 impl Quick {
@@ -98,7 +106,8 @@ impl Quick {
         let tcp = packet.get(tcp_at..tcp_at + 14)?;
         let port = |at: usize| usize::from(u16::from_be_bytes([tcp[at], tcp[at + 1]]));
         let hash = (port(0) * 31) ^ port(2);
-        Some(Self { place: hash % PLACES, fields: (hops, class & DSCP), syn: tcp[13] & (SYN | ACK) == SYN })
+        let (syn, urgent) = (tcp[13] & (SYN | ACK) == SYN, tcp[13] & URG != 0);
+        Some(Self { place: hash % PLACES, fields: (hops, class & DSCP), syn, urgent })
     }
 }
 

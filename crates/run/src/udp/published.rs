@@ -4,7 +4,7 @@
 //! would without lastack. The program sees a client's own address, or its gateway's if that address is not valid on a network.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::Flows;
 use crate::flow::FlowAccount;
-use crate::inward::Pace;
+use crate::inward::{Pace, is_missing};
 
 /// Max clients of a port that are accounted for at once.
 const MAX_CLIENTS: usize = 4096;
@@ -72,8 +72,36 @@ pub(super) struct Open {
     closed: Cell<bool>,
 }
 
+/// Serves every port on which the program receives, if that is requested (`-p auto/udp`). Never returns.
+pub(super) async fn serve_all(flows: Rc<Flows>) {
+    let wanted: Vec<_> = flows.run.plan.published.iter().filter(|wanted| wanted.is_any_datagram()).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let (mut known, mut pace) = (HashSet::new(), Pace::default());
+    loop {
+        for inside in flows.run.ports.of_servers() {
+            for at in
+                wanted.iter().flat_map(|wanted| wanted.addresses()).map(|at| SocketAddr::new(at, inside))
+            {
+                if !known.insert(at) {
+                    continue;
+                }
+                match PublishedPort::bind(at, inside) {
+                    Ok(port) => drop(tokio::task::spawn_local(serve(flows.clone(), port))),
+                    Err(error) if at.is_ipv6() && is_missing(&error) => {}
+                    Err(error) => {
+                        flows.run.report.warn(format!("-p auto/udp: {at} cannot be published: {error}"));
+                    }
+                }
+            }
+        }
+        pace.wait(&flows.run).await;
+    }
+}
+
 /// Serves a port for the whole run. Never returns.
-pub(super) async fn serve(flows: Rc<Flows>, port: PublishedPort) {
+pub async fn serve(flows: Rc<Flows>, port: PublishedPort) {
     let Some(guest) = flows.run.plan.guest(port.at.is_ipv6()) else { return };
     let program = SocketAddr::new(guest, port.inside);
     let receives = || flows.run.ports.of(guest).contains(&port.inside);
@@ -89,6 +117,7 @@ pub(super) async fn serve(flows: Rc<Flows>, port: PublishedPort) {
             }
         };
         flows.published.borrow_mut().push(open.clone());
+        let registered = Registered { flows: &flows, open: &open };
         let ends = async {
             let mut pace = Pace::default();
             while receives() {
@@ -102,12 +131,25 @@ pub(super) async fn serve(flows: Rc<Flows>, port: PublishedPort) {
             () = ends => false,
             () = live.closing() => true,
         };
-        open.closed.set(true);
-        flows.published.borrow_mut().retain(|other| !other.closed.get());
-        open.clients.borrow_mut().drain().for_each(|(_, client)| flows.run.record(client.account.record()));
+        drop(registered);
         if over || port.refuse().is_err() {
             return;
         }
+    }
+}
+
+/// Guard: a port on which the program receives. Its end is the end of the flows of its clients.
+struct Registered<'a> {
+    flows: &'a Flows,
+    open: &'a Open,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let Self { flows, open } = self;
+        open.closed.set(true);
+        flows.published.borrow_mut().retain(|other| !other.closed.get());
+        open.clients.borrow_mut().drain().for_each(|(_, client)| flows.run.record(client.account.record()));
     }
 }
 
