@@ -30,60 +30,60 @@ use lastack_run::{Destinations, Options, Policy, Published, Terminal};
 #[command(after_long_help = EXAMPLES)]
 pub struct RunArgs {
     /// Write every packet to FILE (pcapng), with a comment on its outcome
-    #[arg(short, long, value_name = "FILE", visible_alias = "pcap")]
+    #[arg(short, long, value_name = "FILE", visible_alias = "pcap", help_heading = "Report")]
     pub write: Option<PathBuf>,
 
     /// Write the connections with their sequence diagrams to FILE, as a self-contained HTML page
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub html: Option<PathBuf>,
 
     /// Keep the last packets of each connection in memory, and write a capture (pcapng) to DIR for each that ended badly,
     /// with the cause in its name and comments
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Report")]
     pub flight_recorder: Option<PathBuf>,
 
     /// Limit the packets that --flight-recorder keeps in memory to MIB
-    #[arg(long, value_name = "MIB", default_value_t = 32, requires = "flight_recorder", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "MIB", default_value_t = 32, requires = "flight_recorder", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Report")]
     pub flight_memory: u16,
 
     /// Show a table of the connections while the program runs, on the terminal that lastack was started from if the
     /// program's output is redirected, or on another one
-    #[arg(long, value_name = "TERMINAL", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(long, value_name = "TERMINAL", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Report")]
     pub live: Option<OsString>,
 
     /// Write the report to FILE, line by line, instead of standard error
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = "Report")]
     pub output: Option<PathBuf>,
 
     /// Report every connection, not only those that ended badly, with its local port, path and rule; twice: DNS
     /// queries, too
-    #[arg(short, long, action = clap::ArgAction::Count)]
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Report")]
     pub verbose: u8,
 
     /// Report as JSON lines: every connection and a summary (format: docs/report.md)
-    #[arg(long)]
+    #[arg(long, help_heading = "Report")]
     pub json: bool,
 
     /// Report the summary only
-    #[arg(short = 'c', long)]
+    #[arg(short = 'c', long, help_heading = "Report")]
     pub summary_only: bool,
 
     /// Do not report anything
-    #[arg(short, long, visible_alias = "no-report", conflicts_with_all = ["output", "verbose", "json", "summary_only"])]
+    #[arg(short, long, visible_alias = "no-report", conflicts_with_all = ["output", "verbose", "json", "summary_only"], help_heading = "Report")]
     pub quiet: bool,
 
     /// With --json, also write a line for each connection when it is opened
-    #[arg(long, requires = "json")]
+    #[arg(long, requires = "json", help_heading = "Report")]
     pub open_lines: bool,
 
     /// Exit with status 1 (unless the program itself fails) if a connection ended like this: harmful, suspicious, or a
     /// cause or outcome such as refused, reset, timed-out (repeatable, or comma-separated)
-    #[arg(long, value_name = "CAUSE", value_delimiter = ',')]
+    #[arg(long, value_name = "CAUSE", value_delimiter = ',', help_heading = "Report")]
     pub fail_on: Vec<FailOn>,
 
     /// Forward a port of this host to a port on which the program listens: [ADDRESS:]HOSTPORT[:PORT], on this host's
     /// loopback without ADDRESS; PORT/udp: datagrams; auto, auto/udp: every port on which the program listens (repeatable)
-    #[arg(short, long, value_name = "PORT")]
+    #[arg(short, long, value_name = "PORT", help_heading = "Ports and destinations")]
     pub publish: Vec<Published>,
 
     /// Inject a fault into connections: KIND[=VALUE][:KEY=VALUE..] (repeatable); "help" lists the faults
@@ -116,75 +116,91 @@ pub struct RunArgs {
     pub log_only: bool,
 
     /// Use IPv4 only
-    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    #[arg(short = '4', long, conflicts_with = "ipv6", help_heading = "Ports and destinations")]
     pub ipv4: bool,
 
     /// Use IPv6 only
-    #[arg(short = '6', long)]
+    #[arg(short = '6', long, help_heading = "Ports and destinations")]
     pub ipv6: bool,
 
     /// Let the program reach this host's loopback (127.0.0.1 and ::1) at its gateway's addresses
-    #[arg(long)]
+    #[arg(long, help_heading = "Ports and destinations")]
     pub host_loopback: bool,
 
     /// Let the program reach these TCP ports of this host's loopback at its own 127.0.0.1, ::1 and localhost
-    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "Ports and destinations")]
     pub map_localhost: Vec<u16>,
 
     /// Connect by this proxy: socks5://[USER:PASSWORD@]HOST:PORT, socks5h:// (the proxy resolves names), or http://
     /// (CONNECT; the proxy resolves names). Datagrams need SOCKS5. This host's loopback is reached directly
-    #[arg(long, value_name = "PROXY")]
+    #[arg(long, value_name = "PROXY", help_heading = "Ports and destinations")]
     pub via: Option<String>,
 
     /// Send from this address of this host, or through this interface only (repeatable: one address of each family, one
     /// interface); a family without an address is unreachable if another has one
-    #[arg(long, value_name = "ADDRESS|INTERFACE")]
+    #[arg(long, value_name = "ADDRESS|INTERFACE", help_heading = "Ports and destinations")]
     pub bind: Vec<String>,
 
     /// Use this name server instead of the host's (repeatable)
-    #[arg(short = 'D', long, value_name = "ADDRESS")]
+    #[arg(short = 'D', long, value_name = "ADDRESS", help_heading = "Ports and destinations")]
     pub dns: Vec<IpAddr>,
 
     /// The program's IPv4 network: .2 is the gateway, .3 the name server, .100 the program; auto is 10.0.2.0/24, or
     /// another one if that overlaps with this host's networks
-    #[arg(long, value_name = "NETWORK/PREFIX", default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "NETWORK/PREFIX",
+        default_value = "auto",
+        help_heading = "Network of the program"
+    )]
     pub net: String,
 
     /// The program's IPv6 network: ::2 is the gateway, ::3 the name server, ::100 the program; auto is fd00::/64, or
     /// another one if that overlaps with this host's networks
-    #[arg(long, value_name = "NETWORK/PREFIX", default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "NETWORK/PREFIX",
+        default_value = "auto",
+        help_heading = "Network of the program"
+    )]
     pub net6: String,
 
     /// MTU of the program's interface; a larger one is faster
-    #[arg(short, long, value_name = "BYTES", default_value_t = 65520)]
+    #[arg(
+        short,
+        long,
+        value_name = "BYTES",
+        default_value_t = 65520,
+        help_heading = "Network of the program"
+    )]
     pub mtu: u32,
 
     /// Limit relay buffers to MIB in total (plus a small minimum per connection)
-    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    #[arg(long, value_name = "MIB", default_value_t = 256, help_heading = "Network of the program")]
     pub memory: u16,
 
     /// Type of the program's network device: auto, tun, veth, or tap (with Ethernet headers)
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Network of the program")]
     pub device: DeviceChoice,
 
     /// Let the program reach link-local addresses, including cloud metadata services (169.254.169.254)
-    #[arg(long)]
+    #[arg(long, help_heading = "Ports and destinations")]
     pub link_local: bool,
 
     /// Kill the program's remaining child processes when it ends, instead of waiting for them
-    #[arg(long)]
+    #[arg(long, help_heading = "Processes of the program")]
     pub kill_rest: bool,
 
     /// Make the program root in its own namespaces, even if started by a user; other users exist as /etc/subuid allows
-    #[arg(long)]
+    #[arg(long, help_heading = "Processes of the program")]
     pub map_root: bool,
 
     /// If started by root, keep root's privileges over this host; the program can then leave its network
-    #[arg(long, conflicts_with = "map_root")]
+    #[arg(long, conflicts_with = "map_root", help_heading = "Processes of the program")]
     pub host_root: bool,
 
     /// Let the program see this host's processes, and use this host's process ids
-    #[arg(long)]
+    #[arg(long, help_heading = "Processes of the program")]
     pub host_pids: bool,
 
     /// Join the network namespace of this process, or in this file (/proc/PID/ns/net, /run/netns/NAME), instead of making
@@ -335,5 +351,10 @@ Examples:
   lastack run curl https://example.org/      how curl's connections ended
   lastack run -v -w out.pcapng -- make test  every connection, and a capture
   lastack run --json -o ends.jsonl ./server  one JSON object per line
-  lastack run --host-loopback -- curl http://10.0.2.2:8080/
-                                             a server on this host's loopback";
+  lastack run -p 8080 -- npm start           a server of the program, at this host's port 8080
+  lastack run --map-localhost 5432 -- ./app  localhost:5432 of the program is this host's
+  lastack run --offline -- make test         nothing is reached, and what was tried is reported
+  lastack run --inject rst:port=5432:when=3:after=4k -- ./app
+                                             the third connection to port 5432 is reset after 4 KiB
+  lastack run --fail-on harmful -- make test
+                                             status 1 if a connection failed";
