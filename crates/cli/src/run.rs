@@ -155,8 +155,7 @@ pub struct RunArgs {
     )]
     pub net: String,
 
-    /// The program's IPv6 network: ::2 is the gateway, ::3 the name server, ::100 the program; auto is fd00::/64, or
-    /// another one if that overlaps with this host's networks
+    /// The program's IPv6 network: ::2 is the gateway, ::3 the name server, ::100 the program; auto is fd00::/64
     #[arg(
         long,
         value_name = "NETWORK/PREFIX",

@@ -1,7 +1,7 @@
 //! The networks of this host.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use nix::ifaddrs::getifaddrs;
 
@@ -35,16 +35,14 @@ fn shifted(bits: u128, width: u8, prefix: u8) -> u128 {
     bits.checked_shr((width - prefix).into()).unwrap_or(0)
 }
 
-/// The networks of its interfaces' addresses, and of its routes except the default.
+/// The networks of its interfaces' addresses, and of its IPv4 routes except the default.
 pub fn of_host() -> Vec<HostNetwork> {
     let interfaces = getifaddrs().into_iter().flatten().filter_map(|interface| {
         let address = ip(interface.address?)?;
         Some(HostNetwork { address, prefix: prefix_of(ip(interface.netmask?)?) })
     });
-    let read = |list: &str| fs::read_to_string(list).unwrap_or_default();
-    let (routes, v6_routes) = (read("/proc/net/route"), read("/proc/net/ipv6_route"));
-    let routes = routes.lines().filter_map(route).chain(v6_routes.lines().filter_map(v6_route));
-    interfaces.chain(routes).collect()
+    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    interfaces.chain(routes.lines().filter_map(route)).collect()
 }
 
 fn ip(address: nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
@@ -69,14 +67,6 @@ fn route(line: &str) -> Option<HostNetwork> {
     let (destination, mask) = (number(1)?, number(7)?);
     let prefix = prefix_of(mask.into());
     (prefix > 0).then_some(HostNetwork { address: destination.into(), prefix })
-}
-
-/// A line of /proc/net/ipv6_route. `None` for the default route.
-fn v6_route(line: &str) -> Option<HostNetwork> {
-    let mut fields = line.split_whitespace();
-    let address = u128::from_str_radix(fields.next()?, 16).ok()?;
-    let prefix = u8::from_str_radix(fields.next()?, 16).ok()?;
-    (prefix > 0).then_some(HostNetwork { address: Ipv6Addr::from(address).into(), prefix })
 }
 
 #[cfg(test)]
@@ -115,10 +105,6 @@ mod tests {
             route("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"),
             None
         );
-        let v6 = "fd000000000000000000000000000000 40 00000000000000000000000000000000 00 fe8000000000000000000000000000\
-                  01 00000400 00000001 00000000 00000003 eth0";
-        assert_eq!(v6_route(v6), Some(network("fd00::/64")));
-        assert_eq!(v6_route(&v6.replace(" 40 ", " 00 ")), None);
         assert!(of_host().iter().any(|network| network.address.is_loopback()));
     }
 }
