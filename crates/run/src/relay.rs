@@ -362,7 +362,8 @@ impl<'a> Relay<'a> {
                 match self.host.try_read_vectored(&mut room) {
                     Ok(bytes) => {
                         read = Ok(Some(bytes));
-                        drained = bytes < fits && !urgent::has_arrived();
+                        // A read also ends before an urgent byte.
+                        drained = bytes < fits && !urgent::is_next(self.host);
                         let begin = room.iter().find(|piece| !piece.is_empty());
                         let begin = begin.map_or(&[][..], |piece| &piece[..bytes.min(piece.len())]);
                         self.ledger.data(Side::Remote, begin, bytes);
