@@ -325,11 +325,15 @@ impl ConnectionReport {
         }
     }
 
+    /// Only the program has closed, and no process holds the connection any more. The kernel ends it in FIN-WAIT-2 if
+    /// the remote's FIN does not arrive; until then it is open.
     fn closed_alone(&self) -> Record {
         let mut record =
-            self.record(Outcome::Orderly, By::Program, Some(Rule::EndFinWait2Timeout), TcpState::FinWait2);
-        record.note =
-            Some("the remote had not closed; this host's kernel waits for that as usual".to_owned());
+            self.record(Outcome::Open, By::Nobody, Some(Rule::EndFinWait2Timeout), TcpState::FinWait2);
+        record.note = Some(
+            "the program had closed, the remote had not; this host's kernel waits for its FIN for tcp_fin_timeout"
+                .to_owned(),
+        );
         record
     }
 

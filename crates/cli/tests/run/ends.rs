@@ -125,6 +125,43 @@ fn a_half_closed_connection_waits_for_its_answer() {
     });
 }
 
+/// The program closes and goes on with other things, and the remote keeps its side open: the connections are not orderly.
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn a_connection_that_only_the_program_closed_is_not_orderly() {
+    require_all();
+    let program = "import socket, sys, time\nfor _ in range(3):\n    with socket.create_connection(sys.argv[1:]) as s: \
+                   s.sendall(b'hello')\ntime.sleep(2.5)";
+    for (host, gateway) in FAMILIES {
+        let server = Server::new(host, 3, |stream| stream);
+        let port = server.port().to_string();
+        let ran = lastack(&["--host-loopback"], &["python3", "-c", program, gateway, &port]);
+        assert_eq!(ran.output.status.code(), Some(0), "{ran:?}");
+        let connections: Vec<_> = ran.connections().collect();
+        assert_eq!(connections.len(), 3, "{ran:?}");
+        for connection in connections {
+            for (name, value) in [
+                ("cause", "open"),
+                ("severity", "benign"),
+                ("outcome", "open"),
+                ("by", "nobody"),
+                ("rule_code", "S96"),
+                ("state", "FIN-WAIT-2"),
+            ] {
+                assert_eq!(connection[name], value, "{name} of {connection}");
+            }
+            assert_eq!(connection["octets"]["sent"], 5, "{connection}");
+            // It is reported when no process holds it any more, and not at the end of the run.
+            assert!(connection["duration_us"].as_u64().unwrap() < 2_400_000, "{connection}");
+        }
+        assert_eq!(ran.summary()["outcomes"], serde_json::json!({ "open": 3 }));
+        // Until here the remote has kept its sides, which have received everything and the FIN.
+        for mut stream in server.join() {
+            assert_eq!(read_to_end(&mut stream), (b"hello".to_vec(), None));
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
 fn a_writer_learns_that_the_remote_is_gone() {

@@ -205,7 +205,7 @@ pub enum Outcome {
     TimedOut,
     /// An error reported that the remote cannot be reached.
     Unreachable,
-    /// Still open when the program ended.
+    /// Still open when the program ended, or closed only by the program, which does not hold it any more.
     Open,
     /// A flow without an explicit end.
     Idle,
