@@ -150,6 +150,12 @@ impl Flows {
                 &joined
             }
         };
+        if mapping.would_evict(first.local) {
+            // What is known about the remotes belongs to their records.
+            while let Some(queued) = mapping.socket.queued_error() {
+                self.pass_error(&mapping, queued);
+            }
+        }
         let account = mapping.account(first.local, &self.run);
         account.sending(first.ip);
         let destination = self.run.destination(first.local, to);
@@ -399,25 +405,28 @@ impl Flows {
     /// Passes an error about a datagram of this mapping on to the program unchanged.
     fn pass_error(&self, mapping: &Mapping, queued: QueuedError) {
         let Some(remote) = queued.to.and_then(|to| self.run.plan.as_seen_inside(to)) else { return };
-        let account = mapping.account(remote, &self.run);
+        // A remote whose record is written already gets no second one, which would have no data.
+        let account = mapping.known(remote);
+        let failed = |failure: &Failure| account.iter().for_each(|account| account.failed(failure));
         let v6 = remote.is_ipv6();
         let failure = Failure::new(&io::Error::from_raw_os_error(queued.errno), Some(queued.clone()));
         let (error, from) = match (failure.said, queued.mtu) {
             (Said::Icmp(error, from), _) => (error, self.run.plan.error_source(remote, from)),
             // This host itself: the packet exceeds the MTU of its own network.
             (_, Some(mtu)) => (IcmpError::packet_too_big(v6, mtu), self.run.plan.gateway(v6)),
-            _ => return account.failed(&failure),
+            _ => return failed(&failure),
         };
         // A smaller datagram gets through.
         if error.mtu().is_none() {
-            account.failed(&failure);
+            failed(&failure);
         }
         let from = match from {
             Some(from) => Some(from),
             None if error == IcmpError::port_unreachable(v6) => None,
             None => self.run.plan.gateway(v6),
         };
-        let ip = account.last_sent();
+        let usual = IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false };
+        let ip = account.as_ref().map_or(usual, |account| account.last_sent());
         let datagram = Datagram { local: remote, remote: mapping.key.program, payload: queued.payload, ip };
         self.reject(&datagram, error, from);
     }

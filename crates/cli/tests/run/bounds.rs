@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{LASTACK, finish, read_report, require_all};
+use crate::support::{LASTACK, finish, lastack, read_report, require_all};
 
 /// Runs `$0` with arguments in a network in which nobody answers.
 const SILENCE: &str = "ip link set lo up; ip link add d0 type veth peer name d1; ip link set d0 arp off
@@ -56,6 +56,34 @@ fn records_of_many_remotes_are_written_early() {
     all.sort_unstable();
     all.dedup();
     assert_eq!((all.len(), records().len()), (REMOTES, REMOTES));
+}
+
+/// More closed ports than records are kept for: the errors belong to the records that are written early, too.
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn many_closed_ports_of_one_socket_have_a_record_each() {
+    require_all();
+    const PORTS: usize = 2500;
+    let first = PORTS + 10_000;
+    let program = format!(
+        "import socket, time\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         for port in range({first}, {first} + {PORTS}): s.sendto(b'x', ('10.0.2.2', port))\ntime.sleep(0.5)"
+    );
+    let ran = lastack(&["--host-loopback"], &["python3", "-c", &program]);
+    assert_eq!(ran.output.status.code(), Some(0), "{ran:?}");
+    let mut remotes = std::collections::BTreeSet::new();
+    let mut refused = 0;
+    for connection in ran.connections() {
+        assert!(remotes.insert(connection["remote"].as_str().unwrap()), "a second record: {connection}");
+        assert_eq!(
+            (&connection["octets"]["sent"], &connection["octets"]["received"]),
+            (&1.into(), &0.into())
+        );
+        refused += usize::from(connection["cause"] == "icmp-port-unreachable");
+    }
+    assert_eq!(remotes.len(), PORTS);
+    // A service of this host may use one of the ports.
+    assert!(refused >= PORTS - 10, "{refused} of {PORTS} have their error");
 }
 
 #[test]

@@ -228,6 +228,11 @@ impl DatagramSocket {
         }
     }
 
+    /// The next error of the queue, without waiting for one.
+    pub fn queued_error(&self) -> Option<QueuedError> {
+        error_queue::take(&self.socket).ok()
+    }
+
     fn receive(&self, deliver: &mut impl FnMut(SocketAddr, &[u8], Shape)) -> io::Result<usize> {
         BUFFERS.with_borrow_mut(|(buffers, joined)| {
             let space = nix::cmsg_space!(i32, i32, i32, i32);

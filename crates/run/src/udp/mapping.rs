@@ -133,6 +133,17 @@ impl Mapping {
         ));
     }
 
+    /// Whether the account of this remote, which is a new one, would evict others.
+    pub fn would_evict(&self, remote: SocketAddr) -> bool {
+        let remotes = self.remotes.borrow();
+        remotes.len() >= MAX_REMOTES && !remotes.contains_key(&remote)
+    }
+
+    /// The account of a remote, unless it has none yet or its record is written already.
+    pub fn known(&self, remote: SocketAddr) -> Option<Rc<FlowAccount>> {
+        self.remotes.borrow().get(&remote).cloned()
+    }
+
     /// The account of a remote, under the program's address of it.
     pub fn account(&self, remote: SocketAddr, run: &Run) -> Rc<FlowAccount> {
         let mut remotes = self.remotes.borrow_mut();

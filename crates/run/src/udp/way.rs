@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::host::Source;
 use crate::host::datagrams::{DatagramSocket, Heard, Shape};
+use crate::host::error_queue::QueuedError;
 use crate::proxy::{Association, Destination};
 
 /// By a socket of this host, or by a proxy.
@@ -44,6 +45,14 @@ impl Way {
         match self {
             Self::Direct(socket) => socket.hear(deliver).await,
             Self::Proxy(association) => association.hear(deliver).await,
+        }
+    }
+
+    /// An error about a datagram that was sent, if one is queued.
+    pub fn queued_error(&self) -> Option<QueuedError> {
+        match self {
+            Self::Direct(socket) => socket.queued_error(),
+            Self::Proxy(_) => None,
         }
     }
 
