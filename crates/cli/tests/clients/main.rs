@@ -272,15 +272,17 @@ fn retries_meet_the_injected_reset(lab: &Lab) {
     let script = "ip netns exec $NAME-h \"$LASTACK\" run --inject rst:port=5432:when=3:after=4k:direction=down -- sh -c '
         for i in 1 2 3 4; do
           psql -h 198.51.100.9 -U postgres -qAtc \"select md5(g::text) from generate_series(1, 20000) g\" >/dev/null &&
-            echo \"$i ok\" || echo \"$i failed\"
+            echo \"$i ok\" || echo \"$i failed: $?\"
         done'";
     let output = shell(script, &[("NAME", &lab.name), ("LASTACK", LASTACK), ("LC_ALL", "C")]);
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(said, "1 ok\n2 ok\n3 failed\n4 ok\n", "{errors}");
+    assert_eq!(said, "1 ok\n2 ok\n3 failed: 2\n4 ok\n", "{errors}");
     for wanted in [
         "server closed the connection unexpectedly",
+        "connection to server was lost",
         "! fault-injected  198.51.100.9:5432",
-        "matched 4, acted once",
+        "--inject rst:port=5432:when=3:after=4k:direction=down: matched 4, acted once",
+        "lastack: 4 TCP connections: 1 fault-injected, 3 orderly",
     ] {
         assert!(errors.contains(wanted), "{wanted}: {errors}");
     }
