@@ -14,7 +14,7 @@ mod serve;
 mod watch;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
@@ -94,10 +94,19 @@ fn main() -> ExitCode {
         Command::Rules(args) => rules::main(&args),
         Command::Watch(args) => watch::main(&args),
         Command::Man { directory } => man::main(Cli::command(), &directory),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "lastack", &mut io::stdout());
-            ExitCode::SUCCESS
+        Command::Completions { shell } => print_completions(shell),
+    }
+}
+
+fn print_completions(shell: clap_complete::Shell) -> ExitCode {
+    let (mut script, mut out) = (Vec::new(), io::stdout().lock());
+    clap_complete::generate(shell, &mut Cli::command(), "lastack", &mut script);
+    match out.write_all(&script).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            anstream::eprintln!("lastack completions: cannot write the script: {error}");
+            USAGE.into()
         }
+        _ => ExitCode::SUCCESS,
     }
 }
 
