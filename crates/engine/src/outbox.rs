@@ -83,7 +83,15 @@ impl Shared {
         self.pop_reply(now, packet)
     }
 
+    #[inline(never)]
     fn pop_reply(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
+        // A segment is written from its place in the queue: to move it first would copy its headers.
+        let segment = match self.outbox.answers.front()? {
+            Answer::Segment { ip, tcp, rule } => {
+                Some(Transmit { rule: *rule, ..tcp::emit(&self.config, ip, tcp, [&[], &[]], packet) })
+            }
+            Answer::Packet { .. } => None,
+        };
         let answer = self.outbox.answers.pop_front()?;
         self.outbox.bytes -= answer.bytes();
         if self.outbox.blocked && self.outbox.answers.is_empty() {
@@ -91,9 +99,7 @@ impl Shared {
             self.events.push(Event::RawWritable);
         }
         match answer {
-            Answer::Segment { ip, tcp, rule } => {
-                Some(Transmit { rule, ..tcp::emit(&self.config, &ip, &tcp, [&[], &[]], packet) })
-            }
+            Answer::Segment { .. } => segment,
             Answer::Packet { ip, payload, rule } => self.emit_packet(now, ip, payload, rule, packet),
         }
     }

@@ -225,6 +225,11 @@ impl Stack {
         if let Some(transmit) = self.shared.pop_part(packet) {
             return Some(transmit);
         }
+        // Replies alone take no turns.
+        if !self.tcp.has_output() && !self.udp.has_output() {
+            self.turn = Turn::Replies.next();
+            return self.shared.pop_outbox(now, packet);
+        }
         for _ in 0..Turn::COUNT {
             let turn = self.turn;
             self.turn = turn.next();

@@ -28,6 +28,7 @@ impl Connection {
     /// Data was acknowledged: raises the send buffer to twice the congestion window, so that there is always data to
     /// send. The limit does not shrink with the window: SACKed data takes room until the gap is filled, and a window
     /// that waits for room would be sent as one burst.
+    #[inline]
     pub(in crate::tcp) fn tune_send_buffer(&mut self, shared: &mut Shared, now: Instant) {
         if self.outgoing.capacity() >= MIN_SHARE {
             shared.memory.sharers.count(now, &mut self.shared_in);
@@ -41,6 +42,7 @@ impl Connection {
 
     /// Max useful send buffer. Connections with large buffers share what one alone could use, in equal parts: together
     /// they are not faster than one, and the time that each waits for its turn adds to the RTT of all others.
+    #[inline(never)]
     fn share_of_useful(&self, shared: &Shared) -> usize {
         let share = (useful(self.rtt.srtt_nanos()) / shared.memory.sharers.number()).max(MIN_SHARE);
         // In whole segments, so that a full buffer does not end in a small one.
@@ -48,6 +50,7 @@ impl Connection {
     }
 
     /// Room for a write: that in the send buffer, as far as the limit of unsent data allows.
+    #[inline]
     pub(in crate::tcp) fn send_room(&self, shared: &Shared) -> usize {
         let room = self.free_send_buffer(shared);
         let Some(low) = self.settings.not_sent_low_water else { return room };
@@ -55,6 +58,7 @@ impl Connection {
     }
 
     /// The free part of the send buffer.
+    #[inline(always)]
     fn free_send_buffer(&self, shared: &Shared) -> usize {
         let config = &shared.config.tcp;
         let users = self.settings.send_buffer.map(|limit| limit.max(MIN_BUFFER).min(config.send_buffer));

@@ -420,7 +420,14 @@ impl Connection {
     }
 
     /// Notifies a waiting writer that there is room, or that all data is acknowledged.
+    #[inline]
     pub fn wake_writer(&mut self, shared: &mut Shared) {
+        if self.waits.write || self.waits.drain {
+            self.wake_waiting_writer(shared);
+        }
+    }
+
+    fn wake_waiting_writer(&mut self, shared: &mut Shared) {
         let drained = self.waits.drain && self.is_drained();
         let room = self.waits.write && self.is_writable_again(shared);
         if self.has_user && (room || drained) {
