@@ -304,7 +304,6 @@ async fn attend(
         tokio::task::spawn_local(forward::serve(run.clone(), host.clone(), api));
     }
     ready.announce()?;
-    crate::memory::forget_start();
     let status = wait(run, guest, &until, signals).await?;
     watch.abort();
     tokio::select! {
