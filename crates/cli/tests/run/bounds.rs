@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::{LASTACK, finish, lastack, read_report, require_all};
 
-/// Runs `$0` with arguments in a network in which nobody answers.
+/// Runs `$0` with arguments in a network without hosts that answer.
 const SILENCE: &str = "ip link set lo up; ip link add d0 type veth peer name d1; ip link set d0 arp off
     ip addr add 10.77.0.1/16 dev d0; ip link set d0 up; ip link set d1 up; ulimit -n 4096; exec \"$0\" run \"$@\"";
 

@@ -197,7 +197,7 @@ fn a_full_disk_does_not_take_the_status_of_the_program() {
         assert!(status == 5 && said.matches(expected).count() == 1, "{status} {said}");
         assert_eq!(ends(&options, "0").0, 3, "{options:?}");
     }
-    // Nobody reads the messages.
+    // The messages are not read.
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let status = watch(&["--duration", "100ms"]).stderr(full).status().unwrap();
     assert_eq!(status.code(), Some(0));

@@ -241,7 +241,7 @@ fn a_writer_that_waits_is_notified_of_a_shutdown() {
         p.tcp().shutdown().unwrap();
         assert_eq!(p.told(), "Writable");
         assert_eq!(p.send(1), "BrokenPipe");
-        // Nobody waits any more.
+        // No call waits any more.
         p.on(". ack=1461 win=60000");
         assert_eq!(p.told(), "");
     });
