@@ -102,7 +102,9 @@ pub fn recognize(data: &[u8]) -> Option<Protocol> {
         _ if starts(b"PRI * HTTP/2.0") => Protocol::Http2,
         _ if METHODS.iter().any(|method| starts(method)) => Protocol::HttpRequest,
         _ if starts(b"HTTP/") && names_tls(data) => Protocol::Tls,
-        _ if starts(b"HTTP/1.") || starts(b"HTTP/0.9") => Protocol::HttpResponse,
+        _ if starts(b"HTTP/1.") || starts(b"HTTP/0.9") || is_bare_page(data) => Protocol::HttpResponse,
+        // The SETTINGS frame with which an end of HTTP/2 begins.
+        [0, 0, _, 4, 0 | 1, 0, 0, 0, 0, ..] => Protocol::Http2,
         [21, 3, 0..=4, 0, 2, 1 | 2, _, ..] => Protocol::TlsAlert,
         [22, 3, 0..=4, ..] | [20 | 21 | 23, 3, 1..=4, _, _, ..] => Protocol::Tls,
         _ if starts(b"SSH-") => Protocol::Ssh,
@@ -130,12 +132,31 @@ pub fn recognize(data: &[u8]) -> Option<Protocol> {
     })
 }
 
+/// A page without a head, with which servers of HTTP answer what they cannot read.
+fn is_bare_page(data: &[u8]) -> bool {
+    [b"<!doctype html" as &[u8], b"<html>"]
+        .iter()
+        .any(|tag| data.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag)))
+}
+
 /// Whether a payload that was captured whole begins an HTTP request and ends within its head.
 #[must_use]
 pub fn is_partial_request(data: &[u8], len: u32) -> bool {
     data.len() as u64 == u64::from(len)
         && METHODS.iter().any(|method| data.starts_with(method))
         && !data.windows(4).any(|end| end == b"\r\n\r\n")
+}
+
+/// Whether these bytes begin an HTTP/1 request, or an answer that is not an interim one.
+#[must_use]
+pub fn begins_http(data: &[u8]) -> bool {
+    match data.first() {
+        Some(b'H') if data.starts_with(b"HTTP/1.") => data.get(9) != Some(&b'1'),
+        Some(b'C' | b'D' | b'G' | b'H' | b'O' | b'P' | b'T') => {
+            METHODS.iter().any(|method| data.starts_with(method))
+        }
+        _ => false,
+    }
 }
 
 /// The last TLS record that begins in these bytes: its type and length. `None` if they do not begin with one.
@@ -338,6 +359,8 @@ mod tests {
         assert_eq!(recognize(b"SSH-2.0-OpenSSH_9"), Some(Protocol::Ssh));
         assert_eq!(recognize(&[22, 3, 1, 2, 0, 1]), Some(Protocol::Tls));
         assert_eq!(recognize(&[21, 3, 3, 0, 2, 2, 40]), Some(Protocol::TlsAlert));
+        assert_eq!(recognize(b"<!DOCTYPE HTML>\n<html>"), Some(Protocol::HttpResponse));
+        assert_eq!(recognize(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64"), Some(Protocol::Http2));
         assert_eq!(recognize(b"anything"), None);
         assert!(Protocol::HttpRequest.agrees(Protocol::HttpResponse));
         assert!(

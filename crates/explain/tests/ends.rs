@@ -499,3 +499,16 @@ fn a_bare_reset_of_an_end_that_just_acknowledged_is_an_abort() {
     asked(&mut talk).add(Packet { window: 0, ..packet(0.4, 0, RST, 41, 0) });
     assert_end(&talk.explain(0), "abort", "client");
 }
+
+/// ACKs overtake each other on the way: the older one's SACK and window tell nothing of the end.
+#[test]
+fn an_overtaken_ack_reports_no_gap() {
+    let mut talk = Talk::opened(20.);
+    talk.add(Packet { data: b"GET / HTTP/1.1\r\n\r\n", ..packet(1., 0, ACK | PSH, 1, 1) });
+    talk.add(Packet { zeros: 1400, ..packet(20., 1, ACK, 1, 19) });
+    talk.add(Packet { zeros: 1400, ..packet(0.1, 1, ACK | PSH, 1401, 19) });
+    talk.add(packet(0.1, 0, ACK, 19, 2801));
+    talk.add(Packet { sack: Some([1401, 2801]), window: 0, ..packet(0.1, 0, ACK, 19, 1) });
+    talk.add(packet(4000., 1, RST | ACK, 2801, 19));
+    assert_end(&talk.explain(0), "abort", "server");
+}

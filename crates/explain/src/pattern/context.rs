@@ -4,6 +4,7 @@ use super::marks::Marks;
 use super::{HashMap, HashSet};
 use crate::packet::{Addr, Endpoint};
 use crate::track::Conn;
+use crate::verdict::is_near;
 use lastack_wire::TcpFlags;
 
 /// Hosts, routers and listeners that are remembered; more are not needed to judge.
@@ -27,6 +28,8 @@ pub struct Context {
     /// Ports that accepted a connection over IPv4 (true) or IPv6.
     open: HashSet<(u16, bool)>,
     marks: HashMap<u64, Marks>,
+    /// A server of another network accepted a connection with a hop limit that no router had lowered.
+    renews_ttl: bool,
     /// The first and the last time of the input.
     pub start: i64,
     /// The last time of the input.
@@ -70,6 +73,14 @@ impl Context {
                 self.places[0].add(usize::from(index != usize::from(client)), ttl);
             }
             let opened = side.syn.filter(|syn| syn.has(TcpFlags::SYN | TcpFlags::ACK));
+            let peer = &conn.sides[1 - index];
+            self.renews_ttl |= opened.is_some_and(|answer| {
+                let untouched = |ttl: u8| matches!(ttl, 64 | 128 | 255);
+                let syn = peer.syn.filter(|syn| syn.vantage == answer.vantage);
+                untouched(answer.ttl)
+                    && syn.is_some_and(|syn| untouched(syn.ttl))
+                    && !is_near(side.at.addr, peer.at.addr)
+            });
             if let Some(answer) = opened
                 && (self.accepted.len() < MOST || self.accepted.contains_key(&side.at))
             {
@@ -99,6 +110,12 @@ impl Context {
             .filter(|(_, count)| *count > 0)
             .max_by_key(|(_, count)| *count)
             .map(|(ttl, _)| *ttl)
+    }
+
+    /// Whether hop limits are set anew on this link: by a stack in user space, a proxy or a tunnel.
+    #[must_use]
+    pub fn renews_ttl(&self) -> bool {
+        self.renews_ttl
     }
 
     /// Whether packets of several hosts come from this hardware address.

@@ -135,6 +135,8 @@ pub struct Dialog {
     pub probes: Probes,
     /// What its first bytes say.
     pub protocol: Option<Protocol>,
+    /// Its first bytes were captured, and are typical of no protocol.
+    pub is_unrecognized: bool,
     /// Bytes since the peer's last payload.
     pub run: u64,
     /// The first packet of them.
@@ -143,6 +145,8 @@ pub struct Dialog {
     pub promised: Option<u64>,
     /// Its run begins an HTTP request whose head is not complete in its first packet, and nothing followed.
     pub is_partial_request: bool,
+    /// Segments of the run that begin an HTTP request, or a final answer to one.
+    pub messages: u32,
     /// Runs of payload: questions or answers.
     pub runs: u32,
     /// A fatal TLS alert in clear.
@@ -181,10 +185,12 @@ impl Dialog {
         repeats: 0,
         probes: Probes { count: 0, first: 0, last: 0, spacing: 0, frame: Frame::new(0, 0), in_a_row: 0 },
         protocol: None,
+        is_unrecognized: false,
         run: 0,
         run_start: None,
         promised: None,
         is_partial_request: false,
+        messages: 0,
         runs: 0,
         alert: None,
         error: None,
@@ -290,6 +296,10 @@ impl Side {
     }
 
     fn acknowledges(&mut self, pkt: &Pkt) {
+        // An ACK that was overtaken says what was true before: neither its SACK nor its window counts.
+        if self.ack.is_some_and(|ack| ahead(pkt.ack, ack) < 0) && !pkt.has(TcpFlags::SYN) {
+            return;
+        }
         let progress = self.ack.is_none_or(|ack| ahead(pkt.ack, ack) > 0);
         if progress {
             self.ack = Some(pkt.ack);
@@ -413,6 +423,7 @@ impl Side {
             self.bytes += u64::from(new);
             if turn || self.run_start.is_none() {
                 self.run = 0;
+                self.messages = 0;
                 self.runs += 1;
                 self.run_start = Some(*pkt);
                 self.is_partial_request = protocol::is_partial_request(segment.payload, pkt.len);
@@ -420,11 +431,13 @@ impl Side {
             }
             self.is_partial_request &= self.run == 0;
             self.run += u64::from(new);
+            self.messages += u32::from(protocol::begins_http(segment.payload));
         }
         self.largest = self.largest.max(pkt.len);
         if self.first_data.is_none() {
             self.first_data = Some(*pkt);
             self.protocol = protocol::recognize_cut(segment.payload, pkt.len);
+            self.is_unrecognized = self.protocol.is_none() && segment.payload.len() >= 5;
         }
         self.last_data = Some(*pkt);
         self.said_goodbye = protocol::is_goodbye(segment.payload);

@@ -3,7 +3,7 @@
 use super::case::{Case, MS, SECOND, span};
 use super::types::{Kind, Verdict};
 use crate::packet::ahead;
-use crate::protocol::{alert_name, is_disagreement};
+use crate::protocol::{Protocol, alert_name, is_disagreement};
 use crate::timers;
 use crate::track::{Reset, Shape};
 use lastack_causes::{Cause, EndedBy};
@@ -16,46 +16,54 @@ impl Case<'_> {
     /// The two ends spoke different protocols, or TLS could not agree.
     pub fn mismatch(&self, reset: &Reset) -> Option<Verdict> {
         let own = usize::from(reset.pkt.side);
-        let (client, server) = (self.side(self.client), self.side(self.server()));
+        let unread = !reset.peer_fin && !reset.own_fin && reset.shape == Shape::Active;
         let draft = |confidence, by| {
             self.verdict(Cause::ProtocolMismatch, confidence, self.by(by)).decisive(reset.pkt.frame)
         };
-        let unread = !reset.peer_fin && !reset.own_fin && reset.shape == Shape::Active;
-        let alert = [self.client, self.server()]
-            .into_iter()
-            .filter_map(|end| self.side(end).alert.map(|(code, frame)| (end, code, frame)))
-            .find(|(_, code, _)| is_disagreement(*code));
-        if let Some((end, code, frame)) = alert {
-            let text = format!("a TLS alert in clear: {} ({code})", alert_name(code));
+        if let Some((asked, answered)) = self.languages() {
+            let frame = self.side(self.server()).first_data.map(|pkt| pkt.frame);
+            let text = format!("the client speaks {asked}, the server {answered}");
+            // The first FIN is the decision; a reset after it only follows.
+            let fins = [own, 1 - own].map(|end| self.side(end).fin.map(|fin| (fin.frame, end)));
+            let by = fins.into_iter().flatten().min().map_or(own, |(_, end)| end);
+            let advice = format!(
+                "The client speaks {asked} and the server {answered}: check the port and the scheme."
+            );
             return Some(
-                draft(0.95, end)
-                    .decisive(frame)
-                    .evidence(Kind::Payload, Some(frame), format!("alert {code}"), text)
+                draft(0.93, by)
+                    .evidence(Kind::Payload, frame, format!("{asked} / {answered}"), text)
                     .also_if(unread, Cause::CloseUnread, &[reset.pkt.frame])
+                    .advice(advice)
                     .done(),
             );
         }
-        let (asked, answered) = (client.protocol?, server.protocol?);
-        if asked.agrees(answered) {
-            return None;
-        }
-        let frame = server.first_data.map(|pkt| pkt.frame);
-        let text = format!("the client speaks {}, the server {}", asked.name(), answered.name());
-        let value = format!("{} / {}", asked.name(), answered.name());
-        // The first FIN is the decision; a reset after it only follows.
-        let fins = [own, 1 - own].map(|end| self.side(end).fin.map(|fin| (fin.frame, end)));
-        let by = fins.into_iter().flatten().min().map_or(own, |(_, end)| end);
+        let (end, code, frame) = [self.client, self.server()]
+            .into_iter()
+            .filter_map(|end| self.side(end).alert.map(|(code, frame)| (end, code, frame)))
+            .find(|(_, code, _)| is_disagreement(*code))?;
+        let text = format!("a TLS alert in clear: {} ({code})", alert_name(code));
         Some(
-            draft(0.93, by)
-                .evidence(Kind::Payload, frame, value, text)
+            draft(0.95, end)
+                .decisive(frame)
+                .evidence(Kind::Payload, Some(frame), format!("alert {code}"), text)
                 .also_if(unread, Cause::CloseUnread, &[reset.pkt.frame])
-                .advice(format!(
-                    "The client speaks {} and the server {}: check the port and the scheme.",
-                    asked.name(),
-                    answered.name()
-                ))
                 .done(),
         )
+    }
+
+    /// What the client and the server speak, if that is not the same.
+    pub(super) fn languages(&self) -> Option<(&'static str, &'static str)> {
+        let (client, server) = (self.side(self.client), self.side(self.server()));
+        let asked = client.protocol?;
+        if let Some(answered) = server.protocol {
+            return (!asked.agrees(answered)).then_some((asked.name(), answered.name()));
+        }
+        // A client that begins with TLS understands nothing else.
+        let (syn, answer) = (client.syn?, server.first_data?);
+        let first = client.first_data?;
+        let hello = asked == Protocol::Tls && first.seq == syn.end() && first.frame < answer.frame;
+        let whole = server.syn.is_some_and(|syn| syn.end() == answer.seq);
+        (hello && whole && server.is_unrecognized).then_some((asked.name(), "something else"))
     }
 
     /// An abort without a FIN and without a timer of the stack.
@@ -389,7 +397,8 @@ impl Case<'_> {
             || other.is_cut_short()
             || self.later(1 - own, reset.pkt.frame).any(|pkt| pkt.len > 0);
         let refused = self.side(own).error.is_some();
-        let unread = upload || refused || other.runs <= 1 && other.run > 600;
+        let pipelined = self.side(own).messages > 0 && other.messages > self.side(own).messages;
+        let unread = upload || refused || pipelined || other.runs <= 1 && other.run > 600;
         let (first, second) =
             if unread { (Cause::CloseUnread, Cause::Abort) } else { (Cause::Abort, Cause::CloseUnread) };
         let text = if unread {

@@ -113,7 +113,7 @@ impl Case<'_> {
         }
         let before = self.quiet_before_data(&data, &fin);
         let question =
-            self.last_said(own).is_none_or(|last| last.frame < data.frame) && self.starts_run(&data);
+            self.last_said(&data, &fin).is_none_or(|last| last.frame < data.frame) && self.starts_run(&data);
         if ignorant && question && before > (5 * self.crossing()).max(50 * MS) {
             return self.keepalive_race(reset, fin, data, before, text);
         }
@@ -262,27 +262,41 @@ impl Case<'_> {
         (asked && client.bytes > 0) || (streaming && recent) || self.side(server).is_cut_short()
     }
 
-    /// The pause before data that met a closed socket: the FIN apart.
+    /// The pause before data that met a closed socket: the FIN apart, and what was sent with it and crossed the data.
     fn quiet_before_data(&self, data: &Pkt, fin: &Pkt) -> i64 {
-        let before = self.before(data.frame).find(|pkt| {
-            pkt.frame != fin.frame
-                && !pkt.is_rst()
-                && !(pkt.side == fin.side
-                    && pkt.tls.is_some_and(|record| is_farewell(record, pkt.len))
-                    && pkt.end() == fin.seq)
-                && !(pkt.has(TcpFlags::ACK) && pkt.span() == 0 && pkt.time >= fin.time)
-                && !(pkt.seq == data.seq && pkt.len == data.len && pkt.side == data.side)
-        });
+        let last_record = |pkt: &Pkt| {
+            pkt.side == fin.side
+                && pkt.tls.is_some_and(|record| is_farewell(record, pkt.len))
+                && pkt.end() == fin.seq
+        };
+        let apart = |pkt: &Pkt| {
+            let repeats = pkt.seq == data.seq && pkt.len == data.len && pkt.side == data.side;
+            let acks_fin = pkt.has(TcpFlags::ACK) && pkt.span() == 0 && pkt.time >= fin.time;
+            let goodbye = self.is_crossed_goodbye(pkt, data, fin) || last_record(pkt);
+            pkt.frame == fin.frame || pkt.is_rst() || repeats || acks_fin || goodbye
+        };
+        let before = self.before(data.frame).find(|pkt| !apart(pkt));
         before.map_or(0, |before| (data.time - before.time).max(0))
     }
 
-    /// The last data of an end, TLS's goodbye apart.
-    fn last_said(&self, index: usize) -> Option<&Pkt> {
+    /// Whether a packet is a short last word that came with the FIN, such as HTTP/2's GOAWAY, and that the sender of `data`
+    /// did not know of, either.
+    fn is_crossed_goodbye(&self, pkt: &Pkt, data: &Pkt, fin: &Pkt) -> bool {
+        pkt.side == fin.side
+            && (1..=FAREWELL).contains(&u64::from(pkt.len))
+            && data.has(TcpFlags::ACK)
+            && ahead(pkt.end(), data.ack) > 0
+            && fin.time - pkt.time < self.crossing()
+    }
+
+    /// The last data of the closing end, goodbyes apart.
+    fn last_said(&self, data: &Pkt, fin: &Pkt) -> Option<&Pkt> {
         self.packets()
             .filter(|pkt| {
-                usize::from(pkt.side) == index
+                pkt.side == fin.side
                     && pkt.len > 0
                     && !pkt.is_rst()
+                    && !self.is_crossed_goodbye(pkt, data, fin)
                     && !pkt.tls.is_some_and(|record| is_farewell(record, pkt.len) && pkt.len <= ALERT)
             })
             .last()
@@ -346,6 +360,9 @@ impl Case<'_> {
     /// The end that had closed resets, and the other end said nothing that explains it.
     fn abort_after_own_fin(&self, reset: &Reset, fin: Pkt) -> Verdict {
         let own = usize::from(reset.pkt.side);
+        if self.side(own).fins >= 3 && !self.side(1 - own).has_acked(fin.end()) {
+            return self.close_never_arrived(reset, fin);
+        }
         let waited = reset.pkt.time - fin.time;
         let by = self.by(own);
         let unanswered = self.is_client(own) && self.is_unanswered(own);
@@ -369,6 +386,25 @@ impl Case<'_> {
             .evidence(Kind::Shape, Some(reset.pkt.frame), "RST after FIN", text)
             .alternative(Cause::ClientCancelled, 0.2)
             .alternative(Cause::DataAfterClose, 0.1)
+            .done()
+    }
+
+    /// The FIN was sent again and again without an ACK; the reset answers the other end, which does not know of the close.
+    fn close_never_arrived(&self, reset: &Reset, fin: Pkt) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let (closer, other) = (self.end(own).name(), self.end(1 - own).name());
+        let fins = self.side(own).fins;
+        self.verdict(Cause::SilentDrop, 0.58, self.by(own))
+            .decisive(fin.frame)
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Retransmissions,
+                Some(fin.frame),
+                format!("{fins} FIN"),
+                format!("the {closer}'s FIN was never acknowledged, while the {other} still sends: the path from the {closer} to the {other} is broken"),
+            )
+            .alternative(Cause::DeliveryTimeout, 0.25)
+            .also(Cause::DataAfterClose, &[reset.pkt.frame])
             .done()
     }
 
@@ -420,8 +456,17 @@ impl Case<'_> {
         Some(draft.done())
     }
 
+    /// The client's last data and its FIN had no answer. At once, the close left the data unread; later, the end of the data
+    /// was read, and the reset stands in place of a FIN.
     fn unread_before_fin(&self, reset: &Reset, fin: Pkt, text: String) -> Verdict {
-        self.verdict(Cause::CloseUnread, 0.6, self.by(usize::from(reset.pkt.side)))
+        let at_once = reset.pkt.time - fin.time < self.crossing() + 100 * MS;
+        let (cause, other) = if at_once {
+            (Cause::CloseUnread, Cause::ResetForFin)
+        } else {
+            (Cause::ResetForFin, Cause::CloseUnread)
+        };
+        self.verdict(cause, 0.58, self.by(usize::from(reset.pkt.side)))
+            .severity(Cause::CloseUnread.severity())
             .decisive(reset.pkt.frame)
             .rule("S60")
             .evidence(
@@ -431,8 +476,9 @@ impl Case<'_> {
                 "the client's last bytes, and its FIN, had no answer before the reset",
             )
             .evidence(Kind::PeerFin, Some(fin.frame), "FIN", text)
-            .alternative(Cause::ResetForFin, 0.3)
-            .also(Cause::ResetForFin, &[fin.frame])
+            .alternative(other, 0.35)
+            .also(other, &[fin.frame])
+            .advice(Cause::CloseUnread.advice())
             .done()
     }
 

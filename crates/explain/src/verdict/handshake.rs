@@ -221,7 +221,9 @@ impl Case<'_> {
             return None;
         }
         let (client, server) = (self.side(self.client).at.addr, self.side(self.server()).at.addr);
-        if self.context.host_ttl(server).is_some() || is_near(client, server) {
+        // Where hosts of other networks have untouched hop limits, too, something on this link sets them anew.
+        let says_nothing = reset.mac == [0; 6] || self.context.renews_ttl();
+        if says_nothing || self.context.host_ttl(server).is_some() || is_near(client, server) {
             return None;
         }
         Some(if self.context.is_gateway(reset.mac) {
@@ -414,7 +416,7 @@ impl Case<'_> {
 }
 
 /// Whether two addresses are probably on one link.
-fn is_near(a: crate::packet::Addr, b: crate::packet::Addr) -> bool {
+pub(crate) fn is_near(a: crate::packet::Addr, b: crate::packet::Addr) -> bool {
     let bits = if a.is_v4() { 8 } else { 64 };
     let loopback = |addr: crate::packet::Addr| addr.ip().is_loopback();
     a.is_v4() != b.is_v4() || a.0 >> bits == b.0 >> bits || loopback(a) || loopback(b)

@@ -16,7 +16,7 @@ mod types;
 mod vantage;
 
 use crate::declared::Declared;
-use crate::packet::Frame;
+use crate::packet::{Frame, ahead};
 use crate::pattern::Context;
 use crate::protocol;
 use crate::track::{Conn, Reset, Shape};
@@ -25,7 +25,7 @@ use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_wire::TcpFlags;
 
 pub(crate) use case::{hops, seconds, span};
-pub(crate) use handshake::odd_syn;
+pub(crate) use handshake::{is_near, odd_syn};
 pub use types::{Also, Alternative, Device, Evidence, GroupKey, Kind, Lost, Role, Verdict};
 
 /// Judges a connection.
@@ -154,23 +154,19 @@ impl Case<'_> {
 
     /// Ends that spoke different protocols and then closed in order: nothing was achieved all the same.
     fn disagreement(&self, orderly: &Verdict) -> Option<Verdict> {
-        let (client, server) = (self.side(self.client), self.side(self.server()));
         let alert = |end: usize| self.side(end).alert.filter(|(code, _)| protocol::is_disagreement(*code));
         let refused = [self.server(), self.client].into_iter().find_map(|end| Some((end, alert(end)?)));
         let by = refused.map_or(orderly.ended_by, |(end, _)| self.by(end));
-        let apart =
-            client.protocol.zip(server.protocol).is_some_and(|(asked, answered)| !asked.agrees(answered));
         let (frame, value, text) = match refused {
             Some((_, (code, frame))) => {
                 let text = format!("a TLS alert in clear: {} ({code})", protocol::alert_name(code));
                 (frame, format!("alert {code}"), text)
             }
-            None if apart => {
-                let (asked, answered) = client.protocol.zip(server.protocol)?;
-                let text = format!("the client speaks {}, the server {}", asked.name(), answered.name());
-                (server.first_data?.frame, format!("{} / {}", asked.name(), answered.name()), text)
+            None => {
+                let (asked, answered) = self.languages()?;
+                let text = format!("the client speaks {asked}, the server {answered}");
+                (self.side(self.server()).first_data?.frame, format!("{asked} / {answered}"), text)
             }
-            None => return None,
         };
         let draft = self.verdict(Cause::ProtocolMismatch, 0.85, by).decisive(frame);
         Some(
@@ -389,6 +385,10 @@ impl Case<'_> {
             (server, client, self.server())
         };
         let by = if first.time == second.time { EndedBy::Both } else { self.by(index) };
+        // Neither knew of the other's FIN: which was sent first is only known where both clocks are.
+        let crossed = second.has(TcpFlags::ACK)
+            && ahead(first.end(), second.ack) > 0
+            && second.time - first.time < 2 * self.crossing();
         let frames = [first.frame, second.frame];
         if let Some(former) = self.conn.former_answer {
             return Some(self.port_reuse(former, 0.95, Severity::Benign));
@@ -397,10 +397,15 @@ impl Case<'_> {
             Kind::PeerFin,
             Some(first.frame),
             "FIN",
-            format!("the {} closed first; both FINs are in the capture", self.end(index).name()),
+            format!(
+                "the {} closed first{}; both FINs are in the capture",
+                self.end(index).name(),
+                if crossed { ", as seen here (the FINs crossed)" } else { "" }
+            ),
         );
         let late: Vec<Frame> =
             self.conn.resets.iter().filter(|r| !r.copy).map(|reset| reset.pkt.frame).collect();
+        let draft = if crossed { draft.by_confidence(0.6) } else { draft };
         Some(draft.also_if(!late.is_empty(), Cause::Echo, &late).done())
     }
 

@@ -8,8 +8,20 @@ use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_wire::TcpFlags;
 
 impl Case<'_> {
-    /// A connection without a reset that counted and without both FINs.
+    /// A connection without a reset that counted and without both FINs. A FIN before the silence was a decision.
     pub fn silent(&self) -> Verdict {
+        let mut verdict = self.silence();
+        let fins = [0, 1].map(|index| self.side(index).fin.map(|fin| (fin.frame, index)));
+        if verdict.ended_by == EndedBy::Nobody
+            && let Some((_, closer)) = fins.into_iter().flatten().min()
+        {
+            verdict.ended_by = self.by(closer);
+            verdict.ended_by_confidence = 0.7;
+        }
+        verdict
+    }
+
+    fn silence(&self) -> Verdict {
         let (client, server) = (self.side(self.client), self.side(self.server()));
         if let Some(icmp) = self.fatal_icmp() {
             return self.unreachable(icmp);
