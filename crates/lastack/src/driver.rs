@@ -16,8 +16,9 @@ use tokio::time::Sleep;
 
 /// Max packets received before any are sent.
 const RECEIVE_BATCH: usize = 64;
-/// Max delay until an armed timer is re-evaluated while packets arrive.
-const SOON: Duration = Duration::from_millis(30);
+/// Max delay until an armed timer is re-evaluated while packets arrive: less than the shortest delay with which a stack
+/// sets timers again and again.
+const SOON: Duration = Duration::from_millis(8);
 /// Max packets sent before received packets are handled.
 const TRANSMIT_BATCH: usize = 256;
 
@@ -39,7 +40,21 @@ pub struct Driver<L> {
     shared: Arc<Shared>,
     link: L,
     packet: Vec<u8>,
+    alarm: Alarm,
+}
+
+/// The driver's timers.
+///
+/// Arming one for a time before every other of the runtime wakes the runtime's reactor, which costs a system call. So
+/// while packets arrive, a timer is armed for soon, and one that fires soon is kept, even without a deadline: it may fire
+/// too early, which only costs a check. Before it fires, another is armed for a later time, which replaces it without a
+/// system call.
+#[derive(Debug, Default)]
+struct Alarm {
+    /// The one that the driver waits for.
     timer: Option<Pin<Box<Sleep>>>,
+    /// The one after it.
+    next: Option<Pin<Box<Sleep>>>,
     /// Packets were received since the timer was armed.
     moved: bool,
 }
@@ -58,7 +73,7 @@ enum Next {
 
 impl<L: Link> Driver<L> {
     pub(crate) fn new(shared: Arc<Shared>, link: L) -> Self {
-        Self { shared, link, packet: Vec::new(), timer: None, moved: false }
+        Self { shared, link, packet: Vec::new(), alarm: Alarm::default() }
     }
 
     /// Receives packets, handles timers, sends packets. Returns whether there may be more to do.
@@ -74,7 +89,7 @@ impl<L: Link> Driver<L> {
     fn receive(&mut self, now: Instant) -> bool {
         for _ in 0..RECEIVE_BATCH {
             let Some(received) = self.link.recv(now, &mut self.packet) else { return false };
-            self.moved = true;
+            self.alarm.moved = true;
             let verdict = self.shared.with(|inner| inner.stack.handle_packet(now, &self.packet, received));
             #[cfg(feature = "tracing")]
             crate::trace::verdict(&verdict);
@@ -129,16 +144,28 @@ impl<L: Link> Driver<L> {
         }
         let deadline = deadline.into_iter().chain(self.link.poll_timeout()).min();
         let deadline = deadline.and_then(|at| self.shared.start.checked_add(at.elapsed()));
-        // Arming a timer for an earlier time wakes the runtime's reactor, which costs a system call. So while packets
-        // arrive, a new one is armed for soon, and one that fires soon is kept, even without a deadline: it may fire too
-        // early, which only costs a check.
+        self.alarm.poll(cx, deadline).map(Ok)
+    }
+}
+
+impl Alarm {
+    /// Ready at the deadline at the latest. Pending without one, unless a timer still runs.
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<tokio::time::Instant>) -> Poll<()> {
+        if !is_armed(&self.timer) && is_armed(&self.next) {
+            std::mem::swap(&mut self.timer, &mut self.next);
+        }
         let soon = tokio::time::Instant::now() + SOON;
         if let Some(timer) = &mut self.timer
             && !timer.is_elapsed()
             && deadline.is_none_or(|at| timer.deadline() <= at)
             && (timer.deadline() <= soon || deadline == Some(timer.deadline()))
         {
-            return timer.as_mut().poll(cx).map(Ok);
+            let after = timer.deadline() + SOON;
+            if self.moved && deadline.is_some() && !is_armed(&self.next) {
+                // It need not wake the driver before it has taken the other's place.
+                let _pending = arm(&mut self.next, after).poll(cx);
+            }
+            return timer.as_mut().poll(cx);
         }
         let Some(mut at) = deadline else {
             self.timer = None;
@@ -147,12 +174,20 @@ impl<L: Link> Driver<L> {
         if std::mem::take(&mut self.moved) {
             at = at.min(soon);
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if timer.deadline() != at || timer.is_elapsed() {
-            timer.as_mut().reset(at);
-        }
-        timer.as_mut().poll(cx).map(Ok)
+        arm(&mut self.timer, at).poll(cx)
     }
+}
+
+fn is_armed(timer: &Option<Pin<Box<Sleep>>>) -> bool {
+    timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
+}
+
+fn arm(timer: &mut Option<Pin<Box<Sleep>>>, at: tokio::time::Instant) -> Pin<&mut Sleep> {
+    let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+    if timer.deadline() != at || timer.is_elapsed() {
+        timer.as_mut().reset(at);
+    }
+    timer.as_mut()
 }
 
 impl<L: Link> Unpin for Driver<L> {}
@@ -270,5 +305,49 @@ impl Inner {
         let until = self.stack.poll_timeout();
         self.driver = DriverState::Asleep { until, waker: waker.clone() };
         Next::Wait(until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_alarm_is_never_late() {
+        let mut alarm = Alarm::default();
+        for millis in [3, 200, 1, 8, 9, 30, 2, 1000, 16, 7] {
+            for moved in [false, true, true] {
+                let deadline = Instant::now() + Duration::from_millis(millis);
+                let mut early = 0;
+                while Instant::now() < deadline {
+                    alarm.moved |= moved;
+                    poll_fn(|cx| alarm.poll(cx, Some(deadline))).await;
+                    early += 1;
+                }
+                assert!(deadline.elapsed() < Duration::from_millis(2), "{millis}");
+                assert!(early <= 3 + millis / 4, "{millis}: {early} times");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_alarm_ends_without_a_deadline() {
+        let mut alarm = Alarm::default();
+        let deadline = Instant::now() + Duration::from_millis(50);
+        alarm.moved = true;
+        poll_fn(|cx| Poll::Ready(alarm.poll(cx, Some(deadline)).is_pending())).await;
+        poll_fn(|cx| Poll::Ready(alarm.poll(cx, Some(deadline)).is_pending())).await;
+        let idle = async {
+            loop {
+                poll_fn(|cx| alarm.poll(cx, None)).await;
+            }
+        };
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), idle).await.is_err(),
+            "it is not armed for ever"
+        );
+        assert!(alarm.timer.is_none() && !is_armed(&alarm.next));
     }
 }

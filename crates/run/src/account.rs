@@ -190,7 +190,13 @@ impl ConnectionReport {
     }
 
     /// It was established, and is over; `None`: it was still open at the end of the run.
-    pub fn relayed(&self, over: Option<&Over>, program: &TcpStream, host: &tokio::net::TcpStream) -> Record {
+    pub fn relayed(
+        &self,
+        over: Option<&Over>,
+        program: &TcpStream,
+        host: &tokio::net::TcpStream,
+        path: Option<Path>,
+    ) -> Record {
         let mut record = match over {
             None => self.open(peer_state(program.state())),
             Some(Over::Orderly) => self.orderly(),
@@ -204,7 +210,7 @@ impl ConnectionReport {
         let (program_fin, remote_fin) = (self.ledger.program_fin.get(), self.ledger.remote_fin.get());
         record.facts =
             Facts { fin: Fins { program: program_fin, remote: remote_fin }, ..self.ledger.course.facts() };
-        record.context.path = crate::host::tcp_info::path(host);
+        record.context.path = path;
         self.measured(&mut record);
         record
     }

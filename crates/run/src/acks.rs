@@ -24,6 +24,9 @@ use crate::relay::RelayStats;
 
 /// Polling of the host's kernel for the remote's acknowledgments: first delay after a write; it backs off.
 const FIRST_LOOK: Duration = Duration::from_millis(4);
+/// The max of the first delay: it doubles each time the remote has answered with data before it is over, as it does in an
+/// exchange of requests and responses. Linux delays its ACKs as long in such an exchange.
+const MAX_FIRST_LOOK: Duration = Duration::from_millis(64);
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 /// After this number of writes in one direction only, the kernel is polled at once: no data will come back that implies
 /// an acknowledgment.
@@ -48,6 +51,10 @@ pub struct Acks<'a> {
     acked: Cell<u64>,
     /// Writes since the remote was last heard.
     writes: Cell<u32>,
+    /// How often the remote was heard.
+    answers: Cell<u32>,
+    /// The first delay after the next write.
+    first_look: Cell<Duration>,
     /// Data is waiting to be acknowledged.
     waiting: Notify,
 }
@@ -58,8 +65,9 @@ impl<'a> Acks<'a> {
         // Fails only on a connection that is over, which the relay sees.
         let _over = program.hold_acks();
         let (sure, acked) = (Cell::new(0), Cell::new(0));
-        let (fin_sure, writes) = (Cell::new(false), Cell::new(0));
-        Self { program, host, ledger, sure, fin_sure, acked, writes, waiting: Notify::new() }
+        let (fin_sure, writes, answers) = (Cell::new(false), Cell::new(0), Cell::new(0));
+        let (first_look, waiting) = (Cell::new(FIRST_LOOK), Notify::new());
+        Self { program, host, ledger, sure, fin_sure, acked, writes, answers, first_look, waiting }
     }
 
     /// Data of the program was written to the host's socket.
@@ -89,6 +97,7 @@ impl<'a> Acks<'a> {
     pub fn heard(&self) {
         self.ledger.unanswered.set(false);
         self.writes.set(0);
+        self.answers.set(self.answers.get().wrapping_add(1));
         self.sure_of_all_data();
     }
 
@@ -135,11 +144,18 @@ impl<'a> Acks<'a> {
     async fn look_again(&self) {
         loop {
             self.waiting.notified().await;
-            let mut pause = FIRST_LOOK;
+            let mut pause = self.first_look.get();
             while self.is_waiting() {
+                let answers = self.answers.get();
                 // On the heap, as most connections are idle most of the time.
                 Box::pin(sleep(pause)).await;
-                if self.is_waiting() && self.look() {
+                if self.answers.get() != answers {
+                    pause = (self.first_look.get() * 2).min(MAX_FIRST_LOOK);
+                    self.first_look.set(pause);
+                    continue;
+                }
+                self.first_look.set(FIRST_LOOK);
+                if self.look() {
                     break;
                 }
                 if pause >= SOFT_ERRORS {

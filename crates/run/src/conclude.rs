@@ -1,14 +1,16 @@
 //! What a run records about a connection or flow beside its packets, when it begins and when it ends.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 
 use lastack_wire::icmp::IcmpError;
 
 use crate::flight::SETTLED;
+use crate::host::tcp_info;
 use crate::inject::Flow;
 use crate::policy::Decision;
 use crate::proxy::Destination;
-use crate::report::{By, Context, Proto, Record};
+use crate::report::{By, Context, Path, Proto, Record};
 use crate::run::Run;
 
 /// The verdict of the run's options on datagrams.
@@ -134,6 +136,13 @@ impl Run {
                 false
             }
         }
+    }
+
+    /// The path as measured by the host's kernel, if anything shows it.
+    pub(crate) fn path(&self, host: &impl AsFd) -> Option<Path> {
+        let shown =
+            self.report.shows_paths() || self.board.is_some() || self.flight.is_some() || self.page.is_some();
+        shown.then(|| tcp_info::path(host)).flatten()
     }
 
     /// A connection or flow is over. Its last packet in the captures gets the text of the report as a comment.

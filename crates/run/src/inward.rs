@@ -371,7 +371,7 @@ async fn by_stack(
         over = crate::tcp::carry(&relay, &account, &live) => over,
         () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
-    run.record(account.relayed(over.as_ref(), &program, &client));
+    run.record(account.relayed(over.as_ref(), &program, &client, run.path(&client)));
     run.seen.urgent.forget(&inner.into());
     if matches!(over, None | Some(Over::Evicted(_))) {
         relay.reset_remote();

@@ -319,11 +319,11 @@ fn answer(run: &Run, syn: InterceptedTcp, failure: &Failure) {
 async fn accept(
     run: &Run,
     syn: Box<InterceptedTcp>,
-    host: &tokio::net::TcpStream,
+    (host, max_segment): (&tokio::net::TcpStream, Option<u16>),
     account: &ConnectionReport,
     live: &Live,
 ) -> Option<TcpStream> {
-    if let Some(bytes) = host::tcp_info::max_segment(host) {
+    if let Some(bytes) = max_segment.or_else(|| host::tcp_info::max_segment(host)) {
         syn.set_max_segment(bytes);
     }
     let accepted = tokio::select! {
@@ -348,11 +348,11 @@ async fn accept(
 /// Accepts the program's connection, and relays both.
 async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Faults) {
     let Open { syn, connected, slot, live } = open;
-    let (Connected { stream: host, reset }, live) = (connected, &live);
+    let (Connected { stream: host, reset, max_segment }, live) = (connected, &live);
     let flow = flow_of(&syn);
     let _over = host.set_nodelay(true);
     let registered = run.headers.register((syn.peer_addr(), syn.local_addr()), &host);
-    let Some(program) = accept(run, syn, &host, account, live).await else { return };
+    let Some(program) = accept(run, syn, (&host, max_segment), account, live).await else { return };
     // The kernels of both ends have already applied Nagle's algorithm as configured. Fails only on a connection that is
     // over, which the relay sees.
     let _over = program.set_nodelay(true);
@@ -360,7 +360,7 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
     if !run.plan.published.is_empty() {
         account.ledger.course.announce_to(run.announced.clone());
     }
-    run.report.opened(|| account.relayed(None, &program, &host));
+    run.report.opened(|| account.relayed(None, &program, &host, run.path(&host)));
     let gate = &account.ledger.gate;
     faults.prepare(gate, run.inject.elapsed());
     account.may_be_evicted(&slot);
@@ -384,7 +384,7 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
         held = acted => Some(Over::Injected(held)),
         () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
-    run.record(account.relayed(over.as_ref(), &program, &host));
+    run.record(account.relayed(over.as_ref(), &program, &host, run.path(&host)));
     run.seen.urgent.forget(&flow.into());
     match over {
         // One side does not notice its end.

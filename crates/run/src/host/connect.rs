@@ -10,6 +10,7 @@ use super::error_queue;
 use super::failure::{Failure, Said};
 use super::socket::set_header_fields;
 use super::source::Source;
+use super::tcp_info::{self, Info};
 use super::{spare, urgent};
 use lastack::IpFields;
 
@@ -21,6 +22,8 @@ pub struct Connected {
     /// The remote has already reset the connection; data that arrived before can be read. The socket does not report
     /// the error again.
     pub reset: Option<io::Error>,
+    /// The MSS that the remote and the path allow, if it was asked for when the remote had answered.
+    pub max_segment: Option<u16>,
 }
 
 /// Connects. Dropping the future aborts the attempt.
@@ -44,32 +47,43 @@ pub async fn connect_with(
         None => prepared(remote, ip, source)?,
     };
     match socket.connect(&remote.into()) {
-        Ok(()) => return connected(TcpStream::from_std(socket.into())?, v6, None),
+        Ok(()) => return connected(TcpStream::from_std(socket.into())?, v6, Accepted::default()),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
         Err(error) => {
             return Err(Failure::of_attempt(remote, &error, error_queue::first_with_hop_limit(&socket, v6)));
         }
     }
     // A remote on this host has answered within the call: no wait for the reactor is needed.
-    match Attempt::look(SockRef::from(&socket), remote) {
-        Ok(Attempt::Pending) => {}
-        Ok(Attempt::Connected(reset)) => {
-            return connected(TcpStream::from_std(socket.into())?, v6, reset);
+    match Attempt::look(SockRef::from(&socket), remote)? {
+        Attempt::Pending => {}
+        Attempt::Accepted(accepted) => {
+            return connected(TcpStream::from_std(socket.into())?, v6, accepted);
         }
-        Err(failure) => {
-            if plain && failure.said == Said::Reset {
-                spare::keep(socket, remote.ip());
-            }
-            return Err(failure);
-        }
+        Attempt::Refused => return Err(refused(socket, remote, plain)),
     }
     let stream = TcpStream::from_std(socket.into())?;
     loop {
         stream.writable().await?;
         match Attempt::look(SockRef::from(&stream), remote)? {
             Attempt::Pending => wait_again(&stream)?,
-            Attempt::Connected(reset) => return connected(stream, v6, reset),
+            Attempt::Accepted(accepted) => return connected(stream, v6, accepted),
+            Attempt::Refused => return Err(Failure { errno: libc::ECONNREFUSED, said: Said::Reset }),
         }
+    }
+}
+
+/// The failure of an attempt that the remote has refused. `plain`: the next one to this remote may use the socket.
+fn refused(socket: Socket, remote: SocketAddr, plain: bool) -> Failure {
+    // The call that fails with the attempt's error also resets the socket.
+    match socket.connect(&remote.into()) {
+        Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
+            if plain {
+                spare::keep(socket, remote.ip());
+            }
+            Failure { errno: libc::ECONNREFUSED, said: Said::Reset }
+        }
+        Err(error) => Failure::of_attempt(remote, &error, None),
+        Ok(()) => Failure { errno: libc::ECONNABORTED, said: Said::Host },
     }
 }
 
@@ -95,16 +109,36 @@ fn prepared(remote: SocketAddr, ip: Option<IpFields>, source: &Source) -> Result
 /// The state of an attempt.
 enum Attempt {
     Pending,
-    /// The remote has answered; it may have reset the connection since.
-    Connected(Option<io::Error>),
+    Accepted(Accepted),
+    /// The remote has answered the SYN with a reset. The error is still in the socket.
+    Refused,
+}
+
+/// The remote has accepted.
+#[derive(Debug, Default)]
+struct Accepted {
+    /// It has reset the connection since.
+    reset: Option<io::Error>,
+    max_segment: Option<u16>,
 }
 
 impl Attempt {
+    /// One system call, unless the attempt has failed in another way than by a reset.
     fn look(socket: SockRef<'_>, remote: SocketAddr) -> Result<Self, Failure> {
+        let info = Info::of(&*socket);
+        match info.as_ref().map(Info::attempt) {
+            Some(tcp_info::Attempt::Pending) => return Ok(Self::Pending),
+            Some(tcp_info::Attempt::Connected) => {
+                let max_segment = info.and_then(|info| info.max_segment());
+                return Ok(Self::Accepted(Accepted { reset: None, max_segment }));
+            }
+            Some(tcp_info::Attempt::ClosedByReset) => return Ok(Self::Refused),
+            Some(tcp_info::Attempt::Closed) | None => {}
+        }
         match socket.take_error()? {
             // An answer to our SYN gives ECONNREFUSED; these two need a connection (`docs/resets.md` 2.4).
             Some(error) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE)) => {
-                return Ok(Self::Connected(Some(error)));
+                return Ok(Self::Accepted(Accepted { reset: Some(error), max_segment: None }));
             }
             Some(error) => {
                 let queued = error_queue::first_with_hop_limit(&*socket, remote.is_ipv6());
@@ -113,7 +147,7 @@ impl Attempt {
             None => {}
         }
         match socket.peer_addr() {
-            Ok(_) => Ok(Self::Connected(None)),
+            Ok(_) => Ok(Self::Accepted(Accepted::default())),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(Self::Pending),
             Err(error) => Err(error.into()),
         }
@@ -121,11 +155,11 @@ impl Attempt {
 }
 
 /// An established connection ignores ICMP errors (`docs/resets.md` 4.5), unless the error queue is enabled.
-fn connected(stream: TcpStream, v6: bool, reset: Option<io::Error>) -> Result<Connected, Failure> {
+fn connected(stream: TcpStream, v6: bool, accepted: Accepted) -> Result<Connected, Failure> {
     if v6 {
         error_queue::enable(&stream, v6, false)?;
     }
-    Ok(Connected { stream, reset })
+    Ok(Connected { stream, reset: accepted.reset, max_segment: accepted.max_segment })
 }
 
 /// A spurious wakeup: clears readiness, so that the next wait waits.
@@ -168,11 +202,12 @@ mod tests {
         far.write_all(b"hello").unwrap();
         SockRef::from(&far).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         drop(far);
-        let Attempt::Connected(reset) = Attempt::look(SockRef::from(&socket), there).unwrap() else {
+        let Attempt::Accepted(accepted) = Attempt::look(SockRef::from(&socket), there).unwrap() else {
             panic!("it has connected");
         };
-        assert_eq!(reset.unwrap().kind(), io::ErrorKind::ConnectionReset);
-        let mut stream = connected(TcpStream::from_std(socket.into()).unwrap(), false, None).unwrap().stream;
+        assert_eq!(accepted.reset.as_ref().unwrap().kind(), io::ErrorKind::ConnectionReset);
+        let stream = TcpStream::from_std(socket.into()).unwrap();
+        let mut stream = connected(stream, false, accepted).unwrap().stream;
         let mut text = Vec::new();
         stream.read_to_end(&mut text).await.unwrap();
         assert_eq!(text, b"hello");

@@ -5,7 +5,7 @@
 //! (`tcp_disconnect`), which another remote must not know.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use socket2::Socket;
 
@@ -13,25 +13,24 @@ thread_local! {
     static SPARE: RefCell<Option<(IpAddr, Socket)>> = const { RefCell::new(None) };
 }
 
-/// Keeps a socket whose attempt was refused with a reset, and on which nothing else was set.
+/// Keeps a socket whose attempt was refused with a reset, and on which nothing else was set. A call to connect must have
+/// failed with the refusal, which resets the socket.
 pub fn keep(socket: Socket, remote: IpAddr) {
     SPARE.with_borrow_mut(|spare| *spare = Some((remote, socket)));
 }
 
 /// The socket that is kept, if it is for this remote.
 pub fn take(remote: IpAddr) -> Option<Socket> {
-    let (_, socket) = SPARE.with_borrow_mut(|spare| spare.take_if(|(of, _)| *of == remote))?;
-    // The kernel is in SS_CONNECTING until a call has failed: this one, which returns the error that was taken already
-    // as ECONNABORTED, resets the socket, and sends nothing.
-    let error = socket.connect(&SocketAddr::new(remote, 0).into()).err()?;
-    (error.raw_os_error() == Some(libc::ECONNABORTED)).then_some(socket)
+    SPARE.with_borrow_mut(|spare| spare.take_if(|(of, _)| *of == remote)).map(|(_, socket)| socket)
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
+    use super::SPARE;
     use crate::host::connect::connect;
+    use crate::host::tcp_info::{Attempt, Info};
     use crate::host::{Failure, Said};
 
     #[tokio::test]
@@ -44,12 +43,19 @@ mod tests {
             for _ in 0..3 {
                 assert_eq!(connect(closed).await.unwrap_err(), refused);
             }
-            assert!(super::SPARE.with_borrow(|spare| spare.is_some()), "it is kept");
+            SPARE.with_borrow(|spare| {
+                let (_, socket) = spare.as_ref().expect("it is kept");
+                assert_eq!(
+                    Info::of(socket).unwrap().attempt(),
+                    Attempt::Closed,
+                    "without traces of the refusal"
+                );
+            });
             let connected = connect(open).await.unwrap();
             assert_eq!(connected.stream.peer_addr().unwrap(), open);
             assert!(connected.reset.is_none());
             assert_eq!(listener.accept().unwrap().1, connected.stream.local_addr().unwrap());
-            assert!(super::SPARE.with_borrow(|spare| spare.is_none()));
+            assert!(SPARE.with_borrow(|spare| spare.is_none()));
             assert_eq!(connect(closed).await.unwrap_err(), refused);
         }
     }

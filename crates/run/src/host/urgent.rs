@@ -20,16 +20,18 @@ extern "C" fn arrived(_: libc::c_int) {
 /// Prepares a socket before it connects: the kernel sends `SIGURG` before urgent data can be read. If that fails, urgent
 /// data is read in line.
 pub fn prepare(socket: &impl AsFd) {
-    static HANDLER: OnceLock<bool> = OnceLock::new();
-    let handled = HANDLER.get_or_init(|| {
+    /// This process, if it handles the signal. No other process of the program relays.
+    static HANDLED_BY: OnceLock<Option<libc::c_int>> = OnceLock::new();
+    let handled_by = HANDLED_BY.get_or_init(|| {
         let action = SigAction::new(SigHandler::Handler(arrived), SaFlags::SA_RESTART, SigSet::empty());
         // SAFETY: the handler only stores to an atomic variable.
-        unsafe { sigaction(Signal::SIGURG, &action) }.is_ok()
+        let handled = unsafe { sigaction(Signal::SIGURG, &action) }.is_ok();
+        handled.then(|| nix::unistd::getpid().as_raw())
     });
     let _in_line = socket2::SockRef::from(socket).set_out_of_band_inline(true);
-    if *handled {
+    if let Some(process) = *handled_by {
         // SAFETY: the call takes numbers.
-        let _in_line = unsafe { libc::fcntl(socket.as_fd().as_raw_fd(), libc::F_SETOWN, libc::getpid()) };
+        let _in_line = unsafe { libc::fcntl(socket.as_fd().as_raw_fd(), libc::F_SETOWN, process) };
     }
 }
 

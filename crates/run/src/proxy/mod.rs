@@ -139,7 +139,7 @@ impl Proxy {
                 socks::connect(self, &mut stream, to).await?;
             }
         }
-        Ok(Connected { stream, reset: None })
+        Ok(Connected { stream, reset: None, max_segment: None })
     }
 
     /// A connection to the proxy itself.

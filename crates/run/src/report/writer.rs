@@ -118,6 +118,12 @@ impl Reporter {
         }
     }
 
+    /// Whether the report shows what was measured of each connection.
+    pub fn shows_paths(&self) -> bool {
+        let Settings { to, json, detail, .. } = &self.settings;
+        *to != Destination::Nowhere && (*json || *detail >= Detail::Connections)
+    }
+
     /// A connection or a flow is over.
     pub fn record(&self, record: &Record) {
         let state = &mut *self.state.borrow_mut();
