@@ -116,11 +116,15 @@ impl Budget {
             if let Some(slot) = self.try_acquire(descriptors) {
                 return slot;
             }
-            let freed = self.freed.notified();
-            tokio::select! {
-                () = freed => {}
-                () = sleep(BUSY / 4) => {}
-            }
+            self.pause().await;
+        }
+    }
+
+    /// Waits until a flow has ended, and no longer than until another one may have become idle.
+    pub async fn pause(&self) {
+        tokio::select! {
+            () = self.freed.notified() => {}
+            () = sleep(BUSY / 4) => {}
         }
     }
 

@@ -190,22 +190,30 @@ async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &
     }
 }
 
-/// Connects. If this host has no descriptor left in spite of the budget (the limit of the whole system), idle flows
-/// make room.
+/// Connects. If this host has no descriptor left in spite of the budget, idle flows make room (the limit of the whole
+/// system), and those that were closed get the time to close their descriptors: many at once exceed the reserve.
 async fn connect(
     run: &Run,
     candidate: SocketAddr,
     ip: Option<lastack::IpFields>,
 ) -> Result<Connected, Failure> {
+    let mut pauses = 0;
     loop {
         match host::connect_with(candidate, ip, &run.plan.source).await {
             Err(Failure { errno: libc::EMFILE | libc::ENFILE, .. }) if run.budget.evict() => {
                 tokio::task::yield_now().await;
             }
+            Err(Failure { errno: libc::EMFILE | libc::ENFILE, .. }) if pauses < MAX_PAUSES => {
+                pauses += 1;
+                run.budget.pause().await;
+            }
             other => return other,
         }
     }
 }
+
+/// How often an attempt waits for a descriptor.
+const MAX_PAUSES: u32 = 8;
 
 /// Waits until the program has given up its attempt: closing a socket in SYN-SENT sends no packet, but its kernel shows
 /// it. The host's attempt is then dropped as well.
