@@ -1,22 +1,24 @@
 //! `--publish`: ports of this host that lead to ports at which the program listens.
 
-use std::io::{ErrorKind, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{LASTACK, closed_port, finish, require_all, require_tool};
 
-/// Listens at an address and port after half a second, says hello to one client, and goes on for a while.
+/// Listens at an address and port after it has read a line, says hello to one client, closes its port, and goes on until it has
+/// read another one. The end of its input stands for both lines.
 const SERVER: &str = "
-import socket, sys, time
-time.sleep(0.5)
+import socket, sys
+print('begun', flush=True)
+sys.stdin.readline()
 l = socket.create_server((sys.argv[1], int(sys.argv[2])), family=socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)
 c, who = l.accept()
 c.sendall(('hello ' + who[0]).encode())
 c.close()
 l.close()
-time.sleep(0.7)
+sys.stdin.readline()
 ";
 
 /// What a client of this host hears, and what it is refused with before and after the server listens.
@@ -27,23 +29,33 @@ fn published(option: &str, address: &str, port: u16) -> (ErrorKind, String, Erro
         .args(["run", "--json", "-o"])
         .arg(report.path())
         .args(["-p", option, "--", "python3", "-c", SERVER, address]);
-    let mut run = command.arg(port.to_string()).stderr(Stdio::inherit()).spawn().unwrap();
+    command.arg(port.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut run = command.stderr(Stdio::inherit()).spawn().unwrap();
     let client = || TcpStream::connect(("127.0.0.1", port));
-    std::thread::sleep(Duration::from_millis(300));
-    let before = client().unwrap_err().kind();
-    let begun = Instant::now();
-    let mut stream = loop {
-        match client() {
-            Ok(stream) => break stream,
-            Err(error) => assert!(begun.elapsed() < Duration::from_secs(20), "{error}"),
+    // What a client gets as soon as this is so.
+    let wait_for = |is_so: fn(&std::io::Result<TcpStream>) -> bool| {
+        let begun = Instant::now();
+        loop {
+            let result = client();
+            if is_so(&result) {
+                return result;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "still {result:?}");
+            std::thread::sleep(Duration::from_millis(20));
         }
-        std::thread::sleep(Duration::from_millis(20));
     };
+    let mut line = String::new();
+    BufReader::new(run.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let before = client().unwrap_err().kind();
+    let mut input = run.stdin.take().unwrap();
+    input.write_all(b"listen\n").unwrap();
     let mut heard = String::new();
+    let mut stream = wait_for(Result::is_ok).unwrap();
     stream.read_to_string(&mut heard).unwrap();
     drop(stream);
-    std::thread::sleep(Duration::from_millis(300));
-    let after = client().unwrap_err().kind();
+    let after = wait_for(Result::is_err).unwrap_err().kind();
+    assert!(run.try_wait().unwrap().is_none(), "the program still runs");
+    drop(input);
     assert!(run.wait().unwrap().success());
     let lines = std::fs::read_to_string(report.path()).unwrap();
     (before, heard, after, serde_json::from_str(lines.lines().next().unwrap()).unwrap())
@@ -80,8 +92,8 @@ fn the_clients_address_is_visible_inside() {
     require_tool("ip");
     require_tool("unshare");
     let script = format!(
-        "ip link set lo up; ip addr add 192.0.2.1/32 dev lo; {LASTACK} run -q -p 192.0.2.1:8080:80 -- python3 -c \"$0\" 0.0.0.0 80 & \
-         for i in $(seq 100); do sleep 0.05; python3 -c \"$1\" && break; done; wait"
+        "ip link set lo up; ip addr add 192.0.2.1/32 dev lo; {LASTACK} run -q -p 192.0.2.1:8080:80 -- python3 -c \"$0\" 0.0.0.0 80 </dev/null & \
+         for i in $(seq 400); do sleep 0.05; python3 -c \"$1\" && break; done; wait"
     );
     let client = "import socket; s = socket.create_connection(('192.0.2.1', 8080), 3, ('192.0.2.1', 0)); print(s.recv(99).decode())";
     let mut command = Command::new("unshare");
@@ -100,20 +112,19 @@ fn a_port_in_use_is_reported_before_the_program_runs() {
     assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("127.0.0.1:{port}")), "{output:?}");
 }
 
-/// Answers datagrams, from half a second on for a second and a half: each with the address that it came from.
+/// Answers datagrams from one line that it has read until the next: each with the address that it came from. After a third
+/// line it ends.
 const ECHO: &str = "
-import socket, sys, time
-time.sleep(0.5)
+import select, socket, sys
+sys.stdin.readline()
 s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
 s.bind((sys.argv[1], int(sys.argv[2])))
-s.settimeout(0.1)
-end = time.monotonic() + 1.5
-while time.monotonic() < end:
-    try: data, who = s.recvfrom(65535)
-    except TimeoutError: continue
+while sys.stdin not in (ready := select.select([s, sys.stdin], [], [])[0]):
+    data, who = s.recvfrom(65535)
     s.sendto(data + who[0].encode(), who)
+sys.stdin.readline()
 s.close()
-time.sleep(1)
+sys.stdin.readline()
 ";
 
 #[test]
@@ -130,24 +141,32 @@ fn a_port_of_datagrams_receives_as_long_as_the_program_does() {
         let mut command = Command::new(LASTACK);
         command.args(["run", "--json", "-o"]).arg(report.path());
         command.args(["-p", &published, "--", "python3", "-c", ECHO, address, "5300"]);
-        let mut run = command.stderr(Stdio::inherit()).spawn().unwrap();
+        let mut run = command.stdin(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut input = run.stdin.take().unwrap();
         let client = UdpSocket::bind((host, 0)).unwrap();
         client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         client.connect((host, port)).unwrap();
         let mut heard = [0; 3000];
-        let (mut ends, begun) = (Vec::new(), Instant::now());
-        let large = vec![b'x'; 2000];
+        let (mut ends, mut sent, begun) = (Vec::new(), 0, Instant::now());
         while run.try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{ends:?}");
-            let end = client.send(&large).and_then(|_| client.recv(&mut heard));
+            assert!(begun.elapsed() < Duration::from_secs(60), "{ends:?}");
+            sent += 1;
+            let question = format!("{sent:02000}");
+            let end = client.send(question.as_bytes()).and_then(|_| client.recv(&mut heard));
             let end = match end {
-                Ok(length) => String::from_utf8_lossy(&heard[2000..length]).into_owned(),
+                Ok(length) => match heard[..length].strip_prefix(question.as_bytes()) {
+                    Some(gateway) => String::from_utf8_lossy(gateway).into_owned(),
+                    // The late answer to an earlier one.
+                    None => continue,
+                },
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => "refused".to_owned(),
                 // Between a datagram and its fate.
                 Err(_) => continue,
             };
             if ends.last() != Some(&end) {
                 ends.push(end);
+                // The next step: it listens, closes, ends.
+                let _ended = input.write_all(b"\n");
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -231,8 +250,8 @@ for _ in range(20):
 print('done')";
     let mut server = Command::new("python3").args(["-c", ACTIVE]).stdout(Stdio::piped()).spawn().unwrap();
     let mut port = String::new();
-    let mut out = std::io::BufReader::new(server.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut out, &mut port).unwrap();
+    let mut out = BufReader::new(server.stdout.take().unwrap());
+    out.read_line(&mut port).unwrap();
     let mut command = Command::new(LASTACK);
     let output = finish(command.args([
         "run",

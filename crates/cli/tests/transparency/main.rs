@@ -40,6 +40,12 @@ impl Cell {
         Self { resolv_conf, ..Self::new(what, script) }
     }
 
+    /// The row of the page, as far as it was played.
+    fn row(&self, seen: &[String]) -> String {
+        let note = self.difference.map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("| {}{note} | {} |", self.what, seen.join(" | "))
+    }
+
     const fn differs(self, why: &'static str) -> Self {
         Self { difference: Some(why), ..self }
     }
@@ -78,6 +84,7 @@ fn the_program_sees_the_same_as_on_the_kernel() {
     let ways: Vec<Way> = Way::ALL.into_iter().filter(|way| way.is_asked_for(update.is_some())).collect();
     let known =
         if update.as_ref().is_some_and(|what| what == "all") { Page::default() } else { Page::read() };
+    let written = std::fs::read_to_string(PAGE).unwrap_or_default();
     let (mut page, mut wrong) = (HEAD.to_owned(), String::new());
     for (subject, cells) in SUBJECTS {
         let names: Vec<&str> = ways.iter().map(|way| way.name()).collect();
@@ -88,10 +95,15 @@ fn the_program_sees_the_same_as_on_the_kernel() {
                 let kept = if way.is_a_peer() { known.cell(cell.what, column) } else { None };
                 kept.unwrap_or_else(|| lab.play(*way, cell))
             };
-            let seen: Vec<String> = ways.iter().enumerate().map(play).collect();
-            judge(cell, &seen, &mut wrong);
-            let note = cell.difference.map(|why| format!(" ({why})")).unwrap_or_default();
-            writeln!(page, "| {}{note} | {} |", cell.what, seen.join(" | ")).unwrap();
+            let mut seen: Vec<String> = ways.iter().enumerate().map(play).collect();
+            // The programs wait for datagrams, and sleep while things happen: on a busy machine too short.
+            let is_new = update.is_none() && !is_written(&written, &cell.row(&seen));
+            if is_new || judge(cell, &seen).is_some() {
+                eprintln!("{}: played again, the first time gave {seen:?}", cell.what);
+                (0..2).for_each(|column| seen[column] = lab.play(ways[column], cell));
+            }
+            wrong.extend(judge(cell, &seen));
+            writeln!(page, "{}", cell.row(&seen)).unwrap();
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
@@ -100,7 +112,7 @@ fn the_program_sees_the_same_as_on_the_kernel() {
     } else if update.is_some() {
         std::fs::write(PAGE, page).unwrap();
     } else {
-        compare(&page);
+        compare(&written, &page);
     }
 }
 
@@ -125,23 +137,25 @@ impl Page {
     }
 }
 
-/// Kernel and lastack are the first two.
-fn judge(cell: &Cell, seen: &[String], wrong: &mut String) {
+/// What is wrong with a row. Kernel and lastack are the first two columns.
+fn judge(cell: &Cell, seen: &[String]) -> Option<String> {
     match (seen[0] == seen[1], cell.difference) {
-        (true, None) | (false, Some(_)) => {}
-        (true, Some(_)) => writeln!(wrong, "{}: alike, though a difference is explained", cell.what).unwrap(),
-        (false, None) => {
-            writeln!(wrong, "{}:\n  kernel:  {}\n  lastack: {}", cell.what, seen[0], seen[1]).unwrap();
-        }
+        (true, None) | (false, Some(_)) => None,
+        (true, Some(_)) => Some(format!("{}: alike, though a difference is explained\n", cell.what)),
+        (false, None) => Some(format!("{}:\n  kernel:  {}\n  lastack: {}\n", cell.what, seen[0], seen[1])),
     }
 }
 
+/// Whether a row, as far as it was played, stands in the page.
+fn is_written(page: &str, row: &str) -> bool {
+    page.lines().any(|line| line.starts_with(row))
+}
+
 /// Every row as far as it was played stands in the page.
-fn compare(played: &str) {
-    let page = std::fs::read_to_string(PAGE).unwrap_or_default();
+fn compare(page: &str, played: &str) {
     for row in played.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |")) {
         assert!(
-            page.lines().any(|line| line.starts_with(row)),
+            is_written(page, row),
             "docs/transparency.md lacks this row; write the page again with UPDATE_DOCS=1: {row}"
         );
     }
