@@ -30,6 +30,8 @@ pub struct Context {
     marks: HashMap<u64, Marks>,
     /// A server of another network accepted a connection with a hop limit that no router had lowered.
     renews_ttl: bool,
+    /// Connections with packets of both ends, and those of which the packets of one end are missing.
+    directions: (u64, u64),
     /// The first and the last time of the input.
     pub start: i64,
     /// The last time of the input.
@@ -60,6 +62,12 @@ impl Place {
 impl Context {
     /// Takes note of a connection that is over.
     pub(crate) fn observe(&mut self, conn: &Conn) {
+        let [a, b] = conn.sides.each_ref().map(|side| side.packets > 0);
+        let answered = conn.sides.iter().any(|side| side.ack.is_some());
+        self.directions.0 += u64::from(a && b);
+        self.directions.1 += u64::from(
+            a != b && answered && conn.resets.iter().all(|r| r.pkt.side == 0 && a || r.pkt.side == 1 && b),
+        );
         for (index, side) in conn.sides.iter().enumerate() {
             let Some(ttl) = side.ttl else { continue };
             if self.hosts.len() < MOST || self.hosts.contains_key(&side.at.addr) {
@@ -110,6 +118,12 @@ impl Context {
             .filter(|(_, count)| *count > 0)
             .max_by_key(|(_, count)| *count)
             .map(|(ttl, _)| *ttl)
+    }
+
+    /// Whether the capture has one direction only, of all connections.
+    #[must_use]
+    pub fn is_one_way(&self) -> bool {
+        self.directions.0 == 0 && self.directions.1 > 0
     }
 
     /// Whether hop limits are set anew on this link: by a stack in user space, a proxy or a tunnel.

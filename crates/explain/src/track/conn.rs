@@ -1,15 +1,14 @@
 //! One life of a four-tuple: what is kept of it while its packets pass.
 
-use super::reset::{Effect, Reset, Shape};
-use super::side::Side;
+use super::reset::{Effect, Reset};
+use super::side::{Peer, Side};
 use super::views::{Views, bit, is_same, same_reset};
 use crate::comment::Comment;
 use crate::decap::Tunnel;
-use crate::declared;
 use crate::icmp::IcmpSeen;
 use crate::packet::{Endpoint, Frame, Pkt, ahead};
 use crate::segment::Segment;
-use lastack_engine::{RcvSeq, ResetEffect, ResetReceiver, SndSeq, TcpState};
+use lastack_engine::ResetEffect;
 use lastack_wire::TcpFlags;
 
 /// First packets that are kept.
@@ -22,8 +21,6 @@ const AFTER: usize = 20;
 const RESETS: usize = 4096;
 /// Packets that pass each other in a capture are at most so far apart.
 const OVERTAKEN: i64 = 2_000_000;
-/// A reset that answers a packet comes so soon after it, in nanoseconds.
-const PROMPT: i64 = 1_000_000_000;
 /// Copies of one packet come within this time.
 const COPY: i64 = 20_000_000;
 
@@ -357,10 +354,12 @@ impl Conn {
         }
         self.accepted_after_all(pkt);
         self.note_probe(pkt);
-        let answered = self.sides[peer].ack;
+        let (answered, acked) = (self.sides[peer].ack, self.sides[side].ack);
         self.sides[side].compare(segment, pkt);
-        let new = self.sides[side].sends(segment, pkt, answered);
+        let is_unseen = self.sides[peer].packets == 0;
+        let new = self.sides[side].sends(segment, pkt, Peer { answered, is_unseen });
         if pkt.has(TcpFlags::ACK) {
+            self.hear(pkt, acked);
             self.sides[peer].acked_by_peer(pkt.ack);
             let opened = self.sides[peer].syn.is_some_and(|syn| syn.has(TcpFlags::ACK));
             if opened && !pkt.has(TcpFlags::SYN) && self.client == Some(pkt.side) {
@@ -381,14 +380,20 @@ impl Conn {
             }
         }
         if pkt.len > 0 && !pkt.has(TcpFlags::SYN) {
-            let turn = self.speaker.is_some_and(|speaker| speaker != pkt.side);
-            if turn {
-                self.sides[peer].window_peak = self.sides[peer].window.unwrap_or(0);
-            }
-            self.sides[side].says(segment, pkt, new, turn);
-            if new > 0 {
-                self.speaker = Some(pkt.side);
-            }
+            self.take_payload(segment, pkt, new);
+        }
+    }
+
+    /// Takes note of payload, of which `new` bytes are new.
+    fn take_payload(&mut self, segment: &Segment<'_>, pkt: &Pkt, new: u32) {
+        let (side, peer) = (usize::from(pkt.side), 1 - usize::from(pkt.side));
+        let turn = self.speaker.is_some_and(|speaker| speaker != pkt.side);
+        if turn {
+            self.sides[peer].window_peak = self.sides[peer].window.unwrap_or(0);
+        }
+        self.sides[side].says(segment, pkt, new, turn);
+        if new > 0 {
+            self.speaker = Some(pkt.side);
         }
     }
 
@@ -453,155 +458,6 @@ impl Conn {
             probes.count += 1;
             probes.last = pkt.time;
             probes.frame = pkt.frame;
-        }
-    }
-
-    fn take_reset(&mut self, segment: &Segment<'_>, pkt: Pkt, copy: bool) {
-        let (own, peer) = (usize::from(pkt.side), 1 - usize::from(pkt.side));
-        let (trigger, answers) = self.trigger(&pkt);
-        let effect = if copy { Effect::Unseen } else { self.effect(&pkt) };
-        let prompt = trigger.filter(|trigger| answers && pkt.time - trigger.time < PROMPT).is_some();
-        let shape = self.shape(&pkt, answers, prompt);
-        let known = |side: &Side| side.started.then_some(side.max);
-        let reset = Reset {
-            pkt,
-            shape,
-            effect,
-            copy,
-            late: self.reset_by.is_some(),
-            declared: declared::of_reset(segment),
-            payload: pkt.len,
-            bad_checksum: segment.has_bad_checksum() == Some(true),
-            signed: segment.header.options.signed,
-            mac: segment.mac,
-            trigger,
-            answers,
-            own: self.sides[own].last,
-            own_nxt: known(&self.sides[own]),
-            peer_nxt: known(&self.sides[peer]),
-            ttl_usual: self.sides[own].ttl,
-            ttl_there: self
-                .views
-                .as_ref()
-                .filter(|views| views.are_several())
-                .map(|views| views.ttl(pkt.vantage, pkt.side).unwrap_or_default()),
-            before: self.before().next_back().copied(),
-            own_run: self.sides[own].run,
-            peer_run: self.sides[peer].run,
-            own_spoke_last: self.speaker.map(|speaker| usize::from(speaker) == own),
-            own_fin: self.sides[own].fin.is_some(),
-            peer_fin: self.sides[peer].fin.is_some(),
-        };
-        let ends = self.reset_by.is_none() && !copy && effect.is_accepted();
-        if self.resets.is_empty() {
-            self.resets.reserve_exact(1);
-        }
-        self.resets.push(reset);
-        if ends {
-            self.reset_by = Some(self.resets.len() - 1);
-            // A refused SYN leaves nothing that later packets could change.
-            self.at_reset = self.established.then(|| Box::new(self.sides.clone()));
-        }
-    }
-
-    /// The packet of the other end that a reset answers, by its numbers; else the last one.
-    fn trigger(&self, rst: &Pkt) -> (Option<Pkt>, bool) {
-        let peer = |pkt: &&Pkt| pkt.side != rst.side && !pkt.is_rst();
-        let recent = || self.after.iter().rev().chain(self.before().rev()).filter(peer);
-        let fits = |pkt: &&Pkt| {
-            if rst.has(TcpFlags::ACK) {
-                !pkt.has(TcpFlags::ACK) && rst.seq == 0 && rst.ack == pkt.end()
-            } else {
-                pkt.has(TcpFlags::ACK) && pkt.ack == rst.seq
-            }
-        };
-        match recent().find(fits) {
-            Some(pkt) => (Some(*pkt), true),
-            None => (recent().next().copied(), false),
-        }
-    }
-
-    fn shape(&self, rst: &Pkt, answers: bool, prompt: bool) -> Shape {
-        if rst.has(TcpFlags::ACK) {
-            return if answers && rst.seq == 0 { Shape::Reply } else { Shape::Active };
-        }
-        // Old Windows leaves a number in the ACK field of an abort without the flag.
-        if rst.ack != 0 && !prompt { Shape::Active } else { Shape::Reply }
-    }
-
-    /// What the reset does to the other end, by the stack's own rules.
-    fn effect(&self, rst: &Pkt) -> Effect {
-        let (sender, receiver) = (&self.sides[usize::from(rst.side)], &self.sides[1 - usize::from(rst.side)]);
-        let Some(known) = self.receiver(sender, receiver, rst) else {
-            return Effect::Unseen;
-        };
-        let ack = rst.has(TcpFlags::ACK).then(|| match (known, receiver.syn) {
-            // Data in the SYN is acknowledged with it.
-            (ResetReceiver::SynSent { iss }, Some(syn))
-                if ahead(rst.ack, syn.seq) > 0 && ahead(rst.ack, syn.end()) <= 0 =>
-            {
-                iss + 1
-            }
-            _ => SndSeq(rst.ack),
-        });
-        Effect::Judged(known.judge(RcvSeq(rst.seq), ack))
-    }
-
-    /// What the receiver of a reset knows, as far as its packets tell.
-    fn receiver(&self, sender: &Side, receiver: &Side, rst: &Pkt) -> Option<ResetReceiver> {
-        if self.reset_by.is_some() {
-            return Some(ResetReceiver::Closed);
-        }
-        if self.is_orderly() {
-            let first = match (sender.fin, receiver.fin) {
-                (Some(theirs), Some(ours)) => ours.frame < theirs.frame,
-                _ => false,
-            };
-            return Some(if first { ResetReceiver::TimeWait } else { ResetReceiver::Closed });
-        }
-        if let Some(syn) = receiver.syn
-            && sender.syn.is_none()
-            && !syn.has(TcpFlags::ACK)
-            && !self.established
-        {
-            return Some(ResetReceiver::SynSent { iss: SndSeq(syn.seq) });
-        }
-        let window = receiver.window.unwrap_or(65_535);
-        if let (Some(theirs), Some(ours)) = (sender.syn, receiver.syn)
-            && ours.has(TcpFlags::ACK)
-            && !self.established
-        {
-            return Some(ResetReceiver::SynReceived { irs: RcvSeq(theirs.seq), window, active: false });
-        }
-        let nxt = match (sender.started, receiver.ack) {
-            (true, Some(ack)) if ahead(ack, sender.nxt) > 0 => ack,
-            (true, _) => sender.nxt,
-            (false, Some(ack)) => ack,
-            (false, None) => return None,
-        };
-        let edge = receiver.ack.unwrap_or(nxt).wrapping_add(window);
-        Some(ResetReceiver::Synchronized {
-            state: self.state(sender, receiver),
-            nxt: RcvSeq(nxt),
-            window: ahead(edge, nxt).max(0).unsigned_abs(),
-            reported: receiver
-                .sack
-                .or_else(|| (sender.max == rst.seq && receiver.sack.is_some()).then_some(rst.seq))
-                .map(RcvSeq),
-            lenient: true,
-        })
-    }
-
-    /// The state of `receiver`, in the words of RFC 9293.
-    fn state(&self, sender: &Side, receiver: &Side) -> TcpState {
-        let acked = receiver.fin_seq().is_some_and(|fin| sender.has_acked(fin.wrapping_add(1)));
-        match (receiver.fin.is_some(), sender.fin.is_some()) {
-            (false, false) => TcpState::Established,
-            (false, true) => TcpState::CloseWait,
-            (true, false) if acked => TcpState::FinWait2,
-            (true, false) => TcpState::FinWait1,
-            (true, true) if acked => TcpState::LastAck,
-            (true, true) => TcpState::Closing,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod conflict;
 mod conn;
+mod heard;
 mod reset;
 mod side;
 mod views;
@@ -12,6 +13,7 @@ use lastack_wire::TcpFlags;
 use std::collections::{HashMap, VecDeque};
 
 pub use conn::{Conn, Former};
+pub use heard::Heard;
 pub use reset::{Effect, Reset, Shape};
 pub use side::{Dialog, Side, SynOptions};
 pub use views::{Views, bit};

@@ -121,6 +121,8 @@ pub struct Dialog {
     pub sack: Option<u32>,
     /// Since when it has reported a gap without progress.
     pub gap_since: Option<i64>,
+    /// What it acknowledged of a direction that is not in the capture.
+    pub heard: super::Heard,
     /// Its first packet with payload.
     pub first_data: Option<Pkt>,
     /// Its last packet with payload.
@@ -181,6 +183,7 @@ impl Dialog {
         first_data: None,
         last_data: None,
         stuck: Stuck { seq: 0, sends: 0, first: 0, last: 0, spacing: 0 },
+        heard: super::Heard::NONE,
         max_sends: 0,
         repeats: 0,
         probes: Probes { count: 0, first: 0, last: 0, spacing: 0, frame: Frame::new(0, 0), in_a_row: 0 },
@@ -218,6 +221,23 @@ impl DerefMut for Side {
     }
 }
 
+impl Probes {
+    /// Whether the distances between them grow: so a sender probes a shut window, and not an idle connection.
+    pub fn backs_off(&self) -> bool {
+        let even = self.spacing * i64::from(self.count.saturating_sub(1));
+        self.count >= 3 && (self.last - self.first) * 5 < even * 4
+    }
+}
+
+/// What is known of the peer when an end sends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// The highest number that it has acknowledged.
+    pub answered: Option<u32>,
+    /// None of its packets is in the capture so far.
+    pub is_unseen: bool,
+}
+
 impl Side {
     /// An end that has sent nothing yet.
     pub(super) fn new(at: Endpoint) -> Self {
@@ -241,9 +261,8 @@ impl Side {
         self.fin.map(|fin| fin.seq.wrapping_add(fin.len))
     }
 
-    /// Takes note of a packet that is neither a RST nor a copy. `answered`: the highest number that the peer
-    /// has acknowledged. Returns the bytes of payload that are new.
-    pub(super) fn sends(&mut self, segment: &Segment<'_>, pkt: &Pkt, answered: Option<u32>) -> u32 {
+    /// Takes note of a packet that is neither a RST nor a copy. Returns the bytes of payload that are new.
+    pub(super) fn sends(&mut self, segment: &Segment<'_>, pkt: &Pkt, peer: Peer) -> u32 {
         let first = self.packets == 0;
         self.packets += 1;
         self.mac = segment.mac;
@@ -265,7 +284,7 @@ impl Side {
         if pkt.has(TcpFlags::ACK) {
             self.acknowledges(pkt);
         }
-        let new = self.advance(pkt, answered);
+        let new = self.advance(pkt, peer);
         self.last = Some(*pkt);
         new
     }
@@ -328,7 +347,7 @@ impl Side {
         }
     }
 
-    fn advance(&mut self, pkt: &Pkt, answered: Option<u32>) -> u32 {
+    fn advance(&mut self, pkt: &Pkt, peer: Peer) -> u32 {
         let (seq, end) = (pkt.seq, pkt.end());
         if !self.started {
             (self.started, self.nxt, self.max) = (true, end, end);
@@ -338,7 +357,7 @@ impl Side {
             return pkt.len;
         }
         // The peer acknowledged what was not seen here: capture loss, or a capture of one direction.
-        if let Some(answered) = answered
+        if let Some(answered) = peer.answered
             && ahead(answered, self.nxt) > 0
         {
             self.unseen = self.unseen.saturating_add(ahead(answered, self.nxt).unsigned_abs());
@@ -372,6 +391,10 @@ impl Side {
             }
         } else if self.ranges.len() < RANGES {
             self.ranges.push((seq, end));
+        }
+        // Where the peer's ACKs are not in the capture, new data says that the old arrived.
+        if peer.is_unseen && new > 0 {
+            self.stuck.sends = 0;
         }
         self.count_sends(pkt, new);
         new.min(pkt.len)

@@ -214,7 +214,7 @@ impl Case<'_> {
                 )
                 .done();
         }
-        if other.bytes == 0 {
+        if self.said(1 - own) == 0 {
             let soon = reset.pkt.time - self.conn.first.0 < 100 * MS + 2 * self.crossing();
             let text = format!("{} after the last packet, without a packet of either end", span(idle));
             let (first, second) = if soon {
@@ -232,7 +232,9 @@ impl Case<'_> {
                 .alternative(Cause::CloseUnread, 0.05)
                 .done();
         }
-        if !reset.covers(other.first_data.map_or(other.max, |pkt| pkt.end())) && !self.has_taken_data(own) {
+        let seen = self.missing_side().is_none();
+        let first = other.first_data.map_or(other.max, |pkt| pkt.end());
+        if seen && !reset.covers(first) && !self.has_taken_data(own) {
             return self.crossed_abort(reset, idle);
         }
         if other.is_partial_request && idle >= SECOND / 2 {
@@ -261,8 +263,7 @@ impl Case<'_> {
 
     fn client_without_a_word(&self, reset: &Reset, idle: i64) -> Verdict {
         let by = self.by(self.client);
-        let server = self.side(self.server());
-        if server.bytes > 0 {
+        if self.said(self.server()) > 0 {
             return self
                 .verdict(Cause::ClientCancelled, 0.55, by)
                 .decisive(reset.pkt.frame)
@@ -331,7 +332,8 @@ impl Case<'_> {
         if reset.own_spoke_last == Some(false) && !self.only_alerts(other) {
             let start =
                 self.side(other).run_start.map_or(self.side(other).max, |pkt| pkt.seq.wrapping_add(1));
-            if !reset.covers(start) && !self.side(own).has_acked(start) {
+            let seen = self.missing_side().is_none();
+            if seen && !reset.covers(start) && !self.side(own).has_acked(start) {
                 let answered = self.side(own).last_data.map_or(idle, |pkt| reset.pkt.time - pkt.time);
                 let (there, here) = (self.side(other), self.side(own));
                 let upload = there.bytes > there.run + 2920 && there.bytes > here.bytes;

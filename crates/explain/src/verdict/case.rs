@@ -200,6 +200,11 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Bytes that this end said, as its packets or the other end's ACKs tell.
+    pub fn said(&self, index: usize) -> u64 {
+        self.side(index).bytes.max(self.side(1 - index).heard.bytes)
+    }
+
     /// Whether this end's last request had no answer.
     pub fn is_unanswered(&self, index: usize) -> bool {
         self.conn.speaker == Some(index as u8) && !self.only_alerts(index)
@@ -321,7 +326,7 @@ impl Side {
     /// Whether what it acknowledges, or sends, moves on: somebody answers, seen or not.
     fn has_moved(&self) -> bool {
         let repeats = self.stuck.sends >= 3 || self.fins >= 2;
-        !repeats && (self.bytes > 0 || self.syn.is_none() && self.packets > 1)
+        self.heard.last.is_some() || !repeats && (self.bytes > 0 || self.syn.is_none() && self.packets > 1)
     }
 }
 

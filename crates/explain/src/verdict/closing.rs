@@ -27,8 +27,34 @@ impl Case<'_> {
         {
             return Some(verdict);
         }
+        if self.missing_side() == Some(1 - own)
+            && reset.shape == Shape::Active
+            && let Some(heard) = self.side(own).heard.fin
+        {
+            return Some(self.after_unseen_fin(reset, heard));
+        }
         let fin = theirs.filter(|fin| fin.frame < reset.pkt.frame)?;
         self.after_peer_fin(reset, fin)
+    }
+
+    /// The other end's packets are not in the capture, but this one acknowledged a single number before its reset: a FIN.
+    fn after_unseen_fin(&self, reset: &Reset, heard: Pkt) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        self.verdict(Cause::ResetForFin, 0.55, self.by(own))
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::PeerFin,
+                Some(heard.frame),
+                format!("ACK {}", heard.ack),
+                format!(
+                    "the {} acknowledges one number more than before: that of a FIN of the {}, which is not in the capture",
+                    self.end(own).name(),
+                    self.end(1 - own).name()
+                ),
+            )
+            .alternative(Cause::Abort, 0.2)
+            .alternative(Cause::CloseUnread, 0.1)
+            .done()
     }
 
     /// The resetting end had sent FIN. `None`: the FIN has nothing to do with the reset.
@@ -308,9 +334,29 @@ impl Case<'_> {
         before.is_none_or(|before| before.side != data.side || data.time - before.time > SECOND)
     }
 
+    /// What the bare reset answers is not in the capture. Its number is what that acknowledged: with or without the FIN.
     fn data_after_close_unseen(&self, reset: &Reset, fin: Pkt) -> Verdict {
         let own = usize::from(reset.pkt.side);
-        self.verdict(Cause::DataAfterClose, 0.75, self.by(own))
+        let ignorant = ahead(fin.end(), reset.pkt.seq) > 0;
+        let before = self.quiet_before(&fin);
+        if ignorant && !self.is_client(own) && before > (5 * self.crossing()).max(50 * MS) {
+            return self
+                .verdict(Cause::KeepaliveRace, 0.5, self.by(own))
+                .decisive(fin.frame)
+                .decisive(reset.pkt.frame)
+                .rule("S80")
+                .idle(before, fin.frame)
+                .evidence(
+                    Kind::Seq,
+                    Some(reset.pkt.frame),
+                    reset.pkt.seq.to_string(),
+                    "the reset answers something whose sender did not know of the server's FIN: both crossed",
+                )
+                .alternative(Cause::DataAfterClose, 0.25)
+                .alternative(Cause::CloseNotifyRace, if self.side(own).tls { 0.15 } else { 0.0 })
+                .done();
+        }
+        self.verdict(Cause::DataAfterClose, 0.55, self.by(own))
             .decisive(fin.frame)
             .decisive(reset.pkt.frame)
             .evidence(
@@ -320,6 +366,7 @@ impl Case<'_> {
                 "a bare reset after the same end's FIN: it answers something that came after the close",
             )
             .alternative(Cause::ClientCancelled, 0.15)
+            .alternative(Cause::CloseNotifyRace, if self.side(own).tls { 0.2 } else { 0.05 })
             .done()
     }
 

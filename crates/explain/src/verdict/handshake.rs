@@ -236,6 +236,13 @@ impl Case<'_> {
     /// The client reset its own attempt before anybody answered.
     fn cancelled_before_answer(&self, reset: &Reset) -> Verdict {
         let client = self.side(self.client);
+        // It acknowledges a SYN|ACK that is not in the capture.
+        if reset.pkt.has(TcpFlags::ACK) && reset.pkt.ack != 0 {
+            return self.silent_check(
+                reset,
+                "the client acknowledges an answer that is not in the capture, and resets at once",
+            );
+        }
         if client.syns >= 3 {
             let over = client.last_syn - self.conn.first.0;
             return self
@@ -267,6 +274,16 @@ impl Case<'_> {
             .done()
     }
 
+    /// A connection of the client that it only opened to reset it.
+    fn silent_check(&self, reset: &Reset, text: &str) -> Verdict {
+        self.verdict(Cause::HealthCheck, 0.5, EndedBy::Client)
+            .decisive(reset.pkt.frame)
+            .evidence(Kind::Shape, Some(reset.pkt.frame), "RST,ACK", text)
+            .alternative(Cause::Scan, 0.25)
+            .alternative(Cause::ConnectCancelled, 0.15)
+            .done()
+    }
+
     /// The client answered the SYN|ACK with a reset.
     fn probe_or_cancelled(&self, reset: &Reset, syn: &Pkt, answer: &Pkt) -> Verdict {
         let client = self.side(self.client);
@@ -285,18 +302,9 @@ impl Case<'_> {
                 .done();
         }
         if reset.shape == Shape::Active {
-            return self
-                .verdict(Cause::HealthCheck, 0.5, EndedBy::Client)
-                .decisive(reset.pkt.frame)
-                .evidence(
-                    Kind::Shape,
-                    Some(reset.pkt.frame),
-                    "RST,ACK",
-                    "the client completes the handshake with a reset in place of its ACK, and sends no data",
-                )
-                .alternative(Cause::Scan, 0.25)
-                .alternative(Cause::ConnectCancelled, 0.15)
-                .done();
+            let text =
+                "the client completes the handshake with a reset in place of its ACK, and sends no data";
+            return self.silent_check(reset, text);
         }
         let slow = late > SLOW || client.syns > 1;
         let mut draft = self

@@ -27,7 +27,7 @@ impl Case<'_> {
             return self.unreachable(icmp);
         }
         if client.syn.is_some_and(|syn| !syn.has(TcpFlags::ACK)) && server.packets == 0 && client.bytes == 0 {
-            return self.no_answer();
+            return if self.context.is_one_way() { self.unseen_answer() } else { self.no_answer() };
         }
         if let Some(former) = self.conn.former_answer {
             return self.port_reuse(
@@ -48,7 +48,8 @@ impl Case<'_> {
         }
         for index in [self.client, self.server()] {
             let side = self.side(index);
-            if side.stuck.sends >= 3 && self.unacked(index) > 0 && self.missing_side().is_none() {
+            let unheard = self.unacked(index) > 0 || self.side(1 - index).packets == 0;
+            if side.stuck.sends >= 3 && unheard {
                 return self.undelivered(index);
             }
             if side.fins >= 3 && !self.side(1 - index).has_acked(side.max) && self.missing_side().is_none() {
@@ -68,6 +69,13 @@ impl Case<'_> {
         }
         if let Some(frames) = self.marks.superseded {
             return self.superseded(frames);
+        }
+        let answers = |index: usize| {
+            let alone = self.side(1 - index).packets == 0 && self.conn.packets == self.side(index).packets;
+            alone && self.side(index).syn.is_some_and(|syn| syn.has(TcpFlags::ACK))
+        };
+        if let Some(index) = [0, 1].into_iter().find(|&index| answers(index)) {
+            return self.lone_answer(index);
         }
         self.still_open()
     }
@@ -372,21 +380,72 @@ impl Case<'_> {
             .done()
     }
 
+    /// One direction is not in the capture. What the other's ACKs say of it tells who closed.
     fn one_sided(&self, missing: usize) -> Verdict {
-        let fin = self.side(1 - missing).fin;
-        let by = if fin.is_some() { self.by(1 - missing) } else { EndedBy::Unknown };
-        self.verdict(Cause::OneSided, 0.85, by)
-            .decisive(self.conn.first.1)
-            .evidence(
+        let side = self.side(1 - missing);
+        let (seen, unseen) = (self.end(1 - missing).name(), self.end(missing).name());
+        let heard = &side.heard;
+        let first = self.conn.first.1;
+        let draft = |sure| {
+            self.verdict(Cause::OneSided, sure, EndedBy::Unknown).decisive(first).evidence(
                 Kind::Handshake,
-                Some(self.conn.first.1),
+                Some(first),
                 "0 packets",
-                format!(
-                    "no packet of the {} is in the capture, though the other end acknowledges its data",
-                    self.end(missing).name()
-                ),
+                format!("no packet of the {unseen} is in the capture, though the {seen} answers it"),
             )
-            .alternative(Cause::Open, 0.1)
+        };
+        let answered = |fin: &crate::packet::Pkt| heard.last.is_some_and(|last| last.frame > fin.frame);
+        let (by, orderly, text) = match (side.fin, heard.fin) {
+            (Some(fin), Some(theirs)) if theirs.frame <= fin.frame => {
+                (missing, true, format!("the {unseen} closed, as the {seen}'s ACK tells, then the {seen}"))
+            }
+            (Some(fin), theirs) if theirs.is_some() || answered(&fin) => {
+                (1 - missing, true, format!("the {seen} closed, and acknowledged what came after: a FIN"))
+            }
+            (Some(_), _) => (1 - missing, false, format!("the {seen} closed")),
+            (None, Some(_)) => (missing, false, format!("the {unseen} closed, as the {seen}'s ACK tells")),
+            (None, None) => {
+                return draft(0.6).alternative(Cause::Open, 0.15).alternative(Cause::Abort, 0.1).done();
+            }
+        };
+        let mut verdict = draft(0.85)
+            .evidence(Kind::PeerFin, side.fin.or(heard.fin).map(|pkt| pkt.frame), "FIN", text)
+            .by_confidence(0.7)
+            .alternative(if orderly { Cause::Orderly } else { Cause::Open }, 0.1)
+            .done();
+        verdict.ended_by = self.by(by);
+        if orderly {
+            verdict.severity = Severity::Benign;
+        }
+        verdict
+    }
+
+    /// A capture that has no packets of any server tells nothing of an attempt.
+    fn unseen_answer(&self) -> Verdict {
+        let syn = self.side(self.client).syn.map_or(self.conn.first.1, |syn| syn.frame);
+        let text = "the capture has no packets of any server, and so not its answer, if there was one";
+        self.verdict(Cause::OneSided, 0.5, EndedBy::Unknown)
+            .by_confidence(0.4)
+            .decisive(syn)
+            .evidence(Kind::Handshake, Some(syn), "SYN", text)
+            .alternative(Cause::SilentDrop, 0.2)
+            .alternative(Cause::Refused, 0.15)
+            .done()
+    }
+
+    /// Nothing but a SYN|ACK: the SYN before it is not in the capture.
+    fn lone_answer(&self, index: usize) -> Verdict {
+        let first = self.conn.first.1;
+        let text = format!(
+            "nothing but a SYN|ACK of the {}: the SYN that it answers is not in the capture",
+            self.end(index).name()
+        );
+        self.verdict(Cause::OneSided, 0.6, EndedBy::Unknown)
+            .by_confidence(0.4)
+            .decisive(first)
+            .evidence(Kind::Handshake, Some(first), "SYN|ACK", text)
+            .alternative(Cause::Stray, 0.15)
+            .alternative(Cause::HealthCheck, 0.1)
             .done()
     }
 

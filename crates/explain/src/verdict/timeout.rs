@@ -10,7 +10,11 @@ impl Case<'_> {
     pub fn gave_up(&self, reset: &Reset) -> Option<Verdict> {
         let own = usize::from(reset.pkt.side);
         let (mine, theirs) = (self.side(own), self.side(1 - own));
-        if mine.probes.count >= 2 && theirs.shut_since.is_none() {
+        let unseen = self.missing_side() == Some(1 - own);
+        if mine.probes.count >= 2 && unseen && mine.probes.backs_off() {
+            return Some(self.window_shut_unseen(reset));
+        }
+        if mine.probes.count >= 2 && theirs.shut_since.is_none() && !unseen {
             return Some(self.probes_failed(reset, true));
         }
         if self.answers_were_lost(reset) {
@@ -104,6 +108,25 @@ impl Case<'_> {
             )
             .alternative(Cause::CloseUnread, 0.05)
             .also_if(unread, Cause::CloseUnread, &[reset.pkt.frame])
+            .done()
+    }
+
+    /// Probes at growing distances are those of a shut window. The ACKs that would say so are not in the capture.
+    fn window_shut_unseen(&self, reset: &Reset) -> Verdict {
+        let own = usize::from(reset.pkt.side);
+        let probes = self.side(own).probes;
+        let (prober, other) = (self.end(own).name(), self.end(1 - own).name());
+        self.verdict(Cause::ZeroWindow, 0.6, self.by(own))
+            .decisive(probes.frame)
+            .decisive(reset.pkt.frame)
+            .evidence(
+                Kind::Probes,
+                Some(probes.frame),
+                format!("{} probes over {}", probes.count, span(probes.last - probes.first)),
+                format!("the {prober} probed at growing distances, as into a shut window of the {other}, and aborted"),
+            )
+            .alternative(Cause::KeepaliveTimeout, 0.15)
+            .alternative(Cause::Abort, 0.1)
             .done()
     }
 

@@ -77,6 +77,8 @@ struct Score {
     looked: u32,
     right: u32,
     who: u32,
+    /// Wrong causes that were said with a confidence of 0.7 or more. That a direction is missing is never wrong.
+    sure_and_wrong: u32,
     brier: f64,
     wrong: Vec<String>,
 }
@@ -109,6 +111,8 @@ fn score(form: Form, whole: bool) -> Score {
             score.looked += 1;
             score.right += u32::from(good);
             score.who += u32::from(record["ended_by"] == truth["ended_by"]);
+            let sure = record["confidence"].as_f64().unwrap() >= 0.7 && record["cause"] != "one-sided";
+            score.sure_and_wrong += u32::from(!good && sure);
             score.brier += (record["confidence"].as_f64().unwrap() - f64::from(u8::from(good))).powi(2);
             if !good {
                 score.wrong.push(format!(
@@ -149,11 +153,22 @@ fn captures_in_other_forms_give_the_same_causes() {
         println!("{name}: {} of {} right, {} times the right party", score.right, score.looked, score.who);
         assert!(score.share(score.right) >= least, "{name}: {}\n{}", score.right, score.wrong.join("\n"));
     }
-    for (name, form) in
-        [("only the client's packets", forms::of_client as Form), ("only the server's", forms::of_server)]
-    {
+}
+
+/// Half of a conversation does not tell every cause. What it does not tell must not be said as if it did.
+#[test]
+fn one_direction_is_judged_with_care() {
+    let forms: &[(&str, Form, f64, f64)] = &[
+        ("only the client's packets", forms::of_client, 0.27, 0.44),
+        ("only the server's", forms::of_server, 0.44, 0.66),
+    ];
+    for &(name, form, causes, who) in forms {
         let score = score(form, false);
-        println!("{name}: {} of {} right, {} times the right party", score.right, score.looked, score.who);
+        let (right, parties, wrong) =
+            (score.share(score.right), score.share(score.who), score.share(score.sure_and_wrong));
+        println!("{name}: {right:.2} right, {parties:.2} the right party, {wrong:.2} sure and wrong");
+        assert!(right >= causes && parties >= who, "{name}: {right:.2} right, {parties:.2} the right party");
+        assert!(wrong <= 0.03, "{name}: {wrong:.2} sure and wrong");
     }
 }
 
