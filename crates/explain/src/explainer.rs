@@ -7,6 +7,7 @@ use crate::id::connection_id;
 use crate::packet::Endpoint;
 use crate::pattern::{self, Context, Group, Groups};
 use crate::read::RawPacket;
+use crate::renumber::Renumbering;
 use crate::segment::Segment;
 use crate::track::{Conn, Tracker};
 use crate::translate::Translations;
@@ -173,6 +174,7 @@ pub struct Explainer {
     options: Options,
     tracker: Tracker,
     translations: Translations,
+    renumbering: Renumbering,
     context: Context,
     #[allow(clippy::vec_box, reason = "connections are large, and move from list to list")]
     waiting: Vec<Box<Conn>>,
@@ -194,6 +196,7 @@ impl Explainer {
             options,
             tracker: Tracker::new(options.live),
             translations: Translations::default(),
+            renumbering: Renumbering::default(),
             context: Context::default(),
             waiting: Vec::new(),
             judging: Vec::new().into_iter(),
@@ -263,15 +266,30 @@ impl Explainer {
         }
     }
 
-    /// Gives a segment the ends under which another capture has its connection.
+    /// Gives a segment the ends and the numbers under which another capture has its connection.
     fn translate(&mut self, segment: &mut Segment<'_>) {
         let own = (segment.src, segment.dst);
-        let is_followed = self.tracker.follows(own.0, own.1);
-        let Some((src, dst)) = self.translations.find(segment, is_followed) else { return };
-        (segment.src, segment.dst) = (src, dst);
-        if let Some(conn) = self.tracker.between(src, dst) {
-            let ends = if conn.sides[0].at == src { own } else { (own.1, own.0) };
-            conn.is_translated(ends, &segment.pkt);
+        let found = if let Some(other) = self.renumbering.ends_elsewhere(segment) {
+            self.translations.learn(segment.pkt.vantage, own, other);
+            Some(other)
+        } else {
+            let is_followed = self.tracker.follows(own.0, own.1);
+            self.translations.find(segment, is_followed)
+        };
+        if let Some((src, dst)) = found {
+            (segment.src, segment.dst) = (src, dst);
+        }
+        let renumbered = self.renumbering.apply(segment);
+        if (found.is_some() || renumbered)
+            && let Some(conn) = self.tracker.between(segment.src, segment.dst)
+        {
+            if found.is_some() {
+                let ends = if conn.sides[0].at == segment.src { own } else { (own.1, own.0) };
+                conn.is_translated(ends, &segment.pkt);
+            }
+            if renumbered {
+                conn.is_renumbered();
+            }
         }
     }
 

@@ -20,6 +20,7 @@ mod protocol;
 pub mod read;
 pub mod record;
 pub mod render;
+mod renumber;
 mod segment;
 pub mod timers;
 pub mod track;

@@ -44,6 +44,12 @@ impl Translations {
         found
     }
 
+    /// The ends of one capture are those of another, as is known by other means.
+    pub fn learn(&mut self, vantage: u8, ends: Ends, other: Ends) {
+        self.known.insert((vantage, ends), other);
+        self.known.insert((vantage, (ends.1, ends.0)), (other.1, other.0));
+    }
+
     /// The same packet in another capture, with other ends.
     fn elsewhere(&mut self, segment: &Segment<'_>, mark: Mark, ends: Ends) -> Option<Ends> {
         let (vantage, turned) = (segment.pkt.vantage, |(a, b): Ends| (b, a));
@@ -55,8 +61,7 @@ impl Translations {
             self.known.remove(&(vantage, turned(ends)));
             return None;
         }
-        self.known.insert((vantage, ends), other);
-        self.known.insert((vantage, turned(ends)), turned(other));
+        self.learn(vantage, ends, other);
         Some(other)
     }
 

@@ -11,26 +11,41 @@ const LOOKED: usize = 200_000;
 /// Packets that both have to have before a difference is believed.
 const SHARED: usize = 3;
 
+/// What tells a packet from others: two numbers of it, its length and its flags.
+type Key = (u32, u32, u32, u16);
 /// Packets that are in no capture twice: when, and whether they go to the lower port.
-type Seen = HashMap<(u32, u32, u32, u16), Option<(i64, bool)>, foldhash::fast::RandomState>;
+type Seen = HashMap<Key, Option<(i64, bool)>, foldhash::fast::RandomState>;
+
+/// The packets of one capture.
+#[derive(Default)]
+struct Looks {
+    /// By sequence numbers.
+    by_numbers: Seen,
+    /// By timestamps: a firewall may choose other sequence numbers.
+    by_clocks: Seen,
+}
 
 /// What to add to the times of each capture so that they agree with those of the first one that has the same packets. A difference
 /// that the way between the two explains is none.
 #[must_use]
 pub fn offsets(mut captures: Vec<Capture>) -> Vec<i64> {
-    let seen: Vec<Seen> = captures.iter_mut().map(look).collect();
+    let seen: Vec<Looks> = captures.iter_mut().map(look).collect();
     let mut offsets: Vec<i64> = Vec::with_capacity(seen.len());
     for (index, own) in seen.iter().enumerate() {
         let known = seen[..index].iter().zip(&offsets);
-        let found = known.filter_map(|(other, offset)| Some(difference(other, own)? + offset)).next();
+        let apart = |other: &Looks| {
+            difference(&other.by_numbers, &own.by_numbers)
+                .or_else(|| difference(&other.by_clocks, &own.by_clocks))
+        };
+        let found = known.filter_map(|(other, offset)| Some(apart(other)? + offset)).next();
         offsets.push(found.unwrap_or(0));
     }
     offsets
 }
 
 /// The packets of a capture that can be found again in another one: SYNs and payload. Addresses and ports may be translated between.
-fn look(capture: &mut Capture) -> Seen {
-    let mut seen = Seen::default();
+fn look(capture: &mut Capture) -> Looks {
+    let mut looks = Looks::default();
     for _ in 0..LOOKED {
         let Some(packet) = capture.next_packet() else { break };
         if !packet.timed {
@@ -40,13 +55,19 @@ fn look(capture: &mut Capture) -> Seen {
         let Some(segment) = ip.and_then(|ip| Segment::read(&ip, packet.time, packet.frame)) else { continue };
         let pkt = &segment.pkt;
         if pkt.len > 0 || pkt.has(TcpFlags::SYN) {
-            let key = (pkt.seq, pkt.ack, pkt.len, pkt.flags.bits());
             let known = Some((pkt.time, segment.dst.port < segment.src.port));
             // What is there twice says nothing.
-            seen.entry(key).and_modify(|known| *known = None).or_insert(known);
+            let note = |seen: &mut Seen, a: u32, b: u32| {
+                let key = (a, b, pkt.len, pkt.flags.bits());
+                seen.entry(key).and_modify(|known| *known = None).or_insert(known);
+            };
+            note(&mut looks.by_numbers, pkt.seq, pkt.ack);
+            if let Some(clock) = segment.header.options.timestamps {
+                note(&mut looks.by_clocks, clock.val, clock.ecr);
+            }
         }
     }
-    seen
+    looks
 }
 
 /// What to add to the times of `own`: half way between the delays that packets of the two directions seem to have, if both have the

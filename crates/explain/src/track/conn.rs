@@ -324,6 +324,11 @@ impl Conn {
         self.views.get_or_insert_default().translate(ends, pkt);
     }
 
+    /// A capture has it with other sequence numbers.
+    pub(crate) fn is_renumbered(&mut self) {
+        self.views.get_or_insert_default().renumbered = true;
+    }
+
     fn take_other(&mut self, segment: &Segment<'_>, pkt: &Pkt) {
         let side = usize::from(pkt.side);
         let peer = 1 - side;

@@ -27,6 +27,8 @@ pub struct Views {
     pub translated: Option<(Endpoint, Endpoint)>,
     /// The packet from which on that capture has it with other ends than before.
     pub renamed: Option<Frame>,
+    /// A device between the captures chooses other sequence numbers.
+    pub renumbered: bool,
 }
 
 impl Views {

@@ -20,6 +20,15 @@ impl Case<'_> {
         if reset.pkt.seen & bit(near) != 0 || !views.is_complete(side, near, seen) {
             return None;
         }
+        // The nearer capture has one like it with another number: a device chooses new ones, and its SYN is in no capture.
+        let like = |other: &Reset| {
+            let pkt = &other.pkt;
+            pkt.side == side && pkt.vantage == near && pkt.flags == reset.pkt.flags && !other.copy
+        };
+        let soon = |other: &Reset| (other.pkt.time - reset.pkt.time).abs() < SECOND;
+        if self.conn.resets.iter().any(|other| like(other) && soon(other)) {
+            return None;
+        }
         let name = self.end(usize::from(side)).name();
         let trigger = reset.trigger.filter(|_| reset.answers || reset.shape == crate::track::Shape::Active);
         let swallowed = trigger.is_some_and(|trigger| trigger.span() > 0 && !self.was_seen(&trigger, near));
@@ -65,8 +74,18 @@ impl Case<'_> {
 
     /// Adds what the comparison of several captures says of a verdict that rests on one.
     pub fn compare_captures(&self, verdict: &mut Verdict) {
-        if !self.conn.views.as_deref().is_some_and(|views| views.are_several()) {
-            return;
+        let Some(views) = self.conn.views.as_deref().filter(|views| views.are_several()) else { return };
+        if views.renumbered {
+            verdict.evidence.push(Evidence {
+                kind: Kind::Vantage,
+                frame: None,
+                value: "other numbers".into(),
+                expected: None,
+                speaks_for: None,
+                against: None,
+                text: "the captures have different sequence numbers: a device between them chooses new ones"
+                    .into(),
+            });
         }
         if matches!(verdict.cause, Cause::SilentDrop | Cause::DeliveryTimeout) {
             self.where_data_is_lost(verdict);

@@ -140,3 +140,84 @@ pub fn of_client(packets: Vec<Packet>) -> Vec<Packet> {
 pub fn of_server(packets: Vec<Packet>) -> Vec<Packet> {
     of_one_end(packets, false)
 }
+
+/// A file of these packets.
+pub fn pcap(packets: &[Packet]) -> Vec<u8> {
+    let link = packets.first().map_or(1, |packet| packet.link);
+    let mut file = Vec::new();
+    for word in [0xa1b2_3c4d_u32, 4 << 16 | 2, 0, 0, 262_144, u32::from(link)] {
+        file.extend(word.to_le_bytes());
+    }
+    for packet in packets {
+        let time = [packet.time / 1_000_000_000, packet.time % 1_000_000_000].map(|part| part as u32);
+        for word in [time[0], time[1], packet.data.len() as u32, packet.length] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(&packet.data);
+    }
+    file
+}
+
+/// The clock that captured them is 7 s ahead.
+pub fn ahead(mut packets: Vec<Packet>) -> Vec<Packet> {
+    packets.iter_mut().for_each(|packet| packet.time += 7_000_000_000);
+    packets
+}
+
+/// A firewall has chosen other sequence numbers for each direction.
+pub fn renumbered(mut packets: Vec<Packet>) -> Vec<Packet> {
+    for packet in &mut packets {
+        let Some([src, dst]) = packet.ends() else { continue };
+        let shift = |ends: &[u8]| {
+            ends.iter().fold(77_u32, |hash, byte| hash.wrapping_mul(16_777_619) ^ u32::from(*byte))
+        };
+        renumber(&mut packet.data, shift(&src), shift(&dst));
+    }
+    packets
+}
+
+/// Adds to the sequence numbers of a TCP segment and to those that it acknowledges, its SACK blocks included.
+fn renumber(data: &mut [u8], own: u32, peer: u32) {
+    let tcp = 14 + if data[14] >> 4 == 4 { usize::from(data[14] & 15) * 4 } else { 40 };
+    let Some(head) = data.get(tcp..tcp + 20) else { return };
+    let (ack, end) = (head[13] & 16 != 0, tcp + usize::from(head[12] >> 4) * 4);
+    // A refusal has a number of its own.
+    let refusal = head[13] & 20 == 20 && head[4..8] == [0; 4];
+    let mut numbers = Vec::new();
+    if !refusal {
+        numbers.push((4, own));
+    }
+    if ack {
+        numbers.push((8, peer));
+    }
+    let mut at = 20;
+    while let Some(&[kind, size]) = data.get(tcp + at..tcp + at + 2).filter(|_| tcp + at < end) {
+        let size = usize::from(size);
+        at += match kind {
+            0 => break,
+            1 => 1,
+            _ if size < 2 => break,
+            5 => {
+                numbers.extend((at + 2..at + size).step_by(4).map(|edge| (edge, peer)));
+                size
+            }
+            _ => size,
+        };
+    }
+    for (at, shift) in numbers {
+        let Some(field) = data.get_mut(tcp + at..tcp + at + 4) else { continue };
+        let old = u32::from_be_bytes(field.try_into().unwrap());
+        let new = old.wrapping_add(shift);
+        field.copy_from_slice(&new.to_be_bytes());
+        // RFC 1624, with the halves exchanged where the field begins at an odd place.
+        let turn = |word: u32| if at % 2 == 1 { word.rotate_left(8) } else { word };
+        let halves = |word: u32| [(word >> 16) as u16, word as u16];
+        let sum = u16::from_be_bytes([data[tcp + 16], data[tcp + 17]]);
+        let words = halves(turn(old)).map(|half| !half).into_iter().chain(halves(turn(new)));
+        let mut total = words.fold(u32::from(!sum), |total, half| total + u32::from(half));
+        while total > 0xffff {
+            total = (total & 0xffff) + (total >> 16);
+        }
+        data[tcp + 16..tcp + 18].copy_from_slice(&(!(total as u16)).to_be_bytes());
+    }
+}
