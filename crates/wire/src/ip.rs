@@ -112,14 +112,17 @@ impl IpHeader {
         }
     }
 
-    /// Writes the header of a packet without payload to the beginning of `bytes`.
-    pub(crate) fn write(&self, bytes: &mut [u8]) {
+    /// Writes the constant fields of the header to the beginning of `bytes`: all but length, checksum, hop limit and
+    /// traffic class.
+    #[inline]
+    pub(crate) fn write_constant(&self, bytes: &mut [u8]) {
         match (self.src, self.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                bytes[..v4::HEADER].copy_from_slice(&v4::bytes(self, src, dst, None, 0));
+                bytes[..v4::HEADER].copy_from_slice(&v4::constant(self, src, dst));
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                bytes[..v6::HEADER].copy_from_slice(&v6::bytes(self, src, dst, self.protocol, 0));
+                let constant = Self { hop_limit: 0, traffic_class: 0, ..*self };
+                bytes[..v6::HEADER].copy_from_slice(&v6::bytes(&constant, src, dst, self.protocol, 0));
             }
             _ => mixed(),
         }

@@ -129,6 +129,19 @@ pub(super) fn emit(
     out.extend_from_slice(&bytes(header, src, dst, fragment, payload_len));
 }
 
+/// The constant fields of the headers of unfragmented packets: all but length, checksum, hop limit and traffic class.
+#[inline(always)]
+pub(super) fn constant(header: &IpHeader, src: Ipv4Addr, dst: Ipv4Addr) -> [u8; HEADER] {
+    let mut b = [0; HEADER];
+    b[0] = 0x45;
+    b[4..6].copy_from_slice(&header.ident.to_be_bytes());
+    b[6..8].copy_from_slice(&(if header.dont_fragment { DONT_FRAGMENT } else { 0 }).to_be_bytes());
+    b[PROTOCOL_AT] = header.protocol;
+    b[12..16].copy_from_slice(&src.octets());
+    b[16..20].copy_from_slice(&dst.octets());
+    b
+}
+
 /// The header of a packet with `payload_len` bytes of payload.
 #[inline(always)]
 pub(super) fn bytes(

@@ -95,6 +95,35 @@ impl TcpOptions {
                 let (val, ecr) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
                 self.timestamps = Some(Timestamps { val, ecr });
             }
+            // The layout of our SYNs, and of Linux.
+            [
+                MSS,
+                4,
+                m,
+                n,
+                SACK_PERMITTED,
+                2,
+                TIMESTAMPS,
+                10,
+                a,
+                b,
+                c,
+                d,
+                e,
+                f,
+                g,
+                h,
+                NOP,
+                WINDOW_SCALE,
+                3,
+                shift,
+            ] => {
+                let (val, ecr) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+                self.mss = Some(u16::from_be_bytes([m, n]));
+                self.sack_permitted = true;
+                self.timestamps = Some(Timestamps { val, ecr });
+                self.window_scale = Some(shift);
+            }
             _ => self.read_any(bytes),
         }
     }
@@ -137,6 +166,28 @@ impl TcpOptions {
 
     /// Appends the options, each on a word boundary as RFC 7323 appendix A advises.
     pub(super) fn emit(&self, out: &mut Vec<u8>) {
+        match self.of_usual_syn() {
+            Some(options) => out.extend_from_slice(&options),
+            None => self.emit_any(out),
+        }
+    }
+
+    /// The options in one piece, if they are all those of a SYN and no others.
+    fn of_usual_syn(&self) -> Option<[u8; 20]> {
+        let &Self { mss: Some(mss), window_scale: Some(shift), timestamps: Some(timestamps), .. } = self
+        else {
+            return None;
+        };
+        if !self.sack_permitted || self.user_timeout.is_some() || !self.sack.is_empty() {
+            return None;
+        }
+        let [m, n] = mss.to_be_bytes();
+        let mut options = [MSS, 4, m, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NOP, WINDOW_SCALE, 3, shift];
+        options[4..16].copy_from_slice(&timestamps.block([SACK_PERMITTED, 2]));
+        Some(options)
+    }
+
+    fn emit_any(&self, out: &mut Vec<u8>) {
         if let Some(mss) = self.mss {
             let [a, b] = mss.to_be_bytes();
             out.extend_from_slice(&[MSS, 4, a, b]);

@@ -69,28 +69,35 @@ impl HeaderTemplate {
     ///
     /// # Panics
     /// As [`IpHeader::emit`].
+    #[inline]
     #[must_use]
     pub fn new(ip: &IpHeader, src_port: u16, dst_port: u16, timestamps: bool) -> Self {
-        let headers = ip.len() + HEADER + if timestamps { ALONE } else { 0 };
-        let constant = IpHeader { hop_limit: 0, traffic_class: 0, ..*ip };
         let mut bytes = [0; MAX];
-        constant.write(&mut bytes);
-        let tcp = &mut bytes[ip.len()..headers];
-        tcp[0..2].copy_from_slice(&src_port.to_be_bytes());
-        tcp[2..4].copy_from_slice(&dst_port.to_be_bytes());
+        ip.write_constant(&mut bytes);
+        let ports = [src_port.to_be_bytes(), dst_port.to_be_bytes()];
+        if ip.is_v6() {
+            Self::write_constant::<V6>(&mut bytes, ports, timestamps);
+        } else {
+            Self::write_constant::<V4>(&mut bytes, ports, timestamps);
+        }
+        let tcp = Sum::new().add_u16(src_port).add_u16(dst_port);
+        let tcp = if timestamps { tcp.add_u32(TIMESTAMPS_ALONE) } else { tcp };
+        let pseudo = ip.pseudo(0);
+        // The addresses and the protocol of an IPv4 header are in the pseudo-header too.
+        let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let sum = if ip.is_v6() { Sum::new() } else { pseudo.add_u32(word(0)).add_u32(word(4)) };
+        let len = ip.len() + HEADER + if timestamps { ALONE } else { 0 };
+        Self { bytes, len: len as u8, ip: sum, pseudo, tcp }
+    }
+
+    /// Writes the constant fields of the TCP header behind an IP header of `IP` bytes.
+    #[inline(always)]
+    fn write_constant<const IP: usize>(bytes: &mut [u8; MAX], ports: [[u8; 2]; 2], timestamps: bool) {
+        bytes[IP..IP + 2].copy_from_slice(&ports[0]);
+        bytes[IP + 2..IP + 4].copy_from_slice(&ports[1]);
         if timestamps {
-            tcp[HEADER..].copy_from_slice(&Timestamps::default().block([NOP, NOP]));
+            bytes[IP + HEADER..IP + HEADER + ALONE].copy_from_slice(&Timestamps::default().block([NOP, NOP]));
         }
-        let ports = Sum::new().add_u16(src_port).add_u16(dst_port);
-        let tcp = if timestamps { ports.add_u32(TIMESTAMPS_ALONE) } else { ports };
-        // Length and checksum of an IPv4 header are written per segment, the length of an IPv6 header too.
-        let mut sum = Sum::new();
-        if !ip.is_v6() {
-            bytes[2..4].fill(0);
-            bytes[10..12].fill(0);
-            sum = sum.add(&bytes[..V4]);
-        }
-        Self { bytes, len: headers as u8, ip: sum, pseudo: ip.pseudo(0), tcp }
     }
 
     /// Length of both headers.
