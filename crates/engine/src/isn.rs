@@ -77,7 +77,7 @@ impl Secret {
     }
 
     /// The purpose is hashed last, as 32 bits, to keep the words of a four-tuple aligned.
-    #[inline]
+    #[inline(always)]
     fn hash(&self, purpose: u8, value: &impl Hash) -> u64 {
         let mut hasher = SipHasher24::new_with_keys(self.keys.0, self.keys.1);
         value.hash(&mut hasher);

@@ -163,6 +163,13 @@ impl RecvRing {
         bytes
     }
 
+    /// Discards everything.
+    pub fn clear(&mut self) {
+        self.read = self.next;
+        self.out_of_order.clear();
+        self.ring.release();
+    }
+
     /// Bytes of memory allocated.
     pub fn capacity(&self) -> usize {
         self.ring.capacity()

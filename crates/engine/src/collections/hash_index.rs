@@ -45,9 +45,13 @@ impl Bucket {
     /// The position of the first entry with this tag that satisfies `is_it`.
     #[inline]
     fn find(&self, tag: u16, is_it: impl Fn(u32) -> bool) -> Option<usize> {
-        let mut hits = 0u32;
-        for (i, other) in self.tags.iter().enumerate() {
-            hits |= u32::from(*other == tag) << i;
+        let mut hits = 0u16;
+        // Eight tags fill a vector register, if there are any.
+        for i in 0..8 {
+            hits |= u16::from(self.tags[i] == tag) << i;
+        }
+        for i in 8..WAYS {
+            hits |= u16::from(self.tags[i] == tag) << i;
         }
         while hits != 0 {
             steps::count();

@@ -13,7 +13,7 @@ use crate::config::TcpConfig;
 use crate::end::{Cause, EndedBy};
 use crate::shared::Shared;
 use crate::tcp::ConnId;
-use crate::tcp::connection::{Closing, Connection, Ending};
+use crate::tcp::connection::{Closing, Ending};
 use crate::tcp::recv::autotune;
 use crate::tcp::send::sharers::Sharers;
 use crate::tcp::table::{Entry, Socket, TcpTable};
@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 /// Size that a buffer may always have, however much the others hold.
-const MIN: usize = 4096;
+pub(in crate::tcp) const MIN: usize = 4096;
 
 /// Below this fraction of the limit every buffer may grow as it needs.
 const UNPROVEN: usize = 4;
@@ -72,6 +72,7 @@ impl Memory {
     }
 
     /// The max size that a buffer of this size may grow to, by doubling. `passed`: bytes that have passed through it.
+    #[inline(never)]
     pub fn most(&self, config: &TcpConfig, size: usize, passed: u64) -> usize {
         let free = config.memory.saturating_sub(self.held).min(usize::MAX / 4);
         let most = if config.memory < MIN_SHARED || self.held <= config.memory / UNPROVEN {
@@ -84,6 +85,18 @@ impl Memory {
             first.max(proven.min(size + free / PROVEN_SHARE))
         };
         ((most + 1).next_power_of_two() / 2).max(size).max(MIN)
+    }
+
+    /// As [`most`](Self::most), for a buffer whose own limit is `limit`: while little is held, a bound above that limit
+    /// need not be exact.
+    #[inline]
+    pub fn bound(&self, config: &TcpConfig, size: usize, passed: u64, limit: usize) -> usize {
+        // `most` is at least three eighths of the memory then.
+        let ample = config.memory / 8;
+        if self.held <= config.memory / UNPROVEN && limit <= ample {
+            return ample;
+        }
+        self.most(config, size, passed)
     }
 
     /// Whether no buffer may grow beyond the minimum.
@@ -157,7 +170,7 @@ impl TcpTable {
 
     /// Aborts a connection to free its memory.
     fn abort_for_memory(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
-        let Socket::Open(connection) = self.socket_mut(id) else { return };
+        let Socket::Open(connection) = self.unparked_mut(id) else { return };
         let rule = if connection.has_user { Rule::LimitMemory } else { Rule::LimitOrphans };
         connection.abort(Ending::new(Cause::Aborted, EndedBy::Stack, rule), now);
         if matches!(connection.fate, Some(Closing::Resetting(_))) {
@@ -166,33 +179,6 @@ impl TcpTable {
         self.enqueue(id);
         self.follow_up(shared, now, id);
         self.account_memory(shared, id);
-    }
-}
-
-impl Connection {
-    /// Frees what can be had again: empty buffers, and out-of-order data, which the peer keeps until it is acknowledged
-    /// (RFC 2018 section 8).
-    fn give_back(&mut self) {
-        self.incoming.drop_ooo();
-        self.incoming.shrink();
-        self.outgoing.shrink();
-        self.recovery.scoreboard.shrink();
-    }
-
-    /// Limits the growth of the receive buffer to the memory available, and to the size that the application has set:
-    /// the window that was advertised before is kept (RFC 9293 section 3.8.6).
-    pub(in crate::tcp) fn cap_receive_buffer(&mut self, shared: &Shared) {
-        let (size, passed) = (self.incoming.capacity(), self.incoming.total_read());
-        let most = shared.memory.most(&shared.config.tcp, size, passed);
-        let promised = self.incoming.len() + self.rcv.wnd() as usize;
-        let users = self.settings.receive_buffer.map_or(usize::MAX, |limit| promised.max(limit as usize));
-        self.incoming.set_ceiling(most.min(users));
-    }
-
-    /// Whether its send buffer is larger than the guaranteed minimum while memory is exhausted.
-    pub(in crate::tcp) fn exceeds_memory_share(&self, shared: &Shared) -> bool {
-        let config = &shared.config.tcp;
-        config.reset_for_memory && shared.memory.is_full(config) && self.outgoing.capacity() > MIN
     }
 }
 

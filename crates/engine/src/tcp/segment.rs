@@ -131,6 +131,7 @@ pub(crate) fn emit(
 }
 
 /// The headers of the segments of a connection.
+#[inline]
 pub(crate) fn template(flow: &FourTuple, timestamps: bool) -> HeaderTemplate {
     let ip = IpHeader::new(flow.local.ip(), flow.remote.ip(), ip::TCP);
     HeaderTemplate::new(&ip, flow.local.port(), flow.remote.port(), timestamps)

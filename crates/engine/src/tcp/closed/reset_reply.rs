@@ -17,7 +17,7 @@ pub(crate) fn reply(shared: &mut Shared, seg: &Arrival<'_>, rule: Rule) -> Verdi
     if seg.has(TcpFlags::RST) {
         return Verdict::Dropped(Rule::DropResetToReset.into());
     }
-    if shared.config.tcp.reset_rate.is_some() && !shared.resets.granted {
+    if !shared.grants_reset() {
         shared.counters.tcp_suppressed_resets += 1;
         return Verdict::Dropped(Rule::LimitReplies.into());
     }
@@ -77,31 +77,55 @@ const REFILL: u64 = 1_000_000_000;
 /// that the tokens left do not reveal exactly how many others used.
 ///
 /// Nor must they reveal whether those segments were answered, and so whether a connection exists (as the counter of
-/// CVE-2016-5696 did): every segment takes a token, and only a segment that its connection accepts returns it.
+/// CVE-2016-5696 did): every segment takes a token, except one that its connection accepts and a reset, which is never answered.
 #[derive(Debug, Default)]
 pub(crate) struct ResetLimit {
     tokens: u32,
     refilled: Option<Instant>,
-    /// Whether the last segment to arrive got a token.
-    granted: bool,
+    /// When the last segment arrived, and whether it got a token, once it has asked for one.
+    arrived: Instant,
+    granted: Option<bool>,
 }
 
 impl ResetLimit {
-    /// A segment has arrived. A reset is never answered and takes no token.
-    pub fn arrived(&mut self, rate: Option<u32>, now: Instant, secret: &mut Secret, reset: bool) {
-        self.granted = false;
-        let Some(rate) = rate.filter(|_| !reset) else { return };
+    /// A segment has arrived.
+    #[inline]
+    pub fn arrived(&mut self, now: Instant) {
+        (self.arrived, self.granted) = (now, None);
+    }
+
+    /// Whether the last segment to arrive gets a token. It takes one when it is first asked for.
+    fn grants(&mut self, rate: Option<u32>, secret: &mut Secret) -> bool {
+        let Some(rate) = rate else { return true };
+        if let Some(granted) = self.granted {
+            return granted;
+        }
+        let now = self.arrived;
         if self.refilled.is_none_or(|at| now.nanos_since(at) >= REFILL) {
             self.refilled = Some(now);
             self.tokens = rate - (secret.draw() % u64::from(rate / 8 + 1)) as u32;
         }
-        self.granted = self.tokens > 0;
+        let granted = self.tokens > 0;
         self.tokens = self.tokens.saturating_sub(1);
+        self.granted = Some(granted);
+        granted
+    }
+}
+
+impl Shared {
+    /// Whether a reset may answer the segment that has arrived (`Rule::LimitReplies`). The segment takes its token with
+    /// this call, whether or not it is answered.
+    fn grants_reset(&mut self) -> bool {
+        let Self { resets, config, secret, .. } = self;
+        resets.grants(config.tcp.reset_rate, secret)
     }
 
-    /// The segment was accepted: its token is returned.
-    pub fn give_back(&mut self) {
-        self.tokens += u32::from(core::mem::take(&mut self.granted));
+    /// The segment that has arrived was not accepted by its connection.
+    #[inline]
+    pub fn take_reset_token(&mut self, seg: &Arrival<'_>) {
+        if self.config.tcp.reset_rate.is_some() && !seg.has(TcpFlags::RST) {
+            self.grants_reset();
+        }
     }
 }
 
@@ -142,12 +166,9 @@ mod tests {
         let (mut limit, mut secret) = (ResetLimit::default(), Secret::new([1; 16]));
         let mut count = |ms, accepted: bool| {
             let mut grants = |_: &i32| {
-                limit.arrived(Some(200), Instant::from_millis(ms), &mut secret, false);
-                let granted = limit.granted;
-                if accepted {
-                    limit.give_back();
-                }
-                granted
+                limit.arrived(Instant::from_millis(ms));
+                // Twice: it takes one token.
+                accepted || limit.grants(Some(200), &mut secret) && limit.grants(Some(200), &mut secret)
             };
             (0..10_000).filter(&mut grants).count()
         };

@@ -47,6 +47,21 @@ impl TimeWait {
         }
     }
 
+    /// An entry that expires at this time.
+    #[cfg(test)]
+    pub fn until(deadline: Instant) -> Self {
+        Self {
+            snd_nxt: SndSeq(0),
+            rcv_nxt: RcvSeq(0),
+            rcv_wnd: 0,
+            rcv_shift: 0,
+            timestamps: None,
+            dscp: 0,
+            last_ack: None,
+            deadline,
+        }
+    }
+
     /// A segment of the old connection has arrived (RFC 1337, RFC 6191).
     pub fn arrives(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Waiting {
         if seg.has(TcpFlags::RST) {

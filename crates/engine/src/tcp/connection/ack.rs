@@ -94,7 +94,7 @@ impl Connection {
     }
 
     /// SND.UNA moves to `ack`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn advance_una(&mut self, shared: &mut Shared, now: Instant, ack: SndSeq) {
         let data = (ack - self.snd.una).min(self.outgoing.len() as u32);
         let fin = self.state.fin_pending() && ack == self.end_of_data() + 1;
@@ -103,9 +103,14 @@ impl Connection {
         self.snd.una = ack;
         self.soft_error = None;
         if fin {
-            self.go(self.state.fin_acked(), now);
-            self.arm(shared, now);
+            self.fin_acknowledged(shared, now);
         }
+    }
+
+    #[inline(never)]
+    fn fin_acknowledged(&mut self, shared: &Shared, now: Instant) {
+        self.go(self.state.fin_acked(), now);
+        self.arm(shared, now);
     }
 
     /// Fast path: new data is acknowledged while nothing is lost or out of order.

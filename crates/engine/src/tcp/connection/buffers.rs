@@ -66,9 +66,9 @@ impl Connection {
             1 => self.send_limit,
             _ => self.send_limit.min(self.share_of_useful(shared)),
         });
-        let most = shared.memory.most(config, self.outgoing.capacity(), self.bytes.sent);
         // The ring's size at creation is a bound, even if the settings have grown since.
-        limit.min(most).saturating_sub(self.outgoing.len()).min(self.outgoing.room())
+        let bound = shared.memory.bound(config, self.outgoing.capacity(), self.bytes.sent, limit);
+        limit.min(bound).saturating_sub(self.outgoing.len()).min(self.outgoing.room())
     }
 
     fn unsent(&self) -> u32 {

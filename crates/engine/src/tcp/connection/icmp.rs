@@ -53,7 +53,7 @@ impl TcpTable {
             return Verdict::Dropped(DropReason::Unwanted);
         };
         let seq = SndSeq(seq);
-        let verdict = match self.socket_mut(id) {
+        let verdict = match self.unparked_mut(id) {
             Socket::Opening(handshake) => handshake.icmp_error(shared, now, seq, error, from),
             Socket::Open(connection) => connection.icmp_error(shared, now, seq, error, from),
             Socket::Closed(_) => Verdict::Dropped(DropReason::Unwanted),

@@ -4,9 +4,12 @@ pub(super) mod ack;
 pub(super) mod ack_hold;
 pub(super) mod arrives;
 mod buffers;
+mod calls;
 pub(super) mod check;
 pub(super) mod expire;
 pub(super) mod icmp;
+mod info;
+mod memory;
 mod mtu_probing;
 mod pacing;
 pub(super) mod parked;
@@ -35,7 +38,7 @@ use crate::tcp::connection::rcv::Rcv;
 use crate::tcp::connection::snd::Snd;
 use crate::tcp::connection::state::{Next, State};
 use crate::tcp::connection::stats::{LossStats, Stats};
-use crate::tcp::connection::timers::{Timer, Timers};
+use crate::tcp::connection::timers::Timers;
 use crate::tcp::handshake::negotiate::Negotiated;
 use crate::tcp::recv::ack_policy::AckPolicy;
 use crate::tcp::recv::autotune::{self, RcvBufTuner};
@@ -318,14 +321,15 @@ impl Connection {
 
     /// Performs a transition of the state machine.
     pub fn go(&mut self, next: Next, now: Instant) {
+        if let Next::State(state) = next {
+            self.state = state;
+            return;
+        }
         // A clean close is attributed to the side that sent the first FIN.
         let by = if self.state == State::LastAck { EndedBy::Peer } else { EndedBy::Application };
-        let ending = Ending::new(Cause::Orderly, by, Rule::EndOrderly);
-        match next {
-            Next::State(state) => self.state = state,
-            Next::TimeWait => self.fate = Some(Closing::TimeWait(self.end(ending, now))),
-            Next::Closed => self.fate = Some(Closing::Closed(self.end(ending, now))),
-        }
+        let ended = self.end(Ending::new(Cause::Orderly, by, Rule::EndOrderly), now);
+        let waits = matches!(next, Next::TimeWait);
+        self.fate = Some(if waits { Closing::TimeWait(ended) } else { Closing::Closed(ended) });
     }
 
     /// Ends the connection; nothing more is sent.
@@ -354,22 +358,6 @@ impl Connection {
         } else {
             Closing::Resetting(ended)
         });
-    }
-
-    /// Bytes held on the heap.
-    pub fn memory(&self) -> usize {
-        let records = self.records.as_ref().map_or(0, |records| records.memory());
-        self.outgoing.capacity() + self.incoming.capacity() + self.recovery.scoreboard.memory() + records
-    }
-
-    /// Frees its heap memory.
-    pub fn release(&mut self) {
-        self.outgoing.clear();
-        self.incoming = RecvRing::new(0, 0);
-        self.recovery.scoreboard = self.recovery.scoreboard.reuse(self.snd.una);
-        self.records = None;
-        self.soft_error = None;
-        self.fate = None;
     }
 
     /// The end of the connection, once it is decided.
@@ -422,7 +410,7 @@ impl Connection {
     /// Notifies a waiting writer that there is room, or that all data is acknowledged.
     #[inline]
     pub fn wake_writer(&mut self, shared: &mut Shared) {
-        if self.waits.write || self.waits.drain {
+        if self.has_user && (self.waits.write || self.waits.drain) {
             self.wake_waiting_writer(shared);
         }
     }
@@ -430,18 +418,11 @@ impl Connection {
     fn wake_waiting_writer(&mut self, shared: &mut Shared) {
         let drained = self.waits.drain && self.is_drained();
         let room = self.waits.write && self.is_writable_again(shared);
-        if self.has_user && (room || drained) {
+        if room || drained {
             self.waits.write = false;
             self.waits.blocked = false;
             self.waits.drain = false;
             shared.events.push(Event::Writable(self.id));
-        }
-    }
-
-    /// Records that the buffers are in use.
-    pub fn touch_buffers(&mut self, shared: &Shared, now: Instant) {
-        if !self.timers.is_running(Timer::Idle) {
-            self.timers.set(Timer::Idle, now + shared.config.tcp.buffer_idle);
         }
     }
 }

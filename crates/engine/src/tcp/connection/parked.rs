@@ -280,7 +280,7 @@ impl Connection {
             && self.fate.is_none()
             && (idle || !used)
             && self.memory() == 0
-            && self.pending == Pending::default()
+            && self.pending.is_empty()
             && self.snd.una == self.snd.nxt
             && self.recovery.is_open()
             && (self.rcv.fin, self.rcv.duplicate, self.rcv.unacked) == (None, None, 0)

@@ -3,7 +3,7 @@
 use crate::Rule;
 
 /// Pending output of a connection.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Pending {
     /// ACKs that must each be sent as a segment of their own, without data: three duplicate ACKs must arrive as
     /// three (RFC 5681 section 3.2).
@@ -31,6 +31,26 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    /// Whether nothing is pending. Without branches: every segment sent and received asks.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            pure_acks,
+            ack,
+            challenge,
+            tail_probe,
+            probe,
+            force,
+            flush,
+            more,
+            user_timeout,
+            reset,
+            repeat,
+        } = self;
+        let flags = ack | tail_probe | probe | force | flush | more | user_timeout | reset | repeat;
+        !(flags | challenge.is_some() | (*pure_acks > 0))
+    }
+
     /// Adds an ACK that must not be piggybacked on data. The counter saturates: no more are needed than a window has
     /// segments.
     pub fn pure_ack(&mut self) {

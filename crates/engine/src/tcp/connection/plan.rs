@@ -8,7 +8,6 @@ use crate::rule::Rule;
 use crate::seq::SndSeq;
 use crate::shared::Shared;
 use crate::tcp::connection::Connection;
-use crate::tcp::connection::pending::Pending;
 use crate::tcp::handshake::negotiate;
 use crate::tcp::send::congestion::Congestion;
 use crate::tcp::send::pacing;
@@ -81,7 +80,7 @@ impl Connection {
     pub fn wants_to_send(&self) -> bool {
         let end = self.end_of_data();
         let unsent = end.after(self.snd.nxt) || self.state.fin_pending() && self.snd.nxt == end;
-        unsent || self.pending != Pending::default() || self.recovery.scoreboard.lost() > 0
+        unsent || !self.pending.is_empty() || self.recovery.scoreboard.lost() > 0
     }
 
     /// Decides what the next segment is.

@@ -48,6 +48,8 @@ pub(crate) struct Timers {
     at: [Instant; Timer::ALL.len()],
     /// No timer expires before this.
     soonest: Instant,
+    /// The table checks the timers at this time, or before it.
+    scheduled: Instant,
 }
 
 /// The deadline of a timer that does not run.
@@ -55,7 +57,7 @@ const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
 impl Default for Timers {
     fn default() -> Self {
-        Self { at: [NEVER; Timer::ALL.len()], soonest: NEVER }
+        Self { at: [NEVER; Timer::ALL.len()], soonest: NEVER, scheduled: NEVER }
     }
 }
 
@@ -76,6 +78,17 @@ impl Timers {
     /// The time of the next check: the earliest deadline, or an earlier one that has been stopped or postponed since.
     pub fn next(&self) -> Option<Instant> {
         (self.soonest != NEVER).then_some(self.soonest)
+    }
+
+    /// Whether the table checks the timers in time.
+    #[inline]
+    pub fn is_scheduled(&self) -> bool {
+        self.scheduled <= self.soonest
+    }
+
+    /// The table checks the timers at the time of the next check.
+    pub fn schedule(&mut self) {
+        self.scheduled = self.soonest;
     }
 
     /// Stops and returns a timer that has expired at `now`. To be called until it returns `None`.

@@ -45,7 +45,8 @@ impl Stack {
         if !Shared::may_leave(local.ip(), remote.ip()) {
             return Err(ConnectError::NoAddress);
         }
-        let (hash, flow) = self.tcp.free_flow(&mut self.shared, FourTuple { local, remote })?;
+        let mut flow = FourTuple { local, remote };
+        let hash = self.tcp.free_flow(&mut self.shared, &mut flow)?;
         let shared = &self.shared;
         let now = self.tcp.clock();
         Ok(self.tcp.insert(hash, |handshake, id| handshake.connect(shared, now, id, &flow)))
@@ -68,12 +69,12 @@ fn check_remote(shared: &Shared, remote: SocketAddr) -> Result<(), ConnectError>
 }
 
 impl TcpTable {
-    /// The four-tuple and its hash, with an ephemeral port if its local port is 0 (RFC 6056 algorithm 1, with a secret generator: a
-    /// port reveals nothing about the next one, to any peer).
-    fn free_flow(&self, shared: &mut Shared, flow: FourTuple) -> Result<(u32, FourTuple), ConnectError> {
-        let free = |flow: FourTuple| {
-            let hash = self.demux.hash(&flow);
-            (!self.is_taken(hash, &flow)).then_some((hash, flow))
+    /// The hash of a four-tuple, which must be free, and gets an ephemeral port if its local port is 0 (RFC 6056
+    /// algorithm 1, with a secret generator: a port reveals nothing about the next one, to any peer).
+    fn free_flow(&self, shared: &mut Shared, flow: &mut FourTuple) -> Result<u32, ConnectError> {
+        let free = |flow: &FourTuple| {
+            let hash = self.demux.hash(flow);
+            (!self.is_taken(hash, flow)).then_some(hash)
         };
         if flow.local.port() != 0 {
             return free(flow).ok_or(ConnectError::Bind(BindError::InUse));
@@ -83,7 +84,10 @@ impl TcpTable {
         (0..count)
             .map(|n| EPHEMERAL.start + ((start + n) % count) as u16)
             .filter(|port| !self.listeners.has_port(*port))
-            .find_map(|port| free(FourTuple { local: SocketAddr::new(flow.local.ip(), port), ..flow }))
+            .find_map(|port| {
+                flow.local.set_port(port);
+                free(flow)
+            })
             .ok_or(ConnectError::Bind(BindError::NoPort))
     }
 }

@@ -429,7 +429,7 @@ impl Handshake {
         match self.first_sent.filter(|_| self.retransmissions == 0) {
             Some(sent) => rtt.measure(now - sent, &config.tcp),
             // A SYN retransmitted early was not lost.
-            None if self.retransmissions > u32::from(self.syn_resent_early) => rtt.fall_back(),
+            None if self.retransmissions > u32::from(self.syn_resent_early) => rtt.fall_back(&config.tcp),
             None => {}
         }
         let opened = Opened {

@@ -119,7 +119,8 @@ pub(crate) fn own_mss(config: &Config, remote: IpAddr) -> u16 {
 
 /// The min shift with which the window field can represent the whole receive buffer.
 fn rcv_shift(receive_buffer: usize) -> u8 {
-    (0..MAX_SHIFT).find(|shift| receive_buffer >> shift <= usize::from(u16::MAX)).unwrap_or(MAX_SHIFT)
+    let bits = usize::BITS - receive_buffer.leading_zeros();
+    bits.saturating_sub(u16::BITS).min(u32::from(MAX_SHIFT)) as u8
 }
 
 /// TSval: a 1 ms clock with a per-connection offset (RFC 7323 section 5.4).

@@ -172,7 +172,7 @@ impl TcpTable {
         let id = self.insert(seg.hash, |handshake, id| {
             handshake.of_cookie(shared, now, id, seg, (iss, options));
         });
-        if let Socket::Opening(handshake) = self.socket_mut(id) {
+        if let Socket::Opening(handshake) = self.unparked_mut(id) {
             handshake.listener = Some(listener);
         }
         self.arrives_at(shared, now, id, seg)
@@ -241,7 +241,7 @@ impl TcpTable {
         if !shared.config.tcp.abort_on_overflow {
             return Some(Verdict::Dropped(Rule::DropAckAcceptQueueFull.into()));
         }
-        if let Socket::Opening(handshake) = self.socket_mut(id) {
+        if let Socket::Opening(handshake) = self.unparked_mut(id) {
             handshake.finish(
                 Cause::Refused,
                 EndedBy::Stack,
@@ -274,7 +274,7 @@ impl TcpTable {
         let Some(listener) = self.listeners.remove(id) else { return };
         let now = self.clock();
         for child in listener.queue {
-            match self.socket_mut(child) {
+            match self.unparked_mut(child) {
                 Socket::Open(connection) => {
                     connection.has_user = false;
                     if connection.fate.is_none() {
@@ -288,7 +288,7 @@ impl TcpTable {
             }
         }
         for embryo in self.embryonic_of(id) {
-            if let Socket::Opening(handshake) = self.socket_mut(embryo) {
+            if let Socket::Opening(handshake) = self.unparked_mut(embryo) {
                 handshake.finish(Cause::Aborted, by, rules[1], None, now);
             }
             self.after_step(shared, now, embryo);
@@ -300,7 +300,7 @@ impl TcpTable {
             return;
         }
         let now = self.clock();
-        let Socket::Opening(handshake) = self.socket_mut(id) else { return };
+        let Socket::Opening(handshake) = self.unparked_mut(id) else { return };
         if handshake.phase != Phase::AwaitingDecision || handshake.end.is_some() {
             return;
         }

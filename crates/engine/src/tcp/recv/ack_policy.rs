@@ -38,7 +38,9 @@ impl AckPolicy {
 
     /// New data is sent: it is a reply to data that arrived within the ACK delay.
     pub fn data_sent(&mut self, now: Instant, ack_delay: Duration) {
-        self.interactive |= self.last_data.is_some_and(|last| now.nanos_since(last) < nanos(ack_delay));
+        if !self.interactive {
+            self.interactive = self.last_data.is_some_and(|last| now.nanos_since(last) < nanos(ack_delay));
+        }
     }
 
     /// An ACK was sent, with data or without.

@@ -132,7 +132,7 @@ impl Recovery {
     /// The state of a new connection, of which `una` is sent next, in the memory of another.
     #[inline]
     pub fn restart(&mut self, una: SndSeq, sack: bool) {
-        self.scoreboard = self.scoreboard.reuse(una);
+        self.scoreboard.restart(una);
         self.rack = Rack::new();
         self.phase = Phase::Open;
         self.recover = 0;

@@ -18,6 +18,7 @@ pub(crate) struct Rtt {
     /// Zero before the first measurement.
     srtt: u64,
     rttvar: u64,
+    /// Without back-off, and not above the maximum that was set when it was computed.
     rto: u64,
     /// How often the RTO was doubled since the last acknowledgment of new data.
     backoff: u32,
@@ -25,7 +26,7 @@ pub(crate) struct Rtt {
 
 impl Rtt {
     pub fn new(config: &TcpConfig) -> Self {
-        Self { srtt: 0, rttvar: 0, rto: nanos(config.initial_rto), backoff: 0 }
+        Self { srtt: 0, rttvar: 0, rto: nanos(config.initial_rto.min(config.max_rto)), backoff: 0 }
     }
 
     /// SRTT, RTTVAR and the RTO without back-off, in nanoseconds.
@@ -59,9 +60,10 @@ impl Rtt {
 
     /// The RTO in nanoseconds.
     pub fn rto_nanos(&self, config: &TcpConfig) -> u64 {
-        let backed_off =
-            if self.backoff == 0 { self.rto } else { self.rto.saturating_mul(1 << self.backoff.min(20)) };
-        backed_off.min(nanos(config.max_rto))
+        if self.backoff == 0 {
+            return self.rto;
+        }
+        self.rto.saturating_mul(1 << self.backoff.min(20)).min(nanos(config.max_rto))
     }
 
     /// When a retransmission timer started now expires.
@@ -91,9 +93,9 @@ impl Rtt {
     }
 
     /// Section 5.7: the SYN was retransmitted, so there is no RTT sample and the path may be slow.
-    pub fn fall_back(&mut self) {
+    pub fn fall_back(&mut self, config: &TcpConfig) {
         if self.srtt == 0 {
-            self.rto = self.rto.max(FALLBACK);
+            self.rto = self.rto.max(FALLBACK).min(nanos(config.max_rto));
         }
     }
 

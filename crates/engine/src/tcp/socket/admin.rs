@@ -3,10 +3,9 @@
 use crate::end::{Cause, EndedBy, FourTuple, Origin};
 use crate::event::Event;
 use crate::shared::Shared;
-use crate::tcp::connection::{Connection, Ending};
 use crate::tcp::handshake::{Handshake, Phase};
 use crate::tcp::table::{Socket, TcpTable};
-use crate::{Instant, Rule, Stack, TcpState};
+use crate::{Instant, Rule, Stack};
 use core::net::SocketAddr;
 
 impl Stack {
@@ -48,7 +47,7 @@ impl TcpTable {
             self.demux.waiting.remove(self.demux.hash(flow), flow); // `Rule::EndKilledWithoutConnection`: its end was reported
             return waits;
         };
-        let killed = match self.socket_mut(id) {
+        let killed = match self.unparked_mut(id) {
             Socket::Opening(handshake) => handshake.kill(now),
             Socket::Open(connection) => connection.kill(now),
             Socket::Closed(_) => false,
@@ -73,20 +72,6 @@ impl Handshake {
         };
         self.reset_pending = Some(rule).filter(|rule| *rule == Rule::RstKilled);
         self.finish(Cause::Aborted, EndedBy::Administrator, rule, None, now);
-        true
-    }
-}
-
-impl Connection {
-    fn kill(&mut self, now: Instant) -> bool {
-        if self.fate.is_some() {
-            return false;
-        }
-        let rule = match self.state.public() {
-            TcpState::Closing | TcpState::LastAck => Rule::EndKilledSilently,
-            _ => Rule::RstKilled,
-        };
-        self.abort(Ending::new(Cause::Aborted, EndedBy::Administrator, rule), now);
         true
     }
 }

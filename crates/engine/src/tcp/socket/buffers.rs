@@ -3,11 +3,9 @@
 use crate::Stack;
 use crate::config::validate::MIN_BUFFER;
 use crate::shared::Shared;
-use crate::tcp::connection::Connection;
 use crate::tcp::handshake::{Handshake, negotiate};
 use crate::tcp::table::Socket;
 use crate::tcp::{ListenerId, Tcp, TcpError};
-use alloc::boxed::Box;
 use core::net::IpAddr;
 use core::task::Poll;
 
@@ -114,13 +112,5 @@ impl Handshake {
         let limit = shared.config.tcp.receive_buffer;
         let whole = |bytes: u32| whole_segments(shared, self.flow.remote.ip(), bytes as usize);
         self.offered.receive_buffer = self.settings.receive_buffer.map_or(limit, whole);
-    }
-}
-
-impl Connection {
-    fn end_record(&mut self) {
-        let position = |seq| self.recovery.scoreboard.position(seq);
-        let (una, end) = (position(self.snd.una), position(self.end_of_data()));
-        self.records.get_or_insert_with(Box::default).push(end, una);
     }
 }

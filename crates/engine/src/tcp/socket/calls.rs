@@ -4,7 +4,6 @@
 use crate::Stack;
 use crate::end::{Cause, End, FourTuple, InitialNumbers};
 use crate::shared::Shared;
-use crate::tcp::connection::Connection;
 use crate::tcp::socket::settings::Settings;
 use crate::tcp::table::{Socket, TcpTable};
 use crate::tcp::{ConnId, TcpError, TcpState};
@@ -124,7 +123,8 @@ impl Tcp<'_> {
 
     fn give(&mut self, data: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
         let Self { table, shared, id } = self;
-        match table.socket_mut(*id) {
+        let (entry, ready) = table.entry_mut(*id);
+        match entry.slot.unparked_mut() {
             Socket::Opening(handshake) if handshake.closing => Poll::Ready(Err(TcpError::BrokenPipe)),
             Socket::Opening(handshake) => {
                 handshake.waits.write = true;
@@ -133,7 +133,7 @@ impl Tcp<'_> {
             }
             Socket::Open(connection) => {
                 let sent = connection.send(shared, data, more);
-                table.after_call(shared, *id);
+                entry.after_call(&mut shared.memory, ready, *id);
                 sent
             }
             Socket::Closed(over) => Poll::Ready(Err(over.write())),
@@ -163,15 +163,10 @@ impl Tcp<'_> {
         fill: impl FnOnce([&mut [u8]; 3]) -> usize,
     ) -> Poll<Result<usize, TcpError>> {
         let Self { table, shared, id } = self;
-        let Socket::Open(connection) = table.socket_mut(*id) else { return self.send(&[]) };
-        let room = if connection.may_send() { connection.send_room(shared) } else { 0 };
-        if room == 0 {
-            return self.send(&[]);
-        }
-        let sent = connection.outgoing.fill(room, spare, fill);
-        connection.pending.more = false;
-        connection.pushed = connection.recovery.scoreboard.position(connection.end_of_data());
-        table.after_call(shared, *id);
+        let (entry, ready) = table.entry_mut(*id);
+        let Socket::Open(connection) = entry.slot.unparked_mut() else { return self.send(&[]) };
+        let Some(sent) = connection.send_with(shared, spare, fill) else { return self.send(&[]) };
+        entry.after_call(&mut shared.memory, ready, *id);
         Poll::Ready(Ok(sent))
     }
 
@@ -317,49 +312,5 @@ impl Tcp<'_> {
         if let Socket::Open(connection) = table.socket_mut(*id) {
             connection.report_error(shared, error, from);
         }
-    }
-}
-
-impl Connection {
-    /// Whether the application may send.
-    pub fn may_send(&self) -> bool {
-        self.state.may_send() && self.fate.is_none()
-    }
-
-    fn send(&mut self, shared: &Shared, data: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
-        if !self.may_send() {
-            return Poll::Ready(Err(TcpError::BrokenPipe));
-        }
-        let room = self.send_room(shared);
-        if room == 0 {
-            self.waits.write = true;
-            self.waits.blocked = true;
-            return Poll::Pending;
-        }
-        let taken = self.outgoing.push(&data[..data.len().min(room)]);
-        self.pending.more = more;
-        if !more {
-            self.pushed = self.recovery.scoreboard.position(self.end_of_data());
-        }
-        Poll::Ready(Ok(taken))
-    }
-
-    /// Removes `n` bytes of received data; `true` if a window update is due.
-    fn consume(&mut self, n: usize) -> bool {
-        self.incoming.consume(n);
-        let due = self.state.may_receive() && self.rcv.update_is_due(&self.incoming, self.mss);
-        self.pending.ack |= due;
-        due
-    }
-
-    fn poll_readable(&mut self) -> Poll<Result<usize, TcpError>> {
-        if !self.incoming.is_empty() {
-            return Poll::Ready(Ok(self.incoming.len()));
-        }
-        if !self.state.may_receive() || self.settings.read_shutdown {
-            return Poll::Ready(Ok(0));
-        }
-        self.waits.read = true;
-        Poll::Pending
     }
 }

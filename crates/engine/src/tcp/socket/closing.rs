@@ -4,8 +4,7 @@ use crate::end::{Cause, EndedBy};
 use crate::shared::Shared;
 use crate::tcp::TcpError;
 use crate::tcp::closed::reset_reply;
-use crate::tcp::connection::state::State;
-use crate::tcp::connection::{Connection, Ending};
+use crate::tcp::connection::Ending;
 use crate::tcp::handshake::{Handshake, Phase};
 use crate::tcp::socket::calls::Tcp;
 use crate::tcp::table::Socket;
@@ -143,30 +142,5 @@ impl Handshake {
     fn may_finish(&self) -> bool {
         let aborts = self.settings.rare().linger.is_some_and(|time| time.is_zero());
         self.phase == Phase::SynReceived && self.end.is_none() && !aborts
-    }
-}
-
-impl Connection {
-    /// Whether an orphan waits for the peer's FIN (`Rule::RstFinWait2Refused`).
-    pub fn waits_for_fin(&self) -> bool {
-        self.settings.rare().fin_wait_2.is_none_or(|limit| !limit.is_zero())
-    }
-
-    /// CLOSE of both directions: returns the rule if it is an abort (in this order: `Rule::RstUnreadDataAtClose`,
-    /// `Rule::RstAbort`, `Rule::RstFinWait2Refused`).
-    fn close(&mut self) -> Option<Rule> {
-        if self.fate.is_some() {
-            return None;
-        }
-        // No application is left to control acknowledgment.
-        self.release_acks();
-        if !self.incoming.is_empty() {
-            return Some(Rule::RstUnreadDataAtClose);
-        }
-        if self.settings.rare().linger.is_some_and(|time| time.is_zero()) {
-            return Some(Rule::RstAbort);
-        }
-        self.state = self.state.close();
-        (self.state == State::FinWait2 && !self.waits_for_fin()).then_some(Rule::RstFinWait2Refused)
     }
 }

@@ -1,8 +1,6 @@
 //! The options of a connection's socket.
 
 use crate::tcp::Keepalive;
-use crate::tcp::connection::Connection;
-use crate::tcp::connection::timers::Timer;
 use crate::tcp::handshake::negotiate::MIN_MSS;
 use crate::tcp::socket::calls::Tcp;
 use crate::tcp::socket::settings::{MAX_DSCP, Settings};
@@ -184,26 +182,5 @@ impl Tcp<'_> {
     /// See [`set_user_timeout`](Self::set_user_timeout).
     pub fn user_timeout(&self) -> Option<Duration> {
         self.settings().rare().user_timeout
-    }
-}
-
-impl Connection {
-    /// The settings of timers: the idle time of keep-alive, and both user timeouts.
-    fn timer_settings(&self) -> (Option<Duration>, [Option<Duration>; 2]) {
-        let rare = self.settings.rare();
-        let idle = rare.keepalive.map(|keepalive| keepalive.idle);
-        (idle, [rare.user_timeout, rare.advertised_user_timeout])
-    }
-
-    /// Stops the timers whose settings differ from those `before`, so that they are restarted. Protocol counters, such
-    /// as that of unanswered probes, are not reset.
-    fn rearm(&mut self, before: (Option<Duration>, [Option<Duration>; 2])) {
-        let settings = self.timer_settings();
-        if settings.0 != before.0 {
-            self.timers.stop(Timer::KeepAlive);
-        }
-        if settings.1 != before.1 {
-            self.timers.stop(Timer::User);
-        }
     }
 }

@@ -9,7 +9,6 @@ use crate::shared::Shared;
 use crate::tcp::ConnId;
 use crate::tcp::closed::reset_reply;
 use crate::tcp::closed::time_wait::Waiting;
-use crate::tcp::demux::place;
 use crate::tcp::handshake::arrives::Opening;
 use crate::tcp::segment::Arrival;
 use crate::{DropReason, Instant, Received, Rule, Verdict};
@@ -42,25 +41,27 @@ impl TcpTable {
         if tcp.options.signed {
             return Verdict::Dropped(Rule::DropUnverifiedSignature.into());
         }
-        let Shared { resets, config, secret, .. } = shared;
-        resets.arrived(config.tcp.reset_rate, now, secret, tcp.flags.contains(TcpFlags::RST));
+        shared.resets.arrived(now);
         // Consecutive segments often belong to the same connection, which needs no hash.
         let mut seg = Arrival { ip, tcp: &tcp, payload, hash: 0 };
         let ports = (tcp.src_port, tcp.dst_port);
-        if let Some((_, id)) = self.last.filter(|last| last.0 == ports && self.is_open_at(last.1, &seg)) {
-            return self.arrives_at(shared, now, id, &seg);
+        if let Some((_, id)) = self.last.filter(|last| last.0 == ports)
+            && let Some(verdict) = self.arrives_at_open(shared, now, id, &seg)
+        {
+            return verdict;
         }
         seg.hash = self.demux.hasher.hash(&ip.dst, &ip.src, (tcp.dst_port, tcp.src_port));
         self.demultiplex(shared, now, &seg)
     }
 
     fn demultiplex(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) -> Verdict {
-        if self.demux.is_empty() {
-            return self.arrives_in_closed(shared, now, seg, None);
-        }
         if let Some(id) = self.demux.live(seg.hash, |id| self.entries[id].slot.is_of(seg)) {
             self.last = Some(((seg.tcp.src_port, seg.tcp.dst_port), id));
             return self.arrives_at(shared, now, id, seg);
+        }
+        shared.take_reset_token(seg);
+        if self.demux.is_empty() {
+            return self.arrives_in_closed(shared, now, seg, None);
         }
         match self
             .demux
@@ -74,13 +75,36 @@ impl TcpTable {
         }
     }
 
-    /// Whether this connection exists, is synchronized, and owns the segment.
-    #[inline]
-    fn is_open_at(&self, id: ConnId, seg: &Arrival<'_>) -> bool {
-        self.entries.get(id).is_some_and(|entry| match &entry.slot {
-            Slot::Socket(Socket::Open(connection)) => seg.is_of(&connection.flow),
-            _ => false,
-        })
+    /// The segment arrives at this connection, if it exists, is synchronized, and owns the segment.
+    #[inline(always)]
+    fn arrives_at_open(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        id: ConnId,
+        seg: &Arrival<'_>,
+    ) -> Option<Verdict> {
+        let Self { entries, ready, .. } = self;
+        let entry = entries.get_mut(id)?;
+        let connection = match &mut entry.slot {
+            Slot::Socket(Socket::Open(connection)) if seg.is_of(&connection.flow) => connection,
+            _ => return None,
+        };
+        let verdict = connection.arrives(shared, now, seg);
+        #[cfg(any(test, debug_assertions))]
+        connection.check();
+        entry.touched = true;
+        if !entry.queued && connection.wants_to_send() {
+            entry.queued = true;
+            ready.push_back(id);
+        }
+        if verdict != Verdict::Accepted {
+            shared.take_reset_token(seg);
+        }
+        if !is_settled(connection, entry.weight, shared) {
+            self.follow_step(shared, now, id);
+        }
+        Some(verdict)
     }
 
     pub(in crate::tcp) fn arrives_at(
@@ -90,28 +114,15 @@ impl TcpTable {
         id: ConnId,
         seg: &Arrival<'_>,
     ) -> Verdict {
+        if let Some(verdict) = self.arrives_at_open(shared, now, id, seg) {
+            return verdict;
+        }
         let entry = &mut self.entries[id];
         entry.touched = true;
         let verdict = match &mut entry.slot {
             Slot::Parked(_) => {
                 self.unpark(id);
                 return self.arrives_at(shared, now, id, seg);
-            }
-            Slot::Socket(Socket::Open(connection)) => {
-                let verdict = connection.arrives(shared, now, seg);
-                #[cfg(any(test, debug_assertions))]
-                connection.check();
-                if verdict == Verdict::Accepted {
-                    shared.resets.give_back();
-                }
-                if !entry.queued && connection.wants_to_send() {
-                    entry.queued = true;
-                    self.ready.push_back(id);
-                }
-                if !is_settled(connection, entry.weight, self.timers.get(place(id)), shared) {
-                    self.after_step(shared, now, id);
-                }
-                return verdict;
             }
             Slot::Socket(Socket::Opening(handshake)) => match handshake.arrives(shared, now, seg) {
                 Opening::Done(verdict) => {
@@ -123,10 +134,10 @@ impl TcpTable {
                 }
                 Opening::Complete => self.complete(shared, now, id, seg),
             },
-            Slot::Socket(Socket::Closed(_)) => Verdict::Dropped(DropReason::Unwanted),
+            Slot::Socket(Socket::Open(_) | Socket::Closed(_)) => Verdict::Dropped(DropReason::Unwanted),
         };
-        if verdict == Verdict::Accepted {
-            shared.resets.give_back();
+        if verdict != Verdict::Accepted {
+            shared.take_reset_token(seg);
         }
         self.after_step(shared, now, id);
         verdict
@@ -180,7 +191,7 @@ impl TcpTable {
         {
             return verdict;
         }
-        let Self { entries, spare, .. } = self;
+        let Self { entries, spare, watched, .. } = self;
         let entry = &mut entries[id];
         let Slot::Socket(Socket::Opening(handshake)) = &mut entry.slot else {
             return Verdict::Dropped(DropReason::Unwanted);
@@ -195,15 +206,17 @@ impl TcpTable {
         } else {
             connection.arrives(shared, now, seg)
         };
-        shared.counters.tcp_established += 1;
-        shared.counters.tcp_passive_opens += u64::from(connection.cold.origin == Origin::Passive);
-        self.embryonic -= usize::from(connection.cold.origin == Origin::Passive);
-        self.orphans += usize::from(!connection.has_user);
+        let passive = connection.cold.origin == Origin::Passive;
+        let orphan = !connection.has_user;
         let before = core::mem::replace(&mut entry.slot, Slot::Socket(Socket::Open(connection)));
         spare.keep(before);
         if !core::mem::replace(&mut entry.watched, true) {
-            self.watched.push_back(id);
+            watched.push_back(id);
         }
+        shared.counters.tcp_established += 1;
+        shared.counters.tcp_passive_opens += u64::from(passive);
+        self.embryonic -= usize::from(passive);
+        self.orphans += usize::from(orphan);
         self.park_some(shared, now);
         // Its timers are started when it is polled for output.
         self.enqueue(id);

@@ -50,12 +50,9 @@ pub(crate) struct TcpTable {
 
 /// Whether a step changed nothing that the table tracks, as most steps do: the connection's memory and end are the same,
 /// and the table's timer expires no later than the connection's.
-fn is_settled(connection: &Connection, weight: u32, served: Option<Instant>, shared: &Shared) -> bool {
-    let served = match connection.timers.next() {
-        Some(deadline) => served.is_some_and(|at| at <= deadline),
-        None => true,
-    };
-    served
+#[inline(always)]
+fn is_settled(connection: &Connection, weight: u32, shared: &Shared) -> bool {
+    connection.timers.is_scheduled()
         && connection.fate.is_none()
         && connection.memory() == weight as usize
         && !shared.memory.is_short(&shared.config.tcp)
@@ -123,15 +120,13 @@ impl TcpTable {
         }
     }
 
-    /// After a call by which the user of a connection may have something to send, or may have changed its memory.
-    pub fn after_call(&mut self, shared: &mut Shared, id: ConnId) {
-        let Some(entry) = self.entries.get_mut(id) else { return };
-        if !core::mem::replace(&mut entry.queued, true) {
-            self.ready.push_back(id);
-        }
-        if entry.slot.memory() != entry.weight as usize {
-            self.account_memory(shared, id);
-        }
+    /// An entry for a call of its user, and the ready queue. The connection must not be parked.
+    #[inline]
+    pub(in crate::tcp) fn entry_mut(&mut self, id: ConnId) -> (&mut Entry, &mut VecDeque<ConnId>) {
+        let Self { entries, ready, .. } = self;
+        let entry = &mut entries[id];
+        entry.touched = true;
+        (entry, ready)
     }
 
     pub fn has_output(&self) -> bool {
@@ -157,8 +152,8 @@ impl TcpTable {
                     if entry.queued {
                         self.ready.push_back(id);
                     }
-                    if !is_settled(connection, entry.weight, self.timers.get(place(id)), shared) {
-                        self.after_step(shared, now, id);
+                    if !is_settled(connection, entry.weight, shared) {
+                        self.follow_step(shared, now, id);
                     }
                     if transmit.is_some() {
                         return transmit;
@@ -176,7 +171,7 @@ impl TcpTable {
             if more {
                 self.ready.push_back(id);
             }
-            self.after_step(shared, now, id);
+            self.follow_step(shared, now, id);
             if transmit.is_some() {
                 return transmit;
             }
@@ -205,7 +200,7 @@ impl TcpTable {
                 continue;
             }
             let orphans = self.orphans;
-            match self.socket_mut(id) {
+            match self.unparked_mut(id) {
                 Socket::Open(connection) => {
                     connection.arm(shared, now);
                     connection.expire(shared, now, orphans);
@@ -214,13 +209,24 @@ impl TcpTable {
                 Socket::Closed(_) => {}
             }
             self.enqueue(id);
-            self.after_step(shared, now, id);
+            self.follow_step(shared, now, id);
             self.park_some(shared, now);
         }
     }
 
     /// Updates the table after a step of a connection: its timer or its end, and its memory.
     pub(in crate::tcp) fn after_step(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
+        if let Some(Entry { slot: Slot::Socket(Socket::Open(connection)), weight, .. }) = self.entries.get(id)
+            && is_settled(connection, *weight, shared)
+        {
+            return;
+        }
+        self.follow_step(shared, now, id);
+    }
+
+    /// The same if the connection is not settled.
+    #[inline(never)]
+    fn follow_step(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         self.follow_up(shared, now, id);
         if shared.memory.is_short(&shared.config.tcp) {
             self.reclaim_memory(shared, now);
@@ -228,11 +234,15 @@ impl TcpTable {
     }
 
     /// [`after_step`](Self::after_step) for this connection alone.
+    #[inline(always)]
     pub(in crate::tcp) fn follow_up(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        let deadline = match &entry.slot {
+        let deadline = match &mut entry.slot {
             Slot::Socket(Socket::Open(connection)) => match &connection.fate {
-                None => connection.timers.next(),
+                None => {
+                    connection.timers.schedule();
+                    connection.timers.next()
+                }
                 Some(Closing::Resetting(_)) => None,
                 Some(Closing::TimeWait(_) | Closing::Closed(_)) => {
                     return self.finish_connection(shared, now, id);
@@ -252,6 +262,7 @@ impl TcpTable {
     }
 
     /// Schedules the next deadline of a connection. An earlier one stays: when it expires, the later one is scheduled.
+    #[inline]
     fn schedule(&mut self, id: ConnId, deadline: Instant) {
         if self.timers.get(place(id)).is_none_or(|at| deadline < at) {
             self.timers.set(place(id), deadline);
@@ -301,15 +312,19 @@ impl TcpTable {
         self.entries[id].slot.socket().expect("a connection is unparked before it is read")
     }
 
-    /// The connection with this id, which must exist. A parked one is unparked.
+    /// The connection with this id, which must exist and not be parked.
     #[inline]
     pub fn socket_mut(&mut self, id: ConnId) -> &mut Socket {
+        self.entry_mut(id).0.slot.unparked_mut()
+    }
+
+    /// The connection with this id, which must exist. A parked one is unparked.
+    #[inline]
+    pub fn unparked_mut(&mut self, id: ConnId) -> &mut Socket {
         if matches!(self.entries[id].slot, Slot::Parked(_)) {
             self.unpark(id);
         }
-        let entry = &mut self.entries[id];
-        entry.touched = true;
-        entry.slot.socket_mut().expect("a connection is unparked before it is used")
+        self.socket_mut(id)
     }
 
     /// The id of the connection with this four-tuple, unless it is in TIME-WAIT.

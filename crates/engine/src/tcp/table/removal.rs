@@ -16,6 +16,7 @@ use alloc::boxed::Box;
 impl TcpTable {
     /// The connection has ended: its four-tuple is freed or enters TIME-WAIT, its end is reported, and its unread data is
     /// kept for the user.
+    #[inline(never)]
     pub(super) fn finish_connection(&mut self, shared: &mut Shared, now: Instant, id: ConnId) {
         self.timers.remove(place(id));
         let Some(Socket::Open(connection)) = self.entries[id].slot.socket_mut() else { return };

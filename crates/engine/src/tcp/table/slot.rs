@@ -1,13 +1,15 @@
 //! An entry of the table: a connection in one of its phases, and spare allocations for the phases.
 
 use crate::end::FourTuple;
-use crate::tcp::TcpState;
 use crate::tcp::closed::closed_socket::ClosedSocket;
 use crate::tcp::connection::parked::Parked;
 use crate::tcp::connection::{Closing, Connection};
 use crate::tcp::handshake::Handshake;
+use crate::tcp::memory::Memory;
 use crate::tcp::segment::Arrival;
+use crate::tcp::{ConnId, TcpState};
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// Max number of spare allocations kept for reuse, per type.
@@ -66,6 +68,12 @@ impl Slot {
         }
     }
 
+    /// The connection, which must not be parked.
+    #[inline]
+    pub fn unparked_mut(&mut self) -> &mut Socket {
+        self.socket_mut().expect("a connection is unparked before it is used")
+    }
+
     pub fn socket_mut(&mut self) -> Option<&mut Socket> {
         match self {
             Self::Socket(socket) => Some(socket),
@@ -118,6 +126,19 @@ pub(in crate::tcp) struct Entry {
     /// Whether it is in the queue of candidates for parking, and whether it was used since it was last examined.
     pub watched: bool,
     pub touched: bool,
+}
+
+impl Entry {
+    /// After a call of the user, who may have something to send now, and may have changed the memory.
+    #[inline]
+    pub fn after_call(&mut self, memory: &mut Memory, ready: &mut VecDeque<ConnId>, id: ConnId) {
+        if !core::mem::replace(&mut self.queued, true) {
+            ready.push_back(id);
+        }
+        if self.slot.memory() != self.weight as usize {
+            self.account(memory);
+        }
+    }
 }
 
 /// Allocations of removed connections, for reuse. They are likely to be in the cache; a fresh allocation may not be.

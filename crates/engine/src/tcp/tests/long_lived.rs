@@ -9,7 +9,7 @@ use alloc::format;
 const CARRIED: [u64; 7] = [0, 1 << 30, (1 << 31) + 5, 3 << 30, (1 << 32) - 1, (1 << 32) + 77, 7 << 30];
 
 fn connection(p: &mut Peer) -> &mut Connection {
-    match p.stack.tcp.socket_mut(p.id) {
+    match p.stack.tcp.unparked_mut(p.id) {
         Socket::Open(connection) => connection,
         other => panic!("{other:?}"),
     }

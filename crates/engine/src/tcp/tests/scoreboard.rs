@@ -10,7 +10,7 @@ use alloc::format;
 
 /// The connection of the test.
 fn connection(p: &mut Peer) -> &mut Connection {
-    match p.stack.tcp.socket_mut(p.id) {
+    match p.stack.tcp.unparked_mut(p.id) {
         Socket::Open(connection) => connection,
         other => panic!("{other:?}"),
     }

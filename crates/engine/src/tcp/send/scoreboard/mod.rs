@@ -150,15 +150,23 @@ impl Scoreboard {
         }
     }
 
-    /// An empty scoreboard in the memory of this one, if that is little; `una` is sent next.
+    /// Frees what [`restart`](Self::restart) does not use again.
     #[inline]
-    pub fn reuse(&mut self, una: SndSeq) -> Self {
-        let mut segments = core::mem::take(&mut self.segments);
-        segments.clear();
-        if segments.capacity() > MAX_KEPT {
-            segments = VecDeque::new();
+    pub fn release(&mut self) {
+        self.segments.clear();
+        if self.segments.capacity() > MAX_KEPT {
+            self.segments = VecDeque::new();
         }
-        Self { segments, ..Self::new(una) }
+        self.marks = None;
+    }
+
+    /// Starts over in the memory that is left after [`release`](Self::release); `una` is sent next.
+    #[inline]
+    pub fn restart(&mut self, una: SndSeq) {
+        self.una = ORIGIN;
+        self.una_seq = una;
+        self.sent = 0;
+        self.nxt = ORIGIN;
     }
 
     /// The position of a sequence number that is in flight or near to it.

@@ -1,0 +1,133 @@
+//! What the calls of the user do to a connection (RFC 9293 section 3.9.1), and a kill by the administrator.
+
+use crate::end::{Cause, EndedBy};
+use crate::shared::Shared;
+use crate::tcp::connection::state::State;
+use crate::tcp::connection::timers::Timer;
+use crate::tcp::connection::{Connection, Ending};
+use crate::tcp::{TcpError, TcpState};
+use crate::{Instant, Rule};
+use alloc::boxed::Box;
+use core::task::Poll;
+use core::time::Duration;
+
+impl Connection {
+    /// Whether the application may send.
+    pub fn may_send(&self) -> bool {
+        self.state.may_send() && self.fate.is_none()
+    }
+
+    pub fn send(&mut self, shared: &Shared, data: &[u8], more: bool) -> Poll<Result<usize, TcpError>> {
+        if !self.may_send() {
+            return Poll::Ready(Err(TcpError::BrokenPipe));
+        }
+        let room = self.send_room(shared);
+        if room == 0 {
+            self.waits.write = true;
+            self.waits.blocked = true;
+            return Poll::Pending;
+        }
+        let taken = self.outgoing.push(&data[..data.len().min(room)]);
+        self.pending.more = more;
+        if !more {
+            self.pushed = self.recovery.scoreboard.position(self.end_of_data());
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Lets `fill` write into the send buffer; `None`: there is no room, or no more data may be sent.
+    pub fn send_with(
+        &mut self,
+        shared: &Shared,
+        spare: &mut [u8],
+        fill: impl FnOnce([&mut [u8]; 3]) -> usize,
+    ) -> Option<usize> {
+        let room = if self.may_send() { self.send_room(shared) } else { 0 };
+        if room == 0 {
+            return None;
+        }
+        let sent = self.outgoing.fill(room, spare, fill);
+        self.pending.more = false;
+        self.pushed = self.recovery.scoreboard.position(self.end_of_data());
+        Some(sent)
+    }
+
+    /// Removes `n` bytes of received data; `true` if a window update is due.
+    pub fn consume(&mut self, n: usize) -> bool {
+        self.incoming.consume(n);
+        let due = self.state.may_receive() && self.rcv.update_is_due(&self.incoming, self.mss);
+        self.pending.ack |= due;
+        due
+    }
+
+    pub fn poll_readable(&mut self) -> Poll<Result<usize, TcpError>> {
+        if !self.incoming.is_empty() {
+            return Poll::Ready(Ok(self.incoming.len()));
+        }
+        if !self.state.may_receive() || self.settings.read_shutdown {
+            return Poll::Ready(Ok(0));
+        }
+        self.waits.read = true;
+        Poll::Pending
+    }
+
+    pub fn end_record(&mut self) {
+        let position = |seq| self.recovery.scoreboard.position(seq);
+        let (una, end) = (position(self.snd.una), position(self.end_of_data()));
+        self.records.get_or_insert_with(Box::default).push(end, una);
+    }
+
+    /// The settings of timers: the idle time of keep-alive, and both user timeouts.
+    pub fn timer_settings(&self) -> (Option<Duration>, [Option<Duration>; 2]) {
+        let rare = self.settings.rare();
+        let idle = rare.keepalive.map(|keepalive| keepalive.idle);
+        (idle, [rare.user_timeout, rare.advertised_user_timeout])
+    }
+
+    /// Stops the timers whose settings differ from those `before`, so that they are restarted. Protocol counters, such
+    /// as that of unanswered probes, are not reset.
+    pub fn rearm(&mut self, before: (Option<Duration>, [Option<Duration>; 2])) {
+        let settings = self.timer_settings();
+        if settings.0 != before.0 {
+            self.timers.stop(Timer::KeepAlive);
+        }
+        if settings.1 != before.1 {
+            self.timers.stop(Timer::User);
+        }
+    }
+
+    /// Whether an orphan waits for the peer's FIN (`Rule::RstFinWait2Refused`).
+    pub fn waits_for_fin(&self) -> bool {
+        self.settings.rare().fin_wait_2.is_none_or(|limit| !limit.is_zero())
+    }
+
+    /// CLOSE of both directions: returns the rule if it is an abort (in this order: `Rule::RstUnreadDataAtClose`,
+    /// `Rule::RstAbort`, `Rule::RstFinWait2Refused`).
+    pub fn close(&mut self) -> Option<Rule> {
+        if self.fate.is_some() {
+            return None;
+        }
+        // No application is left to control acknowledgment.
+        self.release_acks();
+        if !self.incoming.is_empty() {
+            return Some(Rule::RstUnreadDataAtClose);
+        }
+        if self.settings.rare().linger.is_some_and(|time| time.is_zero()) {
+            return Some(Rule::RstAbort);
+        }
+        self.state = self.state.close();
+        (self.state == State::FinWait2 && !self.waits_for_fin()).then_some(Rule::RstFinWait2Refused)
+    }
+
+    pub fn kill(&mut self, now: Instant) -> bool {
+        if self.fate.is_some() {
+            return false;
+        }
+        let rule = match self.state.public() {
+            TcpState::Closing | TcpState::LastAck => Rule::EndKilledSilently,
+            _ => Rule::RstKilled,
+        };
+        self.abort(Ending::new(Cause::Aborted, EndedBy::Administrator, rule), now);
+        true
+    }
+}
