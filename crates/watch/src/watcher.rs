@@ -1,6 +1,6 @@
 //! The loop around sources and join: reads, orders by time, asks for more where it is worth it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -66,6 +66,42 @@ impl Job {
     }
 }
 
+/// Until when all reports have reached the join.
+///
+/// Broadcasts of destroyed sockets carry no time, so they count as of when they are read. If this process did not run
+/// for a while, what happened meanwhile is read at once, and the broadcasts come after events of the same sockets that
+/// are seconds older. Nothing is decided as of a time before which broadcasts may still wait.
+#[derive(Debug, Default)]
+struct Horizon {
+    /// When the sources were read: begin and end of each time.
+    reads: VecDeque<(Time, Time)>,
+    reached: Time,
+}
+
+impl Horizon {
+    /// The sources were read in this time.
+    fn read(&mut self, begun: Time, ended: Time) {
+        self.reads.push_back((begun, ended));
+    }
+
+    /// All events up to this time are with the join. Gives the time as of which it may decide.
+    fn reach(&mut self, released: Time) -> Time {
+        while let Some(&(begun, ended)) = self.reads.front()
+            && ended <= released
+        {
+            self.reached = begun;
+            self.reads.pop_front();
+        }
+        self.reached
+    }
+
+    /// When it is worth to read again for what is due at this time.
+    fn next(&self, due: Time) -> Time {
+        let read = self.reads.iter().find(|(begun, _)| *begun >= due);
+        read.map_or(due, |(_, ended)| ended.plus_millis(HOLD))
+    }
+}
+
 /// Watches the TCP connections of this host.
 ///
 /// ```no_run
@@ -90,6 +126,7 @@ pub struct Watcher {
     join: Join,
     /// Events that wait for earlier ones.
     pending: Vec<(Time, Event)>,
+    horizon: Horizon,
     counters: Job,
     list: Job,
     owners: Job,
@@ -125,6 +162,7 @@ impl Watcher {
             sources,
             join,
             pending: Vec::new(),
+            horizon: Horizon::default(),
             counters: Job::default(),
             list: Job::default(),
             owners: Job::default(),
@@ -159,9 +197,11 @@ impl Watcher {
         self.sources.wait(wake, timeout)?;
         // What happened before this time is read by the end of this turn, however late this process runs. What comes in
         // while sources are read one after the other may be read in part: an end without what led to it.
-        let complete = Time(now().0.saturating_sub(HOLD * 1_000_000));
+        let begun = now();
+        let complete = Time(begun.0.saturating_sub(HOLD * 1_000_000));
         let first = self.pending.len();
         self.read(&mut packet)?;
+        self.horizon.read(begun, now());
         self.describe_actors(first);
         let at = now();
         self.changed |= self.pending[first..].iter().any(|(_, event)| is_open(event));
@@ -177,7 +217,8 @@ impl Watcher {
         self.release(complete);
         self.find_owners(at);
         // Nothing is decided by what is not known yet.
-        Ok(self.collect(complete))
+        let decide = self.horizon.reach(complete);
+        Ok(self.collect(decide))
     }
 
     fn read(&mut self, mut packet: impl FnMut(&RawPacket<'_>)) -> io::Result<()> {
@@ -226,7 +267,8 @@ impl Watcher {
 
     /// Not longer than until a connection is to be looked at.
     fn time_left(&self, timeout: Duration) -> Duration {
-        let next = self.join.next_timeout().map(|at| Duration::from_nanos(at.plus_millis(HOLD).since(now())));
+        let next =
+            self.join.next_timeout().map(|due| Duration::from_nanos(self.horizon.next(due).since(now())));
         next.map_or(timeout, |next| next.min(timeout))
     }
 
@@ -314,4 +356,27 @@ impl Watcher {
 fn is_open(event: &Event) -> bool {
     let Event::Trace(trace) = event else { return false };
     matches!(trace.kind, TraceKind::SetState { new: TcpState::Established, .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_decided_while_what_was_read_late_waits() {
+        let at = Time::from_millis;
+        let mut horizon = Horizon::default();
+        horizon.read(at(1000), at(1001));
+        assert_eq!(horizon.reach(at(940)), Time(0));
+        // This process did not run for four seconds. What was broadcast meanwhile is read at 5000 and counts as of then.
+        horizon.read(at(5000), at(5030));
+        assert_eq!(horizon.reach(at(4940)), at(1000));
+        assert_eq!(horizon.next(at(1300)), at(5090), "as soon as those broadcasts are with the join");
+        assert_eq!(horizon.next(at(6000)), at(6000));
+        horizon.read(at(5040), at(5041));
+        assert_eq!(horizon.reach(at(4980)), at(1000));
+        horizon.read(at(5090), at(5091));
+        assert_eq!(horizon.reach(at(5030)), at(5000));
+        assert_eq!(horizon.reach(at(5091)), at(5090));
+    }
 }

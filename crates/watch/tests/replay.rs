@@ -2,9 +2,10 @@
 
 use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_watch::{
-    ConnectCall, Context, Counters, Ended, Event, Flow, Join, JoinOptions, Process, SocketReport, Source,
-    TcpInfo, TcpState, Time, Trace, TraceKind,
+    ConnectCall, Context, Counters, Ended, Event, Flow, Join, JoinOptions, Process, Segment, SocketReport,
+    Source, TcpInfo, TcpState, Time, Trace, TraceKind,
 };
+use lastack_wire::TcpFlags;
 
 /// Flags of an event in a system call, and in an interrupt for packets.
 const PROCESS: u8 = 0x20;
@@ -628,4 +629,55 @@ fn events_that_the_kernel_withholds_are_counted_as_lost() {
         assert_eq!(machine.end().cause, Cause::Orderly);
         assert_eq!(machine.join.totals().lost.get(&Source::Tracepoints), withheld.then_some(&1));
     }
+}
+
+fn syn(sent: bool, flow: Flow) -> Segment {
+    Segment {
+        sent,
+        flow,
+        flags: TcpFlags::SYN,
+        seq: 1000,
+        ack: 0,
+        window: 64240,
+        payload: 0,
+        hop_limit: 64,
+        ident: 0,
+    }
+}
+
+/// The packets of a CPU that did not run may be read after the end of their connection.
+#[test]
+fn a_syn_that_is_read_late_begins_no_other_connection() {
+    let mut machine = Machine::root();
+    let unbound = Flow::new("10.78.0.1:0".parse().unwrap(), flow().remote);
+    let kind = TraceKind::SetState { sk: 7, flow: unbound, old: TcpState::Close, new: TcpState::SynSent };
+    machine.trace(OWNER, PROCESS, kind);
+    let sent = Time::from_millis(machine.now);
+    machine.later(5).receive_reset();
+    machine.state(OWNER, SOFTIRQ, TcpState::SynSent, TcpState::Close).error(OWNER, SOFTIRQ, 111);
+    machine.join.handle(sent, Event::Segment(syn(true, flow())));
+    machine.destroyed(0, 0);
+    let ended = machine.end();
+    assert_eq!((ended.cause, owner(&ended)), (Cause::Refused, Some((OWNER, "connect"))));
+    assert_eq!((ended.packets, ended.started), (1, Some(sent)));
+    assert!(machine.join.totals().lost.is_empty(), "{:?}", machine.join.totals().lost);
+}
+
+/// Both ends are on this host, and packets show the connection: each of them is judged by its own transitions.
+#[test]
+fn the_end_of_one_socket_does_not_tell_that_events_of_the_other_were_withheld() {
+    let mut machine = Machine::root();
+    machine.event(Event::Segment(syn(false, flow()))).connect();
+    let far = flow().mirrored();
+    let far_state = |old, new| TraceKind::SetState { sk: 8, flow: far, old, new };
+    machine.trace(OWNER, SOFTIRQ, far_state(TcpState::SynRecv, TcpState::Established));
+    machine.trace(OWNER, PROCESS, far_state(TcpState::Established, TcpState::Close));
+    machine.trace(OWNER, PROCESS, TraceKind::DestroySock { sk: 8, flow: far, cookie: 0x1042 });
+    machine.receive_reset().state(OWNER, SOFTIRQ, TcpState::Established, TcpState::Close);
+    machine.destroyed(0, 0);
+    assert!(machine.join.totals().lost.is_empty(), "{:?}", machine.join.totals().lost);
+    // Another socket at the same address, whose transition is withheld.
+    machine.event(Event::Segment(Segment { seq: 9000, ..syn(true, flow()) }));
+    machine.connect().destroyed(0, 0);
+    assert_eq!(machine.join.totals().lost.get(&Source::Tracepoints), Some(&1));
 }

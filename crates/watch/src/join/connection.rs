@@ -300,6 +300,14 @@ impl Connection {
         self.due = Some(due.map_or(at, |due| due.max(at)));
     }
 
+    /// The last sign of its end whose time is exact. Reports of destroyed sockets have the time at which they are read.
+    pub(super) fn last_sign(&self) -> Option<Time> {
+        let resets = self.wire.resets.iter().map(|(at, _)| *at);
+        let replies = self.replies.iter().map(|reply| reply.at);
+        let closes = self.sides().filter_map(|side| side.close).map(|close| close.at);
+        closes.chain(replies).chain(resets).max()
+    }
+
     /// Whether every known end is over or it was reported.
     pub(super) fn is_over(&self) -> bool {
         self.reported.is_some()

@@ -99,6 +99,10 @@ pub struct Join {
     unclaimed: HashMap<u64, (Time, SocketReport)>,
     /// The tracepoint of destroyed sockets works on this kernel.
     traces_destroys: bool,
+    /// Sockets, by their address in the kernel, that are in CLOSE and not destroyed yet.
+    closed: HashSet<u64>,
+    /// There were more of them than are remembered.
+    closes_forgotten: bool,
     /// Judges the packets, as `lastack explain` does.
     explainer: packets::Explainer,
     /// The verdict of the packets on the connection that is judged now.
@@ -118,6 +122,8 @@ const MAX_OPENING: usize = 1 << 14;
 const MAX_UNCLAIMED: usize = 1 << 12;
 /// Cookies that are remembered of sockets whose connection was dropped.
 const MAX_PAST: usize = 1 << 16;
+/// Sockets in CLOSE that are remembered.
+const MAX_CLOSED: usize = 1 << 16;
 /// Local addresses that are remembered.
 const MAX_LOCAL: usize = 1 << 12;
 
@@ -147,6 +153,8 @@ impl Join {
             past_order: VecDeque::new(),
             unclaimed: HashMap::new(),
             traces_destroys: false,
+            closed: HashSet::new(),
+            closes_forgotten: false,
             explainer: packets::Explainer::default(),
             packet_verdict: None,
             packets_of: None,
@@ -349,13 +357,15 @@ impl Join {
         let begun_before = known.is_some_and(|connection| {
             connection.wire.syn.is_none() && connection.sides().all(|side| !side.is_over())
         });
+        // A SYN that is read late.
+        let ended_after = known.and_then(Connection::last_sign).is_some_and(|last| at < last);
         // The packets of the connection before on the same ports are read late.
         let traced = |side: &Side| side.opened.filter(|_| side.sk != 0);
         let opened = known.and_then(|connection| connection.sides().filter_map(traced).min());
         if opened.is_some_and(|opened| at < opened) && !segment.flags.contains(TcpFlags::SYN) {
             return;
         }
-        let id = self.connection(segment.flow, fresh && !repeated && !begun_before);
+        let id = self.connection(segment.flow, fresh && !repeated && !begun_before && !ended_after);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.wire.add(at, segment);
         if segment.flags.contains(TcpFlags::RST) {

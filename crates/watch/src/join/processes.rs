@@ -36,7 +36,11 @@ impl ProcessTable {
         }
     }
 
+    /// A process ended, whether it was described while it was alive or not.
     pub(super) fn exit(&mut self, at: Time, pid: u32, status: Option<i32>) {
+        if !self.known.contains_key(&pid) {
+            self.add(Process { pid, ..Process::default() });
+        }
         if let Some(known) = self.known.get_mut(&pid) {
             known.exit = Some((at, status));
         }

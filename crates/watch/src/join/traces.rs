@@ -4,7 +4,7 @@
 //! no network namespace: a socket counts once a source that does has seen it (its cookie in sock_diag, or a packet).
 
 use super::connection::{ActiveReset, Actor, Close, FirstFin, Reply, Side};
-use super::{Join, MAX_CLOSED_LISTENERS, MAX_OPENING, SETTLE, is_synchronized};
+use super::{Join, MAX_CLOSED, MAX_CLOSED_LISTENERS, MAX_OPENING, SETTLE, is_synchronized};
 use crate::event::{Flow, Source, TcpState, Time, Trace, TraceKind};
 
 impl Join {
@@ -33,7 +33,7 @@ impl Join {
             }
             &TraceKind::DestroySock { sk, flow, cookie } => {
                 self.traces_destroys = true;
-                if self.lacks_close(sk, flow) {
+                if !self.closed.remove(&sk) && self.was_alive(sk, flow) {
                     *self.totals.lost.entry(Source::Tracepoints).or_default() += 1;
                 }
                 self.opening.remove(&sk);
@@ -54,19 +54,30 @@ impl Join {
         }
     }
 
-    /// A socket is destroyed whose transition to CLOSE was not reported, though it was seen alive. The kernel withholds
-    /// events from perf while a BPF program is attached to the same tracepoint, and does not count them as lost.
-    fn lacks_close(&mut self, sk: u64, flow: Flow) -> bool {
+    /// Whether a socket that is destroyed was seen alive by other sources. If its transition to CLOSE was not reported,
+    /// that was withheld: the kernel does so while a BPF program is attached to the same tracepoint, and does not count
+    /// it as lost.
+    fn was_alive(&mut self, sk: u64, flow: Flow) -> bool {
         let flow = self.by_sk.get(&sk).copied().unwrap_or(flow);
-        if self.rivals.get(sk, flow).is_some() || !flow.is_complete() {
+        if self.closes_forgotten || self.rivals.get(sk, flow).is_some() || !flow.is_complete() {
             return false;
         }
         let connection = self.by_flow.get(&flow.undirected()).and_then(|id| self.connections.get(id));
         connection.filter(|connection| connection.reported.is_none()).is_some_and(|connection| {
             let side = connection.sides[connection.place(flow)].as_ref();
-            let alive = connection.wire.syn.is_some() || side.is_some_and(|side| side.listed.is_some());
-            alive && side.is_none_or(|side| side.close.is_none())
+            connection.wire.syn.is_some() || side.is_some_and(|side| side.listed.is_some())
         })
+    }
+
+    /// Remembers whether the socket at this address is in CLOSE, until it is destroyed.
+    fn remember_close(&mut self, sk: u64, new: TcpState) {
+        if new != TcpState::Close {
+            self.closed.remove(&sk);
+        } else if self.closed.len() < MAX_CLOSED {
+            self.closed.insert(sk);
+        } else {
+            self.closes_forgotten = true;
+        }
     }
 
     /// The socket with this flow and address, made known if it was not.
@@ -109,6 +120,7 @@ impl Join {
     }
 
     fn on_state(&mut self, at: Time, trace: &Trace, sk: u64, flow: Flow, old: TcpState, new: TcpState) {
+        self.remember_close(sk, new);
         if new == TcpState::SynSent {
             if self.opening.len() >= MAX_OPENING {
                 self.opening.clear();

@@ -109,6 +109,18 @@ pub fn wall_now() -> u64 {
     nanoseconds(ClockId::CLOCK_REALTIME)
 }
 
+/// By how much the clock of packets is ahead of that of all other events, in nanoseconds.
+///
+/// This thread may be suspended between two readings. Of several attempts that of the shortest duration counts.
+fn wall_ahead() -> u64 {
+    let attempt = || {
+        let (before, wall, after) = (now(), wall_now(), now());
+        let duration = after.since(before);
+        (duration, wall.saturating_sub(before.0 + duration / 2))
+    };
+    (0..4).map(|_| attempt()).min().map_or(0, |(_, ahead)| ahead)
+}
+
 fn nanoseconds(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |time| Duration::from(time).as_nanos() as u64)
 }
@@ -134,8 +146,9 @@ impl Sources {
         let broadcasts = open(&mut report, options, Source::Destroyed, Broadcasts::open);
         let counters = open(&mut report, options, Source::Counters, CounterFiles::open);
         let lists = open(&mut report, options, Source::Sockets, Lists::open);
-        let packets = open(&mut report, options, Source::Packets, || Packets::open(selection));
+        // A connection whose SYN is seen is one whose end the tracepoints will show, so these are open first.
         let tracepoints = open(&mut report, options, Source::Tracepoints, Tracepoints::open);
+        let packets = open(&mut report, options, Source::Packets, || Packets::open(selection));
         for availability in &mut report {
             availability.limit = match availability.source {
                 Source::Tracepoints => tracepoints.as_ref().and_then(|tracepoints| {
@@ -226,7 +239,7 @@ impl Sources {
             lost(events, Source::Tracepoints, count);
         }
         if let Some(packets) = &mut self.packets {
-            let ahead = wall_now().saturating_sub(now().0);
+            let ahead = wall_ahead();
             let count = packets.read(|captured| {
                 let packets::Captured { wall, sent, len, bytes } = captured;
                 packet(&RawPacket { wall, sent, len, bytes });

@@ -319,7 +319,11 @@ impl Names {
         {
             match self.0.get(&parent).cloned() {
                 Some((_, name)) => self.put(tid, time, name),
-                None => drop(self.0.remove(&tid)),
+                // A tid that is used again. What is known since a later time is its name.
+                None if self.0.get(&tid).is_some_and(|(since, _)| *since <= time) => {
+                    drop(self.0.remove(&tid))
+                }
+                None => {}
             }
         }
     }
@@ -361,6 +365,10 @@ mod tests {
         // A tid used again, by a process whose name is not known.
         names.inherit(&record(&[9, 9, (1 << 30) + 1, (1 << 30) + 2], b"", 5));
         assert_eq!(&*names.get((1 << 30) + 1), "", "no such thread");
+        // The name it takes is read before its beginning, from another CPU.
+        names.set(&record(&[9, (1 << 30) + 3], b"late\0\0\0\0", 8));
+        names.inherit(&record(&[9, 9, (1 << 30) + 3, (1 << 30) + 2], b"", 7));
+        assert_eq!(&*names.get((1 << 30) + 3), "late");
         assert_eq!(&*names.get(0), "<idle>");
         assert_eq!(&*names.get(std::process::id()), thread_name(std::process::id()).as_ref());
     }
