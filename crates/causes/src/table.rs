@@ -45,14 +45,14 @@ causes! {
         "The listener was closed while the connection waited to be accepted; the application never saw it.",
         "Drain the accept queue before the listener stops; consider net.ipv4.tcp_migrate_req.";
     PortReuse "C16" "port-reuse" Benign 0.95
-        "A new connection used the port of an earlier one that the peer still knew.",
+        "A new connection used the port of an earlier one that the peer still had.",
         "Use more ephemeral ports and timestamps, and no fixed source port; a NAT may reuse ports too fast.";
     SynProxy "C18" "syn-proxy" Harmful 0.7
-        "A proxy answered the handshake in the server's name and could not complete it behind.",
-        "Look behind the proxy, and capture on both of its sides.";
+        "A proxy answered the handshake for the server, and could not connect to the server.",
+        "Check the servers behind the proxy, and capture on both sides of it.";
     Scan "C22" "scan" Suspicious 0.95
-        "A port scan: a probe that never meant to carry data.",
-        "If the scan was not yours, tell the people who handle security; the count of ports and hosts is in the group.";
+        "A port scan: a probe that carries no data.",
+        "If the scan was not yours, inform your security team; the number of ports and hosts is in the group.";
     HealthCheck "C23" "health-check" Benign 0.9
         "A health check that opens the connection and resets it without data.",
         "Leave these out of error statistics; a check with a request, or one that closes with FIN, leaves no resets.";
@@ -65,14 +65,14 @@ causes! {
 
     // An end aborted.
     Abort "C05" "abort" Suspicious 0.7
-        "An end aborted the connection by choice; no sign of unread data was seen.",
-        "Look for SO_LINGER with timeout 0 (SetLinger(0), nolinger), `ss -K`, or a program that was made to drop its connections.";
+        "An end aborted the connection deliberately; there is no sign of unread data.",
+        "Look for SO_LINGER with timeout 0 (SetLinger(0), nolinger), `ss -K`, or a program that drops its connections on request.";
     CloseUnread "C06" "close-unread" Harmful 0.8
         "An end closed the connection, or its process died, with received data unread.",
         "Read to the end of the data before closing, or half-close and linger; check whether the process was killed at that time.";
     DataAfterClose "C07" "data-after-close" Suspicious 0.95
         "An end had closed the connection; data that arrived later was answered with a reset.",
-        "The end that sent late must take the peer's FIN as the end of the connection.";
+        "The end that sent late should treat the peer's FIN as the end of the connection.";
     CloseNotifyRace "C07t" "close-notify-race" Benign 0.95
         "TLS: the closing alerts and FINs of both ends crossed; no application data was lost.", "";
     KeepaliveRace "C08" "keepalive-race" Harmful 0.9
@@ -83,7 +83,7 @@ causes! {
         "The peer or the path is dead. If a NAT or firewall is between, probe more often than its timer.";
     DeliveryTimeout "C14" "delivery-timeout" Harmful 0.9
         "Data was retransmitted without any acknowledgment until the sender gave up.",
-        "Find out which direction dies with captures at both ends; check the path MTU and recent failovers.";
+        "Capture at both ends to find which direction fails; check the path MTU and recent failovers.";
     ZeroWindow "C15" "zero-window" Harmful 0.9
         "The receiver's window stayed at zero: its program did not read.",
         "Find out what blocks the receiving program: its stack traces, garbage collection, a blocked worker.";
@@ -97,18 +97,18 @@ causes! {
         "The two ends spoke different protocols, or TLS could not agree.",
         "Check which protocol that port speaks; with a TLS alert, its name says what was refused.";
     Echo "C27" "echo" Benign 0.9
-        "A reset that only answers a segment after the connection's end was decided.", "";
+        "A reset that answers a late segment of a connection that had already ended.", "";
 
     // Lost state, and devices on the path.
     LostState "C09" "lost-state" Harmful 0.6
-        "The peer no longer knew the connection and answered a segment of it with a reset.",
+        "The peer no longer had the connection and answered a segment of it with a reset.",
         "Check the peer's uptime, restarts of pods, and failovers (VRRP: the reset comes from another MAC address).";
     IdleReset "C10" "idle-reset" Suspicious 0.9
         "An idle timer ended the connection with a reset.",
         "Send keep-alives more often than that timer, or raise it.";
     StateExpired "C11" "state-expired" Harmful 0.9
-        "A device on the path had forgotten the idle connection and reset its next packet.",
-        "Send keep-alives more often than the device's timer; see nf_conntrack_tcp_be_liberal; do not reset what is INVALID.";
+        "A device on the path had dropped the state of the idle connection and answered its next packet with a reset.",
+        "Send keep-alives more often than the device's timer; see nf_conntrack_tcp_be_liberal; do not answer INVALID packets with resets.";
     SilentDrop "C12" "silent-drop" Harmful 0.9
         "Segments vanished without any answer.",
         "Capture at both ends; `tracepath` for the path MTU, clamp the MSS, and read the firewall's log.";
@@ -116,7 +116,7 @@ causes! {
         "A reset was not acceptable to its receiver, and the connection went on.",
         "Note the attempt: a third party sent resets for this connection without knowing its sequence numbers.";
     Injected "C19" "injected" Harmful 0.95
-        "A third party forged a reset, or data, in the name of an end.",
+        "A third party forged a reset, or data, with the address of an end.",
         "Capture at both ends: a packet that arrives at one of them and was not sent at the other is forged.";
     InlineReset "C20" "inline-reset" Harmful 0.8
         "A device on the path swallowed the data and reset the connection.",
@@ -125,7 +125,7 @@ causes! {
         "Only one direction of the connection is visible here, or passes a device on the path.",
         "Capture both directions; with asymmetric routing, a stateful firewall must see both.";
     Mptcp "C29" "mptcp" Suspicious 0.99
-        "MPTCP ended this subflow and stated why.", "Read the stated reason; other subflows may live on.";
+        "MPTCP ended this subflow and stated why.", "Read the stated reason; other subflows may continue.";
     Declared "C30" "declared" Suspicious 0.99
         "The reset states its reason.", "Take the stated reason as a hint: it is not authenticated.";
     Open "C31" "open" Benign 0.99
@@ -146,7 +146,7 @@ causes! {
         "ICMP: a packet was too big for the next link.",
         "Clamp the MSS, and let these ICMP messages pass: without them large packets vanish.";
     IcmpTimeExceeded "I06" "icmp-time-exceeded" Suspicious 0.95
-        "ICMP: the packet's hop limit ran out.", "A routing loop, unless traceroute is in use.";
+        "ICMP: the packet's hop limit was exceeded.", "A routing loop, unless traceroute is in use.";
     IcmpOther "I07" "icmp-other" Suspicious 0.9
         "ICMP: another error.", "See its type and code.";
 
@@ -163,19 +163,19 @@ causes! {
         "A rule of the run (--allow, --deny, --offline) denied it.",
         "Allow the destination (--allow), or find out why the program wants to reach it.";
     FaultInjected "L05" "fault-injected" Suspicious 0.99
-        "A fault that was asked for (--inject) ended it.", "Nothing: the fault was asked for.";
+        "An injected fault (--inject) ended it.", "Nothing: the fault was requested.";
     NotCarried "L06" "not-carried" Suspicious 0.99
         "lastack does not carry packets of this kind.", "Run the part that needs them outside of `lastack run`.";
     ProxyFailed "L07" "proxy-failed" Harmful 0.99
         "The proxy (--via) did not answer, or refused to carry it.",
         "Look at the proxy: its address, its rules, user and password; datagrams need SOCKS5 with UDP ASSOCIATE.";
     Answered "D01" "answered" Benign 0.99
-        "Datagrams went, and datagrams came back.", "";
+        "Datagrams were sent and answered.", "";
     NoAnswer "D02" "no-answer" Suspicious 0.9
-        "Datagrams went, and nothing came back.",
-        "Is the service up, and does its answer find the way back? Silence is also what a firewall that drops looks like.";
+        "Datagrams were sent, and none was answered.",
+        "Is the service up, and can its answer return? A firewall that drops packets looks the same.";
     OneWay "D03" "one-way" Benign 0.9
-        "Datagrams of a protocol that has no answers.", "";
+        "Datagrams of a protocol without answers.", "";
     NameNotFound "D04" "name-not-found" Suspicious 0.99
         "The name server says that the name does not exist.", "Check the name, and the search domains.";
     NameServerFailed "D05" "name-server-failed" Harmful 0.99

@@ -41,18 +41,17 @@ enum Color {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::RunArgs>),
-    #[command(name = "slirp4netns")]
-    Slirp4netns(compat::SlirpArgs),
-    Pasta(Box<compat::PastaArgs>),
     Explain(explain::ExplainArgs),
+    Watch(watch::WatchArgs),
     Lab(lab::LabArgs),
     Probe(probe::ProbeArgs),
     Serve(serve::ServeArgs),
     Script(script::ScriptArgs),
     Rules(rules::RulesArgs),
-    Watch(watch::WatchArgs),
+    #[command(name = "slirp4netns")]
+    Slirp4netns(compat::SlirpArgs),
+    Pasta(Box<compat::PastaArgs>),
     /// Write the man pages into a directory
-    #[command(hide = true)]
     Man {
         /// The directory
         directory: std::path::PathBuf,

@@ -131,7 +131,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "Ports and destinations")]
     pub map_localhost: Vec<u16>,
 
-    /// Connect by this proxy: socks5://[USER:PASSWORD@]HOST:PORT, socks5h:// (the proxy resolves names), or http://
+    /// Connect through this proxy: socks5://[USER:PASSWORD@]HOST:PORT, socks5h:// (the proxy resolves names), or http://
     /// (CONNECT; the proxy resolves names). Datagrams need SOCKS5. This host's loopback is reached directly
     #[arg(long, value_name = "PROXY", help_heading = "Ports and destinations")]
     pub via: Option<String>,
@@ -190,7 +190,7 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Processes of the program")]
     pub kill_rest: bool,
 
-    /// Make the program root in its own namespaces, even if started by a user; other users exist as /etc/subuid allows
+    /// Make the program root in its own namespaces, even if started by a user; other users are mapped as /etc/subuid allows
     #[arg(long, help_heading = "Processes of the program")]
     pub map_root: bool,
 
@@ -207,7 +207,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "PID|PATH", help_heading = "Namespace")]
     pub join: Option<String>,
 
-    /// Enter this user namespace before; by default the one that owns the network namespace
+    /// Enter this user namespace first (default: the one that owns the network namespace)
     #[arg(long, value_name = "PATH", requires = "join", help_heading = "Namespace")]
     pub join_user: Option<PathBuf>,
 
@@ -235,7 +235,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDRESS", help_heading = "Namespace")]
     pub dns_at: Vec<IpAddr>,
 
-    /// Go on in the background once the network is ready; the report needs --output then
+    /// Continue in the background once the network is ready; the report then needs --output
     #[arg(long, help_heading = "Namespace")]
     pub detach: bool,
 

@@ -266,7 +266,7 @@ fn a_plan_that_does_not_fit_together_is_refused() {
 fn a_launcher_that_does_not_know_its_part_is_reported() {
     let (plan, _place) = prepare();
     let error = launch(&Plan { launcher: "/bin/true".into(), ..plan.clone() }, &["true"]).unwrap_err();
-    assert!(error.to_string().contains("it ended by itself: exit status: 0"), "{error}");
+    assert!(error.to_string().contains("it exited: exit status: 0"), "{error}");
     let error = launch(&Plan { launcher: "/no/such/launcher".into(), ..plan }, &["true"]).unwrap_err();
     assert_eq!((error.failure().step, error.exit_status()), (Step::Spawn, 125));
 }

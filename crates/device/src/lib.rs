@@ -77,7 +77,7 @@ impl FromStr for DeviceKind {
         match s {
             "tun" => Ok(Self::Tun),
             "veth" => Ok(Self::Veth),
-            other => Err(format!("unknown kind of device {other:?}: it is tun or veth")),
+            other => Err(format!("unknown kind of device {other:?} (expected tun or veth)")),
         }
     }
 }

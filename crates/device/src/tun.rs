@@ -35,9 +35,8 @@ impl Tun {
     /// is not configured: bring it up and add addresses with [`Netlink`](super::Netlink) or `ip`.
     pub fn open(name: &str) -> Result<Self, DeviceError> {
         let fd = create(name)?;
-        let name = sys::tun_attachment(fd.as_fd()).operation(|| format!("ask for the name of {name}"))?.name;
-        let mtu =
-            sys::interface_mtu(&name).operation(|| format!("ask for the MTU of {name} (SIOCGIFMTU)"))?;
+        let name = sys::tun_attachment(fd.as_fd()).operation(|| format!("read the name of {name}"))?.name;
+        let mtu = sys::interface_mtu(&name).operation(|| format!("read the MTU of {name} (SIOCGIFMTU)"))?;
         Self::from_fd(fd, mtu)
     }
 
@@ -52,10 +51,8 @@ impl Tun {
     /// interface without queues, `E2BIG` for more than the kernel supports (256).
     pub fn open_queues(name: &str, queues: usize) -> Result<Vec<Self>, DeviceError> {
         let first = create_with(name, libc::IFF_TUN | libc::IFF_MULTI_QUEUE)?;
-        let name =
-            sys::tun_attachment(first.as_fd()).operation(|| format!("ask for the name of {name}"))?.name;
-        let mtu =
-            sys::interface_mtu(&name).operation(|| format!("ask for the MTU of {name} (SIOCGIFMTU)"))?;
+        let name = sys::tun_attachment(first.as_fd()).operation(|| format!("read the name of {name}"))?.name;
+        let mtu = sys::interface_mtu(&name).operation(|| format!("read the MTU of {name} (SIOCGIFMTU)"))?;
         let filter = sys::load_filter(&steering::program())
             .operation(|| "load the filter that chooses the queue (BPF_PROG_LOAD)".to_owned())?;
         sys::set_tun_steering(first.as_fd(), filter.as_fd())
@@ -83,7 +80,7 @@ impl Tun {
             0 => None,
             _ => {
                 let own = sys::tap_address(fd.as_fd())
-                    .operation(|| format!("ask for the address of {name} (SIOCGIFHWADDR)"))?;
+                    .operation(|| format!("read the address of {name} (SIOCGIFHWADDR)"))?;
                 Some(Ethernet { source: PEER, destination: own })
             }
         };

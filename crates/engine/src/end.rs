@@ -304,10 +304,8 @@ impl fmt::Display for LikelyCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoListener => "no socket listens at the peer's port",
-            Self::UnknownConnection => {
-                "the peer does not know the connection (it lost its state or has closed)"
-            }
-            Self::AbortedByPeer => "the peer aborted a connection that it knew",
+            Self::UnknownConnection => "the peer has no such connection (it lost its state or has closed)",
+            Self::AbortedByPeer => "the peer aborted an existing connection",
         })
     }
 }

@@ -31,12 +31,24 @@ const SEND: &[Row] = &[
         "6298",
         "engine/src/tcp/send/rtt.rs",
     ),
+    Row(
+        "RTT estimation",
+        &["RTT estimation", "SRTT", "exponential backoff"],
+        "6298",
+        "engine/src/tcp/send/rtt.rs",
+    ),
+    Row("Minimum RTT", &["minimum RTT"], "-", "engine/src/tcp/send/min_rtt.rs"),
     Row("Karn's algorithm", &["Karn"], "6298", "engine/src/tcp/send/rtt.rs"),
     Row("Fast retransmit", &["fast retransmit", "NewReno"], "6582", "engine/src/tcp/send/recovery.rs"),
     Row("Limited transmit", &["limited transmit"], "3042", "engine/src/tcp/send/recovery.rs"),
-    Row("SACK scoreboard", &["scoreboard"], "6675", "engine/src/tcp/send/scoreboard/mod.rs"),
+    Row(
+        "SACK scoreboard",
+        &["SACK scoreboard", "retransmission queue"],
+        "6675",
+        "engine/src/tcp/send/scoreboard/mod.rs",
+    ),
     Row("SACK reneging", &["reneging"], "2018", "engine/src/tcp/send/scoreboard/mod.rs"),
-    Row("RACK", &["RACK,"], "8985", "engine/src/tcp/send/rack.rs"),
+    Row("RACK", &["RACK", "reordering window"], "8985", "engine/src/tcp/send/rack.rs"),
     Row("Tail loss probe", &["tail loss probe", "TLP"], "8985", "engine/src/tcp/send/recovery.rs"),
     Row(
         "Proportional rate reduction",
@@ -46,12 +58,24 @@ const SEND: &[Row] = &[
     ),
     Row("Eifel detection", &["Eifel", "spurious"], "3522", "engine/src/tcp/send/recovery.rs"),
     Row("F-RTO", &["F-RTO"], "5682", "engine/src/tcp/send/recovery.rs"),
-    Row("D-SACK", &["D-SACK"], "2883", "engine/src/tcp/send/recovery.rs"),
+    Row("D-SACK", &["D-SACK", "undo"], "2883", "engine/src/tcp/send/recovery.rs"),
+    Row(
+        "Congestion window validation",
+        &["congestion window validation"],
+        "7661",
+        "engine/src/tcp/send/recovery.rs",
+    ),
     Row("CUBIC", &["CUBIC"], "9438", "engine/src/tcp/send/congestion/cubic.rs"),
     Row(
         "Slow start and congestion avoidance",
-        &["Reno:", "congestion avoidance"],
+        &["Reno", "slow start and", "congestion avoidance"],
         "5681",
+        "engine/src/tcp/send/congestion/reno.rs",
+    ),
+    Row(
+        "Appropriate byte counting",
+        &["appropriate byte counting", "ABC"],
+        "3465",
         "engine/src/tcp/send/congestion/reno.rs",
     ),
     Row("HyStart++", &["HyStart"], "9406", "engine/src/tcp/send/congestion/hystart.rs"),
@@ -85,6 +109,7 @@ const RECEIVE: &[Row] = &[
     Row("Out-of-order queue", &["out-of-order"], "-", "engine/src/buffer/recv.rs"),
     Row("Receive buffer auto-tuning", &["auto-tuning"], "-", "engine/src/tcp/recv/autotune.rs"),
     Row("PAWS", &["PAWS"], "7323", "engine/src/tcp/connection/arrives.rs"),
+    Row("Urgent data", &["urgent pointer", "URG"], "9293", "engine/src/tcp/connection/arrives.rs"),
     Row("Segment processing", &["SEGMENT ARRIVES"], "9293", "engine/src/tcp/connection/arrives.rs"),
     Row("Receive offload", &["GRO"], "-", "device/src/virtio.rs"),
 ];
@@ -98,8 +123,8 @@ const CONNECTION: &[Row] = &[
     ),
     Row("Simultaneous open", &["simultaneous open"], "9293", "engine/src/tcp/handshake/arrives.rs"),
     Row("Window scaling", &["window scaling"], "7323", "engine/src/tcp/handshake/negotiate.rs"),
-    Row("Timestamps", &["timestamps,"], "7323", "engine/src/tcp/handshake/negotiate.rs"),
-    Row("SYN cookies", &["SYN cookies"], "4987", "engine/src/tcp/handshake/cookies.rs"),
+    Row("Timestamps", &["timestamps"], "7323", "engine/src/tcp/handshake/negotiate.rs"),
+    Row("SYN cookies", &["SYN cookies", "SYN flood"], "4987", "engine/src/tcp/handshake/cookies.rs"),
     Row(
         "SYN queue, accept queue",
         &["backlog", "accept queue", "SYN queue"],
@@ -112,21 +137,32 @@ const CONNECTION: &[Row] = &[
     Row("User timeout", &["user timeout option"], "5482", "engine/src/tcp/connection/user_timeout.rs"),
     Row("Half-close, linger", &["half-close", "SO_LINGER"], "9293", "engine/src/tcp/socket/closing.rs"),
     Row("TIME-WAIT", &["TIME-WAIT", "2 MSL"], "1337", "engine/src/tcp/closed/time_wait.rs"),
+    Row(
+        "TIME-WAIT assassination",
+        &["TIME-WAIT assassination"],
+        "1337",
+        "engine/src/tcp/closed/time_wait.rs",
+    ),
     Row("Reuse of TIME-WAIT by timestamps", &["6191"], "6191", "engine/src/tcp/closed/time_wait.rs"),
     Row("Orphans", &["orphan"], "-", "engine/src/tcp/memory.rs"),
     Row("TCP_INFO", &["TCP_INFO"], "9293", "engine/src/tcp/socket/info.rs"),
 ];
 
 const ATTACKS: &[Row] = &[
-    Row("Acceptance of a RST", &["RST is accepted", "5961"], "5961", "engine/src/tcp/acceptance.rs"),
+    Row(
+        "Acceptance of a RST",
+        &["RST is accepted", "blind reset", "5961"],
+        "5961",
+        "engine/src/tcp/acceptance.rs",
+    ),
     Row("Challenge ACK", &["challenge ACK"], "5961", "engine/src/tcp/connection/arrives.rs"),
-    Row("Reset generation", &["RST replies"], "9293", "engine/src/tcp/closed/reset_reply.rs"),
+    Row("Reset generation", &["RST replies", "half-open"], "9293", "engine/src/tcp/closed/reset_reply.rs"),
     Row("ICMP attacks", &["5927", "soft errors"], "5927", "engine/src/tcp/connection/icmp.rs"),
     Row("ICMP rate limits", &["rate limits"], "4443", "engine/src/icmp/limiter.rs"),
 ];
 
 const IP: &[Row] = &[
-    Row("Path MTU discovery", &["path MTU discovery:", "1191"], "1191", "engine/src/ip/paths.rs"),
+    Row("Path MTU discovery", &["path MTU discovery", "PMTUD", "1191"], "1191", "engine/src/ip/paths.rs"),
     Row("Black hole detection", &["black hole"], "4821", "engine/src/ip/paths.rs"),
     Row("Fragmentation, identification", &["fragmentation of", "6864"], "6864", "engine/src/ip/fragment.rs"),
     Row("Reassembly", &["reassembly of"], "5722", "engine/src/ip/reassembly.rs"),

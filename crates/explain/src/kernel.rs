@@ -145,7 +145,10 @@ impl Trace {
                 expected: None,
                 speaks_for: Some(cause),
                 against: (cause != before).then_some(before),
-                text: format!("the kernel that sent the reset says {} in state {}", said.reason, said.state),
+                text: format!(
+                    "the kernel that sent the reset gives the reason {} in state {}",
+                    said.reason, said.state
+                ),
             },
         );
     }

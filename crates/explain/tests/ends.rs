@@ -433,7 +433,7 @@ fn a_group_that_ends_at_once_says_so() {
     let ended: Vec<_> = explainer.ready().collect();
     let groups = explainer.groups_of(&ended);
     assert_eq!(groups.len(), 1, "{groups:?}");
-    assert_eq!(groups[0].fact, "all in the same instant, 33.0 s after the last traffic");
+    assert_eq!(groups[0].fact, "all at the same time, 33.0 s after the last traffic");
 }
 
 /// The causes of connections to these ports, each of one packet that is captured three times.

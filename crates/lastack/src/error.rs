@@ -309,7 +309,7 @@ pub(crate) fn raw_error(error: RawError) -> io::Error {
 
 /// A listener that was killed: EINVAL, as on Linux.
 pub(crate) fn listener_killed(local: SocketAddr) -> io::Error {
-    let cure = format!("an administrator closed the listener at {local}: bind another one");
+    let cure = format!("the listener at {local} was closed by an administrator");
     io::Error::new(ErrorKind::InvalidInput, cure)
 }
 

@@ -100,7 +100,7 @@ impl Host {
             // A link that segments super-segments continues to do so.
             let max_packet = if config.max_packet > config.mtu { config.max_packet } else { mtu };
             let changed = inner.stack.set_mtu(mtu, max_packet);
-            changed.map_err(|_| invalid("an MTU has 68 bytes at least (RFC 791)"))
+            changed.map_err(|_| invalid("the MTU must be at least 68 bytes (RFC 791)"))
         })
     }
 

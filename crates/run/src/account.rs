@@ -100,7 +100,12 @@ impl ConnectionReport {
                 "the address leads to this host itself",
                 LOOPBACK_HINT,
             ),
-            _ => (Outcome::Refused, Rule::RstIntercepted, "only names are answered there, at port 53", ""),
+            _ => (
+                Outcome::Refused,
+                Rule::RstIntercepted,
+                "only DNS queries are answered there, at port 53",
+                "",
+            ),
         };
         let mut record = self.record(outcome, By::Lastack, Some(rule), TcpState::SynSent);
         record.note = Some(note.to_owned());
@@ -349,7 +354,7 @@ impl ConnectionReport {
         record.note = match (program, remote) {
             (true, false) => Some("the program had closed, the remote had not".to_owned()),
             (false, true) => Some("the remote had closed, the program had not".to_owned()),
-            (true, true) => Some("both had closed, and not all of it had arrived".to_owned()),
+            (true, true) => Some("both had closed, and some data had not arrived".to_owned()),
             (false, false) => None,
         };
         record
@@ -394,9 +399,7 @@ impl ConnectionReport {
         };
         let mut record = self.record(outcome, by, Some(end.rule), peer_state(end.state));
         record.note = match end.inferred {
-            _ if outcome == Outcome::TimedOut => {
-                Some("the program's side does not answer any more".to_owned())
-            }
+            _ if outcome == Outcome::TimedOut => Some("the program's side no longer answers".to_owned()),
             Some(LikelyCause::UnknownConnection) => {
                 Some("more data arrived after the program had closed".to_owned())
             }

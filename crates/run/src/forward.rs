@@ -162,13 +162,13 @@ impl Forwards {
             "remove_hostfwd" => {
                 let id = request.arguments.id.ok_or("remove_hostfwd: arguments.id is missing")?;
                 let removed = self.all.borrow_mut().remove(&id);
-                let removed = removed.ok_or_else(|| format!("remove_hostfwd: there is no id {id}"))?;
+                let removed = removed.ok_or_else(|| format!("remove_hostfwd: unknown id {id}"))?;
                 removed.tasks.iter().for_each(AbortHandle::abort);
                 Ok(json!({}))
             }
-            other => {
-                Err(format!("unknown request {other:?}: it is add_hostfwd, list_hostfwd or remove_hostfwd"))
-            }
+            other => Err(format!(
+                "unknown request {other:?} (expected add_hostfwd, list_hostfwd or remove_hostfwd)"
+            )),
         }
     }
 
@@ -195,11 +195,11 @@ impl Forwards {
 
 impl Arguments {
     fn to_publish(&self, run: &Run) -> Result<(Value, Published, Proto), String> {
-        let proto = self.proto.as_deref().ok_or("arguments.proto is missing: it is tcp or udp")?;
+        let proto = self.proto.as_deref().ok_or("arguments.proto is missing (expected tcp or udp)")?;
         let transport = match proto {
             "tcp" | "tcp4" | "tcp6" => Proto::Tcp,
             "udp" | "udp4" | "udp6" => Proto::Udp,
-            _ => return Err(format!("arguments.proto {proto:?} is not supported: it is tcp or udp")),
+            _ => return Err(format!("arguments.proto {proto:?} is not supported (expected tcp or udp)")),
         };
         let any = if proto.ends_with('6') { "::" } else { "0.0.0.0" };
         let address = |name: &str, text: &str| {

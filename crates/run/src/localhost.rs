@@ -66,7 +66,7 @@ pub async fn serve(run: Rc<Run>, listener: OwnedFd, at: SocketAddr) {
                 }
             }
             Err(error) => {
-                let why = format!("{at} of the program's network does not lead to this host's: {error}");
+                let why = format!("cannot forward {at} of the program's network to this host: {error}");
                 return run.report.warn(why);
             }
         }

@@ -195,7 +195,7 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     });
     if let Err(error) = run.report.finish() {
         // The program's exit status takes precedence over a failure of the report.
-        anstream::eprintln!("lastack: the report could not be written to its end: {error}");
+        anstream::eprintln!("lastack: the report could not be written completely: {error}");
     }
     match run.lost.take() {
         None => Ok(run.judge(status)),
@@ -262,7 +262,7 @@ impl Run {
         }
         if self.plan.report.to != Destination::Nowhere && !self.plan.report.json {
             let plural = if failures == 1 { "connection" } else { "connections" };
-            anstream::eprintln!("lastack: exit status 1: {failures} {plural} ended as --fail-on names");
+            anstream::eprintln!("lastack: exit status 1: {failures} {plural} matched --fail-on");
         }
         ExitStatus::from_raw(FAILED_ON << 8)
     }
@@ -422,7 +422,7 @@ fn watch_driver(run: &Rc<Run>, driver: JoinHandle<io::Result<()>>) -> JoinHandle
     let run = run.clone();
     tokio::task::spawn_local(async move {
         let why = match driver.await {
-            Ok(Ok(())) => "its driver ended".to_owned(),
+            Ok(Ok(())) => "the driver of its stack ended".to_owned(),
             Ok(Err(error)) => error.to_string(),
             Err(panic) => format!("lastack itself failed ({panic}): please report this"),
         };

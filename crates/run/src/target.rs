@@ -102,7 +102,7 @@ impl FromStr for Target {
         let letters = |label: &str| label.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
         let numeric = name.chars().all(|c| c.is_ascii_digit() || c == '.');
         if name.is_empty() || numeric || !name.split('.').all(|label| !label.is_empty() && letters(label)) {
-            return Err(wrong("is no destination"));
+            return Err(wrong("is not a destination"));
         }
         Ok(if domain { Self::Domain(name.to_owned()) } else { Self::Name(name.to_owned()) })
     }

@@ -44,7 +44,7 @@ pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
             write!(line, "; or {} ({:.2}): {} would settle it", other.cause, other.confidence, other.settle);
     }
     if ended.amends {
-        line.push_str("; this connection had ended in order before");
+        line.push_str("; this connection had ended cleanly before");
     }
     line
 }
@@ -112,8 +112,11 @@ pub fn summary(totals: &Totals, open: usize) -> String {
         );
     }
     if totals.evicted > 0 {
-        let _ =
-            writeln!(out, "  {} connections were forgotten: too many were open at a time", totals.evicted);
+        let _ = writeln!(
+            out,
+            "  {} connections were dropped from memory: too many were open at a time",
+            totals.evicted
+        );
     }
     if totals.foreign > 0 {
         let _ = writeln!(out, "  {} sockets of other network namespaces were left out", totals.foreign);

@@ -30,7 +30,7 @@ impl Source {
             Self::Counters => "causes, where there are no tracepoints",
             Self::Processes => "the signal that killed a process",
             Self::Sockets => "the owners of accepted connections",
-            Self::Packets => "the kind of a peer's reset, what devices on the path do",
+            Self::Packets => "the kind of a peer's reset, interference by devices on the path",
             Self::Tracepoints => "the kernel's reason (it is inferred), the process of short connections",
             Self::Calls => "refused and other short connections of the program",
         }

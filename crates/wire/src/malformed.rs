@@ -31,7 +31,7 @@ impl fmt::Display for Malformed {
             Self::Length => "a length field contradicts its header",
             Self::Checksum => "the checksum is wrong",
             Self::Option => "an IP option is malformed or must not be skipped",
-            Self::ExtensionHeader => "an IPv6 extension header cannot be passed over",
+            Self::ExtensionHeader => "an IPv6 extension header that cannot be skipped",
         })
     }
 }

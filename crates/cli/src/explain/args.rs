@@ -10,8 +10,8 @@ use crate::fail_on::FailOn;
 ///
 /// Reads pcap and pcapng, compressed with gzip, zstd, xz, bzip2 or lz4. Several files are merged by time.
 /// Exit status: 0 if no connection ended in a way that --fail-on names (always, without --fail-on); 1 if one did; 2 for
-/// options that are not valid; 3 if no input could be read, or an output not be written; 4 if the input could be read only in
-/// part.
+/// options that are not valid; 3 if no input could be read, or an output could not be written; 4 if
+/// the input could be read only in part.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The captures; `-` is standard input
@@ -34,11 +34,11 @@ pub struct ExplainArgs {
     #[arg(long = "md")]
     pub markdown: bool,
 
-    /// Write a page of HTML to this file, which needs no network
+    /// Write a self-contained HTML page to this file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 
-    /// Write the packets of the connections that ended badly to this pcapng file, with comments on those that decide
+    /// Write the packets of the connections that ended badly to this pcapng file, with comments on the decisive ones
     #[arg(short, long, value_name = "FILE")]
     pub write: Option<PathBuf>,
 
@@ -46,7 +46,7 @@ pub struct ExplainArgs {
     #[arg(long, requires = "write")]
     pub all_packets: bool,
 
-    /// Replace addresses in all output; with -w, leave out payload, link headers and what is not TCP
+    /// Replace addresses in all output; with -w, leave out payload, link headers and packets other than TCP
     #[arg(long)]
     pub anonymize: bool,
 
@@ -54,7 +54,7 @@ pub struct ExplainArgs {
     #[arg(long)]
     pub redact: bool,
 
-    /// Lines of `perf script` or tracefs with tcp:tcp_send_reset events: the kernel's reasons decide
+    /// Use the kernel's reasons of resets: the output of `perf script` or tracefs with tcp:tcp_send_reset events
     #[arg(long, value_name = "FILE")]
     pub kernel_trace: Option<PathBuf>,
 

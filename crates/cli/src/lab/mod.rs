@@ -47,7 +47,7 @@ pub struct LabArgs {
     #[arg(short, long, value_name = "FILE")]
     write: Option<PathBuf>,
 
-    /// Write the scenarios with their sequence diagrams to this file, as a page of HTML that needs no network
+    /// Write the scenarios with their sequence diagrams to this file, as a self-contained HTML page
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     html: Option<PathBuf>,
 

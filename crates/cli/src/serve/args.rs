@@ -13,16 +13,16 @@ use lastack_run::units;
 /// Serve test behaviors (echo, discard, reset, ..) on a TUN interface
 ///
 /// lastack makes the interface, gives this machine's side of the link the address next to its own, and listens. Each
-/// connection's end is printed. SIGINT or SIGTERM ends it, with status 0: what is open is closed as a kernel does it for
-/// a process that dies, and what has not ended a second later is printed as open (a second signal does not wait). It
-/// needs root, or CAP_NET_ADMIN.
+/// connection's end is printed. SIGINT or SIGTERM ends it, with status 0: open connections are closed as the kernel
+/// closes those of a process that exits; those that have not ended one second later are printed as open (a second signal
+/// ends it at once). It needs root, or CAP_NET_ADMIN.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "Examples:
   lastack serve --listen 7 --behave echo
   lastack serve --listen 80 --behave rst-after=1k -w resets.pcapng
   lastack serve --listen 80 --tun peer0 --addr 192.168.77.1/24
 
-Behaviours:
+Behaviors:
   echo         sends back what it receives, and closes when the peer does
   discard      reads everything, and closes when the peer does
   rst-after=N  aborts with RST after N bytes (0: after the handshake)
@@ -35,7 +35,7 @@ pub struct ServeArgs {
     pub listen: Vec<u16>,
 
     /// What to do with a connection
-    #[arg(short, long, value_name = "BEHAVIOUR", default_value = "echo", value_parser = behaviour)]
+    #[arg(short, long, value_name = "BEHAVIOR", default_value = "echo", value_parser = behaviour)]
     pub behave: Behaviour,
 
     /// Name of the interface
@@ -54,7 +54,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub max_connections: usize,
 
-    /// Close a connection on which nothing has moved for TIME
+    /// Close a connection after TIME without data
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = units::time)]
     pub idle: Duration,
 

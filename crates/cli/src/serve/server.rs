@@ -331,9 +331,7 @@ impl<'a> Journal<'a> {
             self.missed = missed;
             self.out.line(match self.out.json() {
                 true => json(&Missed { v: 1, r#type: "missed", ends }),
-                false => format!(
-                    "tcp: {ends} connections ended that are not listed: they ended faster than they could be"
-                ),
+                false => format!("tcp: {ends} more ends not listed: too many connections ended at once"),
             });
         }
         match self.attempts.take_held() {
@@ -342,7 +340,7 @@ impl<'a> Journal<'a> {
                 self.out.line(json(&Omitted { v: 1, r#type: "omitted", attempts }));
             }
             attempts => self.out.line(format!(
-                "tcp: {attempts} more attempts to connect were not completed (not listed: over {ATTEMPTS_PER_SECOND} a second)"
+                "tcp: {attempts} more connection attempts not completed (not listed: more than {ATTEMPTS_PER_SECOND} per second)"
             )),
         }
     }

@@ -109,8 +109,8 @@ Exit status:
   1    at least one end met it
   2    bad options
   3    nothing can be watched, or the report cannot be written
-With a command it is that of the command (128 + N if signal N ended it; 127 if it does not exist, 126 if it
-cannot be run), or 1 if that is 0 and an end met the condition of --fail-on.";
+With a command it is that of the command (128 + N if signal N ended it; 127 if it does not exist,
+126 if it cannot be run), or 1 if that is 0 and an end met the condition of --fail-on.";
 
 /// The packets to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -143,7 +143,7 @@ fn cgroup(text: &str) -> Result<String, String> {
 fn source(name: &str) -> Result<Source, String> {
     Source::ALL.into_iter().find(|source| source.name() == name).ok_or_else(|| {
         let names: Vec<_> = Source::ALL.iter().map(|source| source.name()).collect();
-        format!("there is no such source; the sources are {}", names.join(", "))
+        format!("unknown source (expected {})", names.join(", "))
     })
 }
 

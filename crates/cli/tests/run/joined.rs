@@ -187,7 +187,7 @@ kill $exit; wait $slirp; echo "ended $?"
         [r#"{"return": {"id": 2}}"#, "echo of x", r#"{"return": {}}"#, "not forwarded"],
         "{lines:?}"
     );
-    for (line, words) in [(7, "there is no id 1"), (8, "cannot listen at 0.0.0.0:8080"), (13, "parse error")]
+    for (line, words) in [(7, "unknown id 1"), (8, "cannot listen at 0.0.0.0:8080"), (13, "parse error")]
     {
         assert!(
             lines[line].contains(r#"{"error": {"desc": "bad request"#) && lines[line].contains(words),

@@ -131,13 +131,13 @@ impl Netlink {
     /// Waits until packets to this local address, on a link that is up, are accepted. For IPv6 that is shortly after
     /// [`add_address`](Self::add_address), even without duplicate address detection; earlier packets are lost.
     pub fn await_address(&mut self, address: IpAddr) -> Result<(), DeviceError> {
-        self.wait(|| format!("see the address {address} in use"), |netlink| netlink.is_local(address))
+        self.wait(|| format!("wait for the address {address}"), |netlink| netlink.is_local(address))
     }
 
     /// Waits until a link that is up carries packets. An end of a veth pair that was up before the other does so
     /// shortly after [`set_up`](Self::set_up) of that one; packets sent earlier are lost.
     pub fn await_running(&mut self, index: u32) -> Result<(), DeviceError> {
-        self.wait(|| format!("see interface {index} running"), |netlink| netlink.is_running(index))
+        self.wait(|| format!("wait for interface {index} to run"), |netlink| netlink.is_running(index))
     }
 
     /// The kernel performs these operations asynchronously and does not notify of their completion.

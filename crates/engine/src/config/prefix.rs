@@ -51,7 +51,7 @@ pub struct InvalidPrefix;
 
 impl Display for InvalidPrefix {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("not a prefix of addresses: write ADDRESS/LENGTH, as in 10.0.0.0/8 or 2001:db8::/32")
+        f.write_str("not an address prefix: write ADDRESS/LENGTH, as in 10.0.0.0/8 or 2001:db8::/32")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Path MTU discovery: the path MTU to each host (RFC 1191, RFC 8201), and MTU black holes.
+//! Path MTU discovery (PMTUD): the path MTU to each host (RFC 1191, RFC 8201), and MTU black holes.
 
 use crate::Instant;
 use crate::collections::lru::Aging;

@@ -182,7 +182,9 @@ impl Context {
         match (near(0), near(1)) {
             (true, false) => "near the client",
             (false, true) => "near the server",
-            (true, true) => "on a link of both ends, or at a proxy that ends the connections of both",
+            (true, true) => {
+                "on the link that both ends share, or at a proxy that terminates both connections"
+            }
             _ if place.looked == [0, 0] => "unknown",
             _ => "in the middle",
         }

@@ -152,8 +152,8 @@ fn fact(cause: Cause, server: Endpoint, facts: &GroupFacts, context: &Context) -
     let together = facts.count >= 2 && facts.last - facts.first < 100_000_000;
     match (together, alike) {
         // One event, though the connections may have been idle for as long as each other.
-        (true, true) => return format!("all in the same instant, {low:.1} s after the last traffic"),
-        (true, false) => return "all in the same instant".into(),
+        (true, true) => return format!("all at the same time, {low:.1} s after the last traffic"),
+        (true, false) => return "all at the same time".into(),
         (false, true) => return format!("each after {low:.1} s without traffic"),
         (false, false) => {}
     }

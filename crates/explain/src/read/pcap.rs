@@ -68,14 +68,14 @@ impl Pcap {
         let (seconds, fraction, captured, length) = self.head(buffer.data())?;
         if captured > LARGEST {
             facts.damaged(format!(
-                "packet {} claims {captured} bytes: the file is damaged from there on",
+                "packet {} has an impossible length of {captured} bytes: the file is damaged from there on",
                 facts.packets + 1
             ));
             return None;
         }
         if captured > self.snaplen.max(262_144) && !self.doubtful {
             self.doubtful = true;
-            facts.warn(format!("packet {} is larger than the snapshot length says", facts.packets + 1));
+            facts.warn(format!("packet {} is larger than the snapshot length", facts.packets + 1));
         }
         let whole = self.record + captured as usize;
         let there = buffer.fill(whole);

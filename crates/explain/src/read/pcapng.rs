@@ -99,7 +99,7 @@ impl Pcapng {
             let length = self.u32(buffer.data(), 4)?;
             if !(12..=LARGEST).contains(&length) {
                 facts.damaged(format!(
-                    "a block after packet {} claims {length} bytes: the file is damaged from there on",
+                    "a block after packet {} has an impossible length of {length} bytes: the file is damaged from there on",
                     facts.packets
                 ));
                 return None;

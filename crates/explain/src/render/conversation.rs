@@ -88,12 +88,12 @@ pub(super) fn cause_by(writer: &Writer, explained: &Explained) -> String {
                 format!("{cause} by {}", writer.named(device.address.as_deref().unwrap_or_default()))
             }
             Some(device) => match (device.ttl, device.hops) {
-                (Some(64 | 128 | 255), _) => format!("{cause} by a box on this link"),
-                (_, Some(1)) => format!("{cause} by a box 1 hop off"),
-                (_, Some(hops)) => format!("{cause} by a box {hops} hops off"),
-                _ => format!("{cause} by a box on the path"),
+                (Some(64 | 128 | 255), _) => format!("{cause} by a device on this link"),
+                (_, Some(1)) => format!("{cause} by a device 1 hop away"),
+                (_, Some(hops)) => format!("{cause} by a device {hops} hops away"),
+                _ => format!("{cause} by a device on the path"),
             },
-            None => format!("{cause} by a box on the path"),
+            None => format!("{cause} by a device on the path"),
         },
         (cause, by) => format!("{cause} by {}", by.noun()),
     }

@@ -128,13 +128,13 @@ fn body(writer: &Writer, one: &Explained) -> Section {
         }));
     }
     if !verdict.alternatives.is_empty() {
-        body.heading("What else it could be").table(verdict.alternatives.iter().map(|other| {
-            let settle = format!("settled by: {}", other.settle);
+        body.heading("Alternatives").table(verdict.alternatives.iter().map(|other| {
+            let settle = format!("would be settled by: {}", other.settle);
             [other.cause.name().to_owned(), format!("{:.2}", other.confidence), settle]
         }));
     }
     if !verdict.also.is_empty() {
-        body.heading("Also true").list(verdict.also.iter().map(|also| also.cause.sentence()));
+        body.heading("Also observed").list(verdict.also.iter().map(|also| also.cause.sentence()));
     }
     if one.conn.sides.iter().any(|side| side.bytes > 0) {
         body.heading("Sequence numbers over time");

@@ -156,7 +156,7 @@ impl Case<'_> {
                     Kind::Ack,
                     Some(data.frame),
                     format!("ACK {}", data.ack),
-                    "the data and the FIN crossed: its sender did not know of the FIN",
+                    "the data and the FIN crossed: its sender had not received the FIN",
                 )
                 .alternative(Cause::KeepaliveRace, 0.2);
         }
@@ -209,7 +209,7 @@ impl Case<'_> {
                 Kind::Trigger,
                 Some(data.frame),
                 format!("{} bytes", data.len),
-                "TLS's goodbye (an alert, by its size) meets a closed socket; no application data was lost",
+                "a closing TLS alert (by its size) reaches a closed socket; no application data was lost",
             )
             .evidence(Kind::PeerFin, Some(fin.frame), "FIN", text)
             .done()
@@ -226,7 +226,7 @@ impl Case<'_> {
                 Kind::PeerFin,
                 Some(fin.frame),
                 format!("ACK {}", data.ack),
-                "the client sent its request before it knew of the server's FIN: both crossed, and the request is lost",
+                "the client sent its request before it received the server's FIN: they crossed, and the request is lost",
             )
             .evidence(Kind::Trigger, Some(data.frame), format!("{} bytes", data.len), text)
             .alternative(Cause::DataAfterClose, 0.05)
@@ -385,7 +385,7 @@ impl Case<'_> {
                     Kind::Trigger,
                     Some(other.frame),
                     "FIN",
-                    "TLS: the other end's FIN meets a socket that is closed already",
+                    "TLS: the other end's FIN reaches a socket that is already closed",
                 )
                 .alternative(Cause::Orderly, 0.06)
                 .done();
@@ -544,7 +544,7 @@ impl Case<'_> {
                 Kind::Trigger,
                 Some(fin.frame),
                 "FIN",
-                "a bare reset answers the FIN of an idle connection: the other side no longer knew it; no data was lost",
+                "a bare reset answers the FIN of an idle connection: the other end no longer had the connection; no data was lost",
             )
             .alternative(Cause::ResetForFin, 0.25)
             .alternative(other, 0.15)

@@ -197,7 +197,7 @@ impl Case<'_> {
         let rst = &reset.pkt;
         let syn = self.side(self.client).syn?;
         if rst.has(TcpFlags::ACK) && rst.seq != 0 && rst.ack == syn.end() {
-            return Some("the refusal's SEQ is not 0: no host's stack answers a SYN so");
+            return Some("the refusal's SEQ is not 0: no host's stack answers a SYN like this");
         }
         if rst.window != 0 && rst.window == syn.window && rst.has(TcpFlags::ACK) {
             return Some("the refusal's window is copied from the SYN");
@@ -227,9 +227,9 @@ impl Case<'_> {
             return None;
         }
         Some(if self.context.is_gateway(reset.mac) {
-            "the refusal was made by the router on this link: its TTL is untouched, and the router's address sent it"
+            "the router on this link sent the refusal: its TTL was not decremented, and its source is the router"
         } else {
-            "the refusal was made on this link, as its TTL tells, in the name of a host of another network"
+            "the refusal was made on this link, as its TTL shows, with the source address of a host in another network"
         })
     }
 
@@ -349,7 +349,7 @@ impl Case<'_> {
                 Kind::Trigger,
                 trigger,
                 "no SYN",
-                "a segment arrives for which the capture has no SYN, and its receiver knows nothing of it",
+                "a segment arrives for which the capture has no SYN, and its receiver has no such connection",
             )
             .alternative(Cause::ConnectCancelled, 0.15)
             .alternative(Cause::Scan, 0.1);

@@ -96,7 +96,7 @@ impl Case<'_> {
             .evidence(mark.kind, Some(forged.frame), mark.value, mark.text)
             .device(forged.ttl)
             .alternative(Cause::DataAfterClose, 0.02)
-            .advice("A third party sends data in the name of an end: use TLS, and capture at both ends to see that only one of them has the forged packet.");
+            .advice("A third party sends data with the address of an end: use TLS, and capture at both ends to see that only one of them has the forged packet.");
         Some(draft.also_if(!frames.is_empty(), Cause::Echo, &frames).done())
     }
 
@@ -257,7 +257,8 @@ impl Case<'_> {
             family: 0,
             kind: Kind::AfterReset,
             value: format!("ACK {}", later.ack),
-            text: "the host acknowledges afterwards what the reset says it does not know".into(),
+            text: "the host later acknowledges data of a connection that, by the reset, it does not have"
+                .into(),
             frame: later.frame,
         })
     }
@@ -271,13 +272,13 @@ impl Case<'_> {
         }
         let place = match first.pkt.ttl {
             64 | 128 | 255 => "on this link".into(),
-            ttl => format!("about {} hops off, if it began with a usual value", hops(ttl)),
+            ttl => format!("about {} hops away, if it began with a usual value", hops(ttl)),
         };
         draft.evidence(
             Kind::Ttl,
             Some(first.pkt.frame),
             first.pkt.ttl.to_string(),
-            format!("what sent it is beside the path, {place}: the true end goes on"),
+            format!("the sender is beside the path, {place}: the real end continues"),
         )
     }
 
@@ -338,7 +339,7 @@ fn several_for_one(reset: &Reset, all: &[&Reset], case: &Case<'_>) -> Option<Mar
         family: 1,
         kind: Kind::Copies,
         value: format!("{} resets, SEQ +{offset}", near.len()),
-        text: format!("{} resets for one packet with different numbers: a guesser", near.len()),
+        text: format!("{} resets for one packet with different numbers: the sender guesses", near.len()),
         frame: guessed.pkt.frame,
     })
 }

@@ -159,7 +159,7 @@ impl Case<'_> {
         let by = refused.map_or(orderly.ended_by, |(end, _)| self.by(end));
         let (frame, value, text) = match refused {
             Some((_, (code, frame))) => {
-                let text = format!("a TLS alert in clear: {} ({code})", protocol::alert_name(code));
+                let text = format!("an unencrypted TLS alert: {} ({code})", protocol::alert_name(code));
                 (frame, format!("alert {code}"), text)
             }
             None => {
@@ -189,7 +189,7 @@ impl Case<'_> {
                 Some(reset.pkt.frame),
                 format!("{} ({offset:+})", reset.pkt.seq),
                 format!(
-                    "the reset was {}: its number is {offset:+} off, and the connection went on",
+                    "the reset was {}: its sequence number is off by {offset:+}, and the connection continued",
                     reset.effect.name()
                 ),
             )
@@ -362,7 +362,7 @@ impl Case<'_> {
             verdict.limits.push("times run backwards within the connection".into());
         }
         if self.conn.evicted {
-            verdict.limits.push("too many connections at once: this one was followed to here only".into());
+            verdict.limits.push("too many connections at once: this one was tracked only up to here".into());
         }
         if let Some(frame) = self.conn.refused_before {
             verdict.also.push(Also { cause: Cause::Refused, frames: vec![frame] });

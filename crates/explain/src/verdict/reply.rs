@@ -17,8 +17,8 @@ impl Case<'_> {
         else {
             return self.without_trigger(reset);
         };
-        let moved = "the first packet here goes on where another connection to that server stood: a NAT had forgotten it and gave it another port";
-        let renamed = "from this packet on the capture behind the NAT has the connection with other ports: the NAT had forgotten it";
+        let moved = "the first packet continues another connection to that server: a NAT had dropped its entry and assigned another port";
+        let renamed = "from this packet on the capture behind the NAT has the connection with other ports: the NAT had dropped its entry";
         let places = [
             (self.marks.moved_from, moved),
             (self.conn.views.as_deref().and_then(|views| views.renamed), renamed),
@@ -70,7 +70,7 @@ impl Case<'_> {
                 Kind::Trigger,
                 trigger,
                 "no SYN",
-                "the server never saw this pair of addresses and ports before",
+                "the server had no connection with these addresses and ports",
             )
             .alternative(Cause::PortReuse, 0.03)
             .advice("Send keep-alives more often than the NAT's timer, or raise it.")
@@ -91,7 +91,7 @@ impl Case<'_> {
                 Some(reset.pkt.frame),
                 span(delay),
                 format!(
-                    "the reset comes {} after what it answers; the handshake needed {}: a nearer device made it",
+                    "the reset comes {} after what it answers; the handshake needed {}: a nearer device sent it",
                     span(delay),
                     span(usual)
                 ),
@@ -174,7 +174,7 @@ impl Case<'_> {
         let server = self.side(self.server());
         let streaming = server.run > 4000 || server.is_cut_short();
         let trigger = reset.trigger.map(|pkt| pkt.frame);
-        let text = "the client answers the server's data with a bare reset: it has no socket for it any more";
+        let text = "the client answers the server's data with a bare reset: it no longer has a socket for it";
         let (first, second) = if streaming {
             (Cause::ClientCancelled, Cause::LostState)
         } else {
@@ -207,7 +207,7 @@ impl Case<'_> {
                 Some(trigger),
                 "bare RST",
                 format!(
-                    "the {} answers {} with a bare reset, and there was no FIN: it no longer knew the connection",
+                    "the {} answers {} with a bare reset, and there was no FIN: it no longer had the connection",
                     self.end(own).name(),
                     if gap >= SECOND { format!("the first packet after {}", span(gap)) } else { "a segment".into() }
                 ),

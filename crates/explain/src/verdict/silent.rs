@@ -202,7 +202,7 @@ impl Case<'_> {
                 )
                 .alternative(Cause::BacklogFull, 0.3)
                 .alternative(Cause::SilentDrop, 0.15)
-                .advice("See whether both directions pass the same firewall (asymmetric routing), and look at the server's `nstat -az TcpExtListenOverflows TcpExtListenDrops`.")
+                .advice("Check whether both directions pass the same firewall (asymmetric routing), and look at the server's `nstat -az TcpExtListenOverflows TcpExtListenDrops`.")
                 .done();
         }
         self.verdict(Cause::SilentDrop, 0.5, EndedBy::Nobody)
@@ -224,7 +224,7 @@ impl Case<'_> {
                 Some(self.conn.last.1),
                 format!("0 for {}", span(self.conn.last.0 - since)),
                 format!(
-                    "the {} offers no window to the end of the capture; {} probes",
+                    "the window of the {} stays zero to the end of the capture; {} probes",
                     self.end(index).name(),
                     side.shut_probes
                 ),
@@ -268,7 +268,7 @@ impl Case<'_> {
         }
         let what =
             if first { "the first data was never acknowledged" } else { "data was never acknowledged" };
-        let end = if gave_up { "; then the sender fell silent" } else { "" };
+        let end = if gave_up { "; then the sender stopped" } else { "" };
         self.verdict(cause, 0.58, by)
             .decisive(self.conn.last.1)
             .evidence(Kind::Retransmissions, Some(self.conn.last.1), value, format!("{what}{end}"))

@@ -100,7 +100,7 @@ impl Case<'_> {
                 Some(reset.pkt.frame),
                 format!("0 for {}", span(waited)),
                 format!(
-                    "the {} offered no window for {}: its program did not read; {} probes",
+                    "the window of the {} stayed zero for {}: its program did not read; {} probes",
                     self.end(shut).name(),
                     span(waited),
                     self.side(shut).shut_probes
@@ -146,9 +146,9 @@ impl Case<'_> {
         let stuck = self.side(own).stuck;
         let reply = reset.shape == Shape::Reply;
         let text = if reply {
-            "its data was sent again and again without an ACK, then it fell silent; the reset later answers the other end: its socket was gone"
+            "its data was retransmitted without an ACK, then it stopped; the later reset answers the other end: its socket was closed"
         } else {
-            "its data was sent again and again without an ACK, then it gave up"
+            "its data was retransmitted without an ACK, then it gave up"
         };
         // A stack gives up when the next send would be due; a program when it likes.
         let since = reset.pkt.time - stuck.last;

@@ -103,7 +103,7 @@ impl Case<'_> {
                 speaks_for: Some(Cause::SilentDrop),
                 against: None,
                 text: format!(
-                    "the reset is not in the capture nearer to the {name}: it was lost between the two, and the {name} does not know of the end"
+                    "the reset is not in the capture nearer to the {name}: it was lost between the two, and the {name} was not informed of the end"
                 ),
             });
             also_lost(verdict, reset.pkt.frame);

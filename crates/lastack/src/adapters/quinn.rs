@@ -50,7 +50,7 @@ impl Runtime for QuicRuntime {
     }
 
     fn wrap_udp_socket(&self, _socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        let cure = "a socket of the kernel is no socket of this host: use quic_endpoint";
+        let cure = "a kernel socket is not a socket of this host: use quic_endpoint";
         Err(io::Error::new(ErrorKind::Unsupported, cure))
     }
 

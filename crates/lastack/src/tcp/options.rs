@@ -12,20 +12,20 @@ const MAX_DSCP: u8 = 0x3f;
 
 pub(super) fn check_keepalive(keepalive: Option<Keepalive>) -> io::Result<()> {
     if keepalive.is_some_and(|k| k.count == 0 || k.idle.is_zero() || k.interval.is_zero()) {
-        return Err(invalid("the times and the count of keep-alive must not be zero: give None for none"));
+        return Err(invalid("the times and the count of keep-alive must not be zero (None turns it off)"));
     }
     Ok(())
 }
 
 pub(super) fn check_dscp(dscp: u8) -> io::Result<()> {
     if dscp > MAX_DSCP {
-        return Err(invalid("a DSCP has six bits: the max is 63 (IP_TOS is four times the DSCP)"));
+        return Err(invalid("the DSCP must be at most 63 (IP_TOS is four times the DSCP)"));
     }
     Ok(())
 }
 
 pub(crate) fn check_ttl(ttl: u32) -> io::Result<u8> {
-    u8::try_from(ttl).ok().filter(|ttl| *ttl > 0).ok_or_else(|| invalid("a TTL is from 1 to 255"))
+    u8::try_from(ttl).ok().filter(|ttl| *ttl > 0).ok_or_else(|| invalid("the TTL must be from 1 to 255"))
 }
 
 /// Options. Unless stated otherwise, these calls never fail while the stream exists.

@@ -232,7 +232,7 @@ impl TcpSocket {
     /// # Errors
     /// `InvalidInput` above 255.
     pub fn set_tos_v4(&self, tos: u32) -> io::Result<()> {
-        let tos = u8::try_from(tos).map_err(|_| invalid("IP_TOS is one byte: the max is 255"))?;
+        let tos = u8::try_from(tos).map_err(|_| invalid("IP_TOS must be at most 255"))?;
         self.set_dscp(tos >> 2)
     }
 
@@ -268,7 +268,7 @@ impl TcpSocket {
     /// `InvalidInput` below 88.
     pub fn set_max_segment(&self, bytes: Option<u16>) -> io::Result<()> {
         if bytes.is_some_and(|bytes| bytes < MIN_SEGMENT) {
-            return Err(invalid("the min of TCP_MAXSEG is 88 bytes"));
+            return Err(invalid("TCP_MAXSEG must be at least 88 bytes"));
         }
         self.set(|options| options.max_segment = bytes)
     }
@@ -280,7 +280,7 @@ impl TcpSocket {
     /// `InvalidInput` below 536 or above 1 GiB.
     pub fn set_send_buffer_size(&self, bytes: u32) -> io::Result<()> {
         if !BUFFER.contains(&bytes) {
-            return Err(invalid("a send buffer has from 536 bytes to 1 GiB"));
+            return Err(invalid("the send buffer must have from 536 bytes to 1 GiB"));
         }
         self.set(|options| options.send_buffer = Some(bytes as usize))
     }
@@ -302,7 +302,7 @@ impl TcpSocket {
     /// `InvalidInput` below 536 or above 1 GiB.
     pub fn set_recv_buffer_size(&self, bytes: u32) -> io::Result<()> {
         if !BUFFER.contains(&bytes) {
-            return Err(invalid("a receive buffer has from 536 bytes to 1 GiB"));
+            return Err(invalid("the receive buffer must have from 536 bytes to 1 GiB"));
         }
         self.set(|options| options.receive_buffer = Some(bytes as usize))
     }
@@ -368,14 +368,14 @@ impl TcpSocket {
     pub fn bind(&self, local: SocketAddr) -> io::Result<()> {
         if local.is_ipv6() != self.v6 {
             return Err(invalid(
-                "the address is of the other family than the socket: make one by new_v4 or new_v6",
+                "the address is not of the socket's family: make the socket with new_v4 or new_v6",
             ));
         }
         self.with(|state| match state.local.replace(local) {
             None => Ok(()),
             Some(before) => {
                 state.local = Some(before);
-                Err(invalid("the socket is bound already"))
+                Err(invalid("the socket is already bound"))
             }
         })
     }

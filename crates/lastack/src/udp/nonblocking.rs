@@ -313,9 +313,7 @@ impl UdpSocket {
     /// `InvalidInput` for 0.
     pub fn set_receive_queue(&self, datagrams: Option<usize>) -> io::Result<()> {
         if datagrams == Some(0) {
-            return Err(crate::error::invalid(
-                "a receive queue holds at least one datagram: choose 1 or more",
-            ));
+            return Err(crate::error::invalid("the receive queue must hold at least one datagram"));
         }
         self.call(|udp| {
             udp.set_receive_queue(datagrams);
@@ -348,7 +346,7 @@ impl UdpSocket {
         if !broadcast {
             return Ok(());
         }
-        let cure = "this stack sends to single hosts only; a proxy for broadcasts uses Host::intercept_udp";
+        let cure = "broadcasts cannot be sent: the destination must be unicast (a proxy receives broadcasts with Host::intercept_udp)";
         Err(io::Error::new(io::ErrorKind::Unsupported, cure))
     }
 }

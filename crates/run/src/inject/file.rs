@@ -14,17 +14,20 @@ pub fn read(text: &str) -> Result<(Vec<FaultRule>, Option<u64>), String> {
     for (key, value) in &file {
         match (key.as_str(), value) {
             ("seed", Value::Integer(number)) => {
-                seed =
-                    Some(u64::try_from(*number).map_err(|_| format!("seed = {number}: it is not negative"))?);
+                seed = Some(
+                    u64::try_from(*number)
+                        .map_err(|_| format!("seed = {number}: it must not be negative"))?,
+                );
             }
             ("fault", Value::Array(faults)) => {
                 for (number, fault) in faults.iter().enumerate() {
                     let of = |error| format!("fault {}: {error}", number + 1);
-                    let fault = fault.as_table().ok_or_else(|| of("write [[fault]]".to_owned()))?;
+                    let fault =
+                        fault.as_table().ok_or_else(|| of("expected a table: write [[fault]]".to_owned()))?;
                     rules.push(rule(fault).and_then(|text| text.parse()).map_err(of)?);
                 }
             }
-            (other, _) => return Err(format!("{other}: there are seed = NUMBER and [[fault]] tables")),
+            (other, _) => return Err(format!("{other}: unknown key (expected seed = NUMBER or [[fault]])")),
         }
     }
     Ok((rules, seed))
@@ -32,7 +35,8 @@ pub fn read(text: &str) -> Result<(Vec<FaultRule>, Option<u64>), String> {
 
 /// Converts a table to the text of a rule.
 fn rule(table: &Table) -> Result<String, String> {
-    let kind = table.get("kind").and_then(Value::as_str).ok_or("it lacks a kind, such as kind = \"rst\"")?;
+    let kind =
+        table.get("kind").and_then(Value::as_str).ok_or("a kind is missing, such as kind = \"rst\"")?;
     let mut text = kind.to_owned();
     for (key, value) in table.iter().filter(|(key, _)| *key != "kind") {
         let value = match value {
@@ -84,11 +88,11 @@ mod tests {
     #[test]
     fn errors_say_which_rule_is_wrong() {
         for (text, says) in [
-            ("[[fault]]\nkind = \"refuse\"\n[[fault]]\nport = 1", "fault 2: it lacks a kind"),
+            ("[[fault]]\nkind = \"refuse\"\n[[fault]]\nport = 1", "fault 2: a kind is missing"),
             ("[[fault]]\nkind = \"rst\"\nafer = 1", "fault 1: rst:afer=1: unknown key"),
             ("[[fault]]\nkind = \"rst\"\nwhen = true", "when: a boolean is not allowed"),
-            ("faults = 1", "there are seed = NUMBER and [[fault]]"),
-            ("seed = -1", "not negative"),
+            ("faults = 1", "expected seed = NUMBER or [[fault]]"),
+            ("seed = -1", "must not be negative"),
             ("kind = [", "TOML parse error"),
         ] {
             let error = read(text).unwrap_err();

@@ -7,8 +7,7 @@ use super::rule::{KEYS, KINDS};
 /// The list of faults, with examples.
 pub fn help() -> String {
     let mut text = String::from(
-        "--inject KIND[=VALUE][:KEY=VALUE..] makes a fault happen to the program's connections. It can be given more than \
-         once.\nThe report and the capture name each fault that acted, and each rule that matched nothing.\n\nKinds:\n",
+        "--inject KIND[=VALUE][:KEY=VALUE..] injects a fault into the program's connections. It can be repeated.\nThe report and the capture name each fault that acted, and each rule that matched nothing.\n\nKinds:\n",
     );
     let row = |text: &mut String, name: &str, value: &str, says: &str| {
         let head = if value.is_empty() { name.to_owned() } else { format!("{name}={value}") };

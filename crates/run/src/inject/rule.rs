@@ -128,9 +128,17 @@ impl Code {
 /// The kinds, their values, and their effects. Printed by `help`, and listed in errors.
 pub(super) const KINDS: [(&str, &str, &str); 16] = [
     ("refuse", "", "the connection is refused: RST, or \"port unreachable\" for UDP"),
-    ("unreach", "net|host|port|admin|NUMBER", "an ICMP error answers the first packet; host without a value"),
-    ("rst", "program|remote|both", "a reset, to both ends without a value"),
-    ("half-open", "", "the remote forgets the connection: the program's next packet draws RST"),
+    (
+        "unreach",
+        "net|host|port|admin|NUMBER",
+        "the first packet is answered with an ICMP error (default: host)",
+    ),
+    ("rst", "program|remote|both", "a reset (default: to both ends)"),
+    (
+        "half-open",
+        "",
+        "the remote loses the connection's state: the program's next packet is answered with RST",
+    ),
     ("blackhole", "", "all packets are dropped, silently"),
     ("delay", "TIME", "packets to and from the program are delayed by this time"),
     ("loss", "SHARE", "packets are lost"),
@@ -239,12 +247,12 @@ impl<'a> Keys<'a> {
         let mut values: Vec<(&str, &str)> = Vec::new();
         for part in parts {
             let (key, value) = part.split_once('=').ok_or_else(|| {
-                format!("{rule}: {part:?} lacks a value: write KEY=VALUE, such as port=5432")
+                format!("{rule}: {part:?} has no value: write KEY=VALUE, such as port=5432")
             })?;
             let key = if key == "p" { "probability" } else { key };
             if !KEYS.iter().any(|(known, ..)| *known == key) {
                 let keys = KEYS.map(|(key, ..)| key).join(", ");
-                return Err(format!("{rule}: unknown key {key:?}: there are {keys}"));
+                return Err(format!("{rule}: unknown key {key:?} (known: {keys})"));
             }
             if values.iter().any(|(known, _)| *known == key) {
                 return Err(format!("{rule}: {key} is given twice"));
@@ -289,7 +297,7 @@ impl FromStr for FaultRule {
         };
         if !KINDS.iter().any(|(known, ..)| *known == kind) {
             let kinds = KINDS.map(|(kind, ..)| kind).join(", ");
-            return Err(format!("{text}: unknown kind {kind:?}: there are {kinds}"));
+            return Err(format!("{text}: unknown kind {kind:?} (known: {kinds})"));
         }
         let mut keys = Keys::of(text, kind, &parts[1..])?;
         let value = value.or_else(|| keys.take("value"));
@@ -401,7 +409,7 @@ fn parse_kind(
         }
         plain => {
             if let Some(value) = value {
-                return Err(wrong(format!("it has no value, such as {value:?}")));
+                return Err(wrong(format!("it takes no value, and got {value:?}")));
             }
             match plain {
                 "refuse" => Kind::Refuse,
@@ -424,7 +432,7 @@ fn reset(value: Option<&str>, keys: &mut Keys<'_>, select: &mut Select) -> Resul
     let numbers = [("exact", Seq::Exact), ("window", Seq::Window), ("outside", Seq::Outside)];
     let seq = keys.parse("seq", |text| one_of(text, &numbers))?.unwrap_or(Seq::Exact);
     if seq != Seq::Exact && to == Ends::Remote {
-        return Err("a reset whose number must be ignored can be sent to the program only".to_owned());
+        return Err("seq=window and seq=outside: such a reset can be sent to the program only".to_owned());
     }
     if select.after > 0 && select.state.is_some_and(|state| state != State::Established) {
         return Err("after= and state=syn or state=fin exclude each other".to_owned());
@@ -436,7 +444,7 @@ fn code(text: &str) -> Result<Code, String> {
     let names = [("net", Code::Net), ("host", Code::Host), ("port", Code::Port), ("admin", Code::Admin)];
     match text.parse() {
         Ok(number @ 0..=15) => Ok(Code::Number(number)),
-        Ok(_) => Err(format!("{text} is no code of \"destination unreachable\": choose from 0 to 15")),
+        Ok(_) => Err(format!("{text} is not a code of \"destination unreachable\": choose from 0 to 15")),
         Err(_) => one_of(text, &names).map_err(|error| format!("{error}, or a number from 0 to 15")),
     }
 }
@@ -445,7 +453,7 @@ fn code(text: &str) -> Result<Code, String> {
 fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
         let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        format!("{text:?} is none of {}", words.join(", "))
+        format!("{text:?} is not one of {}", words.join(", "))
     })
 }
 
@@ -534,20 +542,20 @@ mod tests {
     #[test]
     fn errors_name_the_key_and_what_it_may_be() {
         for (text, says) in [
-            ("reset", "there are refuse, unreach, rst"),
-            ("rst:afer=4k", "unknown key \"afer\": there are to, port"),
+            ("reset", "known: refuse, unreach, rst"),
+            ("rst:afer=4k", "unknown key \"afer\" (known: to, port"),
             ("rst:after=4q", "after: unknown unit"),
             ("rst:when=0", "when: \"0\" is not a number of a connection"),
             ("rst:port=http", "port: \"http\" is neither a port nor a range"),
-            ("rst=nobody", "none of program, remote, both"),
-            ("rst:state=closing", "state: \"closing\" is none of syn, established, fin"),
+            ("rst=nobody", "not one of program, remote, both"),
+            ("rst:state=closing", "state: \"closing\" is not one of syn, established, fin"),
             ("rst=remote:seq=window", "to the program only"),
             ("rst:state=fin:after=3", "exclude each other"),
             ("delay", "write delay=200ms"),
             ("delay=fast", "\"fast\""),
             ("loss=110%", "write 0.1 or 10%"),
             ("reorder", "write reorder=10%"),
-            ("dns=refused", "none of nxdomain, servfail, timeout"),
+            ("dns=refused", "not one of nxdomain, servfail, timeout"),
             ("dns", "write dns=nxdomain"),
             ("refuse:port=1:port=2", "port is given twice"),
             ("refuse:seq=exact", "seq does not apply to refuse"),
@@ -556,10 +564,10 @@ mod tests {
             ("slow-close=1s:after=4k", "after does not apply to slow-close"),
             ("dns=timeout:port=53", "port does not apply to dns"),
             ("rst:proto=udp", "proto=udp does not apply to rst"),
-            ("refuse=now", "it has no value"),
+            ("refuse=now", "it takes no value"),
             ("refuse:5432", "write KEY=VALUE"),
             ("unreach=99", "choose from 0 to 15"),
-            ("unreach=far", "none of net, host, port, admin, or a number"),
+            ("unreach=far", "not one of net, host, port, admin, or a number"),
             ("rate=0", "is a blackhole"),
             ("mtu-hole=9", "from 68 to 65535"),
             ("refuse:to=1.2.3.4/40", "to: "),

@@ -94,7 +94,7 @@ impl std::str::FromStr for When {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a number of a connection: write 3, 2..10, 2..10+2 or 4..");
+        let wrong = || format!("{text:?} is not a connection number: write 3, 2..10, 2..10+2 or 4..");
         let number = |text: &str| text.parse::<u64>().ok().filter(|number| *number > 0).ok_or_else(wrong);
         let Some((first, rest)) = text.split_once("..") else {
             let number = number(text)?;

@@ -106,7 +106,7 @@ pub(super) fn explain(failure: &Failure, host: &Host) -> Option<Explanation> {
         (Step::Tun, _) => tun(errno),
         (Step::Veth, _) => veth(errno),
         (Step::Network, Errno::EINVAL | Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Some(explanation(
-            "the kernel takes a gateway only inside the guest's network",
+            "the kernel accepts a gateway only inside the guest's network",
             "choose an address, prefix and gateway that fit together, such as 10.0.2.100/24 and 10.0.2.2",
         )),
         (Step::Exec, Errno::ENOENT) => Some(explanation(

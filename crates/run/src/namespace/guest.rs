@@ -273,7 +273,7 @@ fn start_maker(
     adjust: impl FnOnce(&mut Command),
 ) -> Result<(Channel, Child), Failure> {
     let (near, far) = Channel::pair().step(Step::Spawn, || "make a socket pair".to_owned())?;
-    near.send(plan, &[]).step(Step::Spawn, || "pass the plan on".to_owned())?;
+    near.send(plan, &[]).step(Step::Spawn, || "send the plan to the new process".to_owned())?;
     let mut maker = Command::new(&plan.launcher);
     maker.arg0("lastack").arg(HIDDEN);
     maker.arg(far.as_fd().as_raw_fd().to_string()).arg(std::process::id().to_string()).args(command);
@@ -292,8 +292,13 @@ fn await_ready(channel: &Channel, child: &mut Child) -> Result<Joined, Failure> 
     match receive(channel)? {
         Some((Report::Ready { veth, warnings, sockets }, fds)) => {
             let mut fds = fds.into_iter();
-            let missing =
-                || Failure::new(Step::Spawn, "receive the device", &io::Error::other("no descriptor came"));
+            let missing = || {
+                Failure::new(
+                    Step::Spawn,
+                    "receive the device",
+                    &io::Error::other("no file descriptor was received"),
+                )
+            };
             let device = fds.next().ok_or_else(missing)?;
             let kind = if veth { DeviceKind::Veth } else { DeviceKind::Tun };
             Ok(Joined { device, kind, sockets: sockets.into_iter().zip(fds).collect(), warnings })
@@ -319,13 +324,13 @@ fn await_made(channel: &Channel, child: &mut Child) -> Result<Made, Failure> {
 }
 
 fn nonsense(report: &Report) -> Failure {
-    let what = io::Error::other(format!("{report:?} is out of place"));
-    Failure::new(Step::Spawn, "understand the new process", &what)
+    let what = io::Error::other(format!("unexpected report {report:?}"));
+    Failure::new(Step::Spawn, "read the report of the new process", &what)
 }
 
 fn silent_end(child: &mut Child) -> Failure {
     let end = match child.wait() {
-        Ok(status) => io::Error::other(format!("it ended by itself: {status}")),
+        Ok(status) => io::Error::other(format!("it exited: {status}")),
         Err(error) => error,
     };
     Failure::new(Step::Spawn, "start the process that becomes the guest", &end)

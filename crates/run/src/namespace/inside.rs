@@ -75,7 +75,9 @@ impl Orders {
     fn take(mut arguments: impl Iterator<Item = OsString>) -> io::Result<Self> {
         let mut number = || -> io::Result<i32> {
             let argument = arguments.next().and_then(|argument| argument.to_str()?.parse().ok());
-            argument.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a number is missing"))
+            argument.ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidInput, "an argument is missing (a number)")
+            })
         };
         let (fd, launcher): (RawFd, Pid) = (number()?, Pid::from_raw(number()?));
         let channel = Channel::inherited(fd)?;
@@ -128,12 +130,13 @@ impl Orders {
             warnings: inside.warnings,
             sockets: inner.iter().map(|(kind, _)| *kind).collect(),
         };
-        self.channel.send(&report, &fds).step(Step::Spawn, || "pass the device on".to_owned())
+        self.channel.send(&report, &fds).step(Step::Spawn, || "send the device to lastack".to_owned())
     }
 
     /// Called after the change of credentials, which would cancel it.
     fn end_with_launcher(&self) -> Result<(), Failure> {
-        prctl::set_pdeathsig(Signal::SIGKILL).step(Step::Spawn, || "tie the guest to lastack".to_owned())?;
+        prctl::set_pdeathsig(Signal::SIGKILL)
+            .step(Step::Spawn, || "end the guest with lastack (PR_SET_PDEATHSIG)".to_owned())?;
         if getppid() != self.launcher {
             process::exit(FAILED);
         }

@@ -132,7 +132,7 @@ impl FromStr for DeviceChoice {
             "tun" => Ok(Self::Tun),
             "veth" => Ok(Self::Veth),
             "tap" => Ok(Self::Tap),
-            other => Err(format!("unknown device {other:?}: it is auto, tun, tap or veth")),
+            other => Err(format!("unknown device {other:?} (expected auto, tun, tap or veth)")),
         }
     }
 }

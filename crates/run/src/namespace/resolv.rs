@@ -51,7 +51,7 @@ pub(super) fn show(text: &str) -> Result<(), Failure> {
 fn add(path: &Path, text: &str) -> Result<(), Failure> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     add_file(directory, path, text)
-        .step(Step::ResolvConf, || format!("show {}, which this host does not have", path.display()))
+        .step(Step::ResolvConf, || format!("add {}, which this host does not have", path.display()))
 }
 
 fn add_file(directory: &Path, path: &Path, text: &str) -> io::Result<()> {

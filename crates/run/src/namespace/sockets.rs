@@ -44,7 +44,8 @@ pub(super) fn open(listeners: &[Listener]) -> Result<Vec<(InnerSocket, OwnedFd)>
             // A system without IPv6.
             Err(error) if at.is_ipv6() && missing(&error) => {}
             Err(error) => {
-                return Err(error).step(Step::Network, || format!("use {at} of the program's network"));
+                return Err(error)
+                    .step(Step::Network, || format!("open a socket at {at} in the program's network"));
             }
         }
     }

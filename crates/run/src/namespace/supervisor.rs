@@ -52,9 +52,9 @@ pub(super) fn start(channel: &Channel, plan: &Plan, command: &[std::ffi::OsStrin
         match fork_beside(channel, plan, command, own) {
             Ok((supervisor, mut go)) => {
                 let report = Report::Supervised { supervisor, warnings };
-                channel.send(&report, &[]).step(Step::Spawn, || "name the supervisor".to_owned())?;
+                channel.send(&report, &[]).step(Step::Spawn, || "report the supervisor".to_owned())?;
                 // Without it the supervisor ends, and the launcher is notified.
-                return go.write_all(&[1]).step(Step::Spawn, || "let the program start".to_owned());
+                return go.write_all(&[1]).step(Step::Spawn, || "release the program".to_owned());
             }
             Err(failure) => {
                 warnings.push(failure.clone());
@@ -319,6 +319,6 @@ fn execute(mask: &SigSet, command: &[std::ffi::OsString]) -> Failure {
 
 fn read_failure(text: &[u8]) -> Failure {
     serde_json::from_slice(text).unwrap_or_else(|error| {
-        Failure::new(Step::Exec, "understand why the program does not run", &error.into())
+        Failure::new(Step::Exec, "read why the program could not be started", &error.into())
     })
 }

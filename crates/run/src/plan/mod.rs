@@ -320,7 +320,7 @@ fn mapped_ports(mut ports: Vec<u16>) -> anyhow::Result<Vec<u16>> {
     ports.sort_unstable();
     ports.dedup();
     let count = ports.len();
-    ensure!(count <= MAX_MAPPED, "--map-localhost takes at most {MAX_MAPPED} ports, and there are {count}");
+    ensure!(count <= MAX_MAPPED, "--map-localhost takes at most {MAX_MAPPED} ports, got {count}");
     Ok(ports)
 }
 

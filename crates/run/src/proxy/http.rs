@@ -61,7 +61,7 @@ fn judge(proxy: &Proxy, header: &str) -> Result<(), Refused> {
     let mut words = line.splitn(3, ' ');
     let (version, code) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let Some(code) = code.parse::<u16>().ok().filter(|_| version.starts_with("HTTP/1.")) else {
-        return Err(proxy.refused(libc::EHOSTUNREACH, "is no HTTP proxy"));
+        return Err(proxy.refused(libc::EHOSTUNREACH, "is not an HTTP proxy"));
     };
     if (200..300).contains(&code) {
         return Ok(());

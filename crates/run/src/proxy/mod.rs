@@ -92,7 +92,7 @@ impl Proxy {
     /// The cause, and how to avoid it.
     pub fn new(text: &str) -> Result<Self, String> {
         let wrong = || {
-            "it is socks5://HOST:PORT, socks5h://HOST:PORT or http://HOST:PORT, with USER:PASSWORD@ before HOST if needed"
+            "expected socks5://HOST:PORT, socks5h://HOST:PORT or http://HOST:PORT, with USER:PASSWORD@ before HOST if needed"
                 .to_owned()
         };
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;

@@ -61,9 +61,10 @@ async fn agree(proxy: &Proxy, stream: &mut TcpStream) -> Result<(), Refused> {
         ([VERSION, NOT_ACCEPTABLE], None) => Err(proxy
             .refused(libc::EACCES, "requires a user and password: --via socks5://USER:PASSWORD@HOST:PORT")),
         ([VERSION, _], _) => {
-            Err(proxy.refused(libc::EACCES, "requires an authentication that lastack does not have"))
+            Err(proxy
+                .refused(libc::EACCES, "requires an authentication method that lastack does not support"))
         }
-        _ => Err(proxy.refused(libc::EHOSTUNREACH, "is no SOCKS5 proxy")),
+        _ => Err(proxy.refused(libc::EHOSTUNREACH, "is not a SOCKS5 proxy")),
     }
 }
 

@@ -184,7 +184,7 @@ impl Record {
 
 fn lost(f: &mut fmt::Formatter<'_>, lost: Lost, cause: Cause) -> fmt::Result {
     // Data that a program does not read because it has gone away is not a loss.
-    let unread = if cause == Cause::ClientCancelled { "not wanted" } else { "unread" };
+    let unread = if cause == Cause::ClientCancelled { "discarded" } else { "unread" };
     let parts = [(lost.unsent, "unsent"), (lost.unacked, "unacknowledged"), (lost.unread, unread)];
     for (i, (bytes, what)) in parts.into_iter().filter(|(bytes, _)| *bytes > 0).enumerate() {
         write!(f, "{} {} {what}", if i > 0 { "," } else { ";" }, Size(bytes))?;

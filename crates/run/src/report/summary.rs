@@ -234,7 +234,7 @@ impl Names {
     pub(super) fn lines(&self) -> Vec<String> {
         let kinds = [
             ("do not exist", &self.not_found),
-            ("were not answered for", &self.failed),
+            ("could not be resolved", &self.failed),
             ("got no answer", &self.unanswered),
         ];
         let of = |(what, names): (&str, &BTreeSet<String>)| {
@@ -254,7 +254,7 @@ impl Injected {
         let Self { rule, matched, acted } = self;
         match (matched, acted) {
             (0, _) => format!("lastack: --inject {rule}: matched nothing"),
-            (_, 0) => format!("lastack: --inject {rule}: matched {matched}, and had no occasion to act"),
+            (_, 0) => format!("lastack: --inject {rule}: matched {matched}, and never acted"),
             (_, 1) => format!("lastack: --inject {rule}: matched {matched}, acted once"),
             _ => format!("lastack: --inject {rule}: matched {matched}, acted {acted} times"),
         }

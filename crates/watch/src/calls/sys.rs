@@ -96,7 +96,7 @@ pub(super) fn check_sizes() -> io::Result<()> {
     if (usize::from(sizes.seccomp_notif), usize::from(sizes.seccomp_notif_resp)) == known {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel reports calls in another format"))
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel reports system calls in an unknown format"))
 }
 
 /// The program installs the filter before it is executed, and sends the listener to each channel. If it cannot it sends

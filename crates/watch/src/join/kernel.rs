@@ -137,7 +137,7 @@ impl Join {
             "TCP_TIMEWAIT_SOCKET" | "TCP_ABORT_ON_DATA" => data_after_close(side),
             _ if reply.state == Some(TcpState::Listen) => {
                 Opinion::new(Rank::Answered, Cause::LostState, 0.8, By::Local)
-                    .detail("a segment came for a connection that the listening host does not know")
+                    .detail("a segment arrived for a connection that the listening host does not have")
                     .rule("S10")
             }
             _ if reply.state == Some(TcpState::SynSent) => {

@@ -84,7 +84,7 @@ fn refused(connection: &Connection, side: &Side, seen: Option<&Segment>) -> Opin
     });
     if odd {
         return Opinion::new(Rank::Affected, Cause::FirewallReject, 0.9, By::Path)
-            .detail("the reset that answers the SYN is not one that a host makes")
+            .detail("the reset that answers the SYN is unlike those of a host's stack")
             .or(Cause::Refused, 0.08, "a capture at the server");
     }
     let confidence = if seen.is_some() { 0.95 } else { 0.9 };
@@ -131,7 +131,7 @@ fn aborted(side: &Side, seen: Option<&Segment>) -> Opinion {
     let unanswered = info.is_some_and(|info| info.bytes_acked > 1) && sent < received && sent < UNANSWERED;
     if seen.is_some_and(|reset| !is_active(reset)) {
         return Opinion::new(Rank::Affected, Cause::LostState, 0.5, By::Remote)
-            .detail("the peer's host answered a segment with a reset: it no longer knew the connection")
+            .detail("the peer's host answered a segment with a reset: it no longer had the connection")
             .or(Cause::StateExpired, 0.3, "a capture at the peer's host")
             .or(Cause::DataAfterClose, 0.1, "whether the peer's FIN was lost")
             .rule("R1");

@@ -156,7 +156,7 @@ impl Sources {
                     (!missing.is_empty()).then(|| format!("this kernel lacks {missing}"))
                 }),
                 Source::Processes if availability.error.is_some() => {
-                    Some("but it is known of processes that were seen to own a socket".into())
+                    Some("except for processes that owned a socket when sockets were listed".into())
                 }
                 Source::Sockets if !nix::unistd::geteuid().is_root() => {
                     Some("owners are found among the processes of this user".into())

@@ -43,7 +43,7 @@ impl Tracefs {
         let path = self.path.join("events").join(event).join("format");
         let content = fs::read_to_string(path)?;
         Format::parse(&content).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("the format of {event} has no number"))
+            io::Error::new(io::ErrorKind::InvalidData, format!("the format of {event} has no id"))
         })
     }
 }

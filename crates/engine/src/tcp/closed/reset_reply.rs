@@ -1,4 +1,5 @@
-//! RST replies to segments that belong to no usable connection (RFC 9293 section 3.5.2).
+//! RST replies to segments that belong to no usable connection (RFC 9293 section 3.5.2), as to those of a half-open
+//! connection, of which this end has lost the state.
 
 use crate::isn::Secret;
 use crate::shared::Shared;

@@ -1,4 +1,5 @@
-//! One connection in TIME-WAIT for 2 MSL (RFC 9293 section 3.6.1, RFC 1337, RFC 6191), in a few words of memory.
+//! One connection in TIME-WAIT for 2 MSL (RFC 9293 section 3.6.1), in a few words of memory. A RST does not end it
+//! (TIME-WAIT assassination, RFC 1337); a SYN with a newer timestamp may reuse it (RFC 6191).
 
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;

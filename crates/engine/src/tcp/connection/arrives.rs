@@ -1,6 +1,6 @@
 //! SEGMENT ARRIVES in a synchronized state (RFC 9293 section 3.10.7.4): one function per step, in the order of the RFC.
 //! The sequence check includes PAWS (RFC 7323) and challenge ACKs (RFC 5961). Step three (security compartments) and
-//! step six (URG) are omitted by decision: urgent data is treated as ordinary data (docs/rfc9293.md).
+//! step six (URG, the urgent pointer) are omitted by decision: urgent data is treated as ordinary data (docs/rfc9293.md).
 
 use crate::end::{Cause, EndedBy, LikelyCause};
 use crate::seq::RcvSeq;

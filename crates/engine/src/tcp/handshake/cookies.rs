@@ -1,5 +1,5 @@
-//! SYN cookies (RFC 4987 section 3.6): when the SYN queue is full, the state of the handshake is encoded in the SYN|ACK,
-//! and none is kept.
+//! SYN cookies (RFC 4987 section 3.6) against SYN floods: when the SYN queue is full, the state of the handshake is encoded
+//! in the SYN|ACK, and none is kept.
 //!
 //! ISS = minute (6 bits) | MSS class (2 bits) | MAC (24 bits). Options are encoded in the low bits of our TSval, which
 //! the peer echoes.

@@ -1,4 +1,5 @@
-//! RACK, loss detection by time (RFC 8985): a segment is lost if another one, sent sufficiently later, was delivered.
+//! RACK, loss detection by time (RFC 8985): a segment is lost if another one, sent sufficiently later, was delivered. The
+//! reordering window is that tolerance.
 
 use super::min_rtt::MinRtt;
 use crate::Instant;

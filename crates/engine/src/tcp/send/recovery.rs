@@ -1,6 +1,7 @@
 //! Loss recovery: SACK (RFC 2018), RACK and the tail loss probe, TLP (RFC 8985), fast retransmit with NewReno where the
 //! peer has no SACK (RFC 6582), PRR (RFC 6937), limited transmit (RFC 3042), and detection of spurious retransmissions by
-//! timestamps (Eifel, RFC 3522; in place of F-RTO, RFC 5682) and by D-SACK (RFC 2883, RFC 3708).
+//! timestamps (Eifel, RFC 3522; in place of F-RTO, RFC 5682) and by D-SACK (RFC 2883, RFC 3708), which undoes the
+//! reduction of the window. The window grows only while it limits the connection (congestion window validation, RFC 7661).
 
 use crate::Instant;
 use crate::seq::SndSeq;

@@ -1,5 +1,5 @@
-//! Round-trip time (RTT) and retransmission timeout (RTO), RFC 6298, without samples of retransmitted data (Karn's
-//! algorithm).
+//! RTT estimation (SRTT, RTTVAR) and the retransmission timeout (RTO) with its exponential backoff, RFC 6298, without
+//! samples of retransmitted data (Karn's algorithm).
 
 use crate::Instant;
 use crate::config::TcpConfig;

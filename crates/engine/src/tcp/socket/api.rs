@@ -199,7 +199,7 @@ impl fmt::Display for ConnectError {
             Self::NotUnicast => f.write_str("the remote address is not a unicast address"),
             Self::NoRemotePort => f.write_str("the remote port is 0, which cannot be used: choose another"),
             Self::OwnAddress => f.write_str(
-                "the remote address is this host's own, and a host has no loopback: ask another host on its link",
+                "the remote address is this host's own, and a host has no loopback: connect from another host on its link",
             ),
         }
     }

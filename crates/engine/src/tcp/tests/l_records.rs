@@ -326,7 +326,7 @@ fn t193_a_record_reads_as_a_sentence() {
         p.on("R.");
         let sentence = alloc::format!("{}", p.ended[0].end);
         let expected = "reset by the peer in ESTABLISHED; [peer-rst-exact] reset exactly at RCV.NXT: the connection \
-                        ends; the peer aborted a connection that it knew; 5 bytes unacknowledged";
+                        ends; the peer aborted an existing connection; 5 bytes unacknowledged";
         assert_eq!(sentence, String::from(expected));
     });
 }

@@ -1,4 +1,4 @@
-//! Congestion control: events in, a congestion window out. The initial window (RFC 6928).
+//! Congestion control: events in, a congestion window (cwnd) out. The initial window (RFC 6928).
 
 mod cubic;
 mod hystart;

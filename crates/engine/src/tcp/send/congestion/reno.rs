@@ -1,4 +1,4 @@
-//! Reno: slow start and congestion avoidance (RFC 5681), by bytes acknowledged (RFC 3465).
+//! Reno: slow start and congestion avoidance (RFC 5681), with appropriate byte counting (ABC, RFC 3465).
 
 use crate::Instant;
 use crate::tcp::send::congestion::{Acked, CongestionControl, after_idle};

@@ -1,4 +1,5 @@
-//! The scoreboard of RFC 6675, with the times that RFC 8985 needs: the segments in flight and the state of each.
+//! The SACK scoreboard (RFC 6675), with the times that RACK needs (RFC 8985): the segments in flight, that is the
+//! retransmission queue, and the state of each.
 //!
 //! Two layers. `segments` holds each segment as first sent, ordered by sequence number, which is also the order
 //! of time; it changes at its two ends only. `marks` holds the ranges that are SACKed, lost or retransmitted.
