@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_word_is_answered_with_those_that_are_known() {
+    fn an_unknown_word_is_an_error_that_lists_the_known_ones() {
         let error = "refuse".parse::<FailOn>().unwrap_err();
         assert!(error.starts_with("\"refuse\" is neither"), "{error}");
         for known in ["suspicious", "refused", "close-unread", "icmp-prohibited"] {

@@ -262,7 +262,7 @@ fn anonymous_and_redacted_output_hides_what_it_should() {
 }
 
 #[test]
-fn the_kernels_word_decides() {
+fn the_kernels_reason_decides() {
     let truth: Value = serde_json::from_str(&fs::read_to_string(capture("TRUTH.json")).unwrap()).unwrap();
     let connections = truth["web.client.pcap"]["connections"].as_array().unwrap();
     let lines = connections.iter().flat_map(|one| one["kernel"].as_array().into_iter().flatten());

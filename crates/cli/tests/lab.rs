@@ -24,7 +24,7 @@ fn a_timeline_is_plain_text_and_reproducible() {
 
 /// What the README shows is what comes, but for what it leaves out and says so.
 #[test]
-fn the_timeline_in_the_readme_is_as_it_says() {
+fn the_timeline_in_the_readme_is_the_output() {
     let readme = include_str!("../../../README.md");
     let (_, shown) = readme.split_once("$ lastack lab abort-linger\n").expect("the README plays it");
     let (shown, _) = shown.split_once("```").expect("the block ends");

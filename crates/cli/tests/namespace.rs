@@ -204,7 +204,7 @@ async fn datagrams(device: &mut Device, count: usize) -> Vec<(IpAddr, IpAddr, St
 
 #[test]
 #[ignore = "needs root"]
-fn the_guest_asks_other_name_servers() {
+fn the_guest_uses_other_name_servers() {
     as_both(|plan| {
         let before = fs::read_to_string("/etc/resolv.conf").unwrap();
         let text = resolv_conf(&[ip("10.0.2.3"), ip("fd00::3")]);

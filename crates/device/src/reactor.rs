@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_ends_when_somebody_writes_later() {
+    async fn waiting_ends_when_data_is_written_later() {
         let (near, mut far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let mut watched = Watched::new(near.into());

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_beyond_the_clock_never_comes() {
+    fn a_time_beyond_the_clock_never_comes() {
         let never = Instant::from_nanos(u64::MAX);
         assert_eq!(Instant::from_millis(5) + Duration::MAX, never);
         assert_eq!(Instant::since_start(Duration::MAX), never);

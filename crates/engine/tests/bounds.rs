@@ -252,7 +252,7 @@ const DATAGRAMS: &[Row] = &[
         Constant("icmp/echo.rs", "MAX_ASKED"),
         "the oldest is removed",
         "",
-        "the_oldest_request_of_ours_is_forgotten",
+        "our_oldest_request_is_dropped",
     ),
     Row(
         "answers to be sent that belong to no connection",
@@ -311,7 +311,7 @@ const RUN: &[Row] = &[
         Constant("run/src/udp/mapping.rs", "MAX_WAITING"),
         "more are dropped and counted",
         "",
-        "what_waits_for_the_hosts_socket_is_bounded",
+        "datagrams_waiting_for_the_hosts_socket_are_bounded",
     ),
     Row(
         "questions to name servers that wait for an answer",
@@ -325,7 +325,7 @@ const RUN: &[Row] = &[
         Constant("run/src/dns/names.rs", "MAX_NAMES"),
         "the oldest is removed",
         "",
-        "the_latest_name_counts_and_the_oldest_is_forgotten",
+        "the_latest_name_counts_and_the_oldest_is_evicted",
     ),
     Row(
         "pings that wait for an answer",
@@ -465,7 +465,7 @@ fn constant(file: &str, name: &str) -> String {
 }
 
 fn row(row: &Row) -> String {
-    let Row(what, bound, then, told, test) = row;
+    let Row(what, bound, then, shown, test) = row;
     let (name, default) = match bound {
         Setting(name) => (format!("`{name}`"), setting(name)),
         Constant(file, name) => (format!("`{file}`"), constant(file, name)),
@@ -473,7 +473,7 @@ fn row(row: &Row) -> String {
         Given(what) => ((*what).to_owned(), "the caller's".to_owned()),
     };
     let test = if test.is_empty() { String::new() } else { format!("`{test}`") };
-    format!("| {what} | {name} | {default} | {then} | {told} | {test} |\n")
+    format!("| {what} | {name} | {default} | {then} | {shown} | {test} |\n")
 }
 
 fn page() -> String {
@@ -497,7 +497,7 @@ fn rows() -> impl Iterator<Item = &'static Row> {
 }
 
 #[test]
-fn the_page_is_what_the_code_says() {
+fn the_page_matches_the_code() {
     let path = root().join("docs/bounds.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(&path, page()).unwrap();
@@ -521,9 +521,9 @@ fn every_setting_that_is_a_bound_has_a_row() {
 }
 
 #[test]
-fn what_tells_of_a_bound_exists() {
-    for Row(what, _, _, told, _) in rows() {
-        for word in told.split_whitespace() {
+fn the_indicator_of_each_bound_exists() {
+    for Row(what, _, _, shown, _) in rows() {
+        for word in shown.split_whitespace() {
             let counter = Counters::default().iter().any(|(name, _)| name == word);
             assert!(counter || word.parse::<Rule>().is_ok(), "{what}: {word} is no counter and no rule");
         }

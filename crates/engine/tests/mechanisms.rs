@@ -277,7 +277,7 @@ fn each_mechanism_is_found_by_its_name() {
 }
 
 #[test]
-fn what_is_not_implemented_is_in_the_readme() {
+fn mechanisms_not_implemented_are_in_the_readme() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for name in ABSENT {
         assert!(readme.contains(name), "{name}");

@@ -263,7 +263,7 @@ fn cause_of(rule: Rule, seen: Cause) -> Option<(Cause, Option<Cause>)> {
 fn happened(explained: &mut Explained, comment: &Comment, cause: Cause) {
     let verdict = &mut explained.verdict;
     let before = verdict.cause;
-    let told = verdict.evidence.iter().any(|evidence| evidence.kind == Kind::Comment);
+    let has_comment = verdict.evidence.iter().any(|evidence| evidence.kind == Kind::Comment);
     match before {
         // A forged reset that was not accepted did nothing.
         Cause::ResetIgnored if explained.conn.is_orderly() => {
@@ -272,7 +272,7 @@ fn happened(explained: &mut Explained, comment: &Comment, cause: Cause) {
             add(verdict, cause, &comment.frames);
         }
         Cause::Orderly | Cause::Open => add(verdict, cause, &comment.frames),
-        _ if told || cause != Cause::FaultInjected || verdict.severity == Severity::Benign => {
+        _ if has_comment || cause != Cause::FaultInjected || verdict.severity == Severity::Benign => {
             add(verdict, cause, &comment.frames);
         }
         _ => {
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn other_comments_are_not_believed() {
+    fn other_comments_are_ignored() {
         let own = "close-unread by the server, confidence 0.60: reset within 2 ms [1:x#1]";
         for text in ["", "looks bad", "abort by my boss", "C06 by the remote", own, "sent: [nonsense] x"] {
             assert_eq!(read(text), [], "{text}");

@@ -130,7 +130,7 @@ impl<'a, C: Counterpart> Player<'a, C> {
             Side::A => self.own.begin(self.net.stack(host), job.socket, job.call),
             Side::B => self.other.begin(&mut self.net, job)?,
         };
-        self.told(host, job.call, found);
+        self.log_outcome(host, job.call, found);
         match (found, stated) {
             (Some(found), Some(stated)) => job.call.verify(side, found, stated),
             (None, Some(stated)) => self.wait_for(side, job, stated),
@@ -149,7 +149,7 @@ impl<'a, C: Counterpart> Player<'a, C> {
                 Side::A => self.own.poll(self.net.stack(host), job.socket, job.call),
                 Side::B => self.other.poll(&mut self.net, job)?,
             };
-            self.told(host, job.call, found);
+            self.log_outcome(host, job.call, found);
             match found {
                 Some(found) => return job.call.verify(side, found, stated),
                 None if self.other.pass(&mut self.net, limit)? => {}
@@ -161,7 +161,7 @@ impl<'a, C: Counterpart> Player<'a, C> {
     }
 
     /// Logs the outcome of a call, and then the packets that the stack sends for it.
-    fn told(&mut self, host: HostId, call: Call, found: Option<Outcome>) {
+    fn log_outcome(&mut self, host: HostId, call: Call, found: Option<Outcome>) {
         if let Some(outcome) = found {
             self.net.say(host, call.said(outcome));
         }

@@ -22,7 +22,7 @@ fn play_all(setup: &Setup) {
 }
 
 #[test]
-fn every_scenario_goes_as_stated() {
+fn every_scenario_ends_as_stated() {
     play_all(&Setup::default());
 }
 
@@ -101,7 +101,7 @@ fn wrong() -> Script {
 }
 
 #[test]
-fn what_is_not_as_expected_is_reported() {
+fn unexpected_results_are_reported() {
     let scenario = Scenario { script: wrong, ..*lab::find("refused").unwrap() };
     let played = lab::play(&scenario, &Setup::default());
     assert_eq!(played.differences.len(), 8, "{:#?}", played.differences);
@@ -110,7 +110,7 @@ fn what_is_not_as_expected_is_reported() {
 }
 
 #[test]
-fn a_capture_has_every_packet_and_says_why() {
+fn a_capture_has_every_packet_with_its_rule() {
     let played = lab::play(lab::find("blind-reset").unwrap(), &Setup::default());
     let mut records: Vec<Record> = Vec::new();
     played.trace.capture(&mut records, Duration::from_secs(60), "the title");

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn each_side_learns_that_the_other_is_gone() {
+    fn each_side_is_notified_that_the_other_is_gone() {
         let (mut link, sender, receiver) = channel(Capabilities::new(1500), 8);
         let clone = sender.clone();
         drop(sender);

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_super_segment_becomes_segments_that_say_the_same() {
+    fn a_super_segment_becomes_equivalent_segments() {
         let text: Vec<u8> = (0..10_000u32).map(|i| (i * 7 % 251) as u8).collect();
         for (src, dst) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")] {
             let all = TcpFlags::ACK | TcpFlags::FIN | TcpFlags::PSH | TcpFlags::CWR;

@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_kept_and_what_is_missing_counted() {
+    fn an_error_is_kept_and_missing_packets_are_counted() {
         let mut writer = PcapngWriter::new(Full(Vec::new(), 100_000), UNIX_EPOCH);
         for _ in 0..300 {
             writer.record(Instant::ZERO, Direction::Received, &[7; 1000], None);

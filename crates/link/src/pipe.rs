@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_burst_the_memory_of_its_packets_is_given_back() {
+    fn after_a_burst_the_memory_of_its_packets_is_released() {
         let (mut near, mut far) = pipe_with_queue(Capabilities::memory(65_535), 1024);
         let packet = segment("192.0.2.1", "192.0.2.2", &[0; 60_000]);
         for _ in 0..1024 {

@@ -132,10 +132,10 @@ impl<'a, S: System> Runner<'a, S> {
     fn code(&mut self, event: &Event, code: &str) -> Result<(), Problem> {
         let place = event.span.clone();
         let fd = self.exchange.record().and_then(|record| record.fd);
-        let told = fd.ok_or_else(|| "the socket under test is not open".to_owned());
-        let told = told.and_then(|fd| self.system.snapshot(fd));
-        let told = told.map_err(|message| Problem::mismatch(place.clone(), message))?;
-        for (name, value) in assertions::CONSTANTS.into_iter().chain(told) {
+        let found = fd.ok_or_else(|| "the socket under test is not open".to_owned());
+        let found = found.and_then(|fd| self.system.snapshot(fd));
+        let found = found.map_err(|message| Problem::mismatch(place.clone(), message))?;
+        for (name, value) in assertions::CONSTANTS.into_iter().chain(found) {
             self.variables.set(name, value);
         }
         self.variables.run(code).map_err(|failure| match failure {

@@ -99,11 +99,11 @@ fn verify_call(call: &Call, setup: &Setup) -> Result<(), Problem> {
 /// A list is followed by its length.
 fn verify_count(arguments: &Arguments<'_>, index: usize) -> Result<(), Problem> {
     let (list, count) = (arguments.at(index)?, arguments.at(index + 1)?);
-    let (Ok(parts), Ok(told)) = (arguments::list(list), arguments::number(count)) else { return Ok(()) };
-    if usize::try_from(told) == Ok(parts.len()) {
+    let (Ok(parts), Ok(stated)) = (arguments::list(list), arguments::number(count)) else { return Ok(()) };
+    if usize::try_from(stated) == Ok(parts.len()) {
         return Ok(());
     }
-    let message = format!("{}() got a list of {} but the count {told}", arguments.name(), parts.len());
+    let message = format!("{}() got a list of {} but the count {stated}", arguments.name(), parts.len());
     Err(Problem::syntax(count.span.clone(), message))
 }
 

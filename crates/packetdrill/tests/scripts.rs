@@ -50,8 +50,8 @@ fn the_page_lists_every_script() {
         let title = title.replace('|', "\\|");
         assert!(row.contains(&title), "{name}: the page says something else of it");
         let differs = source.lines().find_map(|line| line.strip_prefix("// Linux differs: "));
-        let told = cells.last().unwrap().strip_prefix("differs: ");
-        assert_eq!(told, differs, "{name}");
+        let reason = cells.last().unwrap().strip_prefix("differs: ");
+        assert_eq!(reason, differs, "{name}");
         assert!(differs.is_some() || cells.last().unwrap().starts_with("OK"), "{name} is not agreed upon");
     }
 }

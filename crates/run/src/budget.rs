@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_busy_since_the_search_stays() {
+    fn flows_busy_since_the_search_stay() {
         let budget = Budget::new(12, 20);
         let last = Rc::new(Cell::new(Duration::from_secs(9)));
         let flows: Vec<Slot> = (0..4).map(|_| idle(&budget, 5)).collect();

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_remote_gets_all_of_it() {
+    async fn a_slow_remote_receives_all_data() {
         let waited = drained_after(4 << 20, 32 << 10).await;
         assert!(waited >= Duration::from_secs(128) && waited < Duration::from_secs(130), "{waited:?}");
     }

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_after_a_close_is_counted_apart() {
+    fn data_after_a_close_is_counted_separately() {
         let course = Course::default();
         course.data(Side::Program, b"\x16\x03\x01\x02\0\x01", 517, false);
         course.data(Side::Remote, b"\x17\x03\x03\0\x13", 24, true);

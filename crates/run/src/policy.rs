@@ -73,7 +73,7 @@ impl Policy {
                 .map(|rule| (rule.narrowness(), rule.text.clone()))
                 .max_by_key(|(narrow, _)| *narrow)
         };
-        self.weigh(narrowest(&self.allow), narrowest(&self.deny))
+        self.compare(narrowest(&self.allow), narrowest(&self.deny))
     }
 
     /// Whether the program may query this name. If only networks are allowed, no rule matches names, and their
@@ -93,7 +93,7 @@ impl Policy {
             let only_all = self.allow.is_empty() && self.deny.iter().any(|rule| rule.is_all());
             return if only_all { self.denied("--deny all") } else { Decision::Allowed };
         }
-        self.weigh(allow, deny.or_else(|| self.deny_all()))
+        self.compare(allow, deny.or_else(|| self.deny_all()))
     }
 
     /// The rule that denies everything, if there is one.
@@ -101,7 +101,7 @@ impl Policy {
         self.deny.iter().find(|rule| rule.is_all()).map(|rule| (rule.narrowness(), rule.text.clone()))
     }
 
-    fn weigh(&self, allow: Option<((u8, bool), String)>, deny: Option<((u8, bool), String)>) -> Decision {
+    fn compare(&self, allow: Option<((u8, bool), String)>, deny: Option<((u8, bool), String)>) -> Decision {
         match (allow, deny) {
             (Some((allow, _)), Some((deny, text))) if deny >= allow => self.denied(&format!("--deny {text}")),
             (Some(_), _) => Decision::Allowed,
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_what_is_allowed_denies_the_rest() {
+    fn an_allow_list_denies_the_rest() {
         let policy = policy(&["example.org", "192.0.2.0/24:443"], &[]);
         assert!(allowed(&policy, "198.51.100.7:80", Some("example.org")));
         assert!(!allowed(&policy, "198.51.100.7:80", Some("example.com")));

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_device_drops_when_it_sends_is_in_its_line() {
+    fn drops_of_a_device_on_sending_are_in_its_line() {
         let of = |line| sending_dropped(line);
         assert_eq!(of("lastack0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"), Some(12));
         assert_eq!(of("    lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"), None);

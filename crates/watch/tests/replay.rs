@@ -408,7 +408,7 @@ fn counters_tell_the_cause_of_a_single_end() {
 }
 
 #[test]
-fn without_an_increase_it_ended_in_order() {
+fn without_an_increase_it_ended_cleanly() {
     let mut machine = unprivileged();
     machine.destroyed(0, 0).counters(Counters::default());
     assert_eq!(machine.end().cause, Cause::Orderly);

@@ -293,12 +293,12 @@ fn on_kernel(
         }
         drop(sender);
         let mut reports: Vec<Option<Report>> = runs.iter().map(|_| None).collect();
-        let mut told = 0;
+        let mut reported = 0;
         for (index, report) in receiver {
             reports[index] = Some(report.inspect_err(|_| next.store(runs.len(), Ordering::Relaxed))?);
-            while let Some(report) = reports.get_mut(told).and_then(Option::take) {
-                tell(&runs[told], &report)?;
-                told += 1;
+            while let Some(report) = reports.get_mut(reported).and_then(Option::take) {
+                tell(&runs[reported], &report)?;
+                reported += 1;
             }
         }
         Ok(())

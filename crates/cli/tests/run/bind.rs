@@ -93,7 +93,7 @@ tail -n +2 "$place/seen""#;
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn a_family_without_an_address_is_unreachable_and_the_report_says_why() {
+fn a_family_without_an_address_is_unreachable_and_reported() {
     require_network();
     let script = r#"
 $lastack run --json -o "$place/report" --bind 192.0.2.1 -- python3 -c '
@@ -119,7 +119,7 @@ except OSError as e: print(errno.errorcode[e.errno])
 }
 
 #[test]
-fn what_cannot_be_bound_is_an_error_before_the_program_runs() {
+fn an_address_that_cannot_be_bound_is_an_error_before_the_program_runs() {
     for (bind, cure) in [("192.0.2.77", "name an address of this host"), ("eth77", "ip -brief address")] {
         let output = finish(Command::new(LASTACK).args(["run", "--bind", bind, "echo", "ran"]));
         let error = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -77,7 +77,7 @@ fn the_gateway_answers_pings() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn a_ping_to_nobody_is_unreachable() {
+fn a_ping_to_an_absent_host_is_unreachable() {
     require_tool("ping");
     require_namespaces();
     let ran = lastack(&[], &["ping", "-n", "-c", "1", "-W", "3", "10.0.2.99"]);

@@ -53,7 +53,7 @@ fn refused_is_refused_at_once() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn an_answer_ends_in_order() {
+fn an_answer_ends_cleanly() {
     let serve = |mut stream: TcpStream| stream.write_all(b"hello").unwrap();
     same("read", serve, |ran| {
         assert_eq!(ran.seen().end(), "EOF");
@@ -164,7 +164,7 @@ fn a_connection_that_only_the_program_closed_is_not_orderly() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn a_writer_learns_that_the_remote_is_gone() {
+fn a_writer_gets_an_error_after_the_remote_is_gone() {
     // The remote closes; what comes after is answered with RST, and the write after that fails.
     let serve = |stream: TcpStream| drop(stream);
     same("push_until_error", serve, |ran| {
@@ -210,7 +210,7 @@ fn the_servers_see_the_programs_close_with_unread_bytes() {
 /// first, and never as an end of the stream to one and a broken pipe to the other.
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn an_abort_against_bytes_in_flight_is_never_an_end() {
+fn an_abort_with_bytes_in_flight_is_never_end_of_file() {
     require_all();
     let server = Server::new("127.0.0.1", 6, |stream: TcpStream| {
         let mut writer = stream.try_clone().unwrap();
@@ -229,14 +229,14 @@ fn an_abort_against_bytes_in_flight_is_never_an_end() {
         relayed("close_unread", "10.0.2.2", server.port(), &[]);
     }
     for (read, written) in server.join() {
-        let told = read == Some(ErrorKind::ConnectionReset) || written == ErrorKind::ConnectionReset;
-        assert!(told, "the reader saw {read:?}, the writer {written:?}");
+        let was_reset = read == Some(ErrorKind::ConnectionReset) || written == ErrorKind::ConnectionReset;
+        assert!(was_reset, "the reader saw {read:?}, the writer {written:?}");
     }
 }
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn what_was_sent_before_the_programs_end_still_arrives() {
+fn data_sent_before_the_program_ends_still_arrives() {
     require_all();
     let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
         // The program has ended long before this is read.

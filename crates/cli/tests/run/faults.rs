@@ -171,7 +171,7 @@ fn late_packets_and_late_closes_take_their_time() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn data_on_a_forgotten_connection_is_reset() {
+fn data_on_a_connection_whose_state_was_lost_is_reset() {
     require_all();
     let server =
         Server::new("127.0.0.1", 1, |mut stream: TcpStream| stream.read(&mut [0; 10]).map_err(|e| e.kind()));
@@ -218,7 +218,7 @@ fn rules_are_explained_and_wrong_ones_refused_before_the_program_runs() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn the_capture_says_of_a_packet_what_the_report_says() {
+fn the_comments_of_the_capture_match_the_report() {
     require_all();
     require_tool("tshark");
     let comments = |options: &[&str]| {

@@ -106,7 +106,7 @@ kill $inside; wait $run; echo "ended $?"
 }
 
 #[test]
-fn what_cannot_be_joined_is_an_error_that_names_the_cure() {
+fn a_namespace_that_cannot_be_joined_is_an_error_that_names_the_cure() {
     let own = std::process::id().to_string();
     for (arguments, words) in [
         (&["--join", &own, "true"][..], "network of this host"),
@@ -187,8 +187,7 @@ kill $exit; wait $slirp; echo "ended $?"
         [r#"{"return": {"id": 2}}"#, "echo of x", r#"{"return": {}}"#, "not forwarded"],
         "{lines:?}"
     );
-    for (line, words) in [(7, "unknown id 1"), (8, "cannot listen at 0.0.0.0:8080"), (13, "parse error")]
-    {
+    for (line, words) in [(7, "unknown id 1"), (8, "cannot listen at 0.0.0.0:8080"), (13, "parse error")] {
         assert!(
             lines[line].contains(r#"{"error": {"desc": "bad request"#) && lines[line].contains(words),
             "{lines:?}"

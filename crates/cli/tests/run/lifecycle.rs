@@ -100,7 +100,7 @@ fn the_run_lasts_until_the_last_process_has_ended() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn what_is_left_running_can_be_ended_with_the_program() {
+fn remaining_processes_can_be_killed_with_the_program() {
     require_all();
     for (options, mark) in [(&["--kill-rest"][..], mark(7001)), (&["--kill-rest", "--host-pids"], mark(7002))]
     {
@@ -153,7 +153,7 @@ fn orphans_leave_no_zombies() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn the_program_cannot_reach_what_is_outside() {
+fn the_program_cannot_reach_processes_outside() {
     require_all();
     require_tool("nsenter");
     // Whoever it is, root included: the launcher and its parents are not there, and process 1 lets nobody in.

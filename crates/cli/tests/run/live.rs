@@ -57,7 +57,7 @@ print('done')";
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn a_terminal_of_the_program_is_left_alone_and_that_is_said() {
+fn a_terminal_of_the_program_is_not_used_and_that_is_reported() {
     require_all();
     let own = with_terminal("own", &["echo", "mine"]);
     let terminal = own["terminal"].as_str().unwrap();

@@ -13,7 +13,7 @@ use crate::support::{
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn what_its_own_loopback_refuses_is_in_the_report() {
+fn refusals_on_its_own_loopback_are_reported() {
     require_all();
     for (host, _) in FAMILIES {
         let port = closed_port(host);

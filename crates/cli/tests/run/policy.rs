@@ -15,7 +15,7 @@ fn hello(host: &str) -> Server<()> {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn what_is_denied_is_prohibited_by_us() {
+fn denied_destinations_are_prohibited_by_lastack() {
     require_all();
     for (host, gateway) in FAMILIES {
         let server = hello(host);
@@ -40,7 +40,7 @@ fn what_is_denied_is_prohibited_by_us() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn a_list_of_what_is_allowed_is_all_that_is() {
+fn only_destinations_on_the_allow_list_are_reached() {
     require_all();
     let server = hello("127.0.0.1");
     let port = server.port();
@@ -54,7 +54,7 @@ fn a_list_of_what_is_allowed_is_all_that_is() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn what_would_be_denied_is_only_reported() {
+fn with_log_only_denials_are_only_reported() {
     require_all();
     let server = hello("127.0.0.1");
     let ran = read(&["--offline", "--log-only"], "10.0.2.2", server.port());

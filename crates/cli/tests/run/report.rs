@@ -159,7 +159,7 @@ fn a_connection_whose_program_is_killed_is_reported() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn the_capture_holds_the_packets_and_what_became_of_them() {
+fn the_capture_has_the_packets_and_their_outcome() {
     require_all();
     require_tool("tshark");
     let capture = tempfile::NamedTempFile::new().unwrap();
@@ -192,7 +192,7 @@ fn the_capture_holds_the_packets_and_what_became_of_them() {
 #[ignore = "needs namespaces, python3 and tools"]
 fn bytes_are_kept_for_a_slow_remote_until_a_signal() {
     require_all();
-    let (told, go_on) = std::sync::mpsc::channel::<()>();
+    let (signal, go_on) = std::sync::mpsc::channel::<()>();
     let server = Server::new("127.0.0.1", 1, move |stream| {
         go_on.recv().unwrap();
         drop(stream);
@@ -212,7 +212,7 @@ fn bytes_are_kept_for_a_slow_remote_until_a_signal() {
     );
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
-    told.send(()).unwrap();
+    signal.send(()).unwrap();
     server.join();
     assert_eq!(output.status.code(), Some(0), "the program's own status");
     let ran = crate::support::read_report(output.clone(), std::str::from_utf8(&output.stderr).unwrap());

@@ -47,7 +47,7 @@ fn in_a_network(routes: &str, what: &str, to: &str, rest: &[&str]) -> (String, R
     (without.unwrap(), ran)
 }
 
-fn unreachable_like_the_host_says(routes: &str, to: &str, errno: &str, code: &str) {
+fn unreachable_as_the_host_reports(routes: &str, to: &str, errno: &str, code: &str) {
     let (without, ran) = in_a_network(routes, "read", to, &[]);
     assert_eq!(without, errno, "without lastack");
     assert_eq!(ran.seen().end(), errno, "{ran:?}");
@@ -67,11 +67,11 @@ fn a_network_without_a_route_is_unreachable() {
     require_all();
     require_tool("ip");
     require_tool("unshare");
-    unreachable_like_the_host_says("true", "192.0.2.7", "ENETUNREACH", "ENETUNREACH");
-    unreachable_like_the_host_says("true", "2001:db8::7", "ENETUNREACH", "ENETUNREACH");
+    unreachable_as_the_host_reports("true", "192.0.2.7", "ENETUNREACH", "ENETUNREACH");
+    unreachable_as_the_host_reports("true", "2001:db8::7", "ENETUNREACH", "ENETUNREACH");
     let routes = "ip route add unreachable 192.0.2.0/24 && ip route add unreachable 2001:db8::/64 dev lo";
-    unreachable_like_the_host_says(routes, "192.0.2.7", "EHOSTUNREACH", "EHOSTUNREACH");
-    unreachable_like_the_host_says(routes, "2001:db8::7", "EHOSTUNREACH", "EHOSTUNREACH");
+    unreachable_as_the_host_reports(routes, "192.0.2.7", "EHOSTUNREACH", "EHOSTUNREACH");
+    unreachable_as_the_host_reports(routes, "2001:db8::7", "EHOSTUNREACH", "EHOSTUNREACH");
 }
 
 #[test]

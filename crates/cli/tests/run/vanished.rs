@@ -91,7 +91,7 @@ except OSError as error: print(errno.errorcode.get(error.errno), "soon" if 3 < t
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn keep_alive_keeps_a_connection_to_a_remote_that_lives() {
+fn keep_alive_keeps_a_connection_to_a_live_remote() {
     require_network();
     let script = r#"
 serve
@@ -177,7 +177,7 @@ wait $program
 /// A connection that only the program closed is left to the host's kernel, as soon as no process holds it.
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
-fn a_connection_that_the_program_let_go_costs_no_descriptor() {
+fn a_connection_that_the_program_closed_costs_no_descriptor() {
     require_network();
     let script = r#"
 serve

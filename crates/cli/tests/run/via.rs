@@ -198,7 +198,7 @@ fn the_hosts_loopback_needs_no_proxy() {
 }
 
 #[test]
-fn what_is_no_proxy_is_an_error_before_the_program_runs() {
+fn a_server_that_is_not_a_proxy_is_an_error_before_the_program_runs() {
     for (via, words) in [("127.0.0.1:1080", "socks5://HOST:PORT"), ("ftp://x", "http://HOST:PORT")] {
         let output = finish(Command::new(LASTACK).args(["run", "--via", via, "echo", "ran"]));
         let error = String::from_utf8_lossy(&output.stderr).into_owned();

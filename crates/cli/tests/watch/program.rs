@@ -106,7 +106,7 @@ fn an_end_of_the_program_meets_the_condition() {
 
 #[test]
 #[ignore = "needs root, ip, ss and setpriv"]
-fn filters_leave_out_what_does_not_fit() {
+fn filters_leave_out_other_connections() {
     require_sources();
     let lines = |filter: &[&str]| {
         let mut options = vec!["-q"];
@@ -148,8 +148,8 @@ fn packets_are_written_with_the_verdict() {
     let comment = b"lastack: refused by the server (C01)";
     assert!(file.windows(comment.len()).any(|bytes| bytes == comment));
     // What `explain` says of the file.
-    let told = Command::new(LASTACK).args(["explain", "--json"]).arg(&path).output().unwrap();
-    let first = String::from_utf8(told.stdout).unwrap();
+    let explained = Command::new(LASTACK).args(["explain", "--json"]).arg(&path).output().unwrap();
+    let first = String::from_utf8(explained.stdout).unwrap();
     let record: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
     assert_eq!(record["cause"], "refused", "{record}");
 }

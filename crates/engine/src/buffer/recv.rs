@@ -193,7 +193,7 @@ mod tests {
     /// Any arrivals, in any order, of any pieces: what is read is the stream, and each byte
     /// offered inside the window is kept.
     #[test]
-    fn whatever_arrives_in_whatever_order_the_stream_is_read() {
+    fn the_stream_is_read_whatever_the_order_of_arrival() {
         for seed in 1..=300u64 {
             let mut rng = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             let mut random = |n: u64| {

@@ -98,7 +98,7 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn what_is_filled_in_place_is_appended_in_order() {
+    fn data_filled_in_place_is_appended_in_order() {
         let mut ring = SendRing::new(5000);
         let mut spare = [0; 64];
         let (mut written, mut read) = (0u8, 0u8);

@@ -405,7 +405,7 @@ pub const UNNUMBERED: &[(&str, &str, &str)] = &[
     (
         "ICMP errors that may not be sent",
         "about a packet from or to an address that is not a host's",
-        "i0_none_is_sent_to_or_about_what_is_not_one_host",
+        "i0_none_is_sent_to_or_about_an_address_that_is_not_unicast",
     ),
     (
         "ICMP errors that may not be sent",
@@ -425,7 +425,7 @@ pub const UNNUMBERED: &[(&str, &str, &str)] = &[
     (
         "what UDP sockets report",
         "each code, once, if connected",
-        "i_icmp_errors_reach_a_connected_socket_as_the_table_says",
+        "i_icmp_errors_reach_a_connected_socket_as_in_the_table",
     ),
     (
         "calls in an orderly release",
@@ -462,7 +462,7 @@ pub const UNNUMBERED: &[(&str, &str, &str)] = &[
     ("orphans", "other states: a limit of retransmissions", "t110_a_fin_that_is_never_acknowledged"),
     ("orphans", "their number", "t111_too_many_orphans"),
     ("TIME-WAIT", "its length, for each", "t128_each_entry_has_its_own_time"),
-    ("TIME-WAIT", "the same four-tuple is not assigned again", "t143_a_pair_in_use_is_not_given_again"),
+    ("TIME-WAIT", "the same four-tuple is not assigned again", "t143_a_pair_in_use_is_not_allocated"),
     (
         "the limit of challenge ACKs",
         "one for each connection in 500 ms, of whatever kind",

@@ -51,7 +51,7 @@ fn check_page(name: &str, page: &str) {
 }
 
 #[test]
-fn the_pages_are_what_the_code_says() {
+fn the_pages_match_the_code() {
     check_page("docs/resets.md", &page::resets());
     let tests = tests();
     check_page("docs/tests.md", &page::tests(&tests, &scenarios()));
@@ -100,7 +100,7 @@ fn every_row_is_a_rule_or_has_a_test_or_a_reason() {
 }
 
 #[test]
-fn what_has_no_id_names_a_test() {
+fn rows_without_an_id_name_a_test() {
     let tests = sources::names();
     for (place, what, test) in law::UNNUMBERED {
         assert!(tests.contains(*test), "{place}, {what}: there is no test {test}");
@@ -132,7 +132,7 @@ fn every_item_has_a_test_or_a_reason() {
 }
 
 #[test]
-fn what_linux_can_be_asked_it_is_asked() {
+fn scenarios_that_linux_can_show_are_compared() {
     let scenarios = scenarios();
     let mut wrong = Vec::new();
     for (id, what, linux) in list::ITEMS {

@@ -75,7 +75,7 @@ pub fn headline(writer: &Writer, summary: &Summary, groups: &[Group], explained:
 /// The largest groups, and single ends, in words.
 fn phrases(writer: &Writer, groups: &[Group], explained: &[Explained], bad: u64) -> String {
     let mut phrases = Vec::new();
-    let mut told = 0;
+    let mut counted = 0;
     let severe = |group: &&Group| group.cause.severity() != Severity::Benign;
     for group in groups.iter().filter(severe).take(NAMED) {
         let (first, last) = (writer.time(group.first), writer.time(group.last));
@@ -87,7 +87,7 @@ fn phrases(writer: &Writer, groups: &[Group], explained: &[Explained], bad: u64)
             format!("between {} and {}", hours(&first), hours(&last))
         };
         phrases.push(format!("{phrase} {when} ({})", group.fact));
-        told += group.count;
+        counted += group.count;
     }
     let grouped = |one: &&Explained| {
         groups.iter().any(|group| group.cause == one.verdict.cause && group.server == one.server())
@@ -103,16 +103,16 @@ fn phrases(writer: &Writer, groups: &[Group], explained: &[Explained], bad: u64)
     }
     singles.sort_by_key(|(_, servers)| std::cmp::Reverse(servers.len()));
     for (what, servers) in singles.into_iter().take(NAMED.saturating_sub(phrases.len())) {
-        told += servers.len() as u64;
+        counted += servers.len() as u64;
         phrases.push(match servers.len() {
             1 => format!("{what} ({})", servers[0]),
             n @ 2..=3 => format!("{n} {what} ({})", servers.join(", ")),
             n => format!("{} {what} ({}, {} and others)", count(n as u64), servers[0], servers[1]),
         });
     }
-    if bad > told {
+    if bad > counted {
         let others = if phrases.is_empty() { "of several causes" } else { "of other causes or servers" };
-        phrases.push(format!("{} {others}", count(bad - told)));
+        phrases.push(format!("{} {others}", count(bad - counted)));
     }
     phrases.join("; ")
 }

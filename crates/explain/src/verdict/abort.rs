@@ -111,7 +111,7 @@ impl Case<'_> {
         }
         let from_the_start = self.conn.sides.iter().any(|side| side.syn.is_some());
         if self.side(own).bytes == 0 && (from_the_start || self.marks.same_instant.is_some()) {
-            return self.abort_without_a_word(reset, idle);
+            return self.abort_without_data(reset, idle);
         }
         if self.is_client(own) { self.client_aborts(reset, idle) } else { self.server_aborts(reset, idle) }
     }
@@ -194,12 +194,12 @@ impl Case<'_> {
     }
 
     /// The resetting end had never sent a byte.
-    fn abort_without_a_word(&self, reset: &Reset, idle: i64) -> Verdict {
+    fn abort_without_data(&self, reset: &Reset, idle: i64) -> Verdict {
         let own = usize::from(reset.pkt.side);
         let other = self.side(1 - own);
         let by = self.by(own);
         if self.is_client(own) {
-            return self.client_without_a_word(reset, idle);
+            return self.client_without_data(reset, idle);
         }
         if let Some((count, _)) = self.marks.same_instant {
             return self
@@ -261,7 +261,7 @@ impl Case<'_> {
         other.first_data.is_some_and(|first| self.side(index).has_acked(first.seq.wrapping_add(1)))
     }
 
-    fn client_without_a_word(&self, reset: &Reset, idle: i64) -> Verdict {
+    fn client_without_data(&self, reset: &Reset, idle: i64) -> Verdict {
         let by = self.by(self.client);
         if self.said(self.server()) > 0 {
             return self

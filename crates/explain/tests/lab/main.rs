@@ -126,7 +126,7 @@ fn score(form: Form, whole: bool) -> Score {
 }
 
 #[test]
-fn most_causes_are_right_and_nobody_is_accused_wrongly() {
+fn most_causes_are_right_and_no_party_is_accused_wrongly() {
     let score = score(|packets| packets, true);
     assert!(score.looked > 400, "{}", score.looked);
     assert!(score.share(score.right) >= 0.98, "{} right:\n{}", score.right, score.wrong.join("\n"));

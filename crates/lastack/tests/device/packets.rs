@@ -336,7 +336,7 @@ fn a_removed_interface_is_reported() {
 /// What arrives faster than it is read is lost, and the link reports the losses that it can count.
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
-fn a_veth_counts_what_was_not_read_in_time() {
+fn a_veth_counts_packets_not_read_in_time() {
     with_devices(|mut lab, pair| {
         if lab.device.kind() == DeviceKind::Tun {
             assert_eq!(lab.device.dropped().received, 0);

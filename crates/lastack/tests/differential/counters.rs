@@ -41,7 +41,7 @@ pub fn show(counts: &Counts) -> String {
 
 /// Linux has all that are compared.
 #[test]
-fn linux_knows_the_names() {
+fn linux_has_the_names() {
     let known = of_linux();
     let unknown: Vec<&str> =
         NSTAT.iter().map(|counter| counter.name).filter(|name| !known.contains_key(*name)).collect();

@@ -152,7 +152,7 @@ impl Subject for Linux<'_> {
                 outcome
             }
             Call::Kill => done(kill::kill(self.ends.local, self.ends.peer_at(0))),
-            Call::KillListener => done(kill::kill(self.ends.local, nobody(self.ends.local))),
+            Call::KillListener => done(kill::kill(self.ends.local, unspecified(self.ends.local))),
             Call::Counters => Outcome::Said(counters::show(&counters::of_linux())),
             Call::Awaited => {
                 let begun = self.awaited.as_ref().expect("a call waits");
@@ -214,10 +214,10 @@ fn connected(socket: &Socket) -> Outcome {
 /// connect(AF_UNSPEC), which is ABORT (S68).
 fn disconnect(socket: &Socket) -> io::Result<()> {
     // SAFETY: zeroes are a sockaddr; they say AF_UNSPEC.
-    let nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
-    let len = size_of_val(&nobody) as libc::socklen_t;
+    let unspecified: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let len = size_of_val(&unspecified) as libc::socklen_t;
     // SAFETY: connect reads one sockaddr of this length, which lives through the call.
-    Errno::result(unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, len) })?;
+    Errno::result(unsafe { libc::connect(socket.as_raw_fd(), &raw const unspecified, len) })?;
     Ok(())
 }
 
@@ -233,7 +233,7 @@ fn set_linger2(socket: &Socket, seconds: i32) -> io::Result<()> {
 }
 
 /// The peer of a listener.
-fn nobody(local: SocketAddr) -> SocketAddr {
+fn unspecified(local: SocketAddr) -> SocketAddr {
     SocketAddr::new(
         if local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
         0,

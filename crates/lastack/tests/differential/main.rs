@@ -47,7 +47,7 @@ fn updating() -> bool {
 }
 
 #[test]
-fn the_engine_does_what_linux_does_or_what_was_decided() {
+fn the_engine_behaves_as_linux_or_as_decided() {
     let table = page::compare(&RECORD);
     print!("{}", table.text());
     let wrong: Vec<String> = table
@@ -87,14 +87,14 @@ fn the_page_is_the_table() {
 }
 
 #[test]
-fn the_matrix_of_errors_is_what_the_sockets_do() {
+fn the_sockets_return_the_errors_of_the_matrix() {
     errors_page::check(&RECORD, updating());
 }
 
 /// On the kernel of the record a difference is a failure; on another kernel it is printed.
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
-fn linux_does_what_is_recorded() {
+fn linux_behaves_as_recorded() {
     let differences = match run::differences_from(&RECORD) {
         Ok(differences) => differences,
         Err(why) => panic!("cannot run here: {why}"),

@@ -56,6 +56,6 @@ async fn t82_a_read_of_a_fixed_size_gives_the_error_and_leaves_what_came() {
             (&mut near).take(10).read_to_end(&mut buf).await.unwrap_err()
         };
         assert_eq!((error.kind(), &buf[..5]), (ErrorKind::ConnectionReset, &b"hello"[..]));
-        assert_eq!(near.read(&mut buf).await.unwrap(), 0, "the error was told");
+        assert_eq!(near.read(&mut buf).await.unwrap(), 0, "the error was reported");
     }
 }

@@ -127,7 +127,7 @@ fn a_dropped_runtime_resets_open_connections() {
     });
     second.block_on(async {
         let (far, _) = listener.accept().await.unwrap();
-        let end = timeout(Duration::from_secs(10), far.closed()).await.expect("it is told").unwrap();
+        let end = timeout(Duration::from_secs(10), far.closed()).await.expect("the end is reported").unwrap();
         assert_eq!(end.cause, Cause::Reset);
     });
     client.join().unwrap();

@@ -220,7 +220,7 @@ async fn a_full_queue_blocks_and_a_dropped_send_sends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_ping_is_forgotten_and_a_dropped_recv_loses_no_request() {
+async fn a_dropped_ping_is_removed_and_a_dropped_recv_loses_no_request() {
     let (client, server) = hosts_with(|config| {
         config.any_address = true;
         config.intercept.echo = true;

@@ -60,9 +60,9 @@ impl Variables {
         for token in test {
             let Token::Word(name) = token else { continue };
             let Some(value) = self.0.get(name) else { continue };
-            let told = format!("{name} is {value}");
-            if !values.contains(&told) {
-                values.push(told);
+            let shown = format!("{name} is {value}");
+            if !values.contains(&shown) {
+                values.push(shown);
             }
         }
         Err(Failure::False { test: text.to_owned(), values })

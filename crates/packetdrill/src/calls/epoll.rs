@@ -29,7 +29,7 @@ struct Watch {
     events: i64,
     data: i64,
     /// The state last reported, if it has not changed since.
-    told: Option<Seen>,
+    reported: Option<Seen>,
     /// One-shot: the event was reported and the entry is disabled.
     spent: bool,
 }
@@ -85,7 +85,7 @@ impl Lastack {
             (CTL_DEL, true) => epoll.forget(fd),
             (CTL_ADD | CTL_MOD, _) => {
                 let (events, data) = event(arguments.at(3)?)?;
-                epoll.watched.insert(fd, Watch { events, data, told: None, spent: false });
+                epoll.watched.insert(fd, Watch { events, data, reported: None, spent: false });
             }
             _ => return Ok(Operation::errno(errno::EINVAL)),
         }
@@ -110,20 +110,20 @@ impl Lastack {
         let fds: Vec<i64> = epoll.watched.keys().copied().collect();
         let seen: Vec<(i64, Seen)> = fds.into_iter().map(|fd| (fd, self.seen(fd))).collect();
         let Some(Fd { kind: Kind::Epoll(epoll), .. }) = self.fds.get_mut(&wait.fd) else { return None };
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for (fd, seen) in seen {
             let Some(watch) = epoll.watched.get_mut(&fd) else { continue };
-            if told.len() < wait.most
+            if reported.len() < wait.most
                 && let Some(events) = watch.look(seen)
             {
-                told.push((events, watch.data));
+                reported.push((events, watch.data));
             }
         }
-        if told.is_empty() && wait.deadline.is_none_or(|deadline| self.clock < deadline) {
+        if reported.is_empty() && wait.deadline.is_none_or(|deadline| self.clock < deadline) {
             return None;
         }
-        let first = told.first().copied().unwrap_or((0, 0));
-        let count = told.len() as i64;
+        let first = reported.first().copied().unwrap_or((0, 0));
+        let count = reported.len() as i64;
         Some(match wait.expected {
             Some(expected) if expected != first => {
                 let shown = |(events, data): (i64, i64)| format!("{} with {data}", polling::names(events));
@@ -136,7 +136,7 @@ impl Lastack {
     fn seen(&mut self, fd: i64) -> Seen {
         let id = self.fds.get(&fd).and_then(Fd::connection);
         let received = id.and_then(|id| self.stack.tcp(id)).map_or(0, |tcp| tcp.info().bytes_received);
-        let notices = self.notices_told(fd);
+        let notices = self.notices_total(fd);
         Seen { ready: self.readiness(fd), received, notices }
     }
 }
@@ -145,14 +145,14 @@ impl Watch {
     /// The events to report now.
     fn look(&mut self, seen: Seen) -> Option<i64> {
         let events = seen.ready & ((self.events & !MODES) | ERR | HUP);
-        let repeated = self.events & EDGE != 0 && self.told == Some(seen);
+        let repeated = self.events & EDGE != 0 && self.reported == Some(seen);
         if self.spent || events == 0 || repeated {
             if events == 0 {
-                self.told = None;
+                self.reported = None;
             }
             return None;
         }
-        self.told = Some(seen);
+        self.reported = Some(seen);
         self.spent = self.events & ONESHOT != 0;
         Some(events)
     }
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     fn watch(events: i64) -> Watch {
-        Watch { events, data: 0, told: None, spent: false }
+        Watch { events, data: 0, reported: None, spent: false }
     }
 
     #[test]

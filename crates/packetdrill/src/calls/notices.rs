@@ -42,7 +42,7 @@ impl Lastack {
     }
 
     /// The number of notifications there ever were.
-    pub(super) fn notices_told(&mut self, fd: i64) -> u64 {
+    pub(super) fn notices_total(&mut self, fd: i64) -> u64 {
         self.noticed(fd) as u64
     }
 

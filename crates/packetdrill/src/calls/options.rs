@@ -101,7 +101,7 @@ impl Lastack {
                 Kind::Stream(Stream { state: StreamState::Listening(_), .. }) => {
                     Ok(Operation::errno(errno::EINVAL))
                 }
-                Kind::Stream(_) => self.told(arguments, 2, 0),
+                Kind::Stream(_) => self.compare_number(arguments, 2, 0),
                 _ => {
                     Err(Problem::unsupported(arguments.span(), "ioctl(): only stream sockets are supported"))
                 }
@@ -118,11 +118,16 @@ impl Lastack {
                 return Err(Problem::unsupported(arguments.span(), "unsupported ioctl() request"));
             }
         };
-        self.told(arguments, 2, value as i64)
+        self.compare_number(arguments, 2, value as i64)
     }
 
     /// Compares a number that the call returns with the list in the script.
-    fn told(&self, arguments: &Arguments<'_>, index: usize, value: i64) -> Result<Operation, Problem> {
+    fn compare_number(
+        &self,
+        arguments: &Arguments<'_>,
+        index: usize,
+        value: i64,
+    ) -> Result<Operation, Problem> {
         let expr = arguments.at(index)?;
         if arguments::is_ellipsis(expr) {
             return Ok(Operation::value(0));
@@ -258,7 +263,7 @@ impl Lastack {
                 0,
                 format!("getsockopt() returned {INT} bytes, expected {len}"),
             ))),
-            _ => self.told(arguments, 3, value),
+            _ => self.compare_number(arguments, 3, value),
         }
     }
 

@@ -92,8 +92,8 @@ impl Lastack {
                 }
                 StreamState::Connecting(id) | StreamState::Connected(id) => {
                     let shut = stream.no_more_reads;
-                    let told = if self.has_notice(fd) { ERR } else { 0 };
-                    self.readiness_of_stream(id, shut) | told
+                    let pending = if self.has_notice(fd) { ERR } else { 0 };
+                    self.readiness_of_stream(id, shut) | pending
                 }
             },
             Kind::Datagram(None) => OUT | WRNORM | readiness_of_end(found.shut),

@@ -114,9 +114,13 @@ impl Lastack {
                 let finished =
                     matches!(tcp.state(), TcpState::CloseWait | TcpState::LastAck | TcpState::TimeWait);
                 let waits = tcp.info().unread as i64 + i64::from(finished);
-                let told = self.fds.get(&transfer.fd).is_some_and(|fd| fd.options.get(&INQ) == Some(&1));
+                let reported = self.fds.get(&transfer.fd).is_some_and(|fd| fd.options.get(&INQ) == Some(&1));
                 let inq = Control { level: INQ.0, kind: INQ.1, data: vec![(String::new(), waits)] };
-                return Some(transfer.reply(transfer.moved, 0, told.then_some(inq).into_iter().collect()));
+                return Some(transfer.reply(
+                    transfer.moved,
+                    0,
+                    reported.then_some(inq).into_iter().collect(),
+                ));
             }
         }
     }
@@ -131,8 +135,8 @@ impl Lastack {
         match found {
             Ok(Some(len)) => {
                 let cut = len > transfer.len;
-                let told = if transfer.flags & MSG_TRUNC != 0 { len } else { len.min(transfer.len) };
-                Some(transfer.reply(told, if cut { MSG_TRUNC } else { 0 }, Vec::new()))
+                let reported = if transfer.flags & MSG_TRUNC != 0 { len } else { len.min(transfer.len) };
+                Some(transfer.reply(reported, if cut { MSG_TRUNC } else { 0 }, Vec::new()))
             }
             Ok(None) if nonblock => Some(Reply::Errno(errno::EAGAIN)),
             Ok(None) => None,

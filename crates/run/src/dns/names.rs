@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_name_counts_and_the_oldest_is_forgotten() {
+    fn the_latest_name_counts_and_the_oldest_is_evicted() {
         let names = Names::default();
         let learn = |name: &str, address: [u8; 4]| names.learn(&answer(&question(1, name), 0, &[address]));
         learn("a.test", [192, 0, 2, 1]);

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn many_connections_with_few_packets_each_are_forgotten_in_order() {
+    fn many_connections_with_few_packets_each_are_evicted_in_order() {
         let mut ring = Ring::new(100 * packet(0).cost());
         for port in 0..1000 {
             (0..2).for_each(|number| ring.push(flow(port), packet(number)));

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn senders_are_remembered_and_bounded() {
+    fn senders_are_kept_and_bounded() {
         let sender = |number: u32| IpAddr::V4((0xc633_6400 + number).into());
         assert_eq!(of(sender(0)), None);
         for number in 0..3 * MAX_SENDERS as u32 {

@@ -212,7 +212,7 @@ impl<L: Link> Faults<L> {
             return self.arrived.push_back((std::mem::take(packet), received));
         };
         if treatment.forgotten {
-            return self.answer_as_forgotten(now, packet);
+            return self.answer_without_state(now, packet);
         }
         if treatment.lost.is_some() {
             return self.say(&treatment, "lost");
@@ -241,7 +241,7 @@ impl<L: Link> Faults<L> {
     }
 
     /// The remote does not know the connection: RST, according to RFC 9293 section 3.10.7.1.
-    fn answer_as_forgotten(&mut self, now: Instant, packet: &[u8]) {
+    fn answer_without_state(&mut self, now: Instant, packet: &[u8]) {
         let Some(reset) = unknown(packet) else { return };
         self.inner.flush(now);
         self.comments
@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_connection_is_answered_by_a_reset_as_in_the_rfc() {
+    fn a_connection_without_state_is_answered_by_a_reset_as_in_the_rfc() {
         let (mut link, mut far, injector) = link(&["half-open"]);
         let flow = Flow::new(Proto::Tcp, LOCAL.parse().unwrap(), REMOTE.parse().unwrap());
         let _notice = injector.table().forget(&flow);

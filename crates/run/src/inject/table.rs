@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_forgotten_connection_is_answered_when_it_sends() {
+    async fn a_half_open_connection_is_answered_when_it_sends() {
         let (mut table, flow) = table(&["half-open"]);
         let notice = table.forget(&flow);
         let ack = segment(1, TcpFlags::ACK);

@@ -210,8 +210,8 @@ impl MapWriter {
             ForkResult::Parent { child } => Ok(Self { child, go }),
             ForkResult::Child => {
                 drop(go);
-                let told = waiting.read(&mut [0]).is_ok_and(|bytes| bytes == 1);
-                let errno = if told { write(entering).err() } else { None };
+                let signalled = waiting.read(&mut [0]).is_ok_and(|bytes| bytes == 1);
+                let errno = if signalled { write(entering).err() } else { None };
                 process::exit(errno.map_or(0, |errno| errno as i32))
             }
         }

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_joined_is_an_error_with_a_cure() {
+    fn a_namespace_that_cannot_be_joined_is_an_error_with_a_cure() {
         let own = std::process::id().to_string();
         for (text, cure) in [
             ("4294967290", "there is no process"),

@@ -118,8 +118,8 @@ impl<'a> Supervisor<'a> {
         let _never = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before));
         let prepared = self.prepare();
         let answer = prepared.err().map_or(0, |errno| errno as i32);
-        let told = starter.write_all(&answer.to_ne_bytes()).is_ok();
-        if answer != 0 || !told || starter.read_exact(&mut [0]).is_err() {
+        let sent = starter.write_all(&answer.to_ne_bytes()).is_ok();
+        if answer != 0 || !sent || starter.read_exact(&mut [0]).is_err() {
             process::exit(FAILED);
         }
         drop(starter);

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_errors_with_a_cure() {
+    fn other_strings_are_errors_with_a_cure() {
         for (text, cure) in [
             ("127.0.0.1:1080", "socks5://HOST:PORT"),
             ("https://127.0.0.1:1", "http://HOST:PORT"),

@@ -340,7 +340,7 @@ mod tests {
     use lastack::IpFields;
 
     #[tokio::test]
-    async fn what_waits_for_the_hosts_socket_is_bounded() {
+    async fn datagrams_waiting_for_the_hosts_socket_are_bounded() {
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = receiver.local_addr().unwrap();
         let key = Key { program: "10.0.2.100:40000".parse().unwrap(), unbound: false };

@@ -52,7 +52,7 @@ pub fn hosts(change: impl Fn(&mut Config), flows: &[Flow], seed: u64) -> [Box<dy
 }
 
 impl Application {
-    fn heed_ends(&mut self, stack: &mut Stack) {
+    fn handle_ends(&mut self, stack: &mut Stack) {
         while let Some(event) = stack.poll_event() {
             if let Event::Ended(ended) = event
                 && ended.end.cause != Cause::Orderly
@@ -86,7 +86,7 @@ impl Host for Sender {
             self.app.connections.push(id.expect("a port is free"));
         }
         (0..self.app.connections.len()).for_each(|index| self.send(index));
-        self.app.heed_ends(&mut self.stack);
+        self.app.handle_ends(&mut self.stack);
     }
 
     fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
@@ -131,7 +131,7 @@ impl Host for Receiver {
                 tcp.consume(pieces.iter().sum());
             }
         }
-        self.app.heed_ends(&mut self.stack);
+        self.app.handle_ends(&mut self.stack);
     }
 
     fn handle_packet(&mut self, now: Instant, packet: &[u8]) {

@@ -288,7 +288,7 @@ impl Application {
     }
 
     /// What it still waits for although the condition holds: a missed notification.
-    pub fn waits_in_vain(&self, stack: &mut Stack) -> Option<&'static str> {
+    pub fn waits_without_success(&self, stack: &mut Stack) -> Option<&'static str> {
         if !self.is_active() || self.next.is_some() {
             return None;
         }
@@ -299,8 +299,8 @@ impl Application {
         }
         // Where memory is short, room is made by other connections and only its own acknowledgments notify it.
         let info = tcp.info();
-        let told = short && info.unsent + info.unacked > 0;
-        (self.waits[1] && !told && tcp.readiness().writable).then_some("room to write")
+        let incomplete = short && info.unsent + info.unacked > 0;
+        (self.waits[1] && !incomplete && tcp.readiness().writable).then_some("room to write")
     }
 }
 

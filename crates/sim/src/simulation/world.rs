@@ -179,7 +179,7 @@ impl World {
             }
         }
         self.net.run_until(self.curfew);
-        self.look_for_the_forgotten();
+        self.check_for_missed_notifications();
         self.look_for_the_fooled();
         self.leave();
         let end = self.net.now() + AFTERWARDS;
@@ -455,12 +455,12 @@ impl World {
     }
 
     /// No program may have missed a notification when all programs close.
-    fn look_for_the_forgotten(&mut self) {
+    fn check_for_missed_notifications(&mut self) {
         let now = self.net.now();
         for app in &self.applications {
             let host = &self.hosts[app.host];
             if host.suspended <= now
-                && let Some(what) = app.waits_in_vain(self.net.stack(host.id))
+                && let Some(what) = app.waits_without_success(self.net.stack(host.id))
             {
                 self.invariants.report_violation(format!("no reader reports {what}: {app:?}"));
             }

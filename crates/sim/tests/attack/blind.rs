@@ -67,7 +67,7 @@ fn text(random: &mut Random, victim: &Victim, offset: i64) -> Option<Vec<u8>> {
     Some(victim.segment(TcpFlags::ACK | TcpFlags::PSH, victim.seq(offset), ack, &[0xa5; 700]))
 }
 
-fn text_without_ack(_: &mut Random, victim: &Victim, offset: i64) -> Option<Vec<u8>> {
+fn data_without_ack(_: &mut Random, victim: &Victim, offset: i64) -> Option<Vec<u8>> {
     Some(victim.segment(TcpFlags::PSH, victim.seq(offset), 0, &[0xa5; 700]))
 }
 
@@ -121,7 +121,7 @@ const ATTACKS: [(&str, Attack); 13] = [
     ("SYN", syn),
     ("SYN with ACK", syn_with_ack),
     ("text", text),
-    ("text without ACK", text_without_ack),
+    ("text without ACK", data_without_ack),
     ("FIN", fin),
     ("FIN without ACK", fin_without_ack),
     ("no flags", nothing),

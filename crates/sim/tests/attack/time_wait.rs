@@ -68,7 +68,7 @@ fn answered(verdict: Verdict) -> bool {
 /// Hazard 1 of RFC 1337: old data of the previous connection is not accepted by a new one on the same
 /// four-tuple.
 #[test]
-fn old_text_does_not_reach_the_next_connection() {
+fn old_data_does_not_reach_the_next_connection() {
     for v6 in [false, true] {
         let (mut world, flow, rcv_nxt, snd_nxt) = waiting(v6, 4);
         world.pass(Duration::from_secs(70));

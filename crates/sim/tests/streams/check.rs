@@ -58,8 +58,8 @@ fn alone(app: &Application, ended: &Ended) {
     if app.end_of_stream && app.error.is_none() {
         assert_eq!(app.read, bytes.received, "an end of the stream before its bytes: {app:?}\n{ended:?}");
     }
-    let told = app.error.is_some() && app.error != Some(TcpError::BrokenPipe);
-    if told {
+    let failed = app.error.is_some() && app.error != Some(TcpError::BrokenPipe);
+    if failed {
         assert_ne!(ended.end.cause, Cause::Orderly, "an error, but an orderly end: {app:?}\n{ended:?}");
     }
 }

@@ -65,7 +65,7 @@ fn play_all() -> check::Met {
 }
 
 #[test]
-fn bytes_arrive_or_an_end_says_what_was_lost() {
+fn bytes_arrive_or_the_end_counts_the_loss() {
     let met = play_all();
     println!("{met:#?}");
     if number("LASTACK_SEED").is_none() && number("LASTACK_SEEDS").is_none() {

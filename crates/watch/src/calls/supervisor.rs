@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_told_from_another_with_its_id() {
+    fn a_process_is_distinguished_from_another_with_its_id() {
         let me = identity(std::process::id()).unwrap();
         assert!(me.rsplit_once(')').unwrap().1.parse::<u64>().unwrap() > 0, "{me}");
         assert_eq!(identity(std::process::id()), Some(me));

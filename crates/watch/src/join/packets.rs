@@ -94,15 +94,15 @@ impl Join {
 
     /// What the packets add to what sockets tell of the peer: another cause, or more evidence for the same.
     pub(super) fn with_packets(&self, mut own: Opinion, flow: Flow) -> Opinion {
-        let Some(told) = &self.packet_verdict else { return own };
-        let mut told = told.opinion(flow, own.rank);
-        if told.cause == own.cause {
-            own.confidence = own.confidence.max(told.confidence);
-            own.evidence.append(&mut told.evidence);
+        let Some(stated) = &self.packet_verdict else { return own };
+        let mut stated = stated.opinion(flow, own.rank);
+        if stated.cause == own.cause {
+            own.confidence = own.confidence.max(stated.confidence);
+            own.evidence.append(&mut stated.evidence);
             return own;
         }
-        told.evidence.append(&mut own.evidence);
-        told
+        stated.evidence.append(&mut own.evidence);
+        stated
     }
 
     /// What the packets say of this connection, if it can be believed.
@@ -113,8 +113,8 @@ impl Join {
             (connection.key, initial)
         });
         self.packets_of = found.and_then(|(flow, initial)| self.explainer.take(flow, initial));
-        self.packet_verdict = self.packets_of.clone().map(PacketVerdict).filter(|told| {
-            let Verdict { cause, confidence, .. } = told.0.verdict;
+        self.packet_verdict = self.packets_of.clone().map(PacketVerdict).filter(|stated| {
+            let Verdict { cause, confidence, .. } = stated.0.verdict;
             let known = !matches!(cause, Cause::Open | Cause::Orderly);
             known && confidence >= WORTH && (self.options.all_packets || shows_in_ends(cause))
         });

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_takes_what_begins_and_ends_connections() {
+    fn the_filter_passes_segments_that_begin_and_end_connections() {
         let ends = filter(Selection::Ends);
         let all = filter(Selection::All);
         let takes = |program: &[libc::sock_filter], packet: &[u8]| run(program, packet, 1, 0) != 0;
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn on_loopback_only_what_is_received_counts() {
+    fn on_loopback_only_received_packets_count() {
         let program = filter(Selection::Ends);
         let packet = tcp(false, 4);
         assert_eq!(run(&program, &packet, LOOPBACK, 0), SNAP);

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cgroup_is_the_first_that_says_something() {
+    fn the_cgroup_is_the_first_that_is_not_empty() {
         assert_eq!(cgroup("0::/user.slice/a\n"), "/user.slice/a");
         assert_eq!(cgroup("2:cpu:/\n1:name=systemd:/b\n0::/\n"), "/b");
         assert_eq!(cgroup("0::/\n"), "/");

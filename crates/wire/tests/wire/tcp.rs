@@ -259,7 +259,7 @@ fn partial_checksum_is_completed_by_summing_the_segment() {
 proptest! {
     /// A template gives the same bytes as building both headers from their fields.
     #[test]
-    fn a_template_writes_what_the_fields_say(
+    fn a_template_writes_the_fields(
         ip in arbitrary::ip_header(),
         header in arbitrary::tcp_header(),
         timestamps in any::<Option<(u32, u32)>>(),

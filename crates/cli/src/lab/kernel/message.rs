@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_messages_are_parsed() {
         let flow = FourTuple {
             local: "192.0.2.2:1935".parse().unwrap(),
             remote: "[2001:db8::1]:40001".parse().unwrap(),

@@ -103,10 +103,10 @@ impl Kernel {
         let device = Device::from_fd(launched.kind, launched.device, MTU).map_err(KernelTrouble::Device)?;
         let start = Clock::now();
         drop(context);
-        let (told, messages) = mpsc::unbounded_channel();
+        let (sender, messages) = mpsc::unbounded_channel();
         thread::spawn(move || {
             // The channel ends when the process has exited or the receiver is dropped.
-            BufReader::new(said).lines().map_while(Result::ok).try_for_each(|line| told.send(line))
+            BufReader::new(said).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
         let outcomes = BTreeMap::new();
         Ok(Self {

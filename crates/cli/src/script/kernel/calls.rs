@@ -27,10 +27,15 @@ pub enum Outcome {
 
 impl Outcome {
     /// A value, and a result that must match the script's.
-    fn told<T: PartialEq + std::fmt::Debug>(value: i64, what: &str, told: &T, expected: Option<&T>) -> Self {
+    fn checked<T: PartialEq + std::fmt::Debug>(
+        value: i64,
+        what: &str,
+        returned: &T,
+        expected: Option<&T>,
+    ) -> Self {
         match expected {
-            Some(expected) if expected != told => {
-                Self::Wrong(value, format!("{what} is {told:?}, expected {expected:?}"))
+            Some(expected) if expected != returned => {
+                Self::Wrong(value, format!("{what} is {returned:?}, expected {expected:?}"))
             }
             _ => Self::Value(value),
         }
@@ -174,10 +179,10 @@ impl Preparing<'_> {
                 let message = Message::read(self.arguments.at(1)?)?;
                 let flags = self.int(2)?;
                 work(move || {
-                    let (n, told, control) = sys::recvmsg(fd, message.len, flags)?;
-                    match Outcome::told(n, "msg_flags", &told, Some(&(message.flags as c_int))) {
+                    let (n, returned, control) = sys::recvmsg(fd, message.len, flags)?;
+                    match Outcome::checked(n, "msg_flags", &returned, Some(&(message.flags as c_int))) {
                         Outcome::Value(n) => {
-                            Ok(Outcome::told(n, "msg_control", &control, Some(&message.control)))
+                            Ok(Outcome::checked(n, "msg_control", &control, Some(&message.control)))
                         }
                         wrong => Ok(wrong),
                     }
@@ -236,8 +241,8 @@ impl Preparing<'_> {
         let number =
             if arguments::is_ellipsis(expr) { None } else { Some(arguments::single(expr)? as c_int) };
         work(move || {
-            let (value, told) = sys::ioctl(fd, request, number.unwrap_or_default())?;
-            Ok(Outcome::told(value, "the number", &told, number.as_ref()))
+            let (value, returned) = sys::ioctl(fd, request, number.unwrap_or_default())?;
+            Ok(Outcome::checked(value, "the number", &returned, number.as_ref()))
         })
     }
 
@@ -256,23 +261,23 @@ impl Preparing<'_> {
         let is_text = matches!(expr.node, Node::Text(_));
         let what = self.arguments.at(2)?.to_string();
         work(move || {
-            let mut told = sys::option(fd, level, name, len)?;
+            let mut returned = sys::option(fd, level, name, len)?;
             if is_text {
                 // Names are padded to the size of the field.
-                told.truncate(told.iter().position(|byte| *byte == 0).unwrap_or(told.len()));
+                returned.truncate(returned.iter().position(|byte| *byte == 0).unwrap_or(returned.len()));
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let expected = expected.as_deref().map(text);
-                return Ok(Outcome::told(0, &what, &text(&told), expected.as_ref()));
+                return Ok(Outcome::checked(0, &what, &text(&returned), expected.as_ref()));
             }
-            if told.len() != len {
-                let message = format!("getsockopt() returned {} bytes, expected {len}", told.len());
+            if returned.len() != len {
+                let message = format!("getsockopt() returned {} bytes, expected {len}", returned.len());
                 return Ok(Outcome::Wrong(0, message));
             }
             let numbers = |bytes: &[u8]| -> Vec<i32> {
                 bytes.as_chunks().0.iter().map(|bytes| i32::from_ne_bytes(*bytes)).collect()
             };
             let expected = expected.as_deref().map(numbers);
-            Ok(Outcome::told(0, &what, &numbers(&told), expected.as_ref()))
+            Ok(Outcome::checked(0, &what, &numbers(&returned), expected.as_ref()))
         })
     }
 
@@ -288,8 +293,8 @@ impl Preparing<'_> {
         }
         let milliseconds = self.int(2)?;
         work(move || {
-            let (value, told) = sys::poll(&entries, milliseconds)?;
-            Ok(Outcome::told(value, "revents", &told, Some(&expected)))
+            let (value, returned) = sys::poll(&entries, milliseconds)?;
+            Ok(Outcome::checked(value, "revents", &returned, Some(&expected)))
         })
     }
 
@@ -309,8 +314,8 @@ impl Preparing<'_> {
         let expected = if arguments::is_ellipsis(expr) { None } else { Some(event(expr)?) };
         let (most, milliseconds) = (self.arguments.size(2)?, self.int(3)?);
         work(move || {
-            let (value, told) = sys::epoll_wait(epoll, most, milliseconds)?;
-            Ok(Outcome::told(value, "the event", &told, expected.as_ref()))
+            let (value, returned) = sys::epoll_wait(epoll, most, milliseconds)?;
+            Ok(Outcome::checked(value, "the event", &returned, expected.as_ref()))
         })
     }
 }

@@ -131,12 +131,12 @@ pub fn recvmsg(fd: RawFd, len: usize, flags: c_int) -> io::Result<(i64, c_int, V
     // SAFETY: it writes at most their lengths into the data buffer and the control buffer, and into the
     // msghdr; all live through the call.
     let result = checked(unsafe { libc::recvmsg(fd, &raw mut message, flags) } as i64)?;
-    let mut told = Vec::new();
+    let mut returned = Vec::new();
     // SAFETY: the kernel has filled in the msghdr, whose control buffer is still alive.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     while !header.is_null() {
         // SAFETY: a header that these macros return lies within the buffer, followed by its data of the given length.
-        told.push(unsafe {
+        returned.push(unsafe {
             let data_len = (*header).cmsg_len - libc::CMSG_LEN(0) as usize;
             let data = std::slice::from_raw_parts(libc::CMSG_DATA(header), data_len);
             read_control((*header).cmsg_level, (*header).cmsg_type, data)
@@ -144,7 +144,7 @@ pub fn recvmsg(fd: RawFd, len: usize, flags: c_int) -> io::Result<(i64, c_int, V
         // SAFETY: as for the first.
         header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
     }
-    Ok((result, message.msg_flags, told))
+    Ok((result, message.msg_flags, returned))
 }
 
 /// Decodes the numbers of a control message, by the names of scripts.
@@ -188,11 +188,11 @@ pub fn ioctl(fd: RawFd, request: libc::Ioctl, value: c_int) -> io::Result<(i64, 
 /// `getsockopt`: at most `len` bytes.
 pub fn option(fd: RawFd, level: c_int, name: c_int, len: usize) -> io::Result<Vec<u8>> {
     let mut buf = vec![0u8; len];
-    let mut told = len as libc::socklen_t;
+    let mut returned = len as libc::socklen_t;
     let buffer: *mut c_void = buf.as_mut_ptr().cast();
-    // SAFETY: it writes at most `told` bytes into a buffer of that size, and their number; both live through the call.
-    checked(unsafe { libc::getsockopt(fd, level, name, buffer, &raw mut told) }.into())?;
-    buf.truncate(told as usize);
+    // SAFETY: it writes at most `returned` bytes into a buffer of that size, and their number; both live through the call.
+    checked(unsafe { libc::getsockopt(fd, level, name, buffer, &raw mut returned) }.into())?;
+    buf.truncate(returned as usize);
     Ok(buf)
 }
 

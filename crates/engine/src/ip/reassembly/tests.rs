@@ -140,7 +140,7 @@ fn n6a_fragments_that_overlap_end_their_packet() {
             assert_eq!(give(&mut bench, first), OVERLAP, "what comes later is dropped too");
             assert_eq!(give(&mut bench, last), OVERLAP);
             bench.pass(30 * SECOND);
-            assert!(bench.take().is_empty(), "and nobody is told");
+            assert!(bench.take().is_empty(), "and no ICMP error is sent");
             assert_eq!(bench.stack.poll_timeout(), None);
             assert_eq!(bench.stack.counters().ip_reassembly_failed, 1);
             assert_eq!(bench.stack.reassembly.held, 0);

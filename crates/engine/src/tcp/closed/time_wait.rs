@@ -77,7 +77,7 @@ impl TimeWait {
         if !seg.has(TcpFlags::ACK) && !seg.has(TcpFlags::FIN) {
             return Waiting::Done(Verdict::Dropped(Rule::DropInTimeWait.into()));
         }
-        if !self.knows(seg) {
+        if !self.acknowledges_only_sent_data(seg) {
             return Waiting::Done(Verdict::Dropped(Rule::DropInTimeWait.into()));
         }
         if self.is_expected(seg) {
@@ -96,7 +96,7 @@ impl TimeWait {
     }
 
     /// Whether the segment acknowledges nothing that we never sent. (Linux does not check.)
-    fn knows(&self, seg: &Arrival<'_>) -> bool {
+    fn acknowledges_only_sent_data(&self, seg: &Arrival<'_>) -> bool {
         !seg.has(TcpFlags::ACK) || !seg.ack().after(self.snd_nxt)
     }
 

@@ -224,11 +224,11 @@ impl Connection {
         } else if let Some(twice) = self.incoming.out_of_order().meeting(at..at + payload.len() as u64) {
             self.rcv.duplicate = Some((seq + (twice.start - at) as u32, seq + (twice.end - at) as u32));
         }
-        self.store_text(shared, now, seg, at, payload)
+        self.store_data(shared, now, seg, at, payload)
     }
 
     /// Stores data that is new, in the window and wanted. `at`: its position in the stream.
-    pub(super) fn store_text(
+    pub(super) fn store_data(
         &mut self,
         shared: &mut Shared,
         now: Instant,

@@ -47,7 +47,7 @@ impl Connection {
             return Ok(());
         }
         let at = self.incoming.next();
-        self.store_text(shared, now, seg, at, seg.payload) // seventh
+        self.store_data(shared, now, seg, at, seg.payload) // seventh
     }
 
     fn acknowledge_predicted(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) {

@@ -264,7 +264,7 @@ impl Connection {
         self.recovery.sent(occupies, again);
         self.book_pace(shared, now, occupies);
         if again {
-            self.commit_again(now, plan, count);
+            self.commit_retransmission(now, plan, count);
         } else {
             self.commit_new(shared, now, plan, count);
         }
@@ -287,8 +287,8 @@ impl Connection {
 
     /// Commits a retransmission, sent as `count` segments on the wire.
     #[cold]
-    fn commit_again(&mut self, now: Instant, plan: &SegmentPlan, count: u32) {
-        self.cold.losses.sent_again(plan.len, count);
+    fn commit_retransmission(&mut self, now: Instant, plan: &SegmentPlan, count: u32) {
+        self.cold.losses.count_retransmission(plan.len, count);
         self.recovery.scoreboard.on_retransmit(plan.seq, plan.occupies(), now);
     }
 

@@ -101,7 +101,7 @@ impl LossStats {
     }
 
     /// A packet is retransmitted.
-    pub fn sent_again(&mut self, data: u32, segments: u32) {
+    pub fn count_retransmission(&mut self, data: u32, segments: u32) {
         self.retransmitted = self.retransmitted.wrapping_add(segments);
         self.bytes_retrans += u64::from(data);
     }

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_below_the_threshold_grows_with_what_arrives() {
+    fn a_flight_below_the_threshold_grows_with_delivered_data() {
         let mut prr = Prr::begin(20_000);
         assert_eq!(prr.window(1000, 2000, 10_000, 1000, false), 3000);
         prr.sent(1000);

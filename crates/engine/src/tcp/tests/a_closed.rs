@@ -152,7 +152,7 @@ fn t11_t12_t19_addresses_that_cannot_be_are_dropped() {
             assert_eq!(p.on_packet(&packet), "dropped N5", "{src}");
         }
         p.assert_gone();
-        assert_eq!(p.told(), "");
+        assert_eq!(p.new_events(), "");
     });
 }
 

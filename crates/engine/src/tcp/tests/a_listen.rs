@@ -7,7 +7,7 @@ use crate::tcp::tests::peer::{Kind, Peer, both};
 fn still_listens(p: &mut Peer) {
     assert_eq!(p.on("S seq=0 port=7000"), "accepted | 7000: S. seq=0 ack=1");
     assert_eq!(p.on(". seq=1 ack=1 port=7000"), "accepted");
-    assert_eq!(p.told(), "Incoming");
+    assert_eq!(p.new_events(), "Incoming");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn t22_an_unacceptable_ack_in_syn_sent_is_reset_and_the_attempt_goes_on() {
         ] {
             let mut p = Peer::syn_sent(v6);
             assert_eq!(p.on(segment), expected, "{segment}");
-            assert_eq!((p.state(), p.told().as_str()), (TcpState::SynSent, ""));
+            assert_eq!((p.state(), p.new_events().as_str()), (TcpState::SynSent, ""));
             p.complete(Kind::Plain);
         }
     });
@@ -107,7 +107,7 @@ fn s26_data_and_fin_on_a_syn_ack_wait() {
     both(|v6| {
         let mut p = Peer::syn_sent(v6);
         assert_eq!(p.on("SF. seq=0 ack=1 len=5 mss=1460"), "accepted | . seq=1 ack=1");
-        assert_eq!((p.state(), p.told().as_str()), (TcpState::Established, "Connected"));
+        assert_eq!((p.state(), p.new_events().as_str()), (TcpState::Established, "Connected"));
         assert_eq!(p.on("FP. seq=1 ack=1 len=5"), "accepted | . seq=1 ack=7");
         assert_eq!((p.receive(), p.receive()), ("5".into(), "0".into()));
     });

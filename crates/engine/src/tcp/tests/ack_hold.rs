@@ -36,20 +36,20 @@ fn a_probe_is_not_answered_and_the_user_is_notified() {
     both(|v6| {
         let mut p = held(v6);
         p.on("P. len=10");
-        p.told();
+        p.new_events();
         // Again what has come: its sender waits for an acknowledgment.
         assert_eq!(p.on("P. seq=1 len=10"), "dropped S51");
         assert!(p.tcp().ack_wanted());
-        assert_eq!(p.told(), "AckWanted");
+        assert_eq!(p.new_events(), "AckWanted");
         assert_eq!(p.on("P. seq=1 len=10"), "dropped S51");
-        assert_eq!(p.told(), "");
+        assert_eq!(p.new_events(), "");
         p.tcp().acknowledge(10, false);
         assert_eq!(p.out(), ". seq=1 ack=11");
         assert!(!p.tcp().ack_wanted());
         // A probe of keep-alive, with and without a byte.
         for probe in [". seq=10", ". seq=10 len=1"] {
             assert_eq!(p.on(probe), "dropped S51");
-            assert_eq!(p.told(), "AckWanted");
+            assert_eq!(p.new_events(), "AckWanted");
             p.tcp().acknowledge(10, false);
             assert_eq!(p.out(), ". seq=1 ack=11");
         }

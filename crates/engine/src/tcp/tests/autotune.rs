@@ -18,7 +18,7 @@ fn receive_round(p: &mut Peer, segments: u32) {
 
 /// The handshake of this peer took no time, and we send nothing: the RTT is measured by the echo in its data.
 #[test]
-fn the_receive_buffer_holds_twice_what_is_read_in_a_round_trip() {
+fn the_receive_buffer_holds_twice_the_data_read_per_rtt() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         for _ in 0..8 {

@@ -6,7 +6,7 @@ use crate::tcp::tests::peer::{Kind, Peer, both, flags_of};
 /// The handshake still completes: to ESTABLISHED, offered to the listener's user.
 fn completes(p: &mut Peer) {
     assert_eq!(p.on(". seq=1 ack=1"), "accepted");
-    assert_eq!((p.state(), p.told().as_str()), (TcpState::Established, "Incoming"));
+    assert_eq!((p.state(), p.new_events().as_str()), (TcpState::Established, "Incoming"));
     assert_eq!(p.ends(), "");
 }
 
@@ -41,9 +41,9 @@ fn t33_t34_an_unacceptable_ack_after_a_simultaneous_open_is_reset() {
         ] {
             let mut p = Peer::simultaneous(v6, Kind::Plain);
             assert_eq!(p.on(segment), expected, "{segment}");
-            assert_eq!((p.state(), p.told().as_str()), (TcpState::SynReceived, ""), "{segment}");
+            assert_eq!((p.state(), p.new_events().as_str()), (TcpState::SynReceived, ""), "{segment}");
             assert_eq!(p.on("."), "accepted");
-            assert_eq!((p.state(), p.told().as_str()), (TcpState::Established, "Connected"));
+            assert_eq!((p.state(), p.new_events().as_str()), (TcpState::Established, "Connected"));
         }
     });
 }
@@ -64,7 +64,7 @@ fn t35_a_simultaneous_open_completes() {
                 assert_eq!(offered.timestamps.is_some(), full);
                 assert_eq!(p.on(segment), expected, "{segment}");
                 assert_eq!(p.state(), TcpState::Established);
-                assert!(p.told().ends_with("Connected"));
+                assert!(p.new_events().ends_with("Connected"));
                 // D29: a window is scaled only if both scale.
                 assert_eq!(p.send(3), "3");
                 let len = if segment.starts_with('P') { 3 } else { 0 };
@@ -97,7 +97,7 @@ fn t36_an_exact_reset_ends_syn_received_silently() {
             assert_eq!(p.on(segment), "ended R12", "{segment}");
             let line = alloc::format!("reset by the peer in SYN-RECEIVED (R12), {}", flags_of(segment));
             assert_eq!(p.ends(), line);
-            assert_eq!(p.told(), "", "nobody is told");
+            assert_eq!(p.new_events(), "", "no event is reported");
             p.assert_gone();
             assert_eq!(p.on(". seq=1 ack=1"), "answered S10 | R seq=1");
             assert_eq!(p.on("S seq=0 port=7000"), "accepted | 7000: S. seq=0 ack=1");
@@ -206,7 +206,7 @@ fn t39_unusual_completions_of_a_handshake() {
     both(|v6| {
         let mut p = Peer::syn_received(v6, Kind::Plain);
         assert_eq!(p.on("S. seq=0 ack=1"), "accepted | . seq=1 ack=1");
-        assert_eq!((p.state(), p.told().as_str()), (TcpState::Established, "Incoming"));
+        assert_eq!((p.state(), p.new_events().as_str()), (TcpState::Established, "Incoming"));
 
         let mut p = Peer::syn_received(v6, Kind::Plain);
         assert_eq!(p.on("F."), "accepted | . seq=1 ack=2");
@@ -316,7 +316,7 @@ fn s44_e2_closed_in_syn_received() {
         p.tcp().close();
         assert_eq!(p.out(), "");
         assert_eq!(p.on("."), "accepted | F. seq=1 ack=1");
-        assert_eq!((p.state(), p.told().as_str()), (TcpState::FinWait1, ""));
+        assert_eq!((p.state(), p.new_events().as_str()), (TcpState::FinWait1, ""));
         assert_eq!(p.on("P. ack=2 len=5"), "ended S80 | R seq=2");
         p.assert_gone();
     });

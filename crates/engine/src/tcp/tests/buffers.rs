@@ -126,15 +126,15 @@ fn unsent_data_is_limited() {
         // What the window allows, and so much more.
         assert_eq!(p.tcp().send(&[7; 10_000]), Poll::Ready(Ok(5000)));
         p.out();
-        p.told();
+        p.new_events();
         assert!(p.tcp().send(&[7; 10]).is_pending());
         // 500 bytes of the limit are free: not enough to notify a writer; then 1500.
         p.on(". ack=1 win=3500");
         p.out();
-        assert_eq!(p.told(), "");
+        assert_eq!(p.new_events(), "");
         p.on(". ack=1 win=4500");
         p.out();
-        assert_eq!(p.told(), "Writable");
+        assert_eq!(p.new_events(), "Writable");
         assert_eq!(p.tcp().send(&[7; 10_000]), Poll::Ready(Ok(1500)));
         p.tcp().set_not_sent_low_water(None);
         assert!(matches!(p.tcp().send(&[7; 10_000]), Poll::Ready(Ok(10_000))));
@@ -151,11 +151,11 @@ fn a_writer_is_notified_of_a_third() {
         assert_eq!(p.tcp().send(&[7; 4000]), Poll::Ready(Ok(3000)));
         assert!(p.tcp().send(&[7; 1000]).is_pending());
         p.out();
-        p.told();
+        p.new_events();
         p.on(". ack=1000 win=60000");
-        assert_eq!((p.told().as_str(), p.tcp().readiness().writable), ("", false));
+        assert_eq!((p.new_events().as_str(), p.tcp().readiness().writable), ("", false));
         p.on(". ack=1001 win=60000");
-        assert_eq!((p.told().as_str(), p.tcp().readiness().writable), ("Writable", true));
+        assert_eq!((p.new_events().as_str(), p.tcp().readiness().writable), ("Writable", true));
     });
 }
 
@@ -189,7 +189,7 @@ fn a_receive_buffer_is_offered_and_kept() {
 /// Without path MTU discovery segments may be fragmented, each has an identification, and no router's word changes
 /// their size.
 #[test]
-fn without_df_a_router_is_not_believed() {
+fn without_df_packet_too_big_is_ignored() {
     let mut p = Peer::established(false, Kind::Full);
     p.tcp().set_path_mtu_discovery(false);
     assert!(!p.tcp().path_mtu_discovery());
@@ -237,13 +237,13 @@ fn a_writer_that_waits_is_notified_of_a_shutdown() {
         let mut p = Peer::established(v6, Kind::Plain);
         while p.send(100_000) != "pending" {}
         p.out();
-        p.told();
+        p.new_events();
         p.tcp().shutdown().unwrap();
-        assert_eq!(p.told(), "Writable");
+        assert_eq!(p.new_events(), "Writable");
         assert_eq!(p.send(1), "BrokenPipe");
         // No call waits any more.
         p.on(". ack=1461 win=60000");
-        assert_eq!(p.told(), "");
+        assert_eq!(p.new_events(), "");
     });
 }
 
@@ -254,9 +254,9 @@ fn a_writer_that_waits_for_the_handshake_is_notified_of_a_shutdown() {
         let mut p = Peer::simultaneous(v6, Kind::Plain);
         assert_eq!(p.state(), crate::TcpState::SynReceived);
         assert_eq!(p.send(1), "pending");
-        p.told();
+        p.new_events();
         p.tcp().shutdown().unwrap();
-        assert_eq!(p.told(), "Writable");
+        assert_eq!(p.new_events(), "Writable");
         assert_eq!(p.send(1), "BrokenPipe");
     });
 }
@@ -268,11 +268,11 @@ fn a_writer_that_waits_is_notified_of_a_larger_send_buffer() {
         p.tcp().set_send_buffer(Some(8192));
         while p.send(100_000) != "pending" {}
         p.out();
-        p.told();
+        p.new_events();
         p.tcp().set_send_buffer(Some(8300));
-        assert_eq!(p.told(), "", "a third of it has to be free");
+        assert_eq!(p.new_events(), "", "a third of it has to be free");
         p.tcp().set_send_buffer(Some(65_536));
-        assert_eq!(p.told(), "Writable");
+        assert_eq!(p.new_events(), "Writable");
         assert_ne!(p.send(1), "pending");
     });
 }

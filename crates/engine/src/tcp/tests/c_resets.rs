@@ -68,7 +68,7 @@ fn t42_a_reset_in_the_window_draws_one_challenge_ack() {
 
 /// R1a: the number is compared with RCV.NXT, not with the last ACK that was sent.
 #[test]
-fn t43_a_reset_behind_text_whose_ack_is_delayed_is_exact() {
+fn t43_a_reset_after_data_whose_ack_is_delayed_is_exact() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Full);
         assert_eq!(p.on("P. len=10"), "accepted");
@@ -192,7 +192,7 @@ fn t49_a_flood_of_resets_is_bounded() {
         }
         assert!(p.stack.counters().tcp_challenge_acks <= 5);
         assert!(p.stack.counters().tcp_suppressed_acks > 0);
-        assert_eq!((p.state(), p.ends(), p.told()), (Established, "".into(), "".into()));
+        assert_eq!((p.state(), p.ends(), p.new_events()), (Established, "".into(), "".into()));
     });
 }
 
@@ -237,7 +237,7 @@ fn t52_a_reset_without_a_connection_leaves_no_state() {
                 assert_eq!(p.on(&format!("R seq={n} port={}", 6000 + n)), expected);
             }
             p.assert_gone();
-            assert_eq!((p.told(), p.ends()), ("".into(), "".into()));
+            assert_eq!((p.new_events(), p.ends()), ("".into(), "".into()));
         }
     });
 }
@@ -264,13 +264,13 @@ fn t54_t55_a_reset_ends_an_orphan_only_if_it_is_exact() {
         for (state, rule) in [(FinWait1, "R1"), (FinWait2, "R1"), (Closing, "R16"), (LastAck, "R16")] {
             let mut p = Peer::in_state(v6, Kind::Plain, state, false);
             p.run(500);
-            p.told();
+            p.new_events();
             assert_eq!(p.on("R at=5"), format!("answered R2 | {}", numbers(state)), "{state}");
             assert_eq!(p.on("R at=-7"), "dropped R4");
             assert_eq!(p.on("R at=70000"), "dropped R4");
             assert_eq!(p.state(), state);
             assert_eq!(p.on("R"), format!("ended {rule}"));
-            assert_eq!(p.told(), "");
+            assert_eq!(p.new_events(), "");
             assert_eq!(p.ends(), format!("reset by the peer in {state} ({rule}), R"));
             p.assert_gone();
         }

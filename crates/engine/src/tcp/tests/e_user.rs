@@ -142,11 +142,11 @@ fn t84_t86_a_reset_wakes_waiting_tasks() {
         assert_eq!(p.send(room + 1000), alloc::format!("{room}"), "as much as fits");
         assert_eq!(p.send(1), "pending");
         p.out();
-        assert_eq!(p.told(), "");
+        assert_eq!(p.new_events(), "");
         assert_eq!(p.on("R"), "ended R1");
-        assert_eq!(p.told(), "Readable Writable");
+        assert_eq!(p.new_events(), "Readable Writable");
         run(&mut p, &[("send", "Reset"), ("send", "BrokenPipe"), ("recv", "0")]);
-        assert_eq!(p.told(), "", "nothing is pending any more");
+        assert_eq!(p.new_events(), "", "nothing is pending any more");
     });
 }
 
@@ -163,7 +163,7 @@ fn t85_a_refused_attempt_is_reported_once() {
             let mut p = Peer::syn_sent(v6);
             run(&mut p, &[("recv", "pending"), ("send", "pending"), ("so_error", "none")]);
             assert_eq!(p.on("R. seq=0 ack=1"), "ended R11");
-            assert_eq!(p.told(), "Readable Writable");
+            assert_eq!(p.new_events(), "Readable Writable");
             run(&mut p, calls);
             p.tcp().close();
             // The two ends are free for the next attempt at once.

@@ -65,7 +65,7 @@ fn t92_t93_figures_11_and_8() {
         let mut p = Peer::listening(v6);
         assert_eq!(p.on("S seq=90"), "accepted | S. seq=0 ack=91");
         assert_eq!(p.on("R seq=91"), "ended R12");
-        assert_eq!((p.told(), p.state()), ("".into(), TcpState::Closed));
+        assert_eq!((p.new_events(), p.state()), ("".into(), TcpState::Closed));
         // We are A: in LISTEN, and in SYN-SENT, where our real SYN has another number.
         let mut p = Peer::listening(v6);
         assert_eq!(p.on("S. seq=300 ack=91"), "answered S10 | R seq=91");

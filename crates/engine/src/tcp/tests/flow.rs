@@ -246,7 +246,7 @@ fn a_small_window_is_not_filled_at_once() {
 
 /// The peer's window is a limit, whatever congestion control says; and the other way round.
 #[test]
-fn both_windows_limit_what_is_in_flight() {
+fn both_windows_limit_the_data_in_flight() {
     both(|v6| {
         let mut p = plain(v6);
         let mss = mss(&mut p);
@@ -346,7 +346,7 @@ fn windows_are_scaled_in_syn_received() {
 
 /// The peer goes by the SYN that it saw, whatever the settings become before its answer.
 #[test]
-fn what_a_syn_offered_stays_when_the_settings_change() {
+fn options_offered_in_a_syn_stay_when_the_settings_change() {
     both(|v6| {
         let mut p = Peer::syn_sent(v6);
         let offered = p.last().header();
@@ -398,10 +398,10 @@ fn a_larger_send_buffer_wakes_the_writer() {
         assert_eq!(p.tcp().send(&[7; 2000]), Poll::Ready(Ok(1000)));
         assert!(p.tcp().send(&[7; 1000]).is_pending());
         p.out();
-        p.told();
+        p.new_events();
         p.tcp().set_send_buffer(Some(3000));
         p.out();
-        assert_eq!(p.told(), "Writable");
+        assert_eq!(p.new_events(), "Writable");
         assert_eq!(p.tcp().send(&[7; 1000]), Poll::Ready(Ok(1000)));
     });
 }

@@ -51,7 +51,7 @@ fn t104_a_close_with_unread_data_resets() {
 /// S61 to S63: without unread data a close is no reset. Urgent bytes are ordinary data,
 /// so one that was read was read.
 #[test]
-fn t105_a_close_with_all_text_read_is_orderly() {
+fn t105_a_close_with_all_data_read_is_orderly() {
     both(|v6| {
         for (segments, read, expected) in [
             (&["P. at=100 len=50"][..], false, "F. seq=1 ack=1"),
@@ -93,7 +93,7 @@ fn t106_a_close_with_linger_zero_aborts() {
         ] {
             for abort in [false, true] {
                 let mut p = Peer::in_state(v6, Kind::Plain, state, true);
-                p.told();
+                p.new_events();
                 if abort {
                     p.tcp().abort();
                 } else {
@@ -103,7 +103,7 @@ fn t106_a_close_with_linger_zero_aborts() {
                 assert_eq!(p.out(), expected, "{state}");
                 assert_eq!(p.ends(), format!("aborted by the local application in {state} ({rule})"));
                 p.assert_gone();
-                assert_eq!(p.told().is_empty(), !abort);
+                assert_eq!(p.new_events().is_empty(), !abort);
                 assert_eq!(p.stack.tcp(p.id).is_some(), abort);
             }
         }
@@ -204,10 +204,10 @@ fn t108_a_timed_linger_resets_nothing() {
         p.tcp().shutdown().unwrap();
         p.out();
         assert!(p.tcp().poll_drained().is_pending());
-        p.told();
+        p.new_events();
         p.ack = 12;
         p.on(".");
-        assert_eq!(p.told(), "Writable");
+        assert_eq!(p.new_events(), "Writable");
         assert!(matches!(p.tcp().poll_drained(), core::task::Poll::Ready(Ok(()))));
     });
 }

@@ -27,14 +27,14 @@ fn t119_an_administrator_ends_a_connection() {
         ] {
             let mut p = Peer::in_state(v6, Kind::Plain, state, true);
             assert!(p.tcp().poll_readable().is_pending() || state.may_not_receive());
-            p.told();
+            p.new_events();
             assert!(kill(&mut p));
             assert_eq!(p.out(), expected, "{state}");
             assert_eq!(p.ends(), format!("{BY} {state} ({rule})"));
             p.assert_gone();
             assert!(!kill(&mut p), "it is gone");
             if !state.may_not_receive() {
-                assert!(p.told().contains("Readable"), "{state}");
+                assert!(p.new_events().contains("Readable"), "{state}");
                 assert_eq!((p.receive(), p.receive()), ("Aborted".into(), "0".into()));
                 assert_eq!((p.send(1), p.error()), ("BrokenPipe".into(), "none".into()));
             } else {
@@ -181,7 +181,7 @@ fn t119_an_administrator_closes_a_listener() {
         assert_eq!(p.on("S seq=0 mss=1460 port=5001"), "accepted | 5001: S. seq=0 ack=1");
         assert_eq!(p.on("P. seq=1 ack=1 len=2 port=5001"), "accepted");
         assert_eq!(p.on("S seq=0 mss=1460 port=5002"), "accepted | 5002: S. seq=0 ack=1");
-        p.told();
+        p.new_events();
         let local = SocketAddr::new(p.us, US);
         assert!(!p.stack.tcp_kill_listener(SocketAddr::new(p.us, US + 1)));
         assert!(!p.stack.tcp_kill_listener(SocketAddr::new(p.them, US)));
@@ -208,6 +208,6 @@ fn s106_wakes_waiting_accepts() {
         let local = SocketAddr::new(p.us, US);
         assert_eq!(p.stack.tcp_accept(p.listener.unwrap()), None);
         assert!(p.stack.tcp_kill_listener(local));
-        assert_eq!((p.told().as_str(), p.out().as_str()), ("Incoming", ""));
+        assert_eq!((p.new_events().as_str(), p.out().as_str()), ("Incoming", ""));
     });
 }

@@ -23,16 +23,16 @@ fn t100_a_full_queue_drops_syns() {
         assert_eq!(p.on("S seq=0 port=6003"), "dropped S17");
         let counters = p.stack.counters();
         assert_eq!((counters.tcp_listen_overflows, counters.tcp_listen_drops), (1, 1));
-        assert_eq!(p.told(), "Incoming", "told once, until it was looked");
+        assert_eq!(p.new_events(), "Incoming", "new_events once, until it was looked");
         p.accept();
         assert_eq!(p.tcp().remote().port(), 6001);
         another(&mut p, 6003);
         p.accept();
         p.accept();
         assert!(p.stack.tcp_accept(p.listener.unwrap()).is_none());
-        assert_eq!(p.told(), "");
+        assert_eq!(p.new_events(), "");
         another(&mut p, 6004);
-        assert_eq!(p.told(), "Incoming");
+        assert_eq!(p.new_events(), "Incoming");
     });
 }
 
@@ -141,9 +141,9 @@ fn held(v6: bool) -> Peer {
         config.intercept.tcp = true;
     });
     assert_eq!(p.on("S seq=0 mss=1460"), "accepted");
-    let Some(Event::Intercepted(id)) = p.events.pop() else { panic!("the embedder is told") };
+    let Some(Event::Intercepted(id)) = p.events.pop() else { panic!("the embedder is notified") };
     (p.id, p.seq, p.ack) = (id, 1, 0);
-    assert_eq!((p.state(), p.told()), (TcpState::SynReceived, "".into()));
+    assert_eq!((p.state(), p.new_events()), (TcpState::SynReceived, "".into()));
     p
 }
 
@@ -162,7 +162,7 @@ fn an_intercepted_syn_is_not_answered_before_the_decision() {
             ("S. seq=0 ack=77", "answered S30 | R seq=77"),
         ] {
             assert_eq!(p.on(segment), expected, "{segment}");
-            assert_eq!((p.told(), p.state()), ("".into(), TcpState::SynReceived));
+            assert_eq!((p.new_events(), p.state()), ("".into(), TcpState::SynReceived));
         }
         // R12: the peer gives up; the embedder is notified, nothing is kept, and its answer comes too late.
         assert_eq!(p.on("R"), "ended R12");
@@ -181,7 +181,7 @@ fn an_intercepted_syn_is_not_answered_before_the_decision() {
 
 /// X4: there is no answer, and the peer has long given up.
 #[test]
-fn x4_an_intercepted_syn_that_is_not_answered_is_forgotten() {
+fn x4_an_intercepted_syn_that_is_not_answered_is_dropped() {
     both(|v6| {
         let mut p = held(v6);
         p.pass(129_999);
@@ -231,7 +231,7 @@ fn x4_undecided_intercepted_syns_do_not_accumulate() {
             }
             assert_eq!((p.stack.connections(), p.stack.tcp.timers.len()), (0, 0));
         }
-        p.told();
+        p.new_events();
 
         let mut p = intercepting(8);
         for n in 0..20 {
@@ -256,7 +256,7 @@ fn an_intercepted_syn_is_accepted() {
         assert_eq!(p.out(), "");
         p.ack = 1;
         assert_eq!(p.on("P. len=5"), "accepted");
-        assert_eq!((p.told(), p.receive()), ("Readable Connected".into(), "5".into()));
+        assert_eq!((p.new_events(), p.receive()), ("Readable Connected".into(), "5".into()));
         p.tcp().shutdown().unwrap();
         assert_eq!(p.out(), "F. seq=1 ack=6");
     });
@@ -321,7 +321,7 @@ fn interception_is_for_syns_without_a_listener() {
     both(|v6| {
         let mut p = Peer::with(v6, |config| config.intercept.tcp = true).listen(1);
         assert_eq!(p.on("S seq=0"), "accepted | S. seq=0 ack=1");
-        assert_eq!(p.told(), "");
+        assert_eq!(p.new_events(), "");
         let mut p = Peer::with(v6, |config| config.intercept.tcp = true);
         for (segment, expected) in [
             (". seq=0 ack=5", "answered S4 | R seq=5"),
@@ -330,7 +330,7 @@ fn interception_is_for_syns_without_a_listener() {
         ] {
             assert_eq!(p.on(segment), expected);
         }
-        assert_eq!(p.told(), "");
-        assert_eq!((p.on("S seq=0"), p.told()), ("accepted".into(), "Intercepted".into()));
+        assert_eq!(p.new_events(), "");
+        assert_eq!((p.on("S seq=0"), p.new_events()), ("accepted".into(), "Intercepted".into()));
     });
 }

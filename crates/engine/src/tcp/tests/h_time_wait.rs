@@ -24,7 +24,7 @@ fn rest(p: &mut Peer) -> u64 {
 
 /// Q1 to Q4, Q10, Q12, Q14: what is answered, and what restarts the timer.
 #[test]
-fn t120_t121_t122_what_arrives_in_time_wait() {
+fn t120_t121_t122_segments_in_time_wait() {
     both(|v6| {
         for (segment, expected, restarts) in [
             ("F. at=-1", ACK, true),

@@ -19,9 +19,9 @@ fn t130_we_close_first() {
             assert_eq!((p.out().as_str(), p.state()), ("F. seq=1 ack=1", FinWait1));
             p.ack = 2;
             assert_eq!((p.on(".").as_str(), p.state()), ("accepted", FinWait2));
-            p.told();
+            p.new_events();
             assert_eq!((p.on("F.").as_str(), p.state()), ("accepted | . seq=2 ack=2", TimeWait));
-            assert_eq!((p.told().as_str(), p.receive().as_str()), ("Readable", "0"));
+            assert_eq!((p.new_events().as_str(), p.receive().as_str()), ("Readable", "0"));
             assert_eq!(p.ends(), "orderly by the local application in FIN-WAIT-2 (E0)");
             p.tcp().close();
             p.pass(60_000);
@@ -338,23 +338,23 @@ fn t139_data_beyond_the_fin_is_ignored() {
 
 /// `poll_drained` says when everything has arrived, FIN included.
 #[test]
-fn what_is_drained_has_arrived() {
+fn drained_data_has_arrived() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         assert_eq!(p.tcp().poll_drained(), Poll::Ready(Ok(())));
         p.send(10);
         assert_eq!(p.tcp().poll_drained(), Poll::Pending);
         p.out();
-        p.told();
+        p.new_events();
         p.on(". ack=6");
         assert_eq!(p.tcp().poll_drained(), Poll::Pending);
         p.on(". ack=11");
-        assert_eq!((p.told().is_empty(), p.tcp().poll_drained()), (false, Poll::Ready(Ok(()))));
+        assert_eq!((p.new_events().is_empty(), p.tcp().poll_drained()), (false, Poll::Ready(Ok(()))));
         p.tcp().shutdown().unwrap();
         assert_eq!(p.tcp().poll_drained(), Poll::Pending);
         p.out();
-        p.told();
+        p.new_events();
         p.on(". ack=12");
-        assert_eq!((p.told().as_str(), p.tcp().poll_drained()), ("Writable", Poll::Ready(Ok(()))));
+        assert_eq!((p.new_events().as_str(), p.tcp().poll_drained()), ("Writable", Poll::Ready(Ok(()))));
     });
 }

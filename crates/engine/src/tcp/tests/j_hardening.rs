@@ -126,7 +126,7 @@ fn t143_ephemeral_ports_are_uniform() {
 }
 
 #[test]
-fn t143_a_pair_in_use_is_not_given_again() {
+fn t143_a_pair_in_use_is_not_allocated() {
     both(|v6| {
         for state in [TcpState::Established, TcpState::LastAck, TcpState::TimeWait] {
             let mut p = Peer::in_state(v6, Kind::Plain, state, true);

@@ -109,7 +109,7 @@ fn t172_an_error_does_not_end_a_connection() {
             p.send(10);
             p.out();
             assert_eq!(p.on_icmp(&quoted(&p, 0), error(v6, kind, code)), "dropped I2", "{kind}/{code}");
-            assert_eq!((p.state(), p.told(), p.ends()), (TcpState::Established, "".into(), "".into()));
+            assert_eq!((p.state(), p.new_events(), p.ends()), (TcpState::Established, "".into(), "".into()));
             assert_eq!((p.error(), p.error()), (String::from(expected), "none".into()));
             p.ack = 11;
             assert_eq!(p.on("P. len=4"), "accepted");

@@ -136,7 +136,7 @@ fn t192_an_error_leads_to_its_record() {
             assert_eq!(
                 p.tcp().end().map(|end| end.rule.code()),
                 Some(rule),
-                "the error is told, the record stays"
+                "the error is reported, the record stays"
             );
             assert_eq!(p.ended.len(), 1);
             assert_eq!(Some(&p.ended[0].end.clone()), p.tcp().end(), "both tell the same");

@@ -153,7 +153,7 @@ fn t201_a_reset_with_its_reason_and_again_without() {
 /// Off unless the stack, or the user of the connection, enables it; a reason of the user applies to what the
 /// user does, not of what the stack does.
 #[test]
-fn t202_who_says_what() {
+fn t202_reasons_of_the_stack_and_of_the_application() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         p.tcp().abort();
@@ -186,7 +186,7 @@ fn t202_who_says_what() {
 
 /// Resets that answer strangers are never longer than what they answer, which may have a forged source.
 #[test]
-fn t203_an_off_path_attacker_learns_nothing() {
+fn t203_a_reply_to_an_off_path_attacker_has_no_reason() {
     both(|v6| {
         let mut p = Peer::with(v6, |config| {
             declaring(config);

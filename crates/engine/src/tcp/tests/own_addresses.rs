@@ -17,7 +17,7 @@ fn remote(p: &Peer) -> SocketAddr {
 
 /// RFC 1122 section 3.2.1.3: multicast, broadcast, class E, loopback and the unspecified address are no host's.
 #[test]
-fn what_is_no_hosts_address_is_none_of_ours_though_every_address_is() {
+fn with_any_address_a_non_unicast_address_is_not_local() {
     for local in [
         "224.0.0.1",
         "239.255.255.255",

@@ -196,7 +196,7 @@ fn a_new_mtu_leaves_parked_connections_parked() {
 /// The sender still knows the largest window that the peer has offered: what is less than half of it waits (RFC 9293
 /// section 3.8.6.2.1).
 #[test]
-fn the_largest_window_is_remembered() {
+fn the_largest_window_is_kept() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         p.on(". win=10000");

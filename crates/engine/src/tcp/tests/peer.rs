@@ -188,7 +188,7 @@ impl Peer {
 
     pub fn establish(self, kind: Kind) -> Self {
         let mut peer = self.receive_syn(kind);
-        assert_eq!((peer.on(".").as_str(), peer.told().as_str()), ("accepted", "Incoming"));
+        assert_eq!((peer.on(".").as_str(), peer.new_events().as_str()), ("accepted", "Incoming"));
         peer.accept();
         peer
     }
@@ -202,7 +202,7 @@ impl Peer {
         self.timestamps = kind == Kind::Full;
         assert_eq!(self.on(&format!("S. seq=0 {}", kind.offer())), "accepted | . seq=1 ack=1");
         (self.seq, self.ack) = (1, 1);
-        assert_eq!(self.told(), "Connected");
+        assert_eq!(self.new_events(), "Connected");
         self
     }
 
@@ -434,7 +434,7 @@ impl Peer {
     }
 
     /// The events since this was asked last, `Ended` aside.
-    pub fn told(&mut self) -> String {
+    pub fn new_events(&mut self) -> String {
         self.drain();
         let names = self.events.drain(..).map(|event| {
             let name = format!("{event:?}");
@@ -455,7 +455,7 @@ impl Peer {
         self.drain();
         assert_eq!(self.state(), TcpState::Closed);
         assert_eq!(self.stack.poll_timeout(), None, "no timer is left");
-        assert!(self.id == ConnId::default() || self.ends.contains(&self.id), "its end was told");
+        assert!(self.id == ConnId::default() || self.ends.contains(&self.id), "its end was reported");
     }
 
     /// RECEIVE with room for all: `5`, `0` (the end of the stream), `pending`, or the error. The data

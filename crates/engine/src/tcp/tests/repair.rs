@@ -70,7 +70,7 @@ impl Bulk {
 
 /// RFC 3708: a DSACK for all that was sent again.
 #[test]
-fn a_repair_that_dsacks_show_to_be_in_vain_is_taken_back() {
+fn a_recovery_that_dsacks_show_to_be_spurious_is_undone() {
     both(|v6| {
         let mut bulk = Bulk::new(v6, Kind::Full);
         bulk.p.run(20);
@@ -92,7 +92,7 @@ fn a_repair_that_dsacks_show_to_be_in_vain_is_taken_back() {
 
 /// RFC 3522: the first answer to a repair echoes a time before it.
 #[test]
-fn a_repair_that_an_echo_shows_to_be_in_vain_is_taken_back() {
+fn a_recovery_that_a_timestamp_echo_shows_to_be_spurious_is_undone() {
     both(|v6| {
         let mut bulk = Bulk::new(v6, Kind::Full);
         bulk.p.run(20);
@@ -215,7 +215,7 @@ fn the_end_of_a_repair_is_no_burst() {
 
 /// RFC 2018 section 3: a block says what has arrived. One that reaches beyond SND.NXT says nothing.
 #[test]
-fn a_block_beyond_what_was_sent_is_not_believed() {
+fn a_sack_block_beyond_the_data_sent_is_ignored() {
     both(|v6| {
         let mut bulk = Bulk::new(v6, Kind::Full);
         let (inside, end) = (bulk.seq(5), bulk.seq(10));

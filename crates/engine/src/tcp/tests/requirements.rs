@@ -60,7 +60,7 @@ fn the_hop_limit_is_configured() {
 
 /// MUST-65, MUST-67, SHLD-5, MAY-3: on each SYN, on nothing else, and as large as our link carries.
 #[test]
-fn mss_stands_on_every_syn_and_says_what_the_link_carries() {
+fn every_syn_has_an_mss_that_fits_the_link() {
     both(|v6| {
         let mut set: Vec<Peer> = [if v6 { 1300 } else { 576 }, 1280, 1500, 9000, 70_000]
             .map(|mtu| Peer::with(v6, |config| (config.mtu, config.max_packet) = (mtu, mtu)))
@@ -130,7 +130,7 @@ fn a_port_that_connects_can_listen() {
         assert!(p.stack.tcp_listen(SocketAddr::new(any, US), 1).is_ok());
         // Both go on.
         assert_eq!(p.on(". seq=1 ack=1 port=6000"), "accepted");
-        assert_eq!(p.told(), "Incoming");
+        assert_eq!(p.new_events(), "Incoming");
         let p = p.complete(Kind::Plain);
         assert_eq!(p.state(), TcpState::Established);
     });
@@ -165,7 +165,7 @@ fn the_local_address_is_requested_chosen_and_kept() {
 
 /// MUST-46.
 #[test]
-fn nobody_connects_to_what_is_no_host() {
+fn a_connect_to_a_non_unicast_address_is_refused() {
     let mut p = Peer::new(false);
     for remote in ["224.0.0.1", "255.255.255.255", "0.0.0.0", "240.0.0.1", "ff02::1", "::"] {
         let remote = SocketAddr::new(remote.parse().unwrap(), 80);
@@ -216,7 +216,7 @@ fn a_window_that_shrinks_stops_new_data_only() {
 
 /// MUST-18 (Karn): without timestamps it is unknown which copy is acknowledged.
 #[test]
-fn what_was_sent_twice_is_not_measured() {
+fn retransmitted_data_gives_no_rtt_sample() {
     both(|v6| {
         let mut p = Peer::established(v6, Kind::Plain);
         let measured = p.tcp().info().srtt;
@@ -399,7 +399,7 @@ fn duplicate_data_is_reported() {
 
 /// RFC 7323 section 5.5: after 24 days of silence the last timestamp proves nothing.
 #[test]
-fn a_timestamp_is_believed_for_24_days() {
+fn a_timestamp_is_valid_for_24_days() {
     both(|v6| {
         let day = 24 * 3_600_000;
         for (days, taken) in [(23, false), (25, true)] {

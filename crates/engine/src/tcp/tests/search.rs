@@ -111,7 +111,7 @@ fn the_search_begins_anew_and_serves_the_next_connection() {
 
 /// A probe that pacing holds back has not been sent: what is acknowledged meanwhile says nothing of it.
 #[test]
-fn a_probe_that_was_not_sent_is_not_believed() {
+fn a_probe_that_was_not_sent_does_not_raise_the_mtu() {
     for (v6, pacing) in [(false, false), (false, true), (true, true)] {
         let mut pair = Pair::with(v6, |config| {
             config.tcp.mtu_probing = MtuProbing::Always;

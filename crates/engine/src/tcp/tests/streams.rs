@@ -34,7 +34,7 @@ fn data_arrives_over_a_wire_that_loses() {
 
 /// E1, E4 to E8, E10, E12: T130.
 #[test]
-fn an_orderly_release_ends_both_sides_in_order() {
+fn an_orderly_release_ends_both_sides_cleanly() {
     for v6 in [false, true] {
         let mut pair = Pair::new(v6);
         let (a, b) = pair.connect();
@@ -75,7 +75,7 @@ fn an_idle_reader_holds_little() {
 
 /// A user that closes with data behind a zero window: it arrives once the reader reads.
 #[test]
-fn data_behind_a_shut_window_outlives_its_user() {
+fn data_behind_a_closed_window_outlives_its_socket() {
     let mut pair = Pair::new(false);
     let (a, b) = pair.connect();
     let sent = text(300_000);

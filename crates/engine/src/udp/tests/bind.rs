@@ -71,7 +71,7 @@ fn where_every_address_is_ours_every_unicast_address_can_be_bound() {
 }
 
 #[test]
-fn port_zero_means_a_free_port_that_nobody_can_guess() {
+fn port_zero_means_an_unpredictable_free_port() {
     let mut bench = Bench::new(false);
     let mut ports = Vec::new();
     for _ in 0..16_384 {

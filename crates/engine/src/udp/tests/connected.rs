@@ -61,7 +61,7 @@ fn rows(v6: bool) -> impl Iterator<Item = (IcmpError, Row)> {
 
 /// T188.
 #[test]
-fn i_icmp_errors_reach_a_connected_socket_as_the_table_says() {
+fn i_icmp_errors_reach_a_connected_socket_as_in_the_table() {
     for v6 in [false, true] {
         for (error, row) in rows(v6) {
             let mut bench = Bench::new(v6);
@@ -74,8 +74,8 @@ fn i_icmp_errors_reach_a_connected_socket_as_the_table_says() {
                 Ignored => None,
             };
             assert_eq!(verdict == Verdict::Accepted, expected.is_some(), "{error}");
-            let told = if expected.is_some() { vec![Event::UdpReadable(id)] } else { vec![] };
-            assert_eq!(bench.events(), told, "{error}");
+            let expected_events = if expected.is_some() { vec![Event::UdpReadable(id)] } else { vec![] };
+            assert_eq!(bench.events(), expected_events, "{error}");
             assert_eq!(bench.udp(id).take_error(), expected, "{error}");
             assert_eq!(bench.udp(id).take_error(), None);
             assert!(bench.take().is_empty());
@@ -85,7 +85,7 @@ fn i_icmp_errors_reach_a_connected_socket_as_the_table_says() {
 
 /// T188.
 #[test]
-fn an_error_is_reported_once_by_whatever_comes_first() {
+fn an_error_is_reported_once_by_the_next_call() {
     for mut bench in Bench::both() {
         let (id, remote, local) = (bench.connected(), bench.peer(5), bench.us(9));
         let ours = datagram(local, remote, b"1");
@@ -227,7 +227,7 @@ fn connecting_gives_a_wildcard_socket_an_address() {
 }
 
 #[test]
-fn what_cannot_be_a_peer_is_refused() {
+fn an_address_that_cannot_be_a_peer_is_refused() {
     for mut bench in Bench::both() {
         let local = bench.us(9);
         let id = bench.bind(local);
@@ -250,7 +250,7 @@ fn what_cannot_be_a_peer_is_refused() {
 }
 
 #[test]
-fn a_host_without_an_address_of_the_family_reaches_nobody_in_it() {
+fn a_host_without_an_address_of_the_family_cannot_send_in_it() {
     let mut stack = Stack::new(crate::Config::new([addr("192.0.2.1")]), [1; 16]);
     let id = stack.udp_bind(at("[::]:9")).unwrap();
     let mut udp = stack.udp(id).unwrap();

@@ -118,7 +118,7 @@ fn the_user_is_notified_of_the_first_datagram_and_after_an_empty_receive() {
 }
 
 #[test]
-fn what_finds_the_queue_full_is_dropped() {
+fn datagrams_beyond_the_queue_are_dropped() {
     for v6 in [false, true] {
         let mut bench = Bench::with(v6, |config| config.datagrams.receive_queue = 2);
         let (local, remote) = (bench.us(9), bench.peer(5));

@@ -14,7 +14,7 @@ fn proxy(v6: bool) -> (Bench, UdpId) {
 }
 
 #[test]
-fn it_takes_what_no_socket_wants_and_answers_from_anywhere() {
+fn it_receives_datagrams_without_a_socket_and_answers_from_any_address() {
     for (mut bench, id) in [false, true].map(proxy) {
         let (local, remote) = (bench.us(53), bench.peer(5));
         assert_eq!(bench.give_datagram(remote, local, b"query"), Verdict::Accepted);
@@ -101,15 +101,15 @@ fn x2_a_datagram_is_rejected_with_the_error_that_the_embedder_orders() {
             assert_eq!((sent.len(), sent[0].transmit.rule), (50, Some(Rule::IcmpIntercepted)));
             let header = sent[0].ip().header;
             assert_eq!((header.src, header.dst), (from.unwrap_or(local.ip()), remote.ip()));
-            let (told, quoted) = sent[0].error();
-            assert_eq!(told, error);
+            let (got, quoted) = sent[0].error();
+            assert_eq!(got, error);
             assert_eq!(quoted, datagram(remote, local, b"query"));
         }
     }
 }
 
 #[test]
-fn x2_what_cannot_be_rejected_is_an_error() {
+fn x2_a_datagram_that_cannot_be_rejected_is_an_error() {
     for (mut bench, id) in [false, true].map(proxy) {
         let (local, remote) = (bench.us(53), bench.peer(5));
         let other = SocketAddr::new(addr(if bench.v6 { "192.0.2.2" } else { "2001:db8::2" }), 5);
@@ -131,7 +131,7 @@ fn x2_what_cannot_be_rejected_is_an_error() {
 const FIELDS: IpFields = IpFields { hop_limit: 3, traffic_class: 0xb9, dont_fragment: true };
 
 #[test]
-fn what_a_header_says_reaches_the_embedder_and_is_quoted() {
+fn header_fields_reach_the_embedder_and_are_quoted() {
     for (mut bench, id) in [false, true].map(proxy) {
         let (local, remote) = (bench.us(53), bench.peer(5));
         let header = FIELDS.apply(IpHeader::new(remote.ip(), local.ip(), ip::UDP));
@@ -148,7 +148,7 @@ fn what_a_header_says_reaches_the_embedder_and_is_quoted() {
 }
 
 #[test]
-fn what_is_forwarded_has_the_header_that_was_ordered() {
+fn forwarded_datagrams_have_the_requested_header() {
     for (mut bench, id) in [false, true].map(proxy) {
         let (local, remote) = (bench.us(53), bench.peer(5));
         assert_eq!(bench.udp(id).forward(local, remote, b"answer", None, FIELDS), Ok(()));

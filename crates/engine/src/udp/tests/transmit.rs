@@ -25,7 +25,7 @@ fn a_datagram_leaves_with_the_headers_of_the_stack() {
 }
 
 #[test]
-fn what_is_larger_than_the_path_leaves_in_fragments() {
+fn a_datagram_larger_than_the_path_mtu_is_fragmented() {
     for mut bench in Bench::both() {
         let (id, peer) = (bench.connected(), bench.peer);
         let payload: Vec<u8> = (0..3000).map(|i| i as u8).collect();
@@ -51,7 +51,7 @@ fn what_is_larger_than_the_path_leaves_in_fragments() {
 }
 
 #[test]
-fn fragments_are_checksummed_in_full_whatever_the_link_does() {
+fn fragments_are_checksummed_in_full_whatever_the_link_offloads() {
     for checksum in [TransmitChecksum::Partial, TransmitChecksum::None] {
         for v6 in [false, true] {
             let mut bench = Bench::with(v6, |config| config.checksums.transmit = checksum);
@@ -66,7 +66,7 @@ fn fragments_are_checksummed_in_full_whatever_the_link_does() {
 }
 
 #[test]
-fn the_checksum_is_what_the_link_wants() {
+fn the_checksum_is_as_the_link_requires() {
     for v6 in [false, true] {
         let sent =
             [TransmitChecksum::Full, TransmitChecksum::Partial, TransmitChecksum::None].map(|checksum| {
@@ -87,7 +87,7 @@ fn the_checksum_is_what_the_link_wants() {
 }
 
 #[test]
-fn what_is_too_long_for_udp_is_refused() {
+fn a_datagram_too_long_for_udp_is_refused() {
     for mut bench in Bench::both() {
         let id = bench.connected();
         let most = if bench.v6 { 65_527 } else { 65_507 };
@@ -101,7 +101,7 @@ fn what_is_too_long_for_udp_is_refused() {
 }
 
 #[test]
-fn what_must_stay_whole_and_does_not_fit_is_refused_or_reported() {
+fn a_datagram_with_df_that_does_not_fit_is_refused_or_reported() {
     for mut bench in Bench::both() {
         let (id, peer) = (bench.connected(), bench.peer);
         let most = 1500 - 8 - if bench.v6 { 40 } else { 20 };
@@ -159,7 +159,7 @@ fn sockets_take_turns() {
 }
 
 #[test]
-fn what_was_sent_before_the_close_still_leaves() {
+fn datagrams_sent_before_the_close_still_leave() {
     for mut bench in Bench::both() {
         let (id, local, remote) = (bench.connected(), bench.us(9), bench.peer(5));
         for payload in [b"1", b"2"] {

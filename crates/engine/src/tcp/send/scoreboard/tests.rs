@@ -131,7 +131,7 @@ fn a_burst_is_judged_by_its_segments() {
 }
 
 #[test]
-fn after_a_timeout_all_is_lost_but_what_has_arrived() {
+fn after_a_timeout_all_but_sacked_data_is_lost() {
     let (mut board, mut delivered) = (ten(), Delivered::default());
     board.sack(SndSeq(1500), SndSeq(1600), MSS, &mut delivered);
     board.mark_all_lost(false);
