@@ -58,7 +58,7 @@ const SEND: &[Row] = &[
     ),
     Row("Eifel detection", &["Eifel", "spurious"], "3522", "engine/src/tcp/send/recovery.rs"),
     Row("F-RTO", &["F-RTO"], "5682", "engine/src/tcp/send/recovery.rs"),
-    Row("D-SACK", &["D-SACK", "undo"], "2883", "engine/src/tcp/send/recovery.rs"),
+    Row("D-SACK", &["D-SACK"], "2883", "engine/src/tcp/send/recovery.rs"),
     Row(
         "Congestion window validation",
         &["congestion window validation"],

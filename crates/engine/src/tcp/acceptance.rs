@@ -1,6 +1,6 @@
-//! Whether a RST is accepted, answered with a challenge ACK or ignored (RFC 5961 section 3), which protects against blind
-//! reset attacks: a pure function of the receiver's state and the segment's SEQ and ACK. The stack calls it for each RST
-//! that arrives; an observer of a connection can call it too.
+//! Whether a RST is accepted, answered with a challenge ACK or ignored: the protection against blind reset attacks of
+//! RFC 5961 section 3. A pure function of the receiver's state and the segment's SEQ and ACK. The stack calls it for each
+//! RST that arrives; an observer of a connection can call it too.
 
 use crate::Rule;
 use crate::seq::{RcvSeq, SndSeq};
