@@ -1,4 +1,4 @@
-//! axum over TLS (rustls) over lastack, with an access log that tells how each connection ended.
+//! axum over TLS (rustls) over lastack, with an access log of how each connection ended.
 
 use axum::{Router, routing::get};
 use lastack::{Config, Host, TcpListener, TcpStream, link};
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::rustls::{self, pki_types::PrivateKeyDer};
 use tokio_rustls::{TlsAcceptor, TlsConnector, server::TlsStream};
 
-/// A listener whose connections speak TLS.
+/// A listener whose connections use TLS.
 struct TlsListener(TcpListener, TlsAcceptor);
 
 impl axum::serve::Listener for TlsListener {

@@ -25,7 +25,7 @@ fn main() {
     assert!(matches!(report.verdict, Verdict::Passed), "{:?}", report.verdict);
     println!("passed");
 
-    // What differs is drawn where the script says something else.
+    // The difference is shown where the script expects something else.
     let wrong = SCRIPT.replace("ECONNRESET (Connection reset by peer)", "ETIMEDOUT (Connection timed out)");
     let report = run(&wrong, &Settings::default());
     let Verdict::Failed(problem) = &report.verdict else { panic!("it passes: {:?}", report.verdict) };

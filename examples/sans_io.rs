@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::task::Poll;
 use std::time::{Duration, Instant as Clock};
 
-/// Drives a stack until `user` says that it is done.
+/// Drives a stack until `user` returns that it is done.
 fn run(
     mut stack: Stack,
     wire: (Sender<Vec<u8>>, Receiver<Vec<u8>>),

@@ -25,7 +25,7 @@ pub struct Report<'a> {
     pub whole: bool,
 }
 
-/// The share of disturbed samples beyond which the whole is not to be believed.
+/// The share of disturbed samples beyond which the result is not valid.
 const TOO_BUSY: f64 = 0.2;
 
 impl Report<'_> {

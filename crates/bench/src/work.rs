@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Ports of the server.
 pub mod port {
-    /// Sends data for as long as the request says.
+    /// Sends data for the time in the request.
     pub const SOURCE: u16 = 5001;
     /// Receives data and confirms it.
     pub const SINK: u16 = 5002;
@@ -22,7 +22,7 @@ pub mod port {
     pub const CLOSED: u16 = 5009;
     /// UDP: counts datagrams; returns those of one byte.
     pub const DATAGRAMS: u16 = 5010;
-    /// UDP: sends datagrams for as long as the request says.
+    /// UDP: sends datagrams for the time in the request.
     pub const STREAM: u16 = 5011;
     /// TCP: what the two UDP ports have counted since the last query.
     pub const COUNTERS: u16 = 5012;
@@ -93,7 +93,7 @@ pub struct Order {
     pub thorough: bool,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// Gbit/s of payload, or operations a second.

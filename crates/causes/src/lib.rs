@@ -23,7 +23,7 @@ use core::str::FromStr;
 pub use party::{EndedBy, Severity};
 pub use table::Cause;
 
-/// What is known of a cause in general.
+/// The description of a cause.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Entry {
     /// The cause.

@@ -21,7 +21,7 @@ use lastack_device::{Device, DeviceKind};
 use lastack_engine::Instant;
 use lastack_link::Link;
 use lastack_wire::{IpPacket, UdpHeader, ip};
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::{sys::signal::Signal, sys::termios, unistd::Pid};
 
 use lastack_run::namespace::{
     DeviceChoice, Guest, LaunchError, Launched, Network, Plan, Signals, Step, exit_as, resolv_conf,
@@ -349,6 +349,10 @@ fn the_terminal_interrupts_the_guest_once() {
         exit_as(status);
     }
     let terminal = nix::pty::openpty(None, None).unwrap();
+    // An interrupt discards what was written to the terminal a moment before or after, without NOFLSH.
+    let mut modes = termios::tcgetattr(&terminal.slave).unwrap();
+    modes.local_flags.insert(termios::LocalFlags::NOFLSH);
+    termios::tcsetattr(&terminal.slave, termios::SetArg::TCSANOW, &modes).unwrap();
     let stream = || Stdio::from(terminal.slave.try_clone().unwrap());
     let mut command = play(TEST, "launcher");
     command.stdin(stream()).stdout(stream()).stderr(stream());

@@ -121,7 +121,7 @@ pub struct Entry {
     pub class: &'static str,
     /// As many as there are columns.
     pub cells: Vec<Cell>,
-    /// What it opens to.
+    /// The details that it expands to.
     pub body: Section,
 }
 
@@ -138,7 +138,7 @@ pub struct Page {
     pub columns: Vec<&'static str>,
     /// The list.
     pub entries: Vec<Entry>,
-    /// What stands behind the list.
+    /// The content after the list.
     pub sections: Vec<Section>,
 }
 

@@ -93,6 +93,18 @@ pub struct IpFields {
 }
 
 impl IpFields {
+    /// The ECN field (RFC 3168): the two low bits of the traffic class. 1: ECT(1), 2: ECT(0), 3: CE.
+    #[must_use]
+    pub const fn ecn(self) -> u8 {
+        self.traffic_class & 0b11
+    }
+
+    /// The DSCP (RFC 2474): the six high bits of the traffic class.
+    #[must_use]
+    pub const fn dscp(self) -> u8 {
+        self.traffic_class >> 2
+    }
+
     /// The fields of a received packet.
     pub(crate) const fn of(header: &IpHeader) -> Self {
         Self {

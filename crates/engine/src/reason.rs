@@ -69,7 +69,7 @@ mod tests {
     ];
 
     /// T204: each of them, and no other rule, has a cause in the registry, and a name on Linux if Linux
-    /// sends it too. The tests of the rules send them (`Peer::note` wants a rule of each reset).
+    /// sends it too. The tests of the rules send them (`Peer::note` requires a rule for each reset).
     #[test]
     fn t204_every_reset_has_a_cause() {
         for rule in Rule::ALL {

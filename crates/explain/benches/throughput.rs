@@ -5,7 +5,7 @@
 //! $ cargo bench -p lastack-explain --bench throughput -- --mb 200 --dir /var/tmp
 //! ```
 //!
-//! Two mixes: `ordinary`, of sessions that ask and answer, one in ten with a bad end, and `hostile`, of scans, floods and
+//! Two mixes: `ordinary`, of sessions with requests and responses, one in ten with a bad end, and `hostile`, of scans, floods and
 //! single packets. Each reader runs in a process of its own.
 
 use lastack_explain::read::{Capture, Merge};
@@ -49,7 +49,7 @@ fn compare(arguments: &[String]) {
     }
 }
 
-/// Runs a reader in a process of its own, which tells its child's time and memory.
+/// Runs a reader in a process of its own, which reports its child's time and memory.
 fn row(mix: Mix, packets: u64, name: &str, command: &[&str]) {
     let this = std::env::current_exe().expect("the path of this program");
     let out = Command::new(this).arg("--run").args(command).stderr(Stdio::inherit()).output();
@@ -189,7 +189,7 @@ impl<W: Write> Maker<W> {
         }
     }
 
-    /// The next packet of a session; whether it is over.
+    /// The next packet of a session; whether it has ended.
     fn step(&mut self, session: &mut Session) -> bool {
         session.step += 1;
         let [client, server] = session.seq;

@@ -1,7 +1,7 @@
 //! Packet comments that lastack itself wrote: `run -w`, `lab -w` and the captures of a stack.
 //!
-//! The stack that sent or received a packet knows what other readers of a capture infer. Its comments are the rule by which a
-//! packet was sent, what became of it, a fault that was asked for, and on the last packet of a connection of `run` its cause:
+//! The stack that sent or received a packet has recorded what other readers of a capture infer. Its comments are the rule by which a
+//! packet was sent, what became of it, an injected fault, and on the last packet of a connection of `run` its cause:
 //!
 //! ```text
 //! close-unread by the remote (rst-abort: abort, or close with SO_LINGER=0: RST)
@@ -22,7 +22,7 @@ const KEPT: usize = 32;
 /// Frames that are kept of one comment that repeats itself.
 const FRAMES: usize = 8;
 
-/// What a comment says.
+/// The content of a comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Said {
     /// The report of `run` on the connection that this packet ends.
@@ -58,7 +58,7 @@ pub struct Comment {
     to: Endpoint,
 }
 
-/// Reads what a comment says; nothing if it is not one of lastack's.
+/// Parses a comment; `None` if it is not one of lastack's.
 fn read(text: &str) -> Vec<Said> {
     if let Some(end) = read_end(text) {
         return vec![end];
@@ -103,7 +103,7 @@ fn read_end(text: &str) -> Option<Said> {
     Some(Said::End { cause, by })
 }
 
-/// Takes note of the comment of a packet to `to`.
+/// Records the comment of a packet to `to`.
 pub(crate) fn note(comments: &mut Vec<Comment>, text: &str, frame: Frame, to: Endpoint) {
     for said in read(text) {
         let known = comments.iter_mut().find(|known| known.said == said && *known.text == *text);
@@ -157,7 +157,7 @@ impl Comment {
     }
 }
 
-/// The report of `run`: it relayed the connection, and knows its end.
+/// The report of `run`, which relayed the connection and recorded its end.
 fn end(explained: &mut Explained, comment: &Comment, cause: Cause, by: Party) {
     // The comment is on a packet to the program.
     let program_is_client = explained.client() == comment.to;
@@ -186,7 +186,7 @@ fn end(explained: &mut Explained, comment: &Comment, cause: Cause, by: Party) {
     verdict.evidence.insert(0, comment.evidence(cause, before));
 }
 
-/// A reset that its source did not send, as the laboratory knows.
+/// A reset that its source did not send, as recorded by `lab`.
 fn forged(explained: &mut Explained, comments: &[Comment]) -> bool {
     let is_forged = |frame: Frame| {
         comments.iter().find(|comment| comment.said == Said::Forged && comment.frames.contains(&frame))

@@ -5,18 +5,18 @@ use crate::segment::Segment;
 use lastack_causes::Cause;
 use lastack_wire::ResetReason;
 
-/// A reason that somebody stated.
+/// A stated reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declared {
     /// Where it stood.
     pub source: &'static str,
-    /// What was said, safe to print.
+    /// The text, safe to print.
     pub text: String,
     /// The number, where there is one.
     pub code: Option<String>,
     /// The cause that it means, if it means one of the vocabulary.
     pub cause: Option<Cause>,
-    /// It is a device on the path that says so, as far as the text tells.
+    /// Whether a device on the path states it, according to the text.
     pub by_device: bool,
     /// It counts only together with another mark of a device.
     pub doubtful: bool,
@@ -107,7 +107,7 @@ fn of_payload(payload: &[u8]) -> Option<Declared> {
         return None;
     }
     if lastack_wire::reset_reason::has_magic(payload) {
-        // Another length or the reserved code: the payload says nothing (the draft, section 4).
+        // Another length or the reserved code: the payload is no reason (the draft, section 4).
         return ResetReason::from_payload(payload).map(of_draft);
     }
     let text = payload.strip_prefix(b"\0").unwrap_or(payload);

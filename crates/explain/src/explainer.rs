@@ -39,9 +39,9 @@ impl Default for Options {
 /// A connection with its verdict.
 #[derive(Debug)]
 pub struct Explained {
-    /// What was seen.
+    /// The observed value.
     pub conn: Box<Conn>,
-    /// What it means.
+    /// Its meaning.
     pub verdict: Verdict,
 }
 
@@ -101,7 +101,7 @@ impl Explained {
         );
     }
 
-    /// Whether a list of ends leaves it out unless all are asked for.
+    /// Whether a list of ends omits it, except with `--all`.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.verdict.cause == Cause::Orderly && self.conn.resets.is_empty()
@@ -119,9 +119,9 @@ pub struct Known {
     pub ended_by: EndedBy,
     /// The mechanism.
     pub also: Option<Cause>,
-    /// Who knows it.
+    /// Its source.
     pub source: &'static str,
-    /// What is known, as a sentence.
+    /// The fact, as a sentence.
     pub text: String,
 }
 
@@ -155,7 +155,7 @@ pub struct Summary {
     pub rst_frames: u64,
     /// RST segments that stand in verdicts.
     pub rst_explained: u64,
-    /// Connections that had to be let go before their end.
+    /// Connections that had to be dropped before their end.
     pub evicted: u64,
     /// Packets that could not be read as IP.
     pub unread_packets: u64,
@@ -226,7 +226,7 @@ impl Explainer {
         }
     }
 
-    /// Takes note of what the stack that wrote the capture says of a packet.
+    /// Records what the stack that wrote the capture states about a packet.
     fn comment(&mut self, ip: &Ip<'_>, packet: &RawPacket<'_>, text: &str) {
         let ends = if ip.protocol == TCP {
             Segment::read(ip, packet.time, packet.frame).map(|segment| (segment.src, segment.dst))
@@ -323,7 +323,7 @@ impl Explainer {
         }
     }
 
-    /// Takes over what the tracker has let go.
+    /// Takes over the connections that the tracker has finished.
     fn collect(&mut self) {
         for conn in self.tracker.finished() {
             self.context.observe(&conn);
@@ -345,7 +345,7 @@ impl Explainer {
         }
     }
 
-    /// Makes all that wait ready to be judged, with what they tell about each other.
+    /// Makes all waiting connections ready for a verdict, with what they show about each other.
     fn judge(&mut self) {
         while let Some(conn) = self.judging.next() {
             let explained = self.explain(conn);
@@ -378,8 +378,8 @@ impl Explainer {
         self.judge();
     }
 
-    /// Judges the connection between two ends as far as it was seen, and lets it go: for a live view that knows by
-    /// other means that it is over. `initial`: a sequence number with which it began, if known, to tell it from a later one
+    /// Judges the connection between two ends as far as it was seen, and removes it: for a live view that knows by
+    /// other means that it has ended. `initial`: a sequence number with which it began, if known, to distinguish it from a later one
     /// of the same ends. `None` if it is not followed.
     pub fn take(&mut self, a: Endpoint, b: Endpoint, initial: Option<u32>) -> Option<Explained> {
         let conn = self.tracker.take(a, b, initial)?;
@@ -403,7 +403,7 @@ impl Explainer {
         !self.ready.is_empty() || self.judging.len() > 0
     }
 
-    /// The input is over: all connections are judged.
+    /// The input has ended: all connections are judged.
     pub fn finish(&mut self) {
         self.tracker.finish();
         self.collect();
@@ -439,7 +439,7 @@ impl Explainer {
         &self.summary
     }
 
-    /// What is known across connections.
+    /// Facts from several connections.
     #[must_use]
     pub fn context(&self) -> &Context {
         &self.context

@@ -1,4 +1,4 @@
-//! ICMP errors: what they say, and of which packet.
+//! ICMP errors, and the packets that they quote.
 
 use crate::decap::Ip;
 use crate::packet::{Addr, Endpoint, Frame};

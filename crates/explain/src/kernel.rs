@@ -29,7 +29,7 @@ pub struct KernelReset {
     pub line: String,
 }
 
-/// All that a trace says, by pairs of ends.
+/// The events of a trace, by pairs of ends.
 #[derive(Debug, Default)]
 pub struct Trace {
     resets: HashMap<(Endpoint, Endpoint), Vec<KernelReset>>,

@@ -1,6 +1,6 @@
-//! What the first bytes of a direction say: the protocol, TLS records and alerts, the last line of a program.
+//! The first bytes of a direction: the protocol, TLS records and alerts, the last line of a program.
 
-/// A protocol that its first bytes tell.
+/// A protocol that is identified by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// An HTTP/1 request.
@@ -165,7 +165,7 @@ pub fn last_record(data: &[u8], len: u32) -> Option<(u8, u16)> {
     let mut rest = data;
     let mut last = None;
     let mut left = len;
-    // A segment holds few records; a hostile one does not make us count them.
+    // A segment holds few records; the count is bounded against hostile ones.
     for _ in 0..64 {
         let &[kind @ 20..=24, 3, 0..=4, a, b, ..] = rest else { break };
         let size = u16::from_be_bytes([a, b]);
@@ -180,7 +180,7 @@ pub fn last_record(data: &[u8], len: u32) -> Option<(u8, u16)> {
     last
 }
 
-/// Whether a server of TLS says, in HTTP without TLS, that it expects TLS: as nginx, Apache and Go's library do.
+/// Whether a TLS server reports, in HTTP without TLS, that it expects TLS: as nginx, Apache and Go's library do.
 fn names_tls(data: &[u8]) -> bool {
     let says = |words: &[u8]| data.windows(words.len()).any(|window| window.eq_ignore_ascii_case(words));
     let words: [&[u8]; 3] = [
@@ -191,10 +191,10 @@ fn names_tls(data: &[u8]) -> bool {
     data.get(9) == Some(&b'4') && words.into_iter().any(says)
 }
 
-/// Bytes that TLS sends at most to say goodbye: an alert of any cipher suite, and HTTP/2's GOAWAY before it.
+/// Max bytes that TLS sends to close: an alert of any cipher suite, and HTTP/2's GOAWAY before it.
 pub const FAREWELL: u64 = 128;
 
-/// Whether a segment of this length, whose last TLS record is of this type and length, is no more than a goodbye.
+/// Whether a segment of this length, whose last TLS record is of this type and length, is only a closing alert.
 #[must_use]
 pub fn is_farewell(record: (u8, u16), len: u32) -> bool {
     u64::from(len) <= FAREWELL && matches!(record, (21 | 23, 1..=80))
@@ -255,7 +255,7 @@ pub fn alert_name(code: u8) -> &'static str {
     }
 }
 
-/// Whether an alert says that the two ends could not agree.
+/// Whether an alert means that the two ends could not agree.
 #[must_use]
 pub fn is_disagreement(code: u8) -> bool {
     matches!(code, 10 | 20 | 40 | 42..=51 | 70 | 71 | 80 | 86 | 109 | 110 | 112 | 113 | 115 | 116 | 120)
@@ -270,7 +270,7 @@ pub fn clear_alert(data: &[u8]) -> Option<u8> {
     }
 }
 
-/// What the head of an HTTP message promises: the bytes of the whole message, if it says so.
+/// The length of a whole HTTP message, if its head has it.
 #[must_use]
 pub fn http_size(data: &[u8]) -> Option<u64> {
     // A search through data of other protocols would cost more than all the rest.
@@ -286,7 +286,7 @@ pub fn http_size(data: &[u8]) -> Option<u64> {
     Some(end as u64 + value.parse::<u64>().ok()?.min(1 << 50))
 }
 
-/// The line of a program that tells of an error, if these bytes hold one: SMTP and FTP 4xx and 5xx, HTTP status, SSH,
+/// The line of a program that reports an error, if these bytes contain one: SMTP and FTP 4xx and 5xx, HTTP status, SSH,
 /// MySQL, Postgres and Redis errors.
 #[must_use]
 pub fn error_line(data: &[u8]) -> Option<String> {

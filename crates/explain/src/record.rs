@@ -21,7 +21,7 @@ pub struct Writer {
     pub digits: u8,
     /// Addresses are replaced.
     pub anonymize: bool,
-    /// What programs said is left out.
+    /// Application data is left out.
     pub redact: bool,
 }
 

@@ -4,7 +4,7 @@ use crate::decap::{Ip, Tunnel};
 use crate::packet::{Endpoint, Frame, Pkt};
 use lastack_wire::TcpHeader;
 
-/// Bytes of a header up to the flags and the window: with fewer there is nothing to say.
+/// Bytes of a header up to the flags and the window: with fewer there is nothing to report.
 const LEAST: usize = 14;
 /// Bytes of a header up to the window's end.
 const WINDOW: usize = 16;
@@ -29,7 +29,7 @@ pub struct Segment<'a> {
     pub payload: &'a [u8],
     /// The sender's hardware address.
     pub mac: [u8; 6],
-    /// What tells copies on several interfaces apart.
+    /// What distinguishes copies on several interfaces.
     pub tap: u32,
     /// The tunnel around the packet.
     pub tunnel: Tunnel,

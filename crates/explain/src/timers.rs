@@ -6,7 +6,7 @@ pub struct Timer {
     pub seconds: f64,
     /// The products.
     pub whose: &'static str,
-    /// It is one of a device that forgets or resets connections between the ends.
+    /// It is a timer of a device between the ends that drops or resets connections.
     pub device: bool,
 }
 

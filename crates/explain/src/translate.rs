@@ -5,9 +5,9 @@ use crate::segment::Segment;
 use lastack_wire::TcpFlags;
 use std::collections::{HashMap, VecDeque};
 
-/// SYNs and packets with data that are remembered.
+/// Max SYNs and packets with data that are kept.
 const REMEMBERED: usize = 1 << 16;
-/// A packet needs at most so long from one capture to the next.
+/// Max time of a packet from one capture to the next.
 const JOURNEY: i64 = 3_000_000_000;
 
 type Ends = (Endpoint, Endpoint);

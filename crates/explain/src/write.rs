@@ -14,7 +14,7 @@ use std::io::{self, Write};
 const RAW: u16 = 101;
 const TCP: u8 = 6;
 
-/// Which packets are written, and what is said of them.
+/// Which packets are written, and their comments.
 #[derive(Debug, Default)]
 pub struct Selection {
     ranges: HashMap<(Endpoint, Endpoint), Vec<(Frame, Frame)>>,

@@ -27,7 +27,7 @@ pub struct Forger {
     sent: Vec<Vec<u8>>,
 }
 
-/// Max connections and packets that are remembered.
+/// Max connections and packets that are kept.
 const MAX: usize = 16;
 
 /// Interesting ports: listeners, sockets, the peers of active opens, a closed port.

@@ -1,6 +1,6 @@
 //! Two stacks under arbitrary interference.
 //!
-//! An honest path loses, duplicates and reorders packets, and the bytes must still arrive exactly, or an
+//! A path without corruption loses, duplicates and reorders packets, and the bytes must still arrive exactly, or an
 //! end reports what was lost. A hostile one also modifies them, with correct checksums, and injects others;
 //! still each connection follows the state diagram, ends once, and leaves nothing behind.
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 const PORT: u16 = 80;
 /// The first port of active opens.
 const FIRST: u16 = 10_000;
-/// Max rounds of timeouts until everything is over.
+/// Max rounds of timeouts until everything has ended.
 const MAX_ROUNDS: usize = 100_000;
 
 /// Reads settings, and then actions.
@@ -260,7 +260,7 @@ impl World {
         }
     }
 
-    /// Checks the streams on an honest path.
+    /// Checks the streams on a path without corruption.
     fn check(&self) {
         for (flow, ids) in self.flows.iter().filter(|(flow, _)| !self.accepted_twice.contains(flow)) {
             let named = [0, 1].map(|side| ids[side].map(|id| &self.hosts[side].named[&id]));

@@ -24,7 +24,7 @@ impl Host {
         let named = self.named_mut(id);
         match sent {
             Poll::Ready(Ok(n)) => named.written += n as u32,
-            // A closed send direction says nothing about the other one. Other errors are reported once,
+            // A closed send direction does not affect the other one. Other errors are reported once,
             // by the first call.
             Poll::Ready(Err(TcpError::BrokenPipe)) | Poll::Pending => {}
             Poll::Ready(Err(_)) => named.failed |= !named.end_of_stream,

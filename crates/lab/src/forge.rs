@@ -1,4 +1,4 @@
-//! The packets of an attacker who knows both addresses and ports of a connection and guesses its sequence numbers.
+//! The packets of an attacker with the addresses and ports of a connection, which guesses its sequence numbers.
 
 use super::script::{FROM, PORT};
 use lastack_sim::decode::Decoder;

@@ -33,7 +33,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(250);
 const ONE_WAY: u32 = 2;
 /// How long to wait for the answer to a probe. The program's next probe starts another wait.
 const PROBE: Duration = Duration::from_secs(60);
-/// A remote heard this recently is not probed.
+/// A remote that sent something this recently is not probed.
 const FRESH: Duration = Duration::from_secs(1);
 /// From this delay on ICMP errors are checked as well.
 const SOFT_ERRORS: Duration = Duration::from_millis(64);
@@ -49,7 +49,7 @@ pub struct Acks<'a> {
     fin_sure: Cell<bool>,
     /// What the remote had acknowledged at the last check.
     acked: Cell<u64>,
-    /// Writes since the remote was last heard.
+    /// Writes since the remote last sent something.
     writes: Cell<u32>,
     /// How often the remote was heard.
     answers: Cell<u32>,
@@ -62,7 +62,7 @@ pub struct Acks<'a> {
 impl<'a> Acks<'a> {
     /// From now on the program's data is acknowledged by this object.
     pub fn new(program: &'a TcpStream, host: &'a HostStream, ledger: &'a RelayStats) -> Self {
-        // Fails only on a connection that is over, which the relay sees.
+        // Fails only on a connection that has ended, which the relay sees.
         let _over = program.hold_acks();
         let (sure, acked) = (Cell::new(0), Cell::new(0));
         let (fin_sure, writes, answers) = (Cell::new(false), Cell::new(0), Cell::new(0));
@@ -215,13 +215,13 @@ impl<'a> Acks<'a> {
         let mut pause = FIRST_LOOK / 4;
         while begun.elapsed() < PROBE && !self.is_waiting() {
             let Some(life) = Life::of(self.host) else { return true };
-            // The remote was heard since the probe or just before. With a closed window the kernel itself sends probes.
+            // The remote has sent something since the probe or just before it. With a closed window the kernel itself sends probes.
             if life.heard < begun.elapsed().max(FRESH) || self.window_is_closed() && life.probes <= 1 {
                 return true;
             }
             if !asked {
                 asked = true;
-                // Fails on a connection that is over, which the relay sees.
+                // Fails on a connection that has ended, which the relay sees.
                 let _over = ask(self.host);
             }
             sleep(pause).await;

@@ -36,7 +36,7 @@ pub struct Budget {
     evictions: Cell<u64>,
 }
 
-/// What the budget knows of a flow.
+/// The budget's record of a flow.
 struct Flow {
     descriptors: usize,
     /// How long it has been idle; `None`: it cannot be closed yet.
@@ -269,7 +269,7 @@ mod tests {
         assert!(flows[1].reason().contains("9 s") && flows[1].reason().contains("20 descriptors"));
         let third = budget.try_acquire(2).unwrap();
         assert_eq!(evicted(), [true, true, true, false]);
-        // What is busy stays, and so does what cannot be closed yet.
+        // Busy flows stay, as do those that cannot be closed yet.
         assert!(budget.try_acquire(1).is_none());
         drop(second);
         assert!(budget.try_acquire(1).is_some());

@@ -11,7 +11,7 @@ use lastack::link::{Direction, Sink};
 use lastack_engine::Instant;
 use lastack_wire::{IpPacket, Quoted, TcpFlags, TcpHeader, ip};
 
-/// Max connections whose end is remembered: the reset follows its reason at once.
+/// Max connections whose end is kept: the reset follows its reason at once.
 const MAX_FLOWS: usize = 1024;
 
 /// Comments for future packets. Clones share the state.

@@ -55,7 +55,7 @@ impl Headers {
             let Some(&fd) = sockets.get(&flow) else { continue };
             // SAFETY: the descriptor is in the table only while `Registered` borrows the socket that owns it.
             let socket = unsafe { BorrowedFd::borrow_raw(fd) };
-            // Fails only on a connection that is over.
+            // Fails only on a connection that has ended.
             let _over = set_header_fields(&socket, flow.1.is_ipv6(), ip);
         }
     }

@@ -236,7 +236,7 @@ impl Auto {
     }
 }
 
-/// The intervals of polling. No event of the kernel says that a socket begins to listen, except to root's tracers; a program
+/// The intervals of polling. No event of the kernel reports that a socket begins to listen, except to root's tracers; a program
 /// that does so mostly sends something at that time, and one that has been quiet for a while is looked at less often.
 #[derive(Default)]
 pub(crate) struct Pace {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::report::Process;
 
-/// Max descriptor numbers remembered: a program that makes one connection after the other reuses the same few.
+/// Max descriptor numbers kept: a program that makes one connection after the other reuses the same few.
 const MAX_RECENT: usize = 8;
 /// Max share of the run's time for searching all processes, beyond an initial allowance.
 const SHARE: u32 = 10;

@@ -39,7 +39,7 @@ struct Watched {
     known: HashMap<[SocketAddr; 2], VecDeque<Conclusion>>,
 }
 
-/// How a connection ended, as the relay knows it.
+/// How a connection ended, as recorded by the relay.
 struct Conclusion {
     /// The program opened it.
     outward: bool,
@@ -115,7 +115,7 @@ impl Page {
 }
 
 impl Watched {
-    /// What the relay knows of a connection takes the place of what its packets show.
+    /// The relay's record of a connection replaces what its packets show.
     fn decide(&mut self, explained: &mut Explained) {
         let [client, server] =
             [explained.client(), explained.server()].map(|end| SocketAddr::new(end.addr.ip(), end.port));

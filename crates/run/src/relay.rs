@@ -160,12 +160,12 @@ impl<'a> Relay<'a> {
         Self { program, host, ledger, inner, flow, acks, urgent, failed }
     }
 
-    /// Relays until the connection is over, and passes the end on.
+    /// Relays until the connection has ended, and passes the end on.
     pub async fn run(&self) -> Over {
         let established = Instant::now();
         let (mut up, mut down) = (pin!(self.up()), pin!(self.down()));
         let (mut watch, mut acks) = (pin!(self.watch()), pin!(self.acks.attend()));
-        // What most connections do not need, or only at their end, is on the heap: an idle one has a small future.
+        // Fields that most connections do not need, or only at their end, are on the heap: an idle one has a small future.
         let mut abandoned: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
         let (mut up_done, mut down_done) = (false, false);
         let over = loop {
@@ -341,7 +341,7 @@ impl<'a> Relay<'a> {
         self.ledger.gate.fin(Side::Remote).await;
         self.ledger.fin(Side::Remote);
         self.acks.heard();
-        // Fails on a connection that is over, which `watch` reports.
+        // Fails on a connection that has ended, which `watch` reports.
         let _over = self.program.shutdown_write();
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-/// Max connections that are remembered.
+/// Max connections that are kept.
 const MAX: usize = 256;
 
 /// Recently established connections.

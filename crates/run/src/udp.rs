@@ -131,7 +131,7 @@ impl Flows {
         }
     }
 
-    /// From the program to the remote, which the host knows as `to`.
+    /// From the program to the remote, whose address on the host is `to`.
     fn pass_up(self: &Rc<Self>, first: &Datagram, to: SocketAddr, group: &[Datagram]) {
         let mapping = match self.mapping(first.remote, to.ip()) {
             Ok(mapping) => mapping,
@@ -173,7 +173,7 @@ impl Flows {
         }
     }
 
-    /// The mapping of this socket of the program for a remote that the host knows under this address.
+    /// The mapping of this socket of the program for a remote with this address on the host.
     fn mapping(self: &Rc<Self>, program: SocketAddr, remote: IpAddr) -> io::Result<Rc<Mapping>> {
         let source = &self.run.plan.source;
         let direct = Source::default();

@@ -25,7 +25,7 @@ fn main() {
         open(&mut stacks, addresses, now, first..(first + BATCH).min(count));
         now += Duration::from_millis(1);
     }
-    // Whatever the handshakes have left to do is done.
+    // Completes what is pending after the handshakes.
     let end = now + Duration::from_secs(60);
     while let Some(at) = stacks.iter().filter_map(Stack::poll_timeout).min().filter(|at| *at <= end) {
         now = now.max(at);

@@ -140,7 +140,7 @@ pub enum What {
     },
     /// Its application made a call or got a result.
     Application(String),
-    /// A connection is over.
+    /// A connection has ended.
     Ended(Box<Ended>),
     /// The host lost all its state and restarted.
     Restarted,

@@ -1,6 +1,6 @@
 //! A load of short connections over loopback, to measure what a watch costs.
 //!
-//! `load RATE SECONDS ABORTS` makes so many connections a second for so many seconds. Each carries a request of 100
+//! `load RATE SECONDS ABORTS` makes RATE connections per second for SECONDS seconds. Each carries a request of 100
 //! bytes and an answer of 1000; of ABORTS in 1000 the client closes with the last byte unread. It prints what it
 //! reached.
 

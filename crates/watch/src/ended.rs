@@ -1,4 +1,4 @@
-//! What comes out of the join: how a connection ended.
+//! The output of the join: how a connection ended.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -66,7 +66,7 @@ pub struct Owner {
     pub killed_by: Option<i32>,
 }
 
-/// What else it could have been.
+/// An alternative cause.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alternative {
     /// The cause.
@@ -86,7 +86,7 @@ pub struct Evidence {
     pub frame: Option<u64>,
     /// What was observed.
     pub value: String,
-    /// The cause it speaks for.
+    /// The cause that it supports.
     pub supports: Option<Cause>,
     /// A sentence.
     pub text: String,
@@ -157,11 +157,11 @@ pub struct Ended {
     pub severity: Severity,
     /// What happened, as part of a sentence; may be empty.
     pub detail: String,
-    /// What else it could have been, likelier first.
+    /// Alternative causes, the likeliest first.
     pub alternatives: Vec<Alternative>,
-    /// What is true besides.
+    /// Further causes that apply.
     pub also: Vec<Cause>,
-    /// What the verdict rests on, strongest first.
+    /// The evidence, the strongest first.
     pub evidence: Vec<Evidence>,
     /// Bytes that the client and the server had received and not read.
     pub unread: [Option<u32>; 2],
@@ -185,9 +185,9 @@ pub struct Ended {
     pub initial: [Option<u32>; 2],
     /// Ids of the rules of TCP (docs/resets.md) that the end follows.
     pub rules: Vec<&'static str>,
-    /// What could not be seen.
+    /// Observations that were not possible.
     pub limits: Vec<String>,
-    /// An earlier record of this connection said that it ended in order.
+    /// An earlier record of this connection reported that it ended cleanly.
     pub amends: bool,
     /// Its packets, as far as they were seen. They are numbered in the order in which the watch read them.
     pub wire: Option<Wire>,
@@ -250,7 +250,7 @@ pub struct Totals {
     pub listen_overflows: u64,
     /// Sockets of other network namespaces that tracepoints showed.
     pub foreign: u64,
-    /// Connections that were forgotten because too many were known.
+    /// Connections that were dropped because too many were tracked.
     pub evicted: u64,
     /// Events that sources lost.
     pub lost: BTreeMap<Source, u64>,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub struct Time(pub u64);
 
 impl Time {
-    /// So many milliseconds.
+    /// A number of milliseconds.
     #[must_use]
     pub const fn from_millis(ms: u64) -> Self {
         Self(ms * 1_000_000)
@@ -21,7 +21,7 @@ impl Time {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// So many milliseconds later.
+    /// This many milliseconds later.
     #[must_use]
     pub const fn plus_millis(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms * 1_000_000))

@@ -16,7 +16,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether this end is wanted.
+    /// Whether this end passes the filter.
     #[must_use]
     pub fn matches(&self, ended: &Ended) -> bool {
         let ports = [ended.flow.local.port(), ended.flow.remote.port()];

@@ -1,4 +1,4 @@
-//! The records of `--json`: those of `lastack explain`, and what only a live host knows.
+//! The records of `--json`: those of `lastack explain`, and fields that only a live host has.
 //!
 //! One JSON object a line. `"v": 1`: fields may be added; none is removed or renamed without another version.
 

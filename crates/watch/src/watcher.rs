@@ -1,4 +1,4 @@
-//! The loop around sources and join: reads, orders by time, asks for more where it is worth it.
+//! The loop around sources and join: reads, orders by time, and queries more where it is useful.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -11,14 +11,14 @@ use crate::event::{Event, Source, TcpState, Time, TraceKind};
 use crate::join::{Join, JoinOptions};
 use crate::sources::{Availability, RawPacket, SourceOptions, Sources, cpu_time, now};
 
-/// What is read waits so long, in milliseconds, for earlier events of other sources: the ring of packets is handed
+/// How long events wait, in milliseconds, for earlier ones of other sources: the ring of packets is handed
 /// over with a delay.
 const HOLD: u64 = 60;
 /// The sources are read at least so often.
 const TICK: Duration = Duration::from_millis(50);
 /// At the end, sources have at most this long to complete what they reported; in milliseconds.
 const FINISH: u64 = 1500;
-/// Counters are read at most so often, and without a reason so often; in milliseconds.
+/// The min interval of reading counters, and the interval without a reason; in milliseconds.
 const COUNTERS_FASTEST: u64 = 10;
 const COUNTERS_USUAL: u64 = 50;
 /// The same with tracepoints, which report more.
@@ -139,7 +139,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Opens the sources, lists the sockets that are there, and says which sources could be opened.
+    /// Opens the sources, lists the existing sockets, and returns which sources could be opened.
     ///
     /// # Errors
     /// If the network namespace cannot be entered, or no source can be used at all.
@@ -182,7 +182,7 @@ impl Watcher {
         self.join.add_source(Source::Calls);
     }
 
-    /// Waits until there is something to read, a descriptor of `wake` is readable, or the time is over; reads, and
+    /// Waits until there is something to read, a descriptor of `wake` is readable, or the time has passed; reads, and
     /// gives the ends that are decided. `packet` is given every packet that is seen.
     ///
     /// # Errors
@@ -229,7 +229,7 @@ impl Watcher {
         })
     }
 
-    /// Gives what sources report late about connections that have begun to end, and decides them. Returns within two
+    /// Takes late reports about connections that have begun to end, and decides them. Returns within two
     /// seconds.
     ///
     /// # Errors
@@ -259,7 +259,7 @@ impl Watcher {
         self.join.totals()
     }
 
-    /// The join, with what it knows of processes and connections.
+    /// The join, with its processes and connections.
     #[must_use]
     pub fn join(&self) -> &Join {
         &self.join
@@ -287,7 +287,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// A list that fails is only late: the next one comes. Counters come first: they tell why a socket is not in it.
+    /// A list that fails is only late: the next one comes. Counters come first: they show why a socket is not in it.
     fn list_sockets(&mut self) {
         let _late = self.read_counters();
         let begun = cpu_time();

@@ -34,7 +34,7 @@ impl Outcome {
     }
 }
 
-/// Runs every script on both, and prints the table. `false`: the results are not as the scripts say.
+/// Runs every script on both, and prints the table. `false`: the results differ from what the scripts expect.
 pub fn run(args: &ScriptArgs, runs: &[Run]) -> Result<bool, Trouble> {
     let mut kernels = Vec::new();
     on_kernel(args, runs, |run, report| {

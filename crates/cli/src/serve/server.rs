@@ -197,7 +197,7 @@ impl Server {
         }
     }
 
-    /// Serves a connection until it is over, or it has been idle for too long.
+    /// Serves a connection until it has ended, or it has been idle for too long.
     async fn serve_one(&self, stream: TcpStream) {
         let watch = stream.watch();
         let moved = |info: lastack::TcpInfo| (info.bytes_sent, info.bytes_received, info.unread);

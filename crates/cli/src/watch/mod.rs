@@ -100,7 +100,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Runs until the time is over, a signal ends it, or the program has ended.
+    /// Runs until the time has passed, a signal ends it, or the program has ended.
     fn run(&mut self, signals: &Signals) -> Result<()> {
         let begun = Instant::now();
         let mut until = self.args.duration.map(|duration| begun + duration);

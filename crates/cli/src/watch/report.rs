@@ -13,7 +13,7 @@ use lastack_watch::{Availability, Ended, PacketFile, RawPacket, Watcher, line, n
 
 use super::WatchArgs;
 
-/// Prints a message about the watch itself. Whether anybody can read it does not matter to the watch.
+/// Prints a message about the watch itself. Whether it can be written does not matter to the watch.
 pub fn say(text: impl Display) {
     let mut out = anstream::stderr();
     let _unread = write!(out, "{text}");

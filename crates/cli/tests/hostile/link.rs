@@ -49,7 +49,7 @@ impl Link {
         Ok(Self { socket, to_v4: address(IPV4, index), to_v6: address(IPV6, index), name: name.to_owned() })
     }
 
-    /// Gives the packet to the victim; waits while the queue of the interface is full.
+    /// Passes the packet to the victim; waits while the queue of the interface is full.
     pub fn send(&self, packet: &[u8]) {
         let to = if packet[0] >> 4 == 6 { &self.to_v6 } else { &self.to_v4 };
         loop {

@@ -118,7 +118,7 @@ mod tests {
                 sorted.dedup();
                 assert_eq!(sorted.len(), recent.len());
             }
-            // What lies between two numbers says nothing of how many were given between them.
+            // The difference of two numbers does not show how many were allocated between them.
             for apart in [1, 2, 7] {
                 let mut steps = [0u32; 64];
                 given.windows(apart + 1).for_each(|w| {

@@ -224,7 +224,7 @@ mod tests {
         for stuck in [0, 1000, 3000] {
             let mut memory = Memory::default();
             for _ in 0..stuck {
-                // What the peer's receive buffer takes passes through, and then nothing.
+                // Data passes until the peer's receive buffer is full, and then none does.
                 let accepted = 128 << 10;
                 grow(&mut memory, &config, autotune::INITIAL, [0, 0, 0, 0, 0, accepted, accepted, accepted]);
             }

@@ -83,13 +83,13 @@ pub struct Ip<'a> {
     pub fragment: bool,
     /// The sender's hardware address; zeros if there is none.
     pub mac: [u8; 6],
-    /// What tells copies of one packet on several interfaces apart.
+    /// What distinguishes copies of one packet on several interfaces.
     pub tap: u32,
     /// The tunnel around it.
     pub tunnel: Tunnel,
 }
 
-/// What is known on the way inward.
+/// The state while headers are removed.
 #[derive(Clone, Copy, Default)]
 struct Outer {
     mac: [u8; 6],
@@ -128,7 +128,7 @@ fn inside<'a>(ethertype: u16, data: &'a [u8], mut outer: Outer) -> Option<Ip<'a>
     }
 }
 
-/// IP of the version that the first byte says.
+/// IP of the version in the first byte.
 fn any_ip(data: &[u8], outer: Outer) -> Option<Ip<'_>> {
     match data.first()? >> 4 {
         4 => ipv4(data, outer),

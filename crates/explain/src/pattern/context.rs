@@ -1,4 +1,4 @@
-//! What the rest of the capture tells about hosts, routers and listeners.
+//! What the rest of the capture shows about hosts, routers and listeners.
 
 use super::marks::Marks;
 use super::{HashMap, HashSet};
@@ -7,9 +7,9 @@ use crate::track::Conn;
 use crate::verdict::is_near;
 use lastack_wire::TcpFlags;
 
-/// Hosts, routers and listeners that are remembered; more are not needed to judge.
+/// Max hosts, routers and listeners that are kept; verdicts do not need more.
 const MOST: usize = 1 << 16;
-/// Times that are remembered of one listener.
+/// Max times kept for one listener.
 const TIMES: usize = 512;
 
 /// Hop limits of one host.
@@ -18,7 +18,7 @@ struct HostTtl {
     values: [(u8, u32); 3],
 }
 
-/// What is known across connections.
+/// Facts from several connections.
 #[derive(Debug, Default)]
 pub struct Context {
     hosts: HashMap<Addr, HostTtl>,
@@ -36,14 +36,14 @@ pub struct Context {
     pub start: i64,
     /// The last time of the input.
     pub end: i64,
-    /// By capture ([`crate::RawPacket::vantage`]): what hop limits tell of its place.
+    /// By capture ([`crate::RawPacket::vantage`]): what hop limits show about its place.
     places: [Place; PLACES],
 }
 
 /// Captures that were made at the same time.
 const PLACES: usize = 8;
 
-/// What hop limits tell of where a capture was made.
+/// What hop limits show about where a capture was made.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     /// Connections of which it has packets of the client, and of the server.
@@ -60,7 +60,7 @@ impl Place {
 }
 
 impl Context {
-    /// Takes note of a connection that is over.
+    /// Records a connection that has ended.
     pub(crate) fn observe(&mut self, conn: &Conn) {
         let [a, b] = conn.sides.each_ref().map(|side| side.packets > 0);
         let answered = conn.sides.iter().any(|side| side.ack.is_some());
@@ -170,7 +170,7 @@ impl Context {
         self.marks = marks;
     }
 
-    /// Where a capture was made, as far as hop limits tell: `vantage` is its place among several
+    /// Where a capture was made, as far as hop limits show it: `vantage` is its place among several
     /// ([`crate::RawPacket::vantage`]). `by_lastack`: lastack wrote it, and stands between the ends.
     #[must_use]
     pub fn vantage(&self, vantage: u8, by_lastack: bool) -> &'static str {

@@ -30,7 +30,7 @@ pub struct Group {
     pub ids: Vec<String>,
 }
 
-/// What is summed up of a group.
+/// The summary of a group.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupFacts {
     count: u64,
@@ -128,7 +128,7 @@ fn outages(group: &Group, facts: &GroupFacts, context: &Context) -> Option<Vec<G
     )
 }
 
-/// What the connections that the server accepted tell about the time in which it did not.
+/// What the connections that the server accepted show about the time in which it did not.
 fn outage(first: i64, last: i64, accepted: &[i64]) -> &'static str {
     let before = accepted.iter().any(|&time| time < first);
     let during = accepted.iter().any(|&time| first < time && time < last);

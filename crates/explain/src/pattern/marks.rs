@@ -1,4 +1,4 @@
-//! What a connection's companions make of it.
+//! What a connection is in view of other connections: a probe of a scan, a health check, a loser of a race.
 
 use super::Context;
 use super::{HashMap, HashSet};
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const MS: i64 = 1_000_000;
 const SECOND: i64 = 1_000_000_000;
-/// Ends of one cause are at most so far apart.
+/// Max time between ends of one cause.
 const INSTANT: i64 = 100 * MS;
 /// Probes of one scan follow each other within this time.
 const SCAN_GAP: i64 = 15 * SECOND;
@@ -25,9 +25,9 @@ pub(crate) struct Marks {
     pub health_check: Option<(u32, f64)>,
     /// Number of ports and of hosts that its client tried.
     pub scan: Option<(u32, u32)>,
-    /// So many connections of the server, never answered, ended in the same instant; the first.
+    /// The number of connections of the server, never answered, that ended at the same time, and the first of them.
     pub same_instant: Option<(u32, i64)>,
-    /// So many connections of the server ended after the same idle time, in seconds.
+    /// The number of connections of the server that ended after the same idle time, in seconds.
     pub equal_idle: Option<(u32, f64)>,
     /// The server's queue was full: connections that it never answered were open.
     pub queue_full: bool,
@@ -115,7 +115,7 @@ fn health_checks(conns: &[Box<Conn>], marks: &mut All) {
     }
 }
 
-/// A probe: nothing was said, and it is over at once.
+/// A probe: no data was sent, and it ended at once.
 struct Probe<'a> {
     conn: &'a Conn,
     client: Addr,
@@ -131,7 +131,7 @@ fn probe(conn: &Conn) -> Option<Probe<'_>> {
         return None;
     }
     let odd = odd_syn(&conn.sides[client]).is_some();
-    // A client that asks again for long means it.
+    // A client that retries for a long time is not a scanner.
     if !odd && conn.sides[client].last_syn - conn.first.0 > SECOND / 2 {
         return None;
     }
@@ -158,7 +158,7 @@ fn probe(conn: &Conn) -> Option<Probe<'_>> {
     }
     let answer = conn.sides[1 - client].syn?;
     let syn = conn.sides[client].syn?;
-    // At the server's side, the client's packets come a round trip after the SYN|ACK: its own ACK tells when it began.
+    // At the server's side, the client's packets come a round trip after the SYN|ACK: its own ACK shows when it began.
     let opened = conn.sides[client].last.map_or(answer.time, |ack| ack.time.max(answer.time));
     let quick = reset.pkt.time - opened < 5 * MS && answer.time - syn.time < 200 * MS;
     // With the options of a usual stack, a half-open attempt is one that was given up, and a long one is no probe.

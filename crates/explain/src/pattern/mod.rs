@@ -1,4 +1,4 @@
-//! What many connections tell together: hop limits of hosts, listeners, health checks, scans, equal idle times, ends in
+//! What many connections show together: hop limits of hosts, listeners, health checks, scans, equal idle times, ends in
 //! the same instant, full queues, outages.
 
 use std::collections::{HashMap as StdMap, HashSet as StdSet};

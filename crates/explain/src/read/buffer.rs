@@ -70,7 +70,7 @@ impl Buffer {
         self.consumed += len as u64;
     }
 
-    /// Notes that `len` bytes are done once the next packet is asked for.
+    /// Records that `len` bytes are consumed when the next packet is read.
     #[inline]
     pub fn take(&mut self, len: usize) {
         self.taken = len;

@@ -96,7 +96,7 @@ impl Merge {
         })
     }
 
-    /// Where this file was made: with the first packet it takes over the place of one that is over, as the next one of a ring does.
+    /// Where this file was made: with the first packet it takes over the place of one that has ended, as the next one of a ring does.
     fn vantage(&mut self, index: usize) -> u8 {
         if let Some(vantage) = self.vantages[index] {
             return vantage;

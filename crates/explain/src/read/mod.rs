@@ -16,7 +16,7 @@ pub use align::offsets;
 use buffer::Buffer;
 pub use merge::Merge;
 
-/// The largest packet that is believed; a length above it means that the file is damaged.
+/// The largest valid packet; a length above it means that the file is damaged.
 pub(crate) const LARGEST: u32 = 1 << 26;
 
 /// A packet as it stands in a file.
@@ -24,9 +24,9 @@ pub(crate) const LARGEST: u32 = 1 << 26;
 pub struct RawPacket<'a> {
     /// Its place in the input.
     pub frame: Frame,
-    /// Nanoseconds since 1970; that of the packet before it if the file says none.
+    /// Nanoseconds since 1970; that of the packet before it if the file has none.
     pub time: i64,
-    /// Whether the file says a time.
+    /// Whether the file has a time.
     pub timed: bool,
     /// The link type (LINKTYPE_ number) of what `data` begins with.
     pub link: u16,

@@ -31,7 +31,7 @@ impl Pcap {
         if !buffer.fill(HEAD) {
             return Err(ReadError::Head("a pcap header has 24 bytes, and the file ends before that"));
         }
-        // The parser knows the head of the "modified" kind in one byte order only; it is the same head.
+        // The parser accepts the header of the "modified" kind in one byte order only; the header is the same.
         let mut head: [u8; HEAD] = *buffer.data().first_chunk().ok_or(ReadError::Head("it is cut off"))?;
         if modified {
             let plain: u32 = if big { 0xd4c3_b2a1 } else { 0xa1b2_c3d4 };
@@ -44,7 +44,7 @@ impl Pcap {
         let (unit, digits) = if nanoseconds { ("ns", 9) } else { ("us", 6) };
         facts.format = format!("pcap, {unit}, {}{kind}", if big { "big-endian" } else { "little-endian" });
         facts.digits = digits;
-        // The upper bits of the link type tell of a frame check sequence; bytes behind IP do no harm.
+        // The upper bits of the link type describe a frame check sequence; bytes behind IP are ignored.
         let link = (header.network.0 as u32 & 0xffff) as u16;
         Ok(Some(Self {
             big,

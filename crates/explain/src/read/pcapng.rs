@@ -104,7 +104,7 @@ impl Pcapng {
                 ));
                 return None;
             }
-            // Blocks are padded to 32 bits; a writer that forgets it in the length is met.
+            // Blocks are padded to 32 bits; some writers omit the padding in the length.
             let whole = (length as usize).next_multiple_of(4);
             let there = buffer.fill(whole);
             let end = whole.min(buffer.data().len());

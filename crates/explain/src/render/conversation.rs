@@ -27,14 +27,14 @@ pub(super) fn bytes(n: u64) -> String {
     }
 }
 
-/// Time spans as people say them.
+/// Time spans for people.
 pub(super) fn span(nanoseconds: i64) -> String {
     crate::verdict::span(nanoseconds)
 }
 
-/// Confidence from which a cause is stated without a word of doubt.
+/// Confidence from which a cause is stated without reservation.
 const SURE: f32 = 0.9;
-/// Causes that one capture cannot tell apart have at most this: "either .. or".
+/// Max confidence of causes that one capture cannot distinguish: "either .. or".
 const EITHER: f32 = 0.6;
 /// Below this the cause is unknown.
 const UNKNOWN: f32 = 0.4;

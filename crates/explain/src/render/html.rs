@@ -166,7 +166,7 @@ fn drawn(writer: &Writer, row: &Row) -> Drawn {
         Arrow::PathRight => Way::PathRight,
     };
     let note = row.note.clone().unwrap_or_default();
-    // What a reset did stands where it arrives.
+    // The effect of a reset is shown where it arrives.
     let to_right = matches!(row.arrow, Arrow::Right | Arrow::PathRight);
     let (left, right) = if to_right { (String::new(), note) } else { (note, String::new()) };
     let pkt = &row.pkt;

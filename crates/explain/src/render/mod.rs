@@ -21,7 +21,7 @@ pub fn pseudonym(addr: Addr) -> Addr {
     hash.update(&addr.0.to_be_bytes());
     let digest = hash.digest().bytes();
     if addr.is_v4() {
-        // Class E is unassigned: 240.0.0.0/4 leaves room to tell many hosts apart.
+        // Class E is unassigned: 240.0.0.0/4 has enough addresses to distinguish many hosts.
         Addr::v4([240 | digest[0] & 7, digest[1], digest[2], digest[3]])
     } else {
         let mut bytes = [0; 16];

@@ -295,7 +295,7 @@ fn reasons(out: &mut String, writer: &Writer, explained: &Explained) {
             Some(expected) if !expected.is_empty() => format!(", expected {expected}"),
             _ => String::new(),
         };
-        // Some evidence has no value but what its text says.
+        // Some evidence has no value besides its text.
         let value = match evidence.value == evidence.text {
             true => String::new(),
             false => format!(" [{}{expected}]", evidence.value),

@@ -3,9 +3,9 @@
 use crate::packet::{Pkt, ahead};
 use crate::segment::Segment;
 
-/// Segments that are remembered of one direction.
+/// Max segments kept for one direction.
 const RECENT: usize = 8;
-/// Bytes that are remembered of each.
+/// Max bytes kept of each.
 const PREFIX: usize = 16;
 /// Number of bytes that have to be comparable, and of those that have to differ: a damaged byte is not another payload.
 const COMPARED: usize = 8;
@@ -13,7 +13,7 @@ const DIFFERENT: usize = 4;
 /// Numbers come again after 4 GB; within this time they do not.
 const WITHIN: i64 = 10_000_000_000;
 
-/// A segment with payload, as far as it is remembered.
+/// A segment with payload, as far as it is kept.
 #[derive(Clone, Copy, Debug)]
 struct Said {
     pkt: Pkt,
@@ -33,7 +33,7 @@ pub struct Payloads {
 impl Payloads {
     pub(super) const NONE: Self = Self { recent: Vec::new(), next: 0, conflict: None };
 
-    /// Takes note of a segment with payload. `max`: the end of what the sender had sent before.
+    /// Records a segment with payload. `max`: the end of what the sender had sent before.
     pub(super) fn add(&mut self, segment: &Segment<'_>, pkt: &Pkt, max: Option<u32>) {
         let kept = segment.payload.len().min(PREFIX);
         if kept == 0 {
@@ -60,7 +60,7 @@ impl Payloads {
         }
     }
 
-    /// Gives back the memory of what is needed only while packets come.
+    /// Frees the memory of what is needed only while packets come.
     pub(super) fn shrink(&mut self) {
         self.recent = Vec::new();
     }

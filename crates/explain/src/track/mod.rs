@@ -1,4 +1,4 @@
-//! Following connections packet by packet, in memory bounded by the connections that are alive.
+//! Tracks connections packet by packet, in memory bounded by the number of open connections.
 
 mod conflict;
 mod conn;
@@ -18,7 +18,7 @@ pub use reset::{Effect, Reset, Shape};
 pub use side::{Dialog, Side, SynOptions};
 pub use views::{Views, bit};
 
-/// A connection that is over is kept so long for late packets.
+/// How long a connection that has ended is kept for late packets.
 const LINGER: i64 = 60_000_000_000;
 /// How long an unanswered handshake is kept.
 const EMBRYO: i64 = 300_000_000_000;
@@ -28,7 +28,7 @@ type Key = (Endpoint, Endpoint);
 /// A connection that left the table.
 pub type Finished = Box<Conn>;
 
-/// The connections that are alive.
+/// The open connections.
 pub struct Tracker {
     table: HashMap<Key, u32, foldhash::fast::RandomState>,
     slots: Vec<Option<Box<Conn>>>,
@@ -82,7 +82,7 @@ impl Tracker {
         !self.finished.is_empty()
     }
 
-    /// Takes note of a segment.
+    /// Records a segment.
     pub fn segment(&mut self, segment: &Segment<'_>) {
         self.now = self.now.max(segment.pkt.time);
         let key = key(segment.src, segment.dst);
@@ -203,7 +203,7 @@ impl Tracker {
         self.slots[slot as usize].as_deref_mut()
     }
 
-    /// Lets the connection between two ends go, if it is followed: it is over, as is known by other means. `initial`: a
+    /// Removes the connection between two ends, if it is tracked: it has ended, as is known by other means. `initial`: a
     /// sequence number with which it began, if that is known; a later connection of the same ends stays.
     pub fn take(&mut self, a: Endpoint, b: Endpoint, initial: Option<u32>) -> Option<Box<Conn>> {
         let slot = *self.table.get(&key(a, b))?;
@@ -217,7 +217,7 @@ impl Tracker {
         (self.finished.len() > before).then(|| self.finished.pop()).flatten()
     }
 
-    /// The input is over: all connections are.
+    /// The input has ended: all connections are.
     pub fn finish(&mut self) {
         let mut slots: Vec<(u64, u32)> =
             self.table.values().map(|&slot| (self.ordinal_of(slot), slot)).collect();

@@ -20,7 +20,7 @@ pub enum Shape {
     Reply,
 }
 
-/// What it did to its receiver.
+/// Its effect on the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Judged by the stack's own rules.
@@ -63,7 +63,7 @@ pub struct Reset {
     pub pkt: Pkt,
     /// Its shape.
     pub shape: Shape,
-    /// What it did.
+    /// Its effect.
     pub effect: Effect,
     /// The same packet was captured before.
     pub copy: bool,

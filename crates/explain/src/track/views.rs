@@ -4,7 +4,7 @@ use super::reset::Reset;
 use crate::packet::{Endpoint, Frame, Pkt, ahead};
 use lastack_wire::TcpFlags;
 
-/// A packet needs at most so long from one capture to the next.
+/// Max time of a packet from one capture to the next.
 const JOURNEY: i64 = 3_000_000_000;
 
 /// What one capture saw of one direction.
@@ -42,7 +42,7 @@ impl Views {
         self.list.iter().map(|view| (view.vantage, view.side, view.ttl.0))
     }
 
-    /// Takes note of a packet that is no RST. Whether its data was new to this capture.
+    /// Records a packet that is no RST. Whether its data was new to this capture.
     pub(super) fn add(&mut self, pkt: &Pkt) -> bool {
         let known = self.list.iter_mut().find(|view| view.vantage == pkt.vantage && view.side == pkt.side);
         let end = (pkt.span() > 0).then(|| pkt.end());

@@ -457,7 +457,7 @@ impl Case<'_> {
         let own = self.client;
         let server = self.side(self.server());
         let by = self.by(own);
-        // Where the server's packets are missing, the client's ACKs tell of its answer.
+        // Where the server's packets are missing, the client's ACKs show its answer.
         let answered = self.missing_side() == Some(self.server())
             && self.side(own).last_data.is_some_and(|asked| ahead(reset.pkt.ack, asked.ack) > 0);
         if reset.own_spoke_last == Some(true) && !self.only_alerts(own) && !answered {

@@ -1,4 +1,4 @@
-//! One connection as the rules look at it: by roles, with what the rest of the capture tells.
+//! One connection as input of the rules: by roles, with what the rest of the capture shows.
 
 use super::types::{Also, Alternative, Device, Evidence, Kind, Lost, Role, Verdict};
 use crate::packet::{End, Frame, Pkt, ahead};
@@ -104,7 +104,7 @@ impl<'a> Case<'a> {
         0
     }
 
-    /// How the hop limit of a reset differs from the same end's other packets. `None`: it does not, or cannot be said.
+    /// How the hop limit of a reset differs from the same end's other packets. `None`: it does not, or it is unknown.
     pub fn foreign_ttl(&self, reset: &Reset) -> Option<TtlGap> {
         let side = self.side(usize::from(reset.pkt.side));
         let (usual, range) = match reset.ttl_there {
@@ -113,7 +113,7 @@ impl<'a> Case<'a> {
         };
         let stable = side.packets == 0 || range.0 == range.1;
         let seen = reset.pkt.ttl;
-        // Packets that are meant for the next hop only say nothing of the host's usual value.
+        // Packets for the next hop only do not show the host's usual value.
         if usual < 8 || seen < 8 {
             return None;
         }
@@ -284,10 +284,10 @@ const SERVICES: &[u16] = &[
     20000, 27017, 44818, 50051,
 ];
 
-/// Which end is the client where no SYN tells: known listeners, what was said first, and ports.
+/// Which end is the client where no SYN shows it: known listeners, the first data, and ports.
 fn guess_client(conn: &Conn, context: &Context) -> usize {
     let [a, b] = &conn.sides;
-    // What answers a SYN is of the server.
+    // Replies to a SYN are the server's.
     let answers_syn = |reset: &&Reset| reset.pkt.has(TcpFlags::ACK) && reset.pkt.seq == 0;
     if conn.packets == conn.resets.len() as u64
         && let Some(reset) = conn.resets.iter().find(answers_syn)
@@ -323,7 +323,7 @@ fn guess_client(conn: &Conn, context: &Context) -> usize {
 }
 
 impl Side {
-    /// Whether what it acknowledges, or sends, moves on: somebody answers, seen or not.
+    /// Whether what it acknowledges, or sends, advances: the other end answers, seen or not.
     fn has_moved(&self) -> bool {
         let repeats = self.stuck.sends >= 3 || self.fins >= 2;
         self.heard.last.is_some() || !repeats && (self.bytes > 0 || self.syn.is_none() && self.packets > 1)
@@ -380,7 +380,7 @@ impl Draft<'_> {
         self
     }
 
-    /// What the last evidence speaks against.
+    /// The cause that the last evidence contradicts.
     pub fn against(mut self, cause: Cause) -> Self {
         if let Some(last) = self.verdict.evidence.last_mut() {
             last.against = Some(cause);

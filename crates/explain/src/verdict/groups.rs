@@ -1,4 +1,4 @@
-//! Causes that one capture cannot tell apart, and the observation that would.
+//! Causes that one capture cannot distinguish, and the observation that would.
 
 use super::types::Verdict;
 use lastack_causes::Cause;

@@ -173,7 +173,7 @@ impl Case<'_> {
         first_reset && reset.pkt.time - last < SECOND && self.side(self.client).syns > 1
     }
 
-    /// What other connections to the same port tell of a refusal.
+    /// What other connections to the same port show about a refusal.
     fn with_refusal_context<'a>(&self, mut draft: Draft<'a>) -> Draft<'a> {
         let server = self.side(self.server()).at;
         if let Some((before, after)) = self.context.accepted_around(server, self.conn.first.0) {
@@ -233,7 +233,7 @@ impl Case<'_> {
         })
     }
 
-    /// The client reset its own attempt before anybody answered.
+    /// The client reset its own attempt before any answer.
     fn cancelled_before_answer(&self, reset: &Reset) -> Verdict {
         let client = self.side(self.client);
         // It acknowledges a SYN|ACK that is not in the capture.

@@ -10,7 +10,7 @@ use crate::track::{Reset, Shape};
 use lastack_causes::{Cause, EndedBy};
 use lastack_wire::TcpFlags;
 
-/// Packets that pass each other in a capture are at most so far apart.
+/// Max time between packets that pass each other in a capture.
 const REORDER: i64 = 2 * MS;
 
 /// Data that the reset's number includes may be captured so late.
@@ -38,7 +38,7 @@ impl Case<'_> {
             let independent = strong.iter().any(|mark| marks.iter().any(|other| other.family != mark.family));
             (!strong.is_empty() && independent).then_some((*reset, marks))
         })?;
-        // What answers nothing after a pause is a timer's, and other data may follow from the end that it spared.
+        // A reset that answers nothing after a pause is a timer's, and the end that received none may still send data.
         let waited = first.before.map_or(0, |before| first.pkt.time - before.time);
         if waited >= SECOND && !marks.iter().any(|mark| matches!(mark.family, 1 | 3)) {
             return None;
@@ -144,7 +144,7 @@ impl Case<'_> {
     /// Whether a reset is one that its sender's own stack would not have sent: its end had not closed.
     fn may_be_forged(&self, reset: &Reset) -> bool {
         let other = 1 - usize::from(reset.pkt.side);
-        // What a victim sends after the forged reset it took is its own.
+        // Resets that a victim sends after it accepted the forged one are its own.
         let victim = self.conn.resets.iter().any(|before| {
             before.pkt.frame < reset.pkt.frame
                 && usize::from(before.pkt.side) == other
@@ -239,7 +239,7 @@ impl Case<'_> {
         })
     }
 
-    /// The "resetting" host acknowledges, after a bare reset, what its own reset says it does not know.
+    /// The "resetting" host acknowledges data after a bare reset that denies the connection.
     fn host_still_answers(&self, reset: &Reset) -> Option<Mark> {
         if reset.shape != Shape::Reply {
             return None;
@@ -263,7 +263,7 @@ impl Case<'_> {
         })
     }
 
-    /// Names a known injector, and says where it is.
+    /// Names a known injector, and where it is.
     fn fingerprint<'a>(&self, mut draft: Draft<'a>, first: &Reset, all: &[&Reset]) -> Draft<'a> {
         for print in FINGERPRINTS {
             if (print.fits)(first, all) {

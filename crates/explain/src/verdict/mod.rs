@@ -116,7 +116,7 @@ impl Case<'_> {
         Some(found)
     }
 
-    /// Whether the receiver answered the reset with an ACK: it was challenged, and lives.
+    /// Whether the receiver answered the reset with an ACK: it was challenged, and the connection continues.
     fn is_answered_challenge(&self, reset: &Reset) -> bool {
         self.later(1 - usize::from(reset.pkt.side), reset.pkt.frame).any(|pkt| pkt.has(TcpFlags::ACK))
     }
@@ -152,7 +152,7 @@ impl Case<'_> {
         verdict
     }
 
-    /// Ends that spoke different protocols and then closed in order: nothing was achieved all the same.
+    /// Ends that spoke different protocols and then closed cleanly: nothing was achieved all the same.
     fn disagreement(&self, orderly: &Verdict) -> Option<Verdict> {
         let alert = |end: usize| self.side(end).alert.filter(|(code, _)| protocol::is_disagreement(*code));
         let refused = [self.server(), self.client].into_iter().find_map(|end| Some((end, alert(end)?)));
@@ -261,7 +261,7 @@ impl Case<'_> {
                 | Cause::Refused
                 | Cause::FirewallReject
         );
-        // A stated idle timeout without idle time, or a stated refusal of a living connection, is not believed.
+        // A stated idle timeout without idle time, or a stated refusal of an established connection, is ignored.
         let plausible = match cause {
             Cause::IdleReset => verdict.idle >= 1.0 && !matches!(verdict.cause, Cause::Refused),
             Cause::Refused | Cause::FirewallReject => {

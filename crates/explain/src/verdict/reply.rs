@@ -1,4 +1,4 @@
-//! A reset that answers a segment without any FIN before: somebody no longer knew the connection, or never did.
+//! A reset that answers a segment without any FIN before: its sender no longer had the connection, or never had it.
 
 use super::case::{Case, MS, SECOND, span};
 use super::types::{Kind, Verdict};
@@ -26,7 +26,7 @@ impl Case<'_> {
         if let Some((frame, text)) = places.into_iter().find_map(|(frame, text)| Some((frame?, text))) {
             return self.moved(reset, frame, text);
         }
-        // A host that acknowledged the data knows the connection: an abort of a stack that leaves out the ACK.
+        // A host that acknowledged the data has the connection: an abort of a stack that omits the ACK.
         let knows = trigger.len > 0 && self.side(own).has_acked(trigger.end());
         if knows && reset.seq_offset() == Some(0) && !reset.peer_fin && self.foreign_ttl(reset).is_none() {
             return self.abort(reset);
@@ -60,7 +60,7 @@ impl Case<'_> {
         self.lost_state(reset, gap)
     }
 
-    /// The data of a connection that the server knows by another port or address of the client.
+    /// The data of a connection that the server has with another port or address of the client.
     fn moved(&self, reset: &Reset, frame: crate::packet::Frame, text: &str) -> Verdict {
         let trigger = reset.trigger.map(|pkt| pkt.frame);
         self.verdict(Cause::StateExpired, 0.85, EndedBy::Path)

@@ -449,7 +449,7 @@ impl Case<'_> {
             .done()
     }
 
-    /// The client no longer knew the connection: it began another one with the same ports, and reset what the server answered.
+    /// The client no longer had the connection: it began another one with the same ports, and reset the server's answer.
     fn superseded(&self, [syn, reset]: [crate::packet::Frame; 2]) -> Verdict {
         self.verdict(Cause::PortReuse, 0.9, self.by(self.client))
             .decisive(syn)

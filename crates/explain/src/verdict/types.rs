@@ -90,26 +90,26 @@ impl Kind {
     }
 }
 
-/// An observation that speaks for or against a cause.
+/// An observation that supports or contradicts a cause.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
     /// What kind.
     pub kind: Kind,
     /// Where it can be seen.
     pub frame: Option<Frame>,
-    /// What was seen.
+    /// The observed value.
     pub value: String,
-    /// What would have been expected of the usual, if that says something.
+    /// The usual value, if that is informative.
     pub expected: Option<String>,
-    /// What it speaks for.
+    /// The cause that it supports.
     pub speaks_for: Option<Cause>,
-    /// What it speaks against.
+    /// The cause that it contradicts.
     pub against: Option<Cause>,
     /// In words.
     pub text: String,
 }
 
-/// Another cause that fits, and what would tell.
+/// Another cause that fits, and the observation that would settle it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Alternative {
     /// The cause.
@@ -120,7 +120,7 @@ pub struct Alternative {
     pub settle: &'static str,
 }
 
-/// What is true besides the cause.
+/// A further cause that applies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Also {
     /// The mechanism, an earlier stage, or a declared reason.
@@ -129,7 +129,7 @@ pub struct Also {
     pub frames: Vec<Frame>,
 }
 
-/// What a reset was in the course of events.
+/// The role of a reset in a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It is the decision that ended the connection.
@@ -174,9 +174,9 @@ pub struct Lost {
 pub struct Device {
     /// The hop limit of its packets.
     pub ttl: Option<u8>,
-    /// How many hops off it is, if the hop limit tells.
+    /// How many hops away it is, if the hop limit shows it.
     pub hops: Option<u8>,
-    /// Its address, if an ICMP error tells.
+    /// Its address, if an ICMP error shows it.
     pub address: Option<String>,
 }
 
@@ -195,19 +195,19 @@ pub struct Verdict {
     pub severity: Severity,
     /// Which side of the connection is the client.
     pub client: u8,
-    /// Whether a SYN says so.
+    /// Whether a SYN shows it.
     pub roles_known: bool,
     /// Up to three others, the likelier first.
     pub alternatives: Vec<Alternative>,
-    /// What is true besides.
+    /// Further causes that apply.
     pub also: Vec<Also>,
-    /// What it rests on, the strongest first.
+    /// The evidence, the strongest first.
     pub evidence: Vec<Evidence>,
     /// The packets that decide.
     pub decisive: Vec<Frame>,
     /// The role of each reset.
     pub roles: Vec<Role>,
-    /// What resets and programs said.
+    /// The reasons that resets and programs state.
     pub declared: Vec<(Declared, Frame)>,
     /// Seconds without traffic before the end.
     pub idle: f64,
@@ -215,7 +215,7 @@ pub struct Verdict {
     pub lost: [Lost; 2],
     /// Rules of the stack's catalogue.
     pub rules: Vec<&'static str>,
-    /// What was not visible.
+    /// Observations that the capture cannot have.
     pub limits: Vec<String>,
     /// A device that had a part in it.
     pub device: Option<Device>,

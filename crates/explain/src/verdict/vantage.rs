@@ -72,7 +72,7 @@ impl Case<'_> {
         self.packets().find(|kept| kept.frame == pkt.frame).is_some_and(|kept| kept.seen & bit(vantage) != 0)
     }
 
-    /// Adds what the comparison of several captures says of a verdict that rests on one.
+    /// Adds the result of the comparison of several captures to a verdict that is based on one.
     pub fn compare_captures(&self, verdict: &mut Verdict) {
         let Some(views) = self.conn.views.as_deref().filter(|views| views.are_several()) else { return };
         if views.renumbered {
@@ -164,7 +164,7 @@ impl Case<'_> {
     }
 }
 
-/// Segments were lost, besides what the cause says.
+/// Segments were lost, in addition to the cause.
 fn also_lost(verdict: &mut Verdict, frame: Frame) {
     let known = verdict.also.iter().any(|also| also.cause == Cause::SilentDrop);
     if verdict.cause != Cause::SilentDrop && !known {

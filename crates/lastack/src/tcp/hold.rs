@@ -62,7 +62,7 @@ impl TcpStream {
     }
 
     /// The initial sequence numbers of both directions: the byte at offset N of the stream has the initial number plus
-    /// N + 1, modulo 2^32. Both are `None` once the connection is over.
+    /// N + 1, modulo 2^32. Both are `None` once the connection has ended.
     ///
     /// # Errors
     /// As [`hold_acks`](Self::hold_acks).

@@ -25,7 +25,7 @@ pub struct OwnedReadHalf(Arc<TcpStream>);
 
 /// The writing half of a [`TcpStream`]; see [`TcpStream::into_split`].
 ///
-/// Dropping it shuts down the write direction: the peer sees the end of the stream. Not so after
+/// Dropping it shuts down the write direction: the peer sees the end of the stream. This does not happen after
 /// [`forget`](Self::forget).
 #[derive(Debug)]
 pub struct OwnedWriteHalf {

@@ -33,10 +33,11 @@ type Handler = Box<dyn FnOnce(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Se
 ///         Behavior::never_read(),
 ///         Behavior::echo(),
 ///         Behavior::run(|mut stream| async move { drop(stream.write_all(b"220 ready\r\n").await) }),
+///         Behavior::greet(*b"220 ready\r\n"),
 ///     ],
 /// );
 /// let mut kinds = Vec::new();
-/// for _ in 0..7 {
+/// for _ in 0..8 {
 ///     let attempt = async {
 ///         let mut stream = net.connect(80).await?;
 ///         stream.write_all(b"ping").await?;
@@ -48,9 +49,10 @@ type Handler = Box<dyn FnOnce(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Se
 /// }
 /// assert!(matches!(kinds[0], Ok(Err(std::io::ErrorKind::TimedOut))));
 /// assert!(matches!(kinds[1], Ok(Err(std::io::ErrorKind::HostUnreachable))));
-/// assert!(kinds[4].is_err(), "the time limit is over");
+/// assert!(kinds[4].is_err(), "the time limit has passed");
 /// assert!(kinds[5].is_ok());
-/// assert_eq!(served.connections(), 7);
+/// assert!(kinds[7].is_ok());
+/// assert_eq!(served.connections(), 8);
 /// assert!(net.causes().await.contains(&Cause::Reset));
 /// # }
 /// ```
@@ -61,6 +63,7 @@ enum Kind {
     Ignore,
     Unreachable(IcmpError),
     ResetAfter(usize),
+    Greet(Vec<u8>),
     Respond { data: Vec<u8>, then: Then, pace: Option<(usize, Duration)> },
     Echo,
     Silent,
@@ -84,6 +87,7 @@ impl std::fmt::Debug for Behavior {
             Kind::Ignore => "ignore",
             Kind::Unreachable(_) => "unreachable",
             Kind::ResetAfter(_) => "reset_after",
+            Kind::Greet(_) => "greet",
             Kind::Respond { then: Then::Close, pace: None, .. } => "respond",
             Kind::Respond { then: Then::Close, .. } => "respond_slowly",
             Kind::Respond { then: Then::Reset, .. } => "respond_then_reset",
@@ -120,6 +124,11 @@ impl Behavior {
     /// Sends RST after this number of bytes was read; 0: at once.
     pub const fn reset_after(bytes: usize) -> Self {
         Self(Kind::ResetAfter(bytes))
+    }
+
+    /// Sends this data at once, as a server that speaks first (SSH, SMTP), then FIN, and reads to the end.
+    pub fn greet(data: impl Into<Vec<u8>>) -> Self {
+        Self(Kind::Greet(data.into()))
     }
 
     /// Sends this data when the first bytes (a request) have arrived, then FIN, and reads to the end.
@@ -235,6 +244,10 @@ async fn serve(kind: Kind, stream: &mut Counted, net: &Weak<Inner>) -> io::Resul
             stream.read(bytes).await?;
             stream.stream.abort();
         }
+        Kind::Greet(data) => {
+            stream.stream.write_all(&data).await?;
+            close(stream).await?;
+        }
         Kind::Respond { data, then, pace } => {
             stream.read(1).await?;
             let (bytes, pause) = pace.unwrap_or((data.len().max(1), Duration::ZERO));
@@ -243,11 +256,7 @@ async fn serve(kind: Kind, stream: &mut Counted, net: &Weak<Inner>) -> io::Resul
                 stream.stream.write_all(piece).await?;
             }
             match then {
-                Then::Close => {
-                    stream.stream.shutdown().await?;
-                    stream.read(usize::MAX).await?;
-                    stream.stream.closed().await?;
-                }
+                Then::Close => close(stream).await?,
                 Then::Reset => {
                     stream.stream.drained().await?;
                     stream.stream.abort();
@@ -275,6 +284,13 @@ async fn serve(kind: Kind, stream: &mut Counted, net: &Weak<Inner>) -> io::Resul
         }
     }
     Ok(())
+}
+
+/// Sends FIN, reads to the end, and waits until the connection has ended.
+async fn close(stream: &mut Counted) -> io::Result<()> {
+    stream.stream.shutdown().await?;
+    stream.read(usize::MAX).await?;
+    stream.stream.closed().await.map(drop)
 }
 
 /// The data received by each connection to a port.

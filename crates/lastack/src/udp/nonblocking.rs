@@ -286,7 +286,7 @@ impl UdpSocket {
     /// from.try_send_segments(None, to.local_addr()?, &[0; 2500], Some(1000), 0b10)?;
     /// to.readable().await?;
     /// let first = to.recv_datagram().await?;
-    /// assert_eq!((first.payload.len(), first.ip.traffic_class & 0b11), (1000, 0b10));
+    /// assert_eq!((first.payload.len(), first.ip.ecn()), (1000, 0b10));
     /// # Ok(())
     /// # }
     /// ```

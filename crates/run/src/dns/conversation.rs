@@ -151,7 +151,7 @@ impl Outcome {
         matches!(self.result, Answer::Silence | Answer::NotWaitedFor)
     }
 
-    /// The question as listed in the report; `None` if the program did not wait, which says nothing about the server.
+    /// The question as listed in the report; `None` if the program did not wait, which is no evidence about the server.
     fn question(&self) -> Option<Question> {
         let rcode = match &self.result {
             Answer::Code(code) => Some(rcode_name(*code)),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::message;
 
-/// Max addresses whose names are remembered; the oldest is evicted first.
+/// Max addresses whose names are kept; the oldest is evicted first.
 const MAX_NAMES: usize = 4096;
 
 /// The addresses that stand for names, from here on: of the network for benchmarks (RFC 2544), which no remote has.
@@ -24,7 +24,7 @@ pub struct Names {
 #[derive(Debug, Default)]
 struct Inner {
     names: HashMap<IpAddr, Rc<str>>,
-    /// In the sequence in which they were learned.
+    /// In order of insertion.
     order: VecDeque<IpAddr>,
     /// The substitute addresses of names, and how many have been given.
     substitutes: HashMap<String, Ipv4Addr>,

@@ -62,7 +62,7 @@ struct Question {
 struct Talk {
     conversation: Conversation,
     waiting: Cell<usize>,
-    /// Counts queries, to tell whether a new one came during a pause.
+    /// Counts queries, to detect a new one during a pause.
     questions: Cell<u64>,
 }
 

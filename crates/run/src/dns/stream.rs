@@ -239,7 +239,7 @@ impl Session {
         Ok(())
     }
 
-    /// The connection is over: pending queries stay unanswered.
+    /// The connection has ended: pending queries stay unanswered.
     fn give_up(&mut self, conversation: &Conversation) {
         let patient = self.asked_at.elapsed() >= PATIENCE;
         for question in self.waiting.drain(..) {

@@ -56,7 +56,7 @@ struct State {
 #[derive(Debug)]
 struct Ended {
     id: u64,
-    /// `None`: it ended well.
+    /// `None`: it ended cleanly.
     file: Option<Wanted>,
 }
 
@@ -201,7 +201,7 @@ impl State {
             // Another connection with the same ports.
             self.close(&flow);
         }
-        // The packets after a connection that is over, or of one that was removed, belong to no capture.
+        // The packets after a connection that has ended, or of one that was removed, belong to no capture.
         if first || self.ring.has(&flow) {
             self.ring.push(flow, packet);
         }

@@ -196,7 +196,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let there = listener.local_addr().unwrap();
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
-        // Loopback connects within the call, which does not say so.
+        // Loopback connects within the call, which does not report it.
         assert_eq!(socket.connect(&there.into()).unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));
         let (mut far, _) = listener.accept().unwrap();
         far.write_all(b"hello").unwrap();

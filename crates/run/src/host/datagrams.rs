@@ -271,7 +271,7 @@ impl AsFd for DatagramSocket {
 }
 
 thread_local! {
-    /// For what is read, and for groups of it. Shared by all sockets, because each use is over before another begins.
+    /// For what is read, and for groups of it. Shared by all sockets, because each use ends before another begins.
     static BUFFERS: RefCell<(Box<[u8]>, Vec<u8>)> = RefCell::new((vec![0; BATCH * LONGEST].into(), Vec::new()));
 }
 

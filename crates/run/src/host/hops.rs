@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-/// Max senders; with more, all are forgotten.
+/// Max senders; when it is exceeded, all are dropped.
 const MAX_SENDERS: usize = 1024;
 
 static SENDERS: LazyLock<Mutex<HashMap<IpAddr, u8>>> = LazyLock::new(Mutex::default);

@@ -80,7 +80,7 @@ mod tests {
     const IP: IpFields = IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false };
     const ONE: Shape = Shape { segment_size: None, ip: IP };
 
-    /// What comes of datagrams from these ports, with this length and traffic class: port, length and segment size.
+    /// The result for datagrams from these ports, with this length and traffic class: port, length and segment size.
     fn joined(datagrams: &[(u16, usize, u8)]) -> Vec<(u16, usize, Option<u16>)> {
         let data: Vec<Vec<u8>> = (0..).zip(datagrams).map(|(n, &(_, len, _))| vec![n; len]).collect();
         let (mut delivered, mut all) = (Vec::new(), Vec::new());

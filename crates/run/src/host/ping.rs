@@ -104,7 +104,7 @@ impl Ping {
         let ident = self.raw_ident.unwrap_or(0);
         let protocol = if self.remote.is_ipv6() { ip::ICMPV6 } else { ip::ICMP };
         let mut message = Vec::with_capacity(HEADER + data.len());
-        // The checksum is right for IPv4; for IPv6 the kernel, which knows the source address, computes it.
+        // The checksum is right for IPv4; for IPv6 the kernel, which chooses the source address, computes it.
         Icmp::Echo { reply: false, ident, seq, data }
             .emit(&IpHeader::new(self.remote, self.remote, protocol), &mut message);
         self.set(ip).map_err(|error| NotSent { failure: Failure::local(&error), mtu: None })?;
@@ -235,7 +235,7 @@ mod tests {
             ping.request(7, b"are you there", ip).unwrap();
             let Heard::Reply { seq, data, ip } = ping.hear().await.unwrap() else { panic!("no reply") };
             assert_eq!((seq, &data[..]), (7, &b"are you there"[..]));
-            // Who answers does so with the class that it was asked with (RFC 1122 section 3.2.2.6).
+            // A reply has the traffic class of its request (RFC 1122 section 3.2.2.6).
             assert_eq!((ip.hop_limit, ip.traffic_class), (64, 0xb8));
         }
     }

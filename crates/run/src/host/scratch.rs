@@ -1,4 +1,4 @@
-//! A receive buffer shared by all sockets, because each use is over before another begins.
+//! A receive buffer shared by all sockets, because each use ends before another begins.
 
 use std::cell::RefCell;
 

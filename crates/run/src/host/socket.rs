@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use lastack::IpFields;
 use nix::sys::socket::{ControlMessageOwned, SockaddrStorage};
 
-/// Bytes written to a TCP socket that have not arrived, as far as the host's kernel knows.
+/// Bytes written to a TCP socket that are not acknowledged yet, according to the host's kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outstanding {
     /// Never sent.

@@ -113,7 +113,7 @@ const HALF_WINDOW: u32 = 32_000;
 const HAS_TIMESTAMPS: u8 = 1;
 const TIMESTAMPS: u32 = 12;
 
-/// What the host's kernel knows about whether a remote is alive.
+/// The host kernel's state about whether a remote is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
     /// The time since something was last received from the remote.

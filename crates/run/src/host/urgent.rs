@@ -10,7 +10,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Urgent data has arrived at a socket. Until then no socket is asked for its mark before a read.
+/// Urgent data has arrived at a socket. Until then no socket is queried for its mark before a read.
 static ARRIVED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn arrived(_: libc::c_int) {

@@ -212,7 +212,7 @@ impl Plan {
         match &fault.kind {
             Kind::Rst { to, .. } => {
                 if *to != Ends::Remote {
-                    // The connection is over in any case, and data before the reset should arrive.
+                    // The connection has ended in any case, and data before the reset should arrive.
                     let _late = timeout(PATIENCE, program.drained()).await;
                     sleep_until(established + GRACE).await;
                     program.abort();

@@ -7,7 +7,7 @@ use super::rule::FaultRule;
 /// Reads `[[fault]]` tables, and the optional seed.
 ///
 /// # Errors
-/// It is not TOML, or a rule is invalid: the error says which.
+/// It is not TOML, or a rule is invalid: the error names which.
 pub fn read(text: &str) -> Result<(Vec<FaultRule>, Option<u64>), String> {
     let file: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
     let (mut rules, mut seed) = (Vec::new(), None);

@@ -58,7 +58,7 @@ impl Gate {
         }
     }
 
-    /// What waits at it looks at it again.
+    /// Wakes the tasks that wait at it.
     pub(super) fn has_changed(&self) {
         self.changed.notify_waiters();
     }

@@ -106,7 +106,7 @@ impl Injector {
         None
     }
 
-    /// Removes a connection that is over, and returns the rules that acted on it.
+    /// Removes a connection that has ended, and returns the rules that acted on it.
     pub fn leave(&self, flow: &Flow) -> Vec<String> {
         if self.is_empty() {
             return Vec::new();

@@ -545,7 +545,7 @@ mod tests {
             ("reset", "known: refuse, unreach, rst"),
             ("rst:afer=4k", "unknown key \"afer\" (known: to, port"),
             ("rst:after=4q", "after: unknown unit"),
-            ("rst:when=0", "when: \"0\" is not a number of a connection"),
+            ("rst:when=0", "when: \"0\" is not a connection number"),
             ("rst:port=http", "port: \"http\" is neither a port nor a range"),
             ("rst=nobody", "not one of program, remote, both"),
             ("rst:state=closing", "state: \"closing\" is not one of syn, established, fin"),

@@ -216,7 +216,7 @@ impl Table {
         let mut treatment = Treatment::default();
         let Some(state) = self.flows.get_mut(&look.flow) else { return treatment };
         let way = if up { Direction::Up } else { Direction::Down };
-        // A fault begins with the first packet after so many bytes.
+        // A fault begins with the first packet after this number of bytes.
         let bytes = [state.up.bytes, state.down.bytes];
         let passed = if up { &mut state.up } else { &mut state.down };
         passed.count(look);
@@ -383,7 +383,7 @@ mod tests {
         TcpHeader { seq, flags, ..TcpHeader::default() }
     }
 
-    /// Treats a segment with so much data.
+    /// Treats a segment with this amount of data.
     fn treat(table: &mut Table, flow: Flow, up: bool, tcp: &TcpHeader, data: usize) -> Treatment {
         let look = Look { flow, tcp: Some(tcp), data, len: data + 40 };
         table.treat(&look, up, NOW, Duration::ZERO)

@@ -20,7 +20,7 @@ use crate::run::Run;
 /// The interval of the table.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Draws until the run is over.
+/// Draws until the run ends.
 pub(crate) async fn draw(run: Rc<Run>, mut screen: Screen) -> Infallible {
     loop {
         if let Some(board) = &run.board {

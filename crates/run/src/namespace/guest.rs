@@ -340,7 +340,7 @@ fn silent_end(child: &mut Child) -> Failure {
 fn spawn_inheriting(command: &mut Command, fd: BorrowedFd<'_>) -> io::Result<Child> {
     let number = fd.as_raw_fd();
     let inherit = move || {
-        // SAFETY: the child has a copy of every descriptor, and `fd` is borrowed until the spawn is over.
+        // SAFETY: the child has a copy of every descriptor, and `fd` is borrowed until the spawn returns.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
         Ok(())

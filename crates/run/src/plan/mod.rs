@@ -151,7 +151,7 @@ impl Plan {
         captured || self.report.to != report::Destination::Nowhere
     }
 
-    /// Makes the plan. `Err` says what is wrong with the options, and what would be right.
+    /// Makes the plan. `Err` names what is wrong with the options, and the cure.
     pub fn new(args: Options) -> anyhow::Result<Self> {
         let networks = networks(&args)?;
         let place = Place::new(&args)?;

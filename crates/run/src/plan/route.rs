@@ -109,7 +109,7 @@ impl Plan {
         }
     }
 
-    /// The proxy that carries traffic to this remote, which the host knows by this address.
+    /// The proxy that carries traffic to this remote, which has this address on the host.
     pub fn via(&self, remote: IpAddr) -> Option<&Rc<Proxy>> {
         self.via.as_ref().filter(|_| !is_the_host_itself(remote))
     }

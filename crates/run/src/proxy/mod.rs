@@ -17,7 +17,7 @@ use crate::host::{self, Connected, Failure, Said, Source};
 
 pub use associate::Association;
 
-/// A proxy, and how to speak to it.
+/// A proxy, and its protocol.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     protocol: Protocol,
@@ -58,7 +58,7 @@ pub enum Destination {
 pub struct Refused {
     /// The equivalent failure of a direct connection.
     pub failure: Failure,
-    /// What the proxy said, or why it could not be asked.
+    /// The proxy's answer, or why there is none.
     pub note: String,
     /// It was not the destination that failed, but the proxy.
     pub by_proxy: bool,

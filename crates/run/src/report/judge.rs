@@ -1,6 +1,6 @@
 //! Why a connection ended: the cause and its severity, derived from its course by a pure function.
 //!
-//! The terms are those of [`lastack_causes`], shared with `explain` and `watch`. A relay knows what those infer from
+//! The terms are those of [`lastack_causes`], shared with `explain` and `watch`. A relay has recorded what those infer from
 //! packets: which side closed first, what arrived, and what came after a close.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::record::{By, Lost, Outcome, Proto, Record};
 const SHORT: u64 = 64;
 /// A connection without data that is aborted within this time is a probe.
 const PROBE: Duration = Duration::from_secs(2);
-/// An attempt that is given up sooner than this says little about the remote.
+/// An attempt that is given up sooner than this is little evidence about the remote.
 const SOON: Duration = Duration::from_secs(1);
 /// A connection without data for this long is idle: idle timeouts are not shorter.
 const IDLE: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! The report of a run: a line for each connection that did not end well (with `-v`, for every one), and a summary.
 //!
-//! A [`Record`] says what happened; [`Record::verdict`] says why, in the terms shared with `explain` and `watch`; a
+//! A [`Record`] has what happened; [`Record::verdict`] why, in the terms shared with `explain` and `watch`; a
 //! [`Reporter`] writes both as text or as JSON lines.
 
 mod fail_on;

@@ -475,7 +475,7 @@ pub fn peer_state(ours: TcpState) -> TcpState {
 pub mod tests {
     use super::*;
 
-    /// A connection that ended well.
+    /// A connection that ended cleanly.
     pub fn orderly() -> Record {
         Record {
             proto: Proto::Tcp,
@@ -498,7 +498,7 @@ pub mod tests {
         }
     }
 
-    /// One that a router said cannot be.
+    /// One that a router reported as impossible.
     pub fn unreachable() -> Record {
         Record {
             outcome: Outcome::Unreachable,

@@ -15,7 +15,7 @@ use super::headers::Flow;
 const MAX_FLOWS: usize = 1024;
 /// Max marks of a connection that wait to be passed on; the oldest is left out first.
 const MAX_MARKS: usize = 64;
-/// A mark is forgotten when so many bytes have been sent after it. It must be much less than 2^31.
+/// A mark is removed when this many bytes have been sent after it. It must be much less than 2^31.
 const FORGET: u32 = 1 << 24;
 
 /// The marks of all connections.
@@ -72,7 +72,7 @@ impl Urgent {
         });
     }
 
-    /// The distance from this sequence number to the program's next urgent byte. Those before it are forgotten.
+    /// The distance from this sequence number to the program's next urgent byte. Those before it are removed.
     pub fn next(&self, flow: Flow, seq: u32) -> Option<usize> {
         let mut flows = self.lock();
         let marks = flows.get_mut(&flow)?;
@@ -90,7 +90,7 @@ impl Urgent {
         self.with(flow, |marks| marks.down = Some(seq));
     }
 
-    /// The connection is over.
+    /// The connection has ended.
     pub fn forget(&self, flow: &Flow) {
         if self.is_used() {
             self.lock().remove(flow);

@@ -81,7 +81,7 @@ struct Waiting {
 }
 
 impl Mapping {
-    /// Opens the host's socket, on the program's own port if that is free; otherwise the error says why not. `shared`:
+    /// Opens the host's socket, on the program's own port if that is free; otherwise the error is the reason. `shared`:
     /// another socket of ours is on that port for a group.
     pub fn open(
         key: Key,
@@ -361,7 +361,7 @@ mod tests {
             assert_eq!(refused.kind(), ErrorKind::WouldBlock);
         }
         assert!(mapping.up.borrow().bytes <= MAX_WAITING);
-        // What waits is sent, and then there is room again.
+        // Waiting datagrams are sent, which frees room.
         mapping.send_waiting().await;
         assert_eq!(mapping.up.borrow().bytes, 60_000 * mapping.up.borrow().datagrams.len());
         assert!(mapping.up.borrow().datagrams.len() < accepted);

@@ -21,7 +21,7 @@ use crate::inward::{Pace, is_missing};
 
 /// Max clients of a port that are accounted for at once.
 const MAX_CLIENTS: usize = 4096;
-/// A client that is silent for this long is forgotten (RFC 4787 REQ-5).
+/// A client that is silent for this long is removed (RFC 4787 REQ-5).
 const IDLE: Duration = Duration::from_secs(300);
 /// The interval of the search for those.
 const SWEEP: Duration = Duration::from_secs(10);

@@ -58,7 +58,7 @@ impl Text {
     }
 }
 
-/// What a run has shown.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// When each number of bytes was received, by all connections together: one entry in each

@@ -3,7 +3,7 @@
 use nix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// A contender's work, ready to go: each call does one batch and says how much that was.
+/// A contender's work, ready to go: each call does one batch and returns its size.
 pub type Work = Box<dyn FnMut() -> f64>;
 
 /// How long everything takes.
@@ -12,7 +12,7 @@ pub struct Options {
     pub rounds: usize,
     /// Processor time of a contender in a round.
     pub slice: Duration,
-    /// The most connections that the slower stack is asked to hold.
+    /// Max connections that the slower stack has to hold.
     pub bearable: usize,
     /// The most connections of all.
     pub most: usize,

@@ -42,7 +42,7 @@ impl Hosts {
         &mut self.stacks[side as usize]
     }
 
-    /// Carries at most a batch of packets, and says how many.
+    /// Carries at most a batch of packets, and returns how many.
     fn carry(&mut self, from: Side) -> usize {
         self.now += Duration::from_micros(1);
         let [a, b] = &mut self.stacks;
@@ -87,7 +87,7 @@ impl Hosts {
             open.extend(a.into_iter().zip(b));
             self.forget_events();
         }
-        // What still ran of the handshakes is not to run out while something is measured.
+        // Timers of the handshakes must not expire during the measurement.
         self.pass(Duration::from_secs(60));
         open
     }

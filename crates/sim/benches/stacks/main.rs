@@ -2,7 +2,7 @@
 //!
 //! `cargo bench` takes under two minutes, `cargo bench -- --quick` under twenty seconds. See
 //! `docs/benchmarks.md` for what is measured. `-- --count WORK TURNS` does this number of turns of one work of lastack and
-//! says how much that was: for `.ci/instructions`, which counts what that takes.
+//! prints how much that was: for `.ci/instructions`, which counts what that takes.
 
 mod harness;
 mod heap;
@@ -112,7 +112,7 @@ fn refuse(options: Options) {
 }
 
 /// A work beside a number of open connections: all numbers in the same rounds, so that they compare. The
-/// first and the last tell what is left of the rate.
+/// first and the last show the change of the rate.
 fn beside_others<const N: usize>(
     name: &str,
     options: Options,

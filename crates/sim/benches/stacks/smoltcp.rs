@@ -161,7 +161,7 @@ impl Hosts {
         &mut self.hosts[side as usize]
     }
 
-    /// Carries at most a batch of packets, and says how many.
+    /// Carries at most a batch of packets, and returns how many.
     fn carry(&mut self, from: Side) -> usize {
         self.now += Duration::from_micros(1);
         let now = self.now;

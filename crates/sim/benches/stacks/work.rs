@@ -36,7 +36,7 @@ pub trait Pair {
     fn send(&mut self, from: Side, text: &[u8]) -> usize;
     /// Reads data that has arrived, and returns how many bytes.
     fn receive(&mut self, at: Side, buf: &mut [u8]) -> usize;
-    /// Carries what a side has to send, at most a batch, to the other, and says how many packets.
+    /// Carries what a side has to send, at most a batch, to the other, and returns how many packets.
     fn carry(&mut self, from: Side) -> usize;
     /// Nothing moves: lets time pass until the next timer.
     fn wait(&mut self);

@@ -233,7 +233,7 @@ impl Application {
         }
         match self.tcp(stack).shutdown() {
             Ok(()) => self.half_closed = true,
-            // The connection is over: a read reports why.
+            // The connection has ended: a read reports why.
             Err(_) => {
                 self.half_closed = true;
                 self.wake(now);

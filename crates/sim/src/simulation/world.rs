@@ -18,7 +18,7 @@ use std::time::Duration;
 const PORTS: [u16; 2] = [80, 1935];
 /// A port without a listener.
 const CLOSED: u16 = 9;
-/// The max time until everything is over, after all programs have closed.
+/// The max time until everything has ended, after all programs have closed.
 const AFTERWARDS: Duration = Duration::from_secs(48 * 3600);
 
 /// A host and its programs.
@@ -79,7 +79,7 @@ pub(super) struct World {
     pub injected: Option<InjectedBug>,
     tasks: BTreeMap<(Instant, u64), Task>,
     serial: u64,
-    /// When the last fault is over.
+    /// When the last fault ends.
     over: Instant,
     /// When all programs close.
     curfew: Instant,

@@ -69,7 +69,7 @@ fn together(sender: &Application, sent: &Ended, receiver: &Application, received
     let show = || format!("{sender:?}\n{sent:?}\n{receiver:?}\n{received:?}");
     assert!(received.bytes.received <= sender.written, "more than was sent: {}", show());
     assert!(sent.bytes.sent <= received.bytes.received, "acknowledged and not received: {}", show());
-    // The heart of it: a stream that ends well is whole.
+    // The heart of it: a stream that ends cleanly is whole.
     if receiver.end_of_stream {
         assert_eq!(receiver.read, sender.written, "a short stream that ends well: {}", show());
     }

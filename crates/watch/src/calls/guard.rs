@@ -1,4 +1,4 @@
-//! A process that lets calls continue once nobody observes them any more.
+//! A process that lets calls continue once they are no longer observed.
 //!
 //! While a filter is in force the kernel holds each call until an answer comes. If the thread that answers is gone, because
 //! the watch has ended before the program's last child or was killed, this process answers in its place: it lets every

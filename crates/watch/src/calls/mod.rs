@@ -73,7 +73,7 @@ impl Calls {
         Ok(Prepared { current, stopped, stop, channel: ours, alive })
     }
 
-    /// Gives what was observed since the last call, with its times, and how many calls could not be looked at.
+    /// Returns what was observed since the last call, with its times, and how many calls could not be looked at.
     pub(crate) fn read(&self, events: &mut Vec<(Time, Event)>) -> u64 {
         events.extend(self.events.try_iter());
         self.lost.swap(0, Ordering::Relaxed)
@@ -86,7 +86,7 @@ struct Prepared {
     stopped: OwnedFd,
     stop: OwnedFd,
     channel: OwnedFd,
-    /// Closed when nobody observes calls any more: the guard takes over then.
+    /// Closed when calls are no longer observed: the guard takes over then.
     alive: OwnedFd,
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Supervisor {
     lost: Arc<AtomicU64>,
     /// The network namespace that is watched.
     namespace: Option<std::path::PathBuf>,
-    /// What tells a process and its program from another with the same id.
+    /// What distinguishes a process and its program from another with the same id.
     known: HashMap<u32, String>,
 }
 
@@ -98,7 +98,7 @@ impl Supervisor {
         if sys::protocol(&socket) != Some(libc::IPPROTO_TCP) {
             return Ok(None);
         }
-        // A call that asks how an earlier one gets on.
+        // A call that queries the progress of an earlier one.
         if sys::tcp_state(&socket).and_then(|state| TcpState::from_number(state.into()))
             != Some(TcpState::Close)
         {

@@ -83,7 +83,7 @@ impl Drop for SharedWord {
     }
 }
 
-/// Whether the kernel's structures have the sizes that this module knows.
+/// Whether the kernel's structures have the sizes that this module expects.
 pub(super) fn check_sizes() -> io::Result<()> {
     let mut sizes = MaybeUninit::<libc::seccomp_notif_sizes>::zeroed();
     // SAFETY: the call writes the sizes to the structure, for which any content is valid.
@@ -297,7 +297,7 @@ pub(super) fn socket_of(process: &OwnedFd, descriptor: i32) -> io::Result<OwnedF
 fn option<T: Copy + Default>(socket: &OwnedFd, level: i32, name: i32) -> io::Result<T> {
     let mut value = T::default();
     let mut len = size_of::<T>() as libc::socklen_t;
-    // SAFETY: pointer and length describe `value`; the callers ask for plain numbers.
+    // SAFETY: pointer and length describe `value`; the callers request plain numbers.
     checked(unsafe {
         libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len)
     })?;

@@ -9,9 +9,9 @@ use super::connection::{Actor, Side};
 use super::{Join, SETTLE};
 use crate::event::{ConnectCall, Flow, SocketReport, Source, Time};
 
-/// Attempts that are remembered.
+/// Max attempts that are kept.
 const MAX_ATTEMPTS: usize = 1 << 14;
-/// A socket that no list has shown so long after its call is not connected, and its program keeps it; in milliseconds.
+/// The time after a call after which a socket that no list has shown counts as not connected; in milliseconds.
 const KEPT: u64 = 1000;
 
 /// A call whose socket nothing else has shown yet.
@@ -87,13 +87,13 @@ impl Join {
         }
     }
 
-    /// Calls whose sockets nothing else has shown yet: a list of sockets is wanted.
+    /// Calls whose sockets no other source has shown yet: sockets have to be listed.
     #[must_use]
     pub(crate) fn has_attempts(&self) -> bool {
         !self.attempts.by_cookie.is_empty()
     }
 
-    /// What is known by the call of a socket that is reported now: whose it is. Gives the flow with what the kernel has
+    /// What is known by the call of a socket that is reported now: whose it is. Returns the flow with what the kernel has
     /// cleared filled in.
     pub(super) fn recognize(&mut self, report: &SocketReport) -> Option<(Flow, Attempt)> {
         let attempt = self.attempts.take(report.cookie)?;

@@ -45,7 +45,7 @@ impl Join {
 }
 
 /// Bytes that the two ends sent, by the numbers of the reset with which one of them aborted. Unknown beyond what the
-/// numbers can tell apart.
+/// numbers can distinguish.
 fn by_reset(connection: &Connection, flow: Flow) -> [Option<u64>; 2] {
     let numbers = || {
         let (_, reset) = connection.wire.resets.first()?;

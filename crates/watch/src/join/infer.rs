@@ -1,7 +1,7 @@
 //! The verdict of a socket whose end no tracepoint saw: from the reports of sock_diag and the kernel's counters.
 //!
-//! The counters do not say whose end they count. Where several connections ended between two reads, it is a guess
-//! among them, and the confidence says so.
+//! The counters do not show which connection they count. Where several connections ended between two reads, it is a guess
+//! among them, and the confidence is low.
 
 use lastack_causes::Cause;
 
@@ -13,11 +13,11 @@ use super::ledger::Claim;
 use crate::ended::Role;
 use crate::event::{Counters, SocketReport, Source, TcpState, Time};
 
-/// The counters are read soon after an end; what caused it is at most so long before, in milliseconds.
+/// The counters are read soon after an end; its cause is at most this long before, in milliseconds.
 const BEFORE: u64 = 400;
 const AFTER: u64 = 400;
 
-/// Confidence of what a counter says, if it can only be about this connection, and if not.
+/// Confidence of a counter, if it can only be about this connection, and if not.
 const ALONE: f32 = 0.9;
 const SHARED: f32 = 0.6;
 
@@ -257,7 +257,7 @@ fn was_never_established(side: &Side, report: &SocketReport, at: Time) -> bool {
     nothing && (never || info.rtt == 0 && report.flow.is_complete())
 }
 
-/// Nothing speaks for anything but FINs.
+/// There is no evidence of anything but FINs.
 fn unexplained(connection: &Connection, side: &Side) -> Opinion {
     let (by, by_confidence) = match first_fin(connection, side) {
         Some(FirstFin::Ours) => (By::Local, 0.9),

@@ -40,7 +40,7 @@ impl By {
     }
 }
 
-/// How much one end knows about the end of the connection; of two the higher decides.
+/// How much information one end has about the end of the connection; the higher of two decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     /// Nothing unusual happened here.
@@ -178,7 +178,7 @@ impl Join {
         self.report(id, now, false);
     }
 
-    /// A connection that was reported as ended in order, and after which a segment was answered with a reset.
+    /// A connection that was reported as ended cleanly, and after which a segment was answered with a reset.
     fn amend(&mut self, id: Id, reported: Reported, now: Time) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let later = connection.replies.iter().any(|reply| reply.at > reported.at);
@@ -316,7 +316,7 @@ impl Join {
         side.listed.is_some() || side.destroyed.is_some()
     }
 
-    /// The end that knows most, and its verdict.
+    /// The end with the most information, and its verdict.
     fn opinion(&mut self, connection: &Connection) -> Option<(Flow, Opinion)> {
         let mut opinions: Vec<(Option<Time>, Flow, Opinion)> = Vec::new();
         let mut sides: Vec<&Side> = connection.sides().filter(|side| side.is_over()).collect();
@@ -463,7 +463,7 @@ pub(super) fn by_role_of<T>(local: Role, near: T, far: T) -> [T; 2] {
     }
 }
 
-/// Whether an end of it is over in a way that ends the connection: a socket that sent its FIN and was left to the
+/// Whether an end of it has ended in a way that ends the connection: a socket that sent its FIN and was left to the
 /// kernel may still have a peer on this host that sends.
 fn has_ended(connection: &Connection) -> bool {
     let mut sides = connection.sides();
@@ -475,7 +475,7 @@ fn has_ended(connection: &Connection) -> bool {
 }
 
 /// A socket that the network closed is destroyed when its program closes it, and then its counts are known; and the other
-/// end on this host may have more to say. Until when to wait, if it is worth it.
+/// end on this host may have more information. Until when to wait, if that helps.
 fn wait_longer(connection: &Connection, broadcasts: bool, now: Time, patience: u64) -> Option<Time> {
     if connection.reported.is_some() || !broadcasts {
         return None;

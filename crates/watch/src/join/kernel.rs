@@ -61,7 +61,7 @@ impl Join {
         })
     }
 
-    /// TCP_STATE has several uses: the events around it tell them apart.
+    /// TCP_STATE has several uses: the events around it distinguish them.
     fn aborted(
         &self,
         connection: &Connection,
@@ -229,7 +229,7 @@ pub(super) fn undelivered(side: &Side) -> String {
     }
 }
 
-/// The network says that the peer cannot be reached.
+/// The network reports that the peer cannot be reached.
 pub(super) fn unreachable(connection: &Connection, side: &Side) -> Opinion {
     let errno = side.errno.map_or(0, |(_, errno)| errno);
     let (cause, confidence) = match connection.wire.icmp {

@@ -27,7 +27,7 @@ struct Ends {
     one_unread: u32,
 }
 
-/// Increases that are remembered.
+/// Max increases that are kept.
 const MAX_ENTRIES: usize = 256;
 
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ pub(super) struct Claim {
 }
 
 impl Ledger {
-    /// Adds a reading. Gives what increased since the one before.
+    /// Adds a reading. Returns what increased since the one before.
     pub(super) fn read(&mut self, at: Time, counters: Counters) -> Counters {
         let ends = std::mem::take(&mut self.ends);
         let Some((from, before)) = self.last.replace((at, counters)) else { return Counters::default() };
@@ -69,7 +69,7 @@ impl Ledger {
         }
     }
 
-    /// A socket was destroyed at this time with so many bytes unread; a FIN that was not read counts as one.
+    /// A socket was destroyed at this time with this number of bytes unread; a FIN that was not read counts as one.
     pub(super) fn unread(&mut self, at: Time, bytes: u32) {
         let Some(ends) = self.ends(at) else { return };
         match bytes {
@@ -115,7 +115,7 @@ impl Ledger {
         Some(Claim { shared: entry.ends.count > 1 })
     }
 
-    /// As [`Ledger::claim`], for a socket that was destroyed with so many bytes unread. If as many closes with unread data
+    /// As [`Ledger::claim`], for a socket that was destroyed with this number of bytes unread. If as many closes with unread data
     /// were counted as sockets had unread data, each of them is one.
     pub(super) fn claim_unread(&mut self, unread: u32, at: Time, period: (Time, Time)) -> Option<Claim> {
         let entry = self.nearest(|counters| &mut counters.abort_on_close, at, period)?;

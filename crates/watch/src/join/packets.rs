@@ -39,7 +39,7 @@ impl Default for Explainer {
     }
 }
 
-/// What the packets say of one connection.
+/// The verdict from the packets of one connection.
 #[derive(Debug)]
 pub(super) struct PacketVerdict(Arc<Explained>);
 
@@ -82,7 +82,7 @@ const fn shows_in_ends(cause: Cause) -> bool {
     )
 }
 
-/// Confidence below which the shape of the reset says as much.
+/// Confidence below which the shape of the reset is as good evidence.
 const WORTH: f32 = 0.3;
 
 impl Join {
@@ -92,7 +92,7 @@ impl Join {
         self.explainer.packet(packet);
     }
 
-    /// What the packets add to what sockets tell of the peer: another cause, or more evidence for the same.
+    /// What the packets add to what sockets show about the peer: another cause, or more evidence for the same.
     pub(super) fn with_packets(&self, mut own: Opinion, flow: Flow) -> Opinion {
         let Some(stated) = &self.packet_verdict else { return own };
         let mut stated = stated.opinion(flow, own.rank);
@@ -105,7 +105,7 @@ impl Join {
         stated
     }
 
-    /// What the packets say of this connection, if it can be believed.
+    /// The verdict from the packets of this connection, if it is reliable.
     pub(super) fn judge_packets(&mut self, id: Id) {
         let connection = self.connections.get(&id).filter(|connection| connection.wire.count > 0);
         let found = connection.map(|connection| {

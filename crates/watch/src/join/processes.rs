@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::event::{Process, Time};
 
-/// Processes that are remembered.
+/// Max processes that are kept.
 const MAX: usize = 1 << 14;
 
 /// A process, and how it ended.

@@ -1,7 +1,7 @@
 //! Sockets that tracepoints show with the addresses of another socket.
 //!
 //! Tracepoints know no network namespace, and containers often use the same addresses: each has its own 127.0.0.1. Of
-//! two sockets with the same addresses at most one is in the namespace that is watched. Their cookies tell which: that of
+//! two sockets with the same addresses at most one is in the namespace that is watched. Their cookies show which: that of
 //! a destroyed socket is in its tracepoint and, in this namespace alone, in the report of sock_diag.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use super::connection::Side;
 use super::{FOREIGN_AFTER, Join};
 use crate::event::{Flow, Time};
 
-/// Sockets that are remembered.
+/// Max sockets that are kept.
 const MAX: usize = 1 << 12;
 
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Rivals {
         self.alive.values().any(|side| side.flow == flow)
     }
 
-    /// Adds a socket. Gives how many others are dropped.
+    /// Adds a socket. Returns how many others are dropped.
     fn add(&mut self, sk: u64, flow: Flow, at: Time) -> u64 {
         let count = self.alive.len() + self.destroyed.len();
         let over =
@@ -56,7 +56,7 @@ impl Rivals {
         dropped as u64
     }
 
-    /// The socket at this address is destroyed. Gives its flow.
+    /// The socket at this address is destroyed. Returns its flow.
     pub(super) fn destroy(&mut self, sk: u64, cookie: u64) -> Option<Flow> {
         let mut side = self.alive.remove(&sk)?;
         side.cookie = Some(cookie);

@@ -19,7 +19,7 @@ impl Join {
             return;
         }
         let flow = report.flow;
-        // Tracepoints show several sockets with these addresses: the end of this one will tell which it is.
+        // Tracepoints show several sockets with these addresses: the end of this one will show which it is.
         if self.rivals.has(flow) && !self.by_cookie.contains_key(&report.cookie) {
             return;
         }
@@ -129,7 +129,7 @@ impl Join {
     }
 
     /// Whether a report may be about an earlier socket with these addresses. A socket that tracepoints show is reported as
-    /// destroyed by them too, with its cookie: that tells which one it was.
+    /// destroyed by them too, with its cookie, which identifies it.
     fn is_ahead(&self, report: &SocketReport, flow: Flow) -> bool {
         let traced = self.traces_destroys && !self.totals.lost.contains_key(&Source::Tracepoints);
         let current = |id: &super::Id| {

@@ -156,7 +156,7 @@ impl Join {
         }
     }
 
-    /// A new connection begins on this flow: an earlier one of the same socket is over.
+    /// A new connection begins on this flow: an earlier one of the same socket is closed.
     fn begin(&mut self, flow: Flow, sk: u64) {
         let other = self.side(flow).map(|side| (side.sk, side.is_over()));
         if other.is_none_or(|(other, _)| other == sk || other == 0) {

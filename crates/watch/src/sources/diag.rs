@@ -87,7 +87,7 @@ pub(super) fn enlarge(socket: &OwnedFd, bytes: usize) {
     }
 }
 
-/// Receives all that waits. Gives how often the kernel said that it dropped messages.
+/// Receives all pending messages. Returns how often the kernel reported that it dropped some.
 pub(super) fn receive(socket: &OwnedFd, buffer: &mut [u8], mut take: impl FnMut(&[u8])) -> io::Result<u64> {
     let mut overruns = 0;
     loop {
@@ -119,7 +119,7 @@ impl Broadcasts {
         self.socket.as_fd()
     }
 
-    /// Gives every destroyed socket, and how often messages were dropped.
+    /// Returns every destroyed socket, and how often messages were dropped.
     pub(super) fn read(&mut self, mut take: impl FnMut(SocketReport)) -> io::Result<u64> {
         receive(&self.socket, &mut self.buffer, |datagram| {
             for (_, payload) in Messages(datagram) {
@@ -144,7 +144,7 @@ impl Lists {
         Ok(Self { socket: netlink(0)?, buffer: vec![0; 256 << 10], sequence: 0 })
     }
 
-    /// Gives every socket of TCP but those in TIME-WAIT and embryonic ones.
+    /// Returns every socket of TCP but those in TIME-WAIT and embryonic ones.
     pub(super) fn read(&mut self, mut take: impl FnMut(SocketReport)) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             self.ask(family as u8)?;

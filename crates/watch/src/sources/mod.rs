@@ -64,7 +64,7 @@ pub struct Availability {
     pub limit: Option<String>,
 }
 
-/// A packet, for those who want more than what begins and ends a connection.
+/// A packet, for consumers that need more than the segments that begin and end a connection.
 #[derive(Debug)]
 pub struct RawPacket<'a> {
     /// Nanoseconds since 1970.
@@ -125,7 +125,7 @@ fn nanoseconds(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |time| Duration::from(time).as_nanos() as u64)
 }
 
-/// Processes whose description is remembered as known.
+/// Processes whose description is kept as known.
 const MAX_DESCRIBED: usize = 1 << 16;
 /// Ancestors that are looked up.
 pub(crate) const MAX_ANCESTORS: usize = 32;
@@ -198,7 +198,7 @@ impl Sources {
         }
     }
 
-    /// Waits until a source or `other` has something, or the time is over.
+    /// Waits until a source or `other` has something, or the time has passed.
     ///
     /// # Errors
     /// If the kernel refuses to wait.

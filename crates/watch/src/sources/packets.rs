@@ -100,7 +100,7 @@ impl Packets {
         self.socket.as_fd()
     }
 
-    /// Gives every packet that waits, and how many were dropped since the last call.
+    /// Returns every packet that waits, and how many were dropped since the last call.
     pub(super) fn read(&mut self, mut take: impl FnMut(Captured<'_>)) -> io::Result<u64> {
         // No more than all blocks at once: others wait too.
         for _ in 0..BLOCKS {

@@ -83,7 +83,7 @@ impl Connector {
         self.socket.as_fd()
     }
 
-    /// Gives the programs that were started and the processes that ended, with the kernel's times. What began is
+    /// Returns the programs that were started and the processes that ended, with the kernel's times. What began is
     /// looked up in /proc at once, while it is alive.
     pub(super) fn read(&mut self, mut take: impl FnMut(Time, Event)) -> io::Result<u64> {
         receive(&self.socket, &mut self.buffer, |datagram| {
@@ -207,7 +207,7 @@ fn socket_inode(target: &str) -> Option<u32> {
     target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Max number of process descriptors that are open to learn how a process ended.
+/// Max number of process descriptors that are open to get the exit status of a process.
 const MAX_DESCRIPTORS: usize = 1024;
 
 /// The substitute for the connector where it is missing.
@@ -225,7 +225,7 @@ impl Descriptors {
         }
     }
 
-    /// Gives the processes that have ended, each once. The status is kept once the parent has reaped the process.
+    /// Returns the processes that have ended, each once. The status is kept once the parent has reaped the process.
     pub(super) fn read(&mut self, mut take: impl FnMut(u32, Option<i32>)) {
         if self.0.is_empty() {
             return;

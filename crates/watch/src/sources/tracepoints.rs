@@ -100,7 +100,7 @@ impl Tracepoints {
         self.cpus.iter().map(|cpu| cpu.events[0].as_fd())
     }
 
-    /// Gives every event that waits, of one CPU after the other, and how many were lost.
+    /// Returns every event that waits, of one CPU after the other, and how many were lost.
     pub(super) fn read(&mut self, mut take: impl FnMut(Time, Trace)) -> u64 {
         let mut lost = 0;
         let Self { formats, cpus, record, names, .. } = self;
@@ -145,7 +145,7 @@ impl Cpu {
         Ok(Self { ring, events })
     }
 
-    /// Gives kind and content of each record in the ring, and frees it.
+    /// Returns kind and content of each record in the ring, and frees it.
     fn records(&self, buffer: &mut Vec<u8>, mut take: impl FnMut(u32, &[u8])) {
         let size = self.ring.len() - PAGE;
         let head = self.ring.load_u64(DATA_HEAD);
@@ -170,7 +170,7 @@ impl Cpu {
     }
 }
 
-/// As large as wanted, or as the limit of locked memory allows.
+/// As large as requested, or as the limit of locked memory allows.
 fn map(event: BorrowedFd<'_>, size: &mut usize) -> io::Result<Mapping> {
     loop {
         match Mapping::new(event, PAGE + *size) {

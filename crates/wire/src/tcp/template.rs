@@ -57,7 +57,7 @@ pub struct SegmentFields {
 }
 
 impl SegmentFields {
-    /// All zero, except for what the IP header says.
+    /// All zero, except for the fields of the IP header.
     #[must_use]
     pub fn of(ip: &IpHeader) -> Self {
         Self { hop_limit: ip.hop_limit, traffic_class: ip.traffic_class, ..Self::default() }

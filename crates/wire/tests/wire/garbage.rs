@@ -4,7 +4,7 @@ use crate::arbitrary;
 use lastack_wire::{Icmp, IpHeader, IpPacket, Quoted, ResetReason, TcpHeader, UdpHeader, ip, tcp};
 use proptest::prelude::*;
 
-/// Gives `bytes` to every parser there is; what they make of it, other tests ask.
+/// Passes `bytes` to every parser; other tests check the results.
 fn parse_as_everything(bytes: &[u8]) {
     let v4 = IpHeader::new([192, 0, 2, 1].into(), [192, 0, 2, 2].into(), ip::TCP);
     let v6 = IpHeader::new([1; 16].into(), [2; 16].into(), ip::TCP);

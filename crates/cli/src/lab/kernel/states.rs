@@ -115,7 +115,7 @@ mod tests {
     use std::io::Read;
     use std::net::{Shutdown, TcpListener, TcpStream};
 
-    /// The kernel of this machine is asked about connections over its loopback.
+    /// The kernel of this machine is queried about connections over its loopback.
     #[test]
     fn the_kernel_tells_the_states_of_a_connection() {
         for address in ["127.0.0.1:0", "[::1]:0"] {

@@ -90,7 +90,7 @@ impl TimeWait {
     }
 
     /// Whether the segment is the peer's retransmitted FIN, or has SEQ = RCV.NXT: only these restart the 2 MSL timer
-    /// (RFC 9293 section 3.10.7.4). (Linux checks no SEQ, so anyone with the four-tuple could keep the entry for ever.)
+    /// (RFC 9293 section 3.10.7.4). (Linux checks no SEQ, so any host with the four-tuple could keep the entry for ever.)
     fn is_expected(&self, seg: &Arrival<'_>) -> bool {
         seg.seq() == self.rcv_nxt || seg.has(TcpFlags::FIN) && seg.seq() + seg.len() == self.rcv_nxt
     }

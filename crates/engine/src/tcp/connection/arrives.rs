@@ -128,7 +128,7 @@ impl Connection {
         if seg.len() == 0 {
             return self.challenge(shared, now, rule);
         }
-        // Also for a segment dropped by PAWS: its sender learns that the retransmission was spurious.
+        // Also for a segment dropped by PAWS: it shows the sender that the retransmission was spurious.
         let end = (seg.seq() + seg.payload.len() as u32).earlier(self.rcv.nxt);
         if seg.seq().before(end) {
             self.rcv.duplicate = Some((seg.seq(), end));
@@ -227,7 +227,7 @@ impl Connection {
         self.store_data(shared, now, seg, at, payload)
     }
 
-    /// Stores data that is new, in the window and wanted. `at`: its position in the stream.
+    /// Stores data that is new, in the window, and not discarded by SHUT_RD. `at`: its position in the stream.
     pub(super) fn store_data(
         &mut self,
         shared: &mut Shared,

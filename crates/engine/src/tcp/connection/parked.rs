@@ -297,7 +297,7 @@ impl Connection {
         if !self.may_park(shared, now) {
             return None;
         }
-        // Every field is named, so that a new one is not forgotten.
+        // Every field is named, so that the compiler reports a new one.
         #[rustfmt::skip]
         let Self {
             id: _, flow, template: _, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,

@@ -129,7 +129,7 @@ impl Connection {
             timestamps: self.timestamps(now),
         };
         let checksum = segment::checksum(&shared.config);
-        // Routers must be able to tell fragments of different segments apart (RFC 6864).
+        // Routers must be able to distinguish fragments of different segments (RFC 6864).
         let fragmentable = self.settings.may_fragment && self.flow.remote.is_ipv4();
         let ident = fragmentable.then(|| shared.idents.next(&shared.secret, false) as u16);
         let has_template = !fragmentable && !self.needs_rare_options();

@@ -156,7 +156,7 @@ impl Handshake {
     }
 
     /// The order is that of the synchronized states, with one exception. The SYN of the simultaneous open proved nothing:
-    /// anyone who knows the four-tuple may have sent it. A SYN|ACK that acknowledges our SYN proves that its sender
+    /// any host that has guessed the four-tuple may have sent it. A SYN|ACK that acknowledges our SYN proves that its sender
     /// received it, and replaces the other SYN.
     fn arrives_after_simultaneous_open(
         &mut self,

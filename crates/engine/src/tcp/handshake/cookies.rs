@@ -31,7 +31,7 @@ const OPTION_BITS: u32 = 0x1f;
 const NO_SCALE: u32 = 0xf;
 const SACK_BIT: u32 = 0x10;
 
-/// Max number of used cookies remembered.
+/// Max number of used cookies kept.
 const MAX_SPENT: usize = 1024;
 
 /// When the last cookie was sent, and which cookies have been used.

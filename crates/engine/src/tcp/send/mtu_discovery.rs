@@ -35,7 +35,7 @@ pub(in crate::tcp) const MIN_WINDOW: u32 = 11;
 /// .. and this many segments after it, which show whether it was lost.
 const FOLLOWERS: u32 = 4;
 
-/// What became of a probe.
+/// The outcome of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Lost,
@@ -84,7 +84,7 @@ impl MtuDiscovery {
         self.probe = Some((seq, len));
     }
 
-    /// A timeout: the loss of the probe says nothing about the path MTU.
+    /// A timeout: the loss of the probe does not indicate the path MTU.
     pub fn abandon(&mut self) {
         self.probe = None;
     }

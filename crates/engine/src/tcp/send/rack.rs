@@ -29,7 +29,7 @@ pub(crate) struct Rack {
     dsack_round: u64,
 }
 
-/// What loss detection has learned about a path.
+/// Parameters of loss detection that were measured on a path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LearnedPath {
     min_rtt: MinRtt,
@@ -56,7 +56,7 @@ impl Rack {
         }
     }
 
-    /// What it has learned about the path. Which segment was delivered last is not kept.
+    /// The parameters measured on the path. The segment delivered last is not kept.
     pub fn learned(&self, dup_threshold: u32) -> LearnedPath {
         LearnedPath {
             min_rtt: self.min_rtt,
@@ -69,7 +69,7 @@ impl Rack {
         }
     }
 
-    /// Loss detection with what was learned about the path.
+    /// Loss detection with parameters measured earlier on the path.
     pub fn with(path: &LearnedPath) -> Self {
         Self {
             min_rtt: path.min_rtt,

@@ -62,7 +62,7 @@ mod tests {
             [100, 101, 400, 401].map(|at| records.last_before(at)),
             [None, Some(100), Some(250), Some(400)]
         );
-        // Ends of acknowledged data are forgotten.
+        // Ends of acknowledged data are removed.
         records.push(500, 250);
         assert_eq!(records.ends, [400, 500]);
     }

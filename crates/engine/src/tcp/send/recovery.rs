@@ -150,12 +150,12 @@ impl Recovery {
         self.size_probe_lost = false;
     }
 
-    /// What it has learned about the path.
+    /// The parameters measured on the path.
     pub fn learned(&self) -> LearnedPath {
         self.rack.learned(self.dup_threshold)
     }
 
-    /// Starts with nothing in flight, and with what was learned about the path.
+    /// Starts with nothing in flight, and with parameters measured earlier on the path.
     pub fn with(una: SndSeq, sack: bool, path: &LearnedPath) -> Self {
         Self { rack: Rack::with(path), dup_threshold: path.dup_threshold.into(), ..Self::new(una, sack) }
     }

@@ -61,7 +61,7 @@ fn every_rule_counts() {
     });
 }
 
-/// RFC 9293 section 3.8.6.3: an ACK that nothing took along goes when its time is over.
+/// RFC 9293 section 3.8.6.3: an ACK that nothing took along goes when its time has passed.
 #[test]
 fn a_delayed_ack_counts_when_it_is_sent() {
     both(|v6| {

@@ -180,7 +180,7 @@ fn t107_the_number_of_a_reset_of_ours() {
 }
 
 /// S67: a timed linger is the caller's to wait for: [`poll_drained`](crate::Tcp::poll_drained) says
-/// when it is over. Nothing is reset when the time runs out.
+/// when it has ended. Nothing is reset when the time runs out.
 #[test]
 fn t108_a_timed_linger_resets_nothing() {
     both(|v6| {

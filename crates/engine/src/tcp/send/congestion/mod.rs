@@ -205,7 +205,7 @@ impl Clone for Congestion {
     }
 }
 
-/// What was learned about the windows of a path.
+/// The windows measured on a path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LearnedWindow {
     is_cubic: bool,
@@ -217,7 +217,7 @@ pub(crate) struct LearnedWindow {
 }
 
 impl Congestion {
-    /// What it has learned. The position in a round or on the curve is not kept.
+    /// The measured windows. The position in a round or on the curve is not kept.
     pub fn learned(&self) -> LearnedWindow {
         let (is_cubic, w_max, exit) = match self {
             Self::Cubic(cubic) => (true, cubic.w_max(), cubic.exit()),
@@ -234,7 +234,7 @@ impl Congestion {
         }
     }
 
-    /// Starts with what was learned about the path.
+    /// Starts with the windows measured on the path.
     pub fn with(learned: &LearnedWindow) -> Self {
         let LearnedWindow { is_cubic, cwnd, ssthresh, w_max, exit } = *learned;
         if is_cubic {

@@ -283,7 +283,7 @@ impl Marks {
         }
     }
 
-    /// Whether some of this retransmission is still in flight; `true` if a bounded search does not tell.
+    /// Whether some of this retransmission is still in flight; `true` if a bounded search does not find out.
     pub fn is_alive(&self, resent: &Resent) -> bool {
         const FAR: usize = 16;
         let mut at = resent.start;
