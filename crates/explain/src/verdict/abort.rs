@@ -41,7 +41,7 @@ impl Case<'_> {
             .into_iter()
             .filter_map(|end| self.side(end).alert.map(|(code, frame)| (end, code, frame)))
             .find(|(_, code, _)| is_disagreement(*code))?;
-        let text = format!("a TLS alert in clear: {} ({code})", alert_name(code));
+        let text = format!("an unencrypted TLS alert: {} ({code})", alert_name(code));
         Some(
             draft(0.95, end)
                 .decisive(frame)
@@ -383,7 +383,7 @@ impl Case<'_> {
                 Kind::Payload,
                 Some(reset.pkt.frame),
                 format!("{} bytes", reset.peer_run),
-                format!("the client's request has no end, and the server reset the connection {} later: a timer for requests", span(idle)),
+                format!("the client's request is incomplete, and the server reset the connection {} later: a request timeout", span(idle)),
             )
             .alternative(Cause::CloseUnread, 0.3)
             .alternative(Cause::IdleReset, 0.1)
@@ -441,7 +441,7 @@ impl Case<'_> {
                 Some(reset.pkt.frame),
                 "RST,ACK",
                 format!(
-                    "an abort of the {}: the last data was answered {} before, and no data is seen that it had not read",
+                    "the {} aborted: the last data was answered {} before, and no unread data is seen",
                     self.end(own).name(),
                     span(idle)
                 ),

@@ -11,7 +11,7 @@ use lastack_wire::TcpFlags;
 /// A reset in place of a FIN that comes later than this belongs to a socket that was not closed.
 const LEAKED: i64 = 3600 * SECOND;
 
-/// A record of TLS that was sent before its sender knew of the close is no goodbye if it is larger than this.
+/// A TLS record that was sent before its sender received the FIN is no closing alert if it is larger than this.
 const ALERT: u32 = 53;
 
 impl Case<'_> {
@@ -138,8 +138,8 @@ impl Case<'_> {
             return self.client_closed_first(reset, fin, data, text);
         }
         let before = self.quiet_before_data(&data, &fin);
-        let question =
-            self.last_said(&data, &fin).is_none_or(|last| last.frame < data.frame) && self.starts_run(&data);
+        let question = self.last_data_before_alerts(&data, &fin).is_none_or(|last| last.frame < data.frame)
+            && self.starts_run(&data);
         if ignorant && question && before > (5 * self.crossing()).max(50 * MS) {
             return self.keepalive_race(reset, fin, data, before, text);
         }
@@ -191,7 +191,7 @@ impl Case<'_> {
             .done()
     }
 
-    /// Whether all that the other end sent after the close is no more than a goodbye.
+    /// Whether all that the other end sent after the close is only a closing alert.
     fn small_rest(&self, reset: &Reset, fin: Pkt) -> bool {
         let own = usize::from(reset.pkt.side);
         let late = self.packets().filter(|pkt| {
@@ -316,7 +316,7 @@ impl Case<'_> {
     }
 
     /// The last data of the closing end, goodbyes apart.
-    fn last_said(&self, data: &Pkt, fin: &Pkt) -> Option<&Pkt> {
+    fn last_data_before_alerts(&self, data: &Pkt, fin: &Pkt) -> Option<&Pkt> {
         self.packets()
             .filter(|pkt| {
                 pkt.side == fin.side
@@ -328,7 +328,7 @@ impl Case<'_> {
             .last()
     }
 
-    /// Whether this packet begins what its sender says after the other end has spoken, or anew after a pause.
+    /// Whether this packet begins a message: its sender sends after the other end has sent, or after a pause.
     fn starts_run(&self, data: &Pkt) -> bool {
         let before = self.before(data.frame).find(|pkt| pkt.len > 0 && !pkt.is_rst() && pkt.seq != data.seq);
         before.is_none_or(|before| before.side != data.side || data.time - before.time > SECOND)
@@ -404,7 +404,7 @@ impl Case<'_> {
             .done()
     }
 
-    /// The end that had closed resets, and the other end said nothing that explains it.
+    /// The end that had closed resets, and the other end sent nothing that explains it.
     fn abort_after_own_fin(&self, reset: &Reset, fin: Pkt) -> Verdict {
         let own = usize::from(reset.pkt.side);
         if self.side(own).fins >= 3 && !self.side(1 - own).has_acked(fin.end()) {
