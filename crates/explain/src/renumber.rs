@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 /// Openings that are remembered.
 const REMEMBERED: usize = 1 << 16;
-/// A packet needs at most so long from one capture to the next.
+/// Max time of a packet from one capture to the next.
 const JOURNEY: i64 = 3_000_000_000;
 
 type Ends = (Endpoint, Endpoint);

@@ -1,4 +1,4 @@
-//! Clocks of several captures: by how much one differs from another, as the packets tell that both have.
+//! Clocks of several captures: by how much one differs from another, computed from the packets that both have.
 
 use super::Capture;
 use crate::decap;
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 /// Packets of each capture that are looked at.
 const LOOKED: usize = 200_000;
-/// Packets that both have to have before a difference is believed.
+/// Packets that both captures need in common before a difference is used.
 const SHARED: usize = 3;
 
 /// What tells a packet from others: two numbers of it, its length and its flags.
@@ -56,7 +56,7 @@ fn look(capture: &mut Capture) -> Looks {
         let pkt = &segment.pkt;
         if pkt.len > 0 || pkt.has(TcpFlags::SYN) {
             let known = Some((pkt.time, segment.dst.port < segment.src.port));
-            // What is there twice says nothing.
+            // A packet that is there twice is no evidence.
             let note = |seen: &mut Seen, a: u32, b: u32| {
                 let key = (a, b, pkt.len, pkt.flags.bits());
                 seen.entry(key).and_modify(|known| *known = None).or_insert(known);

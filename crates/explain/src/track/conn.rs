@@ -19,12 +19,12 @@ const BEFORE: usize = 20;
 const AFTER: usize = 20;
 /// Resets that are kept with all that was known when they came.
 const RESETS: usize = 4096;
-/// Packets that pass each other in a capture are at most so far apart.
+/// Max time between packets that pass each other in a capture.
 const OVERTAKEN: i64 = 2_000_000;
 /// Copies of one packet come within this time.
 const COPY: i64 = 20_000_000;
 
-/// What became of the life before on the same tuple, where it was still alive.
+/// The outcome of the earlier connection on the same tuple, where it was still open.
 #[derive(Clone, Copy, Debug)]
 pub struct Former {
     /// For each side: the end of what it had sent, if known.
@@ -38,7 +38,7 @@ pub struct Conn {
     pub ordinal: u64,
     /// The two ends; the first is the sender of the first packet.
     pub sides: [Side; 2],
-    /// Which one opened the connection, if a SYN or SYN|ACK tells.
+    /// Which one opened the connection, if a SYN or SYN|ACK shows it.
     pub client: Option<u8>,
     /// Packets, copies included.
     pub packets: u64,
@@ -60,7 +60,7 @@ pub struct Conn {
     pub icmp: Vec<IcmpSeen>,
     /// The tunnel around it.
     pub tunnel: Tunnel,
-    /// It began while the life before was still alive.
+    /// It began while the earlier connection on the same tuple was still open.
     pub former: Option<Former>,
     /// The other end answered with the former life's numbers.
     pub former_answer: Option<Pkt>,
@@ -80,7 +80,7 @@ pub struct Conn {
     pub evicted: bool,
     /// Times went backwards within it.
     pub backwards: bool,
-    /// What the stack that wrote the capture says of its packets.
+    /// What the stack that wrote the capture states about its packets.
     pub(crate) comments: Vec<Comment>,
     /// What each of several captures saw of it.
     pub views: Option<Box<Views>>,
@@ -280,7 +280,7 @@ impl Conn {
                 && old.sack == pkt.sack
                 && (pkt.time - old.time).abs() < COPY
         };
-        // Copies in another capture say nothing of copies within one.
+        // Copies in another capture are no copies within one.
         let several = self.views.as_deref().is_some_and(Views::are_several);
         let (tapped, known) = (tap != self.tap, self.copies > 0 && !several);
         self.tap = tap;
@@ -370,7 +370,7 @@ impl Conn {
             if opened && !pkt.has(TcpFlags::SYN) && self.client == Some(pkt.side) {
                 self.established = true;
             }
-            // Without a SYN it was established before; without the server's packets, the client's ACK says so.
+            // Without a SYN it was established before; without the server's packets, the client's ACK shows it.
             let no_syn = self.sides[0].syn.is_none() && self.sides[1].syn.is_none();
             let one_sided = self.sides[peer].packets == 0 && self.client == Some(pkt.side);
             if no_syn || (one_sided && !pkt.has(TcpFlags::SYN)) {

@@ -216,7 +216,7 @@ impl Conn {
         Effect::Judged(known.judge(RcvSeq(rst.seq), ack))
     }
 
-    /// What the receiver of a reset knows, as far as its packets tell.
+    /// The state of the receiver of a reset, as far as its packets show.
     fn receiver(&self, sender: &Side, receiver: &Side, rst: &Pkt) -> Option<ResetReceiver> {
         if self.reset_by.is_some() {
             return Some(ResetReceiver::Closed);

@@ -9,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 /// Ranges that are kept of data that came out of order.
 const RANGES: usize = 16;
 
-/// The options of a SYN, and its window: they tell stacks, and tools that forge packets, apart.
+/// The options of a SYN, and its window: they distinguish stacks, and tools that forge packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SynOptions {
     /// Bytes of options.
@@ -56,7 +56,7 @@ pub struct Probes {
     pub in_a_row: u32,
 }
 
-/// One end, as far as its packets tell. What only an end has that sent data or closed stands behind a pointer ([`Dialog`]): in a flood
+/// One end, as far as its packets show. The fields of an end that sent data or closed are behind a pointer ([`Dialog`]): in a flood
 /// nearly every connection is one packet.
 #[derive(Clone, Debug, Default)]
 pub struct Side {
@@ -72,7 +72,7 @@ pub struct Side {
     pub syns: u32,
     /// The last SYN.
     pub last_syn: i64,
-    /// What its SYN says.
+    /// The properties of its SYN.
     pub options: SynOptions,
     /// Whether `nxt` and `max` mean something.
     pub started: bool,
@@ -135,7 +135,7 @@ pub struct Dialog {
     pub repeats: u32,
     /// Keep-alive probes without answer.
     pub probes: Probes,
-    /// What its first bytes say.
+    /// The protocol of its first bytes.
     pub protocol: Option<Protocol>,
     /// Its first bytes were captured, and are typical of no protocol.
     pub is_unrecognized: bool,
@@ -143,7 +143,7 @@ pub struct Dialog {
     pub run: u64,
     /// The first packet of them.
     pub run_start: Option<Pkt>,
-    /// Bytes that the run is to have, if its head says so.
+    /// The length of the message, if its head has it.
     pub promised: Option<u64>,
     /// Its run begins an HTTP request whose head is not complete in its first packet, and nothing followed.
     pub is_partial_request: bool,
@@ -153,13 +153,13 @@ pub struct Dialog {
     pub runs: u32,
     /// A fatal TLS alert in clear.
     pub alert: Option<(u8, Frame)>,
-    /// The last line that tells of an error.
+    /// The last line that reports an error.
     pub error: Option<(Box<str>, Frame)>,
     /// What it sent last, and whether that contradicts itself.
     pub payloads: super::conflict::Payloads,
     /// It sent TLS records.
     pub tls: bool,
-    /// What it sent last is a goodbye of its protocol, that asks for no answer.
+    /// What it sent last is the closing message of its protocol, which needs no answer.
     pub said_goodbye: bool,
     /// Bytes that the peer acknowledged and that are not in the capture.
     pub unseen: u32,
