@@ -83,7 +83,7 @@ pub(super) struct Side {
     pub(super) errno: Option<(Time, i32)>,
     /// The process that closed the listener by which this connection was never accepted.
     pub(super) listener_closed: Option<Actor>,
-    /// A list of all sockets no longer had it, though nothing said that it was destroyed.
+    /// A list of all sockets no longer had it, though no event reported that it was destroyed.
     pub(super) vanished: Option<Time>,
     /// The count of a reset that is booked for it, because it vanished while its program holds it.
     pub(super) reset: Option<Claim>,
@@ -295,7 +295,7 @@ impl Connection {
 
     /// Something ended: look at it once all sources had the time to report.
     pub(super) fn look_at(&mut self, at: Time) {
-        // Once it is reported, what is due is only that it is forgotten.
+        // Once it is reported, it only has to be removed.
         let due = self.due.filter(|_| self.reported.is_none());
         self.due = Some(due.map_or(at, |due| due.max(at)));
     }

@@ -39,7 +39,7 @@ const AWAIT_DESTROY: u64 = 1200;
 /// A socket that only tracepoints have shown belongs to another network namespace if nothing else shows it for so long,
 /// in milliseconds.
 const FOREIGN_AFTER: u64 = 5000;
-/// A connection that ended in order is remembered so long, in milliseconds: late data is answered with a reset.
+/// How long a connection that ended cleanly is kept, in milliseconds: late data is answered with a reset.
 const REMEMBER: u64 = 60_000;
 
 /// How the join works.
@@ -95,7 +95,7 @@ pub struct Join {
     /// Cookies of sockets that made room for others with the same addresses: reports about them come too late.
     past: HashSet<u64>,
     past_order: VecDeque<u64>,
-    /// Reports of destroyed sockets that wait for the tracepoint that says which socket it was, by cookie.
+    /// Reports of destroyed sockets that wait for the tracepoint that identifies the socket, by cookie.
     unclaimed: HashMap<u64, (Time, SocketReport)>,
     /// The tracepoint of destroyed sockets works on this kernel.
     traces_destroys: bool,
@@ -114,21 +114,21 @@ pub struct Join {
     totals: Totals,
 }
 
-/// Closed listeners that are remembered.
+/// Max closed listeners that are kept.
 const MAX_CLOSED_LISTENERS: usize = 64;
-/// Sockets without a port that are remembered.
+/// Max sockets without a port that are kept.
 const MAX_OPENING: usize = 1 << 14;
 /// Reports that wait.
 const MAX_UNCLAIMED: usize = 1 << 12;
-/// Cookies that are remembered of sockets whose connection was dropped.
+/// Max cookies kept of sockets whose connection was dropped.
 const MAX_PAST: usize = 1 << 16;
 /// Sockets in CLOSE that are remembered.
 const MAX_CLOSED: usize = 1 << 16;
-/// Local addresses that are remembered.
+/// Max local addresses that are kept.
 const MAX_LOCAL: usize = 1 << 12;
 
 impl Join {
-    /// A join that knows nothing yet.
+    /// An empty join.
     #[must_use]
     pub fn new(options: JoinOptions) -> Self {
         Self {
@@ -202,7 +202,7 @@ impl Join {
 
     /// Decides all connections that have begun to end, without waiting for more.
     pub fn finish(&mut self) {
-        // What still waits for the tracepoint that says which socket it was.
+        // Reports that still wait for the tracepoint that identifies the socket.
         let unclaimed: Vec<_> = self.unclaimed.drain().map(|(_, waiting)| waiting).collect();
         self.traces_destroys = false;
         for (at, report) in unclaimed {
@@ -290,7 +290,7 @@ impl Join {
         self.connections.insert(id, Connection::new(flow));
         self.by_flow.insert(key, id);
         self.order.push_back(id);
-        // Ids of connections that were forgotten long ago pile up here.
+        // Ids of connections that were removed long ago accumulate here.
         if self.order.len() > 2 * self.options.max_connections {
             let connections = &self.connections;
             self.order.retain(|id| connections.contains_key(id));
