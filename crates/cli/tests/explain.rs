@@ -141,7 +141,11 @@ fn bad_input_gets_a_message_and_a_status() {
     assert_eq!(output.status.code(), Some(4));
     assert!(out(&output).contains("7 of 11"));
     let unknown = path("link.pcap", &[&whole[..20], &[0x93, 0, 0, 0], &whole[24..]].concat());
-    assert!(complaint(&explain(&[&unknown])).contains("link type 147 is not known"));
+    let said = explain(&[&unknown]);
+    assert!(complaint(&said).contains("link type 147 is not known"));
+    assert_eq!(said.status.code(), Some(3));
+    let said = explain(&[&unknown, &&path("whole.pcap", &whole)]);
+    assert_eq!(said.status.code(), Some(4), "{}", complaint(&said));
     let output = explain(&["--fail-on", "nonsense", &cut]);
     assert_eq!(output.status.code(), Some(2));
     assert!(complaint(&output).contains("Causes: orderly, refused, "), "{}", complaint(&output));

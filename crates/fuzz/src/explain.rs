@@ -6,15 +6,15 @@ use lastack_explain::record::Writer;
 use lastack_explain::{Explainer, Frame, Options, render};
 use std::io::Cursor;
 
-/// Reads the bytes as a file, or generates packets from them.
+/// Reads the bytes as a file, or generates packets from them: of one capture, or of several that were made at the same time.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let options = Options { live: 8, kept: 16, all: true };
     let mut explainer = Explainer::new(options);
-    if input.byte() & 1 == 0 {
-        read_file(&bytes[1.min(bytes.len())..], &mut explainer);
-    } else {
-        make_packets(&mut input, &mut explainer);
+    match input.byte() & 3 {
+        0 | 2 => read_file(&bytes[1.min(bytes.len())..], &mut explainer),
+        1 => make_packets(&mut input, &mut explainer),
+        _ => make_captures(&mut input, &mut explainer),
     }
     check(explainer);
 }
@@ -31,28 +31,112 @@ fn read_file(bytes: &[u8], explainer: &mut Explainer) {
 
 /// Generates segments between few ends with nearby sequence numbers, so that they interact.
 fn make_packets(input: &mut Input<'_>, explainer: &mut Explainer) {
-    let mut time = 0_i64;
-    let mut number = 0;
+    let (mut time, mut number) = (0_i64, 0);
     while !input.is_empty() {
         number += 1;
-        time += match input.byte() {
-            0 => -5_000_000,
-            pause @ 1..=200 => i64::from(pause) * 50_000,
-            pause => i64::from(pause) * 50_000_000,
-        };
+        time += pause(input);
         let packet = if input.once_in(32) { icmp(input) } else { tcp(input) };
-        explainer.packet(&RawPacket {
-            frame: Frame::new(0, number),
-            time,
-            timed: true,
-            link: 101,
-            interface: 0,
-            data: &packet,
-            length: packet.len() as u32 + input.below(2) * 40,
-            comment: None,
-            vantage: 0,
-        });
+        let length = packet.len() as u32 + input.below(2) * 40;
+        give(explainer, &packet, Frame::new(0, number), time, length, None, 0);
     }
+}
+
+fn pause(input: &mut Input<'_>) -> i64 {
+    match input.byte() {
+        0 => -5_000_000,
+        pause @ 1..=200 => i64::from(pause) * 50_000,
+        pause => i64::from(pause) * 50_000_000,
+    }
+}
+
+fn give(
+    explainer: &mut Explainer,
+    data: &[u8],
+    frame: Frame,
+    time: i64,
+    length: u32,
+    comment: Option<&str>,
+    vantage: u8,
+) {
+    explainer.packet(&RawPacket {
+        frame,
+        time,
+        timed: true,
+        link: 101,
+        interface: 0,
+        data,
+        length,
+        comment,
+        vantage,
+    });
+}
+
+/// What the stack that wrote a capture says of its packets.
+const COMMENTS: &[&str] = &[
+    "close-unread by the remote (rst-abort: abort, or close with SO_LINGER=0: RST)",
+    "refused by the remote; --inject refuse",
+    "lost by lastack: --inject blackhole:after=100",
+    "sent: [rst-no-listener] SYN to a port with no listener; its receiver: closed the connection",
+    "forged: not sent by its source",
+    "lost on the way",
+    "orderly",
+    "no such thing by nobody (",
+];
+
+/// Generates packets of up to three captures, with comments. A packet may come again in another capture, as a NAT or a firewall
+/// that chooses other sequence numbers passes it on.
+fn make_captures(input: &mut Input<'_>, explainer: &mut Explainer) {
+    let count = 2 + input.below(2) as u16;
+    let shifts = [0, input.pick(&[0, 100, 0x8000_0000]), input.pick(&[0, 1, 0xffff_fc00])];
+    let (mut time, mut numbers) = (0_i64, [0_u64; 3]);
+    let mut packet = Vec::new();
+    while !input.is_empty() {
+        time += pause(input);
+        let file = input.below(u32::from(count)) as u16;
+        if packet.is_empty() || !input.once_in(2) {
+            packet = if input.once_in(32) { icmp(input) } else { tcp(input) };
+            if packet[9] == 6 && input.once_in(2) {
+                add_clock(&mut packet, input.byte());
+            }
+        }
+        let place = usize::from(file);
+        let passed = pass_on(&packet, input.once_in(2) && file > 0, shifts[place], shifts[(place + 1) % 3]);
+        let comment = input.once_in(4).then(|| input.pick(COMMENTS));
+        numbers[place] += 1;
+        let frame = Frame::new(file, numbers[place]);
+        give(explainer, &passed, frame, time, passed.len() as u32, comment, file as u8 + 1);
+    }
+}
+
+/// Puts timestamps between the header and the payload.
+fn add_clock(packet: &mut Vec<u8>, value: u8) {
+    let option = [1, 1, 8, 10, 0, 0, 0, value, 0, 0, 0, 1];
+    packet.splice(40..40, option);
+    packet[32] = 8 << 4;
+    let total = packet.len() as u16;
+    packet[2..4].copy_from_slice(&total.to_be_bytes());
+}
+
+/// The packet as it leaves a device: behind a NAT that translates clients, and with other numbers of each direction.
+fn pass_on(packet: &[u8], translated: bool, up: u32, down: u32) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if packet[9] != 6 || packet.len() < 40 {
+        return packet;
+    }
+    packet[8] = packet[8].wrapping_sub(1);
+    let of_client = packet[12] == 10;
+    let (own, peer) = if of_client { (up, down) } else { (down, up) };
+    for (at, shift) in [(24, own), (28, peer)] {
+        if let Some(field) = packet[at..].first_chunk_mut::<4>() {
+            *field = u32::from_be_bytes(*field).wrapping_add(shift).to_be_bytes();
+        }
+    }
+    if translated {
+        let (address, port) = if of_client { (12, 20) } else { (16, 22) };
+        packet[address..address + 4].copy_from_slice(&[203, 0, 113, 1]);
+        packet[port] ^= 0x40;
+    }
+    packet
 }
 
 fn tcp(input: &mut Input<'_>) -> Vec<u8> {
@@ -104,7 +188,8 @@ fn icmp(input: &mut Input<'_>) -> Vec<u8> {
 
 fn check(mut explainer: Explainer) {
     explainer.finish();
-    let writer = Writer { digits: 9, anonymize: true, ..Writer::default() };
+    let files = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let writer = Writer { digits: 9, anonymize: true, files, ..Writer::default() };
     let ready: Vec<_> = explainer.ready().collect();
     for explained in &ready {
         let verdict = &explained.verdict;

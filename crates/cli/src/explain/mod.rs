@@ -96,8 +96,12 @@ fn explain(args: &ExplainArgs, opened: Opened) -> anyhow::Result<u8> {
     if let Some(path) = &args.html {
         output::page(path, args, &writer, &explainer, &run)?;
     }
-    let cut = partly || input.facts().any(|facts| facts.partly);
-    Ok(if cut {
+    let summary = explainer.summary();
+    let left_out: u64 = summary.unknown_links.values().sum();
+    let cut = partly || left_out > 0 || input.facts().any(|facts| facts.partly);
+    Ok(if left_out > 0 && left_out == summary.packets {
+        UNREADABLE
+    } else if cut {
         PARTLY
     } else if run.found {
         FINDINGS

@@ -127,7 +127,9 @@ impl Capture {
             return Self::from_reader(Box::new(io::stdin()), "standard input", file);
         }
         if path.is_dir() {
-            return Err(ReadError::Io(io::Error::other("it is a directory")));
+            return Err(ReadError::Io(io::Error::other(
+                "it is a directory: name the captures in it, as DIRECTORY/*.pcap",
+            )));
         }
         Self::from_reader(Box::new(File::open(path)?), &name, file)
     }
