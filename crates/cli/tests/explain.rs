@@ -144,7 +144,7 @@ fn bad_input_gets_a_message_and_a_status() {
     let said = explain(&[&unknown]);
     assert!(complaint(&said).contains("link type 147 is not known"));
     assert_eq!(said.status.code(), Some(3));
-    let said = explain(&[&unknown, &&path("whole.pcap", &whole)]);
+    let said = explain(&[&unknown, &path("whole.pcap", &whole)]);
     assert_eq!(said.status.code(), Some(4), "{}", complaint(&said));
     let output = explain(&["--fail-on", "nonsense", &cut]);
     assert_eq!(output.status.code(), Some(2));
