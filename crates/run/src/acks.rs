@@ -33,6 +33,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(250);
 const ONE_WAY: u32 = 2;
 /// How long to wait for the answer to a probe. The program's next probe starts another wait.
 const PROBE: Duration = Duration::from_secs(60);
+/// After a probe, the pause before the next one is looked at.
+const AFTER_PROBE: Duration = Duration::from_millis(64);
 /// A remote that sent something this recently is not probed.
 const FRESH: Duration = Duration::from_secs(1);
 /// From this delay on ICMP errors are checked as well.
@@ -198,10 +200,15 @@ impl<'a> Acks<'a> {
             if Box::pin(self.remote_lives()).await {
                 self.ledger.unanswered.set(false);
                 self.acknowledge();
-            } else {
-                // The next probe tries again.
-                Box::pin(sleep(FIRST_LOOK)).await;
+                if self.window_is_closed() {
+                    // The program retransmits what the host's socket has no room for. A kernel acknowledges what it has received,
+                    // too, and closes its window.
+                    let _over = self.program.acknowledge(u64::MAX, self.fin_sure.get());
+                }
             }
+            // An answer stays wanted where something is still not acknowledged: data that is written soon, a FIN behind data
+            // that waits. After a remote that does not answer the next probe tries again.
+            Box::pin(sleep(AFTER_PROBE)).await;
         }
     }
 

@@ -23,6 +23,7 @@ mod policy;
 mod report;
 mod silence;
 mod sockets;
+mod stalled;
 mod support;
 mod tricks;
 mod vanished;
