@@ -64,7 +64,7 @@ impl Size {
         match std::env::var("LASTACK_HOSTILE").as_deref() {
             Ok("full") => Self { is_full: true, packets: 100_000, rate: 20_000, flight: 2_600_000 },
             Ok(other) => panic!("LASTACK_HOSTILE is {other:?}, not \"full\""),
-            Err(_) => Self { is_full: false, packets: 2000, rate: 10_000, flight: 200_000 },
+            Err(_) => Self { is_full: false, packets: 2000, rate: 10_000, flight: 60_000 },
         }
     }
 }
@@ -146,7 +146,7 @@ fn play(attack: &Attack, size: &Size, ground: &Ground<'_>, pid: u32, client: &mu
     let before = resident(pid);
     let second = cost(&mut hostile, filled..filled + size.packets);
     let memory = [before, resident(pid)];
-    let round_trip = (0..5).map(|_| client.round_trip()).max().unwrap();
+    let round_trip = (0..5).map(|_| client.round_trip(pid)).max().unwrap();
     let hostile = Cost { packets: first.packets + second.packets, cpu: first.cpu + second.cpu };
     Figures { name: attack.name, ordinary: benign, hostile, memory, round_trip }
 }

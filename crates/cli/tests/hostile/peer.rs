@@ -68,6 +68,10 @@ impl Peer {
                 }
                 window = u32::from(header.window) << 7;
                 let last = header.seq.wrapping_add(len as u32);
+                // The queue of the interface has dropped the ACK.
+                if len > 0 && self.ack.wrapping_sub(last) < 1 << 30 {
+                    link.send(&self.ack(0, TcpOptions::default()));
+                }
                 if len > 0 && last.wrapping_sub(sent) < 1 << 30 && last != sent {
                     sent = last;
                     due.push_back((Instant::now() + RTT, last));
@@ -81,7 +85,11 @@ impl Peer {
             if flight >= want {
                 return flight;
             }
-            assert!(Instant::now() < end, "{flight} bytes in flight, and no more");
+            assert!(
+                Instant::now() < end,
+                "{flight} bytes in flight, and no more: {self:?}, acknowledged {acked}, window {window}, {} wait",
+                due.len()
+            );
             while let Some((_, last)) = due.front().copied().filter(|(at, _)| *at <= Instant::now()) {
                 due.pop_front();
                 self.ack = last;
