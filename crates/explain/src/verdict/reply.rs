@@ -213,7 +213,12 @@ impl Case<'_> {
                 ),
             );
         let idle = gap > 50 * MS;
+        // The host did not answer at first: it was starting anew, or the path was broken.
+        let repeated = self.side(1 - own).stuck;
+        let silent = repeated.sends >= 3 && reset.trigger.is_some_and(|pkt| pkt.seq == repeated.seq);
         draft
+            .also_if(silent, Cause::SilentDrop, &[trigger])
+            .alternative(Cause::SilentDrop, if silent { 0.15 } else { 0.0 })
             .alternative(Cause::StateExpired, if gap >= SECOND { 0.25 } else { 0.1 })
             .alternative(Cause::KeepaliveRace, if idle && !self.is_client(own) { 0.12 } else { 0.02 })
             .alternative(Cause::InlineReset, if gap < SECOND { 0.15 } else { 0.0 })
