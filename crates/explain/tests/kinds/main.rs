@@ -1,14 +1,14 @@
 //! Kinds of ends that the captures of `captures/lab` do not have: other operating systems, long timers, middle boxes. Each is written
 //! packet by packet, and judged whole and damaged.
 
+mod ends;
+mod packet;
 mod script;
 
-use script::{ACK, C, Os, RST, S, SYN, Script, Segment};
+use packet::{ACK, Change, RST, SYN};
+use script::{C, Os, S, Script, Segment};
 
 use Os::{Linux, Mac, Windows};
-
-/// What is done to the packets of a script; `false` drops the packet.
-type Damage = fn(usize, &mut (i64, Vec<u8>)) -> bool;
 
 /// A kind of end: its name, the causes that are right (the first is the truth), the parties, and the packets.
 struct Kind {
@@ -509,7 +509,7 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-const DAMAGES: &[(&str, Damage)] = &[
+const DAMAGES: &[(&str, Change)] = &[
     ("whole", |_, _| true),
     ("96 bytes of each packet", |_, packet| {
         packet.1.truncate(96);
@@ -521,7 +521,7 @@ const DAMAGES: &[(&str, Damage)] = &[
     }),
 ];
 
-fn judge(kind: &Kind, damage: Damage) -> Result<String, String> {
+fn judge(kind: &Kind, damage: Change) -> Result<String, String> {
     let records = (kind.script)().records(damage);
     let resets = |record: &&serde_json::Value| record["rst_frames"].as_array().map_or(0, Vec::len);
     let Some(record) = records.iter().rev().max_by_key(resets) else { return Err("no record".into()) };

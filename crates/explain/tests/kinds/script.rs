@@ -1,14 +1,7 @@
 //! A connection written packet by packet, as a capture near the client shows it, by the habits of three operating systems.
 
-use lastack_explain::record::Writer;
-use lastack_explain::{Explainer, Frame, Options, RawPacket};
+use crate::packet::{ACK, Change, FIN, PSH, RST, SYN, Tcp, records, write};
 use serde_json::Value;
-
-pub const FIN: u8 = 1;
-pub const SYN: u8 = 2;
-pub const RST: u8 = 4;
-pub const PSH: u8 = 8;
-pub const ACK: u8 = 16;
 
 /// What a stack writes into its packets.
 #[derive(Clone, Copy, PartialEq)]
@@ -224,64 +217,15 @@ impl Script {
     }
 
     /// The records of all connections.
-    pub fn records(&self, change: fn(usize, &mut (i64, Vec<u8>)) -> bool) -> Vec<Value> {
-        let mut explainer = Explainer::new(Options { all: true, ..Options::default() });
-        for (place, packet) in self.packets.iter().enumerate() {
-            let mut packet = packet.clone();
-            let length = packet.1.len() as u32;
-            if change(place, &mut packet) {
-                explainer.packet(&RawPacket {
-                    frame: Frame::new(0, place as u64 + 1),
-                    time: packet.0,
-                    timed: true,
-                    link: 101,
-                    interface: 0,
-                    data: &packet.1,
-                    length,
-                    comment: None,
-                    vantage: 0,
-                });
-            }
-        }
-        explainer.finish();
-        let writer = Writer { digits: 6, ..Writer::default() };
-        let ready: Vec<_> = explainer.ready().collect();
-        ready
-            .iter()
-            .map(|explained| serde_json::to_value(writer.connection(explained, &[])).unwrap())
-            .collect()
+    pub fn records(&self, change: Change) -> Vec<Value> {
+        records(&self.packets, change)
     }
 }
 
 /// The packet as raw IP.
 fn frame(ends: &[End; 2], from: usize, segment: &Segment, payload: &[u8]) -> Vec<u8> {
     let (own, peer) = (&ends[from], &ends[1 - from]);
-    let mut options = Vec::new();
-    if segment.flags & SYN != 0 {
-        options.extend([2, 4, 5, 180, 4, 2, 1, 3, 3, 7]);
-    }
-    if let Some(value) = segment.tsval {
-        options.extend([1, 1, 8, 10]);
-        options.extend(value.to_be_bytes());
-        options.extend([0; 4]);
-    }
-    options.resize(options.len().next_multiple_of(4), 0);
-    let mut tcp = Vec::new();
-    tcp.extend(own.port.to_be_bytes());
-    tcp.extend(peer.port.to_be_bytes());
-    tcp.extend(segment.seq.to_be_bytes());
-    tcp.extend(segment.ack.to_be_bytes());
-    tcp.extend([((20 + options.len()) << 2) as u8, segment.flags]);
-    tcp.extend(segment.window.to_be_bytes());
-    tcp.extend([0; 4]);
-    tcp.extend(options);
-    tcp.extend_from_slice(payload);
-    let mut ip = vec![0x45, 0];
-    ip.extend(((20 + tcp.len()) as u16).to_be_bytes());
-    ip.extend(segment.ident.to_be_bytes());
-    ip.extend([0x40, 0, segment.ttl, 6, 0, 0]);
-    ip.extend(own.addr);
-    ip.extend(peer.addr);
-    ip.extend(tcp);
-    ip
+    let &Segment { flags, seq, ack, window, ttl, ident, tsval } = segment;
+    let (src, dst) = ((own.addr, own.port), (peer.addr, peer.port));
+    write(&Tcp { src, dst, seq, ack, flags, window, ttl, ident, tsval, sack: None, payload })
 }

@@ -1,16 +1,8 @@
 //! Ends of connections that other systems and devices make, as packets that are written here: what the laboratory of Linux
 //! hosts cannot show.
 
-use lastack_explain::read::RawPacket;
-use lastack_explain::record::Writer;
-use lastack_explain::{Explainer, Frame, Options};
+use crate::packet::{ACK, FIN, PSH, RST, SYN, Tcp, explained, records, write};
 use serde_json::Value;
-
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const PSH: u8 = 8;
-const ACK: u8 = 16;
 
 /// The first sequence number of each end.
 const START: [u32; 2] = [1_000_000, 7_000_000];
@@ -63,17 +55,6 @@ struct Talk {
     ports: Option<[u16; 2]>,
 }
 
-fn sum(words: impl Iterator<Item = u8>) -> u16 {
-    let mut total = 0_u32;
-    for (index, byte) in words.enumerate() {
-        total += u32::from(byte) << (8 * (1 - index % 2));
-    }
-    while total > 0xffff {
-        total = (total & 0xffff) + (total >> 16);
-    }
-    !(total as u16)
-}
-
 impl Talk {
     /// A connection whose handshake took this long.
     fn opened(rtt: f64) -> Self {
@@ -91,84 +72,40 @@ impl Talk {
     fn bytes(&self, packet: &Packet, ident: u16) -> Vec<u8> {
         let ports = self.ports.unwrap_or([40_000, 8021]);
         let (own, peer) = (packet.from, 1 - packet.from);
-        let addresses = [[10, 0, 0, 1], [192, 0, 2, 9]];
-        let seq = START[own].wrapping_add(packet.seq);
+        let end = |end: usize| ([[10, 0, 0, 1], [192, 0, 2, 9]][end], ports[end]);
         let has_ack = packet.flags & ACK != 0 || packet.stale_ack;
-        let ack = if has_ack { START[peer].wrapping_add(packet.ack) } else { 0 };
-        let mut options = Vec::new();
-        if packet.flags & SYN != 0 {
-            options.extend([2, 4, 5, 180, 1, 1, 4, 2]);
-        }
-        if packet.timestamp {
-            let clock = 5000 + u32::from(ident) * 10;
-            options.extend([1, 1, 8, 10]);
-            options.extend(clock.to_be_bytes());
-            options.extend([0; 4]);
-        }
-        if let Some(edges) = packet.sack {
-            options.extend([1, 1, 5, 10]);
-            edges.iter().for_each(|edge| options.extend((START[peer] + edge).to_be_bytes()));
-        }
-        let mut tcp = [ports[own].to_be_bytes(), ports[peer].to_be_bytes()].concat();
-        tcp.extend(seq.to_be_bytes());
-        tcp.extend(ack.to_be_bytes());
-        tcp.extend([((20 + options.len()) / 4 * 16) as u8, packet.flags]);
-        tcp.extend(packet.window.to_be_bytes());
-        tcp.extend([0; 4]);
-        tcp.extend(options);
-        tcp.extend(packet.data);
-        tcp.extend(vec![0; packet.zeros]);
-        let head = [0, 6, (tcp.len() >> 8) as u8, tcp.len() as u8];
-        let pseudo = addresses[own].into_iter().chain(addresses[peer]).chain(head);
-        let checksum = sum(pseudo.chain(tcp.iter().copied())).to_be_bytes();
-        tcp[16..18].copy_from_slice(&checksum);
-        let mut ip = vec![0x45, 0];
-        ip.extend((20 + tcp.len() as u16).to_be_bytes());
-        ip.extend(ident.to_be_bytes());
-        ip.extend([0x40, 0, packet.ttl, 6, 0, 0]);
-        ip.extend(addresses[own]);
-        ip.extend(addresses[peer]);
-        let checksum = sum(ip.iter().copied()).to_be_bytes();
-        ip[10..12].copy_from_slice(&checksum);
-        ip.extend(tcp);
-        ip
+        let payload = if packet.zeros > 0 { &[0; 4096][..packet.zeros] } else { packet.data };
+        write(&Tcp {
+            src: end(own),
+            dst: end(peer),
+            seq: START[own].wrapping_add(packet.seq),
+            ack: if has_ack { START[peer].wrapping_add(packet.ack) } else { 0 },
+            flags: packet.flags,
+            window: packet.window,
+            ttl: packet.ttl,
+            ident,
+            tsval: packet.timestamp.then(|| 5000 + u32::from(ident) * 10),
+            sack: packet.sack.map(|edges| edges.map(|edge| START[peer] + edge)),
+            payload,
+        })
     }
 
     /// The record of the connection; the capture ends `rest` seconds after the last packet.
     fn explain(&self, rest: i64) -> Value {
-        let mut explainer = Explainer::new(Options { all: true, ..Options::default() });
         let (mut time, mut counts) = (1_700_000_000_000 * MS, [100_u16, 9000]);
-        let mut number = 0;
-        let mut give = |data: &[u8], time: i64| {
-            number += 1;
-            explainer.packet(&RawPacket {
-                frame: Frame::new(0, number),
-                time,
-                timed: true,
-                link: 101,
-                interface: 0,
-                data,
-                length: data.len() as u32,
-                comment: None,
-                vantage: 0,
-            });
-        };
+        let mut packets = Vec::new();
         for packet in &self.packets {
             time += (packet.after * MS as f64) as i64;
             counts[packet.from] += 1;
             let ident = if packet.ident == 1 { counts[packet.from] } else { packet.ident };
-            give(&self.bytes(packet, ident), time);
+            packets.push((time, self.bytes(packet, ident)));
         }
         if rest > 0 {
             let other = Self { ports: Some([50_000, 9]), ..Self::default() };
             let syn = packet(0., 0, SYN, 0, 0);
-            give(&other.bytes(&syn, 1), time + rest * 1000 * MS);
+            packets.push((time + rest * 1000 * MS, other.bytes(&syn, 1)));
         }
-        explainer.finish();
-        let writer = Writer { digits: 6, ..Writer::default() };
-        let ready: Vec<_> = explainer.ready().collect();
-        let mut records =
-            ready.iter().map(|explained| serde_json::to_value(writer.connection(explained, &[])).unwrap());
+        let mut records = records(&packets, |_, _| true).into_iter();
         let wanted = format!("192.0.2.9:{}", self.ports.unwrap_or([0, 8021])[1]);
         records
             .find(|record| record["server"] == wanted)
@@ -405,31 +342,19 @@ fn an_abort_of_the_host_over_another_path_is_the_hosts() {
 /// Connections that one event ends were idle for as long as each other: the event is the fact, not a timer.
 #[test]
 fn a_group_that_ends_at_once_says_so() {
-    let mut explainer = Explainer::new(Options { all: true, ..Options::default() });
-    let mut number = 0;
+    let mut packets = Vec::new();
     let mut talk = Talk::opened(1.);
     asked(&mut talk).add(Packet { window: 0, ..packet(33_000., 1, RST | ACK, 1001, 41) });
     let mut time = 1_700_000_000_000 * MS;
     for (place, sent) in talk.packets.iter().enumerate() {
         time += (sent.after * MS as f64) as i64;
         for client in 0..3 {
-            number += 1;
             let other = Talk { ports: Some([40_000 + client, 8021]), ..Talk::default() };
-            let data = other.bytes(sent, 100 + place as u16);
-            explainer.packet(&RawPacket {
-                frame: Frame::new(0, number),
-                time: time + i64::from(client) * MS / 10,
-                timed: true,
-                link: 101,
-                interface: 0,
-                data: &data,
-                length: data.len() as u32,
-                comment: None,
-                vantage: 0,
-            });
+            let later = i64::from(client) * MS / 10;
+            packets.push((time + later, other.bytes(sent, 100 + place as u16)));
         }
     }
-    explainer.finish();
+    let mut explainer = explained(&packets, |_, _| true);
     let ended: Vec<_> = explainer.ready().collect();
     let groups = explainer.groups_of(&ended);
     assert_eq!(groups.len(), 1, "{groups:?}");
@@ -438,29 +363,14 @@ fn a_group_that_ends_at_once_says_so() {
 
 /// The causes of connections to these ports, each of one packet that is captured three times.
 fn causes_of(ports: std::ops::Range<u16>, packet: Packet) -> Vec<String> {
-    let mut explainer = Explainer::new(Options { all: true, ..Options::default() });
+    let mut packets = Vec::new();
     for (place, port) in ports.enumerate() {
         let talk = Talk { ports: Some([40_000, port]), ..Talk::default() };
-        let data = talk.bytes(&packet, 700 + port);
-        for copy in 0..3 {
-            explainer.packet(&RawPacket {
-                frame: Frame::new(0, 3 * place as u64 + copy + 1),
-                time: 1_700_000_000_000 * MS + place as i64 * 20 * MS + copy as i64 * 2000,
-                timed: true,
-                link: 101,
-                interface: 0,
-                data: &data,
-                length: data.len() as u32,
-                comment: None,
-                vantage: 0,
-            });
-        }
+        let time = 1_700_000_000_000 * MS + place as i64 * 20 * MS;
+        packets.extend((0..3).map(|copy| (time + copy * 2000, talk.bytes(&packet, 700 + port))));
     }
-    explainer.finish();
-    let writer = Writer { digits: 6, ..Writer::default() };
-    let ready: Vec<_> = explainer.ready().collect();
-    let record = |explained| serde_json::to_value(writer.connection(explained, &[])).unwrap();
-    ready.iter().map(|explained| record(explained)["cause"].as_str().unwrap().to_owned()).collect()
+    let records = records(&packets, |_, _| true);
+    records.iter().map(|record| record["cause"].as_str().unwrap().to_owned()).collect()
 }
 
 /// A scan is one though its probes are dropped, or only the answers are in the capture.
