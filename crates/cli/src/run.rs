@@ -82,7 +82,7 @@ pub struct RunArgs {
     pub fail_on: Vec<FailOn>,
 
     /// Forward a port of this host to a port on which the program listens: [ADDRESS:]HOSTPORT[:PORT], on this host's
-    /// loopback without ADDRESS; PORT/udp: datagrams; auto, auto/udp: every port on which the program listens (repeatable)
+    /// loopback without ADDRESS; 9000-9010: a range; PORT/udp: datagrams; auto, auto/udp: every port on which the program listens (repeatable)
     #[arg(short, long, value_name = "PORT", help_heading = "Ports and destinations")]
     pub publish: Vec<Published>,
 

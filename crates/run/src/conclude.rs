@@ -7,7 +7,7 @@ use lastack_wire::icmp::IcmpError;
 
 use crate::flight::SETTLED;
 use crate::host::tcp_info;
-use crate::inject::Flow;
+use crate::inject::{AtSyn, Flow};
 use crate::policy::Decision;
 use crate::proxy::Destination;
 use crate::report::{By, Context, Path, Proto, Record};
@@ -22,6 +22,8 @@ pub(crate) enum Screened {
     Answered(Option<String>, IcmpError),
     /// Dropped silently.
     Swallowed,
+    /// Relayed after this time.
+    Late(std::time::Duration),
 }
 
 /// Max flows of datagrams whose verdict is cached.
@@ -43,7 +45,8 @@ impl Run {
             all.clear();
         }
         // What a black hole lets through later is decided packet by packet.
-        let later = if matches!(screened, Screened::Swallowed) { Screened::Passes } else { screened.clone() };
+        let first_alone = matches!(screened, Screened::Swallowed | Screened::Late(_));
+        let later = if first_alone { Screened::Passes } else { screened.clone() };
         all.insert(flow, later);
         screened
     }
@@ -57,6 +60,7 @@ impl Run {
         let faults = self.inject.connection(flow, Some(actual.ip()), context.name.as_deref());
         match faults.answer(&self.inject, &flow) {
             None => Screened::Passes,
+            Some(AtSyn::Late(until)) => Screened::Late(until.saturating_sub(self.inject.elapsed())),
             Some(answer) => match answer.icmp(v6) {
                 Some(error) => Screened::Answered(None, error),
                 None => Screened::Swallowed,
@@ -64,10 +68,25 @@ impl Run {
         }
     }
 
-    /// Whether the policy denies a ping.
+    /// Whether the policy denies a ping; counts it.
     pub(crate) fn denies_ping(&self, to: IpAddr) -> bool {
+        if self.plan.policy.is_empty() {
+            return false;
+        }
         let decision = self.plan.policy.decide(None, (to, 0).into(), None, self.name_of(to).as_deref());
-        matches!(decision, Decision::Denied(_))
+        let count = |option: &str, denied: bool| {
+            self.report.count(|summary| {
+                let echo = &mut summary.echo;
+                let counts = if denied { &mut echo.denied } else { &mut echo.would_deny };
+                *counts.entry(option.to_owned()).or_default() += 1;
+            });
+            denied
+        };
+        match decision {
+            Decision::Allowed => false,
+            Decision::Denied(option) => count(&option, true),
+            Decision::WouldBeDenied(option) => count(&option, false),
+        }
     }
 
     /// The context of a connection or flow of the program that begins now. The process is looked up at once, as it may
@@ -152,7 +171,9 @@ impl Run {
         }
         let flow = Flow::new(record.proto, record.local, record.remote);
         self.screened.borrow_mut().remove(&flow);
-        record.context.injected.extend(self.inject.leave(&flow));
+        let (injected, lost) = self.inject.leave(&flow);
+        record.context.injected.extend(injected);
+        record.lose_datagrams(lost);
         let ours = record.context.denied.is_some()
             || !record.context.injected.is_empty()
                 && (!record.outcome.is_fine() || !record.context.questions.is_empty());

@@ -30,6 +30,8 @@ pub struct FlowAccount {
     /// The header fields of the program's last datagram.
     ip: Cell<IpFields>,
     verdict: RefCell<Option<Verdict>>,
+    /// The last report that a datagram was too large for the path, and its sender.
+    too_big: Cell<Option<(IcmpError, Option<IpAddr>)>>,
     /// Another port of the remote has answered.
     answered_elsewhere: Cell<bool>,
     note: RefCell<Option<String>>,
@@ -75,6 +77,7 @@ impl FlowAccount {
             receiving_rate: Meter::default(),
             ip: Cell::new(IpFields { hop_limit: 64, traffic_class: 0, dont_fragment: false }),
             verdict: RefCell::default(),
+            too_big: Cell::default(),
             answered_elsewhere: Cell::new(false),
             note: RefCell::default(),
             context: RefCell::default(),
@@ -144,6 +147,12 @@ impl FlowAccount {
         *self.verdict.borrow_mut() = Some(Verdict::Failed(failure.clone()));
     }
 
+    /// A datagram was too large for the path; a smaller one gets through.
+    pub fn too_big(&self, error: IcmpError, from: Option<IpAddr>) {
+        self.last.set(self.opened.clock.elapsed());
+        self.too_big.set(Some((error, from)));
+    }
+
     /// lastack itself answers.
     pub fn refused_here(&self, place: Route, gateway: Option<IpAddr>) {
         let v6 = self.remote.is_ipv6();
@@ -190,7 +199,10 @@ impl FlowAccount {
         record.facts.sibling = self.answered_elsewhere.get();
         record.ended = self.opened.after(self.last.get());
         match self.verdict.borrow().as_ref() {
-            None => self.report_no_answer(&mut record),
+            None => match self.too_big.get().filter(|_| !self.has_answered()) {
+                Some((error, from)) => tell_too_big(&mut record, error, from),
+                None => self.report_no_answer(&mut record),
+            },
             Some(Verdict::Failed(failure)) => tell_failure(&mut record, failure),
             Some(Verdict::Ours(_, _, place)) => tell_place(&mut record, *place),
             Some(Verdict::Ruled(error)) => {
@@ -208,12 +220,22 @@ impl FlowAccount {
     /// Notes that the remote never answered, and the number of attempts.
     fn report_no_answer(&self, record: &mut Record) {
         let sent = self.sent.get().datagrams;
-        if record.verdict().cause != Cause::NoAnswer {
+        if sent == 0 || record.verdict().cause != Cause::NoAnswer {
             return;
         }
         let times = if sent == 1 { "1 datagram".to_owned() } else { format!("{sent} datagrams") };
         let silence = format!("no answer from {} ({times} sent)", self.remote);
         record.note = Some(record.note.take().map_or(silence.clone(), |note| format!("{silence}; {note}")));
+    }
+}
+
+/// Nothing that was sent fitted the path, and nothing came back.
+fn tell_too_big(record: &mut Record, error: IcmpError, from: Option<IpAddr>) {
+    record.outcome = Outcome::Unreachable;
+    record.by = if from.is_some() { By::Network } else { By::Host };
+    record.icmp = Some(IcmpSaid { error, from });
+    if let Some(mtu) = error.mtu() {
+        record.note = Some(format!("a datagram was larger than the path carries ({mtu} bytes)"));
     }
 }
 
@@ -311,6 +333,19 @@ mod tests {
         let elsewhere = account("192.0.2.7:69");
         elsewhere.answered_elsewhere();
         assert_eq!(elsewhere.record().verdict().cause, Cause::Answered);
+    }
+
+    #[test]
+    fn a_datagram_too_large_for_the_path_is_why_nothing_came_back() {
+        let account = account();
+        account.too_big(IcmpError::packet_too_big(false, 1400), Some("192.0.2.1".parse().unwrap()));
+        let record = account.record();
+        assert_eq!((record.verdict().cause, record.by), (Cause::IcmpTooBig, By::Network));
+        assert_eq!(record.verdict().severity, lastack_causes::Severity::Suspicious);
+        assert!(record.note.unwrap().contains("1400"));
+        account.sent(1300, 1);
+        account.received(5, 1);
+        assert_eq!(account.record().verdict().cause, Cause::Answered);
     }
 
     #[test]

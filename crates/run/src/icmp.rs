@@ -18,6 +18,7 @@ use super::closing::Live;
 use super::plan::Route;
 use crate::host::ping::{Heard, NotSent, Ping};
 use crate::host::{Failure, Said};
+use crate::inject::{AtSyn, Flow};
 
 /// Max sockets for pings at once.
 const MAX_PINGS: usize = 1024;
@@ -28,6 +29,13 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// Source, destination and identifier of a ping.
 type Key = (IpAddr, IpAddr, u16);
+
+/// What an injected fault does to the first request of a ping.
+enum First {
+    Passes,
+    Lost,
+    Late(Duration),
+}
 
 struct Pings {
     run: Rc<Run>,
@@ -42,6 +50,8 @@ struct Asking {
     /// The time of the last request.
     last: Rc<Cell<Instant>>,
     slot: Slot,
+    /// The answer of an injected fault.
+    fault: Option<IcmpError>,
 }
 
 /// Relays the program's pings, until the link ends.
@@ -72,10 +82,33 @@ impl Pings {
             Route::LinkLocal => return self.unreachable(&request, IcmpError::admin_prohibited(v6), None),
             _ => return self.unreachable(&request, IcmpError::admin_prohibited(v6), None),
         };
-        let asking = match self.asking(&request, remote) {
-            Ok(asking) => asking,
-            Err(error) => return self.report_failure(&request, &error),
-        };
+        match self.asking(&request, remote) {
+            Ok((asking, delay)) => self.pass(asking, request, delay),
+            Err(error) => self.report_failure(&request, &error),
+        }
+    }
+
+    /// `delay`: a fault delays the first request, or suppresses it.
+    fn pass(self: &Rc<Self>, asking: Rc<Asking>, request: EchoRequest, delay: First) {
+        if let Some(error) = asking.fault {
+            return self.unreachable(&request, error, None);
+        }
+        match delay {
+            First::Passes => self.request(&asking, request),
+            First::Lost => {}
+            First::Late(delay) => {
+                let (pings, live) = (self.clone(), self.run.live.enter_quietly());
+                tokio::task::spawn_local(async move {
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => pings.request(&asking, request),
+                        () = live.closing() => {}
+                    }
+                });
+            }
+        }
+    }
+
+    fn request(&self, asking: &Asking, request: EchoRequest) {
         // lastack is not a hop: the host sends the fields that the program has set.
         let EchoRequest { hop_limit, traffic_class, dont_fragment, .. } = request;
         let ip = IpFields { hop_limit, traffic_class, dont_fragment };
@@ -85,10 +118,10 @@ impl Pings {
         }
     }
 
-    fn asking(self: &Rc<Self>, request: &EchoRequest, remote: IpAddr) -> io::Result<Rc<Asking>> {
+    fn asking(self: &Rc<Self>, request: &EchoRequest, remote: IpAddr) -> io::Result<(Rc<Asking>, First)> {
         let key = (request.remote, request.local, request.ident);
         if let Some(known) = self.pings.borrow().get(&key) {
-            return Ok(known.clone());
+            return Ok((known.clone(), First::Passes));
         }
         if self.pings.borrow().len() >= MAX_PINGS {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
@@ -99,14 +132,30 @@ impl Pings {
         let last = Rc::new(Cell::new(Instant::now()));
         let of_slot = last.clone();
         slot.watch(move || of_slot.get().elapsed());
-        let asking = Rc::new(Asking { ping, asked: RefCell::default(), last, slot });
+        let (flow, fault, first) = self.faults(request, remote);
+        let asking = Rc::new(Asking { ping, asked: RefCell::default(), last, slot, fault });
         self.pings.borrow_mut().insert(key, asking.clone());
         let (pings, of_task, live) = (self.clone(), asking.clone(), self.run.live.enter_quietly());
         tokio::task::spawn_local(async move {
             pings.listen(&of_task, &live).await;
             pings.pings.borrow_mut().remove(&key);
+            pings.run.inject.leave(&flow);
         });
-        Ok(asking)
+        Ok((asking, first))
+    }
+
+    /// The injected faults of a ping that begins: the answer to each request, and what happens to the first. The link
+    /// treats the others.
+    fn faults(&self, request: &EchoRequest, remote: IpAddr) -> (Flow, Option<IcmpError>, First) {
+        let (run, inject) = (&self.run, &self.run.inject);
+        let flow = Flow::of_ping(request.remote, request.ident, request.local);
+        let faults = inject.ping(flow, remote, run.name_of(request.local).as_deref());
+        match faults.answer(inject, &flow) {
+            None => (flow, None, First::Passes),
+            Some(AtSyn::Silence(_)) => (flow, None, First::Lost),
+            Some(AtSyn::Late(until)) => (flow, None, First::Late(until.saturating_sub(inject.elapsed()))),
+            Some(answer) => (flow, answer.icmp(request.local.is_ipv6()), First::Passes),
+        }
     }
 
     /// Passes answers on, until the ping is idle.

@@ -35,20 +35,36 @@ const MAX_LOOK: Duration = Duration::from_millis(250);
 /// Backlog of pending connections.
 const BACKLOG: i32 = 128;
 
-/// A port to publish: `[ADDRESS:]HOSTPORT[:PORT]`, or `[ADDRESS:]auto`, with `/udp` for datagrams.
+/// Ports to publish: `[ADDRESS:]HOSTPORT[:PORT]`, each port or `FIRST-LAST`, or `[ADDRESS:]auto`, with `/udp` for
+/// datagrams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// The address on which this host listens; loopback if not given.
     address: Option<IpAddr>,
-    /// This host's port and the program's; `None`: every port on which the program listens, under its own number.
-    ports: Option<(u16, u16)>,
+    /// This host's ports and the program's, first and last; `None`: every port on which the program listens, under its
+    /// own number.
+    ports: Option<(Ports, Ports)>,
     proto: Proto,
 }
 
 impl Published {
     /// A port of this host's address, which leads to a port of the program.
     pub fn port(address: IpAddr, outside: u16, inside: u16, proto: Proto) -> Self {
-        Self { address: Some(address), ports: Some((outside, inside)), proto }
+        Self { address: Some(address), ports: Some(((outside, outside), (inside, inside))), proto }
+    }
+
+    /// The pairs of a port of this host and one of the program; none for `auto`.
+    fn pairs(&self) -> impl Iterator<Item = (u16, u16)> {
+        let ranges = self.ports.map(|(outside, inside)| (outside.0..=outside.1).zip(inside.0..=inside.1));
+        ranges.into_iter().flatten()
+    }
+
+    /// Whether a port of this host would be published by both.
+    fn collides_with(&self, other: &Self) -> Option<u16> {
+        let ((first, ..), (second, ..)) = (self.ports?, other.ports?);
+        let port = first.0.max(second.0);
+        let alike = self.address == other.address && self.proto == other.proto;
+        (alike && port <= first.1.min(second.1)).then_some(port)
     }
 
     /// Whether it is every port on which the program listens.
@@ -73,10 +89,17 @@ impl FromStr for Published {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?} is not a port to publish: write 8080, 8080:80, 0.0.0.0:8080:80, [::1]:8080:80, 5353:53/udp, auto or auto/udp"
+                "{text:?} is not a port to publish: write 8080, 8080:80, 9000-9010, 0.0.0.0:8080:80, [::1]:8080:80, 5353:53/udp, auto or auto/udp"
             )
         };
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong);
+        let range = |text: &str| match text.split_once('-') {
+            Some((first, last)) => match (port(first)?, port(last)?) {
+                (first, last) if first <= last => Ok((first, last)),
+                _ => Err(wrong()),
+            },
+            None => port(text).map(|port| (port, port)),
+        };
         let (ends, proto) = match text.strip_suffix("/udp") {
             Some(ends) => (ends, Proto::Udp),
             None => (text.strip_suffix("/tcp").unwrap_or(text), Proto::Tcp),
@@ -95,12 +118,18 @@ impl FromStr for Published {
         };
         let ports = match rest.split_once(':') {
             _ if rest == "auto" => None,
-            Some((outside, inside)) => Some((port(outside)?, port(inside)?)),
-            None => Some((port(rest)?, port(rest)?)),
+            Some((outside, inside)) => Some((range(outside)?, range(inside)?)),
+            None => Some((range(rest)?, range(rest)?)),
         };
+        if ports.is_some_and(|(outside, inside)| outside.1 - outside.0 != inside.1 - inside.0) {
+            return Err(format!("{text:?} has two ranges of different length"));
+        }
         Ok(Self { address, ports, proto })
     }
 }
+
+/// The first and the last of a range of ports.
+type Ports = (u16, u16);
 
 /// A bound port of this host; connections are refused until it listens.
 #[derive(Debug)]
@@ -113,38 +142,64 @@ pub struct Bound {
 /// Binds the ports, so that errors appear before the program runs. `auto` has none yet.
 pub fn bind(published: &[Published]) -> anyhow::Result<Vec<Bound>> {
     let mut bound = Vec::new();
-    for wanted in published.iter().filter(|wanted| wanted.proto == Proto::Tcp) {
-        let Some((outside, inside)) = wanted.ports else { continue };
-        for address in addresses(wanted.address) {
-            let at = SocketAddr::new(address, outside);
-            match socket_at(at) {
-                Ok(socket) => bound.push(Bound { socket, at, inside }),
-                // A host without IPv6.
-                Err(error) if at.is_ipv6() && wanted.address.is_none() && is_missing(&error) => {}
-                Err(error) => {
-                    return Err(error)
-                        .with_context(|| format!("-p: cannot listen at {at}: choose another port"));
-                }
+    for (wanted, at, inside) in single_ports(published, Proto::Tcp) {
+        match socket_at(at) {
+            Ok(socket) => bound.push(Bound { socket, at, inside }),
+            // A host without IPv6.
+            Err(error) if at.is_ipv6() && wanted.address.is_none() && is_missing(&error) => {}
+            Err(error) => {
+                let cure = cure(&error);
+                return Err(error).with_context(|| format!("-p: cannot listen at {at}: {cure}"));
             }
         }
     }
     Ok(bound)
 }
 
+/// Each address and port of this host to publish for this protocol, and the program's port.
+fn single_ports(published: &[Published], proto: Proto) -> Vec<(&Published, SocketAddr, u16)> {
+    let mut all = Vec::new();
+    for wanted in published.iter().filter(|wanted| wanted.proto == proto) {
+        for (outside, inside) in wanted.pairs() {
+            let at = |address| (wanted, SocketAddr::new(address, outside), inside);
+            all.extend(addresses(wanted.address).into_iter().map(at));
+        }
+    }
+    all
+}
+
+/// What helps against this error of a bind.
+fn cure(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => "choose an address of this host",
+        Some(libc::EMFILE | libc::ENFILE) => "publish fewer ports, or raise ulimit -n",
+        Some(libc::EACCES) => "choose a port from 1024 on, or run it as root",
+        _ => "choose another port",
+    }
+}
+
+/// Rejects a port of this host that is published twice.
+pub fn reject_duplicates(published: &[Published]) -> anyhow::Result<()> {
+    for (at, one) in published.iter().enumerate() {
+        if let Some(port) = published[..at].iter().find_map(|other| one.collides_with(other)) {
+            anyhow::bail!(
+                "-p: port {port} of this host is published twice: choose another port for one of them"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Binds the ports of datagrams.
 pub fn bind_datagrams(published: &[Published]) -> anyhow::Result<Vec<PublishedPort>> {
     let mut bound = Vec::new();
-    for wanted in published.iter().filter(|wanted| wanted.proto == Proto::Udp) {
-        let Some((outside, inside)) = wanted.ports else { continue };
-        for address in addresses(wanted.address) {
-            let at = SocketAddr::new(address, outside);
-            match PublishedPort::bind(at, inside) {
-                Ok(port) => bound.push(port),
-                Err(error) if at.is_ipv6() && wanted.address.is_none() && is_missing(&error) => {}
-                Err(error) => {
-                    return Err(error)
-                        .with_context(|| format!("-p: cannot receive at {at}/udp: choose another port"));
-                }
+    for (wanted, at, inside) in single_ports(published, Proto::Udp) {
+        match PublishedPort::bind(at, inside) {
+            Ok(port) => bound.push(port),
+            Err(error) if at.is_ipv6() && wanted.address.is_none() && is_missing(&error) => {}
+            Err(error) => {
+                let cure = cure(&error);
+                return Err(error).with_context(|| format!("-p: cannot receive at {at}/udp: {cure}"));
             }
         }
     }
@@ -423,6 +478,8 @@ mod tests {
         let of = |text: &str| {
             let Published { address, ports, proto } = text.parse().unwrap();
             assert_eq!(proto == Proto::Udp, text.ends_with("/udp"), "{text}");
+            let single = |(first, last): Ports| if first == last { first } else { panic!("{text}") };
+            let ports = ports.map(|(outside, inside)| (single(outside), single(inside)));
             (address.map(|address| address.to_string()), ports)
         };
         assert_eq!(of("8080"), (None, Some((8080, 8080))));
@@ -437,6 +494,28 @@ mod tests {
         for wrong in ["", "http", "0", "80:", ":80", "1.2.3:80", "[::1]", "80:x", "70000"] {
             assert!(wrong.parse::<Published>().unwrap_err().contains("0.0.0.0:8080:80"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn ranges_of_ports_are_published_one_by_one() {
+        let pairs = |text: &str| text.parse::<Published>().unwrap().pairs().collect::<Vec<_>>();
+        assert_eq!(pairs("9000-9002"), [(9000, 9000), (9001, 9001), (9002, 9002)]);
+        assert_eq!(pairs("[::1]:9000-9001:80-81/udp"), [(9000, 80), (9001, 81)]);
+        assert_eq!(pairs("auto"), []);
+        for wrong in ["9002-9000", "9000-", "-9000", "9000-9001:80"] {
+            assert!(wrong.parse::<Published>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_published_once() {
+        let duplicate = |published: &[&str]| {
+            let published: Vec<Published> = published.iter().map(|text| text.parse().unwrap()).collect();
+            reject_duplicates(&published).map_err(|error| error.to_string())
+        };
+        assert_eq!(duplicate(&["8080", "8080/udp", "0.0.0.0:8080", "auto", "auto", "8081-8090"]), Ok(()));
+        assert!(duplicate(&["8080:80", "8080:81"]).unwrap_err().contains("port 8080"));
+        assert!(duplicate(&["8080-8085", "8083-8090"]).unwrap_err().contains("port 8083"));
     }
 
     #[test]

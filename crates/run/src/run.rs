@@ -152,6 +152,7 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     let descriptors = Descriptors::prepare()?;
     let report = Reporter::new(plan.report.clone())?;
     let outputs = Outputs::open(&plan)?;
+    inward::reject_duplicates(&plan.published)?;
     let bound = inward::bind(&plan.published)?;
     let datagrams = inward::bind_datagrams(&plan.published)?;
     let api = plan.place.api_socket.as_deref().map(ApiSocket::open).transpose()?;

@@ -279,14 +279,8 @@ async fn answer_by_fault(
             run.record(account.answered_by_fault(Some(error), false));
             syn.unreachable(error, run.plan.gateway(v6));
         }
-        AtSyn::Silence(until) => {
-            let over = run.report.began().clock.checked_add(until).map(Instant::from_std);
-            let healed = async {
-                match over {
-                    Some(over) => tokio::time::sleep_until(over).await,
-                    None => std::future::pending().await,
-                }
-            };
+        AtSyn::Silence(until) | AtSyn::Late(until) => {
+            let healed = tokio::time::sleep(until.saturating_sub(run.inject.elapsed()));
             tokio::select! {
                 () = healed => return Some(syn),
                 _ = syn.closed() => {}
@@ -355,43 +349,42 @@ async fn accept(
 
 /// Accepts the program's connection, and relays both.
 async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Faults) {
-    let Open { syn, connected, slot, live } = open;
-    let (Connected { stream: host, reset, max_segment }, live) = (connected, &live);
+    let Open { syn, connected: Connected { stream: host, reset, max_segment }, slot, live } = open;
     let flow = flow_of(&syn);
     let _over = host.set_nodelay(true);
     let registered = run.headers.register((syn.peer_addr(), syn.local_addr()), &host);
-    let Some(program) = accept(run, syn, (&host, max_segment), account, live).await else { return };
-    // The kernels of both ends have already applied Nagle's algorithm as configured. Fails only on a connection that is
-    // over, which the relay sees.
+    let Some(program) = accept(run, syn, (&host, max_segment), account, &live).await else { return };
+    // The kernels of both ends have applied Nagle's algorithm. Fails only on a connection that is over.
     let _over = program.set_nodelay(true);
     let relay = Relay::new(&program, &host, &account.ledger, &run.inner, &run.seen.urgent, flow, reset);
     if !run.plan.published.is_empty() {
         account.ledger.course.announce_to(run.announced.clone());
     }
     run.report.opened(|| account.relayed(None, &program, &host, run.path(&host)));
+    account.may_be_evicted(&slot);
     let gate = &account.ledger.gate;
     faults.prepare(gate, run.inject.elapsed());
-    account.may_be_evicted(&slot);
+    let faulty = FaultFlow::new(Proto::Tcp, flow.program, flow.remote);
     let acted = async {
         if faults.is_empty() {
             return std::future::pending().await;
         }
         // On the heap, as few connections have faults.
-        let act = Box::pin(async {
-            let faulty = FaultFlow::new(Proto::Tcp, flow.program, flow.remote);
+        Box::pin(async {
             let passed = |side| match side {
                 Side::Program => account.ledger.to_remote.get(),
                 Side::Remote => account.ledger.from_remote.get(),
             };
             faults.act(&run.inject, &faulty, gate, &program, passed, || relay.reset_remote()).await
-        });
-        act.await
+        })
+        .await
     };
     let over = tokio::select! {
-        over = carry(&relay, account, live) => over,
+        over = carry(&relay, account, &live) => over,
         held = acted => Some(Over::Injected(held)),
         () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
+    faults.count_late_fins(&run.inject, &faulty, gate);
     run.record(account.relayed(over.as_ref(), &program, &host, run.path(&host)));
     run.seen.urgent.forget(&flow.into());
     match over {
@@ -417,7 +410,7 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
             let waits = relay.is_waiting();
             drop(registered);
             drop(host);
-            Box::pin(end_as_the_host_did(run, &program, flow, errno, waits, live)).await;
+            Box::pin(end_as_the_host_did(run, &program, flow, errno, waits, &live)).await;
         }
         _ => {}
     }

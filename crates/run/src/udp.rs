@@ -120,7 +120,13 @@ impl Flows {
                 }
                 Screened::Passes => self.pass_up(first, scoped(to, &self.run.plan.source), group),
                 Screened::Answered(denied, error) => self.answer_by_rule(denied, error, group),
-                Screened::Swallowed => {}
+                // The flow is recorded, though nothing is sent.
+                Screened::Swallowed => {
+                    if let Ok(mapping) = self.mapping(first.remote, to.ip()) {
+                        mapping.account(first.local, &self.run);
+                    }
+                }
+                Screened::Late(delay) => self.pass_later(delay, group),
             },
             Route::Resolver => {
                 for datagram in group {
@@ -129,6 +135,19 @@ impl Flows {
             }
             place => self.refuse(place, group),
         }
+    }
+
+    /// A fault delays the datagrams that begin a flow; the link delays those that follow.
+    fn pass_later(self: &Rc<Self>, delay: Duration, group: &[Datagram]) {
+        let (flows, live) = (self.clone(), self.run.live.enter_quietly());
+        let copy = |of: &Datagram| Datagram { payload: of.payload.clone(), ..*of };
+        let group: Vec<Datagram> = group.iter().map(copy).collect();
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                () = tokio::time::sleep(delay) => flows.arrive(&group[0], &group),
+                () = live.closing() => {}
+            }
+        });
     }
 
     /// From the program to the remote, whose address on the host is `to`.
@@ -413,12 +432,13 @@ impl Flows {
         let (error, from) = match (failure.said, queued.mtu) {
             (Said::Icmp(error, from), _) => (error, self.run.plan.error_source(remote, from)),
             // This host itself: the packet exceeds the MTU of its own network.
-            (_, Some(mtu)) => (IcmpError::packet_too_big(v6, mtu), self.run.plan.gateway(v6)),
+            (_, Some(mtu)) => (IcmpError::packet_too_big(v6, mtu), None),
             _ => return failed(&failure),
         };
-        // A smaller datagram gets through.
-        if error.mtu().is_none() {
-            failed(&failure);
+        match (error.mtu(), &account) {
+            (None, _) => failed(&failure),
+            (Some(_), Some(account)) => account.too_big(error, from),
+            (Some(_), None) => {}
         }
         let from = match from {
             Some(from) => Some(from),

@@ -4,6 +4,12 @@ use std::time::Duration;
 
 /// A time: `200ms`, `1.5s`, `2m`; without a unit, seconds.
 pub fn time(text: &str) -> Result<Duration, String> {
+    let time = moment(text)?;
+    if time.is_zero() { Err("the duration must not be zero".to_owned()) } else { Ok(time) }
+}
+
+/// The same, counted from a beginning, which `0` is.
+pub fn moment(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: f64 =
         digits.parse().map_err(|_| format!("invalid duration {text:?} (expected e.g. 200ms, 1.5s, 2m)"))?;
@@ -15,8 +21,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         other => return Err(format!("unknown unit {other:?} (expected us, ms, s, m or h)")),
     };
-    let time = Duration::try_from_secs_f64(number * unit).map_err(|_| format!("{text:?} is out of range"))?;
-    if time.is_zero() { Err("the duration must not be zero".to_owned()) } else { Ok(time) }
+    Duration::try_from_secs_f64(number * unit).map_err(|_| format!("{text:?} is out of range"))
 }
 
 /// A number of bytes: `812`, `4k` or `4KiB` (1024 each), `1M`.
@@ -47,6 +52,12 @@ mod tests {
         for wrong in ["", "ms", "-1s", "3 apples", "0", "1e400"] {
             assert!(time(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_run_begins_at_zero() {
+        assert_eq!(moment("0s"), Ok(Duration::ZERO));
+        assert!(moment("-1s").is_err());
     }
 
     #[test]

@@ -282,3 +282,57 @@ fn dns_and_udp_faults_are_injected() {
         }
     }
 }
+
+/// Asks an echo server for datagrams, and pings it; prints what came back.
+const DATAGRAM_CLIENT: &str = r#"
+import json, socket, sys, time
+host, port = sys.argv[1], int(sys.argv[2])
+def ask(s, data):
+    s.settimeout(2 if sys.argv[3] == "wait" else 0.3)
+    began = time.monotonic()
+    try:
+        s.sendto(data, (host, port))
+        return [len(s.recv(65535)), time.monotonic() - began]
+    except OSError: return None
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+p = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 1)
+print(json.dumps([ask(u, b"x"), ask(u, bytes(5000)), ask(p, bytes([8, 0, 0, 0, 0, 0, 0, 1]) + bytes(8))]))
+"#;
+
+/// Datagrams in fragments and pings are hit as others are, and an answer that a fault suppresses is no answer.
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn faults_of_packets_hit_datagrams_and_pings() {
+    require_all();
+    require_tool("unshare");
+    require_tool("ip");
+    let server = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('192.0.2.1', 7000))\n\
+                  print('ready', flush=True)\nwhile 1: d, w = s.recvfrom(65535); s.sendto(d, w)";
+    let play = |fault: &str, wait: &str| -> (Vec<Value>, Vec<Value>) {
+        let script = format!(
+            "ip link set lo up; ip addr add 192.0.2.1/32 dev lo; \
+             mkfifo \"$0/ready\"; python3 -c \"$1\" > \"$0/ready\" & server=$!; read line < \"$0/ready\"; \
+             {LASTACK} run --json -o \"$0/report\" --inject {fault} -- python3 -c \"$2\" 192.0.2.1 7000 {wait}; \
+             kill $server"
+        );
+        let place = tempfile::tempdir().unwrap();
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--map-root-user", "--net", "sh", "-c", &script]).arg(place.path());
+        let output = finish(command.args([server, DATAGRAM_CLIENT]));
+        let report = std::fs::read_to_string(place.path().join("report")).unwrap();
+        let seen = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?} {report}"));
+        (seen, report.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    };
+    for fault in ["loss=100%:direction=down", "blackhole"] {
+        let (seen, report) = play(fault, "no");
+        assert_eq!(seen, [Value::Null, Value::Null, Value::Null], "{fault}: {report:?}");
+        let flow = report.iter().find(|line| line["proto"] == "udp").unwrap();
+        assert_eq!((&flow["cause"], &flow["octets"]["received"]), (&"fault-injected".into(), &0.into()));
+        assert_eq!(report.last().unwrap()["injected"][0]["matched"], 2, "the flow and the ping: {report:?}");
+    }
+    // Each way takes a tenth of a second, for the first packet as well.
+    let (seen, report) = play("delay=100ms", "wait");
+    for answer in &seen {
+        assert!(answer[1].as_f64().is_some_and(|seconds| seconds >= 0.2), "{seen:?} {report:?}");
+    }
+}

@@ -65,3 +65,17 @@ fn with_log_only_denials_are_only_reported() {
     );
     server.join();
 }
+
+/// A ping has no line of its own: the summary names the option.
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn denied_pings_are_counted() {
+    require_all();
+    let ping = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 1); s.settimeout(2)\n\
+                s.connect(('192.0.2.77', 0)); s.send(bytes([8, 0, 0, 0, 0, 0, 0, 1]))\ntry: s.recv(99)\n\
+                except OSError as e: print(e.errno)";
+    let ran = lastack(&["--deny=192.0.2.0/24"], &["python3", "-c", ping]);
+    assert_eq!(ran.output.stdout, b"113\n", "{ran:?}");
+    let echo = &ran.summary()["echo"];
+    assert_eq!((&echo["failed"], &echo["denied"]["--deny 192.0.2.0/24"]), (&1.into(), &1.into()), "{echo}");
+}

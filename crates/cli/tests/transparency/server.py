@@ -172,9 +172,10 @@ def mute(c):
     "After its first data the remote's packets to the client are lost."
     c.recv(4)
     import subprocess
-    subprocess.run(["ip", "route", "add", "blackhole", c.getpeername()[0]])
+    client = c.getpeername()[0]
+    subprocess.run(["ip", "route", "add", "blackhole", client])
     time.sleep(4)
-    subprocess.run(["ip", "route", "del", "blackhole", c.getpeername()[0]])
+    subprocess.run(["ip", "route", "del", "blackhole", client])
 def takes_urgent(c):
     time.sleep(0.3)
     before, urgent = c.recv(99), c.recv(1, socket.MSG_OOB)

@@ -49,6 +49,10 @@ pub enum Answer {
     Silence,
     /// The program did not wait for the answer.
     NotWaitedFor,
+    /// The server closed its TCP connection without an answer.
+    Closed,
+    /// The server reset its TCP connection.
+    Reset,
 }
 
 impl Conversation {
@@ -97,7 +101,9 @@ impl Conversation {
         if self.tcp && verdict.severity == Severity::Benign {
             record.outcome = End::Orderly;
         }
-        if verdict.severity != Severity::Benign && verdict.cause != Cause::NameNotFound {
+        // Another server changes nothing about what the run does itself.
+        let ours = record.context.denied.is_some() || !record.context.injected.is_empty();
+        if verdict.severity != Severity::Benign && verdict.cause != Cause::NameNotFound && !ours {
             record.hint = Some(SERVER_HINT.to_owned());
         }
         record
@@ -141,6 +147,8 @@ impl std::fmt::Display for Outcome {
                 write!(f, "no answer from {server} (asked {} time{plural})", self.tries)
             }
             Answer::NotWaitedFor => write!(f, "the answer of {server} was not waited for"),
+            Answer::Closed => write!(f, "{server} closed the connection without an answer"),
+            Answer::Reset => write!(f, "{server} reset the connection"),
         }
     }
 }
@@ -148,7 +156,7 @@ impl std::fmt::Display for Outcome {
 impl Outcome {
     /// An answer is listed with its code; other results need a note.
     fn is_worth_a_note(&self) -> bool {
-        matches!(self.result, Answer::Silence | Answer::NotWaitedFor)
+        !matches!(self.result, Answer::Code(_) | Answer::Failed(_))
     }
 
     /// The question as listed in the report; `None` if the program did not wait, which is no evidence about the server.
@@ -156,7 +164,8 @@ impl Outcome {
         let rcode = match &self.result {
             Answer::Code(code) => Some(rcode_name(*code)),
             Answer::Failed(failure) => Some(failure.errno_name()),
-            Answer::Silence => None,
+            Answer::Silence | Answer::Closed => None,
+            Answer::Reset => Some("ECONNRESET".to_owned()),
             Answer::NotWaitedFor => return None,
         };
         let asked = self.asked.as_ref();
@@ -212,6 +221,14 @@ mod tests {
         let cause = |answer| record(&[outcome("a.test", "A", answer)]).verdict().cause;
         assert_eq!(cause(Answer::Code(3)), Cause::NameNotFound);
         assert_eq!(cause(Answer::Code(2)), Cause::NameServerFailed);
+        for (answer, expected, told) in [
+            (Answer::Closed, Cause::NameServerSilent, "closed the connection without an answer"),
+            (Answer::Reset, Cause::NameServerFailed, "reset the connection"),
+        ] {
+            let record = record(&[outcome("a.test", "A", answer)]);
+            assert_eq!(record.verdict().cause, expected);
+            assert!(record.note.unwrap().ends_with(told));
+        }
         let failure = Failure::local(&std::io::Error::from_raw_os_error(libc::ENETUNREACH));
         let failed = record(&[outcome("a.test", "A", Answer::Failed(failure))]);
         assert_eq!((failed.outcome, failed.hint.as_deref()), (End::Unreachable, Some(SERVER_HINT)));

@@ -77,6 +77,7 @@ impl Questions {
         if let Some(question) = known.filter(|question| question.datagram.payload == datagram.payload) {
             return question.again.notify_one();
         }
+        Ruling::note_on(flows.run(), &talk.conversation, &datagram.payload);
         if let Some(ruling) = Ruling::on(flows.run(), &datagram.payload) {
             return self.answer_by_rule(flows, pair, talk, datagram, ruling);
         }

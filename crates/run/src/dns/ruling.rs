@@ -49,6 +49,17 @@ impl Ruling {
         Some(Self { rcode, address: None, denied: None, injected: Some(rule) })
     }
 
+    /// Notes in the record of a query that the policy would deny its name without `--log-only`.
+    pub fn note_on(run: &Run, conversation: &Conversation, question: &[u8]) {
+        if run.plan.policy.is_empty() {
+            return;
+        }
+        let Some(asked) = message::asked(question) else { return };
+        if let Decision::WouldBeDenied(option) = run.plan.policy.decide_name(&asked.name) {
+            conversation.account.context.borrow_mut().would_deny = Some(option);
+        }
+    }
+
     /// Records the outcome, and returns the answer, if there is one.
     pub fn answer(self, conversation: &Conversation, server: SocketAddr, question: &[u8]) -> Option<Vec<u8>> {
         let mut context = conversation.account.context.borrow_mut();

@@ -83,6 +83,7 @@ pub async fn relay(run: &Run, syn: InterceptedTcp, live: &Live) -> Result<(), (I
         order,
         source: run.plan.source.clone(),
         asked_at: Instant::now(),
+        end: None,
     };
     tokio::select! {
         _ended = session.run(run, stream, host, &conversation) => {}
@@ -112,6 +113,15 @@ struct Session {
     order: Vec<SocketAddr>,
     source: Source,
     asked_at: Instant,
+    /// How the last server ended its connection.
+    end: Option<ServerEnd>,
+}
+
+/// How a server ended its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ServerEnd {
+    Closed,
+    Reset,
 }
 
 impl Session {
@@ -132,6 +142,7 @@ impl Session {
                 asked = self.program.next(&mut program), if may_ask => match asked? {
                     Some(message) => {
                         conversation.account.sent(message.len(), 1);
+                        Ruling::note_on(run, conversation, &message);
                         if let Some(ruling) = Ruling::on(run, &message) {
                             if let Some(answer) = ruling.answer(conversation, self.address, &message) {
                                 send(&mut program, &answer).await?;
@@ -154,13 +165,21 @@ impl Session {
                         self.answered(run, &mut program, answer, conversation).await?
                     }
                     // Servers close idle connections; the next query opens another.
-                    Ok(None) | Err(_) => true,
+                    ended => {
+                        let reset = ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
+                        self.end = Some(if reset { ServerEnd::Reset } else { ServerEnd::Closed });
+                        true
+                    }
                 },
                 () = sleep_until(self.asked_at + patience), if silent => true,
             };
             if lost && !self.another(&mut host, &mut program, conversation).await? {
                 break;
             }
+        }
+        if self.end == Some(ServerEnd::Reset) {
+            program.abort();
+            return Ok(());
         }
         program.shutdown().await
     }
@@ -210,7 +229,7 @@ impl Session {
             return self.hand_over_refusals(program, conversation).await.map(|()| false);
         };
         (*host, self.address, self.next) = (stream, address, self.next + tried);
-        (self.server, self.asked_at) = (Messages::default(), Instant::now());
+        (self.server, self.asked_at, self.end) = (Messages::default(), Instant::now(), None);
         for question in &mut self.waiting {
             question.tries += 1;
             send(host, &question.message).await?;
@@ -247,7 +266,12 @@ impl Session {
                 asked: message::asked(&question.message),
                 server: self.address,
                 tries: question.tries,
-                result: if patient { Answer::Silence } else { Answer::NotWaitedFor },
+                result: match self.end {
+                    Some(ServerEnd::Reset) => Answer::Reset,
+                    Some(ServerEnd::Closed) => Answer::Closed,
+                    None if patient => Answer::Silence,
+                    None => Answer::NotWaitedFor,
+                },
             });
         }
     }

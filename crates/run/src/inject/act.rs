@@ -47,12 +47,19 @@ pub enum AtSyn {
     Unreachable(super::rule::Code),
     /// No answer, until this time since the run began.
     Silence(Duration),
+    /// It is delayed until this time since the run began.
+    Late(Duration),
 }
 
 impl Planned {
     /// Whether it ends a relayed connection.
     fn ends(&self) -> bool {
         matches!(self.kind, Kind::Rst { seq: Seq::Exact, .. } | Kind::HalfOpen)
+    }
+
+    /// Whether it applies to the packet that begins a connection or flow.
+    fn is_of_first(&self, run: Duration) -> bool {
+        self.after == 0 && self.is_due(run)
     }
 
     /// Whether this time since the run began is within its time.
@@ -67,7 +74,7 @@ impl AtSyn {
         match self {
             Self::Refuse => Some(IcmpError::port_unreachable(v6)),
             Self::Unreachable(code) => Some(code.error(v6)),
-            Self::Silence(_) => None,
+            Self::Silence(_) | Self::Late(_) => None,
         }
     }
 }
@@ -116,7 +123,11 @@ impl Plan {
                 {
                     AtSyn::Refuse
                 }
-                Kind::Blackhole if fault.after == 0 && fault.is_due(run) => AtSyn::Silence(fault.until),
+                _ if fault.direction == Direction::Down && fault.kind != Kind::Blackhole => return None,
+                Kind::Blackhole if fault.is_of_first(run) => AtSyn::Silence(fault.until),
+                Kind::Loss(share) if *share >= 1.0 && fault.is_of_first(run) => AtSyn::Silence(fault.until),
+                // On the way to the program packets are delayed at the link.
+                Kind::Delay(delay, _) if fault.is_of_first(run) => AtSyn::Late(run + *delay),
                 _ => return None,
             };
             Some((fault.rule, answer))
@@ -190,6 +201,14 @@ impl Plan {
         }
     }
 
+    /// At the end of the relay: counts the faults that have delayed a FIN.
+    pub fn count_late_fins(&self, injector: &Injector, flow: &Flow, gate: &Gate) {
+        let slow = self.faults.iter().filter(|fault| matches!(fault.kind, Kind::SlowClose(_)));
+        for fault in slow.filter(|_| gate.fin_was_late()) {
+            injector.table().acted_on(flow, fault.rule);
+        }
+    }
+
     /// Waits until a fault ends the connection, and ends it. Returns which side is kept open silently.
     ///
     /// `passed` is the number of bytes that have been relayed from a side; `reset_remote` makes the close of the host's
@@ -204,9 +223,6 @@ impl Plan {
         reset_remote: impl Fn(),
     ) -> Held {
         let established = Instant::now();
-        for slow in self.faults.iter().filter(|fault| matches!(fault.kind, Kind::SlowClose(_))) {
-            injector.table().acted_on(flow, slow.rule);
-        }
         let fault = self.end(injector, gate, passed).await;
         injector.table().acted_on(flow, fault.rule);
         match &fault.kind {

@@ -14,6 +14,7 @@ pub struct Gate {
     from_remote: Way,
     reached: Notify,
     changed: Notify,
+    fin_was_late: Cell<bool>,
 }
 
 /// One direction.
@@ -41,7 +42,13 @@ impl Default for Way {
 impl Default for Gate {
     fn default() -> Self {
         let (from_program, from_remote) = (Way::default(), Way::default());
-        Self { from_program, from_remote, reached: Notify::new(), changed: Notify::new() }
+        Self {
+            from_program,
+            from_remote,
+            reached: Notify::new(),
+            changed: Notify::new(),
+            fin_was_late: Cell::new(false),
+        }
     }
 }
 
@@ -84,6 +91,11 @@ impl Gate {
         self.reached.notified().await;
     }
 
+    /// Whether a FIN was delayed.
+    pub(super) fn fin_was_late(&self) -> bool {
+        self.fin_was_late.get()
+    }
+
     /// The number of bytes that may still pass from this side, after `passed` ones.
     pub fn room(&self, from: Side, passed: u64) -> usize {
         self.way(from).limit.get().saturating_sub(passed).try_into().unwrap_or(usize::MAX)
@@ -104,7 +116,10 @@ impl Gate {
         loop {
             match self.way(from).fin.get() {
                 Fin::Passes => return,
-                Fin::Late(time) => return tokio::time::sleep(time).await,
+                Fin::Late(time) => {
+                    self.fin_was_late.set(true);
+                    return tokio::time::sleep(time).await;
+                }
                 Fin::Stops => self.wait().await,
             }
         }

@@ -54,10 +54,10 @@ impl Injector {
     }
 
     /// The rules that apply to a connection or flow that begins now; counts it for each rule that matches it.
-    fn choose(&self, to: &Destination<'_>) -> Vec<usize> {
+    fn choose(&self, to: &Destination<'_>, applies: impl Fn(&FaultRule) -> bool) -> Vec<usize> {
         let mut chosen = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
-            if matches!(rule.kind, Kind::Dns(_)) || !rule.select.destination(to) {
+            if !applies(rule) || !rule.select.destination(to) {
                 continue;
             }
             let now = self.began.elapsed();
@@ -80,8 +80,26 @@ impl Injector {
         if self.is_empty() {
             return Plan::default();
         }
+        self.begin(flow, actual, name, |rule| !matches!(rule.kind, Kind::Dns(_)))
+    }
+
+    /// The faults of a ping that begins now.
+    pub fn ping(&self, flow: Flow, actual: std::net::IpAddr, name: Option<&str>) -> Plan {
+        if self.is_empty() {
+            return Plan::default();
+        }
+        self.begin(flow, Some(actual), name, FaultRule::is_of_pings)
+    }
+
+    fn begin(
+        &self,
+        flow: Flow,
+        actual: Option<std::net::IpAddr>,
+        name: Option<&str>,
+        applies: impl Fn(&FaultRule) -> bool,
+    ) -> Plan {
         let to = Destination { proto: flow.proto, remote: flow.remote, actual, name };
-        let chosen = self.choose(&to);
+        let chosen = self.choose(&to, applies);
         self.table().enter(flow, &chosen);
         Plan::new(self, &chosen)
     }
@@ -106,13 +124,15 @@ impl Injector {
         None
     }
 
-    /// Removes a connection that has ended, and returns the rules that acted on it.
-    pub fn leave(&self, flow: &Flow) -> Vec<String> {
+    /// Removes a connection that has ended. Returns the rules that acted on it, and how many datagrams from the remote did
+    /// not reach the program because of them.
+    pub fn leave(&self, flow: &Flow) -> (Vec<String>, u64) {
         if self.is_empty() {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
-        let acted = self.table().leave(flow);
-        acted.into_iter().map(|index| self.rules[index].text().to_owned()).collect()
+        let effect = self.table().leave(flow);
+        let text = |index: usize| self.rules[index].text().to_owned();
+        (effect.rules.into_iter().map(text).collect(), effect.lost)
     }
 
     /// The effect of each rule.
@@ -145,6 +165,11 @@ impl Flow {
     /// A connection or flow of the program.
     pub fn new(proto: Proto, local: std::net::SocketAddr, remote: std::net::SocketAddr) -> Self {
         Self { proto, local, remote }
+    }
+
+    /// A ping of the program. No datagram has the port 0, so it is no other flow.
+    pub fn of_ping(program: std::net::IpAddr, ident: u16, remote: std::net::IpAddr) -> Self {
+        Self::new(Proto::Udp, (program, ident).into(), (remote, 0).into())
     }
 }
 

@@ -193,6 +193,14 @@ impl FaultRule {
         matches!(self.kind, Kind::Refuse | Kind::Unreach(_)) || self.select.state == Some(State::Syn)
     }
 
+    /// Whether it applies to pings, too: they have neither port nor protocol, nor an end.
+    pub fn is_of_pings(&self) -> bool {
+        let packets = self.is_of_packets() && self.kind != Kind::CutFin;
+        let any = self.select.ports.is_empty() && self.select.proto.is_none();
+        any && (packets && !matches!(self.kind, Kind::Rst { .. } | Kind::ZeroWindow)
+            || matches!(self.kind, Kind::Unreach(_)))
+    }
+
     /// Whether it acts on packets between the program and lastack.
     pub fn is_of_packets(&self) -> bool {
         use Kind::{Corrupt, CutFin, Delay, Duplicate, Loss, MtuHole, Rate, Reorder};
@@ -322,7 +330,7 @@ fn select(keys: &mut Keys<'_>) -> Result<Select, String> {
     if let Some(probability) = keys.parse("probability", share)? {
         select.probability = probability;
     }
-    if let Some(from) = keys.parse("from", units::time)? {
+    if let Some(from) = keys.parse("from", units::moment)? {
         select.from = from;
     }
     if let Some(until) = keys.parse("until", units::time)? {

@@ -45,6 +45,17 @@ struct State {
     /// The remote has lost its state: the next segment of the program is answered with RST, and this is notified.
     half_open: Option<Arc<Notify>>,
     acted: BTreeSet<usize>,
+    /// Datagrams to the program that were lost or damaged.
+    lost: u64,
+}
+
+/// What the faults did to a connection or flow that is over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Effect {
+    /// The rules that acted on it.
+    pub rules: BTreeSet<usize>,
+    /// Datagrams to the program that were lost or damaged.
+    pub lost: u64,
 }
 
 /// A packet fault.
@@ -96,7 +107,9 @@ pub(super) struct Treatment {
 
 /// Parses a packet. `up`: it comes from the program. `None`: it belongs to no flow that faults support.
 pub(super) fn look<'a>(packet: &[u8], up: bool, header: &'a mut TcpHeader) -> Option<Look<'a>> {
-    let parsed = IpPacket::parse(packet).ok().filter(|parsed| parsed.fragment.is_none())?;
+    // The first fragment of a datagram stands for all: without it, the others are dropped.
+    let first = |parsed: &IpPacket<'_>| parsed.fragment.is_none_or(|fragment| fragment.offset == 0);
+    let parsed = IpPacket::parse(packet).ok().filter(first)?;
     let (proto, src_port, dst_port, tcp, data) = match parsed.header.protocol {
         ip::TCP => {
             let data = header.read(parsed.payload).ok()?.len();
@@ -106,11 +119,28 @@ pub(super) fn look<'a>(packet: &[u8], up: bool, header: &'a mut TcpHeader) -> Op
             let (udp, data) = UdpHeader::parse_unchecked(parsed.payload).ok()?;
             (Proto::Udp, udp.src_port, udp.dst_port, false, data.len())
         }
+        ip::ICMP | ip::ICMPV6 => {
+            let ident = echo(parsed.header.protocol, up, parsed.payload)?;
+            let (src_port, dst_port) = if up { (ident, 0) } else { (0, ident) };
+            (Proto::Udp, src_port, dst_port, false, parsed.payload.len())
+        }
         _ => return None,
     };
     let (src, dst) = ((parsed.header.src, src_port).into(), (parsed.header.dst, dst_port).into());
     let (local, remote) = if up { (src, dst) } else { (dst, src) };
     Some(Look { flow: Flow { proto, local, remote }, tcp: tcp.then_some(&*header), data, len: packet.len() })
+}
+
+/// The identifier of an echo request of the program, or of a reply to it.
+fn echo(protocol: u8, up: bool, message: &[u8]) -> Option<u16> {
+    let (&[kind, _, _, _, high, low], _) = message.split_first_chunk()?;
+    let expected = match (protocol, up) {
+        (ip::ICMP, true) => 8,
+        (ip::ICMP, false) => 0,
+        (_, true) => 128,
+        (_, false) => 129,
+    };
+    (kind == expected).then(|| u16::from_be_bytes([high, low]))
 }
 
 impl Table {
@@ -139,9 +169,10 @@ impl Table {
         self.flows.insert(flow, State { faults, ..State::default() });
     }
 
-    /// Removes it; returns the rules that acted on it.
-    pub(super) fn leave(&mut self, flow: &Flow) -> BTreeSet<usize> {
-        self.flows.remove(flow).map(|state| state.acted).unwrap_or_default()
+    /// Removes it.
+    pub(super) fn leave(&mut self, flow: &Flow) -> Effect {
+        let effect = |state: State| Effect { rules: state.acted, lost: state.lost };
+        self.flows.remove(flow).map(effect).unwrap_or_default()
     }
 
     /// Counts an action of a rule that does not concern packets.
@@ -247,6 +278,9 @@ impl Table {
             if treatment.lost.is_some() {
                 break;
             }
+        }
+        if !up && look.tcp.is_none() && (treatment.lost.is_some() || treatment.damage.is_some()) {
+            state.lost += 1;
         }
         treatment
     }
@@ -362,6 +396,8 @@ fn plan(kind: &Kind) -> Plan {
 
 #[cfg(test)]
 mod tests {
+    use lastack_wire::IpHeader;
+
     use super::*;
 
     const NOW: Instant = Instant::ZERO;
@@ -411,8 +447,34 @@ mod tests {
         let rest = segment(108, TcpFlags::ACK);
         assert_eq!((divided(&table, &rest, 20), divided(&table, &next, 60)), (None, None));
         assert_eq!(treat(&mut table, flow, false, &rest, 20).lost, Some(0));
-        assert_eq!(table.leave(&flow), BTreeSet::from([0]));
+        assert_eq!(table.leave(&flow).rules, BTreeSet::from([0]));
         assert_eq!(table.acts, [1]);
+    }
+
+    #[test]
+    fn datagrams_that_do_not_reach_the_program_are_counted() {
+        let (mut table, flow) = table(&["loss=100%:direction=down"]);
+        let look = Look { flow, tcp: None, data: 10, len: 38 };
+        for up in [true, false, false] {
+            table.treat(&look, up, NOW, Duration::ZERO);
+        }
+        assert_eq!(table.leave(&flow), Effect { rules: BTreeSet::from([0]), lost: 2 });
+    }
+
+    #[test]
+    fn pings_are_looked_at() {
+        let flow_of = |protocol, payload: &[u8], up| {
+            let (program, remote) = ("10.0.2.100".parse().unwrap(), "192.0.2.7".parse().unwrap());
+            let (src, dst) = if up { (program, remote) } else { (remote, program) };
+            let mut packet = Vec::new();
+            IpHeader::new(src, dst, protocol).emit(payload.len(), &mut packet);
+            packet.extend_from_slice(payload);
+            look(&packet, up, &mut TcpHeader::default()).map(|look| look.flow)
+        };
+        let ping = Flow::of_ping("10.0.2.100".parse().unwrap(), 7, "192.0.2.7".parse().unwrap());
+        assert_eq!(flow_of(ip::ICMP, &[8, 0, 0, 0, 0, 7, 0, 1], true), Some(ping));
+        assert_eq!(flow_of(ip::ICMP, &[0, 0, 0, 0, 0, 7, 0, 1], false), Some(ping));
+        assert_eq!(flow_of(ip::ICMP, &[3, 0, 0, 0, 0, 7, 0, 1], false), None, "an error");
     }
 
     #[test]

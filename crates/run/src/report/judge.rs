@@ -91,7 +91,17 @@ fn ended_by_fault(record: &Record) -> bool {
     let late = record.outcome == Outcome::Open && fins.program && fins.remote && record.lost.total() == 0;
     let cut = injected.iter().any(|rule| rule.starts_with("cut-fin"));
     let answered_by_us = !record.context.questions.is_empty();
-    !injected.is_empty() && (answered_by_us || !record.outcome.is_fine() && (cut || !late))
+    // What only takes longer is no reason why the other side has not closed.
+    let one_sided = record.outcome == Outcome::Open && (fins.program || fins.remote);
+    let harmless = one_sided && record.lost.total() == 0 && injected.iter().all(|rule| only_delays(rule));
+    let silenced = record.outcome == Outcome::Idle && datagrams(record).cause == Cause::NoAnswer;
+    let acted = !record.outcome.is_fine() && (cut || !late) && !harmless;
+    !injected.is_empty() && (answered_by_us || silenced || acted)
+}
+
+/// Whether a rule of `--inject` delivers everything in the end.
+fn only_delays(rule: &str) -> bool {
+    ["delay", "rate", "reorder", "duplicate"].iter().any(|kind| rule.starts_with(kind))
 }
 
 /// The remote was reported as refusing or unreachable.
@@ -107,7 +117,12 @@ fn unreachable(record: &Record) -> Verdict {
         (None, ..) if record.proto == Proto::Udp => Cause::IcmpPortUnreachable,
         (None, ..) => Cause::Refused,
     };
-    Verdict::new(record, cause)
+    let verdict = Verdict::new(record, cause);
+    // Of a flow of datagrams that had no answer: nothing has arrived.
+    if cause == Cause::IcmpTooBig && record.proto == Proto::Udp {
+        return verdict.severity(Severity::Suspicious);
+    }
+    verdict
 }
 
 /// A timeout: an answer did not come.
@@ -253,8 +268,10 @@ fn datagrams(record: &Record) -> Verdict {
             () => verdict(Cause::Answered),
         };
     }
-    match (record.bytes.sent, record.bytes.received) {
-        (_, 1..) | (0, _) => verdict(Cause::Answered),
+    let received = record.context.datagrams.map_or(0, |datagrams| datagrams.received);
+    match record.bytes.received {
+        _ if received > 0 => verdict(Cause::Answered),
+        1.. => verdict(Cause::Answered),
         // From another port, as with TFTP.
         _ if record.facts.sibling => verdict(Cause::Answered),
         // A multicast or broadcast destination.
@@ -268,7 +285,7 @@ fn datagrams(record: &Record) -> Verdict {
 mod tests {
     use jiff::ToSpan;
 
-    use super::super::record::{Bytes, Facts, Fins, Question, tests};
+    use super::super::record::{Bytes, Datagrams, Facts, Fins, Question, tests};
     use super::*;
 
     fn facts() -> Facts {
@@ -418,6 +435,17 @@ mod tests {
         assert_eq!(cause(&flow(5, 7, 123)), ("answered", "benign"));
         assert_eq!(cause(&flow(5, 0, 123)), ("no-answer", "suspicious"));
         assert_eq!(cause(&flow(5, 0, 514)), ("one-way", "benign"), "syslog has no answers");
+        let mut cut = flow(5, 7, 123);
+        cut.context.datagrams = Some(Datagrams { sent: 1, received: 1 });
+        cut.context.injected = vec!["loss=100%".to_owned()];
+        assert_eq!(cause(&cut).0, "answered");
+        cut.lose_datagrams(1);
+        assert_eq!(cause(&cut), ("fault-injected", "suspicious"), "the answer did not reach the program");
+        let mut empty = flow(0, 0, 123);
+        for (received, expected) in [(0, "no-answer"), (1, "answered")] {
+            empty.context.datagrams = Some(Datagrams { sent: 1, received });
+            assert_eq!(cause(&empty).0, expected, "empty datagrams count, too");
+        }
         let mut names = flow(30, 30, 53);
         let question = |rcode: Option<&str>| Question {
             name: "a.example".to_owned(),
@@ -443,6 +471,12 @@ mod tests {
         assert_eq!(cause(&record).0, "fault-injected");
         // A connection whose ends have closed and whose last packets are on a slow way is not ended by that.
         record.outcome = Outcome::Open;
+        record.facts.fin = Fins { program: true, remote: false };
+        assert_eq!(cause(&record).0, "fault-injected");
+        let slow = vec!["delay=1s".to_owned(), "rate=9k".to_owned()];
+        let reset = std::mem::replace(&mut record.context.injected, slow);
+        assert_eq!(cause(&record), ("open", "benign"), "a delay is no reason not to close");
+        record.context.injected = reset;
         record.facts.fin = Fins { program: true, remote: true };
         assert_eq!(cause(&record), ("open", "benign"));
         // A fault that the connection survives is not its end.

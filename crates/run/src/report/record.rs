@@ -349,6 +349,15 @@ impl Record {
         self.verdict().severity > Severity::Benign || self.context.would_deny.is_some()
     }
 
+    /// Takes off datagrams that an injected fault kept from the program.
+    pub fn lose_datagrams(&mut self, lost: u64) {
+        let Some(datagrams) = self.context.datagrams.as_mut().filter(|_| lost > 0) else { return };
+        datagrams.received = datagrams.received.saturating_sub(lost);
+        if datagrams.received == 0 {
+            self.bytes.received = 0;
+        }
+    }
+
     /// Its duration.
     pub fn duration(&self) -> Duration {
         self.ended.duration_since(self.opened).try_into().unwrap_or_default()

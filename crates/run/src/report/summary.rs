@@ -84,6 +84,9 @@ pub struct Names {
     pub failed: BTreeSet<String>,
     /// Names without an answer.
     pub unanswered: BTreeSet<String>,
+    /// Names that an option of the run denied.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub denied: BTreeSet<String>,
 }
 
 /// An injected fault, and its effect.
@@ -98,7 +101,7 @@ pub struct Injected {
 }
 
 /// Pings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Echo {
     /// Requests sent on to their remote.
     pub asked: u64,
@@ -106,6 +109,12 @@ pub struct Echo {
     pub answered: u64,
     /// Errors.
     pub failed: u64,
+    /// The requests of those that an option of the run denied, by option.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub denied: BTreeMap<String, u64>,
+    /// Requests that an option would have denied without `--log-only`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub would_deny: BTreeMap<String, u64>,
 }
 
 /// How a program ended.
@@ -156,6 +165,7 @@ impl Summary {
         for question in &record.context.questions {
             self.names.asked += u64::from(question.times);
             let names = match question.rcode.as_deref() {
+                Some("REFUSED") if record.context.denied.is_some() => &mut self.names.denied,
                 Some("NOERROR") => continue,
                 Some("NXDOMAIN") => &mut self.names.not_found,
                 Some(_) => &mut self.names.failed,
@@ -212,11 +222,7 @@ impl fmt::Display for Summary {
         if self.severity.total() > 0 && self.severity.benign == self.severity.total() {
             f.write_str("; all clean")?;
         }
-        let Echo { asked, answered, failed } = self.echo;
-        if asked > 0 {
-            let plural = if asked == 1 { "" } else { "s" };
-            write!(f, "; {asked} echo request{plural}, {answered} answered, {failed} failed")?;
-        }
+        self.echo.fmt(f)?;
         write!(f, "; {} sent, {} received", Size(self.bytes.sent), Size(self.bytes.received))?;
         let lost = self.lost.unsent + self.lost.unacked + self.lost.unread;
         if lost > 0 {
@@ -229,6 +235,24 @@ impl fmt::Display for Summary {
     }
 }
 
+impl fmt::Display for Echo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asked, answered, failed, denied, would_deny } = self;
+        if *asked == 0 {
+            return Ok(());
+        }
+        let plural = if *asked == 1 { "" } else { "s" };
+        write!(f, "; {asked} echo request{plural}, {answered} answered, {failed} failed")?;
+        for (option, count) in denied {
+            write!(f, ", {count} denied by {option}")?;
+        }
+        for (option, count) in would_deny {
+            write!(f, ", {count} would be denied by {option}")?;
+        }
+        Ok(())
+    }
+}
+
 impl Names {
     /// The lines about names.
     pub(super) fn lines(&self) -> Vec<String> {
@@ -236,6 +260,7 @@ impl Names {
             ("do not exist", &self.not_found),
             ("could not be resolved", &self.failed),
             ("got no answer", &self.unanswered),
+            ("were denied", &self.denied),
         ];
         let of = |(what, names): (&str, &BTreeSet<String>)| {
             let mut list: Vec<&str> = names.iter().take(8).map(String::as_str).collect();

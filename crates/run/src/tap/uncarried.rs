@@ -14,6 +14,8 @@ pub enum Kind {
     Icmp(bool, u8),
     /// A ping to a group.
     PingToGroup,
+    /// To an address of class E, which no host has (RFC 1112 section 4).
+    Reserved,
 }
 
 /// The number of each kind, and their destination.
@@ -35,6 +37,9 @@ impl Kind {
             return None;
         }
         let to = header.dst;
+        if matches!(to, IpAddr::V4(v4) if v4.octets()[0] >= 240 && !v4.is_broadcast()) {
+            return Some((Self::Reserved, to));
+        }
         match (header.protocol, header.is_v6()) {
             (ip::TCP | ip::UDP | IGMP | NO_NEXT_HEADER, _) => None,
             (ip::ICMP, false) => match *packet.payload.first()? {
@@ -76,6 +81,7 @@ impl Kind {
             }
             Self::Icmp(v6, kind) => format!("ICMP{} type {kind}", if v6 { "v6" } else { "" }),
             Self::PingToGroup => "pings to multicast groups".to_owned(),
+            Self::Reserved => "reserved addresses (240.0.0.0/4)".to_owned(),
         }
     }
 }

@@ -326,7 +326,7 @@ impl Mapping {
             if self.slot.borrow().as_ref().is_some_and(Slot::is_evicted) {
                 account.note(self.note.borrow().clone());
             }
-            if hosts.contains(&remote.ip()) {
+            if !account.has_answered() && hosts.contains(&remote.ip()) {
                 account.answered_elsewhere();
             }
             run.record(account.record());
