@@ -364,7 +364,7 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
     account.may_be_evicted(&slot);
     let gate = &account.ledger.gate;
     faults.prepare(gate, run.inject.elapsed());
-    let faulty = FaultFlow::new(Proto::Tcp, flow.program, flow.remote);
+    let faulty = || FaultFlow::new(Proto::Tcp, flow.program, flow.remote);
     let acted = async {
         if faults.is_empty() {
             return std::future::pending().await;
@@ -375,7 +375,7 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
                 Side::Program => account.ledger.to_remote.get(),
                 Side::Remote => account.ledger.from_remote.get(),
             };
-            faults.act(&run.inject, &faulty, gate, &program, passed, || relay.reset_remote()).await
+            faults.act(&run.inject, &faulty(), gate, &program, passed, || relay.reset_remote()).await
         })
         .await
     };
@@ -384,7 +384,7 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
         held = acted => Some(Over::Injected(held)),
         () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
-    faults.count_late_fins(&run.inject, &faulty, gate);
+    faults.count_late_fins(&run.inject, &faulty(), gate);
     run.record(account.relayed(over.as_ref(), &program, &host, run.path(&host)));
     run.seen.urgent.forget(&flow.into());
     match over {
