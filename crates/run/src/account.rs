@@ -442,10 +442,14 @@ impl ConnectionReport {
         if !self.observed.get() {
             return std::future::pending().await;
         }
-        loop {
-            self.current.set(Some(relay.state()));
-            tokio::time::sleep(INTERVAL).await;
-        }
+        // On the heap: the future of a connection that is not shown is smaller.
+        let measure = Box::pin(async {
+            loop {
+                self.current.set(Some(relay.state()));
+                tokio::time::sleep(INTERVAL).await;
+            }
+        });
+        measure.await
     }
 }
 

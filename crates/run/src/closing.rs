@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::memory;
@@ -27,71 +27,59 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// The open connections.
 #[derive(Debug)]
-pub struct Connections {
-    /// The connections that the end of the run waits for, and all.
-    connections: Rc<Cell<usize>>,
-    all: Rc<Cell<usize>>,
-    ledgers: Rc<RefCell<Vec<Weak<RelayStats>>>>,
-    burst: Rc<Burst>,
-    closing: watch::Sender<bool>,
-}
+pub struct Connections(Rc<Open>);
 
-/// The peak number, so that the memory of a burst can be returned to the system afterwards.
+/// What the connections share.
 #[derive(Debug, Default)]
-struct Burst {
+struct Open {
+    /// The connections that the end of the run waits for, and all.
+    waited_for: Cell<usize>,
+    all: Cell<usize>,
+    ledgers: RefCell<Vec<Weak<RelayStats>>>,
+    /// The peak number, so that the memory of a burst can be returned to the system afterwards.
     peak: Cell<usize>,
-    over: Notify,
+    burst_is_over: Notify,
+    closing: Cell<bool>,
+    begins_to_close: Notify,
 }
 
 /// Guard held by a connection or a flow while it lives.
 #[derive(Debug)]
 pub struct Live {
-    counts: Vec<Rc<Cell<usize>>>,
-    ledgers: Rc<RefCell<Vec<Weak<RelayStats>>>>,
-    burst: Rc<Burst>,
-    closing: watch::Receiver<bool>,
+    open: Rc<Open>,
+    waited_for: bool,
 }
 
 impl Connections {
     /// None.
     pub fn new() -> Self {
-        let closing = watch::Sender::new(false);
-        Self {
-            connections: Rc::default(),
-            all: Rc::default(),
-            ledgers: Rc::default(),
-            burst: Rc::default(),
-            closing,
-        }
+        Self(Rc::default())
     }
 
     /// Registers a connection whose end is waited for.
     pub fn enter(&self) -> Live {
-        self.live(vec![self.connections.clone(), self.all.clone()])
+        self.0.waited_for.set(self.0.waited_for.get() + 1);
+        self.live(true)
     }
 
     /// Registers one without an end of its own.
     pub fn enter_quietly(&self) -> Live {
-        self.live(vec![self.all.clone()])
+        self.live(false)
     }
 
-    fn live(&self, counts: Vec<Rc<Cell<usize>>>) -> Live {
-        counts.iter().for_each(|count| count.set(count.get() + 1));
-        self.burst.peak.set(self.burst.peak.get().max(self.all.get()));
-        Live {
-            counts,
-            ledgers: self.ledgers.clone(),
-            burst: self.burst.clone(),
-            closing: self.closing.subscribe(),
-        }
+    fn live(&self, waited_for: bool) -> Live {
+        let open = &self.0;
+        open.all.set(open.all.get() + 1);
+        open.peak.set(open.peak.get().max(open.all.get()));
+        Live { open: open.clone(), waited_for }
     }
 
     /// Returns memory to the system whenever half of a burst is over. Never returns.
     pub async fn trim(&self) {
         loop {
-            self.burst.over.notified().await;
+            self.0.burst_is_over.notified().await;
             sleep(SETTLED).await;
-            self.burst.peak.set(self.all.get());
+            self.0.peak.set(self.0.all.get());
             memory::trim();
         }
     }
@@ -102,21 +90,21 @@ impl Connections {
     }
 
     fn watched(&self) -> Vec<Rc<RelayStats>> {
-        self.ledgers.borrow().iter().filter_map(Weak::upgrade).collect()
+        self.0.ledgers.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Waits until no connection is left, until none makes progress, or until the progress is too slow.
     pub async fn drain(&self) {
         let begun = Instant::now();
         let mut movement = Movement { moved: 0, since: begun, window: begun, at_window: 0 };
-        while self.connections.get() > 0 && begun.elapsed() < LIMIT {
+        while self.0.waited_for.get() > 0 && begun.elapsed() < LIMIT {
             let ledgers = self.watched();
             // Connections that end take their counts with them, which also counts as progress.
             let moved = ledgers
                 .iter()
                 .map(|ledger| ledger.moved())
                 .sum::<u64>()
-                .wrapping_add(self.connections.get() as u64);
+                .wrapping_add(self.0.waited_for.get() as u64);
             let blocked = ledgers.iter().filter(|ledger| ledger.blocked.get());
             let waiting = blocked.map(|ledger| ledger.waiting.get()).max();
             if movement.is_over(moved, waiting) {
@@ -128,8 +116,9 @@ impl Connections {
 
     /// Tells the remaining connections to close, and waits until they have.
     pub async fn close(&self) {
-        self.closing.send_replace(true);
-        while self.all.get() > 0 {
+        self.0.closing.set(true);
+        self.0.begins_to_close.notify_waiters();
+        while self.0.all.get() > 0 {
             tokio::task::yield_now().await;
         }
     }
@@ -167,7 +156,7 @@ impl Movement {
 impl Live {
     /// Counts this connection's progress.
     pub fn watch(&self, ledger: &Rc<RelayStats>) {
-        let mut ledgers = self.ledgers.borrow_mut();
+        let mut ledgers = self.open.ledgers.borrow_mut();
         // Removes dead entries from time to time, at amortized constant cost.
         if ledgers.len() == ledgers.capacity() {
             ledgers.retain(|ledger| ledger.strong_count() > 0);
@@ -177,18 +166,20 @@ impl Live {
 
     /// Waits until the connection must close.
     pub async fn closing(&self) {
-        let mut closing = self.closing.clone();
-        // The sender lives as long as the run does.
-        let _gone = closing.wait_for(|closing| *closing).await;
+        while !self.open.closing.get() {
+            self.open.begins_to_close.notified().await;
+        }
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.counts.iter().for_each(|count| count.set(count.get() - 1));
-        let (all, peak) = (self.counts.last().map_or(0, |all| all.get()), self.burst.peak.get());
+        let open = &self.open;
+        open.waited_for.set(open.waited_for.get() - usize::from(self.waited_for));
+        open.all.set(open.all.get() - 1);
+        let (all, peak) = (open.all.get(), open.peak.get());
         if peak >= BURST && all <= peak / 2 {
-            self.burst.over.notify_one();
+            open.burst_is_over.notify_one();
         }
     }
 }
@@ -230,7 +221,7 @@ mod tests {
             drop(live);
         };
         tokio::join!(gone, connections.close());
-        assert_eq!(connections.all.get(), 0);
+        assert_eq!(connections.0.all.get(), 0);
     }
 
     /// How long the drain lasts if the remote, for which `waiting` bytes are kept, takes `step` of them each second.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lastack::IpFields;
 use tokio::net::TcpStream;
 
+use crate::host::inner;
 use crate::host::socket::set_header_fields;
 use crate::tap::Seen;
 
@@ -26,7 +27,7 @@ pub struct Headers {
 #[derive(Debug)]
 pub struct Registered<'a> {
     headers: &'a Headers,
-    flow: Flow,
+    flow: &'a inner::Flow,
     _socket: &'a TcpStream,
 }
 
@@ -42,8 +43,8 @@ impl Headers {
     }
 
     /// Registers the socket to which later changes by the program are applied.
-    pub fn register<'a>(&'a self, flow: Flow, socket: &'a TcpStream) -> Registered<'a> {
-        self.sockets.borrow_mut().insert(flow, socket.as_raw_fd());
+    pub fn register<'a>(&'a self, flow: &'a inner::Flow, socket: &'a TcpStream) -> Registered<'a> {
+        self.sockets.borrow_mut().insert((*flow).into(), socket.as_raw_fd());
         Registered { headers: self, flow, _socket: socket }
     }
 
@@ -63,6 +64,6 @@ impl Headers {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        self.headers.sockets.borrow_mut().remove(&self.flow);
+        self.headers.sockets.borrow_mut().remove(&(*self.flow).into());
     }
 }

@@ -420,7 +420,7 @@ async fn by_stack(
     account.context.borrow_mut().seen_as = Some(inner.remote);
     let _over = (program.set_nodelay(true), client.set_nodelay(true));
     urgent::prepare_connected(&client);
-    let relay = Relay::new(&program, &client, &account.ledger, &run.inner, &run.seen.urgent, inner, None);
+    let relay = Relay::new(&program, &client, &account.ledger, &run.inner, &run.seen.urgent, &inner, None);
     account.may_be_evicted(&slot);
     let over = tokio::select! {
         over = crate::tcp::carry(&relay, &account, &live) => over,

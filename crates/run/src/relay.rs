@@ -135,7 +135,7 @@ pub struct Relay<'a> {
     ledger: &'a RelayStats,
     /// The program's own socket.
     inner: &'a Inner,
-    flow: Flow,
+    flow: &'a Flow,
     /// Which of the program's data is acknowledged.
     acks: Acks<'a>,
     /// The marks of urgent data.
@@ -152,7 +152,7 @@ impl<'a> Relay<'a> {
         ledger: &'a RelayStats,
         inner: &'a Inner,
         urgent: &'a Urgent,
-        flow: Flow,
+        flow: &'a Flow,
         reset: Option<io::Error>,
     ) -> Self {
         let failed = Cell::new(reset.map(|error| errno(&error)));
@@ -232,14 +232,13 @@ impl<'a> Relay<'a> {
     /// From the program to the remote, up to the program's FIN.
     async fn up(&self) -> Result<(), Over> {
         loop {
-            let gate = &self.ledger.gate;
-            gate.left(Side::Program, self.ledger.to_remote.get()).await;
+            self.gate(Side::Program, self.ledger.to_remote.get()).await;
             match poll_fn(|cx| self.poll_up(cx)).await {
                 // A fault has closed the gate meanwhile.
-                Ok(Some(0)) if gate.room(Side::Program, self.ledger.to_remote.get()) == 0 => {}
+                Ok(Some(0)) if self.ledger.gate.room(Side::Program, self.ledger.to_remote.get()) == 0 => {}
                 Ok(Some(0)) => {
                     self.ledger.blocked.set(true);
-                    let writable = self.host.writable().await;
+                    let writable = poll_fn(|cx| self.host.poll_write_ready(cx)).await;
                     self.ledger.blocked.set(false);
                     writable.map_err(|error| self.host_failed(&error))?;
                 }
@@ -252,7 +251,7 @@ impl<'a> Relay<'a> {
                     if let Some(end) = self.program.end().filter(|end| end.cause != Cause::Orderly) {
                         return Err(Over::Program(Box::new(end)));
                     }
-                    self.ledger.gate.fin(Side::Program).await;
+                    Box::pin(self.ledger.gate.fin(Side::Program)).await;
                     // Fails on a connection that was reset, which `watch` reports.
                     let _reset = socket2::SockRef::from(self.host).shutdown(std::net::Shutdown::Write);
                     self.ledger.fin(Side::Program);
@@ -261,6 +260,15 @@ impl<'a> Relay<'a> {
                 }
                 Err(over) => return Err(over),
             }
+        }
+    }
+
+    /// The number of bytes that may pass the gate from this side, once it is not 0.
+    async fn gate(&self, from: Side, passed: u64) -> usize {
+        match self.ledger.gate.room(from, passed) {
+            // On the heap, as few connections have faults.
+            0 => Box::pin(self.ledger.gate.left(from, passed)).await,
+            left => left,
         }
     }
 
@@ -306,14 +314,14 @@ impl<'a> Relay<'a> {
             return None;
         }
         let begin = self.program.initial_numbers().ok()?.peers?.wrapping_add(1);
-        self.urgent.next(self.flow.into(), begin.wrapping_add(self.ledger.to_remote.get() as u32))
+        self.urgent.next((*self.flow).into(), begin.wrapping_add(self.ledger.to_remote.get() as u32))
     }
 
     /// The next byte for the program is urgent.
     fn mark_next(&self) {
         if let Some(initial) = self.program.initial_numbers().ok().and_then(|numbers| numbers.ours) {
             let next = initial.wrapping_add(1).wrapping_add(self.ledger.to_program.get() as u32);
-            self.urgent.mark(self.flow.into(), next);
+            self.urgent.mark((*self.flow).into(), next);
         }
     }
 
@@ -324,8 +332,10 @@ impl<'a> Relay<'a> {
         let turn = TURN - TURN % segment.min(TURN);
         loop {
             self.program.writable().await.map_err(|error| self.program_failed(&error))?;
-            self.host.readable().await.map_err(|error| self.host_failed(&error))?;
-            let left = self.ledger.gate.left(Side::Remote, self.ledger.from_remote.get()).await;
+            // The directions are polled by one task: each may be the only one that waits for its part of the readiness,
+            // which takes less memory than a future.
+            poll_fn(|cx| self.host.poll_read_ready(cx)).await.map_err(|error| self.host_failed(&error))?;
+            let left = self.gate(Side::Remote, self.ledger.from_remote.get()).await;
             match self.pass_down(left.min(turn)) {
                 Ok(Some(0)) => break,
                 Ok(Some(bytes)) if bytes == turn => give_way().await,
@@ -338,7 +348,7 @@ impl<'a> Relay<'a> {
         if let Some(errno) = self.failed.get() {
             return Err(Over::Host(errno));
         }
-        self.ledger.gate.fin(Side::Remote).await;
+        Box::pin(self.ledger.gate.fin(Side::Remote)).await;
         self.ledger.fin(Side::Remote);
         self.acks.heard();
         // Fails on a connection that has ended, which `watch` reports.
@@ -424,10 +434,14 @@ impl<'a> Relay<'a> {
     }
 
     async fn program_over(&self) -> Over {
-        match self.program.closed().await {
-            Ok(end) if end.cause != Cause::Orderly => Over::Program(Box::new(end)),
+        let over = match self.program.closed().await {
+            Ok(end) if end.cause != Cause::Orderly => Some(Over::Program(Box::new(end))),
             // The directions see this themselves.
-            _ => pending().await,
+            _ => None,
+        };
+        match over {
+            Some(over) => over,
+            None => pending().await,
         }
     }
 
@@ -437,7 +451,7 @@ impl<'a> Relay<'a> {
         loop {
             sleep(pause).await;
             pause = (pause * 2).min(LET_GO_MAX);
-            match self.inner.look(self.flow) {
+            match self.inner.look(*self.flow) {
                 Ok(Some(found)) if !found.orphan => {}
                 Ok(_) => return,
                 // The system does not report it.

@@ -59,18 +59,38 @@ struct Open {
 }
 
 async fn connection(run: &Run, syn: Box<InterceptedTcp>, live: &Live) {
+    // On the heap for as long as it takes: the future of an open connection is smaller without it.
+    let open = Box::pin(open(run, syn, live)).await;
+    if let Some((open, account, faults)) = open {
+        relay(run, open, &account, &faults).await;
+    }
+}
+
+/// Answers the SYN, unless the remote has accepted.
+async fn open(
+    run: &Run,
+    syn: Box<InterceptedTcp>,
+    live: &Live,
+) -> Option<(Open, Rc<ConnectionReport>, Faults)> {
     let (program, remote) = (syn.peer_addr(), syn.local_addr());
     let account = run.show(ConnectionReport::new(program, remote));
     let faulty = FaultFlow::new(Proto::Tcp, program, remote);
     *account.context.borrow_mut() = run.context(&faulty);
     let candidates = match run.plan.place(remote) {
         Route::Remote(remote) => vec![remote],
-        Route::Resolver => return Box::pin(ask_for_names(run, *syn, &account, live)).await,
-        place => return refuse(run, *syn, &account, place),
+        Route::Resolver => {
+            ask_for_names(run, *syn, &account, live).await;
+            return None;
+        }
+        place => {
+            refuse(run, *syn, &account, place);
+            return None;
+        }
     };
     let actual = candidates.first().copied();
     if run.is_denied(&mut account.context.borrow_mut(), Proto::Tcp, remote, actual) {
-        return deny(run, *syn, &account);
+        deny(run, *syn, &account);
+        return None;
     }
     let via = actual.and_then(|actual| run.plan.via(actual.ip())).map(ToString::to_string);
     account.context.borrow_mut().via = via;
@@ -79,17 +99,11 @@ async fn connection(run: &Run, syn: Box<InterceptedTcp>, live: &Live) {
         run.inject.connection(faulty, actual.map(|actual| actual.ip()), name.as_deref())
     };
     let syn = match faults.answer(&run.inject, &faulty) {
-        Some(answer) => match Box::pin(answer_by_fault(run, *syn, &account, live, answer)).await {
-            Some(syn) => Box::new(syn),
-            None => return,
-        },
+        Some(answer) => Box::new(answer_by_fault(run, *syn, &account, live, answer).await?),
         None => syn,
     };
-    // On the heap for as long as it takes: the future of an open connection is smaller without it.
-    let open = Box::pin(attempt(run, syn, &account, live, &candidates)).await;
-    if let Some(open) = open {
-        relay(run, open, &account, &faults).await;
-    }
+    let open = attempt(run, syn, &account, live, &candidates).await?;
+    Some((open, account, faults))
 }
 
 /// Passes the remote's answer on, unless it has accepted.
@@ -352,11 +366,11 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
     let Open { syn, connected: Connected { stream: host, reset, max_segment }, slot, live } = open;
     let flow = flow_of(&syn);
     let _over = host.set_nodelay(true);
-    let registered = run.headers.register((syn.peer_addr(), syn.local_addr()), &host);
+    let registered = run.headers.register(&flow, &host);
     let Some(program) = accept(run, syn, (&host, max_segment), account, &live).await else { return };
     // The kernels of both ends have applied Nagle's algorithm. Fails only on a connection that is over.
     let _over = program.set_nodelay(true);
-    let relay = Relay::new(&program, &host, &account.ledger, &run.inner, &run.seen.urgent, flow, reset);
+    let relay = Relay::new(&program, &host, &account.ledger, &run.inner, &run.seen.urgent, &flow, reset);
     if !run.plan.published.is_empty() {
         account.ledger.course.announce_to(run.announced.clone());
     }
@@ -488,7 +502,7 @@ mod tests {
     fn a_connection_takes_little_memory() {
         type Arguments = (&'static Run, Box<InterceptedTcp>, &'static Live);
         let future = size_of_output(|(run, syn, live): Arguments| connection(run, syn, live));
-        assert!(future <= 2900, "{future} bytes: what most connections do not need belongs on the heap");
+        assert!(future <= 2200, "{future} bytes: what most connections do not need belongs on the heap");
         let statistics = size_of::<crate::relay::RelayStats>();
         assert!(statistics <= 400, "{statistics} bytes");
     }

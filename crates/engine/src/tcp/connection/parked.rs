@@ -16,6 +16,7 @@ use crate::end::{ByteCounts, FourTuple, Origin};
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;
 use crate::tcp::ConnId;
+use crate::tcp::connection::ack_hold::AckHold;
 use crate::tcp::handshake::negotiate::Negotiated;
 use crate::tcp::recv::ack_policy::AckPolicy;
 use crate::tcp::recv::autotune::RcvBufTuner;
@@ -79,6 +80,8 @@ pub(crate) struct Parked {
     stats: IdleStats,
     nodelay: bool,
     dscp: u8,
+    /// ACKs are under the application's control, and it has allowed all of them.
+    holds_acks: bool,
     rare: Option<Box<Rare>>,
 }
 
@@ -263,7 +266,7 @@ impl Parked {
             ts_recent: self.ts_recent,
             ts_recent_at: self.ts_recent_at,
             duplicate: None,
-            hold: None,
+            hold: self.holds_acks.then_some(AckHold { upto: self.rcv_nxt, asked: false }),
             recent: [0; 4],
         }
     }
@@ -284,7 +287,8 @@ impl Connection {
             && self.snd.una == self.snd.nxt
             && self.recovery.is_open()
             && (self.rcv.fin, self.rcv.duplicate, self.rcv.unacked) == (None, None, 0)
-            && (self.rcv.hold.is_none() && self.soft_error.is_none() && self.stalled_since.is_none())
+            && self.rcv.hold.is_none_or(|hold| hold == AckHold { upto: self.rcv.nxt, asked: false })
+            && (self.soft_error.is_none() && self.stalled_since.is_none())
             && (self.probes, self.rtt.backoffs()) == (0, 0)
             && !self.marks.is_pending()
             && self.search.as_ref().is_none_or(|search| search.is_idle())
@@ -358,6 +362,7 @@ impl Connection {
             stats: IdleStats::new(stats, losses),
             nodelay: settings.nodelay,
             dscp: settings.dscp,
+            holds_acks: rcv.hold.is_some(),
             rare: rare.kept(),
         })
     }

@@ -90,6 +90,34 @@ fn a_connection_in_use_is_not_parked() {
     });
 }
 
+/// A connection whose ACKs the application holds back is parked once it has allowed all of them, and they are held back
+/// afterwards.
+#[test]
+fn held_acks_stay_held() {
+    both(|v6| {
+        let mut p = Peer::established(v6, Kind::Full);
+        p.tcp().hold_acks();
+        p.run(1);
+        p.stack.tcp.park_some(&p.stack.shared, p.now);
+        assert!(is_parked(&p.stack, p.id));
+        assert_eq!((p.on("P. len=3"), p.receive()), ("accepted".into(), "3".into()));
+        p.run(60_000);
+        p.stack.tcp.park_some(&p.stack.shared, p.now);
+        assert!(!is_parked(&p.stack, p.id), "an ACK is held back");
+        p.tcp().acknowledge(3, false);
+        p.run(60_000);
+        p.stack.tcp.park_some(&p.stack.shared, p.now);
+        assert!(is_parked(&p.stack, p.id));
+        assert_eq!(p.on(". seq=3"), "dropped S51");
+        assert!(p.tcp().ack_wanted(), "a keep-alive probe is left to the application");
+        assert_eq!(p.out(), "");
+        p.stack.tcp.park_some(&p.stack.shared, p.now);
+        assert!(!is_parked(&p.stack, p.id), "and its answer is awaited");
+        p.tcp().acknowledge(3, false);
+        assert_eq!(p.out(), ". seq=1 ack=4");
+    });
+}
+
 /// A segment, a timer and a call each find it whole.
 #[test]
 fn a_segment_a_timer_and_a_call_unpark_it() {
