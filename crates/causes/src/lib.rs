@@ -14,12 +14,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod certainty;
 mod party;
 mod table;
 
 use core::fmt;
 use core::str::FromStr;
 
+pub use certainty::Certainty;
 pub use party::{EndedBy, Severity};
 pub use table::Cause;
 

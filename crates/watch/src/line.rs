@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
-use lastack_causes::{Cause, Severity};
+use lastack_causes::{Cause, Certainty, Severity};
 
 use crate::ended::{Ended, Owner, Totals};
 use crate::event::Source;
@@ -22,11 +22,7 @@ pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
         (None, Some(peer)) => drop(write!(line, "(peer {})  ", owner_words(peer))),
         (None, None) => {}
     }
-    let _ = write!(line, "{} {}", ended.cause, ended_by_words(ended));
-    if !ended.detail.is_empty() {
-        let _ = write!(line, ": {}", ended.detail);
-    }
-    let _ = write!(line, "  {:.2}", ended.confidence);
+    line.push_str(&verdict(ended));
     if let Some(started) = ended.started {
         let _ = write!(line, "  after {}", duration(ended.ended.since(started)));
     }
@@ -39,14 +35,33 @@ pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
         [None, Some(server)] => drop(write!(line, ", bytes sent unknown, {} received", bytes(server))),
         [None, None] => {}
     }
-    if let Some(other) = ended.alternatives.first().filter(|_| ended.confidence < 0.9) {
-        let _ =
-            write!(line, "; or {} ({:.2}): {} would settle it", other.cause, other.confidence, other.settle);
+    if let Some(other) = ended.alternatives.first() {
+        let _ = match Certainty::of(ended.confidence) {
+            Certainty::Is => Ok(()),
+            // Both causes are named already.
+            Certainty::Either => write!(line, "; {} would settle it", other.settle),
+            Certainty::VeryLikely | Certainty::Unknown => {
+                write!(line, "; otherwise {}: {} would settle it", other.cause, other.settle)
+            }
+        };
     }
     if ended.amends {
         line.push_str("; this connection had ended cleanly before");
     }
     line
+}
+
+/// The cause, who ended it, and what happened, in words that follow the confidence.
+fn verdict(ended: &Ended) -> String {
+    let (cause, by) = (ended.cause, ended_by_words(ended));
+    let words = match (Certainty::of(ended.confidence), ended.alternatives.first()) {
+        (Certainty::Is, _) => format!("{cause} {by}"),
+        (Certainty::VeryLikely, _) => format!("very likely {cause} {by}"),
+        (Certainty::Either, Some(other)) => format!("either {cause} or {} {by}", other.cause),
+        (Certainty::Either, None) => format!("probably {cause} {by}"),
+        (Certainty::Unknown, _) => format!("unknown; it may be {cause} {by}"),
+    };
+    if ended.detail.is_empty() { words } else { format!("{words}: {}", ended.detail) }
 }
 
 /// An address whose part the kernel had cleared is shown as such.

@@ -1,6 +1,7 @@
 //! The join, fed with recorded events: what the sources reported when each kind of end was made on purpose.
 
 use lastack_causes::{Cause, EndedBy, Severity};
+use lastack_watch::record::Calendar;
 use lastack_watch::{
     ConnectCall, Context, Counters, Ended, Event, Flow, Join, JoinOptions, Process, Segment, SocketReport,
     Source, TcpInfo, TcpState, Time, Trace, TraceKind,
@@ -680,4 +681,39 @@ fn the_end_of_one_socket_does_not_tell_that_events_of_the_other_were_withheld() 
     machine.event(Event::Segment(Segment { seq: 9000, ..syn(true, flow()) }));
     machine.connect().destroyed(0, 0);
     assert_eq!(machine.join.totals().lost.get(&Source::Tracepoints), Some(&1));
+}
+
+/// A line of text has words for the confidence; the number is in the record.
+#[test]
+fn a_line_says_how_sure_it_is() {
+    let mut machine = with_calls();
+    machine.counters(Counters::default()).event(call(0x1041, "10.78.0.2:8101"));
+    machine.event(Event::Destroyed(cleared(0x1041)));
+    machine.counters(Counters { attempt_fails: 1, ..Counters::default() });
+    let mut ended = machine.end();
+    let mut line = |confidence: f32, alternatives: bool| {
+        ended.confidence = confidence;
+        if !alternatives {
+            ended.alternatives.clear();
+        }
+        lastack_watch::line(&ended, &Calendar::now(), &jiff::tz::TimeZone::UTC)
+    };
+    for (confidence, expected) in [
+        (0.9, "shop-cli[1346]  refused by the server: nothing accepts connections at that port  after"),
+        (0.85, "shop-cli[1346]  very likely refused by the server: nothing accepts"),
+        (0.6, "shop-cli[1346]  either refused or icmp-port-unreachable by the server: nothing"),
+        (0.3, "shop-cli[1346]  unknown; it may be refused by the server: nothing"),
+    ] {
+        let line = line(confidence, true);
+        assert!(line.contains(expected), "{confidence}: {line}");
+        assert!(!line.contains(&confidence.to_string()), "{line}");
+        assert_eq!(line.contains(" would settle it"), confidence < 0.9, "{line}");
+        assert_eq!(
+            line.contains("; otherwise icmp-port-unreachable: "),
+            [0.85, 0.3].contains(&confidence),
+            "{line}"
+        );
+    }
+    let alone = line(0.6, false);
+    assert!(alone.contains("  probably refused by the server: ") && !alone.contains("settle"), "{alone}");
 }

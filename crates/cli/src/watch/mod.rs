@@ -64,8 +64,9 @@ fn watch(args: &WatchArgs) -> Result<ExitCode> {
             }
         },
     };
-    report.begin(args, &sources);
+    // Before anything is printed: who reads the first line may send a signal.
     let signals = Signals::open().context("cannot receive signals")?;
+    report.begin(args, &sources);
     let filter = args.filter();
     let mut session = Session { args, watcher, report, filter, child, met: 0 };
     match session.run(&signals).and_then(|()| session.finish()) {

@@ -3,7 +3,7 @@
 use crate::explainer::Explained;
 use crate::record::Writer;
 use crate::verdict::Verdict;
-use lastack_causes::{Cause, EndedBy};
+use lastack_causes::{Cause, Certainty, EndedBy};
 
 /// A count with thousands set apart: `1,204`.
 pub(super) fn count(n: u64) -> String {
@@ -32,15 +32,7 @@ pub(super) fn span(nanoseconds: i64) -> String {
     crate::verdict::span(nanoseconds)
 }
 
-/// Confidence from which a cause is stated without reservation.
-const SURE: f32 = 0.9;
-/// Max confidence of causes that one capture cannot distinguish: "either .. or".
-const EITHER: f32 = 0.6;
-/// Below this the cause is unknown.
-const UNKNOWN: f32 = 0.4;
-
-/// The verdict as a sentence, in words that follow the confidence: "is" from 0.9, "is very likely" above 0.6, "is either .. or" from 0.4, and
-/// "is unknown" below.
+/// The verdict as a sentence, in words that follow the confidence.
 pub(super) fn sentence(writer: &Writer, explained: &Explained) -> String {
     let verdict = &explained.verdict;
     let what = format!(
@@ -51,17 +43,17 @@ pub(super) fn sentence(writer: &Writer, explained: &Explained) -> String {
         verdict.confidence
     );
     let meaning = verdict.cause.sentence();
-    match (verdict.confidence, verdict.alternatives.first()) {
-        (sure, _) if sure >= SURE => format!("The cause is {what}. {meaning}"),
-        (sure, _) if sure > EITHER => format!("The cause is very likely {what}. {meaning}"),
-        (sure, Some(other)) if sure >= UNKNOWN => format!(
+    match (Certainty::of(verdict.confidence), verdict.alternatives.first()) {
+        (Certainty::Is, _) => format!("The cause is {what}. {meaning}"),
+        (Certainty::VeryLikely, _) => format!("The cause is very likely {what}. {meaning}"),
+        (Certainty::Either, Some(other)) => format!(
             "The cause is either {what} or {} ({}, {:.2}). {meaning}",
             other.cause,
             other.cause.code(),
             other.confidence
         ),
-        (sure, None) if sure >= UNKNOWN => format!("The cause is probably {what}. {meaning}"),
-        _ => format!("The cause is unknown; it may be {what}. {meaning}"),
+        (Certainty::Either, None) => format!("The cause is probably {what}. {meaning}"),
+        (Certainty::Unknown, _) => format!("The cause is unknown; it may be {what}. {meaning}"),
     }
 }
 
@@ -69,7 +61,7 @@ pub(super) fn sentence(writer: &Writer, explained: &Explained) -> String {
 pub(super) fn in_doubt(verdict: &Verdict) -> String {
     let sure = format!("confidence {:.2}", verdict.confidence);
     match verdict.alternatives.first() {
-        Some(other) if verdict.confidence <= EITHER && other.confidence >= 0.2 => {
+        Some(other) if Certainty::of(verdict.confidence) <= Certainty::Either && other.confidence >= 0.2 => {
             format!("{sure}, or {} {:.2}", other.cause, other.confidence)
         }
         _ => sure,
