@@ -23,17 +23,10 @@ pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
         (None, None) => {}
     }
     line.push_str(&verdict(ended));
-    if let Some(started) = ended.started {
-        let _ = write!(line, "  after {}", duration(ended.ended.since(started)));
-    }
-    match ended.bytes {
-        [Some(0), Some(0)] if ended.cause == Cause::Refused => {}
-        [Some(client), Some(server)] => {
-            let _ = write!(line, ", {} sent, {} received", bytes(client), bytes(server));
-        }
-        [Some(client), None] => drop(write!(line, ", {} sent, bytes received unknown", bytes(client))),
-        [None, Some(server)] => drop(write!(line, ", bytes sent unknown, {} received", bytes(server))),
-        [None, None] => {}
+    let facts = [ended.started.map(|at| format!("after {}", duration(ended.ended.since(at)))), sent(ended)];
+    let facts: Vec<String> = facts.into_iter().flatten().collect();
+    if !facts.is_empty() {
+        let _ = write!(line, "  {}", facts.join(", "));
     }
     if let Some(other) = ended.alternatives.first() {
         let _ = match Certainty::of(ended.confidence) {
@@ -49,6 +42,16 @@ pub fn line(ended: &Ended, calendar: &Calendar, zone: &TimeZone) -> String {
         line.push_str("; this connection had ended cleanly before");
     }
     line
+}
+
+/// What each end sent, as far as it is known.
+fn sent(ended: &Ended) -> Option<String> {
+    let words = |count: Option<u64>| count.map_or_else(|| "unknown".into(), bytes);
+    match ended.bytes {
+        [None, None] => None,
+        [Some(0), Some(0)] if ended.cause == Cause::Refused => None,
+        [client, server] => Some(format!("client sent {}, server {}", words(client), words(server))),
+    }
 }
 
 /// The cause, who ended it, and what happened, in words that follow the confidence.
@@ -119,22 +122,23 @@ pub fn summary(totals: &Totals, open: usize) -> String {
     for (cause, count) in causes {
         let _ = writeln!(out, "  {count:>8}  {cause}");
     }
-    if totals.listen_overflows > 0 {
-        let _ = writeln!(
-            out,
-            "  {} handshakes were dropped because an accept queue was full",
-            totals.listen_overflows
-        );
-    }
-    if totals.evicted > 0 {
-        let _ = writeln!(
-            out,
-            "  {} connections were dropped from memory: too many were open at a time",
-            totals.evicted
-        );
-    }
-    if totals.foreign > 0 {
-        let _ = writeln!(out, "  {} sockets of other network namespaces were left out", totals.foreign);
+    let notes = [
+        (
+            totals.listen_overflows,
+            "handshake was",
+            "handshakes were",
+            "dropped because an accept queue was full",
+        ),
+        (
+            totals.evicted,
+            "connection was",
+            "connections were",
+            "dropped from memory: too many were open at a time",
+        ),
+        (totals.foreign, "socket was", "sockets were", "left out: of other network namespaces"),
+    ];
+    for (count, one, several, what) in notes.into_iter().filter(|(count, ..)| *count > 0) {
+        let _ = writeln!(out, "  {count} {} {what}", if count == 1 { one } else { several });
     }
     let lost: Vec<String> = Source::ALL
         .iter()

@@ -717,3 +717,78 @@ fn a_line_says_how_sure_it_is() {
     let alone = line(0.6, false);
     assert!(alone.contains("  probably refused by the server: ") && !alone.contains("settle"), "{alone}");
 }
+
+fn killed(machine: &mut Machine) -> &mut Machine {
+    machine.event(Event::Exit { pid: OWNER, status: Some(9) })
+}
+
+/// What is in the send buffer of a killed process is still sent: the connection ends seconds after the process.
+#[test]
+fn a_killed_process_is_named_though_its_data_is_delivered_after_that() {
+    let mut machine = Machine::root();
+    machine.connect().state(OWNER, PROCESS, TcpState::Established, TcpState::FinWait1);
+    killed(&mut machine).later(3000);
+    machine.state(VICTIM, SOFTIRQ, TcpState::FinWait2, TcpState::Close).destroyed(0, 0);
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.severity), (Cause::Orderly, Severity::Suspicious));
+    assert_eq!(ended.detail, "its process was killed by SIGKILL");
+    // The same process closes another connection, and is killed much later.
+    let mut machine = Machine::root();
+    machine.connect().state(OWNER, PROCESS, TcpState::Established, TcpState::FinWait1);
+    killed(machine.later(2500)).later(500);
+    machine.state(VICTIM, SOFTIRQ, TcpState::FinWait2, TcpState::Close).destroyed(0, 0);
+    assert_eq!(machine.end().detail, "");
+}
+
+#[test]
+fn data_after_the_end_of_a_killed_process_names_the_signal() {
+    let mut machine = Machine::root();
+    machine.connect().state(OWNER, PROCESS, TcpState::Established, TcpState::FinWait1);
+    killed(&mut machine);
+    let kind = TraceKind::SendReset {
+        reply: true,
+        sk: 7,
+        flow: flow(),
+        state: Some(TcpState::FinWait2),
+        reason: Some("TCP_ABORT_ON_DATA".into()),
+    };
+    machine.trace(VICTIM, SOFTIRQ, kind);
+    machine.state(VICTIM, SOFTIRQ, TcpState::FinWait2, TcpState::Close).destroyed(0, 0);
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::DataAfterClose, EndedBy::Client));
+    assert_eq!(ended.detail, "its process was killed by SIGKILL; the peer sent data after that");
+}
+
+/// Both ends are on this host. The one whose FIN was acknowledged is not the one whose reset was counted.
+#[test]
+fn without_tracepoints_a_killed_sender_did_not_abort() {
+    let mut machine = Machine::new(&[Source::Destroyed, Source::Counters, Source::Sockets]);
+    machine.counters(Counters::default());
+    let begun = Time::from_millis(machine.now);
+    let (near, far) = (flow(), flow().mirrored());
+    let alive = |flow, inode, cookie| {
+        Event::Listed(SocketReport { state: TcpState::Established, inode, cookie, ..report(flow, 0, 0) })
+    };
+    let listener = Flow::new(far.local, "0.0.0.0:0".parse().unwrap());
+    let listening = SocketReport { state: TcpState::Listen, inode: 9, cookie: 1, ..report(listener, 0, 0) };
+    machine.event(Event::Listed(listening)).event(alive(near, 55, 0x1041)).event(alive(far, 56, 0x2000));
+    machine.event(Event::ListEnd { begun });
+    machine.event(Event::Owner { inode: 55, pid: VICTIM }).event(Event::Owner { inode: 56, pid: OWNER });
+    killed(&mut machine);
+    let info = |bytes_acked, data_sent| {
+        let info = TcpInfo { bytes_acked, data_sent: Some(data_sent), ..TcpInfo::default() };
+        Some(TcpInfo { rtt: 30, last_ack_recv: 100, ..info })
+    };
+    let at = Time::from_millis(machine.now + 50);
+    // The server's bytes and its FIN were acknowledged; of the client's only the SYN and the first.
+    let server = SocketReport { cookie: 0x2000, info: info(1001, 1000), ..report(far, 0, 0) };
+    let client = SocketReport { info: info(2, 5), ..report(near, 0, 0) };
+    machine.later(50);
+    machine.join.handle(at, Event::Destroyed(server));
+    machine.join.handle(at, Event::Destroyed(client));
+    machine.counters(Counters { estab_resets: 1, out_resets: 1, ..Counters::default() });
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::DataAfterClose, EndedBy::Server), "{ended:#?}");
+    assert!(ended.detail.starts_with("its process was killed by SIGKILL; "), "{}", ended.detail);
+    assert_eq!(owner(&ended), Some((OWNER, "fd")));
+}

@@ -135,7 +135,8 @@ impl Report {
         }
         let mut text = summary(watcher.totals(), open);
         if self.folded > 0 {
-            text.push_str(&format!("  {} benign ends were not shown (--all shows them)\n", self.folded));
+            let ends = if self.folded == 1 { "benign end was" } else { "benign ends were" };
+            text.push_str(&format!("  {} {ends} not shown (--all shows them)\n", self.folded));
         }
         if self.filtered && self.left_out > 0 {
             let (ends, left_out) = (if self.left_out == 1 { "end was" } else { "ends were" }, self.left_out);

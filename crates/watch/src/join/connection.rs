@@ -73,6 +73,11 @@ pub(super) struct Side {
     pub(super) established: bool,
     pub(super) opener: Option<Actor>,
     pub(super) closer: Option<Actor>,
+    /// When a process closed it, as a tracepoint shows.
+    pub(super) released: Option<Time>,
+    /// The last list in which a file held it, and the first after that in which none did.
+    pub(super) held: Option<Time>,
+    pub(super) orphaned: Option<Time>,
     pub(super) holder: Option<u32>,
     pub(super) listed: Option<(Time, SocketReport)>,
     pub(super) destroyed: Option<(Time, SocketReport)>,
@@ -104,6 +109,9 @@ impl Side {
             established: false,
             opener: None,
             closer: None,
+            released: None,
+            held: None,
+            orphaned: None,
             holder: None,
             listed: None,
             destroyed: None,
@@ -138,6 +146,16 @@ impl Side {
     /// Whether the socket is over: CLOSE or destroyed.
     pub(super) fn is_over(&self) -> bool {
         self.close.is_some() || self.destroyed.is_some() || self.vanished.is_some()
+    }
+
+    /// Whether a process that ended at this time may have closed the socket by that. The kernel closes the sockets of a
+    /// process shortly before it reports its exit.
+    pub(super) fn fits_exit(&self, exit: Time, ended: Time) -> bool {
+        let (from, to) = match self.released {
+            Some(released) => (released, released),
+            None => (self.held.unwrap_or(ended).min(ended), self.orphaned.unwrap_or(ended).min(ended)),
+        };
+        exit.plus_millis(50) >= from && exit <= to.plus_millis(1000)
     }
 
     /// When it was over.

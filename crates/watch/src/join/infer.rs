@@ -65,7 +65,7 @@ impl Join {
         } else {
             self.ended_established(connection, side, window)
         };
-        let mut opinion = opinion.unwrap_or_else(|| unexplained(connection, side));
+        let mut opinion = opinion.unwrap_or_else(|| self.unexplained(connection, side));
         opinion.by_confidence = opinion.by_confidence.min(opinion.confidence.max(0.5));
         opinion
             .limits
@@ -103,11 +103,13 @@ impl Join {
         let _explained = self.claim(ESTAB_RESETS, Window { at, since, until: at.plus_millis(AFTER) });
     }
 
-    /// Whether the other end is on this host and its socket was destroyed before this one: it had closed. A reset would
-    /// have ended both at once.
-    fn peer_went_before(connection: &Connection, side: &Side, at: Time) -> bool {
+    /// Whether the other end is on this host and had closed: its FIN was acknowledged, or its socket was destroyed before
+    /// this one. A reset of its own would have ended both at once.
+    fn peer_went_before(connection: &Connection, side: &Side, at: Time, is_client: Option<bool>) -> bool {
         let other = connection.sides[1 - connection.place(side.flow)].as_ref();
+        let acked = |other: &Side| other.fin_acked(!is_client?);
         other.and_then(Side::over_at).is_some_and(|gone| gone.plus_millis(1) < at)
+            || other.and_then(acked) == Some(true)
     }
 
     /// A socket that was never connected.
@@ -189,6 +191,10 @@ impl Join {
             }
             return Some(counted(timed_out(side, claim), "TCPAbortOnTimeout"));
         }
+        // The kernel counts a reset only of a socket that has not sent its FIN.
+        if side.fin == Some(FirstFin::Ours) || fin_acked == Some(true) {
+            return None;
+        }
         // One of several connections was reset: which one is unknown.
         let claim = match side.reset {
             Some(claim) => claim,
@@ -198,7 +204,7 @@ impl Join {
         let state = side.listed.map(|(_, report)| report.state);
         let peer_closed = matches!(first_fin(connection, side), Some(FirstFin::Theirs))
             || matches!(state, Some(TcpState::CloseWait | TcpState::LastAck))
-            || Self::peer_went_before(connection, side, window.at);
+            || Self::peer_went_before(connection, side, window.at, known.then_some(role == Role::Client));
         let state = if peer_closed { Some(TcpState::CloseWait) } else { state };
         // A reset of ours that no other end explains: the socket was killed. But a peer on this host that has closed
         // answers data by a reset of this host, too.
@@ -215,6 +221,25 @@ impl Join {
             opinion
         };
         Some(counted(opinion, "EstabResets"))
+    }
+
+    /// There is no evidence of anything but FINs.
+    fn unexplained(&self, connection: &Connection, side: &Side) -> Opinion {
+        let (by, by_confidence) = match first_fin(connection, side) {
+            Some(FirstFin::Ours) => (By::Local, 0.9),
+            Some(FirstFin::Theirs) => (By::Remote, 0.9),
+            None => (By::Unknown, 0.5),
+        };
+        let (role, known) = self.role(connection, side.flow);
+        let acked = known && side.fin_acked(role == Role::Client) == Some(true);
+        let mut opinion = if side.destroyed.is_some() {
+            Opinion::new(Rank::Orderly, Cause::Orderly, if acked { ALONE } else { 0.8 }, by)
+        } else {
+            Opinion::new(Rank::Affected, Cause::Abort, 0.3, By::Unknown)
+                .detail("the socket was closed; the reason is unknown")
+        };
+        opinion.by_confidence = by_confidence;
+        opinion
     }
 }
 
@@ -255,21 +280,4 @@ fn was_never_established(side: &Side, report: &SocketReport, at: Time) -> bool {
     let never = since_ack > uptime || since_ack.abs_diff(uptime.saturating_sub(300_000)) < 2000;
     let nothing = info.bytes_acked == 0 && info.bytes_received == 0;
     nothing && (never || info.rtt == 0 && report.flow.is_complete())
-}
-
-/// There is no evidence of anything but FINs.
-fn unexplained(connection: &Connection, side: &Side) -> Opinion {
-    let (by, by_confidence) = match first_fin(connection, side) {
-        Some(FirstFin::Ours) => (By::Local, 0.9),
-        Some(FirstFin::Theirs) => (By::Remote, 0.9),
-        None => (By::Unknown, 0.5),
-    };
-    let mut opinion = if side.destroyed.is_some() {
-        Opinion::new(Rank::Orderly, Cause::Orderly, 0.8, by)
-    } else {
-        Opinion::new(Rank::Affected, Cause::Abort, 0.3, By::Unknown)
-            .detail("the socket was closed; the reason is unknown")
-    };
-    opinion.by_confidence = by_confidence;
-    opinion
 }

@@ -173,9 +173,9 @@ fn refused_here(confidence: f32) -> Opinion {
 }
 
 fn data_after_close(side: Option<&Side>) -> Opinion {
-    let killed = if side.is_some_and(|side| side.closer.is_some()) { "closed" } else { "had closed" };
+    let closed = if side.is_some_and(|side| side.closer.is_some()) { "closed" } else { "had closed" };
     Opinion::new(Rank::Answered, Cause::DataAfterClose, 0.95, By::Local)
-        .detail(format!("{killed}; the peer sent data after that"))
+        .detail(format!("{closed}; the peer sent data after that"))
         .rule("S80")
 }
 

@@ -26,10 +26,9 @@ impl Join {
         let text = |of: fn(&crate::event::Process) -> &std::sync::Arc<str>| {
             process.map_or_else(|| "".into(), |process| of(process).clone())
         };
-        // The kernel closes the sockets of a process shortly before it reports its exit.
         let signal = known.and_then(|known| known.exit).and_then(|(at, status)| {
-            let near = at.plus_millis(50) >= ended && at <= ended.plus_millis(1000);
-            status.filter(|status| near && status & 0x7f != 0).map(|status| status & 0x7f)
+            let signal = status.map(|status| status & 0x7f);
+            signal.filter(|signal| *signal != 0 && side.fits_exit(at, ended))
         });
         // The name of the process rather than that of the thread.
         let name =
@@ -66,7 +65,11 @@ impl Join {
     pub(super) fn add_signal(&self, connection: &Connection, flow: Flow, mut opinion: Opinion) -> Opinion {
         if !matches!(
             opinion.cause,
-            Cause::Orderly | Cause::Abort | Cause::ConnectCancelled | Cause::ResetForFin
+            Cause::Orderly
+                | Cause::Abort
+                | Cause::ConnectCancelled
+                | Cause::ResetForFin
+                | Cause::DataAfterClose
         ) {
             return opinion;
         }
@@ -89,9 +92,11 @@ impl Join {
         if opinion.cause == Cause::Orderly && is_crash(signal) {
             opinion.severity = Some(Severity::Suspicious);
         }
-        opinion.detail = match opinion.detail.as_str() {
-            "" => text.clone(),
-            detail => format!("{text}; {detail}"),
+        opinion.detail = match (opinion.detail.as_str(), opinion.detail.split_once("; ")) {
+            ("", _) => text.clone(),
+            // What comes first there is the close.
+            (_, Some((_, after))) if opinion.cause == Cause::DataAfterClose => format!("{text}; {after}"),
+            (detail, _) => format!("{text}; {detail}"),
         };
         opinion.because("kernel", signal, text)
     }

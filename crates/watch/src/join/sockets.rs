@@ -50,6 +50,11 @@ impl Join {
             side.fin.get_or_insert(super::connection::FirstFin::Ours);
         }
         let inode_changed = side.listed.is_some_and(|(_, before)| before.inode != report.inode);
+        if report.inode != 0 {
+            side.held = Some(at);
+        } else if side.held.is_some() {
+            side.orphaned.get_or_insert(at);
+        }
         side.listed = Some((at, report));
         side.used(Source::Sockets);
         self.by_cookie.insert(report.cookie, flow);

@@ -194,6 +194,9 @@ impl Side {
     /// Takes a transition of the socket in.
     fn line_of_state(&mut self, at: Time, trace: &Trace, old: TcpState, new: TcpState) {
         let actor = Actor::of(trace);
+        if matches!(new, TcpState::FinWait1 | TcpState::LastAck | TcpState::Close) && actor.is_some() {
+            self.released.get_or_insert(at);
+        }
         match new {
             TcpState::Established => {
                 self.established = true;
