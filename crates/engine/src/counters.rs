@@ -80,7 +80,41 @@ impl fmt::Debug for ByRule {
     }
 }
 
+/// A TCP segment that is sent, as the counters distinguish them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TcpSent {
+    /// A SYN sent for the first time, or an ACK.
+    Control,
+    /// Data or FIN, sent for the first time.
+    Data,
+    /// Data or FIN, retransmitted.
+    Again,
+    SynAgain,
+    ChallengeAck,
+    Reset,
+}
+
 impl Counters {
+    /// Counts a TCP segment that is sent, as `count` segments on the wire. A retransmitted one does not count as sent, in
+    /// the sense of RFC 4022.
+    #[inline(always)]
+    pub(crate) fn tcp_sent(&mut self, sent: TcpSent, count: u32) {
+        let count = u64::from(count);
+        match sent {
+            TcpSent::Again | TcpSent::SynAgain => self.tcp_retransmitted += count,
+            TcpSent::Control | TcpSent::Data | TcpSent::ChallengeAck | TcpSent::Reset => {
+                self.tcp_out_segments += count;
+            }
+        }
+        match sent {
+            TcpSent::Data => self.tcp_data_segments_sent += count,
+            TcpSent::SynAgain => self.tcp_syn_retransmitted += count,
+            TcpSent::ChallengeAck => self.tcp_challenge_acks += count,
+            TcpSent::Reset => self.tcp_out_resets += count,
+            TcpSent::Control | TcpSent::Again => {}
+        }
+    }
+
     /// Counts the verdict on an arrival.
     pub(crate) fn arrived(&mut self, verdict: &Verdict) {
         match verdict {

@@ -1,6 +1,7 @@
 //! RST replies to segments that belong to no usable connection (RFC 9293 section 3.5.2), as to those of a half-open
 //! connection, of which this end has lost the state.
 
+use crate::counters::TcpSent;
 use crate::isn::Secret;
 use crate::shared::Shared;
 use crate::tcp::segment::{self, Arrival};
@@ -27,8 +28,7 @@ pub(crate) fn reply(shared: &mut Shared, seg: &Arrival<'_>, rule: Rule) -> Verdi
         shared.counters.outbox_overflows += 1;
         return Verdict::Dropped(DropReason::NoSpace);
     }
-    shared.counters.tcp_out_segments += 1;
-    shared.counters.tcp_out_resets += 1;
+    shared.counters.tcp_sent(TcpSent::Reset, 1);
     Verdict::Answered(rule)
 }
 
@@ -57,10 +57,7 @@ pub(crate) fn reason(shared: &mut Shared, seg: &Arrival<'_>) -> Option<ResetReas
 pub(crate) fn push(shared: &mut Shared, flow: &FourTuple, tcp: TcpHeader, rule: Rule) {
     let ip = segment::ip_header(&shared.config, flow, shared.config.tcp.dscp & MAX_DSCP);
     match shared.outbox.push_segment(ip, tcp, Some(rule)) {
-        Ok(()) => {
-            shared.counters.tcp_out_segments += 1;
-            shared.counters.tcp_out_resets += 1;
-        }
+        Ok(()) => shared.counters.tcp_sent(TcpSent::Reset, 1),
         Err(_) => shared.counters.outbox_overflows += 1,
     }
 }

@@ -1,6 +1,7 @@
 //! One connection in TIME-WAIT for 2 MSL (RFC 9293 section 3.6.1), in a few words of memory. A RST does not end it
 //! (TIME-WAIT assassination, RFC 1337); a SYN with a newer timestamp may reuse it (RFC 6191).
 
+use crate::counters::TcpSent;
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;
 use crate::tcp::connection::Connection;
@@ -130,7 +131,7 @@ impl TimeWait {
         let ip = ip_header(&shared.config, flow, self.dscp);
         let sent = shared.outbox.push_segment(ip, tcp, None).is_ok();
         if sent {
-            shared.counters.tcp_out_segments += 1;
+            shared.counters.tcp_sent(TcpSent::Control, 1);
         } else {
             shared.counters.outbox_overflows += 1;
         }

@@ -1,6 +1,7 @@
 //! Makes the segments of a connection (RFC 9293 section 3.8): the only place that does. Slow start after idle (RFC 5681
 //! section 4.1) is applied here.
 
+use crate::counters::TcpSent;
 use crate::end::{End, EndedBy};
 use crate::packet::PacketBuffer;
 use crate::seq::SndSeq;
@@ -81,8 +82,7 @@ impl Connection {
         let declared = self.rst_reason_payload(shared, seq, &ended.end).filter(|_| !self.pending.repeat);
         let header_len = self.emit(shared, now, &plan, declared.as_ref().map_or(&[], |d| d), packet)?;
         self.stats.sent(0, 1);
-        shared.counters.tcp_out_segments += 1;
-        shared.counters.tcp_out_resets += 1;
+        shared.counters.tcp_sent(TcpSent::Reset, 1);
         shared.counters.tcp_reasons_sent += u64::from(declared.is_some());
         ended.end.at = now;
         let again = declared.is_some() && shared.config.tcp.resend_plain_rst;
@@ -247,10 +247,13 @@ impl Connection {
         self.commit_acks(plan);
         let occupies = plan.occupies();
         let again = occupies > 0 && plan.seq.before(self.snd.nxt);
-        let counters = &mut shared.counters;
-        *(if again { &mut counters.tcp_retransmitted } else { &mut counters.tcp_out_segments }) +=
-            u64::from(count);
-        counters.tcp_challenge_acks += u64::from(plan.rule.is_some());
+        let sent = match plan.rule {
+            _ if again => TcpSent::Again,
+            _ if occupies > 0 => TcpSent::Data,
+            Some(_) => TcpSent::ChallengeAck,
+            None => TcpSent::Control,
+        };
+        shared.counters.tcp_sent(sent, count);
         if occupies == 0 {
             return;
         }
@@ -300,7 +303,6 @@ impl Connection {
         }
         let end_of_data = self.recovery.scoreboard.nxt() + u64::from(plan.len);
         let pushed = plan.flags.contains(TcpFlags::PSH) && plan.len <= self.mss || self.pushed == end_of_data;
-        shared.counters.tcp_data_segments_sent += u64::from(count);
         self.recovery.scoreboard.push(plan.occupies(), count, now, pushed);
         self.recovery.note_use();
         if plan.len > 0 {

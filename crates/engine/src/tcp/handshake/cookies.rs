@@ -5,6 +5,7 @@
 //! the peer echoes.
 
 use crate::collections::lru::Aging;
+use crate::counters::TcpSent;
 use crate::end::FourTuple;
 use crate::isn::Secret;
 use crate::seq::SndSeq;
@@ -94,7 +95,7 @@ impl Cookies {
             return Verdict::Dropped(DropReason::NoSpace);
         }
         self.last = Some(now);
-        shared.counters.tcp_out_segments += 1;
+        shared.counters.tcp_sent(TcpSent::Control, 1);
         shared.counters.tcp_cookies_sent += 1;
         Verdict::Answered(Rule::LimitSynQueue)
     }

@@ -9,6 +9,7 @@ pub(super) mod negotiate;
 pub(super) mod passive;
 mod syn;
 
+use crate::counters::TcpSent;
 use crate::end::{Cause, End, EndedBy, Header, InitialNumbers, LostBytes, Origin, TimeLimit};
 use crate::isn::FlowNumbers;
 use crate::seq::{RcvSeq, SndSeq};
@@ -221,8 +222,7 @@ impl Handshake {
     ) -> Option<Transmit> {
         self.apply_user_timeout();
         let (tcp, rule) = if let Some(rule) = self.reset_pending.take() {
-            shared.counters.tcp_out_resets += 1;
-            shared.counters.tcp_out_segments += 1;
+            shared.counters.tcp_sent(TcpSent::Reset, 1);
             (self.later_header(now, TcpFlags::RST), Some(rule))
         } else if self.end.is_some() || self.phase == Phase::AwaitingDecision {
             return None;
@@ -232,8 +232,7 @@ impl Handshake {
             (self.syn_header(shared, now), None)
         } else {
             let rule = self.ack_pending.take()?;
-            shared.counters.tcp_challenge_acks += 1;
-            shared.counters.tcp_out_segments += 1;
+            shared.counters.tcp_sent(TcpSent::ChallengeAck, 1);
             (self.later_header(now, TcpFlags::empty()), Some(rule))
         };
         let ip = segment::ip_header(&shared.config, &self.flow, self.settings.dscp);
@@ -247,14 +246,12 @@ impl Handshake {
         self.reset_pending.is_some() || goes_on && (self.syn_pending || self.ack_pending.is_some())
     }
 
-    /// Counts a SYN; a retransmitted one does not count as sent, in the sense of RFC 4022.
     fn count_syn(&self, shared: &mut Shared) {
         let counters = &mut shared.counters;
         if self.first_sent.is_some() {
-            counters.tcp_retransmitted += 1;
-            counters.tcp_syn_retransmitted += 1;
+            counters.tcp_sent(TcpSent::SynAgain, 1);
         } else {
-            counters.tcp_out_segments += 1;
+            counters.tcp_sent(TcpSent::Control, 1);
             counters.tcp_active_opens += u64::from(self.origin == Origin::Active);
         }
     }
