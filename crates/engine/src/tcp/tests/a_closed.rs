@@ -303,6 +303,36 @@ fn t28_t29_t30_the_limit_of_resets() {
     });
 }
 
+/// D10: the limit does not tell whether there is a connection. Segments that its connection does not accept take tokens
+/// like those without a connection, answered or not; accepted ones and resets take none.
+#[test]
+fn t30_what_a_connection_does_not_accept_takes_tokens_too() {
+    both(|v6| {
+        for (text, verdict, takes) in [
+            (".", "accepted", false),
+            ("R at=100000", "dropped R4", false),
+            ("S", "", true),
+            (". at=100000", "", true),
+            ("P. at=100000 len=5", "", true),
+            ("", "dropped S54", true),
+        ] {
+            let mut p = Peer::with(v6, |config| config.tcp.reset_rate = Some(200)).listen(1);
+            p = p.establish(crate::tcp::tests::peer::Kind::Plain);
+            p.stack.tcp_unlisten(p.listener.unwrap());
+            p.pass(2000);
+            for _ in 0..150 {
+                let shown = p.on(text);
+                assert!(shown.starts_with(verdict), "{text}: {shown}");
+            }
+            let granted = (0..400_u16)
+                .filter(|n| p.on(&alloc::format!("S seq=0 port={}", 9000 + n)).contains("R."))
+                .count();
+            let expected = if takes { 25..=50 } else { 175..=200 };
+            assert!(expected.contains(&granted), "{text}: {granted}");
+        }
+    });
+}
+
 /// D10: what the limit leaves for one asker after others have asked is not the same each time, so that
 /// the others cannot be counted by it.
 #[test]
