@@ -80,6 +80,8 @@ impl Connections {
             self.0.burst_is_over.notified().await;
             sleep(SETTLED).await;
             self.0.peak.set(self.0.all.get());
+            // What is left of a connection that has ended would keep its page in use.
+            self.0.ledgers.borrow_mut().retain(|ledger| ledger.strong_count() > 0);
             memory::trim();
         }
     }
