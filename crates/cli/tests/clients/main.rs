@@ -296,6 +296,51 @@ fn retries_meet_the_injected_reset(lab: &Lab) {
     eprintln!("{said}{errors}");
 }
 
+/// Containers of podman whose network lastack makes, under the name slirp4netns: one asks a server of the host, and one is
+/// asked at a published port. Prints that both are answered; 77: this machine does not let containers be made.
+const CONTAINERS: &str = r#"
+umount -l /sys/fs/cgroup 2>/dev/null; mount -t tmpfs none /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup
+mkdir "$PLACE/root" "$PLACE/www"; mount --bind / "$PLACE/root"; ln -s "$LASTACK" "$PLACE/slirp4netns"; ip link set lo up
+printf '[engine]\nnetwork_cmd_path = "%s"\n' "$PLACE/slirp4netns" > "$PLACE/containers.conf"
+export CONTAINERS_CONF="$PLACE/containers.conf"
+run() { timeout 60 podman --cgroup-manager=cgroupfs run --rm --cgroups disabled --ulimit nofile=1024:1024 --ulimit nproc=999:999 "$@"; }
+try() { for i in $(seq 200); do "$@" 2>/dev/null && break; sleep 0.1; done; }
+ask() { curl -sSf -o /dev/null "$1" && echo answered; }
+run --network none --rootfs "$PLACE/root" true || exit 77
+python3 -m http.server 8099 --bind 127.0.0.1 --directory "$PLACE/www" >/dev/null 2>&1 & server=$!
+try ask http://127.0.0.1:8099/ >/dev/null
+export LASTACK_OPTIONS="-v -o $PLACE/out"
+run --network slirp4netns:allow_host_loopback=true --rootfs "$PLACE/root" curl -sSf -o /dev/null -w '%{http_code}\n' http://10.0.2.2:8099/
+export LASTACK_OPTIONS="-v -o $PLACE/in"
+id=$(run -d --network slirp4netns:port_handler=slirp4netns -p 8098:8099 --rootfs "$PLACE/root" python3 -m http.server 8099 --directory "$PLACE/www")
+try ask http://127.0.0.1:8098/
+podman kill "$id" >/dev/null; kill $server
+try grep -q 'TCP connection' "$PLACE/out"; try grep -q 'TCP connection' "$PLACE/in"
+"#;
+
+#[test]
+#[ignore = "needs root, ip and podman"]
+fn podman_containers_have_the_network_of_lastack() {
+    require_root(&["ip", "unshare", "curl", "python3"]);
+    if !have("podman") {
+        eprintln!("skipped: podman is missing");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let script = "exec unshare -nm --propagation private sh -c \"$CONTAINERS\"";
+    let path = place.path().to_string_lossy();
+    let output = shell(script, &[("CONTAINERS", CONTAINERS), ("PLACE", &path), ("LASTACK", LASTACK)]);
+    if output.status.code() == Some(77) {
+        eprintln!("skipped: containers cannot be made on this machine: {output:?}");
+        return;
+    }
+    let report = |name: &str| std::fs::read_to_string(place.path().join(name)).unwrap_or_default();
+    let (out, inward) = (report("out"), report("in"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "200\nanswered\n", "{output:?} {out} {inward}");
+    assert!(out.contains("10.0.2.2:8099") && out.contains("1 TCP connection: 1 orderly"), "{out}");
+    assert!(inward.contains("from 127.0.0.1:") && inward.contains("orderly"), "{inward}");
+}
+
 /// Not a matter of the network: a machine that does not let containers be made.
 fn is_forbidden_here(kernel: &Seen) -> bool {
     kernel.status.is_some_and(|status| (125..=127).contains(&status))
