@@ -86,8 +86,9 @@ fn output(plan: &Plan, script: &str) -> String {
 fn as_both(test: fn(&Plan)) {
     let me = uid();
     let run = |uid: u32| {
+        // It is removed by this thread: another user may not.
+        let (plan, _place) = prepare();
         let become_it = move || {
-            let (plan, _place) = prepare();
             if uid != me {
                 drop_to(uid);
             }
@@ -338,7 +339,7 @@ fn a_process_can_end_as_the_guest_did() {
 fn the_terminal_interrupts_the_guest_once() {
     const TEST: &str = "the_terminal_interrupts_the_guest_once";
     if env::var_os(PART).is_some() {
-        let (plan, _place) = prepare();
+        let (plan, place) = prepare();
         let mut signals = Signals::catch().unwrap();
         let script = "trap 'echo caught' INT; echo ready; until read line; do :; done; exit 5";
         let mut launched = Guest::launch(&plan, &words(&["sh", "-c", script])).unwrap();
@@ -346,6 +347,8 @@ fn the_terminal_interrupts_the_guest_once() {
         let status = runtime.block_on(launched.guest.wait(&mut signals)).unwrap();
         println!("report {status}");
         std::io::stdout().flush().unwrap();
+        // The process ends without it: the directory would be left behind.
+        drop(place);
         exit_as(status);
     }
     let terminal = nix::pty::openpty(None, None).unwrap();
@@ -397,11 +400,12 @@ impl Screen {
 #[test]
 fn the_guest_does_not_outlive_its_launcher() {
     const TEST: &str = "the_guest_does_not_outlive_its_launcher";
-    let (plan, _place) = prepare();
     if env::var_os(PART).is_some() {
+        let (plan, place) = prepare();
         let launched = Guest::launch(&plan, &words(&["sleep", "1000"])).unwrap();
         println!("guest {}", launched.guest.id().unwrap());
-        // The launcher is a copy of a copy: its place goes with it.
+        // The signal leaves no time to remove it.
+        drop(place);
         nix::sys::signal::raise(Signal::SIGKILL).unwrap();
     }
     let output = play(TEST, "launcher").stderr(Stdio::inherit()).output().unwrap();
