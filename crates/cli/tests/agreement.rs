@@ -140,7 +140,7 @@ fn explain_agrees_with_run() {
 }
 
 /// A client that sends a request to the port of its argument, reads 3000 bytes, and sends a little more.
-const CLIENT: &str = "import socket, sys, time\ntry:\n  s = socket.create_connection(('10.0.2.2', int(sys.argv[1])), timeout=2)\n  \
+const CLIENT: &str = "import socket, sys, time\ntry:\n  s = socket.create_connection(('10.0.2.2', int(sys.argv[1])), timeout=8)\n  \
                       s.settimeout(2)\n  s.sendall(b'Q' * 1600 + b'\\n')\n  n = 0\n  while n < 3000:\n    d = s.recv(3000)\n    \
                       if not d: break\n    n += len(d)\n  time.sleep(0.1)\n  s.sendall(b'again\\n')\n  s.close()\n\
                       except OSError as error: print(error)\n";
