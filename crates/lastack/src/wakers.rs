@@ -247,6 +247,11 @@ impl Wakers {
     /// Wakes all tasks that wait for this connection, whatever their interest.
     pub fn wake_connection(&mut self, id: ConnId) {
         self.take(Interest::End(id), |_| true, |due| &mut due.wake);
+        // The memory is not kept for the slot's next connection: after a burst of connections, the few bytes of each
+        // would keep a page in use.
+        if let Some(waiting) = self.connections.get(id, id.slot()) {
+            waiting.more = Vec::new();
+        }
     }
 
     /// Drops the wakers of this interest: the socket was closed.
