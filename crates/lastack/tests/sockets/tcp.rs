@@ -106,7 +106,7 @@ async fn halves_of_two_streams_do_not_fit() {
     let (read, _write) = near.into_split();
     let (_read, write) = far.into_split();
     let error = read.reunite(write).unwrap_err();
-    assert!(error.to_string().contains("different streams"), "{error}");
+    assert!(error.to_string().contains("not from the same stream"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
