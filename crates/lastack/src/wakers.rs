@@ -381,6 +381,23 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_has_ended_leaves_nothing() {
+        let mut wakers = Wakers::default();
+        let (count, waker) = counted();
+        let address = std::net::IpAddr::from([10, 0, 0, 1]);
+        let mut stack = lastack_engine::Stack::new(lastack_engine::Config::new([address]), [0; 16]);
+        let id = stack.tcp_connect(None, ([10, 0, 0, 2], 80).into()).unwrap();
+        for interest in [Interest::Read(id), Interest::Write(id), Interest::End(id)] {
+            wakers.register_poller(interest, &waker);
+        }
+        wakers.wake_connection(id);
+        wakers.take_due().wake();
+        assert_eq!(count.0.load(Ordering::Relaxed), 3);
+        let waiting = wakers.connections.get(id, id.slot()).expect("the slot has an owner");
+        assert!(waiting.is_empty() && waiting.more.capacity() == 0);
+    }
+
+    #[test]
     fn a_future_that_is_dropped_leaves_nothing() {
         let mut wakers = Wakers::default();
         let (count, waker) = counted();
