@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use lastack_wire::ip::IpHeader;
-use lastack_wire::tcp::TcpHeader;
+use lastack_wire::tcp::{TcpFlags, TcpHeader};
 
 /// Max queued replies. A driver that polls after each arrival never comes near it.
 const MAX: usize = 4096;
@@ -29,14 +29,31 @@ pub(crate) struct Outbox {
 /// One reply. Segments are stored as values: a flood of SYNs to closed ports allocates nothing.
 #[derive(Debug)]
 enum Answer {
-    Segment { ip: IpHeader, tcp: TcpHeader, rule: Option<Rule> },
-    Packet { ip: IpHeader, payload: Vec<u8>, rule: Option<Rule> },
+    /// A reset without data: no options, window 0.
+    Reset {
+        ip: IpHeader,
+        ports: (u16, u16),
+        seq: u32,
+        ack: u32,
+        flags: TcpFlags,
+        rule: Rule,
+    },
+    Segment {
+        ip: IpHeader,
+        tcp: TcpHeader,
+        rule: Option<Rule>,
+    },
+    Packet {
+        ip: IpHeader,
+        payload: Vec<u8>,
+        rule: Option<Rule>,
+    },
 }
 
 impl Answer {
     fn bytes(&self) -> usize {
         match self {
-            Self::Segment { .. } => 0,
+            Self::Reset { .. } | Self::Segment { .. } => 0,
             Self::Packet { payload, .. } => payload.len(),
         }
     }
@@ -51,6 +68,13 @@ impl Outbox {
         self.answers.is_empty() && self.parts.is_none()
     }
 
+    /// Adds a reset without options and data.
+    #[inline]
+    pub fn push_reset(&mut self, ip: IpHeader, tcp: &TcpHeader, rule: Rule) -> Result<(), Full> {
+        let &TcpHeader { src_port, dst_port, seq, ack, flags, .. } = tcp;
+        self.push(Answer::Reset { ip, ports: (src_port, dst_port), seq, ack, flags, rule })
+    }
+
     /// Adds a segment without data.
     pub fn push_segment(&mut self, ip: IpHeader, tcp: TcpHeader, rule: Option<Rule>) -> Result<(), Full> {
         self.push(Answer::Segment { ip, tcp, rule })
@@ -62,6 +86,7 @@ impl Outbox {
         self.push(Answer::Packet { ip, payload, rule })
     }
 
+    #[inline]
     fn push(&mut self, answer: Answer) -> Result<(), Full> {
         let bytes = answer.bytes();
         if self.answers.len() >= MAX || self.bytes + bytes > MAX_OCTETS {
@@ -87,20 +112,36 @@ impl Shared {
     fn pop_reply(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
         // A segment is written from its place in the queue: to move it first would copy its headers.
         let segment = match self.outbox.answers.front()? {
-            Answer::Segment { ip, tcp, rule } => {
-                Some(Transmit { rule: *rule, ..tcp::emit(&self.config, ip, tcp, [&[], &[]], packet) })
+            &Answer::Reset { ref ip, ports: (src_port, dst_port), seq, ack, flags, rule } => {
+                let tcp = TcpHeader { src_port, dst_port, seq, ack, flags, ..TcpHeader::default() };
+                Transmit { rule: Some(rule), ..tcp::emit(&self.config, ip, &tcp, [&[], &[]], packet) }
             }
-            Answer::Packet { .. } => None,
+            Answer::Segment { ip, tcp, rule } => {
+                Transmit { rule: *rule, ..tcp::emit(&self.config, ip, tcp, [&[], &[]], packet) }
+            }
+            Answer::Packet { .. } => return self.pop_packet(now, packet),
         };
+        self.outbox.answers.pop_front();
+        self.notify_room();
+        Some(segment)
+    }
+
+    #[inline(never)]
+    fn pop_packet(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Transmit> {
         let answer = self.outbox.answers.pop_front()?;
         self.outbox.bytes -= answer.bytes();
+        self.notify_room();
+        match answer {
+            Answer::Packet { ip, payload, rule } => self.emit_packet(now, ip, payload, rule, packet),
+            Answer::Reset { .. } | Answer::Segment { .. } => None,
+        }
+    }
+
+    /// Tells the user that waits for it that the outbox is empty.
+    fn notify_room(&mut self) {
         if self.outbox.blocked && self.outbox.answers.is_empty() {
             self.outbox.blocked = false;
             self.events.push(Event::RawWritable);
-        }
-        match answer {
-            Answer::Segment { .. } => segment,
-            Answer::Packet { ip, payload, rule } => self.emit_packet(now, ip, payload, rule, packet),
         }
     }
 

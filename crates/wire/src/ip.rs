@@ -112,6 +112,18 @@ impl IpHeader {
         }
     }
 
+    /// The header of a packet with `payload_len` bytes of payload, if it is IPv4.
+    ///
+    /// # Panics
+    /// If the packet would exceed the max length.
+    #[inline(always)]
+    pub(crate) fn v4_bytes(&self, payload_len: usize) -> Option<[u8; v4::HEADER]> {
+        match (self.src, self.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => Some(v4::bytes(self, src, dst, None, payload_len)),
+            _ => None,
+        }
+    }
+
     /// Writes the constant fields of the header to the beginning of `bytes`: all but length, checksum, hop limit and
     /// traffic class.
     #[inline]

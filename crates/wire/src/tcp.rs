@@ -254,6 +254,18 @@ pub fn emit_headers(
     let segment = len + data[0].len() + data[1].len();
     let pseudo = ip.pseudo(segment);
     out.clear();
+    if let (Some(None), Some(first)) = (alone, ip.v4_bytes(segment)) {
+        let field = match checksum {
+            Checksum::Full => tcp.sum_with(None, len, pseudo).add_both(data).finish(),
+            Checksum::Partial => pseudo.folded(),
+            Checksum::None => 0,
+        };
+        let mut headers = [0; 2 * HEADER];
+        headers[..HEADER].copy_from_slice(&first);
+        headers[HEADER..].copy_from_slice(&tcp.fixed(len, field));
+        out.extend_from_slice(&headers);
+        return headers.len();
+    }
     ip.emit(segment, out);
     let at = out.len();
     let field = if checksum == Checksum::Partial { pseudo.folded() } else { 0 };

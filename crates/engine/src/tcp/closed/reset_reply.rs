@@ -24,7 +24,7 @@ pub(crate) fn reply(shared: &mut Shared, seg: &Arrival<'_>, rule: Rule) -> Verdi
         return Verdict::Dropped(Rule::LimitReplies.into());
     }
     let tcp = header(seg.tcp, seg.len());
-    if shared.outbox.push_segment(ip_header(shared, seg.ip), tcp, Some(rule)).is_err() {
+    if shared.outbox.push_reset(ip_header(shared, seg.ip), &tcp, rule).is_err() {
         shared.counters.outbox_overflows += 1;
         return Verdict::Dropped(DropReason::NoSpace);
     }
@@ -33,6 +33,7 @@ pub(crate) fn reply(shared: &mut Shared, seg: &Arrival<'_>, rule: Rule) -> Verdi
 }
 
 /// `<SEQ=SEG.ACK><CTL=RST>`, or `<SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>` if there is no ACK.
+#[inline]
 fn header(seg: &TcpHeader, len: u32) -> TcpHeader {
     let acked = seg.flags.contains(TcpFlags::ACK);
     let fields = segment::Fields {
@@ -56,7 +57,7 @@ pub(crate) fn reason(shared: &mut Shared, seg: &Arrival<'_>) -> Option<ResetReas
 /// Sends a reset that is not triggered by an arrival, during a handshake.
 pub(crate) fn push(shared: &mut Shared, flow: &FourTuple, tcp: TcpHeader, rule: Rule) {
     let ip = segment::ip_header(&shared.config, flow, shared.config.tcp.dscp & MAX_DSCP);
-    match shared.outbox.push_segment(ip, tcp, Some(rule)) {
+    match shared.outbox.push_reset(ip, &tcp, rule) {
         Ok(()) => shared.counters.tcp_sent(TcpSent::Reset, 1),
         Err(_) => shared.counters.outbox_overflows += 1,
     }
