@@ -34,6 +34,8 @@ pub enum Kind {
     TunQueues,
     /// smoltcp behind a TUN device.
     TunSmoltcp,
+    /// Answers without a stack behind a TUN device.
+    TunBare,
     /// `lastack run`.
     RunLastack,
     /// pasta.
@@ -56,6 +58,7 @@ impl Kind {
             Self::TunLastack | Self::RunLastack | Self::MapLastack => "lastack",
             Self::TunQueues => "lastack, two queues",
             Self::TunSmoltcp => "smoltcp",
+            Self::TunBare => "bare peer",
             Self::RunPasta | Self::MapPasta => "pasta",
             Self::RunSlirp => "slirp4netns",
             Self::RunFree => "free peer",
@@ -230,6 +233,7 @@ impl Environment {
             Kind::TunLastack => tun(kind, programs, "lastack", variables),
             Kind::TunQueues => tun(kind, programs, "queues", variables),
             Kind::TunSmoltcp => tun(kind, programs, "smoltcp", variables),
+            Kind::TunBare => tun(kind, programs, "bare", variables),
             Kind::RunFree => tun(kind, programs, "free", variables),
             Kind::RunSlirp => slirp(programs),
             Kind::RunLastack => around(

@@ -50,7 +50,7 @@ enum Command {
     /// Serve behind a TUN device.
     #[command(hide = true)]
     Stack {
-        /// lastack, queues, smoltcp or free.
+        /// lastack, queues, smoltcp, bare or free.
         name: String,
         /// The network namespace of the client.
         namespace: PathBuf,
@@ -108,6 +108,7 @@ fn main() -> Result<()> {
             stacks::enter(&namespace)?;
             match name.as_str() {
                 "smoltcp" => stacks::smoltcp::serve(),
+                "bare" => stacks::bare::serve(),
                 "queues" => stacks::lastack::serve_queues(2),
                 _ => stacks::lastack::serve(),
             }
@@ -204,6 +205,8 @@ const COUNTED: &[(Kind, &[Work])] = &[
             Work::Upload { streams: 1 },
         ],
     ),
+    (Kind::TunSmoltcp, &[Work::PingPong, Work::Connect, Work::Refused]),
+    (Kind::TunBare, &[Work::PingPong, Work::Connect, Work::Refused]),
 ];
 
 /// CUBIC, allowed to every namespace for as long as this lives. The setting is that of the whole machine.

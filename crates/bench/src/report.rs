@@ -69,7 +69,9 @@ impl Report<'_> {
              are pinned to one. Otherwise what carries the packets has a CPU of its own; where the kernel carries them, \
              client and server have one each. Every socket of the kernel uses CUBIC. The *floor* is the time that the \
              kernel needs over loopback and over veth together: the two hops of a program behind `lastack run`. The *free \
-             peer* is a TCP end on a TUN device that neither checks nor retransmits, with one hop to a socket.\n\n\
+             peer* is a TCP end on a TUN device that neither checks nor retransmits, with one hop to a socket. The *bare peer* \
+             is a loop that reads a packet from a TUN device and writes the answer, without a stack, state or timers: no \
+             stack behind that device is faster. Where a mark is not met, [limits.md](limits.md) says why.\n\n\
              Before the rounds {} transfers were compared byte by byte; during the rounds both ends of each read, and the \
              length.\n\n",
             self.seconds,
@@ -284,7 +286,7 @@ fn against(against: Against, row: &Row) -> String {
 fn network(kind: Kind) -> String {
     let name = kind.name();
     match kind {
-        Kind::TunLastack | Kind::TunQueues | Kind::TunSmoltcp => format!("TUN, {name}"),
+        Kind::TunLastack | Kind::TunQueues | Kind::TunSmoltcp | Kind::TunBare => format!("TUN, {name}"),
         Kind::MapLastack | Kind::MapPasta => format!("mapped ports, {name}"),
         _ => format!("run, {name}"),
     }

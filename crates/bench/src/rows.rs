@@ -49,14 +49,14 @@ pub struct Group {
 
 use Against::{BestPeer, CpuOf, Delivery, Fairness, Floor, OneStream, Peer};
 use Kind::{
-    Loopback, MapLastack, MapPasta, RunFree, RunLastack, RunPasta, RunSlirp, TunLastack, TunQueues,
+    Loopback, MapLastack, MapPasta, RunFree, RunLastack, RunPasta, RunSlirp, TunBare, TunLastack, TunQueues,
     TunSmoltcp, Veth,
 };
 use Layout::{Anywhere, OneCpu, TwoCpus};
 
 const TUN_BULK: &[Kind] = &[TunLastack, Veth];
 const QUEUES: &[Kind] = &[TunQueues, TunLastack];
-const TUN_SMALL: &[Kind] = &[TunLastack, TunSmoltcp, Veth];
+const TUN_SMALL: &[Kind] = &[TunLastack, TunSmoltcp, TunBare, Veth];
 const RUN_BULK: &[Kind] = &[RunLastack, RunPasta, RunSlirp, RunFree];
 const RUN_MANY: &[Kind] = &[RunLastack, RunPasta, RunSlirp];
 const RUN_SMALL: &[Kind] = &[RunLastack, RunPasta, RunSlirp, Loopback, Veth];

@@ -1,5 +1,6 @@
 //! Stacks behind a TUN device, as servers for the kernel's client.
 
+pub mod bare;
 pub mod free;
 pub mod lastack;
 pub mod smoltcp;

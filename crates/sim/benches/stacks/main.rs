@@ -1,8 +1,8 @@
 //! lastack and smoltcp side by side, on the same work, in memory and one thread.
 //!
 //! `cargo bench` takes under two minutes, `cargo bench -- --quick` under twenty seconds. See
-//! `docs/benchmarks.md` for what is measured. `-- --count WORK TURNS` does this number of turns of one work of lastack and
-//! prints how much that was: for `.ci/instructions`, which counts what that takes.
+//! `docs/benchmarks.md` for what is measured. `-- --count WORK TURNS` does this number of turns of one work of lastack, or
+//! of smoltcp (`smoltcp-WORK`), and prints how much that was: for `.ci/instructions`, which counts what that takes.
 
 mod harness;
 mod heap;
@@ -40,7 +40,7 @@ fn main() {
     let works: [(&str, Measure); 7] = [
         ("bulk", |options| bulk(options, "bulk, MTU 1500, checksums", ON)),
         ("bulk-plain", |options| bulk(options, "bulk, MTU 1500, no checksums", OFF)),
-        ("bulk-large", |options| bulk(options, "bulk, packets of 64 KiB, no checksums", LARGE)),
+        ("bulk-large", bulk_large),
         ("connect", connect),
         ("refuse", refuse),
         ("trips", round_trips),
@@ -58,14 +58,23 @@ fn main() {
 fn count(args: &[String]) {
     let [name, turns] = args else { panic!("--count WORK TURNS") };
     let turns: usize = turns.parse().expect("a number of turns");
-    // Bytes of data in a segment at MTU 1500, with timestamps.
+    // Bytes of data in a segment at MTU 1500, with timestamps and without, and in one of 64 KiB.
     const SEGMENT: f64 = 1448.0;
+    const LARGE_SEGMENT: f64 = 65_483.0;
     let (mut work, unit) = match name.as_str() {
         "bulk" => (work::bulk(lastack::for_bulk(ON)), SEGMENT),
         "bulk-plain" => (work::bulk(lastack::for_bulk(OFF)), SEGMENT),
+        "bulk-large" => (work::bulk(lastack::for_bulk(LARGE)), LARGE_SEGMENT),
         "connect" => (lastack::connect_close(10), 1.0),
+        "connect-100000" => (lastack::connect_close(100_000), 1.0),
         "refuse" => (lastack::refuse(10, syns()), 1.0),
         "trips" => (work::round_trips(lastack::for_round_trips()), 1.0),
+        "smoltcp-bulk" => (work::bulk(smoltcp::for_bulk(ON)), SEGMENT),
+        "smoltcp-bulk-plain" => (work::bulk(smoltcp::for_bulk(OFF)), SEGMENT),
+        "smoltcp-bulk-large" => (work::bulk(smoltcp::for_bulk(LARGE)), LARGE_SEGMENT),
+        "smoltcp-connect" => (smoltcp::connect_close(10), 1.0),
+        "smoltcp-refuse" => (smoltcp::refuse(10, syns()), 1.0),
+        "smoltcp-trips" => (work::round_trips(smoltcp::for_round_trips()), 1.0),
         other => panic!("no such work: {other}"),
     };
     work();
@@ -81,6 +90,18 @@ fn bulk(options: Options, name: &str, shape: Shape) {
     let ours = work::bulk(lastack::for_bulk(shape));
     let theirs = || work::bulk(smoltcp::for_bulk(shape));
     pair(options, name, ours, theirs, gigabits);
+}
+
+/// Beside the copies alone, which are all that is left to gain.
+fn bulk_large(options: Options) {
+    let mut contenders = vec![work::bulk(lastack::for_bulk(LARGE)), work::copies()];
+    if !options.alone {
+        contenders.push(work::bulk(smoltcp::for_bulk(LARGE)));
+    }
+    let rates = compare(options, &mut contenders);
+    let theirs = rates.get(2);
+    row("bulk, packets of 64 KiB, no checksums".into(), rates.first(), theirs, gigabits);
+    row("the four copies of that, without a stack".into(), rates.get(1), theirs, gigabits);
 }
 
 fn round_trips(options: Options) {

@@ -85,6 +85,63 @@ pub fn bulk(mut pair: impl Pair + 'static) -> Work {
     Box::new(move || transfer(2 << 20, false))
 }
 
+/// The copies of a bulk transfer in packets of 64 KiB and nothing else: into the send buffer, the packet, the receive buffer
+/// and out, with buffers of the same size. It is the most that a stack can reach with these calls. The amount is bytes.
+pub fn copies() -> Work {
+    const PACKET: usize = 65_535 - 52;
+    const PACKETS: usize = BULK_BUFFER / PACKET;
+    let text = Text::new();
+    let mut rings = [vec![0; BULK_BUFFER], vec![0; BULK_BUFFER]];
+    let mut packets = [const { Vec::new() }; PACKETS];
+    packets.fill_with(|| Vec::with_capacity(65_536));
+    let mut buf = vec![0; Text::CHUNK];
+    let mut position = 0u64;
+    Box::new(move || {
+        let mut bytes = 0;
+        while bytes < 2 << 20 {
+            let [sending, receiving] = &mut rings;
+            // As the stacks do: fill the send buffer, send all, read all.
+            for n in 0..PACKETS {
+                let from = position + (n * PACKET) as u64;
+                store(sending, from, &text.at(from)[..PACKET]);
+            }
+            for (n, packet) in packets.iter_mut().enumerate() {
+                packet.clear();
+                slices(sending, position + (n * PACKET) as u64, PACKET)
+                    .into_iter()
+                    .for_each(|part| packet.extend_from_slice(part));
+            }
+            for (n, packet) in packets.iter().enumerate() {
+                store(receiving, position + (n * PACKET) as u64, packet);
+            }
+            for n in 0..PACKETS {
+                let [first, second] = slices(receiving, position + (n * PACKET) as u64, PACKET);
+                buf[..first.len()].copy_from_slice(first);
+                buf[first.len()..PACKET].copy_from_slice(second);
+                std::hint::black_box(&mut buf);
+            }
+            position += (PACKETS * PACKET) as u64;
+            bytes += PACKETS * PACKET;
+        }
+        bytes as f64
+    })
+}
+
+/// The two parts of a piece of a ring.
+fn slices(ring: &[u8], position: u64, len: usize) -> [&[u8]; 2] {
+    let at = position as usize % ring.len();
+    let first = len.min(ring.len() - at);
+    [&ring[at..at + first], &ring[..len - first]]
+}
+
+/// Copies data into a ring.
+fn store(ring: &mut [u8], position: u64, data: &[u8]) {
+    let at = position as usize % ring.len();
+    let (first, second) = data.split_at(data.len().min(ring.len() - at));
+    ring[at..at + first.len()].copy_from_slice(first);
+    ring[..second.len()].copy_from_slice(second);
+}
+
 /// One byte there, one byte back.
 pub fn round_trips(mut pair: impl Pair + 'static) -> Work {
     const TRIPS: u32 = 1000;
