@@ -43,10 +43,12 @@ impl Peer {
         self.flow.tcp(TcpFlags::ACK, self.seq, self.ack.wrapping_add(offset), options, b"")
     }
 
-    /// Lets the congestion window of the victim grow, by acknowledging what it sends after 20 ms, until that much is in
-    /// flight; then is silent. The victim echoes, so it is given data to send. Returns the bytes in flight.
+    /// Lets the congestion window of the victim grow, by acknowledging what it sends after 100 ms, until that much is
+    /// in flight (what a slow machine sends in 20 ms is too little); then is silent. The victim echoes, so it is given data to send. Returns the bytes in flight.
     pub fn grow(&mut self, link: &Link, want: u32) -> u32 {
-        const RTT: Duration = Duration::from_millis(20);
+        const RTT: Duration = Duration::from_millis(100);
+        // More may exceed the queue of the interface, which drops ACKs, too.
+        const MAX_SENT: u32 = 100 * 1400;
         let (mut due, mut sent) = (VecDeque::new(), self.ack);
         // The window of the victim, scaled as its default receive buffer makes it announce.
         let (mut acked, mut window) = (self.seq, 64_000_u32);
@@ -55,7 +57,7 @@ impl Peer {
         let data = [b'x'; 1400];
         loop {
             let mut budget = 60;
-            while budget > 0 && self.seq.wrapping_add(1400).wrapping_sub(acked) <= window {
+            while budget > 0 && self.seq.wrapping_add(1400).wrapping_sub(acked) <= window.min(MAX_SENT) {
                 link.send(&self.segment(TcpFlags::ACK, 0, &data));
                 self.seq = self.seq.wrapping_add(1400);
                 budget -= 1;
@@ -78,7 +80,7 @@ impl Peer {
                 }
             }
             // The queue of the interface has dropped data.
-            if progress.elapsed() > 10 * RTT && self.seq != acked {
+            if progress.elapsed() > 2 * RTT && self.seq != acked {
                 (self.seq, progress) = (acked, Instant::now());
             }
             let flight = sent.wrapping_sub(self.ack);
