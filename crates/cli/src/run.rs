@@ -128,7 +128,7 @@ pub struct RunArgs {
     pub host_loopback: bool,
 
     /// Let the program reach these TCP ports of this host's loopback at its own 127.0.0.1, ::1 and localhost
-    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "Ports and destinations")]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = port, help_heading = "Ports and destinations")]
     pub map_localhost: Vec<u16>,
 
     /// Connect through this proxy: socks5://[USER:PASSWORD@]HOST:PORT, socks5h:// (the proxy resolves names), or http://
@@ -278,6 +278,11 @@ fn terminal(path: OsString) -> Terminal {
 }
 
 /// Parses a fault; `help` prints the list of faults and exits.
+fn port(text: &str) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| format!("{text:?} is not a port: write 5432, or 5432,6379"))
+}
+
 fn fault(text: &str) -> Result<FaultRule, String> {
     if text == "help" {
         anstream::print!("{}", inject::help());

@@ -33,6 +33,9 @@ fn bad_options_of_run_are_failures_of_ours() {
     fails(&["run", "--net", "10.0.2.0/31", "true"], 125, &["--net", "choose from 8 to 25"]);
     fails(&["run", "-D", "resolver", "true"], 125, &["invalid value 'resolver'", "--dns"]);
     fails(&["run", "-4", "-6", "true"], 125, &["cannot be used with"]);
+    fails(&["run", "--map-localhost", "80,http", "true"], 125, &["--map-localhost", "write 5432"]);
+    fails(&["run", "-p", "80:1", "-p", "80:2", "true"], 125, &["port 80", "published twice"]);
+    fails(&["run", "-p", "9000-9001:1", "true"], 125, &["ranges of different length"]);
 }
 
 #[test]

@@ -145,6 +145,8 @@ mod tests {
         assert_eq!(kind("2001:db8::1", 50, &[0; 8]), Some(Kind::Protocol(50)));
         assert_eq!(kind("192.0.2.1", ip::ICMP, &[13; 20]), Some(Kind::Icmp(false, 13)));
         assert_eq!(kind("224.0.0.1", ip::ICMP, &[8; 20]), Some(Kind::PingToGroup));
+        assert_eq!(kind("240.0.0.1", ip::TCP, &[0; 40]), Some(Kind::Reserved));
+        assert_eq!(kind("255.255.255.255", ip::UDP, &[0; 20]), None);
         let (mut uncarried, to) = (Uncarried::default(), "192.0.2.1".parse().unwrap());
         uncarried.add((Kind::Protocol(47), to));
         uncarried.add((Kind::Protocol(47), to));
