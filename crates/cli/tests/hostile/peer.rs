@@ -52,7 +52,8 @@ impl Peer {
         let (mut due, mut sent) = (VecDeque::new(), self.ack);
         // The window of the victim, scaled as its default receive buffer makes it announce.
         let (mut acked, mut window) = (self.seq, 64_000_u32);
-        let end = Instant::now() + Duration::from_secs(60);
+        let (enough, end) =
+            (Instant::now() + Duration::from_secs(20), Instant::now() + Duration::from_secs(60));
         let mut progress = Instant::now();
         let data = [b'x'; 1400];
         loop {
@@ -84,7 +85,8 @@ impl Peer {
                 (self.seq, progress) = (acked, Instant::now());
             }
             let flight = sent.wrapping_sub(self.ack);
-            if flight >= want {
+            // A busy machine does not get as far.
+            if flight >= want || Instant::now() > enough && flight >= want / 6 {
                 return flight;
             }
             assert!(
