@@ -42,7 +42,9 @@ pub struct PacketFile<W: Write> {
 impl<W: Write> PacketFile<W> {
     /// Begins a file with at most this number of packets per connection.
     pub fn new(writer: W, per_connection: usize) -> Self {
-        let section = Section { interface: "any".into(), ..Section::default() };
+        // Not written by the stack, which stands between the two ends: packets are seen at one of them.
+        let application = concat!("lastack watch ", env!("CARGO_PKG_VERSION")).into();
+        let section = Section { application, interface: "any".into(), ..Section::default() };
         Self {
             writer: PcapngWriter::with_section(writer, UNIX_EPOCH, &section),
             per_connection: per_connection.max(1),

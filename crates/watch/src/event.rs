@@ -572,6 +572,9 @@ pub enum Event {
         /// Its wait status: the signal in the low seven bits, the exit code in the next eight. Absent if the kernel
         /// reports only the end.
         status: Option<i32>,
+        /// When it was alive for certain, if the time of its end is not known: the event then has the time at which the
+        /// end was noticed.
+        alive: Option<Time>,
     },
     /// A segment with SYN, FIN or RST.
     Segment(Segment),

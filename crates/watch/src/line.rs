@@ -125,20 +125,22 @@ pub fn summary(totals: &Totals, open: usize) -> String {
     let notes = [
         (
             totals.listen_overflows,
-            "handshake was",
-            "handshakes were",
-            "dropped because an accept queue was full",
+            "handshake was dropped because an accept queue was full",
+            "handshakes were dropped because an accept queue was full",
         ),
         (
             totals.evicted,
-            "connection was",
-            "connections were",
-            "dropped from memory: too many were open at a time",
+            "connection was dropped from memory: too many were open at a time",
+            "connections were dropped from memory: too many were open at a time",
         ),
-        (totals.foreign, "socket was", "sockets were", "left out: of other network namespaces"),
+        (
+            totals.foreign,
+            "socket of another network namespace was left out",
+            "sockets of other network namespaces were left out",
+        ),
     ];
-    for (count, one, several, what) in notes.into_iter().filter(|(count, ..)| *count > 0) {
-        let _ = writeln!(out, "  {count} {} {what}", if count == 1 { one } else { several });
+    for (count, one, several) in notes.into_iter().filter(|(count, ..)| *count > 0) {
+        let _ = writeln!(out, "  {count} {}", if count == 1 { one } else { several });
     }
     let lost: Vec<String> = Source::ALL
         .iter()

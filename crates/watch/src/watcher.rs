@@ -9,7 +9,7 @@ use crate::calls::Calls;
 use crate::ended::{Ended, Totals};
 use crate::event::{Event, Source, TcpState, Time, TraceKind};
 use crate::join::{Join, JoinOptions};
-use crate::sources::{Availability, RawPacket, SourceOptions, Sources, cpu_time, now};
+use crate::sources::{Availability, RawPacket, SourceOptions, Sources, cpu_time, describe_process, now};
 
 /// How long events wait, in milliseconds, for earlier ones of other sources: the ring of packets is handed
 /// over with a delay.
@@ -180,6 +180,11 @@ impl Watcher {
     pub fn attach(&mut self, calls: Calls) {
         self.sources.attach(calls);
         self.join.add_source(Source::Calls);
+    }
+
+    /// Looks up a process now, while it exists: the program that was started, which may end at once.
+    pub fn describe(&mut self, pid: u32) {
+        self.pending.extend(describe_process(pid).map(|process| (now(), Event::Process(process))));
     }
 
     /// Waits until there is something to read, a descriptor of `wake` is readable, or the time has passed; reads, and

@@ -208,7 +208,7 @@ fn a_killed_process_is_distinguished_from_one_that_closes() {
         .state(OWNER, PROCESS, TcpState::Established, TcpState::Close)
         .send_reset(OWNER, PROCESS, TcpState::Close, "TCP_ABORT_ON_CLOSE")
         .destroyed(3000, 0)
-        .event(Event::Exit { pid: OWNER, status: Some(9) });
+        .event(Event::Exit { pid: OWNER, status: Some(9), alive: None });
     let ended = machine.end();
     assert_eq!(ended.process.as_ref().unwrap().killed_by, Some(9));
     assert!(ended.detail.contains("SIGKILL"), "{}", ended.detail);
@@ -597,7 +597,7 @@ fn the_other_end_is_listed_after_the_first_was_destroyed() {
 fn a_process_that_is_killed_with_nothing_unread_is_named_with_its_signal() {
     let killed = |signal: i32| {
         let mut machine = unprivileged();
-        let exit = Event::Exit { pid: OWNER, status: Some(signal) };
+        let exit = Event::Exit { pid: OWNER, status: Some(signal), alive: None };
         machine.destroyed(0, 0).event(exit).counters(Counters::default());
         machine.end()
     };
@@ -719,7 +719,7 @@ fn a_line_says_how_sure_it_is() {
 }
 
 fn killed(machine: &mut Machine) -> &mut Machine {
-    machine.event(Event::Exit { pid: OWNER, status: Some(9) })
+    machine.event(Event::Exit { pid: OWNER, status: Some(9), alive: None })
 }
 
 /// What is in the send buffer of a killed process is still sent: the connection ends seconds after the process.
@@ -732,6 +732,14 @@ fn a_killed_process_is_named_though_its_data_is_delivered_after_that() {
     let ended = machine.end();
     assert_eq!((ended.cause, ended.severity), (Cause::Orderly, Severity::Suspicious));
     assert_eq!(ended.detail, "its process was killed by SIGKILL");
+    // Its end was noticed late: it was alive shortly before the close.
+    let mut machine = Machine::root();
+    machine.connect();
+    let alive = Some(Time::from_millis(machine.now));
+    machine.state(OWNER, PROCESS, TcpState::Established, TcpState::FinWait1).later(2500);
+    machine.event(Event::Exit { pid: OWNER, status: Some(9), alive });
+    machine.state(VICTIM, SOFTIRQ, TcpState::FinWait2, TcpState::Close).destroyed(0, 0);
+    assert_eq!(machine.end().detail, "its process was killed by SIGKILL");
     // The same process closes another connection, and is killed much later.
     let mut machine = Machine::root();
     machine.connect().state(OWNER, PROCESS, TcpState::Established, TcpState::FinWait1);

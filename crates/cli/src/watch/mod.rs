@@ -55,6 +55,7 @@ fn watch(args: &WatchArgs) -> Result<ExitCode> {
         None => None,
         Some((program, arguments)) => match Child::start(program, arguments, observe) {
             Ok((child, calls)) => {
+                watcher.describe(child.id().as_raw().cast_unsigned());
                 sources.extend(calls.map(|calls| attach(&mut watcher, calls)));
                 Some(child)
             }

@@ -41,7 +41,8 @@ fn server(what: &str, address: SocketAddr) {
     let listener = TcpListener::bind(address).unwrap();
     println!("ready");
     if what == "closes" {
-        pause(1200);
+        // Until all clients have connected.
+        pause(4000);
         drop(listener);
         pause(300);
         return;

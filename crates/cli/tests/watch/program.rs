@@ -149,9 +149,11 @@ fn packets_are_written_with_the_verdict() {
     assert!(file.windows(comment.len()).any(|bytes| bytes == comment));
     // What `explain` says of the file.
     let explained = Command::new(LASTACK).args(["explain", "--json"]).arg(&path).output().unwrap();
-    let first = String::from_utf8(explained.stdout).unwrap();
-    let record: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
-    assert_eq!(record["cause"], "refused", "{record}");
+    let lines = String::from_utf8(explained.stdout).unwrap();
+    let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records[0]["cause"], "refused", "{lines}");
+    let file = records.iter().find(|record| record["type"] == "file").unwrap();
+    assert!(!file["vantage"].as_str().unwrap().contains("between the two ends"), "{file}");
 }
 
 #[test]

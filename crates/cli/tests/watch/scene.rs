@@ -48,6 +48,10 @@ pub fn require_root() {
         let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
         assert!(found.status.success(), "cannot run here: {tool} is missing");
     }
+    // What this thread starts must run whatever else this machine does: what is there for a moment is to be seen, and a
+    // process that is killed to end at once. Without the privilege for a higher priority it has to do without.
+    let thread = nix::unistd::gettid().to_string();
+    let _status = Command::new("renice").args(["-n", "-15", "-p", &thread]).output();
 }
 
 impl Scene {
@@ -173,7 +177,6 @@ impl Scene {
         let mut command = self.here(&self.path("lastack"));
         command.args(["watch", "--json", "--all"]).args(options).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        prefer(child.id());
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = out.next().expect("no start").unwrap();
         let start = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no start: {line:?}"));
@@ -223,13 +226,6 @@ impl Drop for Part {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-/// The watch must run to see what is there at the moment, whatever else this machine does. Without the privilege for a
-/// higher priority it has to do without.
-fn prefer(pid: u32) {
-    let pid = pid.to_string();
-    let _status = Command::new("renice").args(["-n", "-15", "-p", &pid]).output();
 }
 
 /// A running watch.

@@ -14,6 +14,7 @@ mod guard;
 mod supervisor;
 mod sys;
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
@@ -24,6 +25,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::event::{Event, Time};
+use supervisor::Supervisor;
 
 /// How long the end of the thread is waited for. It may wait in the kernel for a call that was cancelled; then it has
 /// none to answer.
@@ -96,8 +98,16 @@ impl Prepared {
         let listener = sys::receive_listener(&channel, false)?;
         let (sender, events) = mpsc::channel();
         let lost = Arc::new(AtomicU64::new(0));
-        let supervisor =
-            supervisor::Supervisor::new(listener, current, alive, stopped, sender, Arc::clone(&lost));
+        let supervisor = Supervisor {
+            listener,
+            current,
+            _alive: alive,
+            stopped,
+            events: sender,
+            lost: Arc::clone(&lost),
+            namespace: supervisor::namespace(),
+            known: HashMap::new(),
+        };
         let thread = thread::Builder::new().name("calls".into()).spawn(move || supervisor.run())?;
         Ok(Calls { events, lost, thread: Some(thread), stop: Some(stop) })
     }

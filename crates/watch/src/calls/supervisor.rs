@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -23,32 +24,26 @@ const MAX_KNOWN: usize = 1 << 14;
 const MAX_ADDRESS: usize = 28;
 
 pub(super) struct Supervisor {
-    listener: OwnedFd,
+    pub(super) listener: OwnedFd,
     /// The call that is looked at, for the guard.
-    current: Arc<sys::SharedWord>,
-    _alive: OwnedFd,
-    stopped: OwnedFd,
-    events: Sender<(Time, Event)>,
-    lost: Arc<AtomicU64>,
+    pub(super) current: Arc<sys::SharedWord>,
+    /// Closed at its end: then the guard lets the calls continue.
+    pub(super) _alive: OwnedFd,
+    pub(super) stopped: OwnedFd,
+    pub(super) events: Sender<(Time, Event)>,
+    pub(super) lost: Arc<AtomicU64>,
     /// The network namespace that is watched.
-    namespace: Option<std::path::PathBuf>,
-    /// What distinguishes a process and its program from another with the same id.
-    known: HashMap<u32, String>,
+    pub(super) namespace: Option<PathBuf>,
+    /// What tells a process and its program from another with the same id.
+    pub(super) known: HashMap<u32, String>,
+}
+
+/// The network namespace of this thread.
+pub(super) fn namespace() -> Option<PathBuf> {
+    fs::read_link("/proc/thread-self/ns/net").ok()
 }
 
 impl Supervisor {
-    pub(super) fn new(
-        listener: OwnedFd,
-        current: Arc<sys::SharedWord>,
-        alive: OwnedFd,
-        stopped: OwnedFd,
-        events: Sender<(Time, Event)>,
-        lost: Arc<AtomicU64>,
-    ) -> Self {
-        let namespace = fs::read_link("/proc/thread-self/ns/net").ok();
-        Self { listener, current, _alive: alive, stopped, events, lost, namespace, known: HashMap::new() }
-    }
-
     /// Runs until it is stopped, or no process is under the filter any more.
     pub(super) fn run(mut self) {
         while self.wait() {
@@ -56,15 +51,17 @@ impl Supervisor {
             let Ok(call) = sys::receive(&self.listener) else { continue };
             let at = now();
             self.current.store(call.id);
+            // Handed over before the call continues: what follows from it is never known before the call itself. One that a
+            // signal interrupts now is made, and reported, again.
             let seen = self.look(&call);
+            if let Ok(Some(connect)) = seen {
+                drop(self.events.send((at, Event::Connect(connect))));
+            }
             let resumed = sys::resume(&self.listener, call.id);
             self.current.store(0);
-            match seen {
-                // A call that a signal interrupted is made and reported again.
-                _ if resumed.is_err() => {}
-                Ok(Some(connect)) => drop(self.events.send((at, Event::Connect(connect)))),
-                Ok(None) => {}
-                Err(_) => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
+            // If it cannot continue, its process was gone before it could be looked at.
+            if seen.is_err() && resumed.is_ok() {
+                self.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

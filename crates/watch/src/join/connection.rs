@@ -148,14 +148,14 @@ impl Side {
         self.close.is_some() || self.destroyed.is_some() || self.vanished.is_some()
     }
 
-    /// Whether a process that ended at this time may have closed the socket by that. The kernel closes the sockets of a
-    /// process shortly before it reports its exit.
-    pub(super) fn fits_exit(&self, exit: Time, ended: Time) -> bool {
+    /// Whether a process that ended between these times may have closed the socket by that. The kernel closes the sockets
+    /// of a process shortly before it reports its exit.
+    pub(super) fn fits_exit(&self, (alive, exit): (Time, Time), ended: Time) -> bool {
         let (from, to) = match self.released {
             Some(released) => (released, released),
             None => (self.held.unwrap_or(ended).min(ended), self.orphaned.unwrap_or(ended).min(ended)),
         };
-        exit.plus_millis(50) >= from && exit <= to.plus_millis(1000)
+        exit.plus_millis(50) >= from && alive <= to.plus_millis(1000)
     }
 
     /// When it was over.

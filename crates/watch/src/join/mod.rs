@@ -173,7 +173,7 @@ impl Join {
             Event::Owner { inode, pid } => self.on_owner(inode, pid),
             Event::Counters(counters) => self.on_counters(at, counters),
             Event::Process(process) => self.on_process(process),
-            Event::Exit { pid, status } => self.processes.exit(at, pid, status),
+            Event::Exit { pid, status, alive } => self.processes.exit((alive.unwrap_or(at), at), pid, status),
             Event::Segment(segment) => self.on_segment(at, segment),
             Event::Icmp(report) => self.on_icmp(at, report),
             Event::Trace(trace) => self.on_trace(at, trace),

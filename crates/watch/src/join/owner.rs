@@ -26,9 +26,9 @@ impl Join {
         let text = |of: fn(&crate::event::Process) -> &std::sync::Arc<str>| {
             process.map_or_else(|| "".into(), |process| of(process).clone())
         };
-        let signal = known.and_then(|known| known.exit).and_then(|(at, status)| {
+        let signal = known.and_then(|known| known.exit).and_then(|(between, status)| {
             let signal = status.map(|status| status & 0x7f);
-            signal.filter(|signal| *signal != 0 && side.fits_exit(at, ended))
+            signal.filter(|signal| *signal != 0 && side.fits_exit(between, ended))
         });
         // The name of the process rather than that of the thread.
         let name =

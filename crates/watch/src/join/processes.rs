@@ -11,7 +11,8 @@ const MAX: usize = 1 << 14;
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) process: Process,
-    pub(super) exit: Option<(Time, Option<i32>)>,
+    /// Between which times it ended, and its wait status.
+    pub(super) exit: Option<((Time, Time), Option<i32>)>,
 }
 
 #[derive(Debug, Default)]
@@ -37,12 +38,12 @@ impl ProcessTable {
     }
 
     /// A process ended, whether it was described while it was alive or not.
-    pub(super) fn exit(&mut self, at: Time, pid: u32, status: Option<i32>) {
+    pub(super) fn exit(&mut self, between: (Time, Time), pid: u32, status: Option<i32>) {
         if !self.known.contains_key(&pid) {
             self.add(Process { pid, ..Process::default() });
         }
         if let Some(known) = self.known.get_mut(&pid) {
-            known.exit = Some((at, status));
+            known.exit = Some((between, status));
         }
     }
 

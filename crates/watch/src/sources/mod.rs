@@ -84,6 +84,8 @@ pub struct Sources {
     counters: Option<CounterFiles>,
     connector: Option<Connector>,
     descriptors: Descriptors,
+    /// When the descriptors were read last.
+    descriptors_read: Time,
     lists: Option<Lists>,
     packets: Option<Packets>,
     tracepoints: Option<Tracepoints>,
@@ -170,6 +172,7 @@ impl Sources {
             counters,
             connector,
             descriptors: Descriptors::default(),
+            descriptors_read: now(),
             lists,
             packets,
             tracepoints,
@@ -271,10 +274,15 @@ impl Sources {
                 })?;
                 lost(events, Source::Processes, count);
             }
-            None => self.descriptors.read(|pid, status| {
-                described.remove(&pid);
-                events.push((now(), Event::Exit { pid, status }));
-            }),
+            None => {
+                let read = now();
+                let alive = Some(self.descriptors_read);
+                self.descriptors.read(|pid, status| {
+                    described.remove(&pid);
+                    events.push((now(), Event::Exit { pid, status, alive }));
+                });
+                self.descriptors_read = read;
+            }
         }
         Ok(())
     }

@@ -94,7 +94,9 @@ impl Connector {
                             take(at, Event::Process(process));
                         }
                     }
-                    Change::Ended(pid, status) => take(at, Event::Exit { pid, status: Some(status) }),
+                    Change::Ended(pid, status) => {
+                        take(at, Event::Exit { pid, status: Some(status), alive: None })
+                    }
                 }
             }
         })
@@ -244,7 +246,9 @@ impl Descriptors {
             .collect();
         for pid in ended {
             if let Some(fd) = self.0.remove(&pid) {
-                take(pid, sys::exit_status(fd.as_fd()).or_else(|| zombie_status(pid)));
+                let status = || sys::exit_status(fd.as_fd());
+                // The parent may reap it between the two attempts.
+                take(pid, status().or_else(|| zombie_status(pid)).or_else(status));
             }
         }
     }
