@@ -1,6 +1,6 @@
 //! File descriptors: raises the limit, and ensures a minimum before the program runs.
 
-use std::fs::File;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -25,7 +25,8 @@ impl Descriptors {
             getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of descriptors")?;
         // If it fails, the current limit is used.
         let _unchanged = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        let probes: Vec<File> = (0..NEEDED).map_while(|_| File::open("/dev/null").ok()).collect();
+        // Any descriptor will do; a socket needs no file, which a minimal root may lack.
+        let probes: Vec<_> = (0..NEEDED).map_while(|_| UnixDatagram::unbound().ok()).collect();
         if probes.len() < NEEDED {
             let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(soft, |(now, _)| now);
             bail!(

@@ -115,10 +115,10 @@ impl Flows {
         }
         match self.run.plan.place(first.local) {
             Route::Remote(to) => match self.run.screen(first.remote, first.local, to) {
-                Screened::Passes if let Some(why) = self.run.carries_no_datagrams(to.ip()) => {
-                    self.not_carried(&why, group);
-                }
-                Screened::Passes => self.pass_up(first, scoped(to, &self.run.plan.source), group),
+                Screened::Passes => match self.run.carries_no_datagrams(to.ip()) {
+                    Some(why) => self.not_carried(&why, group),
+                    None => self.pass_up(first, scoped(to, &self.run.plan.source), group),
+                },
                 Screened::Answered(denied, error) => self.answer_by_rule(denied, error, group),
                 // The flow is recorded, though nothing is sent.
                 Screened::Swallowed => {
