@@ -288,7 +288,7 @@ const DATAGRAM_CLIENT: &str = r#"
 import json, socket, sys, time
 host, port = sys.argv[1], int(sys.argv[2])
 def ask(s, data):
-    s.settimeout(2 if sys.argv[3] == "wait" else 0.3)
+    s.settimeout(20 if sys.argv[3] == "wait" else 1)
     began = time.monotonic()
     try:
         s.sendto(data, (host, port))
