@@ -345,7 +345,7 @@ impl Conn {
             if pkt.has(TcpFlags::ACK) && foreign {
                 self.former_answer = Some(*pkt);
                 // Numbers of the former life must not be taken for this one's.
-                if expected.is_none_or(|nxt| ahead(pkt.ack, nxt).abs() < 1 << 20) {
+                if expected.is_none_or(|nxt| ahead(pkt.ack, nxt).unsigned_abs() < 1 << 20) {
                     self.sides[side].packets += 1;
                     self.sides[side].ttl = Some(pkt.ttl);
                     return;
