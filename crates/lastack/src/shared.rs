@@ -111,19 +111,26 @@ impl Shared {
     /// replaced by an empty one, every waiting task gets [`HostError::Panicked`], and the panic is resumed in the
     /// caller. Hence the lock is never poisoned.
     pub fn with<R>(&self, call: impl FnOnce(&mut Inner) -> R) -> R {
+        self.with_events(call).0
+    }
+
+    /// As [`with`](Self::with), and returns whether there were events that tasks may answer.
+    pub fn with_events<R>(&self, call: impl FnOnce(&mut Inner) -> R) -> (R, bool) {
         let (result, due) = {
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
             let result = catch_unwind(AssertUnwindSafe(|| {
                 let result = call(&mut inner);
-                inner.settle();
-                result
+                let events = inner.settle();
+                (result, events)
             }));
             if let Err(panic) = &result {
                 inner.break_down(panic.as_ref());
             }
             (result, inner.wakers.take_due())
         };
-        due.wake();
+        if let Some(due) = due {
+            due.wake();
+        }
         #[cfg(feature = "tracing")]
         self.traces.emit();
         result.unwrap_or_else(|panic| resume_unwind(panic))
@@ -233,14 +240,20 @@ impl Inner {
         done && !self.stack.has_output()
     }
 
-    /// Wakes the tasks that wait for the stack's events.
-    fn settle(&mut self) {
+    /// Wakes the tasks that wait for the stack's events. Returns whether there were any that they may answer.
+    ///
+    /// The acknowledgment that completes a handshake does not wait for an answer: if the task aborts the connection, the
+    /// peer has still accepted it, as on Linux.
+    fn settle(&mut self) -> bool {
+        let mut events = false;
         while let Some(event) = self.stack.poll_event() {
+            events |= !matches!(event, Event::Connected(_) | Event::Ended(_));
             self.dispatch(event);
         }
         if self.driver_is_late() {
             self.wake_driver();
         }
+        events
     }
 
     fn dispatch(&mut self, event: Event) {

@@ -105,6 +105,10 @@ impl Due {
     pub fn wake(self) {
         self.wake.into_iter().for_each(Waker::wake);
     }
+
+    fn is_empty(&self) -> bool {
+        self.wake.is_empty() && self.stale.is_empty()
+    }
 }
 
 /// The wakers of each socket, by the slot of its id.
@@ -296,9 +300,10 @@ impl Wakers {
         self.due.wake.push(waker);
     }
 
-    /// Takes the wakers to be processed after unlocking.
-    pub fn take_due(&mut self) -> Due {
-        mem::take(&mut self.due)
+    /// Takes the wakers to be processed after unlocking, if there are any.
+    #[inline]
+    pub fn take_due(&mut self) -> Option<Due> {
+        if self.due.is_empty() { None } else { Some(mem::take(&mut self.due)) }
     }
 }
 
@@ -375,7 +380,7 @@ mod tests {
         wakers.register(Interest::Intercepted, &mut two, &c);
         wakers.wake(Interest::Intercepted);
         wakers.wake(Interest::Intercepted);
-        wakers.take_due().wake();
+        wakers.take_due().into_iter().for_each(Due::wake);
         let counts = [first, second, third].map(|count| count.0.load(Ordering::Relaxed));
         assert_eq!(counts, [0, 2, 1]);
     }
@@ -406,7 +411,7 @@ mod tests {
         wakers.unregister(Interest::EchoRequest, ticket.expect("registered"));
         assert!(wakers.others.is_empty());
         wakers.wake_all();
-        wakers.take_due().wake();
+        wakers.take_due().into_iter().for_each(Due::wake);
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
     }
 
@@ -417,7 +422,7 @@ mod tests {
         wakers.register_poller(Interest::EchoRequest, &waker);
         wakers.forget(Interest::EchoRequest);
         wakers.wake_all();
-        wakers.take_due().wake();
+        wakers.take_due().into_iter().for_each(Due::wake);
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
     }
 
@@ -440,7 +445,7 @@ mod tests {
         wakers.register(Interest::Read(new), &mut ticket, &b);
         wakers.register_poller(Interest::Write(new), &c);
         let woken = |wakers: &mut Wakers| {
-            wakers.take_due().wake();
+            wakers.take_due().into_iter().for_each(Due::wake);
             [&first, &second, &third].map(|count| count.0.load(Ordering::Relaxed))
         };
         assert_eq!(woken(&mut wakers), [1, 0, 0], "the connection that was waited for is gone");

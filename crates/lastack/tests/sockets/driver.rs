@@ -288,3 +288,90 @@ async fn a_link_that_takes_slices_gets_all_data_from_the_send_buffer() {
     write.await.unwrap();
     assert_eq!(lent.load(Ordering::Relaxed), data.len(), "none was copied, and none sent twice");
 }
+
+/// The server's task reads before the driver sends: its response and its FIN carry the acknowledgments.
+#[tokio::test(start_paused = true)]
+async fn an_answer_carries_the_acknowledgment_of_what_was_read() {
+    let (client, server) = hosts();
+    let listener = TcpListener::bind(&server, (SERVER, 80)).unwrap();
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 7];
+        stream.read_exact(&mut request).await.unwrap();
+        stream.write_all(b"response").await.unwrap();
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+        request
+    });
+    let mut stream = TcpStream::connect(&client, (SERVER, 80)).await.unwrap();
+    stream.write_all(b"request").await.unwrap();
+    let mut response = [0; 8];
+    stream.read_exact(&mut response).await.unwrap();
+    stream.close().await.unwrap();
+    assert_eq!((served.await.unwrap(), response), (*b"request", *b"response"));
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(server.counters().tcp_out_segments, 3, "SYN|ACK, the response, FIN");
+}
+
+/// As on Linux, where the application runs after the kernel has sent the ACK.
+#[tokio::test(start_paused = true)]
+async fn a_handshake_is_completed_before_the_task_that_aborts_it_runs() {
+    let (client, server) = hosts();
+    let listener = TcpListener::bind(&server, (SERVER, 80)).unwrap();
+    TcpStream::connect(&client, (SERVER, 80)).await.unwrap().abort();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+/// A link of packets that all are there at once, and of what is sent.
+struct Recorded {
+    arrivals: std::collections::VecDeque<Vec<u8>>,
+    /// How many packets were read before each one that was sent.
+    read: usize,
+    sent: Arc<std::sync::Mutex<Vec<usize>>>,
+}
+
+impl Link for Recorded {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new(1500)
+    }
+
+    fn send(&mut self, _: Instant, _: &[u8], _: &Transmit) {
+        self.sent.lock().unwrap().push(self.read);
+    }
+
+    fn recv(&mut self, _: Instant, packet: &mut Vec<u8>) -> Option<Received> {
+        *packet = self.arrivals.pop_front()?;
+        self.read += 1;
+        Some(Received::default())
+    }
+
+    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.arrivals.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+}
+
+/// SYNs to a closed port: the first are answered one by one, since the answer may bring the next; when more and more are
+/// there at once, they are read in growing bursts.
+#[tokio::test(start_paused = true)]
+async fn small_packets_are_answered_at_once_until_many_are_there() {
+    use lastack::wire::ip::{self, IpHeader};
+    use lastack::wire::tcp::{self, Checksum, TcpFlags, TcpHeader};
+    let ip = IpHeader::new(CLIENT, SERVER, ip::TCP);
+    let syn = |src_port| {
+        let header = TcpHeader { src_port, dst_port: 9, flags: TcpFlags::SYN, ..TcpHeader::default() };
+        let mut packet = Vec::new();
+        tcp::emit_packet(&ip, &header, [&[], &[]], Checksum::Full, &mut packet);
+        packet
+    };
+    let sent = Arc::<std::sync::Mutex<Vec<usize>>>::default();
+    let link = Recorded { arrivals: (1..=500).map(syn).collect(), read: 0, sent: sent.clone() };
+    let _host = Host::spawn(Config::new([SERVER]), link);
+    time::sleep(Duration::from_millis(1)).await;
+    let sent = sent.lock().unwrap();
+    assert_eq!(sent.len(), 500);
+    assert_eq!(sent[..8], [1, 2, 3, 4, 5, 6, 7, 8]);
+    let mut bursts = sent.clone();
+    bursts.dedup();
+    let largest = bursts.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(largest > Some(30), "{bursts:?}");
+}
