@@ -396,7 +396,7 @@ mod tests {
             wakers.register_poller(interest, &waker);
         }
         wakers.wake_connection(id);
-        wakers.take_due().wake();
+        wakers.take_due().into_iter().for_each(Due::wake);
         assert_eq!(count.0.load(Ordering::Relaxed), 3);
         let waiting = wakers.connections.get(id, id.slot()).expect("the slot has an owner");
         assert!(waiting.is_empty() && waiting.more.capacity() == 0);
