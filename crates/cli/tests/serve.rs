@@ -255,7 +255,7 @@ print(out.decode())
     let counted: usize = seen
         .lines()
         .filter_map(|line| {
-            line.strip_prefix("tcp: ")?.strip_suffix(" a second)")?.split(' ').next()?.parse::<usize>().ok()
+            line.strip_prefix("tcp: ")?.strip_suffix(" per second)")?.split(' ').next()?.parse::<usize>().ok()
         })
         .sum();
     // The kernel may lose some of the burst before they arrive.
