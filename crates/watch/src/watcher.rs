@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::calls::Calls;
 use crate::ended::{Ended, Totals};
-use crate::event::{Event, Source, TcpState, Time, TraceKind};
+use crate::event::{Event, Process, Source, TcpState, Time, TraceKind};
 use crate::join::{Join, JoinOptions};
 use crate::sources::{Availability, RawPacket, SourceOptions, Sources, cpu_time, describe_process, now};
 
@@ -182,9 +182,12 @@ impl Watcher {
         self.join.add_source(Source::Calls);
     }
 
-    /// Looks up a process now, while it exists: the program that was started, which may end at once.
+    /// Looks up a process that was just started, and that may end at once: its parent, its user and its control group. Its
+    /// name is still that of this process until the kernel has begun the program; others report it.
     pub fn describe(&mut self, pid: u32) {
-        self.pending.extend(describe_process(pid).map(|process| (now(), Event::Process(process))));
+        let known =
+            describe_process(pid).map(|process| Process { comm: "".into(), command: "".into(), ..process });
+        self.pending.extend(known.map(|process| (now(), Event::Process(process))));
     }
 
     /// Waits until there is something to read, a descriptor of `wake` is readable, or the time has passed; reads, and

@@ -25,8 +25,13 @@ pub(super) struct ProcessTable {
 }
 
 impl ProcessTable {
-    pub(super) fn add(&mut self, process: Process) {
+    pub(super) fn add(&mut self, mut process: Process) {
         let pid = process.pid;
+        // A description without a name leaves the name that another source has reported.
+        if let Some(known) = self.known.get(&pid).filter(|_| process.comm.is_empty()) {
+            process.comm = known.process.comm.clone();
+            process.command = known.process.command.clone();
+        }
         if self.known.insert(pid, Known { process, exit: None }).is_none() {
             self.order.push_back(pid);
         }
@@ -75,5 +80,25 @@ impl ProcessTable {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_without_a_name_leaves_the_name() {
+        let mut table = ProcessTable::default();
+        table.add(Process {
+            pid: 7,
+            comm: "shop-cli".into(),
+            command: "shop-cli x".into(),
+            ..Process::default()
+        });
+        table.add(Process { pid: 7, parent: 5, ..Process::default() });
+        let known = &table.get(7).unwrap().process;
+        assert_eq!((&*known.comm, &*known.command, known.parent), ("shop-cli", "shop-cli x", 5));
+        assert!(table.descends(7, 5));
     }
 }
