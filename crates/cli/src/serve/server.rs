@@ -242,6 +242,8 @@ impl Server {
             }
             Behaviour::HalfOpen(bytes) => {
                 read_so_many(&mut stream, bytes).await?;
+                // The driver sends after the tasks have run. Data that was read is acknowledged before it is forgotten.
+                tokio::time::sleep(Duration::from_millis(1)).await;
                 self.forget(&stream)?;
                 self.reboot.notify_one();
                 std::future::pending::<()>().await;
